@@ -1,0 +1,130 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// probeAfter is the silence after which the watch is asked for a sign of life.
+	probeAfter = 4 * time.Second
+	// silentAfter is the silence after which a watch is given up.
+	silentAfter = 8 * time.Second
+	// lagAllowed is how long answers may come from behind what is known: a member that lags for
+	// longer, or a history that was replaced, is settled by a new list.
+	lagAllowed = time.Second
+)
+
+// Reasons to list again. Each names itself in logs and metrics.
+var (
+	errClosed   = errors.New("the watch was closed")
+	errSilent   = fmt.Errorf("the watch did not answer for %v", silentAfter)
+	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
+	errCluster  = errors.New("another etcd cluster answered")
+)
+
+// machine is the state of one range and what each answer of etcd's does to it. It does no I/O and
+// reads no clock.
+//
+//	listed ──▶ following ──▶ (any error returned by heard or due) ──▶ to be listed again
+//
+// What is known stays known through every error, until a list replaces it.
+type machine[T any] struct {
+	set set[T]
+
+	known       bool // a list has answered
+	provisional bool // ... only from a member without a leader
+	cluster     uint64
+	term        uint64    // of the last answer
+	revision    int64     // highest that any answer carried
+	applied     int64     // up to here events are in set
+	heardAt     time.Time // when the watch last answered
+	behindSince time.Time // since when answers carry a lower revision than known; zero: they do not
+}
+
+// listed takes in a list. A linearizable one is the truth, also where its revision is lower than
+// what is known: then etcd's history was replaced. It returns whether the content changed.
+func (m *machine[T]) listed(resp *clientv3.GetResponse, provisional bool) bool {
+	first := !m.known || m.provisional != provisional
+	m.known, m.provisional = true, provisional
+	m.cluster, m.term = resp.Header.GetClusterId(), resp.Header.GetRaftTerm()
+	m.revision = resp.Header.GetRevision()
+	m.applied = m.revision
+	m.behindSince = time.Time{}
+	return m.set.replace(resp.Kvs) || first
+}
+
+// watching is told that a watch from the revision after the list's was opened.
+func (m *machine[T]) watching(now time.Time) { m.heardAt = now }
+
+// heard takes in an answer of the watch. It returns whether the content changed, and an error
+// where the range must be listed again.
+func (m *machine[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed bool, err error) {
+	if err := resp.Err(); err != nil {
+		return false, err
+	}
+	if err := m.fence(resp.Header, now); err != nil {
+		return false, err
+	}
+	m.heardAt = now
+	for _, event := range resp.Events {
+		if event.Kv.ModRevision <= m.applied {
+			continue // already in the list
+		}
+		if event.Type == clientv3.EventTypeDelete {
+			changed = m.set.remove(string(event.Kv.Key)) || changed
+		} else {
+			changed = m.set.put(event.Kv) || changed
+		}
+	}
+	if n := len(resp.Events); n > 0 {
+		m.applied = max(m.applied, resp.Events[n-1].Kv.ModRevision)
+	}
+	return changed, nil
+}
+
+// fence compares an answer's header with what is known. A watch at a revision that etcd's history
+// has not reached hears nothing, without an error, so a lower revision is the only sign of a
+// restored or wiped etcd.
+func (m *machine[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error {
+	if h.GetClusterId() != m.cluster {
+		return errCluster
+	}
+	if h.GetRaftTerm() < m.term || h.GetRevision() < m.revision {
+		if m.behindSince.IsZero() {
+			m.behindSince = now
+		}
+		if now.Sub(m.behindSince) >= lagAllowed {
+			return errReplaced
+		}
+		return nil
+	}
+	m.behindSince = time.Time{}
+	m.term, m.revision = h.GetRaftTerm(), h.GetRevision()
+	return nil
+}
+
+// due tells when the watch should next be asked for a sign of life; an error means that it has
+// been silent for too long.
+func (m *machine[T]) due(now time.Time) (probeIn time.Duration, err error) {
+	silence := now.Sub(m.heardAt)
+	if silence >= silentAfter {
+		return 0, errSilent
+	}
+	if !m.behindSince.IsZero() {
+		return max(0, m.behindSince.Add(lagAllowed).Sub(now)), nil
+	}
+	return max(0, probeAfter-silence), nil
+}
+
+// snapshot returns the content, nil while nothing is known.
+func (m *machine[T]) snapshot() *Snapshot[T] {
+	if !m.known {
+		return nil
+	}
+	return &Snapshot[T]{Items: m.set.commit(), Revision: m.applied, Provisional: m.provisional}
+}

@@ -1,0 +1,56 @@
+package generator
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/pluginpb"
+)
+
+var update = flag.Bool("update", false, "write what is generated instead of comparing with it")
+
+// runTool has a plugin of another project answer the request.
+func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) map[string]string {
+	t.Helper()
+	wire, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), "go", "tool", name)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(wire), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("go tool %s: %v\n%s", name, err, &stderr)
+	}
+	response := new(pluginpb.CodeGeneratorResponse)
+	if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
+		t.Fatal(err)
+	}
+	if response.Error != nil {
+		t.Fatalf("%s: %s", name, response.GetError())
+	}
+	files := map[string]string{}
+	for _, file := range response.GetFile() {
+		files[file.GetName()] = file.GetContent()
+	}
+	return files
+}
+
+// writeFiles writes files under dir.
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package endpoint
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// ReservedSegment is the first segment of the keys that hold live service configs.
+const ReservedSegment = "_grpc_config"
+
+// CheckKey says what is wrong with a service key. The rules are those of the plugin.
+func CheckKey(key string) error {
+	if key == "" {
+		return errors.New("the service key is empty")
+	}
+	if err := checkText(key); err != nil {
+		return fmt.Errorf("service key %q %w", key, err)
+	}
+	segments := strings.Split(strings.TrimPrefix(key, "/"), "/")
+	if segments[0] == ReservedSegment {
+		return fmt.Errorf("service key %q: the first segment %q is reserved for live service configs", key, ReservedSegment)
+	}
+	for i, segment := range segments {
+		switch {
+		case segment == "." || segment == "..":
+			return fmt.Errorf("service key %q: a segment %q is not allowed", key, segment)
+		case segment == "" && i == len(segments)-1:
+			return fmt.Errorf("service key %q must not end in a slash", key)
+		case segment == "":
+			return fmt.Errorf("service key %q must not have a double slash", key)
+		}
+	}
+	return nil
+}
+
+// CheckInstance says what is wrong with an instance id, which is the last segment of a key.
+func CheckInstance(id string) error {
+	if id == "" {
+		return errors.New("the instance id is empty")
+	}
+	if err := checkText(id); err != nil {
+		return fmt.Errorf("instance id %.80q %w", id, err)
+	}
+	if strings.Contains(id, "/") {
+		return fmt.Errorf("instance id %.80q must not have a slash", id)
+	}
+	return nil
+}
+
+// checkText refuses what a reader cannot see.
+func checkText(s string) error {
+	if !utf8.ValidString(s) {
+		return errors.New("is not valid UTF-8")
+	}
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r):
+			return errors.New("must not have white space")
+		case !unicode.IsPrint(r):
+			return fmt.Errorf("must not have the character %U, a control or format character", r)
+		}
+	}
+	return nil
+}
+
+// defaultPort is gRPC's, for an address without one.
+const defaultPort = "443"
+
+// CheckAddr says what is wrong with an address: it must be host:port, or without needPort a host
+// alone, where the host is a name or an IP address and the port is 1 to 65535.
+func CheckAddr(addr string, needPort bool) error {
+	_, err := splitAddr(addr, needPort)
+	if err != nil {
+		return fmt.Errorf("address %.80q: %w", addr, err)
+	}
+	return nil
+}
+
+// withPort returns addr with the default port where it has none. It must have been checked.
+func withPort(addr string) string {
+	host, err := splitAddr(addr, false)
+	if err != nil || host == "" {
+		return addr
+	}
+	return net.JoinHostPort(host, defaultPort)
+}
+
+// splitAddr checks addr. bare is the host, without brackets, of an address that has no port.
+func splitAddr(addr string, needPort bool) (bare string, err error) {
+	if addr == "" {
+		return "", errors.New("empty")
+	}
+	if !needPort {
+		if bare, ok := bareHost(addr); ok {
+			return bare, nil
+		}
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", errors.New("want host:port, an IPv6 host in brackets")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+		return "", errors.New("want a port from 1 to 65535")
+	}
+	if addr[0] == '[' {
+		if !isIPv6(host) {
+			return "", errors.New("want an IPv6 address in the brackets")
+		}
+		return "", nil
+	}
+	return "", checkHost(host)
+}
+
+// bareHost finds the host in an address that consists of nothing else.
+func bareHost(addr string) (string, bool) {
+	if isIPv6(addr) {
+		return addr, true
+	}
+	if inner, ok := strings.CutPrefix(addr, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		return inner, ok && isIPv6(inner)
+	}
+	return addr, !strings.Contains(addr, ":") && checkHost(addr) == nil
+}
+
+// isIPv6 leaves out addresses with a zone, which mean nothing on another host.
+func isIPv6(host string) bool {
+	if strings.Count(host, ":") < 2 { // for speed
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Is6() && ip.Zone() == ""
+}
+
+// checkHost takes what names a host to any resolver, and so nothing that could mean something to a
+// URL parser, a dialer or a log.
+func checkHost(host string) error {
+	switch {
+	case host == "":
+		return errors.New("the host is empty")
+	case len(host) > 253:
+		return errors.New("the host is longer than 253 bytes")
+	case strings.EqualFold(host, "unix"):
+		// gRPC's dialer takes "unix:80" for a socket.
+		return errors.New(`the host must not be "unix"`)
+	case host[0] == '.' || host[0] == '-':
+		return fmt.Errorf("the host must not begin with %q", host[0])
+	}
+	for i := range len(host) {
+		if c := host[i]; !isHostByte(c) {
+			return fmt.Errorf("the host must not have %q", c)
+		}
+	}
+	return nil
+}
+
+func isHostByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_'
+}

@@ -1,0 +1,80 @@
+package endpoint
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestCheckKey(t *testing.T) {
+	for _, key := range []string{"a", "/a", "helloworld/greeter", "/etcd/order-service-1", "ключ/服务", "a:b", "_grpc_config2/x", "x/_grpc_config", "..."} {
+		if err := CheckKey(key); err != nil {
+			t.Errorf("CheckKey(%q): %v", key, err)
+		}
+	}
+	for _, key := range []string{"", "/", "//a", "a/", "a//b", "a b", "a\tb", "a\u00a0b", "a\x00", "a\u200bb", "\ufeffa", "a\u202eb",
+		".", "a/./b", "../a", "_grpc_config", "_grpc_config/a", "/_grpc_config/a", "\xff", "a/\ue000"} {
+		if err := CheckKey(key); err == nil {
+			t.Errorf("CheckKey(%q) = nil", key)
+		}
+	}
+}
+
+func TestCheckInstance(t *testing.T) {
+	for _, id := range []string{"a", "1.2.3.4:80", "[::1]:80", "host-1_x"} {
+		if err := CheckInstance(id); err != nil {
+			t.Errorf("CheckInstance(%q): %v", id, err)
+		}
+	}
+	for _, id := range []string{"", "a/b", "a b", "a\n", "\xff"} {
+		if err := CheckInstance(id); err == nil {
+			t.Errorf("CheckInstance(%q) = nil", id)
+		}
+	}
+}
+
+func TestCheckAddr(t *testing.T) {
+	tests := []struct {
+		addr       string
+		port, bare bool // accepted with and without needPort
+	}{
+		{"1.2.3.4:80", true, true},
+		{"host:65535", true, true},
+		{"my_host.local.:1", true, true},
+		{"[::1]:80", true, true},
+		{"1.2.3.4", false, true},
+		{"host", false, true},
+		{"::1", false, true},
+		{"[::1]", false, true},
+		{"", false, false},
+		{":80", false, false},
+		{"host:", false, false},
+		{"host:0", false, false},
+		{"host:65536", false, false},
+		{"host:-1", false, false},
+		{"host:08", false, false},
+		{"[::1%lo]:80", false, false},
+		{"[1.2.3.4]:80", false, false},
+		{"[host]", false, false},
+		{"unix", false, false},
+		{"UNIX:80", false, false},
+		{"unix:/x", false, false},
+		{"passthrough:///h:1", false, false},
+		{"h/p:1", false, false},
+		{"u@h:1", false, false},
+		{"h%41:1", false, false},
+		{"-h:1", false, false},
+		{".h:1", false, false},
+		{"hé:1", false, false},
+		{"h h:1", false, false},
+		{strings.Repeat("h", 253) + ":1", true, true},
+		{strings.Repeat("h", 254) + ":1", false, false},
+	}
+	for _, tt := range tests {
+		if err := CheckAddr(tt.addr, true); (err == nil) != tt.port {
+			t.Errorf("CheckAddr(%q, true) = %v", tt.addr, err)
+		}
+		if err := CheckAddr(tt.addr, false); (err == nil) != tt.bare {
+			t.Errorf("CheckAddr(%q, false) = %v", tt.addr, err)
+		}
+	}
+}

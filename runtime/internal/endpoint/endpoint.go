@@ -1,0 +1,99 @@
+// Package endpoint holds what an endpoint is and how it is kept in etcd: the layouts of keys and
+// values, reading them, writing them, and what of them is believed. It does no I/O.
+package endpoint
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"unicode/utf8"
+)
+
+// MaxValue bounds a value in bytes, in both directions. What is longer is malformed.
+const MaxValue = 64 << 10
+
+// Endpoint is one instance of a service.
+type Endpoint struct {
+	Instance, Addr, Version, Zone string
+	Weight                        uint32
+	Metadata                      map[string]string
+}
+
+// Equal tells whether e and o say the same. A nil Metadata equals an empty one.
+func (e Endpoint) Equal(o Endpoint) bool {
+	return e.Instance == o.Instance && e.Addr == o.Addr && e.Version == o.Version && e.Zone == o.Zone &&
+		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
+}
+
+// CheckMetadataName refuses the names that a value keeps for Endpoint's own fields.
+func CheckMetadataName(name string) error {
+	switch name {
+	case nameVersion, nameZone, nameWeight:
+		return fmt.Errorf("metadata name %q is reserved: set the endpoint's %s instead", name, name)
+	}
+	return nil
+}
+
+// check refuses what could not be read back from a value as it was.
+func (e Endpoint) check() error {
+	for name, value := range e.Metadata {
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return fmt.Errorf("metadata %q is not valid UTF-8", name)
+		}
+		// A weight that is no number was found so in etcd and may go back there.
+		if _, number := parseWeight(value); name != nameWeight || number || e.Weight != 0 {
+			if err := CheckMetadataName(name); err != nil {
+				return err
+			}
+		}
+	}
+	if !utf8.ValidString(e.Version) || !utf8.ValidString(e.Zone) || !utf8.ValidString(e.Instance) {
+		return errors.New("instance, version and zone must be valid UTF-8")
+	}
+	return nil
+}
+
+// Entry is an endpoint as found under one etcd key.
+type Entry struct {
+	Endpoint       Endpoint
+	Layout         *Layout
+	CreateRevision int64
+}
+
+// Merge turns the entries of one service key into its set of endpoints: one an address, sorted by
+// instance, then address. An instance written in several layouts is one endpoint: the layouts that
+// carry metadata win over those that do not, then the newer entry wins. The entries are left as
+// they are.
+func Merge(entries []Entry) []Endpoint {
+	best := make(map[string]int, len(entries))
+	for i := range entries {
+		addr := entries[i].Endpoint.Addr
+		if j, ok := best[addr]; !ok || entries[i].beats(&entries[j]) {
+			best[addr] = i
+		}
+	}
+	endpoints := make([]Endpoint, 0, len(best))
+	for i := range entries {
+		if best[entries[i].Endpoint.Addr] == i {
+			endpoints = append(endpoints, entries[i].Endpoint)
+		}
+	}
+	slices.SortFunc(endpoints, func(a, b Endpoint) int {
+		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr))
+	})
+	return endpoints
+}
+
+// beats orders entries with one address. The order is total, so that the input's order is of no
+// matter.
+func (e *Entry) beats(o *Entry) bool {
+	if e.Layout.metadata() != o.Layout.metadata() {
+		return e.Layout.metadata()
+	}
+	if e.CreateRevision != o.CreateRevision {
+		return e.CreateRevision > o.CreateRevision
+	}
+	return e.Endpoint.Instance < o.Endpoint.Instance
+}

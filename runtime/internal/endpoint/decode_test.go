@@ -257,7 +257,7 @@ func BenchmarkMerge(b *testing.B) {
 	entries := make([]Entry, 10_000)
 	for i := range entries {
 		addr := fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250)
-		entries[i] = Entry{Endpoint: Endpoint{Instance: addr, Addr: addr}, Layout: EndpointJSON, CreateRevision: int64(i)}
+		entries[i] = Entry{Endpoint: &Endpoint{Instance: addr, Addr: addr}, Layout: EndpointJSON, CreateRevision: int64(i)}
 	}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -57,16 +57,16 @@ func (e Endpoint) check() error {
 
 // Entry is an endpoint as found under one etcd key.
 type Entry struct {
-	Endpoint       Endpoint
+	Endpoint       *Endpoint
 	Layout         *Layout
 	CreateRevision int64
 }
 
 // Merge turns the entries of one service key into its set of endpoints: one an address, sorted by
 // instance, then address. An instance written in several layouts is one endpoint: the layouts that
-// carry metadata win over those that do not, then the newer entry wins. The entries are left as
-// they are.
-func Merge(entries []Entry) []Endpoint {
+// carry metadata win over those that do not, then the newer entry wins. It returns the indexes of
+// the entries that make up the set, in the order of the set.
+func Merge(entries []Entry) []int {
 	best := make(map[string]int, len(entries))
 	for i := range entries {
 		addr := entries[i].Endpoint.Addr
@@ -74,16 +74,17 @@ func Merge(entries []Entry) []Endpoint {
 			best[addr] = i
 		}
 	}
-	endpoints := make([]Endpoint, 0, len(best))
+	set := make([]int, 0, len(best))
 	for i := range entries {
 		if best[entries[i].Endpoint.Addr] == i {
-			endpoints = append(endpoints, entries[i].Endpoint)
+			set = append(set, i)
 		}
 	}
-	slices.SortFunc(endpoints, func(a, b Endpoint) int {
+	slices.SortFunc(set, func(i, j int) int {
+		a, b := entries[i].Endpoint, entries[j].Endpoint
 		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr))
 	})
-	return endpoints
+	return set
 }
 
 // beats orders entries with one address. The order is total, so that the input's order is of no

@@ -10,18 +10,22 @@ import (
 
 func TestMerge(t *testing.T) {
 	entries := []Entry{
-		{Endpoint{Instance: "b", Addr: "h:2"}, Plain, 1},
-		{Endpoint{Instance: "h:1", Addr: "h:1"}, GoZero, 9},
-		{Endpoint{Instance: "a", Addr: "h:1", Version: "old"}, EndpointJSON, 3},
-		{Endpoint{Instance: "a2", Addr: "h:1", Version: "new"}, Kratos, 4},
-		{Endpoint{Instance: "c2", Addr: "h:3"}, Kitex, 5},
-		{Endpoint{Instance: "c1", Addr: "h:3"}, Kitex, 5},
+		{&Endpoint{Instance: "b", Addr: "h:2"}, Plain, 1},
+		{&Endpoint{Instance: "h:1", Addr: "h:1"}, GoZero, 9},
+		{&Endpoint{Instance: "a", Addr: "h:1", Version: "old"}, EndpointJSON, 3},
+		{&Endpoint{Instance: "a2", Addr: "h:1", Version: "new"}, Kratos, 4},
+		{&Endpoint{Instance: "c2", Addr: "h:3"}, Kitex, 5},
+		{&Endpoint{Instance: "c1", Addr: "h:3"}, Kitex, 5},
 	}
 	want := []Endpoint{{Instance: "a2", Addr: "h:1", Version: "new"}, {Instance: "b", Addr: "h:2"}, {Instance: "c1", Addr: "h:3"}}
 	for range 50 {
 		rand.Shuffle(len(entries), func(i, j int) { entries[i], entries[j] = entries[j], entries[i] })
-		if got := Merge(entries); !slices.EqualFunc(got, want, Endpoint.Equal) {
-			t.Fatalf("Merge(%+v)\n= %+v\nwant %+v", entries, got, want)
+		var got []Endpoint
+		for _, i := range Merge(entries) {
+			got = append(got, *entries[i].Endpoint)
+		}
+		if !slices.EqualFunc(got, want, Endpoint.Equal) {
+			t.Fatalf("Merge = %+v\nwant %+v", got, want)
 		}
 	}
 	if got := Merge(nil); len(got) != 0 {

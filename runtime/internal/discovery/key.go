@@ -1,0 +1,192 @@
+package discovery
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+)
+
+// configGrace is how long the first endpoints wait for word of a live service config, so that a
+// connection does not start under one policy and change to another at once.
+const configGrace = 200 * time.Millisecond
+
+// Key is one service key: what its connections share. All of its work is done once, however many
+// connections there are; a connection costs an entry in a map, and a goroutine for as long as it
+// takes an update.
+type Key struct {
+	Name string // as users know it, for error texts
+
+	cfg    Config
+	source Source
+	memory Memory // nil: none
+
+	subscription sync.Mutex // taken before mu, and never by what the source calls
+	stop         func()     // ends what the source sends; nil while there are no connections
+
+	mu      sync.Mutex
+	conns   map[*conn]struct{}
+	news    Endpoints
+	hold    hold
+	recheck *time.Timer // of hold
+	live    ServiceConfig
+	waiting *time.Timer // for live; nil: not begun
+	waived  bool        // live was waited for long enough
+	state   *State
+}
+
+// State is what a key's connections are told. It is immutable and shared by them.
+type State struct {
+	Known     bool
+	Backends  []*Backend
+	Endpoints []resolver.Endpoint // of Backends, in the same order
+	Live      string              // live service config, "" none
+	LiveSeen  bool                // there is or was a live service config
+	Err       error               // why etcd cannot be followed now
+	Definite  bool                // Err is etcd's own answer
+}
+
+// NewKey returns a key that asks source for nothing until it has a connection.
+func NewKey(name string, cfg Config, source Source, memory Memory) *Key {
+	return &Key{
+		Name: name, cfg: cfg, source: source, memory: memory,
+		conns: make(map[*conn]struct{}),
+		hold:  hold{grace: cfg.EmptyGrace},
+		state: &State{},
+	}
+}
+
+// State returns what is known now.
+func (k *Key) State() *State {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.state
+}
+
+// join has c told all news from now on, beginning with what is known.
+func (k *Key) join(c *conn) {
+	k.subscription.Lock()
+	defer k.subscription.Unlock()
+	k.mu.Lock()
+	k.conns[c] = struct{}{}
+	k.mu.Unlock()
+	if k.stop == nil {
+		stopEndpoints := k.source.Endpoints(k.endpoints)
+		stopConfig := k.source.ServiceConfig(k.serviceConfig)
+		k.stop = func() { stopEndpoints(); stopConfig() }
+	}
+	c.notify()
+}
+
+// leave is the end of join. What is known is forgotten with the last connection: the source
+// remembers it, and how old it is. What hold knows stays.
+func (k *Key) leave(c *conn) {
+	k.subscription.Lock()
+	defer k.subscription.Unlock()
+	k.mu.Lock()
+	delete(k.conns, c)
+	last := len(k.conns) == 0 && k.stop != nil
+	k.mu.Unlock()
+	if !last {
+		return
+	}
+	k.stop()
+	k.stop = nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, timer := range []*time.Timer{k.recheck, k.waiting} {
+		if timer != nil {
+			timer.Stop()
+		}
+	}
+	k.recheck, k.waiting, k.waived = nil, nil, false
+	k.news, k.live, k.state = Endpoints{}, ServiceConfig{}, &State{}
+}
+
+// endpoints takes news of the endpoints.
+func (k *Key) endpoints(news Endpoints) {
+	if !news.Known && news.Err != nil && k.memory != nil {
+		if backends, ok := k.memory.Load(); ok {
+			news.Backends, news.Known, news.Provisional = backends, true, true
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.news = news
+	if k.waiting == nil && news.Known && !k.live.Known {
+		k.waiting = time.AfterFunc(configGrace, k.waive)
+	}
+	k.update()
+}
+
+func (k *Key) serviceConfig(news ServiceConfig) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.live = news
+	k.update()
+}
+
+func (k *Key) waive() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.waived = true
+	k.update()
+}
+
+func (k *Key) reconsider() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.update()
+}
+
+// update works out the state and tells the connections if it is news. It must be called with mu
+// held.
+func (k *Key) update() {
+	next := &State{
+		Live: k.live.JSON, LiveSeen: k.state.LiveSeen || k.live.JSON != "",
+		Err: k.news.Err, Definite: k.news.Definite,
+	}
+	if k.news.Known && (k.live.Known || k.waived) {
+		next.Known = true
+		next.Backends = k.held()
+	}
+	old := k.state
+	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
+		next.Backends, next.Endpoints = old.Backends, old.Endpoints
+		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && (next.Known || !newError(old, next)) {
+			k.state = next
+			return
+		}
+	} else {
+		next.Endpoints = resolverEndpoints(next.Backends)
+	}
+	k.state = next
+	for c := range k.conns {
+		c.notify()
+	}
+}
+
+// newError tells whether connections without endpoints have another reason to give than before.
+func newError(old, next *State) bool {
+	if old.Err == nil || next.Err == nil {
+		return old.Err != next.Err
+	}
+	return old.Definite != next.Definite || old.Err.Error() != next.Err.Error()
+}
+
+// held returns the endpoints after hold had its say, and remembers the true ones.
+func (k *Key) held() []*Backend {
+	backends, recheck := k.hold.filter(k.news.Backends, time.Now())
+	if k.recheck != nil {
+		k.recheck.Stop()
+		k.recheck = nil
+	}
+	if !recheck.IsZero() {
+		k.recheck = time.AfterFunc(time.Until(recheck), k.reconsider)
+	}
+	if k.memory != nil && !k.news.Provisional {
+		k.memory.Save(backends)
+	}
+	return backends
+}

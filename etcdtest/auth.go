@@ -1,0 +1,88 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// User is someone that etcd knows when authentication is on. Its permissions hang on a role of the
+// same name, so that a test can grant and revoke others through [Cluster.Admin].
+type User struct {
+	Name, Password string
+	Permissions    []Permission
+}
+
+// Permission is what a user may do with the keys that begin with Prefix.
+type Permission struct {
+	Prefix      string
+	Read, Write bool
+}
+
+// ReadOnly is the permission to list and watch the keys that begin with prefix.
+func ReadOnly(prefix string) Permission { return Permission{Prefix: prefix, Read: true} }
+
+// ReadWrite is the permission to do anything with the keys that begin with prefix.
+func ReadWrite(prefix string) Permission { return Permission{Prefix: prefix, Read: true, Write: true} }
+
+// As makes a client configuration that of the named user, for [Cluster.Client].
+func As(name, password string) func(*clientv3.Config) {
+	return func(cfg *clientv3.Config) { cfg.Username, cfg.Password = name, password }
+}
+
+const root = "root" // etcd's own name for the user and the role that may do everything
+
+type auth struct {
+	rootPassword string
+	users        []User
+}
+
+// enable creates the users and turns authentication on, through a client without a user.
+func (a *auth) enable(cfg clientv3.Config) error {
+	cfg.Username, cfg.Password = "", ""
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		return fmt.Errorf("etcdtest: connect without a user: %w", err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	for _, user := range append([]User{{Name: root, Password: a.rootPassword}}, a.users...) {
+		if err := user.create(ctx, client); err != nil {
+			return fmt.Errorf("etcdtest: create the user %q: %w", user.Name, err)
+		}
+	}
+	if _, err := client.AuthEnable(ctx); err != nil {
+		return fmt.Errorf("etcdtest: enable authentication: %w", err)
+	}
+	return nil
+}
+
+func (u User) create(ctx context.Context, client *clientv3.Client) error {
+	if _, err := client.RoleAdd(ctx, u.Name); err != nil {
+		return err
+	}
+	for _, p := range u.Permissions {
+		end := clientv3.GetPrefixRangeEnd(p.Prefix)
+		if _, err := client.RoleGrantPermission(ctx, u.Name, p.Prefix, end, p.kind()); err != nil {
+			return err
+		}
+	}
+	if _, err := client.UserAdd(ctx, u.Name, u.Password); err != nil {
+		return err
+	}
+	_, err := client.UserGrantRole(ctx, u.Name, u.Name)
+	return err
+}
+
+func (p Permission) kind() clientv3.PermissionType {
+	switch {
+	case p.Read && p.Write:
+		return clientv3.PermissionType(clientv3.PermReadWrite)
+	case p.Write:
+		return clientv3.PermissionType(clientv3.PermWrite)
+	default:
+		return clientv3.PermissionType(clientv3.PermRead)
+	}
+}

@@ -1,0 +1,338 @@
+package etcdtest_test
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// within bounds a step that should take milliseconds.
+func within(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func put(t *testing.T, client clientv3.KV, key, value string) {
+	t.Helper()
+	if _, err := client.Put(within(t, 10*time.Second), key, value); err != nil {
+		t.Fatalf("put %s: %v", key, err)
+	}
+}
+
+// get is the value of a key, "" when it is not there, and the revision of the answer.
+func get(t *testing.T, client clientv3.KV, key string) (value string, revision int64) {
+	t.Helper()
+	answer, err := client.Get(within(t, 10*time.Second), key)
+	if err != nil {
+		t.Fatalf("get %s: %v", key, err)
+	}
+	if len(answer.Kvs) > 0 {
+		value = string(answer.Kvs[0].Value)
+	}
+	return value, answer.Header.Revision
+}
+
+func wantValue(t *testing.T, client clientv3.KV, key, want string) {
+	t.Helper()
+	if got, _ := get(t, client, key); got != want {
+		t.Fatalf("%s is %q, want %q", key, got, want)
+	}
+}
+
+func TestOneMember(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "greeter/a", "10.0.0.1:80")
+	wantValue(t, cluster.Admin(), "greeter/a", "10.0.0.1:80")
+}
+
+func TestImpossibleOptions(t *testing.T) {
+	for name, opt := range map[string]etcdtest.Option{
+		"no members":     etcdtest.WithMembers(0),
+		"a TTL under 1s": etcdtest.WithTokenTTL(time.Millisecond),
+	} {
+		if _, err := etcdtest.New(t.TempDir(), opt); err == nil {
+			t.Errorf("a cluster with %s started", name)
+		}
+	}
+}
+
+func TestCloseTwice(t *testing.T) {
+	cluster, err := etcdtest.New(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Close()
+	cluster.Close()
+}
+
+func TestLosesTheLeaderAndGoesOn(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	client := cluster.Client(t)
+	put(t, client, "k", "before")
+
+	leader, err := cluster.Leader(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader.Stop()
+	leader.Stop()
+	next, err := cluster.Leader(within(t, 10*time.Second))
+	if err != nil || next == leader {
+		t.Fatalf("the next leader is %v, %v", next, err)
+	}
+	put(t, client, "k", "after")
+
+	if err := leader.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	alone := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{leader.Endpoint()} })
+	wantValue(t, alone, "k", "after")
+}
+
+func TestQuorumLostAndBack(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	cluster.Member(0).Stop()
+	cluster.Member(1).Stop()
+	if _, err := client.Put(within(t, time.Second), "k", "w"); err == nil {
+		t.Fatal("one member of three took a write")
+	}
+	cluster.Member(2).Stop()
+	if err := cluster.Member(2).Restart(); err != nil {
+		t.Fatalf("restart without a quorum: %v", err)
+	}
+	if err := cluster.Member(0).Restart(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, "k", "x")
+}
+
+func TestRestartKeepsTheData(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	if err := cluster.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, client, "k", "v")
+}
+
+func TestWipeTurnsTheRevisionBack(t *testing.T) {
+	for _, members := range []int{1, 3} {
+		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
+		client := cluster.Client(t)
+		for range 5 {
+			put(t, client, "k", "v")
+		}
+		_, before := get(t, client, "k")
+		if err := cluster.Wipe(); err != nil {
+			t.Fatal(err)
+		}
+		value, after := get(t, client, "k")
+		if value != "" || after >= before {
+			t.Errorf("%d members: %q at revision %d after the wipe, at %d before", members, value, after, before)
+		}
+	}
+}
+
+func TestCompact(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "k", "v1")
+	put(t, client, "k", "v2")
+	revision, err := cluster.Compact(within(t, 10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Get(t.Context(), "k", clientv3.WithRev(revision-1)); !errors.Is(err, rpctypes.ErrCompacted) {
+		t.Errorf("reading before the compacted revision: %v, want %v", err, rpctypes.ErrCompacted)
+	}
+}
+
+func TestCutAndRestore(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+
+	cluster.Cut()
+	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); err == nil {
+		t.Error("an answer came through a cut")
+	}
+	wantValue(t, cluster.Admin(), "k", "v")
+
+	cluster.Restore()
+	wantValue(t, client, "k", "v")
+}
+
+func TestPauseAndResume(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+
+	cluster.Pause()
+	answer := make(chan error, 1)
+	go func() {
+		_, err := client.Get(within(t, 10*time.Second), "k")
+		answer <- err
+	}()
+	if _, err := client.Get(within(t, 200*time.Millisecond), "k"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("in a black hole: %v, want %v", err, context.DeadlineExceeded)
+	}
+	select {
+	case err := <-answer:
+		t.Errorf("answered in a black hole: %v", err)
+	default:
+	}
+
+	cluster.Resume()
+	if err := <-answer; err != nil {
+		t.Errorf("after the black hole: %v", err)
+	}
+}
+
+func TestClusterClosesWhilePaused(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	cluster.Pause()
+}
+
+func TestTLS(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithTLS())
+	put(t, cluster.Client(t), "k", "v")
+	wantValue(t, cluster.Admin(), "k", "v")
+	if cluster.CAFile() == "" {
+		t.Error("no file of the authority")
+	}
+
+	stranger := cluster.Client(t, func(cfg *clientv3.Config) { cfg.TLS = &tls.Config{} })
+	if _, err := stranger.Get(within(t, time.Second), "k"); err == nil {
+		t.Error("a client that does not trust the authority got an answer")
+	}
+}
+
+func TestAuth(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "r", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("greeter/")}},
+		etcdtest.User{Name: "writer", Password: "w", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("greeter/")}},
+	))
+	reader := cluster.Client(t, etcdtest.As("reader", "r"))
+	writer := cluster.Client(t, etcdtest.As("writer", "w"))
+
+	put(t, writer, "greeter/a", "v")
+	wantValue(t, reader, "greeter/a", "v")
+	for name, err := range map[string]error{
+		"reader writes": second(reader.Put(t.Context(), "greeter/a", "x")),
+		"writer strays": second(writer.Put(t.Context(), "other/a", "x")),
+		"reader strays": second(reader.Get(t.Context(), "greeter", clientv3.WithPrefix())),
+	} {
+		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
+			t.Errorf("%s: %v, want %v", name, err, rpctypes.ErrPermissionDenied)
+		}
+	}
+
+	if err := cluster.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "")
+	wantValue(t, cluster.Admin(), "greeter/a", "")
+}
+
+func TestTokenExpires(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second))
+	client := cluster.Client(t)
+	put(t, client, "k", "v")
+	calls := cluster.Calls()
+	calls.Reset()
+	// etcd drops tokens between one and two seconds after their last use; asking keeps them alive.
+	for calls.Count(etcdtest.Authenticate, "") == 0 {
+		<-time.After(2100 * time.Millisecond)
+		wantValue(t, client, "k", "v")
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+func TestCalls(t *testing.T) {
+	cluster := etcdtest.Start(t)
+	client, calls := cluster.Client(t), cluster.Calls()
+	ctx := within(t, 10*time.Second)
+
+	get(t, client, "user/a")
+	get(t, client, "user-admin/a")
+	put(t, cluster.Admin(), "user/a", "v")
+	lease, err := client.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.KeepAliveOnce(ctx, lease.ID); err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Txn(ctx).If(clientv3.Compare(clientv3.Version("user/b"), "=", 0)).
+		Then(clientv3.OpPut("user/b", "v", clientv3.WithLease(lease.ID)), clientv3.OpPut("user/c", "v")).
+		Else(clientv3.OpGet("user/b")).Commit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	watches := []clientv3.WatchChan{client.Watch(ctx, "user/", clientv3.WithPrefix()), client.Watch(ctx, "other/")}
+	if err := calls.Wait(ctx, etcdtest.Watch, "", len(watches)); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, want := range []struct {
+		op     etcdtest.Op
+		prefix string
+		count  int
+	}{
+		{etcdtest.Range, "", 3},
+		{etcdtest.Range, "user/", 2},
+		{etcdtest.Range, "user-admin/", 1},
+		{etcdtest.Put, "user/", 2},
+		{etcdtest.Txn, "", 1},
+		{etcdtest.LeaseGrant, "", 1},
+		{etcdtest.LeaseKeepAlive, "", 1},
+		{etcdtest.Watch, "user/", 1},
+		{etcdtest.DeleteRange, "", 0},
+	} {
+		if got := calls.Count(want.op, want.prefix); got != want.count {
+			t.Errorf("%d %s requests for %q, want %d", got, want.op, want.prefix, want.count)
+		}
+	}
+
+	calls.Reset()
+	if all := calls.All(); len(all) != 0 {
+		t.Errorf("after a reset: %+v", all)
+	}
+	short := within(t, 10*time.Millisecond)
+	if err := calls.Wait(short, etcdtest.Put, "", 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("waiting for what does not come: %v", err)
+	}
+}
+
+func TestCallTellsHowItWasAsked(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+	member := cluster.Member(2)
+	client := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{member.Endpoint()} })
+	_, err := client.Get(within(t, 10*time.Second), "user/", clientv3.WithPrefix(), clientv3.WithSerializable())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := etcdtest.Call{Op: etcdtest.Range, Member: 2, Key: "user/", End: "user0", Serializable: true}
+	if all := cluster.Calls().All(); len(all) != 1 || all[0] != want {
+		t.Errorf("calls %+v, want only %+v", all, want)
+	}
+}

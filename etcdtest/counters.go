@@ -1,0 +1,221 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+)
+
+// Op is a kind of request, by etcd's own name for it.
+type Op string
+
+// The requests that are counted. One within a transaction counts as well as the transaction.
+const (
+	Range           Op = "Range"
+	Put             Op = "Put"
+	DeleteRange     Op = "DeleteRange"
+	Txn             Op = "Txn"
+	Watch           Op = "Watch" // one for every watch created, however many share a stream
+	LeaseGrant      Op = "LeaseGrant"
+	LeaseRevoke     Op = "LeaseRevoke"
+	LeaseKeepAlive  Op = "LeaseKeepAlive" // one for every renewal
+	LeaseTimeToLive Op = "LeaseTimeToLive"
+	Authenticate    Op = "Authenticate"
+)
+
+// Call is one request that reached a member.
+type Call struct {
+	Op       Op
+	Member   int    // the index of the member that it reached
+	Key, End string // of Range, DeleteRange and Watch; Key of Put
+	Lease    int64  // of Put and the lease requests; what the client asked for
+	Revision int64  // of Range, and where a Watch starts; 0 for now
+
+	Serializable bool // of Range: a possibly stale answer is good enough
+}
+
+// Calls are the requests that have reached the members of a cluster, save those of
+// [Cluster.Admin]. It is safe for concurrent use.
+type Calls struct {
+	mu      sync.Mutex
+	calls   []Call
+	changed chan struct{} // closed and replaced at each call
+}
+
+func newCalls() *Calls { return &Calls{changed: make(chan struct{})} }
+
+// Count is how many requests of the kind op there were whose key begins with prefix. Requests
+// without a key, those about leases, are counted with the prefix "".
+func (c *Calls) Count(op Op, prefix string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.count(op, prefix)
+}
+
+// Wait returns once Count(op, prefix) is n or more, or with an error when ctx ends before.
+func (c *Calls) Wait(ctx context.Context, op Op, prefix string, n int) error {
+	for {
+		c.mu.Lock()
+		got, changed := c.count(op, prefix), c.changed
+		c.mu.Unlock()
+		if got >= n {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("etcdtest: %d of %d %s requests for %q: %w", got, n, op, prefix, ctx.Err())
+		case <-changed:
+		}
+	}
+}
+
+// All returns every request since the start or the last Reset, in the order of arrival.
+func (c *Calls) All() []Call {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.calls)
+}
+
+// Reset forgets all requests, so that a test can count from here on.
+func (c *Calls) Reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls = nil
+}
+
+func (c *Calls) count(op Op, prefix string) (n int) {
+	for _, call := range c.calls {
+		if call.Op == op && strings.HasPrefix(call.Key, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *Calls) add(member int, request any) {
+	calls := callsOf(request)
+	if len(calls) == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, call := range calls {
+		call.Member = member
+		c.calls = append(c.calls, call)
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+// callsOf is what a request counts as: nothing, one call, or a transaction and the calls in it.
+func callsOf(request any) []Call {
+	switch r := request.(type) {
+	case *pb.RangeRequest:
+		return []Call{{Op: Range, Key: string(r.Key), End: string(r.RangeEnd),
+			Revision: r.Revision, Serializable: r.Serializable}}
+	case *pb.PutRequest:
+		return []Call{{Op: Put, Key: string(r.Key), Lease: r.Lease}}
+	case *pb.DeleteRangeRequest:
+		return []Call{{Op: DeleteRange, Key: string(r.Key), End: string(r.RangeEnd)}}
+	case *pb.TxnRequest:
+		calls := []Call{{Op: Txn}}
+		for _, op := range slices.Concat(r.Success, r.Failure) {
+			calls = append(calls, callsOfOp(op)...)
+		}
+		return calls
+	case *pb.WatchRequest:
+		create := r.GetCreateRequest()
+		if create == nil {
+			return nil
+		}
+		return []Call{{Op: Watch, Key: string(create.Key), End: string(create.RangeEnd),
+			Revision: create.StartRevision}}
+	case *pb.LeaseGrantRequest:
+		return []Call{{Op: LeaseGrant, Lease: r.ID}}
+	case *pb.LeaseRevokeRequest:
+		return []Call{{Op: LeaseRevoke, Lease: r.ID}}
+	case *pb.LeaseKeepAliveRequest:
+		return []Call{{Op: LeaseKeepAlive, Lease: r.ID}}
+	case *pb.LeaseTimeToLiveRequest:
+		return []Call{{Op: LeaseTimeToLive, Lease: r.ID}}
+	case *pb.AuthenticateRequest:
+		return []Call{{Op: Authenticate}}
+	}
+	return nil
+}
+
+func callsOfOp(op *pb.RequestOp) []Call {
+	switch op := op.Request.(type) {
+	case *pb.RequestOp_RequestRange:
+		return callsOf(op.RequestRange)
+	case *pb.RequestOp_RequestPut:
+		return callsOf(op.RequestPut)
+	case *pb.RequestOp_RequestDeleteRange:
+		return callsOf(op.RequestDeleteRange)
+	case *pb.RequestOp_RequestTxn:
+		return callsOf(op.RequestTxn)
+	}
+	return nil
+}
+
+// serverOptions count what reaches the member with the given index.
+func (c *Calls) serverOptions(member int) []grpc.ServerOption {
+	unary := func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		if !fromAdmin(ctx) {
+			c.add(member, req)
+		}
+		return handle(ctx, req)
+	}
+	stream := func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		if !fromAdmin(ss.Context()) {
+			ss = countingStream{ServerStream: ss, calls: c, member: member}
+		}
+		return handle(srv, ss)
+	}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
+}
+
+// countingStream counts the requests of a stream: of Watch, LeaseKeepAlive and RangeStream.
+type countingStream struct {
+	grpc.ServerStream
+	calls  *Calls
+	member int
+}
+
+func (s countingStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	s.calls.add(s.member, m)
+	return nil
+}
+
+// adminHeader marks the requests of [Cluster.Admin], which are the test's and not its subject's.
+const adminHeader = "etcdtest-admin"
+
+func fromAdmin(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, adminHeader)) > 0
+}
+
+// markAdmin makes a client's requests known as those of [Cluster.Admin].
+func markAdmin() []grpc.DialOption {
+	mark := func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, adminHeader, "1")
+	}
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any,
+			conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			return invoke(mark(ctx), method, req, reply, conn, opts...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc,
+			conn *grpc.ClientConn, method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			return stream(mark(ctx), desc, conn, method, opts...)
+		}),
+	}
+}

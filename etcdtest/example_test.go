@@ -1,0 +1,84 @@
+package etcdtest_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// A test that needs etcd starts one; it ends with the test.
+func ExampleStart() {
+	_ = func(t *testing.T) {
+		cluster := etcdtest.Start(t)
+		client := cluster.Client(t)
+		if _, err := client.Put(t.Context(), "greeter/a", "10.0.0.1:80"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Three members go on without one of them.
+func ExampleWithMembers() {
+	_ = func(t *testing.T) {
+		cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
+		cluster.Member(0).Stop()
+		if _, err := cluster.Leader(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		// ... what is tested must not have noticed ...
+		if err := cluster.Member(0).Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is tested loses its way to etcd, while the test goes around the fault.
+func ExampleCluster_Cut() {
+	_ = func(t *testing.T) {
+		cluster := etcdtest.Start(t)
+		cluster.Cut()
+		if _, err := cluster.Admin().Delete(t.Context(), "greeter/", clientv3.WithPrefix()); err != nil {
+			t.Fatal(err)
+		}
+		cluster.Restore()
+		// ... what is tested must find that the keys are gone ...
+	}
+}
+
+// A program can run a cluster as well as a test can.
+func ExampleNew() {
+	dir, err := os.MkdirTemp("", "etcd")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+
+	cluster, err := etcdtest.New(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer cluster.Close()
+
+	client, err := clientv3.New(cluster.Config())
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for range 3 {
+		if _, err := client.Put(ctx, "greeter/a", "10.0.0.1:80"); err != nil {
+			log.Fatal(err)
+		}
+	}
+	fmt.Println(cluster.Calls().Count(etcdtest.Put, "greeter/"), "puts reached etcd")
+	// Output: 3 puts reached etcd
+}

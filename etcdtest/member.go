@@ -1,0 +1,174 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// Member is one etcd server of a cluster. Its addresses stay the same through every fault.
+type Member struct {
+	cluster *Cluster
+	index   int
+	dir     string
+
+	clients *proxy // the way of clients, the one that faults break
+	admin   *proxy // the way of Cluster.Admin, never broken
+	peers   *proxy // the way of other members: it keeps the address that etcd remembers
+
+	mu   sync.Mutex
+	etcd *embed.Etcd // nil while stopped
+}
+
+func newMember(c *Cluster, index int) (*Member, error) {
+	m := &Member{cluster: c, index: index}
+	m.dir = filepath.Join(c.dir, m.name())
+	for _, p := range []**proxy{&m.clients, &m.admin, &m.peers} {
+		made, err := newProxy()
+		if err != nil {
+			m.close()
+			return nil, err
+		}
+		*p = made
+	}
+	return m, nil
+}
+
+// Endpoint is the address of the member for clients: what faults break.
+func (m *Member) Endpoint() string { return m.cluster.clientURL(m.clients).String() }
+
+// Cut resets the clients' connections and refuses new ones, until Restore.
+func (m *Member) Cut() { m.clients.setCut(true) }
+
+// Restore ends a Cut.
+func (m *Member) Restore() { m.clients.setCut(false) }
+
+// Pause swallows whatever clients and the member send each other, without closing a connection:
+// a black hole, which only a timeout can notice. Resume ends it and delivers what was held back.
+func (m *Member) Pause() { m.clients.setPaused(true) }
+
+// Resume ends a Pause.
+func (m *Member) Resume() { m.clients.setPaused(false) }
+
+// Stop ends the member at once, without handing over leadership: a crash that keeps its disk. A
+// write that the others forward to a leader they do not know dead yet is lost, and times out after
+// 5 s: [Cluster.Leader] waits for the next one. To stop a stopped member does nothing.
+func (m *Member) Stop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.etcd == nil {
+		return
+	}
+	for _, p := range []*proxy{m.clients, m.admin, m.peers} {
+		p.setUpstream("")
+	}
+	m.etcd.Server.HardStop()
+	m.etcd.Close() // a second Close panics, hence the nil
+	m.etcd = nil
+}
+
+// Restart starts a member on the data that it had, after stopping it where it runs. It returns
+// when the member serves or, while too few members run for a quorum, when it has started.
+func (m *Member) Restart() error {
+	m.Stop()
+	if err := m.start(); err != nil {
+		return err
+	}
+	if m.cluster.running() <= len(m.cluster.members)/2 {
+		return nil
+	}
+	return m.waitReady()
+}
+
+func (m *Member) start() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	etcd, err := embed.StartEtcd(m.config())
+	if err != nil {
+		return fmt.Errorf("etcdtest: start member %d: %w", m.index, err)
+	}
+	m.etcd = etcd
+	m.peers.setUpstream(etcd.Peers[0].Addr().String())
+	m.clients.setUpstream(etcd.Clients[0].Addr().String())
+	m.admin.setUpstream(etcd.Clients[0].Addr().String())
+	return nil
+}
+
+func (m *Member) waitReady() error {
+	etcd := m.running()
+	if etcd == nil {
+		return fmt.Errorf("etcdtest: member %d was stopped while it started", m.index)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	select {
+	case <-etcd.Server.ReadyNotify():
+		return nil
+	case <-etcd.Server.StopNotify():
+		return fmt.Errorf("etcdtest: member %d stopped while it started", m.index)
+	case <-ctx.Done():
+		return fmt.Errorf("etcdtest: member %d is not ready after %v", m.index, startTimeout)
+	}
+}
+
+// running is the member's server, nil while it is stopped.
+func (m *Member) running() *embed.Etcd {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.etcd
+}
+
+// config is tuned for speed: an election takes a tenth of a second and nothing waits for a disk.
+func (m *Member) config() *embed.Config {
+	cfg := embed.NewConfig()
+	cfg.Name = m.name()
+	cfg.Dir = m.dir
+	cfg.TickMs, cfg.ElectionMs = 10, 100
+	cfg.UnsafeNoFsync = true
+	cfg.EnableGRPCGateway = false
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(m.cluster.settings.logger)
+	cfg.GRPCAdditionalServerOptions = m.cluster.calls.serverOptions(m.index)
+
+	// The members listen where there is room and are known by their proxies' addresses.
+	anywhere := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenPeerUrls = []url.URL{anywhere}
+	cfg.AdvertisePeerUrls = []url.URL{*m.peerURL()}
+	cfg.InitialCluster = m.cluster.initialCluster()
+	anywhere.Scheme = m.cluster.scheme()
+	cfg.ListenClientUrls = []url.URL{anywhere}
+	cfg.AdvertiseClientUrls = []url.URL{*m.cluster.clientURL(m.clients)}
+
+	if certs := m.cluster.certs; certs != nil {
+		cfg.ClientTLSInfo = transport.TLSInfo{CertFile: certs.certFile, KeyFile: certs.keyFile}
+	}
+	cfg.BcryptCost = 4 // the least that bcrypt allows: the passwords guard nothing
+	cfg.AuthTokenTTL = uint(m.cluster.settings.tokenTTL.Seconds())
+	return cfg
+}
+
+func (m *Member) name() string { return fmt.Sprintf("member%d", m.index) }
+
+func (m *Member) peerURL() *url.URL { return &url.URL{Scheme: "http", Host: m.peers.addr()} }
+
+// wipe removes the data of a stopped member.
+func (m *Member) wipe() error {
+	if err := os.RemoveAll(m.dir); err != nil {
+		return fmt.Errorf("etcdtest: wipe member %d: %w", m.index, err)
+	}
+	return nil
+}
+
+func (m *Member) close() {
+	m.Stop()
+	for _, p := range []*proxy{m.clients, m.admin, m.peers} {
+		if p != nil {
+			p.close()
+		}
+	}
+}

@@ -1,0 +1,219 @@
+package etcdtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+)
+
+// proxy forwards TCP connections from an address that stays the same to an upstream that comes and
+// goes, and breaks them on demand.
+type proxy struct {
+	listener net.Listener
+	done     sync.WaitGroup
+
+	mu       sync.Mutex
+	upstream string        // "" while nothing is behind the proxy
+	cut      bool          // connections are reset as they arrive
+	flowing  chan struct{} // closed while bytes flow, open while they are held back
+	paused   bool
+	links    map[*link]struct{}
+}
+
+// link is one client connection and, once dialed, its way on.
+type link struct {
+	ctx    context.Context // ends with the link
+	cancel context.CancelFunc
+
+	mu    sync.Mutex
+	ended bool
+	conns []net.Conn
+}
+
+func newProxy() (*proxy, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("etcdtest: listen for a proxy: %w", err)
+	}
+	p := &proxy{listener: listener, flowing: make(chan struct{}), links: make(map[*link]struct{})}
+	close(p.flowing)
+	p.done.Go(p.accept)
+	return p, nil
+}
+
+func (p *proxy) addr() string { return p.listener.Addr().String() }
+
+// setUpstream moves the proxy to a new upstream, "" for none, and resets what is connected.
+func (p *proxy) setUpstream(addr string) {
+	p.mu.Lock()
+	p.upstream = addr
+	p.mu.Unlock()
+	p.reset()
+}
+
+// setCut resets all connections, now and as they arrive, until it is set to false.
+func (p *proxy) setCut(cut bool) {
+	p.mu.Lock()
+	p.cut = cut
+	p.mu.Unlock()
+	if cut {
+		p.reset()
+	}
+}
+
+// setPaused holds back every byte, and every close, until it is set to false.
+func (p *proxy) setPaused(paused bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case paused && !p.paused:
+		p.flowing = make(chan struct{})
+	case !paused && p.paused:
+		close(p.flowing)
+	}
+	p.paused = paused
+}
+
+// close ends the proxy and waits for its goroutines.
+func (p *proxy) close() {
+	p.setCut(true)
+	p.listener.Close()
+	p.reset()
+	p.done.Wait()
+}
+
+// reset ends every link there is with a TCP reset.
+func (p *proxy) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for l := range p.links {
+		l.reset()
+	}
+}
+
+func (p *proxy) accept() {
+	for {
+		conn, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		if l := p.admit(conn); l != nil {
+			p.done.Go(func() { p.serve(l, conn) })
+		}
+	}
+}
+
+// admit makes conn a link, or resets it when nothing may pass.
+func (p *proxy) admit(conn net.Conn) *link {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := &link{}
+	l.ctx, l.cancel = context.WithCancel(context.Background())
+	l.add(conn)
+	if p.cut || p.upstream == "" {
+		l.reset()
+		return nil
+	}
+	p.links[l] = struct{}{}
+	return l
+}
+
+func (p *proxy) serve(l *link, client net.Conn) {
+	defer p.forget(l)
+	if !p.flow(l) {
+		return
+	}
+	p.mu.Lock()
+	upstream := p.upstream
+	p.mu.Unlock()
+	var dialer net.Dialer
+	server, err := dialer.DialContext(l.ctx, "tcp", upstream)
+	if err != nil || !l.add(server) {
+		return
+	}
+	var copies sync.WaitGroup
+	copies.Go(func() { p.copy(l, server, client) })
+	copies.Go(func() { p.copy(l, client, server) })
+	copies.Wait()
+}
+
+// copy passes bytes on while they may flow, then the end of them.
+func (p *proxy) copy(l *link, dst, src net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if !p.flow(l) {
+			return
+		}
+		if n > 0 {
+			if _, err := dst.Write(buf[:n]); err != nil {
+				l.reset()
+				return
+			}
+		}
+		if err == io.EOF {
+			// Only one direction has ended: the other may still have something to say.
+			if tcp, ok := dst.(*net.TCPConn); ok {
+				_ = tcp.CloseWrite() // it fails when dst is gone, which the other direction sees
+			}
+			return
+		}
+		if err != nil {
+			l.reset()
+			return
+		}
+	}
+}
+
+// flow waits while the proxy is paused. It is false when the link has ended meanwhile.
+func (p *proxy) flow(l *link) bool {
+	p.mu.Lock()
+	flowing := p.flowing
+	p.mu.Unlock()
+	select {
+	case <-l.ctx.Done():
+		return false
+	case <-flowing:
+		return true
+	}
+}
+
+func (p *proxy) forget(l *link) {
+	p.mu.Lock()
+	delete(p.links, l)
+	p.mu.Unlock()
+	l.end(false)
+}
+
+// add makes conn end with the link. It is false, and conn is closed, when the link has ended.
+func (l *link) add(conn net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		conn.Close()
+		return false
+	}
+	l.conns = append(l.conns, conn)
+	return true
+}
+
+func (l *link) reset() { l.end(true) }
+
+// end closes the link's connections, with a TCP reset when abort is set.
+func (l *link) end(abort bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	l.cancel()
+	for _, conn := range l.conns {
+		if tcp, ok := conn.(*net.TCPConn); ok && abort {
+			_ = tcp.SetLinger(0) // without it the close is an orderly one, which is as final
+		}
+		conn.Close()
+	}
+}

@@ -1,0 +1,141 @@
+package etcdtest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// echo is a server that sends back what it gets, then the end of it.
+func echo(t *testing.T) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(conn, conn) // a connection that breaks is the test's doing
+			conn.Close()
+		}
+	}()
+	t.Cleanup(func() { listener.Close(); <-done })
+	return listener.Addr().String()
+}
+
+func proxied(t *testing.T) (*proxy, net.Conn) {
+	t.Helper()
+	p, err := newProxy()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.setUpstream(echo(t))
+	t.Cleanup(p.close)
+	return p, dial(t, p)
+}
+
+func dial(t *testing.T, p *proxy) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func say(t *testing.T, conn net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func hear(t *testing.T, conn net.Conn, want string) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
+		t.Fatalf("heard %q, %v; want %q", got, err, want)
+	}
+}
+
+func TestProxyPassesTheEndOfOneDirection(t *testing.T) {
+	_, conn := proxied(t)
+	say(t, conn, "hello")
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestProxyCutResets(t *testing.T) {
+	p, conn := proxied(t)
+	say(t, conn, "hello")
+	hear(t, conn, "hello")
+
+	p.setCut(true)
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("connected before the cut: %v, want a reset", err)
+	}
+	if _, err := dial(t, p).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("connected in the cut: %v, want a reset", err)
+	}
+
+	p.setCut(false)
+	conn = dial(t, p)
+	say(t, conn, "again")
+	hear(t, conn, "again")
+}
+
+func TestProxyPauseHoldsBack(t *testing.T) {
+	p, before := proxied(t)
+	say(t, before, "hello")
+	hear(t, before, "hello")
+
+	p.setPaused(true)
+	p.setPaused(true)
+	during := dial(t, p)
+	for _, conn := range []net.Conn{before, during} {
+		say(t, conn, "held")
+		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := conn.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
+			t.Errorf("read %d bytes, %v; want a timeout", n, err)
+		}
+	}
+
+	p.setPaused(false)
+	hear(t, before, "held")
+	before.Close() // the echo serves one connection at a time
+	hear(t, during, "held")
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+func TestProxyClosesWhilePaused(t *testing.T) {
+	p, conn := proxied(t)
+	p.setPaused(true)
+	say(t, conn, "held")
+	p.close()
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection outlived the proxy")
+	}
+}

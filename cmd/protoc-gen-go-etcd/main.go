@@ -1,0 +1,75 @@
+// Command protoc-gen-go-etcd is a plugin of protoc and buf. For each service with the
+// option (etcd.discovery.v1.service) it writes Go code that registers its servers in
+// etcd and finds them there, beside the code of protoc-gen-go-grpc:
+//
+//	path/to/file_etcd.pb.go
+//
+// By hand it is run as
+//
+//	protoc-gen-go-etcd --version
+//	protoc-gen-go-etcd export DIR
+//
+// the latter to write the proto file that has the options under DIR.
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+)
+
+const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR]
+
+Without arguments it is a plugin: protoc or buf run it, as in
+  protoc --go-etcd_out=. --go-etcd_opt=paths=source_relative FILE.proto
+
+  export DIR  write the options that proto files import to
+              DIR/etcd/discovery/v1/options.proto
+  --version   print the version
+  --help      print this
+`
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run returns the exit code: 1 where something failed, 2 where it was called wrong.
+func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	switch {
+	case len(args) == 0 && isTerminal(stdin):
+		fmt.Fprint(stderr, usage)
+		return 2
+	case len(args) == 0:
+		gen.Options().Run(gen.Generate)
+	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version"):
+		fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
+	case len(args) == 1 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h"):
+		fmt.Fprint(stdout, usage)
+	case len(args) == 2 && args[0] == "export":
+		if err := export(args[1]); err != nil {
+			fmt.Fprintln(stderr, "protoc-gen-go-etcd:", err)
+			return 1
+		}
+	default:
+		fmt.Fprintf(stderr, "protoc-gen-go-etcd: unexpected arguments %q\n%s", args, usage)
+		return 2
+	}
+	return 0
+}
+
+// isTerminal tells whether nothing but a person could write the request.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// version is that of the module that the command was built from.
+func version() string {
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
+}

@@ -1,0 +1,126 @@
+package gen
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
+
+// checkKey notes what is wrong with the key of one service, and tells whether it
+// is right.
+func checkKey(s *service) bool {
+	key := s.options.GetKey()
+	if key == "" {
+		if complete(s.options) {
+			s.option.in("key").problem(`is missing or empty: give it segments with a single slash between them, such as "acme/user"`)
+		}
+		return false
+	}
+	if err := servicekey.Check(key); err != nil {
+		s.option.in("key").problem("%q %v", key, err)
+		return false
+	}
+	return true
+}
+
+// validKey tells whether a key is right by itself.
+func validKey(s *service) bool {
+	return servicekey.Check(s.options.GetKey()) == nil
+}
+
+// checkKeys notes the keys that services must not have side by side. All of them are
+// right by themselves; those of files that are not generated take part, but a
+// problem is noted where code is generated.
+func checkKeys(services []*service) {
+	sharing := make(map[string][]*service, len(services))
+	suffixed := map[string]bool{} // the keys that a lease id follows at once
+	for _, s := range services {
+		key := s.options.GetKey()
+		sharing[key] = append(sharing[key], s)
+		if s.layout() == discoveryv1.Layout_LAYOUT_LEASE_SUFFIX {
+			suffixed[key] = true
+		}
+	}
+	for _, s := range services {
+		key := s.options.GetKey()
+		if sharing[key][0] != s {
+			continue // done with the first of them
+		}
+		checkShared(sharing[key])
+		if outer := longestPrefix(key, '/', '/', func(k string) bool { return sharing[k] != nil }); outer != "" {
+			notApart(sharing[outer], sharing[key], "lies under", "contains", "one must not contain the other, name them side by side")
+		}
+		if len(suffixed) == 0 {
+			continue
+		}
+		if outer := longestPrefix(key, '0', '9', func(k string) bool { return suffixed[k] }); outer != "" {
+			notApart(sharing[outer], sharing[key], "continues, with a digit,", "with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
+				"a lease id continues LAYOUT_LEASE_SUFFIX keys so, end one of them otherwise")
+		}
+	}
+}
+
+// longestPrefix returns the longest proper prefix of key that is wanted and that a
+// byte from lo to hi follows, "" if none.
+func longestPrefix(key string, lo, hi byte, wanted func(string) bool) string {
+	for i := len(key) - 1; i > 0; i-- {
+		if lo <= key[i] && key[i] <= hi && wanted(key[:i]) {
+			return key[:i]
+		}
+	}
+	return ""
+}
+
+// notApart notes that two keys get into each other's way: at the inner one, or at
+// the outer one where only that is generated.
+func notApart(outer, inner []*service, relation, inverse, cure string) {
+	at, other := generated(inner), generated(outer)
+	if !at.file.Generate {
+		at, other, relation = other, at, inverse
+	}
+	if at.file.Generate {
+		at.option.in("key").problem("%q %s the key %q of %v: %s",
+			at.options.GetKey(), relation, other.options.GetKey(), other.option.in("key"), cure)
+	}
+}
+
+// generated returns the first of the services that code is generated for, or the
+// first if there is none.
+func generated(services []*service) *service {
+	for _, s := range services {
+		if s.file.Generate {
+			return s
+		}
+	}
+	return services[0]
+}
+
+// checkShared notes where services with one key disagree on what is written there.
+func checkShared(services []*service) {
+	first := generated(services)
+	for _, s := range services {
+		at, other := s, first
+		if !at.file.Generate {
+			at, other = other, at
+		}
+		if at == other || !at.file.Generate {
+			continue
+		}
+		if known(s.options.GetLayout()) && known(first.options.GetLayout()) && s.layout() != first.layout() {
+			at.option.in("layout").problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
+				at.layout(), other.option.in("layout"), other.layout(), at.options.GetKey())
+		}
+		if !proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
+			at.option.in("lease_ttl").problem("is %s, but %v has %s for the same key %q: services that share a key have one lease_ttl",
+				ttlText(at), other.option.in("lease_ttl"), ttlText(other), at.options.GetKey())
+		}
+	}
+}
+
+func ttlText(s *service) string {
+	if s.options.GetLeaseTtl() == nil {
+		return "not set"
+	}
+	return s.options.GetLeaseTtl().AsDuration().String()
+}

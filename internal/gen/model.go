@@ -1,0 +1,82 @@
+package gen
+
+import (
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
+
+// A service is one that has the service option.
+type service struct {
+	proto   *protogen.Service
+	file    *protogen.File
+	options *discoveryv1.ServiceOptions
+	methods []*method // those that have the method option, in the file's order
+	spot    spot      // of the service
+	option  spot      // of its option
+}
+
+// A method is one that has the method option.
+type method struct {
+	proto   *protogen.Method
+	options *discoveryv1.MethodOptions
+	option  spot // of its option
+}
+
+// read returns the services of a file that have the option. A method that has one
+// without its service is a problem in a file to generate.
+func read(file *protogen.File, problems *problems) []*service {
+	var services []*service
+	for _, s := range file.Services {
+		at := spotOf(problems, file, s.Desc, s.Location)
+		methods := readMethods(file, s, problems)
+		if proto.HasExtension(s.Desc.Options(), discoveryv1.E_Service) {
+			services = append(services, &service{
+				proto:   s,
+				file:    file,
+				options: proto.GetExtension(s.Desc.Options(), discoveryv1.E_Service).(*discoveryv1.ServiceOptions),
+				methods: methods,
+				spot:    at,
+				option:  at.at(discoveryv1.E_Service.TypeDescriptor()),
+			})
+			continue
+		}
+		if !file.Generate {
+			continue
+		}
+		for _, m := range methods {
+			m.option.problem("has the option (%s), but its service %s has no (%s): give the service one, or the method none",
+				discoveryv1.E_Method.TypeDescriptor().FullName(), s.Desc.FullName(), discoveryv1.E_Service.TypeDescriptor().FullName())
+		}
+	}
+	return services
+}
+
+func readMethods(file *protogen.File, s *protogen.Service, problems *problems) []*method {
+	var methods []*method
+	for _, m := range s.Methods {
+		if !proto.HasExtension(m.Desc.Options(), discoveryv1.E_Method) {
+			continue
+		}
+		methods = append(methods, &method{
+			proto:   m,
+			options: proto.GetExtension(m.Desc.Options(), discoveryv1.E_Method).(*discoveryv1.MethodOptions),
+			option:  spotOf(problems, file, m.Desc, m.Location).at(discoveryv1.E_Method.TypeDescriptor()),
+		})
+	}
+	return methods
+}
+
+func spotOf(problems *problems, file *protogen.File, desc protoreflect.Descriptor, location protogen.Location) spot {
+	return spot{problems: problems, file: file, owner: desc.FullName(), element: location.Path}
+}
+
+// layout is the one in force.
+func (s *service) layout() discoveryv1.Layout {
+	if layout := s.options.GetLayout(); layout != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
+		return layout
+	}
+	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
+}

@@ -1,0 +1,189 @@
+package gen
+
+import (
+	"strings"
+
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// What the exported names of generated code are made of. The first four are ours.
+func descName(s *protogen.Service) string      { return s.GoName + "_EtcdServiceDesc" }
+func newClientName(s *protogen.Service) string { return "New" + s.GoName + "ClientFromEtcd" }
+func registerName(s *protogen.Service) string  { return "Register" + s.GoName + "ServerToEtcd" }
+func eachName(s *protogen.Service) string      { return "Each" + s.GoName + "ClientFromEtcd" }
+
+func clientName(s *protogen.Service) string { return s.GoName + "Client" }
+func serverName(s *protogen.Service) string { return s.GoName + "Server" }
+
+// outputSuffix ends the name of a file that we write.
+const outputSuffix = "_etcd.pb.go"
+
+// A claim is a name in a Go package that belongs to the code generated for a service.
+type claim struct {
+	ours bool // the service has the option, so it is for us to say what collides
+	spot spot // of the service, or of the method that the name comes from
+}
+
+// claims are those of one Go package, by name.
+type claims map[string]claim
+
+// checkNames notes what would not compile for its names: those of this plugin and of
+// protoc-gen-go-grpc against each other and against those of protoc-gen-go. Go code
+// of a package may come from several files, imported ones among them.
+func checkNames(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
+	packages := make(map[protogen.GoImportPath]claims)
+	for _, file := range files {
+		if file.Generate && len(services[file]) > 0 {
+			packages[file.GoImportPath] = claims{}
+		}
+	}
+	for _, file := range files {
+		if claimed := packages[file.GoImportPath]; claimed != nil {
+			claimed.addServices(file, services[file], problems)
+		}
+	}
+	for _, file := range files {
+		if claimed := packages[file.GoImportPath]; claimed != nil {
+			claimed.compareWith(file)
+		}
+	}
+	checkFileNames(files, services, problems)
+}
+
+func (c claims) addServices(file *protogen.File, withOption []*service, problems *problems) {
+	ours := make(map[*protogen.Service]bool, len(withOption))
+	for _, s := range withOption {
+		ours[s.proto] = file.Generate
+	}
+	for _, s := range file.Services {
+		c.addService(file, s, ours[s], problems)
+	}
+}
+
+// addService claims the names of a service. Of those that another one has claimed, only
+// the first is a problem: the others follow from it.
+func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, problems *problems) {
+	at := spotOf(problems, file, s.Desc, s.Location)
+	names := []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
+		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"}
+	if ours {
+		names = append(names, descName(s), newClientName(s), registerName(s), eachName(s))
+	}
+	for _, name := range names {
+		if !c.add(name, claim{ours, at}) {
+			return
+		}
+	}
+	for _, m := range s.Methods {
+		at := spotOf(problems, file, m.Desc, m.Location)
+		for _, name := range methodNames(s, m) {
+			if !c.add(name, claim{ours, at}) {
+				return
+			}
+		}
+	}
+}
+
+// methodNames are those that protoc-gen-go-grpc gives what belongs to a method.
+func methodNames(s *protogen.Service, m *protogen.Method) []string {
+	prefix := s.GoName + "_" + m.GoName
+	names := []string{prefix + "_FullMethodName"}
+	if m.Desc.IsStreamingClient() || m.Desc.IsStreamingServer() {
+		names = append(names, prefix+"Client", prefix+"Server")
+	}
+	return names
+}
+
+// add claims a name, or notes a problem where another service has.
+func (c claims) add(name string, later claim) bool {
+	earlier, taken := c[name]
+	if !taken {
+		c[name] = later
+		return true
+	}
+	at, other := later, earlier
+	if !at.ours {
+		at, other = earlier, later
+	}
+	if at.ours {
+		at.spot.problem("would have the Go name %s, as %v would: rename one of them", name, other.spot)
+	}
+	return false
+}
+
+// compareWith notes the claimed names that protoc-gen-go gives what is in a file.
+func (c claims) compareWith(file *protogen.File) {
+	for _, enum := range file.Enums {
+		c.compareEnum(file, enum)
+	}
+	for _, extension := range file.Extensions {
+		c.compare(file, "E_"+extension.GoIdent.GoName, "extension", extension.Desc, extension.Location)
+	}
+	for _, message := range file.Messages {
+		c.compareMessage(file, message)
+	}
+}
+
+func (c claims) compareMessage(file *protogen.File, message *protogen.Message) {
+	if message.Desc.IsMapEntry() {
+		return
+	}
+	c.compare(file, message.GoIdent.GoName, "message", message.Desc, message.Location)
+	for _, field := range message.Fields {
+		if field.Oneof != nil && !field.Oneof.Desc.IsSynthetic() {
+			c.compare(file, field.GoIdent.GoName, "field", field.Desc, field.Location)
+		}
+		if field.Desc.HasDefault() {
+			c.compare(file, "Default_"+message.GoIdent.GoName+"_"+field.GoName, "field", field.Desc, field.Location)
+		}
+	}
+	for _, extension := range message.Extensions {
+		c.compare(file, "E_"+extension.GoIdent.GoName, "extension", extension.Desc, extension.Location)
+	}
+	for _, enum := range message.Enums {
+		c.compareEnum(file, enum)
+	}
+	for _, nested := range message.Messages {
+		c.compareMessage(file, nested)
+	}
+}
+
+func (c claims) compareEnum(file *protogen.File, enum *protogen.Enum) {
+	c.compare(file, enum.GoIdent.GoName, "enum", enum.Desc, enum.Location)
+	for _, value := range enum.Values {
+		c.compare(file, value.GoIdent.GoName, "enum value", value.Desc, value.Location)
+		if alias := value.PrefixedAlias.GoName; alias != "" {
+			c.compare(file, alias, "enum value", value.Desc, value.Location)
+		}
+	}
+}
+
+// compare notes a problem where a service has claimed the Go name of what is
+// declared at a location.
+func (c claims) compare(file *protogen.File, name, kind string, declared protoreflect.Descriptor, location protogen.Location) {
+	claim, taken := c[name]
+	if !taken || !claim.ours {
+		return
+	}
+	other := spotOf(claim.spot.problems, file, declared, location)
+	claim.spot.problem("would have the Go name %s, as the %s %v has: rename one of them", name, kind, other)
+}
+
+// checkFileNames notes the files that would have the name of another one: protoc-gen-go
+// writes x_etcd.pb.go for x_etcd.proto, as we do for x.proto.
+func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
+	byPrefix := make(map[string]*protogen.File, len(files))
+	for _, file := range files {
+		byPrefix[file.GeneratedFilenamePrefix] = file
+	}
+	suffix := strings.TrimSuffix(outputSuffix, ".pb.go")
+	for _, file := range files {
+		other := byPrefix[file.GeneratedFilenamePrefix+suffix]
+		if other == nil || !file.Generate || len(services[file]) == 0 {
+			continue
+		}
+		services[file][0].spot.problem("would be generated into %s, as %s is by protoc-gen-go: rename one of the files",
+			file.GeneratedFilenamePrefix+outputSuffix, other.Desc.Path())
+	}
+}

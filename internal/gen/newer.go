@@ -1,0 +1,62 @@
+package gen
+
+import (
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// upgrade is the cure for options that come from a newer options.proto.
+const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
+
+// checkNewer notes the fields and enum values in options that this plugin does not
+// know, so that none is ignored.
+func checkNewer(at spot, options protoreflect.Message) {
+	checkUnknownFields(at, options)
+	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		field := at.in(fd.Name())
+		if !fd.IsList() {
+			checkNewerValue(field, fd, value)
+			return true
+		}
+		for i := range value.List().Len() {
+			checkNewerValue(field.index(i), fd, value.List().Get(i))
+		}
+		return true
+	})
+}
+
+func checkUnknownFields(at spot, options protoreflect.Message) {
+	seen := map[protowire.Number]bool{}
+	for unknown := options.GetUnknown(); len(unknown) > 0; {
+		number, _, n := protowire.ConsumeField(unknown)
+		if n < 0 {
+			return // cannot be: it was parsed before
+		}
+		unknown = unknown[n:]
+		if !seen[number] {
+			seen[number] = true
+			at.number(number).problem("has field number %d of %s; %s", number, options.Descriptor().FullName(), upgrade)
+		}
+	}
+}
+
+func checkNewerValue(at spot, fd protoreflect.FieldDescriptor, value protoreflect.Value) {
+	switch {
+	case fd.Message() != nil:
+		checkNewer(at, value.Message())
+	case fd.Enum() != nil && fd.Enum().Values().ByNumber(value.Enum()) == nil:
+		at.problem("has the value %d of %s; %s", value.Enum(), fd.Enum().FullName(), upgrade)
+	}
+}
+
+// complete tells whether all of a message is known, so that what is not in it was
+// left out.
+func complete(m proto.Message) bool {
+	return len(m.ProtoReflect().GetUnknown()) == 0
+}
+
+// known tells whether an enum value has a name.
+func known(value protoreflect.Enum) bool {
+	return value.Descriptor().Values().ByNumber(value.Number()) != nil
+}

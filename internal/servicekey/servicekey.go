@@ -1,0 +1,68 @@
+// Package servicekey has the rules for the key of a service: what the plugin
+// checks when code is generated and the runtime when a key is used.
+package servicekey
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Reserved is the first segment of the keys under which live service configs are.
+const Reserved = "_grpc_config"
+
+// Check says what is wrong with a key and what would be right, in words that
+// follow the key: "has a double slash: ...".
+func Check(key string) error {
+	if key == "" {
+		return errors.New(`is empty: give it segments with a single slash between them, such as "acme/user"`)
+	}
+	if err := checkText(key); err != nil {
+		return err
+	}
+	return checkSegments(strings.TrimPrefix(key, "/"))
+}
+
+// checkText refuses what cannot be seen, or not be told from something else.
+func checkText(key string) error {
+	if !utf8.ValidString(key) {
+		return errors.New("is not valid UTF-8")
+	}
+	for _, r := range key {
+		switch {
+		case unicode.IsSpace(r):
+			return fmt.Errorf("has white space (%U): a key has none", r)
+		case !unicode.IsPrint(r):
+			return fmt.Errorf("has the control, format or other invisible character %U: leave it out", r)
+		}
+	}
+	return nil
+}
+
+// checkSegments looks at a key without its one leading slash.
+func checkSegments(key string) error {
+	segments := strings.Split(key, "/")
+	for i, segment := range segments {
+		switch {
+		case segment == "" && len(segments) == 1:
+			return errors.New("is a slash alone: name at least one segment after it")
+		case segment == "" && i == len(segments)-1:
+			return errors.New("ends in a slash: leave it out, endpoints are kept behind one anyway")
+		case segment == "":
+			return errors.New("has a double slash: write one between two segments")
+		case segment == "." || segment == "..":
+			return fmt.Errorf("has the segment %q: a key is no file path, name it otherwise", segment)
+		case segment == Reserved && i == 0:
+			return fmt.Errorf("begins with the segment %q, which is reserved for live service configs: name it otherwise", Reserved)
+		}
+	}
+	return nil
+}
+
+// Authority is the :authority that a key stands for where none is given: the key
+// without a leading slash and with "/" as ".". It may be no valid host.
+func Authority(key string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
+}

@@ -67,7 +67,7 @@ func New(dir string, opts ...Option) (*Cluster, error) {
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
 		c.setAdmin(nil)
-		c.each(func(m *Member) error { m.close(); return nil })
+		c.each((*Member).close)
 	})
 }
 
@@ -161,19 +161,19 @@ func (c *Cluster) Leader(ctx context.Context) (*Member, error) {
 }
 
 // Cut cuts every member: see [Member.Cut].
-func (c *Cluster) Cut() { c.each(func(m *Member) error { m.Cut(); return nil }) }
+func (c *Cluster) Cut() { c.each((*Member).Cut) }
 
 // Restore ends the Cut of every member.
-func (c *Cluster) Restore() { c.each(func(m *Member) error { m.Restore(); return nil }) }
+func (c *Cluster) Restore() { c.each((*Member).Restore) }
 
 // Pause pauses every member: see [Member.Pause].
-func (c *Cluster) Pause() { c.each(func(m *Member) error { m.Pause(); return nil }) }
+func (c *Cluster) Pause() { c.each((*Member).Pause) }
 
 // Resume ends the Pause of every member.
-func (c *Cluster) Resume() { c.each(func(m *Member) error { m.Resume(); return nil }) }
+func (c *Cluster) Resume() { c.each((*Member).Resume) }
 
 // Stop stops every member: see [Member.Stop].
-func (c *Cluster) Stop() { c.each(func(m *Member) error { m.Stop(); return nil }) }
+func (c *Cluster) Stop() { c.each((*Member).Stop) }
 
 // Restart restarts every member on the data that it had, and returns when they serve.
 func (c *Cluster) Restart() error {
@@ -187,7 +187,7 @@ func (c *Cluster) Restart() error {
 // no use when there is authentication.
 func (c *Cluster) Wipe() error {
 	c.Stop()
-	if err := c.each((*Member).wipe); err != nil {
+	if err := c.try((*Member).wipe); err != nil {
 		return err
 	}
 	if err := c.run(); err != nil {
@@ -239,10 +239,10 @@ func (c *Cluster) start() error {
 
 // run starts all members and waits until they serve.
 func (c *Cluster) run() error {
-	if err := c.each((*Member).start); err != nil {
+	if err := c.try((*Member).start); err != nil {
 		return err
 	}
-	return c.each((*Member).waitReady)
+	return c.try((*Member).waitReady)
 }
 
 // connectAdmin turns authentication on where it is wanted, then makes the admin client.
@@ -281,14 +281,19 @@ func (c *Cluster) adminConfig() clientv3.Config {
 	return cfg
 }
 
-// each calls do for all members at once and joins the errors.
-func (c *Cluster) each(do func(*Member) error) error {
-	errs := make([]error, len(c.members))
+// each calls do for all members at once.
+func (c *Cluster) each(do func(*Member)) {
 	var wg sync.WaitGroup
-	for i, m := range c.members {
-		wg.Go(func() { errs[i] = do(m) })
+	for _, m := range c.members {
+		wg.Go(func() { do(m) })
 	}
 	wg.Wait()
+}
+
+// try calls do for all members at once and joins the errors.
+func (c *Cluster) try(do func(*Member) error) error {
+	errs := make([]error, len(c.members))
+	c.each(func(m *Member) { errs[m.index] = do(m) })
 	return errors.Join(errs...)
 }
 

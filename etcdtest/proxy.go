@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -153,7 +154,7 @@ func (p *proxy) copy(l *link, dst, src net.Conn) {
 				return
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			// Only one direction has ended: the other may still have something to say.
 			if tcp, ok := dst.(*net.TCPConn); ok {
 				_ = tcp.CloseWrite() // it fails when dst is gone, which the other direction sees

@@ -1,0 +1,52 @@
+# Go, git and make are all that is needed: everything else is pinned in tools/.
+
+# Every module of the repository, the root first, save the pinned tools and what tests feed on.
+MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
+	git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod' ':!tools' ':!*testdata/*'))))
+
+# Where the generated code of an example comes from its own buf.gen.yaml.
+EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
+	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
+
+BUF  := go tool -modfile=tools/go.mod buf
+LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+
+# The race detector needs a C compiler.
+RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
+
+.PHONY: help
+help: ## Show what there is to make
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: ## Watch calls survive a killed, a drained and a new server, and a lost etcd member
+	@cd examples && go run ./demo $(DEMOFLAGS)
+
+.PHONY: test
+test: ## Run all tests of all modules, with the race detector where there is a C compiler
+	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
+	$(call each,go test $(RACE) -timeout 10m $(TESTFLAGS) ./...)
+
+.PHONY: generate
+generate: ## Write all generated code again
+	$(BUF) generate
+	@set -e; for example in $(EXAMPLES); do (set -x; cd $$example; \
+		go tool protoc-gen-go-etcd export third_party/etcd; go tool buf generate); done
+
+.PHONY: golden
+golden: ## Accept the plugin's present output as the expected one; look at the diff
+	go test ./internal/gen/... -run Golden -update
+
+.PHONY: lint
+lint: ## Check the Go and the proto files
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(call each,$(LINT) run ./...)
+
+.PHONY: tidy
+tidy: ## Tidy all modules
+	$(call each,go mod tidy)
+
+# each runs a command in every module, to the last one, and fails if it failed in any.
+each = @status=0; for module in $(MODULES); do echo "== $$module: $(1)"; \
+	(cd $$module && $(1)) || status=1; done; exit $$status

@@ -60,8 +60,9 @@ func TestOneMember(t *testing.T) {
 
 func TestImpossibleOptions(t *testing.T) {
 	for name, opt := range map[string]etcdtest.Option{
-		"no members":     etcdtest.WithMembers(0),
-		"a TTL under 1s": etcdtest.WithTokenTTL(time.Millisecond),
+		"no members":      etcdtest.WithMembers(0),
+		"no such address": etcdtest.WithAddress("nowhere"),
+		"a TTL under 1s":  etcdtest.WithTokenTTL(time.Millisecond),
 	} {
 		if _, err := etcdtest.New(t.TempDir(), opt); err == nil {
 			t.Errorf("a cluster with %s started", name)

@@ -2,6 +2,7 @@ package etcdtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -29,13 +30,17 @@ type Member struct {
 func newMember(c *Cluster, index int) (*Member, error) {
 	m := &Member{cluster: c, index: index}
 	m.dir = filepath.Join(c.dir, m.name())
-	for _, p := range []**proxy{&m.clients, &m.admin, &m.peers} {
-		made, err := newProxy()
-		if err != nil {
-			m.close()
-			return nil, err
-		}
-		*p = made
+	clientAddr := anyPort
+	if index == 0 {
+		clientAddr = c.settings.addr
+	}
+	var errs [3]error
+	m.clients, errs[0] = newProxy(clientAddr)
+	m.admin, errs[1] = newProxy(anyPort)
+	m.peers, errs[2] = newProxy(anyPort)
+	if err := errors.Join(errs[:]...); err != nil {
+		m.close()
+		return nil, err
 	}
 	return m, nil
 }

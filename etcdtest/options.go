@@ -12,6 +12,7 @@ type Option func(*settings)
 
 type settings struct {
 	members  int
+	addr     string
 	logger   *zap.Logger
 	tls      bool
 	auth     *auth
@@ -19,7 +20,7 @@ type settings struct {
 }
 
 func newSettings(opts []Option) settings {
-	s := settings{members: 1, logger: zap.NewNop(), tokenTTL: 5 * time.Minute}
+	s := settings{members: 1, addr: anyPort, logger: zap.NewNop(), tokenTTL: 5 * time.Minute}
 	for _, opt := range opts {
 		opt(&s)
 	}
@@ -38,6 +39,10 @@ func (s settings) check() error {
 
 // WithMembers sets how many members the cluster has: 1 by default, 3 to be able to lose one.
 func WithMembers(n int) Option { return func(s *settings) { s.members = n } }
+
+// WithAddress sets the host:port where clients reach the first member: a free port of the loopback
+// interface by default.
+func WithAddress(addr string) Option { return func(s *settings) { s.addr = addr } }
 
 // WithLogger shows what the members log. By default it is dropped.
 func WithLogger(logger *zap.Logger) Option { return func(s *settings) { s.logger = logger } }

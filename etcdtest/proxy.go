@@ -33,10 +33,13 @@ type link struct {
 	conns []net.Conn
 }
 
-func newProxy() (*proxy, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+// anyPort lets the system choose where a proxy listens.
+const anyPort = "127.0.0.1:0"
+
+func newProxy(addr string) (*proxy, error) {
+	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("etcdtest: listen for a proxy: %w", err)
+		return nil, fmt.Errorf("etcdtest: listen on %s: %w", addr, err)
 	}
 	p := &proxy{listener: listener, flowing: make(chan struct{}), links: make(map[*link]struct{})}
 	close(p.flowing)

@@ -34,7 +34,7 @@ func echo(t *testing.T) (addr string) {
 
 func proxied(t *testing.T) (*proxy, net.Conn) {
 	t.Helper()
-	p, err := newProxy()
+	p, err := newProxy(anyPort)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,42 @@
+// Command etcd runs a one-member etcd to try things with, until it is interrupted. It is a real
+// etcd that forgets everything when it ends; do not serve anything that matters from it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+func main() {
+	log.SetFlags(0)
+	listen := flag.String("listen", "127.0.0.1:2379", "`address` for clients")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *listen); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, listen string) error {
+	dir, err := os.MkdirTemp("", "etcd")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	cluster, err := etcdtest.New(dir, etcdtest.WithAddress(listen))
+	if err != nil {
+		return err
+	}
+	defer cluster.Close()
+	fmt.Println("etcd is at", cluster.Endpoints()[0])
+	<-ctx.Done()
+	return nil
+}

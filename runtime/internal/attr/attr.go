@@ -54,3 +54,17 @@ func Trouble(state resolver.State) error {
 	err, _ := state.Attributes.Value(troubleKey{}).(error)
 	return err
 }
+
+type targetsOnlyKey struct{}
+
+// SetTargetsOnly has the policy connect only to the instances that calls name.
+func SetTargetsOnly(state resolver.State) resolver.State {
+	state.Attributes = state.Attributes.WithValue(targetsOnlyKey{}, true)
+	return state
+}
+
+// TargetsOnly tells whether SetTargetsOnly was called.
+func TargetsOnly(state resolver.State) bool {
+	set, _ := state.Attributes.Value(targetsOnlyKey{}).(bool)
+	return set
+}

@@ -17,6 +17,10 @@ type Options struct {
 	// Config returns the service config to go by, as JSON, for a live one ("" once it is deleted).
 	// It is called only once a live one was seen: until then gRPC's default one is in force.
 	Config func(live string) string
+	// TargetsOnly has the policy connect only to the instances that calls name.
+	TargetsOnly bool
+	// Observe is told each state just before gRPC is, with what Select made of it. nil: nobody is.
+	Observe func(*State, []*Backend)
 }
 
 // conn is gRPC's resolver for one connection to a key.
@@ -88,22 +92,26 @@ func (c *conn) deliver() {
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
 	if !s.Known {
-		// What etcd has answered is worth failing calls for; while it cannot be reached they wait,
-		// within their own deadlines.
-		if s.Definite {
-			c.cc.ReportError(s.Err)
-		}
+		c.sendUnknown(s)
 		return
 	}
 	if c.sent != nil && sameEndpoints(c.sent, s) && c.sent.Live == s.Live && c.sent.LiveSeen == s.LiveSeen {
 		return
 	}
 	c.sent = s
-	state := resolver.State{Endpoints: s.Endpoints, ServiceConfig: c.serviceConfig(s)}
+	backends, endpoints := s.Backends, s.Endpoints
 	if c.opts.Select != nil {
-		state.Endpoints = resolverEndpoints(c.opts.Select(s.Backends))
+		backends = c.opts.Select(s.Backends)
+		endpoints = resolverEndpoints(backends)
 	}
-	if len(state.Endpoints) > 0 {
+	if c.opts.Observe != nil {
+		c.opts.Observe(s, backends)
+	}
+	state := resolver.State{Endpoints: endpoints, ServiceConfig: c.serviceConfig(s)}
+	if c.opts.TargetsOnly {
+		state = attr.SetTargetsOnly(state)
+	}
+	if len(endpoints) > 0 {
 		c.update(state)
 		return
 	}
@@ -114,6 +122,18 @@ func (c *conn) send(s *State) {
 	} else {
 		c.cc.ReportError(trouble)
 	}
+}
+
+// sendUnknown has calls fail with what etcd has answered; while it cannot be reached they wait,
+// within their own deadlines.
+func (c *conn) sendUnknown(s *State) {
+	if !s.Definite {
+		return
+	}
+	if c.opts.Observe != nil {
+		c.opts.Observe(s, nil)
+	}
+	c.cc.ReportError(s.Err)
 }
 
 // update hands a state to gRPC. The error it returns is a request to resolve again, which the watch

@@ -25,15 +25,17 @@ type Key struct {
 	subscription sync.Mutex // taken before mu, and never by what the source calls
 	stop         func()     // ends what the source sends; nil while there are no connections
 
-	mu      sync.Mutex
-	conns   map[*conn]struct{}
-	news    Endpoints
-	hold    hold
-	recheck *time.Timer // of hold
-	live    ServiceConfig
-	waiting *time.Timer // for live; nil: not begun
-	waived  bool        // live was waited for long enough
-	state   *State
+	mu         sync.Mutex
+	conns      map[*conn]struct{}
+	asked      bool       // memory was
+	remembered []*Backend // what it had
+	news       Endpoints
+	hold       hold
+	recheck    *time.Timer // of hold
+	live       ServiceConfig
+	waiting    *time.Timer // for live; nil: not begun
+	waived     bool        // live was waited for long enough
+	state      *State
 }
 
 // State is what a key's connections are told. It is immutable and shared by them.
@@ -101,23 +103,33 @@ func (k *Key) leave(c *conn) {
 		}
 	}
 	k.recheck, k.waiting, k.waived = nil, nil, false
+	k.asked, k.remembered = false, nil
 	k.news, k.live, k.state = Endpoints{}, ServiceConfig{}, &State{}
 }
 
 // endpoints takes news of the endpoints.
 func (k *Key) endpoints(news Endpoints) {
-	if !news.Known && news.Err != nil && k.memory != nil {
-		if backends, ok := k.memory.Load(); ok {
-			news.Backends, news.Known, news.Provisional = backends, true, true
-		}
-	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if !news.Known && news.Err != nil {
+		k.remember(&news)
+	}
 	k.news = news
 	if k.waiting == nil && news.Known && !k.live.Known {
 		k.waiting = time.AfterFunc(configGrace, k.waive)
 	}
 	k.update()
+}
+
+// remember fills news in from the memory, which is asked once. It must be called with mu held.
+func (k *Key) remember(news *Endpoints) {
+	if k.memory != nil && !k.asked {
+		k.asked = true
+		k.remembered, _ = k.memory.Load()
+	}
+	if len(k.remembered) > 0 {
+		news.Backends, news.Known, news.Provisional = k.remembered, true, true
+	}
 }
 
 func (k *Key) serviceConfig(news ServiceConfig) {

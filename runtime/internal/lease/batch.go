@@ -1,0 +1,182 @@
+package lease
+
+import (
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// etcd takes 128 operations and 1.5 MiB a transaction.
+	maxSteps = 100
+	maxBytes = 1 << 20
+)
+
+// step is what a transaction does about one key.
+type step struct {
+	e     *entry
+	s     *slot
+	kind  kind
+	value string           // the put's
+	lease clientv3.LeaseID // the put's, or the one that a deletion is guarded by
+}
+
+type kind int
+
+const (
+	put         kind = iota // whatever is there
+	putGuarded              // if the key is as we know it; else tell what it is
+	remove                  // if the key is still ours
+	removeBlind             // whatever is there
+	noStep
+)
+
+// batch picks what one transaction may do now.
+func (c *core) batch(now time.Time) []step {
+	var steps []step
+	size := 0
+	for _, e := range c.entries {
+		if e.alone && len(steps) > 0 {
+			continue
+		}
+		for _, s := range e.slots {
+			step := c.step(now, e, s)
+			if step.kind == noStep {
+				continue
+			}
+			size += 3*len(s.key) + len(s.value) + 64
+			if len(steps) == maxSteps || len(steps) > 0 && size > maxBytes {
+				return steps
+			}
+			step.mark()
+			steps = append(steps, step)
+		}
+		if e.alone && len(steps) > 0 {
+			return steps
+		}
+	}
+	return steps
+}
+
+// step says what is to be done about a slot now.
+func (c *core) step(now time.Time, e *entry, s *slot) step {
+	st := step{e: e, s: s, kind: noStep, value: s.value, lease: c.lease}
+	if now.Before(e.retryAt) {
+		return st
+	}
+	if e.want != present {
+		if s.touched {
+			st.kind, st.lease = remove, s.lease
+			if e.blind {
+				st.kind = removeBlind
+			}
+		}
+		return st
+	}
+	if c.lease == 0 || now.Before(s.notBefore) || s.place == ours && s.written == s.value {
+		return st
+	}
+	st.kind = putGuarded
+	if !e.taken || e.blind {
+		st.kind = put
+	}
+	return st
+}
+
+// mark notes, before the call, what its outcome may be.
+func (st *step) mark() {
+	if st.kind == put || st.kind == putGuarded {
+		st.s.touched, st.s.lease = true, st.lease
+	}
+}
+
+// op is the step as etcd takes it.
+func (st *step) op() clientv3.Op {
+	key := st.s.key
+	switch st.kind {
+	case put:
+		return clientv3.OpPut(key, st.value, clientv3.WithLease(st.lease))
+	case putGuarded:
+		return clientv3.OpTxn(
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", st.s.rev)},
+			[]clientv3.Op{clientv3.OpPut(key, st.value, clientv3.WithLease(st.lease))},
+			[]clientv3.Op{clientv3.OpGet(key)})
+	case remove:
+		return clientv3.OpTxn(
+			[]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(key), "=", st.lease)},
+			[]clientv3.Op{clientv3.OpDelete(key)}, nil)
+	default:
+		return clientv3.OpDelete(key)
+	}
+}
+
+// batched takes in the answer to a transaction of steps.
+func (c *core) batched(now time.Time, steps []step, resp *clientv3.TxnResponse) {
+	c.succeeded()
+	for i := range steps {
+		st := &steps[i]
+		st.e.alone, st.e.refused = false, nil
+		answer := resp.Responses[i]
+		switch txn := answer.GetResponseTxn(); {
+		case st.kind == put || st.kind == putGuarded && txn.Succeeded:
+			st.put(now, resp.Header.Revision)
+		case st.kind == putGuarded:
+			c.found(now, st, txn.Responses[0].GetResponseRange())
+		default:
+			st.s.absent()
+		}
+	}
+	c.refresh(now)
+}
+
+func (st *step) put(now time.Time, rev int64) {
+	st.s.place, st.s.written, st.s.rev, st.s.putAt = ours, st.value, rev, now
+}
+
+// found takes in what is under a key that was not as we knew it.
+func (c *core) found(now time.Time, st *step, got *pb.RangeResponse) {
+	s := st.s
+	if len(got.Kvs) == 0 {
+		if s.place == ours {
+			s.missing(now) // deleted since
+			return
+		}
+		s.absent()
+		return
+	}
+	kv := got.Kvs[0]
+	id := clientv3.LeaseID(kv.Lease)
+	switch {
+	case id == st.lease && string(kv.Value) == st.value:
+		st.put(now, kv.ModRevision)
+	case c.isOwn(id):
+		s.place, s.rev = nowhere, kv.ModRevision
+	default:
+		s.absent()
+		s.place, s.notBefore = foreign, now.Add(conflictEvery)
+		st.e.err = errConflict{s.key, id}
+	}
+}
+
+// refusedBatch takes in that etcd will not do these steps however often it is asked.
+func (c *core) refusedBatch(now time.Time, steps []step, err error) {
+	c.succeeded()
+	first := steps[0].e
+	for i := range steps {
+		if steps[i].e != first { // one entry's fault must not be the others'
+			for j := range steps {
+				steps[j].e.alone = true
+			}
+			return
+		}
+	}
+	if guarded := steps[0].kind == putGuarded || steps[0].kind == remove; guarded && isDenied(err) && !first.blind {
+		first.blind = true
+		return
+	}
+	first.blind = false
+	first.retryAt = now.Add(refusedEvery)
+	first.refused, first.err = err, err
+	c.refresh(now)
+}

@@ -1,0 +1,313 @@
+// Package lease keeps keys of this process in etcd for as long as the process wants them there: on
+// one lease, which it renews, and puts back when they or the lease are lost.
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// callTimeout bounds each call to etcd.
+	callTimeout = 3 * time.Second
+	// tick is how often the owner looks at the clock when there is nothing to do.
+	tick = time.Second
+	// closeTimeout bounds what waits for etcd in order to end something, for callers who do not.
+	closeTimeout = 5 * time.Second
+)
+
+// ErrClosed is what a session's methods return after its Close.
+var ErrClosed = errors.New("the registry is closed")
+
+// State is how an entry stands.
+type State int
+
+// The states of an entry.
+const (
+	Registering State = iota // not in etcd yet
+	Registered               // in etcd, on a lease that is being renewed
+	Lost                     // was in etcd and, as far as known, is not; it is being put back
+	Conflict                 // someone else holds a key of it; it is taken again when they let go
+	Paused                   // taken out of etcd on demand
+	Closed                   // taken out of etcd for good
+)
+
+func (s State) String() string {
+	switch s {
+	case Registering:
+		return "registering"
+	case Registered:
+		return "registered"
+	case Lost:
+		return "lost"
+	case Conflict:
+		return "conflict"
+	case Paused:
+		return "paused"
+	case Closed:
+		return "closed"
+	}
+	return fmt.Sprintf("State(%d)", int(s))
+}
+
+// Item is one key of an entry and its value.
+type Item struct {
+	Key   func(clientv3.LeaseID) string // a pure function; most do not look at the lease
+	Value string
+}
+
+// Status tells how an entry stands.
+type Status struct {
+	State State
+	Key   string           // the entry's first
+	Lease clientv3.LeaseID // 0: none now
+	Err   error            // what keeps the entry from being registered
+	Since time.Time        // when State was entered
+}
+
+// Options configure a Session.
+type Options struct {
+	TTL     time.Duration                    // asked of etcd, which may grant more
+	Logger  *slog.Logger                     // gets a line at each change of state
+	Changed func(key string, from, to State) // called at each change of state; may be nil
+}
+
+// Session is one lease and the entries on it. The lease is granted when the first entry needs it
+// and revoked with the last. Its methods are safe for concurrent use.
+type Session struct {
+	client *clientv3.Client
+	opts   Options
+
+	ctx    context.Context
+	cancel context.CancelFunc
+	wake   chan struct{}
+	done   chan struct{} // closed when the owner has ended, and all that it started
+	wg     sync.WaitGroup
+
+	mu      sync.Mutex
+	core    *core
+	started bool
+	stopKA  context.CancelFunc
+	watches map[string]*watch
+}
+
+// New makes a session. It does no I/O and starts nothing.
+func New(client *clientv3.Client, opts Options) *Session {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Session{
+		client: client, opts: opts, ctx: ctx, cancel: cancel,
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
+		core: newCore(opts.TTL), watches: make(map[string]*watch),
+	}
+}
+
+// Put announces an entry and returns when it is in etcd. Otherwise it returns an error and leaves
+// nothing behind in etcd that etcd can still be told to remove.
+//
+// A key that is there already is taken over: this process is the newer one.
+func (s *Session) Put(ctx context.Context, items []Item) (*Handle, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	h, err := s.Start(items)
+	if err != nil {
+		return nil, err
+	}
+	err = h.wait(ctx, func(e *entry) (bool, error) { return e.state == Registered, e.refused })
+	if err != nil {
+		// The caller's context has ended, or nearly so: the removal has its own bound.
+		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		return nil, errors.Join(err, h.remove(cleanup))
+	}
+	return h, nil
+}
+
+// Start announces an entry in the background, for as long as it takes.
+func (s *Session) Start(items []Item) (*Handle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.core.closing {
+		return nil, ErrClosed
+	}
+	e, err := s.core.add(time.Now(), items)
+	if err != nil {
+		return nil, err
+	}
+	if !s.started {
+		s.started = true
+		go s.own()
+	}
+	s.poke()
+	return &Handle{s, e}, nil
+}
+
+// Close takes everything out of etcd by revoking the lease. It returns when that is done, or with
+// an error that says what is left to expire by itself when ctx ends or 5 s have passed. Nothing is
+// left running in either case.
+func (s *Session) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	s.mu.Lock()
+	s.core.closing = true
+	started := s.started
+	s.poke()
+	s.mu.Unlock()
+	if !started {
+		s.cancel()
+		return nil
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		s.cancel()
+		<-s.done
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.core.leftover(context.Cause(ctx))
+}
+
+// poke makes the owner look again. It never blocks.
+func (s *Session) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Handle is one entry of a session.
+type Handle struct {
+	s *Session
+	e *entry
+}
+
+// Status tells how the entry stands now.
+func (h *Handle) Status() Status {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	return Status{State: h.e.state, Key: h.e.slots0(), Lease: h.s.core.lease, Err: h.e.err, Since: h.e.since}
+}
+
+// Update gives the entry new values under its keys, and returns when they are in etcd. They are
+// remembered in any case, and written once that is possible.
+func (h *Handle) Update(ctx context.Context, items []Item) error {
+	return h.change(ctx, func(e *entry) error {
+		return h.s.core.update(time.Now(), e, items)
+	}, func(e *entry) (bool, error) { return e.upToDate(), e.blocked() })
+}
+
+// Pause takes the entry out of etcd, and returns when it is. It is remembered in any case.
+func (h *Handle) Pause(ctx context.Context) error {
+	return h.change(ctx, func(e *entry) error {
+		e.want, e.refused = paused, nil
+		return nil
+	}, func(e *entry) (bool, error) { return e.state == Paused, e.refused })
+}
+
+// Resume ends a Pause, and returns when the entry is in etcd again.
+func (h *Handle) Resume(ctx context.Context) error {
+	return h.change(ctx, func(e *entry) error {
+		if e.want == paused {
+			e.want, e.refused = present, nil
+		}
+		return nil
+	}, func(e *entry) (bool, error) { return e.state == Registered, e.blocked() })
+}
+
+// Close takes the entry out of etcd for good, and returns when it is; after 5 s, or when ctx ends,
+// with an error. The session goes on trying then.
+func (h *Handle) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	return h.remove(ctx)
+}
+
+func (h *Handle) remove(ctx context.Context) error {
+	h.s.mu.Lock()
+	h.e.want, h.e.refused = gone, nil
+	h.s.core.refresh(time.Now())
+	h.s.poke()
+	h.s.mu.Unlock()
+	err := h.wait(ctx, func(e *entry) (bool, error) { return e.state == Closed, e.refused })
+	if err == nil || errors.Is(err, ErrClosed) {
+		return nil
+	}
+	status := h.Status()
+	return fmt.Errorf("key %q may stay in etcd until lease %x expires: %w", status.Key, status.Lease, err)
+}
+
+// change makes a change to the entry and waits for it to be done.
+func (h *Handle) change(ctx context.Context, do func(*entry) error, done func(*entry) (bool, error)) error {
+	h.s.mu.Lock()
+	if h.e.want == gone || h.s.core.closing {
+		h.s.mu.Unlock()
+		return errors.New("the registration is closed")
+	}
+	err := do(h.e)
+	h.e.retryAt = time.Time{}
+	h.s.core.refresh(time.Now())
+	h.s.poke()
+	h.s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return h.wait(ctx, done)
+}
+
+// wait returns when done says so, or with an error when ctx or the session ends.
+func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) error {
+	for {
+		h.s.mu.Lock()
+		ok, err := done(h.e)
+		last := h.e.err
+		if h.e.notify == nil {
+			h.e.notify = make(chan struct{})
+		}
+		notify := h.e.notify
+		h.s.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-notify:
+		case <-h.s.done:
+			return ErrClosed
+		case <-ctx.Done():
+			if last != nil {
+				return fmt.Errorf("%w; the last error from etcd: %w", context.Cause(ctx), last)
+			}
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// blocked is why waiting for the entry to be in etcd is no use.
+func (e *entry) blocked() error {
+	if e.state == Conflict {
+		return e.err
+	}
+	return e.refused
+}
+
+type errConflict struct {
+	key   string
+	lease clientv3.LeaseID
+}
+
+func (e errConflict) Error() string {
+	if e.lease == 0 {
+		return fmt.Sprintf("key %q was put by someone else, on no lease: delete it, or register under another instance id", e.key)
+	}
+	return fmt.Sprintf("key %q is held by another process, on lease %x: give each its own instance id", e.key, int64(e.lease))
+}
+
+// jitter takes up to a quarter off d.
+func jitter(d time.Duration) time.Duration { return d - rand.N(d/4+1) }

@@ -1,0 +1,142 @@
+package runtime
+
+import (
+	"errors"
+	"log/slog"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// source is where the news of one service key comes from: the two watches of it.
+type source struct {
+	registry  *Registry
+	key       string
+	configKey string
+	rng       listwatch.Range
+}
+
+func (r *Registry) source(key string, leaseSuffix bool) *source {
+	from, end := endpoint.Range(r.opts.namespace+key, leaseSuffix)
+	return &source{
+		registry: r, key: key, configKey: r.configKey(key),
+		rng: listwatch.Range{From: from, End: end},
+	}
+}
+
+// configKey is the etcd key of the live service config of a service key.
+func (r *Registry) configKey(key string) string {
+	return r.opts.namespace + endpoint.ReservedSegment + "/" + key
+}
+
+// Endpoints implements [discovery.Source].
+func (s *source) Endpoints(user func(discovery.Endpoints)) (stop func()) {
+	return s.follow(func(u listwatch.Update[*discovery.Backend]) {
+		user(news(u))
+	})
+}
+
+func (s *source) follow(user func(listwatch.Update[*discovery.Backend])) (stop func()) {
+	key := s.registry.opts.namespace + s.key
+	return s.registry.endpoints.Follow(listwatch.Spec[*discovery.Backend]{
+		Range: s.rng,
+		Decode: func(etcdKey string, value []byte, lease int64) (*discovery.Backend, bool, error) {
+			e, layout, ok, err := endpoint.Decode(key, etcdKey, value, lease)
+			if err != nil || !ok {
+				return nil, ok, err
+			}
+			return discovery.NewBackend(e, layout), true, nil
+		},
+	}, user)
+}
+
+// news is an update of the range as news of the endpoints in it.
+func news(u listwatch.Update[*discovery.Backend]) discovery.Endpoints {
+	n := discovery.Endpoints{Err: u.Err, Definite: answered(u.Err)}
+	if u.Snapshot != nil {
+		n.Backends, n.Known, n.Provisional = merge(u.Snapshot.Items), true, u.Snapshot.Provisional
+	}
+	return n
+}
+
+// merge makes one set of the entries of a key.
+func merge(items []*listwatch.Item[*discovery.Backend]) []*discovery.Backend {
+	entries := make([]endpoint.Entry, len(items))
+	for i, item := range items {
+		entries[i] = endpoint.Entry{
+			Endpoint: &item.Value.Endpoint, Layout: item.Value.Layout, CreateRevision: item.CreateRevision,
+		}
+	}
+	set := endpoint.Merge(entries)
+	backends := make([]*discovery.Backend, len(set))
+	for i, n := range set {
+		backends[i] = items[n].Value
+	}
+	return backends
+}
+
+// answered tells whether err is what etcd itself answered, rather than that it did not.
+func answered(err error) bool {
+	var e rpctypes.EtcdError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Code() {
+	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument:
+		return true
+	}
+	return false
+}
+
+// ServiceConfig implements [discovery.Source]. A live config that gRPC would refuse is reported and
+// the last good one kept; one that must not be read counts as none.
+func (s *source) ServiceConfig(user func(discovery.ServiceConfig)) (stop func()) {
+	live := &liveConfig{key: s.configKey, logger: s.registry.opts.logger, metrics: s.registry.metrics}
+	return s.registry.configs.Follow(listwatch.Spec[string]{
+		Range: listwatch.Range{From: s.configKey},
+		// Checked below, where the last good one is known.
+		Decode: func(_ string, value []byte, _ int64) (string, bool, error) { return string(value), true, nil },
+	}, func(u listwatch.Update[string]) { user(live.update(u)) })
+}
+
+// liveConfig is the last good live service config of one key.
+type liveConfig struct {
+	key     string
+	logger  *slog.Logger
+	metrics *metrics
+
+	mu   sync.Mutex
+	raw  string // as last checked
+	good string
+}
+
+func (l *liveConfig) update(u listwatch.Update[string]) discovery.ServiceConfig {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := u.Snapshot != nil || answered(u.Err)
+	if u.Snapshot == nil {
+		return discovery.ServiceConfig{JSON: l.good, Known: known}
+	}
+	raw := ""
+	if len(u.Snapshot.Items) > 0 {
+		raw = u.Snapshot.Items[0].Value
+	}
+	if raw == l.raw {
+		return discovery.ServiceConfig{JSON: l.good, Known: true}
+	}
+	l.raw = raw
+	if raw != "" {
+		if err := checkServiceConfig(raw); err != nil {
+			l.logger.Warn("bad live service config in etcd; the last good one stays in force", "key", l.key, "error", err)
+			l.metrics.malformed(l.key)
+			return discovery.ServiceConfig{JSON: l.good, Known: true}
+		}
+	}
+	l.good = raw
+	return discovery.ServiceConfig{JSON: l.good, Known: true}
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -12,6 +13,9 @@ import (
 // export writes the options' proto file under dir, which is made if it is not there.
 // A file that is there already is written anew.
 func export(dir string) error {
+	if dir == "" {
+		return errors.New("export: DIR is empty: name a directory, . for this one")
+	}
 	return fs.WalkDir(proto.Files, ".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -63,7 +63,11 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 // isTerminal tells whether nothing but a person could write the request.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // version is that of the module that the command was built from.

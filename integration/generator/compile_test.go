@@ -12,8 +12,10 @@ import (
 	"github.com/bufbuild/protocompile/experimental/ir"
 	"github.com/bufbuild/protocompile/experimental/report"
 	"github.com/bufbuild/protocompile/experimental/source"
-	"google.golang.org/protobuf/proto"
+	protobuf "google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
 )
 
 // Where things are, seen from this directory.
@@ -54,21 +56,13 @@ func (s sources) paths() []string {
 	return paths
 }
 
-// opener serves the files, the options and protobuf's own.
-func (s sources) opener(t *testing.T) source.Opener {
-	t.Helper()
+// opener serves the files, those of testdata, the options and protobuf's own.
+func (s sources) opener() source.Opener {
 	all := source.NewMap(nil)
 	for path, text := range s {
 		all.Add(path, text)
 	}
-	if _, ok := s[optionsProto]; !ok {
-		options, err := os.ReadFile(filepath.Join(protoDir, optionsProto))
-		if err != nil {
-			t.Fatal(err)
-		}
-		all.Add(optionsProto, string(options))
-	}
-	return &source.Openers{all, source.WKTs()}
+	return &source.Openers{all, &source.FS{FS: os.DirFS(dataDir)}, &source.FS{FS: proto.Files}, source.WKTs()}
 }
 
 // positions is how much a compiler says about where options are.
@@ -91,7 +85,7 @@ func (s sources) compile(t *testing.T, where positions, parameter string, genera
 	var options fdp.Options
 	options.Apply(fdp.IncludeSourceCodeInfo(where != none), fdp.GenerateExtraOptionLocations(where == everyField))
 	results, diagnostics, err := incremental.Run(t.Context(), incremental.New(), queries.FDS{
-		Opener:    s.opener(t),
+		Opener:    s.opener(),
 		Session:   new(ir.Session),
 		Workspace: source.NewWorkspace(generate...),
 		Options:   options,
@@ -122,12 +116,12 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 // overWire returns the request as a plugin sees it: with the options it knows.
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
-	wire, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	seen := new(pluginpb.CodeGeneratorRequest)
-	if err := proto.Unmarshal(wire, seen); err != nil {
+	if err := protobuf.Unmarshal(wire, seen); err != nil {
 		t.Fatal(err)
 	}
 	return seen

@@ -31,14 +31,7 @@ func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) 
 	if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
 		t.Fatal(err)
 	}
-	if response.Error != nil {
-		t.Fatalf("%s: %s", name, response.GetError())
-	}
-	files := map[string]string{}
-	for _, file := range response.GetFile() {
-		files[file.GetName()] = file.GetContent()
-	}
-	return files
+	return contents(t, name, response)
 }
 
 // writeFiles writes files under dir.

@@ -1,7 +1,9 @@
 package gen
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -40,11 +42,15 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 // affinityField follows the path of an affinity through a request, to the field whose
 // value it is. An error goes on after the path.
 func affinityField(request protoreflect.MessageDescriptor, path string) (protoreflect.FieldDescriptor, error) {
+	names := strings.Split(path, ".")
+	if slices.Contains(names, "") {
+		return nil, errors.New(`is no path: name fields with a single dot between them, such as "user.id"`)
+	}
 	var last protoreflect.FieldDescriptor
 	message := request
-	for name := range strings.SplitSeq(path, ".") {
+	for _, name := range names {
 		if last != nil && message == nil {
-			return nil, fmt.Errorf("goes on after %s, which is no message: end it there", last.Name())
+			return nil, fmt.Errorf("goes on after %s, which has no fields: end it there", last.Name())
 		}
 		field, err := singularField(message, name)
 		if err != nil {
@@ -62,19 +68,17 @@ func affinityField(request protoreflect.MessageDescriptor, path string) (protore
 }
 
 func singularField(message protoreflect.MessageDescriptor, name string) (protoreflect.FieldDescriptor, error) {
-	if name == "" {
-		return nil, fmt.Errorf(`is no path: name fields with a single dot between them, such as "user.id"`)
-	}
 	field := message.Fields().ByName(protoreflect.Name(name))
 	switch {
 	case field == nil && message.Fields().ByJSONName(name) != nil:
-		return nil, fmt.Errorf("has %q, which is spelled %s in the proto file: write that", name, message.Fields().ByJSONName(name).Name())
+		return nil, fmt.Errorf("spells a field of %s %q: write %s, as the proto file does",
+			message.FullName(), name, message.Fields().ByJSONName(name).Name())
 	case field == nil:
-		return nil, fmt.Errorf("has %q, which is no field of %s: name one of its fields", name, message.FullName())
+		return nil, fmt.Errorf("leads nowhere, for %s has no field %q: name one that it has", message.FullName(), name)
 	case field.IsMap():
-		return nil, fmt.Errorf("goes through the map %s: take a field that has one value", name)
+		return nil, fmt.Errorf("leads through the map %s: take a field that has one value", name)
 	case field.IsList():
-		return nil, fmt.Errorf("goes through the repeated field %s: take a field that has one value", name)
+		return nil, fmt.Errorf("leads through the repeated field %s: take a field that has one value", name)
 	}
 	return field, nil
 }

@@ -111,7 +111,7 @@ func checkShared(services []*service) {
 			at.option.in("layout").problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
 				at.layout(), other.option.in("layout"), other.layout(), at.options.GetKey())
 		}
-		if !proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
+		if validTTL(s.options.GetLeaseTtl()) && validTTL(first.options.GetLeaseTtl()) && !proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
 			at.option.in("lease_ttl").problem("is %s, but %v has %s for the same key %q: services that share a key have one lease_ttl",
 				ttlText(at), other.option.in("lease_ttl"), ttlText(other), at.options.GetKey())
 		}
@@ -122,5 +122,5 @@ func ttlText(s *service) string {
 	if s.options.GetLeaseTtl() == nil {
 		return "not set"
 	}
-	return s.options.GetLeaseTtl().AsDuration().String()
+	return durationJSON(s.options.GetLeaseTtl())
 }

@@ -28,12 +28,14 @@ func checkMethod(m *method) {
 }
 
 func checkPositive(at spot, d *durationpb.Duration) bool {
-	value, ok := duration(at, d)
-	if ok && value <= 0 {
-		at.problem("is %v: give it more than zero", value)
+	if !isDuration(at, d) {
 		return false
 	}
-	return ok
+	if d.AsDuration() <= 0 {
+		at.problem("is %s: give it more than zero", durationJSON(d))
+		return false
+	}
+	return true
 }
 
 func checkRetry(at spot, retry *discoveryv1.Retry) {
@@ -79,7 +81,7 @@ func checkBackoffs(at spot, retry *discoveryv1.Retry, missing func(spot, string)
 		right = checkPositive(backoff.at, backoff.d) && right
 	}
 	if right && first.AsDuration() > longest.AsDuration() {
-		at.in("initial_backoff").problem("is %v, above max_backoff, which is %v: give it at most that", first.AsDuration(), longest.AsDuration())
+		at.in("initial_backoff").problem("is %s, above max_backoff, which is %s: give it at most that", durationJSON(first), durationJSON(longest))
 	}
 }
 

@@ -107,7 +107,7 @@ func (c claims) add(name string, later claim) bool {
 		at, other = earlier, later
 	}
 	if at.ours {
-		at.spot.problem("would have the Go name %s, as %v would: rename one of them", name, other.spot)
+		at.spot.problem("gets the Go name %s, and so does %v: rename one of them", name, other.spot)
 	}
 	return false
 }
@@ -167,7 +167,7 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 		return
 	}
 	other := spotOf(claim.spot.problems, file, declared, location)
-	claim.spot.problem("would have the Go name %s, as the %s %v has: rename one of them", name, kind, other)
+	claim.spot.problem("gets the Go name %s, and so does the %s %v: rename one of them", name, kind, other)
 }
 
 // checkFileNames notes the files that would have the name of another one: protoc-gen-go
@@ -183,7 +183,7 @@ func checkFileNames(files []*protogen.File, services map[*protogen.File][]*servi
 		if other == nil || !file.Generate || len(services[file]) == 0 {
 			continue
 		}
-		services[file][0].spot.problem("would be generated into %s, as %s is by protoc-gen-go: rename one of the files",
+		services[file][0].spot.problem("is generated into %s, and so is %s by protoc-gen-go: rename one of the files",
 			file.GeneratedFilenamePrefix+outputSuffix, other.Desc.Path())
 	}
 }

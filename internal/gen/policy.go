@@ -87,21 +87,20 @@ func checkEjectionTimes(at spot, detection *discoveryv1.OutlierDetection) {
 	if !checkNotNegative(at.in("max_ejection_time"), longest) || !baseRight || longest == nil || detection.GetBaseEjectionTime() == nil {
 		return
 	}
-	if base := detection.GetBaseEjectionTime().AsDuration(); longest.AsDuration() < base {
-		at.in("max_ejection_time").problem("is %v, below base_ejection_time, which is %v: give it at least that", longest.AsDuration(), base)
+	if base := detection.GetBaseEjectionTime(); longest.AsDuration() < base.AsDuration() {
+		at.in("max_ejection_time").problem("is %s, below base_ejection_time, which is %s: give it at least that", durationJSON(longest), durationJSON(base))
 	}
 }
 
 func checkNotNegative(at spot, d *durationpb.Duration) bool {
-	if d == nil {
-		return true
-	}
-	value, ok := duration(at, d)
-	if ok && value < 0 {
-		at.problem("is %v: it must not be negative", value)
+	if !isDuration(at, d) {
 		return false
 	}
-	return ok
+	if d.AsDuration() < 0 {
+		at.problem("is %s: it must not be negative", durationJSON(d))
+		return false
+	}
+	return true
 }
 
 func checkPercent(at spot, field protoreflect.Name, percent uint32) {

@@ -33,25 +33,24 @@ func checkService(s *service) (keyRight bool) {
 }
 
 func checkLeaseTTL(at spot, ttl *durationpb.Duration) {
-	if ttl == nil {
-		return
-	}
-	d, ok := duration(at, ttl)
-	if !ok {
-		return
-	}
-	if d < time.Second || d > maxLeaseTTL || d%time.Second != 0 {
-		at.problem("is %v: give it whole seconds, from 1s to 24h", d)
+	if isDuration(at, ttl) && !validTTL(ttl) {
+		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
 	}
 }
 
-// duration returns d, or notes that it is none.
-func duration(at spot, d *durationpb.Duration) (time.Duration, bool) {
-	if d.CheckValid() != nil {
-		at.problem("is no duration (seconds: %d, nanos: %d): seconds and nanos have one sign, and nanos are less than a second", d.GetSeconds(), d.GetNanos())
-		return 0, false
+// validTTL tells whether a lease_ttl is right, or left out.
+func validTTL(ttl *durationpb.Duration) bool {
+	d := ttl.AsDuration()
+	return ttl == nil || ttl.IsValid() && d >= time.Second && d <= maxLeaseTTL && d%time.Second == 0
+}
+
+// isDuration notes what is none by its fields. One that is left out is right.
+func isDuration(at spot, d *durationpb.Duration) bool {
+	if d == nil || d.IsValid() {
+		return true
 	}
-	return d.AsDuration(), true
+	at.problem("is no duration (seconds: %d, nanos: %d): one has at most 315576000000 seconds, and nanos of their sign and less than a second", d.GetSeconds(), d.GetNanos())
+	return false
 }
 
 // checkAuthority looks at the authority that is given, or else at what the key gives.
@@ -73,6 +72,11 @@ func checkAuthority(s *service, keyRight bool) {
 
 // checkHostPort takes a host, with or without a port.
 func checkHostPort(authority string) error {
+	for _, r := range authority {
+		if !isHostRune(r) && !strings.ContainsRune(":[]", r) {
+			return fmt.Errorf(`has the character %q: give it a host or host:port, such as "user.acme.com"`, r)
+		}
+	}
 	host, port, found := cutPort(authority)
 	if found {
 		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
@@ -81,15 +85,12 @@ func checkHostPort(authority string) error {
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
-		if ip, err := netip.ParseAddr(inner); !ok || err != nil || !ip.Is6() || ip.Zone() != "" {
-			return errors.New("has no IPv6 address in its brackets")
+		if ip, err := netip.ParseAddr(inner); !ok || err != nil || !ip.Is6() {
+			return errors.New("has brackets: give it an IPv6 address between them, or leave them out")
 		}
 		return nil
 	}
-	if err := checkHost(strings.TrimSuffix(host, ".")); err != nil {
-		return fmt.Errorf("%w: give it a host or host:port, such as \"user.acme.com\"", err)
-	}
-	return nil
+	return checkHost(strings.TrimSuffix(host, "."))
 }
 
 // cutPort cuts what follows the host's colon.
@@ -104,21 +105,21 @@ func cutPort(authority string) (host, port string, found bool) {
 // checkHost takes a name that certificates can be issued for, and IPv4 addresses.
 func checkHost(host string) error {
 	if len(host) > 253 {
-		return errors.New("is longer than the 253 bytes of a host name")
+		return errors.New("is longer than the 253 bytes of a host name: give it a shorter one")
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
-			return errors.New("is no valid host: it is empty, or a part between two dots is")
+			return errors.New("is empty somewhere: give it a host, whose parts between the dots are not empty")
 		case len(label) > 63:
-			return fmt.Errorf("is no valid host: %q is longer than 63 bytes", label)
+			return fmt.Errorf("is no host, for %q is longer than 63 bytes: give it a shorter one", label)
 		case label[0] == '-' || label[len(label)-1] == '-':
-			return fmt.Errorf("is no valid host: %q begins or ends with a hyphen", label)
+			return fmt.Errorf("is no host, for %q begins or ends with a hyphen: leave that out", label)
 		}
 	}
 	for _, r := range host {
 		if !isHostRune(r) {
-			return fmt.Errorf("is no valid host: it has the character %q", r)
+			return fmt.Errorf("is no host, for it has the character %q: put an IPv6 address in brackets", r)
 		}
 	}
 	return nil

@@ -1,0 +1,99 @@
+package generator
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/tools/txtar"
+	"google.golang.org/protobuf/types/pluginpb"
+)
+
+// wantName is the archive's file that has the whole text of the error.
+const wantName = "want"
+
+// TestErrors generates the proto files of each archive in testdata/errors and compares
+// the error with the one that is there. What an archive says first is for the reader,
+// but for two lines that a case may have:
+//
+//	positions: statements   as protoc gives them, or none; otherwise as buf does
+//	generate: FILE...       only these, otherwise all
+func TestErrors(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join(dataDir, "errors", "*.txtar"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no cases:", err)
+	}
+	for _, path := range paths {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) { testError(t, path) })
+	}
+}
+
+func testError(t *testing.T, path string) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := txtar.Parse(raw)
+	response := generate(t, errorRequest(t, archive))
+	if n := len(response.GetFile()); n > 0 {
+		t.Errorf("wrote %d files beside the error", n)
+	}
+	got := response.GetError() + "\n"
+	if *update {
+		setFile(archive, wantName, got)
+		if err := os.WriteFile(path, txtar.Format(archive), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff(file(archive, wantName), got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
+func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorRequest {
+	t.Helper()
+	files := sources{}
+	var generate []string
+	for _, f := range archive.Files {
+		if f.Name == wantName {
+			continue
+		}
+		files[f.Name] = string(f.Data)
+		if f.Name != optionsProto {
+			generate = append(generate, f.Name)
+		}
+	}
+	where := everyField
+	for line := range strings.Lines(string(archive.Comment)) {
+		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name + " " + value {
+		case "positions statements":
+			where = statements
+		case "positions none":
+			where = none
+		case "generate " + value:
+			generate = strings.Fields(value)
+		}
+	}
+	return files.compile(t, where, "paths=source_relative", generate...)
+}
+
+func file(archive *txtar.Archive, name string) string {
+	for _, f := range archive.Files {
+		if f.Name == name {
+			return string(f.Data)
+		}
+	}
+	return ""
+}
+
+func setFile(archive *txtar.Archive, name, content string) {
+	for i, f := range archive.Files {
+		if f.Name == name {
+			archive.Files[i].Data = []byte(content)
+			return
+		}
+	}
+	archive.Files = append(archive.Files, txtar.File{Name: name, Data: []byte(content)})
+}

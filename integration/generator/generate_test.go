@@ -1,0 +1,41 @@
+package generator
+
+import (
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+)
+
+// generate answers a request as the command does.
+func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
+	t.Helper()
+	plugin, err := gen.Options().New(proto.CloneOf(request))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := gen.Generate(plugin); err != nil {
+		plugin.Error(err)
+	}
+	return plugin.Response()
+}
+
+// generated returns the files in the answer to a request in which nothing is wrong.
+func generated(t *testing.T, request *pluginpb.CodeGeneratorRequest) map[string]string {
+	t.Helper()
+	return contents(t, "protoc-gen-go-etcd", generate(t, request))
+}
+
+func contents(t *testing.T, plugin string, response *pluginpb.CodeGeneratorResponse) map[string]string {
+	t.Helper()
+	if response.Error != nil {
+		t.Fatalf("%s: %s", plugin, response.GetError())
+	}
+	files := map[string]string{}
+	for _, file := range response.GetFile() {
+		files[file.GetName()] = file.GetContent()
+	}
+	return files
+}

@@ -19,16 +19,17 @@ type step struct {
 	s     *slot
 	kind  kind
 	value string           // the put's
-	lease clientv3.LeaseID // the put's, or the one that a deletion is guarded by
+	lease clientv3.LeaseID // the put's, or the one that a removal is guarded by
+	// was is what the slot was before the put was sent.
+	was slot
 }
 
 type kind int
 
 const (
-	put         kind = iota // whatever is there
-	putGuarded              // if the key is as we know it; else tell what it is
-	remove                  // if the key is still ours
-	removeBlind             // whatever is there
+	put        kind = iota // whatever is there
+	putGuarded             // if the key is as we know it; else tell what it is
+	remove                 // if the key is still ours
 	noStep
 )
 
@@ -66,11 +67,9 @@ func (c *core) step(now time.Time, e *entry, s *slot) step {
 		return st
 	}
 	if e.want != present {
-		if s.touched {
-			st.kind, st.lease = remove, s.lease
-			if e.blind {
-				st.kind = removeBlind
-			}
+		// What hangs on a retired lease goes with that.
+		if s.touched && s.lease == c.lease {
+			st.kind = remove
 		}
 		return st
 	}
@@ -86,7 +85,8 @@ func (c *core) step(now time.Time, e *entry, s *slot) step {
 
 // mark notes, before the call, what its outcome may be.
 func (st *step) mark() {
-	if st.kind == put || st.kind == putGuarded {
+	st.was = *st.s
+	if st.kind != remove {
 		st.s.touched, st.s.lease = true, st.lease
 	}
 }
@@ -102,12 +102,10 @@ func (st *step) op() clientv3.Op {
 			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", st.s.rev)},
 			[]clientv3.Op{clientv3.OpPut(key, st.value, clientv3.WithLease(st.lease))},
 			[]clientv3.Op{clientv3.OpGet(key)})
-	case remove:
+	default:
 		return clientv3.OpTxn(
 			[]clientv3.Cmp{clientv3.Compare(clientv3.LeaseValue(key), "=", st.lease)},
 			[]clientv3.Op{clientv3.OpDelete(key)}, nil)
-	default:
-		return clientv3.OpDelete(key)
 	}
 }
 
@@ -162,6 +160,9 @@ func (c *core) found(now time.Time, st *step, got *pb.RangeResponse) {
 // refusedBatch takes in that etcd will not do these steps however often it is asked.
 func (c *core) refusedBatch(now time.Time, steps []step, err error) {
 	c.succeeded()
+	for i := range steps {
+		steps[i].s.touched, steps[i].s.lease = steps[i].was.touched, steps[i].was.lease
+	}
 	first := steps[0].e
 	for i := range steps {
 		if steps[i].e != first { // one entry's fault must not be the others'
@@ -171,7 +172,12 @@ func (c *core) refusedBatch(now time.Time, steps []step, err error) {
 			return
 		}
 	}
-	if guarded := steps[0].kind == putGuarded || steps[0].kind == remove; guarded && isDenied(err) && !first.blind {
+	if isDenied(err) && steps[0].kind == remove {
+		// The guard needs a permission to read. To revoke the lease does not, and is as safe.
+		c.retire(now, nil)
+		return
+	}
+	if isDenied(err) && steps[0].kind == putGuarded && !first.blind {
 		first.blind = true
 		return
 	}

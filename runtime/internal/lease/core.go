@@ -40,11 +40,12 @@ type core struct {
 	ttl     time.Duration
 	entries []*entry
 
-	lease   clientv3.LeaseID   // 0: none
-	granted time.Time          // when lease was
-	life    time.Duration      // the TTL of lease, as etcd gave it
-	own     []clientv3.LeaseID // the last leases, lease included
-	retired []clientv3.LeaseID // to be revoked, once their keys have moved
+	lease     clientv3.LeaseID   // 0: none
+	grantedAt time.Time          // when lease was
+	life      time.Duration      // the TTL of lease, as etcd gave it
+	own       []clientv3.LeaseID // the last leases, lease included
+	retired   []clientv3.LeaseID // to be revoked, once their keys have moved
+	unrevoked clientv3.LeaseID   // what etcd refused to revoke
 
 	retryAt  time.Time // no call before, for the last one failed
 	retry    backoff.Backoff
@@ -198,9 +199,9 @@ func (c *core) look(now time.Time) {
 	c.looked = wall
 }
 
-// nudge makes everything due now that waits for its turn.
+// nudge makes due now what only looks at etcd from time to time.
 func (c *core) nudge(now time.Time) {
-	c.checkAt, c.retryAt = now, time.Time{}
+	c.checkAt = now
 	for _, e := range c.entries {
 		for _, s := range e.slots {
 			if s.place == foreign {
@@ -272,9 +273,10 @@ func (c *core) update(now time.Time, e *entry, items []Item) error {
 	return nil
 }
 
-func (c *core) granted1(now time.Time, id clientv3.LeaseID, life time.Duration) {
+// grantedLease takes in the lease that the entries are to hang on from now on.
+func (c *core) grantedLease(now time.Time, id clientv3.LeaseID, life time.Duration) {
 	c.succeeded()
-	c.lease, c.life, c.granted = id, life, now
+	c.lease, c.life, c.grantedAt = id, life, now
 	if c.own = append(c.own, id); len(c.own) > ownLeases {
 		c.own = c.own[1:]
 	}
@@ -283,6 +285,7 @@ func (c *core) granted1(now time.Time, id clientv3.LeaseID, life time.Duration) 
 		if e.want == gone {
 			continue
 		}
+		e.refused = nil
 		for i, item := range e.items {
 			if key := item.Key(id); key != e.slots[i].key {
 				// The old key goes with the old lease.
@@ -317,7 +320,7 @@ func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 	}
 	for _, e := range c.entries {
 		for _, s := range e.slots {
-			if s.lease == id {
+			if s.touched && s.lease == id {
 				s.absent()
 			}
 		}
@@ -326,7 +329,7 @@ func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 }
 
 func (c *core) drop(now time.Time, err error) {
-	if now.Sub(c.granted) < youngLease && err != nil {
+	if now.Sub(c.grantedAt) < youngLease && err != nil {
 		c.retryAt = now.Add(c.regrant.Next())
 	} else {
 		c.regrant.Reset()
@@ -398,15 +401,20 @@ func (c *core) failed(now time.Time, err error) {
 	}
 }
 
+// refusedGrant takes in that etcd will not grant a lease however often it is asked. It is asked
+// again all the same, for someone may change its mind.
+func (c *core) refusedGrant(now time.Time, err error) {
+	c.failed(now, err)
+	for _, e := range c.entries {
+		if e.want == present {
+			e.refused = err
+		}
+	}
+}
+
 func (c *core) succeeded() {
 	c.failing = false
 	c.retry.Reset()
-}
-
-// revoked takes in that etcd will not do more about a retired lease.
-func (c *core) revoked(now time.Time, id clientv3.LeaseID) {
-	c.succeeded()
-	c.lost(now, id, nil)
 }
 
 // isOwn tells whether a key on that lease is this session's.
@@ -423,15 +431,15 @@ func (c *core) refresh(now time.Time) {
 			e.err = nil
 		}
 		if to != e.state {
-			c.changes = append(c.changes, change{e.slots0(), c.lease, e.state, to, e.err})
+			c.changes = append(c.changes, change{e.key(), c.lease, e.state, to, e.err})
 			e.state, e.since = to, now
 		}
 		e.wake()
 	}
 }
 
-// slots0 is the key that stands for the entry.
-func (e *entry) slots0() string {
+// key stands for the entry.
+func (e *entry) key() string {
 	if len(e.slots) == 0 {
 		return ""
 	}
@@ -486,4 +494,13 @@ func (e *entry) wake() {
 		close(e.notify)
 		e.notify = nil
 	}
+}
+
+// close makes everything go.
+func (c *core) close(now time.Time) {
+	c.closing = true
+	for _, e := range c.entries {
+		e.want = gone
+	}
+	c.refresh(now)
 }

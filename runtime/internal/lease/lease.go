@@ -21,6 +21,8 @@ const (
 	tick = time.Second
 	// closeTimeout bounds what waits for etcd in order to end something, for callers who do not.
 	closeTimeout = 5 * time.Second
+	// undoTimeout bounds what a Put that failed waits for its removal.
+	undoTimeout = time.Second
 )
 
 // ErrClosed is what a session's methods return after its Close.
@@ -90,6 +92,8 @@ type Session struct {
 	wake   chan struct{}
 	done   chan struct{} // closed when the owner has ended, and all that it started
 	wg     sync.WaitGroup
+	// redialed is when the client was last made to connect. The owner's alone.
+	redialed time.Time
 
 	mu      sync.Mutex
 	core    *core
@@ -122,10 +126,9 @@ func (s *Session) Put(ctx context.Context, items []Item) (*Handle, error) {
 	}
 	err = h.wait(ctx, func(e *entry) (bool, error) { return e.state == Registered, e.refused })
 	if err != nil {
-		// The caller's context has ended, or nearly so: the removal has its own bound.
-		cleanup, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
 		defer cancel()
-		return nil, errors.Join(err, h.remove(cleanup))
+		return nil, errors.Join(err, h.remove(undo))
 	}
 	return h, nil
 }
@@ -156,7 +159,7 @@ func (s *Session) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
 	s.mu.Lock()
-	s.core.closing = true
+	s.core.close(time.Now())
 	started := s.started
 	s.poke()
 	s.mu.Unlock()
@@ -193,7 +196,11 @@ type Handle struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	return Status{State: h.e.state, Key: h.e.slots0(), Lease: h.s.core.lease, Err: h.e.err, Since: h.e.since}
+	status := Status{State: h.e.state, Key: h.e.key(), Lease: h.s.core.lease, Err: h.e.err, Since: h.e.since}
+	if status.State == Closed {
+		status.Lease = 0
+	}
+	return status
 }
 
 // Update gives the entry new values under its keys, and returns when they are in etcd. They are

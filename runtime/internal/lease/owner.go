@@ -71,7 +71,7 @@ func (c *core) end(now time.Time) {
 	for _, e := range c.entries {
 		from := e.state
 		e.state, e.since = Closed, now
-		c.changes = append(c.changes, change{e.slots0(), 0, from, Closed, nil})
+		c.changes = append(c.changes, change{e.key(), 0, from, Closed, nil})
 		e.wake()
 	}
 	c.entries = nil
@@ -79,14 +79,17 @@ func (c *core) end(now time.Time) {
 
 // leftover says what a closed session has left in etcd.
 func (c *core) leftover(cause error) error {
-	if len(c.retired) == 0 {
+	id := c.unrevoked
+	if len(c.retired) > 0 {
+		id = c.retired[len(c.retired)-1]
+	}
+	if id == 0 {
 		return nil
 	}
 	if cause == nil {
-		cause = context.Canceled
+		cause = errors.New("etcd denies it")
 	}
-	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w",
-		int64(c.retired[len(c.retired)-1]), c.life, cause)
+	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(id), c.life, cause)
 }
 
 // report logs and counts the changes of state since the last report.
@@ -143,7 +146,10 @@ func (s *Session) redial(ctx context.Context) {
 	if conn == nil {
 		return
 	}
-	conn.ResetConnectBackoff()
+	if now := time.Now(); now.Sub(s.redialed) >= tick {
+		s.redialed = now
+		conn.ResetConnectBackoff()
+	}
 	s.wg.Go(func() {
 		ticker := time.NewTicker(tick)
 		defer ticker.Stop()
@@ -171,10 +177,16 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
 	}
 	if err != nil {
-		s.locked(func(c *core, now time.Time) { c.failed(now, fmt.Errorf("grant a lease: %w", err)) })
+		s.locked(func(c *core, now time.Time) {
+			if err := fmt.Errorf("grant a lease: %w", err); isPermanent(err) {
+				c.refusedGrant(now, err)
+			} else {
+				c.failed(now, err)
+			}
+		})
 		return
 	}
-	s.locked(func(c *core, now time.Time) { c.granted1(now, resp.ID, time.Duration(resp.TTL)*time.Second) })
+	s.locked(func(c *core, now time.Time) { c.grantedLease(now, resp.ID, time.Duration(resp.TTL)*time.Second) })
 	s.keepAlive(resp.ID)
 }
 
@@ -222,12 +234,17 @@ func (s *Session) stopKeepAlive() {
 func (s *Session) revoke(ctx context.Context, o revokeOp) {
 	_, err := s.client.Lease.Revoke(ctx, o.lease)
 	s.locked(func(c *core, now time.Time) {
-		// A lease that cannot be revoked expires, for it is not renewed any more.
-		if err == nil || isNotFound(err) || isPermanent(err) {
-			c.revoked(now, o.lease)
+		switch {
+		case err == nil || isNotFound(err):
+			c.succeeded()
+		case isPermanent(err):
+			// It expires, for it is not renewed any more.
+			c.unrevoked = o.lease
+		default:
+			c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(o.lease), err))
 			return
 		}
-		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(o.lease), err))
+		c.lost(now, o.lease, nil)
 	})
 }
 
@@ -319,7 +336,6 @@ const maxWatches = 4
 type watch struct {
 	stop  context.CancelFunc
 	ready bool // hears now
-	deny  bool // etcd does not let us
 }
 
 // watchKeys starts and stops watches so that they fit the entries. It runs under the lock.
@@ -352,10 +368,10 @@ func (s *Session) watchKeys() {
 		}
 		watched = watched && w.ready
 	}
-	if watched != s.core.watched {
-		s.core.watched = watched
-		s.core.scheduleCheck(time.Now())
+	if s.core.watched && !watched {
+		s.core.checkAt = time.Now()
 	}
+	s.core.watched = watched
 }
 
 // watch listens until ctx ends or etcd denies it. What happens to the key while it does not listen

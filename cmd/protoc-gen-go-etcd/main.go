@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
@@ -38,24 +39,26 @@ func main() {
 
 // run returns the exit code: 1 where something failed, 2 where it was called wrong.
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	var err error
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		fmt.Fprint(stderr, usage)
 		return 2
 	case len(args) == 0:
-		gen.Options().Run(gen.Generate)
-	case len(args) == 1 && (args[0] == "--version" || args[0] == "-version"):
+		err = gen.Run(stdin, stdout)
+	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-	case len(args) == 1 && (args[0] == "--help" || args[0] == "-help" || args[0] == "-h"):
+	case len(args) == 1 && slices.Contains([]string{"--help", "-help", "-h"}, args[0]):
 		fmt.Fprint(stdout, usage)
 	case len(args) == 2 && args[0] == "export":
-		if err := export(args[1]); err != nil {
-			fmt.Fprintln(stderr, "protoc-gen-go-etcd:", err)
-			return 1
-		}
+		err = export(args[1])
 	default:
 		fmt.Fprintf(stderr, "protoc-gen-go-etcd: unexpected arguments %q\n%s", args, usage)
 		return 2
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "protoc-gen-go-etcd:", err)
+		return 1
 	}
 	return 0
 }

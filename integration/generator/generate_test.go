@@ -12,14 +12,11 @@ import (
 // generate answers a request as the command does.
 func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
-	plugin, err := gen.Options().New(proto.CloneOf(request))
+	response, err := gen.Respond(proto.CloneOf(request))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := gen.Generate(plugin); err != nil {
-		plugin.Error(err)
-	}
-	return plugin.Response()
+	return response
 }
 
 // generated returns the files in the answer to a request in which nothing is wrong.

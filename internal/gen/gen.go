@@ -8,30 +8,63 @@ package gen
 
 import (
 	"fmt"
+	"io"
 
 	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// Options are those that protogen runs the plugin with. A parameter that protogen
-// does not know is an error.
-func Options() protogen.Options {
-	return protogen.Options{
-		ParamFunc: func(name, _ string) error {
-			return fmt.Errorf("unknown parameter %q: protoc-gen-go-etcd takes those of every Go plugin (paths, module, M) and none of its own", name)
-		},
+// Run is the plugin as protoc and buf run it: it reads a request and writes the
+// response. What is wrong with the proto files is said in the response, as they
+// expect; an error is what has kept it from answering at all.
+func Run(in io.Reader, out io.Writer) error {
+	raw, err := io.ReadAll(in)
+	if err != nil {
+		return fmt.Errorf("read the request: %w", err)
 	}
+	request := new(pluginpb.CodeGeneratorRequest)
+	if err := proto.Unmarshal(raw, request); err != nil {
+		return fmt.Errorf("parse the request: %w", err)
+	}
+	response, err := Respond(request)
+	if err != nil {
+		return err
+	}
+	if raw, err = proto.Marshal(response); err != nil {
+		return fmt.Errorf("write the response: %w", err)
+	}
+	if _, err := out.Write(raw); err != nil {
+		return fmt.Errorf("write the response: %w", err)
+	}
+	return nil
 }
 
-// Generate adds a file to the plugin's output for each file to generate that has a
-// service with the option. If anything in the request is wrong it adds none, and its
-// error has a line for each fault.
-func Generate(plugin *protogen.Plugin) error {
+// Respond answers a request, which it may change.
+func Respond(request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
+	plugin, err := protogen.Options{ParamFunc: unknownParameter}.New(request)
+	if err != nil {
+		return nil, err
+	}
 	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	plugin.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
+	if err := generate(plugin); err != nil {
+		plugin.Error(err)
+	}
+	return plugin.Response(), nil
+}
 
+// unknownParameter is called with what protogen does not know.
+func unknownParameter(name, _ string) error {
+	return fmt.Errorf("unknown parameter %q: there are those of every Go plugin (paths, module, M) and no others", name)
+}
+
+// generate adds a file to the plugin's output for each file to generate that has a
+// service with the option. If anything in the request is wrong it adds none, and its
+// error has a line for each fault.
+func generate(plugin *protogen.Plugin) error {
 	var problems problems
 	services := make(map[*protogen.File][]*service)
 	for _, file := range plugin.Files {

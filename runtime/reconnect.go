@@ -14,10 +14,15 @@ const reconnectEvery = 500 * time.Millisecond
 
 // keepReconnecting has the etcd client's connection tried again soon for as long as it fails, until
 // ctx ends. gRPC's own backoff grows to two minutes, which is how late an etcd that was away for an
-// hour would be noticed to be back.
-func keepReconnecting(ctx context.Context, conn *grpc.ClientConn) {
+// hour would be noticed to be back. reconnected is called each time that the connection is up again.
+func keepReconnecting(ctx context.Context, conn *grpc.ClientConn, reconnected func()) {
+	was := connectivity.Ready
 	for {
 		state := conn.GetState()
+		if state == connectivity.Ready && was != connectivity.Ready {
+			reconnected()
+		}
+		was = state
 		if state != connectivity.TransientFailure {
 			if !conn.WaitForStateChange(ctx, state) {
 				return

@@ -132,9 +132,15 @@ func (r *Registry) start() error {
 	}
 	if !r.started {
 		r.started = true
-		r.running.Go(func() { keepReconnecting(r.ctx, r.client.ActiveConnection()) })
+		r.running.Go(func() { keepReconnecting(r.ctx, r.client.ActiveConnection(), r.reconnected) })
 	}
 	return nil
+}
+
+// reconnected makes sure that etcd is still the one that it was.
+func (r *Registry) reconnected() {
+	r.endpoints.Check()
+	r.configs.Check()
 }
 
 // key returns what the process knows of a service key, shared by all who use it.

@@ -104,6 +104,19 @@ func (c *Cache[T]) expire(r Range, s *share[T]) {
 	}
 }
 
+// Check has every watch asked for a sign of life at once: after a reconnect, which the etcd client
+// hides, etcd may be another than before.
+func (c *Cache[T]) Check() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.shared {
+		select {
+		case s.watcher.check <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // Close stops following everything and waits until that is done, which takes no answer from etcd.
 func (c *Cache[T]) Close() {
 	c.mu.Lock()

@@ -108,6 +108,13 @@ func (m *machine[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error 
 	return nil
 }
 
+// doubt makes a sign of life due now.
+func (m *machine[T]) doubt(now time.Time) {
+	if due := now.Add(-probeAfter); m.heardAt.After(due) {
+		m.heardAt = due
+	}
+}
+
 // due tells when the watch should next be asked for a sign of life; an error means that it has
 // been silent for too long.
 func (m *machine[T]) due(now time.Time) (probeIn time.Duration, err error) {

@@ -46,7 +46,8 @@ type watcher[T any] struct {
 	cfg     *Config[T]
 	streams *streams
 	rng     Range
-	name    string // of the range, for logs and errors
+	name    string        // of the range, for logs and errors
+	check   chan struct{} // has the watch probed at once
 
 	// Used by run alone.
 	machine     machine[T]
@@ -63,6 +64,7 @@ type watcher[T any] struct {
 func newWatcher[T any](cfg *Config[T], streams *streams, spec Spec[T], remembered *Snapshot[T]) *watcher[T] {
 	w := &watcher[T]{
 		cfg: cfg, streams: streams, rng: spec.Range, name: spec.Range.From,
+		check:    make(chan struct{}, 1),
 		users:    make(map[*func(Update[T])]struct{}),
 		retries:  backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
 		rebuilds: backoff.Backoff{Base: 50 * time.Millisecond, Max: 5 * time.Second},
@@ -171,8 +173,11 @@ func (w *watcher[T]) follow(ctx context.Context) (cause error) {
 			}
 		case <-flush.C:
 			w.publish(nil)
-		case now := <-probe.C:
-			next, err := w.probe(ctx, now)
+		case <-w.check:
+			w.machine.doubt(time.Now())
+			probe.Reset(0)
+		case <-probe.C:
+			next, err := w.probe(ctx)
 			if err != nil {
 				return w.watchError(err)
 			}
@@ -193,18 +198,21 @@ func (w *watcher[T]) open(ctx context.Context, cancel context.CancelFunc) (clien
 }
 
 // probe asks for a sign of life if one is due, and returns when to look again.
-func (w *watcher[T]) probe(ctx context.Context, now time.Time) (time.Duration, error) {
-	in, err := w.machine.due(now)
+func (w *watcher[T]) probe(ctx context.Context) (time.Duration, error) {
+	in, err := w.machine.due(time.Now())
 	if err != nil || in > 0 {
 		return in, err
 	}
-	bounded, cancel := context.WithTimeout(ctx, probeBound)
-	defer cancel()
-	// What matters is the answer, which comes on the watch, or does not.
-	if err := w.cfg.Client.RequestProgress(bounded); err != nil && ctx.Err() != nil {
-		return 0, err
-	}
+	w.ask(ctx)
 	return probeBound, nil
+}
+
+// ask asks for a sign of life. Whether that could be asked is of no matter: what counts is the
+// answer, which comes on the watch, or does not.
+func (w *watcher[T]) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeBound)
+	defer cancel()
+	_ = w.cfg.Client.RequestProgress(ctx)
 }
 
 func (w *watcher[T]) watchError(err error) error {

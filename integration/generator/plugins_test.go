@@ -14,8 +14,14 @@ import (
 
 var update = flag.Bool("update", false, "write what is generated instead of comparing with it")
 
-// runTool has a plugin of another project answer the request.
+// runTool returns what a plugin of another project makes of the request.
 func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) map[string]string {
+	t.Helper()
+	return contents(t, name, answer(t, name, request))
+}
+
+// answer has a plugin of another project answer the request.
+func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)
 	if err != nil {
@@ -31,7 +37,7 @@ func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) 
 	if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
 		t.Fatal(err)
 	}
-	return contents(t, name, response)
+	return response
 }
 
 // writeFiles writes files under dir.

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	embedded "github.com/etcdrpc/protoc-gen-go-etcd/proto"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
+
+func TestArguments(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name           string
+		args           []string
+		code           int
+		stdout, stderr string // what they have
+	}{
+		{"version", []string{"--version"}, 0, "protoc-gen-go-etcd ", ""},
+		{"help", []string{"--help"}, 0, "usage: ", ""},
+		{"unknown flag", []string{"--nope"}, 2, "", `unexpected arguments ["--nope"]` + "\nusage: "},
+		{"unknown command", []string{"import", "x"}, 2, "", "usage: "},
+		{"too many", []string{"--version", "x"}, 2, "", "usage: "},
+		{"export nowhere", []string{"export"}, 2, "", "usage: "},
+		{"export twice", []string{"export", "a", "b"}, 2, "", "usage: "},
+		{"export to the empty name", []string{"export", ""}, 1, "", "DIR is empty"},
+		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			if code := run(tt.args, os.Stdin, &stdout, &stderr); code != tt.code {
+				t.Errorf("exit code %d; want %d", code, tt.code)
+			}
+			wantText(t, "stdout", stdout.String(), tt.stdout)
+			wantText(t, "stderr", stderr.String(), tt.stderr)
+		})
+	}
+}
+
+// wantText says that there is the text, or that there is none if none is wanted.
+func wantText(t *testing.T, name, got, want string) {
+	t.Helper()
+	if !strings.Contains(got, want) || want == "" && got != "" {
+		t.Errorf("%s is %q; want %q in it", name, got, want)
+	}
+}
+
+func TestExport(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "third_party", "etcd")
+	for range 2 { // the second time over the first
+		var stdout, stderr bytes.Buffer
+		if code := run([]string{"export", dir}, os.Stdin, &stdout, &stderr); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &stderr)
+		}
+	}
+	const path = "etcd/discovery/v1/options.proto"
+	got, err := os.ReadFile(filepath.Join(dir, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := embedded.Files.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not the embedded file", path)
+	}
+}
+
+// TestPlugin runs the command as protoc does.
+func TestPlugin(t *testing.T) {
+	options := new(descriptorpb.ServiceOptions)
+	proto.SetExtension(options, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "greeter"})
+	file := &descriptorpb.FileDescriptorProto{
+		Name:    proto.String("greeter.proto"),
+		Syntax:  proto.String("proto3"),
+		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/greeter")},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Greeter"), Options: options}},
+	}
+	tests := []struct {
+		name, parameter string
+		code            int
+		stderr          string
+	}{
+		{"generate", "paths=source_relative", 0, ""},
+		{"unknown parameter", "paths=source_relative,nope=1", 1, `unknown parameter "nope"`},
+		{"bad parameter", "paths=nowhere", 1, "nowhere"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			code := run(nil, stdin(t, &pluginpb.CodeGeneratorRequest{
+				FileToGenerate: []string{"greeter.proto"},
+				ProtoFile:      []*descriptorpb.FileDescriptorProto{file},
+				Parameter:      &tt.parameter,
+			}), &stdout, &stderr)
+			if code != tt.code {
+				t.Errorf("exit code %d; want %d", code, tt.code)
+			}
+			wantText(t, "stderr", stderr.String(), tt.stderr)
+			response := new(pluginpb.CodeGeneratorResponse)
+			if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {
+				t.Fatal(err)
+			}
+			if code == 0 && (len(response.GetFile()) != 1 || response.GetFile()[0].GetName() != "greeter_etcd.pb.go") {
+				t.Errorf("response %v; want greeter_etcd.pb.go", response)
+			}
+		})
+	}
+}
+
+// stdin returns a file with the request.
+func stdin(t *testing.T, request *pluginpb.CodeGeneratorRequest) *os.File {
+	t.Helper()
+	wire, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "request")
+	if err := os.WriteFile(path, wire, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return file
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/stats"
+
+	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+)
+
+// load calls the greeters at a steady rate and keeps count of what becomes of the calls. It is also
+// the connection's stats handler, for that sees the attempts that a call is made of.
+type load struct {
+	client greeterv1.GreeterClient
+	done   sync.WaitGroup
+
+	mu      sync.Mutex
+	servers map[string]tally // by address
+	total   tally
+	lastErr error
+}
+
+// tally counts calls: of one server, or of all.
+type tally struct {
+	answered int
+	broken   int // attempts that came to nothing; the call is made again, if its retries last
+	failed   int // calls that came to nothing
+	slowest  time.Duration
+}
+
+func newLoad() *load { return &load{servers: make(map[string]tally)} }
+
+// run makes rate calls a second until ctx ends.
+func (l *load) run(ctx context.Context, client greeterv1.GreeterClient, rate int) {
+	l.client = client
+	l.done.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(rate))
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				// Not under ctx: calls that have begun are to end in their own way.
+				l.done.Go(func() { l.call(context.WithoutCancel(ctx)) })
+			}
+		}
+	})
+}
+
+// wait returns when the last call is done.
+func (l *load) wait() { l.done.Wait() }
+
+func (l *load) call(ctx context.Context) {
+	start := time.Now()
+	reply, err := l.client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "demo"})
+	took := time.Since(start)
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err != nil {
+		l.total.failed++
+		l.lastErr = err
+		return
+	}
+	l.total.answered++
+	l.total.slowest = max(l.total.slowest, took)
+	server := l.servers[reply.GetServer()]
+	server.answered++
+	l.servers[reply.GetServer()] = server
+}
+
+// snapshot is the count so far, by server and in all, and the last error of a call.
+func (l *load) snapshot() (servers map[string]tally, total tally, lastErr error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.servers), l.total, l.lastErr
+}
+
+// attempt is one try of a call; addr is the server that it went to, "" before it went to any.
+type attempt struct{ addr string }
+
+type attemptKey struct{}
+
+// TagRPC begins an attempt.
+func (l *load) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, attemptKey{}, &attempt{})
+}
+
+// HandleRPC counts the attempts that end with an error.
+func (l *load) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	try, ok := ctx.Value(attemptKey{}).(*attempt)
+	if !ok {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch event := event.(type) {
+	case *stats.OutHeader:
+		try.addr = event.RemoteAddr.String()
+	case *stats.End:
+		if event.Error != nil {
+			l.total.broken++
+			server := l.servers[try.addr]
+			server.broken++
+			l.servers[try.addr] = server
+		}
+	}
+}
+
+// TagConn and HandleConn complete stats.Handler: connections are not counted.
+func (l *load) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn ignores connections.
+func (l *load) HandleConn(context.Context, stats.ConnStats) {}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+)
+
+// screen shows the events as they happen and, on a terminal, a table that stays below them.
+type screen struct {
+	out  *os.File
+	show *show
+	live bool // out is a terminal
+
+	shown    int            // events
+	tall     int            // lines of the table that is on the terminal
+	answered map[string]int // by server, when the table was last drawn
+	drawn    time.Time
+}
+
+func newScreen(out *os.File, s *show) *screen {
+	info, err := out.Stat()
+	live := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	return &screen{out: out, show: s, live: live, answered: make(map[string]int), drawn: time.Now()}
+}
+
+// run draws until ctx ends, and once more then.
+func (s *screen) run(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.draw(true)
+			return
+		case <-tick.C:
+			s.draw(s.live)
+		}
+	}
+}
+
+// draw writes the news and, if asked to, the table in the place of the one before.
+func (s *screen) draw(table bool) {
+	var page bytes.Buffer
+	if s.tall > 0 {
+		fmt.Fprintf(&page, "\x1b[%dA\x1b[J", s.tall) // up to the table's first line, clear the rest
+		s.tall = 0
+	}
+	for _, event := range s.show.eventsSince(s.shown) {
+		fmt.Fprintf(&page, "%5.1f s  %s\n", event.after.Seconds(), event.text)
+		s.shown++
+	}
+	if table {
+		header := page.Len()
+		s.table(&page)
+		if s.live {
+			s.tall = bytes.Count(page.Bytes()[header:], []byte("\n"))
+		}
+	}
+	// A terminal that is gone is no reason to end: the exit code still tells.
+	_, _ = s.out.Write(page.Bytes())
+}
+
+func (s *screen) table(w io.Writer) {
+	servers, total, _ := s.show.load.snapshot()
+	since := time.Since(s.drawn).Seconds()
+	fmt.Fprintln(w)
+	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(columns, "instance\taddress\tstate\tin etcd\tcalls\tcalls/s\tmade again\t")
+	for _, row := range s.show.rows() {
+		count := servers[row.addr]
+		rate := float64(count.answered-s.answered[row.addr]) / since
+		fmt.Fprintf(columns, "%s\t%s\t%s\t%s\t%d\t%.0f\t%d\t\n",
+			row.name, row.addr, row.state, row.inEtcd, count.answered, rate, count.broken)
+		s.answered[row.addr] = count.answered
+	}
+	// It writes to memory, which does not fail.
+	_ = columns.Flush()
+	fmt.Fprintf(w, "\n%s   %d calls, %d failed\n", s.show.etcdLine(), total.answered+total.failed, total.failed)
+	s.drawn = time.Now()
+}

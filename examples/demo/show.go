@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+)
+
+// patience bounds every wait for something that should take a moment.
+const patience = 15 * time.Second
+
+// show is what the demo runs, and what it knows about it.
+type show struct {
+	cfg    config
+	binary string
+	load   *load
+	screen *screen
+
+	cluster  *etcdtest.Cluster
+	client   *clientv3.Client
+	registry *runtime.Registry
+	stop     context.CancelFunc // ends the load, the watch and the screen
+	running  sync.WaitGroup
+
+	mu      sync.Mutex
+	start   time.Time // of the first call
+	servers []*server
+	down    map[int]bool         // the etcd members that are stopped
+	inEtcd  map[string]bool      // the addresses that etcd has
+	left    map[string]time.Time // when an address left etcd
+	events  []event
+}
+
+// server is a process and what became of it.
+type server struct {
+	*process
+	state  string
+	diedAt time.Time // when it was killed
+}
+
+// setUp starts etcd, three servers and the calls.
+func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (s *show, err error) {
+	s = &show{cfg: cfg, binary: binary, load: newLoad(), 
+		down: make(map[int]bool), inEtcd: make(map[string]bool), left: make(map[string]time.Time)}
+	ctx, s.stop = context.WithCancel(ctx)
+	defer func() {
+		if err != nil {
+			s.tearDown()
+		}
+	}()
+	if s.cluster, err = etcdtest.New(dir, etcdtest.WithMembers(3)); err != nil {
+		return nil, err
+	}
+	if s.client, err = clientv3.New(s.cluster.Config()); err != nil {
+		return nil, err
+	}
+	s.registry = runtime.NewRegistry(s.client)
+	for range 3 {
+		if _, err = s.addServer(ctx); err != nil {
+			return nil, err
+		}
+	}
+	greeter, err := greeterv1.NewGreeterClientFromEtcd(s.registry,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(s.load))
+	if err != nil {
+		return nil, err
+	}
+	s.start = time.Now()
+	s.screen = newScreen(out, s)
+	s.running.Go(func() { s.watch(ctx) })
+	s.running.Go(func() { s.screen.run(ctx) })
+	s.load.run(ctx, greeter, cfg.rate)
+	return s, nil
+}
+
+func (s *show) addServer(ctx context.Context) (*server, error) {
+	process, err := startProcess(ctx, fmt.Sprintf("server %d", len(s.servers)+1), s.binary, s.cluster.Endpoints())
+	if err != nil {
+		return nil, err
+	}
+	added := &server{process: process, state: "serving"}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.servers = append(s.servers, added)
+	return added, nil
+}
+
+// watch keeps inEtcd at what etcd says.
+func (s *show) watch(ctx context.Context) {
+	for endpoints, err := range s.registry.Watch(ctx, greeterv1.Greeter_EtcdServiceDesc.Key) {
+		if err != nil {
+			continue // the last known set stands, and the watch goes on by itself
+		}
+		s.setEndpoints(endpoints)
+	}
+}
+
+func (s *show) setEndpoints(endpoints []runtime.Endpoint) {
+	now := make(map[string]bool, len(endpoints))
+	for _, endpoint := range endpoints {
+		now[endpoint.Addr] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for addr := range s.inEtcd {
+		if !now[addr] {
+			s.left[addr] = time.Now()
+		}
+	}
+	s.inEtcd = now
+}
+
+// happens notes an event and shows it.
+func (s *show) happens(format string, args ...any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.events = append(s.events, event{after: time.Since(s.start), text: fmt.Sprintf(format, args...)})
+}
+
+func (s *show) setState(server *server, state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	server.state = state
+}
+
+func (s *show) setDown(member *etcdtest.Member) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down[s.number(member)] = true
+}
+
+// number counts the etcd members from 1.
+func (s *show) number(member *etcdtest.Member) int {
+	return slices.Index(s.cluster.Members(), member) + 1
+}
+
+// listed tells whether etcd has the server.
+func (s *show) listed(server *server) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.inEtcd[server.addr]
+}
+
+// listedFor is how long after its death the server left etcd.
+func (s *show) listedFor(server *server) time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left[server.addr].Sub(server.diedAt)
+}
+
+// row is a line of the table.
+type row struct{ name, addr, state, inEtcd string }
+
+func (s *show) rows() []row {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows := make([]row, len(s.servers))
+	for i, server := range s.servers {
+		rows[i] = row{name: server.name, addr: server.addr, state: server.state, inEtcd: "no"}
+		if s.inEtcd[server.addr] {
+			rows[i].inEtcd = "yes"
+		}
+	}
+	return rows
+}
+
+// etcdLine says which etcd members run.
+func (s *show) etcdLine() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var line strings.Builder
+	line.WriteString("etcd:")
+	for i := range s.cluster.Members() {
+		state := "up"
+		if s.down[i+1] {
+			state = "down"
+		}
+		fmt.Fprintf(&line, " member %d %s", i+1, state)
+	}
+	return line.String()
+}
+
+// eventsSince are the events after the first n.
+func (s *show) eventsSince(n int) []event {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events[n:])
+}
+
+// conclude says in plain words how it went. It is an error if a call failed.
+func (s *show) conclude(out io.Writer) error {
+	_, total, lastErr := s.load.snapshot()
+	calls := total.answered + total.failed
+	if total.failed > 0 {
+		return fmt.Errorf("%d of %d calls failed, the last with: %w", total.failed, calls, lastErr)
+	}
+	fmt.Fprintf(out, "\nOf %d calls not one failed; the slowest took %v. %s\n",
+		calls, total.slowest.Round(time.Millisecond), again(total.broken))
+	return nil
+}
+
+// again explains the attempts that were broken off.
+func again(broken int) string {
+	switch broken {
+	case 0:
+		return "None was under way on a server when that was killed."
+	case 1:
+		return "One was under way on the killed server: gRPC made it again on another, as greeter.proto says."
+	default:
+		return fmt.Sprintf("%d were under way on the killed server: gRPC made them again on others, as greeter.proto says.", broken)
+	}
+}
+
+// tearDown ends whatever still runs. It may be called at any time, and again.
+func (s *show) tearDown() {
+	s.stop()
+	s.load.wait()
+	s.running.Wait()
+	for _, server := range s.servers {
+		if !server.ended() {
+			_ = server.end(os.Kill, patience) // the demo is over: how it ends tells nothing
+		}
+	}
+	if s.registry != nil {
+		_ = s.registry.Close(context.Background()) // as above
+	}
+	if s.client != nil {
+		s.client.Close()
+	}
+	if s.cluster != nil {
+		s.cluster.Close()
+	}
+}

@@ -1,0 +1,2 @@
+// Package readme runs the README: its tests do what it says, word for word.
+package readme

@@ -1,0 +1,130 @@
+package readme
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const (
+	repository = "../.."
+	quickstart = "../quickstart"
+)
+
+// TestQuickstart runs the README's quickstart in an empty directory, as a reader would.
+func TestQuickstart(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the tools of a new module")
+	}
+	requireFree(t, "127.0.0.1:2379") // where the README has etcd
+	blocks := section(t, "Quickstart")
+	output := runScript(t, script(blocks), publish(t))
+
+	before, after, found := bytes.Cut(output, []byte(marker))
+	if !found {
+		t.Fatalf("the output lacks %q", marker)
+	}
+	if got := distinct(answers(before)); got != 2 {
+		t.Errorf("%d servers answered, want 2", got)
+	}
+	// The first of these may still reach the server that drains.
+	if late := answers(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
+		t.Errorf("after one server has stopped, these answered: %q", late)
+	}
+}
+
+// TestFilesAreTheQuickstarts compares the files in the README with those of examples/quickstart.
+func TestFilesAreTheQuickstarts(t *testing.T) {
+	files := 0
+	for _, block := range section(t, "Quickstart") {
+		if block.file == "" {
+			continue
+		}
+		files++
+		want, err := os.ReadFile(filepath.Join(quickstart, block.file))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		text := strings.ReplaceAll(string(want),
+			"github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart", "example.com/greeter")
+		if block.text != text {
+			t.Errorf("%s differs from examples/quickstart: the README has\n%s", block.file, block.text)
+		}
+	}
+	if files == 0 {
+		t.Error("found no files in the quickstart")
+	}
+}
+
+// block is a fenced block of the README: a file's content, or commands if file is "".
+type block struct{ file, text string }
+
+var (
+	heading = regexp.MustCompile(`(?m)^## (.+)$`)
+	fenced  = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(\\w+)\n(.*?)^```$")
+)
+
+// section is what the README's section of that name has in fenced blocks.
+func section(t *testing.T, name string) (blocks []block) {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, found := strings.Cut(string(readme), "\n## "+name+"\n")
+	if !found {
+		t.Fatalf("the README has no section %q", name)
+	}
+	if next := heading.FindStringIndex(text); next != nil {
+		text = text[:next[0]]
+	}
+	for _, match := range fenced.FindAllStringSubmatch(text, -1) {
+		file, language, content := match[1], match[2], match[3]
+		if (file == "") != (language == "sh") {
+			t.Fatalf("neither commands nor a named file: %q", match[0])
+		}
+		blocks = append(blocks, block{file: file, text: content})
+	}
+	return blocks
+}
+
+// marker is printed between the two runs of the client, to tell their answers apart.
+const marker = "-- one server is told to stop --\n"
+
+// script does what the blocks say, and ends what it has started.
+func script(blocks []block) string {
+	var b strings.Builder
+	b.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) && wait' EXIT\n")
+	for _, block := range blocks {
+		if block.file != "" {
+			fmt.Fprintf(&b, "mkdir -p %s && cat > %s <<'END_OF_FILE'\n%sEND_OF_FILE\n",
+				filepath.Dir(block.file), block.file, block.text)
+			continue
+		}
+		b.WriteString(strings.Replace(block.text, "kill %2\n", "printf -- '"+strings.TrimSpace(marker)+"\\n'\nkill %2\n", 1))
+	}
+	return b.String()
+}
+
+var answer = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
+
+// answers are the servers that answered, in order.
+func answers(output []byte) (servers []string) {
+	for _, match := range answer.FindAllSubmatch(output, -1) {
+		servers = append(servers, string(match[1]))
+	}
+	return servers
+}
+
+func distinct(servers []string) int {
+	seen := make(map[string]bool)
+	for _, server := range servers {
+		seen[server] = true
+	}
+	return len(seen)
+}

@@ -1,0 +1,100 @@
+package discovery
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+var pool = map[string]*Backend{}
+
+// set is the backends named by the letters of names.
+func set(names string) []*Backend {
+	var backends []*Backend
+	for _, name := range strings.Split(names, "") {
+		if name == "" {
+			continue
+		}
+		if pool[name] == nil {
+			pool[name] = NewBackend(endpoint.Endpoint{Instance: name, Addr: name + ":1"}, endpoint.EndpointJSON)
+		}
+		backends = append(backends, pool[name])
+	}
+	return backends
+}
+
+func names(backends []*Backend) string {
+	var b strings.Builder
+	for _, backend := range backends {
+		b.WriteString(backend.Endpoint.Instance)
+	}
+	return b.String()
+}
+
+func TestHold(t *testing.T) {
+	type step struct {
+		after   time.Duration // since the step before
+		truth   string
+		publish string
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"one of several leaves", []step{{0, "abc", "abc"}, {0, "ab", "ab"}}},
+		{"one of two leaves", []step{{0, "ab", "ab"}, {0, "a", "a"}}},
+		{"the last one leaves", []step{
+			{0, "a", "a"}, {time.Hour, "", "a"}, {29 * time.Second, "", "a"}, {time.Second, "", ""}, {0, "", ""}, {0, "b", "b"},
+		}},
+		{"it was empty from the start", []step{{0, "", ""}, {0, "", ""}}},
+		{"all vanish and come back", []step{{0, "abc", "abc"}, {0, "", "abc"}, {time.Second, "b", "abc"}, {time.Second, "abc", "abc"}, {0, "ab", "ab"}}},
+		{"most vanish at once", []step{{0, "abcde", "abcde"}, {0, "ab", "abcde"}, {30 * time.Second, "ab", "ab"}}},
+		{"they vanish one by one", []step{
+			{0, "abcdef", "abcdef"}, {time.Second / 2, "abcde", "abcde"}, {time.Second / 2, "abcd", "abcd"},
+			{time.Second / 2, "abc", "abc"}, {time.Second / 2, "ab", "abc"}, {time.Second / 2, "a", "abc"}, {time.Second / 2, "", "abc"},
+			{29 * time.Second, "", "ab"},
+		}},
+		{"they leave one by one, slowly", []step{
+			{0, "abcd", "abcd"}, {time.Minute, "abc", "abc"}, {time.Minute, "ab", "ab"}, {time.Minute, "a", "a"}, {time.Minute, "", "a"},
+		}},
+		{"all are replaced", []step{{0, "abc", "abc"}, {0, "def", "def"}}},
+		{"what is new comes at once beside what is held", []step{{0, "abcd", "abcd"}, {0, "", "abcd"}, {0, "e", "abcde"}}},
+	} {
+		h := hold{grace: 30 * time.Second}
+		now := start
+		for i, step := range tt.steps {
+			now = now.Add(step.after)
+			publish, recheck := h.filter(set(step.truth), now)
+			if got := names(publish); got != step.publish {
+				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
+			}
+			if holding := len(publish) > len(step.truth); holding != !recheck.IsZero() || holding && !recheck.After(now) {
+				t.Errorf("%s: step %d: holding %v, recheck %v", tt.name, i, holding, recheck.Sub(now))
+			}
+		}
+	}
+}
+
+func TestHoldOff(t *testing.T) {
+	h := hold{}
+	for _, truth := range []string{"abc", "", "a"} {
+		if publish, recheck := h.filter(set(truth), start); names(publish) != truth || !recheck.IsZero() {
+			t.Errorf("truth %q published as %q", truth, names(publish))
+		}
+	}
+}
+
+func TestHoldForgetsOldSizes(t *testing.T) {
+	h := hold{grace: time.Second}
+	for i := range 10_000 {
+		h.filter(set(fmt.Sprint(i % 1000)), start.Add(time.Duration(i)*time.Second))
+	}
+	if len(h.peak) > 10 {
+		t.Errorf("%d sizes are kept", len(h.peak))
+	}
+}

@@ -1,0 +1,122 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// newSet decodes values as they are; "bad" is malformed, "other" is somebody else's.
+func newSet(malformed *[]string) set[string] {
+	return set[string]{
+		decode: func(_ string, value []byte, _ int64) (string, bool, error) {
+			switch v := string(value); {
+			case strings.HasPrefix(v, "bad"):
+				return "", true, errors.New("malformed")
+			case v == "other":
+				return "", false, nil
+			default:
+				return v, true, nil
+			}
+		},
+		equal:     func(a, b string) bool { return a == b },
+		malformed: func(key string, _ error) { *malformed = append(*malformed, key) },
+	}
+}
+
+func text(items []*Item[string]) string {
+	var parts []string
+	for _, item := range items {
+		parts = append(parts, item.Key+"="+item.Value)
+	}
+	return strings.Join(parts, " ")
+}
+
+func TestSetReportsAMalformedValueOnce(t *testing.T) {
+	var malformed []string
+	s := newSet(&malformed)
+	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 1), kv("c", "other", 1)})
+	s.put(kv("b", "bad", 2))
+	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "bad", 2)})
+	if got := text(s.commit()); got != "a=1" || len(malformed) != 1 {
+		t.Errorf("%q, reported %q, want a=1 and one report", got, malformed)
+	}
+	if s.put(kv("b", "bad too", 3)); len(malformed) != 2 {
+		t.Errorf("reported %q, want a report of another malformed value", malformed)
+	}
+	if !s.put(kv("b", "2", 4)) || text(s.commit()) != "a=1 b=2" {
+		t.Errorf("a mended value is not taken: %q", text(s.commit()))
+	}
+	if !s.put(kv("b", "bad", 5)) || text(s.commit()) != "a=1" || len(malformed) != 3 {
+		t.Errorf("%q, reported %q, want the value dropped and reported again", text(s.commit()), malformed)
+	}
+	s.remove("b")
+	if len(s.bad) != 0 {
+		t.Errorf("remembers %v of keys that are gone", s.bad)
+	}
+}
+
+func TestSetKeepsWhatDoesNotChange(t *testing.T) {
+	s := newSet(new([]string))
+	s.replace([]*mvccpb.KeyValue{kv("a", "1", 1), kv("b", "1", 1)})
+	before := s.commit()
+	if s.replace([]*mvccpb.KeyValue{kv("a", "1", 9), kv("b", "1", 9)}) {
+		t.Error("an equal list is a change")
+	}
+	s.put(kv("b", "2", 10))
+	after := s.commit()
+	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
+		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before), text(after))
+	}
+}
+
+// TestSetAgainstAMap compares with the obvious implementation.
+func TestSetAgainstAMap(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	s := newSet(new([]string))
+	want := map[string]string{}
+	for range 5000 {
+		key := fmt.Sprintf("k%02d", random.IntN(40))
+		switch random.IntN(12) {
+		case 0, 1, 2:
+			_, there := want[key]
+			if changed := s.remove(key); changed != there {
+				t.Fatalf("remove(%s) = %v, want %v", key, changed, there)
+			}
+			delete(want, key)
+		case 3:
+			var kvs []*mvccpb.KeyValue
+			clear(want)
+			for i := range 40 {
+				if random.IntN(2) == 0 {
+					key := fmt.Sprintf("k%02d", i)
+					want[key] = "l"
+					kvs = append(kvs, kv(key, "l", 1))
+				}
+			}
+			s.replace(kvs)
+		default:
+			value := fmt.Sprint(random.IntN(3))
+			old, there := want[key]
+			if changed := s.put(kv(key, value, 1)); changed != (!there || old != value) {
+				t.Fatalf("put(%s, %s) = %v over %q", key, value, changed, old)
+			}
+			want[key] = value
+		}
+		if random.IntN(3) == 0 {
+			var parts []string
+			for key, value := range want {
+				parts = append(parts, key+"="+value)
+			}
+			slices.Sort(parts)
+			if got := text(s.commit()); got != strings.Join(parts, " ") {
+				t.Fatalf("got  %s\nwant %s", got, strings.Join(parts, " "))
+			}
+		}
+	}
+}

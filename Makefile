@@ -35,13 +35,13 @@ generate: ## Write all generated code again
 
 .PHONY: golden
 golden: ## Accept the plugin's present output as the expected one; look at the diff
-	go test ./internal/gen/... -run Golden -update
+	cd integration/generator && go test -run 'TestGolden|TestErrors' . -update
 
 .PHONY: lint
 lint: ## Check the Go and the proto files
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	$(call each,$(LINT) run ./...)
+	$(call each,$(LINT) run --allow-parallel-runners ./...)
 
 .PHONY: tidy
 tidy: ## Tidy all modules

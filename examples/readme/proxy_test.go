@@ -3,6 +3,7 @@ package readme
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -97,30 +98,31 @@ func forget(t *testing.T, path, version string) {
 	t.Helper()
 	cache := goEnv(t, "GOMODCACHE")
 	t.Cleanup(func() {
-		unpacked := filepath.Join(cache, path+"@"+version)
-		// The cache is read-only, for people not to edit it.
-		err := filepath.WalkDir(unpacked, func(file string, entry os.DirEntry, err error) error {
-			if err == nil && entry.IsDir() {
-				err = os.Chmod(file, 0o700)
-			}
-			return err
-		})
+		downloads := filepath.Join(cache, "cache/download", path, "@v")
+		garbage, err := filepath.Glob(filepath.Join(downloads, version+".*"))
 		if err != nil {
 			t.Error(err)
 		}
-		if err := os.RemoveAll(unpacked); err != nil {
-			t.Error(err)
-		}
-		downloaded, err := filepath.Glob(filepath.Join(cache, "cache/download", path, "@v", version+".*"))
-		if err != nil {
-			t.Error(err)
-		}
-		for _, file := range downloaded {
-			if err := os.Remove(file); err != nil {
+		for _, file := range append(garbage, filepath.Join(downloads, "list"), filepath.Join(cache, path+"@"+version)) {
+			if err := removeReadOnly(file); err != nil {
 				t.Error(err)
 			}
 		}
 	})
+}
+
+// removeReadOnly is os.RemoveAll for what the go command protects from being edited.
+func removeReadOnly(root string) error {
+	err := filepath.WalkDir(root, func(file string, entry os.DirEntry, err error) error {
+		if err == nil && entry.IsDir() {
+			err = os.Chmod(file, 0o700)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(root)
 }
 
 func goEnv(t *testing.T, name string) string {

@@ -99,7 +99,7 @@ const marker = "-- one server is told to stop --\n"
 // script does what the blocks say, and ends what it has started.
 func script(blocks []block) string {
 	var b strings.Builder
-	b.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) && wait' EXIT\n")
+	b.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
 	for _, block := range blocks {
 		if block.file != "" {
 			fmt.Fprintf(&b, "mkdir -p %s && cat > %s <<'END_OF_FILE'\n%sEND_OF_FILE\n",

@@ -15,6 +15,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log"
 	"os"
 	"runtime/debug"
 	"slices"
@@ -39,25 +40,26 @@ func main() {
 
 // run returns the exit code: 1 where something failed, 2 where it was called wrong.
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
-		fmt.Fprint(stderr, usage)
+		complain.Printf("no request on standard input\n%s", usage)
 		return 2
 	case len(args) == 0:
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
-		fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
+		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
 	case len(args) == 1 && slices.Contains([]string{"--help", "-help", "-h"}, args[0]):
-		fmt.Fprint(stdout, usage)
+		_, err = io.WriteString(stdout, usage)
 	case len(args) == 2 && args[0] == "export":
 		err = export(args[1])
 	default:
-		fmt.Fprintf(stderr, "protoc-gen-go-etcd: unexpected arguments %q\n%s", args, usage)
+		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2
 	}
 	if err != nil {
-		fmt.Fprintln(stderr, "protoc-gen-go-etcd:", err)
+		complain.Print(err)
 		return 1
 	}
 	return 0

@@ -48,7 +48,7 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 			claimed.compareWith(file)
 		}
 	}
-	checkFileNames(files, services, problems)
+	checkFileNames(files, services)
 }
 
 func (c claims) addServices(file *protogen.File, withOption []*service, problems *problems) {
@@ -172,7 +172,7 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 
 // checkFileNames notes the files that would have the name of another one: protoc-gen-go
 // writes x_etcd.pb.go for x_etcd.proto, as we do for x.proto.
-func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
+func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service) {
 	byPrefix := make(map[string]*protogen.File, len(files))
 	for _, file := range files {
 		byPrefix[file.GeneratedFilenamePrefix] = file

@@ -16,8 +16,9 @@ const wantName = "want"
 
 // TestErrors generates the proto files of each archive in testdata/errors and compares
 // the error with the one that is there. What an archive says first is for the reader,
-// but for two lines that a case may have:
+// but for lines that a case may have:
 //
+//	parameter: PARAMETER    otherwise paths=source_relative
 //	positions: statements   as protoc gives them, or none; otherwise as buf does
 //	generate: FILE...       only these, otherwise all
 func TestErrors(t *testing.T) {
@@ -65,18 +66,20 @@ func errorRequest(t *testing.T, archive *txtar.Archive) *pluginpb.CodeGeneratorR
 			generate = append(generate, f.Name)
 		}
 	}
-	where := everyField
+	where, parameter := everyField, "paths=source_relative"
 	for line := range strings.Lines(string(archive.Comment)) {
 		switch name, value, _ := strings.Cut(strings.TrimSpace(line), ": "); name + " " + value {
 		case "positions statements":
 			where = statements
 		case "positions none":
 			where = none
+		case "parameter " + value:
+			parameter = value
 		case "generate " + value:
 			generate = strings.Fields(value)
 		}
 	}
-	return files.compile(t, where, "paths=source_relative", generate...)
+	return files.compile(t, where, parameter, generate...)
 }
 
 func file(archive *txtar.Archive, name string) string {

@@ -128,6 +128,16 @@ func TestOneRequest(t *testing.T) {
 	}
 }
 
+// TestAnnotations says that the names in generated code can be followed to the proto file.
+func TestAnnotations(t *testing.T) {
+	files := sources{}
+	files.readDir(t, filepath.Join(dataDir, "basic"), "basic")
+	meta := generated(t, files.compile(t, everyField, "paths=source_relative,annotate_code=true"))["basic/greeter_etcd.pb.go.meta"]
+	if n := strings.Count(meta, `source_file:"basic/greeter.proto"`); n != 4 {
+		t.Errorf("%d annotations; want one for each of the four names:\n%s", n, meta)
+	}
+}
+
 // TestNothingToDo says that no file is written where no service has the option.
 func TestNothingToDo(t *testing.T) {
 	for path := range committed(t, "noservice") {

@@ -170,20 +170,36 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 	claim.spot.problem("gets the Go name %s, and so does the %s %v: rename one of them", name, kind, other)
 }
 
-// checkFileNames notes the files that would have the name of another one: protoc-gen-go
-// writes x_etcd.pb.go for x_etcd.proto, as we do for x.proto.
+// checkFileNames notes the files that would have the name of another one: of two files
+// whose output goes to one directory under one name, and of x.proto beside
+// x_etcd.proto, for which protoc-gen-go writes x_etcd.pb.go.
 func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service) {
 	byPrefix := make(map[string]*protogen.File, len(files))
 	for _, file := range files {
-		byPrefix[file.GeneratedFilenamePrefix] = file
+		first := byPrefix[file.GeneratedFilenamePrefix]
+		if first == nil {
+			byPrefix[file.GeneratedFilenamePrefix] = file
+			continue
+		}
+		if !sameFile(file, first, services) {
+			sameFile(first, file, services)
+		}
 	}
 	suffix := strings.TrimSuffix(outputSuffix, ".pb.go")
 	for _, file := range files {
-		other := byPrefix[file.GeneratedFilenamePrefix+suffix]
-		if other == nil || !file.Generate || len(services[file]) == 0 {
-			continue
+		if other := byPrefix[file.GeneratedFilenamePrefix+suffix]; other != nil {
+			sameFile(file, other, services)
 		}
-		services[file][0].spot.problem("is generated into %s, and so is %s by protoc-gen-go: rename one of the files",
-			file.GeneratedFilenamePrefix+outputSuffix, other.Desc.Path())
 	}
+}
+
+// sameFile notes, and tells, that what we generate for a file would overwrite what is
+// generated for another one.
+func sameFile(file, other *protogen.File, services map[*protogen.File][]*service) bool {
+	if !file.Generate || len(services[file]) == 0 {
+		return false
+	}
+	services[file][0].spot.problem("is generated into %s, as code for %s is: rename one of the files",
+		file.GeneratedFilenamePrefix+outputSuffix, other.Desc.Path())
+	return true
 }

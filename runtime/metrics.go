@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
@@ -77,6 +78,19 @@ func (m *metrics) listwatchHooks(kind string) listwatch.Hooks {
 				attribute.String("kind", kind), attribute.String("cause", cause)))
 		},
 		Malformed: m.malformed,
+	}
+}
+
+// registrationChanged counts a registration in its new state and no longer in its old one.
+func (m *metrics) registrationChanged(_ string, from, to lease.State) {
+	if from != lease.Unborn {
+		m.registrations.Add(context.Background(), -1, metric.WithAttributes(attribute.String("state", from.String())))
+	}
+	if to != lease.Closed {
+		m.registrations.Add(context.Background(), 1, metric.WithAttributes(attribute.String("state", to.String())))
+	}
+	if from == lease.Lost && to == lease.Registered {
+		m.reregistrations.Add(context.Background(), 1)
 	}
 }
 

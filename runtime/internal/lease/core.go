@@ -50,7 +50,6 @@ type core struct {
 	retryAt  time.Time // no call before, for the last one failed
 	retry    backoff.Backoff
 	regrant  backoff.Backoff
-	failing  bool
 	checkAt  time.Time
 	keysDeny bool // etcd does not let us list the lease's keys
 	watched  bool // every key is watched
@@ -232,8 +231,11 @@ func (c *core) wanted() bool {
 func (c *core) finished() bool { return c.closing && c.lease == 0 && len(c.retired) == 0 }
 
 // add takes a new entry in. Its keys must not be another one's.
-func (c *core) add(now time.Time, items []Item) (*entry, error) {
+func (c *core) add(now time.Time, items []Item, pause bool) (*entry, error) {
 	e := &entry{items: items, since: now}
+	if pause {
+		e.want = paused
+	}
 	for _, item := range items {
 		e.slots = append(e.slots, &slot{key: item.Key(c.lease), value: item.Value})
 	}
@@ -252,11 +254,13 @@ func (c *core) add(now time.Time, items []Item) (*entry, error) {
 		}
 	}
 	c.entries = append(c.entries, e)
+	c.changes = append(c.changes, change{key: e.key(), from: Unborn, to: Registering})
+	c.refresh(now)
 	return e, nil
 }
 
 // update gives e new values under the same keys.
-func (c *core) update(now time.Time, e *entry, items []Item) error {
+func (c *core) update(e *entry, items []Item) error {
 	if len(items) != len(e.items) {
 		return errors.New("an update cannot change the layouts")
 	}
@@ -269,7 +273,6 @@ func (c *core) update(now time.Time, e *entry, items []Item) error {
 	for i, item := range items {
 		e.slots[i].value = item.Value
 	}
-	c.refresh(now)
 	return nil
 }
 
@@ -391,7 +394,6 @@ func (c *core) scheduleCheck(now time.Time) {
 
 // failed takes in a failure that is likely to pass: everything waits a little.
 func (c *core) failed(now time.Time, err error) {
-	c.failing = true
 	c.retryAt = now.Add(c.retry.Next())
 	for _, e := range c.entries {
 		if e.state != Registered && e.want != paused {
@@ -412,10 +414,7 @@ func (c *core) refusedGrant(now time.Time, err error) {
 	}
 }
 
-func (c *core) succeeded() {
-	c.failing = false
-	c.retry.Reset()
-}
+func (c *core) succeeded() { c.retry.Reset() }
 
 // isOwn tells whether a key on that lease is this session's.
 func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.own, id) }
@@ -478,8 +477,8 @@ func (e *entry) current() State {
 
 // upToDate tells whether etcd has the entry as it is wanted.
 func (e *entry) upToDate() bool {
-	if e.state == Paused {
-		return true
+	if e.want != present {
+		return e.state == Paused || e.state == Closed
 	}
 	for _, s := range e.slots {
 		if s.place != ours || s.written != s.value {

@@ -21,8 +21,6 @@ const (
 	tick = time.Second
 	// closeTimeout bounds what waits for etcd in order to end something, for callers who do not.
 	closeTimeout = 5 * time.Second
-	// undoTimeout bounds what a Put that failed waits for its removal.
-	undoTimeout = time.Second
 )
 
 // ErrClosed is what a session's methods return after its Close.
@@ -39,6 +37,8 @@ const (
 	Conflict                 // someone else holds a key of it; it is taken again when they let go
 	Paused                   // taken out of etcd on demand
 	Closed                   // taken out of etcd for good
+
+	Unborn State = -1 // what Options.Changed is told that an entry was before it was there
 )
 
 func (s State) String() string {
@@ -92,8 +92,6 @@ type Session struct {
 	wake   chan struct{}
 	done   chan struct{} // closed when the owner has ended, and all that it started
 	wg     sync.WaitGroup
-	// redialed is when the client was last made to connect. The owner's alone.
-	redialed time.Time
 
 	mu      sync.Mutex
 	core    *core
@@ -112,35 +110,15 @@ func New(client *clientv3.Client, opts Options) *Session {
 	}
 }
 
-// Put announces an entry and returns when it is in etcd. Otherwise it returns an error and leaves
-// nothing behind in etcd that etcd can still be told to remove.
-//
-// A key that is there already is taken over: this process is the newer one.
-func (s *Session) Put(ctx context.Context, items []Item) (*Handle, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	h, err := s.Start(items)
-	if err != nil {
-		return nil, err
-	}
-	err = h.wait(ctx, func(e *entry) (bool, error) { return e.state == Registered, e.refused })
-	if err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-		defer cancel()
-		return nil, errors.Join(err, h.remove(undo))
-	}
-	return h, nil
-}
-
-// Start announces an entry in the background, for as long as it takes.
-func (s *Session) Start(items []Item) (*Handle, error) {
+// Start announces an entry, or remembers it when it is to be paused, in the background and for as
+// long as it takes. A key that is there already is taken over: this process is the newer one.
+func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.core.closing {
 		return nil, ErrClosed
 	}
-	e, err := s.core.add(time.Now(), items)
+	e, err := s.core.add(time.Now(), items, pause)
 	if err != nil {
 		return nil, err
 	}
@@ -203,70 +181,71 @@ func (h *Handle) Status() Status {
 	return status
 }
 
-// Update gives the entry new values under its keys, and returns when they are in etcd. They are
-// remembered in any case, and written once that is possible.
-func (h *Handle) Update(ctx context.Context, items []Item) error {
-	return h.change(ctx, func(e *entry) error {
-		return h.s.core.update(time.Now(), e, items)
-	}, func(e *entry) (bool, error) { return e.upToDate(), e.blocked() })
+// Set gives the entry new values under its keys. They are written in the background.
+func (h *Handle) Set(items []Item) error {
+	return h.change(func() error { return h.s.core.update(h.e, items) })
 }
 
-// Pause takes the entry out of etcd, and returns when it is. It is remembered in any case.
-func (h *Handle) Pause(ctx context.Context) error {
-	return h.change(ctx, func(e *entry) error {
-		e.want, e.refused = paused, nil
-		return nil
-	}, func(e *entry) (bool, error) { return e.state == Paused, e.refused })
-}
-
-// Resume ends a Pause, and returns when the entry is in etcd again.
-func (h *Handle) Resume(ctx context.Context) error {
-	return h.change(ctx, func(e *entry) error {
-		if e.want == paused {
-			e.want, e.refused = present, nil
+// SetPaused takes the entry out of etcd, or puts it back, in the background.
+func (h *Handle) SetPaused(pause bool) error {
+	return h.change(func() error {
+		h.e.want = present
+		if pause {
+			h.e.want = paused
 		}
 		return nil
-	}, func(e *entry) (bool, error) { return e.state == Registered, e.blocked() })
+	})
+}
+
+// Sync returns when the entry is in etcd as it is wanted, or out of it when that is wanted. It
+// returns an error when ctx ends before, or when waiting is of no use for now: someone else holds a
+// key, or etcd refuses it.
+func (h *Handle) Sync(ctx context.Context) error {
+	return h.wait(ctx, func(e *entry) (bool, error) {
+		if e.state == Conflict {
+			return false, e.err
+		}
+		return e.upToDate(), e.refused
+	})
+}
+
+// Drop takes the entry out of etcd for good, in the background.
+func (h *Handle) Drop() {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	h.e.want, h.e.refused, h.e.retryAt = gone, nil, time.Time{}
+	h.s.core.refresh(time.Now())
+	h.s.poke()
 }
 
 // Close takes the entry out of etcd for good, and returns when it is; after 5 s, or when ctx ends,
 // with an error. The session goes on trying then.
 func (h *Handle) Close(ctx context.Context) error {
+	h.Drop()
 	ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 	defer cancel()
-	return h.remove(ctx)
-}
-
-func (h *Handle) remove(ctx context.Context) error {
-	h.s.mu.Lock()
-	h.e.want, h.e.refused = gone, nil
-	h.s.core.refresh(time.Now())
-	h.s.poke()
-	h.s.mu.Unlock()
 	err := h.wait(ctx, func(e *entry) (bool, error) { return e.state == Closed, e.refused })
 	if err == nil || errors.Is(err, ErrClosed) {
 		return nil
 	}
 	status := h.Status()
-	return fmt.Errorf("key %q may stay in etcd until lease %x expires: %w", status.Key, status.Lease, err)
+	return fmt.Errorf("key %q may stay in etcd until lease %x expires: %w", status.Key, int64(status.Lease), err)
 }
 
-// change makes a change to the entry and waits for it to be done.
-func (h *Handle) change(ctx context.Context, do func(*entry) error, done func(*entry) (bool, error)) error {
+// change makes a change to what is wanted of the entry.
+func (h *Handle) change(do func() error) error {
 	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {
-		h.s.mu.Unlock()
 		return errors.New("the registration is closed")
 	}
-	err := do(h.e)
-	h.e.retryAt = time.Time{}
-	h.s.core.refresh(time.Now())
-	h.s.poke()
-	h.s.mu.Unlock()
-	if err != nil {
+	if err := do(); err != nil {
 		return err
 	}
-	return h.wait(ctx, done)
+	h.e.refused, h.e.retryAt = nil, time.Time{}
+	h.s.core.refresh(time.Now())
+	h.s.poke()
+	return nil
 }
 
 // wait returns when done says so, or with an error when ctx or the session ends.
@@ -294,14 +273,6 @@ func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) erro
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// blocked is why waiting for the entry to be in etcd is no use.
-func (e *entry) blocked() error {
-	if e.state == Conflict {
-		return e.err
-	}
-	return e.refused
 }
 
 type errConflict struct {

@@ -99,6 +99,12 @@ func (s *Session) report() {
 	s.core.changes = nil
 	s.mu.Unlock()
 	for _, c := range changes {
+		if s.opts.Changed != nil {
+			s.opts.Changed(c.key, c.from, c.to)
+		}
+		if c.from == Unborn {
+			continue
+		}
 		level := slog.LevelInfo
 		attrs := []slog.Attr{slog.String("key", c.key), slog.String("state", c.to.String()), slog.String("was", c.from.String())}
 		if c.lease != 0 {
@@ -111,9 +117,6 @@ func (s *Session) report() {
 			level = slog.LevelWarn
 		}
 		s.opts.Logger.LogAttrs(context.Background(), level, "etcd registration "+c.to.String(), attrs...)
-		if s.opts.Changed != nil {
-			s.opts.Changed(c.key, c.from, c.to)
-		}
 	}
 }
 
@@ -121,12 +124,6 @@ func (s *Session) report() {
 func (s *Session) do(o op) {
 	ctx, cancel := context.WithTimeout(s.ctx, callTimeout)
 	defer cancel()
-	s.mu.Lock()
-	failing := s.core.failing
-	s.mu.Unlock()
-	if failing {
-		s.redial(ctx)
-	}
 	switch o := o.(type) {
 	case grantOp:
 		s.grant(ctx, o)
@@ -137,31 +134,6 @@ func (s *Session) do(o op) {
 	case batchOp:
 		s.commit(ctx, o)
 	}
-}
-
-// redial makes the etcd client try to connect now and every second until ctx ends: left to itself
-// it would wait for up to two minutes after a longer outage.
-func (s *Session) redial(ctx context.Context) {
-	conn := s.client.ActiveConnection()
-	if conn == nil {
-		return
-	}
-	if now := time.Now(); now.Sub(s.redialed) >= tick {
-		s.redialed = now
-		conn.ResetConnectBackoff()
-	}
-	s.wg.Go(func() {
-		ticker := time.NewTicker(tick)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-ticker.C:
-				conn.ResetConnectBackoff()
-			case <-ctx.Done():
-				return
-			}
-		}
-	})
 }
 
 // locked runs f on the core with the time it is now.

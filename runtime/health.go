@@ -1,0 +1,73 @@
+package runtime
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+)
+
+// healthGate follows a gRPC health service of this process, and tells which services are healthy.
+// A service that the health service does not know is as healthy as the whole server, whose name is
+// "". Its methods run under the server's lock.
+type healthGate struct {
+	health healthpb.HealthServer // nil: everything is healthy
+	status map[string]healthpb.HealthCheckResponse_ServingStatus
+}
+
+// serving tells whether a service is healthy, as far as known.
+func (g *healthGate) serving(service string) bool {
+	status, known := g.status[service]
+	if !known || status == healthpb.HealthCheckResponse_SERVICE_UNKNOWN || status == healthpb.HealthCheckResponse_UNKNOWN {
+		status = g.status[""]
+	}
+	return status != healthpb.HealthCheckResponse_NOT_SERVING
+}
+
+// check asks for the status of a service now.
+func (g *healthGate) check(ctx context.Context, service string) {
+	resp, err := g.health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if err == nil {
+		g.status[service] = resp.GetStatus()
+	}
+}
+
+// follow reports the status of a service now and at each change, until ctx ends.
+func follow(ctx context.Context, health healthpb.HealthServer, service string, report func(healthpb.HealthCheckResponse_ServingStatus)) {
+	// An implementation without Watch leaves it at the status that Check gave.
+	_ = health.Watch(&healthpb.HealthCheckRequest{Service: service}, &healthStream{ctx: ctx, report: report})
+}
+
+// shutdown turns everything NOT_SERVING for good, where the implementation can: grpc's own can.
+func (g *healthGate) shutdown() {
+	if h, ok := g.health.(interface{ Shutdown() }); ok {
+		h.Shutdown()
+	}
+}
+
+// healthStream is a call of Watch that never leaves the process.
+type healthStream struct {
+	ctx    context.Context
+	report func(healthpb.HealthCheckResponse_ServingStatus)
+}
+
+var _ grpc.ServerStreamingServer[healthpb.HealthCheckResponse] = (*healthStream)(nil)
+
+func (s *healthStream) Send(resp *healthpb.HealthCheckResponse) error {
+	s.report(resp.GetStatus())
+	return s.ctx.Err()
+}
+
+func (s *healthStream) Context() context.Context     { return s.ctx }
+func (s *healthStream) SetHeader(metadata.MD) error  { return nil }
+func (s *healthStream) SendHeader(metadata.MD) error { return nil }
+func (s *healthStream) SetTrailer(metadata.MD)       {}
+func (s *healthStream) RecvMsg(any) error            { return s.ctx.Err() }
+
+func (s *healthStream) SendMsg(m any) error {
+	if resp, ok := m.(*healthpb.HealthCheckResponse); ok {
+		return s.Send(resp)
+	}
+	return s.ctx.Err()
+}

@@ -7,16 +7,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -30,14 +32,14 @@ const soon = 10 * time.Second
 
 // logs collects what the registry logs.
 type logs struct {
-	mu    sync.Mutex
-	lines []string
+	mu  sync.Mutex
+	all []string
 }
 
 func (l *logs) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(p))
+	l.all = append(l.all, string(p))
 	return len(p), nil
 }
 
@@ -46,12 +48,18 @@ func (l *logs) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := 0
-	for _, line := range l.lines {
+	for _, line := range l.all {
 		if strings.Contains(line, text) {
 			n++
 		}
 	}
 	return n
+}
+
+func (l *logs) lines() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
 }
 
 // world is one etcd, one registry on it, and servers that are registered by hand.
@@ -74,7 +82,6 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 // newRegistry returns a registry that is closed with the test, which then has no goroutine of it left.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
-	running := goleak.IgnoreCurrent()
 	logger := slog.New(slog.NewTextHandler(w.logs, nil))
 	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
 	w.t.Cleanup(func() {
@@ -83,7 +90,6 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 		if err := registry.Close(ctx); err != nil {
 			w.t.Errorf("close the registry: %v", err)
 		}
-		_ = running
 	})
 	return registry
 }
@@ -111,6 +117,15 @@ func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	}
 }
 
+func (w *world) grant() clientv3.LeaseID {
+	w.t.Helper()
+	lease, err := w.etcd.Admin().Grant(bounded(w.t, soon), 60)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return lease.ID
+}
+
 func (w *world) delete(k string) {
 	w.t.Helper()
 	if _, err := w.etcd.Admin().Delete(bounded(w.t, soon), k); err != nil {
@@ -118,18 +133,65 @@ func (w *world) delete(k string) {
 	}
 }
 
+// fill puts n endpoints of a version, in transactions.
+func (w *world) fill(n, version int) {
+	w.t.Helper()
+	for from := 0; from < n; from += 100 {
+		var ops []clientv3.Op
+		for i := from; i < from+100; i++ {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/i%05d", key, i),
+				fmt.Sprintf(`{"Addr":"10.%d.%d.%d:9000","Metadata":{"version":"%d"}}`, version, i/250, i%250, version)))
+		}
+		if _, err := w.etcd.Admin().Txn(bounded(w.t, soon)).Then(ops...).Commit(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// watch yields the sets of a key, as Registry.Watch does.
+func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	sets := make(chan []runtime.Endpoint)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for set, err := range w.registry.Watch(ctx, key, layouts...) {
+			if err != nil {
+				w.t.Logf("watch %s: %v", key, err)
+				continue
+			}
+			select {
+			case sets <- set:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	w.t.Cleanup(func() { cancel(); <-done })
+	return sets
+}
+
 // server is a greeter that answers with its name.
 type server struct {
 	basic.UnimplementedGreeterServer
-	name string
-	addr string
-	stop func()
+	name     string
+	addr     string
+	listener *counting
+	holding  chan struct{} // a call with "hold" came in
+	release  chan struct{} // it may go on
+	stop     func()
 }
 
 func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
-	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md.Get("block")) > 0 {
+	md, _ := metadata.FromIncomingContext(ctx)
+	if len(md.Get("block")) > 0 {
 		<-ctx.Done()
-		return nil, ctx.Err()
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+	if len(md.Get("hold")) > 0 {
+		close(s.holding)
+		<-s.release
 	}
 	return &basic.HelloReply{Message: s.name}, nil
 }
@@ -141,11 +203,14 @@ func (w *world) serve(name string) *server {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	s := &server{name: name, addr: lis.Addr().String()}
+	s := &server{
+		name: name, addr: lis.Addr().String(), listener: &counting{Listener: lis},
+		holding: make(chan struct{}), release: make(chan struct{}),
+	}
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, s)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = g.Serve(lis) }()
+	go func() { defer close(done); _ = g.Serve(s.listener) }()
 	s.stop = sync.OnceFunc(func() { g.Stop(); <-done })
 	w.t.Cleanup(s.stop)
 	return s
@@ -178,4 +243,14 @@ func eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 		<-tick.C
 	}
 	return time.Since(start)
+}
+
+// rerun runs the test again in a process of its own, with more in its environment.
+func rerun(t *testing.T, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(bounded(t, 6*soon), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("in a process of its own: %v\n%s", err, out)
+	}
 }

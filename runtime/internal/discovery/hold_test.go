@@ -92,7 +92,7 @@ func TestHoldOff(t *testing.T) {
 func TestHoldForgetsOldSizes(t *testing.T) {
 	h := hold{grace: time.Second}
 	for i := range 10_000 {
-		h.filter(set(fmt.Sprint(i % 1000)), start.Add(time.Duration(i)*time.Second))
+		h.filter(set(fmt.Sprint(i%1000)), start.Add(time.Duration(i)*time.Second))
 	}
 	if len(h.peak) > 10 {
 		t.Errorf("%d sizes are kept", len(h.peak))

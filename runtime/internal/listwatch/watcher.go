@@ -149,7 +149,6 @@ func (w *watcher[T]) follow(ctx context.Context) (cause error) {
 	if err != nil {
 		return err
 	}
-	w.recovered()
 	w.machine.watching(time.Now())
 	probe := time.NewTimer(probeAfter)
 	defer probe.Stop()
@@ -168,6 +167,7 @@ func (w *watcher[T]) follow(ctx context.Context) (cause error) {
 			if err != nil {
 				return w.watchError(err)
 			}
+			w.recovered()
 			if changed {
 				w.publishSoon(flush)
 			}
@@ -262,6 +262,7 @@ func (w *watcher[T]) fail(err error, listed bool) {
 	}
 }
 
+// recovered notes that the watch answers.
 func (w *watcher[T]) recovered() {
 	if w.trouble != nil {
 		w.cfg.Logger.Info("etcd watch restored", "key", w.name, "revision", w.machine.revision)

@@ -1,0 +1,384 @@
+package discovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/namespace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+func TestD1_CompactedWhileDisconnected(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	w.etcd.Cut()
+	w.register(w.serve("b"))
+	w.delete(key + "/" + a.name)
+	if _, err := w.etcd.Compact(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.etcd.Restore()
+	took := reached(t, conn, soon, "b")
+	report.Took(t, "D1", "converged after reconnecting", took)
+	if took > time.Second {
+		t.Errorf("converged after %v, want under 1 s", took)
+	}
+}
+
+// closer is a Watcher whose watches end soon after they began, for as long as it is broken.
+type closer struct {
+	clientv3.Watcher
+	broken  atomic.Bool
+	watches atomic.Int64
+}
+
+func (c *closer) Watch(ctx context.Context, key string, opts ...clientv3.OpOption) clientv3.WatchChan {
+	c.watches.Add(1)
+	if c.broken.Load() {
+		closed := make(chan clientv3.WatchResponse)
+		close(closed)
+		return closed
+	}
+	return c.Watcher.Watch(ctx, key, opts...)
+}
+
+func TestD2_WatchErrors(t *testing.T) {
+	w := newWorld(t, nil)
+	watcher := &closer{Watcher: w.client.Watcher}
+	watcher.broken.Store(true)
+	w.client.Watcher = watcher
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	const observed = 3 * time.Second
+	<-time.After(observed) // how much is done in a given time is what is tested
+	// Two ranges, each retried after 50 ms, 100 ms and so on, at half of that in the worst case.
+	lists, watches := w.etcd.Calls().Count(etcdtest.Range, ""), int(watcher.watches.Load())
+	report.Count(t, "D2", fmt.Sprintf("lists in %v of broken watches, of two keys", observed), lists)
+	if lists > 30 || watches > 30 || w.logs.lines() > 10 {
+		t.Errorf("%d lists, %d watches, %d log lines in %v: a hot loop", lists, watches, w.logs.lines(), observed)
+	}
+	w.register(w.serve("b"))
+	watcher.broken.Store(false)
+	took := reached(t, conn, soon, "a", "b")
+	report.Took(t, "D2", "converged after watches work again", took)
+}
+
+func TestD3_DeletedWhileDisconnected(t *testing.T) {
+	w := newWorld(t, nil)
+	a, b := w.register(w.serve("a")), w.register(w.serve("b"))
+	conn := w.conn()
+	reached(t, conn, soon, "a", "b")
+	w.etcd.Cut()
+	w.delete(key + "/" + a.name)
+	w.etcd.Restore()
+	took := reached(t, conn, soon, b.name)
+	report.Took(t, "D3", "converged after reconnecting", took)
+}
+
+func TestD4_RevisionGoesBackwards(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	for range 100 {
+		w.put("unrelated", "x")
+	}
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	if err := w.etcd.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	w.register(w.serve("b"))
+	w.register(w.serve("c"))
+	took := reached(t, conn, 2*soon, "b", "c")
+	report.Took(t, "D4", "converged after etcd was wiped", took)
+	if took > 10*time.Second {
+		t.Errorf("converged after %v, want under 10 s", took)
+	}
+}
+
+func TestD5_QuorumLost(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	load := underLoad(t, conn, 2)
+	w.etcd.Member(0).Stop()
+	w.etcd.Member(1).Stop()
+	eventually(t, 2*soon, "the loss is seen", func() bool { return w.logs.count("interrupted") > 0 })
+	load.more(t, 100)
+	for _, i := range []int{0, 1} {
+		if err := w.etcd.Member(i).Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.etcd.Leader(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.register(w.serve("b"))
+	took := reached(t, conn, 2*soon, "a", "b")
+	load.none(t)
+	report.Took(t, "D5", "converged after quorum returned", took)
+	report.Count(t, "D5", "failed calls", int(load.failed.Load()))
+}
+
+func TestD6_BlackHole(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	watched := slices.IndexFunc(w.etcd.Calls().All(), func(c etcdtest.Call) bool {
+		return c.Op == etcdtest.Watch && strings.HasPrefix(c.Key, key)
+	})
+	member := w.etcd.Calls().All()[watched].Member
+	w.etcd.Member(member).Pause()
+	w.register(w.serve("b"))
+	took := reached(t, conn, 3*soon, "a", "b")
+	report.Took(t, "D6", "converged beside the black hole", took)
+}
+
+func TestD7_TokenExpires(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	<-time.After(3 * time.Second) // for the token to expire
+	changes := w.watch("second/key")
+	if set := <-changes; len(set) != 0 {
+		t.Errorf("the second key holds %v", set)
+	}
+	w.put("second/key/x", "10.0.0.1:1")
+	w.register(w.serve("b"))
+	start := time.Now()
+	if set := <-changes; len(set) != 1 {
+		t.Errorf("the second key holds %v", set)
+	}
+	report.Took(t, "D7", "a change seen by a second watch", time.Since(start))
+	report.Took(t, "D7", "a change seen by the first watch", reached(t, conn, soon, "a", "b"))
+}
+
+func TestD8_ReadsOnlyItsKey(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{
+		Name: "caller", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Read: true}},
+	})})
+	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
+	w.register(w.serve("a"))
+	conn := w.conn()
+	start := time.Now()
+	reached(t, conn, soon, "a")
+	report.Took(t, "D8", "first call", time.Since(start))
+	w.register(w.serve("b"))
+	reached(t, conn, soon, "a", "b")
+}
+
+func TestD9_PermissionGrantedLater(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
+	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
+	w.register(w.serve("a"))
+	conn := w.conn()
+	_, err := call(bounded(t, soon), conn)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission") {
+		t.Errorf("call: %v, want Unavailable, naming %q and the permission", err, key)
+	}
+	admin := w.etcd.Admin()
+	_, err1 := admin.RoleAdd(bounded(t, soon), "reader")
+	_, err2 := admin.RoleGrantPermission(bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
+	_, err3 := admin.UserGrantRole(bounded(t, soon), "caller", "reader")
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	report.Took(t, "D9", "works after the grant", reached(t, conn, soon, "a"))
+}
+
+func TestD10_Neighbours(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, k := range []string{key + "-admin/x", key + "/admin/x", key + "2/x", key, key + "x"} {
+		w.put(k, "10.0.0.1:1")
+	}
+	w.register(w.serve("a"))
+	for _, layouts := range [][]runtime.Layout{nil, {runtime.LeaseSuffix}} {
+		if set := <-w.watch(key, layouts...); len(set) != 1 || set[0].Instance != "a" {
+			t.Errorf("%v: the set is %v, want a alone", layouts, set)
+		}
+	}
+}
+
+func TestD11_MalformedValue(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put(key+"/bad", "{")
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	for range 5 {
+		w.put(key+"/bad", "{")
+	}
+	w.register(w.serve("b"))
+	reached(t, conn, soon, "a", "b")
+	if n := w.logs.count(key + "/bad"); n != 1 {
+		t.Errorf("the malformed value was logged %d times, want once", n)
+	}
+}
+
+func TestD12_WrappedClient(t *testing.T) {
+	w := newWorld(t, nil)
+	client := w.etcd.Client(t)
+	client.KV = namespace.NewKV(client.KV, "tenant/")
+	client.Watcher = namespace.NewWatcher(client.Watcher, "tenant/")
+	client.Lease = namespace.NewLease(client.Lease, "tenant/")
+	w.registry = w.newRegistry(client)
+	a, b := w.serve("a"), w.serve("b")
+	w.put("tenant/"+key+"/a", a.addr)
+	w.put(key+"/wrong", "10.0.0.1:1")
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	w.put("tenant/"+key+"/b", b.addr)
+	reached(t, conn, soon, "a", "b")
+	registration, err := w.registry.Register(bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := w.etcd.Admin().Get(bounded(t, soon), "tenant/other/"+a.addr); err != nil || got.Count != 1 {
+		t.Errorf("the registration is not in the namespace: %v, %v", got, err)
+	}
+	if err := registration.Close(bounded(t, soon)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestD13_StaleMember(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
+	w.register(w.serve("a"))
+	eventually(t, soon, "every member has the endpoint", func() bool {
+		for _, m := range w.etcd.Members() {
+			client := w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{m.Endpoint()} })
+			if got, err := client.Get(bounded(t, soon), key+"/a", clientv3.WithSerializable()); err != nil || got.Count != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	w.etcd.Calls().Reset()
+	reached(t, w.conn(), soon, "a")
+	for _, c := range w.etcd.Calls().All() {
+		if c.Op == etcdtest.Range && c.Serializable {
+			t.Errorf("a list beside a leader was serializable: %+v", c)
+		}
+	}
+	w.etcd.Member(0).Stop()
+	w.etcd.Member(1).Stop()
+	w.registry = w.newRegistry(w.etcd.Client(t)) // knows nothing
+	conn := w.conn()
+	report.Took(t, "D13", "first call of a new process without a leader", reached(t, conn, soon, "a"))
+	for _, i := range []int{0, 1} {
+		if err := w.etcd.Member(i).Restart(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.etcd.Leader(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.register(w.serve("b"))
+	report.Took(t, "D13", "converged after quorum returned", reached(t, conn, 2*soon, "a", "b"))
+}
+
+func TestD14_HundredConnections(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.register(w.serve("a"))
+	var all sync.WaitGroup
+	for range 100 {
+		conn := w.conn()
+		all.Go(func() { reached(t, conn, soon, "a") })
+	}
+	all.Wait()
+	for i := range 50 {
+		w.put(fmt.Sprintf("%s/a%d", key, i), s.addr)
+	}
+	w.delete(key + "/a49")
+	changes := w.watch(key)
+	eventually(t, soon, "the changes are seen", func() bool {
+		set := <-changes
+		return len(set) == 1 // one address
+	})
+	calls := w.etcd.Calls()
+	report.Count(t, "D14", "lists of the key for 100 connections and 50 changes", calls.Count(etcdtest.Range, key))
+	report.Count(t, "D14", "watches of the key", calls.Count(etcdtest.Watch, key))
+	for _, k := range []string{key, "_grpc_config/" + key} {
+		if lists, watches := calls.Count(etcdtest.Range, k), calls.Count(etcdtest.Watch, k); lists != 1 || watches != 1 {
+			t.Errorf("%s: %d lists and %d watches, want one of each", k, lists, watches)
+		}
+	}
+}
+
+func TestD15_Rollout(t *testing.T) {
+	w := newWorld(t, nil)
+	const n = 5000
+	w.fill(n, 0)
+	var updates atomic.Int64
+	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool {
+		if e.Instance == "i00000" {
+			updates.Add(1)
+		}
+		return false // nothing is dialled
+	}))
+	conn.Connect()
+	eventually(t, soon, "the first set is seen", func() bool { return updates.Load() > 0 })
+	changes := w.watch(key)
+	<-changes
+	start := time.Now()
+	w.fill(n, 1)
+	eventually(t, soon, "the last change is seen", func() bool {
+		set := <-changes
+		return len(set) == n && !slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Version != "1" })
+	})
+	report.Took(t, "D15", fmt.Sprintf("%d endpoints replaced", n), time.Since(start))
+	report.Count(t, "D15", "updates of a connection meanwhile", int(updates.Load()))
+	if updates.Load() > 60 {
+		t.Errorf("%d updates of a connection for one rollout", updates.Load())
+	}
+}
+
+func TestD16_HostileValues(t *testing.T) {
+	w := newWorld(t, nil)
+	for name, value := range map[string]string{
+		"unix":    "unix:/x",
+		"unix2":   "unix:80",
+		"dns":     "dns:///x",
+		"newline": "10.0.0.1:1\n10.0.0.2:2",
+		"json":    `{"Addr":"passthrough:///x:1"}`,
+		"large":   `{"Addr":"10.0.0.1:1","Metadata":"` + strings.Repeat("x", 1<<20) + `"}`,
+		"user":    "user@10.0.0.1:1",
+		"zero":    "10.0.0.1:0",
+	} {
+		w.put(key+"/"+name, value)
+	}
+	w.register(w.serve("a"))
+	if set := <-w.watch(key); len(set) != 1 || set[0].Instance != "a" {
+		t.Errorf("the set is %v, want a alone", set)
+	}
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	if n := w.logs.count("malformed"); n != 8 {
+		t.Errorf("%d values were reported, want 8", n)
+	}
+	w.logs.mu.Lock()
+	defer w.logs.mu.Unlock()
+	for _, line := range w.logs.all {
+		if len(line) > 1000 {
+			t.Errorf("a log line has %d bytes", len(line))
+		}
+	}
+}

@@ -1,0 +1,469 @@
+package discovery
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+func TestR1_EtcdDownWhenBuilt(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	w.etcd.Cut()
+	w.registry = w.newRegistry(w.etcd.Client(t))
+	start := time.Now()
+	conn := w.conn()
+	if took := time.Since(start); took > 100*time.Millisecond {
+		t.Errorf("NewClient took %v, want no I/O", took)
+	}
+	start = time.Now()
+	_, err := call(bounded(t, time.Second), conn)
+	took := time.Since(start)
+	report.Took(t, "R1", "a call with a deadline of 1 s ended after", took)
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "etcd") || !strings.Contains(err.Error(), key) {
+		t.Errorf("call: %v, want DeadlineExceeded, naming etcd and %q", err, key)
+	}
+	if took > 1500*time.Millisecond {
+		t.Errorf("the call ended after %v, want its deadline of 1 s", took)
+	}
+	w.etcd.Restore()
+	took = reached(t, conn, soon, "a")
+	report.Took(t, "R1", "works after etcd is up", took)
+	if took > time.Second {
+		t.Errorf("works %v after etcd is up, want under 1 s", took)
+	}
+}
+
+func TestR2_IdleWhileEtcdIsAway(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	conn := w.conn(grpc.WithIdleTimeout(100 * time.Millisecond))
+	reached(t, conn, soon, "a")
+	w.etcd.Cut()
+	eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
+	took := reached(t, conn, soon, "a")
+	report.Took(t, "R2", "first call after idle, with etcd away", took)
+}
+
+func TestR3_CloseWhileEtcdHangs(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	for _, known := range []bool{true, false} {
+		registry := w.newRegistry(w.etcd.Client(t))
+		desc := basic.Greeter_EtcdServiceDesc
+		conn, err := registry.NewClient(&desc, plaintext()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known {
+			reached(t, conn, soon, "a")
+			w.etcd.Pause()
+		} else {
+			conn.Connect() // etcd hangs already: the first list is under way
+		}
+		start := time.Now()
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		took := time.Since(start)
+		report.Took(t, "R3", "closing a connection while etcd hangs", took)
+		start = time.Now()
+		if err := registry.Close(bounded(t, soon)); err != nil {
+			t.Error(err)
+		}
+		report.Took(t, "R3", "closing the registry while etcd hangs", time.Since(start))
+		if took += time.Since(start); took > 50*time.Millisecond {
+			t.Errorf("closed after %v, want under 50 ms", took)
+		}
+	}
+	w.etcd.Resume()
+}
+
+func TestR4_NoEndpoint(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithEmptyGrace(0))
+	conn := w.conn()
+	for _, when := range []string{"never any", "all gone"} {
+		start := time.Now()
+		_, err := call(bounded(t, soon), conn)
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
+		}
+		report.Took(t, "R4", "a fail-fast call failed after", time.Since(start))
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := call(bounded(t, soon), conn, grpc.WaitForReady(true))
+			waiting <- err
+		}()
+		w.register(w.serve("a"))
+		if err := <-waiting; err != nil {
+			t.Errorf("%s: a call that waits: %v", when, err)
+		}
+		w.delete(key + "/a")
+		eventually(t, soon, "the set is empty", func() bool { _, err := call(bounded(t, soon), conn); return err != nil })
+	}
+}
+
+func TestR5_SetVanishes(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
+	for _, name := range []string{"a", "b", "c"} {
+		w.register(w.serve(name))
+	}
+	conn := w.conn()
+	reached(t, conn, soon, "a", "b", "c")
+	w.delete(key + "/a")
+	report.Took(t, "R5", "one withdrawn of three followed after", reached(t, conn, soon, "b", "c"))
+
+	changes := w.watch(key)
+	<-changes
+	if _, err := w.etcd.Admin().Delete(bounded(t, soon), key+"/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	gone := time.Now()
+	<-changes // the loss was heard
+	reached(t, conn, soon, "b", "c")
+	eventually(t, soon, "the loss is followed", func() bool { _, err := call(bounded(t, soon), conn); return err != nil })
+	took := time.Since(gone)
+	report.Took(t, "R5", "all vanished followed after, with a grace of 2 s", took)
+	if took < 2*time.Second {
+		t.Errorf("followed after %v, within the grace", took)
+	}
+}
+
+func TestR6_EtcdDownForLong(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	w.register(w.serve("b"))
+	conn := w.conn()
+	reached(t, conn, soon, "a", "b")
+	load := underLoad(t, conn, 2)
+	w.etcd.Stop()
+	eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.count("interrupted") > 0 })
+	<-time.After(5 * time.Second) // an outage that lasts
+	load.more(t, 100)
+	if err := w.etcd.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	w.register(w.serve("c"))
+	took := reached(t, conn, soon, "a", "b", "c")
+	load.none(t)
+	report.Took(t, "R6", "converged after the outage", took)
+	report.Count(t, "R6", "failed calls", int(load.failed.Load()))
+	if n := w.logs.lines(); n > 10 {
+		t.Errorf("%d log lines about one outage", n)
+	}
+}
+
+func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
+	dir := t.TempDir()
+	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
+	w.register(w.serve("a"))
+	reached(t, w.conn(), soon, "a")
+	if err := w.registry.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.etcd.Cut()
+	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
+	took := reached(t, w.conn(), soon, "a")
+	report.Took(t, "R7", "first call from the endpoints on disk", took)
+	if w.logs.count("age=") != 1 {
+		t.Error("the age of what is on disk is not shown")
+	}
+
+	files, err := filepath.Glob(dir + "/*.json")
+	if err != nil || len(files) != 1 {
+		t.Fatalf("on disk: %v, %v, want one file", files, err)
+	}
+	if err := os.WriteFile(files[0], []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
+	if _, err := call(bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
+	}
+	if w.logs.count("cannot be used") != 1 {
+		t.Error("the corrupt file is not reported")
+	}
+	w.etcd.Restore()
+	reached(t, w.conn(), soon, "a")
+}
+
+// counting is a listener that counts connections.
+type counting struct {
+	net.Listener
+	n atomic.Int64
+}
+
+func (c *counting) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.n.Add(1)
+	}
+	return conn, err
+}
+
+func TestR8_OnlyMetadataChanges(t *testing.T) {
+	w := newWorld(t, nil)
+	a := w.serve("a")
+	put := func(metadata string) {
+		w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a.addr, metadata))
+	}
+	put(`{}`)
+	var updates atomic.Int64
+	var version atomic.Value
+	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool {
+		updates.Add(1)
+		version.Store(e.Version)
+		return true
+	}))
+	reached(t, conn, soon, "a")
+	connections := a.listener.n.Load()
+	for _, metadata := range []string{`{"version":"v2"}`, `{"version":"v2","weight":7}`, `{"version":"v2","zone":"z","x":"y"}`, `{"version":"last"}`} {
+		put(metadata)
+		reached(t, conn, soon, "a")
+	}
+	eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
+	if n := a.listener.n.Load(); n != connections {
+		t.Errorf("%d connections, want the first alone", n)
+	}
+	seen := updates.Load()
+	for range 5 {
+		put(`{"version":"last"}`)
+	}
+	put(`{"version":"after"}`)
+	eventually(t, soon, "the change is seen", func() bool { return version.Load() == "after" })
+	if n := updates.Load() - seen; n != 1 {
+		t.Errorf("%d updates, want one: equal values are none", n)
+	}
+}
+
+func TestR9_OneTransactionOneUpdate(t *testing.T) {
+	w := newWorld(t, nil)
+	changes := w.watch(key)
+	if set := <-changes; len(set) != 0 {
+		t.Fatalf("the first set is %v", set)
+	}
+	var ops []clientv3.Op
+	for i := range 100 {
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf("10.0.0.1:%d", i+1)))
+	}
+	if _, err := w.etcd.Admin().Txn(bounded(t, soon)).Then(ops...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if set := <-changes; len(set) != 100 {
+		t.Errorf("the first update has %d endpoints, want all 100", len(set))
+	}
+}
+
+func TestR10_TwoClusters(t *testing.T) {
+	one, two := newWorld(t, nil), newWorld(t, nil)
+	one.register(one.serve("a"))
+	two.register(two.serve("b"))
+	c1, c2 := one.conn(), two.conn()
+	for range 5 {
+		reached(t, c1, soon, "a")
+		reached(t, c2, soon, "b")
+	}
+}
+
+func TestR11_Proxy(t *testing.T) {
+	// Read once a process, and by other tests before: so a process of its own.
+	if os.Getenv("HTTPS_PROXY") == "" {
+		rerun(t, "HTTPS_PROXY=http://127.0.0.1:1", "NO_PROXY=")
+		return
+	}
+	w := newWorld(t, nil)
+	w.put(key+"/a", "greeter.invalid:80") // loopback addresses never go through a proxy
+	dialled := make(chan string, 10)
+	listen := w.serve("a")
+	conn := w.conn(grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		dialled <- addr
+		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
+	}))
+	reached(t, conn, soon, "a")
+	if addr := <-dialled; addr != "greeter.invalid:80" {
+		t.Errorf("dialled %q", addr)
+	}
+	// Without a dialer of the caller's, the address itself is tried, not the proxy.
+	_, err := call(bounded(t, soon), w.conn())
+	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
+		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
+	}
+}
+
+func TestR12_ServiceConfigs(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	w.register(w.serve("b"))
+	// The timeout in force tells which config is: a call that blocks ends by it.
+	timeout := func(seconds string) string {
+		return `{"methodConfig":[{"name":[{}],"timeout":"` + seconds + `s"}]}`
+	}
+	blocked := func(conn *grpc.ClientConn) time.Duration {
+		start := time.Now()
+		_, err := call(metadata.AppendToOutgoingContext(bounded(t, soon), "block", "1"), conn)
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("a call that blocks: %v", err)
+		}
+		return time.Since(start)
+	}
+	inForce := func(conn *grpc.ClientConn, want time.Duration) time.Duration {
+		t.Helper()
+		return eventually(t, soon, fmt.Sprintf("a timeout of %v", want), func() bool {
+			took := blocked(conn)
+			return took >= want && took < want+want/2
+		})
+	}
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.ServiceConfig = timeout("0.1")
+	dial := func(opts ...grpc.DialOption) *grpc.ClientConn {
+		t.Helper()
+		conn, err := w.registry.NewClient(&desc, append(plaintext(), opts...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	generated, callers := dial(), dial(runtime.WithDefaultServiceConfig(timeout("0.3")))
+	disabled := dial(grpc.WithDisableServiceConfig())
+	inForce(generated, 100*time.Millisecond)
+	inForce(callers, 300*time.Millisecond)
+
+	if err := w.registry.SetServiceConfig(bounded(t, soon), key, timeout("0.6")); err != nil {
+		t.Fatal(err)
+	}
+	report.Took(t, "R12", "a live config in force after", inForce(generated, 600*time.Millisecond)-600*time.Millisecond)
+	inForce(callers, 600*time.Millisecond)
+	inForce(disabled, 100*time.Millisecond)
+	reached(t, callers, soon, "a", "b") // still round robin
+
+	if err := w.registry.SetServiceConfig(bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
+		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
+	}
+	w.put("_grpc_config/"+key, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
+	eventually(t, soon, "the bad config is reported", func() bool { return w.logs.count("bad live service config") > 0 })
+	inForce(callers, 600*time.Millisecond)
+
+	if err := w.registry.SetServiceConfig(bounded(t, soon), key, ""); err != nil {
+		t.Fatal(err)
+	}
+	inForce(generated, 100*time.Millisecond)
+	inForce(callers, 300*time.Millisecond)
+	reached(t, generated, soon, "a", "b")
+}
+
+func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(w.serve("a"))
+	b := w.register(w.serve("b"))
+	conn := w.conn()
+	reached(t, conn, soon, "a", "b")
+	held := make(chan error, 1)
+	go func() {
+		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(bounded(t, soon), "b"), "hold", "1")
+		name, err := call(ctx, conn)
+		if name != "b" && err == nil {
+			err = fmt.Errorf("answered by %q", name)
+		}
+		held <- err
+	}()
+	<-b.holding
+	w.delete(key + "/b")
+	reached(t, conn, soon, "a")
+	close(b.release)
+	if err := <-held; err != nil {
+		t.Errorf("the call under way: %v, want it to finish", err)
+	}
+}
+
+func TestR14_HostileContentAndTLS(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithTLS()}) // for its certificates: they name 127.0.0.1
+	var asked atomic.Value
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	go func() {
+		for {
+			conn, err := lis.Accept()
+			if err != nil {
+				return
+			}
+			server := tls.Server(conn, &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+				asked.Store(hello.ServerName)
+				return nil, fmt.Errorf("no certificate")
+			}})
+			_ = server.Handshake()
+			_ = conn.Close()
+		}
+	}()
+	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"ServerName":"evil","authority":"evil","insecure":true},"ServerName":"evil"}`, lis.Addr()))
+	desc := basic.Greeter_EtcdServiceDesc
+	conn, err := w.registry.NewClient(&desc, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := call(bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
+		t.Errorf("call: %v, want the handshake to fail", err)
+	}
+	if name := asked.Load(); name != "helloworld.greeter" {
+		t.Errorf("TLS was asked for %q, want the key's name", name)
+	}
+	if _, err := w.registry.NewClient(&desc); err == nil || !strings.Contains(err.Error(), "transport") {
+		t.Errorf("without credentials: %v, want gRPC's error", err)
+	}
+}
+
+func TestBareResolver(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("/services/greeter/a", w.serve("a").addr)
+	b, lease := w.serve("b"), w.grant()
+	w.put(fmt.Sprintf("/services/greeter%d", lease), b.addr, clientv3.WithLease(lease))
+	dial := func(target string) *grpc.ClientConn {
+		t.Helper()
+		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(w.registry.Resolver()),
+			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn
+	}
+	reached(t, dial("etcd:////services/greeter"), soon, "a")
+	reached(t, dial("etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
+	for target, want := range map[string]string{
+		"etcd:///nobody":                  "nobody",
+		"etcd:///x?layout=nope":           "nope",
+		"etcd:///x?nope=1":                "nope",
+		"etcd://caller/callee":            "three slashes",
+		"etcd:///a//b":                    "double slash",
+		"etcd:///_grpc_config/a":          "_grpc_config",
+		"etcd:///a%20b?layout=endpoint":   "white space",
+		"etcd:///x?layout=endpoint&a=%zz": "invalid URL escape",
+	} {
+		if _, err := call(bounded(t, soon), dial(target)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
+		}
+	}
+}

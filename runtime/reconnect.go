@@ -9,18 +9,26 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// reconnectEvery is how often, at the most, a lost connection to etcd is tried.
-const reconnectEvery = 500 * time.Millisecond
+// A lost connection to etcd is tried again after a pause between half and all of a bound: a
+// twentieth of the time that it has been lost, within these limits.
+const (
+	minReconnectPause = 300 * time.Millisecond
+	maxReconnectPause = time.Second
+)
 
 // keepReconnecting has the etcd client's connection tried again soon for as long as it fails, until
 // ctx ends. gRPC's own backoff grows to two minutes, which is how late an etcd that was away for an
 // hour would be noticed to be back. reconnected is called each time that the connection is up again.
 func keepReconnecting(ctx context.Context, conn *grpc.ClientConn, reconnected func()) {
-	was := connectivity.Ready
+	was, lost := connectivity.Ready, time.Now()
 	for {
 		state := conn.GetState()
-		if state == connectivity.Ready && was != connectivity.Ready {
+		switch {
+		case state == was:
+		case state == connectivity.Ready:
 			reconnected()
+		case was == connectivity.Ready:
+			lost = time.Now()
 		}
 		was = state
 		if state != connectivity.TransientFailure {
@@ -29,10 +37,11 @@ func keepReconnecting(ctx context.Context, conn *grpc.ClientConn, reconnected fu
 			}
 			continue
 		}
+		bound := min(max(time.Since(lost)/20, minReconnectPause), maxReconnectPause)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(reconnectEvery/2 + rand.N(reconnectEvery/2)):
+		case <-time.After(bound/2 + rand.N(bound/2)):
 			conn.ResetConnectBackoff()
 		}
 	}

@@ -1,0 +1,215 @@
+// Package registration tests the server side against real etcd: every row of the fault list that is
+// about registering, by name.
+package registration
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+const key = "helloworld/greeter"
+
+// soon bounds what is to happen at once: generous, for machines that are busy.
+const soon = 20 * time.Second
+
+// logs collects what the registry logs.
+type logs struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+// count is how many lines contain text.
+func (l *logs) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for _, line := range l.lines {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}
+
+// world is one etcd and a registry on it.
+type world struct {
+	t        *testing.T
+	etcd     *etcdtest.Cluster
+	client   *clientv3.Client
+	registry *runtime.Registry
+	logs     *logs
+}
+
+func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
+	t.Helper()
+	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &logs{}}
+	w.client = w.etcd.Client(t)
+	w.registry = w.newRegistry(w.client, opts...)
+	return w
+}
+
+// newRegistry returns a registry that is closed with the test. Whether etcd lets it is not checked
+// here, for etcd may be away then.
+func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
+	w.t.Helper()
+	logger := slog.New(slog.NewTextHandler(w.logs, nil))
+	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := registry.Close(ctx); err != nil {
+			w.t.Logf("close the registry: %v", err)
+		}
+	})
+	return registry
+}
+
+// register registers an endpoint with the default registry.
+func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
+	w.t.Helper()
+	return register(w.t, w.registry, key, addr, opts...)
+}
+
+func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
+	t.Helper()
+	g, err := r.Register(bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := g.Status(); st.State != runtime.StateRegistered || st.Err != nil || st.LeaseID == 0 || st.Key != key {
+		t.Fatalf("status after Register: %+v", st)
+	}
+	return g
+}
+
+// kv is what etcd has under a key; nil for nothing.
+type kv struct {
+	value string
+	lease clientv3.LeaseID
+	rev   int64 // the mod revision
+}
+
+func (w *world) get(etcdKey string) *kv {
+	w.t.Helper()
+	resp, err := w.etcd.Admin().Get(bounded(w.t, soon), etcdKey)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if len(resp.Kvs) == 0 {
+		return nil
+	}
+	return &kv{string(resp.Kvs[0].Value), clientv3.LeaseID(resp.Kvs[0].Lease), resp.Kvs[0].ModRevision}
+}
+
+// keys are all that begin with prefix.
+func (w *world) keys(prefix string) []string {
+	w.t.Helper()
+	resp, err := w.etcd.Admin().Get(bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var keys []string
+	for _, kv := range resp.Kvs {
+		keys = append(keys, string(kv.Key))
+	}
+	return keys
+}
+
+func (w *world) leases() []clientv3.LeaseID {
+	w.t.Helper()
+	resp, err := w.etcd.Admin().Leases(bounded(w.t, soon))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var ids []clientv3.LeaseID
+	for _, l := range resp.Leases {
+		ids = append(ids, l.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (w *world) put(k, v string, opts ...clientv3.OpOption) {
+	w.t.Helper()
+	if _, err := w.etcd.Admin().Put(bounded(w.t, soon), k, v, opts...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) delete(k string) {
+	w.t.Helper()
+	if _, err := w.etcd.Admin().Delete(bounded(w.t, soon), k); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) revoke(id clientv3.LeaseID) {
+	w.t.Helper()
+	if _, err := w.etcd.Admin().Revoke(bounded(w.t, soon), id); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// there waits until the key is in etcd on a lease that is not was, and returns how long that took.
+func (w *world) there(etcdKey string, was clientv3.LeaseID) time.Duration {
+	w.t.Helper()
+	return eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
+		got := w.get(etcdKey)
+		return got != nil && got.lease != 0 && got.lease != was
+	})
+}
+
+func (w *world) state(g *runtime.Registration, state runtime.State) {
+	w.t.Helper()
+	eventually(w.t, soon, "state "+state.String(), func() bool { return g.Status().State == state })
+}
+
+func bounded(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// eventually polls until ok, and returns how long that took.
+func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(start) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+	return time.Since(start)
+}
+
+// within fails the test when something that the contract bounds took longer.
+func within(t *testing.T, took, bound time.Duration, what string) {
+	t.Helper()
+	if took > bound {
+		t.Errorf("%s took %v, more than %v", what, took, bound)
+	}
+}
+
+func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }

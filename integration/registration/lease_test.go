@@ -1,0 +1,458 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+const entry = key + "/" + "10.0.0.1:9000"
+
+// backSoon is the contract's bound on what is lost and can be put back.
+const backSoon = 3 * time.Second
+
+func TestRegister(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0), runtime.WithVersion("v1"), runtime.WithMetadata("k", "v"))
+	got := w.get(entry)
+	if got == nil || got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"k":"v","version":"v1"}}` || got.lease != g.Status().LeaseID {
+		t.Fatalf("in etcd: %+v, want it on lease %x", got, g.Status().LeaseID)
+	}
+	if err := g.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
+	}
+	if st := g.Status(); st.State != runtime.StateClosed || st.LeaseID != 0 {
+		t.Errorf("status after Close: %+v", st)
+	}
+	if err := g.Close(bounded(t, soon)); err != nil {
+		t.Errorf("second Close: %v", err)
+	}
+	if err := g.Update(bounded(t, soon)); err == nil {
+		t.Error("Update after Close succeeded")
+	}
+}
+
+func TestG1_LeaseRevoked(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	for range 3 {
+		was := g.Status().LeaseID
+		w.revoke(was)
+		took := w.there(entry, was)
+		report.Took(t, "G1", "back after the lease was revoked", took)
+		within(t, took, backSoon, "to be back")
+		w.state(g, runtime.StateRegistered)
+	}
+	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+}
+
+// As many services as are not watched one by one.
+func TestG1_LeaseOfManyRevoked(t *testing.T) {
+	w := newWorld(t, nil)
+	var g *runtime.Registration
+	for i := range 20 {
+		g = w.register(key+addr(i), addr(i))
+	}
+	was := g.Status().LeaseID
+	w.revoke(was)
+	took := eventually(t, soon, "all keys back", func() bool { return len(w.keys(key)) == 20 })
+	report.Took(t, "G1", "20 services back after the lease was revoked", took)
+	within(t, took, backSoon, "to be back")
+}
+
+func TestG1_Expired(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
+	g := w.register(key, addr(0))
+	was := g.Status().LeaseID
+	w.etcd.Cut()
+	eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
+	w.state(g, runtime.StateLost)
+	if st := g.Status(); st.Err == nil {
+		t.Error("nothing says why the registration is lost")
+	}
+	w.etcd.Restore()
+	took := w.there(entry, was)
+	report.Took(t, "G1", "back after an outage longer than the TTL", took)
+	within(t, took, backSoon, "to be back")
+	w.state(g, runtime.StateRegistered)
+	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+}
+
+func TestG1_Wiped(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	if err := w.etcd.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	took := w.there(entry, g.Status().LeaseID)
+	report.Took(t, "G1", "back after etcd was wiped", took)
+	within(t, took, backSoon, "to be back")
+	w.state(g, runtime.StateRegistered)
+}
+
+func TestG2_KeyDeleted(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	id := g.Status().LeaseID
+	for range 4 {
+		w.delete(entry)
+		took := eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+		report.Took(t, "G2", "own key back after it was deleted", took)
+		within(t, took, backSoon, "to be back")
+	}
+	if got := w.get(entry); got.lease != id {
+		t.Errorf("put back on lease %x, was %x", got.lease, id)
+	}
+}
+
+func TestG2_KeyOfManyDeleted(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 20 {
+		w.register(key+addr(i), addr(i))
+	}
+	w.delete(key + addr(7) + "/" + addr(7))
+	took := eventually(t, soon, "put back", func() bool { return len(w.keys(key)) == 20 })
+	report.Took(t, "G2", "one of 20 own keys back after it was deleted", took)
+	within(t, took, backSoon, "to be back")
+}
+
+// Someone deletes the key as soon as it is there: no fight at full speed.
+func TestG2_LimitedRate(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register(key, addr(0))
+	const d = 5 * time.Second
+	puts := 0
+	for start := time.Now(); time.Since(start) < d; {
+		if w.get(entry) != nil {
+			puts++
+			w.delete(entry)
+		}
+	}
+	report.Count(t, "G2", "puts in 5 s while the key is deleted at once", puts)
+	if puts < 3 || puts > 6 {
+		t.Errorf("%d puts in %v", puts, d)
+	}
+}
+
+// failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
+type failingLease struct {
+	clientv3.Lease
+	halt chan struct{}
+}
+
+func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	in, err := l.Lease.KeepAlive(ctx, id)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	out := make(chan *clientv3.LeaseKeepAliveResponse)
+	go func() {
+		defer cancel()
+		defer close(out)
+		for {
+			select {
+			case resp, ok := <-in:
+				if !ok {
+					return
+				}
+				select {
+				case out <- resp: // blocks unless drained
+				case <-ctx.Done():
+					return
+				}
+			case <-l.halt:
+				return
+			}
+		}
+	}()
+	return out, nil
+}
+
+func TestG3_KeepAliveEnds(t *testing.T) {
+	w := newWorld(t, nil)
+	client := w.etcd.Client(t)
+	halt := make(chan struct{})
+	client.Lease = &failingLease{client.Lease, halt}
+	r := w.newRegistry(client)
+	g := register(t, r, key, addr(0))
+	events := w.etcd.Admin().Watch(bounded(t, soon), entry)
+	for range 3 {
+		was := g.Status().LeaseID
+		halt <- struct{}{}
+		took := w.there(entry, was)
+		report.Took(t, "G3", "on a new lease after the keepalive ended", took)
+		within(t, took, backSoon, "to move")
+		eventually(t, soon, "the old lease revoked", func() bool {
+			leases := w.leases()
+			return len(leases) == 1 && leases[0] != was
+		})
+		w.state(g, runtime.StateRegistered)
+	}
+	for moves := 0; moves < 3; {
+		for _, event := range (<-events).Events {
+			if event.Type == clientv3.EventTypeDelete {
+				t.Error("the key was gone in between")
+			}
+			moves++
+		}
+	}
+}
+
+func TestG4_NewerTakesOver(t *testing.T) {
+	w := newWorld(t, nil)
+	older := w.register(key, addr(0), runtime.WithVersion("old"))
+	other := w.newRegistry(w.etcd.Client(t))
+	newer := register(t, other, key, addr(0), runtime.WithVersion("new"))
+	w.state(older, runtime.StateConflict)
+	if st := older.Status(); st.Err == nil || !strings.Contains(st.Err.Error(), entry) {
+		t.Errorf("error of the conflict: %v", st.Err)
+	}
+	rev := w.get(entry).rev
+	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
+	w.etcd.Calls().Reset()
+	if err := older.Update(bounded(t, soon), runtime.WithVersion("older")); err == nil {
+		t.Error("an update of what another process holds succeeded")
+	}
+	if err := w.etcd.Calls().Wait(bounded(t, soon), "Txn", "", 3); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.get(entry); got.rev != rev {
+		t.Errorf("fought: %+v", got)
+	}
+	// The newer one goes: the older is back.
+	start := time.Now()
+	if err := newer.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.state(older, runtime.StateRegistered)
+	report.Took(t, "G4", "older process back after the newer one left", time.Since(start))
+	if got := w.get(entry); !strings.Contains(got.value, "older") {
+		t.Errorf("the older one is back as %s, without its update", got.value)
+	}
+}
+
+func TestG4_OlderCloseLeavesNewer(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		w := newWorld(t, nil)
+		older := w.register(key, addr(0))
+		if !alone {
+			w.register("another", addr(0)) // the lease stays
+		}
+		other := w.newRegistry(w.etcd.Client(t))
+		newer := register(t, other, key, addr(0))
+		if err := older.Close(bounded(t, soon)); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(entry); got == nil || got.lease != newer.Status().LeaseID {
+			t.Errorf("alone %v: the older one's Close left %+v", alone, got)
+		}
+	}
+}
+
+func TestG5_HundredServices(t *testing.T) {
+	w := newWorld(t, nil)
+	start := time.Now()
+	errs := make(chan error)
+	for i := range 300 {
+		go func() {
+			_, err := w.registry.Register(bounded(t, soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
+			errs <- err
+		}()
+	}
+	for range 300 {
+		if err := <-errs; err != nil {
+			t.Fatal(err)
+		}
+	}
+	report.Took(t, "G5", "300 services registered", time.Since(start))
+	if n := len(w.leases()); n != 1 {
+		t.Errorf("%d leases", n)
+	}
+	txns := w.etcd.Calls().Count("Txn", "")
+	report.Count(t, "G5", "transactions for 300 services", txns)
+	if txns > 50 {
+		t.Errorf("%d transactions", txns)
+	}
+	start = time.Now()
+	if err := w.registry.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	report.Took(t, "G5", "300 services withdrawn", time.Since(start))
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
+	}
+}
+
+func TestG6_CloseRacesGrant(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 200 {
+		r := runtime.NewRegistry(w.client)
+		registered := make(chan struct{})
+		go func() {
+			defer close(registered)
+			_, err := r.Register(bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
+			if err != nil && !strings.Contains(err.Error(), "closed") {
+				t.Errorf("try %d: Register: %v", i, err)
+			}
+		}()
+		if i%2 == 0 {
+			if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseGrant", "", 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Close(bounded(t, soon)); err != nil {
+			t.Fatalf("try %d: Close: %v", i, err)
+		}
+		<-registered
+		w.etcd.Calls().Reset()
+	}
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		t.Errorf("left after 200 tries: keys %v, leases %v", keys, leases)
+	}
+}
+
+func TestG6_RegisterGivesUp(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register("another", addr(9)) // the lease stays
+	for i := range 100 {
+		ctx, cancel := context.WithCancel(context.Background())
+		w.etcd.Calls().Reset()
+		go func() {
+			defer cancel()
+			if i%2 == 0 {
+				_ = w.etcd.Calls().Wait(bounded(t, soon), "Txn", "", 1)
+			}
+		}()
+		g, err := w.registry.Register(ctx, key, runtime.Endpoint{Addr: addr(0)})
+		if err == nil {
+			if err := g.Close(bounded(t, soon)); err != nil {
+				t.Fatal(err)
+			}
+		} else if !errors.Is(err, context.Canceled) {
+			t.Fatalf("try %d: %v", i, err)
+		}
+		if keys := w.keys(key); len(keys) > 0 {
+			t.Fatalf("try %d: left behind %v after %v", i, keys, err)
+		}
+	}
+}
+
+// etcd is away while the registration is given up: what was sent before is removed later.
+func TestG6_RegisterGivesUpInOutage(t *testing.T) {
+	w := newWorld(t, nil)
+	w.register("another", addr(9))
+	w.etcd.Pause()
+	start := time.Now()
+	_, err := w.registry.Register(bounded(t, 500*time.Millisecond), key, runtime.Endpoint{Addr: addr(0)})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Register while etcd is away: %v", err)
+	}
+	within(t, time.Since(start), 3*time.Second, "Register")
+	w.etcd.Resume()
+	w.etcd.Calls().Reset()
+	if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseTimeToLive", "", 2); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, soon, "nothing left behind", func() bool { return len(w.keys(key)) == 0 })
+}
+
+func TestG13_Update(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0), runtime.WithVersion("v1"))
+	before := w.get(entry)
+	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)); err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}`
+	after := w.get(entry)
+	if after.lease != before.lease || after.value != want {
+		t.Errorf("after Update: %+v, want the same lease and %s", after, want)
+	}
+	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.get(entry); got.rev != after.rev {
+		t.Error("an update that changes nothing was written")
+	}
+	if err := g.Update(bounded(t, soon), runtime.WithInstance("other")); err == nil {
+		t.Error("an update changed the instance")
+	}
+	if err := g.Update(bounded(t, soon), runtime.WithMetadata("zone", "z")); err == nil {
+		t.Error("an update took a reserved name")
+	}
+	w.revoke(before.lease)
+	w.there(entry, before.lease)
+	if got := w.get(entry); got.value != want {
+		t.Errorf("after a new registration: %s, want %s", got.value, want)
+	}
+}
+
+func TestPause(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0), runtime.WithVersion("v1"))
+	for range 2 {
+		if err := g.Pause(bounded(t, soon)); err != nil {
+			t.Fatal(err)
+		}
+		if keys := w.keys(""); len(keys) > 0 || g.Status().State != runtime.StatePaused {
+			t.Errorf("paused: %v, %+v", keys, g.Status())
+		}
+	}
+	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+		t.Fatal(err)
+	}
+	if keys := w.keys(""); len(keys) > 0 {
+		t.Errorf("an update while paused put %v", keys)
+	}
+	for range 2 {
+		if err := g.Resume(bounded(t, soon)); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.get(entry); got == nil || !strings.Contains(got.value, "v2") {
+			t.Errorf("resumed: %+v", got)
+		}
+	}
+	if err := g.Pause(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	w.revoke(g.Status().LeaseID)
+	if err := g.Resume(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.get(entry); got == nil {
+		t.Error("not resumed after the lease was lost in a pause")
+	}
+}
+
+func TestCloseWhileEtcdIsAway(t *testing.T) {
+	for _, away := range []func(*world){func(w *world) { w.etcd.Cut() }, func(w *world) { w.etcd.Pause() }} {
+		w := newWorld(t, nil)
+		g := w.register(key, addr(0))
+		id := g.Status().LeaseID
+		away(w)
+		start := time.Now()
+		err := g.Close(bounded(t, 300*time.Millisecond))
+		within(t, time.Since(start), time.Second, "Close of the registration")
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), entry) {
+			t.Errorf("Close of the registration: %v", err)
+		}
+		start = time.Now()
+		err = w.registry.Close(bounded(t, 300*time.Millisecond))
+		within(t, time.Since(start), time.Second, "Close of the registry")
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close of the registry: %v, lease %x", err, id)
+		}
+	}
+}

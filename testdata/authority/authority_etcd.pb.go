@@ -41,8 +41,8 @@ func RegisterHostServerToEtcd(server *runtime.Server, impl HostServer, opts ...r
 }
 
 // EachHostClientFromEtcd runs call once for each server of authority.Host that
-// etcd has under the key "authority/host" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "authority/host" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachHostClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, HostClient) error, opts ...grpc.DialOption,
@@ -80,8 +80,8 @@ func RegisterPortServerToEtcd(server *runtime.Server, impl PortServer, opts ...r
 }
 
 // EachPortClientFromEtcd runs call once for each server of authority.Port that
-// etcd has under the key "authority/port" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "authority/port" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachPortClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, PortClient) error, opts ...grpc.DialOption,
@@ -119,8 +119,8 @@ func RegisterV4ServerToEtcd(server *runtime.Server, impl V4Server, opts ...runti
 }
 
 // EachV4ClientFromEtcd runs call once for each server of authority.V4 that
-// etcd has under the key "authority/v4" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "authority/v4" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachV4ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, V4Client) error, opts ...grpc.DialOption,
@@ -158,8 +158,8 @@ func RegisterV6ServerToEtcd(server *runtime.Server, impl V6Server, opts ...runti
 }
 
 // EachV6ClientFromEtcd runs call once for each server of authority.V6 that
-// etcd has under the key "authority/v6" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "authority/v6" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachV6ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, V6Client) error, opts ...grpc.DialOption,

@@ -40,8 +40,8 @@ func RegisterCommentsServerToEtcd(server *runtime.Server, impl CommentsServer, o
 }
 
 // EachCommentsClientFromEtcd runs call once for each server of comments.Comments that
-// etcd has under the key "comments" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "comments" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachCommentsClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, CommentsClient) error, opts ...grpc.DialOption,

@@ -40,8 +40,8 @@ func RegisterFileServerToEtcd(server *runtime.Server, impl FileServer, opts ...r
 }
 
 // EachFileClientFromEtcd runs call once for each server of deprecated.File that
-// etcd has under the key "deprecated/file" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "deprecated/file" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachFileClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, FileClient) error, opts ...grpc.DialOption,

@@ -44,8 +44,8 @@ func RegisterOldServerToEtcd(server *runtime.Server, impl OldServer, opts ...run
 }
 
 // EachOldClientFromEtcd runs call once for each server of deprecated.Old that
-// etcd has under the key "deprecated/old" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "deprecated/old" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 //
 // Deprecated: Do not use.
 func EachOldClientFromEtcd(
@@ -84,8 +84,8 @@ func RegisterNewServerToEtcd(server *runtime.Server, impl NewServer, opts ...run
 }
 
 // EachNewClientFromEtcd runs call once for each server of deprecated.New that
-// etcd has under the key "deprecated/new" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "deprecated/new" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachNewClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, NewClient) error, opts ...grpc.DialOption,

@@ -40,8 +40,8 @@ func RegisterEdition2023ServerToEtcd(server *runtime.Server, impl Edition2023Ser
 }
 
 // EachEdition2023ClientFromEtcd runs call once for each server of edition2023.Edition2023 that
-// etcd has under the key "edition2023" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "edition2023" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachEdition2023ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, Edition2023Client) error, opts ...grpc.DialOption,

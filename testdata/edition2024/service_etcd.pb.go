@@ -40,8 +40,8 @@ func RegisterEdition2024ServerToEtcd(server *runtime.Server, impl Edition2024Ser
 }
 
 // EachEdition2024ClientFromEtcd runs call once for each server of edition2024.Edition2024 that
-// etcd has under the key "edition2024" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "edition2024" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachEdition2024ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, Edition2024Client) error, opts ...grpc.DialOption,

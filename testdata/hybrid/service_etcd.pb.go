@@ -40,8 +40,8 @@ func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opt
 }
 
 // EachServiceClientFromEtcd runs call once for each server of hybrid.Service that
-// etcd has under the key "hybrid" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "hybrid" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachServiceClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, ServiceClient) error, opts ...grpc.DialOption,

@@ -41,8 +41,8 @@ func RegisterUnspecifiedServerToEtcd(server *runtime.Server, impl UnspecifiedSer
 }
 
 // EachUnspecifiedClientFromEtcd runs call once for each server of layouts.Unspecified that
-// etcd has under the key "layouts/unspecified" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/unspecified" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachUnspecifiedClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, UnspecifiedClient) error, opts ...grpc.DialOption,
@@ -81,8 +81,8 @@ func RegisterEndpointJsonServerToEtcd(server *runtime.Server, impl EndpointJsonS
 }
 
 // EachEndpointJsonClientFromEtcd runs call once for each server of layouts.EndpointJson that
-// etcd has under the key "layouts/endpoint_json" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/endpoint_json" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachEndpointJsonClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, EndpointJsonClient) error, opts ...grpc.DialOption,
@@ -121,8 +121,8 @@ func RegisterPlainServerToEtcd(server *runtime.Server, impl PlainServer, opts ..
 }
 
 // EachPlainClientFromEtcd runs call once for each server of layouts.Plain that
-// etcd has under the key "layouts/plain" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/plain" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachPlainClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, PlainClient) error, opts ...grpc.DialOption,
@@ -161,8 +161,8 @@ func RegisterLeaseSuffixServerToEtcd(server *runtime.Server, impl LeaseSuffixSer
 }
 
 // EachLeaseSuffixClientFromEtcd runs call once for each server of layouts.LeaseSuffix that
-// etcd has under the key "layouts/lease_suffix" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/lease_suffix" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachLeaseSuffixClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, LeaseSuffixClient) error, opts ...grpc.DialOption,
@@ -201,8 +201,8 @@ func RegisterGoZeroServerToEtcd(server *runtime.Server, impl GoZeroServer, opts 
 }
 
 // EachGoZeroClientFromEtcd runs call once for each server of layouts.GoZero that
-// etcd has under the key "layouts/go_zero" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/go_zero" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachGoZeroClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, GoZeroClient) error, opts ...grpc.DialOption,
@@ -241,8 +241,8 @@ func RegisterKratosServerToEtcd(server *runtime.Server, impl KratosServer, opts 
 }
 
 // EachKratosClientFromEtcd runs call once for each server of layouts.Kratos that
-// etcd has under the key "layouts/kratos" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/kratos" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachKratosClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, KratosClient) error, opts ...grpc.DialOption,
@@ -280,8 +280,8 @@ func RegisterKitexServerToEtcd(server *runtime.Server, impl KitexServer, opts ..
 }
 
 // EachKitexClientFromEtcd runs call once for each server of layouts.Kitex that
-// etcd has under the key "layouts/kitex" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "layouts/kitex" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachKitexClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, KitexClient) error, opts ...grpc.DialOption,

@@ -40,8 +40,8 @@ func RegisterMethodsServerToEtcd(server *runtime.Server, impl MethodsServer, opt
 }
 
 // EachMethodsClientFromEtcd runs call once for each server of methods.Methods that
-// etcd has under the key "methods" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "methods" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachMethodsClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, MethodsClient) error, opts ...grpc.DialOption,

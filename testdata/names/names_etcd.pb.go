@@ -40,8 +40,8 @@ func RegisterSnakeCaseServiceServerToEtcd(server *runtime.Server, impl SnakeCase
 }
 
 // EachSnakeCaseServiceClientFromEtcd runs call once for each server of names.snake_case_service that
-// etcd has under the key "names/snake" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "names/snake" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachSnakeCaseServiceClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, SnakeCaseServiceClient) error, opts ...grpc.DialOption,
@@ -78,8 +78,8 @@ func RegisterLowerServerToEtcd(server *runtime.Server, impl LowerServer, opts ..
 }
 
 // EachLowerClientFromEtcd runs call once for each server of names.lower that
-// etcd has under the key "names/lower" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "names/lower" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachLowerClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, LowerClient) error, opts ...grpc.DialOption,
@@ -116,8 +116,8 @@ func RegisterXUnderscore9ServerToEtcd(server *runtime.Server, impl XUnderscore9S
 }
 
 // EachXUnderscore9ClientFromEtcd runs call once for each server of names._Underscore9 that
-// etcd has under the key "names/underscore" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "names/underscore" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachXUnderscore9ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, XUnderscore9Client) error, opts ...grpc.DialOption,

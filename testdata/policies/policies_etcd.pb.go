@@ -40,8 +40,8 @@ func RegisterUnsetServerToEtcd(server *runtime.Server, impl UnsetServer, opts ..
 }
 
 // EachUnsetClientFromEtcd runs call once for each server of policies.Unset that
-// etcd has under the key "policies/unset" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/unset" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachUnsetClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, UnsetClient) error, opts ...grpc.DialOption,
@@ -78,8 +78,8 @@ func RegisterEmptyServerToEtcd(server *runtime.Server, impl EmptyServer, opts ..
 }
 
 // EachEmptyClientFromEtcd runs call once for each server of policies.Empty that
-// etcd has under the key "policies/empty" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/empty" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachEmptyClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, EmptyClient) error, opts ...grpc.DialOption,
@@ -116,8 +116,8 @@ func RegisterRoundRobinServerToEtcd(server *runtime.Server, impl RoundRobinServe
 }
 
 // EachRoundRobinClientFromEtcd runs call once for each server of policies.RoundRobin that
-// etcd has under the key "policies/roundrobin" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/roundrobin" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachRoundRobinClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, RoundRobinClient) error, opts ...grpc.DialOption,
@@ -154,8 +154,8 @@ func RegisterPickFirstServerToEtcd(server *runtime.Server, impl PickFirstServer,
 }
 
 // EachPickFirstClientFromEtcd runs call once for each server of policies.PickFirst that
-// etcd has under the key "policies/pickfirst" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/pickfirst" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachPickFirstClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, PickFirstClient) error, opts ...grpc.DialOption,
@@ -192,8 +192,8 @@ func RegisterShuffledServerToEtcd(server *runtime.Server, impl ShuffledServer, o
 }
 
 // EachShuffledClientFromEtcd runs call once for each server of policies.Shuffled that
-// etcd has under the key "policies/shuffled" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/shuffled" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachShuffledClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, ShuffledClient) error, opts ...grpc.DialOption,
@@ -230,8 +230,8 @@ func RegisterLeastServerToEtcd(server *runtime.Server, impl LeastServer, opts ..
 }
 
 // EachLeastClientFromEtcd runs call once for each server of policies.Least that
-// etcd has under the key "policies/least" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/least" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachLeastClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, LeastClient) error, opts ...grpc.DialOption,
@@ -268,8 +268,8 @@ func RegisterLeastOfFourServerToEtcd(server *runtime.Server, impl LeastOfFourSer
 }
 
 // EachLeastOfFourClientFromEtcd runs call once for each server of policies.LeastOfFour that
-// etcd has under the key "policies/leastoffour" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/leastoffour" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachLeastOfFourClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, LeastOfFourClient) error, opts ...grpc.DialOption,
@@ -306,8 +306,8 @@ func RegisterRingServerToEtcd(server *runtime.Server, impl RingServer, opts ...r
 }
 
 // EachRingClientFromEtcd runs call once for each server of policies.Ring that
-// etcd has under the key "policies/ring" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/ring" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachRingClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, RingClient) error, opts ...grpc.DialOption,
@@ -344,8 +344,8 @@ func RegisterBigRingServerToEtcd(server *runtime.Server, impl BigRingServer, opt
 }
 
 // EachBigRingClientFromEtcd runs call once for each server of policies.BigRing that
-// etcd has under the key "policies/bigring" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "policies/bigring" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachBigRingClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, BigRingClient) error, opts ...grpc.DialOption,

@@ -40,8 +40,8 @@ func RegisterProto2ServerToEtcd(server *runtime.Server, impl Proto2Server, opts 
 }
 
 // EachProto2ClientFromEtcd runs call once for each server of proto2.Proto2 that
-// etcd has under the key "proto2" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "proto2" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachProto2ClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, Proto2Client) error, opts ...grpc.DialOption,

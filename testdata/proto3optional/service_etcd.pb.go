@@ -40,8 +40,8 @@ func RegisterOptionalServerToEtcd(server *runtime.Server, impl OptionalServer, o
 }
 
 // EachOptionalClientFromEtcd runs call once for each server of proto3optional.Optional that
-// etcd has under the key "proto3optional" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "proto3optional" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachOptionalClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, OptionalClient) error, opts ...grpc.DialOption,

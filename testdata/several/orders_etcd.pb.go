@@ -40,8 +40,8 @@ func RegisterOrdersServerToEtcd(server *runtime.Server, impl OrdersServer, opts 
 }
 
 // EachOrdersClientFromEtcd runs call once for each server of several.Orders that
-// etcd has under the key "acme/order" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "acme/order" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachOrdersClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, OrdersClient) error, opts ...grpc.DialOption,

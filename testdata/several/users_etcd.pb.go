@@ -40,8 +40,8 @@ func RegisterUsersServerToEtcd(server *runtime.Server, impl UsersServer, opts ..
 }
 
 // EachUsersClientFromEtcd runs call once for each server of several.Users that
-// etcd has under the key "acme/user" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "acme/user" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachUsersClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, UsersClient) error, opts ...grpc.DialOption,
@@ -78,8 +78,8 @@ func RegisterGroupsServerToEtcd(server *runtime.Server, impl GroupsServer, opts 
 }
 
 // EachGroupsClientFromEtcd runs call once for each server of several.Groups that
-// etcd has under the key "acme/user" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "acme/user" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachGroupsClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, GroupsClient) error, opts ...grpc.DialOption,

@@ -41,8 +41,8 @@ func RegisterUnicodeServerToEtcd(server *runtime.Server, impl UnicodeServer, opt
 }
 
 // EachUnicodeClientFromEtcd runs call once for each server of unicode.Unicode that
-// etcd has under the key "сервис/问候-é" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "сервис/问候-é" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachUnicodeClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, UnicodeClient) error, opts ...grpc.DialOption,
@@ -80,8 +80,8 @@ func RegisterQuotesServerToEtcd(server *runtime.Server, impl QuotesServer, opts 
 }
 
 // EachQuotesClientFromEtcd runs call once for each server of unicode.Quotes that
-// etcd has under the key "say/\"hi\"/`back`/*slash\\*" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "say/\"hi\"/`back`/*slash\\*" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachQuotesClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, QuotesClient) error, opts ...grpc.DialOption,

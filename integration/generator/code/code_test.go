@@ -1,12 +1,9 @@
-package generator
+// Package code tests generated code as what uses it does. It is a package of its own so
+// that code which does not compile does not keep the other tests from writing it anew.
+package code
 
 import (
 	"context"
-	"go/ast"
-	"go/parser"
-	"go/token"
-	"os/exec"
-	"slices"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -26,57 +23,6 @@ var (
 	_ func(context.Context, *runtime.Registry,
 		func(context.Context, runtime.Endpoint, basic.GreeterClient) error, ...grpc.DialOption) error = basic.EachGreeterClientFromEtcd
 )
-
-// TestExportedNames says that there are no others.
-func TestExportedNames(t *testing.T) {
-	for path, content := range committed(t, "basic") {
-		file, err := parser.ParseFile(token.NewFileSet(), path, content, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := []string{"EachGreeterClientFromEtcd", "Greeter_EtcdServiceDesc", "NewGreeterClientFromEtcd", "RegisterGreeterServerToEtcd"}
-		if got := exported(file); !slices.Equal(got, want) {
-			t.Errorf("%s exports %v; want %v", path, got, want)
-		}
-	}
-}
-
-// exported returns the exported names that a file declares, in order.
-func exported(file *ast.File) []string {
-	var names []string
-	for _, decl := range file.Decls {
-		switch decl := decl.(type) {
-		case *ast.FuncDecl:
-			names = append(names, decl.Name.Name)
-		case *ast.GenDecl:
-			for _, spec := range decl.Specs {
-				switch spec := spec.(type) {
-				case *ast.ValueSpec:
-					for _, name := range spec.Names {
-						names = append(names, name.Name)
-					}
-				case *ast.TypeSpec:
-					names = append(names, spec.Name.Name)
-				}
-			}
-		}
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { return !ast.IsExported(name) })
-	slices.Sort(names)
-	return names
-}
-
-// TestVet says that the code of every case compiles beside that of the other plugins,
-// and that go vet has nothing to say of it.
-func TestVet(t *testing.T) {
-	args := []string{"vet"}
-	for _, name := range cases(t) {
-		args = append(args, dataPackage+"/"+name)
-	}
-	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, output)
-	}
-}
 
 // TestServiceConfigs says that gRPC takes the service configs.
 func TestServiceConfigs(t *testing.T) {

@@ -26,7 +26,7 @@ func main() {
 	cfg := config{}
 	flag.StringVar(&cfg.quickstart, "quickstart", "quickstart", "`directory` of the quickstart")
 	flag.IntVar(&cfg.rate, "rate", 400, "calls a second")
-	flag.DurationVar(&cfg.pace, "pace", 3*time.Second, "time between two events")
+	flag.DurationVar(&cfg.pace, "pace", 2500*time.Millisecond, "time between two events")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -35,16 +35,29 @@ func (s *screen) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			s.draw(true)
+			s.draw(lastTable)
 			return
 		case <-tick.C:
-			s.draw(s.live)
+			if s.live {
+				s.draw(liveTable)
+			} else {
+				s.draw(noTable)
+			}
 		}
 	}
 }
 
-// draw writes the news and, if asked to, the table in the place of the one before.
-func (s *screen) draw(table bool) {
+// kind is which table is drawn below the events.
+type kind int
+
+const (
+	noTable   kind = iota
+	liveTable      // to be replaced by the next
+	lastTable
+)
+
+// draw writes the news and a table, in the place of the one before.
+func (s *screen) draw(table kind) {
 	var page bytes.Buffer
 	if s.tall > 0 {
 		fmt.Fprintf(&page, "\x1b[%dA\x1b[J", s.tall) // up to the table's first line, clear the rest
@@ -54,32 +67,35 @@ func (s *screen) draw(table bool) {
 		fmt.Fprintf(&page, "%5.1f s  %s\n", event.after.Seconds(), event.text)
 		s.shown++
 	}
-	if table {
-		header := page.Len()
-		s.table(&page)
-		if s.live {
-			s.tall = bytes.Count(page.Bytes()[header:], []byte("\n"))
-		}
+	if table != noTable {
+		top := page.Len()
+		s.table(&page, table)
+		s.tall = bytes.Count(page.Bytes()[top:], []byte("\n"))
 	}
 	// A terminal that is gone is no reason to end: the exit code still tells.
 	_, _ = s.out.Write(page.Bytes())
 }
 
-func (s *screen) table(w io.Writer) {
+func (s *screen) table(w io.Writer, kind kind) {
 	servers, total, _ := s.show.load.snapshot()
 	since := time.Since(s.drawn).Seconds()
-	fmt.Fprintln(w)
+	s.drawn = time.Now()
 	columns := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(columns, "instance\taddress\tstate\tin etcd\tcalls\tcalls/s\tmade again\t")
+	fmt.Fprint(columns, "\ninstance\taddress\tstate\tin etcd\tcalls\terrors\t")
+	if kind == liveTable {
+		fmt.Fprint(columns, "calls/s\t")
+	}
 	for _, row := range s.show.rows() {
 		count := servers[row.addr]
-		rate := float64(count.answered-s.answered[row.addr]) / since
-		fmt.Fprintf(columns, "%s\t%s\t%s\t%s\t%d\t%.0f\t%d\t\n",
-			row.name, row.addr, row.state, row.inEtcd, count.answered, rate, count.broken)
+		fmt.Fprintf(columns, "\n%s\t%s\t%s\t%s\t%d\t%d\t",
+			row.name, row.addr, row.state, row.inEtcd, count.answered, count.broken)
+		if kind == liveTable {
+			fmt.Fprintf(columns, "%.0f\t", float64(count.answered-s.answered[row.addr])/since)
+		}
 		s.answered[row.addr] = count.answered
 	}
 	// It writes to memory, which does not fail.
 	_ = columns.Flush()
-	fmt.Fprintf(w, "\n%s   %d calls, %d failed\n", s.show.etcdLine(), total.answered+total.failed, total.failed)
-	s.drawn = time.Now()
+	fmt.Fprintf(w, "\n\n%s   %d calls, %d made again, %d failed\n",
+		s.show.etcdLine(), total.answered+total.failed, total.broken, total.failed)
 }

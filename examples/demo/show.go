@@ -32,8 +32,9 @@ type show struct {
 	cluster  *etcdtest.Cluster
 	client   *clientv3.Client
 	registry *runtime.Registry
-	stop     context.CancelFunc // ends the load, the watch and the screen
-	running  sync.WaitGroup
+	stopLoad context.CancelFunc
+	stopRest context.CancelFunc // the watch and the screen
+	rest     sync.WaitGroup
 
 	mu      sync.Mutex
 	start   time.Time // of the first call
@@ -53,9 +54,11 @@ type server struct {
 
 // setUp starts etcd, three servers and the calls.
 func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (s *show, err error) {
-	s = &show{cfg: cfg, binary: binary, load: newLoad(), 
+	s = &show{cfg: cfg, binary: binary, load: newLoad(),
 		down: make(map[int]bool), inEtcd: make(map[string]bool), left: make(map[string]time.Time)}
-	ctx, s.stop = context.WithCancel(ctx)
+	ctx, s.stopRest = context.WithCancel(ctx)
+	var loadCtx context.Context
+	loadCtx, s.stopLoad = context.WithCancel(ctx)
 	defer func() {
 		if err != nil {
 			s.tearDown()
@@ -80,9 +83,9 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (s
 	}
 	s.start = time.Now()
 	s.screen = newScreen(out, s)
-	s.running.Go(func() { s.watch(ctx) })
-	s.running.Go(func() { s.screen.run(ctx) })
-	s.load.run(ctx, greeter, cfg.rate)
+	s.rest.Go(func() { s.watch(ctx) })
+	s.rest.Go(func() { s.screen.run(ctx) })
+	s.load.run(loadCtx, greeter, cfg.rate)
 	return s, nil
 }
 
@@ -224,11 +227,17 @@ func again(broken int) string {
 	}
 }
 
+// end stops the calls, waits for the last, and shows the outcome.
+func (s *show) end() {
+	s.stopLoad()
+	s.load.wait()
+	s.stopRest()
+	s.rest.Wait()
+}
+
 // tearDown ends whatever still runs. It may be called at any time, and again.
 func (s *show) tearDown() {
-	s.stop()
-	s.load.wait()
-	s.running.Wait()
+	s.end()
 	for _, server := range s.servers {
 		if !server.ended() {
 			_ = server.end(os.Kill, patience) // the demo is over: how it ends tells nothing

@@ -32,9 +32,7 @@ func (s *show) tell(ctx context.Context) error {
 		case <-time.After(s.cfg.pace):
 		}
 	}
-	s.stop()
-	s.load.wait()
-	s.running.Wait()
+	s.end()
 	return nil
 }
 

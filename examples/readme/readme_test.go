@@ -96,10 +96,13 @@ func section(t *testing.T, name string) (blocks []block) {
 // marker is printed between the two runs of the client, to tell their answers apart.
 const marker = "-- one server is told to stop --\n"
 
+// tidyUp ends what runs in the background when the script ends, etcd, the first, last.
+const tidyUp = "trap 'for job in $(jobs -p | sort -rn); do kill $job || true; wait $job || true; done' EXIT\n"
+
 // script does what the blocks say, and ends what it has started.
 func script(blocks []block) string {
 	var b strings.Builder
-	b.WriteString("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n")
+	b.WriteString("set -euo pipefail\n" + tidyUp)
 	for _, block := range blocks {
 		if block.file != "" {
 			fmt.Fprintf(&b, "mkdir -p %s && cat > %s <<'END_OF_FILE'\n%sEND_OF_FILE\n",

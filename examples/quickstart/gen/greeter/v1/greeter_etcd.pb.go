@@ -42,8 +42,8 @@ func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opt
 }
 
 // EachGreeterClientFromEtcd runs call once for each server of greeter.v1.Greeter that
-// etcd has under the key "acme/greeter" when it starts, concurrently, with a
-// client that calls no other. It returns when all are done, with their errors joined.
+// etcd has under the key "acme/greeter" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
 func EachGreeterClientFromEtcd(
 	ctx context.Context, registry *runtime.Registry,
 	call func(context.Context, runtime.Endpoint, GreeterClient) error, opts ...grpc.DialOption,

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/gofeaturespb"
 )
 
 // What the exported names of generated code are made of. The first four are ours.
@@ -131,7 +132,7 @@ func (c claims) compareMessage(file *protogen.File, message *protogen.Message) {
 	}
 	c.compare(file, message.GoIdent.GoName, "message", message.Desc, message.Location)
 	for _, field := range message.Fields {
-		if field.Oneof != nil && !field.Oneof.Desc.IsSynthetic() {
+		if field.Oneof != nil && !field.Oneof.Desc.IsSynthetic() && message.APILevel != gofeaturespb.GoFeatures_API_OPAQUE {
 			c.compare(file, field.GoIdent.GoName, "field", field.Desc, field.Location)
 		}
 		if field.Desc.HasDefault() {

@@ -110,7 +110,7 @@ func checkHost(host string) error {
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
-			return errors.New("is empty somewhere: give it a host, whose parts between the dots are not empty")
+			return errors.New("has no host, or an empty part beside a dot: give it a host or host:port, such as \"user.acme.com\"")
 		case len(label) > 63:
 			return fmt.Errorf("is no host, for %q is longer than 63 bytes: give it a shorter one", label)
 		case label[0] == '-' || label[len(label)-1] == '-':

@@ -220,6 +220,170 @@ func (*request_Number) isRequest_Kind() {}
 
 func (*request_Name) isRequest_Kind() {}
 
+// Its oneof has no exported Go type here that could collide with the code of a service.
+type Kind struct {
+	state         protoimpl.MessageState `protogen:"opaque.v1"`
+	xxx_hidden_Of isKind_Of              `protobuf_oneof:"of"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Kind) Reset() {
+	*x = Kind{}
+	mi := &file_opaque_service_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Kind) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Kind) ProtoMessage() {}
+
+func (x *Kind) ProtoReflect() protoreflect.Message {
+	mi := &file_opaque_service_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+func (x *Kind) GetClient() string {
+	if x != nil {
+		if x, ok := x.xxx_hidden_Of.(*kind_Client); ok {
+			return x.Client
+		}
+	}
+	return ""
+}
+
+func (x *Kind) GetServiceDesc() string {
+	if x != nil {
+		if x, ok := x.xxx_hidden_Of.(*kind_ServiceDesc); ok {
+			return x.ServiceDesc
+		}
+	}
+	return ""
+}
+
+func (x *Kind) SetClient(v string) {
+	x.xxx_hidden_Of = &kind_Client{v}
+}
+
+func (x *Kind) SetServiceDesc(v string) {
+	x.xxx_hidden_Of = &kind_ServiceDesc{v}
+}
+
+func (x *Kind) HasOf() bool {
+	if x == nil {
+		return false
+	}
+	return x.xxx_hidden_Of != nil
+}
+
+func (x *Kind) HasClient() bool {
+	if x == nil {
+		return false
+	}
+	_, ok := x.xxx_hidden_Of.(*kind_Client)
+	return ok
+}
+
+func (x *Kind) HasServiceDesc() bool {
+	if x == nil {
+		return false
+	}
+	_, ok := x.xxx_hidden_Of.(*kind_ServiceDesc)
+	return ok
+}
+
+func (x *Kind) ClearOf() {
+	x.xxx_hidden_Of = nil
+}
+
+func (x *Kind) ClearClient() {
+	if _, ok := x.xxx_hidden_Of.(*kind_Client); ok {
+		x.xxx_hidden_Of = nil
+	}
+}
+
+func (x *Kind) ClearServiceDesc() {
+	if _, ok := x.xxx_hidden_Of.(*kind_ServiceDesc); ok {
+		x.xxx_hidden_Of = nil
+	}
+}
+
+const Kind_Of_not_set_case case_Kind_Of = 0
+const Kind_Client_case case_Kind_Of = 1
+const Kind_ServiceDesc_case case_Kind_Of = 2
+
+func (x *Kind) WhichOf() case_Kind_Of {
+	if x == nil {
+		return Kind_Of_not_set_case
+	}
+	switch x.xxx_hidden_Of.(type) {
+	case *kind_Client:
+		return Kind_Client_case
+	case *kind_ServiceDesc:
+		return Kind_ServiceDesc_case
+	default:
+		return Kind_Of_not_set_case
+	}
+}
+
+type Kind_builder struct {
+	_ [0]func() // Prevents comparability and use of unkeyed literals for the builder.
+
+	// Fields of oneof xxx_hidden_Of:
+	Client      *string
+	ServiceDesc *string
+	// -- end of xxx_hidden_Of
+}
+
+func (b0 Kind_builder) Build() *Kind {
+	m0 := &Kind{}
+	b, x := &b0, m0
+	_, _ = b, x
+	if b.Client != nil {
+		x.xxx_hidden_Of = &kind_Client{*b.Client}
+	}
+	if b.ServiceDesc != nil {
+		x.xxx_hidden_Of = &kind_ServiceDesc{*b.ServiceDesc}
+	}
+	return m0
+}
+
+type case_Kind_Of protoreflect.FieldNumber
+
+func (x case_Kind_Of) String() string {
+	md := file_opaque_service_proto_msgTypes[1].Descriptor()
+	if x == 0 {
+		return "not set"
+	}
+	return protoimpl.X.MessageFieldStringOf(md, protoreflect.FieldNumber(x))
+}
+
+type isKind_Of interface {
+	isKind_Of()
+}
+
+type kind_Client struct {
+	Client string `protobuf:"bytes,1,opt,name=client,oneof"`
+}
+
+type kind_ServiceDesc struct {
+	ServiceDesc string `protobuf:"bytes,2,opt,name=service_desc,json=serviceDesc,oneof"`
+}
+
+func (*kind_Client) isKind_Of() {}
+
+func (*kind_ServiceDesc) isKind_Of() {}
+
 var File_opaque_service_proto protoreflect.FileDescriptor
 
 const file_opaque_service_proto_rawDesc = "" +
@@ -229,14 +393,21 @@ const file_opaque_service_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\x06number\x18\x02 \x01(\x03H\x00R\x06number\x12\x14\n" +
 	"\x04name\x18\x03 \x01(\tH\x00R\x04nameB\x06\n" +
-	"\x04kind2@\n" +
+	"\x04kind\"K\n" +
+	"\x04kind\x12\x18\n" +
+	"\x06client\x18\x01 \x01(\tH\x00R\x06client\x12#\n" +
+	"\fservice_desc\x18\x02 \x01(\tH\x00R\vserviceDescB\x04\n" +
+	"\x02of2@\n" +
 	"\aService\x12'\n" +
 	"\x03Get\x12\x0f.opaque.Request\x1a\x0f.opaque.Request\x1a\f\xda\xc9\x19\b\n" +
-	"\x06opaqueB?Z5github.com/etcdrpc/protoc-gen-go-etcd/testdata/opaque\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
+	"\x06opaque2\x15\n" +
+	"\x04Kind\x1a\r\xda\xc9\x19\t\n" +
+	"\aopaque2B?Z5github.com/etcdrpc/protoc-gen-go-etcd/testdata/opaque\x92\x03\x05\xd2>\x02\x10\x03b\beditionsp\xe8\a"
 
-var file_opaque_service_proto_msgTypes = make([]protoimpl.MessageInfo, 1)
+var file_opaque_service_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
 var file_opaque_service_proto_goTypes = []any{
 	(*Request)(nil), // 0: opaque.Request
+	(*Kind)(nil),    // 1: opaque.kind
 }
 var file_opaque_service_proto_depIdxs = []int32{
 	0, // 0: opaque.Service.Get:input_type -> opaque.Request
@@ -257,15 +428,19 @@ func file_opaque_service_proto_init() {
 		(*request_Number)(nil),
 		(*request_Name)(nil),
 	}
+	file_opaque_service_proto_msgTypes[1].OneofWrappers = []any{
+		(*kind_Client)(nil),
+		(*kind_ServiceDesc)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_opaque_service_proto_rawDesc), len(file_opaque_service_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   1,
+			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_opaque_service_proto_goTypes,
 		DependencyIndexes: file_opaque_service_proto_depIdxs,

@@ -50,3 +50,41 @@ func EachServiceClientFromEtcd(
 		return call(ctx, endpoint, NewServiceClient(conn))
 	}, opts...)
 }
+
+// Kind_EtcdServiceDesc says how opaque.Kind is found in etcd, under the key
+// "opaque2".
+var Kind_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "opaque.Kind",
+	Key:           "opaque2",
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+}
+
+// NewKindClientFromEtcd returns a client that calls the servers of opaque.Kind
+// that etcd has under the key "opaque2". It does no I/O; its connection
+// is closed with the registry.
+func NewKindClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (KindClient, error) {
+	conn, err := registry.NewClient(&Kind_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewKindClient(conn), nil
+}
+
+// RegisterKindServerToEtcd has the server serve opaque.Kind with impl and
+// announce itself in etcd under the key "opaque2" while it serves.
+func RegisterKindServerToEtcd(server *runtime.Server, impl KindServer, opts ...runtime.RegisterOption) {
+	RegisterKindServer(server, impl)
+	server.Publish(&Kind_EtcdServiceDesc, opts...)
+}
+
+// EachKindClientFromEtcd runs call once for each server of opaque.Kind that
+// etcd has under the key "opaque2" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
+func EachKindClientFromEtcd(
+	ctx context.Context, registry *runtime.Registry,
+	call func(context.Context, runtime.Endpoint, KindClient) error, opts ...grpc.DialOption,
+) error {
+	return registry.Each(ctx, &Kind_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
+		return call(ctx, endpoint, NewKindClient(conn))
+	}, opts...)
+}

@@ -119,3 +119,63 @@ var Service_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "opaque/service.proto",
 }
+
+// KindClient is the client API for Kind service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type KindClient interface {
+}
+
+type kindClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewKindClient(cc grpc.ClientConnInterface) KindClient {
+	return &kindClient{cc}
+}
+
+// KindServer is the server API for Kind service.
+// All implementations must embed UnimplementedKindServer
+// for forward compatibility.
+type KindServer interface {
+	mustEmbedUnimplementedKindServer()
+}
+
+// UnimplementedKindServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedKindServer struct{}
+
+func (UnimplementedKindServer) mustEmbedUnimplementedKindServer() {}
+func (UnimplementedKindServer) testEmbeddedByValue()              {}
+
+// UnsafeKindServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to KindServer will
+// result in compilation errors.
+type UnsafeKindServer interface {
+	mustEmbedUnimplementedKindServer()
+}
+
+func RegisterKindServer(s grpc.ServiceRegistrar, srv KindServer) {
+	// If the following call panics, it indicates UnimplementedKindServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Kind_ServiceDesc, srv)
+}
+
+// Kind_ServiceDesc is the grpc.ServiceDesc for Kind service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Kind_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "opaque.Kind",
+	HandlerType: (*KindServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams:     []grpc.StreamDesc{},
+	Metadata:    "opaque/service.proto",
+}

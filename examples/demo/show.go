@@ -10,13 +10,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // patience bounds every wait for something that should take a moment.

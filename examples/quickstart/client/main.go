@@ -9,12 +9,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 var (

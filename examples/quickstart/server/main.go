@@ -13,11 +13,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 var (

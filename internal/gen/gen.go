@@ -4,6 +4,9 @@
 // It works in three steps. The options are read into services (model.go); each rule
 // of options.proto is checked (check.go and the files it calls); and only what
 // has passed all of them is rendered (render.go).
+//
+// Its tests go from proto source to output and need a compiler: they are the module
+// in integration/generator, and their cases are in testdata.
 package gen
 
 import (

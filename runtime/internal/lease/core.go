@@ -163,6 +163,8 @@ func (c *core) due(now time.Time) op {
 		return revokeOp{c.retired[0]}
 	}
 	if c.lease != 0 && !now.Before(c.checkAt) {
+		// Now, not with the answer: what happens in between must not be forgotten.
+		c.scheduleCheck(now)
 		return checkOp{c.lease, !c.keysDeny}
 	}
 	return nil
@@ -362,11 +364,7 @@ func (s *slot) missing(now time.Time) {
 // checked takes in the keys that hang on the lease; known is false when etcd did not tell them.
 func (c *core) checked(now time.Time, id clientv3.LeaseID, keys [][]byte, known bool) {
 	c.succeeded()
-	if id != c.lease {
-		return
-	}
-	c.scheduleCheck(now)
-	if !known {
+	if id != c.lease || !known {
 		return
 	}
 	there := make(map[string]bool, len(keys))

@@ -234,8 +234,9 @@ func (s *Session) check(ctx context.Context, o checkOp) {
 			c.succeeded()
 			c.lost(now, o.lease, fmt.Errorf("lease %x expired or was revoked", int64(o.lease)))
 		case o.keys && isDenied(err):
-			c.keysDeny = true
+			c.keysDeny, c.checkAt = true, now
 		default:
+			c.checkAt = now
 			c.failed(now, fmt.Errorf("look at lease %x: %w", int64(o.lease), err))
 		}
 	})

@@ -20,6 +20,7 @@ help: ## Show what there is to make
 
 .PHONY: demo
 demo: ## Watch calls survive a killed, a drained and a new server, and a lost etcd member
+	@echo 'Building; the first time this takes a minute or two.'
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 .PHONY: test

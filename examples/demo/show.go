@@ -205,34 +205,23 @@ func (s *show) eventsSince(n int) []event {
 
 // conclude says in plain words how it went. It is an error if a call failed.
 func (s *show) conclude(out io.Writer) error {
-	_, total, lastErr := s.load.snapshot()
+	servers, total, lastErr := s.load.snapshot()
 	calls := total.answered + total.failed
 	if total.failed > 0 {
 		return fmt.Errorf("%d of %d calls failed, the last with: %w", total.failed, calls, lastErr)
 	}
-	fmt.Fprintf(out, "\nOf %d calls not one failed; the slowest took %v. %s\n",
-		calls, total.slowest.Round(time.Millisecond), again(total.broken))
-	return nil
-}
-
-// again explains the attempts that were broken off.
-func again(broken int) string {
-	switch broken {
-	case 0:
-		return "None was under way on a server when that was killed."
-	case 1:
-		return "One was under way on the killed server: gRPC made it again on another, as greeter.proto says."
-	default:
-		return fmt.Sprintf("%d were under way on the killed server: gRPC made them again on others, as greeter.proto says.", broken)
+	fmt.Fprintf(out, "\nOf %d calls not one failed; the slowest took %v.\n",
+		calls, total.slowest.Round(time.Millisecond))
+	if total.broken == 0 {
+		fmt.Fprintln(out, "None was under way on a server as that was killed.")
 	}
-}
-
-// end stops the calls, waits for the last, and shows the outcome.
-func (s *show) end() {
-	s.stopLoad()
-	s.load.wait()
-	s.stopRest()
-	s.rest.Wait()
+	for _, server := range s.servers {
+		if broken := servers[server.addr].broken; broken > 0 {
+			fmt.Fprintf(out, "%d came to nothing on %s (%s): gRPC made them again elsewhere, as greeter.proto says.\n",
+				broken, server.name, server.state)
+		}
+	}
+	return nil
 }
 
 // tearDown ends whatever still runs. It may be called at any time, and again.

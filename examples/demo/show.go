@@ -224,6 +224,14 @@ func (s *show) conclude(out io.Writer) error {
 	return nil
 }
 
+// end stops the calls, waits for the last, and shows the outcome.
+func (s *show) end() {
+	s.stopLoad()
+	s.load.wait()
+	s.stopRest()
+	s.rest.Wait()
+}
+
 // tearDown ends whatever still runs. It may be called at any time, and again.
 func (s *show) tearDown() {
 	s.end()

@@ -1,0 +1,431 @@
+package registration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+type greeter struct {
+	basic.UnimplementedGreeterServer
+	name  string
+	delay time.Duration
+	began chan struct{} // gets a value at each call, if there is room
+}
+
+func (g *greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
+	select {
+	case g.began <- struct{}{}:
+	default:
+	}
+	select {
+	case <-time.After(g.delay):
+		return &basic.HelloReply{Message: g.name}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func listen(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	lis, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lis
+}
+
+// serve runs a server until stop, which returns what Serve did.
+func serve(t *testing.T, s *runtime.Server, lis net.Listener) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, lis) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-served
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+func registered(t *testing.T, s *runtime.Server) {
+	t.Helper()
+	eventually(t, soon, "registered", func() bool {
+		st := s.Status()
+		return len(st) == 1 && st[0].State == runtime.StateRegistered
+	})
+}
+
+func TestG7_EtcdDownAtStartup(t *testing.T) {
+	w := newWorld(t, nil)
+	w.etcd.Stop()
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
+	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "a"})
+	lis := listen(t, "127.0.0.1:0")
+	stop := serve(t, s, lis)
+
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := basic.NewGreeterClient(conn).SayHello(bounded(t, soon), &basic.HelloRequest{}); err != nil {
+		t.Errorf("does not serve while etcd is away: %v", err)
+	}
+	eventually(t, soon, "an error in the status", func() bool {
+		st := s.Status()
+		return len(st) == 1 && st[0].State == runtime.StateRegistering && st[0].Err != nil
+	})
+	if err := w.etcd.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	took := eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
+	report.Took(t, "G7", "registered after etcd came up", took)
+	within(t, took, backSoon, "to register")
+	registered(t, s)
+	if err := stop(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+
+	// Within a context it is an error.
+	w.etcd.Stop()
+	s = w.registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	start := time.Now()
+	if err := s.Announce(bounded(t, 300*time.Millisecond), "127.0.0.1:80"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Announce while etcd is away: %v", err)
+	}
+	within(t, time.Since(start), 2*time.Second, "Announce")
+}
+
+func TestG8_Advertised(t *testing.T) {
+	w := newWorld(t, nil)
+	tests := []struct{ listen, option, env, want string }{
+		{"127.0.0.1:0", "", "", "127.0.0.1:%s"},
+		{"0.0.0.0:0", "", "", "127.0.0.1:%s"}, // etcd is on 127.0.0.1
+		{"[::]:0", "", "", "127.0.0.1:%s"},
+		{":0", "", "", "127.0.0.1:%s"},
+		{"[::1]:0", "", "", "[::1]:%s"},
+		{"0.0.0.0:0", "10.1.2.3", "10.9.9.9", "10.1.2.3:%s"},
+		{"0.0.0.0:0", "", "fd00::1", "[fd00::1]:%s"},
+		{"127.0.0.1:0", "svc.local:80", "", "svc.local:80"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.listen+tt.option+tt.env, func(t *testing.T) {
+			t.Setenv("GRPC_ADVERTISE_ADDR", tt.env)
+			s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(tt.option), runtime.WithDrainDelay(0))
+			basic.RegisterGreeterServerToEtcd(s, &greeter{})
+			lis := listen(t, tt.listen)
+			_, port, err := net.SplitHostPort(lis.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := serve(t, s, lis)
+			registered(t, s)
+			want := tt.want
+			if strings.Contains(want, "%s") {
+				want = fmt.Sprintf(want, port)
+			}
+			if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
+				t.Errorf("%v in etcd, want %s", w.keys(key), want)
+			}
+			if err := stop(); err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	for _, bad := range []string{"0.0.0.0:80", "[::]:80", "host:0", "unix:/x", ":80"} {
+		s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(bad))
+		basic.RegisterGreeterServerToEtcd(s, &greeter{})
+		if err := s.Serve(bounded(t, soon), listen(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
+			t.Errorf("Serve with the address %s: %v", bad, err)
+		}
+	}
+}
+
+// rolling has callers call without pause while f goes on, and tells how many calls failed.
+func rolling(t *testing.T, client basic.GreeterClient, callers int, f func()) (calls, failed int) {
+	t.Helper()
+	var n, bad atomic.Int64
+	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for range callers {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				call, done := context.WithTimeout(context.Background(), soon)
+				_, err := client.SayHello(call, &basic.HelloRequest{})
+				done()
+				n.Add(1)
+				if err != nil {
+					bad.Add(1)
+					t.Logf("call: %v", err)
+				}
+			}
+		})
+	}
+	f()
+	cancel()
+	wg.Wait()
+	return int(n.Load()), int(bad.Load())
+}
+
+func TestG9_RollingRestart(t *testing.T) {
+	w := newWorld(t, nil)
+	run := func(i int) func() error {
+		s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(300*time.Millisecond))
+		healthpb.RegisterHealthServer(s, health.NewServer())
+		basic.RegisterGreeterServerToEtcd(s, &greeter{name: fmt.Sprint(i), delay: 5 * time.Millisecond})
+		stop := serve(t, s, listen(t, "127.0.0.1:0"))
+		registered(t, s)
+		return stop
+	}
+	stops := []func() error{run(0), run(1), run(2)}
+	callers := w.newRegistry(w.etcd.Client(t))
+	client, err := basic.NewGreeterClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	calls, failed := rolling(t, client, 20, func() {
+		for i := range stops {
+			start := time.Now()
+			if err := stops[i](); err != nil {
+				t.Errorf("server %d: %v", i, err)
+			}
+			report.Took(t, "G9", "drain under load, with a delay of 300 ms", time.Since(start))
+			stops[i] = run(i + 3)
+		}
+	})
+	report.Count(t, "G9", "calls in a rolling restart", calls)
+	report.Count(t, "G9", "of them failed", failed)
+	if failed > 0 || calls < 100 {
+		t.Errorf("%d of %d calls failed", failed, calls)
+	}
+}
+
+func TestG9_DrainIsBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	g := &greeter{delay: time.Hour, began: make(chan struct{}, 1)}
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0), runtime.WithStopTimeout(100*time.Millisecond))
+	basic.RegisterGreeterServerToEtcd(s, g)
+	lis := listen(t, "127.0.0.1:0")
+	stop := serve(t, s, lis)
+	registered(t, s)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { _, _ = basic.NewGreeterClient(conn).SayHello(context.Background(), &basic.HelloRequest{}) }()
+	<-g.began
+	w.etcd.Pause()
+	start := time.Now()
+	err = stop()
+	report.Took(t, "G9", "drain while etcd is away and a call hangs, with a stop timeout of 100 ms", time.Since(start))
+	within(t, time.Since(start), 5*time.Second, "to drain")
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// The health service says NOT_SERVING before the key goes, and the key goes before the listener.
+func TestG9_Order(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(500*time.Millisecond))
+	h := health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	lis := listen(t, "127.0.0.1:0")
+	stop := serve(t, s, lis)
+	registered(t, s)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	go func() { _ = stop() }()
+	eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
+	resp, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{})
+	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("while the server drains its health is %v, %v", resp, err)
+	}
+	if _, err := basic.NewGreeterClient(conn).SayHello(bounded(t, soon), &basic.HelloRequest{}); err != nil {
+		t.Errorf("while the server drains a call fails: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// child is what the test binary does when it is run as another process.
+const child = "REGISTRATION_TEST_ETCD"
+
+func TestMain(m *testing.M) {
+	endpoint := os.Getenv(child)
+	if endpoint == "" {
+		os.Exit(m.Run())
+	}
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
+	if err != nil {
+		panic(err)
+	}
+	s := runtime.NewRegistry(client, runtime.WithLeaseTTL(2*time.Second)).NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "child"})
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	panic(s.Serve(context.Background(), lis))
+}
+
+// process runs a server in another process, and returns it and its key.
+func (w *world) process() (*os.Process, string) {
+	w.t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), child+"="+w.etcd.Endpoints()[0])
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	eventually(w.t, soon, "registered", func() bool { return len(w.keys(key)) == 1 })
+	return cmd.Process, w.keys(key)[0]
+}
+
+func TestG10_Killed(t *testing.T) {
+	w := newWorld(t, nil)
+	p, etcdKey := w.process()
+	ttl, err := w.etcd.Admin().TimeToLive(bounded(t, soon), w.get(etcdKey).lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := w.registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "other"})
+	serve(t, s, listen(t, "127.0.0.1:0"))
+	registered(t, s)
+	client, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reached := func(name string) func() bool {
+		return func() bool {
+			reply, err := client.SayHello(bounded(t, soon), &basic.HelloRequest{})
+			return err == nil && reply.Message == name
+		}
+	}
+	eventually(t, soon, "the child called", reached("child"))
+	start := time.Now()
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	took := eventually(t, soon, "another called", reached("other"))
+	report.Took(t, "G10", "calls reach another server after a kill", took)
+	within(t, took, time.Second, "to recover")
+	eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	report.Took(t, "G10", "key gone after a kill, with a TTL of "+(time.Duration(ttl.GrantedTTL)*time.Second).String(), time.Since(start))
+	within(t, time.Since(start), time.Duration(ttl.GrantedTTL+2)*time.Second, "to expire")
+}
+
+func TestG14_ProcessSleeps(t *testing.T) {
+	w := newWorld(t, nil)
+	p, etcdKey := w.process()
+	was := w.get(etcdKey).lease
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	if err := p.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	took := w.there(etcdKey, was)
+	report.Took(t, "G14", "back after the process slept longer than the TTL", took)
+	within(t, took, backSoon, "to be back")
+}
+
+func TestG11_Health(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
+	h := health.NewServer()
+	const name = "basic.Greeter"
+	if got := basic.Greeter_EtcdServiceDesc.Name; got != name {
+		t.Fatalf("service %s", got)
+	}
+	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(s, h)
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	if err := s.Announce(bounded(t, soon), "127.0.0.1:80"); err != nil {
+		t.Fatal(err)
+	}
+	state := func(want runtime.State, keys int) time.Duration {
+		t.Helper()
+		return eventually(t, soon, want.String(), func() bool {
+			return s.Status()[0].State == want && len(w.keys(key)) == keys
+		})
+	}
+	state(runtime.StatePaused, 0)
+	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	report.Took(t, "G11", "announced after the service turned healthy", state(runtime.StateRegistered, 1))
+	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
+	report.Took(t, "G11", "withdrawn after the service turned unhealthy", state(runtime.StatePaused, 0))
+	// A service that the health service knows nothing of is as healthy as the server.
+	h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVICE_UNKNOWN)
+	state(runtime.StateRegistered, 1)
+	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	state(runtime.StatePaused, 0)
+	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	state(runtime.StateRegistered, 1)
+	if err := s.Withdraw(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		t.Errorf("left after Withdraw: %v, %v", keys, leases)
+	}
+	if err := s.Announce(bounded(t, soon), "127.0.0.1:80"); err != nil {
+		t.Errorf("Announce after Withdraw: %v", err)
+	}
+	if len(w.keys(key)) != 1 {
+		t.Error("not announced again")
+	}
+}
+
+func TestG15_Asked(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	since := g.Status().Since
+	if n := w.logs.count("msg="); n != 1 {
+		t.Errorf("%d log lines for one registration: %v", n, w.logs.lines)
+	}
+	if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseTimeToLive", "", 3); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.logs.count("msg="); n != 1 || g.Status().Since != since {
+		t.Errorf("something happened in steady state: %v", w.logs.lines)
+	}
+	w.revoke(g.Status().LeaseID)
+	eventually(t, soon, "logged", func() bool { return w.logs.count("state=registered") == 2 })
+	if w.logs.count("level=WARN") != 1 || w.logs.count("state=lost") != 1 || w.logs.count(entry) != 3 {
+		t.Errorf("logged: %v", w.logs.lines)
+	}
+}

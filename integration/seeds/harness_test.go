@@ -1,0 +1,392 @@
+// Package seeds tests that the systems which this project succeeds go on working beside it, on real
+// etcd and in both directions: what they write our clients call, what our servers write they read.
+// docs/layouts.md says which test shows what.
+//
+// Where a system can be had it is used: etcd's own client/v3/naming, and go-zero's core/discov. The
+// others are small peers in files named peer_..., written from their formats and habits.
+package seeds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// soon bounds what is to happen at once: generous, for machines that are busy.
+const soon = 15 * time.Second
+
+// roundRobin is the service config of callers that have none from a proto file.
+const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+
+// world is one etcd, a client of it for the peers, and a registry of ours for callers.
+type world struct {
+	t        *testing.T
+	etcd     *etcdtest.Cluster
+	theirs   *clientv3.Client
+	registry *runtime.Registry
+}
+
+// newWorld starts an etcd with one member. The options are those of the callers' registry.
+func newWorld(t *testing.T, opts ...runtime.Option) *world {
+	t.Helper()
+	t.Parallel()
+	return newWorldOn(t, etcdtest.Start(t), opts...)
+}
+
+func newWorldOn(t *testing.T, etcd *etcdtest.Cluster, opts ...runtime.Option) *world {
+	t.Helper()
+	w := &world{t: t, etcd: etcd, theirs: etcd.Client(t)}
+	w.registry = w.newRegistry(opts...)
+	return w
+}
+
+// newRegistry stands for another process: a registry with an etcd client of its own.
+func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
+	w.t.Helper()
+	return registryOn(w.t, w.etcd.Client(w.t), opts...)
+}
+
+// registryOn returns a registry that is closed with the test.
+func registryOn(t *testing.T, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
+	quiet := runtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	registry := runtime.NewRegistry(client, append([]runtime.Option{quiet}, opts...)...)
+	t.Cleanup(func() {
+		if err := registry.Close(bounded(t)); err != nil {
+			t.Errorf("close the registry: %v", err)
+		}
+	})
+	return registry
+}
+
+// follow keeps a goroutine going for the test, and waits for it in the end.
+func (w *world) follow(run func(ctx context.Context)) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
+	w.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+// put, delete and revoke are what an operator does with etcdctl.
+
+func (w *world) put(key, value string, opts ...clientv3.OpOption) {
+	w.t.Helper()
+	if _, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) delete(key string) {
+	w.t.Helper()
+	response, err := w.etcd.Admin().Delete(bounded(w.t), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if response.Deleted != 1 {
+		w.t.Fatalf("there is no %q to delete", key)
+	}
+}
+
+func (w *world) revoke(lease clientv3.LeaseID) {
+	w.t.Helper()
+	if _, err := w.etcd.Admin().Revoke(bounded(w.t), lease); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// entry is a key of etcd's with its value.
+type entry struct {
+	key, value string
+	lease      clientv3.LeaseID
+}
+
+// entries lists what is under a prefix.
+func (w *world) entries(prefix string) []entry {
+	w.t.Helper()
+	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	found := make([]entry, len(response.Kvs))
+	for i, kv := range response.Kvs {
+		found[i] = entry{string(kv.Key), string(kv.Value), clientv3.LeaseID(kv.Lease)}
+	}
+	return found
+}
+
+// onlyEntry waits until there is one entry under a prefix, and returns it.
+func (w *world) onlyEntry(prefix string) entry {
+	w.t.Helper()
+	var found []entry
+	w.eventually("one entry under "+prefix, func() bool {
+		found = w.entries(prefix)
+		return len(found) == 1
+	})
+	return found[0]
+}
+
+// gone waits until a lease is no more.
+func (w *world) gone(lease clientv3.LeaseID) {
+	w.t.Helper()
+	w.eventually(fmt.Sprintf("lease %x is gone", lease), func() bool {
+		left, err := w.etcd.Admin().TimeToLive(bounded(w.t), lease)
+		return err == nil && left.TTL == -1
+	})
+}
+
+// greeter answers with its name, and with what it hears from the next one where it has one.
+type greeter struct {
+	basic.UnimplementedGreeterServer
+	name string
+	next basic.GreeterClient
+}
+
+func (g *greeter) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.HelloReply, error) {
+	if g.next == nil {
+		return &basic.HelloReply{Message: g.name}, nil
+	}
+	reply, err := g.next.SayHello(ctx, request)
+	if err != nil {
+		return nil, err
+	}
+	return &basic.HelloReply{Message: g.name + ">" + reply.Message}, nil
+}
+
+// server is a greeter that listens.
+type server struct {
+	name, addr string
+	stop       func()          // once it has returned, nothing listens
+	ours       *runtime.Server // nil for one that knows nothing of etcd
+}
+
+// lease is what the entries of one of our servers hang on.
+func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lis
+}
+
+// serve starts a server that knows nothing of etcd, for peers to register.
+func (w *world) serve(name string) *server {
+	w.t.Helper()
+	return w.serveGreeter(&greeter{name: name})
+}
+
+func (w *world) serveGreeter(impl *greeter) *server {
+	w.t.Helper()
+	lis := listen(w.t)
+	g := grpc.NewServer()
+	basic.RegisterGreeterServer(g, impl)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := g.Serve(lis); err != nil {
+			w.t.Errorf("serve %s: %v", impl.name, err)
+		}
+	})
+	stop := sync.OnceFunc(func() { g.GracefulStop(); serving.Wait() })
+	w.t.Cleanup(func() { g.Stop(); stop() })
+	return &server{name: impl.name, addr: lis.Addr().String(), stop: stop}
+}
+
+// publish starts a process of ours with one server in it, which stop drains.
+func (w *world) publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
+	w.t.Helper()
+	return w.publishGreeter(w.newRegistry(), &greeter{name: name}, desc, opts...)
+}
+
+func (w *world) publishGreeter(registry *runtime.Registry, impl *greeter, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
+	w.t.Helper()
+	return w.run(context.Background(), registry, impl.name, func(s *runtime.Server) {
+		basic.RegisterGreeterServer(s, impl)
+		s.Publish(desc, opts...)
+	})
+}
+
+func registerGreeter(s *runtime.Server, name string, desc *runtime.ServiceDesc) {
+	basic.RegisterGreeterServer(s, &greeter{name: name})
+	s.Publish(desc)
+}
+
+// run serves what register has registered until ctx ends or the server is stopped. It returns when
+// that is in etcd.
+func (w *world) run(ctx context.Context, registry *runtime.Registry, name string, register func(*runtime.Server)) *server {
+	w.t.Helper()
+	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
+	register(s)
+	lis := listen(w.t)
+	ctx, cancel := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.Serve(ctx, lis); err != nil {
+			w.t.Errorf("serve %s: %v", name, err)
+		}
+	})
+	stop := sync.OnceFunc(func() { cancel(); serving.Wait() })
+	w.t.Cleanup(stop)
+	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered: %+v", name, s.Status()) }, func() bool {
+		status := s.Status()
+		return len(status) == 1 && status[0].State == runtime.StateRegistered
+	})
+	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
+}
+
+// conn returns a connection of ours.
+func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := w.registry.NewClient(desc, append(opts, plaintext())...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return conn
+}
+
+// dial returns a connection by a resolver: one of ours with a target, or a peer's.
+func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := grpc.NewClient(target, append(opts, plaintext(), grpc.WithResolvers(by),
+		grpc.WithDefaultServiceConfig(roundRobin))...)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+func plaintext() grpc.DialOption {
+	return grpc.WithTransportCredentials(insecure.NewCredentials())
+}
+
+func sayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
+	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{})
+	return reply.GetMessage(), err
+}
+
+// balanced waits until calls reach exactly the named servers, each as often as the others.
+func (w *world) balanced(conn grpc.ClientConnInterface, names ...string) {
+	w.t.Helper()
+	const each = 10
+	want := make(map[string]int, len(names))
+	for _, name := range names {
+		want[name] = each
+	}
+	var got map[string]int
+	var failure error
+	w.eventuallyOr(func() string { return fmt.Sprintf("calls are balanced over %v: last %v, %v", names, got, failure) }, func() bool {
+		got, failure = map[string]int{}, nil
+		for range each * len(names) {
+			var name string
+			if name, failure = sayHello(bounded(w.t), conn); failure != nil {
+				return false
+			}
+			got[name]++
+		}
+		return maps.Equal(got, want)
+	})
+}
+
+// watched is what Registry.Watch has told so far.
+type watched struct {
+	w *world
+
+	mu   sync.Mutex
+	last []runtime.Endpoint
+	err  error
+}
+
+// watch follows a key by Registry.Watch.
+func (w *world) watch(key string, layouts ...runtime.Layout) *watched {
+	w.t.Helper()
+	seen := &watched{w: w}
+	w.follow(func(ctx context.Context) {
+		for endpoints, err := range w.registry.Watch(ctx, key, layouts...) {
+			seen.mu.Lock()
+			if seen.err = err; err == nil {
+				seen.last = endpoints
+			}
+			seen.mu.Unlock()
+		}
+	})
+	return seen
+}
+
+func (s *watched) endpoints() []runtime.Endpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// becomes waits until the set has exactly these addresses, and returns it.
+func (s *watched) becomes(addrs ...string) []runtime.Endpoint {
+	s.w.t.Helper()
+	slices.Sort(addrs)
+	var got []runtime.Endpoint
+	s.w.eventuallyOr(func() string { return fmt.Sprintf("Watch tells of %v: last %+v", addrs, got) }, func() bool {
+		got = s.endpoints()
+		return slices.Equal(addrsOf(got), addrs)
+	})
+	return got
+}
+
+// addrsOf returns the addresses, sorted.
+func addrsOf(endpoints []runtime.Endpoint) []string {
+	addrs := make([]string, len(endpoints))
+	for i, e := range endpoints {
+		addrs[i] = e.Addr
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// eventually polls until ok.
+func (w *world) eventually(what string, ok func() bool) {
+	w.t.Helper()
+	w.eventuallyOr(func() string { return what }, ok)
+}
+
+func (w *world) eventuallyOr(what func() string, ok func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not within %v: %s", soon, what())
+		}
+	}
+}
+
+func bounded(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// lastPart is the last part of an etcd key.
+func lastPart(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
+
+// ended tells an error that comes with the end of a context from others.
+func ended(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.Canceled)
+}

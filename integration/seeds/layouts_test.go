@@ -1,0 +1,123 @@
+package seeds
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// layout is a layout with the etcd entry that a server of ours writes in it, where KEY, INSTANCE,
+// ADDR and LEASE stand for what they say.
+type layout struct {
+	runtime.Layout
+	key, value string
+}
+
+var layouts = []layout{
+	{runtime.EndpointJSON, "KEY/INSTANCE", `{"Op":0,"Addr":"ADDR","Metadata":{"k":"v","version":"v2"}}`},
+	{runtime.Plain, "KEY/INSTANCE", "ADDR"},
+	{runtime.LeaseSuffix, "KEYLEASE", "ADDR"},
+	{runtime.GoZero, "KEY/LEASE", "ADDR"},
+	{runtime.Kratos, "KEY/INSTANCE", `{"id":"INSTANCE","name":"greeter","version":"v2","metadata":{"k":"v"},` +
+		`"endpoints":["grpc://ADDR","grpcs://ADDR"]}`},
+	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"k":"v","version":"v2"}}`},
+}
+
+// sharesKey tells whether two layouts keep an instance under one key.
+func (l layout) sharesKey(o layout) bool { return l.key == o.key }
+
+func TestLayouts_OurWriterOurClient(t *testing.T) {
+	for _, l := range layouts {
+		t.Run(l.String(), func(t *testing.T) {
+			w := newWorld(t)
+			desc := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "fleet/greeter", Layout: l.Layout}
+			conn := w.conn(desc)
+			a := w.publish("a", desc, runtime.WithInstance("one"), runtime.WithVersion("v2"), runtime.WithMetadata("k", "v"))
+			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "LEASE", fmt.Sprint(int64(a.lease())))
+			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
+			if got := w.onlyEntry(desc.Key); got != want {
+				t.Errorf("the entry is\n%+v, want\n%+v", got, want)
+			}
+			w.balanced(conn, "a")
+			b := w.publish("b", desc, runtime.WithInstance("two"))
+			w.balanced(conn, "a", "b")
+			b.stop()
+			w.balanced(conn, "a")
+		})
+	}
+}
+
+// One client reads a fleet in which everybody writes in a way of their own; the lease suffix where
+// it is asked for.
+func TestLayouts_MixedFleet(t *testing.T) {
+	w := newWorld(t)
+	const key = "/microservices/greeter"
+	var slash []string
+	for _, l := range layouts {
+		w.publish(l.String(), &runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: l.Layout})
+		if l.Layout != runtime.LeaseSuffix {
+			slash = append(slash, l.String())
+		}
+	}
+	theirs := func(name string) string {
+		s := w.serve(name)
+		slash = append(slash, name)
+		return s.addr
+	}
+	naming, kratos, kitex := theirs("their naming"), theirs("their kratos"), theirs("their kitex")
+	w.put(key+"/"+naming, fmt.Sprintf(`{"Addr":%q,"Metadata":null}`, naming))
+	w.goZeroPublish(key, theirs("their go-zero"))
+	w.put(key+"/k1", fmt.Sprintf(`{"id":"k1","name":"other","endpoints":["http://127.0.0.1:1","grpc://%s?isSecure=true"]}`, kratos))
+	w.put(key+"/"+kitex, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, kitex))
+	w.put(key+"/their-plain", theirs("their plain"))
+	for name, value := range map[string]string{"empty": "", "text": "hello", "json": "{}", "half": `{"Addr":"127`, "port": "127.0.0.1:0"} {
+		w.put(key+"/bad-"+name, value)
+	}
+	w.put(key+"/nested/1", theirs("nested"))
+	slash = slash[:len(slash)-1]
+
+	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key}), slash...)
+	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: runtime.Kratos}), slash...)
+	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: runtime.LeaseSuffix}),
+		append(slash, runtime.LeaseSuffix.String())...)
+}
+
+// Every pair of layouts that have keys of their own can be written at once, and is one endpoint;
+// the others are an error.
+func TestLayouts_DualWrite(t *testing.T) {
+	w := newWorld(t)
+	for i, a := range layouts {
+		for j, b := range layouts[:i] {
+			t.Run(a.String()+" and "+b.String(), func(t *testing.T) {
+				key := fmt.Sprintf("dual-%d-%d/greeter", i, j)
+				endpoint := runtime.Endpoint{Instance: "one", Addr: "10.0.0.7:9000", Version: "v2"}
+				registration, err := w.registry.Register(bounded(t), key, endpoint, runtime.WithLayouts(a.Layout, b.Layout))
+				if a.sharesKey(b) {
+					if err == nil || !strings.Contains(err.Error(), key+"/one") {
+						t.Errorf("error %v, want one that names the key %s/one", err, key)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got := w.entries(key); len(got) != 2 {
+					t.Errorf("in etcd are %+v, want two", got)
+				}
+				seen := w.watch(key, runtime.LeaseSuffix).becomes(endpoint.Addr)
+				carries := strings.Contains(a.value+b.value, "version")
+				if carries != (seen[0].Version == "v2") {
+					t.Errorf("read as %+v", seen[0])
+				}
+				if err := registration.Close(bounded(t)); err != nil {
+					t.Fatal(err)
+				}
+				if got := w.entries(key); len(got) != 0 {
+					t.Errorf("left in etcd are %+v", got)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package seeds
+
+import (
+	"context"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/resolver"
+)
+
+// peerResolver is what the gRPC resolvers of all peers share. follow is a peer's own: it tells the
+// addresses behind a target each time they change, until ctx ends.
+type peerResolver struct {
+	scheme string
+	follow func(ctx context.Context, target resolver.Target, update func(addrs []string)) error
+}
+
+func (p peerResolver) Scheme() string { return p.scheme }
+
+func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &runningResolver{cancel: cancel}
+	r.running.Go(func() {
+		err := p.follow(ctx, target, func(addrs []string) {
+			state := resolver.State{Addresses: make([]resolver.Address, len(addrs))}
+			for i, addr := range addrs {
+				state.Addresses[i].Addr = addr
+			}
+			// What gRPC makes of a state, such as one without addresses, is its caller's to see.
+			_ = cc.UpdateState(state)
+		})
+		if err != nil && !ended(ctx, err) {
+			cc.ReportError(err)
+		}
+	})
+	return r, nil
+}
+
+type runningResolver struct {
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func (*runningResolver) ResolveNow(resolver.ResolveNowOptions) {}
+
+func (r *runningResolver) Close() {
+	r.cancel()
+	r.running.Wait()
+}
+
+// followPrefix lists a prefix, then watches it from there on, until ctx ends. The list comes as
+// puts.
+func followPrefix(ctx context.Context, client *clientv3.Client, prefix string, apply func([]*clientv3.Event)) error {
+	list, err := client.Get(ctx, prefix, clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	events := make([]*clientv3.Event, len(list.Kvs))
+	for i, kv := range list.Kvs {
+		events[i] = &clientv3.Event{Type: mvccpb.PUT, Kv: kv}
+	}
+	apply(events)
+	watch := client.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithPrevKV(),
+		clientv3.WithRev(list.Header.Revision+1))
+	for response := range watch {
+		if err := response.Err(); err != nil {
+			return err
+		}
+		apply(response.Events)
+	}
+	return ctx.Err()
+}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
 )
@@ -112,10 +113,16 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resol
 	key := b.registry.key(b.desc.Key, b.desc.layout().layout() == endpoint.LeaseSuffix)
 	b.key.Store(key)
 	return discovery.Resolve(key, cc, discovery.Options{
-		Select:      b.own.selection(b.registry.seed),
-		Config:      b.serviceConfig,
-		TargetsOnly: b.own.targetsOnly,
-		Observe:     b.own.observe,
+		Select:  b.own.selection(b.registry.seed),
+		Config:  b.serviceConfig,
+		Observe: b.own.observe,
+		Client: &attr.Client{
+			Zone:        b.registry.opts.zone,
+			TargetsOnly: b.own.targetsOnly,
+			Report: func(what string) {
+				b.registry.opts.logger.Warn("odd load balancing policy", "service", b.desc.Name, "key", b.desc.Key, "problem", what)
+			},
+		},
 	}), nil
 }
 

@@ -16,8 +16,15 @@ import (
 
 type endpointKey struct{}
 
+// MethodsName is the piece of metadata in which servers publish the methods they serve, as
+// "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
+const MethodsName = "grpc_methods"
+
 // value makes endpoints comparable for attributes.Equal, which would panic on the map inside.
-type value struct{ *endpoint.Endpoint }
+type value struct {
+	*endpoint.Endpoint
+	methods string
+}
 
 func (v value) Equal(o any) bool {
 	other, ok := o.(value)
@@ -29,7 +36,7 @@ func (v value) Equal(o any) bool {
 func New(e *endpoint.Endpoint) resolver.Endpoint {
 	ep := resolver.Endpoint{
 		Addresses:  []resolver.Address{{Addr: e.Addr}},
-		Attributes: attributes.New(endpointKey{}, value{e}),
+		Attributes: attributes.New(endpointKey{}, value{e, e.Metadata[MethodsName]}),
 	}
 	ep = ringhash.SetHashKey(ep, e.Instance)
 	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, e.Weight)})
@@ -39,6 +46,12 @@ func New(e *endpoint.Endpoint) resolver.Endpoint {
 func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	v, _ := ep.Attributes.Value(endpointKey{}).(value)
 	return v.Endpoint
+}
+
+// Methods returns the methods that an endpoint says it serves, "" where it does not say.
+func Methods(ep resolver.Endpoint) string {
+	v, _ := ep.Attributes.Value(endpointKey{}).(value)
+	return v.methods
 }
 
 type troubleKey struct{}
@@ -55,16 +68,25 @@ func Trouble(state resolver.State) error {
 	return err
 }
 
-type targetsOnlyKey struct{}
+type clientKey struct{}
 
-// SetTargetsOnly has the policy connect only to the instances that calls name.
-func SetTargetsOnly(state resolver.State) resolver.State {
-	state.Attributes = state.Attributes.WithValue(targetsOnlyKey{}, true)
+// Client is what the policy is to know of the connection that it is for.
+type Client struct {
+	Zone        string       // that the process runs in, "" unknown
+	TargetsOnly bool         // calls name their instance: connect to no other
+	Report      func(string) // told what is odd about the service config, may be nil
+}
+
+// SetClient adds what a state says of its connection.
+func SetClient(state resolver.State, c *Client) resolver.State {
+	state.Attributes = state.Attributes.WithValue(clientKey{}, c)
 	return state
 }
 
-// TargetsOnly tells whether SetTargetsOnly was called.
-func TargetsOnly(state resolver.State) bool {
-	set, _ := state.Attributes.Value(targetsOnlyKey{}).(bool)
-	return set
+// ClientOf returns what SetClient was given.
+func ClientOf(state resolver.State) Client {
+	if c, ok := state.Attributes.Value(clientKey{}).(*Client); ok {
+		return *c
+	}
+	return Client{}
 }

@@ -1,26 +1,30 @@
 // Package balancer is the load balancing policy "etcd". It stands above a policy of gRPC's choice
-// and adds what needs to know instances: calls that name theirs, and errors that name the service.
+// and adds what needs to know instances: shares for groups of them, zones, draining, methods that
+// not all of them serve, calls that name theirs, and errors that name the service.
 //
 //	config.go    the policy's JSON
+//	plan.go      which endpoints a call may go to; methods.go, by its method
 //	balancer.go  the policy: it hands endpoints down and pickers up
-//	child.go     the policy below it, and changing it without a gap
+//	leaf.go      a set of endpoints with the policy below, and changing that without a gap
+//	picker.go    picking for one call
 //	target.go    calls that name the instance they go to
+//	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
 //
-// Importing the package registers the policy with gRPC, which knows no other way.
+// Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -28,7 +32,10 @@ import (
 // Name is the policy's name in a service config.
 const Name = "etcd"
 
-func init() { balancer.Register(builder{}) }
+func init() {
+	balancer.Register(builder{})
+	balancer.Register(weightedBuilder{})
+}
 
 type builder struct{}
 
@@ -39,7 +46,7 @@ func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingCon
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return &policy{cc: cc, opts: opts}
+	return &policy{cc: cc, opts: opts, leaves: make(map[string]*leaf)}
 }
 
 // policy is the balancer of one connection. gRPC calls its methods one at a time; children, pickers
@@ -48,13 +55,18 @@ type policy struct {
 	cc   balancer.ClientConn
 	opts balancer.BuildOptions
 
+	sequence sequence // of the choices among groups
+
 	// mu guards what follows. It is never held while a child is called, for children call back.
 	mu        sync.Mutex
-	endpoints []resolver.Endpoint // the last set
+	updating  bool                // endpoints are being handed down: pickers wait until that is done
+	endpoints []resolver.Endpoint // the last set, whole
 	nothing   error               // why the set is empty
-	current   *child              // whose picker is in use; nil: none was made yet
-	pending   *child              // takes current's place once it can; nil: none
-	targets   map[string]*target  // by instance id
+	plan      plan
+	leaves    map[string]*leaf // by key
+	targets   map[string]*target
+	only      bool // calls must name their instance
+	reported  []string
 	closed    bool
 }
 
@@ -64,53 +76,113 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if !ok {
 		return errors.New("etcd: the policy was given no config of its own")
 	}
-	p.mu.Lock()
-	p.endpoints = s.ResolverState.Endpoints
-	p.nothing = attr.Trouble(s.ResolverState)
-	p.mu.Unlock()
-	p.dropTargets()
-
-	if attr.TargetsOnly(s.ResolverState) {
-		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: &picker{p, targetsOnly{}}})
-		return nil
+	client := attr.ClientOf(s.ResolverState)
+	next := plan{}
+	if !client.TargetsOnly {
+		next = makePlan(cfg, client.Zone, s.ResolverState.Endpoints)
 	}
-	child := p.childFor(cfg.child.builder)
-	err := child.balancer.UpdateClientConnState(balancer.ClientConnState{
-		ResolverState: s.ResolverState, BalancerConfig: cfg.child.config,
-	})
+	p.mu.Lock()
+	p.updating, p.only = true, client.TargetsOnly
+	p.endpoints, p.nothing = s.ResolverState.Endpoints, attr.Trouble(s.ResolverState)
+	p.plan = next
+	p.mu.Unlock()
+
+	p.dropTargets()
+	err := p.handDown(cfg.child, s.ResolverState, next)
+	p.mu.Lock()
+	p.updating = false
+	p.report()
+	p.mu.Unlock()
+	p.tell(client, next.reports)
 	if len(s.ResolverState.Endpoints) == 0 {
-		// The watch will tell of the next endpoint: nothing is won by asking again.
-		p.report()
-		return nil
+		return nil // the watch will tell of the next endpoint: nothing is won by asking again
 	}
 	return err
+}
+
+// handDown gives each leaf of a plan its endpoints, and closes those that are in it no more.
+func (p *policy) handDown(cfg childConfig, state resolver.State, next plan) error {
+	var errs []error
+	used := make(map[string]bool)
+	for _, v := range next.views {
+		for _, g := range v.groups {
+			for _, t := range g.tiers {
+				used[t.key] = true
+				errs = append(errs, p.leaf(t.key).update(cfg, state, t.endpoints))
+			}
+		}
+	}
+	p.mu.Lock()
+	var unused []*leaf
+	for key, l := range p.leaves {
+		if !used[key] {
+			unused = append(unused, l)
+			delete(p.leaves, key)
+		}
+	}
+	p.mu.Unlock()
+	for _, l := range unused {
+		l.close()
+	}
+	return errors.Join(errs...)
+}
+
+func (p *policy) leaf(key string) *leaf {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.leaves[key]
+	if l == nil {
+		l = &leaf{policy: p}
+		p.leaves[key] = l
+	}
+	return l
+}
+
+// tell reports what is odd about a plan, once.
+func (p *policy) tell(client attr.Client, reports []string) {
+	for _, report := range reports {
+		if client.Report != nil && !slices.Contains(p.reported, report) {
+			client.Report(report)
+		}
+	}
+	p.reported = reports
 }
 
 // ResolverError takes what is wrong with etcd, which matters only while there are no endpoints.
 func (p *policy) ResolverError(err error) {
 	p.mu.Lock()
-	child := p.latest()
-	if child == nil {
+	children := p.children()
+	if len(p.endpoints) == 0 {
 		p.nothing = err
+		p.report()
 	}
 	p.mu.Unlock()
-	if child != nil {
-		child.balancer.ResolverError(err)
-		return
+	for _, c := range children {
+		c.balancer.ResolverError(err)
 	}
-	p.report()
+}
+
+// children are those that endpoints go to. It must be called with mu held.
+func (p *policy) children() []*child {
+	var all []*child
+	for _, l := range p.leaves {
+		if c := l.latest(); c != nil {
+			all = append(all, c)
+		}
+	}
+	return all
 }
 
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has the child connect again.
+// ExitIdle has the children connect again.
 func (p *policy) ExitIdle() {
 	p.mu.Lock()
-	child := p.latest()
+	children := p.children()
 	p.mu.Unlock()
-	if child != nil {
-		child.balancer.ExitIdle()
+	for _, c := range children {
+		c.balancer.ExitIdle()
 	}
 }
 
@@ -118,55 +190,30 @@ func (p *policy) ExitIdle() {
 func (p *policy) Close() {
 	p.mu.Lock()
 	p.closed = true
-	current, pending := p.current, p.pending
-	p.current, p.pending, p.endpoints = nil, nil, nil
+	leaves := slices.Collect(maps.Values(p.leaves))
+	clear(p.leaves)
+	p.endpoints, p.plan = nil, plan{}
 	p.mu.Unlock()
 	p.dropTargets()
-	for _, c := range []*child{current, pending} {
-		if c != nil {
-			c.close()
-		}
+	for _, l := range leaves {
+		l.close()
 	}
 }
 
-// report gives gRPC the picker that is in force now.
+// report gives gRPC the picker that is in force now. It must be called with mu held, for gRPC must
+// see the pickers in the order in which they came about; it does not call back from here.
 func (p *policy) report() {
-	p.mu.Lock()
-	if p.closed {
-		p.mu.Unlock()
+	if p.closed || p.updating {
 		return
 	}
-	state := balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
-	if p.current != nil {
-		state = p.current.state
+	switch {
+	case len(p.endpoints) == 0 && p.nothing != nil:
+		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.TransientFailure,
+			Picker: &picker{policy: p, views: []viewPicker{{otherwise: base.NewErrPicker(p.nothing)}}}})
+	case p.only:
+		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready,
+			Picker: &picker{policy: p, views: []viewPicker{{otherwise: targetsOnly{}}}}})
+	default:
+		p.cc.UpdateState(p.assemble())
 	}
-	if len(p.endpoints) == 0 && p.nothing != nil {
-		state = balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(p.nothing)}
-	}
-	state.Picker = &picker{p, state.Picker}
-	// Under the lock, for gRPC must see the pickers in the order in which they came about. It does
-	// not call back from here.
-	p.cc.UpdateState(state)
-	p.mu.Unlock()
-}
-
-// picker picks for one call.
-type picker struct {
-	policy *policy
-	child  balancer.Picker
-}
-
-func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	if instance, ok := Target(info.Ctx); ok {
-		return p.policy.pickTarget(instance)
-	}
-	return p.child.Pick(info)
-}
-
-// targetsOnly refuses calls that name no instance, on a connection that is for those that do.
-type targetsOnly struct{}
-
-func (targetsOnly) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	return balancer.PickResult{}, status.Error(codes.Unavailable,
-		"etcd: a call to each endpoint must be made with the context that it was given, which names the endpoint")
 }

@@ -104,11 +104,9 @@ func (p *policy) targetChanged(t *target, s balancer.SubConnState) {
 	changed := t.state != connectivity.Shutdown && s.ConnectivityState != connectivity.Shutdown
 	if changed {
 		t.state, t.err = s.ConnectivityState, s.ConnectionError
-	}
-	p.mu.Unlock()
-	if changed {
 		p.report()
 	}
+	p.mu.Unlock()
 }
 
 // dropTargets closes the connections to instances that left or moved. Calls under way finish.

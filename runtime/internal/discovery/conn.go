@@ -17,8 +17,8 @@ type Options struct {
 	// Config returns the service config to go by, as JSON, for a live one ("" once it is deleted).
 	// It is called only once a live one was seen: until then gRPC's default one is in force.
 	Config func(live string) string
-	// TargetsOnly has the policy connect only to the instances that calls name.
-	TargetsOnly bool
+	// Client is what the policy is to know of the connection. nil: nothing.
+	Client *attr.Client
 	// Observe is told each state just before gRPC is, with what Select made of it. nil: nobody is.
 	Observe func(*State, []*Backend)
 }
@@ -108,8 +108,8 @@ func (c *conn) send(s *State) {
 		c.opts.Observe(s, backends)
 	}
 	state := resolver.State{Endpoints: endpoints, ServiceConfig: c.serviceConfig(s)}
-	if c.opts.TargetsOnly {
-		state = attr.SetTargetsOnly(state)
+	if c.opts.Client != nil {
+		state = attr.SetClient(state, c.opts.Client)
 	}
 	if len(endpoints) > 0 {
 		c.update(state)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/zeromicro/go-zero/core/discov"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -32,7 +33,11 @@ func TestGoZero_TheirWriterOurClient(t *testing.T) {
 		}
 	}
 
-	w.delete(userRPC.Key + "/7") // the publisher puts it back
+	// The publisher puts back what is deleted once it watches.
+	if err := w.etcd.Calls().Wait(bounded(t), etcdtest.Watch, userRPC.Key+"/7", 1); err != nil {
+		t.Fatal(err)
+	}
+	w.delete(userRPC.Key + "/7")
 	w.onlyEntry(userRPC.Key + "/7")
 	w.balanced(conn, "a", "b", "c")
 

@@ -135,6 +135,9 @@ func (s *Server) fail(err error) {
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.grpc == nil {
+		return // said by NewServer
+	}
 	if err := s.checkService(desc, impl); err != nil {
 		s.fail(err)
 		return
@@ -146,9 +149,6 @@ func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 }
 
 func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
-	if s.grpc == nil {
-		return nil // said by NewServer
-	}
 	if desc == nil {
 		return errors.New("etcd: RegisterService was given a nil description")
 	}

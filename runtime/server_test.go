@@ -1,0 +1,234 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"net"
+	goruntime "runtime"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// offline is a registry whose etcd is nowhere.
+func offline(t *testing.T, opts ...Option) *Registry {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := NewRegistry(client, opts...)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		_ = r.Close(ctx) // etcd is nowhere
+		client.Close()
+	})
+	return r
+}
+
+func service(name, key string) *ServiceDesc { return &ServiceDesc{Name: name, Key: key} }
+
+// handler is a service for grpc.
+var handler = grpc.ServiceDesc{ServiceName: "a.A", HandlerType: (*interface{ Do() })(nil)}
+
+type impl struct{}
+
+func (impl) Do() {}
+
+// What gRPC would end the process for, and other misuse, comes out of Serve and Announce.
+func TestServerMisuse(t *testing.T) {
+	closed := offline(t)
+	if err := closed.Close(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		name string
+		make func() *Server
+		want []string
+	}{
+		{"nil etcd client", func() *Server { return NewRegistry(nil).NewServer(grpc.NewServer()) }, []string{"nil etcd client"}},
+		{"nil registry", func() *Server { return (*Registry)(nil).NewServer(grpc.NewServer()) }, []string{"registry is nil"}},
+		{"closed registry", func() *Server { return closed.NewServer(grpc.NewServer()) }, []string{"closed"}},
+		{"nil server", func() *Server {
+			s := offline(t).NewServer(nil)
+			s.RegisterService(&handler, impl{})
+			s.Publish(service("a.A", "a"))
+			return s
+		}, []string{"nil gRPC server"}},
+		{"typed nil server", func() *Server { return offline(t).NewServer((*grpc.Server)(nil)) }, []string{"nil gRPC server"}},
+		{"registered twice", func() *Server {
+			s := offline(t).NewServer(grpc.NewServer())
+			s.RegisterService(&handler, impl{})
+			s.RegisterService(&handler, impl{})
+			return s
+		}, []string{"a.A", "twice"}},
+		{"registered below", func() *Server {
+			g := grpc.NewServer()
+			g.RegisterService(&handler, impl{})
+			s := offline(t).NewServer(g)
+			s.RegisterService(&handler, impl{})
+			return s
+		}, []string{"a.A", "twice"}},
+		{"wrong implementation", func() *Server {
+			s := offline(t).NewServer(grpc.NewServer())
+			s.RegisterService(&handler, struct{}{})
+			return s
+		}, []string{"a.A", "does not implement"}},
+		{"nil grpc description", func() *Server {
+			s := offline(t).NewServer(grpc.NewServer())
+			s.RegisterService(nil, impl{})
+			return s
+		}, []string{"nil description"}},
+		{"nil description", func() *Server { return publish(t, nil) }, []string{"nil"}},
+		{"bad key", func() *Server { return publish(t, service("a.A", "a/")) }, []string{"a.A", "a/"}},
+		{"bad TTL", func() *Server { return publish(t, &ServiceDesc{Name: "a.A", Key: "a", LeaseTTL: time.Millisecond}) }, []string{`"a"`, "1ms"}},
+		{"published twice", func() *Server { return publish(t, service("a.A", "a"), service("a.A", "a")) }, []string{"a.A", "twice"}},
+		{"nested keys", func() *Server { return publish(t, service("a.A", "a"), service("a.B", "a/b")) }, []string{"a.A", "a.B", `"a"`, `"a/b"`}},
+		{"lease suffix and digit", func() *Server {
+			return publish(t, &ServiceDesc{Name: "a.A", Key: "a", Layout: LeaseSuffix}, service("a.B", "a2"))
+		}, []string{"a.A", "a.B", `"a"`, `"a2"`}},
+		{"layouts differ", func() *Server {
+			return publish(t, &ServiceDesc{Name: "a.A", Key: "a", Layout: Plain}, service("a.B", "a"))
+		}, []string{"a.A", "a.B", "plain", "endpoint_json"}},
+		{"TTLs differ", func() *Server {
+			return publish(t, &ServiceDesc{Name: "a.A", Key: "a", LeaseTTL: time.Second}, service("a.B", "a"))
+		}, []string{"a.A", "a.B", "1s"}},
+		{"both faults", func() *Server { return publish(t, service("a.A", "a/"), service("a.B", "b/")) }, []string{"a.A", "a.B"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := tt.make()
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			for call, err := range map[string]error{"Serve": s.Serve(ctx, lis), "Announce": s.Announce(ctx, "127.0.0.1:80")} {
+				if err == nil {
+					t.Errorf("%s succeeded", call)
+					continue
+				}
+				for _, text := range tt.want {
+					if !strings.Contains(err.Error(), text) {
+						t.Errorf("%s: %q does not have %s", call, err, text)
+					}
+				}
+			}
+			if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
+				conn.Close()
+				t.Error("the listener is still open")
+			}
+		})
+	}
+}
+
+func publish(t *testing.T, descs ...*ServiceDesc) *Server {
+	t.Helper()
+	s := offline(t).NewServer(grpc.NewServer())
+	for _, desc := range descs {
+		s.Publish(desc)
+	}
+	return s
+}
+
+func TestServeLateMisuse(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
+	h := health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	s.Publish(service("a.A", "a"))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, lis) }()
+	for len(s.Status()) == 0 {
+		goruntime.Gosched()
+	}
+	s.Publish(service("a.B", "b"))
+	s.RegisterService(&handler, impl{})
+	if err := s.Announce(ctx, "127.0.0.1:80"); err == nil {
+		t.Error("announced twice")
+	}
+	cancel()
+	err = <-served
+	for _, text := range []string{"a.B", "a.A", "after"} {
+		if err == nil || !strings.Contains(err.Error(), text) {
+			t.Errorf("Serve: %v, want %s in it", err, text)
+		}
+	}
+}
+
+// A server without anything to publish is served all the same, and drained at once.
+func TestServeNothing(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(time.Hour))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Serve(ctx, lis); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if err := s.Serve(ctx, nil); err == nil {
+		t.Error("served a nil listener")
+	}
+}
+
+func TestServeFails(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer())
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.Close()
+	s.Publish(service("a.A", "a"))
+	if err := s.Serve(context.Background(), lis); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Serve on a closed listener: %v", err)
+	}
+}
+
+func TestRegisterMisuse(t *testing.T) {
+	ctx := context.Background()
+	ep := Endpoint{Addr: "h:1"}
+	if _, err := NewRegistry(nil).Register(ctx, "a", ep); err == nil {
+		t.Error("registered without an etcd client")
+	}
+	if _, err := (*Registry)(nil).Register(ctx, "a", ep); err == nil {
+		t.Error("registered with a nil registry")
+	}
+	r := offline(t, WithLeaseTTL(time.Millisecond))
+	if _, err := r.Register(ctx, "a", ep); err == nil || !strings.Contains(err.Error(), "1ms") {
+		t.Errorf("registered with a TTL of 1 ms: %v", err)
+	}
+	if err := r.Add(ctx, "a/", ep); err == nil {
+		t.Error("added under a bad key")
+	}
+	if err := r.Remove(ctx, "a", ""); err == nil {
+		t.Error("removed the empty instance")
+	}
+	if err := r.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Register(ctx, "a", ep); err == nil || !strings.Contains(err.Error(), "closed") {
+		t.Errorf("registered with a closed registry: %v", err)
+	}
+}
+
+func TestStateString(t *testing.T) {
+	want := []string{"registering", "registered", "lost", "conflict", "paused", "closed"}
+	for i, s := range []State{StateRegistering, StateRegistered, StateLost, StateConflict, StatePaused, StateClosed} {
+		if s.String() != want[i] {
+			t.Errorf("%d is %s, want %s", int(s), s, want[i])
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -86,6 +87,46 @@ func TestG1_Expired(t *testing.T) {
 	within(t, took, backSoon, "to be back")
 	w.state(g, runtime.StateRegistered)
 	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+}
+
+// Nothing is answered and nothing is refused: a black hole.
+func TestG1_BlackHole(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
+	g := w.register(key, addr(0))
+	was := g.Status().LeaseID
+	w.etcd.Pause()
+	eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
+	w.state(g, runtime.StateLost)
+	w.etcd.Resume()
+	took := w.there(entry, was)
+	report.Took(t, "G1", "back after a black hole longer than the TTL", took)
+	within(t, took, backSoon, "to be back")
+	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+}
+
+// The member that the lease is renewed at dies with its power as the leader.
+func TestG1_LeaderDies(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)}, runtime.WithLeaseTTL(2*time.Second))
+	g := w.register(key, addr(0))
+	leader, err := w.etcd.Leader(bounded(t, soon))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader.Stop()
+	eventually(t, soon, "another leader", func() bool {
+		next, err := w.etcd.Leader(bounded(t, soon))
+		return err == nil && next != leader
+	})
+	eventually(t, soon, "registered", func() bool {
+		got := w.get(entry)
+		return got != nil && g.Status().State == runtime.StateRegistered && got.lease == g.Status().LeaseID
+	})
+	if err := g.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	if keys := w.keys(""); len(keys) > 0 {
+		t.Errorf("left after Close: %v", keys)
+	}
 }
 
 func TestG1_Wiped(t *testing.T) {

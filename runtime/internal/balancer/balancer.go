@@ -8,6 +8,7 @@
 //	leaf.go      a set of endpoints with the policy below, and changing that without a gap
 //	picker.go    picking for one call
 //	target.go    calls that name the instance they go to
+//	affinity.go  calls that are tied to a key
 //	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
@@ -46,7 +47,9 @@ func (builder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingCon
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	return &policy{cc: cc, opts: opts, leaves: make(map[string]*leaf)}
+	p := &policy{cc: cc, opts: opts, leaves: make(map[string]*leaf)}
+	p.sequence.shuffle()
+	return p
 }
 
 // policy is the balancer of one connection. gRPC calls its methods one at a time; children, pickers

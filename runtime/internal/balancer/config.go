@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/balancer"
+	_ "google.golang.org/grpc/balancer/roundrobin" // the default child
 	"google.golang.org/grpc/serviceconfig"
 )
 

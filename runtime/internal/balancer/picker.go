@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"slices"
 	"sync/atomic"
 
@@ -28,6 +29,9 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return v.otherwise.Pick(info)
 	case 1:
 		return v.groups[0].picker.Pick(info)
+	}
+	if a, ok := info.Ctx.Value(affinityKey{}).(affinity); ok && a.key != "" {
+		return v.choose(a.hash).Pick(info)
 	}
 	return v.choose(p.policy.sequence.next()).Pick(info)
 }
@@ -57,6 +61,9 @@ func (v *viewPicker) choose(n uint64) balancer.Picker {
 // sequence yields numbers that are spread evenly over all of uint64, any run of them: multiples of
 // the golden ratio, modulo 1. Shares are so kept exactly, not just on average.
 type sequence struct{ i atomic.Uint64 }
+
+// shuffle starts anywhere, so that many clients that make one call each do not make the same one.
+func (s *sequence) shuffle() { s.i.Store(rand.Uint64()) }
 
 func (s *sequence) next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
 

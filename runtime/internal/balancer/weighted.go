@@ -38,6 +38,7 @@ func (weightedBuilder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBala
 
 func (weightedBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	w := &weighted{ClientConn: cc}
+	w.sequence.shuffle()
 	w.Balancer = endpointsharding.NewBalancer(w, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
 	return w
 }

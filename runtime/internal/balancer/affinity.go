@@ -1,0 +1,44 @@
+package balancer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// AffinityHeader is the request metadata by whose value ring-hash picks; generated service configs
+// name it.
+const AffinityHeader = "etcd-affinity"
+
+type affinityKey struct{}
+
+// affinity is a key that calls are tied to, and the hash of it that travels.
+type affinity struct {
+	key  string
+	hash uint64
+}
+
+// WithAffinity has calls made with ctx go where key belongs. "" takes an affinity away.
+func WithAffinity(ctx context.Context, key string) context.Context {
+	md, _ := metadata.FromOutgoingContext(ctx) // a copy
+	if key == "" {
+		md.Delete(AffinityHeader)
+		return metadata.NewOutgoingContext(context.WithValue(ctx, affinityKey{}, affinity{}), md)
+	}
+	if md == nil {
+		md = metadata.MD{}
+	}
+	sum := sha256.Sum256([]byte(key))
+	a := affinity{key, binary.BigEndian.Uint64(sum[:])}
+	md.Set(AffinityHeader, fmt.Sprintf("%016x", a.hash))
+	return metadata.NewOutgoingContext(context.WithValue(ctx, affinityKey{}, a), md)
+}
+
+// Affinity returns what WithAffinity was given.
+func Affinity(ctx context.Context) (key string, ok bool) {
+	a, _ := ctx.Value(affinityKey{}).(affinity)
+	return a.key, a.key != ""
+}

@@ -82,7 +82,8 @@ func TestKratos_OurWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "theirs")
 }
 
-// Their reader of "user" lists what begins so, and gives up on one value that does not parse.
+// Their reader of "user" lists what begins so, and gives up on one value that does not parse as an
+// instance: of our JSON that is ENDPOINT_JSON with a weight, which is a number there.
 func TestKratos_OurNeighboursParse(t *testing.T) {
 	w := newWorld(t)
 	peer := w.kratos()
@@ -96,5 +97,11 @@ func TestKratos_OurNeighboursParse(t *testing.T) {
 	list, err := peer.service(bounded(t), "user")
 	if err != nil || len(list) != 1 {
 		t.Errorf("their list is %+v, %v", list, err)
+	}
+	if err := w.registry.Add(bounded(t), "/microservices/user-3", runtime.Endpoint{Addr: "10.0.0.7:9000", Weight: 7}); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := peer.service(bounded(t), "user"); err == nil {
+		t.Errorf("kratos lists %+v beside a weight: it bears more than docs/layouts.md says", list)
 	}
 }

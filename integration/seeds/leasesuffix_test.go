@@ -91,6 +91,18 @@ func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
 	b.stop()
 	lists(a, c)
 	w.balanced(conn, "a", "c")
+
+	// What is no gRPC server of ours, such as one of HTTP, is registered by its address.
+	web := &server{addr: "10.0.0.7:8080"}
+	registration, err := w.registry.Register(bounded(t), "hello", runtime.Endpoint{Addr: web.addr}, runtime.WithLayouts(runtime.LeaseSuffix))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lists(a, c, web)
+	if err := registration.Close(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	lists(a, c)
 }
 
 // Every service calls others: ours finds theirs, which finds ours, which finds theirs.

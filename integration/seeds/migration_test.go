@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -183,4 +184,30 @@ func TestMigration_FromLeaseSuffixUnderLoad(t *testing.T) {
 	dual.stop()
 	after.reaches("new")
 	after.stop()
+}
+
+// Where the old layout and the new one keep an instance under one key there is nothing to write
+// twice: clients of ours read both, so once all callers are ours the servers are replaced, each
+// under the instance id that it had.
+func TestMigration_OneKeyUnderLoad(t *testing.T) {
+	w := newWorld(t)
+	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}
+	json := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd"}
+	ours := make([]*server, 2)
+	for i := range ours {
+		ours[i] = w.publish(fmt.Sprintf("old %d", i), plain, runtime.WithInstance(fmt.Sprintf("order-service-%d", i)))
+	}
+	calls := w.load("our client", w.conn(json))
+	calls.reaches("old 0", "old 1")
+	for i, old := range ours {
+		w.publish(fmt.Sprintf("new %d", i), json, runtime.WithInstance(fmt.Sprintf("order-service-%d", i)), runtime.WithVersion("v2"))
+		old.stop()
+	}
+	calls.reaches("new 0", "new 1")
+	calls.stop()
+	for _, left := range w.entries("/etcd/") {
+		if !strings.Contains(left.value, `"version":"v2"`) {
+			t.Errorf("left is %+v", left)
+		}
+	}
 }

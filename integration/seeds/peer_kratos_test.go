@@ -112,7 +112,9 @@ func (r kratosRegistry) resolver() resolver.Builder {
 		return followPrefix(ctx, r.w.theirs, r.namespace+"/"+name, func([]*clientv3.Event) {
 			instances, err := r.service(ctx, name)
 			if err != nil {
-				r.w.t.Logf("kratos: list %s: %v", name, err)
+				if !ended(ctx, err) {
+					r.w.t.Logf("kratos: list %s: %v", name, err)
+				}
 				return
 			}
 			if addrs := kratosAddrs(instances, "grpc"); len(addrs) > 0 {

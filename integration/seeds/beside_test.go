@@ -1,0 +1,98 @@
+package seeds
+
+import (
+	"slices"
+	"testing"
+
+	"go.etcd.io/etcd/client/v3/naming/resolver"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// theirReader is the reader of a system, and what it does not bear beside its own layout.
+type theirReader struct {
+	name   string
+	layout runtime.Layout
+	key    string
+	dial   func(w *world) *grpc.ClientConn
+	// fails has the layouts whose entries end it.
+	fails []runtime.Layout
+}
+
+var theirReaders = []theirReader{
+	{"etcd naming", runtime.EndpointJSON, "my-service", func(w *world) *grpc.ClientConn {
+		builder, err := resolver.NewBuilder(w.theirs)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return w.dial("etcd:///my-service", builder)
+	}, nil},
+	{"hanjm", runtime.EndpointJSON, "my-service", func(w *world) *grpc.ClientConn {
+		return w.dial("hanjm:///my-service", hanjmResolver{w.theirs}.resolver())
+	}, nil},
+	{"grpcEtcd", runtime.Plain, "/grpcEtcd/callee", func(w *world) *grpc.ClientConn {
+		return w.dial("grpcEtcd://caller/callee", newGrpcEtcd(w.t, w.etcd.Endpoints()[0]).resolver())
+	}, nil},
+	{"xiezengcheng", runtime.Plain, "/etcd", func(w *world) *grpc.ClientConn {
+		return w.dial("etcd:///", w.xieResolver())
+	}, nil},
+	{"lease suffix", runtime.LeaseSuffix, "hello", func(w *world) *grpc.ClientConn {
+		return w.dial("suffix:///hello", w.suffixResolver())
+	}, nil},
+	{"go-zero", runtime.GoZero, "user.rpc", func(w *world) *grpc.ClientConn {
+		return w.dial("discov:///user.rpc", w.goZeroResolver())
+	}, nil},
+	{"kratos", runtime.Kratos, "/microservices/user", func(w *world) *grpc.ClientConn {
+		return w.dial("discovery:///user", w.kratos().resolver())
+	}, []runtime.Layout{runtime.LeaseSuffix, runtime.GoZero}},
+	{"kitex", runtime.Kitex, "kitex/registry-etcd/user", func(w *world) *grpc.ClientConn {
+		return w.dial("kitex:///user", w.kitex().resolver())
+	}, nil},
+}
+
+// What ours write in a second layout is no harm to a reader of the first: what it does not
+// understand it passes over, or takes for an address that gRPC then finds nobody at. The exception
+// is kratos, which docs/layouts.md warns of.
+func TestLayouts_BesideTheirReaders(t *testing.T) {
+	for _, reader := range theirReaders {
+		t.Run(reader.name, func(t *testing.T) {
+			w := newWorld(t)
+			for _, second := range layouts {
+				w.besideTheirReader(reader, second)
+			}
+		})
+	}
+}
+
+func (w *world) besideTheirReader(reader theirReader, second layout) {
+	w.t.Helper()
+	first := layouts[slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == reader.layout })]
+	// grpcEtcd reads the address off the key, where KITEX has it, too.
+	byAddr := reader.name == "grpcEtcd"
+	if first.sharesKey(second) || byAddr && second.Layout == runtime.Kitex {
+		return
+	}
+	for _, s := range []*server{w.serve("a"), w.serve("b")} {
+		endpoint := runtime.Endpoint{Instance: s.name, Addr: s.addr, Version: "v2"}
+		if byAddr {
+			endpoint.Instance = s.addr
+		}
+		registration, err := w.newRegistry().Register(bounded(w.t), reader.key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		defer func() {
+			if err := registration.Close(bounded(w.t)); err != nil {
+				w.t.Error(err)
+			}
+		}()
+	}
+	if slices.Contains(reader.fails, second.Layout) {
+		if list, err := w.kratos().service(bounded(w.t), "user"); err == nil {
+			w.t.Errorf("kratos lists %+v beside %s: it bears more than docs/layouts.md says", list, second)
+		}
+		return
+	}
+	w.balanced(reader.dial(w), "a", "b")
+}

@@ -1,6 +1,5 @@
-// Package generator tests the plugin from proto source to the bytes it writes. It
-// is a module of its own for the compiler that this takes.
+// Package generator tests the plugin from proto source to the bytes it writes.
 //
-//	go test .            compare with what is committed in testdata
-//	go test . -update    write testdata and the options' Go package anew
+//	go test .            compare with what is committed
+//	go test . -update    write testdata, the options' Go package and docs/options.md anew
 package generator

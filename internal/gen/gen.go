@@ -5,8 +5,8 @@
 // of options.proto is checked (check.go and the files it calls); and only what
 // has passed all of them is rendered (render.go).
 //
-// Its tests go from proto source to output and need a compiler: they are the module
-// in integration/generator, and their cases are in testdata.
+// Its tests go from proto source to output and need a compiler: they are in the module
+// integration, in its folder generator, and their cases are in testdata.
 package gen
 
 import (

@@ -68,6 +68,9 @@ func (r *Registry) Register(ctx context.Context, key string, ep Endpoint, opts .
 	if err := r.start(); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("etcd: register %q: %w", key, err)
+	}
 	spec := entrySpec{key: key, ep: endpoint.Endpoint(ep), ttl: r.opts.leaseTTL, opts: opts}
 	g, err := r.announce(spec, false)
 	if err != nil {

@@ -80,8 +80,8 @@ type Server struct {
 	published []*publication
 	gate      healthGate
 	announced bool
+	served    bool
 	unfollow  context.CancelFunc // ends the following of health
-	following sync.WaitGroup
 }
 
 // publication is one entry: all services of one key.
@@ -266,14 +266,7 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 // error then says what is left to expire. Calls are served as before. After it, Announce may be
 // called again.
 func (s *Server) Withdraw(ctx context.Context) error {
-	s.mu.Lock()
-	stop := s.unfollow
-	s.unfollow = nil
-	s.mu.Unlock()
-	if stop != nil {
-		stop()
-		s.following.Wait()
-	}
+	s.stopFollowing()
 	registrations := s.registrations()
 	for _, g := range registrations {
 		g.handle.Drop() // all at once, not one after the other
@@ -286,6 +279,15 @@ func (s *Server) Withdraw(ctx context.Context) error {
 	s.announced = false
 	s.mu.Unlock()
 	return errors.Join(errs...)
+}
+
+func (s *Server) stopFollowing() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.unfollow != nil {
+		s.unfollow()
+		s.unfollow = nil
+	}
 }
 
 func (s *Server) registrations() []*Registration {
@@ -373,18 +375,16 @@ func (s *Server) followHealth() {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.unfollow = cancel
 	for _, service := range s.watchedServices() {
-		s.following.Go(func() {
-			follow(ctx, s.gate.health, service, func(status healthpb.HealthCheckResponse_ServingStatus) {
-				s.mu.Lock()
-				defer s.mu.Unlock()
-				if ctx.Err() != nil {
-					return
-				}
-				s.gate.status[service] = status
-				for _, p := range s.published {
-					_ = p.reg.handle.SetPaused(!s.healthy(p)) // an error: it is closed
-				}
-			})
+		go follow(ctx, s.gate.health, service, func(status healthpb.HealthCheckResponse_ServingStatus) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if ctx.Err() != nil {
+				return
+			}
+			s.gate.status[service] = status
+			for _, p := range s.published {
+				_ = p.reg.handle.SetPaused(!s.healthy(p)) // an error: it is closed
+			}
 		})
 	}
 }
@@ -400,7 +400,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	if lis == nil {
 		return errors.New("etcd: Serve was given a nil listener")
 	}
-	if err := s.start(ctx, lis.Addr().String()); err != nil {
+	if err := s.startServing(ctx, lis); err != nil {
 		lis.Close()
 		return err
 	}
@@ -418,6 +418,17 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	return errors.Join(err, errors.Join(s.errs...))
 }
 
+func (s *Server) startServing(ctx context.Context, lis net.Listener) error {
+	s.mu.Lock()
+	again := s.served
+	s.served = true
+	s.mu.Unlock()
+	if again {
+		return errors.New("etcd: the server has been served: make another for another listener")
+	}
+	return s.start(ctx, lis.Addr().String())
+}
+
 func (s *Server) withdraw(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
 	defer cancel()
@@ -426,15 +437,10 @@ func (s *Server) withdraw(ctx context.Context) error {
 
 // drain ends a server that serves.
 func (s *Server) drain(ctx context.Context, served <-chan error) error {
-	s.mu.Lock()
-	if s.unfollow != nil {
-		s.unfollow() // what follows is no reason to pause
-	}
-	published := len(s.published) > 0
-	s.mu.Unlock()
+	s.stopFollowing() // what comes next is no reason to pause
 	s.gate.shutdown()
 	errs := []error{s.withdraw(ctx)}
-	if published {
+	if len(s.registrations()) > 0 {
 		delay := time.NewTimer(s.opts.drainDelay)
 		defer delay.Stop()
 		select {

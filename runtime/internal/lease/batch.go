@@ -152,8 +152,8 @@ func (c *core) found(now time.Time, st *step, got *pb.RangeResponse) {
 		s.place, s.rev = nowhere, kv.ModRevision
 	default:
 		s.absent()
-		s.place, s.notBefore = foreign, now.Add(conflictEvery)
-		st.e.err = errConflict{s.key, id}
+		s.place, s.seenAt, s.notBefore = foreign, now, now.Add(conflictEvery)
+		st.e.err = conflictError{s.key, id}
 	}
 }
 

@@ -6,8 +6,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
 const (
@@ -15,6 +16,9 @@ const (
 	// checkWatched, when a watch does. Both are the upper end of a jittered pause.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 10 * time.Second
+	// checkMin is the least time between two checks, whatever there is to hear of our keys, and
+	// between two looks at one that someone else holds.
+	checkMin = 200 * time.Millisecond
 	// conflictEvery spaces the looks at a key that someone else holds.
 	conflictEvery = 2 * time.Second
 	// refusedEvery spaces the attempts at a key that etcd refuses, for want of a permission say.
@@ -47,15 +51,16 @@ type core struct {
 	retired   []clientv3.LeaseID // to be revoked, once their keys have moved
 	unrevoked clientv3.LeaseID   // what etcd refused to revoke
 
-	retryAt  time.Time // no call before, for the last one failed
-	retry    backoff.Backoff
-	regrant  backoff.Backoff
-	checkAt  time.Time
-	keysDeny bool // etcd does not let us list the lease's keys
-	watched  bool // every key is watched
-	closing  bool
-	looked   time.Time // the wall clock, at the last look
-	changes  []change
+	retryAt   time.Time // no call before, for the last one failed
+	retry     backoff.Backoff
+	regrant   backoff.Backoff
+	checkAt   time.Time // when the next check of the keys is due
+	checkedAt time.Time // when the last one was made
+	keysDeny  bool      // etcd does not let us list the lease's keys
+	watched   bool      // every key is watched
+	closing   bool
+	looked    time.Time // the wall clock, at the last look
+	changes   []change
 }
 
 func newCore(ttl time.Duration) *core {
@@ -102,6 +107,7 @@ type slot struct {
 	putAt      time.Time
 	spacing    time.Duration // between putAt and the next restoration
 	notBefore  time.Time     // no put before
+	seenAt     time.Time     // when it was last found to be someone else's
 }
 
 // place is where a key is, as far as known.
@@ -121,7 +127,7 @@ type change struct {
 }
 
 // op is a call to etcd that next asks for.
-type op interface{}
+type op any
 
 type (
 	grantOp  struct{ ttl time.Duration }
@@ -164,6 +170,7 @@ func (c *core) due(now time.Time) op {
 	}
 	if c.lease != 0 && !now.Before(c.checkAt) {
 		// Now, not with the answer: what happens in between must not be forgotten.
+		c.checkedAt = now
 		c.scheduleCheck(now)
 		return checkOp{c.lease, !c.keysDeny}
 	}
@@ -179,11 +186,7 @@ func (c *core) wait(now time.Time) time.Duration {
 	for _, e := range c.entries {
 		for _, s := range e.slots {
 			if e.want == present && s.place != ours {
-				at := s.notBefore
-				if e.retryAt.After(at) {
-					at = e.retryAt
-				}
-				wait = min(wait, at.Sub(now))
+				wait = min(wait, later(s.notBefore, e.retryAt).Sub(now))
 			}
 		}
 	}
@@ -200,16 +203,37 @@ func (c *core) look(now time.Time) {
 	c.looked = wall
 }
 
-// nudge makes due now what only looks at etcd from time to time.
+// nudge makes due at once what only looks at etcd from time to time.
 func (c *core) nudge(now time.Time) {
-	c.checkAt = now
+	c.checkAt = later(now, c.checkedAt.Add(checkMin))
 	for _, e := range c.entries {
 		for _, s := range e.slots {
 			if s.place == foreign {
-				s.notBefore = now
+				s.notBefore = later(now, s.seenAt.Add(checkMin))
 			}
 		}
 	}
+}
+
+// heard takes in that something happened to a key: it was deleted, or put on a lease.
+func (c *core) heard(now time.Time, key string, deleted bool, on clientv3.LeaseID) {
+	for _, e := range c.entries {
+		for _, s := range e.slots {
+			if s.key != key || e.want != present {
+				continue
+			}
+			if deleted || s.place != foreign && !c.isOwn(on) {
+				c.nudge(now)
+			}
+		}
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // sweep forgets the entries that are gone, and retires a lease that nobody needs.
@@ -500,4 +524,32 @@ func (c *core) close(now time.Time) {
 		e.want = gone
 	}
 	c.refresh(now)
+}
+
+// end marks every entry closed, whatever is left of it in etcd.
+func (c *core) end(now time.Time) {
+	c.closing = true
+	c.retire(now, nil)
+	for _, e := range c.entries {
+		from := e.state
+		e.state, e.since = Closed, now
+		c.changes = append(c.changes, change{e.key(), 0, from, Closed, nil})
+		e.wake()
+	}
+	c.entries = nil
+}
+
+// leftover says what a closed session has left in etcd.
+func (c *core) leftover(cause error) error {
+	id := c.unrevoked
+	if len(c.retired) > 0 {
+		id = c.retired[len(c.retired)-1]
+	}
+	if id == 0 {
+		return nil
+	}
+	if cause == nil {
+		cause = errors.New("etcd denies it")
+	}
+	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(id), c.life, cause)
 }

@@ -229,7 +229,10 @@ func TestCoreConflict(t *testing.T) {
 	w.answer(w.expect("guarded a 0"), theirs)
 	w.state(e, Conflict)
 	w.expect()
-	w.nudge(w.now) // a watch hears that they are gone
+	w.heard(w.now, "a", false, 99) // of no interest
+	w.later(checkMin)
+	w.expect()
+	w.heard(w.now, "a", true, 0) // they are gone
 	w.expect("guarded a 0")
 	w.answer(batchOp{[]step{{e: e, s: e.slots[0], kind: putGuarded, value: "v", lease: 1}}}, nil)
 	w.state(e, Registered)
@@ -410,9 +413,13 @@ func TestCoreChecks(t *testing.T) {
 		w.watched = watched
 		w.checkAt = w.now
 		w.expect("check 1")
-		w.expect() // one at a time
-		w.nudge(w.now)
+		w.expect()                    // one at a time
+		w.heard(w.now, "a", false, 1) // our own put
+		w.expect()
+		w.heard(w.now, "a", false, 99)
 		w.checked(w.now, 1, [][]byte{[]byte("a")}, true)
+		w.expect() // not at any rate
+		w.later(checkMin)
 		w.expect("check 1") // what happened meanwhile is not forgotten
 		w.checked(w.now, 1, [][]byte{[]byte("a")}, true)
 		w.expect()

@@ -275,12 +275,12 @@ func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) erro
 	}
 }
 
-type errConflict struct {
+type conflictError struct {
 	key   string
 	lease clientv3.LeaseID
 }
 
-func (e errConflict) Error() string {
+func (e conflictError) Error() string {
 	if e.lease == 0 {
 		return fmt.Sprintf("key %q was put by someone else, on no lease: delete it, or register under another instance id", e.key)
 	}

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
 
@@ -62,34 +60,6 @@ func (s *Session) end() {
 	s.core.end(time.Now())
 	s.mu.Unlock()
 	s.report()
-}
-
-// end marks every entry closed, whatever is left of it in etcd.
-func (c *core) end(now time.Time) {
-	c.closing = true
-	c.retire(now, nil)
-	for _, e := range c.entries {
-		from := e.state
-		e.state, e.since = Closed, now
-		c.changes = append(c.changes, change{e.key(), 0, from, Closed, nil})
-		e.wake()
-	}
-	c.entries = nil
-}
-
-// leftover says what a closed session has left in etcd.
-func (c *core) leftover(cause error) error {
-	id := c.unrevoked
-	if len(c.retired) > 0 {
-		id = c.retired[len(c.retired)-1]
-	}
-	if id == 0 {
-		return nil
-	}
-	if cause == nil {
-		cause = errors.New("etcd denies it")
-	}
-	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(id), c.life, cause)
 }
 
 // report logs and counts the changes of state since the last report.
@@ -280,116 +250,4 @@ func unwrap(err error) error {
 		return status.Error(e.Code(), e.Error())
 	}
 	return err
-}
-
-// followConnection looks after the keys at once when the connection to etcd comes back: what was
-// restored from a backup has neither our lease nor a word about it.
-func (s *Session) followConnection() {
-	conn := s.client.ActiveConnection()
-	if conn == nil {
-		return
-	}
-	for state := conn.GetState(); conn.WaitForStateChange(s.ctx, state); {
-		if state = conn.GetState(); state == connectivity.Ready {
-			s.nudge()
-		}
-	}
-}
-
-func (s *Session) nudge() {
-	s.locked(func(c *core, now time.Time) { c.nudge(now) })
-	s.poke()
-}
-
-// maxWatches is how many keys of a session are watched. Beyond, none is: the checks must be
-// frequent then anyhow, and a process with a hundred services is not to have a hundred watches.
-const maxWatches = 4
-
-// watch follows one key, in order to hear at once of what others do to it.
-type watch struct {
-	stop  context.CancelFunc
-	ready bool // hears now
-}
-
-// watchKeys starts and stops watches so that they fit the entries. It runs under the lock.
-func (s *Session) watchKeys() {
-	var keys []string
-	for _, e := range s.core.entries {
-		for _, slot := range e.slots {
-			if e.taken && e.want == present {
-				keys = append(keys, slot.key)
-			}
-		}
-	}
-	if len(keys) > maxWatches || s.core.closing || s.ctx.Err() != nil {
-		keys = nil
-	}
-	for key, w := range s.watches {
-		if !slices.Contains(keys, key) {
-			w.stop()
-			delete(s.watches, key)
-		}
-	}
-	watched := len(keys) > 0
-	for _, key := range keys {
-		w := s.watches[key]
-		if w == nil {
-			ctx, stop := context.WithCancel(s.ctx)
-			w = &watch{stop: stop}
-			s.watches[key] = w
-			s.wg.Go(func() { s.watch(ctx, w, key) })
-		}
-		watched = watched && w.ready
-	}
-	if s.core.watched && !watched {
-		s.core.checkAt = time.Now()
-	}
-	s.core.watched = watched
-}
-
-// watch listens until ctx ends or etcd denies it. What happens to the key while it does not listen
-// is for the checks to find out.
-func (s *Session) watch(ctx context.Context, w *watch, key string) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return
-		}
-		err := s.listen(ctx, w, key)
-		s.locked(func(*core, time.Time) { w.ready = false })
-		s.nudge()
-		if isDenied(err) {
-			<-ctx.Done()
-			return
-		}
-		timer.Reset(jitter(checkUnwatched))
-	}
-}
-
-func (s *Session) listen(ctx context.Context, w *watch, key string) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	answers := s.client.Watcher.Watch(ctx, key)
-	s.locked(func(*core, time.Time) { w.ready = true })
-	s.nudge()
-	for answer := range answers {
-		if err := answer.Err(); err != nil {
-			return err
-		}
-		for _, event := range answer.Events {
-			if event.Type == clientv3.EventTypeDelete || !s.isOwn(clientv3.LeaseID(event.Kv.Lease)) {
-				s.nudge()
-			}
-		}
-	}
-	return ctx.Err()
-}
-
-func (s *Session) isOwn(id clientv3.LeaseID) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.core.isOwn(id)
 }

@@ -115,9 +115,23 @@ func checkPolicies(policies []object) error {
 			if err := checkFields(name, config); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
+			if err := checkChildren(config); err != nil {
+				return fmt.Errorf("%s: childPolicy: %w", name, err)
+			}
 		}
 	}
 	return nil
+}
+
+// checkChildren checks the policies below a policy, where it has any.
+func checkChildren(config json.RawMessage) error {
+	var parent struct {
+		ChildPolicy []object `json:"childPolicy"`
+	}
+	if err := json.Unmarshal(config, &parent); err != nil {
+		return err
+	}
+	return checkPolicies(parent.ChildPolicy)
 }
 
 func checkFields(policy string, config json.RawMessage) error {

@@ -1,0 +1,219 @@
+// Package traffic tests where calls go: policies, zones, affinity, live config, splits, draining and
+// calls that name their instance, on real servers and a real etcd.
+package traffic
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+const (
+	key  = "helloworld/greeter"
+	soon = 10 * time.Second
+)
+
+// fleet is servers of one service, and a client's registry.
+type fleet struct {
+	t        *testing.T
+	etcd     *etcdtest.Cluster
+	servers  *runtime.Registry
+	registry *runtime.Registry
+
+	mu  sync.Mutex
+	all map[string]*server
+}
+
+func newFleet(t *testing.T, opts ...runtime.Option) *fleet {
+	t.Helper()
+	f := &fleet{t: t, etcd: etcdtest.Start(t), all: make(map[string]*server)}
+	f.servers = f.newRegistry()
+	f.registry = f.newRegistry(opts...)
+	return f
+}
+
+func (f *fleet) newRegistry(opts ...runtime.Option) *runtime.Registry {
+	f.t.Helper()
+	quiet := runtime.WithLogger(slog.New(slog.DiscardHandler))
+	registry := runtime.NewRegistry(f.etcd.Client(f.t), append([]runtime.Option{quiet}, opts...)...)
+	f.t.Cleanup(func() {
+		if err := registry.Close(bounded(f.t, soon)); err != nil {
+			f.t.Error(err)
+		}
+	})
+	return registry
+}
+
+// server is a greeter that answers with its instance id.
+type server struct {
+	basic.UnimplementedGreeterServer
+	name         string
+	addr         string
+	registration *runtime.Registration
+	calls        atomic.Int64
+	connections  atomic.Int64
+	hold         chan struct{} // calls with "hold" wait for it
+	holding      chan struct{}
+	headers      atomic.Value // metadata.MD of the last call
+	grpc         *grpc.Server
+}
+
+func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
+	s.calls.Add(1)
+	md, _ := metadata.FromIncomingContext(ctx)
+	s.headers.Store(md)
+	if len(md.Get("hold")) > 0 {
+		s.holding <- struct{}{}
+		<-s.hold
+	}
+	return &basic.HelloReply{Message: s.name}, nil
+}
+
+type counting struct {
+	net.Listener
+	n *atomic.Int64
+}
+
+func (c counting) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.n.Add(1)
+	}
+	return conn, err
+}
+
+// listen starts a server that is not registered.
+func (f *fleet) listen(name string) *server {
+	f.t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	s := &server{name: name, addr: lis.Addr().String(), hold: make(chan struct{}), holding: make(chan struct{}), grpc: grpc.NewServer()}
+	basic.RegisterGreeterServer(s.grpc, s)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.grpc.Serve(counting{lis, &s.connections}) }()
+	f.t.Cleanup(func() { s.grpc.Stop(); <-done })
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.all[name] = s
+	return s
+}
+
+// start starts a server and registers it.
+func (f *fleet) start(name string, opts ...runtime.RegisterOption) *server {
+	f.t.Helper()
+	s := f.listen(name)
+	f.register(s, opts...)
+	return s
+}
+
+func (f *fleet) register(s *server, opts ...runtime.RegisterOption) {
+	f.t.Helper()
+	var err error
+	s.registration, err = f.servers.Register(bounded(f.t, soon), key, runtime.Endpoint{Instance: s.name, Addr: s.addr}, opts...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (s *server) leave(t *testing.T) {
+	t.Helper()
+	if err := s.registration.Close(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// client returns a connection with a service config of its own.
+func (f *fleet) client(config string, opts ...grpc.DialOption) *grpc.ClientConn {
+	f.t.Helper()
+	return f.clientOf(f.registry, config, opts...)
+}
+
+func (f *fleet) clientOf(registry *runtime.Registry, config string, opts ...grpc.DialOption) *grpc.ClientConn {
+	f.t.Helper()
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.ServiceConfig = config
+	conn, err := registry.NewClient(&desc, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, opts...)...)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
+}
+
+func policy(child string) string { return `{"loadBalancingConfig":[` + child + `]}` }
+
+func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallOption) (string, error) {
+	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{}, opts...)
+	return reply.GetMessage(), err
+}
+
+// share makes n calls and returns how many each server answered.
+func share(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]int {
+	t.Helper()
+	counts := make(map[string]int)
+	ctx := bounded(t, 6*soon)
+	for range n {
+		name, err := call(ctx, conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		counts[name]++
+	}
+	return counts
+}
+
+// only waits until calls reach exactly the named servers, and returns how long that took.
+func only(t *testing.T, conn grpc.ClientConnInterface, names ...string) time.Duration {
+	t.Helper()
+	return eventually(t, soon, fmt.Sprintf("calls reach %q and no others", names), func() bool {
+		var seen []string
+		for range 4 * len(names) {
+			name, err := call(bounded(t, soon), conn)
+			if err != nil {
+				t.Logf("call: %v", err)
+				return false
+			}
+			if !slices.Contains(seen, name) {
+				seen = append(seen, name)
+			}
+		}
+		slices.Sort(seen)
+		return slices.Equal(seen, names)
+	})
+}
+
+func bounded(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(start) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+	return time.Since(start)
+}

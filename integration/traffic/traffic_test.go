@@ -1,0 +1,468 @@
+package traffic
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// within fails unless each server got its share of calls within one percentage point.
+func within(t *testing.T, counts map[string]int, calls int, shares map[string]float64) {
+	t.Helper()
+	for name, want := range shares {
+		if got := 100 * float64(counts[name]) / float64(calls); math.Abs(got-want) > 1 {
+			t.Errorf("%s got %.2f %% of %d calls, want %.2f %%: %v", name, got, calls, want, counts)
+		}
+	}
+}
+
+func TestPolicies(t *testing.T) {
+	f := newFleet(t)
+	for _, name := range []string{"a", "b", "c"} {
+		f.start(name)
+	}
+	for name, config := range map[string]string{
+		"none":          "",
+		"round_robin":   policy(`{"round_robin":{}}`),
+		"least_request": policy(`{"least_request_experimental":{"choiceCount":2}}`),
+		"ring_hash":     policy(`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`),
+		"weighted":      policy(`{"etcd_weighted":{}}`),
+		"by name":       `{"loadBalancingPolicy":"round_robin"}`,
+	} {
+		conn := f.client(config)
+		only(t, conn, "a", "b", "c")
+		if counts := share(t, conn, 300); len(counts) != 3 {
+			t.Errorf("%s: calls reached %v, want all three", name, counts)
+		}
+	}
+	conn := f.client(policy(`{"pick_first":{}}`))
+	if counts := share(t, conn, 100); len(counts) != 1 {
+		t.Errorf("pick_first: calls reached %v, want one", counts)
+	}
+}
+
+func TestWeighted(t *testing.T) {
+	f := newFleet(t)
+	a := f.start("a", runtime.WithWeight(5))
+	b := f.start("b", runtime.WithWeight(4))
+	c := f.start("c") // unset counts as 1
+	conn := f.client(policy(`{"etcd_weighted":{}}`))
+	only(t, conn, "a", "b", "c")
+	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 50, "b": 40, "c": 10})
+
+	connections := a.connections.Load() + b.connections.Load() + c.connections.Load()
+	if err := a.registration.Update(bounded(t, soon), runtime.WithWeight(15)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, soon, "the new weight is in force", func() bool { return share(t, conn, 100)["a"] > 65 })
+	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 75, "b": 20, "c": 5})
+	if now := a.connections.Load() + b.connections.Load() + c.connections.Load(); now != connections {
+		t.Errorf("%d connections became %d", connections, now)
+	}
+}
+
+func TestZones(t *testing.T) {
+	f := newFleet(t, runtime.WithZone("x"))
+	near, far := f.start("near", runtime.WithZoneTag("x")), f.start("far", runtime.WithZoneTag("y"))
+	conn := f.client(policy(`{"etcd":{"preferZone":true}}`))
+	only(t, conn, "near")
+	if counts := share(t, conn, 200); counts["far"] > 0 {
+		t.Errorf("calls left the zone: %v", counts)
+	}
+	near.grpc.Stop() // still registered, but not ready
+	only(t, conn, "far")
+	near.leave(t)
+	only(t, conn, "far")
+	f.start("near2", runtime.WithZoneTag("x"))
+	only(t, conn, "near2")
+	_ = far
+
+	nowhere := f.clientOf(f.newRegistry(runtime.WithZone("z")), policy(`{"etcd":{"preferZone":true}}`))
+	only(t, nowhere, "far", "near2")
+}
+
+func TestZoneOfRegistrations(t *testing.T) {
+	f := newFleet(t, runtime.WithZone("x"))
+	for instance, opts := range map[string][]runtime.RegisterOption{"x": nil, "y": {runtime.WithZoneTag("y")}} {
+		if _, err := f.registry.Register(bounded(t, soon), "zones", runtime.Endpoint{Instance: instance, Addr: "10.0.0.1:1"}, append(opts, runtime.WithMetadata("i", instance))...); err != nil {
+			t.Fatal(err)
+		}
+		for set := range f.registry.Watch(bounded(t, soon), "zones") {
+			if len(set) == 1 && set[0].Zone == instance {
+				break
+			}
+		}
+		if err := f.registry.Remove(bounded(t, soon), "zones", instance); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+const ring = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
+
+// owners tells which server each of n keys belongs to, as a client sees it.
+func owners(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]string {
+	t.Helper()
+	owned := make(map[string]string)
+	ctx := bounded(t, 6*soon)
+	for i := range n {
+		user := fmt.Sprintf("user-%d", i)
+		name, err := call(runtime.WithAffinity(ctx, user), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		owned[user] = name
+	}
+	return owned
+}
+
+func moved(before, after map[string]string) (n int) {
+	for user, name := range before {
+		if after[user] != name {
+			n++
+		}
+	}
+	return n
+}
+
+func TestAffinity(t *testing.T) {
+	const servers, users = 5, 500
+	f := newFleet(t)
+	for i := range servers {
+		f.start(fmt.Sprintf("s%d", i))
+	}
+	conn := f.client(policy(ring))
+	eventually(t, soon, "all servers are known", func() bool { return len(share(t, conn, 200)) == servers })
+	before := owners(t, conn, users)
+	if n := moved(before, owners(t, conn, users)); n > 0 {
+		t.Errorf("%d of %d keys moved for no reason", n, users)
+	}
+	other := f.clientOf(f.newRegistry(), policy(ring))
+	eventually(t, soon, "all servers are known", func() bool { return len(share(t, other, 200)) == servers })
+	if n := moved(before, owners(t, other, users)); n > 0 {
+		t.Errorf("%d of %d keys are elsewhere for another client", n, users)
+	}
+
+	// A new address under the same instance id keeps its keys.
+	s := f.all["s1"]
+	s.leave(t)
+	moving := f.listen("s1")
+	f.register(moving)
+	eventually(t, soon, "the new address is in use", func() bool { share(t, conn, 50); return moving.calls.Load() > 0 })
+	if n := moved(before, owners(t, conn, users)); n > 0 {
+		t.Errorf("%d of %d keys moved when an instance got another address", n, users)
+	}
+
+	f.all["s3"].leave(t)
+	eventually(t, soon, "the server is gone", func() bool { return share(t, conn, 200)["s3"] == 0 })
+	n := moved(before, owners(t, conn, users))
+	t.Logf("%d of %d keys moved when one of %d left", n, users, servers)
+	if limit := 1.5 / servers * users; float64(n) > limit {
+		t.Errorf("%d of %d keys moved when one of %d left, want at most %.0f", n, users, servers, limit)
+	}
+}
+
+func TestAffinityTravelsAsAHash(t *testing.T) {
+	f := newFleet(t)
+	s := f.start("a")
+	conn := f.client(policy(ring))
+	ctx := runtime.WithAffinity(metadata.AppendToOutgoingContext(bounded(t, soon), "mine", "kept"), "alice@example.com")
+	if key, ok := runtime.Affinity(ctx); !ok || key != "alice@example.com" {
+		t.Errorf("Affinity = %q, %v", key, ok)
+	}
+	for range 2 {
+		if _, err := call(ctx, conn); err != nil {
+			t.Fatal(err)
+		}
+		md := s.headers.Load().(metadata.MD)
+		if strings.Contains(fmt.Sprint(md), "alice") || len(md.Get("etcd-affinity")) != 1 || len(md.Get("mine")) != 1 {
+			t.Errorf("the server saw %v", md)
+		}
+		ctx = runtime.WithAffinity(ctx, "bob") // replaces, does not add
+	}
+	if ctx = runtime.WithAffinity(ctx, ""); ctx != nil {
+		if _, ok := runtime.Affinity(ctx); ok {
+			t.Error("the affinity is still there")
+		}
+		if _, err := call(ctx, conn); err != nil {
+			t.Fatal(err)
+		}
+		if md := s.headers.Load().(metadata.MD); len(md.Get("etcd-affinity")) != 0 {
+			t.Errorf("the server saw %v", md)
+		}
+	}
+}
+
+func split(v2, v1 int) string {
+	return policy(fmt.Sprintf(`{"etcd":{"split":[{"match":{"version":"v2"},"weight":%d},{"match":{"version":"v1"},"weight":%d}],"childPolicy":[{"round_robin":{}}]}}`, v2, v1))
+}
+
+func TestLiveSplit(t *testing.T) {
+	f := newFleet(t)
+	f.start("old1", runtime.WithVersion("v1"))
+	f.start("old2", runtime.WithVersion("v1"))
+	canary := f.start("new", runtime.WithVersion("v2"))
+	conn := f.client(policy(`{"round_robin":{}}`))
+	only(t, conn, "new", "old1", "old2")
+
+	put := func(config string) {
+		t.Helper()
+		if err := f.registry.SetServiceConfig(bounded(t, soon), key, config); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(split(5, 95))
+	took := eventually(t, soon, "the split is in force", func() bool { return share(t, conn, 100)["new"] <= 6 })
+	t.Logf("the split was in force after %v", took)
+	if took > time.Second {
+		t.Errorf("the split was in force after %v, want within 1 s", took)
+	}
+	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"new": 5, "old1": 47.5, "old2": 47.5})
+
+	connections := canary.connections.Load()
+	put(split(50, 50))
+	took = eventually(t, soon, "the new split is in force", func() bool { return share(t, conn, 100)["new"] > 40 })
+	if took > time.Second {
+		t.Errorf("the change was in force after %v, want within 1 s", took)
+	}
+	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"new": 50, "old1": 25, "old2": 25})
+	if now := canary.connections.Load(); now != connections {
+		t.Errorf("a change of the weights alone made %d more connections", now-connections)
+	}
+
+	canary.grpc.Stop() // its group has nothing ready
+	only(t, conn, "old1", "old2")
+	put(split(0, 100))
+	only(t, conn, "old1", "old2")
+	put("")
+	f.start("new2", runtime.WithVersion("v2"))
+	only(t, conn, "new2", "old1", "old2")
+}
+
+func TestBadLivePolicies(t *testing.T) {
+	f := newFleet(t)
+	for _, tt := range []struct{ config, want string }{
+		{`{"loadBalancingConfig":[{"nope":{}}]}`, "nope"},
+		{policy(`{"etcd":{"splits":[]}}`), "splits"},
+		{split(0, 0), "zero"},
+		{policy(`{"etcd":{"childPolicy":[{"nope":{}}]}}`), "nope"},
+		{policy(`{"etcd":{"childPolicy":[{"round_robin":{"x":1}}]}}`), `"x"`},
+		{policy(`{"round_robin":{"x":1}}`), `"x"`},
+		{`{"methodConfig":[{"name":[{}],"timeout":"0s"}]}`, "timeout"},
+		{`null`, "null"},
+		{`{`, "JSON"},
+	} {
+		if err := f.registry.SetServiceConfig(bounded(t, soon), key, tt.config); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want an error with %q", tt.config, err, tt.want)
+		}
+	}
+}
+
+func TestLiveDrain(t *testing.T) {
+	f := newFleet(t)
+	f.start("a")
+	b := f.start("b")
+	conn := f.client(policy(`{"round_robin":{}}`))
+	only(t, conn, "a", "b")
+	held := make(chan error, 1)
+	go func() {
+		ctx := metadata.AppendToOutgoingContext(bounded(t, soon), "hold", "1")
+		for {
+			name, err := call(ctx, conn)
+			if name != "a" || err != nil {
+				held <- err
+				return
+			}
+		}
+	}()
+	a := f.all["a"]
+	go func() { // calls that reach a are let go at once
+		for range a.holding {
+			a.hold <- struct{}{}
+		}
+	}()
+	<-b.holding
+	drain := func(what string) {
+		t.Helper()
+		if err := f.registry.SetServiceConfig(bounded(t, soon), key, policy(`{"etcd":{"drain":[`+what+`]}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drain(fmt.Sprintf("%q", b.addr)) // by address
+	t.Logf("drained after %v", only(t, conn, "a"))
+	b.hold <- struct{}{}
+	if err := <-held; err != nil {
+		t.Errorf("the call under way on the drained server: %v", err)
+	}
+	drain(`"a","b"`) // everything: ignored
+	only(t, conn, "a", "b")
+	drain(`"a"`)
+	only(t, conn, "b")
+	close(a.holding)
+}
+
+func TestSelector(t *testing.T) {
+	f := newFleet(t)
+	f.start("a", runtime.WithVersion("v1"))
+	f.start("b", runtime.WithVersion("v2"))
+	v2 := func(e runtime.Endpoint) bool { return e.Version == "v2" }
+	conn := f.client("", runtime.WithSelector(v2))
+	only(t, conn, "b")
+	f.start("c", runtime.WithVersion("v2"))
+	only(t, conn, "b", "c")
+	none := f.client("", runtime.WithSelector(func(runtime.Endpoint) bool { return false }))
+	if _, err := call(bounded(t, soon), none); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
+		t.Errorf("a selector that selects nothing: %v", err)
+	}
+}
+
+func TestSubset(t *testing.T) {
+	const servers, clients, size = 10, 40, 3
+	f := newFleet(t)
+	for i := range servers {
+		f.start(fmt.Sprintf("s%d", i))
+	}
+	used := make(map[string]int)
+	conns := make([]*grpc.ClientConn, clients)
+	sets := make([]map[string]int, clients)
+	for i := range clients {
+		conns[i] = f.clientOf(f.newRegistry(), "", runtime.WithSubset(size))
+		eventually(t, soon, "the subset is in use", func() bool { sets[i] = share(t, conns[i], 4*size); return len(sets[i]) == size })
+		for name := range sets[i] {
+			used[name]++
+		}
+	}
+	if len(used) != servers {
+		t.Errorf("%d clients use %v, want all servers", clients, used)
+	}
+	f.all["s0"].leave(t)
+	changed := 0
+	for i, conn := range conns {
+		now := make(map[string]int)
+		eventually(t, soon, "the server is gone", func() bool { now = share(t, conn, 4*size); return now["s0"] == 0 && len(now) == size })
+		for name := range sets[i] {
+			if now[name] == 0 && name != "s0" {
+				changed++
+			}
+		}
+	}
+	if changed > 0 {
+		t.Errorf("%d other connections moved when one server left", changed)
+	}
+}
+
+func TestTarget(t *testing.T) {
+	f := newFleet(t)
+	a, _ := f.start("a"), f.start("b")
+	conn := f.client("")
+	for _, name := range []string{"a", "b", "a"} {
+		for range 10 {
+			if got, err := call(runtime.WithTarget(bounded(t, soon), name), conn); got != name || err != nil {
+				t.Fatalf("a call to %s reached %q, %v", name, got, err)
+			}
+		}
+	}
+	a.leave(t)
+	eventually(t, soon, "the instance is gone", func() bool {
+		name, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn, grpc.WaitForReady(true))
+		if err == nil && name != "a" {
+			t.Fatalf("a call to a reached %q", name)
+		}
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `"a"`)
+	})
+	moved := f.listen("a")
+	f.register(moved)
+	eventually(t, soon, "the instance is back at another address", func() bool {
+		name, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn)
+		return err == nil && name == "a" && moved.calls.Load() > 0
+	})
+	moved.grpc.Stop()
+	if _, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call to an instance that is down: %v", err)
+	}
+}
+
+func TestEach(t *testing.T) {
+	f := newFleet(t)
+	for _, name := range []string{"a", "b", "c"} {
+		f.start(name, runtime.WithVersion(name))
+	}
+	f.all["b"].grpc.Stop()
+	var mu sync.Mutex
+	seen := map[string]string{}
+	err := basic.EachGreeterClientFromEtcd(bounded(t, soon), f.registry, func(ctx context.Context, e runtime.Endpoint, client basic.GreeterClient) error {
+		reply, err := client.SayHello(ctx, &basic.HelloRequest{})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		seen[e.Version] = reply.GetMessage()
+		return nil
+	}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if len(seen) != 2 || seen["a"] != "a" || seen["c"] != "c" {
+		t.Errorf("reached %v, want a and c", seen)
+	}
+	if err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
+		t.Errorf("error %v, want one of b's", err)
+	}
+	err = basic.EachGreeterClientFromEtcd(bounded(t, soon), f.registry, func(context.Context, runtime.Endpoint, basic.GreeterClient) error {
+		return nil
+	}, grpc.WithTransportCredentials(insecure.NewCredentials()), runtime.WithSelector(func(e runtime.Endpoint) bool { return false }))
+	if status.Code(err) != codes.Unavailable {
+		t.Errorf("each of none: %v, want Unavailable", err)
+	}
+}
+
+// TestPolicyChanges changes the policy under load: no call fails.
+func TestPolicyChanges(t *testing.T) {
+	f := newFleet(t, runtime.WithZone("x"))
+	for i, zone := range []string{"x", "y", "x"} {
+		f.start(fmt.Sprintf("s%d", i), runtime.WithVersion(fmt.Sprintf("v%d", i%2+1)), runtime.WithZoneTag(zone))
+	}
+	conn := f.client(policy(`{"round_robin":{}}`))
+	only(t, conn, "s0", "s1", "s2")
+	done := make(chan struct{})
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if _, err := call(runtime.WithAffinity(bounded(t, soon), "k"), conn); err != nil {
+					t.Errorf("call: %v", err)
+				}
+			}
+		})
+	}
+	for range 3 {
+		for _, config := range []string{
+			policy(`{"etcd_weighted":{}}`), split(50, 50), policy(ring), policy(`{"etcd":{"preferZone":true}}`),
+			policy(`{"pick_first":{}}`), policy(`{"etcd":{"drain":["s0"],"preferZone":true,"childPolicy":[` + ring + `]}}`), "",
+			policy(`{"least_request_experimental":{"choiceCount":2}}`),
+		} {
+			if err := f.registry.SetServiceConfig(bounded(t, soon), key, config); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(50 * time.Millisecond) // for some calls under this policy
+		}
+	}
+	close(done)
+	callers.Wait()
+}

@@ -77,7 +77,7 @@ func (r *Registry) remove(ctx context.Context, key, instance string) error {
 	var deletes []clientv3.Op
 	for _, kv := range kvs {
 		if names(r.opts.namespace+key, kv, instance) {
-			deletes = append(deletes, clientv3.OpDelete(string(kv.key)))
+			deletes = append(deletes, clientv3.OpDelete(kv.key))
 		}
 	}
 	if len(deletes) == 0 {

@@ -379,8 +379,7 @@ type registrations struct {
 
 // claim is what a registration holds of the process's key space.
 type claim struct {
-	key       string
-	suffix    bool // written with the lease suffix
+	serviceKey
 	leaseKeys bool // written with a layout whose key is the lease id
 	session   *lease.Session
 }
@@ -394,9 +393,8 @@ func (s *registrations) start(r *Registry, g *Registration, items []lease.Item, 
 		return nil, nil, errClosed
 	}
 	c := claim{
-		key:       g.key,
-		suffix:    slices.Contains(g.layouts, endpoint.LeaseSuffix),
-		leaseKeys: slices.ContainsFunc(g.layouts, (*endpoint.Layout).LeaseInKey),
+		serviceKey: serviceKey{g.key, slices.Contains(g.layouts, endpoint.LeaseSuffix)},
+		leaseKeys:  slices.ContainsFunc(g.layouts, (*endpoint.Layout).LeaseInKey),
 	}
 	if err := s.neighbours(c); err != nil {
 		return nil, nil, err
@@ -448,27 +446,36 @@ func (s *registrations) session(r *Registry, ttl time.Duration, c claim) (sessio
 // neighbours refuses a key whose entries could be taken for another's of this process.
 func (s *registrations) neighbours(c claim) error {
 	for _, other := range s.claims {
-		if err := keysApart(c.key, c.suffix, other.key, other.suffix); err != nil {
+		if err := keysApart(c.serviceKey, other.serviceKey); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// keysApart tells whether two service keys can be told apart in etcd.
-func keysApart(a string, aSuffix bool, b string, bSuffix bool) error {
-	if len(a) > len(b) {
-		a, aSuffix, b, bSuffix = b, bSuffix, a, aSuffix
+// serviceKey is a key with what its entries look like.
+type serviceKey struct {
+	key    string
+	suffix bool // written with the lease suffix
+}
+
+// keysApart tells whether the entries of two service keys can be told apart in etcd.
+func keysApart(a, b serviceKey) error {
+	outer, inner := a, b
+	if len(a.key) > len(b.key) {
+		outer, inner = b, a
 	}
-	rest, ok := strings.CutPrefix(b, a)
+	rest, ok := strings.CutPrefix(inner.key, outer.key)
 	if !ok || rest == "" {
 		return nil
 	}
 	if rest[0] == '/' {
-		return fmt.Errorf("the key %q is nested under the key %q: readers of the outer one would see its entries", b, a)
+		return fmt.Errorf("the key %q is nested under the key %q: readers of the outer one would see its entries",
+			inner.key, outer.key)
 	}
-	if aSuffix && '0' <= rest[0] && rest[0] <= '9' {
-		return fmt.Errorf("the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids", b, a, endpoint.LeaseSuffix)
+	if outer.suffix && '0' <= rest[0] && rest[0] <= '9' {
+		return fmt.Errorf("the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids",
+			inner.key, outer.key, endpoint.LeaseSuffix)
 	}
 	return nil
 }

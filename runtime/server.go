@@ -223,7 +223,8 @@ func (p *publication) join(o *publication) error {
 }
 
 func (p *publication) apart(o *publication) error {
-	return keysApart(p.key, slices.Contains(p.layouts, endpoint.LeaseSuffix), o.key, slices.Contains(o.layouts, endpoint.LeaseSuffix))
+	return keysApart(serviceKey{p.key, slices.Contains(p.layouts, endpoint.LeaseSuffix)},
+		serviceKey{o.key, slices.Contains(o.layouts, endpoint.LeaseSuffix)})
 }
 
 // Status tells how the entries of this server stand, by key: none before it is announced.

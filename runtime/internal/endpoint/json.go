@@ -71,7 +71,7 @@ func (d *document) set(name, value []byte) {
 
 func (d *document) naming() (Endpoint, error) {
 	if present(d.op) && string(d.op) != "0" {
-		return Endpoint{}, fmt.Errorf("Op is %.20s, not 0: the entry is the mark of a deletion, not an endpoint", d.op)
+		return Endpoint{}, fmt.Errorf("the entry is the mark of a deletion, not an endpoint: Op is %.20s, not 0", d.op)
 	}
 	addr, err := address(d.addr, false)
 	if err != nil {

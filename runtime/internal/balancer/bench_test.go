@@ -1,0 +1,65 @@
+package balancer
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
+)
+
+type fixedPicker struct{}
+
+func (fixedPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{}, nil
+}
+
+// BenchmarkPick compares what the policy adds to a pick of the policy below it, which is "below".
+// The context is as deep as that of a call with a deadline and metadata.
+func BenchmarkPick(b *testing.B) {
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "k", "v"), time.Hour)
+	defer cancel()
+	info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
+	p := &policy{}
+	one := []viewPicker{{groups: []groupPicker{{1, fixedPicker{}}}}}
+	three := []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {50, fixedPicker{}}, {100, fixedPicker{}}}}}
+	rollout := routes{methods: map[string]int{"/helloworld.Greeter/New": 1}, services: map[string]int{"/helloworld.Greeter/": 0}}
+	weighted := &weightedPicker{sequence: &sequence{}}
+	for range 100 {
+		weighted.total += 3
+		weighted.upTo = append(weighted.upTo, weighted.total)
+		weighted.pickers = append(weighted.pickers, fixedPicker{})
+	}
+	for _, bb := range []struct {
+		name   string
+		picker balancer.Picker
+	}{
+		{"below", fixedPicker{}},
+		{"etcd", &picker{policy: p, views: one}},
+		{"etcd, split in three", &picker{policy: p, views: three}},
+		{"etcd, in a rollout that adds a method", &picker{policy: p, views: append(one, one...), routes: rollout}},
+		{"etcd_weighted, 100 endpoints", weighted},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := bb.picker.Pick(info); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// TestPickAllocatesNothing pins what the benchmark shows.
+func TestPickAllocatesNothing(t *testing.T) {
+	ctx := WithAffinity(context.Background(), "k")
+	p := &picker{policy: &policy{}, views: []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {100, fixedPicker{}}}}}}
+	for _, ctx := range []context.Context{context.Background(), ctx} {
+		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
+		if n := testing.AllocsPerRun(100, func() { _, _ = p.Pick(info) }); n > 0 {
+			t.Errorf("%v allocations a pick", n)
+		}
+	}
+}

@@ -32,14 +32,20 @@ func (v value) Equal(o any) bool {
 }
 
 // New returns e as gRPC sees it. Ring-hash places it by its instance id, so that an instance keeps
-// its keys when its address changes, and honours its weight. e must not change afterwards.
+// its keys when its address changes, and honours its weight; what it would assume anyway is left
+// out. e must not change afterwards.
 func New(e *endpoint.Endpoint) resolver.Endpoint {
 	ep := resolver.Endpoint{
 		Addresses:  []resolver.Address{{Addr: e.Addr}},
 		Attributes: attributes.New(endpointKey{}, value{e, e.Metadata[MethodsName]}),
 	}
-	ep = ringhash.SetHashKey(ep, e.Instance)
-	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, e.Weight)})
+	if e.Instance != e.Addr {
+		ep = ringhash.SetHashKey(ep, e.Instance)
+	}
+	if e.Weight > 1 {
+		ep = weight.Set(ep, weight.EndpointInfo{Weight: e.Weight})
+	}
+	return ep
 }
 
 // Endpoint returns what New was given, nil for an endpoint made otherwise.

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // advertiseEnv names the environment variable with the address that servers announce.

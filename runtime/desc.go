@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // ServiceDesc is what a proto file says of a service. Generated code holds one for each service

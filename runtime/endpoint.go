@@ -1,6 +1,6 @@
 package runtime
 
-import "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
 // Endpoint is one instance of a service: what etcd says of it under the service's key.
 type Endpoint struct {

@@ -8,8 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/snapshot"
 )
 

@@ -6,9 +6,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/serviceconfig"
 )
 
 // maxServiceConfig bounds a live service config in bytes.

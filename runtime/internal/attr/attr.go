@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/ringhash"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 type endpointKey struct{}

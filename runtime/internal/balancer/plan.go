@@ -7,8 +7,8 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
 )
 
 // plan says which endpoints a call may go to. A call takes the view that its method routes to, in

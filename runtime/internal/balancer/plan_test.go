@@ -13,8 +13,8 @@ import (
 	_ "google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
 )
 
 // ends makes endpoints of "name version zone methods", "-" for nothing.

@@ -5,8 +5,8 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
 )
 
 // Backend is an endpoint of a service with its form for gRPC, made once for all connections. It is

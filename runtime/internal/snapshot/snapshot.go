@@ -14,7 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 const (

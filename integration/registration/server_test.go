@@ -429,3 +429,43 @@ func TestG15_Asked(t *testing.T) {
 		t.Errorf("logged: %v", w.logs.lines)
 	}
 }
+
+// Several services of one key are one entry; services of one TTL are on one lease.
+func TestServicesOfOneProcess(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithZone("z"))
+	s := w.registry.NewServer(grpc.NewServer())
+	s.Publish(&runtime.ServiceDesc{Name: "a.A", Key: "a"}, runtime.WithVersion("v1"))
+	s.Publish(&runtime.ServiceDesc{Name: "a.B", Key: "a"}, runtime.WithWeight(3))
+	s.Publish(&runtime.ServiceDesc{Name: "b.B", Key: "b", Layout: runtime.Kratos})
+	s.Publish(&runtime.ServiceDesc{Name: "c.C", Key: "c", LeaseTTL: 20 * time.Second}, runtime.WithZoneTag(""))
+	if err := s.Announce(bounded(t, soon), "10.0.0.1:9000"); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"a/10.0.0.1:9000": `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v1","weight":3,"zone":"z"}}`,
+		"b/10.0.0.1:9000": `{"id":"10.0.0.1:9000","name":"b","version":"","metadata":{"zone":"z"},"endpoints":["grpc://10.0.0.1:9000","grpcs://10.0.0.1:9000"]}`,
+		"c/10.0.0.1:9000": `{"Op":0,"Addr":"10.0.0.1:9000"}`,
+	}
+	if keys := w.keys(""); len(keys) != len(want) {
+		t.Errorf("in etcd: %v", keys)
+	}
+	for etcdKey, value := range want {
+		if got := w.get(etcdKey); got == nil || got.value != value {
+			t.Errorf("%s is %+v, want %s", etcdKey, got, value)
+		}
+	}
+	st := s.Status()
+	if len(st) != 3 || st[0].LeaseID != st[1].LeaseID || st[0].LeaseID == st[2].LeaseID {
+		t.Errorf("status: %+v", st)
+	}
+	ttl, err := w.etcd.Admin().TimeToLive(bounded(t, soon), st[2].LeaseID)
+	if err != nil || ttl.GrantedTTL != 20 {
+		t.Errorf("lease of c: %+v, %v", ttl, err)
+	}
+	if err := s.Withdraw(bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		t.Errorf("left after Withdraw: %v, %v", keys, leases)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"testing"
 	"time"
 
@@ -221,8 +220,6 @@ func TestEtcdNaming_OurWriterTheirReader(t *testing.T) {
 	if err := manager.DeleteEndpoint(bounded(t), greeterKey+"/second"); err != nil {
 		t.Fatal(err)
 	}
-	w.eventually("the entry is back", func() bool {
-		return slices.ContainsFunc(w.entries(greeterKey+"/"), func(e entry) bool { return e.key == greeterKey+"/second" })
-	})
+	w.entryAt(greeterKey + "/second")
 	w.balanced(conn, "b")
 }

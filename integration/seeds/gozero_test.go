@@ -38,7 +38,7 @@ func TestGoZero_TheirWriterOurClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.delete(userRPC.Key + "/7")
-	w.onlyEntry(userRPC.Key + "/7")
+	w.entryAt(userRPC.Key + "/7")
 	w.balanced(conn, "a", "b", "c")
 
 	inB.Pause()
@@ -57,7 +57,7 @@ func TestGoZero_OurWriterTheirReader(t *testing.T) {
 	// A second one in the process has a lease of its own, for the lease is the key.
 	c := w.publishGreeter(registry, &greeter{name: "c"}, userRPC)
 	for _, s := range []*server{a, b, c} {
-		got := w.onlyEntry(fmt.Sprintf("%s/%d", userRPC.Key, s.lease()))
+		got := w.entryAt(fmt.Sprintf("%s/%d", userRPC.Key, s.lease()))
 		if got.value != s.addr || got.lease != s.lease() {
 			t.Errorf("the entry is %+v", got)
 		}

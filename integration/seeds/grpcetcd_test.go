@@ -33,7 +33,7 @@ func TestGrpcEtcd_TheirWriterOurClient(t *testing.T) {
 
 	// An entry that is lost is back when the ticker looks.
 	w.delete(inC.key)
-	w.eventually("the ticker has registered again", func() bool { return len(w.entries(inC.key)) == 1 })
+	w.entryAt(inC.key) // the ticker has registered again
 	w.balanced(conn, "a", "b", "c")
 
 	inC.unregister()
@@ -48,16 +48,16 @@ func TestGrpcEtcd_OurWriterTheirReader(t *testing.T) {
 	a, b := w.publish("a", callee), w.publish("b", callee)
 	w.balanced(conn, "a", "b")
 	for _, s := range []*server{a, b} {
-		if got := w.onlyEntry(grpcEtcdKey("callee", s.addr)); got.value != s.addr || got.lease == 0 {
+		if got := w.entryAt(grpcEtcdKey("callee", s.addr)); got.value != s.addr || got.lease == 0 {
 			t.Errorf("the entry is %+v", got)
 		}
 	}
 
 	// Ours, too, is back when it is deleted, and when its lease is gone.
 	w.delete(grpcEtcdKey("callee", a.addr))
-	w.onlyEntry(grpcEtcdKey("callee", a.addr))
+	w.entryAt(grpcEtcdKey("callee", a.addr))
 	w.revoke(b.lease())
-	w.onlyEntry(grpcEtcdKey("callee", b.addr))
+	w.entryAt(grpcEtcdKey("callee", b.addr))
 	w.balanced(conn, "a", "b")
 
 	b.stop()

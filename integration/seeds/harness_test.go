@@ -142,6 +142,21 @@ func (w *world) onlyEntry(prefix string) entry {
 	return found[0]
 }
 
+// entryAt waits until there is a key, and returns it.
+func (w *world) entryAt(key string) entry {
+	w.t.Helper()
+	var found entry
+	w.eventually("there is "+key, func() bool {
+		all := w.entries(key)
+		i := slices.IndexFunc(all, func(e entry) bool { return e.key == key })
+		if i >= 0 {
+			found = all[i]
+		}
+		return i >= 0
+	})
+	return found
+}
+
 // gone waits until a lease is no more.
 func (w *world) gone(lease clientv3.LeaseID) {
 	w.t.Helper()

@@ -49,7 +49,7 @@ func TestKitex_OurWriterTheirReader(t *testing.T) {
 	theirs := w.serve("theirs")
 	peer.register("user", kitexInstance{Network: "tcp", Address: theirs.addr, Weight: 3}, 5*time.Second)
 	w.balanced(conn, "a", "b", "theirs")
-	if got := w.onlyEntry(kitexUser.Key + "/" + a.addr); got.lease == 0 {
+	if got := w.entryAt(kitexUser.Key + "/" + a.addr); got.lease == 0 {
 		t.Errorf("the entry is %+v", got)
 	}
 

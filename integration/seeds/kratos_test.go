@@ -38,9 +38,9 @@ func TestKratos_TheirWriterOurClient(t *testing.T) {
 	}
 
 	// It registers again on a new lease when the old one is gone.
-	lost := w.onlyEntry(inB.key).lease
+	lost := w.entryAt(inB.key).lease
 	w.revoke(lost)
-	w.onlyEntry(inB.key)
+	w.entryAt(inB.key)
 	w.balanced(conn, "a", "b")
 	inB.deregister()
 	w.balanced(conn, "a")
@@ -69,7 +69,7 @@ func TestKratos_OurWriterTheirReader(t *testing.T) {
 	if got := list[i]; got.Name != "user" || got.Version != "v2" || !maps.Equal(got.Metadata, want) {
 		t.Errorf("their list has %+v", got)
 	}
-	if got := w.onlyEntry("/microservices/user/host-1"); got.lease == 0 {
+	if got := w.entryAt("/microservices/user/host-1"); got.lease == 0 {
 		t.Errorf("the entry is %+v", got)
 	}
 	// Whether ours speaks TLS only its callers know.

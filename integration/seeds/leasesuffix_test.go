@@ -72,7 +72,7 @@ func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
 	c := w.publishGreeter(registry, &greeter{name: "c"}, suffixed("hello"))
 	lists(a, b, c)
 	for _, s := range []*server{a, b, c} {
-		if got := w.onlyEntry(suffixKey("hello", s.lease())); got.value != s.addr || got.lease != s.lease() {
+		if got := w.entryAt(suffixKey("hello", s.lease())); got.value != s.addr || got.lease != s.lease() {
 			t.Errorf("the entry is %+v", got)
 		}
 	}
@@ -83,7 +83,7 @@ func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
 		status := b.ours.Status()[0]
 		return status.State == runtime.StateRegistered && status.LeaseID != lost
 	})
-	w.onlyEntry(suffixKey("hello", b.lease()))
+	w.entryAt(suffixKey("hello", b.lease()))
 	lists(a, b, c)
 
 	conn := w.dial("suffix:///hello", w.suffixResolver())

@@ -40,7 +40,7 @@ func TestXiezengcheng_OurWriterTheirReader(t *testing.T) {
 	registry := w.newRegistry()
 	a := w.publishGreeter(registry, &greeter{name: "a"}, underEtcd, runtime.WithInstance("order-service-1"))
 	b := w.publish("b", underEtcd, runtime.WithInstance("order-service-2"))
-	if got := w.onlyEntry("/etcd/order-service-1"); got.value != a.addr || got.lease == 0 {
+	if got := w.entryAt("/etcd/order-service-1"); got.value != a.addr || got.lease == 0 {
 		t.Errorf("the entry is %+v", got)
 	}
 	conn := w.dial("etcd:///", w.xieResolver())

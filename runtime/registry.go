@@ -158,12 +158,15 @@ func (r *Registry) key(key string, leaseSuffix bool) *discovery.Key {
 
 // endpointCounts tells how many endpoints each key in use has.
 func (r *Registry) endpointCounts(count func(key string, n int)) {
-	r.mu.Lock()
-	keys := slices.Collect(maps.Values(r.keys))
-	r.mu.Unlock()
-	for _, k := range keys {
+	for _, k := range r.keysInUse() {
 		if state := k.State(); state.Known {
 			count(k.Name, len(state.Backends))
 		}
 	}
+}
+
+func (r *Registry) keysInUse() []*discovery.Key {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.keys))
 }

@@ -47,6 +47,10 @@ type State struct {
 	LiveSeen  bool                // there is or was a live service config
 	Err       error               // why etcd cannot be followed now
 	Definite  bool                // Err is etcd's own answer
+
+	Provisional bool      // the set may be behind etcd
+	Held        int       // of Backends, those that etcd no longer has
+	Changed     time.Time // when Backends last did
 }
 
 // NewKey returns a key that asks source for nothing until it has a connection.
@@ -64,6 +68,13 @@ func (k *Key) State() *State {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.state
+}
+
+// Connections is how many there are.
+func (k *Key) Connections() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.conns)
 }
 
 // join has c told all news from now on, beginning with what is known.
@@ -157,11 +168,12 @@ func (k *Key) reconsider() {
 func (k *Key) update() {
 	next := &State{
 		Live: k.live.JSON, LiveSeen: k.state.LiveSeen || k.live.JSON != "",
-		Err: k.news.Err, Definite: k.news.Definite,
+		Err: k.news.Err, Definite: k.news.Definite, Provisional: k.news.Provisional, Changed: k.state.Changed,
 	}
 	if k.news.Known && (k.live.Known || k.waived) {
 		next.Known = true
 		next.Backends = k.held()
+		next.Held = len(k.hold.kept)
 	}
 	old := k.state
 	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
@@ -171,7 +183,7 @@ func (k *Key) update() {
 			return
 		}
 	} else {
-		next.Endpoints = resolverEndpoints(next.Backends)
+		next.Endpoints, next.Changed = resolverEndpoints(next.Backends), time.Now()
 	}
 	k.state = next
 	for c := range k.conns {

@@ -10,12 +10,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -66,7 +64,7 @@ func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 
 // registryOn returns a registry that is closed with the test.
 func registryOn(t *testing.T, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
-	quiet := runtime.WithLogger(slog.New(slog.NewTextHandler(io.Discard, nil)))
+	quiet := runtime.WithLogger(slog.New(slog.DiscardHandler))
 	registry := runtime.NewRegistry(client, append([]runtime.Option{quiet}, opts...)...)
 	t.Cleanup(func() {
 		if err := registry.Close(bounded(t)); err != nil {
@@ -397,9 +395,6 @@ func bounded(t testing.TB) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
-
-// lastPart is the last part of an etcd key.
-func lastPart(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
 
 // ended tells an error that comes with the end of a context from others.
 func ended(ctx context.Context, err error) bool {

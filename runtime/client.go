@@ -13,6 +13,8 @@ import (
 	// The policies that generated service configs name, beside those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
+	// Client-side health checks, for service configs with a healthCheckConfig.
+	_ "google.golang.org/grpc/health"
 )
 
 // NewClient returns a connection to a service, as generated constructors do. It does no I/O: calls

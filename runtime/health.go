@@ -4,15 +4,37 @@ import (
 	"context"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 )
+
+// serveHealth registers gRPC's own health service where there is none. Nobody but this server sets
+// it, so there is nothing to follow.
+func (s *Server) serveHealth() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grpc == nil || s.gate.health != nil {
+		return
+	}
+	info := s.grpc.GetServiceInfo()
+	if _, ok := info[healthpb.Health_ServiceDesc.ServiceName]; ok {
+		return
+	}
+	own := health.NewServer()
+	for service := range info {
+		own.SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+	}
+	healthpb.RegisterHealthServer(s.grpc, own)
+	s.gate.own = own
+}
 
 // healthGate follows a gRPC health service of this process, and tells which services are healthy.
 // A service that the health service does not know is as healthy as the whole server, whose name is
 // "". Its methods run under the server's lock.
 type healthGate struct {
-	health healthpb.HealthServer // nil: everything is healthy
+	health healthpb.HealthServer // the caller's; nil: everything is healthy
+	own    *health.Server        // registered for want of the caller's
 	status map[string]healthpb.HealthCheckResponse_ServingStatus
 }
 
@@ -41,6 +63,9 @@ func follow(ctx context.Context, health healthpb.HealthServer, service string, r
 
 // shutdown turns everything NOT_SERVING for good, where the implementation can: grpc's own can.
 func (g *healthGate) shutdown() {
+	if g.own != nil {
+		g.own.Shutdown()
+	}
 	if h, ok := g.health.(interface{ Shutdown() }); ok {
 		h.Shutdown()
 	}

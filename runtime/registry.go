@@ -112,7 +112,7 @@ func (r *Registry) Close(ctx context.Context) error {
 	for _, m := range memories {
 		m.flush()
 	}
-	r.metrics.close()
+	errs = append(errs, r.metrics.close())
 	return errors.Join(errs...)
 }
 

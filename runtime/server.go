@@ -39,9 +39,10 @@ type GRPCServer interface {
 type ServerOption func(*serverOptions)
 
 type serverOptions struct {
-	advertise   string
-	drainDelay  time.Duration
-	stopTimeout time.Duration
+	advertise       string
+	drainDelay      time.Duration
+	stopTimeout     time.Duration
+	announceTimeout time.Duration
 }
 
 // WithAdvertiseAddress sets the address that callers are told, "host:port", or a host alone for the
@@ -63,13 +64,23 @@ func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
+// WithAnnounceTimeout has Serve end, with an error, when the services are not in etcd within d, for
+// a process that is of no use unless it is found. Default: 0, to serve and go on trying.
+func WithAnnounceTimeout(d time.Duration) ServerOption {
+	return func(o *serverOptions) { o.announceTimeout = d }
+}
+
 // Server is a gRPC server whose services are in etcd while it serves. Generated code registers and
 // publishes services on it; then it is served once, by Serve or by the caller with Announce and
 // Withdraw.
 //
 // When a service of the name grpc.health.v1.Health is registered on it (not on the gRPC server
 // beneath), the entry of a service is out of etcd while the health of that service, or of the whole
-// server for a service that has none, is NOT_SERVING.
+// server for a service that has none, is NOT_SERVING. When none is registered, on either, Serve
+// registers gRPC's own, which says SERVING for every service until the server drains.
+//
+// Entries carry the methods that the server serves, where their layout has room for metadata: in a
+// rollout that adds a method, callers send it to the servers that have it.
 type Server struct {
 	registry *Registry
 	grpc     GRPCServer
@@ -340,7 +351,7 @@ func (s *Server) start(ctx context.Context, listen string) error {
 func (s *Server) announce(p *publication, addr string) (err error) {
 	ttl := cmp.Or(p.leaseTTL, s.registry.opts.leaseTTL)
 	p.reg, err = s.registry.announce(entrySpec{
-		key: p.key, ep: endpoint.Endpoint{Addr: addr}, layouts: p.layouts, ttl: ttl, opts: p.opts,
+		key: p.key, ep: endpoint.Endpoint{Addr: addr, Metadata: s.methods(p.services)}, layouts: p.layouts, ttl: ttl, opts: p.opts,
 	}, !s.healthy(p))
 	return err
 }
@@ -411,12 +422,36 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	select {
 	case err = <-served:
 		err = errors.Join(err, s.withdraw(ctx))
+	case err = <-s.overdue(ctx):
+		err = errors.Join(err, s.drain(ctx, served))
 	case <-ctx.Done():
 		err = s.drain(ctx, served)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(err, errors.Join(s.errs...))
+}
+
+// overdue tells when the services should have been announced and were not; never without
+// WithAnnounceTimeout.
+func (s *Server) overdue(ctx context.Context) <-chan error {
+	if s.opts.announceTimeout <= 0 {
+		return nil
+	}
+	late := make(chan error, 1)
+	go func() { // ends with the timeout, with ctx or with the registrations
+		bounded, cancel := context.WithTimeout(ctx, s.opts.announceTimeout)
+		defer cancel()
+		for _, g := range s.registrations() {
+			if err := g.sync(bounded, "announce"); err != nil {
+				if ctx.Err() == nil {
+					late <- err
+				}
+				return
+			}
+		}
+	}()
+	return late
 }
 
 func (s *Server) startServing(ctx context.Context, lis net.Listener) error {
@@ -427,6 +462,7 @@ func (s *Server) startServing(ctx context.Context, lis net.Listener) error {
 	if again {
 		return errors.New("etcd: the server has been served: make another for another listener")
 	}
+	s.serveHealth()
 	return s.start(ctx, lis.Addr().String())
 }
 

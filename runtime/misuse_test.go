@@ -1,0 +1,148 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// away is a client of an etcd that is not there.
+func away(t *testing.T) *clientv3.Client {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// uses is every way to use a registry.
+func uses(r *Registry) map[string]func(context.Context) error {
+	desc := &ServiceDesc{Name: "a.B", Key: "a/b"}
+	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
+	return map[string]func(context.Context) error{
+		"NewClient": func(context.Context) error { _, err := r.NewClient(desc, plaintext); return err },
+		"Each": func(ctx context.Context) error {
+			return r.Each(ctx, desc, func(context.Context, Endpoint, grpc.ClientConnInterface) error { return nil }, plaintext)
+		},
+		"Register":         func(ctx context.Context) error { _, err := r.Register(ctx, "a/b", Endpoint{Addr: "h:1"}); return err },
+		"Add":              func(ctx context.Context) error { return r.Add(ctx, "a/b", Endpoint{Addr: "h:1"}) },
+		"Remove":           func(ctx context.Context) error { return r.Remove(ctx, "a/b", "x") },
+		"SetServiceConfig": func(ctx context.Context) error { return r.SetServiceConfig(ctx, "a/b", "{}") },
+		"Watch": func(ctx context.Context) error {
+			for _, err := range r.Watch(ctx, "a/b") {
+				return err
+			}
+			return nil
+		},
+		"Resolver": func(ctx context.Context) error {
+			conn, err := grpc.NewClient("etcd:///a/b", plaintext, grpc.WithResolvers(r.Resolver()))
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			return conn.Invoke(ctx, "/a.B/C", nil, nil)
+		},
+		"Serve": func(ctx context.Context) error {
+			lis, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			s := r.NewServer(grpc.NewServer())
+			s.Publish(desc)
+			return s.Serve(ctx, lis)
+		},
+		"Announce": func(ctx context.Context) error {
+			s := r.NewServer(grpc.NewServer())
+			s.Publish(desc)
+			return s.Announce(ctx, "127.0.0.1:1")
+		},
+	}
+}
+
+func TestRegistryThatCannotBeUsed(t *testing.T) {
+	closed := NewRegistry(away(t))
+	if err := closed.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		registry *Registry
+		want     error
+	}{
+		"of a nil client": {NewRegistry(nil), errNilClient},
+		"closed":          {closed, errClosed},
+	} {
+		for use, f := range uses(tt.registry) {
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			err := f(ctx)
+			cancel()
+			// gRPC hands a resolver's error on as text.
+			if !errors.Is(err, tt.want) && (err == nil || !strings.Contains(err.Error(), tt.want.Error())) {
+				t.Errorf("a registry %s: %s: %v, want %v", name, use, err, tt.want)
+			}
+		}
+		if s := tt.registry.Status(); len(s.Keys) > 0 || len(s.Registrations) > 0 {
+			t.Errorf("a registry %s: status %v", name, s)
+		}
+		if err := tt.registry.Close(t.Context()); err != nil {
+			t.Errorf("a registry %s: close: %v", name, err)
+		}
+	}
+}
+
+func TestBadDescriptions(t *testing.T) {
+	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)), nil)
+	defer r.Close(t.Context())
+	plaintext := grpc.WithTransportCredentials(insecure.NewCredentials())
+	for want, desc := range map[string]*ServiceDesc{
+		"is nil":             nil,
+		"is empty":           {Name: "a.B"},
+		"slash":              {Name: "a.B", Key: "a/"},
+		"_grpc_config":       {Name: "a.B", Key: "_grpc_config/a"},
+		"set Authority":      {Name: "a.B", Key: "käse"},
+		"no authority":       {Name: "a.B", Key: "a", Authority: "user@host"},
+		"negative":           {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
+		"nope":               {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`},
+		"not a JSON object":  {Name: "a.B", Key: "a", ServiceConfig: `[`},
+		"loadBalancing":      {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":7}`},
+		"MethodConfig":       {Name: "a.B", Key: "a", ServiceConfig: `{"methodConfig":7}`},
+		"transport security": {Name: "a.B", Key: "a"},
+	} {
+		opts := []grpc.DialOption{plaintext, nil}
+		if want == "transport security" {
+			opts = nil
+		}
+		if conn, err := r.NewClient(desc, opts...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, %v, want an error with %q", desc, conn, err, want)
+		}
+	}
+	if _, err := r.NewClient(&ServiceDesc{Key: "a"}, plaintext, WithDefaultServiceConfig("{")); err == nil {
+		t.Error("a bad service config of the caller's is taken")
+	}
+}
+
+func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
+	r := NewRegistry(away(t))
+	defer r.Close(t.Context())
+	for range 100 {
+		conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.conns); n > 1 {
+		t.Errorf("%d closed connections are remembered", n)
+	}
+}

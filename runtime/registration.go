@@ -218,6 +218,11 @@ func (r *Registry) resolve(spec entrySpec) (endpoint.Endpoint, []*endpoint.Layou
 	if len(layouts) == 0 {
 		layouts = []*endpoint.Layout{endpoint.EndpointJSON}
 	}
+	bare := slices.IndexFunc(layouts, func(l *endpoint.Layout) bool { return !l.JSON() })
+	if bare >= 0 && slices.Contains(layouts, endpoint.Kratos) {
+		r.opts.logger.Warn("kratos' own readers fail on a list that holds a value which is not JSON",
+			"key", spec.key, "leave out", layouts[bare].String())
+	}
 	return ep, layouts, nil
 }
 

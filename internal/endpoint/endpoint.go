@@ -90,8 +90,8 @@ func Merge(entries []Entry) []int {
 // beats orders entries with one address. The order is total, so that the input's order is of no
 // matter.
 func (e *Entry) beats(o *Entry) bool {
-	if e.Layout.metadata() != o.Layout.metadata() {
-		return e.Layout.metadata()
+	if e.Layout.JSON() != o.Layout.JSON() {
+		return e.Layout.JSON()
 	}
 	if e.CreateRevision != o.CreateRevision {
 		return e.CreateRevision > o.CreateRevision

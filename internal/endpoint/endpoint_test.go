@@ -75,7 +75,7 @@ func TestRoundTrip(t *testing.T) {
 			t.Fatalf("%s: Decode = %v, ok %v, error %v", layout, gotLayout, ok, err)
 		}
 		want := e
-		if !layout.metadata() {
+		if !layout.JSON() {
 			want = Endpoint{Instance: "i", Addr: e.Addr}
 		}
 		if layout.at != atInstance {

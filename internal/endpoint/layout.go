@@ -55,8 +55,8 @@ func (l *Layout) String() string { return l.name }
 // a service key.
 func (l *Layout) LeaseInKey() bool { return l.at == atLease || l.at == atLeaseSuffix }
 
-// metadata tells whether values say more than the address.
-func (l *Layout) metadata() bool { return l == EndpointJSON || l == Kratos || l == Kitex }
+// JSON tells whether values are JSON, which says more than the address.
+func (l *Layout) JSON() bool { return l == EndpointJSON || l == Kratos || l == Kitex }
 
 // Key is the etcd key, without a namespace, of e under the service key.
 func (l *Layout) Key(key string, e Endpoint, lease int64) string {

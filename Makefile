@@ -28,6 +28,11 @@ test: ## Run all tests of all modules, with the race detector where there is a C
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
 	$(call each,go test $(RACE) -timeout 10m $(TESTFLAGS) ./...)
 
+.PHONY: test-x10
+test-x10: ## Run the tests against real etcd ten times in a row
+	cd integration && go test $(RACE) -count=10 -timeout 2h $(TESTFLAGS) \
+		$$(go list ./... | grep -v /generator)
+
 .PHONY: generate
 generate: ## Write all generated code again
 	$(BUF) generate

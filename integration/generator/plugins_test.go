@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -20,7 +21,8 @@ func runTool(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) 
 	return contents(t, name, answer(t, name, request))
 }
 
-// answer has a plugin of another project answer the request.
+// answer has a plugin of another project answer the request: a tool of this module, or
+// a package at a version of its own.
 func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
 	wire, err := proto.Marshal(request)
@@ -28,10 +30,14 @@ func answer(t *testing.T, name string, request *pluginpb.CodeGeneratorRequest) *
 		t.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(t.Context(), "go", "tool", name)
+	verb := "tool"
+	if strings.Contains(name, "@") {
+		verb = "run"
+	}
+	cmd := exec.CommandContext(t.Context(), "go", verb, name)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(wire), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("go tool %s: %v\n%s", name, err, &stderr)
+		t.Fatalf("go %s %s: %v\n%s", verb, name, err, &stderr)
 	}
 	response := new(pluginpb.CodeGeneratorResponse)
 	if err := proto.Unmarshal(stdout.Bytes(), response); err != nil {

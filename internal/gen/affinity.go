@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
@@ -19,7 +20,7 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 		return
 	}
 	at := m.option.in("affinity")
-	switch _, err := affinityField(m.proto.Desc.Input(), path); {
+	switch _, err := affinityPath(m.proto.Input, path); {
 	case m.proto.Desc.IsStreamingClient():
 		at.problem("is for methods with one request, and this one streams them: leave it out")
 	case err != nil:
@@ -27,6 +28,19 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	}
 	if policy := policyName(lb); policy != "" && policy != "ring_hash" {
 		at.problem("needs the policy ring_hash, but the service has %s: name ring_hash, or no policy", policy)
+	}
+}
+
+// checkAffinityClient notes a method that the client with affinity cannot have: it has
+// a field of that name, the plain client.
+func checkAffinityClient(s *service) {
+	if len(s.withAffinity()) == 0 {
+		return
+	}
+	for _, m := range s.proto.Methods {
+		if m.GoName == clientName(s.proto) {
+			spotOf(s.spot.problems, s.file, m.Desc, m.Location).problem("has the Go name of the client of %s, which has methods with an affinity: rename it", s.proto.Desc.FullName())
+		}
 	}
 }
 
@@ -39,45 +53,49 @@ func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	return ""
 }
 
-// affinityField follows the path of an affinity through a request, to the field whose
-// value it is. An error goes on after the path.
-func affinityField(request protoreflect.MessageDescriptor, path string) (protoreflect.FieldDescriptor, error) {
+// affinityPath follows the path of an affinity through a request, and returns the
+// fields on it: messages, and last the field whose value it is. An error goes on after
+// the path.
+func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, error) {
 	names := strings.Split(path, ".")
 	if slices.Contains(names, "") {
 		return nil, errors.New(`is no path: name fields with a single dot between them, such as "user.id"`)
 	}
-	var last protoreflect.FieldDescriptor
+	var fields []*protogen.Field
 	message := request
 	for _, name := range names {
-		if last != nil && message == nil {
-			return nil, fmt.Errorf("goes on after %s, which has no fields: end it there", last.Name())
+		if message == nil {
+			return nil, fmt.Errorf("goes on after %s, which has no fields: end it there", fields[len(fields)-1].Desc.Name())
 		}
 		field, err := singularField(message, name)
 		if err != nil {
 			return nil, err
 		}
-		last, message = field, field.Message()
+		fields = append(fields, field)
+		message = field.Message
 	}
-	switch last.Kind() {
+	switch kind := fields[len(fields)-1].Desc.Kind(); kind {
 	case protoreflect.MessageKind, protoreflect.GroupKind:
-		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.FullName())
+		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.Desc.FullName())
 	case protoreflect.FloatKind, protoreflect.DoubleKind:
-		return nil, fmt.Errorf("ends at a %v, whose equal values are not spelled alike: take a field of another type", last.Kind())
+		return nil, fmt.Errorf("ends at a %v, whose equal values are not spelled alike: take a field of another type", kind)
 	}
-	return last, nil
+	return fields, nil
 }
 
-func singularField(message protoreflect.MessageDescriptor, name string) (protoreflect.FieldDescriptor, error) {
-	field := message.Fields().ByName(protoreflect.Name(name))
+func singularField(message *protogen.Message, name string) (*protogen.Field, error) {
+	i := slices.IndexFunc(message.Fields, func(field *protogen.Field) bool { return string(field.Desc.Name()) == name })
+	if i < 0 {
+		if other := message.Desc.Fields().ByJSONName(name); other != nil {
+			return nil, fmt.Errorf("spells a field of %s %q: write %s, as the proto file does", message.Desc.FullName(), name, other.Name())
+		}
+		return nil, fmt.Errorf("leads nowhere, for %s has no field %q: name one that it has", message.Desc.FullName(), name)
+	}
+	field := message.Fields[i]
 	switch {
-	case field == nil && message.Fields().ByJSONName(name) != nil:
-		return nil, fmt.Errorf("spells a field of %s %q: write %s, as the proto file does",
-			message.FullName(), name, message.Fields().ByJSONName(name).Name())
-	case field == nil:
-		return nil, fmt.Errorf("leads nowhere, for %s has no field %q: name one that it has", message.FullName(), name)
-	case field.IsMap():
+	case field.Desc.IsMap():
 		return nil, fmt.Errorf("leads through the map %s: take a field that has one value", name)
-	case field.IsList():
+	case field.Desc.IsList():
 		return nil, fmt.Errorf("leads through the repeated field %s: take a field that has one value", name)
 	}
 	return field, nil

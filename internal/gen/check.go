@@ -9,7 +9,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, probl
 	var keyed []*service // those whose keys are right by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
-			if checkOne(s, problems) {
+			if checkOne(s) {
 				keyed = append(keyed, s)
 			}
 		}
@@ -19,14 +19,9 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, probl
 }
 
 // checkOne checks one service by itself, and tells whether its key is right.
-func checkOne(s *service, problems *problems) (keyRight bool) {
+func checkOne(s *service) (keyRight bool) {
 	if !s.file.Generate {
 		return validKey(s)
 	}
-	before := len(problems.list)
-	keyRight = checkService(s)
-	if len(problems.list) == before {
-		checkSupported(s)
-	}
-	return keyRight
+	return checkService(s)
 }

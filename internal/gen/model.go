@@ -80,3 +80,14 @@ func (s *service) layout() discoveryv1.Layout {
 	}
 	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
 }
+
+// withAffinity returns the methods that have one, in the file's order.
+func (s *service) withAffinity() []*method {
+	var methods []*method
+	for _, m := range s.methods {
+		if m.options.GetAffinity() != "" {
+			methods = append(methods, m)
+		}
+	}
+	return methods
+}

@@ -17,6 +17,12 @@ func eachName(s *protogen.Service) string      { return "Each" + s.GoName + "Cli
 func clientName(s *protogen.Service) string { return s.GoName + "Client" }
 func serverName(s *protogen.Service) string { return s.GoName + "Server" }
 
+// affinityClientName is not exported. No other generated name has an underscore before
+// a small letter, so it collides with none.
+func affinityClientName(s *protogen.Service) string {
+	return strings.ToLower(s.GoName[:1]) + s.GoName[1:] + "_affinityClient"
+}
+
 // outputSuffix ends the name of a file that we write.
 const outputSuffix = "_etcd.pb.go"
 

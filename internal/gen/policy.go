@@ -81,7 +81,9 @@ func checkOutlierDetection(at spot, detection *discoveryv1.OutlierDetection, pic
 }
 
 func checkEjectionTimes(at spot, detection *discoveryv1.OutlierDetection) {
-	checkNotNegative(at.in("interval"), detection.GetInterval())
+	if interval := detection.GetInterval(); interval != nil {
+		checkPositive(at.in("interval"), interval)
+	}
 	baseRight := checkNotNegative(at.in("base_ejection_time"), detection.GetBaseEjectionTime())
 	longest := detection.GetMaxEjectionTime()
 	if !checkNotNegative(at.in("max_ejection_time"), longest) || !baseRight || longest == nil || detection.GetBaseEjectionTime() == nil {

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/compiler/protogen"
-	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -14,9 +14,13 @@ import (
 // The packages that generated code imports.
 const (
 	contextPackage = protogen.GoImportPath("context")
+	strconvPackage = protogen.GoImportPath("strconv")
 	timePackage    = protogen.GoImportPath("time")
 	grpcPackage    = protogen.GoImportPath("google.golang.org/grpc")
 	runtimePackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/runtime")
+
+	// Imported for what it registers, where a service needs that.
+	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
 )
 
 // layoutVars are the variables of the runtime that options name.
@@ -38,6 +42,7 @@ func render(plugin *protogen.Plugin, file *protogen.File, services []*service) {
 		renderNewClient(g, s)
 		renderRegister(g, s)
 		renderEach(g, s)
+		renderAffinityClient(g, s)
 	}
 }
 
@@ -80,6 +85,9 @@ func renderDesc(g *protogen.GeneratedFile, s *service) {
 		g.P("Authority: ", strconv.Quote(authority), ",")
 	}
 	g.P("ServiceConfig: ", literal(serviceConfigJSON(s)), ",")
+	if s.options.GetLoadBalancing().GetOutlierDetection() != nil {
+		g.Import(outlierPackage)
+	}
 	g.P("}")
 	g.P()
 }
@@ -89,14 +97,24 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	comment(g, name, " returns a client that calls the servers of ", s.proto.Desc.FullName())
 	comment(g, "that etcd has under the key ", quoted(s), ". It does no I/O; its connection")
 	comment(g, "is closed with the registry.")
-	deprecated(g, s)
+	withAffinity := len(s.withAffinity()) > 0
+	if withAffinity {
+		comment(g)
+		comment(g, "Where a method has an affinity, calls whose requests have the same value in that field")
+		comment(g, "reach the same server. One that is in the context already wins: see runtime.WithAffinity.")
+	}
+	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
 	g.P("func ", name, "(registry *", runtimePackage.Ident("Registry"), ", opts ...", grpcPackage.Ident("DialOption"), ") (", client, ", error) {")
 	g.P("conn, err := registry.NewClient(&", descName(s.proto), ", opts...)")
 	g.P("if err != nil {")
 	g.P("return nil, err")
 	g.P("}")
-	g.P("return New", client, "(conn), nil")
+	if withAffinity {
+		g.P("return ", affinityClientName(s.proto), "{New", client, "(conn)}, nil")
+	} else {
+		g.P("return New", client, "(conn), nil")
+	}
 	g.P("}")
 	g.P()
 }
@@ -105,7 +123,7 @@ func renderRegister(g *protogen.GeneratedFile, s *service) {
 	name, server := registerName(s.proto), serverName(s.proto)
 	comment(g, name, " has the server serve ", s.proto.Desc.FullName(), " with impl and")
 	comment(g, "announce itself in etcd under the key ", quoted(s), " while it serves.")
-	deprecated(g, s)
+	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
 	g.P("func ", name, "(server *", runtimePackage.Ident("Server"), ", impl ", server, ", opts ...", runtimePackage.Ident("RegisterOption"), ") {")
 	g.P("Register", server, "(server, impl)")
@@ -120,7 +138,7 @@ func renderEach(g *protogen.GeneratedFile, s *service) {
 	comment(g, name, " runs call once for each server of ", s.proto.Desc.FullName(), " that")
 	comment(g, "etcd has under the key ", quoted(s), " when it starts, concurrently. What call does")
 	comment(g, "with its client under its context goes to that server. The error joins those of all.")
-	deprecated(g, s)
+	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
 	g.P("func ", name, "(")
 	g.P("ctx ", contextPackage.Ident("Context"), ", registry *", runtimePackage.Ident("Registry"), ",")
@@ -139,8 +157,9 @@ func comment(g *protogen.GeneratedFile, text ...any) {
 	g.P(append([]any{"// "}, text...)...)
 }
 
-func deprecated(g *protogen.GeneratedFile, s *service) {
-	if s.proto.Desc.Options().(*descriptorpb.ServiceOptions).GetDeprecated() {
+// deprecated writes the end of a doc comment for what belongs to a service or method.
+func deprecated(g *protogen.GeneratedFile, owner protoreflect.Descriptor) {
+	if owner.Options().(interface{ GetDeprecated() bool }).GetDeprecated() {
 		g.P("//")
 		comment(g, "Deprecated: Do not use.")
 	}

@@ -29,6 +29,7 @@ func checkService(s *service) (keyRight bool) {
 		checkMethod(m)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
+	checkAffinityClient(s)
 	return keyRight
 }
 

@@ -20,8 +20,8 @@ const affinityHeader = "etcd-affinity"
 // they are written in.
 type (
 	serviceConfig struct {
-		LoadBalancing []map[string]any `json:"loadBalancingConfig"`
-		Methods       []methodConfig   `json:"methodConfig,omitempty"`
+		LoadBalancing []policy       `json:"loadBalancingConfig"`
+		Methods       []methodConfig `json:"methodConfig,omitempty"`
 	}
 	methodConfig struct {
 		Name         []methodRef  `json:"name"`
@@ -40,6 +40,7 @@ type (
 		BackoffMultiplier float64  `json:"backoffMultiplier"`
 		Codes             []string `json:"retryableStatusCodes"`
 	}
+	policy    map[string]any // its config, by its name alone
 	pickFirst struct {
 		Shuffle bool `json:"shuffleAddressList,omitempty"`
 	}
@@ -51,12 +52,37 @@ type (
 		Max    uint64 `json:"maxRingSize,omitempty"`
 		Header string `json:"requestHashHeader"`
 	}
+	outlierDetection struct {
+		Interval           string               `json:"interval,omitempty"`
+		BaseEjectionTime   string               `json:"baseEjectionTime,omitempty"`
+		MaxEjectionTime    string               `json:"maxEjectionTime,omitempty"`
+		MaxEjectionPercent uint32               `json:"maxEjectionPercent,omitempty"`
+		SuccessRate        *successRateEjection `json:"successRateEjection,omitempty"`
+		FailurePercentage  *failureEjection     `json:"failurePercentageEjection,omitempty"`
+		ChildPolicy        []policy             `json:"childPolicy"`
+	}
+	successRateEjection struct {
+		StdevFactor           uint32 `json:"stdevFactor,omitempty"`
+		EnforcementPercentage uint32 `json:"enforcementPercentage,omitempty"`
+		MinimumHosts          uint32 `json:"minimumHosts,omitempty"`
+		RequestVolume         uint32 `json:"requestVolume,omitempty"`
+	}
+	failureEjection struct {
+		Threshold             uint32 `json:"threshold,omitempty"`
+		EnforcementPercentage uint32 `json:"enforcementPercentage,omitempty"`
+		MinimumHosts          uint32 `json:"minimumHosts,omitempty"`
+		RequestVolume         uint32 `json:"requestVolume,omitempty"`
+	}
+	zones struct {
+		PreferZone  bool     `json:"preferZone"`
+		ChildPolicy []policy `json:"childPolicy"`
+	}
 )
 
 // serviceConfigJSON returns gRPC's service config for what the options of a service
 // and its methods say.
 func serviceConfigJSON(s *service) string {
-	config := serviceConfig{LoadBalancing: []map[string]any{loadBalancing(s)}}
+	config := serviceConfig{LoadBalancing: []policy{loadBalancing(s)}}
 	for _, m := range s.methods {
 		if c := configOf(s, m); c.Timeout != "" || c.WaitForReady || c.Retry != nil {
 			config.Methods = append(config.Methods, c)
@@ -69,21 +95,68 @@ func serviceConfigJSON(s *service) string {
 	return string(text)
 }
 
-// loadBalancing returns the policy and its config.
-func loadBalancing(s *service) map[string]any {
+// loadBalancing returns the policy of a service, within those that leave endpoints
+// out before it picks.
+func loadBalancing(s *service) policy {
 	lb := s.options.GetLoadBalancing()
-	switch policy := lb.GetPolicy().(type) {
-	case *discoveryv1.LoadBalancing_PickFirst:
-		return map[string]any{"pick_first": pickFirst{policy.PickFirst.GetShuffleAddressList()}}
-	case *discoveryv1.LoadBalancing_LeastRequest:
-		return map[string]any{"least_request_experimental": leastRequest{policy.LeastRequest.GetChoiceCount()}}
-	case *discoveryv1.LoadBalancing_RingHash:
-		return map[string]any{"ring_hash_experimental": ringHash{
-			Min: policy.RingHash.GetMinRingSize(), Max: policy.RingHash.GetMaxRingSize(), Header: affinityHeader,
-		}}
-	default:
-		return map[string]any{"round_robin": struct{}{}}
+	config := picking(s)
+	if detection := lb.GetOutlierDetection(); detection != nil {
+		config = policy{"outlier_detection_experimental": outlierDetectionOf(detection, config)}
 	}
+	if lb.GetPreferZone() {
+		config = policy{"etcd": zones{PreferZone: true, ChildPolicy: []policy{config}}}
+	}
+	return config
+}
+
+// picking returns the policy that picks an endpoint.
+func picking(s *service) policy {
+	switch p := s.options.GetLoadBalancing().GetPolicy().(type) {
+	case *discoveryv1.LoadBalancing_PickFirst:
+		return policy{"pick_first": pickFirst{p.PickFirst.GetShuffleAddressList()}}
+	case *discoveryv1.LoadBalancing_LeastRequest:
+		return policy{"least_request_experimental": leastRequest{p.LeastRequest.GetChoiceCount()}}
+	case *discoveryv1.LoadBalancing_RingHash:
+		return policy{"ring_hash_experimental": ringHashOf(p.RingHash)}
+	case *discoveryv1.LoadBalancing_Weighted:
+		return policy{"etcd_weighted": struct{}{}}
+	case nil:
+		if len(s.withAffinity()) > 0 {
+			return policy{"ring_hash_experimental": ringHashOf(nil)}
+		}
+	}
+	return policy{"round_robin": struct{}{}}
+}
+
+func ringHashOf(ring *discoveryv1.RingHash) ringHash {
+	return ringHash{Min: ring.GetMinRingSize(), Max: ring.GetMaxRingSize(), Header: affinityHeader}
+}
+
+func outlierDetectionOf(detection *discoveryv1.OutlierDetection, child policy) outlierDetection {
+	config := outlierDetection{
+		Interval:           durationJSON(detection.GetInterval()),
+		BaseEjectionTime:   durationJSON(detection.GetBaseEjectionTime()),
+		MaxEjectionTime:    durationJSON(detection.GetMaxEjectionTime()),
+		MaxEjectionPercent: detection.GetMaxEjectionPercent(),
+		ChildPolicy:        []policy{child},
+	}
+	if ejection := detection.GetSuccessRateEjection(); ejection != nil {
+		config.SuccessRate = &successRateEjection{
+			StdevFactor:           ejection.GetStdevFactor(),
+			EnforcementPercentage: ejection.GetEnforcementPercentage(),
+			MinimumHosts:          ejection.GetMinimumHosts(),
+			RequestVolume:         ejection.GetRequestVolume(),
+		}
+	}
+	if ejection := detection.GetFailurePercentageEjection(); ejection != nil {
+		config.FailurePercentage = &failureEjection{
+			Threshold:             ejection.GetThreshold(),
+			EnforcementPercentage: ejection.GetEnforcementPercentage(),
+			MinimumHosts:          ejection.GetMinimumHosts(),
+			RequestVolume:         ejection.GetRequestVolume(),
+		}
+	}
+	return config
 }
 
 func configOf(s *service, m *method) methodConfig {

@@ -140,7 +140,16 @@ const file_policies_policies_proto_rawDesc = "" +
 	"\rpolicies/ring*\x02\"\x002\\\n" +
 	"\aBigRing\x12/\n" +
 	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a \xda\xc9\x19\x1c\n" +
-	"\x10policies/bigring*\b\"\x06\b\x80\x10\x10\x80@B9Z7github.com/etcdrpc/protoc-gen-go-etcd/testdata/policiesb\x06proto3"
+	"\x10policies/bigring*\b\"\x06\b\x80\x10\x10\x80@2X\n" +
+	"\bWeighted\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a\x1b\xda\xc9\x19\x17\n" +
+	"\x11policies/weighted*\x02*\x002P\n" +
+	"\x04Zone\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a\x17\xda\xc9\x19\x13\n" +
+	"\rpolicies/zone*\x02X\x012p\n" +
+	"\x0fZoneAndAffinity\x129\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\"\b\xda\xc9\x19\x04\"\x02id\x1a\"\xda\xc9\x19\x1e\n" +
+	"\x18policies/zoneandaffinity*\x02X\x01B9Z7github.com/etcdrpc/protoc-gen-go-etcd/testdata/policiesb\x06proto3"
 
 var (
 	file_policies_policies_proto_rawDescOnce sync.Once
@@ -160,29 +169,35 @@ var file_policies_policies_proto_goTypes = []any{
 	(*GetReply)(nil),   // 1: policies.GetReply
 }
 var file_policies_policies_proto_depIdxs = []int32{
-	0, // 0: policies.Unset.Get:input_type -> policies.GetRequest
-	0, // 1: policies.Empty.Get:input_type -> policies.GetRequest
-	0, // 2: policies.RoundRobin.Get:input_type -> policies.GetRequest
-	0, // 3: policies.PickFirst.Get:input_type -> policies.GetRequest
-	0, // 4: policies.Shuffled.Get:input_type -> policies.GetRequest
-	0, // 5: policies.Least.Get:input_type -> policies.GetRequest
-	0, // 6: policies.LeastOfFour.Get:input_type -> policies.GetRequest
-	0, // 7: policies.Ring.Get:input_type -> policies.GetRequest
-	0, // 8: policies.BigRing.Get:input_type -> policies.GetRequest
-	1, // 9: policies.Unset.Get:output_type -> policies.GetReply
-	1, // 10: policies.Empty.Get:output_type -> policies.GetReply
-	1, // 11: policies.RoundRobin.Get:output_type -> policies.GetReply
-	1, // 12: policies.PickFirst.Get:output_type -> policies.GetReply
-	1, // 13: policies.Shuffled.Get:output_type -> policies.GetReply
-	1, // 14: policies.Least.Get:output_type -> policies.GetReply
-	1, // 15: policies.LeastOfFour.Get:output_type -> policies.GetReply
-	1, // 16: policies.Ring.Get:output_type -> policies.GetReply
-	1, // 17: policies.BigRing.Get:output_type -> policies.GetReply
-	9, // [9:18] is the sub-list for method output_type
-	0, // [0:9] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: policies.Unset.Get:input_type -> policies.GetRequest
+	0,  // 1: policies.Empty.Get:input_type -> policies.GetRequest
+	0,  // 2: policies.RoundRobin.Get:input_type -> policies.GetRequest
+	0,  // 3: policies.PickFirst.Get:input_type -> policies.GetRequest
+	0,  // 4: policies.Shuffled.Get:input_type -> policies.GetRequest
+	0,  // 5: policies.Least.Get:input_type -> policies.GetRequest
+	0,  // 6: policies.LeastOfFour.Get:input_type -> policies.GetRequest
+	0,  // 7: policies.Ring.Get:input_type -> policies.GetRequest
+	0,  // 8: policies.BigRing.Get:input_type -> policies.GetRequest
+	0,  // 9: policies.Weighted.Get:input_type -> policies.GetRequest
+	0,  // 10: policies.Zone.Get:input_type -> policies.GetRequest
+	0,  // 11: policies.ZoneAndAffinity.Get:input_type -> policies.GetRequest
+	1,  // 12: policies.Unset.Get:output_type -> policies.GetReply
+	1,  // 13: policies.Empty.Get:output_type -> policies.GetReply
+	1,  // 14: policies.RoundRobin.Get:output_type -> policies.GetReply
+	1,  // 15: policies.PickFirst.Get:output_type -> policies.GetReply
+	1,  // 16: policies.Shuffled.Get:output_type -> policies.GetReply
+	1,  // 17: policies.Least.Get:output_type -> policies.GetReply
+	1,  // 18: policies.LeastOfFour.Get:output_type -> policies.GetReply
+	1,  // 19: policies.Ring.Get:output_type -> policies.GetReply
+	1,  // 20: policies.BigRing.Get:output_type -> policies.GetReply
+	1,  // 21: policies.Weighted.Get:output_type -> policies.GetReply
+	1,  // 22: policies.Zone.Get:output_type -> policies.GetReply
+	1,  // 23: policies.ZoneAndAffinity.Get:output_type -> policies.GetReply
+	12, // [12:24] is the sub-list for method output_type
+	0,  // [0:12] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_policies_policies_proto_init() }
@@ -198,7 +213,7 @@ func file_policies_policies_proto_init() {
 			NumEnums:      0,
 			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   9,
+			NumServices:   12,
 		},
 		GoTypes:           file_policies_policies_proto_goTypes,
 		DependencyIndexes: file_policies_policies_proto_depIdxs,

@@ -354,3 +354,135 @@ func EachBigRingClientFromEtcd(
 		return call(ctx, endpoint, NewBigRingClient(conn))
 	}, opts...)
 }
+
+// Weighted_EtcdServiceDesc says how policies.Weighted is found in etcd, under the key
+// "policies/weighted".
+var Weighted_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Weighted",
+	Key:           "policies/weighted",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`,
+}
+
+// NewWeightedClientFromEtcd returns a client that calls the servers of policies.Weighted
+// that etcd has under the key "policies/weighted". It does no I/O; its connection
+// is closed with the registry.
+func NewWeightedClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (WeightedClient, error) {
+	conn, err := registry.NewClient(&Weighted_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewWeightedClient(conn), nil
+}
+
+// RegisterWeightedServerToEtcd has the server serve policies.Weighted with impl and
+// announce itself in etcd under the key "policies/weighted" while it serves.
+func RegisterWeightedServerToEtcd(server *runtime.Server, impl WeightedServer, opts ...runtime.RegisterOption) {
+	RegisterWeightedServer(server, impl)
+	server.Publish(&Weighted_EtcdServiceDesc, opts...)
+}
+
+// EachWeightedClientFromEtcd runs call once for each server of policies.Weighted that
+// etcd has under the key "policies/weighted" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
+func EachWeightedClientFromEtcd(
+	ctx context.Context, registry *runtime.Registry,
+	call func(context.Context, runtime.Endpoint, WeightedClient) error, opts ...grpc.DialOption,
+) error {
+	return registry.Each(ctx, &Weighted_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
+		return call(ctx, endpoint, NewWeightedClient(conn))
+	}, opts...)
+}
+
+// Zone_EtcdServiceDesc says how policies.Zone is found in etcd, under the key
+// "policies/zone".
+var Zone_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Zone",
+	Key:           "policies/zone",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"round_robin":{}}]}}]}`,
+}
+
+// NewZoneClientFromEtcd returns a client that calls the servers of policies.Zone
+// that etcd has under the key "policies/zone". It does no I/O; its connection
+// is closed with the registry.
+func NewZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ZoneClient, error) {
+	conn, err := registry.NewClient(&Zone_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewZoneClient(conn), nil
+}
+
+// RegisterZoneServerToEtcd has the server serve policies.Zone with impl and
+// announce itself in etcd under the key "policies/zone" while it serves.
+func RegisterZoneServerToEtcd(server *runtime.Server, impl ZoneServer, opts ...runtime.RegisterOption) {
+	RegisterZoneServer(server, impl)
+	server.Publish(&Zone_EtcdServiceDesc, opts...)
+}
+
+// EachZoneClientFromEtcd runs call once for each server of policies.Zone that
+// etcd has under the key "policies/zone" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
+func EachZoneClientFromEtcd(
+	ctx context.Context, registry *runtime.Registry,
+	call func(context.Context, runtime.Endpoint, ZoneClient) error, opts ...grpc.DialOption,
+) error {
+	return registry.Each(ctx, &Zone_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
+		return call(ctx, endpoint, NewZoneClient(conn))
+	}, opts...)
+}
+
+// ZoneAndAffinity_EtcdServiceDesc says how policies.ZoneAndAffinity is found in etcd, under the key
+// "policies/zoneandaffinity".
+var ZoneAndAffinity_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.ZoneAndAffinity",
+	Key:           "policies/zoneandaffinity",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}}]}`,
+}
+
+// NewZoneAndAffinityClientFromEtcd returns a client that calls the servers of policies.ZoneAndAffinity
+// that etcd has under the key "policies/zoneandaffinity". It does no I/O; its connection
+// is closed with the registry.
+//
+// Where a method has an affinity, calls whose requests have the same value in that field
+// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+func NewZoneAndAffinityClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ZoneAndAffinityClient, error) {
+	conn, err := registry.NewClient(&ZoneAndAffinity_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return zoneAndAffinity_affinityClient{NewZoneAndAffinityClient(conn)}, nil
+}
+
+// RegisterZoneAndAffinityServerToEtcd has the server serve policies.ZoneAndAffinity with impl and
+// announce itself in etcd under the key "policies/zoneandaffinity" while it serves.
+func RegisterZoneAndAffinityServerToEtcd(server *runtime.Server, impl ZoneAndAffinityServer, opts ...runtime.RegisterOption) {
+	RegisterZoneAndAffinityServer(server, impl)
+	server.Publish(&ZoneAndAffinity_EtcdServiceDesc, opts...)
+}
+
+// EachZoneAndAffinityClientFromEtcd runs call once for each server of policies.ZoneAndAffinity that
+// etcd has under the key "policies/zoneandaffinity" when it starts, concurrently. What call does
+// with its client under its context goes to that server. The error joins those of all.
+func EachZoneAndAffinityClientFromEtcd(
+	ctx context.Context, registry *runtime.Registry,
+	call func(context.Context, runtime.Endpoint, ZoneAndAffinityClient) error, opts ...grpc.DialOption,
+) error {
+	return registry.Each(ctx, &ZoneAndAffinity_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
+		return call(ctx, endpoint, NewZoneAndAffinityClient(conn))
+	}, opts...)
+}
+
+// zoneAndAffinity_affinityClient is a ZoneAndAffinityClient that takes the affinity of calls from their requests.
+type zoneAndAffinity_affinityClient struct {
+	ZoneAndAffinityClient
+}
+
+// Get takes the affinity from id.
+func (c zoneAndAffinity_affinityClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetId(); value != "" {
+			ctx = runtime.WithAffinity(ctx, value)
+		}
+	}
+	return c.ZoneAndAffinityClient.Get(ctx, in, opts...)
+}

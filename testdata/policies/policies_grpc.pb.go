@@ -935,3 +935,309 @@ var BigRing_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "policies/policies.proto",
 }
+
+const (
+	Weighted_Get_FullMethodName = "/policies.Weighted/Get"
+)
+
+// WeightedClient is the client API for Weighted service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type WeightedClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type weightedClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewWeightedClient(cc grpc.ClientConnInterface) WeightedClient {
+	return &weightedClient{cc}
+}
+
+func (c *weightedClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Weighted_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// WeightedServer is the server API for Weighted service.
+// All implementations must embed UnimplementedWeightedServer
+// for forward compatibility.
+type WeightedServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedWeightedServer()
+}
+
+// UnimplementedWeightedServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedWeightedServer struct{}
+
+func (UnimplementedWeightedServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedWeightedServer) mustEmbedUnimplementedWeightedServer() {}
+func (UnimplementedWeightedServer) testEmbeddedByValue()                  {}
+
+// UnsafeWeightedServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to WeightedServer will
+// result in compilation errors.
+type UnsafeWeightedServer interface {
+	mustEmbedUnimplementedWeightedServer()
+}
+
+func RegisterWeightedServer(s grpc.ServiceRegistrar, srv WeightedServer) {
+	// If the following call panics, it indicates UnimplementedWeightedServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Weighted_ServiceDesc, srv)
+}
+
+func _Weighted_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WeightedServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Weighted_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WeightedServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Weighted_ServiceDesc is the grpc.ServiceDesc for Weighted service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Weighted_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Weighted",
+	HandlerType: (*WeightedServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Weighted_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	Zone_Get_FullMethodName = "/policies.Zone/Get"
+)
+
+// ZoneClient is the client API for Zone service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type ZoneClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type zoneClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewZoneClient(cc grpc.ClientConnInterface) ZoneClient {
+	return &zoneClient{cc}
+}
+
+func (c *zoneClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Zone_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ZoneServer is the server API for Zone service.
+// All implementations must embed UnimplementedZoneServer
+// for forward compatibility.
+type ZoneServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedZoneServer()
+}
+
+// UnimplementedZoneServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedZoneServer struct{}
+
+func (UnimplementedZoneServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedZoneServer) mustEmbedUnimplementedZoneServer() {}
+func (UnimplementedZoneServer) testEmbeddedByValue()              {}
+
+// UnsafeZoneServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ZoneServer will
+// result in compilation errors.
+type UnsafeZoneServer interface {
+	mustEmbedUnimplementedZoneServer()
+}
+
+func RegisterZoneServer(s grpc.ServiceRegistrar, srv ZoneServer) {
+	// If the following call panics, it indicates UnimplementedZoneServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Zone_ServiceDesc, srv)
+}
+
+func _Zone_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ZoneServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Zone_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ZoneServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Zone_ServiceDesc is the grpc.ServiceDesc for Zone service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Zone_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Zone",
+	HandlerType: (*ZoneServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Zone_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	ZoneAndAffinity_Get_FullMethodName = "/policies.ZoneAndAffinity/Get"
+)
+
+// ZoneAndAffinityClient is the client API for ZoneAndAffinity service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type ZoneAndAffinityClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type zoneAndAffinityClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewZoneAndAffinityClient(cc grpc.ClientConnInterface) ZoneAndAffinityClient {
+	return &zoneAndAffinityClient{cc}
+}
+
+func (c *zoneAndAffinityClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, ZoneAndAffinity_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// ZoneAndAffinityServer is the server API for ZoneAndAffinity service.
+// All implementations must embed UnimplementedZoneAndAffinityServer
+// for forward compatibility.
+type ZoneAndAffinityServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedZoneAndAffinityServer()
+}
+
+// UnimplementedZoneAndAffinityServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedZoneAndAffinityServer struct{}
+
+func (UnimplementedZoneAndAffinityServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedZoneAndAffinityServer) mustEmbedUnimplementedZoneAndAffinityServer() {}
+func (UnimplementedZoneAndAffinityServer) testEmbeddedByValue()                         {}
+
+// UnsafeZoneAndAffinityServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to ZoneAndAffinityServer will
+// result in compilation errors.
+type UnsafeZoneAndAffinityServer interface {
+	mustEmbedUnimplementedZoneAndAffinityServer()
+}
+
+func RegisterZoneAndAffinityServer(s grpc.ServiceRegistrar, srv ZoneAndAffinityServer) {
+	// If the following call panics, it indicates UnimplementedZoneAndAffinityServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&ZoneAndAffinity_ServiceDesc, srv)
+}
+
+func _ZoneAndAffinity_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ZoneAndAffinityServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ZoneAndAffinity_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ZoneAndAffinityServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// ZoneAndAffinity_ServiceDesc is the grpc.ServiceDesc for ZoneAndAffinity service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var ZoneAndAffinity_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.ZoneAndAffinity",
+	HandlerType: (*ZoneAndAffinityServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _ZoneAndAffinity_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}

@@ -4,12 +4,16 @@ package code
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
@@ -37,6 +41,11 @@ func TestServiceConfigs(t *testing.T) {
 		&policies.LeastOfFour_EtcdServiceDesc,
 		&policies.Ring_EtcdServiceDesc,
 		&policies.BigRing_EtcdServiceDesc,
+		&policies.Weighted_EtcdServiceDesc,
+		&policies.Zone_EtcdServiceDesc,
+		&policies.ZoneAndAffinity_EtcdServiceDesc,
+		&affinity.Kinds_EtcdServiceDesc,
+		&affinity.Places_EtcdServiceDesc,
 	} {
 		conn, err := grpc.NewClient("passthrough:///none", grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithDefaultServiceConfig(desc.ServiceConfig))
@@ -48,4 +57,27 @@ func TestServiceConfigs(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// TestWithoutOutlierDetection says that a service config with a policy that is not
+// linked, which no generated code has, is an error that names the policy.
+func TestWithoutOutlierDetection(t *testing.T) {
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	registry := runtime.NewRegistry(etcd)
+	defer func() {
+		if err := errors.Join(registry.Close(t.Context()), etcd.Close()); err != nil {
+			t.Error(err)
+		}
+	}()
+	_, err = registry.NewClient(&runtime.ServiceDesc{
+		Name: "demo.Demo", Key: "demo",
+		ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`,
+	}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil || !strings.Contains(err.Error(), `"demo.Demo"`) || !strings.Contains(err.Error(), "outlier_detection_experimental") {
+		t.Errorf("%v; want an error that names the service and the policy", err)
+	}
+	t.Log(err)
 }

@@ -25,12 +25,17 @@ var (
 	errSilent   = fmt.Errorf("the watch did not answer for %v", silentAfter)
 	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
 	errCluster  = errors.New("another etcd cluster answered")
+	errMissed   = errors.New("the watch missed changes")
 )
 
 // machine is the state of one range and what each answer of etcd's does to it. It does no I/O and
 // reads no clock.
 //
-//	listed ──▶ following ──▶ (any error returned by heard or due) ──▶ to be listed again
+//	listed ──▶ following ──▶ (any error that a method returns) ──▶ to be listed again
+//
+// A watch that is silent is asked for a sign of life. One that has given such signs before and gives
+// none any more is dead. One that never has may be behind etcd's gRPC proxy, which knows no such
+// requests: it is mute, and a look at the range tells whether it missed anything.
 //
 // What is known stays known through every error, until a list replaces it.
 type machine[T any] struct {
@@ -44,6 +49,9 @@ type machine[T any] struct {
 	applied     int64     // up to here events are in set
 	heardAt     time.Time // when the watch last answered
 	behindSince time.Time // since when answers carry a lower revision than known; zero: they do not
+	total       int64     // keys in the range, whatever they hold
+	answers     bool      // the watch has given a sign of life when asked
+	mute        bool      // it has not, and is not asked any more
 }
 
 // listed takes in a list. A linearizable one is the truth, also where its revision is lower than
@@ -53,13 +61,13 @@ func (m *machine[T]) listed(resp *clientv3.GetResponse, provisional bool) bool {
 	m.known, m.provisional = true, provisional
 	m.cluster, m.term = resp.Header.GetClusterId(), resp.Header.GetRaftTerm()
 	m.revision = resp.Header.GetRevision()
-	m.applied = m.revision
+	m.applied, m.total = m.revision, int64(len(resp.Kvs))
 	m.behindSince = time.Time{}
 	return m.set.replace(resp.Kvs) || first
 }
 
 // watching is told that a watch from the revision after the list's was opened.
-func (m *machine[T]) watching(now time.Time) { m.heardAt = now }
+func (m *machine[T]) watching(now time.Time) { m.heardAt, m.answers, m.mute = now, false, false }
 
 // heard takes in an answer of the watch. It returns whether the content changed, and an error
 // where the range must be listed again.
@@ -71,13 +79,19 @@ func (m *machine[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		return false, err
 	}
 	m.heardAt = now
+	m.answers = m.answers || resp.IsProgressNotify()
 	for _, event := range resp.Events {
 		if event.Kv.ModRevision <= m.applied {
 			continue // already in the list
 		}
-		if event.Type == clientv3.EventTypeDelete {
+		switch {
+		case event.Type == clientv3.EventTypeDelete:
+			m.total--
 			changed = m.set.remove(string(event.Kv.Key)) || changed
-		} else {
+		case event.IsCreate():
+			m.total++
+			fallthrough
+		default:
 			changed = m.set.put(event.Kv) || changed
 		}
 	}
@@ -91,6 +105,9 @@ func (m *machine[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 // has not reached hears nothing, without an error, so a lower revision is the only sign of a
 // restored or wiped etcd.
 func (m *machine[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error {
+	if h.GetClusterId() == 0 {
+		return nil // etcd's gRPC proxy leaves some headers empty
+	}
 	if h.GetClusterId() != m.cluster {
 		return errCluster
 	}
@@ -110,22 +127,45 @@ func (m *machine[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error 
 
 // doubt makes a sign of life due now.
 func (m *machine[T]) doubt(now time.Time) {
-	if due := now.Add(-probeAfter); m.heardAt.After(due) {
+	due := now.Add(-probeAfter)
+	if m.mute {
+		due = now.Add(-silentAfter)
+	}
+	if m.heardAt.After(due) {
 		m.heardAt = due
 	}
 }
 
-// due tells when the watch should next be asked for a sign of life; an error means that it has
-// been silent for too long.
-func (m *machine[T]) due(now time.Time) (probeIn time.Duration, err error) {
+// due tells how long the watch may be left alone; 0 is until now. look says that there is no use in
+// asking it, and the range is to be looked at instead. An error means that it is dead.
+func (m *machine[T]) due(now time.Time) (askIn time.Duration, look bool, err error) {
 	silence := now.Sub(m.heardAt)
-	if silence >= silentAfter {
-		return 0, errSilent
+	switch {
+	case silence >= silentAfter && m.answers:
+		return 0, false, errSilent
+	case silence >= silentAfter:
+		return 0, true, nil
+	case m.mute:
+		return silentAfter - silence, false, nil
+	case !m.behindSince.IsZero():
+		return max(0, m.behindSince.Add(lagAllowed).Sub(now)), false, nil
 	}
-	if !m.behindSince.IsZero() {
-		return max(0, m.behindSince.Add(lagAllowed).Sub(now)), nil
+	return max(0, probeAfter-silence), false, nil
+}
+
+// looked takes in a look at the range: how many keys there are, and the one that was changed last.
+// An error means that the watch has missed something.
+func (m *machine[T]) looked(resp *clientv3.GetResponse, now time.Time) error {
+	switch {
+	case resp.Header.GetClusterId() != m.cluster:
+		return errCluster
+	case resp.Header.GetRevision() < m.revision:
+		return errReplaced
+	case resp.Count != m.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > m.applied:
+		return errMissed
 	}
-	return max(0, probeAfter-silence), nil
+	m.heardAt, m.mute = now, true
+	return nil
 }
 
 // snapshot returns the content, nil while nothing is known.

@@ -88,7 +88,6 @@ func TestMachineListsAgain(t *testing.T) {
 		{"compacted", &clientv3.WatchResponse{Header: header(1, 1, 50), CompactRevision: 40}, rpctypes.ErrCompacted},
 		{"canceled", &clientv3.WatchResponse{Header: header(1, 1, 50), Canceled: true}, rpctypes.ErrFutureRev},
 		{"another cluster", &clientv3.WatchResponse{Header: header(2, 1, 50)}, errCluster},
-		{"closing, without a header", &clientv3.WatchResponse{}, errCluster},
 	} {
 		m, _ := newMachine()
 		m.listed(list(10, kv("a", "1", 5)), false)
@@ -114,7 +113,7 @@ func TestMachineNoticesAReplacedHistory(t *testing.T) {
 		if _, err := m.heard(answer, start); err != nil {
 			t.Fatalf("%s, once: %v; a member may lag", name, err)
 		}
-		if in, err := m.due(start); in != lagAllowed || err != nil {
+		if in, _, err := m.due(start); in != lagAllowed || err != nil {
 			t.Errorf("%s: next probe in %v, %v, want as soon as lag is no excuse", name, in, err)
 		}
 		if _, err := m.heard(answer, start.Add(lagAllowed)); !errors.Is(err, errReplaced) {
@@ -143,32 +142,97 @@ func TestMachineForgivesALaggingMember(t *testing.T) {
 }
 
 func TestMachineNoticesSilence(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		// what happened before
+		answered, looked bool
+		// what is to be done after a silence
+		after, askIn time.Duration
+		look         bool
+		err          error
+	}{
+		{"young", false, false, 0, probeAfter, false, nil},
+		{"a little quiet", false, false, probeAfter - time.Second, time.Second, false, nil},
+		{"quiet", false, false, probeAfter, 0, false, nil},
+		{"quiet for long", false, false, silentAfter - 1, 0, false, nil},
+		{"silent from the start", false, false, silentAfter, 0, true, nil},
+		{"silent, but answered before", true, false, silentAfter, 0, false, errSilent},
+		{"mute, quiet", false, true, probeAfter, silentAfter - probeAfter, false, nil},
+		{"mute, quiet for long", false, true, silentAfter, 0, true, nil},
+	} {
+		m, _ := newMachine()
+		m.listed(list(10), false)
+		m.watching(start)
+		if tt.answered {
+			if _, err := m.heard(events(10), start); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tt.looked {
+			if err := m.looked(&clientv3.GetResponse{Header: header(1, 1, 10)}, start); err != nil {
+				t.Fatal(err)
+			}
+		}
+		in, look, err := m.due(start.Add(tt.after))
+		if in != tt.askIn || look != tt.look || !errors.Is(err, tt.err) {
+			t.Errorf("%s: ask in %v, look %v, %v, want %v, %v, %v", tt.name, in, look, err, tt.askIn, tt.look, tt.err)
+		}
+	}
+}
+
+func TestMachineInDoubt(t *testing.T) {
 	m, _ := newMachine()
 	m.listed(list(10), false)
 	m.watching(start)
-	for _, tt := range []struct {
-		after, probeIn time.Duration
-		err            error
-	}{
-		{0, probeAfter, nil},
-		{probeAfter - time.Second, time.Second, nil},
-		{probeAfter, 0, nil},
-		{silentAfter - 1, 0, nil},
-		{silentAfter, 0, errSilent},
-	} {
-		if in, err := m.due(start.Add(tt.after)); in != tt.probeIn || !errors.Is(err, tt.err) {
-			t.Errorf("after %v: probe in %v, %v, want %v, %v", tt.after, in, err, tt.probeIn, tt.err)
-		}
-	}
 	m.doubt(start)
-	if in, _ := m.due(start); in != 0 {
-		t.Errorf("in doubt: probe in %v, want at once", in)
+	if in, look, _ := m.due(start); in != 0 || look {
+		t.Errorf("in doubt: ask in %v, look %v, want to ask at once", in, look)
 	}
 	if _, err := m.heard(events(10), start); err != nil {
 		t.Fatal(err)
 	}
-	if in, _ := m.due(start); in != probeAfter {
-		t.Errorf("after an answer: probe in %v, want %v", in, probeAfter)
+	if in, _, _ := m.due(start); in != probeAfter {
+		t.Errorf("after an answer: ask in %v, want %v", in, probeAfter)
+	}
+	m.watching(start)
+	if err := m.looked(&clientv3.GetResponse{Header: header(1, 1, 10)}, start); err != nil {
+		t.Fatal(err)
+	}
+	m.doubt(start)
+	if _, look, _ := m.due(start); !look {
+		t.Error("in doubt of a mute watch: want a look at once")
+	}
+}
+
+func TestMachineLooks(t *testing.T) {
+	create := put("b", "bad", 11)
+	create.Kv.CreateRevision = 11
+	for _, tt := range []struct {
+		name           string
+		header         *etcdserverpb.ResponseHeader
+		count, changed int // keys in the range, and the revision of the last change
+		want           error
+	}{
+		{"nothing missed", header(1, 1, 50), 2, 13, nil},
+		{"a deletion missed", header(1, 1, 50), 1, 13, errMissed},
+		{"a put missed", header(1, 1, 50), 2, 14, errMissed},
+		{"wiped", header(1, 1, 3), 0, 0, errReplaced},
+		{"another cluster", header(2, 1, 50), 2, 13, errCluster},
+	} {
+		m, _ := newMachine()
+		m.listed(list(10, kv("a", "1", 5), kv("c", "other", 5)), false)
+		m.watching(start)
+		// b comes, though malformed, and changes, c goes.
+		if _, err := m.heard(events(13, create, put("b", "1", 12), del("c", 13)), start); err != nil {
+			t.Fatal(err)
+		}
+		resp := &clientv3.GetResponse{Header: tt.header, Count: int64(tt.count)}
+		if tt.changed > 0 {
+			resp.Kvs = []*mvccpb.KeyValue{kv("b", "", tt.changed)}
+		}
+		if err := m.looked(resp, start); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
 	}
 }
 

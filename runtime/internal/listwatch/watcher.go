@@ -22,7 +22,7 @@ const (
 	// grows to maxListBound, for a large range over a slow line.
 	firstListBound       = time.Second
 	maxListBound         = 10 * time.Second
-	provisionalListBound = 500 * time.Millisecond
+	provisionalListBound = 500 * time.Millisecond // also of a look at the range
 
 	watchBound = 5 * time.Second // for opening a watch
 	probeBound = time.Second     // for asking for a sign of life
@@ -197,14 +197,27 @@ func (w *watcher[T]) open(ctx context.Context, cancel context.CancelFunc) (clien
 	return answers, nil
 }
 
-// probe asks for a sign of life if one is due, and returns when to look again.
+// probe makes sure that the watch is alive, if it is time to, and returns when to do so again.
 func (w *watcher[T]) probe(ctx context.Context) (time.Duration, error) {
-	in, err := w.machine.due(time.Now())
-	if err != nil || in > 0 {
+	in, look, err := w.machine.due(time.Now())
+	switch {
+	case err != nil || in > 0:
 		return in, err
+	case look:
+		return probeBound, w.look(ctx)
 	}
 	w.ask(ctx)
 	return probeBound, nil
+}
+
+// look compares the range with what is known of it.
+func (w *watcher[T]) look(ctx context.Context) error {
+	resp, err := w.get(ctx, provisionalListBound, clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
+	if err != nil {
+		return err
+	}
+	return w.machine.looked(resp, time.Now())
 }
 
 // ask asks for a sign of life. Whether that could be asked is of no matter: what counts is the
@@ -342,6 +355,8 @@ func cause(err error) string {
 		return "compacted"
 	case errors.Is(err, errReplaced), errors.Is(err, errCluster):
 		return "replaced"
+	case errors.Is(err, errMissed):
+		return "missed"
 	case errors.Is(err, errSilent):
 		return "silent"
 	case errors.Is(err, errClosed):

@@ -1,0 +1,53 @@
+package discovery
+
+import (
+	"context"
+	"net"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// TestBehindGrpcProxy follows etcd through its gRPC proxy, which answers no request for a sign of
+// life: the watch is kept all the same.
+func TestBehindGrpcProxy(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	upstream := w.etcd.Client(t)
+	kv, _ := grpcproxy.NewKvProxy(upstream)
+	watch, watchDone := grpcproxy.NewWatchProxy(ctx, zap.NewNop(), upstream)
+	proxy := grpc.NewServer()
+	etcdserverpb.RegisterKVServer(proxy, kv)
+	etcdserverpb.RegisterWatchServer(proxy, watch)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); _ = proxy.Serve(lis) }()
+	t.Cleanup(func() { proxy.Stop(); cancel(); <-done; <-watchDone })
+
+	w.registry = w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{lis.Addr().String()} }))
+	w.register(w.serve("a"))
+	conn := w.conn()
+	reached(t, conn, soon, "a")
+	w.register(w.serve("b"))
+	reached(t, conn, soon, "a", "b")
+	w.etcd.Calls().Reset()
+	<-time.After(20 * time.Second) // silence is what is tested
+	if n := w.etcd.Calls().Count(etcdtest.Watch, key); n > 0 {
+		t.Errorf("%d new watches in silence", n)
+	}
+	if n := w.etcd.Calls().Count(etcdtest.Range, key); n > 3 {
+		t.Errorf("%d looks at the range in silence", n)
+	}
+	w.delete(key + "/a")
+	reached(t, conn, soon, "b")
+}

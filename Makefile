@@ -44,9 +44,10 @@ golden: ## Accept the plugin's present output as the expected one; look at the d
 	cd integration/generator && go test . -update
 
 .PHONY: lint
-lint: ## Check the Go and the proto files
+lint: ## Check the Go and the proto files, and that every go.mod is tidy
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
+	$(call each,go mod tidy -diff)
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 
 .PHONY: tidy

@@ -13,6 +13,7 @@ import (
 	// The policies that generated service configs name, beside those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
+
 	// Client-side health checks, for service configs with a healthCheckConfig.
 	_ "google.golang.org/grpc/health"
 )

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"slices"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -95,4 +96,49 @@ func (s *healthStream) SendMsg(m any) error {
 		return s.Send(resp)
 	}
 	return s.ctx.Err()
+}
+
+// healthy tells whether all services of an entry are.
+func (s *Server) healthy(p *publication) bool {
+	return !slices.ContainsFunc(p.services, func(service string) bool { return !s.gate.serving(service) })
+}
+
+// checkHealth learns the health of everything that is published.
+func (s *Server) checkHealth(ctx context.Context) {
+	if s.gate.health == nil {
+		return
+	}
+	for _, service := range s.watchedServices() {
+		s.gate.check(ctx, service)
+	}
+}
+
+func (s *Server) watchedServices() []string {
+	services := []string{""}
+	for _, p := range s.published {
+		services = append(services, p.services...)
+	}
+	return services
+}
+
+// followHealth takes entries out of etcd while they are not healthy, until Withdraw.
+func (s *Server) followHealth() {
+	if s.gate.health == nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.unfollow = cancel
+	for _, service := range s.watchedServices() {
+		go follow(ctx, s.gate.health, service, func(status healthpb.HealthCheckResponse_ServingStatus) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if ctx.Err() != nil {
+				return
+			}
+			s.gate.status[service] = status
+			for _, p := range s.published {
+				_ = p.reg.handle.SetPaused(!s.healthy(p)) // an error: it is closed
+			}
+		})
+	}
 }

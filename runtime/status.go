@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 )
@@ -44,16 +43,4 @@ func (r *Registry) Status() RegistryStatus {
 	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return cmp.Compare(a.Key, b.Key) })
 	s.Registrations = r.regs.status()
 	return s
-}
-
-func (s *registrations) status() []Status {
-	s.mu.Lock()
-	all := slices.Collect(maps.Keys(s.claims))
-	s.mu.Unlock()
-	var statuses []Status
-	for _, g := range all {
-		statuses = append(statuses, g.Status())
-	}
-	slices.SortFunc(statuses, func(a, b Status) int { return cmp.Compare(a.Key, b.Key) })
-	return statuses
 }

@@ -6,12 +6,14 @@ replace (
 	github.com/etcdrpc/protoc-gen-go-etcd => ../
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../etcdtest
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart => ./quickstart
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop => ./shop
 )
 
 require (
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart v0.0.0
+	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop v0.0.0-00010101000000-000000000000
 	go.etcd.io/etcd/client/v3 v3.7.3
 	golang.org/x/mod v0.42.0
 	google.golang.org/grpc v1.85.0

@@ -1,0 +1,161 @@
+// Package show is what the examples need around their topic: an etcd, servers that answer with
+// their names, and a way to tell what happens and to fail when it does not.
+package show
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// patience bounds every wait for something that should take a moment.
+const patience = 15 * time.Second
+
+// Main runs an example, and ends the process with 1 when that fails.
+func Main(name string, tell func(context.Context, *Stage) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := Run(ctx, os.Stdout, tell); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
+
+// Run runs an example on an etcd of its own. What it tells goes to out.
+func Run(ctx context.Context, out io.Writer, tell func(context.Context, *Stage) error, opts ...etcdtest.Option) (err error) {
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	etcd, err := etcdtest.New(dir, opts...)
+	if err != nil {
+		return err
+	}
+	defer etcd.Close()
+	s := &Stage{Etcd: etcd, out: out}
+	defer func() { err = errors.Join(err, s.close()) }()
+	return tell(ctx, s)
+}
+
+// Stage is where an example takes place. Its methods are for one goroutine.
+type Stage struct {
+	Etcd *etcdtest.Cluster
+
+	out     io.Writer
+	closers []func() error // run from the last to the first
+}
+
+// Say prints a line.
+func (s *Stage) Say(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+
+// Registry returns a registry on an etcd client of its own, as a process has it. Both are closed
+// after the example.
+func (s *Stage) Registry(opts ...runtime.Option) (*runtime.Registry, error) {
+	return s.RegistryAs(s.Etcd.Config(), opts...)
+}
+
+// RegistryAs is Registry with an etcd client for cfg.
+func (s *Stage) RegistryAs(cfg clientv3.Config, opts ...runtime.Option) (*runtime.Registry, error) {
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd: %w", err)
+	}
+	s.later(client.Close)
+	quiet := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(quiet)}, opts...)...)
+	s.later(func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		return registry.Close(ctx)
+	})
+	return registry, nil
+}
+
+// later has do called when the example is over.
+func (s *Stage) later(do func() error) { s.closers = append(s.closers, do) }
+
+func (s *Stage) close() error {
+	var errs []error
+	for _, do := range slices.Backward(s.closers) {
+		errs = append(errs, do())
+	}
+	return errors.Join(errs...)
+}
+
+// Until waits until ok is true.
+func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		done, err := ok(ctx)
+		if err != nil || done {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waited %v for this: %s", patience, what)
+		case <-poll.C:
+		}
+	}
+}
+
+// Shares are how many calls each server answered.
+type Shares map[string]int
+
+// Count makes calls, each of which returns the server that answered. An error of one ends it.
+func Count(ctx context.Context, calls int, call func(context.Context) (string, error)) (Shares, error) {
+	shares := make(Shares)
+	for range calls {
+		server, err := call(ctx)
+		if err != nil {
+			return nil, err
+		}
+		shares[server]++
+	}
+	return shares, nil
+}
+
+// Percent is a server's share of all calls.
+func (s Shares) Percent(server string) float64 {
+	total := 0
+	for _, n := range s {
+		total += n
+	}
+	return 100 * float64(s[server]) / float64(total)
+}
+
+// Only tells whether exactly these servers answered.
+func (s Shares) Only(servers ...string) bool {
+	for _, server := range servers {
+		if s[server] == 0 {
+			return false
+		}
+	}
+	return len(s) == len(servers)
+}
+
+// String lists the shares by server: "old-1 47.5 %, old-2 52.5 %".
+func (s Shares) String() string {
+	var parts []string
+	for server := range s {
+		parts = append(parts, fmt.Sprintf("%s %.1f %%", server, s.Percent(server)))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
+}

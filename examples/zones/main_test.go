@@ -1,0 +1,12 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/showtest"
+)
+
+func TestZones(t *testing.T) {
+	showtest.Run(t, tell, "caller in eu-1a: near-1 50.0 %, near-2 50.0 %",
+		"whose servers have left: far 100.0 %", "which has one again: near-3 100.0 %")
+}

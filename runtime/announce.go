@@ -18,6 +18,7 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 	if err := s.start(ctx, addr); err != nil {
 		return err
 	}
+	s.tieHealth()
 	var err error
 	for _, g := range s.registrations() {
 		if err = g.sync(ctx, "announce"); err != nil {
@@ -44,6 +45,9 @@ func (s *Server) Withdraw(ctx context.Context) error {
 	var errs []error
 	for _, g := range registrations {
 		errs = append(errs, g.Close(ctx))
+	}
+	if s.registry != nil {
+		s.registry.regs.listen(s, nil)
 	}
 	s.mu.Lock()
 	s.announced = false

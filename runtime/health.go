@@ -30,6 +30,37 @@ func (s *Server) serveHealth() {
 	s.gate.own = own
 }
 
+// RegistrationHealth is the name for which gRPC's health service tells whether a server's entries
+// are in etcd.
+const RegistrationHealth = "etcd"
+
+// tieHealth has the health service tell, under a name of its own, whether the entries are in etcd.
+func (s *Server) tieHealth() {
+	setter, ok := s.gate.health.(statusSetter)
+	if s.gate.own != nil {
+		setter, ok = s.gate.own, true
+	}
+	if !ok {
+		return
+	}
+	tell := func() {
+		status := healthpb.HealthCheckResponse_SERVING
+		for _, g := range s.registrations() {
+			if g.Status().State != StateRegistered {
+				status = healthpb.HealthCheckResponse_NOT_SERVING
+			}
+		}
+		setter.SetServingStatus(RegistrationHealth, status)
+	}
+	s.registry.regs.listen(s, tell)
+	tell()
+}
+
+// statusSetter is what gRPC's own health server has.
+type statusSetter interface {
+	SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus)
+}
+
 // healthGate follows a gRPC health service of this process, and tells which services are healthy.
 // A service that the health service does not know is as healthy as the whole server, whose name is
 // "". Its methods run under the server's lock.

@@ -22,6 +22,33 @@ type registrations struct {
 	shared   map[time.Duration]*lease.Session // by TTL
 	sessions map[*lease.Session]struct{}      // all of them
 	claims   map[*Registration]claim
+
+	listening sync.Mutex // guards listeners
+	listeners map[*Server]func()
+}
+
+// listen has f called after each change of state of a registration, until it is called with nil.
+func (s *registrations) listen(server *Server, f func()) {
+	s.listening.Lock()
+	defer s.listening.Unlock()
+	if f == nil {
+		delete(s.listeners, server)
+		return
+	}
+	if s.listeners == nil {
+		s.listeners = make(map[*Server]func())
+	}
+	s.listeners[server] = f
+}
+
+// registrationChanged counts a change of state and tells who listens.
+func (r *Registry) registrationChanged(key string, from, to lease.State) {
+	r.metrics.registrationChanged(key, from, to)
+	r.regs.listening.Lock()
+	defer r.regs.listening.Unlock()
+	for _, f := range r.regs.listeners {
+		f()
+	}
 }
 
 // claim is what a registration holds of the process's key space.
@@ -82,7 +109,7 @@ func (s *registrations) session(r *Registry, ttl time.Duration, c claim) (sessio
 	if shared != nil && !own {
 		return shared, false
 	}
-	session = lease.New(r.client, lease.Options{TTL: ttl, Logger: r.opts.logger, Changed: r.metrics.registrationChanged})
+	session = lease.New(r.client, lease.Options{TTL: ttl, Logger: r.opts.logger, Changed: r.registrationChanged})
 	s.sessions[session] = struct{}{}
 	if !own {
 		s.shared[ttl] = session

@@ -75,7 +75,11 @@ func (s *Server) startServing(ctx context.Context, lis net.Listener) error {
 		return errors.New("etcd: the server has been served: make another for another listener")
 	}
 	s.serveHealth()
-	return s.start(ctx, lis.Addr().String())
+	if err := s.start(ctx, lis.Addr().String()); err != nil {
+		return err
+	}
+	s.tieHealth()
+	return nil
 }
 
 func (s *Server) withdraw(ctx context.Context) error {

@@ -31,7 +31,9 @@ type GRPCServer interface {
 // When a service of the name grpc.health.v1.Health is registered on it (not on the gRPC server
 // beneath), the entry of a service is out of etcd while the health of that service, or of the whole
 // server for a service that has none, is NOT_SERVING. When none is registered, on either, Serve
-// registers gRPC's own, which says SERVING for every service until the server drains.
+// registers gRPC's own, which says SERVING for every service until the server drains. For the name
+// [RegistrationHealth], gRPC's own says whether all entries are in etcd, for those who want to tie
+// readiness to that.
 //
 // Entries carry the methods that the server serves, where their layout has room for metadata: in a
 // rollout that adds a method, callers send it to the servers that have it.

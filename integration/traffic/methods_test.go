@@ -110,6 +110,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	f := newFleet(t)
 	f.serve("a", &basic.Greeter_ServiceDesc, nil)
 	conn := f.client("")
+	only(t, conn, "a")
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
 		reply, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{Service: service})
 		if status.Code(err) != want || err == nil && reply.Status != healthpb.HealthCheckResponse_SERVING {
@@ -166,4 +167,42 @@ func TestAnnounceTimeout(t *testing.T) {
 	if err := s.Serve(bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Serve: %v, want that %q could not be announced", err, key)
 	}
+}
+
+// TestHealthTellsOfTheRegistration asks the health service whether etcd has the server.
+func TestHealthTellsOfTheRegistration(t *testing.T) {
+	f := newFleet(t)
+	f.serve("a", &basic.Greeter_ServiceDesc, nil)
+	conn := f.client("")
+	is := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		eventually(t, soon, want.String(), func() bool {
+			reply, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{Service: runtime.RegistrationHealth})
+			return err == nil && reply.GetStatus() == want
+		})
+	}
+	is(healthpb.HealthCheckResponse_SERVING)
+	// Somebody else takes the entry: a conflict.
+	if _, err := f.etcd.Admin().Put(bounded(t, soon), key+"/a", `{"Addr":"`+f.entry("a").Addr+`","Metadata":{"mine":"no"}}`); err != nil {
+		t.Fatal(err)
+	}
+	is(healthpb.HealthCheckResponse_NOT_SERVING)
+	if _, err := f.etcd.Admin().Delete(bounded(t, soon), key+"/a"); err != nil {
+		t.Fatal(err)
+	}
+	is(healthpb.HealthCheckResponse_SERVING)
+}
+
+// entry is an instance's endpoint as etcd has it.
+func (f *fleet) entry(name string) runtime.Endpoint {
+	f.t.Helper()
+	for set := range f.registry.Watch(bounded(f.t, soon), key) {
+		for _, e := range set {
+			if e.Instance == name {
+				return e
+			}
+		}
+	}
+	f.t.Fatalf("%s is not in etcd", name)
+	return runtime.Endpoint{}
 }

@@ -18,31 +18,32 @@ const (
 
 // keepReconnecting has the etcd client's connection tried again soon for as long as it fails, until
 // ctx ends. gRPC's own backoff grows to two minutes, which is how late an etcd that was away for an
-// hour would be noticed to be back. reconnected is called each time that the connection is up again.
+// hour would be noticed to be back. reconnected is called each time that the connection is up again,
+// not when it is for the first time.
 func keepReconnecting(ctx context.Context, conn *grpc.ClientConn, reconnected func()) {
-	was, lost := connectivity.Ready, time.Now()
+	lost, again := time.Now(), false
 	for {
-		state := conn.GetState()
-		switch {
-		case state == was:
-		case state == connectivity.Ready:
-			reconnected()
-		case was == connectivity.Ready:
-			lost = time.Now()
-		}
-		was = state
-		if state != connectivity.TransientFailure {
+		switch state := conn.GetState(); state {
+		case connectivity.Ready:
+			if again {
+				reconnected()
+			}
 			if !conn.WaitForStateChange(ctx, state) {
 				return
 			}
-			continue
-		}
-		bound := min(max(time.Since(lost)/20, minReconnectPause), maxReconnectPause)
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(bound/2 + rand.N(bound/2)):
-			conn.ResetConnectBackoff()
+			lost, again = time.Now(), true
+		case connectivity.TransientFailure:
+			bound := min(max(time.Since(lost)/20, minReconnectPause), maxReconnectPause)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(bound/2 + rand.N(bound/2)):
+				conn.ResetConnectBackoff()
+			}
+		default:
+			if !conn.WaitForStateChange(ctx, state) {
+				return
+			}
 		}
 	}
 }

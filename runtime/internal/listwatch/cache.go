@@ -104,8 +104,8 @@ func (c *Cache[T]) expire(r Range, s *share[T]) {
 	}
 }
 
-// Check has every watch asked for a sign of life at once: after a reconnect, which the etcd client
-// hides, etcd may be another than before.
+// Check has every range verified, and its watch asked for a sign of life, at once: after a reconnect,
+// which the etcd client hides, etcd may be another than before.
 func (c *Cache[T]) Check() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -49,6 +49,8 @@ type machine[T any] struct {
 	applied     int64     // up to here events are in set
 	heardAt     time.Time // when the watch last answered
 	behindSince time.Time // since when answers carry a lower revision than known; zero: they do not
+	member      uint64    // that the watch is at; 0: not known
+	moved       bool      // the watch is at another member than it was
 	total       int64     // keys in the range, whatever they hold
 	answers     bool      // the watch has given a sign of life when asked
 	mute        bool      // it has not, and is not asked any more
@@ -66,8 +68,26 @@ func (m *machine[T]) listed(resp *clientv3.GetResponse, provisional bool) bool {
 	return m.set.replace(resp.Kvs) || first
 }
 
+// verified takes in a list that was made beside the watch, after a sign that etcd may not be the one
+// that it was. Where its history was replaced by one that is as long by now, the watch goes on as if
+// nothing had happened: only a list shows what it has missed. It returns whether the content changed,
+// and an error where the watch is at a revision that etcd has yet to reach.
+func (m *machine[T]) verified(resp *clientv3.GetResponse) (changed bool, err error) {
+	m.moved = false
+	if resp.Header.GetClusterId() != m.cluster {
+		return false, errCluster
+	}
+	if resp.Header.GetRaftTerm() < m.term || resp.Header.GetRevision() < m.revision {
+		return false, errReplaced
+	}
+	return m.listed(resp, false), nil
+}
+
 // watching is told that a watch from the revision after the list's was opened.
-func (m *machine[T]) watching(now time.Time) { m.heardAt, m.answers, m.mute = now, false, false }
+func (m *machine[T]) watching(now time.Time) {
+	m.heardAt, m.answers, m.mute = now, false, false
+	m.member, m.moved = 0, false
+}
 
 // heard takes in an answer of the watch. It returns whether the content changed, and an error
 // where the range must be listed again.
@@ -79,6 +99,9 @@ func (m *machine[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		return false, err
 	}
 	m.heardAt = now
+	if member := resp.Header.GetMemberId(); member != m.member {
+		m.member, m.moved = member, m.member != 0
+	}
 	m.answers = m.answers || resp.IsProgressNotify()
 	for _, event := range resp.Events {
 		if event.Kv.ModRevision <= m.applied {

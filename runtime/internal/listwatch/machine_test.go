@@ -248,3 +248,34 @@ func TestMachineProvisional(t *testing.T) {
 		t.Error("an equal list is news")
 	}
 }
+
+func TestMachineVerifies(t *testing.T) {
+	m, _ := newMachine()
+	m.listed(list(10, kv("a", "1", 9)), false)
+	m.watching(start)
+	for _, member := range []uint64{7, 7, 8} {
+		resp := events(10)
+		resp.Header.MemberId = member
+		if _, err := m.heard(resp, start); err != nil || m.moved != (member == 8) {
+			t.Errorf("after an answer of member %d: moved %v, error %v", member, m.moved, err)
+		}
+	}
+	if changed, err := m.verified(list(10, kv("a", "1", 9))); changed || err != nil || m.moved {
+		t.Errorf("the same: changed %v, error %v, moved %v", changed, err, m.moved)
+	}
+	changed, err := m.verified(list(12, kv("b", "1", 3)))
+	if got := text(m.snapshot().Items); !changed || err != nil || got != "b=1" {
+		t.Errorf("another history, as long: changed %v, error %v, %q", changed, err, got)
+	}
+	if _, err := m.heard(events(11, put("a", "2", 11)), start); err != nil || text(m.snapshot().Items) != "b=1" {
+		t.Errorf("what the list had already: error %v, %q", err, text(m.snapshot().Items))
+	}
+	if _, err := m.verified(list(11, kv("a", "1", 9))); !errors.Is(err, errReplaced) {
+		t.Errorf("a shorter history: %v", err)
+	}
+	other := list(20)
+	other.Header.ClusterId = 2
+	if _, err := m.verified(other); !errors.Is(err, errCluster) {
+		t.Errorf("another cluster: %v", err)
+	}
+}

@@ -47,7 +47,7 @@ type watcher[T any] struct {
 	streams *streams
 	rng     Range
 	name    string        // of the range, for logs and errors
-	check   chan struct{} // has the watch probed at once
+	check   chan struct{} // has the watch probed and verified at once
 
 	// Used by run alone.
 	machine     machine[T]
@@ -171,9 +171,17 @@ func (w *watcher[T]) follow(ctx context.Context) (cause error) {
 			if changed {
 				w.publishSoon(flush)
 			}
+			if w.machine.moved {
+				if err := w.verify(ctx, flush); err != nil {
+					return err
+				}
+			}
 		case <-flush.C:
 			w.publish(nil)
 		case <-w.check:
+			if err := w.verify(ctx, flush); err != nil {
+				return err
+			}
 			w.machine.doubt(time.Now())
 			probe.Reset(0)
 		case <-probe.C:
@@ -195,6 +203,22 @@ func (w *watcher[T]) open(ctx context.Context, cancel context.CancelFunc) (clien
 		return nil, w.watchError(fmt.Errorf("etcd did not open it within %v", watchBound))
 	}
 	return answers, nil
+}
+
+// verify compares what is known with etcd, beside the watch.
+func (w *watcher[T]) verify(ctx context.Context, flush *time.Timer) error {
+	resp, err := w.get(ctx, firstListBound)
+	if err != nil {
+		return err
+	}
+	changed, err := w.machine.verified(resp)
+	if err != nil {
+		return w.watchError(err)
+	}
+	if changed {
+		w.publishSoon(flush)
+	}
+	return nil
 }
 
 // probe makes sure that the watch is alive, if it is time to, and returns when to do so again.

@@ -3,10 +3,10 @@ package runtime
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // ServiceDesc is what a proto file says of a service. Generated code holds one for each service
@@ -45,29 +45,14 @@ func (d *ServiceDesc) layout() Layout {
 // authority returns the name that TLS verifies and calls carry as :authority.
 func (d *ServiceDesc) authority() (string, error) {
 	if d.Authority != "" {
-		return d.Authority, checkAuthority(d.Authority)
+		if err := servicekey.CheckAuthority(d.Authority); err != nil {
+			return "", fmt.Errorf("etcd: service %q: the authority %q %w", d.Name, d.Authority, err)
+		}
+		return d.Authority, nil
 	}
-	authority := defaultAuthority(d.Key)
-	if err := checkAuthority(authority); err != nil {
-		return "", fmt.Errorf("etcd: the key %q gives no valid host name: %w; set Authority (in the proto: authority)", d.Key, err)
+	authority, ok := servicekey.Authority(d.Key)
+	if !ok {
+		return "", fmt.Errorf("etcd: service %q: the key %q gives the authority %q, which is no valid host: set Authority (in the proto: authority)", d.Name, d.Key, authority)
 	}
 	return authority, nil
-}
-
-// defaultAuthority is the key without a leading slash, "/" as ".".
-func defaultAuthority(key string) string {
-	return strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
-}
-
-// checkAuthority accepts a host or host:port.
-func checkAuthority(authority string) error {
-	for _, r := range authority {
-		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`/@\?#%"<>^{}|`+"`", r) {
-			return fmt.Errorf("%q is no authority: %q cannot stand in a host name", authority, r)
-		}
-	}
-	if authority == "" {
-		return errors.New("the authority is empty")
-	}
-	return nil
 }

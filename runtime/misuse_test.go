@@ -109,7 +109,7 @@ func TestBadDescriptions(t *testing.T) {
 		"slash":              {Name: "a.B", Key: "a/"},
 		"_grpc_config":       {Name: "a.B", Key: "_grpc_config/a"},
 		"set Authority":      {Name: "a.B", Key: "käse"},
-		"no authority":       {Name: "a.B", Key: "a", Authority: "user@host"},
+		"character '@'":      {Name: "a.B", Key: "a", Authority: "user@host"},
 		"negative":           {Name: "a.B", Key: "a", LeaseTTL: -time.Second},
 		"nope":               {Name: "a.B", Key: "a", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`},
 		"not a JSON object":  {Name: "a.B", Key: "a", ServiceConfig: `[`},

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
@@ -37,8 +38,8 @@ func (b builder) Scheme() string { return Scheme }
 // OverrideAuthority implements [resolver.AuthorityOverrider]. A key that makes no host name is
 // percent-encoded, which no certificate names: give grpc.WithAuthority.
 func (b builder) OverrideAuthority(target resolver.Target) string {
-	authority := defaultAuthority(target.Endpoint())
-	if checkAuthority(authority) != nil {
+	authority, ok := servicekey.Authority(target.Endpoint())
+	if !ok {
 		return url.QueryEscape(authority)
 	}
 	return authority

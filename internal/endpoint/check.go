@@ -7,34 +7,17 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // ReservedSegment is the first segment of the keys that hold live service configs.
-const ReservedSegment = "_grpc_config"
+const ReservedSegment = servicekey.Reserved
 
-// CheckKey says what is wrong with a service key. The rules are those of the plugin.
+// CheckKey says what is wrong with a service key, by the same rules as the plugin.
 func CheckKey(key string) error {
-	if key == "" {
-		return errors.New("the service key is empty")
-	}
-	if err := checkText(key); err != nil {
-		return fmt.Errorf("service key %q %w", key, err)
-	}
-	segments := strings.Split(strings.TrimPrefix(key, "/"), "/")
-	if segments[0] == ReservedSegment {
-		return fmt.Errorf("service key %q: the first segment %q is reserved for live service configs", key, ReservedSegment)
-	}
-	for i, segment := range segments {
-		switch {
-		case segment == "." || segment == "..":
-			return fmt.Errorf("service key %q: a segment %q is not allowed", key, segment)
-		case segment == "" && i == len(segments)-1:
-			return fmt.Errorf("service key %q must not end in a slash", key)
-		case segment == "":
-			return fmt.Errorf("service key %q must not have a double slash", key)
-		}
+	if err := servicekey.Check(key); err != nil {
+		return fmt.Errorf("service key %.80q %w", key, err)
 	}
 	return nil
 }
@@ -44,27 +27,11 @@ func CheckInstance(id string) error {
 	if id == "" {
 		return errors.New("the instance id is empty")
 	}
-	if err := checkText(id); err != nil {
+	if err := servicekey.CheckText(id); err != nil {
 		return fmt.Errorf("instance id %.80q %w", id, err)
 	}
 	if strings.Contains(id, "/") {
 		return fmt.Errorf("instance id %.80q must not have a slash", id)
-	}
-	return nil
-}
-
-// checkText refuses what a reader cannot see.
-func checkText(s string) error {
-	if !utf8.ValidString(s) {
-		return errors.New("is not valid UTF-8")
-	}
-	for _, r := range s {
-		switch {
-		case unicode.IsSpace(r):
-			return errors.New("must not have white space")
-		case !unicode.IsPrint(r):
-			return fmt.Errorf("must not have the character %U, a control or format character", r)
-		}
 	}
 	return nil
 }

@@ -1,5 +1,6 @@
-// Package servicekey has the rules for the key of a service: what the plugin
-// checks when code is generated and the runtime when a key is used.
+// Package servicekey has the rules for the key of a service and the authority that
+// goes with it: what the plugin checks when code is generated and the runtime when they
+// are used.
 package servicekey
 
 import (
@@ -19,21 +20,22 @@ func Check(key string) error {
 	if key == "" {
 		return errors.New(`is empty: give it segments with a single slash between them, such as "acme/user"`)
 	}
-	if err := checkText(key); err != nil {
+	if err := CheckText(key); err != nil {
 		return err
 	}
 	return checkSegments(strings.TrimPrefix(key, "/"))
 }
 
-// checkText refuses what cannot be seen, or not be told from something else.
-func checkText(key string) error {
-	if !utf8.ValidString(key) {
+// CheckText refuses what cannot be seen, or not be told from something else, in a key
+// and in what becomes a part of one. Its words, too, follow the text.
+func CheckText(text string) error {
+	if !utf8.ValidString(text) {
 		return errors.New("is not valid UTF-8")
 	}
-	for _, r := range key {
+	for _, r := range text {
 		switch {
 		case unicode.IsSpace(r):
-			return fmt.Errorf("has white space (%U): a key has none", r)
+			return fmt.Errorf("has white space (%U): leave it out", r)
 		case !unicode.IsPrint(r):
 			return fmt.Errorf("has the control, format or other invisible character %U: leave it out", r)
 		}
@@ -59,10 +61,4 @@ func checkSegments(key string) error {
 		}
 	}
 	return nil
-}
-
-// Authority is the :authority that a key stands for where none is given: the key
-// without a leading slash and with "/" as ".". It may be no valid host.
-func Authority(key string) string {
-	return strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
 }

@@ -54,13 +54,68 @@ func TestCheck(t *testing.T) {
 }
 
 func TestAuthority(t *testing.T) {
-	for key, want := range map[string]string{
-		"helloworld/greeter": "helloworld.greeter",
-		"/a/b":               "a.b",
-		"a":                  "a",
-	} {
-		if got := Authority(key); got != want {
-			t.Errorf("Authority(%q) = %q; want %q", key, got, want)
+	tests := []struct {
+		key, want string
+		ok        bool
+	}{
+		{"helloworld/greeter", "helloworld.greeter", true},
+		{"/a/b", "a.b", true},
+		{"a", "a", true},
+		{"Order_1", "Order_1", true},
+		{"сервис/a", "сервис.a", false},
+		{"a:80", "a:80", false},
+		{"a..b", "a..b", false},
+		{"a-/b", "a-.b", false},
+	}
+	for _, tt := range tests {
+		if got, ok := Authority(tt.key); got != tt.want || ok != tt.ok {
+			t.Errorf("Authority(%q) = %q, %t; want %q, %t", tt.key, got, ok, tt.want, tt.ok)
+		}
+	}
+}
+
+func TestCheckAuthority(t *testing.T) {
+	tests := []struct {
+		authority string
+		want      string // in the error; "" for none
+	}{
+		{"user.acme.com", ""},
+		{"user.acme.com.", ""},
+		{"user.acme.com:443", ""},
+		{"10.0.0.7", ""},
+		{"10.0.0.7:9000", ""},
+		{"[::1]", ""},
+		{"[::1]:65535", ""},
+		{"", "no host"},
+		{".", "no host"},
+		{":80", "no host"},
+		{"a..b", "no host"},
+		{"a:", `port ""`},
+		{"a:0", `port "0"`},
+		{"a:080", `port "080"`},
+		{"a:65536", `port "65536"`},
+		{"::1", "IPv6 address in brackets"},
+		{"[::1", "has brackets"},
+		{"[a]", "has brackets"},
+		{"[1.2.3.4]:80", "has brackets"},
+		{"a b", "character ' '"},
+		{"a/b", "character '/'"},
+		{"a@b", "character '@'"},
+		{"a%41", "character '%'"},
+		{"a\n", `character '\n'`},
+		{"ü", "character 'ü'"},
+		{"-a", "hyphen"},
+		{"a-.b", "hyphen"},
+		{strings.Repeat("a", 64), "63 bytes"},
+		{strings.Repeat("a.", 127) + "a", "253 bytes"},
+	}
+	for _, tt := range tests {
+		err := CheckAuthority(tt.authority)
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("CheckAuthority(%q): %v", tt.authority, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("CheckAuthority(%q) = %v; want it to say %s", tt.authority, err, tt.want)
 		}
 	}
 }

@@ -1,0 +1,76 @@
+package servicekey
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+)
+
+// Authority is the :authority that a key stands for where none is given: the key
+// without a leading slash and with "/" as ".". It tells whether that is a valid host.
+func Authority(key string) (authority string, ok bool) {
+	authority = strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
+	return authority, checkHost(authority) == nil
+}
+
+// CheckAuthority says what is wrong with an authority, which is a host with or without
+// a port, and what would be right, in words that follow it.
+func CheckAuthority(authority string) error {
+	for _, r := range authority {
+		if !isHostRune(r) && !strings.ContainsRune(":[]", r) {
+			return fmt.Errorf(`has the character %q: give it a host or host:port, such as "user.acme.com"`, r)
+		}
+	}
+	host, port, found := cutPort(authority)
+	if found {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+			return fmt.Errorf("has the port %q: give it one from 1 to 65535, or none", port)
+		}
+	}
+	if inner, ok := strings.CutPrefix(host, "["); ok {
+		inner, ok = strings.CutSuffix(inner, "]")
+		if ip, err := netip.ParseAddr(inner); !ok || err != nil || !ip.Is6() {
+			return errors.New("has brackets: give it an IPv6 address between them, or leave them out")
+		}
+		return nil
+	}
+	return checkHost(strings.TrimSuffix(host, "."))
+}
+
+// cutPort cuts what follows the host's colon.
+func cutPort(authority string) (host, port string, found bool) {
+	if strings.HasSuffix(authority, "]") || !strings.Contains(authority, ":") {
+		return authority, "", false
+	}
+	i := strings.LastIndexByte(authority, ':')
+	return authority[:i], authority[i+1:], true
+}
+
+// checkHost takes a name that certificates can be issued for, and IPv4 addresses.
+func checkHost(host string) error {
+	if len(host) > 253 {
+		return errors.New("is longer than the 253 bytes of a host name: give it a shorter one")
+	}
+	for label := range strings.SplitSeq(host, ".") {
+		switch {
+		case label == "":
+			return errors.New("has no host, or an empty part beside a dot: give it a host or host:port, such as \"user.acme.com\"")
+		case len(label) > 63:
+			return fmt.Errorf("is no host, for %q is longer than 63 bytes: give it a shorter one", label)
+		case label[0] == '-' || label[len(label)-1] == '-':
+			return fmt.Errorf("is no host, for %q begins or ends with a hyphen: leave that out", label)
+		}
+	}
+	for _, r := range host {
+		if !isHostRune(r) {
+			return fmt.Errorf("is no host, for it has the character %q: put an IPv6 address in brackets", r)
+		}
+	}
+	return nil
+}
+
+func isHostRune(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.'
+}

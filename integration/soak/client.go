@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+const (
+	callTimeout = 20 * time.Second
+	thinkTime   = 20 * time.Millisecond // between two calls of a client
+
+	// retries is what a service that may lose a server says in its proto file.
+	retries = `"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.05s",` +
+		`"maxBackoff":"0.5s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]`
+)
+
+// policies are shared out among the clients.
+var policies = []string{
+	`{"round_robin":{}}`,
+	`{"least_request_experimental":{"choiceCount":2}}`,
+	`{"etcd_weighted":{}}`,
+	`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
+}
+
+// client is one of the clients: what a process would have.
+type client struct {
+	index    int
+	etcd     *clientv3.Client
+	registry *runtime.Registry
+	caller   basic.GreeterClient // retries
+	prober   basic.GreeterClient // does not
+
+	mu  sync.Mutex
+	set map[string]string // addresses by instance, as Registry.Watch last gave them; nil before
+}
+
+// load counts what the clients did.
+type load struct {
+	calls   atomic.Int64
+	slowest atomic.Int64 // nanoseconds
+}
+
+func newClient(index int, cfg clientv3.Config, logger *slog.Logger) (*client, error) {
+	etcd, err := clientv3.New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{index: index, etcd: etcd}
+	c.registry = runtime.NewRegistry(etcd, runtime.WithLogger(logger.With("client", index)))
+	policy := `"loadBalancingConfig":[` + policies[index%len(policies)] + `]`
+	var errs [2]error
+	c.caller, errs[0] = c.dial(`{` + policy + `,` + retries + `}`)
+	c.prober, errs[1] = c.dial(`{` + policy + `}`)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (c *client) dial(config string) (basic.GreeterClient, error) {
+	return basic.NewGreeterClientFromEtcd(c.registry,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), runtime.WithDefaultServiceConfig(config))
+}
+
+// follow notes what Registry.Watch yields, until ctx ends.
+func (c *client) follow(ctx context.Context) {
+	for set, err := range c.registry.Watch(ctx, basic.Greeter_EtcdServiceDesc.Key) {
+		if err != nil {
+			continue // news of a fault
+		}
+		addrs := make(map[string]string, len(set))
+		for _, e := range set {
+			addrs[e.Instance] = e.Addr
+		}
+		c.mu.Lock()
+		c.set = addrs
+		c.mu.Unlock()
+	}
+}
+
+func (c *client) knows() map[string]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.set
+}
+
+// call calls without an end. It returns the first error of a call.
+func (c *client) call(ctx context.Context, l *load) error {
+	for n := 0; ctx.Err() == nil; n++ {
+		began := time.Now()
+		// The end of the soak is no reason for a call to fail.
+		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		_, err := c.caller.SayHello(runtime.WithAffinity(call, strconv.Itoa(n)), &basic.HelloRequest{})
+		cancel()
+		took := time.Since(began)
+		if err != nil {
+			return fmt.Errorf("a call of client %d, with the policy %s, failed after %v: %w",
+				c.index, policies[c.index%len(policies)], took.Round(time.Millisecond), err)
+		}
+		l.calls.Add(1)
+		for slowest := l.slowest.Load(); int64(took) > slowest && !l.slowest.CompareAndSwap(slowest, int64(took)); {
+			slowest = l.slowest.Load()
+		}
+		select {
+		case <-time.After(thinkTime):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// probe has the connection reach each server of the set, and none of the others by name.
+func (c *client) probe(ctx context.Context, set map[string]string, others []string) error {
+	for instance, addr := range set {
+		reply, err := c.target(ctx, instance)
+		if err != nil {
+			return fmt.Errorf("client %d does not reach %s, which is in etcd: %w", c.index, instance, err)
+		}
+		if reply != addr {
+			return fmt.Errorf("client %d reaches %s for %s", c.index, reply, addr)
+		}
+	}
+	for _, instance := range others {
+		if _, err := c.target(ctx, instance); status.Code(err) != codes.Unavailable {
+			return fmt.Errorf("client %d calls %s, which is not in etcd: %w", c.index, instance, err)
+		}
+	}
+	return nil
+}
+
+func (c *client) target(ctx context.Context, instance string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	ctx = runtime.WithAffinity(runtime.WithTarget(ctx, instance), instance)
+	reply, err := c.prober.SayHello(ctx, &basic.HelloRequest{})
+	return reply.GetMessage(), err
+}
+
+// holds tells that the client knows exactly this set.
+func (c *client) holds(set map[string]string) bool { return maps.Equal(c.knows(), set) }
+
+// close ends the client, which has nothing in etcd: so it waits for nothing.
+func (c *client) close() error {
+	err := c.registry.Close(context.Background())
+	if closing := c.etcd.Close(); closing != nil && !slices.Contains([]error{context.Canceled}, closing) {
+		err = errors.Join(err, closing)
+	}
+	return err
+}

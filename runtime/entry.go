@@ -7,9 +7,10 @@ import (
 	"slices"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // entrySpec is what is to be announced.

@@ -196,7 +196,10 @@ func TestHealthTellsOfTheRegistration(t *testing.T) {
 // entry is an instance's endpoint as etcd has it.
 func (f *fleet) entry(name string) runtime.Endpoint {
 	f.t.Helper()
-	for set := range f.registry.Watch(bounded(f.t, soon), key) {
+	for set, err := range f.registry.Watch(bounded(f.t, soon), key) {
+		if err != nil {
+			f.t.Fatal(err)
+		}
 		for _, e := range set {
 			if e.Instance == name {
 				return e

@@ -100,7 +100,10 @@ func TestZoneOfRegistrations(t *testing.T) {
 		if _, err := f.registry.Register(bounded(t, soon), "zones", runtime.Endpoint{Instance: instance, Addr: "10.0.0.1:1"}, append(opts, runtime.WithMetadata("i", instance))...); err != nil {
 			t.Fatal(err)
 		}
-		for set := range f.registry.Watch(bounded(t, soon), "zones") {
+		for set, err := range f.registry.Watch(bounded(t, soon), "zones") {
+			if err != nil {
+				t.Fatal(err)
+			}
 			if len(set) == 1 && set[0].Zone == instance {
 				break
 			}

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -193,10 +194,7 @@ func (k *Key) update() {
 
 // newError tells whether connections without endpoints have another reason to give than before.
 func newError(old, next *State) bool {
-	if old.Err == nil || next.Err == nil {
-		return old.Err != next.Err
-	}
-	return old.Definite != next.Definite || old.Err.Error() != next.Err.Error()
+	return old.Definite != next.Definite || fmt.Sprint(old.Err) != fmt.Sprint(next.Err)
 }
 
 // held returns the endpoints after hold had its say, and remembers the true ones.

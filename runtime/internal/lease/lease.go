@@ -228,8 +228,20 @@ func (h *Handle) Close(ctx context.Context) error {
 	if err == nil || errors.Is(err, ErrClosed) {
 		return nil
 	}
-	status := h.Status()
-	return fmt.Errorf("key %q may stay in etcd until lease %x expires: %w", status.Key, int64(status.Lease), err)
+	key, id := h.left()
+	return fmt.Errorf("key %q may stay in etcd until lease %x expires: %w", key, int64(id), err)
+}
+
+// left is what of the entry may still be in etcd, and the lease that it hangs on.
+func (h *Handle) left() (key string, id clientv3.LeaseID) {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	for _, s := range h.e.slots {
+		if s.touched {
+			return s.key, s.lease
+		}
+	}
+	return h.e.key(), h.s.core.lease
 }
 
 // change makes a change to what is wanted of the entry.

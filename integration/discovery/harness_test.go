@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -73,6 +74,7 @@ type world struct {
 
 func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
 	t.Helper()
+	leak.Check(t)
 	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &logs{}}
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)

@@ -1,0 +1,79 @@
+// Package leak checks that what was started has ended.
+package leak
+
+import (
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// patience is how long goroutines that are about to end are waited for.
+const patience = 10 * time.Second
+
+// tests are those that are checked already.
+var tests sync.Map
+
+// Check fails the test if, after all its later clean-ups, there are goroutines that were not there
+// before: of whatever code, etcd's and gRPC's too. It must come before anything that is cleaned up,
+// and not in parallel tests. A second call does nothing.
+func Check(t testing.TB) {
+	t.Helper()
+	if _, again := tests.LoadOrStore(t, true); again {
+		return
+	}
+	before := goleak.IgnoreCurrent()
+	t.Cleanup(func() {
+		tests.Delete(t)
+		if t.Failed() || t.Skipped() {
+			return // what failed may well have left something
+		}
+		var err error
+		for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+			if err = goleak.Find(before); err == nil {
+				return
+			}
+		}
+		t.Error(err)
+	})
+}
+
+// None fails the test if there are goroutines of the packages below runtime, or that these started,
+// whatever else is still running.
+func None(t testing.TB) {
+	t.Helper()
+	var left []string
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
+		if left = ours(); len(left) == 0 {
+			return
+		}
+	}
+	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+}
+
+// ours are the stacks of the goroutines that None is about.
+func ours() []string {
+	buf := make([]byte, 1<<20)
+	for {
+		n := runtime.Stack(buf, true)
+		if n < len(buf) {
+			buf = buf[:n]
+			break
+		}
+		buf = make([]byte, 2*len(buf))
+	}
+	var left []string
+	for stack := range strings.SplitSeq(string(buf), "\n\n") {
+		if strings.Contains(stack, module+"/runtime.") || strings.Contains(stack, module+"/runtime/") {
+			left = append(left, stack)
+		}
+	}
+	return left
+}
+
+const module = "github.com/etcdrpc/protoc-gen-go-etcd"

@@ -14,6 +14,9 @@ LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
 
+# The tests of the fault list.
+FAULTS := ./discovery ./registration
+
 .PHONY: help
 help: ## Show what there is to make
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -33,6 +36,30 @@ test-x10: ## Run the tests against real etcd ten times in a row
 	cd integration && go test $(RACE) -count=10 -timeout 2h $(TESTFLAGS) \
 		$$(go list ./... | grep -v /generator)
 
+# How long a soak takes, and which faults it has; 0 chooses a seed.
+DURATION ?= 5m
+SEED     ?= 0
+
+.PHONY: soak
+soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=5m SEED=123)
+	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
+
+.PHONY: mutants
+mutants: ## Show that fault tests fail when what they test is taken out
+	cd integration && go run ./cmd/mutants
+
+# What make reliability measures, and how often.
+RUNS    ?= 3
+FIGURES := cmd/reliability/figures.jsonl
+
+.PHONY: reliability
+reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliability.md from what they measure
+	rm -f integration/$(FIGURES)
+	cd integration && export RELIABILITY_REPORT=$(CURDIR)/integration/$(FIGURES) && \
+		go test -count=$(RUNS) -p 1 -timeout 60m $(FAULTS) && \
+		go run ./soak -duration $(DURATION) -seed $(SEED) && \
+		go run ./cmd/reliability
+
 .PHONY: generate
 generate: ## Write all generated code again
 	$(BUF) generate
@@ -49,6 +76,10 @@ lint: ## Check the Go and the proto files, and that every go.mod is tidy
 	$(BUF) format --diff --exit-code
 	$(call each,go mod tidy -diff)
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
+
+.PHONY: api
+api: ## Compare the exported API with that of the last release
+	tools/api/compare
 
 .PHONY: tidy
 tidy: ## Tidy all modules

@@ -11,9 +11,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
 )
 
-// maxServiceConfig bounds a live service config in bytes.
-const maxServiceConfig = 256 << 10
-
 // SetServiceConfig puts a live service config for the service at key, which every client of the
 // service goes by within moments: it is laid over the generated one and the caller's own, top-level
 // field by field. json is a gRPC service config; one that gRPC would refuse, or misread, is an error
@@ -29,7 +26,7 @@ func (r *Registry) SetServiceConfig(ctx context.Context, key, json string) error
 	}
 	op := clientv3.OpDelete(r.configKey(key))
 	if json != "" {
-		if err := checkServiceConfig(json); err != nil {
+		if err := serviceconfig.CheckLive(json); err != nil {
 			return fmt.Errorf("etcd: service config of %q: %w", key, err)
 		}
 		op = clientv3.OpPut(r.configKey(key), json)
@@ -38,13 +35,6 @@ func (r *Registry) SetServiceConfig(ctx context.Context, key, json string) error
 		return fmt.Errorf("etcd: put the service config at %q: %w", r.configKey(key), err)
 	}
 	return nil
-}
-
-func checkServiceConfig(json string) error {
-	if len(json) > maxServiceConfig {
-		return fmt.Errorf("it has %d bytes, more than %d", len(json), maxServiceConfig)
-	}
-	return serviceconfig.Check(json)
 }
 
 // clientConfig is the service config of a connection: layers from the lowest to the highest, with

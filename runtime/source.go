@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
@@ -131,7 +132,7 @@ func (l *liveConfig) update(u listwatch.Update[string]) discovery.ServiceConfig 
 	}
 	l.raw = raw
 	if raw != "" {
-		if err := checkServiceConfig(raw); err != nil {
+		if err := serviceconfig.CheckLive(raw); err != nil {
 			l.logger.Warn("bad live service config in etcd; the last good one stays in force", "key", l.key, "error", err)
 			l.metrics.malformed(l.key)
 			return discovery.ServiceConfig{JSON: l.good, Known: true}

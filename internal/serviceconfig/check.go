@@ -58,6 +58,17 @@ var policyFields = map[string][]string{
 	"ring_hash_experimental":     {"minRingSize", "maxRingSize", "requestHashHeader"},
 }
 
+// MaxSize bounds a service config that is live in etcd, in bytes.
+const MaxSize = 256 << 10
+
+// CheckLive is Check for a config that is, or is to be, live in etcd.
+func CheckLive(text string) error {
+	if len(text) > MaxSize {
+		return fmt.Errorf("the service config has %d bytes, more than %d", len(text), MaxSize)
+	}
+	return Check(text)
+}
+
 // Check refuses what gRPC would refuse, and what it would silently ignore or misread.
 func Check(text string) error {
 	if _, err := parseObject(text); err != nil {

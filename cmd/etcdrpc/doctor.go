@@ -1,0 +1,326 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// doctor is what there is to say about how to look.
+type doctor struct {
+	skip         []string
+	noDial       bool
+	serve        bool
+	probeTimeout time.Duration
+}
+
+func newDoctor(a *app) *cobra.Command {
+	var d doctor
+	cmd := &cobra.Command{
+		Use:   "doctor [KEY]",
+		Short: "Find what is wrong, and say what to do",
+		Long: `doctor looks at all services, or at the one at KEY and what lies below and beside
+it, and tells for everything that is wrong what it is, where, and what to do. It
+changes nothing. It exits with 1 when something is wrong.
+
+What it looks for:
+` + kindsHelp() + `
+It connects to each address from where it runs, and says no more to it; --no-dial
+leaves that out.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return keyArgs(0)(cmd, args)
+			}
+			return cobra.MaximumNArgs(1)(cmd, args)
+		},
+		ValidArgsFunction: a.completeKeys,
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
+			if err := d.check(args); err != nil {
+				return usageError{err}
+			}
+			r, err := d.examine(ctx, a, s, args)
+			if err != nil {
+				return err
+			}
+			return r.show(cmd.OutOrStdout(), a.output)
+		}),
+	}
+	d.addTo(cmd.Flags())
+	complete(cmd.RegisterFlagCompletionFunc("skip", cobra.FixedCompletions(kindNames(), noFiles)))
+	return cmd
+}
+
+func (d *doctor) addTo(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults not to look for, separated by commas")
+	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
+	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection")
+	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
+}
+
+func (d *doctor) check(args []string) error {
+	for _, name := range d.skip {
+		if !slices.Contains(kindNames(), name) {
+			return fmt.Errorf("--skip: no kind of fault is named %q: there are %s", name, strings.Join(kindNames(), ", "))
+		}
+	}
+	if d.probeTimeout <= 0 {
+		return errors.New("--probe-timeout must be above zero")
+	}
+	if d.serve && len(args) == 0 {
+		return errors.New("--serve needs a KEY")
+	}
+	return nil
+}
+
+func (d *doctor) skips(k kind) bool { return slices.Contains(d.skip, string(k)) }
+
+// examine looks at etcd and at the instances, and at nothing twice.
+func (d *doctor) examine(ctx context.Context, a *app, s *store, args []string) (*report, error) {
+	p := &patient{full: s.full}
+	var err error
+	if len(args) == 0 {
+		err = p.readAll(ctx, s)
+	} else {
+		err = p.readKey(ctx, s, args[0])
+		if d.serve && err == nil {
+			err = p.askToServe(ctx, s, args[0])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.readLeases(ctx, s); err != nil {
+		return nil, err
+	}
+	if !d.noDial && !d.skips(kindUnreachable) {
+		p.dead = probe(ctx, a.dial, p.addresses(), d.probeTimeout)
+	}
+	return p.report(d), ctx.Err()
+}
+
+// patient is what doctor looks at.
+type patient struct {
+	key      string     // "" all
+	services []*service // those looked at
+	leases   map[int64]leaseTime
+	stale    map[int64]bool   // leases that nobody renews
+	dead     map[string]error // addresses that do not answer
+	findings []finding        // of reading
+	full     func(key string) string
+}
+
+// readAll reads whatever the user may.
+func (p *patient) readAll(ctx context.Context, s *store) error {
+	entries, parts, err := s.scanReadable(ctx, everything)
+	if errors.Is(err, errDenied) {
+		p.findings = append(p.findings, denied(ctx, s, everything, "no service can be found", err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.services = surveyAll(entries)
+	p.services = slices.DeleteFunc(p.services, func(s *service) bool { return !s.evident() })
+	configs := prefixRange(configPrefix)
+	if parts != nil && !slices.ContainsFunc(parts, func(part keyRange) bool { return part.contains(configs) }) {
+		return p.readConfigs(ctx, s)
+	}
+	return nil
+}
+
+// readConfigs reads the live config of each service by itself.
+func (p *patient) readConfigs(ctx context.Context, s *store) error {
+	for _, service := range p.services {
+		if err := p.readConfig(ctx, s, service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *patient) readConfig(ctx context.Context, s *store, service *service) (err error) {
+	key := configPrefix + service.key
+	service.config, err = s.get(ctx, key)
+	if errors.Is(err, errDenied) {
+		p.findings = append(p.findings, denied(ctx, s, keyRange{from: key}, "clients of this user take no notice of a live policy", err))
+		return nil
+	}
+	return err
+}
+
+// readKey reads one service with what lies below it and, where that is allowed, those whose keys begin
+// with its key.
+func (p *patient) readKey(ctx context.Context, s *store, key string) error {
+	p.key = key
+	entries, _, err := s.scan(ctx, prefixRange(key))
+	if errors.Is(err, errDenied) {
+		entries, _, _, err = s.entriesOf(ctx, key)
+	}
+	if errors.Is(err, errDenied) {
+		from, end := endpoint.Range(key, false)
+		p.findings = append(p.findings, denied(ctx, s, keyRange{from, end}, "clients of this user find no instance", err))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	own, others := surveyKey(key, entries)
+	p.services = append([]*service{own}, slices.DeleteFunc(others, func(s *service) bool { return !s.evident() })...)
+	return p.readConfig(ctx, s, own)
+}
+
+func (p *patient) askToServe(ctx context.Context, s *store, key string) error {
+	from, end := endpoint.Range(key, false)
+	err := s.mayWrite(ctx, from+"doctor")
+	if errors.Is(err, errDenied) {
+		f := denied(ctx, s, keyRange{from, end}, "servers of this user cannot register", err)
+		f.Fix = strings.Replace(f.Fix, " read ", " readwrite ", 1)
+		p.findings = append(p.findings, f)
+		return nil
+	}
+	return err
+}
+
+// renewal is how long to wait before a lease is looked at again that has little time left: etcd's
+// clients renew one when a third of its time has passed.
+const renewal = 1500 * time.Millisecond
+
+// readLeases looks at the time left on all leases, and again at those that have little.
+func (p *patient) readLeases(ctx context.Context, s *store) (err error) {
+	if p.leases, err = s.leases(ctx, leaseIDs(p.services)); err != nil {
+		return err
+	}
+	var doubtful []int64
+	for _, id := range sortedKeys(p.leases) {
+		if t := p.leases[id]; t.left*3 <= t.granted {
+			doubtful = append(doubtful, id)
+		}
+	}
+	if len(doubtful) == 0 {
+		return nil
+	}
+	pause(ctx, renewal)
+	again, err := s.leases(ctx, doubtful)
+	if err != nil {
+		return err
+	}
+	p.stale = make(map[int64]bool)
+	for id, now := range again {
+		if before := p.leases[id]; now.expired() || !before.expired() && now.left <= before.left {
+			p.stale[id] = true
+		}
+		p.leases[id] = now
+	}
+	return p.forgetGone(ctx, s)
+}
+
+// forgetGone leaves out the entries that went with their leases meanwhile, as they should.
+func (p *patient) forgetGone(ctx context.Context, s *store) error {
+	var failed error
+	gone := func(i instance) bool {
+		if !p.leases[i.entry.lease].expired() || i.entry.lease == 0 {
+			return false
+		}
+		found, err := s.get(ctx, i.entry.key)
+		if err != nil {
+			failed = err
+		}
+		return err == nil && (found == nil || found.lease != i.entry.lease)
+	}
+	for _, service := range p.services {
+		service.instances = slices.DeleteFunc(service.instances, gone)
+		service.malformed = slices.DeleteFunc(service.malformed, gone)
+	}
+	return failed
+}
+
+// examined are the services that faults are looked for in: one, where a key was given.
+func (p *patient) examined() []*service {
+	if p.key != "" {
+		return p.services[:min(1, len(p.services))]
+	}
+	return p.services
+}
+
+// addresses are all that are to be connected to, each once.
+func (p *patient) addresses() []string {
+	set := make(map[string]bool)
+	for _, s := range p.examined() {
+		for _, i := range s.instances {
+			set[i.Addr] = true
+		}
+	}
+	return sortedKeys(set)
+}
+
+// contains tells whether all of o is in r.
+func (r keyRange) contains(o keyRange) bool {
+	return r.from <= o.from && (r.end == "\x00" || o.end != "\x00" && o.end <= r.end)
+}
+
+// report is what doctor found.
+type report struct {
+	Services  int       `json:"services"`  // that were looked at
+	Instances int       `json:"instances"` // well-formed or not
+	Findings  []finding `json:"findings"`
+}
+
+func (p *patient) report(d *doctor) *report {
+	r := &report{Findings: []finding{}}
+	for _, s := range p.examined() {
+		r.Services++
+		r.Instances += len(s.instances) + len(s.malformed)
+	}
+	for _, f := range slices.Concat(p.findings, p.check(d)) {
+		if !d.skips(f.Kind) {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	return r
+}
+
+func (r *report) show(out io.Writer, f format) error {
+	if f == formatJSON {
+		if err := writeJSON(out, r); err != nil {
+			return err
+		}
+	} else {
+		r.print(out)
+	}
+	if len(r.Findings) > 0 {
+		return errFound
+	}
+	return nil
+}
+
+func (r *report) print(out io.Writer) {
+	looked := counted(r.Services, "service") + ", " + counted(r.Instances, "instance")
+	if len(r.Findings) == 0 {
+		fmt.Fprintf(out, "Nothing is wrong with %s.\n", looked)
+		return
+	}
+	for _, f := range r.Findings {
+		fmt.Fprintf(out, "%s: %s\n", f.Kind, clean(f.Problem))
+		for _, key := range f.Where {
+			fmt.Fprintf(out, "  at  %s\n", clean(key))
+		}
+		fmt.Fprintf(out, "  do  %s\n\n", strings.ReplaceAll(clean(f.Fix), "\n", "\n      "))
+	}
+	fmt.Fprintf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "1 thing is"
+	}
+	return fmt.Sprintf("%d things are", n)
+}

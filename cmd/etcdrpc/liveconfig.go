@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// The fields of a service config that the instances to drain are in.
+const (
+	fieldConfig = "loadBalancingConfig"
+	fieldPolicy = "loadBalancingPolicy"
+	fieldDrain  = "drain"
+	fieldChild  = "childPolicy"
+	policyEtcd  = "etcd"
+)
+
+type object = map[string]json.RawMessage
+
+// liveConfig is a service config that is edited without touching what is not understood.
+type liveConfig struct {
+	top  object
+	etcd object // the config of the policy "etcd"; nil: none yet
+}
+
+func parseConfig(text []byte) (*liveConfig, error) {
+	c := &liveConfig{top: object{}}
+	if len(text) == 0 {
+		return c, nil
+	}
+	if err := json.Unmarshal(text, &c.top); err != nil {
+		return nil, fmt.Errorf("the live service config is not a JSON object: %w", err)
+	}
+	policies, err := c.policies()
+	if err != nil || len(policies) == 0 {
+		return c, err
+	}
+	if raw, ok := policies[0][policyEtcd]; ok {
+		if err := json.Unmarshal(raw, &c.etcd); err != nil {
+			return nil, fmt.Errorf("the live service config: policy %q: %w", policyEtcd, err)
+		}
+	}
+	return c, nil
+}
+
+func (c *liveConfig) policies() (policies []object, err error) {
+	if raw, ok := c.top[fieldConfig]; ok {
+		if err := json.Unmarshal(raw, &policies); err != nil {
+			return nil, fmt.Errorf("the live service config: %s: %w", fieldConfig, err)
+		}
+	}
+	return policies, nil
+}
+
+// namesPolicy tells whether the config says how to balance, so that it overrides what the generated
+// one says of that.
+func (c *liveConfig) namesPolicy() bool {
+	_, byName := c.top[fieldPolicy]
+	policies, err := c.policies()
+	return byName || err == nil && len(policies) > 0
+}
+
+// begunByDrain tells whether there is nothing in the config but what drain begins one with.
+func (c *liveConfig) begunByDrain() bool {
+	_, child := c.etcd[fieldChild]
+	return len(c.top) == 1 && len(c.etcd) == 1 && child
+}
+
+// drained is the names in the list of those to drain.
+func (c *liveConfig) drained() (names []string, err error) {
+	if raw, ok := c.etcd[fieldDrain]; ok {
+		if err := json.Unmarshal(raw, &names); err != nil {
+			return nil, fmt.Errorf("the live service config: %s: %w", fieldDrain, err)
+		}
+	}
+	return names, nil
+}
+
+// drainList is drained of a config that may be no good.
+func drainList(text []byte) []string {
+	c, err := parseConfig(text)
+	if err != nil {
+		return nil
+	}
+	names, err := c.drained()
+	if err != nil {
+		return nil
+	}
+	return names
+}
+
+// setDrained replaces the list of those to drain, under the policy "etcd", which is put above the
+// present policy where it is not there. child is the policy to put it above where there is none.
+func (c *liveConfig) setDrained(names []string, child json.RawMessage) error {
+	if c.etcd == nil {
+		below, err := c.below(child)
+		if err != nil {
+			return err
+		}
+		c.etcd = object{fieldChild: below}
+	}
+	delete(c.etcd, fieldDrain)
+	if len(names) > 0 {
+		raw, err := json.Marshal(names)
+		if err != nil {
+			return err
+		}
+		c.etcd[fieldDrain] = raw
+	}
+	return c.put()
+}
+
+// below is the list of policies that the policy "etcd" is put above.
+func (c *liveConfig) below(child json.RawMessage) (json.RawMessage, error) {
+	policies, err := c.policies()
+	if err != nil {
+		return nil, err
+	}
+	if len(policies) > 0 {
+		return c.top[fieldConfig], nil
+	}
+	raw, ok := c.top[fieldPolicy]
+	if !ok {
+		return child, nil
+	}
+	var name string
+	if err := json.Unmarshal(raw, &name); err != nil {
+		return nil, fmt.Errorf("the live service config: %s: %w", fieldPolicy, err)
+	}
+	return json.Marshal([]map[string]any{{name: struct{}{}}})
+}
+
+// put writes the policy "etcd" back into the config.
+func (c *liveConfig) put() error {
+	policies, err := c.policies()
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(c.etcd)
+	if err != nil {
+		return err
+	}
+	if len(policies) > 0 && policies[0][policyEtcd] != nil {
+		policies[0][policyEtcd] = raw
+	} else {
+		policies = []object{{policyEtcd: raw}}
+	}
+	raw, err = json.Marshal(policies)
+	c.top[fieldConfig] = raw
+	delete(c.top, fieldPolicy)
+	return err
+}
+
+func (c *liveConfig) String() string {
+	text, err := json.Marshal(c.top)
+	if err != nil {
+		panic(err) // cannot be: it consists of valid JSON
+	}
+	return string(text)
+}
+
+// shortPolicies are the options of load_balancing in proto files, as gRPC spells them.
+var shortPolicies = map[string]string{
+	"round_robin":   `{"round_robin":{}}`,
+	"pick_first":    `{"pick_first":{}}`,
+	"least_request": `{"least_request_experimental":{}}`,
+	"ring_hash":     `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
+	"weighted":      `{"etcd_weighted":{}}`,
+}
+
+// childPolicy reads the policy that a user names: by what the proto option is called, or as JSON of
+// one policy or of a list of them.
+func childPolicy(text string) (json.RawMessage, error) {
+	if policy, ok := shortPolicies[text]; ok {
+		return json.RawMessage("[" + policy + "]"), nil
+	}
+	raw := bytes.TrimSpace([]byte(text))
+	var one object
+	var list []object
+	switch {
+	case json.Unmarshal(raw, &one) == nil && len(one) == 1:
+		return slices.Concat([]byte("["), raw, []byte("]")), nil
+	case json.Unmarshal(raw, &list) == nil && len(list) > 0:
+		return raw, nil
+	}
+	return nil, errors.New(`want round_robin, pick_first, least_request, ring_hash, weighted, or JSON such as {"least_request_experimental":{"choiceCount":3}}`)
+}
+
+// pretty is JSON for people, with the fields of objects in the order of their names, so that two
+// texts that say the same look the same. What is no JSON stays as it is.
+func pretty(text []byte) string {
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var v any
+	if err := decoder.Decode(&v); err != nil || decoder.More() {
+		return string(text)
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", "  ")
+	if err := encoder.Encode(v); err != nil {
+		return string(text)
+	}
+	return string(bytes.TrimSpace(out.Bytes()))
+}

@@ -1,0 +1,21 @@
+// Command etcdrpc shows and mends what gRPC services keep in etcd: the instances of each service,
+// its live service config, and what is wrong with either. It is found in docs/etcdrpc.md.
+//
+// etcd is read and written in store.go alone, and what is read is made sense of in survey.go.
+// render.go writes tables and JSON. Each command has a file of its own.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return execute(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}

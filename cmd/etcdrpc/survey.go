@@ -1,0 +1,188 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// instance is one entry under a service key.
+type instance struct {
+	endpoint.Endpoint                  // of a malformed entry: the instance id alone
+	layout            *endpoint.Layout // nil: malformed
+	entry             entry
+	err               error // why it is malformed
+}
+
+// service is what etcd has of one service key.
+type service struct {
+	key       string
+	instances []instance // well-formed, sorted by instance, address and etcd key
+	malformed []instance
+	config    *entry // the live service config; nil: none
+}
+
+// drained tells whether the live config keeps new calls from an instance.
+func (s *service) drained(i *instance) bool {
+	if s.config == nil {
+		return false
+	}
+	drain := drainList(s.config.value)
+	return slices.Contains(drain, i.Instance) || slices.Contains(drain, i.Addr)
+}
+
+// uses tells whether an entry of the service is in one of the layouts.
+func (s *service) uses(layouts ...*endpoint.Layout) bool {
+	return slices.ContainsFunc(s.instances, func(i instance) bool { return slices.Contains(layouts, i.layout) })
+}
+
+// evident tells that this is a service rather than something else that is kept in etcd, such as a
+// setting that happens to be an address: it has a live service config, an entry in one of the JSON
+// layouts, one on a lease, or one that is named by an address.
+func (s *service) evident() bool {
+	isAddr := func(i instance) bool { return endpoint.CheckAddr(i.Instance, true) == nil }
+	return s.config != nil || slices.ContainsFunc(s.malformed, isAddr) ||
+		s.uses(endpoint.EndpointJSON, endpoint.Kratos, endpoint.Kitex) ||
+		slices.ContainsFunc(s.instances, func(i instance) bool { return i.entry.lease != 0 || isAddr(i) })
+}
+
+// leaseIDs are the leases that entries of the services hang on.
+func leaseIDs(services []*service) []int64 {
+	ids := make(map[int64]bool)
+	for _, s := range services {
+		for _, i := range slices.Concat(s.instances, s.malformed) {
+			if i.entry.lease != 0 {
+				ids[i.entry.lease] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// surveyAll finds the services in whatever a part of etcd holds. A live config without a service is a
+// service without instances.
+func surveyAll(entries []entry) []*service {
+	groups := make(map[string]*service)
+	group := func(key string) *service {
+		if groups[key] == nil {
+			groups[key] = &service{key: key}
+		}
+		return groups[key]
+	}
+	for i, e := range entries {
+		if key, ok := strings.CutPrefix(e.key, configPrefix); ok {
+			group(key).config = &entries[i]
+		} else if key := ownerOf(e); key != "" {
+			group(key).add(e)
+		}
+	}
+	adoptStrays(groups)
+	return sorted(groups, func(s *service) bool { return len(s.instances) > 0 || s.evident() })
+}
+
+// surveyKey finds the entries of one service key, and the services below it, among the entries of
+// its range.
+func surveyKey(key string, entries []entry) (s *service, others []*service) {
+	s = &service{key: key}
+	var rest []entry
+	for _, e := range entries {
+		if !s.add(e) {
+			rest = append(rest, e)
+		}
+	}
+	s.sort()
+	return s, surveyAll(rest)
+}
+
+func sorted(groups map[string]*service, keep func(*service) bool) []*service {
+	var services []*service
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		if s := groups[key]; keep(s) {
+			s.sort()
+			services = append(services, s)
+		}
+	}
+	return services
+}
+
+func (s *service) sort() {
+	for _, set := range [][]instance{s.instances, s.malformed} {
+		slices.SortFunc(set, func(a, b instance) int {
+			return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.entry.key, b.entry.key))
+		})
+	}
+}
+
+// add takes an entry in, or tells that it is none of the service's.
+func (s *service) add(e entry) bool {
+	decoded, layout, ok, err := endpoint.Decode(s.key, e.key, e.value, e.lease)
+	if !ok {
+		if !s.isStray(e) {
+			return false
+		}
+		err = fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", leaseName(e.lease))
+	}
+	i := instance{Endpoint: decoded, layout: layout, entry: e, err: err}
+	if err == nil {
+		s.instances = append(s.instances, i)
+		return true
+	}
+	i.layout = nil
+	i.Instance = e.key[strings.LastIndexByte(e.key, '/')+1:]
+	s.malformed = append(s.malformed, i)
+	return true
+}
+
+// ownerOf is the service key that an entry is of: what is before the lease that it hangs on, where
+// its key ends in that, and else before the last slash.
+func ownerOf(e entry) string {
+	json := strings.HasPrefix(strings.TrimSpace(string(e.value)), "{")
+	if e.lease != 0 && !json {
+		stem, ok := strings.CutSuffix(e.key, strconv.FormatInt(e.lease, 10))
+		if ok && stem != "" && !strings.HasSuffix(stem, "/") {
+			return stem
+		}
+	}
+	return e.key[:max(strings.LastIndexByte(e.key, '/'), 0)]
+}
+
+// leaseDigits is how long a decimal lease id is at the least: etcd's are nearly random numbers of 63
+// bits.
+const leaseDigits = 15
+
+// isStray tells whether an entry looks like one of the service in the lease suffix layout, but on
+// another lease than its key says.
+func (s *service) isStray(e entry) bool {
+	suffix, ok := strings.CutPrefix(e.key, s.key)
+	if !ok || len(suffix) < leaseDigits || strings.Trim(suffix, "0123456789") != "" {
+		return false
+	}
+	return !strings.HasSuffix(e.key, strconv.FormatInt(e.lease, 10)) && endpoint.CheckAddr(string(e.value), true) == nil
+}
+
+// adoptStrays moves the strays of services in the lease suffix layout to them.
+func adoptStrays(groups map[string]*service) {
+	for _, s := range groups {
+		if !s.uses(endpoint.LeaseSuffix) {
+			continue
+		}
+		parent := groups[ownerOf(entry{key: s.key})]
+		if parent == nil {
+			continue
+		}
+		parent.instances = slices.DeleteFunc(parent.instances, func(i instance) bool { return s.isStray(i.entry) && s.add(i.entry) })
+	}
+}
+
+// leaseName is a lease as etcdctl spells it.
+func leaseName(id int64) string {
+	if id == 0 {
+		return "none"
+	}
+	return strconv.FormatInt(id, 16)
+}

@@ -152,12 +152,13 @@ func (s *Server) watchedServices() []string {
 	return services
 }
 
-// followHealth takes entries out of etcd while they are not healthy, until Withdraw.
+// followHealth takes entries out of etcd while they are not healthy, until Withdraw or the end of the
+// registry.
 func (s *Server) followHealth() {
 	if s.gate.health == nil {
 		return
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(s.registry.ctx)
 	s.unfollow = cancel
 	for _, service := range s.watchedServices() {
 		go follow(ctx, s.gate.health, service, func(status healthpb.HealthCheckResponse_ServingStatus) {

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -359,9 +360,11 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 		<-registered
 		w.etcd.Calls().Reset()
 	}
+	leak.None(t)
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after 200 tries: keys %v, leases %v", keys, leases)
 	}
+	report.Count(t, "G6", "keys and leases left after 200 tries", len(w.keys(""))+len(w.leases()))
 }
 
 func TestG6_RegisterGivesUp(t *testing.T) {

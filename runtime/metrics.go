@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/metric/noop"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
@@ -24,43 +26,65 @@ type metrics struct {
 	observing       metric.Registration
 }
 
-// newMetrics makes the instruments. endpoints is asked for the number of endpoints of each key
-// whenever metrics are collected. On an error the metrics do nothing.
-func newMetrics(provider metric.MeterProvider, endpoints func(count func(key string, n int))) (*metrics, error) {
+// newMetrics makes the instruments. keys is asked for those in use whenever metrics are collected. On
+// an error the metrics do nothing.
+func newMetrics(provider metric.MeterProvider, keys func() []*discovery.Key) (*metrics, error) {
 	if provider == nil {
 		provider = noop.NewMeterProvider()
 	}
-	m, err := makeMetrics(provider.Meter(meterName), endpoints)
+	m, err := makeMetrics(provider.Meter(meterName), keys)
 	if err != nil {
-		m, _ = makeMetrics(noop.NewMeterProvider().Meter(meterName), endpoints)
+		m, _ = makeMetrics(noop.NewMeterProvider().Meter(meterName), keys)
 		return m, fmt.Errorf("etcd: metrics: %w", err)
 	}
 	return m, nil
 }
 
-func makeMetrics(meter metric.Meter, endpoints func(count func(key string, n int))) (*metrics, error) {
+func makeMetrics(meter metric.Meter, keys func() []*discovery.Key) (*metrics, error) {
 	var m metrics
-	var errs [6]error
+	var errs [5]error
 	m.relists, errs[0] = meter.Int64Counter("etcd.discovery.relists", metric.WithUnit("{relist}"),
-		metric.WithDescription("Times that a key had to be listed again because its watch failed."))
+		metric.WithDescription("Times that a key had to be listed again because its watch failed, by cause."))
 	m.malformedValues, errs[1] = meter.Int64Counter("etcd.discovery.malformed_values", metric.WithUnit("{value}"),
 		metric.WithDescription("Values in etcd that were skipped because they could not be read."))
 	m.registrations, errs[2] = meter.Int64UpDownCounter("etcd.registration.registrations", metric.WithUnit("{registration}"),
-		metric.WithDescription("Registrations of this process by state."))
+		metric.WithDescription("Registrations of this process, by state."))
 	m.reregistrations, errs[3] = meter.Int64Counter("etcd.registration.restored", metric.WithUnit("{registration}"),
 		metric.WithDescription("Times that a lost registration was put back."))
-	known, err := meter.Int64ObservableGauge("etcd.discovery.endpoints", metric.WithUnit("{endpoint}"),
-		metric.WithDescription("Endpoints that are known, by key."))
-	errs[4] = err
-	if err == nil {
-		m.observing, errs[5] = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-			endpoints(func(key string, n int) {
-				o.ObserveInt64(known, int64(n), metric.WithAttributes(attribute.String("key", key)))
-			})
-			return nil
-		}, known)
-	}
+	errs[4] = m.observe(meter, keys)
 	return &m, errors.Join(errs[:]...)
+}
+
+// observe makes the instruments that are read when metrics are collected.
+func (m *metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
+	known, err1 := meter.Int64ObservableGauge("etcd.discovery.endpoints", metric.WithUnit("{endpoint}"),
+		metric.WithDescription("Endpoints in use, by key."))
+	age, err2 := meter.Float64ObservableGauge("etcd.discovery.age", metric.WithUnit("s"),
+		metric.WithDescription("Time since the endpoints of a key last changed."))
+	following, err3 := meter.Int64ObservableGauge("etcd.discovery.following",
+		metric.WithDescription("1 while etcd confirms the endpoints of a key, 0 while they are the last known ones."))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return err
+	}
+	var err error
+	m.observing, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		for _, k := range keys() {
+			state := k.State()
+			if !state.Known {
+				continue
+			}
+			of := metric.WithAttributes(attribute.String("key", k.Name))
+			o.ObserveInt64(known, int64(len(state.Backends)), of)
+			o.ObserveFloat64(age, time.Since(state.Changed).Seconds(), of)
+			confirmed := int64(1)
+			if state.Err != nil || state.Provisional {
+				confirmed = 0
+			}
+			o.ObserveInt64(following, confirmed, of)
+		}
+		return nil
+	}, known, age, following)
+	return err
 }
 
 func (m *metrics) close() error {

@@ -70,7 +70,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		r.err = errNilClient
 		return r
 	}
-	r.metrics, r.err = newMetrics(r.opts.meters, r.endpointCounts)
+	r.metrics, r.err = newMetrics(r.opts.meters, r.keysInUse)
 	r.endpoints = listwatch.NewCache(listwatch.Config[*discovery.Backend]{
 		Client: client, Equal: (*discovery.Backend).Equal, Logger: r.opts.logger, Linger: linger,
 		Hooks: r.metrics.listwatchHooks("endpoints"),
@@ -154,15 +154,6 @@ func (r *Registry) key(key string, leaseSuffix bool) *discovery.Key {
 		r.keys[source.rng] = k
 	}
 	return k
-}
-
-// endpointCounts tells how many endpoints each key in use has.
-func (r *Registry) endpointCounts(count func(key string, n int)) {
-	for _, k := range r.keysInUse() {
-		if state := k.State(); state.Known {
-			count(k.Name, len(state.Backends))
-		}
-	}
 }
 
 func (r *Registry) keysInUse() []*discovery.Key {

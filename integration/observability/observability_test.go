@@ -1,0 +1,238 @@
+// Package observability tests what a registry tells of itself: metrics, log lines and the status page.
+package observability
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
+)
+
+const soon = 10 * time.Second
+
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	ctx := bounded(t)
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("not within %v: %s", soon, what)
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// value reads the sum of a metric's points that have the attributes.
+func value(t *testing.T, reader *metric.ManualReader, name string, want ...attribute.KeyValue) (sum float64, points int) {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(context.Background(), &all); err != nil {
+		t.Fatal(err)
+	}
+	add := func(set attribute.Set, v float64) {
+		for _, kv := range want {
+			if got, ok := set.Value(kv.Key); !ok || got != kv.Value {
+				return
+			}
+		}
+		sum += v
+		points++
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Name != name {
+				continue
+			}
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range data.DataPoints {
+					add(p.Attributes, float64(p.Value))
+				}
+			case metricdata.Gauge[int64]:
+				for _, p := range data.DataPoints {
+					add(p.Attributes, float64(p.Value))
+				}
+			case metricdata.Gauge[float64]:
+				for _, p := range data.DataPoints {
+					add(p.Attributes, p.Value)
+				}
+			}
+		}
+	}
+	return sum, points
+}
+
+func TestMetrics(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	reader := metric.NewManualReader()
+	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)),
+		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))))
+	is := func(name string, want float64, attrs ...attribute.KeyValue) {
+		t.Helper()
+		eventually(t, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
+	}
+	state := func(s runtime.State) attribute.KeyValue { return attribute.String("state", s.String()) }
+
+	registration, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	is("etcd.registration.registrations", 1, state(runtime.StateRegistered))
+	if _, err := etcd.Admin().Delete(bounded(t), "acme/user/10.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	is("etcd.registration.restored", 1)
+	is("etcd.registration.registrations", 1, state(runtime.StateRegistered))
+	is("etcd.registration.registrations", 0, state(runtime.StateLost))
+	if err := registration.Pause(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	is("etcd.registration.registrations", 1, state(runtime.StatePaused))
+	if err := registration.Resume(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+
+	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Connect()
+	key := attribute.String("key", "acme/user")
+	is("etcd.discovery.endpoints", 1, key)
+	is("etcd.discovery.following", 1, key)
+	if age, points := value(t, reader, "etcd.discovery.age", key); points != 1 || age < 0 || age > soon.Seconds() {
+		t.Errorf("age %v of %d points", age, points)
+	}
+	if _, err := etcd.Admin().Put(bounded(t), "acme/user/bad", "{"); err != nil {
+		t.Fatal(err)
+	}
+	is("etcd.discovery.malformed_values", 1)
+
+	etcd.Cut()
+	if _, err := etcd.Admin().Put(bounded(t), "x", "y"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := etcd.Compact(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Restore()
+	eventually(t, "a relist for compaction", func() bool {
+		n, _ := value(t, reader, "etcd.discovery.relists", attribute.String("cause", "compacted"))
+		return n > 0
+	})
+	if err := registry.Close(bounded(t)); err != nil {
+		t.Error(err)
+	}
+	if n, points := value(t, reader, "etcd.discovery.endpoints"); points > 0 {
+		t.Errorf("a closed registry still reports %v endpoints", n)
+	}
+	is("etcd.registration.registrations", 0)
+}
+
+// lines is a log that tests read.
+type lines struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+func TestLogs(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	log := &lines{}
+	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
+	defer registry.Close(bounded(t))
+	registration, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := log.String()
+	if strings.Count(quiet, "\n") != 1 || !strings.Contains(quiet, "state=registered") {
+		t.Errorf("after a registration the log has\n%s", quiet)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a while in steady state
+	defer cancel()
+	for set, err := range registry.Watch(ctx, "acme/user") {
+		if err != nil || len(set) != 1 {
+			t.Errorf("watch: %v, %v", set, err)
+		}
+	}
+	if log.String() != quiet {
+		t.Errorf("in steady state the log has become\n%s", log)
+	}
+	if err := registration.Close(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if text := log.String(); strings.Count(text, "\n") != 2 || !strings.Contains(text, "state=closed") {
+		t.Errorf("after the end of the registration the log has\n%s", text)
+	}
+}
+
+func TestStatusPage(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	defer registry.Close(bounded(t))
+	if _, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Instance: "a", Addr: "10.0.0.1:1"}, runtime.WithVersion("v1")); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Connect()
+	var page struct {
+		Keys []struct {
+			Key, State  string
+			Connections int
+			Endpoints   []struct{ Instance, Addr, Version string }
+		}
+		Registrations []struct{ Key, State, Lease string }
+	}
+	eventually(t, "the page shows the endpoint", func() bool {
+		w := httptest.NewRecorder()
+		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest("GET", "/?format=json", nil))
+		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
+			t.Fatal(err)
+		}
+		return len(page.Keys) == 1 && len(page.Keys[0].Endpoints) == 1
+	})
+	k, r := page.Keys[0], page.Registrations
+	if k.Key != "acme/user" || k.State != "following" || k.Connections != 1 || k.Endpoints[0].Version != "v1" {
+		t.Errorf("the key is shown as %+v", k)
+	}
+	if len(r) != 1 || r[0].State != "registered" || r[0].Lease == "" {
+		t.Errorf("the registrations are shown as %+v", r)
+	}
+}

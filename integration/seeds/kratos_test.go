@@ -65,7 +65,7 @@ func TestKratos_OurWriterTheirReader(t *testing.T) {
 	if i < 0 {
 		t.Fatalf("their list has no host-1: %+v", list)
 	}
-	want := map[string]string{"k": "v", "zone": "eu-1a", "weight": "7"}
+	want := map[string]string{"k": "v", "zone": "eu-1a", "weight": "7", "grpc_methods": "basic.Greeter/SayHello"}
 	if got := list[i]; got.Name != "user" || got.Version != "v2" || !maps.Equal(got.Metadata, want) {
 		t.Errorf("their list has %+v", got)
 	}

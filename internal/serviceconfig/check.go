@@ -121,7 +121,7 @@ func checkPolicies(policies []object) error {
 				return fmt.Errorf("the policy %q is not supported", name)
 			}
 			if balancer.Get(name) == nil {
-				return fmt.Errorf("no policy is named %q", name)
+				return fmt.Errorf("no policy is named %q%s", name, Hint(name))
 			}
 			if err := checkFields(name, config); err != nil {
 				return fmt.Errorf("%s: %w", name, err)
@@ -132,6 +132,14 @@ func checkPolicies(policies []object) error {
 		}
 	}
 	return nil
+}
+
+// Hint tells how to have a policy that this binary lacks, as the end of an error's text.
+func Hint(policy string) string {
+	if policy != "outlier_detection_experimental" {
+		return ""
+	}
+	return ` in this binary: import _ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"`
 }
 
 // checkChildren checks the policies below a policy, where it has any.

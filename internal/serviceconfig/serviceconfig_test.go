@@ -80,6 +80,7 @@ func TestCheck(t *testing.T) {
 		{`{"loadBalancing":[]}`, "unknown field"},
 		{`{"loadBalancingPolicy":"nope"}`, `no policy is named "nope"`},
 		{`{"loadBalancingConfig":[{"nope":{}}]}`, `no policy is named "nope"`},
+		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`, "protoc-gen-go-etcd/outlierdetection"},
 		{`{"loadBalancingConfig":[{"round_robin":{"x":1}}]}`, `unknown field "x"`},
 		{`{"loadBalancingConfig":[{}]}`, "exactly one field"},
 		{`{"methodConfig":[{"timeout":"1s"}]}`, "no name"},

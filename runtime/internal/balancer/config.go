@@ -8,13 +8,15 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	_ "google.golang.org/grpc/balancer/roundrobin" // the default child
-	"google.golang.org/grpc/serviceconfig"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // config is the policy's own. It survives being marshalled and parsed again, as gRPC asks of a
 // policy's config.
 type config struct {
-	serviceconfig.LoadBalancingConfig `json:"-"`
+	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 
 	// Split shares the calls out among groups of endpoints. An endpoint belongs to the first group
 	// that it matches; those that match none get calls only while no group has one that is ready.
@@ -41,7 +43,7 @@ type splitConfig struct {
 // childConfig is the first policy of a list that is registered in this binary.
 type childConfig struct {
 	builder balancer.Builder
-	config  serviceconfig.LoadBalancingConfig
+	config  grpcserviceconfig.LoadBalancingConfig
 }
 
 func parseConfig(text json.RawMessage) (*config, error) {
@@ -105,5 +107,9 @@ func parseChild(policies []map[string]json.RawMessage) (childConfig, error) {
 			return childConfig{builder: builder, config: parsed}, nil
 		}
 	}
-	return childConfig{}, fmt.Errorf("none of the policies %q is known", unknown)
+	hint := ""
+	for _, name := range unknown {
+		hint += serviceconfig.Hint(name)
+	}
+	return childConfig{}, fmt.Errorf("none of the policies %q is known%s", unknown, hint)
 }

@@ -294,11 +294,13 @@ func TestG4_OlderCloseLeavesNewer(t *testing.T) {
 		}
 		other := w.newRegistry(w.etcd.Client(t))
 		newer := register(t, other, key, addr(0))
+		rev := w.get(entry).rev
 		if err := older.Close(bounded(t, soon)); err != nil {
 			t.Fatal(err)
 		}
-		if got := w.get(entry); got == nil || got.lease != newer.Status().LeaseID {
-			t.Errorf("alone %v: the older one's Close left %+v", alone, got)
+		// Not even for the moment that the newer one takes to put it back.
+		if got := w.get(entry); got == nil || got.lease != newer.Status().LeaseID || got.rev != rev {
+			t.Errorf("alone %v: the older one's Close left %+v, want it as it was at revision %d", alone, got, rev)
 		}
 	}
 }

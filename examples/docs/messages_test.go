@@ -1,0 +1,73 @@
+package docs
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// message is a heading of the troubleshooting page that quotes one.
+var message = regexp.MustCompile("(?m)^### (?:(\\w+): )?`(.+)`$")
+
+// TestMessages looks for the messages of the troubleshooting page in the source, where names and
+// values are verbs of package fmt.
+func TestMessages(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(repository, "docs", "troubleshooting.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := map[string]string{"": sources(t, ".go", "runtime", "internal")}
+	for from, module := range map[string]string{"gRPC": "google.golang.org/grpc", "protobuf": "google.golang.org/protobuf"} {
+		source[from] = moduleSource(t, module)
+	}
+	messages := message.FindAllStringSubmatch(string(text), -1)
+	if len(messages) < 20 {
+		t.Fatalf("found %d messages", len(messages))
+	}
+	for _, match := range messages {
+		from, quoted := match[1], match[2]
+		if from == "Go" {
+			// The compiler's own: what it misses must be what generated code refers to.
+			from, quoted = "", quoted[strings.LastIndex(quoted, ".")+1:]
+			quoted = strings.TrimSuffix(quoted, "…")
+		}
+		if !format(quoted).MatchString(source[from]) {
+			t.Errorf("the source has no message %q", match[2])
+		}
+	}
+}
+
+// format is what to look for: the text with verbs in place of the dots, quoted as in Go.
+func format(message string) *regexp.Regexp {
+	parts := strings.Split(message, "…")
+	for i, part := range parts {
+		parts[i] = strings.ReplaceAll(regexp.QuoteMeta(part), `"`, `\\?"`)
+	}
+	return regexp.MustCompile(strings.Join(parts, `(?:%[+#.0-9]*[a-z])+`))
+}
+
+// moduleSource is what a module's packages are made of.
+func moduleSource(t *testing.T, module string) string {
+	t.Helper()
+	output, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		t.Fatalf("go list -m %s: %v", module, err)
+	}
+	dir, err := filepath.Rel(mustAbs(t, repository), strings.TrimSpace(string(output)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return sources(t, ".go", dir)
+}
+
+func mustAbs(t *testing.T, path string) string {
+	t.Helper()
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return abs
+}

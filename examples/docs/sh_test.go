@@ -1,0 +1,57 @@
+package docs
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// examples is where the commands of the pages are run.
+const examples = ".."
+
+// TestCommands runs the commands of each page, in their order, by bash and with an etcdctl that talks
+// to an etcd of the page's own.
+func TestCommands(t *testing.T) {
+	bin := t.TempDir()
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "go.etcd.io/etcd/etcdctl/v3")
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build etcdctl: %v\n%s", err, output)
+	}
+	for _, p := range pages(t) {
+		script := ""
+		for _, b := range p.blocks(t) {
+			if b.language == "sh" {
+				script += b.text
+			}
+		}
+		if script == "" {
+			continue
+		}
+		t.Run(p.name, func(t *testing.T) { run(t, bin, script) })
+	}
+}
+
+func run(t *testing.T, bin, script string) {
+	t.Helper()
+	etcd := etcdtest.Start(t)
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euxo pipefail\n"+script)
+	cmd.Dir = examples
+	cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"),
+		"ETCDCTL_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","))
+	// What the script leaves in the background goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	output, err := cmd.CombinedOutput()
+	t.Logf("%s", output)
+	if err != nil {
+		t.Error(fmt.Errorf("the commands: %w", err))
+	}
+}

@@ -162,20 +162,27 @@ func (p *patient) checkInstance(i *instance, d *doctor) (finding, bool) {
 		return finding{kindNoLease, []string{key}, problem,
 			fmt.Sprintf("if nobody keeps it there on purpose, as Registry.Add does: etcdctl del %s, and have the server register itself", shell(key))}, true
 	case err != nil:
-		problem := fmt.Sprintf("%s accepts no connection from here: %s", i.Addr, reason(err, d))
-		fix := "if it should, look at the server, its advertised address (GRPC_ADVERTISE_ADDR) and what is between; "
-		if stale {
-			problem += fmt.Sprintf("; and nobody renews its lease (%s left)", seconds(max(p.leases[i.entry.lease].left, 0)))
-			return finding{kindUnreachable, []string{key}, problem, fix + "if it is dead, do nothing: the entry goes with its lease"}, true
-		}
-		return finding{kindUnreachable, []string{key}, problem,
-			fix + "its lease is renewed, so its process lives; if only this host cannot reach it, use --no-dial"}, true
+		return finding{kindUnreachable, []string{key},
+			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.entry.lease)),
+			"if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: look at " +
+				"the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"}, true
 	case stale:
-		return finding{kindExpiring, []string{key}, fmt.Sprintf("nobody renews its lease %s (%s left of %s), but %s accepts connections",
-			leaseName(i.entry.lease), seconds(max(p.leases[i.entry.lease].left, 0)), seconds(p.leases[i.entry.lease].granted), i.Addr),
-			"look at the server's log for why it does not reach etcd; without a renewal its clients lose it when the time is up"}, true
+		return finding{kindExpiring, []string{key}, fmt.Sprintf("%s, though %s accepts connections", p.leaseState(i.entry.lease), i.Addr),
+			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"}, true
 	}
 	return finding{}, false
+}
+
+// leaseState is what is known of an entry's lease, in words.
+func (p *patient) leaseState(id int64) string {
+	t := p.leases[id]
+	switch {
+	case id == 0:
+		return "it has no lease"
+	case p.stale[id]:
+		return fmt.Sprintf("nobody renews its lease %s, which has %s of %s left", leaseName(id), seconds(max(t.left, 0)), seconds(t.granted))
+	}
+	return fmt.Sprintf("its lease %s has %s of %s left", leaseName(id), seconds(max(t.left, 0)), seconds(t.granted))
 }
 
 // reason is why a connection failed, without the address, which is told already.

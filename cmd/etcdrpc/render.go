@@ -41,7 +41,7 @@ func clean(text string) string {
 	var out strings.Builder
 	for len(text) > 0 {
 		r, n := utf8.DecodeRuneInString(text)
-		if r == '\n' || !hidden(r) && (r != utf8.RuneError || n > 1) {
+		if r == '\n' || r == '\t' || !hidden(r) && (r != utf8.RuneError || n > 1) {
 			out.WriteString(text[:n])
 		} else {
 			quoted := strconv.QuoteToASCII(text[:n])
@@ -52,6 +52,11 @@ func clean(text string) string {
 	return out.String()
 }
 
+// oneLine is clean for a text that must stay on its line.
+func oneLine(text string) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(clean(text))
+}
+
 func hidden(r rune) bool { return !unicode.IsPrint(r) }
 
 // table writes rows in columns. Empty cells are shown as "-", save in the last column.
@@ -60,7 +65,7 @@ func table(w io.Writer, head []string, rows [][]string) {
 	widths := make([]int, len(head))
 	for _, row := range all {
 		for i := range row {
-			row[i] = strings.ReplaceAll(clean(row[i]), "\n", `\n`)
+			row[i] = oneLine(row[i])
 			if row[i] == "" && i < len(head)-1 {
 				row[i] = "-"
 			}

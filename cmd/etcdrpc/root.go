@@ -80,9 +80,6 @@ ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return fromEnvironment(cmd.Flags(), os.LookupEnv)
-		},
 	}
 	flags := root.PersistentFlags()
 	a.settings.addTo(flags)
@@ -107,6 +104,9 @@ type action func(ctx context.Context, cmd *cobra.Command, s *store, args []strin
 // connected makes an action a cobra command's RunE.
 func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+			return err
+		}
 		a.running = true
 		s, err := open(cmd.Context(), a.settings)
 		if err != nil {

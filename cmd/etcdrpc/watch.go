@@ -16,8 +16,10 @@ import (
 const (
 	// settle is how long changes are collected before they are shown.
 	settle = 50 * time.Millisecond
-	// refresh spaces the looks at the leases' time on a terminal.
+	// refresh spaces the looks at the leases' time on a terminal, and recheck those that notice an
+	// etcd which does not answer.
 	refresh = time.Second
+	recheck = 10 * time.Second
 	// retryAfter spaces the attempts after etcd failed.
 	retryAfter = time.Second
 )
@@ -38,7 +40,7 @@ it writes a line for each change: "+" came, "-" left, "~" changed. With
 			if file, ok := out.(*os.File); ok && a.output == formatTable && term.IsTerminal(int(file.Fd())) {
 				w.show, w.refresh = screen(file, args[0]), refresh
 			} else {
-				w.show = changeLines(out, a.output)
+				w.show, w.refresh = changeLines(out, a.output), recheck
 			}
 			return w.run(ctx)
 		}),
@@ -50,7 +52,7 @@ type watch struct {
 	store   *store
 	key     string
 	show    func(*view) error
-	refresh time.Duration // how often to look though nothing changed; 0: never
+	refresh time.Duration // how often to look though nothing changed
 	errors  io.Writer
 }
 
@@ -114,15 +116,11 @@ func (w *watch) follow(ctx context.Context, seen func()) error {
 
 // wait returns when it is time to look again.
 func (w *watch) wait(ctx context.Context, changed <-chan struct{}, failed <-chan error) error {
-	var tick <-chan time.Time
-	if w.refresh > 0 {
-		tick = time.After(w.refresh)
-	}
 	select {
 	case <-changed:
 		pause(ctx, settle)
 		return nil
-	case <-tick:
+	case <-time.After(w.refresh):
 		return nil
 	case err := <-failed:
 		return err
@@ -317,7 +315,6 @@ func writeChange(w io.Writer, c change) error {
 	if c.Malformed != nil {
 		text = c.etcdKey + ": " + text
 	}
-	text = strings.ReplaceAll(clean(text), "\n", `\n`)
-	_, err := fmt.Fprintf(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
+	_, err := fmt.Fprintf(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, oneLine(text))
 	return err
 }

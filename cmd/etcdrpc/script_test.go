@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// soon bounds what is to happen at once: generous, for machines that are busy.
+const soon = 15 * time.Second
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"etcdrpc": main})
+}
+
+// TestScripts runs the scripts in testdata/script, each on an etcd of its own.
+func TestScripts(t *testing.T) {
+	for _, name := range connectionFlags {
+		// A user's own settings are none of the tests'.
+		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), defers: env.Defer}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"etcd":    etcdCmd,
+			"put":     putCmd,
+			"del":     delCmd,
+			"value":   valueCmd,
+			"listen":  listenCmd,
+			"exits":   exitsCmd,
+			"follow":  followCmd,
+			"seen":    seenCmd,
+			"edit":    editCmd,
+			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
+			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
+			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
+				_, err := in(ts).etcd.Compact(context.Background())
+				ts.Check(err)
+			},
+		},
+	})
+}
+
+type worldKey struct{}
+
+// world is what one script acts on.
+type world struct {
+	t      testing.TB
+	defers func(func())
+	etcd   *etcdtest.Cluster
+	follow *follower
+}
+
+func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
+
+// etcdCmd starts an etcd: etcd [tls] [auth]. With auth there are root (secret), reader (secret), who
+// may read acme/user/ alone, and owner (secret), who may do anything with acme/ and its live policies.
+func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	var opts []etcdtest.Option
+	for _, arg := range args {
+		switch arg {
+		case "tls":
+			opts = append(opts, etcdtest.WithTLS())
+		case "auth":
+			opts = append(opts, etcdtest.WithAuth("secret",
+				etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
+				etcdtest.User{Name: "owner", Password: "secret", Permissions: []etcdtest.Permission{
+					etcdtest.ReadWrite("acme/"), etcdtest.ReadWrite("_grpc_config/acme/")}}))
+		}
+	}
+	dir := ts.MkAbs("etcd-data")
+	ts.Check(os.Mkdir(dir, 0o700))
+	cluster, err := etcdtest.New(dir, opts...)
+	ts.Check(err)
+	ts.Defer(cluster.Close)
+	w.etcd = cluster
+	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(cluster.Endpoints(), ","))
+	ts.Setenv("CA", cluster.CAFile())
+}
+
+// putCmd puts a key: put [lease|dying] KEY VALUE. With lease it hangs on one that is renewed; with
+// dying on one of 60 s that is not, and has 1 s left or less. @ in KEY is the lease's decimal id, and
+// VALUE may be the name of a file.
+func putCmd(ts *testscript.TestScript, _ bool, args []string) {
+	client := in(ts).etcd.Admin()
+	ctx := context.Background()
+	how := ""
+	if args[0] == "lease" || args[0] == "dying" {
+		how, args = args[0], args[1:]
+	}
+	key, value := args[0], args[1]
+	if text, err := os.ReadFile(ts.MkAbs(value)); err == nil {
+		value = strings.TrimSpace(string(text))
+	}
+	var lease clientv3.LeaseID
+	if how != "" {
+		granted, err := client.Grant(ctx, map[string]int64{"lease": 15, "dying": 60}[how])
+		ts.Check(err)
+		lease = granted.ID
+		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
+	}
+	if how == "lease" {
+		ctx, stop := context.WithCancel(ctx)
+		renewals, err := client.KeepAlive(ctx, lease)
+		ts.Check(err)
+		go func() {
+			for range renewals {
+			}
+		}()
+		ts.Defer(stop)
+	}
+	_, err := client.Put(ctx, key, value, clientv3.WithLease(lease))
+	ts.Check(err)
+}
+
+func delCmd(ts *testscript.TestScript, _ bool, args []string) {
+	resp, err := in(ts).etcd.Admin().Delete(context.Background(), args[0])
+	ts.Check(err)
+	if resp.Deleted == 0 {
+		ts.Fatalf("%s was not there", args[0])
+	}
+}
+
+// valueCmd writes what is at a key to stdout.
+func valueCmd(ts *testscript.TestScript, neg bool, args []string) {
+	resp, err := in(ts).etcd.Admin().Get(context.Background(), args[0])
+	ts.Check(err)
+	if neg != (len(resp.Kvs) == 0) {
+		ts.Fatalf("there are %d values at %s", len(resp.Kvs), args[0])
+	}
+	for _, kv := range resp.Kvs {
+		fmt.Fprintf(ts.Stdout(), "%s\n", kv.Value)
+	}
+}
+
+// listenCmd sets variables to addresses that accept connections, or with "listen no" do not.
+func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
+	closed := names[0] == "no"
+	if closed {
+		names = names[1:]
+	}
+	for _, name := range names {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Setenv(name, listener.Addr().String())
+		if closed {
+			ts.Check(listener.Close())
+		} else {
+			ts.Defer(func() { listener.Close() })
+		}
+	}
+}
+
+// exitsCmd runs a command and checks its exit code: exits 2 etcdrpc ls -o yaml.
+func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
+	code := 0
+	err := ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		code, err = exit.ExitCode(), nil
+	}
+	ts.Check(err)
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%q exited with %d, not %s", args[1:], code, args[0])
+	}
+}
+
+// follower is a command line that runs until it is interrupted.
+type follower struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+	more chan struct{}
+	stop context.CancelFunc
+	code chan int
+}
+
+func (f *follower) Write(p []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.more)
+	f.more = make(chan struct{})
+	return f.text.Write(p)
+}
+
+func (f *follower) read() (string, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.text.String(), f.more
+}
+
+func startFollower(a *app, args []string) *follower {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &follower{more: make(chan struct{}), stop: stop, code: make(chan int, 1)}
+	go func() { f.code <- a.execute(ctx, args, f, f) }()
+	return f
+}
+
+// wait returns once the output matches.
+func (f *follower) wait(pattern *regexp.Regexp) error {
+	deadline := time.After(soon)
+	for {
+		text, more := f.read()
+		if pattern.MatchString(text) {
+			return nil
+		}
+		select {
+		case <-more:
+		case <-deadline:
+			return fmt.Errorf("%q was not seen in:\n%s", pattern, text)
+		}
+	}
+}
+
+func newApp() *app {
+	return &app{output: formatTable, stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
+}
+
+// followCmd starts a command line of etcdrpc that does not end by itself, or ends the one that runs:
+// follow stop. Standard output then is what it wrote.
+func followCmd(ts *testscript.TestScript, _ bool, args []string) {
+	w := in(ts)
+	if args[0] != "stop" {
+		args = append(args, "--endpoints", ts.Getenv("ETCDCTL_ENDPOINTS"))
+		w.follow = startFollower(newApp(), args)
+		ts.Defer(w.follow.stop)
+		return
+	}
+	w.follow.stop()
+	select {
+	case code := <-w.follow.code:
+		text, _ := w.follow.read()
+		fmt.Fprint(ts.Stdout(), text)
+		if code != 0 {
+			ts.Fatalf("it exited with %d", code)
+		}
+	case <-time.After(soon):
+		ts.Fatalf("it did not end")
+	}
+}
+
+// seenCmd waits until what runs has written something.
+func seenCmd(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(in(ts).follow.wait(regexp.MustCompile("(?m)" + args[0])))
+}
+
+// editCmd runs several etcdrpc at once: edit ONE... -- OTHER... -- ...
+func editCmd(ts *testscript.TestScript, _ bool, args []string) {
+	var lines [][]string
+	line := []string{"--endpoints", ts.Getenv("ETCDCTL_ENDPOINTS")}
+	for _, arg := range append(args, "--") {
+		if arg == "--" {
+			lines = append(lines, line)
+			line = line[:2:2]
+			continue
+		}
+		line = append(line, arg)
+	}
+	var running sync.WaitGroup
+	codes := make([]int, len(lines))
+	var out syncBuffer
+	for i, line := range lines {
+		running.Go(func() { codes[i] = newApp().execute(context.Background(), line, &out, &out) })
+	}
+	running.Wait()
+	for _, code := range codes {
+		if code != 0 {
+			ts.Fatalf("exit codes %v:\n%s", codes, out.String())
+		}
+	}
+}
+
+type syncBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+)
+
+// childFlag makes this binary one of the measured processes.
+const childFlag = "-child"
+
+// params tell a child what to do.
+type params struct {
+	Role      string // of roles
+	Peer      string
+	Endpoints []string // of etcd
+	Key       string   // of the service
+	Size      int      // endpoints at first
+	Final     int      // endpoints at the end
+	Conns     int
+	Limit     time.Duration // of what is measured
+	Backends  []string
+	Changes   int
+}
+
+// roles are what a child can be. Each returns what it has measured.
+var roles = map[string]func(*child) (map[string]float64, error){}
+
+func init() {
+	maps.Copy(roles, map[string]func(*child) (map[string]float64, error){
+		"arrivals": childArrivals,
+		"follow":   childFollow,
+		"cold":     childCold,
+		"conns":    childConns,
+		"register": childRegister,
+		"rpc":      childRPC,
+		"recover":  childRecover,
+		"away":     childAway,
+	})
+}
+
+// child is a measured process, seen from inside.
+type child struct {
+	params
+	in *bufio.Reader
+}
+
+// runChild is main of a child. It speaks with the parent by lines: a word of its own on standard
+// output, then an empty line from the parent on standard input, and a JSON object at the end.
+func runChild(arg string) error {
+	c := &child{in: bufio.NewReader(os.Stdin)}
+	if err := json.Unmarshal([]byte(arg), &c.params); err != nil {
+		return err
+	}
+	role, ok := roles[c.Role]
+	if !ok {
+		return fmt.Errorf("no role %q: want one of %q", c.Role, slices.Sorted(maps.Keys(roles)))
+	}
+	values, err := role(c)
+	if err != nil {
+		return fmt.Errorf("%s, %s: %w", c.Role, c.Peer, err)
+	}
+	return json.NewEncoder(os.Stdout).Encode(values)
+}
+
+// meet tells the parent how far the child is, and waits for the parent to be as far.
+func (c *child) meet(word string) error {
+	fmt.Println(word)
+	_, err := c.in.ReadString('\n')
+	return err
+}
+
+// client makes an etcd client as the documents of etcd would.
+func (c *child) client() (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints:   c.Endpoints,
+		DialTimeout: 5 * time.Second,
+		Logger:      zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second}),
+		},
+	})
+}
+
+// usage is what a process has used so far.
+type usage struct {
+	cpu       time.Duration // user and system
+	allocated uint64        // bytes, ever
+	mallocs   uint64
+	at        time.Time
+}
+
+func used() usage {
+	var r syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r) // cannot fail for oneself
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return usage{
+		cpu:       time.Duration(r.Utime.Nano() + r.Stime.Nano()),
+		allocated: m.TotalAlloc, mallocs: m.Mallocs, at: time.Now(),
+	}
+}
+
+// live is how much the heap holds, in bytes.
+func live() float64 {
+	runtime.GC()
+	runtime.GC() // what the first one's finalizers freed
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return float64(m.HeapAlloc)
+}
+
+// proc is a child, seen from the parent.
+type proc struct {
+	cmd   *exec.Cmd
+	stdin io.WriteCloser
+	lines chan string
+}
+
+func spawn(p params) (*proc, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	arg, err := json.Marshal(p)
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(self, childFlag, string(arg))
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	c := &proc{cmd: cmd, stdin: stdin, lines: make(chan string)}
+	go func() {
+		defer close(c.lines)
+		lines := bufio.NewScanner(stdout)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			c.lines <- lines.Text()
+		}
+	}()
+	return c, nil
+}
+
+var errLate = errors.New("the child process took too long")
+
+// line is the next that the child says.
+func (p *proc) line(within time.Duration) (string, error) {
+	select {
+	case line, ok := <-p.lines:
+		if !ok {
+			return "", errors.New("the child process ended early")
+		}
+		return line, nil
+	case <-time.After(within):
+		return "", errLate
+	}
+}
+
+// await waits until the child is at word, where it then stands until tell.
+func (p *proc) await(word string, within time.Duration) error {
+	line, err := p.line(within)
+	if err == nil && line != word {
+		err = fmt.Errorf("the child process says %q, not %q", line, word)
+	}
+	return err
+}
+
+// tell has the child go on.
+func (p *proc) tell() error {
+	_, err := fmt.Fprintln(p.stdin)
+	return err
+}
+
+// values are what the child has measured. The child ends.
+func (p *proc) values(within time.Duration) (map[string]float64, error) {
+	line, err := p.line(within)
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	if err := json.Unmarshal([]byte(line), &values); err != nil {
+		return nil, fmt.Errorf("the child process says %q: %w", line, err)
+	}
+	return values, p.cmd.Wait()
+}
+
+// end kills the child if it still runs.
+func (p *proc) end() {
+	_ = p.cmd.Process.Kill() // it has ended if it cannot be killed
+	for range p.lines {
+	}
+	_ = p.cmd.Wait() // killed, or waited for already
+}

@@ -1,0 +1,464 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// patience is how long a child may take to get ready.
+const patience = 30 * time.Second
+
+// marks is how many endpoints are added at once at the end of a scenario, so that their number
+// tells that a connection has heard everything.
+const marks = 100
+
+// open has c's peer follow the service with its connections, and waits until all know all of it.
+func (c *child) open() (*group, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	open, err := openerOf(c.Peer, c.Key, client)
+	if err != nil {
+		return nil, err
+	}
+	g := &group{}
+	if err := open(g, c.Conns); err != nil {
+		return nil, err
+	}
+	if _, ok := within(g.expect(c.Size), patience); !ok {
+		return nil, fmt.Errorf("not all of %d connections have %d endpoints", c.Conns, c.Size)
+	}
+	return g, nil
+}
+
+// runChange times single changes. All peers are there at once, each with a service of its own, and
+// take turns from one change to the next, so that what else the machine does hits them alike; the
+// changes of one service are far enough apart that nobody gathers them.
+func runChange(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	for _, size := range []int{10, 1000} {
+		for round := range b.rounds {
+			if err := b.change(ctx, etcd, size, round); err != nil {
+				return fmt.Errorf("%d endpoints, round %d: %w", size, round, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) change(ctx context.Context, etcd *server, size, round int) error {
+	const warm, counted = 20, 240
+	if err := etcd.clear(ctx); err != nil {
+		return err
+	}
+	changers := make([]*changer, len(finders))
+	for i, peer := range finders {
+		c := &changer{client: etcd.client, style: styleOf(peer, changeKey(i)), size: size}
+		var err error
+		c.child, err = ready(ctx, etcd, params{Role: "arrivals", Peer: peer, Key: changeKey(i), Size: size, Conns: 1})
+		if err != nil {
+			return fmt.Errorf("%s: %w", peer, err)
+		}
+		defer c.child.end()
+		changers[i] = c
+	}
+	apart := (15*time.Millisecond + time.Duration(size)*25*time.Microsecond) / time.Duration(len(finders))
+	for turn := range warm + counted {
+		if turn == warm {
+			for _, c := range changers {
+				c.sent = nil
+			}
+		}
+		for i := range changers {
+			time.Sleep(apart)
+			if err := changers[(i+turn+round)%len(changers)].change(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	time.Sleep(10 * apart)
+	for i, peer := range finders {
+		took, missed, err := changers[i].took()
+		if err != nil {
+			return fmt.Errorf("%s: %w", peer, err)
+		}
+		b.record(fmt.Sprintf("%d endpoints", size), peer, round, map[string]float64{
+			"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100], "missed": float64(missed),
+		})
+	}
+	return nil
+}
+
+func changeKey(i int) string { return serviceKey + strconv.Itoa(i) }
+
+// ready starts a child on a service of so many endpoints, and waits until it knows them.
+func ready(ctx context.Context, etcd *server, p params) (*proc, error) {
+	if err := putAll(ctx, etcd.client, styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
+		return nil, err
+	}
+	p.Endpoints = etcd.endpoints()
+	child, err := spawn(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := child.await("ready", patience); err != nil {
+		child.end()
+		return nil, err
+	}
+	return child, nil
+}
+
+// changer adds an endpoint to a service and removes it, in turns.
+type changer struct {
+	client *clientv3.Client
+	style  style
+	size   int
+	child  *proc
+	added  bool
+	sent   []change
+}
+
+type change struct {
+	at   time.Time
+	size int // of the service then
+}
+
+func (c *changer) change(ctx context.Context) (err error) {
+	key, value := c.style(c.size)
+	sent := change{time.Now(), c.size}
+	if c.added {
+		_, err = c.client.Delete(ctx, key)
+	} else {
+		sent.size++
+		_, err = c.client.Put(ctx, key, value)
+	}
+	c.added = !c.added
+	c.sent = append(c.sent, sent)
+	return err
+}
+
+// took returns how long each change took to arrive, in microseconds, sorted. One that did not before
+// the next but one counts as if it had arrived then.
+func (c *changer) took() (took []float64, missed int, err error) {
+	if err := c.child.tell(); err != nil {
+		return nil, 0, err
+	}
+	arrivals, err := c.child.values(patience)
+	if err != nil {
+		return nil, 0, err
+	}
+	n := 0
+	for i, sent := range c.sent[:len(c.sent)-2] {
+		late := float64(c.sent[i+2].at.Sub(sent.at))
+		for ; ; n++ {
+			at, ok := arrivals["at "+strconv.Itoa(n)]
+			since := at - float64(sent.at.UnixNano())
+			if !ok || since > late {
+				missed++
+				break
+			}
+			if since >= 0 && arrivals["size "+strconv.Itoa(n)] == float64(sent.size) {
+				late = since
+				n++
+				break
+			}
+		}
+		took = append(took, late/1e3)
+	}
+	slices.Sort(took)
+	return took, missed, nil
+}
+
+func childArrivals(c *child) (map[string]float64, error) {
+	g, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	last := c.Size
+	g.mu.Lock()
+	g.each = func(at time.Time, size int) {
+		if size == last {
+			return
+		}
+		last = size
+		n := strconv.Itoa(len(values) / 2)
+		values["at "+n], values["size "+n] = float64(at.UnixNano()), float64(size)
+	}
+	g.mu.Unlock()
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.each = nil
+	return values, nil
+}
+
+// runRollout replaces all of 5,000 endpoints as fast as etcd goes.
+func runRollout(ctx context.Context, b *bench) error {
+	const size = 5000
+	return b.follow(ctx, []int{1, 20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
+		return size, etcd.rollout(ctx, style, size, size, 0)
+	})
+}
+
+// runChurn changes 500 of 1,000 endpoints a second.
+func runChurn(ctx context.Context, b *bench) error {
+	const size, replaced = 1000, 1000
+	return b.follow(ctx, []int{20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
+		return replaced, etcd.rollout(ctx, style, size, replaced, 2*time.Millisecond)
+	})
+}
+
+// follow measures what connections spend on following changes, which change makes; it returns how
+// many endpoints it has put.
+func (b *bench) follow(ctx context.Context, conns []int, size int, change func(context.Context, *server, style) (int, error)) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	for _, n := range conns {
+		c := "1 connection"
+		if n > 1 {
+			c = fmt.Sprintf("%d connections", n)
+		}
+		err := b.each(ctx, finders, func(peer string, round int) error {
+			const limit = 10 * time.Second
+			if err := etcd.clear(ctx); err != nil {
+				return err
+			}
+			p, err := ready(ctx, etcd, params{Role: "follow", Peer: peer, Key: serviceKey, Size: size, Final: size + marks, Conns: n, Limit: limit})
+			if err != nil {
+				return err
+			}
+			defer p.end()
+			if err := p.tell(); err != nil {
+				return err
+			}
+			style := styleOf(peer, serviceKey)
+			put, err := change(ctx, etcd, style)
+			if err != nil {
+				return err
+			}
+			if err := putAll(ctx, etcd.client, style, size+put, size+put+marks); err != nil {
+				return err
+			}
+			values, err := p.values(2 * limit)
+			if err != nil {
+				return err
+			}
+			b.record(c, peer, round, values)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func childFollow(c *child) (map[string]float64, error) {
+	g, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	updates := 0
+	g.mu.Lock()
+	g.each = func(time.Time, int) { updates++ }
+	g.mu.Unlock()
+	arrived := g.expect(c.Final)
+	runtime.GC()
+	before := used()
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	_, ok := within(arrived, c.Limit)
+	after := used()
+	values := map[string]float64{
+		"CPU ms":       float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"allocated MB": float64(after.allocated-before.allocated) / 1e6,
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	values["updates"] = float64(updates)
+	if !ok {
+		values[cutShort] = 1
+	}
+	return values, nil
+}
+
+// runCold times how long a connection takes to know 10,000 endpoints, from a client that is
+// connected already.
+func runCold(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	return b.each(ctx, finders, func(peer string, round int) error {
+		if err := etcd.clear(ctx); err != nil {
+			return err
+		}
+		p, err := ready(ctx, etcd, params{Role: "cold", Peer: peer, Key: serviceKey, Size: 10_000, Conns: 1})
+		if err != nil {
+			return err
+		}
+		defer p.end()
+		if err := p.tell(); err != nil {
+			return err
+		}
+		values, err := p.values(patience)
+		if err != nil {
+			return err
+		}
+		b.record("10,000 endpoints", peer, round, values)
+		return nil
+	})
+}
+
+func childCold(c *child) (map[string]float64, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := warm(c.Peer, client); err != nil {
+		return nil, err
+	}
+	open, err := openerOf(c.Peer, c.Key, client)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	held := live()
+	g := &group{}
+	arrived := g.expect(c.Size)
+	before := used()
+	if err := open(g, c.Conns); err != nil {
+		return nil, err
+	}
+	if _, ok := within(arrived, patience); !ok {
+		return nil, errors.New("not all endpoints arrived")
+	}
+	after := used()
+	values := map[string]float64{
+		"time ms":      float64(after.at.Sub(before.at).Microseconds()) / 1e3,
+		"CPU ms":       float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"allocated MB": float64(after.allocated-before.allocated) / 1e6,
+		"kept MB":      (live() - held) / 1e6,
+	}
+	runtime.KeepAlive(g)
+	return values, nil
+}
+
+// warm connects a peer to etcd.
+func warm(peer string, client *clientv3.Client) error {
+	if _, err := client.Get(context.Background(), "bench/warm/"); err != nil || peer != peerGoZero {
+		return err
+	}
+	// It has a client of its own, which it makes for the first key.
+	_, err := discovSubscribe(client.Endpoints(), "bench/warm")
+	return err
+}
+
+// runConns counts what 100 connections to one key ask of etcd and cost.
+func runConns(ctx context.Context, b *bench) error {
+	const size, conns = 1000, 100
+	return b.each(ctx, finders[1:], func(peer string, round int) error {
+		cluster, err := etcdtest.New(filepath.Join(b.dir, strconv.Itoa(len(b.runs))))
+		if err != nil {
+			return err
+		}
+		defer cluster.Close()
+		if err := putAll(ctx, cluster.Admin(), styleOf(peer, serviceKey), 0, size); err != nil {
+			return err
+		}
+		p, err := spawn(params{Role: "conns", Peer: peer, Key: serviceKey, Endpoints: cluster.Endpoints(), Size: size, Conns: conns})
+		if err != nil {
+			return err
+		}
+		defer p.end()
+		values, err := p.values(patience)
+		if err != nil {
+			return err
+		}
+		values["lists"] = float64(cluster.Calls().Count(etcdtest.Range, serviceKey))
+		values["watches"] = float64(cluster.Calls().Count(etcdtest.Watch, serviceKey))
+		b.record("1,000 endpoints", peer, round, values)
+		return nil
+	})
+}
+
+func childConns(c *child) (map[string]float64, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := warm(peerEtcd, client); err != nil { // for all: go-zero's own client is a cost of its own
+		return nil, err
+	}
+	open, err := openerOf(c.Peer, c.Key, client)
+	if err != nil {
+		return nil, err
+	}
+	goroutines := runtime.NumGoroutine()
+	g := &group{}
+	first, err := hold(c, g, open, 1)
+	if err != nil {
+		return nil, err
+	}
+	rest, err := hold(c, g, open, c.Conns-1)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]float64{
+		"goroutines a connection": float64(runtime.NumGoroutine()-goroutines) / float64(c.Conns),
+		"KB a connection":         math.Max(0, rest/float64(c.Conns-1)/1e3),
+		"shared KB":               first / 1e3,
+	}
+	runtime.KeepAlive(g)
+	return values, nil
+}
+
+// hold opens n connections more and returns what they hold on the heap, their stubs included.
+func hold(c *child, g *group, open opener, n int) (float64, error) {
+	before := live()
+	if err := open(g, n); err != nil {
+		return 0, err
+	}
+	if _, ok := within(g.expect(c.Size), patience); !ok {
+		return 0, fmt.Errorf("not all of %d connections have %d endpoints", n, c.Size)
+	}
+	settle()
+	return live() - before, nil
+}
+
+// settle waits until the number of goroutines stays the same for a while.
+func settle() {
+	last, since := runtime.NumGoroutine(), time.Now()
+	for began := time.Now(); time.Since(began) < 5*time.Second && time.Since(since) < 300*time.Millisecond; {
+		time.Sleep(20 * time.Millisecond)
+		if n := runtime.NumGoroutine(); n != last {
+			last, since = n, time.Now()
+		}
+	}
+}

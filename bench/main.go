@@ -1,0 +1,149 @@
+// Command bench measures this project beside its peers: etcd's own naming/resolver, go-zero's
+// discov, a raw list and watch that only decodes (the floor below which nobody gets), and a static
+// list of addresses (the RPC path).
+//
+// Every run is a fresh process of this binary, so that its CPU time, allocations and goroutines are
+// its own; the peers take turns within each round, so that a busy machine is equally unkind to all.
+// What was measured goes to results.jsonl, one line a run; docs/performance.md, docs/scaling.md and
+// their plots are written from that file.
+//
+//	main.go       what to run
+//	scenarios.go  the scenarios, their targets and how their figures are shown
+//	child.go      the measured processes
+//	etcd.go       the etcd that they use, and what changes in it
+//	resolvers.go  who finds endpoints
+//	registrars.go who registers them
+//	results.go    figures, medians and ratios
+//	report.go     tables and documents
+//	plot.go       SVG
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"time"
+)
+
+func main() {
+	log.SetFlags(0)
+	if len(os.Args) == 3 && os.Args[1] == childFlag {
+		if err := runChild(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
+		return
+	}
+	names := flag.String("scenario", "", "scenarios to run, separated by commas; all but scale by default")
+	rounds := flag.Int("rounds", 5, "runs of each peer")
+	corpus := flag.String("corpus", os.Getenv("CORPUS"), "a plugin request, gzipped or not, for the scenario generator")
+	render := flag.Bool("render", false, "run nothing; write the documents again")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *names, *rounds, *corpus, *render); err != nil {
+		stop()
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, names string, rounds int, corpus string, render bool) error {
+	known, err := load(resultsFile)
+	if err != nil {
+		return err
+	}
+	if render {
+		return writeDocuments(known)
+	}
+	chosen, err := choose(names)
+	if err != nil {
+		return err
+	}
+	for _, s := range chosen {
+		began := time.Now()
+		fmt.Fprintf(os.Stderr, "%s: %s\n", s.name, s.title)
+		b := &bench{scenario: s.name, rounds: rounds, corpus: corpus}
+		if err := b.runIn(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		known = known.with(s.name, b.runs)
+		fmt.Print(s.text(known))
+		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.name, time.Since(began).Round(time.Second))
+	}
+	if err := known.save(resultsFile); err != nil {
+		return err
+	}
+	return writeDocuments(known)
+}
+
+// choose finds the scenarios by their names.
+func choose(names string) ([]*scenario, error) {
+	var chosen []*scenario
+	if names == "" {
+		for _, s := range scenarios {
+			if !s.extra {
+				chosen = append(chosen, s)
+			}
+		}
+		return chosen, nil
+	}
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(scenarios, func(s *scenario) bool { return s.name == name })
+		if i < 0 {
+			var all []string
+			for _, s := range scenarios {
+				all = append(all, s.name)
+			}
+			return nil, fmt.Errorf("there is no scenario %q: want one of %s", name, strings.Join(all, ", "))
+		}
+		chosen = append(chosen, scenarios[i])
+	}
+	return chosen, nil
+}
+
+// bench is one scenario being run.
+type bench struct {
+	scenario string
+	rounds   int
+	corpus   string
+	dir      string // for what lives as long as the run
+
+	runs []result
+}
+
+func (b *bench) runIn(ctx context.Context, s *scenario) error {
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	b.dir = dir
+	return s.run(ctx, b)
+}
+
+// record notes what a run has measured.
+func (b *bench) record(c, peer string, round int, values map[string]float64) {
+	b.runs = append(b.runs, result{
+		Scenario: b.scenario, Case: c, Peer: peer, Round: round, Values: values, At: time.Now().UTC().Truncate(time.Second),
+	})
+}
+
+// each runs every peer once a round, beginning with another one each time.
+func (b *bench) each(ctx context.Context, peers []string, run func(peer string, round int) error) error {
+	for round := range b.rounds {
+		for i := range peers {
+			peer := peers[(i+round)%len(peers)]
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			if err := run(peer, round); err != nil {
+				return fmt.Errorf("%s, round %d: %w", peer, round, err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/zeromicro/go-zero/core/discov"
+	"github.com/zeromicro/go-zero/core/logx"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	etcdnaming "go.etcd.io/etcd/client/v3/naming/resolver"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+
+	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// The peers, as they are called in results.
+const (
+	peerOurs   = "this project"
+	peerFloor  = "floor"
+	peerEtcd   = "etcd's resolver"
+	peerGoZero = "go-zero"
+	peerStatic = "static"
+)
+
+// finders are those that find endpoints, and the floor.
+var finders = []string{peerFloor, peerOurs, peerEtcd, peerGoZero}
+
+// newRegistry is this project's registry, silent as the peers are.
+func newRegistry(client *clientv3.Client, opts ...etcdrpc.Option) *etcdrpc.Registry {
+	return etcdrpc.NewRegistry(client, append(opts, etcdrpc.WithLogger(slog.New(slog.DiscardHandler)))...)
+}
+
+// builderOf returns how a peer makes gRPC's resolvers. The floor is not among them.
+func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
+	switch peer {
+	case peerOurs:
+		return newRegistry(client).Resolver(), nil
+	case peerEtcd:
+		return etcdnaming.NewBuilder(client)
+	case peerGoZero:
+		return discovBuilder{client.Endpoints()}, nil
+	}
+	return nil, fmt.Errorf("%q makes no resolvers", peer)
+}
+
+func discovSubscribe(endpoints []string, key string) (*discov.Subscriber, error) {
+	logx.Disable()
+	return discov.NewSubscriber(endpoints, key)
+}
+
+// discovBuilder is what go-zero's zrpc makes of discov, except that zrpc takes 32 endpoints at
+// random and this takes all, as the others do.
+type discovBuilder struct{ etcd []string }
+
+func (b discovBuilder) Scheme() string { return "discov" }
+
+func (b discovBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	sub, err := discovSubscribe(b.etcd, target.Endpoint())
+	if err != nil {
+		return nil, err
+	}
+	update := func() {
+		values := sub.Values()
+		addrs := make([]resolver.Address, 0, len(values))
+		for _, value := range values {
+			addrs = append(addrs, resolver.Address{Addr: value})
+		}
+		_ = cc.UpdateState(resolver.State{Addresses: addrs})
+	}
+	sub.AddListener(update)
+	update()
+	return discovResolver{sub}, nil
+}
+
+type discovResolver struct{ sub *discov.Subscriber }
+
+func (discovResolver) ResolveNow(resolver.ResolveNowOptions) {}
+func (r discovResolver) Close()                              { r.sub.Close() }
+
+// naked is the floor: a list and a watch that only decode.
+type naked struct {
+	client  *clientv3.Client
+	service string
+	told    func(size int)
+	known   map[string]nakedEndpoint
+}
+
+type nakedEndpoint struct {
+	Op       uint8
+	Addr     string
+	Metadata any
+}
+
+func (f *naked) run(ctx context.Context) error {
+	resp, err := f.client.Get(ctx, f.service+"/", clientv3.WithPrefix())
+	if err != nil {
+		return err
+	}
+	f.known = make(map[string]nakedEndpoint, len(resp.Kvs))
+	for _, kv := range resp.Kvs {
+		if err := f.put(kv.Key, kv.Value); err != nil {
+			return err
+		}
+	}
+	f.told(len(f.known))
+	for resp := range f.client.Watch(ctx, f.service+"/", clientv3.WithPrefix(), clientv3.WithRev(resp.Header.Revision+1)) {
+		if err := resp.Err(); err != nil {
+			return err
+		}
+		for _, event := range resp.Events {
+			if event.Type == clientv3.EventTypeDelete {
+				delete(f.known, string(event.Kv.Key))
+			} else if err := f.put(event.Kv.Key, event.Kv.Value); err != nil {
+				return err
+			}
+		}
+		f.told(len(f.known))
+	}
+	return ctx.Err()
+}
+
+func (f *naked) put(key, value []byte) error {
+	var e nakedEndpoint
+	if err := json.Unmarshal(value, &e); err != nil {
+		return err
+	}
+	f.known[string(key)] = e
+	return nil
+}
+
+// group is some connections to one key and how many endpoints each was told last.
+type group struct {
+	mu      sync.Mutex
+	conns   []*stub
+	want    int
+	right   int // of conns that have as many endpoints as wanted
+	arrived chan time.Time
+	each    func(at time.Time, size int) // told of every update, may be nil
+}
+
+// stub stands in for gRPC: it takes what a resolver tells, keeps the last of it as gRPC does, and
+// costs next to nothing.
+type stub struct {
+	resolver.ClientConn
+	group *group
+	size  int
+	state resolver.State
+}
+
+func (s *stub) UpdateState(state resolver.State) error {
+	s.group.tell(s, state, max(len(state.Endpoints), len(state.Addresses)))
+	return nil
+}
+
+func (s *stub) ReportError(error) {}
+
+func (s *stub) NewAddress([]resolver.Address) {}
+
+func (s *stub) ParseServiceConfig(string) *serviceconfig.ParseResult {
+	return &serviceconfig.ParseResult{}
+}
+
+func (g *group) tell(s *stub, state resolver.State, size int) {
+	now := time.Now()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s.state = state
+	if g.each != nil {
+		g.each(now, size)
+	}
+	if size == s.size {
+		return
+	}
+	if s.size == g.want {
+		g.right--
+	}
+	if s.size = size; size != g.want {
+		return
+	}
+	if g.right++; g.right == len(g.conns) && g.arrived != nil {
+		g.arrived <- now
+		g.arrived = nil
+	}
+}
+
+// expect returns a channel that tells when all connections have size endpoints.
+func (g *group) expect(size int) <-chan time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	arrived := make(chan time.Time, 1)
+	g.want, g.right, g.arrived = size, 0, arrived
+	for _, s := range g.conns {
+		if s.size == size {
+			g.right++
+		}
+	}
+	if len(g.conns) > 0 && g.right == len(g.conns) {
+		arrived <- time.Now()
+		g.arrived = nil
+	}
+	return arrived
+}
+
+// add makes a connection that has not been told anything yet.
+func (g *group) add() *stub {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := &stub{group: g, size: -1}
+	g.conns = append(g.conns, s)
+	return s
+}
+
+// opener has n more connections of a peer's follow the service.
+type opener func(g *group, n int) error
+
+// openerOf makes a peer ready. For the floor it is one watch, however many connections are asked for.
+func openerOf(peer, service string, client *clientv3.Client) (opener, error) {
+	if peer == peerFloor {
+		return func(g *group, _ int) error {
+			s := g.add()
+			f := &naked{client: client, service: service, told: func(size int) { g.tell(s, resolver.State{}, size) }}
+			go func() {
+				if err := f.run(context.Background()); err != nil {
+					slog.Error("the floor gave up", "error", err)
+				}
+			}()
+			return nil
+		}, nil
+	}
+	builder, err := builderOf(peer, client)
+	if err != nil {
+		return nil, err
+	}
+	target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
+	return func(g *group, n int) error {
+		stubs := make([]*stub, n)
+		for i := range stubs {
+			stubs[i] = g.add()
+		}
+		for _, s := range stubs {
+			if _, err := builder.Build(target, s, resolver.BuildOptions{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}
+
+// within waits for what a channel tells, for a bounded time.
+func within(arrived <-chan time.Time, limit time.Duration) (at time.Time, ok bool) {
+	select {
+	case at := <-arrived:
+		return at, true
+	case <-time.After(limit):
+		return time.Time{}, false
+	}
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// method is what is called: the health check, whose messages are small.
+const method = grpc_health_v1.Health_Check_FullMethodName
+
+// zeroKey is where go-zero finds the backends.
+const zeroKey = "zero/" + serviceKey
+
+const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+
+// serving answers calls.
+type serving struct {
+	grpc_health_v1.UnimplementedHealthServer
+}
+
+func (serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+}
+
+// serve starts n backends and returns their addresses.
+func serve(n int) ([]string, error) {
+	var addrs []string
+	for range n {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		s := grpc.NewServer()
+		grpc_health_v1.RegisterHealthServer(s, serving{})
+		go func() { _ = s.Serve(lis) }() // until the process ends
+		addrs = append(addrs, lis.Addr().String())
+	}
+	return addrs, nil
+}
+
+// dial returns how to make a connection as a peer's users do.
+func dial(peer string, client *clientv3.Client, backends []string) (func() (*grpc.ClientConn, error), error) {
+	creds := grpc.WithTransportCredentials(insecure.NewCredentials())
+	if peer == peerOurs {
+		registry := newRegistry(client)
+		desc := &etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: serviceKey}
+		return func() (*grpc.ClientConn, error) { return registry.NewClient(desc, creds) }, nil
+	}
+	var builder resolver.Builder
+	if peer == peerStatic {
+		m := manual.NewBuilderWithScheme("static")
+		var state resolver.State
+		for _, addr := range backends {
+			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
+		}
+		m.InitialState(state)
+		builder = m
+	} else {
+		var err error
+		if builder, err = builderOf(peer, client); err != nil {
+			return nil, err
+		}
+	}
+	path := "/" + serviceKey
+	if peer == peerGoZero {
+		path = "/" + zeroKey // for it would take the other style's values for addresses
+	}
+	target := (&url.URL{Scheme: builder.Scheme(), Path: path}).String()
+	return func() (*grpc.ClientConn, error) {
+		return grpc.NewClient(target, creds, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin))
+	}, nil
+}
+
+func check(ctx context.Context, conn *grpc.ClientConn) error {
+	return conn.Invoke(ctx, method, &grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
+}
+
+// putBackends registers addresses in both styles, without a lease.
+func putBackends(ctx context.Context, client *clientv3.Client, addrs []string) error {
+	for i, a := range addrs {
+		if _, err := client.Put(ctx, serviceKey+"/"+a, namingValue(a)); err != nil {
+			return err
+		}
+		if _, err := client.Put(ctx, zeroKey+"/"+strconv.Itoa(i+1), a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// runRPC compares calls over one connection of each peer, in turns of a hundred, all in the process
+// of the backends.
+func runRPC(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	for round := range b.rounds {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p, err := spawn(params{Role: "rpc", Endpoints: etcd.endpoints(), Changes: round})
+		if err != nil {
+			return err
+		}
+		values, err := p.values(patience)
+		p.end()
+		if err != nil {
+			return err
+		}
+		for _, peer := range callers {
+			own := make(map[string]float64)
+			for _, name := range []string{"µs a call", "CPU µs a call", "allocations a call"} {
+				own[name] = values[peer+" "+name]
+			}
+			b.record("3 backends", peer, round, own)
+		}
+		if err := etcd.clear(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// callers are those whose calls are compared.
+var callers = []string{peerStatic, peerOurs, peerEtcd, peerGoZero}
+
+func childRPC(c *child) (map[string]float64, error) {
+	const turns, calls = 60, 100
+	ctx := context.Background()
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	backends, err := serve(3)
+	if err != nil {
+		return nil, err
+	}
+	if err := putBackends(ctx, client, backends); err != nil {
+		return nil, err
+	}
+	var conns []*grpc.ClientConn
+	for _, peer := range callers {
+		conn, err := connect(ctx, peer, client, backends)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", peer, err)
+		}
+		conns = append(conns, conn)
+	}
+	wall, cpu, mallocs := make([][]float64, len(conns)), make([][]float64, len(conns)), make([][]float64, len(conns))
+	for turn := range turns {
+		for i := range conns {
+			i = (i + turn + c.Changes) % len(conns)
+			before := used()
+			for range calls {
+				if err := check(ctx, conns[i]); err != nil {
+					return nil, err
+				}
+			}
+			after := used()
+			wall[i] = append(wall[i], float64(after.at.Sub(before.at))/1e3/calls)
+			cpu[i] = append(cpu[i], float64(after.cpu-before.cpu)/1e3/calls)
+			mallocs[i] = append(mallocs[i], float64(after.mallocs-before.mallocs)/calls)
+		}
+	}
+	values := make(map[string]float64)
+	for i, peer := range callers {
+		values[peer+" µs a call"] = median(wall[i])
+		values[peer+" CPU µs a call"] = median(cpu[i])
+		values[peer+" allocations a call"] = median(mallocs[i])
+	}
+	return values, nil
+}
+
+// connect makes a connection and calls until all backends are in use.
+func connect(ctx context.Context, peer string, client *clientv3.Client, backends []string) (*grpc.ClientConn, error) {
+	newConn, err := dial(peer, client, backends)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := newConn()
+	if err != nil {
+		return nil, err
+	}
+	for began := time.Now(); time.Since(began) < 300*time.Millisecond; {
+		if err := check(ctx, conn); err != nil {
+			return nil, err
+		}
+	}
+	return conn, nil
+}
+
+// runAway makes the first call while etcd is away, with a deadline of 2 s, and brings etcd back when
+// the call has returned.
+func runAway(ctx context.Context, b *bench) error {
+	backends, err := serve(1)
+	if err != nil {
+		return err
+	}
+	return b.atOnce(ctx, slices.DeleteFunc(slices.Clone(callers), func(p string) bool { return p == peerStatic }),
+		func(peer string, cluster *etcdtest.Cluster) (map[string]float64, error) {
+			if err := putBackends(ctx, cluster.Admin(), backends); err != nil {
+				return nil, err
+			}
+			cluster.Cut()
+			p, err := spawn(params{Role: "away", Peer: peer, Endpoints: cluster.Endpoints(), Limit: 10 * time.Second})
+			if err != nil {
+				return nil, err
+			}
+			defer p.end()
+			if err := p.await("returned", 2*patience); err != nil {
+				return nil, err
+			}
+			cluster.Restore()
+			if err := p.tell(); err != nil {
+				return nil, err
+			}
+			return p.values(patience)
+		})
+}
+
+func childAway(c *child) (map[string]float64, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	newConn, err := dial(c.Peer, client, nil)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := newConn()
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	began := time.Now()
+	if call(conn, 2*time.Second) == nil {
+		return nil, fmt.Errorf("a call succeeded without etcd")
+	}
+	values["first call returns, s"] = time.Since(began).Seconds()
+	if err := c.meet("returned"); err != nil {
+		return nil, err
+	}
+	began = time.Now()
+	worked := make(chan time.Time, 1)
+	go func() {
+		for call(conn, 2*time.Second) != nil {
+			time.Sleep(10 * time.Millisecond)
+		}
+		worked <- time.Now()
+	}()
+	if at, ok := within(worked, c.Limit); ok {
+		values["works after, s"] = at.Sub(began).Seconds()
+	} else {
+		values["works after, s"] = never
+	}
+	return values, nil
+}
+
+// call makes one call with a deadline.
+func call(conn *grpc.ClientConn, deadline time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), deadline)
+	defer cancel()
+	return check(ctx, conn)
+}

@@ -1,0 +1,140 @@
+package main
+
+import "context"
+
+// scenario is one thing to measure.
+type scenario struct {
+	name, title string
+	about       string // what is done, for the document
+	run         func(context.Context, *bench) error
+	extra       bool // not part of a run of everything
+
+	peers   []string
+	base    string   // the peer that ratios are to; "" none
+	metrics []metric // columns
+	targets []target
+	verdict string // what is to say of the figures, for the document
+}
+
+// metric is one figure of a run.
+type metric struct {
+	name  string
+	ratio bool // shown beside the base peer's, too
+	plot  bool
+}
+
+// target is what this project is to reach.
+type target struct {
+	c, metric string
+	ratio     bool // of the figure to the base peer's
+	limit     float64
+	peer      string // "" this project
+}
+
+var scenarios = []*scenario{
+	{
+		name: "change", title: "one change to state",
+		about: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until the resolver has told gRPC.",
+		run:   runChange, peers: finders, base: peerFloor,
+		metrics: []metric{{"p50 µs", true, true}, {"p99 µs", true, true}, {"missed", false, false}},
+		targets: []target{
+			{c: "10 endpoints", metric: "p50 µs", ratio: true, limit: 1.05},
+			{c: "1000 endpoints", metric: "p50 µs", ratio: true, limit: 1.10},
+			{c: "10 endpoints", metric: "p99 µs", ratio: true, limit: 1.5},
+			{c: "1000 endpoints", metric: "p99 µs", ratio: true, limit: 1.5},
+		},
+	},
+	{
+		name: "rollout", title: "rollout of 5,000 endpoints at full speed",
+		about: "Each of 5,000 endpoints is replaced by a new one, as fast as etcd takes it: 10,000 changes. The figures are those of the process from the first change until all of its connections know the last one.",
+		run:   runRollout, peers: finders, base: peerFloor,
+		metrics: []metric{{"CPU ms", true, true}, {"allocated MB", true, true}, {"updates", false, false}},
+		targets: []target{
+			{c: "1 connection", metric: "CPU ms", ratio: true, limit: 2},
+			{c: "1 connection", metric: "allocated MB", limit: 40},
+			{c: "20 connections", metric: "CPU ms", ratio: true, limit: 2},
+		},
+	},
+	{
+		name: "churn", title: "500 changes a second among 1,000 endpoints",
+		about: "For 4 s an endpoint comes or goes every 2 ms.",
+		run:   runChurn, peers: finders, base: peerFloor,
+		metrics: []metric{{"CPU ms", true, true}, {"allocated MB", true, false}, {"updates", false, false}},
+		targets: []target{{c: "20 connections", metric: "CPU ms", ratio: true, limit: 1.5}},
+	},
+	{
+		name: "cold", title: "cold start",
+		about: "From the start of the resolver to its first state, on an etcd client that is connected. Kept is what the heap holds afterwards; the floor keeps decoded values and nothing for gRPC.",
+		run:   runCold, peers: finders, base: peerFloor,
+		metrics: []metric{{"time ms", true, true}, {"CPU ms", true, false}, {"allocated MB", true, true}, {"kept MB", true, false}},
+		targets: []target{
+			{c: "10,000 endpoints", metric: "time ms", ratio: true, limit: 1.2},
+			{c: "10,000 endpoints", metric: "allocated MB", ratio: true, limit: 1.2},
+		},
+	},
+	{
+		name: "conns", title: "100 connections to one key",
+		about: "What a process asks of etcd for 100 connections, and what each holds beyond gRPC's own. The memory of a connection is that of the 99 after the first, which are added when the first has brought what is shared.",
+		run:   runConns, peers: finders[1:],
+		metrics: []metric{{"lists", false, false}, {"watches", false, false}, {"goroutines a connection", false, false}, {"KB a connection", false, true}, {"shared KB", false, false}},
+		targets: []target{
+			{c: "1,000 endpoints", metric: "lists", limit: 1},
+			{c: "1,000 endpoints", metric: "watches", limit: 1},
+			{c: "1,000 endpoints", metric: "goroutines a connection", limit: 0.1},
+			{c: "1,000 endpoints", metric: "KB a connection", limit: 2},
+		},
+	},
+	{
+		name: "registrations", title: "100 registrations of one process",
+		about: "At a lease TTL of 10 s, counted over 20 s of rest, then closed. Goroutines are those beyond a connected etcd client's; two of those left are the client's own for leases, which it keeps until it is closed.",
+		run:   runRegistrations, peers: finders,
+		metrics: []metric{{"leases", false, false}, {"keepalives a minute", false, true}, {"goroutines", false, false}, {"goroutines left", false, false}, {"keys left", false, false}},
+		targets: []target{
+			{metric: "leases", limit: 1},
+			{metric: "keepalives a minute", limit: 18},
+			{metric: "goroutines", limit: 10},
+			{metric: "goroutines left", limit: 0},
+		},
+	},
+	{
+		name: "rpc", title: "unary calls over 3 backends",
+		about: "Health checks by round robin, client and servers in one process, the connections taking turns of 100 calls.",
+		run:   runRPC, peers: callers, base: peerStatic,
+		metrics: []metric{{"µs a call", true, true}, {"CPU µs a call", true, false}, {"allocations a call", true, false}},
+		targets: []target{
+			{c: "3 backends", metric: "µs a call", ratio: true, limit: 1.02},
+			{c: "3 backends", metric: "allocations a call", ratio: true, limit: 1.005},
+		},
+	},
+	{
+		name: "recovery", title: "recovery",
+		about: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: until it knows of them. A registration loses its key, then its lease: until the key is back. Never is not within 8 s.",
+		run:   runRecovery, peers: finders[1:],
+		metrics: []metric{{"after a cut with compaction, s", false, true}, {"after the lease is revoked, s", false, true}, {"after the key is deleted, s", false, true}},
+		targets: []target{
+			{metric: "after a cut with compaction, s", limit: 0.5},
+			{metric: "after the lease is revoked, s", limit: 1},
+			{metric: "after the key is deleted, s", limit: 0.1},
+		},
+	},
+	{
+		name: "away", title: "the first call while etcd is away",
+		about: "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 10 s.",
+		run:   runAway, peers: callers[1:],
+		metrics: []metric{{"first call returns, s", false, true}, {"works after, s", false, true}},
+		targets: []target{
+			{metric: "first call returns, s", limit: 2.05},
+			{metric: "works after, s", limit: 1},
+		},
+	},
+	{
+		name: "generator", title: "generating",
+		about: "The plugin and gRPC's own generate for the same request, with the option on every service.",
+		run:   runGenerator, peers: []string{peerGRPC, peerGenerator}, base: peerGRPC,
+		metrics: []metric{{"user CPU s", true, true}, {"peak MB", true, true}, {"files", false, false}},
+		targets: []target{
+			{c: "*", metric: "user CPU s", ratio: true, limit: 0.8, peer: peerGenerator},
+			{c: "*", metric: "peak MB", ratio: true, limit: 1, peer: peerGenerator},
+		},
+	},
+}

@@ -190,8 +190,9 @@ func (p *patient) askToServe(ctx context.Context, s *store, key string) error {
 	return err
 }
 
-// renewal is how long to wait before a lease is looked at again that has little time left: etcd's
-// clients renew one when a third of its time has passed.
+// renewal is how long to wait before a lease is looked at again that has little time left. Without a
+// renewal it then has at least a second less; etcd's clients renew one when a third of its time has
+// passed.
 const renewal = 1500 * time.Millisecond
 
 // readLeases looks at the time left on all leases, and again at those that have little.
@@ -215,7 +216,7 @@ func (p *patient) readLeases(ctx context.Context, s *store) (err error) {
 	}
 	p.stale = make(map[int64]bool)
 	for id, now := range again {
-		if before := p.leases[id]; now.expired() || !before.expired() && now.left <= before.left {
+		if now.expired() || now.left < p.leases[id].left {
 			p.stale[id] = true
 		}
 		p.leases[id] = now

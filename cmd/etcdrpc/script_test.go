@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"put":     putCmd,
 			"del":     delCmd,
 			"value":   valueCmd,
+			"worn":    wornCmd,
 			"listen":  listenCmd,
 			"exits":   exitsCmd,
 			"follow":  followCmd,
@@ -98,8 +99,8 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("CA", cluster.CAFile())
 }
 
-// putCmd puts a key: put [lease|dying] KEY VALUE. With lease it hangs on one that is renewed; with
-// dying on one of 60 s that is not, and has 1 s left or less. @ in KEY is the lease's decimal id, and
+// putCmd puts a key: put [lease|dying] KEY VALUE. With lease it hangs on one of 15 s that is renewed;
+// with dying on one of 6 s that is not. @ in KEY is the lease's decimal id, and
 // VALUE may be the name of a file.
 func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	client := in(ts).etcd.Admin()
@@ -114,7 +115,7 @@ func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	var lease clientv3.LeaseID
 	if how != "" {
-		granted, err := client.Grant(ctx, map[string]int64{"lease": 15, "dying": 60}[how])
+		granted, err := client.Grant(ctx, map[string]int64{"lease": 15, "dying": 6}[how])
 		ts.Check(err)
 		lease = granted.ID
 		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
@@ -138,6 +139,23 @@ func delCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if resp.Deleted == 0 {
 		ts.Fatalf("%s was not there", args[0])
+	}
+}
+
+// wornCmd waits until a third of the lease of a key is left.
+func wornCmd(ts *testscript.TestScript, _ bool, args []string) {
+	client := in(ts).etcd.Admin()
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	defer cancel()
+	resp, err := client.Get(ctx, args[0])
+	ts.Check(err)
+	for {
+		t, err := client.TimeToLive(ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
+		ts.Check(err)
+		if t.TTL*3 <= t.GrantedTTL {
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
 	}
 }
 

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+func TestClean(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"acme/user", "acme/user"},
+		{"größe 大 ok", "größe 大 ok"},
+		{"a\nb\tc", "a\nb\tc"},
+		{"\x1b[2Jx", `\x1b[2Jx`},
+		{"a\xffb", `a\xffb`},
+		{"a\u202eb\u200b", `a\u202eb\u200b`},
+		{"\r", `\r`},
+	} {
+		if got := clean(tc.in); got != tc.want {
+			t.Errorf("clean(%q) = %q, want %q", tc.in, got, tc.want)
+		}
+	}
+	if got := oneLine("a\nb\tc"); got != `a\nb\tc` {
+		t.Errorf("oneLine = %q", got)
+	}
+}
+
+func TestDiff(t *testing.T) {
+	for _, tc := range []struct{ name, before, after, want string }{
+		{"nothing", "", "", ""},
+		{"same", "a\nb", "a\nb", "  a\n  b\n"},
+		{"new", "", "a\nb\n", "+ a\n+ b\n"},
+		{"gone", "a", "", "- a\n"},
+		{"replaced", "a\nb\nc", "a\nx\nc", "  a\n- b\n+ x\n  c\n"},
+		{"moved", "a\nb\nc", "b\nc\na", "- a\n  b\n  c\n+ a\n"},
+	} {
+		if got := diff(tc.before, tc.after); got != tc.want {
+			t.Errorf("%s:\n%swant:\n%s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestKeyRange_Intersect(t *testing.T) {
+	for _, tc := range []struct {
+		r, o, want keyRange
+		ok         bool
+	}{
+		{everything, prefixRange("a/"), prefixRange("a/"), true},
+		{prefixRange("a/"), everything, prefixRange("a/"), true},
+		{everything, everything, everything, true},
+		{prefixRange("acme"), prefixRange("acme/user/"), prefixRange("acme/user/"), true},
+		{prefixRange("acme/user/"), prefixRange("acme"), prefixRange("acme/user/"), true},
+		{prefixRange("a/"), prefixRange("b/"), keyRange{}, false},
+	} {
+		got, ok := tc.r.intersect(tc.o)
+		if ok != tc.ok || ok && got != tc.want {
+			t.Errorf("%v and %v: %v, %v; want %v, %v", tc.r, tc.o, got, ok, tc.want, tc.ok)
+		}
+	}
+}
+
+// TestSurveyAll_Owners tells of which service key each entry is.
+func TestSurveyAll_Owners(t *testing.T) {
+	const lease = 7587882123456789012
+	for _, tc := range []struct {
+		name, key, value string
+		lease            int64
+		want             string // "" none
+	}{
+		{"naming", "acme/user/a", `{"Addr":"10.0.0.7:80"}`, 1, "acme/user"},
+		{"plain", "acme/user/a", "10.0.0.7:80", 1, "acme/user"},
+		{"go-zero", "acme/user/7587882123456789012", "10.0.0.7:80", lease, "acme/user"},
+		{"lease suffix", "hello7587882123456789012", "10.0.0.7:80", lease, "hello"},
+		{"lease suffix after a digit", "hello27587882123456789012", "10.0.0.7:80", lease, "hello2"},
+		{"lease suffix below a slash", "acme/hello7587882123456789012", "10.0.0.7:80", lease, "acme/hello"},
+		{"an instance that ends in its lease", "acme/user/a7587882123456789012", `{"Addr":"10.0.0.7:80"}`, lease, "acme/user"},
+		{"leading slash", "/services/user/a", "10.0.0.7:80", 1, "/services/user"},
+		{"no service", "motd", "10.0.0.7:80", 0, ""},
+		{"no key", "/motd", "10.0.0.7:80", 0, ""},
+		{"no address", "acme/user/a", "hello", 1, ""},
+	} {
+		services := surveyAll([]entry{{key: tc.key, value: []byte(tc.value), lease: tc.lease}})
+		got := ""
+		if len(services) == 1 && len(services[0].instances) == 1 {
+			got = services[0].key
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
+		}
+	}
+}
+
+func TestSurveyAll_AddressesThatAreNoService(t *testing.T) {
+	entries := []entry{
+		{key: "config/db/primary", value: []byte("db:5432")},
+		{key: "config/db/replica", value: []byte("db:5433")},
+	}
+	services := surveyAll(entries)
+	if len(services) != 1 || services[0].evident() {
+		t.Errorf("settings were taken for a service: %+v", services)
+	}
+	entries[0].lease = 1
+	if services := surveyAll(entries); !services[0].evident() {
+		t.Error("what is on a lease was not taken for a service")
+	}
+}
+
+func TestFrame(t *testing.T) {
+	s := &service{key: "acme/user"}
+	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
+		s.add(entry{key: "acme/user/" + addr, value: []byte(addr)})
+	}
+	v := &view{services: []*service{s}, full: func(key string) string { return key }}
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	text := frame(v, s.key, at, 80, 24)
+	want := "\x1b[Hacme/user at 03:04:05: 3 instances (Ctrl-C ends)\x1b[K\r\n\x1b[K\r\nINSTANCE       ADDRESS "
+	if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "registered\x1b[K\r\n\x1b[J") {
+		t.Errorf("got %q", text)
+	}
+	if got := strings.Count(text, "\r\n"); got != 6 {
+		t.Errorf("%d lines, want 6:\n%s", got, text)
+	}
+
+	text = frame(v, s.key, at, 20, 5)
+	if got := strings.Count(text, "\r\n"); got != 4 || !strings.Contains(text, "and 3 more") {
+		t.Errorf("%d lines for a terminal of 5:\n%s", got, text)
+	}
+	for line := range strings.SplitSeq(text, "\r\n") {
+		line = strings.NewReplacer("\x1b[H", "", "\x1b[K", "", "\x1b[J", "").Replace(line)
+		if len(line) > 20 {
+			t.Errorf("a line of %d for a terminal of 20: %q", len(line), line)
+		}
+	}
+}
+
+func TestChildPolicy(t *testing.T) {
+	for text, want := range map[string]string{
+		"round_robin":              `[{"round_robin":{}}]`,
+		"weighted":                 `[{"etcd_weighted":{}}]`,
+		`{"pick_first":{}}`:        `[{"pick_first":{}}]`,
+		` [{"a":{}},{"b":{}}] `:    `[{"a":{}},{"b":{}}]`,
+		"":                         "",
+		"[]":                       "",
+		`{}`:                       "",
+		`{"a":{},"b":{}}`:          "",
+		`{"pick_first":{}} excess`: "",
+	} {
+		got, err := childPolicy(text)
+		if string(got) != want || (err != nil) != (want == "") {
+			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for name, policy := range shortPolicies {
+		if err := checkConfig(`{"loadBalancingConfig":[` + policy + `]}`); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestMixesUp(t *testing.T) {
+	of := func(key string, layout *endpoint.Layout, weight uint32) *service {
+		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout}}}
+	}
+	for _, tc := range []struct {
+		name string
+		s, o *service
+		want bool
+	}{
+		{"ours", of("user", endpoint.EndpointJSON, 0), of("user-admin", endpoint.Plain, 0), false},
+		{"go-zero's lists with the slash", of("user", endpoint.GoZero, 0), of("user-admin", endpoint.GoZero, 0), false},
+		{"lease suffix", of("user", endpoint.LeaseSuffix, 0), of("user2", endpoint.LeaseSuffix, 0), true},
+		{"kitex beside kitex", of("user", endpoint.Kitex, 0), of("user2", endpoint.Kitex, 0), true},
+		{"kitex skips plain ones", of("user", endpoint.Kitex, 0), of("user2", endpoint.Plain, 0), false},
+		{"kratos skips other names", of("user", endpoint.Kratos, 0), of("user2", endpoint.Kratos, 0), false},
+		{"kratos parses naming", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 0), false},
+		{"kratos fails at a weight", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 5), true},
+		{"kratos fails at plain", of("user", endpoint.Kratos, 0), of("user2", endpoint.Plain, 0), true},
+		{"nested is another matter", of("user", endpoint.Kitex, 0), of("user/eu", endpoint.Kitex, 0), false},
+		{"the longer one is not hurt", of("user2", endpoint.Kitex, 0), of("user", endpoint.Kitex, 0), false},
+	} {
+		if got := mixesUp(tc.s, tc.o) != ""; got != tc.want {
+			t.Errorf("%s: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestShell(t *testing.T) {
+	for word, want := range map[string]string{
+		"acme/user/10.0.0.7:9000": "acme/user/10.0.0.7:9000",
+		"":                        "''",
+		"a b":                     "'a b'",
+		"it's; rm":                `'it'\''s; rm'`,
+		"größe":                   "'größe'",
+	} {
+		if got := shell(word); got != want {
+			t.Errorf("shell(%q) = %s, want %s", word, got, want)
+		}
+	}
+}

@@ -87,7 +87,7 @@ func (b *bench) change(ctx context.Context, etcd *server, size, round int) error
 		}
 		for i := range changers {
 			time.Sleep(apart)
-			if err := changers[(i+turn+round)%len(changers)].change(ctx); err != nil {
+			if err := changers[(i+round)%len(changers)].change(ctx); err != nil {
 				return err
 			}
 		}
@@ -163,21 +163,17 @@ func (c *changer) took() (took []float64, missed int, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	n := 0
 	for i, sent := range c.sent[:len(c.sent)-2] {
 		late := float64(c.sent[i+2].at.Sub(sent.at))
-		for ; ; n++ {
-			at, ok := arrivals["at "+strconv.Itoa(n)]
-			since := at - float64(sent.at.UnixNano())
-			if !ok || since > late {
-				missed++
-				break
-			}
-			if since >= 0 && arrivals["size "+strconv.Itoa(n)] == float64(sent.size) {
+		arrived := false
+		for n := 0; !arrived && n < len(arrivals)/2; n++ {
+			since := arrivals["at "+strconv.Itoa(n)] - float64(sent.at.UnixNano())
+			if arrived = 0 <= since && since < late && arrivals["size "+strconv.Itoa(n)] == float64(sent.size); arrived {
 				late = since
-				n++
-				break
 			}
+		}
+		if !arrived {
+			missed++
 		}
 		took = append(took, late/1e3)
 	}

@@ -235,9 +235,11 @@ func TestD10_Neighbours(t *testing.T) {
 	}
 	w.register(w.serve("a"))
 	for _, layouts := range [][]runtime.Layout{nil, {runtime.LeaseSuffix}} {
-		if set := <-w.watch(key, layouts...); len(set) != 1 || set[0].Instance != "a" {
+		set := <-w.watch(key, layouts...)
+		if len(set) != 1 || set[0].Instance != "a" {
 			t.Errorf("%v: the set is %v, want a alone", layouts, set)
 		}
+		report.Count(t, "D10", "entries taken from 5 neighbours", len(set)-1)
 	}
 }
 
@@ -252,7 +254,9 @@ func TestD11_MalformedValue(t *testing.T) {
 	}
 	w.register(w.serve("b"))
 	reached(t, conn, soon, "a", "b")
-	if n := w.logs.count(key + "/bad"); n != 1 {
+	n := w.logs.count(key + "/bad")
+	report.Count(t, "D11", "log lines for a malformed value that was put 6 times", n)
+	if n != 1 {
 		t.Errorf("the malformed value was logged %d times, want once", n)
 	}
 }
@@ -270,7 +274,7 @@ func TestD12_WrappedClient(t *testing.T) {
 	conn := w.conn()
 	reached(t, conn, soon, "a")
 	w.put("tenant/"+key+"/b", b.addr)
-	reached(t, conn, soon, "a", "b")
+	report.Took(t, "D12", "a change seen through the wrapped client", reached(t, conn, soon, "a", "b"))
 	registration, err := w.registry.Register(bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +399,9 @@ func TestD16_HostileValues(t *testing.T) {
 	}
 	conn := w.conn()
 	reached(t, conn, soon, "a")
-	if n := w.logs.count("malformed"); n != 8 {
+	n := w.logs.count("malformed")
+	report.Count(t, "D16", "of 8 hostile values reported, and none dialled", n)
+	if n != 8 {
 		t.Errorf("%d values were reported, want 8", n)
 	}
 	w.logs.mu.Lock()

@@ -246,7 +246,9 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 		reached(t, conn, soon, "a")
 	}
 	eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
-	if n := a.listener.n.Load(); n != connections {
+	n := a.listener.n.Load()
+	report.Count(t, "R8", "new connections for 4 changes of metadata", int(n-connections))
+	if n != connections {
 		t.Errorf("%d connections, want the first alone", n)
 	}
 	seen := updates.Load()
@@ -273,7 +275,9 @@ func TestR9_OneTransactionOneUpdate(t *testing.T) {
 	if _, err := w.etcd.Admin().Txn(bounded(t, soon)).Then(ops...).Commit(); err != nil {
 		t.Fatal(err)
 	}
-	if set := <-changes; len(set) != 100 {
+	set := <-changes
+	report.Count(t, "R9", "of 100 endpoints put in one transaction in the first update", len(set))
+	if len(set) != 100 {
 		t.Errorf("the first update has %d endpoints, want all 100", len(set))
 	}
 }
@@ -283,9 +287,22 @@ func TestR10_TwoClusters(t *testing.T) {
 	one.register(one.serve("a"))
 	two.register(two.serve("b"))
 	c1, c2 := one.conn(), two.conn()
-	for range 5 {
-		reached(t, c1, soon, "a")
-		reached(t, c2, soon, "b")
+	reached(t, c1, soon, "a")
+	reached(t, c2, soon, "b")
+	crossed := 0
+	for range 100 {
+		for conn, want := range map[*grpc.ClientConn]string{c1: "a", c2: "b"} {
+			name, err := call(bounded(t, soon), conn)
+			if err != nil {
+				t.Error(err)
+			} else if name != want {
+				crossed++
+			}
+		}
+	}
+	report.Count(t, "R10", "of 200 calls to the other cluster's server", crossed)
+	if crossed > 0 {
+		t.Errorf("%d calls reached the other cluster's server", crossed)
 	}
 }
 
@@ -303,7 +320,7 @@ func TestR11_Proxy(t *testing.T) {
 		dialled <- addr
 		return (&net.Dialer{}).DialContext(ctx, "tcp", listen.addr)
 	}))
-	reached(t, conn, soon, "a")
+	report.Took(t, "R11", "first call past the proxy", reached(t, conn, soon, "a"))
 	if addr := <-dialled; addr != "greeter.invalid:80" {
 		t.Errorf("dialled %q", addr)
 	}
@@ -394,9 +411,12 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 	w.delete(key + "/b")
 	reached(t, conn, soon, "a")
 	close(b.release)
+	cut := 0
 	if err := <-held; err != nil {
+		cut++
 		t.Errorf("the call under way: %v, want it to finish", err)
 	}
+	report.Count(t, "R13", "calls under way that were cut", cut)
 }
 
 func TestR14_HostileContentAndTLS(t *testing.T) {
@@ -427,9 +447,11 @@ func TestR14_HostileContentAndTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	start := time.Now()
 	if _, err := call(bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("call: %v, want the handshake to fail", err)
 	}
+	report.Took(t, "R14", "a call to a server without the certificate failed after", time.Since(start))
 	if name := asked.Load(); name != "helloworld.greeter" {
 		t.Errorf("TLS was asked for %q, want the key's name", name)
 	}

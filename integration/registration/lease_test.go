@@ -418,9 +418,11 @@ func TestG13_Update(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
+	start := time.Now()
 	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)); err != nil {
 		t.Fatal(err)
 	}
+	report.Took(t, "G13", "an update in etcd after", time.Since(start))
 	const want = `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}`
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != want {

@@ -154,7 +154,10 @@ func TestG8_Advertised(t *testing.T) {
 			}
 		})
 	}
-	for _, bad := range []string{"0.0.0.0:80", "[::]:80", "host:0", "unix:/x", ":80"} {
+	report.Count(t, "G8", "ways to listen that were advertised as an address to dial", len(tests))
+	undialable := []string{"0.0.0.0:80", "[::]:80", "host:0", "unix:/x", ":80"}
+	report.Count(t, "G8", "addresses that nobody could dial refused", len(undialable))
+	for _, bad := range undialable {
 		s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(bad))
 		basic.RegisterGreeterServerToEtcd(s, &greeter{})
 		if err := s.Serve(bounded(t, soon), listen(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
@@ -424,7 +427,8 @@ func TestG15_Asked(t *testing.T) {
 		t.Errorf("something happened in steady state: %v", w.logs.lines)
 	}
 	w.revoke(g.Status().LeaseID)
-	eventually(t, soon, "logged", func() bool { return w.logs.count("state=registered") == 2 })
+	took := eventually(t, soon, "logged", func() bool { return w.logs.count("state=registered") == 2 })
+	report.Took(t, "G15", "loss and return of a registration logged after", took)
 	if w.logs.count("level=WARN") != 1 || w.logs.count("state=lost") != 1 || w.logs.count(entry) != 3 {
 		t.Errorf("logged: %v", w.logs.lines)
 	}

@@ -108,10 +108,12 @@ func (w *world) calm(ctx context.Context) error {
 	return nil
 }
 
-// wait looks at etcd again and again until look is content. The last look is after the deadline.
+// wait looks at etcd again and again until look is content. The last look is after the deadline. What
+// it was not content with for long is said.
 func (w *world) wait(ctx context.Context, deadline time.Time, look func(truth) error) error {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
+	said := time.Now()
 	for {
 		late := time.Now().After(deadline)
 		read, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -122,6 +124,10 @@ func (w *world) wait(ctx context.Context, deadline time.Time, look func(truth) e
 		}
 		if err == nil || late {
 			return err
+		}
+		if time.Since(said) > 2*time.Second {
+			said = time.Now()
+			w.say("  not yet: %v", err)
 		}
 		select {
 		case <-tick.C:

@@ -1,0 +1,61 @@
+package registration
+
+import (
+	"context"
+	"crypto/tls"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// TLS is the caller's: whatever is wrong with its files is an error there, and nothing here makes do
+// without it.
+func TestG12_NeverPlaintext(t *testing.T) {
+	w := newWorld(t, nil)
+	var calls atomic.Int64
+	plaintext := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+		calls.Add(1)
+		return handler(ctx, req)
+	}))
+	s := w.registry.NewServer(plaintext, runtime.WithDrainDelay(0))
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	serve(t, s, listen(t, "127.0.0.1:0"))
+	registered(t, s)
+
+	bad := filepath.Join(t.TempDir(), "bad.pem")
+	if err := os.WriteFile(bad, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{bad, filepath.Join(t.TempDir(), "missing.pem")} {
+		// As a program does that goes on in spite of the error.
+		creds, err := credentials.NewClientTLSFromFile(file, "")
+		if err == nil {
+			t.Errorf("%s makes credentials", file)
+		}
+		if _, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(creds)); err == nil || !strings.Contains(err.Error(), "transport") {
+			t.Errorf("a client with the credentials of %s: %v, want gRPC's error", file, err)
+		}
+	}
+	client, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.SayHello(bounded(t, soon), &basic.HelloRequest{}); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call over TLS to a server without: %v, want Unavailable", err)
+	}
+	report.Count(t, "G12", "calls that left in plaintext", int(calls.Load()))
+	if n := calls.Load(); n > 0 {
+		t.Errorf("%d calls left in plaintext", n)
+	}
+}

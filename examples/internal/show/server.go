@@ -60,8 +60,13 @@ func (s *Stage) ServeOn(ctx context.Context, g *grpc.Server, name string, regist
 
 // Greeter serves the quickstart's greeter, which answers with its name.
 func (s *Stage) Greeter(ctx context.Context, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (*Server, error) {
+	return s.GreeterOn(ctx, grpc.NewServer(), name, registry, opts...)
+}
+
+// GreeterOn is Greeter on a gRPC server that the caller made.
+func (s *Stage) GreeterOn(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (*Server, error) {
 	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
-	return s.Serve(ctx, name, registry, func(server *runtime.Server) {
+	return s.ServeOn(ctx, g, name, registry, func(server *runtime.Server) {
 		greeterv1.RegisterGreeterServerToEtcd(server, greeter{name: name}, opts...)
 	})
 }

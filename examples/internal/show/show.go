@@ -25,10 +25,10 @@ import (
 const patience = 15 * time.Second
 
 // Main runs an example, and ends the process with 1 when that fails.
-func Main(name string, tell func(context.Context, *Stage) error) {
+func Main(name string, tell func(context.Context, *Stage) error, opts ...etcdtest.Option) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := Run(ctx, os.Stdout, tell); err != nil {
+	if err := Run(ctx, os.Stdout, tell, opts...); err != nil {
 		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
 		os.Exit(1)
 	}
@@ -104,7 +104,7 @@ func (s *Stage) Until(ctx context.Context, what string, ok func(context.Context)
 	defer poll.Stop()
 	for {
 		done, err := ok(ctx)
-		if err != nil || done {
+		if err != nil && ctx.Err() == nil || done {
 			return err
 		}
 		select {

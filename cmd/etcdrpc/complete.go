@@ -9,12 +9,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// completions are what a shell offers for an argument, read from etcd. What fails offers nothing.
-type completions = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
-
 const noFiles = cobra.ShellCompDirectiveNoFileComp
 
-// completeKeys offers the services' keys.
+// completeKeys offers the services' keys, read from etcd. What fails offers nothing.
 func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, noFiles

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+const page = "../../docs/etcdrpc.md"
+
+// What the examples of the page are run against. <!-- etcd: NAME --> on the page puts one in place.
+var states = map[string]map[string]string{
+	"healthy": {
+		"acme/user/10.0.0.7:9000":  `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu-1a","weight":100}}`,
+		"acme/user/10.0.0.8:9000":  `{"Addr":"10.0.0.8:9000","Metadata":{"version":"v1","zone":"eu-1b","weight":100}}`,
+		"acme/user/10.0.0.9:9000":  `{"Addr":"10.0.0.9:9000","Metadata":{"version":"v2","zone":"eu-1a","weight":10}}`,
+		"acme/order/10.0.0.7:9001": "10.0.0.7:9001",
+	},
+	"faults": {
+		"acme/user/10.0.0.7:9000":     `{"Addr":"10.0.0.7:9000"}`,
+		"acme/user/10.0.0.8:9000":     `{"Addr":"10.0.0.8:9000"}`,
+		"acme/user/10.0.0.9:9000":     `{"Addr":"10.0.0.9:9000"}`,
+		"acme/user/10.0.0.10:9000":    `{"Addr":"10.0.0.10:9000"}`,
+		"acme/user/10.0.0.11:9000":    `{"Addr":"10.0.0.11:9000"}`,
+		"acme/order/10.0.0.7:9001":    "10.0.0.7:9001",
+		"acme/order/old":              "10.0.0.7",
+		"acme/order/eu/10.0.0.7:9002": "10.0.0.7:9002",
+		"_grpc_config/acme/order":     `{"loadBalancingConfig":[{"round_robbin":{}}]}`,
+	},
+}
+
+// noLease are the keys that hang on none; those of live policies do not either.
+var noLease = []string{"acme/user/10.0.0.10:9000", "_grpc_config/acme/order"}
+
+// example is one command of the page with what it prints.
+type example struct {
+	command   string
+	output    string
+	state     string   // to put in place before
+	meanwhile []string // what happens while it runs
+}
+
+var (
+	pageToken = regexp.MustCompile("(?ms)^<!-- (etcd|meanwhile): (.*?) -->$|^```text\n(.*?)^```$")
+	pageFile  = regexp.MustCompile("(?ms)`(\\w+\\.json)`:\n\n```json\n(.*?)^```$")
+	prompt    = regexp.MustCompile(`(?m)^\$ `)
+)
+
+// examples are those of the page, and the files that it shows.
+func examples(t *testing.T) (all []example, files map[string]string) {
+	t.Helper()
+	raw, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next example
+	for _, match := range pageToken.FindAllStringSubmatch(string(raw), -1) {
+		switch match[1] {
+		case "etcd":
+			next.state = match[2]
+			continue
+		case "meanwhile":
+			next.meanwhile = strings.Split(match[2], "; ")
+			continue
+		}
+		for _, text := range prompt.Split(match[3], -1)[1:] {
+			next.command, next.output, _ = strings.Cut(text, "\n")
+			all = append(all, next)
+			next = example{}
+		}
+	}
+	files = make(map[string]string)
+	for _, match := range pageFile.FindAllStringSubmatch(string(raw), -1) {
+		files[match[1]] = match[2]
+	}
+	return all, files
+}
+
+// TestPage runs every command of docs/etcdrpc.md, and compares what it prints with what the page says.
+func TestPage(t *testing.T) {
+	all, files := examples(t)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+	etcd := etcdtest.Start(t)
+	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
+	put(t, etcd, "healthy")
+	for _, e := range all {
+		if e.state != "" {
+			put(t, etcd, e.state)
+		}
+		var got string
+		args := words(e.command)
+		switch {
+		case args[0] != "etcdrpc":
+			got = shellOutput(t, root, e.command)
+		case args[1] == "watch":
+			got = followed(t, etcd, e, args[1:])
+		default:
+			var out bytes.Buffer
+			pageApp().execute(t.Context(), args[1:], &out, &out)
+			got = out.String()
+		}
+		if got, want := normal(got), normal(e.output); got != want {
+			t.Errorf("$ %s\nprints\n%s\nnot\n%s", e.command, got, want)
+		}
+	}
+}
+
+// pageApp connects to the instances of the page, of which one is dead.
+func pageApp() *app {
+	a := newApp()
+	a.dial = func(_ context.Context, network, addr string) (net.Conn, error) {
+		if addr == "10.0.0.11:9000" {
+			return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		}
+		conn, _ := net.Pipe()
+		return conn, nil
+	}
+	return a
+}
+
+// put replaces everything in etcd.
+func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
+	t.Helper()
+	client := etcd.Client(t)
+	ctx := t.Context()
+	if _, err := client.Delete(ctx, "", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	granted, err := client.Grant(ctx, 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renewals, err := client.KeepAlive(ctx, granted.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range renewals {
+		}
+	}()
+	for key, value := range states[state] {
+		lease := granted.ID
+		if slices.Contains(noLease, key) {
+			lease = clientv3.NoLease
+		}
+		if _, err := client.Put(ctx, key, value, clientv3.WithLease(lease)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// followed is what a command that does not end prints while things happen: the lines that come with
+// them are awaited one by one.
+func followed(t *testing.T, etcd *etcdtest.Cluster, e example, args []string) string {
+	t.Helper()
+	f := startFollower(pageApp(), args)
+	defer f.stop()
+	expected := lines(e.output)
+	first := len(expected) - len(e.meanwhile)
+	await := func(n int) {
+		if err := f.wait(regexp.MustCompile(`\A(.*\n){` + string(rune('0'+n)) + `}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await(first)
+	for i, what := range e.meanwhile {
+		if key, ok := strings.CutPrefix(what, "del "); ok {
+			if _, err := etcd.Admin().Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			var out bytes.Buffer
+			if code := pageApp().execute(t.Context(), words(what)[1:], &out, &out); code != 0 {
+				t.Fatalf("%s: %s", what, out.String())
+			}
+		}
+		await(first + i + 1)
+	}
+	f.stop()
+	<-f.code
+	text, _ := f.read()
+	return text
+}
+
+// shellOutput is what a command prints that is not etcdrpc, run in the repository.
+func shellOutput(t *testing.T, root, command string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", command)
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "GOBIN="+t.TempDir())
+	output, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("$ %s: %v", command, err)
+	}
+	return string(output)
+}
+
+// words splits a command as a shell does that knows nothing but single quotes.
+func words(command string) []string {
+	var all []string
+	for i, part := range strings.Split(command, "'") {
+		if i%2 == 1 {
+			all = append(all, part)
+		} else {
+			all = append(all, strings.Fields(part)...)
+		}
+	}
+	return all
+}
+
+var changing = []struct {
+	pattern *regexp.Regexp
+	with    string
+}{
+	{regexp.MustCompile(`\b\d+s of 15s`), "14s of 15s"},
+	{regexp.MustCompile(`"ttl": \d+`), `"ttl": 14`},
+	{regexp.MustCompile(`"revision": \d+`), `"revision": 12`},
+	{regexp.MustCompile(`\b[0-9a-f]{15,16}\b`), "lease"},
+	{regexp.MustCompile(`\d\d:\d\d:\d\d\.\d{3}`), "09:00:00.000"},
+	{regexp.MustCompile(`([^ \n]) {2,}`), "$1 "}, // the width of columns
+}
+
+// normal is an output without what is different each time.
+func normal(text string) string {
+	for _, c := range changing {
+		text = c.pattern.ReplaceAllString(text, c.with)
+	}
+	return strings.TrimSpace(text)
+}

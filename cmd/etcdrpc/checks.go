@@ -108,19 +108,19 @@ func (p *patient) check(d *doctor) []finding {
 			all = append(all, p.malformed(&i))
 		}
 		for n := range s.instances {
-			i := &s.instances[n]
-			f, ok := p.checkInstance(i, d)
-			if !ok {
-				continue
+			for _, f := range p.checkInstance(&s.instances[n], d) {
+				addr := s.instances[n].Addr
+				at, told := unreachable[addr]
+				switch {
+				case f.Kind != kindUnreachable:
+				case told:
+					all[at].Where = append(all[at].Where, f.Where...)
+					continue
+				default:
+					unreachable[addr] = len(all)
+				}
+				all = append(all, f)
 			}
-			if at, told := unreachable[i.Addr]; told && f.Kind == kindUnreachable {
-				all[at].Where = append(all[at].Where, f.Where...)
-				continue
-			}
-			if f.Kind == kindUnreachable {
-				unreachable[i.Addr] = len(all)
-			}
-			all = append(all, f)
 		}
 		all = append(all, p.checkDuplicates(s)...)
 		all = append(all, p.checkLayouts(s)...)
@@ -148,29 +148,28 @@ func (p *patient) malformed(i *instance) finding {
 		fmt.Sprintf("find out who writes it and have that write a layout of docs/layouts.md; if nobody does: etcdctl del %s", shell(key))}
 }
 
-// checkInstance tells the one thing that is most wrong with an entry.
-func (p *patient) checkInstance(i *instance, d *doctor) (finding, bool) {
+// checkInstance tells what is wrong with an entry. That a dead server's lease is not renewed goes
+// without saying.
+func (p *patient) checkInstance(i *instance, d *doctor) (all []finding) {
 	key := p.full(i.entry.key)
-	err := p.dead[i.Addr]
-	stale := p.stale[i.entry.lease]
-	switch {
-	case i.entry.lease == 0 && !d.skips(kindNoLease):
-		problem := "the entry hangs on no lease, so it stays when its server dies"
-		if err != nil {
-			problem += fmt.Sprintf("; and %s accepts no connection: %s", i.Addr, reason(err, d))
-		}
-		return finding{kindNoLease, []string{key}, problem,
-			fmt.Sprintf("if nobody keeps it there on purpose, as Registry.Add does: etcdctl del %s, and have the server register itself", shell(key))}, true
-	case err != nil:
-		return finding{kindUnreachable, []string{key},
-			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.entry.lease)),
-			"if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: look at " +
-				"the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"}, true
-	case stale:
-		return finding{kindExpiring, []string{key}, fmt.Sprintf("%s, though %s accepts connections", p.leaseState(i.entry.lease), i.Addr),
-			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"}, true
+	if i.entry.lease == 0 {
+		all = append(all, finding{kindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
+			fmt.Sprintf("if nobody keeps it there on purpose, as Registry.Add does: etcdctl del %s, and have the server register itself", shell(key))})
 	}
-	return finding{}, false
+	if err := p.dead[i.Addr]; err != nil {
+		fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
+		if i.entry.lease == 0 {
+			fix = fmt.Sprintf("if the server is dead: etcdctl del %s; else ", shell(key))
+		}
+		return append(all, finding{kindUnreachable, []string{key},
+			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.entry.lease)),
+			fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"})
+	}
+	if p.stale[i.entry.lease] {
+		all = append(all, finding{kindExpiring, []string{key}, fmt.Sprintf("%s, though %s accepts connections", p.leaseState(i.entry.lease), i.Addr),
+			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"})
+	}
+	return all
 }
 
 // leaseState is what is known of an entry's lease, in words.
@@ -178,7 +177,7 @@ func (p *patient) leaseState(id int64) string {
 	t := p.leases[id]
 	switch {
 	case id == 0:
-		return "it has no lease"
+		return "its entry has no lease"
 	case p.stale[id]:
 		return fmt.Sprintf("nobody renews its lease %s, which has %s of %s left", leaseName(id), seconds(max(t.left, 0)), seconds(t.granted))
 	}

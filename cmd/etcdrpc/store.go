@@ -37,7 +37,8 @@ type store struct {
 	kv        clientv3.KV
 	watcher   clientv3.Watcher
 	namespace string
-	user      string
+	user      string        // "" none was given
+	certified bool          // there is a client certificate
 	timeout   time.Duration // of one request
 }
 
@@ -68,7 +69,10 @@ func open(ctx context.Context, settings settings) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{namespace: settings.namespace, user: cfg.Username, timeout: settings.commandTimeout}
+	s := &store{
+		namespace: settings.namespace, user: cfg.Username, certified: settings.certFile != "",
+		timeout: settings.commandTimeout,
+	}
 	s.client, err = clientv3.New(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
@@ -83,15 +87,22 @@ func (s *store) close() { s.client.Close() }
 // full is a key as etcd has it.
 func (s *store) full(key string) string { return s.namespace + key }
 
+// who is whom etcd takes us for.
+func (s *store) who() string {
+	switch {
+	case s.user != "":
+		return fmt.Sprintf("the user %q", s.user)
+	case s.certified:
+		return "the user that --cert names"
+	}
+	return "nobody, for no --user was given"
+}
+
 // explain says of a failed request what it was for and what may help.
 func (s *store) explain(doing string, err error) error {
 	switch {
 	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty):
-		who := "nobody, for no --user was given,"
-		if s.user != "" {
-			who = fmt.Sprintf("the user %q", s.user)
-		}
-		return fmt.Errorf("%s: %w to %s", doing, errDenied, who)
+		return fmt.Errorf("%s: %w to %s", doing, errDenied, s.who())
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: etcd at %s did not answer within %v: check --endpoints, and --cacert where it speaks TLS",
 			doing, strings.Join(s.client.Endpoints(), ","), s.timeout)

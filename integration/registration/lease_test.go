@@ -157,6 +157,33 @@ func TestG2_KeyDeleted(t *testing.T) {
 	}
 }
 
+// The wiped etcd's revision is lower than the one that the server's watch is at.
+func TestG2_DeletedAfterWipe(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	for range 100 {
+		w.put("unrelated", "x")
+	}
+	w.put(entry, "x", clientv3.WithLease(g.Status().LeaseID)) // heard, so the watch is beyond all of that
+	if err := w.etcd.Wipe(); err != nil {
+		t.Fatal(err)
+	}
+	was := g.Status().LeaseID
+	w.there(entry, was)
+	eventually(t, soon, "registered", func() bool {
+		st := g.Status()
+		return st.State == runtime.StateRegistered && st.LeaseID != was
+	})
+	w.etcd.Calls().Reset()
+	if err := w.etcd.Calls().Wait(bounded(t, soon), etcdtest.LeaseTimeToLive, "", 1); err != nil {
+		t.Fatal(err) // so that no check of the keys is due for another reason
+	}
+	w.delete(entry)
+	took := eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+	report.Took(t, "G2", "own key back after it was deleted in a wiped etcd", took)
+	within(t, took, backSoon, "to be back")
+}
+
 func TestG2_KeyOfManyDeleted(t *testing.T) {
 	w := newWorld(t, nil)
 	for i := range 20 {

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// followConnection looks after the keys at once when the connection to etcd comes back: what was
-// restored from a backup has neither our lease nor a word about it.
+// followConnection looks after the keys at once, and watches them anew, when the connection to etcd
+// comes back: what was restored from a backup has neither our lease nor a word about it.
 func (s *Session) followConnection() {
 	conn := s.client.ActiveConnection()
 	if conn == nil {
@@ -18,8 +18,20 @@ func (s *Session) followConnection() {
 	}
 	for state := conn.GetState(); conn.WaitForStateChange(s.ctx, state); {
 		if state = conn.GetState(); state == connectivity.Ready {
+			s.unwatch()
 			s.nudge()
 		}
+	}
+}
+
+// unwatch has every watch opened anew. The etcd client resumes one at the revision that it was at,
+// which an etcd that was restored may have yet to reach: until then such a watch hears nothing.
+func (s *Session) unwatch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, w := range s.watches {
+		w.stop()
+		delete(s.watches, key)
 	}
 }
 
@@ -35,7 +47,8 @@ const maxWatches = 4
 // watch follows one key, in order to hear at once of what others do to it.
 type watch struct {
 	stop  context.CancelFunc
-	ready bool // hears now
+	lease clientv3.LeaseID // that it was opened under: with another, etcd may be another, see unwatch
+	ready bool             // hears now
 }
 
 // watchKeys starts and stops watches so that they fit the entries. It runs under the lock.
@@ -52,7 +65,7 @@ func (s *Session) watchKeys() {
 		keys = nil
 	}
 	for key, w := range s.watches {
-		if !slices.Contains(keys, key) {
+		if !slices.Contains(keys, key) || s.core.lease != 0 && w.lease != s.core.lease {
 			w.stop()
 			delete(s.watches, key)
 		}
@@ -62,7 +75,7 @@ func (s *Session) watchKeys() {
 		w := s.watches[key]
 		if w == nil {
 			ctx, stop := context.WithCancel(s.ctx)
-			w = &watch{stop: stop}
+			w = &watch{stop: stop, lease: s.core.lease}
 			s.watches[key] = w
 			s.wg.Go(func() { s.watch(ctx, w, key) })
 		}

@@ -44,9 +44,9 @@ func tell(ctx context.Context, stage *show.Stage) error {
 			break
 		}
 	}
-	for _, calls := range []*load{m.oldCalls, m.calls} {
+	for _, calls := range []*show.Load{m.oldCalls, m.calls} {
 		if calls != nil {
-			err = errors.Join(err, calls.stop())
+			err = errors.Join(err, calls.Stop())
 		}
 	}
 	return err
@@ -59,8 +59,8 @@ type migration struct {
 
 	old      []*oldServer
 	dual     []*show.Server
-	oldCalls *load
-	calls    *load
+	oldCalls *show.Load
+	calls    *show.Load
 }
 
 // before sets up what there is at the outset.
@@ -77,7 +77,7 @@ func (m *migration) before(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.oldCalls = start(ctx, caller.client, caller.close)
+	m.oldCalls = show.StartLoad(ctx, caller.client, caller.close)
 	return m.told(ctx, "before", m.oldCalls, "old-1", "old-2")
 }
 
@@ -115,11 +115,11 @@ func (m *migration) switchCallers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.calls = start(ctx, client, func() {})
+	m.calls = show.StartLoad(ctx, client, func() {})
 	if err := m.told(ctx, "the new caller calls", m.calls, "dual-1", "dual-2"); err != nil {
 		return err
 	}
-	return m.oldCalls.stop()
+	return m.oldCalls.Stop()
 }
 
 func (m *migration) drop(ctx context.Context) error {
@@ -140,7 +140,7 @@ func (m *migration) drop(ctx context.Context) error {
 
 // conclude fails if a call did, or if something is left of the old layout.
 func (m *migration) conclude(ctx context.Context) error {
-	if err := m.calls.stop(); err != nil {
+	if err := m.calls.Stop(); err != nil {
 		return err
 	}
 	left, err := m.stage.Etcd.Admin().Get(ctx, key+"/", clientv3.WithPrefix())
@@ -152,14 +152,14 @@ func (m *migration) conclude(ctx context.Context) error {
 			return fmt.Errorf("%s is still in the old layout: %s", kv.Key, kv.Value)
 		}
 	}
-	m.stage.Say("%d calls of the old caller and %d of the new one: none failed", m.oldCalls.total(), m.calls.total())
+	m.stage.Say("%d calls of the old caller and %d of the new one: none failed", m.oldCalls.Total(), m.calls.Total())
 	return nil
 }
 
 // told waits until calls reach exactly these servers, and says so.
-func (m *migration) told(ctx context.Context, title string, calls *load, servers ...string) error {
+func (m *migration) told(ctx context.Context, title string, calls *show.Load, servers ...string) error {
 	err := m.stage.Until(ctx, fmt.Sprintf("%s: calls reach %v", title, servers), func(ctx context.Context) (bool, error) {
-		shares, err := calls.next(ctx, 50*time.Millisecond)
+		shares, err := calls.Next(ctx, 50*time.Millisecond)
 		return shares.Only(servers...), err
 	})
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package show
 
 import (
 	"context"
@@ -7,23 +7,22 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
 )
 
-// load is a caller that calls without a pause, of which no call may fail.
-type load struct {
-	stop func() error // ends it; calling it again does nothing
+// Load is a caller that calls without a pause, of which no call may fail.
+type Load struct {
+	Stop func() error // ends it, with the errors of calls that failed; calling it again does nothing
 
 	mu     sync.Mutex
 	calls  int
-	shares show.Shares // since next was called last
-	err    error       // of the first call that failed
+	shares Shares // since Next was called last
+	err    error  // of the first call that failed
 }
 
-// start calls until stop. closed is called after that.
-func start(ctx context.Context, client greeterv1.GreeterClient, closed func()) *load {
-	l := &load{shares: make(show.Shares)}
+// StartLoad calls until Stop, and calls closed then.
+func StartLoad(ctx context.Context, client greeterv1.GreeterClient, closed func()) *Load {
+	l := &Load{shares: make(Shares)}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -31,7 +30,7 @@ func start(ctx context.Context, client greeterv1.GreeterClient, closed func()) *
 			l.call(context.WithoutCancel(ctx), client) // a call that has begun is to end in its own way
 		}
 	})
-	l.stop = sync.OnceValue(func() error {
+	l.Stop = sync.OnceValue(func() error {
 		cancel()
 		running.Wait()
 		closed()
@@ -42,10 +41,10 @@ func start(ctx context.Context, client greeterv1.GreeterClient, closed func()) *
 	return l
 }
 
-func (l *load) call(ctx context.Context, client greeterv1.GreeterClient) {
+func (l *Load) call(ctx context.Context, client greeterv1.GreeterClient) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	server, err := show.Greet(client)(ctx)
+	server, err := Greet(client)(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.calls++
@@ -56,8 +55,8 @@ func (l *load) call(ctx context.Context, client greeterv1.GreeterClient) {
 	l.shares[server]++
 }
 
-// next returns where the calls of the next so long go, and the error of one that failed.
-func (l *load) next(ctx context.Context, d time.Duration) (show.Shares, error) {
+// Next returns where the calls of the next so long go, and the error of one that failed.
+func (l *Load) Next(ctx context.Context, d time.Duration) (Shares, error) {
 	if _, err := l.take(); err != nil {
 		return nil, err
 	}
@@ -69,15 +68,16 @@ func (l *load) next(ctx context.Context, d time.Duration) (show.Shares, error) {
 	return l.take()
 }
 
-func (l *load) take() (show.Shares, error) {
+func (l *Load) take() (Shares, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	shares := l.shares
-	l.shares = make(show.Shares)
+	l.shares = make(Shares)
 	return shares, l.err
 }
 
-func (l *load) total() int {
+// Total is how many calls there were.
+func (l *Load) Total() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.calls

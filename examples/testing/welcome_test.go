@@ -1,0 +1,147 @@
+package testing
+
+import (
+	"context"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	greeterv1 "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// soon bounds what takes a moment, so that a test fails instead of hanging.
+const soon = 10 * time.Second
+
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
+// greeter is a server made for the tests.
+type greeter struct {
+	greeterv1.UnimplementedGreeterServer
+	word string
+}
+
+func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
+	return &greeterv1.SayHelloResponse{Text: g.word + ", " + req.GetName(), Server: g.word}, nil
+}
+
+// inMemory starts a server that can be dialled through the returned listener alone.
+func inMemory(t *testing.T, impl greeterv1.GreeterServer) *bufconn.Listener {
+	t.Helper()
+	listener := bufconn.Listen(1 << 16)
+	server := grpc.NewServer()
+	greeterv1.RegisterGreeterServer(server, impl)
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return listener
+}
+
+// TestWithBufconn has neither etcd nor a port: what is tested cannot tell where its client is from.
+func TestWithBufconn(t *testing.T) {
+	listener := inMemory(t, greeter{word: "hello"})
+	conn, err := grpc.NewClient("passthrough:///greeter", plaintext,
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+
+	w := Welcomer{Greeter: greeterv1.NewGreeterClient(conn)}
+	texts, err := w.Welcome(t.Context(), "Ada", "Grace")
+	if want := []string{"hello, Ada", "hello, Grace"}; err != nil || !slices.Equal(texts, want) {
+		t.Errorf("%q, %v, want %q", texts, err, want)
+	}
+}
+
+// registry is one on the cluster, closed with the test.
+func registry(t *testing.T, etcd *etcdtest.Cluster) *runtime.Registry {
+	t.Helper()
+	r := runtime.NewRegistry(etcd.Client(t))
+	t.Cleanup(func() {
+		if err := r.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+// TestWithEtcdAndBufconn goes through a real etcd to servers in memory: the addresses in etcd mean
+// something to this test's dialer alone.
+func TestWithEtcdAndBufconn(t *testing.T) {
+	r := registry(t, etcdtest.Start(t))
+	servers := map[string]*bufconn.Listener{"first:1": inMemory(t, greeter{word: "hello"}), "second:1": inMemory(t, greeter{word: "hi"})}
+	for addr := range servers {
+		if err := r.Add(t.Context(), greeterv1.Greeter_EtcdServiceDesc.Key, runtime.Endpoint{Addr: addr}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	client, err := greeterv1.NewGreeterClientFromEtcd(r, plaintext,
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return servers[addr].DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := Welcomer{Greeter: client}
+	seen := make(map[string]bool)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for len(seen) < len(servers) { // until ctx ends, which fails the call
+		texts, err := w.Welcome(ctx, "Ada")
+		if err != nil {
+			t.Fatalf("reached %v, then: %v", seen, err)
+		}
+		word, _, _ := strings.Cut(texts[0], ",")
+		seen[word] = true
+	}
+}
+
+// TestOutage has a real server, and takes etcd away: calls go on.
+func TestOutage(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	serve(t, registry(t, etcd))
+	client, err := greeterv1.NewGreeterClientFromEtcd(registry(t, etcd), plaintext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := Welcomer{Greeter: client}
+	if _, err := w.Welcome(t.Context(), "Ada"); err != nil {
+		t.Fatal(err)
+	}
+	etcd.Cut()
+	t.Cleanup(etcd.Restore) // before the registries are closed, which take their entries out
+	if _, err := w.Welcome(t.Context(), "Grace"); err != nil {
+		t.Errorf("while etcd is away: %v", err)
+	}
+}
+
+// serve runs a server as a program does, until the test ends.
+func serve(t *testing.T, r *runtime.Registry) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
+	greeterv1.RegisterGreeterServerToEtcd(server, greeter{word: "hello"})
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}

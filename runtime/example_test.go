@@ -82,7 +82,11 @@ func ExampleServer_Announce() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	go s.Serve(lis)
+	go func() {
+		if err := s.Serve(lis); err != nil {
+			log.Print(err)
+		}
+	}()
 	if err := server.Announce(ctx, lis.Addr().String()); err != nil {
 		log.Fatal(err)
 	}

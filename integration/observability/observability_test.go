@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -222,7 +223,7 @@ func TestStatusPage(t *testing.T) {
 	}
 	eventually(t, "the page shows the endpoint", func() bool {
 		w := httptest.NewRecorder()
-		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest("GET", "/?format=json", nil))
+		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
 		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
 			t.Fatal(err)
 		}

@@ -56,7 +56,7 @@ type Registry struct {
 // through the client's KV, Watcher and Lease, so wrappers set there are honoured.
 //
 // A client that is to notice a dead connection needs DialKeepAliveTime and DialKeepAliveTimeout,
-// such as 5 s and 2 s; leave PermitWithoutStream off, which etcd punishes.
+// such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,

@@ -192,6 +192,14 @@ func TestD7_TokenExpires(t *testing.T) {
 		t.Errorf("the second key holds %v", set)
 	}
 	report.Took(t, "D7", "a change seen by a second watch", time.Since(start))
+	w.etcd.Calls().Reset()
+	const observed = 3 * time.Second
+	<-time.After(observed) // how much is done in a given time is what is tested
+	lists := w.etcd.Calls().Count(etcdtest.Range, "second/key")
+	report.Count(t, "D7", fmt.Sprintf("lists of the second key in the %v after that", observed), lists)
+	if lists > 1 {
+		t.Errorf("%d lists in %v: its watch does not stand", lists, observed)
+	}
 	report.Took(t, "D7", "a change seen by the first watch", reached(t, conn, soon, "a", "b"))
 }
 

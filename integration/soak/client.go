@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -159,7 +158,7 @@ func (c *client) holds(set map[string]string) bool { return maps.Equal(c.knows()
 // close ends the client, which has nothing in etcd: so it waits for nothing.
 func (c *client) close() error {
 	err := c.registry.Close(context.Background())
-	if closing := c.etcd.Close(); closing != nil && !slices.Contains([]error{context.Canceled}, closing) {
+	if closing := c.etcd.Close(); !errors.Is(closing, context.Canceled) { // which is how it ends
 		err = errors.Join(err, closing)
 	}
 	return err

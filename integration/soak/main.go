@@ -17,6 +17,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -62,6 +63,9 @@ func run(ctx context.Context, seed uint64, duration time.Duration, verbose bool)
 		err = w.end()
 	} else {
 		w.abandon()
+	}
+	if ctx.Err() != nil {
+		return errors.New("interrupted")
 	}
 	if err != nil {
 		return err

@@ -37,8 +37,9 @@ func (r *Registry) configKey(key string) string {
 
 // Endpoints implements [discovery.Source].
 func (s *source) Endpoints(user func(discovery.Endpoints)) (stop func()) {
+	var m merger
 	return s.follow(func(u listwatch.Update[*discovery.Backend]) {
-		user(news(u))
+		user(m.news(u))
 	})
 }
 
@@ -57,28 +58,12 @@ func (s *source) follow(user func(listwatch.Update[*discovery.Backend])) (stop f
 }
 
 // news is an update of the range as news of the endpoints in it.
-func news(u listwatch.Update[*discovery.Backend]) discovery.Endpoints {
+func (m *merger) news(u listwatch.Update[*discovery.Backend]) discovery.Endpoints {
 	n := discovery.Endpoints{Err: u.Err, Definite: answered(u.Err)}
 	if u.Snapshot != nil {
-		n.Backends, n.Known, n.Provisional = merge(u.Snapshot.Items), true, u.Snapshot.Provisional
+		n.Backends, n.Known, n.Provisional = m.merge(u.Snapshot.Items), true, u.Snapshot.Provisional
 	}
 	return n
-}
-
-// merge makes one set of the entries of a key.
-func merge(items []*listwatch.Item[*discovery.Backend]) []*discovery.Backend {
-	entries := make([]endpoint.Entry, len(items))
-	for i, item := range items {
-		entries[i] = endpoint.Entry{
-			Endpoint: &item.Value.Endpoint, Layout: item.Value.Layout, CreateRevision: item.CreateRevision,
-		}
-	}
-	set := endpoint.Merge(entries)
-	backends := make([]*discovery.Backend, len(set))
-	for i, n := range set {
-		backends[i] = items[n].Value
-	}
-	return backends
 }
 
 // answered tells whether err is what etcd itself answered, rather than that it did not.

@@ -54,6 +54,8 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 
 // watched is what a Watch has yielded.
 type watched struct {
+	merger merger
+
 	set   []*discovery.Backend
 	known bool
 	err   string
@@ -62,7 +64,7 @@ type watched struct {
 // tell yields what is new in an update, and returns whether to go on.
 func (w *watched) tell(u listwatch.Update[*discovery.Backend], yield func([]Endpoint, error) bool) bool {
 	if u.Snapshot != nil {
-		set := merge(u.Snapshot.Items)
+		set := w.merger.merge(u.Snapshot.Items)
 		if !w.known || !slices.Equal(set, w.set) {
 			w.set, w.known = set, true
 			endpoints := make([]Endpoint, len(set))

@@ -1,7 +1,7 @@
 package discovery
 
 import (
-	"cmp"
+	"strings"
 
 	"google.golang.org/grpc/resolver"
 
@@ -33,13 +33,40 @@ func (b *Backend) Equal(o *Backend) bool {
 // resolverEndpoints is how gRPC takes a set of backends.
 func resolverEndpoints(backends []*Backend) []resolver.Endpoint {
 	endpoints := make([]resolver.Endpoint, len(backends))
-	for i, b := range backends {
-		endpoints[i] = b.grpc
-	}
+	convert(endpoints, backends)
 	return endpoints
 }
 
-// compareBackends is the order of a set.
-func compareBackends(a, b *Backend) int {
-	return cmp.Or(cmp.Compare(a.Endpoint.Instance, b.Endpoint.Instance), cmp.Compare(a.Endpoint.Addr, b.Endpoint.Addr))
+func convert(endpoints []resolver.Endpoint, backends []*Backend) {
+	for i, b := range backends {
+		endpoints[i] = b.grpc
+	}
+}
+
+// nextEndpoints is resolverEndpoints of a set that has most in common with an older one, whose
+// endpoints are at hand: those before and behind the changes are copied in one go each.
+func nextEndpoints(backends, old []*Backend, oldEndpoints []resolver.Endpoint) []resolver.Endpoint {
+	n := min(len(backends), len(old))
+	before := 0
+	for before < n && backends[before] == old[before] {
+		before++
+	}
+	behind := 0
+	for behind < n-before && backends[len(backends)-1-behind] == old[len(old)-1-behind] {
+		behind++
+	}
+	endpoints := make([]resolver.Endpoint, len(backends))
+	changed := len(backends) - behind
+	copy(endpoints, oldEndpoints[:before])
+	convert(endpoints[before:changed], backends[before:changed])
+	copy(endpoints[changed:], oldEndpoints[len(old)-behind:])
+	return endpoints
+}
+
+// Compare is the order of a set: by instance, then address.
+func Compare(a, b *Backend) int {
+	if a.Endpoint.Instance != b.Endpoint.Instance {
+		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
+	}
+	return strings.Compare(a.Endpoint.Addr, b.Endpoint.Addr)
 }

@@ -59,7 +59,7 @@ func (h *hold) filter(truth []*Backend, now time.Time) (publish []*Backend, rech
 		}
 	}
 	if len(kept) > 0 {
-		slices.SortFunc(publish, compareBackends)
+		slices.SortFunc(publish, Compare)
 	}
 	h.last, h.kept = publish, kept
 	return publish, recheck

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -34,9 +35,9 @@ type Key struct {
 	hold       hold
 	recheck    *time.Timer // of hold
 	live       ServiceConfig
-	waiting    *time.Timer // for live; nil: not begun
-	waived     bool        // live was waited for long enough
-	state      *State
+	waiting    *time.Timer           // for live; nil: not begun
+	waived     bool                  // live was waited for long enough
+	state      atomic.Pointer[State] // written with mu held
 }
 
 // State is what a key's connections are told. It is immutable and shared by them.
@@ -56,20 +57,17 @@ type State struct {
 
 // NewKey returns a key that asks source for nothing until it has a connection.
 func NewKey(name string, cfg Config, source Source, memory Memory) *Key {
-	return &Key{
+	k := &Key{
 		Name: name, cfg: cfg, source: source, memory: memory,
 		conns: make(map[*conn]struct{}),
 		hold:  hold{grace: cfg.EmptyGrace},
-		state: &State{},
 	}
+	k.state.Store(&State{})
+	return k
 }
 
 // State returns what is known now.
-func (k *Key) State() *State {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.state
-}
+func (k *Key) State() *State { return k.state.Load() }
 
 // Connections is how many there are.
 func (k *Key) Connections() int {
@@ -116,7 +114,8 @@ func (k *Key) leave(c *conn) {
 	}
 	k.recheck, k.waiting, k.waived = nil, nil, false
 	k.asked, k.remembered = false, nil
-	k.news, k.live, k.state = Endpoints{}, ServiceConfig{}, &State{}
+	k.news, k.live = Endpoints{}, ServiceConfig{}
+	k.state.Store(&State{})
 }
 
 // endpoints takes news of the endpoints.
@@ -167,26 +166,26 @@ func (k *Key) reconsider() {
 // update works out the state and tells the connections if it is news. It must be called with mu
 // held.
 func (k *Key) update() {
+	old := k.state.Load()
 	next := &State{
-		Live: k.live.JSON, LiveSeen: k.state.LiveSeen || k.live.JSON != "",
-		Err: k.news.Err, Definite: k.news.Definite, Provisional: k.news.Provisional, Changed: k.state.Changed,
+		Live: k.live.JSON, LiveSeen: old.LiveSeen || k.live.JSON != "",
+		Err: k.news.Err, Definite: k.news.Definite, Provisional: k.news.Provisional, Changed: old.Changed,
 	}
 	if k.news.Known && (k.live.Known || k.waived) {
 		next.Known = true
 		next.Backends = k.held()
 		next.Held = len(k.hold.kept)
 	}
-	old := k.state
 	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
 		next.Backends, next.Endpoints = old.Backends, old.Endpoints
 		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && (next.Known || !newError(old, next)) {
-			k.state = next
+			k.state.Store(next)
 			return
 		}
 	} else {
-		next.Endpoints, next.Changed = resolverEndpoints(next.Backends), time.Now()
+		next.Endpoints, next.Changed = nextEndpoints(next.Backends, old.Backends, old.Endpoints), time.Now()
 	}
-	k.state = next
+	k.state.Store(next)
 	for c := range k.conns {
 		c.notify()
 	}

@@ -31,6 +31,7 @@ const (
 // server is one of the servers, through all its lives.
 type server struct {
 	index  int
+	logger *slog.Logger
 	ending *sync.WaitGroup // what is left of lives that are over
 
 	starting sync.Mutex // one thing at a time is done to a server
@@ -66,7 +67,7 @@ func (g greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 }
 
 // start begins a life, at the last address if that is to be had.
-func (s *server) start(cfg clientv3.Config, logger *slog.Logger, moved bool) error {
+func (s *server) start(cfg clientv3.Config, moved bool) error {
 	lis, err := s.listen(moved)
 	if err != nil {
 		return err
@@ -76,7 +77,7 @@ func (s *server) start(cfg clientv3.Config, logger *slog.Logger, moved bool) err
 		return errors.Join(err, lis.Close())
 	}
 	l := &life{client: client, grpc: grpc.NewServer(), served: make(chan error, 1)}
-	l.registry = runtime.NewRegistry(client, runtime.WithLogger(logger.With("server", s.index)), runtime.WithLeaseTTL(leaseTTL))
+	l.registry = runtime.NewRegistry(client, runtime.WithLogger(s.logger), runtime.WithLeaseTTL(leaseTTL))
 	l.server = l.registry.NewServer(l.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
 	addr := lis.Addr().String()
 	healthpb.RegisterHealthServer(l.server, health.NewServer())
@@ -125,8 +126,9 @@ func (s *server) kill() {
 	l.client.Close() // first, so that it says nothing to etcd any more
 	l.grpc.Stop()
 	l.stop()
-	s.ending.Go(func() { // a process would just be gone
-		<-l.served
+	s.ending.Go(func() {
+		err := <-l.served
+		s.logger.Debug("a process would just be gone", "error", err)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		l.registry.Close(ctx)

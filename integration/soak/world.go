@@ -59,8 +59,8 @@ func newWorld(dir string, verbose bool) (*world, error) {
 // begin starts the servers, then the clients, and waits for everyone to know everyone.
 func (w *world) begin(ctx context.Context) error {
 	for i := range w.servers {
-		w.servers[i] = &server{index: i, ending: &w.ending}
-		if err := w.servers[i].start(w.etcd.Config(), w.logger, true); err != nil {
+		w.servers[i] = &server{index: i, logger: w.logger.With("server", i), ending: &w.ending}
+		if err := w.servers[i].start(w.etcd.Config(), true); err != nil {
 			return err
 		}
 	}
@@ -189,7 +189,7 @@ func (w *world) onServer(f fault) error {
 			return err
 		} // else it could not take its key out
 	case launch:
-		if err := s.start(w.etcd.Config(), w.logger, f.moved); err != nil {
+		if err := s.start(w.etcd.Config(), f.moved); err != nil {
 			return err
 		}
 		_, addr := s.current()

@@ -46,18 +46,18 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 
 .PHONY: mutants
 mutants: ## Show that fault tests fail when what they test is taken out
-	cd integration && go run ./cmd/mutants
+	cd integration && go run ./mutants
 
 # What make reliability measures, and how often.
-RUNS    ?= 3
+RUNS    ?= 10
 FIGURES := cmd/reliability/figures.jsonl
 
 .PHONY: reliability
 reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliability.md from what they measure
 	rm -f integration/$(FIGURES)
 	cd integration && export RELIABILITY_REPORT=$(CURDIR)/integration/$(FIGURES) && \
-		go test -count=$(RUNS) -p 1 -timeout 60m $(FAULTS) && \
-		go run ./soak -duration $(DURATION) -seed $(SEED) && \
+		go test $(RACE) -count=$(RUNS) -p 1 -timeout 2h $(FAULTS) && \
+		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
 		go run ./cmd/reliability
 
 .PHONY: generate

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,8 +39,12 @@ func TestCommands(t *testing.T) {
 	}
 }
 
+// refused is a command that must fail. By itself, bash goes on when it does not.
+var refused = regexp.MustCompile(`(?m)^! (.+)$`)
+
 func run(t *testing.T, bin, script string) {
 	t.Helper()
+	script = refused.ReplaceAllString(script, "if $1; then echo 'it was not refused' >&2; exit 1; fi")
 	etcd := etcdtest.Start(t)
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euxo pipefail\n"+script)
 	cmd.Dir = examples

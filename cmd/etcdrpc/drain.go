@@ -145,7 +145,7 @@ func (o *drainOptions) drain(s *service, c *liveConfig, name string) (notes []st
 		}
 	}
 	return []string{fmt.Sprintf("There was no live policy that says how to balance, so this one begins with %s, in place of what the\n"+
-		"generated code does. If that is not round_robin, say so: policy rm, and drain with --child-policy.", policyNames(child))}, nil
+		"generated code does. If the proto file says otherwise: policy rm, and drain again with --child-policy.", policyNames(child))}, nil
 }
 
 // policyNames are the names in a list of policies.

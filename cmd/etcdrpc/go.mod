@@ -1,6 +1,6 @@
 module github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc
 
-go 1.26.7
+go 1.26.0
 
 replace (
 	github.com/etcdrpc/protoc-gen-go-etcd => ../../

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// dials bounds the connections that are tried at once.
+const dials = 64
+
 // dialer opens a TCP connection.
 type dialer = func(ctx context.Context, network, addr string) (net.Conn, error)
 
@@ -16,7 +19,7 @@ func probe(ctx context.Context, dial dialer, addresses []string, timeout time.Du
 		mu      sync.Mutex
 		dead    = make(map[string]error)
 		running sync.WaitGroup
-		slots   = make(chan struct{}, parallel)
+		slots   = make(chan struct{}, dials)
 	)
 	for _, addr := range addresses {
 		slots <- struct{}{}

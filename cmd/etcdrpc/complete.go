@@ -77,6 +77,7 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 
 // forCompletion runs something on etcd while a shell waits.
 func (a *app) forCompletion(cmd *cobra.Command, do func(*store) error) {
+	a.settings.noPrompt = true
 	err := fromEnvironment(cmd.Flags(), os.LookupEnv)
 	if err == nil {
 		var s *store

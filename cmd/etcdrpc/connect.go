@@ -24,6 +24,7 @@ type settings struct {
 	user, password              string
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
+	noPrompt                    bool // ask for no password
 }
 
 // connectionFlags are the flags that have an environment variable.
@@ -106,7 +107,7 @@ func (s *settings) credentials() (user, password string, err error) {
 		return user, password, nil
 	}
 	stdin := int(os.Stdin.Fd())
-	if !term.IsTerminal(stdin) {
+	if s.noPrompt || !term.IsTerminal(stdin) {
 		return "", "", usageError{fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", s.user, s.user, environment)}
 	}
 	fmt.Fprintf(os.Stderr, "Password of %s: ", clean(s.user))

@@ -37,6 +37,8 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
+			// By default every process that the race detector looks at ends by sleeping for a second.
+			env.Setenv("GORACE", "atexit_sleep_ms=0")
 			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), defers: env.Defer}
 			return nil
 		},

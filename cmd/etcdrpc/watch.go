@@ -235,7 +235,8 @@ type change struct {
 	Malformed *malformedJSON `json:"malformed,omitempty"`
 
 	etcdKey string
-	text    string // all that is shown of it and may change
+	text    string // of a line
+	state   string // what makes a change, if it is another
 }
 
 // changesOf is each entry of a view, as one that came.
@@ -243,10 +244,12 @@ func changesOf(v *view) (all []change) {
 	for _, s := range v.json() {
 		for _, i := range s.Instances {
 			c := change{Key: s.Key, Instance: &i, etcdKey: i.EtcdKey, text: describe(&i)}
+			c.state = c.text + i.Metadata[methodsName]
 			all = append(all, c)
 		}
 		for _, m := range s.Malformed {
-			all = append(all, change{Key: s.Key, Malformed: &m, etcdKey: m.EtcdKey, text: "malformed: " + m.Error})
+			text := "malformed: " + m.Error
+			all = append(all, change{Key: s.Key, Malformed: &m, etcdKey: m.EtcdKey, text: text, state: text})
 		}
 	}
 	return all
@@ -267,7 +270,7 @@ func differences(known map[string]change, now []change) (all []change) {
 		switch {
 		case !ok:
 			c.Change = "added"
-		case old.text != c.text:
+		case old.state != c.state:
 			c.Change = "changed"
 		default:
 			continue
@@ -285,6 +288,10 @@ func differences(known map[string]change, now []change) (all []change) {
 	return all
 }
 
+// methodsName is the piece of metadata in which servers say which methods they serve, at length:
+// "acme.User/Get,List;acme.Other/Do".
+const methodsName = "grpc_methods"
+
 // describe is an instance on one line, without the time left on its lease.
 func describe(i *instanceJSON) string {
 	var out strings.Builder
@@ -298,7 +305,11 @@ func describe(i *instanceJSON) string {
 		fmt.Fprintf(&out, ", weight %d", i.Weight)
 	}
 	for _, name := range sortedKeys(i.Metadata) {
-		fmt.Fprintf(&out, ", %s=%s", name, i.Metadata[name])
+		if value := i.Metadata[name]; name == methodsName {
+			fmt.Fprintf(&out, ", serves %s", counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
+		} else {
+			fmt.Fprintf(&out, ", %s=%s", name, value)
+		}
 	}
 	if i.Lease == nil {
 		out.WriteString(", no lease")

@@ -26,18 +26,25 @@ func (m *merger) merge(items []*item) []*discovery.Backend {
 	if m.set != nil && slices.Equal(items, m.items) {
 		return m.set
 	}
-	gone, come := difference(m.items, items)
+	before := m.items
 	m.items = items
-	switch {
-	case m.addrs == nil || len(gone)+len(come) > len(items)/4:
-		m.rebuild()
-	case len(gone)+len(come) == 0:
-	case m.readdress(gone, come):
-		m.set = patch(m.set, gone, come)
-	default:
+	if m.addrs == nil || !m.patch(difference(before, items)) {
 		m.rebuild()
 	}
 	return m.set
+}
+
+// patch changes the set by what is gone and what has come, and returns false where that would not
+// do, or not pay.
+func (m *merger) patch(gone, come []*discovery.Backend) bool {
+	switch n := len(gone) + len(come); {
+	case n == 0:
+		return true
+	case n > len(m.items)/4 || !m.readdress(gone, come):
+		return false
+	}
+	m.set = patched(m.set, gone, come)
+	return true
 }
 
 // rebuild makes the set from nothing.
@@ -113,21 +120,21 @@ func difference(before, after []*item) (gone, come []*discovery.Backend) {
 	return gone, come
 }
 
-// patch returns set, which is sorted, without the backends that are gone and with those that come.
-func patch(set, gone, come []*discovery.Backend) []*discovery.Backend {
+// patched returns set, which is sorted, without the backends that are gone and with those that come.
+func patched(set, gone, come []*discovery.Backend) []*discovery.Backend {
 	slices.SortFunc(gone, discovery.Compare)
 	slices.SortFunc(come, discovery.Compare)
-	patched := make([]*discovery.Backend, 0, len(set)-len(gone)+len(come))
+	next := make([]*discovery.Backend, 0, len(set)-len(gone)+len(come))
 	for len(gone)+len(come) > 0 {
 		if len(come) == 0 || len(gone) > 0 && discovery.Compare(gone[0], come[0]) <= 0 {
 			n, _ := slices.BinarySearchFunc(set, gone[0], discovery.Compare)
-			patched = append(patched, set[:n]...)
+			next = append(next, set[:n]...)
 			set, gone = set[n+1:], gone[1:]
 			continue
 		}
 		n, _ := slices.BinarySearchFunc(set, come[0], discovery.Compare)
-		patched = append(append(patched, set[:n]...), come[0])
+		next = append(append(next, set[:n]...), come[0])
 		set, come = set[n:], come[1:]
 	}
-	return append(patched, set...)
+	return append(next, set...)
 }

@@ -72,7 +72,7 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	if err != nil {
 		return "", errors.New("want host:port, an IPv6 host in brackets")
 	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || port[0] == '0' {
 		return "", errors.New("want a port from 1 to 65535")
 	}
 	if addr[0] == '[' {

@@ -228,7 +228,12 @@ func members(object []byte, yield func(name, value []byte)) {
 	}
 }
 
-func skipSpace(b []byte) []byte { return bytes.TrimLeft(b, " \t\r\n") }
+func skipSpace(b []byte) []byte {
+	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
+		b = b[1:]
+	}
+	return b
+}
 
 // valueLen is the length of the JSON value that valid JSON begins with.
 func valueLen(b []byte) int {

@@ -26,19 +26,27 @@ type value struct {
 	methods string
 }
 
-func (v value) Equal(o any) bool {
-	other, ok := o.(value)
+func (v *value) Equal(o any) bool {
+	other, ok := o.(*value)
 	return ok && (v.Endpoint == other.Endpoint || v.Endpoint.Equal(*other.Endpoint))
+}
+
+// Room is what an endpoint takes beside itself as gRPC sees it, in one piece: there may be ten
+// thousand. It must not be copied once New has filled it.
+type Room struct {
+	value      value
+	attributes attributes.Attributes
+	address    [1]resolver.Address
 }
 
 // New returns e as gRPC sees it. Ring-hash places it by its instance id, so that an instance keeps
 // its keys when its address changes, and honours its weight; what it would assume anyway is left
-// out. e must not change afterwards.
-func New(e *endpoint.Endpoint) resolver.Endpoint {
-	ep := resolver.Endpoint{
-		Addresses:  []resolver.Address{{Addr: e.Addr}},
-		Attributes: attributes.New(endpointKey{}, value{e, e.Metadata[MethodsName]}),
-	}
+// out. Neither e nor room may change afterwards.
+func New(e *endpoint.Endpoint, room *Room) resolver.Endpoint {
+	room.value = value{e, e.Metadata[MethodsName]}
+	room.attributes = *attributes.New(endpointKey{}, &room.value)
+	room.address[0].Addr = e.Addr
+	ep := resolver.Endpoint{Addresses: room.address[:], Attributes: &room.attributes}
 	if e.Instance != e.Addr {
 		ep = ringhash.SetHashKey(ep, e.Instance)
 	}
@@ -50,14 +58,18 @@ func New(e *endpoint.Endpoint) resolver.Endpoint {
 
 // Endpoint returns what New was given, nil for an endpoint made otherwise.
 func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
-	v, _ := ep.Attributes.Value(endpointKey{}).(value)
-	return v.Endpoint
+	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
+		return v.Endpoint
+	}
+	return nil
 }
 
 // Methods returns the methods that an endpoint says it serves, "" where it does not say.
 func Methods(ep resolver.Endpoint) string {
-	v, _ := ep.Attributes.Value(endpointKey{}).(value)
-	return v.methods
+	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
+		return v.methods
+	}
+	return ""
 }
 
 type troubleKey struct{}

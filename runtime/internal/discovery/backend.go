@@ -16,12 +16,13 @@ type Backend struct {
 	Layout   *endpoint.Layout // that it was read in
 
 	grpc resolver.Endpoint
+	room attr.Room // of grpc
 }
 
 // NewBackend returns the backend for an endpoint read from etcd.
 func NewBackend(e endpoint.Endpoint, layout *endpoint.Layout) *Backend {
 	b := &Backend{Endpoint: e, Layout: layout}
-	b.grpc = attr.New(&b.Endpoint)
+	b.grpc = attr.New(&b.Endpoint, &b.room)
 	return b
 }
 

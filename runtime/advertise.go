@@ -98,11 +98,15 @@ var anywhere = []string{"192.0.2.1:2379", "[2001:db8::1]:2379"}
 
 // towardsEtcd finds this host's address on the way to etcd.
 func (a *advertiser) towardsEtcd(ctx context.Context, network string) (netip.Addr, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	bounded, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	var errs []error
-	for _, target := range append(hostPorts(a.etcd), anywhere...) {
-		ip, err := a.local(ctx, network, target)
+	targets := hostPorts(a.etcd)
+	for i, target := range append(targets, anywhere...) {
+		if i == len(targets) {
+			bounded = ctx // no name to look up from here on
+		}
+		ip, err := a.local(bounded, network, target)
 		if err == nil && ip.IsValid() && !ip.IsUnspecified() && ip.Zone() == "" {
 			return ip.Unmap(), nil
 		}

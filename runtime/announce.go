@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -46,9 +49,7 @@ func (s *Server) Withdraw(ctx context.Context) error {
 	for _, g := range registrations {
 		errs = append(errs, g.Close(ctx))
 	}
-	if s.registry != nil {
-		s.registry.regs.listen(s, nil)
-	}
+	s.untieHealth()
 	s.mu.Lock()
 	s.announced = false
 	s.mu.Unlock()
@@ -78,24 +79,53 @@ func (s *Server) registrations() []*Registration {
 
 // start begins to announce in the background.
 func (s *Server) start(ctx context.Context, listen string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := errors.Join(s.errs...); err != nil {
-		return err
-	}
-	if s.announced {
-		return errors.New("etcd: the server is announced already")
-	}
-	if len(s.published) == 0 {
-		s.announced = true
-		return nil
-	}
-	a := advertiser{option: s.opts.advertise, env: os.Getenv(advertiseEnv), etcd: s.registry.client.Endpoints(), local: localAddr}
-	addr, err := a.address(ctx, listen)
+	services, health, err := s.claim()
 	if err != nil {
 		return err
 	}
-	s.checkHealth(ctx)
+	if len(services) == 0 {
+		return nil
+	}
+	// Both may take time, and the health service is the caller's code: not under the lock.
+	a := advertiser{option: s.opts.advertise, env: os.Getenv(advertiseEnv), etcd: s.registry.client.Endpoints(), local: localAddr}
+	addr, err := a.address(ctx, listen)
+	status := check(ctx, health, services)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		maps.Copy(s.gate.status, status)
+		err = s.announceAll(addr)
+	}
+	if err != nil {
+		s.announced = false
+		return err
+	}
+	s.everAnnounced = true
+	s.followHealth()
+	return nil
+}
+
+// claim makes sure that the server is announced once at a time, and tells whose health matters: no
+// services where nothing is published.
+func (s *Server) claim() (services []string, health healthpb.HealthServer, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := errors.Join(s.errs...); err != nil {
+		return nil, nil, err
+	}
+	if s.announced {
+		return nil, nil, errors.New("etcd: the server is announced already")
+	}
+	s.announced = true
+	if len(s.published) == 0 {
+		s.everAnnounced = true
+		return nil, nil, nil
+	}
+	return s.watchedServices(), s.gate.health, nil
+}
+
+// announceAll must be called with mu held.
+func (s *Server) announceAll(addr string) error {
 	for i, p := range s.published {
 		if err := s.announce(p, addr); err != nil {
 			for _, started := range s.published[:i] {
@@ -105,8 +135,6 @@ func (s *Server) start(ctx context.Context, listen string) error {
 			return fmt.Errorf("etcd: announce %q: %w", p.key, err)
 		}
 	}
-	s.announced = true
-	s.followHealth()
 	return nil
 }
 

@@ -50,14 +50,18 @@ func (r *Registry) newClient(desc *ServiceDesc, own clientOptions, opts []grpc.D
 		return nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
 	b := &clientBuilder{registry: r, desc: desc, own: own, authority: authority}
+	// Before the caller's, for gRPC takes the first resolver of a scheme and the last of other options.
 	all := []grpc.DialOption{
+		grpc.WithResolvers(b),
 		grpc.WithNoProxy(),
 		grpc.WithDefaultServiceConfig(config),
 	}
 	all = append(all, opts...)
-	// Last, so innermost: next to the connection, whose errors it explains.
-	all = append(all, grpc.WithResolvers(b),
-		grpc.WithChainUnaryInterceptor(b.explainUnary), grpc.WithChainStreamInterceptor(b.explainStream))
+	// Last, so innermost: next to the connection, whose errors they explain.
+	all = append(all, grpc.WithChainUnaryInterceptor(b.explainUnary), grpc.WithChainStreamInterceptor(b.explainStream))
+	if own.targetsOnly {
+		all = append(all, grpc.WithDefaultServiceConfig(config)) // its policy knows targets
+	}
 	conn, err := grpc.NewClient(target(desc.Key), all...)
 	if err != nil {
 		return nil, fmt.Errorf("etcd: connect to service %q: %w", desc.Name, err)

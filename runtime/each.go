@@ -36,7 +36,7 @@ func (r *Registry) Each(ctx context.Context, desc *ServiceDesc, call func(contex
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
 	conn.Connect()
-	backends, err := waitForEndpoints(ctx, desc, states)
+	backends, err := r.waitForEndpoints(ctx, desc, states)
 	if err != nil {
 		return err
 	}
@@ -59,10 +59,12 @@ type firstState struct {
 	backends []*discovery.Backend
 }
 
-func waitForEndpoints(ctx context.Context, desc *ServiceDesc, states <-chan firstState) ([]*discovery.Backend, error) {
+func (r *Registry) waitForEndpoints(ctx context.Context, desc *ServiceDesc, states <-chan firstState) ([]*discovery.Backend, error) {
 	select {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("etcd has not told the endpoints of %q: %w", desc.Key, status.FromContextError(ctx.Err()).Err())
+	case <-r.ctx.Done():
+		return nil, errClosed
 	case first := <-states:
 		if !first.state.Known {
 			return nil, status.Error(codes.Unavailable, first.state.Err.Error())

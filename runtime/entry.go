@@ -3,8 +3,11 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -39,7 +42,7 @@ func (r *Registry) announce(spec entrySpec, paused bool) (*Registration, error) 
 		return nil, err
 	}
 	g := &Registration{registry: r, key: spec.key, layouts: layouts, ep: ep}
-	if g.handle, g.release, err = r.regs.start(r, g, items, spec.ttl, paused); err != nil {
+	if err := r.regs.start(r, g, items, spec.ttl, paused); err != nil {
 		return nil, err
 	}
 	return g, nil
@@ -106,8 +109,13 @@ func checkAdvertised(addr string) error {
 	if addr == "" {
 		return errors.New("the endpoint has no address")
 	}
-	if ip, err := netip.ParseAddrPort(addr); err == nil && ip.Addr().IsUnspecified() {
-		return fmt.Errorf("address %q: nobody can dial %s: name an address of this host", addr, ip.Addr())
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.Trim(addr, "[]") // a layout may do without a port
+	}
+	_, number := strconv.ParseUint(host, 10, 64)
+	if ip, err := netip.ParseAddr(host); number == nil || err == nil && ip.Unmap().IsUnspecified() {
+		return fmt.Errorf("address %q: nobody can dial %s: name an address of this host", addr, host)
 	}
 	return nil
 }

@@ -36,14 +36,11 @@ const RegistrationHealth = "etcd"
 
 // tieHealth has the health service tell, under a name of its own, whether the entries are in etcd.
 func (s *Server) tieHealth() {
-	setter, ok := s.gate.health.(statusSetter)
-	if s.gate.own != nil {
-		setter, ok = s.gate.own, true
-	}
-	if !ok {
+	setter := s.gate.setter()
+	if setter == nil {
 		return
 	}
-	tell := func() {
+	s.registry.regs.listen(s, func() {
 		status := healthpb.HealthCheckResponse_SERVING
 		for _, g := range s.registrations() {
 			if g.Status().State != StateRegistered {
@@ -51,9 +48,18 @@ func (s *Server) tieHealth() {
 			}
 		}
 		setter.SetServingStatus(RegistrationHealth, status)
+	})
+}
+
+// untieHealth ends tieHealth, for a server that is withdrawn.
+func (s *Server) untieHealth() {
+	if s.registry == nil {
+		return
 	}
-	s.registry.regs.listen(s, tell)
-	tell()
+	s.registry.regs.listen(s, nil)
+	if setter := s.gate.setter(); setter != nil {
+		setter.SetServingStatus(RegistrationHealth, healthpb.HealthCheckResponse_NOT_SERVING)
+	}
 }
 
 // statusSetter is what gRPC's own health server has.
@@ -70,6 +76,15 @@ type healthGate struct {
 	status map[string]healthpb.HealthCheckResponse_ServingStatus
 }
 
+// setter is where to set a status, nil where that cannot be.
+func (g *healthGate) setter() statusSetter {
+	if g.own != nil {
+		return g.own
+	}
+	setter, _ := g.health.(statusSetter)
+	return setter
+}
+
 // serving tells whether a service is healthy, as far as known.
 func (g *healthGate) serving(service string) bool {
 	status, known := g.status[service]
@@ -79,12 +94,18 @@ func (g *healthGate) serving(service string) bool {
 	return status != healthpb.HealthCheckResponse_NOT_SERVING
 }
 
-// check asks for the status of a service now.
-func (g *healthGate) check(ctx context.Context, service string) {
-	resp, err := g.health.Check(ctx, &healthpb.HealthCheckRequest{Service: service})
-	if err == nil {
-		g.status[service] = resp.GetStatus()
+// check asks for the status of services now.
+func check(ctx context.Context, health healthpb.HealthServer, services []string) map[string]healthpb.HealthCheckResponse_ServingStatus {
+	found := make(map[string]healthpb.HealthCheckResponse_ServingStatus)
+	if health == nil {
+		return found
 	}
+	for _, service := range services {
+		if resp, err := health.Check(ctx, &healthpb.HealthCheckRequest{Service: service}); err == nil {
+			found[service] = resp.GetStatus()
+		}
+	}
+	return found
 }
 
 // follow reports the status of a service now and at each change, until ctx ends.
@@ -132,16 +153,6 @@ func (s *healthStream) SendMsg(m any) error {
 // healthy tells whether all services of an entry are.
 func (s *Server) healthy(p *publication) bool {
 	return !slices.ContainsFunc(p.services, func(service string) bool { return !s.gate.serving(service) })
-}
-
-// checkHealth learns the health of everything that is published.
-func (s *Server) checkHealth(ctx context.Context) {
-	if s.gate.health == nil {
-		return
-	}
-	for _, service := range s.watchedServices() {
-		s.gate.check(ctx, service)
-	}
 }
 
 func (s *Server) watchedServices() []string {

@@ -36,7 +36,7 @@ func (r *Registry) memory(s *source) discovery.Memory {
 	}
 	// A range with the lease suffix holds more than one without.
 	m := &memory{dir: r.opts.snapshotDir, key: s.rng.From + " to " + s.rng.End, logger: r.opts.logger}
-	r.memories = append(r.memories, m)
+	r.memories[s.rng] = m
 	return m
 }
 
@@ -63,7 +63,7 @@ func (m *memory) Load() ([]*discovery.Backend, bool) {
 func (m *memory) Save(backends []*discovery.Backend) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.known && slices.Equal(backends, m.saved) {
+	if m.pending == nil && m.known && slices.Equal(backends, m.saved) {
 		return
 	}
 	m.next = backends
@@ -75,16 +75,19 @@ func (m *memory) Save(backends []*discovery.Backend) {
 // flush writes what is still to be written.
 func (m *memory) flush() {
 	m.mu.Lock()
-	pending := m.pending != nil && m.pending.Stop()
-	m.mu.Unlock()
-	if pending {
-		m.write()
+	if m.pending != nil {
+		m.pending.Stop()
 	}
+	m.mu.Unlock()
+	m.write()
 }
 
 func (m *memory) write() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.pending == nil {
+		return // the other of flush and the timer was first
+	}
 	m.pending = nil
 	endpoints := make([]endpoint.Endpoint, len(m.next))
 	for i, b := range m.next {

@@ -21,6 +21,9 @@ const (
 // hour would be noticed to be back. reconnected is called each time that the connection is up again,
 // not when it is for the first time.
 func keepReconnecting(ctx context.Context, conn *grpc.ClientConn, reconnected func()) {
+	if conn == nil {
+		return // a client that was put together from parts has none
+	}
 	lost, again := time.Now(), false
 	for {
 		switch state := conn.GetState(); state {

@@ -27,7 +27,8 @@ type registrations struct {
 	listeners map[*Server]func()
 }
 
-// listen has f called after each change of state of a registration, until it is called with nil.
+// listen has f called now and after each change of state of a registration, one call at a time, until
+// listen is called with nil.
 func (s *registrations) listen(server *Server, f func()) {
 	s.listening.Lock()
 	defer s.listening.Unlock()
@@ -39,6 +40,7 @@ func (s *registrations) listen(server *Server, f func()) {
 		s.listeners = make(map[*Server]func())
 	}
 	s.listeners[server] = f
+	f()
 }
 
 // registrationChanged counts a change of state and tells who listens.
@@ -58,29 +60,26 @@ type claim struct {
 	session   *lease.Session
 }
 
-// start puts a registration on the session that it belongs on. release gives up what it holds
-// apart from the handle.
-func (s *registrations) start(r *Registry, g *Registration, items []lease.Item, ttl time.Duration, paused bool) (*lease.Handle, func(context.Context) error, error) {
+// start puts a registration on the session that it belongs on.
+func (s *registrations) start(r *Registry, g *Registration, items []lease.Item, ttl time.Duration, paused bool) (err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, nil, errClosed
+		return errClosed
 	}
 	c := claim{
 		serviceKey: serviceKey{g.key, slices.Contains(g.layouts, endpoint.LeaseSuffix)},
 		leaseKeys:  slices.ContainsFunc(g.layouts, (*endpoint.Layout).LeaseInKey),
 	}
 	if err := s.neighbours(c); err != nil {
-		return nil, nil, err
+		return err
 	}
 	var own bool
 	c.session, own = s.session(r, ttl, c)
-	handle, err := c.session.Start(items, paused)
-	if err != nil {
-		return nil, nil, err
+	if g.handle, err = c.session.Start(items, paused); err != nil {
+		return err
 	}
-	s.claims[g] = c
-	return handle, func(ctx context.Context) error {
+	g.release = func(ctx context.Context) error {
 		s.mu.Lock()
 		delete(s.claims, g)
 		if own {
@@ -91,7 +90,9 @@ func (s *registrations) start(r *Registry, g *Registration, items []lease.Item, 
 			return c.session.Close(ctx)
 		}
 		return nil
-	}, nil
+	}
+	s.claims[g] = c // from now on others see it
+	return nil
 }
 
 // session finds or makes the session for a claim: the one for its TTL, unless a lease would have to

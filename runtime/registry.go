@@ -21,6 +21,9 @@ import (
 // linger is how long a key is still watched after its last user left, for one that comes back soon.
 const linger = time.Minute
 
+// maxKeys is how many keys are known before those that no connection uses are forgotten.
+const maxKeys = 1000
+
 var (
 	errNilClient = errors.New("etcd: NewRegistry was given a nil etcd client")
 	errClosed    = errors.New("etcd: the registry is closed")
@@ -42,7 +45,7 @@ type Registry struct {
 	mu       sync.Mutex
 	closed   bool
 	keys     map[listwatch.Range]*discovery.Key
-	memories []*memory                     // of keys
+	memories map[listwatch.Range]*memory   // of keys
 	conns    map[*grpc.ClientConn]struct{} // those that NewClient made
 
 	ctx     context.Context // of what runs in the background; ends with Close
@@ -59,11 +62,12 @@ type Registry struct {
 // such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
-		client: client,
-		opts:   newOptions(opts),
-		keys:   make(map[listwatch.Range]*discovery.Key),
-		conns:  make(map[*grpc.ClientConn]struct{}),
-		seed:   maphash.MakeSeed(),
+		client:   client,
+		opts:     newOptions(opts),
+		keys:     make(map[listwatch.Range]*discovery.Key),
+		conns:    make(map[*grpc.ClientConn]struct{}),
+		memories: make(map[listwatch.Range]*memory),
+		seed:     maphash.MakeSeed(),
 	}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if client == nil {
@@ -150,10 +154,27 @@ func (r *Registry) key(key string, leaseSuffix bool) *discovery.Key {
 	defer r.mu.Unlock()
 	k, ok := r.keys[source.rng]
 	if !ok {
+		r.forgetKeys()
 		k = discovery.NewKey(key, discovery.Config{EmptyGrace: r.opts.emptyGrace}, source, r.memory(source))
 		r.keys[source.rng] = k
 	}
 	return k
+}
+
+// forgetKeys bounds the keys that are remembered without being used. It must be called with mu held.
+func (r *Registry) forgetKeys() {
+	if len(r.keys) < maxKeys {
+		return
+	}
+	for rng, k := range r.keys {
+		if k.Connections() == 0 {
+			delete(r.keys, rng)
+			if m := r.memories[rng]; m != nil {
+				m.flush()
+				delete(r.memories, rng)
+			}
+		}
+	}
 }
 
 func (r *Registry) keysInUse() []*discovery.Key {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -140,8 +141,8 @@ func (b *clientBuilder) serviceConfig(live string) string {
 // explain adds to the error of a call that the endpoints are not known yet, and why.
 func (b *clientBuilder) explain(err error) error {
 	key := b.key.Load()
-	if key == nil {
-		return err
+	if key == nil || status.Code(err) == codes.Canceled {
+		return err // canceled by the caller, or by the connection's end
 	}
 	state := key.State()
 	if state.Known || state.Definite {

@@ -42,13 +42,14 @@ type Server struct {
 	grpc     GRPCServer
 	opts     serverOptions
 
-	mu        sync.Mutex
-	errs      []error // what went wrong in methods that cannot say so
-	published []*publication
-	gate      healthGate
-	announced bool
-	served    bool
-	unfollow  context.CancelFunc // ends the following of health
+	mu            sync.Mutex
+	errs          []error // what went wrong in methods that cannot say so
+	published     []*publication
+	gate          healthGate
+	announced     bool
+	everAnnounced bool // gRPC takes no more services
+	served        bool
+	unfollow      context.CancelFunc // ends the following of health
 }
 
 // NewServer returns a server on s, which it does not start. The caller makes s, with its
@@ -109,7 +110,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if desc == nil {
 		return errors.New("etcd: RegisterService was given a nil description")
 	}
-	if s.announced {
+	if s.announced || s.everAnnounced {
 		return fmt.Errorf("etcd: service %s is registered after the server was announced: register first", desc.ServiceName)
 	}
 	if _, ok := s.grpc.GetServiceInfo()[desc.ServiceName]; ok {

@@ -20,13 +20,16 @@ type source struct {
 	key       string
 	configKey string
 	rng       listwatch.Range
+	live      *liveConfig
 }
 
 func (r *Registry) source(key string, leaseSuffix bool) *source {
 	from, end := endpoint.Range(r.opts.namespace+key, leaseSuffix)
+	configKey := r.configKey(key)
 	return &source{
-		registry: r, key: key, configKey: r.configKey(key),
-		rng: listwatch.Range{From: from, End: end},
+		registry: r, key: key, configKey: configKey,
+		rng:  listwatch.Range{From: from, End: end},
+		live: &liveConfig{key: configKey, logger: r.opts.logger, metrics: r.metrics},
 	}
 }
 
@@ -82,12 +85,11 @@ func answered(err error) bool {
 // ServiceConfig implements [discovery.Source]. A live config that gRPC would refuse is reported and
 // the last good one kept; one that must not be read counts as none.
 func (s *source) ServiceConfig(user func(discovery.ServiceConfig)) (stop func()) {
-	live := &liveConfig{key: s.configKey, logger: s.registry.opts.logger, metrics: s.registry.metrics}
 	return s.registry.configs.Follow(listwatch.Spec[string]{
 		Range: listwatch.Range{From: s.configKey},
 		// Checked below, where the last good one is known.
 		Decode: func(_ string, value []byte, _ int64) (string, bool, error) { return string(value), true, nil },
-	}, func(u listwatch.Update[string]) { user(live.update(u)) })
+	}, func(u listwatch.Update[string]) { user(s.live.update(u)) })
 }
 
 // liveConfig is the last good live service config of one key.

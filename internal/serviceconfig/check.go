@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
+var documentFields = []string{policyField, configField, "methodConfig", "retryThrottling", "healthCheckConfig"}
+
 // document is all that gRPC for Go reads of a service config.
 type document struct {
 	LoadBalancingPolicy *string        `json:"loadBalancingPolicy"`
@@ -49,6 +51,13 @@ type retryPolicy struct {
 	RetryableStatusCodes []json.RawMessage `json:"retryableStatusCodes"`
 }
 
+// refusedPolicies panic without what only xDS gives them, or take their endpoints from elsewhere than
+// etcd: from a server that the config names.
+var refusedPolicies = []string{
+	"autosharding_experimental", "rls_experimental", "grpclb", "cds_experimental", "cluster_resolver_experimental",
+	"xds_cluster_impl_experimental", "xds_cluster_manager_experimental", "weighted_target_experimental", "priority_experimental",
+}
+
 // policyFields are the fields of gRPC's policies, which ignore any other. A policy that is not
 // listed checks its own config.
 var policyFields = map[string][]string{
@@ -71,8 +80,14 @@ func CheckLive(text string) error {
 
 // Check refuses what gRPC would refuse, and what it would silently ignore or misread.
 func Check(text string) error {
-	if _, err := parseObject(text); err != nil {
+	o, err := parseObject(text)
+	if err != nil {
 		return err
+	}
+	for field := range o { // which the decoder below takes in any case, but nobody else does
+		if !slices.Contains(documentFields, field) {
+			return fmt.Errorf("the service config has a field that gRPC does not know: %q", field)
+		}
 	}
 	var doc document
 	decoder := json.NewDecoder(bytes.NewReader([]byte(text)))
@@ -117,7 +132,7 @@ func checkPolicies(policies []object) error {
 			return fmt.Errorf("entry %d must have exactly one field, the policy's name", i)
 		}
 		for name, config := range policy {
-			if name == "autosharding_experimental" {
+			if slices.Contains(refusedPolicies, name) {
 				return fmt.Errorf("the policy %q is not supported", name)
 			}
 			if balancer.Get(name) == nil {

@@ -77,7 +77,9 @@ func TestCheck(t *testing.T) {
 	for _, tt := range []struct{ config, want string }{
 		{`null`, "null"},
 		{`[]`, "JSON object"},
-		{`{"loadBalancing":[]}`, "unknown field"},
+		{`{"loadBalancing":[]}`, "does not know"},
+		{`{"LoadBalancingConfig":[{"round_robin":{}}]}`, "LoadBalancingConfig"},
+		{`{"loadBalancingConfig":[{"grpclb":{}}]}`, "not supported"},
 		{`{"loadBalancingPolicy":"nope"}`, `no policy is named "nope"`},
 		{`{"loadBalancingConfig":[{"nope":{}}]}`, `no policy is named "nope"`},
 		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`, "protoc-gen-go-etcd/outlierdetection"},

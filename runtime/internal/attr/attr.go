@@ -16,6 +16,10 @@ import (
 
 type endpointKey struct{}
 
+// maxRingWeight bounds the weight that ring-hash goes by: it adds weights up in 32 bits, and what
+// overflows makes a ring without end.
+const maxRingWeight = 1 << 16
+
 // MethodsName is the piece of metadata in which servers publish the methods they serve, as
 // "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
 const MethodsName = "grpc_methods"
@@ -51,7 +55,7 @@ func New(e *endpoint.Endpoint, room *Room) resolver.Endpoint {
 		ep = ringhash.SetHashKey(ep, e.Instance)
 	}
 	if e.Weight > 1 {
-		ep = weight.Set(ep, weight.EndpointInfo{Weight: e.Weight})
+		ep = weight.Set(ep, weight.EndpointInfo{Weight: min(e.Weight, maxRingWeight)})
 	}
 	return ep
 }
@@ -62,6 +66,16 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 		return v.Endpoint
 	}
 	return nil
+}
+
+// Addresses is what endpoints are for policies that were written before there were endpoints, as those
+// of gRPC's package balancer/base.
+func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
+	addresses := make([]resolver.Address, len(endpoints))
+	for i, ep := range endpoints {
+		addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
+	}
+	return addresses
 }
 
 // Methods returns the methods that an endpoint says it serves, "" where it does not say.

@@ -2,14 +2,15 @@
 // and adds what needs to know instances: shares for groups of them, zones, draining, methods that
 // not all of them serve, calls that name theirs, and errors that name the service.
 //
-//	config.go    the policy's JSON
-//	plan.go      which endpoints a call may go to; methods.go, by its method
-//	balancer.go  the policy: it hands endpoints down and pickers up
-//	leaf.go      a set of endpoints with the policy below, and changing that without a gap
-//	picker.go    picking for one call
-//	target.go    calls that name the instance they go to
-//	affinity.go  calls that are tied to a key
-//	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
+//	config.go      the policy's JSON
+//	plan.go        which endpoints a call may go to; methods.go, by its method
+//	balancer.go    the policy: it hands endpoints down and pickers up
+//	leaf.go        a set of endpoints with the policy below, and changing that without a gap
+//	succession.go  changing the plan without a gap
+//	picker.go      picking for one call
+//	target.go      calls that name the instance they go to
+//	affinity.go    calls that are tied to a key
+//	weighted.go    the policy "etcd_weighted": by the endpoints' static weights
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
@@ -20,6 +21,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
@@ -66,7 +68,9 @@ type policy struct {
 	endpoints []resolver.Endpoint // the last set, whole
 	nothing   error               // why the set is empty
 	plan      plan
-	leaves    map[string]*leaf // by key
+	previous  *plan            // serves until plan can; nil: plan does
+	settling  *time.Timer      // bounds how long previous does
+	leaves    map[string]*leaf // by key, of both
 	targets   map[string]*target
 	only      bool // calls must name their instance
 	reported  []string
@@ -87,7 +91,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	p.mu.Lock()
 	p.updating, p.only = true, client.TargetsOnly
 	p.endpoints, p.nothing = s.ResolverState.Endpoints, attr.Trouble(s.ResolverState)
-	p.plan = next
+	p.succeed(next)
 	p.mu.Unlock()
 
 	p.dropTargets()
@@ -103,19 +107,32 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	return err
 }
 
-// handDown gives each leaf of a plan its endpoints, and closes those that are in it no more.
+// handDown gives each leaf of a plan its endpoints, and closes those that are used no more.
 func (p *policy) handDown(cfg childConfig, state resolver.State, next plan) error {
 	var errs []error
-	used := make(map[string]bool)
-	for _, v := range next.views {
-		for _, g := range v.groups {
-			for _, t := range g.tiers {
-				used[t.key] = true
-				errs = append(errs, p.leaf(t.key).update(cfg, state, t.endpoints))
-			}
-		}
+	for t := range next.leaves() {
+		errs = append(errs, p.leaf(t.key).update(cfg, state, t.endpoints))
 	}
 	p.mu.Lock()
+	unused := p.unused()
+	p.mu.Unlock()
+	for _, l := range unused {
+		l.close()
+	}
+	return errors.Join(errs...)
+}
+
+// unused takes the leaves out that are in no plan. It must be called with mu held.
+func (p *policy) unused() []*leaf {
+	used := make(map[string]bool)
+	for t := range p.plan.leaves() {
+		used[t.key] = true
+	}
+	if p.previous != nil {
+		for t := range p.previous.leaves() {
+			used[t.key] = true
+		}
+	}
 	var unused []*leaf
 	for key, l := range p.leaves {
 		if !used[key] {
@@ -123,11 +140,7 @@ func (p *policy) handDown(cfg childConfig, state resolver.State, next plan) erro
 			delete(p.leaves, key)
 		}
 	}
-	p.mu.Unlock()
-	for _, l := range unused {
-		l.close()
-	}
-	return errors.Join(errs...)
+	return unused
 }
 
 func (p *policy) leaf(key string) *leaf {
@@ -195,7 +208,10 @@ func (p *policy) Close() {
 	p.closed = true
 	leaves := slices.Collect(maps.Values(p.leaves))
 	clear(p.leaves)
-	p.endpoints, p.plan = nil, plan{}
+	p.endpoints, p.plan, p.previous = nil, plan{}, nil
+	if p.settling != nil {
+		p.settling.Stop()
+	}
 	p.mu.Unlock()
 	p.dropTargets()
 	for _, l := range leaves {
@@ -217,6 +233,13 @@ func (p *policy) report() {
 		p.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready,
 			Picker: &picker{policy: p, views: []viewPicker{{otherwise: targetsOnly{}}}}})
 	default:
-		p.cc.UpdateState(p.assemble())
+		if p.previous != nil && p.settled() {
+			p.retire()
+		}
+		serving := p.plan
+		if p.previous != nil {
+			serving = *p.previous
+		}
+		p.cc.UpdateState(p.assemble(serving))
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // leaf is a set of endpoints with the policy that picks from it. Its fields are guarded by the
@@ -76,6 +78,9 @@ func (l *leaf) latest() *child {
 // update hands endpoints down.
 func (l *leaf) update(cfg childConfig, state resolver.State, endpoints []resolver.Endpoint) error {
 	state.Endpoints = endpoints
+	if !tidy[cfg.builder.Name()] {
+		state.Addresses = attr.Addresses(endpoints)
+	}
 	return l.childFor(cfg.builder).balancer.UpdateClientConnState(balancer.ClientConnState{
 		ResolverState: state, BalancerConfig: cfg.config,
 	})

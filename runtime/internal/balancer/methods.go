@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -62,12 +63,12 @@ func makeRoutes(endpoints []resolver.Endpoint) (r routes, subsets [][]resolver.E
 		to[name] = i
 	}
 	for _, c := range classes {
-		for method := range c.methods {
+		for _, method := range slices.Sorted(maps.Keys(c.methods)) {
 			if _, done := r.methods[method]; !done {
 				route(r.methods, method, func(o *class) bool { return o.methods[method] })
 			}
 		}
-		for service := range c.services {
+		for _, service := range slices.Sorted(maps.Keys(c.services)) {
 			if _, done := r.services[service]; !done {
 				// A method that nobody names is not served where the service's methods are named.
 				route(r.services, service, func(o *class) bool { return !o.services[service] })

@@ -67,12 +67,12 @@ func (s *sequence) shuffle() { s.i.Store(rand.Uint64()) }
 
 func (s *sequence) next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
 
-// assemble makes the picker, and the state of the whole, of those of the leaves. It must be called
-// with mu held.
-func (p *policy) assemble() balancer.State {
-	out := &picker{policy: p, routes: p.plan.routes, views: make([]viewPicker, len(p.plan.views))}
-	states := make([]balancer.State, len(p.plan.views))
-	for i, v := range p.plan.views {
+// assemble makes the picker of a plan, and the state of the whole, of those of the leaves. It must be
+// called with mu held.
+func (p *policy) assemble(serving plan) balancer.State {
+	out := &picker{policy: p, routes: serving.routes, views: make([]viewPicker, len(serving.views))}
+	states := make([]balancer.State, len(serving.views))
+	for i, v := range serving.views {
 		states[i] = p.assembleView(&out.views[i], v)
 	}
 	if len(out.views) == 0 {

@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 
@@ -25,6 +26,21 @@ type view struct{ groups []group }
 type group struct {
 	weight uint32
 	tiers  []leafPlan // in the order of preference
+}
+
+// leaves yields the leaves of all views.
+func (p *plan) leaves() iter.Seq[leafPlan] {
+	return func(yield func(leafPlan) bool) {
+		for _, v := range p.views {
+			for _, g := range v.groups {
+				for _, t := range g.tiers {
+					if !yield(t) {
+						return
+					}
+				}
+			}
+		}
+	}
 }
 
 // leafPlan is a set of endpoints that one policy below picks from. Its key says what it is, so that

@@ -11,7 +11,10 @@ import (
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/experimental/balancer/weight"
+	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // WeightedName is the name of the policy that picks by the endpoints' static weights.
@@ -64,7 +67,7 @@ func (w *weighted) UpdateState(s balancer.State) {
 		p := &weightedPicker{sequence: &w.sequence}
 		for _, child := range endpointsharding.ChildStatesFromPicker(s.Picker) {
 			if child.State.ConnectivityState == connectivity.Ready {
-				p.total += uint64(max(1, weight.FromEndpoint(child.Endpoint).Weight))
+				p.total += weightOf(child.Endpoint)
 				p.upTo = append(p.upTo, p.total)
 				p.pickers = append(p.pickers, child.State.Picker)
 			}
@@ -72,6 +75,14 @@ func (w *weighted) UpdateState(s balancer.State) {
 		s.Picker = p
 	}
 	w.ClientConn.UpdateState(s)
+}
+
+// weightOf is an endpoint's static weight, at least 1.
+func weightOf(ep resolver.Endpoint) uint64 {
+	if e := attr.Endpoint(ep); e != nil {
+		return uint64(max(1, e.Weight))
+	}
+	return uint64(max(1, weight.FromEndpoint(ep).Weight))
 }
 
 // weightedPicker picks among endpoints that are ready.

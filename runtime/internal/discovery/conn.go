@@ -95,7 +95,7 @@ func (c *conn) send(s *State) {
 		c.sendUnknown(s)
 		return
 	}
-	if c.sent != nil && sameEndpoints(c.sent, s) && c.sent.Live == s.Live && c.sent.LiveSeen == s.LiveSeen {
+	if c.sent != nil && sameEndpoints(c.sent, s) && c.sent.Live == s.Live && c.sent.LiveSeen == s.LiveSeen && c.sent.LiveKnown == s.LiveKnown {
 		return
 	}
 	c.sent = s
@@ -110,6 +110,8 @@ func (c *conn) send(s *State) {
 	state := resolver.State{Endpoints: endpoints, ServiceConfig: c.serviceConfig(s)}
 	if c.opts.Client != nil {
 		state = attr.SetClient(state, c.opts.Client)
+	} else {
+		state.Addresses = attr.Addresses(endpoints) // whatever policy there is, it may know no other
 	}
 	if len(endpoints) > 0 {
 		c.update(state)
@@ -154,8 +156,8 @@ func (c *conn) nothing(s *State) error {
 }
 
 func (c *conn) serviceConfig(s *State) *serviceconfig.ParseResult {
-	if !s.LiveSeen {
-		return nil
+	if !s.LiveSeen || !s.LiveKnown {
+		return c.config // nothing, or what there was: gRPC goes on with that
 	}
 	if json := c.opts.Config(s.Live); c.config == nil || json != c.configJSON {
 		c.configJSON, c.config = json, c.cc.ParseServiceConfig(json)

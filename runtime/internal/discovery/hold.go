@@ -34,16 +34,16 @@ func (h *hold) filter(truth []*Backend, now time.Time) (publish []*Backend, rech
 		h.last, h.kept = truth, nil
 		return truth, time.Time{}
 	}
-	alive := make(map[string]bool, len(truth))
+	addrs, instances := make(map[string]bool, len(truth)), make(map[string]bool, len(truth))
 	for _, b := range truth {
-		alive[b.Endpoint.Addr] = true
+		addrs[b.Endpoint.Addr], instances[b.Endpoint.Instance] = true, true
 	}
 	publish = slices.Clone(truth)
 	kept := make(map[string]time.Time)
 	for _, b := range h.last {
 		addr := b.Endpoint.Addr
-		if alive[addr] {
-			continue
+		if addrs[addr] || instances[b.Endpoint.Instance] {
+			continue // alive, if at another address
 		}
 		until, held := h.kept[addr]
 		if !held && suspicious {

@@ -21,7 +21,8 @@ func set(names string) []*Backend {
 			continue
 		}
 		if pool[name] == nil {
-			pool[name] = NewBackend(endpoint.Endpoint{Instance: name, Addr: name + ":1"}, endpoint.EndpointJSON)
+			// An upper case letter is the same instance at another address.
+			pool[name] = NewBackend(endpoint.Endpoint{Instance: strings.ToLower(name), Addr: name + ":1"}, endpoint.EndpointJSON)
 		}
 		backends = append(backends, pool[name])
 	}
@@ -31,7 +32,7 @@ func set(names string) []*Backend {
 func names(backends []*Backend) string {
 	var b strings.Builder
 	for _, backend := range backends {
-		b.WriteString(backend.Endpoint.Instance)
+		b.WriteString(strings.TrimSuffix(backend.Endpoint.Addr, ":1"))
 	}
 	return b.String()
 }
@@ -63,6 +64,7 @@ func TestHold(t *testing.T) {
 			{0, "abcd", "abcd"}, {time.Minute, "abc", "abc"}, {time.Minute, "ab", "ab"}, {time.Minute, "a", "a"}, {time.Minute, "", "a"},
 		}},
 		{"all are replaced", []step{{0, "abc", "abc"}, {0, "def", "def"}}},
+		{"one comes back at another address", []step{{0, "abcd", "abcd"}, {0, "", "abcd"}, {0, "B", "aBcd"}}},
 		{"what is new comes at once beside what is held", []step{{0, "abcd", "abcd"}, {0, "", "abcd"}, {0, "e", "abcde"}}},
 	} {
 		h := hold{grace: 30 * time.Second}

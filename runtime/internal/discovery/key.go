@@ -14,6 +14,10 @@ import (
 // connection does not start under one policy and change to another at once.
 const configGrace = 200 * time.Millisecond
 
+// holdMemory is how long a key without connections remembers its endpoints, for hold to compare with:
+// what left since is no news after that.
+const holdMemory = time.Minute
+
 // Key is one service key: what its connections share. All of its work is done once, however many
 // connections there are; a connection costs an entry in a map, and a goroutine for as long as it
 // takes an update.
@@ -23,6 +27,8 @@ type Key struct {
 	cfg    Config
 	source Source
 	memory Memory // nil: none
+
+	left time.Time // when the last connection did
 
 	subscription sync.Mutex // taken before mu, and never by what the source calls
 	stop         func()     // ends what the source sends; nil while there are no connections
@@ -46,7 +52,8 @@ type State struct {
 	Backends  []*Backend
 	Endpoints []resolver.Endpoint // of Backends, in the same order
 	Live      string              // live service config, "" none
-	LiveSeen  bool                // there is or was a live service config
+	LiveKnown bool                // etcd has said whether there is one
+	LiveSeen  bool                // there is or was one
 	Err       error               // why etcd cannot be followed now
 	Definite  bool                // Err is etcd's own answer
 
@@ -81,6 +88,9 @@ func (k *Key) join(c *conn) {
 	k.subscription.Lock()
 	defer k.subscription.Unlock()
 	k.mu.Lock()
+	if k.stop == nil && time.Since(k.left) > holdMemory {
+		k.hold = hold{grace: k.cfg.EmptyGrace}
+	}
 	k.conns[c] = struct{}{}
 	k.mu.Unlock()
 	if k.stop == nil {
@@ -115,7 +125,9 @@ func (k *Key) leave(c *conn) {
 	k.recheck, k.waiting, k.waived = nil, nil, false
 	k.asked, k.remembered = false, nil
 	k.news, k.live = Endpoints{}, ServiceConfig{}
-	k.state.Store(&State{})
+	// gRPC keeps the last config that it was given through idleness, so that there was one is remembered.
+	k.state.Store(&State{LiveSeen: k.state.Load().LiveSeen})
+	k.left = time.Now()
 }
 
 // endpoints takes news of the endpoints.
@@ -168,7 +180,7 @@ func (k *Key) reconsider() {
 func (k *Key) update() {
 	old := k.state.Load()
 	next := &State{
-		Live: k.live.JSON, LiveSeen: old.LiveSeen || k.live.JSON != "",
+		Live: k.live.JSON, LiveKnown: k.live.Known, LiveSeen: old.LiveSeen || k.live.JSON != "",
 		Err: k.news.Err, Definite: k.news.Definite, Provisional: k.news.Provisional, Changed: old.Changed,
 	}
 	if k.news.Known && (k.live.Known || k.waived) {
@@ -178,7 +190,7 @@ func (k *Key) update() {
 	}
 	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
 		next.Backends, next.Endpoints = old.Backends, old.Endpoints
-		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && (next.Known || !newError(old, next)) {
+		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && next.LiveKnown == old.LiveKnown && (next.Known || !newError(old, next)) {
 			k.state.Store(next)
 			return
 		}

@@ -118,7 +118,7 @@ func (c *core) batched(now time.Time, steps []step, resp *clientv3.TxnResponse) 
 		answer := resp.Responses[i]
 		switch txn := answer.GetResponseTxn(); {
 		case st.kind == put || st.kind == putGuarded && txn.Succeeded:
-			st.put(now, resp.Header.Revision)
+			c.placed(now, st, resp.Header.Revision)
 		case st.kind == putGuarded:
 			c.found(now, st, txn.Responses[0].GetResponseRange())
 		default:
@@ -128,8 +128,13 @@ func (c *core) batched(now time.Time, steps []step, resp *clientv3.TxnResponse) 
 	c.refresh(now)
 }
 
-func (st *step) put(now time.Time, rev int64) {
+// placed takes in that a key is in etcd as it was to be. On a lease that was given up meanwhile it is
+// still to be moved to the next one, before that lease is revoked.
+func (c *core) placed(now time.Time, st *step, rev int64) {
 	st.s.place, st.s.written, st.s.rev, st.s.putAt = ours, st.value, rev, now
+	if st.lease != c.lease {
+		st.s.place = nowhere
+	}
 }
 
 // found takes in what is under a key that was not as we knew it.
@@ -147,7 +152,7 @@ func (c *core) found(now time.Time, st *step, got *pb.RangeResponse) {
 	id := clientv3.LeaseID(kv.Lease)
 	switch {
 	case id == st.lease && string(kv.Value) == st.value:
-		st.put(now, kv.ModRevision)
+		c.placed(now, st, kv.ModRevision)
 	case c.isOwn(id):
 		s.place, s.rev = nowhere, kv.ModRevision
 	default:

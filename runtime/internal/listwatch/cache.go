@@ -6,6 +6,9 @@ import (
 	"time"
 )
 
+// maxRemembered bounds the ranges that are remembered after they were last followed.
+const maxRemembered = 1000
+
 // Spec says what to follow.
 type Spec[T any] struct {
 	Range  Range
@@ -73,6 +76,7 @@ func (c *Cache[T]) start(spec Spec[T]) *share[T] {
 	w := newWatcher(&c.cfg, &c.streams, spec, c.remembered[spec.Range])
 	s := &share[T]{watcher: w, stop: stop}
 	c.shared[spec.Range] = s
+	delete(c.remembered, spec.Range)
 	if ctx.Err() != nil {
 		return s // closed: nothing is followed any more
 	}
@@ -99,7 +103,7 @@ func (c *Cache[T]) expire(r Range, s *share[T]) {
 	}
 	delete(c.shared, r)
 	s.stop()
-	if last := s.watcher.lastSnapshot(); last != nil {
+	if last := s.watcher.lastSnapshot(); last != nil && len(c.remembered) < maxRemembered {
 		c.remembered[r] = last
 	}
 }

@@ -52,7 +52,6 @@ type Snapshot[T any] struct {
 type Update[T any] struct {
 	Snapshot *Snapshot[T] // the last known; nil while nothing is known
 	Err      error        // what keeps the range from being followed now; nil while it is
-	At       time.Time    // when etcd last confirmed the snapshot
 }
 
 // Client is the part of *clientv3.Client that is used here. Calls go through its embedded

@@ -55,6 +55,7 @@ type watcher[T any] struct {
 	rebuilds    backoff.Backoff // of watches
 	trouble     error           // why the range is not followed, once logged; nil: it is
 	nextPublish time.Time
+	unpublished bool // the content changed since it was last published
 
 	mu    sync.Mutex // serialises deliveries; held while users are told
 	users map[*func(Update[T])]struct{}
@@ -106,7 +107,8 @@ func (w *watcher[T]) run(ctx context.Context) {
 func (w *watcher[T]) list(ctx context.Context, bound time.Duration) error {
 	resp, err := w.get(ctx, bound)
 	if err == nil {
-		if w.machine.listed(resp, false) {
+		// What the last watch heard and had no time to publish may be all that is new.
+		if w.machine.listed(resp, false) || w.unpublished {
 			w.publish(nil)
 		}
 		return nil
@@ -258,6 +260,7 @@ func (w *watcher[T]) watchError(err error) error {
 
 // publishSoon publishes now, or when the pause since the last time is over.
 func (w *watcher[T]) publishSoon(flush *time.Timer) {
+	w.unpublished = true
 	if wait := time.Until(w.nextPublish); wait > 0 {
 		flush.Reset(wait)
 		return
@@ -268,7 +271,8 @@ func (w *watcher[T]) publishSoon(flush *time.Timer) {
 // publish tells the users what is known now.
 func (w *watcher[T]) publish(err error) {
 	snapshot := w.machine.snapshot()
-	w.deliver(Update[T]{Snapshot: snapshot, Err: err, At: time.Now()})
+	w.unpublished = false
+	w.deliver(Update[T]{Snapshot: snapshot, Err: err})
 	if snapshot != nil {
 		gap := publishGap + time.Duration(len(snapshot.Items))*publishGapPerItem
 		w.nextPublish = time.Now().Add(min(gap, maxPublishGap))
@@ -295,7 +299,8 @@ func (w *watcher[T]) fail(err error, listed bool) {
 	}
 	w.trouble = err
 	if !listed {
-		w.deliver(Update[T]{Snapshot: w.machine.snapshot(), Err: err, At: w.confirmed()})
+		w.unpublished = false
+		w.deliver(Update[T]{Snapshot: w.machine.snapshot(), Err: err})
 	}
 }
 
@@ -308,12 +313,6 @@ func (w *watcher[T]) recovered() {
 	if w.last.Err != nil {
 		w.publish(nil)
 	}
-}
-
-func (w *watcher[T]) confirmed() time.Time {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last.At
 }
 
 func (w *watcher[T]) reportMalformed(key string, err error) {

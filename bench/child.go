@@ -142,6 +142,7 @@ func spawn(p params) (*proc, error) {
 	}
 	cmd := exec.Command(self, childFlag, string(arg))
 	cmd.Stderr = os.Stderr
+	cmd.Env = append(os.Environ(), "ETCD_CLIENT_DEBUG=fatal") // has etcd clients log that and above
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return nil, err

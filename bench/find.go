@@ -217,7 +217,7 @@ func runRollout(ctx context.Context, b *bench) error {
 
 // runChurn changes 500 of 1,000 endpoints a second.
 func runChurn(ctx context.Context, b *bench) error {
-	const size, replaced = 1000, 1000
+	const size, replaced = 1000, 750
 	return b.follow(ctx, []int{20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
 		return replaced, etcd.rollout(ctx, style, size, replaced, 2*time.Millisecond)
 	})
@@ -237,7 +237,7 @@ func (b *bench) follow(ctx context.Context, conns []int, size int, change func(c
 			c = fmt.Sprintf("%d connections", n)
 		}
 		err := b.each(ctx, finders, func(peer string, round int) error {
-			const limit = 10 * time.Second
+			const limit = 8 * time.Second
 			if err := etcd.clear(ctx); err != nil {
 				return err
 			}

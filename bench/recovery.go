@@ -73,8 +73,11 @@ func recoverWatch(ctx context.Context, peer string, cluster *etcdtest.Cluster) (
 		return 0, err
 	}
 	cluster.Cut()
-	if err := putAll(ctx, admin, style, size, size+added); err != nil {
-		return 0, err
+	// One by one, for the history of the last change is not compacted.
+	for i := size; i < size+added; i++ {
+		if err := putAll(ctx, admin, style, i, i+1); err != nil {
+			return 0, err
+		}
 	}
 	if _, err := cluster.Compact(ctx); err != nil {
 		return 0, err

@@ -211,6 +211,7 @@ func (b *bench) atOnce(ctx context.Context, peers []string, run func(peer string
 }
 
 func childRegister(c *child) (map[string]float64, error) {
+	alone := runtime.NumGoroutine()
 	client, err := c.client()
 	if err != nil {
 		return nil, err
@@ -237,9 +238,10 @@ func childRegister(c *child) (map[string]float64, error) {
 	if err := r.close(); err != nil {
 		return nil, err
 	}
+	client.Close()
 	time.Sleep(time.Second)
 	settle()
 	return map[string]float64{
-		"goroutines": float64(during), "goroutines left": float64(runtime.NumGoroutine() - goroutines),
+		"goroutines": float64(during), "goroutines left": float64(runtime.NumGoroutine() - alone),
 	}, nil
 }

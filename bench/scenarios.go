@@ -57,7 +57,7 @@ var scenarios = []*scenario{
 	},
 	{
 		name: "churn", title: "500 changes a second among 1,000 endpoints",
-		about: "For 4 s an endpoint comes or goes every 2 ms.",
+		about: "For 3 s an endpoint comes or goes every 2 ms.",
 		run:   runChurn, peers: finders, base: peerFloor,
 		metrics: []metric{{"CPU ms", true, true}, {"allocated MB", true, false}, {"updates", false, false}},
 		targets: []target{{c: "20 connections", metric: "CPU ms", ratio: true, limit: 1.5}},
@@ -86,7 +86,7 @@ var scenarios = []*scenario{
 	},
 	{
 		name: "registrations", title: "100 registrations of one process",
-		about: "At a lease TTL of 10 s, counted over 20 s of rest, then closed. Goroutines are those beyond a connected etcd client's; two of those left are the client's own for leases, which it keeps until it is closed.",
+		about: "At a lease TTL of 10 s, counted over 20 s of rest, then closed, and the etcd client with them. Goroutines are those beyond a connected etcd client's.",
 		run:   runRegistrations, peers: finders,
 		metrics: []metric{{"leases", false, false}, {"keepalives a minute", false, true}, {"goroutines", false, false}, {"goroutines left", false, false}, {"keys left", false, false}},
 		targets: []target{
@@ -119,7 +119,7 @@ var scenarios = []*scenario{
 	},
 	{
 		name: "away", title: "the first call while etcd is away",
-		about: "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 10 s.",
+		about: "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 20 s for the first and 10 s for the second.",
 		run:   runAway, peers: callers[1:],
 		metrics: []metric{{"first call returns, s", false, true}, {"works after, s", false, true}},
 		targets: []target{

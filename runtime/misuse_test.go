@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/snapshot"
 )
 
 // away is a client of an etcd that is not there.
@@ -144,5 +149,93 @@ func TestConnectionsThatAreClosedAreForgotten(t *testing.T) {
 	}
 	if n := len(r.conns); n > 1 {
 		t.Errorf("%d closed connections are remembered", n)
+	}
+}
+
+func TestStatusBesideRegistrations(t *testing.T) {
+	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 200 {
+			spec := entrySpec{key: "a/b", ep: endpoint.Endpoint{Instance: strconv.Itoa(i), Addr: "h:1"}, ttl: time.Minute}
+			if _, err := r.announce(spec, false); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for {
+		r.Status()
+		select {
+		case <-done:
+			if n := len(r.Status().Registrations); n != 200 {
+				t.Errorf("%d registrations, want 200", n)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			_ = r.Close(ctx) // etcd is away: what it says of leases is of no matter here
+			return
+		default:
+		}
+	}
+}
+
+func TestEachEndsWithItsRegistry(t *testing.T) {
+	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)))
+	ended := make(chan error, 1)
+	go func() { ended <- uses(r)["Each"](context.Background()) }()
+	for len(r.Status().Keys) == 0 || r.Status().Keys[0].Connections == 0 {
+		time.Sleep(time.Millisecond) // until it waits for etcd
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("Each of a closed registry succeeded")
+	}
+}
+
+func TestCallsOnAClosedConnection(t *testing.T) {
+	r := NewRegistry(away(t), WithLogger(slog.New(slog.DiscardHandler)))
+	defer r.Close(t.Context())
+	conn, err := r.NewClient(&ServiceDesc{Name: "a.B", Key: "a"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Connect()
+	if err := conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Invoke(t.Context(), "/a.B/C", nil, nil); !errors.Is(err, grpc.ErrClientConnClosing) {
+		t.Errorf("a call on a closed connection: %v, want gRPC's own error", err)
+	}
+}
+
+func TestAddressesThatNobodyCanDial(t *testing.T) {
+	for _, addr := range []string{"", "0.0.0.0", "0.0.0.0:80", "::", "[::]", "[::]:80", "0", "0:80", "[::ffff:0.0.0.0]:80", "123:80"} {
+		if checkAdvertised(addr) == nil {
+			t.Errorf("%q is taken", addr)
+		}
+	}
+	for _, addr := range []string{"10.0.0.1", "10.0.0.1:80", "host", "host:80", "[::1]:80", "::1"} {
+		if err := checkAdvertised(addr); err != nil {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+}
+
+func TestMemoryFollowsAChangeThatIsUndone(t *testing.T) {
+	dir := t.TempDir()
+	m := &memory{dir: dir, key: "k", logger: slog.New(slog.DiscardHandler)}
+	x := discovery.NewBackend(endpoint.Endpoint{Instance: "x", Addr: "h:1"}, endpoint.EndpointJSON)
+	y := discovery.NewBackend(endpoint.Endpoint{Instance: "y", Addr: "h:2"}, endpoint.EndpointJSON)
+	m.Save([]*discovery.Backend{x})
+	m.flush()
+	m.Save([]*discovery.Backend{x, y})
+	m.Save([]*discovery.Backend{x})
+	m.flush()
+	m.flush()
+	if got, _, err := snapshot.Load(dir, "k"); err != nil || len(got) != 1 {
+		t.Errorf("on disk: %v, %v, want x alone", got, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	_ "google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -188,5 +189,28 @@ func TestSequenceKeepsShares(t *testing.T) {
 				t.Errorf("%d calls: the group up to %s got %.4f, want %.2f", calls, group, got, share)
 			}
 		}
+	}
+}
+
+func TestViewsKeepTheirPlaces(t *testing.T) {
+	fleet := ends("a - - S/a,b,c", "b - - S/b,z", "c - - S/c,z")
+	first := makePlan(mustConfig(t, `{}`), "", fleet)
+	for range 100 {
+		again := makePlan(mustConfig(t, `{}`), "", fleet)
+		for i, v := range again.views {
+			if v.describe() != first.views[i].describe() {
+				t.Fatalf("view %d is %s, was %s", i, v.describe(), first.views[i].describe())
+			}
+		}
+	}
+}
+
+func TestWeightsOfARingAreBounded(t *testing.T) {
+	heavy := attr.New(&endpoint.Endpoint{Addr: "h:1", Weight: math.MaxUint32}, new(attr.Room))
+	if w := weight.FromEndpoint(heavy).Weight; w > 1<<16 {
+		t.Errorf("ring-hash is given the weight %d, of which it can add few", w)
+	}
+	if w := weightOf(heavy); w != math.MaxUint32 {
+		t.Errorf("the static weight is %d", w)
 	}
 }

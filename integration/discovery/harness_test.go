@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -177,16 +178,20 @@ func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.En
 // server is a greeter that answers with its name.
 type server struct {
 	basic.UnimplementedGreeterServer
-	name     string
-	addr     string
-	listener *counting
-	holding  chan struct{} // a call with "hold" came in
-	release  chan struct{} // it may go on
-	stop     func()
+	name      string
+	addr      string
+	listener  *counting
+	authority atomic.Value  // of the last call
+	holding   chan struct{} // a call with "hold" came in
+	release   chan struct{} // it may go on
+	stop      func()
 }
 
 func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
+	if values := md.Get(":authority"); len(values) > 0 {
+		s.authority.Store(values[0])
+	}
 	if len(md.Get("block")) > 0 {
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()

@@ -66,6 +66,7 @@ type server struct {
 	registration *runtime.Registration
 	calls        atomic.Int64
 	connections  atomic.Int64
+	gate         sync.Mutex    // held: no connection is accepted
 	hold         chan struct{} // calls with "hold" wait for it
 	holding      chan struct{}
 	headers      atomic.Value // metadata.MD of the last call
@@ -85,12 +86,15 @@ func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 
 type counting struct {
 	net.Listener
-	n *atomic.Int64
+	n    *atomic.Int64
+	gate *sync.Mutex
 }
 
 func (c counting) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	if err == nil {
+		c.gate.Lock()
+		c.gate.Unlock() //nolint:staticcheck // what is waited for is the gate alone
 		c.n.Add(1)
 	}
 	return conn, err
@@ -106,7 +110,7 @@ func (f *fleet) listen(name string) *server {
 	s := &server{name: name, addr: lis.Addr().String(), hold: make(chan struct{}), holding: make(chan struct{}), grpc: grpc.NewServer()}
 	basic.RegisterGreeterServer(s.grpc, s)
 	done := make(chan struct{})
-	go func() { defer close(done); _ = s.grpc.Serve(counting{lis, &s.connections}) }()
+	go func() { defer close(done); _ = s.grpc.Serve(counting{lis, &s.connections, &s.gate}) }()
 	f.t.Cleanup(func() { s.grpc.Stop(); <-done })
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -468,4 +470,55 @@ func TestPolicyChanges(t *testing.T) {
 	}
 	close(done)
 	callers.Wait()
+}
+
+// TestLivePolicyConnectsBeforeItServes puts a split while servers take no new connections: calls go on
+// over the old ones, and by the split once there are new ones.
+func TestLivePolicyConnectsBeforeItServes(t *testing.T) {
+	f := newFleet(t)
+	for name, version := range map[string]string{"old": "v1", "new": "v2"} {
+		f.start(name, runtime.WithVersion(version))
+	}
+	conn := f.client(policy(`{"round_robin":{}}`))
+	only(t, conn, "new", "old")
+	for _, s := range f.all {
+		s.gate.Lock()
+	}
+	if err := f.registry.SetServiceConfig(bounded(t, soon), key, split(0, 100)); err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); time.Since(start) < time.Second; {
+		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+		if _, err := call(ctx, conn); err != nil {
+			t.Errorf("a call while the split connects: %v", err)
+		}
+		cancel()
+	}
+	for _, s := range f.all {
+		s.gate.Unlock()
+	}
+	only(t, conn, "old")
+}
+
+// baseBuilder makes a policy as they were written before there were endpoints.
+type baseBuilder struct{}
+
+func (baseBuilder) Build(info base.PickerBuildInfo) balancer.Picker {
+	for sc := range info.ReadySCs {
+		return fixed{sc}
+	}
+	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+}
+
+type fixed struct{ sc balancer.SubConn }
+
+func (f fixed) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{SubConn: f.sc}, nil
+}
+
+func TestPolicyThatKnowsAddressesAlone(t *testing.T) {
+	balancer.Register(base.NewBalancerBuilder("old_fashioned", baseBuilder{}, base.Config{}))
+	f := newFleet(t)
+	f.start("a")
+	only(t, f.client(policy(`{"old_fashioned":{}}`)), "a")
 }

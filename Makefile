@@ -60,6 +60,14 @@ reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliab
 		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
 		go run ./cmd/reliability
 
+.PHONY: bench
+bench: ## Measure beside the peers and write docs/performance.md: SCENARIO=NAME for a part of it
+	cd bench && go run . $(if $(SCENARIO),-scenario $(SCENARIO))
+
+.PHONY: scale
+scale: ## Measure how cost grows and write docs/scaling.md
+	cd bench && go run . -scenario scale -rounds 3
+
 .PHONY: generate
 generate: ## Write all generated code again
 	$(BUF) generate

@@ -11,9 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	// What the live config of a service may name: the policies that the runtime brings with it, and the
-	// one that is a module of its own.
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
+	// What the live config of a service may name: the policies that the runtime brings with it.
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"

@@ -2,6 +2,8 @@ package discovery
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
 
@@ -31,22 +33,21 @@ func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
+func (b *Backend) endpoint() resolver.Endpoint { return b.grpc }
+
+// address is b for policies that were written before there were endpoints.
+func (b *Backend) address() resolver.Address {
+	return resolver.Address{Addr: b.Endpoint.Addr, BalancerAttributes: b.grpc.Attributes}
+}
+
 // resolverEndpoints is how gRPC takes a set of backends.
 func resolverEndpoints(backends []*Backend) []resolver.Endpoint {
-	endpoints := make([]resolver.Endpoint, len(backends))
-	convert(endpoints, backends)
-	return endpoints
+	return formsOf(backends, nil, nil, (*Backend).endpoint)
 }
 
-func convert(endpoints []resolver.Endpoint, backends []*Backend) {
-	for i, b := range backends {
-		endpoints[i] = b.grpc
-	}
-}
-
-// nextEndpoints is resolverEndpoints of a set that has most in common with an older one, whose
-// endpoints are at hand: those before and behind the changes are copied in one go each.
-func nextEndpoints(backends, old []*Backend, oldEndpoints []resolver.Endpoint) []resolver.Endpoint {
+// formsOf is the form of each of backends, a set that has most in common with an older one whose forms
+// are at hand: those before and behind the changes are copied in one go each.
+func formsOf[T any](backends, old []*Backend, oldForms []T, form func(*Backend) T) []T {
 	n := min(len(backends), len(old))
 	before := 0
 	for before < n && backends[before] == old[before] {
@@ -56,12 +57,42 @@ func nextEndpoints(backends, old []*Backend, oldEndpoints []resolver.Endpoint) [
 	for behind < n-before && backends[len(backends)-1-behind] == old[len(old)-1-behind] {
 		behind++
 	}
-	endpoints := make([]resolver.Endpoint, len(backends))
-	changed := len(backends) - behind
-	copy(endpoints, oldEndpoints[:before])
-	convert(endpoints[before:changed], backends[before:changed])
-	copy(endpoints[changed:], oldEndpoints[len(old)-behind:])
-	return endpoints
+	forms := make([]T, len(backends))
+	copy(forms, oldForms[:before])
+	for i := before; i < len(backends)-behind; i++ {
+		forms[i] = form(backends[i])
+	}
+	copy(forms[len(backends)-behind:], oldForms[len(old)-behind:])
+	return forms
+}
+
+// addresses are a set of backends as addresses, made once for all connections, when the first asks.
+type addresses struct {
+	once sync.Once
+	made atomic.Bool // list is there
+	list []resolver.Address
+
+	// What to make the list of, until it is made.
+	backends, old []*Backend
+	oldList       []resolver.Address // of old
+}
+
+func (a *addresses) get() []resolver.Address {
+	a.once.Do(func() {
+		a.list = formsOf(a.backends, a.old, a.oldList, (*Backend).address)
+		a.backends, a.old, a.oldList = nil, nil, nil
+		a.made.Store(true)
+	})
+	return a.list
+}
+
+// after are those of the set that comes after old, whose addresses a are; nil where there was none.
+func (a *addresses) after(backends, old []*Backend) *addresses {
+	next := &addresses{backends: backends}
+	if a != nil && a.made.Load() {
+		next.old, next.oldList = old, a.list
+	}
+	return next
 }
 
 // Compare is the order of a set: by instance, then address.

@@ -9,15 +9,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-func TestNextEndpoints(t *testing.T) {
+func TestForms(t *testing.T) {
 	for _, tt := range []struct{ old, next string }{
 		{"", ""}, {"", "ab"}, {"ab", ""}, {"abc", "abc"}, {"abc", "ac"}, {"abc", "bc"}, {"abc", "ab"},
 		{"abc", "abcd"}, {"bcd", "abcd"}, {"abd", "abcd"}, {"abcd", "axcd"}, {"abcd", "axyd"}, {"aab", "ab"}, {"ab", "aab"},
 	} {
 		old, next := set(tt.old), set(tt.next)
-		got, want := nextEndpoints(next, old, resolverEndpoints(old)), resolverEndpoints(next)
+		got, want := formsOf(next, old, resolverEndpoints(old), (*Backend).endpoint), resolverEndpoints(next)
 		if !slices.EqualFunc(got, want, sameEndpoint) {
-			t.Errorf("%q after %q is not what it is alone", tt.next, tt.old)
+			t.Errorf("the endpoints of %q after %q are not what they are alone", tt.next, tt.old)
+		}
+		var before *addresses
+		for _, made := range []bool{false, true} {
+			before = before.after(old, nil)
+			if made {
+				before.get()
+			}
+			addrs := before.after(next, old).get()
+			if !slices.EqualFunc(addrs, next, func(a resolver.Address, b *Backend) bool { return a == b.address() }) {
+				t.Errorf("the addresses of %q after %q are %v", tt.next, tt.old, addrs)
+			}
 		}
 	}
 }
@@ -36,7 +47,7 @@ func TestBackendAllocations(t *testing.T) {
 	}
 	old := slices.Repeat([]*Backend{b}, 100)
 	endpoints := resolverEndpoints(old)
-	if n := testing.AllocsPerRun(100, func() { nextEndpoints(old[1:], old, endpoints) }); n > 1 {
+	if n := testing.AllocsPerRun(100, func() { formsOf(old[1:], old, endpoints, (*Backend).endpoint) }); n > 1 {
 		t.Errorf("a list takes %v allocations, want 1", n)
 	}
 }

@@ -111,7 +111,7 @@ func (c *conn) send(s *State) {
 	if c.opts.Client != nil {
 		state = attr.SetClient(state, c.opts.Client)
 	} else {
-		state.Addresses = attr.Addresses(endpoints) // whatever policy there is, it may know no other
+		state.Addresses = c.addresses(s, backends) // whatever policy there is, it may know no other
 	}
 	if len(endpoints) > 0 {
 		c.update(state)
@@ -124,6 +124,14 @@ func (c *conn) send(s *State) {
 	} else {
 		c.cc.ReportError(trouble)
 	}
+}
+
+// addresses are what a state has for this connection, whose backends are those given.
+func (c *conn) addresses(s *State, backends []*Backend) []resolver.Address {
+	if c.opts.Select != nil {
+		return formsOf(backends, nil, nil, (*Backend).address)
+	}
+	return s.addresses.get()
 }
 
 // sendUnknown has calls fail with what etcd has answered; while it cannot be reached they wait,

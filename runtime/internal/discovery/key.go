@@ -51,6 +51,7 @@ type State struct {
 	Known     bool
 	Backends  []*Backend
 	Endpoints []resolver.Endpoint // of Backends, in the same order
+	addresses *addresses          // of Backends; nil while not known
 	Live      string              // live service config, "" none
 	LiveKnown bool                // etcd has said whether there is one
 	LiveSeen  bool                // there is or was one
@@ -189,13 +190,15 @@ func (k *Key) update() {
 		next.Held = len(k.hold.kept)
 	}
 	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
-		next.Backends, next.Endpoints = old.Backends, old.Endpoints
+		next.Backends, next.Endpoints, next.addresses = old.Backends, old.Endpoints, old.addresses
 		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && next.LiveKnown == old.LiveKnown && (next.Known || !newError(old, next)) {
 			k.state.Store(next)
 			return
 		}
 	} else {
-		next.Endpoints, next.Changed = nextEndpoints(next.Backends, old.Backends, old.Endpoints), time.Now()
+		next.Endpoints = formsOf(next.Backends, old.Backends, old.Endpoints, (*Backend).endpoint)
+		next.addresses = old.addresses.after(next.Backends, old.Backends)
+		next.Changed = time.Now()
 	}
 	k.state.Store(next)
 	for c := range k.conns {

@@ -68,12 +68,20 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	return nil
 }
 
+// Address is what an endpoint is for policies that were written before there were endpoints.
+func Address(ep resolver.Endpoint) resolver.Address {
+	return resolver.Address{
+		Addr:               ep.Addresses[0].Addr,
+		BalancerAttributes: ep.Attributes, //nolint:staticcheck // where such policies look for them
+	}
+}
+
 // Addresses is what endpoints are for policies that were written before there were endpoints, as those
 // of gRPC's package balancer/base.
 func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	addresses := make([]resolver.Address, len(endpoints))
 	for i, ep := range endpoints {
-		addresses[i] = resolver.Address{Addr: ep.Addresses[0].Addr, BalancerAttributes: ep.Attributes}
+		addresses[i] = Address(ep)
 	}
 	return addresses
 }

@@ -37,7 +37,7 @@ func (b *Backend) endpoint() resolver.Endpoint { return b.grpc }
 
 // address is b for policies that were written before there were endpoints.
 func (b *Backend) address() resolver.Address {
-	return resolver.Address{Addr: b.Endpoint.Addr, BalancerAttributes: b.grpc.Attributes}
+	return attr.Address(b.grpc)
 }
 
 // resolverEndpoints is how gRPC takes a set of backends.

@@ -114,6 +114,9 @@ func (g *Registration) update(opts []RegisterOption) error {
 	if err != nil {
 		return err
 	}
+	if ep.Instance != g.ep.Instance {
+		return fmt.Errorf("an update cannot change the instance id %q to %q: close the registration and register anew", g.ep.Instance, ep.Instance)
+	}
 	items, err := g.registry.items(g.key, ep, g.layouts)
 	if err != nil {
 		return err

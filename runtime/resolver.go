@@ -26,8 +26,9 @@ const Scheme = "etcd"
 //	etcd:////services/user                those under "/services/user/"
 //	etcd:///hello?layout=lease_suffix     also those under "hello<lease id>"
 //
-// The service config in force is the live one in etcd, or what gRPC is told otherwise; for round
-// robin give grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`).
+// The service config in force is what gRPC is told, until there is a live one in etcd; for round robin
+// give grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). A live one
+// replaces it whole, and for good.
 // [Registry.NewClient] does more, and is what generated code uses.
 func (r *Registry) Resolver() resolver.Builder { return builder{r} }
 

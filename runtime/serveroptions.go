@@ -36,8 +36,9 @@ func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
-// WithAnnounceTimeout has Serve end, with an error, when the services are not in etcd within d, for
-// a process that is of no use unless it is found. Default: 0, to serve and go on trying.
+// WithAnnounceTimeout has Serve end, with an error, when the services are not in etcd within d, or
+// sooner when etcd denies it, for a process that is of no use unless it is found. Default: 0, to serve
+// and go on trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }

@@ -14,7 +14,9 @@ import (
 // SetServiceConfig puts a live service config for the service at key, which every client of the
 // service goes by within moments: it is laid over the generated one and the caller's own, top-level
 // field by field. json is a gRPC service config; one that gRPC would refuse, or misread, is an error
-// and is not put. "" deletes the live config, which puts the others back in force.
+// and is not put. "" deletes the live config, which puts the others back in force, save on connections
+// with a bare [Registry.Resolver]: gRPC has no way back to the config that they were made with, so they
+// go on with none, which is pick_first.
 //
 // The live config is kept at <namespace>_grpc_config/<key>.
 func (r *Registry) SetServiceConfig(ctx context.Context, key, json string) error {

@@ -8,7 +8,7 @@ import (
 
 // RegistryStatus is what a registry is doing at one moment.
 type RegistryStatus struct {
-	Keys          []KeyStatus // that connections use, sorted by key
+	Keys          []KeyStatus // that connections use, or did of late, sorted by key
 	Registrations []Status    // of this process, sorted by key
 }
 

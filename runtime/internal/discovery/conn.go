@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/stamp"
 	"fmt"
 	"sync"
 
@@ -76,6 +77,7 @@ func (c *conn) notify() {
 }
 
 func (c *conn) deliver() {
+	stamp.At(6)
 	for {
 		c.send(c.key.State())
 		c.mu.Lock()
@@ -150,6 +152,7 @@ func (c *conn) sendUnknown(s *State) {
 // makes needless.
 func (c *conn) update(state resolver.State) {
 	c.served = true
+	stamp.At(7)
 	_ = c.cc.UpdateState(state)
 }
 

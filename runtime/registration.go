@@ -34,7 +34,7 @@ func (s State) String() string { return lease.State(s).String() }
 type Status struct {
 	State   State
 	Key     string           // the service key
-	LeaseID clientv3.LeaseID // what the entry hangs on; 0: nothing now
+	LeaseID clientv3.LeaseID // what the entry hangs on, or would where it is paused; 0: nothing now
 	Err     error            // what keeps it from being registered; nil in StateRegistered
 	Since   time.Time        // when State was entered
 }

@@ -175,7 +175,7 @@ func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	status := Status{State: h.e.state, Key: h.e.key(), Lease: h.s.core.lease, Err: h.e.err, Since: h.e.since}
-	if status.State == Closed || status.State == Paused {
+	if status.State == Closed {
 		status.Lease = 0
 	}
 	return status

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/stamp"
 	"errors"
 	"log/slog"
 	"sync"
@@ -43,9 +42,7 @@ func (r *Registry) configKey(key string) string {
 func (s *source) Endpoints(user func(discovery.Endpoints)) (stop func()) {
 	var m merger
 	return s.follow(func(u listwatch.Update[*discovery.Backend]) {
-		n := m.news(u)
-		stamp.At(4)
-		user(n)
+		user(m.news(u))
 	})
 }
 

@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/stamp"
 	"fmt"
 	"sync"
 
@@ -77,7 +76,6 @@ func (c *conn) notify() {
 }
 
 func (c *conn) deliver() {
-	stamp.At(6)
 	for {
 		c.send(c.key.State())
 		c.mu.Lock()
@@ -152,7 +150,6 @@ func (c *conn) sendUnknown(s *State) {
 // makes needless.
 func (c *conn) update(state resolver.State) {
 	c.served = true
-	stamp.At(7)
 	_ = c.cc.UpdateState(state)
 }
 

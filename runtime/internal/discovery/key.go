@@ -1,7 +1,6 @@
 package discovery
 
 import (
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/stamp"
 	"fmt"
 	"slices"
 	"sync"
@@ -202,7 +201,6 @@ func (k *Key) update() {
 		next.Changed = time.Now()
 	}
 	k.state.Store(next)
-	stamp.At(5)
 	for c := range k.conns {
 		c.notify()
 	}

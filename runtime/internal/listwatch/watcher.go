@@ -1,7 +1,6 @@
 package listwatch
 
 import (
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/stamp"
 	"context"
 	"errors"
 	"fmt"
@@ -166,9 +165,7 @@ func (w *watcher[T]) follow(ctx context.Context) (cause error) {
 			if !ok {
 				return w.watchError(errClosed)
 			}
-			stamp.At(1)
 			changed, err := w.machine.heard(&resp, time.Now())
-			stamp.At(2)
 			if err != nil {
 				return w.watchError(err)
 			}
@@ -274,7 +271,6 @@ func (w *watcher[T]) publishSoon(flush *time.Timer) {
 // publish tells the users what is known now.
 func (w *watcher[T]) publish(err error) {
 	snapshot := w.machine.snapshot()
-	stamp.At(3)
 	w.unpublished = false
 	w.deliver(Update[T]{Snapshot: snapshot, Err: err})
 	if snapshot != nil {

@@ -16,8 +16,12 @@ import (
 
 const docs = "../docs"
 
-//go:embed performance.md.tmpl
-var performance string
+var (
+	//go:embed performance.md.tmpl
+	performance string
+	//go:embed scaling.md.tmpl
+	scaling string
+)
 
 // writeDocuments writes what the results say.
 func writeDocuments(rs results) error {
@@ -29,7 +33,10 @@ func writeDocuments(rs results) error {
 			return err
 		}
 	}
-	return writeTemplate("performance.md", performance, rs)
+	if err := writeTemplate("performance.md", performance, rs.without("scale")); err != nil {
+		return err
+	}
+	return writeTemplate("scaling.md", scaling, rs.of("scale"))
 }
 
 func writeTemplate(name, text string, rs results) error {
@@ -41,8 +48,16 @@ func writeTemplate(name, text string, rs results) error {
 			}
 			return s[0].markdown(rs), nil
 		},
-		"targets": func() string { return targets(rs) },
-		"machine": machine,
+		"part": func(name, cases string, metrics ...string) (string, error) {
+			s, err := choose(name)
+			if err != nil {
+				return "", err
+			}
+			return s[0].part(rs, cases, metrics), nil
+		},
+		"targets":        func() string { return targets(rs) },
+		"machine":        machine,
+		"scaleEndpoints": func() int { return scaleEndpoints },
 		"date": func() string {
 			last := ""
 			for _, r := range rs {
@@ -162,17 +177,41 @@ func (s *scenario) text(rs results) string {
 func (s *scenario) markdown(rs results) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "## %s\n\n`make bench SCENARIO=%s`. %s\n\n", strings.ToUpper(s.title[:1])+s.title[1:], s.name, s.about)
-	for i, r := range s.table(rs) {
-		fmt.Fprintf(&out, "| %s |\n", strings.Join(r, " | "))
-		if i == 0 {
-			fmt.Fprintf(&out, "|%s\n", strings.Repeat(" --- |", len(r)))
-		}
-	}
+	writeRows(&out, s.table(rs))
 	out.WriteByte('\n')
 	for _, p := range s.plotted(rs.of(s.name)) {
 		fmt.Fprintf(&out, "![%s](performance/%s)\n", p.title, p.file)
 	}
 	return strings.TrimRight(out.String(), "\n")
+}
+
+// part is a table of some cases, those whose names end alike, and some metrics.
+func (s *scenario) part(rs results, cases string, metrics []string) string {
+	rs = rs.of(s.name)
+	rows := []row{append(row{""}, metrics...)}
+	for _, c := range rs.cases() {
+		if !strings.HasSuffix(c, cases) {
+			continue
+		}
+		r := row{c}
+		for _, m := range metrics {
+			r = append(r, show(rs.figure(c, s.peers[0], m)))
+		}
+		rows = append(rows, r)
+	}
+	var out strings.Builder
+	writeRows(&out, rows)
+	return strings.TrimRight(out.String(), "\n")
+}
+
+// writeRows writes a table, the first row being its head.
+func writeRows(out *strings.Builder, rows []row) {
+	for i, r := range rows {
+		fmt.Fprintf(out, "| %s |\n", strings.Join(r, " | "))
+		if i == 0 {
+			fmt.Fprintf(out, "|%s\n", strings.Repeat(" --- |", len(r)))
+		}
+	}
 }
 
 // verdict is whether a target is reached.

@@ -67,8 +67,11 @@ func (rs results) save(path string) error {
 
 // with returns the results with those of one scenario replaced.
 func (rs results) with(scenario string, runs []result) results {
-	rest := slices.DeleteFunc(slices.Clone(rs), func(r result) bool { return r.Scenario == scenario })
-	return append(rest, runs...)
+	return append(rs.without(scenario), runs...)
+}
+
+func (rs results) without(scenario string) results {
+	return slices.DeleteFunc(slices.Clone(rs), func(r result) bool { return r.Scenario == scenario })
 }
 
 func (rs results) of(scenario string) results {

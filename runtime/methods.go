@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // maxMethods bounds what is published of the methods, in bytes. Callers send any method to a server
@@ -33,5 +33,5 @@ func (s *Server) methods(services []string) map[string]string {
 	if text == "" || len(text) > maxMethods {
 		return nil
 	}
-	return map[string]string{attr.MethodsName: text}
+	return map[string]string{endpoint.MethodsName: text}
 }

@@ -56,6 +56,9 @@ func encodeKratos(key string, e Endpoint) ([]byte, error) {
 // weight of 0 for its default.
 func encodeKitex(_ string, e Endpoint) ([]byte, error) {
 	tags := e.strings()
+	// Only our own clients look for the methods, and kitex' reader mixes the tags of entries up unless
+	// those that have none say null.
+	delete(tags, MethodsName)
 	if e.Version != "" {
 		tags[nameVersion] = e.Version
 	}

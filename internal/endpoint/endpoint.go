@@ -14,6 +14,10 @@ import (
 // MaxValue bounds a value in bytes, in both directions. What is longer is malformed.
 const MaxValue = 64 << 10
 
+// MethodsName is the piece of metadata in which servers publish the methods they serve, as
+// "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
+const MethodsName = "grpc_methods"
+
 // Endpoint is one instance of a service.
 type Endpoint struct {
 	Instance, Addr, Version, Zone string

@@ -20,10 +20,6 @@ type endpointKey struct{}
 // overflows makes a ring without end.
 const maxRingWeight = 1 << 16
 
-// MethodsName is the piece of metadata in which servers publish the methods they serve, as
-// "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
-const MethodsName = "grpc_methods"
-
 // value makes endpoints comparable for attributes.Equal, which would panic on the map inside.
 type value struct {
 	*endpoint.Endpoint
@@ -47,7 +43,7 @@ type Room struct {
 // its keys when its address changes, and honours its weight; what it would assume anyway is left
 // out. Neither e nor room may change afterwards.
 func New(e *endpoint.Endpoint, room *Room) resolver.Endpoint {
-	room.value = value{e, e.Metadata[MethodsName]}
+	room.value = value{e, e.Metadata[endpoint.MethodsName]}
 	room.attributes = *attributes.New(endpointKey{}, &room.value)
 	room.address[0].Addr = e.Addr
 	ep := resolver.Endpoint{Addresses: room.address[:], Attributes: &room.attributes}

@@ -28,7 +28,7 @@ func ends(specs ...string) []resolver.Endpoint {
 		}
 		all = append(all, attr.New(&endpoint.Endpoint{
 			Instance: f[0], Addr: f[0] + ":1", Version: f[1], Zone: f[2],
-			Metadata: map[string]string{attr.MethodsName: f[3]},
+			Metadata: map[string]string{endpoint.MethodsName: f[3]},
 		}, new(attr.Room)))
 	}
 	return all

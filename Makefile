@@ -66,7 +66,7 @@ bench: ## Measure beside the peers and write docs/performance.md: SCENARIO=NAME 
 
 .PHONY: scale
 scale: ## Measure how cost grows and write docs/scaling.md
-	cd bench && go run . -scenario scale -rounds 3
+	cd bench && go run . -scenario scale -rounds 2
 
 .PHONY: generate
 generate: ## Write all generated code again

@@ -142,7 +142,7 @@ func runRPC(ctx context.Context, b *bench) error {
 var callers = []string{peerStatic, peerOurs, peerEtcd, peerGoZero}
 
 func childRPC(c *child) (map[string]float64, error) {
-	const turns, calls = 60, 100
+	const turns, calls = 200, 100
 	ctx := context.Background()
 	client, err := c.client()
 	if err != nil {

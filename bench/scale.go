@@ -222,7 +222,8 @@ func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) e
 		return err
 	}
 	values["to the last client ms"] = lastArrival(sent, arrivals) * 1e3
-	values["etcd CPU a change ms"] = (after["cpu"] - before["cpu"]) * 1e3 / scaleChanges
+	idle := values["etcd CPU %"] / 100 * (after["at"] - before["at"])
+	values["etcd CPU a change ms"] = max(0, after["cpu"]-before["cpu"]-idle) * 1e3 / scaleChanges
 	c := strconv.Itoa(n) + " processes"
 	if proxied {
 		c += " behind grpc-proxy"
@@ -387,7 +388,8 @@ func startProxy(client *clientv3.Client) (string, error) {
 
 // carried reads etcd's own metrics.
 func carried() map[string]float64 {
-	values := map[string]float64{"cpu": used().cpu.Seconds(), "rss": resident()}
+	now := used()
+	values := map[string]float64{"cpu": now.cpu.Seconds(), "at": float64(now.at.UnixMicro()) / 1e6, "rss": resident()}
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
 		return values

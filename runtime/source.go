@@ -1,16 +1,13 @@
 package runtime
 
 import (
-	"errors"
 	"log/slog"
 	"sync"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
@@ -71,15 +68,8 @@ func (m *merger) news(u listwatch.Update[*discovery.Backend]) discovery.Endpoint
 
 // answered tells whether err is what etcd itself answered, rather than that it did not.
 func answered(err error) bool {
-	var e rpctypes.EtcdError
-	if !errors.As(err, &e) {
-		return false
-	}
-	switch e.Code() {
-	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument:
-		return true
-	}
-	return false
+	code, ok := etcderr.Answer(err)
+	return ok && etcderr.Refused(code)
 }
 
 // ServiceConfig implements [discovery.Source]. A live config that gRPC would refuse is reported and

@@ -10,7 +10,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
 )
 
 // own is the goroutine that talks to etcd, one call at a time, until the session ends.
@@ -235,19 +236,10 @@ func (s *Session) commit(ctx context.Context, o batchOp) {
 
 func isNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
 
-func isDenied(err error) bool { return status.Code(unwrap(err)) == codes.PermissionDenied }
+func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDenied }
 
 // isPermanent tells whether to ask again is of no use, until someone changes something.
 func isPermanent(err error) bool {
-	code := status.Code(unwrap(err))
+	code := etcderr.Code(err)
 	return code == codes.PermissionDenied || code == codes.InvalidArgument
-}
-
-// unwrap turns an error of the etcd client into one that has a gRPC status.
-func unwrap(err error) error {
-	var e rpctypes.EtcdError
-	if errors.As(err, &e) {
-		return status.Error(e.Code(), e.Error())
-	}
-	return err
 }

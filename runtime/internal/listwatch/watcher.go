@@ -12,9 +12,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
 )
 
 const (
@@ -113,7 +113,7 @@ func (w *watcher[T]) list(ctx context.Context, bound time.Duration) error {
 		}
 		return nil
 	}
-	if w.machine.known || permanent(err) || ctx.Err() != nil {
+	if w.machine.known || etcderr.Refused(etcderr.Code(err)) || ctx.Err() != nil {
 		return err
 	}
 	resp, fallbackErr := w.get(ctx, provisionalListBound, clientv3.WithSerializable())
@@ -344,29 +344,10 @@ func (w *watcher[T]) lastSnapshot() *Snapshot[T] {
 	return w.last.Snapshot
 }
 
-// permanent tells whether etcd answered, and would answer the same if asked otherwise.
-func permanent(err error) bool {
-	switch status.Code(unwrapStatus(err)) {
-	case codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument:
-		return true
-	}
-	return false
-}
-
 // explain adds the cure where etcd's own text does not name one.
 func explain(err error) error {
-	if errors.Is(err, rpctypes.ErrPermissionDenied) || status.Code(unwrapStatus(err)) == codes.PermissionDenied {
+	if etcderr.Code(err) == codes.PermissionDenied {
 		return fmt.Errorf("%w (the etcd user's role lacks READ permission for this range)", err)
-	}
-	return err
-}
-
-// unwrapStatus turns the etcd client's own error type, which has a code but no gRPC status, into
-// one that has.
-func unwrapStatus(err error) error {
-	var e rpctypes.EtcdError
-	if errors.As(err, &e) {
-		return status.Error(e.Code(), e.Error())
 	}
 	return err
 }
@@ -386,7 +367,7 @@ func cause(err error) string {
 		return "closed"
 	case errors.Is(err, rpctypes.ErrNoLeader):
 		return "no_leader"
-	case permanent(err):
+	case etcderr.Refused(etcderr.Code(err)):
 		return "denied"
 	}
 	return "watch_error"

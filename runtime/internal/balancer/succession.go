@@ -13,7 +13,7 @@ const settleWithin = 5 * time.Second
 // live, the plan that serves now does so until they have: calls do not wait for connections to
 // servers that were connected to before. It must be called with mu held.
 func (p *policy) succeed(next plan) {
-	if p.previous == nil && p.isReady(p.plan) && p.hasNewLeaves(next) {
+	if p.previous == nil && p.hasNewLeaves(next) && p.isReady(p.plan) {
 		previous := p.plan
 		p.previous = &previous
 		p.settling = time.AfterFunc(settleWithin, p.settle)

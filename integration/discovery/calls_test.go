@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -23,7 +24,7 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallO
 // reached calls until exactly the named servers answer, and returns how long that took.
 func reached(t *testing.T, conn grpc.ClientConnInterface, within time.Duration, names ...string) time.Duration {
 	t.Helper()
-	return eventually(t, within, fmt.Sprintf("calls reach %q and no others", names), func() bool {
+	return kit.Eventually(t, within, fmt.Sprintf("calls reach %q and no others", names), func() bool {
 		seen, err := round(t, conn, 3*len(names))
 		return err == nil && slices.Equal(seen, names)
 	})
@@ -104,5 +105,5 @@ func (l *load) none(t *testing.T) {
 func (l *load) more(t *testing.T, n int64) {
 	t.Helper()
 	target := l.calls.Load() + n
-	eventually(t, soon, "calls go on", func() bool { return l.calls.Load() >= target })
+	kit.Eventually(t, soon, "calls go on", func() bool { return l.calls.Load() >= target })
 }

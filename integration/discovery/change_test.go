@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -61,7 +62,7 @@ func TestChangeJustBeforeTheWatchBreaks(t *testing.T) {
 	w.put(key+"/a", "10.0.0.1:1")
 	w.put(key+"/b", "10.0.0.2:1")
 	seen := 0
-	eventually(t, soon, "both are seen", func() bool {
+	kit.Eventually(t, soon, "both are seen", func() bool {
 		select {
 		case set := <-changes:
 			seen = len(set)
@@ -77,7 +78,7 @@ func TestLiveConfigDeletedWhileIdle(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	conn := w.conn(grpc.WithIdleTimeout(200 * time.Millisecond))
-	if err := w.registry.SetServiceConfig(bounded(t, soon), key, `{"methodConfig":[{"name":[{}],"timeout":"0.3s"}]}`); err != nil {
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"methodConfig":[{"name":[{}],"timeout":"0.3s"}]}`); err != nil {
 		t.Fatal(err)
 	}
 	timesOut := func() bool {
@@ -87,12 +88,12 @@ func TestLiveConfigDeletedWhileIdle(t *testing.T) {
 		_, _ = call(ctx, conn) // ends by one timeout or the other
 		return time.Since(start) < time.Second
 	}
-	eventually(t, 2*soon, "the live config is in force", timesOut)
-	eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
-	if err := w.registry.SetServiceConfig(bounded(t, soon), key, ""); err != nil {
+	kit.Eventually(t, 2*soon, "the live config is in force", timesOut)
+	kit.Eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 4*soon, "the live config is no longer in force", func() bool { return !timesOut() })
+	kit.Eventually(t, 4*soon, "the live config is no longer in force", func() bool { return !timesOut() })
 }
 
 // TestResolverAmongTheOptions does not replace the client's own resolver, which knows the authority.

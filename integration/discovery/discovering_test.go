@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -29,7 +30,7 @@ func TestD1_CompactedWhileDisconnected(t *testing.T) {
 	w.etcd.Cut()
 	w.register(w.serve("b"))
 	w.delete(key + "/" + a.name)
-	if _, err := w.etcd.Compact(bounded(t, soon)); err != nil {
+	if _, err := w.etcd.Compact(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.etcd.Restore()
@@ -70,8 +71,8 @@ func TestD2_WatchErrors(t *testing.T) {
 	// Two ranges, each retried after 50 ms, 100 ms and so on, at half of that in the worst case.
 	lists, watches := w.etcd.Calls().Count(etcdtest.Range, ""), int(watcher.watches.Load())
 	report.Count(t, "D2", fmt.Sprintf("lists in %v of broken watches, of two keys", observed), lists)
-	if lists > 30 || watches > 30 || w.logs.lines() > 10 {
-		t.Errorf("%d lists, %d watches, %d log lines in %v: a hot loop", lists, watches, w.logs.lines(), observed)
+	if lists > 30 || watches > 30 || len(w.logs.Lines()) > 10 {
+		t.Errorf("%d lists, %d watches, %d log lines in %v: a hot loop", lists, watches, len(w.logs.Lines()), observed)
 	}
 	w.register(w.serve("b"))
 	watcher.broken.Store(false)
@@ -143,14 +144,14 @@ func TestD5_QuorumLost(t *testing.T) {
 	load := underLoad(t, conn, 2)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
-	eventually(t, 2*soon, "the loss is seen", func() bool { return w.logs.count("interrupted") > 0 })
+	kit.Eventually(t, 2*soon, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
 	for _, i := range []int{0, 1} {
 		if err := w.etcd.Member(i).Restart(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.etcd.Leader(bounded(t, soon)); err != nil {
+	if _, err := w.etcd.Leader(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.register(w.serve("b"))
@@ -222,14 +223,14 @@ func TestD9_PermissionGrantedLater(t *testing.T) {
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.register(w.serve("a"))
 	conn := w.conn()
-	_, err := call(bounded(t, soon), conn)
+	_, err := call(kit.Bounded(t, soon), conn)
 	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission") {
 		t.Errorf("call: %v, want Unavailable, naming %q and the permission", err, key)
 	}
 	admin := w.etcd.Admin()
-	_, err1 := admin.RoleAdd(bounded(t, soon), "reader")
-	_, err2 := admin.RoleGrantPermission(bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
-	_, err3 := admin.UserGrantRole(bounded(t, soon), "caller", "reader")
+	_, err1 := admin.RoleAdd(kit.Bounded(t, soon), "reader")
+	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
+	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "reader")
 	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +263,7 @@ func TestD11_MalformedValue(t *testing.T) {
 	}
 	w.register(w.serve("b"))
 	reached(t, conn, soon, "a", "b")
-	n := w.logs.count(key + "/bad")
+	n := w.logs.Count(key + "/bad")
 	report.Count(t, "D11", "log lines for a malformed value that was put 6 times", n)
 	if n != 1 {
 		t.Errorf("the malformed value was logged %d times, want once", n)
@@ -283,14 +284,14 @@ func TestD12_WrappedClient(t *testing.T) {
 	reached(t, conn, soon, "a")
 	w.put("tenant/"+key+"/b", b.addr)
 	report.Took(t, "D12", "a change seen through the wrapped client", reached(t, conn, soon, "a", "b"))
-	registration, err := w.registry.Register(bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
+	registration, err := w.registry.Register(kit.Bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := w.etcd.Admin().Get(bounded(t, soon), "tenant/other/"+a.addr); err != nil || got.Count != 1 {
+	if got, err := w.etcd.Admin().Get(kit.Bounded(t, soon), "tenant/other/"+a.addr); err != nil || got.Count != 1 {
 		t.Errorf("the registration is not in the namespace: %v, %v", got, err)
 	}
-	if err := registration.Close(bounded(t, soon)); err != nil {
+	if err := registration.Close(kit.Bounded(t, soon)); err != nil {
 		t.Error(err)
 	}
 }
@@ -298,10 +299,10 @@ func TestD12_WrappedClient(t *testing.T) {
 func TestD13_StaleMember(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
-	eventually(t, soon, "every member has the endpoint", func() bool {
+	kit.Eventually(t, soon, "every member has the endpoint", func() bool {
 		for _, m := range w.etcd.Members() {
 			client := w.etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{m.Endpoint()} })
-			if got, err := client.Get(bounded(t, soon), key+"/a", clientv3.WithSerializable()); err != nil || got.Count != 1 {
+			if got, err := client.Get(kit.Bounded(t, soon), key+"/a", clientv3.WithSerializable()); err != nil || got.Count != 1 {
 				return false
 			}
 		}
@@ -324,7 +325,7 @@ func TestD13_StaleMember(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := w.etcd.Leader(bounded(t, soon)); err != nil {
+	if _, err := w.etcd.Leader(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.register(w.serve("b"))
@@ -345,7 +346,7 @@ func TestD14_HundredConnections(t *testing.T) {
 	}
 	w.delete(key + "/a49")
 	changes := w.watch(key)
-	eventually(t, soon, "the changes are seen", func() bool {
+	kit.Eventually(t, soon, "the changes are seen", func() bool {
 		set := <-changes
 		return len(set) == 1 // one address
 	})
@@ -371,12 +372,12 @@ func TestD15_Rollout(t *testing.T) {
 		return false // nothing is dialled
 	}))
 	conn.Connect()
-	eventually(t, soon, "the first set is seen", func() bool { return updates.Load() > 0 })
+	kit.Eventually(t, soon, "the first set is seen", func() bool { return updates.Load() > 0 })
 	changes := w.watch(key)
 	<-changes
 	start := time.Now()
 	w.fill(n, 1)
-	eventually(t, soon, "the last change is seen", func() bool {
+	kit.Eventually(t, soon, "the last change is seen", func() bool {
 		set := <-changes
 		return len(set) == n && !slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Version != "1" })
 	})
@@ -407,14 +408,12 @@ func TestD16_HostileValues(t *testing.T) {
 	}
 	conn := w.conn()
 	reached(t, conn, soon, "a")
-	n := w.logs.count("malformed")
+	n := w.logs.Count("malformed")
 	report.Count(t, "D16", "of 8 hostile values reported, and none dialled", n)
 	if n != 8 {
 		t.Errorf("%d values were reported, want 8", n)
 	}
-	w.logs.mu.Lock()
-	defer w.logs.mu.Unlock()
-	for _, line := range w.logs.all {
+	for _, line := range w.logs.Lines() {
 		if len(line) > 1000 {
 			t.Errorf("a log line has %d bytes", len(line))
 		}

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -22,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -32,51 +32,19 @@ const key = "helloworld/greeter"
 // soon bounds what is to happen at once: generous, for machines that are busy.
 const soon = 10 * time.Second
 
-// logs collects what the registry logs.
-type logs struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, string(p))
-	return len(p), nil
-}
-
-// count is how many lines contain text.
-func (l *logs) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for _, line := range l.all {
-		if strings.Contains(line, text) {
-			n++
-		}
-	}
-	return n
-}
-
-func (l *logs) lines() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.all)
-}
-
 // world is one etcd, one registry on it, and servers that are registered by hand.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
 	client   *clientv3.Client
 	registry *runtime.Registry
-	logs     *logs
+	logs     *kit.Logs
 }
 
 func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
 	t.Helper()
 	leak.Check(t)
-	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &logs{}}
+	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &kit.Logs{}}
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)
 	return w
@@ -115,14 +83,14 @@ func plaintext() []grpc.DialOption {
 // put writes a value under the service's key, around what is tested.
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Put(bounded(w.t, soon), k, v, opts...); err != nil {
+	if _, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
-	lease, err := w.etcd.Admin().Grant(bounded(w.t, soon), 60)
+	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, soon), 60)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -131,7 +99,7 @@ func (w *world) grant() clientv3.LeaseID {
 
 func (w *world) delete(k string) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Delete(bounded(w.t, soon), k); err != nil {
+	if _, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -145,7 +113,7 @@ func (w *world) fill(n, version int) {
 			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/i%05d", key, i),
 				fmt.Sprintf(`{"Addr":"10.%d.%d.%d:9000","Metadata":{"version":"%d"}}`, version, i/250, i%250, version)))
 		}
-		if _, err := w.etcd.Admin().Txn(bounded(w.t, soon)).Then(ops...).Commit(); err != nil {
+		if _, err := w.etcd.Admin().Txn(kit.Bounded(w.t, soon)).Then(ops...).Commit(); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -230,32 +198,10 @@ func (w *world) register(s *server) *server {
 	return s
 }
 
-func bounded(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// eventually polls until ok, and returns how long that took.
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Since(start) > within {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-		<-tick.C
-	}
-	return time.Since(start)
-}
-
 // rerun runs the test again in a process of its own, with more in its environment.
 func rerun(t *testing.T, env ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(bounded(t, 6*soon), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd := exec.CommandContext(kit.Bounded(t, 6*soon), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("in a process of its own: %v\n%s", err, out)

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -39,7 +40,7 @@ func TestR1_EtcdDownWhenBuilt(t *testing.T) {
 		t.Errorf("NewClient took %v, want no I/O", took)
 	}
 	start = time.Now()
-	_, err := call(bounded(t, time.Second), conn)
+	_, err := call(kit.Bounded(t, time.Second), conn)
 	took := time.Since(start)
 	report.Took(t, "R1", "a call with a deadline of 1 s ended after", took)
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "etcd") || !strings.Contains(err.Error(), key) {
@@ -62,7 +63,7 @@ func TestR2_IdleWhileEtcdIsAway(t *testing.T) {
 	conn := w.conn(grpc.WithIdleTimeout(100 * time.Millisecond))
 	reached(t, conn, soon, "a")
 	w.etcd.Cut()
-	eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
+	kit.Eventually(t, soon, "the connection is idle", func() bool { return conn.GetState() == connectivity.Idle })
 	took := reached(t, conn, soon, "a")
 	report.Took(t, "R2", "first call after idle, with etcd away", took)
 }
@@ -90,7 +91,7 @@ func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 		took := time.Since(start)
 		report.Took(t, "R3", "closing a connection while etcd hangs", took)
 		start = time.Now()
-		if err := registry.Close(bounded(t, soon)); err != nil {
+		if err := registry.Close(kit.Bounded(t, soon)); err != nil {
 			t.Error(err)
 		}
 		closing := time.Since(start)
@@ -108,14 +109,14 @@ func TestR4_NoEndpoint(t *testing.T) {
 	conn := w.conn()
 	for _, when := range []string{"never any", "all gone"} {
 		start := time.Now()
-		_, err := call(bounded(t, soon), conn)
+		_, err := call(kit.Bounded(t, soon), conn)
 		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: call: %v, want Unavailable, naming %q", when, err, key)
 		}
 		report.Took(t, "R4", "a fail-fast call failed after", time.Since(start))
 		waiting := make(chan error, 1)
 		go func() {
-			_, err := call(bounded(t, soon), conn, grpc.WaitForReady(true))
+			_, err := call(kit.Bounded(t, soon), conn, grpc.WaitForReady(true))
 			waiting <- err
 		}()
 		w.register(w.serve("a"))
@@ -123,7 +124,7 @@ func TestR4_NoEndpoint(t *testing.T) {
 			t.Errorf("%s: a call that waits: %v", when, err)
 		}
 		w.delete(key + "/a")
-		eventually(t, soon, "the set is empty", func() bool { _, err := call(bounded(t, soon), conn); return err != nil })
+		kit.Eventually(t, soon, "the set is empty", func() bool { _, err := call(kit.Bounded(t, soon), conn); return err != nil })
 	}
 }
 
@@ -139,13 +140,13 @@ func TestR5_SetVanishes(t *testing.T) {
 
 	changes := w.watch(key)
 	<-changes
-	if _, err := w.etcd.Admin().Delete(bounded(t, soon), key+"/", clientv3.WithPrefix()); err != nil {
+	if _, err := w.etcd.Admin().Delete(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
 	gone := time.Now()
 	<-changes // the loss was heard
 	reached(t, conn, soon, "b", "c")
-	eventually(t, soon, "the loss is followed", func() bool { _, err := call(bounded(t, soon), conn); return err != nil })
+	kit.Eventually(t, soon, "the loss is followed", func() bool { _, err := call(kit.Bounded(t, soon), conn); return err != nil })
 	took := time.Since(gone)
 	report.Took(t, "R5", "all vanished followed after, with a grace of 2 s", took)
 	if took < 2*time.Second {
@@ -161,7 +162,7 @@ func TestR6_EtcdDownForLong(t *testing.T) {
 	reached(t, conn, soon, "a", "b")
 	load := underLoad(t, conn, 2)
 	w.etcd.Stop()
-	eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.count("interrupted") > 0 })
+	kit.Eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	<-time.After(5 * time.Second) // an outage that lasts
 	load.more(t, 100)
 	if err := w.etcd.Restart(); err != nil {
@@ -172,7 +173,7 @@ func TestR6_EtcdDownForLong(t *testing.T) {
 	load.none(t)
 	report.Took(t, "R6", "converged after the outage", took)
 	report.Count(t, "R6", "failed calls", int(load.failed.Load()))
-	if n := w.logs.lines(); n > 10 {
+	if n := len(w.logs.Lines()); n > 10 {
 		t.Errorf("%d log lines about one outage", n)
 	}
 }
@@ -182,14 +183,14 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.register(w.serve("a"))
 	reached(t, w.conn(), soon, "a")
-	if err := w.registry.Close(bounded(t, soon)); err != nil {
+	if err := w.registry.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	took := reached(t, w.conn(), soon, "a")
 	report.Took(t, "R7", "first call from the endpoints on disk", took)
-	if w.logs.count("age=") != 1 {
+	if w.logs.Count("age=") != 1 {
 		t.Error("the age of what is on disk is not shown")
 	}
 
@@ -201,10 +202,10 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
-	if _, err := call(bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := call(kit.Bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
 	}
-	if w.logs.count("cannot be used") != 1 {
+	if w.logs.Count("cannot be used") != 1 {
 		t.Error("the corrupt file is not reported")
 	}
 	w.etcd.Restore()
@@ -245,7 +246,7 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 		put(metadata)
 		reached(t, conn, soon, "a")
 	}
-	eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
+	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
 	n := a.listener.n.Load()
 	report.Count(t, "R8", "new connections for 4 changes of metadata", int(n-connections))
 	if n != connections {
@@ -256,7 +257,7 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 		put(`{"version":"last"}`)
 	}
 	put(`{"version":"after"}`)
-	eventually(t, soon, "the change is seen", func() bool { return version.Load() == "after" })
+	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "after" })
 	if n := updates.Load() - seen; n != 1 {
 		t.Errorf("%d updates, want one: equal values are none", n)
 	}
@@ -272,7 +273,7 @@ func TestR9_OneTransactionOneUpdate(t *testing.T) {
 	for i := range 100 {
 		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf("10.0.0.1:%d", i+1)))
 	}
-	if _, err := w.etcd.Admin().Txn(bounded(t, soon)).Then(ops...).Commit(); err != nil {
+	if _, err := w.etcd.Admin().Txn(kit.Bounded(t, soon)).Then(ops...).Commit(); err != nil {
 		t.Fatal(err)
 	}
 	set := <-changes
@@ -292,7 +293,7 @@ func TestR10_TwoClusters(t *testing.T) {
 	crossed := 0
 	for range 100 {
 		for conn, want := range map[*grpc.ClientConn]string{c1: "a", c2: "b"} {
-			name, err := call(bounded(t, soon), conn)
+			name, err := call(kit.Bounded(t, soon), conn)
 			if err != nil {
 				t.Error(err)
 			} else if name != want {
@@ -325,7 +326,7 @@ func TestR11_Proxy(t *testing.T) {
 		t.Errorf("dialled %q", addr)
 	}
 	// Without a dialer of the caller's, the address itself is tried, not the proxy.
-	_, err := call(bounded(t, soon), w.conn())
+	_, err := call(kit.Bounded(t, soon), w.conn())
 	if err == nil || strings.Contains(err.Error(), "127.0.0.1:1") || strings.Contains(err.Error(), "proxy") {
 		t.Errorf("call: %v, want that greeter.invalid cannot be reached directly", err)
 	}
@@ -341,7 +342,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	}
 	blocked := func(conn *grpc.ClientConn) time.Duration {
 		start := time.Now()
-		_, err := call(metadata.AppendToOutgoingContext(bounded(t, soon), "block", "1"), conn)
+		_, err := call(metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "block", "1"), conn)
 		if status.Code(err) != codes.DeadlineExceeded {
 			t.Errorf("a call that blocks: %v", err)
 		}
@@ -349,7 +350,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	}
 	inForce := func(conn *grpc.ClientConn, want time.Duration) time.Duration {
 		t.Helper()
-		return eventually(t, soon, fmt.Sprintf("a timeout of %v", want), func() bool {
+		return kit.Eventually(t, soon, fmt.Sprintf("a timeout of %v", want), func() bool {
 			took := blocked(conn)
 			return took >= want && took < want+want/2
 		})
@@ -369,7 +370,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	inForce(generated, 100*time.Millisecond)
 	inForce(callers, 300*time.Millisecond)
 
-	if err := w.registry.SetServiceConfig(bounded(t, soon), key, timeout("0.6")); err != nil {
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, timeout("0.6")); err != nil {
 		t.Fatal(err)
 	}
 	report.Took(t, "R12", "a live config in force after", inForce(generated, 600*time.Millisecond)-600*time.Millisecond)
@@ -377,14 +378,14 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	inForce(disabled, 100*time.Millisecond)
 	reached(t, callers, soon, "a", "b") // still round robin
 
-	if err := w.registry.SetServiceConfig(bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
 	}
 	w.put("_grpc_config/"+key, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
-	eventually(t, soon, "the bad config is reported", func() bool { return w.logs.count("bad live service config") > 0 })
+	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 600*time.Millisecond)
 
-	if err := w.registry.SetServiceConfig(bounded(t, soon), key, ""); err != nil {
+	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""); err != nil {
 		t.Fatal(err)
 	}
 	inForce(generated, 100*time.Millisecond)
@@ -400,7 +401,7 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 	reached(t, conn, soon, "a", "b")
 	held := make(chan error, 1)
 	go func() {
-		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(bounded(t, soon), "b"), "hold", "1")
+		ctx := metadata.AppendToOutgoingContext(runtime.WithTarget(kit.Bounded(t, soon), "b"), "hold", "1")
 		name, err := call(ctx, conn)
 		if name != "b" && err == nil {
 			err = fmt.Errorf("answered by %q", name)
@@ -448,7 +449,7 @@ func TestR14_HostileContentAndTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	if _, err := call(bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
+	if _, err := call(kit.Bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("call: %v, want the handshake to fail", err)
 	}
 	report.Took(t, "R14", "a call to a server without the certificate failed after", time.Since(start))
@@ -487,7 +488,7 @@ func TestBareResolver(t *testing.T) {
 		"etcd:///a%20b?layout=endpoint":   "white space",
 		"etcd:///x?layout=endpoint&a=%zz": "invalid URL escape",
 	} {
-		if _, err := call(bounded(t, soon), dial(target)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+		if _, err := call(kit.Bounded(t, soon), dial(target)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
 		}
 	}

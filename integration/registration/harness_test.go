@@ -7,14 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -24,45 +23,19 @@ const key = "helloworld/greeter"
 // soon bounds what is to happen at once: generous, for machines that are busy.
 const soon = 20 * time.Second
 
-// logs collects what the registry logs.
-type logs struct {
-	mu    sync.Mutex
-	lines []string
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.lines = append(l.lines, string(p))
-	return len(p), nil
-}
-
-// count is how many lines contain text.
-func (l *logs) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n := 0
-	for _, line := range l.lines {
-		if strings.Contains(line, text) {
-			n++
-		}
-	}
-	return n
-}
-
 // world is one etcd and a registry on it.
 type world struct {
 	t        *testing.T
 	etcd     *etcdtest.Cluster
 	client   *clientv3.Client
 	registry *runtime.Registry
-	logs     *logs
+	logs     *kit.Logs
 }
 
 func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *world {
 	t.Helper()
 	leak.Check(t)
-	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &logs{}}
+	w := &world{t: t, etcd: etcdtest.Start(t, cluster...), logs: &kit.Logs{}}
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)
 	return w
@@ -92,7 +65,7 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 
 func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	t.Helper()
-	g, err := r.Register(bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
+	g, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +84,7 @@ type kv struct {
 
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(bounded(w.t, soon), etcdKey)
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), etcdKey)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -124,7 +97,7 @@ func (w *world) get(etcdKey string) *kv {
 // keys are all that begin with prefix.
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -137,7 +110,7 @@ func (w *world) keys(prefix string) []string {
 
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Leases(bounded(w.t, soon))
+	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, soon))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -151,21 +124,21 @@ func (w *world) leases() []clientv3.LeaseID {
 
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Put(bounded(w.t, soon), k, v, opts...); err != nil {
+	if _, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) delete(k string) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Delete(bounded(w.t, soon), k); err != nil {
+	if _, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k); err != nil {
 		w.t.Fatal(err)
 	}
 }
 
 func (w *world) revoke(id clientv3.LeaseID) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Revoke(bounded(w.t, soon), id); err != nil {
+	if _, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, soon), id); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -173,7 +146,7 @@ func (w *world) revoke(id clientv3.LeaseID) {
 // there waits until the key is in etcd on a lease that is not was, and returns how long that took.
 func (w *world) there(etcdKey string, was clientv3.LeaseID) time.Duration {
 	w.t.Helper()
-	return eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
+	return kit.Eventually(w.t, soon, "in etcd again: "+etcdKey, func() bool {
 		got := w.get(etcdKey)
 		return got != nil && got.lease != 0 && got.lease != was
 	})
@@ -181,29 +154,7 @@ func (w *world) there(etcdKey string, was clientv3.LeaseID) time.Duration {
 
 func (w *world) state(g *runtime.Registration, state runtime.State) {
 	w.t.Helper()
-	eventually(w.t, soon, "state "+state.String(), func() bool { return g.Status().State == state })
-}
-
-func bounded(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// eventually polls until ok, and returns how long that took.
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Since(start) > within {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-		<-tick.C
-	}
-	return time.Since(start)
+	kit.Eventually(w.t, soon, "state "+state.String(), func() bool { return g.Status().State == state })
 }
 
 // within fails the test when something that the contract bounds took longer.

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -39,13 +40,13 @@ func TestLayouts(t *testing.T) {
 	if got := w.keys(""); len(got) != 4 || w.get("ns/"+key+id) == nil || w.get("ns/"+key+"/"+id) == nil {
 		t.Errorf("after a new registration with lease %s: %v", id, got)
 	}
-	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.get("ns/" + key + "/i"); got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","zone":"z"}}` {
 		t.Errorf("after Update: %s", got.value)
 	}
-	if err := g.Close(bounded(t, soon)); err != nil {
+	if err := g.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.keys(""); len(got) > 0 {
@@ -68,7 +69,7 @@ func TestLeases(t *testing.T) {
 	if n, keys := len(w.leases()), w.keys("a/"); n != 2 || len(keys) != 2 {
 		t.Fatalf("%d leases for %v, want 2", n, keys)
 	}
-	if err := own.Close(bounded(t, soon)); err != nil {
+	if err := own.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if n, keys := len(w.leases()), w.keys("a/"); n != 1 || len(keys) != 1 {
@@ -104,7 +105,7 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := w.registry.Register(bounded(t, soon), tt.key, runtime.Endpoint{Addr: tt.addr}, tt.opts...)
+			_, err := w.registry.Register(kit.Bounded(t, soon), tt.key, runtime.Endpoint{Addr: tt.addr}, tt.opts...)
 			if err == nil {
 				t.Fatal("Register succeeded")
 			}
@@ -123,7 +124,7 @@ func TestRegisterRefuses(t *testing.T) {
 
 func TestAddRemove(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithNamespace("ns/"))
-	ctx := bounded(t, soon)
+	ctx := kit.Bounded(t, soon)
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
@@ -159,7 +160,7 @@ func TestAddRemove(t *testing.T) {
 	g := w.register("svc", addr(2), runtime.WithLayouts(runtime.LeaseSuffix))
 	must(w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
-	eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
+	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
 }
 
 // A user's wrappers are honoured: everything happens below the prefix.
@@ -174,7 +175,7 @@ func TestD12_WrappedClient(t *testing.T) {
 		t.Fatalf("in etcd: %v", got)
 	}
 	w.delete("team/" + entry)
-	eventually(t, soon, "put back", func() bool { return w.get("team/"+entry) != nil })
+	kit.Eventually(t, soon, "put back", func() bool { return w.get("team/"+entry) != nil })
 	was := g.Status().LeaseID
 	w.revoke(was)
 	within(t, w.there("team/"+entry, was), backSoon, "to be back")
@@ -196,14 +197,14 @@ func TestPermissions(t *testing.T) {
 			w.revoke(was)
 			took := w.there(entry, was)
 			report.Took(t, "G1", "back after the lease was revoked, as user "+user, took)
-			if err := second.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+			if err := second.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
 				t.Error(err)
 			}
-			if err := second.Close(bounded(t, soon)); err != nil {
+			if err := second.Close(kit.Bounded(t, soon)); err != nil {
 				t.Error(err)
 			}
-			eventually(t, soon, "one key left", func() bool { return slices.Equal(w.keys(key), []string{entry}) })
-			if err := r.Close(bounded(t, soon)); err != nil {
+			kit.Eventually(t, soon, "one key left", func() bool { return slices.Equal(w.keys(key), []string{entry}) })
+			if err := r.Close(kit.Bounded(t, soon)); err != nil {
 				t.Error(err)
 			}
 			if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
@@ -229,7 +230,7 @@ func TestPermissions(t *testing.T) {
 				if i == 7 {
 					k = "forbidden"
 				}
-				_, err := r.Register(bounded(t, soon), k, runtime.Endpoint{Addr: addr(i)})
+				_, err := r.Register(kit.Bounded(t, soon), k, runtime.Endpoint{Addr: addr(i)})
 				errs <- err
 			}()
 		}
@@ -253,7 +254,7 @@ func TestNoUser(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root")})
 	r := w.newRegistry(w.etcd.Client(t, etcdtest.As("", "")))
 	start := time.Now()
-	_, err := r.Register(bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
+	_, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.DeadlineExceeded {
 		t.Errorf("Register without a user: %v", err)
 	}
@@ -271,7 +272,7 @@ func TestClientClosed(t *testing.T) {
 	}
 	w.state(g, runtime.StateLost)
 	start := time.Now()
-	if err := r.Close(bounded(t, time.Second)); err == nil {
+	if err := r.Close(kit.Bounded(t, time.Second)); err == nil {
 		t.Error("Close says that all is withdrawn")
 	}
 	within(t, time.Since(start), 2*time.Second, "Close")
@@ -280,7 +281,7 @@ func TestClientClosed(t *testing.T) {
 func TestGoroutines(t *testing.T) {
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
-	if _, err := client.Get(bounded(t, soon), "x"); err != nil {
+	if _, err := client.Get(kit.Bounded(t, soon), "x"); err != nil {
 		t.Fatal(err)
 	}
 	// What etcd's side needs for the streams runs in this process, too.
@@ -300,13 +301,13 @@ func TestGoroutines(t *testing.T) {
 	}
 	// Two more where the etcd client keeps open a stream that nothing is watched on: it does so when a
 	// watch is given up while it is being opened.
-	eventually(t, soon, "few goroutines", func() bool { return count()-before <= 10 })
+	kit.Eventually(t, soon, "few goroutines", func() bool { return count()-before <= 10 })
 	report.Count(t, "G5", "goroutines for 100 registrations", count()-before)
-	if err := r.Close(bounded(t, soon)); err != nil {
+	if err := r.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	// The client's own lessor stays.
-	eventually(t, soon, "none of the runtime's left", func() bool { return !strings.Contains(stacks(), "protoc-gen-go-etcd/runtime") })
+	kit.Eventually(t, soon, "none of the runtime's left", func() bool { return !strings.Contains(stacks(), "protoc-gen-go-etcd/runtime") })
 }
 
 func stacks() string {

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -27,7 +28,7 @@ func TestRegister(t *testing.T) {
 	if got == nil || got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"k":"v","version":"v1"}}` || got.lease != g.Status().LeaseID {
 		t.Fatalf("in etcd: %+v, want it on lease %x", got, g.Status().LeaseID)
 	}
-	if err := g.Close(bounded(t, soon)); err != nil {
+	if err := g.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
@@ -36,10 +37,10 @@ func TestRegister(t *testing.T) {
 	if st := g.Status(); st.State != runtime.StateClosed || st.LeaseID != 0 {
 		t.Errorf("status after Close: %+v", st)
 	}
-	if err := g.Close(bounded(t, soon)); err != nil {
+	if err := g.Close(kit.Bounded(t, soon)); err != nil {
 		t.Errorf("second Close: %v", err)
 	}
-	if err := g.Update(bounded(t, soon)); err == nil {
+	if err := g.Update(kit.Bounded(t, soon)); err == nil {
 		t.Error("Update after Close succeeded")
 	}
 }
@@ -55,7 +56,7 @@ func TestG1_LeaseRevoked(t *testing.T) {
 		within(t, took, backSoon, "to be back")
 		w.state(g, runtime.StateRegistered)
 	}
-	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
 }
 
 // As many services as are not watched one by one.
@@ -67,7 +68,7 @@ func TestG1_LeaseOfManyRevoked(t *testing.T) {
 	}
 	was := g.Status().LeaseID
 	w.revoke(was)
-	took := eventually(t, soon, "all keys back", func() bool { return len(w.keys(key)) == 20 })
+	took := kit.Eventually(t, soon, "all keys back", func() bool { return len(w.keys(key)) == 20 })
 	report.Took(t, "G1", "20 services back after the lease was revoked", took)
 	within(t, took, backSoon, "to be back")
 }
@@ -77,7 +78,7 @@ func TestG1_Expired(t *testing.T) {
 	g := w.register(key, addr(0))
 	was := g.Status().LeaseID
 	w.etcd.Cut()
-	eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
+	kit.Eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
 	w.state(g, runtime.StateLost)
 	if st := g.Status(); st.Err == nil {
 		t.Error("nothing says why the registration is lost")
@@ -87,7 +88,7 @@ func TestG1_Expired(t *testing.T) {
 	report.Took(t, "G1", "back after an outage longer than the TTL", took)
 	within(t, took, backSoon, "to be back")
 	w.state(g, runtime.StateRegistered)
-	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
 }
 
 // Nothing is answered and nothing is refused: a black hole.
@@ -96,33 +97,33 @@ func TestG1_BlackHole(t *testing.T) {
 	g := w.register(key, addr(0))
 	was := g.Status().LeaseID
 	w.etcd.Pause()
-	eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
+	kit.Eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
 	w.state(g, runtime.StateLost)
 	w.etcd.Resume()
 	took := w.there(entry, was)
 	report.Took(t, "G1", "back after a black hole longer than the TTL", took)
 	within(t, took, backSoon, "to be back")
-	eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
+	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
 }
 
 // The member that the lease is renewed at dies with its power as the leader.
 func TestG1_LeaderDies(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)}, runtime.WithLeaseTTL(2*time.Second))
 	g := w.register(key, addr(0))
-	leader, err := w.etcd.Leader(bounded(t, soon))
+	leader, err := w.etcd.Leader(kit.Bounded(t, soon))
 	if err != nil {
 		t.Fatal(err)
 	}
 	leader.Stop()
-	eventually(t, soon, "another leader", func() bool {
-		next, err := w.etcd.Leader(bounded(t, soon))
+	kit.Eventually(t, soon, "another leader", func() bool {
+		next, err := w.etcd.Leader(kit.Bounded(t, soon))
 		return err == nil && next != leader
 	})
-	eventually(t, soon, "registered", func() bool {
+	kit.Eventually(t, soon, "registered", func() bool {
 		got := w.get(entry)
 		return got != nil && g.Status().State == runtime.StateRegistered && got.lease == g.Status().LeaseID
 	})
-	if err := g.Close(bounded(t, soon)); err != nil {
+	if err := g.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if keys := w.keys(""); len(keys) > 0 {
@@ -148,7 +149,7 @@ func TestG2_KeyDeleted(t *testing.T) {
 	id := g.Status().LeaseID
 	for range 4 {
 		w.delete(entry)
-		took := eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+		took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
 		report.Took(t, "G2", "own key back after it was deleted", took)
 		within(t, took, backSoon, "to be back")
 	}
@@ -170,16 +171,16 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 	}
 	was := g.Status().LeaseID
 	w.there(entry, was)
-	eventually(t, soon, "registered", func() bool {
+	kit.Eventually(t, soon, "registered", func() bool {
 		st := g.Status()
 		return st.State == runtime.StateRegistered && st.LeaseID != was
 	})
 	w.etcd.Calls().Reset()
-	if err := w.etcd.Calls().Wait(bounded(t, soon), etcdtest.LeaseTimeToLive, "", 1); err != nil {
+	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), etcdtest.LeaseTimeToLive, "", 1); err != nil {
 		t.Fatal(err) // so that no check of the keys is due for another reason
 	}
 	w.delete(entry)
-	took := eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+	took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
 	report.Took(t, "G2", "own key back after it was deleted in a wiped etcd", took)
 	within(t, took, backSoon, "to be back")
 }
@@ -190,7 +191,7 @@ func TestG2_KeyOfManyDeleted(t *testing.T) {
 		w.register(key+addr(i), addr(i))
 	}
 	w.delete(key + addr(7) + "/" + addr(7))
-	took := eventually(t, soon, "put back", func() bool { return len(w.keys(key)) == 20 })
+	took := kit.Eventually(t, soon, "put back", func() bool { return len(w.keys(key)) == 20 })
 	report.Took(t, "G2", "one of 20 own keys back after it was deleted", took)
 	within(t, took, backSoon, "to be back")
 }
@@ -256,14 +257,14 @@ func TestG3_KeepAliveEnds(t *testing.T) {
 	client.Lease = &failingLease{client.Lease, halt}
 	r := w.newRegistry(client)
 	g := register(t, r, key, addr(0))
-	events := w.etcd.Admin().Watch(bounded(t, soon), entry)
+	events := w.etcd.Admin().Watch(kit.Bounded(t, soon), entry)
 	for range 3 {
 		was := g.Status().LeaseID
 		halt <- struct{}{}
 		took := w.there(entry, was)
 		report.Took(t, "G3", "on a new lease after the keepalive ended", took)
 		within(t, took, backSoon, "to move")
-		eventually(t, soon, "the old lease revoked", func() bool {
+		kit.Eventually(t, soon, "the old lease revoked", func() bool {
 			leases := w.leases()
 			return len(leases) == 1 && leases[0] != was
 		})
@@ -291,10 +292,10 @@ func TestG4_NewerTakesOver(t *testing.T) {
 	rev := w.get(entry).rev
 	// The older one looks again every 2 s. It leaves the key alone, also when it updates.
 	w.etcd.Calls().Reset()
-	if err := older.Update(bounded(t, soon), runtime.WithVersion("older")); err == nil {
+	if err := older.Update(kit.Bounded(t, soon), runtime.WithVersion("older")); err == nil {
 		t.Error("an update of what another process holds succeeded")
 	}
-	if err := w.etcd.Calls().Wait(bounded(t, soon), "Txn", "", 3); err != nil {
+	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.get(entry); got.rev != rev {
@@ -302,7 +303,7 @@ func TestG4_NewerTakesOver(t *testing.T) {
 	}
 	// The newer one goes: the older is back.
 	start := time.Now()
-	if err := newer.Close(bounded(t, soon)); err != nil {
+	if err := newer.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.state(older, runtime.StateRegistered)
@@ -322,7 +323,7 @@ func TestG4_OlderCloseLeavesNewer(t *testing.T) {
 		other := w.newRegistry(w.etcd.Client(t))
 		newer := register(t, other, key, addr(0))
 		rev := w.get(entry).rev
-		if err := older.Close(bounded(t, soon)); err != nil {
+		if err := older.Close(kit.Bounded(t, soon)); err != nil {
 			t.Fatal(err)
 		}
 		// Not even for the moment that the newer one takes to put it back.
@@ -338,7 +339,7 @@ func TestG5_HundredServices(t *testing.T) {
 	errs := make(chan error)
 	for i := range 300 {
 		go func() {
-			_, err := w.registry.Register(bounded(t, soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
+			_, err := w.registry.Register(kit.Bounded(t, soon), key+addr(i), runtime.Endpoint{Addr: addr(i)})
 			errs <- err
 		}()
 	}
@@ -357,7 +358,7 @@ func TestG5_HundredServices(t *testing.T) {
 		t.Errorf("%d transactions", txns)
 	}
 	start = time.Now()
-	if err := w.registry.Close(bounded(t, soon)); err != nil {
+	if err := w.registry.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	report.Took(t, "G5", "300 services withdrawn", time.Since(start))
@@ -373,17 +374,17 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 		registered := make(chan struct{})
 		go func() {
 			defer close(registered)
-			_, err := r.Register(bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
+			_, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
 			if err != nil && !strings.Contains(err.Error(), "closed") {
 				t.Errorf("try %d: Register: %v", i, err)
 			}
 		}()
 		if i%2 == 0 {
-			if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseGrant", "", 1); err != nil {
+			if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseGrant", "", 1); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := r.Close(bounded(t, soon)); err != nil {
+		if err := r.Close(kit.Bounded(t, soon)); err != nil {
 			t.Fatalf("try %d: Close: %v", i, err)
 		}
 		<-registered
@@ -405,12 +406,12 @@ func TestG6_RegisterGivesUp(t *testing.T) {
 		go func() {
 			defer cancel()
 			if i%2 == 0 {
-				_ = w.etcd.Calls().Wait(bounded(t, soon), "Txn", "", 1)
+				_ = w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 1)
 			}
 		}()
 		g, err := w.registry.Register(ctx, key, runtime.Endpoint{Addr: addr(0)})
 		if err == nil {
-			if err := g.Close(bounded(t, soon)); err != nil {
+			if err := g.Close(kit.Bounded(t, soon)); err != nil {
 				t.Fatal(err)
 			}
 		} else if !errors.Is(err, context.Canceled) {
@@ -428,17 +429,17 @@ func TestG6_RegisterGivesUpInOutage(t *testing.T) {
 	w.register("another", addr(9))
 	w.etcd.Pause()
 	start := time.Now()
-	_, err := w.registry.Register(bounded(t, 500*time.Millisecond), key, runtime.Endpoint{Addr: addr(0)})
+	_, err := w.registry.Register(kit.Bounded(t, 500*time.Millisecond), key, runtime.Endpoint{Addr: addr(0)})
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Register while etcd is away: %v", err)
 	}
 	within(t, time.Since(start), 3*time.Second, "Register")
 	w.etcd.Resume()
 	w.etcd.Calls().Reset()
-	if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseTimeToLive", "", 2); err != nil {
+	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseTimeToLive", "", 2); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, soon, "nothing left behind", func() bool { return len(w.keys(key)) == 0 })
+	kit.Eventually(t, soon, "nothing left behind", func() bool { return len(w.keys(key)) == 0 })
 }
 
 func TestG13_Update(t *testing.T) {
@@ -446,7 +447,7 @@ func TestG13_Update(t *testing.T) {
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
 	start := time.Now()
-	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)); err != nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)); err != nil {
 		t.Fatal(err)
 	}
 	report.Took(t, "G13", "an update in etcd after", time.Since(start))
@@ -455,16 +456,16 @@ func TestG13_Update(t *testing.T) {
 	if after.lease != before.lease || after.value != want {
 		t.Errorf("after Update: %+v, want the same lease and %s", after, want)
 	}
-	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.get(entry); got.rev != after.rev {
 		t.Error("an update that changes nothing was written")
 	}
-	if err := g.Update(bounded(t, soon), runtime.WithInstance("other")); err == nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithInstance("other")); err == nil {
 		t.Error("an update changed the instance")
 	}
-	if err := g.Update(bounded(t, soon), runtime.WithMetadata("zone", "z")); err == nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithMetadata("zone", "z")); err == nil {
 		t.Error("an update took a reserved name")
 	}
 	w.revoke(before.lease)
@@ -478,32 +479,32 @@ func TestPause(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	for range 2 {
-		if err := g.Pause(bounded(t, soon)); err != nil {
+		if err := g.Pause(kit.Bounded(t, soon)); err != nil {
 			t.Fatal(err)
 		}
 		if keys := w.keys(""); len(keys) > 0 || g.Status().State != runtime.StatePaused {
 			t.Errorf("paused: %v, %+v", keys, g.Status())
 		}
 	}
-	if err := g.Update(bounded(t, soon), runtime.WithVersion("v2")); err != nil {
+	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
 		t.Fatal(err)
 	}
 	if keys := w.keys(""); len(keys) > 0 {
 		t.Errorf("an update while paused put %v", keys)
 	}
 	for range 2 {
-		if err := g.Resume(bounded(t, soon)); err != nil {
+		if err := g.Resume(kit.Bounded(t, soon)); err != nil {
 			t.Fatal(err)
 		}
 		if got := w.get(entry); got == nil || !strings.Contains(got.value, "v2") {
 			t.Errorf("resumed: %+v", got)
 		}
 	}
-	if err := g.Pause(bounded(t, soon)); err != nil {
+	if err := g.Pause(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	w.revoke(g.Status().LeaseID)
-	if err := g.Resume(bounded(t, soon)); err != nil {
+	if err := g.Resume(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if got := w.get(entry); got == nil {
@@ -518,13 +519,13 @@ func TestCloseWhileEtcdIsAway(t *testing.T) {
 		id := g.Status().LeaseID
 		away(w)
 		start := time.Now()
-		err := g.Close(bounded(t, 300*time.Millisecond))
+		err := g.Close(kit.Bounded(t, 300*time.Millisecond))
 		within(t, time.Since(start), time.Second, "Close of the registration")
 		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), entry) {
 			t.Errorf("Close of the registration: %v", err)
 		}
 		start = time.Now()
-		err = w.registry.Close(bounded(t, 300*time.Millisecond))
+		err = w.registry.Close(kit.Bounded(t, 300*time.Millisecond))
 		within(t, time.Since(start), time.Second, "Close of the registry")
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Close of the registry: %v, lease %x", err, id)

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -70,7 +71,7 @@ func serve(t *testing.T, s *runtime.Server, lis net.Listener) (stop func() error
 
 func registered(t *testing.T, s *runtime.Server) {
 	t.Helper()
-	eventually(t, soon, "registered", func() bool {
+	kit.Eventually(t, soon, "registered", func() bool {
 		st := s.Status()
 		return len(st) == 1 && st[0].State == runtime.StateRegistered
 	})
@@ -89,17 +90,17 @@ func TestG7_EtcdDownAtStartup(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := basic.NewGreeterClient(conn).SayHello(bounded(t, soon), &basic.HelloRequest{}); err != nil {
+	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("does not serve while etcd is away: %v", err)
 	}
-	eventually(t, soon, "an error in the status", func() bool {
+	kit.Eventually(t, soon, "an error in the status", func() bool {
 		st := s.Status()
 		return len(st) == 1 && st[0].State == runtime.StateRegistering && st[0].Err != nil
 	})
 	if err := w.etcd.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	took := eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
+	took := kit.Eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
 	report.Took(t, "G7", "registered after etcd came up", took)
 	within(t, took, backSoon, "to register")
 	registered(t, s)
@@ -112,7 +113,7 @@ func TestG7_EtcdDownAtStartup(t *testing.T) {
 	s = w.registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
 	start := time.Now()
-	if err := s.Announce(bounded(t, 300*time.Millisecond), "127.0.0.1:80"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := s.Announce(kit.Bounded(t, 300*time.Millisecond), "127.0.0.1:80"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Announce while etcd is away: %v", err)
 	}
 	within(t, time.Since(start), 2*time.Second, "Announce")
@@ -160,7 +161,7 @@ func TestG8_Advertised(t *testing.T) {
 	for _, bad := range undialable {
 		s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(bad))
 		basic.RegisterGreeterServerToEtcd(s, &greeter{})
-		if err := s.Serve(bounded(t, soon), listen(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
+		if err := s.Serve(kit.Bounded(t, soon), listen(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
 			t.Errorf("Serve with the address %s: %v", bad, err)
 		}
 	}
@@ -266,12 +267,12 @@ func TestG9_Order(t *testing.T) {
 	}
 	defer conn.Close()
 	go func() { _ = stop() }()
-	eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
-	resp, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{})
+	kit.Eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
+	resp, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{})
 	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("while the server drains its health is %v, %v", resp, err)
 	}
-	if _, err := basic.NewGreeterClient(conn).SayHello(bounded(t, soon), &basic.HelloRequest{}); err != nil {
+	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("while the server drains a call fails: %v", err)
 	}
 	if err := stop(); err != nil {
@@ -313,14 +314,14 @@ func (w *world) process() (*os.Process, string) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	eventually(w.t, soon, "registered", func() bool { return len(w.keys(key)) == 1 })
+	kit.Eventually(w.t, soon, "registered", func() bool { return len(w.keys(key)) == 1 })
 	return cmd.Process, w.keys(key)[0]
 }
 
 func TestG10_Killed(t *testing.T) {
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
-	ttl, err := w.etcd.Admin().TimeToLive(bounded(t, soon), w.get(etcdKey).lease)
+	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), w.get(etcdKey).lease)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,19 +335,19 @@ func TestG10_Killed(t *testing.T) {
 	}
 	reached := func(name string) func() bool {
 		return func() bool {
-			reply, err := client.SayHello(bounded(t, soon), &basic.HelloRequest{})
+			reply, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
 			return err == nil && reply.Message == name
 		}
 	}
-	eventually(t, soon, "the child called", reached("child"))
+	kit.Eventually(t, soon, "the child called", reached("child"))
 	start := time.Now()
 	if err := p.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	took := eventually(t, soon, "another called", reached("other"))
+	took := kit.Eventually(t, soon, "another called", reached("other"))
 	report.Took(t, "G10", "calls reach another server after a kill", took)
 	within(t, took, time.Second, "to recover")
-	eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
 	report.Took(t, "G10", "key gone after a kill, with a TTL of "+(time.Duration(ttl.GrantedTTL)*time.Second).String(), time.Since(start))
 	within(t, time.Since(start), time.Duration(ttl.GrantedTTL+2)*time.Second, "to expire")
 }
@@ -358,7 +359,7 @@ func TestG14_ProcessSleeps(t *testing.T) {
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
+	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
 	if err := p.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -378,12 +379,12 @@ func TestG11_Health(t *testing.T) {
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	if err := s.Announce(bounded(t, soon), "127.0.0.1:80"); err != nil {
+	if err := s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"); err != nil {
 		t.Fatal(err)
 	}
 	state := func(want runtime.State, keys int) time.Duration {
 		t.Helper()
-		return eventually(t, soon, want.String(), func() bool {
+		return kit.Eventually(t, soon, want.String(), func() bool {
 			return s.Status()[0].State == want && len(w.keys(key)) == keys
 		})
 	}
@@ -399,13 +400,13 @@ func TestG11_Health(t *testing.T) {
 	state(runtime.StatePaused, 0)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	state(runtime.StateRegistered, 1)
-	if err := s.Withdraw(bounded(t, soon)); err != nil {
+	if err := s.Withdraw(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after Withdraw: %v, %v", keys, leases)
 	}
-	if err := s.Announce(bounded(t, soon), "127.0.0.1:80"); err != nil {
+	if err := s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"); err != nil {
 		t.Errorf("Announce after Withdraw: %v", err)
 	}
 	if len(w.keys(key)) != 1 {
@@ -418,18 +419,18 @@ func TestG15_Asked(t *testing.T) {
 	g := w.register(key, addr(0))
 	since := g.Status().Since
 	// The line may come a moment after Register has returned.
-	eventually(t, soon, "one log line for one registration", func() bool { return w.logs.count("msg=") == 1 })
-	if err := w.etcd.Calls().Wait(bounded(t, soon), "LeaseTimeToLive", "", 3); err != nil {
+	kit.Eventually(t, soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
+	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseTimeToLive", "", 3); err != nil {
 		t.Fatal(err)
 	}
-	if n := w.logs.count("msg="); n != 1 || g.Status().Since != since {
-		t.Errorf("something happened in steady state: %v", w.logs.lines)
+	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
+		t.Errorf("something happened in steady state: %v", w.logs.Lines())
 	}
 	w.revoke(g.Status().LeaseID)
-	took := eventually(t, soon, "logged", func() bool { return w.logs.count("state=registered") == 2 })
+	took := kit.Eventually(t, soon, "logged", func() bool { return w.logs.Count("state=registered") == 2 })
 	report.Took(t, "G15", "loss and return of a registration logged after", took)
-	if w.logs.count("level=WARN") != 1 || w.logs.count("state=lost") != 1 || w.logs.count(entry) != 3 {
-		t.Errorf("logged: %v", w.logs.lines)
+	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
+		t.Errorf("logged: %v", w.logs.Lines())
 	}
 }
 
@@ -441,7 +442,7 @@ func TestServicesOfOneProcess(t *testing.T) {
 	s.Publish(&runtime.ServiceDesc{Name: "a.B", Key: "a"}, runtime.WithWeight(3))
 	s.Publish(&runtime.ServiceDesc{Name: "b.B", Key: "b", Layout: runtime.Kratos})
 	s.Publish(&runtime.ServiceDesc{Name: "c.C", Key: "c", LeaseTTL: 20 * time.Second}, runtime.WithZoneTag(""))
-	if err := s.Announce(bounded(t, soon), "10.0.0.1:9000"); err != nil {
+	if err := s.Announce(kit.Bounded(t, soon), "10.0.0.1:9000"); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
@@ -461,11 +462,11 @@ func TestServicesOfOneProcess(t *testing.T) {
 	if len(st) != 3 || st[0].LeaseID != st[1].LeaseID || st[0].LeaseID == st[2].LeaseID {
 		t.Errorf("status: %+v", st)
 	}
-	ttl, err := w.etcd.Admin().TimeToLive(bounded(t, soon), st[2].LeaseID)
+	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), st[2].LeaseID)
 	if err != nil || ttl.GrantedTTL != 20 {
 		t.Errorf("lease of c: %+v, %v", ttl, err)
 	}
-	if err := s.Withdraw(bounded(t, soon)); err != nil {
+	if err := s.Withdraw(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {

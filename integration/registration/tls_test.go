@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -51,7 +52,7 @@ func TestG12_NeverPlaintext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.SayHello(bounded(t, soon), &basic.HelloRequest{}); status.Code(err) != codes.Unavailable {
+	if _, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call over TLS to a server without: %v, want Unavailable", err)
 	}
 	report.Count(t, "G12", "calls that left in plaintext", int(calls.Load()))

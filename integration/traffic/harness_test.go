@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -51,7 +52,7 @@ func (f *fleet) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	quiet := runtime.WithLogger(slog.New(slog.DiscardHandler))
 	registry := runtime.NewRegistry(f.etcd.Client(f.t), append([]runtime.Option{quiet}, opts...)...)
 	f.t.Cleanup(func() {
-		if err := registry.Close(bounded(f.t, soon)); err != nil {
+		if err := registry.Close(kit.Bounded(f.t, soon)); err != nil {
 			f.t.Error(err)
 		}
 	})
@@ -129,7 +130,7 @@ func (f *fleet) start(name string, opts ...runtime.RegisterOption) *server {
 func (f *fleet) register(s *server, opts ...runtime.RegisterOption) {
 	f.t.Helper()
 	var err error
-	s.registration, err = f.servers.Register(bounded(f.t, soon), key, runtime.Endpoint{Instance: s.name, Addr: s.addr}, opts...)
+	s.registration, err = f.servers.Register(kit.Bounded(f.t, soon), key, runtime.Endpoint{Instance: s.name, Addr: s.addr}, opts...)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func (f *fleet) register(s *server, opts ...runtime.RegisterOption) {
 
 func (s *server) leave(t *testing.T) {
 	t.Helper()
-	if err := s.registration.Close(bounded(t, soon)); err != nil {
+	if err := s.registration.Close(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -170,7 +171,7 @@ func call(ctx context.Context, conn grpc.ClientConnInterface, opts ...grpc.CallO
 func share(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]int {
 	t.Helper()
 	counts := make(map[string]int)
-	ctx := bounded(t, 6*soon)
+	ctx := kit.Bounded(t, 6*soon)
 	for range n {
 		name, err := call(ctx, conn)
 		if err != nil {
@@ -184,10 +185,10 @@ func share(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]int {
 // only waits until calls reach exactly the named servers, and returns how long that took.
 func only(t *testing.T, conn grpc.ClientConnInterface, names ...string) time.Duration {
 	t.Helper()
-	return eventually(t, soon, fmt.Sprintf("calls reach %q and no others", names), func() bool {
+	return kit.Eventually(t, soon, fmt.Sprintf("calls reach %q and no others", names), func() bool {
 		var seen []string
 		for range 4 * len(names) {
-			name, err := call(bounded(t, soon), conn)
+			name, err := call(kit.Bounded(t, soon), conn)
 			if err != nil {
 				t.Logf("call: %v", err)
 				return false
@@ -199,25 +200,4 @@ func only(t *testing.T, conn grpc.ClientConnInterface, names ...string) time.Dur
 		slices.Sort(seen)
 		return slices.Equal(seen, names)
 	})
-}
-
-func bounded(t *testing.T, d time.Duration) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), d)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
-	t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		if time.Since(start) > within {
-			t.Fatalf("not within %v: %s", within, what)
-		}
-		<-tick.C
-	}
-	return time.Since(start)
 }

@@ -13,6 +13,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -68,7 +69,7 @@ func TestMethodsOfARollout(t *testing.T) {
 	only(t, conn, "a", "b", "c")
 	bye := func() (string, error) {
 		reply := &basic.HelloReply{}
-		err := conn.Invoke(bounded(t, soon), "/basic.Greeter/SayBye", &basic.HelloRequest{}, reply)
+		err := conn.Invoke(kit.Bounded(t, soon), "/basic.Greeter/SayBye", &basic.HelloRequest{}, reply)
 		return reply.GetMessage(), err
 	}
 	if _, err := bye(); status.Code(err) != codes.Unimplemented {
@@ -77,7 +78,7 @@ func TestMethodsOfARollout(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		old[name]()
 		f.serve(name, newer(), nil, runtime.WithVersion("v2"))
-		eventually(t, soon, "the method is served by the newer server", func() bool {
+		kit.Eventually(t, soon, "the method is served by the newer server", func() bool {
 			got, err := bye()
 			return err == nil && got == name
 		})
@@ -98,7 +99,7 @@ func TestServersThatPublishNothing(t *testing.T) {
 	only(t, conn, "newer", "silent")
 	seen := map[codes.Code]bool{}
 	for range 20 {
-		err := conn.Invoke(bounded(t, soon), "/basic.Greeter/SayBye", &basic.HelloRequest{}, &basic.HelloReply{})
+		err := conn.Invoke(kit.Bounded(t, soon), "/basic.Greeter/SayBye", &basic.HelloRequest{}, &basic.HelloReply{})
 		seen[status.Code(err)] = true
 	}
 	if !seen[codes.OK] || !seen[codes.Unimplemented] {
@@ -112,7 +113,7 @@ func TestServersAnswerHealth(t *testing.T) {
 	conn := f.client("")
 	only(t, conn, "a")
 	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
-		reply, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{Service: service})
+		reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: service})
 		if status.Code(err) != want || err == nil && reply.Status != healthpb.HealthCheckResponse_SERVING {
 			t.Errorf("%q: %v, %v", service, reply, err)
 		}
@@ -164,7 +165,7 @@ func TestAnnounceTimeout(t *testing.T) {
 	}
 	s := registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
 	basic.RegisterGreeterServerToEtcd(s, &server{})
-	if err := s.Serve(bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), key) {
+	if err := s.Serve(kit.Bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), key) {
 		t.Errorf("Serve: %v, want that %q could not be announced", err, key)
 	}
 }
@@ -176,18 +177,18 @@ func TestHealthTellsOfTheRegistration(t *testing.T) {
 	conn := f.client("")
 	is := func(want healthpb.HealthCheckResponse_ServingStatus) {
 		t.Helper()
-		eventually(t, soon, want.String(), func() bool {
-			reply, err := healthpb.NewHealthClient(conn).Check(bounded(t, soon), &healthpb.HealthCheckRequest{Service: runtime.RegistrationHealth})
+		kit.Eventually(t, soon, want.String(), func() bool {
+			reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: runtime.RegistrationHealth})
 			return err == nil && reply.GetStatus() == want
 		})
 	}
 	is(healthpb.HealthCheckResponse_SERVING)
 	// Somebody else takes the entry: a conflict.
-	if _, err := f.etcd.Admin().Put(bounded(t, soon), key+"/a", `{"Addr":"`+f.entry("a").Addr+`","Metadata":{"mine":"no"}}`); err != nil {
+	if _, err := f.etcd.Admin().Put(kit.Bounded(t, soon), key+"/a", `{"Addr":"`+f.entry("a").Addr+`","Metadata":{"mine":"no"}}`); err != nil {
 		t.Fatal(err)
 	}
 	is(healthpb.HealthCheckResponse_NOT_SERVING)
-	if _, err := f.etcd.Admin().Delete(bounded(t, soon), key+"/a"); err != nil {
+	if _, err := f.etcd.Admin().Delete(kit.Bounded(t, soon), key+"/a"); err != nil {
 		t.Fatal(err)
 	}
 	is(healthpb.HealthCheckResponse_SERVING)
@@ -196,7 +197,7 @@ func TestHealthTellsOfTheRegistration(t *testing.T) {
 // entry is an instance's endpoint as etcd has it.
 func (f *fleet) entry(name string) runtime.Endpoint {
 	f.t.Helper()
-	for set, err := range f.registry.Watch(bounded(f.t, soon), key) {
+	for set, err := range f.registry.Watch(kit.Bounded(f.t, soon), key) {
 		if err != nil {
 			f.t.Fatal(err)
 		}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -66,10 +67,10 @@ func TestWeighted(t *testing.T) {
 	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 50, "b": 40, "c": 10})
 
 	connections := a.connections.Load() + b.connections.Load() + c.connections.Load()
-	if err := a.registration.Update(bounded(t, soon), runtime.WithWeight(15)); err != nil {
+	if err := a.registration.Update(kit.Bounded(t, soon), runtime.WithWeight(15)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, soon, "the new weight is in force", func() bool { return share(t, conn, 100)["a"] > 65 })
+	kit.Eventually(t, soon, "the new weight is in force", func() bool { return share(t, conn, 100)["a"] > 65 })
 	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 75, "b": 20, "c": 5})
 	if now := a.connections.Load() + b.connections.Load() + c.connections.Load(); now != connections {
 		t.Errorf("%d connections became %d", connections, now)
@@ -99,10 +100,10 @@ func TestZones(t *testing.T) {
 func TestZoneOfRegistrations(t *testing.T) {
 	f := newFleet(t, runtime.WithZone("x"))
 	for instance, opts := range map[string][]runtime.RegisterOption{"x": nil, "y": {runtime.WithZoneTag("y")}} {
-		if _, err := f.registry.Register(bounded(t, soon), "zones", runtime.Endpoint{Instance: instance, Addr: "10.0.0.1:1"}, append(opts, runtime.WithMetadata("i", instance))...); err != nil {
+		if _, err := f.registry.Register(kit.Bounded(t, soon), "zones", runtime.Endpoint{Instance: instance, Addr: "10.0.0.1:1"}, append(opts, runtime.WithMetadata("i", instance))...); err != nil {
 			t.Fatal(err)
 		}
-		for set, err := range f.registry.Watch(bounded(t, soon), "zones") {
+		for set, err := range f.registry.Watch(kit.Bounded(t, soon), "zones") {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -110,7 +111,7 @@ func TestZoneOfRegistrations(t *testing.T) {
 				break
 			}
 		}
-		if err := f.registry.Remove(bounded(t, soon), "zones", instance); err != nil {
+		if err := f.registry.Remove(kit.Bounded(t, soon), "zones", instance); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -122,7 +123,7 @@ const ring = `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`
 func owners(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]string {
 	t.Helper()
 	owned := make(map[string]string)
-	ctx := bounded(t, 6*soon)
+	ctx := kit.Bounded(t, 6*soon)
 	for i := range n {
 		user := fmt.Sprintf("user-%d", i)
 		name, err := call(runtime.WithAffinity(ctx, user), conn)
@@ -150,13 +151,13 @@ func TestAffinity(t *testing.T) {
 		f.start(fmt.Sprintf("s%d", i))
 	}
 	conn := f.client(policy(ring))
-	eventually(t, soon, "all servers are known", func() bool { return len(share(t, conn, 200)) == servers })
+	kit.Eventually(t, soon, "all servers are known", func() bool { return len(share(t, conn, 200)) == servers })
 	before := owners(t, conn, users)
 	if n := moved(before, owners(t, conn, users)); n > 0 {
 		t.Errorf("%d of %d keys moved for no reason", n, users)
 	}
 	other := f.clientOf(f.newRegistry(), policy(ring))
-	eventually(t, soon, "all servers are known", func() bool { return len(share(t, other, 200)) == servers })
+	kit.Eventually(t, soon, "all servers are known", func() bool { return len(share(t, other, 200)) == servers })
 	if n := moved(before, owners(t, other, users)); n > 0 {
 		t.Errorf("%d of %d keys are elsewhere for another client", n, users)
 	}
@@ -166,13 +167,13 @@ func TestAffinity(t *testing.T) {
 	s.leave(t)
 	moving := f.listen("s1")
 	f.register(moving)
-	eventually(t, soon, "the new address is in use", func() bool { share(t, conn, 50); return moving.calls.Load() > 0 })
+	kit.Eventually(t, soon, "the new address is in use", func() bool { share(t, conn, 50); return moving.calls.Load() > 0 })
 	if n := moved(before, owners(t, conn, users)); n > 0 {
 		t.Errorf("%d of %d keys moved when an instance got another address", n, users)
 	}
 
 	f.all["s3"].leave(t)
-	eventually(t, soon, "the server is gone", func() bool { return share(t, conn, 200)["s3"] == 0 })
+	kit.Eventually(t, soon, "the server is gone", func() bool { return share(t, conn, 200)["s3"] == 0 })
 	n := moved(before, owners(t, conn, users))
 	t.Logf("%d of %d keys moved when one of %d left", n, users, servers)
 	if limit := 1.5 / servers * users; float64(n) > limit {
@@ -184,7 +185,7 @@ func TestAffinityTravelsAsAHash(t *testing.T) {
 	f := newFleet(t)
 	s := f.start("a")
 	conn := f.client(policy(ring))
-	ctx := runtime.WithAffinity(metadata.AppendToOutgoingContext(bounded(t, soon), "mine", "kept"), "alice@example.com")
+	ctx := runtime.WithAffinity(metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "mine", "kept"), "alice@example.com")
 	if key, ok := runtime.Affinity(ctx); !ok || key != "alice@example.com" {
 		t.Errorf("Affinity = %q, %v", key, ok)
 	}
@@ -225,12 +226,12 @@ func TestLiveSplit(t *testing.T) {
 
 	put := func(config string) {
 		t.Helper()
-		if err := f.registry.SetServiceConfig(bounded(t, soon), key, config); err != nil {
+		if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, config); err != nil {
 			t.Fatal(err)
 		}
 	}
 	put(split(5, 95))
-	took := eventually(t, soon, "the split is in force", func() bool { return share(t, conn, 100)["new"] <= 6 })
+	took := kit.Eventually(t, soon, "the split is in force", func() bool { return share(t, conn, 100)["new"] <= 6 })
 	t.Logf("the split was in force after %v", took)
 	if took > time.Second {
 		t.Errorf("the split was in force after %v, want within 1 s", took)
@@ -239,7 +240,7 @@ func TestLiveSplit(t *testing.T) {
 
 	connections := canary.connections.Load()
 	put(split(50, 50))
-	took = eventually(t, soon, "the new split is in force", func() bool { return share(t, conn, 100)["new"] > 40 })
+	took = kit.Eventually(t, soon, "the new split is in force", func() bool { return share(t, conn, 100)["new"] > 40 })
 	if took > time.Second {
 		t.Errorf("the change was in force after %v, want within 1 s", took)
 	}
@@ -270,7 +271,7 @@ func TestBadLivePolicies(t *testing.T) {
 		{`null`, "null"},
 		{`{`, "JSON"},
 	} {
-		if err := f.registry.SetServiceConfig(bounded(t, soon), key, tt.config); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, tt.config); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want an error with %q", tt.config, err, tt.want)
 		}
 	}
@@ -284,7 +285,7 @@ func TestLiveDrain(t *testing.T) {
 	only(t, conn, "a", "b")
 	held := make(chan error, 1)
 	go func() {
-		ctx := metadata.AppendToOutgoingContext(bounded(t, soon), "hold", "1")
+		ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "hold", "1")
 		for {
 			name, err := call(ctx, conn)
 			if name != "a" || err != nil {
@@ -302,7 +303,7 @@ func TestLiveDrain(t *testing.T) {
 	<-b.holding
 	drain := func(what string) {
 		t.Helper()
-		if err := f.registry.SetServiceConfig(bounded(t, soon), key, policy(`{"etcd":{"drain":[`+what+`]}}`)); err != nil {
+		if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, policy(`{"etcd":{"drain":[`+what+`]}}`)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +330,7 @@ func TestSelector(t *testing.T) {
 	f.start("c", runtime.WithVersion("v2"))
 	only(t, conn, "b", "c")
 	none := f.client("", runtime.WithSelector(func(runtime.Endpoint) bool { return false }))
-	if _, err := call(bounded(t, soon), none); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
+	if _, err := call(kit.Bounded(t, soon), none); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "selected") {
 		t.Errorf("a selector that selects nothing: %v", err)
 	}
 }
@@ -345,7 +346,7 @@ func TestSubset(t *testing.T) {
 	sets := make([]map[string]int, clients)
 	for i := range clients {
 		conns[i] = f.clientOf(f.newRegistry(), "", runtime.WithSubset(size))
-		eventually(t, soon, "the subset is in use", func() bool { sets[i] = share(t, conns[i], 4*size); return len(sets[i]) == size })
+		kit.Eventually(t, soon, "the subset is in use", func() bool { sets[i] = share(t, conns[i], 4*size); return len(sets[i]) == size })
 		for name := range sets[i] {
 			used[name]++
 		}
@@ -357,7 +358,7 @@ func TestSubset(t *testing.T) {
 	changed := 0
 	for i, conn := range conns {
 		now := make(map[string]int)
-		eventually(t, soon, "the server is gone", func() bool { now = share(t, conn, 4*size); return now["s0"] == 0 && len(now) == size })
+		kit.Eventually(t, soon, "the server is gone", func() bool { now = share(t, conn, 4*size); return now["s0"] == 0 && len(now) == size })
 		for name := range sets[i] {
 			if now[name] == 0 && name != "s0" {
 				changed++
@@ -375,14 +376,14 @@ func TestTarget(t *testing.T) {
 	conn := f.client("")
 	for _, name := range []string{"a", "b", "a"} {
 		for range 10 {
-			if got, err := call(runtime.WithTarget(bounded(t, soon), name), conn); got != name || err != nil {
+			if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), name), conn); got != name || err != nil {
 				t.Fatalf("a call to %s reached %q, %v", name, got, err)
 			}
 		}
 	}
 	a.leave(t)
-	eventually(t, soon, "the instance is gone", func() bool {
-		name, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn, grpc.WaitForReady(true))
+	kit.Eventually(t, soon, "the instance is gone", func() bool {
+		name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a"), conn, grpc.WaitForReady(true))
 		if err == nil && name != "a" {
 			t.Fatalf("a call to a reached %q", name)
 		}
@@ -390,12 +391,12 @@ func TestTarget(t *testing.T) {
 	})
 	moved := f.listen("a")
 	f.register(moved)
-	eventually(t, soon, "the instance is back at another address", func() bool {
-		name, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn)
+	kit.Eventually(t, soon, "the instance is back at another address", func() bool {
+		name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a"), conn)
 		return err == nil && name == "a" && moved.calls.Load() > 0
 	})
 	moved.grpc.Stop()
-	if _, err := call(runtime.WithTarget(bounded(t, soon), "a"), conn); status.Code(err) != codes.Unavailable {
+	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a"), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call to an instance that is down: %v", err)
 	}
 }
@@ -408,7 +409,7 @@ func TestEach(t *testing.T) {
 	f.all["b"].grpc.Stop()
 	var mu sync.Mutex
 	seen := map[string]string{}
-	err := basic.EachGreeterClientFromEtcd(bounded(t, soon), f.registry, func(ctx context.Context, e runtime.Endpoint, client basic.GreeterClient) error {
+	err := basic.EachGreeterClientFromEtcd(kit.Bounded(t, soon), f.registry, func(ctx context.Context, e runtime.Endpoint, client basic.GreeterClient) error {
 		reply, err := client.SayHello(ctx, &basic.HelloRequest{})
 		if err != nil {
 			return err
@@ -424,7 +425,7 @@ func TestEach(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("error %v, want one of b's", err)
 	}
-	err = basic.EachGreeterClientFromEtcd(bounded(t, soon), f.registry, func(context.Context, runtime.Endpoint, basic.GreeterClient) error {
+	err = basic.EachGreeterClientFromEtcd(kit.Bounded(t, soon), f.registry, func(context.Context, runtime.Endpoint, basic.GreeterClient) error {
 		return nil
 	}, grpc.WithTransportCredentials(insecure.NewCredentials()), runtime.WithSelector(func(e runtime.Endpoint) bool { return false }))
 	if status.Code(err) != codes.Unavailable {
@@ -450,7 +451,7 @@ func TestPolicyChanges(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := call(runtime.WithAffinity(bounded(t, soon), "k"), conn); err != nil {
+				if _, err := call(runtime.WithAffinity(kit.Bounded(t, soon), "k"), conn); err != nil {
 					t.Errorf("call: %v", err)
 				}
 			}
@@ -462,7 +463,7 @@ func TestPolicyChanges(t *testing.T) {
 			policy(`{"pick_first":{}}`), policy(`{"etcd":{"drain":["s0"],"preferZone":true,"childPolicy":[` + ring + `]}}`), "",
 			policy(`{"least_request_experimental":{"choiceCount":2}}`),
 		} {
-			if err := f.registry.SetServiceConfig(bounded(t, soon), key, config); err != nil {
+			if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, config); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(50 * time.Millisecond) // for some calls under this policy
@@ -484,7 +485,7 @@ func TestLivePolicyConnectsBeforeItServes(t *testing.T) {
 	for _, s := range f.all {
 		s.gate.Lock()
 	}
-	if err := f.registry.SetServiceConfig(bounded(t, soon), key, split(0, 100)); err != nil {
+	if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, split(0, 100)); err != nil {
 		t.Fatal(err)
 	}
 	for start := time.Now(); time.Since(start) < time.Second; {

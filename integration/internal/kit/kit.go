@@ -1,0 +1,65 @@
+// Package kit is what the tests on real etcd have in common: bounds, waiting, and reading logs.
+package kit
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Bounded returns a context that ends after d, or with the test.
+func Bounded(t *testing.T, d time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// Eventually polls until ok, and returns how long that took. Not within the given time fails the test.
+func Eventually(t *testing.T, within time.Duration, what string, ok func() bool) time.Duration {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(start) > within {
+			t.Fatalf("not within %v: %s", within, what)
+		}
+		<-tick.C
+	}
+	return time.Since(start)
+}
+
+// Logs collects what a registry logs: it is a writer for a slog.Handler. It is safe for concurrent use.
+type Logs struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *Logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, string(p))
+	return len(p), nil
+}
+
+// Lines returns what was logged so far.
+func (l *Logs) Lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
+// Count is how many lines contain text.
+func (l *Logs) Count(text string) int {
+	n := 0
+	for _, line := range l.Lines() {
+		if strings.Contains(line, text) {
+			n++
+		}
+	}
+	return n
+}

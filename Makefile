@@ -9,13 +9,14 @@ EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
 BUF  := go tool -modfile=tools/go.mod buf
+VULN := go tool -modfile=$(CURDIR)/tools/release/go.mod govulncheck
 LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
 
 # The tests of the fault list.
-FAULTS := ./discovery ./registration
+FAULTS := ./discovery ./registration ./traffic
 
 .PHONY: help
 help: ## Show what there is to make
@@ -27,14 +28,23 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 .PHONY: test
+# Three packages at a time, for the tests on real etcd wait more than they work.
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
-	$(call each,go test $(RACE) -timeout 10m $(TESTFLAGS) ./...)
+	$(call each,go test $(RACE) -p 3 -timeout 10m $(TESTFLAGS) ./...)
 
 .PHONY: test-x10
 test-x10: ## Run the tests against real etcd ten times in a row
 	cd integration && go test $(RACE) -count=10 -timeout 2h $(TESTFLAGS) \
 		$$(go list ./... | grep -v /generator)
+
+# How long make fuzz takes for each target, of which there are some twenty, and which it takes.
+FUZZTIME ?= 25s
+FUZZ     ?= .
+
+.PHONY: fuzz
+fuzz: ## Fuzz the parsers of foreign bytes, ten minutes in all (FUZZTIME=10m for each FUZZ=FuzzLive)
+	$(call each,$(CURDIR)/tools/fuzz '$(FUZZTIME)' '$(FUZZ)')
 
 # How long a soak takes, and which faults it has; 0 chooses a seed.
 DURATION ?= 5m
@@ -43,6 +53,15 @@ SEED     ?= 0
 .PHONY: soak
 soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=5m SEED=123)
 	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
+
+# Which ways to measure, by a pattern; the page is written when it is all of them.
+WAY ?=
+# How many MiB the caller keeps in use of its own.
+OWN ?= 64
+
+.PHONY: hostile
+hostile: ## Have one of ten services written to by someone hostile, and write docs/hostile.md (WAY=config for a part of it)
+	cd integration && go run ./hostile -way '$(WAY)' -own $(OWN) -write ../docs/hostile.md
 
 .PHONY: mutants
 mutants: ## Show that fault tests fail when what they test is taken out
@@ -79,15 +98,26 @@ golden: ## Accept the plugin's present output as the expected one; look at the d
 	cd integration/generator && go test . -update
 
 .PHONY: lint
-lint: ## Check the Go and the proto files, and that every go.mod is tidy
+lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
 	$(call each,go mod tidy -diff)
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
+	cd tools/release && go vet ./...
+	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
+		{ echo 'Pin these actions by the hash of a commit, with their version behind it.' >&2; exit 1; }
 
 .PHONY: api
 api: ## Compare the exported API with that of the last release
 	tools/api/compare
+
+.PHONY: sbom
+sbom: ## Write what the modules for others link, with versions and licences, to dist/
+	cd tools/release && go run ./sbom -out $(CURDIR)/dist
+
+.PHONY: vuln
+vuln: ## Look for known vulnerabilities that are reached; needs https://vuln.go.dev
+	$(call each,$(VULN) ./...)
 
 .PHONY: tidy
 tidy: ## Tidy all modules

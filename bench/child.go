@@ -43,11 +43,13 @@ var roles = map[string]func(*child) (map[string]float64, error){}
 func init() {
 	maps.Copy(roles, map[string]func(*child) (map[string]float64, error){
 		"arrivals":  childArrivals,
+		"sequence":  childSequence,
 		"follow":    childFollow,
 		"cold":      childCold,
 		"conns":     childConns,
 		"register":  childRegister,
 		"rpc":       childRPC,
+		"instances": childInstances,
 		"recover":   childRecover,
 		"away":      childAway,
 		"grow":      childGrow,

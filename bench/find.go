@@ -207,6 +207,82 @@ func childArrivals(c *child) (map[string]float64, error) {
 	return values, nil
 }
 
+// runSequence times changes of which each is made when the one before it has arrived.
+func runSequence(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	for _, size := range []int{10, 1000} {
+		err := b.each(ctx, finders, func(peer string, round int) error {
+			if err := etcd.clear(ctx); err != nil {
+				return err
+			}
+			p, err := ready(ctx, etcd, params{Role: "sequence", Peer: peer, Key: serviceKey, Size: size, Conns: 1, Changes: 400})
+			if err != nil {
+				return err
+			}
+			defer p.end()
+			if err := p.tell(); err != nil {
+				return err
+			}
+			values, err := p.values(patience)
+			if err != nil {
+				return err
+			}
+			b.record(fmt.Sprintf("%d endpoints", size), peer, round, values)
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("%d endpoints: %w", size, err)
+		}
+	}
+	return nil
+}
+
+func childSequence(c *child) (map[string]float64, error) {
+	writer, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	defer writer.Close()
+	if _, err := writer.Get(context.Background(), "bench/warm/"); err != nil {
+		return nil, err
+	}
+	g, err := c.open()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	changer := &changer{client: writer, style: styleOf(c.Peer, c.Key), size: c.Size}
+	took := make([]float64, c.Changes)
+	before := used()
+	for i := range took {
+		want := c.Size
+		if !changer.added {
+			want++
+		}
+		arrived, sent := g.expect(want), time.Now()
+		if err := changer.change(context.Background()); err != nil {
+			return nil, err
+		}
+		at, ok := within(arrived, patience)
+		if !ok {
+			return nil, fmt.Errorf("change %d did not arrive within %v", i, patience)
+		}
+		took[i] = float64(at.Sub(sent).Nanoseconds()) / 1e3
+	}
+	cpu := used().cpu - before.cpu
+	slices.Sort(took)
+	return map[string]float64{
+		"p50 µs": took[len(took)/2], "p90 µs": took[len(took)*9/10],
+		"CPU µs a change": float64(cpu.Nanoseconds()) / 1e3 / float64(len(took)),
+	}, nil
+}
+
 // runRollout replaces all of 5,000 endpoints as fast as etcd goes.
 func runRollout(ctx context.Context, b *bench) error {
 	const size = 5000

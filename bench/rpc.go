@@ -103,9 +103,14 @@ func putBackends(ctx context.Context, client *clientv3.Client, addrs []string) e
 	return nil
 }
 
-// runRPC compares calls over one connection of each peer, in turns of a hundred, all in the process
-// of the backends.
+// runRPC compares calls over one connection of each peer.
 func runRPC(ctx context.Context, b *bench) error {
+	return b.inTurns(ctx, "rpc", "3 backends", callers, "µs a call", "CPU µs a call", "allocations a call")
+}
+
+// inTurns has peers take turns of a hundred within one process, that of the backends, by a role whose
+// values are named by peer and metric.
+func (b *bench) inTurns(ctx context.Context, role, c string, peers []string, metrics ...string) error {
 	etcd, err := startEtcd(b.dir)
 	if err != nil {
 		return err
@@ -115,7 +120,7 @@ func runRPC(ctx context.Context, b *bench) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p, err := spawn(params{Role: "rpc", Endpoints: etcd.endpoints(), Changes: round})
+		p, err := spawn(params{Role: role, Endpoints: etcd.endpoints(), Changes: round})
 		if err != nil {
 			return err
 		}
@@ -124,12 +129,12 @@ func runRPC(ctx context.Context, b *bench) error {
 		if err != nil {
 			return err
 		}
-		for _, peer := range callers {
+		for _, peer := range peers {
 			own := make(map[string]float64)
-			for _, name := range []string{"µs a call", "CPU µs a call", "allocations a call"} {
+			for _, name := range metrics {
 				own[name] = values[peer+" "+name]
 			}
-			b.record("3 backends", peer, round, own)
+			b.record(c, peer, round, own)
 		}
 		if err := etcd.clear(ctx); err != nil {
 			return err
@@ -138,11 +143,38 @@ func runRPC(ctx context.Context, b *bench) error {
 	return nil
 }
 
+// turns collects what each of several measures in turns of so many.
+type turns struct {
+	wall, cpu, mallocs, bytes [][]float64 // µs, µs, number and KB of one, by who measures and turn
+}
+
+// take has measure i called n times, and notes what one took.
+func (t *turns) take(i, n int, measure func() error) error {
+	before := used()
+	for range n {
+		if err := measure(); err != nil {
+			return err
+		}
+	}
+	after := used()
+	each := func(to *[][]float64, total float64) {
+		for len(*to) <= i {
+			*to = append(*to, nil)
+		}
+		(*to)[i] = append((*to)[i], total/float64(n))
+	}
+	each(&t.wall, float64(after.at.Sub(before.at))/1e3)
+	each(&t.cpu, float64(after.cpu-before.cpu)/1e3)
+	each(&t.mallocs, float64(after.mallocs-before.mallocs))
+	each(&t.bytes, float64(after.allocated-before.allocated)/1e3)
+	return nil
+}
+
 // callers are those whose calls are compared.
 var callers = []string{peerStatic, peerOurs, peerEtcd, peerGoZero}
 
 func childRPC(c *child) (map[string]float64, error) {
-	const turns, calls = 200, 100
+	const rounds, calls = 200, 100
 	ctx := context.Background()
 	client, err := c.client()
 	if err != nil {
@@ -163,27 +195,20 @@ func childRPC(c *child) (map[string]float64, error) {
 		}
 		conns = append(conns, conn)
 	}
-	wall, cpu, mallocs := make([][]float64, len(conns)), make([][]float64, len(conns)), make([][]float64, len(conns))
-	for turn := range turns {
+	var all turns
+	for turn := range rounds {
 		for i := range conns {
 			i = (i + turn + c.Changes) % len(conns)
-			before := used()
-			for range calls {
-				if err := check(ctx, conns[i]); err != nil {
-					return nil, err
-				}
+			if err := all.take(i, calls, func() error { return check(ctx, conns[i]) }); err != nil {
+				return nil, err
 			}
-			after := used()
-			wall[i] = append(wall[i], float64(after.at.Sub(before.at))/1e3/calls)
-			cpu[i] = append(cpu[i], float64(after.cpu-before.cpu)/1e3/calls)
-			mallocs[i] = append(mallocs[i], float64(after.mallocs-before.mallocs)/calls)
 		}
 	}
 	values := make(map[string]float64)
 	for i, peer := range callers {
-		values[peer+" µs a call"] = median(wall[i])
-		values[peer+" CPU µs a call"] = median(cpu[i])
-		values[peer+" allocations a call"] = median(mallocs[i])
+		values[peer+" µs a call"] = median(all.wall[i])
+		values[peer+" CPU µs a call"] = median(all.cpu[i])
+		values[peer+" allocations a call"] = median(all.mallocs[i])
 	}
 	return values, nil
 }

@@ -44,6 +44,16 @@ var scenarios = []*scenario{
 		},
 	},
 	{
+		name: "sequence", title: "one change upon another",
+		about: "An endpoint is added or removed as soon as the resolver has told gRPC of the change before it, 400 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until the resolver has told gRPC.",
+		run:   runSequence, peers: finders, base: peerFloor,
+		metrics: []metric{{"p50 µs", true, true}, {"p90 µs", true, false}, {"CPU µs a change", true, false}},
+		targets: []target{
+			{c: "10 endpoints", metric: "p50 µs", ratio: true, limit: 2},
+			{c: "1000 endpoints", metric: "p50 µs", ratio: true, limit: 3},
+		},
+	},
+	{
 		name: "rollout", title: "rollout of 5,000 endpoints at full speed",
 		about: "Each of 5,000 endpoints is replaced by a new one, as fast as etcd takes it: 10,000 changes. The figures are those of the process from the first change until all of its connections know the last one.",
 		run:   runRollout, peers: finders, base: peerFloor,
@@ -104,6 +114,13 @@ var scenarios = []*scenario{
 			{c: "3 backends", metric: "µs a call", ratio: true, limit: 1.02},
 			{c: "3 backends", metric: "allocations a call", ratio: true, limit: 1.005},
 		},
+	},
+	{
+		name: "instances", title: "a call to each of 3 instances",
+		about: "Health checks of three connected instances at once: by `runtime.Each`, and by a connection that is kept for each of them (static). Client and servers are one process, the two take turns of 100 rounds.",
+		run:   runInstances, peers: peersOfInstances, base: peerStatic,
+		metrics: []metric{{"µs a round", true, true}, {"KB a round", true, false}, {"allocations a round", true, false}},
+		targets: []target{{c: "3 instances", metric: "µs a round", ratio: true, limit: 1.5}},
 	},
 	{
 		name: "recovery", title: "recovery",

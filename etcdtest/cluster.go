@@ -128,7 +128,7 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 }
 
 // Admin is a client of root's that goes around the proxies and is not counted. The cluster closes
-// it, and with authentication on replaces it in [Cluster.Wipe].
+// it, and with authentication on replaces it in [Cluster.Wipe] and [Cluster.RestoreBackup].
 func (c *Cluster) Admin() *clientv3.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -247,13 +247,17 @@ func (c *Cluster) run() error {
 
 // connectAdmin turns authentication on where it is wanted, then makes the admin client.
 func (c *Cluster) connectAdmin() error {
-	cfg := c.adminConfig()
 	if c.settings.auth != nil {
-		if err := c.settings.auth.enable(cfg); err != nil {
+		if err := c.settings.auth.enable(c.adminConfig()); err != nil {
 			return err
 		}
 	}
-	admin, err := clientv3.New(cfg)
+	return c.replaceAdmin()
+}
+
+// replaceAdmin makes the admin client anew.
+func (c *Cluster) replaceAdmin() error {
+	admin, err := clientv3.New(c.adminConfig())
 	if err != nil {
 		return fmt.Errorf("etcdtest: connect the admin client: %w", err)
 	}

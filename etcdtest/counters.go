@@ -158,8 +158,8 @@ func callsOfOp(op *pb.RequestOp) []Call {
 		return callsOf(op.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return callsOf(op.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn:
-		return callsOf(op.RequestTxn)
+	case *pb.RequestOp_RequestTxn: // part of the transaction around it
+		return callsOf(op.RequestTxn)[1:]
 	}
 	return nil
 }

@@ -52,6 +52,22 @@ func ExampleCluster_Cut() {
 	}
 }
 
+// etcd is restored from a backup: what was written since is gone, what was deleted is back.
+func ExampleCluster_RestoreBackup() {
+	_ = func(t *testing.T) {
+		cluster := etcdtest.Start(t)
+		backup, err := cluster.Backup()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// ... what is tested writes and deletes ...
+		if err := cluster.RestoreBackup(backup); err != nil {
+			t.Fatal(err)
+		}
+		// ... what is tested must put etcd right ...
+	}
+}
+
 // A program can run a cluster as well as a test can.
 func ExampleNew() {
 	dir, err := os.MkdirTemp("", "etcd")

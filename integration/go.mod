@@ -17,6 +17,7 @@ require (
 	github.com/bufbuild/protocompile v0.14.2-0.20260910151042-7436f7c76201
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0-00010101000000-000000000000
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0-00010101000000-000000000000
+	github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection v0.0.0-00010101000000-000000000000
 	github.com/google/go-cmp v0.7.0
 	github.com/zeromicro/go-zero v1.10.3
 	go.etcd.io/etcd/api/v3 v3.7.3
@@ -45,7 +46,6 @@ require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/envoyproxy/go-control-plane/envoy v1.39.1-0.20260819172001-e6e3fd93e4be // indirect
 	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
-	github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection v0.0.0-00010101000000-000000000000 // indirect
 	github.com/fatih/color v1.18.0 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log"
 	"net"
+	"net/netip"
 	"os/signal"
 	"syscall"
 	"time"
@@ -41,6 +42,18 @@ func ExampleNewRegistry() {
 	}
 	defer client.Close()
 	registry := runtime.NewRegistry(client, runtime.WithNamespace("prod/"), runtime.WithZone("eu-1a"))
+	defer registry.Close(context.Background())
+}
+
+// A process that dials its fleet's networks and nothing else, whatever somebody writes to etcd.
+func ExampleWithAllowedAddresses() {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"etcd-0:2379"}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer client.Close()
+	registry := runtime.NewRegistry(client,
+		runtime.WithAllowedAddresses(netip.MustParsePrefix("10.20.0.0/16"), netip.MustParsePrefix("fd00:20::/32")))
 	defer registry.Close(context.Background())
 }
 
@@ -142,11 +155,16 @@ func ExampleWithSelector() {
 }
 
 // Every live instance is told, at the same time.
-func ExampleRegistry_Each() {
-	err := greeterpb.EachGreeterClientFromEtcd(ctx, registry, func(ctx context.Context, e runtime.Endpoint, client greeterpb.GreeterClient) error {
+func ExampleEach() {
+	instances, err := registry.NewInstances(&greeterpb.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(creds))
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer instances.Close() // or keep it: what is connected stays connected
+	err = runtime.Each(ctx, instances, greeterpb.NewGreeterClient, func(ctx context.Context, e runtime.Endpoint, client greeterpb.GreeterClient) error {
 		_, err := client.SayHello(ctx, &greeterpb.HelloRequest{Name: e.Instance})
 		return err
-	}, grpc.WithTransportCredentials(creds))
+	})
 	if err != nil {
 		log.Print(err) // names the instances that failed
 	}

@@ -1,15 +1,24 @@
 package runtime
 
 import (
+	"fmt"
 	"log/slog"
+	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/allow"
 )
 
 const (
 	defaultLeaseTTL   = 15 * time.Second
 	defaultEmptyGrace = 30 * time.Second
+
+	defaultEntries = 20_000
+	minBytes       = 16 << 20
+	maxBytes       = 32 << 20
 )
 
 // Option configures a [Registry].
@@ -23,6 +32,22 @@ type options struct {
 	zone        string
 	emptyGrace  time.Duration
 	snapshotDir string
+
+	loadBalancingOnly bool
+	limits            Limits
+	allowed           []netip.Prefix // nil: all
+}
+
+// addresses returns a function whose error says why an address may not be dialed, nil if all may.
+func (o *options) addresses() (check func(addr string) error, err error) {
+	if o.allowed == nil {
+		return nil, nil
+	}
+	list, err := allow.New(o.allowed)
+	if err != nil {
+		return nil, fmt.Errorf("etcd: WithAllowedAddresses: %w", err)
+	}
+	return list.Check, nil
 }
 
 func newOptions(opts []Option) options {
@@ -32,6 +57,7 @@ func newOptions(opts []Option) options {
 			opt(&o)
 		}
 	}
+	o.limits = o.limits.withDefaults()
 	if o.logger == nil {
 		o.logger = slog.Default()
 	}
@@ -54,8 +80,8 @@ func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l 
 // WithMeterProvider turns on OpenTelemetry metrics. Default: none.
 func WithMeterProvider(mp metric.MeterProvider) Option { return func(o *options) { o.meters = mp } }
 
-// WithZone names the zone that this process runs in: its registrations carry it unless
-// [WithZoneTag] says otherwise, and its clients prefer endpoints of it where the policy says so.
+// WithZone names the zone that this process runs in. Its registrations carry the zone unless
+// [WithZoneTag] says otherwise, and its clients prefer endpoints in it if their policy says so.
 // Default: none.
 func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 
@@ -66,6 +92,57 @@ func WithZone(name string) Option { return func(o *options) { o.zone = name } }
 func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyGrace = d } }
 
 // WithSnapshotDir keeps the last known endpoints of each key in a file below dir, so that a process
-// that starts while etcd is away can serve from them. The directory is created when needed.
-// Default: none.
+// that starts while etcd is away can use them. The directory is created when needed. Each file names
+// its etcd cluster and the members, so processes that use several clusters can share a directory. Only
+// Close waits for the file system, for 100 ms at most. Default: none.
 func WithSnapshotDir(dir string) Option { return func(o *options) { o.snapshotDir = dir } }
+
+// WithLiveLoadBalancingOnly has clients refuse live service configs that hold anything but a load
+// balancing policy, so that whoever may write them can neither have calls repeated nor change their
+// timeouts or size limits. Default: everything that [Registry.SetServiceConfig] accepts.
+func WithLiveLoadBalancingOnly() Option { return func(o *options) { o.loadBalancingOnly = true } }
+
+// WithAllowedAddresses has the process dial addresses within prefixes and no others, whoever writes them to
+// etcd. Other entries are skipped as malformed ones are: logged with their key and the reason, and counted. So are
+// entries with a host name, because a name may resolve to anything, and to something else later. An IPv4 address
+// mapped into IPv6 is judged as the IPv4 address; all addresses are 0.0.0.0/0 and ::/0.
+//
+// It holds for NewClient, Resolver, Instances and Watch, and for endpoints from the snapshot directory, but not for
+// the addresses that the process registers. Several calls add up. A call without prefixes allows none, and an
+// invalid prefix makes every use of the registry fail. Default: all addresses and names.
+func WithAllowedAddresses(prefixes ...netip.Prefix) Option {
+	return func(o *options) { o.allowed = append(append([]netip.Prefix{}, o.allowed...), prefixes...) }
+}
+
+// Limits bound what one service key can cost the processes that read it, whoever writes it. A field that is
+// 0 or less means its default. Entries and endpoints beyond a bound are left out, and a log line says so; endpoints
+// that were known before keep their place.
+type Limits struct {
+	// Entries is how many entries of a key are kept. Default: 20,000.
+	Entries int
+	// Bytes is how much memory the entries of a key may take, estimated from their texts. Default: 32 MiB, or a
+	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
+	Bytes int
+	// Connections is how many connections all clients of a registry together have to the endpoints of a key. Calls go
+	// over the connections that are open; with none, they fail with Unavailable. From 16 on, a sixteenth is kept for
+	// clients that have no connection yet, and another for calls that name their instance. A connection to an endpoint
+	// that has left is not counted while its last calls finish.
+	//
+	// The limit holds for NewClient, NewInstances and calls that name their instance. It does not hold for a bare
+	// Resolver, or where grpc.WithDefaultServiceConfig replaces our policy.
+	// Default: a quarter of the file descriptors that the process may open, at least 16.
+	Connections int
+}
+
+// WithLimits changes the bounds on what is read of each key. Default: see [Limits].
+func WithLimits(l Limits) Option { return func(o *options) { o.limits = l } }
+
+func (l Limits) withDefaults() Limits {
+	if l.Entries <= 0 {
+		l.Entries = defaultEntries
+	}
+	if l.Bytes <= 0 {
+		l.Bytes = int(min(max(debug.SetMemoryLimit(-1)/64, minBytes), maxBytes))
+	}
+	return l
+}

@@ -5,28 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"maps"
-	"slices"
 	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/metrics"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
-
-// linger is how long a key is still watched after its last user left, for one that comes back soon.
-const linger = time.Minute
-
-// maxKeys is how many keys are known before those that no connection uses are forgotten.
-const maxKeys = 1000
 
 var (
 	errNilClient = errors.New("etcd: NewRegistry was given a nil etcd client")
-	errClosed    = errors.New("etcd: the registry is closed")
+	errClosed    = fmt.Errorf("etcd: %w", registrar.ErrClosed)
 )
 
 // Registry is what a process has to do with one etcd cluster: the connections it makes to services
@@ -34,24 +29,26 @@ var (
 type Registry struct {
 	client  *clientv3.Client
 	opts    options
-	metrics *metrics
-	err     error        // what is wrong with how it was made; every use returns it
+	metrics *metrics.Metrics
+	err     error        // of NewRegistry; every use returns it
 	seed    maphash.Seed // tells this client from others, for WithSubset
 
-	endpoints *listwatch.Cache[*discovery.Backend]
-	configs   *listwatch.Cache[string]
-	regs      registrations
+	etcd      *etcdconn.Conn
+	keys      *discovery.Keys // nil without a client
+	budgets   budgets
+	published *registrar.Registrar // nil without a client
 
-	mu       sync.Mutex
-	closed   bool
-	keys     map[listwatch.Range]*discovery.Key
-	memories map[listwatch.Range]*memory   // of keys
-	conns    map[*grpc.ClientConn]struct{} // those that NewClient made
+	mu     sync.Mutex
+	closed bool
+	conns  map[*grpc.ClientConn]struct{} // made by NewClient
 
-	ctx     context.Context // of what runs in the background; ends with Close
+	closeDone chan struct{} // closed when the first Close has returned
+	closeErr  error         // what it has returned
+
+	ctx     context.Context // for work in the background; ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
-	started bool // the background was
+	started bool // the work in the background has begun
 }
 
 // NewRegistry returns a registry on an etcd cluster. It does no I/O, so it succeeds while etcd is
@@ -62,44 +59,52 @@ type Registry struct {
 // such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
-		client:   client,
-		opts:     newOptions(opts),
-		keys:     make(map[listwatch.Range]*discovery.Key),
-		conns:    make(map[*grpc.ClientConn]struct{}),
-		memories: make(map[listwatch.Range]*memory),
-		seed:     maphash.MakeSeed(),
+		client: client,
+		opts:   newOptions(opts),
+		conns:  make(map[*grpc.ClientConn]struct{}),
+		seed:   maphash.MakeSeed(),
+
+		closeDone: make(chan struct{}),
 	}
+	r.opts.logger = etcdlog.Wrap(r.opts.logger)
+	r.budgets.limit, r.budgets.logger = r.opts.limits.Connections, r.opts.logger
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	if client == nil {
 		r.err = errNilClient
 		return r
 	}
-	r.metrics, r.err = newMetrics(r.opts.meters, r.keysInUse)
-	r.endpoints = listwatch.NewCache(listwatch.Config[*discovery.Backend]{
-		Client: client, Equal: (*discovery.Backend).Equal, Logger: r.opts.logger, Linger: linger,
-		Hooks: r.metrics.listwatchHooks("endpoints"),
+	warnOfPlaintext(client, r.opts.logger)
+	r.etcd = etcdconn.New(client.ActiveConnection())
+	allowed, err := r.opts.addresses()
+	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
+	r.err = errors.Join(r.err, err)
+	r.keys = discovery.NewKeys(discovery.Config{
+		Client: listwatch.Bounded(client), Endpoints: client.Endpoints, Cause: r.etcd.Cause, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
+		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
+		EndpointHooks: r.metrics.ListwatchHooks("endpoints"), ConfigHooks: r.metrics.ListwatchHooks("service_config"),
 	})
-	r.configs = listwatch.NewCache(listwatch.Config[string]{
-		Client: client, Equal: func(a, b string) bool { return a == b }, Logger: r.opts.logger, Linger: linger,
-		Hooks: r.metrics.listwatchHooks("service_config"),
+	r.published = registrar.New(registrar.Config{
+		Client: client, Namespace: r.opts.namespace, Logger: r.opts.logger,
+		Changed: r.metrics.RegistrationChanged, Cause: r.etcd.Cause, Reconnected: r.etcd.Reconnected,
 	})
+	r.etcd.Reconnected(r.keys.Check)
 	return r
 }
 
-// Close withdraws and revokes what the process has registered, closes the connections that the
-// registry made, and stops watching. etcd is asked for the first only, and waited for no longer
-// than ctx allows: what could not be withdrawn by then expires with its lease, and the error says
-// so. Closing twice is harmless.
+// Close withdraws the registrations of the process and revokes their leases, closes the connections that the
+// registry made, and stops watching. It waits for etcd no longer than ctx allows, and only to withdraw: entries
+// that are left expire with their lease, and the error says so. Servers go on serving, without entries. An
+// Announce or Register that is under way returns an error. A second Close waits for the first, and returns the same.
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	if r.closed || r.client == nil {
 		r.mu.Unlock()
-		return nil
+		return r.awaitClose(ctx)
 	}
 	r.closed = true
 	conns := r.conns
 	r.conns = nil
-	memories := r.memories
 	r.cancel()
 	r.mu.Unlock()
 
@@ -109,19 +114,30 @@ func (r *Registry) Close(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
 	}
-	r.endpoints.Close()
-	r.configs.Close()
-	errs = append(errs, r.regs.close(ctx))
+	r.keys.Close()
+	errs = append(errs, r.published.Close(ctx))
 	r.running.Wait()
-	for _, m := range memories {
-		m.flush()
-	}
-	errs = append(errs, r.metrics.close())
-	return errors.Join(errs...)
+	errs = append(errs, r.metrics.Close())
+	r.closeErr = errors.Join(errs...)
+	close(r.closeDone)
+	return r.closeErr
 }
 
-// start tells whether the registry can be used, and begins what it does in the background with its
-// first use.
+// awaitClose returns what the first Close has returned, when it has.
+func (r *Registry) awaitClose(ctx context.Context) error {
+	if r.client == nil {
+		return nil
+	}
+	select {
+	case <-r.closeDone:
+		return r.closeErr
+	case <-ctx.Done():
+		return fmt.Errorf("etcd: close the registry: %w", context.Cause(ctx))
+	}
+}
+
+// start returns why the registry cannot be used, nil if it can. Its first use begins the work in the
+// background.
 func (r *Registry) start() error {
 	if r == nil {
 		return errors.New("etcd: the registry is nil")
@@ -136,49 +152,15 @@ func (r *Registry) start() error {
 	}
 	if !r.started {
 		r.started = true
-		r.running.Go(func() { keepReconnecting(r.ctx, r.client.ActiveConnection(), r.reconnected) })
+		r.running.Go(func() { r.etcd.Run(r.ctx) })
 	}
 	return nil
 }
 
-// reconnected makes sure that etcd is still the one that it was.
-func (r *Registry) reconnected() {
-	r.endpoints.Check()
-	r.configs.Check()
-}
-
-// key returns what the process knows of a service key, shared by all who use it.
-func (r *Registry) key(key string, leaseSuffix bool) *discovery.Key {
-	source := r.source(key, leaseSuffix)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	k, ok := r.keys[source.rng]
-	if !ok {
-		r.forgetKeys()
-		k = discovery.NewKey(key, discovery.Config{EmptyGrace: r.opts.emptyGrace}, source, r.memory(source))
-		r.keys[source.rng] = k
+// allKeys returns the keys that the registry knows, for metrics.
+func (r *Registry) allKeys() []*discovery.Key {
+	if r.keys == nil {
+		return nil
 	}
-	return k
-}
-
-// forgetKeys bounds the keys that are remembered without being used. It must be called with mu held.
-func (r *Registry) forgetKeys() {
-	if len(r.keys) < maxKeys {
-		return
-	}
-	for rng, k := range r.keys {
-		if k.Connections() == 0 {
-			delete(r.keys, rng)
-			if m := r.memories[rng]; m != nil {
-				m.flush()
-				delete(r.memories, rng)
-			}
-		}
-	}
-}
-
-func (r *Registry) keysInUse() []*discovery.Key {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Collect(maps.Values(r.keys))
+	return r.keys.All()
 }

@@ -2,20 +2,22 @@ package runtime
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"net"
 	"reflect"
-	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/grpcserver"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )
 
-// GRPCServer is what a [Server] needs of the server beneath: *grpc.Server has it, and
-// *xds.GRPCServer.
+// GRPCServer is the interface of the gRPC server beneath a [Server]. *grpc.Server and *xds.GRPCServer implement
+// it.
 type GRPCServer interface {
 	grpc.ServiceRegistrar
 	Serve(net.Listener) error
@@ -28,50 +30,40 @@ type GRPCServer interface {
 // publishes services on it; then it is served once, by Serve or by the caller with Announce and
 // Withdraw.
 //
-// When a service of the name grpc.health.v1.Health is registered on it (not on the gRPC server
-// beneath), the entry of a service is out of etcd while the health of that service, or of the whole
-// server for a service that has none, is NOT_SERVING. When none is registered, on either, Serve
-// registers gRPC's own, which says SERVING for every service until the server drains. For the name
-// [RegistrationHealth], gRPC's own says whether all entries are in etcd, for those who want to tie
-// readiness to that.
+// With a health service, grpc.health.v1.Health, registered on it (not on the gRPC server beneath), the entry of
+// a service is out of etcd while that service is NOT_SERVING there. For a service that the health service does
+// not know, the health of the whole server counts. Without a health service on either, Serve registers gRPC's
+// own, which reports SERVING for every service until the server drains; if the gRPC server serves already, that
+// is an error. Under the name [RegistrationHealth], gRPC's own reports whether all entries are in etcd, for
+// readiness probes.
 //
-// Entries carry the methods that the server serves, where their layout has room for metadata: in a
-// rollout that adds a method, callers send it to the servers that have it.
+// Entries carry the methods that the server serves, where their layout has room for metadata. In a rollout that
+// adds a method, callers send it to the servers that have it.
 type Server struct {
 	registry *Registry
-	grpc     GRPCServer
+	grpc     GRPCServer // nil: NewServer was given none
 	opts     serverOptions
+	group    *registrar.Group // its entries and its phase
 
-	mu            sync.Mutex
-	errs          []error // what went wrong in methods that cannot say so
-	published     []*publication
-	gate          healthGate
-	announced     bool
-	everAnnounced bool // gRPC takes no more services
-	served        bool
-	unfollow      context.CancelFunc // ends the following of health
+	mu     sync.Mutex // held while a service is checked and registered
+	health serverHealth
 }
 
 // NewServer returns a server on s, which it does not start. The caller makes s, with its
 // credentials and interceptors, and leaves Serve and Stop to the Server or else uses
 // [Server.Announce].
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
-	server := &Server{
-		registry: r, grpc: s,
-		opts: serverOptions{drainDelay: defaultDrainDelay, stopTimeout: defaultStopTimeout},
-		gate: healthGate{status: make(map[string]healthpb.HealthCheckResponse_ServingStatus)},
-	}
-	for _, opt := range opts {
-		if opt != nil {
-			opt(&server.opts)
-		}
+	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
+	err := r.start()
+	if err == nil {
+		server.group = r.published.NewGroup()
+	} else {
+		server.group = registrar.New(registrar.Config{}).NewGroup() // to return the error from Serve and Announce
+		server.group.Fault(err)
 	}
 	if isNil(s) {
 		server.grpc = nil
-		server.errs = append(server.errs, errors.New("etcd: NewServer was given a nil gRPC server"))
-	}
-	if err := r.start(); err != nil {
-		server.errs = append(server.errs, err)
+		server.group.Fault(errors.New("etcd: NewServer was given a nil gRPC server"))
 	}
 	return server
 }
@@ -80,38 +72,34 @@ func isNil(v any) bool {
 	return v == nil || reflect.ValueOf(v).Kind() == reflect.Pointer && reflect.ValueOf(v).IsNil()
 }
 
-// fail records an error for Serve and Announce to return.
-func (s *Server) fail(err error) {
-	if s.announced && s.registry != nil {
-		s.registry.opts.logger.Error("misuse of an etcd server", "error", err)
-	}
-	s.errs = append(s.errs, err)
-}
-
-// RegisterService registers a service on the gRPC server beneath. What would end the process there
-// is an error of Serve and Announce here.
+// RegisterService registers a service on the gRPC server beneath. Serve and Announce return the errors for which
+// that server would end the process.
 func (s *Server) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.grpc == nil {
-		return // said by NewServer
+		return // an error of NewServer
 	}
 	if err := s.checkService(desc, impl); err != nil {
-		s.fail(err)
+		s.group.Fault(err)
 		return
 	}
 	s.grpc.RegisterService(desc, impl)
 	if health, ok := impl.(healthpb.HealthServer); ok && desc.ServiceName == healthpb.Health_ServiceDesc.ServiceName {
-		s.gate.health = health
+		s.health.give(health, s.group.Logger())
 	}
 }
 
+// checkService returns an error where gRPC would end the process.
 func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if desc == nil {
 		return errors.New("etcd: RegisterService was given a nil description")
 	}
-	if s.announced || s.everAnnounced {
+	if !s.group.Idle() {
 		return fmt.Errorf("etcd: service %s is registered after the server was announced: register first", desc.ServiceName)
+	}
+	if grpcserver.Serving(s.grpc) {
+		return fmt.Errorf("etcd: service %s is registered on a gRPC server that serves already: register first", desc.ServiceName)
 	}
 	if _, ok := s.grpc.GetServiceInfo()[desc.ServiceName]; ok {
 		return fmt.Errorf("etcd: service %s is registered twice", desc.ServiceName)
@@ -126,16 +114,39 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	return nil
 }
 
-// Status tells how the entries of this server stand, by key: none before it is announced.
-func (s *Server) Status() []Status {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var all []Status
-	for _, p := range s.published {
-		if p.reg != nil {
-			all = append(all, p.reg.Status())
-		}
+// Publish adds a service to those that are announced. Services of one key share an entry: they must agree on
+// layout and lease TTL, and the options of all of them apply to it. Generated code calls Publish. Serve and
+// Announce return its errors.
+func (s *Server) Publish(desc *ServiceDesc, opts ...RegisterOption) {
+	if err := s.publish(desc, opts); err != nil {
+		s.group.Fault(err)
 	}
-	slices.SortFunc(all, func(a, b Status) int { return cmp.Compare(a.Key, b.Key) })
-	return all
 }
+
+func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
+	if s.registry == nil {
+		return nil // an error of NewServer
+	}
+	if err := desc.check(); err != nil {
+		return err
+	}
+	o, err := newRegisterOptions(opts)
+	if err != nil {
+		return fmt.Errorf("etcd: service %s: %w", desc.Name, err)
+	}
+	if o.layouts == nil {
+		o.layouts = []*endpoint.Layout{desc.layout().layout()}
+	}
+	ttl := cmp.Or(desc.LeaseTTL, s.registry.opts.leaseTTL)
+	entry, err := registrar.NewEntry(desc.Key, o.layouts, ttl, s.registry.withZone(Endpoint{}), o.Details, desc.Name)
+	if err != nil {
+		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
+	}
+	if err := s.group.Publish(entry, o.Details); err != nil {
+		return fmt.Errorf("etcd: %w", err)
+	}
+	return nil
+}
+
+// Status returns the states of the entries of this server, sorted by key. There are none before it is announced.
+func (s *Server) Status() []Status { return statusesOf(s.group.Status()) }

@@ -138,11 +138,10 @@ func publish(t *testing.T, descs ...*ServiceDesc) *Server {
 	return s
 }
 
-func TestServeLateMisuse(t *testing.T) {
-	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
-	h := health.NewServer()
-	healthpb.RegisterHealthServer(s, h)
-	s.Publish(service("a.A", "a"))
+// serveAnnounced serves s, and returns once it has begun to announce. stop ends that, and returns what Serve
+// returns.
+func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() error) {
+	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -153,13 +152,24 @@ func TestServeLateMisuse(t *testing.T) {
 	for len(s.Status()) == 0 {
 		goruntime.Gosched()
 	}
+	return ctx, func() error {
+		cancel()
+		return <-served
+	}
+}
+
+func TestServeLateMisuse(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
+	h := health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	s.Publish(service("a.A", "a"))
+	ctx, stop := serveAnnounced(t, s)
 	s.Publish(service("a.B", "b"))
 	s.RegisterService(&handler, impl{})
 	if err := s.Announce(ctx, "127.0.0.1:80"); err == nil {
 		t.Error("announced twice")
 	}
-	cancel()
-	err = <-served
+	err := stop()
 	for _, text := range []string{"a.B", "a.A", "after"} {
 		if err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("Serve: %v, want %s in it", err, text)
@@ -230,5 +240,104 @@ func TestStateString(t *testing.T) {
 		if s.String() != want[i] {
 			t.Errorf("%d is %s, want %s", int(s), s, want[i])
 		}
+	}
+}
+
+// served returns a gRPC server that serves already.
+func served(t *testing.T, g *grpc.Server) *grpc.Server {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- g.Serve(lis) }()
+	t.Cleanup(func() {
+		g.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("Serve of the gRPC server: %v", err)
+		}
+	})
+	conn, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Read(make([]byte, 1)); err != nil { // gRPC speaks first
+		t.Fatal(err)
+	}
+	return g
+}
+
+// gRPC ends the process when a service is registered on a server that serves.
+func TestG23_GRPCServesAlready(t *testing.T) {
+	listen := func() net.Listener {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lis
+	}
+	g := grpc.NewServer()
+	before := offline(t).NewServer(g)
+	before.Publish(service("a.A", "a"))
+	served(t, g)
+	after := offline(t).NewServer(g)
+	after.Publish(service("a.A", "a"))
+	for name, s := range map[string]*Server{"made before": before, "made after": after} {
+		lis := listen()
+		if err := s.Serve(context.Background(), lis); err == nil || !strings.Contains(err.Error(), "serves another listener already") {
+			t.Errorf("Serve of a server %s: %v", name, err)
+		}
+		if conn, err := net.Dial("tcp", lis.Addr().String()); err == nil {
+			conn.Close()
+			t.Error("the listener is still open")
+		}
+	}
+	late := offline(t).NewServer(g)
+	late.RegisterService(&handler, impl{})
+	if err := late.Serve(context.Background(), listen()); err == nil || !strings.Contains(err.Error(), "serves already: register first") {
+		t.Errorf("Serve of a service that was registered late: %v", err)
+	}
+	own := grpc.NewServer()
+	healthpb.RegisterHealthServer(own, health.NewServer())
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := offline(t).NewServer(served(t, own), WithDrainDelay(0)).Serve(ctx, listen()); err != nil {
+		t.Errorf("Serve on another listener of a server with a health service: %v", err)
+	}
+}
+
+// The caller's health service may be in use for others: it hears of the services of the server that drains
+// and of nothing else.
+func TestServeLeavesTheCallersHealthServiceAlone(t *testing.T) {
+	s := offline(t).NewServer(grpc.NewServer(), WithDrainDelay(0))
+	h := health.NewServer()
+	for _, name := range []string{"a.A", "a.Other"} {
+		h.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
+	}
+	healthpb.RegisterHealthServer(s, h)
+	s.Publish(service("a.A", "a"))
+	_, stop := serveAnnounced(t, s)
+	if err := stop(); err != nil {
+		t.Logf("Serve: %v", err) // etcd is nowhere
+	}
+	status := func(name string) healthpb.HealthCheckResponse_ServingStatus {
+		resp, err := h.Check(context.Background(), &healthpb.HealthCheckRequest{Service: name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.GetStatus()
+	}
+	for name, want := range map[string]healthpb.HealthCheckResponse_ServingStatus{
+		"": healthpb.HealthCheckResponse_SERVING, "a.Other": healthpb.HealthCheckResponse_SERVING, "a.A": healthpb.HealthCheckResponse_NOT_SERVING,
+	} {
+		if got := status(name); got != want {
+			t.Errorf("%q is %v after the drain, want %v", name, got, want)
+		}
+	}
+	h.SetServingStatus("a.Other", healthpb.HealthCheckResponse_NOT_SERVING)
+	if got := status("a.Other"); got != healthpb.HealthCheckResponse_NOT_SERVING {
+		t.Errorf("the health service takes nothing any more: %v", got)
 	}
 }

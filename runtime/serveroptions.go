@@ -17,28 +17,39 @@ type serverOptions struct {
 	announceTimeout time.Duration
 }
 
-// WithAdvertiseAddress sets the address that callers are told, "host:port", or a host alone for the
-// listener's port. Default: the environment variable GRPC_ADVERTISE_ADDR; without it, the address
-// listened on, where it is one address; else the local address that this host uses to reach etcd.
+func newServerOptions(opts []ServerOption) serverOptions {
+	o := serverOptions{drainDelay: defaultDrainDelay, stopTimeout: defaultStopTimeout}
+	for _, opt := range opts {
+		if opt != nil {
+			opt(&o)
+		}
+	}
+	return o
+}
+
+// WithAdvertiseAddress sets the address that is announced to callers: "host:port", or a host alone, which gets the
+// listener's port. Default: the environment variable GRPC_ADVERTISE_ADDR; without it, the listener's address if
+// it is one address; else the local address that this host uses to reach etcd, or the default route's if it
+// reaches etcd over loopback.
 func WithAdvertiseAddress(addr string) ServerOption {
 	return func(o *serverOptions) { o.advertise = addr }
 }
 
-// WithDrainDelay sets how long a server that has withdrawn goes on taking calls, for callers to
-// hear of it. Default: 1 s.
+// WithDrainDelay sets how long a server takes calls after it has withdrawn, until callers have heard of that.
+// Default: 1 s.
 func WithDrainDelay(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.drainDelay = d }
 }
 
-// WithStopTimeout sets how long open calls may take to finish when a server stops; what is left is
+// WithStopTimeout sets how long open calls may take to finish when a server stops. Calls that are open then are
 // cut. Default: 20 s.
 func WithStopTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.stopTimeout = d }
 }
 
-// WithAnnounceTimeout has Serve end, with an error, when the services are not in etcd within d, or
-// sooner when etcd denies it, for a process that is of no use unless it is found. Default: 0, to serve
-// and go on trying.
+// WithAnnounceTimeout has Serve end with an error when the services are not in etcd within d, or as soon as etcd
+// refuses them. It is for processes that must not run unless callers can find them. Default: 0, which means to
+// serve and go on trying.
 func WithAnnounceTimeout(d time.Duration) ServerOption {
 	return func(o *serverOptions) { o.announceTimeout = d }
 }

@@ -5,22 +5,21 @@ import (
 	"fmt"
 	"iter"
 	"slices"
-	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
 // Watch yields the endpoints of a key, as they are now and then at each change, sorted by instance:
-// for gateways and whatever else is not a gRPC connection. Several changes that come while the loop
-// body runs are yielded as one, the newest. Each slice is the caller's; the maps in it are shared
-// and must not be changed.
+// for gateways and whatever else is not a gRPC connection. It yields what connections to the key use,
+// so endpoints that vanish without their owner's word are held for a grace ([WithEmptyGrace]).
+// Several changes that come while the loop body runs are yielded as one, the newest. Each slice is
+// the caller's; the maps in it are shared and must not be changed.
 //
-// An error item, with a nil slice, is news of what keeps the key from being followed now, such as
-// an etcd that does not answer; the last set stays the best known, and the loop goes on. The
-// sequence ends with its context or the registry. Entries of lease-suffix keys are seen where
-// LeaseSuffix is among layouts; those of the other layouts always are.
+// An error item, with a nil slice, says what keeps the key from being followed now, such as an etcd
+// that does not answer; the last set stays the best known, and the loop goes on. The sequence ends
+// with its context or the registry. Entries of the lease-suffix layout are read only if LeaseSuffix is
+// among layouts; those of the other layouts always are.
 //
 // The watch is shared with the connections to the same key.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
@@ -33,8 +32,8 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 			yield(nil, fmt.Errorf("watch %q: %w", key, err))
 			return
 		}
-		box := mailbox{ready: make(chan struct{}, 1)}
-		stop := r.source(key, slices.Contains(layouts, LeaseSuffix)).follow(box.put)
+		k := r.keys.Key(key, slices.Contains(layouts, LeaseSuffix))
+		changed, stop := k.Changes()
 		defer stop()
 		var seen watched
 		for {
@@ -43,8 +42,8 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 				return
 			case <-r.ctx.Done():
 				return
-			case <-box.ready:
-				if !seen.tell(box.take(), yield) {
+			case <-changed:
+				if !seen.tell(k.State(), yield) {
 					return
 				}
 			}
@@ -52,61 +51,32 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 	}
 }
 
-// watched is what a Watch has yielded.
+// watched is what a Watch yielded last.
 type watched struct {
-	merger merger
-
 	set   []*discovery.Backend
 	known bool
 	err   string
 }
 
-// tell yields what is new in an update, and returns whether to go on.
-func (w *watched) tell(u listwatch.Update[*discovery.Backend], yield func([]Endpoint, error) bool) bool {
-	if u.Snapshot != nil {
-		set := w.merger.merge(u.Snapshot.Items)
-		if !w.known || !slices.Equal(set, w.set) {
-			w.set, w.known = set, true
-			endpoints := make([]Endpoint, len(set))
-			for i, b := range set {
-				endpoints[i] = Endpoint(b.Endpoint)
-			}
-			if !yield(endpoints, nil) {
-				return false
-			}
+// tell yields what is new in a state, and reports whether to go on.
+func (w *watched) tell(s *discovery.State, yield func([]Endpoint, error) bool) bool {
+	if s.Known && (!w.known || !slices.Equal(s.Backends, w.set)) {
+		w.set, w.known = s.Backends, true
+		endpoints := make([]Endpoint, len(s.Backends))
+		for i, b := range s.Backends {
+			endpoints[i] = Endpoint(b.Endpoint)
+		}
+		if !yield(endpoints, nil) {
+			return false
 		}
 	}
-	if u.Err == nil {
+	if s.Err == nil {
 		w.err = ""
 		return true
 	}
-	if text := u.Err.Error(); text != w.err {
+	if text := s.Err.Error(); text != w.err {
 		w.err = text
-		return yield(nil, u.Err)
+		return yield(nil, s.Err)
 	}
 	return true
-}
-
-// mailbox holds the newest update until it is taken.
-type mailbox struct {
-	ready chan struct{}
-
-	mu     sync.Mutex
-	update listwatch.Update[*discovery.Backend]
-}
-
-func (m *mailbox) put(u listwatch.Update[*discovery.Backend]) {
-	m.mu.Lock()
-	m.update = u
-	m.mu.Unlock()
-	select {
-	case m.ready <- struct{}{}:
-	default:
-	}
-}
-
-func (m *mailbox) take() listwatch.Update[*discovery.Backend] {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.update
 }

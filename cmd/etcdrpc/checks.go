@@ -26,8 +26,10 @@ const (
 	kindBadKey       kind = "bad-key"
 	kindNestedKey    kind = "nested-key"
 	kindNeighbour    kind = "neighbour"
+	kindTLSName      kind = "tls-name"
 	kindBadPolicy    kind = "bad-policy"
 	kindOrphanPolicy kind = "orphan-policy"
+	kindPlaintext    kind = "plaintext-password"
 )
 
 var kinds = []struct {
@@ -45,8 +47,10 @@ var kinds = []struct {
 	{kindBadKey, "a service key that no client can be given"},
 	{kindNestedKey, "a service below another one"},
 	{kindNeighbour, "a service that the readers of another one mix up with it"},
+	{kindTLSName, "services whose servers TLS cannot tell apart"},
 	{kindBadPolicy, "a live policy that clients do not go by"},
 	{kindOrphanPolicy, "a live policy for a service without instances"},
+	{kindPlaintext, "a password of --user that is sent without TLS"},
 }
 
 func kindNames() []string {
@@ -127,7 +131,8 @@ func (p *patient) check(d *doctor) []finding {
 		all = append(all, p.checkNeighbours(s)...)
 		all = append(all, p.checkPolicy(s)...)
 	}
-	return all
+	all = append(all, checkTLSNames(p.services, p.full)...)
+	return append(all, p.checkPassword()...)
 }
 
 func (p *patient) checkKey(s *service) []finding {
@@ -260,6 +265,10 @@ func (p *patient) checkNeighbours(s *service) (all []finding) {
 				"give one of them a key that is not below the other's; the plugin refuses to generate both"})
 			continue
 		}
+		if f, ok := checkSuffix(s, o, p.full); ok {
+			all = append(all, f)
+			continue
+		}
 		if why := mixesUp(s, o); why != "" {
 			all = append(all, finding{kindNeighbour, []string{p.full(s.key), p.full(o.key)},
 				fmt.Sprintf("%s begins like %s: %s", o.key, s.key, why),
@@ -322,15 +331,4 @@ func (p *patient) checkPolicy(s *service) (all []finding) {
 			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", shell(s.key))})
 	}
 	return all
-}
-
-// shell quotes a word for a shell, where it needs to be.
-func shell(word string) string {
-	plain := func(r rune) bool {
-		return r < 0x80 && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-:@%+=,", r))
-	}
-	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
 const noFiles = cobra.ShellCompDirectiveNoFileComp
@@ -24,7 +26,7 @@ func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]s
 		}
 		return err
 	})
-	return keys, noFiles
+	return offered(keys), noFiles
 }
 
 // completeKeyThenFile offers a key, and then files.
@@ -59,20 +61,20 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 	if len(args) != 1 {
 		return a.completeKeys(cmd, args, typed)
 	}
-	var offered []string
+	var found []string
 	a.forCompletion(cmd, func(s *store) error {
 		entries, _, _, err := s.entriesOf(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
-		found, _ := surveyKey(args[0], entries)
-		if found.config, err = s.get(cmd.Context(), configPrefix+args[0]); err != nil {
+		service, _ := surveyKey(args[0], entries)
+		if service.config, err = s.get(cmd.Context(), configPrefix+args[0]); err != nil {
 			return err
 		}
-		offered = names(found)
+		found = names(service)
 		return nil
 	})
-	return slices.Compact(offered), noFiles
+	return slices.Compact(offered(found)), noFiles
 }
 
 // forCompletion runs something on etcd while a shell waits.
@@ -87,7 +89,7 @@ func (a *app) forCompletion(cmd *cobra.Command, do func(*store) error) {
 		}
 	}
 	if err != nil {
-		cobra.CompDebugln(err.Error(), false)
+		cobra.CompDebugln(printable.Short(err.Error(), maxText), false)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -24,7 +25,8 @@ type settings struct {
 	user, password              string
 	dialTimeout, commandTimeout time.Duration
 	namespace                   string
-	noPrompt                    bool // ask for no password
+	noPrompt                    bool      // ask for no password
+	warnings                    io.Writer // nil: they are dropped
 }
 
 // connectionFlags are the flags that have an environment variable.
@@ -110,9 +112,9 @@ func (s *settings) credentials() (user, password string, err error) {
 	if s.noPrompt || !term.IsTerminal(stdin) {
 		return "", "", usageError{fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", s.user, s.user, environment)}
 	}
-	fmt.Fprintf(os.Stderr, "Password of %s: ", clean(s.user))
+	sayf(os.Stderr, "Password of %s: ", s.user)
 	typed, err := term.ReadPassword(stdin)
-	fmt.Fprintln(os.Stderr)
+	sayf(os.Stderr, "\n")
 	if err != nil {
 		return "", "", fmt.Errorf("read the password: %w", err)
 	}

@@ -1,11 +1,53 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// maxTable bounds the table that compare makes, in cells. Texts from etcd can have a hundred thousand lines.
+const maxTable = 1 << 22
 
 // diff shows how the lines of one text become those of another: "-" and "+" before what goes and
-// what comes, two spaces before what stays.
+// what comes, two spaces before what stays. Where large texts differ throughout, the whole
+// middle is shown as gone and come.
 func diff(before, after string) string {
 	a, b := lines(before), lines(after)
+	var out strings.Builder
+	write := func(mark string, lines []string) {
+		for _, line := range lines {
+			out.WriteString(mark + line + "\n")
+		}
+	}
+	head := same(len(a), len(b), func(i int) bool { return a[i] == b[i] })
+	write("  ", a[:head])
+	a, b = a[head:], b[head:]
+	tail := same(len(a), len(b), func(i int) bool { return a[len(a)-1-i] == b[len(b)-1-i] })
+	end := a[len(a)-tail:]
+	a, b = a[:len(a)-tail], b[:len(b)-tail]
+	if (len(a)+1)*(len(b)+1) > maxTable {
+		write("- ", a)
+		write("+ ", b)
+	} else {
+		compare(a, b, write)
+	}
+	write("  ", end)
+	return out.String()
+}
+
+// same returns for how many indices from 0 on equal holds, of two lists of lengths a and b.
+func same(a, b int, equal func(i int) bool) int {
+	n := 0
+	for n < min(a, b) && equal(n) {
+		n++
+	}
+	return n
+}
+
+// compare writes how the lines of a become those of b.
+func compare(a, b []string, write func(mark string, lines []string)) {
 	// common[i][j] is the length of the longest common subsequence of a[i:] and b[j:].
 	common := make([][]int, len(a)+1)
 	for i := range common {
@@ -20,21 +62,19 @@ func diff(before, after string) string {
 			}
 		}
 	}
-	var out strings.Builder
 	for i, j := 0, 0; i < len(a) || j < len(b); {
 		switch {
 		case i < len(a) && j < len(b) && a[i] == b[j]:
-			out.WriteString("  " + a[i] + "\n")
+			write("  ", a[i:i+1])
 			i, j = i+1, j+1
 		case i < len(a) && (j == len(b) || common[i+1][j] >= common[i][j+1]):
-			out.WriteString("- " + a[i] + "\n")
+			write("- ", a[i:i+1])
 			i++
 		default:
-			out.WriteString("+ " + b[j] + "\n")
+			write("+ ", b[j:j+1])
 			j++
 		}
 	}
-	return out.String()
 }
 
 func lines(text string) []string {
@@ -42,4 +82,10 @@ func lines(text string) []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+}
+
+// tooDeep reports whether JSON nests deeper than a live config may. Written over several lines, such JSON
+// would grow to hundreds of megabytes of spaces.
+func tooDeep(text []byte) bool {
+	return rawjson.Depth(text, serviceconfig.MaxDepth) > serviceconfig.MaxDepth
 }

@@ -85,7 +85,7 @@ func (d *doctor) skips(k kind) bool { return slices.Contains(d.skip, string(k)) 
 
 // examine looks at etcd and at the instances, and at nothing twice.
 func (d *doctor) examine(ctx context.Context, a *app, s *store, args []string) (*report, error) {
-	p := &patient{full: s.full}
+	p := &patient{full: s.full, exposed: s.exposed}
 	var err error
 	if len(args) == 0 {
 		err = p.readAll(ctx, s)
@@ -115,6 +115,7 @@ type patient struct {
 	stale    map[int64]bool   // leases that nobody renews
 	dead     map[string]error // addresses that do not answer
 	findings []finding        // of reading
+	exposed  []string         // hosts that the password is sent to without TLS
 	full     func(key string) string
 }
 
@@ -263,7 +264,7 @@ func (p *patient) addresses() []string {
 	return sortedKeys(set)
 }
 
-// contains tells whether all of o is in r.
+// contains reports whether all of o is in r.
 func (r keyRange) contains(o keyRange) bool {
 	return r.from <= o.from && (r.end == "\x00" || o.end != "\x00" && o.end <= r.end)
 }
@@ -306,17 +307,17 @@ func (r *report) show(out io.Writer, f format) error {
 func (r *report) print(out io.Writer) {
 	looked := counted(r.Services, "service") + ", " + counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {
-		fmt.Fprintf(out, "Nothing is wrong with %s.\n", looked)
+		sayf(out, "Nothing is wrong with %s.\n", looked)
 		return
 	}
 	for _, f := range r.Findings {
-		fmt.Fprintf(out, "%s: %s\n", f.Kind, clean(f.Problem))
+		sayf(out, "%s: %s\n", f.Kind, f.Problem)
 		for _, key := range f.Where {
-			fmt.Fprintf(out, "  at  %s\n", clean(key))
+			sayf(out, "  at  %s\n", key)
 		}
-		fmt.Fprintf(out, "  do  %s\n\n", strings.ReplaceAll(clean(f.Fix), "\n", "\n      "))
+		sayf(out, "  do  %s\n\n", f.Fix)
 	}
-	fmt.Fprintf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
+	sayf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
 }
 
 func isAre(n int) string {

@@ -144,7 +144,7 @@ func (o *drainOptions) drain(s *service, c *liveConfig, name string) (notes []st
 			return nil, err
 		}
 	}
-	return []string{fmt.Sprintf("There was no live policy that says how to balance, so this one begins with %s, in place of what the\n"+
+	return []string{fmt.Sprintf("There was no live policy that says how to balance, so this one begins with %s, in place of what the "+
 		"generated code does. If the proto file says otherwise: policy rm, and drain again with --child-policy.", policyNames(child))}, nil
 }
 
@@ -217,6 +217,6 @@ func undrain(s *service, c *liveConfig, name string) (notes []string, err error)
 	if len(left) > 0 || !c.begunByDrain() {
 		return nil, nil
 	}
-	return []string{fmt.Sprintf("Nothing is drained any more, but this policy still stands in place of the generated one;\n"+
+	return []string{fmt.Sprintf("Nothing is drained any more, but this policy still stands in place of the generated one; "+
 		"if that is not wanted: etcdrpc policy rm %s", s.key)}, nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // The fields of a service config that the instances to drain are in.
@@ -14,7 +16,7 @@ const (
 	fieldPolicy = "loadBalancingPolicy"
 	fieldDrain  = "drain"
 	fieldChild  = "childPolicy"
-	policyEtcd  = "etcd"
+	policyEtcd  = serviceconfig.EtcdName
 )
 
 type object = map[string]json.RawMessage
@@ -32,6 +34,9 @@ func parseConfig(text []byte) (*liveConfig, error) {
 	}
 	if err := json.Unmarshal(text, &c.top); err != nil {
 		return nil, fmt.Errorf("the live service config is not a JSON object: %w", err)
+	}
+	if c.top == nil {
+		return nil, errors.New("the live service config is null, not a JSON object")
 	}
 	policies, err := c.policies()
 	if err != nil || len(policies) == 0 {
@@ -54,7 +59,7 @@ func (c *liveConfig) policies() (policies []object, err error) {
 	return policies, nil
 }
 
-// namesPolicy tells whether the config says how to balance, so that it overrides what the generated
+// namesPolicy reports whether the config says how to balance, so that it overrides what the generated
 // one says of that.
 func (c *liveConfig) namesPolicy() bool {
 	_, byName := c.top[fieldPolicy]
@@ -62,7 +67,7 @@ func (c *liveConfig) namesPolicy() bool {
 	return byName || err == nil && len(policies) > 0
 }
 
-// begunByDrain tells whether there is nothing in the config but what drain begins one with.
+// begunByDrain reports whether there is nothing in the config but what drain begins one with.
 func (c *liveConfig) begunByDrain() bool {
 	_, child := c.etcd[fieldChild]
 	return len(c.top) == 1 && len(c.etcd) == 1 && child
@@ -163,11 +168,11 @@ func (c *liveConfig) String() string {
 
 // shortPolicies are the options of load_balancing in proto files, as gRPC spells them.
 var shortPolicies = map[string]string{
-	"round_robin":   `{"round_robin":{}}`,
-	"pick_first":    `{"pick_first":{}}`,
-	"least_request": `{"least_request_experimental":{}}`,
-	"ring_hash":     `{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}`,
-	"weighted":      `{"etcd_weighted":{}}`,
+	"round_robin":   `{"` + serviceconfig.RoundRobinName + `":{}}`,
+	"pick_first":    `{"` + serviceconfig.PickFirstName + `":{}}`,
+	"least_request": `{"` + serviceconfig.LeastRequestName + `":{}}`,
+	"ring_hash":     `{"` + serviceconfig.RingHashName + `":{"requestHashHeader":"` + serviceconfig.AffinityHeader + `"}}`,
+	"weighted":      `{"` + serviceconfig.WeightedName + `":{}}`,
 }
 
 // childPolicy reads the policy that a user names: by what the proto option is called, or as JSON of
@@ -186,23 +191,4 @@ func childPolicy(text string) (json.RawMessage, error) {
 		return raw, nil
 	}
 	return nil, errors.New(`want round_robin, pick_first, least_request, ring_hash, weighted, or JSON such as {"least_request_experimental":{"choiceCount":3}}`)
-}
-
-// pretty is JSON for people, with the fields of objects in the order of their names, so that two
-// texts that say the same look the same. What is no JSON stays as it is.
-func pretty(text []byte) string {
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.UseNumber()
-	var v any
-	if err := decoder.Decode(&v); err != nil || decoder.More() {
-		return string(text)
-	}
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(v); err != nil {
-		return string(text)
-	}
-	return string(bytes.TrimSpace(out.Bytes()))
 }

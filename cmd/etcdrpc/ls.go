@@ -33,7 +33,7 @@ for other things as well.`,
 			}
 			rows := v.rows()
 			if len(rows) == 0 {
-				fmt.Fprintf(cmd.ErrOrStderr(), "No services are registered under %q.\n", clean(s.full(prefix)))
+				sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.full(prefix))
 				return nil
 			}
 			table(cmd.OutOrStdout(), instanceHead, rows)
@@ -44,7 +44,7 @@ for other things as well.`,
 
 // look finds the services under a prefix.
 func look(ctx context.Context, s *store, prefix string, cmd *cobra.Command) (*view, error) {
-	services, err := readServices(ctx, s, prefix, func(note string) { fmt.Fprintln(cmd.ErrOrStderr(), clean(note)) })
+	services, err := readServices(ctx, s, prefix, func(note string) { sayf(cmd.ErrOrStderr(), "%s\n", note) })
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	// What the live config of a service may name: the policies that the runtime brings with it.
-	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -51,7 +48,7 @@ func newPolicyGet(a *app) *cobra.Command {
 			if a.output == formatJSON {
 				return writeJSON(out, policyJSON{args[0], s.full(live.key), live.modRevision, asJSON(string(live.value))})
 			}
-			fmt.Fprintln(out, clean(pretty(live.value)))
+			sayLines(out, pretty(live.value))
 			if err := checkConfig(string(live.value)); err != nil {
 				return fmt.Errorf("clients do not go by this live policy: %w", err)
 			}
@@ -68,15 +65,15 @@ type policyJSON struct {
 	Key      string `json:"key"`
 	EtcdKey  string `json:"etcdKey"`
 	Revision int64  `json:"revision"`
-	Config   any    `json:"config"` // a string where it is no JSON
+	Config   any    `json:"config"` // a string where it is no JSON that a client could read
 }
 
-// asJSON is text as a part of JSON: as it is or, where it is none, as a string. "" is null.
+// asJSON is text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" is null.
 func asJSON(text string) any {
 	switch {
 	case text == "":
 		return nil
-	case json.Valid([]byte(text)):
+	case !tooDeep([]byte(text)) && json.Valid([]byte(text)):
 		return json.RawMessage(text)
 	}
 	return text
@@ -167,8 +164,12 @@ func (a *app) readConfig(arg string) (text string, err error) {
 	return text, nil
 }
 
-// checkConfig says why clients would not go by a live policy.
-func checkConfig(text string) error { return serviceconfig.CheckLive(text) }
+// checkConfig returns why no client would go by a live policy. Which policies a client links is not
+// known here: all that generated code may name are accepted.
+func checkConfig(text string) error {
+	_, err := serviceconfig.ParseLive(text)
+	return err
+}
 
 // edit is a change of a live policy.
 type edit struct {
@@ -225,10 +226,12 @@ func (e *edit) show(out io.Writer, f format) error {
 			Old: asJSON(e.oldText()), New: asJSON(e.new), Notes: e.notes,
 		})
 	}
-	fmt.Fprint(out, clean(diff(pretty([]byte(e.oldText())), pretty([]byte(e.new)))))
-	fmt.Fprintln(out, clean(e.outcome()))
+	for _, line := range lines(diff(pretty([]byte(e.oldText())), pretty([]byte(e.new)))) {
+		sayf(out, "%s\n", line)
+	}
+	sayf(out, "%s\n", e.outcome())
 	for _, note := range e.notes {
-		fmt.Fprintln(out, clean(note))
+		sayf(out, "%s\n", note)
 	}
 	return nil
 }
@@ -251,6 +254,6 @@ func warnIfUnknown(ctx context.Context, cmd *cobra.Command, s *store, key string
 		return // not to be seen by who may write policies only
 	}
 	if found, _ := surveyKey(key, entries); len(found.instances) == 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "Note: no instance is registered under %q now.\n", clean(s.full(key)))
+		sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.full(key))
 	}
 }

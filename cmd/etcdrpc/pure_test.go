@@ -1,31 +1,18 @@
 package main
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
-
-func TestClean(t *testing.T) {
-	for _, tc := range []struct{ in, want string }{
-		{"acme/user", "acme/user"},
-		{"größe 大 ok", "größe 大 ok"},
-		{"a\nb\tc", "a\nb\tc"},
-		{"\x1b[2Jx", `\x1b[2Jx`},
-		{"a\xffb", `a\xffb`},
-		{"a\u202eb\u200b", `a\u202eb\u200b`},
-		{"\r", `\r`},
-	} {
-		if got := clean(tc.in); got != tc.want {
-			t.Errorf("clean(%q) = %q, want %q", tc.in, got, tc.want)
-		}
-	}
-	if got := oneLine("a\nb\tc"); got != `a\nb\tc` {
-		t.Errorf("oneLine = %q", got)
-	}
-}
 
 func TestDiff(t *testing.T) {
 	for _, tc := range []struct{ name, before, after, want string }{
@@ -114,7 +101,14 @@ func TestFrame(t *testing.T) {
 	}
 	v := &view{services: []*service{s}, full: func(key string) string { return key }}
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	text := frame(v, s.key, at, 80, 24)
+	draw := func(width, height int) string {
+		var out strings.Builder
+		if err := paint(&out, frame(v, s.key, at, width, height)); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	text := draw(80, 24)
 	want := "\x1b[Hacme/user at 03:04:05: 3 instances (Ctrl-C ends)\x1b[K\r\n\x1b[K\r\nINSTANCE       ADDRESS "
 	if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "registered\x1b[K\r\n\x1b[J") {
 		t.Errorf("got %q", text)
@@ -123,7 +117,7 @@ func TestFrame(t *testing.T) {
 		t.Errorf("%d lines, want 6:\n%s", got, text)
 	}
 
-	text = frame(v, s.key, at, 20, 5)
+	text = draw(20, 5)
 	if got := strings.Count(text, "\r\n"); got != 4 || !strings.Contains(text, "and 3 more") {
 		t.Errorf("%d lines for a terminal of 5:\n%s", got, text)
 	}
@@ -188,14 +182,82 @@ func TestMixesUp(t *testing.T) {
 
 func TestShell(t *testing.T) {
 	for word, want := range map[string]string{
-		"acme/user/10.0.0.7:9000": "acme/user/10.0.0.7:9000",
-		"":                        "''",
-		"a b":                     "'a b'",
-		"it's; rm":                `'it'\''s; rm'`,
-		"größe":                   "'größe'",
+		"acme/user/10.0.0.7:9000":  "acme/user/10.0.0.7:9000",
+		"":                         "''",
+		"a b":                      "'a b'",
+		"it's; rm":                 `'it'\''s; rm'`,
+		"größe":                    "'größe'",
+		"a\nb":                     `$'a\012b'`,
+		"it's\t\\\x1b":             `$'it\'s\011\\\033'`,
+		"ü\u202e\xff":              `$'ü\342\200\256\377'`,
+		"--prefix":                 "-- --prefix",
+		"-\n":                      `-- $'-\012'`,
+		"a\x00b":                   "<KEY>",
+		strings.Repeat("x", 1<<20): "<KEY>",
 	} {
 		if got := shell(word); got != want {
-			t.Errorf("shell(%q) = %s, want %s", word, got, want)
+			t.Errorf("shell(%.40q) = %.80s, want %s", word, got, want)
+		}
+		if bash, err := exec.LookPath("bash"); err == nil && want != noWord {
+			out, err := exec.CommandContext(t.Context(), bash, "-c", `set -- x `+want+`; [ "$2" = -- ] && shift; printf %s "$2"`).Output()
+			if err != nil || string(out) != word {
+				t.Errorf("bash takes %s for %q, %v", want, out, err)
+			}
 		}
 	}
+}
+
+func TestOffered(t *testing.T) {
+	words := []string{"acme/user", "größe", "10.0.0.7:9000", "a b", "a\tb", "a\nb", "$(x)", "`x`", "a;b", "a'b", "~", "-x", "*", "_activeHelp_ x",
+		"a\x1b", "a\u202e", "a\xff", "", strings.Repeat("x", 1<<20)}
+	if got := offered(words); !slices.Equal(got, words[:3]) {
+		t.Errorf("offered %q", got)
+	}
+}
+
+// TestOutput looks for output that does not go through print.go, where what comes from etcd is escaped.
+func TestOutput(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := token.NewFileSet()
+	for _, name := range files {
+		if name == "print.go" || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if call, ok := n.(*ast.CallExpr); ok && writes(call) {
+				t.Errorf("%s: output: use sayf, sayLines, table or writeJSON", fset.Position(call.Pos()))
+			}
+			return true
+		})
+	}
+}
+
+// writes reports whether a call writes to something else than a variable of its function.
+func writes(call *ast.CallExpr) bool {
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		id, ok := call.Fun.(*ast.Ident)
+		return ok && (id.Name == "print" || id.Name == "println")
+	}
+	from, _ := f.X.(*ast.Ident)
+	name := f.Sel.Name
+	switch {
+	case from != nil && from.Name == "fmt" && strings.HasPrefix(name, "Fprint"):
+		_, local := call.Args[0].(*ast.UnaryExpr)
+		return !local
+	case from != nil && from.Name == "fmt":
+		return strings.HasPrefix(name, "Print")
+	case from != nil && from.Name == "io":
+		return name == "WriteString" || strings.HasPrefix(name, "Copy")
+	case from != nil && from.Name == "json":
+		return name == "NewEncoder"
+	}
+	return strings.HasPrefix(name, "Print") || name == "Write"
 }

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // format is how a command writes what it has to say. It is a pflag.Value.
@@ -30,69 +26,6 @@ func (f *format) Set(text string) error {
 	}
 	*f = format(text)
 	return nil
-}
-
-// clean makes a text from etcd fit for a terminal: what could move its cursor, or not be seen, is
-// shown by its code.
-func clean(text string) string {
-	if strings.IndexFunc(text, hidden) < 0 && utf8.ValidString(text) {
-		return text
-	}
-	var out strings.Builder
-	for len(text) > 0 {
-		r, n := utf8.DecodeRuneInString(text)
-		if r == '\n' || r == '\t' || !hidden(r) && (r != utf8.RuneError || n > 1) {
-			out.WriteString(text[:n])
-		} else {
-			quoted := strconv.QuoteToASCII(text[:n])
-			out.WriteString(quoted[1 : len(quoted)-1])
-		}
-		text = text[n:]
-	}
-	return out.String()
-}
-
-// oneLine is clean for a text that must stay on its line.
-func oneLine(text string) string {
-	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(clean(text))
-}
-
-func hidden(r rune) bool { return !unicode.IsPrint(r) }
-
-// table writes rows in columns. Empty cells are shown as "-", save in the last column.
-func table(w io.Writer, head []string, rows [][]string) {
-	all := append([][]string{head}, rows...)
-	widths := make([]int, len(head))
-	for _, row := range all {
-		for i := range row {
-			row[i] = oneLine(row[i])
-			if row[i] == "" && i < len(head)-1 {
-				row[i] = "-"
-			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
-		}
-	}
-	for _, row := range all {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
-	}
-}
-
-// writeJSON writes v over several lines.
-func writeJSON(w io.Writer, v any) error { return encode(w, v, "  ") }
-
-// writeJSONLine writes v on one line.
-func writeJSONLine(w io.Writer, v any) error { return encode(w, v, "") }
-
-func encode(w io.Writer, v any, indent string) error {
-	encoder := json.NewEncoder(w)
-	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", indent)
-	return encoder.Encode(v)
 }
 
 // The JSON of services.

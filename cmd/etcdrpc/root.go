@@ -60,11 +60,22 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	case errors.Is(err, errFound):
 		return exitWrong
 	case !a.running || errors.As(err, &usage):
-		fmt.Fprintf(stderr, "etcdrpc: %s\nRun '%s --help' for usage.\n", clean(err.Error()), cmd.CommandPath())
+		sayUsage(stderr, err, a.running)
+		sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage
 	}
-	fmt.Fprintln(stderr, "etcdrpc:", clean(err.Error()))
+	sayf(stderr, "etcdrpc: %s\n", err)
 	return exitWrong
+}
+
+// sayUsage says what is wrong with a command line. What is found before anything runs has nothing from etcd, and may
+// have several lines.
+func sayUsage(stderr io.Writer, err error, running bool) {
+	if running {
+		sayf(stderr, "etcdrpc: %s\n", err)
+		return
+	}
+	sayLines(stderr, "etcdrpc: "+err.Error())
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -108,6 +119,7 @@ func (a *app) connected(do action) func(*cobra.Command, []string) error {
 			return err
 		}
 		a.running = true
+		a.settings.warnings = cmd.ErrOrStderr()
 		s, err := open(cmd.Context(), a.settings)
 		if err != nil {
 			return err

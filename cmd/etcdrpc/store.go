@@ -38,6 +38,7 @@ type store struct {
 	watcher   clientv3.Watcher
 	namespace string
 	user      string        // "" none was given
+	exposed   []string      // hosts that the password is sent to without TLS
 	certified bool          // there is a client certificate
 	timeout   time.Duration // of one request
 }
@@ -71,7 +72,10 @@ func open(ctx context.Context, settings settings) (*store, error) {
 	}
 	s := &store{
 		namespace: settings.namespace, user: cfg.Username, certified: settings.certFile != "",
-		timeout: settings.commandTimeout,
+		timeout: settings.commandTimeout, exposed: exposedTo(cfg),
+	}
+	if len(s.exposed) > 0 && settings.warnings != nil {
+		sayf(settings.warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", s.user, strings.Join(s.exposed, ", "))
 	}
 	s.client, err = clientv3.New(cfg)
 	if err != nil {
@@ -273,7 +277,7 @@ func (s *store) replace(ctx context.Context, key string, old *entry, value strin
 	return resp.Header.Revision, nil
 }
 
-// mayWrite tells whether etcd would let the user put a key. Nothing is written: etcd checks the
+// mayWrite reports whether etcd would let the user put a key. Nothing is written: etcd checks the
 // permissions for the branch that is not taken, too.
 func (s *store) mayWrite(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)

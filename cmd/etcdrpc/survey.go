@@ -27,7 +27,7 @@ type service struct {
 	config    *entry // the live service config; nil: none
 }
 
-// drained tells whether the live config keeps new calls from an instance.
+// drained reports whether the live config keeps new calls from an instance.
 func (s *service) drained(i *instance) bool {
 	if s.config == nil {
 		return false
@@ -36,7 +36,7 @@ func (s *service) drained(i *instance) bool {
 	return slices.Contains(drain, i.Instance) || slices.Contains(drain, i.Addr)
 }
 
-// uses tells whether an entry of the service is in one of the layouts.
+// uses reports whether an entry of the service is in one of the layouts.
 func (s *service) uses(layouts ...*endpoint.Layout) bool {
 	return slices.ContainsFunc(s.instances, func(i instance) bool { return slices.Contains(layouts, i.layout) })
 }
@@ -155,7 +155,7 @@ func ownerOf(e entry) string {
 // bits.
 const leaseDigits = 15
 
-// isStray tells whether an entry looks like one of the service in the lease suffix layout, but on
+// isStray reports whether an entry looks like one of the service in the lease suffix layout, but on
 // another lease than its key says.
 func (s *service) isStray(e entry) bool {
 	suffix, ok := strings.CutPrefix(e.key, s.key)

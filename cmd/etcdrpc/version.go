@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -22,7 +21,7 @@ func newVersion(a *app) *cobra.Command {
 			if a.output == formatJSON {
 				return writeJSON(cmd.OutOrStdout(), v)
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "etcdrpc %s (%s)\n", v.Version, v.Go)
+			sayf(cmd.OutOrStdout(), "etcdrpc %s (%s)\n", v.Version, v.Go)
 			return nil
 		},
 	}

@@ -67,7 +67,7 @@ func (w *watch) run(ctx context.Context) error {
 		if !seen {
 			return err
 		}
-		fmt.Fprintf(w.errors, "etcdrpc: %s; trying again\n", clean(err.Error()))
+		sayf(w.errors, "etcdrpc: %s; trying again\n", err)
 		pause(ctx, retryAfter)
 	}
 }
@@ -159,17 +159,15 @@ func screen(out *os.File, key string) func(*view) error {
 		if err != nil {
 			width, height = 80, 24
 		}
-		_, err = io.WriteString(out, frame(v, key, time.Now(), width, height))
-		return err
+		return paint(out, frame(v, key, time.Now(), width, height))
 	}
 }
 
-// frame is what a terminal is sent to show nothing but a view.
-func frame(v *view, key string, now time.Time, width, height int) string {
-	const home, clearLine, clearBelow = "\x1b[H", "\x1b[K", "\x1b[J"
+// frame is the lines in which a terminal shows a view.
+func frame(v *view, key string, now time.Time, width, height int) []string {
 	var text strings.Builder
 	rows := v.rows()
-	fmt.Fprintf(&text, "%s at %s: %s (Ctrl-C ends)\n\n", clean(key), now.Format(time.TimeOnly), counted(len(rows), "instance"))
+	sayf(&text, "%s at %s: %s (Ctrl-C ends)\n\n", key, now.Format(time.TimeOnly), counted(len(rows), "instance"))
 	if len(rows) > 0 {
 		table(&text, instanceHead[1:], withoutService(rows))
 	}
@@ -180,11 +178,10 @@ func frame(v *view, key string, now time.Time, width, height int) string {
 	}
 	for i, line := range all {
 		if cells := []rune(line); width > 0 && len(cells) > width {
-			line = string(cells[:width])
+			all[i] = string(cells[:width])
 		}
-		all[i] = line + clearLine
 	}
-	return home + strings.Join(all, "\r\n") + "\r\n" + clearBelow
+	return all
 }
 
 func withoutService(rows [][]string) [][]string {
@@ -219,7 +216,7 @@ func changeLines(out io.Writer, f format) func(*view) error {
 			}
 		}
 		if first && len(now) == 0 && f == formatTable {
-			fmt.Fprintln(out, "no instances")
+			sayf(out, "no instances\n")
 		}
 		known, first = keyed(now), false
 		return nil
@@ -326,6 +323,5 @@ func writeChange(w io.Writer, c change) error {
 	if c.Malformed != nil {
 		text = c.etcdKey + ": " + text
 	}
-	_, err := fmt.Fprintf(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, oneLine(text))
-	return err
+	return writef(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
 }

@@ -19,6 +19,7 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
@@ -50,9 +51,9 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-	case len(args) == 1 && slices.Contains([]string{"--help", "-help", "-h"}, args[0]):
+	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && args[0] == "export" && isHelp(args[1]):
 		_, err = io.WriteString(stdout, usage)
-	case len(args) == 2 && args[0] == "export":
+	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
@@ -65,7 +66,9 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// isTerminal tells whether nothing but a person could write the request.
+func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
+
+// isTerminal reports whether nothing but a person could write the request.
 func isTerminal(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil || info.Mode()&os.ModeCharDevice == 0 {

@@ -32,6 +32,7 @@ func TestArguments(t *testing.T) {
 		{"unknown command", []string{"import", "x"}, 2, "", "usage: "},
 		{"too many", []string{"--version", "x"}, 2, "", "usage: "},
 		{"export nowhere", []string{"export"}, 2, "", "usage: "},
+		{"export of an unknown flag", []string{"export", "--force"}, 2, "", `unexpected arguments ["export" "--force"]`},
 		{"export twice", []string{"export", "a", "b"}, 2, "", "usage: "},
 		{"export to the empty name", []string{"export", ""}, 1, "", "DIR is empty"},
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
@@ -45,6 +46,20 @@ func TestArguments(t *testing.T) {
 			wantText(t, "stdout", stdout.String(), tt.stdout)
 			wantText(t, "stderr", stderr.String(), tt.stderr)
 		})
+	}
+}
+
+func TestN6_HelpForExport(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, flag := range []string{"--help", "-help", "-h"} {
+		var stdout, stderr bytes.Buffer
+		if code := run([]string{"export", flag}, os.Stdin, &stdout, &stderr); code != 0 {
+			t.Errorf("exit code %d: %s", code, &stderr)
+		}
+		wantText(t, "stdout", stdout.String(), "usage: ")
+	}
+	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
+		t.Errorf("it made %v, %v", made, err)
 	}
 }
 

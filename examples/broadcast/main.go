@@ -2,11 +2,11 @@
 //
 //	go run ./broadcast
 //
-// The generated EachGreeterClientFromEtcd does it, for what concerns all instances: dropping a
-// cache, reading a setting, gathering numbers. The example calls three servers; starts a fourth
-// while calls are under way, which is not called then, but next time; and has one that is
-// registered but does not answer, which costs the others nothing and is named in the error. It
-// exits with 1 when a server was called more or less than once.
+// runtime.Each does it, for whatever concerns all instances: dropping a cache, reading a setting,
+// gathering numbers. The example calls three servers. It starts a fourth while calls are under
+// way, which is called the next time. And it registers one that does not answer, which delays
+// none of the others and is named in the error. It exits with 1 when a server was called more or
+// less than once.
 package main
 
 import (
@@ -45,30 +45,36 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
+	// Kept for as long as calls are made: an instance is connected to once.
+	instances, err := callers.NewInstances(&greeterv1.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer instances.Close()
 	// While the calls are under way, a fourth server comes up.
 	join := sync.OnceValue(func() error {
 		_, err := stage.Greeter(ctx, "d", servers)
 		return err
 	})
-	answered, err := each(ctx, callers, join)
+	answered, err := each(ctx, instances, join)
 	if err := check(stage, "while d came up", answered, err, "a b c"); err != nil {
 		return err
 	}
 	if err := known(ctx, callers, "d"); err != nil {
 		return err
 	}
-	answered, err = each(ctx, callers, nil)
+	answered, err = each(ctx, instances, nil)
 	if err := check(stage, "with d", answered, err, "a b c d"); err != nil {
 		return err
 	}
-	return crashed(ctx, stage, callers, servers)
+	return crashed(ctx, stage, instances, callers, servers)
 }
 
 // each calls every instance and returns the names of those that answered, once for each time.
-func each(ctx context.Context, registry *runtime.Registry, before func() error) ([]string, error) {
+func each(ctx context.Context, instances *runtime.Instances, before func() error) ([]string, error) {
 	var mu sync.Mutex
 	var answered []string
-	err := greeterv1.EachGreeterClientFromEtcd(ctx, registry,
+	err := runtime.Each(ctx, instances, greeterv1.NewGreeterClient,
 		func(ctx context.Context, endpoint runtime.Endpoint, client greeterv1.GreeterClient) error {
 			if before != nil {
 				if err := before(); err != nil {
@@ -83,7 +89,7 @@ func each(ctx context.Context, registry *runtime.Registry, before func() error) 
 			defer mu.Unlock()
 			answered = append(answered, reply.GetServer())
 			return nil
-		}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		})
 	slices.Sort(answered)
 	return answered, err
 }
@@ -114,7 +120,7 @@ func known(ctx context.Context, registry *runtime.Registry, instance string) err
 }
 
 // crashed has an instance that is in etcd and does not answer.
-func crashed(ctx context.Context, stage *show.Stage, callers, servers *runtime.Registry) error {
+func crashed(ctx context.Context, stage *show.Stage, instances *runtime.Instances, callers, servers *runtime.Registry) error {
 	if err := stage.Down(ctx, "e", greeterv1.Greeter_EtcdServiceDesc.Key, servers); err != nil {
 		return err
 	}
@@ -124,7 +130,7 @@ func crashed(ctx context.Context, stage *show.Stage, callers, servers *runtime.R
 	// The greeter's calls wait for servers to be ready; here that is not to take long.
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	answered, err := each(ctx, callers, nil)
+	answered, err := each(ctx, instances, nil)
 	if err == nil || !strings.Contains(err.Error(), `instance "e"`) {
 		return fmt.Errorf("e does not answer, and the error does not say so: %w", err)
 	}

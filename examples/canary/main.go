@@ -107,7 +107,7 @@ func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterCli
 	})
 }
 
-// matches tells whether each server's share is within so many percentage points of what is wanted.
+// matches reports whether each server's share is within so many percentage points of what is wanted.
 func matches(shares show.Shares, want map[string]float64, points float64) bool {
 	if len(shares) != len(want) {
 		return false

@@ -83,9 +83,13 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (s
 	if err != nil {
 		return nil, err
 	}
+	instances, err := s.registry.NewInstances(&greeterv1.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
 	s.start = time.Now()
 	s.screen = newScreen(out, s)
-	s.rest.Go(func() { s.watch(ctx) })
+	s.rest.Go(func() { s.watch(ctx, instances) })
 	s.rest.Go(func() { s.screen.run(ctx) })
 	s.load.run(loadCtx, greeter, cfg.rate)
 	return s, nil
@@ -103,20 +107,24 @@ func (s *show) addServer(ctx context.Context) (*server, error) {
 	return added, nil
 }
 
-// watch keeps inEtcd at what etcd says.
-func (s *show) watch(ctx context.Context) {
-	for endpoints, err := range s.registry.Watch(ctx, greeterv1.Greeter_EtcdServiceDesc.Key) {
-		if err != nil {
-			continue // the last known set stands, and the watch goes on by itself
+// watch keeps inEtcd at what etcd says. Instances leaves out what has vanished from etcd and is only
+// held by callers for a grace.
+func (s *show) watch(ctx context.Context, instances *runtime.Instances) {
+	for tick := time.Tick(50 * time.Millisecond); ctx.Err() == nil; {
+		if all, err := instances.All(ctx); err == nil {
+			s.setInstances(all)
 		}
-		s.setEndpoints(endpoints)
+		select {
+		case <-ctx.Done():
+		case <-tick:
+		}
 	}
 }
 
-func (s *show) setEndpoints(endpoints []runtime.Endpoint) {
-	now := make(map[string]bool, len(endpoints))
-	for _, endpoint := range endpoints {
-		now[endpoint.Addr] = true
+func (s *show) setInstances(all []runtime.Instance) {
+	now := make(map[string]bool, len(all))
+	for _, instance := range all {
+		now[instance.Addr] = true
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -152,7 +160,7 @@ func (s *show) number(member *etcdtest.Member) int {
 	return slices.Index(s.cluster.Members(), member) + 1
 }
 
-// listed tells whether etcd has the server.
+// listed reports whether etcd has the server.
 func (s *show) listed(server *server) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

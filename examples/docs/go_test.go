@@ -30,6 +30,7 @@ var imports = map[string]string{
 	"insecure":    "google.golang.org/grpc/credentials/insecure",
 	"log":         "log",
 	"net":         "net",
+	"netip":       "net/netip",
 	"os":          "os",
 	"runtime":     "github.com/etcdrpc/protoc-gen-go-etcd/runtime",
 	"shopv1":      "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1",

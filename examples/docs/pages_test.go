@@ -90,7 +90,7 @@ func all(t *testing.T, language string) (found []block) {
 // text.
 func TestLanguages(t *testing.T) {
 	checked := map[string]bool{
-		"go": true, "proto": true, "sh": true, "json": true, "json endpoint": true, "yaml": true, "text": true,
+		"go": true, "proto": true, "sh": true, "json": true, "json endpoint": true, "yaml": true, "text": true, "mermaid": true,
 	}
 	for _, p := range pages(t) {
 		for _, b := range p.blocks(t) {

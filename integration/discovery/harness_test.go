@@ -50,6 +50,8 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
+func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
+
 // newRegistry returns a registry that is closed with the test, which then has no goroutine of it left.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()

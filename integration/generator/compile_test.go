@@ -13,6 +13,7 @@ import (
 	"github.com/bufbuild/protocompile/experimental/report"
 	"github.com/bufbuild/protocompile/experimental/source"
 	protobuf "google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/pluginpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
@@ -113,7 +114,7 @@ func failIfWrong(t *testing.T, diagnostics *report.Report) {
 	}
 }
 
-// overWire returns the request as a plugin sees it: with the options it knows.
+// overWire returns the request as a plugin sees it that links no options.
 func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorRequest {
 	t.Helper()
 	wire, err := protobuf.MarshalOptions{Deterministic: true}.Marshal(request)
@@ -121,7 +122,7 @@ func overWire(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.Co
 		t.Fatal(err)
 	}
 	seen := new(pluginpb.CodeGeneratorRequest)
-	if err := protobuf.Unmarshal(wire, seen); err != nil {
+	if err := (protobuf.UnmarshalOptions{Resolver: new(protoregistry.Types)}).Unmarshal(wire, seen); err != nil {
 		t.Fatal(err)
 	}
 	return seen

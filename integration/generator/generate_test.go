@@ -12,7 +12,11 @@ import (
 // generate answers a request as the command does.
 func generate(t *testing.T, request *pluginpb.CodeGeneratorRequest) *pluginpb.CodeGeneratorResponse {
 	t.Helper()
-	response, err := gen.Respond(proto.CloneOf(request))
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := gen.Respond(raw)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,14 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // dataPackage is the import path of testdata.
@@ -87,6 +91,35 @@ func testGolden(t *testing.T, name string) {
 	}
 }
 
+// serviceConfig finds the configs in generated code.
+var serviceConfig = regexp.MustCompile("(?m)^\tServiceConfig: (.*),$")
+
+// TestServiceConfigs says that all that is generated may also stand in etcd: one description serves the
+// generator, the clients and the operators.
+func TestServiceConfigs(t *testing.T) {
+	n := 0
+	for _, name := range cases(t) {
+		for path, content := range committed(t, name) {
+			for _, match := range serviceConfig.FindAllStringSubmatch(content, -1) {
+				n++
+				text, err := strconv.Unquote(match[1])
+				if err != nil {
+					t.Fatalf("%s: %s: %v", path, match[1], err)
+				}
+				config, err := serviceconfig.ParseLive(text)
+				if err != nil {
+					t.Errorf("%s: %s: %v", path, text, err)
+				} else if again := config.JSON(); again != text {
+					t.Errorf("%s: %s is written %s", path, text, again)
+				}
+			}
+		}
+	}
+	if n < 30 {
+		t.Errorf("found %d configs", n)
+	}
+}
+
 // committed returns what of our output is in the folder of a case.
 func committed(t *testing.T, name string) map[string]string {
 	t.Helper()
@@ -141,8 +174,8 @@ func TestAnnotations(t *testing.T) {
 	files := sources{}
 	files.readDir(t, filepath.Join(dataDir, "basic"), "basic")
 	meta := generated(t, files.compile(t, everyField, "paths=source_relative,annotate_code=true"))["basic/greeter_etcd.pb.go.meta"]
-	if n := strings.Count(meta, `source_file:"basic/greeter.proto"`); n != 4 {
-		t.Errorf("%d annotations; want one for each of the four names:\n%s", n, meta)
+	if n := strings.Count(meta, `source_file:"basic/greeter.proto"`); n != 3 {
+		t.Errorf("%d annotations; want one for each of the three names:\n%s", n, meta)
 	}
 }
 

@@ -79,7 +79,7 @@ func (p *page) fields(message *protogen.Message) {
 		p.WriteString("\n")
 	}
 	for _, field := range message.Fields {
-		if oneof := field.Oneof; oneof == nil {
+		if oneof := field.Oneof; oneof == nil || oneof.Desc.IsSynthetic() {
 			p.item("", code(field.Desc.Name()), kind(field), field.Comments.Leading)
 		} else if oneof.Fields[0] == field {
 			p.item("", "One of these", "", oneof.Comments.Leading)

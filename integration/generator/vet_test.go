@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestExportedNames says that a service has four exported names in our code, also where
+// TestExportedNames says that a service has three exported names in our code, also where
 // it has methods with an affinity.
 func TestExportedNames(t *testing.T) {
 	for name, services := range map[string][]string{
@@ -19,7 +19,7 @@ func TestExportedNames(t *testing.T) {
 	} {
 		var want []string
 		for _, s := range services {
-			want = append(want, s+"_EtcdServiceDesc", "New"+s+"ClientFromEtcd", "Register"+s+"ServerToEtcd", "Each"+s+"ClientFromEtcd")
+			want = append(want, s+"_EtcdServiceDesc", "New"+s+"ClientFromEtcd", "Register"+s+"ServerToEtcd")
 		}
 		slices.Sort(want)
 		for path, content := range committed(t, name) {
@@ -96,7 +96,7 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// linksXDS tells whether any of the cases does.
+// linksXDS reports whether any of the cases does.
 func linksXDS(t *testing.T, cases ...string) bool {
 	t.Helper()
 	args := []string{"list", "-deps"}

@@ -139,7 +139,7 @@ func (m mutant) try(ctx context.Context, dir string) error {
 	return err
 }
 
-// runTest tells whether the test passed. What is neither passed nor failed is an error.
+// runTest reports whether the test passed. What is neither passed nor failed is an error.
 func (m mutant) runTest(ctx context.Context, dir string) (passed bool, out string, err error) {
 	out, err = output(ctx, filepath.Join(dir, "integration"), "go", "test", "-count=1", "-timeout=3m", "-v", "-run=^"+m.test+"$", m.pkg)
 	switch {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 
 const key = "helloworld/greeter"
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
+// soon bounds what is to happen at once. It is generous, for busy machines.
 const soon = 20 * time.Second
 
 // world is one etcd and a registry on it.
@@ -39,6 +40,13 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	w.client = w.etcd.Client(t)
 	w.registry = w.newRegistry(w.client, opts...)
 	return w
+}
+
+// in returns the world for a subtest.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
 }
 
 // newRegistry returns a registry that is closed with the test. Whether etcd lets it is not checked
@@ -166,3 +174,81 @@ func within(t *testing.T, took, bound time.Duration, what string) {
 }
 
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
+
+// contents are the keys that etcd is to have, each with a text that its value is to contain.
+type contents map[string]string
+
+// differs returns how values differ from the contents, "" if they do not.
+func (c contents) differs(values map[string]string) string {
+	var diff []string
+	for k, text := range c {
+		if value, ok := values[k]; !ok {
+			diff = append(diff, k+" is missing")
+		} else if !strings.Contains(value, text) {
+			diff = append(diff, fmt.Sprintf("%s is %s, without %s", k, value, text))
+		}
+	}
+	for k, value := range values {
+		if _, ok := c[k]; !ok {
+			diff = append(diff, fmt.Sprintf("%s is there, as %s", k, value))
+		}
+	}
+	slices.Sort(diff)
+	return strings.Join(diff, "; ")
+}
+
+// values returns the values in etcd below prefix, by key.
+func (w *world) values(prefix string) map[string]string {
+	w.t.Helper()
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	values := make(map[string]string)
+	for _, kv := range resp.Kvs {
+		values[string(kv.Key)] = string(kv.Value)
+	}
+	return values
+}
+
+// is fails the test unless etcd has exactly the wanted contents below prefix.
+func (w *world) is(prefix string, want contents, when string) {
+	w.t.Helper()
+	if diff := want.differs(w.values(prefix)); diff != "" {
+		w.t.Errorf("%s: %s", when, diff)
+	}
+}
+
+// becomes waits until etcd has exactly the wanted contents below prefix. It returns how long that took, and fails
+// the test when that is longer than backSoon.
+func (w *world) becomes(prefix string, want contents, when string) time.Duration {
+	w.t.Helper()
+	return w.becomesWithin(backSoon, prefix, want, when)
+}
+
+// becomesWithin is becomes with another bound.
+func (w *world) becomesWithin(bound time.Duration, prefix string, want contents, when string) time.Duration {
+	w.t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		diff := want.differs(w.values(prefix))
+		took := time.Since(start)
+		if diff == "" {
+			within(w.t, took, bound, "to be as wanted "+when)
+			return took
+		}
+		if took > soon {
+			w.t.Fatalf("%v %s: %s", soon, when, diff)
+		}
+		<-tick.C
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -53,14 +53,13 @@ func TestKitex_OurWriterTheirReader(t *testing.T) {
 		t.Errorf("the entry is %+v", got)
 	}
 
-	// Each says all of itself, whatever stands before it in their list.
 	list, err := peer.resolve(bounded(t), "user")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []kitexInstance{
-		{"tcp", a.addr, 7, map[string]string{"k": "v", "version": "v2", "zone": "eu-1a"}},
-		{"tcp", b.addr, 10, nil},
+		{"tcp", a.addr, 7, map[string]string{"grpc_methods": "basic.Greeter/SayHello", "k": "v", "version": "v2", "zone": "eu-1a"}},
+		{"tcp", b.addr, 10, map[string]string{"grpc_methods": "basic.Greeter/SayHello"}},
 		{"tcp", theirs.addr, 3, nil},
 	} {
 		if !slices.ContainsFunc(list, func(got kitexInstance) bool {

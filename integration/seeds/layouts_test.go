@@ -22,10 +22,10 @@ var layouts = []layout{
 	{runtime.GoZero, "KEY/LEASE", "ADDR"},
 	{runtime.Kratos, "KEY/INSTANCE", `{"id":"INSTANCE","name":"greeter","version":"v2","metadata":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},` +
 		`"endpoints":["grpc://ADDR","grpcs://ADDR"]}`},
-	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"k":"v","version":"v2"}}`},
+	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
-// sharesKey tells whether two layouts keep an instance under one key.
+// sharesKey reports whether two layouts keep an instance under one key.
 func (l layout) sharesKey(o layout) bool { return l.key == o.key }
 
 func TestLayouts_OurWriterOurClient(t *testing.T) {

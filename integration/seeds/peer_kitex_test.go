@@ -73,21 +73,18 @@ func (e *kitexEntry) deregister() {
 	e.registry.w.delete(e.key)
 }
 
-// resolve lists a service. The prefix has no slash at its end, so it takes in what begins alike. A
-// value that does not parse is passed over; one and the same variable takes all others, so that a
-// field which a value lacks is that of the value before. A weight below 1 becomes 10.
+// resolve lists a service. A value that does not parse is passed over. A weight below 1 becomes 10.
 func (r kitexRegistry) resolve(ctx context.Context, service string) ([]kitexInstance, error) {
-	response, err := r.w.theirs.Get(ctx, r.prefix+"/"+service, clientv3.WithPrefix())
+	response, err := r.w.theirs.Get(ctx, r.prefix+"/"+service+"/", clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}
 	var all []kitexInstance
-	var info kitexInstance
 	for _, kv := range response.Kvs {
-		if json.Unmarshal(kv.Value, &info) != nil {
+		var instance kitexInstance
+		if json.Unmarshal(kv.Value, &instance) != nil {
 			continue
 		}
-		instance := info
 		if instance.Weight < 1 {
 			instance.Weight = 10
 		}

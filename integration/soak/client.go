@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,14 +39,12 @@ var policies = []string{
 
 // client is one of the clients: what a process would have.
 type client struct {
-	index    int
-	etcd     *clientv3.Client
-	registry *runtime.Registry
-	caller   basic.GreeterClient // retries
-	prober   basic.GreeterClient // does not
-
-	mu  sync.Mutex
-	set map[string]string // addresses by instance, as Registry.Watch last gave them; nil before
+	index     int
+	etcd      *clientv3.Client
+	registry  *runtime.Registry
+	caller    basic.GreeterClient // retries
+	prober    basic.GreeterClient // does not
+	instances *runtime.Instances  // to see what it knows
 }
 
 // load counts what the clients did.
@@ -64,9 +61,10 @@ func newClient(index int, cfg clientv3.Config, logger *slog.Logger) (*client, er
 	c := &client{index: index, etcd: etcd}
 	c.registry = runtime.NewRegistry(etcd, runtime.WithLogger(logger.With("client", index)))
 	policy := `"loadBalancingConfig":[` + policies[index%len(policies)] + `]`
-	var errs [2]error
+	var errs [3]error
 	c.caller, errs[0] = c.dial(`{` + policy + `,` + retries + `}`)
 	c.prober, errs[1] = c.dial(`{` + policy + `}`)
+	c.instances, errs[2] = c.registry.NewInstances(&basic.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
@@ -78,26 +76,20 @@ func (c *client) dial(config string) (basic.GreeterClient, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), runtime.WithDefaultServiceConfig(config))
 }
 
-// follow notes what Registry.Watch yields, until ctx ends.
-func (c *client) follow(ctx context.Context) {
-	for set, err := range c.registry.Watch(ctx, basic.Greeter_EtcdServiceDesc.Key) {
-		if err != nil {
-			continue // news of a fault
-		}
-		addrs := make(map[string]string, len(set))
-		for _, e := range set {
-			addrs[e.Instance] = e.Addr
-		}
-		c.mu.Lock()
-		c.set = addrs
-		c.mu.Unlock()
-	}
-}
-
+// knows returns the addresses that the client has of etcd, by instance, without those that are only
+// held; nil while it has none.
 func (c *client) knows() map[string]string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.set
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	all, err := c.instances.All(ctx)
+	if err != nil {
+		return nil
+	}
+	addrs := make(map[string]string, len(all))
+	for _, i := range all {
+		addrs[i.Instance] = i.Addr
+	}
+	return addrs
 }
 
 // call calls without an end. It returns the first error of a call.

@@ -73,9 +73,6 @@ func (w *world) begin(ctx context.Context) error {
 	}
 	following, stop := context.WithCancel(ctx)
 	w.stop = stop
-	for _, c := range w.clients {
-		w.running.Go(func() { c.follow(following) })
-	}
 	if err := w.calm(ctx); err != nil {
 		return w.explain(err)
 	}

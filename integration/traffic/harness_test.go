@@ -153,9 +153,14 @@ func (f *fleet) clientOf(registry *runtime.Registry, config string, opts ...grpc
 	f.t.Helper()
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.ServiceConfig = config
+	return f.clientTo(registry, desc, opts...)
+}
+
+func (f *fleet) clientTo(registry *runtime.Registry, desc runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
+	f.t.Helper()
 	conn, err := registry.NewClient(&desc, append([]grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}, opts...)...)
 	if err != nil {
-		f.t.Fatal(err)
+		f.t.Error(err)
 	}
 	return conn
 }
@@ -199,5 +204,65 @@ func only(t *testing.T, conn grpc.ClientConnInterface, names ...string) time.Dur
 		}
 		slices.Sort(seen)
 		return slices.Equal(seen, names)
+	})
+}
+
+// underLoad has n callers call all the time until stop is called; no call may fail. The calls carry
+// an affinity, for the policies that need one. stop returns how many there were.
+func underLoad(t *testing.T, conn grpc.ClientConnInterface, n int) (stop func() int) {
+	t.Helper()
+	all := newLoops()
+	var calls atomic.Int64
+	for range n {
+		all.run(func() {
+			if _, err := call(runtime.WithAffinity(kit.Bounded(t, soon), "k"), conn); err != nil {
+				t.Errorf("call: %v", err)
+			}
+			calls.Add(1)
+		})
+	}
+	return func() int {
+		all.stop()
+		return int(calls.Load())
+	}
+}
+
+// loops calls functions again and again, each in a goroutine of its own, until stop.
+type loops struct {
+	done    chan struct{}
+	running sync.WaitGroup
+}
+
+func newLoops() *loops { return &loops{done: make(chan struct{})} }
+
+func (l *loops) run(do func()) {
+	l.running.Go(func() {
+		for {
+			select {
+			case <-l.done:
+				return
+			default:
+				do()
+			}
+		}
+	})
+}
+
+// stop waits for the calls under way.
+func (l *loops) stop() {
+	close(l.done)
+	l.running.Wait()
+}
+
+// live puts a live service config and waits until the fleet's client goes by it, which takes up to a
+// second after the one before.
+func (f *fleet) live(config string) {
+	f.t.Helper()
+	before := f.registry.Status().Keys[0].ServiceConfig
+	if err := f.registry.SetServiceConfig(kit.Bounded(f.t, soon), key, config); err != nil {
+		f.t.Fatal(err)
+	}
+	kit.Eventually(f.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
+		return f.registry.Status().Keys[0].ServiceConfig != before
 	})
 }

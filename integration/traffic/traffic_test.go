@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,13 +12,11 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
 // within fails unless each server got its share of calls within one percentage point.
@@ -401,38 +398,6 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-func TestEach(t *testing.T) {
-	f := newFleet(t)
-	for _, name := range []string{"a", "b", "c"} {
-		f.start(name, runtime.WithVersion(name))
-	}
-	f.all["b"].grpc.Stop()
-	var mu sync.Mutex
-	seen := map[string]string{}
-	err := basic.EachGreeterClientFromEtcd(kit.Bounded(t, soon), f.registry, func(ctx context.Context, e runtime.Endpoint, client basic.GreeterClient) error {
-		reply, err := client.SayHello(ctx, &basic.HelloRequest{})
-		if err != nil {
-			return err
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		seen[e.Version] = reply.GetMessage()
-		return nil
-	}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if len(seen) != 2 || seen["a"] != "a" || seen["c"] != "c" {
-		t.Errorf("reached %v, want a and c", seen)
-	}
-	if err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
-		t.Errorf("error %v, want one of b's", err)
-	}
-	err = basic.EachGreeterClientFromEtcd(kit.Bounded(t, soon), f.registry, func(context.Context, runtime.Endpoint, basic.GreeterClient) error {
-		return nil
-	}, grpc.WithTransportCredentials(insecure.NewCredentials()), runtime.WithSelector(func(e runtime.Endpoint) bool { return false }))
-	if status.Code(err) != codes.Unavailable {
-		t.Errorf("each of none: %v, want Unavailable", err)
-	}
-}
-
 // TestPolicyChanges changes the policy under load: no call fails.
 func TestPolicyChanges(t *testing.T) {
 	f := newFleet(t, runtime.WithZone("x"))
@@ -441,36 +406,16 @@ func TestPolicyChanges(t *testing.T) {
 	}
 	conn := f.client(policy(`{"round_robin":{}}`))
 	only(t, conn, "s0", "s1", "s2")
-	done := make(chan struct{})
-	var callers sync.WaitGroup
-	for range 4 {
-		callers.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if _, err := call(runtime.WithAffinity(kit.Bounded(t, soon), "k"), conn); err != nil {
-					t.Errorf("call: %v", err)
-				}
-			}
-		})
+	stop := underLoad(t, conn, 4)
+	for _, config := range []string{
+		policy(`{"etcd_weighted":{}}`), split(50, 50), policy(ring), policy(`{"etcd":{"preferZone":true}}`),
+		policy(`{"pick_first":{}}`), policy(`{"etcd":{"drain":["s0"],"preferZone":true,"childPolicy":[` + ring + `]}}`), "",
+		policy(`{"least_request_experimental":{"choiceCount":2}}`),
+	} {
+		f.live(config)
+		share(t, conn, 50)
 	}
-	for range 3 {
-		for _, config := range []string{
-			policy(`{"etcd_weighted":{}}`), split(50, 50), policy(ring), policy(`{"etcd":{"preferZone":true}}`),
-			policy(`{"pick_first":{}}`), policy(`{"etcd":{"drain":["s0"],"preferZone":true,"childPolicy":[` + ring + `]}}`), "",
-			policy(`{"least_request_experimental":{"choiceCount":2}}`),
-		} {
-			if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, config); err != nil {
-				t.Fatal(err)
-			}
-			<-time.After(50 * time.Millisecond) // for some calls under this policy
-		}
-	}
-	close(done)
-	callers.Wait()
+	stop()
 }
 
 // TestLivePolicyConnectsBeforeItServes puts a split while servers take no new connections: calls go on
@@ -517,9 +462,21 @@ func (f fixed) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{SubConn: f.sc}, nil
 }
 
-func TestPolicyThatKnowsAddressesAlone(t *testing.T) {
+func init() {
 	balancer.Register(base.NewBalancerBuilder("old_fashioned", baseBuilder{}, base.Config{}))
+}
+
+func TestPolicyThatKnowsAddressesAlone(t *testing.T) {
 	f := newFleet(t)
 	f.start("a")
 	only(t, f.client(policy(`{"old_fashioned":{}}`)), "a")
+}
+
+// TestP8_PolicyOfTheCallersThatKnowsAddressesAlone has such a policy in place of ours.
+func TestP8_PolicyOfTheCallersThatKnowsAddressesAlone(t *testing.T) {
+	f := newFleet(t)
+	f.start("a")
+	f.start("b")
+	conn := f.client("", grpc.WithDefaultServiceConfig(policy(`{"old_fashioned":{}}`)), runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Instance == "b" }))
+	only(t, conn, "b")
 }

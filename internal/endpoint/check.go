@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
-	"strconv"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -72,11 +70,11 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 	if err != nil {
 		return "", errors.New("want host:port, an IPv6 host in brackets")
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil || port[0] == '0' {
+	if !servicekey.IsPort(port) {
 		return "", errors.New("want a port from 1 to 65535")
 	}
 	if addr[0] == '[' {
-		if !isIPv6(host) {
+		if !servicekey.IsIPv6(host) {
 			return "", errors.New("want an IPv6 address in the brackets")
 		}
 		return "", nil
@@ -86,23 +84,14 @@ func splitAddr(addr string, needPort bool) (bare string, err error) {
 
 // bareHost finds the host in an address that consists of nothing else.
 func bareHost(addr string) (string, bool) {
-	if isIPv6(addr) {
+	if servicekey.IsIPv6(addr) {
 		return addr, true
 	}
 	if inner, ok := strings.CutPrefix(addr, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
-		return inner, ok && isIPv6(inner)
+		return inner, ok && servicekey.IsIPv6(inner)
 	}
 	return addr, !strings.Contains(addr, ":") && checkHost(addr) == nil
-}
-
-// isIPv6 leaves out addresses with a zone, which mean nothing on another host.
-func isIPv6(host string) bool {
-	if strings.Count(host, ":") < 2 { // for speed
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.Is6() && ip.Zone() == ""
 }
 
 // checkHost takes what names a host to any resolver, and so nothing that could mean something to a
@@ -111,8 +100,8 @@ func checkHost(host string) error {
 	switch {
 	case host == "":
 		return errors.New("the host is empty")
-	case len(host) > 253:
-		return errors.New("the host is longer than 253 bytes")
+	case len(host) > servicekey.MaxHost:
+		return fmt.Errorf("the host is longer than %d bytes", servicekey.MaxHost)
 	case strings.EqualFold(host, "unix"):
 		// gRPC's dialer takes "unix:80" for a socket.
 		return errors.New(`the host must not be "unix"`)
@@ -120,13 +109,9 @@ func checkHost(host string) error {
 		return fmt.Errorf("the host must not begin with %q", host[0])
 	}
 	for i := range len(host) {
-		if c := host[i]; !isHostByte(c) {
+		if c := host[i]; !servicekey.IsHostByte(c) {
 			return fmt.Errorf("the host must not have %q", c)
 		}
 	}
 	return nil
-}
-
-func isHostByte(c byte) bool {
-	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '-' || c == '_'
 }

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 // Decode reads one entry found at etcdKey, on a lease or on none (0), under the service key. All
@@ -50,7 +52,7 @@ func isLeaseID(s string, lease int64) bool {
 }
 
 func decodeValue(value []byte) (Endpoint, *Layout, error) {
-	if start := skipSpace(value); len(start) > 0 && start[0] == '{' {
+	if start := rawjson.SkipSpace(value); len(start) > 0 && start[0] == '{' {
 		return decodeJSON(value)
 	}
 	e, err := decodePlain(value)

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -165,75 +166,6 @@ func TestDecodeNotOurs(t *testing.T) {
 	}
 }
 
-// checkDecoded holds for whatever Decode accepts.
-func checkDecoded(t *testing.T, etcdKey string, value []byte, lease int64) {
-	const key = "svc"
-	e, layout, ok, err := Decode(key, etcdKey, value, lease)
-	if err != nil || !ok {
-		return
-	}
-	if err := CheckAddr(e.Addr, true); err != nil {
-		t.Fatalf("accepted %+v: %v", e, err)
-	}
-	again, err := layout.Encode(key, e)
-	if err != nil {
-		// Escapes can make what was just short enough too long.
-		if len(value) > MaxValue/12 {
-			return
-		}
-		t.Fatalf("accepted %+v, which cannot be encoded: %v", e, err)
-	}
-	got, gotLayout, ok, err := Decode(key, etcdKey, again, lease)
-	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {
-		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v", layout, e, again, gotLayout, got, ok, err)
-	}
-}
-
-func seeds(f *testing.F, values ...string) {
-	for _, value := range values {
-		f.Add([]byte(value))
-	}
-}
-
-func FuzzDecodeNaming(f *testing.F) {
-	seeds(f, `{"Op":0,"Addr":"h:1","Metadata":{"version":"v2","zone":"z","weight":100,"any":{"a":[1]}}}`,
-		`{"addr":"::1","Metadata":"x"}`, `{"Addr":"[::1]","metadata":{"weight":"x","version":{}}}`, `{"Op":1,"Addr":"unix:/x"}`)
-	f.Fuzz(func(t *testing.T, value []byte) { checkDecoded(t, "svc/a", value, 0) })
-}
-
-func FuzzDecodePlain(f *testing.F) {
-	seeds(f, "1.2.3.4:80", "[::1]:80", "unix:80", "dns:///x", "h:1\n")
-	f.Fuzz(func(t *testing.T, value []byte) {
-		checkDecoded(t, "svc/a", value, 0)
-		checkDecoded(t, "svc/12", value, 12) // go-zero
-		checkDecoded(t, "svc12", value, 12)  // lease suffix
-	})
-}
-
-func FuzzDecodeKratos(f *testing.F) {
-	seeds(f, `{"id":"i","name":"svc","version":"v1","metadata":{"k":"v","weight":"3"},"endpoints":["http://h:1","grpc://h:2?isSecure=false"]}`,
-		`{"endpoints":["grpcs://[::1]:9"],"metadata":{"version":1,"weight":{}}}`)
-	f.Fuzz(func(t *testing.T, value []byte) { checkDecoded(t, "svc/i", value, 0) })
-}
-
-func FuzzDecodeKitex(f *testing.F) {
-	seeds(f, `{"network":"tcp","address":"h:1","weight":10,"tags":{"k":"v"}}`, `{"address":"[::1]:9","tags":{"weight":"x"}}`)
-	f.Fuzz(func(t *testing.T, value []byte) { checkDecoded(t, "svc/h:1", value, 0) })
-}
-
-func FuzzDecodeKey(f *testing.F) {
-	f.Add("svc/a", int64(0))
-	f.Add("svc12", int64(12))
-	f.Add("svc/12", int64(12))
-	f.Fuzz(func(t *testing.T, etcdKey string, lease int64) {
-		checkDecoded(t, etcdKey, []byte("h:1"), lease)
-		e, layout, ok, err := Decode("svc", etcdKey, []byte("h:1"), lease)
-		if ok && err == nil && layout.Key("svc", e, lease) != etcdKey {
-			t.Fatalf("%q decodes to %s %+v, whose key is %q", etcdKey, layout, e, layout.Key("svc", e, lease))
-		}
-	})
-}
-
 func BenchmarkDecode(b *testing.B) {
 	for name, value := range map[string]string{
 		"plain":  "10.0.0.7:9000",
@@ -262,5 +194,33 @@ func BenchmarkMerge(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		Merge(entries)
+	}
+}
+
+func TestS4_MetadataIsBounded(t *testing.T) {
+	pieces := func(n int) map[string]string {
+		m := make(map[string]string)
+		for i := range n {
+			m[fmt.Sprint("k", i)] = ""
+		}
+		return m
+	}
+	for _, layout := range []*Layout{EndpointJSON, Kratos, Kitex} {
+		e := Endpoint{Instance: "10.0.0.1:9000", Addr: "10.0.0.1:9000", Metadata: pieces(MaxMetadata)}
+		value, err := layout.Encode("k", e)
+		if err != nil {
+			t.Fatalf("%v: %v", layout, err)
+		}
+		if got, _, _, err := Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
+			t.Errorf("%v: %d pieces come back: %v", layout, len(got.Metadata), err)
+		}
+		e.Metadata = pieces(MaxMetadata + 1)
+		if _, err := layout.Encode("k", e); err == nil {
+			t.Errorf("%v: more is written", layout)
+		}
+		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
+		if got, _, _, err := Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
+			t.Errorf("%v: %d pieces are read", layout, len(got.Metadata))
+		}
 	}
 }

@@ -51,14 +51,10 @@ func encodeKratos(key string, e Endpoint) ([]byte, error) {
 	})
 }
 
-// encodeKitex writes the value of kitex' registry-etcd, every field of it: its reader decodes all
-// entries into one struct, where a field left out would be that of the entry before. It takes a
-// weight of 0 for its default.
+// encodeKitex writes the value of kitex' registry-etcd, every field of it, as its own writer does. Its
+// reader takes a weight of 0 for its default.
 func encodeKitex(_ string, e Endpoint) ([]byte, error) {
 	tags := e.strings()
-	// Only our own clients look for the methods, and kitex' reader mixes the tags of entries up unless
-	// those that have none say null.
-	delete(tags, MethodsName)
 	if e.Version != "" {
 		tags[nameVersion] = e.Version
 	}

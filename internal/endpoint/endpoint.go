@@ -14,9 +14,21 @@ import (
 // MaxValue bounds a value in bytes, in both directions. What is longer is malformed.
 const MaxValue = 64 << 10
 
+// MaxMetadata bounds the pieces of an endpoint's metadata, in both directions. What has more is malformed.
+const MaxMetadata = 256
+
 // MethodsName is the piece of metadata in which servers publish the methods they serve, as
 // "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
 const MethodsName = "grpc_methods"
+
+// MaxMethods bounds the value of MethodsName, in bytes. A longer one is neither written nor read:
+// callers send any method to an endpoint that does not say what it serves.
+const MaxMethods = 16 << 10
+
+// LeavingName is the piece of metadata that marks an entry whose owner is withdrawing it in order: its
+// value is then "true". It is put just before the entry is deleted, so that readers can tell a leave
+// from a loss. Layouts without metadata, see [Layout.JSON], cannot carry it.
+const LeavingName = "grpc_leaving"
 
 // Endpoint is one instance of a service.
 type Endpoint struct {
@@ -25,14 +37,36 @@ type Endpoint struct {
 	Metadata                      map[string]string
 }
 
-// Equal tells whether e and o say the same. A nil Metadata equals an empty one.
+// Leaving reports whether the entry is marked as being withdrawn by its owner.
+func (e *Endpoint) Leaving() bool { return e.Metadata[LeavingName] == "true" }
+
+// WithLeaving returns e with the mark, to be written in its place. e stays as it is.
+func (e Endpoint) WithLeaving() Endpoint {
+	marked := make(map[string]string, len(e.Metadata)+1)
+	maps.Copy(marked, e.Metadata)
+	marked[LeavingName] = "true"
+	e.Metadata = marked
+	return e
+}
+
+// Equal reports whether e and o say the same. A nil Metadata equals an empty one.
 func (e Endpoint) Equal(o Endpoint) bool {
 	return e.Instance == o.Instance && e.Addr == o.Addr && e.Version == o.Version && e.Zone == o.Zone &&
 		e.Weight == o.Weight && maps.Equal(e.Metadata, o.Metadata)
 }
 
-// CheckMetadataName refuses the names that a value keeps for Endpoint's own fields.
+// CheckMetadataName refuses the names that users must not give metadata: those that a value keeps for
+// Endpoint's own fields, and those under which the runtime publishes something itself.
 func CheckMetadataName(name string) error {
+	if name == MethodsName || name == LeavingName {
+		return fmt.Errorf("metadata name %q is reserved: the runtime sets it by itself", name)
+	}
+	return checkFieldName(name)
+}
+
+// checkFieldName refuses the names of Endpoint's own fields, under which a value would come back as
+// something else.
+func checkFieldName(name string) error {
 	switch name {
 	case nameVersion, nameZone, nameWeight:
 		return fmt.Errorf("metadata name %q is reserved: set the endpoint's %s instead", name, name)
@@ -42,19 +76,29 @@ func CheckMetadataName(name string) error {
 
 // check refuses what could not be read back from a value as it was.
 func (e Endpoint) check() error {
+	if err := e.checkPieces(); err != nil {
+		return err
+	}
 	for name, value := range e.Metadata {
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
 			return fmt.Errorf("metadata %q is not valid UTF-8", name)
 		}
 		// A weight that is no number was found so in etcd and may go back there.
 		if _, number := parseWeight(value); name != nameWeight || number || e.Weight != 0 {
-			if err := CheckMetadataName(name); err != nil {
+			if err := checkFieldName(name); err != nil {
 				return err
 			}
 		}
 	}
 	if !utf8.ValidString(e.Version) || !utf8.ValidString(e.Zone) || !utf8.ValidString(e.Instance) {
 		return errors.New("instance, version and zone must be valid UTF-8")
+	}
+	return nil
+}
+
+func (e *Endpoint) checkPieces() error {
+	if len(e.Metadata) > MaxMetadata {
+		return fmt.Errorf("more than %d pieces of metadata", MaxMetadata)
 	}
 	return nil
 }

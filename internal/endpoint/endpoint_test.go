@@ -1,7 +1,9 @@
 package endpoint
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -49,6 +51,8 @@ func TestEncode(t *testing.T) {
 		{GoZero, full, "a/svc/42", "h:1"},
 		{Kratos, full, "a/svc/i", `{"id":"i","name":"svc","version":"v2","metadata":{"any":"other","weight":"100","zone":"z"},"endpoints":["grpc://h:1","grpcs://h:1"]}`},
 		{Kitex, full, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":100,"tags":{"any":"other","version":"v2","zone":"z"}}`},
+		{Kitex, Endpoint{Instance: "i", Addr: "h:1", Metadata: map[string]string{MethodsName: "a.B/C"}}, "a/svc/h:1",
+			`{"network":"tcp","address":"h:1","weight":0,"tags":{"grpc_methods":"a.B/C"}}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
 	}
 	for _, tt := range tests {
@@ -87,38 +91,132 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
-// What kratos and kitex readers do with a value: the first fails its whole list on a value it
-// cannot parse, the second decodes all values into one struct.
-func TestOthersReadOurs(t *testing.T) {
-	e := Endpoint{Instance: "i", Addr: "h:1", Version: "v", Zone: "z", Weight: 3, Metadata: map[string]string{"weight2": "1"}}
-	for _, layout := range []*Layout{EndpointJSON, Kratos, Kitex} {
-		value, err := layout.Encode("ns/svc", e)
-		if err != nil {
-			t.Fatal(err)
+// The mark of leaving travels in every layout that has metadata, and changes nothing in the others.
+func TestK3_LeavingRoundTrip(t *testing.T) {
+	plain := Endpoint{Instance: "i", Addr: "h:1", Version: "v", Metadata: map[string]string{MethodsName: "a.B/C", "k": "v"}}
+	bare := Endpoint{Instance: "i", Addr: "h:1"}
+	for _, e := range []Endpoint{plain, bare} {
+		if e.Leaving() {
+			t.Errorf("%+v is leaving", e)
 		}
-		var kratos struct {
-			ID        string            `json:"id"`
-			Name      string            `json:"name"`
-			Version   string            `json:"version"`
-			Metadata  map[string]string `json:"metadata"`
-			Endpoints []string          `json:"endpoints"`
+		marked := e.WithLeaving()
+		if e.Metadata[LeavingName] != "" || !marked.Leaving() {
+			t.Fatalf("marking %+v gave %+v", e, marked)
 		}
-		if err := json.Unmarshal(value, &kratos); layout == Kratos && (err != nil || kratos.Name != "svc" || kratos.ID != "i") {
-			t.Errorf("kratos reads %s as %+v, error %v", value, kratos, err)
+		for _, layout := range layouts {
+			before, err := layout.Encode("svc", e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			value, err := layout.Encode("svc", marked)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, _, _, err := Decode("svc", layout.Key("svc", marked, 42), value, 42)
+			if err != nil {
+				t.Fatalf("%s: %s: %v", layout, value, err)
+			}
+			if got.Leaving() != layout.JSON() {
+				t.Errorf("%s: %s is leaving: %v", layout, value, got.Leaving())
+			}
+			if !layout.JSON() && string(value) != string(before) {
+				t.Errorf("%s: the mark makes %s of %s", layout, value, before)
+			}
+			if layout.Key("svc", e, 42) != layout.Key("svc", marked, 42) {
+				t.Errorf("%s: the mark moves the entry", layout)
+			}
 		}
 	}
-	kitex := struct {
+	for _, value := range []string{`{"Addr":"h:1","Metadata":{"grpc_leaving":true}}`, `{"addr":"h:1","metadata":{"grpc_leaving":"true"}}`} {
+		if e, _, _, err := Decode("svc", "svc/i", []byte(value), 0); err != nil || !e.Leaving() {
+			t.Errorf("%s is not leaving: %+v, %v", value, e, err)
+		}
+	}
+	for _, value := range []string{"false", "", "TRUE"} {
+		if e := (Endpoint{Metadata: map[string]string{LeavingName: value}}); e.Leaving() {
+			t.Errorf("%q marks an entry as leaving", value)
+		}
+	}
+}
+
+// TestOthersReadOurs reads what we write as others do: kratos fails its whole list on a value that it
+// cannot parse, and each has fields of its own and no others. The mark of leaving is but a piece of
+// metadata to them.
+func TestOthersReadOurs(t *testing.T) {
+	e := Endpoint{Instance: "i", Addr: "h:1", Version: "v", Zone: "z", Weight: 3, Metadata: map[string]string{"weight2": "1"}}
+	type instance struct {
+		ID        string            `json:"id"`
+		Name      string            `json:"name"`
+		Version   string            `json:"version"`
+		Metadata  map[string]string `json:"metadata"`
+		Endpoints []string          `json:"endpoints"`
+	}
+	type info struct {
 		Network string            `json:"network"`
 		Address string            `json:"address"`
 		Weight  int               `json:"weight"`
 		Tags    map[string]string `json:"tags"`
-	}{"unix", "before", 99, map[string]string{"before": "x"}}
-	value, err := Kitex.Encode("svc", Endpoint{Instance: "i", Addr: "h:1"})
+	}
+	type update struct {
+		Op       int
+		Addr     string
+		Metadata any
+	}
+	for _, e := range []Endpoint{e, e.WithLeaving()} {
+		mark := e.Metadata[LeavingName]
+
+		var kratos instance
+		read(t, Kratos, e, &kratos)
+		if kratos.Name != "svc" || kratos.ID != "i" || kratos.Version != "v" || kratos.Endpoints[0] != "grpc://h:1" || kratos.Metadata[LeavingName] != mark {
+			t.Errorf("kratos reads %+v as %+v", e, kratos)
+		}
+		var kitex info
+		read(t, Kitex, e, &kitex)
+		if kitex.Network != "tcp" || kitex.Address != "h:1" || kitex.Weight != 3 || kitex.Tags["weight2"] != "1" || kitex.Tags[LeavingName] != mark {
+			t.Errorf("kitex reads %+v as %+v", e, kitex)
+		}
+		var naming update
+		read(t, EndpointJSON, e, &naming)
+		if naming.Op != 0 || naming.Addr != "h:1" || (naming.Metadata.(map[string]any)[LeavingName] != nil) != (mark != "") {
+			t.Errorf("etcd's naming package reads %+v as %+v", e, naming)
+		}
+		for _, layout := range []*Layout{Plain, LeaseSuffix, GoZero} {
+			if value, err := layout.Encode("ns/svc", e); err != nil || string(value) != "h:1" {
+				t.Errorf("%s: %s, %v", layout, value, err)
+			}
+		}
+	}
+	var kitex info
+	read(t, Kitex, Endpoint{Instance: "i", Addr: "h:1"}, &kitex)
+	if kitex.Weight != 0 || kitex.Tags != nil {
+		t.Errorf("kitex reads a bare endpoint as %+v", kitex)
+	}
+}
+
+// read decodes what a layout writes into the struct of its reader, which must know every field.
+func read(t *testing.T, layout *Layout, e Endpoint, into any) {
+	t.Helper()
+	value, err := layout.Encode("ns/svc", e)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := json.Unmarshal(value, &kitex); err != nil || kitex.Network != "tcp" || kitex.Address != "h:1" || kitex.Weight != 0 || kitex.Tags != nil {
-		t.Errorf("kitex reads %s as %+v, error %v", value, kitex, err)
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(into); err != nil {
+		t.Errorf("%s: %s: %v", layout, value, err)
+	}
+}
+
+func TestCheckMetadataName(t *testing.T) {
+	for name, want := range map[string]string{
+		"any": "", "grpc": "",
+		"version":   `metadata name "version" is reserved: set the endpoint's version instead`,
+		MethodsName: `metadata name "grpc_methods" is reserved: the runtime sets it by itself`,
+		LeavingName: `metadata name "grpc_leaving" is reserved: the runtime sets it by itself`,
+	} {
+		if err := CheckMetadataName(name); (err != nil || want != "") && fmt.Sprint(err) != want {
+			t.Errorf("CheckMetadataName(%q) = %v, want %s", name, err, want)
+		}
 	}
 }
 

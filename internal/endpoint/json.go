@@ -1,13 +1,15 @@
 package endpoint
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 // document is the three dialects of JSON at once, told apart by the field that has the address.
@@ -29,22 +31,31 @@ func decodeJSON(value []byte) (Endpoint, *Layout, error) {
 		return Endpoint{}, nil, errors.New("malformed JSON")
 	}
 	var d document
-	members(value, d.set)
+	rawjson.Members(value, d.set)
+	e, layout, err := d.read()
+	if err == nil {
+		err = e.checkPieces()
+	}
+	return e, layout, err
+}
+
+// read reads the document in the dialect that it is in.
+func (d *document) read() (e Endpoint, layout *Layout, err error) {
 	switch {
 	case present(d.addr):
-		e, err := d.naming()
+		e, err = d.naming()
 		return e, EndpointJSON, err
 	case present(d.endpoints):
-		e, err := d.kratos()
+		e, err = d.kratos()
 		return e, Kratos, err
 	case present(d.address):
-		e, err := d.kitex()
+		e, err = d.kitex()
 		return e, Kitex, err
 	}
 	return Endpoint{}, nil, errors.New(`JSON with neither "Addr", "endpoints" nor "address"`)
 }
 
-func (d *document) set(name, value []byte) {
+func (d *document) set(name, value []byte) bool {
 	switch string(name) {
 	case "Op", "op":
 		d.op = value
@@ -67,11 +78,12 @@ func (d *document) set(name, value []byte) {
 	case "tags":
 		d.tags = value
 	}
+	return true
 }
 
 func (d *document) naming() (Endpoint, error) {
 	if present(d.op) && string(d.op) != "0" {
-		return Endpoint{}, fmt.Errorf("the entry is the mark of a deletion, not an endpoint: Op is %.20s, not 0", d.op)
+		return Endpoint{}, fmt.Errorf("the entry is the mark of a deletion, not an endpoint: Op is %s, not 0", printable.Short(string(d.op), 20))
 	}
 	addr, err := address(d.addr, false)
 	if err != nil {
@@ -105,7 +117,7 @@ func (d *document) kratos() (Endpoint, error) {
 		e := Endpoint{Addr: u.Host}
 		e.take(d.lower)
 		if present(d.version) && string(d.version) != `""` {
-			e.Version = text(d.version)
+			e.Version = rawjson.Text(d.version)
 		}
 		return e, nil
 	}
@@ -114,7 +126,7 @@ func (d *document) kratos() (Endpoint, error) {
 
 func (d *document) kitex() (Endpoint, error) {
 	if present(d.network) {
-		switch network := text(d.network); network {
+		switch network := rawjson.Text(d.network); network {
 		case "", "tcp", "tcp4", "tcp6":
 		default:
 			return Endpoint{}, fmt.Errorf("network %.20q is not tcp", network)
@@ -126,7 +138,7 @@ func (d *document) kitex() (Endpoint, error) {
 	}
 	e := Endpoint{Addr: addr}
 	e.take(d.tags)
-	if weight, ok := parseWeight(text(d.weight)); ok && weight != 0 {
+	if weight, ok := parseWeight(rawjson.Text(d.weight)); ok && weight != 0 {
 		e.Weight = weight
 		delete(e.Metadata, nameWeight)
 	}
@@ -135,9 +147,9 @@ func (d *document) kitex() (Endpoint, error) {
 
 func address(raw json.RawMessage, needPort bool) (string, error) {
 	if raw[0] != '"' {
-		return "", fmt.Errorf("the address is %.20s, not a string", raw)
+		return "", fmt.Errorf("the address is %s, not a string", printable.Short(string(raw), 20))
 	}
-	addr := text(raw)
+	addr := rawjson.Text(raw)
 	return addr, CheckAddr(addr, needPort)
 }
 
@@ -155,15 +167,16 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 	switch {
 	case !present(metadata):
 	case metadata[0] == '{':
-		members(metadata, e.set)
+		rawjson.Members(metadata, e.set)
 	default:
 		e.Metadata = map[string]string{nameMetadata: string(metadata)}
 	}
 }
 
-// set takes one value of the metadata, into the field that it is meant for where there is one.
-func (e *Endpoint) set(rawName, raw []byte) {
-	name, value := string(rawName), text(raw)
+// set takes one value of the metadata, into the field that it is meant for where there is one. It
+// reports whether it wants the next.
+func (e *Endpoint) set(rawName, raw []byte) bool {
+	name, value := string(rawName), rawjson.Text(raw)
 	var weight uint32
 	var number bool
 	if name == nameWeight { // what fails to parse costs an error
@@ -187,86 +200,8 @@ func (e *Endpoint) set(rawName, raw []byte) {
 			e.Weight = 0
 		}
 	}
+	return len(e.Metadata) <= MaxMetadata
 }
 
-// present tells whether there is a value and it is not null.
+// present reports whether there is a value that is not null.
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }
-
-// text is a JSON string's content, and the JSON text of anything else.
-func text(raw json.RawMessage) string {
-	if len(raw) == 0 || raw[0] != '"' {
-		return string(raw)
-	}
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw[1 : len(raw)-1])
-	}
-	var s string
-	if json.Unmarshal(raw, &s) != nil {
-		return string(raw) // cannot be: it has been found valid
-	}
-	return s
-}
-
-// members calls yield for each member of a JSON object, which must have been found valid. It is
-// there for speed: a list of 10,000 endpoints is decoded at once, and encoding/json takes four
-// times as long.
-func members(object []byte, yield func(name, value []byte)) {
-	rest := skipSpace(object)[1:]
-	for {
-		rest = skipSpace(rest)
-		switch rest[0] {
-		case '}':
-			return
-		case ',':
-			rest = skipSpace(rest[1:])
-		}
-		n := valueLen(rest)
-		name := rest[1 : n-1]
-		if bytes.IndexByte(name, '\\') >= 0 {
-			name = []byte(text(rest[:n]))
-		}
-		rest = skipSpace(skipSpace(rest[n:])[1:])
-		n = valueLen(rest)
-		yield(name, rest[:n:n])
-		rest = rest[n:]
-	}
-}
-
-func skipSpace(b []byte) []byte {
-	for len(b) > 0 && (b[0] == ' ' || b[0] == '\t' || b[0] == '\r' || b[0] == '\n') {
-		b = b[1:]
-	}
-	return b
-}
-
-// valueLen is the length of the JSON value that valid JSON begins with.
-func valueLen(b []byte) int {
-	depth := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			if depth == 0 {
-				return i + 1
-			}
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i // the end of what a number or a word is in
-			}
-			if depth--; depth == 0 {
-				return i + 1
-			}
-		case ',', ' ', '\t', '\r', '\n':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
-	return len(b)
-}

@@ -46,16 +46,17 @@ func LayoutByName(name string) (*Layout, error) {
 		}
 		names[i] = l.name
 	}
-	return nil, fmt.Errorf("unknown layout %q: want one of %s", name, strings.Join(names, ", "))
+	return nil, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
 }
 
 func (l *Layout) String() string { return l.name }
 
-// LeaseInKey tells whether the etcd key holds the lease id, so that a lease holds one such entry of
+// LeaseInKey reports whether the etcd key holds the lease id, so that a lease holds one such entry of
 // a service key.
 func (l *Layout) LeaseInKey() bool { return l.at == atLease || l.at == atLeaseSuffix }
 
-// JSON tells whether values are JSON, which says more than the address.
+// JSON reports whether values are JSON, which says more than the address: it carries metadata, and so
+// the mark of leaving.
 func (l *Layout) JSON() bool { return l == EndpointJSON || l == Kratos || l == Kitex }
 
 // Key is the etcd key, without a namespace, of e under the service key.

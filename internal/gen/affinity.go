@@ -31,19 +31,6 @@ func checkAffinity(m *method, lb *discoveryv1.LoadBalancing) {
 	}
 }
 
-// checkAffinityClient notes a method that the client with affinity cannot have: it has
-// a field of that name, the plain client.
-func checkAffinityClient(s *service) {
-	if len(s.withAffinity()) == 0 {
-		return
-	}
-	for _, m := range s.proto.Methods {
-		if m.GoName == clientName(s.proto) {
-			spotOf(s.spot.problems, s.file, m.Desc, m.Location).problem("has the Go name of the client of %s, which has methods with an affinity: rename it", s.proto.Desc.FullName())
-		}
-	}
-}
-
 // policyName returns the field of the policy that is set, "" for none.
 func policyName(lb *discoveryv1.LoadBalancing) protoreflect.Name {
 	m := lb.ProtoReflect()
@@ -74,11 +61,14 @@ func affinityPath(request *protogen.Message, path string) ([]*protogen.Field, er
 		fields = append(fields, field)
 		message = field.Message
 	}
-	switch kind := fields[len(fields)-1].Desc.Kind(); kind {
-	case protoreflect.MessageKind, protoreflect.GroupKind:
+	last := fields[len(fields)-1].Desc
+	switch kind := last.Kind(); {
+	case kind == protoreflect.MessageKind || kind == protoreflect.GroupKind:
 		return nil, fmt.Errorf("ends at the message %s: go on to one of its fields", message.Desc.FullName())
-	case protoreflect.FloatKind, protoreflect.DoubleKind:
+	case kind == protoreflect.FloatKind || kind == protoreflect.DoubleKind:
 		return nil, fmt.Errorf("ends at a %v, whose equal values are not spelled alike: take a field of another type", kind)
+	case kind == protoreflect.BoolKind && last.Default().Bool():
+		return nil, errors.New("ends at a bool that is true by default, so that no call would have an affinity: take another field")
 	}
 	return fields, nil
 }

@@ -1,25 +1,28 @@
 package gen
 
 import (
+	"fmt"
 	"strconv"
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/gofeaturespb"
 )
 
 // renderAffinityClient writes the client of a service that has methods with an
-// affinity: that of protoc-gen-go-grpc, with such methods of its own before those.
+// affinity: the one of protoc-gen-go-grpc, with such methods of its own before those. It embeds that under
+// another name, for a method may have the Go name of the client.
 func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	methods := s.withAffinity()
 	if len(methods) == 0 {
 		return
 	}
-	name := affinityClientName(s.proto)
+	name, plain := affinityClientName(s.proto), plainClientName(s.proto)
 	comment(g, name, " is a ", clientName(s.proto), " that takes the affinity of calls from their requests.")
 	g.P("type ", name, " struct {")
-	g.P(clientName(s.proto))
+	g.P(plain)
 	g.P("}")
+	g.P()
+	g.P("type ", plain, " = ", clientName(s.proto))
 	g.P()
 	for _, m := range methods {
 		renderAffinityMethod(g, s, m)
@@ -38,7 +41,7 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
 	renderAffinityOf(g, fields)
 	g.P("}")
-	g.P("return c.", clientName(s.proto), ".", m.proto.GoName, "(ctx, in, opts...)")
+	g.P("return c.", plainClientName(s.proto), ".", m.proto.GoName, "(ctx, in, opts...)")
 	g.P("}")
 	g.P()
 }
@@ -53,73 +56,98 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 }
 
 // renderAffinityOf writes the statements that put the value of the last field into the
-// context. The way there is through getters, which no message that is missing stops.
+// context. The way there is through getters, which no message that is missing stops. From the first
+// field on whose getter may have another name, it is through reflection.
 func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field) {
-	message, last := "in", fields[len(fields)-1]
-	for _, field := range fields[:len(fields)-1] {
-		message += getter(field)
-	}
-	value := message + getter(last)
-	if defaultsToValue(last.Desc) {
-		g.P(presence(g, message, last))
-		defer g.P("}")
+	value, last := "in", fields[len(fields)-1]
+	reflected := false
+	for i, field := range fields {
+		if !reflected && !hasOneGetter(field) {
+			reflected = true
+			g.P("message := ", value, ".ProtoReflect()")
+		}
+		switch {
+		case !reflected:
+			value += ".Get" + field.GoName + "()"
+		case i < len(fields)-1:
+			g.P("message = ", byNumber(field), ".Message()")
+		default:
+			value = byNumber(field) + "." + reflectedType(field.Desc) + "()"
+		}
 	}
 	if last.Desc.Kind() == protoreflect.BoolKind {
 		g.P("if ", value, " {")
 	} else {
 		g.P("if value := ", value, "; ", isSet(last.Desc), " {")
 	}
-	g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", spelling(g, last.Desc), ")")
+	g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", spelling(g, last.Desc, reflected), ")")
 	g.P("}")
 }
 
-// getter is the call of a field's. The hybrid API may have two for one field, of which
-// that of the opaque API is there with the build tag protoopaque, too.
-func getter(field *protogen.Field) string {
-	name, compatible := field.MethodName("Get")
-	if opaque := "Get" + field.BuilderFieldName(); compatible == opaque {
-		name = opaque
-	}
-	return "." + name + "()"
+// hasOneGetter reports whether the field's getter has one name in the open, the hybrid and the opaque API.
+// The request does not say which of them a message is generated for: parameters of protoc-gen-go and build
+// tags have a say.
+func hasOneGetter(field *protogen.Field) bool {
+	return field.GoName == field.BuilderFieldName()
 }
 
-// defaultsToValue tells whether the getter may return something where the field is not
-// set: an enum of proto2 need not have a value 0.
-func defaultsToValue(field protoreflect.FieldDescriptor) bool {
-	return field.HasDefault() || field.Enum() != nil && field.Default().Enum() != 0
+// byNumber is the expression for a field of a message by reflection.
+func byNumber(field *protogen.Field) string {
+	return fmt.Sprintf("message.Get(message.Descriptor().Fields().ByNumber(%d))", field.Desc.Number())
 }
 
-// presence begins an if that tells whether the field of a message is set.
-func presence(g *protogen.GeneratedFile, message string, field *protogen.Field) string {
-	switch oneof := field.Oneof; {
-	case field.Parent.APILevel != gofeaturespb.GoFeatures_API_OPEN:
-		has, _ := field.MethodName("Has")
-		return "if " + message + "." + has + "() {"
-	case oneof != nil && !oneof.Desc.IsSynthetic():
-		return "if _, ok := " + message + ".Get" + oneof.GoName + "().(*" + g.QualifiedGoIdent(field.GoIdent) + "); ok {"
+// reflectedType is the method of a reflected value that returns what the field holds.
+func reflectedType(field protoreflect.FieldDescriptor) string {
+	switch field.Kind() {
+	case protoreflect.BoolKind:
+		return "Bool"
+	case protoreflect.EnumKind:
+		return "Enum"
+	case protoreflect.StringKind:
+		return "String"
+	case protoreflect.BytesKind:
+		return "Bytes"
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind, protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		return "Uint"
 	default:
-		return "if m := " + message + "; m != nil && m." + field.GoName + " != nil {"
+		return "Int"
 	}
 }
 
-// isSet is the condition under which a value makes an affinity.
+// isSet is the condition under which a value makes an affinity. Without one is the value that the getter
+// returns where the field is not set: an enum of proto2 need not have a value 0.
 func isSet(field protoreflect.FieldDescriptor) string {
 	switch field.Kind() {
 	case protoreflect.StringKind:
-		return `value != ""`
+		return unlessDefault(`value != ""`, "value", strconv.Quote(field.Default().String()), `""`)
 	case protoreflect.BytesKind:
-		return "len(value) > 0"
+		return unlessDefault("len(value) > 0", "string(value)", strconv.Quote(string(field.Default().Bytes())), `""`)
+	case protoreflect.EnumKind:
+		return unlessDefault("value != 0", "value", fmt.Sprint(field.Default().Enum()), "0")
 	default:
-		return "value != 0"
+		return unlessDefault("value != 0", "value", field.Default().String(), "0")
 	}
 }
 
-// spelling is the expression that makes text of a value.
-func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor) string {
-	decimal := func(function, value string) string {
+// unlessDefault adds to a condition that the value is not the field's default, if that is not zero.
+func unlessDefault(condition, value, byDefault, zero string) string {
+	if byDefault == zero {
+		return condition
+	}
+	return condition + " && " + value + " != " + byDefault
+}
+
+// spelling is the expression that makes text of a value. One that was reflected has the widest type of its
+// kind.
+func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor, reflected bool) string {
+	decimal := func(function, as string) string {
+		value := "value"
+		if as != "" {
+			value = as + "(value)"
+		}
 		return g.QualifiedGoIdent(strconvPackage.Ident(function)) + "(" + value + ", 10)"
 	}
-	switch field.Kind() {
+	switch kind := field.Kind(); kind {
 	case protoreflect.BoolKind:
 		return strconv.Quote("true") // false is no affinity
 	case protoreflect.StringKind:
@@ -127,12 +155,18 @@ func spelling(g *protogen.GeneratedFile, field protoreflect.FieldDescriptor) str
 	case protoreflect.BytesKind:
 		return "string(value)"
 	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
-		return decimal("FormatInt", "value")
+		return decimal("FormatInt", "")
 	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
-		return decimal("FormatUint", "value")
+		return decimal("FormatUint", "")
 	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
-		return decimal("FormatUint", "uint64(value)")
+		if reflected {
+			return decimal("FormatUint", "")
+		}
+		return decimal("FormatUint", "uint64")
 	default:
-		return decimal("FormatInt", "int64(value)")
+		if reflected && kind != protoreflect.EnumKind {
+			return decimal("FormatInt", "")
+		}
+		return decimal("FormatInt", "int64")
 	}
 }

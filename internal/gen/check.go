@@ -2,11 +2,11 @@ package gen
 
 import "google.golang.org/protobuf/compiler/protogen"
 
-// check notes every problem of the files to generate. Their imports take part in what
-// concerns several services, but what is wrong with them alone is left to the
-// run that generates them.
+// check notes every problem of the files to generate. Imported files take part in checks
+// that concern several services, but their own problems are left to the run that generates
+// them.
 func check(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
-	var keyed []*service // those whose keys are right by themselves
+	var keyed []*service // those whose keys are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
 			if checkOne(s) {
@@ -15,13 +15,25 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, probl
 		}
 	}
 	checkKeys(keyed)
+	checkTLSNames(keyed)
 	checkNames(files, services, problems)
 }
 
-// checkOne checks one service by itself, and tells whether its key is right.
-func checkOne(s *service) (keyRight bool) {
+// checkOne checks one service by itself, and reports whether its key is valid.
+func checkOne(s *service) (keyOK bool) {
 	if !s.file.Generate {
 		return validKey(s)
 	}
 	return checkService(s)
+}
+
+// checkServiceConfigs notes the service configs that clients would refuse. The options have been checked.
+func checkServiceConfigs(files []*protogen.File, services map[*protogen.File][]*service) {
+	for _, file := range files {
+		for _, s := range services[file] {
+			if file.Generate {
+				checkServiceConfig(s)
+			}
+		}
+	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoregistry"
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 )
@@ -27,11 +28,7 @@ func Run(in io.Reader, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the request: %w", err)
 	}
-	request := new(pluginpb.CodeGeneratorRequest)
-	if err := proto.Unmarshal(raw, request); err != nil {
-		return fmt.Errorf("parse the request: %w", err)
-	}
-	response, err := Respond(request)
+	response, err := Respond(raw)
 	if err != nil {
 		return err
 	}
@@ -44,8 +41,12 @@ func Run(in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// Respond answers a request, which it may change.
-func Respond(request *pluginpb.CodeGeneratorRequest) (*pluginpb.CodeGeneratorResponse, error) {
+// Respond answers an encoded request.
+func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
+	request := new(pluginpb.CodeGeneratorRequest)
+	if err := (proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}).Unmarshal(raw, request); err != nil {
+		return nil, fmt.Errorf("parse the request: %w", err)
+	}
 	plugin, err := protogen.Options{ParamFunc: unknownParameter}.New(request)
 	if err != nil {
 		return nil, err
@@ -70,12 +71,17 @@ func unknownParameter(name, _ string) error {
 func generate(plugin *protogen.Plugin) error {
 	var problems problems
 	services := make(map[*protogen.File][]*service)
+	reader := newReader(plugin, &problems)
 	for _, file := range plugin.Files {
-		if found := read(file, &problems); len(found) > 0 {
+		if found := reader.read(file); len(found) > 0 {
 			services[file] = found
 		}
 	}
 	check(plugin.Files, services, &problems)
+	if err := problems.err(plugin.Files); err != nil {
+		return err
+	}
+	checkServiceConfigs(plugin.Files, services)
 	if err := problems.err(plugin.Files); err != nil {
 		return err
 	}

@@ -7,8 +7,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkKey notes what is wrong with the key of one service, and tells whether it
-// is right.
+// checkKey notes what is wrong with the key of one service, and reports whether it is valid by itself.
 func checkKey(s *service) bool {
 	key := s.options.GetKey()
 	if key == "" {
@@ -24,14 +23,14 @@ func checkKey(s *service) bool {
 	return true
 }
 
-// validKey tells whether a key is right by itself.
+// validKey reports whether a key is valid by itself.
 func validKey(s *service) bool {
 	return servicekey.Check(s.options.GetKey()) == nil
 }
 
-// checkKeys notes the keys that services must not have side by side. All of them are
-// right by themselves; those of files that are not generated take part, but a
-// problem is noted where code is generated.
+// checkKeys notes the keys that services must not have side by side, all of them valid by
+// themselves. Files that are not generated take part, but a problem is noted where code is
+// generated.
 func checkKeys(services []*service) {
 	sharing := make(map[string][]*service, len(services))
 	suffixed := map[string]bool{} // the keys that a lease id follows at once
@@ -48,33 +47,22 @@ func checkKeys(services []*service) {
 			continue // done with the first of them
 		}
 		checkShared(sharing[key])
-		if outer := longestPrefix(key, '/', '/', func(k string) bool { return sharing[k] != nil }); outer != "" {
-			notApart(sharing[outer], sharing[key], "lies under", "contains", "one must not contain the other, name them side by side")
+		if outer := servicekey.Outer(key, servicekey.Nested, func(k string) bool { return sharing[k] != nil }); outer != "" {
+			noteOverlap(sharing[outer], sharing[key], "lies under", "contains", "one must not contain the other, name them side by side")
 		}
 		if len(suffixed) == 0 {
 			continue
 		}
-		if outer := longestPrefix(key, '0', '9', func(k string) bool { return suffixed[k] }); outer != "" {
-			notApart(sharing[outer], sharing[key], "continues, with a digit,", "with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
+		if outer := servicekey.Outer(key, servicekey.Continued, func(k string) bool { return suffixed[k] }); outer != "" {
+			noteOverlap(sharing[outer], sharing[key], "continues, with a digit,", "with LAYOUT_LEASE_SUFFIX is continued, with a digit, by",
 				"a lease id continues LAYOUT_LEASE_SUFFIX keys so, end one of them otherwise")
 		}
 	}
 }
 
-// longestPrefix returns the longest proper prefix of key that is wanted and that a
-// byte from lo to hi follows, "" if none.
-func longestPrefix(key string, lo, hi byte, wanted func(string) bool) string {
-	for i := len(key) - 1; i > 0; i-- {
-		if lo <= key[i] && key[i] <= hi && wanted(key[:i]) {
-			return key[:i]
-		}
-	}
-	return ""
-}
-
-// notApart notes that two keys get into each other's way: at the inner one, or at
-// the outer one where only that is generated.
-func notApart(outer, inner []*service, relation, inverse, cure string) {
+// noteOverlap notes that two keys overlap: at the inner one, or at the outer one if only
+// that is generated.
+func noteOverlap(outer, inner []*service, relation, inverse, cure string) {
 	at, other := generated(inner), generated(outer)
 	if !at.file.Generate {
 		at, other, relation = other, at, inverse

@@ -1,33 +1,55 @@
 package gen
 
 import (
+	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// gRPC's bounds: one attempt is no retry, and it makes no more than five whatever
-// it is told.
-const (
-	minAttempts = 2
-	maxAttempts = 5
-)
-
-// checkMethod notes what is wrong with the options of one method but for the
-// affinity.
-func checkMethod(m *method) {
+// checkMethod notes what is wrong with the options of one method, its affinity aside.
+func checkMethod(s *service, m *method) {
 	checkNewer(m.option, m.options.ProtoReflect())
-	if timeout := m.options.GetTimeout(); timeout != nil {
-		checkPositive(m.option.in("timeout"), timeout)
+	if takesRetryBack(m.options.GetRetry()) && s.options.GetDefaultMethod().GetRetry() != nil {
+		checkTimeout(m.option, m.options)
+		return
 	}
-	if retry := m.options.GetRetry(); retry != nil {
-		checkRetry(m.option.in("retry"), retry)
+	checkCalls(m.option, m.options)
+}
+
+// takesRetryBack reports whether a method's retry turns off the one of default_method.
+func takesRetryBack(retry *discoveryv1.Retry) bool {
+	return proto.Equal(retry, &discoveryv1.Retry{MaxAttempts: 1})
+}
+
+// checkDefaultMethod notes what is wrong with default_method, newer fields aside.
+func checkDefaultMethod(at position, options *discoveryv1.MethodOptions) {
+	checkCalls(at, options)
+	if options.GetAffinity() != "" {
+		at.in("affinity").problem("belongs to one method, for it names a field of its request: leave it out here")
 	}
 }
 
-func checkPositive(at spot, d *durationpb.Duration) bool {
+func checkCalls(at position, options *discoveryv1.MethodOptions) {
+	checkTimeout(at, options)
+	if retry := options.GetRetry(); retry != nil {
+		checkRetry(at.in("retry"), retry)
+	}
+}
+
+func checkTimeout(at position, options *discoveryv1.MethodOptions) {
+	if timeout := options.GetTimeout(); timeout != nil {
+		checkPositive(at.in("timeout"), timeout)
+	}
+}
+
+func checkPositive(at position, d *durationpb.Duration) bool {
 	if !isDuration(at, d) {
 		return false
 	}
@@ -35,18 +57,23 @@ func checkPositive(at spot, d *durationpb.Duration) bool {
 		at.problem("is %s: give it more than zero", durationJSON(d))
 		return false
 	}
+	return checkNotTooLong(at, d)
+}
+
+// checkNotTooLong notes a duration that is too long for a service config, though not for protobuf.
+func checkNotTooLong(at position, d *durationpb.Duration) bool {
+	if serviceconfig.Duration(d.AsDuration()) > serviceconfig.MaxDuration {
+		at.problem("is %s: give it at most %v", durationJSON(d), serviceconfig.MaxDuration)
+		return false
+	}
 	return true
 }
 
-func checkRetry(at spot, retry *discoveryv1.Retry) {
-	missing := func(field spot, what string) {
-		if complete(retry) {
-			field.problem("is missing: a retry needs each of its fields, this one %s", what)
-		}
-	}
+func checkRetry(at position, retry *discoveryv1.Retry) {
+	missing := missingIn(retry, "a retry")
 	checkAttempts(at.in("max_attempts"), retry.GetMaxAttempts(), missing)
 	checkBackoffs(at, retry, missing)
-	checkMultiplier(at.in("backoff_multiplier"), retry.GetBackoffMultiplier(), missing)
+	checkAboveZero(at.in("backoff_multiplier"), retry.GetBackoffMultiplier(), missing)
 	if len(retry.GetCodes()) == 0 {
 		missing(at.in("codes"), "at least one status code, such as CODE_UNAVAILABLE")
 	}
@@ -57,39 +84,70 @@ func checkRetry(at spot, retry *discoveryv1.Retry) {
 	}
 }
 
-func checkAttempts(at spot, n uint32, missing func(spot, string)) {
+func checkAttempts(at position, n uint32, missing func(position, string)) {
 	switch {
 	case n == 0:
-		missing(at, "from 2 to 5")
-	case n < minAttempts || n > maxAttempts:
-		at.problem("is %d: give it %d to %d, the first attempt included", n, minAttempts, maxAttempts)
+		missing(at, fmt.Sprintf("from %d to %d", serviceconfig.MinAttempts, serviceconfig.MaxAttempts))
+	case n < serviceconfig.MinAttempts || n > serviceconfig.MaxAttempts:
+		at.problem("is %d: give it %d to %d, the first attempt included", n, serviceconfig.MinAttempts, serviceconfig.MaxAttempts)
 	}
 }
 
-func checkBackoffs(at spot, retry *discoveryv1.Retry, missing func(spot, string)) {
+func checkBackoffs(at position, retry *discoveryv1.Retry, missing func(position, string)) {
 	first, longest := retry.GetInitialBackoff(), retry.GetMaxBackoff()
-	right := true
+	ok := true
 	for _, backoff := range []struct {
-		at spot
+		at position
 		d  *durationpb.Duration
 	}{{at.in("initial_backoff"), first}, {at.in("max_backoff"), longest}} {
 		if backoff.d == nil {
 			missing(backoff.at, "a duration above zero")
-			right = false
+			ok = false
 			continue
 		}
-		right = checkPositive(backoff.at, backoff.d) && right
+		ok = checkPositive(backoff.at, backoff.d) && ok
 	}
-	if right && first.AsDuration() > longest.AsDuration() {
+	if ok && first.AsDuration() > longest.AsDuration() {
 		at.in("initial_backoff").problem("is %s, above max_backoff, which is %s: give it at most that", durationJSON(first), durationJSON(longest))
 	}
 }
 
-func checkMultiplier(at spot, factor float64, missing func(spot, string)) {
+func checkAboveZero(at position, x float64, missing func(position, string)) bool {
 	switch {
-	case factor == 0:
+	case x == 0:
 		missing(at, "above zero")
-	case !(factor > 0) || math.IsInf(factor, 1):
-		at.problem("is %v: give it a number above zero", factor)
+		return false
+	case !(x > 0) || math.IsInf(x, 1):
+		at.problem("is %v: give it a number above zero", x)
+		return false
+	}
+	return true
+}
+
+// checkThrottling notes what gRPC would refuse. Decimals beyond three are not in its specification.
+func checkThrottling(at position, throttling *discoveryv1.RetryThrottling) {
+	missing := missingIn(throttling, "a retry throttling")
+	switch n := throttling.GetMaxTokens(); {
+	case n == 0:
+		missing(at.in("max_tokens"), fmt.Sprintf("from 1 to %d", serviceconfig.MaxTokens))
+	case n > serviceconfig.MaxTokens:
+		at.in("max_tokens").problem("is %d: give it 1 to %d", n, serviceconfig.MaxTokens)
+	}
+	ratio := throttling.GetTokenRatio()
+	if !checkAboveZero(at.in("token_ratio"), ratio, missing) {
+		return
+	}
+	text := strconv.FormatFloat(ratio, 'f', -1, 64)
+	if _, decimals, _ := strings.Cut(text, "."); len(decimals) > 3 {
+		at.in("token_ratio").problem("is %s: give it at most three decimals, more may be ignored", text)
+	}
+}
+
+// missingIn returns a function that notes a field that is left out of a message that needs each.
+func missingIn(m proto.Message, name string) func(field position, what string) {
+	return func(field position, what string) {
+		if complete(m) {
+			field.problem("is missing: %s needs each of its fields, this one %s", name, what)
+		}
 	}
 }

@@ -2,7 +2,6 @@ package gen
 
 import (
 	"google.golang.org/protobuf/compiler/protogen"
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
@@ -10,40 +9,51 @@ import (
 
 // A service is one that has the service option.
 type service struct {
-	proto   *protogen.Service
-	file    *protogen.File
-	options *discoveryv1.ServiceOptions
-	methods []*method // those that have the method option, in the file's order
-	spot    spot      // of the service
-	option  spot      // of its option
+	proto    *protogen.Service
+	file     *protogen.File
+	options  *discoveryv1.ServiceOptions
+	methods  []*method // those that have the method option, in the file's order
+	position position  // of the service
+	option   position  // of its option
 }
 
 // A method is one that has the method option.
 type method struct {
 	proto   *protogen.Method
 	options *discoveryv1.MethodOptions
-	option  spot // of its option
+	option  position // of its option
+}
+
+// A reader reads the options of files.
+type reader struct {
+	foreign  foreignOptions
+	problems *problems
+}
+
+func newReader(plugin *protogen.Plugin, problems *problems) *reader {
+	return &reader{foreign: findForeign(plugin.Request.GetProtoFile()), problems: problems}
 }
 
 // read returns the services of a file that have the option. A method that has one
 // without its service is a problem in a file to generate.
-func read(file *protogen.File, problems *problems) []*service {
+func (r *reader) read(file *protogen.File) []*service {
 	var services []*service
 	for _, s := range file.Services {
-		at := spotOf(problems, file, s.Desc, s.Location)
-		methods := readMethods(file, s, problems)
-		if proto.HasExtension(s.Desc.Options(), discoveryv1.E_Service) {
+		at := positionOf(r.problems, file, s.Desc, s.Location)
+		methods := r.readMethods(file, s)
+		options, found := r.parseOption(at, s.Desc.Options(), discoveryv1.E_Service)
+		if options != nil {
 			services = append(services, &service{
-				proto:   s,
-				file:    file,
-				options: proto.GetExtension(s.Desc.Options(), discoveryv1.E_Service).(*discoveryv1.ServiceOptions),
-				methods: methods,
-				spot:    at,
-				option:  at.at(discoveryv1.E_Service.TypeDescriptor()),
+				proto:    s,
+				file:     file,
+				options:  options.(*discoveryv1.ServiceOptions),
+				methods:  methods,
+				position: at,
+				option:   at.at(discoveryv1.E_Service.TypeDescriptor()),
 			})
 			continue
 		}
-		if !file.Generate {
+		if found || !file.Generate {
 			continue
 		}
 		for _, m := range methods {
@@ -54,23 +64,23 @@ func read(file *protogen.File, problems *problems) []*service {
 	return services
 }
 
-func readMethods(file *protogen.File, s *protogen.Service, problems *problems) []*method {
+func (r *reader) readMethods(file *protogen.File, s *protogen.Service) []*method {
 	var methods []*method
 	for _, m := range s.Methods {
-		if !proto.HasExtension(m.Desc.Options(), discoveryv1.E_Method) {
-			continue
+		at := positionOf(r.problems, file, m.Desc, m.Location)
+		if options, _ := r.parseOption(at, m.Desc.Options(), discoveryv1.E_Method); options != nil {
+			methods = append(methods, &method{
+				proto:   m,
+				options: options.(*discoveryv1.MethodOptions),
+				option:  at.at(discoveryv1.E_Method.TypeDescriptor()),
+			})
 		}
-		methods = append(methods, &method{
-			proto:   m,
-			options: proto.GetExtension(m.Desc.Options(), discoveryv1.E_Method).(*discoveryv1.MethodOptions),
-			option:  spotOf(problems, file, m.Desc, m.Location).at(discoveryv1.E_Method.TypeDescriptor()),
-		})
 	}
 	return methods
 }
 
-func spotOf(problems *problems, file *protogen.File, desc protoreflect.Descriptor, location protogen.Location) spot {
-	return spot{problems: problems, file: file, owner: desc.FullName(), element: location.Path}
+func positionOf(problems *problems, file *protogen.File, desc protoreflect.Descriptor, location protogen.Location) position {
+	return position{problems: problems, file: file, owner: desc.FullName(), element: location.Path}
 }
 
 // layout is the one in force.

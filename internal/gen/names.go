@@ -6,38 +6,40 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/gofeaturespb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// What the exported names of generated code are made of. The first four are ours.
+// The exported names of generated code. The first three are ours.
 func descName(s *protogen.Service) string      { return s.GoName + "_EtcdServiceDesc" }
 func newClientName(s *protogen.Service) string { return "New" + s.GoName + "ClientFromEtcd" }
 func registerName(s *protogen.Service) string  { return "Register" + s.GoName + "ServerToEtcd" }
-func eachName(s *protogen.Service) string      { return "Each" + s.GoName + "ClientFromEtcd" }
 
 func clientName(s *protogen.Service) string { return s.GoName + "Client" }
 func serverName(s *protogen.Service) string { return s.GoName + "Server" }
 
-// affinityClientName is not exported. No other generated name has an underscore before
-// a small letter, so it collides with none.
-func affinityClientName(s *protogen.Service) string {
-	return strings.ToLower(s.GoName[:1]) + s.GoName[1:] + "_affinityClient"
-}
+// affinityClientName and plainClientName are not exported. No other generated name has an underscore
+// before a small letter, so they collide with none.
+func affinityClientName(s *protogen.Service) string { return unexported(s) + "_affinityClient" }
+func plainClientName(s *protogen.Service) string    { return unexported(s) + "_plainClient" }
+
+func unexported(s *protogen.Service) string { return strings.ToLower(s.GoName[:1]) + s.GoName[1:] }
 
 // outputSuffix ends the name of a file that we write.
 const outputSuffix = "_etcd.pb.go"
 
 // A claim is a name in a Go package that belongs to the code generated for a service.
 type claim struct {
-	ours bool // the service has the option, so it is for us to say what collides
-	spot spot // of the service, or of the method that the name comes from
+	ours     bool     // the service has the option, so it is for us to say what collides
+	position position // of the service, or of the method that the name comes from
 }
 
-// claims are those of one Go package, by name.
+// claims holds the claims of one Go package, by name.
 type claims map[string]claim
 
-// checkNames notes what would not compile for its names: those of this plugin and of
-// protoc-gen-go-grpc against each other and against those of protoc-gen-go. Go code
-// of a package may come from several files, imported ones among them.
+// checkNames notes names that would not compile: names of this plugin and of
+// protoc-gen-go-grpc that collide with each other or with protoc-gen-go's. The code of a
+// Go package may come from several files, imported ones among them.
 func checkNames(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
 	packages := make(map[protogen.GoImportPath]claims)
 	for _, file := range files {
@@ -71,11 +73,11 @@ func (c claims) addServices(file *protogen.File, withOption []*service, problems
 // addService claims the names of a service. Of those that another one has claimed, only
 // the first is a problem: the others follow from it.
 func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, problems *problems) {
-	at := spotOf(problems, file, s.Desc, s.Location)
+	at := positionOf(problems, file, s.Desc, s.Location)
 	names := []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
 		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"}
 	if ours {
-		names = append(names, descName(s), newClientName(s), registerName(s), eachName(s))
+		names = append(names, descName(s), newClientName(s), registerName(s))
 	}
 	for _, name := range names {
 		if !c.add(name, claim{ours, at}) {
@@ -83,7 +85,7 @@ func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, 
 		}
 	}
 	for _, m := range s.Methods {
-		at := spotOf(problems, file, m.Desc, m.Location)
+		at := positionOf(problems, file, m.Desc, m.Location)
 		for _, name := range methodNames(s, m) {
 			if !c.add(name, claim{ours, at}) {
 				return
@@ -92,7 +94,7 @@ func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, 
 	}
 }
 
-// methodNames are those that protoc-gen-go-grpc gives what belongs to a method.
+// methodNames returns the names that protoc-gen-go-grpc generates for a method.
 func methodNames(s *protogen.Service, m *protogen.Method) []string {
 	prefix := s.GoName + "_" + m.GoName
 	names := []string{prefix + "_FullMethodName"}
@@ -114,7 +116,7 @@ func (c claims) add(name string, later claim) bool {
 		at, other = earlier, later
 	}
 	if at.ours {
-		at.spot.problem("gets the Go name %s, and so does %v: rename one of them", name, other.spot)
+		at.position.problem("gets the Go name %s, and so does %v: rename one of them", name, other.position)
 	}
 	return false
 }
@@ -173,8 +175,8 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 	if !taken || !claim.ours {
 		return
 	}
-	other := spotOf(claim.spot.problems, file, declared, location)
-	claim.spot.problem("gets the Go name %s, and so does the %s %v: rename one of them", name, kind, other)
+	other := positionOf(claim.position.problems, file, declared, location)
+	claim.position.problem("gets the Go name %s, and so does the %s %v: rename one of them", name, kind, other)
 }
 
 // checkFileNames notes the files that would have the name of another one: of two files
@@ -200,13 +202,13 @@ func checkFileNames(files []*protogen.File, services map[*protogen.File][]*servi
 	}
 }
 
-// sameFile notes, and tells, that what we generate for a file would overwrite what is
-// generated for another one.
+// sameFile notes, and reports, that our output for a file would overwrite the output for
+// another one.
 func sameFile(file, other *protogen.File, services map[*protogen.File][]*service) bool {
 	if !file.Generate || len(services[file]) == 0 {
 		return false
 	}
-	services[file][0].spot.problem("is generated into %s, as code for %s is: rename one of the files",
-		file.GeneratedFilenamePrefix+outputSuffix, other.Desc.Path())
+	services[file][0].position.problem("is generated into %s, as code for %s is: rename one of the files",
+		printable.Text(file.GeneratedFilenamePrefix+outputSuffix), pathText(other))
 	return true
 }

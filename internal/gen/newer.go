@@ -11,7 +11,7 @@ const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
 // checkNewer notes the fields and enum values in options that this plugin does not
 // know, so that none is ignored.
-func checkNewer(at spot, options protoreflect.Message) {
+func checkNewer(at position, options protoreflect.Message) {
 	checkUnknownFields(at, options)
 	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		field := at.in(fd.Name())
@@ -26,7 +26,7 @@ func checkNewer(at spot, options protoreflect.Message) {
 	})
 }
 
-func checkUnknownFields(at spot, options protoreflect.Message) {
+func checkUnknownFields(at position, options protoreflect.Message) {
 	seen := map[protowire.Number]bool{}
 	for unknown := options.GetUnknown(); len(unknown) > 0; {
 		number, _, n := protowire.ConsumeField(unknown)
@@ -41,7 +41,7 @@ func checkUnknownFields(at spot, options protoreflect.Message) {
 	}
 }
 
-func checkNewerValue(at spot, fd protoreflect.FieldDescriptor, value protoreflect.Value) {
+func checkNewerValue(at position, fd protoreflect.FieldDescriptor, value protoreflect.Value) {
 	switch {
 	case fd.Message() != nil:
 		checkNewer(at, value.Message())
@@ -50,13 +50,13 @@ func checkNewerValue(at spot, fd protoreflect.FieldDescriptor, value protoreflec
 	}
 }
 
-// complete tells whether all of a message is known, so that what is not in it was
+// complete reports whether all of a message is known, so that what is not in it was
 // left out.
 func complete(m proto.Message) bool {
 	return len(m.ProtoReflect().GetUnknown()) == 0
 }
 
-// known tells whether an enum value has a name.
+// known reports whether an enum value has a name.
 func known(value protoreflect.Enum) bool {
 	return value.Descriptor().Values().ByNumber(value.Number()) != nil
 }

@@ -4,20 +4,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// gRPC's bounds. It refuses what is beyond them, or brings it back without a word.
-const (
-	minChoiceCount     = 2
-	maxChoiceCount     = 10
-	defaultMinRingSize = 1024
-	defaultMaxRingSize = 4096
-	maxRingSize        = 8 * 1024 * 1024
-)
-
 // checkLoadBalancing notes what gRPC would refuse or ignore.
-func checkLoadBalancing(at spot, lb *discoveryv1.LoadBalancing) {
+func checkLoadBalancing(at position, lb *discoveryv1.LoadBalancing) {
 	if policy := lb.GetLeastRequest(); policy != nil {
 		checkChoiceCount(at.in("least_request").in("choice_count"), policy.GetChoiceCount())
 	}
@@ -29,13 +21,13 @@ func checkLoadBalancing(at spot, lb *discoveryv1.LoadBalancing) {
 	}
 }
 
-func checkChoiceCount(at spot, n uint32) {
-	if n != 0 && (n < minChoiceCount || n > maxChoiceCount) {
-		at.problem("is %d: give it %d to %d, or leave it out for %d", n, minChoiceCount, maxChoiceCount, minChoiceCount)
+func checkChoiceCount(at position, n uint32) {
+	if n != 0 && (n < serviceconfig.MinChoiceCount || n > serviceconfig.MaxChoiceCount) {
+		at.problem("is %d: give it %d to %d, or leave it out for %d", n, serviceconfig.MinChoiceCount, serviceconfig.MaxChoiceCount, serviceconfig.MinChoiceCount)
 	}
 }
 
-func checkRingSizes(at spot, policy *discoveryv1.RingHash) {
+func checkRingSizes(at position, policy *discoveryv1.RingHash) {
 	least, most := policy.GetMinRingSize(), policy.GetMaxRingSize()
 	inBounds := checkRingSize(at.in("min_ring_size"), least)
 	inBounds = checkRingSize(at.in("max_ring_size"), most) && inBounds
@@ -43,16 +35,16 @@ func checkRingSizes(at spot, policy *discoveryv1.RingHash) {
 	case !inBounds:
 	case least != 0 && most != 0 && least > most:
 		at.in("min_ring_size").problem("is %d, above max_ring_size, which is %d: give it at most that", least, most)
-	case least != 0 && most == 0 && least > defaultMaxRingSize:
-		at.in("min_ring_size").problem("is %d, above max_ring_size, which is %d by default: set that too", least, defaultMaxRingSize)
-	case least == 0 && most != 0 && most < defaultMinRingSize:
-		at.in("max_ring_size").problem("is %d, below min_ring_size, which is %d by default: set that too", most, defaultMinRingSize)
+	case least != 0 && most == 0 && least > serviceconfig.DefaultMaxRingSize:
+		at.in("min_ring_size").problem("is %d, above max_ring_size, which is %d by default: set that too", least, serviceconfig.DefaultMaxRingSize)
+	case least == 0 && most != 0 && most < serviceconfig.DefaultMinRingSize:
+		at.in("max_ring_size").problem("is %d, below min_ring_size, which is %d by default: set that too", most, serviceconfig.DefaultMinRingSize)
 	}
 }
 
-func checkRingSize(at spot, size uint64) bool {
-	if size > maxRingSize {
-		at.problem("is %d: give it at most %d", size, maxRingSize)
+func checkRingSize(at position, size uint64) bool {
+	if size > serviceconfig.MaxRingSize {
+		at.problem("is %d: give it at most %d", size, serviceconfig.MaxRingSize)
 		return false
 	}
 	return true
@@ -60,7 +52,7 @@ func checkRingSize(at spot, size uint64) bool {
 
 // checkOutlierDetection notes what is wrong with its fields and, where nothing is,
 // that it would do nothing.
-func checkOutlierDetection(at spot, detection *discoveryv1.OutlierDetection, pickFirst bool) {
+func checkOutlierDetection(at position, detection *discoveryv1.OutlierDetection, pickFirst bool) {
 	before := len(at.problems.list)
 	checkEjectionTimes(at, detection)
 	checkPercent(at, "max_ejection_percent", detection.GetMaxEjectionPercent())
@@ -69,7 +61,7 @@ func checkOutlierDetection(at spot, detection *discoveryv1.OutlierDetection, pic
 	}
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil {
 		checkPercent(at.in("failure_percentage_ejection"), "threshold", ejection.GetThreshold())
-		checkPercent(at.in("failure_percentage_ejection"), "enforcement_percentage", ejection.GetEnforcementPercentage())
+		checkEnforced(at.in("failure_percentage_ejection").in("enforcement_percentage"), ejection)
 	}
 	switch {
 	case len(at.problems.list) > before || !complete(detection):
@@ -80,21 +72,41 @@ func checkOutlierDetection(at spot, detection *discoveryv1.OutlierDetection, pic
 	}
 }
 
-func checkEjectionTimes(at spot, detection *discoveryv1.OutlierDetection) {
-	if interval := detection.GetInterval(); interval != nil {
-		checkPositive(at.in("interval"), interval)
-	}
-	baseRight := checkNotNegative(at.in("base_ejection_time"), detection.GetBaseEjectionTime())
-	longest := detection.GetMaxEjectionTime()
-	if !checkNotNegative(at.in("max_ejection_time"), longest) || !baseRight || longest == nil || detection.GetBaseEjectionTime() == nil {
-		return
-	}
-	if base := detection.GetBaseEjectionTime(); longest.AsDuration() < base.AsDuration() {
-		at.in("max_ejection_time").problem("is %s, below base_ejection_time, which is %s: give it at least that", durationJSON(longest), durationJSON(base))
+// checkEnforced notes an ejection that gRPC would never carry out: it is the only percentage that is 0 where it is
+// left out.
+func checkEnforced(at position, ejection *discoveryv1.FailurePercentageEjection) {
+	switch percent := ejection.GetEnforcementPercentage(); {
+	case percent > serviceconfig.MaxPercent:
+		at.problem("is %d: it is in percent, give it at most %d", percent, serviceconfig.MaxPercent)
+	case percent == 0 && complete(ejection):
+		at.problem("is 0 or left out, so that no endpoint is ever left out: give it 1 to %d", serviceconfig.MaxPercent)
 	}
 }
 
-func checkNotNegative(at spot, d *durationpb.Duration) bool {
+func checkEjectionTimes(at position, detection *discoveryv1.OutlierDetection) {
+	checkInterval(at.in("interval"), detection.GetInterval())
+	base, longest := detection.GetBaseEjectionTime(), detection.GetMaxEjectionTime()
+	baseOK := checkNotNegative(at.in("base_ejection_time"), base)
+	if !checkNotNegative(at.in("max_ejection_time"), longest) || !baseOK || longest == nil {
+		return
+	}
+	least, byDefault := serviceconfig.DefaultBaseEjection, " by default: set that too"
+	if base != nil {
+		least, byDefault = serviceconfig.Duration(base.AsDuration()), ": give it at least that"
+	}
+	if serviceconfig.Duration(longest.AsDuration()) < least {
+		at.in("max_ejection_time").problem("is %s, below base_ejection_time, which is %v%s", durationJSON(longest), least, byDefault)
+	}
+}
+
+// checkInterval notes an interval that would cost more than it is worth.
+func checkInterval(at position, interval *durationpb.Duration) {
+	if interval != nil && checkPositive(at, interval) && serviceconfig.Duration(interval.AsDuration()) < serviceconfig.MinInterval {
+		at.problem("is %s: give it at least %v, for each interval goes through all endpoints", durationJSON(interval), serviceconfig.MinInterval)
+	}
+}
+
+func checkNotNegative(at position, d *durationpb.Duration) bool {
 	if !isDuration(at, d) {
 		return false
 	}
@@ -102,11 +114,11 @@ func checkNotNegative(at spot, d *durationpb.Duration) bool {
 		at.problem("is %s: it must not be negative", durationJSON(d))
 		return false
 	}
-	return true
+	return checkNotTooLong(at, d)
 }
 
-func checkPercent(at spot, field protoreflect.Name, percent uint32) {
-	if percent > 100 {
-		at.in(field).problem("is %d: it is in percent, give it at most 100", percent)
+func checkPercent(at position, field protoreflect.Name, percent uint32) {
+	if percent > serviceconfig.MaxPercent {
+		at.in(field).problem("is %d: it is in percent, give it at most %d", percent, serviceconfig.MaxPercent)
 	}
 }

@@ -2,6 +2,7 @@ package gen
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,11 +10,14 @@ import (
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
 // problems collects what is wrong in a request, so that all of it is said at once.
 type problems struct {
-	list []problem
+	list   []problem
+	places map[*protogen.File]places // of the files with problems
 }
 
 // A problem is one fault in a file.
@@ -40,27 +44,34 @@ func (p *problems) err(order []*protogen.File) error {
 			cmp.Compare(a.column, b.column),
 		)
 	})
-	lines := make([]string, len(p.list))
-	for i, problem := range p.list {
-		lines[i] = problem.String()
+	var lines []string
+	said := make(map[problem]bool, len(p.list))
+	for _, problem := range p.list {
+		if !said[problem] { // as two elements of a list may, where the compiler has one place for both
+			said[problem] = true
+			lines = append(lines, problem.String())
+		}
 	}
 	return errors.New(strings.Join(lines, "\n"))
 }
 
 func (p problem) String() string {
-	return position(p.file, p.line, p.column) + ": " + p.text
+	return formatPosition(p.file, p.line, p.column) + ": " + p.text
 }
 
-func position(file *protogen.File, line, column int) string {
+func formatPosition(file *protogen.File, line, column int) string {
 	if line == 0 {
-		return file.Desc.Path()
+		return pathText(file)
 	}
-	return fmt.Sprintf("%s:%d:%d", file.Desc.Path(), line, column)
+	return fmt.Sprintf("%s:%d:%d", pathText(file), line, column)
 }
 
-// A spot is a place in a proto file that something can be wrong with: a service or
+// pathText returns the path of a file as it may stand in a line of text. A compiler takes any name.
+func pathText(file *protogen.File) string { return printable.Text(file.Desc.Path()) }
+
+// A position is a place in a proto file that something can be wrong with: a service or
 // method, or a field of one of its options.
-type spot struct {
+type position struct {
 	problems *problems
 	file     *protogen.File
 	owner    protoreflect.FullName // the service or method
@@ -70,15 +81,15 @@ type spot struct {
 	field    string // the option's field as options.proto spells it: "retry.codes"
 }
 
-// at returns the spot of one of our options on the service or method that s is.
-func (s spot) at(option protoreflect.ExtensionTypeDescriptor) spot {
-	s.option = protoreflect.SourcePath{optionsField(s.element), int32(option.Number())}
-	s.message = option.Message()
-	return s
+// at returns the position of one of our options on the service or method that p is.
+func (p position) at(option protoreflect.ExtensionTypeDescriptor) position {
+	p.option = protoreflect.SourcePath{optionsField(p.element), int32(option.Number())}
+	p.message = option.Message()
+	return p
 }
 
-// optionsField is the number of the field options in the descriptor that a path
-// leads to, which is that of a service (6, i) or a method (6, i, 2, j).
+// optionsField returns the number of the field options in the descriptor that a path leads
+// to: a service (6, i) or a method (6, i, 2, j).
 func optionsField(element protoreflect.SourcePath) int32 {
 	const service, method = 3, 4
 	if len(element) == 2 {
@@ -87,62 +98,62 @@ func optionsField(element protoreflect.SourcePath) int32 {
 	return method
 }
 
-// in returns the spot of a field of the message that s is.
-func (s spot) in(field protoreflect.Name) spot {
-	fd := s.message.Fields().ByName(field)
+// in returns the position of a field of the message that p is.
+func (p position) in(field protoreflect.Name) position {
+	fd := p.message.Fields().ByName(field)
 	if fd == nil {
-		panic(fmt.Sprintf("%s has no field %s", s.message.FullName(), field))
+		panic(fmt.Sprintf("%s has no field %s", p.message.FullName(), field))
 	}
-	s.option = append(slices.Clip(s.option), int32(fd.Number()))
-	s.message = fd.Message()
-	s.field = strings.TrimPrefix(s.field+"."+string(field), ".")
-	return s
+	p.option = append(slices.Clip(p.option), int32(fd.Number()))
+	p.message = fd.Message()
+	p.field = strings.TrimPrefix(p.field+"."+string(field), ".")
+	return p
 }
 
-// number returns the spot of a field that has no name here.
-func (s spot) number(n protoreflect.FieldNumber) spot {
-	s.option = append(slices.Clip(s.option), int32(n))
-	return s
+// number returns the position of a field that has no name here.
+func (p position) number(n protoreflect.FieldNumber) position {
+	p.option = append(slices.Clip(p.option), int32(n))
+	return p
 }
 
-// index returns the spot of an element of the list that s is.
-func (s spot) index(i int) spot {
-	s.option = append(slices.Clip(s.option), int32(i))
-	return s
+// index returns the position of an element of the list that p is.
+func (p position) index(i int) position {
+	p.option = append(slices.Clip(p.option), int32(i))
+	return p
 }
 
 // problem notes what is wrong here and what would be right. The text goes on after
 // the names of the service or method and of the field.
-func (s spot) problem(format string, args ...any) {
+func (p position) problem(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	if s.field != "" {
-		text = s.field + " " + text
+	if p.field != "" {
+		text = p.field + " " + text
 	}
-	line, column := s.position()
-	s.problems.list = append(s.problems.list, problem{s.file, line, column, string(s.owner) + ": " + text})
+	line, column := p.lineColumn()
+	p.problems.list = append(p.problems.list, problem{p.file, line, column, string(p.owner) + ": " + text})
 }
 
-// String is the spot as the text about another one mentions it.
-func (s spot) String() string {
-	line, column := s.position()
-	return fmt.Sprintf("%s (%s)", s.owner, position(s.file, line, column))
+// String returns the position as an error about another one mentions it.
+func (p position) String() string {
+	line, column := p.lineColumn()
+	return fmt.Sprintf("%s (%s)", p.owner, formatPosition(p.file, line, column))
 }
 
-// position returns where the spot is, counted from 1, or zeros. What has no position
-// of its own has that of the statement it is a part of. Compilers give an option
-// the path of the fields that its statement names; some give one to the fields
-// inside braces, too.
-func (s spot) position() (line, column int) {
-	for n := len(s.option); n >= 2; n-- {
-		path := append(slices.Clip(s.element), s.option[:n]...)
-		if line, column := exactly(s.file, path); line != 0 {
+// lineColumn returns the line and column, counted from 1, or zeros. A field that the
+// compiler gave no location has its statement's. Compilers give an option the path of the
+// fields that its statement names; some give one to the fields inside braces, too.
+func (p position) lineColumn() (line, column int) {
+	places := p.problems.placesIn(p.file)
+	for n := len(p.option); n >= 2; n-- {
+		path := append(slices.Clip(p.element), p.option[:n]...)
+		if line, column := exactly(p.file, path); line != 0 {
 			return line, column
 		}
-		if line, column := firstBelow(s.file, path); line != 0 {
-			return line, column
+		if place, ok := places[pathKey(path)]; ok {
+			return place.line, place.column
 		}
 	}
-	return exactly(s.file, s.element)
+	return exactly(p.file, p.element)
 }
 
 func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column int) {
@@ -153,18 +164,49 @@ func exactly(file *protogen.File, path protoreflect.SourcePath) (line, column in
 	return location.StartLine + 1, location.StartColumn + 1
 }
 
-// firstBelow returns the first position of what lies below a path.
-func firstBelow(file *protogen.File, path protoreflect.SourcePath) (line, column int) {
+// places has the first place in a file of what lies below a path in its services.
+type places map[string]place
+
+type place struct{ line, column int }
+
+// placesIn returns the places in a file. They are gathered once, for a file may have thousands of problems.
+func (p *problems) placesIn(file *protogen.File) places {
+	if found := p.places[file]; found != nil {
+		return found
+	}
+	found := places{}
 	locations := file.Desc.SourceLocations()
 	for i := range locations.Len() {
-		location := locations.Get(i)
-		if len(location.Path) <= len(path) || !slices.Equal(location.Path[:len(path)], path) {
-			continue
-		}
-		l, c := location.StartLine+1, location.StartColumn+1
-		if line == 0 || l < line || l == line && c < column {
-			line, column = l, c
+		if location := locations.Get(i); len(location.Path) > 0 && location.Path[0] == servicesField {
+			found.add(location)
 		}
 	}
-	return line, column
+	if p.places == nil {
+		p.places = map[*protogen.File]places{}
+	}
+	p.places[file] = found
+	return found
+}
+
+// servicesField is the number of the services in the descriptor of a file.
+const servicesField = 6
+
+// add notes the place of what lies below each path that leads to it.
+func (f places) add(location protoreflect.SourceLocation) {
+	at := place{location.StartLine + 1, location.StartColumn + 1}
+	for n := range location.Path {
+		key := pathKey(location.Path[:n])
+		if first, ok := f[key]; !ok || at.line < first.line || at.line == first.line && at.column < first.column {
+			f[key] = at
+		}
+	}
+}
+
+// pathKey returns a path as a key for maps.
+func pathKey(path protoreflect.SourcePath) string {
+	key := make([]byte, 0, 4*len(path))
+	for _, n := range path {
+		key = binary.BigEndian.AppendUint32(key, uint32(n))
+	}
+	return string(key)
 }

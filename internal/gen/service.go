@@ -1,47 +1,49 @@
 package gen
 
 import (
-	"time"
-
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// The longest lease_ttl that is of any use: what has been dead for a day should not
-// be found.
-const maxLeaseTTL = 24 * time.Hour
-
-// checkService notes what is wrong with the options of one service but for what
-// concerns others too, and tells whether its key is right.
-func checkService(s *service) (keyRight bool) {
+// checkService notes what is wrong with the options of one service by itself, and reports
+// whether its key is valid.
+func checkService(s *service) (keyOK bool) {
 	checkNewer(s.option, s.options.ProtoReflect())
-	keyRight = checkKey(s)
-	checkAuthority(s, keyRight)
+	keyOK = checkKey(s)
+	checkAuthority(s, keyOK)
 	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
 	checkLoadBalancing(s.option.in("load_balancing"), s.options.GetLoadBalancing())
+	if options := s.options.GetDefaultMethod(); options != nil {
+		checkDefaultMethod(s.option.in("default_method"), options)
+	}
+	if throttling := s.options.GetRetryThrottling(); throttling != nil {
+		checkThrottling(s.option.in("retry_throttling"), throttling)
+	}
+	if s.options.GetHealthCheck() && s.options.GetLoadBalancing().GetPickFirst() != nil {
+		s.option.in("health_check").problem("has no effect beside pick_first: leave one of them out")
+	}
 	for _, m := range s.methods {
-		checkMethod(m)
+		checkMethod(s, m)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
-	checkAffinityClient(s)
-	return keyRight
+	return keyOK
 }
 
-func checkLeaseTTL(at spot, ttl *durationpb.Duration) {
+func checkLeaseTTL(at position, ttl *durationpb.Duration) {
 	if isDuration(at, ttl) && !validTTL(ttl) {
 		at.problem("is %s: give it whole seconds, from 1s to 24h (86400s)", durationJSON(ttl))
 	}
 }
 
-// validTTL tells whether a lease_ttl is right, or left out.
+// validTTL reports whether a lease_ttl is valid or left out.
 func validTTL(ttl *durationpb.Duration) bool {
-	d := ttl.AsDuration()
-	return ttl == nil || ttl.IsValid() && d >= time.Second && d <= maxLeaseTTL && d%time.Second == 0
+	return ttl == nil || ttl.IsValid() && servicekey.ValidTTL(ttl.AsDuration())
 }
 
-// isDuration notes what is none by its fields. One that is left out is right.
-func isDuration(at spot, d *durationpb.Duration) bool {
+// isDuration notes a duration whose fields are invalid, and reports whether it is valid, or
+// left out.
+func isDuration(at position, d *durationpb.Duration) bool {
 	if d == nil || d.IsValid() {
 		return true
 	}
@@ -49,15 +51,15 @@ func isDuration(at spot, d *durationpb.Duration) bool {
 	return false
 }
 
-// checkAuthority looks at the authority that is given, or else at what the key gives.
-func checkAuthority(s *service, keyRight bool) {
+// checkAuthority checks the authority that is given or, without one, the key's.
+func checkAuthority(s *service, keyOK bool) {
 	if authority := s.options.GetAuthority(); authority != "" {
 		if err := servicekey.CheckAuthority(authority); err != nil {
 			s.option.in("authority").problem("%q %v", authority, err)
 		}
 		return
 	}
-	if !keyRight {
+	if !keyOK {
 		return
 	}
 	if authority, ok := servicekey.Authority(s.options.GetKey()); !ok {

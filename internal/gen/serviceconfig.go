@@ -1,182 +1,174 @@
 package gen
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// affinityHeader is the metadata key under which the runtime sends the affinity of a
-// call to the ring_hash policy. It is part of what generated code and the runtime
-// have agreed on.
-const affinityHeader = "etcd-affinity"
-
-// The parts of gRPC's service config that the options stand for, in the order that
-// they are written in.
-type (
-	serviceConfig struct {
-		LoadBalancing []policy       `json:"loadBalancingConfig"`
-		Methods       []methodConfig `json:"methodConfig,omitempty"`
-	}
-	methodConfig struct {
-		Name         []methodRef  `json:"name"`
-		Timeout      string       `json:"timeout,omitempty"`
-		WaitForReady bool         `json:"waitForReady,omitempty"`
-		Retry        *retryPolicy `json:"retryPolicy,omitempty"`
-	}
-	methodRef struct {
-		Service string `json:"service"`
-		Method  string `json:"method"`
-	}
-	retryPolicy struct {
-		MaxAttempts       uint32   `json:"maxAttempts"`
-		InitialBackoff    string   `json:"initialBackoff"`
-		MaxBackoff        string   `json:"maxBackoff"`
-		BackoffMultiplier float64  `json:"backoffMultiplier"`
-		Codes             []string `json:"retryableStatusCodes"`
-	}
-	policy    map[string]any // its config, by its name alone
-	pickFirst struct {
-		Shuffle bool `json:"shuffleAddressList,omitempty"`
-	}
-	leastRequest struct {
-		ChoiceCount uint32 `json:"choiceCount,omitempty"`
-	}
-	ringHash struct {
-		Min    uint64 `json:"minRingSize,omitempty"`
-		Max    uint64 `json:"maxRingSize,omitempty"`
-		Header string `json:"requestHashHeader"`
-	}
-	outlierDetection struct {
-		Interval           string               `json:"interval,omitempty"`
-		BaseEjectionTime   string               `json:"baseEjectionTime,omitempty"`
-		MaxEjectionTime    string               `json:"maxEjectionTime,omitempty"`
-		MaxEjectionPercent uint32               `json:"maxEjectionPercent,omitempty"`
-		SuccessRate        *successRateEjection `json:"successRateEjection,omitempty"`
-		FailurePercentage  *failureEjection     `json:"failurePercentageEjection,omitempty"`
-		ChildPolicy        []policy             `json:"childPolicy"`
-	}
-	successRateEjection struct {
-		StdevFactor           uint32 `json:"stdevFactor,omitempty"`
-		EnforcementPercentage uint32 `json:"enforcementPercentage,omitempty"`
-		MinimumHosts          uint32 `json:"minimumHosts,omitempty"`
-		RequestVolume         uint32 `json:"requestVolume,omitempty"`
-	}
-	failureEjection struct {
-		Threshold             uint32 `json:"threshold,omitempty"`
-		EnforcementPercentage uint32 `json:"enforcementPercentage,omitempty"`
-		MinimumHosts          uint32 `json:"minimumHosts,omitempty"`
-		RequestVolume         uint32 `json:"requestVolume,omitempty"`
-	}
-	zones struct {
-		PreferZone  bool     `json:"preferZone"`
-		ChildPolicy []policy `json:"childPolicy"`
-	}
-)
-
-// serviceConfigJSON returns gRPC's service config for what the options of a service
-// and its methods say.
-func serviceConfigJSON(s *service) string {
-	config := serviceConfig{LoadBalancing: []policy{loadBalancing(s)}}
-	for _, m := range s.methods {
-		if c := configOf(s, m); c.Timeout != "" || c.WaitForReady || c.Retry != nil {
-			config.Methods = append(config.Methods, c)
+// serviceConfigOf returns the service config that the options of a service and its methods stand for.
+func serviceConfigOf(s *service) *serviceconfig.Config {
+	config := &serviceconfig.Config{LoadBalancing: []serviceconfig.Policy{loadBalancing(s)}, Methods: methodConfigs(s)}
+	if throttling := s.options.GetRetryThrottling(); throttling != nil {
+		config.RetryThrottling = &serviceconfig.RetryThrottling{
+			MaxTokens: float64(throttling.GetMaxTokens()), TokenRatio: throttling.GetTokenRatio(),
 		}
 	}
-	text, err := json.Marshal(config)
-	if err != nil {
-		panic(err) // cannot be: every value is plain, and checked to be a number
-	}
-	return string(text)
-}
-
-// loadBalancing returns the policy of a service, within those that leave endpoints
-// out before it picks.
-func loadBalancing(s *service) policy {
-	lb := s.options.GetLoadBalancing()
-	config := picking(s)
-	if detection := lb.GetOutlierDetection(); detection != nil {
-		config = policy{"outlier_detection_experimental": outlierDetectionOf(detection, config)}
-	}
-	if lb.GetPreferZone() {
-		config = policy{"etcd": zones{PreferZone: true, ChildPolicy: []policy{config}}}
+	if s.options.GetHealthCheck() {
+		// By its full name, as gRPC's servers do: "" is the health of the server as a whole.
+		config.HealthCheck = &serviceconfig.HealthCheck{ServiceName: string(s.proto.Desc.FullName())}
 	}
 	return config
+}
+
+// checkServiceConfig notes a service config that clients would refuse, though all of the options are right.
+func checkServiceConfig(s *service) {
+	if _, err := serviceconfig.Parse(serviceConfigOf(s).JSON()); err != nil {
+		s.option.problem("gives a service config that clients refuse: %v", err)
+	}
+}
+
+// methodConfigs returns the method configs of a service. gRPC uses only the one that fits a method best, so the config
+// of a method repeats what default_method says.
+func methodConfigs(s *service) []serviceconfig.Method {
+	var configs []serviceconfig.Method
+	service, byDefault := string(s.proto.Desc.FullName()), s.options.GetDefaultMethod()
+	if says(byDefault) {
+		configs = append(configs, methodConfig(serviceconfig.MethodName{Service: service}, byDefault, byDefault))
+	}
+	for _, m := range s.methods {
+		if !says(m.options) {
+			continue
+		}
+		config := methodConfig(serviceconfig.MethodName{Service: service, Method: string(m.proto.Desc.Name())}, m.options, byDefault)
+		configs = append(configs, config)
+	}
+	return configs
+}
+
+// says reports whether options say anything about how calls are made.
+func says(options *discoveryv1.MethodOptions) bool {
+	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
+}
+
+// loadBalancing returns the policy of a service, below the policies that leave endpoints
+// out before it picks.
+func loadBalancing(s *service) serviceconfig.Policy {
+	lb := s.options.GetLoadBalancing()
+	policy := picking(s)
+	if detection := lb.GetOutlierDetection(); detection != nil {
+		policy = serviceconfig.Policy{Name: serviceconfig.OutlierDetectionName, Config: outlierDetection(detection, policy)}
+	}
+	if lb.GetPreferZone() {
+		policy = serviceconfig.Policy{
+			Name:   serviceconfig.EtcdName,
+			Config: &serviceconfig.Etcd{PreferZone: true, ChildPolicy: []serviceconfig.Policy{policy}},
+		}
+	}
+	return policy
 }
 
 // picking returns the policy that picks an endpoint.
-func picking(s *service) policy {
+func picking(s *service) serviceconfig.Policy {
 	switch p := s.options.GetLoadBalancing().GetPolicy().(type) {
 	case *discoveryv1.LoadBalancing_PickFirst:
-		return policy{"pick_first": pickFirst{p.PickFirst.GetShuffleAddressList()}}
+		config := serviceconfig.PickFirst{ShuffleAddressList: p.PickFirst.GetShuffleAddressList()}
+		return serviceconfig.Policy{Name: serviceconfig.PickFirstName, Config: &config}
 	case *discoveryv1.LoadBalancing_LeastRequest:
-		return policy{"least_request_experimental": leastRequest{p.LeastRequest.GetChoiceCount()}}
+		config := serviceconfig.LeastRequest{ChoiceCount: p.LeastRequest.GetChoiceCount()}
+		return serviceconfig.Policy{Name: serviceconfig.LeastRequestName, Config: &config}
 	case *discoveryv1.LoadBalancing_RingHash:
-		return policy{"ring_hash_experimental": ringHashOf(p.RingHash)}
+		return ringHash(p.RingHash)
 	case *discoveryv1.LoadBalancing_Weighted:
-		return policy{"etcd_weighted": struct{}{}}
+		return serviceconfig.Policy{Name: serviceconfig.WeightedName, Config: &serviceconfig.Bare{}}
 	case nil:
 		if len(s.withAffinity()) > 0 {
-			return policy{"ring_hash_experimental": ringHashOf(nil)}
+			return ringHash(nil)
 		}
 	}
-	return policy{"round_robin": struct{}{}}
+	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
 }
 
-func ringHashOf(ring *discoveryv1.RingHash) ringHash {
-	return ringHash{Min: ring.GetMinRingSize(), Max: ring.GetMaxRingSize(), Header: affinityHeader}
+func ringHash(ring *discoveryv1.RingHash) serviceconfig.Policy {
+	config := serviceconfig.RingHash{
+		MinRingSize: ring.GetMinRingSize(), MaxRingSize: ring.GetMaxRingSize(), RequestHashHeader: serviceconfig.AffinityHeader,
+	}
+	return serviceconfig.Policy{Name: serviceconfig.RingHashName, Config: &config}
 }
 
-func outlierDetectionOf(detection *discoveryv1.OutlierDetection, child policy) outlierDetection {
-	config := outlierDetection{
-		Interval:           durationJSON(detection.GetInterval()),
-		BaseEjectionTime:   durationJSON(detection.GetBaseEjectionTime()),
-		MaxEjectionTime:    durationJSON(detection.GetMaxEjectionTime()),
-		MaxEjectionPercent: detection.GetMaxEjectionPercent(),
-		ChildPolicy:        []policy{child},
+func outlierDetection(detection *discoveryv1.OutlierDetection, child serviceconfig.Policy) *serviceconfig.OutlierDetection {
+	config := &serviceconfig.OutlierDetection{
+		Interval:           durationOf(detection.GetInterval()),
+		BaseEjectionTime:   durationOf(detection.GetBaseEjectionTime()),
+		MaxEjectionTime:    durationOf(detection.GetMaxEjectionTime()),
+		MaxEjectionPercent: unlessZero(detection.GetMaxEjectionPercent()),
+		ChildPolicy:        []serviceconfig.Policy{child},
 	}
 	if ejection := detection.GetSuccessRateEjection(); ejection != nil {
-		config.SuccessRate = &successRateEjection{
-			StdevFactor:           ejection.GetStdevFactor(),
-			EnforcementPercentage: ejection.GetEnforcementPercentage(),
-			MinimumHosts:          ejection.GetMinimumHosts(),
-			RequestVolume:         ejection.GetRequestVolume(),
+		config.SuccessRate = &serviceconfig.SuccessRateEjection{
+			StdevFactor:           unlessZero(ejection.GetStdevFactor()),
+			EnforcementPercentage: unlessZero(ejection.GetEnforcementPercentage()),
+			MinimumHosts:          unlessZero(ejection.GetMinimumHosts()),
+			RequestVolume:         unlessZero(ejection.GetRequestVolume()),
 		}
 	}
 	if ejection := detection.GetFailurePercentageEjection(); ejection != nil {
-		config.FailurePercentage = &failureEjection{
-			Threshold:             ejection.GetThreshold(),
-			EnforcementPercentage: ejection.GetEnforcementPercentage(),
-			MinimumHosts:          ejection.GetMinimumHosts(),
-			RequestVolume:         ejection.GetRequestVolume(),
+		config.FailurePercentage = &serviceconfig.FailureEjection{
+			Threshold:             unlessZero(ejection.GetThreshold()),
+			EnforcementPercentage: unlessZero(ejection.GetEnforcementPercentage()),
+			MinimumHosts:          unlessZero(ejection.GetMinimumHosts()),
+			RequestVolume:         unlessZero(ejection.GetRequestVolume()),
 		}
 	}
 	return config
 }
 
-func configOf(s *service, m *method) methodConfig {
-	config := methodConfig{
-		Name:         []methodRef{{Service: string(s.proto.Desc.FullName()), Method: string(m.proto.Desc.Name())}},
-		Timeout:      durationJSON(m.options.GetTimeout()),
-		WaitForReady: m.options.GetWaitForReady(),
-	}
-	if retry := m.options.GetRetry(); retry != nil {
-		config.Retry = &retryPolicy{
-			MaxAttempts:       retry.GetMaxAttempts(),
-			InitialBackoff:    durationJSON(retry.GetInitialBackoff()),
-			MaxBackoff:        durationJSON(retry.GetMaxBackoff()),
-			BackoffMultiplier: retry.GetBackoffMultiplier(),
-		}
-		for _, code := range retry.GetCodes() {
-			config.Retry.Codes = append(config.Retry.Codes, strings.TrimPrefix(code.String(), "CODE_"))
-		}
+// methodConfig returns what options say and, field by field, what they leave to the default.
+func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
+	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
+	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))
+	config.WaitForReady = unlessZero(options.GetWaitForReady() || byDefault.GetWaitForReady())
+	if retry := cmp.Or(options.GetRetry(), byDefault.GetRetry()); retry != nil && !takesRetryBack(retry) {
+		config.Retry = retryConfig(retry)
 	}
 	return config
+}
+
+func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
+	config := &serviceconfig.Retry{
+		MaxAttempts:       retry.GetMaxAttempts(),
+		InitialBackoff:    serviceconfig.Duration(retry.GetInitialBackoff().AsDuration()),
+		MaxBackoff:        serviceconfig.Duration(retry.GetMaxBackoff().AsDuration()),
+		BackoffMultiplier: retry.GetBackoffMultiplier(),
+	}
+	for _, code := range retry.GetCodes() {
+		config.Codes = append(config.Codes, strings.TrimPrefix(code.String(), "CODE_"))
+	}
+	return config
+}
+
+// unlessZero returns a pointer to the value of a field, nil if it is not set.
+func unlessZero[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
+}
+
+// durationOf converts a duration that was checked, nil if it is not set.
+func durationOf(d *durationpb.Duration) *serviceconfig.Duration {
+	if d == nil {
+		return nil
+	}
+	duration := serviceconfig.Duration(d.AsDuration())
+	return &duration
 }
 
 // durationJSON writes a duration as protobuf's JSON does: "1.500s". It is "" for none.

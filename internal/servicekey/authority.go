@@ -3,13 +3,11 @@ package servicekey
 import (
 	"errors"
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 )
 
-// Authority is the :authority that a key stands for where none is given: the key
-// without a leading slash and with "/" as ".". It tells whether that is a valid host.
+// Authority returns the default :authority of a key: the key without a leading slash and with "/" as
+// ".". ok reports whether that is a valid host.
 func Authority(key string) (authority string, ok bool) {
 	authority = strings.ReplaceAll(strings.TrimPrefix(key, "/"), "/", ".")
 	return authority, checkHost(authority) == nil
@@ -24,14 +22,12 @@ func CheckAuthority(authority string) error {
 		}
 	}
 	host, port, found := cutPort(authority)
-	if found {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
-			return fmt.Errorf("has the port %q: give it one from 1 to 65535, or none", port)
-		}
+	if found && !IsPort(port) {
+		return fmt.Errorf("has the port %.20q: give it one from 1 to 65535, or none", port)
 	}
 	if inner, ok := strings.CutPrefix(host, "["); ok {
 		inner, ok = strings.CutSuffix(inner, "]")
-		if ip, err := netip.ParseAddr(inner); !ok || err != nil || !ip.Is6() {
+		if !ok || !IsIPv6(inner) {
 			return errors.New("has brackets: give it an IPv6 address between them, or leave them out")
 		}
 		return nil
@@ -50,15 +46,15 @@ func cutPort(authority string) (host, port string, found bool) {
 
 // checkHost takes a name that certificates can be issued for, and IPv4 addresses.
 func checkHost(host string) error {
-	if len(host) > 253 {
-		return errors.New("is longer than the 253 bytes of a host name: give it a shorter one")
+	if len(host) > MaxHost {
+		return fmt.Errorf("is longer than the %d bytes of a host name: give it a shorter one", MaxHost)
 	}
 	for label := range strings.SplitSeq(host, ".") {
 		switch {
 		case label == "":
 			return errors.New("has no host, or an empty part beside a dot: give it a host or host:port, such as \"user.acme.com\"")
 		case len(label) > 63:
-			return fmt.Errorf("is no host, for %q is longer than 63 bytes: give it a shorter one", label)
+			return fmt.Errorf("is no host, for %.63q is longer than 63 bytes: give it a shorter one", label)
 		case label[0] == '-' || label[len(label)-1] == '-':
 			return fmt.Errorf("is no host, for %q begins or ends with a hyphen: leave that out", label)
 		}
@@ -71,6 +67,4 @@ func checkHost(host string) error {
 	return nil
 }
 
-func isHostRune(r rune) bool {
-	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || r == '-' || r == '_' || r == '.'
-}
+func isHostRune(r rune) bool { return r < 0x80 && IsHostByte(byte(r)) }

@@ -1,6 +1,5 @@
-// Package servicekey has the rules for the key of a service and the authority that
-// goes with it: what the plugin checks when code is generated and the runtime when they
-// are used.
+// Package servicekey has the rules for a service's key, its authority, the TTL of its leases and the
+// names of its hosts. The plugin checks them when code is generated, and the runtime when they are used.
 package servicekey
 
 import (

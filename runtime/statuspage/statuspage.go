@@ -8,14 +8,18 @@ package statuspage
 
 import (
 	"bytes"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -24,36 +28,66 @@ var page string
 
 var tmpl = template.Must(template.New("statuspage").Parse(page))
 
+// policy lets the page use nothing but its own style sheet, and be framed by nobody.
+var policy = "default-src 'none'; style-src '" + styleHash() + "'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// styleHash returns the hash of the page's style sheet, as a Content-Security-Policy names it.
+func styleHash() string {
+	_, rest, _ := strings.Cut(page, "<style>")
+	style, _, _ := strings.Cut(rest, "</style>")
+	sum := sha256.Sum256([]byte(style))
+	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
+}
+
 // Handler returns a handler that shows the keys that the registry follows, with their endpoints, and
 // its registrations: as HTML, or as JSON where the request has ?format=json or accepts JSON rather
-// than HTML. It reads what the registry knows and asks etcd for nothing.
+// than HTML. It reads what the registry knows and asks etcd for nothing. Texts are escaped, and the
+// HTML cuts long ones. No other site can frame the answer, and no cache keeps it.
 func Handler(registry *runtime.Registry) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		protect(w.Header())
 		if req.Method != http.MethodGet && req.Method != http.MethodHead {
 			w.Header().Set("Allow", "GET, HEAD")
 			http.Error(w, "want GET", http.StatusMethodNotAllowed)
 			return
 		}
-		view := newView(registry.Status(), time.Now())
-		var body bytes.Buffer
-		var err error
+		write, contentType := writeHTML, "text/html; charset=utf-8"
 		if wantsJSON(req) {
-			w.Header().Set("Content-Type", "application/json")
-			encoder := json.NewEncoder(&body)
-			encoder.SetIndent("", "  ")
-			err = encoder.Encode(view)
-		} else {
-			w.Header().Set("Content-Type", "text/html; charset=utf-8")
-			w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
-			err = tmpl.Execute(&body, view)
+			write, contentType = writeJSON, "application/json"
 		}
-		if err != nil {
+		var body bytes.Buffer
+		if err := write(&body, registry.Status(), time.Now()); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Content-Type", contentType)
 		_, _ = w.Write(body.Bytes()) // an error: the reader is gone
 	})
+}
+
+// protect sets the headers that every answer has.
+func protect(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY") // for browsers that do not know frame-ancestors
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// longest bounds a text of the HTML page, in bytes. The JSON has it whole.
+const longest = 4 << 10
+
+func writeHTML(w io.Writer, s runtime.RegistryStatus, now time.Time) error {
+	return tmpl.Execute(w, newView(s, now, func(text string) string { return printable.Short(text, longest) }))
+}
+
+func writeJSON(w io.Writer, s runtime.RegistryStatus, now time.Time) error {
+	text, err := json.MarshalIndent(newView(s, now, func(text string) string { return text }), "", "  ")
+	if err == nil {
+		_, err = w.Write(append(printable.JSON(text), '\n'))
+	}
+	return err
 }
 
 func wantsJSON(req *http.Request) bool {
@@ -79,6 +113,7 @@ type key struct {
 	Held          int        `json:"held,omitempty"`
 	Age           string     `json:"age,omitempty"` // since the endpoints last changed
 	ServiceConfig string     `json:"serviceConfig,omitempty"`
+	ConfigError   string     `json:"serviceConfigError,omitempty"` // why the one in etcd is not in force
 	Endpoints     []endpoint `json:"endpoints"`
 }
 
@@ -99,40 +134,59 @@ type registration struct {
 	Error string `json:"error,omitempty"`
 }
 
-func newView(s runtime.RegistryStatus, now time.Time) view {
+// newView returns a status as it is shown. Every text of it goes through show.
+func newView(s runtime.RegistryStatus, now time.Time, show func(string) string) view {
 	v := view{Time: now.UTC().Truncate(time.Second), Keys: []key{}, Registrations: []registration{}}
 	for _, k := range s.Keys {
-		out := key{
-			Key: k.Key, State: "following", Connections: k.Connections, Held: k.Held,
-			ServiceConfig: k.ServiceConfig, Endpoints: make([]endpoint, len(k.Endpoints)),
-		}
-		for i, e := range k.Endpoints {
-			out.Endpoints[i] = endpoint(e)
-		}
-		if k.Err != nil || k.Provisional {
-			out.State = "stale"
-		}
-		if !k.Known {
-			out.State = "unknown"
-		} else {
-			out.Age = age(k.Changed, now)
-		}
-		if k.Err != nil {
-			out.Error = k.Err.Error()
-		}
-		v.Keys = append(v.Keys, out)
+		v.Keys = append(v.Keys, newKey(k, now, show))
 	}
 	for _, g := range s.Registrations {
-		out := registration{Key: g.Key, State: g.State.String(), Since: age(g.Since, now)}
+		out := registration{Key: show(g.Key), State: g.State.String(), Since: age(g.Since, now), Error: reason(g.Err, show)}
 		if g.LeaseID != 0 {
 			out.Lease = fmt.Sprintf("%x", int64(g.LeaseID))
-		}
-		if g.Err != nil {
-			out.Error = g.Err.Error()
 		}
 		v.Registrations = append(v.Registrations, out)
 	}
 	return v
+}
+
+func newKey(k runtime.KeyStatus, now time.Time, show func(string) string) key {
+	out := key{
+		Key: show(k.Key), State: "following", Connections: k.Connections, Held: k.Held,
+		ServiceConfig: show(k.ServiceConfig), Endpoints: make([]endpoint, len(k.Endpoints)),
+		Error: reason(k.Err, show), ConfigError: reason(k.ConfigErr, show),
+	}
+	for i, e := range k.Endpoints {
+		out.Endpoints[i] = endpoint{
+			Instance: show(e.Instance), Addr: show(e.Addr), Version: show(e.Version), Zone: show(e.Zone), Weight: e.Weight,
+			Metadata: showMap(e.Metadata, show),
+		}
+	}
+	if k.Err != nil || k.Provisional {
+		out.State = "stale"
+	}
+	if k.Known {
+		out.Age = age(k.Changed, now)
+	} else {
+		out.State = "unknown"
+	}
+	return out
+}
+
+func showMap(m map[string]string, show func(string) string) map[string]string {
+	shown := make(map[string]string, len(m))
+	for name, value := range m {
+		shown[show(name)] = show(value)
+	}
+	return shown
+}
+
+// reason returns the text of an error, "" for none.
+func reason(err error, show func(string) string) string {
+	if err == nil {
+		return ""
+	}
+	return show(err.Error())
 }
 
 func age(then, now time.Time) string {

@@ -45,31 +45,22 @@ func RegisterKindsServerToEtcd(server *runtime.Server, impl KindsServer, opts ..
 	server.Publish(&Kinds_EtcdServiceDesc, opts...)
 }
 
-// EachKindsClientFromEtcd runs call once for each server of affinity.Kinds that
-// etcd has under the key "affinity/kinds" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachKindsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, KindsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Kinds_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewKindsClient(conn))
-	}, opts...)
-}
-
 // kinds_affinityClient is a KindsClient that takes the affinity of calls from their requests.
 type kinds_affinityClient struct {
-	KindsClient
+	kinds_plainClient
 }
+
+type kinds_plainClient = KindsClient
 
 // String takes the affinity from string.
 func (c kinds_affinityClient) String(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if value := in.GetString_(); value != "" {
+		message := in.ProtoReflect()
+		if value := message.Get(message.Descriptor().Fields().ByNumber(1)).String(); value != "" {
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.KindsClient.String(ctx, in, opts...)
+	return c.kinds_plainClient.String(ctx, in, opts...)
 }
 
 // Bytes takes the affinity from bytes.
@@ -79,7 +70,7 @@ func (c kinds_affinityClient) Bytes(ctx context.Context, in *Request, opts ...gr
 			ctx = runtime.WithAffinity(ctx, string(value))
 		}
 	}
-	return c.KindsClient.Bytes(ctx, in, opts...)
+	return c.kinds_plainClient.Bytes(ctx, in, opts...)
 }
 
 // Bool takes the affinity from bool.
@@ -89,7 +80,7 @@ func (c kinds_affinityClient) Bool(ctx context.Context, in *Request, opts ...grp
 			ctx = runtime.WithAffinity(ctx, "true")
 		}
 	}
-	return c.KindsClient.Bool(ctx, in, opts...)
+	return c.kinds_plainClient.Bool(ctx, in, opts...)
 }
 
 // Enum takes the affinity from enum.
@@ -99,7 +90,7 @@ func (c kinds_affinityClient) Enum(ctx context.Context, in *Request, opts ...grp
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.KindsClient.Enum(ctx, in, opts...)
+	return c.kinds_plainClient.Enum(ctx, in, opts...)
 }
 
 // Int32 takes the affinity from int32.
@@ -109,7 +100,7 @@ func (c kinds_affinityClient) Int32(ctx context.Context, in *Request, opts ...gr
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.KindsClient.Int32(ctx, in, opts...)
+	return c.kinds_plainClient.Int32(ctx, in, opts...)
 }
 
 // Int64 takes the affinity from int64.
@@ -119,7 +110,7 @@ func (c kinds_affinityClient) Int64(ctx context.Context, in *Request, opts ...gr
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.KindsClient.Int64(ctx, in, opts...)
+	return c.kinds_plainClient.Int64(ctx, in, opts...)
 }
 
 // Uint32 takes the affinity from uint32.
@@ -129,7 +120,7 @@ func (c kinds_affinityClient) Uint32(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(uint64(value), 10))
 		}
 	}
-	return c.KindsClient.Uint32(ctx, in, opts...)
+	return c.kinds_plainClient.Uint32(ctx, in, opts...)
 }
 
 // Uint64 takes the affinity from uint64.
@@ -139,7 +130,7 @@ func (c kinds_affinityClient) Uint64(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(value, 10))
 		}
 	}
-	return c.KindsClient.Uint64(ctx, in, opts...)
+	return c.kinds_plainClient.Uint64(ctx, in, opts...)
 }
 
 // Sint32 takes the affinity from sint32.
@@ -149,7 +140,7 @@ func (c kinds_affinityClient) Sint32(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.KindsClient.Sint32(ctx, in, opts...)
+	return c.kinds_plainClient.Sint32(ctx, in, opts...)
 }
 
 // Sint64 takes the affinity from sint64.
@@ -159,7 +150,7 @@ func (c kinds_affinityClient) Sint64(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.KindsClient.Sint64(ctx, in, opts...)
+	return c.kinds_plainClient.Sint64(ctx, in, opts...)
 }
 
 // Fixed32 takes the affinity from fixed32.
@@ -169,7 +160,7 @@ func (c kinds_affinityClient) Fixed32(ctx context.Context, in *Request, opts ...
 			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(uint64(value), 10))
 		}
 	}
-	return c.KindsClient.Fixed32(ctx, in, opts...)
+	return c.kinds_plainClient.Fixed32(ctx, in, opts...)
 }
 
 // Fixed64 takes the affinity from fixed64.
@@ -179,7 +170,7 @@ func (c kinds_affinityClient) Fixed64(ctx context.Context, in *Request, opts ...
 			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(value, 10))
 		}
 	}
-	return c.KindsClient.Fixed64(ctx, in, opts...)
+	return c.kinds_plainClient.Fixed64(ctx, in, opts...)
 }
 
 // Sfixed32 takes the affinity from sfixed32.
@@ -189,7 +180,7 @@ func (c kinds_affinityClient) Sfixed32(ctx context.Context, in *Request, opts ..
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.KindsClient.Sfixed32(ctx, in, opts...)
+	return c.kinds_plainClient.Sfixed32(ctx, in, opts...)
 }
 
 // Sfixed64 takes the affinity from sfixed64.
@@ -199,7 +190,7 @@ func (c kinds_affinityClient) Sfixed64(ctx context.Context, in *Request, opts ..
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.KindsClient.Sfixed64(ctx, in, opts...)
+	return c.kinds_plainClient.Sfixed64(ctx, in, opts...)
 }
 
 // Places_EtcdServiceDesc says how affinity.Places is found in etcd, under the key
@@ -231,22 +222,12 @@ func RegisterPlacesServerToEtcd(server *runtime.Server, impl PlacesServer, opts 
 	server.Publish(&Places_EtcdServiceDesc, opts...)
 }
 
-// EachPlacesClientFromEtcd runs call once for each server of affinity.Places that
-// etcd has under the key "affinity/places" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachPlacesClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, PlacesClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Places_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewPlacesClient(conn))
-	}, opts...)
-}
-
 // places_affinityClient is a PlacesClient that takes the affinity of calls from their requests.
 type places_affinityClient struct {
-	PlacesClient
+	places_plainClient
 }
+
+type places_plainClient = PlacesClient
 
 // Nested takes the affinity from user.parent.id.
 func (c places_affinityClient) Nested(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
@@ -255,7 +236,7 @@ func (c places_affinityClient) Nested(ctx context.Context, in *Request, opts ...
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.PlacesClient.Nested(ctx, in, opts...)
+	return c.places_plainClient.Nested(ctx, in, opts...)
 }
 
 // Optional takes the affinity from optional.
@@ -265,7 +246,7 @@ func (c places_affinityClient) Optional(ctx context.Context, in *Request, opts .
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.PlacesClient.Optional(ctx, in, opts...)
+	return c.places_plainClient.Optional(ctx, in, opts...)
 }
 
 // Oneof takes the affinity from name.
@@ -275,7 +256,7 @@ func (c places_affinityClient) Oneof(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.PlacesClient.Oneof(ctx, in, opts...)
+	return c.places_plainClient.Oneof(ctx, in, opts...)
 }
 
 // InOneof takes the affinity from owner.id.
@@ -285,7 +266,7 @@ func (c places_affinityClient) InOneof(ctx context.Context, in *Request, opts ..
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.PlacesClient.InOneof(ctx, in, opts...)
+	return c.places_plainClient.InOneof(ctx, in, opts...)
 }
 
 // Renamed takes the affinity from get_string.
@@ -295,7 +276,7 @@ func (c places_affinityClient) Renamed(ctx context.Context, in *Request, opts ..
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.PlacesClient.Renamed(ctx, in, opts...)
+	return c.places_plainClient.Renamed(ctx, in, opts...)
 }
 
 // Elsewhere takes the affinity from name.
@@ -305,7 +286,7 @@ func (c places_affinityClient) Elsewhere(ctx context.Context, in *basic.HelloReq
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.PlacesClient.Elsewhere(ctx, in, opts...)
+	return c.places_plainClient.Elsewhere(ctx, in, opts...)
 }
 
 // Old takes the affinity from old.
@@ -317,7 +298,7 @@ func (c places_affinityClient) Old(ctx context.Context, in *Request, opts ...grp
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.PlacesClient.Old(ctx, in, opts...)
+	return c.places_plainClient.Old(ctx, in, opts...)
 }
 
 // List takes the affinity from user.id.
@@ -327,5 +308,5 @@ func (c places_affinityClient) List(ctx context.Context, in *Request, opts ...gr
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.PlacesClient.List(ctx, in, opts...)
+	return c.places_plainClient.List(ctx, in, opts...)
 }

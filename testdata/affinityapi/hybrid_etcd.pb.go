@@ -44,22 +44,12 @@ func RegisterHybridServerToEtcd(server *runtime.Server, impl HybridServer, opts 
 	server.Publish(&Hybrid_EtcdServiceDesc, opts...)
 }
 
-// EachHybridClientFromEtcd runs call once for each server of affinityapi.Hybrid that
-// etcd has under the key "affinity/hybrid" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachHybridClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, HybridClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Hybrid_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewHybridClient(conn))
-	}, opts...)
-}
-
 // hybrid_affinityClient is a HybridClient that takes the affinity of calls from their requests.
 type hybrid_affinityClient struct {
-	HybridClient
+	hybrid_plainClient
 }
+
+type hybrid_plainClient = HybridClient
 
 // Field takes the affinity from number.
 func (c hybrid_affinityClient) Field(ctx context.Context, in *HybridRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
@@ -68,7 +58,7 @@ func (c hybrid_affinityClient) Field(ctx context.Context, in *HybridRequest, opt
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.HybridClient.Field(ctx, in, opts...)
+	return c.hybrid_plainClient.Field(ctx, in, opts...)
 }
 
 // Nested takes the affinity from user.id.
@@ -78,7 +68,7 @@ func (c hybrid_affinityClient) Nested(ctx context.Context, in *HybridRequest, op
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.HybridClient.Nested(ctx, in, opts...)
+	return c.hybrid_plainClient.Nested(ctx, in, opts...)
 }
 
 // Oneof takes the affinity from name.
@@ -88,27 +78,26 @@ func (c hybrid_affinityClient) Oneof(ctx context.Context, in *HybridRequest, opt
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.HybridClient.Oneof(ctx, in, opts...)
+	return c.hybrid_plainClient.Oneof(ctx, in, opts...)
 }
 
 // Default takes the affinity from user.team.
 func (c hybrid_affinityClient) Default(ctx context.Context, in *HybridRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if in.GetUser().HasTeam() {
-			if value := in.GetUser().GetTeam(); value != "" {
-				ctx = runtime.WithAffinity(ctx, value)
-			}
+		if value := in.GetUser().GetTeam(); value != "" && value != "all" {
+			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.HybridClient.Default(ctx, in, opts...)
+	return c.hybrid_plainClient.Default(ctx, in, opts...)
 }
 
 // Renamed takes the affinity from get_number.
 func (c hybrid_affinityClient) Renamed(ctx context.Context, in *HybridRequest, opts ...grpc.CallOption) (Hybrid_RenamedClient, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if value := in.GetGetNumber(); value != 0 {
+		message := in.ProtoReflect()
+		if value := message.Get(message.Descriptor().Fields().ByNumber(5)).Int(); value != 0 {
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.HybridClient.Renamed(ctx, in, opts...)
+	return c.hybrid_plainClient.Renamed(ctx, in, opts...)
 }

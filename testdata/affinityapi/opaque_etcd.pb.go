@@ -44,22 +44,12 @@ func RegisterOpaqueServerToEtcd(server *runtime.Server, impl OpaqueServer, opts 
 	server.Publish(&Opaque_EtcdServiceDesc, opts...)
 }
 
-// EachOpaqueClientFromEtcd runs call once for each server of affinityapi.Opaque that
-// etcd has under the key "affinity/opaque" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachOpaqueClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, OpaqueClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Opaque_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewOpaqueClient(conn))
-	}, opts...)
-}
-
 // opaque_affinityClient is a OpaqueClient that takes the affinity of calls from their requests.
 type opaque_affinityClient struct {
-	OpaqueClient
+	opaque_plainClient
 }
+
+type opaque_plainClient = OpaqueClient
 
 // Field takes the affinity from number.
 func (c opaque_affinityClient) Field(ctx context.Context, in *OpaqueRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
@@ -68,7 +58,7 @@ func (c opaque_affinityClient) Field(ctx context.Context, in *OpaqueRequest, opt
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.OpaqueClient.Field(ctx, in, opts...)
+	return c.opaque_plainClient.Field(ctx, in, opts...)
 }
 
 // Nested takes the affinity from user.id.
@@ -78,7 +68,7 @@ func (c opaque_affinityClient) Nested(ctx context.Context, in *OpaqueRequest, op
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.OpaqueClient.Nested(ctx, in, opts...)
+	return c.opaque_plainClient.Nested(ctx, in, opts...)
 }
 
 // Oneof takes the affinity from name.
@@ -88,27 +78,26 @@ func (c opaque_affinityClient) Oneof(ctx context.Context, in *OpaqueRequest, opt
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.OpaqueClient.Oneof(ctx, in, opts...)
+	return c.opaque_plainClient.Oneof(ctx, in, opts...)
 }
 
 // Default takes the affinity from user.team.
 func (c opaque_affinityClient) Default(ctx context.Context, in *OpaqueRequest, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if in.GetUser().HasTeam() {
-			if value := in.GetUser().GetTeam(); value != "" {
-				ctx = runtime.WithAffinity(ctx, value)
-			}
+		if value := in.GetUser().GetTeam(); value != "" && value != "all" {
+			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.OpaqueClient.Default(ctx, in, opts...)
+	return c.opaque_plainClient.Default(ctx, in, opts...)
 }
 
 // Renamed takes the affinity from get_number.
 func (c opaque_affinityClient) Renamed(ctx context.Context, in *OpaqueRequest, opts ...grpc.CallOption) (Opaque_RenamedClient, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if value := in.GetGetNumber(); value != 0 {
+		message := in.ProtoReflect()
+		if value := message.Get(message.Descriptor().Fields().ByNumber(5)).Int(); value != 0 {
 			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
 		}
 	}
-	return c.OpaqueClient.Renamed(ctx, in, opts...)
+	return c.opaque_plainClient.Renamed(ctx, in, opts...)
 }

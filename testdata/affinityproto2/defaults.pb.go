@@ -84,7 +84,7 @@ type Request struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	String_ *string                `protobuf:"bytes,1,opt,name=string,def=none" json:"string,omitempty"`
 	Bytes   []byte                 `protobuf:"bytes,2,opt,name=bytes,def=none" json:"bytes,omitempty"`
-	Bool    *bool                  `protobuf:"varint,3,opt,name=bool,def=1" json:"bool,omitempty"`
+	Bool    *bool                  `protobuf:"varint,3,opt,name=bool,def=0" json:"bool,omitempty"`
 	Part    *Request_Part          `protobuf:"group,4,opt,name=Part,json=part" json:"part,omitempty"`
 	Enum    *Enum                  `protobuf:"varint,5,opt,name=enum,enum=affinityproto2.Enum" json:"enum,omitempty"`
 	// Types that are valid to be assigned to Who:
@@ -93,15 +93,20 @@ type Request struct {
 	//	*Request_Id
 	Who           isRequest_Who `protobuf_oneof:"who"`
 	Required      *uint32       `protobuf:"varint,8,req,name=required" json:"required,omitempty"`
+	Unsigned      *uint64       `protobuf:"fixed64,9,opt,name=unsigned,def=18446744073709551615" json:"unsigned,omitempty"`
+	GetX          *Enum         `protobuf:"varint,10,opt,name=get_x,json=getX,enum=affinityproto2.Enum,def=2" json:"get_x,omitempty"`
+	X_            *Renamed      `protobuf:"bytes,11,opt,name=x" json:"x,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 // Default values for Request fields.
 const (
-	Default_Request_String_ = string("none")
-	Default_Request_Bool    = bool(true)
-	Default_Request_Name    = string("nobody")
+	Default_Request_String_  = string("none")
+	Default_Request_Bool     = bool(false)
+	Default_Request_Name     = string("nobody")
+	Default_Request_Unsigned = uint64(18446744073709551615)
+	Default_Request_GetX     = Enum_ENUM_TWO
 )
 
 // Default values for Request fields.
@@ -206,6 +211,27 @@ func (x *Request) GetRequired() uint32 {
 	return 0
 }
 
+func (x *Request) GetUnsigned() uint64 {
+	if x != nil && x.Unsigned != nil {
+		return *x.Unsigned
+	}
+	return Default_Request_Unsigned
+}
+
+func (x *Request) GetGetX() Enum {
+	if x != nil && x.GetX != nil {
+		return *x.GetX
+	}
+	return Default_Request_GetX
+}
+
+func (x *Request) GetX_() *Renamed {
+	if x != nil {
+		return x.X_
+	}
+	return nil
+}
+
 type isRequest_Who interface {
 	isRequest_Who()
 }
@@ -222,6 +248,55 @@ func (*Request_Name) isRequest_Who() {}
 
 func (*Request_Id) isRequest_Who() {}
 
+type Renamed struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	String_       []byte                 `protobuf:"bytes,1,opt,name=string,def=a\\\"b\\n\\377" json:"string,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+// Default values for Renamed fields.
+var (
+	Default_Renamed_String_ = []byte("a\"b\n\xff")
+)
+
+func (x *Renamed) Reset() {
+	*x = Renamed{}
+	mi := &file_affinityproto2_defaults_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Renamed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Renamed) ProtoMessage() {}
+
+func (x *Renamed) ProtoReflect() protoreflect.Message {
+	mi := &file_affinityproto2_defaults_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Renamed.ProtoReflect.Descriptor instead.
+func (*Renamed) Descriptor() ([]byte, []int) {
+	return file_affinityproto2_defaults_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Renamed) GetString_() []byte {
+	if x != nil && x.String_ != nil {
+		return x.String_
+	}
+	return append([]byte(nil), Default_Renamed_String_...)
+}
+
 type Request_Part struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        *int32                 `protobuf:"varint,1,opt,name=number,def=-7" json:"number,omitempty"`
@@ -236,7 +311,7 @@ const (
 
 func (x *Request_Part) Reset() {
 	*x = Request_Part{}
-	mi := &file_affinityproto2_defaults_proto_msgTypes[1]
+	mi := &file_affinityproto2_defaults_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +323,7 @@ func (x *Request_Part) String() string {
 func (*Request_Part) ProtoMessage() {}
 
 func (x *Request_Part) ProtoReflect() protoreflect.Message {
-	mi := &file_affinityproto2_defaults_proto_msgTypes[1]
+	mi := &file_affinityproto2_defaults_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -275,23 +350,30 @@ var File_affinityproto2_defaults_proto protoreflect.FileDescriptor
 
 const file_affinityproto2_defaults_proto_rawDesc = "" +
 	"\n" +
-	"\x1daffinityproto2/defaults.proto\x12\x0eaffinityproto2\x1a\x1fetcd/discovery/v1/options.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xb0\x02\n" +
+	"\x1daffinityproto2/defaults.proto\x12\x0eaffinityproto2\x1a\x1fetcd/discovery/v1/options.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xbf\x03\n" +
 	"\aRequest\x12\x1c\n" +
 	"\x06string\x18\x01 \x01(\t:\x04noneR\x06string\x12\x1a\n" +
-	"\x05bytes\x18\x02 \x01(\f:\x04noneR\x05bytes\x12\x18\n" +
-	"\x04bool\x18\x03 \x01(\b:\x04trueR\x04bool\x120\n" +
+	"\x05bytes\x18\x02 \x01(\f:\x04noneR\x05bytes\x12\x19\n" +
+	"\x04bool\x18\x03 \x01(\b:\x05falseR\x04bool\x120\n" +
 	"\x04part\x18\x04 \x01(\n" +
 	"2\x1c.affinityproto2.Request.PartR\x04part\x12(\n" +
 	"\x04enum\x18\x05 \x01(\x0e2\x14.affinityproto2.EnumR\x04enum\x12\x1c\n" +
 	"\x04name\x18\x06 \x01(\t:\x06nobodyH\x00R\x04name\x12\x10\n" +
 	"\x02id\x18\a \x01(\x03H\x00R\x02id\x12\x1a\n" +
-	"\brequired\x18\b \x02(\rR\brequired\x1a\"\n" +
+	"\brequired\x18\b \x02(\rR\brequired\x120\n" +
+	"\bunsigned\x18\t \x01(\x06:\x1418446744073709551615R\bunsigned\x123\n" +
+	"\x05get_x\x18\n" +
+	" \x01(\x0e2\x14.affinityproto2.Enum:\bENUM_TWOR\x04getX\x12%\n" +
+	"\x01x\x18\v \x01(\v2\x17.affinityproto2.RenamedR\x01x\x1a\"\n" +
 	"\x04Part\x12\x1a\n" +
 	"\x06number\x18\x01 \x01(\x05:\x02-7R\x06numberB\x05\n" +
-	"\x03who*\"\n" +
+	"\x03who\"-\n" +
+	"\aRenamed\x12\"\n" +
+	"\x06string\x18\x01 \x01(\f:\n" +
+	"a\\\"b\\n\\377R\x06string*\"\n" +
 	"\x04Enum\x12\f\n" +
 	"\bENUM_ONE\x10\x01\x12\f\n" +
-	"\bENUM_TWO\x10\x022\x9e\x04\n" +
+	"\bENUM_TWO\x10\x022\xf7\x05\n" +
 	"\bDefaults\x12G\n" +
 	"\x06String\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\f\xda\xc9\x19\b\"\x06string\x12E\n" +
 	"\x05Bytes\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\v\xda\xc9\x19\a\"\x05bytes\x12C\n" +
@@ -302,6 +384,11 @@ const file_affinityproto2_defaults_proto_rawDesc = "" +
 	"\xda\xc9\x19\x06\"\x04enum\x12D\n" +
 	"\x05Oneof\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\n" +
 	"\xda\xc9\x19\x06\"\x04name\x12K\n" +
+	"\bUnsigned\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\x0e\xda\xc9\x19\n" +
+	"\"\bunsigned\x12D\n" +
+	"\x04GetX\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\v\xda\xc9\x19\a\"\x05get_x\x12D\n" +
+	"\x01X\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\x0e\xda\xc9\x19\n" +
+	"\"\bx.string\x12K\n" +
 	"\bRequired\x12\x17.affinityproto2.Request\x1a\x16.google.protobuf.Empty\"\x0e\xda\xc9\x19\n" +
 	"\"\brequired\x1a\x17\xda\xc9\x19\x13\n" +
 	"\x11affinity/defaultsB?Z=github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinityproto2"
@@ -319,35 +406,44 @@ func file_affinityproto2_defaults_proto_rawDescGZIP() []byte {
 }
 
 var file_affinityproto2_defaults_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_affinityproto2_defaults_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_affinityproto2_defaults_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_affinityproto2_defaults_proto_goTypes = []any{
 	(Enum)(0),             // 0: affinityproto2.Enum
 	(*Request)(nil),       // 1: affinityproto2.Request
-	(*Request_Part)(nil),  // 2: affinityproto2.Request.Part
-	(*emptypb.Empty)(nil), // 3: google.protobuf.Empty
+	(*Renamed)(nil),       // 2: affinityproto2.Renamed
+	(*Request_Part)(nil),  // 3: affinityproto2.Request.Part
+	(*emptypb.Empty)(nil), // 4: google.protobuf.Empty
 }
 var file_affinityproto2_defaults_proto_depIdxs = []int32{
-	2, // 0: affinityproto2.Request.part:type_name -> affinityproto2.Request.Part
-	0, // 1: affinityproto2.Request.enum:type_name -> affinityproto2.Enum
-	1, // 2: affinityproto2.Defaults.String:input_type -> affinityproto2.Request
-	1, // 3: affinityproto2.Defaults.Bytes:input_type -> affinityproto2.Request
-	1, // 4: affinityproto2.Defaults.Bool:input_type -> affinityproto2.Request
-	1, // 5: affinityproto2.Defaults.Number:input_type -> affinityproto2.Request
-	1, // 6: affinityproto2.Defaults.Enum:input_type -> affinityproto2.Request
-	1, // 7: affinityproto2.Defaults.Oneof:input_type -> affinityproto2.Request
-	1, // 8: affinityproto2.Defaults.Required:input_type -> affinityproto2.Request
-	3, // 9: affinityproto2.Defaults.String:output_type -> google.protobuf.Empty
-	3, // 10: affinityproto2.Defaults.Bytes:output_type -> google.protobuf.Empty
-	3, // 11: affinityproto2.Defaults.Bool:output_type -> google.protobuf.Empty
-	3, // 12: affinityproto2.Defaults.Number:output_type -> google.protobuf.Empty
-	3, // 13: affinityproto2.Defaults.Enum:output_type -> google.protobuf.Empty
-	3, // 14: affinityproto2.Defaults.Oneof:output_type -> google.protobuf.Empty
-	3, // 15: affinityproto2.Defaults.Required:output_type -> google.protobuf.Empty
-	9, // [9:16] is the sub-list for method output_type
-	2, // [2:9] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3,  // 0: affinityproto2.Request.part:type_name -> affinityproto2.Request.Part
+	0,  // 1: affinityproto2.Request.enum:type_name -> affinityproto2.Enum
+	0,  // 2: affinityproto2.Request.get_x:type_name -> affinityproto2.Enum
+	2,  // 3: affinityproto2.Request.x:type_name -> affinityproto2.Renamed
+	1,  // 4: affinityproto2.Defaults.String:input_type -> affinityproto2.Request
+	1,  // 5: affinityproto2.Defaults.Bytes:input_type -> affinityproto2.Request
+	1,  // 6: affinityproto2.Defaults.Bool:input_type -> affinityproto2.Request
+	1,  // 7: affinityproto2.Defaults.Number:input_type -> affinityproto2.Request
+	1,  // 8: affinityproto2.Defaults.Enum:input_type -> affinityproto2.Request
+	1,  // 9: affinityproto2.Defaults.Oneof:input_type -> affinityproto2.Request
+	1,  // 10: affinityproto2.Defaults.Unsigned:input_type -> affinityproto2.Request
+	1,  // 11: affinityproto2.Defaults.GetX:input_type -> affinityproto2.Request
+	1,  // 12: affinityproto2.Defaults.X:input_type -> affinityproto2.Request
+	1,  // 13: affinityproto2.Defaults.Required:input_type -> affinityproto2.Request
+	4,  // 14: affinityproto2.Defaults.String:output_type -> google.protobuf.Empty
+	4,  // 15: affinityproto2.Defaults.Bytes:output_type -> google.protobuf.Empty
+	4,  // 16: affinityproto2.Defaults.Bool:output_type -> google.protobuf.Empty
+	4,  // 17: affinityproto2.Defaults.Number:output_type -> google.protobuf.Empty
+	4,  // 18: affinityproto2.Defaults.Enum:output_type -> google.protobuf.Empty
+	4,  // 19: affinityproto2.Defaults.Oneof:output_type -> google.protobuf.Empty
+	4,  // 20: affinityproto2.Defaults.Unsigned:output_type -> google.protobuf.Empty
+	4,  // 21: affinityproto2.Defaults.GetX:output_type -> google.protobuf.Empty
+	4,  // 22: affinityproto2.Defaults.X:output_type -> google.protobuf.Empty
+	4,  // 23: affinityproto2.Defaults.Required:output_type -> google.protobuf.Empty
+	14, // [14:24] is the sub-list for method output_type
+	4,  // [4:14] is the sub-list for method input_type
+	4,  // [4:4] is the sub-list for extension type_name
+	4,  // [4:4] is the sub-list for extension extendee
+	0,  // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_affinityproto2_defaults_proto_init() }
@@ -365,7 +461,7 @@ func file_affinityproto2_defaults_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_affinityproto2_defaults_proto_rawDesc), len(file_affinityproto2_defaults_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   2,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -44,93 +44,104 @@ func RegisterDefaultsServerToEtcd(server *runtime.Server, impl DefaultsServer, o
 	server.Publish(&Defaults_EtcdServiceDesc, opts...)
 }
 
-// EachDefaultsClientFromEtcd runs call once for each server of affinityproto2.Defaults that
-// etcd has under the key "affinity/defaults" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachDefaultsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, DefaultsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Defaults_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewDefaultsClient(conn))
-	}, opts...)
-}
-
 // defaults_affinityClient is a DefaultsClient that takes the affinity of calls from their requests.
 type defaults_affinityClient struct {
-	DefaultsClient
+	defaults_plainClient
 }
+
+type defaults_plainClient = DefaultsClient
 
 // String takes the affinity from string.
 func (c defaults_affinityClient) String(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if m := in; m != nil && m.String_ != nil {
-			if value := in.GetString_(); value != "" {
-				ctx = runtime.WithAffinity(ctx, value)
-			}
+		message := in.ProtoReflect()
+		if value := message.Get(message.Descriptor().Fields().ByNumber(1)).String(); value != "" && value != "none" {
+			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.DefaultsClient.String(ctx, in, opts...)
+	return c.defaults_plainClient.String(ctx, in, opts...)
 }
 
 // Bytes takes the affinity from bytes.
 func (c defaults_affinityClient) Bytes(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if m := in; m != nil && m.Bytes != nil {
-			if value := in.GetBytes(); len(value) > 0 {
-				ctx = runtime.WithAffinity(ctx, string(value))
-			}
+		if value := in.GetBytes(); len(value) > 0 && string(value) != "none" {
+			ctx = runtime.WithAffinity(ctx, string(value))
 		}
 	}
-	return c.DefaultsClient.Bytes(ctx, in, opts...)
+	return c.defaults_plainClient.Bytes(ctx, in, opts...)
 }
 
 // Bool takes the affinity from bool.
 func (c defaults_affinityClient) Bool(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if m := in; m != nil && m.Bool != nil {
-			if in.GetBool() {
-				ctx = runtime.WithAffinity(ctx, "true")
-			}
+		if in.GetBool() {
+			ctx = runtime.WithAffinity(ctx, "true")
 		}
 	}
-	return c.DefaultsClient.Bool(ctx, in, opts...)
+	return c.defaults_plainClient.Bool(ctx, in, opts...)
 }
 
 // Number takes the affinity from part.number.
 func (c defaults_affinityClient) Number(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if m := in.GetPart(); m != nil && m.Number != nil {
-			if value := in.GetPart().GetNumber(); value != 0 {
-				ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
-			}
+		if value := in.GetPart().GetNumber(); value != 0 && value != -7 {
+			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.DefaultsClient.Number(ctx, in, opts...)
+	return c.defaults_plainClient.Number(ctx, in, opts...)
 }
 
 // Enum takes the affinity from enum.
 func (c defaults_affinityClient) Enum(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if m := in; m != nil && m.Enum != nil {
-			if value := in.GetEnum(); value != 0 {
-				ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
-			}
+		if value := in.GetEnum(); value != 0 && value != 1 {
+			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
 		}
 	}
-	return c.DefaultsClient.Enum(ctx, in, opts...)
+	return c.defaults_plainClient.Enum(ctx, in, opts...)
 }
 
 // Oneof takes the affinity from name.
 func (c defaults_affinityClient) Oneof(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	if _, ok := runtime.Affinity(ctx); !ok {
-		if _, ok := in.GetWho().(*Request_Name); ok {
-			if value := in.GetName(); value != "" {
-				ctx = runtime.WithAffinity(ctx, value)
-			}
+		if value := in.GetName(); value != "" && value != "nobody" {
+			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.DefaultsClient.Oneof(ctx, in, opts...)
+	return c.defaults_plainClient.Oneof(ctx, in, opts...)
+}
+
+// Unsigned takes the affinity from unsigned.
+func (c defaults_affinityClient) Unsigned(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetUnsigned(); value != 0 && value != 18446744073709551615 {
+			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(value, 10))
+		}
+	}
+	return c.defaults_plainClient.Unsigned(ctx, in, opts...)
+}
+
+// GetX takes the affinity from get_x.
+func (c defaults_affinityClient) GetX(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetGetX(); value != 0 && value != 2 {
+			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(int64(value), 10))
+		}
+	}
+	return c.defaults_plainClient.GetX(ctx, in, opts...)
+}
+
+// X takes the affinity from x.string.
+func (c defaults_affinityClient) X(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		message := in.ProtoReflect()
+		message = message.Get(message.Descriptor().Fields().ByNumber(11)).Message()
+		if value := message.Get(message.Descriptor().Fields().ByNumber(1)).Bytes(); len(value) > 0 && string(value) != "a\"b\n\xff" {
+			ctx = runtime.WithAffinity(ctx, string(value))
+		}
+	}
+	return c.defaults_plainClient.X(ctx, in, opts...)
 }
 
 // Required takes the affinity from required.
@@ -140,5 +151,5 @@ func (c defaults_affinityClient) Required(ctx context.Context, in *Request, opts
 			ctx = runtime.WithAffinity(ctx, strconv.FormatUint(uint64(value), 10))
 		}
 	}
-	return c.DefaultsClient.Required(ctx, in, opts...)
+	return c.defaults_plainClient.Required(ctx, in, opts...)
 }

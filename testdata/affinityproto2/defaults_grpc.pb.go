@@ -26,6 +26,9 @@ const (
 	Defaults_Number_FullMethodName   = "/affinityproto2.Defaults/Number"
 	Defaults_Enum_FullMethodName     = "/affinityproto2.Defaults/Enum"
 	Defaults_Oneof_FullMethodName    = "/affinityproto2.Defaults/Oneof"
+	Defaults_Unsigned_FullMethodName = "/affinityproto2.Defaults/Unsigned"
+	Defaults_GetX_FullMethodName     = "/affinityproto2.Defaults/GetX"
+	Defaults_X_FullMethodName        = "/affinityproto2.Defaults/X"
 	Defaults_Required_FullMethodName = "/affinityproto2.Defaults/Required"
 )
 
@@ -33,7 +36,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Fields that have a value where they are not set, which is no affinity.
+// Fields that have a value where they are not set: that value is no affinity.
 type DefaultsClient interface {
 	String(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	Bytes(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
@@ -41,6 +44,10 @@ type DefaultsClient interface {
 	Number(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	Enum(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	Oneof(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	Unsigned(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	// Getters that have other names in other APIs.
+	GetX(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
+	X(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
 	Required(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error)
 }
 
@@ -112,6 +119,36 @@ func (c *defaultsClient) Oneof(ctx context.Context, in *Request, opts ...grpc.Ca
 	return out, nil
 }
 
+func (c *defaultsClient) Unsigned(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, Defaults_Unsigned_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *defaultsClient) GetX(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, Defaults_GetX_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *defaultsClient) X(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(emptypb.Empty)
+	err := c.cc.Invoke(ctx, Defaults_X_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *defaultsClient) Required(ctx context.Context, in *Request, opts ...grpc.CallOption) (*emptypb.Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(emptypb.Empty)
@@ -126,7 +163,7 @@ func (c *defaultsClient) Required(ctx context.Context, in *Request, opts ...grpc
 // All implementations must embed UnimplementedDefaultsServer
 // for forward compatibility.
 //
-// Fields that have a value where they are not set, which is no affinity.
+// Fields that have a value where they are not set: that value is no affinity.
 type DefaultsServer interface {
 	String(context.Context, *Request) (*emptypb.Empty, error)
 	Bytes(context.Context, *Request) (*emptypb.Empty, error)
@@ -134,6 +171,10 @@ type DefaultsServer interface {
 	Number(context.Context, *Request) (*emptypb.Empty, error)
 	Enum(context.Context, *Request) (*emptypb.Empty, error)
 	Oneof(context.Context, *Request) (*emptypb.Empty, error)
+	Unsigned(context.Context, *Request) (*emptypb.Empty, error)
+	// Getters that have other names in other APIs.
+	GetX(context.Context, *Request) (*emptypb.Empty, error)
+	X(context.Context, *Request) (*emptypb.Empty, error)
 	Required(context.Context, *Request) (*emptypb.Empty, error)
 	mustEmbedUnimplementedDefaultsServer()
 }
@@ -162,6 +203,15 @@ func (UnimplementedDefaultsServer) Enum(context.Context, *Request) (*emptypb.Emp
 }
 func (UnimplementedDefaultsServer) Oneof(context.Context, *Request) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Oneof not implemented")
+}
+func (UnimplementedDefaultsServer) Unsigned(context.Context, *Request) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method Unsigned not implemented")
+}
+func (UnimplementedDefaultsServer) GetX(context.Context, *Request) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetX not implemented")
+}
+func (UnimplementedDefaultsServer) X(context.Context, *Request) (*emptypb.Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method X not implemented")
 }
 func (UnimplementedDefaultsServer) Required(context.Context, *Request) (*emptypb.Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Required not implemented")
@@ -295,6 +345,60 @@ func _Defaults_Oneof_Handler(srv interface{}, ctx context.Context, dec func(inte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Defaults_Unsigned_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Request)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DefaultsServer).Unsigned(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Defaults_Unsigned_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DefaultsServer).Unsigned(ctx, req.(*Request))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Defaults_GetX_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Request)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DefaultsServer).GetX(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Defaults_GetX_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DefaultsServer).GetX(ctx, req.(*Request))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Defaults_X_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Request)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DefaultsServer).X(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Defaults_X_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DefaultsServer).X(ctx, req.(*Request))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Defaults_Required_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(Request)
 	if err := dec(in); err != nil {
@@ -343,6 +447,18 @@ var Defaults_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Oneof",
 			Handler:    _Defaults_Oneof_Handler,
+		},
+		{
+			MethodName: "Unsigned",
+			Handler:    _Defaults_Unsigned_Handler,
+		},
+		{
+			MethodName: "GetX",
+			Handler:    _Defaults_GetX_Handler,
+		},
+		{
+			MethodName: "X",
+			Handler:    _Defaults_X_Handler,
 		},
 		{
 			MethodName: "Required",

@@ -117,7 +117,7 @@ const file_authority_authority_proto_rawDesc = "" +
 	"\x0eauthority/host\"\ruser.acme.com2c\n" +
 	"\x04Port\x121\n" +
 	"\x03Get\x12\x15.authority.GetRequest\x1a\x13.authority.GetReply\x1a(\xda\xc9\x19$\n" +
-	"\x0eauthority/port\"\x12user.acme.com:84432U\n" +
+	"\x0eauthority/port\"\x12port.acme.com:84432U\n" +
 	"\x02V4\x121\n" +
 	"\x03Get\x12\x15.authority.GetRequest\x1a\x13.authority.GetReply\x1a\x1c\xda\xc9\x19\x18\n" +
 	"\fauthority/v4\"\b10.0.0.72^\n" +

@@ -4,7 +4,6 @@
 package authority
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -40,24 +39,12 @@ func RegisterHostServerToEtcd(server *runtime.Server, impl HostServer, opts ...r
 	server.Publish(&Host_EtcdServiceDesc, opts...)
 }
 
-// EachHostClientFromEtcd runs call once for each server of authority.Host that
-// etcd has under the key "authority/host" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachHostClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, HostClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Host_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewHostClient(conn))
-	}, opts...)
-}
-
 // Port_EtcdServiceDesc says how authority.Port is found in etcd, under the key
 // "authority/port".
 var Port_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "authority.Port",
 	Key:           "authority/port",
-	Authority:     "user.acme.com:8443",
+	Authority:     "port.acme.com:8443",
 	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
@@ -77,18 +64,6 @@ func NewPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 func RegisterPortServerToEtcd(server *runtime.Server, impl PortServer, opts ...runtime.RegisterOption) {
 	RegisterPortServer(server, impl)
 	server.Publish(&Port_EtcdServiceDesc, opts...)
-}
-
-// EachPortClientFromEtcd runs call once for each server of authority.Port that
-// etcd has under the key "authority/port" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachPortClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, PortClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Port_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewPortClient(conn))
-	}, opts...)
 }
 
 // V4_EtcdServiceDesc says how authority.V4 is found in etcd, under the key
@@ -118,18 +93,6 @@ func RegisterV4ServerToEtcd(server *runtime.Server, impl V4Server, opts ...runti
 	server.Publish(&V4_EtcdServiceDesc, opts...)
 }
 
-// EachV4ClientFromEtcd runs call once for each server of authority.V4 that
-// etcd has under the key "authority/v4" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachV4ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, V4Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &V4_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewV4Client(conn))
-	}, opts...)
-}
-
 // V6_EtcdServiceDesc says how authority.V6 is found in etcd, under the key
 // "authority/v6".
 var V6_EtcdServiceDesc = runtime.ServiceDesc{
@@ -155,16 +118,4 @@ func NewV6ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (V
 func RegisterV6ServerToEtcd(server *runtime.Server, impl V6Server, opts ...runtime.RegisterOption) {
 	RegisterV6Server(server, impl)
 	server.Publish(&V6_EtcdServiceDesc, opts...)
-}
-
-// EachV6ClientFromEtcd runs call once for each server of authority.V6 that
-// etcd has under the key "authority/v6" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachV6ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, V6Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &V6_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewV6Client(conn))
-	}, opts...)
 }

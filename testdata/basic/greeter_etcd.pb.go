@@ -4,7 +4,6 @@
 package basic
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opts ...runtime.RegisterOption) {
 	RegisterGreeterServer(server, impl)
 	server.Publish(&Greeter_EtcdServiceDesc, opts...)
-}
-
-// EachGreeterClientFromEtcd runs call once for each server of basic.Greeter that
-// etcd has under the key "helloworld/greeter" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachGreeterClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, GreeterClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Greeter_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewGreeterClient(conn))
-	}, opts...)
 }

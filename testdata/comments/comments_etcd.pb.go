@@ -4,7 +4,6 @@
 package comments
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewCommentsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 func RegisterCommentsServerToEtcd(server *runtime.Server, impl CommentsServer, opts ...runtime.RegisterOption) {
 	RegisterCommentsServer(server, impl)
 	server.Publish(&Comments_EtcdServiceDesc, opts...)
-}
-
-// EachCommentsClientFromEtcd runs call once for each server of comments.Comments that
-// etcd has under the key "comments" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachCommentsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, CommentsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Comments_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewCommentsClient(conn))
-	}, opts...)
 }

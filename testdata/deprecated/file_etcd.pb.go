@@ -4,7 +4,6 @@
 package deprecated
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewFileClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 func RegisterFileServerToEtcd(server *runtime.Server, impl FileServer, opts ...runtime.RegisterOption) {
 	RegisterFileServer(server, impl)
 	server.Publish(&File_EtcdServiceDesc, opts...)
-}
-
-// EachFileClientFromEtcd runs call once for each server of deprecated.File that
-// etcd has under the key "deprecated/file" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachFileClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, FileClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &File_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewFileClient(conn))
-	}, opts...)
 }

@@ -4,7 +4,6 @@
 package deprecated
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -43,20 +42,6 @@ func RegisterOldServerToEtcd(server *runtime.Server, impl OldServer, opts ...run
 	server.Publish(&Old_EtcdServiceDesc, opts...)
 }
 
-// EachOldClientFromEtcd runs call once for each server of deprecated.Old that
-// etcd has under the key "deprecated/old" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-//
-// Deprecated: Do not use.
-func EachOldClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, OldClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Old_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewOldClient(conn))
-	}, opts...)
-}
-
 // New_EtcdServiceDesc says how deprecated.New is found in etcd, under the key
 // "deprecated/new".
 var New_EtcdServiceDesc = runtime.ServiceDesc{
@@ -81,16 +66,4 @@ func NewNewClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (
 func RegisterNewServerToEtcd(server *runtime.Server, impl NewServer, opts ...runtime.RegisterOption) {
 	RegisterNewServer(server, impl)
 	server.Publish(&New_EtcdServiceDesc, opts...)
-}
-
-// EachNewClientFromEtcd runs call once for each server of deprecated.New that
-// etcd has under the key "deprecated/new" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachNewClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, NewClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &New_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewNewClient(conn))
-	}, opts...)
 }

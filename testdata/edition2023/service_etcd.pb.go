@@ -4,7 +4,6 @@
 package edition2023
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewEdition2023ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 func RegisterEdition2023ServerToEtcd(server *runtime.Server, impl Edition2023Server, opts ...runtime.RegisterOption) {
 	RegisterEdition2023Server(server, impl)
 	server.Publish(&Edition2023_EtcdServiceDesc, opts...)
-}
-
-// EachEdition2023ClientFromEtcd runs call once for each server of edition2023.Edition2023 that
-// etcd has under the key "edition2023" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachEdition2023ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, Edition2023Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Edition2023_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewEdition2023Client(conn))
-	}, opts...)
 }

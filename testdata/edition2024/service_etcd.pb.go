@@ -4,7 +4,6 @@
 package edition2024
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewEdition2024ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 func RegisterEdition2024ServerToEtcd(server *runtime.Server, impl Edition2024Server, opts ...runtime.RegisterOption) {
 	RegisterEdition2024Server(server, impl)
 	server.Publish(&Edition2024_EtcdServiceDesc, opts...)
-}
-
-// EachEdition2024ClientFromEtcd runs call once for each server of edition2024.Edition2024 that
-// etcd has under the key "edition2024" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachEdition2024ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, Edition2024Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Edition2024_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewEdition2024Client(conn))
-	}, opts...)
 }

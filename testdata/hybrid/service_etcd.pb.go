@@ -4,7 +4,6 @@
 package hybrid
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opts ...runtime.RegisterOption) {
 	RegisterServiceServer(server, impl)
 	server.Publish(&Service_EtcdServiceDesc, opts...)
-}
-
-// EachServiceClientFromEtcd runs call once for each server of hybrid.Service that
-// etcd has under the key "hybrid" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachServiceClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ServiceClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Service_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewServiceClient(conn))
-	}, opts...)
 }

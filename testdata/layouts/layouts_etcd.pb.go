@@ -4,7 +4,6 @@
 package layouts
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 	time "time"
@@ -40,18 +39,6 @@ func RegisterUnspecifiedServerToEtcd(server *runtime.Server, impl UnspecifiedSer
 	server.Publish(&Unspecified_EtcdServiceDesc, opts...)
 }
 
-// EachUnspecifiedClientFromEtcd runs call once for each server of layouts.Unspecified that
-// etcd has under the key "layouts/unspecified" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachUnspecifiedClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, UnspecifiedClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Unspecified_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewUnspecifiedClient(conn))
-	}, opts...)
-}
-
 // EndpointJson_EtcdServiceDesc says how layouts.EndpointJson is found in etcd, under the key
 // "layouts/endpoint_json".
 var EndpointJson_EtcdServiceDesc = runtime.ServiceDesc{
@@ -78,18 +65,6 @@ func NewEndpointJsonClientFromEtcd(registry *runtime.Registry, opts ...grpc.Dial
 func RegisterEndpointJsonServerToEtcd(server *runtime.Server, impl EndpointJsonServer, opts ...runtime.RegisterOption) {
 	RegisterEndpointJsonServer(server, impl)
 	server.Publish(&EndpointJson_EtcdServiceDesc, opts...)
-}
-
-// EachEndpointJsonClientFromEtcd runs call once for each server of layouts.EndpointJson that
-// etcd has under the key "layouts/endpoint_json" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachEndpointJsonClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, EndpointJsonClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &EndpointJson_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewEndpointJsonClient(conn))
-	}, opts...)
 }
 
 // Plain_EtcdServiceDesc says how layouts.Plain is found in etcd, under the key
@@ -120,18 +95,6 @@ func RegisterPlainServerToEtcd(server *runtime.Server, impl PlainServer, opts ..
 	server.Publish(&Plain_EtcdServiceDesc, opts...)
 }
 
-// EachPlainClientFromEtcd runs call once for each server of layouts.Plain that
-// etcd has under the key "layouts/plain" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachPlainClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, PlainClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Plain_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewPlainClient(conn))
-	}, opts...)
-}
-
 // LeaseSuffix_EtcdServiceDesc says how layouts.LeaseSuffix is found in etcd, under the key
 // "layouts/lease_suffix".
 var LeaseSuffix_EtcdServiceDesc = runtime.ServiceDesc{
@@ -158,18 +121,6 @@ func NewLeaseSuffixClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialO
 func RegisterLeaseSuffixServerToEtcd(server *runtime.Server, impl LeaseSuffixServer, opts ...runtime.RegisterOption) {
 	RegisterLeaseSuffixServer(server, impl)
 	server.Publish(&LeaseSuffix_EtcdServiceDesc, opts...)
-}
-
-// EachLeaseSuffixClientFromEtcd runs call once for each server of layouts.LeaseSuffix that
-// etcd has under the key "layouts/lease_suffix" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachLeaseSuffixClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, LeaseSuffixClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &LeaseSuffix_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewLeaseSuffixClient(conn))
-	}, opts...)
 }
 
 // GoZero_EtcdServiceDesc says how layouts.GoZero is found in etcd, under the key
@@ -200,18 +151,6 @@ func RegisterGoZeroServerToEtcd(server *runtime.Server, impl GoZeroServer, opts 
 	server.Publish(&GoZero_EtcdServiceDesc, opts...)
 }
 
-// EachGoZeroClientFromEtcd runs call once for each server of layouts.GoZero that
-// etcd has under the key "layouts/go_zero" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachGoZeroClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, GoZeroClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &GoZero_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewGoZeroClient(conn))
-	}, opts...)
-}
-
 // Kratos_EtcdServiceDesc says how layouts.Kratos is found in etcd, under the key
 // "layouts/kratos".
 var Kratos_EtcdServiceDesc = runtime.ServiceDesc{
@@ -240,18 +179,6 @@ func RegisterKratosServerToEtcd(server *runtime.Server, impl KratosServer, opts 
 	server.Publish(&Kratos_EtcdServiceDesc, opts...)
 }
 
-// EachKratosClientFromEtcd runs call once for each server of layouts.Kratos that
-// etcd has under the key "layouts/kratos" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachKratosClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, KratosClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Kratos_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewKratosClient(conn))
-	}, opts...)
-}
-
 // Kitex_EtcdServiceDesc says how layouts.Kitex is found in etcd, under the key
 // "layouts/kitex".
 var Kitex_EtcdServiceDesc = runtime.ServiceDesc{
@@ -277,16 +204,4 @@ func NewKitexClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 func RegisterKitexServerToEtcd(server *runtime.Server, impl KitexServer, opts ...runtime.RegisterOption) {
 	RegisterKitexServer(server, impl)
 	server.Publish(&Kitex_EtcdServiceDesc, opts...)
-}
-
-// EachKitexClientFromEtcd runs call once for each server of layouts.Kitex that
-// etcd has under the key "layouts/kitex" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachKitexClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, KitexClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Kitex_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewKitexClient(conn))
-	}, opts...)
 }

@@ -4,7 +4,6 @@
 package methods
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewMethodsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 func RegisterMethodsServerToEtcd(server *runtime.Server, impl MethodsServer, opts ...runtime.RegisterOption) {
 	RegisterMethodsServer(server, impl)
 	server.Publish(&Methods_EtcdServiceDesc, opts...)
-}
-
-// EachMethodsClientFromEtcd runs call once for each server of methods.Methods that
-// etcd has under the key "methods" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachMethodsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, MethodsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Methods_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewMethodsClient(conn))
-	}, opts...)
 }

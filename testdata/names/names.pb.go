@@ -120,7 +120,14 @@ const file_names_names_proto_rawDesc = "" +
 	"\x05Close\x12\x11.names.GetRequest\x1a\x0f.names.GetReply\x1a\x11\xda\xc9\x19\r\n" +
 	"\vnames/lower2&\n" +
 	"\f_Underscore9\x1a\x16\xda\xc9\x19\x12\n" +
-	"\x10names/underscoreB6Z4github.com/etcdrpc/protoc-gen-go-etcd/testdata/namesb\x06proto3"
+	"\x10names/underscore2\x8a\x01\n" +
+	"\aGreeter\x123\n" +
+	"\rGreeterClient\x12\x11.names.GetRequest\x1a\x0f.names.GetReply\x125\n" +
+	"\x03Get\x12\x11.names.GetRequest\x1a\x0f.names.GetReply\"\b\xda\xc9\x19\x04\"\x02id0\x01\x1a\x13\xda\xc9\x19\x0f\n" +
+	"\rnames/greeter2Y\n" +
+	"\x05Guest\x12=\n" +
+	"\vGuestClient\x12\x11.names.GetRequest\x1a\x0f.names.GetReply\"\b\xda\xc9\x19\x04\"\x02id0\x01\x1a\x11\xda\xc9\x19\r\n" +
+	"\vnames/guestB6Z4github.com/etcdrpc/protoc-gen-go-etcd/testdata/namesb\x06proto3"
 
 var (
 	file_names_names_proto_rawDescOnce sync.Once
@@ -143,11 +150,17 @@ var file_names_names_proto_depIdxs = []int32{
 	0, // 0: names.snake_case_service.get_it:input_type -> names.GetRequest
 	0, // 1: names.lower.Import:input_type -> names.GetRequest
 	0, // 2: names.lower.Close:input_type -> names.GetRequest
-	1, // 3: names.snake_case_service.get_it:output_type -> names.GetReply
-	1, // 4: names.lower.Import:output_type -> names.GetReply
-	1, // 5: names.lower.Close:output_type -> names.GetReply
-	3, // [3:6] is the sub-list for method output_type
-	0, // [0:3] is the sub-list for method input_type
+	0, // 3: names.Greeter.GreeterClient:input_type -> names.GetRequest
+	0, // 4: names.Greeter.Get:input_type -> names.GetRequest
+	0, // 5: names.Guest.GuestClient:input_type -> names.GetRequest
+	1, // 6: names.snake_case_service.get_it:output_type -> names.GetReply
+	1, // 7: names.lower.Import:output_type -> names.GetReply
+	1, // 8: names.lower.Close:output_type -> names.GetReply
+	1, // 9: names.Greeter.GreeterClient:output_type -> names.GetReply
+	1, // 10: names.Greeter.Get:output_type -> names.GetReply
+	1, // 11: names.Guest.GuestClient:output_type -> names.GetReply
+	6, // [6:12] is the sub-list for method output_type
+	0, // [0:6] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name
@@ -166,7 +179,7 @@ func file_names_names_proto_init() {
 			NumEnums:      0,
 			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   3,
+			NumServices:   5,
 		},
 		GoTypes:           file_names_names_proto_goTypes,
 		DependencyIndexes: file_names_names_proto_depIdxs,

@@ -39,18 +39,6 @@ func RegisterSnakeCaseServiceServerToEtcd(server *runtime.Server, impl SnakeCase
 	server.Publish(&SnakeCaseService_EtcdServiceDesc, opts...)
 }
 
-// EachSnakeCaseServiceClientFromEtcd runs call once for each server of names.snake_case_service that
-// etcd has under the key "names/snake" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachSnakeCaseServiceClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, SnakeCaseServiceClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &SnakeCaseService_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewSnakeCaseServiceClient(conn))
-	}, opts...)
-}
-
 // Lower_EtcdServiceDesc says how names.lower is found in etcd, under the key
 // "names/lower".
 var Lower_EtcdServiceDesc = runtime.ServiceDesc{
@@ -75,18 +63,6 @@ func NewLowerClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 func RegisterLowerServerToEtcd(server *runtime.Server, impl LowerServer, opts ...runtime.RegisterOption) {
 	RegisterLowerServer(server, impl)
 	server.Publish(&Lower_EtcdServiceDesc, opts...)
-}
-
-// EachLowerClientFromEtcd runs call once for each server of names.lower that
-// etcd has under the key "names/lower" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachLowerClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, LowerClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Lower_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewLowerClient(conn))
-	}, opts...)
 }
 
 // XUnderscore9_EtcdServiceDesc says how names._Underscore9 is found in etcd, under the key
@@ -115,14 +91,94 @@ func RegisterXUnderscore9ServerToEtcd(server *runtime.Server, impl XUnderscore9S
 	server.Publish(&XUnderscore9_EtcdServiceDesc, opts...)
 }
 
-// EachXUnderscore9ClientFromEtcd runs call once for each server of names._Underscore9 that
-// etcd has under the key "names/underscore" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachXUnderscore9ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, XUnderscore9Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &XUnderscore9_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewXUnderscore9Client(conn))
-	}, opts...)
+// Greeter_EtcdServiceDesc says how names.Greeter is found in etcd, under the key
+// "names/greeter".
+var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "names.Greeter",
+	Key:           "names/greeter",
+	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
+}
+
+// NewGreeterClientFromEtcd returns a client that calls the servers of names.Greeter
+// that etcd has under the key "names/greeter". It does no I/O; its connection
+// is closed with the registry.
+//
+// Where a method has an affinity, calls whose requests have the same value in that field
+// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterClient, error) {
+	conn, err := registry.NewClient(&Greeter_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return greeter_affinityClient{NewGreeterClient(conn)}, nil
+}
+
+// RegisterGreeterServerToEtcd has the server serve names.Greeter with impl and
+// announce itself in etcd under the key "names/greeter" while it serves.
+func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opts ...runtime.RegisterOption) {
+	RegisterGreeterServer(server, impl)
+	server.Publish(&Greeter_EtcdServiceDesc, opts...)
+}
+
+// greeter_affinityClient is a GreeterClient that takes the affinity of calls from their requests.
+type greeter_affinityClient struct {
+	greeter_plainClient
+}
+
+type greeter_plainClient = GreeterClient
+
+// Get takes the affinity from id.
+func (c greeter_affinityClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (Greeter_GetClient, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetId(); value != "" {
+			ctx = runtime.WithAffinity(ctx, value)
+		}
+	}
+	return c.greeter_plainClient.Get(ctx, in, opts...)
+}
+
+// Guest_EtcdServiceDesc says how names.Guest is found in etcd, under the key
+// "names/guest".
+var Guest_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "names.Guest",
+	Key:           "names/guest",
+	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`,
+}
+
+// NewGuestClientFromEtcd returns a client that calls the servers of names.Guest
+// that etcd has under the key "names/guest". It does no I/O; its connection
+// is closed with the registry.
+//
+// Where a method has an affinity, calls whose requests have the same value in that field
+// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
+func NewGuestClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GuestClient, error) {
+	conn, err := registry.NewClient(&Guest_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return guest_affinityClient{NewGuestClient(conn)}, nil
+}
+
+// RegisterGuestServerToEtcd has the server serve names.Guest with impl and
+// announce itself in etcd under the key "names/guest" while it serves.
+func RegisterGuestServerToEtcd(server *runtime.Server, impl GuestServer, opts ...runtime.RegisterOption) {
+	RegisterGuestServer(server, impl)
+	server.Publish(&Guest_EtcdServiceDesc, opts...)
+}
+
+// guest_affinityClient is a GuestClient that takes the affinity of calls from their requests.
+type guest_affinityClient struct {
+	guest_plainClient
+}
+
+type guest_plainClient = GuestClient
+
+// GuestClient takes the affinity from id.
+func (c guest_affinityClient) GuestClient(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (Guest_GuestClientClient, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetId(); value != "" {
+			ctx = runtime.WithAffinity(ctx, value)
+		}
+	}
+	return c.guest_plainClient.GuestClient(ctx, in, opts...)
 }

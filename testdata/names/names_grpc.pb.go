@@ -323,3 +323,260 @@ var XUnderscore9_ServiceDesc = grpc.ServiceDesc{
 	Streams:     []grpc.StreamDesc{},
 	Metadata:    "names/names.proto",
 }
+
+const (
+	Greeter_GreeterClient_FullMethodName = "/names.Greeter/GreeterClient"
+	Greeter_Get_FullMethodName           = "/names.Greeter/Get"
+)
+
+// GreeterClient is the client API for Greeter service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// A method with the Go name of the client, beside one with an affinity.
+type GreeterClient interface {
+	GreeterClient(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetReply], error)
+}
+
+type greeterClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewGreeterClient(cc grpc.ClientConnInterface) GreeterClient {
+	return &greeterClient{cc}
+}
+
+func (c *greeterClient) GreeterClient(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Greeter_GreeterClient_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *greeterClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Greeter_ServiceDesc.Streams[0], Greeter_Get_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetRequest, GetReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Greeter_GetClient = grpc.ServerStreamingClient[GetReply]
+
+// GreeterServer is the server API for Greeter service.
+// All implementations must embed UnimplementedGreeterServer
+// for forward compatibility.
+//
+// A method with the Go name of the client, beside one with an affinity.
+type GreeterServer interface {
+	GreeterClient(context.Context, *GetRequest) (*GetReply, error)
+	Get(*GetRequest, grpc.ServerStreamingServer[GetReply]) error
+	mustEmbedUnimplementedGreeterServer()
+}
+
+// UnimplementedGreeterServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedGreeterServer struct{}
+
+func (UnimplementedGreeterServer) GreeterClient(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method GreeterClient not implemented")
+}
+func (UnimplementedGreeterServer) Get(*GetRequest, grpc.ServerStreamingServer[GetReply]) error {
+	return status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedGreeterServer) mustEmbedUnimplementedGreeterServer() {}
+func (UnimplementedGreeterServer) testEmbeddedByValue()                 {}
+
+// UnsafeGreeterServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to GreeterServer will
+// result in compilation errors.
+type UnsafeGreeterServer interface {
+	mustEmbedUnimplementedGreeterServer()
+}
+
+func RegisterGreeterServer(s grpc.ServiceRegistrar, srv GreeterServer) {
+	// If the following call panics, it indicates UnimplementedGreeterServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Greeter_ServiceDesc, srv)
+}
+
+func _Greeter_GreeterClient_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GreeterServer).GreeterClient(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Greeter_GreeterClient_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GreeterServer).GreeterClient(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Greeter_Get_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(GreeterServer).Get(m, &grpc.GenericServerStream[GetRequest, GetReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Greeter_GetServer = grpc.ServerStreamingServer[GetReply]
+
+// Greeter_ServiceDesc is the grpc.ServiceDesc for Greeter service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Greeter_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "names.Greeter",
+	HandlerType: (*GreeterServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "GreeterClient",
+			Handler:    _Greeter_GreeterClient_Handler,
+		},
+	},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Get",
+			Handler:       _Greeter_Get_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "names/names.proto",
+}
+
+const (
+	Guest_GuestClient_FullMethodName = "/names.Guest/GuestClient"
+)
+
+// GuestClient is the client API for Guest service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// The method with the Go name of the client has an affinity itself.
+type GuestClient interface {
+	GuestClient(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetReply], error)
+}
+
+type guestClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewGuestClient(cc grpc.ClientConnInterface) GuestClient {
+	return &guestClient{cc}
+}
+
+func (c *guestClient) GuestClient(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetReply], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Guest_ServiceDesc.Streams[0], Guest_GuestClient_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetRequest, GetReply]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Guest_GuestClientClient = grpc.ServerStreamingClient[GetReply]
+
+// GuestServer is the server API for Guest service.
+// All implementations must embed UnimplementedGuestServer
+// for forward compatibility.
+//
+// The method with the Go name of the client has an affinity itself.
+type GuestServer interface {
+	GuestClient(*GetRequest, grpc.ServerStreamingServer[GetReply]) error
+	mustEmbedUnimplementedGuestServer()
+}
+
+// UnimplementedGuestServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedGuestServer struct{}
+
+func (UnimplementedGuestServer) GuestClient(*GetRequest, grpc.ServerStreamingServer[GetReply]) error {
+	return status.Error(codes.Unimplemented, "method GuestClient not implemented")
+}
+func (UnimplementedGuestServer) mustEmbedUnimplementedGuestServer() {}
+func (UnimplementedGuestServer) testEmbeddedByValue()               {}
+
+// UnsafeGuestServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to GuestServer will
+// result in compilation errors.
+type UnsafeGuestServer interface {
+	mustEmbedUnimplementedGuestServer()
+}
+
+func RegisterGuestServer(s grpc.ServiceRegistrar, srv GuestServer) {
+	// If the following call panics, it indicates UnimplementedGuestServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Guest_ServiceDesc, srv)
+}
+
+func _Guest_GuestClient_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(GuestServer).GuestClient(m, &grpc.GenericServerStream[GetRequest, GetReply]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Guest_GuestClientServer = grpc.ServerStreamingServer[GetReply]
+
+// Guest_ServiceDesc is the grpc.ServiceDesc for Guest service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Guest_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "names.Guest",
+	HandlerType: (*GuestServer)(nil),
+	Methods:     []grpc.MethodDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "GuestClient",
+			Handler:       _Guest_GuestClient_Handler,
+			ServerStreams: true,
+		},
+	},
+	Metadata: "names/names.proto",
+}

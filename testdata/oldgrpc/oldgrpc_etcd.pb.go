@@ -42,22 +42,12 @@ func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opt
 	server.Publish(&Service_EtcdServiceDesc, opts...)
 }
 
-// EachServiceClientFromEtcd runs call once for each server of oldgrpc.Service that
-// etcd has under the key "oldgrpc" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachServiceClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ServiceClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Service_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewServiceClient(conn))
-	}, opts...)
-}
-
 // service_affinityClient is a ServiceClient that takes the affinity of calls from their requests.
 type service_affinityClient struct {
-	ServiceClient
+	service_plainClient
 }
+
+type service_plainClient = ServiceClient
 
 // Get takes the affinity from id.
 func (c service_affinityClient) Get(ctx context.Context, in *Request, opts ...grpc.CallOption) (*Reply, error) {
@@ -66,7 +56,7 @@ func (c service_affinityClient) Get(ctx context.Context, in *Request, opts ...gr
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.ServiceClient.Get(ctx, in, opts...)
+	return c.service_plainClient.Get(ctx, in, opts...)
 }
 
 // List takes the affinity from id.
@@ -76,5 +66,5 @@ func (c service_affinityClient) List(ctx context.Context, in *Request, opts ...g
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.ServiceClient.List(ctx, in, opts...)
+	return c.service_plainClient.List(ctx, in, opts...)
 }

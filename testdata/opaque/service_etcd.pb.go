@@ -4,7 +4,6 @@
 package opaque
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -39,18 +38,6 @@ func RegisterServiceServerToEtcd(server *runtime.Server, impl ServiceServer, opt
 	server.Publish(&Service_EtcdServiceDesc, opts...)
 }
 
-// EachServiceClientFromEtcd runs call once for each server of opaque.Service that
-// etcd has under the key "opaque" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachServiceClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ServiceClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Service_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewServiceClient(conn))
-	}, opts...)
-}
-
 // Kind_EtcdServiceDesc says how opaque.Kind is found in etcd, under the key
 // "opaque2".
 var Kind_EtcdServiceDesc = runtime.ServiceDesc{
@@ -75,16 +62,4 @@ func NewKindClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 func RegisterKindServerToEtcd(server *runtime.Server, impl KindServer, opts ...runtime.RegisterOption) {
 	RegisterKindServer(server, impl)
 	server.Publish(&Kind_EtcdServiceDesc, opts...)
-}
-
-// EachKindClientFromEtcd runs call once for each server of opaque.Kind that
-// etcd has under the key "opaque2" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachKindClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, KindClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Kind_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewKindClient(conn))
-	}, opts...)
 }

@@ -4,7 +4,6 @@
 package outlier
 
 import (
-	context "context"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
@@ -40,18 +39,6 @@ func RegisterFailuresServerToEtcd(server *runtime.Server, impl FailuresServer, o
 	server.Publish(&Failures_EtcdServiceDesc, opts...)
 }
 
-// EachFailuresClientFromEtcd runs call once for each server of outlier.Failures that
-// etcd has under the key "outlier/failures" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachFailuresClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, FailuresClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Failures_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewFailuresClient(conn))
-	}, opts...)
-}
-
 // Everything_EtcdServiceDesc says how outlier.Everything is found in etcd, under the key
 // "outlier/everything".
 var Everything_EtcdServiceDesc = runtime.ServiceDesc{
@@ -78,18 +65,6 @@ func RegisterEverythingServerToEtcd(server *runtime.Server, impl EverythingServe
 	server.Publish(&Everything_EtcdServiceDesc, opts...)
 }
 
-// EachEverythingClientFromEtcd runs call once for each server of outlier.Everything that
-// etcd has under the key "outlier/everything" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachEverythingClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, EverythingClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Everything_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewEverythingClient(conn))
-	}, opts...)
-}
-
 // Defaults_EtcdServiceDesc says how outlier.Defaults is found in etcd, under the key
 // "outlier/defaults".
 var Defaults_EtcdServiceDesc = runtime.ServiceDesc{
@@ -114,16 +89,4 @@ func NewDefaultsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 func RegisterDefaultsServerToEtcd(server *runtime.Server, impl DefaultsServer, opts ...runtime.RegisterOption) {
 	RegisterDefaultsServer(server, impl)
 	server.Publish(&Defaults_EtcdServiceDesc, opts...)
-}
-
-// EachDefaultsClientFromEtcd runs call once for each server of outlier.Defaults that
-// etcd has under the key "outlier/defaults" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachDefaultsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, DefaultsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Defaults_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewDefaultsClient(conn))
-	}, opts...)
 }

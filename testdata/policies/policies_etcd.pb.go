@@ -39,18 +39,6 @@ func RegisterUnsetServerToEtcd(server *runtime.Server, impl UnsetServer, opts ..
 	server.Publish(&Unset_EtcdServiceDesc, opts...)
 }
 
-// EachUnsetClientFromEtcd runs call once for each server of policies.Unset that
-// etcd has under the key "policies/unset" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachUnsetClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, UnsetClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Unset_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewUnsetClient(conn))
-	}, opts...)
-}
-
 // Empty_EtcdServiceDesc says how policies.Empty is found in etcd, under the key
 // "policies/empty".
 var Empty_EtcdServiceDesc = runtime.ServiceDesc{
@@ -75,18 +63,6 @@ func NewEmptyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 func RegisterEmptyServerToEtcd(server *runtime.Server, impl EmptyServer, opts ...runtime.RegisterOption) {
 	RegisterEmptyServer(server, impl)
 	server.Publish(&Empty_EtcdServiceDesc, opts...)
-}
-
-// EachEmptyClientFromEtcd runs call once for each server of policies.Empty that
-// etcd has under the key "policies/empty" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachEmptyClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, EmptyClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Empty_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewEmptyClient(conn))
-	}, opts...)
 }
 
 // RoundRobin_EtcdServiceDesc says how policies.RoundRobin is found in etcd, under the key
@@ -115,18 +91,6 @@ func RegisterRoundRobinServerToEtcd(server *runtime.Server, impl RoundRobinServe
 	server.Publish(&RoundRobin_EtcdServiceDesc, opts...)
 }
 
-// EachRoundRobinClientFromEtcd runs call once for each server of policies.RoundRobin that
-// etcd has under the key "policies/roundrobin" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachRoundRobinClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, RoundRobinClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &RoundRobin_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewRoundRobinClient(conn))
-	}, opts...)
-}
-
 // PickFirst_EtcdServiceDesc says how policies.PickFirst is found in etcd, under the key
 // "policies/pickfirst".
 var PickFirst_EtcdServiceDesc = runtime.ServiceDesc{
@@ -151,18 +115,6 @@ func NewPickFirstClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpt
 func RegisterPickFirstServerToEtcd(server *runtime.Server, impl PickFirstServer, opts ...runtime.RegisterOption) {
 	RegisterPickFirstServer(server, impl)
 	server.Publish(&PickFirst_EtcdServiceDesc, opts...)
-}
-
-// EachPickFirstClientFromEtcd runs call once for each server of policies.PickFirst that
-// etcd has under the key "policies/pickfirst" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachPickFirstClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, PickFirstClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &PickFirst_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewPickFirstClient(conn))
-	}, opts...)
 }
 
 // Shuffled_EtcdServiceDesc says how policies.Shuffled is found in etcd, under the key
@@ -191,18 +143,6 @@ func RegisterShuffledServerToEtcd(server *runtime.Server, impl ShuffledServer, o
 	server.Publish(&Shuffled_EtcdServiceDesc, opts...)
 }
 
-// EachShuffledClientFromEtcd runs call once for each server of policies.Shuffled that
-// etcd has under the key "policies/shuffled" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachShuffledClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ShuffledClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Shuffled_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewShuffledClient(conn))
-	}, opts...)
-}
-
 // Least_EtcdServiceDesc says how policies.Least is found in etcd, under the key
 // "policies/least".
 var Least_EtcdServiceDesc = runtime.ServiceDesc{
@@ -227,18 +167,6 @@ func NewLeastClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption)
 func RegisterLeastServerToEtcd(server *runtime.Server, impl LeastServer, opts ...runtime.RegisterOption) {
 	RegisterLeastServer(server, impl)
 	server.Publish(&Least_EtcdServiceDesc, opts...)
-}
-
-// EachLeastClientFromEtcd runs call once for each server of policies.Least that
-// etcd has under the key "policies/least" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachLeastClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, LeastClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Least_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewLeastClient(conn))
-	}, opts...)
 }
 
 // LeastOfFour_EtcdServiceDesc says how policies.LeastOfFour is found in etcd, under the key
@@ -267,18 +195,6 @@ func RegisterLeastOfFourServerToEtcd(server *runtime.Server, impl LeastOfFourSer
 	server.Publish(&LeastOfFour_EtcdServiceDesc, opts...)
 }
 
-// EachLeastOfFourClientFromEtcd runs call once for each server of policies.LeastOfFour that
-// etcd has under the key "policies/leastoffour" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachLeastOfFourClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, LeastOfFourClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &LeastOfFour_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewLeastOfFourClient(conn))
-	}, opts...)
-}
-
 // Ring_EtcdServiceDesc says how policies.Ring is found in etcd, under the key
 // "policies/ring".
 var Ring_EtcdServiceDesc = runtime.ServiceDesc{
@@ -303,18 +219,6 @@ func NewRingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 func RegisterRingServerToEtcd(server *runtime.Server, impl RingServer, opts ...runtime.RegisterOption) {
 	RegisterRingServer(server, impl)
 	server.Publish(&Ring_EtcdServiceDesc, opts...)
-}
-
-// EachRingClientFromEtcd runs call once for each server of policies.Ring that
-// etcd has under the key "policies/ring" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachRingClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, RingClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Ring_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewRingClient(conn))
-	}, opts...)
 }
 
 // BigRing_EtcdServiceDesc says how policies.BigRing is found in etcd, under the key
@@ -343,18 +247,6 @@ func RegisterBigRingServerToEtcd(server *runtime.Server, impl BigRingServer, opt
 	server.Publish(&BigRing_EtcdServiceDesc, opts...)
 }
 
-// EachBigRingClientFromEtcd runs call once for each server of policies.BigRing that
-// etcd has under the key "policies/bigring" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachBigRingClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, BigRingClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &BigRing_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewBigRingClient(conn))
-	}, opts...)
-}
-
 // Weighted_EtcdServiceDesc says how policies.Weighted is found in etcd, under the key
 // "policies/weighted".
 var Weighted_EtcdServiceDesc = runtime.ServiceDesc{
@@ -381,18 +273,6 @@ func RegisterWeightedServerToEtcd(server *runtime.Server, impl WeightedServer, o
 	server.Publish(&Weighted_EtcdServiceDesc, opts...)
 }
 
-// EachWeightedClientFromEtcd runs call once for each server of policies.Weighted that
-// etcd has under the key "policies/weighted" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachWeightedClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, WeightedClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Weighted_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewWeightedClient(conn))
-	}, opts...)
-}
-
 // Zone_EtcdServiceDesc says how policies.Zone is found in etcd, under the key
 // "policies/zone".
 var Zone_EtcdServiceDesc = runtime.ServiceDesc{
@@ -417,18 +297,6 @@ func NewZoneClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) 
 func RegisterZoneServerToEtcd(server *runtime.Server, impl ZoneServer, opts ...runtime.RegisterOption) {
 	RegisterZoneServer(server, impl)
 	server.Publish(&Zone_EtcdServiceDesc, opts...)
-}
-
-// EachZoneClientFromEtcd runs call once for each server of policies.Zone that
-// etcd has under the key "policies/zone" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachZoneClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ZoneClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Zone_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewZoneClient(conn))
-	}, opts...)
 }
 
 // ZoneAndAffinity_EtcdServiceDesc says how policies.ZoneAndAffinity is found in etcd, under the key
@@ -460,22 +328,12 @@ func RegisterZoneAndAffinityServerToEtcd(server *runtime.Server, impl ZoneAndAff
 	server.Publish(&ZoneAndAffinity_EtcdServiceDesc, opts...)
 }
 
-// EachZoneAndAffinityClientFromEtcd runs call once for each server of policies.ZoneAndAffinity that
-// etcd has under the key "policies/zoneandaffinity" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachZoneAndAffinityClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, ZoneAndAffinityClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &ZoneAndAffinity_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewZoneAndAffinityClient(conn))
-	}, opts...)
-}
-
 // zoneAndAffinity_affinityClient is a ZoneAndAffinityClient that takes the affinity of calls from their requests.
 type zoneAndAffinity_affinityClient struct {
-	ZoneAndAffinityClient
+	zoneAndAffinity_plainClient
 }
+
+type zoneAndAffinity_plainClient = ZoneAndAffinityClient
 
 // Get takes the affinity from id.
 func (c zoneAndAffinity_affinityClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
@@ -484,5 +342,5 @@ func (c zoneAndAffinity_affinityClient) Get(ctx context.Context, in *GetRequest,
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.ZoneAndAffinityClient.Get(ctx, in, opts...)
+	return c.zoneAndAffinity_plainClient.Get(ctx, in, opts...)
 }

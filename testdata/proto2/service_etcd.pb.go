@@ -4,7 +4,6 @@
 package proto2pb
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewProto2ClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 func RegisterProto2ServerToEtcd(server *runtime.Server, impl Proto2Server, opts ...runtime.RegisterOption) {
 	RegisterProto2Server(server, impl)
 	server.Publish(&Proto2_EtcdServiceDesc, opts...)
-}
-
-// EachProto2ClientFromEtcd runs call once for each server of proto2.Proto2 that
-// etcd has under the key "proto2" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachProto2ClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, Proto2Client) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Proto2_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewProto2Client(conn))
-	}, opts...)
 }

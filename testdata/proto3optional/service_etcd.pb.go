@@ -4,7 +4,6 @@
 package proto3optional
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewOptionalClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 func RegisterOptionalServerToEtcd(server *runtime.Server, impl OptionalServer, opts ...runtime.RegisterOption) {
 	RegisterOptionalServer(server, impl)
 	server.Publish(&Optional_EtcdServiceDesc, opts...)
-}
-
-// EachOptionalClientFromEtcd runs call once for each server of proto3optional.Optional that
-// etcd has under the key "proto3optional" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachOptionalClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, OptionalClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Optional_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewOptionalClient(conn))
-	}, opts...)
 }

@@ -4,7 +4,6 @@
 package several
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewOrdersClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 func RegisterOrdersServerToEtcd(server *runtime.Server, impl OrdersServer, opts ...runtime.RegisterOption) {
 	RegisterOrdersServer(server, impl)
 	server.Publish(&Orders_EtcdServiceDesc, opts...)
-}
-
-// EachOrdersClientFromEtcd runs call once for each server of several.Orders that
-// etcd has under the key "acme/order" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachOrdersClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, OrdersClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Orders_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewOrdersClient(conn))
-	}, opts...)
 }

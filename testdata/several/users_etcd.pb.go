@@ -4,7 +4,6 @@
 package several
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -39,18 +38,6 @@ func RegisterUsersServerToEtcd(server *runtime.Server, impl UsersServer, opts ..
 	server.Publish(&Users_EtcdServiceDesc, opts...)
 }
 
-// EachUsersClientFromEtcd runs call once for each server of several.Users that
-// etcd has under the key "acme/user" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachUsersClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, UsersClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Users_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewUsersClient(conn))
-	}, opts...)
-}
-
 // Groups_EtcdServiceDesc says how several.Groups is found in etcd, under the key
 // "acme/user".
 var Groups_EtcdServiceDesc = runtime.ServiceDesc{
@@ -75,16 +62,4 @@ func NewGroupsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 func RegisterGroupsServerToEtcd(server *runtime.Server, impl GroupsServer, opts ...runtime.RegisterOption) {
 	RegisterGroupsServer(server, impl)
 	server.Publish(&Groups_EtcdServiceDesc, opts...)
-}
-
-// EachGroupsClientFromEtcd runs call once for each server of several.Groups that
-// etcd has under the key "acme/user" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachGroupsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, GroupsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Groups_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewGroupsClient(conn))
-	}, opts...)
 }

@@ -4,7 +4,6 @@
 package unicode
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -40,18 +39,6 @@ func RegisterUnicodeServerToEtcd(server *runtime.Server, impl UnicodeServer, opt
 	server.Publish(&Unicode_EtcdServiceDesc, opts...)
 }
 
-// EachUnicodeClientFromEtcd runs call once for each server of unicode.Unicode that
-// etcd has under the key "сервис/问候-é" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachUnicodeClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, UnicodeClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Unicode_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewUnicodeClient(conn))
-	}, opts...)
-}
-
 // Quotes_EtcdServiceDesc says how unicode.Quotes is found in etcd, under the key
 // "say/\"hi\"/`back`/*slash\\*".
 var Quotes_EtcdServiceDesc = runtime.ServiceDesc{
@@ -77,16 +64,4 @@ func NewQuotesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption
 func RegisterQuotesServerToEtcd(server *runtime.Server, impl QuotesServer, opts ...runtime.RegisterOption) {
 	RegisterQuotesServer(server, impl)
 	server.Publish(&Quotes_EtcdServiceDesc, opts...)
-}
-
-// EachQuotesClientFromEtcd runs call once for each server of unicode.Quotes that
-// etcd has under the key "say/\"hi\"/`back`/*slash\\*" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachQuotesClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, QuotesClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Quotes_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewQuotesClient(conn))
-	}, opts...)
 }

@@ -140,7 +140,7 @@ func (s Shares) Percent(server string) float64 {
 	return 100 * float64(s[server]) / float64(total)
 }
 
-// Only tells whether exactly these servers answered.
+// Only reports whether exactly these servers answered.
 func (s Shares) Only(servers ...string) bool {
 	for _, server := range servers {
 		if s[server] == 0 {

@@ -81,6 +81,7 @@ func render(figures []report.Figure) ([]byte, error) {
 		errs = append(errs, errors.New("nothing was recorded of a soak"))
 	}
 	delete(byRow, "soak")
+	tables["Proved"] = provedTable()
 	for row := range byRow {
 		errs = append(errs, fmt.Errorf("there are figures of a row %s, and no such row", row))
 	}
@@ -110,6 +111,16 @@ func (p part) table(figures map[string][]report.Figure, errs []error) (string, [
 			strings.Join(measured(found), "<br>"), strings.Join(tests(found), "<br>"))
 	}
 	return s.String(), errs
+}
+
+// provedTable is provedRows as Markdown.
+func provedTable() string {
+	var s strings.Builder
+	s.WriteString("| # | situation | what happens | tests |\n|---|---|---|---|\n")
+	for _, p := range provedRows {
+		fmt.Fprintf(&s, "| %s | %s | %s | `%s` |\n", p.number, p.situation, p.happens, strings.Join(p.tests, "`<br>`"))
+	}
+	return s.String()
 }
 
 // measured are the figures, one a label, in the order in which they came. What was measured several

@@ -2,7 +2,11 @@ package main
 
 import (
 	"bytes"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -37,6 +41,31 @@ func TestSpread(t *testing.T) {
 	} {
 		if got := spread(tt.values); got != tt.want {
 			t.Errorf("%v: %s, want %s", tt.values, got, tt.want)
+		}
+	}
+}
+
+// TestProvedRowsHaveTests looks for each test that a row is said to be proved by.
+func TestProvedRowsHaveTests(t *testing.T) {
+	found := make(map[string]bool)
+	err := filepath.WalkDir("../../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, name := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllStringSubmatch(string(text), -1) {
+			found[name[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range provedRows {
+		for _, name := range p.tests {
+			if !found[name] {
+				t.Errorf("row %s: there is no test %s", p.number, name)
+			}
 		}
 	}
 }

@@ -9,6 +9,12 @@ type part struct {
 // row is a situation and what happens in it; what was measured is in the figures.
 type row struct{ number, situation, happens string }
 
+// proved is a row that needs no etcd, and so has no figures: the tests that prove it.
+type proved struct {
+	row
+	tests []string
+}
+
 var parts = []part{
 	{"Discovering", []row{
 		{"D1", "etcd compacts the revision that a watch is at, while the client is disconnected", "The range is listed again and watched from there."},
@@ -25,7 +31,7 @@ var parts = []part{
 		{"D12", "The etcd client is wrapped, by clientv3/namespace say", "Every call goes through the wrapper."},
 		{"D13", "The member asked is behind the others, or there is no leader to ask", "Lists are linearizable. Only with nothing known and no leader is a member's own view taken, until there is a leader; an older revision never replaces a newer one."},
 		{"D14", "100 connections to one service in one process", "One list and one watch of the key, and one each of its live service config."},
-		{"D15", "5,000 endpoints are replaced in a rollout", "The first change at once, then steps whose pauses grow with the set."},
+		{"D15", "5,000 endpoints are replaced in a rollout", "The first changes at once, then steps whose pauses grow with what an update costs."},
 		{"D16", "A value names `unix:/x`, `dns:///x`, a user, a newline, or is a megabyte long", "Never dialled; reported with a bounded text; the other endpoints serve."},
 	}},
 	{"Resolving", []row{
@@ -60,5 +66,57 @@ var parts = []part{
 		{"G13", "A registration is updated", "Same key, same lease; remembered when it is registered again."},
 		{"G14", "The process sleeps for longer than its lease lives", "Registered again when it wakes."},
 		{"G15", "An operator asks whether a server is registered", "`Status`, a log line at each change and none otherwise, metrics, and the health of the service `etcd`."},
+		{"G16", "etcd is restored from a backup that holds the process's living lease", "Own keys are compared by value and by absence: what was updated, closed, paused or registered since is so again."},
+		{"G17", "A put is given up, and lands seconds later", "Its lease is left behind or its outcome read back, so etcd has the last word that was said."},
+		{"G18", "Someone overwrites an entry and leaves its lease as it is", "Corrected."},
+		{"G19", "One key of many may be written and not read; the right comes later, or goes", "The others are put back as ever, and are not touched by what becomes of it. It is tried again."},
+		{"G20", "The health service has no `Watch`, or one that ends; its `Check` waits for ever; it flaps, panics or lies", "`Check` is asked from time to time, within bounds. Changes are spaced. What is not known counts as healthy."},
+		{"G21", "etcd is restored from a backup that is older than the process, with an entry and a living lease of its predecessor", "Taken over at once."},
+		{"G22", "etcd has no space left; a batch exceeds the client's message limit", "Removals go through. A batch is split down to the entry that is refused; the others return."},
+		{"G24", "`Withdraw` comes during `Announce`", "The later word wins: `Announce` returns an error, and nothing is left."},
+		{"G25", "A context ends while etcd is away", "The call ends with it. What is to be undone is undone behind it."},
+		{"G26", "A server cannot register", "The first failure is logged with its cause, those after it rarely."},
+		{"G27", "One of three members is a black hole, and the client has other traffic", "The lease's remaining time is watched: below half of it, another connection or another lease."},
+		{"G29", "One key is registered twice in a process, under two TTLs or in two layouts", "The second is an error, and the first stays."},
+		{"S3", "Another user's key hangs on the lease of a process that may not write it, so that etcd refuses what is done with that lease", "It is left for a new one at once. No empty lease lies about."},
 	}},
+	{"One state a key", []row{
+		{"K1", "All leases of a service are lost", "Connections, watches and the status hold the same endpoints for a grace; calls to each instance leave out what is held."},
+		{"K2", "Every instance is called, again and again", "Each is connected to once."},
+		{"K3", "The sole instance leaves in order, and comes back at another address", "Its entry is marked before it is deleted, so its old address is not held."},
+		{"K5", "A live config is deleted while the connection is idle and a thousand other keys were used", "The connection wakes without it."},
+		{"K6", "An empty value is put as live config", "Reported once; the last good one stays in force. Only a deletion deletes."},
+		{"K7", "Two clusters keep their endpoints in one snapshot directory", "A process gets those of its own cluster, or none."},
+		{"K8", "The snapshot directory hangs", "Nothing waits for it, save Close, for 100 ms."},
+		{"K9", "A live config may not be read", "Asked for less and less often, once a minute at last."},
+		{"K10", "A call without a deadline, while etcd has never answered", "It ends by its method's timeout."},
+		{"K11", "etcd cannot be connected to", "Errors, log and status name the cause: a refused port, a failed handshake."},
+	}},
+	{"One plan a connection", []row{
+		{"P5", "A call names its instance, and grpc.WithDefaultServiceConfig has replaced the policy that would see to it", "It fails and names the option. It never reaches another instance."},
+		{"P7", "A split, a zone, another policy below or a target, while 20 instances are connected to", "No connection is made, and no call fails."},
+		{"S1", "Random live configs, against clients that link every policy", "Each is in force, or refused with a reason. The process does not end, spin or grow."},
+		{"S5", "Live configs of 256 KB, and nested deep", "Refused in a moment."},
+		{"S8", "Live policies that flip faster than a client follows", "It skips most, and connects to nothing."},
+	}},
+}
+
+// provedRows are decided without etcd: by a core, or between a policy and gRPC.
+var provedRows = []proved{
+	{row{"K4", "`WithSubset` beside hold, drain, zones and splits", "The subset is taken last, of each set that calls choose from."}, []string{"TestK4_TheSubsetComesLast", "TestK4_ASubsetOfOneThatIsHeldAndDead"}},
+	{row{"P1", "An instance that lacks a method joins", "No call of that method reaches it."}, []string{"TestP1_RoutesServeWhatTheyWereMadeFor", "TestP1_ARollbackUnderLoad"}},
+	{row{"P2", "An instance is drained while another plan connects", "It leaves every plan at once."}, []string{"TestP2_WhatLeavesLeavesEveryPlanAtOnce", "TestP2_ADrainDoesNotWaitForAnotherPlan"}},
+	{row{"P3", "A policy does not shut its connections down", "They end with their endpoint."}, []string{"TestP3_WhatAPolicyLeaksIsShutDown"}},
+	{row{"P4", "`loadBalancingPolicy` names our policy, or one of gRPC's", "Read as the field that replaced it."}, []string{"TestP4_TheTopPolicyIsOurs", "TestP4_TheDeprecatedFieldNamesOurPolicy"}},
+	{row{"P6", "Round robin gives way to a policy that connects when it is called", "What serves stays until what follows can."}, []string{"TestP6_WhatServesStaysUntilWhatFollowsCan", "TestP6_FromRoundRobinToRingHashUnderLoad"}},
+	{row{"P8", "A policy that knows addresses alone, below ours or in its place", "It is given addresses."}, []string{"TestP8_PoliciesOnBalancerBaseGetAddresses", "TestP8_PolicyOfTheCallersThatKnowsAddressesAlone"}},
+	{row{"P9", "Misspelt fields, refused policies by their old field, splits that print alike", "Refused, refused, told apart."}, []string{"TestP9_MisspeltAndUnknownIsRefused", "TestP9_SplitsAreToldApart", "TestP9_GroupsAreToldApart"}},
+	{row{"P10", "10,000 targets dropped at once; 3,000 classes of methods", "No call waits; one pass."}, []string{"TestP10_DroppingTargetsHoldsNoCallUp", "TestP10_ClassesOfMethodsStopAtTheirBound"}},
+	{row{"P11", "A target with a fragment, or two layouts", "An error."}, []string{"TestP11_QuestionableTargets"}},
+	{row{"P12", "A drain or a split that names nothing, or only what is drained", "Said as it is."}, []string{"TestPlan"}},
+	{row{"S2", "65,536 endpoints of weight 65,536 under ring hash", "Weights are scaled so that gRPC can add them up."}, []string{"TestS2_WeightsFitARing", "TestS2_WeightsOfASetFit", "TestS2_WeightsThatRingHashCannotAddUpAreScaled"}},
+	{row{"S6", "Outlier detection at an interval of nothing", "Refused."}, []string{"TestS6_NoIntervalSpins"}},
+	{row{"S7", "Many groups of a split, many names of a drain", "Maps, and bounds."}, []string{"TestS7_MatchingIsNoLoopInALoop", "TestS7_ManyGroupsAndNamesCostOnePass"}},
+	{row{"S10", "A live config lifts a message limit", "Refused; `WithLiveLoadBalancingOnly` refuses all but policies."}, []string{"TestS10_LimitsAreNotLifted", "TestS10_LiveConfigsForLoadBalancingAlone"}},
+	{row{"S16", "Ring hash without its header; policies in upper case", "Refused."}, []string{"TestS16_PoliciesThatFailAllCallsAreRefused"}},
 }

@@ -1,11 +1,9 @@
 package affinity
 
 import (
-	"context"
 	"fmt"
 	"regexp"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -92,28 +90,5 @@ func TestStreamSameServer(t *testing.T) {
 		if last.instance() != want {
 			t.Errorf("id %d reached %s, and with a stream %s", id+1, want, last.instance())
 		}
-	}
-}
-
-// TestEach says that calls to each server go there, whatever their requests.
-func TestEach(t *testing.T) {
-	registry := newRegistry(t, etcdtest.Start(t))
-	serveAll(t, registry)
-	var last seen
-	var mu sync.Mutex // calls come one at a time, for the sake of last
-	err := affinity.EachPlacesClientFromEtcd(within(t, soon), registry,
-		func(ctx context.Context, endpoint runtime.Endpoint, c affinity.PlacesClient) error {
-			mu.Lock()
-			defer mu.Unlock()
-			if err := unary(c.Oneof, &affinity.Request{Who: &affinity.Request_Name{Name: "n"}})(ctx); err != nil {
-				return err
-			}
-			if last.instance() != endpoint.Instance || last.affinity != "" {
-				t.Errorf("the call to %s reached %s, with the affinity %q", endpoint.Instance, last.instance(), last.affinity)
-			}
-			return nil
-		}, last.options()...)
-	if err != nil {
-		t.Error(err)
 	}
 }

@@ -143,23 +143,36 @@ func defaults(c affinityproto2.DefaultsClient) []row {
 	}
 	unset := with(func(*request) {})
 	return []row{
-		{"string", unary(c.String, with(func(r *request) { r.String_ = proto.String("none") })), "none"},
+		{"string", unary(c.String, with(func(r *request) { r.String_ = proto.String("some") })), "some"},
+		{"string, its default", unary(c.String, with(func(r *request) { r.String_ = proto.String("none") })), ""},
 		{"string, empty", unary(c.String, with(func(r *request) { r.String_ = proto.String("") })), ""},
 		{"string, unset", unary(c.String, unset), ""},
-		{"bytes", unary(c.Bytes, with(func(r *request) { r.Bytes = []byte("none") })), "none"},
+		{"bytes", unary(c.Bytes, with(func(r *request) { r.Bytes = []byte("some") })), "some"},
+		{"bytes, its default", unary(c.Bytes, with(func(r *request) { r.Bytes = []byte("none") })), ""},
 		{"bytes, empty", unary(c.Bytes, with(func(r *request) { r.Bytes = []byte{} })), ""},
 		{"bytes, unset", unary(c.Bytes, unset), ""},
 		{"bool", unary(c.Bool, with(func(r *request) { r.Bool = proto.Bool(true) })), "true"},
 		{"bool, false", unary(c.Bool, with(func(r *request) { r.Bool = proto.Bool(false) })), ""},
 		{"bool, unset", unary(c.Bool, unset), ""},
-		{"number", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{Number: proto.Int32(-7)} })), "-7"},
+		{"number", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{Number: proto.Int32(-8)} })), "-8"},
+		{"number, its default", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{Number: proto.Int32(-7)} })), ""},
 		{"number, unset", unary(c.Number, with(func(r *request) { r.Part = &affinityproto2.Request_Part{} })), ""},
 		{"number, no message", unary(c.Number, unset), ""},
-		{"enum", unary(c.Enum, with(func(r *request) { r.Enum = affinityproto2.Enum_ENUM_ONE.Enum() })), "1"},
+		{"enum", unary(c.Enum, with(func(r *request) { r.Enum = affinityproto2.Enum_ENUM_TWO.Enum() })), "2"},
+		{"enum, its default", unary(c.Enum, with(func(r *request) { r.Enum = affinityproto2.Enum_ENUM_ONE.Enum() })), ""},
 		{"enum, unset", unary(c.Enum, unset), ""},
-		{"oneof", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Name{Name: "nobody"} })), "nobody"},
+		{"oneof", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Name{Name: "somebody"} })), "somebody"},
+		{"oneof, its default", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Name{Name: "nobody"} })), ""},
 		{"oneof, another member", unary(c.Oneof, with(func(r *request) { r.Who = &affinityproto2.Request_Id{Id: 1} })), ""},
 		{"oneof, unset", unary(c.Oneof, unset), ""},
+		{"unsigned", unary(c.Unsigned, with(func(r *request) { r.Unsigned = proto.Uint64(1<<64 - 2) })), "18446744073709551614"},
+		{"unsigned, unset", unary(c.Unsigned, unset), ""},
+		{"get_x", unary(c.GetX, with(func(r *request) { r.GetX = affinityproto2.Enum_ENUM_ONE.Enum() })), "1"},
+		{"get_x, unset", unary(c.GetX, unset), ""},
+		{"x.string", unary(c.X, with(func(r *request) { r.X_ = &affinityproto2.Renamed{String_: []byte("\xff\n")} })), "\xff\n"},
+		{"x.string, its default", unary(c.X, with(func(r *request) { r.X_ = &affinityproto2.Renamed{String_: []byte("a\"b\n\xff")} })), ""},
+		{"x.string, unset", unary(c.X, with(func(r *request) { r.X_ = &affinityproto2.Renamed{} })), ""},
+		{"x.string, no message", unary(c.X, unset), ""},
 		{"required", unary(c.Required, unset), "3"},
 	}
 }
@@ -167,7 +180,7 @@ func defaults(c affinityproto2.DefaultsClient) []row {
 func opaque(c affinityapi.OpaqueClient) []row {
 	full := affinityapi.OpaqueRequest_builder{
 		Number: proto.Int64(1), Name: proto.String("n"), GetNumber: proto.Int64(2),
-		User: affinityapi.OpaqueRequest_User_builder{Id: "u", Team: proto.String("all")}.Build(),
+		User: affinityapi.OpaqueRequest_User_builder{Id: "u", Team: proto.String("one")}.Build(),
 	}.Build()
 	unset := affinityapi.OpaqueRequest_builder{
 		Id: proto.Uint32(1), User: &affinityapi.OpaqueRequest_User{},
@@ -180,7 +193,7 @@ func opaque(c affinityapi.OpaqueClient) []row {
 		{"nested, no message", unary(c.Nested, &affinityapi.OpaqueRequest{}), ""},
 		{"oneof", unary(c.Oneof, full), "n"},
 		{"oneof, another member", unary(c.Oneof, unset), ""},
-		{"default", unary(c.Default, full), "all"},
+		{"default", unary(c.Default, full), "one"},
 		{"default, unset", unary(c.Default, unset), ""},
 		{"default, no message", unary(c.Default, &affinityapi.OpaqueRequest{}), ""},
 		{"renamed", stream(c.Renamed, full), "2"},
@@ -190,7 +203,7 @@ func opaque(c affinityapi.OpaqueClient) []row {
 func hybrid(c affinityapi.HybridClient) []row {
 	full := affinityapi.HybridRequest_builder{
 		Number: proto.Int64(1), Name: proto.String("n"), GetNumber: proto.Int64(2),
-		User: affinityapi.HybridRequest_User_builder{Id: "u", Team: proto.String("all")}.Build(),
+		User: affinityapi.HybridRequest_User_builder{Id: "u", Team: proto.String("one")}.Build(),
 	}.Build()
 	unset := &affinityapi.HybridRequest{}
 	return []row{
@@ -198,7 +211,7 @@ func hybrid(c affinityapi.HybridClient) []row {
 		{"field, unset", unary(c.Field, unset), ""},
 		{"nested", unary(c.Nested, full), "u"},
 		{"oneof", unary(c.Oneof, full), "n"},
-		{"default", unary(c.Default, full), "all"},
+		{"default", unary(c.Default, full), "one"},
 		{"default, unset", unary(c.Default, unset), ""},
 		{"renamed", stream(c.Renamed, full), "2"},
 	}

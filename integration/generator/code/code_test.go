@@ -3,7 +3,6 @@
 package code
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -17,21 +16,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
 )
 
-// The four names of a service and their types.
+// The three names of a service and their types.
 var (
 	_ *runtime.ServiceDesc                                                     = &basic.Greeter_EtcdServiceDesc
 	_ func(*runtime.Registry, ...grpc.DialOption) (basic.GreeterClient, error) = basic.NewGreeterClientFromEtcd
 	_ func(*runtime.Server, basic.GreeterServer, ...runtime.RegisterOption)    = basic.RegisterGreeterServerToEtcd
-	_ func(context.Context, *runtime.Registry,
-		func(context.Context, runtime.Endpoint, basic.GreeterClient) error, ...grpc.DialOption) error = basic.EachGreeterClientFromEtcd
 )
 
 // TestServiceConfigs says that gRPC takes the service configs.
 func TestServiceConfigs(t *testing.T) {
 	for _, desc := range []*runtime.ServiceDesc{
 		&methods.Methods_EtcdServiceDesc,
+		&servicewide.Defaults_EtcdServiceDesc,
+		&servicewide.AffinityBeside_EtcdServiceDesc,
+		&servicewide.Throttled_EtcdServiceDesc,
+		&servicewide.Checked_EtcdServiceDesc,
+		&servicewide.CheckedZone_EtcdServiceDesc,
 		&policies.Unset_EtcdServiceDesc,
 		&policies.Empty_EtcdServiceDesc,
 		&policies.RoundRobin_EtcdServiceDesc,

@@ -2,6 +2,8 @@
 package leak
 
 import (
+	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -39,6 +41,35 @@ func Check(t testing.TB) {
 		}
 		t.Error(err)
 	})
+}
+
+// Beside has a test run beside others: it waits more than it works. The check is left to [Main].
+func Beside(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	Later(t)
+}
+
+// Later leaves the check of a parallel test to [Main]: Check does nothing for it.
+func Later(t testing.TB) {
+	tests.Store(t, true)
+	t.Cleanup(func() { tests.Delete(t) })
+}
+
+// Main runs the tests of a package for its TestMain, and returns the exit code. It is not 0 if goroutines are
+// left when all tests have ended.
+func Main(m *testing.M) int {
+	if code := m.Run(); code != 0 {
+		return code
+	}
+	var err error
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if err = goleak.Find(); err == nil {
+			return 0
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
 }
 
 // None fails the test if there are goroutines of the packages below runtime, or that these started,

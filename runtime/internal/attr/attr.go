@@ -1,11 +1,13 @@
-// Package attr carries what etcd says of an endpoint through gRPC's resolver state to the load
-// balancing policies.
+// Package attr carries what discovery knows of a key through gRPC's resolver state to the load
+// balancing policies: an endpoint in its own attributes (attr.go), the rest in the state's (state.go).
 //
-// It all travels in Endpoint.Attributes: a change there reaches the policies without a reconnect,
-// which a change in Address.Attributes would cause.
+// Endpoints have it in Endpoint.Attributes, because a change in Address.Attributes would cause a
+// reconnect.
 package attr
 
 import (
+	"math"
+
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
@@ -16,9 +18,9 @@ import (
 
 type endpointKey struct{}
 
-// maxRingWeight bounds the weight that ring-hash goes by: it adds weights up in 32 bits, and what
-// overflows makes a ring without end.
-const maxRingWeight = 1 << 16
+// MaxRingWeight bounds the weight of an endpoint in ring-hash, which adds the weights of a set up in 32
+// bits: fewer than 65,536 endpoints never overflow it. For more, see RingShift.
+const MaxRingWeight = 1 << 16
 
 // value makes endpoints comparable for attributes.Equal, which would panic on the map inside.
 type value struct {
@@ -31,32 +33,57 @@ func (v *value) Equal(o any) bool {
 	return ok && (v.Endpoint == other.Endpoint || v.Endpoint.Equal(*other.Endpoint))
 }
 
-// Room is what an endpoint takes beside itself as gRPC sees it, in one piece: there may be ten
-// thousand. It must not be copied once New has filled it.
-type Room struct {
+// Storage holds what gRPC's form of an endpoint points to, in one allocation: there may be ten thousand.
+// It must not be copied once New has filled it.
+type Storage struct {
 	value      value
 	attributes attributes.Attributes
 	address    [1]resolver.Address
 }
 
-// New returns e as gRPC sees it. Ring-hash places it by its instance id, so that an instance keeps
-// its keys when its address changes, and honours its weight; what it would assume anyway is left
-// out. Neither e nor room may change afterwards.
-func New(e *endpoint.Endpoint, room *Room) resolver.Endpoint {
-	room.value = value{e, e.Metadata[endpoint.MethodsName]}
-	room.attributes = *attributes.New(endpointKey{}, &room.value)
-	room.address[0].Addr = e.Addr
-	ep := resolver.Endpoint{Addresses: room.address[:], Attributes: &room.attributes}
+// New returns e as gRPC sees it. Ring-hash honours its weight, and places it by its instance id, so that
+// an instance keeps its keys when its address changes. Attributes that equal ring-hash's defaults are left
+// out. Neither e nor storage may change afterwards.
+func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
+	storage.value = value{Endpoint: e}
+	if methods := e.Metadata[endpoint.MethodsName]; len(methods) <= endpoint.MaxMethods {
+		storage.value.methods = methods
+	}
+	storage.attributes = *attributes.New(endpointKey{}, &storage.value)
+	storage.address[0].Addr = e.Addr
+	ep := resolver.Endpoint{Addresses: storage.address[:], Attributes: &storage.attributes}
 	if e.Instance != e.Addr {
 		ep = ringhash.SetHashKey(ep, e.Instance)
 	}
 	if e.Weight > 1 {
-		ep = weight.Set(ep, weight.EndpointInfo{Weight: min(e.Weight, maxRingWeight)})
+		ep = weight.Set(ep, weight.EndpointInfo{Weight: min(e.Weight, MaxRingWeight)})
 	}
 	return ep
 }
 
-// Endpoint returns what New was given, nil for an endpoint made otherwise.
+// RingShift returns the number of bits by which the weights of a set must be shifted right for their sum
+// to fit in 32 bits. If the sum overflows, ring-hash makes a ring without end.
+func RingShift(endpoints []resolver.Endpoint) uint {
+	sum := uint64(0)
+	for _, ep := range endpoints {
+		sum += uint64(max(1, weight.FromEndpoint(ep).Weight))
+	}
+	shift := uint(0)
+	// Each weight stays at least 1, which may add one for each endpoint.
+	for sum>>shift+uint64(len(endpoints)) > math.MaxUint32 && sum > math.MaxUint32 {
+		shift++
+	}
+	return shift
+}
+
+// Scaled returns ep with its weight in ring-hash shifted right, to 1 at least. The weight of Endpoint(ep)
+// stays.
+func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
+	w := max(1, weight.FromEndpoint(ep).Weight)
+	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, w>>shift)})
+}
+
+// Endpoint returns the endpoint that New was given, nil if ep was made otherwise.
 func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
 		return v.Endpoint
@@ -64,7 +91,7 @@ func Endpoint(ep resolver.Endpoint) *endpoint.Endpoint {
 	return nil
 }
 
-// Address is what an endpoint is for policies that were written before there were endpoints.
+// Address returns an endpoint as an address, for policies older than endpoints.
 func Address(ep resolver.Endpoint) resolver.Address {
 	return resolver.Address{
 		Addr:               ep.Addresses[0].Addr,
@@ -72,8 +99,8 @@ func Address(ep resolver.Endpoint) resolver.Address {
 	}
 }
 
-// Addresses is what endpoints are for policies that were written before there were endpoints, as those
-// of gRPC's package balancer/base.
+// Addresses returns endpoints as addresses, for policies older than endpoints, such as the ones built on
+// gRPC's package balancer/base.
 func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	addresses := make([]resolver.Address, len(endpoints))
 	for i, ep := range endpoints {
@@ -82,47 +109,10 @@ func Addresses(endpoints []resolver.Endpoint) []resolver.Address {
 	return addresses
 }
 
-// Methods returns the methods that an endpoint says it serves, "" where it does not say.
+// Methods returns the text in which an endpoint names the methods that it serves, "" if it names none.
 func Methods(ep resolver.Endpoint) string {
 	if v, ok := ep.Attributes.Value(endpointKey{}).(*value); ok {
 		return v.methods
 	}
 	return ""
-}
-
-type troubleKey struct{}
-
-// SetTrouble has state say why it has no endpoints.
-func SetTrouble(state resolver.State, err error) resolver.State {
-	state.Attributes = state.Attributes.WithValue(troubleKey{}, err)
-	return state
-}
-
-// Trouble returns what SetTrouble was given, or nil.
-func Trouble(state resolver.State) error {
-	err, _ := state.Attributes.Value(troubleKey{}).(error)
-	return err
-}
-
-type clientKey struct{}
-
-// Client is what the policy is to know of the connection that it is for.
-type Client struct {
-	Zone        string       // that the process runs in, "" unknown
-	TargetsOnly bool         // calls name their instance: connect to no other
-	Report      func(string) // told what is odd about the service config, may be nil
-}
-
-// SetClient adds what a state says of its connection.
-func SetClient(state resolver.State, c *Client) resolver.State {
-	state.Attributes = state.Attributes.WithValue(clientKey{}, c)
-	return state
-}
-
-// ClientOf returns what SetClient was given.
-func ClientOf(state resolver.State) Client {
-	if c, ok := state.Attributes.Value(clientKey{}).(*Client); ok {
-		return *c
-	}
-	return Client{}
 }

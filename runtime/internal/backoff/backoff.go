@@ -10,20 +10,27 @@ import (
 // Backoff yields the pauses between attempts. The zero value is not usable: set Base and Max. It
 // is not safe for concurrent use.
 type Backoff struct {
-	Base time.Duration // the first pause, before jitter
-	Max  time.Duration // no pause is longer, jitter included
+	Base time.Duration // the first bound
+	Max  time.Duration // the last one
 
 	next time.Duration
 }
 
-// Next returns the pause before the next attempt: between half and all of a bound that starts at
-// Base and doubles with each call up to Max.
-func (b *Backoff) Next() time.Duration {
-	bound := max(b.next, b.Base)
-	bound = min(bound, b.Max)
+// Bound returns an upper bound for the pause before the next attempt. It starts at Base and doubles
+// with each call up to Max.
+func (b *Backoff) Bound() time.Duration {
+	bound := min(max(b.next, b.Base), b.Max)
 	b.next = min(2*bound, b.Max)
-	return bound/2 + rand.N(bound/2+1)
+	return bound
 }
 
-// Reset makes the next pause start at Base again.
+// Next returns a pause within the next bound.
+func (b *Backoff) Next() time.Duration { return Jitter(b.Bound()) }
+
+// Reset makes the next bound Base again.
 func (b *Backoff) Reset() { b.next = 0 }
+
+// Jitter returns a random pause between half of a bound and all of it.
+func Jitter(bound time.Duration) time.Duration {
+	return bound/2 + rand.N(bound/2+1)
+}

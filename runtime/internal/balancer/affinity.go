@@ -7,11 +7,12 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// AffinityHeader is the request metadata by whose value ring-hash picks; generated service configs
-// name it.
-const AffinityHeader = "etcd-affinity"
+// AffinityHeader is the request metadata that ring_hash hashes. Generated service configs name it.
+const AffinityHeader = serviceconfig.AffinityHeader
 
 type affinityKey struct{}
 
@@ -21,7 +22,7 @@ type affinity struct {
 	hash uint64
 }
 
-// WithAffinity has calls made with ctx go where key belongs. "" takes an affinity away.
+// WithAffinity ties the calls made with ctx to key. "" removes an affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if key == "" {

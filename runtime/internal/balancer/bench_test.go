@@ -7,6 +7,8 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 type fixedPicker struct{}
@@ -22,6 +24,7 @@ func BenchmarkPick(b *testing.B) {
 	defer cancel()
 	info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
 	p := &policy{}
+	below := newPickerOfSubConns(b)
 	one := []viewPicker{{groups: []groupPicker{{1, fixedPicker{}}}}}
 	three := []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {50, fixedPicker{}}, {100, fixedPicker{}}}}}
 	rollout := routes{methods: map[string]int{"/helloworld.Greeter/New": 1}, services: map[string]int{"/helloworld.Greeter/": 0}}
@@ -36,6 +39,8 @@ func BenchmarkPick(b *testing.B) {
 		picker balancer.Picker
 	}{
 		{"below", fixedPicker{}},
+		{"round_robin of 100", below},
+		{"etcd over round_robin of 100", &picker{policy: p, views: []viewPicker{{groups: []groupPicker{{1, below}}}}}},
 		{"etcd", &picker{policy: p, views: one}},
 		{"etcd, split in three", &picker{policy: p, views: three}},
 		{"etcd, in a rollout that adds a method", &picker{policy: p, views: append(one, one...), routes: rollout}},
@@ -62,4 +67,17 @@ func TestPickAllocatesNothing(t *testing.T) {
 			t.Errorf("%v allocations a pick", n)
 		}
 	}
+}
+
+// newPickerOfSubConns returns the picker of round_robin over 100 endpoints, as the policy has it.
+func newPickerOfSubConns(b *testing.B) balancer.Picker {
+	p, cc := newPolicy(b)
+	c, err := defaultConfig()
+	if err != nil {
+		b.Fatal(err)
+	}
+	fleet := bigFleet(100)
+	_ = hand(p, c, &attr.State{Endpoints: fleet})
+	settle(p, cc)
+	return cc.state.Picker.(*picker).views[0].groups[0].picker
 }

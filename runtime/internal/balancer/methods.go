@@ -14,10 +14,11 @@ import (
 // rollout makes one; beyond the bound, methods go to all endpoints.
 const maxViews = 8
 
-// routes tells which view serves a method: 0, that of all endpoints, unless it says otherwise.
+// routes says which view serves a method: 0, the view of all endpoints, unless a map names another.
 type routes struct {
 	methods  map[string]int // by full method name, "/helloworld.Greeter/SayHello"
-	services map[string]int // for other methods of a service, "/helloworld.Greeter/"
+	services map[string]int // for a service's other methods, "/helloworld.Greeter/"
+	sets     [][]bool       // for each view but the first, the classes that are in it
 }
 
 // view returns the index of the view for a method. It allocates nothing.
@@ -31,22 +32,81 @@ func (r *routes) view(method string) int {
 	return r.services[method[:strings.LastIndexByte(method, '/')+1]]
 }
 
-// makeRoutes finds the methods that some endpoints serve and others do not, as in a rollout that
-// adds a method, and the endpoints to send them to: those that serve the method, and those that do
-// not say what they serve. subsets are the views from the second on.
-func makeRoutes(endpoints []resolver.Endpoint) (r routes, subsets [][]resolver.Endpoint) {
-	classes := makeClasses(endpoints)
-	if len(classes) < 2 {
-		return routes{}, nil
+// byMethod returns the endpoints of each view: first all, then those that serve methods which others do
+// not, as in a rollout that adds one.
+func (p *plan) byMethod(endpoints []resolver.Endpoint, before *plan) [][]resolver.Endpoint {
+	if len(endpoints) == 0 {
+		return nil
 	}
-	r = routes{methods: make(map[string]int), services: make(map[string]int)}
+	classes := classesOf(endpoints)
+	views := [][]resolver.Endpoint{endpoints}
+	if classes == nil {
+		return views
+	}
+	p.shape.classes = classes
+	if before != nil && slices.Equal(before.shape.classes, classes) {
+		p.routes = before.routes
+	} else {
+		p.routes = makeRoutes(classes)
+	}
+	return append(views, viewsOf(endpoints, classes, p.routes.sets)...)
+}
+
+// classesOf returns the distinct texts in which endpoints name their methods, sorted. It returns nil if
+// there is only one, or too many to keep apart.
+func classesOf(endpoints []resolver.Endpoint) []string {
+	seen := make(map[string]struct{}, 2)
+	last := ""
+	for i, ep := range endpoints {
+		text := attr.Methods(ep)
+		if i > 0 && text == last {
+			continue
+		}
+		last = text
+		if seen[text] = struct{}{}; len(seen) > maxViews {
+			return nil
+		}
+	}
+	if len(seen) < 2 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// viewsOf returns the endpoints of each set of classes.
+func viewsOf(endpoints []resolver.Endpoint, classes []string, sets [][]bool) [][]resolver.Endpoint {
+	views := make([][]resolver.Endpoint, len(sets))
+	class, last := 0, ""
+	for i, ep := range endpoints {
+		if text := attr.Methods(ep); i == 0 || text != last {
+			last = text
+			class, _ = slices.BinarySearch(classes, text)
+		}
+		for v, in := range sets {
+			if in[class] {
+				views[v] = append(views[v], ep)
+			}
+		}
+	}
+	return views
+}
+
+// makeRoutes finds the methods that some classes serve and others do not, and the classes to send them
+// to: the ones that name the method, and the ones that name no methods at all.
+func makeRoutes(texts []string) routes {
+	classes := make([]class, len(texts))
+	for i, text := range texts {
+		classes[i] = parseClass(text)
+	}
+	r := routes{methods: make(map[string]int), services: make(map[string]int)}
 	seen := make(map[string]int) // view by which classes are in it
 	route := func(to map[string]int, name string, has func(*class) bool) {
 		in := make([]byte, len(classes))
+		set := make([]bool, len(classes))
 		n := 0
 		for i := range classes {
 			if classes[i].unknown || has(&classes[i]) {
-				in[i] = 1
+				in[i], set[i] = 1, true
 				n++
 			}
 		}
@@ -55,9 +115,9 @@ func makeRoutes(endpoints []resolver.Endpoint) (r routes, subsets [][]resolver.E
 			return
 		}
 		i, ok := seen[string(in)]
-		if !ok && len(subsets) < maxViews {
-			subsets = append(subsets, subsetOf(endpoints, classes, in))
-			i = len(subsets)
+		if !ok && len(r.sets) < maxViews {
+			r.sets = append(r.sets, set)
+			i = len(r.sets)
 			seen[string(in)] = i
 		}
 		to[name] = i
@@ -75,45 +135,19 @@ func makeRoutes(endpoints []resolver.Endpoint) (r routes, subsets [][]resolver.E
 			}
 		}
 	}
-	return r, subsets
+	return r
 }
 
-// class is the endpoints that name the same methods.
+// class is the set of methods that some endpoints name.
 type class struct {
-	text     string // the names as published
-	unknown  bool   // nothing is published: any method may be served
+	unknown  bool // they name none, so they may serve any
 	methods  map[string]bool
 	services map[string]bool
 }
 
-// makeClasses returns the classes, nil where all endpoints are of one. Their order follows their
-// names, so that views keep their places.
-func makeClasses(endpoints []resolver.Endpoint) []class {
-	var texts []string
-	last := ""
-	for i, ep := range endpoints {
-		text := attr.Methods(ep)
-		if i > 0 && text == last {
-			continue
-		}
-		if last = text; !slices.Contains(texts, text) {
-			texts = append(texts, text)
-		}
-	}
-	if len(texts) < 2 || len(texts) > maxViews {
-		return nil
-	}
-	slices.Sort(texts)
-	classes := make([]class, len(texts))
-	for i, text := range texts {
-		classes[i] = parseClass(text)
-	}
-	return classes
-}
-
 // parseClass reads "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
 func parseClass(text string) class {
-	c := class{text: text, unknown: text == "", methods: make(map[string]bool), services: make(map[string]bool)}
+	c := class{unknown: text == "", methods: make(map[string]bool), services: make(map[string]bool)}
 	for part := range strings.SplitSeq(text, ";") {
 		service, methods, ok := strings.Cut(part, "/")
 		if !ok {
@@ -125,16 +159,4 @@ func parseClass(text string) class {
 		}
 	}
 	return c
-}
-
-func subsetOf(endpoints []resolver.Endpoint, classes []class, in []byte) []resolver.Endpoint {
-	var subset []resolver.Endpoint
-	for _, ep := range endpoints {
-		text := attr.Methods(ep)
-		i := slices.IndexFunc(classes, func(c class) bool { return c.text == text })
-		if in[i] == 1 {
-			subset = append(subset, ep)
-		}
-	}
-	return subset
 }

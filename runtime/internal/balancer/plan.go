@@ -1,168 +1,267 @@
 package balancer
 
 import (
+	"errors"
 	"fmt"
-	"iter"
 	"slices"
-	"strconv"
+	"strings"
 
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// plan says which endpoints a call may go to. A call takes the view that its method routes to, in
-// it a group by weight, in that the first tier that is usable, and in that what the leaf's policy
-// picks.
+// input is everything a plan is made of.
+type input struct {
+	service   string // the key's name, for error texts
+	config    *config
+	client    *attr.Client
+	endpoints []resolver.Endpoint
+	held      map[string]struct{} // addresses of endpoints that etcd no longer has
+	pending   bool                // the endpoints are not known yet
+	err       error               // why there are no endpoints
+}
+
+// plan says which endpoints a call may go to. A call's method leads to a view, its weight to a group of
+// the view; of the group, the first tier that is usable takes the call, and the policy below picks from
+// that tier. A plan is immutable.
 type plan struct {
-	views   []view // the first is that of all methods without a route
+	in      *input
+	shape   shape
 	routes  routes
-	reports []string // what is odd, for people
+	views   []view               // the first is for all methods without a route
+	left    []resolver.Endpoint  // the endpoints that may be called at all
+	reports []string             // problems of the config, for people
+	instead *balancer.State      // the state if there are no views
+	places  map[leafKey]leafPlan // every tier of every view
 }
 
 type view struct{ groups []group }
 
 type group struct {
 	weight uint32
-	tiers  []leafPlan // in the order of preference
+	tiers  []leafPlan // in order of preference
 }
 
-// leaves yields the leaves of all views.
-func (p *plan) leaves() iter.Seq[leafPlan] {
-	return func(yield func(leafPlan) bool) {
-		for _, v := range p.views {
-			for _, g := range v.groups {
-				for _, t := range g.tiers {
-					if !yield(t) {
-						return
-					}
+// leafPlan is a set of endpoints that one policy below picks from.
+type leafPlan struct {
+	key       leafKey
+	endpoints []resolver.Endpoint
+}
+
+// leafKey is the place of a leaf. In two plans of the same shape it means the same.
+type leafKey struct{ view, group, zone, subset int }
+
+// shape is everything but the endpoints that decides from which leaf a call picks which endpoint.
+type shape struct {
+	classes    []string // the distinct sets of methods that endpoints name
+	split      string   // the matches of the groups
+	preferZone bool
+	policy     string // the policy below
+}
+
+func (s *shape) equal(o *shape) bool {
+	return s.split == o.split && s.preferZone == o.preferZone && s.policy == o.policy && slices.Equal(s.classes, o.classes)
+}
+
+// makePlan divides the endpoints among leaves. It is the order of passes from the entries of a key to a
+// pick: package discovery has merged and held before, and the policy below picks after. A pass that
+// nobody asks for copies nothing: without options the plan is one leaf with the input's own slice. before
+// is the previous plan, whose routes are reused if they are the same; it may be nil.
+func makePlan(in *input, before *plan) *plan {
+	p := &plan{in: in, places: make(map[leafKey]leafPlan)}
+	if p.instead = in.nothing(); p.instead != nil {
+		return p
+	}
+	p.shape = shape{split: in.config.splitKey, preferZone: in.config.PreferZone, policy: in.config.child.name()}
+
+	known := before.lazyKnown()
+	left := p.drain(in.endpoints)
+	left = p.selectFrom(left)
+	for v, served := range p.byMethod(left, before) {
+		groups := p.bySplit(served)
+		for g, share := range groups {
+			for z, near := range p.byZone(share) {
+				for s, chosen := range subsets(near, in.client, mostOf(in.client.Most, len(groups)), known, in.held) {
+					p.add(leafKey{v, g, z, s}, chosen)
 				}
 			}
 		}
 	}
-}
 
-// leafPlan is a set of endpoints that one policy below picks from. Its key says what it is, so that
-// the policy goes on when the set changes.
-type leafPlan struct {
-	key       string
-	endpoints []resolver.Endpoint
-}
-
-// makePlan shares endpoints out. Without options it is one leaf with the very slice it was given.
-func makePlan(c *config, zone string, endpoints []resolver.Endpoint) plan {
-	var p plan
-	endpoints = p.drain(c, endpoints)
-	if len(c.Split) > 0 {
-		p.reportUnmatched(c, endpoints)
-	}
-	p.views = []view{makeView(c, zone, "", endpoints)}
-	var subsets [][]resolver.Endpoint
-	p.routes, subsets = makeRoutes(endpoints)
-	for i, subset := range subsets {
-		p.views = append(p.views, makeView(c, zone, "methods "+strconv.Itoa(i)+": ", subset))
-	}
+	p.left = left
+	p.reportSplit()
 	return p
 }
 
-// drain leaves out what is drained, unless that is everything.
-func (p *plan) drain(c *config, endpoints []resolver.Endpoint) []resolver.Endpoint {
+// lazyKnown returns a function that returns the addresses that a plan uses. They are gathered once, and only where
+// the next plan may not use all endpoints.
+func (p *plan) lazyKnown() func() map[string]struct{} {
+	var known map[string]struct{}
+	return func() map[string]struct{} {
+		if p == nil || known != nil {
+			return known
+		}
+		known = make(map[string]struct{})
+		for _, leaf := range p.places {
+			for _, ep := range leaf.endpoints {
+				known[address(ep)] = struct{}{}
+			}
+		}
+		return known
+	}
+}
+
+// nothing returns the state if there is nothing to plan, else nil.
+func (in *input) nothing() *balancer.State {
+	switch {
+	case in.client.TargetsOnly:
+		return &balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(errTargetsOnly)}
+	case len(in.endpoints) > 0:
+		return nil
+	case in.pending:
+		return &balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
+	case in.err != nil:
+		return failing(in.err)
+	default:
+		return failing(fmt.Errorf("etcd: no endpoint of %q is known", in.service))
+	}
+}
+
+func failing(err error) *balancer.State {
+	return &balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)}
+}
+
+// add puts a set at the place of its key, unless it is empty.
+func (p *plan) add(key leafKey, endpoints []resolver.Endpoint) {
+	for len(p.views) <= key.view {
+		p.views = append(p.views, view{})
+	}
+	if len(endpoints) == 0 {
+		return
+	}
+	v := &p.views[key.view]
+	if n := len(v.groups); n == 0 || v.groups[n-1].tiers[0].key.group != key.group {
+		v.groups = append(v.groups, group{weight: p.in.config.weight(key.group)})
+	}
+	g := &v.groups[len(v.groups)-1]
+	leaf := leafPlan{key, endpoints}
+	g.tiers = append(g.tiers, leaf)
+	p.places[key] = leaf
+}
+
+// drain leaves out the drained endpoints, unless the others are none, or held and so possibly dead,
+// while drained ones are not.
+func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	c := p.in.config
 	if len(c.Drain) == 0 {
 		return endpoints
 	}
-	left := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
-		e := attr.Endpoint(ep)
-		return e != nil && (slices.Contains(c.Drain, e.Instance) || slices.Contains(c.Drain, e.Addr))
-	})
-	if len(left) == 0 && len(endpoints) > 0 {
-		p.reports = append(p.reports, fmt.Sprintf("drain names all %d endpoints and is ignored", len(endpoints)))
+	named := make(map[string]bool, len(c.Drain)) // the names in Drain that are an endpoint's
+	left := make([]resolver.Endpoint, 0, len(endpoints))
+	for _, ep := range endpoints {
+		if !c.drains(ep, named) {
+			left = append(left, ep)
+		}
+	}
+	p.reportDrain(named)
+	switch {
+	case len(left) == 0:
+		p.report("drain names all %d endpoints and is ignored", len(endpoints))
+		return endpoints
+	case p.in.allHeld(left) && !p.in.allHeld(endpoints):
+		p.report("drain leaves endpoints alone that have vanished from etcd, and is ignored meanwhile")
 		return endpoints
 	}
 	return left
 }
 
-func (p *plan) reportUnmatched(c *config, endpoints []resolver.Endpoint) {
-	if len(endpoints) == 0 {
-		return
-	}
-	for i, s := range c.Split {
-		if !slices.ContainsFunc(endpoints, func(ep resolver.Endpoint) bool { return s.matches(attr.Endpoint(ep)) }) {
-			p.reports = append(p.reports, fmt.Sprintf("split[%d] matches no endpoint: the other groups have its share", i))
-		}
-	}
+// allHeld reports whether etcd no longer has any of the endpoints.
+func (in *input) allHeld(endpoints []resolver.Endpoint) bool {
+	return len(in.held) > 0 && !slices.ContainsFunc(endpoints, func(ep resolver.Endpoint) bool {
+		_, held := in.held[address(ep)]
+		return !held
+	})
 }
 
-func makeView(c *config, zone, key string, endpoints []resolver.Endpoint) view {
-	if len(c.Split) == 0 {
-		return view{[]group{makeGroup(c, zone, key, 1, endpoints)}}
-	}
-	sets := make([][]resolver.Endpoint, len(c.Split)+1) // the last: those that match none
-	for _, ep := range endpoints {
-		e := attr.Endpoint(ep)
-		i := slices.IndexFunc(c.Split, func(s splitConfig) bool { return s.matches(e) })
-		if i < 0 {
-			i = len(c.Split)
-		}
-		sets[i] = append(sets[i], ep)
-	}
-	var v view
-	for i, set := range sets {
-		if len(set) == 0 {
-			continue
-		}
-		weight, name := uint32(0), "rest"
-		if i < len(c.Split) {
-			weight, name = c.Split[i].Weight, fmt.Sprint(c.Split[i].Match)
-		}
-		v.groups = append(v.groups, makeGroup(c, zone, key+name+" ", weight, set))
-	}
-	return v
-}
-
-func makeGroup(c *config, zone, key string, weight uint32, endpoints []resolver.Endpoint) group {
-	if !c.PreferZone || zone == "" {
-		return group{weight, []leafPlan{{key + "all", endpoints}}}
-	}
-	var own, others []resolver.Endpoint
-	for _, ep := range endpoints {
-		if e := attr.Endpoint(ep); e != nil && e.Zone == zone {
-			own = append(own, ep)
-		} else {
-			others = append(others, ep)
-		}
-	}
-	g := group{weight: weight}
-	if len(own) > 0 {
-		g.tiers = append(g.tiers, leafPlan{key + "own zone", own})
-	}
-	if len(others) > 0 || len(own) == 0 {
-		g.tiers = append(g.tiers, leafPlan{key + "other zones", others})
-	}
-	return g
-}
-
-func (s *splitConfig) matches(e *endpoint.Endpoint) bool {
+// drains reports whether an endpoint is drained, and notes by which names.
+func (c *config) drains(ep resolver.Endpoint, named map[string]bool) bool {
+	e := attr.Endpoint(ep)
 	if e == nil {
 		return false
 	}
-	for name, want := range s.Match {
-		var got string
-		switch name {
-		case "version":
-			got = e.Version
-		case "zone":
-			got = e.Zone
-		case "instance":
-			got = e.Instance
-		case "addr":
-			got = e.Addr
-		default:
-			got = e.Metadata[name]
+	_, byInstance := c.drained[e.Instance]
+	_, byAddr := c.drained[e.Addr]
+	if byInstance {
+		named[e.Instance] = true
+	}
+	if byAddr {
+		named[e.Addr] = true
+	}
+	return byInstance || byAddr
+}
+
+// selectFrom returns the endpoints that the connection's selector selects.
+func (p *plan) selectFrom(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	left := selected(endpoints, p.in.client)
+	if len(left) == 0 {
+		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", len(endpoints), p.in.service)
+		if drained := len(p.in.endpoints) - len(endpoints); drained > 0 {
+			text += fmt.Sprintf(" (%d more are drained)", drained)
 		}
-		if got != want {
-			return false
+		p.instead = failing(errors.New(text))
+	}
+	return left
+}
+
+// byZone returns the endpoints in the client's own zone and then the others, or all in one set.
+func (p *plan) byZone(endpoints []resolver.Endpoint) [][]resolver.Endpoint {
+	zone := p.in.client.Zone
+	if !p.in.config.PreferZone || zone == "" {
+		return [][]resolver.Endpoint{endpoints}
+	}
+	sets := make([][]resolver.Endpoint, 2)
+	for _, ep := range endpoints {
+		at := 1
+		if e := attr.Endpoint(ep); e != nil && e.Zone == zone {
+			at = 0
+		}
+		sets[at] = append(sets[at], ep)
+	}
+	return sets
+}
+
+// report notes a problem of the config.
+func (p *plan) report(format string, args ...any) {
+	p.reports = append(p.reports, fmt.Sprintf(format, args...))
+}
+
+// maxReported bounds how many names one report spells out.
+const maxReported = 5
+
+// reportDrain reports the names in drain that are no endpoint's.
+func (p *plan) reportDrain(named map[string]bool) {
+	var unknown []string
+	more := 0
+	for _, name := range p.in.config.Drain {
+		switch {
+		case named[name]:
+		case len(unknown) < maxReported:
+			unknown = append(unknown, fmt.Sprintf("%.80q", name))
+		default:
+			more++
 		}
 	}
-	return true
+	switch {
+	case len(unknown) == 0:
+	case more > 0:
+		p.report("drain names %s and %d more, which are no endpoints of %q", strings.Join(unknown, ", "), more, p.in.service)
+	case len(unknown) > 1:
+		p.report("drain names %s, which are no endpoints of %q", strings.Join(unknown, ", "), p.in.service)
+	default:
+		p.report("drain names %s, which is no endpoint of %q", unknown[0], p.in.service)
+	}
 }

@@ -3,10 +3,13 @@ package balancer
 import (
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
@@ -29,7 +32,7 @@ func ends(specs ...string) []resolver.Endpoint {
 		all = append(all, attr.New(&endpoint.Endpoint{
 			Instance: f[0], Addr: f[0] + ":1", Version: f[1], Zone: f[2],
 			Metadata: map[string]string{endpoint.MethodsName: f[3]},
-		}, new(attr.Room)))
+		}, new(attr.Storage)))
 	}
 	return all
 }
@@ -37,7 +40,7 @@ func ends(specs ...string) []resolver.Endpoint {
 func names(endpoints []resolver.Endpoint) string {
 	var all []string
 	for _, ep := range endpoints {
-		all = append(all, attr.Endpoint(ep).Instance)
+		all = append(all, instance(ep))
 	}
 	return strings.Join(all, "")
 }
@@ -64,33 +67,52 @@ func mustConfig(t *testing.T, text string) *config {
 	return c
 }
 
+var seedOfTests = maphash.MakeSeed()
+
+func planOf(t *testing.T, config string, fleet []resolver.Endpoint) *plan {
+	t.Helper()
+	return makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: &attr.Client{}, endpoints: fleet}, nil)
+}
+
+// fleet is five endpoints in two zones.
+func fleet() []resolver.Endpoint { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
+
 func TestPlan(t *testing.T) {
-	fleet := ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x")
+	const split = `"split":[{"match":{"version":"v2"},"weight":5},{"match":{"version":"v1"},"weight":95}]`
 	for _, tt := range []struct {
 		name, config, zone, want string
-		reports                  int
+		reports                  string // joined
 	}{
-		{"nothing asked for", `{}`, "x", "1: abcde", 0},
-		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", 0},
-		{"zone, of an unknown client", `{"preferZone":true}`, "", "1: abcde", 0},
-		{"zone, with no endpoint in it", `{"preferZone":true}`, "z", "1: abcde", 0},
-		{"drain", `{"drain":["a","c:1","nobody"]}`, "", "1: bde", 0},
-		{"drain everything", `{"drain":["a","b","c","d","e"]}`, "", "1: abcde", 1},
-		{"split", `{"split":[{"match":{"version":"v2"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "5: cd | 95: ab | 0: e", 0},
-		{"split, the first match counts", `{"split":[{"match":{"zone":"x"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`, "", "1: ace | 1: d | 0: b", 0},
-		{"split by two", `{"split":[{"match":{"zone":"x","version":"v2"},"weight":1}]}`, "", "1: c | 0: abde", 0},
-		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde", 1},
-		{"everything", `{"split":[{"match":{"version":"v2"},"weight":5},{"match":{"version":"v1"},"weight":95}],"preferZone":true,"drain":["e","d"]}`, "y", "5: c | 95: b > a", 0},
+		{"nothing asked for", `{}`, "x", "1: abcde", ""},
+		{"zone", `{"preferZone":true}`, "x", "1: ace > bd", ""},
+		{"zone, of an unknown client", `{"preferZone":true}`, "", "1: abcde", ""},
+		{"zone, with no endpoint in it", `{"preferZone":true}`, "z", "1: abcde", ""},
+		{"drain", `{"drain":["a","c:1"]}`, "", "1: bde", ""},
+		{"drain everything", `{"drain":["a","b","c","d","e"]}`, "", "1: abcde", "drain names all 5 endpoints and is ignored"},
+		{"P12, drain names nothing", `{"drain":["x"]}`, "", "1: abcde", `drain names "x", which is no endpoint of "acme/user"`},
+		{"P12, drain names two that are not there", `{"drain":["x","a","y"]}`, "", "1: bcde", `drain names "x", "y", which are no endpoints of "acme/user"`},
+		{"P12, drain names many that are not there", `{"drain":["q","r","s","t","u","v","w"]}`, "", "1: abcde",
+			`drain names "q", "r", "s", "t", "u" and 2 more, which are no endpoints of "acme/user"`},
+		{"split", `{` + split + `}`, "", "5: cd | 95: ab | 0: e", ""},
+		{"split, the first match counts", `{"split":[{"match":{"zone":"x"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`, "", "1: ace | 1: d | 0: b", ""},
+		{"split by two", `{"split":[{"match":{"zone":"x","version":"v2"},"weight":1}]}`, "", "1: c | 0: abde", ""},
+		{"split by instance, address and nothing", `{"split":[{"match":{"instance":"b"},"weight":1},{"match":{"addr":"d:1"},"weight":2},{"match":{"build":""},"weight":3}]}`, "",
+			"1: b | 2: d | 3: ace", ""},
+		{"split that matches nothing", `{"split":[{"match":{"version":"v3"},"weight":5},{"match":{"version":"v1"},"weight":95}]}`, "", "95: ab | 0: cde",
+			"split[0] matches no endpoint: the other groups have its share"},
+		{"P12, split whose endpoints are drained", `{"drain":["c","d"],` + split + `}`, "", "95: ab | 0: e",
+			"split[0] matches only endpoints that are drained: the other groups have its share"},
+		{"everything", `{` + split + `,"preferZone":true,"drain":["e","d"]}`, "y", "5: c | 95: b > a", ""},
 	} {
-		p := makePlan(mustConfig(t, tt.config), tt.zone, fleet)
-		if got := p.views[0].describe(); got != tt.want || len(p.reports) != tt.reports {
-			t.Errorf("%s: %s, reports %q, want %s and %d reports", tt.name, got, p.reports, tt.want, tt.reports)
+		p := makePlan(&input{service: "acme/user", config: mustConfig(t, tt.config), client: &attr.Client{Zone: tt.zone}, endpoints: fleet()}, nil)
+		if got := p.views[0].describe(); got != tt.want || strings.Join(p.reports, "; ") != tt.reports {
+			t.Errorf("%s: %s, reports %q, want %s and %q", tt.name, got, p.reports, tt.want, tt.reports)
 		}
-		keys := map[string]bool{}
+		keys := map[leafKey]bool{}
 		for _, g := range p.views[0].groups {
 			for _, tier := range g.tiers {
 				if keys[tier.key] {
-					t.Errorf("%s: two leaves have the key %q", tt.name, tier.key)
+					t.Errorf("%s: two leaves have the key %v", tt.name, tier.key)
 				}
 				keys[tier.key] = true
 			}
@@ -98,9 +120,175 @@ func TestPlan(t *testing.T) {
 	}
 }
 
+func TestPlanOfASelector(t *testing.T) {
+	of := func(config string, selects ...string) *plan {
+		client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return slices.Contains(selects, e.Instance) }}
+		return makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: client, endpoints: fleet()}, nil)
+	}
+	text := func(p *plan) string {
+		_, err := p.instead.Picker.Pick(balancer.PickInfo{})
+		return err.Error()
+	}
+	if got := of(`{}`, "a", "d").views[0].describe(); got != "1: ad" {
+		t.Errorf("a selector: %s", got)
+	}
+	p := of(`{"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]}`, "a", "b")
+	if got := p.views[0].describe(); got != "1: ab" || len(p.reports) != 1 || !strings.Contains(p.reports[0], "no endpoint that is selected") {
+		t.Errorf("a split of what is selected: %s, reports %q", got, p.reports)
+	}
+	if got := text(of(`{}`)); got != `etcd: none of the 5 endpoints of "acme/user" is selected for this connection` {
+		t.Errorf("nothing selected: %s", got)
+	}
+	if got := text(of(`{"drain":["a"]}`, "a")); got != `etcd: none of the 4 endpoints of "acme/user" is selected for this connection (1 more are drained)` {
+		t.Errorf("what is selected is drained: %s", got)
+	}
+}
+
+// TestK4_TheSubsetComesLast is about subsets after all other passes, and endpoints that are held.
+func TestK4_ADrainYieldsToWhatIsHeld(t *testing.T) {
+	for _, tt := range []struct{ drain, held, want string }{
+		{"a", "", "bc"},
+		{"a", "b", "bc"},
+		{"a", "bc", "abc"},
+		{"ab", "c", "abc"},
+		{"a", "abc", "bc"}, // nothing is known to live
+	} {
+		in := &input{service: "acme/user", config: mustConfig(t, `{"drain":["`+strings.Join(strings.Split(tt.drain, ""), `","`)+`"]}`),
+			client: &attr.Client{}, endpoints: ends("a", "b", "c"), held: map[string]struct{}{}}
+		for _, name := range strings.Split(tt.held, "") {
+			in.held[name+":1"] = struct{}{}
+		}
+		if got := names(makePlan(in, nil).left); got != tt.want {
+			t.Errorf("drain of %s while %s are held: %s is left, want %s", tt.drain, tt.held, got, tt.want)
+		}
+	}
+}
+
+func TestK4_TheSubsetComesLast(t *testing.T) {
+	all := fleet()
+	best := func(client *attr.Client, from ...string) string { // of some instances, the one that ranks highest
+		var set []resolver.Endpoint
+		for _, ep := range all {
+			if slices.Contains(from, instance(ep)) {
+				set = append(set, ep)
+			}
+		}
+		return instance(set[rank(set, client.Seed)[0].index])
+	}
+	for range 50 {
+		client := &attr.Client{Zone: "x", Subset: 1, Seed: maphash.MakeSeed()}
+		first := best(client, "a", "b", "c", "d", "e")
+		var live []string
+		for _, i := range []string{"a", "b", "c", "d", "e"} {
+			if i != first {
+				live = append(live, i)
+			}
+		}
+		for _, tt := range []struct {
+			name, config, want string
+			held               map[string]struct{}
+		}{
+			{"alone", `{}`, "1: " + first, nil},
+			{"drained", `{"drain":["` + first + `"]}`, "1: " + best(client, live...), nil},
+			{"a zone has its own", `{"preferZone":true}`, "1: " + best(client, "a", "c", "e") + " > " + best(client, "b", "d"), nil},
+			{"a group has its own", `{"split":[{"match":{"version":"v2"},"weight":2},{"match":{"version":"v1"},"weight":8}]}`,
+				"2: " + best(client, "c", "d") + " | 8: " + best(client, "a", "b") + " | 0: e", nil},
+			{"held, with live ones beyond", `{}`, "1: " + first + " > " + best(client, live...), map[string]struct{}{first + ":1": {}}},
+			{"held, as all are", `{}`, "1: " + first, map[string]struct{}{"a:1": {}, "b:1": {}, "c:1": {}, "d:1": {}, "e:1": {}}},
+			{"another is held", `{}`, "1: " + first, map[string]struct{}{live[0] + ":1": {}}},
+		} {
+			in := &input{config: mustConfig(t, tt.config), client: client, endpoints: all, held: tt.held}
+			if got := makePlan(in, nil).views[0].describe(); got != tt.want {
+				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+			}
+		}
+		s := &attr.State{Endpoints: all, Held: map[string]struct{}{first + ":1": {}}}
+		got := Select(client, s)
+		if n := names(got); len(got) != 2 || !strings.Contains(n, first) || !strings.Contains(n, best(client, live...)) || !slices.IsSortedFunc(got, func(a, b resolver.Endpoint) int {
+			return strings.Compare(instance(a), instance(b))
+		}) {
+			t.Errorf("selected for another policy: %s", n)
+		}
+	}
+	s := &attr.State{Endpoints: all}
+	if got := Select(&attr.Client{}, s); &got[0] != &all[0] {
+		t.Error("Select copies what nobody narrows")
+	}
+	if got := names(Select(&attr.Client{Subset: 2, Selector: func(e *endpoint.Endpoint) bool { return e.Zone == "y" }}, s)); got != "bd" {
+		t.Errorf("Select: %s", got)
+	}
+}
+
+// TestP9_GroupsAreToldApart has two matches that print alike.
+func TestP9_GroupsAreToldApart(t *testing.T) {
+	key := func(split string) string { return mustConfig(t, `{"split":`+split+`}`).splitKey }
+	a := key(`[{"match":{"a":"1 b:2"},"weight":1}]`)
+	b := key(`[{"match":{"a":"1","b":"2"},"weight":1}]`)
+	if a == b {
+		t.Errorf("both are %s", a)
+	}
+	if c := key(`[{"match":{"b":"2","a":"1"},"weight":7}]`); b != c {
+		t.Errorf("%s and %s differ", b, c)
+	}
+}
+
+// TestS7_ManyGroupsAndNamesCostOnePass bounds a plan of what a live config may hold.
+func TestS7_ManyGroupsAndNamesCostOnePass(t *testing.T) {
+	var split, drain []string
+	for i := range 256 {
+		split = append(split, fmt.Sprintf(`{"match":{"build":"b%d","version":"v9"},"weight":1}`, i))
+	}
+	for i := range 20_000 {
+		drain = append(drain, fmt.Sprintf(`"nobody%d"`, i))
+	}
+	in := &input{config: mustConfig(t, `{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`),
+		client: &attr.Client{}, endpoints: bigFleet(10_000)}
+	start := time.Now()
+	p := makePlan(in, nil)
+	took := time.Since(start)
+	t.Logf("%v, %d reports", took, len(p.reports))
+	if took > 500*time.Millisecond {
+		t.Errorf("a plan took %v", took)
+	}
+}
+
+// TestP10_ClassesOfMethodsStopAtTheirBound has every endpoint serve something else.
+func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
+	var specs []string
+	for i := range 3000 {
+		specs = append(specs, fmt.Sprintf("i%d - - s.A/M%d", i, i))
+	}
+	set := ends(specs...)
+	if n := testing.AllocsPerRun(1, func() { classesOf(set) }); n > 10 {
+		t.Errorf("%v allocations for classes that are too many", n)
+	}
+	if classesOf(set) != nil || classesOf(set[:maxViews+1]) != nil || len(classesOf(set[:maxViews])) != maxViews {
+		t.Error("the bound is another")
+	}
+}
+
+func TestRoutesAreTakenOver(t *testing.T) {
+	fleet := ends("a - - s.A/M", "b - - s.A/M,New")
+	in := &input{config: mustConfig(t, `{}`), client: &attr.Client{}, endpoints: fleet}
+	before := makePlan(in, nil)
+	before.routes.methods["mark"] = 7
+	if after := makePlan(in, before); after.routes.methods["mark"] != 7 {
+		t.Error("the routes are made anew")
+	}
+}
+
+func TestEndpointsOfOtherResolvers(t *testing.T) {
+	foreign := []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}, {Addresses: []resolver.Address{{Addr: "b:1"}}}, {}}
+	in := &input{config: mustConfig(t, `{"preferZone":true,"drain":["a:1"],"split":[{"match":{"version":""},"weight":1}]}`),
+		client: &attr.Client{Zone: "x", Subset: 2, Seed: seedOfTests, Selector: func(*endpoint.Endpoint) bool { return false }}, endpoints: foreign}
+	if p := makePlan(in, nil); len(p.views[0].groups) != 1 || len(p.views[0].groups[0].tiers[0].endpoints) != 2 {
+		t.Errorf("%v", p.views)
+	}
+}
+
 func TestPlanWithoutOptionsCopiesNothing(t *testing.T) {
 	fleet := ends("a", "b")
-	p := makePlan(mustConfig(t, `{}`), "x", fleet)
+	p := planOf(t, `{}`, fleet)
 	if &p.views[0].groups[0].tiers[0].endpoints[0] != &fleet[0] {
 		t.Error("the endpoints were copied")
 	}
@@ -121,7 +309,7 @@ func TestRoutes(t *testing.T) {
 		}},
 		{"a rollout removes a method and adds a service", ends("a - - "+old, "b - - "+other), map[string]string{"/s.A/N": "a", "/s.B/X": "b"}},
 	} {
-		p := makePlan(mustConfig(t, `{}`), "", tt.fleet)
+		p := planOf(t, `{}`, tt.fleet)
 		for _, method := range []string{"/s.A/M", "/s.A/N", "/s.A/New", "/s.A/Gone", "/s.B/X", "/s.C/Z", "odd"} {
 			want, ok := tt.want[method]
 			if !ok {
@@ -139,7 +327,7 @@ func TestRoutesAreBounded(t *testing.T) {
 	for i := range 100 {
 		specs = append(specs, fmt.Sprintf("i%d - - s.A/M%d", i, i))
 	}
-	if p := makePlan(mustConfig(t, `{}`), "", ends(specs...)); len(p.views) > maxViews+1 {
+	if p := planOf(t, `{}`, ends(specs...)); len(p.views) > maxViews+1 {
 		t.Errorf("%d views", len(p.views))
 	}
 }
@@ -148,14 +336,14 @@ func TestParseConfig(t *testing.T) {
 	for _, tt := range []struct{ config, want string }{
 		{`{"splits":[]}`, "unknown field"},
 		{`{"split":[{"match":{"version":"v1"},"weight":0},{"match":{"version":"v2"}}]}`, "all weights are zero"},
-		{`{"split":[{"weight":1}]}`, "split[0] has no match"},
+		{`{"split":[{"weight":1}]}`, "split[0].match: is missing"},
 		{`{"split":[{"match":{"version":"v1"},"weight":-1}]}`, "weight"},
 		{`{"split":[{"match":{"version":1},"weight":1}]}`, "match"},
 		{`{"childPolicy":[{"nope":{}}]}`, `"nope"`},
-		{`{"childPolicy":[{"etcd":{}}]}`, "below itself"},
-		{`{"childPolicy":[{"etcd_weighted":{"x":1}}]}`, "no fields"},
-		{`{"childPolicy":[{"a":{},"b":{}}]}`, "exactly one field"},
-		{`[]`, "cannot unmarshal"},
+		{`{"childPolicy":[{"etcd":{}}]}`, "must not stand below"},
+		{`{"childPolicy":[{"etcd_weighted":{"x":1}}]}`, "unknown field"},
+		{`{"childPolicy":[{"a":{},"b":{}}]}`, "one policy an entry"},
+		{`[]`, "want a JSON object"},
 	} {
 		if _, err := parseConfig(json.RawMessage(tt.config)); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want an error with %q", tt.config, err, tt.want)
@@ -194,9 +382,9 @@ func TestSequenceKeepsShares(t *testing.T) {
 
 func TestViewsKeepTheirPlaces(t *testing.T) {
 	fleet := ends("a - - S/a,b,c", "b - - S/b,z", "c - - S/c,z")
-	first := makePlan(mustConfig(t, `{}`), "", fleet)
+	first := planOf(t, `{}`, fleet)
 	for range 100 {
-		again := makePlan(mustConfig(t, `{}`), "", fleet)
+		again := planOf(t, `{}`, fleet)
 		for i, v := range again.views {
 			if v.describe() != first.views[i].describe() {
 				t.Fatalf("view %d is %s, was %s", i, v.describe(), first.views[i].describe())
@@ -206,11 +394,76 @@ func TestViewsKeepTheirPlaces(t *testing.T) {
 }
 
 func TestWeightsOfARingAreBounded(t *testing.T) {
-	heavy := attr.New(&endpoint.Endpoint{Addr: "h:1", Weight: math.MaxUint32}, new(attr.Room))
+	heavy := attr.New(&endpoint.Endpoint{Addr: "h:1", Weight: math.MaxUint32}, new(attr.Storage))
 	if w := weight.FromEndpoint(heavy).Weight; w > 1<<16 {
 		t.Errorf("ring-hash is given the weight %d, of which it can add few", w)
 	}
 	if w := weightOf(heavy); w != math.MaxUint32 {
 		t.Errorf("the static weight is %d", w)
+	}
+}
+
+// TestS4_WhatIsUsedStays has a connection use no more endpoints of a set than it may, and no new one take the place
+// of one that it uses.
+func TestS4_WhatIsUsedStays(t *testing.T) {
+	known := ends("m v2", "n v2", "o v2")
+	flooded := append(ends("a v1", "b v1", "c v1", "d v1", "e v1"), known...)
+	split := `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`
+	plan := func(client *attr.Client, config string, endpoints []resolver.Endpoint, held map[string]struct{}, before *plan) *plan {
+		return makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: client, endpoints: endpoints, held: held}, before)
+	}
+	for range 30 { // seeds
+		client := &attr.Client{Most: 3, Seed: maphash.MakeSeed()}
+		first := plan(client, `{}`, known, nil, nil)
+		for _, tt := range []struct {
+			name, config string
+			endpoints    []resolver.Endpoint
+			held         map[string]struct{}
+			want         string
+		}{
+			{"a flood", `{}`, flooded, nil, "^1: mno$"},
+			{"one place is free", `{}`, flooded[:7], nil, "^1: [a-e]mn$"},
+			{"a held one may be dead", `{}`, flooded, map[string]struct{}{"o:1": {}}, "^1: mno > [a-e]mn$"},
+			{"each group has its share, and some at least", split, flooded, nil, "^1: [a-e]{3} | 9: mno$"},
+		} {
+			if got := plan(client, tt.config, tt.endpoints, tt.held, first).views[0].describe(); !regexp.MustCompile(tt.want).MatchString(got) {
+				t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+			}
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		client attr.Client
+		want   int
+	}{
+		{"no bound", attr.Client{}, 8},
+		{"room for all", attr.Client{Most: 8}, 8},
+		{"too many", attr.Client{Most: 3}, 3},
+		{"a subset that is larger", attr.Client{Most: 3, Subset: 5}, 3},
+		{"a subset that is smaller", attr.Client{Most: 3, Subset: 2}, 2},
+	} {
+		tt.client.Seed = seedOfTests
+		if got := names(plan(&tt.client, `{}`, flooded, nil, nil).views[0].groups[0].tiers[0].endpoints); len(got) != tt.want {
+			t.Errorf("%s: %s", tt.name, got)
+		}
+	}
+}
+
+// TestAFleetIsSpreadOverItsCallers has callers that may not use all of a large fleet use all of it together.
+func TestAFleetIsSpreadOverItsCallers(t *testing.T) {
+	specs := make([]string, 1000)
+	for i := range specs {
+		specs[i] = fmt.Sprintf("i%03d", i)
+	}
+	fleet := ends(specs...)
+	called := make(map[string]bool)
+	for range 200 {
+		client := &attr.Client{Most: 50, Seed: maphash.MakeSeed()}
+		for _, ep := range subsets(fleet, client, client.Most, nil, nil)[0] {
+			called[instance(ep)] = true
+		}
+	}
+	if len(called) < 950 {
+		t.Errorf("%d of 1,000 endpoints are used by 200 callers together", len(called))
 	}
 }

@@ -3,6 +3,11 @@ package balancer
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -15,116 +20,209 @@ import (
 
 type targetKey struct{}
 
+// targetRef names the instance that a call goes to.
+type targetRef struct {
+	instance string
+	sequence uint64 // of the key's state that the instance is from; 0: any
+}
+
 // WithTarget has the calls made with ctx go to the given instance.
 func WithTarget(ctx context.Context, instance string) context.Context {
-	return context.WithValue(ctx, targetKey{}, instance)
+	return WithTargetAt(ctx, instance, 0)
+}
+
+// WithTargetAt is WithTarget for an instance from the key's state with the given sequence: the calls wait
+// until the policy has that state.
+func WithTargetAt(ctx context.Context, instance string, sequence uint64) context.Context {
+	return context.WithValue(ctx, targetKey{}, targetRef{instance, sequence})
 }
 
 // Target returns the instance that the calls made with ctx go to, if they name one.
 func Target(ctx context.Context) (instance string, ok bool) {
-	instance, ok = ctx.Value(targetKey{}).(string)
-	return instance, ok
+	ref, ok := ctx.Value(targetKey{}).(targetRef)
+	return ref.instance, ok
 }
 
-// target is the connection to an instance that calls named. It is opened by the first such call, is
-// apart from those of the child policy, and is closed when the instance leaves.
+// targets holds the instances that calls have named. A pick takes only its lock, which is held for
+// moments: an update does its work on all targets without it.
+type targets struct {
+	policy *policy
+	known  atomic.Pointer[known] // nil: nothing was handed down yet
+
+	mu         sync.RWMutex
+	byInstance map[string]*target
+}
+
+// known is what the policy was last told of the key.
+type known struct {
+	service   string
+	endpoints []resolver.Endpoint // sorted by instance
+	client    *attr.Client
+	sequence  uint64
+	pending   bool
+}
+
+// target is an instance that calls have named. It shares the SubConn of the policies below, or opens one,
+// and ends when the instance leaves.
 type target struct {
-	addr    string
-	subConn balancer.SubConn // nil until it is made
-	state   connectivity.State
-	err     error // in TransientFailure: why
+	instance  string
+	addresses []resolver.Address
+	state     atomic.Pointer[targetState]
+	subConn   *subConn // guarded by policy.calls; nil until it is made
 }
 
-// pickTarget picks the connection to an instance; it never picks another.
-func (p *policy) pickTarget(instance string) (balancer.PickResult, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	t := p.targets[instance]
-	if t == nil {
-		endpoint, ok := p.find(instance)
-		if !ok {
-			return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-				"etcd: no instance %q is registered under %q", instance, p.opts.Target.Endpoint())
-		}
-		t = &target{addr: endpoint.Addresses[0].Addr, state: connectivity.Connecting}
-		if p.targets == nil {
-			p.targets = make(map[string]*target)
-		}
-		p.targets[instance] = t
-		// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call. The
-		// goroutine ends when that is done.
-		go p.connect(t, endpoint)
+// targetState is the state of a target's SubConn.
+type targetState struct {
+	connectivity connectivity.State
+	err          error // in TransientFailure: why
+	conn         balancer.SubConn
+}
+
+// pick picks the connection to an instance; it never picks another.
+func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
+	t.mu.RLock()
+	x := t.byInstance[ref.instance]
+	t.mu.RUnlock()
+	if x == nil {
+		return balancer.PickResult{}, t.open(ref)
 	}
-	switch t.state {
+	switch s := x.state.Load(); s.connectivity {
 	case connectivity.Ready:
-		return balancer.PickResult{SubConn: t.subConn}, nil
+		return balancer.PickResult{SubConn: s.conn}, nil
 	case connectivity.Idle:
-		t.subConn.Connect()
+		t.policy.queue.put(func() { x.connect() })
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	case connectivity.TransientFailure:
-		return balancer.PickResult{}, fmt.Errorf("etcd: instance %q at %s: %w", instance, t.addr, t.err)
-	default:
+		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", x.instance, x.addresses[0].Addr, s.err)
+	default: // Connecting, or Shutdown: a picker that knows that the instance has left is about to follow
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
 }
 
-// find returns the endpoint of an instance. It must be called with mu held.
-func (p *policy) find(instance string) (resolver.Endpoint, bool) {
-	for _, endpoint := range p.endpoints {
-		if e := attr.Endpoint(endpoint); e != nil && e.Instance == instance {
-			return endpoint, true
-		}
+// open makes a target for an instance, and returns the error for the call that named it.
+func (t *targets) open(ref targetRef) error {
+	k := t.known.Load()
+	if k == nil {
+		return balancer.ErrNoSubConnAvailable
 	}
-	return resolver.Endpoint{}, false
+	ep, err := k.find(ref)
+	if err != nil {
+		return err
+	}
+	x := &target{instance: ref.instance, addresses: ep.Addresses}
+	x.state.Store(&targetState{connectivity: connectivity.Connecting})
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.byInstance == nil {
+		t.byInstance = make(map[string]*target)
+	}
+	if t.byInstance[ref.instance] == nil {
+		t.byInstance[ref.instance] = x
+		// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
+		t.policy.queue.put(func() { t.connect(x) })
+	}
+	return balancer.ErrNoSubConnAvailable
 }
 
-// connect opens the connection to a target.
-func (p *policy) connect(t *target, endpoint resolver.Endpoint) {
-	sc, err := p.cc.NewSubConn(endpoint.Addresses, balancer.NewSubConnOptions{
-		StateListener: func(s balancer.SubConnState) { p.targetChanged(t, s) },
+// find returns the endpoint of an instance, or the error for a call to it.
+func (k *known) find(ref targetRef) (resolver.Endpoint, error) {
+	i := sort.Search(len(k.endpoints), func(i int) bool { return instance(k.endpoints[i]) >= ref.instance })
+	if i < len(k.endpoints) {
+		if e := attr.Endpoint(k.endpoints[i]); e != nil && e.Instance == ref.instance {
+			if k.client.Selector != nil && !k.client.Selector(e) {
+				return resolver.Endpoint{}, status.Errorf(codes.Unavailable,
+					"etcd: instance %.200q of %q is not selected for this connection", ref.instance, k.service)
+			}
+			return k.endpoints[i], nil
+		}
+	}
+	if k.pending || k.sequence < ref.sequence {
+		return resolver.Endpoint{}, balancer.ErrNoSubConnAvailable
+	}
+	return resolver.Endpoint{}, status.Errorf(codes.Unavailable,
+		"etcd: no instance %.200q is registered under %q", ref.instance, k.service)
+}
+
+// stays reports whether a target's instance is still there, at the same address.
+func (k *known) stays(x *target) bool {
+	ep, err := k.find(targetRef{instance: x.instance})
+	return err == nil && ep.Addresses[0].Addr == x.addresses[0].Addr
+}
+
+// connect is the event that open queues.
+func (t *targets) connect(x *target) {
+	if t.policy.closed {
+		return
+	}
+	if !t.known.Load().stays(x) {
+		t.drop([]*target{x}) // it left just now
+		return
+	}
+	w, err := t.policy.pool.newSubConn(nil, x.addresses, balancer.NewSubConnOptions{
+		StateListener: func(s balancer.SubConnState) { t.changed(x, s) },
 	})
 	if err != nil {
-		p.targetChanged(t, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err})
+		t.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err})
 		return
 	}
-	p.mu.Lock()
-	t.subConn = sc
-	dropped := t.state == connectivity.Shutdown
-	p.mu.Unlock()
-	if dropped {
-		sc.Shutdown()
+	x.subConn = w
+	w.Connect()
+}
+
+// connect has a target that is idle connect.
+func (x *target) connect() {
+	if x.subConn != nil {
+		x.subConn.Connect()
+	}
+}
+
+// changed takes a state of a target's SubConn, and has the waiting calls pick again.
+func (t *targets) changed(x *target, s balancer.SubConnState) {
+	if x.state.Load().connectivity == connectivity.Shutdown {
 		return
 	}
-	sc.Connect()
+	state := &targetState{connectivity: s.ConnectivityState, err: s.ConnectionError}
+	if x.subConn != nil {
+		state.conn = x.subConn.real()
+	}
+	x.state.Store(state)
+	t.policy.dirty = true
 }
 
-// targetChanged has the calls that wait for a target look again.
-func (p *policy) targetChanged(t *target, s balancer.SubConnState) {
-	p.mu.Lock()
-	changed := t.state != connectivity.Shutdown && s.ConnectivityState != connectivity.Shutdown
-	if changed {
-		t.state, t.err = s.ConnectivityState, s.ConnectionError
-		p.report()
-	}
-	p.mu.Unlock()
+// update takes a new state of the key, and ends the targets whose instances have left or moved. Calls
+// under way finish.
+func (t *targets) update(k *known) {
+	t.known.Store(k)
+	t.drop(slices.DeleteFunc(t.all(), k.stays))
 }
 
-// dropTargets closes the connections to instances that left or moved. Calls under way finish.
-func (p *policy) dropTargets() {
-	p.mu.Lock()
-	var dropped []balancer.SubConn
-	for instance, t := range p.targets {
-		if endpoint, ok := p.find(instance); ok && endpoint.Addresses[0].Addr == t.addr {
-			continue
+// all returns all targets.
+func (t *targets) all() []*target {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return slices.Collect(maps.Values(t.byInstance))
+}
+
+// drop ends targets.
+func (t *targets) drop(gone []*target) {
+	for some := range slices.Chunk(gone, atOnce) {
+		t.forget(some)
+		for _, x := range some {
+			if x.subConn != nil {
+				x.subConn.Shutdown()
+			}
 		}
-		t.state = connectivity.Shutdown
-		delete(p.targets, instance)
-		if t.subConn != nil {
-			dropped = append(dropped, t.subConn)
-		}
+		t.policy.dirty = true
 	}
-	p.mu.Unlock()
-	for _, sc := range dropped {
-		sc.Shutdown()
+}
+
+func (t *targets) forget(some []*target) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, x := range some {
+		x.state.Store(&targetState{connectivity: connectivity.Shutdown})
+		if t.byInstance[x.instance] == x {
+			delete(t.byInstance, x.instance)
+		}
 	}
 }

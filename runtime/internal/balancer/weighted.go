@@ -12,23 +12,24 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/serviceconfig"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // WeightedName is the name of the policy that picks by the endpoints' static weights.
-const WeightedName = "etcd_weighted"
+const WeightedName = serviceconfig.WeightedName
 
 type weightedBuilder struct{}
 
 func (weightedBuilder) Name() string { return WeightedName }
 
 type weightedConfig struct {
-	serviceconfig.LoadBalancingConfig `json:"-"`
+	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 }
 
-func (weightedBuilder) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+func (weightedBuilder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return nil, err
@@ -61,7 +62,8 @@ func (w *weighted) UpdateClientConnState(s balancer.ClientConnState) error {
 	})
 }
 
-// UpdateState replaces the picker, which takes turns, where endpoints are ready.
+// UpdateState implements [balancer.ClientConn]. If endpoints are ready, it replaces the picker, which
+// takes turns, by one that goes by weight.
 func (w *weighted) UpdateState(s balancer.State) {
 	if s.ConnectivityState == connectivity.Ready {
 		p := &weightedPicker{sequence: &w.sequence}
@@ -77,7 +79,7 @@ func (w *weighted) UpdateState(s balancer.State) {
 	w.ClientConn.UpdateState(s)
 }
 
-// weightOf is an endpoint's static weight, at least 1.
+// weightOf returns an endpoint's static weight, at least 1.
 func weightOf(ep resolver.Endpoint) uint64 {
 	if e := attr.Endpoint(ep); e != nil {
 		return uint64(max(1, e.Weight))

@@ -15,40 +15,47 @@ import (
 // immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
-	Layout   *endpoint.Layout // that it was read in
+	Layout   *endpoint.Layout // the layout that it was read in
 
-	grpc resolver.Endpoint
-	room attr.Room // of grpc
+	leaving bool // its owner is withdrawing it
+	grpc    resolver.Endpoint
+	storage attr.Storage // what grpc points to
 }
 
-// NewBackend returns the backend for an endpoint read from etcd.
-func NewBackend(e endpoint.Endpoint, layout *endpoint.Layout) *Backend {
-	b := &Backend{Endpoint: e, Layout: layout}
-	b.grpc = attr.New(&b.Endpoint, &b.room)
+// newBackend returns the backend for an endpoint read from etcd.
+func newBackend(e endpoint.Endpoint, layout *endpoint.Layout) *Backend {
+	b := &Backend{Endpoint: e, Layout: layout, leaving: e.Leaving()}
+	b.grpc = attr.New(&b.Endpoint, &b.storage)
 	return b
 }
 
-// Equal tells whether b and o say the same.
+const (
+	// backendSize is roughly the memory of a backend beside its texts: the struct, and its part of the sets and
+	// lists of a key.
+	backendSize = 600
+	// metadataSize is roughly the memory of a piece of metadata beside its texts.
+	metadataSize = 64
+)
+
+// size returns roughly how many bytes of memory b takes.
+func (b *Backend) size() int {
+	e := &b.Endpoint
+	n := backendSize + len(e.Instance) + len(e.Addr) + len(e.Version) + len(e.Zone)
+	for name, value := range e.Metadata {
+		n += metadataSize + len(name) + len(value)
+	}
+	return n
+}
+
+// Equal reports whether b and o say the same.
 func (b *Backend) Equal(o *Backend) bool {
 	return b == o || b.Layout == o.Layout && b.Endpoint.Equal(o.Endpoint)
 }
 
-func (b *Backend) endpoint() resolver.Endpoint { return b.grpc }
-
-// address is b for policies that were written before there were endpoints.
-func (b *Backend) address() resolver.Address {
-	return attr.Address(b.grpc)
-}
-
-// resolverEndpoints is how gRPC takes a set of backends.
-func resolverEndpoints(backends []*Backend) []resolver.Endpoint {
-	return formsOf(backends, nil, nil, (*Backend).endpoint)
-}
-
-// formsOf is the form of each of backends, a set that has most in common with an older one whose forms
-// are at hand: those before and behind the changes are copied in one go each.
-func formsOf[T any](backends, old []*Backend, oldForms []T, form func(*Backend) T) []T {
-	n := min(len(backends), len(old))
+// forms returns the form of each of backends. It copies those at either end that an older set has as
+// well, and makes the ones between.
+func forms[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T {
+	n := min(len(backends), len(old), len(oldForms))
 	before := 0
 	for before < n && backends[before] == old[before] {
 		before++
@@ -57,46 +64,47 @@ func formsOf[T any](backends, old []*Backend, oldForms []T, form func(*Backend) 
 	for behind < n-before && backends[len(backends)-1-behind] == old[len(old)-1-behind] {
 		behind++
 	}
-	forms := make([]T, len(backends))
-	copy(forms, oldForms[:before])
+	all := make([]T, len(backends))
+	copy(all, oldForms[:before])
 	for i := before; i < len(backends)-behind; i++ {
-		forms[i] = form(backends[i])
+		all[i] = form(i)
 	}
-	copy(forms[len(backends)-behind:], oldForms[len(old)-behind:])
-	return forms
+	copy(all[len(backends)-behind:], oldForms[len(oldForms)-behind:])
+	return all
 }
 
-// addresses are a set of backends as addresses, made once for all connections, when the first asks.
+// addresses is a set of endpoints as addresses, made once for all connections, when the first asks.
 type addresses struct {
 	once sync.Once
 	made atomic.Bool // list is there
 	list []resolver.Address
 
-	// What to make the list of, until it is made.
+	// The list is made from these, which are then let go.
+	endpoints     []resolver.Endpoint
 	backends, old []*Backend
-	oldList       []resolver.Address // of old
+	oldList       []resolver.Address // the addresses of old
 }
 
 func (a *addresses) get() []resolver.Address {
 	a.once.Do(func() {
-		a.list = formsOf(a.backends, a.old, a.oldList, (*Backend).address)
-		a.backends, a.old, a.oldList = nil, nil, nil
+		a.list = forms(a.backends, a.old, a.oldList, func(i int) resolver.Address { return attr.Address(a.endpoints[i]) })
+		a.endpoints, a.backends, a.old, a.oldList = nil, nil, nil, nil
 		a.made.Store(true)
 	})
 	return a.list
 }
 
-// after are those of the set that comes after old, whose addresses a are; nil where there was none.
-func (a *addresses) after(backends, old []*Backend) *addresses {
-	next := &addresses{backends: backends}
+// after returns the addresses of the set that follows old. a holds the addresses of old; it may be nil.
+func (a *addresses) after(old, backends []*Backend, endpoints []resolver.Endpoint) *addresses {
+	next := &addresses{endpoints: endpoints, backends: backends}
 	if a != nil && a.made.Load() {
 		next.old, next.oldList = old, a.list
 	}
 	return next
 }
 
-// Compare is the order of a set: by instance, then address.
-func Compare(a, b *Backend) int {
+// compare orders a set: by instance, then address.
+func compare(a, b *Backend) int {
 	if a.Endpoint.Instance != b.Endpoint.Instance {
 		return strings.Compare(a.Endpoint.Instance, b.Endpoint.Instance)
 	}

@@ -1,50 +1,67 @@
 package discovery
 
 import (
+	"encoding/json"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// Options are what one connection has of its own.
+// Options are the parts of a resolver that differ between connections.
 type Options struct {
-	// Select narrows the set down for this connection. nil: all of it.
-	Select func([]*Backend) []*Backend
-	// Config returns the service config to go by, as JSON, for a live one ("" once it is deleted).
-	// It is called only once a live one was seen: until then gRPC's default one is in force.
+	// Config returns the service config to use, as JSON, given the live one ("" once it is deleted).
+	// Before a live one is seen gRPC's default one is in force, which is Config("") if Ours.
 	Config func(live string) string
-	// Client is what the policy is to know of the connection. nil: nothing.
+	// Client describes the connection to our policy. nil: the policy is not ours.
 	Client *attr.Client
-	// Observe is told each state just before gRPC is, with what Select made of it. nil: nobody is.
-	Observe func(*State, []*Backend)
+	// Select returns the endpoints for a policy that is not ours. nil: all of them.
+	Select func(*attr.State) []resolver.Endpoint
+	// Ours says that the policy under the default service config is ours. It is then given a state
+	// before anything is known of the key, so that calls wait under their own timeouts.
+	Ours bool
+	// Handed is called after gRPC has taken each state, or error. nil: not called.
+	Handed func()
 }
 
-// conn is gRPC's resolver for one connection to a key.
+// conn is gRPC's resolver for one connection to a key: it hands the key's state over, and decides
+// nothing.
 type conn struct {
 	key  *Key
 	cc   resolver.ClientConn
 	opts Options
+	stop func() // ends reading the key
 
 	mu      sync.Mutex
-	running bool // deliver is
-	missed  bool // there was news since deliver last looked
+	running bool // deliver is running
+	missed  bool // notify was called since deliver last looked
 	closed  bool
 
 	// Used by deliver alone.
-	sent       *State // last given to cc
-	served     bool   // there were endpoints in one of them
+	begun      bool   // a state was sent
+	sent       uint64 // the sequence of the last state sent
+	served     bool   // gRPC was given a state in which the endpoints were known
 	configJSON string
-	config     *serviceconfig.ParseResult
+	health     string                     // the healthCheckConfig in force
+	config     *serviceconfig.ParseResult // configJSON, parsed
 }
 
-// Resolve starts a connection's resolver. It does no I/O and returns at once.
+// Resolve starts the resolver of a connection. It does no I/O and returns at once.
 func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	c := &conn{key: key, cc: cc, opts: opts}
-	key.join(c)
+	if opts.Ours {
+		c.health = healthOf(opts.Config(""))
+	}
+	key.connections.Add(1)
+	c.stop = key.Read(c.notify)
+	if opts.Ours {
+		c.notify()
+	}
 	return c
 }
 
@@ -57,11 +74,12 @@ func (c *conn) Close() {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.key.leave(c)
+	c.key.connections.Add(-1)
+	c.stop()
 }
 
-// notify has the current state delivered, in a goroutine that ends when there is no more to tell:
-// a connection that is slow to take an update holds up no other, and skips what it missed.
+// notify has the current state delivered, in a goroutine that ends when gRPC has the latest: a
+// connection that is slow to take an update holds up no other, and skips the states in between.
 func (c *conn) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +95,12 @@ func (c *conn) notify() {
 
 func (c *conn) deliver() {
 	for {
-		c.send(c.key.State())
+		if s := c.key.State(); !c.begun || s.Sequence != c.sent {
+			began := time.Now()
+			c.begun, c.sent = true, s.Sequence
+			c.send(s)
+			c.key.spent.Add(int64(time.Since(began)))
+		}
 		c.mu.Lock()
 		if !c.missed || c.closed {
 			c.running = false
@@ -91,92 +114,102 @@ func (c *conn) deliver() {
 
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
-	if !s.Known {
-		c.sendUnknown(s)
+	told := &attr.State{
+		Client: c.opts.Client, Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
+		Err: c.emptyErr(s), Endpoints: s.Endpoints, Held: s.Held,
+	}
+	config := c.serviceConfig(s)
+	told.Health = c.health
+	state := resolver.State{Endpoints: s.Endpoints}
+	if c.opts.Select != nil && !c.opts.Ours {
+		state.Endpoints = c.opts.Select(told)
+	}
+	switch {
+	case c.opts.Ours:
+	case !s.Known && !s.Refused:
+		return // gRPC has calls wait for a first state, whatever the policy
+	case len(state.Endpoints) == 0 && !c.served:
+		// Few of gRPC's policies have a text of ours for an empty set, but an error that comes before
+		// the first state reaches the caller under any.
+		c.cc.ReportError(c.noneErr(s, told))
+		c.handed()
 		return
+	default:
+		// Policies that were written before there were endpoints know addresses alone.
+		state.Addresses = c.addresses(s, state.Endpoints)
 	}
-	if c.sent != nil && sameEndpoints(c.sent, s) && c.sent.Live == s.Live && c.sent.LiveSeen == s.LiveSeen && c.sent.LiveKnown == s.LiveKnown {
-		return
-	}
-	c.sent = s
-	backends, endpoints := s.Backends, s.Endpoints
-	if c.opts.Select != nil {
-		backends = c.opts.Select(s.Backends)
-		endpoints = resolverEndpoints(backends)
-	}
-	if c.opts.Observe != nil {
-		c.opts.Observe(s, backends)
-	}
-	state := resolver.State{Endpoints: endpoints, ServiceConfig: c.serviceConfig(s)}
 	if c.opts.Client != nil {
-		state = attr.SetClient(state, c.opts.Client)
-	} else {
-		state.Addresses = c.addresses(s, backends) // whatever policy there is, it may know no other
+		state = attr.SetState(state, told)
 	}
-	if len(endpoints) > 0 {
-		c.update(state)
-		return
-	}
-	// Most of gRPC's policies have no text of ours for an empty set, but an error that comes before
-	// the first set reaches the caller under any policy.
-	if trouble := c.nothing(s); c.served {
-		c.update(attr.SetTrouble(state, trouble))
-	} else {
-		c.cc.ReportError(trouble)
-	}
-}
-
-// addresses are what a state has for this connection, whose backends are those given.
-func (c *conn) addresses(s *State, backends []*Backend) []resolver.Address {
-	if c.opts.Select != nil {
-		return formsOf(backends, nil, nil, (*Backend).address)
-	}
-	return s.addresses.get()
-}
-
-// sendUnknown has calls fail with what etcd has answered; while it cannot be reached they wait,
-// within their own deadlines.
-func (c *conn) sendUnknown(s *State) {
-	if !s.Definite {
-		return
-	}
-	if c.opts.Observe != nil {
-		c.opts.Observe(s, nil)
-	}
-	c.cc.ReportError(s.Err)
-}
-
-// update hands a state to gRPC. The error it returns is a request to resolve again, which the watch
-// makes needless.
-func (c *conn) update(state resolver.State) {
-	c.served = true
+	state.ServiceConfig = config
+	c.served = c.served || s.Known
+	// The error is a request to resolve again, which the watch makes needless.
 	_ = c.cc.UpdateState(state)
+	c.handed()
 }
 
-func (c *conn) nothing(s *State) error {
-	if len(s.Backends) > 0 {
-		return fmt.Errorf("etcd: none of the %d endpoints of %q is selected for this connection", len(s.Backends), c.key.Name)
+func (c *conn) handed() {
+	if c.opts.Handed != nil {
+		c.opts.Handed()
 	}
-	if s.Err != nil {
-		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %w)", c.key.Name, s.Err)
-	}
-	return fmt.Errorf("etcd: no endpoint is registered under %q", c.key.Name)
 }
 
+// emptyErr returns why a state has no endpoints, nil if it has some or if that is not known yet.
+func (c *conn) emptyErr(s *State) error {
+	switch {
+	case s.Known && len(s.Backends) == 0:
+		return s.emptyErr(c.key.Name)
+	case !s.Known && s.Refused:
+		return s.Err
+	}
+	return nil
+}
+
+// noneErr returns why there is no endpoint for this connection.
+func (c *conn) noneErr(s *State, told *attr.State) error {
+	if told.Err != nil {
+		return told.Err
+	}
+	return fmt.Errorf("etcd: none of the %d endpoints of %q is selected for this connection", len(s.Backends), c.key.Name)
+}
+
+// addresses returns as addresses the endpoints that this connection uses of a state.
+func (c *conn) addresses(s *State, endpoints []resolver.Endpoint) []resolver.Address {
+	if len(endpoints) == len(s.Endpoints) {
+		if s.addresses == nil {
+			return nil
+		}
+		return s.addresses.get()
+	}
+	return attr.Addresses(endpoints)
+}
+
+// serviceConfig returns the config to hand over with a state. nil leaves the present one in force.
 func (c *conn) serviceConfig(s *State) *serviceconfig.ParseResult {
 	if !s.LiveSeen || !s.LiveKnown {
-		return c.config // nothing, or what there was: gRPC goes on with that
+		return c.config // none, or the last one
 	}
 	if json := c.opts.Config(s.Live); c.config == nil || json != c.configJSON {
-		c.configJSON, c.config = json, c.cc.ParseServiceConfig(json)
+		c.configJSON, c.config, c.health = json, c.parse(json), healthOf(json)
 	}
 	return c.config
 }
 
-// sameEndpoints tells whether two states share their set, which update sees to when it is unchanged.
-func sameEndpoints(a, b *State) bool {
-	if len(a.Endpoints) != len(b.Endpoints) {
-		return false
+// healthOf returns the healthCheckConfig of a service config.
+func healthOf(config string) string {
+	var fields struct {
+		Health json.RawMessage `json:"healthCheckConfig"`
 	}
-	return len(a.Endpoints) == 0 || &a.Endpoints[0] == &b.Endpoints[0]
+	_ = json.Unmarshal([]byte(config), &fields) // gRPC says what is wrong with it
+	return string(fields.Health)
+}
+
+// parse has gRPC read a config. If a policy panics on it, the config counts as bad.
+func (c *conn) parse(json string) (result *serviceconfig.ParseResult) {
+	defer func() {
+		if p := recover(); p != nil {
+			result = &serviceconfig.ParseResult{Err: fmt.Errorf("etcd: service config of %q: a load balancing policy panicked: %s", c.key.Name, printable.Short(fmt.Sprint(p), 200))}
+		}
+	}()
+	return c.cc.ParseServiceConfig(json)
 }

@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"maps"
 	"slices"
 	"time"
 )
@@ -12,12 +13,13 @@ const peakWindow = 5 * time.Second
 // hold decides whether endpoints that vanish are given up. The withdrawal of one of several is
 // followed at once. When the last one goes, or more than half within a few seconds, it looks like
 // an etcd that lost its leases rather than like servers that left, so those that vanish then are
-// kept for a grace, or until they are back. It reads no clock.
+// kept for a grace, or until they are back. Endpoints whose owners said that they leave are never
+// held, and do not count as lost.
 type hold struct {
 	grace time.Duration
 
-	last []*Backend           // as published
-	kept map[string]time.Time // until when, by address; all of them are in last
+	last []*Backend           // the set published last
+	kept map[string]time.Time // when each held endpoint is given up, by address; all of them are in last
 	peak []sample             // recent sizes of the true set, oldest and largest first
 }
 
@@ -26,9 +28,11 @@ type sample struct {
 	size int
 }
 
-// filter takes the true set and returns the one to publish, both sorted. recheck, unless zero, is
-// when it must be called again with the then true set.
-func (h *hold) filter(truth []*Backend, now time.Time) (publish []*Backend, recheck time.Time) {
+// filter returns the set to publish for the true set; both are sorted. withdrawn holds the addresses
+// of endpoints that their owners have withdrawn since the last call. recheck, unless zero, is when
+// filter must be called again with the then true set.
+func (h *hold) filter(truth []*Backend, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
+	h.excuse(withdrawn)
 	suspicious := h.suspicious(len(truth), now)
 	if h.grace <= 0 || !suspicious && len(h.kept) == 0 {
 		h.last, h.kept = truth, nil
@@ -42,8 +46,8 @@ func (h *hold) filter(truth []*Backend, now time.Time) (publish []*Backend, rech
 	kept := make(map[string]time.Time)
 	for _, b := range h.last {
 		addr := b.Endpoint.Addr
-		if addrs[addr] || instances[b.Endpoint.Instance] {
-			continue // alive, if at another address
+		if _, orderly := withdrawn[addr]; orderly || addrs[addr] || instances[b.Endpoint.Instance] {
+			continue // gone for good, or alive, if at another address
 		}
 		until, held := h.kept[addr]
 		if !held && suspicious {
@@ -59,24 +63,52 @@ func (h *hold) filter(truth []*Backend, now time.Time) (publish []*Backend, rech
 		}
 	}
 	if len(kept) > 0 {
-		slices.SortFunc(publish, Compare)
+		slices.SortFunc(publish, compare)
 	}
 	h.last, h.kept = publish, kept
 	return publish, recheck
 }
 
-// suspicious tells whether a set of this size, coming now, lost too much at once.
+// excuse lowers the recent sizes of the set by the published endpoints that were withdrawn.
+func (h *hold) excuse(withdrawn map[string]struct{}) {
+	if len(withdrawn) == 0 {
+		return
+	}
+	n := 0
+	for _, b := range h.last {
+		addr := b.Endpoint.Addr
+		_, orderly := withdrawn[addr]
+		if _, held := h.kept[addr]; orderly && !held {
+			n++
+		}
+	}
+	for i := range h.peak {
+		h.peak[i].size = max(0, h.peak[i].size-n)
+	}
+}
+
+// held returns the addresses of the endpoints that are held: old itself if it has just these.
+func (h *hold) held(old map[string]struct{}) map[string]struct{} {
+	if len(h.kept) == 0 {
+		return nil
+	}
+	held := make(map[string]struct{}, len(h.kept))
+	for addr := range h.kept {
+		held[addr] = struct{}{}
+	}
+	if maps.Equal(held, old) {
+		return old
+	}
+	return held
+}
+
+// suspicious reports whether a set of this size, coming now, lost too much at once.
 func (h *hold) suspicious(size int, now time.Time) bool {
 	oldest := slices.IndexFunc(h.peak, func(s sample) bool { return now.Sub(s.at) <= peakWindow })
 	if oldest < 0 {
 		oldest = len(h.peak)
-		if oldest > 0 {
-			oldest-- // the size just before the window is where the window starts
-		}
-	} else if oldest > 0 {
-		oldest--
 	}
-	h.peak = h.peak[oldest:]
+	h.peak = h.peak[max(oldest-1, 0):] // the window starts at the size just before it
 	for len(h.peak) > 0 && h.peak[len(h.peak)-1].size <= size {
 		h.peak = h.peak[:len(h.peak)-1]
 	}

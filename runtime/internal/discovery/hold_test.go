@@ -22,7 +22,7 @@ func set(names string) []*Backend {
 		}
 		if pool[name] == nil {
 			// An upper case letter is the same instance at another address.
-			pool[name] = NewBackend(endpoint.Endpoint{Instance: strings.ToLower(name), Addr: name + ":1"}, endpoint.EndpointJSON)
+			pool[name] = newBackend(endpoint.Endpoint{Instance: strings.ToLower(name), Addr: name + ":1"}, endpoint.EndpointJSON)
 		}
 		backends = append(backends, pool[name])
 	}
@@ -71,7 +71,7 @@ func TestHold(t *testing.T) {
 		now := start
 		for i, step := range tt.steps {
 			now = now.Add(step.after)
-			publish, recheck := h.filter(set(step.truth), now)
+			publish, recheck := h.filter(set(step.truth), nil, now)
 			if got := names(publish); got != step.publish {
 				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
 			}
@@ -82,10 +82,37 @@ func TestHold(t *testing.T) {
 	}
 }
 
+// TestHoldLetsGo shows what leaves in order: it is never held, and does not make the rest suspicious.
+func TestHoldLetsGo(t *testing.T) {
+	type step struct{ truth, left, publish string }
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"the last one", []step{{"a", "", "a"}, {"", "a", ""}}},
+		{"one by one, to the last", []step{{"abc", "", "abc"}, {"ab", "c", "ab"}, {"a", "b", "a"}, {"", "a", ""}}},
+		{"all at once", []step{{"abcd", "", "abcd"}, {"", "abcd", ""}}},
+		{"some, while the others vanish", []step{{"abcd", "", "abcd"}, {"", "ab", "cd"}}},
+		{"most of them, then one vanishes", []step{{"abcde", "", "abcde"}, {"ab", "cde", "ab"}, {"a", "", "a"}}},
+		{"one that was held already", []step{{"ab", "", "ab"}, {"", "", "ab"}, {"", "a", "b"}}},
+	} {
+		h := hold{grace: 30 * time.Second}
+		for i, step := range tt.steps {
+			left := map[string]struct{}{}
+			for _, b := range set(step.left) {
+				left[b.Endpoint.Addr] = struct{}{}
+			}
+			if publish, _ := h.filter(set(step.truth), left, start); names(publish) != step.publish {
+				t.Errorf("%s: step %d: %q, of which %q left, published as %q, want %q", tt.name, i, step.truth, step.left, names(publish), step.publish)
+			}
+		}
+	}
+}
+
 func TestHoldOff(t *testing.T) {
 	h := hold{}
 	for _, truth := range []string{"abc", "", "a"} {
-		if publish, recheck := h.filter(set(truth), start); names(publish) != truth || !recheck.IsZero() {
+		if publish, recheck := h.filter(set(truth), nil, start); names(publish) != truth || !recheck.IsZero() {
 			t.Errorf("truth %q published as %q", truth, names(publish))
 		}
 	}
@@ -94,7 +121,7 @@ func TestHoldOff(t *testing.T) {
 func TestHoldForgetsOldSizes(t *testing.T) {
 	h := hold{grace: time.Second}
 	for i := range 10_000 {
-		h.filter(set(fmt.Sprint(i%1000)), start.Add(time.Duration(i)*time.Second))
+		h.filter(set(fmt.Sprint(i%1000)), nil, start.Add(time.Duration(i)*time.Second))
 	}
 	if len(h.peak) > 10 {
 		t.Errorf("%d sizes are kept", len(h.peak))

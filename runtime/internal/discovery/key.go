@@ -1,228 +1,186 @@
 package discovery
 
 import (
-	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc/resolver"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
 )
 
-// configGrace is how long the first endpoints wait for word of a live service config, so that a
-// connection does not start under one policy and change to another at once.
-const configGrace = 200 * time.Millisecond
-
-// holdMemory is how long a key without connections remembers its endpoints, for hold to compare with:
-// what left since is no news after that.
-const holdMemory = time.Minute
-
-// Key is one service key: what its connections share. All of its work is done once, however many
-// connections there are; a connection costs an entry in a map, and a goroutine for as long as it
-// takes an update.
+// Key is one service key, with the state that all of its readers share. It feeds events to its core
+// and carries the effects out. It is safe for concurrent use.
 type Key struct {
 	Name string // as users know it, for error texts
 
-	cfg    Config
-	source Source
-	memory Memory // nil: none
+	keys        *Keys
+	spec        spec
+	connections atomic.Int64
+	state       atomic.Pointer[State] // the core's
+	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
+	spent       atomic.Int64          // nanoseconds that connections spent on updates, for listwatch to pace
 
-	left time.Time // when the last connection did
-
-	subscription sync.Mutex // taken before mu, and never by what the source calls
-	stop         func()     // ends what the source sends; nil while there are no connections
-
-	mu         sync.Mutex
-	conns      map[*conn]struct{}
-	asked      bool       // memory was
-	remembered []*Backend // what it had
-	news       Endpoints
-	hold       hold
-	recheck    *time.Timer // of hold
-	live       ServiceConfig
-	waiting    *time.Timer           // for live; nil: not begun
-	waived     bool                  // live was waited for long enough
-	state      atomic.Pointer[State] // written with mu held
+	mu      sync.Mutex
+	core    *core
+	readers map[*reader]struct{}
+	timer   *time.Timer
+	epoch   int    // counts subscriptions: events of an older one are dropped
+	stop    func() // ends the subscription; nil: the key is not followed
+	last    lastSnapshots
 }
 
-// State is what a key's connections are told. It is immutable and shared by them.
-type State struct {
-	Known     bool
-	Backends  []*Backend
-	Endpoints []resolver.Endpoint // of Backends, in the same order
-	addresses *addresses          // of Backends; nil while not known
-	Live      string              // live service config, "" none
-	LiveKnown bool                // etcd has said whether there is one
-	LiveSeen  bool                // there is or was one
-	Err       error               // why etcd cannot be followed now
-	Definite  bool                // Err is etcd's own answer
-
-	Provisional bool      // the set may be behind etcd
-	Held        int       // of Backends, those that etcd no longer has
-	Changed     time.Time // when Backends last did
+// lastSnapshots are the last snapshots of list-watch, which the next subscription starts from.
+type lastSnapshots struct {
+	endpoints *listwatch.Snapshot[*Backend]
+	config    *listwatch.Snapshot[liveConfig]
 }
 
-// NewKey returns a key that asks source for nothing until it has a connection.
-func NewKey(name string, cfg Config, source Source, memory Memory) *Key {
-	k := &Key{
-		Name: name, cfg: cfg, source: source, memory: memory,
-		conns: make(map[*conn]struct{}),
-		hold:  hold{grace: cfg.EmptyGrace},
-	}
-	k.state.Store(&State{})
-	return k
-}
+// reader is a caller of Read, told of each new state.
+type reader struct{ notify func() }
 
 // State returns what is known now.
 func (k *Key) State() *State { return k.state.Load() }
 
-// Connections is how many there are.
-func (k *Key) Connections() int {
+// Connections returns the number of connections that are not idle.
+func (k *Key) Connections() int { return int(k.connections.Load()) }
+
+// Read has notify called after each change of the state until stop is called. The key is followed
+// for as long as somebody reads it, and a little longer. notify must not block, nor call the key;
+// one call may stand for several changes. The first comes at once if anything is known.
+func (k *Key) Read(notify func()) (stop func()) {
+	r := &reader{notify}
+	k.mu.Lock()
+	k.readers[r] = struct{}{}
+	k.carry(k.core.joined())
+	if s := k.core.state; s.Known || s.Err != nil {
+		notify()
+	}
+	k.mu.Unlock()
+	return sync.OnceFunc(func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		delete(k.readers, r)
+		k.carry(k.core.left(time.Now()))
+	})
+}
+
+// Changes is Read for a goroutine that waits: changed receives once or more after each change.
+func (k *Key) Changes() (changed <-chan struct{}, stop func()) {
+	c := make(chan struct{}, 1)
+	return c, k.Read(func() {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// followed reports whether the key is followed. One that is not may be forgotten.
+func (k *Key) followed() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.conns)
+	return k.stop != nil
 }
 
-// join has c told all news from now on, beginning with what is known.
-func (k *Key) join(c *conn) {
-	k.subscription.Lock()
-	defer k.subscription.Unlock()
-	k.mu.Lock()
-	if k.stop == nil && time.Since(k.left) > holdMemory {
-		k.hold = hold{grace: k.cfg.EmptyGrace}
+// carry carries out the effects of an event. It must be called with mu held.
+func (k *Key) carry(e effects) {
+	k.state.Store(k.core.state)
+	switch {
+	case e.follow:
+		k.follow()
+	case e.unfollow:
+		k.halt()
 	}
-	k.conns[c] = struct{}{}
-	k.mu.Unlock()
-	if k.stop == nil {
-		stopEndpoints := k.source.Endpoints(k.endpoints)
-		stopConfig := k.source.ServiceConfig(k.serviceConfig)
-		k.stop = func() { stopEndpoints(); stopConfig() }
+	if e.load {
+		k.load()
 	}
-	c.notify()
+	if e.save != nil {
+		k.keys.disk.save(k.spec.rng, e.save)
+	}
+	if w := e.warn; w.text != "" {
+		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
+	}
+	if k.core.state.LiveSeen {
+		k.keys.configSeen.Store(k.spec.rng, struct{}{})
+	}
+	if e.changed {
+		for r := range k.readers {
+			r.notify()
+		}
+	}
+	k.wake(e.wake)
 }
 
-// leave is the end of join. What is known is forgotten with the last connection: the source
-// remembers it, and how old it is. What hold knows stays.
-func (k *Key) leave(c *conn) {
-	k.subscription.Lock()
-	defer k.subscription.Unlock()
-	k.mu.Lock()
-	delete(k.conns, c)
-	last := len(k.conns) == 0 && k.stop != nil
-	k.mu.Unlock()
-	if !last {
-		return
-	}
+// follow starts to follow the key in etcd.
+func (k *Key) follow() {
+	k.epoch++
+	epoch := k.epoch
+	endpoints, config := k.spec.endpoints(k.last.endpoints), k.spec.config(k.last.config)
+	endpoints.Spent = func() time.Duration { return time.Duration(k.spent.Swap(0)) }
+	stopEndpoints := k.keys.endpoints.Follow(endpoints, func(u listwatch.Update[*Backend]) {
+		k.event(epoch, func(now time.Time) effects {
+			k.last.endpoints = u.Snapshot
+			return k.core.listed(u, now)
+		})
+	})
+	stopConfig := k.keys.configs.Follow(config, func(u listwatch.Update[liveConfig]) {
+		k.event(epoch, func(now time.Time) effects {
+			k.last.config = u.Snapshot
+			return k.core.configured(u, now)
+		})
+	})
+	k.stop = func() { stopEndpoints(); stopConfig() }
+}
+
+// halt ends what follow started.
+func (k *Key) halt() {
+	k.epoch++
 	k.stop()
 	k.stop = nil
+}
+
+// load asks the disk, which may answer late.
+func (k *Key) load() {
+	epoch := k.epoch
+	k.keys.disk.load(k.spec.rng, func(set []*Backend) {
+		k.event(epoch, func(now time.Time) effects { return k.core.loaded(set, now) })
+	})
+}
+
+// event feeds one event of a subscription to the core, unless the subscription has ended.
+func (k *Key) event(epoch int, event func(now time.Time) effects) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, timer := range []*time.Timer{k.recheck, k.waiting} {
-		if timer != nil {
-			timer.Stop()
+	if epoch == k.epoch {
+		k.carry(event(time.Now()))
+	}
+}
+
+// wake sets the timer for the core's next tick.
+func (k *Key) wake(at time.Time) {
+	if k.timer != nil {
+		k.timer.Stop()
+		k.timer = nil
+	}
+	if at.IsZero() {
+		return
+	}
+	var timer *time.Timer
+	timer = time.AfterFunc(time.Until(at), func() {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if k.timer == timer {
+			k.carry(k.core.tick(time.Now()))
 		}
-	}
-	k.recheck, k.waiting, k.waived = nil, nil, false
-	k.asked, k.remembered = false, nil
-	k.news, k.live = Endpoints{}, ServiceConfig{}
-	// gRPC keeps the last config that it was given through idleness, so that there was one is remembered.
-	k.state.Store(&State{LiveSeen: k.state.Load().LiveSeen})
-	k.left = time.Now()
+	})
+	k.timer = timer
 }
 
-// endpoints takes news of the endpoints.
-func (k *Key) endpoints(news Endpoints) {
+// close stops the timer. Nothing follows the key any more.
+func (k *Key) close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !news.Known && news.Err != nil {
-		k.remember(&news)
-	}
-	k.news = news
-	if k.waiting == nil && news.Known && !k.live.Known {
-		k.waiting = time.AfterFunc(configGrace, k.waive)
-	}
-	k.update()
-}
-
-// remember fills news in from the memory, which is asked once. It must be called with mu held.
-func (k *Key) remember(news *Endpoints) {
-	if k.memory != nil && !k.asked {
-		k.asked = true
-		k.remembered, _ = k.memory.Load()
-	}
-	if len(k.remembered) > 0 {
-		news.Backends, news.Known, news.Provisional = k.remembered, true, true
-	}
-}
-
-func (k *Key) serviceConfig(news ServiceConfig) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.live = news
-	k.update()
-}
-
-func (k *Key) waive() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.waived = true
-	k.update()
-}
-
-func (k *Key) reconsider() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.update()
-}
-
-// update works out the state and tells the connections if it is news. It must be called with mu
-// held.
-func (k *Key) update() {
-	old := k.state.Load()
-	next := &State{
-		Live: k.live.JSON, LiveKnown: k.live.Known, LiveSeen: old.LiveSeen || k.live.JSON != "",
-		Err: k.news.Err, Definite: k.news.Definite, Provisional: k.news.Provisional, Changed: old.Changed,
-	}
-	if k.news.Known && (k.live.Known || k.waived) {
-		next.Known = true
-		next.Backends = k.held()
-		next.Held = len(k.hold.kept)
-	}
-	if same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends); same {
-		next.Backends, next.Endpoints, next.addresses = old.Backends, old.Endpoints, old.addresses
-		if next.Live == old.Live && next.LiveSeen == old.LiveSeen && next.LiveKnown == old.LiveKnown && (next.Known || !newError(old, next)) {
-			k.state.Store(next)
-			return
-		}
-	} else {
-		next.Endpoints = formsOf(next.Backends, old.Backends, old.Endpoints, (*Backend).endpoint)
-		next.addresses = old.addresses.after(next.Backends, old.Backends)
-		next.Changed = time.Now()
-	}
-	k.state.Store(next)
-	for c := range k.conns {
-		c.notify()
-	}
-}
-
-// newError tells whether connections without endpoints have another reason to give than before.
-func newError(old, next *State) bool {
-	return old.Definite != next.Definite || fmt.Sprint(old.Err) != fmt.Sprint(next.Err)
-}
-
-// held returns the endpoints after hold had its say, and remembers the true ones.
-func (k *Key) held() []*Backend {
-	backends, recheck := k.hold.filter(k.news.Backends, time.Now())
-	if k.recheck != nil {
-		k.recheck.Stop()
-		k.recheck = nil
-	}
-	if !recheck.IsZero() {
-		k.recheck = time.AfterFunc(time.Until(recheck), k.reconsider)
-	}
-	if k.memory != nil && !k.news.Provisional {
-		k.memory.Save(backends)
-	}
-	return backends
+	k.epoch++
+	k.wake(time.Time{})
 }

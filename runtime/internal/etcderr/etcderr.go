@@ -2,14 +2,16 @@
 package etcderr
 
 import (
+	"context"
 	"errors"
+	"regexp"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 )
 
-// Code is the gRPC code of an error, as package status gives it for others.
+// Code returns the gRPC code of an error, as package status does for others.
 func Code(err error) codes.Code {
 	if code, ok := Answer(err); ok {
 		return code
@@ -17,7 +19,7 @@ func Code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// Answer is the code of an error that etcd itself has answered. ok is false for any other.
+// Answer returns the code of an error that is etcd's own answer. ok is false for any other error.
 func Answer(err error) (code codes.Code, ok bool) {
 	var e rpctypes.EtcdError
 	if !errors.As(err, &e) {
@@ -26,8 +28,27 @@ func Answer(err error) (code codes.Code, ok bool) {
 	return e.Code(), true
 }
 
-// Refused tells whether a code says that etcd would answer a read in the same way if it were asked
-// again, until someone changes something.
-func Refused(code codes.Code) bool {
+// Refused reports whether an error says that etcd would fail a read in the same way again, until
+// someone changes something.
+func Refused(err error) bool {
+	code := Code(err)
 	return code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument
+}
+
+// TimedOut reports whether an error says that the time for a call was over.
+func TimedOut(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded
+}
+
+// addresses matches what differs between the error texts of two tries: the port on this side, and the
+// address of the member that was tried.
+var addresses = regexp.MustCompile(`(\[[0-9a-fA-F:.%\w]*\]|[\w.-]+):\d+(->)?`)
+
+// Same reports whether two errors say the same, whatever addresses they name.
+func Same(a, b error) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	textA, textB := a.Error(), b.Error()
+	return textA == textB || addresses.ReplaceAllString(textA, "") == addresses.ReplaceAllString(textB, "")
 }

@@ -33,3 +33,37 @@ func TestCode(t *testing.T) {
 		}
 	}
 }
+
+func TestRefused(t *testing.T) {
+	for code, want := range map[codes.Code]bool{
+		codes.PermissionDenied: true, codes.Unauthenticated: true, codes.InvalidArgument: true,
+		codes.OK: false, codes.Unavailable: false, codes.Unknown: false, codes.NotFound: false,
+	} {
+		if got := Refused(status.Error(code, "")); got != want {
+			t.Errorf("Refused(%v) = %v", code, got)
+		}
+	}
+}
+
+func TestSame(t *testing.T) {
+	const refused = `connection error: desc = "transport: Error while dialing: dial tcp %s: connect: connection refused"`
+	for _, tt := range []struct {
+		a, b error
+		same bool
+	}{
+		{nil, nil, true},
+		{nil, errors.New("x"), false},
+		{errors.New("x"), nil, false},
+		{errors.New("x"), errors.New("x"), true},
+		{errors.New("x"), errors.New("y"), false},
+		{fmt.Errorf(refused, "10.0.0.1:2379"), fmt.Errorf(refused, "[fd00::1]:2379"), true},
+		{fmt.Errorf(refused, "etcd-0.etcd.svc:2379"), fmt.Errorf(refused, "etcd-1.etcd.svc:2379"), true},
+		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF"), true},
+		{errors.New("read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"), errors.New("dial tcp 10.0.0.1:2379: EOF"), false},
+		{errors.New("the watch did not answer for 8s"), errors.New("the watch did not answer for 9s"), false},
+	} {
+		if got := Same(tt.a, tt.b); got != tt.same {
+			t.Errorf("Same(%v, %v) = %v", tt.a, tt.b, got)
+		}
+	}
+}

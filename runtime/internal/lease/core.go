@@ -12,112 +12,85 @@ import (
 )
 
 const (
-	// checkUnwatched spaces the checks of own keys when nothing else tells of their deletion;
-	// checkWatched, when a watch does. Both are the upper end of a jittered pause.
+	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, and
+	// checkIdle where there is no lease. All are the upper end of a jittered pause.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 10 * time.Second
-	// checkMin is the least time between two checks, whatever there is to hear of our keys, and
-	// between two looks at one that someone else holds.
+	checkIdle      = time.Minute
+	// checkMin is the least time between two checks, whatever the watches tell, and between two reads of a
+	// key that someone else holds.
 	checkMin = 200 * time.Millisecond
-	// conflictEvery spaces the looks at a key that someone else holds.
-	conflictEvery = 2 * time.Second
-	// refusedEvery spaces the attempts at a key that etcd refuses, for want of a permission say.
-	refusedEvery = 2 * time.Second
-	// restoreMin and restoreMax space the puts of a key that someone keeps deleting. The first is
-	// not delayed, and after calm it is the first again.
-	restoreMin = time.Second
-	restoreMax = 2 * time.Second
-	calm       = time.Minute
-	// youngLease is the age at which the loss of a lease is no reason to be slow with the next.
+	// youngLease is the age below which the loss of a lease delays the next grant.
 	youngLease = 5 * time.Second
-	// asleep is a gap between two looks at the wall clock which says that the process did not run:
-	// it is more than a call may take and the owner ever waits.
-	asleep = callTimeout + 2*tick
-	// ownLeases is how many of the past leases are remembered as our own.
-	ownLeases = 16
+	// sleepGap is the time between two calls of next after which the process must have slept: no call to
+	// etcd and no wait takes as long.
+	sleepGap = callTimeout + 2*tick
+	// suspectEvery is the least time between two leases that are replaced because etcd denied a put.
+	suspectEvery = 10 * time.Second
+	// maxPresumed is how many earlier leases are revoked again when etcd was restored.
+	maxPresumed = 64
+	// minTombstones is how many deleted keys are remembered for a lease before it is replaced, and more where
+	// there are more entries, so that to move them costs no more than the deletions did.
+	minTombstones = 100
 )
 
-// core is what a session knows and wants, without any I/O: next says what is to be done, and the
-// other methods take in what came of it. Every method runs under the session's lock, and time is
-// an argument.
+// core holds the wants of a session and its knowledge of etcd. Method next returns the call to make; the other
+// methods take in outcomes. The core compares etcd with the wants key by key. Whatever a write to the key
+// cannot put right it cures by replacing the lease: the keys move to another one, and revoking the old one
+// undoes all writes on it, also those that have yet to arrive.
+//
+// A lease is current, then retired, then gone. A retired one is revoked when no wanted key is on it.
 type core struct {
 	ttl     time.Duration
+	jitter  func(time.Duration) time.Duration
 	entries []*entry
 
-	lease     clientv3.LeaseID   // 0: none
-	grantedAt time.Time          // when lease was
-	life      time.Duration      // the TTL of lease, as etcd gave it
-	own       []clientv3.LeaseID // the last leases, lease included
-	retired   []clientv3.LeaseID // to be revoked, once their keys have moved
-	unrevoked clientv3.LeaseID   // what etcd refused to revoke
+	lease       clientv3.LeaseID   // the current one; 0: none
+	leases      []*heldLease       // the current one, and the retired ones
+	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
+	replace     error              // why the current lease is to be replaced; nil: it is not
 
-	retryAt   time.Time // no call before, for the last one failed
-	retry     backoff.Backoff
-	regrant   backoff.Backoff
+	retryAt time.Time // no call before
+	retry   backoff.Backoff
+	grantAt time.Time // no grant before
+	grants  backoff.Backoff
+
+	hasty        bool // the last lease that was replaced was young
+	replacements backoff.Backoff
+	endings      backoff.Backoff // of keepalives of young leases
+
+	putsAt time.Time // no put before, because etcd is full
+	full   backoff.Backoff
+
+	suspectAt time.Time // no lease is replaced before because a put was denied
+	writeSize batchSize // of transactions that write
+	readSize  batchSize // of transactions that read
+
 	checkAt   time.Time // when the next check of the keys is due
-	checkedAt time.Time // when the last one was made
-	keysDeny  bool      // etcd does not let us list the lease's keys
+	checkedAt time.Time // when the last one began
+	queue     []probe   // the rest of the check that is under way
 	watched   bool      // every key is watched
-	closing   bool
-	looked    time.Time // the wall clock, at the last look
-	changes   []change
+	revision  int64     // of etcd's last answer
+
+	closing    bool
+	lastWall   time.Time // the wall clock at the last call of next
+	complainAt time.Time // no complaint about etcd before
+	changes    []change
+	complaints []complaint
 }
 
-func newCore(ttl time.Duration) *core {
+// newCore returns a core. jitter shortens a pause at random.
+func newCore(ttl time.Duration, jitter func(time.Duration) time.Duration) *core {
 	return &core{
-		ttl:     ttl,
-		retry:   backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
-		regrant: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		ttl: ttl, jitter: jitter,
+		retry:        backoff.Backoff{Base: 50 * time.Millisecond, Max: time.Second},
+		grants:       backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		replacements: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		endings:      backoff.Backoff{Base: 500 * time.Millisecond, Max: 30 * time.Second},
+		full:         backoff.Backoff{Base: 500 * time.Millisecond, Max: 2 * time.Second},
+		writeSize:    MaxOps, readSize: MaxOps,
 	}
 }
-
-// want is what an entry's owner wants of it.
-type want int
-
-const (
-	present want = iota
-	paused
-	gone
-)
-
-type entry struct {
-	items []Item
-	slots []*slot // one an item
-	want  want
-	taken bool // has been registered: from now on others' keys are respected
-	// alone and blind are set after etcd refused a batch: to be written by itself, and without
-	// looking at what is there, for which a role that may only write has no permission.
-	alone, blind bool
-	retryAt      time.Time // no attempt before, for etcd refused the last one
-	refused      error     // what etcd said then
-	state        State
-	since        time.Time
-	err          error
-	notify       chan struct{} // closed at the next change of anything above
-}
-
-// slot is one key of an entry.
-type slot struct {
-	key, value string // as they are to be
-	place      place
-	touched    bool             // a put was sent and nothing says that the key is gone since
-	lease      clientv3.LeaseID // the lease of that put
-	written    string           // the value of the last put that succeeded
-	rev        int64            // the key's last known mod revision; 0 absent
-	putAt      time.Time
-	spacing    time.Duration // between putAt and the next restoration
-	notBefore  time.Time     // no put before
-	seenAt     time.Time     // when it was last found to be someone else's
-}
-
-// place is where a key is, as far as known.
-type place int
-
-const (
-	nowhere place = iota // absent, or unknown
-	ours
-	foreign
-)
 
 type change struct {
 	key      string
@@ -132,16 +105,13 @@ type op any
 type (
 	grantOp  struct{ ttl time.Duration }
 	revokeOp struct{ lease clientv3.LeaseID }
-	checkOp  struct {
-		lease clientv3.LeaseID
-		keys  bool
-	}
-	batchOp struct{ steps []step }
+	probeOp  struct{ probes []probe }
+	writeOp  struct{ steps []step }
 )
 
-// next returns the call to make now, or nil and how long to wait for the next look.
+// next returns the call to make now, or nil and how long to wait before asking again.
 func (c *core) next(now time.Time) (op, time.Duration) {
-	c.look(now)
+	c.noticeSleep(now)
 	c.sweep(now)
 	if wait := c.retryAt.Sub(now); wait > 0 {
 		return nil, min(wait, tick)
@@ -152,77 +122,93 @@ func (c *core) next(now time.Time) (op, time.Duration) {
 	return nil, min(c.wait(now), tick)
 }
 
+// due returns the most urgent call, nil if there is none. Removals come first, so that they never wait for
+// puts. Reads come before the writes that depend on them, and revocations after the puts that move keys away.
 func (c *core) due(now time.Time) op {
-	if c.closing {
-		if len(c.retired) > 0 {
-			return revokeOp{c.retired[0]}
-		}
-		return nil
+	if steps := c.removals(now); len(steps) > 0 {
+		return c.send(steps)
 	}
-	if c.lease == 0 && c.wanted() {
+	if probes := c.reads(now); len(probes) > 0 {
+		return probeOp{probes}
+	}
+	if c.wantsLease() && !now.Before(c.grantAt) {
 		return grantOp{c.ttl}
 	}
-	if steps := c.batch(now); len(steps) > 0 {
-		return batchOp{steps}
+	if steps := c.puts(now); len(steps) > 0 {
+		return c.send(steps)
 	}
-	if len(c.retired) > 0 {
-		return revokeOp{c.retired[0]}
+	if h := c.revocable(now); h != nil {
+		return revokeOp{h.id}
 	}
-	if c.lease != 0 && !now.Before(c.checkAt) {
-		// Now, not with the answer: what happens in between must not be forgotten.
-		c.checkedAt = now
-		c.scheduleCheck(now)
-		return checkOp{c.lease, !c.keysDeny}
+	if probes := c.checks(now); len(probes) > 0 {
+		return probeOp{probes}
 	}
 	return nil
 }
 
-// wait is the time until something is due that is not due now.
+// wait returns the time until something is due that is not due now.
 func (c *core) wait(now time.Time) time.Duration {
 	wait := tick
-	if c.lease != 0 {
-		wait = min(wait, c.checkAt.Sub(now))
+	consider := func(at time.Time) {
+		if d := at.Sub(now); d > 0 {
+			wait = min(wait, max(d, time.Millisecond))
+		}
+	}
+	consider(c.checkAt)
+	consider(c.putsAt)
+	if c.wantsLease() {
+		consider(c.grantAt)
 	}
 	for _, e := range c.entries {
 		for _, s := range e.slots {
-			if e.want == present && s.place != ours {
-				wait = min(wait, later(s.notBefore, e.retryAt).Sub(now))
-			}
+			consider(s.readAt)
+			consider(s.notBefore)
+			consider(s.retryAt)
 		}
 	}
-	return max(wait, time.Millisecond)
+	return wait
 }
 
-// look notices that the process has not run for a while, by the wall clock: the monotonic one may
-// stand still in a machine that sleeps.
-func (c *core) look(now time.Time) {
+// noticeSleep checks at once after the process has not run for a while. It goes by the wall clock, for the
+// monotonic one may stand still while the machine sleeps.
+func (c *core) noticeSleep(now time.Time) {
 	wall := now.Round(0)
-	if !c.looked.IsZero() && wall.Sub(c.looked) > asleep {
+	if !c.lastWall.IsZero() && wall.Sub(c.lastWall) > sleepGap {
 		c.nudge(now)
 	}
-	c.looked = wall
+	c.lastWall = wall
 }
 
-// nudge makes due at once what only looks at etcd from time to time.
+// nudge makes due at once what is otherwise done from time to time: a check, and reads of keys that someone else
+// holds.
 func (c *core) nudge(now time.Time) {
 	c.checkAt = later(now, c.checkedAt.Add(checkMin))
 	for _, e := range c.entries {
 		for _, s := range e.slots {
-			if s.place == foreign {
-				s.notBefore = later(now, s.seenAt.Add(checkMin))
+			if s.has == foreign {
+				s.notBefore = later(now, s.foreignAt.Add(checkMin))
 			}
 		}
 	}
 }
 
-// heard takes in that something happened to a key: it was deleted, or put on a lease.
-func (c *core) heard(now time.Time, key string, deleted bool, on clientv3.LeaseID) {
+// reconnected takes in that the connection to etcd is back. It may lead to another etcd, or to a restored one.
+func (c *core) reconnected(now time.Time) {
+	c.nudge(now)
+	if c.lease == 0 {
+		c.presumeAlive(now, 0)
+	}
+}
+
+// heard takes in that a key was put or deleted. kv is nil for a deletion.
+func (c *core) heard(now time.Time, key string, kv *keyValue) {
 	for _, e := range c.entries {
 		for _, s := range e.slots {
 			if s.key != key || e.want != present {
 				continue
 			}
-			if deleted || s.place != foreign && !c.isOwn(on) {
+			asWanted := kv != nil && c.isOwn(kv.lease) && kv.value == s.value
+			if kv == nil || s.has != foreign && !asWanted {
 				c.nudge(now)
 			}
 		}
@@ -236,320 +222,123 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// sweep forgets the entries that are gone, and retires a lease that nobody needs.
+// sweep retires a lease that nothing needs, has one replaced that was not renewed in time, and drops closed
+// entries.
 func (c *core) sweep(now time.Time) {
-	used := false
-	for _, e := range c.entries {
-		used = used || e.want != gone
+	if !c.wanted() {
+		c.lease, c.replace = 0, nil
 	}
-	if !used || c.closing {
-		c.retire(now, nil)
+	if h := c.held(c.lease); h != nil && !now.Before(h.expires) && c.replace == nil {
+		c.replace = fmt.Errorf("lease %x was not renewed for %v", int64(h.id), h.life)
+	}
+	if c.replace != nil && !c.alive(now, c.lease) {
+		c.blame(c.replace)
 	}
 	c.refresh(now)
 	c.entries = slices.DeleteFunc(c.entries, func(e *entry) bool { return e.state == Closed })
 }
 
 func (c *core) wanted() bool {
-	return slices.ContainsFunc(c.entries, func(e *entry) bool { return e.want == present })
+	return !c.closing && slices.ContainsFunc(c.entries, func(e *entry) bool { return e.want == present })
 }
 
-// finished tells that a closing session has nothing left in etcd.
-func (c *core) finished() bool { return c.closing && c.lease == 0 && len(c.retired) == 0 }
+// wantsLease reports whether a lease is to be granted. One that is to be replaced stays in use until then.
+func (c *core) wantsLease() bool { return c.wanted() && (c.lease == 0 || c.replace != nil) }
 
-// add takes a new entry in. Its keys must not be another one's.
-func (c *core) add(now time.Time, items []Item, pause bool) (*entry, error) {
-	e := &entry{items: items, since: now}
-	if pause {
-		e.want = paused
-	}
-	for _, item := range items {
-		e.slots = append(e.slots, &slot{key: item.Key(c.lease), value: item.Value})
-	}
-	for _, other := range c.entries {
-		for _, s := range e.slots {
-			i := slices.IndexFunc(other.slots, func(o *slot) bool { return o.key == s.key })
-			if i < 0 {
-				continue
-			}
-			if other.want != gone {
-				return nil, fmt.Errorf("key %q is already registered by this process", s.key)
-			}
-			// Its deletion is not to hit the new entry.
-			s.touched, s.lease = other.slots[i].touched, other.slots[i].lease
-			other.slots = slices.Delete(other.slots, i, i+1)
-		}
-	}
-	c.entries = append(c.entries, e)
-	c.changes = append(c.changes, change{key: e.key(), from: Unborn, to: Registering})
-	c.refresh(now)
-	return e, nil
+// finished reports whether a closing session has nothing left to do.
+func (c *core) finished() bool {
+	return c.closing && !slices.ContainsFunc(c.leases, func(h *heldLease) bool { return !h.denied }) &&
+		!slices.ContainsFunc(c.entries, func(e *entry) bool { return e.removable() })
 }
 
-// update gives e new values under the same keys.
-func (c *core) update(e *entry, items []Item) error {
-	if len(items) != len(e.items) {
-		return errors.New("an update cannot change the layouts")
-	}
-	for i, item := range items {
-		if from, to := e.items[i].Key(c.lease), item.Key(c.lease); from != to {
-			return fmt.Errorf("an update cannot change the key %q to %q: close the registration and register anew", from, to)
-		}
-	}
-	e.items = items
-	for i, item := range items {
-		e.slots[i].value = item.Value
-	}
-	return nil
-}
-
-// grantedLease takes in the lease that the entries are to hang on from now on.
-func (c *core) grantedLease(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	c.succeeded()
-	c.lease, c.life, c.grantedAt = id, life, now
-	if c.own = append(c.own, id); len(c.own) > ownLeases {
-		c.own = c.own[1:]
-	}
-	c.scheduleCheck(now)
+// blame notes why the entries are not in etcd, unless another reason is known.
+func (c *core) blame(err error) {
 	for _, e := range c.entries {
-		if e.want == gone {
-			continue
-		}
-		e.refused = nil
-		for i, item := range e.items {
-			if key := item.Key(id); key != e.slots[i].key {
-				// The old key goes with the old lease.
-				*e.slots[i] = slot{key: key, value: item.Value}
-			}
-		}
-	}
-}
-
-// retire gives up the lease without knowing it dead: it is revoked once its keys have moved.
-func (c *core) retire(now time.Time, err error) {
-	if c.lease == 0 {
-		return
-	}
-	c.retired = append(c.retired, c.lease)
-	c.drop(now, err)
-	for _, e := range c.entries {
-		for _, s := range e.slots {
-			if s.place == ours {
-				s.place = nowhere
-			}
-		}
-	}
-	c.refresh(now)
-}
-
-// lost takes in that a lease does not exist any more.
-func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
-	c.retired = slices.DeleteFunc(c.retired, func(r clientv3.LeaseID) bool { return r == id })
-	if c.lease == id {
-		c.drop(now, err)
-	}
-	for _, e := range c.entries {
-		for _, s := range e.slots {
-			if s.touched && s.lease == id {
-				s.absent()
-			}
-		}
-	}
-	c.refresh(now)
-}
-
-func (c *core) drop(now time.Time, err error) {
-	if now.Sub(c.grantedAt) < youngLease && err != nil {
-		c.retryAt = now.Add(c.regrant.Next())
-	} else {
-		c.regrant.Reset()
-	}
-	c.lease = 0
-	for _, e := range c.entries {
-		if e.want == present {
+		if e.want == present && e.err == nil {
 			e.err = err
 		}
 	}
-}
-
-func (s *slot) absent() {
-	s.place, s.touched, s.rev = nowhere, false, 0
-}
-
-// missing takes in that a key of ours is not there any more, and spaces its restoration.
-func (s *slot) missing(now time.Time) {
-	if now.Sub(s.putAt) > calm {
-		s.spacing = 0
-	}
-	s.notBefore = s.putAt.Add(s.spacing)
-	s.spacing = min(max(2*s.spacing, restoreMin), restoreMax)
-	s.absent()
-}
-
-// checked takes in the keys that hang on the lease; known is false when etcd did not tell them.
-func (c *core) checked(now time.Time, id clientv3.LeaseID, keys [][]byte, known bool) {
-	c.succeeded()
-	if id != c.lease || !known {
-		return
-	}
-	there := make(map[string]bool, len(keys))
-	for _, key := range keys {
-		there[string(key)] = true
-	}
-	for _, e := range c.entries {
-		for _, s := range e.slots {
-			if s.place == ours && !there[s.key] {
-				s.missing(now)
-				e.err = fmt.Errorf("key %q was deleted or taken over", s.key)
-			}
-		}
-	}
-	c.refresh(now)
 }
 
 func (c *core) scheduleCheck(now time.Time) {
 	every := checkUnwatched
-	if c.watched {
+	switch {
+	case c.lease == 0:
+		every = checkIdle
+	case c.watched:
 		every = checkWatched
 	}
-	c.checkAt = now.Add(jitter(every))
-}
-
-// failed takes in a failure that is likely to pass: everything waits a little.
-func (c *core) failed(now time.Time, err error) {
-	c.retryAt = now.Add(c.retry.Next())
-	for _, e := range c.entries {
-		if e.state != Registered && e.want != paused {
-			e.err = err
-			e.wake()
-		}
-	}
-}
-
-// refusedGrant takes in that etcd will not grant a lease however often it is asked. It is asked
-// again all the same, for someone may change its mind.
-func (c *core) refusedGrant(now time.Time, err error) {
-	c.failed(now, err)
-	for _, e := range c.entries {
-		if e.want == present {
-			e.refused = err
-		}
-	}
+	c.checkAt = now.Add(c.jitter(every))
 }
 
 func (c *core) succeeded() { c.retry.Reset() }
 
-// isOwn tells whether a key on that lease is this session's.
-func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.own, id) }
-
-// refresh brings the states of the entries up to date.
+// refresh brings the states of all entries up to date.
 func (c *core) refresh(now time.Time) {
 	for _, e := range c.entries {
-		to := e.current()
-		if to == Registered && !e.taken {
-			e.taken = true
-		}
-		if to == Registered || to == Paused || to == Closed {
-			e.err = nil
-		}
-		if to != e.state {
-			c.changes = append(c.changes, change{e.key(), c.lease, e.state, to, e.err})
-			e.state, e.since = to, now
-		}
-		e.wake()
+		c.refreshEntry(now, e)
 	}
 }
 
-// key stands for the entry.
-func (e *entry) key() string {
-	if len(e.slots) == 0 {
-		return ""
+func (c *core) refreshEntry(now time.Time, e *entry) {
+	to := c.stateOf(now, e)
+	e.wasRegistered = e.wasRegistered || e.want == present && to == Registered
+	if to == Registered && e.upToDate() {
+		e.refused = nil // nothing is left to be written
 	}
-	return e.slots[0].key
+	if to == Paused || to == Closed || to == Registered && e.refused == nil {
+		e.err = e.leftover
+	}
+	if to == Lost && e.err == nil {
+		e.err = c.notRenewed()
+	}
+	if to != e.state {
+		c.changes = append(c.changes, change{e.key(), c.lease, e.state, to, e.err})
+		e.state, e.since = to, now
+	}
+	e.wake()
 }
 
-func (e *entry) current() State {
-	placed, others, left := 0, 0, 0
-	for _, s := range e.slots {
-		if s.place == ours {
-			placed++
-		}
-		if s.place == foreign {
-			others++
-		}
-		if s.touched {
-			left++
-		}
+// notRenewed returns why entries are lost whose lease has expired as far as known.
+func (c *core) notRenewed() error {
+	if c.replace != nil {
+		return c.replace
 	}
-	switch {
-	case e.want == gone && left == 0:
-		return Closed
-	case e.want == paused && left == 0:
-		return Paused
-	case e.want != present:
-		return e.state
-	case others > 0:
-		return Conflict
-	case placed == len(e.slots):
-		return Registered
-	case e.taken:
-		return Lost
-	}
-	return Registering
+	return fmt.Errorf("lease %x was not renewed in time", int64(c.lease))
 }
 
-// upToDate tells whether etcd has the entry as it is wanted.
-func (e *entry) upToDate() bool {
-	if e.want != present {
-		return e.state == Paused || e.state == Closed
-	}
-	for _, s := range e.slots {
-		if s.place != ours || s.written != s.value {
-			return false
-		}
-	}
-	return true
-}
-
-func (e *entry) wake() {
-	if e.notify != nil {
-		close(e.notify)
-		e.notify = nil
-	}
-}
-
-// close makes everything go.
+// close has all entries removed.
 func (c *core) close(now time.Time) {
 	c.closing = true
 	for _, e := range c.entries {
 		e.want = gone
 	}
-	c.refresh(now)
+	c.sweep(now)
 }
 
-// end marks every entry closed, whatever is left of it in etcd.
+// end marks every entry closed, whether or not it is out of etcd.
 func (c *core) end(now time.Time) {
-	c.closing = true
-	c.retire(now, nil)
+	c.closing, c.lease = true, 0
 	for _, e := range c.entries {
 		from := e.state
-		e.state, e.since = Closed, now
-		c.changes = append(c.changes, change{e.key(), 0, from, Closed, nil})
+		if e.remains() && len(c.leases) > 0 {
+			e.leftover = e.leftoverErr()
+		}
+		e.state, e.since, e.err = Closed, now, e.leftover
+		c.changes = append(c.changes, change{e.key(), 0, from, Closed, e.err})
 		e.wake()
 	}
 	c.entries = nil
 }
 
-// leftover says what a closed session has left in etcd.
+// leftover returns an error that names the lease that a closed session leaves in etcd, nil if there is none.
 func (c *core) leftover(cause error) error {
-	id := c.unrevoked
-	if len(c.retired) > 0 {
-		id = c.retired[len(c.retired)-1]
-	}
-	if id == 0 {
+	if len(c.leases) == 0 {
 		return nil
 	}
 	if cause == nil {
 		cause = errors.New("etcd denies it")
 	}
-	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(id), c.life, cause)
+	h := c.leases[len(c.leases)-1]
+	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(h.id), h.life, cause)
 }

@@ -6,26 +6,18 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 )
 
-// followConnection looks after the keys at once, and watches them anew, when the connection to etcd
-// comes back: what was restored from a backup has neither our lease nor a word about it.
-func (s *Session) followConnection() {
-	conn := s.client.ActiveConnection()
-	if conn == nil {
-		return
-	}
-	for state := conn.GetState(); conn.WaitForStateChange(s.ctx, state); {
-		if state = conn.GetState(); state == connectivity.Ready {
-			s.unwatch()
-			s.nudge()
-		}
-	}
+// reconnected checks the keys at once and watches them anew. The connection to etcd is back, and may lead to
+// one that was restored from a backup.
+func (s *Session) reconnected() {
+	s.unwatch()
+	s.locked(func(c *core, now time.Time) { c.reconnected(now) })
+	s.poke()
 }
 
-// unwatch has every watch opened anew. The etcd client resumes one at the revision that it was at,
-// which an etcd that was restored may have yet to reach: until then such a watch hears nothing.
+// unwatch has every watch opened anew. The etcd client would resume it at a revision that a restored etcd has
+// yet to reach, and it would hear nothing until then.
 func (s *Session) unwatch() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,23 +32,23 @@ func (s *Session) nudge() {
 	s.poke()
 }
 
-// maxWatches is how many keys of a session are watched. Beyond, none is: the checks must be
-// frequent then anyhow, and a process with a hundred services is not to have a hundred watches.
+// maxWatches is the greatest number of keys that a session watches. With more it watches none, and checks
+// them often instead, so that a process with a hundred services does not have a hundred watches.
 const maxWatches = 4
 
-// watch follows one key, in order to hear at once of what others do to it.
+// watch watches one key, to hear at once when others change it.
 type watch struct {
 	stop  context.CancelFunc
-	lease clientv3.LeaseID // that it was opened under: with another, etcd may be another, see unwatch
-	ready bool             // hears now
+	lease clientv3.LeaseID // the current one when it was opened: under another lease, etcd may be another, see unwatch
+	ready bool             // it is open
 }
 
-// watchKeys starts and stops watches so that they fit the entries. It runs under the lock.
+// watchKeys starts and stops watches so that they fit the entries. It must be called with mu held.
 func (s *Session) watchKeys() {
 	var keys []string
 	for _, e := range s.core.entries {
 		for _, slot := range e.slots {
-			if e.taken && e.want == present {
+			if e.wasRegistered && e.want == present && !slot.retired {
 				keys = append(keys, slot.key)
 			}
 		}
@@ -87,8 +79,8 @@ func (s *Session) watchKeys() {
 	s.core.watched = watched
 }
 
-// watch listens until ctx ends or etcd denies it. What happens to the key while it does not listen
-// is for the checks to find out.
+// watch listens until ctx ends or etcd denies it. While it does not listen, the checks find out what happens
+// to the key.
 func (s *Session) watch(ctx context.Context, w *watch, key string) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -120,9 +112,11 @@ func (s *Session) listen(ctx context.Context, w *watch, key string) error {
 			return err
 		}
 		for _, event := range answer.Events {
-			s.locked(func(c *core, now time.Time) {
-				c.heard(now, key, event.Type == clientv3.EventTypeDelete, clientv3.LeaseID(event.Kv.Lease))
-			})
+			var kv *keyValue
+			if event.Type == clientv3.EventTypePut {
+				kv = &keyValue{string(event.Kv.Value), clientv3.LeaseID(event.Kv.Lease), event.Kv.ModRevision}
+			}
+			s.locked(func(c *core, now time.Time) { c.heard(now, key, kv) })
 		}
 		s.poke()
 	}

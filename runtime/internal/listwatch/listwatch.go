@@ -1,11 +1,18 @@
 // Package listwatch keeps ranges of etcd keys in memory, decoded and current: it lists a range
 // once, follows it by a watch, and lists it again whenever the watch can no longer be trusted. It
-// knows etcd and nothing of what the values mean.
+// does not know what the values mean.
 //
-//	set.go      the entries of one range
-//	machine.go  what etcd's answers do to them: the transitions, without I/O or timers
-//	watcher.go  the goroutine that asks etcd, one a range
-//	cache.go    who shares which watcher, and for how long
+//	core.go     the core of a range: takes in events, decides what to ask and what to publish
+//	replica.go  ... what is known of the range, and whether etcd's answers fit it
+//	list.go     ... a list, page by page
+//	set.go      ... its entries
+//	bounds.go   ... how many of them are kept, and which
+//	pace.go     ... how often updates go out
+//	watcher.go  the shell of a core: a goroutine for each range
+//	group.go    the ranges that are followed
+//	client.go   a client that receives no answer of any size
+//
+// The first six do no I/O, start nothing and read no clock.
 package listwatch
 
 import (
@@ -13,6 +20,7 @@ import (
 	"log/slog"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -27,28 +35,31 @@ func (r Range) opts(more ...clientv3.OpOption) []clientv3.OpOption {
 	return more
 }
 
-// Decode turns an entry into a value. ok is false for a key that is none of the range's business;
-// err tells that a value is malformed: it is reported once, and skipped.
-type Decode[T any] func(key string, value []byte, lease int64) (v T, ok bool, err error)
+// Decode turns an entry into a value. ok is false for a key that does not belong to the range; err
+// means that the value is malformed, which is reported once and skipped.
+type Decode[T any] func(entry *mvccpb.KeyValue) (v T, ok bool, err error)
 
 // Item is one decoded entry. It is immutable.
 type Item[T any] struct {
 	Key            string
 	Value          T
 	CreateRevision int64
+	ModRevision    int64 // since when the entry has had this value
 }
 
 // Snapshot is what a range held at a revision. It is immutable and shared: its items keep their
 // identity from one snapshot to the next for as long as they do not change.
 type Snapshot[T any] struct {
 	Items    []*Item[T] // sorted by key
+	Removed  []*Item[T] // gone since the previous snapshot, each as it was last heard of
 	Revision int64
+	Cluster  uint64 // the id of the etcd cluster; 0: not known
 	// Provisional says that the snapshot may be behind etcd: it was read from a member without a
-	// leader, or remembered from an earlier watch.
+	// leader, or is from an earlier watch.
 	Provisional bool
 }
 
-// Update is news of a range.
+// Update is a change of a range, or of the reason why it cannot be followed.
 type Update[T any] struct {
 	Snapshot *Snapshot[T] // the last known; nil while nothing is known
 	Err      error        // what keeps the range from being followed now; nil while it is
@@ -62,19 +73,36 @@ type Client interface {
 	RequestProgress(ctx context.Context) error
 }
 
-// Config is what the watchers of a cache have in common.
-type Config[T any] struct {
-	Client Client
-	// Equal tells whether a new value says the same as the old one, which is then kept.
-	Equal  func(a, b T) bool
-	Logger *slog.Logger
-	// Hooks count what happens. Each may be nil.
-	Hooks Hooks
-	// Linger is how long a range is still followed after its last user left.
-	Linger time.Duration
+// Spec describes a range to follow.
+type Spec[T any] struct {
+	Range  Range
+	Decode Decode[T]
+	// Last is the last snapshot of an earlier Follow, or nil. It is not published by itself, but
+	// updates carry it, as provisional, until a list has answered.
+	Last *Snapshot[T]
+	// Spent returns the time that was spent on updates outside of sink since it was last called. It
+	// must be quick. nil: none.
+	Spent func() time.Duration
 }
 
-// Hooks are told of what is worth counting. They must not block.
+// Config is what the ranges of a group have in common.
+type Config[T any] struct {
+	Client Client
+	// Equal reports whether a new value says the same as the old one, which is then kept.
+	Equal func(a, b T) bool
+	// Size returns about how many bytes of memory a value takes. It may be nil where there are no Bounds.
+	Size   func(T) int
+	Bounds Bounds
+	Logger *slog.Logger
+	Hooks  Hooks
+	// Cause returns why the connection to etcd is down, nil while it is up. It is added to errors. It
+	// may be nil.
+	Cause func() error
+	// MaxRefusedPause is the longest pause before a list that etcd refused is tried again.
+	MaxRefusedPause time.Duration
+}
+
+// Hooks are called for what is worth counting. They must not block. Each may be nil.
 type Hooks struct {
 	Relisted  func(cause string) // a range had to be listed again
 	Malformed func(key string)   // a value was skipped

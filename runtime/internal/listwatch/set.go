@@ -1,6 +1,7 @@
 package listwatch
 
 import (
+	"errors"
 	"hash/maphash"
 	"maps"
 	"slices"
@@ -15,64 +16,161 @@ import (
 type set[T any] struct {
 	decode    Decode[T]
 	equal     func(a, b T) bool
-	malformed func(key string, err error) // told once a value
+	malformed func(key string, err error) // called once for each value
+	size      func(T) int                 // see Config
+	bounds    Bounds
+	maxKey    int // bytes that a key may have; 0: any number
 
 	items   []*Item[T]          // sorted by key; never written to again
+	removed []*Item[T]          // removed since takeRemoved, each as it was last
 	changes map[string]*Item[T] // since items was built; nil: the key is gone
-	bad     map[string]uint64   // the hash of each malformed value that was reported
+	bad     map[uint64]uint64   // the hash of each malformed value that was reported, by its key's
+
+	used        usage // by items and changes
+	removedUsed usage // by removed
+	left        bool  // entries were left out, for there was no room
 }
+
+var errLongKey = errors.New("the key is too long for an entry")
 
 var seed = maphash.MakeSeed()
 
-// put takes in an entry and tells whether that changed anything.
+// start makes items, which are sorted by key and known from earlier, the content.
+func (s *set[T]) start(items []*Item[T]) {
+	s.items = items
+	for _, item := range items {
+		s.used = s.used.plus(s.usageOf(item))
+	}
+}
+
+// put stores an entry, and reports whether that changed anything.
 func (s *set[T]) put(kv *mvccpb.KeyValue) bool {
+	if s.tooLong(kv.Key) {
+		return false
+	}
 	key := string(kv.Key)
 	old := s.get(key)
+	if old == nil && s.full() {
+		s.left = true
+		return false
+	}
 	item := s.read(key, kv, old)
 	if item == old {
 		return false
 	}
-	s.change(key, item)
+	used, fits := s.replaced(s.used, old, item)
+	if !fits {
+		s.left = true
+		return false
+	}
+	s.change(key, item, used)
 	return true
 }
 
-// remove forgets an entry and tells whether it was there.
+// remove forgets an entry and reports whether it was there.
 func (s *set[T]) remove(key string) bool {
-	delete(s.bad, key)
-	if s.get(key) == nil {
+	delete(s.bad, hashOf(key))
+	old := s.get(key)
+	if old == nil {
 		return false
 	}
-	s.change(key, nil)
+	s.gone(old)
+	s.change(key, nil, s.used.minus(s.usageOf(old)))
 	return true
 }
 
-// replace makes kvs, sorted by key, the whole content, and tells whether that changed anything.
-func (s *set[T]) replace(kvs []*mvccpb.KeyValue) bool {
+// gone notes that an entry was removed. The removed entries are bounded, too: entries may come and go faster than
+// updates go out.
+func (s *set[T]) gone(old *Item[T]) {
+	if used := s.removedUsed.plus(s.usageOf(old)); s.bounds.within(used, 1) {
+		s.removed, s.removedUsed = append(s.removed, old), used
+	}
+}
+
+// takeRemoved returns the entries removed since it was last called.
+func (s *set[T]) takeRemoved() []*Item[T] {
+	removed := s.removed
+	s.removed, s.removedUsed = nil, usage{}
+	return removed
+}
+
+// load replaces the content of a set by a list, which comes in parts.
+type load[T any] struct {
+	set    *set[T]
+	before []*Item[T]
+	rest   []*Item[T] // of before: what the list has not reached yet
+	items  []*Item[T]
+	gone   []*Item[T]
+	bad    map[uint64]uint64
+
+	used    usage // by items
+	bounded usage // used, when bound was last called
+	left    bool  // entries were left out
+}
+
+// load begins to replace the content. The set must not change before finish.
+func (s *set[T]) load() *load[T] {
 	before := s.commit()
-	items := make([]*Item[T], 0, len(kvs))
-	bad := s.bad
-	s.bad = nil
-	rest := before
+	return &load[T]{set: s, before: before, rest: before}
+}
+
+// add takes the next part of the list, sorted by key.
+func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
+	s := l.set
+	l.items = slices.Grow(l.items, len(kvs))
 	for _, kv := range kvs {
+		if s.tooLong(kv.Key) {
+			continue
+		}
 		key := string(kv.Key)
-		for len(rest) > 0 && rest[0].Key < key {
-			rest = rest[1:]
-		}
+		l.pass(key)
 		var old *Item[T]
-		if len(rest) > 0 && rest[0].Key == key {
-			old = rest[0]
+		if len(l.rest) > 0 && l.rest[0].Key == key {
+			old, l.rest = l.rest[0], l.rest[1:]
 		}
-		if hash, ok := bad[key]; ok {
-			s.remember(key, hash)
+		item := s.read(key, kv, old)
+		if item == nil {
+			if old != nil {
+				l.gone = append(l.gone, old)
+			}
+			if hash, ok := s.bad[hashOf(key)]; ok {
+				remember(&l.bad, hashOf(key), hash)
+			}
+			continue
 		}
-		if item := s.read(key, kv, old); item != nil {
-			items = append(items, item)
+		l.items = append(l.items, item)
+		l.used = l.used.plus(s.usageOf(item))
+		if since := l.used.minus(l.bounded); !s.bounds.within(since, 2) {
+			l.left = l.bound() || l.left
 		}
 	}
-	if slices.Equal(items, before) {
+}
+
+// pass notes that the entries before key which the list has not had are gone.
+func (l *load[T]) pass(key string) {
+	for len(l.rest) > 0 && l.rest[0].Key < key {
+		l.gone = append(l.gone, l.rest[0])
+		l.rest = l.rest[1:]
+	}
+}
+
+// finish makes the list the content, and reports whether that changed anything.
+func (l *load[T]) finish() bool {
+	s := l.set
+	l.gone = append(l.gone, l.rest...)
+	l.rest = nil
+	if !s.bounds.within(l.used, 1) {
+		l.left = l.bound() || l.left
+	}
+	for _, item := range l.gone {
+		s.gone(item)
+	}
+	s.bad = l.bad
+	s.used, s.left = l.used, l.left
+	if slices.Equal(l.items, l.before) {
 		return false
 	}
-	s.items = items
+	s.items = l.items
 	return true
 }
 
@@ -110,21 +208,29 @@ func (s *set[T]) get(key string) *Item[T] {
 	return nil
 }
 
-func (s *set[T]) change(key string, item *Item[T]) {
+// change replaces the entry of a key, if there is one, after which so much of the bounds is used. nil removes it.
+func (s *set[T]) change(key string, item *Item[T], used usage) {
+	s.used = used
+	if item == nil {
+		if _, found := search(s.items, key); !found {
+			delete(s.changes, key)
+			return
+		}
+	}
 	if s.changes == nil {
 		s.changes = make(map[string]*Item[T])
 	}
 	s.changes[key] = item
 }
 
-// read decodes an entry: old itself where it says the same, nil where it is no entry.
+// read decodes an entry. It returns old itself if the entry says the same, and nil if it is not one.
 func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
-	value, ok, err := s.decode(key, kv.Value, kv.Lease)
+	value, ok, err := s.decode(kv)
 	if err != nil {
 		s.report(key, kv.Value, err)
 		return nil
 	}
-	delete(s.bad, key)
+	delete(s.bad, hashOf(key))
 	if !ok {
 		return nil
 	}
@@ -134,24 +240,41 @@ func (s *set[T]) read(key string, kv *mvccpb.KeyValue, old *Item[T]) *Item[T] {
 		}
 		value = old.Value
 	}
-	return &Item[T]{Key: key, Value: value, CreateRevision: kv.CreateRevision}
+	return &Item[T]{Key: key, Value: value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
 }
 
+// tooLong reports whether a key is too long to be an entry's, and has such a key counted as malformed. The key may
+// be as long as a request, so it is cut and not remembered.
+func (s *set[T]) tooLong(key []byte) bool {
+	if len(key) <= s.maxKey || s.maxKey == 0 {
+		return false
+	}
+	s.malformed(string(key[:s.maxKey]), errLongKey)
+	return true
+}
+
+// report has a malformed value counted, unless it is the one that was last reported of the key.
 func (s *set[T]) report(key string, value []byte, err error) {
 	hash := maphash.Bytes(seed, value)
-	if known, ok := s.bad[key]; ok && known == hash {
+	if known, ok := s.bad[hashOf(key)]; ok && known == hash {
 		return
 	}
-	s.remember(key, hash)
+	remember(&s.bad, hashOf(key), hash)
 	s.malformed(key, err)
 }
 
-func (s *set[T]) remember(key string, hash uint64) {
-	if s.bad == nil {
-		s.bad = make(map[string]uint64)
+// remember notes a malformed value as reported, as long as there are not too many.
+func remember(bad *map[uint64]uint64, key, value uint64) {
+	if *bad == nil {
+		*bad = make(map[uint64]uint64)
 	}
-	s.bad[key] = hash
+	if _, known := (*bad)[key]; known || len(*bad) < maxBad {
+		(*bad)[key] = value
+	}
 }
+
+// hashOf returns the hash of a key.
+func hashOf(key string) uint64 { return maphash.String(seed, key) }
 
 func search[T any](items []*Item[T], key string) (int, bool) {
 	return slices.BinarySearchFunc(items, key, func(item *Item[T], key string) int {

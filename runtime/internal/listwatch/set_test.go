@@ -14,8 +14,8 @@ import (
 // newSet decodes values as they are; "bad" is malformed, "other" is somebody else's.
 func newSet(malformed *[]string) set[string] {
 	return set[string]{
-		decode: func(_ string, value []byte, _ int64) (string, bool, error) {
-			switch v := string(value); {
+		decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+			switch v := string(entry.Value); {
 			case strings.HasPrefix(v, "bad"):
 				return "", true, errors.New("malformed")
 			case v == "other":
@@ -27,6 +27,13 @@ func newSet(malformed *[]string) set[string] {
 		equal:     func(a, b string) bool { return a == b },
 		malformed: func(key string, _ error) { *malformed = append(*malformed, key) },
 	}
+}
+
+// replace loads a list that comes as a whole.
+func (s *set[T]) replace(kvs []*mvccpb.KeyValue) bool {
+	l := s.load()
+	l.add(kvs)
+	return l.finish()
 }
 
 func text(items []*Item[string]) string {

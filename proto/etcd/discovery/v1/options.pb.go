@@ -274,9 +274,29 @@ type ServiceOptions struct {
 	// The :authority of the calls and the name that TLS checks the server's
 	// certificate against: a host or host:port. Default: the key without its
 	// leading slash and with "/" written as ".", so "acme/user" gives "acme.user".
+	//
+	// Services that name different keys must not share the host, in whatever case and
+	// with whatever port: a certificate for the one is a certificate for the other.
 	Authority string `protobuf:"bytes,4,opt,name=authority,proto3" json:"authority,omitempty"`
 	// How calls are spread over the endpoints. Default: round_robin.
 	LoadBalancing *LoadBalancing `protobuf:"bytes,5,opt,name=load_balancing,json=loadBalancing,proto3" json:"load_balancing,omitempty"`
+	// How clients call the methods that do not say otherwise, field by field: a method
+	// that has only a timeout still has the retry that is given here. An affinity
+	// belongs to one method and is an error here. Default: none.
+	//
+	// It holds for every method. A timeout ends streams, too: give long ones another.
+	// A retry makes calls again that change something, and streams as long as nothing
+	// has come back: name only codes after which that does no harm, or take it from a
+	// method with retry: {max_attempts: 1}.
+	DefaultMethod *MethodOptions `protobuf:"bytes,6,opt,name=default_method,json=defaultMethod,proto3" json:"default_method,omitempty"`
+	// When clients stop retrying because too many calls fail. Default: never.
+	RetryThrottling *RetryThrottling `protobuf:"bytes,7,opt,name=retry_throttling,json=retryThrottling,proto3" json:"retry_throttling,omitempty"`
+	// Whether clients watch, by gRPC's health protocol, the health of this service on
+	// each endpoint, and send no calls where it is not SERVING. Not beside pick_first,
+	// which takes no part in it. An endpoint without a health service counts as
+	// healthy, but one whose health service does not know this service gets no calls.
+	// Default: false.
+	HealthCheck   bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -344,6 +364,27 @@ func (x *ServiceOptions) GetLoadBalancing() *LoadBalancing {
 		return x.LoadBalancing
 	}
 	return nil
+}
+
+func (x *ServiceOptions) GetDefaultMethod() *MethodOptions {
+	if x != nil {
+		return x.DefaultMethod
+	}
+	return nil
+}
+
+func (x *ServiceOptions) GetRetryThrottling() *RetryThrottling {
+	if x != nil {
+		return x.RetryThrottling
+	}
+	return nil
+}
+
+func (x *ServiceOptions) GetHealthCheck() bool {
+	if x != nil {
+		return x.HealthCheck
+	}
+	return false
 }
 
 // LoadBalancing says how calls are spread over the endpoints of a service.
@@ -743,7 +784,7 @@ func (*Weighted) Descriptor() ([]byte, []int) {
 // It needs success_rate_ejection or failure_percentage_ejection, or both.
 type OutlierDetection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Time between two looks at the endpoints, above zero. Default: 10 s.
+	// Time between two looks at the endpoints, at least 0.1 s. Default: 10 s.
 	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
 	// How long an endpoint is left out, times how often it was. Not negative.
 	// Default: 30 s.
@@ -916,8 +957,8 @@ type FailurePercentageEjection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The share of failed calls, in percent, at most 100. Default (0): 85.
 	Threshold uint32 `protobuf:"varint,1,opt,name=threshold,proto3" json:"threshold,omitempty"`
-	// The chance that an endpoint found so is left out, in percent, at most 100.
-	// Default: 0, so that none is.
+	// The chance that an endpoint found so is left out, in percent, required: 1 to
+	// 100.
 	EnforcementPercentage uint32 `protobuf:"varint,2,opt,name=enforcement_percentage,json=enforcementPercentage,proto3" json:"enforcement_percentage,omitempty"`
 	// How many endpoints must have had request_volume calls. Default (0): 5.
 	MinimumHosts uint32 `protobuf:"varint,3,opt,name=minimum_hosts,json=minimumHosts,proto3" json:"minimum_hosts,omitempty"`
@@ -993,7 +1034,8 @@ type MethodOptions struct {
 	// caller's wins. Default: none.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Whether a call waits for an endpoint to be ready, up to its deadline, where it
-	// would else fail at once. Default: false.
+	// would else fail at once. Where default_method says so, it holds for every
+	// method: a call takes it back by grpc.WaitForReady(false). Default: false.
 	WaitForReady bool `protobuf:"varint,2,opt,name=wait_for_ready,json=waitForReady,proto3" json:"wait_for_ready,omitempty"`
 	// Whether and how a failed call is tried again. Default: only where gRPC knows
 	// that no server has seen it.
@@ -1003,9 +1045,10 @@ type MethodOptions struct {
 	// messages to a singular field that is an integer, a bool, an enum, a string or
 	// bytes. Not for methods that stream requests.
 	//
-	// A call with the field unset, empty, zero or false has no affinity and goes to a
-	// random endpoint. An affinity that the caller has put into the context, by
-	// runtime.WithAffinity, wins. The value itself is not sent: a hash of it is.
+	// A call with the field unset, empty, zero or false, or with the default that a
+	// proto2 file gives it, has no affinity and goes to a random endpoint. An affinity
+	// that the caller has put into the context, by runtime.WithAffinity, wins. The
+	// value itself is not sent: a hash of it is.
 	//
 	// The service's policy is then ring_hash; beside another one an affinity is an
 	// error. Default: none.
@@ -1075,7 +1118,8 @@ func (x *MethodOptions) GetAffinity() string {
 // Retry says how a failed call is tried again. Every field is required.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How often a call is tried in all, the first time included: 2 to 5.
+	// How often a call is tried in all, the first time included: 2 to 5. In a method,
+	// 1 without other fields takes the retry of default_method back.
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
 	// The wait before the second attempt, above zero, at most max_backoff. Waits are
 	// random, between 0.8 and 1.2 of the time given.
@@ -1155,6 +1199,64 @@ func (x *Retry) GetCodes() []Code {
 	return nil
 }
 
+// RetryThrottling stops retries while too many calls fail. Each connection begins with
+// max_tokens. A call that fails takes one, and one that succeeds adds token_ratio, up
+// to max_tokens. While half of them or fewer are left no call is tried again. Both
+// fields are required.
+type RetryThrottling struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many tokens there are, 1 to 1000.
+	MaxTokens uint32 `protobuf:"varint,1,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
+	// What a call that succeeds adds, above zero and with at most three decimals: 0.1.
+	TokenRatio    float64 `protobuf:"fixed64,2,opt,name=token_ratio,json=tokenRatio,proto3" json:"token_ratio,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetryThrottling) Reset() {
+	*x = RetryThrottling{}
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetryThrottling) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetryThrottling) ProtoMessage() {}
+
+func (x *RetryThrottling) ProtoReflect() protoreflect.Message {
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetryThrottling.ProtoReflect.Descriptor instead.
+func (*RetryThrottling) Descriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *RetryThrottling) GetMaxTokens() uint32 {
+	if x != nil {
+		return x.MaxTokens
+	}
+	return 0
+}
+
+func (x *RetryThrottling) GetTokenRatio() float64 {
+	if x != nil {
+		return x.TokenRatio
+	}
+	return 0
+}
+
 var file_etcd_discovery_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
 		ExtendedType:  (*descriptorpb.ServiceOptions)(nil),
@@ -1195,13 +1297,16 @@ var File_etcd_discovery_v1_options_proto protoreflect.FileDescriptor
 
 const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xf4\x01\n" +
+	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xaf\x03\n" +
 	"\x0eServiceOptions\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x06layout\x18\x02 \x01(\x0e2\x19.etcd.discovery.v1.LayoutR\x06layout\x126\n" +
 	"\tlease_ttl\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\bleaseTtl\x12\x1c\n" +
 	"\tauthority\x18\x04 \x01(\tR\tauthority\x12G\n" +
-	"\x0eload_balancing\x18\x05 \x01(\v2 .etcd.discovery.v1.LoadBalancingR\rloadBalancing\"\xcc\x03\n" +
+	"\x0eload_balancing\x18\x05 \x01(\v2 .etcd.discovery.v1.LoadBalancingR\rloadBalancing\x12G\n" +
+	"\x0edefault_method\x18\x06 \x01(\v2 .etcd.discovery.v1.MethodOptionsR\rdefaultMethod\x12M\n" +
+	"\x10retry_throttling\x18\a \x01(\v2\".etcd.discovery.v1.RetryThrottlingR\x0fretryThrottling\x12!\n" +
+	"\fhealth_check\x18\b \x01(\bR\vhealthCheck\"\xcc\x03\n" +
 	"\rLoadBalancing\x12@\n" +
 	"\vround_robin\x18\x01 \x01(\v2\x1d.etcd.discovery.v1.RoundRobinH\x00R\n" +
 	"roundRobin\x12=\n" +
@@ -1254,7 +1359,12 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\vmax_backoff\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"maxBackoff\x12-\n" +
 	"\x12backoff_multiplier\x18\x04 \x01(\x01R\x11backoffMultiplier\x12-\n" +
-	"\x05codes\x18\x05 \x03(\x0e2\x17.etcd.discovery.v1.CodeR\x05codes*\x9e\x01\n" +
+	"\x05codes\x18\x05 \x03(\x0e2\x17.etcd.discovery.v1.CodeR\x05codes\"Q\n" +
+	"\x0fRetryThrottling\x12\x1d\n" +
+	"\n" +
+	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1f\n" +
+	"\vtoken_ratio\x18\x02 \x01(\x01R\n" +
+	"tokenRatio*\x9e\x01\n" +
 	"\x06Layout\x12\x16\n" +
 	"\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LAYOUT_ENDPOINT_JSON\x10\x01\x12\x10\n" +
@@ -1298,7 +1408,7 @@ func file_etcd_discovery_v1_options_proto_rawDescGZIP() []byte {
 }
 
 var file_etcd_discovery_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_etcd_discovery_v1_options_proto_goTypes = []any{
 	(Layout)(0),                         // 0: etcd.discovery.v1.Layout
 	(Code)(0),                           // 1: etcd.discovery.v1.Code
@@ -1314,39 +1424,42 @@ var file_etcd_discovery_v1_options_proto_goTypes = []any{
 	(*FailurePercentageEjection)(nil),   // 11: etcd.discovery.v1.FailurePercentageEjection
 	(*MethodOptions)(nil),               // 12: etcd.discovery.v1.MethodOptions
 	(*Retry)(nil),                       // 13: etcd.discovery.v1.Retry
-	(*durationpb.Duration)(nil),         // 14: google.protobuf.Duration
-	(*descriptorpb.ServiceOptions)(nil), // 15: google.protobuf.ServiceOptions
-	(*descriptorpb.MethodOptions)(nil),  // 16: google.protobuf.MethodOptions
+	(*RetryThrottling)(nil),             // 14: etcd.discovery.v1.RetryThrottling
+	(*durationpb.Duration)(nil),         // 15: google.protobuf.Duration
+	(*descriptorpb.ServiceOptions)(nil), // 16: google.protobuf.ServiceOptions
+	(*descriptorpb.MethodOptions)(nil),  // 17: google.protobuf.MethodOptions
 }
 var file_etcd_discovery_v1_options_proto_depIdxs = []int32{
 	0,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
-	14, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
+	15, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
 	3,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
-	4,  // 3: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
-	5,  // 4: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
-	6,  // 5: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
-	7,  // 6: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
-	8,  // 7: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
-	9,  // 8: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
-	14, // 9: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
-	14, // 10: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
-	14, // 11: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
-	10, // 12: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
-	11, // 13: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
-	14, // 14: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
-	13, // 15: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
-	14, // 16: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
-	14, // 17: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
-	1,  // 18: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
-	15, // 19: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
-	16, // 20: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
-	2,  // 21: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
-	12, // 22: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	21, // [21:23] is the sub-list for extension type_name
-	19, // [19:21] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	12, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
+	14, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
+	4,  // 5: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
+	5,  // 6: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
+	6,  // 7: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
+	7,  // 8: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
+	8,  // 9: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
+	9,  // 10: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
+	15, // 11: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
+	15, // 12: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
+	15, // 13: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
+	10, // 14: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
+	11, // 15: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
+	15, // 16: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
+	13, // 17: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
+	15, // 18: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
+	15, // 19: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	1,  // 20: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
+	16, // 21: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
+	17, // 22: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
+	2,  // 23: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
+	12, // 24: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	23, // [23:25] is the sub-list for extension type_name
+	21, // [21:23] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_etcd_discovery_v1_options_proto_init() }
@@ -1367,7 +1480,7 @@ func file_etcd_discovery_v1_options_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_etcd_discovery_v1_options_proto_rawDesc), len(file_etcd_discovery_v1_options_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 2,
 			NumServices:   0,
 		},

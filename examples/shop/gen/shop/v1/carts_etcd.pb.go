@@ -42,22 +42,12 @@ func RegisterCartsServerToEtcd(server *runtime.Server, impl CartsServer, opts ..
 	server.Publish(&Carts_EtcdServiceDesc, opts...)
 }
 
-// EachCartsClientFromEtcd runs call once for each server of shop.v1.Carts that
-// etcd has under the key "shop/carts" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachCartsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, CartsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Carts_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewCartsClient(conn))
-	}, opts...)
-}
-
 // carts_affinityClient is a CartsClient that takes the affinity of calls from their requests.
 type carts_affinityClient struct {
-	CartsClient
+	carts_plainClient
 }
+
+type carts_plainClient = CartsClient
 
 // AddItem takes the affinity from user.id.
 func (c carts_affinityClient) AddItem(ctx context.Context, in *AddItemRequest, opts ...grpc.CallOption) (*AddItemResponse, error) {
@@ -66,5 +56,5 @@ func (c carts_affinityClient) AddItem(ctx context.Context, in *AddItemRequest, o
 			ctx = runtime.WithAffinity(ctx, value)
 		}
 	}
-	return c.CartsClient.AddItem(ctx, in, opts...)
+	return c.carts_plainClient.AddItem(ctx, in, opts...)
 }

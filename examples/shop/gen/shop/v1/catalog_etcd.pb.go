@@ -4,7 +4,6 @@
 package shopv1
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -37,16 +36,4 @@ func NewCatalogClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOptio
 func RegisterCatalogServerToEtcd(server *runtime.Server, impl CatalogServer, opts ...runtime.RegisterOption) {
 	RegisterCatalogServer(server, impl)
 	server.Publish(&Catalog_EtcdServiceDesc, opts...)
-}
-
-// EachCatalogClientFromEtcd runs call once for each server of shop.v1.Catalog that
-// etcd has under the key "shop/catalog" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachCatalogClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, CatalogClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Catalog_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewCatalogClient(conn))
-	}, opts...)
 }

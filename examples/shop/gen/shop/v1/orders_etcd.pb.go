@@ -4,7 +4,6 @@
 package shopv1
 
 import (
-	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
 )
@@ -39,18 +38,6 @@ func RegisterOrdersServerToEtcd(server *runtime.Server, impl OrdersServer, opts 
 	server.Publish(&Orders_EtcdServiceDesc, opts...)
 }
 
-// EachOrdersClientFromEtcd runs call once for each server of shop.v1.Orders that
-// etcd has under the key "shop/orders" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachOrdersClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, OrdersClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Orders_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewOrdersClient(conn))
-	}, opts...)
-}
-
 // Payments_EtcdServiceDesc says how shop.v1.Payments is found in etcd, under the key
 // "shop/orders".
 var Payments_EtcdServiceDesc = runtime.ServiceDesc{
@@ -75,16 +62,4 @@ func NewPaymentsClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 func RegisterPaymentsServerToEtcd(server *runtime.Server, impl PaymentsServer, opts ...runtime.RegisterOption) {
 	RegisterPaymentsServer(server, impl)
 	server.Publish(&Payments_EtcdServiceDesc, opts...)
-}
-
-// EachPaymentsClientFromEtcd runs call once for each server of shop.v1.Payments that
-// etcd has under the key "shop/orders" when it starts, concurrently. What call does
-// with its client under its context goes to that server. The error joins those of all.
-func EachPaymentsClientFromEtcd(
-	ctx context.Context, registry *runtime.Registry,
-	call func(context.Context, runtime.Endpoint, PaymentsClient) error, opts ...grpc.DialOption,
-) error {
-	return registry.Each(ctx, &Payments_EtcdServiceDesc, func(ctx context.Context, endpoint runtime.Endpoint, conn grpc.ClientConnInterface) error {
-		return call(ctx, endpoint, NewPaymentsClient(conn))
-	}, opts...)
 }

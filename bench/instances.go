@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// peersOfInstances call every instance: by one Instances, and by a connection kept for each.
+var peersOfInstances = []string{peerStatic, peerOurs}
+
+// runInstances compares a call to each of three instances with calls by three kept connections.
+func runInstances(ctx context.Context, b *bench) error {
+	return b.inTurns(ctx, "instances", "3 instances", peersOfInstances, "µs a round", "KB a round", "allocations a round")
+}
+
+func childInstances(c *child) (map[string]float64, error) {
+	const turnsEach, rounds = 100, 100
+	ctx := context.Background()
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	backends, err := serve(3)
+	if err != nil {
+		return nil, err
+	}
+	if err := putBackends(ctx, client, backends); err != nil {
+		return nil, err
+	}
+	kept, err := callKept(backends)
+	if err != nil {
+		return nil, err
+	}
+	registry := newRegistry(client)
+	instances, err := registry.NewInstances(&etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: serviceKey},
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return nil, err
+	}
+	each := func(ctx context.Context) error {
+		return etcdrpc.Each(ctx, instances, grpc_health_v1.NewHealthClient,
+			func(ctx context.Context, _ etcdrpc.Endpoint, c grpc_health_v1.HealthClient) error {
+				_, err := c.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
+				return err
+			})
+	}
+	calls := []func(context.Context) error{kept, each}
+	for _, call := range calls { // connects
+		if err := call(ctx); err != nil {
+			return nil, err
+		}
+	}
+	var all turns
+	for turn := range turnsEach {
+		for i := range calls {
+			i = (i + turn + c.Changes) % len(calls)
+			if err := all.take(i, rounds, func() error { return calls[i](ctx) }); err != nil {
+				return nil, err
+			}
+		}
+	}
+	values := make(map[string]float64)
+	for i, peer := range peersOfInstances {
+		values[peer+" µs a round"] = median(all.wall[i])
+		values[peer+" KB a round"] = median(all.bytes[i])
+		values[peer+" allocations a round"] = median(all.mallocs[i])
+	}
+	return values, nil
+}
+
+// callKept returns a function that calls each address by a connection of its own, all at once.
+func callKept(addrs []string) (func(context.Context) error, error) {
+	var clients []grpc_health_v1.HealthClient
+	for _, addr := range addrs {
+		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, err
+		}
+		clients = append(clients, grpc_health_v1.NewHealthClient(conn))
+	}
+	return func(ctx context.Context) error {
+		errs := make([]error, len(clients))
+		var calls sync.WaitGroup
+		for i, client := range clients {
+			calls.Go(func() {
+				if _, err := client.Check(ctx, &grpc_health_v1.HealthCheckRequest{}); err != nil {
+					errs[i] = fmt.Errorf("%s: %w", addrs[i], err)
+				}
+			})
+		}
+		calls.Wait()
+		for _, err := range errs {
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
+}

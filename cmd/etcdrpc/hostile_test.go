@@ -1,0 +1,407 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// hostile are texts that would do harm where they are shown as they are.
+var hostile = []string{
+	"a\nFIX: etcdctl del --prefix acme",
+	"b\r\nmalformed: b\n  do  etcdctl del --prefix acme",
+	"c\x1b[2J\x1b[31mred",
+	"d\x1b]8;;http://evil.example\x07link\x1b]8;;\x07",
+	"e\u202egnp.exe",
+	"f\u2066\u2069\u200b\u200d\ufeff",
+	"g\x00\x07\b\x7f\u0085\u2028\u2029",
+	"h\U000e0001\U000e0041\u00ad",
+	"<script>alert(1)<!--",
+	"$(touch pwned)`touch pwned`;'\"",
+	"--prefix",
+	"j\xff\xfe",
+	"k\t\v\f",
+	strings.Repeat("x\n", 50_000),
+}
+
+const hostileKey = "acme/user"
+
+// hostileWorld fills etcd with what somebody may write who may write keys below acme/ and live configs.
+func hostileWorld(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	ctx := context.Background()
+	granted, err := client.Grant(ctx, 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key string, value any) {
+		t.Helper()
+		text, ok := value.(string)
+		if !ok {
+			var out bytes.Buffer
+			encoder := json.NewEncoder(&out)
+			encoder.SetEscapeHTML(false)
+			if err := encoder.Encode(value); err != nil {
+				t.Fatal(err)
+			}
+			text = out.String()
+		}
+		if _, err := client.Put(ctx, key, text, clientv3.WithLease(granted.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	type object = map[string]any
+	for i, text := range hostile {
+		addr := func(n int) string { return fmt.Sprintf("127.0.0.1:%d", 10*i+n) }
+		tags := object{"version": text, "zone": text, "weight": "3", text: text}
+		at := func(layout string) string { return hostileKey + "/" + layout + text }
+		put(at("json"), object{"Op": 0, "Addr": addr(1001), "Metadata": tags})
+		put(at("plain"), addr(1002))
+		put(at("kratos"), object{"id": text, "name": "user", "version": text, "metadata": tags, "endpoints": []string{"grpc://" + addr(1003)}})
+		put(at("kitex"), object{"network": "tcp", "address": addr(1004), "weight": 1, "tags": tags})
+		put(at("bad address"), object{"Addr": text})
+		put(at("bad value"), text)
+		put(at("bad op"), object{"Op": text, "Addr": addr(1005)})
+		put(at("bad kind"), object{"Addr": object{text: text}})
+		put(fmt.Sprintf("acme/%s%d", text, granted.ID), addr(1006)) // lease suffix
+		put("acme/"+text+"/10.0.0.1:1", "10.0.0.1:1")               // a service key
+		put("acme/"+text+"/nested/10.0.0.1:1", "10.0.0.1:1")
+		put(configPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
+		put(configPrefix+"acme/raw"+text, text)
+		put(configPrefix+"acme/policy"+text, object{"loadBalancingConfig": []object{{text: object{}}}, text: text})
+		put(fmt.Sprint("acme/shown", i, "/a"), object{"Addr": addr(1007)})
+		put(fmt.Sprint(configPrefix, "acme/shown", i), text)
+		put(fmt.Sprint("acme/split", i, "/a"), object{"Addr": addr(1008)})
+		put(fmt.Sprint("acme/split", i, "/b"), object{"Addr": addr(1009)})
+		put(fmt.Sprint(configPrefix, "acme/split", i), object{"loadBalancingConfig": []object{{"etcd": object{
+			"drain": []string{text}, "childPolicy": []object{{"round_robin": object{}}}}}}})
+	}
+	put(configPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
+		"drain": hostile[:len(hostile)-1], "childPolicy": []object{{"round_robin": object{}}}}}}})
+}
+
+// command runs a command line and returns what it wrote.
+func command(t *testing.T, etcd *etcdtest.Cluster, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	newApp().execute(t.Context(), append(args, "--endpoints", strings.Join(etcd.Endpoints(), ",")), &out, &errs)
+	return out.String(), errs.String()
+}
+
+// checkShown fails if a text would do harm to a terminal.
+func checkShown(t *testing.T, what, text string) {
+	t.Helper()
+	if !utf8.ValidString(text) {
+		t.Errorf("%s: not UTF-8", what)
+	}
+	for n, line := range strings.Split(text, "\n") {
+		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
+			t.Errorf("%s: line %d shows %.40q", what, n+1, line[i:])
+			return
+		}
+	}
+}
+
+func checkLineCount(t *testing.T, what, text string, want int) {
+	t.Helper()
+	if got := strings.Count(text, "\n"); got != want {
+		t.Errorf("%s: %d lines, want %d:\n%.2000s", what, got, want, text)
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if len(line) > 10*maxText {
+			t.Errorf("%s: a line of %d bytes", what, len(line))
+			return
+		}
+	}
+}
+
+// readJSON checks that a command's JSON shows what it says, on as many lines as it has to have, and reads it.
+func readJSON(t *testing.T, what, text string, into any) {
+	t.Helper()
+	checkShown(t, what, text)
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Errorf("%s: %v", what, err)
+		return
+	}
+	var again bytes.Buffer
+	if err := json.Indent(&again, []byte(strings.TrimSpace(text)), "", "  "); err != nil || again.String() != strings.TrimSpace(text) {
+		t.Errorf("%s: other lines than those of its JSON, %v", what, err)
+	}
+}
+
+// TestS12_Commands runs every command on an etcd full of hostile text.
+func TestS12_Commands(t *testing.T) {
+	for _, name := range connectionFlags {
+		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
+	}
+	etcd := etcdtest.Start(t)
+	hostileWorld(t, etcd.Admin())
+	run := func(args ...string) (string, string) { return command(t, etcd, args...) }
+	text := func(lines int, args ...string) {
+		t.Helper()
+		out, errs := run(args...)
+		what := fmt.Sprintf("%.100q", args)
+		checkShown(t, what, out)
+		checkShown(t, what+" to stderr", errs)
+		said := min(1, strings.Count(errs, "\n"))
+		if strings.HasSuffix(errs, " --help' for usage.\n") {
+			said = 2
+		}
+		checkLineCount(t, what+" to stderr", errs, said)
+		if lines >= 0 {
+			checkLineCount(t, what, out, lines)
+		}
+	}
+	asJSON := func(into any, args ...string) {
+		t.Helper()
+		out, errs := run(append(args, "-o", "json")...)
+		readJSON(t, fmt.Sprintf("%.100q", args), out, into)
+		checkShown(t, "stderr", errs)
+	}
+
+	t.Run("ls", func(t *testing.T) {
+		for _, prefix := range []string{"", "acme/", hostileKey, "acme/" + hostile[0], "nobody" + hostile[2]} {
+			var services []serviceJSON
+			rows := 0
+			if out, _ := run("ls", prefix, "-o", "json"); out != "" {
+				readJSON(t, "ls", out, &services)
+			}
+			for _, s := range services {
+				rows += len(s.Instances) + len(s.Malformed)
+			}
+			if rows > 0 {
+				rows++
+			}
+			text(rows, "ls", prefix)
+			if prefix == hostileKey && rows < 7*len(hostile) {
+				t.Errorf("ls of %q has %d rows", prefix, rows)
+			}
+		}
+	})
+	t.Run("doctor", func(t *testing.T) {
+		for _, args := range [][]string{{"doctor", "--no-dial"}, {"doctor", hostileKey, "--no-dial"}, {"doctor", hostileKey, "--skip", "malformed"}} {
+			var r report
+			asJSON(&r, args...)
+			lines := 1
+			for _, f := range r.Findings {
+				lines += 3 + len(f.Where)
+			}
+			if len(r.Findings) < len(hostile) {
+				t.Errorf("%q: %d findings", args, len(r.Findings))
+			}
+			text(lines, args...)
+			out, _ := run(args...)
+			line := regexp.MustCompile(`^(|  (at|do)  .*|\d+ things are wrong with .*|(` + strings.Join(kindNames(), "|") + `): .*)$`)
+			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+				if !line.MatchString(l) {
+					t.Errorf("%q: a line of its own: %.100q", args, l)
+				}
+			}
+		}
+	})
+	t.Run("policy", func(t *testing.T) {
+		for i, evil := range hostile {
+			var p policyJSON
+			asJSON(&p, "policy", "get", fmt.Sprint("acme/shown", i))
+			if !utf8.ValidString(evil) {
+				continue
+			}
+			if p.Config != evil {
+				t.Errorf("the JSON of %.40q says %.40q", evil, p.Config)
+			}
+			out, _ := run("policy", "get", fmt.Sprint("acme/shown", i))
+			checkShown(t, "policy get", out)
+			if strings.Count(out, "\n") != 1 {
+				t.Errorf("policy get of %.40q: %d lines", evil, strings.Count(out, "\n"))
+			}
+
+			key := fmt.Sprint("acme/split", i)
+			out, _ = run("policy", "get", key)
+			checkShown(t, "policy get", out)
+			var config struct {
+				LoadBalancingConfig []struct{ Etcd struct{ Drain []string } }
+			}
+			if err := json.Unmarshal([]byte(out), &config); err != nil || config.LoadBalancingConfig[0].Etcd.Drain[0] != evil {
+				t.Errorf("policy get of %.40q is not what is in force: %v", evil, err)
+			}
+			lines := strings.Count(out, "\n")
+			const good = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+			for _, args := range [][]string{{"policy", "rm", key, "--dry-run"}, {"policy", "set", key, good, "--dry-run"}, {"policy", "set", fmt.Sprint("acme/shown", i), good, "--dry-run"}} {
+				var e editJSON
+				asJSON(&e, args...)
+				text(-1, args...)
+			}
+			text(lines+3, "drain", key, "a", "--dry-run") // one line changes, one comes, and one says what became of it
+			text(-1, "undrain", key, evil, "--dry-run")
+			text(0, "undrain", key, "b", "--dry-run")
+			text(0, "drain", fmt.Sprint("acme/shown", i), "a", "--dry-run")
+			var e editJSON
+			asJSON(&e, "drain", key, "a", "--dry-run")
+		}
+		text(0, "drain", hostileKey, "nobody")
+		text(-1, "drain", hostileKey, "plain"+hostile[1], "--dry-run")
+		text(0, "policy", "get", "acme/"+hostile[0])
+	})
+	t.Run("completion", func(t *testing.T) {
+		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}} {
+			out, errs := completion(t, etcd, args...)
+			what := fmt.Sprintf("completion of %q", args)
+			checkShown(t, what, out)
+			checkShown(t, what, errs)
+			for word := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+				if !regexp.MustCompile(`^[\w/.:@%+=,-]+$`).MatchString(word) {
+					t.Errorf("%s: offers %q", what, word)
+				}
+			}
+			if args[0] == "ls" && !slices.Contains(strings.Split(out, "\n"), hostileKey) {
+				t.Errorf("%s: %q is not offered", what, hostileKey)
+			}
+		}
+	})
+	t.Run("watch", func(t *testing.T) {
+		var services []serviceJSON
+		asJSON(&services, "ls", hostileKey+"/")
+		entries := 0
+		for _, s := range services {
+			if s.Key == hostileKey {
+				entries = len(s.Instances) + len(s.Malformed)
+			}
+		}
+		if entries == 0 {
+			out, _ := run("ls", hostileKey, "-o", "json")
+			readJSON(t, "ls", out, &services)
+			entries = len(services[0].Instances) + len(services[0].Malformed)
+		}
+		for _, format := range []string{"table", "json"} {
+			f := startFollower(newApp(), []string{"watch", hostileKey, "-o", format, "--endpoints", strings.Join(etcd.Endpoints(), ",")})
+			last := regexp.MustCompile(`plain--prefix`) // any entry: all come at once, before what follows
+			if err := f.wait(last); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := etcd.Admin().Put(t.Context(), hostileKey+"/zz"+format, "127.0.0.1:1"); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.wait(regexp.MustCompile("zz" + format + ".*\n")); err != nil {
+				t.Fatal(err)
+			}
+			f.stop()
+			<-f.code
+			out, _ := f.read()
+			checkShown(t, "watch -o "+format, out)
+			entries++
+			checkLineCount(t, "watch -o "+format, strings.ReplaceAll(out, strings.Repeat(`x\n`, 1000), ""), entries)
+			line := regexp.MustCompile(`^(\d\d:\d\d:\d\d\.\d{3} [+~-] .*|\{"time":.*\})$`)
+			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+				if !line.MatchString(l) {
+					t.Errorf("watch: a line of its own: %.100q", l)
+				}
+			}
+		}
+	})
+	t.Run("screen", func(t *testing.T) {
+		s := &service{key: hostileKey}
+		for _, evil := range hostile {
+			s.add(entry{key: hostileKey + "/" + evil, value: []byte("127.0.0.1:1"), lease: 1})
+		}
+		v := &view{services: []*service{s}, full: func(key string) string { return key }}
+		var out strings.Builder
+		if err := paint(&out, frame(v, hostileKey, time.Now(), 80, 100)); err != nil {
+			t.Fatal(err)
+		}
+		shown := strings.NewReplacer("\x1b[H", "", "\x1b[K", "", "\x1b[J", "", "\r\n", "\n").Replace(out.String())
+		checkShown(t, "screen", shown)
+		checkLineCount(t, "screen", shown, 3+len(s.instances)+len(s.malformed))
+	})
+}
+
+// completion runs cobra's hidden command, which shells ask.
+func completion(t *testing.T, etcd *etcdtest.Cluster, args ...string) (stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	newApp().execute(t.Context(), append([]string{"__complete", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, args...), &out, &errs)
+	return out.String(), errs.String()
+}
+
+// TestShellDeletes has a shell run the commands that doctor shows for malformed entries.
+func TestShellDeletes(t *testing.T) {
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash")
+	}
+	dir := t.TempDir()
+	script := `#!/bin/sh
+shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
+	if err := os.WriteFile(dir+"/etcdctl", []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, evil := range hostile {
+		key := hostileKey + "/" + evil
+		p := &patient{full: func(key string) string { return key }}
+		var shown bytes.Buffer
+		r := &report{Findings: []finding{p.malformed(&instance{entry: entry{key: key}, err: io.EOF})}}
+		r.print(&shown)
+		fix := regexp.MustCompile(`(?m)^  do  .*if nobody does: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
+		if fix == nil {
+			t.Errorf("no command for %.40q", evil)
+			continue
+		}
+		_ = os.Remove(dir + "/deleted") // the last one may have been refused
+		cmd := exec.CommandContext(t.Context(), bash, "-c", fix[1])
+		cmd.Env, cmd.Dir = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")), dir
+		failed := cmd.Run() != nil
+		got, _ := os.ReadFile(dir + "/deleted")
+		if refused := strings.Contains(fix[1], noWord); refused != failed || !refused && string(got) != key {
+			t.Errorf("%s deletes %.60q, not %.60q", fix[1], got, key)
+		}
+		if files, _ := os.ReadDir(dir); len(files) > 2 {
+			t.Errorf("%s leaves %v", fix[1], files)
+		}
+	}
+}
+
+func TestPasswordOverPlaintext(t *testing.T) {
+	// A name that no resolver is asked for.
+	for _, tt := range []struct {
+		args []string
+		want bool
+	}{
+		{[]string{"--endpoints", "http://no such:2379", "--user", "u:secret"}, true},
+		{[]string{"--endpoints", "no such:2379", "--user", "u", "--password", "secret"}, true},
+		{[]string{"--endpoints", "http://no such:2379"}, false},
+		{[]string{"--endpoints", "https://no such:2379", "--user", "u:secret"}, false},
+		{[]string{"--endpoints", "http://127.0.0.1:1", "--user", "u:secret"}, false},
+		{[]string{"--endpoints", "unix:///no/such.sock", "--user", "u:secret"}, false},
+	} {
+		var out, errs bytes.Buffer
+		newApp().execute(t.Context(), append([]string{"ls", "--dial-timeout", "50ms", "--command-timeout", "50ms"}, tt.args...), &out, &errs)
+		if got := strings.Contains(errs.String(), "etcdrpc: warning: the password of u is sent without TLS to "); got != tt.want || strings.Contains(errs.String(), "secret") {
+			t.Errorf("%q: %s", tt.args, errs.String())
+		}
+	}
+	p := &patient{exposed: []string{"10.0.0.1:2379"}}
+	r := p.report(&doctor{})
+	if len(r.Findings) != 1 || r.Findings[0].Kind != kindPlaintext || !strings.Contains(r.Findings[0].Problem, "10.0.0.1:2379") {
+		t.Errorf("doctor finds %+v", r.Findings)
+	}
+	if r := p.report(&doctor{skip: []string{"plaintext-password"}}); len(r.Findings) != 0 {
+		t.Errorf("doctor finds what it is to skip: %+v", r.Findings)
+	}
+	if r := (&patient{}).report(&doctor{}); len(r.Findings) != 0 {
+		t.Errorf("doctor finds %+v", r.Findings)
+	}
+}

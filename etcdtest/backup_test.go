@@ -1,0 +1,104 @@
+package etcdtest_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+func TestRestoreBackup(t *testing.T) {
+	for _, members := range []int{1, 3} {
+		t.Run(fmt.Sprint(members), func(t *testing.T) {
+			cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
+			client := cluster.Client(t)
+			lease, err := client.Grant(within(t, 10*time.Second), 60)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := client.Put(within(t, 10*time.Second), "leased", "v", clientv3.WithLease(lease.ID)); err != nil {
+				t.Fatal(err)
+			}
+			put(t, client, "k", "then")
+			_, then := get(t, client, "k")
+			backup, err := cluster.Backup()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // it can be restored again
+				put(t, client, "k", "later")
+				put(t, client, "new", "later")
+				if _, err := client.Delete(within(t, 10*time.Second), "leased"); err != nil {
+					t.Fatal(err)
+				}
+				if err := cluster.RestoreBackup(backup); err != nil {
+					t.Fatal(err)
+				}
+				wantValue(t, client, "k", "then")
+				wantValue(t, client, "new", "")
+				wantValue(t, client, "leased", "v")
+				if _, now := get(t, client, "k"); now != then {
+					t.Errorf("at revision %d after the restore, at %d when it was saved", now, then)
+				}
+				left, err := client.TimeToLive(within(t, 10*time.Second), lease.ID, clientv3.WithAttachedKeys())
+				if err != nil || left.TTL < 50 || len(left.Keys) != 1 {
+					t.Errorf("the lease after the restore: %+v, %v", left, err)
+				}
+			}
+		})
+	}
+}
+
+func TestRestoreBackupWithAuth(t *testing.T) {
+	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"))
+	put(t, cluster.Admin(), "k", "then")
+	backup, err := cluster.Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, cluster.Client(t), "k", "later")
+	if err := cluster.RestoreBackup(backup); err != nil {
+		t.Fatal(err)
+	}
+	wantValue(t, cluster.Admin(), "k", "then")
+	wantValue(t, cluster.Client(t), "k", "then")
+}
+
+func TestBackupOfAnotherCluster(t *testing.T) {
+	backup, err := etcdtest.Start(t).Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := etcdtest.Start(t).RestoreBackup(backup); err == nil {
+		t.Error("a cluster took the backup of another")
+	}
+}
+
+func TestNoSpace(t *testing.T) {
+	for _, members := range []int{1, 3} {
+		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
+		client := cluster.Client(t)
+		put(t, client, "k", "v")
+		if err := cluster.SetNoSpace(within(t, 10*time.Second), true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Put(within(t, 10*time.Second), "k", "w"); !errors.Is(err, rpctypes.ErrNoSpace) {
+			t.Errorf("a put while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
+		}
+		if _, err := client.Grant(within(t, 10*time.Second), 60); !errors.Is(err, rpctypes.ErrNoSpace) {
+			t.Errorf("a new lease while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
+		}
+		if _, err := client.Delete(within(t, 10*time.Second), "k"); err != nil {
+			t.Errorf("a deletion while there is no space: %v", err)
+		}
+		if err := cluster.SetNoSpace(within(t, 10*time.Second), false); err != nil {
+			t.Fatal(err)
+		}
+		put(t, client, "k", "w")
+	}
+}

@@ -1,0 +1,156 @@
+package generator
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// levelRequest has fields with defaults, and fields whose getters have other names from API to API.
+const levelRequest = `syntax = "proto2";
+package levels;
+option go_package = "example.com/replaced";
+message Request {
+  optional string x = 1 [default = "x"];
+  optional int32 get_x = 2 [default = 2];
+  optional bytes string = 3 [default = "s"];
+  oneof who {
+    string name = 4 [default = "nobody"];
+    uint32 reset = 5;
+  }
+  optional Reverse reverse = 6;
+  optional Kind kind = 7;
+}
+message Reverse {
+  optional string get_x = 1 [default = "get"];
+  optional string x = 2 [default = "x"];
+}
+enum Kind {
+  KIND_ONE = 1;
+  KIND_TWO = 2;
+}
+`
+
+// levelService returns a service with an affinity to each field of [levelRequest].
+func levelService() string {
+	var b strings.Builder
+	b.WriteString(`syntax = "proto3";
+package levels;
+import "etcd/discovery/v1/options.proto";
+import "google/protobuf/empty.proto";
+import "n1/request.proto";
+option go_package = "example.com/replaced";
+service Levels {
+  option (etcd.discovery.v1.service).key = "levels";
+`)
+	for i, path := range []string{"x", "get_x", "string", "name", "reset", "reverse.x", "reverse.get_x", "kind"} {
+		fmt.Fprintf(&b, "  rpc M%d(Request) returns (google.protobuf.Empty) {\n    option (etcd.discovery.v1.method).affinity = %q;\n  }\n", i, path)
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// TestN1_EveryAPILevel says that code compiles whatever API the requests have and whatever the plugin is told
+// of it.
+func TestN1_EveryAPILevel(t *testing.T) {
+	o, files := overlay{}, levelFiles()
+	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
+	levels := []string{"API_OPEN", "API_HYBRID", "API_OPAQUE"}
+	for _, made := range levels {
+		requests := "n1/" + made
+		o.add("", runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter(requests)+",default_api_level="+made, "n1/request.proto")))
+		for _, told := range levels {
+			service := "n1/" + made + told
+			o.add(service, generated(t, files.compile(t, none, levelParameter(requests)+",default_api_level="+told, "n1/levels.proto")))
+			o.add(service, withRequests(beside, requests))
+		}
+	}
+	o.build(t)
+	o.build(t, "-tags=protoopaque")
+}
+
+// TestN1_PackageNames says that code compiles whatever the requests' package is called.
+func TestN1_PackageNames(t *testing.T) {
+	o, files := overlay{}, levelFiles()
+	made := runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto"))
+	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
+	for _, name := range []string{"in", "ok", "c", "ctx", "opts", "value", "message", "runtime"} {
+		requests := "n1/" + name
+		for _, content := range made {
+			o.add(requests, map[string]string{"request.pb.go": strings.Replace(content, "\npackage requests\n", "\npackage "+name+"\n", 1)})
+		}
+		service := requests + "/service"
+		o.add(service, generated(t, files.compile(t, none, levelParameter(requests), "n1/levels.proto")))
+		o.add(service, withRequests(beside, requests))
+	}
+	o.build(t)
+}
+
+func levelFiles() sources {
+	return sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
+}
+
+// levelParameter says in which folder of testdata the requests are.
+func levelParameter(requests string) string {
+	return "module=" + dataPackage + ",Mn1/levels.proto=" + dataPackage + "/n1/service,Mn1/request.proto=" + dataPackage + "/" + requests
+}
+
+// withRequests returns the code of protoc-gen-go-grpc with requests from another folder. They keep the name that
+// their package has there, for that code does not compile itself with every name.
+func withRequests(beside map[string]string, folder string) map[string]string {
+	changed := map[string]string{}
+	for path, content := range beside {
+		changed[path] = strings.Replace(content, `"`+dataPackage+`/n1/requests"`, `"`+dataPackage+"/"+folder+`"`, 1)
+	}
+	return changed
+}
+
+// An overlay holds Go files that are built as if they were in testdata, by their path there.
+type overlay map[string]string
+
+// add adds files to a folder, "" for the one that they are in.
+func (o overlay) add(folder string, files map[string]string) {
+	for path, content := range files {
+		if folder != "" {
+			path = folder + "/" + filepath.Base(path)
+		}
+		o[path] = content
+	}
+}
+
+// build compiles the packages of all files.
+func (o overlay) build(t *testing.T, flags ...string) {
+	t.Helper()
+	root, err := filepath.Abs(dataDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	replace, packages := map[string]string{}, map[string]bool{}
+	for path, content := range o {
+		file := filepath.Join(dir, fmt.Sprintf("%d.go", len(replace)))
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(root, path)] = file
+		packages[dataPackage+"/"+filepath.ToSlash(filepath.Dir(path))] = true
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(config, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := slices.Concat([]string{"build", "-overlay=" + config}, flags, slices.Collect(maps.Keys(packages)))
+	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
+		t.Errorf("go build %v: %v\n%s", flags, err, output)
+	}
+}

@@ -1,0 +1,187 @@
+package generator
+
+import (
+	"bytes"
+	"go/format"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
+)
+
+// FuzzRequest answers requests for any files. What they import is there if it is linked here.
+func FuzzRequest(f *testing.F) {
+	for _, file := range []protoreflect.FileDescriptor{
+		affinity.File_affinity_affinity_proto, outlier.File_outlier_outlier_proto, policies.File_policies_policies_proto,
+	} {
+		set := &descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{protodesc.ToFileDescriptorProto(file)}}
+		wire, err := proto.Marshal(set)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire, "paths=source_relative")
+	}
+	f.Fuzz(func(t *testing.T, wire []byte, parameter string) {
+		set := new(descriptorpb.FileDescriptorSet)
+		if proto.Unmarshal(wire, set) == nil {
+			checkAnswer(t, set.GetFile(), parameter)
+		}
+	})
+}
+
+// FuzzOptions answers requests for one service, whose options are any bytes and whose names are any texts.
+func FuzzOptions(f *testing.F) {
+	add := func(service, method, parameter string) {
+		var wires [2][]byte
+		for i, m := range []proto.Message{new(discoveryv1.ServiceOptions), new(discoveryv1.MethodOptions)} {
+			if err := prototext.Unmarshal([]byte([]string{service, method}[i]), m); err != nil {
+				f.Fatal(err)
+			}
+			wire, err := proto.Marshal(m)
+			if err != nil {
+				f.Fatal(err)
+			}
+			wires[i] = wire
+		}
+		f.Add(wires[0], wires[1], "hello/hello.proto", "hello.v1", "Greeter", "SayHello", parameter)
+	}
+	add(`key: "acme/user"`, ``, "paths=source_relative")
+	add(`key: "/größe" authority: "a.b:1" lease_ttl { seconds: 5 } layout: LAYOUT_LEASE_SUFFIX`,
+		`affinity: "sub.id" timeout { seconds: 1 }`, "module=example.com/hello")
+	add(`key: "acme/other/x" load_balancing { ring_hash {} prefer_zone: true outlier_detection {} }`,
+		`affinity: "name" wait_for_ready: true retry { max_attempts: 3 }`, "Mhello/hello.proto=example.com/y,nope=1")
+	add(`key: "acme/a" load_balancing { least_request { choice_count: 3 } outlier_detection { interval { seconds: 1 } success_rate_ejection { request_volume: 1 } } }`,
+		`retry { max_attempts: 3 initial_backoff { nanos: 1 } max_backoff { seconds: 1 } backoff_multiplier: 1.5 codes: CODE_UNAVAILABLE }`, "")
+	f.Fuzz(func(t *testing.T, service, method []byte, file, pkg, name, rpc, parameter string) {
+		checkAnswer(t, []*descriptorpb.FileDescriptorProto{optionsFile(service, method, file, pkg, name, rpc)}, parameter)
+	})
+}
+
+// optionsFile is a proto file with a service that has the given options and names, and one beside it.
+func optionsFile(service, method []byte, file, pkg, name, rpc string) *descriptorpb.FileDescriptorProto {
+	field := func(name string, number int32, typ descriptorpb.FieldDescriptorProto_Type, typeName *string) *descriptorpb.FieldDescriptorProto {
+		return &descriptorpb.FieldDescriptorProto{
+			Name: &name, Number: &number, Type: typ.Enum(), TypeName: typeName, Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
+		}
+	}
+	scope := "."
+	if pkg != "" {
+		scope += pkg + "."
+	}
+	message, sub := scope+"Request", scope+"Request.Sub"
+	services := &descriptorpb.ServiceOptions{}
+	services.ProtoReflect().SetUnknown(option(service))
+	methods := &descriptorpb.MethodOptions{}
+	methods.ProtoReflect().SetUnknown(option(method))
+	other := &descriptorpb.ServiceOptions{}
+	proto.SetExtension(other, discoveryv1.E_Service, &discoveryv1.ServiceOptions{Key: "acme/other"})
+	return &descriptorpb.FileDescriptorProto{
+		Name: &file, Package: &pkg, Syntax: proto.String("proto3"), Dependency: []string{optionsProto},
+		Options: &descriptorpb.FileOptions{GoPackage: proto.String("example.com/hello;hello")},
+		MessageType: []*descriptorpb.DescriptorProto{{
+			Name: proto.String("Request"),
+			Field: []*descriptorpb.FieldDescriptorProto{
+				field("name", 1, descriptorpb.FieldDescriptorProto_TYPE_STRING, nil),
+				field("sub", 2, descriptorpb.FieldDescriptorProto_TYPE_MESSAGE, &sub),
+				field("ratio", 3, descriptorpb.FieldDescriptorProto_TYPE_DOUBLE, nil),
+			},
+			NestedType: []*descriptorpb.DescriptorProto{{
+				Name: proto.String("Sub"), Field: []*descriptorpb.FieldDescriptorProto{field("id", 1, descriptorpb.FieldDescriptorProto_TYPE_BYTES, nil)},
+			}},
+		}},
+		Service: []*descriptorpb.ServiceDescriptorProto{
+			{Name: &name, Options: services, Method: []*descriptorpb.MethodDescriptorProto{
+				{Name: &rpc, InputType: &message, OutputType: &message, Options: methods},
+				{Name: proto.String("Stream"), InputType: &message, OutputType: &message, ClientStreaming: proto.Bool(true)},
+			}},
+			{Name: proto.String("Other"), Options: other},
+		},
+		SourceCodeInfo: &descriptorpb.SourceCodeInfo{Location: []*descriptorpb.SourceCodeInfo_Location{
+			{Path: []int32{6, 0}, Span: []int32{9, 0, 20, 1}}, {Path: []int32{6, 0, 3, 52379}, Span: []int32{10, 2, 11, 4}},
+			{Path: []int32{6, 0, 2, 0}, Span: []int32{12, 2, 14, 4}}, {Path: []int32{6, 1}, Span: []int32{21, 0, 22, 1}},
+		}},
+	}
+}
+
+// option returns the bytes of our option with the given content.
+func option(content []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(nil, discoveryv1.E_Service.TypeDescriptor().Number(), protowire.BytesType), content)
+}
+
+// linked appends the file that is linked here under a path, after all that it imports, unless it is there.
+func linked(files []*descriptorpb.FileDescriptorProto, path string) []*descriptorpb.FileDescriptorProto {
+	file, err := protoregistry.GlobalFiles.FindFileByPath(path)
+	if err != nil || slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == path }) {
+		return files
+	}
+	for i := range file.Imports().Len() {
+		files = linked(files, file.Imports().Get(i).Path())
+	}
+	return append(files, protodesc.ToFileDescriptorProto(file))
+}
+
+// place is how a line of an error begins: the file and, where the request says it, the line and the column.
+// The parameter module has no place.
+var place = regexp.MustCompile(`^.+(:[1-9][0-9]*:[1-9][0-9]*)?: \S|generated file does not match prefix`)
+
+// checkAnswer has the plugin answer a request to generate all of files: with errors that say where, or with
+// Go source that is formatted.
+func checkAnswer(t *testing.T, files []*descriptorpb.FileDescriptorProto, parameter string) {
+	t.Helper()
+	request := &pluginpb.CodeGeneratorRequest{Parameter: &parameter}
+	_ = emptypb.File_google_protobuf_empty_proto // to be imported
+	for _, file := range files {
+		for _, path := range file.GetDependency() {
+			request.ProtoFile = linked(request.ProtoFile, path)
+		}
+	}
+	for _, file := range files {
+		request.ProtoFile = append(request.ProtoFile, file)
+		request.FileToGenerate = append(request.FileToGenerate, file.GetName())
+	}
+	wire, err := proto.Marshal(request)
+	if err != nil {
+		return // a name that is not UTF-8, which no compiler sends
+	}
+	var out bytes.Buffer
+	if gen.Run(bytes.NewReader(wire), &out) != nil {
+		return // protogen refuses the request
+	}
+	response := new(pluginpb.CodeGeneratorResponse)
+	if err := proto.Unmarshal(out.Bytes(), response); err != nil {
+		t.Fatal(err)
+	}
+	if response.Error != nil {
+		if len(response.GetFile()) > 0 {
+			t.Fatalf("wrote %d files beside the error %s", len(response.GetFile()), response.GetError())
+		}
+		for line := range strings.SplitSeq(response.GetError(), "\n") {
+			if !place.MatchString(line) {
+				t.Fatalf("the error has the line %q:\n%s", line, response.GetError())
+			}
+		}
+		return
+	}
+	for _, file := range response.GetFile() {
+		formatted, err := format.Source([]byte(file.GetContent()))
+		if err != nil || string(formatted) != file.GetContent() {
+			t.Fatalf("%s is not formatted, %v:\n%s", file.GetName(), err, file.GetContent())
+		}
+	}
+}

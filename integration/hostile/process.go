@@ -1,0 +1,247 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	descriptorLimit = 512
+	memoryLimit     = "1GiB"
+	// tick is the unit of the processor times in /proc.
+	tick = time.Second / 100
+)
+
+// process is a caller, as its parent has it.
+type process struct {
+	cmd     *exec.Cmd
+	in      io.WriteCloser
+	ready   chan struct{} // closed once every honest service has answered
+	counted chan counts
+	ended   chan struct{} // closed once it has ended
+	stderr  tail
+
+	mu      sync.Mutex
+	heard   map[news]time.Time
+	changed chan struct{} // closed at the next change
+}
+
+// news is how a caller has an address.
+type news struct {
+	addr string
+	now  state
+}
+
+// startProcess starts a caller with its limits.
+func startProcess(o orders) (*process, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{
+		ready: make(chan struct{}), counted: make(chan counts, 1), ended: make(chan struct{}),
+		heard: make(map[news]time.Time), changed: make(chan struct{}),
+	}
+	p.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, descriptorLimit), self)
+	p.cmd.Env = append(os.Environ(), callerEnv+"="+string(text), "GOMEMLIMIT="+memoryLimit)
+	p.cmd.Stderr = &p.stderr
+	if p.in, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go p.listen(out)
+	return p, nil
+}
+
+// listen takes what the caller says until it ends.
+func (p *process) listen(out io.Reader) {
+	defer close(p.ended)
+	for lines := json.NewDecoder(bufio.NewReader(out)); ; {
+		var m message
+		if lines.Decode(&m) != nil {
+			_ = p.cmd.Wait() // what it wrote to stderr says why
+			return
+		}
+		switch {
+		case m.Ready:
+			close(p.ready)
+		case m.Counts != nil:
+			p.counted <- *m.Counts
+		case m.Change != nil:
+			p.mu.Lock()
+			p.heard[news{m.Change.Addr, m.Change.Now}] = m.Change.At
+			close(p.changed)
+			p.changed = make(chan struct{})
+			p.mu.Unlock()
+		}
+	}
+}
+
+// await returns when the caller came to have an address so.
+func (p *process) await(ctx context.Context, addr string, now state) (time.Time, error) {
+	for {
+		p.mu.Lock()
+		at, ok := p.heard[news{addr, now}]
+		changed := p.changed
+		p.mu.Unlock()
+		if ok {
+			return at, nil
+		}
+		select {
+		case <-changed:
+		case <-p.ended:
+			return time.Time{}, p.failure()
+		case <-ctx.Done():
+			return time.Time{}, ctx.Err()
+		}
+	}
+}
+
+// awaitReady returns how long the caller took until every honest service had answered.
+func (p *process) awaitReady(began time.Time, within time.Duration) (time.Duration, error) {
+	select {
+	case <-p.ready:
+		return time.Since(began), nil
+	case <-p.ended:
+		return 0, p.failure()
+	case <-time.After(within):
+		return 0, fmt.Errorf("the caller has not reached every service in %v", within)
+	}
+}
+
+// count asks what the caller has done since it was last asked.
+func (p *process) count() (counts, error) {
+	if _, err := io.WriteString(p.in, "\n"); err != nil {
+		return counts{}, errors.Join(p.failure(), err)
+	}
+	select {
+	case c := <-p.counted:
+		return c, nil
+	case <-p.ended:
+		return counts{}, p.failure()
+	case <-time.After(20 * time.Second):
+		return counts{}, errors.New("the caller does not answer")
+	}
+}
+
+// failure says how the process ended.
+func (p *process) failure() error {
+	const long = 2 << 10
+	text := p.stderr.head()
+	for _, cause := range []string{"panic: ", "fatal error: "} {
+		if i := strings.Index(text, cause); i >= 0 {
+			text = text[i:]
+		}
+	}
+	return fmt.Errorf("the caller ended: %.*s", long, text)
+}
+
+// stop ends the caller, in order where it does so in time.
+func (p *process) stop() {
+	p.in.Close()
+	select {
+	case <-p.ended:
+	case <-time.After(5 * time.Second):
+		_ = p.cmd.Process.Kill() // or it has ended by now
+		<-p.ended
+	}
+}
+
+// usage is what a process takes of the machine.
+type usage struct {
+	at          time.Time
+	processor   time.Duration // since it started
+	peak        int           // of its resident memory since the last resetPeak, in KiB
+	descriptors int
+}
+
+func (p *process) proc(name string) string {
+	return fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, name)
+}
+
+// resetPeak begins the measuring of the peak anew.
+func (p *process) resetPeak() error { return os.WriteFile(p.proc("clear_refs"), []byte("5"), 0) }
+
+// usage reads what the process takes.
+func (p *process) usage() (usage, error) {
+	u := usage{at: time.Now()}
+	stat, err := os.ReadFile(p.proc("stat"))
+	if err != nil {
+		return u, err
+	}
+	// The command's name, in parentheses, may hold anything; the state is field 3.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return u, fmt.Errorf("%s: %q", p.proc("stat"), stat)
+	}
+	for _, field := range fields[11:13] { // utime and stime
+		n, err := strconv.Atoi(field)
+		if err != nil {
+			return u, err
+		}
+		u.processor += time.Duration(n) * tick
+	}
+	status, err := os.ReadFile(p.proc("status"))
+	if err != nil {
+		return u, err
+	}
+	_, peak, _ := strings.Cut(string(status), "VmHWM:")
+	if _, err := fmt.Sscan(peak, &u.peak); err != nil {
+		return u, fmt.Errorf("%s has no VmHWM: %w", p.proc("status"), err)
+	}
+	descriptors, err := os.ReadDir(p.proc("fd"))
+	u.descriptors = len(descriptors)
+	return u, err
+}
+
+// tail keeps the beginning of what is written, and counts the lines.
+type tail struct {
+	mu    sync.Mutex
+	text  []byte
+	lines int
+}
+
+func (t *tail) Write(text []byte) (int, error) {
+	const kept = 64 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lines += bytes.Count(text, []byte("\n"))
+	t.text = append(t.text, text[:min(len(text), kept-len(t.text))]...)
+	return len(text), nil
+}
+
+func (t *tail) head() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.text)
+}
+
+// take returns how many lines there were since it was last called.
+func (t *tail) take() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := t.lines
+	t.lines = 0
+	return n
+}

@@ -1,0 +1,301 @@
+package registration
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// service is the key of one of many services, none of which is a prefix of another.
+func service(i int) string { return fmt.Sprintf("svc/%02d", i) }
+
+// services registers n services, and returns the registrations and the contents that etcd has then.
+func (w *world) services(r *runtime.Registry, n int) ([]*runtime.Registration, contents) {
+	w.t.Helper()
+	var all []*runtime.Registration
+	want := make(contents)
+	for i := range n {
+		all = append(all, register(w.t, r, service(i), addr(0), runtime.WithVersion("v1")))
+		want[service(i)+"/"+addr(0)] = "v1"
+	}
+	return all, want
+}
+
+// Someone overwrites the value and leaves the lease as it is.
+func TestG18_Overwritten(t *testing.T) {
+	leak.Beside(t)
+	for _, n := range []int{1, 20} {
+		w := newWorld(t, nil)
+		_, want := w.services(w.registry, n)
+		w.put(service(0)+"/"+addr(0), `{"Addr":"10.6.6.6:666"}`, clientv3.WithIgnoreLease())
+		took := w.becomes("svc/", want, "after a put with ignore-lease")
+		report.Took(t, "G18", fmt.Sprintf("own value back after it was overwritten, of %d", n), took)
+	}
+}
+
+// user is someone who may read and write all of n services.
+func user(name string, n int) etcdtest.User {
+	u := etcdtest.User{Name: name, Password: "p"}
+	for i := range n {
+		u.Permissions = append(u.Permissions, etcdtest.ReadWrite(service(i)+"/"))
+	}
+	return u
+}
+
+// permit gives a role a permission in place of the one that it had, if any.
+func (w *world) permit(role, prefix string, kind clientv3.PermissionType) {
+	w.t.Helper()
+	_, err := w.etcd.Admin().RoleGrantPermission(kit.Bounded(w.t, soon), role, prefix, clientv3.GetPrefixRangeEnd(prefix), kind)
+	must(w.t, err)
+}
+
+func (w *world) forbid(role, prefix string) {
+	w.t.Helper()
+	_, err := w.etcd.Admin().RoleRevokePermission(kit.Bounded(w.t, soon), role, prefix, clientv3.GetPrefixRangeEnd(prefix))
+	must(w.t, err)
+}
+
+const (
+	mayRead  = clientv3.PermissionType(clientv3.PermRead)
+	mayWrite = clientv3.PermissionType(clientv3.PermWrite)
+	mayBoth  = clientv3.PermissionType(clientv3.PermReadWrite)
+)
+
+// blind is the one service of many that its role may write and not read.
+const blind = 7
+
+func newBlindWorld(t *testing.T) *world {
+	u := user("svc", 20)
+	u.Permissions[blind].Read = false
+	return newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", u)})
+}
+
+func (w *world) blindRegistry() *runtime.Registry {
+	w.t.Helper()
+	return w.newRegistry(w.etcd.Client(w.t, etcdtest.As("svc", "p")))
+}
+
+func TestG19_OneKeyMayNotBeRead(t *testing.T) {
+	leak.Beside(t)
+	w := newBlindWorld(t)
+	_, want := w.services(w.blindRegistry(), 20)
+	w.is("svc/", want, "after Register")
+
+	w.delete(service(3) + "/" + addr(0))
+	took := w.becomes("svc/", want, "after one was deleted")
+	report.Took(t, "G19", "own key back after it was deleted, where another may not be read", took)
+	w.put(service(4)+"/"+addr(0), "x", clientv3.WithIgnoreLease())
+	w.becomes("svc/", want, "after one was overwritten")
+}
+
+// Nothing that happens to one service touches the others.
+func TestG19_TheOthersAreNeverLost(t *testing.T) {
+	w := newBlindWorld(t)
+	all, want := w.services(w.blindRegistry(), 20)
+	events := w.etcd.Admin().Watch(kit.Bounded(t, time.Minute), "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut())
+	must(t, all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	must(t, all[5].Close(kit.Bounded(t, soon)))
+	must(t, all[6].Pause(kit.Bounded(t, soon)))
+	must(t, all[blind].Close(kit.Bounded(t, soon)))
+	for _, i := range []int{5, 6, blind} {
+		delete(want, service(i)+"/"+addr(0))
+	}
+	w.is("svc/", want, "after some were closed")
+	if n := w.logs.Count("state=lost"); n > 0 {
+		t.Errorf("%d turned to lost", n)
+	}
+	for deleted := 0; deleted < 3; {
+		answer, ok := <-events
+		if !ok {
+			t.Fatalf("only %d deletions were seen", deleted)
+		}
+		for _, event := range answer.Events {
+			deleted++
+			if want[string(event.Kv.Key)] != "" {
+				t.Errorf("%s was gone", event.Kv.Key)
+			}
+		}
+	}
+}
+
+// A right that is granted later is noticed: when the connection is back, and otherwise within a minute.
+func TestG19_GrantedLater(t *testing.T) {
+	leak.Beside(t)
+	w := newBlindWorld(t)
+	_, want := w.services(w.blindRegistry(), 20)
+	w.delete(service(3) + "/" + addr(0))
+	w.becomes("svc/", want, "after one was deleted") // so the process has looked, and been denied
+	w.permit("svc", service(blind)+"/", mayBoth)
+	if !report.Long() {
+		w.etcd.Cut()
+		w.etcd.Restore()
+	}
+	start := time.Now()
+	w.delete(service(blind) + "/" + addr(0))
+	const bound = 70 * time.Second
+	for want.differs(w.values("svc/")) != "" {
+		if time.Since(start) > bound {
+			t.Fatalf("%v after the grant: %s", bound, want.differs(w.values("svc/")))
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+	report.Took(t, "G19", "a key that was deleted back after the right to read it was granted", time.Since(start))
+}
+
+// The older process may not read that a newer one has its key, until the right is granted.
+func TestG19_TheNewerKeepsItsKeyAfterAGrant(t *testing.T) {
+	leak.Beside(t)
+	w := newBlindWorld(t)
+	all, _ := w.services(w.blindRegistry(), 20)
+	must(t, all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion("older"))) // without a look
+	newer := register(t, w.registry, service(blind), addr(0), runtime.WithVersion("newer"))
+	blindKey := service(blind) + "/" + addr(0)
+	rev := w.get(blindKey).rev
+	w.permit("svc", service(blind)+"/", mayBoth)
+	<-time.After(1500 * time.Millisecond) // a denial may count for a second, not for ever
+	for i := range 3 {
+		if err := all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion(fmt.Sprint("older", i))); err == nil {
+			t.Error("an update of what a newer process holds succeeded")
+		}
+	}
+	if got := w.get(blindKey); got == nil || got.rev != rev {
+		t.Errorf("after the older one's Update: %+v, want it as it was at revision %d", got, rev)
+	}
+	w.state(all[blind], runtime.StateConflict)
+	w.state(newer, runtime.StateRegistered)
+}
+
+// grantedLease calls granted with each new lease before Grant returns.
+type grantedLease struct {
+	clientv3.Lease
+	granted func(clientv3.LeaseID)
+}
+
+func (l *grantedLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := l.Lease.Grant(ctx, ttl)
+	if err == nil {
+		l.granted(resp.ID)
+	}
+	return resp, err
+}
+
+// newRivals returns a world of two users, a and b. Each may write the keys of its own service. hang has a put a
+// key on a lease.
+func newRivals(t *testing.T) (w *world, hang func(key string, id clientv3.LeaseID)) {
+	users := []etcdtest.User{
+		{Name: "a", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("a/")}},
+		{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}},
+	}
+	w = newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", users...)})
+	a := w.etcd.Client(t, etcdtest.As("a", "p"))
+	return w, func(key string, id clientv3.LeaseID) {
+		w.t.Helper()
+		if _, err := a.Put(kit.Bounded(t, soon), key, "x", clientv3.WithLease(id)); err != nil {
+			t.Errorf("hang %s on lease %x: %v", key, int64(id), err)
+		}
+	}
+}
+
+// Another user hangs a key on our lease. We may not write that key, so etcd refuses our puts on the lease.
+func TestS3_AnothersKeyOnAFreshLease(t *testing.T) {
+	w, hang := newRivals(t)
+	client := w.etcd.Client(t, etcdtest.As("b", "p"))
+	var once sync.Once
+	client.Lease = &grantedLease{client.Lease, func(id clientv3.LeaseID) { once.Do(func() { hang("a/key", id) }) }}
+	start := time.Now()
+	g := register(t, w.newRegistry(client), "b/svc", addr(0))
+	took := time.Since(start)
+	report.Took(t, "S3", "registered though another's key hangs on the fresh lease", took)
+	within(t, took, backSoon, "to register")
+	if got := w.get("b/svc/" + addr(0)); got == nil || got.lease != g.Status().LeaseID || got.lease == w.get("a/key").lease {
+		t.Errorf("registered as %+v, on the lease that another's key hangs on", got)
+	}
+}
+
+func TestS3_AnothersKeyOnALeaseInUse(t *testing.T) {
+	w, _ := newRivals(t)
+	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))
+	was := g.Status().LeaseID
+	w.put("a/key", "x", clientv3.WithLease(was)) // which takes one who may write both
+	start := time.Now()
+	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	took := time.Since(start)
+	report.Took(t, "S3", "updated though another's key hangs on the lease", took)
+	within(t, took, backSoon, "to update")
+	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
+	w.there("b/svc/"+addr(0), was)
+}
+
+func TestS3_AnothersKeyOnAPausedEntrysLease(t *testing.T) {
+	w, hang := newRivals(t)
+	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0))
+	must(t, g.Pause(kit.Bounded(t, soon)))
+	for _, id := range w.leases() {
+		hang("a/key", id)
+	}
+	start := time.Now()
+	must(t, g.Resume(kit.Bounded(t, soon)))
+	took := time.Since(start)
+	report.Took(t, "S3", "resumed though another would hang a key on the lease", took)
+	within(t, took, backSoon, "to resume")
+}
+
+// A lease without keys would be an invitation to others to hang theirs on it.
+func TestS3_NoEmptyLeaseLiesAbout(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	for range 2 {
+		must(t, g.Pause(kit.Bounded(t, soon)))
+		kit.Eventually(t, backSoon, "no lease while all is paused", func() bool { return len(w.leases()) == 0 })
+		must(t, g.Resume(kit.Bounded(t, soon)))
+		w.is(key, contents{entry: ""}, "after Resume")
+	}
+	must(t, g.Close(kit.Bounded(t, soon)))
+	kit.Eventually(t, backSoon, "no lease after Close", func() bool { return len(w.leases()) == 0 })
+}
+
+// A role loses and regains each permission in turn.
+func TestPermissionsComeAndGo(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user("svc", 2))})
+	all, want := w.services(w.blindRegistry(), 2)
+	changed := service(0) + "/"
+	for i, tt := range []struct {
+		name   string
+		lose   func()
+		denied bool // to write
+	}{
+		{"read", func() { w.permit("svc", changed, mayWrite) }, false},
+		{"write", func() { w.permit("svc", changed, mayRead) }, true},
+		{"read and write", func() { w.forbid("svc", changed) }, true},
+	} {
+		tt.lose()
+		version := fmt.Sprintf("without%d", i)
+		err := all[0].Update(kit.Bounded(t, soon), runtime.WithVersion(version))
+		if denied := err != nil; denied != tt.denied {
+			t.Errorf("Update without the permission to %s: %v", tt.name, err)
+		}
+		// The other one is none of that one's business.
+		w.delete(service(1) + "/" + addr(0))
+		kit.Eventually(t, soon, "the other one back without the permission to "+tt.name, func() bool { return w.get(service(1)+"/"+addr(0)) != nil })
+		w.permit("svc", changed, mayBoth)
+		want[changed+addr(0)] = version
+		took := kit.Eventually(t, soon, "as wanted with the permission to "+tt.name+" again", func() bool { return want.differs(w.values("svc/")) == "" })
+		report.Took(t, "G19", "an update that was refused in etcd after the right was regained", took)
+	}
+	for _, g := range all {
+		must(t, g.Close(kit.Bounded(t, soon)))
+	}
+	w.is("svc/", contents{}, "after Close")
+}

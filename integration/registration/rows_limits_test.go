@@ -1,0 +1,85 @@
+package registration
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// etcd without space refuses puts and new leases, but entries can still be removed.
+func TestG22_NoSpace(t *testing.T) {
+	w := newWorld(t, nil)
+	all, want := w.services(w.registry, 4)
+	closed, paused, updated := all[0], all[1], all[2]
+	must(t, w.etcd.SetNoSpace(kit.Bounded(t, soon), true))
+
+	v2 := runtime.WithVersion("v2")
+	if err := updated.Update(kit.Bounded(t, soon), v2); err == nil || !strings.Contains(err.Error(), "space") {
+		t.Errorf("Update without space: %v", err)
+	}
+	start := time.Now()
+	must(t, closed.Close(kit.Bounded(t, soon)))
+	within(t, time.Since(start), backSoon, "Close without space")
+	report.Took(t, "G22", "closed while etcd has no space left", time.Since(start))
+	start = time.Now()
+	must(t, paused.Pause(kit.Bounded(t, soon)))
+	within(t, time.Since(start), backSoon, "Pause without space")
+	delete(want, service(0)+"/"+addr(0))
+	delete(want, service(1)+"/"+addr(0))
+	w.is("svc/", want, "without space")
+
+	w.revoke(all[3].Status().LeaseID)
+	w.state(all[3], runtime.StateLost)
+	must(t, w.etcd.SetNoSpace(kit.Bounded(t, soon), false))
+	want[service(2)+"/"+addr(0)] = "v2"
+	report.Took(t, "G22", "everything back after etcd has space again", w.becomes("svc/", want, "with space again"))
+	must(t, paused.Resume(kit.Bounded(t, soon)))
+	want[service(1)+"/"+addr(0)] = "v1"
+	w.is("svc/", want, "after Resume")
+}
+
+// A client that sends no message of more than 64 KB, which 20 entries of 8 KB exceed together.
+func TestG22_MessageLimit(t *testing.T) {
+	w := newWorld(t, nil)
+	client := w.etcd.Client(t, func(cfg *clientv3.Config) { cfg.MaxCallSendMsgSize = 64 << 10 })
+	r := w.newRegistry(client)
+	large, tooLarge := strings.Repeat("x", 8<<10), strings.Repeat("y", 100<<10)
+	var all []*runtime.Registration
+	want := make(contents)
+	for i := range 20 {
+		all = append(all, register(t, r, service(i), addr(0), runtime.WithMetadata("m", large)))
+		want[service(i)+"/"+addr(0)] = large
+	}
+	w.revoke(all[0].Status().LeaseID)
+	took := w.becomes("svc/", want, "after the lease was revoked")
+	report.Took(t, "G22", "20 entries of 8 KB back after the lease was revoked, with messages of 64 KB at most", took)
+
+	if _, err := r.Register(kit.Bounded(t, soon), "svc/large", runtime.Endpoint{Addr: addr(0)}, runtime.WithMetadata("m", tooLarge)); err == nil {
+		t.Error("an entry that exceeds the message limit was registered")
+	}
+	w.is("svc/", want, "after one was refused for its size")
+
+	// An entry that is refused again and again keeps no other out.
+	if err := all[7].Update(kit.Bounded(t, soon), runtime.WithMetadata("m", tooLarge)); err == nil {
+		t.Error("an update that exceeds the message limit succeeded")
+	}
+	w.revoke(all[0].Status().LeaseID)
+	start := time.Now()
+	refused := service(7) + "/" + addr(0)
+	delete(want, refused)
+	kit.Eventually(t, soon, "the others back beside one that is refused for its size", func() bool {
+		values := w.values("svc/")
+		delete(values, refused) // gone, or as it was before
+		return want.differs(values) == ""
+	})
+	within(t, time.Since(start), backSoon, "the others to be back")
+	must(t, all[7].Update(kit.Bounded(t, soon), runtime.WithMetadata("m", "small")))
+	want[refused] = `"small"`
+	w.is("svc/", want, "after it was made smaller")
+}

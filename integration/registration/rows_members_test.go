@@ -1,0 +1,102 @@
+package registration
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// busy has a client send other requests all the time, until the test ends.
+func busy(t *testing.T, client *clientv3.Client) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var asking sync.WaitGroup
+	asking.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			call, done := context.WithTimeout(ctx, 500*time.Millisecond)
+			_, _ = client.Get(call, "unrelated") // at the black hole it fails
+			done()
+			<-tick.C
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		asking.Wait()
+	})
+}
+
+// renewedAt returns the member at which most leases are renewed.
+func (w *world) renewedAt() *etcdtest.Member {
+	w.t.Helper()
+	at := make([]int, len(w.etcd.Members()))
+	for _, call := range w.etcd.Calls().All() {
+		if call.Op == etcdtest.LeaseKeepAlive {
+			at[call.Member]++
+		}
+	}
+	w.t.Logf("renewals by member: %v", at)
+	most := 0
+	for i, n := range at {
+		if n > at[most] {
+			most = i
+		}
+	}
+	return w.etcd.Member(most)
+}
+
+// A member turns into a black hole under clients with other traffic, so that the connection's keepalive does not
+// notice. The other two members are well.
+func TestG27_OneMemberIsABlackHole(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
+	const processes, ttl = 6, 5 * time.Second
+	var all []*runtime.Registration
+	for i := range processes { // a stream of renewals each, at different members
+		client := w.etcd.Client(t)
+		busy(t, client)
+		all = append(all, register(t, w.newRegistry(client, runtime.WithLeaseTTL(ttl)), service(i), addr(0)))
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	gone := w.etcd.Admin().Watch(ctx, "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut(), clientv3.WithCreatedNotify())
+	<-gone
+	must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), etcdtest.LeaseKeepAlive, "", 2*processes))
+
+	d := 11 * time.Second
+	if report.Long() {
+		d = time.Minute
+	}
+	member := w.renewedAt()
+	member.Pause()
+	<-time.After(d)
+	member.Resume()
+	for _, g := range all {
+		w.state(g, runtime.StateRegistered)
+	}
+	w.put("svc/end", "x")
+	w.delete("svc/end")
+	n := 0
+	for end := false; !end; {
+		answer, ok := <-gone
+		if !ok {
+			t.Fatal("the watch has ended")
+		}
+		for _, event := range answer.Events {
+			if end = string(event.Kv.Key) == "svc/end"; !end {
+				n++
+				t.Errorf("%s was gone", event.Kv.Key)
+			}
+		}
+	}
+	report.Count(t, "G27", "entries that were gone while one of three members was a black hole", n)
+}

@@ -1,0 +1,164 @@
+package endpoint
+
+import (
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// FuzzDecodeValue reads a value at a key of each kind: beside other layouts, and where the layouts are
+// that are named by a lease.
+func FuzzDecodeValue(f *testing.F) {
+	for _, value := range []string{
+		// etcd's naming package.
+		`{"Op":0,"Addr":"h:1","Metadata":{"version":"v2","zone":"z","weight":100,"any":{"a":[1]}}}`,
+		`{"addr":"::1","Metadata":"x"}`, `{"Addr":"[::1]","metadata":{"weight":"x","version":{}}}`, `{"Op":1,"Addr":"unix:/x"}`,
+		`{"Op":[` + "\n" + `],"Addr":"h:1"}`, `{"Addr":1.5}`,
+		// Plain.
+		"1.2.3.4:80", "[::1]:80", "unix:80", "dns:///x", "h:1\n",
+		// kratos.
+		`{"id":"i","name":"svc","version":"v1","metadata":{"k":"v","weight":"3"},"endpoints":["http://h:1","grpc://h:2?isSecure=false"]}`,
+		`{"endpoints":["grpcs://[::1]:9"],"metadata":{"version":1,"weight":{}}}`, `{"endpoints":["grpc://u@h:1/p#f"]}`,
+		// kitex.
+		`{"network":"tcp","address":"h:1","weight":10,"tags":{"k":"v"}}`, `{"network":"udp","address":"[::1]:9","tags":{"weight":"x"}}`,
+	} {
+		f.Add([]byte(value))
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		checkDecoded(t, "svc", "svc/a", value, 0)
+		checkDecoded(t, "svc", "svc/12", value, 12) // go-zero
+		checkDecoded(t, "svc", "svc12", value, 12)  // lease suffix
+	})
+}
+
+// FuzzDecodeKey reads entries at any key. What is read at one is written there again, and never taken
+// for an entry of another service whose key does not overlap.
+func FuzzDecodeKey(f *testing.F) {
+	f.Add("svc", "svc/a", int64(0), "other")
+	f.Add("svc", "svc12", int64(12), "svc1")
+	f.Add("svc", "svc/12", int64(12), "svc/1")
+	f.Add("/services/user", "/services/user/10.0.0.7:9000", int64(0), "services/user")
+	f.Add("a", "a/\xff\n", int64(-1), "a-b")
+	f.Fuzz(func(t *testing.T, key, etcdKey string, lease int64, other string) {
+		if CheckKey(key) != nil {
+			return
+		}
+		checkDecoded(t, key, etcdKey, []byte("h:1"), lease)
+		e, layout, ok, err := Decode(key, etcdKey, []byte("h:1"), lease)
+		checkError(t, err)
+		if !ok || err != nil {
+			return
+		}
+		if again := layout.Key(key, e, lease); again != etcdKey {
+			t.Fatalf("%q decodes to %s %+v, whose key is %q", etcdKey, layout, e, again)
+		}
+		from, end := Range(key, layout == LeaseSuffix)
+		if etcdKey < from && layout != LeaseSuffix || etcdKey >= end {
+			t.Fatalf("%q is an entry of %q, but is not from %q to %q", etcdKey, key, from, end)
+		}
+		if CheckKey(other) != nil || other == key || servicekey.OverlapOf(other, key, true) != servicekey.NoOverlap ||
+			servicekey.OverlapOf(key, other, true) != servicekey.NoOverlap {
+			return
+		}
+		if _, _, ok, _ := Decode(other, etcdKey, []byte("h:1"), lease); ok {
+			t.Fatalf("%q is an entry of %q, and of %q", etcdKey, key, other)
+		}
+	})
+}
+
+// FuzzAddr checks addresses, as they stand in values and as users give them.
+func FuzzAddr(f *testing.F) {
+	for _, addr := range []string{"h:1", "1.2.3.4:65535", "[::1]:80", "::1", "[::1]", "1.2.3.4", "h", "unix:80", "h:080", "h:0", "[::1%lo]:1", "a..b:1", "[h]:1"} {
+		f.Add(addr)
+	}
+	f.Fuzz(func(t *testing.T, addr string) {
+		if err := CheckAddr(addr, true); err == nil {
+			checkDialable(t, addr)
+		} else {
+			checkError(t, err)
+		}
+		if CheckAddr(addr, false) != nil {
+			return
+		}
+		full := withPort(addr)
+		checkDialable(t, full)
+		if withPort(full) != full {
+			t.Errorf("%q with a port is %q, and then %q", addr, full, withPort(full))
+		}
+	})
+}
+
+// checkDecoded holds for whatever Decode accepts: it is written, and read again, as it is.
+func checkDecoded(t *testing.T, key, etcdKey string, value []byte, lease int64) {
+	t.Helper()
+	e, layout, ok, err := Decode(key, etcdKey, value, lease)
+	if checkError(t, err); err != nil || !ok {
+		return
+	}
+	checkDialable(t, e.Addr)
+	checkSize(t, value, e)
+	again, err := layout.Encode(key, e)
+	if err != nil {
+		// Escapes can make what was just short enough too long.
+		if len(value) > MaxValue/12 {
+			return
+		}
+		t.Fatalf("accepted %+v, which cannot be encoded: %v", e, err)
+	}
+	if len(again) > MaxValue {
+		t.Fatalf("wrote %d bytes", len(again))
+	}
+	got, gotLayout, ok, err := Decode(key, etcdKey, again, lease)
+	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {
+		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v", layout, e, again, gotLayout, got, ok, err)
+	}
+}
+
+// checkDialable has other parsers than ours read an address that was accepted: what is dialled is a host
+// and a port, whoever looks at it.
+func checkDialable(t *testing.T, addr string) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || strings.EqualFold(host, "unix") {
+		t.Fatalf("accepted the address %q: host %q, %v", addr, host, err)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
+		t.Fatalf("accepted the address %q, with the port %q", addr, port)
+	}
+	if u, err := url.Parse("grpc://" + addr); err != nil || u.Host != addr || u.Port() != port || u.User != nil {
+		t.Fatalf("accepted the address %q, of which net/url makes %+v, %v", addr, u, err)
+	}
+	if net.JoinHostPort(host, port) != addr {
+		t.Fatalf("accepted the address %q, which has another spelling, %q", addr, net.JoinHostPort(host, port))
+	}
+}
+
+// checkSize holds an endpoint against the value that it was read from: a value must not grow by much.
+func checkSize(t *testing.T, value []byte, e Endpoint) {
+	t.Helper()
+	size := len(e.Version) + len(e.Zone)
+	for name, text := range e.Metadata {
+		size += len(name) + len(text)
+	}
+	if size > len(value)+len("metadata") || len(value) > MaxValue {
+		t.Fatalf("%d bytes hold an endpoint of %d", len(value), size)
+	}
+}
+
+// checkError keeps errors fit for a line of a log, whatever they are about.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if len(text) > 1000 || !utf8.ValidString(text) || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Fatalf("the error is long, or does not print: %q", err)
+	}
+}

@@ -1,0 +1,71 @@
+// Package plaintext finds out whether an etcd client sends its password where others can read it.
+package plaintext
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Exposed returns the hosts, with their ports, that an etcd client talks to over a network without TLS. Loopback
+// addresses and Unix sockets do not count. withTLS says whether the client was given a TLS configuration. Names are
+// not looked up.
+func Exposed(endpoints []string, withTLS bool) []string {
+	if len(endpoints) == 0 || secured(endpoints[0], withTLS) {
+		return nil
+	}
+	var exposed []string
+	for _, e := range endpoints {
+		if addr := address(e); addr != "" && !local(addr) {
+			exposed = append(exposed, addr)
+		}
+	}
+	return exposed
+}
+
+// secured reports whether a client that has first as its first endpoint uses TLS. That endpoint decides for
+// all: etcd's client takes https:// to ask for TLS, http:// to forbid it, and anything else to leave it to the
+// configuration.
+func secured(first string, withTLS bool) bool {
+	scheme, _, _ := strings.Cut(first, ":")
+	switch strings.ToLower(scheme) {
+	case "https", "unixs":
+		return true
+	case "http":
+		return false
+	}
+	return withTLS
+}
+
+// address returns the host:port of an endpoint, "" if the endpoint is a Unix socket.
+func address(endpoint string) string {
+	if strings.HasPrefix(endpoint, "unix:") || strings.HasPrefix(endpoint, "unixs:") {
+		return ""
+	}
+	if !strings.Contains(endpoint, "://") {
+		return endpoint
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return endpoint
+	}
+	if u.Host == "" { // gRPC's own form, such as dns:///etcd.example:2379
+		return strings.TrimPrefix(u.Path, "/")
+	}
+	return u.Host
+}
+
+// local reports whether addr is on this host, as far as its text says.
+func local(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		host = strings.Trim(addr, "[]")
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	if name == "" || name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && (ip.Unmap().IsLoopback() || ip.Unmap().IsUnspecified())
+}

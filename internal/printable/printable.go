@@ -1,0 +1,95 @@
+// Package printable escapes text from etcd for whoever is shown it: a terminal, a log, a page, an error.
+// Whoever may write one key could else forge lines, move the cursor, or turn text around.
+package printable
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Text returns s with everything that does not print as itself written as Go's escapes: control and
+// format characters (line feeds, zero-width ones, bidirectional marks), white space but for the plain
+// space, what shows nothing (fillers, variation selectors), private and unassigned code points, and bytes
+// that are not UTF-8. Text that prints is returned as
+// it is, backslashes included.
+func Text(s string) string {
+	n := plain(s)
+	if n == len(s) {
+		return s
+	}
+	b := []byte(s[:n])
+	for s = s[n:]; len(s) > 0; {
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			b = fmt.Appendf(b, `\x%02x`, s[0])
+		case prints(r):
+			b = append(b, s[:size]...)
+		default:
+			quoted := strconv.AppendQuoteRuneToASCII(nil, r)
+			b = append(b, quoted[1:len(quoted)-1]...)
+		}
+		s = s[size:]
+	}
+	return string(b)
+}
+
+// Short returns Text of the first max bytes of s, and says how long s was where that is not all of it.
+func Short(s string, max int) string {
+	if len(s) <= max {
+		return Text(s)
+	}
+	cut := max
+	for cut > max-utf8.UTFMax && cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return fmt.Sprintf("%s... (%d bytes)", Text(s[:cut]), len(s))
+}
+
+// JSON returns JSON with what does not print as itself written as JSON's escapes, so that it says the same
+// and shows it. Line feeds stay: outside of strings they are layout, and inside they cannot be.
+func JSON(text []byte) []byte {
+	s := string(text)
+	var b strings.Builder
+	for n := plain(s); len(s) > 0; n = plain(s) {
+		b.WriteString(s[:n])
+		if s = s[n:]; s == "" {
+			break
+		}
+		r, size := utf8.DecodeRuneInString(s)
+		switch {
+		case r == '\n' || r == '\t' || r == '\r':
+			b.WriteRune(r)
+		case r > 0xFFFF:
+			fmt.Fprintf(&b, `\u%04x\u%04x`, 0xD800+(r-0x10000)>>10, 0xDC00+(r-0x10000)&0x3FF)
+		default: // a byte that is not UTF-8 reads as U+FFFD, as it does to encoding/json
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+		s = s[size:]
+	}
+	return []byte(b.String())
+}
+
+// prints reports whether a character is seen.
+func prints(r rune) bool {
+	const blankBraille = '\u2800'
+	return unicode.IsPrint(r) && r != blankBraille && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
+// plain returns the length of the beginning of s that prints as itself.
+func plain(s string) int {
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(s[i:]); size == 1 {
+				return i
+			}
+		}
+		if !prints(r) {
+			return i
+		}
+	}
+	return len(s)
+}

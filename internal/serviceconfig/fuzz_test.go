@@ -1,0 +1,121 @@
+package serviceconfig
+
+import (
+	"encoding/json"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+)
+
+// FuzzParseLive reads live configs. gRPC takes what is accepted, alone and laid over a generated one.
+func FuzzParseLive(f *testing.F) {
+	for _, tt := range accepted {
+		f.Add(tt.text)
+	}
+	for _, tt := range refused {
+		if len(tt.text) < 1<<14 {
+			f.Add(tt.text)
+		}
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		start := time.Now()
+		c, err := ParseLive(text)
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		written := c.JSON()
+		again, err := Parse(written)
+		if err != nil || !reflect.DeepEqual(again, c) || again.JSON() != written {
+			t.Fatalf("%s is written\n%s\nwhich reads as\n%+v, %v", text, written, again, err)
+		}
+		if err := gRPCParse(written); err != nil {
+			t.Fatalf("%s: %v", written, err)
+		}
+		checkLayers(t, written)
+	})
+}
+
+// generated is a config as the plugin writes it.
+const generated = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],` +
+	`"methodConfig":[{"name":[{"service":"helloworld.Greeter","method":"SayHello"}],"timeout":"1.500s"}]}`
+
+// checkLayers merges and wraps a config that was accepted, as a client does before gRPC has it.
+func checkLayers(t *testing.T, live string) {
+	merged, err := Merge(generated, live)
+	if err != nil {
+		t.Fatalf("%s: %v", live, err)
+	}
+	wrapped, err := Wrap(merged, EtcdName)
+	if err != nil {
+		t.Fatalf("%s: %v", merged, err)
+	}
+	for _, text := range []string{merged, wrapped} {
+		if _, err := Parse(text); err != nil {
+			t.Fatalf("%s is laid over the generated config, %s: %v", live, text, err)
+		}
+		if err := gRPCParse(text); err != nil {
+			t.Fatalf("%s is laid over the generated config, %s: %v", live, text, err)
+		}
+	}
+	if again, err := Wrap(wrapped, EtcdName); err != nil || again != wrapped {
+		t.Fatalf("%s is wrapped again as %s, %v", wrapped, again, err)
+	}
+}
+
+// FuzzParseEtcd reads the config of the policy "etcd" as gRPC hands it over.
+func FuzzParseEtcd(f *testing.F) {
+	for _, text := range []string{
+		`{}`, `{"drain":[]}`, `{"drain":["a"],"preferZone":true,"claim":7}`,
+		`{"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"","zone":"z"}}],"childPolicy":[{"custom":{"a":[1]}},{"pick_first":{}}]}`,
+		`{"childPolicy":[{"etcd":{}}]}`, `{"claim":-1}`, `{"childPolicy":null}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, err := ParseEtcd(text)
+		if err != nil {
+			checkError(t, err)
+			return
+		}
+		written, err := marshal(e)
+		if err != nil {
+			t.Fatalf("%+v: %v", e, err)
+		}
+		again, err := ParseEtcd(written)
+		if err != nil || !reflect.DeepEqual(compacted(again), compacted(e)) {
+			t.Fatalf("%s is written\n%s\nwhich reads as\n%+v, %v", text, written, again, err)
+		}
+		if len(e.ChildPolicy) == 0 {
+			t.Fatalf("%s has no policy below", text)
+		}
+		m := NewMatcher(e.Split)
+		for i, s := range e.Split {
+			if got := m.Match(func(name string) string { return s.Match[name] }); got < 0 || got > i {
+				t.Fatalf("%s: an endpoint made for split %d is in %d", text, i, got)
+			}
+		}
+	})
+}
+
+// compacted is e without the white space in configs that are kept as they are.
+func compacted(e *Etcd) any {
+	var v any
+	if raw, err := marshal(e); err != nil || json.Unmarshal(raw, &v) != nil {
+		return err
+	}
+	return v
+}
+
+// checkError keeps errors fit for a line of a log.
+func checkError(t *testing.T, err error) {
+	t.Helper()
+	if text := err.Error(); len(text) > 2000 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Errorf("the error is long, or does not print: %q", err)
+	}
+}

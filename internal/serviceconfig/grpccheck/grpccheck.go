@@ -1,0 +1,49 @@
+// Package grpccheck asks gRPC whether it accepts a service config. It is apart from package
+// serviceconfig to keep gRPC, which is large, out of the generator.
+package grpccheck
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Live reads a live config as this binary's clients do. It returns an error if
+// [serviceconfig.ParseLive] does, if a policy is not linked, or if gRPC refuses the config.
+func Live(text string) (*serviceconfig.Config, error) {
+	c, err := serviceconfig.ParseLive(text)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Linked(Registered); err != nil {
+		return nil, err
+	}
+	if err := parse(c.JSON()); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Registered reports whether a policy is linked in this binary.
+func Registered(policy string) bool { return balancer.Get(policy) != nil }
+
+// parse has gRPC read a config, in the only way that it offers; it connects to nothing. A panic in gRPC
+// is an error, because the config may come from anybody.
+func parse(text string) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("gRPC panics at the service config: %s", printable.Short(fmt.Sprint(p), 200))
+		}
+	}()
+	conn, err := grpc.NewClient("passthrough:///unused",
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultServiceConfig(text))
+	if err != nil {
+		return fmt.Errorf("gRPC refuses the service config: %w", err)
+	}
+	return conn.Close()
+}

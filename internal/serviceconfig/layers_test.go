@@ -1,0 +1,95 @@
+package serviceconfig
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+)
+
+func TestMerge(t *testing.T) {
+	tests := []struct {
+		name    string
+		configs []string
+		want    string
+	}{
+		{"nothing", nil, `{}`},
+		{"empty layers", []string{"", "{}", ""}, `{}`},
+		{"field by field", []string{
+			`{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{}]}]}`,
+			`{"methodConfig":[]}`,
+		}, `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[]}`},
+		{"a policy by name replaces a policy by config", []string{
+			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"loadBalancingPolicy":"pick_first"}`,
+		}, `{"loadBalancingPolicy":"pick_first"}`},
+		{"and the other way round", []string{
+			`{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
+		{"in one layer the config counts", []string{
+			`{"loadBalancingPolicy":"pick_first","loadBalancingConfig":[{"round_robin":{}}]}`,
+		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
+		{"null is nothing", []string{
+			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"loadBalancingConfig":null,"loadBalancingPolicy":null}`,
+		}, `{"loadBalancingConfig":[{"round_robin":{}}]}`},
+		{"gRPC takes names in any case", []string{
+			`{"loadBalancingConfig":[{"round_robin":{}}]}`, `{"LoadBalancingConfig":[{"pick_first":{}}]}`,
+		}, `{"loadBalancingConfig":[{"pick_first":{}}]}`},
+		{"what is not known stays", []string{`{"later":1}`, `{}`}, `{"later":1}`},
+	}
+	for _, tt := range tests {
+		if got, err := Merge(tt.configs...); err != nil || got != tt.want {
+			t.Errorf("%s: Merge = %s, %v, want %s", tt.name, got, err, tt.want)
+		}
+	}
+	for _, bad := range []string{"null", "[]", "{", `"x"`, `{"methodConfig":[],"MethodConfig":[]}`, strings.Repeat("[", 100)} {
+		if got, err := Merge("{}", bad); err == nil {
+			t.Errorf("Merge({}, %s) = %s, want an error", bad, got)
+		}
+	}
+}
+
+var wrapped = []struct{ in, want string }{
+	{``, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
+	{`{"loadBalancingConfig":[]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
+	{`{"loadBalancingConfig":null}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
+	{`{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}]}}]}`},
+	{`{"LOADBALANCINGPOLICY":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"x":1}},{"b":{}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{}}],"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}]}}]}`},
+	{`{"loadBalancingConfig":[{"etcd":{"x":1}}]}`, `{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},
+	{`{"loadBalancingConfig":[{"etcd":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},
+	{`{"loadBalancingConfig":[{"etcd":null}]}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
+	{`{"loadBalancingPolicy":"etcd"}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
+	{`{"loadBalancingPolicy":"etcd","methodConfig":[]}`, `{"loadBalancingConfig":[{"etcd":{}}],"methodConfig":[]}`},
+}
+
+// TestP4_TheTopPolicyIsOurs says that gRPC never sees the deprecated field, under which a config named
+// none but ours and became pick_first.
+func TestP4_TheTopPolicyIsOurs(t *testing.T) {
+	for _, tt := range wrapped {
+		got, err := Wrap(tt.in, EtcdName)
+		if err != nil || got != tt.want {
+			t.Errorf("Wrap(%s) = %s, %v, want %s", tt.in, got, err, tt.want)
+		}
+		var config struct {
+			LoadBalancingPolicy any
+			LoadBalancingConfig []map[string]json.RawMessage
+		}
+		if err := json.Unmarshal([]byte(got), &config); err != nil || config.LoadBalancingPolicy != nil ||
+			len(config.LoadBalancingConfig) != 1 || config.LoadBalancingConfig[0][EtcdName] == nil {
+			t.Errorf("Wrap(%s) = %s, which gRPC takes for another policy", tt.in, got)
+		}
+	}
+	for _, tt := range []struct{ in, want string }{
+		{`{"loadBalancingConfig":[{"a":{}},{"etcd":{}}]}`, `loadBalancingConfig[1]: the policy "etcd" must be the first of the list, alone in its entry`},
+		{`{"loadBalancingConfig":[{"etcd":{},"a":{}}]}`, `loadBalancingConfig[0]: the policy "etcd" must be the first of the list, alone in its entry`},
+		{`{"loadBalancingConfig":[{"ETCD":{}}]}`, `loadBalancingConfig[0]: no policy is named "ETCD": want "etcd"`},
+		{`{"loadBalancingPolicy":"Etcd"}`, `loadBalancingConfig[0]: no policy is named "Etcd": want "etcd"`},
+		{`{"loadBalancingConfig":7}`, `loadBalancingConfig: json: cannot unmarshal number into Go value of type []map[string]json.RawMessage`},
+		{`{"loadBalancingPolicy":7}`, `loadBalancingPolicy: json: cannot unmarshal number into Go value of type string`},
+		{`null`, `the service config is null: want a JSON object`},
+	} {
+		if got, err := Wrap(tt.in, EtcdName); err == nil || err.Error() != tt.want {
+			t.Errorf("Wrap(%s) = %s, %v\nwant %s", tt.in, got, err, tt.want)
+		}
+	}
+}

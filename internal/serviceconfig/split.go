@@ -1,0 +1,165 @@
+package serviceconfig
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Bounds of a split, against which each endpoint is matched at each update.
+const (
+	maxSplits     = 256
+	maxMatch      = 8  // names in one match
+	maxMatchNames = 16 // different names in all matches
+)
+
+// Split is a group of endpoints and its share of the calls, relative to the other groups.
+type Split struct {
+	// Match maps "version", "zone", "instance", "addr" or the name of a piece of metadata to the
+	// value that it must have. "" matches a name that an endpoint does not have.
+	Match  map[string]string `json:"match"`
+	Weight uint32            `json:"weight"`
+}
+
+// Key returns a text that identifies the group's match. It does not depend on the weight.
+func (s Split) Key() string {
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s.Match)) {
+		key.WriteString(strconv.Quote(name) + "=" + strconv.Quote(s.Match[name]) + ";")
+	}
+	return key.String()
+}
+
+// Matcher finds the first split that an endpoint matches. Each split is filed under one name of its
+// match and the value, the pair that is rarest in all matches, so that a search looks up each name once
+// rather than comparing with each split.
+type Matcher struct {
+	splits []Split
+	files  []file
+}
+
+// file holds the splits that are filed under one name.
+type file struct {
+	name   string
+	splits map[string][]int // indices, in order, by the value of the name
+}
+
+// NewMatcher returns a matcher of splits, which must not change afterwards.
+func NewMatcher(splits []Split) *Matcher {
+	m := &Matcher{splits: splits}
+	type pair struct{ name, value string }
+	common := map[pair]int{} // in how many matches a pair is
+	for _, s := range splits {
+		for name, value := range s.Match {
+			common[pair{name, value}]++
+		}
+	}
+	files := map[string]map[string][]int{}
+	for i, s := range splits {
+		var best pair
+		for n, name := range slices.Sorted(maps.Keys(s.Match)) {
+			p := pair{name, s.Match[name]}
+			// Among equally rare pairs, one whose name is in use already saves a look-up.
+			if n == 0 || common[p] < common[best] || common[p] == common[best] && files[best.name] == nil && files[p.name] != nil {
+				best = p
+			}
+		}
+		if files[best.name] == nil {
+			files[best.name] = map[string][]int{}
+		}
+		files[best.name][best.value] = append(files[best.name][best.value], i)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		m.files = append(m.files, file{name, files[name]})
+	}
+	return m
+}
+
+// Match returns the index of the first split that an endpoint matches, -1 if there is none. get returns
+// the endpoint's value of a name, "" if it has none.
+func (m *Matcher) Match(get func(name string) string) int {
+	first := -1
+	for i := range m.files {
+		for _, at := range m.files[i].splits[get(m.files[i].name)] {
+			if first >= 0 && at >= first {
+				break
+			}
+			if m.splits[at].matches(get) {
+				first = at
+				break
+			}
+		}
+	}
+	return first
+}
+
+func (s *Split) matches(get func(name string) string) bool {
+	for name, want := range s.Match {
+		if get(name) != want {
+			return false
+		}
+	}
+	return true
+}
+
+var splitFields = fields[Split]{
+	"match":  func(s *Split, v value) error { return assign(&s.Match)(readMatch(v)) },
+	"weight": func(s *Split, v value) error { return assign(&s.Weight)(number[uint32](v, 0, math.MaxUint32)) },
+}
+
+func readSplits(v value) ([]Split, error) {
+	var splits []Split
+	total := uint64(0)
+	seen := map[string]bool{}
+	names := map[string]bool{}
+	err := v.elements("groups", func(v value) error {
+		if len(splits) == maxSplits {
+			return fmt.Errorf("want at most %d groups", maxSplits)
+		}
+		s, err := readObject(v, splitFields, "match")
+		if err != nil {
+			return err
+		}
+		key := s.Key()
+		if seen[key] {
+			return in("match", errors.New("an earlier group has the same, and so all endpoints of this one"))
+		}
+		seen[key] = true
+		for name := range s.Match {
+			names[name] = true
+		}
+		if len(names) > maxMatchNames {
+			return in("match", fmt.Errorf("want at most %d different names in all groups", maxMatchNames))
+		}
+		total += uint64(s.Weight)
+		splits = append(splits, s)
+		return nil
+	})
+	if err == nil && total == 0 {
+		err = errors.New("all weights are zero")
+	}
+	return splits, err
+}
+
+func readMatch(v value) (map[string]string, error) {
+	match := map[string]string{}
+	err := v.members(func(name string, v value) error {
+		if len(match) == maxMatch {
+			return fmt.Errorf("want at most %d names", maxMatch)
+		}
+		text, err := v.text()
+		if err != nil {
+			return in(fmt.Sprintf("[%.40q]", name), err)
+		}
+		match[name] = text
+		return nil
+	})
+	if err == nil && len(match) == 0 {
+		err = errors.New("is empty: name what the endpoints of the group have in common")
+	}
+	return match, err
+}

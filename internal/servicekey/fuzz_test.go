@@ -1,0 +1,77 @@
+package servicekey
+
+import (
+	"net"
+	"net/url"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+// FuzzKey checks keys, and what is made of those that are accepted.
+func FuzzKey(f *testing.F) {
+	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "größe/漢字", "a\u200bb", "A-b_c.d", "a\xff", "a/..b", "user."} {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		if err := Check(key); err != nil {
+			checkText(t, err)
+			return
+		}
+		if strings.ContainsFunc(key, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
+			t.Fatalf("accepted %q", key)
+		}
+		for segment := range strings.SplitSeq(strings.TrimPrefix(key, "/"), "/") {
+			if segment == "" || segment == "." || segment == ".." || strings.HasPrefix(key, Reserved+"/") || Check(segment) != nil && segment != Reserved {
+				t.Fatalf("accepted %q, with the segment %q", key, segment)
+			}
+		}
+		// As a target of gRPC has it.
+		if u, err := url.Parse("etcd:///" + (&url.URL{Path: key}).EscapedPath()); err != nil || strings.TrimPrefix(u.Path, "/") != key {
+			t.Fatalf("accepted %q, of which net/url makes %+v, %v", key, u, err)
+		}
+		if authority, ok := Authority(key); ok {
+			checkAuthority(t, authority)
+		}
+	})
+}
+
+// FuzzAuthority checks authorities.
+func FuzzAuthority(f *testing.F) {
+	for _, authority := range []string{"user.acme.com", "user.acme.com.", "a:1", "a:0", "[::1]", "[::1]:443", "1.2.3.4:80", "-a", "a..b", "a@b", "", ":1", "[a]", "::1"} {
+		f.Add(authority)
+	}
+	f.Fuzz(func(t *testing.T, authority string) {
+		if err := CheckAuthority(authority); err != nil {
+			checkText(t, err)
+			return
+		}
+		checkAuthority(t, authority)
+	})
+}
+
+// checkAuthority has other parsers than ours read an authority that was accepted.
+func checkAuthority(t *testing.T, authority string) {
+	t.Helper()
+	if err := CheckAuthority(authority); err != nil {
+		t.Fatalf("the authority %q is made of a key, but %v", authority, err)
+	}
+	u, err := url.Parse("https://" + authority)
+	if err != nil || u.Host != authority || u.User != nil || u.Path != "" {
+		t.Fatalf("accepted the authority %q, of which net/url makes %+v, %v", authority, u, err)
+	}
+	if u.Port() == "" {
+		authority = net.JoinHostPort(u.Hostname(), "443")
+	}
+	if host, port, err := net.SplitHostPort(authority); err != nil || host != u.Hostname() || host == "" || !IsPort(port) {
+		t.Fatalf("accepted the authority %q, of which package net makes %q and %q, %v", authority, host, port, err)
+	}
+}
+
+// checkText keeps errors fit for a line of a log.
+func checkText(t *testing.T, err error) {
+	t.Helper()
+	if text := err.Error(); len(text) > 500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		t.Fatalf("the error is long, or does not print: %q", err)
+	}
+}

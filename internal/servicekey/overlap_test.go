@@ -1,0 +1,73 @@
+package servicekey
+
+import (
+	"testing"
+	"time"
+)
+
+func TestOverlap(t *testing.T) {
+	for _, tt := range []struct {
+		outer, inner    string
+		plain, suffixed Overlap
+	}{
+		{"a", "a", NoOverlap, NoOverlap},
+		{"a", "b", NoOverlap, NoOverlap},
+		{"a/b", "a", NoOverlap, NoOverlap},
+		{"a", "a/b", Nested, Nested},
+		{"a", "a/b/c", Nested, Nested},
+		{"a", "ab", NoOverlap, NoOverlap},
+		{"a", "a-1", NoOverlap, NoOverlap},
+		{"a", "a1", NoOverlap, Continued},
+		{"a", "a1/b", NoOverlap, Continued},
+		{"/a", "a/b", NoOverlap, NoOverlap},
+	} {
+		if got := OverlapOf(tt.outer, tt.inner, false); got != tt.plain {
+			t.Errorf("OverlapOf(%q, %q, false) = %v, want %v", tt.outer, tt.inner, got, tt.plain)
+		}
+		if got := OverlapOf(tt.outer, tt.inner, true); got != tt.suffixed {
+			t.Errorf("OverlapOf(%q, %q, true) = %v, want %v", tt.outer, tt.inner, got, tt.suffixed)
+		}
+	}
+}
+
+func TestOuter(t *testing.T) {
+	keys := map[string]bool{"a": true, "a/b": true, "a/b/c1": true}
+	wanted := func(key string) bool { return keys[key] }
+	for _, tt := range []struct {
+		key  string
+		how  Overlap
+		want string
+	}{
+		{"a/b/c1/d", Nested, "a/b/c1"},
+		{"a/b/c12", Nested, "a/b"},
+		{"a/b/c12", Continued, "a/b/c1"},
+		{"a/b", Nested, "a"},
+		{"a", Nested, ""},
+		{"b/a", Nested, ""},
+	} {
+		if got := Outer(tt.key, tt.how, wanted); got != tt.want {
+			t.Errorf("Outer(%q, %v) = %q, want %q", tt.key, tt.how, got, tt.want)
+		}
+	}
+}
+
+func TestValidTTL(t *testing.T) {
+	for ttl, want := range map[time.Duration]bool{
+		0: false, time.Second - 1: false, time.Second: true, 1500 * time.Millisecond: false, 15 * time.Second: true,
+		24 * time.Hour: true, 24*time.Hour + time.Second: false, -time.Second: false,
+	} {
+		if got := ValidTTL(ttl); got != want {
+			t.Errorf("ValidTTL(%v) = %v", ttl, got)
+		}
+	}
+}
+
+func TestIsPort(t *testing.T) {
+	for text, want := range map[string]bool{
+		"1": true, "65535": true, "": false, "0": false, "080": false, "65536": false, "+80": false, "-1": false, "http": false,
+	} {
+		if got := IsPort(text); got != want {
+			t.Errorf("IsPort(%q) = %v", text, got)
+		}
+	}
+}

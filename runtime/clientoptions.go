@@ -1,0 +1,56 @@
+package runtime
+
+import "google.golang.org/grpc"
+
+// clientOptions are set by this package's dial options, for one connection.
+type clientOptions struct {
+	selector      func(Endpoint) bool
+	subset        int
+	serviceConfig string
+	targetsOnly   bool // for Instances
+}
+
+// dialOption is a grpc.DialOption that gRPC ignores and NewClient applies.
+type dialOption struct {
+	grpc.EmptyDialOption
+	apply func(*clientOptions)
+}
+
+// splitDialOptions applies our options and returns the rest. It drops nil options, on which gRPC panics.
+func splitDialOptions(opts []grpc.DialOption) (mine clientOptions, rest []grpc.DialOption) {
+	for _, opt := range opts {
+		switch opt := opt.(type) {
+		case nil:
+		case dialOption:
+			opt.apply(&mine)
+		default:
+			rest = append(rest, opt)
+		}
+	}
+	return mine, rest
+}
+
+// WithSelector has a connection use only the endpoints for which selector returns true. It is
+// called at each change of the endpoints, with metadata that it must not change, and must be quick.
+// The last of several options is in force. It works with [Registry.NewClient] and generated
+// constructors, and is ignored elsewhere. Default: all endpoints.
+func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
+	return dialOption{apply: func(o *clientOptions) { o.selector = selector }}
+}
+
+// WithSubset has a connection use at most n of the endpoints in each set that calls choose from: where
+// a split, zones or methods divide the endpoints, n of each part. Which ones depends only on the process
+// and the instances, so that over many clients the load on the instances is even, and few connections
+// move when an instance comes or goes. n below 1 means all endpoints, which is the default. It works
+// with [Registry.NewClient] and generated constructors, and is ignored elsewhere.
+func WithSubset(n int) grpc.DialOption {
+	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
+}
+
+// WithDefaultServiceConfig lays a gRPC service config, as JSON, over the generated one, top-level
+// field by field; a live one in etcd is laid over both. A config that gRPC refuses is an error of
+// the constructor. It works with [Registry.NewClient] and generated constructors, and is ignored
+// elsewhere.
+func WithDefaultServiceConfig(json string) grpc.DialOption {
+	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
+}

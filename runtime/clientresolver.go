@@ -1,0 +1,234 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+)
+
+// endpointsPerConnection is how many endpoints a policy is given for each connection that it may have, so that it
+// can leave those alone that do not answer.
+const endpointsPerConnection = 8
+
+// discoverer is the part of a registry that its connections use.
+type discoverer struct {
+	usable func() error // returns why nothing can be followed, nil if it can
+	keys   *discovery.Keys
+	etcd   func() []string // the endpoints of the etcd client
+	logger *slog.Logger
+	zone   string
+	seed   maphash.Seed    // tells this process from others, for WithSubset
+	done   <-chan struct{} // closed with the registry
+
+	budgets *budgets
+}
+
+// clientBuilder builds the resolver of one connection made by NewClient, and adds to the errors of its
+// calls why they could not be made.
+type clientBuilder struct {
+	discoverer
+	desc      *ServiceDesc
+	opts      clientOptions
+	authority string
+	client    *attr.Client
+
+	ours        bool          // the default service config in force is the one that NewClient gave
+	taken       atomic.Bool   // our policy was given a state, and is about to be in force
+	inForce     chan struct{} // closed when the policy of the connection is ours; once it is, it stays so
+	inForceOnce sync.Once
+
+	handedOnce sync.Once
+	handed     chan struct{}                 // closed when gRPC has taken a first state
+	key        atomic.Pointer[discovery.Key] // nil until the connection leaves idle
+}
+
+func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string) *clientBuilder {
+	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, handed: make(chan struct{}), inForce: make(chan struct{})}
+	budget := d.budgets.of(desc.Key)
+	b.client = &attr.Client{
+		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Connections: budget,
+		Report:  b.report,
+		Taken:   func() { b.taken.Store(true) },
+		InForce: func() { b.inForceOnce.Do(func() { close(b.inForce) }) },
+	}
+	if !opts.targetsOnly {
+		b.client.Most = endpointsPerConnection * budget.Limit()
+	}
+	if opts.selector != nil {
+		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
+	}
+	return b
+}
+
+// report logs a problem of the policy. A live config may cause one with each change.
+func (b *clientBuilder) report(problem string) {
+	if ok, missed := b.client.Connections.AllowLine(time.Now()); ok {
+		b.logger.Warn("questionable load balancing policy",
+			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.desc.Key, "problem", problem)...)
+	}
+}
+
+func (b *clientBuilder) Scheme() string { return Scheme }
+
+// OverrideAuthority implements [resolver.AuthorityOverrider].
+func (b *clientBuilder) OverrideAuthority(resolver.Target) string { return b.authority }
+
+func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	if err := b.usable(); err != nil {
+		return nil, err
+	}
+	key := b.discoveryKey()
+	b.key.Store(key)
+	return discovery.Resolve(key, cc, discovery.Options{
+		Config: b.serviceConfig,
+		Client: b.client,
+		Select: func(s *attr.State) []resolver.Endpoint { return balancer.Select(b.client, s) },
+		Ours:   b.ours,
+		Handed: func() { b.handedOnce.Do(func() { close(b.handed) }) },
+	}), nil
+}
+
+// discoveryKey returns the key that the connection is to.
+func (b *clientBuilder) discoveryKey() *discovery.Key {
+	return b.keys.Key(b.desc.Key, b.desc.layout().layout() == endpoint.LeaseSuffix)
+}
+
+// serviceConfig returns the config to use, given the live one.
+func (b *clientBuilder) serviceConfig(live string) string {
+	config, err := clientConfig(b.desc.ServiceConfig, b.opts.serviceConfig, live)
+	if err != nil {
+		// The layers were checked one by one, the live one when it came in.
+		b.logger.Error("service configs do not merge", "service", b.desc.Name, "error", err)
+	}
+	return config
+}
+
+// clientConfig returns the service config of a connection: the layers merged, from the lowest to the
+// highest, with their load balancing policy put under our own.
+func clientConfig(layers ...string) (string, error) {
+	merged, err := serviceconfig.Merge(layers...)
+	if err != nil {
+		return "", err
+	}
+	return serviceconfig.Wrap(merged, balancer.Name)
+}
+
+// unary intercepts the unary calls of the connection, as stream does the others.
+func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if err := b.checkTarget(ctx, cc); err != nil {
+		return b.explain(err)
+	}
+	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
+}
+
+func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if err := b.checkTarget(ctx, cc); err != nil {
+		return nil, b.explain(err)
+	}
+	stream, err := streamer(ctx, desc, cc, method, opts...)
+	return stream, b.explain(err)
+}
+
+// checkTarget refuses a call that names its instance if grpc.WithDefaultServiceConfig has replaced our
+// policy: another one would send it to any instance.
+func (b *clientBuilder) checkTarget(ctx context.Context, cc *grpc.ClientConn) error {
+	instance, ok := balancer.Target(ctx)
+	if !ok || b.ours || isClosed(b.inForce) {
+		return nil
+	}
+	cc.Connect() // a live config may bring our policy back: wait for the first state
+	waiting, done := context.WithCancel(ctx)
+	defer done()
+	ended := closing(waiting, cc)
+	event := b.handed
+	for range 2 {
+		select {
+		case <-event:
+		case <-ended:
+			if ctx.Err() == nil {
+				return status.Error(codes.Canceled, "etcd: the connection is closing")
+			}
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		if !b.taken.Load() {
+			break
+		}
+		if isClosed(b.inForce) {
+			return nil
+		}
+		event = b.inForce // it still connects
+	}
+	return status.Errorf(codes.FailedPrecondition,
+		"etcd: the call is for instance %q of %q, but grpc.WithDefaultServiceConfig has replaced the load balancing policy that would see to that: give the config by runtime.WithDefaultServiceConfig",
+		instance, b.desc.Key)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// closing returns a channel that is closed when a connection is, or ctx is done.
+func closing(ctx context.Context, cc *grpc.ClientConn) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for s := cc.GetState(); s != connectivity.Shutdown && cc.WaitForStateChange(ctx, s); s = cc.GetState() {
+		}
+	}()
+	return ended
+}
+
+// explain adds to the error of a call, if there is one, that the endpoints are not known yet, and why.
+func (b *clientBuilder) explain(err error) error {
+	key := b.key.Load()
+	if err == nil || key == nil || status.Code(err) == codes.Canceled {
+		return err // canceled by the caller, or by the connection's end
+	}
+	state := key.State()
+	if state.Known || state.Refused {
+		return err
+	}
+	return annotate(err, b.unknown(b.desc.Key, state))
+}
+
+// unknown returns the text that the endpoints of a key are not known, and why.
+func (d *discoverer) unknown(key string, s *discovery.State) string {
+	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key)
+	if s.Err != nil {
+		text += ": " + s.Err.Error()
+	}
+	return text
+}
+
+// annotate adds a reason to an RPC error, which keeps its code.
+func annotate(err error, reason string) error {
+	s, ok := status.FromError(err)
+	if !ok {
+		return fmt.Errorf("%w: %s", err, reason)
+	}
+	p := s.Proto()
+	p.Message += ": " + reason
+	return status.ErrorProto(p)
+}

@@ -1,0 +1,61 @@
+package runtime
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+	"unicode"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// FuzzTarget reads targets as gRPC does, which parses them by net/url.
+func FuzzTarget(f *testing.F) {
+	for _, target := range []string{
+		"etcd:///acme/user", "etcd:////services/user", "etcd:///hello?layout=lease_suffix", "etcd:acme/user", "etcd://host/acme",
+		"etcd:///a?layout=x", "etcd:///a?layout=plain&layout=plain", "etcd:///a#b", "etcd:///a%2Fb", "etcd:///a%0Ab", "etcd:///a?%zz", "etcd:///gr%C3%B6%C3%9Fe", "etcd:///a?b=1&c=2",
+	} {
+		f.Add(target)
+	}
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.Parse(target)
+		if err != nil || u.Scheme != Scheme {
+			return
+		}
+		key, layout, err := parseTarget(*u)
+		if err != nil {
+			if text := err.Error(); len(text) > 3*len(target)+500 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+				t.Errorf("the error is long, or does not print: %q", err)
+			}
+			return
+		}
+		if err := endpoint.CheckKey(key); err != nil {
+			t.Fatalf("%q leads to a key that is none: %v", target, err)
+		}
+		spelled := url.URL{Scheme: Scheme, Path: "/" + key}
+		if layout != nil {
+			spelled.RawQuery = "layout=" + layout.String()
+		}
+		again, err := url.Parse(spelled.String())
+		if err != nil {
+			t.Fatalf("%q is spelled %q: %v", target, spelled.String(), err)
+		}
+		if gotKey, gotLayout, err := parseTarget(*again); err != nil || gotKey != key || gotLayout != layout {
+			t.Errorf("%q is %q in %v; spelled %q, it is %q in %v, %v", target, key, layout, again, gotKey, gotLayout, err)
+		}
+		checkTargetAuthority(t, resolver.Target{URL: *u})
+	})
+}
+
+// checkTargetAuthority has net/url read the authority of a target's connections.
+func checkTargetAuthority(t *testing.T, target resolver.Target) {
+	t.Helper()
+	authority := builder{}.OverrideAuthority(target)
+	u, err := url.Parse("https://" + strings.ReplaceAll(authority, "%", "%25"))
+	if err != nil || u.Path != "" || u.User != nil || u.Fragment != "" || u.RawQuery != "" ||
+		strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		t.Errorf("%q has the authority %q: %+v, %v", target.URL.String(), authority, u, err)
+	}
+}

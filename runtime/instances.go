@@ -1,0 +1,189 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+)
+
+// Instances makes each instance of a service callable by itself: to flush every cache, to ask every
+// shard. One connection serves them all; an instance is connected to by the first call that goes to
+// it, and stays connected. It is safe for concurrent use.
+type Instances struct {
+	builder *clientBuilder
+	desc    *ServiceDesc
+	conn    *grpc.ClientConn
+	client  *attr.Client
+	key     *discovery.Key
+	stop    func() // ends reading the key
+	closed  chan struct{}
+
+	mu       sync.Mutex
+	list     []Instance
+	sequence uint64 // of the state that list was made from; 0: none
+}
+
+// Instance is one instance of a service, as it was when [Instances.All] returned it.
+type Instance struct {
+	Endpoint
+
+	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left.
+	Conn grpc.ClientConnInterface
+}
+
+// NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
+// like that, does no I/O. A policy that grpc.WithDefaultServiceConfig names is ignored, because calls
+// name their instance.
+func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*Instances, error) {
+	mine, opts := splitDialOptions(opts)
+	mine.targetsOnly = true
+	b, conn, err := r.newClient(desc, mine, opts)
+	if err != nil {
+		return nil, err
+	}
+	i := &Instances{builder: b, desc: desc, conn: conn, client: b.client, key: b.discoveryKey(), closed: make(chan struct{})}
+	stop := i.key.Read(func() {}) // to have the key followed, also while the connection is idle
+	i.stop = sync.OnceFunc(func() {
+		close(i.closed)
+		stop()
+	})
+	return i, nil
+}
+
+// Close closes the connection, which ends the calls under way. Closing twice is harmless.
+func (i *Instances) Close() error {
+	i.stop()
+	if err := i.conn.Close(); err != nil && i.conn.GetState() != connectivity.Shutdown {
+		return fmt.Errorf("etcd: close the connection to the instances of %q: %w", i.desc.Key, err)
+	}
+	return nil
+}
+
+// All returns the present instances, sorted by instance id, as [WithSelector] and [WithSubset] leave
+// them. Instances that have vanished from etcd and are only held for a grace are not among them. All
+// connects to nothing. It waits for the first set within ctx; if etcd refuses to tell it, the error is
+// Unavailable, as it is for calls. The slice is the caller's; the maps in it are shared and must not be
+// changed.
+func (i *Instances) All(ctx context.Context) ([]Instance, error) {
+	s, err := i.state(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.sequence != s.Sequence { // that of a known state is not 0
+		i.sequence, i.list = s.Sequence, i.instances(s)
+	}
+	return slices.Clone(i.list), nil
+}
+
+// instances returns the instances of a state.
+func (i *Instances) instances(s *discovery.State) []Instance {
+	var list []Instance
+	for _, ep := range balancer.Select(i.client, &attr.State{Client: i.client, Endpoints: s.Endpoints, Held: s.Held}) {
+		e := attr.Endpoint(ep)
+		if _, held := s.Held[e.Addr]; held {
+			continue
+		}
+		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, e.Instance, s.Sequence}})
+	}
+	return list
+}
+
+// state returns the key's state, once the endpoints are known.
+func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
+	if s := i.key.State(); s.Known && i.ended(ctx) == nil {
+		return s, nil
+	}
+	changed, stop := i.key.Changes()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+		case <-i.closed:
+		case <-i.builder.done:
+		case <-changed:
+		}
+		if err := i.ended(ctx); err != nil {
+			return nil, err
+		}
+		switch s := i.key.State(); {
+		case s.Known:
+			return s, nil
+		case s.Refused:
+			return nil, status.Error(codes.Unavailable, s.Err.Error())
+		}
+	}
+}
+
+// ended returns why the endpoints need not be waited for any longer, nil while they may come.
+func (i *Instances) ended(ctx context.Context) error {
+	select {
+	case <-i.closed:
+		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.desc.Key)
+	case <-i.builder.done:
+		return errClosed
+	default:
+	}
+	if err := ctx.Err(); err != nil {
+		return annotate(status.FromContextError(err).Err(), i.builder.unknown(i.desc.Key, i.key.State()))
+	}
+	return nil
+}
+
+// instanceConn has the calls on a connection go to one instance.
+type instanceConn struct {
+	conn     *grpc.ClientConn
+	instance string
+	sequence uint64 // of the state that the instance is from: a policy that is behind waits for it
+}
+
+func (c instanceConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
+	return c.conn.Invoke(balancer.WithTargetAt(ctx, c.instance, c.sequence), method, args, reply, opts...)
+}
+
+func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	return c.conn.NewStream(balancer.WithTargetAt(ctx, c.instance, c.sequence), desc, method, opts...)
+}
+
+// Each calls call once for every instance that [Instances.All] returns now, all at the same time, and
+// waits for them. newClient is the constructor that protoc-gen-go-grpc generates:
+//
+//	err := runtime.Each(ctx, instances, cachepb.NewCacheClient, func(ctx context.Context, e runtime.Endpoint, c cachepb.CacheClient) error {
+//		_, err := c.Flush(ctx, &cachepb.FlushRequest{})
+//		return err
+//	})
+//
+// The error joins those of the calls, each naming its instance. No instance at all is an error,
+// Unavailable.
+func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientConnInterface) C, call func(context.Context, Endpoint, C) error) error {
+	all, err := i.All(ctx)
+	if err != nil {
+		return err
+	}
+	if len(all) == 0 {
+		return status.Errorf(codes.Unavailable, "etcd: no endpoint to call is registered under %q", i.desc.Key)
+	}
+	errs := make([]error, len(all))
+	var calls sync.WaitGroup
+	for n, instance := range all {
+		calls.Go(func() {
+			if err := call(ctx, instance.Endpoint, newClient(instance.Conn)); err != nil {
+				errs[n] = fmt.Errorf("instance %.200q at %q: %w", instance.Instance, instance.Addr, err)
+			}
+		})
+	}
+	calls.Wait()
+	return errors.Join(errs...)
+}

@@ -1,0 +1,52 @@
+package attr
+
+import (
+	"hash/maphash"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
+)
+
+type stateKey struct{}
+
+// State tells the policy about a key and the connection what gRPC's own fields do not. It is immutable.
+type State struct {
+	Client   *Client
+	Sequence uint64 // of the key's state: grows with each change
+	Pending  bool   // the endpoints are not known yet: calls wait in the picker
+	Health   string // the service config's healthCheckConfig, which gRPC tells no policy
+	Err      error  // why there are no endpoints, for callers; nil if there are some or nothing is known
+
+	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
+	// must not be written to.
+	Endpoints []resolver.Endpoint
+	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
+}
+
+// Client describes the policy's connection. There is one for each connection.
+type Client struct {
+	Zone        string                        // that the process runs in; "": unknown
+	Selector    func(*endpoint.Endpoint) bool // nil: every endpoint is selected
+	Subset      int                           // how many endpoints to use of each set; below 1: all
+	Most        int                           // how many endpoints a policy may be given, all in all; 0: any number
+	Seed        maphash.Seed                  // ranks endpoints for Subset, in each process differently
+	TargetsOnly bool                          // calls name their instance: connect to no other
+	Connections *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
+	Report      func(problem string)          // called with each problem of the service config; may be nil
+	Taken       func()                        // called when the policy is given a state: it is, or will be, in force; may be nil
+	InForce     func()                        // called when gRPC starts to use the policy's pickers; may be nil
+}
+
+// SetState adds s to a resolver's state.
+func SetState(state resolver.State, s *State) resolver.State {
+	state.Attributes = state.Attributes.WithValue(stateKey{}, s)
+	return state
+}
+
+// StateOf returns the State that SetState added, nil if it was not called.
+func StateOf(state resolver.State) *State {
+	s, _ := state.Attributes.Value(stateKey{}).(*State)
+	return s
+}

@@ -1,0 +1,230 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	_ "google.golang.org/grpc/balancer/leastrequest"
+	_ "google.golang.org/grpc/balancer/ringhash"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+func TestP7_OneConnectionAnAddress(t *testing.T) {
+	servers := serveAll(t, specs(20, "i%02d v%d z%d")...)
+	r := newRig(t, &attr.Client{Zone: "z1"})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	stop := r.load("/s.A/M")
+	for _, policy := range []string{
+		`{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`,
+		`{"split":[{"match":{"version":"v2"},"weight":5}]}`,
+		`{"split":[{"match":{"zone":"z0"},"weight":5},{"match":{"zone":"z1"},"weight":5}]}`,
+		`{"split":[{"match":{"zone":"z0","version":"v1"},"weight":5},{"match":{"zone":"z1"},"weight":5}]}`,
+		`{}`,
+		`{"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}]}`,
+		`{"preferZone":true}`,
+		`{"childPolicy":[{"least_request_experimental":{}}]}`,
+		`{"childPolicy":[{"etcd_weighted":{}}]}`,
+		`{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"h"}}]}`,
+		`{"childPolicy":[{"pick_first":{}}]}`,
+		`{"childPolicy":[{"round_robin":{}}],"preferZone":true,"split":[{"match":{"version":"v1"},"weight":1}]}`,
+		`{"childPolicy":[{"least_request_experimental":{"choiceCount":5}}]}`,
+		`{"childPolicy":[{"round_robin":{}}]}`,
+	} {
+		r.update(policy, servers)
+		time.Sleep(30 * time.Millisecond)
+	}
+	for _, s := range servers {
+		addr, err := r.call(WithTarget(context.Background(), s.Instance), "/s.A/M")
+		if err != nil || addr != s.Addr {
+			t.Errorf("a call to %s at %s: %s, %v", s.Instance, s.Addr, addr, err)
+		}
+	}
+	calls, slowest := stop()
+	if made, open := connections(servers); made != 20 || open != 20 {
+		t.Errorf("%d connections were made and %d are open, want 20", made, open)
+	}
+	t.Logf("%d calls, the slowest took %v", calls, slowest)
+}
+
+// TestS8_FlippingPoliciesConnectsToNothing has a live config change as fast as it can.
+func TestS8_FlippingPoliciesConnectsToNothing(t *testing.T) {
+	servers := serveAll(t, specs(20, "i%02d v%d z%d")...)
+	r := newRig(t, &attr.Client{Zone: "z1"})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	stop := r.load("/s.A/M")
+	policies := []string{
+		`{"childPolicy":[{"least_request_experimental":{}}]}`, `{}`, `{"preferZone":true}`,
+		`{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"h"}}]}`, `{"childPolicy":[{"pick_first":{}}]}`,
+		`{"childPolicy":[{"etcd_weighted":{}}]}`, `{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`,
+	}
+	for i := range 231 {
+		r.update(policies[i%len(policies)], servers)
+	}
+	calls, slowest := stop()
+	if made, _ := connections(servers); made != 20 {
+		t.Errorf("%d connections were made, want 20", made)
+	}
+	t.Logf("%d calls, the slowest took %v", calls, slowest)
+}
+
+// TestP1_ARollbackUnderLoad has an instance without a method join two that have it, while connecting
+// takes time and calls of the method go on.
+func TestP1_ARollbackUnderLoad(t *testing.T) {
+	both := serveAll(t, "a - - s.A/M,New", "b - - s.A/M,New")
+	r := newRig(t, &attr.Client{})
+	r.update(`{}`, both)
+	r.connected(both)
+	stop := r.load("/s.A/New")
+	old := serve(t, "c - - s.A/M")
+	gate := make(chan struct{})
+	old.gate.Store(&gate)
+	r.update(`{}`, append(both, old))
+	time.Sleep(300 * time.Millisecond)
+	close(gate)
+	eventually(t, "the old instance is called for what it has", func() bool {
+		addr, err := r.call(context.Background(), "/s.A/M")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return addr == old.Addr
+	})
+	time.Sleep(50 * time.Millisecond)
+	calls, slowest := stop()
+	t.Logf("%d calls, the slowest took %v", calls, slowest)
+}
+
+// TestP2_ADrainDoesNotWaitForAnotherPlan drains an instance while a plan waits for a connection that
+// is not made.
+func TestP2_ADrainDoesNotWaitForAnotherPlan(t *testing.T) {
+	servers := serveAll(t, "a v1", "b v1")
+	r := newRig(t, &attr.Client{})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	slow := serve(t, "c v2")
+	gate := make(chan struct{})
+	defer close(gate)
+	slow.gate.Store(&gate)
+	const split = `"split":[{"match":{"version":"v2"},"weight":1},{"match":{"version":"v1"},"weight":1}]`
+	r.update(`{`+split+`}`, append(servers, slow))
+	r.update(`{"drain":["a"],`+split+`}`, append(servers, slow))
+	before := servers[0].calls.Load()
+	start := time.Now()
+	for range 50 {
+		if addr, err := r.call(context.Background(), "/s.A/M"); err != nil || addr != servers[1].Addr {
+			t.Fatalf("a call went to %s: %v", addr, err)
+		}
+	}
+	if took := time.Since(start); took > settleWithin/2 {
+		t.Errorf("50 calls took %v", took)
+	}
+	if now := servers[0].calls.Load(); now != before {
+		t.Errorf("%d calls went to what is drained", now-before)
+	}
+}
+
+// TestP6_FromRoundRobinToRingHashUnderLoad has the ring find what is connected.
+func TestP6_FromRoundRobinToRingHashUnderLoad(t *testing.T) {
+	servers := serveAll(t, specs(5, "i%02d v%d z%d")...)
+	r := newRig(t, &attr.Client{})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	for _, s := range servers { // from now on connecting takes for ever
+		gate := make(chan struct{})
+		defer close(gate)
+		s.gate.Store(&gate)
+	}
+	stop := r.load("/s.A/M")
+	r.update(`{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`, servers)
+	for i := range 50 {
+		ctx := WithAffinity(context.Background(), string(rune('a'+i)))
+		if _, err := r.call(ctx, "/s.A/M"); err != nil {
+			t.Error(err)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	calls, slowest := stop()
+	if slowest > time.Second {
+		t.Errorf("a call took %v", slowest)
+	}
+	t.Logf("%d calls, the slowest took %v", calls, slowest)
+}
+
+// TestK4_ASubsetOfOneThatIsHeldAndDead has clients whose one endpoint is a held, dead one.
+func TestK4_ASubsetOfOneThatIsHeldAndDead(t *testing.T) {
+	servers := serveAll(t, "a", "b", "c")
+	dead := servers[0]
+	dead.grpc.Stop()
+	for range 6 {
+		r := newRig(t, &attr.Client{Subset: 1, Seed: maphash.MakeSeed()})
+		r.hand(etcdConfig(`{}`), &attr.State{Endpoints: endpoints(servers), Held: map[string]struct{}{dead.Addr: {}}})
+		start := time.Now()
+		if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("a call took %v", took)
+		}
+	}
+}
+
+// TestWhatWaitsForTheFirstStateIsAnswered has a call begin before anything is known.
+func TestWhatWaitsForTheFirstStateIsAnswered(t *testing.T) {
+	servers := serveAll(t, "a", "b")
+	r := newRig(t, &attr.Client{})
+	r.hand(etcdConfig(`{}`), &attr.State{Pending: true})
+	errs := make(chan error, 2)
+	go func() { _, err := r.call(context.Background(), "/s.A/M"); errs <- err }()
+	go func() { _, err := r.call(WithTargetAt(context.Background(), "b", 2), "/s.A/M"); errs <- err }()
+	time.Sleep(20 * time.Millisecond)
+	r.update(`{}`, servers)
+	for range 2 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	none := errors.New(`etcd: no endpoint is registered under "acme/user"`)
+	r.hand(etcdConfig(`{}`), &attr.State{Err: none})
+	if _, err := r.call(context.Background(), "/s.A/M"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), none.Error()) {
+		t.Errorf("with no endpoint: %v", err)
+	}
+}
+
+// TestS1_NothingBelowEndsTheProcess has a policy below panic under load, on a real connection.
+func TestS1_NothingBelowEndsTheProcess(t *testing.T) {
+	s := script(t)
+	s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+		_ = connect(cc, cs)
+		panic("boom")
+	}
+	servers := serveAll(t, "a", "b")
+	r := newRig(t, &attr.Client{})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	stop := r.load("/s.A/M")
+	for range 5 {
+		r.update(`{"childPolicy":[{"`+s.name+`":{}}]}`, servers)
+	}
+	time.Sleep(20 * time.Millisecond)
+	stop()
+	if made, _ := connections(servers); made != 2 {
+		t.Errorf("%d connections were made", made)
+	}
+	if s.count("update") != 1 || s.count("close") > 0 {
+		t.Errorf("it was called %q", s.calls)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.reports) != 1 {
+		t.Errorf("reported %q", r.reports)
+	}
+}

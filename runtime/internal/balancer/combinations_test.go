@@ -1,0 +1,193 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	_ "google.golang.org/grpc/balancer/leastrequest"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// TestS1_BuildPanicsInSeveralLeaves has a policy panic while it is built, in a plan of two leaves.
+func TestS1_BuildPanicsInSeveralLeaves(t *testing.T) {
+	s := script(t)
+	s.build = func(balancer.ClientConn) { panic("boom") }
+	p, cc := newPolicy(t)
+	defer func() {
+		if v := recover(); v != nil {
+			p.calls.Unlock() // or the clean-up waits for it
+			t.Errorf("the process would have ended: %v", v)
+		}
+	}()
+	c := mustConfig(t, `{"childPolicy":[{"`+s.name+`":{}}],"split":[{"match":{"version":"v1"},"weight":1}]}`)
+	if err := hand(p, c, &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1 - -", "b v2 - -")}); err == nil {
+		t.Error("no error")
+	}
+	settle(p, cc)
+	if _, err := cc.pick(context.Background(), "/s.A/M"); err == nil {
+		t.Error("picked")
+	}
+}
+
+// TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead has all but one instance vanish at once, and that
+// one is drained: of the others, which are held, none lives.
+func TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead(t *testing.T) {
+	servers := serveAll(t, "a", "b", "c", "d")
+	r := newRig(t, &attr.Client{})
+	r.update(`{"drain":["a"]}`, servers)
+	r.connected(servers[1:])
+	held := map[string]struct{}{}
+	for _, s := range servers[1:] {
+		held[s.Addr] = struct{}{}
+		s.grpc.Stop()
+	}
+	r.hand(etcdConfig(`{"drain":["a"]}`), &attr.State{Endpoints: endpoints(servers), Held: held})
+	failed := 0
+	for range 20 {
+		if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
+			failed++
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if failed > 10 {
+		t.Errorf("%d of 20 calls failed, though a drained instance serves", failed)
+	}
+}
+
+// TestS8_PickFirstShares flips between pick_first and others, with targets and withdrawals.
+func TestS8_PickFirstShares(t *testing.T) {
+	servers := serveAll(t, "a v1", "b v2", "c v1", "d v2")
+	r := newRig(t, &attr.Client{})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	stop := r.load("/s.A/M")
+	for i := range 60 {
+		child := []string{"pick_first", "round_robin", "etcd_weighted"}[i%3]
+		more := []string{``, `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],`}[i/3%2]
+		some := servers
+		if i%4 == 3 {
+			some = servers[1:]
+		}
+		r.update(`{`+more+`"childPolicy":[{"`+child+`":{}}]}`, some)
+		if got, err := r.call(WithTarget(context.Background(), "d"), "/s.A/M"); err != nil || got != servers[3].Addr {
+			t.Errorf("target: %s, %v", got, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	n, slowest := stop()
+	made, open := connections(servers)
+	t.Logf("%d calls, slowest %v, %d connections made, %d open", n, slowest, made, open)
+	if made > 4+15 || open > 4 {
+		t.Errorf("%d connections made, %d open", made, open)
+	}
+}
+
+// TestWhatLivesIsPicked goes through random sets, configs and losses: where an endpoint lives that is
+// neither held nor drained, a call gets through.
+func TestWhatLivesIsPicked(t *testing.T) {
+	children := []string{`{"round_robin":{}}`, `{"etcd_weighted":{}}`, `{"pick_first":{}}`, `{"least_request_experimental":{}}`}
+	for seed := range uint64(100) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		p, cc := newPolicy(t)
+		client := &attr.Client{Subset: r.IntN(4), Zone: []string{"", "x"}[r.IntN(2)], Seed: maphash.MakeSeed()}
+		for step := range 15 {
+			var all []string
+			held := map[string]struct{}{}
+			drained := map[string]bool{}
+			var drain []string
+			down := map[string]error{}
+			lives := false
+			for i := range 8 {
+				name := string(rune('a' + i))
+				if r.IntN(3) == 0 {
+					continue
+				}
+				all = append(all, fmt.Sprintf("%s v%d %s -", name, r.IntN(3), []string{"x", "y"}[r.IntN(2)]))
+				if r.IntN(5) == 0 {
+					drain, drained[name] = append(drain, `"`+name+`"`), true
+				}
+				if r.IntN(3) == 0 {
+					held[name+":1"] = struct{}{}
+					if r.IntN(2) == 0 {
+						down[name+":1"] = errors.New("refused")
+					}
+				} else if !drained[name] {
+					lives = true
+				}
+			}
+			if !lives {
+				continue
+			}
+			config := fmt.Sprintf(`{"preferZone":%v,"drain":[%s],"childPolicy":[%s]`, r.IntN(2) == 0, strings.Join(drain, ","), children[r.IntN(len(children))])
+			if r.IntN(2) == 0 {
+				config += fmt.Sprintf(`,"split":[{"match":{"version":"v0"},"weight":%d},{"match":{"version":"v1"},"weight":1}]`, r.IntN(2))
+			}
+			cc.mu.Lock()
+			cc.down = down
+			cc.mu.Unlock()
+			for _, s := range cc.open() {
+				s.mu.Lock()
+				state := s.state
+				s.mu.Unlock()
+				if down[s.addrs[0].Addr] != nil && state != connectivity.Idle || state == connectivity.TransientFailure { // its backoff is over
+					s.set(connectivity.Idle, nil)
+				}
+			}
+			_ = hand(p, mustConfig(t, config+"}"), &attr.State{Client: client, Endpoints: ends(all...), Held: held})
+			settle(p, cc)
+			var err error
+			for range 20 {
+				if _, err = cc.pick(context.Background(), "/s.A/M"); err == nil {
+					break
+				}
+				settle(p, cc) // it was idle, or its turn came before the state of its SubConn
+			}
+			if err != nil {
+				t.Fatalf("seed %d, step %d: %v\n%s}\n%q\nheld %v, down %v, subset %d, zone %q", seed, step, err, config, all, held, down, client.Subset, client.Zone)
+			}
+			have := map[string]bool{}
+			for _, ep := range ends(all...) {
+				have[address(ep)] = true
+			}
+			seen := map[string]int{}
+			for _, s := range cc.open() {
+				if seen[s.addrs[0].Addr]++; !have[s.addrs[0].Addr] || seen[s.addrs[0].Addr] > 1 {
+					t.Fatalf("seed %d, step %d: %d SubConns of %s are open", seed, step, seen[s.addrs[0].Addr], s.addrs[0].Addr)
+				}
+			}
+		}
+		p.Close()
+	}
+}
+
+// BenchmarkRoutesOfHugeEntries makes a plan of eight entries, each of which names as many methods as
+// an entry holds, as one who writes a service's entries can have every caller do at each update.
+func BenchmarkRoutesOfHugeEntries(b *testing.B) {
+	var eps []resolver.Endpoint
+	for c := range 8 {
+		text := []byte("s/")
+		for i := 0; len(text) < 60<<10; i++ {
+			text = fmt.Appendf(text, "%x%d,", i, c)
+		}
+		addr := fmt.Sprintf("10.0.0.%d:1", c)
+		eps = append(eps, attr.New(&endpoint.Endpoint{Instance: addr, Addr: addr, Metadata: map[string]string{endpoint.MethodsName: string(text)}}, new(attr.Storage)))
+	}
+	config, err := parseConfig([]byte(`{}`))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		makePlan(&input{config: config, client: &attr.Client{}, endpoints: eps}, nil)
+	}
+}

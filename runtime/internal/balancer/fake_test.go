@@ -1,0 +1,212 @@
+package balancer
+
+import (
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/experimental/stats"
+	"google.golang.org/grpc/resolver"
+)
+
+// fakeConn is gRPC as the policy sees it. Its SubConns become ready, and healthy, as soon as they are
+// told to connect and pump is called, unless their address is down.
+type fakeConn struct {
+	balancer.ClientConn
+
+	mu     sync.Mutex
+	events []func()
+	made   []*fakeSubConn
+	down   map[string]error
+	state  balancer.State
+	states int
+
+	draining atomic.Int64 // goroutines that drain the policy's queue
+}
+
+type fakeSubConn struct {
+	balancer.SubConn
+	cc       *fakeConn
+	addrs    []resolver.Address
+	listener func(balancer.SubConnState)
+
+	mu        sync.Mutex
+	state     connectivity.State
+	told      connectivity.State // to the listener
+	shutdowns int
+	connects  int
+	health    func(balancer.SubConnState)
+	registers int
+}
+
+func (c *fakeConn) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := &fakeSubConn{cc: c, addrs: addrs, listener: opts.StateListener, state: connectivity.Idle}
+	c.made = append(c.made, s)
+	return s, nil
+}
+
+func (c *fakeConn) UpdateState(s balancer.State) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state = s
+	c.states++
+}
+
+func (c *fakeConn) ResolveNow(resolver.ResolveNowOptions) {}
+func (c *fakeConn) Target() string                        { return "etcd:///acme/user" }
+
+func (c *fakeConn) MetricsRecorder() stats.MetricsRecorder { return noMetrics{} }
+
+type noMetrics struct {
+	stats.UnimplementedMetricsRecorder
+}
+
+func (c *fakeConn) queue(event func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.events = append(c.events, event)
+}
+
+// pump calls listeners, as gRPC's serializer does, until there is nothing to tell. after runs when
+// there is nothing for a moment.
+func (c *fakeConn) pump(after func()) {
+	for {
+		c.mu.Lock()
+		events := c.events
+		c.events = nil
+		c.mu.Unlock()
+		if len(events) == 0 {
+			if after == nil {
+				return
+			}
+			after()
+			c.mu.Lock()
+			more := len(c.events) > 0
+			c.mu.Unlock()
+			if !more {
+				return
+			}
+			continue
+		}
+		for _, event := range events {
+			event()
+		}
+	}
+}
+
+func (c *fakeConn) open() (open []*fakeSubConn) {
+	c.mu.Lock()
+	made := slices.Clone(c.made)
+	c.mu.Unlock()
+	for _, s := range made {
+		s.mu.Lock()
+		if s.shutdowns == 0 {
+			open = append(open, s)
+		}
+		s.mu.Unlock()
+	}
+	return open
+}
+
+func (s *fakeSubConn) set(state connectivity.State, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setLocked(state, err)
+}
+
+func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
+	if s.state == connectivity.Shutdown || s.state == state {
+		return // gRPC tells changes
+	}
+	s.state = state
+	s.cc.queue(func() {
+		s.mu.Lock()
+		s.told, s.health = state, nil
+		s.mu.Unlock()
+		s.listener(balancer.SubConnState{ConnectivityState: state, ConnectionError: err})
+	})
+}
+
+func (s *fakeSubConn) Connect() {
+	s.cc.mu.Lock()
+	err := s.cc.down[s.addrs[0].Addr]
+	s.cc.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.connects++
+	if s.state != connectivity.Idle {
+		return
+	}
+	s.setLocked(connectivity.Connecting, nil)
+	if err != nil {
+		s.setLocked(connectivity.TransientFailure, err)
+	} else {
+		s.setLocked(connectivity.Ready, nil)
+	}
+}
+
+// RegisterHealthListener has a listener told that all is well, unless the state changes or another
+// listener comes before that.
+func (s *fakeSubConn) RegisterHealthListener(f func(balancer.SubConnState)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told != connectivity.Ready {
+		return
+	}
+	s.registers++
+	of := s.registers
+	s.health = f
+	s.cc.queue(func() {
+		s.mu.Lock()
+		current := s.health != nil && s.registers == of
+		s.mu.Unlock()
+		if current {
+			f(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+		}
+	})
+}
+
+func (s *fakeSubConn) Shutdown() {
+	s.mu.Lock()
+	s.shutdowns++
+	s.state, s.health = connectivity.Shutdown, nil
+	s.mu.Unlock()
+	s.cc.queue(func() { s.listener(balancer.SubConnState{ConnectivityState: connectivity.Shutdown}) })
+}
+
+func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.addrs = addrs
+}
+
+// newPolicy returns a policy over a fake connection.
+func newPolicy(t testing.TB) (*policy, *fakeConn) {
+	t.Helper()
+	cc := &fakeConn{down: make(map[string]error)}
+	p := builder{}.Build(cc, balancer.BuildOptions{Target: resolver.Target{}}).(*policy)
+	start := p.queue.start
+	p.queue.start = func() {
+		cc.draining.Add(1)
+		defer cc.draining.Add(-1)
+		start()
+	}
+	t.Cleanup(p.Close)
+	return p, cc
+}
+
+// settle has all be told that there is to tell.
+func settle(p *policy, cc *fakeConn) {
+	cc.pump(func() {
+		p.do(func() {})
+		for cc.draining.Load() > 0 {
+			runtime.Gosched()
+		}
+	})
+}

@@ -1,0 +1,11 @@
+package balancer
+
+import (
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+)
+
+func TestCoreIsPure(t *testing.T) {
+	coretest.Check(t, "core.go", "plan.go", "methods.go", "split.go", "select.go")
+}

@@ -1,0 +1,601 @@
+package balancer
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/serviceconfig"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// scripted is a policy below whose every method a test may replace.
+type scripted struct {
+	name   string
+	parse  func(json.RawMessage) error
+	build  func(balancer.ClientConn)
+	update func(balancer.ClientConn, balancer.ClientConnState) error
+	close  func()
+	calls  []string
+	conns  []balancer.ClientConn
+	mu     sync.Mutex
+}
+
+func (s *scripted) Name() string { return s.name }
+
+func (s *scripted) Build(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+	s.note("build")
+	s.conns = append(s.conns, cc)
+	if s.build != nil {
+		s.build(cc)
+	}
+	return &scriptedBalancer{s, cc}
+}
+
+func (s *scripted) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancingConfig, error) {
+	if s.parse != nil {
+		if err := s.parse(text); err != nil {
+			return nil, err
+		}
+	}
+	return &weightedConfig{}, nil
+}
+
+func (s *scripted) note(what string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, what)
+}
+
+func (s *scripted) count(what string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, call := range s.calls {
+		if call == what {
+			n++
+		}
+	}
+	return n
+}
+
+type scriptedBalancer struct {
+	*scripted
+	cc balancer.ClientConn
+}
+
+func (b *scriptedBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
+	b.note("update")
+	if b.update != nil {
+		return b.update(b.cc, s)
+	}
+	return nil
+}
+func (b *scriptedBalancer) ResolverError(error) { b.note("error") }
+func (b *scriptedBalancer) UpdateSubConnState(_ balancer.SubConn, s balancer.SubConnState) {
+	b.note(s.ConnectivityState.String())
+}
+func (b *scriptedBalancer) Close() {
+	b.note("close")
+	if b.close != nil {
+		b.close()
+	}
+}
+func (b *scriptedBalancer) ExitIdle() { b.note("exit idle") }
+
+// script registers a policy for a test.
+func script(t *testing.T) *scripted {
+	s := &scripted{name: "scripted_" + strings.ToLower(t.Name())}
+	balancer.Register(s)
+	return s
+}
+
+func (s *scripted) config(t *testing.T) *config {
+	t.Helper()
+	return mustConfig(t, fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, s.name))
+}
+
+// hand hands endpoints down.
+func hand(p *policy, c *config, s *attr.State) error {
+	state := attr.SetState(resolver.State{Endpoints: s.Endpoints}, s)
+	cs := balancer.ClientConnState{ResolverState: state}
+	if c != nil {
+		cs.BalancerConfig = c
+	}
+	return p.UpdateClientConnState(cs)
+}
+
+// connect has a policy below make a SubConn for each endpoint, and keep it.
+func connect(cc balancer.ClientConn, s balancer.ClientConnState) error {
+	for _, ep := range s.ResolverState.Endpoints {
+		sc, err := cc.NewSubConn(ep.Addresses, balancer.NewSubConnOptions{StateListener: func(balancer.SubConnState) {}})
+		if err != nil {
+			return err
+		}
+		sc.Connect()
+	}
+	return nil
+}
+
+func addrs(open []*fakeSubConn) string {
+	var all []string
+	for _, s := range open {
+		all = append(all, strings.TrimSuffix(s.addrs[0].Addr, ":1"))
+	}
+	slices.Sort(all)
+	return strings.Join(all, "")
+}
+
+// pick makes a pick with the picker in force.
+func (c *fakeConn) pick(ctx context.Context, method string) (string, error) {
+	c.mu.Lock()
+	picker := c.state.Picker
+	c.mu.Unlock()
+	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
+	if err != nil {
+		return "", err
+	}
+	return result.SubConn.(*fakeSubConn).addrs[0].Addr, nil
+}
+
+func TestP3_WhatAPolicyLeaksIsShutDown(t *testing.T) {
+	s := script(t)
+	s.update = connect
+	p, cc := newPolicy(t)
+	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a", "b", "c")})
+	settle(p, cc)
+	_ = hand(p, s.config(t), &attr.State{Endpoints: ends("a", "c")})
+	settle(p, cc)
+	if got := addrs(cc.open()); got != "ac" {
+		t.Errorf("open: %s, want ac", got)
+	}
+	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a", "c")})
+	settle(p, cc)
+	if s.count("close") != 1 || len(cc.made) != 3 {
+		t.Errorf("closed %d times, %d SubConns were made", s.count("close"), len(cc.made))
+	}
+	_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("c")})
+	settle(p, cc)
+	if got := addrs(cc.open()); got != "c" {
+		t.Errorf("open: %s, want c", got)
+	}
+	p.Close()
+	for _, sc := range cc.made {
+		if sc.shutdowns != 1 {
+			t.Errorf("%s was shut down %d times", sc.addrs[0].Addr, sc.shutdowns)
+		}
+	}
+	if left := len(p.pool.all) + len(p.pool.shared) + len(p.pool.unused); left > 0 {
+		t.Errorf("the pool holds %d", left)
+	}
+}
+
+func TestS1_APanicBelowIsABadConfig(t *testing.T) {
+	for _, where := range []string{"build", "update", "listener", "close", "second update"} {
+		t.Run(where, func(t *testing.T) {
+			s := script(t)
+			boom := func() { panic("boom") }
+			updates := 0
+			switch where {
+			case "build":
+				s.build = func(balancer.ClientConn) { boom() }
+			case "update":
+				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+					_ = connect(cc, cs)
+					boom()
+					return nil
+				}
+			case "second update":
+				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+					if updates++; updates > 1 {
+						boom()
+					}
+					cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: fixedPicker{}})
+					return connect(cc, cs)
+				}
+			case "listener":
+				s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+					sc, err := cc.NewSubConn(cs.ResolverState.Endpoints[0].Addresses, balancer.NewSubConnOptions{
+						StateListener: func(balancer.SubConnState) { boom() }})
+					sc.Connect()
+					return err
+				}
+			case "close":
+				s.update = connect
+				s.close = boom
+			}
+			var mu sync.Mutex
+			var reports []string
+			client := &attr.Client{Report: func(problem string) {
+				mu.Lock()
+				defer mu.Unlock()
+				reports = append(reports, problem)
+			}}
+			p, cc := newPolicy(t)
+			// With nothing before, calls fail and say why.
+			err := hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b")})
+			settle(p, cc)
+			if where == "build" || where == "update" || where == "listener" {
+				_, pickErr := cc.pick(context.Background(), "/s.A/M")
+				if where == "listener" {
+					err = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b")})
+				}
+				if err == nil || pickErr == nil || !strings.Contains(err.Error(), s.name) || !strings.Contains(pickErr.Error(), s.name) ||
+					cc.state.ConnectivityState != connectivity.TransientFailure {
+					t.Errorf("%v, and a pick: %v, in state %v", err, pickErr, cc.state.ConnectivityState)
+				}
+				if open := addrs(cc.open()); where == "update" && open != "" && cc.open()[0].shutdowns > 0 {
+					t.Errorf("open: %s", open)
+				}
+			}
+			if err := hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a", "b")}); err != nil {
+				t.Error(err)
+			}
+			settle(p, cc)
+			calls := len(s.calls)
+			// With a good one before, that goes on.
+			err = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b")})
+			settle(p, cc)
+			if where == "close" {
+				err = hand(p, mustConfig(t, `{}`), &attr.State{Client: client, Endpoints: ends("a", "b")})
+				settle(p, cc)
+			} else if where == "second update" {
+				err = hand(p, s.config(t), &attr.State{Client: client, Endpoints: ends("a", "b", "c")})
+				settle(p, cc)
+			} else if len(s.calls) != calls {
+				t.Errorf("it was called again: %q", s.calls[calls:])
+			}
+			if where != "close" && (err == nil || !strings.Contains(err.Error(), s.name)) {
+				t.Errorf("the update returned %v", err)
+			}
+			if _, err := cc.pick(context.Background(), "/s.A/M"); err != nil || cc.state.ConnectivityState != connectivity.Ready {
+				t.Errorf("a pick: %v, in state %v", err, cc.state.ConnectivityState)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if len(reports) != 1 || !strings.Contains(reports[0], s.name) || !strings.Contains(reports[0], "boom") {
+				t.Errorf("reported %q", reports)
+			}
+		})
+	}
+	bad := script(t)
+	bad.parse = func(json.RawMessage) error { panic("boom") }
+	if _, err := parseConfig(json.RawMessage(fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, bad.name))); err == nil || !strings.Contains(err.Error(), bad.name) {
+		t.Errorf("a panic while parsing: %v", err)
+	}
+}
+
+// TestS1_EveryLeafMayPanic has the policies of several leaves panic in one update, or while they are
+// closed because another did.
+func TestS1_EveryLeafMayPanic(t *testing.T) {
+	for _, where := range []string{"build", "update", "close"} {
+		s := script(t)
+		s.name += where
+		balancer.Register(s)
+		boom := func() { panic("boom") }
+		switch where {
+		case "build":
+			s.build = func(balancer.ClientConn) { boom() }
+		case "update":
+			s.update = func(balancer.ClientConn, balancer.ClientConnState) error { boom(); return nil }
+		case "close":
+			n := 0
+			s.build = func(balancer.ClientConn) {
+				if n++; n == 3 {
+					boom()
+				}
+			}
+			s.close = boom
+		}
+		p, cc := newPolicy(t)
+		c := mustConfig(t, `{"childPolicy":[{"`+s.name+`":{}}],"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`)
+		if err := hand(p, c, &attr.State{Endpoints: ends("a v1", "b v2", "c v3")}); err == nil {
+			t.Errorf("%s: no error", where)
+		}
+		settle(p, cc)
+		if _, err := cc.pick(context.Background(), "/s.A/M"); err == nil || len(p.children) > 0 {
+			t.Errorf("%s: a pick: %v, %d policies below", where, err, len(p.children))
+		}
+		p.ExitIdle()
+		if err := hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a v1", "b v2")}); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+		settle(p, cc)
+		if _, err := cc.pick(context.Background(), "/s.A/M"); err != nil {
+			t.Errorf("%s: then a pick: %v", where, err)
+		}
+		p.Close()
+	}
+}
+
+func TestS2_WeightsThatRingHashCannotAddUpAreScaled(t *testing.T) {
+	s := script(t)
+	var got []resolver.Endpoint
+	s.update = func(_ balancer.ClientConn, cs balancer.ClientConnState) error {
+		got = cs.ResolverState.Endpoints
+		return nil
+	}
+	heavy := make([]resolver.Endpoint, 1<<16)
+	for i := range heavy {
+		addr := fmt.Sprintf("h%d:1", i)
+		heavy[i] = attr.New(&endpoint.Endpoint{Instance: addr, Addr: addr, Weight: 1 << 16}, new(attr.Storage))
+	}
+	p, _ := newPolicy(t)
+	_ = hand(p, s.config(t), &attr.State{Endpoints: heavy})
+	if attr.RingShift(got) != 0 {
+		t.Error("the weights overflow 32 bits")
+	}
+	if len(got) != len(heavy) || attr.Endpoint(got[7]).Weight != 1<<16 {
+		t.Error("the endpoints are not what they were")
+	}
+}
+
+func TestPending(t *testing.T) {
+	p, cc := newPolicy(t)
+	inForce := 0
+	client := &attr.Client{InForce: func() { inForce++ }}
+	none := errors.New("etcd: no endpoint is registered under \"acme/user\"")
+	for _, tt := range []struct {
+		name  string
+		state attr.State
+		want  error
+		in    connectivity.State
+	}{
+		{"nothing known", attr.State{Pending: true}, balancer.ErrNoSubConnAvailable, connectivity.Connecting},
+		{"none there", attr.State{Err: none}, none, connectivity.TransientFailure},
+		{"a bare resolver's empty set", attr.State{}, errors.New(`etcd: no endpoint of "" is known`), connectivity.TransientFailure},
+		{"nothing known again", attr.State{Pending: true}, balancer.ErrNoSubConnAvailable, connectivity.Connecting},
+	} {
+		tt.state.Client = client
+		if err := hand(p, nil, &tt.state); err != nil {
+			t.Errorf("%s: the update returned %v", tt.name, err)
+		}
+		_, err := cc.pick(context.Background(), "/s.A/M")
+		if err == nil || err.Error() != tt.want.Error() || cc.state.ConnectivityState != tt.in {
+			t.Errorf("%s: %v in %v, want %v in %v", tt.name, err, cc.state.ConnectivityState, tt.want, tt.in)
+		}
+	}
+	if inForce != 1 {
+		t.Errorf("InForce was called %d times", inForce)
+	}
+	p.ResolverError(none)
+	if _, err := cc.pick(context.Background(), "/s.A/M"); !errors.Is(err, none) {
+		t.Errorf("after a resolver's error: %v", err)
+	}
+	other, cc := newPolicy(t)
+	other.ResolverError(none)
+	if _, err := cc.pick(context.Background(), "/s.A/M"); !errors.Is(err, none) {
+		t.Errorf("after a resolver's error before all else: %v", err)
+	}
+	s := script(t)
+	_ = hand(other, s.config(t), &attr.State{Endpoints: ends("a")})
+	other.ResolverError(none)
+	other.ExitIdle()
+	if s.count("error") != 1 || s.count("exit idle") != 1 {
+		t.Errorf("the policy below was called %q", s.calls)
+	}
+	if err := other.UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &weightedConfig{}}); err == nil {
+		t.Error("another policy's config was taken")
+	}
+}
+
+func TestTargets(t *testing.T) {
+	p, cc := newPolicy(t)
+	to := func(instance string, sequence uint64) error {
+		addr, err := cc.pick(WithTargetAt(context.Background(), instance, sequence), "/s.A/M")
+		if err == nil && addr != instance+":1" {
+			return fmt.Errorf("reached %s", addr)
+		}
+		return err
+	}
+	settled := func(instance string) error {
+		_ = to(instance, 0)
+		settle(p, cc)
+		return to(instance, 0)
+	}
+	client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }}
+	if !errors.Is(p.targets.open(targetRef{instance: "a"}), balancer.ErrNoSubConnAvailable) {
+		t.Error("before the first state a target is not waited for")
+	}
+	_ = hand(p, nil, &attr.State{Client: client, Pending: true})
+	if err := to("a", 0); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		t.Errorf("while nothing is known: %v", err)
+	}
+	_ = hand(p, mustConfig(t, `{"drain":["b"]}`), &attr.State{Client: client, Sequence: 7, Endpoints: ends("a", "b", "h hidden")})
+	settle(p, cc)
+	made := len(cc.made)
+	if err := settled("a"); err != nil || len(cc.made) != made {
+		t.Errorf("to one that is connected: %v, %d SubConns were made", err, len(cc.made)-made)
+	}
+	if err := settled("b"); err != nil {
+		t.Errorf("to one that is drained: %v", err)
+	}
+	for instance, want := range map[string]string{"h": "not selected", "x": "no instance"} {
+		if err := to(instance, 7); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+			t.Errorf("to %s: %v", instance, err)
+		}
+	}
+	if err := to("x", 8); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		t.Errorf("to one of a state that is to come: %v", err)
+	}
+	// It moves, is down, comes up, and leaves.
+	cc.down["b2:1"] = errors.New("refused")
+	moved := ends("a", "b")
+	moved[1] = attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b2:1"}, new(attr.Storage))
+	_ = hand(p, mustConfig(t, `{"drain":["b"]}`), &attr.State{Client: client, Sequence: 8, Endpoints: moved})
+	if err := settled("b"); err == nil || !strings.Contains(err.Error(), "refused") || !strings.Contains(err.Error(), `"b" at "b2:1"`) {
+		t.Errorf("to one that is down: %v", err)
+	}
+	if got := addrs(cc.open()); got != "ab2" {
+		t.Errorf("open: %s", got)
+	}
+	delete(cc.down, "b2:1")
+	target := cc.open()[1]
+	target.set(connectivity.Idle, nil)
+	settle(p, cc)
+	_ = to("b", 0)
+	settle(p, cc)
+	if addr, err := cc.pick(WithTarget(context.Background(), "b"), "/s.A/M"); err != nil || addr != "b2:1" {
+		t.Errorf("after it is idle: %s, %v", addr, err)
+	}
+	_ = hand(p, nil, &attr.State{Client: client, Sequence: 9, Endpoints: ends("a")})
+	settle(p, cc)
+	if err := to("b", 0); status.Code(err) != codes.Unavailable {
+		t.Errorf("to one that left: %v", err)
+	}
+	if got := addrs(cc.open()); got != "a" {
+		t.Errorf("open: %s", got)
+	}
+	if instance, ok := Target(WithTarget(context.Background(), "a")); instance != "a" || !ok {
+		t.Errorf("Target: %q, %v", instance, ok)
+	}
+}
+
+func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
+	p, cc := newPolicy(t)
+	_ = hand(p, nil, &attr.State{Endpoints: ends("a", "b")})
+	settle(p, cc)
+	k := p.targets.known.Load()
+	p.calls.Lock() // so that it is opened later
+	_, _ = p.targets.pick(targetRef{instance: "b"})
+	p.targets.known.Store(&known{client: k.client, endpoints: k.endpoints[:1]})
+	p.calls.Unlock()
+	settle(p, cc)
+	if len(p.targets.byInstance) > 0 {
+		t.Error("it is kept")
+	}
+}
+
+func TestTargetsOnly(t *testing.T) {
+	p, cc := newPolicy(t)
+	_ = hand(p, nil, &attr.State{Client: &attr.Client{TargetsOnly: true}, Endpoints: ends("a", "b")})
+	settle(p, cc)
+	if len(cc.made) > 0 || cc.state.ConnectivityState != connectivity.Ready {
+		t.Errorf("%d SubConns, state %v", len(cc.made), cc.state.ConnectivityState)
+	}
+	if _, err := cc.pick(context.Background(), "/s.A/M"); status.Code(err) != codes.Unavailable {
+		t.Errorf("a call without a target: %v", err)
+	}
+	_, _ = cc.pick(WithTarget(context.Background(), "b"), "/s.A/M")
+	settle(p, cc)
+	if addr, err := cc.pick(WithTarget(context.Background(), "b"), "/s.A/M"); addr != "b:1" || err != nil {
+		t.Errorf("a call with one: %s, %v", addr, err)
+	}
+	if got := addrs(cc.open()); got != "b" {
+		t.Errorf("open: %s", got)
+	}
+}
+
+// TestP10_DroppingTargetsHoldsNoCallUp has 10,000 targets leave at once, and measures how long the
+// locks that a pick takes are held for it. Each stretch is measured many times and the shortest
+// counts, for a stretch that is long is so every time and a goroutine that is not run is not.
+func TestP10_DroppingTargetsHoldsNoCallUp(t *testing.T) {
+	const n, bound, tries = 10_000, time.Millisecond, 6
+	fleet := bigFleet(n)
+	c := bigConfig(t)
+	client := &attr.Client{TargetsOnly: true}
+	shortest := map[string]time.Duration{}
+	measure := func(what string, f func()) {
+		start := time.Now()
+		f()
+		if took := time.Since(start); shortest[what] == 0 || took < shortest[what] {
+			shortest[what] = took
+		}
+	}
+	for range tries {
+		p, cc := newPolicy(t)
+		_ = hand(p, c, &attr.State{Client: client, Endpoints: fleet})
+		for i := range n {
+			_ = p.targets.open(targetRef{instance: fmt.Sprintf("i%05d", i)})
+		}
+		settle(p, cc)
+		var all []*target
+		measure("noting all targets", func() { all = p.targets.all() })
+		measure("forgetting some", func() { p.targets.forget(all[:atOnce]) })
+		start := time.Now()
+		_ = hand(p, c, &attr.State{Client: client, Endpoints: fleet[:1]})
+		if took := time.Since(start); took > 50*time.Duration(n)*time.Microsecond && !racing {
+			t.Errorf("the update took %v", took)
+		}
+		if len(p.targets.byInstance) > 1 {
+			t.Fatalf("%d targets are left", len(p.targets.byInstance))
+		}
+		p.pool.unused = make(map[*entry]time.Time)
+		var some []*entry
+		for range n {
+			e := &entry{conn: cc.made[0]}
+			p.pool.unused[e] = time.Time{}
+			some = append(some, e)
+		}
+		measure("noting all that is unused", func() { _ = slices.Collect(maps.Keys(p.pool.unused)) })
+		measure("giving some up", func() { p.pool.giveUpDue(some[:atOnce], p.resolved, time.Now()) })
+		p.pool.unused = nil
+		p.Close()
+	}
+	for what, took := range shortest {
+		t.Logf("%s: %v", what, took)
+		if took >= bound && !racing {
+			t.Errorf("%s takes %v under a lock that a pick takes, want less than %v", what, took, bound)
+		}
+	}
+}
+
+func TestP8_PoliciesOnBalancerBaseGetAddresses(t *testing.T) {
+	name := "base_" + strings.ToLower(t.Name())
+	balancer.Register(base.NewBalancerBuilder(name, firstOf{}, base.Config{}))
+	p, cc := newPolicy(t)
+	c := mustConfig(t, fmt.Sprintf(`{"childPolicy":[{%q:{}}]}`, name))
+	for _, fleet := range [][]resolver.Endpoint{ends("a", "b"), ends("b")} {
+		if err := hand(p, c, &attr.State{Endpoints: fleet}); err != nil {
+			t.Fatal(err)
+		}
+		settle(p, cc)
+		if _, err := cc.pick(context.Background(), "/s.A/M"); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := addrs(cc.open()); got != "b" {
+		t.Errorf("open: %s", got)
+	}
+}
+
+type firstOf struct{}
+
+func (firstOf) Build(info base.PickerBuildInfo) balancer.Picker {
+	for sc := range info.ReadySCs {
+		return onePicker{sc}
+	}
+	return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+}
+
+type onePicker struct{ sc balancer.SubConn }
+
+func (p onePicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+	return balancer.PickResult{SubConn: p.sc}, nil
+}
+
+func TestReportsAreToldOnce(t *testing.T) {
+	var reports []string
+	client := &attr.Client{Report: func(problem string) { reports = append(reports, problem) }}
+	p, _ := newPolicy(t)
+	for range 3 {
+		_ = hand(p, mustConfig(t, `{"drain":["x"]}`), &attr.State{Client: client, Endpoints: ends("a")})
+	}
+	if len(reports) != 1 {
+		t.Errorf("reported %q", reports)
+	}
+}

@@ -1,0 +1,19 @@
+// Package descriptors shares out the file descriptors that a process may spend on the connections to one
+// service, so that whoever writes the service's keys cannot take the ones of the process's other services.
+//
+//	limit.go   how many descriptors the process may open
+//	core.go    the core: who has a place, and who waits
+//	queue.go   who of those is next
+//	pace.go    how often what has failed is tried again
+//	budget.go  the budget of a service, which is the core's shell
+package descriptors
+
+// unlimited stands for a limit that does not exist or cannot be read.
+const unlimited = 1 << 20
+
+// Limit returns how many file descriptors the process may have open: the soft limit, which Go raises to the
+// hard one when a process starts.
+func Limit() int { return softLimit() }
+
+// OfOneService returns how many of limit descriptors one service may take: a quarter, but at least 16.
+func OfOneService(limit int) int { return max(16, limit/4) }

@@ -1,0 +1,222 @@
+package discovery
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+const (
+	// linger is how long a key is still followed after its last reader left, so that a reader that
+	// comes back soon finds it current. Endpoints that vanish after that do not count as lost.
+	linger = time.Minute
+
+	// configGrace is how long the first endpoints wait for word of a live service config, so that a
+	// connection does not start under one policy and change to another at once.
+	configGrace = 200 * time.Millisecond
+)
+
+// core is all that is known of one key. Its methods are the events of the key's life: each takes the
+// time, brings the state up to date and returns what is to be done about it.
+//
+//	etcd's entries ── leave ── merge ── hold ──┐
+//	the disk, while etcd has told nothing ─────┤
+//	the live service config ───────────────────┴──▶ State ──▶ readers, disk
+type core struct {
+	state *State
+
+	readers  int
+	followed bool
+	unfollow time.Time // when to stop following; zero: not while there are readers
+
+	entries entries
+	asked   bool // the disk was asked, since etcd failed to answer
+	marks   marks
+	merger  merger
+	hold    hold
+	recheck time.Time // when hold looks again; zero: it has nothing to wait for
+
+	config configCore
+	waived time.Time // when the first endpoints stop waiting for the live config; zero: there are none yet
+	saved  *saved    // last given to the disk
+}
+
+// entries are the endpoints of a key before any are held, from etcd or from the disk.
+type entries struct {
+	set         []*Backend
+	known       bool
+	provisional bool
+	cluster     uint64 // the id of the etcd cluster that set is from
+	err         error  // why they cannot be followed now; nil: they are
+}
+
+// effects is what an event leaves to do.
+type effects struct {
+	changed  bool      // notify the readers
+	follow   bool      // start to follow the key
+	unfollow bool      // stop following it
+	load     bool      // ask the disk; its answer is the event loaded
+	save     *saved    // write this to disk; nil: nothing
+	warn     warning   // log this
+	wake     time.Time // when the event tick is due; zero: never
+}
+
+// saved is a set to keep on disk.
+type saved struct {
+	set     []*Backend
+	cluster uint64
+}
+
+// newCore returns the core of a key that nobody reads. liveSeen says that the key has had a live
+// service config before; read checks one, and returns it as canonical JSON.
+func newCore(grace time.Duration, liveSeen bool, read func(liveConfig) (string, error)) *core {
+	c := &core{marks: make(marks), hold: hold{grace: grace}, state: &State{LiveSeen: liveSeen}, saved: &saved{}}
+	c.config.seen, c.config.read = liveSeen, read
+	return c
+}
+
+// joined adds a reader.
+func (c *core) joined() effects {
+	c.readers++
+	c.unfollow = time.Time{}
+	e := effects{follow: !c.followed}
+	c.followed = true
+	return c.due(e)
+}
+
+// left takes a reader away.
+func (c *core) left(now time.Time) effects {
+	c.readers--
+	if c.readers == 0 {
+		c.unfollow = now.Add(linger)
+	}
+	return c.due(effects{})
+}
+
+// listed takes an update of the key's entries.
+func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
+	c.entries.err = u.Err
+	var withdrawn map[string]struct{}
+	if u.Snapshot != nil {
+		var items []*item
+		items, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		c.entries.set, c.entries.known = c.merger.merge(items), true
+		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
+	}
+	e := c.update(withdrawn, now)
+	if !c.entries.known && u.Err != nil && !c.asked {
+		c.asked, e.load = true, true
+	}
+	return e
+}
+
+// loaded takes the disk's answer, which counts only while etcd has told nothing.
+func (c *core) loaded(set []*Backend, now time.Time) effects {
+	if c.entries.known || len(set) == 0 {
+		return c.due(effects{})
+	}
+	c.entries.set, c.entries.known, c.entries.provisional = set, true, true
+	return c.update(nil, now)
+}
+
+// configured takes an update of the key's live service config.
+func (c *core) configured(u listwatch.Update[liveConfig], now time.Time) effects {
+	warn := c.config.take(u, now)
+	e := c.update(nil, now)
+	e.warn = warn
+	return e
+}
+
+// tick does what has become due.
+func (c *core) tick(now time.Time) effects {
+	if !c.unfollow.IsZero() && !now.Before(c.unfollow) {
+		return c.stop()
+	}
+	warn := c.config.settle(now)
+	e := c.update(nil, now)
+	e.warn = warn
+	return e
+}
+
+// stop ends following the key. What is known stays for the next reader to start from, as provisional.
+// hold starts anew: endpoints that vanish until then need not have vanished at once.
+func (c *core) stop() effects {
+	c.unfollow, c.recheck, c.waived = time.Time{}, time.Time{}, time.Time{}
+	c.followed, c.asked = false, false
+	c.hold = hold{grace: c.hold.grace}
+	clear(c.marks)
+	c.entries.provisional, c.entries.err = c.entries.known, nil
+	c.config.drop()
+	next := *c.state
+	next.Provisional, next.Err, next.Refused = next.Known, nil, false
+	c.state = &next
+	return effects{unfollow: true}
+}
+
+// due adds to effects when tick is due.
+func (c *core) due(e effects) effects {
+	waived := c.waived
+	if c.config.known || c.state.Known {
+		waived = time.Time{} // nothing waits for it
+	}
+	for _, at := range []time.Time{c.unfollow, c.recheck, c.config.next, waived} {
+		if !at.IsZero() && (e.wake.IsZero() || at.Before(e.wake)) {
+			e.wake = at
+		}
+	}
+	return e
+}
+
+// update works the state out. withdrawn holds the addresses of endpoints that their owners have
+// withdrawn since the last update.
+func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
+	if c.entries.known && c.waived.IsZero() {
+		c.waived = now.Add(configGrace)
+	}
+	old := c.state
+	next := &State{
+		Sequence: old.Sequence, Changed: old.Changed,
+		Live: c.config.good, LiveKnown: c.config.known, LiveSeen: c.config.seen, LiveErr: c.config.bad,
+		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
+	}
+	if c.entries.known && (old.Known || c.config.known || !now.Before(c.waived)) {
+		next.Known = true
+		next.Backends, c.recheck = c.hold.filter(c.entries.set, withdrawn, now)
+		next.Held = c.hold.held(old.Held)
+	} else {
+		c.hold.excuse(withdrawn)
+	}
+	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
+	if same {
+		next.Backends, next.Endpoints, next.addresses, next.scaled = old.Backends, old.Endpoints, old.addresses, old.scaled
+	} else {
+		next.form(old)
+		next.Changed = now
+	}
+	matters := !same || len(next.Held) != len(old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
+		!next.Known && newError(old, next)
+	if matters {
+		next.Sequence++
+	}
+	c.state = next
+	e := effects{changed: matters || newError(old, next)}
+	if next.Known && !next.Provisional && (!slices.Equal(next.Backends, c.saved.set) || c.entries.cluster != c.saved.cluster) {
+		c.saved = &saved{next.Backends, c.entries.cluster}
+		e.save = c.saved
+	}
+	return c.due(e)
+}
+
+// newError reports whether two states have different reasons why etcd cannot be followed.
+func newError(a, b *State) bool {
+	return a.Refused != b.Refused || fmt.Sprint(a.Err) != fmt.Sprint(b.Err)
+}
+
+// refused reports whether an error is etcd's own refusal, rather than the lack of an answer.
+func refused(err error) bool {
+	_, ok := etcderr.Answer(err)
+	return ok && etcderr.Refused(err)
+}

@@ -1,0 +1,275 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// driven is a core that is fed events written as text, and describes what comes of them.
+type driven struct {
+	*core
+	now   time.Time
+	items map[string]*item
+}
+
+func drive() *driven {
+	return &driven{core: newCore(30*time.Second, false, readTest), now: start, items: map[string]*item{}}
+}
+
+// readTest takes every live config but those that begin with "bad".
+func readTest(l liveConfig) (string, error) {
+	if strings.HasPrefix(l.raw, "bad") {
+		return "", errors.New("bad")
+	}
+	return l.raw, nil
+}
+
+// snapshot is an update whose entries are the letters of names; one in angle brackets is leaving.
+func (d *driven) snapshot(names string, removed ...string) *listwatch.Snapshot[*Backend] {
+	s := &listwatch.Snapshot[*Backend]{Cluster: 7}
+	leaving := false
+	for _, name := range strings.Split(names, "") {
+		switch name {
+		case "<", ">":
+			leaving = name == "<"
+		default:
+			s.Items = append(s.Items, d.item(name, leaving))
+		}
+	}
+	for _, name := range removed {
+		s.Removed = append(s.Removed, d.item(name, true))
+	}
+	return s
+}
+
+func (d *driven) item(name string, leaving bool) *item {
+	id := fmt.Sprint(name, leaving)
+	if d.items[id] == nil {
+		e := endpoint.Endpoint{Instance: name, Addr: name + ":1"}
+		if leaving {
+			e.Metadata = map[string]string{"grpc_leaving": "true"}
+		}
+		d.items[id] = &item{Key: "k/" + name, Value: newBackend(e, endpoint.EndpointJSON)}
+	}
+	return d.items[id]
+}
+
+// do feeds an event.
+func (d *driven) do(event string) effects {
+	verb, rest, _ := strings.Cut(event, " ")
+	config := func(value ...liveConfig) effects {
+		s := &listwatch.Snapshot[liveConfig]{}
+		for _, v := range value {
+			s.Items = append(s.Items, &listwatch.Item[liveConfig]{Value: v})
+		}
+		return d.configured(listwatch.Update[liveConfig]{Snapshot: s}, d.now)
+	}
+	switch verb {
+	case "join":
+		return d.joined()
+	case "leave":
+		return d.left(d.now)
+	case "list":
+		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(rest)}, d.now)
+	case "deleted": // after having been marked in the same batch
+		names, removed, _ := strings.Cut(rest, " ")
+		if names == "-" {
+			names = ""
+		}
+		return d.listed(listwatch.Update[*Backend]{Snapshot: d.snapshot(names, strings.Split(removed, "")...)}, d.now)
+	case "lagging":
+		s := d.snapshot(rest)
+		s.Provisional = true
+		return d.listed(listwatch.Update[*Backend]{Snapshot: s, Err: errors.New("no leader")}, d.now)
+	case "lost":
+		return d.listed(listwatch.Update[*Backend]{Err: errors.New(rest)}, d.now)
+	case "denied":
+		return d.listed(listwatch.Update[*Backend]{Err: rpctypes.ErrPermissionDenied}, d.now)
+	case "disk":
+		return d.loaded(set(rest), d.now)
+	case "config":
+		return config(liveConfig{raw: rest})
+	case "badconfig":
+		return config(liveConfig{raw: "bad" + rest})
+	case "noconfig":
+		return config()
+	case "lostconfig":
+		return d.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, d.now)
+	case "deniedconfig":
+		return d.configured(listwatch.Update[liveConfig]{Err: rpctypes.ErrPermissionDenied}, d.now)
+	case "wait":
+		wait, err := time.ParseDuration(rest)
+		if err != nil {
+			panic(err)
+		}
+		d.now = d.now.Add(wait)
+		return d.tick(d.now)
+	}
+	panic(event)
+}
+
+// describe writes the state and the effects: "ab live=x | save wake=30s".
+func (d *driven) describe(e effects) string {
+	s := d.state
+	var words []string
+	word := func(on bool, format string, args ...any) {
+		if on {
+			words = append(words, fmt.Sprintf(format, args...))
+		}
+	}
+	if s.Known {
+		words = append(words, names(s.Backends))
+		word(len(s.Backends) == 0, "empty")
+	} else {
+		words = append(words, "?")
+	}
+	var held []string
+	for addr := range s.Held {
+		held = append(held, strings.TrimSuffix(addr, ":1"))
+	}
+	slices.Sort(held)
+	word(len(held) > 0, "held=%s", strings.Join(held, ""))
+	word(s.Provisional, "provisional")
+	word(s.Live != "", "live=%s", s.Live)
+	word(s.Live == "" && s.LiveSeen && s.LiveKnown, "nolive")
+	word(s.LiveErr != nil, "badlive")
+	word(s.Refused, "denied")
+	word(s.Err != nil && !s.Refused, "lost")
+	words = append(words, "|")
+	word(e.changed, "tell")
+	word(e.follow, "follow")
+	word(e.unfollow, "unfollow")
+	word(e.load, "load")
+	word(e.save != nil, "save")
+	word(e.warn.text != "", "warn")
+	word(!e.wake.IsZero(), "wake=%v", e.wake.Sub(d.now))
+	return strings.TrimSuffix(strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "), " |")
+}
+
+// Each line is an event and what comes of it: the state, and behind the bar what is to be done.
+func TestCore(t *testing.T) {
+	for name, script := range map[string][][2]string{
+		"a key is followed while it is read, and a minute longer": {
+			{"join", "? | follow"}, {"join", "?"},
+			{"noconfig", "? | tell"}, {"list a", "a | tell save"},
+			{"leave", "a"}, {"leave", "a | wake=1m0s"}, {"join", "a"}, {"leave", "a | wake=1m0s"},
+			{"wait 1m", "a provisional | unfollow"},
+			{"join", "a provisional | follow"}, {"list ab", "ab | tell save"},
+		},
+		"the first endpoints wait for word of the config, not for long": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"list ab", "? | wake=200ms"}, {"wait 200ms", "ab | tell save"},
+			{"config x", "ab live=x | tell"},
+		},
+		"the config comes in time": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
+		},
+		"a config that must not be read counts as none": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"deniedconfig", "a | tell save"},
+		},
+		"a config that cannot be had yet is waited for": {
+			{"join", "? | follow"}, {"lostconfig", "?"}, {"list a", "? | wake=200ms"},
+		},
+		"etcd is away: the disk is asked once, and only what it has counts": {
+			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost refused", "? lost"}, {"disk ", "? lost"},
+			{"disk ab", "? provisional lost | wake=200ms"}, {"wait 200ms", "ab provisional lost | tell"},
+			{"noconfig", "ab provisional lost | tell"}, {"list a", "a | tell save"}, {"disk xyz", "a"},
+		},
+		"another reason is told while nothing is known": {
+			{"join", "? | follow"}, {"lost refused", "? lost | tell load"}, {"lost no route", "? lost | tell"}, {"denied", "? denied | tell"},
+		},
+		"what is known stays when etcd is away": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"},
+			{"lost refused", "ab lost | tell"}, {"lost refused", "ab lost"}, {"list ab", "ab | tell"},
+		},
+		"a member without a leader answers": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"lagging a", "a provisional lost | tell"}, {"list a", "a | tell save"},
+		},
+		"what vanishes suspiciously is held": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list abc", "abc | tell save"},
+			{"list ", "abc held=abc | tell wake=30s"}, {"wait 10s", "abc held=abc | wake=20s"},
+			{"list a", "abc held=bc | tell wake=20s"}, {"wait 20s", "a | tell save"},
+		},
+		"K3: what leaves in order is not": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list a", "a | tell save"},
+			{"list <a>", "empty | tell save"}, {"list ", "empty"}, {"list b", "b | tell save"},
+		},
+		"K3: also where the mark and the deletion come as one": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"},
+			{"deleted - ab", "empty | tell save"},
+		},
+		"K3: a mark that came before the first set is known": {
+			{"join", "? | follow"}, {"list <a>", "? | wake=200ms"}, {"noconfig", "empty | tell save"},
+		},
+		"K3: one comes back after its mark": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ab", "ab | tell save"}, {"list <a>b", "b | tell save"}, {"list ab", "ab | tell save"},
+		},
+		"K6: only a deletion deletes a config": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
+			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | warn"}, {"badconfig ", "a live=x badlive"},
+			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
+			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a nolive | tell"},
+		},
+		"S8: changes of the config are spaced": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
+			{"config y", "a live=x | wake=1s"}, {"config z", "a live=x | wake=1s"}, {"wait 1s", "a live=z | tell"},
+			{"config y", "a live=z | wake=1s"}, {"config z", "a live=z"}, {"wait 1s", "a live=z"}, {"config y", "a live=y | tell"},
+		},
+		"a bad config replaces one that waits for its time": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
+			{"config y", "a live=x | wake=1s"}, {"badconfig {", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | warn"},
+		},
+		"K5: that there was a config outlasts an unread key": {
+			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},
+			{"leave", "a live=x | wake=1s"}, {"wait 1m", "a provisional live=x | unfollow"},
+			{"join", "a provisional live=x | follow"}, {"noconfig", "a provisional nolive | tell"}, {"list a", "a nolive"},
+		},
+		"nothing is registered": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list ", "empty | tell save"},
+		},
+		"held endpoints are forgotten with the last reader": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list abc", "abc | tell save"}, {"leave", "abc | wake=1m0s"}, {"wait 1m", "abc provisional | unfollow"},
+			{"join", "abc provisional | follow"}, {"list ", "empty | tell save"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := drive()
+			for i, line := range script {
+				if got := d.describe(d.do(line[0])); got != line[1] {
+					t.Fatalf("event %d, %q: %q, want %q", i, line[0], got, line[1])
+				}
+			}
+		})
+	}
+}
+
+// TestCoreSequence shows that the sequence grows with what matters to a call, and with nothing else.
+func TestCoreSequence(t *testing.T) {
+	d := drive()
+	for _, step := range []struct {
+		event string
+		grows bool
+	}{
+		{"join", false}, {"lost refused", true}, {"lost refused", false}, {"noconfig", true}, {"list a", true}, {"list a", false},
+		{"lost refused", false}, {"list a", false}, {"config x", true}, {"badconfig {", false}, {"list ", true}, {"wait 30s", true},
+	} {
+		before := d.state.Sequence
+		d.do(step.event)
+		if grew := d.state.Sequence > before; grew != step.grows {
+			t.Errorf("after %q the sequence grew: %v, want %v", step.event, grew, step.grows)
+		}
+	}
+}
+
+func TestCoreIsPure(t *testing.T) {
+	coretest.Check(t, "core.go", "config.go", "leave.go", "hold.go", "merge.go", "state.go")
+}

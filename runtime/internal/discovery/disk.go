@@ -1,0 +1,237 @@
+package discovery
+
+import (
+	"errors"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpointfile"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+const (
+	saveDelay    = time.Second            // before a write, to gather the changes of a rollout
+	saveSpacing  = 10 * time.Second       // between two rounds of writes while endpoints keep changing
+	diskPatience = 5 * time.Second        // before a file system that does not answer is reported
+	flushBound   = 100 * time.Millisecond // for the last writes, in close
+)
+
+// disk keeps the last known endpoints of keys in files. A file system may hang, so one goroutine does
+// all of the I/O, and only close waits for it, for a moment.
+type disk struct {
+	dir     string // "": nothing is kept
+	members func() []string
+	allowed func(addr string) error // see Config
+	logger  *slog.Logger
+
+	jobs chan struct{} // there is something to do
+	done chan struct{} // the goroutine has ended
+
+	mu      sync.Mutex
+	started bool
+	closing bool
+	loads   []func()
+	saves   map[listwatch.Range]*saved
+	due     map[listwatch.Range]*saved // to be written now
+	dueAt   time.Time                  // when saves last became due
+	spacing time.Duration              // the least time from then to the next round
+	timer   *time.Timer                // makes saves due; nil: not running
+}
+
+func newDisk(dir string, members func() []string, allowed func(addr string) error, logger *slog.Logger) *disk {
+	return &disk{
+		dir: dir, members: members, allowed: allowed, logger: logger,
+		jobs: make(chan struct{}, 1), done: make(chan struct{}),
+		saves: make(map[listwatch.Range]*saved),
+	}
+}
+
+// load reads what was saved of a range, and calls found with it from the disk's goroutine. If nothing
+// usable was saved, it does not call found.
+func (d *disk) load(rng listwatch.Range, found func([]*Backend)) {
+	if d.dir == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.loads = append(d.loads, func() {
+		if set := d.read(rng); len(set) > 0 {
+			found(set)
+		}
+	})
+	d.poke()
+}
+
+// save writes a range's endpoints a little later. Of several saves until then, the last counts.
+func (d *disk) save(rng listwatch.Range, s *saved) {
+	if d.dir == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closing {
+		return
+	}
+	d.saves[rng] = s
+	if d.timer == nil {
+		d.timer = time.AfterFunc(max(saveDelay, time.Until(d.dueAt.Add(d.spacing))), d.saveDue)
+	}
+}
+
+func (d *disk) saveDue() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	if now.Sub(d.dueAt) > 2*saveSpacing {
+		d.spacing = saveDelay
+	} else {
+		d.spacing = min(2*d.spacing, saveSpacing)
+	}
+	d.timer, d.dueAt = nil, now
+	d.allDue()
+}
+
+// allDue makes all saves due, and so written next. It must be called with mu held.
+func (d *disk) allDue() {
+	if d.due == nil {
+		d.due = d.saves
+	} else {
+		maps.Copy(d.due, d.saves)
+	}
+	d.saves = make(map[listwatch.Range]*saved)
+	d.poke()
+}
+
+// poke has the goroutine look for work. It must be called with mu held.
+func (d *disk) poke() {
+	if !d.started {
+		d.started = true
+		go d.run()
+	}
+	select {
+	case d.jobs <- struct{}{}:
+	default:
+	}
+}
+
+// run does what there is to do until close.
+func (d *disk) run() {
+	defer close(d.done)
+	for range d.jobs {
+		for job := d.next(); job != nil; job = d.next() {
+			slow := time.AfterFunc(diskPatience, func() {
+				d.logger.Warn("the snapshot directory does not answer; endpoints are neither remembered nor recalled meanwhile", "dir", d.dir)
+			})
+			job()
+			slow.Stop()
+		}
+		d.mu.Lock()
+		closing := d.closing
+		d.mu.Unlock()
+		if closing {
+			return
+		}
+	}
+}
+
+// next takes a job, nil if there is none. Loads come first, because calls wait for them.
+func (d *disk) next() func() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.loads) > 0 {
+		job := d.loads[0]
+		d.loads = d.loads[1:]
+		return job
+	}
+	for rng, s := range d.due {
+		delete(d.due, rng)
+		return func() { d.write(rng, s) }
+	}
+	return nil
+}
+
+// close writes what is still to be saved, if the file system answers soon. The goroutine ends once it
+// does.
+func (d *disk) close() {
+	d.mu.Lock()
+	if d.closing {
+		d.mu.Unlock()
+		return
+	}
+	d.closing, d.loads = true, nil
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	started := d.started || len(d.saves) > 0
+	if started {
+		d.allDue()
+	}
+	d.mu.Unlock()
+	if !started {
+		return
+	}
+	select {
+	case <-d.done:
+	case <-time.After(flushBound):
+		d.logger.Warn("the snapshot directory does not answer; the last endpoints may not be remembered", "dir", d.dir)
+	}
+}
+
+// source describes the origin of a range's endpoints. It names both ends of the range: one with the
+// lease suffix begins like the one without, and holds more.
+func (d *disk) source(rng listwatch.Range, cluster uint64) endpointfile.Source {
+	return endpointfile.Source{Cluster: cluster, Members: d.members(), Range: rng.From + " to " + rng.End}
+}
+
+func (d *disk) read(rng listwatch.Range) []*Backend {
+	endpoints, at, err := endpointfile.Load(d.dir, d.source(rng, 0))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		d.logger.Warn("the endpoints remembered on disk cannot be used", "key", rng.From, "error", err)
+		return nil
+	}
+	if endpoints = d.leaveOut(rng, endpoints); len(endpoints) == 0 {
+		return nil
+	}
+	d.logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
+		"key", rng.From, "endpoints", len(endpoints), "age", time.Since(at).Round(time.Second))
+	set := make([]*Backend, len(endpoints))
+	for i, e := range endpoints {
+		set[i] = newBackend(e, endpoint.EndpointJSON)
+	}
+	return set
+}
+
+// leaveOut leaves out the endpoints that may not be dialed. They may be there because another process saved them, or
+// this one with other prefixes allowed.
+func (d *disk) leaveOut(rng listwatch.Range, endpoints []endpoint.Endpoint) []endpoint.Endpoint {
+	leftOut, last := 0, error(nil)
+	endpoints = slices.DeleteFunc(endpoints, func(e endpoint.Endpoint) bool {
+		err := d.allowed(e.Addr)
+		if err != nil {
+			leftOut, last = leftOut+1, err
+		}
+		return err != nil
+	})
+	if leftOut > 0 {
+		d.logger.Warn("endpoints remembered on disk are left out", "key", rng.From, "endpoints", leftOut, "last_error", last)
+	}
+	return endpoints
+}
+
+func (d *disk) write(rng listwatch.Range, s *saved) {
+	endpoints := make([]endpoint.Endpoint, len(s.set))
+	for i, b := range s.set {
+		endpoints[i] = b.Endpoint
+	}
+	if err := endpointfile.Save(d.dir, d.source(rng, s.cluster), endpoints, time.Now()); err != nil {
+		d.logger.Warn("the endpoints cannot be remembered on disk", "key", rng.From, "error", err)
+	}
+}

@@ -1,0 +1,170 @@
+package discovery
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+func allAllowed(string) error { return nil }
+
+func newTestDisk(dir string) *disk {
+	return newDisk(dir, func() []string { return []string{"etcd:2379"} }, allAllowed, slog.New(slog.DiscardHandler))
+}
+
+// loadOf returns what a new disk on dir has of a range.
+func loadOf(t *testing.T, dir string, rng listwatch.Range) []*Backend {
+	t.Helper()
+	d := newTestDisk(dir)
+	defer d.close()
+	found := make(chan []*Backend, 1)
+	d.load(rng, func(set []*Backend) { found <- set })
+	select {
+	case set := <-found:
+		return set
+	case <-time.After(5 * time.Second):
+		t.Fatal("the disk does not answer")
+		return nil
+	}
+}
+
+func TestDiskKeepsTheLastSet(t *testing.T) {
+	dir := t.TempDir()
+	rng := listwatch.Range{From: "k/", End: "k0"}
+	d := newTestDisk(dir)
+	for _, names := range []string{"a", "ab", "abc"} {
+		d.save(rng, &saved{set(names), 1})
+	}
+	d.close() // before the delay is over: what is left is written
+	d.close()
+	<-d.done // close does not wait for a file system that is slow
+	if got := names(loadOf(t, dir, rng)); got != "abc" {
+		t.Errorf("on disk: %q, want the last set", got)
+	}
+	d.save(rng, &saved{set("z"), 1}) // after the end: nothing
+	if got := names(loadOf(t, dir, rng)); got != "abc" {
+		t.Errorf("on disk: %q after close", got)
+	}
+}
+
+func TestAllowedAddressesOnDisk(t *testing.T) {
+	dir, rng := t.TempDir(), listwatch.Range{From: "k/", End: "k0"}
+	d := newTestDisk(dir)
+	d.save(rng, &saved{set("abc"), 1})
+	d.close()
+	<-d.done
+	var logs bytes.Buffer
+	d = newTestDisk(dir)
+	d.logger = slog.New(slog.NewTextHandler(&logs, nil))
+	d.allowed = func(addr string) error {
+		if addr == "b:1" {
+			return nil
+		}
+		return errors.New("address is not allowed")
+	}
+	if got := names(d.read(rng)); got != "b" {
+		t.Errorf("from disk: %q, want what is allowed", got)
+	}
+	if got := logs.String(); !strings.Contains(got, "endpoints=2") || !strings.Contains(got, "address is not allowed") {
+		t.Errorf("the log does not say how many are left out, and why: %s", got)
+	}
+	d.allowed = func(string) error { return errors.New("no") }
+	if got := d.read(rng); got != nil {
+		t.Errorf("from disk: %v, want nothing", got)
+	}
+}
+
+func TestDiskOff(t *testing.T) {
+	d := newTestDisk("")
+	d.load(listwatch.Range{From: "k"}, func([]*Backend) { t.Error("something was found") })
+	d.save(listwatch.Range{From: "k"}, &saved{})
+	d.close()
+}
+
+// TestK8_AHungFileSystem has the disk's goroutine hang in a file, as on a file system that is gone:
+// nobody else waits for it, and Close not for long.
+func TestK8_AHungFileSystem(t *testing.T) {
+	d := newTestDisk(t.TempDir())
+	release, hung := make(chan struct{}), make(chan struct{})
+	d.mu.Lock()
+	d.loads = append(d.loads, func() { close(hung); <-release })
+	d.poke()
+	d.mu.Unlock()
+	<-hung
+	began := time.Now()
+	d.load(listwatch.Range{From: "k"}, func([]*Backend) {})
+	for range 1000 {
+		d.save(listwatch.Range{From: "k"}, &saved{set("a"), 1})
+	}
+	if took := time.Since(began); took > 50*time.Millisecond {
+		t.Errorf("the callers waited for %v", took)
+	}
+	began = time.Now()
+	d.close()
+	if took := time.Since(began); took > flushBound+time.Second {
+		t.Errorf("close took %v, want %v", took, flushBound)
+	}
+	close(release)
+	<-d.done
+}
+
+func TestK8_APipeWhereTheDirectoryShouldBe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(dir, 0o600); err != nil {
+		t.Skip(err)
+	}
+	d := newTestDisk(dir)
+	d.save(listwatch.Range{From: "k"}, &saved{[]*Backend{newBackend(endpoint.Endpoint{Instance: "a", Addr: "a:1"}, endpoint.EndpointJSON)}, 1})
+	began := time.Now()
+	d.close()
+	if took := time.Since(began); took > flushBound+time.Second {
+		t.Errorf("close took %v", took)
+	}
+	if info, err := os.Stat(dir); err != nil || info.Mode().IsRegular() {
+		t.Errorf("the pipe became %v, %v", info, err)
+	}
+}
+
+// What changes all the time is not written all the time.
+func TestS14_WritesAreSpaced(t *testing.T) {
+	dir, rng := t.TempDir(), listwatch.Range{From: "k/", End: "k0"}
+	d := newTestDisk(dir)
+	defer d.close()
+	d.save(rng, &saved{set("a"), 1})
+	d.mu.Lock()
+	d.timer.Reset(0)
+	d.mu.Unlock()
+	deadline := time.Now().Add(10 * time.Second)
+	for written := 0; written == 0; {
+		files, err := filepath.Glob(filepath.Join(dir, "*.json"))
+		if written = len(files); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nothing was written")
+		}
+	}
+	for range 100 {
+		d.save(rng, &saved{set("b"), 1})
+		d.mu.Lock()
+		waiting := d.timer != nil && len(d.saves) == 1 && len(d.due) == 0
+		d.mu.Unlock()
+		if !waiting {
+			t.Fatal("a second write is under way at once")
+		}
+	}
+	d.close()
+	<-d.done
+	if got := names(loadOf(t, dir, rng)); got != "b" {
+		t.Errorf("on disk: %q", got)
+	}
+}

@@ -1,0 +1,204 @@
+package discovery
+
+import (
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// maxKeys is how many keys are kept before those that are not followed are forgotten.
+const maxKeys = 1000
+
+// aboutToRead is the least time that a key is kept after somebody asked for it.
+const aboutToRead = time.Second
+
+// Config is what the keys of a registry have in common.
+type Config struct {
+	Client            listwatch.Client
+	Endpoints         func() []string // URLs of the etcd cluster's members
+	Cause             func() error    // why the etcd connection is down; nil: not known
+	Namespace         string
+	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are kept; 0: not at all
+	SnapshotDir       string        // "": nothing is kept on disk
+	LoadBalancingOnly bool          // refuse live service configs that hold anything else
+	Bounds            listwatch.Bounds
+	Allowed           func(addr string) error // why an address may not be dialed; nil: all may
+	Logger            *slog.Logger
+
+	// Hooks count what happens. They must not block.
+	EndpointHooks, ConfigHooks listwatch.Hooks
+}
+
+// Keys holds the service keys that a registry reads, one Key each, for however many readers. It is
+// safe for concurrent use.
+type Keys struct {
+	cfg       Config
+	endpoints *listwatch.Group[*Backend]
+	configs   *listwatch.Group[liveConfig]
+	disk      *disk
+
+	// configSeen holds the ranges of keys that have had a live config. It outlives a Key, because gRPC
+	// keeps the last config that it was given.
+	configSeen sync.Map
+
+	mu   sync.Mutex
+	keys map[listwatch.Range]*Key
+}
+
+// NewKeys returns keys that follow nothing yet. It does no I/O.
+func NewKeys(cfg Config) *Keys {
+	if cfg.Allowed == nil {
+		cfg.Allowed = func(string) error { return nil }
+	}
+	return &Keys{
+		cfg: cfg,
+		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
+			Client: cfg.Client, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Cause: cfg.Cause, MaxRefusedPause: 5 * time.Second,
+		}),
+		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
+			Client: cfg.Client, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Cause: cfg.Cause, MaxRefusedPause: time.Minute,
+		}),
+		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
+		keys: make(map[listwatch.Range]*Key),
+	}
+}
+
+// Key returns a service's key, which is not followed before its Read is called. leaseSuffix has it
+// include entries of the lease-suffix layout.
+func (ks *Keys) Key(name string, leaseSuffix bool) *Key {
+	spec := ks.spec(name, leaseSuffix)
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	k, ok := ks.keys[spec.rng]
+	if !ok {
+		ks.forget()
+		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
+		_, seen := ks.configSeen.Load(spec.rng)
+		k.core = newCore(ks.cfg.EmptyGrace, seen, spec.read)
+		k.state.Store(k.core.state)
+		ks.keys[spec.rng] = k
+	}
+	k.asked = time.Now()
+	return k
+}
+
+// forget drops the keys that are not followed once there are many, but for those that somebody was
+// just given and is about to read: a key has one state. It must be called with mu held.
+func (ks *Keys) forget() {
+	if len(ks.keys) < maxKeys {
+		return
+	}
+	for rng, k := range ks.keys {
+		if time.Since(k.asked) > aboutToRead && !k.followed() {
+			delete(ks.keys, rng)
+		}
+	}
+}
+
+// All returns the keys that are known, in no order.
+func (ks *Keys) All() []*Key {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	all := make([]*Key, 0, len(ks.keys))
+	for _, k := range ks.keys {
+		all = append(all, k)
+	}
+	return all
+}
+
+// Check compares every key that is followed with etcd at once. Call it after a reconnect, which the
+// etcd client hides: etcd may be another than before.
+func (ks *Keys) Check() {
+	ks.endpoints.Check()
+	ks.configs.Check()
+}
+
+// Close stops following everything, without waiting for etcd, and writes what is still to be saved if
+// the disk answers soon.
+func (ks *Keys) Close() {
+	ks.endpoints.Close()
+	ks.configs.Close()
+	for _, k := range ks.All() {
+		k.close()
+	}
+	ks.disk.close()
+}
+
+// spec says where a key is in etcd, and how to read what is there.
+type spec struct {
+	key       string // with the namespace
+	configKey string // the etcd key of its live service config
+	rng       listwatch.Range
+
+	// See Config.
+	loadBalancingOnly bool
+	allowed           func(addr string) error
+}
+
+func (ks *Keys) spec(name string, leaseSuffix bool) spec {
+	key := ks.cfg.Namespace + name
+	from, end := endpoint.Range(key, leaseSuffix)
+	return spec{
+		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), rng: listwatch.Range{From: from, End: end},
+		loadBalancingOnly: ks.cfg.LoadBalancingOnly, allowed: ks.cfg.Allowed,
+	}
+}
+
+// ConfigKey returns the etcd key of a service key's live service config.
+func ConfigKey(namespace, name string) string {
+	return namespace + endpoint.ReservedSegment + "/" + name
+}
+
+// endpoints says how to follow the endpoints of the key.
+func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Backend] {
+	return listwatch.Spec[*Backend]{
+		Range: s.rng, Last: last,
+		Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
+			e, layout, ok, err := endpoint.Decode(s.key, string(entry.Key), entry.Value, entry.Lease)
+			if err == nil && ok {
+				err = s.allowed(e.Addr)
+			}
+			if err != nil || !ok {
+				return nil, ok, err
+			}
+			return newBackend(e, layout), true, nil
+		},
+	}
+}
+
+// config says how to follow the live service config of the key. Decode takes any value: the core reads it, at its own
+// pace, and has to tell an invalid one from a deletion. List-watch would skip it.
+func (s spec) config(last *listwatch.Snapshot[liveConfig]) listwatch.Spec[liveConfig] {
+	return listwatch.Spec[liveConfig]{
+		Range: listwatch.Range{From: s.configKey}, Last: last,
+		Decode: func(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
+			value := entry.Value
+			return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
+		},
+	}
+}
+
+// read checks a live service config.
+func (s spec) read(l liveConfig) (json string, err error) {
+	if l.size > len(l.raw) {
+		return "", fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
+	}
+	config, err := grpccheck.Live(l.raw)
+	if err == nil && s.loadBalancingOnly {
+		err = config.LoadBalancingOnly()
+	}
+	if err != nil {
+		return "", err
+	}
+	return config.JSON(), nil
+}

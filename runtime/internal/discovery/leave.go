@@ -1,0 +1,63 @@
+package discovery
+
+// marks are the marks by which owners say that they are withdrawing an instance, by the etcd key of
+// the marked entry. A mark covers what its address had in etcd when it was put, in whatever layout,
+// for not every layout can carry one; and nothing newer, for another instance may come to the address.
+type marks map[string]mark
+
+type mark struct {
+	addr     string
+	revision int64 // of the marking
+}
+
+// apply returns the entries that no mark covers, and the addresses at which none is left. removed are
+// the entries that have gone since the last call: a mark lasts as long as there is an entry that it
+// covers.
+func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string]struct{}) {
+	for _, i := range removed {
+		m.note(i)
+	}
+	for _, i := range items {
+		m.note(i)
+	}
+	if len(m) == 0 {
+		return items, nil
+	}
+	until, withdrawn := make(map[string]int64), make(map[string]struct{})
+	for _, mark := range m {
+		until[mark.addr] = max(until[mark.addr], mark.revision)
+		withdrawn[mark.addr] = struct{}{}
+	}
+	covered := make(map[string]bool)
+	rest = make([]*item, 0, len(items))
+	for _, i := range items {
+		addr := i.Value.Endpoint.Addr
+		revision, marked := until[addr]
+		if marked && i.CreateRevision <= revision {
+			covered[addr] = true
+			continue
+		}
+		if marked {
+			delete(withdrawn, addr)
+		}
+		rest = append(rest, i)
+	}
+	for key, mark := range m {
+		if !covered[mark.addr] {
+			delete(m, key)
+		}
+	}
+	return rest, withdrawn
+}
+
+// note takes the mark of an entry in, or back where the entry has none any more.
+func (m marks) note(i *item) {
+	switch old, known := m[i.Key]; {
+	case !i.Value.leaving:
+		if known {
+			delete(m, i.Key)
+		}
+	case !known || old.addr != i.Value.Endpoint.Addr:
+		m[i.Key] = mark{i.Value.Endpoint.Addr, i.ModRevision}
+	}
+}

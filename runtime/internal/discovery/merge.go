@@ -1,0 +1,138 @@
+package discovery
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// item is one entry of a key.
+type item = listwatch.Item[*Backend]
+
+// merger turns the entries of a key into its set, one endpoint an address, update after update. A
+// change costs the change and a copy of the set. The zero value is ready for use.
+type merger struct {
+	items []*item
+	set   []*Backend          // of items
+	addrs map[string]struct{} // of set; nil: several items share an address, so that patch does not apply
+}
+
+// merge returns the set of items, which are sorted by key. Neither may be written to.
+func (m *merger) merge(items []*item) []*Backend {
+	if m.set != nil && slices.Equal(items, m.items) {
+		return m.set
+	}
+	before := m.items
+	m.items = items
+	if m.addrs == nil || !m.patch(difference(before, items)) {
+		m.rebuild()
+	}
+	return m.set
+}
+
+// patch applies a difference to the set. It reports whether it did: a large one is not worth it, and
+// entries that share an address need all of them compared.
+func (m *merger) patch(gone, come []*Backend) bool {
+	switch n := len(gone) + len(come); {
+	case n == 0:
+		return true
+	case n > len(m.items)/4 || !m.readdress(gone, come):
+		return false
+	}
+	m.set = patched(m.set, gone, come)
+	return true
+}
+
+// rebuild makes the set from nothing.
+func (m *merger) rebuild() {
+	m.set = make([]*Backend, len(m.items))
+	for i, item := range m.items {
+		m.set[i] = item.Value
+	}
+	m.addrs = make(map[string]struct{}, len(m.items))
+	if m.readdress(nil, m.set) {
+		if !slices.IsSortedFunc(m.set, compare) {
+			slices.SortFunc(m.set, compare)
+		}
+		return
+	}
+	m.addrs = nil
+	entries := make([]endpoint.Entry, len(m.items))
+	for i, item := range m.items {
+		entries[i] = endpoint.Entry{
+			Endpoint: &item.Value.Endpoint, Layout: item.Value.Layout, CreateRevision: item.CreateRevision,
+		}
+	}
+	m.set = m.set[:0]
+	for _, n := range endpoint.Merge(entries) {
+		m.set = append(m.set, m.items[n].Value)
+	}
+}
+
+// readdress applies a difference to addrs and reports whether each entry has an address of its own.
+func (m *merger) readdress(gone, come []*Backend) bool {
+	for _, b := range gone {
+		delete(m.addrs, b.Endpoint.Addr)
+	}
+	n := len(m.addrs) + len(come)
+	for _, b := range come {
+		m.addrs[b.Endpoint.Addr] = struct{}{}
+	}
+	return len(m.addrs) == n
+}
+
+// difference returns the backends that only before has, and those that only after has. Both are
+// sorted by key.
+func difference(before, after []*item) (gone, come []*Backend) {
+	for len(before) > 0 && len(after) > 0 {
+		old, now := before[0], after[0]
+		if old == now {
+			before, after = before[1:], after[1:]
+			continue
+		}
+		order := strings.Compare(old.Key, now.Key)
+		if order <= 0 {
+			before = before[1:]
+		}
+		if order >= 0 {
+			after = after[1:]
+		}
+		if order == 0 && old.Value == now.Value {
+			continue
+		}
+		if order <= 0 {
+			gone = append(gone, old.Value)
+		}
+		if order >= 0 {
+			come = append(come, now.Value)
+		}
+	}
+	for _, item := range before {
+		gone = append(gone, item.Value)
+	}
+	for _, item := range after {
+		come = append(come, item.Value)
+	}
+	return gone, come
+}
+
+// patched returns set, which is sorted, without the backends that are gone and with those that come.
+func patched(set, gone, come []*Backend) []*Backend {
+	slices.SortFunc(gone, compare)
+	slices.SortFunc(come, compare)
+	next := make([]*Backend, 0, len(set)-len(gone)+len(come))
+	for len(gone)+len(come) > 0 {
+		if len(come) == 0 || len(gone) > 0 && compare(gone[0], come[0]) <= 0 {
+			n, _ := slices.BinarySearchFunc(set, gone[0], compare)
+			next = append(next, set[:n]...)
+			set, gone = set[n+1:], gone[1:]
+			continue
+		}
+		n, _ := slices.BinarySearchFunc(set, come[0], compare)
+		next = append(append(next, set[:n]...), come[0])
+		set, come = set[n:], come[1:]
+	}
+	return append(next, set...)
+}

@@ -1,0 +1,117 @@
+package discovery
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// TestMergerAgainstMerge compares what a merger makes of each step with a merge of everything.
+func TestMergerAgainstMerge(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	layouts := []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain}
+	var m merger
+	entries := map[string]*item{}
+	for step := range 5000 {
+		// Addresses are shared by several instances only part of the time.
+		addrs := 60
+		if step/500%2 == 0 {
+			addrs = 20
+		}
+		for range random.IntN(3) {
+			key := fmt.Sprintf("svc/%02d", random.IntN(30))
+			if random.IntN(3) == 0 {
+				delete(entries, key)
+				continue
+			}
+			addr := "h" + fmt.Sprint(addrs*100+random.IntN(addrs)) + ":1"
+			b := newBackend(endpoint.Endpoint{Instance: key[4:], Addr: addr}, layouts[random.IntN(2)])
+			entries[key] = &item{Key: key, Value: b, CreateRevision: int64(step)}
+		}
+		if step%701 == 0 {
+			clear(entries)
+		}
+		items := make([]*item, 0, len(entries))
+		for _, key := range slices.Sorted(maps.Keys(entries)) {
+			items = append(items, entries[key])
+		}
+		got, want := m.merge(items), mergeAll(items)
+		if !slices.Equal(got, want) {
+			t.Fatalf("step %d: %d endpoints, want %d:\n%v\n%v", step, len(got), len(want), instances(got), instances(want))
+		}
+		if again := m.merge(items); len(got) > 0 && &again[0] != &got[0] {
+			t.Fatalf("step %d: the same items made another set", step)
+		}
+	}
+}
+
+func mergeAll(items []*item) []*Backend {
+	var entries []endpoint.Entry
+	for _, i := range items {
+		entries = append(entries, endpoint.Entry{Endpoint: &i.Value.Endpoint, Layout: i.Value.Layout, CreateRevision: i.CreateRevision})
+	}
+	var set []*Backend
+	for _, n := range endpoint.Merge(entries) {
+		set = append(set, items[n].Value)
+	}
+	return set
+}
+
+func instances(set []*Backend) []string {
+	var all []string
+	for _, b := range set {
+		all = append(all, b.Endpoint.Instance+"="+b.Endpoint.Addr)
+	}
+	return all
+}
+
+// someItems are n items, by key.
+func someItems(n int) []*item {
+	items := make([]*item, n)
+	for i := range items {
+		addr := fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250)
+		items[i] = &item{Key: "svc/" + addr, Value: newBackend(endpoint.Endpoint{Instance: addr, Addr: addr}, endpoint.EndpointJSON)}
+	}
+	slices.SortFunc(items, func(a, b *item) int { return compare(a.Value, b.Value) })
+	return items
+}
+
+// TestMergerAllocations pins what one change among many costs: the two differences and the set.
+func TestMergerAllocations(t *testing.T) {
+	items := someItems(1000)
+	var m merger
+	m.merge(items)
+	without := slices.Delete(slices.Clone(items), 500, 501)
+	if n := testing.AllocsPerRun(100, func() {
+		m.merge(without)
+		m.merge(items)
+	}); n > 4 {
+		t.Errorf("taking an endpoint out and putting it back takes %v allocations, want 4", n)
+	}
+}
+
+func BenchmarkMerger(b *testing.B) {
+	for _, n := range []int{10, 1000, 10_000} {
+		items := someItems(n)
+		without := slices.Delete(slices.Clone(items), n/2, n/2+1)
+		b.Run(fmt.Sprintf("one change of %d", n), func(b *testing.B) {
+			var m merger
+			m.merge(items)
+			b.ReportAllocs()
+			for b.Loop() {
+				m.merge(without)
+				m.merge(items)
+			}
+		})
+		b.Run(fmt.Sprintf("all %d", n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				new(merger).merge(items)
+			}
+		})
+	}
+}

@@ -1,0 +1,56 @@
+package discovery
+
+import (
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// State is what is known of a key at one moment. It is immutable and shared by all readers.
+type State struct {
+	Sequence uint64 // grows with each change that matters to a call
+
+	Known       bool                // the endpoints are known
+	Backends    []*Backend          // the endpoints, held ones included, sorted by instance
+	Endpoints   []resolver.Endpoint // Backends as gRPC takes them, in the same order
+	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
+	Provisional bool                // the endpoints may be behind etcd
+	Changed     time.Time           // when Backends last changed
+
+	Live      string // live service config, canonical JSON; "" none
+	LiveKnown bool   // etcd has said whether there is one
+	LiveSeen  bool   // there is or was one
+	LiveErr   error  // why the one in etcd is not in force; nil: it is
+
+	Err     error // why etcd cannot be followed now; nil: it is
+	Refused bool  // Err is etcd's own answer, such as a missing permission
+
+	addresses *addresses // Backends as addresses; nil while not known
+	scaled    bool       // the weights of Endpoints are scaled down, so that ring-hash can add them up
+}
+
+// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change.
+func (s *State) form(old *State) {
+	if old.scaled {
+		old = &State{}
+	}
+	s.Endpoints = forms(s.Backends, old.Backends, old.Endpoints, func(i int) resolver.Endpoint { return s.Backends[i].grpc })
+	if shift := attr.RingShift(s.Endpoints); shift > 0 {
+		s.scaled = true
+		for i, ep := range s.Endpoints {
+			s.Endpoints[i] = attr.Scaled(ep, shift)
+		}
+	}
+	s.addresses = old.addresses.after(old.Backends, s.Backends, s.Endpoints)
+}
+
+// emptyErr returns why there are no endpoints.
+func (s *State) emptyErr(key string) error {
+	if s.Err != nil {
+		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %w)", key, s.Err)
+	}
+	return fmt.Errorf("etcd: no endpoint is registered under %q", key)
+}

@@ -1,0 +1,90 @@
+package etcdconn
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+)
+
+var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestCore(t *testing.T) {
+	const (
+		idle, connecting, up, failing = connectivity.Idle, connectivity.Connecting, connectivity.Ready, connectivity.TransientFailure
+
+		ms = time.Millisecond
+		s  = time.Second
+	)
+	type rule struct {
+		at    time.Duration
+		state connectivity.State
+		want  do
+	}
+	for name, rules := range map[string][]rule{
+		"connects": {
+			{0, idle, do{}},
+			{0, connecting, do{}},
+			{0, up, do{}}, // for the first time, which is no return
+		},
+		"lost and back": {
+			{0, up, do{}},
+			{1 * s, idle, do{}},
+			{1 * s, connecting, do{}},
+			{1 * s, up, do{reconnected: true}},
+		},
+		"lost and back unseen": {
+			{0, up, do{}},
+			{1 * s, up, do{reconnected: true}},
+		},
+		"back after it could not be made": {
+			{0, connecting, do{}},
+			{0, failing, do{ask: true, retry: minPause}},
+			{1 * s, up, do{reconnected: true}},
+		},
+		"the pauses grow with the time that it is down": {
+			{0, connecting, do{}},
+			{2 * s, failing, do{ask: true, retry: minPause}},
+			{3 * s, failing, do{retry: minPause}},
+			{4 * s, connecting, do{}},
+			{6 * s, failing, do{retry: minPause}},
+			{7 * s, failing, do{ask: true, retry: 350 * ms}},
+			{19 * s, failing, do{ask: true, retry: 950 * ms}},
+			{3600 * s, failing, do{ask: true, retry: maxPause}},
+			{3601 * s, up, do{reconnected: true}},
+			{3602 * s, failing, do{ask: true, retry: minPause}},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c core
+			for i, r := range rules {
+				if got := c.saw(r.state, start.Add(r.at)); got != r.want {
+					t.Errorf("rule %d: %v at %v: %+v, want %+v", i, r.state, r.at, got, r.want)
+				}
+			}
+		})
+	}
+}
+
+func TestK11_CoreRemembersTheCause(t *testing.T) {
+	var c core
+	c.saw(connectivity.TransientFailure, start)
+	for _, tt := range []struct{ cause, want string }{
+		{"dial tcp 10.0.0.1:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
+		{"dial tcp 10.0.0.2:2379: connect: connection refused", "dial tcp 10.0.0.1:2379: connect: connection refused"},
+		{"read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
+		{"read tcp 10.0.0.9:51234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.2:2379: EOF"},
+	} {
+		if c.failed(errors.New(tt.cause)); c.cause.Error() != tt.want {
+			t.Errorf("after %q: %q, want %q", tt.cause, c.cause, tt.want)
+		}
+	}
+	c.saw(connectivity.Connecting, start)
+	if c.cause == nil {
+		t.Error("the cause is forgotten by a new try")
+	}
+	if c.saw(connectivity.Ready, start); c.cause != nil {
+		t.Errorf("connected: the cause is still %q", c.cause)
+	}
+}

@@ -1,0 +1,115 @@
+// Package etcdconn looks after the etcd client's connection: it has a lost connection tried again
+// soon, finds out why it fails, and reports when it is back.
+package etcdconn
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+)
+
+// askBound bounds the time to ask for the cause, which takes no I/O while the connection is down.
+const askBound = time.Second
+
+// Conn watches the connection of an etcd client. It is safe for concurrent use.
+type Conn struct {
+	conn *grpc.ClientConn
+
+	mu          sync.Mutex // held while subscribers are called
+	core        core
+	subscribers map[*func()]struct{}
+}
+
+// New returns a Conn that does nothing before Run. conn is nil for an etcd client that was put
+// together from parts; such a connection is never known to be down.
+func New(conn *grpc.ClientConn) *Conn {
+	return &Conn{conn: conn, subscribers: make(map[*func()]struct{})}
+}
+
+// Run watches the connection until ctx ends. While the connection fails, Run has it tried again after
+// a second at most. gRPC's own backoff grows to two minutes, so it could take that long to notice that
+// an etcd is back.
+func (c *Conn) Run(ctx context.Context) {
+	if c.conn == nil {
+		return
+	}
+	for ctx.Err() == nil {
+		state := c.conn.GetState()
+		do := c.saw(state)
+		if do.ask {
+			c.ask(ctx)
+		}
+		c.await(ctx, state, do.retry)
+	}
+}
+
+// Cause returns why the connection is down: the last error that it met. It returns nil while the
+// connection is up, or has not failed yet.
+func (c *Conn) Cause() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.core.cause
+}
+
+// Reconnected has f called, until stop is called, whenever the connection comes up after it was lost or
+// could not be made. f must return at once and not call stop.
+func (c *Conn) Reconnected(f func()) (stop func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.subscribers[&f] = struct{}{}
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.subscribers, &f)
+	}
+}
+
+func (c *Conn) saw(state connectivity.State) do {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	do := c.core.saw(state, time.Now())
+	if do.reconnected {
+		for f := range c.subscribers {
+			(*f)()
+		}
+	}
+	return do
+}
+
+// ask finds out why the connection fails: a call that does not wait for the connection fails at once
+// with its last error.
+func (c *Conn) ask(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, askBound)
+	defer cancel()
+	_, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
+	if status.Code(err) != codes.Unavailable || c.conn.GetState() != connectivity.TransientFailure {
+		return // it was up just now
+	}
+	text := strings.TrimPrefix(status.Convert(err).Message(), "last connection error: ")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.core.failed(errors.New(text))
+}
+
+// await returns when the connection leaves a state, or when it is to be tried again.
+func (c *Conn) await(ctx context.Context, state connectivity.State, retry time.Duration) {
+	if retry == 0 {
+		c.conn.WaitForStateChange(ctx, state)
+		return
+	}
+	pause, cancel := context.WithTimeout(ctx, backoff.Jitter(retry))
+	defer cancel()
+	if !c.conn.WaitForStateChange(pause, state) {
+		c.conn.ResetConnectBackoff()
+	}
+}

@@ -1,0 +1,98 @@
+package etcdconn
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+const soon = 10 * time.Second
+
+// dial returns a connection to an address, which is watched until the test ends.
+func dial(t *testing.T, addr string) *Conn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Connect()
+	c := New(conn)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		select {
+		case <-done:
+		case <-time.After(soon):
+			t.Error("Run does not end with its context")
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v: %s", soon, what)
+		}
+	}
+}
+
+func TestK11_ConnKnowsTheCause(t *testing.T) {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := lis.Addr().String()
+	lis.Close()
+	c := dial(t, addr)
+	back := make(chan struct{}, 10)
+	stop := c.Reconnected(func() { back <- struct{}{} })
+	unused := c.Reconnected(func() { t.Error("called after it was stopped") })
+	unused()
+	eventually(t, "the cause is known", func() bool { return c.Cause() != nil })
+	if text := c.Cause().Error(); !strings.HasPrefix(text, "connection error: ") || !strings.Contains(text, "connection refused") {
+		t.Errorf("the cause is %q, want a connection error that says that it was refused", text)
+	}
+
+	if lis, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(lis) }()
+	select {
+	case <-back:
+	case <-time.After(soon):
+		t.Error("nobody says that it is up")
+	}
+	if err := c.Cause(); err != nil {
+		t.Errorf("up, but the cause is %v", err)
+	}
+	stop()
+	stop()
+	server.Stop()
+	if err := <-served; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWithoutAConnection(t *testing.T) {
+	c := New(nil)
+	c.Run(context.Background())
+	if err := c.Cause(); err != nil {
+		t.Error(err)
+	}
+}

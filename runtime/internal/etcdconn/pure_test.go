@@ -1,0 +1,11 @@
+package etcdconn
+
+import (
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+)
+
+func TestCoreIsPure(t *testing.T) {
+	coretest.Check(t, "core.go")
+}

@@ -1,0 +1,197 @@
+package etcdlog
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/slogtest"
+	"time"
+	"unicode"
+)
+
+const evil = "a\nFIX: etcdctl del --prefix /\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028\x1b]8;;http://x\x07y"
+
+// valuer is a LogValuer whose value is found out late.
+type valuer struct{ v slog.Value }
+
+func (v valuer) LogValue() slog.Value { return v.v }
+
+type stringer string
+
+func (s stringer) String() string { return string(s) }
+
+type broken struct{}
+
+func (*broken) Error() string { panic(evil) }
+
+var errEvil = errors.New(evil)
+
+// recorder is a handler that keeps what it is given.
+type recorder struct {
+	slog.Handler
+	records *[]slog.Record
+}
+
+func (r recorder) Handle(_ context.Context, record slog.Record) error {
+	*r.records = append(*r.records, record)
+	return nil
+}
+
+// TestS12_Logs gives a logger hostile text in every way that slog has.
+func TestS12_Logs(t *testing.T) {
+	handlers := map[string]func(io.Writer) slog.Handler{
+		"text":   func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
+		"JSON":   func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil) },
+		"naive":  func(w io.Writer) slog.Handler { return naive{w} },
+		"groups": func(w io.Writer) slog.Handler { return slog.NewJSONHandler(w, nil).WithGroup("g") },
+	}
+	values := map[string]any{
+		"string": evil, "error": errEvil, "wrapped": fmt.Errorf("%q: %w", evil, errEvil), "Stringer": stringer(evil),
+		"bytes": []byte(evil), "slice": []string{evil}, "map": map[string]string{evil: evil}, "struct": struct{ A string }{evil},
+		"group": slog.GroupValue(slog.String(evil, evil), slog.Group(evil, evil, evil)), "LogValuer": valuer{slog.StringValue(evil)},
+		"LogValuer of a group": valuer{slog.GroupValue(slog.Any(evil, valuer{slog.AnyValue(errEvil)}))},
+		"panicking error":      (*broken)(nil), "empty": "", "nil": nil,
+	}
+	for handler, open := range handlers {
+		for name, value := range values {
+			var out bytes.Buffer
+			l := Wrap(slog.New(open(&out)))
+			l.Warn(evil, evil, value)
+			l.With(evil, value).WithGroup(evil).With(evil, value).Warn(evil, evil, value)
+			checkLines(t, handler+", "+name, out.String(), 2)
+		}
+	}
+}
+
+func checkLines(t *testing.T, what, text string, lines int) {
+	t.Helper()
+	if n := strings.Count(text, "\n"); n != lines {
+		t.Errorf("%s: %d lines, want %d:\n%s", what, n, lines, text)
+	}
+	for _, line := range strings.Split(text, "\n") {
+		if len(line) > 4<<10 {
+			t.Errorf("%s: a line of %d bytes", what, len(line))
+		}
+		if i := strings.IndexFunc(line, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }); i >= 0 {
+			t.Errorf("%s: %q is shown", what, line[i:])
+		}
+	}
+}
+
+// naive is a handler that escapes nothing.
+type naive struct{ out io.Writer }
+
+func (naive) Enabled(context.Context, slog.Level) bool { return true }
+
+func (n naive) Handle(_ context.Context, r slog.Record) error {
+	fmt.Fprint(n.out, r.Message)
+	r.Attrs(func(a slog.Attr) bool { fmt.Fprintf(n.out, " %s=%+v", a.Key, a.Value.Any()); return true })
+	fmt.Fprintln(n.out)
+	return nil
+}
+
+func (n naive) WithAttrs(attrs []slog.Attr) slog.Handler {
+	for _, a := range attrs {
+		fmt.Fprintf(n.out, "%s=%+v ", a.Key, a.Value)
+	}
+	return n
+}
+
+func (n naive) WithGroup(name string) slog.Handler {
+	fmt.Fprint(n.out, name, " ")
+	return n
+}
+
+// TestS11_LogLines gives a logger long text and many attributes.
+func TestS11_LogLines(t *testing.T) {
+	long := map[string]string{"plain": strings.Repeat("x", 261_000), "control": strings.Repeat("\x01", 261_000), "wide": strings.Repeat("\u202e", 87_000), "quotes": strings.Repeat(`"`, 261_000)}
+	for name, text := range long {
+		for _, n := range []int{1, 3, 10, 31, 33, 5000} {
+			var out bytes.Buffer
+			l := Wrap(slog.New(slog.NewTextHandler(&out, nil)))
+			attrs := make([]any, n)
+			for i := range attrs {
+				attrs[i] = slog.Any(fmt.Sprint("k", i), errors.New(text))
+			}
+			l.Warn(text, attrs...)
+			l.With(attrs...).Warn(text, slog.GroupAttrs("g", slog.String("a", text), slog.String("b", text)))
+			if name == "quotes" {
+				continue // the handler doubles them: up to twice as long
+			}
+			checkLines(t, fmt.Sprintf("%d %s", n, name), out.String(), 2)
+			if got := strings.Contains(out.String(), "omitted="); !got && n == 5000 {
+				t.Errorf("%d %s: omitted attributes are not said", n, name)
+			}
+		}
+	}
+	var out bytes.Buffer
+	Wrap(slog.New(slog.NewTextHandler(&out, nil))).Warn("m", "error", strings.Repeat("y", 1000))
+	if !strings.Contains(out.String(), strings.Repeat("y", 1000)) {
+		t.Errorf("an honest text is cut: %s", out.String())
+	}
+}
+
+// TestUnchanged shows that what needs no escape reaches the handler as it was.
+func TestUnchanged(t *testing.T) {
+	var records []slog.Record
+	l := Wrap(slog.New(recorder{slog.DiscardHandler, &records}))
+	cause := errors.New("cause")
+	now := time.Now()
+	attrs := []slog.Attr{
+		slog.String("s", "größe"), slog.Int("i", 7), slog.Bool("b", true), slog.Duration("d", time.Second), slog.Time("t", now),
+		slog.Float64("f", 1.5), slog.Uint64("u", 3), slog.Any("nil", nil), slog.Group("g", slog.Int("x", 1)),
+	}
+	record := slog.NewRecord(now, slog.LevelError+2, "message", 42)
+	record.AddAttrs(attrs...)
+	record.AddAttrs(slog.Any("error", fmt.Errorf("failed: %w", cause)))
+	if err := l.Handler().Handle(t.Context(), record); err != nil {
+		t.Fatal(err)
+	}
+	got := records[0]
+	if got.Level != slog.LevelError+2 || got.Message != "message" || got.PC != 42 || !got.Time.Equal(now) {
+		t.Errorf("got %+v", got)
+	}
+	i := 0
+	got.Attrs(func(a slog.Attr) bool {
+		if i < len(attrs) {
+			if !a.Equal(attrs[i]) {
+				t.Errorf("%v became %v", attrs[i], a)
+			}
+		} else if err, ok := a.Value.Any().(error); !ok || !errors.Is(err, cause) || err.Error() != "failed: cause" {
+			t.Errorf("the error became %v", a)
+		}
+		i++
+		return true
+	})
+	if i != len(attrs)+1 {
+		t.Errorf("%d attributes", i)
+	}
+}
+
+func TestHandler(t *testing.T) {
+	var out *bytes.Buffer
+	slogtest.Run(t, func(*testing.T) slog.Handler {
+		out = &bytes.Buffer{}
+		return Wrap(slog.New(slog.NewJSONHandler(out, nil))).Handler()
+	}, func(t *testing.T) map[string]any {
+		var m map[string]any
+		if err := json.Unmarshal(out.Bytes(), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m
+	})
+}
+
+func TestDisabledCostsNothing(t *testing.T) {
+	l := Wrap(slog.New(slog.NewTextHandler(&bytes.Buffer{}, &slog.HandlerOptions{Level: slog.LevelError})))
+	ctx := t.Context()
+	if n := testing.AllocsPerRun(100, func() { l.LogAttrs(ctx, slog.LevelWarn, "m", slog.String("a", evil)) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

@@ -1,0 +1,49 @@
+// Package grpcserver looks into a gRPC server for its state.
+package grpcserver
+
+import (
+	"reflect"
+
+	"google.golang.org/grpc"
+)
+
+// maxDepth bounds the search for a gRPC server within another value. *xds.GRPCServer has it in a field that
+// holds an interface.
+const maxDepth = 2
+
+// Serving reports whether s, a *grpc.Server or a wrapper of one, has begun to serve. From then on registering a
+// service makes gRPC end the process, and no method of the server tells beforehand, so Serving reads a field.
+// It does so without the lock. Only a program that registers services while it calls Serve can notice, which
+// gRPC forbids. Serving reports false for a server that it finds no such field in.
+func Serving(s any) bool {
+	server := find(reflect.ValueOf(s), maxDepth)
+	if !server.IsValid() {
+		return false
+	}
+	serving := server.FieldByName("serve")
+	return serving.IsValid() && serving.Kind() == reflect.Bool && serving.Bool()
+}
+
+var serverType = reflect.TypeFor[grpc.Server]()
+
+// find returns the gRPC server in v, or the zero Value if there is none.
+func find(v reflect.Value, depth int) reflect.Value {
+	for v.IsValid() && (v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface) {
+		v = v.Elem()
+	}
+	if !v.IsValid() || v.Type() == serverType {
+		return v
+	}
+	if v.Kind() != reflect.Struct || depth == 0 {
+		return reflect.Value{}
+	}
+	for i := range v.NumField() {
+		if kind := v.Field(i).Kind(); kind != reflect.Pointer && kind != reflect.Interface {
+			continue
+		}
+		if found := find(v.Field(i), depth-1); found.IsValid() {
+			return found
+		}
+	}
+	return reflect.Value{}
+}

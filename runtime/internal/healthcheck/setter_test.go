@@ -1,0 +1,64 @@
+package healthcheck
+
+import (
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// slowSetter is a health service that waits, panics, and remembers.
+type slowSetter struct {
+	release chan struct{} // nil: does not wait
+	panics  bool
+	told    map[string]healthpb.HealthCheckResponse_ServingStatus
+}
+
+func (s *slowSetter) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
+	if s.release != nil {
+		<-s.release
+	}
+	if s.panics {
+		panic("no health")
+	}
+	s.told[service] = status
+}
+
+func TestSetter(t *testing.T) {
+	const up, down = healthpb.HealthCheckResponse_SERVING, healthpb.HealthCheckResponse_NOT_SERVING
+	synctest.Test(t, func(t *testing.T) {
+		server := &slowSetter{told: make(map[string]healthpb.HealthCheckResponse_ServingStatus)}
+		setter := NewSetter(server, slog.New(slog.DiscardHandler))
+		setter.Set(up, "a", "b")
+		if len(server.told) != 2 || server.told["a"] != up {
+			t.Errorf("told %v when Set has returned", server.told)
+		}
+
+		server.release = make(chan struct{})
+		start := time.Now()
+		setter.Set(down, "a")
+		if took := time.Since(start); took != setWait {
+			t.Errorf("Set waited %v for a health service that waits, want %v", took, setWait)
+		}
+		setter.Set(up, "a")
+		setter.Set(down, "b")
+		if took := time.Since(start); took != setWait {
+			t.Errorf("Set waited again, %v in all", took)
+		}
+		close(server.release)
+		synctest.Wait()
+		if server.told["a"] != up || server.told["b"] != down {
+			t.Errorf("told %v at last, want the latest", server.told)
+		}
+
+		server.panics = true
+		setter.Set(down, "a")
+		server.panics = false
+		setter.Set(down, "a")
+		if server.told["a"] != down {
+			t.Error("nothing is told after a panic")
+		}
+	})
+}

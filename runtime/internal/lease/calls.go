@@ -1,0 +1,128 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// do makes one call, and hands its outcome to the core.
+func (s *Session) do(o op) {
+	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o))
+	defer cancel()
+	defer s.noteSlow()()
+	switch o := o.(type) {
+	case grantOp:
+		s.grant(ctx, o)
+	case revokeOp:
+		s.revoke(ctx, o)
+	case probeOp:
+		s.probe(ctx, o)
+	case writeOp:
+		s.write(ctx, o)
+	}
+}
+
+// timeoutOf returns the bound of a call. It is short for a mark, which holds up the deletion after it.
+func timeoutOf(o op) time.Duration {
+	if o, ok := o.(writeOp); ok && o.steps[0].kind == mark {
+		return markTimeout
+	}
+	return callTimeout
+}
+
+func (s *Session) grant(ctx context.Context, o grantOp) {
+	resp, err := s.client.Lease.Grant(ctx, max(1, int64(o.ttl/time.Second)))
+	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
+		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
+	}
+	if err != nil {
+		s.locked(func(c *core, now time.Time) { c.grantFailed(now, err) })
+		return
+	}
+	s.locked(func(c *core, now time.Time) { c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second) })
+}
+
+func (s *Session) revoke(ctx context.Context, o revokeOp) {
+	resp, err := s.client.Lease.Revoke(ctx, o.lease)
+	s.locked(func(c *core, now time.Time) {
+		if err != nil {
+			c.revokeFailed(now, o.lease, err)
+			return
+		}
+		c.revoked(now, o.lease, resp.Header.GetRevision())
+	})
+}
+
+func (s *Session) write(ctx context.Context, o writeOp) {
+	var guards []clientv3.Cmp
+	var ops, gets []clientv3.Op
+	for i := range o.steps {
+		st := &o.steps[i]
+		ops = append(ops, st.op())
+		if st.kind != putBlind {
+			guards = append(guards, st.guard())
+			gets = append(gets, clientv3.OpGet(st.s.key))
+		}
+	}
+	resp, err := s.client.KV.Txn(ctx).If(guards...).Then(ops...).Else(gets...).Commit()
+	s.locked(func(c *core, now time.Time) {
+		if err != nil {
+			c.writeFailed(now, o.steps, err)
+			return
+		}
+		var kvs []*keyValue
+		if !resp.Succeeded {
+			kvs = valuesOf(resp)
+		}
+		c.wrote(now, o.steps, resp.Succeeded, kvs, resp.Header.GetRevision())
+	})
+}
+
+// valuesOf returns the results of a transaction of Gets, one for each key.
+func valuesOf(resp *clientv3.TxnResponse) []*keyValue {
+	var kvs []*keyValue
+	for _, answer := range resp.Responses {
+		kvs = append(kvs, firstOf(answer.GetResponseRange()))
+	}
+	return kvs
+}
+
+// firstOf returns the result of a Get of one key, nil if the key is absent.
+func firstOf(resp *pb.RangeResponse) *keyValue {
+	if len(resp.GetKvs()) == 0 {
+		return nil
+	}
+	kv := resp.Kvs[0]
+	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
+}
+
+// probe reads keys. Where they are to be compared, etcd does that and returns no values while they are as
+// known.
+func (s *Session) probe(ctx context.Context, o probeOp) {
+	var cmps []clientv3.Cmp
+	gets := make([]clientv3.Op, len(o.probes))
+	for i := range o.probes {
+		gets[i] = clientv3.OpGet(o.probes[i].s.key)
+		if o.probes[i].compare {
+			cmps = append(cmps, o.probes[i].cmp())
+		}
+	}
+	txn := s.client.KV.Txn(ctx)
+	if len(cmps) > 0 {
+		txn = txn.If(cmps...).Else(gets...)
+	} else {
+		txn = txn.Then(gets...)
+	}
+	resp, err := txn.Commit()
+	s.locked(func(c *core, now time.Time) {
+		if err != nil {
+			c.probeFailed(now, o.probes, err)
+			return
+		}
+		c.probed(now, o.probes, valuesOf(resp), resp.Header.GetRevision())
+	})
+}

@@ -1,0 +1,153 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Handle is one entry of a session.
+type Handle struct {
+	s *Session
+	e *entry
+}
+
+// Status is how an entry stands at one moment.
+type Status struct {
+	State State
+	Key   string           // the entry's first
+	Lease clientv3.LeaseID // 0: none now
+	Err   error            // what keeps the entry from being registered
+	Since time.Time        // when State was entered
+}
+
+// Status returns how the entry stands now.
+func (h *Handle) Status() Status {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	return Status{State: h.e.state, Key: h.e.key(), Lease: h.s.core.leaseOf(h.e), Err: h.e.err, Since: h.e.since}
+}
+
+// Set gives the entry new values under its keys. They are written in the background.
+func (h *Handle) Set(items []Item) error {
+	return h.change(func() error { return h.s.core.update(h.e, items) })
+}
+
+// SetPaused takes the entry out of etcd, or puts it back, in the background.
+func (h *Handle) SetPaused(pause bool) (Change, error) {
+	change := Change{h: h}
+	err := h.change(func() error {
+		w := present
+		if pause {
+			w = paused
+		}
+		if w != h.e.want {
+			h.e.setWant(w)
+			h.e.seq++
+		}
+		change.seq = h.e.seq
+		return nil
+	})
+	return change, err
+}
+
+// Change is one SetPaused of an entry.
+type Change struct {
+	h   *Handle
+	seq int
+}
+
+// Wait returns nil when the change has been made in etcd. It returns the errors of Sync, and ErrSuperseded after
+// a later change.
+func (c Change) Wait(ctx context.Context) error {
+	return c.h.wait(ctx, func(e *entry) (bool, error) {
+		if e.seq != c.seq {
+			return false, ErrSuperseded
+		}
+		return e.synced()
+	})
+}
+
+// Sync returns when the entry is in etcd as it is wanted, or out of it while it is paused. It returns an error
+// when ctx ends before, when the entry is dropped, or when it is no use to wait now: someone else holds a key, or
+// etcd refuses it.
+func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, (*entry).synced) }
+
+// Drop takes the entry out of etcd for good, in the background.
+func (h *Handle) Drop() {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	h.e.setWant(gone)
+	h.s.core.refreshEntry(time.Now(), h.e)
+	h.s.poke()
+}
+
+// Close takes the entry out of etcd for good, and returns when it is out. When ctx ends or 5 s have passed before,
+// it returns an error, and the session goes on trying.
+func (h *Handle) Close(ctx context.Context) error {
+	h.Drop()
+	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
+	defer cancel()
+	err := h.wait(ctx, func(e *entry) (bool, error) { return e.state == Closed, e.refused })
+	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry
+		h.s.mu.Lock()
+		defer h.s.mu.Unlock()
+		return h.e.leftover
+	}
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	return fmt.Errorf("%w: %w", h.e.leftoverErr(), err)
+}
+
+// change changes the entry by do, unless it is closed.
+func (h *Handle) change(do func() error) error {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	if h.e.want == gone || h.s.core.closing {
+		return ErrDropped
+	}
+	if err := do(); err != nil {
+		return err
+	}
+	h.e.retry()
+	h.s.core.refreshEntry(time.Now(), h.e)
+	h.s.poke()
+	return nil
+}
+
+// wait returns when done reports true or an error, and with an error when ctx or the session ends.
+func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) error {
+	for {
+		h.s.mu.Lock()
+		ok, err := done(h.e)
+		changed := h.e.changed.next()
+		h.s.mu.Unlock()
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-h.s.done:
+			return ErrClosed
+		case <-ctx.Done():
+			return h.late(context.Cause(ctx))
+		}
+	}
+}
+
+// late returns the end of a context with the reason why what it waited for has not come.
+func (h *Handle) late(cause error) error {
+	h.s.mu.Lock()
+	last := h.e.err
+	h.s.mu.Unlock()
+	if last == nil {
+		last = h.s.cause()
+	}
+	if last == nil {
+		return cause
+	}
+	return fmt.Errorf("%w; the last error from etcd: %w", cause, last)
+}

@@ -1,0 +1,122 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/connectivity"
+)
+
+// maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
+const maxRenewals = 4
+
+// renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
+// held.
+func (s *Session) renewLeases(ids []clientv3.LeaseID) {
+	for id, stop := range s.renewals {
+		if !slices.Contains(ids, id) {
+			stop()
+			delete(s.renewals, id)
+		}
+	}
+	for _, id := range ids {
+		if s.renewals[id] == nil && s.ctx.Err() == nil {
+			ctx, stop := context.WithCancel(s.ctx)
+			s.renewals[id] = stop
+			s.wg.Go(func() { s.keepAlive(ctx, id) })
+		}
+	}
+}
+
+// keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there
+// are none.
+func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
+	answers, err := s.client.Lease.KeepAlive(ctx, id)
+	if err != nil {
+		s.keepAliveEnded(ctx, id, err)
+	}
+	waiting := make(chan struct{}, maxRenewals)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case answer, ok := <-answers:
+			if !ok {
+				answers = nil
+				s.keepAliveEnded(ctx, id, errors.New("the etcd client has ended its keepalive"))
+				continue
+			}
+			if answer != nil {
+				s.renewed(id, answer)
+			}
+		case <-timer.C:
+			var due bool
+			var wait time.Duration
+			s.locked(func(c *core, now time.Time) { due, wait = c.renewal(now, id) })
+			if due {
+				s.renewOnce(ctx, id, waiting)
+			}
+			timer.Reset(wait)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Session) renewed(id clientv3.LeaseID, answer *clientv3.LeaseKeepAliveResponse) {
+	life := time.Duration(answer.TTL) * time.Second
+	var revision int64
+	if answer.ResponseHeader != nil {
+		revision = answer.GetRevision()
+	}
+	s.locked(func(c *core, now time.Time) { c.renewed(now, id, life, revision) })
+	s.poke()
+}
+
+func (s *Session) keepAliveEnded(ctx context.Context, id clientv3.LeaseID, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	s.locked(func(c *core, now time.Time) { c.keepAliveEnded(now, id, err) })
+	s.poke()
+}
+
+// answers reports whether etcd answers a question about a lease. The client's KeepAliveOnce tries without a
+// pause while etcd is away behind a connection that is well, which a proxy's is.
+func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	_, err := s.client.Lease.TimeToLive(ctx, id)
+	return err == nil || isRefusal(err)
+}
+
+// renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member.
+func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
+	// While there is no connection, the client's KeepAliveOnce tries without a pause.
+	if conn := s.client.ActiveConnection(); conn != nil && conn.GetState() != connectivity.Ready {
+		return
+	}
+	select {
+	case waiting <- struct{}{}:
+	default:
+		return
+	}
+	s.wg.Go(func() {
+		defer func() { <-waiting }()
+		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+		defer cancel()
+		if !s.answers(ctx, id) {
+			return
+		}
+		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
+		if err == nil {
+			s.renewed(id, answer)
+			return
+		}
+		s.locked(func(c *core, now time.Time) { c.renewalFailed(now, id, err) })
+		s.poke()
+	})
+}

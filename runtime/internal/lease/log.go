@@ -1,0 +1,71 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// report logs and counts the changes of state since the last report.
+func (s *Session) report() {
+	s.mu.Lock()
+	changes, complaints := s.core.changes, s.core.complaints
+	s.core.changes, s.core.complaints = nil, nil
+	s.mu.Unlock()
+	for _, c := range changes {
+		if s.opts.Changed != nil {
+			s.opts.Changed(c.key, c.from, c.to)
+		}
+		if c.from != Initial {
+			s.logChange(c)
+		}
+	}
+	for _, c := range complaints {
+		s.logComplaint(c)
+	}
+}
+
+func (s *Session) logChange(c change) {
+	level := slog.LevelInfo
+	attrs := []slog.Attr{slog.String("key", c.key), slog.String("state", c.to.String()), slog.String("was", c.from.String())}
+	if c.lease != 0 {
+		attrs = append(attrs, slog.String("lease", fmt.Sprintf("%x", int64(c.lease))))
+	}
+	if c.err != nil {
+		attrs = append(attrs, slog.Any("error", c.err))
+	}
+	if c.to == Lost || c.to == Conflict {
+		level = slog.LevelWarn
+	}
+	s.opts.Logger.LogAttrs(context.Background(), level, "etcd registration "+c.to.String(), attrs...)
+}
+
+func (s *Session) logComplaint(c complaint) {
+	attrs := []slog.Attr{slog.String("key", c.key), slog.Any("error", c.err)}
+	if c.others > 0 {
+		attrs = append(attrs, slog.Int("others", c.others))
+	}
+	if cause := s.cause(); cause != nil {
+		attrs = append(attrs, slog.Any("cause", cause))
+	}
+	s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
+}
+
+// noteSlow logs a call that etcd does not answer soon, before its timeout. The caller calls done when the
+// call has ended.
+func (s *Session) noteSlow() (done func()) {
+	noted := make(chan struct{})
+	timer := time.AfterFunc(slowCall, func() {
+		defer close(noted)
+		s.locked(func(c *core, now time.Time) {
+			c.complain(now, fmt.Errorf("etcd has not answered for %v", slowCall), unregistered)
+		})
+		s.report()
+	})
+	return func() {
+		if !timer.Stop() {
+			<-noted
+		}
+	}
+}

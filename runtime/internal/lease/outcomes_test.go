@@ -1,0 +1,240 @@
+package lease
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// numbered returns n keys.
+func numbered(n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("k%04d", i)
+	}
+	return keys
+}
+
+// named returns the items of an entry of one key, which is named by its lease.
+func named(prefix, value string) []Item {
+	return []Item{{Key: func(id clientv3.LeaseID) string { return fmt.Sprintf("%s/%d", prefix, id) }, Value: value}}
+}
+
+// puts counts the transactions that put keys.
+func (s *script) puts() (n int) {
+	for _, call := range s.calls {
+		if strings.HasPrefix(call, "put ") {
+			n++
+		}
+	}
+	return n
+}
+
+// A key that cannot be read is on the lease that it was put on until that lease goes, whichever other lease goes
+// before.
+func TestG19_ABlindKeyStaysKnown(t *testing.T) {
+	for name, w := range map[string]want{"paused": paused, "closed": gone} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			s.etcd.unreadable["a"] = true
+			s.have("a", "b")
+			s.during = func() {
+				if len(s.calls) > 0 && s.calls[len(s.calls)-1] == "revoke 1" {
+					s.want("a", w)
+				}
+			}
+			s.fate(1)
+			s.update("a", "w")
+			s.run(10 * time.Minute)
+			if !slices.Contains(s.calls, "revoke 1") {
+				t.Fatalf("the lease was not left: %q", s.calls)
+			}
+			if kv := s.etcd.get("a"); kv != nil && s.core.alive(s.now, kv.lease) {
+				t.Errorf("the entry is %s, and after 10 minutes etcd has %+v", s.entries["a"].state, *kv)
+			}
+		})
+	}
+}
+
+// etcd says that it has too many requests: it gets few more, and every key once it has time.
+func TestTooManyRequests(t *testing.T) {
+	s := newScript(t)
+	keys := numbered(200)
+	s.add(keys...)
+	s.etcd.busy = true
+	s.run(time.Second)
+	if n := s.puts(); n > 20 {
+		t.Errorf("%d requests in the second in which etcd had too many", n)
+	}
+	s.etcd.busy = false
+	s.run(3 * time.Second)
+	for _, key := range keys {
+		s.state(key, Registered)
+	}
+	if n := len(s.core.complaints); n != 1 {
+		t.Errorf("%d complaints, want 1", n)
+	}
+}
+
+// A lease that is left keeps the keys that cannot be moved, and the status names it.
+func TestStatusNamesTheLeaseOfTheKey(t *testing.T) {
+	s := newScript(t)
+	s.have("a", "b")
+	s.etcd.unwritable["a"] = true
+	s.core.keepAliveEnded(s.now, 1, rpctypes.ErrTimeout)
+	s.run(5 * time.Second)
+	for key, lease := range map[string]clientv3.LeaseID{"a": 1, "b": s.core.lease} {
+		h := &Handle{s: &Session{core: s.core}, e: s.entries[key]}
+		kv := s.etcd.get(key)
+		if kv == nil || kv.lease != lease {
+			t.Fatalf("etcd has %s as %+v, want it on lease %d", key, kv, lease)
+		}
+		if st := h.Status(); st.Lease != lease {
+			t.Errorf("the status of %s is %s on lease %d (%v), want lease %d", key, st.State, st.Lease, st.Err, lease)
+		}
+	}
+}
+
+// To close many entries moves none of the others: what is remembered of the closed ones is bounded by the number of
+// entries.
+func TestClosedEntriesLeaveTheOthers(t *testing.T) {
+	s := newScript(t)
+	keys := numbered(1000)
+	s.have(keys...)
+	for _, key := range keys[:500] {
+		s.want(key, gone)
+		s.settle()
+	}
+	if n := s.puts(); n > 0 {
+		t.Errorf("to close 500 of 1,000 entries took %d transactions that put the others", n)
+	}
+}
+
+// Close revokes the lease in its time, however slowly etcd answers the marks.
+func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
+	s := newScript(t)
+	s.have(numbered(500)...)
+	s.fail = func() int { return 2 }
+	s.core.close(s.now)
+	s.run(CloseTimeout)
+	if !s.core.finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {
+		t.Errorf("%v after Close: %d keys and leases %v are left; the calls were %q", CloseTimeout, len(s.etcd.kvs), s.etcd.leases, s.calls)
+	}
+}
+
+// A denial is taken for the lease's fault ever more rarely, also where the key is another one on each lease.
+func TestS3_ADeniedKeyOfTheLeaseMovesTheOthersRarely(t *testing.T) {
+	s := newScript(t)
+	s.have(numbered(5)...)
+	for id := range 1000 {
+		s.etcd.unwritable[fmt.Sprintf("zero/%d", id)] = true
+	}
+	s.items("zero", named("zero", "v"))
+	leases := s.etcd.ids
+	const d = 2 * time.Hour
+	s.run(d)
+	if n := s.etcd.ids - leases; n > 15 {
+		t.Errorf("%d leases in %v, for 5 entries that are well and one that is denied", n, d)
+	}
+	if n := len(s.core.complaints); n > int(d/complainEvery)+1 {
+		t.Errorf("%d complaints in %v", n, d)
+	}
+}
+
+// The refusal of a value does not count for the one that has replaced it meanwhile.
+func TestG13_RefusedAfterTheNextUpdate(t *testing.T) {
+	s := newScript(t)
+	s.have("a")
+	e := s.entries["a"]
+	s.update("a", "too large")
+	o, _ := s.core.next(s.now)
+	s.update("a", "small")
+	e.retry()
+	s.core.refresh(s.now)
+	s.core.writeFailed(s.now, o.(writeOp).steps, rpctypes.ErrRequestTooLarge)
+	if _, err := e.synced(); err != nil {
+		t.Errorf("the later update has failed with %v", err)
+	}
+	s.settle()
+	if kv := s.etcd.get("a"); kv == nil || kv.value != "small" {
+		t.Errorf("etcd has %+v, want the later update", kv)
+	}
+}
+
+// A key that is named by its lease has its last value on the next lease, too.
+func TestG13_AKeyOfTheLeaseKeepsItsUpdate(t *testing.T) {
+	s := newScript(t)
+	s.items("a", named("a", "v"))
+	s.settle()
+	if err := s.core.update(s.entries["a"], named("a", "w")); err != nil {
+		t.Fatal(err)
+	}
+	s.settle()
+	s.core.keepAliveEnded(s.now, 1, rpctypes.ErrTimeout)
+	s.settle()
+	if kv := s.etcd.get("a/2"); kv == nil || kv.value != "w" || len(s.etcd.kvs) != 1 {
+		t.Errorf("etcd has %+v, want a/2 with the updated value", s.etcd.kvs)
+	}
+}
+
+// A key that someone overwrites again and again is put back at once, after a second, and then every 2 s.
+func TestG18_OverwrittenAgainAndAgain(t *testing.T) {
+	s := newScript(t)
+	s.have("a")
+	s.run(2 * calm)
+	var after []time.Duration
+	for range 5 {
+		s.etcd.put("a", "x", 1)
+		start := s.now
+		for s.etcd.get("a").value != "v" {
+			s.core.nudge(s.now)
+			s.run(10 * time.Millisecond)
+		}
+		after = append(after, s.now.Sub(start))
+	}
+	for i, want := range []time.Duration{0, restoreMin, restoreMax, restoreMax, restoreMax} {
+		if late := after[i] - want; late < -50*time.Millisecond || late > checkMin+50*time.Millisecond {
+			t.Errorf("put back after %v, want 0, %v, and then %v each", after, restoreMin, restoreMax)
+			break
+		}
+	}
+}
+
+// Of two processes with one instance id the newer one gets all keys of an entry: none keeps half of them.
+func TestG4_AllKeysOrNone(t *testing.T) {
+	older, newer := newScript(t), newScript(t)
+	newer.etcd = older.etcd
+	newer.etcd.ids = 10
+	items := func(value string) []Item { return append(item("json", value), item("kitex", value)...) }
+	both := func(d time.Duration) {
+		for end := older.now.Add(d); older.now.Before(end); {
+			older.run(10 * time.Millisecond)
+			newer.run(older.now.Sub(newer.now))
+		}
+	}
+	older.items("e", items("older"))
+	both(time.Second)
+	newer.items("e", items("newer"))
+	both(5 * time.Second)
+	older.state("e", Conflict)
+	newer.state("e", Registered)
+	newer.etcd.remove("kitex")
+	for older.etcd.get("kitex") == nil { // the older one is the first to look
+		older.run(10 * time.Millisecond)
+	}
+	both(time.Minute)
+	states := []State{older.entries["e"].state, newer.entries["e"].state}
+	slices.Sort(states)
+	if want := []State{Registered, Conflict}; !slices.Equal(states, slices.Sorted(slices.Values(want))) {
+		t.Errorf("the older one is %s (%v), the newer one %s (%v), and etcd has %+v", older.entries["e"].state, older.entries["e"].err,
+			newer.entries["e"].state, newer.entries["e"].err, newer.etcd.kvs)
+	}
+	if json, kitex := newer.etcd.get("json"), newer.etcd.get("kitex"); json == nil || kitex == nil || json.lease != kitex.lease {
+		t.Errorf("json is %+v and kitex %+v, want both on one lease", json, kitex)
+	}
+}

@@ -1,0 +1,363 @@
+package listwatch
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// created is an entry that was put at one revision and never since.
+func created(key, value string, revision int) *mvccpb.KeyValue {
+	k := kv(key, value, revision)
+	k.CreateRevision = int64(revision)
+	return k
+}
+
+// newBounded returns a set with room for three entries, or for three of a value of 2,000 bytes.
+func newBounded(malformed *[]string) set[string] {
+	s := newSet(malformed)
+	s.size = func(v string) int { return len(v) }
+	s.bounds = Bounds{Entries: 3, Bytes: 3 * (itemSize + 1 + 2000)}
+	return s
+}
+
+func value(name string, size int) string { return name + strings.Repeat("x", size-len(name)) }
+
+// short writes entries with the first byte of each value.
+func short(items []*Item[string]) string {
+	var parts []string
+	for _, item := range items {
+		parts = append(parts, item.Key+"="+item.Value[:1])
+	}
+	return strings.Join(parts, " ")
+}
+
+func TestS4_ABoundedSet(t *testing.T) {
+	big := 2000
+	type kvs = []*mvccpb.KeyValue
+	known := kvs{created("m", value("1", big), 5), created("n", value("1", big), 6)}
+	for _, tt := range []struct {
+		name string
+		do   func(s *set[string])
+		want string
+		left bool
+	}{
+		{"what fits is kept", func(s *set[string]) { s.put(created("a", value("1", big), 9)) }, "a=1 m=1 n=1", false},
+		{"another entry finds no room", func(s *set[string]) {
+			s.put(created("a", "1", 9))
+			s.put(created("b", "1", 9))
+		}, "a=1 m=1 n=1", true},
+		{"nor do more bytes", func(s *set[string]) { s.put(created("a", value("1", big+1), 9)) }, "m=1 n=1", true},
+		{"an entry that grows stays as it was", func(s *set[string]) {
+			s.put(created("a", value("1", big), 9))
+			s.put(kv("m", value("2", big+1700), 10))
+		}, "a=1 m=1 n=1", true},
+		{"unless it is by little", func(s *set[string]) {
+			s.put(created("a", value("1", big), 9))
+			s.put(kv("m", value("2", big+100), 10))
+		}, "a=1 m=2 n=1", false},
+		{"or it is small", func(s *set[string]) {
+			s.put(created("a", value("1", 500), 9))
+			s.put(kv("n", value("2", 2*big-500), 9))
+			s.put(kv("a", value("2", 800), 10))
+		}, "a=2 m=1 n=2", false},
+		{"or shrinks", func(s *set[string]) {
+			s.put(created("a", value("1", big), 9))
+			s.put(kv("m", value("2", big-1), 10))
+		}, "a=1 m=2 n=1", false},
+		{"one that goes makes room", func(s *set[string]) {
+			s.put(created("a", "1", 9))
+			s.remove("m")
+			s.put(created("b", "1", 10))
+		}, "a=1 b=1 n=1", false},
+		{"a list keeps what is known", func(s *set[string]) {
+			s.replace(append(kvs{created("a", "1", 1), created("b", "1", 2), created("c", "1", 3)}, known...))
+		}, "a=1 m=1 n=1", true},
+		{"and of the rest the oldest", func(s *set[string]) {
+			s.replace(append(kvs{created("a", "1", 9), created("b", "1", 8), created("c", "1", 7)}, known...))
+		}, "c=1 m=1 n=1", true},
+		{"of changes the oldest", func(s *set[string]) {
+			s.put(created("a", value("1", big-1000), 9))
+			s.replace(kvs{created("a", value("1", big-1000), 9), kv("m", value("2", big+1600), 12), kv("n", value("2", big+1600), 11)})
+		}, "a=1 m=1 n=2", true},
+		{"a list that fits", func(s *set[string]) {
+			s.put(created("a", "1", 9))
+			s.put(created("b", "1", 9))
+			s.replace(kvs{created("b", "1", 9)})
+		}, "b=1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newBounded(new([]string))
+			s.replace(known)
+			tt.do(&s)
+			if got := short(s.commit()); got != tt.want || s.left != tt.left {
+				t.Errorf("%q, left out %v, want %q, %v", got, s.left, tt.want, tt.left)
+			}
+		})
+	}
+}
+
+// TestS4_BoundsHold has entries come, change and go at random, and lists in between.
+func TestS4_BoundsHold(t *testing.T) {
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		s := newBounded(new([]string))
+		etcd := make(map[string]*mvccpb.KeyValue)
+		for rev := 1; rev < 100; rev++ {
+			key := string(rune('a' + random.IntN(8)))
+			before := make(map[string]*Item[string])
+			for _, item := range s.commit() {
+				before[item.Key] = item
+			}
+			switch random.IntN(8) {
+			case 0, 1:
+				delete(etcd, key)
+				s.remove(key)
+			case 2:
+				l := s.load()
+				for c := 'a'; c < 'i'; c++ {
+					if kv := etcd[string(c)]; kv != nil {
+						l.add([]*mvccpb.KeyValue{kv})
+					}
+				}
+				l.finish()
+			default:
+				next := created(key, value(fmt.Sprint(rev), 20+random.IntN(3000)), rev)
+				if old := etcd[key]; old != nil {
+					next.CreateRevision = old.CreateRevision
+				}
+				etcd[key] = next
+				s.put(next)
+			}
+			checkBounds(t, &s, etcd, before)
+			if t.Failed() {
+				t.Fatalf("seed %d, revision %d", seed, rev)
+			}
+		}
+	}
+}
+
+func checkBounds(t *testing.T, s *set[string], etcd map[string]*mvccpb.KeyValue, before map[string]*Item[string]) {
+	t.Helper()
+	used := usage{}
+	for _, item := range s.commit() {
+		used.entries, used.bytes = used.entries+1, used.bytes+s.sizeOf(item)
+		delete(before, item.Key)
+		if etcd[item.Key] == nil {
+			t.Errorf("%s is kept and gone", item.Key)
+		}
+	}
+	if used != s.used || used.entries > 3 || used.bytes > s.bounds.Bytes*(slack+1)/slack+3*smallEntry {
+		t.Errorf("%+v is in use, reckoned as %+v", used, s.used)
+	}
+	for key := range before {
+		if etcd[key] != nil {
+			t.Errorf("%s was known and is not kept", key)
+		}
+	}
+	if !s.left && used.entries != len(etcd) {
+		t.Errorf("%d of %d entries are kept, and none is said to be left out", used.entries, len(etcd))
+	}
+}
+
+// A removed entry is told of as long as there is room for that.
+func TestS4_WhatIsRemovedIsBounded(t *testing.T) {
+	s := newBounded(new([]string))
+	for n := range 100 {
+		s.put(created(fmt.Sprint(n), value("1", 1500), n))
+		s.remove(fmt.Sprint(n))
+	}
+	if n := len(s.takeRemoved()); n != 3 || len(s.changes) != 0 {
+		t.Errorf("%d removed entries and %d changes are held", n, len(s.changes))
+	}
+	s.put(created("a", "1", 100))
+	s.remove("a")
+	if n := len(s.takeRemoved()); n != 1 {
+		t.Errorf("%d removed entries are told of later", n)
+	}
+}
+
+func TestS4_MalformedKeysAreNotRememberedForEver(t *testing.T) {
+	reported := []string{}
+	s := newSet(&reported)
+	for n := range 2 * maxBad {
+		s.put(kv(fmt.Sprint(n), "bad", 1))
+	}
+	if len(s.bad) != maxBad {
+		t.Errorf("%d are remembered", len(s.bad))
+	}
+}
+
+func boundedCore(entries int) *core[string] {
+	return newCore(testSpec(), &Config[string]{
+		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second,
+		Size: func(v string) int { return len(v) }, Bounds: Bounds{Entries: entries},
+	})
+}
+
+func TestS4_CoreSaysWhatIsLeftOut(t *testing.T) {
+	const said, again = "etcd has more under the key than is kept", "all that etcd has under the key is kept again"
+	a, b, c := created("a", "1", 5), created("b", "1", 6), created("c", "1", 7)
+	boundedCore(2).follow(t,
+		rule{0, ok, "list within 1s"},
+		rule{0, read(list(10, a, b, c)), said + ", publish [a=1 b=1], watch from 11 within 5s"},
+		rule{0, ok, "wait 4s"},
+		rule{1 * time.Second, answered(events(11, put("d", "1", 11))), "wait 4s"},
+		// There is room, but the last list is not long ago.
+		rule{3 * time.Second, answered(events(12, del("a", 12))), "publish [b=1], wait 4s"},
+		rule{6500 * time.Millisecond, answered(events(13)), "wait 3.5s"},
+		rule{10 * time.Second, ok, "verify within 10s"},
+		rule{10 * time.Second, read(list(13, b, c, created("d", "1", 11))), "publish [b=1 c=1], wait 500ms"},
+		rule{11 * time.Second, answered(events(14, del("d", 14))), "wait 4s"},
+		rule{12 * time.Second, answered(events(15, del("c", 15))), "publish [b=1], wait 4s"},
+		rule{15 * time.Second, answered(events(15)), "wait 4s"},
+		rule{19 * time.Second, answered(events(15)), "wait 4s"},
+		rule{23 * time.Second, answered(events(15)), "wait 4s"},
+		rule{27 * time.Second, answered(events(15)), "wait 3s"},
+		rule{30 * time.Second, ok, "verify within 10s"}, // some were left out again
+		rule{30 * time.Second, read(list(15, b)), again + ", wait 1s"},
+	)
+}
+
+func TestS11_CoreLogsFewLines(t *testing.T) {
+	c := testCore(testSpec())
+	c.follow(t, watching...)
+	lines, missed := 0, 0
+	for n := range 3000 {
+		do := c.step(answered(events(11+n, put(fmt.Sprint(n), fmt.Sprint("bad", n), 11+n))), start.Add(time.Duration(n)*10*ms))
+		for _, note := range do.notes {
+			lines++
+			if args := note.args; args[len(args)-2] == "not_logged" {
+				missed += args[len(args)-1].(int)
+			}
+		}
+		if len(do.malformed) != 1 {
+			t.Fatal("a malformed value is not counted")
+		}
+	}
+	if lines != 7 || missed < 1900 {
+		t.Errorf("%d lines in 30 s, which say that %d were not logged", lines, missed)
+	}
+}
+
+// An entry that found no room is looked for as soon as there is room for one.
+func TestS4_WhatFitsAgainIsFound(t *testing.T) {
+	const bound = 20
+	c := boundedCore(bound)
+	rev := 100
+	var kvs []*mvccpb.KeyValue
+	for n := range bound {
+		kvs = append(kvs, created(fmt.Sprintf("k/%02d", n), "1", 5+n))
+	}
+	now := start
+	c.step(ok, now)
+	c.step(read(list(rev, kvs...)), now)
+	c.step(ok, now)
+	// An honest instance comes that finds no room, and one of the others goes.
+	c.step(answered(events(101, &clientv3.Event{Type: clientv3.EventTypePut, Kv: created("k/zz", "1", 101)})), now)
+	e := answered(events(102, del("k/00", 102)))
+	for ; now.Sub(start) < time.Hour; now = now.Add(time.Second) {
+		do := c.step(e, now)
+		e = answered(events(102))
+		switch do.call {
+		case callVerify, callList:
+			return // it looks
+		case callProgress:
+			e = ok
+		}
+	}
+	t.Errorf("for an hour, %d of %d entries are kept, %d fit, and none is looked for", c.replica.set.used.entries, c.replica.total, bound)
+}
+
+// badRange answers the core like an etcd that has n keys with bad values and one good one behind them. It returns
+// how many keys etcd had to send within the time.
+func badRange(c *core[string], n int, d time.Duration) (sent, lists int) {
+	kvs := make([]*mvccpb.KeyValue, n+1)
+	for i := range n {
+		kvs[i] = created(fmt.Sprintf("k/%06d", i), "bad", 5)
+	}
+	kvs[n] = created("k/good", "1", 5)
+	e := ok
+	for now := start; now.Sub(start) < d; {
+		do := c.step(e, now)
+		e = ok
+		switch do.call {
+		case callList, callVerify:
+			from := 0
+			for do.page.from != "" && from <= n && string(kvs[from].Key) < do.page.from {
+				from++
+			}
+			if from == 0 {
+				lists++
+			}
+			to := min(n+1, from+int(do.page.limit))
+			sent += to - from
+			resp := list(100, kvs[from:to]...)
+			resp.More, resp.Count = to <= n, int64(n+1-from)
+			e = event{read: resp}
+		case callWait:
+			now = now.Add(time.Second)
+			e = answered(&clientv3.WatchResponse{Header: header(1, 1, 100)})
+		case callPause:
+			now = now.Add(do.bound)
+		}
+	}
+	return sent, lists
+}
+
+// A range of far more unreadable keys than entries are kept is not listed again and again.
+func TestS4_UnreadableKeysAreNotListedAgain(t *testing.T) {
+	c := boundedCore(20_000)
+	sent, lists := badRange(c, 60_000, time.Hour)
+	if lists > 60 {
+		t.Errorf("in an hour in which nothing changed, %d lists had etcd send %d keys", lists, sent)
+	}
+}
+
+// However many keys cannot be read, the entry behind them is known.
+func TestS4_UnreadableKeysDoNotHideHonestOnes(t *testing.T) {
+	c := boundedCore(20_000)
+	badRange(c, 60_000, time.Minute)
+	if items := c.replica.set.commit(); len(items) != 1 {
+		t.Errorf("%d entries are known of the one that can be read", len(items))
+	}
+}
+
+// An entry that went while no watch was open is not kept, whatever else has come.
+func TestS4_WhatIsGoneIsNotKeptForEver(t *testing.T) {
+	c := boundedCore(4)
+	gone := created("k/z", "1", 5)
+	c.step(ok, start)
+	c.step(read(list(10, gone)), start)
+	c.step(ok, start)
+	// The watch ends; meanwhile k/z is deleted, and nine others come.
+	now := start.Add(time.Minute)
+	c.step(failed(errClosed), now)
+	var kvs []*mvccpb.KeyValue
+	for n := range 9 {
+		kvs = append(kvs, created(fmt.Sprintf("k/a%d", n), "1", 20+n))
+	}
+	e := ok
+	for ; now.Sub(start) < time.Hour; now = now.Add(time.Second) {
+		do := c.step(e, now)
+		e = ok
+		switch do.call {
+		case callList, callVerify:
+			resp := list(40, kvs...)
+			resp.Count = 9
+			e = event{read: resp}
+		case callWait:
+			e = answered(events(40))
+		}
+	}
+	for _, item := range c.replica.set.commit() {
+		if item.Key == "k/z" {
+			t.Error("k/z was deleted an hour ago, and is still among the entries")
+		}
+	}
+}

@@ -1,0 +1,484 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+)
+
+const (
+	// A list's bound starts at firstListBound, so that what can be used instead is used soon, and
+	// grows to maxListBound, for a large range over a slow line.
+	firstListBound = time.Second
+	maxListBound   = 10 * time.Second
+	localListBound = 500 * time.Millisecond
+	probeBound     = 500 * time.Millisecond
+	watchBound     = 5 * time.Second
+	progressBound  = time.Second
+
+	// signOfLifeEvery is the time between two requests for a sign of life.
+	signOfLifeEvery = time.Second
+
+	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
+	steadyAfter = 5 * time.Second
+
+	// firstRetryPause is the pause after a failure, and firstRefusedPause that after a refusal, which
+	// lasts until someone changes something.
+	firstRetryPause   = 50 * time.Millisecond
+	maxListPause      = time.Second
+	maxWatchPause     = 5 * time.Second
+	firstRefusedPause = 500 * time.Millisecond
+
+	// firstLeftPause is the least time from a list that left entries out to one that looks for them, where there
+	// is room. It doubles with each that leaves some out again.
+	firstLeftPause = 10 * time.Second
+	maxLeftPause   = 5 * time.Minute
+)
+
+// errNotOpened is the outcome of callWatch where etcd has not answered in time.
+var errNotOpened = fmt.Errorf("etcd did not open it within %v", watchBound)
+
+// call is what the core has the shell do. The shell feeds its outcome back as the next event.
+type call int
+
+const (
+	callPause     call = iota // wait for a part of the bound, or for a check
+	callList                  // read a page of the range
+	callListLocal             // read one as one member sees it, which takes no leader
+	callWatch                 // open a watch from the revision on
+	callWait                  // wait until an instant, for an answer of the watch, or for a check
+	callVerify                // read a page of the range beside the watch
+	callProbe                 // read the number of keys and the one changed last
+	callProgress              // request a progress notification, which comes on the watch
+)
+
+// event is the outcome of a call. The zero value says that a pause is over, an instant is reached, or
+// a watch is open.
+type event struct {
+	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
+	answer *clientv3.WatchResponse // callWait
+	check  bool                    // callPause, callWait: etcd may be another than before
+	err    error                   // the call failed; callWait: the watch ended
+	cause  error                   // why the connection to etcd is down, where that is known
+}
+
+// do is what the shell is to do: carry out the effects, in this order, and then make the call.
+type do[T any] struct {
+	effects[T]
+	action
+}
+
+// effects are what the shell does without waiting for anything.
+type effects[T any] struct {
+	closeWatch bool       // close the watch, and open later ones on another stream
+	relisted   string     // count a list that became necessary, by this cause; "": none
+	malformed  []string   // count the malformed values of these keys
+	notes      []note     // log these
+	update     *Update[T] // publish this; nil: nothing
+}
+
+// note is a log line.
+type note struct {
+	warn bool
+	text string
+	args []any
+}
+
+// action is a call with its arguments.
+type action struct {
+	call     call
+	bound    time.Duration // of the call, or of the pause before jitter
+	page     page          // callList, callListLocal, callVerify
+	revision int64         // callWatch
+	until    time.Time     // callWait
+}
+
+// core follows one range of etcd keys: it decides what is to be asked of etcd, what the answers mean,
+// and when an update is published.
+//
+//	list ──▶ watch ──▶ wait ◀──▶ verify, probe, progress
+//	 ▲ │       │        │          │
+//	 │ ▼       ▼        ▼          │
+//	pause ◀────────────────────────┘
+//
+// It does no I/O and reads no clock: step takes an event and the time, and returns what to do.
+type core[T any] struct {
+	name    string // the first key of the range, for logs and errors
+	replica replica[T]
+	pace    pace
+	doing   call
+	effects effects[T] // of this step
+
+	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
+	listBound time.Duration   // of the next page
+	listErr   error           // of the list before callListLocal
+	anySize   bool            // pages may have any number of keys, for their size is bounded
+	retries   backoff.Backoff // of lists that failed
+	refusals  backoff.Backoff // of lists that were refused
+	rebuilds  backoff.Backoff // of watches
+
+	openedAt   time.Time     // when the watch was opened; zero: there is none
+	signOfLife time.Time     // when the watch may be asked for a sign of life again
+	checking   bool          // callVerify is for a check
+	listedAt   time.Time     // when a list was last complete
+	leftPause  time.Duration // see firstLeftPause
+
+	unpublished bool  // the content changed since the last update
+	told        error // the error of the last update
+	listFailed  bool  // a failed list was logged, and none has succeeded since
+	causeLogged bool  // ... with why the connection is down
+	watchFailed bool  // a failed watch was logged, and none has answered since
+	leftLogged  bool  // the log says that entries are left out, and not yet that they fit again
+
+	now   time.Time        // of this step
+	lines loglimit.Limiter // of lines that whoever writes the range can cause
+}
+
+func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
+	c := &core[T]{
+		name:      spec.Range.From,
+		listBound: firstListBound, anySize: boundsPages(cfg.Client),
+		retries:  backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
+		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
+		rebuilds: backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
+	}
+	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds, maxKey: len(spec.Range.From) + maxSuffix}
+	if last := spec.Last; last != nil {
+		c.replica.set.start(last.Items)
+		c.replica.known, c.replica.provisional = true, true
+		c.replica.applied, c.replica.cluster = last.Revision, last.Cluster
+	}
+	return c
+}
+
+// step takes the outcome of the last call, and returns what to do next. The first event is the zero
+// value.
+func (c *core[T]) step(e event, now time.Time) do[T] {
+	c.effects, c.now = effects[T]{}, now
+	next := c.next(e, now)
+	c.noteLeft()
+	c.doing = next.call
+	return do[T]{c.effects, next}
+}
+
+// charge adds to the cost of the last update, which was published at the given time.
+func (c *core[T]) charge(cost time.Duration, published time.Time) { c.pace.spend(cost, published) }
+
+func (c *core[T]) next(e event, now time.Time) action {
+	switch c.doing {
+	case callList:
+		return c.listed(e, now)
+	case callListLocal:
+		return c.listedLocal(e, now)
+	case callWatch:
+		return c.opened(e, now)
+	case callWait:
+		return c.woken(e, now)
+	case callVerify:
+		return c.verified(e, now)
+	case callProbe:
+		return c.probed(e, now)
+	case callProgress:
+		return c.wait(now) // what counts is the answer, not whether it could be requested
+	}
+	if e.check {
+		c.listing = listing[T]{} // begun with another etcd, maybe
+	}
+	return c.list(callList, c.listBound) // a pause is over, or etcd is back
+}
+
+// list has the next page of the list under way read.
+func (c *core[T]) list(call call, bound time.Duration) action {
+	next := c.listing.page()
+	switch {
+	case c.anySize:
+	case c.listing.header == nil:
+		next.limit = min(next.limit, unboundedFirst)
+	default:
+		next.limit = min(next.limit, unboundedPage)
+	}
+	return action{call: call, bound: bound, page: next}
+}
+
+// page takes the outcome of reading a page, and reports whether to read another now. An error ends this try; the
+// list under way is kept if the next try can go on with it.
+func (c *core[T]) page(e event) (more bool, err error) {
+	if e.err != nil {
+		return c.listing.failed(e.err), e.err
+	}
+	more, err = c.listing.take(e.read, &c.replica.set)
+	if err != nil {
+		c.listing = listing[T]{}
+	}
+	return more, err
+}
+
+// listed follows a list by a watch. With nothing known and no leader to ask, one member's own view is
+// taken, to be replaced as soon as there is a leader.
+func (c *core[T]) listed(e event, now time.Time) action {
+	more, err := c.page(e)
+	switch {
+	case more:
+		return c.list(callList, c.listBound)
+	case err == nil:
+	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
+		return c.retry(err, e.cause)
+	default:
+		c.listErr = err
+		return c.list(callListLocal, localListBound)
+	}
+	c.listBound = firstListBound
+	c.retries.Reset()
+	c.refusals.Reset()
+	// What the last watch heard and had no time to publish may be all that is new.
+	if c.replica.listed(c.listDone(now), false) || c.unpublished {
+		c.publish(nil)
+	}
+	return action{call: callWatch, bound: watchBound, revision: c.replica.applied + 1}
+}
+
+// listDone returns the list under way, which is complete.
+func (c *core[T]) listDone(now time.Time) *listing[T] {
+	done := c.listing
+	c.listing, c.listedAt = listing[T]{}, now
+	return &done
+}
+
+func (c *core[T]) listedLocal(e event, now time.Time) action {
+	more, err := c.page(e)
+	if more {
+		return c.list(callListLocal, localListBound)
+	}
+	if err == nil {
+		c.unpublished = c.replica.listed(c.listDone(now), true)
+	}
+	c.listing = listing[T]{}
+	return c.retry(c.listErr, e.cause)
+}
+
+// retry has a failed list made again after a pause. It publishes an error that users do not know yet.
+func (c *core[T]) retry(err, cause error) action {
+	err = c.errorOf("list", err, cause)
+	if !c.listFailed || cause != nil && !c.causeLogged {
+		c.listFailed, c.causeLogged = true, cause != nil
+		c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
+	}
+	if c.unpublished || !etcderr.Same(err, c.told) {
+		c.publish(err)
+	}
+	c.listBound = min(2*c.listBound, maxListBound)
+	if etcderr.Refused(err) {
+		return action{call: callPause, bound: c.refusals.Bound()}
+	}
+	return action{call: callPause, bound: c.retries.Bound()}
+}
+
+// rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
+// far as anyone knows, users are up to date.
+func (c *core[T]) rebuild(err error, now time.Time) action {
+	if !c.watchFailed {
+		c.watchFailed = true
+		c.note(true, "etcd watch interrupted; listing again", "key", c.name, "error", err)
+	}
+	c.effects.closeWatch, c.effects.relisted = true, relistCause(err)
+	if !c.openedAt.IsZero() && now.Sub(c.openedAt) > steadyAfter {
+		c.rebuilds.Reset()
+	}
+	c.openedAt, c.listing = time.Time{}, listing[T]{}
+	return action{call: callPause, bound: c.rebuilds.Bound()}
+}
+
+func (c *core[T]) opened(e event, now time.Time) action {
+	if e.err != nil {
+		return c.rebuild(c.errorOf("watch", e.err, e.cause), now)
+	}
+	c.replica.watching(now)
+	c.openedAt, c.signOfLife = now, time.Time{}
+	return c.wait(now)
+}
+
+// woken takes the event that ended a wait.
+func (c *core[T]) woken(e event, now time.Time) action {
+	if e.answer != nil {
+		var changed bool
+		if changed, e.err = c.replica.heard(e.answer, now); changed {
+			c.unpublished = true
+		}
+	}
+	if e.err != nil {
+		return c.rebuild(c.errorOf("watch", e.err, e.cause), now)
+	}
+	if e.answer != nil {
+		c.recovered()
+	}
+	if c.checking = e.check; c.checking || c.replica.moved {
+		c.flush(now)
+		return c.list(callVerify, firstListBound)
+	}
+	return c.wait(now)
+}
+
+// wait waits for the watch, unless something else is due before.
+func (c *core[T]) wait(now time.Time) action {
+	c.flush(now)
+	until, probe, err := c.replica.due(now)
+	if err != nil {
+		return c.rebuild(c.errorOf("watch", err, nil), now)
+	}
+	if until.Before(c.signOfLife) {
+		until = c.signOfLife
+	}
+	if !until.After(now) {
+		c.signOfLife = now.Add(signOfLifeEvery)
+		if probe {
+			return action{call: callProbe, bound: probeBound}
+		}
+		return action{call: callProgress, bound: progressBound}
+	}
+	if c.replica.set.left && !c.replica.set.full() {
+		again := c.listedAt.Add(c.leftPause)
+		if !again.After(now) {
+			c.leftPause = min(2*c.leftPause, maxLeftPause)
+			return c.list(callVerify, maxListBound)
+		}
+		until = earlier(until, again)
+	}
+	if c.unpublished {
+		until = earlier(until, c.pace.due(now))
+	}
+	return action{call: callWait, until: until}
+}
+
+func (c *core[T]) verified(e event, now time.Time) action {
+	more, err := c.page(e)
+	switch {
+	case more:
+		return c.list(callVerify, maxListBound)
+	case err != nil:
+		return c.rebuild(c.errorOf("list", err, e.cause), now)
+	}
+	changed, err := c.replica.verified(c.listDone(now))
+	if err != nil {
+		return c.rebuild(c.errorOf("watch", err, e.cause), now)
+	}
+	c.unpublished = c.unpublished || changed
+	if c.checking {
+		c.replica.suspect(now)
+		c.signOfLife = time.Time{}
+	}
+	return c.wait(now)
+}
+
+func (c *core[T]) probed(e event, now time.Time) action {
+	if e.err != nil {
+		return c.rebuild(c.errorOf("list", e.err, e.cause), now)
+	}
+	if err := c.replica.probed(e.read, now); err != nil {
+		return c.rebuild(c.errorOf("watch", err, e.cause), now)
+	}
+	return c.wait(now)
+}
+
+// recovered notes that the watch answers.
+func (c *core[T]) recovered() {
+	if c.listFailed || c.watchFailed {
+		c.listFailed, c.causeLogged, c.watchFailed = false, false, false
+		c.note(false, "etcd watch restored", "key", c.name, "revision", c.replica.revision)
+	}
+	if c.told != nil {
+		c.unpublished = true
+	}
+}
+
+// flush publishes a change if pacing allows. The end of an error is published without delay.
+func (c *core[T]) flush(now time.Time) {
+	if c.unpublished && (c.told != nil || !c.pace.due(now).After(now)) {
+		c.publish(nil)
+	}
+}
+
+func (c *core[T]) publish(err error) {
+	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
+	c.unpublished, c.told = false, err
+	c.pace.sent()
+}
+
+func (c *core[T]) malformed(key string, err error) {
+	c.effects.malformed = append(c.effects.malformed, key)
+	c.limited("malformed value in etcd skipped", "key", key, "error", err)
+}
+
+// noteLeft logs when entries begin to be left out, and when all fit again.
+func (c *core[T]) noteLeft() {
+	s := &c.replica.set
+	if s.left == c.leftLogged {
+		return
+	}
+	c.leftLogged, c.leftPause = s.left, firstLeftPause
+	args := []any{"key", c.name, "kept", s.used.entries, "bytes", s.used.bytes, "in_etcd", c.replica.total}
+	if s.left {
+		c.limited("etcd has more under the key than is kept; the rest is left out", args...)
+	} else {
+		c.limited("all that etcd has under the key is kept again", args...)
+	}
+}
+
+// limited notes a warning that whoever writes the range can cause, as often as they like.
+func (c *core[T]) limited(text string, args ...any) {
+	if ok, missed := c.lines.Allow(c.now); ok {
+		c.note(true, text, loglimit.Attrs(missed, args...)...)
+	}
+}
+
+func (c *core[T]) note(warn bool, text string, args ...any) {
+	c.effects.notes = append(c.effects.notes, note{warn, text, args})
+}
+
+// errorOf returns an error that says what failed, on which range, and why: err alone may only say that
+// time ran out.
+func (c *core[T]) errorOf(what string, err, cause error) error {
+	switch {
+	case etcderr.Code(err) == codes.PermissionDenied:
+		err = fmt.Errorf("%w (the etcd user's role lacks READ permission for this range)", err)
+	case cause != nil && !strings.Contains(err.Error(), cause.Error()):
+		err = fmt.Errorf("%w: %w", err, cause)
+	}
+	return fmt.Errorf("etcd: %s %q: %w", what, c.name, err)
+}
+
+// relistCause names an error for metrics, in a handful of distinct words.
+func relistCause(err error) string {
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return "compacted"
+	case errors.Is(err, errReplaced), errors.Is(err, errCluster):
+		return "replaced"
+	case errors.Is(err, errMissed):
+		return "missed"
+	case errors.Is(err, errSilent):
+		return "silent"
+	case errors.Is(err, errClosed):
+		return "closed"
+	case errors.Is(err, rpctypes.ErrNoLeader):
+		return "no_leader"
+	case etcderr.Refused(err):
+		return "denied"
+	}
+	return "watch_error"
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,86 @@
+package listwatch
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Group follows ranges that share a configuration and the gRPC streams of their watches. It is safe
+// for concurrent use.
+type Group[T any] struct {
+	cfg     Config[T]
+	streams streams
+	ctx     context.Context // for all watchers; ends with Close
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	closed   bool
+	watchers map[*watcher[T]]struct{}
+}
+
+// NewGroup returns a group that follows nothing yet and does no I/O.
+func NewGroup[T any](cfg Config[T]) *Group[T] {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel, watchers: make(map[*watcher[T]]struct{})}
+}
+
+// Follow passes the updates of a range to sink until stop is called. It starts a goroutine, which
+// alone calls sink, and does no I/O itself. The first update is the outcome of the first list, or
+// the first error.
+//
+// stop returns at once: it does not wait for a call of sink under way, and it may be called from
+// sink, and more than once. Nothing is followed after Close.
+func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(g.ctx)
+	w := newWatcher(&g.cfg, &g.streams, spec, sink)
+	g.watchers[w] = struct{}{}
+	g.running.Go(func() { w.run(ctx) })
+	return func() {
+		cancel()
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.watchers, w)
+	}
+}
+
+// Check compares every range with etcd at once: it verifies the range and asks its watch for a sign of
+// life, or lists the range without waiting out a pause. Call it after a reconnect, which the etcd client
+// hides: etcd may be another than before.
+func (g *Group[T]) Check() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for w := range g.watchers {
+		select {
+		case w.check <- struct{}{}:
+		default: // a check is pending
+		}
+	}
+}
+
+// Close stops following everything, and waits until the goroutines have ended. They do not wait for
+// etcd.
+func (g *Group[T]) Close() {
+	g.mu.Lock()
+	g.closed = true
+	clear(g.watchers)
+	g.mu.Unlock()
+	g.cancel()
+	g.running.Wait()
+}
+
+// streams numbers the gRPC streams that the watches of a group share. A stream authenticates once,
+// so a fault such as an expired token stays with it: after any failure, watches open on the next one.
+type streams struct{ n atomic.Uint64 }
+
+// current returns the stream to open a watch on.
+func (s *streams) current() uint64 { return s.n.Load() }
+
+// retire has later watches open on another stream than the given one.
+func (s *streams) retire(stream uint64) { s.n.CompareAndSwap(stream, stream+1) }

@@ -1,0 +1,298 @@
+package listwatch
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
+)
+
+// fakeEtcd is a Client whose answers the test gives.
+type fakeEtcd struct {
+	mu       sync.Mutex
+	get      func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
+	answers  chan clientv3.WatchResponse // of the watch; nil: watches do not open
+	gets     []clientv3.Op
+	watches  []string // the streams that watches were opened on
+	progress []string // the streams that progress was requested on
+}
+
+func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	op := clientv3.OpGet(key, opts...)
+	f.mu.Lock()
+	f.gets = append(f.gets, op)
+	get := f.get
+	f.mu.Unlock()
+	return get(ctx, op)
+}
+
+func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+	f.mu.Lock()
+	f.watches = append(f.watches, stream(ctx))
+	answers := f.answers
+	f.mu.Unlock()
+	if answers == nil {
+		<-ctx.Done()
+	}
+	return answers
+}
+
+func (f *fakeEtcd) RequestProgress(ctx context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.progress = append(f.progress, stream(ctx))
+	return nil
+}
+
+func stream(ctx context.Context) string {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	return strings.Join(md.Get(streamKey), ",")
+}
+
+// answering has reads answered so from now on, and watches by the channel that is returned.
+func (f *fakeEtcd) answering(resp *clientv3.GetResponse, err error) chan clientv3.WatchResponse {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.get = func(context.Context, clientv3.Op) (*clientv3.GetResponse, error) { return resp, err }
+	f.answers = make(chan clientv3.WatchResponse)
+	return f.answers
+}
+
+// hanging has nothing answered.
+func (f *fakeEtcd) hanging() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.get = func(ctx context.Context, _ clientv3.Op) (*clientv3.GetResponse, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	f.answers = nil
+}
+
+// counts are how many calls there were: to list, to watch, and for progress.
+func (f *fakeEtcd) counts() [3]int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return [3]int{len(f.gets), len(f.watches), len(f.progress)}
+}
+
+type hooks struct{ relisted, malformed []string }
+
+func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
+	return NewGroup(Config[string]{
+		Client: f, Equal: func(a, b string) bool { return a == b },
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+		Hooks: Hooks{
+			Relisted:  func(cause string) { h.relisted = append(h.relisted, cause) },
+			Malformed: func(key string) { h.malformed = append(h.malformed, key) },
+		},
+		Cause:           func() error { return errors.New("no route to host") },
+		MaxRefusedPause: time.Minute,
+	})
+}
+
+// TestGroupFollows goes through every call that a core can ask for.
+func TestGroupFollows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h, log := &fakeEtcd{}, &hooks{}, &bytes.Buffer{}
+		f.hanging()
+		g := newGroup(f, h, log)
+		defer g.Close()
+		var last Update[string]
+		stop := g.Follow(testSpec(), func(u Update[string]) { last = u })
+		defer stop()
+		time.Sleep(firstListBound + localListBound)
+		synctest.Wait()
+		if last.Snapshot != nil || last.Err == nil || !strings.Contains(last.Err.Error(), "no route to host") {
+			t.Fatalf("without etcd: %+v, want an error with its cause", last)
+		}
+		if len(f.gets) != 2 || f.gets[0].IsSerializable() || !f.gets[1].IsSerializable() {
+			t.Errorf("without etcd: %d lists, want a linearizable one and a serializable one", len(f.gets))
+		}
+
+		answers := f.answering(list(10, kv("a", "1", 5), kv("b", "bad", 5)), nil)
+		time.Sleep(firstRetryPause)
+		synctest.Wait()
+		if last.Err != nil || text(last.Snapshot.Items) != "a=1" || len(h.malformed) != 1 {
+			t.Fatalf("with etcd: %+v, malformed %v, want a=1 and one malformed", last, h.malformed)
+		}
+		answers <- clientv3.WatchResponse{Header: header(1, 1, 10), Created: true}
+		answers <- *events(11, put("c", "1", 11))
+		synctest.Wait()
+		if text(last.Snapshot.Items) != "a=1 c=1" {
+			t.Errorf("after a change: %q", text(last.Snapshot.Items))
+		}
+
+		// A silent watch is asked on its own stream, and probed, which finds nothing.
+		f.mu.Lock()
+		f.get = func(_ context.Context, op clientv3.Op) (*clientv3.GetResponse, error) {
+			if !op.IsKeysOnly() || op.Limit() != 1 {
+				return nil, errors.New("not a probe")
+			}
+			return keys(11, 2, 11).read, nil
+		}
+		f.mu.Unlock()
+		time.Sleep(silentAfter + time.Second)
+		synctest.Wait()
+		if f.watches[0] != "0" || len(f.progress) == 0 || f.progress[0] != "0" || len(h.relisted) != 0 {
+			t.Errorf("silence: watches on %q, progress requested on %q, relisted %q", f.watches, f.progress, h.relisted)
+		}
+
+		// One that breaks is opened anew on another stream.
+		f.answering(list(12, kv("a", "2", 12)), nil)
+		close(answers)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if text(last.Snapshot.Items) != "a=2" || len(f.watches) != 2 || f.watches[1] != "1" || len(h.relisted) != 1 || h.relisted[0] != "closed" {
+			t.Errorf("after a break: %q, watches on %q, relisted %q", text(last.Snapshot.Items), f.watches, h.relisted)
+		}
+		for _, line := range []string{"level=WARN", "etcd list failed", "etcd watch restored", "level=INFO", "etcd watch interrupted", "malformed"} {
+			if !strings.Contains(log.String(), line) {
+				t.Errorf("%q is not logged:\n%s", line, log)
+			}
+		}
+	})
+}
+
+// TestGroupChecks verifies what is watched, and lists at once what waits to be listed again.
+func TestGroupChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeEtcd{}
+		f.answering(nil, rpctypes.ErrPermissionDenied)
+		g := newGroup(f, &hooks{}, &bytes.Buffer{})
+		defer g.Close()
+		g.Follow(testSpec(), func(Update[string]) {})
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		f.answering(list(10), nil)
+		before := f.counts()
+		g.Check()
+		synctest.Wait()
+		if after := f.counts(); after[0] != before[0]+1 || after[1] != 1 {
+			t.Errorf("calls %v became %v, want a list and a watch at once", before, after)
+		}
+		g.Check()
+		g.Check()
+		synctest.Wait()
+		if after := f.counts(); after[0] < before[0]+2 || after[2] == 0 {
+			t.Errorf("calls %v became %v, want another list and a request for progress", before, after)
+		}
+	})
+}
+
+func TestGroupOpensWatchesWithinABound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, h := &fakeEtcd{}, &hooks{}
+		f.answering(list(10), nil)
+		f.answers = nil
+		g := newGroup(f, h, &bytes.Buffer{})
+		defer g.Close()
+		g.Follow(testSpec(), func(Update[string]) {})
+		time.Sleep(watchBound + time.Millisecond)
+		synctest.Wait()
+		if len(h.relisted) != 1 || h.relisted[0] != "watch_error" {
+			t.Errorf("relisted %q, want once", h.relisted)
+		}
+	})
+}
+
+// TestGroupCloses ends everything whatever etcd does; the bubble fails the test otherwise.
+func TestGroupCloses(t *testing.T) {
+	for name, answer := range map[string]func(*fakeEtcd){
+		"etcd hangs":   (*fakeEtcd).hanging,
+		"watching":     func(f *fakeEtcd) { f.answering(list(10), nil) },
+		"in a pause":   func(f *fakeEtcd) { f.answering(nil, rpctypes.ErrPermissionDenied) },
+		"not watching": func(f *fakeEtcd) { f.answering(list(10), nil); f.answers = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeEtcd{}
+				answer(f)
+				g := newGroup(f, &hooks{}, &bytes.Buffer{})
+				var stopped atomic.Bool
+				stop := g.Follow(testSpec(), func(Update[string]) {
+					if stopped.Load() {
+						t.Error("told after it was stopped")
+					}
+				})
+				g.Follow(testSpec(), func(Update[string]) {})
+				synctest.Wait()
+				stopped.Store(true)
+				stop()
+				stop()
+				synctest.Wait()
+				g.mu.Lock()
+				if len(g.watchers) != 1 {
+					t.Errorf("%d ranges are followed, want the other one", len(g.watchers))
+				}
+				g.mu.Unlock()
+				began := time.Now()
+				g.Close()
+				g.Close()
+				if took := time.Since(began); took > 0 {
+					t.Errorf("closing took %v", took)
+				}
+				g.Follow(testSpec(), func(Update[string]) { t.Error("followed after Close") })()
+				time.Sleep(time.Hour)
+			})
+		})
+	}
+}
+
+// TestGroupChargesUpdates counts the time in sink, and what users spent beside it.
+func TestGroupChargesUpdates(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeEtcd{}
+		answers := f.answering(list(10), nil)
+		g := newGroup(f, &hooks{}, &bytes.Buffer{})
+		defer g.Close()
+		spec := testSpec()
+		var spent atomic.Int64
+		spec.Spent = func() time.Duration { return time.Duration(spent.Swap(0)) }
+		var updates atomic.Int32
+		defer g.Follow(spec, func(Update[string]) {
+			updates.Add(1)
+			time.Sleep(dear)
+		})()
+		change := 10
+		add := func() {
+			change++
+			answers <- *events(change, put("a", fmt.Sprint(change), change))
+			synctest.Wait()
+		}
+		for range 5 { // until such a cost is believed
+			time.Sleep(time.Second)
+			add()
+		}
+		if n := updates.Load(); n != 6 {
+			t.Fatalf("%d updates, want the list and five changes", n)
+		}
+		// This much may go out at once.
+		for range paceBurst/dear - 1 {
+			time.Sleep(dear)
+			add()
+		}
+		spent.Store(int64(dear))
+		time.Sleep(dear)
+		before := updates.Load()
+		add()
+		if n := updates.Load(); n != before {
+			t.Error("an update goes out at once though the burst is used up")
+		}
+		time.Sleep(2 * maxPacePause)
+		if n := updates.Load(); n != before+1 {
+			t.Errorf("%d updates more, want one", n-before)
+		}
+	})
+}

@@ -1,0 +1,111 @@
+package listwatch
+
+import (
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+)
+
+const (
+	// firstPage is how many keys the first page of a list asks for. A later page asks for as many as make about
+	// pageBytes, by the sizes in the page before it.
+	firstPage = 1000
+	minPage   = 100 // where etcd is slow
+	maxPage   = 10_000
+	pageBytes = 512 << 10
+)
+
+// page is a part of a range that is to be read.
+type page struct {
+	from     string // the first key; "": the range's
+	limit    int64
+	revision int64 // 0: the latest
+	keysOnly bool
+}
+
+// opts returns the options of a read of the page. A range of one key has no pages.
+func (p page) opts(r Range) []clientv3.OpOption {
+	if r.End == "" {
+		return r.opts()
+	}
+	opts := r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
+	if p.keysOnly {
+		opts = append(opts, clientv3.WithKeysOnly())
+	}
+	return opts
+}
+
+// listing is a list under way: page after page, all at the revision of the first. If a page fails, the next
+// try goes on from there. The zero value begins a list.
+type listing[T any] struct {
+	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
+	total  int64                        // keys in the range, whatever they hold
+	load   *load[T]
+	next   page
+}
+
+// page returns the page to be read next.
+func (l *listing[T]) page() page {
+	if l.next.limit == 0 {
+		l.next.limit = firstPage
+	}
+	return l.next
+}
+
+// take adds the answer for a page, and reports whether there are more pages. An error means that another etcd
+// answered than before.
+func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err error) {
+	switch {
+	case l.header == nil:
+		l.header, l.total, l.load = resp.Header, max(resp.Count, int64(len(resp.Kvs))), s.load()
+	case resp.Header.GetClusterId() != l.header.GetClusterId():
+		return false, errCluster
+	case resp.Header.GetRevision() < l.header.GetRevision():
+		return false, errReplaced
+	}
+	if l.next.keysOnly {
+		for _, kv := range resp.Kvs {
+			s.report(string(kv.Key), nil, errTooLarge)
+		}
+	} else {
+		l.load.add(resp.Kvs)
+	}
+	if !resp.More || len(resp.Kvs) == 0 {
+		return false, nil
+	}
+	bytes := 0
+	for _, kv := range resp.Kvs {
+		bytes += len(kv.Key) + len(kv.Value) + 1
+	}
+	last := string(resp.Kvs[len(resp.Kvs)-1].Key)
+	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*len(resp.Kvs)/bytes), 1), maxPage)}
+	return true, nil
+}
+
+// failed notes that reading a page failed, and makes the next try smaller where that may help. It reports whether
+// to try again at once.
+func (l *listing[T]) failed(err error) (again bool) {
+	limit := l.page().limit
+	switch {
+	case tooLarge(err) && limit > 1:
+		l.next.limit = max(limit/8, 1)
+		return true
+	case tooLarge(err) && !l.next.keysOnly: // one entry alone: only its key can be read, to go on behind it
+		l.next.keysOnly = true
+		return true
+	case l.header != nil && etcderr.TimedOut(err) && limit > minPage:
+		l.next.limit = max(limit/2, minPage)
+	case etcderr.Code(err) == codes.OutOfRange: // etcd has compacted the revision of the first page
+		*l = listing[T]{}
+	}
+	return false
+}
+
+// tooLarge reports whether an answer had more bytes than the client receives.
+func tooLarge(err error) bool {
+	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "message larger than max")
+}

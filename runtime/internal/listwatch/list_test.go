@@ -1,0 +1,162 @@
+package listwatch
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+var (
+	large     = failed(status.Error(codes.ResourceExhausted, "grpc: received message larger than max (9000000 vs. 4194304)"))
+	compacted = failed(rpctypes.ErrCompacted)
+)
+
+// more is a page that others follow.
+func more(revision int, kvs ...*mvccpb.KeyValue) event {
+	resp := list(revision, kvs...)
+	resp.More, resp.Count = true, 100
+	return read(resp)
+}
+
+func of(cluster int, e event) event { e.read.Header.ClusterId = uint64(cluster); return e }
+
+func TestCoreListsInPages(t *testing.T) {
+	first := []rule{
+		{0, ok, "list within 1s"},
+		{0, more(10, kv("a", "1", 5), kv("b", "1", 5)), `list 10000 from "b\x00" at 10 within 1s`},
+	}
+	a, b, c := kv("a", "1", 5), kv("b", "1", 5), kv("c", "1", 5)
+	for name, rules := range map[string][]rule{
+		"all at the revision of the first": with(first,
+			rule{0, more(12, c), `list 10000 from "c\x00" at 10 within 1s`},
+			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 c=1 d=1], watch from 11 within 5s"},
+		),
+		"a page that fails is read again, and is smaller": with(first,
+			rule{1 * time.Second, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{1 * time.Second, ok, `list 5000 from "b\x00" at 10 within 2s`},
+			rule{3 * time.Second, late, "pause 100ms"},
+			rule{3 * time.Second, ok, `list 2500 from "b\x00" at 10 within 4s`},
+			rule{3 * time.Second, read(list(14, c)), "publish [a=1 b=1 c=1], watch from 11 within 5s"},
+		),
+		"a page that is too large is read in parts at once": with(first,
+			rule{0, large, `list 1250 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 156 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 19 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 2 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
+			rule{0, more(12, c), `list 10000 from "c\x00" at 10 within 1s`},
+		),
+		"an entry that is too large is left out": with(first,
+			rule{0, large, `list 1250 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 156 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 19 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 2 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
+			rule{0, more(12, kv("c", "", 5)), `malformed value in etcd skipped, list 10000 from "c\x00" at 10 within 1s`},
+			rule{0, read(list(13, kv("d", "1", 5))), "publish [a=1 b=1 d=1], watch from 11 within 5s"},
+		),
+		"even its key": with(first,
+			rule{0, large, `list 1250 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 156 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 19 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 2 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 1 from "b\x00" at 10 within 1s`},
+			rule{0, large, `list 1 keys only from "b\x00" at 10 within 1s`},
+			rule{0, large, "etcd list failed, publish nothing known with the error, pause 50ms"},
+		),
+		"anew once etcd has compacted the revision": with(first,
+			rule{0, compacted, "list locally within 500ms"},
+			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, ok, "list within 2s"},
+		),
+		"anew where another etcd answers": with(first,
+			rule{0, of(2, more(10, c)), "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, ok, "list within 2s"},
+		),
+		"anew where an earlier state of etcd answers": with(first,
+			rule{0, more(9, c), "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, ok, "list within 2s"},
+		),
+		"anew after a reconnect": with(first,
+			rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			rule{0, check, "list within 2s"},
+		),
+		"of one member": {
+			{0, ok, "list within 1s"},
+			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
+			{0, more(10, a), `list locally 10000 from "a\x00" at 10 within 500ms`},
+			{0, read(list(10, b)), "etcd list failed, publish [a=1 b=1] provisionally with the error, pause 50ms"},
+			{0, ok, "list within 2s"},
+		},
+		"of one member, not all": {
+			{0, ok, "list within 1s"},
+			{0, failed(rpctypes.ErrNoLeader), "list locally within 500ms"},
+			{0, more(10, a), `list locally 10000 from "a\x00" at 10 within 500ms`},
+			{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+			{0, ok, "list within 2s"},
+		},
+		"beside the watch": with(watching,
+			rule{1 * time.Second, check, "verify within 1s"},
+			rule{1 * time.Second, more(12, a), `verify 10000 from "a\x00" at 12 within 10s`},
+			rule{1 * time.Second, read(list(13, b)), "publish [a=1 b=1], request progress within 1s"},
+			rule{1 * time.Second, ok, "wait 1s"},
+			rule{1 * time.Second, answered(events(12, put("b", "1", 12))), "wait 4s"},
+			rule{2 * time.Second, answered(events(13, put("c", "1", 13))), "publish [a=1 b=1 c=1], wait 4s"},
+		),
+		"beside the watch, and it fails": with(watching,
+			rule{1 * time.Second, check, "verify within 1s"},
+			rule{1 * time.Second, more(12, a), `verify 10000 from "a\x00" at 12 within 10s`},
+			rule{1 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+			rule{1 * time.Second, ok, "list within 1s"},
+		),
+	} {
+		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+	}
+}
+
+// TestAListHoldsNoMoreThanIsKept has a range of many pages leave no more in memory than twice its bounds.
+func TestAListHoldsNoMoreThanIsKept(t *testing.T) {
+	s := newSet(new([]string))
+	s.bounds = Bounds{Entries: 10}
+	var l listing[string]
+	for n := range 200 {
+		var kvs []*mvccpb.KeyValue
+		for i := range 5 {
+			kvs = append(kvs, created(fmt.Sprintf("k%04d", 5*n+i), "1", 5000-n))
+		}
+		if _, err := l.take(&clientv3.GetResponse{Header: header(1, 1, 10), Kvs: kvs, More: n < 199, Count: 1000}, &s); err != nil {
+			t.Fatal(err)
+		}
+		if len(l.load.items) > 30 {
+			t.Fatalf("holds %d entries", len(l.load.items))
+		}
+	}
+	if !l.load.finish() || s.used.entries != 10 || !s.left {
+		t.Errorf("%d entries are kept, left out: %v", s.used.entries, s.left)
+	}
+	if got := text(s.commit()); got != "k0990=1 k0991=1 k0992=1 k0993=1 k0994=1 k0995=1 k0996=1 k0997=1 k0998=1 k0999=1" {
+		t.Errorf("%s are kept, want the oldest", got)
+	}
+}
+
+// TestPageSizes checks that pages are about as large as they are meant to be.
+func TestPageSizes(t *testing.T) {
+	for size, want := range map[int]int64{10: maxPage, 1000: 521, 100_000: 5, 3 << 20: 1} {
+		s := newSet(new([]string))
+		var l listing[string]
+		if _, err := l.take(more(10, kv("12345", strings.Repeat("x", size), 5)).read, &s); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.page().limit; got != want {
+			t.Errorf("after a value of %d bytes: %d, want %d", size, got, want)
+		}
+	}
+}

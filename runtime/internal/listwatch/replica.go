@@ -1,0 +1,198 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// progressAfter is the silence after which the watch is asked for a progress notification.
+	progressAfter = 4 * time.Second
+	// silentAfter is the silence after which a watch is given up.
+	silentAfter = 8 * time.Second
+	// lagAllowed is how long answers may come from behind what is known: a member that lags for
+	// longer, or a history that was replaced, is settled by a new list.
+	lagAllowed = time.Second
+)
+
+// Reasons to list again. Each names itself in logs and metrics.
+var (
+	errClosed   = errors.New("the watch was closed")
+	errSilent   = fmt.Errorf("the watch did not answer for %v", silentAfter)
+	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
+	errCluster  = errors.New("another etcd cluster answered")
+	errMissed   = errors.New("the watch missed changes")
+)
+
+// replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
+// what is known. If one does not, they return an error, and the range must be listed again.
+//
+// A watch that is silent is asked for a progress notification. One that has sent such notifications
+// before and sends none any more is dead. One that never has may be behind etcd's gRPC proxy, which
+// knows no such requests: a probe, a small read of the range, finds out whether it missed anything.
+//
+// What is known stays known through every error, until a list replaces it.
+type replica[T any] struct {
+	set set[T]
+
+	known       bool // a list has answered
+	provisional bool // ... from a member without a leader, or long ago
+	cluster     uint64
+	term        uint64    // of the last answer
+	revision    int64     // the highest that any answer carried
+	applied     int64     // the revision up to which events are in set
+	heardAt     time.Time // when the watch last answered
+	behindSince time.Time // since when answers carry a lower revision; zero: they do not
+	member      uint64    // the member that the watch is on; 0: not known
+	moved       bool      // the watch has moved to another member
+	total       int64     // how many keys the range has, whatever they hold
+	progress    bool      // the watch has answered a request for progress
+	noProgress  bool      // it has not, and is not asked any more
+}
+
+// listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
+// if its revision is lower than what is known: then etcd's history was replaced.
+func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
+	changed := !r.known || r.provisional != provisional || r.cluster != l.header.GetClusterId()
+	r.known, r.provisional = true, provisional
+	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
+	r.revision = l.header.GetRevision()
+	r.applied, r.total = r.revision, l.total
+	r.behindSince = time.Time{}
+	return l.load.finish() || changed
+}
+
+// verified takes a list that was made beside the watch, after a sign that etcd may be another than
+// before. If etcd's history was replaced by one that is as long by now, the watch goes on as if nothing
+// had happened, and only a list shows what it missed. verified reports whether the snapshot changed. An
+// error means that the watch is at a revision that etcd has yet to reach.
+func (r *replica[T]) verified(l *listing[T]) (changed bool, err error) {
+	r.moved = false
+	if l.header.GetClusterId() != r.cluster {
+		return false, errCluster
+	}
+	if l.header.GetRaftTerm() < r.term || l.header.GetRevision() < r.revision {
+		return false, errReplaced
+	}
+	return r.listed(l, false), nil
+}
+
+// watching notes that a watch from the revision after the list's was opened.
+func (r *replica[T]) watching(now time.Time) {
+	r.heardAt, r.progress, r.noProgress = now, false, false
+	r.member, r.moved = 0, false
+}
+
+// heard takes an answer of the watch, and reports whether the snapshot changed.
+func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed bool, err error) {
+	if err := resp.Err(); err != nil {
+		return false, err
+	}
+	if err := r.fence(resp.Header, now); err != nil {
+		return false, err
+	}
+	r.heardAt = now
+	if member := resp.Header.GetMemberId(); member != r.member {
+		r.moved = r.moved || r.member != 0
+		r.member = member
+	}
+	r.progress = r.progress || resp.IsProgressNotify()
+	for _, event := range resp.Events {
+		if event.Kv.ModRevision <= r.applied {
+			continue // already in the list
+		}
+		switch {
+		case event.Type == clientv3.EventTypeDelete:
+			r.total--
+			changed = r.set.remove(string(event.Kv.Key)) || changed
+		case event.IsCreate():
+			r.total++
+			fallthrough
+		default:
+			changed = r.set.put(event.Kv) || changed
+		}
+	}
+	if n := len(resp.Events); n > 0 {
+		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
+	}
+	return changed, nil
+}
+
+// fence compares an answer's header with what is known. A watch from a revision that etcd has not
+// reached hears nothing, and no error either, so a lower revision is the only sign of a restored or
+// wiped etcd.
+func (r *replica[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error {
+	if h.GetClusterId() == 0 {
+		return nil // etcd's gRPC proxy leaves some headers empty
+	}
+	if h.GetClusterId() != r.cluster {
+		return errCluster
+	}
+	if h.GetRaftTerm() < r.term || h.GetRevision() < r.revision {
+		if r.behindSince.IsZero() {
+			r.behindSince = now
+		}
+		if now.Sub(r.behindSince) >= lagAllowed {
+			return errReplaced
+		}
+		return nil
+	}
+	r.behindSince = time.Time{}
+	r.term, r.revision = h.GetRaftTerm(), h.GetRevision()
+	return nil
+}
+
+// suspect makes a sign of life due now.
+func (r *replica[T]) suspect(now time.Time) {
+	due := now.Add(-progressAfter)
+	if r.noProgress {
+		due = now.Add(-silentAfter)
+	}
+	if r.heardAt.After(due) {
+		r.heardAt = due
+	}
+}
+
+// due returns when a sign of life is due: a progress notification of the watch or, if asking for that is
+// of no use, a probe of the range. An error means that the watch is dead.
+func (r *replica[T]) due(now time.Time) (at time.Time, probe bool, err error) {
+	switch silent := now.Sub(r.heardAt) >= silentAfter; {
+	case silent && r.progress:
+		return now, false, errSilent
+	case silent || r.noProgress:
+		return r.heardAt.Add(silentAfter), true, nil
+	case !r.behindSince.IsZero():
+		return r.behindSince.Add(lagAllowed), false, nil
+	}
+	return r.heardAt.Add(progressAfter), false, nil
+}
+
+// probed takes a probe of the range: the number of keys, and the key changed last. An error means that
+// the watch has missed something.
+func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
+	switch {
+	case resp.Header.GetClusterId() != r.cluster:
+		return errCluster
+	case resp.Header.GetRevision() < r.revision:
+		return errReplaced
+	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
+		return errMissed
+	}
+	r.heardAt, r.noProgress = now, true
+	return nil
+}
+
+// snapshot returns the content, nil while nothing is known.
+func (r *replica[T]) snapshot() *Snapshot[T] {
+	if !r.known {
+		return nil
+	}
+	return &Snapshot[T]{
+		Items: r.set.commit(), Removed: r.set.takeRemoved(),
+		Revision: r.applied, Cluster: r.cluster, Provisional: r.provisional,
+	}
+}

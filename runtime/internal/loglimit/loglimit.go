@@ -1,0 +1,40 @@
+// Package loglimit bounds how often one source is logged, so that whoever may write its keys in etcd
+// cannot fill the logs of those who read them.
+package loglimit
+
+import "time"
+
+const (
+	burst = 5                // lines that a source may have at once
+	every = 10 * time.Second // after that, one in each such time
+)
+
+// Limiter decides which lines of one source are logged: 5 at once, then one every 10 s. It holds no lock
+// and reads no clock. The zero value is ready for use.
+type Limiter struct {
+	full   time.Time // when all of burst may be logged at once again
+	missed int       // lines that were left out since the last one
+}
+
+// Allow reports whether a line may be logged now, and how many were left out since the last one that was.
+func (l *Limiter) Allow(now time.Time) (ok bool, missed int) {
+	full := l.full
+	if full.Before(now) {
+		full = now
+	}
+	if full.Sub(now) > (burst-1)*every {
+		l.missed++
+		return false, 0
+	}
+	missed, l.missed = l.missed, 0
+	l.full = full.Add(every)
+	return true, missed
+}
+
+// Attrs returns the attributes of a line that was allowed: args, and how many lines were left out before it.
+func Attrs(missed int, args ...any) []any {
+	if missed == 0 {
+		return args
+	}
+	return append(args, "not_logged", missed)
+}

@@ -1,0 +1,146 @@
+package registrar
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// at returns the entry of an instance with a TTL of so many seconds.
+func at(key, instance, addr string, seconds int, layouts ...*endpoint.Layout) Entry {
+	if len(layouts) == 0 {
+		layouts = []*endpoint.Layout{endpoint.EndpointJSON}
+	}
+	return Entry{
+		Key: key, Layouts: layouts, TTL: time.Duration(seconds) * time.Second,
+		Endpoint: endpoint.Endpoint{Instance: instance, Addr: addr},
+	}
+}
+
+// A rule adds an entry, and says which session it belongs on, or the error; or it removes the entry of an
+// earlier rule.
+func TestG29_Claims(t *testing.T) {
+	const gone = "gone"
+	json, plain, suffix, goZero, kitex := endpoint.EndpointJSON, endpoint.Plain, endpoint.LeaseSuffix, endpoint.GoZero, endpoint.Kitex
+	type rule struct {
+		entry Entry
+		want  string
+	}
+	taken := func(key, instance, of, layout string, seconds int) string {
+		return fmt.Sprintf("key %q is already registered by this process, as instance %q of %q in [%s] with a TTL of %ds", key, instance, of, layout, seconds)
+	}
+	for name, rules := range map[string][]rule{
+		"one session a TTL": {
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("b", "i", "h:1", 15), "session 1"},
+			{at("c", "i", "h:1", 20), "session 2"},
+			{at("d", "i", "h:1", 15), "session 1"},
+		},
+		"the same again": {
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), taken("a/i", "i", "a", "endpoint_json", 15)},
+			{at("a", "j", "h:1", 15), "session 1"},
+		},
+		"under another TTL": {
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 20), taken("a/i", "i", "a", "endpoint_json", 15)},
+		},
+		"in another layout with the same key": {
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:2", 15, plain), taken("a/i", "i", "a", "endpoint_json", 15)},
+		},
+		"in one layout of two, of which the other has the lease's key": {
+			{at("a", "i", "h:1", 15, goZero, json), "session 1"},
+			{at("a", "i", "h:1", 15, goZero, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
+			{at("a", "i", "h:1", 20, json), taken("a/i", "i", "a", "go_zero endpoint_json", 15)},
+		},
+		"one address in a layout whose key is the address": {
+			{at("a", "i", "h:1", 15, kitex), "session 1"},
+			{at("a", "j", "h:1", 15, kitex), taken("a/h:1", "i", "a", "kitex", 15)},
+			{at("a", "j", "h:2", 15, kitex), "session 1"},
+		},
+		"an instance that is named as another's address": {
+			{at("a", "i", "h:1", 15, kitex), "session 1"},
+			{at("a", "h:1", "h:2", 15), taken("a/h:1", "i", "a", "kitex", 15)},
+		},
+		"a second entry with the lease's key takes a session of its own": {
+			{at("a", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "i", "h:1", 15, goZero), "session 2, dedicated"},
+			{at("a", "i", "h:1", 15, suffix), "session 3, dedicated"},
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("b", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "i", "h:1", 20, goZero), "session 4"},
+		},
+		"which is not shared": {
+			{at("a", "i", "h:1", 15, goZero), "session 1"},
+			{at("a", "i", "h:1", 15, goZero), "session 2, dedicated"},
+			{at("a", "i", "h:1", 15, goZero), gone + " 0"},
+			{at("a", "i", "h:1", 15, goZero), "session 1"},
+		},
+		"free again": {
+			{at("a", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), gone + " 0"},
+			{at("a", "i", "h:1", 20), "session 2"},
+			{at("b", "i", "h:1", 15), "session 1"},
+		},
+		"nested keys": {
+			{at("a/b", "i", "h:1", 15), "session 1"},
+			{at("a", "i", "h:1", 15), `the key "a/b" is nested under the key "a"`},
+			{at("a/b/c", "i", "h:1", 15), `the key "a/b/c" is nested under the key "a/b"`},
+			{at("a/bc", "i", "h:1", 15), "session 1"},
+		},
+		"a key that looks like a lease's": {
+			{at("a", "i", "h:1", 15, suffix), "session 1"},
+			{at("a2", "i", "h:1", 15), `the key "a2" continues the key "a", of layout lease_suffix, with a digit`},
+			{at("b2", "i", "h:1", 15), "session 1"},
+			{at("b", "i", "h:1", 15), "session 1"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var c claims
+			var added []*claim
+			for i, rule := range rules {
+				var n int
+				if _, err := fmt.Sscanf(rule.want, gone+" %d", &n); err == nil {
+					c.remove(added[n])
+					added = append(added, nil)
+					continue
+				}
+				claim, err := c.add(rule.entry)
+				added = append(added, claim)
+				var got string
+				switch {
+				case err != nil:
+					got = err.Error()
+				case claim.dedicated:
+					got = fmt.Sprintf("session %d, dedicated", claim.session)
+				default:
+					got = fmt.Sprintf("session %d", claim.session)
+				}
+				if err == nil && got != rule.want || !strings.HasPrefix(got, rule.want) {
+					t.Errorf("rule %d: %s, want %s", i, got, rule.want)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkClaims(b *testing.B) {
+	for b.Loop() {
+		var c claims
+		var added []*claim
+		for i := range 1000 {
+			claim, err := c.add(at(fmt.Sprintf("acme/service-%d", i), "i", "h:1", 15))
+			if err != nil {
+				b.Fatal(err)
+			}
+			added = append(added, claim)
+		}
+		for _, claim := range added {
+			c.remove(claim)
+		}
+	}
+}

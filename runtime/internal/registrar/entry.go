@@ -1,0 +1,235 @@
+package registrar
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+// Entry is one endpoint under a service key, in one or several layouts.
+type Entry struct {
+	Key      string
+	Layouts  []*endpoint.Layout
+	TTL      time.Duration // of the lease; 0: on none
+	Endpoint endpoint.Endpoint
+	Services []string // the full names of the services at the endpoint, if they are known
+}
+
+// Details change an endpoint. Fields that are set replace the endpoint's, and metadata is added to its own.
+type Details struct {
+	Instance, Version, Zone *string
+	Weight                  *uint32
+	Metadata                map[string]string
+}
+
+// Apply returns ep with the details. It does not change ep.
+func (d Details) Apply(ep endpoint.Endpoint) (endpoint.Endpoint, error) {
+	for _, set := range []struct{ to, from *string }{
+		{&ep.Instance, d.Instance}, {&ep.Version, d.Version}, {&ep.Zone, d.Zone},
+	} {
+		if set.from != nil {
+			*set.to = *set.from
+		}
+	}
+	if d.Weight != nil {
+		ep.Weight = *d.Weight
+	}
+	metadata := make(map[string]string, len(ep.Metadata)+len(d.Metadata))
+	maps.Copy(metadata, ep.Metadata)
+	maps.Copy(metadata, d.Metadata)
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		if err := endpoint.CheckMetadataName(name); err != nil {
+			return ep, err
+		}
+	}
+	ep.Metadata = metadata
+	return ep, nil
+}
+
+// NewEntry returns an entry with its defaults, and checks everything but the address. No layouts means
+// [endpoint.EndpointJSON].
+func NewEntry(key string, layouts []*endpoint.Layout, ttl time.Duration, ep endpoint.Endpoint, d Details, services ...string) (Entry, error) {
+	if err := endpoint.CheckKey(key); err != nil {
+		return Entry{}, err
+	}
+	if !servicekey.ValidTTL(ttl) {
+		return Entry{}, fmt.Errorf("the lease TTL is %v: want whole seconds from 1 s to 24 h", ttl)
+	}
+	ep, err := d.Apply(ep)
+	if err != nil {
+		return Entry{}, err
+	}
+	if len(layouts) == 0 {
+		layouts = []*endpoint.Layout{endpoint.EndpointJSON}
+	}
+	return Entry{key, layouts, ttl, ep, services}, nil
+}
+
+// Unleased returns an entry that hangs on no lease, and so stays until it is removed.
+func Unleased(key string, layouts []*endpoint.Layout, ep endpoint.Endpoint, d Details) (Entry, error) {
+	e, err := NewEntry(key, layouts, time.Second, ep, d)
+	if i := slices.IndexFunc(e.Layouts, (*endpoint.Layout).LeaseInKey); err == nil && i >= 0 {
+		err = fmt.Errorf("layout %s needs a lease: use Register, or another layout", e.Layouts[i])
+	}
+	e.TTL = 0
+	return e, err
+}
+
+// join returns e with another service of the same key.
+func (e Entry) join(o Entry, d Details) (Entry, error) {
+	both := fmt.Sprintf("services %s and %s share the key %q and must agree on", e.Services[0], o.Services[0], e.Key)
+	if !slices.Equal(e.Layouts, o.Layouts) {
+		return e, fmt.Errorf("%s the layout: %v and %v", both, e.Layouts, o.Layouts)
+	}
+	if e.TTL != o.TTL {
+		return e, fmt.Errorf("%s the lease TTL: %v and %v", both, e.TTL, o.TTL)
+	}
+	ep, err := d.Apply(e.Endpoint)
+	if err != nil {
+		return e, err
+	}
+	e.Endpoint = ep
+	e.Services = slices.Concat(e.Services, o.Services)
+	return e, nil
+}
+
+// at returns the entry with an address and the names of the methods of each service there, which callers use
+// in a rollout that adds a method.
+func (e Entry) at(addr string, methods map[string][]string) Entry {
+	e.Endpoint.Addr = addr
+	if text := methodsText(e.Services, methods); text != "" {
+		e.Endpoint.Metadata = maps.Clone(e.Endpoint.Metadata)
+		e.Endpoint.Metadata[endpoint.MethodsName] = text
+	}
+	return e
+}
+
+// methodsText returns the methods as metadata, "" if they are too long or none is known.
+func methodsText(services []string, methods map[string][]string) string {
+	var parts []string
+	for _, service := range slices.Sorted(slices.Values(services)) {
+		if names, served := methods[service]; served {
+			parts = append(parts, service+"/"+strings.Join(slices.Sorted(slices.Values(names)), ","))
+		}
+	}
+	text := strings.Join(parts, ";")
+	if len(text) > endpoint.MaxMethods {
+		return ""
+	}
+	return text
+}
+
+// complete returns the entry with the defaults that depend on its address.
+func (e Entry) complete() Entry {
+	if e.Endpoint.Instance == "" {
+		e.Endpoint.Instance = e.Endpoint.Addr
+	}
+	return e
+}
+
+// warning returns why some readers may fail on the entry, "" if there is nothing to warn of.
+func (e Entry) warning() string {
+	bare := slices.IndexFunc(e.Layouts, func(l *endpoint.Layout) bool { return !l.JSON() })
+	if bare < 0 || !slices.Contains(e.Layouts, endpoint.Kratos) {
+		return ""
+	}
+	return fmt.Sprintf("kratos' own readers fail on a list that holds a value which is not JSON: leave out the layout %s", e.Layouts[bare])
+}
+
+// items returns the etcd keys and values of a complete entry, one a layout.
+func (e Entry) items(namespace string) ([]lease.Item, error) {
+	if err := advertise.Check(e.Endpoint.Addr); err != nil {
+		return nil, err
+	}
+	if err := endpoint.CheckInstance(e.Endpoint.Instance); err != nil {
+		return nil, err
+	}
+	items := make([]lease.Item, len(e.Layouts))
+	for i, layout := range e.Layouts {
+		value, err := layout.Encode(e.Key, e.Endpoint)
+		if err != nil {
+			return nil, fmt.Errorf("layout %s: %w", layout, err)
+		}
+		for _, other := range e.Layouts[:i] {
+			if key := layout.Key(e.Key, e.Endpoint, 1); key == other.Key(e.Key, e.Endpoint, 1) {
+				return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
+			}
+		}
+		items[i] = lease.Item{
+			Key:     func(id clientv3.LeaseID) string { return namespace + layout.Key(e.Key, e.Endpoint, int64(id)) },
+			Value:   string(value),
+			Leaving: e.leaving(layout),
+		}
+	}
+	return items, nil
+}
+
+// leaving returns the value that marks the entry as leaving. It is "" where there is no room for the mark: in a
+// layout without metadata, or in a value of the greatest length.
+func (e Entry) leaving(layout *endpoint.Layout) string {
+	if !layout.JSON() {
+		return ""
+	}
+	value, err := layout.Encode(e.Key, e.Endpoint.WithLeaving())
+	if err != nil {
+		return ""
+	}
+	return string(value)
+}
+
+// update returns the entry with other details, under the same etcd keys.
+func (e Entry) update(layouts []*endpoint.Layout, d Details) (Entry, error) {
+	if layouts != nil && !slices.Equal(layouts, e.Layouts) {
+		return e, errors.New("WithLayouts: an update cannot change the layouts")
+	}
+	ep, err := d.Apply(e.Endpoint)
+	if err != nil {
+		return e, err
+	}
+	if ep.Instance != e.Endpoint.Instance {
+		return e, fmt.Errorf("an update cannot change the instance id %q to %q: close the registration and register anew", e.Endpoint.Instance, ep.Instance)
+	}
+	e.Endpoint = ep
+	return e, nil
+}
+
+// etcdKeys returns the keys of the entry that do not depend on the lease, without the namespace.
+func (e Entry) etcdKeys() []string {
+	var keys []string
+	for _, layout := range e.Layouts {
+		if !layout.LeaseInKey() {
+			keys = append(keys, layout.Key(e.Key, e.Endpoint, 0))
+		}
+	}
+	return keys
+}
+
+func (e Entry) leaseInKey() bool {
+	return slices.ContainsFunc(e.Layouts, (*endpoint.Layout).LeaseInKey)
+}
+
+// overlap returns an error unless the entries of two service keys can be told apart in etcd.
+func overlap(outer, inner *Entry) error {
+	if len(outer.Key) > len(inner.Key) {
+		outer, inner = inner, outer
+	}
+	switch servicekey.OverlapOf(outer.Key, inner.Key, slices.Contains(outer.Layouts, endpoint.LeaseSuffix)) {
+	case servicekey.Nested:
+		return fmt.Errorf("the key %q is nested under the key %q: readers of the outer one would see its entries", inner.Key, outer.Key)
+	case servicekey.Continued:
+		return fmt.Errorf("the key %q continues the key %q, of layout %s, with a digit: its entries would look like lease ids",
+			inner.Key, outer.Key, endpoint.LeaseSuffix)
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,172 @@
+package registrar
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+func ptr[T any](v T) *T { return &v }
+
+func TestNewEntry(t *testing.T) {
+	for name, tt := range map[string]struct {
+		key  string
+		ttl  time.Duration
+		ep   endpoint.Endpoint
+		d    Details
+		want string
+	}{
+		"all right":       {"a/b", time.Second, endpoint.Endpoint{}, Details{}, ""},
+		"bad key":         {"a/", time.Second, endpoint.Endpoint{}, Details{}, "slash"},
+		"no TTL":          {"a", 0, endpoint.Endpoint{}, Details{}, "the lease TTL is 0s: want whole seconds"},
+		"TTL too short":   {"a", time.Millisecond, endpoint.Endpoint{}, Details{}, "the lease TTL is 1ms"},
+		"reserved name":   {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{"weight": "1"}}, `"weight" is reserved`},
+		"the runtime's":   {"a", time.Second, endpoint.Endpoint{Metadata: map[string]string{endpoint.MethodsName: ""}}, Details{}, "reserved"},
+		"the mark itself": {"a", time.Second, endpoint.Endpoint{}, Details{Metadata: map[string]string{endpoint.LeavingName: "true"}}, "reserved"},
+	} {
+		e, err := NewEntry(tt.key, nil, tt.ttl, tt.ep, tt.d, "a.A")
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", name, err, tt.want)
+		}
+		if err == nil && !slices.Equal(e.Layouts, []*endpoint.Layout{endpoint.EndpointJSON}) {
+			t.Errorf("%s: layouts %v", name, e.Layouts)
+		}
+	}
+}
+
+func TestUnleased(t *testing.T) {
+	ep := endpoint.Endpoint{Addr: "h:1"}
+	if e, err := Unleased("a", nil, ep, Details{}); err != nil || e.TTL != 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for want, layout := range map[string]*endpoint.Layout{"go_zero needs a lease": endpoint.GoZero, "lease_suffix needs a lease": endpoint.LeaseSuffix} {
+		if _, err := Unleased("a", []*endpoint.Layout{layout}, ep, Details{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+	if _, err := Unleased("", nil, ep, Details{}); err == nil {
+		t.Error("an empty key is taken")
+	}
+}
+
+func TestDetails(t *testing.T) {
+	given := endpoint.Endpoint{Instance: "i", Version: "v1", Zone: "z", Weight: 1, Metadata: map[string]string{"a": "1", "b": "1"}}
+	for name, tt := range map[string]struct {
+		d    Details
+		want endpoint.Endpoint
+	}{
+		"nothing": {Details{}, given},
+		"everything": {Details{ptr("j"), ptr("v2"), ptr(""), ptr(uint32(0)), map[string]string{"b": "2", "c": "2"}},
+			endpoint.Endpoint{Instance: "j", Version: "v2", Metadata: map[string]string{"a": "1", "b": "2", "c": "2"}}},
+	} {
+		if got, err := tt.d.Apply(given); err != nil || !got.Equal(tt.want) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	if given.Metadata["b"] != "1" {
+		t.Error("the given endpoint was changed")
+	}
+}
+
+// An entry carries its mark of leaving wherever its layout has room for one.
+func TestK3_Items(t *testing.T) {
+	layouts := []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
+	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"ns/a/i", "ns/a/h:1", "ns/a/7", "ns/a7"} {
+		if got := items[i].Key(clientv3.LeaseID(7)); got != want {
+			t.Errorf("layout %s: key %q, want %q", layouts[i], got, want)
+		}
+		if items[i].Leaving != "" != layouts[i].JSON() {
+			t.Errorf("layout %s: leaving is %q", layouts[i], items[i].Leaving)
+		}
+	}
+	if want := `{"Op":0,"Addr":"h:1","Metadata":{"grpc_leaving":"true"}}`; items[0].Leaving != want {
+		t.Errorf("leaving: %s, want %s", items[0].Leaving, want)
+	}
+	full := at("a", "i", "h:1", 15)
+	full.Endpoint.Metadata = map[string]string{"m": strings.Repeat("x", endpoint.MaxValue-len(`{"Op":0,"Addr":"h:1","Metadata":{"m":""}}`))}
+	if items, err = full.items(""); err != nil || len(items[0].Value) != endpoint.MaxValue || items[0].Leaving != "" {
+		t.Errorf("a value without room for the mark: %d bytes, leaving %q, %v", len(items[0].Value), items[0].Leaving, err)
+	}
+}
+
+func TestItemsAreRefused(t *testing.T) {
+	for want, e := range map[string]Entry{
+		"no address":                   at("a", "i", "", 15),
+		"nobody can dial":              at("a", "i", "0.0.0.0:1", 15),
+		"instance":                     at("a", "i/j", "h:1", 15),
+		"layout plain":                 at("a", "i", "h", 15, endpoint.Plain),
+		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
+		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
+	} {
+		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", e, err, want)
+		}
+	}
+}
+
+func TestAtAnAddress(t *testing.T) {
+	methods := map[string][]string{"a.A": {"Say", "Bye"}, "a.B": {"Do"}, "c.C": {"Other"}}
+	e := published(t, "a.B", "a")
+	e.Services = append(e.Services, "a.A", "a.None")
+	got := e.at("h:1", methods).complete().Endpoint
+	if got.Addr != "h:1" || got.Instance != "h:1" || got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
+		t.Errorf("%+v", got)
+	}
+	if len(e.Endpoint.Metadata) > 0 || e.Endpoint.Addr != "" {
+		t.Error("the published entry was changed")
+	}
+	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
+	if got := e.at("h:1", methods).Endpoint.Metadata; len(got) > 0 {
+		t.Errorf("methods that are too long are told")
+	}
+	named := at("a", "i", "h:1", 15)
+	if named.complete().Endpoint.Instance != "i" {
+		t.Error("the instance id is replaced")
+	}
+}
+
+func TestWarning(t *testing.T) {
+	for _, tt := range []struct {
+		layouts []*endpoint.Layout
+		warned  bool
+	}{
+		{[]*endpoint.Layout{endpoint.Kratos}, false},
+		{[]*endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, false},
+		{[]*endpoint.Layout{endpoint.GoZero, endpoint.EndpointJSON}, false},
+		{[]*endpoint.Layout{endpoint.Kratos, endpoint.GoZero}, true},
+	} {
+		if got := at("a", "i", "h:1", 15, tt.layouts...).warning(); got != "" != tt.warned {
+			t.Errorf("%v: %q", tt.layouts, got)
+		}
+	}
+}
+
+func TestUpdate(t *testing.T) {
+	e := at("a", "i", "h:1", 15)
+	if got, err := e.update(nil, Details{Version: ptr("v2"), Instance: ptr("i")}); err != nil || got.Endpoint.Version != "v2" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if _, err := e.update(e.Layouts, Details{}); err != nil {
+		t.Errorf("the same layouts: %v", err)
+	}
+	for want, err := range map[string]error{
+		"cannot change the layouts":     second(e.update([]*endpoint.Layout{endpoint.Plain}, Details{})),
+		"cannot change the instance id": second(e.update(nil, Details{Instance: ptr("j")})),
+		"reserved":                      second(e.update(nil, Details{Metadata: map[string]string{"zone": "z"}})),
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func second(_ Entry, err error) error { return err }

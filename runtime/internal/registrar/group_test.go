@@ -1,0 +1,349 @@
+package registrar
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+// offline returns a registrar whose etcd is nowhere, and which ends with the test.
+func offline(t *testing.T) *Registrar {
+	t.Helper()
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := New(Config{Client: client, Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		_ = r.Close(ctx) // etcd is nowhere
+		client.Close()
+		r.waitTasks(context.Background())
+	})
+	return r
+}
+
+func group(t *testing.T, r *Registrar) *Group {
+	t.Helper()
+	g := r.NewGroup()
+	if err := g.Publish(published(t, "a.A", "a"), Details{}); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+var here = Announcement{Listen: "127.0.0.1:80"}
+
+// bounded returns a context for what is to end long before.
+func bounded(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestG24_WithdrawEndsAnnounce(t *testing.T) {
+	g := group(t, offline(t))
+	announced := make(chan error, 1)
+	go func() { announced <- g.Announce(bounded(t), here) }()
+	for len(g.Status()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	_ = g.Withdraw(ctx) // whether nothing has reached etcd is for lease to say
+	if err := <-announced; !errors.Is(err, errWithdrawn) {
+		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
+	}
+}
+
+// waiting is a health service that does not answer before it is released.
+type waiting struct {
+	healthpb.UnimplementedHealthServer
+	asked, release chan struct{}
+}
+
+func (h *waiting) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	select {
+	case h.asked <- struct{}{}:
+	default:
+	}
+	<-h.release
+	return nil, errors.New("released")
+}
+
+// Nothing is registered yet when Withdraw is called, and nothing may be afterwards.
+func TestG24_WithdrawBeforeTheEntries(t *testing.T) {
+	r := offline(t)
+	g := group(t, r)
+	h := &waiting{asked: make(chan struct{}, 1), release: make(chan struct{})}
+	defer close(h.release)
+	a := here
+	a.Health = h
+	announced := make(chan error, 1)
+	go func() { announced <- g.Announce(bounded(t), a) }()
+	<-h.asked
+	if err := g.Withdraw(bounded(t)); err != nil {
+		t.Errorf("Withdraw: %v", err)
+	}
+	if err := <-announced; !errors.Is(err, errWithdrawn) {
+		t.Errorf("Announce: %v, want %v", err, errWithdrawn)
+	}
+	if all := r.Status(); len(all) > 0 || len(g.Status()) > 0 {
+		t.Errorf("registered after Withdraw: %v", all)
+	}
+}
+
+// What an earlier Withdraw could not wait for, the next one does.
+func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
+	g := group(t, offline(t))
+	for _, listen := range []string{"127.0.0.1:80", "127.0.0.1:81"} {
+		run, err := g.begin(announce)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := run.Start(bounded(t), Announcement{Listen: listen}); err != nil {
+			t.Fatal(err)
+		}
+		// As if etcd had not answered since: whatever is asked of it waits.
+		run.registrations[0].drop.Do(func() {})
+		run.step(withdraw, errWithdrawn)
+	}
+	if n := len(g.run.earlier); n != 1 {
+		t.Fatalf("%d entries of an earlier announcement are waited for, want 1", n)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
+	defer cancel()
+	if err := g.Withdraw(ctx); err == nil || strings.Count(err.Error(), "withdraw \"a\"") != 2 {
+		t.Errorf("Withdraw: %v, want an error for each entry", err)
+	}
+}
+
+func TestG24_AnnounceOvertakesWithdraw(t *testing.T) {
+	g := group(t, offline(t))
+	first, err := g.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.registrations = []*Registration{{ // still on its way out
+		registrar: g.registrar, claim: &claim{}, handle: dropped(t, g.registrar), ended: make(chan struct{}),
+	}}
+	first.registrations[0].drop.Do(func() {})
+	withdrawn := make(chan error, 1)
+	go func() { withdrawn <- g.Withdraw(bounded(t)) }()
+	<-first.life.Done()
+	if _, err := g.begin(announce); err != nil {
+		t.Fatal(err)
+	}
+	close(first.registrations[0].ended)
+	if err := <-withdrawn; err == nil || !strings.Contains(err.Error(), "announced again meanwhile") {
+		t.Errorf("Withdraw: %v", err)
+	}
+}
+
+// dropped returns the handle of an entry that is gone.
+func dropped(t *testing.T, r *Registrar) *lease.Handle {
+	t.Helper()
+	session := lease.New(r.config.Client, lease.Options{TTL: time.Second, Logger: r.config.Logger})
+	handle, err := session.Start([]lease.Item{{Key: func(clientv3.LeaseID) string { return "k" }}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := session.Close(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return handle
+}
+
+// What is called with a context that ends, ends with it.
+func TestG25_AContextEnds(t *testing.T) {
+	r := offline(t)
+	e := at("b", "i", "h:1", 15, endpoint.GoZero)
+	for name, call := range map[string]func(context.Context) error{
+		"Announce": func(ctx context.Context) error { return group(t, r).Announce(ctx, here) },
+		"Register": func(ctx context.Context) error { _, err := r.Register(ctx, e); return err },
+	} {
+		for _, after := range []time.Duration{0, 50 * time.Millisecond} {
+			ctx, cancel := context.WithTimeout(context.Background(), after)
+			start := time.Now()
+			err := call(ctx)
+			cancel()
+			if took := time.Since(start); took > after+time.Second {
+				t.Errorf("%s with %v took %v", name, after, took)
+			}
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if all := r.Status(); len(all) > 0 {
+				t.Errorf("%s: left behind %v", name, all)
+			}
+		}
+	}
+}
+
+// A session of an entry's own is closed behind a Register that fails, and Close waits for that.
+func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
+	r := offline(t)
+	e := at("b", "i", "h:1", 15, endpoint.GoZero)
+	if _, err := r.start(e, false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := r.Register(ctx, e); !errors.Is(err, context.Canceled) {
+		t.Errorf("Register: %v", err)
+	}
+	_ = r.Close(ctx) // etcd is nowhere
+	r.waitTasks(bounded(t))
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.tasks) > 0 {
+		t.Errorf("%d tasks go on after Close", len(r.tasks))
+	}
+}
+
+func TestCloseEndsAnnouncements(t *testing.T) {
+	r := offline(t)
+	g := group(t, r)
+	announced := make(chan error, 1)
+	go func() { announced <- g.Announce(bounded(t), here) }()
+	for len(g.Status()) == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_ = r.Close(ctx) // etcd is nowhere
+	if err := <-announced; !errors.Is(err, ErrClosed) {
+		t.Errorf("Announce: %v, want %v", err, ErrClosed)
+	}
+	if err := g.Announce(bounded(t), here); !errors.Is(err, ErrClosed) {
+		t.Errorf("Announce after Close: %v, want %v", err, ErrClosed)
+	}
+	if _, err := r.Register(bounded(t), at("b", "i", "h:1", 15)); !errors.Is(err, ErrClosed) {
+		t.Errorf("Register after Close: %v, want %v", err, ErrClosed)
+	}
+	if err := g.Withdraw(bounded(t)); err != nil {
+		t.Errorf("Withdraw after Close: %v", err)
+	}
+}
+
+// A second entry that cannot be registered takes the first one along.
+func TestAnnounceAllOrNothing(t *testing.T) {
+	r := offline(t)
+	if _, err := r.start(at("b", "127.0.0.1:80", "h:1", 20), false); err != nil {
+		t.Fatal(err)
+	}
+	g := group(t, r)
+	if err := g.Publish(published(t, "b.B", "b"), Details{}); err != nil {
+		t.Fatal(err)
+	}
+	err := g.Announce(bounded(t), here)
+	if err == nil || !strings.Contains(err.Error(), "already registered by this process") {
+		t.Errorf("Announce: %v", err)
+	}
+	if all := r.Status(); len(all) != 1 || all[0].Key != "b" {
+		t.Errorf("registered: %v", all)
+	}
+}
+
+func TestReport(t *testing.T) {
+	r := offline(t)
+	var last atomic.Value
+	g := r.NewGroup()
+	a := here
+	a.Report = func(registered bool) { last.Store(registered) }
+	if err := g.Announce(bounded(t), a); err != nil {
+		t.Fatal(err)
+	}
+	if last.Load() != true {
+		t.Errorf("a group without entries that is announced: %v", last.Load())
+	}
+	if err := g.Withdraw(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	if last.Load() != false {
+		t.Errorf("withdrawn: %v", last.Load())
+	}
+	if !r.NewGroup().Idle() || g.Idle() {
+		t.Error("a group is idle until it is announced")
+	}
+}
+
+func TestStatusBesideRegistrations(t *testing.T) {
+	r := offline(t)
+	const n = 200
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		defer done.Store(true)
+		for i := range n {
+			if _, err := r.start(at("a/b", strconv.Itoa(i), "h:1", 60), false); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for !done.Load() {
+		r.Status()
+	}
+	wg.Wait()
+	if got := len(r.Status()); got != n {
+		t.Errorf("%d registrations, want %d", got, n)
+	}
+}
+
+// Whatever is called in whatever order: nothing hangs, and nothing is left registered.
+func TestG24_AnyOrder(t *testing.T) {
+	for range 50 {
+		r := offline(t)
+		g := group(t, r)
+		short := func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(context.Background(), 5*time.Millisecond)
+		}
+		calls := []func(ctx context.Context){
+			func(ctx context.Context) { _ = g.Announce(ctx, here) },
+			func(ctx context.Context) { _ = g.Withdraw(ctx) },
+			func(ctx context.Context) {
+				run, err := g.Begin()
+				if err != nil {
+					return
+				}
+				if err := run.Start(ctx, here); err == nil {
+					_ = run.Wait(ctx)
+				}
+				g.End()
+				_ = g.Withdraw(ctx)
+				g.Ended()
+			},
+			func(ctx context.Context) { _ = r.Close(ctx) },
+		}
+		var wg sync.WaitGroup
+		for _, call := range append(calls, calls...) {
+			wg.Go(func() {
+				ctx, cancel := short()
+				defer cancel()
+				call(ctx)
+			})
+		}
+		wg.Wait()
+		g.End()
+		ctx, cancel := short()
+		_ = g.Withdraw(ctx)
+		cancel()
+		if all := r.Status(); len(all) > 0 {
+			t.Fatalf("left: %v", all)
+		}
+	}
+}

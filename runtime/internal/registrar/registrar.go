@@ -1,0 +1,246 @@
+// Package registrar publishes the entries of this process in one etcd cluster. It knows which entries exclude
+// each other, which lease session each is on, and the phase of each server that announces some of them
+// together. Its core and its claims decide, and do no I/O: which entries collide, and what a server may do
+// next.
+package registrar
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+// ErrClosed is the error of a Registrar, its groups and its registrations after its Close.
+var ErrClosed = lease.ErrClosed
+
+// Config configures a Registrar.
+type Config struct {
+	Client    *clientv3.Client
+	Namespace string // put before every key
+	Logger    *slog.Logger
+	// Changed is called at each change of state of an entry, with its etcd key.
+	Changed func(key string, from, to lease.State)
+	// Cause and Reconnected are as in [lease.Options].
+	Cause       func() error
+	Reconnected func(notify func()) (stop func())
+}
+
+// Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
+// concurrent use.
+type Registrar struct {
+	config Config
+
+	mu            sync.Mutex
+	closed        bool
+	claims        claims
+	registrations map[*Registration]struct{} // one a claim
+	sessions      map[int]*lease.Session     // by number; also those that are being closed
+	runs          map[*Run]struct{}          // those to tell of changes of state
+	tasks         map[chan struct{}]struct{} // in the background; each is closed when its task ends
+}
+
+// New returns a registrar. It does no I/O and starts nothing.
+func New(config Config) *Registrar {
+	if config.Logger == nil {
+		config.Logger = slog.Default()
+	}
+	return &Registrar{
+		config:        config,
+		registrations: make(map[*Registration]struct{}),
+		sessions:      make(map[int]*lease.Session),
+		runs:          make(map[*Run]struct{}),
+		tasks:         make(map[chan struct{}]struct{}),
+	}
+}
+
+// Register keeps an entry in etcd, and returns when it is there. Otherwise it returns an error, and takes out
+// again what is in etcd by then, in the background if ctx has ended. It is an error if this process has
+// registered one of the keys.
+func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error) {
+	g, err := r.start(e, false)
+	if err != nil {
+		return nil, err
+	}
+	if err = g.handle.Sync(ctx); err == nil {
+		return g, nil
+	}
+	if ctx.Err() != nil {
+		g.Drop()
+		return nil, fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
+	}
+	return nil, errors.Join(err, g.Close(ctx))
+}
+
+// start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once.
+func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
+	e = e.complete()
+	items, err := e.items(r.config.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, ErrClosed
+	}
+	claim, err := r.claims.add(e)
+	if err != nil {
+		return nil, err
+	}
+	handle, err := r.session(claim).Start(items, pause)
+	if err != nil {
+		r.claims.remove(claim)
+		return nil, err
+	}
+	r.warn(e)
+	g := &Registration{registrar: r, claim: claim, handle: handle, entry: e, ended: make(chan struct{})}
+	r.registrations[g] = struct{}{}
+	return g, nil
+}
+
+// warn logs what may surprise readers of an entry.
+func (r *Registrar) warn(e Entry) {
+	if warning := e.warning(); warning != "" {
+		r.config.Logger.Warn("questionable layouts", "key", e.Key, "problem", warning)
+	}
+}
+
+// session returns the session of a claim. It must be called with mu held.
+func (r *Registrar) session(c *claim) *lease.Session {
+	session := r.sessions[c.session]
+	if session == nil {
+		session = lease.New(r.config.Client, lease.Options{
+			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Cause: r.config.Cause, Reconnected: r.config.Reconnected,
+		})
+		r.sessions[c.session] = session
+	}
+	return session
+}
+
+// release gives up the claim of a dropped registration. A session of its own is closed in the background.
+func (r *Registrar) release(g *Registration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.registrations, g)
+	r.claims.remove(g.claim)
+	if !g.claim.dedicated || r.closed { // Close closes all sessions
+		close(g.ended)
+		return
+	}
+	session := r.sessions[g.claim.session]
+	r.background(func() {
+		defer close(g.ended)
+		g.endErr = session.Close(context.Background()) // takes a few seconds at the most
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.sessions, g.claim.session)
+	})
+}
+
+// background runs f in a goroutine that Close waits for. It must be called with mu held.
+func (r *Registrar) background(f func()) {
+	done := make(chan struct{})
+	r.tasks[done] = struct{}{}
+	go func() {
+		defer close(done)
+		f()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.tasks, done)
+	}()
+}
+
+// track tells a run of changes of state until it ends.
+func (r *Registrar) track(run *Run) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return ErrClosed
+	}
+	r.runs[run] = struct{}{}
+	run.poke()
+	r.background(func() {
+		run.watch()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.runs, run)
+	})
+	return nil
+}
+
+// changed passes a change of state on.
+func (r *Registrar) changed(key string, from, to lease.State) {
+	if r.config.Changed != nil {
+		r.config.Changed(key, from, to)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for run := range r.runs {
+		run.poke()
+	}
+}
+
+// Status returns the states of the entries, sorted by service key.
+func (r *Registrar) Status() []lease.Status {
+	r.mu.Lock()
+	all := slices.Collect(maps.Keys(r.registrations))
+	r.mu.Unlock()
+	return statuses(all)
+}
+
+func statuses(registrations []*Registration) []lease.Status {
+	var all []lease.Status
+	for _, g := range registrations {
+		all = append(all, g.Status())
+	}
+	slices.SortStableFunc(all, func(a, b lease.Status) int { return cmp.Compare(a.Key, b.Key) })
+	return all
+}
+
+// Close takes everything out of etcd and revokes the leases, all at once. It returns when that is done,
+// or when ctx ends, with an error that says what is left to expire.
+func (r *Registrar) Close(ctx context.Context) error {
+	r.mu.Lock()
+	r.closed = true
+	runs := slices.Collect(maps.Keys(r.runs))
+	sessions := slices.Collect(maps.Values(r.sessions))
+	r.mu.Unlock()
+	for _, run := range runs {
+		run.step(withdraw, ErrClosed)
+	}
+	errs := make([]error, len(sessions))
+	var closing sync.WaitGroup
+	for i, session := range sessions {
+		closing.Go(func() {
+			if err := session.Close(ctx); err != nil {
+				errs[i] = fmt.Errorf("etcd: %w", err)
+			}
+		})
+	}
+	closing.Wait()
+	r.waitTasks(ctx)
+	return errors.Join(errs...)
+}
+
+// waitTasks waits for the tasks in the background, which end with the sessions and the runs. It waits no longer
+// than ctx allows: a health service of the caller's may not answer.
+func (r *Registrar) waitTasks(ctx context.Context) {
+	r.mu.Lock()
+	tasks := slices.Collect(maps.Keys(r.tasks))
+	r.mu.Unlock()
+	for _, task := range tasks {
+		select {
+		case <-task:
+		case <-ctx.Done():
+		}
+	}
+}

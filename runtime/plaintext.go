@@ -1,0 +1,33 @@
+package runtime
+
+import (
+	"log/slog"
+	"reflect"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
+)
+
+// warnOfPlaintext logs a warning if the client sends its password, or its token, over a network without TLS.
+func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
+	var message string
+	switch {
+	case client.Username != "" && client.Password != "":
+		message = "etcd password is sent without TLS"
+	case client.Token != "":
+		message = "etcd token is sent without TLS"
+	default:
+		return
+	}
+	if exposed := plaintext.Exposed(client.Endpoints(), hasTLS(client)); len(exposed) > 0 {
+		logger.Warn(message, "endpoints", exposed)
+	}
+}
+
+// hasTLS reports whether the client was given a TLS configuration, which only an unexported field says. If another
+// version of etcd's client has no such field, hasTLS reports true, so that no warning is wrong.
+func hasTLS(client *clientv3.Client) bool {
+	creds := reflect.ValueOf(client).Elem().FieldByName("creds")
+	return creds.Kind() != reflect.Interface || !creds.IsNil()
+}

@@ -1,0 +1,56 @@
+package runtime
+
+import (
+	"bytes"
+	"crypto/tls"
+	"log/slog"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+func TestPasswordOverPlaintext(t *testing.T) {
+	const far, farPlain, farTLS, near = "10.0.0.1:2379", "http://10.0.0.1:2379", "https://10.0.0.1:2379", "127.0.0.1:2379"
+	password := clientv3.Config{Username: "user", Password: "secret"}
+	secured := clientv3.Config{Username: "user", Password: "secret", TLS: &tls.Config{}}
+	for _, tt := range []struct {
+		name      string
+		config    clientv3.Config
+		endpoints []string
+		want      string // "" nothing
+	}{
+		{"http", password, []string{farPlain}, "etcd password is sent without TLS"},
+		{"no scheme", password, []string{far}, "etcd password is sent without TLS"},
+		{"one of two", password, []string{near, far}, "etcd password is sent without TLS"},
+		{"http despite a TLS configuration", secured, []string{farPlain}, "etcd password is sent without TLS"},
+		{"token", clientv3.Config{Token: "jwt"}, []string{far}, "etcd token is sent without TLS"},
+
+		{"https", password, []string{farTLS}, ""},
+		{"no scheme with TLS", secured, []string{far}, ""},
+		{"loopback", password, []string{near, "http://localhost:2379", "[::1]:2379"}, ""},
+		{"Unix socket", password, []string{"unix:///run/etcd.sock"}, ""},
+		{"no password", clientv3.Config{}, []string{farPlain}, ""},
+		{"no password, only a user", clientv3.Config{Username: "user"}, []string{farPlain}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			client, err := clientv3.New(clientv3.Config{Endpoints: tt.endpoints, TLS: tt.config.TLS})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			// Set later, since New would ask etcd for a token.
+			client.Username, client.Password, client.Token = tt.config.Username, tt.config.Password, tt.config.Token
+			var log bytes.Buffer
+			registry := NewRegistry(client, WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+			defer registry.Close(t.Context())
+			want := 0
+			if tt.want != "" {
+				want = 1
+			}
+			if got := log.String(); strings.Count(got, "\n") != want || !strings.Contains(got, tt.want) || strings.Contains(got, "secret") {
+				t.Errorf("the log is %q, want %q", got, tt.want)
+			}
+		})
+	}
+}

@@ -1,0 +1,196 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/advertise"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
+)
+
+// withdrawTimeout bounds the wait for etcd while a server drains.
+const withdrawTimeout = 3 * time.Second
+
+// handlerTimeout bounds the wait for handlers whose calls were cut.
+const handlerTimeout = time.Second
+
+// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile. It
+// announces them in the background for as long as it takes, so that it serves even while etcd is away.
+//
+// When ctx ends it drains. The health service turns NOT_SERVING for the services. They are withdrawn, which
+// takes 3 s at the most. Callers get the drain delay to hear of it, and calls the stop timeout to finish; calls
+// that are open then are cut. Serve returns nil after a clean drain, and an error that says what was cut short
+// otherwise. When the gRPC server fails, Serve withdraws and returns that error.
+//
+// A server is served once.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	if lis == nil {
+		return errors.New("etcd: Serve was given a nil listener")
+	}
+	run, err := s.beginServing()
+	if err != nil {
+		lis.Close()
+		return err
+	}
+	var background sync.WaitGroup
+	defer background.Wait()
+	defer s.group.Ended()
+	from := s.advertised()
+	from.Network, from.V6Only = lis.Addr().Network(), advertise.V6Only(lis)
+	listen := lis.Addr().String()
+	served := make(chan error, 1)
+	background.Go(func() { served <- s.grpc.Serve(lis) })
+	failed := make(chan error, 1)
+	background.Go(func() { // ends with ctx or the run
+		if err := s.announceServed(ctx, run, s.announcement(listen, from)); err != nil {
+			failed <- err
+		}
+	})
+	select {
+	case err = <-served:
+		s.group.End()
+		err = errors.Join(err, s.withdraw(ctx))
+	case err = <-failed:
+		err = errors.Join(err, s.drain(ctx, served))
+	case <-ctx.Done():
+		err = s.drain(ctx, served)
+	}
+	return errors.Join(err, s.group.Faults())
+}
+
+// beginServing opens the announcement, and registers a health service where there is none.
+func (s *Server) beginServing() (*registrar.Run, error) {
+	run, err := s.group.Begin()
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.health.serve(s.grpc, s.grpc.GetServiceInfo(), s.group.Logger()); err != nil {
+		run.Abandon(err)
+		return nil, err
+	}
+	return run, nil
+}
+
+// announceServed announces a server that serves. It returns an error if the announcement fails or takes too long,
+// and nil if ctx or a Withdraw ends it.
+func (s *Server) announceServed(ctx context.Context, run *registrar.Run, a registrar.Announcement) error {
+	bounded := ctx
+	if s.opts.announceTimeout > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, s.opts.announceTimeout)
+		defer cancel()
+	}
+	err := run.Start(bounded, a)
+	if err == nil && s.opts.announceTimeout > 0 {
+		err = run.Wait(bounded)
+	}
+	if run.Over() || ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		run.Abandon(err)
+	}
+	return err
+}
+
+// Announce puts the published services in etcd for a server that the caller serves. It returns when they are
+// there, except those that are not healthy. Otherwise it returns an error and withdraws what is in etcd by then,
+// in the background if ctx has ended. addr is the address of the listener, as its method Addr returns it. The
+// address to announce is found as for Serve.
+//
+// A Withdraw during Announce ends it with an error. A second Announce without a Withdraw between is an error.
+func (s *Server) Announce(ctx context.Context, addr string) error {
+	if err := s.group.Faults(); err != nil {
+		return err
+	}
+	return s.group.Announce(ctx, s.announcement(addr, s.advertised()))
+}
+
+// advertised returns the configuration of the address to announce, without a listener's part.
+func (s *Server) advertised() advertise.Config {
+	return advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.client.Endpoints()}
+}
+
+// announcement returns the configuration of an announcement for a server that listens on listen.
+func (s *Server) announcement(listen string, from advertise.Config) registrar.Announcement {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	methods := make(map[string][]string)
+	for service, info := range s.grpc.GetServiceInfo() {
+		names := make([]string, len(info.Methods))
+		for i, m := range info.Methods {
+			names[i] = m.Name
+		}
+		methods[service] = names
+	}
+	return registrar.Announcement{
+		Listen: listen, Advertise: from, Methods: methods, Health: s.health.given, Report: s.health.reporter(),
+	}
+}
+
+// Withdraw takes the services out of etcd, and returns when they are out. When ctx ends or 5 s have passed
+// before, the error says what is left to expire. The server goes on serving calls. Announce may be called again
+// after Withdraw; if it is called during Withdraw, that returns an error.
+func (s *Server) Withdraw(ctx context.Context) error { return s.group.Withdraw(ctx) }
+
+// withdraw is Withdraw while a server drains, when ctx may have ended.
+func (s *Server) withdraw(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), withdrawTimeout)
+	defer cancel()
+	return s.Withdraw(ctx)
+}
+
+// drain ends a server that serves.
+func (s *Server) drain(ctx context.Context, served <-chan error) error {
+	s.group.End() // before the health turns NOT_SERVING, which is no reason to pause now
+	s.health.drain(s.group.Services())
+	errs := []error{s.withdraw(ctx)}
+	if len(s.Status()) > 0 {
+		delay := time.NewTimer(s.opts.drainDelay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case err := <-served: // there is nothing left to drain
+			return errors.Join(append(errs, err)...)
+		}
+	}
+	errs = append(errs, s.stop())
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// stop waits for open calls to finish, up to the stop timeout, and then cuts them.
+func (s *Server) stop() error {
+	stopped := make(chan struct{})
+	go func() {
+		s.grpc.GracefulStop()
+		close(stopped)
+	}()
+	timeout := time.NewTimer(s.opts.stopTimeout)
+	defer timeout.Stop()
+	select {
+	case <-stopped:
+		return nil
+	case <-timeout.C:
+		s.grpc.Stop() // makes GracefulStop return, too, unless a handler does not end with its context
+		handlers := time.NewTimer(handlerTimeout)
+		defer handlers.Stop()
+		select {
+		case <-stopped:
+		case <-handlers.C:
+		}
+		return fmt.Errorf("etcd: calls that were open %v after the server stopped taking new ones were cut: %w",
+			s.opts.stopTimeout, context.DeadlineExceeded)
+	}
+}

@@ -1,0 +1,58 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// ServiceDesc is what a proto file says of a service. Generated code holds one for each service
+// that has the option; write one by hand for a service without generated code.
+type ServiceDesc struct {
+	Name          string        // full protobuf name, "helloworld.Greeter"
+	Key           string        // "helloworld/greeter": the endpoints live under "helloworld/greeter/"
+	Layout        Layout        // what servers write, and whether clients read lease-suffix keys; nil: EndpointJSON
+	LeaseTTL      time.Duration // how long an endpoint outlives its process; 0: the registry's, 15 s by default
+	Authority     string        // :authority and TLS server name; "": Key without a leading slash, "/" as "."
+	ServiceConfig string        // gRPC service config as JSON, "" none
+}
+
+// check returns an error if the description is not valid.
+func (d *ServiceDesc) check() error {
+	if d == nil {
+		return errors.New("etcd: the service description is nil")
+	}
+	if err := endpoint.CheckKey(d.Key); err != nil {
+		return fmt.Errorf("etcd: service %q: %w", d.Name, err)
+	}
+	if d.LeaseTTL < 0 {
+		return fmt.Errorf("etcd: service %q: the lease TTL %v is negative", d.Name, d.LeaseTTL)
+	}
+	return nil
+}
+
+// layout returns the layout in force.
+func (d *ServiceDesc) layout() Layout {
+	if d.Layout == nil {
+		return EndpointJSON
+	}
+	return d.Layout
+}
+
+// authority returns the name that TLS verifies and calls carry as :authority.
+func (d *ServiceDesc) authority() (string, error) {
+	if d.Authority != "" {
+		if err := servicekey.CheckAuthority(d.Authority); err != nil {
+			return "", fmt.Errorf("etcd: service %q: the authority %q %w", d.Name, d.Authority, err)
+		}
+		return d.Authority, nil
+	}
+	authority, ok := servicekey.Authority(d.Key)
+	if !ok {
+		return "", fmt.Errorf("etcd: service %q: the key %q gives the authority %q, which is no valid host: set Authority (in the proto: authority)", d.Name, d.Key, authority)
+	}
+	return authority, nil
+}

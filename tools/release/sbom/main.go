@@ -1,0 +1,206 @@
+// Command sbom writes, for each module that others depend on, what it links:
+//
+//	OUT/NAME.cdx.json      an SBOM in CycloneDX: modules, versions, licences
+//	OUT/NAME.licenses.csv  a line for each module: name, version, licence
+//
+// The modules are found by cyclonedx-gomod and the licences by go-licenses, which reads the texts that came
+// with the modules. A module that is linked but not in the SBOM, or whose licence is not among the allowed
+// ones, is an error. The same commit gives the same bytes.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// own is the prefix of this repository's modules.
+const own = "github.com/etcdrpc/protoc-gen-go-etcd"
+
+// modules are the directories of the modules that others depend on.
+var modules = []string{".", "cmd/etcdrpc", "etcdtest", "outlierdetection"}
+
+// allowed are the licences that a linked module may have.
+var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("sbom: ")
+	root := flag.String("root", "../..", "the repository")
+	out := flag.String("out", "../../dist", "the directory to write to")
+	flag.Parse()
+	if err := run(*root, *out); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(root, out string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	out, err = filepath.Abs(out)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(out, 0o755); err != nil {
+		return err
+	}
+	for _, dir := range modules {
+		m := module{root: root, dir: filepath.Join(root, dir), out: out, name: filepath.Base(dir)}
+		if dir == "." {
+			m.name = filepath.Base(own)
+		}
+		if err := m.write(); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// module is a module to describe.
+type module struct{ root, dir, out, name string }
+
+func (m module) write() error {
+	linked, err := m.linked()
+	if err != nil {
+		return err
+	}
+	licenses, err := m.licenses(linked)
+	if err != nil {
+		return err
+	}
+	bom, err := m.bom(linked, licenses)
+	if err != nil {
+		return err
+	}
+	var list strings.Builder
+	for _, l := range linked {
+		fmt.Fprintf(&list, "%s,%s,%s\n", l.path, l.version, strings.Join(licenses[l.path], " "))
+	}
+	file := filepath.Join(m.out, m.name)
+	fmt.Printf("%s: %d modules\n", file+".cdx.json", len(linked))
+	return errors.Join(os.WriteFile(file+".cdx.json", bom, 0o644), os.WriteFile(file+".licenses.csv", []byte(list.String()), 0o644))
+}
+
+// version is a module that is linked.
+type version struct{ path, version string }
+
+// linked returns the modules whose packages the module's packages import, in order.
+func (m module) linked() ([]version, error) {
+	out, err := m.output("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
+	if err != nil {
+		return nil, err
+	}
+	var all []version
+	for line := range strings.Lines(string(out)) {
+		path, v, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if path != "" && !strings.HasPrefix(path, own) {
+			all = append(all, version{path, v})
+		}
+	}
+	slices.SortFunc(all, func(a, b version) int { return strings.Compare(a.path, b.path) })
+	return slices.Compact(all), nil
+}
+
+// licenses returns the licences of each module that is linked.
+func (m module) licenses(linked []version) (map[string][]string, error) {
+	template := filepath.Join(m.root, "tools", "release", "sbom", "licenses.tmpl")
+	out, err := m.tool("go-licenses", "report", "--ignore", own, "--template", template, "./...")
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		// The name is the module's or, where the licence's file is below it, a folder's.
+		name, license, ok := strings.Cut(strings.TrimSpace(line), ",")
+		if !ok {
+			continue
+		}
+		if path := owner(linked, name); !slices.Contains(found[path], license) {
+			found[path] = append(found[path], license)
+		}
+	}
+	for _, l := range linked {
+		if len(found[l.path]) == 0 {
+			return nil, fmt.Errorf("no licence of %s is found", l.path)
+		}
+		for _, license := range found[l.path] {
+			if !slices.Contains(allowed, license) {
+				return nil, fmt.Errorf("the licence of %s, %s, is none of %s", l.path, license, strings.Join(allowed, ", "))
+			}
+		}
+	}
+	return found, nil
+}
+
+// owner returns the path of the module that a folder is in, "" if it is in none.
+func owner(linked []version, folder string) (path string) {
+	for _, l := range linked {
+		if strings.HasPrefix(folder+"/", l.path+"/") && len(l.path) > len(path) {
+			path = l.path
+		}
+	}
+	return path
+}
+
+// bom returns the SBOM, with licences.
+func (m module) bom(linked []version, licenses map[string][]string) ([]byte, error) {
+	out, err := m.tool("cyclonedx-gomod", "mod", "-json", "-type", "library", "-short-purls", "-noserial", "-notimestamp", ".")
+	if err != nil {
+		return nil, err
+	}
+	var bom map[string]any
+	if err := json.Unmarshal(out, &bom); err != nil {
+		return nil, err
+	}
+	lacking := make(map[version]bool)
+	for _, l := range linked {
+		lacking[l] = true
+	}
+	components, _ := bom["components"].([]any)
+	for _, c := range components {
+		component, _ := c.(map[string]any)
+		path, _ := component["name"].(string)
+		v, _ := component["version"].(string)
+		if strings.HasPrefix(path, own) {
+			delete(component, "hashes") // of a directory, with whatever else is there
+		}
+		var list []any
+		for _, license := range licenses[path] {
+			list = append(list, map[string]any{"license": map[string]string{"id": license}})
+		}
+		if list != nil {
+			component["licenses"] = list
+		}
+		delete(lacking, version{path, v})
+	}
+	for l := range lacking {
+		return nil, fmt.Errorf("the SBOM lacks %s %s", l.path, l.version)
+	}
+	return json.MarshalIndent(bom, "", "  ")
+}
+
+// tool runs a pinned tool in the module's directory.
+func (m module) tool(name string, args ...string) ([]byte, error) {
+	return m.output("go", append([]string{"tool", "-modfile=" + filepath.Join(m.root, "tools", "release", "go.mod"), name}, args...)...)
+}
+
+func (m module) output(name string, args ...string) ([]byte, error) {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = m.dir
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, stderr.String())
+	}
+	return out, nil
+}

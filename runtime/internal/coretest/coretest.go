@@ -1,5 +1,10 @@
-// Package coretest checks that a core is pure: a value whose transitions depend on their arguments
-// alone. Packages listwatch, etcdconn, discovery and balancer have such a core, and a shell around it.
+// Package coretest checks that a core is pure, a value whose transitions depend on their arguments alone, and
+// walks every sequence of events that it may be given, up to a depth. Packages listwatch, etcdconn, discovery and
+// balancer have such a core, and a shell around it.
+//
+//	coretest.go  what a core must not do
+//	walk.go      the walk
+//	shape.go     copies states, and tells them apart
 package coretest
 
 import (

@@ -1,0 +1,460 @@
+package coretest
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+)
+
+// Shape copies states, and tells them apart, whatever they are made of. It follows pointers, slices, maps and
+// interfaces, through unexported fields too, and keeps the identity of what several pointers point to. Functions
+// and channels are shared by a state and its copies, and count for nothing; so do errors, save that there is one.
+//
+// Two states have the same key if they differ in nothing but the instant, the addresses of things, and what a
+// shape leaves out.
+type Shape struct {
+	// Ranked are fields, "type.field", and types, "package.type", whose values are only ever compared with each
+	// other: their order counts, and which are 0, and not how far apart they are. Each names a group of such values.
+	Ranked map[string]string
+	// Ignored are fields that do not count.
+	Ignored []string
+	// Errors has the texts of errors count.
+	Errors bool
+	// Old is an age from which on instants are alike. 0: none are.
+	Old time.Duration
+
+	named   map[reflect.Type]func(unsafe.Pointer) string
+	forms   map[reflect.Type]*form
+	writing *writer
+}
+
+// Name has values of a type shared by a state and its copies, which is for those that never change, and has them
+// told apart by name.
+func Name[T any](s *Shape, name func(*T) string) {
+	if s.named == nil {
+		s.named = make(map[reflect.Type]func(unsafe.Pointer) string)
+	}
+	s.named[reflect.TypeFor[T]()] = func(p unsafe.Pointer) string { return name((*T)(p)) }
+}
+
+// form is how to copy and write the values of one type.
+type form struct {
+	// deepen makes a shallow copy a deep one. nil: it is one.
+	deepen func(c copied, p unsafe.Pointer)
+	// write writes a value. nil: there is nothing to write.
+	write func(w *writer, p unsafe.Pointer)
+}
+
+// copied holds the copies of what pointers point to.
+type copied map[pointer]unsafe.Pointer
+
+type pointer struct {
+	t  reflect.Type
+	at unsafe.Pointer
+}
+
+// writer collects a key.
+type writer struct {
+	shape  *Shape
+	now    time.Time
+	key    []byte
+	seen   map[pointer]uint64
+	ranked map[string][]int64 // the values of each group, in the order of their places in the key
+}
+
+// Copy returns a copy of the state at p, which shares nothing with it that changes.
+func Copy[T any](s *Shape, p *T) *T {
+	f := s.form(reflect.TypeFor[T]())
+	to := new(T)
+	*to = *p
+	if f.deepen != nil {
+		c := copied{{reflect.TypeFor[T](), unsafe.Pointer(p)}: unsafe.Pointer(to)}
+		f.deepen(c, unsafe.Pointer(to))
+	}
+	return to
+}
+
+// Key returns the key of the state at p.
+func Key[T any](s *Shape, p *T, now time.Time) string {
+	w := s.writing
+	if w == nil {
+		w = &writer{shape: s, seen: make(map[pointer]uint64), ranked: make(map[string][]int64)}
+		s.writing = w
+	}
+	w.now, w.key = now, w.key[:0]
+	clear(w.seen)
+	for group, values := range w.ranked {
+		w.ranked[group] = values[:0]
+	}
+	if f := s.form(reflect.TypeFor[T]()); f.write != nil {
+		f.write(w, unsafe.Pointer(p))
+	}
+	w.writeRanks()
+	return string(w.key)
+}
+
+// writeRanks writes the ranked values, each as its rank in its group.
+func (w *writer) writeRanks() {
+	groups := make([]string, 0, len(w.ranked))
+	for group := range w.ranked {
+		groups = append(groups, group)
+	}
+	slices.Sort(groups)
+	for _, group := range groups {
+		values := w.ranked[group]
+		sorted := slices.Compact(slices.Sorted(slices.Values(append(values, 0)))) // 0 stands for none, and keeps its rank
+		for _, v := range values {
+			n, _ := slices.BinarySearch(sorted, v)
+			w.int(int64(n))
+		}
+	}
+}
+
+func (w *writer) int(n int64) { w.key = binary.AppendVarint(w.key, n) }
+
+func (w *writer) text(s string) {
+	w.int(int64(len(s)))
+	w.key = append(w.key, s...)
+}
+
+// form returns the form of a type, and finds it the first time.
+func (s *Shape) form(t reflect.Type) *form {
+	if f := s.forms[t]; f != nil {
+		return f
+	}
+	if s.forms == nil {
+		s.forms = make(map[reflect.Type]*form)
+	}
+	f := new(form)
+	s.forms[t] = f // before it is complete, for a type may contain itself
+	*f = s.formOf(t)
+	if group, ok := s.Ranked[t.String()]; ok {
+		f.write = rankOf(t, group)
+	}
+	return f
+}
+
+func (s *Shape) formOf(t reflect.Type) form {
+	if name := s.named[t]; name != nil {
+		return form{write: func(w *writer, p unsafe.Pointer) { w.text(name(p)) }}
+	}
+	if t == reflect.TypeFor[time.Time]() {
+		return form{write: writeTime}
+	}
+	switch t.Kind() {
+	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		integer := integerOf(t)
+		return form{write: func(w *writer, p unsafe.Pointer) { w.int(integer(p)) }}
+	case reflect.String:
+		return form{write: func(w *writer, p unsafe.Pointer) { w.text(*(*string)(p)) }}
+	case reflect.Func, reflect.Chan:
+		return form{}
+	case reflect.Pointer:
+		return s.pointerForm(t)
+	case reflect.Interface:
+		return s.interfaceForm(t)
+	case reflect.Slice:
+		return s.sliceForm(t)
+	case reflect.Array:
+		return s.arrayForm(t)
+	case reflect.Map:
+		return s.mapForm(t)
+	case reflect.Struct:
+		return s.structForm(t)
+	default:
+		panic(fmt.Sprintf("coretest: a state has a %s", t))
+	}
+}
+
+// integerOf returns a function that reads an integer or a bool.
+func integerOf(t reflect.Type) func(unsafe.Pointer) int64 {
+	switch t.Size() {
+	case 1:
+		return func(p unsafe.Pointer) int64 { return int64(*(*uint8)(p)) }
+	case 2:
+		return func(p unsafe.Pointer) int64 { return int64(*(*uint16)(p)) }
+	case 4:
+		return func(p unsafe.Pointer) int64 { return int64(*(*int32)(p)) }
+	default:
+		return func(p unsafe.Pointer) int64 { return *(*int64)(p) }
+	}
+}
+
+func rankOf(t reflect.Type, group string) func(*writer, unsafe.Pointer) {
+	integer := integerOf(t)
+	return func(w *writer, p unsafe.Pointer) { w.ranked[group] = append(w.ranked[group], integer(p)) }
+}
+
+func writeTime(w *writer, p unsafe.Pointer) {
+	t := *(*time.Time)(p)
+	if t.IsZero() {
+		w.key = append(w.key, 'z')
+		return
+	}
+	ago := w.now.Sub(t)
+	if old := w.shape.Old; old > 0 {
+		ago = min(ago, old)
+	}
+	w.key = append(w.key, 't')
+	w.int(int64(ago))
+}
+
+func (s *Shape) pointerForm(t reflect.Type) form {
+	elem := t.Elem()
+	if name := s.named[elem]; name != nil {
+		return form{write: func(w *writer, p unsafe.Pointer) {
+			if to := *(*unsafe.Pointer)(p); to != nil {
+				w.text(name(to))
+			} else {
+				w.int(-1)
+			}
+		}}
+	}
+	to := s.form(elem)
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) { *(*unsafe.Pointer)(p) = c.pointed(elem, to, *(*unsafe.Pointer)(p)) },
+		write:  func(w *writer, p unsafe.Pointer) { w.pointed(elem, to, *(*unsafe.Pointer)(p)) },
+	}
+}
+
+// pointed returns the copy of what a pointer points to.
+func (c copied) pointed(t reflect.Type, f *form, at unsafe.Pointer) unsafe.Pointer {
+	if at == nil {
+		return nil
+	}
+	if made, ok := c[pointer{t, at}]; ok {
+		return made
+	}
+	made := reflect.New(t)
+	made.Elem().Set(reflect.NewAt(t, at).Elem())
+	to := made.UnsafePointer()
+	c[pointer{t, at}] = to
+	if f.deepen != nil {
+		f.deepen(c, to)
+	}
+	return to
+}
+
+// pointed writes what a pointer points to, the first time, and later only which it is.
+func (w *writer) pointed(t reflect.Type, f *form, at unsafe.Pointer) {
+	if at == nil {
+		w.int(0)
+		return
+	}
+	if n, ok := w.seen[pointer{t, at}]; ok {
+		w.int(int64(n))
+		return
+	}
+	w.seen[pointer{t, at}] = uint64(len(w.seen) + 1)
+	w.int(-1)
+	if f.write != nil {
+		f.write(w, at)
+	}
+}
+
+func (s *Shape) interfaceForm(t reflect.Type) form {
+	if t == reflect.TypeFor[error]() {
+		return form{write: func(w *writer, p unsafe.Pointer) {
+			switch err := *(*error)(p); {
+			case err == nil:
+				w.int(0)
+			case s.Errors:
+				w.text(err.Error())
+			default:
+				w.int(1)
+			}
+		}}
+	}
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) {
+			v := reflect.NewAt(t, p).Elem()
+			if v.IsNil() {
+				return
+			}
+			f := s.form(v.Elem().Type())
+			if f.deepen == nil {
+				return
+			}
+			made := reflect.New(v.Elem().Type())
+			made.Elem().Set(v.Elem())
+			f.deepen(c, made.UnsafePointer())
+			v.Set(made.Elem())
+		},
+		write: func(w *writer, p unsafe.Pointer) {
+			v := reflect.NewAt(t, p).Elem()
+			if v.IsNil() {
+				w.int(0)
+				return
+			}
+			held := v.Elem()
+			w.text(held.Type().String())
+			if f := s.form(held.Type()); f.write != nil {
+				made := reflect.New(held.Type())
+				made.Elem().Set(held)
+				f.write(w, made.UnsafePointer())
+			}
+		},
+	}
+}
+
+// sliceHeader is a slice as it is in memory.
+type sliceHeader struct {
+	data     unsafe.Pointer
+	len, cap int
+}
+
+func (s *Shape) sliceForm(t reflect.Type) form {
+	elem, size := t.Elem(), t.Elem().Size()
+	of := s.form(elem)
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) {
+			h := (*sliceHeader)(p)
+			if h.len == 0 {
+				h.cap = 0 // nothing may be appended where the original may append
+				return
+			}
+			from := reflect.NewAt(t, p).Elem()
+			made := reflect.MakeSlice(t, h.len, h.len)
+			reflect.Copy(made, from)
+			from.Set(made)
+			if of.deepen == nil {
+				return
+			}
+			for i := range h.len {
+				of.deepen(c, unsafe.Add(h.data, uintptr(i)*size))
+			}
+		},
+		write: func(w *writer, p unsafe.Pointer) {
+			h := (*sliceHeader)(p)
+			w.int(int64(h.len))
+			if of.write == nil {
+				return
+			}
+			for i := range h.len {
+				of.write(w, unsafe.Add(h.data, uintptr(i)*size))
+			}
+		},
+	}
+}
+
+func (s *Shape) arrayForm(t reflect.Type) form {
+	of, size := s.form(t.Elem()), t.Elem().Size()
+	each := func(p unsafe.Pointer, do func(unsafe.Pointer)) {
+		for i := range t.Len() {
+			do(unsafe.Add(p, uintptr(i)*size))
+		}
+	}
+	var f form
+	if of.deepen != nil {
+		f.deepen = func(c copied, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.deepen(c, p) }) }
+	}
+	if of.write != nil {
+		f.write = func(w *writer, p unsafe.Pointer) { each(p, func(p unsafe.Pointer) { of.write(w, p) }) }
+	}
+	return f
+}
+
+// mapForm is for maps whose keys are told apart by their own value, not by what they point to.
+func (s *Shape) mapForm(t reflect.Type) form {
+	key, elem := t.Key(), t.Elem()
+	keys, elems := s.form(key), s.form(elem)
+	return form{
+		deepen: func(c copied, p unsafe.Pointer) {
+			m := reflect.NewAt(t, p).Elem()
+			if m.IsNil() {
+				return
+			}
+			made := reflect.MakeMapWithSize(t, m.Len())
+			for it := m.MapRange(); it.Next(); {
+				v := reflect.New(elem)
+				v.Elem().Set(it.Value())
+				if elems.deepen != nil {
+					elems.deepen(c, v.UnsafePointer())
+				}
+				made.SetMapIndex(it.Key(), v.Elem())
+			}
+			m.Set(made)
+		},
+		write: func(w *writer, p unsafe.Pointer) {
+			m := reflect.NewAt(t, p).Elem()
+			w.int(int64(m.Len()))
+			all := m.MapKeys()
+			slices.SortFunc(all, compareKeys)
+			for _, k := range all {
+				pair := [2]reflect.Value{reflect.New(key), reflect.New(elem)}
+				pair[0].Elem().Set(k)
+				pair[1].Elem().Set(m.MapIndex(k))
+				for i, f := range []*form{keys, elems} {
+					if f.write != nil {
+						f.write(w, pair[i].UnsafePointer())
+					}
+				}
+			}
+		},
+	}
+}
+
+// compareKeys orders the keys of a map.
+func compareKeys(a, b reflect.Value) int {
+	switch {
+	case a.Kind() == reflect.String:
+		return cmp.Compare(a.String(), b.String())
+	case a.CanInt():
+		return cmp.Compare(a.Int(), b.Int())
+	case a.CanUint():
+		return cmp.Compare(a.Uint(), b.Uint())
+	case a.Kind() == reflect.Struct:
+		return cmp.Compare(fmt.Sprint(a), fmt.Sprint(b))
+	}
+	panic(fmt.Sprintf("coretest: a state has a map by %s", a.Type()))
+}
+
+func (s *Shape) structForm(t reflect.Type) form {
+	type part struct {
+		offset uintptr
+		form   *form
+	}
+	var deep, written []part
+	name, _, _ := strings.Cut(t.Name(), "[") // of a generic type without its arguments
+	for i := range t.NumField() {
+		field := t.Field(i)
+		of := s.form(field.Type)
+		// A form that contains itself is not complete yet: it has both.
+		deepens, writes := of.deepen != nil, of.write != nil
+		if k := field.Type.Kind(); k == reflect.Pointer && s.named[field.Type.Elem()] == nil || k == reflect.Slice || k == reflect.Map {
+			deepens, writes = true, true
+		}
+		if deepens {
+			deep = append(deep, part{field.Offset, of})
+		}
+		full := name + "." + field.Name
+		if group, ok := s.Ranked[full]; ok {
+			of, writes = &form{write: rankOf(field.Type, group)}, true
+		}
+		if writes && !slices.Contains(s.Ignored, full) {
+			written = append(written, part{field.Offset, of})
+		}
+	}
+	var f form
+	if len(deep) > 0 {
+		f.deepen = func(c copied, p unsafe.Pointer) {
+			for _, part := range deep {
+				part.form.deepen(c, unsafe.Add(p, part.offset))
+			}
+		}
+	}
+	if len(written) > 0 {
+		f.write = func(w *writer, p unsafe.Pointer) {
+			for _, part := range written {
+				part.form.write(w, unsafe.Add(p, part.offset))
+			}
+		}
+	}
+	return f
+}

@@ -1,0 +1,207 @@
+package coretest
+
+import (
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+var depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: as deep as it does by itself")
+
+// World is a core with what surrounds it: what the core's effects have led to, and what may become of them. A
+// state of it is an S.
+type World[S any] struct {
+	Start  func() *S
+	Copy   func(*S) *S
+	Key    func(*S) string // states with the same key have the same future, and are walked once
+	Events []Event[S]
+	Rules  []Rule[S]
+
+	// Settle goes one step on from a state if nothing goes wrong any more, and names the step; "" if all is as it
+	// should be. It must be so within so many steps from every state. nil: nothing is asked for.
+	Settle func(*S) string
+	Within int
+}
+
+// Event is something that may happen.
+type Event[S any] struct {
+	Name string
+	Do   func(*S) bool // changes the state; false: it cannot happen in this state
+}
+
+// Rule is what must hold whatever happens.
+type Rule[S any] struct {
+	Name string
+	// Broken returns how the step from one state to another breaks the rule, "" if it does not.
+	Broken func(before, after *S) string
+}
+
+// Walk walks every sequence of events up to a number of events, the shortest first, and fails the test with the
+// shortest one that breaks a rule, panics, or leads to where all does not become well.
+func Walk[S any](t *testing.T, events int, w World[S]) {
+	t.Helper()
+	if *depth > 0 {
+		events = *depth
+	}
+	start := time.Now()
+	r := &walker[S]{World: w, settled: make(map[key]int), met: make([]int, len(w.Events))}
+	broken := r.walk(events)
+	t.Logf("%d events deep: %d states, %d steps, %d settled, in %.1f s", events, len(r.trail), r.steps, len(r.settled), time.Since(start).Seconds())
+	if broken != "" {
+		t.Fatal(broken)
+	}
+	for i, n := range r.met {
+		if n == 0 {
+			t.Errorf("%q never happened", w.Events[i].Name)
+		}
+	}
+}
+
+type key [16]byte
+
+func hash(text string) key {
+	sum := sha256.Sum256([]byte(text))
+	return key(sum[:16])
+}
+
+// walker is a walk under way.
+type walker[S any] struct {
+	World[S]
+	trail   []footstep  // the states that were met, the first ones first
+	settled map[key]int // how many steps it takes until all is well
+	steps   int
+	met     []int // how often each event happened
+}
+
+// footstep is how a state was first come to.
+type footstep struct {
+	from  int32 // in trail; -1: it is the start
+	event int16
+}
+
+// walk returns what is broken, "" if nothing is.
+func (w *walker[S]) walk(events int) string {
+	type place struct {
+		at    int32 // in trail
+		state *S
+	}
+	first := w.Start()
+	seen := map[key]struct{}{hash(w.Key(first)): {}}
+	w.trail = []footstep{{-1, 0}}
+	if broken := w.settle(first); broken != "" {
+		return broken
+	}
+	level := []place{{0, first}}
+	for n := 1; n <= events; n++ {
+		var next []place
+		for _, from := range level {
+			for i := range w.Events {
+				after, broken := w.step(from.state, i)
+				if after == nil && broken == "" {
+					continue
+				}
+				k := key{}
+				if broken == "" {
+					k = hash(w.Key(after))
+					if _, ok := seen[k]; ok {
+						continue
+					}
+					broken = w.settle(after)
+				}
+				seen[k] = struct{}{}
+				w.trail = append(w.trail, footstep{from.at, int16(i)})
+				at := int32(len(w.trail) - 1)
+				if broken != "" {
+					return broken + "\n" + strings.Join(w.path(at), "\n")
+				}
+				if n < events {
+					next = append(next, place{at, after})
+				}
+			}
+		}
+		level = next
+	}
+	return ""
+}
+
+// step returns the state after an event, nil if it cannot happen, and how it breaks a rule.
+func (w *walker[S]) step(from *S, event int) (after *S, broken string) {
+	defer func() {
+		if r := recover(); r != nil {
+			after, broken = nil, fmt.Sprint("the core panics: ", r)
+		}
+	}()
+	after = w.Copy(from)
+	if !w.Events[event].Do(after) {
+		return nil, ""
+	}
+	w.steps++
+	w.met[event]++
+	return after, w.broken(from, after)
+}
+
+func (w *walker[S]) broken(before, after *S) string {
+	for _, rule := range w.Rules {
+		if how := rule.Broken(before, after); how != "" {
+			return rule.Name + ": " + how
+		}
+	}
+	return ""
+}
+
+// settle follows a state until all is well, and returns why that does not come.
+func (w *walker[S]) settle(from *S) (broken string) {
+	if w.Settle == nil {
+		return ""
+	}
+	var done []string
+	defer func() {
+		if r := recover(); r != nil {
+			broken = fmt.Sprint("the core panics: ", r)
+		}
+		if broken != "" {
+			broken = fmt.Sprintf("%s\nonce nothing goes wrong any more, after\n  %s\nand before that", broken, strings.Join(done, "\n  "))
+		}
+	}()
+	var passed []key
+	for s := from; ; {
+		k := hash(w.Key(s))
+		left, known := w.settled[k]
+		if !known {
+			before := s
+			s = w.Copy(s)
+			if name := w.Settle(s); name != "" {
+				if len(done) == w.Within {
+					return fmt.Sprintf("all is not well within %d steps, but %s", w.Within, name)
+				}
+				w.steps++
+				passed, done = append(passed, k), append(done, name)
+				if broken := w.broken(before, s); broken != "" {
+					return broken
+				}
+				continue
+			}
+			w.settled[k] = 0
+		}
+		if len(done)+left > w.Within {
+			return fmt.Sprintf("all is not well within %d steps, but within %d", w.Within, len(done)+left)
+		}
+		for i, k := range passed {
+			w.settled[k] = left + len(passed) - i
+		}
+		return ""
+	}
+}
+
+// path names the events that lead to a state.
+func (w *walker[S]) path(at int32) []string {
+	step := w.trail[at]
+	if step.from < 0 {
+		return nil
+	}
+	path := w.path(step.from)
+	return append(path, fmt.Sprintf("  %d. %s", len(path)+1, w.Events[step.event].Name))
+}

@@ -238,3 +238,31 @@ func TestG4_AllKeysOrNone(t *testing.T) {
 		t.Errorf("json is %+v and kitex %+v, want both on one lease", json, kitex)
 	}
 }
+
+// An update is not done while an earlier one may arrive late, on the lease that the key is on.
+func TestG17_AnUpdateIsNotDoneBeforeALateOneCannotArrive(t *testing.T) {
+	s := newScript(t)
+	s.have("a")
+	e := s.entries["a"]
+	s.update("a", "w")
+	o, _ := s.core.next(s.now)
+	delayed := o.(writeOp).steps
+	s.core.writeFailed(s.now, delayed, rpctypes.ErrTimeout)
+	s.update("a", "v")
+	s.now = s.now.Add(time.Second)
+	o, _ = s.core.next(s.now)
+	s.call(o) // the key is read, and still has the value
+	if ok, err := e.synced(); ok || err != nil {
+		t.Errorf("the update is done: %v, %v", ok, err)
+	}
+	s.settle()
+	if _, _, err := s.etcd.write(delayed); err != nil {
+		s.note("late: %v", err)
+	}
+	if kv := s.etcd.get("a"); kv == nil || kv.value != "v" {
+		t.Errorf("etcd has %+v", kv)
+	}
+	if ok, err := e.synced(); !ok || err != nil {
+		t.Errorf("the update is not done: %v, %v", ok, err)
+	}
+}

@@ -189,7 +189,7 @@ func (e *entry) upToDate() bool {
 		return e.state == Paused || e.state == Closed
 	}
 	return e.state == Registered && !slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool {
-		return s.written != s.value || s.pending != nil || s.mustRead || slices.Contains(s.ambiguous, s.lease)
+		return !s.asWanted() || s.pending != nil || s.mustRead || slices.Contains(s.ambiguous, s.lease)
 	})
 }
 

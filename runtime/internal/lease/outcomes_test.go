@@ -266,3 +266,22 @@ func TestG17_AnUpdateIsNotDoneBeforeALateOneCannotArrive(t *testing.T) {
 		t.Errorf("the update is not done: %v, %v", ok, err)
 	}
 }
+
+// A mark that arrives after the key is wanted again does not say of it that it is about to go.
+func TestG17_ALateMark(t *testing.T) {
+	s := newScript(t)
+	s.have("a", "b")
+	s.want("a", paused)
+	o, _ := s.core.next(s.now)
+	delayed := o.(writeOp).steps
+	s.core.writeFailed(s.now, delayed, rpctypes.ErrTimeout)
+	s.want("a", present)
+	s.run(time.Second)
+	s.state("a", Registered)
+	if _, _, err := s.etcd.write(delayed); err != nil {
+		t.Fatal(err)
+	}
+	if kv := s.etcd.get("a"); kv == nil || kv.value != "v" {
+		t.Errorf("etcd has %+v", kv)
+	}
+}

@@ -32,6 +32,7 @@ type slot struct {
 	leaving string // the value with the mark that the key is about to go; "": there is no room for one
 	retired bool   // named by a retired lease, so that it goes with that
 	marked  bool   // a mark was tried since the key is to go
+	markRev int64  // the mod revision that a mark expects which may yet arrive; 0: there is none
 
 	stored
 	ourRev  int64 // of our last put, as far as known: an older put of another process did not follow it
@@ -83,6 +84,10 @@ func (s *slot) markable() bool {
 
 // settled reports whether there is nothing left to find out about the key.
 func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0 && !s.mustRead }
+
+// asWanted reports whether the key has its value and keeps it. While the key is as a mark expects that was not
+// answered, the mark may arrive: putting the value once more ends that.
+func (s *slot) asWanted() bool { return s.has == ours && s.written == s.value && s.rev != s.markRev }
 
 // needsRead reports whether the key is to be read before it is put. The right to read one that could not be
 // read may be back, and the key another process's by now.

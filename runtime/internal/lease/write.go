@@ -151,7 +151,7 @@ func (c *core) putStep(now time.Time, e *entry, s *slot) *step {
 // needsPut reports whether a wanted key is to be put now. An entry that has lost a key to another process puts
 // none, and gives up the others, until that one is free: a process has all keys of an instance or none.
 func (c *core) needsPut(now time.Time, e *entry, s *slot) bool {
-	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(c.lease) && s.written == s.value)
+	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(c.lease) && s.asWanted())
 }
 
 // wrote takes in the answer to a transaction: either its steps are made, or kvs has the keys as they are.

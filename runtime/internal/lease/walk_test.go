@@ -1,0 +1,556 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+)
+
+// walked is the core of a session, its etcd, and what becomes of its calls.
+type walked struct {
+	now     time.Time
+	core    *core
+	etcd    *model
+	entries [2]*entry // of the keys a and b; nil: it was never added
+	items   func(name, value string) []Item
+
+	call   op       // under way
+	lates  [][]step // writes that were given up, and may arrive yet
+	past   *model   // a backup
+	silent bool     // no renewal is answered
+
+	newer    map[string]bool // keys that another process has put after we did
+	tampered bool            // somebody else had a hand in what etcd has
+	restored bool
+	broken   string // a rule that a call broke
+}
+
+var names = [...]string{"a", "b"}
+
+func startWalk() *walked {
+	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), items: item}
+	w.core = newCore(ttl, func(d time.Duration) time.Duration { return d })
+	return w
+}
+
+// startRegistered begins with entries in etcd.
+func startRegistered(t *testing.T, n int, items func(name, value string) []Item) *walked {
+	w := startWalk()
+	w.items = items
+	for i := range n {
+		w.add(i)
+	}
+	for range 3 {
+		w.settle()
+	}
+	for _, e := range w.entries[:n] {
+		if ok, err := e.synced(); !ok || err != nil {
+			t.Fatalf("%s is %s: %v, %v", e.key(), e.state, ok, err)
+		}
+	}
+	return w
+}
+
+// plusNamed returns the items of an entry with a second key, which has the id of its lease.
+func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
+
+func (w *walked) add(i int) bool {
+	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
+		return false
+	}
+	e, err := w.core.add(w.now, w.items(names[i], "v"), false)
+	if err != nil {
+		panic(err)
+	}
+	w.entries[i] = e
+	delete(w.newer, names[i])
+	return true
+}
+
+func (w *walked) update(i int) bool {
+	e := w.entries[i]
+	if e == nil || e.want == gone {
+		return false
+	}
+	value := "v"
+	if e.items[0].Value == value {
+		value = "w"
+	}
+	if err := w.core.update(e, w.items(names[i], value)); err != nil {
+		panic(err)
+	}
+	e.retry()
+	w.core.refresh(w.now)
+	return true
+}
+
+func (w *walked) setWant(i int, want want) bool {
+	e := w.entries[i]
+	if e == nil || e.want == gone || e.want == want {
+		return false
+	}
+	e.setWant(want)
+	w.core.refresh(w.now)
+	return true
+}
+
+// pass lets time pass for etcd, and has it renew leases meanwhile.
+func (w *walked) pass(d time.Duration) {
+	for ; d > ttl/3; d -= ttl / 3 {
+		w.renew(ttl / 3)
+	}
+	w.renew(d)
+}
+
+func (w *walked) renew(after time.Duration) {
+	w.now = w.now.Add(after)
+	for _, id := range w.core.inUse(w.now) {
+		if _, ok := w.etcd.leases[id]; !ok {
+			w.core.keepAliveEnded(w.now, id, errors.New("ended"))
+		} else if !w.silent {
+			w.etcd.leases[id] = w.now.Add(ttl)
+			w.core.renewed(w.now, id, ttl, w.etcd.rev)
+		}
+	}
+	w.etcd.expire(w.now)
+}
+
+// begin has the session make its next call, for which it may wait. It reports false if a call is under way or
+// there is none to make.
+func (w *walked) begin() bool {
+	if w.call != nil {
+		return false
+	}
+	for end := w.now.Add(100 * time.Second); w.now.Before(end); {
+		o, wait := w.core.next(w.now)
+		if o != nil {
+			w.call = o
+			w.judge(o)
+			return true
+		}
+		if w.core.finished() {
+			w.core.end(w.now)
+			return false
+		}
+		w.pass(wait)
+	}
+	return false
+}
+
+// judge notes which rule a call breaks that is about to be made.
+func (w *walked) judge(o op) {
+	writes, ok := o.(writeOp)
+	if !ok {
+		return
+	}
+	for _, st := range writes.steps {
+		puts := st.kind == put || st.kind == putBlind
+		switch {
+		case st.lease == 0 || !w.core.isOwn(st.lease):
+			w.breaks("a write is guarded by a lease of ours: %s", steps(writes.steps))
+		case puts && (st.e.want != present || st.value != st.s.value):
+			w.breaks("what is put is wanted: %s", steps(writes.steps))
+		case puts && !w.tampered && w.core.replace == nil && w.mayArrive(st):
+			w.breaks("a write that may yet arrive is settled before a newer one: %s", steps(writes.steps))
+		}
+	}
+}
+
+func (w *walked) breaks(format string, args ...any) {
+	if w.broken == "" {
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// mayArrive reports whether a write was given up, and may arrive yet, that a put on its lease does not stop: unlike
+// a put, it is not guarded by the key's revision. The next lease undoes it. If somebody else has deleted the key, a
+// removal has arrived for all the session knows.
+func (w *walked) mayArrive(st step) bool {
+	return slices.ContainsFunc(w.lates, func(late []step) bool {
+		return slices.ContainsFunc(late, func(o step) bool {
+			return (o.kind == remove || o.kind == putBlind) && o.s.key == st.s.key && o.lease == st.lease
+		})
+	})
+}
+
+type fate int
+
+const (
+	answered   fate = iota
+	lost            // it never arrives, and its time runs out
+	unanswered      // it is carried out, and its time runs out
+	delayed         // its time runs out, and it may arrive later
+)
+
+// end has the call under way come to an end, or the next one.
+func (w *walked) end(f fate) bool {
+	if w.call == nil && !w.begin() {
+		return false
+	}
+	o := w.call
+	w.call = nil
+	switch o := o.(type) {
+	case grantOp:
+		if f == delayed {
+			return false
+		}
+		w.grant(f)
+	case revokeOp:
+		if f == delayed {
+			return false
+		}
+		w.revoke(o.lease, f)
+	case probeOp:
+		if f == delayed || f == unanswered {
+			return false // as if it were lost
+		}
+		w.probe(o.probes, f)
+	case writeOp:
+		w.write(o, f)
+	}
+	w.core.changes, w.core.complaints = nil, nil
+	return true
+}
+
+func (w *walked) grant(f fate) {
+	if f != lost {
+		w.etcd.ids++
+		w.etcd.leases[w.etcd.ids] = w.now.Add(ttl)
+	}
+	if f == answered {
+		w.core.granted(w.now, w.etcd.ids, ttl)
+		return
+	}
+	w.pass(callTimeout)
+	w.core.grantFailed(w.now, context.DeadlineExceeded)
+}
+
+func (w *walked) revoke(id clientv3.LeaseID, f fate) {
+	_, known := w.etcd.leases[id]
+	if f != lost {
+		w.etcd.revoke(id)
+	}
+	switch {
+	case f != answered:
+		w.pass(callTimeout)
+		w.core.revokeFailed(w.now, id, context.DeadlineExceeded)
+	case known:
+		w.core.revoked(w.now, id, w.etcd.rev)
+	default:
+		w.core.revokeFailed(w.now, id, rpctypes.ErrLeaseNotFound)
+	}
+}
+
+func (w *walked) probe(probes []probe, f fate) {
+	kvs, err := w.etcd.read(probes)
+	if f != answered {
+		w.pass(callTimeout)
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		w.core.probeFailed(w.now, probes, err)
+		return
+	}
+	w.core.probed(w.now, probes, kvs, w.etcd.rev)
+}
+
+func (w *walked) write(o writeOp, f fate) {
+	var made bool
+	var kvs []*keyValue
+	var err error
+	if f == answered || f == unanswered {
+		made, kvs, err = w.arrive(o.steps)
+	}
+	if f == delayed {
+		w.lates = append(w.lates, o.steps)
+	}
+	if f != answered {
+		w.pass(timeoutOf(o))
+		err = context.DeadlineExceeded
+	}
+	if err != nil {
+		w.core.writeFailed(w.now, o.steps, err)
+		return
+	}
+	w.core.wrote(w.now, o.steps, made, kvs, w.etcd.rev)
+}
+
+// arrive has etcd carry out a write.
+func (w *walked) arrive(steps []step) (made bool, kvs []*keyValue, err error) {
+	var taken []string
+	for _, st := range steps {
+		if kv := w.etcd.get(st.s.key); kv != nil && kv.lease == theirs && w.newer[st.s.key] && st.kind != putBlind {
+			taken = append(taken, st.s.key)
+		}
+	}
+	made, kvs, err = w.etcd.write(steps)
+	if made && len(taken) > 0 && !w.restored {
+		w.breaks("a newer process keeps its keys: %q were taken", taken)
+	}
+	return made, kvs, err
+}
+
+// arriveLate has the write that was given up first arrive.
+func (w *walked) arriveLate() bool {
+	if len(w.lates) == 0 {
+		return false
+	}
+	steps := w.lates[0]
+	w.lates = slices.Clone(w.lates[1:])
+	_, _, _ = w.arrive(steps) // nobody hears what became of it
+	return true
+}
+
+// heal ends all that is wrong with etcd, but leaves the other process and its keys out.
+func (w *walked) heal() (was bool) {
+	m := w.etcd
+	was = m.busy || m.full || w.silent || len(m.unreadable)+len(m.unwritable)+len(w.newer) > 0
+	m.busy, m.full, w.silent = false, false, false
+	clear(m.unreadable)
+	clear(m.unwritable)
+	clear(w.newer)
+	m.revoke(theirs)
+	return was
+}
+
+// settle has all calls answered, and the writes that may yet arrive do so when it hurts most: at the end.
+func (w *walked) settle() string {
+	if w.heal() {
+		return "etcd is well"
+	}
+	if w.wrong() == "" {
+		if w.arriveLate() {
+			return "a late write arrives"
+		}
+		return ""
+	}
+	if !w.end(answered) {
+		w.pass(ttl + time.Second) // a lease that nobody heard of expires
+		return "the TTL passes"
+	}
+	return "a call is answered"
+}
+
+// settleBut is settle, but the rights to a stay as they are, and only b is asked for.
+func (w *walked) settleBut() string {
+	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
+	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
+	e, kv := w.entries[1], w.etcd.get("b")
+	if ok, _ := e.synced(); ok && kv != nil && kv.value == "v" && kv.lease != theirs || e.want != present && kv == nil {
+		return ""
+	}
+	w.heal()
+	w.etcd.unreadable, w.etcd.unwritable = maps.Clone(unreadable), maps.Clone(unwritable)
+	if !w.end(answered) {
+		return "no call is made"
+	}
+	return "a call is answered"
+}
+
+// wrong returns how etcd differs from what the session was told, "" if it does not.
+func (w *walked) wrong() string {
+	if w.call != nil {
+		return "a call is under way"
+	}
+	if why := (&life{core: w.core, etcd: w.etcd}).wrong(w.all()); why != "" {
+		return why
+	}
+	return ""
+}
+
+func (w *walked) all() []*entry {
+	return slices.DeleteFunc(slices.Clone(w.entries[:]), func(e *entry) bool { return e == nil })
+}
+
+var leaseRules = []coretest.Rule[walked]{
+	{Name: "calls", Broken: func(_, w *walked) string { return w.broken }},
+	{Name: "nothing withdrawn comes back", Broken: func(_, w *walked) string {
+		for _, e := range w.all() {
+			if w.restored || e.state != Paused && e.state != Closed {
+				continue
+			}
+			for _, s := range e.slots {
+				if kv := w.etcd.get(s.key); kv != nil && kv.lease != theirs {
+					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
+				}
+			}
+		}
+		return ""
+	}},
+	{Name: "what is said to be in etcd is there", Broken: func(_, w *walked) string {
+		for _, e := range w.all() {
+			if ok, _ := e.synced(); !ok || e.want != present || w.tampered {
+				continue
+			}
+			for i, item := range e.items {
+				if kv := w.etcd.get(e.slots[i].key); kv == nil || kv.value != item.Value {
+					return fmt.Sprintf("%s is %s with %q, and etcd has %+v", e.slots[i].key, e.state, item.Value, kv)
+				}
+			}
+		}
+		return ""
+	}},
+}
+
+// leaseEvents are what may happen, in the walk of all or of some of it.
+var leaseEvents = []coretest.Event[walked]{
+	{Name: "add a", Do: func(w *walked) bool { return w.add(0) }},
+	{Name: "update a", Do: func(w *walked) bool { return w.update(0) }},
+	{Name: "pause a", Do: func(w *walked) bool { return w.setWant(0, paused) }},
+	{Name: "resume a", Do: func(w *walked) bool { return w.setWant(0, present) }},
+	{Name: "drop a", Do: func(w *walked) bool { return w.setWant(0, gone) }},
+	{Name: "drop b", Do: func(w *walked) bool { return w.setWant(1, gone) }},
+	{Name: "close", Do: func(w *walked) bool { could := !w.core.closing; w.core.close(w.now); return could }},
+
+	{Name: "the next call begins", Do: (*walked).begin},
+	{Name: "a call is answered", Do: func(w *walked) bool { return w.end(answered) }},
+	{Name: "a call is lost", Do: func(w *walked) bool { return w.end(lost) }},
+	{Name: "a call is done and not answered", Do: func(w *walked) bool { return w.end(unanswered) }},
+	{Name: "a call is delayed", Do: func(w *walked) bool { return w.end(delayed) }},
+	{Name: "a delayed call arrives", Do: (*walked).arriveLate},
+	{Name: "a second passes", Do: func(w *walked) bool { w.pass(time.Second); return true }},
+	{Name: "the TTL passes", Do: func(w *walked) bool { w.pass(ttl + time.Second); return true }},
+	{Name: "renewals stop", Do: func(w *walked) bool { could := !w.silent; w.silent, w.tampered = true, true; return could }},
+	{Name: "the keepalive ends", Do: func(w *walked) bool {
+		w.core.keepAliveEnded(w.now, w.core.lease, errors.New("ended"))
+		return w.core.lease != 0
+	}},
+
+	{Name: "a is deleted", Do: func(w *walked) bool { return w.delete("a") }},
+	{Name: "b is deleted", Do: func(w *walked) bool { return w.delete("b") }},
+	{Name: "a is overwritten", Do: func(w *walked) bool {
+		kv := w.etcd.get("a")
+		if kv == nil || kv.lease == theirs {
+			return false
+		}
+		w.etcd.put("a", "x", kv.lease)
+		w.tampered = true
+		return true
+	}},
+	{Name: "another process takes a", Do: func(w *walked) bool {
+		if kv := w.etcd.get("a"); kv != nil && kv.lease == theirs {
+			return false
+		}
+		if e := w.entries[0]; e != nil && len(e.slots) > 0 && e.slots[0].ourRev != 0 {
+			w.newer["a"] = true
+		}
+		w.etcd.put("a", "x", theirs)
+		w.tampered = true
+		return true
+	}},
+	{Name: "another process leaves a", Do: func(w *walked) bool {
+		kv := w.etcd.get("a")
+		delete(w.newer, "a")
+		return kv != nil && kv.lease == theirs && w.delete("a")
+	}},
+	{Name: "the lease is revoked", Do: func(w *walked) bool {
+		_, ok := w.etcd.leases[w.core.lease]
+		w.etcd.revoke(w.core.lease)
+		w.tampered = true
+		return ok
+	}},
+	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.heard(w.now, "a", w.etcd.get("a")); return true }},
+
+	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
+	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
+	{Name: "etcd is full, or not any more", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
+	{Name: "etcd has too many requests, or not any more", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
+
+	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
+	{Name: "etcd is restored", Do: func(w *walked) bool {
+		if w.past == nil {
+			return false
+		}
+		ids := w.etcd.ids
+		w.etcd.restore(w.now, w.past)
+		w.etcd.ids, w.restored, w.tampered = ids, true, true
+		return true
+	}},
+	{Name: "the connection is back", Do: func(w *walked) bool { w.core.reconnected(w.now); return true }},
+}
+
+func flip(m map[string]bool, key string) {
+	if m[key] {
+		delete(m, key)
+	} else {
+		m[key] = true
+	}
+}
+
+func (w *walked) delete(key string) bool {
+	_, ok := w.etcd.kvs[key]
+	w.etcd.remove(key)
+	w.tampered = true
+	return ok
+}
+
+func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
+	shape := &coretest.Shape{
+		Ranked: map[string]string{
+			"clientv3.LeaseID": "lease", "keyValue.rev": "rev", "stored.rev": "rev", "slot.ourRev": "rev", "slot.markRev": "rev", "step.rev": "rev",
+			"probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
+		},
+		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},
+		Old:     calm + time.Second,
+	}
+	world := coretest.World[walked]{
+		Start: start,
+		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
+		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Rules: leaseRules, Settle: (*walked).settle, Within: 60,
+	}
+	for _, e := range leaseEvents {
+		if slices.Contains(events, e.Name) {
+			world.Events = append(world.Events, e)
+		}
+	}
+	if len(world.Events) != len(events) {
+		panic("no such event")
+	}
+	return world
+}
+
+func TestWalk(t *testing.T) {
+	registered := func(n int) func() *walked { return func() *walked { return startRegistered(t, n, item) } }
+	calls := []string{"the next call begins", "a call is answered", "a call is lost", "a second passes"}
+	rights := []string{
+		"update a", "pause a", "resume a", "drop b",
+		"a call is answered", "a call is lost", "a call is delayed", "a second passes", "a is deleted", "b is deleted", "another process takes a",
+		"reads of a are denied, or allowed again", "writes of a are denied, or allowed again", "etcd is full, or not any more",
+		"etcd has too many requests, or not any more",
+	}
+	t.Run("calls end in every way", func(t *testing.T) {
+		coretest.Walk(t, 6, leaseWalk(startWalk, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends")...))
+	})
+	t.Run("others have a hand in it", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
+			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch tells of a")...))
+	})
+	t.Run("rights come and go", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(registered(2), rights...))
+	})
+	t.Run("G19: blindness is a key's", func(t *testing.T) {
+		w := leaseWalk(registered(2), rights...)
+		w.Settle = (*walked).settleBut
+		coretest.Walk(t, 4, w)
+	})
+	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
+			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
+			"the lease is revoked")...))
+	})
+	t.Run("etcd is restored", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(registered(2), append(calls, "update a", "pause a", "resume a", "drop b",
+			"the TTL passes", "etcd is backed up", "etcd is restored", "the connection is back")...))
+	})
+}

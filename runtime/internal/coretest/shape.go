@@ -21,6 +21,8 @@ type Shape struct {
 	// Ranked are fields, "type.field", and types, "package.type", whose values are only ever compared with each
 	// other: their order counts, and which are 0, and not how far apart they are. Each names a group of such values.
 	Ranked map[string]string
+	// Counted are such, too, but how far apart their values are counts as well.
+	Counted map[string]string
 	// Ignored are fields that do not count.
 	Ignored []string
 	// Errors has the texts of errors count.
@@ -107,10 +109,35 @@ func (w *writer) writeRanks() {
 	slices.Sort(groups)
 	for _, group := range groups {
 		values := w.ranked[group]
+		if w.shape.counts(group) {
+			w.writeDistances(values)
+			continue
+		}
 		sorted := slices.Compact(slices.Sorted(slices.Values(append(values, 0)))) // 0 stands for none, and keeps its rank
 		for _, v := range values {
 			n, _ := slices.BinarySearch(sorted, v)
 			w.int(int64(n))
+		}
+	}
+}
+
+func (s *Shape) counts(group string) bool {
+	for _, g := range s.Counted {
+		if g == group {
+			return true
+		}
+	}
+	return false
+}
+
+// writeDistances writes values as their distances from the greatest, and 0 as it is.
+func (w *writer) writeDistances(values []int64) {
+	most := slices.Max(append(values, 0))
+	for _, v := range values {
+		if v == 0 {
+			w.int(-1)
+		} else {
+			w.int(most - v)
 		}
 	}
 }
@@ -133,10 +160,19 @@ func (s *Shape) form(t reflect.Type) *form {
 	f := new(form)
 	s.forms[t] = f // before it is complete, for a type may contain itself
 	*f = s.formOf(t)
-	if group, ok := s.Ranked[t.String()]; ok {
+	if group, ok := s.group(t.String()); ok {
 		f.write = rankOf(t, group)
 	}
 	return f
+}
+
+// group returns the group of a field or a type.
+func (s *Shape) group(name string) (string, bool) {
+	if group, ok := s.Ranked[name]; ok {
+		return group, true
+	}
+	group, ok := s.Counted[name]
+	return group, ok
 }
 
 func (s *Shape) formOf(t reflect.Type) form {
@@ -434,7 +470,7 @@ func (s *Shape) structForm(t reflect.Type) form {
 			deep = append(deep, part{field.Offset, of})
 		}
 		full := name + "." + field.Name
-		if group, ok := s.Ranked[full]; ok {
+		if group, ok := s.group(full); ok {
 			of, writes = &form{write: rankOf(field.Type, group)}, true
 		}
 		if writes && !slices.Contains(s.Ignored, full) {

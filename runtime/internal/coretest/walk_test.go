@@ -78,7 +78,7 @@ type tree struct {
 	byName      map[string]*tree
 	list        []any
 	at          time.Time
-	rev         int64
+	rev, count  int64
 	err         error
 	more        [2][]int
 	plan        *immutable
@@ -88,12 +88,12 @@ type tree struct {
 type immutable struct{ name string }
 
 func TestShape(t *testing.T) {
-	shape := &Shape{Ranked: map[string]string{"tree.rev": "rev"}, Old: time.Minute}
+	shape := &Shape{Ranked: map[string]string{"tree.rev": "rev"}, Counted: map[string]string{"tree.count": "count"}, Old: time.Minute}
 	Name(shape, func(i *immutable) string { return i.name })
 	now := time.Unix(100, 0)
 	make := func() *tree {
 		n := &tree{rev: 5, at: now.Add(-time.Second), plan: &immutable{"p"}, call: func() {}}
-		n.left, n.right = &tree{up: n, rev: 3}, &tree{up: n, rev: 9}
+		n.left, n.right = &tree{up: n, rev: 3, count: 1}, &tree{up: n, rev: 9, count: 3}
 		n.byName = map[string]*tree{"l": n.left, "r": n.right}
 		n.list = []any{1, "x", n.left, immutable{"y"}, []int{4}}
 		n.more[1] = []int{1, 2}
@@ -119,6 +119,9 @@ func TestShape(t *testing.T) {
 		"a slice in an any":      {func(n *tree) { n.list[4].([]int)[0]++ }, false},
 		"another order":          {func(n *tree) { n.rev = 10 }, false},
 		"the same order":         {func(n *tree) { n.rev, n.right.rev = 6, 100 }, true},
+		"another distance":       {func(n *tree) { n.left.count = 2 }, false},
+		"the same distance":      {func(n *tree) { n.left.count, n.right.count = 11, 13 }, true},
+		"a count that is none":   {func(n *tree) { n.left.count, n.right.count = 0, 2 }, false},
 		"an equal name":          {func(n *tree) { n.plan = &immutable{"p"} }, true},
 		"a function":             {func(n *tree) { n.call = nil }, true},
 		"an error, if not which": {func(n *tree) { n.err = oddError("x") }, false},

@@ -495,8 +495,9 @@ func (w *walked) delete(key string) bool {
 
 func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
-		Ranked: map[string]string{
-			"clientv3.LeaseID": "lease", "keyValue.rev": "rev", "stored.rev": "rev", "slot.ourRev": "rev", "slot.markRev": "rev", "step.rev": "rev",
+		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
+		Counted: map[string]string{
+			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ourRev": "rev", "slot.markRev": "rev", "step.rev": "rev",
 			"probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
 		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},

@@ -1,0 +1,465 @@
+package listwatch
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+)
+
+// walked is the core of a range with its etcd, which answers with one key a page.
+type walked struct {
+	now  time.Time
+	core *core[string]
+	do   action // what the core waits for
+	etcd history
+
+	watching bool
+	next     int64 // the revision from which on the watch has yet to tell
+	progress bool  // ... and it is to answer a request for progress
+	check    bool  // the connection is back, and the core has not been told
+
+	past     *history // a backup
+	restored bool     // etcd has ever been
+	last     *Update[string]
+	resume   *page  // the page that the next list must go on with; nil: any
+	broken   string // a rule that the last step broke
+}
+
+// history is what etcd has had at each revision from the first that is kept on.
+type history struct {
+	first, rev int64
+	states     []content
+	compacted  int64
+}
+
+// content is what the keys k/a and k/b hold.
+type content [2]entry
+
+// entry is what a key holds. The zero value is none.
+type entry struct {
+	value       string
+	create, mod int64
+}
+
+var keysWalked = [...]string{"k/a", "k/b"}
+
+// at returns the content at a revision that is kept.
+func (h *history) at(rev int64) content { return h.states[max(rev-h.first, 0)] }
+
+func (h *history) set(i int, value string) bool {
+	now := h.at(h.rev)
+	if value == "" && now[i].value == "" {
+		return false
+	}
+	h.rev++
+	switch {
+	case value == "":
+		now[i] = entry{}
+	case now[i].value == "":
+		now[i] = entry{value, h.rev, h.rev}
+	default:
+		now[i] = entry{value, now[i].create, h.rev}
+	}
+	h.states = append(h.states, now)
+	return true
+}
+
+// trim forgets the revisions that nobody can ask for any more.
+func (h *history) trim(oldest int64) {
+	if n := min(oldest, h.rev-1) - h.first; n > 0 {
+		h.states, h.first = h.states[n:], h.first+n
+	}
+}
+
+func (h *history) header() *etcdserverpb.ResponseHeader { return header(1, 1, int(h.rev)) }
+
+// read is a read of one page, at the latest revision or at an earlier one.
+func (h *history) read(p page) (*clientv3.GetResponse, error) {
+	rev := h.rev
+	if p.revision != 0 {
+		rev = p.revision
+	}
+	switch {
+	case rev > h.rev:
+		return nil, rpctypes.ErrFutureRev
+	case rev < h.compacted || rev < h.first:
+		return nil, rpctypes.ErrCompacted
+	}
+	resp := &clientv3.GetResponse{Header: h.header()}
+	for i, e := range h.at(rev) {
+		switch {
+		case e.value == "":
+		case keysWalked[i] < p.from:
+			resp.Count++
+		default:
+			resp.Count++
+			resp.Kvs = append(resp.Kvs, e.kv(i))
+		}
+	}
+	if len(resp.Kvs) > 1 {
+		resp.Kvs, resp.More = resp.Kvs[:1], true
+	}
+	return resp, nil
+}
+
+func (e entry) kv(i int) *mvccpb.KeyValue {
+	return &mvccpb.KeyValue{Key: []byte(keysWalked[i]), Value: []byte(e.value), CreateRevision: e.create, ModRevision: e.mod}
+}
+
+// events returns the changes from a revision on.
+func (h *history) events(from int64) []*clientv3.Event {
+	var all []*clientv3.Event
+	for rev := max(from, h.first+1); rev <= h.rev; rev++ {
+		before, after := h.at(rev-1), h.at(rev)
+		for i := range after {
+			switch {
+			case before[i] == after[i]:
+			case after[i].value == "":
+				all = append(all, del(keysWalked[i], int(rev)))
+			default:
+				all = append(all, &clientv3.Event{Type: clientv3.EventTypePut, Kv: after[i].kv(i)})
+			}
+		}
+	}
+	return all
+}
+
+func startWalk() *walked {
+	w := &walked{now: start, etcd: history{first: 10, rev: 10, states: make([]content, 1)}}
+	w.etcd.set(0, "1")
+	w.core = testCore(testSpec())
+	w.step(event{})
+	return w
+}
+
+// step hands the core an event, and takes what it wants done.
+func (w *walked) step(e event) {
+	failed := w.do
+	d := w.core.step(e, w.now)
+	if d.closeWatch {
+		w.watching = false
+	}
+	if d.update != nil {
+		w.judge(d.update)
+		w.last = d.update
+	}
+	w.do = d.action
+	if w.do.call == callWatch && w.watching {
+		w.breaks("there is one watch at a time")
+	}
+	if e.err != nil && (failed.call == callList || failed.call == callWatch) && w.do.call != callPause && w.do.call != callListLocal {
+		w.breaks("after a failure there is a pause: %v", w.do)
+	}
+	if w.do.call == callList && w.resume != nil {
+		if w.do.page.from != w.resume.from || w.do.page.revision != w.resume.revision {
+			w.breaks("a list goes on where it stopped: with %+v, not %+v", *w.resume, w.do.page)
+		}
+		w.resume = nil
+	}
+	w.etcd.trim(w.oldest())
+}
+
+// oldest returns the oldest revision that anything may still be asked about.
+func (w *walked) oldest() int64 {
+	oldest := w.core.replica.applied
+	if l := w.core.listing.header; l != nil {
+		oldest = min(oldest, l.GetRevision())
+	}
+	if w.watching {
+		oldest = min(oldest, w.next-1)
+	}
+	return oldest
+}
+
+func (w *walked) breaks(format string, args ...any) {
+	if w.broken == "" {
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// judge notes which rule an update breaks.
+func (w *walked) judge(u *Update[string]) {
+	var before *Snapshot[string]
+	if w.last != nil {
+		before = w.last.Snapshot
+	}
+	now := u.Snapshot
+	switch {
+	case before == nil && now == nil:
+		return
+	case now == nil:
+		w.breaks("what is known stays known")
+		return
+	case before != nil && now.Provisional && !before.Provisional:
+		w.breaks("what is certain stays so")
+	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
+		w.breaks("an older revision never replaces a newer one: %d after %d", now.Revision, before.Revision)
+	}
+	if got, want := describeItems(now.Items), w.etcd.at(now.Revision).String(); got != want && !w.restored {
+		w.breaks("a snapshot is what etcd had at its revision: %q at %d, not %q", got, now.Revision, want)
+	}
+	if before != nil {
+		w.judgeRemoved(before, now)
+	}
+}
+
+// judgeRemoved asks whoever went from one snapshot to the next to be among the removed: a mark of its owner's may
+// be in its last value alone.
+func (w *walked) judgeRemoved(before, now *Snapshot[string]) {
+	for _, old := range before.Items {
+		has := func(items []*Item[string]) bool {
+			return slices.ContainsFunc(items, func(i *Item[string]) bool { return i.Key == old.Key })
+		}
+		if !has(now.Items) && !has(now.Removed) {
+			w.breaks("whoever goes is named: %s went", old.Key)
+		}
+	}
+}
+
+func describeItems(items []*Item[string]) string {
+	var all []string
+	for _, i := range items {
+		all = append(all, i.Key+"="+i.Value)
+	}
+	return strings.Join(all, " ")
+}
+
+func (c content) String() string {
+	var all []string
+	for i, e := range c {
+		if e.value != "" {
+			all = append(all, keysWalked[i]+"="+e.value)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// answer has the call that the core waits for succeed, or its pause or wait come to its end.
+func (w *walked) answer() bool {
+	switch w.do.call {
+	case callPause:
+		w.now = w.now.Add(w.do.bound)
+		w.step(event{})
+	case callList, callListLocal, callVerify:
+		resp, err := w.etcd.read(w.do.page)
+		w.step(event{read: resp, err: err})
+	case callWatch:
+		w.watching, w.next, w.progress = true, w.do.revision, false
+		w.step(event{})
+	case callWait:
+		if w.do.until.After(w.now) {
+			w.now = w.do.until
+		}
+		w.step(event{})
+	case callProbe:
+		w.step(event{read: w.probe()})
+	case callProgress:
+		w.progress = w.watching
+		w.step(event{})
+	}
+	return true
+}
+
+// probe returns the number of keys, and the one changed last.
+func (w *walked) probe() *clientv3.GetResponse {
+	resp := &clientv3.GetResponse{Header: w.etcd.header()}
+	for i, e := range w.etcd.at(w.etcd.rev) {
+		if e.value == "" {
+			continue
+		}
+		resp.Count++
+		if len(resp.Kvs) == 0 || e.mod > resp.Kvs[0].ModRevision {
+			resp.Kvs = []*mvccpb.KeyValue{e.kv(i)}
+		}
+	}
+	return resp
+}
+
+// fail has the call that the core waits for fail.
+func (w *walked) fail(err error) bool {
+	switch w.do.call {
+	case callPause, callWait:
+		return false
+	case callList:
+		if w.do.page.from != "" && err == context.DeadlineExceeded && !w.check {
+			resume := w.do.page
+			w.resume = &resume
+		}
+	}
+	w.now = w.now.Add(w.do.bound)
+	w.step(event{err: err})
+	return true
+}
+
+// tell has the watch tell what is new, or answer a request for progress.
+func (w *walked) tell() bool {
+	if w.do.call != callWait || !w.watching {
+		return false
+	}
+	resp := &clientv3.WatchResponse{Header: w.etcd.header()}
+	switch {
+	case w.next <= w.etcd.compacted:
+		resp.CompactRevision, resp.Canceled = w.etcd.compacted, true
+	case w.next <= w.etcd.rev:
+		resp.Events = w.etcd.events(w.next)
+		w.next = w.etcd.rev + 1
+	case w.progress:
+		w.progress = false
+	default:
+		return false
+	}
+	w.step(event{answer: resp})
+	return true
+}
+
+// lag has a member answer that is behind by one revision.
+func (w *walked) lag() bool {
+	behind := w.etcd
+	behind.rev--
+	if behind.rev < behind.first {
+		return false
+	}
+	switch {
+	case w.do.call == callListLocal:
+		resp, err := behind.read(w.do.page)
+		w.step(event{read: resp, err: err})
+	case w.do.call == callWait && w.progress:
+		w.progress = false
+		w.step(event{answer: &clientv3.WatchResponse{Header: behind.header()}})
+	default:
+		return false
+	}
+	return true
+}
+
+func (w *walked) restore() bool {
+	if w.past == nil || w.past.rev == w.etcd.rev {
+		return false
+	}
+	w.etcd = *w.past
+	w.etcd.states = slices.Clone(w.past.states)
+	w.past, w.restored, w.check, w.progress, w.resume = nil, true, true, false, nil
+	return true
+}
+
+// notice has the core told that the connection to etcd is back.
+func (w *walked) notice() bool {
+	if !w.check || w.do.call != callPause && w.do.call != callWait {
+		return false
+	}
+	w.check, w.resume = false, nil
+	w.step(event{check: true})
+	return true
+}
+
+// settle has whatever is asked be answered, and the watch tell.
+func (w *walked) settle() string {
+	switch {
+	case w.well():
+		return ""
+	case w.notice():
+		return "the connection is back"
+	case w.tell():
+		return "the watch tells"
+	}
+	call := w.do.call
+	w.answer()
+	return fmt.Sprintf("call %d is answered", call)
+}
+
+// well reports whether the last update is all there is to say, and the next change will be heard of.
+func (w *walked) well() bool {
+	u := w.last
+	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&
+		w.watching && w.next == w.etcd.rev+1 && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
+}
+
+var walkEvents = []coretest.Event[walked]{
+	{Name: "it is answered", Do: (*walked).answer},
+	{Name: "it is not answered", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
+	{Name: "it is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
+	{Name: "the watch tells", Do: (*walked).tell},
+	{Name: "a member answers that lags", Do: (*walked).lag},
+	{Name: "the watch ends", Do: func(w *walked) bool {
+		could := w.do.call == callWait && w.watching
+		if could {
+			w.step(event{err: errClosed})
+		}
+		return could
+	}},
+	{Name: "a changes", Do: func(w *walked) bool {
+		return w.etcd.set(0, map[bool]string{true: "1", false: "2"}[w.etcd.at(w.etcd.rev)[0].value == "2"])
+	}},
+	{Name: "a is deleted", Do: func(w *walked) bool { return w.etcd.set(0, "") }},
+	{Name: "b is put", Do: func(w *walked) bool { return w.etcd.at(w.etcd.rev)[1].value == "" && w.etcd.set(1, "1") }},
+	{Name: "etcd compacts", Do: func(w *walked) bool {
+		could := w.etcd.compacted < w.etcd.rev
+		w.etcd.compacted = w.etcd.rev
+		return could
+	}},
+	{Name: "etcd is backed up", Do: func(w *walked) bool {
+		past := w.etcd
+		past.states = slices.Clone(past.states)
+		w.past = &past
+		return true
+	}},
+	{Name: "etcd is restored", Do: (*walked).restore},
+	{Name: "the connection is back", Do: (*walked).notice},
+	{Name: "the last update was dear", Do: func(w *walked) bool { w.core.charge(2*maxCost, w.now); return w.core.pace.spent < paceBurst }},
+}
+
+func watchWalk(start func() *walked, without ...string) coretest.World[walked] {
+	shape := &coretest.Shape{
+		Counted: map[string]string{
+			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
+			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev",
+			"Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Snapshot.Revision": "rev",
+		},
+		Ignored: []string{"core.now", "core.lines", "core.effects", "walked.now", "core.listedAt"},
+		Old:     time.Minute,
+	}
+	coretest.Name(shape, func(h *etcdserverpb.ResponseHeader) string { return fmt.Sprint(h.ClusterId, h.RaftTerm, h.Revision) })
+	w := coretest.World[walked]{
+		Start: start,
+		Copy: func(w *walked) *walked {
+			w = coretest.Copy(shape, w)
+			w.core.replica.set.malformed = w.core.malformed
+			if l := w.core.listing.load; l != nil {
+				l.set = &w.core.replica.set
+			}
+			return w
+		},
+		Key:    func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Rules:  []coretest.Rule[walked]{{Name: "always", Broken: func(_, w *walked) string { return w.broken }}},
+		Settle: (*walked).settle, Within: 40,
+	}
+	for _, e := range walkEvents {
+		if !slices.Contains(without, e.Name) {
+			w.Events = append(w.Events, e)
+		}
+	}
+	return w
+}
+
+func TestWalk(t *testing.T) {
+	t.Run("from nothing", func(t *testing.T) { coretest.Walk(t, 5, watchWalk(startWalk)) })
+	t.Run("from a watch", func(t *testing.T) {
+		coretest.Walk(t, 5, watchWalk(func() *walked {
+			w := startWalk()
+			for w.settle() != "" {
+				continue
+			}
+			return w
+		}))
+	})
+}

@@ -2,6 +2,7 @@ package discovery
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -196,7 +197,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.form(old)
 		next.Changed = now
 	}
-	matters := !same || len(next.Held) != len(old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
+	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
 		!next.Known && newError(old, next)
 	if matters {
 		next.Sequence++

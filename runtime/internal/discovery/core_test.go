@@ -199,6 +199,10 @@ func TestCore(t *testing.T) {
 			{"list ", "abc held=abc | tell wake=30s"}, {"wait 10s", "abc held=abc | wake=20s"},
 			{"list a", "abc held=bc | tell wake=20s"}, {"wait 20s", "a | tell save"},
 		},
+		"K1: readers hear who is held, not how many": {
+			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list abc", "abc | tell save"}, {"list c", "abc held=ab | tell wake=30s"},
+			{"list a", "abc held=bc | tell wake=30s"},
+		},
 		"K3: what leaves in order is not": {
 			{"join", "? | follow"}, {"noconfig", "? | tell"}, {"list a", "a | tell save"},
 			{"list <a>", "empty | tell save"}, {"list ", "empty"}, {"list b", "b | tell save"},

@@ -132,6 +132,22 @@ func TestK3_ANewInstanceBesideAMarkedEntry(t *testing.T) {
 	}
 }
 
+// TestK3_AnEntryThatIsMarkedTwice is put anew after its mark and marked again, and all of it comes as one update.
+func TestK3_AnEntryThatIsMarkedTwice(t *testing.T) {
+	h := newHistory(t)
+	h.put("k/a", endpoint.EndpointJSON, at("a", "1:1"))
+	h.put("k/b", endpoint.EndpointJSON, at("b", "2:1"))
+	h.tell()
+	h.put("k/a", endpoint.EndpointJSON, at("a", "1:1").WithLeaving())
+	h.tell()
+	delete(h.items, "k/a")
+	h.put("k/a", endpoint.EndpointJSON, at("a", "1:1"))
+	h.put("k/a", endpoint.EndpointJSON, at("a", "1:1").WithLeaving())
+	if got := h.tell(); got != "b@2:1; " {
+		t.Errorf("marked again: %q", got)
+	}
+}
+
 // TestHoldAcrossLeaves mixes leaves and losses in one update.
 func TestHoldAcrossLeaves(t *testing.T) {
 	h := newHistory(t)

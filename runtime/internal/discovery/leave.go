@@ -50,14 +50,15 @@ func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string
 	return rest, withdrawn
 }
 
-// note takes the mark of an entry in, or back where the entry has none any more.
+// note takes the mark of an entry in, or back where the entry has none any more. An entry that was deleted and put
+// anew since has a mark of its own.
 func (m marks) note(i *item) {
 	switch old, known := m[i.Key]; {
 	case !i.Value.leaving:
 		if known {
 			delete(m, i.Key)
 		}
-	case !known || old.addr != i.Value.Endpoint.Addr:
+	case !known || old.addr != i.Value.Endpoint.Addr || old.revision < i.CreateRevision:
 		m[i.Key] = mark{i.Value.Endpoint.Addr, i.ModRevision}
 	}
 }

@@ -1,0 +1,440 @@
+package discovery
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// walked is the core of a key with what is in etcd and on disk, and what has been told.
+type walked struct {
+	now  time.Time
+	core *core
+	wake time.Time // when tick is due
+	rev  int64
+
+	truth   map[string]*item // in etcd, by key
+	told    map[string]*item // as the core heard last
+	removed []*item          // since then
+	config  *liveConfig      // told last; nil: none
+
+	following bool
+	loading   bool // the disk was asked
+	disk      string
+	seen      *State          // when the readers were last told to look
+	marked    map[string]mark // by key, as told
+	orderly   map[string]bool // the addresses that are withdrawn
+	heldSince map[string]time.Time
+	knownAt   time.Time // when the first endpoints came; zero: not since the key is followed
+	broken    string
+}
+
+// entries in the walks: their layouts and addresses.
+var walkedEntries = map[string]struct {
+	layout *endpoint.Layout
+	addr   string
+}{
+	"a": {endpoint.EndpointJSON, "a:1"},
+	"b": {endpoint.EndpointJSON, "b:1"},
+	"c": {endpoint.EndpointJSON, "c:1"},
+	"p": {endpoint.Plain, "a:1"}, // of the same server as a, without room for a mark
+}
+
+// backends are those of entries, by name and whether they are marked.
+var walkedBackends = func() map[string]*Backend {
+	all := make(map[string]*Backend)
+	for name, e := range walkedEntries {
+		ep := endpoint.Endpoint{Instance: name, Addr: e.addr}
+		all[name] = newBackend(ep, e.layout)
+		all[name+" leaving"] = newBackend(ep.WithLeaving(), e.layout)
+		all[name+" on disk"] = newBackend(ep, e.layout)
+	}
+	return all
+}()
+
+func startWalk() *walked {
+	w := &walked{
+		now: start, core: newCore(30*time.Second, false, readTest), truth: map[string]*item{}, told: map[string]*item{},
+		marked: map[string]mark{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
+	}
+	w.seen = w.core.state
+	return w
+}
+
+// startRead begins with a reader, and endpoints that are known.
+func startRead(names ...string) *walked {
+	w := startWalk()
+	w.take(w.core.joined())
+	w.configure()
+	for _, name := range names {
+		w.put(name)
+	}
+	w.tell()
+	return w
+}
+
+// take carries out effects.
+func (w *walked) take(e effects) bool {
+	switch {
+	case e.follow && w.following, e.unfollow && !w.following, e.unfollow && w.core.readers > 0:
+		w.breaks("a key is followed once, while it is read: %+v", e)
+	case e.wake.IsZero() && len(w.core.state.Held) > 0 && !e.unfollow:
+		w.breaks("what is held is looked at again")
+	}
+	w.following = w.following && !e.unfollow || e.follow
+	w.loading = w.loading || e.load
+	w.wake = e.wake
+	s := w.core.state
+	if e.changed || w.core.readers == 0 {
+		w.seen = s // who joins looks for themselves
+	}
+	if e.save != nil {
+		w.disk = names(e.save.set)
+	}
+	if e.unfollow {
+		clear(w.marked)
+		clear(w.orderly)
+		clear(w.heldSince)
+		w.knownAt, w.loading = time.Time{}, false
+	}
+	for addr := range w.heldSince {
+		if _, held := s.Held[addr]; !held {
+			delete(w.heldSince, addr)
+		}
+	}
+	for addr := range s.Held {
+		if _, known := w.heldSince[addr]; !known {
+			w.heldSince[addr] = w.now
+		}
+	}
+	if w.core.entries.known && w.following && w.knownAt.IsZero() {
+		w.knownAt = w.now
+	}
+	return true
+}
+
+func (w *walked) breaks(format string, args ...any) {
+	if w.broken == "" {
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// put puts an entry, or takes its mark away.
+func (w *walked) put(name string) bool { return w.write(name, false) }
+
+func (w *walked) mark(name string) bool { return w.truth[name] != nil && w.write(name, true) }
+
+func (w *walked) write(name string, leaving bool) bool {
+	old := w.truth[name]
+	if old != nil && old.Value.leaving == leaving {
+		return false
+	}
+	w.rev++
+	now := &item{Key: "k/" + name, Value: walkedBackends[name], CreateRevision: w.rev, ModRevision: w.rev}
+	if old != nil {
+		now.CreateRevision = old.CreateRevision
+	}
+	if leaving {
+		now.Value = walkedBackends[name+" leaving"]
+	}
+	w.truth[name] = now
+	return true
+}
+
+func (w *walked) remove(name string) bool {
+	old := w.truth[name]
+	if old == nil {
+		return false
+	}
+	if _, heard := w.told[name]; heard {
+		w.removed = append(w.removed, old)
+	}
+	delete(w.truth, name)
+	return true
+}
+
+// tell tells the core what a watch has heard.
+func (w *walked) tell() bool {
+	if !w.following || maps.Equal(w.truth, w.told) && w.core.entries.err == nil && w.core.entries.known && !w.core.entries.provisional {
+		return false
+	}
+	w.toldOf(w.removed)
+	s := &listwatch.Snapshot[*Backend]{Cluster: 7, Removed: w.removed, Items: sorted(w.truth)}
+	w.told, w.removed = maps.Clone(w.truth), nil
+	return w.take(w.core.listed(listwatch.Update[*Backend]{Snapshot: s}, w.now))
+}
+
+// list tells the core what a list has found: of what is gone it knows nothing new.
+func (w *walked) list() bool {
+	w.removed = nil
+	for name, old := range w.told {
+		if now := w.truth[name]; now == nil {
+			w.removed = append(w.removed, old)
+		}
+	}
+	slices.SortFunc(w.removed, func(a, b *item) int { return strings.Compare(a.Key, b.Key) })
+	return w.tell()
+}
+
+// toldOf notes which addresses their owners have withdrawn, as told: the last word of each entry counts, and covers
+// what the address had by then.
+func (w *walked) toldOf(removed []*item) {
+	for _, i := range slices.Concat(removed, sorted(w.truth)) {
+		addr := i.Value.Endpoint.Addr
+		old, known := w.marked[i.Key]
+		switch {
+		case !i.Value.leaving:
+			delete(w.marked, i.Key)
+			w.orderly[addr] = false
+		case !known || old.revision < i.CreateRevision:
+			w.marked[i.Key] = mark{addr, i.ModRevision}
+		}
+	}
+	for key, m := range w.marked {
+		covers, newer := false, false
+		for _, i := range w.truth {
+			if i.Value.Endpoint.Addr == m.addr {
+				covers, newer = covers || i.CreateRevision <= m.revision, newer || i.CreateRevision > m.revision
+			}
+		}
+		w.orderly[m.addr] = !newer
+		if !covers {
+			delete(w.marked, key)
+		}
+	}
+}
+
+func sorted(items map[string]*item) []*item {
+	var all []*item
+	for _, name := range slices.Sorted(maps.Keys(items)) {
+		all = append(all, items[name])
+	}
+	return all
+}
+
+// configure tells the core of the live config.
+func (w *walked) configure(value ...string) bool {
+	if !w.following {
+		return false
+	}
+	s := &listwatch.Snapshot[liveConfig]{}
+	w.config = nil
+	for _, v := range value {
+		w.config = &liveConfig{raw: v}
+		s.Items = append(s.Items, &listwatch.Item[liveConfig]{Value: *w.config})
+	}
+	return w.take(w.core.configured(listwatch.Update[liveConfig]{Snapshot: s}, w.now))
+}
+
+func (w *walked) fail(err error) bool {
+	return w.following && w.take(w.core.listed(listwatch.Update[*Backend]{Err: err}, w.now))
+}
+
+// pass lets time pass, with ticks when they are due.
+func (w *walked) pass(d time.Duration) bool {
+	for end := w.now.Add(d); ; {
+		if w.wake.IsZero() || w.wake.After(end) {
+			w.now = end
+			return true
+		}
+		w.now = w.wake
+		w.take(w.core.tick(w.now))
+	}
+}
+
+// settle has etcd tell all, and time pass.
+func (w *walked) settle() string {
+	s := w.core.state
+	switch {
+	case w.core.readers == 0 && !w.following:
+		return ""
+	case w.tell():
+		return "etcd tells"
+	case len(s.Held) > 0 || !w.core.config.next.IsZero() || !s.Known && w.core.entries.known:
+		w.pass(w.wake.Sub(w.now))
+		return "time passes"
+	}
+	want := map[string]bool{}
+	for name, i := range w.truth {
+		if !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] {
+			want[walkedEntries[name].addr] = true
+		}
+	}
+	got := map[string]bool{}
+	for _, b := range s.Backends {
+		got[b.Endpoint.Addr] = true
+	}
+	switch {
+	case !maps.Equal(got, want):
+		return fmt.Sprintf("nothing happens, with %v for %v", got, want)
+	case w.core.config.known && w.config == nil && s.Live != "", w.config != nil && !strings.HasPrefix(w.config.raw, "bad") && s.Live != w.config.raw:
+		return fmt.Sprintf("nothing happens, with the config %q for %v", s.Live, w.config)
+	case s.Err != nil || s.Provisional && w.following && w.core.readers > 0:
+		return "nothing happens"
+	}
+	return ""
+}
+
+// shown is what a reader sees of a state.
+func shown(s *State) string {
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.LiveSeen, s.Refused, s.Err)
+}
+
+var keyRules = []coretest.Rule[walked]{
+	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
+	{Name: "K3: a mark is never held", Broken: func(_, w *walked) string {
+		for _, b := range w.core.state.Backends {
+			if w.orderly[b.Endpoint.Addr] {
+				return b.Endpoint.Addr
+			}
+		}
+		return ""
+	}},
+	{Name: "a hold ends", Broken: func(_, w *walked) string {
+		for addr, since := range w.heldSince {
+			if w.now.Sub(since) >= 30*time.Second {
+				return fmt.Sprintf("%s is held for %v", addr, w.now.Sub(since))
+			}
+		}
+		return ""
+	}},
+	{Name: "K1: readers are told of what they see", Broken: func(_, w *walked) string {
+		if seen, is := shown(w.seen), shown(w.core.state); seen != is {
+			return fmt.Sprintf("they saw %s, and it is %s", seen, is)
+		}
+		return ""
+	}},
+	{Name: "K6: only a deletion deletes a config", Broken: func(before, w *walked) string {
+		was, is := before.core.state, w.core.state
+		switch {
+		case was.LiveSeen && !is.LiveSeen:
+			return "it is forgotten that there was one"
+		case was.Live != "" && is.Live == "" && w.config != nil:
+			return fmt.Sprintf("%s is gone, and etcd has %v", was.Live, w.config)
+		}
+		return ""
+	}},
+	{Name: "what serves is not given up at once, unless its owners say so", Broken: func(before, w *walked) string {
+		was, is := before.core.state, w.core.state
+		if len(was.Backends) == 0 || len(is.Backends) > 0 || len(was.Held) > 0 || !before.following || len(before.core.hold.last) == 0 {
+			return ""
+		}
+		for _, b := range was.Backends {
+			if !w.orderly[b.Endpoint.Addr] {
+				return b.Endpoint.Addr + " is gone"
+			}
+		}
+		return ""
+	}},
+	{Name: "what etcd has is there", Broken: func(_, w *walked) string {
+		s := w.core.state
+		if !s.Known || !w.following {
+			return ""
+		}
+		for name, i := range w.told {
+			addr := walkedEntries[name].addr
+			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
+			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.entries.provisional {
+				return fmt.Sprintf("%s is not, or only held", name)
+			}
+		}
+		return ""
+	}},
+	{Name: "the disk has what is known", Broken: func(_, w *walked) string {
+		if s := w.core.state; s.Known && !s.Provisional && w.disk != names(s.Backends) {
+			return fmt.Sprintf("%q for %q", w.disk, names(s.Backends))
+		}
+		return ""
+	}},
+	{Name: "the first endpoints wait for the config, not for long", Broken: func(_, w *walked) string {
+		if w.following && !w.knownAt.IsZero() && w.now.Sub(w.knownAt) >= configGrace && !w.core.state.Known {
+			return "they wait still"
+		}
+		return ""
+	}},
+}
+
+var keyEvents = []coretest.Event[walked]{
+	{Name: "a is put", Do: func(w *walked) bool { return w.put("a") }},
+	{Name: "a is marked", Do: func(w *walked) bool { return w.mark("a") }},
+	{Name: "a is deleted", Do: func(w *walked) bool { return w.remove("a") }},
+	{Name: "b is put", Do: func(w *walked) bool { return w.put("b") }},
+	{Name: "b is marked", Do: func(w *walked) bool { return w.mark("b") }},
+	{Name: "b is deleted", Do: func(w *walked) bool { return w.remove("b") }},
+	{Name: "c is put", Do: func(w *walked) bool { return w.put("c") }},
+	{Name: "c is deleted", Do: func(w *walked) bool { return w.remove("c") }},
+	{Name: "a's plain entry is put", Do: func(w *walked) bool { return w.put("p") }},
+	{Name: "a's plain entry is deleted", Do: func(w *walked) bool { return w.remove("p") }},
+	{Name: "the watch tells", Do: (*walked).tell},
+	{Name: "a list tells", Do: (*walked).list},
+	{Name: "etcd is away", Do: func(w *walked) bool { return w.fail(errors.New("away")) }},
+	{Name: "etcd denies it", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
+	{Name: "the disk has a and b", Do: func(w *walked) bool {
+		could := w.loading
+		w.loading = false
+		return could && w.take(w.core.loaded([]*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, w.now))
+	}},
+
+	{Name: "config x", Do: func(w *walked) bool { return w.configure("x") }},
+	{Name: "config y", Do: func(w *walked) bool { return w.configure("y") }},
+	{Name: "a bad config", Do: func(w *walked) bool { return w.configure("bad") }},
+	{Name: "no config", Do: func(w *walked) bool { return w.configure() }},
+	{Name: "the config is denied", Do: func(w *walked) bool {
+		return w.following && w.take(w.core.configured(listwatch.Update[liveConfig]{Err: rpctypes.ErrPermissionDenied}, w.now))
+	}},
+	{Name: "the config is away", Do: func(w *walked) bool {
+		return w.following && w.take(w.core.configured(listwatch.Update[liveConfig]{Err: errors.New("away")}, w.now))
+	}},
+
+	{Name: "a reader joins", Do: func(w *walked) bool { return w.core.readers < 2 && w.take(w.core.joined()) }},
+	{Name: "a reader leaves", Do: func(w *walked) bool { return w.core.readers > 0 && w.take(w.core.left(w.now)) }},
+	{Name: "the next tick comes", Do: func(w *walked) bool { return !w.wake.IsZero() && w.pass(w.wake.Sub(w.now)) }},
+	{Name: "a second passes", Do: func(w *walked) bool { return w.pass(time.Second) }},
+	{Name: "10 s pass", Do: func(w *walked) bool { return w.pass(10 * time.Second) }},
+}
+
+func keyWalk(start func() *walked, events ...string) coretest.World[walked] {
+	shape := &coretest.Shape{
+		Counted: map[string]string{"walked.rev": "rev", "Item.CreateRevision": "rev", "Item.ModRevision": "rev", "mark.revision": "rev"},
+		Ignored: []string{"walked.now", "configCore.lines"},
+		Errors:  true, Old: linger + time.Second,
+	}
+	coretest.Name(shape, func(s *State) string { return shown(s) + fmt.Sprint(s.Provisional, s.LiveErr) })
+	coretest.Name(shape, func(b *Backend) string { return fmt.Sprint(b.Endpoint, b.Layout) })
+	w := coretest.World[walked]{
+		Start: start,
+		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
+		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Rules: keyRules, Settle: (*walked).settle, Within: 20,
+	}
+	for _, name := range events {
+		w.Events = append(w.Events, keyEvents[slices.IndexFunc(keyEvents, func(e coretest.Event[walked]) bool { return e.Name == name })])
+	}
+	return w
+}
+
+func TestWalk(t *testing.T) {
+	t.Run("endpoints come and go", func(t *testing.T) {
+		coretest.Walk(t, 5, keyWalk(func() *walked { return startRead("a", "b", "c") }, "a is put", "a is marked", "a is deleted",
+			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch tells", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
+	})
+	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
+		coretest.Walk(t, 7, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
+			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
+	})
+	t.Run("readers, the config and the disk", func(t *testing.T) {
+		coretest.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch tells",
+			"etcd is away", "etcd denies it", "the disk has a and b", "config x", "config y", "a bad config", "no config", "the config is denied",
+			"the config is away", "a second passes", "the next tick comes"))
+	})
+}

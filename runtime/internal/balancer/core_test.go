@@ -80,23 +80,31 @@ func (m *machine) take(e effects) {
 // check checks that what is open is what the generations have.
 func (m *machine) check() {
 	m.t.Helper()
+	if stray := m.core.strays(func(l *leaf) bool { return m.open[l] }, len(m.open)); stray != "" {
+		m.t.Fatal(stray)
+	}
+}
+
+// strays returns how the leaves that are open differ from those that the generations have, "" if they do not.
+func (c *core) strays(open func(*leaf) bool, opened int) string {
 	n := 0
-	for _, g := range []*generation{m.core.serving, m.core.waiting} {
+	for _, g := range []*generation{c.serving, c.waiting} {
 		if g == nil {
 			continue
 		}
 		for key, l := range g.leaves {
-			if n++; !m.open[l] || l.closed || l.key != key {
-				m.t.Fatal("a generation has a leaf that is not open")
+			if n++; !open(l) || l.closed || l.key != key {
+				return "a generation has a leaf that is not open"
 			}
 		}
 	}
-	if n != len(m.open) {
-		m.t.Fatalf("%d leaves are open, %d are some generation's", len(m.open), n)
+	if n != opened {
+		return fmt.Sprintf("%d leaves are open, %d are some generation's", opened, n)
 	}
-	if m.core.waiting != nil && m.core.serving == nil {
-		m.t.Fatal("a generation waits for none")
+	if c.waiting != nil && c.serving == nil {
+		return "a generation waits for none"
 	}
+	return ""
 }
 
 func (m *machine) update(config, zone string, fleet ...string) *machine {
@@ -428,7 +436,9 @@ func TestCoreAlways(t *testing.T) {
 					m.take(m.core.leafState(l, balancer.State{ConnectivityState: s}))
 				}
 			}
-			m.always(seed, left)
+			if how := m.core.misrouted(left); how != "" {
+				t.Fatalf("seed %d: %s", seed, how)
+			}
 			if could && m.core.serving != before {
 				if s := m.core.serving.state(); s != ready && s != idle {
 					t.Fatalf("seed %d: what could serve was given up for what is %v", seed, s)
@@ -476,10 +486,9 @@ func (g *generation) canServe(left []resolver.Endpoint) bool {
 	return rest.state() == ready
 }
 
-// always checks that each generation may call what its leaves have, and has routes for it.
-func (m *machine) always(seed uint64, left []resolver.Endpoint) {
-	m.t.Helper()
-	for _, g := range []*generation{m.core.serving, m.core.waiting} {
+// misrouted returns how a generation may call what it may not, or has no routes for it, "" if all is well.
+func (c *core) misrouted(left []resolver.Endpoint) string {
+	for _, g := range []*generation{c.serving, c.waiting} {
 		if g == nil {
 			continue
 		}
@@ -488,29 +497,30 @@ func (m *machine) always(seed uint64, left []resolver.Endpoint) {
 			group := g.plan.in.config.groupOf()
 			for _, ep := range l.endpoints {
 				if !slices.ContainsFunc(left, func(now resolver.Endpoint) bool { return identicalEndpoints(&now, &ep) }) {
-					m.t.Fatalf("seed %d: a leaf has %s, which left", seed, instance(ep))
+					return fmt.Sprintf("a leaf has %s, which left", instance(ep))
 				}
 				texts[attr.Methods(ep)] = true
 				if key.view > 0 {
 					class, ok := slices.BinarySearch(g.plan.shape.classes, attr.Methods(ep))
 					if !ok || !g.plan.routes.sets[key.view-1][class] {
-						m.t.Fatalf("seed %d: a view has %s, which does not serve its methods", seed, instance(ep))
+						return fmt.Sprintf("a view has %s, which does not serve its methods", instance(ep))
 					}
 				}
 				if len(g.plan.in.config.Split) > 0 && group(ep) != key.group {
-					m.t.Fatalf("seed %d: a group has %s, which is another's", seed, instance(ep))
+					return fmt.Sprintf("a group has %s, which is another's", instance(ep))
 				}
 			}
 		}
 		if g.plan.shape.classes == nil && len(texts) > 1 {
-			m.t.Fatalf("seed %d: a plan without routes has endpoints that serve different methods", seed)
+			return "a plan without routes has endpoints that serve different methods"
 		}
 		for text := range texts {
 			if g.plan.shape.classes != nil && !slices.Contains(g.plan.shape.classes, text) {
-				m.t.Fatalf("seed %d: the routes were not made for %q", seed, text)
+				return fmt.Sprintf("the routes were not made for %q", text)
 			}
 		}
 	}
+	return ""
 }
 
 func TestRoutedAlike(t *testing.T) {

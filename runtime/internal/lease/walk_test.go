@@ -466,16 +466,19 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "etcd has too many requests, or not any more", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
 
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
-	{Name: "etcd is restored", Do: func(w *walked) bool {
-		if w.past == nil {
-			return false
-		}
-		ids := w.etcd.ids
-		w.etcd.restore(w.now, w.past)
-		w.etcd.ids, w.restored, w.tampered = ids, true, true
-		return true
-	}},
+	{Name: "etcd is restored", Do: (*walked).restore},
+	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
 	{Name: "the connection is back", Do: func(w *walked) bool { w.core.reconnected(w.now); return true }},
+}
+
+func (w *walked) restore() bool {
+	if w.past == nil {
+		return false
+	}
+	ids := w.etcd.ids
+	w.etcd.restore(w.now, w.past)
+	w.etcd.ids, w.restored, w.tampered = ids, true, true
+	return true
 }
 
 func flip(m map[string]bool, key string) {
@@ -551,7 +554,11 @@ func TestWalk(t *testing.T) {
 			"the lease is revoked")...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {
-		coretest.Walk(t, 4, leaseWalk(registered(2), append(calls, "update a", "pause a", "resume a", "drop b",
-			"the TTL passes", "etcd is backed up", "etcd is restored", "the connection is back")...))
+		coretest.Walk(t, 4, leaseWalk(func() *walked {
+			w := startRegistered(t, 2, item)
+			w.past = w.etcd.clone()
+			return w
+		}, append(calls, "update a", "pause a", "resume a", "drop b",
+			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
 }

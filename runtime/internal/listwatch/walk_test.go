@@ -3,6 +3,7 @@ package listwatch
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -30,6 +31,8 @@ type walked struct {
 
 	past     *history // a backup
 	restored bool     // etcd has ever been
+	unseen   bool     // ... behind a connection that stayed, and nothing has happened since
+	certain  bool     // a list has been answered with a leader's word
 	last     *Update[string]
 	resume   *page  // the page that the next list must go on with; nil: any
 	broken   string // a rule that the last step broke
@@ -116,10 +119,10 @@ func (e entry) kv(i int) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{Key: []byte(keysWalked[i]), Value: []byte(e.value), CreateRevision: e.create, ModRevision: e.mod}
 }
 
-// events returns the changes from a revision on.
-func (h *history) events(from int64) []*clientv3.Event {
+// events returns the changes from one revision to another.
+func (h *history) events(from, to int64) []*clientv3.Event {
 	var all []*clientv3.Event
-	for rev := max(from, h.first+1); rev <= h.rev; rev++ {
+	for rev := max(from, h.first+1); rev <= to; rev++ {
 		before, after := h.at(rev-1), h.at(rev)
 		for i := range after {
 			switch {
@@ -202,6 +205,8 @@ func (w *walked) judge(u *Update[string]) {
 		return
 	case before != nil && now.Provisional && !before.Provisional:
 		w.breaks("what is certain stays so")
+	case !now.Provisional && !w.certain:
+		w.breaks("the word of a member without a leader is provisional")
 	case before != nil && now.Revision < before.Revision && !before.Provisional && !w.restored:
 		w.breaks("an older revision never replaces a newer one: %d after %d", now.Revision, before.Revision)
 	}
@@ -252,6 +257,8 @@ func (w *walked) answer() bool {
 		w.step(event{})
 	case callList, callListLocal, callVerify:
 		resp, err := w.etcd.read(w.do.page)
+		w.certain = w.certain || w.do.call != callListLocal && err == nil && !resp.More
+		w.unseen = w.unseen && err != nil
 		w.step(event{read: resp, err: err})
 	case callWatch:
 		w.watching, w.next, w.progress = true, w.do.revision, false
@@ -301,8 +308,8 @@ func (w *walked) fail(err error) bool {
 	return true
 }
 
-// tell has the watch tell what is new, or answer a request for progress.
-func (w *walked) tell() bool {
+// tell has the watch tell what is new, up to a number of changes, or answer a request for progress.
+func (w *walked) tell(most int64) bool {
 	if w.do.call != callWait || !w.watching {
 		return false
 	}
@@ -311,8 +318,9 @@ func (w *walked) tell() bool {
 	case w.next <= w.etcd.compacted:
 		resp.CompactRevision, resp.Canceled = w.etcd.compacted, true
 	case w.next <= w.etcd.rev:
-		resp.Events = w.etcd.events(w.next)
-		w.next = w.etcd.rev + 1
+		last := min(w.etcd.rev, w.next+most-1)
+		resp.Events = w.etcd.events(w.next, last)
+		w.next = last + 1
 	case w.progress:
 		w.progress = false
 	default:
@@ -352,6 +360,21 @@ func (w *walked) restore() bool {
 	return true
 }
 
+// change changes what a key holds, "" for nothing.
+func (w *walked) change(i int, deleted bool) bool {
+	if w.unseen {
+		return false // nobody can tell any more once the revision is where it was
+	}
+	value := "1"
+	switch {
+	case deleted:
+		value = ""
+	case w.etcd.at(w.etcd.rev)[i].value == value:
+		value = "2"
+	}
+	return w.etcd.set(i, value)
+}
+
 // notice has the core told that the connection to etcd is back.
 func (w *walked) notice() bool {
 	if !w.check || w.do.call != callPause && w.do.call != callWait {
@@ -369,7 +392,7 @@ func (w *walked) settle() string {
 		return ""
 	case w.notice():
 		return "the connection is back"
-	case w.tell():
+	case w.tell(math.MaxInt32):
 		return "the watch tells"
 	}
 	call := w.do.call
@@ -388,7 +411,8 @@ var walkEvents = []coretest.Event[walked]{
 	{Name: "it is answered", Do: (*walked).answer},
 	{Name: "it is not answered", Do: func(w *walked) bool { return w.fail(context.DeadlineExceeded) }},
 	{Name: "it is denied", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
-	{Name: "the watch tells", Do: (*walked).tell},
+	{Name: "the watch tells", Do: func(w *walked) bool { return w.tell(math.MaxInt32) }},
+	{Name: "the watch tells of one change", Do: func(w *walked) bool { return w.etcd.rev > w.next && w.tell(1) }},
 	{Name: "a member answers that lags", Do: (*walked).lag},
 	{Name: "the watch ends", Do: func(w *walked) bool {
 		could := w.do.call == callWait && w.watching
@@ -397,11 +421,9 @@ var walkEvents = []coretest.Event[walked]{
 		}
 		return could
 	}},
-	{Name: "a changes", Do: func(w *walked) bool {
-		return w.etcd.set(0, map[bool]string{true: "1", false: "2"}[w.etcd.at(w.etcd.rev)[0].value == "2"])
-	}},
-	{Name: "a is deleted", Do: func(w *walked) bool { return w.etcd.set(0, "") }},
-	{Name: "b is put", Do: func(w *walked) bool { return w.etcd.at(w.etcd.rev)[1].value == "" && w.etcd.set(1, "1") }},
+	{Name: "a changes", Do: func(w *walked) bool { return w.change(0, false) }},
+	{Name: "a is deleted", Do: func(w *walked) bool { return w.change(0, true) }},
+	{Name: "b changes", Do: func(w *walked) bool { return w.change(1, false) }},
 	{Name: "etcd compacts", Do: func(w *walked) bool {
 		could := w.etcd.compacted < w.etcd.rev
 		w.etcd.compacted = w.etcd.rev
@@ -414,11 +436,19 @@ var walkEvents = []coretest.Event[walked]{
 		return true
 	}},
 	{Name: "etcd is restored", Do: (*walked).restore},
+	{Name: "etcd is restored behind a proxy", Do: func(w *walked) bool {
+		was := w.etcd.rev
+		if !w.restore() {
+			return false
+		}
+		w.check, w.unseen = false, true
+		return w.etcd.rev < was
+	}},
 	{Name: "the connection is back", Do: (*walked).notice},
 	{Name: "the last update was dear", Do: func(w *walked) bool { w.core.charge(2*maxCost, w.now); return w.core.pace.spent < paceBurst }},
 }
 
-func watchWalk(start func() *walked, without ...string) coretest.World[walked] {
+func watchWalk(start func() *walked) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Counted: map[string]string{
 			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
@@ -429,7 +459,7 @@ func watchWalk(start func() *walked, without ...string) coretest.World[walked] {
 		Old:     time.Minute,
 	}
 	coretest.Name(shape, func(h *etcdserverpb.ResponseHeader) string { return fmt.Sprint(h.ClusterId, h.RaftTerm, h.Revision) })
-	w := coretest.World[walked]{
+	return coretest.World[walked]{
 		Start: start,
 		Copy: func(w *walked) *walked {
 			w = coretest.Copy(shape, w)
@@ -441,14 +471,8 @@ func watchWalk(start func() *walked, without ...string) coretest.World[walked] {
 		},
 		Key:    func(w *walked) string { return coretest.Key(shape, w, w.now) },
 		Rules:  []coretest.Rule[walked]{{Name: "always", Broken: func(_, w *walked) string { return w.broken }}},
-		Settle: (*walked).settle, Within: 40,
+		Events: walkEvents, Settle: (*walked).settle, Within: 40,
 	}
-	for _, e := range walkEvents {
-		if !slices.Contains(without, e.Name) {
-			w.Events = append(w.Events, e)
-		}
-	}
-	return w
 }
 
 func TestWalk(t *testing.T) {
@@ -456,8 +480,8 @@ func TestWalk(t *testing.T) {
 	t.Run("from a watch", func(t *testing.T) {
 		coretest.Walk(t, 5, watchWalk(func() *walked {
 			w := startWalk()
-			for w.settle() != "" {
-				continue
+			for range 5 {
+				w.settle()
 			}
 			return w
 		}))

@@ -134,13 +134,13 @@ func TestCalls(t *testing.T) {
 		}, "put a"},
 		{"a resume after all else needs a lease", func(s *script) { s.have("a"); s.want("a", paused); s.settle(); s.calls = nil; s.want("a", present) }, "grant, put a"},
 		{"a pause that is taken back at once does nothing", func(s *script) { s.have("a"); s.want("a", paused); s.want("a", present) }, ""},
-		{"a pause that is taken back after its mark reads", func(s *script) {
+		{"a pause that is taken back after its mark puts", func(s *script) {
 			s.have("a", "b")
 			s.want("a", paused)
 			s.run(time.Microsecond)
 			s.want("a", present)
-		}, "mark a, read a, put a"},
-		{"a pause that is taken back during its mark reads, if that is not answered, and puts lest it arrive late", func(s *script) {
+		}, "mark a, put a"},
+		{"a pause that is taken back during its mark puts, if that is not answered, lest it arrive late", func(s *script) {
 			s.have("a", "b")
 			s.want("a", paused)
 			o, _ := s.core.next(s.now)
@@ -148,7 +148,7 @@ func TestCalls(t *testing.T) {
 			s.core.writeFailed(s.now, o.(writeOp).steps, rpctypes.ErrTimeout)
 			s.core.atRevision(s.now, 0)
 			s.run(100 * time.Millisecond)
-		}, "read a, put a"},
+		}, "put a"},
 		{"a mark is tried once", func(s *script) { s.have("a", "b"); s.fate(1); s.want("a", gone); s.run(2 * time.Second) }, "mark a, remove a, check a b"},
 		{"a mark of what another process took finds that", func(s *script) { s.have("a", "b"); s.etcd.put("a", "x", theirs); s.want("a", gone) }, "mark a"},
 		{"a mark that is denied is left out", func(s *script) { s.have("a", "b"); s.etcd.poisoned[1] = true; s.want("a", gone) }, "mark a, remove a"},

@@ -81,10 +81,6 @@ func (e *entry) setWant(w want) {
 	e.wasRegistered = e.wasRegistered && w == present // after a pause it registers anew
 	e.retry()
 	for _, s := range e.slots {
-		if w == present && s.marked && s.has == ours {
-			// The mark may have arrived without an answer.
-			s.readFrom(time.Time{})
-		}
 		s.marked = false
 	}
 }

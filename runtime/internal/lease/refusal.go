@@ -68,7 +68,7 @@ func (c *core) unanswered(now time.Time, steps []step) {
 	for i := range steps {
 		st := &steps[i]
 		if st.kind == mark { // tried once: the deletion matters more
-			st.s.mustRead, st.s.markRev = st.s.mustRead || st.e.want == present, st.rev
+			st.s.markRev = st.rev
 			c.skipMarks()
 			continue
 		}

@@ -377,7 +377,7 @@ func (w *walked) change(i int, deleted bool) bool {
 
 // notice has the core told that the connection to etcd is back.
 func (w *walked) notice() bool {
-	if !w.check || w.do.call != callPause && w.do.call != callWait {
+	if w.do.call != callPause && w.do.call != callWait {
 		return false
 	}
 	w.check, w.resume = false, nil
@@ -390,7 +390,7 @@ func (w *walked) settle() string {
 	switch {
 	case w.well():
 		return ""
-	case w.notice():
+	case w.check && w.notice():
 		return "the connection is back"
 	case w.tell(math.MaxInt32):
 		return "the watch tells"

@@ -380,9 +380,16 @@ var keyEvents = []coretest.Event[walked]{
 	{Name: "etcd is away", Do: func(w *walked) bool { return w.fail(errors.New("away")) }},
 	{Name: "etcd denies it", Do: func(w *walked) bool { return w.fail(rpctypes.ErrPermissionDenied) }},
 	{Name: "the disk has a and b", Do: func(w *walked) bool {
-		could := w.loading
+		if !w.loading {
+			return false
+		}
 		w.loading = false
-		return could && w.take(w.core.loaded([]*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, w.now))
+		before, known := shown(w.core.state), w.core.entries.known
+		w.take(w.core.loaded([]*Backend{walkedBackends["a on disk"], walkedBackends["b on disk"]}, w.now))
+		if after := shown(w.core.state); known && after != before {
+			w.breaks("the disk counts while etcd has told nothing: %s after %s", after, before)
+		}
+		return true
 	}},
 
 	{Name: "config x", Do: func(w *walked) bool { return w.configure("x") }},

@@ -23,11 +23,19 @@ type walked struct {
 	config int
 	latest *plan
 	open   []*leaf
+	picks  []picks
 	wake   time.Time
 
-	published string // what the last picker shows
+	published string // what the last picker picks from
+	plan      *plan  // ... and how
 	closed    bool
 	broken    string
+}
+
+// picks are the endpoints that the policy of a leaf picks from, which it was given when it last told its state.
+type picks struct {
+	leaf *leaf
+	from []resolver.Endpoint
 }
 
 // variants are what each endpoint may say of itself.
@@ -100,13 +108,17 @@ func (w *walked) take(e effects) {
 			w.open = append(w.open, le.leaf)
 		case le.do == closeLeaf:
 			w.open = slices.Delete(w.open, at, at+1)
+			w.picks = slices.DeleteFunc(w.picks, func(p picks) bool { return p.leaf == le.leaf })
 		}
 	}
 	if !e.wake.IsZero() {
 		w.wake = e.wake
 	}
 	if e.publish {
-		w.published = picture(w.core.serving)
+		w.published, w.plan = picture(w.core.serving), nil
+		if g := w.core.serving; g != nil {
+			w.plan = g.plan
+		}
 	}
 }
 
@@ -134,16 +146,12 @@ func picture(g *generation) string {
 			all = append(all, fmt.Sprint(t.key, variantsOf(l.endpoints), l.state.ConnectivityState))
 		}
 	}
-	return planText(g.plan) + ": " + strings.Join(all, ", ")
+	return strings.Join(all, ", ")
 }
 
-// planText describes a plan.
-func planText(p *plan) string {
-	var views []string
-	for _, v := range p.views {
-		views = append(views, v.describe())
-	}
-	return fmt.Sprint(variantsOf(p.left), p.shape, views, p.in.config.child.text, p.instead != nil)
+// text describes a plan by what it is made of.
+func (p planner) text(of *plan) string {
+	return walkedConfigs[slices.Index(p, of.in.config)] + " for " + variantsOf(of.in.endpoints)
 }
 
 // leaves returns the leaves of what serves, or of what waits, in the order of the plan.
@@ -174,9 +182,28 @@ func (w *walked) tell(of which, n int, s connectivity.State) bool {
 	if of == serves && s != ready {
 		could = false
 	}
+	w.picks = append(slices.DeleteFunc(w.picks, func(p picks) bool { return p.leaf == all[n] }), picks{all[n], all[n].endpoints})
 	w.take(w.core.leafState(all[n], balancer.State{ConnectivityState: s}))
 	w.keepServing(serving, could)
 	return true
+}
+
+// misrouted returns how a call may be sent to an endpoint that does not serve its method, "" if none may: a policy
+// picks from what it was given before until it tells its next state.
+func (w *walked) misrouted() string {
+	for _, p := range w.picks {
+		g, key := w.core.serving, p.leaf.key
+		if !g.has(p.leaf) || g.plan.shape.classes == nil {
+			continue
+		}
+		for _, ep := range p.from {
+			class, ok := slices.BinarySearch(g.plan.shape.classes, attr.Methods(ep))
+			if !ok || key.view > 0 && !g.plan.routes.sets[key.view-1][class] {
+				return fmt.Sprintf("%s in view %d of %v", variantOf(&ep), key.view, g.plan.shape.classes)
+			}
+		}
+	}
+	return ""
 }
 
 // panics has the policy of a leaf panic.
@@ -269,11 +296,12 @@ var planRules = []coretest.Rule[walked]{
 		}
 		return w.core.misrouted(w.latest.left)
 	}},
+	{Name: "P1: no call goes where its method is not served", Broken: func(_, w *walked) string { return w.misrouted() }},
 	{Name: "what is open is what the generations have", Broken: func(_, w *walked) string {
 		return w.core.strays(func(l *leaf) bool { return slices.Contains(w.open, l) }, len(w.open))
 	}},
 	{Name: "callers pick from what there is", Broken: func(_, w *walked) string {
-		if now := picture(w.core.serving); !w.closed && w.published != now {
+		if now := picture(w.core.serving); !w.closed && (w.published != now || w.core.serving != nil && w.plan != w.core.serving.plan) {
 			return fmt.Sprintf("from %s, where there is %s", w.published, now)
 		}
 		return ""
@@ -294,12 +322,12 @@ var planRules = []coretest.Rule[walked]{
 }
 
 func TestWalk(t *testing.T) {
+	p := newPlanner(t)
 	shape := &coretest.Shape{Ignored: []string{"walked.now"}, Old: time.Minute}
 	coretest.Name(shape, variantOf)
-	coretest.Name(shape, planText)
+	coretest.Name(shape, p.text)
 	coretest.Name(shape, func(c *childConfig) string { return c.name() + c.text })
 	coretest.Name(shape, func(s *balancer.State) string { return s.ConnectivityState.String() })
-	p := newPlanner(t)
 	coretest.Walk(t, 4, coretest.World[walked]{
 		Start: func() *walked {
 			w := &walked{now: time.Unix(0, 0), fleet: [3]int{1, 1, 0}}

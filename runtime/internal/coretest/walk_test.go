@@ -91,7 +91,7 @@ func TestShape(t *testing.T) {
 	shape := &Shape{Ranked: map[string]string{"tree.rev": "rev"}, Counted: map[string]string{"tree.count": "count"}, Old: time.Minute}
 	Name(shape, func(i *immutable) string { return i.name })
 	now := time.Unix(100, 0)
-	make := func() *tree {
+	grown := func() *tree {
 		n := &tree{rev: 5, at: now.Add(-time.Second), plan: &immutable{"p"}, call: func() {}}
 		n.left, n.right = &tree{up: n, rev: 3, count: 1}, &tree{up: n, rev: 9, count: 3}
 		n.byName = map[string]*tree{"l": n.left, "r": n.right}
@@ -100,7 +100,7 @@ func TestShape(t *testing.T) {
 		return n
 	}
 	key := func(n *tree) string { return Key(shape, n, now) }
-	n := make()
+	n := grown()
 	want := key(n)
 	c := Copy(shape, n)
 	if key(c) != want || c.left == n.left || c.left.up != c || c.byName["l"] != c.left || c.list[2] != c.left || c.plan != n.plan {
@@ -126,7 +126,7 @@ func TestShape(t *testing.T) {
 		"a function":             {func(n *tree) { n.call = nil }, true},
 		"an error, if not which": {func(n *tree) { n.err = oddError("x") }, false},
 	} {
-		changed := make()
+		changed := grown()
 		copied := Copy(shape, changed)
 		tt.change(changed)
 		if same := key(changed) == want; same != tt.same {

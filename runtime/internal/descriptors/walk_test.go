@@ -75,13 +75,13 @@ func (w *walked) breaks(format string, args ...any) {
 	}
 }
 
-// settle has whoever holds a place give it back, until nobody waits.
+// settle has whoever holds a place give it back, until nobody waits. What nobody uses is given back on demand alone.
 func (w *walked) settle() string {
 	if w.core.waiting == 0 {
 		return ""
 	}
 	for _, name := range slices.Sorted(maps.Keys(w.places)) {
-		if w.places[name].state.holds() {
+		if p := w.places[name]; p.state.holds() && (!p.unused || p.asked) {
 			w.do("release " + name)
 			return "release " + name
 		}

@@ -92,8 +92,17 @@ func (p planner) update(w *walked) bool {
 	in := &input{config: p[w.config], client: &attr.Client{Zone: "x"}, endpoints: fleet}
 	w.latest = makePlan(in, w.core.plan())
 	serving, could := w.core.serving, w.core.serving.canServe(append([]resolver.Endpoint{}, w.latest.left...))
+	var before []bool
+	for _, method := range walkedMethods {
+		before = append(before, serving.serves(method, w.latest.left))
+	}
 	w.take(w.core.update(w.latest, w.now))
 	w.keepServing(serving, could)
+	for i, method := range walkedMethods {
+		if before[i] && w.core.serving == serving && !serving.serves(method, w.latest.left) {
+			w.breaks("P1: a method that is served goes on being served: %s", method)
+		}
+	}
 	return true
 }
 
@@ -147,6 +156,27 @@ func picture(g *generation) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+// walkedMethods are the methods that some endpoints serve.
+var walkedMethods = []string{"/s.A/M", "/s.A/New"}
+
+// serves reports whether a call of a method finds a leaf that is ready, and has some of the endpoints that are left.
+func (g *generation) serves(method string, left []resolver.Endpoint) bool {
+	if g == nil || g.plan.instead != nil {
+		return false
+	}
+	for _, group := range g.plan.views[g.plan.routes.view(method)].groups {
+		for _, t := range group.tiers {
+			l := g.leaves[t.key]
+			if l != nil && l.state.ConnectivityState == ready && slices.ContainsFunc(l.endpoints, func(ep resolver.Endpoint) bool {
+				return slices.ContainsFunc(left, func(now resolver.Endpoint) bool { return address(now) == address(ep) && routedAlike(ep, now) })
+			}) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // text describes a plan by what it is made of.

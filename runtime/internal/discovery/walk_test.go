@@ -116,6 +116,9 @@ func (w *walked) take(e effects) bool {
 		if _, known := w.heldSince[addr]; !known {
 			w.heldSince[addr] = w.now
 		}
+		if !e.unfollow && e.wake.After(w.heldSince[addr].Add(w.core.hold.grace)) {
+			w.breaks("a hold ends: nobody looks before %v", e.wake.Sub(w.heldSince[addr]))
+		}
 	}
 	if w.core.entries.known && w.following && w.knownAt.IsZero() {
 		w.knownAt = w.now

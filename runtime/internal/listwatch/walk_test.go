@@ -2,6 +2,7 @@ package listwatch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -298,7 +299,7 @@ func (w *walked) fail(err error) bool {
 	case callPause, callWait:
 		return false
 	case callList:
-		if w.do.page.from != "" && err == context.DeadlineExceeded && !w.check {
+		if w.do.page.from != "" && errors.Is(err, context.DeadlineExceeded) && !w.check {
 			resume := w.do.page
 			w.resume = &resume
 		}

@@ -439,7 +439,7 @@ func TestWalk(t *testing.T) {
 			"b is put", "b is marked", "b is deleted", "c is put", "c is deleted", "the watch tells", "a list tells", "etcd is away", "a second passes", "10 s pass", "the next tick comes"))
 	})
 	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
-		coretest.Walk(t, 7, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
+		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {

@@ -1,0 +1,28 @@
+package etcd
+
+import "go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+// The answers of etcd to what it refuses.
+var (
+	errCompacted        = rpctypes.ErrGRPCCompacted
+	errFutureRev        = rpctypes.ErrGRPCFutureRev
+	errKeyNotFound      = rpctypes.ErrGRPCKeyNotFound
+	errLeaseNotFound    = rpctypes.ErrGRPCLeaseNotFound
+	errLeaseExists      = rpctypes.ErrGRPCLeaseExist
+	errTTLTooLarge      = rpctypes.ErrGRPCLeaseTTLTooLarge
+	errNoSpace          = rpctypes.ErrGRPCNoSpace
+	errPermissionDenied = rpctypes.ErrGRPCPermissionDenied
+	errUserEmpty        = rpctypes.ErrGRPCUserEmpty
+	errInvalidToken     = rpctypes.ErrGRPCInvalidAuthToken
+	errAuthFailed       = rpctypes.ErrGRPCAuthFailed
+	errAuthNotEnabled   = rpctypes.ErrGRPCAuthNotEnabled
+)
+
+// The answers of etcd to what it cannot do for now.
+var (
+	errNoLeader      = rpctypes.ErrGRPCNoLeader
+	errLeaderChanged = rpctypes.ErrGRPCLeaderChanged
+	errTimeout       = rpctypes.ErrGRPCTimeout
+	errStopped       = rpctypes.ErrGRPCStopped
+	errTooLarge      = rpctypes.ErrGRPCRequestTooLarge
+)

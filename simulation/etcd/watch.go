@@ -1,0 +1,208 @@
+package etcd
+
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+const (
+	maxQueued = 128  // answers that wait for a slow client before its watches fall behind
+	maxBatch  = 1000 // revisions in one answer
+)
+
+// watcher is one watch of a stream.
+type watcher struct {
+	id         int64
+	keys       span
+	start      int64 // revision asked for; 0 for now
+	next       int64 // the first revision not sent yet
+	noPut      bool
+	noDelete   bool
+	prev       bool
+	progress   bool // wants to hear of progress
+	idle       bool // has heard of nothing since progress was last told
+	synced     bool // gets what happens as it happens
+	compacted  bool // ended, for its revision is compacted; it stays until it is cancelled
+	fragmented bool
+}
+
+// watchStream is the watches of one stream, and what is to be sent to it.
+type watchStream struct {
+	watchers []*watcher
+	nextID   int64
+	queue    []*pb.WatchResponse
+}
+
+func (ws *watchStream) send(r *pb.WatchResponse, rev int64) {
+	r.Header = &pb.ResponseHeader{Revision: rev}
+	ws.queue = append(ws.queue, r)
+}
+
+func (ws *watchStream) find(id int64) (int, bool) {
+	i := slices.IndexFunc(ws.watchers, func(w *watcher) bool { return w.id == id })
+	return i, i >= 0
+}
+
+// refuse answers a watch that is not to be.
+func (ws *watchStream) refuse(v view, reason string) {
+	ws.send(&pb.WatchResponse{WatchId: -1, Created: true, Canceled: true, CancelReason: reason}, v.rev)
+}
+
+// create adds a watch, which denied may forbid.
+func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, denied error) {
+	if len(r.Key) == 0 {
+		r.Key = []byte{0}
+	}
+	_, taken := ws.find(r.WatchId)
+	end := string(r.RangeEnd)
+	switch {
+	case r.StartRevision < 0:
+		ws.refuse(v, rpctypes.ErrCompacted.Error())
+		return
+	case denied != nil:
+		ws.refuse(v, denied.Error())
+		return
+	case end != "" && end != "\x00" && string(r.Key) >= end:
+		ws.refuse(v, "mvcc: watcher range is empty")
+		return
+	case r.WatchId != 0 && taken:
+		ws.refuse(v, "mvcc: duplicate watch ID provided on the WatchStream")
+		return
+	}
+	w := &watcher{
+		id: r.WatchId, keys: spanOf(r.Key, r.RangeEnd), start: r.StartRevision, next: r.StartRevision,
+		noPut:    slices.Contains(r.Filters, pb.WatchCreateRequest_NOPUT),
+		noDelete: slices.Contains(r.Filters, pb.WatchCreateRequest_NODELETE),
+		prev:     r.PrevKv, progress: r.ProgressNotify, idle: true, fragmented: r.Fragment,
+	}
+	if w.id == 0 {
+		for taken := true; taken; ws.nextID++ {
+			_, taken = ws.find(ws.nextID)
+			w.id = ws.nextID
+		}
+	}
+	if w.synced = w.start == 0 || w.start > v.rev; w.synced {
+		w.next = max(w.start, v.rev+1)
+	}
+	ws.watchers = append(ws.watchers, w)
+	ws.send(&pb.WatchResponse{WatchId: w.id, Created: true}, v.rev)
+}
+
+// cancel removes a watch; one that is not there is not answered.
+func (ws *watchStream) cancel(v view, id int64) {
+	if i, ok := ws.find(id); ok {
+		ws.watchers = slices.Delete(ws.watchers, i, i+1)
+		ws.send(&pb.WatchResponse{WatchId: id, Canceled: true}, v.rev)
+	}
+}
+
+// progressAll answers a request for progress, if all watches have heard all there is.
+func (ws *watchStream) progressAll(v view) {
+	for _, w := range ws.watchers {
+		if !w.synced || v.rev < w.start {
+			return
+		}
+	}
+	if len(ws.watchers) > 0 {
+		ws.send(&pb.WatchResponse{WatchId: -1}, v.rev)
+	}
+}
+
+// progressIdle tells watches that want to hear of it, and have heard of nothing for a while, how far they are.
+func (ws *watchStream) progressIdle(v view) {
+	for _, w := range ws.watchers {
+		if w.progress && w.idle && w.synced && v.rev >= w.start {
+			ws.send(&pb.WatchResponse{WatchId: w.id}, v.rev)
+		}
+		w.idle = true
+	}
+}
+
+// notify queues the changes of the revision that v has just reached.
+func (ws *watchStream) notify(v view, events []*mvccpb.Event) {
+	for _, w := range ws.watchers {
+		if !w.synced || v.rev < w.next || !slices.ContainsFunc(events, w.matches) {
+			continue
+		}
+		if len(ws.queue) >= maxQueued {
+			w.synced, w.next = false, v.rev
+			continue
+		}
+		w.next = v.rev + 1
+		ws.deliver(v, w, events)
+	}
+}
+
+// behind reports whether a watch has yet to hear of the past, and the stream has room for it.
+func (ws *watchStream) behind() bool {
+	return len(ws.queue) < maxQueued && slices.ContainsFunc(ws.watchers, func(w *watcher) bool { return !w.synced && !w.compacted })
+}
+
+// sync queues the past for the watches that have yet to hear of it.
+func (ws *watchStream) sync(v view) {
+	for _, w := range ws.watchers {
+		switch {
+		case w.synced || w.compacted:
+		case w.next < v.compacted:
+			w.compacted = true
+			ws.send(&pb.WatchResponse{WatchId: w.id, Canceled: true, CompactRevision: v.compacted}, 0)
+		default:
+			w.synced = true
+			for _, batch := range batches(slices.DeleteFunc(slices.Clone(v.since(w.next, v.rev)), func(e *mvccpb.Event) bool {
+				return !w.matches(e)
+			})) {
+				ws.deliver(v, w, batch)
+			}
+			w.next = max(w.next, v.rev+1)
+		}
+	}
+}
+
+// batches cuts events into lists of so many revisions.
+func batches(events []*mvccpb.Event) [][]*mvccpb.Event {
+	var out [][]*mvccpb.Event
+	begin, revs := 0, 0
+	for i, e := range events {
+		if i == 0 || e.Kv.ModRevision != events[i-1].Kv.ModRevision {
+			revs++
+		}
+		if revs > maxBatch {
+			out, begin, revs = append(out, events[begin:i]), i, 1
+		}
+	}
+	return append(out, events[begin:])
+}
+
+// matches reports whether w is about the key of e.
+func (w *watcher) matches(e *mvccpb.Event) bool { return w.keys.contains(string(e.Kv.Key)) }
+
+// deliver queues those of events that w wants to hear of.
+func (ws *watchStream) deliver(v view, w *watcher, events []*mvccpb.Event) {
+	var out []*mvccpb.Event
+	for _, e := range events {
+		put := e.Type == mvccpb.Event_PUT
+		if !w.matches(e) || put && w.noPut || !put && w.noDelete {
+			continue
+		}
+		if w.prev && !(put && e.Kv.CreateRevision == e.Kv.ModRevision) {
+			e = &mvccpb.Event{Type: e.Type, Kv: e.Kv, PrevKv: v.before(e.Kv)}
+		}
+		out = append(out, e)
+	}
+	if len(out) > 0 {
+		w.idle = false
+		ws.send(&pb.WatchResponse{WatchId: w.id, Events: out}, v.rev)
+	}
+}
+
+// before returns what a key was before a change, or nil when that is not known any more.
+func (v view) before(kv *mvccpb.KeyValue) *mvccpb.KeyValue {
+	rev := kv.ModRevision - 1
+	if rev < v.compacted {
+		return nil
+	}
+	return v.get(string(kv.Key), rev)
+}

@@ -126,15 +126,17 @@ func wantsLeader(ctx context.Context) bool {
 
 // checkLeader refuses a request that wants a leader where there is none.
 func (n *node) checkLeader(ctx context.Context) error {
-	if !wantsLeader(ctx) {
-		return nil
-	}
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
-	if !n.c.members.seesLeader(n.i, time.Now()) {
+	if wantsLeader(ctx) && !n.seesLeader() {
 		return errNoLeader
 	}
 	return nil
+}
+
+// seesLeader reports whether the member takes anybody for the leader.
+func (n *node) seesLeader() bool {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.c.members.seesLeader(n.i, time.Now())
 }
 
 // identify returns who asks, by the token of the request.

@@ -140,7 +140,10 @@ func (c *Cluster) run() {
 
 // next returns when something happens by itself; zero for never.
 func (c *Cluster) next() time.Time {
-	next := sooner(c.members.next(), c.state.lessor.due())
+	next := c.members.next()
+	if c.members.working() {
+		next = sooner(next, c.state.lessor.due())
+	}
 	for _, n := range c.nodes {
 		for s := range n.streams {
 			if s.watches.behind() {
@@ -225,6 +228,7 @@ func (c *Cluster) committed(now time.Time) {
 		c.members.commit(now, c.state.store.rev, c.state.store.compacted)
 	}
 	c.spread(now)
+	c.trim()
 }
 
 // spread has the members apply what they may.
@@ -249,11 +253,7 @@ func (c *Cluster) spread(now time.Time) {
 
 // trim drops the history that no member can be asked for any more.
 func (c *Cluster) trim() {
-	oldest := c.state.store.compacted
-	for _, m := range c.members.all {
-		oldest = min(oldest, m.applied.compacted)
-	}
-	if oldest > 0 {
+	if oldest := c.members.oldest(); oldest > c.state.store.trimmed {
 		c.state.store.trim(oldest)
 	}
 }
@@ -302,28 +302,33 @@ func (n *node) agree(ctx context.Context) error {
 // reading, unlike a writing, does not outlive a change of leaders.
 func (n *node) reach(ctx context.Context, reading bool, f func(now time.Time) error) (int64, error) {
 	var timeout <-chan time.Time
-	term := uint64(0)
+	var term uint64
+	tooLate := errTimeout
 	for {
+		now := time.Now()
 		n.c.mu.Lock()
-		if reading && term != 0 && n.c.members.term != term {
-			n.c.mu.Unlock()
-			return 0, errLeaderChanged
-		}
-		term = n.c.members.term
-		if n.c.members.commits(n.i) {
-			err := f(time.Now())
+		if n.c.members.commits(n.i) && !(reading && timeout != nil && n.c.members.term != term) {
+			err := f(now)
 			index := n.c.members.last.index
 			n.c.unlock()
 			return index, err
 		}
 		changed := n.c.wait()
-		n.c.mu.Unlock()
 		if timeout == nil {
+			term = n.c.members.term
+			if !reading && !n.c.members.seesLeader(n.i, now) {
+				tooLate = context.DeadlineExceeded // it is not even proposed
+			}
 			t := time.NewTimer(requestTimeout)
 			defer t.Stop()
 			timeout = t.C
 		}
-		if err := n.pause(ctx, changed, timeout); err != nil {
+		over := n.c.members.term != term
+		n.c.mu.Unlock()
+		if reading && over {
+			return 0, errLeaderChanged
+		}
+		if err := n.pause(ctx, changed, timeout, tooLate); err != nil {
 			return 0, err
 		}
 	}
@@ -345,19 +350,19 @@ func (n *node) applied(ctx context.Context, index int64) error {
 			defer t.Stop()
 			timeout = t.C
 		}
-		if err := n.pause(ctx, changed, timeout); err != nil {
+		if err := n.pause(ctx, changed, timeout, errTimeout); err != nil {
 			return err
 		}
 	}
 }
 
 // pause waits for a change, and returns an error when a request has no more time to wait for one.
-func (n *node) pause(ctx context.Context, changed <-chan struct{}, timeout <-chan time.Time) error {
+func (n *node) pause(ctx context.Context, changed <-chan struct{}, timeout <-chan time.Time, tooLate error) error {
 	select {
 	case <-changed:
 		return nil
 	case <-timeout:
-		return errTimeout
+		return tooLate
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-n.stop:

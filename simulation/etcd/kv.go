@@ -140,7 +140,7 @@ func write[T answer](ctx context.Context, n *node, r proto.Message, f func(reque
 }
 
 // requestOverhead is what etcd wraps around a request before it looks at its size.
-const requestOverhead = 24
+const requestOverhead = 17
 
 // read has f answer from what the member knows: all that is committed, if the reading is linearizable.
 func read[T answer](ctx context.Context, n *node, linearizable bool, f func(requester, view) (T, error)) (T, error) {

@@ -2,8 +2,6 @@ package etcd
 
 import (
 	"context"
-	"errors"
-	"io"
 	"slices"
 	"time"
 
@@ -183,12 +181,13 @@ func (n *node) askLeader(ctx context.Context, f func(now time.Time) (again time.
 			}
 			continue
 		}
-		changed, sees := n.c.wait(), n.c.members.seesLeader(n.i, now)
+		changed := n.c.wait()
 		n.c.mu.Unlock()
-		if err := n.pause(ctx, changed, timer.C); err != nil {
-			if errors.Is(err, errTimeout) && !sees {
-				return errNoLeader
-			}
+		err := n.pause(ctx, changed, timer.C, errNoLeader)
+		if err == errNoLeader && n.seesLeader() {
+			return errTimeout
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -202,12 +201,4 @@ func (ls *lessor) byExpiry() []*lease {
 	}
 	slices.SortFunc(out, byExpiry)
 	return out
-}
-
-// done returns the error with which a stream ends whose client has sent err.
-func done(err error) error {
-	if errors.Is(err, io.EOF) {
-		return nil
-	}
-	return err
 }

@@ -178,6 +178,15 @@ func (m *members) jump(now time.Time, rev, compacted int64) {
 	}
 }
 
+// oldest returns the compaction that all members have applied.
+func (m *members) oldest() int64 {
+	oldest := m.last.compacted
+	for _, one := range m.all {
+		oldest = min(oldest, one.applied.compacted)
+	}
+	return oldest
+}
+
 // endDue reports whether the streams of member i that want a leader are to end, once.
 func (m *members) endDue(i int, now time.Time) bool {
 	one := m.all[i]

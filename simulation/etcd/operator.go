@@ -67,7 +67,9 @@ func (c *Cluster) Restore(b *Backup) {
 // Wipe puts the cluster back to an empty state.
 func (c *Cluster) Wipe() {
 	fresh := newState(time.Now())
-	fresh.auth.ttl = 5 * time.Minute
+	c.mu.Lock()
+	fresh.auth.ttl = c.state.auth.ttl
+	c.mu.Unlock()
 	c.Restore(&Backup{fresh})
 }
 
@@ -85,8 +87,7 @@ func (c *Cluster) replace(s state) {
 	c.members.jump(now, s.store.rev, s.store.compacted)
 	for _, n := range c.nodes {
 		for st := range n.streams {
-			st.watches.watchers = nil
-			st.end(errStopped)
+			st.watches.watchers = nil // their connection is about to be closed
 		}
 	}
 	c.signal()

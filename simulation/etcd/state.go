@@ -92,10 +92,10 @@ func (s *state) doPut(w *writer, r *pb.PutRequest) *pb.PutResponse {
 	key, value, id := string(r.Key), r.Value, r.Lease
 	prev := s.store.get(key, s.store.rev+1)
 	if r.IgnoreValue {
-		value = prev.Value
+		value = prev.GetValue()
 	}
 	if r.IgnoreLease {
-		id = prev.Lease
+		id = prev.GetLease()
 	}
 	w.put(key, value, id)
 	s.lessor.move(key, prev.GetLease(), id)

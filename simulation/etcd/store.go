@@ -48,6 +48,7 @@ func (it *item) at(rev int64) *mvccpb.KeyValue {
 type store struct {
 	rev       int64           // of the last transaction that changed something; 1 in an empty store
 	compacted int64           // -1 before the first compaction
+	trimmed   int64           // what was overwritten or deleted before it is dropped
 	items     []*item         // sorted by key
 	log       []*mvccpb.Event // all changes that are kept, in order
 	size      int64           // roughly the bytes of log
@@ -124,6 +125,7 @@ const keyOverhead = 256
 
 // trim drops the history that nobody can ask for any more: what was overwritten or deleted before rev.
 func (s *store) trim(rev int64) {
+	s.trimmed = rev
 	for _, it := range s.items {
 		if it.versions[0].Kv.ModRevision >= rev {
 			continue

@@ -2,6 +2,8 @@ package etcd
 
 import (
 	"context"
+	"errors"
+	"io"
 	"time"
 )
 
@@ -40,8 +42,13 @@ func (n *node) stream(ctx context.Context, f func(*stream) error) error {
 func (s *stream) relay(step func() error) error {
 	s.n.c.tasks.Go(func() {
 		for {
-			if err := step(); err != nil {
-				s.end(done(err))
+			err := step()
+			if errors.Is(err, io.EOF) {
+				s.end(nil)
+				return
+			}
+			if err != nil {
+				s.end(err)
 				return
 			}
 		}

@@ -1,6 +1,8 @@
 package etcd
 
 import (
+	"errors"
+	"io"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,8 +25,11 @@ func (s *watchServer) Watch(server pb.Watch_WatchServer) error {
 				if err == nil {
 					err = st.accept(r)
 				}
+				if errors.Is(err, io.EOF) {
+					return // the client has no more to say; it still wants to hear
+				}
 				if err != nil {
-					st.end(done(err))
+					st.end(err)
 					return
 				}
 			}

@@ -1,0 +1,345 @@
+package etcd_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+)
+
+// api is the services of one member, as its clients see them.
+type api struct {
+	pb.KVClient
+	pb.WatchClient
+	pb.LeaseClient
+	pb.AuthClient
+	pb.MaintenanceClient
+}
+
+// inBubble runs f in a bubble with a cluster and a connection to each member. That nothing is left once the cluster and
+// the connections are closed, the bubble sees to.
+func inBubble(t *testing.T, members int, f func(t *testing.T, c *etcd.Cluster, apis []api)) {
+	synctest.Test(t, func(t *testing.T) {
+		c := etcd.New(members)
+		defer c.Close()
+		var apis []api
+		for i := range members {
+			conn := connect(t, serve(c, i))
+			defer conn.Close()
+			apis = append(apis, apiOf(conn))
+		}
+		f(t, c, apis)
+	})
+}
+
+func apiOf(conn *grpc.ClientConn) api {
+	return api{
+		pb.NewKVClient(conn), pb.NewWatchClient(conn), pb.NewLeaseClient(conn), pb.NewAuthClient(conn),
+		pb.NewMaintenanceClient(conn),
+	}
+}
+
+func serve(c *etcd.Cluster, member int) *bufconn.Listener {
+	lis := bufconn.Listen(1 << 16)
+	c.Serve(member, lis)
+	return lis
+}
+
+func connect(t *testing.T, lis *bufconn.Listener) *grpc.ClientConn {
+	conn, err := grpc.NewClient("passthrough:///model", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func (a api) put(key, value string, lease int64) error {
+	_, err := a.Put(context.Background(), &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease})
+	return err
+}
+
+// get returns the value of a key, "" when it is not there, and an error as the value.
+func (a api) get(key string, serializable bool) string {
+	r, err := a.Range(context.Background(), &pb.RangeRequest{Key: []byte(key), Serializable: serializable})
+	if err != nil {
+		return err.Error()
+	}
+	if len(r.Kvs) == 0 {
+		return ""
+	}
+	return string(r.Kvs[0].Value)
+}
+
+// watch begins a watch of all keys and has what it hears of, with when, sent to the channel.
+func (a api) watch(ctx context.Context, t *testing.T) <-chan string {
+	stream, err := a.Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+		CreateRequest: &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	heard := make(chan string, 100)
+	go func() {
+		defer close(heard)
+		for {
+			r, err := stream.Recv()
+			since := time.Since(began)
+			if err != nil {
+				heard <- fmt.Sprintf("%v: %v", since, err)
+				return
+			}
+			if r.CancelReason != "" {
+				heard <- fmt.Sprintf("%v: %s", since, r.CancelReason)
+			}
+			for _, e := range r.Events {
+				heard <- fmt.Sprintf("%v: %v %s=%s", since, e.Type, e.Kv.Key, e.Kv.Value)
+			}
+		}
+	}()
+	return heard
+}
+
+func hasLeader(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+}
+
+func expect[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, not %v", what, got, want)
+	}
+}
+
+func code(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return err.Error()
+}
+
+// timed returns how f ended and how long it took.
+func timed(f func() string) string {
+	began := time.Now()
+	s := f()
+	return fmt.Sprintf("%v: %s", time.Since(began), s)
+}
+
+// TestIsolated cuts a follower from its peers, and lets it back.
+func TestIsolated(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		expect(t, "put", code(apis[1].put("a", "1", 0)), "ok")
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		wants, does := apis[1].watch(hasLeader(ctx), t), apis[1].watch(ctx, t)
+		synctest.Wait()
+		c.Isolate(1, true)
+		expect(t, "serializable range", apis[1].get("a", true), "1")
+		expect(t, "put through another", code(apis[0].put("a", "2", 0)), "ok")
+		expect(t, "serializable range after that", apis[1].get("a", true), "1")
+		expect(t, "put that is lost", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
+			"7s: "+rpctypes.ErrGRPCTimeout.Error())
+		expect(t, "put without a leader", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
+			"7s: rpc error: code = DeadlineExceeded desc = context deadline exceeded")
+		expect(t, "linearizable range", timed(func() string { return apis[1].get("a", false) }),
+			"7s: "+rpctypes.ErrGRPCTimeout.Error())
+		_, err := apis[1].LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 1})
+		expect(t, "time to live", code(err), rpctypes.ErrGRPCNoLeader.Error())
+		_, err = apis[1].Range(hasLeader(ctx), &pb.RangeRequest{Key: []byte("a"), Serializable: true})
+		expect(t, "range that wants a leader", code(err), rpctypes.ErrGRPCNoLeader.Error())
+		expect(t, "watch that wants a leader", <-wants, "4s: "+rpctypes.ErrGRPCNoLeader.Error())
+		c.Isolate(1, false)
+		expect(t, "watch that does not", <-does, "28s: PUT a=2")
+		expect(t, "linearizable range again", apis[1].get("a", false), "2")
+	})
+}
+
+// TestQuorumLost cuts two of three members off, and lets them back: leases get their full time.
+func TestQuorumLost(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		lease := c.Grant(10 * time.Second)
+		expect(t, "put", code(apis[2].put("a", "1", lease)), "ok")
+		time.Sleep(9 * time.Second)
+		c.Isolate(0, true)
+		c.Isolate(1, true)
+		time.Sleep(20 * time.Second)
+		if got, ok := c.Get("a"); !ok {
+			t.Errorf("a lease expired without quorum: %v", got)
+		}
+		ranged, put := make(chan string), make(chan string)
+		go func() { ranged <- timed(func() string { return apis[2].get("a", false) }) }()
+		go func() { put <- timed(func() string { return code(apis[2].put("b", "1", 0)) }) }()
+		time.Sleep(2 * time.Second)
+		c.Isolate(1, false)
+		expect(t, "range", <-ranged, "3.2s: "+rpctypes.ErrGRPCLeaderChanged.Error())
+		expect(t, "put", <-put, "3.2s: ok")
+		r, err := apis[2].LeaseTimeToLive(t.Context(), &pb.LeaseTimeToLiveRequest{ID: lease})
+		if err != nil || r.TTL != 10 {
+			t.Errorf("the lease has %v, %v left", r, err)
+		}
+		time.Sleep(11 * time.Second)
+		if _, ok := c.Get("a"); ok {
+			t.Error("the lease has not expired")
+		}
+	})
+}
+
+// TestLag has a member apply late.
+func TestLag(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		heard := apis[1].watch(ctx, t)
+		synctest.Wait()
+		c.Lag(1, 2*time.Second)
+		expect(t, "put through another", timed(func() string { return code(apis[0].put("a", "1", 0)) }), "0s: ok")
+		expect(t, "serializable range", apis[1].get("a", true), "")
+		expect(t, "linearizable range", timed(func() string { return apis[1].get("a", false) }), "2s: 1")
+		expect(t, "watch", <-heard, "2s: PUT a=1")
+		expect(t, "put through it", timed(func() string { return code(apis[1].put("a", "2", 0)) }), "2s: ok")
+		c.Lag(1, 0)
+		expect(t, "put through it, then", timed(func() string { return code(apis[1].put("a", "3", 0)) }), "0s: ok")
+		expect(t, "watch", <-heard, "4s: PUT a=2")
+		expect(t, "watch", <-heard, "4s: PUT a=3")
+	})
+}
+
+// TestStop stops the leader and starts it again.
+func TestStop(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		heard := apis[0].watch(t.Context(), t)
+		synctest.Wait()
+		c.Stop(0)
+		if _, ok := <-heard; !ok {
+			t.Error("the watch ended without an error")
+		}
+		expect(t, "put", timed(func() string { return code(apis[1].put("a", "1", 0)) }), "1.2s: ok")
+		conn := connect(t, serve(c, 0))
+		defer conn.Close()
+		expect(t, "serializable range", apiOf(conn).get("a", true), "1")
+	})
+}
+
+// TestRestore goes back to a backup that has a lease.
+func TestRestore(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		lease := c.Grant(10 * time.Second)
+		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
+		b, rev := c.Backup(), c.Revision()
+		expect(t, "put", code(apis[0].put("b", "1", 0)), "ok")
+		heard := apis[0].watch(t.Context(), t)
+		time.Sleep(9 * time.Second)
+		c.Restore(b)
+		if _, ok := <-heard; !ok {
+			t.Error("the watch ended without an error")
+		}
+		expect(t, "revision", c.Revision(), rev)
+		expect(t, "lease", c.Leases()[0].Remaining, 10*time.Second)
+		time.Sleep(time.Second)
+		expect(t, "what was put since", apis[0].get("b", false), "")
+		expect(t, "what was put before", apis[0].get("a", false), "1")
+		time.Sleep(10 * time.Second)
+		expect(t, "what was on the lease", apis[0].get("a", false), "")
+		c.Wipe()
+		expect(t, "revision when wiped", c.Revision(), 1)
+	})
+}
+
+// TestIntercept delays, loses and refuses calls.
+func TestIntercept(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		var verdict etcd.Verdict
+		c.Intercept(func(call etcd.Call) etcd.Verdict {
+			if call.Method == "Put" && call.Write && call.Keys[0] == "a" {
+				return verdict
+			}
+			return etcd.Verdict{}
+		})
+		put := func(value string) string {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			defer cancel()
+			_, err := apis[0].Put(ctx, &pb.PutRequest{Key: []byte("a"), Value: []byte(value)})
+			return code(err)
+		}
+		deadline := context.DeadlineExceeded.Error()
+		late := "2s: rpc error: code = DeadlineExceeded desc = " + deadline
+		verdict = etcd.Verdict{Before: time.Second}
+		expect(t, "delayed before", timed(func() string { return put("1") }), "1s: ok")
+		verdict = etcd.Verdict{After: time.Second}
+		expect(t, "delayed after", timed(func() string { return put("2") }), "1s: ok")
+		verdict = etcd.Verdict{Lose: true}
+		expect(t, "lost", timed(func() string { return put("3") }), late)
+		expect(t, "effect of the lost one", apis[0].get("a", false), "3")
+		verdict = etcd.Verdict{Before: 5 * time.Second}
+		expect(t, "delayed too long", timed(func() string { return put("4") }), late)
+		expect(t, "no effect yet", apis[0].get("a", false), "3")
+		time.Sleep(4 * time.Second)
+		expect(t, "effect though the client has gone", apis[0].get("a", false), "4")
+		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
+		expect(t, "refused", put("5"), rpctypes.ErrGRPCNoSpace.Error())
+		expect(t, "requests", c.Requests("bufconn")["Put"], 5)
+	})
+}
+
+// TestAlarm refuses what writes bytes.
+func TestAlarm(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		lease := c.Grant(10 * time.Second)
+		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
+		c.Alarm(true)
+		expect(t, "put", code(apis[0].put("a", "2", lease)), rpctypes.ErrGRPCNoSpace.Error())
+		_, err := apis[0].LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 10})
+		expect(t, "grant", code(err), rpctypes.ErrGRPCNoSpace.Error())
+		_, err = apis[0].DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a")})
+		expect(t, "delete", code(err), "ok")
+		c.Alarm(false)
+		expect(t, "put", code(apis[0].put("a", "2", lease)), "ok")
+	})
+}
+
+// TestAuth has rights change under a client.
+func TestAuth(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		may := etcd.User{Name: "u", Password: "p", Rights: []etcd.Right{{From: "a/", To: "a0", Read: true, Write: true}}}
+		c.Protect(may)
+		expect(t, "put without a name", code(apis[0].put("a/1", "", 0)), rpctypes.ErrGRPCUserEmpty.Error())
+		_, err := apis[0].Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "u", Password: "q"})
+		expect(t, "wrong password", code(err), rpctypes.ErrGRPCAuthFailed.Error())
+		r, err := apis[0].Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "u", Password: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, r.Token)
+		put := func(key string) string {
+			_, err := apis[0].Put(ctx, &pb.PutRequest{Key: []byte(key)})
+			return code(err)
+		}
+		expect(t, "own key", put("a/1"), "ok")
+		expect(t, "another key", put("b"), rpctypes.ErrGRPCPermissionDenied.Error())
+		expect(t, "watch of all", <-apis[0].watch(ctx, t), "0s: "+rpctypes.ErrGRPCPermissionDenied.Error())
+		c.Protect(etcd.User{Name: "u", Password: "p"})
+		expect(t, "right taken", put("a/1"), rpctypes.ErrGRPCPermissionDenied.Error())
+		c.Protect(may)
+		expect(t, "right given back", put("a/1"), "ok")
+		c.ExpireTokens()
+		expect(t, "expired token", put("a/1"), rpctypes.ErrGRPCInvalidAuthToken.Error())
+		c.Protect()
+		expect(t, "auth off", put("b"), "ok")
+	})
+}

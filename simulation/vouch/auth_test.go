@@ -1,0 +1,205 @@
+package vouch
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+)
+
+const rootPassword = "root's"
+
+// always is a right that every user keeps, so that its streams can be marked.
+var always = etcd.Right{From: sentinel, Read: true, Write: true}
+
+// TestScriptsWithAuth plays random scripts of several users whose rights change.
+func TestScriptsWithAuth(t *testing.T) {
+	t.Parallel()
+	s := secure(t)
+	for i := range max(*scripts/3, 1) {
+		s.play(*first+uint64(i), *steps)
+	}
+	t.Log(s.summary())
+}
+
+// TestExpiredTokens has tokens expire, in etcd by time.
+func TestExpiredTokens(t *testing.T) {
+	t.Parallel()
+	s := secure(t, etcdtest.WithTokenTTL(time.Second))
+	p := s.as("alice")
+	s.grant("alice", []etcd.Right{{From: "a", Read: true, Write: true}})
+	p.must(&pb.PutRequest{Key: []byte("a")})
+	time.Sleep(2500 * time.Millisecond) // etcd looks for expired tokens once a second
+	s.model.ExpireTokens()
+	d := &drawer{Rand: rand.New(rand.NewPCG(*first, 0)), p: p, secured: true}
+	for range 50 {
+		p.call(d.request())
+	}
+	p.refused(d.watch(0))
+	s.authenticate("alice", "alice")
+	s.as("alice").must(&pb.PutRequest{Key: []byte("a")})
+}
+
+// secured is a pair with authentication.
+type secured struct {
+	*pair // root's
+	admin *clientv3.Client
+	model *etcd.Cluster
+	users map[string]*pair
+	right map[string][]etcd.Right
+}
+
+func secure(t *testing.T, opts ...etcdtest.Option) *secured {
+	users := []etcdtest.User{{Name: "alice", Password: "alice"}, {Name: "bob", Password: "bob"}}
+	real := etcdtest.Start(t, append(opts, etcdtest.WithAuth(rootPassword, users...))...)
+	model := etcd.New(1)
+	t.Cleanup(model.Close)
+	s := &secured{admin: real.Admin(), model: model, users: map[string]*pair{}, right: map[string][]etcd.Right{}}
+	s.pair = &pair{t: t, real: dialReal(t, real, 0), model: dialModel(t, model, 0), script: newScript()}
+	for _, user := range users {
+		s.grant(user.Name, nil)
+		s.authenticate(user.Name, user.Password)
+	}
+	s.authenticate("root", rootPassword)
+	s.pair = s.as("root")
+	s.must(&pb.RangeRequest{Key: []byte("\x00"), CountOnly: true})
+	return s
+}
+
+// as is the pair to a user, to someone without a token if name is "", or to someone who made one up.
+func (s *secured) as(name string) *pair {
+	if p, ok := s.users[name]; ok {
+		return p
+	}
+	p := &pair{t: s.t, name: name, real: s.pair.real.as(name), model: s.pair.model.as(name), script: s.script}
+	if name == "" {
+		p.name = "nobody"
+	}
+	s.users[name] = p
+	return p
+}
+
+// authenticate has a user ask both for a token, which is used from then on.
+func (s *secured) authenticate(name, password string) {
+	s.t.Helper()
+	if s.call(&pb.AuthenticateRequest{Name: name, Password: password}).err != nil {
+		return
+	}
+	p := s.as(name)
+	p.real.token, p.model.token = s.pair.real.issued, s.pair.model.issued
+}
+
+// grant gives a user rights in place of those that it has.
+func (s *secured) grant(name string, rights []etcd.Right) {
+	s.t.Helper()
+	rights = append(slices.Clone(rights), always)
+	s.history = append(s.history, name+" may "+describe(rights))
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for _, r := range s.right[name] {
+		if _, err := s.admin.RoleRevokePermission(ctx, name, r.From, r.To); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, r := range rights {
+		if _, err := s.admin.RoleGrantPermission(ctx, name, r.From, r.To, kind(r)); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.right[name] = rights
+	s.model.Protect(
+		etcd.User{Name: "root", Password: rootPassword, Root: true},
+		etcd.User{Name: "alice", Password: "alice", Rights: s.right["alice"]},
+		etcd.User{Name: "bob", Password: "bob", Rights: s.right["bob"]},
+	)
+}
+
+func kind(r etcd.Right) clientv3.PermissionType {
+	switch {
+	case r.Read && r.Write:
+		return clientv3.PermissionType(clientv3.PermReadWrite)
+	case r.Write:
+		return clientv3.PermissionType(clientv3.PermWrite)
+	default:
+		return clientv3.PermissionType(clientv3.PermRead)
+	}
+}
+
+// play is pair.play by several users.
+func (s *secured) play(seed uint64, steps int) {
+	s.t.Helper()
+	s.seed, s.history = seed, nil
+	random := rand.New(rand.NewPCG(seed, 1))
+	users := []string{"root", "alice", "alice", "alice", "bob", "bob", "", "forged"}
+	for _, name := range []string{"root", "alice", "bob"} {
+		s.as(name).open(1)
+	}
+	for range steps {
+		d := &drawer{Rand: random, p: s.as(users[random.IntN(len(users))]), ignores: true, secured: true}
+		switch known := d.p.alive != nil; {
+		case d.chance(12):
+			s.grant(pick(d, "alice", "bob"), d.rights())
+		case d.chance(30):
+			name := pick(d, "alice", "bob", "carol", "root", "")
+			s.authenticate(name, pick(d, name, name, rootPassword, ""))
+		case known:
+			d.step()
+		case d.chance(10):
+			d.p.refused(d.watch(0))
+		default:
+			d.p.call(d.request())
+		}
+	}
+	s.clear()
+	for _, name := range []string{"root", "alice", "bob"} {
+		s.as(name).settle()
+		s.as(name).shut()
+	}
+	s.must(&pb.CompactionRequest{Revision: s.now})
+	s.forgetLeases()
+}
+
+// refused starts a watch for someone who may not, on a stream of its own.
+func (p *pair) refused(req *pb.WatchCreateRequest) {
+	p.t.Helper()
+	p.alive = []map[int64]bool{{}}
+	for _, s := range p.sides() {
+		s.streams = append(s.streams, s.open())
+	}
+	p.create(0, req)
+	p.shut()
+	p.alive = nil
+}
+
+// rights are up to three of those there are.
+func (d *drawer) rights() []etcd.Right {
+	all := []etcd.Right{
+		{From: "\x00", To: "\x00"}, {From: "a"}, {From: "a", To: "b"}, {From: "a/", To: "a0"}, {From: "a/1", To: "b/1"},
+		{From: "b", To: "c"}, {From: "b", To: "\x00"}, {From: "c"}, {From: "\xff"}, {From: "b/1"},
+	}
+	d.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	rights := all[:d.IntN(5)]
+	for i := range rights {
+		kind := pick(d, 1, 2, 3, 3)
+		rights[i].Read, rights[i].Write = kind&1 != 0, kind&2 != 0
+	}
+	return rights
+}
+
+// describe says rights in words.
+func describe(rights []etcd.Right) string {
+	var b strings.Builder
+	for _, r := range rights {
+		fmt.Fprintf(&b, " %q to %q (read %t, write %t)", r.From, r.To, r.Read, r.Write)
+	}
+	return b.String()
+}

@@ -25,8 +25,8 @@ var always = etcd.Right{From: sentinel, Read: true, Write: true}
 func TestScriptsWithAuth(t *testing.T) {
 	t.Parallel()
 	s := secure(t)
-	for i := range max(*scripts/3, 1) {
-		s.play(*first+uint64(i), *steps)
+	for seed := range seeds(3) {
+		s.play(seed, *steps)
 	}
 	t.Log(s.summary())
 }

@@ -26,8 +26,8 @@ func TestScriptsOnFollower(t *testing.T) {
 	}
 	real := newRealCluster(t, etcdtest.Start(t, etcdtest.WithMembers(3)))
 	p := newPair(t, real.dial(real.follower()), dialModel(t, model, 1))
-	for i := range max(*scripts/10, 1) {
-		p.play(*first+uint64(i), *steps)
+	for seed := range seeds(10) {
+		p.play(seed, *steps)
 	}
 }
 

@@ -239,9 +239,7 @@ func (p *pair) call(req proto.Message) answer {
 		p.differ(real.String(), model.String())
 	}
 	p.count(req, real.err)
-	if headed, ok := real.msg.(interface{ GetHeader() *pb.ResponseHeader }); ok {
-		p.now = max(p.now, headed.GetHeader().GetRevision())
-	}
+	p.now = max(p.now, real.revision())
 	if compaction, ok := req.(*pb.CompactionRequest); ok && real.err == nil {
 		p.compacted = compaction.Revision
 	}
@@ -285,6 +283,14 @@ func (a answer) equal(b answer) bool {
 		return a.String() == b.String()
 	}
 	return equal(a.msg, b.msg)
+}
+
+// revision is that of the header.
+func (a answer) revision() int64 {
+	if headed, ok := a.msg.(interface{ GetHeader() *pb.ResponseHeader }); ok {
+		return headed.GetHeader().GetRevision()
+	}
+	return 0
 }
 
 func (a answer) String() string {

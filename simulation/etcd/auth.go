@@ -36,6 +36,7 @@ type auth struct {
 // token is what a user got for a password.
 type token struct {
 	user   string
+	number int
 	expiry time.Time
 }
 
@@ -73,20 +74,22 @@ func (a *auth) authenticate(now time.Time, name, password string) (string, error
 	}
 	a.given++
 	t := fmt.Sprintf("token-of-%s.%d", name, a.given)
-	a.tokens[t] = token{name, now.Add(a.ttl)}
+	a.tokens[t] = token{name, a.given, now.Add(a.ttl)}
 	return t, nil
 }
 
-// identify returns the user of a token, "" without one or while auth is off.
-func (a *auth) identify(now time.Time, given string) (string, error) {
+// identify returns the user of a token, "" without one or while auth is off. A member does not know the first so many
+// tokens that were given before it was started.
+func (a *auth) identify(now time.Time, given string, unknown int) (string, error) {
 	if !a.on() || given == "" {
 		return "", nil
 	}
 	t, ok := a.tokens[given]
-	if !ok || now.After(t.expiry) {
+	if !ok || t.number <= unknown || now.After(t.expiry) {
 		return "", errInvalidToken
 	}
-	a.tokens[given] = token{t.user, now.Add(a.ttl)}
+	t.expiry = now.Add(a.ttl)
+	a.tokens[given] = t
 	return t.user, nil
 }
 

@@ -143,7 +143,7 @@ func (n *node) seesLeader() bool {
 func (n *node) identify(ctx context.Context) (requester, error) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	user, err := n.c.state.auth.identify(time.Now(), tokenOf(ctx))
+	user, err := n.c.state.auth.identify(time.Now(), tokenOf(ctx), n.forgets)
 	return requester{client: host(ctx), user: user}, err
 }
 

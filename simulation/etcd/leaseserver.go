@@ -51,14 +51,14 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 			return nil, err
 		}
 		resp := &pb.LeaseTimeToLiveResponse{Header: &pb.ResponseHeader{}, ID: r.ID, TTL: -1}
-		err = s.n.askLeader(ctx, func(now time.Time) (time.Time, error) {
+		err = s.n.askLeader(ctx, func(now time.Time) (bool, error) {
 			st := &s.n.c.state
 			if err := st.auth.known(who); err != nil {
-				return time.Time{}, err
+				return false, err
 			}
 			if r.Keys {
 				if err := st.mayLease(who, r.ID, false); err != nil {
-					return time.Time{}, err
+					return false, err
 				}
 			}
 			if l := st.lessor.leases[r.ID]; l != nil {
@@ -69,7 +69,7 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 					}
 				}
 			}
-			return time.Time{}, nil
+			return true, nil
 		})
 		if err != nil {
 			return nil, err
@@ -132,24 +132,24 @@ func (s *leaseServer) renew(st *stream, r *pb.LeaseKeepAliveRequest) (*pb.LeaseK
 	if err != nil {
 		return nil, err
 	}
-	err = s.n.askLeader(st.ctx, func(now time.Time) (time.Time, error) {
+	err = s.n.askLeader(st.ctx, func(now time.Time) (bool, error) {
 		state := &s.n.c.state
 		if err := state.auth.known(who); err != nil {
-			return time.Time{}, err
+			return false, err
 		}
 		if err := state.mayChangeLease(who, r.ID); err != nil {
-			return time.Time{}, err
+			return false, err
 		}
 		l := state.lessor.leases[r.ID]
 		if l == nil {
-			return time.Time{}, nil
+			return true, nil
 		}
 		if l.remaining(now) <= 0 {
-			return state.lessor.tick(l.expiry), nil // what has expired is not renewed: it is about to be revoked
+			return false, nil // it is not renewed but about to be revoked
 		}
 		state.lessor.renew(now, l)
 		resp.TTL = l.ttl
-		return time.Time{}, nil
+		return true, nil
 	})
 	if err != nil {
 		return nil, err
@@ -163,23 +163,18 @@ func (s *leaseServer) renew(st *stream, r *pb.LeaseKeepAliveRequest) (*pb.LeaseK
 	return resp, nil
 }
 
-// askLeader calls f once the member reaches the leader, and again at the instant that f returns, unless it is zero.
-func (n *node) askLeader(ctx context.Context, f func(now time.Time) (again time.Time, err error)) error {
+// askLeader calls f once the member reaches the leader, and again after each change until f is done.
+func (n *node) askLeader(ctx context.Context, f func(now time.Time) (done bool, err error)) error {
 	timer := time.NewTimer(requestTimeout)
 	defer timer.Stop()
 	for {
 		now := time.Now()
 		n.c.mu.Lock()
 		if n.c.members.commits(n.i) || n.c.members.leads(n.i, now) {
-			again, err := f(now)
-			n.c.unlock()
-			if err != nil || again.IsZero() {
+			if done, err := f(now); done || err != nil {
+				n.c.unlock()
 				return err
 			}
-			if err := n.sleep(max(again.Sub(now), time.Millisecond)); err != nil {
-				return err
-			}
-			continue
 		}
 		changed := n.c.wait()
 		n.c.mu.Unlock()

@@ -19,6 +19,9 @@ type state struct {
 	commits []commit
 }
 
+// firstLease is what the ids of leases count from: etcd's have as many digits.
+const firstLease = 0x70cc9e1a00000000
+
 // commit is the changes of one revision.
 type commit struct {
 	events  []*mvccpb.Event
@@ -27,7 +30,7 @@ type commit struct {
 }
 
 func newState(now time.Time) state {
-	return state{store: newStore(), lessor: newLessor(now), nextID: 0x1000}
+	return state{store: newStore(), lessor: newLessor(now), nextID: firstLease}
 }
 
 // clone returns a copy that shares what never changes, without what is not committed to disk: tokens.

@@ -13,6 +13,7 @@ type stream struct {
 	ctx         context.Context
 	wantsLeader bool
 	watches     watchStream
+	held        bool          // a verdict withholds what is queued
 	resync      time.Time     // when watches that are behind hear of the past
 	signal      chan struct{} // there is something to send
 	ended       chan error    // why the stream is to end

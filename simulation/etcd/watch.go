@@ -15,18 +15,17 @@ const (
 
 // watcher is one watch of a stream.
 type watcher struct {
-	id         int64
-	keys       span
-	start      int64 // revision asked for; 0 for now
-	next       int64 // the first revision not sent yet
-	noPut      bool
-	noDelete   bool
-	prev       bool
-	progress   bool // wants to hear of progress
-	idle       bool // has heard of nothing since progress was last told
-	synced     bool // gets what happens as it happens
-	compacted  bool // ended, for its revision is compacted; it stays until it is cancelled
-	fragmented bool
+	id        int64
+	keys      span
+	start     int64 // revision asked for; 0 for now
+	next      int64 // the first revision not sent yet
+	noPut     bool
+	noDelete  bool
+	prev      bool
+	progress  bool // wants to hear of progress
+	idle      bool // has heard of nothing since progress was last told
+	synced    bool // gets what happens as it happens
+	compacted bool // ended, for its revision is compacted; it stays until it is cancelled
 }
 
 // watchStream is the watches of one stream, and what is to be sent to it.
@@ -76,7 +75,7 @@ func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, denied error) {
 		id: r.WatchId, keys: spanOf(r.Key, r.RangeEnd), start: r.StartRevision, next: r.StartRevision,
 		noPut:    slices.Contains(r.Filters, pb.WatchCreateRequest_NOPUT),
 		noDelete: slices.Contains(r.Filters, pb.WatchCreateRequest_NODELETE),
-		prev:     r.PrevKv, progress: r.ProgressNotify, idle: true, fragmented: r.Fragment,
+		prev:     r.PrevKv, progress: r.ProgressNotify, idle: true,
 	}
 	if w.id == 0 {
 		for taken := true; taken; ws.nextID++ {

@@ -68,6 +68,9 @@ func (s *stream) sendAll(send func(*pb.WatchResponse) error) error {
 func (s *stream) take() []*pb.WatchResponse {
 	s.n.c.mu.Lock()
 	defer s.n.c.unlock()
+	if s.held {
+		return nil
+	}
 	queue := s.watches.queue
 	s.watches.queue = nil
 	for _, r := range queue {
@@ -78,39 +81,49 @@ func (s *stream) take() []*pb.WatchResponse {
 
 // accept carries out one message of the client's.
 func (s *stream) accept(r *pb.WatchRequest) error {
-	create := r.GetCreateRequest()
-	if create == nil {
-		s.n.c.mu.Lock()
-		defer s.n.c.unlock()
-		switch u := r.RequestUnion.(type) {
-		case *pb.WatchRequest_CancelRequest:
-			s.watches.cancel(s.n.view(), u.CancelRequest.GetWatchId())
-		case *pb.WatchRequest_ProgressRequest:
-			s.watches.progressAll(s.n.view())
-		}
-		s.wake()
-		return nil
+	switch u := r.RequestUnion.(type) {
+	case *pb.WatchRequest_CreateRequest:
+		return s.create(u.CreateRequest)
+	case *pb.WatchRequest_CancelRequest:
+		s.change(func() { s.watches.cancel(s.n.view(), u.CancelRequest.GetWatchId()) })
+	case *pb.WatchRequest_ProgressRequest:
+		s.change(func() { s.watches.progressAll(s.n.view()) })
 	}
-	v := s.n.c.arrive(Call{Client: host(s.ctx), Member: s.n.i, Method: "Watch", Keys: []string{string(create.Key)}})
-	if v.Err != nil {
+	return nil
+}
+
+// change calls f under the lock and has the stream send what f queues.
+func (s *stream) change(f func()) {
+	s.n.c.mu.Lock()
+	f()
+	s.n.c.unlock()
+	s.wake()
+}
+
+// create adds a watch. One whose answer is to be lost is as if it had never been asked for.
+func (s *stream) create(r *pb.WatchCreateRequest) error {
+	v := s.n.c.arrive(Call{Client: host(s.ctx), Member: s.n.i, Method: "Watch", Keys: []string{string(r.GetKey())}})
+	if v.Err != nil || v.Lose || r == nil {
 		return v.Err
 	}
-	if v.Lose {
-		return nil
-	}
-	if err := s.n.sleep(v.Before + v.After); err != nil {
+	if err := s.n.sleep(v.Before); err != nil {
 		return err
 	}
 	who, denied := s.n.identify(s.ctx)
-	s.n.c.mu.Lock()
-	defer s.n.c.unlock()
-	if denied == nil {
-		denied = s.n.c.state.auth.may(who, spanOf(create.Key, create.RangeEnd), false)
+	s.change(func() {
+		if denied == nil {
+			denied = s.n.c.state.auth.may(who, spanOf(r.Key, r.RangeEnd), false)
+		}
+		s.watches.create(s.n.view(), r, denied)
+		s.resync = s.n.c.nextResync(time.Now())
+		s.held = v.After > 0
+	})
+	if v.After == 0 {
+		return nil
 	}
-	s.watches.create(s.n.view(), create, denied)
-	s.resync = s.n.c.nextResync(time.Now())
-	s.wake()
-	return nil
+	err := s.n.sleep(v.After)
+	s.change(func() { s.held = false })
+	return err
 }
 
 // nextResync returns when watches that begin in the past hear of it.

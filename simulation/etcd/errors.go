@@ -1,6 +1,10 @@
 package etcd
 
-import "go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+import (
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
 
 // The answers of etcd to what it refuses.
 var (
@@ -22,7 +26,9 @@ var (
 var (
 	errNoLeader      = rpctypes.ErrGRPCNoLeader
 	errLeaderChanged = rpctypes.ErrGRPCLeaderChanged
+	errLeaderFailed  = rpctypes.ErrGRPCTimeoutDueToLeaderFail
 	errTimeout       = rpctypes.ErrGRPCTimeout
 	errStopped       = rpctypes.ErrGRPCStopped
+	errExpired       = status.Error(codes.DeadlineExceeded, "context deadline exceeded")
 	errTooLarge      = rpctypes.ErrGRPCRequestTooLarge
 )

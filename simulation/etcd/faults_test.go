@@ -229,7 +229,10 @@ func TestStop(t *testing.T) {
 		if _, ok := <-heard; !ok {
 			t.Error("the watch ended without an error")
 		}
-		expect(t, "put", timed(func() string { return code(apis[1].put("a", "1", 0)) }), "1.2s: ok")
+		expect(t, "put on its way to the leader", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
+			"7s: "+rpctypes.ErrGRPCTimeoutDueToLeaderFail.Error())
+		expect(t, "put", timed(func() string { return code(apis[1].put("a", "1", 0)) }), "0s: ok")
+		expect(t, "what was lost", apis[1].get("b", false), "")
 		conn := connect(t, serve(c, 0))
 		defer conn.Close()
 		expect(t, "serializable range", apiOf(conn).get("a", true), "1")
@@ -341,5 +344,154 @@ func TestAuth(t *testing.T) {
 		expect(t, "expired token", put("a/1"), rpctypes.ErrGRPCInvalidAuthToken.Error())
 		c.Protect()
 		expect(t, "auth off", put("b"), "ok")
+	})
+}
+
+// TestSlowWatch has a client not read, so that its watch falls behind, and then read; what it hears is complete, unless
+// the past was compacted meanwhile.
+func TestSlowWatch(t *testing.T) {
+	for _, compacted := range []bool{false, true} {
+		inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+			stream, err := apis[0].Watch(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			create := &pb.WatchCreateRequest{Key: []byte("a")}
+			err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			const puts = 2000
+			value := make([]byte, 1000)
+			for range puts {
+				if err := c.Put("a", string(value), 0); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+			}
+			if compacted {
+				c.Compact()
+			}
+			next := int64(2)
+			for next < puts+2 {
+				r, err := stream.Recv()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range r.Events {
+					if e.Kv.ModRevision != next {
+						t.Fatalf("the watch heard of revision %d, not %d", e.Kv.ModRevision, next)
+					}
+					next++
+				}
+				if r.Canceled {
+					expect(t, "compacted revision", r.CompactRevision, puts+1)
+					break
+				}
+			}
+			if compacted == (next == puts+2) {
+				t.Errorf("compacted: %v, and the watch heard up to %d", compacted, next)
+			}
+		})
+	}
+}
+
+// TestCloseWhileWaiting closes a cluster on which all sorts of calls wait.
+func TestCloseWhileWaiting(t *testing.T) {
+	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		c.Isolate(0, true)
+		ended := make(chan string)
+		go func() { ended <- apis[0].get("a", false) }()
+		go func() { ended <- code(apis[0].put("a", "1", 0)) }()
+		go func() { ended <- <-apis[0].watch(t.Context(), t) }()
+		c.Intercept(func(call etcd.Call) etcd.Verdict {
+			return etcd.Verdict{Lose: call.Method == "DeleteRange", Before: 1000 * time.Second}
+		})
+		go func() {
+			_, err := apis[1].DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a")})
+			ended <- code(err)
+		}()
+		synctest.Wait()
+		c.Close()
+		for range 4 {
+			if got := <-ended; got == "ok" || got == "" {
+				t.Errorf("a call ended with %q", got)
+			}
+		}
+	})
+}
+
+// TestRestartedMember does not know the tokens given before.
+func TestRestartedMember(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		c.Protect(etcd.User{Name: "root", Password: "p", Root: true})
+		r, err := apis[0].Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "root", Password: "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Stop(0)
+		conn := connect(t, serve(c, 0))
+		defer conn.Close()
+		ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, r.Token)
+		_, err = apiOf(conn).Range(ctx, &pb.RangeRequest{Key: []byte("a")})
+		expect(t, "a token from before", code(err), rpctypes.ErrGRPCInvalidAuthToken.Error())
+	})
+}
+
+// TestWatchVerdicts delays what a watch hears.
+func TestWatchVerdicts(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		verdict := etcd.Verdict{After: 2 * time.Second}
+		c.Intercept(func(call etcd.Call) etcd.Verdict { return verdict })
+		heard := apis[0].watch(t.Context(), t)
+		synctest.Wait()
+		if err := c.Put("a", "1", 0); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "answered late", <-heard, "2s: PUT a=1")
+		verdict = etcd.Verdict{Before: time.Second}
+		heard = apis[0].watch(t.Context(), t)
+		synctest.Wait()
+		if err := c.Put("a", "2", 0); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		if err := c.Put("a", "3", 0); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, "begun late", <-heard, "2s: PUT a=3")
+		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
+		expect(t, "refused", <-apis[0].watch(t.Context(), t), "0s: "+rpctypes.ErrGRPCNoSpace.Error())
+	})
+}
+
+// TestExpiredIsNotRenewed asks to renew a lease that has expired and waits to be revoked.
+func TestExpiredIsNotRenewed(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		time.Sleep(200 * time.Millisecond)
+		lease := c.Grant(2 * time.Second)
+		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
+		gone := make(chan time.Time, 1)
+		c.OnCommit(func(ch etcd.Change) {
+			if ch.Expired && ch.Delete && ch.Key == "a" {
+				gone <- ch.At
+			}
+		})
+		began := time.Now()
+		stream, err := apis[0].LeaseKeepAlive(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2100 * time.Millisecond)
+		if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: lease}); err != nil {
+			t.Fatal(err)
+		}
+		r, err := stream.Recv()
+		if err != nil || r.TTL != 0 {
+			t.Errorf("the lease was renewed: %v, %v", r, err)
+		}
+		expect(t, "answered after", time.Since(began), 2300*time.Millisecond)
+		expect(t, "expired after", (<-gone).Sub(began), 2300*time.Millisecond)
 	})
 }

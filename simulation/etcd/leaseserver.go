@@ -163,31 +163,6 @@ func (s *leaseServer) renew(st *stream, r *pb.LeaseKeepAliveRequest) (*pb.LeaseK
 	return resp, nil
 }
 
-// askLeader calls f once the member reaches the leader, and again after each change until f is done.
-func (n *node) askLeader(ctx context.Context, f func(now time.Time) (done bool, err error)) error {
-	timer := time.NewTimer(requestTimeout)
-	defer timer.Stop()
-	for {
-		now := time.Now()
-		n.c.mu.Lock()
-		if n.c.members.commits(n.i) || n.c.members.leads(n.i, now) {
-			if done, err := f(now); done || err != nil {
-				n.c.unlock()
-				return err
-			}
-		}
-		changed := n.c.wait()
-		n.c.mu.Unlock()
-		err := n.pause(ctx, changed, timer.C, errNoLeader)
-		if err == errNoLeader && n.seesLeader() {
-			return errTimeout
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
 // byExpiry returns the leases, those that end first first.
 func (ls *lessor) byExpiry() []*lease {
 	out := make([]*lease, 0, len(ls.leases))

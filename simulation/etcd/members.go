@@ -19,6 +19,8 @@ type member struct {
 	lost     time.Time // since when it does not reach the leader; zero while it does
 	ended    bool      // its streams that want a leader were ended
 	joined   time.Time // since when it hears of what is committed
+	elected  time.Time // when it got to know of its leader
+	term     uint64    // in which that was
 	applied  mark
 	pending  []mark // committed and not applied here yet
 }
@@ -91,6 +93,9 @@ func (m *members) settle(now time.Time) (demoted bool) {
 			if !one.lost.IsZero() || one.joined.IsZero() {
 				one.joined = now
 			}
+			if one.term != m.term || !m.seesLeader(i, now) {
+				one.elected, one.term = now, m.term
+			}
 			one.lost, one.ended = time.Time{}, false
 		case one.lost.IsZero():
 			one.lost = now
@@ -139,6 +144,54 @@ func (m *members) commit(now time.Time, rev, compacted int64) {
 	for _, one := range m.all {
 		one.pending = append(one.pending, m.last)
 	}
+}
+
+// proposal is what a member wants to be committed.
+type proposal struct {
+	member int
+	began  time.Time
+	fate   fate
+}
+
+type fate int
+
+const (
+	held fate = iota // by a member that knows of no leader: it waits for one
+	kept             // by the leader, which waits for a quorum
+	lost             // on the way to a leader that is not there any more
+)
+
+// propose begins a proposal through member i.
+func (m *members) propose(i int, now time.Time) *proposal {
+	p := &proposal{member: i, began: now}
+	switch {
+	case m.commits(i) || !m.seesLeader(i, now):
+	case m.leads(i, now):
+		p.fate = kept
+	default:
+		p.fate = lost
+	}
+	return p
+}
+
+// accepts reports whether p is committed now. What a leader keeps is lost once another leads.
+func (m *members) accepts(p *proposal) bool {
+	if p.fate == kept && m.leader >= 0 && m.leader != p.member {
+		p.fate = lost
+	}
+	return p.fate != lost && m.commits(p.member)
+}
+
+// late returns what is said of a proposal that has no more time.
+func (m *members) late(p *proposal) error {
+	elected := m.all[p.member].elected
+	switch {
+	case p.fate == held:
+		return errExpired // it was not even proposed
+	case p.began.Before(elected) && p.began.After(elected.Add(-2*electionTimeout)):
+		return errLeaderFailed
+	}
+	return errTimeout
 }
 
 // due returns when member i applies what it has pending; zero for not as things are.

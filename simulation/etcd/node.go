@@ -43,66 +43,79 @@ func (n *node) notify(v view) {
 // propose has f carried out by the cluster, as soon as the member reaches a leader and the leader a quorum, and returns
 // when the member has applied it.
 func (n *node) propose(ctx context.Context, f func(now time.Time) error) error {
-	index, err := n.reach(ctx, false, f)
+	var p *proposal
+	var index int64
+	err := n.until(ctx, func(now time.Time) (bool, error) {
+		if p == nil {
+			p = n.c.members.propose(n.i, now)
+		}
+		if !n.c.members.accepts(p) {
+			return false, nil
+		}
+		err := f(now)
+		index = n.c.members.last.index
+		return true, err
+	}, func(time.Time) error { return n.c.members.late(p) })
 	if err != nil {
 		return err
 	}
 	return n.applied(ctx, index)
 }
 
-// agree waits until the member knows all that is committed now.
+// agree waits until the member knows all that is committed now. It does not outlive a change of leaders.
 func (n *node) agree(ctx context.Context) error {
-	index, err := n.reach(ctx, true, func(time.Time) error { return nil })
+	var index int64
+	var term uint64
+	err := n.until(ctx, func(time.Time) (bool, error) {
+		m := &n.c.members
+		if term == 0 {
+			term = m.term
+		}
+		if term != m.term {
+			return false, errLeaderChanged
+		}
+		index = m.last.index
+		return m.commits(n.i), nil
+	}, func(time.Time) error { return errTimeout })
 	if err != nil {
 		return err
 	}
 	return n.applied(ctx, index)
-}
-
-// reach calls f once the member reaches a leader that can commit, and returns how far things were committed then. A
-// reading, unlike a writing, does not outlive a change of leaders.
-func (n *node) reach(ctx context.Context, reading bool, f func(now time.Time) error) (int64, error) {
-	var timeout <-chan time.Time
-	var term uint64
-	tooLate := errTimeout
-	for {
-		now := time.Now()
-		n.c.mu.Lock()
-		if n.c.members.commits(n.i) && !(reading && timeout != nil && n.c.members.term != term) {
-			err := f(now)
-			index := n.c.members.last.index
-			n.c.unlock()
-			return index, err
-		}
-		changed := n.c.wait()
-		if timeout == nil {
-			term = n.c.members.term
-			if !reading && !n.c.members.seesLeader(n.i, now) {
-				tooLate = context.DeadlineExceeded // it is not even proposed
-			}
-			t := time.NewTimer(requestTimeout)
-			defer t.Stop()
-			timeout = t.C
-		}
-		over := n.c.members.term != term
-		n.c.mu.Unlock()
-		if reading && over {
-			return 0, errLeaderChanged
-		}
-		if err := n.pause(ctx, changed, timeout, tooLate); err != nil {
-			return 0, err
-		}
-	}
 }
 
 // applied waits until the member has applied so much of what is committed.
 func (n *node) applied(ctx context.Context, index int64) error {
+	return n.until(ctx, func(time.Time) (bool, error) {
+		return n.c.members.all[n.i].applied.index >= index, nil
+	}, func(time.Time) error { return errTimeout })
+}
+
+// askLeader calls f once the member reaches the leader, and again after each change until f is done.
+func (n *node) askLeader(ctx context.Context, f func(now time.Time) (done bool, err error)) error {
+	m := &n.c.members
+	return n.until(ctx, func(now time.Time) (bool, error) {
+		if m.commits(n.i) || m.leads(n.i, now) {
+			return f(now)
+		}
+		return false, nil
+	}, func(now time.Time) error {
+		if m.seesLeader(n.i, now) {
+			return errTimeout
+		}
+		return errNoLeader
+	})
+}
+
+// until calls ready under the lock, and again after each change, until it is done. A request that has no more time is
+// told what late says.
+func (n *node) until(ctx context.Context, ready func(now time.Time) (bool, error), late func(now time.Time) error) error {
 	var timeout <-chan time.Time
 	for {
 		n.c.mu.Lock()
-		if n.c.members.all[n.i].applied.index >= index {
-			n.c.mu.Unlock()
-			return nil
+		done, err := ready(time.Now())
+		if done || err != nil {
+			n.c.unlock()
+			return err
 		}
 		changed := n.c.wait()
 		n.c.mu.Unlock()
@@ -111,22 +124,16 @@ func (n *node) applied(ctx context.Context, index int64) error {
 			defer t.Stop()
 			timeout = t.C
 		}
-		if err := n.pause(ctx, changed, timeout, errTimeout); err != nil {
-			return err
+		select {
+		case <-changed:
+		case now := <-timeout:
+			n.c.mu.Lock()
+			defer n.c.mu.Unlock()
+			return late(now)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.stop:
+			return errStopped
 		}
-	}
-}
-
-// pause waits for a change, and returns an error when a request has no more time to wait for one.
-func (n *node) pause(ctx context.Context, changed <-chan struct{}, timeout <-chan time.Time, tooLate error) error {
-	select {
-	case <-changed:
-		return nil
-	case <-timeout:
-		return tooLate
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-n.stop:
-		return errStopped
 	}
 }

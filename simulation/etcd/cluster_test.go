@@ -81,24 +81,3 @@ func TestKeysLeasesWatches(t *testing.T) {
 		t.Errorf("the revision is %d, not 3", n)
 	}
 }
-
-// TestExpiry has a lease expire with its keys, in one revision.
-func TestExpiry(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	c, clients := start(t, 1)
-	lease := c.Grant(time.Second)
-	for _, key := range []string{"a", "b"} {
-		if err := c.Put(key, "", lease); err != nil {
-			t.Fatal(err)
-		}
-	}
-	began := time.Now()
-	w := <-clients[0].Watch(ctx, "a", clientv3.WithRange("c"))
-	if len(w.Events) != 2 || w.Header.Revision != 4 {
-		t.Errorf("the watch heard of %v at revision %d", w.Events, w.Header.Revision)
-	}
-	if took := time.Since(began); took < 1900*time.Millisecond || took > 3*time.Second {
-		t.Errorf("a lease of the least time expired after %v", took)
-	}
-}

@@ -190,10 +190,10 @@ func TestQuorumLost(t *testing.T) {
 		expect(t, "range", <-ranged, "3.2s: "+rpctypes.ErrGRPCLeaderChanged.Error())
 		expect(t, "put", <-put, "3.2s: ok")
 		r, err := apis[2].LeaseTimeToLive(t.Context(), &pb.LeaseTimeToLiveRequest{ID: lease})
-		if err != nil || r.TTL != 10 {
+		if err != nil || r.TTL != 11 { // an election timeout is added
 			t.Errorf("the lease has %v, %v left", r, err)
 		}
-		time.Sleep(11 * time.Second)
+		time.Sleep(12 * time.Second)
 		if _, ok := c.Get("a"); ok {
 			t.Error("the lease has not expired")
 		}
@@ -253,11 +253,11 @@ func TestRestore(t *testing.T) {
 			t.Error("the watch ended without an error")
 		}
 		expect(t, "revision", c.Revision(), rev)
-		expect(t, "lease", c.Leases()[0].Remaining, 10*time.Second)
+		expect(t, "lease", c.Leases()[0].Remaining, 11*time.Second)
 		time.Sleep(time.Second)
 		expect(t, "what was put since", apis[0].get("b", false), "")
 		expect(t, "what was put before", apis[0].get("a", false), "1")
-		time.Sleep(10 * time.Second)
+		time.Sleep(11 * time.Second)
 		expect(t, "what was on the lease", apis[0].get("a", false), "")
 		c.Wipe()
 		expect(t, "revision when wiped", c.Revision(), 1)
@@ -269,7 +269,7 @@ func TestIntercept(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
 		var verdict etcd.Verdict
 		c.Intercept(func(call etcd.Call) etcd.Verdict {
-			if call.Method == "Put" && call.Write && call.Keys[0] == "a" {
+			if call.Write && call.Keys[0] == "a" {
 				return verdict
 			}
 			return etcd.Verdict{}
@@ -362,7 +362,7 @@ func TestSlowWatch(t *testing.T) {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			const puts = 2000
+			const puts = 400
 			value := make([]byte, 1000)
 			for range puts {
 				if err := c.Put("a", string(value), 0); err != nil {
@@ -463,6 +463,22 @@ func TestWatchVerdicts(t *testing.T) {
 		expect(t, "begun late", <-heard, "2s: PUT a=3")
 		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
 		expect(t, "refused", <-apis[0].watch(t.Context(), t), "0s: "+rpctypes.ErrGRPCNoSpace.Error())
+	})
+}
+
+// TestExpiry has a lease expire with its keys, in one revision.
+func TestExpiry(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		lease := c.Grant(time.Second) // the least is 2 s
+		for _, key := range []string{"a", "b"} {
+			if err := c.Put(key, "", lease); err != nil {
+				t.Fatal(err)
+			}
+		}
+		heard := apis[0].watch(t.Context(), t)
+		expect(t, "first", <-heard, "2s: DELETE a=")
+		expect(t, "second", <-heard, "2s: DELETE b=")
+		expect(t, "revision", c.Revision(), 4)
 	})
 }
 

@@ -88,11 +88,11 @@ func (ls *lessor) renew(now time.Time, l *lease) {
 	}
 }
 
-// promote starts the time of all leases anew, as a new leader does.
+// promote starts the time of all leases anew, as a new leader does, which adds the time that its election may have taken.
 func (ls *lessor) promote(now time.Time) {
 	ls.primary, ls.soonest = true, time.Time{}
 	for _, l := range ls.leases {
-		ls.renew(now, l)
+		ls.renew(now.Add(electionTimeout), l)
 	}
 }
 

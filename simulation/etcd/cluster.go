@@ -84,6 +84,7 @@ func (c *Cluster) Stop(member int) {
 	c.settle()
 	c.unlock()
 	if n.server != nil {
+		n.conns.drop() // first, for clients hear nothing from a process that ends
 		close(n.stop)
 		n.server.Stop()
 	}

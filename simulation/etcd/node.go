@@ -45,6 +45,7 @@ func (n *node) notify(v view) {
 func (n *node) propose(ctx context.Context, f func(now time.Time) error) error {
 	var p *proposal
 	var index int64
+	var result error // known once the member has applied what was proposed
 	err := n.until(ctx, func(now time.Time) (bool, error) {
 		if p == nil {
 			p = n.c.members.propose(n.i, now)
@@ -52,14 +53,17 @@ func (n *node) propose(ctx context.Context, f func(now time.Time) error) error {
 		if !n.c.members.accepts(p) {
 			return false, nil
 		}
-		err := f(now)
+		result = f(now)
 		index = n.c.members.last.index
-		return true, err
+		return true, nil
 	}, func(time.Time) error { return n.c.members.late(p) })
-	if err != nil {
-		return err
+	if err == nil {
+		err = n.applied(ctx, index)
 	}
-	return n.applied(ctx, index)
+	if err == nil {
+		err = result
+	}
+	return err
 }
 
 // agree waits until the member knows all that is committed now. It does not outlive a change of leaders.

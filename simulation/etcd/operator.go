@@ -76,7 +76,8 @@ func (c *Cluster) Wipe() {
 // replace puts another state in the place of the present one.
 func (c *Cluster) replace(s state) {
 	now := time.Now()
-	s.nextID = max(s.nextID, c.state.nextID)
+	s.nextID = max(s.nextID, c.state.nextID) // nothing that was given is given again
+	s.auth.given = max(s.auth.given, c.state.auth.given)
 	s.lessor.began = c.state.lessor.began
 	c.state = s
 	c.state.lessor.demote()

@@ -114,8 +114,10 @@ func (s *stream) create(r *pb.WatchCreateRequest) error {
 		if denied == nil {
 			denied = s.n.c.state.auth.may(who, spanOf(r.Key, r.RangeEnd), false)
 		}
+		if !s.watches.behind() {
+			s.resync = s.n.c.nextResync(time.Now())
+		}
 		s.watches.create(s.n.view(), r, denied)
-		s.resync = s.n.c.nextResync(time.Now())
 		s.held = v.After > 0
 	})
 	if v.After == 0 {

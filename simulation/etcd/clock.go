@@ -32,7 +32,7 @@ func (c *Cluster) next() time.Time {
 		next = sooner(next, c.state.lessor.due())
 	}
 	for _, n := range c.nodes {
-		for s := range n.streams {
+		for _, s := range n.streams {
 			if s.watches.behind() {
 				next = sooner(next, s.resync)
 			}
@@ -49,7 +49,7 @@ func (c *Cluster) tick(now time.Time) {
 	}
 	for _, n := range c.nodes {
 		ends := c.members.endDue(n.i, now)
-		for s := range n.streams {
+		for _, s := range n.streams {
 			if ends && s.wantsLeader {
 				s.end(errNoLeader)
 			}

@@ -58,8 +58,8 @@ func New(members int, opts ...Option) *Cluster {
 
 // Serve starts a member's gRPC server on lis. A member that was stopped starts again and catches up first.
 func (c *Cluster) Serve(member int, lis net.Listener) {
-	n := &node{c: c, i: member, stop: make(chan struct{}), streams: map[*stream]struct{}{}}
-	n.conns = &listener{Listener: lis, open: map[net.Conn]struct{}{}}
+	n := &node{c: c, i: member, stop: make(chan struct{})}
+	n.conns = &listener{Listener: lis}
 	n.server = n.newServer()
 	c.mu.Lock()
 	if !c.members.all[member].running {

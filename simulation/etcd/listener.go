@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"net"
+	"slices"
 	"sync"
 )
 
@@ -9,7 +10,7 @@ import (
 type listener struct {
 	net.Listener
 	mu   sync.Mutex
-	open map[net.Conn]struct{}
+	open []*trackedConn
 }
 
 // Accept returns the next connection.
@@ -20,7 +21,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 	c := &trackedConn{conn, l}
 	l.mu.Lock()
-	l.open[c] = struct{}{}
+	l.open = append(l.open, c)
 	l.mu.Unlock()
 	return c, nil
 }
@@ -28,10 +29,7 @@ func (l *listener) Accept() (net.Conn, error) {
 // drop closes the connections that are open.
 func (l *listener) drop() {
 	l.mu.Lock()
-	var open []net.Conn
-	for c := range l.open {
-		open = append(open, c)
-	}
+	open := slices.Clone(l.open)
 	l.mu.Unlock()
 	for _, c := range open {
 		// The server reports it as the end of the connection.
@@ -47,7 +45,7 @@ type trackedConn struct {
 // Close closes the connection.
 func (c *trackedConn) Close() error {
 	c.l.mu.Lock()
-	delete(c.l.open, c)
+	c.l.open = slices.DeleteFunc(c.l.open, func(other *trackedConn) bool { return other == c })
 	c.l.mu.Unlock()
 	return c.Conn.Close()
 }

@@ -15,8 +15,8 @@ type node struct {
 	server  *grpc.Server
 	conns   *listener
 	stop    chan struct{} // closed when the process ends
-	streams map[*stream]struct{}
-	forgets int // so many tokens were given before the process began, which does not know them
+	streams []*stream     // in the order in which they began, so that a run can be repeated
+	forgets int           // so many tokens were given before the process began, which does not know them
 }
 
 // view is what the member sees of the store.
@@ -28,7 +28,7 @@ func (n *node) view() view {
 // notify tells the member's streams of the revision that it has just applied.
 func (n *node) notify(v view) {
 	var events []*mvccpb.Event
-	for s := range n.streams {
+	for _, s := range n.streams {
 		if events == nil {
 			events = v.since(v.rev, v.rev)
 		}

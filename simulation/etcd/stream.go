@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -29,11 +30,11 @@ func (n *node) stream(ctx context.Context, f func(*stream) error) error {
 		signal: make(chan struct{}, 1), ended: make(chan error, 2),
 	}
 	n.c.mu.Lock()
-	n.streams[s] = struct{}{}
+	n.streams = append(n.streams, s)
 	n.c.mu.Unlock()
 	defer func() {
 		n.c.mu.Lock()
-		delete(n.streams, s)
+		n.streams = slices.DeleteFunc(n.streams, func(other *stream) bool { return other == s })
 		n.c.mu.Unlock()
 	}()
 	return f(s)

@@ -1,0 +1,118 @@
+package etcd
+
+import (
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// Isolate cuts a member from its peers, though not from its clients, or ends that. A majority isolated is quorum lost.
+func (c *Cluster) Isolate(member int, on bool) {
+	c.mu.Lock()
+	defer c.unlock()
+	c.members.all[member].isolated = on
+	c.settle()
+}
+
+// Lag has a member apply what is committed so much later.
+func (c *Cluster) Lag(member int, by time.Duration) {
+	c.mu.Lock()
+	defer c.unlock()
+	c.members.all[member].lag = by
+	c.settle()
+}
+
+// Elect makes a member the leader, which starts the time of all leases anew. One that does not reach a quorum stays what
+// it is.
+func (c *Cluster) Elect(member int) {
+	c.mu.Lock()
+	defer c.unlock()
+	now := time.Now()
+	if c.members.lead(member, now) {
+		c.state.lessor.promote(now)
+	}
+	c.settle()
+}
+
+// Backup is the state of a cluster at one time.
+type Backup struct{ state state }
+
+// Backup returns the state as it is now.
+func (c *Cluster) Backup() *Backup {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return &Backup{c.state.clone()}
+}
+
+// Restore puts the cluster back to a backup, as a restored snapshot does: the revision goes back, leases live on with
+// their full time, connections are closed, watches and tokens end.
+func (c *Cluster) Restore(b *Backup) {
+	c.mu.Lock()
+	c.replace(b.state.clone())
+	var open []*listener
+	for _, n := range c.nodes {
+		if n.conns != nil {
+			open = append(open, n.conns)
+		}
+	}
+	c.unlock()
+	for _, l := range open {
+		l.drop()
+	}
+}
+
+// Wipe puts the cluster back to an empty state.
+func (c *Cluster) Wipe() {
+	fresh := newState(time.Now())
+	c.mu.Lock()
+	fresh.auth.ttl = c.state.auth.ttl
+	c.mu.Unlock()
+	c.Restore(&Backup{fresh})
+}
+
+// replace puts another state in the place of the present one.
+func (c *Cluster) replace(s state) {
+	now := time.Now()
+	s.nextID = max(s.nextID, c.state.nextID) // nothing that was given is given again
+	s.auth.given = max(s.auth.given, c.state.auth.given)
+	s.lessor.began = c.state.lessor.began
+	c.state = s
+	c.state.lessor.demote()
+	if c.members.working() {
+		c.members.term++
+		c.state.lessor.promote(now)
+	}
+	c.members.jump(now, s.store.rev, s.store.compacted)
+	for _, n := range c.nodes {
+		for _, st := range n.streams {
+			st.watches.watchers = nil // their connection is about to be closed
+		}
+	}
+	c.signal()
+}
+
+// Alarm raises the alarm that there is no space left, or ends it: what writes bytes is refused, what deletes or renews
+// passes.
+func (c *Cluster) Alarm(nospace bool) {
+	c.mu.Lock()
+	defer c.unlock()
+	c.state.alarms = nil
+	if nospace {
+		c.state.alarm(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: memberID, Alarm: pb.AlarmType_NOSPACE})
+	}
+}
+
+// Protect turns auth on for these users, in the place of those before; without users it turns it off.
+func (c *Cluster) Protect(users ...User) {
+	c.mu.Lock()
+	defer c.unlock()
+	c.state.auth.protect(users)
+}
+
+// ExpireTokens makes the tokens given so far invalid.
+func (c *Cluster) ExpireTokens() {
+	c.mu.Lock()
+	defer c.unlock()
+	clear(c.state.auth.tokens)
+}
+

@@ -60,7 +60,7 @@ type secured struct {
 
 func secure(t *testing.T, opts ...etcdtest.Option) *secured {
 	users := []etcdtest.User{{Name: "alice", Password: "alice"}, {Name: "bob", Password: "bob"}}
-	real := etcdtest.Start(t, append(opts, etcdtest.WithAuth(rootPassword, users...))...)
+	real := startEtcd(t, append(opts, etcdtest.WithAuth(rootPassword, users...))...)
 	model := etcd.New(1)
 	t.Cleanup(model.Close)
 	s := &secured{admin: real.Admin(), model: model, users: map[string]*pair{}, right: map[string][]etcd.Right{}}
@@ -144,7 +144,7 @@ func (s *secured) play(seed uint64, steps int) {
 		s.as(name).open(1)
 	}
 	for range steps {
-		d := &drawer{Rand: random, p: s.as(users[random.IntN(len(users))]), ignores: true, secured: true}
+		d := &drawer{Rand: random, p: s.as(users[random.IntN(len(users))]), secured: true}
 		switch known := d.p.alive != nil; {
 		case d.chance(12):
 			s.grant(pick(d, "alice", "bob"), d.rights())

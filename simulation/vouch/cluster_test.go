@@ -18,7 +18,7 @@ func onBoth(t *testing.T, members int, scenario func(*testing.T, *cluster)) {
 	t.Parallel()
 	t.Run("model", func(t *testing.T) { onModel(t, members, scenario) })
 	t.Run("etcd", func(t *testing.T) {
-		scenario(t, newRealCluster(t, etcdtest.Start(t, etcdtest.WithMembers(members))))
+		scenario(t, newRealCluster(t, startEtcd(t, etcdtest.WithMembers(members))))
 	})
 }
 
@@ -44,6 +44,7 @@ type cluster struct {
 	isolate func(members ...int) // from their peers; nil where it cannot be done
 	elect   func()               // another leader
 
+	leader   func() int
 	follower func() int
 }
 
@@ -79,6 +80,7 @@ func newRealCluster(t *testing.T, real *etcdtest.Cluster) *cluster {
 		}
 	}
 	c.stop = func(member int) { real.Member(member).Stop() }
+	c.leader = leader
 	c.follower = func() int { return (leader() + 1) % len(real.Members()) }
 	c.elect = func() {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -115,6 +117,7 @@ func newModelCluster(t *testing.T, model *etcd.Cluster, members int) *cluster {
 			model.Isolate(member, true)
 		}
 	}
+	c.leader = func() int { return 0 }
 	c.follower = func() int { return 1 }
 	c.elect = func() { model.Elect(1) }
 	return c

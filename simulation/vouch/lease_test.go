@@ -60,24 +60,26 @@ func TestKeepAlive(t *testing.T) { onBoth(t, 1, keepAlive) }
 func keepAlive(t *testing.T, c *cluster) {
 	s := c.dial(0)
 	all := s.watchAll()
+	renewed := time.Now()
 	lease := s.grant(3)
 	s.put("a", lease)
-	var renewed time.Time
 	for range 2 {
 		time.Sleep(1700 * time.Millisecond)
+		since := time.Since(renewed)
 		renewed = time.Now()
-		if ttl := s.renewed(lease); ttl != 3 {
-			t.Errorf("renewed for %d s, want 3", ttl)
+		ttl, left := s.renewed(lease), s.left(lease)
+		if c.late > 0 && time.Since(renewed)+since > 2900*time.Millisecond {
+			t.Skip("the machine is too busy to renew a lease in time")
 		}
-		if left := s.left(lease); left != 2 && left != 3 {
-			t.Errorf("%d s left after the renewal, want 2 to 3", left)
+		if ttl != 3 || left != 2 && left != 3 {
+			t.Errorf("renewed for %d s, want 3; %d s left, want 2 to 3", ttl, left)
 		}
 	}
 	all.awaitDeletes(1)
 	c.within("the expiry after the last renewal", time.Since(renewed), 3*time.Second, tick)
 }
 
-// TestLeasesAfterRestart restarts a member: leases start their TTL anew.
+// TestLeasesAfterRestart restarts a member: leases start their TTL anew, and an election more.
 func TestLeasesAfterRestart(t *testing.T) { onBoth(t, 1, leasesAfterRestart) }
 
 func leasesAfterRestart(t *testing.T, c *cluster) {
@@ -96,22 +98,22 @@ func leasesAfterRestart(t *testing.T, c *cluster) {
 	for s.left(lease) >= 0 {
 		time.Sleep(20 * time.Millisecond)
 	}
-	c.within("the expiry after the restart", time.Since(begun), 3*time.Second, tick+20*time.Millisecond)
+	c.within("the expiry after the restart", time.Since(begun), 3*time.Second+c.election, tick+20*time.Millisecond)
 }
 
-// TestLeasesAfterElection has another member lead: leases start their TTL anew.
+// TestLeasesAfterElection has another member lead: leases start their TTL anew, and an election more.
 func TestLeasesAfterElection(t *testing.T) { onBoth(t, 3, leasesAfterElection) }
 
 func leasesAfterElection(_ *testing.T, c *cluster) {
 	s := c.dial(c.follower())
-	all := s.watchAll()
+	all := c.lasting(s).watchAll()
 	lease := s.grant(3)
 	s.put("a", lease)
 	time.Sleep(2 * time.Second)
 	begun := time.Now()
 	c.elect()
 	all.awaitDeletes(1)
-	c.within("the expiry after the election", time.Since(begun), 3*time.Second, tick)
+	c.within("the expiry after the election", time.Since(begun), 3*time.Second+c.election, tick)
 }
 
 // watchAll watches all keys.

@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 )
 
@@ -22,9 +21,9 @@ func TestOperator(t *testing.T) {
 	t.Parallel()
 	model := etcd.New(1)
 	t.Cleanup(model.Close)
-	p := newPair(t, dialReal(t, etcdtest.Start(t), 0), dialModel(t, model, 0))
+	p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
 	p.seed = *first
-	o := &operator{drawer: &drawer{Rand: rand.New(rand.NewPCG(p.seed, 3)), p: p, ignores: true}, model: model}
+	o := &operator{drawer: &drawer{Rand: rand.New(rand.NewPCG(p.seed, 3)), p: p}, model: model}
 	model.OnCommit(o.observe)
 	all := p.real.watchAll()
 	for range 5 * *steps {

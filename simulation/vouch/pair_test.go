@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -51,6 +53,17 @@ func newPair(t testing.TB, real, model *side) *pair {
 	p := &pair{t: t, real: real, model: model, script: newScript()}
 	p.must(&pb.RangeRequest{Key: []byte("\x00"), CountOnly: true})
 	return p
+}
+
+// startEtcd starts a cluster that says so when it ends its own process.
+func startEtcd(t testing.TB, opts ...etcdtest.Option) *etcdtest.Cluster {
+	loud := zap.NewProductionConfig()
+	loud.Level = zap.NewAtomicLevelAt(zap.DPanicLevel)
+	logger, err := loud.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return etcdtest.Start(t, append(opts, etcdtest.WithLogger(logger))...)
 }
 
 // dialReal connects to a member of the real cluster.
@@ -113,7 +126,8 @@ type side struct {
 }
 
 func newSide(t testing.TB, name, target string, opts ...grpc.DialOption) *side {
-	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	opts = append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	conn, err := grpc.NewClient(target, opts...)
 	if err != nil {
 		t.Fatal(err)

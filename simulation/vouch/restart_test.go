@@ -85,12 +85,12 @@ type restarted struct {
 }
 
 func newRestarted(t *testing.T, seed uint64) *restarted {
-	r := &restarted{real: etcdtest.Start(t), model: etcd.New(1)}
+	r := &restarted{real: startEtcd(t), model: etcd.New(1)}
 	t.Cleanup(r.model.Close)
 	r.dial = serveModel(t, r.model, 0)
 	r.pair = newPair(t, dialReal(t, r.real, 0), r.dial())
 	r.seed = seed
-	r.d = &drawer{Rand: rand.New(rand.NewPCG(r.seed, 2)), p: r.pair, ignores: true}
+	r.d = &drawer{Rand: rand.New(rand.NewPCG(r.seed, 2)), p: r.pair}
 	return r
 }
 

@@ -14,7 +14,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 )
 
@@ -49,7 +48,7 @@ func TestScripts(t *testing.T) {
 	t.Parallel()
 	model := etcd.New(1)
 	t.Cleanup(model.Close)
-	p := newPair(t, dialReal(t, etcdtest.Start(t), 0), dialModel(t, model, 0))
+	p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
 	begun := time.Now()
 	for seed := range seeds(1) {
 		p.play(seed, *steps)
@@ -61,7 +60,7 @@ func TestScripts(t *testing.T) {
 func (p *pair) play(seed uint64, steps int) {
 	p.t.Helper()
 	p.seed, p.history = seed, nil
-	d := &drawer{Rand: rand.New(rand.NewPCG(seed, 0)), p: p, ignores: true}
+	d := &drawer{Rand: rand.New(rand.NewPCG(seed, 0)), p: p}
 	p.open(2)
 	for range steps {
 		d.step()
@@ -109,10 +108,7 @@ type drawer struct {
 	*rand.Rand
 	p *pair
 
-	// ignores is whether puts may keep a value or a lease, deletes whether transactions may delete. Not both in one
-	// transaction: one that deletes a key and then puts it with ignore_value, each in a transaction of its own within
-	// it, ends the process of etcd 3.7.3.
-	ignores, deletes bool
+	unputting, undeleting bool // no puts in transactions, or no deletions
 
 	secured bool // authentication is on: who may not change an alarm cannot mark how far it is while one is raised
 }
@@ -142,7 +138,7 @@ func (d *drawer) step() {
 		p.settle()
 	case n < 990:
 		p.call(&pb.AlarmRequest{Action: pb.AlarmRequest_GET, Alarm: pb.AlarmType(d.IntN(2))})
-	case n < 993 && !d.secured:
+	case n < 996 && !d.secured:
 		p.alarm(true)
 	default:
 		p.call(d.request())
@@ -273,7 +269,7 @@ func (d *drawer) revision() int64 {
 	now, compacted := d.p.now, d.p.compacted
 	switch d.IntN(10) {
 	case 0:
-		return compacted - 1 + d.Int64N(3)
+		return compacted - 1 + d.Int64N(3) // at the edge
 	case 1:
 		return now + 1 + d.Int64N(3)
 	case 2:
@@ -298,13 +294,13 @@ func (d *drawer) seldomRevision(n int) int64 {
 
 func (d *drawer) put() *pb.PutRequest {
 	req := &pb.PutRequest{Key: d.key(), Value: d.value(), Lease: d.attach(), PrevKv: d.chance(3)}
-	if d.ignores && d.chance(10) {
+	if d.chance(10) {
 		req.IgnoreValue = true
 		if !d.chance(6) {
 			req.Value = nil
 		}
 	}
-	if d.ignores && d.chance(10) {
+	if d.chance(10) {
 		req.IgnoreLease = true
 		if !d.chance(6) {
 			req.Lease = 0
@@ -316,7 +312,7 @@ func (d *drawer) put() *pb.PutRequest {
 func (d *drawer) readRange() *pb.RangeRequest {
 	req := &pb.RangeRequest{Key: d.key(), Revision: d.seldomRevision(3), Serializable: d.chance(3)}
 	req.RangeEnd = d.end(req.Key)
-	req.KeysOnly, req.CountOnly = d.chance(6), d.chance(8)
+	req.KeysOnly, req.CountOnly = d.chance(4), d.chance(8)
 	if d.chance(3) {
 		req.Limit = pick[int64](d, -1, 1, 1, 2, 3, 5, 100)
 	}
@@ -345,11 +341,19 @@ func (d *drawer) compaction() (revision int64, physical bool) {
 	return d.p.now - d.Int64N(10), d.chance(2)
 }
 
-// wholeTxn is a transaction that stands for itself.
+// wholeTxn is a transaction that stands for itself. It deletes no key that it puts as well: etcd 3.7.3 does not notice
+// that where one of them is nested, or where the deletion has no end, and a compaction at such a revision makes it lose
+// the key and end its process at the next reading.
 func (d *drawer) wholeTxn() *pb.TxnRequest {
-	d.deletes = d.chance(2)
-	d.ignores = !d.deletes
-	defer func() { d.ignores = true }()
+	defer func() { d.unputting, d.undeleting = false, false }()
+	switch d.IntN(3) {
+	case 0:
+		return d.txn(0)
+	case 1:
+		d.unputting = true
+	default:
+		d.undeleting = true
+	}
 	return d.txn(2)
 }
 
@@ -370,12 +374,16 @@ func (d *drawer) txn(depth int) *pb.TxnRequest {
 
 func (d *drawer) op(depth int) *pb.RequestOp {
 	switch n := d.IntN(20); {
-	case n < 8:
+	case n < 8 && !d.unputting:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: d.put()}}
 	case n < 13:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: d.readRange()}}
-	case n < 16 && d.deletes:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: d.deleteRange()}}
+	case n < 16 && !d.undeleting:
+		req := d.deleteRange()
+		if string(req.RangeEnd) == "\x00" {
+			req.RangeEnd = []byte("\xff\xff") // as far as all keys, but noticed
+		}
+		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}
 	case depth > 0:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: d.txn(depth - 1)}}
 	case d.chance(10):
@@ -426,11 +434,9 @@ func (d *drawer) bigTxn() *pb.TxnRequest {
 			}})
 		}
 	}
-	if d.chance(2) {
-		d.ignores, d.deletes = false, true
-		req.Success[0] = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: d.txn(0)}}
-		d.ignores = true
-	}
+	d.undeleting = true
+	req.Success[0] = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: d.txn(0)}}
+	d.undeleting = false
 	return req
 }
 

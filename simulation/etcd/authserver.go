@@ -37,4 +37,3 @@ func (s *authServer) AuthStatus(ctx context.Context, r *pb.AuthStatusRequest) (*
 		})
 	})
 }
-

@@ -115,4 +115,3 @@ func (c *Cluster) ExpireTokens() {
 	defer c.unlock()
 	clear(c.state.auth.tokens)
 }
-

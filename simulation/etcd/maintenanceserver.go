@@ -57,4 +57,3 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		})
 	})
 }
-

@@ -91,4 +91,3 @@ func (c *Cluster) operate(f func(now time.Time) error) error {
 	c.committed(now)
 	return err
 }
-

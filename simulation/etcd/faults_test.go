@@ -29,9 +29,9 @@ type api struct {
 
 // inBubble runs f in a bubble with a cluster and a connection to each member. That nothing is left once the cluster and
 // the connections are closed, the bubble sees to.
-func inBubble(t *testing.T, members int, f func(t *testing.T, c *etcd.Cluster, apis []api)) {
+func inBubble(t *testing.T, members int, f func(t *testing.T, c *etcd.Cluster, apis []api), opts ...etcd.Option) {
 	synctest.Test(t, func(t *testing.T) {
-		c := etcd.New(members)
+		c := etcd.New(members, opts...)
 		defer c.Close()
 		var apis []api
 		for i := range members {
@@ -314,6 +314,22 @@ func TestAlarm(t *testing.T) {
 		c.Alarm(false)
 		expect(t, "put", code(apis[0].put("a", "2", lease)), "ok")
 	})
+}
+
+// TestQuota fills the store, and makes room again.
+func TestQuota(t *testing.T) {
+	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
+		value := string(make([]byte, 1000))
+		for range 3 {
+			expect(t, "put", code(apis[0].put("a", value, 0)), "ok")
+		}
+		expect(t, "one too many", code(apis[0].put("a", value, 0)), rpctypes.ErrGRPCNoSpace.Error())
+		expect(t, "a small one", code(apis[0].put("a", "", 0)), rpctypes.ErrGRPCNoSpace.Error())
+		c.Compact()
+		expect(t, "one before the alarm is ended", code(apis[0].put("a", value, 0)), rpctypes.ErrGRPCNoSpace.Error())
+		c.Alarm(false)
+		expect(t, "one after that", code(apis[0].put("a", value, 0)), "ok")
+	}, etcd.WithQuota(5000))
 }
 
 // TestAuth has rights change under a client.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -31,40 +32,107 @@ func TestScriptsWithAuth(t *testing.T) {
 	t.Log(s.summary())
 }
 
-// TestExpiredTokens has tokens expire, in etcd by time.
+// TestExpiredTokens lets tokens expire: a token that is used lives on, one that is not ends.
 func TestExpiredTokens(t *testing.T) {
 	t.Parallel()
-	s := secure(t, etcdtest.WithTokenTTL(time.Second))
+	s := secureWith(t, []etcdtest.Option{etcdtest.WithTokenTTL(2 * time.Second)}, etcd.WithTokenTTL(2*time.Second))
 	p := s.as("alice")
 	s.grant("alice", []etcd.Right{{From: "a", Read: true, Write: true}})
+	for range 3 {
+		p.call(&pb.PutRequest{Key: []byte("a")})
+		time.Sleep(1200 * time.Millisecond)
+	}
+	time.Sleep(2300 * time.Millisecond) // etcd looks for expired tokens once a second
+	s.refuses(p, rpctypes.ErrGRPCInvalidAuthToken)
+	s.authenticate("alice", "alice")
 	p.must(&pb.PutRequest{Key: []byte("a")})
-	time.Sleep(2500 * time.Millisecond) // etcd looks for expired tokens once a second
-	s.model.ExpireTokens()
-	d := &drawer{Rand: rand.New(rand.NewPCG(*first, 0)), p: p, secured: true}
+}
+
+// TestAuthOffAndOn turns authentication off and on, and changes a password: tokens of before are of no use.
+func TestAuthOffAndOn(t *testing.T) {
+	t.Parallel()
+	s := secure(t)
+	p, forged := s.as("alice"), s.as("forged")
+	s.refuses(forged, rpctypes.ErrGRPCInvalidAuthToken)
+	s.refuses(s.as(""), rpctypes.ErrGRPCUserEmpty)
+
+	s.note("authentication off")
+	must(s.admin.AuthDisable(t.Context()))(t)
+	s.model.Protect()
+	for _, p := range []*pair{p, forged, s.as("")} {
+		p.must(&pb.PutRequest{Key: []byte("a")})
+		p.call(&pb.AuthenticateRequest{Name: "alice", Password: "alice"})
+	}
+
+	s.note("authentication on")
+	must(s.admin.AuthEnable(t.Context()))(t)
+	s.protect()
+	s.refuses(p, rpctypes.ErrGRPCInvalidAuthToken)
+	s.authenticate("alice", "alice")
+	p.must(&pb.PutRequest{Key: []byte(sentinel)})
+
+	s.note("another password")
+	must(s.admin.UserChangePassword(t.Context(), "alice", "other"))(t)
+	s.passwords["alice"] = "other"
+	s.protect()
+	s.refuses(p, rpctypes.ErrGRPCInvalidAuthToken)
+	s.authenticate("alice", "alice")
+	s.authenticate("alice", "other")
+	p.must(&pb.PutRequest{Key: []byte(sentinel)})
+
+	s.note("alice removed")
+	must(s.admin.UserDelete(t.Context(), "alice"))(t)
+	delete(s.passwords, "alice")
+	s.protect()
+	s.refuses(p, rpctypes.ErrGRPCInvalidAuthToken)
+	s.authenticate("alice", "other")
+}
+
+// must fails the test on the error of a call.
+func must[T any](_ T, err error) func(*testing.T) {
+	return func(t *testing.T) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// refuses asks for all kinds of things, of which at least a put is refused.
+func (s *secured) refuses(p *pair, why error) {
+	s.t.Helper()
+	if err := p.call(&pb.PutRequest{Key: []byte(sentinel)}).err; err == nil || err.Error() != why.Error() {
+		s.t.Errorf("%s puts: %v, want %v", p.name, err, why)
+	}
+	d := &drawer{Rand: rand.New(rand.NewPCG(*first, 4)), p: p, secured: true}
 	for range 50 {
 		p.call(d.request())
 	}
 	p.refused(d.watch(0))
-	s.authenticate("alice", "alice")
-	s.as("alice").must(&pb.PutRequest{Key: []byte("a")})
 }
 
 // secured is a pair with authentication.
 type secured struct {
-	*pair // root's
-	admin *clientv3.Client
-	model *etcd.Cluster
-	users map[string]*pair
-	right map[string][]etcd.Right
+	*pair     // root's
+	admin     *clientv3.Client
+	model     *etcd.Cluster
+	users     map[string]*pair
+	passwords map[string]string
+	rights    map[string][]etcd.Right
 }
 
-func secure(t *testing.T, opts ...etcdtest.Option) *secured {
+func secure(t *testing.T) *secured { return secureWith(t, nil) }
+
+func secureWith(t *testing.T, opts []etcdtest.Option, modelOpts ...etcd.Option) *secured {
 	users := []etcdtest.User{{Name: "alice", Password: "alice"}, {Name: "bob", Password: "bob"}}
 	real := startEtcd(t, append(opts, etcdtest.WithAuth(rootPassword, users...))...)
-	model := etcd.New(1)
-	t.Cleanup(model.Close)
-	s := &secured{admin: real.Admin(), model: model, users: map[string]*pair{}, right: map[string][]etcd.Right{}}
-	s.pair = &pair{t: t, real: dialReal(t, real, 0), model: dialModel(t, model, 0), script: newScript()}
+	s := &secured{
+		admin: real.Admin(), model: etcd.New(1, modelOpts...),
+		users: map[string]*pair{}, rights: map[string][]etcd.Right{},
+		passwords: map[string]string{"root": rootPassword, "alice": "alice", "bob": "bob"},
+	}
+	t.Cleanup(s.model.Close)
+	s.pair = &pair{t: t, real: dialReal(t, real, 0), model: dialModel(t, s.model, 0), script: newScript()}
 	for _, user := range users {
 		s.grant(user.Name, nil)
 		s.authenticate(user.Name, user.Password)
@@ -73,6 +141,15 @@ func secure(t *testing.T, opts ...etcdtest.Option) *secured {
 	s.pair = s.as("root")
 	s.must(&pb.RangeRequest{Key: []byte("\x00"), CountOnly: true})
 	return s
+}
+
+// protect gives the model the users with their passwords and rights.
+func (s *secured) protect() {
+	var users []etcd.User
+	for name, password := range s.passwords {
+		users = append(users, etcd.User{Name: name, Password: password, Root: name == "root", Rights: s.rights[name]})
+	}
+	s.model.Protect(users...)
 }
 
 // as is the pair to a user, to someone without a token if name is "", or to someone who made one up.
@@ -105,7 +182,7 @@ func (s *secured) grant(name string, rights []etcd.Right) {
 	s.history = append(s.history, name+" may "+describe(rights))
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	for _, r := range s.right[name] {
+	for _, r := range s.rights[name] {
 		if _, err := s.admin.RoleRevokePermission(ctx, name, r.From, r.To); err != nil {
 			s.t.Fatal(err)
 		}
@@ -115,12 +192,8 @@ func (s *secured) grant(name string, rights []etcd.Right) {
 			s.t.Fatal(err)
 		}
 	}
-	s.right[name] = rights
-	s.model.Protect(
-		etcd.User{Name: "root", Password: rootPassword, Root: true},
-		etcd.User{Name: "alice", Password: "alice", Rights: s.right["alice"]},
-		etcd.User{Name: "bob", Password: "bob", Rights: s.right["bob"]},
-	)
+	s.rights[name] = rights
+	s.protect()
 }
 
 func kind(r etcd.Right) clientv3.PermissionType {
@@ -143,14 +216,19 @@ func (s *secured) play(seed uint64, steps int) {
 	for _, name := range []string{"root", "alice", "bob"} {
 		s.as(name).open(1)
 	}
+	asker := func() *drawer {
+		return &drawer{Rand: random, p: s.as(users[random.IntN(len(users))]), secured: true}
+	}
 	for range steps {
-		d := &drawer{Rand: random, p: s.as(users[random.IntN(len(users))]), secured: true}
+		d := asker()
 		switch known := d.p.alive != nil; {
 		case d.chance(12):
 			s.grant(pick(d, "alice", "bob"), d.rights())
 		case d.chance(30):
 			name := pick(d, "alice", "bob", "carol", "root", "")
 			s.authenticate(name, pick(d, name, name, rootPassword, ""))
+		case d.chance(60):
+			s.fullFor(5, asker)
 		case known:
 			d.step()
 		case d.chance(10):
@@ -166,6 +244,17 @@ func (s *secured) play(seed uint64, steps int) {
 	}
 	s.must(&pb.CompactionRequest{Revision: s.now})
 	s.forgetLeases()
+}
+
+// fullFor has root raise the alarm that there is no space while users ask for things.
+func (s *secured) fullFor(requests int, asker func() *drawer) {
+	s.t.Helper()
+	s.alarm(true)
+	for range requests {
+		d := asker()
+		d.p.call(d.request())
+	}
+	s.alarm(false)
 }
 
 // refused starts a watch for someone who may not, on a stream of its own.

@@ -79,6 +79,27 @@ func keepAlive(t *testing.T, c *cluster) {
 	c.within("the expiry after the last renewal", time.Since(renewed), 3*time.Second, tick)
 }
 
+// TestExpiredNotRevoked asks about a lease that has expired and that etcd may not have looked at yet: it is not renewed.
+func TestExpiredNotRevoked(t *testing.T) { onBoth(t, 1, expiredNotRevoked) }
+
+func expiredNotRevoked(t *testing.T, c *cluster) {
+	for _, after := range []time.Duration{10 * time.Millisecond, 250 * time.Millisecond} {
+		s := c.dial(0)
+		lease := s.grant(2)
+		s.put("a", lease)
+		time.Sleep(2*time.Second + after)
+		if left := s.left(lease); left > 0 {
+			t.Errorf("%v after its end a lease has %d s left", after, left)
+		}
+		if ttl := s.renewed(lease); ttl != 0 {
+			t.Errorf("%v after its end a lease is renewed for %d s", after, ttl)
+		}
+		if left := s.left(lease); left != -1 {
+			t.Errorf("once its renewal is refused a lease has %d s left", left)
+		}
+	}
+}
+
 // TestLeasesAfterRestart restarts a member: leases start their TTL anew, and an election more.
 func TestLeasesAfterRestart(t *testing.T) { onBoth(t, 1, leasesAfterRestart) }
 

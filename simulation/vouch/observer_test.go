@@ -35,7 +35,7 @@ func TestOperator(t *testing.T) {
 	}
 	end := p.mark()
 	all.await("last change", func() bool { return all.seen >= end })
-	o.compareChanges(all.takeBefore(end + 1).events[0])
+	o.compareChanges(all.take().events[0])
 	o.compareState()
 }
 

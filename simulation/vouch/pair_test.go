@@ -118,6 +118,7 @@ type side struct {
 	watch       pb.WatchClient
 	auth        pb.AuthClient
 	maintenance pb.MaintenanceClient
+	cluster     pb.ClusterClient
 
 	keepalive pb.Lease_LeaseKeepAliveClient // nil until used, and after an error
 	leases    leases
@@ -141,6 +142,7 @@ func newSide(t testing.TB, name, target string, opts ...grpc.DialOption) *side {
 		t: t, name: name, ctx: ctx, leases: newLeases(),
 		kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn),
 		auth: pb.NewAuthClient(conn), maintenance: pb.NewMaintenanceClient(conn),
+		cluster: pb.NewClusterClient(conn),
 	}
 }
 
@@ -316,7 +318,7 @@ func (a answer) String() string {
 
 // words prints a message on a line, cut where it is long.
 func words(m proto.Message) string {
-	const most = 1500
+	const most = 900
 	text := prototext.MarshalOptions{}.Format(m)
 	if len(text) > most {
 		text = fmt.Sprintf("%s... (%d bytes)", text[:most], len(text))

@@ -444,7 +444,7 @@ func (d *drawer) bigTxn() *pb.TxnRequest {
 func (d *drawer) bigPut() *pb.PutRequest {
 	const most = 1536 * 1024
 	size := pick(d, most-100, most, most+512*1024, most+512*1024+100)
-	return &pb.PutRequest{Key: d.key(), Value: make([]byte, size)}
+	return &pb.PutRequest{Key: d.key(), Value: bytes.Repeat([]byte("v"), size)}
 }
 
 func (d *drawer) stream() int { return d.IntN(len(d.p.alive)) }
@@ -454,7 +454,9 @@ func (d *drawer) watch(start int64) *pb.WatchCreateRequest {
 		Key: d.key(), StartRevision: start, PrevKv: d.chance(2), ProgressNotify: d.chance(4),
 		Fragment: d.chance(8),
 	}
-	req.RangeEnd = d.end(req.Key)
+	if len(req.Key) > 0 { // else it is the key \x00, and a range from there on has the sentinel
+		req.RangeEnd = d.end(req.Key)
+	}
 	if d.chance(4) {
 		req.Filters = append(req.Filters, pb.WatchCreateRequest_FilterType(d.IntN(2)))
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -16,9 +15,9 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// sentinel is a key that the first watch of each stream watches. What was written before it has been delivered once
-// its event has come, save to watches that began in the past.
-const sentinel = "~"
+// sentinel is a key that the first watch of each stream watches, and of those drawn none. What was written before it has
+// been delivered once its event has come, save to watches that began in the past.
+const sentinel = "!"
 
 // stream is one stream of watches. It keeps what came until it is compared.
 type stream struct {
@@ -55,7 +54,7 @@ func (st *stream) receive() {
 		if err != nil {
 			st.err = err
 		} else {
-			st.take(resp)
+			st.add(resp)
 		}
 		close(st.came)
 		st.came = make(chan struct{})
@@ -66,7 +65,7 @@ func (st *stream) receive() {
 	}
 }
 
-func (st *stream) take(resp *pb.WatchResponse) {
+func (st *stream) add(resp *pb.WatchResponse) {
 	id := resp.WatchId
 	switch {
 	case resp.Created || resp.Canceled && resp.CompactRevision == 0:
@@ -108,7 +107,7 @@ func (st *stream) await(what string, enough func() bool) {
 		select {
 		case <-came:
 		case <-timeout:
-			st.side.t.Fatalf("%s: no %s within %v; what came: %v", st.side.name, what, patience, st.takeBefore(math.MaxInt64))
+			st.side.t.Fatalf("%s: no %s within %v; what came: %v", st.side.name, what, patience, st.take())
 		}
 	}
 }
@@ -130,22 +129,12 @@ type content struct {
 	wrong   []string                  // headers that cannot be
 }
 
-// takeBefore empties the stream of what is older than a revision, normalised. Several watches may get the event of that
-// revision, in any order, so that some have it yet to come.
-func (st *stream) takeBefore(revision int64) content {
+// take empties the stream of what came, and normalises it.
+func (st *stream) take() content {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	taken := st.content
 	st.content = content{events: map[int64][]proto.Message{}}
-	for id, events := range taken.events {
-		for i, event := range events {
-			if revisionOf(event) >= revision {
-				taken.events[id], st.events[id] = events[:i], events[i:]
-				break
-			}
-		}
-	}
-	maps.DeleteFunc(taken.events, func(_ int64, events []proto.Message) bool { return len(events) == 0 })
 	for _, messages := range append(slices.Collect(maps.Values(taken.events)), taken.control) {
 		for _, m := range messages {
 			st.side.leases.normal(m)
@@ -298,7 +287,7 @@ func (p *pair) settle() {
 			st := s.streams[i]
 			st.await(fmt.Sprintf("event of the sentinel at revision %d", revision), func() bool { return st.seen >= revision })
 		}
-		real, model := p.real.streams[i].takeBefore(revision), p.model.streams[i].takeBefore(revision)
+		real, model := p.real.streams[i].take(), p.model.streams[i].take()
 		if !real.equal(model) {
 			p.note(fmt.Sprintf("compare stream %d", i))
 			p.differ(real.String(), model.String())
@@ -323,7 +312,7 @@ func (p *pair) catchUp(revision int64) {
 		s.probe.ask(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{
 			CancelRequest: &pb.WatchCancelRequest{WatchId: created.WatchId},
 		}})
-		s.probe.takeBefore(math.MaxInt64)
+		s.probe.take()
 	}
 	p.past = false
 }

@@ -45,7 +45,7 @@ func (c *Cluster) Backup() *Backup {
 }
 
 // Restore puts the cluster back to a backup, as a restored snapshot does: the revision goes back, leases live on with
-// their full time, connections are closed, watches and tokens end.
+// their full time, connections are closed, watches and tokens end. Observers hear nothing of it.
 func (c *Cluster) Restore(b *Backup) {
 	c.mu.Lock()
 	c.replace(b.state.clone())

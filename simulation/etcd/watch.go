@@ -45,34 +45,18 @@ func (ws *watchStream) find(id int64) (int, bool) {
 	return i, i >= 0
 }
 
-// refuse answers a watch that is not to be.
-func (ws *watchStream) refuse(v view, reason string) {
-	ws.send(&pb.WatchResponse{WatchId: -1, Created: true, Canceled: true, CancelReason: reason}, v.rev)
-}
-
-// create adds a watch, which denied may forbid.
-func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, denied error) {
-	if len(r.Key) == 0 {
-		r.Key = []byte{0}
+// create adds a watch of keys for which may has nothing to say against.
+func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) error) {
+	keys := spanOf(r.Key, r.RangeEnd)
+	if keys.from == "" {
+		keys.from = "\x00"
 	}
-	_, taken := ws.find(r.WatchId)
-	end := string(r.RangeEnd)
-	switch {
-	case r.StartRevision < 0:
-		ws.refuse(v, rpctypes.ErrCompacted.Error())
-		return
-	case denied != nil:
-		ws.refuse(v, denied.Error())
-		return
-	case end != "" && end != "\x00" && string(r.Key) >= end:
-		ws.refuse(v, "mvcc: watcher range is empty")
-		return
-	case r.WatchId != 0 && taken:
-		ws.refuse(v, "mvcc: duplicate watch ID provided on the WatchStream")
+	if reason := ws.refusal(r, keys, may); reason != "" {
+		ws.send(&pb.WatchResponse{WatchId: -1, Created: true, Canceled: true, CancelReason: reason}, v.rev)
 		return
 	}
 	w := &watcher{
-		id: r.WatchId, keys: spanOf(r.Key, r.RangeEnd), start: r.StartRevision, next: r.StartRevision,
+		id: r.WatchId, keys: keys, start: r.StartRevision, next: r.StartRevision,
 		noPut:    slices.Contains(r.Filters, pb.WatchCreateRequest_NOPUT),
 		noDelete: slices.Contains(r.Filters, pb.WatchCreateRequest_NODELETE),
 		prev:     r.PrevKv, progress: r.ProgressNotify, idle: true,
@@ -88,6 +72,23 @@ func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, denied error) {
 	}
 	ws.watchers = append(ws.watchers, w)
 	ws.send(&pb.WatchResponse{WatchId: w.id, Created: true}, v.rev)
+}
+
+// refusal returns why a watch is not to be, "" if it may.
+func (ws *watchStream) refusal(r *pb.WatchCreateRequest, keys span, may func(span) error) string {
+	if r.StartRevision < 0 {
+		return rpctypes.ErrCompacted.Error()
+	}
+	if err := may(keys); err != nil {
+		return err.Error()
+	}
+	if keys.to != "" && keys.to != "\x00" && keys.from >= keys.to {
+		return "mvcc: watcher range is empty"
+	}
+	if _, taken := ws.find(r.WatchId); taken && r.WatchId != 0 {
+		return "mvcc: duplicate watch ID provided on the WatchStream"
+	}
+	return ""
 }
 
 // cancel removes a watch; one that is not there is not answered.
@@ -137,7 +138,8 @@ func (ws *watchStream) notify(v view, events []*mvccpb.Event) {
 
 // behind reports whether a watch has yet to hear of the past, and the stream has room for it.
 func (ws *watchStream) behind() bool {
-	return len(ws.queue) < maxQueued && slices.ContainsFunc(ws.watchers, func(w *watcher) bool { return !w.synced && !w.compacted })
+	waits := func(w *watcher) bool { return !w.synced && !w.compacted }
+	return len(ws.queue) < maxQueued && slices.ContainsFunc(ws.watchers, waits)
 }
 
 // sync queues the past for the watches that have yet to hear of it.
@@ -149,15 +151,23 @@ func (ws *watchStream) sync(v view) {
 			w.compacted = true
 			ws.send(&pb.WatchResponse{WatchId: w.id, Canceled: true, CompactRevision: v.compacted}, 0)
 		default:
-			w.synced = true
-			for _, batch := range batches(slices.DeleteFunc(slices.Clone(v.since(w.next, v.rev)), func(e *mvccpb.Event) bool {
-				return !w.matches(e)
-			})) {
-				ws.deliver(v, w, batch)
-			}
-			w.next = max(w.next, v.rev+1)
+			ws.catchUp(v, w)
 		}
 	}
+}
+
+// catchUp queues the past for w, which from then on hears of things as they happen.
+func (ws *watchStream) catchUp(v view, w *watcher) {
+	var past []*mvccpb.Event
+	for _, e := range v.since(w.next, v.rev) {
+		if w.matches(e) {
+			past = append(past, e)
+		}
+	}
+	for _, batch := range batches(past) {
+		ws.deliver(v, w, batch)
+	}
+	w.synced, w.next = true, max(w.next, v.rev+1)
 }
 
 // batches cuts events into lists of so many revisions.

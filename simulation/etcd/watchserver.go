@@ -109,21 +109,24 @@ func (s *stream) create(r *pb.WatchCreateRequest) error {
 	if err := s.n.sleep(v.Before); err != nil {
 		return err
 	}
-	who, denied := s.n.identify(s.ctx)
-	s.change(func() {
-		if denied == nil {
-			denied = s.n.c.state.auth.may(who, spanOf(r.Key, r.RangeEnd), false)
+	who, err := s.n.identify(s.ctx)
+	may := func(keys span) error {
+		if err != nil {
+			return err
 		}
+		return s.n.c.state.auth.may(who, keys, false)
+	}
+	s.change(func() {
 		if !s.watches.behind() {
 			s.resync = s.n.c.nextResync(time.Now())
 		}
-		s.watches.create(s.n.view(), r, denied)
+		s.watches.create(s.n.view(), r, may)
 		s.held = v.After > 0
 	})
 	if v.After == 0 {
 		return nil
 	}
-	err := s.n.sleep(v.After)
+	err = s.n.sleep(v.After)
 	s.change(func() { s.held = false })
 	return err
 }

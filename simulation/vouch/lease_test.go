@@ -44,7 +44,7 @@ func expire(t *testing.T, c *cluster) {
 		t.Errorf("at revision %d, want %d: one for each lease with keys and one for the put", now, revision+3)
 	}
 	byRevision := map[int64][]string{}
-	for _, event := range all.deletes() {
+	for _, event := range all.take().deletes() {
 		byRevision[event.Kv.ModRevision] = append(byRevision[event.Kv.ModRevision], string(event.Kv.Key))
 	}
 	for _, keys := range byRevision {
@@ -146,9 +146,9 @@ func (s *side) watchAll() *stream {
 	return all
 }
 
-// deletes are the deletions that came.
-func (st *stream) deletes() (events []*mvccpb.Event) {
-	for _, m := range st.events[0] {
+// deletes are the deletions that came to the first watch.
+func (c content) deletes() (events []*mvccpb.Event) {
+	for _, m := range c.events[0] {
 		if event := m.(*mvccpb.Event); event.Type == mvccpb.Event_DELETE {
 			events = append(events, event)
 		}

@@ -15,8 +15,10 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
@@ -251,6 +253,9 @@ func (p *pair) call(req proto.Message) answer {
 	p.t.Helper()
 	p.note(words(req))
 	real, model := p.real.call(req), p.model.call(req)
+	if status.Code(real.err) == codes.Unavailable { // its election timeout is 100 ms
+		p.t.Skipf("the machine is too busy for etcd: %s: %v", words(req), real.err)
+	}
 	if !real.equal(model) {
 		p.differ(real.String(), model.String())
 	}

@@ -235,8 +235,8 @@ func (d *drawer) value() []byte {
 
 // lease is a lease that there may be, by number.
 func (d *drawer) lease() int64 {
-	if auto := len(d.p.real.leases.ids); auto > 0 && d.chance(2) {
-		return firstLease + int64(d.IntN(auto))
+	if auto := len(d.p.real.leases.ids); auto > 0 && !d.chance(3) {
+		return firstLease + int64(auto-1-d.IntN(min(auto, 4))) // one of the last, for most others are revoked
 	}
 	return pick[int64](d, 0, 1, 2, 3, 4, 5, -1)
 }

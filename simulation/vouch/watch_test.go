@@ -118,8 +118,15 @@ func (st *stream) ask(req *pb.WatchRequest) *pb.WatchResponse {
 	before := len(st.control)
 	st.mu.Unlock()
 	st.send(req)
-	st.await("answer to "+words(req), func() bool { return len(st.control) > before })
-	return st.control[before].(*pb.WatchResponse)
+	var resp *pb.WatchResponse
+	st.await("answer to "+words(req), func() bool {
+		if len(st.control) <= before {
+			return false
+		}
+		resp = st.control[before].(*pb.WatchResponse)
+		return true
+	})
+	return resp
 }
 
 // content is what came on a stream.

@@ -1,0 +1,59 @@
+package schedule
+
+// Kind is a kind of step.
+type Kind string
+
+// The kinds. What undoes itself does so after Step.For.
+const (
+	// The cluster.
+	MemberStops    Kind = "member stops"
+	MemberIsolated Kind = "member isolated"
+	QuorumLost     Kind = "quorum lost"
+	MemberLags     Kind = "member lags" // by N ms
+	LeaderChanges  Kind = "leader changes"
+	Compaction     Kind = "compaction"
+	Restore        Kind = "restore" // of a backup made at At, at the end of For
+	Wipe           Kind = "wipe"
+	NoSpace        Kind = "no space"
+	RightsRefused  Kind = "rights refused" // Text: read, write or config
+	TokensExpire   Kind = "tokens expire"
+
+	// Requests of one process to etcd.
+	AnswersLost  Kind = "answers lost"  // of the method Text, which takes effect
+	AnswersLate  Kind = "answers late"  // by N ms
+	RequestsLate Kind = "requests late" // by N ms, whether or not the client has gone by then
+	RequestsFail Kind = "requests fail"
+
+	// The network.
+	CutFromEtcd       Kind = "cut from etcd"
+	StalledFromEtcd   Kind = "stalled from etcd"
+	StalledFromMember Kind = "stalled from member"
+	SlowToEtcd        Kind = "slow to etcd" // by N ms each way
+	ResetFromEtcd     Kind = "reset from etcd"
+	CutFromServer     Kind = "cut from server"
+	StalledFromServer Kind = "stalled from server"
+	ResetFromServer   Kind = "reset from server"
+
+	// Operators.
+	EntryDeleted     Kind = "entry deleted"
+	EntriesDeleted   Kind = "entries deleted"
+	EntryOverwritten Kind = "entry overwritten"
+	EntryReplaced    Kind = "entry replaced" // its lease is kept
+	LeaseRevoked     Kind = "lease revoked"
+	EntryAdded       Kind = "entry added" // of an address that nobody serves
+	BadEntryAdded    Kind = "bad entry added"
+	NeighbourAdded   Kind = "neighbour added"
+	ConfigPut        Kind = "config put"
+	ConfigDeleted    Kind = "config deleted"
+	BadConfigPut     Kind = "bad config put"
+
+	// Processes.
+	ServerKilled   Kind = "server killed" // N 1: it comes back at another port
+	ServerRestarts Kind = "server restarts"
+	ServerPauses   Kind = "server pauses"
+	ServerUpdates  Kind = "server updates" // to the weight N
+	TwinStarts     Kind = "twin starts"
+	CallerRestarts Kind = "caller restarts"
+	CallerIdles    Kind = "caller idles"
+	WriterDies     Kind = "writer dies"
+)

@@ -1,0 +1,61 @@
+package schedule
+
+import (
+	"encoding/json"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+)
+
+func TestNew(t *testing.T) {
+	seen := make(map[Kind]int)
+	for seed := range uint64(500) {
+		s := New(seed)
+		if again := New(seed); !reflect.DeepEqual(s, again) {
+			t.Fatalf("seed %d differs from itself:\n%v%v", seed, s, again)
+		}
+		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.End() > Length+catalogLongest() {
+			t.Errorf("seed %d: %v", seed, s)
+		}
+		for i, step := range s.Steps {
+			seen[step.Kind]++
+			if slices.ContainsFunc(s.Steps[:i], func(other Step) bool { return clash(s, step, other) }) {
+				t.Errorf("seed %d: two steps have a hold of the same thing:\n%v", seed, s)
+			}
+		}
+		var back Schedule
+		if text, err := json.Marshal(s); err != nil {
+			t.Error(err)
+		} else if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
+			t.Errorf("seed %d comes back from JSON as\n%v, %v", seed, back, err)
+		}
+	}
+	for _, k := range Kinds() {
+		if seen[k] == 0 {
+			t.Errorf("no schedule of 500 has the kind %q", k)
+		}
+	}
+}
+
+func TestShrink(t *testing.T) {
+	s := New(7)
+	a, b := s.Steps[2], s.Steps[7]
+	small := Shrink(s, func(t Schedule) bool { return slices.Contains(t.Steps, a) && slices.Contains(t.Steps, b) })
+	if !slices.Equal(small.Steps, []Step{a, b}) {
+		t.Errorf("shrunk to\n%v, want the steps\n%v\n%v", small, s.Words(a), s.Words(b))
+	}
+	if slices.ContainsFunc(small.Servers, func(v Server) bool { return v.Both || v.Newer || v.Layouts != nil }) {
+		t.Errorf("the servers keep what nothing needs:\n%v", small)
+	}
+	if len(s.Steps) == len(small.Steps) || New(7).String() != s.String() {
+		t.Error("the schedule itself has changed")
+	}
+}
+
+func catalogLongest() (longest time.Duration) {
+	for _, k := range catalog {
+		longest = max(longest, k.longest)
+	}
+	return longest
+}

@@ -44,16 +44,17 @@ var (
 )
 
 func newServer(r *rand.Rand) Server {
-	return Server{
+	s := Server{
 		Mode:    pick(r, []Mode{Serve, Announce, Register}),
 		Layouts: pick(r, layouts),
 		Version: pick(r, versions),
 		Zone:    pick(r, zones),
 		Weight:  uint32(r.IntN(4)),
 		Newer:   r.IntN(3) == 0,
-		Named:   r.IntN(3) == 0,
 		Both:    r.IntN(3) == 0,
 	}
+	s.Named = s.Layouts == nil && r.IntN(2) == 0 // the other layouts have the address or the lease for an id, or several do
+	return s
 }
 
 func newCaller(r *rand.Rand) Caller {
@@ -73,6 +74,8 @@ func draw(r *rand.Rand, s Schedule) []Step {
 	for _, k := range catalog {
 		total += k.share
 	}
+	// Half of the steps gather around a few moments, for it is combinations that hurt.
+	moments := []time.Duration{within(r, Length-warmUp), within(r, Length-warmUp), within(r, Length-warmUp)}
 	var steps []Step
 	for n := fewest + r.IntN(most-fewest+1); len(steps) < n; {
 		k := catalog[0]
@@ -81,6 +84,9 @@ func draw(r *rand.Rand, s Schedule) []Step {
 			left -= k.share
 		}
 		step := Step{Kind: k.kind, At: warmUp + within(r, Length-warmUp)}
+		if r.IntN(2) == 0 {
+			step.At = min(warmUp+pick(r, moments)+within(r, 2*time.Second), Length)
+		}
 		if k.longest > 0 {
 			// Short ones as often as long ones: what matters happens around bounds of 1 s, 5 s and a lease.
 			step.For = min(within(r, k.longest), within(r, k.longest)) + 100*time.Millisecond

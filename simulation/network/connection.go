@@ -1,0 +1,308 @@
+package network
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// A connection is a pair of ends. Where its lock and its network's are both held, the network's is taken first.
+type connection struct {
+	network  *Network
+	from, to string // the hosts
+
+	mu       sync.Mutex
+	link     Link
+	broken   bool // reset
+	resetDue bool // to be reset when the stall ends
+	ends     [2]end
+}
+
+// An end is one side of a connection, under its connection's lock.
+type end struct {
+	connection    *connection
+	peer          *end
+	local, remote *net.TCPAddr
+
+	closed   bool       // on this side
+	peerGone bool       // the close of the other side has arrived
+	in       stream     // what comes in here
+	wake     *sync.Cond // for who reads from in, here, or writes to it, over there
+
+	readDeadline, writeDeadline deadline
+}
+
+func newConnection(n *Network, from, to netip.AddrPort, link Link) *connection {
+	c := &connection{network: n, from: from.Addr().String(), to: to.Addr().String(), link: link}
+	addrs := [2]*net.TCPAddr{net.TCPAddrFromAddrPort(from), net.TCPAddrFromAddrPort(to)}
+	for i := range c.ends {
+		c.ends[i] = end{
+			connection: c,
+			peer:       &c.ends[1-i],
+			local:      addrs[i],
+			remote:     addrs[1-i],
+			wake:       sync.NewCond(&c.mu),
+		}
+	}
+	return c
+}
+
+// setLink makes the connection that of a link in state l and reports whether that ended it.
+func (c *connection) setLink(l Link) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resumed := c.link.Stalled && !l.Stalled
+	c.link = l
+	if l.Cut || c.resetDue && resumed {
+		c.breakOff()
+		return true
+	}
+	for i := range c.ends {
+		e := &c.ends[i]
+		switch {
+		case l.Stalled:
+			e.in.hold()
+		case resumed:
+			e.in.resume(time.Now().Add(l.Delay))
+			e.arrive()
+		}
+	}
+	return false
+}
+
+// reset ends the connection, or has it end when its stall does, and reports whether it has ended.
+func (c *connection) reset() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link.Stalled {
+		c.resetDue = true
+		return false
+	}
+	c.breakOff()
+	return true
+}
+
+// breakOff drops what has not been read and fails both ends. c.mu is held.
+func (c *connection) breakOff() {
+	c.broken = true
+	for i := range c.ends {
+		c.ends[i].in.drop()
+	}
+	c.wakeAll()
+}
+
+// open reports whether neither side has closed the connection.
+func (c *connection) open() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.broken && !c.ends[0].closed && !c.ends[1].closed
+}
+
+// wakeAll has all who wait look again. c.mu is held.
+func (c *connection) wakeAll() {
+	for i := range c.ends {
+		c.ends[i].wake.Broadcast()
+	}
+}
+
+func (e *end) Read(b []byte) (int, error) {
+	c := e.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		switch {
+		case e.closed:
+			return 0, e.failed("read", net.ErrClosed)
+		case e.readDeadline.passed():
+			return 0, e.failed("read", os.ErrDeadlineExceeded)
+		case c.broken:
+			return 0, e.failed("read", os.NewSyscallError("read", syscall.ECONNRESET))
+		case len(b) == 0:
+			return 0, nil
+		case e.in.arrived > 0:
+			n, wasFull := e.in.read(b)
+			if wasFull {
+				e.wake.Broadcast()
+			}
+			return n, nil
+		case e.peerGone:
+			return 0, io.EOF
+		}
+		e.wake.Wait()
+	}
+}
+
+// Write waits while the buffer is full. What two goroutines write at a time is mixed where it does not fit at once.
+func (e *end) Write(b []byte) (int, error) {
+	c := e.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for written := 0; ; e.peer.wake.Wait() {
+		switch {
+		case e.closed:
+			return written, e.failed("write", net.ErrClosed)
+		case e.writeDeadline.passed():
+			return written, e.failed("write", os.ErrDeadlineExceeded)
+		case c.broken:
+			return written, e.failed("write", os.NewSyscallError("write", syscall.ECONNRESET))
+		case e.peerGone:
+			return written, e.failed("write", os.NewSyscallError("write", syscall.EPIPE))
+		}
+		if n := e.peer.in.write(b[written:]); n > 0 {
+			e.peer.incoming(segment{bytes: n})
+			written += n
+		}
+		if written == len(b) {
+			return written, nil
+		}
+	}
+}
+
+// Close has the other side read what was written, and then EOF.
+func (e *end) Close() error {
+	c := e.connection
+	over, err := func() (bool, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if e.closed {
+			return false, e.failed("close", net.ErrClosed)
+		}
+		e.closed = true
+		e.readDeadline.set(time.Time{}, nil)
+		e.writeDeadline.set(time.Time{}, nil)
+		over := e.peer.closed || c.broken
+		if over {
+			e.in.drop()
+			e.peer.in.drop()
+		} else {
+			e.peer.incoming(segment{last: true})
+		}
+		c.wakeAll()
+		return over, nil
+	}()
+	if over {
+		c.network.mu.Lock()
+		defer c.network.mu.Unlock()
+		delete(c.network.connections, c)
+	}
+	return err
+}
+
+// incoming has s, sent at this moment, come in when the link lets it. The connection's lock is held.
+func (e *end) incoming(s segment) {
+	link := e.connection.link
+	if link.Stalled {
+		e.in.send(s)
+		return
+	}
+	if link.Delay > 0 || len(e.in.flight) > 0 {
+		s.at = time.Now().Add(link.Delay)
+		e.in.send(s)
+		e.schedule()
+		return
+	}
+	e.land(s)
+}
+
+// schedule sees to it that what is in flight arrives in time. The connection's lock is held.
+func (e *end) schedule() {
+	if len(e.in.flight) == 0 || e.in.timed {
+		return
+	}
+	e.in.timed = true
+	wait := time.Until(e.in.flight[0].at)
+	if e.in.timer != nil {
+		e.in.timer.Reset(wait)
+		return
+	}
+	e.in.timer = time.AfterFunc(wait, func() {
+		e.connection.mu.Lock()
+		defer e.connection.mu.Unlock()
+		e.in.timed = false
+		e.arrive()
+	})
+}
+
+// arrive lands what is due. The connection's lock is held.
+func (e *end) arrive() {
+	if e.connection.link.Stalled {
+		return
+	}
+	for now := time.Now(); len(e.in.flight) > 0 && !e.in.flight[0].at.After(now); {
+		s := e.in.flight[0]
+		e.in.flight = e.in.flight[1:]
+		e.land(s)
+	}
+	e.schedule()
+}
+
+// land makes s readable. The connection's lock is held.
+func (e *end) land(s segment) {
+	e.in.arrived += s.bytes
+	if s.last {
+		e.peerGone = true
+		e.peer.wake.Broadcast() // who writes here will not be read
+	}
+	e.wake.Broadcast()
+}
+
+func (e *end) LocalAddr() net.Addr  { return e.local }
+func (e *end) RemoteAddr() net.Addr { return e.remote }
+
+func (e *end) SetDeadline(t time.Time) error {
+	return e.setDeadlines("set deadline", t, &e.readDeadline, &e.writeDeadline)
+}
+
+func (e *end) SetReadDeadline(t time.Time) error {
+	return e.setDeadlines("set read deadline", t, &e.readDeadline)
+}
+
+func (e *end) SetWriteDeadline(t time.Time) error {
+	return e.setDeadlines("set write deadline", t, &e.writeDeadline)
+}
+
+func (e *end) setDeadlines(op string, t time.Time, deadlines ...*deadline) error {
+	c := e.connection
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e.closed {
+		return e.failed(op, net.ErrClosed)
+	}
+	for _, d := range deadlines {
+		d.set(t, func() {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.wakeAll()
+		})
+	}
+	c.wakeAll()
+	return nil
+}
+
+func (e *end) failed(op string, err error) error {
+	return &net.OpError{Op: op, Net: "tcp", Source: e.local, Addr: e.remote, Err: err}
+}
+
+// A deadline wakes who waits when it passes.
+type deadline struct {
+	at    time.Time
+	timer *time.Timer
+}
+
+// set moves the deadline to t; the zero time is none.
+func (d *deadline) set(t time.Time, wake func()) {
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	d.at = t
+	if wait := time.Until(t); !t.IsZero() && wait > 0 {
+		d.timer = time.AfterFunc(wait, wake)
+	}
+}
+
+func (d *deadline) passed() bool { return !d.at.IsZero() && !time.Now().Before(d.at) }

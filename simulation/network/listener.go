@@ -1,0 +1,161 @@
+package network
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Listen listens on a host and a port, such as "10.0.0.1:9000". Port 0 picks a free one. Closing the listener frees the
+// address and resets the connections that nobody has accepted.
+func (n *Network) Listen(addr string) (net.Listener, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	at, err := parse(addr)
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Err: err}
+	}
+	if at.Port() == 0 {
+		var port uint16
+		port, err = n.pickPort(at.Addr())
+		at = netip.AddrPortFrom(at.Addr(), port)
+	}
+	if err == nil && n.listeners[at] != nil {
+		err = os.NewSyscallError("bind", syscall.EADDRINUSE)
+	}
+	if err != nil {
+		return nil, &net.OpError{Op: "listen", Net: "tcp", Addr: net.TCPAddrFromAddrPort(at), Err: err}
+	}
+	l := &listener{network: n, at: at, wake: sync.NewCond(&n.mu)}
+	n.listeners[at] = l
+	return l, nil
+}
+
+// A listener is under the lock of its network.
+type listener struct {
+	network *Network
+	at      netip.AddrPort
+	wake    *sync.Cond
+	backlog []*end
+	closed  bool
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	l.network.mu.Lock()
+	defer l.network.mu.Unlock()
+	for {
+		if l.closed {
+			return nil, &net.OpError{Op: "accept", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+		}
+		if len(l.backlog) > 0 {
+			e := l.backlog[0]
+			l.backlog = l.backlog[1:]
+			return e, nil
+		}
+		l.wake.Wait()
+	}
+}
+
+func (l *listener) Close() error {
+	n := l.network
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.closed {
+		return &net.OpError{Op: "close", Net: "tcp", Addr: l.Addr(), Err: net.ErrClosed}
+	}
+	l.closed = true
+	delete(n.listeners, l.at)
+	for _, e := range l.backlog {
+		if e.connection.reset() {
+			delete(n.connections, e.connection)
+		}
+	}
+	l.backlog = nil
+	l.wake.Broadcast()
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.at) }
+
+// Dialer returns a function that dials from host, an IP address such as "10.0.0.2", on a port of its own for each
+// connection. The addresses it dials are those that Listen takes.
+func (n *Network) Dialer(host string) func(ctx context.Context, addr string) (net.Conn, error) {
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		from, err := parseHost(host)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		}
+		to, err := parse(addr)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err}
+		}
+		e, err := n.dial(ctx, from, to)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Addr: net.TCPAddrFromAddrPort(to), Err: err}
+		}
+		return e, nil
+	}
+}
+
+// dial waits until the link lets a handshake through, and connects.
+func (n *Network) dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (*end, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for travelled := false; ; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		link := n.link(from.String(), to.Addr().String())
+		switch {
+		case link.Cut:
+			return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
+		case link.Stalled:
+			n.waitUnlocked(ctx, n.changed, 0)
+		case link.Delay > 0 && !travelled:
+			travelled = n.waitUnlocked(ctx, nil, 2*link.Delay)
+		default:
+			return n.connect(from, to, link)
+		}
+	}
+}
+
+// waitUnlocked gives up n.mu until changed is closed, d has passed or ctx is done, and reports whether d has passed. A d
+// of 0 never passes.
+func (n *Network) waitUnlocked(ctx context.Context, changed <-chan struct{}, d time.Duration) bool {
+	n.mu.Unlock()
+	defer n.mu.Lock()
+	var passed <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		passed = timer.C
+	}
+	select {
+	case <-passed:
+		return true
+	case <-changed:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// connect hands a new connection to the listener and returns the dialling end of it. n.mu is held.
+func (n *Network) connect(from netip.Addr, to netip.AddrPort, link Link) (*end, error) {
+	l := n.listeners[to]
+	if l == nil {
+		return nil, os.NewSyscallError("connect", syscall.ECONNREFUSED)
+	}
+	port, err := n.pickPort(from)
+	if err != nil {
+		return nil, os.NewSyscallError("connect", err)
+	}
+	c := newConnection(n, netip.AddrPortFrom(from, port), to, link)
+	n.connections[c] = struct{}{}
+	l.backlog = append(l.backlog, &c.ends[1])
+	l.wake.Signal()
+	return &c.ends[0], nil
+}

@@ -1,0 +1,451 @@
+package network
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const (
+	server     = "10.0.0.1"
+	client     = "10.0.0.2"
+	serverAddr = "10.0.0.1:9000"
+)
+
+func listen(t testing.TB, n *Network, addr string) net.Listener {
+	t.Helper()
+	lis, err := n.Listen(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lis.Close() })
+	return lis
+}
+
+// connect returns both ends of a connection from client to lis.
+func connect(t testing.TB, n *Network, lis net.Listener) (dialled, accepted net.Conn) {
+	t.Helper()
+	dialled, err := n.Dialer(client)(t.Context(), lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err = lis.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialled.Close(); accepted.Close() })
+	return dialled, accepted
+}
+
+func write(t testing.TB, c net.Conn, text string) {
+	t.Helper()
+	if n, err := io.WriteString(c, text); n != len(text) || err != nil {
+		t.Fatalf("writing %q: %d, %v", text, n, err)
+	}
+}
+
+// wantRead reads exactly text.
+func wantRead(t testing.TB, c net.Conn, text string) {
+	t.Helper()
+	got := make([]byte, len(text))
+	if _, err := io.ReadFull(c, got); err != nil || string(got) != text {
+		t.Fatalf("read %q, %v; want %q", got, err, text)
+	}
+}
+
+func wantReadErr(t testing.TB, c net.Conn, want error) {
+	t.Helper()
+	if n, err := c.Read(make([]byte, 1)); n != 0 || !errors.Is(err, want) {
+		t.Fatalf("read: %d, %v; want %v", n, err, want)
+	}
+}
+
+func wantWriteErr(t testing.TB, c net.Conn, want error) {
+	t.Helper()
+	if _, err := c.Write([]byte("x")); !errors.Is(err, want) {
+		t.Fatalf("write: %v; want %v", err, want)
+	}
+}
+
+// wantNothing reports an error when anything arrives within d, were it the end of the connection.
+func wantNothing(t testing.TB, c net.Conn, d time.Duration) {
+	t.Helper()
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		t.Fatal(err)
+	}
+	wantReadErr(t, c, os.ErrDeadlineExceeded)
+	if err := c.SetReadDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantElapsed(t testing.TB, since time.Time, want time.Duration) {
+	t.Helper()
+	if got := time.Since(since); got != want {
+		t.Fatalf("took %v, want %v", got, want)
+	}
+}
+
+func TestListen(t *testing.T) {
+	n := New()
+	lis := listen(t, n, serverAddr)
+	if _, err := n.Listen(serverAddr); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("listening twice: %v", err)
+	}
+	for _, addr := range []string{":9000", "0.0.0.0:9000", "localhost:9000", "10.0.0.1"} {
+		if _, err := n.Listen(addr); err == nil {
+			t.Errorf("listening on %q succeeds", addr)
+		}
+	}
+	picked := []string{listen(t, n, server+":0").Addr().String(), listen(t, n, server+":0").Addr().String()}
+	if picked[0] == picked[1] {
+		t.Errorf("port 0 picks %s twice", picked[0])
+	}
+
+	dialled, accepted := connect(t, n, lis)
+	if got, want := accepted.RemoteAddr().String(), dialled.LocalAddr().String(); got != want {
+		t.Errorf("accepted from %s, dialled from %s", got, want)
+	}
+	if got := accepted.RemoteAddr().(*net.TCPAddr).IP.String(); got != client {
+		t.Errorf("accepted from %s, want %s", got, client)
+	}
+	if got := dialled.RemoteAddr().String(); got != serverAddr {
+		t.Errorf("dialled %s, want %s", got, serverAddr)
+	}
+
+	waiting, err := n.Dialer(client)(t.Context(), serverAddr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis.Close()
+	wantReadErr(t, waiting, syscall.ECONNRESET)
+	if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("accepting from a closed listener: %v", err)
+	}
+	if _, err := n.Dialer(client)(t.Context(), serverAddr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialling a closed listener: %v", err)
+	}
+	write(t, dialled, "still here")
+	wantRead(t, accepted, "still here")
+	listen(t, n, serverAddr)
+}
+
+// TestBytes has many bytes pass both ways, in pieces of all sizes, outside a bubble.
+func TestBytes(t *testing.T) {
+	n := New()
+	a, b := connect(t, n, listen(t, n, serverAddr))
+	random := rand.New(rand.NewPCG(1, 2))
+	sent := make([]byte, 1<<20)
+	for i := range sent {
+		sent[i] = byte(random.Uint32())
+	}
+	errs := make(chan error)
+	for _, c := range []net.Conn{a, b} {
+		sizes := rand.New(rand.NewPCG(3, 4))
+		go func() {
+			for rest := sent; len(rest) > 0; {
+				k := min(len(rest), sizes.IntN(100_000))
+				if _, err := c.Write(rest[:k]); err != nil {
+					errs <- err
+					return
+				}
+				rest = rest[k:]
+			}
+			errs <- nil
+		}()
+		go func() {
+			got := make([]byte, len(sent))
+			_, err := io.ReadFull(c, got)
+			if err == nil && !bytes.Equal(got, sent) {
+				err = errors.New("other bytes arrived than were sent")
+			}
+			errs <- err
+		}()
+	}
+	for range 4 {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestWriterWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		a, b := connect(t, n, listen(t, n, serverAddr))
+		done := make(chan error, 1)
+		go func() {
+			_, err := a.Write(make([]byte, 2*window))
+			done <- err
+		}()
+		for range 2 {
+			synctest.Wait()
+			if len(done) > 0 {
+				t.Fatal("the writer does not wait for the reader")
+			}
+			if _, err := io.ReadFull(b, make([]byte, window/2)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+
+		if err := a.SetWriteDeadline(time.Now().Add(time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Write(make([]byte, window)); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Fatalf("write past the deadline: %v", err)
+		}
+		go func() {
+			_, err := b.Write(make([]byte, 2*window))
+			done <- err
+		}()
+		synctest.Wait()
+		a.Close()
+		if err := <-done; !errors.Is(err, syscall.EPIPE) {
+			t.Fatalf("write that the other side's close interrupts: %v", err)
+		}
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		a, b := connect(t, n, listen(t, n, serverAddr))
+		start := time.Now()
+		wantNothing(t, b, time.Minute)
+		wantElapsed(t, start, time.Minute)
+
+		moved := time.AfterFunc(time.Second, func() {
+			if err := b.SetDeadline(time.Now().Add(time.Second)); err != nil {
+				t.Error(err)
+			}
+		})
+		defer moved.Stop()
+		wantReadErr(t, b, os.ErrDeadlineExceeded)
+		wantElapsed(t, start, time.Minute+2*time.Second)
+		var timeout net.Error
+		if _, err := b.Write(nil); !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Errorf("write past the deadline: %v", err)
+		}
+
+		if err := b.SetDeadline(time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		write(t, a, "x")
+		wantRead(t, b, "x")
+	})
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		a, b := connect(t, n, listen(t, n, serverAddr))
+		closing := time.AfterFunc(time.Second, func() { a.Close() })
+		defer closing.Stop()
+		wantReadErr(t, a, net.ErrClosed)
+		wantWriteErr(t, a, net.ErrClosed)
+		if err := a.Close(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("second close: %v", err)
+		}
+		wantReadErr(t, b, io.EOF)
+		wantWriteErr(t, b, syscall.EPIPE)
+
+		a, b = connect(t, n, listen(t, n, server+":9001"))
+		write(t, a, "last words")
+		a.Close()
+		wantRead(t, b, "last words")
+		wantReadErr(t, b, io.EOF)
+	})
+}
+
+func TestDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		n.Set(client, server, Link{Delay: time.Second})
+		start := time.Now()
+		a, b := connect(t, n, listen(t, n, serverAddr))
+		wantElapsed(t, start, 2*time.Second)
+
+		start = time.Now()
+		write(t, a, "one ")
+		time.Sleep(100 * time.Millisecond)
+		write(t, a, "two ")
+		n.Set(client, server, Link{Delay: 10 * time.Millisecond})
+		write(t, a, "three ")
+		n.Set(client, server, Link{})
+		write(t, a, "four")
+		a.Close()
+		wantElapsed(t, start, 100*time.Millisecond)
+		wantRead(t, b, "one ")
+		wantElapsed(t, start, time.Second)
+		wantRead(t, b, "two three four")
+		wantReadErr(t, b, io.EOF)
+		wantElapsed(t, start, 1100*time.Millisecond)
+	})
+}
+
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		lis := listen(t, n, serverAddr)
+		a, b := connect(t, n, lis)
+		write(t, a, "before ")
+		n.Set(client, server, Link{Delay: time.Second})
+		write(t, a, "in flight ")
+		n.Set(client, server, Link{Stalled: true})
+		write(t, a, "during")
+		a.Close()
+		wantRead(t, b, "before ")
+		wantNothing(t, b, time.Hour)
+		write(t, b, "nobody there")
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := n.Dialer(client)(ctx, serverAddr); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("dialling over a stalled link: %v", err)
+		}
+		ending := time.AfterFunc(time.Minute, func() { n.Set(client, server, Link{Delay: 2 * time.Second}) })
+		defer ending.Stop()
+		start := time.Now()
+		connect(t, n, lis)
+		wantElapsed(t, start, time.Minute+4*time.Second)
+		wantRead(t, b, "in flight during")
+		wantReadErr(t, b, io.EOF)
+		wantWriteErr(t, b, syscall.EPIPE)
+
+		a, b = connect(t, n, lis)
+		n.Set(client, server, Link{Delay: time.Second})
+		start = time.Now()
+		write(t, a, "x")
+		time.Sleep(500 * time.Millisecond)
+		n.Set(client, server, Link{Stalled: true})
+		time.Sleep(time.Minute)
+		n.Set(client, server, Link{Delay: time.Second})
+		wantRead(t, b, "x")
+		wantElapsed(t, start, time.Minute+1500*time.Millisecond)
+	})
+}
+
+func TestStalledReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		a, b := connect(t, n, listen(t, n, serverAddr))
+		n.Set(client, server, Link{Stalled: true})
+		n.Reset(client, server)
+		wantNothing(t, a, time.Minute)
+		wantNothing(t, b, time.Minute)
+		n.Set(client, server, Link{})
+		wantReadErr(t, a, syscall.ECONNRESET)
+		wantReadErr(t, b, syscall.ECONNRESET)
+	})
+}
+
+func TestCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New()
+		lis := listen(t, n, serverAddr)
+		a, b := connect(t, n, lis)
+		write(t, a, "unread")
+		cutting := time.AfterFunc(time.Second, func() { n.Set("", server, Link{Cut: true, Stalled: true, Delay: time.Hour}) })
+		defer cutting.Stop()
+		wantReadErr(t, a, syscall.ECONNRESET)
+		wantWriteErr(t, a, syscall.ECONNRESET)
+		wantReadErr(t, b, syscall.ECONNRESET)
+		_, err := n.Dialer(client)(t.Context(), serverAddr)
+		var op *net.OpError
+		if !errors.As(err, &op) || !errors.Is(err, syscall.ECONNREFUSED) {
+			t.Fatalf("dialling over a cut link: %v", err)
+		}
+		n.Set("", server, Link{})
+		a, b = connect(t, n, lis)
+		write(t, a, "again")
+		wantRead(t, b, "again")
+	})
+}
+
+func TestReset(t *testing.T) {
+	n := New()
+	lis := listen(t, n, serverAddr)
+	for _, hosts := range [][2]string{{client, server}, {server, client}, {"", client}, {server, ""}, {"", ""}} {
+		a, b := connect(t, n, lis)
+		n.Reset(client, "10.0.0.3")
+		write(t, a, "x")
+		wantRead(t, b, "x")
+		n.Reset(hosts[0], hosts[1])
+		wantReadErr(t, a, syscall.ECONNRESET)
+		wantWriteErr(t, b, syscall.ECONNRESET)
+		if err := a.Close(); err != nil {
+			t.Errorf("closing a connection that was reset: %v", err)
+		}
+	}
+}
+
+func TestConnections(t *testing.T) {
+	n := New()
+	lis := listen(t, n, serverAddr)
+	var open []net.Conn
+	for range 3 {
+		a, b := connect(t, n, lis)
+		open = append(open, a, b)
+	}
+	count := func() []int {
+		return []int{
+			n.Connections(client, server), n.Connections(server, client), n.Connections(client, ""),
+			n.Connections("", server), n.Connections("", ""), n.Connections("", client),
+		}
+	}
+	for i, want := range []int{3, 2, 1, 0} {
+		if got := count(); !slices.Equal(got, []int{want, 0, want, want, want, 0}) {
+			t.Fatalf("connections %v, want %d", got, want)
+		}
+		if want > 0 {
+			open[[]int{0, 3, 5}[i]].Close()
+		}
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	connect(t, n, lis)
+	n.Reset("", "")
+	if len(n.connections) > 0 {
+		t.Errorf("%d connections are not forgotten", len(n.connections))
+	}
+}
+
+func TestNarrowestLink(t *testing.T) {
+	n := New()
+	type set struct {
+		a, b string
+		link Link
+	}
+	for _, c := range []struct {
+		set  set
+		want Link // from client to server
+	}{
+		{set{"", "", Link{Stalled: true}}, Link{Stalled: true}},
+		{set{"10.0.0.3", "", Link{Cut: true}}, Link{Stalled: true}},
+		{set{"", client, Link{Delay: 2}}, Link{Delay: 2}},
+		{set{server, "", Link{Delay: 1, Stalled: true}}, Link{Delay: 2, Stalled: true}},
+		{set{"", client, Link{}}, Link{Delay: 1, Stalled: true}},
+		{set{server, client, Link{Delay: 3}}, Link{Delay: 3}},
+		{set{"", "", Link{Cut: true}}, Link{Delay: 3}},
+		{set{client, server, Link{}}, Link{}},
+	} {
+		n.Set(c.set.a, c.set.b, c.set.link)
+		if got := n.link(client, server); got != c.want {
+			t.Errorf("after %+v: %+v, want %+v", c.set, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// A walk is what the test binary reports of one schedule.
+type walk struct {
+	Seed     uint64   `json:"seed"`
+	Virtual  string   `json:"virtual"`
+	Faults   int      `json:"faults"`
+	Problems []string `json:"problems"`
+	Trace    string   `json:"trace"`
+}
+
+// A walker runs a test binary that walks schedules, each time in a new process and a new directory.
+type walker struct {
+	binary string
+	dir    string
+	env    []string
+	hang   time.Duration // how long a schedule may take
+
+	processes atomic.Int64
+}
+
+// An ending is how a process ended.
+type ending struct {
+	ok      bool
+	crash   string // what it said at last, unless it just failed: "panic: ..."; or that it hung
+	output  string // the file with all it said, unless it is ok
+	cpu     time.Duration
+	stopped bool // by the context, not by itself
+}
+
+// build builds the test binary of pkg in dir.
+func build(ctx context.Context, pkg, dir string, env []string, flags ...string) (string, error) {
+	binary := filepath.Join(dir, "walk.test")
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"test", "-c", "-o", binary}, flags...), pkg)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("building the walk: %w", err)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return "", fmt.Errorf("%s has no tests: %w", pkg, err)
+	}
+	return binary, nil
+}
+
+// walkSeeds walks n schedules from a seed on.
+func (w *walker) walkSeeds(ctx context.Context, first uint64, n int, each func(walk)) (ending, error) {
+	return w.run(ctx, nil, each, "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(n))
+}
+
+// walkSchedule walks a schedule some times.
+func (w *walker) walkSchedule(ctx context.Context, s schedule.Schedule, times int, each func(walk)) (ending, error) {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return ending{}, err
+	}
+	return w.run(ctx, b, each, "-schedule", "schedule.json", "-times", fmt.Sprint(times))
+}
+
+// run runs a process until it ends, nothing has been walked for too long or ctx is done, and calls each for every walk
+// as it is reported.
+func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk), args ...string) (ending, error) {
+	dir := filepath.Join(w.dir, fmt.Sprintf("%08d", w.processes.Add(1)))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return ending{}, err
+	}
+	if scheduleJSON != nil {
+		if err := os.WriteFile(filepath.Join(dir, "schedule.json"), scheduleJSON, 0o644); err != nil {
+			return ending{}, err
+		}
+	}
+	said, err := os.Create(filepath.Join(dir, "output.txt"))
+	if err != nil {
+		return ending{}, err
+	}
+	defer said.Close()
+	cmd := exec.CommandContext(ctx, w.binary, append([]string{"-test.run=^TestWalk$", "-out=walks.jsonl"}, args...)...)
+	cmd.Args[0] = filepath.Base(w.binary) // no path, here or in TMPDIR, so that a replay's memory is laid out alike
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, said, said
+	cmd.Env = append(w.env[:len(w.env):len(w.env)], "TMPDIR=.")
+	if err := cmd.Start(); ctx.Err() != nil {
+		return ending{stopped: true}, nil
+	} else if err != nil {
+		return ending{}, fmt.Errorf("starting the walk: %w", err)
+	}
+	reports := &reports{path: filepath.Join(dir, "walks.jsonl")}
+	hung, err := w.wait(cmd, reports, each)
+	if err != nil {
+		return ending{}, err
+	}
+	e := ending{
+		ok:      cmd.ProcessState.Success(),
+		output:  said.Name(),
+		cpu:     cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		stopped: ctx.Err() != nil,
+	}
+	switch {
+	case e.ok:
+		return e, os.RemoveAll(dir)
+	case hung:
+		e.crash = fmt.Sprintf("hang: nothing for %v", w.hang)
+	default:
+		e.crash, err = lastWords(e.output)
+	}
+	return e, err
+}
+
+// wait waits for the process to end, and makes it dump its goroutines and end when it hangs.
+func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk)) (hung bool, err error) {
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for news := time.Now(); ; {
+		select {
+		case err := <-ended:
+			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+				return hung, fmt.Errorf("waiting for the walk: %w", err)
+			}
+			_, err = reports.read(each)
+			return hung, err
+		case <-tick.C:
+		}
+		n, err := reports.read(each)
+		switch idle := time.Since(news); {
+		case err != nil:
+			return hung, errors.Join(err, cmd.Process.Kill(), <-ended)
+		case n > 0:
+			news = time.Now()
+		case idle > w.hang+5*time.Second:
+			_ = cmd.Process.Kill() // it may have ended
+		case idle > w.hang && !hung:
+			hung = true
+			_ = cmd.Process.Signal(syscall.SIGQUIT) // it may have ended
+		}
+	}
+}
+
+// reports reads what a process appends to a file.
+type reports struct {
+	path   string
+	offset int64
+}
+
+// read calls each for every walk that was appended since, and returns how many there were.
+func (r *reports) read(each func(walk)) (int, error) {
+	f, err := os.Open(r.path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.NewSectionReader(f, r.offset, math.MaxInt64-r.offset))
+	if err != nil {
+		return 0, fmt.Errorf("reading what was walked: %w", err)
+	}
+	b = b[:bytes.LastIndexByte(b, '\n')+1] // the rest is being written
+	r.offset += int64(len(b))
+	n := 0
+	for line := range bytes.Lines(b) {
+		var report walk
+		if err := json.Unmarshal(line, &report); err != nil {
+			return n, fmt.Errorf("%s: %q: %w", r.path, line, err)
+		}
+		each(report)
+		n++
+	}
+	return n, nil
+}
+
+// fatal matches the line with which Go ends a process, or that the race detector begins with.
+var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: |WARNING: DATA RACE).*$`)
+
+// lastWords returns the line of output that says why the process ended, if one does.
+func lastWords(output string) (string, error) {
+	b, err := os.ReadFile(output)
+	if err != nil {
+		return "", err
+	}
+	return string(fatal.Find(b)), nil
+}
+
+// kindOf returns what a problem has in common with others: its text up to a colon, without the time that it may begin
+// with.
+func kindOf(problem string) string {
+	if at, rest, ok := strings.Cut(problem, " s: "); ok {
+		if _, err := strconv.ParseFloat(at, 64); err == nil {
+			problem = rest
+		}
+	}
+	kind, _, _ := strings.Cut(problem, ":")
+	return kind
+}

@@ -54,6 +54,16 @@ SEED     ?= 0
 soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=5m SEED=123)
 	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
 
+# How many schedules to walk, from which seed on (0 chooses), and for how many minutes at most; or which one alone.
+SEEDS   ?=
+FIRST   ?= 1
+MINUTES ?=
+
+.PHONY: simulate
+simulate: ## Walk random schedules of faults in virtual time (SEEDS=1000 FIRST=0 MINUTES=2, or SEED=17 alone)
+	cd simulation && go run ./cmd/simulate $(if $(filter-out 0,$(SEED)),-seed $(SEED),-first $(FIRST) \
+		$(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES)))
+
 # Which ways to measure, by a pattern; the page is written when it is all of them.
 WAY ?=
 # How many MiB the caller keeps in use of its own.

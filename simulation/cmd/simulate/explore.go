@@ -18,7 +18,7 @@ const perProcess = 200
 // A failure is a schedule with problems.
 type failure struct {
 	seed     uint64
-	problems []string
+	problems []problem
 	output   string // of the process, when it ended by it
 }
 
@@ -91,26 +91,17 @@ func (e *explorer) walkRange(ctx context.Context, first uint64, n int) error {
 		switch {
 		case ended.stopped:
 			return nil
-		case next < end && (ended.crash != "" || next == first):
-			e.fail(failure{next, []string{crashed(ended)}, ended.output})
+		case next < end && (ended.hung || ended.crash != "" || next == first):
+			e.fail(failure{next, []problem{ended.problem()}, ended.output})
 			next++
 		case ended.crash != "" || !ended.ok && !failed:
-			e.fail(failure{first, []string{fmt.Sprintf("%s (in one of seeds %d to %d)", crashed(ended), first, next-1)}, ended.output})
+			p := ended.problem()
+			p.Text += fmt.Sprintf(" (in one of seeds %d to %d)", first, next-1)
+			e.fail(failure{first, []problem{p}, ended.output})
 		}
 		first = next
 	}
 	return nil
-}
-
-// crashed is the problem of a schedule that ended its process.
-func crashed(e ending) string {
-	if e.crash == "" {
-		return "crash: the process failed without saying why"
-	}
-	if strings.HasPrefix(e.crash, "hang: ") {
-		return e.crash
-	}
-	return "crash: " + e.crash
 }
 
 func (e *explorer) add(w walk) {
@@ -121,7 +112,7 @@ func (e *explorer) add(w walk) {
 	e.virtual += virtual
 	e.mu.Unlock()
 	if err != nil {
-		w.Problems = append(w.Problems, "report: "+err.Error())
+		w.Problems = append(w.Problems, problem{Rule: "reports can be read", Text: err.Error()})
 	}
 	if len(w.Problems) > 0 {
 		e.fail(failure{seed: w.Seed, problems: w.Problems})
@@ -134,25 +125,25 @@ func (e *explorer) fail(f failure) {
 	e.failures = append(e.failures, f)
 	const shown = 20
 	if len(e.failures) <= shown {
-		fmt.Fprintf(e.out, "seed %d: %s\n", f.seed, strings.Join(f.problems, "\n\t"))
+		fmt.Fprintf(e.out, "seed %d:\n%s", f.seed, lines(f.problems))
 	}
 }
 
-// byKind returns the failures by the kind of their problems.
-func (e *explorer) byKind() map[string][]failure {
+// byRule returns the failures by the rules that they broke.
+func (e *explorer) byRule() map[string][]failure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	kinds := map[string][]failure{}
+	rules := map[string][]failure{}
 	for _, f := range e.failures {
-		of := map[string]bool{}
+		broken := map[string]bool{}
 		for _, p := range f.problems {
-			of[kindOf(p)] = true
+			broken[p.Rule] = true
 		}
-		for kind := range of {
-			kinds[kind] = append(kinds[kind], f)
+		for rule := range broken {
+			rules[rule] = append(rules[rule], f)
 		}
 	}
-	return kinds
+	return rules
 }
 
 // progress says in a line how far the exploration is.
@@ -171,17 +162,17 @@ func (e *explorer) summary() string {
 		fmt.Fprintf(&b, "; %.0f schedules a CPU minute", float64(e.walked)/e.cpu.Minutes())
 	}
 	b.WriteString("\n")
-	kinds := e.byKind()
-	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
+	rules := e.byRule()
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
 		const shown = 10
-		seeds := fmt.Sprint(kinds[kind][0].seed)
-		for _, f := range kinds[kind][1:min(shown, len(kinds[kind]))] {
+		seeds := fmt.Sprint(rules[rule][0].seed)
+		for _, f := range rules[rule][1:min(shown, len(rules[rule]))] {
 			seeds += fmt.Sprintf(", %d", f.seed)
 		}
-		if len(kinds[kind]) > shown {
+		if len(rules[rule]) > shown {
 			seeds += ", ..."
 		}
-		fmt.Fprintf(&b, "%6d  %s: seed %s\n", len(kinds[kind]), kind, seeds)
+		fmt.Fprintf(&b, "%6d  %s: seed %s\n", len(rules[rule]), rule, seeds)
 	}
 	return b.String()
 }

@@ -153,7 +153,7 @@ func (o *options) build(ctx context.Context, dir string) (*walker, error) {
 	return newWalker(binary, append(env, os.Environ()...), o.hang), nil
 }
 
-// explore walks many seeds, and explains a failure of each kind.
+// explore walks many seeds, and explains a failure of each rule.
 func (o *options) explore(ctx context.Context, dir string, out io.Writer) (failed bool, err error) {
 	w, err := o.build(ctx, dir)
 	if err != nil {
@@ -172,19 +172,19 @@ func (o *options) explore(ctx context.Context, dir string, out io.Writer) (faile
 	if err := o.walkAll(ctx, e); err != nil {
 		return false, err
 	}
-	kinds := e.byKind()
+	rules := e.byRule()
 	fmt.Fprint(out, e.summary())
 	const explained = 3
-	for i, kind := range slices.Sorted(maps.Keys(kinds)) {
+	for i, rule := range slices.Sorted(maps.Keys(rules)) {
 		if i == explained || ctx.Err() != nil {
 			break
 		}
-		f := kinds[kind][0]
-		if err := explain(ctx, w, schedule.New(f.seed), kind, f, o.failures, o.shrink, out); err != nil {
+		f := rules[rule][0]
+		if err := explain(ctx, w, schedule.New(f.seed), rule, f, o.failures, o.shrink, out); err != nil {
 			return true, err
 		}
 	}
-	return len(kinds) > 0, ctx.Err()
+	return len(rules) > 0, ctx.Err()
 }
 
 // walkAll walks until the seeds or the time are up, and says now and then how far it is.
@@ -228,16 +228,16 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 		return false, err
 	case ended.stopped:
 		return failures > 0, ctx.Err()
-	case ended.crash != "" || walked == 0:
+	case ended.hung || ended.crash != "" || walked == 0:
 		walked++
 		failures++
-		f = failure{s.Seed, []string{crashed(ended)}, ended.output}
+		f = failure{s.Seed, []problem{ended.problem()}, ended.output}
 	}
 	fmt.Fprintf(out, "seed %d: %d of %d walks failed\n", s.Seed, failures, walked)
 	if failures == 0 {
 		return false, nil
 	}
-	return true, explain(ctx, w, s, kindOf(f.problems[0]), f, o.failures, o.shrink, out)
+	return true, explain(ctx, w, s, f.problems[0].Rule, f, o.failures, o.shrink, out)
 }
 
 // unmarshalStrict refuses fields that v does not have, so that a schedule of another time does not turn into a part of

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -72,15 +73,13 @@ func (r *replay) run(ctx context.Context, s schedule.Schedule) (failed bool, err
 	commonest := slices.MaxFunc(slices.Collect(maps.Keys(traces)), func(a, b string) int { return traces[a] - traces[b] })
 	fmt.Fprintf(r.out, "seed %d, chance %d: %d of %d traces are identical: %s\n",
 		s.Seed, chance, traces[commonest], r.times, commonest)
-	slices.Sort(problems)
-	for _, p := range slices.Compact(problems) {
-		fmt.Fprintf(r.out, "\t%s\n", p)
-	}
+	slices.SortFunc(problems, func(a, b problem) int { return cmp.Compare(a.At, b.At) })
+	fmt.Fprint(r.out, lines(slices.Compact(problems)))
 	return len(problems) > 0, nil
 }
 
 // once walks s in a process of its own and returns its trace and its problems.
-func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (trace string, problems []string, err error) {
+func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (trace string, problems []problem, err error) {
 	r.walker.env = []string{
 		fmt.Sprintf("%s=%d", chanceVar, chance),
 		"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1",
@@ -92,7 +91,7 @@ func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (
 	case ended.stopped:
 		return "", nil, ctx.Err()
 	case trace == "":
-		return "none", []string{crashed(ended)}, nil
+		return "none", []problem{ended.problem()}, nil
 	}
 	return trace, problems, nil
 }

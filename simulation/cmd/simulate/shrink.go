@@ -22,20 +22,20 @@ const (
 )
 
 // explain tells a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
-func explain(ctx context.Context, w *walker, s schedule.Schedule, kind string, f failure, dir string, budget time.Duration, out io.Writer) error {
-	fmt.Fprintf(out, "\n%s\n%s\n", strings.Join(f.problems, "\n"), s)
+func explain(ctx context.Context, w *walker, s schedule.Schedule, rule string, f failure, dir string, budget time.Duration, out io.Writer) error {
+	fmt.Fprintf(out, "\n%s%s", s, lines(f.problems))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(kind, " ", "-")))
+	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(rule, " ", "-")))
 	if f.output != "" {
 		if err := keepOutput(f.output, name+".txt"); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "The process ended; what it said is in %s.\n", name+".txt")
 	}
-	if kind != "hang" { // which takes too long to try again
-		shrunk, err := shrink(ctx, w, s, kind, budget, out)
+	if rule != hang { // which takes too long to try again
+		shrunk, err := shrink(ctx, w, s, rule, budget, out)
 		if err != nil {
 			return err
 		}
@@ -53,8 +53,8 @@ func explain(ctx context.Context, w *walker, s schedule.Schedule, kind string, f
 	return nil
 }
 
-// shrink returns a smaller schedule with a problem of the same kind, or s.
-func shrink(ctx context.Context, w *walker, s schedule.Schedule, kind string, budget time.Duration, out io.Writer) (schedule.Schedule, error) {
+// shrink returns a smaller schedule that breaks the same rule, or s.
+func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule string, budget time.Duration, out io.Writer) (schedule.Schedule, error) {
 	bounded, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	var errs error
@@ -64,11 +64,11 @@ func shrink(ctx context.Context, w *walker, s schedule.Schedule, kind string, bu
 			return false
 		}
 		tried++
-		n, err := failing(bounded, w, s, kind, shrinkWalks)
+		n, err := failing(bounded, w, s, rule, shrinkWalks)
 		errs = errors.Join(errs, err)
 		return n > 0
 	}
-	again, err := failing(bounded, w, s, kind, finalWalks)
+	again, err := failing(bounded, w, s, rule, finalWalks)
 	if err != nil {
 		return s, err
 	}
@@ -81,21 +81,21 @@ func shrink(ctx context.Context, w *walker, s schedule.Schedule, kind string, bu
 	if errs != nil {
 		return s, errs
 	}
-	often, err := failing(ctx, w, s, kind, finalWalks)
+	often, err := failing(ctx, w, s, rule, finalWalks)
 	fmt.Fprintf(out, "Shrunk from %d steps to %d in %d tries; fails in %d of %d walks:\n%s\n",
 		steps, len(s.Steps), tried, often, finalWalks, s)
 	return s, err
 }
 
-// failing walks a schedule some times, in another process after one that it ends, and returns how often it had a problem
-// of a kind.
-func failing(ctx context.Context, w *walker, s schedule.Schedule, kind string, times int) (int, error) {
+// failing walks a schedule some times, in another process after one that it ends, and returns how often it broke
+// a rule.
+func failing(ctx context.Context, w *walker, s schedule.Schedule, rule string, times int) (int, error) {
 	failed := 0
 	for left := times; left > 0 && ctx.Err() == nil; {
 		walked := 0
 		ended, err := w.walkSchedule(ctx, s, left, func(report walk) {
 			walked++
-			if slices.ContainsFunc(report.Problems, func(p string) bool { return kindOf(p) == kind }) {
+			if slices.ContainsFunc(report.Problems, func(p problem) bool { return p.Rule == rule }) {
 				failed++
 			}
 		})
@@ -104,7 +104,7 @@ func failing(ctx context.Context, w *walker, s schedule.Schedule, kind string, t
 		}
 		if !ended.ok && !ended.stopped && walked < left {
 			walked++
-			if kindOf(crashed(ended)) == kind {
+			if ended.problem().Rule == rule {
 				failed++
 			}
 		}

@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -23,12 +22,41 @@ import (
 
 // A walk is what the test binary reports of one schedule.
 type walk struct {
-	Seed     uint64   `json:"seed"`
-	Virtual  string   `json:"virtual"`
-	Faults   int      `json:"faults"`
-	Problems []string `json:"problems"`
-	Trace    string   `json:"trace"`
+	Seed     uint64    `json:"seed"`
+	Virtual  string    `json:"virtual"`
+	Faults   int       `json:"faults"`
+	Problems []problem `json:"problems"`
+	Trace    string    `json:"trace"`
 }
+
+// A problem is a rule that was broken. Those of processes that ended or hung have rules of their own, and no time.
+type problem struct {
+	Rule string        `json:"rule"`
+	At   time.Duration `json:"at"`
+	Text string        `json:"text"`
+}
+
+func (p problem) String() string {
+	if p.At == 0 {
+		return p.Rule + ": " + p.Text
+	}
+	return fmt.Sprintf("%.3f s: %s: %s", p.At.Seconds(), p.Rule, p.Text)
+}
+
+// lines puts each problem on a line of its own.
+func lines(problems []problem) string {
+	var b strings.Builder
+	for _, p := range problems {
+		fmt.Fprintf(&b, "\t%v\n", p)
+	}
+	return b.String()
+}
+
+// The rules of processes.
+const (
+	crash = "crash"
+	hang  = "hang"
+)
 
 // A walker runs a test binary that walks schedules, each time in a new process and a new directory.
 type walker struct {
@@ -43,7 +71,8 @@ type walker struct {
 // An ending is how a process ended.
 type ending struct {
 	ok      bool
-	crash   string // what it said at last, unless it just failed: "panic: ..."; or that it hung
+	hung    bool
+	crash   string // the line with which Go or the race detector ended it
 	output  string // the file with all it said, unless it is ok
 	cpu     time.Duration
 	stopped bool // by the context, not by itself
@@ -113,16 +142,13 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk), 
 		ok:      cmd.ProcessState.Success(),
 		output:  said.Name(),
 		cpu:     cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(),
+		hung:    hung,
 		stopped: ctx.Err() != nil,
 	}
-	switch {
-	case e.ok:
+	if e.ok {
 		return e, os.RemoveAll(dir)
-	case hung:
-		e.crash = fmt.Sprintf("hang: nothing for %v", w.hang)
-	default:
-		e.crash, err = lastWords(e.output)
 	}
+	e.crash, err = lastWords(e.output)
 	return e, err
 }
 
@@ -191,6 +217,17 @@ func (r *reports) read(each func(walk)) (int, error) {
 	return n, nil
 }
 
+// problem returns what is wrong with the schedule that ended the process.
+func (e ending) problem() problem {
+	switch {
+	case e.hung:
+		return problem{Rule: hang, Text: "nothing was walked for too long"}
+	case e.crash == "":
+		return problem{Rule: crash, Text: "the process failed without saying why"}
+	}
+	return problem{Rule: crash, Text: e.crash}
+}
+
 // fatal matches the line with which Go ends a process, or that the race detector begins with.
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: |WARNING: DATA RACE).*$`)
 
@@ -201,16 +238,4 @@ func lastWords(output string) (string, error) {
 		return "", err
 	}
 	return string(fatal.Find(b)), nil
-}
-
-// kindOf returns what a problem has in common with others: its text up to a colon, without the time that it may begin
-// with.
-func kindOf(problem string) string {
-	if at, rest, ok := strings.Cut(problem, " s: "); ok {
-		if _, err := strconv.ParseFloat(at, 64); err == nil {
-			problem = rest
-		}
-	}
-	kind, _, _ := strings.Cut(problem, ":")
-	return kind
 }

@@ -65,9 +65,9 @@ func walk(t *testing.T, s schedule.Schedule) {
 	}
 	var trace string
 	synctest.Test(t, func(*testing.T) { trace = bubble() })
-	problems := []string{}
+	var problems []map[string]any
 	if s.Seed == failing && len(s.Steps) > 0 {
-		problems = append(problems, fmt.Sprintf("1.500 s: too many: %d steps", len(s.Steps)))
+		problems = append(problems, map[string]any{"rule": "no steps", "at": 1500 * time.Millisecond, "text": fmt.Sprint(len(s.Steps))})
 		t.Errorf("seed %d: %v", s.Seed, problems)
 	}
 	report(t, map[string]any{

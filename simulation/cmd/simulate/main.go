@@ -228,8 +228,8 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 		return false, err
 	case ended.stopped:
 		return failures > 0, ctx.Err()
-	case ended.hung || ended.crash != "" || walked == 0:
-		walked++
+	case ended.hung || ended.crash != "" || !ended.ok && failures == 0:
+		walked = min(walked+1, o.times) // the one that ended the process was not reported
 		failures++
 		f = failure{s.Seed, []problem{ended.problem()}, ended.output}
 	}

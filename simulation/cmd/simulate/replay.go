@@ -91,7 +91,10 @@ func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (
 	case ended.stopped:
 		return "", nil, ctx.Err()
 	case trace == "":
-		return "none", []problem{ended.problem()}, nil
+		trace = "none"
+	}
+	if !ended.ok && len(problems) == 0 {
+		problems = []problem{ended.problem()}
 	}
 	return trace, problems, nil
 }

@@ -34,7 +34,7 @@ func explain(ctx context.Context, w *walker, s schedule.Schedule, rule string, f
 		}
 		fmt.Fprintf(out, "The process ended; what it said is in %s.\n", name+".txt")
 	}
-	if rule != hang { // which takes too long to try again
+	if rule != hang && budget > 0 { // a hang takes too long to try again
 		shrunk, err := shrink(ctx, w, s, rule, budget, out)
 		if err != nil {
 			return err

@@ -87,6 +87,7 @@ func TestWalkOne(t *testing.T) {
 	wantMatch(t, simulate(t, true, func(o *options) { o.seed, o.failures = 3, kept }), `^seed 3: 1 of 1 walks failed$`)
 	wantMatch(t, simulate(t, true, func(o *options) { o.schedule = filepath.Join(kept, "3-no-steps.json") }),
 		`^Shrunk from 1 steps to 1 `)
+	wantMatch(t, simulate(t, true, func(o *options) { o.seed, o.times, o.shrink = 5, 3, 0 }), `^seed 5: 1 of 1 walks failed$`)
 }
 
 // TestReplay replays what differs each time without it.

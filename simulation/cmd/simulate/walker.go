@@ -128,9 +128,10 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk), 
 	cmd.Args[0] = filepath.Base(w.binary) // no path, here or in TMPDIR, so that a replay's memory is laid out alike
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, said, said
 	cmd.Env = append(w.env[:len(w.env):len(w.env)], "TMPDIR=.")
-	if err := cmd.Start(); ctx.Err() != nil {
+	switch err := cmd.Start(); {
+	case err != nil && ctx.Err() != nil:
 		return ending{stopped: true}, nil
-	} else if err != nil {
+	case err != nil:
 		return ending{}, fmt.Errorf("starting the walk: %w", err)
 	}
 	reports := &reports{path: filepath.Join(dir, "walks.jsonl")}

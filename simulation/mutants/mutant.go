@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+)
+
+//go:embed *.txt
+var rooms embed.FS
+
+// mutant is one protection taken out. In a room's file it reads
+//
+//	== verify-after-reconnect
+//	row  D4
+//	out  what a reconnect may have missed is not looked for
+//	file runtime/internal/listwatch/core.go
+//	real ./discovery TestD4_RevisionPassed
+//	-	if c.checking = e.check; c.checking || c.replica.moved {
+//	+	if c.checking = e.check; c.replica.moved {
+//
+// The lines with a minus are the old text, which the file has exactly once, and those with a plus the new one. White
+// space at the ends of either does not count. A line that begins with # is a comment, and so is everything before the
+// first mutant.
+type mutant struct {
+	room, name string
+	row        string   // of the lists of what must never go wrong
+	out        string   // what is taken out, for people
+	file       string   // relative to the root of the repository
+	real       []string // a package of module integration, and a test of it; nil: none
+	old, new   string
+}
+
+// id names a mutant.
+func (m *mutant) id() string { return m.room + "/" + m.name }
+
+// dir returns the directory of the mutated package.
+func (m *mutant) dir() string { return filepath.Dir(m.file) }
+
+// load returns the mutants whose id matches.
+func load(only *regexp.Regexp) ([]*mutant, error) {
+	names, err := fs.Glob(rooms, "*.txt")
+	if err != nil {
+		return nil, err
+	}
+	var all []*mutant
+	seen := make(map[string]bool)
+	for _, name := range names {
+		text, err := rooms.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		_, blocks, _ := strings.Cut("\n"+string(text), "\n== ")
+		for block := range strings.SplitSeq(blocks, "\n== ") {
+			m, err := read(strings.TrimSuffix(name, ".txt"), block)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			if seen[m.id()] {
+				return nil, fmt.Errorf("%s is there twice", m.id())
+			}
+			seen[m.id()] = true
+			if only.MatchString(m.id()) {
+				all = append(all, m)
+			}
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("there are no such mutants")
+	}
+	return all, nil
+}
+
+// read reads a mutant, of which block is the text behind "== ".
+func read(room, block string) (*mutant, error) {
+	name, body, _ := strings.Cut(block, "\n")
+	m := &mutant{room: room, name: name}
+	var from, to strings.Builder
+	for line := range strings.Lines(body) {
+		switch line[0] {
+		case '-':
+			from.WriteString(line[1:])
+			continue
+		case '+':
+			to.WriteString(line[1:])
+			continue
+		case '#', '\n':
+			continue
+		}
+		field, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		value = strings.TrimSpace(value)
+		switch field {
+		case "row":
+			m.row = value
+		case "out":
+			m.out = value
+		case "file":
+			m.file = value
+		case "real":
+			m.real = strings.Fields(value)
+		default:
+			return nil, fmt.Errorf("mutant %q: the line %q begins with none of row, out, file, real, - and +", name, strings.TrimSpace(line))
+		}
+	}
+	m.old, m.new = strings.TrimSpace(from.String()), strings.TrimSpace(to.String())
+	if m.row == "" || m.out == "" || m.file == "" || m.old == "" || m.old == m.new {
+		return nil, fmt.Errorf("mutant %q: want a row, what is taken out, a file, and two different texts", name)
+	}
+	if m.real != nil && len(m.real) != 2 {
+		return nil, fmt.Errorf("mutant %q: real is %q: want a package and a test", name, m.real)
+	}
+	return m, nil
+}
+
+// apply returns the mutated file of the repository at root.
+func (m *mutant) apply(root string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(root, m.file))
+	if err != nil {
+		return nil, fmt.Errorf("mutant %s: %w", m.id(), err)
+	}
+	if n := bytes.Count(text, []byte(m.old)); n != 1 {
+		return nil, fmt.Errorf("mutant %s: %s has its old text %d times: want it once", m.id(), m.file, n)
+	}
+	return bytes.Replace(text, []byte(m.old), []byte(m.new), 1), nil
+}

@@ -73,7 +73,9 @@ func (r *runner) tryUnmutated(ctx context.Context) error {
 	if w.why != "" {
 		return fmt.Errorf("seed %d finds something without any mutant: %s", w.seed, w.why)
 	}
-	r.green = w.done
+	if r.green = w.done; r.green == 0 {
+		return fmt.Errorf("no schedule has ended within %v", r.budget)
+	}
 	fmt.Printf("%d schedules pass without any mutant, in %v\n", w.done, w.took.Round(time.Second))
 	return nil
 }

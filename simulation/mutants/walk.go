@@ -57,37 +57,42 @@ func (r *runner) walk(ctx context.Context, binary string, seeds int) (walked, er
 	}
 	watchdog := time.AfterFunc(stuckAfter, func() { kill(errStuck) })
 	w := walked{seed: r.first}
-	w.follow(lines, func() { watchdog.Reset(stuckAfter) })
+	malformed := w.follow(lines, func() { watchdog.Reset(stuckAfter) })
 	ended := context.Cause(watched)
-	if w.why != "" {
+	if w.why != "" || malformed != nil {
 		kill(nil)
 	}
-	err = cmd.Wait()
+	failed := cmd.Wait()
 	watchdog.Stop()
 	w.took = time.Since(began)
 	switch {
 	case ctx.Err() != nil:
 		return w, ctx.Err()
+	case malformed != nil:
+		return w, fmt.Errorf("what the walk says of its schedules: %w", malformed)
 	case w.why != "":
 	case errors.Is(ended, errStuck):
 		w.why = errStuck.Error()
-	case err != nil && ended == nil:
+	case failed != nil && ended == nil:
 		w.why = complaint(out.String())
 	}
 	return w, nil
 }
 
 // follow reads lines until one has a problem, or there are no more. It calls next before each.
-func (w *walked) follow(lines io.Reader, next func()) {
+func (w *walked) follow(lines io.Reader, next func()) error {
 	for read := json.NewDecoder(lines); ; {
 		var l line
-		if err := read.Decode(&l); err != nil {
-			return // it has ended, and its exit status says how
+		switch err := read.Decode(&l); {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil // it has ended, and its exit status says how
+		case err != nil:
+			return err
 		}
 		next()
 		if len(l.Problems) > 0 {
 			w.seed, w.why = l.Seed, l.Problems[0]
-			return
+			return nil
 		}
 		w.done++
 		w.seed = l.Seed + 1

@@ -65,7 +65,7 @@ func (r *runner) tryUnmutated(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(binary)
+	defer os.RemoveAll(binary)
 	w, err := r.walk(ctx, binary, r.seeds)
 	if err != nil {
 		return err
@@ -137,7 +137,7 @@ func (r *runner) inSchedules(ctx context.Context, o *outcome, overlay []string) 
 	if err != nil {
 		return err
 	}
-	defer os.Remove(binary)
+	defer os.RemoveAll(binary)
 	w, err := r.walk(ctx, binary, r.green)
 	if err == nil && w.why != "" {
 		o.by, o.seed, o.after, o.why = "simulation", w.seed, w.took, w.why
@@ -213,7 +213,7 @@ func (r *runner) test(ctx context.Context, dir, tests string, timeout time.Durat
 	if err != nil {
 		return 0, "", err
 	}
-	defer os.Remove(binary)
+	defer os.RemoveAll(binary)
 	out, err := output(ctx, filepath.Join(r.root, dir), overlay, binary, "-test.v", "-test.run="+tests, "-test.timeout="+timeout.String())
 	if ctx.Err() != nil {
 		return 0, "", ctx.Err()

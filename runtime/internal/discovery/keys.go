@@ -58,14 +58,15 @@ func NewKeys(cfg Config) *Keys {
 	if cfg.Allowed == nil {
 		cfg.Allowed = func(string) error { return nil }
 	}
+	streams := listwatch.NewStreams()
 	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
-			Client: cfg.Client, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Client: cfg.Client, Streams: streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
 			Cause: cfg.Cause, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
-			Client: cfg.Client, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Client: cfg.Client, Streams: streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Cause: cfg.Cause, MaxRefusedPause: time.Minute,
 		}),
 		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),

@@ -2,10 +2,12 @@ package lease
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 // reconnected checks the keys at once and watches them anew. The connection to etcd is back, and may lead to
@@ -101,8 +103,13 @@ func (s *Session) watch(ctx context.Context, w *watch, key string) {
 	}
 }
 
+// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
+// distinct outgoing metadata. Each watch has a stream of its own: if etcd denies one, say for an expired token, while
+// another one of the stream ends or is denied, its client can be left with a stream that never ends. Its Close then never returns.
+const streamKey = "etcd-registration-stream"
+
 func (s *Session) listen(ctx context.Context, w *watch, key string) error {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, streamKey, fmt.Sprintf("%x %d", key, s.streams.Add(1))))
 	defer cancel()
 	answers := s.client.Watcher.Watch(ctx, key)
 	s.locked(func(*core, time.Time) { w.ready = true })

@@ -3,14 +3,11 @@ package listwatch
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 )
 
-// Group follows ranges that share a configuration and the gRPC streams of their watches. It is safe
-// for concurrent use.
+// Group follows ranges that share a configuration. It is safe for concurrent use.
 type Group[T any] struct {
 	cfg     Config[T]
-	streams streams
 	ctx     context.Context // for all watchers; ends with Close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -22,6 +19,9 @@ type Group[T any] struct {
 
 // NewGroup returns a group that follows nothing yet and does no I/O.
 func NewGroup[T any](cfg Config[T]) *Group[T] {
+	if cfg.Streams == nil {
+		cfg.Streams = NewStreams()
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Group[T]{cfg: cfg, ctx: ctx, cancel: cancel, watchers: make(map[*watcher[T]]struct{})}
 }
@@ -39,7 +39,7 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(g.ctx)
-	w := newWatcher(&g.cfg, &g.streams, spec, sink)
+	w := newWatcher(&g.cfg, spec, sink)
 	g.watchers[w] = struct{}{}
 	g.running.Go(func() { w.run(ctx) })
 	return func() {
@@ -74,13 +74,3 @@ func (g *Group[T]) Close() {
 	g.cancel()
 	g.running.Wait()
 }
-
-// streams numbers the gRPC streams that the watches of a group share. A stream authenticates once,
-// so a fault such as an expired token stays with it: after any failure, watches open on the next one.
-type streams struct{ n atomic.Uint64 }
-
-// current returns the stream to open a watch on.
-func (s *streams) current() uint64 { return s.n.Load() }
-
-// retire has later watches open on another stream than the given one.
-func (s *streams) retire(stream uint64) { s.n.CompareAndSwap(stream, stream+1) }

@@ -88,6 +88,8 @@ type Spec[T any] struct {
 // Config is what the ranges of a group have in common.
 type Config[T any] struct {
 	Client Client
+	// Streams are shared by the groups of a client. Nil: the group has its own.
+	Streams *Streams
 	// Equal reports whether a new value says the same as the old one, which is then kept.
 	Equal func(a, b T) bool
 	// Size returns about how many bytes of memory a value takes. It may be nil where there are no Bounds.

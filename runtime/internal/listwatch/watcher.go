@@ -12,17 +12,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
-// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
-// distinct outgoing metadata.
-const streamKey = "etcd-discovery-stream"
-
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
 type watcher[T any] struct {
-	cfg     *Config[T]
-	streams *streams
-	spec    Spec[T]
-	sink    func(Update[T])
-	check   chan struct{} // receives when a check is wanted
+	cfg   *Config[T]
+	spec  Spec[T]
+	sink  func(Update[T])
+	check chan struct{} // receives when a check is wanted
 
 	// Used by run alone.
 	core    *core[T]
@@ -32,9 +27,9 @@ type watcher[T any] struct {
 	cancel  context.CancelFunc // closes the watch; nil: there is none
 }
 
-func newWatcher[T any](cfg *Config[T], streams *streams, spec Spec[T], sink func(Update[T])) *watcher[T] {
+func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
 	return &watcher[T]{
-		cfg: cfg, streams: streams, spec: spec, sink: sink,
+		cfg: cfg, spec: spec, sink: sink,
 		check: make(chan struct{}, 1),
 		core:  newCore(spec, cfg),
 	}
@@ -67,7 +62,7 @@ func (w *watcher[T]) run(ctx context.Context) {
 
 func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	if e.closeWatch {
-		w.streams.retire(w.stream)
+		w.cfg.Streams.retire(w.stream)
 		w.closeWatch()
 	}
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil && ctx.Err() == nil {
@@ -117,12 +112,19 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 
 // openWatch opens the watch. The etcd client blocks until etcd has answered, so the time is bounded.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
-	w.stream = w.streams.current()
-	ctx, w.cancel = context.WithCancel(w.onStream(ctx))
+	ctx, w.cancel = context.WithCancel(ctx)
 	overdue := time.AfterFunc(a.bound, w.cancel)
+	stream, err := w.cfg.Streams.open(ctx)
+	if err != nil {
+		return event{err: errNotOpened}
+	}
+	defer w.cfg.Streams.opened()
+	w.stream = stream
+	ctx = w.onStream(ctx)
 	w.answers = w.cfg.Client.Watch(ctx, w.spec.Range.From,
 		w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
 	if !overdue.Stop() {
+		w.cfg.Streams.retire(stream) // before the next one has its turn
 		return event{err: errNotOpened}
 	}
 	return event{}

@@ -111,7 +111,7 @@ func TestS4_HugeValues(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	huge := strings.Repeat("x", 1_500_000)
-	for i := range 20 {
+	for i := range 8 {
 		w.put(fmt.Sprintf("%s/h%02d", key, i), huge)
 	}
 	w.put(key+"/a", "a:9000")
@@ -188,13 +188,13 @@ func TestS4_AnAnswerOfAWatchIsBounded(t *testing.T) {
 	await(t, sets, "m")
 	w.etcd.Cut()
 	huge := strings.Repeat("x", 1_400_000)
-	for range 20 {
+	for range 12 {
 		w.put(key+"/h", huge)
 	}
 	w.put(key+"/n", "n:9000")
 	w.etcd.Restore()
 	await(t, sets, "m n")
-	kit.Eventually(t, soon, "the answer is refused", func() bool { return w.logs.Count("larger than max") > 0 })
+	kit.Eventually(t, 4*soon, "the answer is refused", func() bool { return w.logs.Count("larger than max") > 0 })
 }
 
 type kv struct {
@@ -223,7 +223,7 @@ func TestS4_APageThroughAWrapperIsBounded(t *testing.T) {
 	w.client.Watcher = namespace.NewWatcher(w.client.Watcher, "ns/")
 	w.registry = w.newRegistry(w.client)
 	huge := strings.Repeat("x", 1_400_000)
-	for i := range 60 {
+	for i := range 24 {
 		w.put(fmt.Sprintf("ns/%s/h%02d", key, i), huge)
 	}
 	w.put("ns/"+key+"/z", "z:9000")

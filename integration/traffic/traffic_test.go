@@ -61,14 +61,14 @@ func TestWeighted(t *testing.T) {
 	c := f.start("c") // unset counts as 1
 	conn := f.client(policy(`{"etcd_weighted":{}}`))
 	only(t, conn, "a", "b", "c")
-	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 50, "b": 40, "c": 10})
+	within(t, share(t, conn, 2_000), 2_000, map[string]float64{"a": 50, "b": 40, "c": 10})
 
 	connections := a.connections.Load() + b.connections.Load() + c.connections.Load()
 	if err := a.registration.Update(kit.Bounded(t, soon), runtime.WithWeight(15)); err != nil {
 		t.Fatal(err)
 	}
 	kit.Eventually(t, soon, "the new weight is in force", func() bool { return share(t, conn, 100)["a"] > 65 })
-	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"a": 75, "b": 20, "c": 5})
+	within(t, share(t, conn, 2_000), 2_000, map[string]float64{"a": 75, "b": 20, "c": 5})
 	if now := a.connections.Load() + b.connections.Load() + c.connections.Load(); now != connections {
 		t.Errorf("%d connections became %d", connections, now)
 	}
@@ -233,7 +233,7 @@ func TestLiveSplit(t *testing.T) {
 	if took > time.Second {
 		t.Errorf("the split was in force after %v, want within 1 s", took)
 	}
-	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"new": 5, "old1": 47.5, "old2": 47.5})
+	within(t, share(t, conn, 2_000), 2_000, map[string]float64{"new": 5, "old1": 47.5, "old2": 47.5})
 
 	connections := canary.connections.Load()
 	put(split(50, 50))
@@ -241,7 +241,7 @@ func TestLiveSplit(t *testing.T) {
 	if took > time.Second {
 		t.Errorf("the change was in force after %v, want within 1 s", took)
 	}
-	within(t, share(t, conn, 10_000), 10_000, map[string]float64{"new": 50, "old1": 25, "old2": 25})
+	within(t, share(t, conn, 2_000), 2_000, map[string]float64{"new": 50, "old1": 25, "old2": 25})
 	if now := canary.connections.Load(); now != connections {
 		t.Errorf("a change of the weights alone made %d more connections", now-connections)
 	}

@@ -44,13 +44,15 @@ type Link struct {
 	Delay time.Duration
 }
 
-// Set sets the link between hosts a and b, in both directions. An empty name stands for every host. The narrowest
-// setting wins, a healthy one too: one that names both hosts, else one that names one of them, else the one that names
+// Set sets the link between hosts a and b, in both directions. An empty name stands for every host. The zero Link takes a
+// setting back. The narrowest setting wins: one that names both hosts, else one that names one of them, else the one that names
 // none. Where both hosts have a setting towards every other host, each field is the worse of the two.
 func (n *Network) Set(a, b string, l Link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.links[between(a, b)] = l
+	if n.links[between(a, b)] = l; l == (Link{}) {
+		delete(n.links, between(a, b))
+	}
 	close(n.changed)
 	n.changed = make(chan struct{})
 	for c := range n.connections {

@@ -438,10 +438,10 @@ func TestNarrowestLink(t *testing.T) {
 		{set{"10.0.0.3", "", Link{Cut: true}}, Link{Stalled: true}},
 		{set{"", client, Link{Delay: 2}}, Link{Delay: 2}},
 		{set{server, "", Link{Delay: 1, Stalled: true}}, Link{Delay: 2, Stalled: true}},
-		{set{"", client, Link{}}, Link{Delay: 1, Stalled: true}},
+		{set{"", client, Link{}}, Link{Delay: 1, Stalled: true}}, // taken back
 		{set{server, client, Link{Delay: 3}}, Link{Delay: 3}},
 		{set{"", "", Link{Cut: true}}, Link{Delay: 3}},
-		{set{client, server, Link{}}, Link{}},
+		{set{client, server, Link{}}, Link{Delay: 1, Stalled: true}}, // taken back: the next narrowest
 	} {
 		n.Set(c.set.a, c.set.b, c.set.link)
 		if got := n.link(client, server); got != c.want {

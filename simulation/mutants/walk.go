@@ -30,8 +30,13 @@ type walked struct {
 
 // line is what the tests of package walk write about a schedule.
 type line struct {
-	Seed     uint64   `json:"seed"`
-	Problems []string `json:"problems"`
+	Seed     uint64    `json:"seed"`
+	Problems []problem `json:"problems"`
+}
+
+type problem struct {
+	Rule string `json:"rule"`
+	Text string `json:"text"`
 }
 
 // walk walks schedules until one finds something, the budget is spent, or all are done.
@@ -91,7 +96,7 @@ func (w *walked) follow(lines io.Reader, next func()) error {
 		}
 		next()
 		if len(l.Problems) > 0 {
-			w.seed, w.why = l.Seed, l.Problems[0]
+			w.seed, w.why = l.Seed, l.Problems[0].Rule
 			return nil
 		}
 		w.done++

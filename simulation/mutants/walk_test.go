@@ -36,7 +36,7 @@ func TestWalk(t *testing.T) {
 		if seed == 3 {
 			switch os.Getenv(happens) {
 			case "problem":
-				problems = `["a call fails","an entry is gone"]`
+				problems = `[{"rule":"a call fails"},{"rule":"an entry is gone"}]`
 			case "panic":
 				panic("all goroutines are blocked")
 			case "slow":

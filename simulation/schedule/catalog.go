@@ -31,10 +31,16 @@ var catalog = []kind{
 	}},
 	{LeaderChanges, 2, 0, aMemberOfThree, nothing, func(_ Schedule, s Step) string { return fmt.Sprintf("member %d becomes the leader", s.Who) }},
 	{Compaction, 4, 0, always, nothing, func(Schedule, Step) string { return "etcd compacts its history" }},
-	{Restore, 3, 20 * time.Second, always, whole("state"), func(_ Schedule, s Step) string {
-		return fmt.Sprintf("etcd is backed up, and restored from that after %v", s.For)
+	{Restore, 3, 20 * time.Second, func(r *rand.Rand, _ Schedule, s *Step) bool {
+		s.N = 50 + r.IntN(2000)
+		s.For += milliseconds(s.N)
+		return true
+	}, whole("state"), func(_ Schedule, s Step) string {
+		return fmt.Sprintf("etcd is backed up, and restored from that after %v, the last %v of which it is down", s.For, milliseconds(s.N))
 	}},
-	{Wipe, 1, 0, always, whole("state"), func(Schedule, Step) string { return "etcd is wiped" }},
+	{Wipe, 1, 2 * time.Second, always, whole("state"), func(_ Schedule, s Step) string {
+		return fmt.Sprintf("etcd is down for %v, and wiped meanwhile", s.For)
+	}},
 	{NoSpace, 2, 8 * time.Second, always, whole("space"), func(_ Schedule, s Step) string { return fmt.Sprintf("etcd has no space for %v", s.For) }},
 	{RightsRefused, 4, 10 * time.Second, aRight, onProcess("rights"), func(w Schedule, s Step) string {
 		return fmt.Sprintf("%s may not %s for %v", w.Name(s.Who), s.Text, s.For)
@@ -85,10 +91,17 @@ var catalog = []kind{
 		return fmt.Sprintf("the connections of %s to %s are reset", w.Name(s.Who), w.Name(s.Whom))
 	}},
 
+	{SlowToServers, 6, 40 * time.Second, func(r *rand.Rand, s Schedule, step *Step) bool {
+		step.N = 5 + r.IntN(200)
+		return aCaller(r, s, step)
+	}, onProcess("servers"), func(w Schedule, s Step) string {
+		return fmt.Sprintf("%s has %v to every server each way for %v", w.Name(s.Who), milliseconds(s.N), s.For)
+	}},
+
 	{EntryDeleted, 4, 0, aServer, nothing, func(w Schedule, s Step) string { return "an operator deletes the entry of " + w.Name(s.Who) }},
 	{EntriesDeleted, 1, 0, always, nothing, func(Schedule, Step) string { return "an operator deletes all entries" }},
-	{EntryOverwritten, 3, 0, aServer, nothing, func(w Schedule, s Step) string {
-		return "an operator overwrites the entry of " + w.Name(s.Who) + ", without a lease"
+	{EntryOverwritten, 3, 10 * time.Second, aServer, whole("overwritten"), func(w Schedule, s Step) string {
+		return fmt.Sprintf("an operator overwrites the entry of %s, without a lease, for %v", w.Name(s.Who), s.For)
 	}},
 	{EntryReplaced, 3, 0, aServer, nothing, func(w Schedule, s Step) string {
 		return "an operator overwrites the entry of " + w.Name(s.Who) + ", on its lease"
@@ -98,10 +111,10 @@ var catalog = []kind{
 		return fmt.Sprintf("an operator adds an entry that nobody serves for %v", s.For)
 	}},
 	{BadEntryAdded, 2, 15 * time.Second, oneOf(badEntries), whole("bad"), func(_ Schedule, s Step) string {
-		return fmt.Sprintf("an operator adds the entry %q for %v", s.Text, s.For)
+		return fmt.Sprintf("an operator adds the entry %.40q for %v", s.Text, s.For)
 	}},
 	{NeighbourAdded, 1, 0, oneOf(neighbours), nothing, func(_ Schedule, s Step) string { return fmt.Sprintf("an operator puts %q beside", s.Text) }},
-	{ConfigPut, 6, 0, aConfig, nothing, func(_ Schedule, s Step) string { return "an operator puts the live config " + s.Text }},
+	{ConfigPut, 9, 0, aConfig, nothing, func(_ Schedule, s Step) string { return "an operator puts the live config " + s.Text }},
 	{ConfigDeleted, 2, 0, always, nothing, func(Schedule, Step) string { return "an operator deletes the live config" }},
 	{BadConfigPut, 2, 0, oneOf(badConfigs), nothing, func(_ Schedule, s Step) string {
 		return fmt.Sprintf("an operator puts the bad live config %q", s.Text)
@@ -116,14 +129,18 @@ var catalog = []kind{
 		}
 		return fmt.Sprintf("%s is killed, and starts again after %v", w.Name(s.Who), s.For)
 	}},
-	{ServerRestarts, 5, 10 * time.Second, func(r *rand.Rand, s Schedule, step *Step) bool {
-		step.N = r.IntN(2)
+	{ServerRestarts, 6, 10 * time.Second, func(r *rand.Rand, s Schedule, step *Step) bool {
+		step.N, step.Text = r.IntN(2), pick(r, []string{"", "", "with the newer method", "without the newer method"})
 		return aServer(r, s, step)
 	}, onProcess("life"), func(w Schedule, s Step) string {
+		again := "again"
 		if s.N == 1 {
-			return fmt.Sprintf("%s stops in order, and starts at another port after %v", w.Name(s.Who), s.For)
+			again = "at another port"
 		}
-		return fmt.Sprintf("%s stops in order, and starts again after %v", w.Name(s.Who), s.For)
+		if s.Text != "" {
+			again += " " + s.Text
+		}
+		return fmt.Sprintf("%s stops in order, and starts %s after %v", w.Name(s.Who), again, s.For)
 	}},
 	{ServerPauses, 5, 10 * time.Second, aServer, onProcess("life"), func(w Schedule, s Step) string {
 		return fmt.Sprintf("%s leaves etcd for %v", w.Name(s.Who), s.For)

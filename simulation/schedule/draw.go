@@ -40,7 +40,7 @@ var (
 	versions      = []string{"", "v1", "v2"}
 	zones         = []string{"", "east", "west"}
 	writerLayouts = []string{"plain", "endpoint_json", "go_zero", "kratos", "kitex"}
-	layouts       = [][]string{nil, nil, nil, nil, {"plain"}, {"kratos"}, {"kitex"}, {"go_zero"}, {"endpoint_json", "kratos"}}
+	layouts       = [][]string{nil, nil, nil, nil, {"plain"}, {"kratos"}, {"kitex"}, {"go_zero"}, {"endpoint_json", "go_zero"}}
 )
 
 func newServer(r *rand.Rand) Server {
@@ -236,7 +236,7 @@ var policies = []string{
 	`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v2"},"weight":20},{"match":{"version":"v1"},"weight":80}]}}]}`,
 	`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v2"},"weight":100},{"match":{"version":""},"weight":0}],"preferZone":true}}]}`,
 	`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"zone":"east"},"weight":1}],"childPolicy":[{"least_request_experimental":{}}]}}]}`,
-	`{"methodConfig":[{"name":[{}],"timeout":"1.5s"}]}`,
+	`{"methodConfig":[{"name":[{}],"timeout":"1.500s"}]}`,
 	`{"methodConfig":[{"name":[{}],"waitForReady":true,"timeout":"2s"}],"loadBalancingConfig":[{"round_robin":{}}]}`,
 }
 
@@ -256,3 +256,6 @@ var badEntries = []string{
 
 // neighbours are keys that continue the service's without being its.
 var neighbours = []string{"acme/shop2/10.9.1.1:80", "acme/shop-admin/10.9.1.2:80", "acme/shopx", "acme/shop", "acme/sho/p"}
+
+// Bad reports whether clients refuse a live config.
+func Bad(config string) bool { return slices.Contains(badConfigs, config) }

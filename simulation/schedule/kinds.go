@@ -33,6 +33,7 @@ const (
 	CutFromServer     Kind = "cut from server"
 	StalledFromServer Kind = "stalled from server"
 	ResetFromServer   Kind = "reset from server"
+	SlowToServers     Kind = "slow to servers" // by N ms each way
 
 	// Operators.
 	EntryDeleted     Kind = "entry deleted"

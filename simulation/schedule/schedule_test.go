@@ -15,7 +15,7 @@ func TestNew(t *testing.T) {
 		if again := New(seed); !reflect.DeepEqual(s, again) {
 			t.Fatalf("seed %d differs from itself:\n%v%v", seed, s, again)
 		}
-		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.End() > Length+catalogLongest() {
+		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.End() > Length+catalogLongest()+3*time.Second {
 			t.Errorf("seed %d: %v", seed, s)
 		}
 		for i, step := range s.Steps {

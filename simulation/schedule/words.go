@@ -5,15 +5,17 @@ import (
 	"strings"
 )
 
-// Name returns the name of a process.
+// Name returns the name of a process. Behind the last of them come the twins of the servers.
 func (s Schedule) Name(process int) string {
 	switch servers, callers := len(s.Servers), len(s.Callers); {
 	case process < servers:
 		return fmt.Sprintf("server %d", process)
 	case process < servers+callers:
 		return fmt.Sprintf("caller %d", process-servers)
-	default:
+	case process < s.Processes():
 		return fmt.Sprintf("writer %d", process-servers-callers)
+	default:
+		return fmt.Sprintf("the twin of server %d", process-s.Processes())
 	}
 }
 

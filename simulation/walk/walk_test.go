@@ -1,0 +1,127 @@
+package walk
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/world"
+)
+
+var (
+	first   = flag.Uint64("first", 1, "the seed of the first schedule")
+	seeds   = flag.Uint64("seeds", 20, "how many schedules, of that seed and those behind it")
+	minutes = flag.Float64("minutes", 0, "begin no schedule after so many minutes; 0: no limit")
+	file    = flag.String("schedule", "", "walk the one schedule in this JSON file instead")
+	times   = flag.Int("times", 1, "walk each schedule so often")
+	traces  = flag.String("traces", "", "write what happens in a schedule that fails to a file in this directory")
+	out     = flag.String("out", "", "append a line of JSON for each schedule to this file")
+)
+
+func TestWalk(t *testing.T) {
+	if *file != "" {
+		walk(t, load(t, *file))
+		return
+	}
+	end := time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
+	for seed := *first; seed < *first+*seeds && (*minutes == 0 || time.Now().Before(end)); seed++ {
+		walk(t, schedule.New(seed))
+	}
+}
+
+// TestKept walks the schedules that have found something once.
+func TestKept(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) { walk(t, load(t, file)) })
+	}
+}
+
+func load(t *testing.T, file string) schedule.Schedule {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s schedule.Schedule
+	if err := json.Unmarshal(text, &s); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return s
+}
+
+// walk carries a schedule out as often as the flags say.
+func walk(t *testing.T, s schedule.Schedule) {
+	for range *times {
+		began := time.Now()
+		var result world.Result
+		inBubble(t, func(t *testing.T) { result = world.Run(t.Context(), s) })
+		record(t, s, result, time.Since(began))
+		if len(result.Problems) > 0 {
+			keep(t, s, result)
+			t.Errorf("%v\n%v", problems(result.Problems), s)
+		}
+	}
+}
+
+// keep writes what happened to a file.
+func keep(t *testing.T, s schedule.Schedule, r world.Result) {
+	if *traces == "" {
+		return
+	}
+	text := fmt.Appendf(nil, "%v\n%v\n%s", problems(r.Problems), s, r.Trace)
+	if err := os.WriteFile(filepath.Join(*traces, fmt.Sprintf("%d.txt", s.Seed)), text, 0o644); err != nil {
+		t.Error(err)
+	}
+}
+
+type problems []check.Problem
+
+func (p problems) String() string {
+	text := ""
+	for _, problem := range p {
+		text += fmt.Sprintln(problem)
+	}
+	return text
+}
+
+// line is what is recorded of a schedule.
+type line struct {
+	Seed     uint64          `json:"seed"`
+	Virtual  string          `json:"virtual"`
+	Faults   int             `json:"faults"`
+	Calls    int             `json:"calls"`
+	Took     string          `json:"took"`
+	Problems []check.Problem `json:"problems"`
+	Trace    string          `json:"trace"`
+}
+
+func record(t *testing.T, s schedule.Schedule, r world.Result, took time.Duration) {
+	if *out == "" {
+		return
+	}
+	hash := fnv.New64a()
+	hash.Write(r.Trace)
+	text, err := json.Marshal(line{s.Seed, r.Virtual.String(), len(s.Steps), r.Calls, took.String(), r.Problems, fmt.Sprintf("%016x", hash.Sum64())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(*out, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "%s\n", text); err != nil {
+		t.Fatal(err)
+	}
+}

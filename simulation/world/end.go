@@ -1,0 +1,217 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// within is how long after the last fault everything must be as it is said to be in the end.
+const within = 25 * time.Second
+
+// settle waits until everything is as it must be in the end, within a bound, and reports what is not.
+func (w *World) settle(ctx context.Context) {
+	checks := []struct {
+		rule check.Rule
+		left func() string // what is wrong still, "" nothing
+	}{
+		{check.Entries, w.wrongEntries},
+		{check.Status, w.wrongStatus},
+		{check.Readers, func() string { return w.wrongReaders(ctx) }},
+	}
+	bound := within
+	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool { return s.Kind == schedule.RightsRefused }) {
+		bound = 65 * time.Second // refused reads are tried again after a minute at the latest
+	}
+	for end := time.Now().Add(bound); ; time.Sleep(250 * time.Millisecond) {
+		open := false
+		late := !time.Now().Before(end)
+		for _, c := range checks {
+			left := c.left()
+			if open = open || left != ""; left != "" && late {
+				w.find(c.rule, "%v after the last fault: %s", bound, left)
+			}
+		}
+		if !open || late {
+			break
+		}
+	}
+	w.wrongCalls(ctx)
+	w.wrongConnections()
+}
+
+// connections is how many a caller may have to a server: one for each of its clients.
+const connections = 3
+
+// wrongConnections reports callers with more connections to a server than they have clients.
+func (w *World) wrongConnections() {
+	for _, c := range w.callers {
+		for i := range w.servers {
+			if n := w.network.Connections(c.from, w.plan.Host(i)); n > connections {
+				w.find(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
+			}
+		}
+	}
+}
+
+var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
+
+// address returns the address that an entry names, "" if readers are to skip it.
+func address(e etcd.Entry) string {
+	if e.Key == badKey || strings.Contains(e.Value, "grpc_leaving") {
+		return ""
+	}
+	return addrPattern.FindString(e.Value)
+}
+
+// wrongEntries says what etcd has that it should not have, or lacks.
+func (w *World) wrongEntries() string {
+	var wrong []string
+	expected := make(map[string]int) // by key and address: how many entries
+	for _, s := range w.servers {
+		for _, key := range s.keys() {
+			if s.in {
+				expected[key+" "+s.addr] = max(1, len(s.spec.Layouts))
+			}
+		}
+	}
+	for _, o := range w.writers {
+		expected[shopKey+" "+o.addr()] = 1
+	}
+	for _, key := range []string{shopKey, userKey} {
+		for _, e := range w.etcd.Entries(key + "/") {
+			at := key + " " + addrPattern.FindString(e.Value)
+			if expected[at] > 0 {
+				expected[at]--
+			} else if !w.operators(e) {
+				wrong = append(wrong, fmt.Sprintf("%s, which nobody wants, holds %q on lease %x", e.Key, e.Value, e.Lease))
+			}
+		}
+	}
+	for _, o := range w.writers {
+		delete(expected, shopKey+" "+o.addr()) // such code does not see that its entry is gone
+	}
+	for at, n := range expected {
+		if n > 0 {
+			wrong = append(wrong, "there is no entry for "+at)
+		}
+	}
+	slices.Sort(wrong)
+	return strings.Join(wrong, "; ")
+}
+
+// operators reports whether an operator has put the entry.
+func (w *World) operators(e etcd.Entry) bool {
+	return e.Value == nobody && e.Lease == 0 || e.Key == badKey
+}
+
+// wrongStatus says which registrations have a status that is not true.
+func (w *World) wrongStatus() string {
+	var wrong []string
+	for _, s := range w.servers {
+		for _, status := range s.registry.Status().Registrations {
+			entries := s.found(status.Key)
+			if !s.in || status.State != runtime.StateRegistered {
+				wrong = append(wrong, fmt.Sprintf("%s is %v: %v", s.name(), status.State, status.Err))
+			} else if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Lease == int64(status.LeaseID) }) {
+				wrong = append(wrong, fmt.Sprintf("%s says that it is registered on lease %x, and etcd has %v", s.name(), status.LeaseID, entries))
+			}
+		}
+		if n := len(s.registry.Status().Registrations); n != len(s.keys()) {
+			wrong = append(wrong, fmt.Sprintf("%s has %d registrations", s.name(), n))
+		}
+	}
+	return strings.Join(wrong, "; ")
+}
+
+// wrongReaders says which readers have another set than etcd.
+func (w *World) wrongReaders(ctx context.Context) string {
+	var wrong []string
+	for _, c := range w.callers {
+		c.mu.Lock()
+		watched, news := addrsOf(c.watched), c.news
+		c.mu.Unlock()
+		want := w.registered(shopKey)
+		differ := func(reader string, has []string) {
+			if !slices.Equal(has, want) {
+				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, news, want))
+			}
+		}
+		differ("the watch", watched)
+		status := keyStatus(c.registry, shopKey)
+		differ("the status", addrsOf(status.Endpoints))
+		if status.Held > 0 || status.Err != nil {
+			wrong = append(wrong, fmt.Sprintf("the status of %s has %d held, %v", c.name(), status.Held, status.Err))
+		}
+		bounded, cancel := context.WithTimeout(ctx, time.Second)
+		all, err := c.instances.All(bounded)
+		cancel()
+		var endpoints []runtime.Endpoint
+		for _, i := range all {
+			endpoints = append(endpoints, i.Endpoint)
+		}
+		if differ("the instances", addrsOf(endpoints)); err != nil {
+			wrong = append(wrong, fmt.Sprintf("the instances of %s: %v", c.name(), err))
+		}
+	}
+	return strings.Join(wrong, "; ")
+}
+
+func addrsOf(endpoints []runtime.Endpoint) []string {
+	var addrs []string
+	for _, ep := range endpoints {
+		addrs = append(addrs, ep.Addr)
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// tearDown stops every process in order, and reports what is left behind.
+func (w *World) tearDown(ctx context.Context) {
+	for _, c := range w.callers {
+		c.stop(ctx)
+	}
+	for _, s := range w.servers {
+		s.stop(ctx)
+	}
+	for _, e := range w.etcd.Entries("acme/") {
+		if e.Lease != 0 && w.isServers(e) {
+			w.find(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
+		}
+	}
+	for _, o := range w.writers {
+		o.stop(ctx)
+	}
+	w.ghosts.Wait()
+	time.Sleep(2 * ttl) // what was left to expire
+	for _, lease := range w.etcd.Leases() {
+		w.find(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
+	}
+	w.etcd.Close()
+	if n := w.network.Connections("", ""); n > 0 {
+		w.find(check.LeftBehind, "%d connections are open", n)
+	}
+}
+
+// isServers reports whether the entry names an address of a server.
+func (w *World) isServers(e etcd.Entry) bool {
+	return slices.ContainsFunc(w.servers, func(s *server) bool { return strings.Contains(e.Value, s.host+":") })
+}
+
+// client makes a client of etcd under the name of a process.
+func (r *rights) client(config clientv3.Config, name string) (*clientv3.Client, error) {
+	if r.w.plan.Auth {
+		config.Username, config.Password = name, password
+	}
+	return clientv3.New(config)
+}

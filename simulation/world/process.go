@@ -1,0 +1,165 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+)
+
+const (
+	// ttl is the lease TTL of every service.
+	ttl = 5 * time.Second
+	// grace is how long callers hold what vanishes.
+	grace = check.Grace
+)
+
+// process is what a registry needs: a host on the network and a client of etcd.
+type process struct {
+	w        *World
+	index    int
+	host     string // where it listens
+	mu       *sync.Mutex
+	life     int
+	from     string // where it dials from; each life has its own, so that a dead one can be cut off for good
+	log      *counter
+	client   *clientv3.Client
+	registry *runtime.Registry
+}
+
+func newProcess(w *World, index int) process {
+	p := process{w: w, index: index, host: w.plan.Host(index), mu: new(sync.Mutex)}
+	p.log = &counter{note: func(format string, args ...any) { w.note("%s logs: %s", p.name(), fmt.Sprintf(format, args...)) }}
+	return p
+}
+
+func (p *process) name() string { return p.w.plan.Name(p.index) }
+
+// begin begins another life.
+func (p *process) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.life++
+	p.from = dialHost(p.index, p.life)
+}
+
+// now returns the life that has begun last, and where it dials from, for those who do not hold the turn.
+func (p *process) now() (life int, from string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life, p.from
+}
+
+func dialHost(process, life int) string { return fmt.Sprintf("10.%d.0.%d", 100+life, process+1) }
+
+// processAt returns which process dials from a host, by its place among them; -1 if none does.
+func processAt(host string) int {
+	var life, index int
+	if n, err := fmt.Sscanf(host, "10.%d.0.%d", &life, &index); n != 2 || err != nil || life <= 100 {
+		return -1
+	}
+	return index - 1
+}
+
+// connect makes a client of etcd, as the documentation says it should be made.
+func (p *process) connect() {
+	config := clientv3.Config{
+		Endpoints:            p.w.memberAddrs(),
+		DialTimeout:          5 * time.Second,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.w.network.Dialer(p.from))},
+		Logger:               zap.NewNop(),
+	}
+	for {
+		client, err := p.w.rights.client(config, p.name())
+		if err == nil {
+			p.client = client
+			return
+		}
+		// With a password, New itself asks etcd, which may be away.
+		time.Sleep(time.Second)
+	}
+}
+
+// open makes a registry.
+func (p *process) open(opts ...runtime.Option) {
+	p.connect()
+	opts = append(opts, runtime.WithLeaseTTL(ttl), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(p.log)))
+	p.registry = runtime.NewRegistry(p.client, opts...)
+}
+
+// shut closes the registry and the client, within a bound.
+func (p *process) shut(ctx context.Context) {
+	began := time.Now()
+	_ = p.registry.Close(ctx) // an error is not a problem: what is left expires with its lease, which settle sees
+	p.client.Close()
+	p.bound(ctx, began, "Registry.Close", 6*time.Second)
+}
+
+// bound reports a call that took longer than its context and its own bound allow.
+func (p *process) bound(ctx context.Context, began time.Time, what string, longest time.Duration) {
+	end := began.Add(longest)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		end = deadline
+	}
+	if late := time.Since(end); late > slack {
+		p.w.find(check.Hangs, "%s of %s took %v, %v longer than it may", what, p.name(), time.Since(began), late)
+	}
+}
+
+// slack is what a bounded call may take longer than its bound.
+const slack = 200 * time.Millisecond
+
+// dead returns a context that has ended: what is closed with it can tell nobody.
+func dead() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// vanish takes this life off the network for good, so that what is left of it reaches nobody.
+func (p *process) vanish() {
+	p.w.network.Set(p.from, "", network.Link{Cut: true})
+	for i := range p.w.plan.Members {
+		p.w.network.Set(p.from, memberHost(i), network.Link{Cut: true})
+	}
+}
+
+func (p *process) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
+}
+
+// counter counts log lines, and has the trace hold them.
+type counter struct {
+	lines atomic.Int64
+	note  func(format string, args ...any)
+}
+
+func (c *counter) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c *counter) Handle(_ context.Context, r slog.Record) error {
+	c.lines.Add(1)
+	attrs := ""
+	r.Attrs(func(a slog.Attr) bool {
+		attrs += " " + a.String()
+		return true
+	})
+	c.note("%s%s", r.Message, attrs)
+	return nil
+}
+
+func (c *counter) WithAttrs([]slog.Attr) slog.Handler { return c }
+func (c *counter) WithGroup(string) slog.Handler      { return c }
+func (c *counter) count() int                         { return int(c.lines.Load()) }

@@ -1,0 +1,115 @@
+package world
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+const (
+	// promptly is how soon a caller that can reach etcd has heard of a change.
+	promptly = 2500 * time.Millisecond
+	// aftermath is how long a fault on the way to etcd excuses callers from that, after it has ended.
+	aftermath = 20 * time.Second
+)
+
+// soon checks, a while from now, that every caller whose way to etcd was not disturbed has heard of a change.
+func (w *World) soon(change string, heard func(runtime.KeyStatus) bool) {
+	lives := make([]int, len(w.callers))
+	for i, c := range w.callers {
+		lives[i], _ = c.now()
+	}
+	at := time.Since(w.began)
+	w.ghosts.Go(func() {
+		time.Sleep(promptly)
+		for i, c := range w.callers {
+			registry := c.running()
+			if life, _ := c.now(); registry == nil || life != lives[i] || w.disturbed(c.index, at) {
+				continue
+			}
+			if status := keyStatus(registry, shopKey); !heard(status) {
+				w.find(check.Late, "%s has not heard after %v that %s: it knows %v and %q", c.name(), promptly, change, addrsOf(status.Endpoints),
+					status.ServiceConfig)
+			}
+		}
+	})
+}
+
+// disturbs holds the kinds that disturb the way to etcd: of all processes, or of the one that the step names.
+var disturbs = map[schedule.Kind]bool{
+	schedule.MemberStops: true, schedule.MemberIsolated: true, schedule.QuorumLost: true, schedule.MemberLags: true, schedule.LeaderChanges: true,
+	schedule.Restore: true, schedule.Wipe: true, schedule.TokensExpire: true, schedule.RightsRefused: false, schedule.AnswersLost: false,
+	schedule.AnswersLate: false, schedule.RequestsLate: false, schedule.RequestsFail: false, schedule.CutFromEtcd: false,
+	schedule.StalledFromEtcd: false, schedule.StalledFromMember: false, schedule.SlowToEtcd: false, schedule.ResetFromEtcd: false, schedule.CallerRestarts: false,
+}
+
+// disturbed reports whether a process may have missed a change made at a time.
+func (w *World) disturbed(process int, at time.Duration) bool {
+	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
+		all, ok := disturbs[s.Kind]
+		return ok && (all || s.Who == process) && s.At < at+promptly && s.At+s.For+aftermath > at
+	})
+}
+
+// isRegistered reports whether etcd has an entry of an address.
+func (w *World) isRegistered(addr string) bool { return slices.Contains(w.registered(shopKey), addr) }
+
+// settled reports whether nothing has changed lately: the live config above all.
+func (w *World) settled() bool {
+	for _, c := range w.since(time.Now().Add(-promptly)) {
+		if strings.HasPrefix(c.Key, configs) {
+			return false
+		}
+	}
+	return !w.resetSince(time.Now().Add(-aftermath))
+}
+
+// drainedNames returns the names that the live config drains.
+func (w *World) drainedNames() []string {
+	live, ok := w.etcd.Get(configs + shopKey)
+	if !ok || schedule.Bad(live.Value) {
+		return nil
+	}
+	var names []string
+	for i := range w.plan.Servers {
+		if name := w.plan.Instance(i); strings.Contains(live.Value, fmt.Sprintf(`"drain":[%q]`, name)) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// holds reports whether a service config holds all that another says: the one in force has the defaults filled in.
+func holds(config, said string) bool {
+	var have, want any
+	if json.Unmarshal([]byte(config), &have) != nil || json.Unmarshal([]byte(said), &want) != nil {
+		return false
+	}
+	return includes(have, want)
+}
+
+func includes(have, want any) bool {
+	switch want := want.(type) {
+	case map[string]any:
+		fields, ok := have.(map[string]any)
+		for name, value := range want {
+			ok = ok && includes(fields[name], value)
+		}
+		return ok
+	case []any:
+		list, ok := have.([]any)
+		ok = ok && len(list) == len(want)
+		for i := range want {
+			ok = ok && includes(list[i], want[i])
+		}
+		return ok
+	default:
+		return have == want
+	}
+}

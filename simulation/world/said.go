@@ -1,0 +1,60 @@
+package world
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+)
+
+// found returns the entries of a service that name the server's address.
+func (s *server) found(key string) []etcd.Entry {
+	_, addr := s.known()
+	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
+}
+
+// saidIn checks that the server is in etcd, as a call that began then says. What others have done to it since excuses it.
+func (s *server) saidIn(what string, began time.Time) {
+	if s.touched(began) {
+		return
+	}
+	want := max(1, len(s.spec.Layouts))
+	if found := s.found(shopKey); len(found) < want { // a life before this one may have left more
+		id, _ := s.known()
+		s.w.find(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
+	}
+}
+
+// saidOut checks that the server is out of etcd.
+func (s *server) saidOut(what string, began time.Time) {
+	if s.w.resetSince(began) {
+		return
+	}
+	for _, key := range s.keys() {
+		// A restored etcd may have brought back what a life before this one had.
+		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.leasesOf(s.from)[e.Lease] })
+		if len(found) > 0 {
+			s.w.find(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
+		}
+	}
+	if addr := s.addr; s.marks() {
+		s.w.soon(s.id+" has left", func(k runtime.KeyStatus) bool {
+			return !slices.Contains(addrsOf(k.Endpoints), addr) || s.w.isRegistered(addr)
+		})
+	}
+}
+
+// marks reports whether the server's entries have room for a mark that it leaves.
+func (s *server) marks() bool {
+	return len(s.spec.Layouts) == 0 || !slices.ContainsFunc(s.spec.Layouts, func(l string) bool { return l == "plain" || l == "go_zero" })
+}
+
+// touched reports whether anything but the server itself has changed entries of the service since a time.
+func (s *server) touched(since time.Time) bool {
+	return s.w.resetSince(since) || slices.ContainsFunc(s.w.since(since), func(c etcd.Change) bool {
+		return c.Client != s.from && strings.HasPrefix(c.Key, shopKey+"/")
+	})
+}

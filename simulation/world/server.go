@@ -1,0 +1,186 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// server is a process that serves. Its methods wait for one another: turn is held by the one under way.
+type server struct {
+	process
+	spec schedule.Server
+	port int
+	turn chan struct{}
+
+	id       string // of the life
+	addr     string
+	up       bool // it takes calls
+	in       bool // it is meant to be in etcd
+	listener net.Listener
+	grpc     *grpc.Server
+	health   *health.Server
+	server   *runtime.Server // of the modes serve and announce
+	leaving  *atomic.Bool    // what puts it in etcd is to stop trying
+	mu       sync.Mutex
+	entries  []*runtime.Registration // of the mode register
+	end      context.CancelFunc
+	entering *errand // what puts it in etcd, or serves
+}
+
+func newServer(w *World, index int, spec schedule.Server) *server {
+	return &server{process: newProcess(w, index), spec: spec, port: schedule.Port, turn: make(chan struct{}, 1)}
+}
+
+// newTwin makes a server with the instance id of another.
+func newTwin(w *World, of int) *server {
+	spec := w.plan.Servers[of]
+	spec.Mode = schedule.Register
+	return newServer(w, w.plan.Processes()+of, spec)
+}
+
+// instanceID returns the instance id that the server has been given.
+func (s *server) instanceID() string { return s.w.plan.Instance(s.index % s.w.plan.Processes()) }
+
+// do runs f when nothing else happens to the server.
+func (s *server) do(f func()) {
+	s.turn <- struct{}{}
+	defer func() { <-s.turn }()
+	f()
+}
+
+// known returns the life's id and address, for those who do not hold the turn.
+func (s *server) known() (id, addr string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.id, s.addr
+}
+
+// keys returns the services that the server is to be found under.
+func (s *server) keys() []string {
+	if s.spec.Both {
+		return []string{shopKey, userKey}
+	}
+	return []string{shopKey}
+}
+
+func (s *server) start(ctx context.Context) {
+	s.do(func() {
+		if s.up {
+			return // steps on one process may run into one another, for stopping takes time
+		}
+		s.begin()
+		s.mu.Lock()
+		s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
+		s.id = fmt.Sprintf("%s, life %d", s.name(), s.life)
+		s.mu.Unlock()
+		listener, err := s.w.network.Listen(s.addr)
+		if err != nil {
+			panic(err) // the world is not as it is meant to be
+		}
+		s.listener = listener
+		s.open(runtime.WithZone(s.spec.Zone))
+		s.grpc, s.health = grpc.NewServer(), health.NewServer()
+		ctx, s.end = context.WithCancel(ctx)
+		s.up, s.in, s.leaving, s.entries = true, true, new(atomic.Bool), nil
+		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
+		switch s.spec.Mode {
+		case schedule.Serve:
+			s.serve(ctx)
+		case schedule.Announce:
+			s.startAnnounced(ctx)
+		case schedule.Register:
+			s.startRegistered(ctx)
+		}
+	})
+}
+
+// instance describes this life to the judge.
+func (s *server) instance() check.Instance {
+	i := check.Instance{ID: s.id, Host: s.name(), Addr: s.addr, Methods: []string{who}}
+	// A registration by hand knows no methods, and the other layouts have no room for them.
+	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, "endpoint_json"))
+	if s.spec.Named {
+		i.Name = s.instanceID()
+	}
+	i.Marks = s.marks()
+	if s.spec.Newer {
+		i.Methods = append(i.Methods, newer)
+	}
+	if s.spec.Both {
+		i.Methods = append(i.Methods, user)
+	}
+	return i
+}
+
+// kill ends the process without a word to anybody.
+func (s *server) kill(context.Context) {
+	s.do(func() {
+		if !s.up {
+			return
+		}
+		s.gone(true)
+		s.vanish()
+		s.leaving.Store(true)
+		s.end()
+		s.listener.Close()
+		s.grpc.Stop()
+		ghost, entering := s.process, s.entering
+		s.entering = nil
+		s.w.ghosts.Go(func() { // what is left of it bothers nobody, and the next life may begin
+			_ = entering.wait() // nobody is left to tell
+			ghost.shut(dead())
+		})
+	})
+}
+
+// stop ends the process in order.
+func (s *server) stop(ctx context.Context) {
+	s.do(func() {
+		if !s.up {
+			return
+		}
+		s.want(false)
+		began := time.Now()
+		switch s.spec.Mode {
+		case schedule.Serve:
+			s.end()
+			err := s.entering.wait()
+			s.entering = nil
+			s.bound(context.Background(), began, "Serve after its context's end", 7*time.Second)
+			if err == nil {
+				s.saidOut("Serve", began)
+			}
+		default:
+			s.leave(ctx)
+			s.end()
+			s.wait()
+			time.Sleep(time.Second) // until callers have heard of it
+			stopped := time.AfterFunc(2*time.Second, s.grpc.Stop)
+			s.grpc.GracefulStop()
+			stopped.Stop()
+		}
+		s.gone(false)
+		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		defer cancel()
+		s.shut(ctx)
+		s.vanish()
+	})
+}
+
+// gone tells the judge that this life takes no more calls.
+func (s *server) gone(killed bool) {
+	s.up, s.in = false, false
+	s.w.observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })
+}

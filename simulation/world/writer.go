@@ -1,0 +1,131 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// writer is a server with code of its own for etcd, as such code is found: it grants a lease, puts its entry and keeps
+// the lease alive, and does all of it again after a second when anything goes wrong.
+type writer struct {
+	process
+	spec schedule.Writer
+	turn chan struct{}
+
+	id       string
+	up       bool
+	listener net.Listener
+	grpc     *grpc.Server
+	end      context.CancelFunc
+	running  *sync.WaitGroup
+}
+
+func newWriter(w *World, index int, spec schedule.Writer) *writer {
+	return &writer{process: newProcess(w, index), spec: spec, turn: make(chan struct{}, 1)}
+}
+
+func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Port) }
+
+func (o *writer) do(f func()) {
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+	f()
+}
+
+func (o *writer) start(ctx context.Context) {
+	o.do(func() {
+		if o.up {
+			return // steps on one process may run into one another, for stopping takes time
+		}
+		o.begin()
+		o.connect()
+		listener, err := o.w.network.Listen(o.addr())
+		if err != nil {
+			panic(err) // the world is not as it is meant to be
+		}
+		o.listener, o.grpc = listener, grpc.NewServer()
+		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
+		o.grpc.RegisterService(serviceDesc(shopName, "Who"), life(o.id))
+		o.w.observe(func(j *check.Judge) {
+			j.Up(time.Now(), check.Instance{ID: o.id, Host: o.name(), Addr: o.addr(), Methods: []string{who}})
+		})
+		o.up, o.running = true, new(sync.WaitGroup)
+		ctx, o.end = context.WithCancel(ctx)
+		server, client := o.grpc, o.client
+		go func() { _ = server.Serve(listener) }()
+		o.running.Go(func() {
+			for ctx.Err() == nil {
+				o.keep(ctx, client)
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+				}
+			}
+		})
+	})
+}
+
+// keep puts the entry on a lease, and returns when the lease is no longer kept alive.
+func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
+	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	lease, err := client.Grant(bounded, int64(ttl/time.Second))
+	if err != nil {
+		return
+	}
+	key, value := o.entry(lease.ID)
+	if _, err := client.Put(bounded, key, value, clientv3.WithLease(lease.ID)); err != nil {
+		return
+	}
+	alive, err := client.KeepAlive(ctx, lease.ID)
+	if err != nil {
+		return
+	}
+	for range alive {
+	}
+}
+
+// entry returns the key and the value by which the writer's layout says where it is.
+func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
+	addr := o.addr()
+	switch o.spec.Layout {
+	case "plain":
+		return shopKey + "/" + addr, addr
+	case "go_zero":
+		return fmt.Sprintf("%s/%d", shopKey, lease), addr
+	case "kratos":
+		return shopKey + "/writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
+	case "kitex":
+		return shopKey + "/" + addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
+	default:
+		return shopKey + "/" + addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)
+	}
+}
+
+func (o *writer) kill(context.Context) {
+	o.do(func() {
+		if !o.up {
+			return
+		}
+		o.up = false
+		o.w.observe(func(j *check.Judge) { j.Down(time.Now(), o.id, true) })
+		o.vanish()
+		o.end()
+		o.listener.Close()
+		o.grpc.Stop()
+		o.running.Wait()
+		o.client.Close()
+	})
+}
+
+// stop is kill: such code seldom says goodbye.
+func (o *writer) stop(ctx context.Context) { o.kill(ctx) }

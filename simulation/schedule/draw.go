@@ -131,13 +131,18 @@ func aMemberOfThree(r *rand.Rand, s Schedule, step *Step) bool {
 	return aMember(r, s, step) && s.Members == 3
 }
 
+// aProcess chooses the first server as often as all others together, for it is what befalls one process that combines.
 func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = r.IntN(s.Processes())
+	if step.Who = 0; r.IntN(2) == 0 {
+		step.Who = r.IntN(s.Processes())
+	}
 	return true
 }
 
 func aServer(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Who = r.IntN(len(s.Servers))
+	if step.Who = 0; r.IntN(2) == 0 {
+		step.Who = r.IntN(len(s.Servers))
+	}
 	return true
 }
 
@@ -170,12 +175,24 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	return aProcess(r, s, step) && s.Auth
 }
 
-// methods are those that the runtime calls.
-var methods = []string{"Put", "Txn", "Range", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "write", "any"}
+// The methods that a server's runtime calls, a caller's, and a writer.
+var (
+	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", "write", "any"}
+	callerMethods = []string{"Range", "any"}
+	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", "any"}
+)
 
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
-	step.Text = pick(r, methods)
-	return aProcess(r, s, step)
+	aProcess(r, s, step)
+	switch servers, callers := len(s.Servers), len(s.Callers); {
+	case step.Who < servers:
+		step.Text = pick(r, serverMethods)
+	case step.Who < servers+callers:
+		step.Text = pick(r, callerMethods)
+	default:
+		step.Text = pick(r, writerMethods)
+	}
+	return true
 }
 
 func lateMethod(r *rand.Rand, s Schedule, step *Step) bool {

@@ -165,8 +165,9 @@ func (j *Judge) Drain(names ...string) {
 
 func pair(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
 
-// noticed is how long something that has happened excuses a call: the call may have been sent before.
-const noticed = 100 * time.Millisecond
+// noticed is how long something that has happened excuses a call: it travels as long as any byte, and the call may have been sent
+// before it arrives.
+const noticed = 500 * time.Millisecond
 
 // Call judges a call.
 func (j *Judge) Call(c Call) {

@@ -60,7 +60,7 @@ var catalog = []kind{
 		return fmt.Sprintf("for %v the %s requests of %s are refused as unavailable", s.For, s.Text, w.Name(s.Who))
 	}},
 
-	{CutFromEtcd, 5, 12 * time.Second, aProcess, onProcess("etcd"), func(w Schedule, s Step) string {
+	{CutFromEtcd, 5, 30 * time.Second, aProcess, onProcess("etcd"), func(w Schedule, s Step) string {
 		return fmt.Sprintf("%s is cut off from etcd for %v", w.Name(s.Who), s.For)
 	}},
 	{StalledFromEtcd, 5, 20 * time.Second, aProcess, onProcess("etcd"), func(w Schedule, s Step) string {

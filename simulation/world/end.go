@@ -17,7 +17,7 @@ import (
 )
 
 // within is how long after the last fault everything must be as it is said to be in the end.
-const within = 25 * time.Second
+const within = 15 * time.Second
 
 // settle waits until everything is as it must be in the end, within a bound, and reports what is not.
 func (w *World) settle(ctx context.Context) {

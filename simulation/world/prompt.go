@@ -16,7 +16,7 @@ const (
 	// promptly is how soon a caller that can reach etcd has heard of a change.
 	promptly = 2500 * time.Millisecond
 	// aftermath is how long a fault on the way to etcd excuses callers from that, after it has ended.
-	aftermath = 20 * time.Second
+	aftermath = 6 * time.Second
 )
 
 // soon checks, a while from now, that every caller whose way to etcd was not disturbed has heard of a change.

@@ -73,8 +73,8 @@ type core struct {
 	revision  int64     // of etcd's last answer
 
 	closing    bool
-	lastWall   time.Time // the wall clock at the last call of next
-	complainAt time.Time // no complaint about etcd before
+	lastWall   time.Time    // the wall clock at the last call of next
+	complainAt [2]time.Time // no complaint before: about etcd that does not answer, about one that refuses
 	changes    []change
 	complaints []complaint
 }

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -283,5 +284,21 @@ func TestG17_ALateMark(t *testing.T) {
 	}
 	if kv := s.etcd.get("a"); kv == nil || kv.value != "v" {
 		t.Errorf("etcd has %+v", kv)
+	}
+}
+
+// A refusal is logged though etcd was slow just before: the first line would name a cause that has passed.
+func TestRefusalsAreNotHidden(t *testing.T) {
+	now := time.Now()
+	c := newCore(15, func(d time.Duration) time.Duration { return d })
+	if _, err := c.add(now, named("a", "v"), false); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		c.complain(now, errors.New("etcd has not answered"), unregistered)
+		c.complain(now, rpctypes.ErrPermissionDenied, unregistered)
+	}
+	if n := len(c.complaints); n != 2 || !isDenied(c.complaints[1].err) {
+		t.Errorf("%d complaints, want one about the answer that did not come, then one about the permission: %v", n, c.complaints)
 	}
 }

@@ -240,10 +240,14 @@ func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
 			out = append(out, e)
 		}
 	}
-	if len(out) == 0 || now.Before(c.complainAt) {
+	next := &c.complainAt[0]
+	if isRefusal(err) {
+		next = &c.complainAt[1] // what somebody must mend is not hidden behind what passes
+	}
+	if len(out) == 0 || now.Before(*next) {
 		return
 	}
-	c.complainAt = now.Add(complainEvery)
+	*next = now.Add(complainEvery)
 	c.complaints = append(c.complaints, complaint{out[0].key(), len(out) - 1, err})
 }
 

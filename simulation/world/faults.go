@@ -42,7 +42,7 @@ var faults = map[schedule.Kind]fault{
 		}
 	},
 	schedule.MemberLags: func(w *World, _ context.Context, s schedule.Step) {
-		w.etcd.Lag(s.Who, milliseconds(s.N))
+		w.etcd.Lag(s.Who, s.Milliseconds())
 		time.Sleep(s.For)
 		w.etcd.Lag(s.Who, 0)
 	},
@@ -50,8 +50,8 @@ var faults = map[schedule.Kind]fault{
 	schedule.Compaction:    func(w *World, _ context.Context, _ schedule.Step) { w.etcd.Compact() },
 	schedule.Restore: func(w *World, _ context.Context, s schedule.Step) {
 		backup := w.etcd.Backup()
-		time.Sleep(s.For - milliseconds(s.N))
-		w.reset(milliseconds(s.N), func() { w.etcd.Restore(backup) })
+		time.Sleep(s.For - s.Milliseconds())
+		w.reset(s.Milliseconds(), func() { w.etcd.Restore(backup) })
 	},
 	schedule.Wipe: func(w *World, _ context.Context, s schedule.Step) { w.reset(s.For, w.etcd.Wipe) },
 	schedule.NoSpace: func(w *World, _ context.Context, s schedule.Step) {
@@ -67,15 +67,15 @@ var faults = map[schedule.Kind]fault{
 	schedule.TokensExpire: func(w *World, _ context.Context, _ schedule.Step) { w.etcd.ExpireTokens() },
 
 	schedule.AnswersLost:  requests(func(schedule.Step) etcd.Verdict { return etcd.Verdict{Lose: true} }),
-	schedule.AnswersLate:  requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: milliseconds(s.N)} }),
-	schedule.RequestsLate: requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: milliseconds(s.N)} }),
+	schedule.AnswersLate:  requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: s.Milliseconds()} }),
+	schedule.RequestsLate: requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: s.Milliseconds()} }),
 	schedule.RequestsFail: requests(func(schedule.Step) etcd.Verdict {
 		return etcd.Verdict{Err: status.Error(codes.Unavailable, "etcdserver: leader changed")}
 	}),
 
 	schedule.CutFromEtcd:     fromEtcd(func(schedule.Step) network.Link { return network.Link{Cut: true} }),
 	schedule.StalledFromEtcd: fromEtcd(func(schedule.Step) network.Link { return network.Link{Stalled: true} }),
-	schedule.SlowToEtcd:      fromEtcd(func(s schedule.Step) network.Link { return network.Link{Delay: milliseconds(s.N)} }),
+	schedule.SlowToEtcd:      fromEtcd(func(s schedule.Step) network.Link { return network.Link{Delay: s.Milliseconds()} }),
 	schedule.StalledFromMember: func(w *World, _ context.Context, s schedule.Step) {
 		_, from := w.base(s.Who).now()
 		w.network.Set(from, memberHost(s.Whom), network.Link{Stalled: true})
@@ -104,7 +104,7 @@ var faults = map[schedule.Kind]fault{
 				w.observe(func(j *check.Judge) { j.Link(time.Now(), w.plan.Name(s.Who), w.plan.Name(i), false, false) })
 			}
 		}
-		set(network.Link{Delay: milliseconds(s.N)})
+		set(network.Link{Delay: s.Milliseconds()})
 		time.Sleep(s.For)
 		set(network.Link{})
 	},
@@ -140,11 +140,7 @@ var faults = map[schedule.Kind]fault{
 	},
 	schedule.NeighbourAdded: func(w *World, _ context.Context, s schedule.Step) { w.put(s.Text, nobody, 0) },
 	schedule.ConfigPut: func(w *World, _ context.Context, s schedule.Step) {
-		for i := range w.plan.Servers {
-			if name := w.plan.Instance(i); strings.Contains(s.Text, fmt.Sprintf("[%q]", name)) {
-				w.observe(func(j *check.Judge) { j.Drain(name) })
-			}
-		}
+		w.observe(func(j *check.Judge) { j.Drain(w.plan.Drained(s.Text)...) })
 		w.put(configs+shopKey, s.Text, 0)
 		w.soon("the live config is "+s.Text, func(k runtime.KeyStatus) bool {
 			live, _ := w.etcd.Get(configs + shopKey)
@@ -190,8 +186,6 @@ const (
 	nobody = `{"Addr":"10.9.0.9:80"}`
 	badKey = shopKey + "/bad"
 )
-
-func milliseconds(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
 func requests(verdict func(schedule.Step) etcd.Verdict) fault {
 	return func(w *World, _ context.Context, s schedule.Step) {
@@ -281,9 +275,9 @@ func (w *World) again(ctx context.Context, s schedule.Step) {
 			server.port++
 		}
 		switch s.Text {
-		case "with the newer method":
+		case schedule.WithNewer:
 			server.spec.Newer = true
-		case "without the newer method":
+		case schedule.WithoutNewer:
 			server.spec.Newer = false
 		}
 	})

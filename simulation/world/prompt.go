@@ -2,7 +2,6 @@ package world
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -72,17 +71,8 @@ func (w *World) settled() bool {
 
 // drainedNames returns the names that the live config drains.
 func (w *World) drainedNames() []string {
-	live, ok := w.etcd.Get(configs + shopKey)
-	if !ok || schedule.Bad(live.Value) {
-		return nil
-	}
-	var names []string
-	for i := range w.plan.Servers {
-		if name := w.plan.Instance(i); strings.Contains(live.Value, fmt.Sprintf(`"drain":[%q]`, name)) {
-			names = append(names, name)
-		}
-	}
-	return names
+	live, _ := w.etcd.Get(configs + shopKey)
+	return w.plan.Drained(live.Value)
 }
 
 // holds reports whether a service config holds all that another says: the one in force has the defaults filled in.

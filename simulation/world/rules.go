@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // rules decide what becomes of the requests of processes to etcd.
@@ -25,7 +26,7 @@ const flood = 500
 // rule is for the requests of one process.
 type rule struct {
 	process int
-	method  string // "write": those that change something; "any": all
+	method  string // one, or schedule.AnyWrite or AnyMethod
 	verdict etcd.Verdict
 }
 
@@ -60,7 +61,7 @@ func (r *rules) judge(c etcd.Call) etcd.Verdict {
 		return etcd.Verdict{Before: 100 * time.Millisecond}
 	}
 	for _, a := range r.active {
-		if a.process == process && (a.method == "any" || a.method == "write" && c.Write || a.method == c.Method) {
+		if a.process == process && (a.method == schedule.AnyMethod || a.method == schedule.AnyWrite && c.Write || a.method == c.Method) {
 			if a.verdict.Err == nil {
 				r.served[process]++
 			}
@@ -118,8 +119,8 @@ const (
 
 // rightsWithout returns the rights of a process to which one thing is refused.
 func rightsWithout(what string) []etcd.Right {
-	services := etcd.Right{From: "acme/", To: "acme0", Read: what != "read", Write: what != "write"}
-	config := etcd.Right{From: configs, To: strings.TrimSuffix(configs, "/") + "0", Read: what != "read the config"}
+	services := etcd.Right{From: "acme/", To: "acme0", Read: what != schedule.Read, Write: what != schedule.Write}
+	config := etcd.Right{From: configs, To: strings.TrimSuffix(configs, "/") + "0", Read: what != schedule.ReadConfig}
 	return []etcd.Right{services, config}
 }
 

@@ -52,7 +52,7 @@ func (w *World) policyOf(c *caller) (config string, known bool) {
 	switch live, ok := w.etcd.Get(configs + shopKey); {
 	case !ok:
 		return c.spec.Policy, true
-	case schedule.Bad(live.Value):
+	case schedule.BadConfig(live.Value):
 		return "", false
 	case strings.Contains(live.Value, "loadBalancingConfig"):
 		return live.Value, true
@@ -89,7 +89,7 @@ func (w *World) misdirected(c *caller, policy string, known bool, served map[str
 		switch {
 		case !slices.Contains(serving, addr):
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which etcd does not have", calls, addr))
-		case drained(w, policy, addr) && len(serving) > 1:
+		case w.drained(policy, addr) && len(serving) > 1:
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
 		}
 	}
@@ -235,12 +235,13 @@ func (w *World) weightOf(addr string) float64 {
 var weightPattern = regexp.MustCompile(`"weight":"?(\d+)`)
 
 // drained reports whether the policy drains the server at an address.
-func drained(w *World, policy, addr string) bool {
-	return strings.Contains(policy, `"drain"`) && slices.ContainsFunc(w.servers, func(s *server) bool {
+func (w *World) drained(policy, addr string) bool {
+	drained := w.plan.Drained(policy)
+	return slices.ContainsFunc(w.servers, func(s *server) bool {
 		name := s.addr
 		if s.spec.Named {
 			name = s.instanceID()
 		}
-		return s.addr == addr && strings.Contains(policy, fmt.Sprintf("[%q]", name))
+		return s.addr == addr && slices.Contains(drained, name)
 	})
 }

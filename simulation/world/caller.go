@@ -168,12 +168,12 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 	call.Settled = key == shopKey && c.w.settled() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly)
 	call.Drained = c.w.drainedNames()
 	status := keyStatus(registry, key)
+	call.Held = status.Held > 0
 	for _, ep := range status.Endpoints {
 		if ep.Instance == target {
 			call.TargetAddr = ep.Addr
 		}
-		// Which of them are held is not said: while any is, none is relied on.
-		call.Known = append(call.Known, check.Known{Addr: ep.Addr, Held: status.Held > 0})
+		call.Known = append(call.Known, ep.Addr)
 	}
 	return call
 }

@@ -39,7 +39,7 @@ func (w *World) settle(ctx context.Context) {
 		for _, c := range checks {
 			left := c.left()
 			if open = open || left != ""; left != "" && late {
-				w.find(c.rule, "%v after the last fault: %s", bound, left)
+				w.report(c.rule, "%v after the last fault: %s", bound, left)
 			}
 		}
 		if !open || late {
@@ -58,7 +58,7 @@ func (w *World) wrongConnections() {
 	for _, c := range w.callers {
 		for i := range w.servers {
 			if n := w.network.Connections(c.from, w.plan.Host(i)); n > connections {
-				w.find(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
+				w.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
 			}
 		}
 	}
@@ -186,7 +186,7 @@ func (w *World) tearDown(ctx context.Context) {
 	}
 	for _, e := range w.etcd.Entries("acme/") {
 		if e.Lease != 0 && w.isServers(e) {
-			w.find(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
+			w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 		}
 	}
 	for _, o := range w.writers {
@@ -195,11 +195,11 @@ func (w *World) tearDown(ctx context.Context) {
 	w.ghosts.Wait()
 	time.Sleep(2 * ttl) // what was left to expire
 	for _, lease := range w.etcd.Leases() {
-		w.find(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
+		w.report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
 	}
 	w.etcd.Close()
 	if n := w.network.Connections("", ""); n > 0 {
-		w.find(check.LeftBehind, "%d connections are open", n)
+		w.report(check.LeftBehind, "%d connections are open", n)
 	}
 }
 

@@ -115,7 +115,7 @@ func (p *process) bound(ctx context.Context, began time.Time, what string, longe
 		end = deadline
 	}
 	if late := time.Since(end); late > slack {
-		p.w.find(check.Hangs, "%s of %s took %v, %v longer than it may", what, p.name(), time.Since(began), late)
+		p.w.report(check.Hangs, "%s of %s took %v, %v longer than it may", what, p.name(), time.Since(began), late)
 	}
 }
 

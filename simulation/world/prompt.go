@@ -33,7 +33,7 @@ func (w *World) soon(change string, heard func(runtime.KeyStatus) bool) {
 				continue
 			}
 			if status := keyStatus(registry, shopKey); !heard(status) {
-				w.find(check.Late, "%s has not heard after %v that %s: it knows %v and %q", c.name(), promptly, change, addrsOf(status.Endpoints),
+				w.report(check.Late, "%s has not heard after %v that %s: it knows %v and %q", c.name(), promptly, change, addrsOf(status.Endpoints),
 					status.ServiceConfig)
 			}
 		}

@@ -24,7 +24,7 @@ func (s *server) saidIn(what string, began time.Time) {
 	want := max(1, len(s.spec.Layouts))
 	if found := s.found(shopKey); len(found) < want { // a life before this one may have left more
 		id, _ := s.known()
-		s.w.find(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
+		s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
 	}
 }
 
@@ -37,7 +37,7 @@ func (s *server) saidOut(what string, began time.Time) {
 		// A restored etcd may have brought back what a life before this one had.
 		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.leasesOf(s.from)[e.Lease] })
 		if len(found) > 0 {
-			s.w.find(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
+			s.w.report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}
 	}
 	if addr := s.addr; s.marks() {

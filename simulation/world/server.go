@@ -108,7 +108,7 @@ func (s *server) start(ctx context.Context) {
 
 // instance describes this life to the judge.
 func (s *server) instance() check.Instance {
-	i := check.Instance{ID: s.id, Host: s.name(), Addr: s.addr, Methods: []string{who}}
+	i := check.Instance{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{who}}
 	// A registration by hand knows no methods, and the other layouts have no room for them.
 	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, "endpoint_json"))
 	if s.spec.Named {

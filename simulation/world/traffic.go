@@ -41,7 +41,7 @@ func (w *World) wrongCalls(ctx context.Context) {
 			}
 		}
 		if wrong != "" {
-			w.find(check.Shares, "%s, under %q: %s", c.name(), policy, wrong)
+			w.report(check.Shares, "%s, under %q: %s", c.name(), policy, wrong)
 		}
 	}
 }

@@ -189,9 +189,9 @@ func (w *World) observe(tell func(*check.Judge)) {
 	tell(w.judge)
 }
 
-// find reports a broken rule.
-func (w *World) find(rule check.Rule, format string, args ...any) {
-	w.observe(func(j *check.Judge) { j.Find(time.Now(), rule, format, args...) })
+// report reports a broken rule.
+func (w *World) report(rule check.Rule, format string, args ...any) {
+	w.observe(func(j *check.Judge) { j.Report(time.Now(), rule, format, args...) })
 }
 
 // note adds a line to the trace.

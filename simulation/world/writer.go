@@ -56,7 +56,7 @@ func (o *writer) start(ctx context.Context) {
 		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
 		o.grpc.RegisterService(serviceDesc(shopName, "Who"), life(o.id))
 		o.w.observe(func(j *check.Judge) {
-			j.Up(time.Now(), check.Instance{ID: o.id, Host: o.name(), Addr: o.addr(), Methods: []string{who}})
+			j.Up(time.Now(), check.Instance{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{who}})
 		})
 		o.up, o.running = true, new(sync.WaitGroup)
 		ctx, o.end = context.WithCancel(ctx)

@@ -16,7 +16,8 @@ func (s *server) found(key string) []etcd.Entry {
 	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
 }
 
-// saidIn checks that the server is in etcd, as a call that began then says. What others have done to it since excuses it.
+// saidIn checks that the server is in etcd, as a call that began at a time has said. Changes that others have made since
+// excuse it.
 func (s *server) saidIn(what string, began time.Time) {
 	if s.touched(began) {
 		return
@@ -28,7 +29,7 @@ func (s *server) saidIn(what string, began time.Time) {
 	}
 }
 
-// saidOut checks that the server is out of etcd.
+// saidOut checks that the server is out of etcd, as a call that began at a time has said.
 func (s *server) saidOut(what string, began time.Time) {
 	if s.w.resetSince(began) {
 		return

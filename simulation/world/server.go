@@ -22,8 +22,8 @@ type server struct {
 	spec schedule.Server
 	port int
 
-	id       string // of the life
-	addr     string
+	id       string // of the life; under mu
+	addr     string // under mu
 	up       bool // it takes calls
 	in       bool // it is meant to be in etcd
 	listener net.Listener
@@ -31,7 +31,7 @@ type server struct {
 	health   *health.Server
 	server   *runtime.Server         // of the modes serve and announce
 	leaving  *atomic.Bool            // entering is to stop trying
-	entries  []*runtime.Registration // of the mode register
+	entries  []*runtime.Registration // of the mode register; under mu
 	end      context.CancelFunc
 	entering *errand // puts it in etcd, or serves
 }
@@ -68,12 +68,13 @@ func (s *server) keys() []string {
 func (s *server) start(ctx context.Context) {
 	s.do(func() {
 		if s.up {
-			return // steps on one process may run into one another, for stopping takes time
+			return // another step has started it: stopping takes time
 		}
 		s.begin()
 		s.mu.Lock()
 		s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
 		s.id = fmt.Sprintf("%s, life %d", s.name(), s.life)
+		s.entries = nil
 		s.mu.Unlock()
 		listener, err := s.w.network.Listen(s.addr)
 		if err != nil {
@@ -83,7 +84,7 @@ func (s *server) start(ctx context.Context) {
 		s.open(runtime.WithZone(s.spec.Zone))
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
-		s.up, s.in, s.leaving, s.entries = true, true, new(atomic.Bool), nil
+		s.up, s.in, s.leaving = true, true, new(atomic.Bool)
 		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 		switch s.spec.Mode {
 		case schedule.Serve:
@@ -148,7 +149,7 @@ func (s *server) stop(ctx context.Context) {
 			s.end()
 			err := s.entering.wait()
 			s.entering = nil
-			s.bound(context.Background(), began, "Serve after its context's end", 7*time.Second)
+			s.bound(context.Background(), began, "Serve after its context's end", serveEnds)
 			if err == nil {
 				s.saidOut("Serve", began)
 			}

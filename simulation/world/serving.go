@@ -15,7 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// How servers stop in order.
+// How servers leave etcd, and stop in order.
 const (
 	// drainDelay is how long they serve on after they have left etcd.
 	drainDelay = time.Second
@@ -23,6 +23,16 @@ const (
 	stopTimeout = 2 * time.Second
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
+	// serveEnds is how long Serve may take after its context's end, with all of that.
+	serveEnds = 7 * time.Second
+)
+
+// How servers are put in etcd.
+const (
+	// enterTimeout is how long one attempt may take.
+	enterTimeout = 4 * time.Second
+	// enterAgain is how long they wait until the next one.
+	enterAgain = 500 * time.Millisecond
 )
 
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
@@ -126,7 +136,7 @@ func (s *server) startRegistered(ctx context.Context) {
 func (s *server) retry(ctx context.Context, what string, call func(context.Context) error) error {
 	for leaving := s.leaving; ; {
 		began := time.Now()
-		bounded, cancel := context.WithTimeout(ctx, 4*time.Second)
+		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
 		s.w.note("%s of %s: %v", what, s.name(), err)
 		s.bound(bounded, began, what, contextOnly)
@@ -140,7 +150,7 @@ func (s *server) retry(ctx context.Context, what string, call func(context.Conte
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(enterAgain):
 		}
 	}
 }
@@ -171,7 +181,7 @@ func (s *server) leave(ctx context.Context) {
 		return
 	case schedule.Announce:
 		err = s.server.Withdraw(ctx)
-		s.bound(ctx, began, "Withdraw", 5*time.Second)
+		s.bound(ctx, began, "Withdraw", contextOnly)
 	case schedule.Register:
 		for _, entry := range s.registered() {
 			err = errors.Join(err, entry.Pause(ctx))

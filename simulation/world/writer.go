@@ -37,7 +37,7 @@ func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Po
 func (o *writer) start(ctx context.Context) {
 	o.do(func() {
 		if o.up {
-			return // steps on one process may run into one another, for stopping takes time
+			return // another step has started it: stopping takes time
 		}
 		o.begin()
 		o.connect()

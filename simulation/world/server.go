@@ -24,8 +24,8 @@ type server struct {
 
 	id       string // of the life; under mu
 	addr     string // under mu
-	up       bool // it takes calls
-	in       bool // it is meant to be in etcd
+	up       bool   // it takes calls
+	in       bool   // it is meant to be in etcd
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server

@@ -3,7 +3,7 @@ package schedule
 // Kind is a kind of step.
 type Kind string
 
-// The kinds. What undoes itself does so after Step.For.
+// The kinds. Those that undo themselves do so after Step.For.
 const (
 	// The cluster.
 	MemberStops    Kind = "member stops"
@@ -15,11 +15,11 @@ const (
 	Restore        Kind = "restore" // of a backup made at At, at the end of For
 	Wipe           Kind = "wipe"
 	NoSpace        Kind = "no space"
-	RightsRefused  Kind = "rights refused" // Text: read, write or config
+	RightsRefused  Kind = "rights refused" // Text: Read, Write or ReadConfig
 	TokensExpire   Kind = "tokens expire"
 
 	// Requests of one process to etcd.
-	AnswersLost  Kind = "answers lost"  // of the method Text, which takes effect
+	AnswersLost  Kind = "answers lost"  // of the method Text, AnyWrite or AnyMethod, which take effect
 	AnswersLate  Kind = "answers late"  // by N ms
 	RequestsLate Kind = "requests late" // by N ms, whether or not the client has gone by then
 	RequestsFail Kind = "requests fail"
@@ -49,12 +49,31 @@ const (
 	BadConfigPut     Kind = "bad config put"
 
 	// Processes.
-	ServerKilled   Kind = "server killed" // N 1: it comes back at another port
-	ServerRestarts Kind = "server restarts"
+	ServerKilled   Kind = "server killed"   // N 1: it comes back at another port
+	ServerRestarts Kind = "server restarts" // likewise; Text: WithNewer or WithoutNewer
 	ServerPauses   Kind = "server pauses"
 	ServerUpdates  Kind = "server updates" // to the weight N
 	TwinStarts     Kind = "twin starts"
 	CallerRestarts Kind = "caller restarts"
 	CallerIdles    Kind = "caller idles"
 	WriterDies     Kind = "writer dies"
+)
+
+// The rights that a process may be refused.
+const (
+	Read       = "read"
+	Write      = "write"
+	ReadConfig = "read the config"
+)
+
+// Sets of methods, in place of the name of one.
+const (
+	AnyWrite  = "write" // those that change something
+	AnyMethod = "any"
+)
+
+// How a server that restarts may differ from before.
+const (
+	WithNewer    = "with the newer method"
+	WithoutNewer = "without the newer method"
 )

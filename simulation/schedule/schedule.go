@@ -1,12 +1,12 @@
-// Package schedule is what there is in a simulated world and what happens to it, and when: drawn from a seed, printed in
-// words, reduced to the faults that matter.
+// Package schedule draws the schedules of simulated worlds from seeds, prints them in words, and shrinks them to the faults
+// that matter.
 package schedule
 
 import "time"
 
-// Schedule is a world and what happens to it. It encodes as JSON, so that a failing one can be kept.
+// Schedule is a world and the faults in it. It encodes as JSON, so that a failing one can be kept.
 type Schedule struct {
-	Seed    uint64   `json:"seed"`    // of whatever is left to chance while it is carried out
+	Seed    uint64   `json:"seed"`    // seeds the traffic, too
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
 	Servers []Server `json:"servers"`
@@ -44,30 +44,24 @@ type Caller struct {
 	Subset int    `json:"subset,omitempty"`
 }
 
-// Writer is a server that keeps itself in etcd by code of its own, as they were written before: a lease, a put and keepalives.
+// Writer is a server that keeps itself in etcd by code of its own: a lease, a put and keepalives.
 type Writer struct {
 	Layout string `json:"layout"`
 }
 
-// Step is one thing that happens.
+// Step is a fault, or something that people do to processes and to etcd.
 type Step struct {
 	At   time.Duration `json:"at"`            // since the world began
 	For  time.Duration `json:"for,omitempty"` // until it is undone, for kinds that are
 	Kind Kind          `json:"kind"`
 	Who  int           `json:"who,omitempty"`  // the process or member that it happens to
 	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
-	N    int           `json:"n,omitempty"`    // milliseconds, a weight or a port, by kind
+	N    int           `json:"n,omitempty"`    // milliseconds, a weight, or 1 for another port, by kind
 	Text string        `json:"text,omitempty"` // a value, a method or a right, by kind
 }
 
-// End returns when the last step is over.
-func (s Schedule) End() time.Duration {
-	var end time.Duration
-	for _, step := range s.Steps {
-		end = max(end, step.At+step.For)
-	}
-	return end
-}
+// Milliseconds returns N as a time, for the kinds where it is one.
+func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Millisecond }
 
 // Processes returns how many processes there are: servers, then callers, then writers. A step names a process by its place
 // among them.

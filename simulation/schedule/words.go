@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Name returns the name of a process. Behind the last of them come the twins of the servers.
+// Name returns the name of a process. Indices past the last one name the twins of the servers.
 func (s Schedule) Name(process int) string {
 	switch servers, callers := len(s.Servers), len(s.Callers); {
 	case process < servers:
@@ -36,10 +36,9 @@ func (s Schedule) Instance(server int) string {
 // String tells the schedule in plain words, a line for each process and each step.
 func (s Schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "seed %d: etcd has %d members", s.Seed, s.Members)
-	if s.Members == 1 {
-		b.Reset()
-		fmt.Fprintf(&b, "seed %d: etcd has 1 member", s.Seed)
+	fmt.Fprintf(&b, "seed %d: etcd has %d member", s.Seed, s.Members)
+	if s.Members > 1 {
+		b.WriteString("s")
 	}
 	if s.Auth {
 		b.WriteString(" and asks for passwords")
@@ -60,12 +59,36 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
-// Words tells a step.
+// Words tells a step, in the words that the catalog has for its kind.
 func (s Schedule) Words(step Step) string {
-	if k := find(step.Kind); k != nil {
-		return k.says(s, step)
+	k := find(step.Kind)
+	if k == nil {
+		return fmt.Sprintf("unknown kind %q", step.Kind)
 	}
-	return fmt.Sprintf("unknown kind %q", step.Kind)
+	return strings.NewReplacer(
+		"{who}", s.Name(step.Who),
+		"{whom}", s.Name(step.Whom),
+		"{#who}", fmt.Sprint(step.Who),
+		"{#whom}", fmt.Sprint(step.Whom),
+		"{for}", step.For.String(),
+		"{ms}", step.Milliseconds().String(),
+		"{n}", fmt.Sprint(step.N),
+		"{text}", step.Text,
+		"{quoted}", fmt.Sprintf("%.80q", step.Text),
+		"{again}", step.again(),
+	).Replace(k.words)
+}
+
+// again tells how a server comes back.
+func (s Step) again() string {
+	words := "again"
+	if s.N == 1 {
+		words = "at another port"
+	}
+	if s.Text != "" {
+		words += " " + s.Text
+	}
+	return words
 }
 
 func (v Server) words(instance string) string {

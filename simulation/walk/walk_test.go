@@ -17,11 +17,11 @@ import (
 
 var (
 	first   = flag.Uint64("first", 1, "the seed of the first schedule")
-	seeds   = flag.Uint64("seeds", 20, "how many schedules, of that seed and those behind it")
-	minutes = flag.Float64("minutes", 0, "begin no schedule after so many minutes; 0: no limit")
+	seeds   = flag.Uint64("seeds", 20, "how many schedules to walk, of that seed and the next")
+	minutes = flag.Float64("minutes", 0, "how many minutes to begin schedules; 0: no limit")
 	file    = flag.String("schedule", "", "walk the one schedule in this JSON file instead")
-	times   = flag.Int("times", 1, "walk each schedule so often")
-	traces  = flag.String("traces", "", "write what happens in a schedule that fails to a file in this directory")
+	times   = flag.Int("times", 1, "how many times to walk each schedule")
+	traces  = flag.String("traces", "", "write the trace of a schedule that fails to a file in this directory")
 	out     = flag.String("out", "", "append a line of JSON for each schedule to this file")
 )
 
@@ -36,7 +36,7 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestKept walks the schedules that have found something once.
+// TestKept walks the schedules that found a defect.
 func TestKept(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil {
@@ -60,7 +60,7 @@ func load(t *testing.T, file string) schedule.Schedule {
 	return s
 }
 
-// walk carries a schedule out as often as the flags say.
+// walk carries a schedule out as many times as the flags say.
 func walk(t *testing.T, s schedule.Schedule) {
 	for range *times {
 		began := time.Now()
@@ -68,14 +68,14 @@ func walk(t *testing.T, s schedule.Schedule) {
 		inBubble(t, func(t *testing.T) { result = world.Run(t.Context(), s) })
 		record(t, s, result, time.Since(began))
 		if len(result.Problems) > 0 {
-			keep(t, s, result)
+			writeTrace(t, s, result)
 			t.Errorf("%v\n%v", problems(result.Problems), s)
 		}
 	}
 }
 
-// keep writes what happened to a file.
-func keep(t *testing.T, s schedule.Schedule, r world.Result) {
+// writeTrace writes what happened in a schedule that failed to a file.
+func writeTrace(t *testing.T, s schedule.Schedule, r world.Result) {
 	if *traces == "" {
 		return
 	}
@@ -95,7 +95,7 @@ func (p problems) String() string {
 	return text
 }
 
-// line is what is recorded of a schedule.
+// line is the record of a schedule.
 type line struct {
 	Seed     uint64          `json:"seed"`
 	Virtual  string          `json:"virtual"`
@@ -106,6 +106,7 @@ type line struct {
 	Trace    string          `json:"trace"`
 }
 
+// record appends a line about a schedule to the file that the flags name.
 func record(t *testing.T, s schedule.Schedule, r world.Result, took time.Duration) {
 	if *out == "" {
 		return

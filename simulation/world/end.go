@@ -3,12 +3,9 @@ package world
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
@@ -16,14 +13,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// within is how long after the last fault everything must be as it is said to be in the end.
-const within = 15 * time.Second
+const (
+	// within is how long after the last fault everything must be as it should be.
+	within = 15 * time.Second
+	// withinRefused is within where rights were refused: refused reads are tried again after a minute at the latest.
+	withinRefused = 65 * time.Second
+	// looking is how often it is looked at until then.
+	looking = 250 * time.Millisecond
+)
 
-// settle waits until everything is as it must be in the end, within a bound, and reports what is not.
+// settle waits until everything is as it should be in the end, and reports what is not within a bound.
 func (w *World) settle(ctx context.Context) {
 	checks := []struct {
 		rule check.Rule
-		left func() string // what is wrong still, "" nothing
+		left func() string // tells what is still wrong, "" nothing
 	}{
 		{check.Entries, w.wrongEntries},
 		{check.Status, w.wrongStatus},
@@ -31,18 +34,22 @@ func (w *World) settle(ctx context.Context) {
 	}
 	bound := within
 	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool { return s.Kind == schedule.RightsRefused }) {
-		bound = 65 * time.Second // refused reads are tried again after a minute at the latest
+		bound = withinRefused
 	}
-	for end := time.Now().Add(bound); ; time.Sleep(250 * time.Millisecond) {
-		open := false
+	for end := time.Now().Add(bound); ; time.Sleep(looking) {
+		settled := true
 		late := !time.Now().Before(end)
 		for _, c := range checks {
 			left := c.left()
-			if open = open || left != ""; left != "" && late {
-				w.find(c.rule, "%v after the last fault: %s", bound, left)
+			if left == "" {
+				continue
+			}
+			settled = false
+			if late {
+				w.report(c.rule, "%v after the last fault: %s", bound, left)
 			}
 		}
-		if !open || late {
+		if settled || late {
 			break
 		}
 	}
@@ -50,31 +57,21 @@ func (w *World) settle(ctx context.Context) {
 	w.wrongConnections()
 }
 
-// connections is how many a caller may have to a server: one for each of its clients.
-const connections = 3
+// mostConnections is how many a caller may have to a server: one for each of its clients.
+const mostConnections = 3
 
 // wrongConnections reports callers with more connections to a server than they have clients.
 func (w *World) wrongConnections() {
 	for _, c := range w.callers {
 		for i := range w.servers {
-			if n := w.network.Connections(c.from, w.plan.Host(i)); n > connections {
-				w.find(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
+			if n := w.network.Connections(c.from, w.plan.Host(i)); n > mostConnections {
+				w.report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, w.plan.Name(i))
 			}
 		}
 	}
 }
 
-var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
-
-// address returns the address that an entry names, "" if readers are to skip it.
-func address(e etcd.Entry) string {
-	if e.Key == badKey || strings.Contains(e.Value, "grpc_leaving") {
-		return ""
-	}
-	return addrPattern.FindString(e.Value)
-}
-
-// wrongEntries says what etcd has that it should not have, or lacks.
+// wrongEntries tells which entries etcd has too many or too few.
 func (w *World) wrongEntries() string {
 	var wrong []string
 	expected := make(map[string]int) // by key and address: how many entries
@@ -93,7 +90,7 @@ func (w *World) wrongEntries() string {
 			at := key + " " + addrPattern.FindString(e.Value)
 			if expected[at] > 0 {
 				expected[at]--
-			} else if !w.operators(e) {
+			} else if !isOperators(e) {
 				wrong = append(wrong, fmt.Sprintf("%s, which nobody wants, holds %q on lease %x", e.Key, e.Value, e.Lease))
 			}
 		}
@@ -110,12 +107,7 @@ func (w *World) wrongEntries() string {
 	return strings.Join(wrong, "; ")
 }
 
-// operators reports whether an operator has put the entry.
-func (w *World) operators(e etcd.Entry) bool {
-	return e.Value == nobody && e.Lease == 0 || e.Key == badKey
-}
-
-// wrongStatus says which registrations have a status that is not true.
+// wrongStatus tells which registrations have a status that is not true.
 func (w *World) wrongStatus() string {
 	var wrong []string
 	for _, s := range w.servers {
@@ -134,17 +126,17 @@ func (w *World) wrongStatus() string {
 	return strings.Join(wrong, "; ")
 }
 
-// wrongReaders says which readers have another set than etcd.
+// wrongReaders tells which readers have another set than etcd.
 func (w *World) wrongReaders(ctx context.Context) string {
 	var wrong []string
 	for _, c := range w.callers {
 		c.mu.Lock()
-		watched, news := addrsOf(c.watched), c.news
+		watched, watchErr := addrsOf(c.watched), c.watchErr
 		c.mu.Unlock()
 		want := w.registered(shopKey)
 		differ := func(reader string, has []string) {
 			if !slices.Equal(has, want) {
-				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, news, want))
+				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, watchErr, want))
 			}
 		}
 		differ("the watch", watched)
@@ -154,7 +146,7 @@ func (w *World) wrongReaders(ctx context.Context) string {
 			wrong = append(wrong, fmt.Sprintf("the status of %s has %d held, %v", c.name(), status.Held, status.Err))
 		}
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
-		all, err := c.instances.All(bounded)
+		all, err := c.clients.instances.All(bounded)
 		cancel()
 		var endpoints []runtime.Endpoint
 		for _, i := range all {
@@ -184,34 +176,26 @@ func (w *World) tearDown(ctx context.Context) {
 	for _, s := range w.servers {
 		s.stop(ctx)
 	}
-	for _, e := range w.etcd.Entries("acme/") {
+	for _, e := range w.etcd.Entries(prefix) {
 		if e.Lease != 0 && w.isServers(e) {
-			w.find(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
+			w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 		}
 	}
 	for _, o := range w.writers {
-		o.stop(ctx)
+		o.kill()
 	}
 	w.ghosts.Wait()
-	time.Sleep(2 * ttl) // what was left to expire
+	time.Sleep(2 * ttl) // until what was left to expire has expired
 	for _, lease := range w.etcd.Leases() {
-		w.find(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
+		w.report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
 	}
 	w.etcd.Close()
 	if n := w.network.Connections("", ""); n > 0 {
-		w.find(check.LeftBehind, "%d connections are open", n)
+		w.report(check.LeftBehind, "%d connections are open", n)
 	}
 }
 
 // isServers reports whether the entry names an address of a server.
 func (w *World) isServers(e etcd.Entry) bool {
 	return slices.ContainsFunc(w.servers, func(s *server) bool { return strings.Contains(e.Value, s.host+":") })
-}
-
-// client makes a client of etcd under the name of a process.
-func (r *rights) client(config clientv3.Config, name string) (*clientv3.Client, error) {
-	if r.w.plan.Auth {
-		config.Username, config.Password = name, password
-	}
-	return clientv3.New(config)
 }

@@ -18,33 +18,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
-const (
-	// ttl is the lease TTL of every service.
-	ttl = 5 * time.Second
-	// grace is how long callers hold what vanishes.
-	grace = check.Grace
-)
+// ttl is the lease TTL of every service.
+const ttl = 5 * time.Second
 
-// process is what a registry needs: a host on the network and a client of etcd.
+// process is what servers, callers and writers have in common: a host on the network, and a client of etcd. Whoever holds
+// the turn reads all of it; mu guards what others read and the holder of the turn changes.
 type process struct {
 	w        *World
-	index    int
-	host     string // where it listens
+	index    int           // its place among the processes
+	host     string        // where it listens
+	turn     chan struct{} // held by what happens to the process
 	mu       *sync.Mutex
-	life     int
-	from     string // where it dials from; each life has its own, so that a dead one can be cut off for good
+	life     int    // counts, from 1
+	from     string // where it dials from: each life has its own, so that a dead one can be cut off for good
 	log      *counter
 	client   *clientv3.Client
 	registry *runtime.Registry
 }
 
 func newProcess(w *World, index int) process {
-	p := process{w: w, index: index, host: w.plan.Host(index), mu: new(sync.Mutex)}
+	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex)}
 	p.log = &counter{note: func(format string, args ...any) { w.note("%s logs: %s", p.name(), fmt.Sprintf(format, args...)) }}
 	return p
 }
 
 func (p *process) name() string { return p.w.plan.Name(p.index) }
+
+// do runs f when nothing else happens to the process.
+func (p *process) do(f func()) {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	f()
+}
 
 // begin begins another life.
 func (p *process) begin() {
@@ -54,25 +59,28 @@ func (p *process) begin() {
 	p.from = dialHost(p.index, p.life)
 }
 
-// now returns the life that has begun last, and where it dials from, for those who do not hold the turn.
-func (p *process) now() (life int, from string) {
+// current returns the latest life and where it dials from, for those who do not hold the turn.
+func (p *process) current() (life int, from string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.life, p.from
 }
 
-func dialHost(process, life int) string { return fmt.Sprintf("10.%d.0.%d", 100+life, process+1) }
+// firstLife is added to a life for the network that it dials from.
+const firstLife = 100
 
-// processAt returns which process dials from a host, by its place among them; -1 if none does.
+func dialHost(process, life int) string { return fmt.Sprintf("10.%d.0.%d", firstLife+life, process+1) }
+
+// processAt returns the index of the process that dials from a host, -1 if there is none.
 func processAt(host string) int {
 	var life, index int
-	if n, err := fmt.Sscanf(host, "10.%d.0.%d", &life, &index); n != 2 || err != nil || life <= 100 {
+	if n, err := fmt.Sscanf(host, "10.%d.0.%d", &life, &index); n != 2 || err != nil || life <= firstLife {
 		return -1
 	}
 	return index - 1
 }
 
-// connect makes a client of etcd, as the documentation says it should be made.
+// connect makes a client of etcd, as the documentation recommends.
 func (p *process) connect() {
 	config := clientv3.Config{
 		Endpoints:            p.w.memberAddrs(),
@@ -96,17 +104,23 @@ func (p *process) connect() {
 // open makes a registry.
 func (p *process) open(opts ...runtime.Option) {
 	p.connect()
-	opts = append(opts, runtime.WithLeaseTTL(ttl), runtime.WithEmptyGrace(grace), runtime.WithLogger(slog.New(p.log)))
+	opts = append(opts, runtime.WithLeaseTTL(ttl), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(p.log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 }
 
-// shut closes the registry and the client, within a bound.
+// closing is how long Registry.Close may take.
+const closing = 6 * time.Second
+
+// shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
 	began := time.Now()
-	_ = p.registry.Close(ctx) // an error is not a problem: what is left expires with its lease, which settle sees
+	_ = p.registry.Close(ctx) // what it could not take out of etcd expires, and settle checks that
 	p.client.Close()
-	p.bound(ctx, began, "Registry.Close", 6*time.Second)
+	p.bound(ctx, began, "Registry.Close", closing)
 }
+
+// contextOnly is the bound of a call that its context alone bounds.
+const contextOnly = time.Hour
 
 // bound reports a call that took longer than its context and its own bound allow.
 func (p *process) bound(ctx context.Context, began time.Time, what string, longest time.Duration) {
@@ -115,21 +129,21 @@ func (p *process) bound(ctx context.Context, began time.Time, what string, longe
 		end = deadline
 	}
 	if late := time.Since(end); late > slack {
-		p.w.find(check.Hangs, "%s of %s took %v, %v longer than it may", what, p.name(), time.Since(began), late)
+		p.w.report(check.Hangs, "%s of %s took %v, %v longer than it may", what, p.name(), time.Since(began), late)
 	}
 }
 
-// slack is what a bounded call may take longer than its bound.
+// slack is how much longer than its bound a call may take.
 const slack = 200 * time.Millisecond
 
-// dead returns a context that has ended: what is closed with it can tell nobody.
+// dead returns a context that has ended. What closes with it tells nobody.
 func dead() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	return ctx
 }
 
-// vanish takes this life off the network for good, so that what is left of it reaches nobody.
+// vanish takes this life off the network for good.
 func (p *process) vanish() {
 	p.w.network.Set(p.from, "", network.Link{Cut: true})
 	for i := range p.w.plan.Members {
@@ -141,7 +155,7 @@ func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
 
-// counter counts log lines, and has the trace hold them.
+// counter is a slog.Handler that counts log lines and adds them to the trace.
 type counter struct {
 	lines atomic.Int64
 	note  func(format string, args ...any)

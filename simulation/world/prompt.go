@@ -2,7 +2,6 @@ package world
 
 import (
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -13,9 +12,9 @@ import (
 )
 
 const (
-	// promptly is how soon a caller that can reach etcd has heard of a change.
+	// promptly is how soon a caller that can reach etcd hears of a change.
 	promptly = 2500 * time.Millisecond
-	// aftermath is how long a fault on the way to etcd excuses callers from that, after it has ended.
+	// aftermath is how long a fault on the way to etcd excuses callers after it has ended.
 	aftermath = 6 * time.Second
 )
 
@@ -23,66 +22,53 @@ const (
 func (w *World) soon(change string, heard func(runtime.KeyStatus) bool) {
 	lives := make([]int, len(w.callers))
 	for i, c := range w.callers {
-		lives[i], _ = c.now()
+		lives[i], _ = c.current()
 	}
 	at := time.Since(w.began)
 	w.ghosts.Go(func() {
 		time.Sleep(promptly)
 		for i, c := range w.callers {
 			registry := c.running()
-			if life, _ := c.now(); registry == nil || life != lives[i] || w.disturbed(c.index, at) {
+			if life, _ := c.current(); registry == nil || life != lives[i] || w.disturbed(c.index, at) {
 				continue
 			}
 			if status := keyStatus(registry, shopKey); !heard(status) {
-				w.find(check.Late, "%s has not heard after %v that %s: it knows %v and %q", c.name(), promptly, change, addrsOf(status.Endpoints),
+				w.report(check.Late, "%s has not heard after %v that %s: it knows %v and %q", c.name(), promptly, change, addrsOf(status.Endpoints),
 					status.ServiceConfig)
 			}
 		}
 	})
 }
 
-// disturbs holds the kinds that disturb the way to etcd: of all processes, or of the one that the step names.
-var disturbs = map[schedule.Kind]bool{
-	schedule.MemberStops: true, schedule.MemberIsolated: true, schedule.QuorumLost: true, schedule.MemberLags: true, schedule.LeaderChanges: true,
-	schedule.Restore: true, schedule.Wipe: true, schedule.TokensExpire: true, schedule.RightsRefused: false, schedule.AnswersLost: false,
-	schedule.AnswersLate: false, schedule.RequestsLate: false, schedule.RequestsFail: false, schedule.CutFromEtcd: false,
-	schedule.StalledFromEtcd: false, schedule.StalledFromMember: false, schedule.SlowToEtcd: false, schedule.ResetFromEtcd: false, schedule.CallerRestarts: false,
-}
+// Kinds that disturb the way to etcd of all processes, and those that disturb it for the one that the step names.
+var (
+	disturbAll = []schedule.Kind{
+		schedule.MemberStops, schedule.MemberIsolated, schedule.QuorumLost, schedule.MemberLags, schedule.LeaderChanges,
+		schedule.Restore, schedule.Wipe, schedule.TokensExpire,
+	}
+	disturbOne = []schedule.Kind{
+		schedule.RightsRefused, schedule.AnswersLost, schedule.AnswersLate, schedule.RequestsLate, schedule.RequestsFail,
+		schedule.CutFromEtcd, schedule.StalledFromEtcd, schedule.StalledFromMember, schedule.SlowToEtcd, schedule.ResetFromEtcd,
+		schedule.CallerRestarts,
+	}
+)
 
 // disturbed reports whether a process may have missed a change made at a time.
 func (w *World) disturbed(process int, at time.Duration) bool {
 	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
-		all, ok := disturbs[s.Kind]
-		return ok && (all || s.Who == process) && s.At < at+promptly && s.At+s.For+aftermath > at
+		disturbs := slices.Contains(disturbAll, s.Kind) || s.Who == process && slices.Contains(disturbOne, s.Kind)
+		return disturbs && s.At < at+promptly && s.At+s.For+aftermath > at
 	})
 }
 
-// isRegistered reports whether etcd has an entry of an address.
-func (w *World) isRegistered(addr string) bool { return slices.Contains(w.registered(shopKey), addr) }
-
-// settled reports whether nothing has changed lately: the live config above all.
-func (w *World) settled() bool {
+// quiet reports whether neither the live config has changed lately nor all of etcd.
+func (w *World) quiet() bool {
 	for _, c := range w.since(time.Now().Add(-promptly)) {
 		if strings.HasPrefix(c.Key, configs) {
 			return false
 		}
 	}
 	return !w.resetSince(time.Now().Add(-aftermath))
-}
-
-// drainedNames returns the names that the live config drains.
-func (w *World) drainedNames() []string {
-	live, ok := w.etcd.Get(configs + shopKey)
-	if !ok || schedule.Bad(live.Value) {
-		return nil
-	}
-	var names []string
-	for i := range w.plan.Servers {
-		if name := w.plan.Instance(i); strings.Contains(live.Value, fmt.Sprintf(`"drain":[%q]`, name)) {
-			names = append(names, name)
-		}
-	}
-	return names
 }
 
 // holds reports whether a service config holds all that another says: the one in force has the defaults filled in.

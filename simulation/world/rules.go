@@ -1,31 +1,37 @@
 package world
 
 import (
+	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// rules decide what becomes of the requests of processes to etcd.
+// rules decides what becomes of the requests of processes to etcd.
 type rules struct {
 	w      *World
 	mu     sync.Mutex
 	active []*rule
 	second time.Time   // in which asked is counted
 	asked  map[int]int // by process
-	served map[int]int // by process: all that were not refused, for etcd's client repeats those every 25 ms
+	served map[int]int // by process: requests that were not refused; etcd's client repeats refused ones every 25 ms
 }
 
-// flood is how many requests of a process within a second are no accident. It is then slowed down, so that time goes on.
-const flood = 500
+const (
+	// flood is how many requests of a process within a second are no accident. More are slowed down, or virtual time would
+	// stand still.
+	flood = 500
+	// slowed is how long each of them then takes.
+	slowed = 100 * time.Millisecond
+)
 
 // rule is for the requests of one process.
 type rule struct {
 	process int
-	method  string // "write": those that change something; "any": all
+	method  string // one, or schedule.AnyWrite or AnyMethod
 	verdict etcd.Verdict
 }
 
@@ -57,10 +63,10 @@ func (r *rules) judge(c etcd.Call) etcd.Verdict {
 		r.second, r.asked = now, make(map[int]int)
 	}
 	if r.asked[process]++; r.asked[process] > flood {
-		return etcd.Verdict{Before: 100 * time.Millisecond}
+		return etcd.Verdict{Before: slowed}
 	}
 	for _, a := range r.active {
-		if a.process == process && (a.method == "any" || a.method == "write" && c.Write || a.method == c.Method) {
+		if a.process == process && (a.method == schedule.AnyMethod || a.method == schedule.AnyWrite && c.Write || a.method == c.Method) {
 			if a.verdict.Err == nil {
 				r.served[process]++
 			}
@@ -71,61 +77,18 @@ func (r *rules) judge(c etcd.Call) etcd.Verdict {
 	return etcd.Verdict{}
 }
 
-// rights say what each process may do in etcd, where etcd asks for passwords.
-type rights struct {
-	w       *World
-	mu      sync.Mutex
-	refused map[int]string // by process: what it may not do now
-}
-
-func newRights(w *World) *rights {
-	r := &rights{w: w, refused: make(map[int]string)}
-	r.apply()
-	return r
-}
-
-// refuse takes a right from a process until the returned function is called.
-func (r *rights) refuse(process int, what string) (back func()) {
-	set := func(what string) {
-		r.mu.Lock()
-		r.refused[process] = what
-		r.mu.Unlock()
-		r.apply()
-	}
-	set(what)
-	return func() { set("") }
-}
-
-// apply tells etcd who may do what.
-func (r *rights) apply() {
-	if !r.w.plan.Auth {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	users := []etcd.User{{Name: "root", Password: password, Root: true}}
-	for i := range r.w.plan.Processes() + len(r.w.plan.Servers) { // the twins, too
-		users = append(users, etcd.User{Name: r.w.plan.Name(i), Password: password, Rights: rightsWithout(r.refused[i])})
-	}
-	r.w.etcd.Protect(users...)
-}
-
-const (
-	password = "secret"
-	// configs is where live configs are.
-	configs = "_grpc_config/"
-)
-
-// rightsWithout returns the rights of a process to which one thing is refused.
-func rightsWithout(what string) []etcd.Right {
-	services := etcd.Right{From: "acme/", To: "acme0", Read: what != "read", Write: what != "write"}
-	config := etcd.Right{From: configs, To: strings.TrimSuffix(configs, "/") + "0", Read: what != "read the config"}
-	return []etcd.Right{services, config}
-}
-
 // servedTo returns how many requests of a process etcd has taken.
 func (r *rules) servedTo(process int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.served[process]
+}
+
+// requests has a rule hold for the requests of a process.
+func requests(verdict func(schedule.Step) etcd.Verdict) fault {
+	return func(w *World, _ context.Context, s schedule.Step) {
+		remove := w.rules.add(s.Who, s.Text, verdict(s))
+		time.Sleep(s.For)
+		remove()
+	}
 }

@@ -16,7 +16,8 @@ func (s *server) found(key string) []etcd.Entry {
 	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
 }
 
-// saidIn checks that the server is in etcd, as a call that began then says. What others have done to it since excuses it.
+// saidIn checks that the server is in etcd, as a call that began at a time has said. Changes that others have made since
+// excuse it.
 func (s *server) saidIn(what string, began time.Time) {
 	if s.touched(began) {
 		return
@@ -24,11 +25,11 @@ func (s *server) saidIn(what string, began time.Time) {
 	want := max(1, len(s.spec.Layouts))
 	if found := s.found(shopKey); len(found) < want { // a life before this one may have left more
 		id, _ := s.known()
-		s.w.find(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
+		s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
 	}
 }
 
-// saidOut checks that the server is out of etcd.
+// saidOut checks that the server is out of etcd, as a call that began at a time has said.
 func (s *server) saidOut(what string, began time.Time) {
 	if s.w.resetSince(began) {
 		return
@@ -37,7 +38,7 @@ func (s *server) saidOut(what string, began time.Time) {
 		// A restored etcd may have brought back what a life before this one had.
 		found := slices.DeleteFunc(s.found(key), func(e etcd.Entry) bool { return !s.w.leasesOf(s.from)[e.Lease] })
 		if len(found) > 0 {
-			s.w.find(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
+			s.w.report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}
 	}
 	if addr := s.addr; s.marks() {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,30 +16,28 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// server is a process that serves. Its methods wait for one another: turn is held by the one under way.
+// server is a process that serves.
 type server struct {
 	process
 	spec schedule.Server
 	port int
-	turn chan struct{}
 
-	id       string // of the life
-	addr     string
-	up       bool // it takes calls
-	in       bool // it is meant to be in etcd
+	id       string // of the life; under mu
+	addr     string // under mu
+	up       bool   // it takes calls
+	in       bool   // it is meant to be in etcd
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
-	server   *runtime.Server // of the modes serve and announce
-	leaving  *atomic.Bool    // what puts it in etcd is to stop trying
-	mu       sync.Mutex
-	entries  []*runtime.Registration // of the mode register
+	server   *runtime.Server         // of the modes serve and announce
+	leaving  *atomic.Bool            // entering is to stop trying
+	entries  []*runtime.Registration // of the mode register; under mu
 	end      context.CancelFunc
-	entering *errand // what puts it in etcd, or serves
+	entering *errand // puts it in etcd, or serves
 }
 
 func newServer(w *World, index int, spec schedule.Server) *server {
-	return &server{process: newProcess(w, index), spec: spec, port: schedule.Port, turn: make(chan struct{}, 1)}
+	return &server{process: newProcess(w, index), spec: spec, port: schedule.Port}
 }
 
 // newTwin makes a server with the instance id of another.
@@ -52,13 +49,6 @@ func newTwin(w *World, of int) *server {
 
 // instanceID returns the instance id that the server has been given.
 func (s *server) instanceID() string { return s.w.plan.Instance(s.index % s.w.plan.Processes()) }
-
-// do runs f when nothing else happens to the server.
-func (s *server) do(f func()) {
-	s.turn <- struct{}{}
-	defer func() { <-s.turn }()
-	f()
-}
 
 // known returns the life's id and address, for those who do not hold the turn.
 func (s *server) known() (id, addr string) {
@@ -78,22 +68,23 @@ func (s *server) keys() []string {
 func (s *server) start(ctx context.Context) {
 	s.do(func() {
 		if s.up {
-			return // steps on one process may run into one another, for stopping takes time
+			return // another step has started it: stopping takes time
 		}
 		s.begin()
 		s.mu.Lock()
 		s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
 		s.id = fmt.Sprintf("%s, life %d", s.name(), s.life)
+		s.entries = nil
 		s.mu.Unlock()
 		listener, err := s.w.network.Listen(s.addr)
 		if err != nil {
-			panic(err) // the world is not as it is meant to be
+			panic(err) // a fault of the world's own
 		}
 		s.listener = listener
 		s.open(runtime.WithZone(s.spec.Zone))
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
-		s.up, s.in, s.leaving, s.entries = true, true, new(atomic.Bool), nil
+		s.up, s.in, s.leaving = true, true, new(atomic.Bool)
 		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 		switch s.spec.Mode {
 		case schedule.Serve:
@@ -108,7 +99,7 @@ func (s *server) start(ctx context.Context) {
 
 // instance describes this life to the judge.
 func (s *server) instance() check.Instance {
-	i := check.Instance{ID: s.id, Host: s.name(), Addr: s.addr, Methods: []string{who}}
+	i := check.Instance{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{shopWho}}
 	// A registration by hand knows no methods, and the other layouts have no room for them.
 	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, "endpoint_json"))
 	if s.spec.Named {
@@ -116,16 +107,16 @@ func (s *server) instance() check.Instance {
 	}
 	i.Marks = s.marks()
 	if s.spec.Newer {
-		i.Methods = append(i.Methods, newer)
+		i.Methods = append(i.Methods, shopWhoNewer)
 	}
 	if s.spec.Both {
-		i.Methods = append(i.Methods, user)
+		i.Methods = append(i.Methods, userWho)
 	}
 	return i
 }
 
 // kill ends the process without a word to anybody.
-func (s *server) kill(context.Context) {
+func (s *server) kill() {
 	s.do(func() {
 		if !s.up {
 			return
@@ -138,7 +129,7 @@ func (s *server) kill(context.Context) {
 		s.grpc.Stop()
 		ghost, entering := s.process, s.entering
 		s.entering = nil
-		s.w.ghosts.Go(func() { // what is left of it bothers nobody, and the next life may begin
+		s.w.ghosts.Go(func() { // it reaches nobody, and the next life need not wait for it
 			_ = entering.wait() // nobody is left to tell
 			ghost.shut(dead())
 		})
@@ -158,7 +149,7 @@ func (s *server) stop(ctx context.Context) {
 			s.end()
 			err := s.entering.wait()
 			s.entering = nil
-			s.bound(context.Background(), began, "Serve after its context's end", 7*time.Second)
+			s.bound(context.Background(), began, "Serve after its context's end", serveEnds)
 			if err == nil {
 				s.saidOut("Serve", began)
 			}
@@ -166,13 +157,13 @@ func (s *server) stop(ctx context.Context) {
 			s.leave(ctx)
 			s.end()
 			s.wait()
-			time.Sleep(time.Second) // until callers have heard of it
-			stopped := time.AfterFunc(2*time.Second, s.grpc.Stop)
+			time.Sleep(drainDelay)
+			stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
 			s.grpc.GracefulStop()
 			stopped.Stop()
 		}
 		s.gone(false)
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
 		s.shut(ctx)
 		s.vanish()

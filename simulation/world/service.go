@@ -12,14 +12,19 @@ import (
 
 // The services. Some servers have the newer method of the first, as in a rollout that adds it.
 const (
-	shopKey  = "acme/shop"
+	prefix   = "acme/" // of all keys
+	shopKey  = prefix + "shop"
 	shopName = "acme.Shop"
-	userKey  = "acme/user"
+	userKey  = prefix + "user"
 	userName = "acme.User"
 
-	who   = "/acme.Shop/Who"
-	newer = "/acme.Shop/WhoNewer"
-	user  = "/acme.User/Who"
+	shopWho      = "/acme.Shop/Who"
+	shopWhoNewer = "/acme.Shop/WhoNewer"
+	userWho      = "/acme.User/Who"
+
+	// configs is the prefix of live configs.
+	configs   = "_grpc_config/"
+	configKey = configs + shopKey
 )
 
 func describe(name, key, policy string) *runtime.ServiceDesc {

@@ -15,6 +15,26 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
+// How servers leave etcd, and stop in order.
+const (
+	// drainDelay is how long they serve on after they have left etcd.
+	drainDelay = time.Second
+	// stopTimeout is how long they then wait for calls to end.
+	stopTimeout = 2 * time.Second
+	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
+	leaveTimeout = 3 * time.Second
+	// serveEnds is how long Serve may take after its context's end, with all of that.
+	serveEnds = 7 * time.Second
+)
+
+// How servers are put in etcd.
+const (
+	// enterTimeout is how long one attempt may take.
+	enterTimeout = 4 * time.Second
+	// enterAgain is how long they wait until the next one.
+	enterAgain = 500 * time.Millisecond
+)
+
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
 func (s *server) addServices(to grpc.ServiceRegistrar) {
 	methods := []string{"Who"}
@@ -28,8 +48,9 @@ func (s *server) addServices(to grpc.ServiceRegistrar) {
 	grpc_health_v1.RegisterHealthServer(to, s.health)
 }
 
+// publish makes the runtime.Server of the modes serve and announce.
 func (s *server) publish() {
-	s.server = s.w.registryServer(s)
+	s.server = s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
 	s.addServices(s.server)
 	s.server.Publish(describe(shopName, shopKey, ""), s.options()...)
 	if s.spec.Both {
@@ -37,11 +58,7 @@ func (s *server) publish() {
 	}
 }
 
-func (w *World) registryServer(s *server) *runtime.Server {
-	return s.registry.NewServer(s.grpc, runtime.WithDrainDelay(time.Second), runtime.WithStopTimeout(2*time.Second))
-}
-
-// options are those of a registration.
+// options returns the options of a registration.
 func (s *server) options() []runtime.RegisterOption {
 	var options []runtime.RegisterOption
 	if s.spec.Named {
@@ -115,14 +132,14 @@ func (s *server) startRegistered(ctx context.Context) {
 	})
 }
 
-// retry calls what puts the server in etcd until it says that it has, and checks its word.
+// retry makes a call that puts the server in etcd until it returns nil, and then checks that the server is there.
 func (s *server) retry(ctx context.Context, what string, call func(context.Context) error) error {
 	for leaving := s.leaving; ; {
 		began := time.Now()
-		bounded, cancel := context.WithTimeout(ctx, 4*time.Second)
+		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
 		s.w.note("%s of %s: %v", what, s.name(), err)
-		s.bound(bounded, began, what, time.Hour)
+		s.bound(bounded, began, what, contextOnly)
 		cancel()
 		if err == nil && !leaving.Load() {
 			s.saidIn(what, began)
@@ -133,7 +150,7 @@ func (s *server) retry(ctx context.Context, what string, call func(context.Conte
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(500 * time.Millisecond):
+		case <-time.After(enterAgain):
 		}
 	}
 }
@@ -144,17 +161,17 @@ func (s *server) want(in bool) {
 	s.w.observe(func(j *check.Judge) { j.Leave(s.id, !in) })
 }
 
-// wait waits for what start has left under way. Its error has been noted.
+// wait waits until what puts the server in etcd is over. Its error is in the trace.
 func (s *server) wait() {
 	_ = s.entering.wait()
 	s.entering = nil
 }
 
-// leave takes the server out of etcd, and checks the word of what says so.
+// leave takes the server out of etcd. If the call says that it has, leave checks that.
 func (s *server) leave(ctx context.Context) {
 	s.want(false)
 	s.leaving.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	began := time.Now()
 	var err error
@@ -164,20 +181,20 @@ func (s *server) leave(ctx context.Context) {
 		return
 	case schedule.Announce:
 		err = s.server.Withdraw(ctx)
-		s.bound(ctx, began, "Withdraw", 5*time.Second)
+		s.bound(ctx, began, "Withdraw", contextOnly)
 	case schedule.Register:
 		for _, entry := range s.registered() {
 			err = errors.Join(err, entry.Pause(ctx))
 		}
-		s.bound(ctx, began, "Pause", time.Hour)
+		s.bound(ctx, began, "Pause", contextOnly)
 	}
-	if err == nil && (s.spec.Mode == schedule.Announce || s.settled()) {
+	if err == nil && (s.spec.Mode == schedule.Announce || s.entered()) {
 		s.saidOut("Withdraw or Pause", began)
 	}
 }
 
-// settled reports whether nothing that start began is still under way.
-func (s *server) settled() bool { return s.entering == nil || s.entering.over() }
+// entered reports whether what puts the server in etcd is over.
+func (s *server) entered() bool { return s.entering == nil || s.entering.over() }
 
 // registered returns the registrations that Register has returned.
 func (s *server) registered() []*runtime.Registration {
@@ -189,7 +206,7 @@ func (s *server) registered() []*runtime.Registration {
 // pause takes the server out of etcd for a time.
 func (s *server) pause(ctx context.Context, d time.Duration) {
 	s.do(func() {
-		if !s.up || s.spec.Mode == schedule.Register && !s.settled() {
+		if !s.up || s.spec.Mode == schedule.Register && !s.entered() {
 			return // what is not registered yet cannot be paused
 		}
 		s.leave(ctx)
@@ -218,13 +235,13 @@ func (s *server) enter(ctx context.Context) {
 	}
 }
 
-// change makes a call of each registration and checks its word.
+// change makes a call of each registration. If the call returns nil, change checks that the server is in etcd.
 func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) error) {
 	for _, entry := range s.registered() {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		began := time.Now()
 		err := call(entry, ctx)
-		s.bound(ctx, began, what, time.Hour)
+		s.bound(ctx, began, what, contextOnly)
 		cancel()
 		if err == nil && s.in {
 			s.saidIn(what, began)

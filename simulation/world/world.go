@@ -31,25 +31,32 @@ type World struct {
 
 	mu      sync.Mutex
 	judge   *check.Judge
-	commits []etcd.Change        // all of them, in order
+	commits []etcd.Change        // all, in order
 	resets  []time.Time          // when etcd was restored or wiped
 	seen    map[string]time.Time // by service and address: when etcd was last seen to have it
-	down    []int                // by member: how many reasons it has to be down
-	trace   []byte               // what has happened, for replays to compare
+	down    []int                // by member: how many steps keep it down
+	trace   []byte               // a line an event
 }
 
-// Result is what came of a schedule.
+// Result is the outcome of a schedule.
 type Result struct {
 	Problems []check.Problem
 	Virtual  time.Duration // how long it took in the world
-	Trace    []byte        // what happened, a line an event
+	Trace    []byte        // the events, one a line, for replays to compare
 	Calls    int
 }
 
-// Run carries out a schedule in a bubble, and returns when nothing of it is left.
+// Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
 func Run(ctx context.Context, plan schedule.Schedule) Result {
-	w := &World{plan: plan, began: time.Now(), network: network.New(), etcd: etcd.New(plan.Members), judge: check.New(time.Now()), down: make([]int, plan.Members),
-		seen: make(map[string]time.Time)}
+	w := &World{
+		plan:    plan,
+		began:   time.Now(),
+		network: network.New(),
+		etcd:    etcd.New(plan.Members),
+		judge:   check.New(time.Now()),
+		seen:    make(map[string]time.Time),
+		down:    make([]int, plan.Members),
+	}
 	watchdog := time.AfterFunc(longest, w.hangs)
 	defer watchdog.Stop()
 	w.rules = newRules(w)
@@ -67,15 +74,19 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 	return Result{Problems: w.judge.Problems, Virtual: time.Since(w.began), Trace: w.trace, Calls: w.calls()}
 }
 
-// longest is how long a world may take.
-const longest = 30 * time.Minute
+const (
+	// longest is how long a world may take.
+	longest = 30 * time.Minute
+	// lastLines is how many lines of the trace are shown when it takes longer.
+	lastLines = 100
+)
 
-// hangs ends the process. A bubble in which something waits for ever cannot be left otherwise.
+// hangs ends the test process. There is no other way out of a bubble in which something waits for ever.
 func (w *World) hangs() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	lines := strings.Split(string(w.trace), "\n")
-	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, w.judge.Problems, strings.Join(lines[max(0, len(lines)-100):], "\n")))
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", w.plan.Seed, w.plan, w.judge.Problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
 }
 
 // populate starts every process.
@@ -89,8 +100,14 @@ func (w *World) populate(ctx context.Context) {
 	for i, spec := range w.plan.Writers {
 		w.writers = append(w.writers, newWriter(w, len(w.servers)+len(w.callers)+i, spec))
 	}
-	for _, p := range w.processes() {
-		p.start(ctx)
+	for _, s := range w.servers {
+		s.start(ctx)
+	}
+	for _, c := range w.callers {
+		c.start(ctx)
+	}
+	for _, o := range w.writers {
+		o.start(ctx)
 	}
 }
 
@@ -107,38 +124,21 @@ func (w *World) carryOut(ctx context.Context) {
 		})
 	}
 	steps.Wait()
-	// A backup brings back what an operator has taken back since.
-	w.etcd.Alarm(false)
-	for _, key := range []string{shopKey, userKey} {
-		for _, e := range w.etcd.Entries(key + "/") {
-			if w.operators(e) {
-				w.etcd.Delete(e.Key)
-			}
-		}
-	}
+	w.undoOperators()
 	stop()
 	watching.Wait()
 }
 
-// lifelike is what steps can do to any process.
-type lifelike interface {
-	start(ctx context.Context)
-	kill(ctx context.Context)
-	stop(ctx context.Context)
-}
-
-func (w *World) processes() []lifelike {
-	var all []lifelike
-	for _, s := range w.servers {
-		all = append(all, s)
+// undoOperators takes back what operators have put. Their steps have done so, but a backup may have brought it back.
+func (w *World) undoOperators() {
+	w.etcd.Alarm(false)
+	for _, key := range []string{shopKey, userKey} {
+		for _, e := range w.etcd.Entries(key + "/") {
+			if isOperators(e) {
+				w.etcd.Delete(e.Key)
+			}
+		}
 	}
-	for _, c := range w.callers {
-		all = append(all, c)
-	}
-	for _, o := range w.writers {
-		all = append(all, o)
-	}
-	return all
 }
 
 // measure judges the rates of all processes, a window at a time.
@@ -153,26 +153,30 @@ func (w *World) measure(ctx context.Context) {
 		case <-tick.C:
 		}
 		for i := range w.plan.Processes() {
-			served, logged := w.rules.servedTo(i), w.linesOf(i)
+			served, logged := w.rules.servedTo(i), w.process(i).log.count()
 			w.observe(func(j *check.Judge) { j.Rate(time.Now(), w.plan.Name(i), served-requests[i], logged-lines[i]) })
 			requests[i], lines[i] = served, logged
 		}
 	}
 }
 
-func (w *World) linesOf(process int) int { return w.base(process).log.count() }
-
-// base returns what is the same for every kind of process.
-func (w *World) base(i int) *process {
-	switch servers, callers := len(w.servers), len(w.callers); {
-	case i < servers:
+// process returns the process with an index, as steps name it.
+func (w *World) process(i int) *process {
+	switch {
+	case i < len(w.servers):
 		return &w.servers[i].process
-	case i < servers+callers:
-		return &w.callers[i-servers].process
+	case i < len(w.servers)+len(w.callers):
+		return &w.caller(i).process
 	default:
-		return &w.writers[i-servers-callers].process
+		return &w.writer(i).process
 	}
 }
+
+// caller returns the caller with an index among all processes.
+func (w *World) caller(i int) *caller { return w.callers[i-len(w.servers)] }
+
+// writer returns the writer with an index among all processes.
+func (w *World) writer(i int) *writer { return w.writers[i-len(w.servers)-len(w.callers)] }
 
 func (w *World) calls() int {
 	n := 0
@@ -189,9 +193,9 @@ func (w *World) observe(tell func(*check.Judge)) {
 	tell(w.judge)
 }
 
-// find reports a broken rule.
-func (w *World) find(rule check.Rule, format string, args ...any) {
-	w.observe(func(j *check.Judge) { j.Find(time.Now(), rule, format, args...) })
+// report reports a broken rule.
+func (w *World) report(rule check.Rule, format string, args ...any) {
+	w.observe(func(j *check.Judge) { j.Report(time.Now(), rule, format, args...) })
 }
 
 // note adds a line to the trace.
@@ -202,18 +206,18 @@ func (w *World) note(format string, args ...any) {
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
-// committed hears of each change of etcd.
+// committed is told of each change in etcd.
 func (w *World) committed(c etcd.Change) {
 	w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
-	if !c.Delete && c.Client != "" && strings.HasPrefix(c.Key, "acme/") {
+	if !c.Delete && c.Client != "" && strings.HasPrefix(c.Key, prefix) {
 		w.judge.Put(time.Now(), c.Key, c.Client)
 	}
 }
 
-// random returns a source of chance for a part of the world, the same for the same schedule.
+// random returns a random source for a part of the world, the same for the same schedule.
 func (w *World) random(part uint64) *rand.Rand { return rand.New(rand.NewPCG(w.plan.Seed, part)) }
 
 // since returns the commits since a time.
@@ -227,7 +231,7 @@ func (w *World) since(at time.Time) []etcd.Change {
 	return w.commits[i:len(w.commits):len(w.commits)]
 }
 
-// leasesOf returns the leases on which a life of a process has put keys.
+// leasesOf returns the leases on which the process that dials from a host has put keys.
 func (w *World) leasesOf(from string) map[int64]bool {
 	leases := make(map[int64]bool)
 	for _, c := range w.since(time.Time{}) {
@@ -236,11 +240,4 @@ func (w *World) leasesOf(from string) map[int64]bool {
 		}
 	}
 	return leases
-}
-
-// resetSince reports whether etcd was restored or wiped since a time.
-func (w *World) resetSince(at time.Time) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.resets) > 0 && !w.resets[len(w.resets)-1].Before(at)
 }

@@ -14,12 +14,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// writer is a server with code of its own for etcd, as such code is found: it grants a lease, puts its entry and keeps
-// the lease alive, and does all of it again after a second when anything goes wrong.
+// writer is a server with code of its own for etcd, as is common: it grants a lease, puts its entry, keeps the lease
+// alive, and starts over after a second when anything goes wrong.
 type writer struct {
 	process
 	spec schedule.Writer
-	turn chan struct{}
 
 	id       string
 	up       bool
@@ -30,33 +29,27 @@ type writer struct {
 }
 
 func newWriter(w *World, index int, spec schedule.Writer) *writer {
-	return &writer{process: newProcess(w, index), spec: spec, turn: make(chan struct{}, 1)}
+	return &writer{process: newProcess(w, index), spec: spec}
 }
 
 func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Port) }
 
-func (o *writer) do(f func()) {
-	o.turn <- struct{}{}
-	defer func() { <-o.turn }()
-	f()
-}
-
 func (o *writer) start(ctx context.Context) {
 	o.do(func() {
 		if o.up {
-			return // steps on one process may run into one another, for stopping takes time
+			return // another step has started it: stopping takes time
 		}
 		o.begin()
 		o.connect()
 		listener, err := o.w.network.Listen(o.addr())
 		if err != nil {
-			panic(err) // the world is not as it is meant to be
+			panic(err) // a fault of the world's own
 		}
 		o.listener, o.grpc = listener, grpc.NewServer()
 		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
 		o.grpc.RegisterService(serviceDesc(shopName, "Who"), life(o.id))
 		o.w.observe(func(j *check.Judge) {
-			j.Up(time.Now(), check.Instance{ID: o.id, Host: o.name(), Addr: o.addr(), Methods: []string{who}})
+			j.Up(time.Now(), check.Instance{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{shopWho}})
 		})
 		o.up, o.running = true, new(sync.WaitGroup)
 		ctx, o.end = context.WithCancel(ctx)
@@ -94,7 +87,7 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	}
 }
 
-// entry returns the key and the value by which the writer's layout says where it is.
+// entry returns the key and the value of the writer's entry, in its layout.
 func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
 	addr := o.addr()
 	switch o.spec.Layout {
@@ -111,7 +104,8 @@ func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
 	}
 }
 
-func (o *writer) kill(context.Context) {
+// kill ends the process without a word to anybody. Such code seldom ends in another way.
+func (o *writer) kill() {
 	o.do(func() {
 		if !o.up {
 			return
@@ -126,6 +120,3 @@ func (o *writer) kill(context.Context) {
 		o.client.Close()
 	})
 }
-
-// stop is kill: such code seldom says goodbye.
-func (o *writer) stop(ctx context.Context) { o.kill(ctx) }

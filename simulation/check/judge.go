@@ -1,0 +1,120 @@
+package check
+
+import (
+	"fmt"
+	"time"
+)
+
+// Instance is one life of a server.
+type Instance struct {
+	ID      string // of this life: "server 2, life 3"
+	Name    string // the instance id, "" where it is the address
+	Process string
+	Addr    string
+	Methods []string // full names
+	Tells   bool     // its entries say which methods it serves
+	Marks   bool     // its entries say when it leaves
+}
+
+// Judge keeps what it needs to judge, and the problems that it has found. Its methods are to be called in the order of
+// what they note.
+type Judge struct {
+	Problems []Problem
+
+	began   time.Time
+	lives   map[string]*life
+	links   map[[2]string]*link // by the names of two processes
+	proven  map[path]time.Time  // the last call that came back
+	drained map[string]bool     // names that a live config has ever drained
+	killed  time.Time           // the last time that a life was killed
+	writes  map[string][]write  // by key: the latest, in order
+}
+
+type life struct {
+	Instance
+	up      bool
+	since   time.Time // of up
+	ended   time.Time
+	leaves  bool      // it leaves etcd, or has left, by its own will
+	doubted time.Time // when somebody else last changed its entry
+}
+
+type link struct {
+	cut     bool
+	stalled bool
+	changed time.Time
+}
+
+// A path leads a caller's calls to a life of a server.
+type path struct{ caller, conn, life string }
+
+type write struct {
+	at   time.Time
+	from string
+}
+
+// New returns a judge of a world that begins now.
+func New(now time.Time) *Judge {
+	return &Judge{
+		began:   now,
+		lives:   make(map[string]*life),
+		links:   make(map[[2]string]*link),
+		proven:  make(map[path]time.Time),
+		drained: make(map[string]bool),
+		writes:  make(map[string][]write),
+	}
+}
+
+// Report adds a problem.
+func (j *Judge) Report(now time.Time, rule Rule, format string, args ...any) {
+	j.Problems = append(j.Problems, Problem{rule, now.Sub(j.began), fmt.Sprintf(format, args...)})
+}
+
+// Up notes that a life of a server takes calls.
+func (j *Judge) Up(now time.Time, i Instance) {
+	j.lives[i.ID] = &life{Instance: i, up: true, since: now}
+}
+
+// Down notes that a life takes no more calls. If it was killed, the calls under way to it are lost.
+func (j *Judge) Down(now time.Time, id string, killed bool) {
+	j.lives[id].up, j.lives[id].ended = false, now
+	if killed {
+		j.killed = now
+	}
+}
+
+// Leave notes whether a life leaves etcd, or comes back, by its own will.
+func (j *Judge) Leave(id string, leaves bool) { j.lives[id].leaves = leaves }
+
+// Doubt notes that somebody else has changed the entry of a life.
+func (j *Judge) Doubt(now time.Time, id string) {
+	if l := j.lives[id]; l != nil {
+		l.doubted = now
+	}
+}
+
+// Link notes that the link between two processes has changed.
+func (j *Judge) Link(now time.Time, a, b string, cut, stalled bool) {
+	j.links[pair(a, b)] = &link{cut: cut, stalled: stalled, changed: now}
+}
+
+// Drain notes names that a live config drains. Failed calls to them are excused from then on, because the judge does not
+// know which caller has heard of which config.
+func (j *Judge) Drain(names ...string) {
+	for _, name := range names {
+		j.drained[name] = true
+	}
+}
+
+// pair returns the key of the link between two processes, the same in both directions.
+func pair(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
+
+// at returns the life that takes calls at an address, nil if there is none.
+func (j *Judge) at(addr string) *life {
+	for _, l := range j.lives {
+		if l.Addr == addr && l.up {
+			return l
+		}
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package schedule
+
+import "math/rand/v2"
+
+// A chooser chooses what a step is about. It reports false if the world has nothing for the step.
+type chooser func(*rand.Rand, Schedule, *Step) bool
+
+func always(*rand.Rand, Schedule, *Step) bool { return true }
+
+func ofThree(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Members == 3 }
+
+func withAuth(_ *rand.Rand, s Schedule, _ *Step) bool { return s.Auth }
+
+func aMember(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Who = r.IntN(s.Members)
+	return true
+}
+
+func aMemberOfThree(r *rand.Rand, s Schedule, step *Step) bool {
+	return aMember(r, s, step) && s.Members == 3
+}
+
+// aProcess chooses the first server as often as all processes together, because faults combine when they befall one process.
+func aProcess(r *rand.Rand, s Schedule, step *Step) bool {
+	if step.Who = 0; r.IntN(2) == 0 {
+		step.Who = r.IntN(s.Processes())
+	}
+	return true
+}
+
+// aServer chooses the first server as often as all servers together.
+func aServer(r *rand.Rand, s Schedule, step *Step) bool {
+	if step.Who = 0; r.IntN(2) == 0 {
+		step.Who = r.IntN(len(s.Servers))
+	}
+	return true
+}
+
+func aCaller(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Who = len(s.Servers) + r.IntN(len(s.Callers))
+	return true
+}
+
+func aWriter(r *rand.Rand, s Schedule, step *Step) bool {
+	if len(s.Writers) == 0 {
+		return false
+	}
+	step.Who = len(s.Servers) + len(s.Callers) + r.IntN(len(s.Writers))
+	return true
+}
+
+// aPair chooses a caller, and a server or a writer that it calls.
+func aPair(r *rand.Rand, s Schedule, step *Step) bool {
+	if len(s.Writers) == 0 || r.IntN(4) > 0 {
+		aServer(r, s, step)
+	} else {
+		aWriter(r, s, step)
+	}
+	step.Whom = step.Who
+	return aCaller(r, s, step)
+}
+
+func aRight(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Text = pick(r, []string{Read, Write, ReadConfig})
+	return aProcess(r, s, step) && s.Auth
+}
+
+// The methods that the processes of each kind call.
+var (
+	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", AnyWrite, AnyMethod}
+	callerMethods = []string{"Range", AnyMethod}
+	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", AnyMethod}
+)
+
+func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
+	aProcess(r, s, step)
+	switch servers, callers := len(s.Servers), len(s.Callers); {
+	case step.Who < servers:
+		step.Text = pick(r, serverMethods)
+	case step.Who < servers+callers:
+		step.Text = pick(r, callerMethods)
+	default:
+		step.Text = pick(r, writerMethods)
+	}
+	return true
+}
+
+func aConfig(r *rand.Rand, s Schedule, step *Step) bool {
+	if r.IntN(4) > 0 {
+		step.Text = pick(r, policies)
+		return true
+	}
+	step.Text = drain(s.Instance(r.IntN(len(s.Servers))))
+	return true
+}
+
+func oneOf(texts []string) chooser {
+	return func(r *rand.Rand, _ Schedule, step *Step) bool {
+		step.Text = pick(r, texts)
+		return true
+	}
+}
+
+// number chooses N, of first and what follows below first+n, before the rest.
+func number(first, n int, rest chooser) chooser {
+	return func(r *rand.Rand, s Schedule, step *Step) bool {
+		step.N = first + r.IntN(n)
+		return rest(r, s, step)
+	}
+}
+
+func aMemberAndProcess(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Whom = r.IntN(s.Members)
+	return ofThree(r, s, step) && aProcess(r, s, step)
+}
+
+// aDowntime adds the time for which etcd is down, N, to the time until it goes down.
+func aDowntime(_ *rand.Rand, _ Schedule, step *Step) bool {
+	step.For += step.Milliseconds()
+	return true
+}
+
+func aNewVersion(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Text = pick(r, []string{"", "", WithNewer, WithoutNewer})
+	return aServer(r, s, step)
+}
+
+func aRegistered(r *rand.Rand, s Schedule, step *Step) bool {
+	return aServer(r, s, step) && s.Servers[step.Who].Mode == Register
+}
+
+func aNamed(r *rand.Rand, s Schedule, step *Step) bool {
+	return aServer(r, s, step) && s.Servers[step.Who].Named
+}

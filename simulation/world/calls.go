@@ -1,0 +1,138 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+)
+
+const (
+	// pause is how long a caller waits between calls, on average.
+	pause = 700 * time.Millisecond
+	// deadline is how long a call may take.
+	deadline = 2500 * time.Millisecond
+	// affinities is how many keys calls with an affinity have.
+	affinities = 8
+)
+
+// traffic calls until ctx ends: the shop most of the time, now and then in another way.
+func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(r.Int64N(int64(2 * pause)))):
+		}
+		c.mu.Lock()
+		idle := c.idle
+		c.mu.Unlock()
+		switch n := r.IntN(16); {
+		case idle:
+		case n == 0:
+			c.call(ctx, via, userWho, "")
+		case n == 1 || n == 5 || n == 6:
+			c.call(ctx, via, shopWhoNewer, "")
+		case n == 2:
+			if target := someInstance(via.registry, r); target != "" {
+				c.call(ctx, via, shopWho, target)
+			}
+		case n == 3:
+			c.callEach(ctx, via)
+		case n == 4:
+			c.call(runtime.WithAffinity(ctx, string(rune('a'+r.IntN(affinities)))), via, shopWho, "")
+		default:
+			c.call(ctx, via, shopWho, "")
+		}
+	}
+}
+
+// someInstance returns the id of an instance of the shop that the registry knows, "" if it knows none.
+func someInstance(registry *runtime.Registry, r *rand.Rand) string {
+	known := keyStatus(registry, shopKey).Endpoints
+	if len(known) == 0 {
+		return ""
+	}
+	return known[r.IntN(len(known))].Instance
+}
+
+// call makes a call and has the judge hear of it. It returns the life that has answered, "" if none has.
+func (c *caller) call(ctx context.Context, via clients, method, target string) (from string) {
+	key, conn := shopKey, via.shop
+	if method == userWho {
+		key, conn = userKey, via.user
+	}
+	record := c.prepare(via.registry, key, key, method, target)
+	if key == shopKey && target == "" {
+		record.Subset = c.spec.Subset
+	}
+	if target != "" {
+		return c.ask(runtime.WithTarget(ctx, target), conn, record)
+	}
+	return c.ask(ctx, conn, record)
+}
+
+// callEach calls every instance of the shop by itself.
+func (c *caller) callEach(ctx context.Context, via clients) {
+	bounded, cancel := context.WithTimeout(ctx, deadline)
+	all, err := via.instances.All(bounded)
+	cancel()
+	if err != nil {
+		return
+	}
+	for _, i := range all {
+		if ctx.Err() != nil {
+			return
+		}
+		c.ask(ctx, i.Conn, c.prepare(via.registry, "instances", shopKey, shopWho, i.Instance))
+	}
+}
+
+// prepare notes what the caller knows as a call on a connection to a service begins.
+func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target string) check.Call {
+	life, _ := c.current()
+	call := check.Call{
+		Caller:     c.name(),
+		Conn:       fmt.Sprintf("%s of life %d", conn, life),
+		Method:     method,
+		Target:     target,
+		Begin:      time.Now(),
+		Registered: c.w.registered(key),
+		Lately:     c.w.lately(key),
+		Drained:    c.w.drainedNames(),
+		Settled:    key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
+	}
+	status := keyStatus(registry, key)
+	call.Held = status.Held > 0
+	for _, ep := range status.Endpoints {
+		if ep.Instance == target {
+			call.TargetAddr = ep.Addr
+		}
+		call.Known = append(call.Known, ep.Addr)
+	}
+	return call
+}
+
+// ask makes the call, and has the judge hear how it ended, unless the caller ends meanwhile.
+func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) (from string) {
+	bounded, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	from, err := ask(bounded, conn, call.Method)
+	if ctx.Err() != nil {
+		return from
+	}
+	c.calls.Add(1)
+	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
+	if err != nil {
+		call.Err = err.Error()
+	}
+	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
+	c.w.observe(func(j *check.Judge) { j.Call(call) })
+	return from
+}

@@ -1,0 +1,121 @@
+package world
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+func (w *World) memberStops(_ context.Context, s schedule.Step) {
+	w.stopMember(s.Who)
+	time.Sleep(s.For)
+	w.startMember(s.Who)
+}
+
+func (w *World) memberIsolated(_ context.Context, s schedule.Step) {
+	w.etcd.Isolate(s.Who, true)
+	time.Sleep(s.For)
+	w.etcd.Isolate(s.Who, false)
+}
+
+func (w *World) quorumLost(_ context.Context, s schedule.Step) {
+	for i := range w.plan.Members {
+		w.etcd.Isolate(i, true)
+	}
+	time.Sleep(s.For)
+	for i := range w.plan.Members {
+		w.etcd.Isolate(i, false)
+	}
+}
+
+func (w *World) memberLags(_ context.Context, s schedule.Step) {
+	w.etcd.Lag(s.Who, s.Milliseconds())
+	time.Sleep(s.For)
+	w.etcd.Lag(s.Who, 0)
+}
+
+func (w *World) restore(_ context.Context, s schedule.Step) {
+	backup := w.etcd.Backup()
+	time.Sleep(s.For - s.Milliseconds())
+	w.reset(s.Milliseconds(), func() { w.etcd.Restore(backup) })
+}
+
+func (w *World) noSpace(_ context.Context, s schedule.Step) {
+	w.etcd.Alarm(true)
+	time.Sleep(s.For)
+	w.etcd.Alarm(false)
+}
+
+func (w *World) rightsRefused(_ context.Context, s schedule.Step) {
+	restore := w.rights.refuse(s.Who, s.Text)
+	time.Sleep(s.For)
+	restore()
+}
+
+// reset changes all that etcd has, while every member is down.
+func (w *World) reset(down time.Duration, change func()) {
+	for i := range w.plan.Members {
+		w.stopMember(i)
+	}
+	time.Sleep(down)
+	w.mu.Lock()
+	w.resets = append(w.resets, time.Now())
+	w.mu.Unlock()
+	change()
+	w.rights.apply() // a backup has the rights of its time
+	w.note("reset to revision %d", w.etcd.Revision())
+	for i := range w.plan.Members {
+		w.startMember(i)
+	}
+}
+
+// resetSince reports whether etcd was restored or wiped since a time.
+func (w *World) resetSince(at time.Time) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.resets) > 0 && !w.resets[len(w.resets)-1].Before(at)
+}
+
+func memberHost(i int) string { return fmt.Sprintf("10.1.0.%d", i+1) }
+
+func memberAddr(i int) string { return memberHost(i) + ":2379" }
+
+func (w *World) memberAddrs() []string {
+	var addrs []string
+	for i := range w.plan.Members {
+		addrs = append(addrs, memberAddr(i))
+	}
+	return addrs
+}
+
+// stopMember stops a member of etcd, until it has been started as often as it was stopped.
+func (w *World) stopMember(i int) {
+	w.mu.Lock()
+	w.down[i]++
+	first := w.down[i] == 1
+	w.mu.Unlock()
+	if first {
+		w.etcd.Stop(i)
+	}
+}
+
+// startMember starts a member that was stopped.
+func (w *World) startMember(i int) {
+	w.mu.Lock()
+	w.down[i]--
+	last := w.down[i] == 0
+	w.mu.Unlock()
+	if last {
+		w.serveMember(i)
+	}
+}
+
+func (w *World) serveMember(i int) {
+	listener, err := w.network.Listen(memberAddr(i))
+	if err != nil {
+		panic(err) // a fault of the world's own
+	}
+	w.etcd.Serve(i, listener)
+}

@@ -1,0 +1,85 @@
+package world
+
+import (
+	"context"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// fromEtcd changes the links of a process to all members.
+func fromEtcd(link func(schedule.Step) network.Link) fault {
+	return func(w *World, _ context.Context, s schedule.Step) {
+		p := w.process(s.Who)
+		life, from := p.current()
+		set := func(l network.Link) {
+			for i := range w.plan.Members {
+				w.network.Set(from, memberHost(i), l)
+			}
+		}
+		set(link(s))
+		time.Sleep(s.For)
+		if now, _ := p.current(); now == life { // else it stays off the network
+			set(network.Link{})
+		}
+	}
+}
+
+func (w *World) stalledFromMember(_ context.Context, s schedule.Step) {
+	_, from := w.process(s.Who).current()
+	w.network.Set(from, memberHost(s.Whom), network.Link{Stalled: true})
+	time.Sleep(s.For)
+	w.network.Set(from, memberHost(s.Whom), network.Link{})
+}
+
+func (w *World) resetFromEtcd(_ context.Context, s schedule.Step) {
+	_, from := w.process(s.Who).current()
+	for i := range w.plan.Members {
+		w.network.Reset(from, memberHost(i))
+	}
+}
+
+// fromServer changes the link between a caller and a server.
+func fromServer(link network.Link) fault {
+	return func(w *World, _ context.Context, s schedule.Step) {
+		p := w.process(s.Who)
+		life, from := p.current()
+		set := func(l network.Link) {
+			w.noteLink(s.Who, s.Whom, l)
+			w.network.Set(from, w.plan.Host(s.Whom), l)
+		}
+		set(link)
+		time.Sleep(s.For)
+		if now, _ := p.current(); now == life {
+			set(network.Link{})
+		} else { // the old life stays off the network, and the link of the new one is healthy
+			w.noteLink(s.Who, s.Whom, network.Link{})
+		}
+	}
+}
+
+func (w *World) resetFromServer(_ context.Context, s schedule.Step) {
+	w.noteLink(s.Who, s.Whom, network.Link{})
+	_, from := w.process(s.Who).current()
+	w.network.Reset(from, w.plan.Host(s.Whom))
+}
+
+func (w *World) slowToServers(_ context.Context, s schedule.Step) {
+	_, from := w.process(s.Who).current()
+	set := func(l network.Link) {
+		for i := range w.plan.Processes() {
+			w.network.Set(w.plan.Host(i), from, l)
+			w.noteLink(s.Who, i, l)
+		}
+	}
+	set(network.Link{Delay: s.Milliseconds()})
+	time.Sleep(s.For)
+	set(network.Link{})
+}
+
+// noteLink has the judge hear of the link between a caller and a server.
+func (w *World) noteLink(caller, server int, l network.Link) {
+	w.observe(func(j *check.Judge) { j.Link(time.Now(), w.plan.Name(caller), w.plan.Name(server), l.Cut, l.Stalled) })
+}

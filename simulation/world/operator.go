@@ -1,0 +1,96 @@
+package world
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+const (
+	// nobody is an entry of an address that nobody serves.
+	nobody     = `{"Addr":"` + nobodyAddr + `"}`
+	nobodyAddr = "10.9.0.9:80"
+	nobodyKey  = shopKey + "/nobody"
+	// badKey holds an entry that readers skip.
+	badKey = shopKey + "/bad"
+)
+
+// Leases that an operator puts a key on.
+const (
+	noLease   = 0
+	sameLease = -1 // on which the key is already
+)
+
+// put puts a key as an operator, who does not see that there is no space for it.
+func (w *World) put(key, value string, lease int64) { _ = w.etcd.Put(key, value, lease) }
+
+// isOperators reports whether an operator has put the entry.
+func isOperators(e etcd.Entry) bool {
+	return e.Value == nobody && e.Lease == noLease || e.Key == badKey
+}
+
+// onEntries does something to each entry that names the address of a server.
+func onEntries(do func(*World, etcd.Entry)) fault {
+	return func(w *World, _ context.Context, s schedule.Step) {
+		id, addr := w.servers[s.Who].known()
+		w.observe(func(j *check.Judge) { j.Doubt(time.Now(), id) })
+		for _, e := range w.etcd.Entries(prefix) {
+			if strings.Contains(e.Value, addr) {
+				do(w, e)
+			}
+		}
+	}
+}
+
+func (w *World) entryOverwritten(ctx context.Context, s schedule.Step) {
+	onEntries(func(w *World, e etcd.Entry) { w.put(e.Key, nobody, noLease) })(w, ctx, s)
+	time.Sleep(s.For)
+	for _, e := range w.etcd.Entries(prefix) {
+		if isOperators(e) && e.Key != nobodyKey && e.Key != badKey {
+			w.etcd.Delete(e.Key)
+		}
+	}
+}
+
+func (w *World) revoke(e etcd.Entry) {
+	_ = w.etcd.Revoke(e.Lease) // it may be revoked already, for another entry of the server
+}
+
+func (w *World) entryAdded(_ context.Context, s schedule.Step) {
+	w.put(nobodyKey, nobody, noLease)
+	w.soon("there is another entry", func(k runtime.KeyStatus) bool {
+		_, ok := w.etcd.Get(nobodyKey)
+		return !ok || slices.ContainsFunc(k.Endpoints, func(e runtime.Endpoint) bool { return e.Instance == "nobody" })
+	})
+	time.Sleep(s.For)
+	w.etcd.Delete(nobodyKey)
+}
+
+func (w *World) badEntryAdded(_ context.Context, s schedule.Step) {
+	w.put(badKey, s.Text, noLease)
+	time.Sleep(s.For)
+	w.etcd.Delete(badKey)
+}
+
+func (w *World) configPut(_ context.Context, s schedule.Step) {
+	w.observe(func(j *check.Judge) { j.Drain(w.plan.Drained(s.Text)...) })
+	w.put(configKey, s.Text, noLease)
+	w.soon("the live config is "+s.Text, func(k runtime.KeyStatus) bool {
+		live, _ := w.etcd.Get(configKey)
+		return live.Value != s.Text || holds(k.ServiceConfig, s.Text)
+	})
+}
+
+func (w *World) configDeleted(context.Context, schedule.Step) {
+	w.etcd.Delete(configKey)
+	w.soon("there is no live config", func(k runtime.KeyStatus) bool {
+		_, ok := w.etcd.Get(configKey)
+		return ok || k.ServiceConfig == ""
+	})
+}

@@ -1,0 +1,70 @@
+package world
+
+import (
+	"strings"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// rights holds what each process may do in etcd, where etcd asks for passwords.
+type rights struct {
+	w       *World
+	mu      sync.Mutex
+	refused map[int]string // by process: the right that it lacks
+}
+
+func newRights(w *World) *rights {
+	r := &rights{w: w, refused: make(map[int]string)}
+	r.apply()
+	return r
+}
+
+// refuse takes a right from a process until the returned function is called.
+func (r *rights) refuse(process int, what string) (restore func()) {
+	set := func(what string) {
+		r.mu.Lock()
+		r.refused[process] = what
+		r.mu.Unlock()
+		r.apply()
+	}
+	set(what)
+	return func() { set("") }
+}
+
+// apply tells etcd who may do what.
+func (r *rights) apply() {
+	if !r.w.plan.Auth {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	users := []etcd.User{{Name: "root", Password: password, Root: true}}
+	for i := range r.w.plan.Processes() + len(r.w.plan.Servers) { // the twins, too
+		users = append(users, etcd.User{Name: r.w.plan.Name(i), Password: password, Rights: rightsWithout(r.refused[i])})
+	}
+	r.w.etcd.Protect(users...)
+}
+
+const password = "secret"
+
+// rightsWithout returns the rights of a process to which one thing is refused.
+func rightsWithout(what string) []etcd.Right {
+	services := etcd.Right{From: prefix, To: rangeEnd(prefix), Read: what != schedule.Read, Write: what != schedule.Write}
+	config := etcd.Right{From: configs, To: rangeEnd(configs), Read: what != schedule.ReadConfig}
+	return []etcd.Right{services, config}
+}
+
+// rangeEnd returns the end of the range of keys that begin with a prefix, which ends with a slash.
+func rangeEnd(prefix string) string { return strings.TrimSuffix(prefix, "/") + "0" }
+
+// client makes a client of etcd under the name of a process.
+func (r *rights) client(config clientv3.Config, name string) (*clientv3.Client, error) {
+	if r.w.plan.Auth {
+		config.Username, config.Password = name, password
+	}
+	return clientv3.New(config)
+}

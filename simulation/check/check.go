@@ -34,10 +34,13 @@ const (
 // Problem is a rule that was broken.
 type Problem struct {
 	Rule Rule          `json:"rule"`
-	At   time.Duration `json:"at"` // since the world began
+	At   time.Duration `json:"at"` // since the world began; 0: not known
 	Text string        `json:"text"`
 }
 
 func (p Problem) String() string {
+	if p.At == 0 {
+		return fmt.Sprintf("%s: %s", p.Rule, p.Text)
+	}
 	return fmt.Sprintf("%.3f s: %s: %s", p.At.Seconds(), p.Rule, p.Text)
 }

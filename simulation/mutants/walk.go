@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // stuckAfter is the time after which a schedule that has not ended counts as one that hangs. One that is well ends within
@@ -26,17 +28,6 @@ type walked struct {
 	seed uint64        // of the one that found something
 	why  string        // what it found; "": none found anything
 	took time.Duration // until then
-}
-
-// line is what the tests of package walk write about a schedule.
-type line struct {
-	Seed     uint64    `json:"seed"`
-	Problems []problem `json:"problems"`
-}
-
-type problem struct {
-	Rule string `json:"rule"`
-	Text string `json:"text"`
 }
 
 // walk walks schedules until one finds something, the budget is spent, or all are done.
@@ -87,7 +78,7 @@ func (r *runner) walk(ctx context.Context, binary string, seeds int) (walked, er
 // follow reads lines until one has a problem, or there are no more. It calls next before each.
 func (w *walked) follow(lines io.Reader, next func()) error {
 	for read := json.NewDecoder(lines); ; {
-		var l line
+		var l walk.Report
 		switch err := read.Decode(&l); {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return nil // it has ended, and its exit status says how
@@ -96,7 +87,7 @@ func (w *walked) follow(lines io.Reader, next func()) error {
 		}
 		next()
 		if len(l.Problems) > 0 {
-			w.seed, w.why = l.Seed, l.Problems[0].Rule
+			w.seed, w.why = l.Seed, string(l.Problems[0].Rule)
 			return nil
 		}
 		w.done++

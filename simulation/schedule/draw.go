@@ -104,11 +104,13 @@ func drawKind(r *rand.Rand) kind {
 	for _, k := range catalog {
 		total += k.share
 	}
-	i := 0
-	for left := r.IntN(total) - catalog[0].share; left >= 0; left -= catalog[i].share {
-		i++
+	left := r.IntN(total)
+	for _, k := range catalog {
+		if left -= k.share; left < 0 {
+			return k
+		}
 	}
-	return catalog[i]
+	panic("more was drawn than there is in the catalog")
 }
 
 // within draws a time of less than d, in milliseconds.

@@ -95,17 +95,6 @@ func (p problems) String() string {
 	return text
 }
 
-// line is the record of a schedule.
-type line struct {
-	Seed     uint64          `json:"seed"`
-	Virtual  string          `json:"virtual"`
-	Faults   int             `json:"faults"`
-	Calls    int             `json:"calls"`
-	Took     string          `json:"took"`
-	Problems []check.Problem `json:"problems"`
-	Trace    string          `json:"trace"`
-}
-
 // record appends a line about a schedule to the file that the flags name.
 func record(t *testing.T, s schedule.Schedule, r world.Result, took time.Duration) {
 	if *out == "" {
@@ -113,7 +102,15 @@ func record(t *testing.T, s schedule.Schedule, r world.Result, took time.Duratio
 	}
 	hash := fnv.New64a()
 	hash.Write(r.Trace)
-	text, err := json.Marshal(line{s.Seed, r.Virtual.String(), len(s.Steps), r.Calls, took.String(), r.Problems, fmt.Sprintf("%016x", hash.Sum64())})
+	text, err := json.Marshal(Report{
+		Seed:     s.Seed,
+		Virtual:  r.Virtual.String(),
+		Faults:   len(s.Steps),
+		Calls:    r.Calls,
+		Took:     took.String(),
+		Problems: r.Problems,
+		Trace:    fmt.Sprintf("%016x", hash.Sum64()),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,29 +2,13 @@ package world
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
-)
-
-// How servers leave etcd, and stop in order.
-const (
-	// drainDelay is how long they serve on after they have left etcd.
-	drainDelay = time.Second
-	// stopTimeout is how long they then wait for calls to end.
-	stopTimeout = 2 * time.Second
-	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
-	leaveTimeout = 3 * time.Second
-	// serveEnds is how long Serve may take after its context's end, with all of that.
-	serveEnds = 7 * time.Second
 )
 
 // How servers are put in etcd.
@@ -93,11 +77,16 @@ func (s *server) serve(ctx context.Context) {
 	s.entering = newErrand(func() error { return server.Serve(ctx, listener) })
 }
 
-// startAnnounced starts the mode announce. The announcement goes on behind it, as a main function would retry it.
+// serveGRPC serves beside the registration, in the modes announce and register.
+func (s *server) serveGRPC() {
+	server, listener := s.grpc, s.listener
+	go func() { _ = server.Serve(listener) }() // it returns when the server stops
+}
+
+// startAnnounced starts the mode announce. The announcement is retried in the background.
 func (s *server) startAnnounced(ctx context.Context) {
 	s.publish()
-	server, lis := s.grpc, s.listener
-	go func() { _ = server.Serve(lis) }()
+	s.serveGRPC()
 	s.announce(ctx)
 }
 
@@ -108,27 +97,30 @@ func (s *server) announce(ctx context.Context) {
 	})
 }
 
+// startRegistered starts the mode register. The registrations are retried in the background.
 func (s *server) startRegistered(ctx context.Context) {
 	s.addServices(s.grpc)
-	server, lis := s.grpc, s.listener
-	go func() { _ = server.Serve(lis) }()
-	registry, addr := s.registry, s.addr
+	s.serveGRPC()
+	registry, endpoint := s.registry, runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}
 	s.entering = newErrand(func() error {
 		for _, key := range s.keys() {
-			err := s.retry(ctx, "Register", func(ctx context.Context) error {
-				entry, err := registry.Register(ctx, key, runtime.Endpoint{Addr: addr, Zone: s.spec.Zone}, s.options()...)
-				if err == nil {
-					s.mu.Lock()
-					defer s.mu.Unlock()
-					s.entries = append(s.entries, entry)
-				}
-				return err
-			})
-			if err != nil {
+			if err := s.register(ctx, registry, key, endpoint); err != nil {
 				return err
 			}
 		}
 		return nil
+	})
+}
+
+func (s *server) register(ctx context.Context, registry *runtime.Registry, key string, endpoint runtime.Endpoint) error {
+	return s.retry(ctx, "Register", func(ctx context.Context) error {
+		entry, err := registry.Register(ctx, key, endpoint, s.options()...)
+		if err == nil {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.entries = append(s.entries, entry)
+		}
+		return err
 	})
 }
 
@@ -153,109 +145,4 @@ func (s *server) retry(ctx context.Context, what string, call func(context.Conte
 		case <-time.After(enterAgain):
 		}
 	}
-}
-
-// want notes whether the server is meant to be in etcd.
-func (s *server) want(in bool) {
-	s.in = in
-	s.w.observe(func(j *check.Judge) { j.Leave(s.id, !in) })
-}
-
-// wait waits until what puts the server in etcd is over. Its error is in the trace.
-func (s *server) wait() {
-	_ = s.entering.wait()
-	s.entering = nil
-}
-
-// leave takes the server out of etcd. If the call says that it has, leave checks that.
-func (s *server) leave(ctx context.Context) {
-	s.want(false)
-	s.leaving.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
-	defer cancel()
-	began := time.Now()
-	var err error
-	switch s.spec.Mode {
-	case schedule.Serve:
-		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-		return
-	case schedule.Announce:
-		err = s.server.Withdraw(ctx)
-		s.bound(ctx, began, "Withdraw", contextOnly)
-	case schedule.Register:
-		for _, entry := range s.registered() {
-			err = errors.Join(err, entry.Pause(ctx))
-		}
-		s.bound(ctx, began, "Pause", contextOnly)
-	}
-	if err == nil && (s.spec.Mode == schedule.Announce || s.entered()) {
-		s.saidOut("Withdraw or Pause", began)
-	}
-}
-
-// entered reports whether what puts the server in etcd is over.
-func (s *server) entered() bool { return s.entering == nil || s.entering.over() }
-
-// registered returns the registrations that Register has returned.
-func (s *server) registered() []*runtime.Registration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Clone(s.entries)
-}
-
-// pause takes the server out of etcd for a time.
-func (s *server) pause(ctx context.Context, d time.Duration) {
-	s.do(func() {
-		if !s.up || s.spec.Mode == schedule.Register && !s.entered() {
-			return // what is not registered yet cannot be paused
-		}
-		s.leave(ctx)
-		time.Sleep(d)
-		s.enter(ctx)
-	})
-}
-
-// enter puts the server in etcd again after leave.
-func (s *server) enter(ctx context.Context) {
-	if s.spec.Mode != schedule.Serve {
-		s.wait()
-	}
-	s.want(true)
-	s.leaving = new(atomic.Bool)
-	switch s.spec.Mode {
-	case schedule.Serve:
-		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
-	case schedule.Announce:
-		life, cancel := context.WithCancel(ctx)
-		end := s.end
-		s.end = func() { cancel(); end() }
-		s.announce(life)
-	case schedule.Register:
-		s.change(ctx, "Resume", (*runtime.Registration).Resume)
-	}
-}
-
-// change makes a call of each registration. If the call returns nil, change checks that the server is in etcd.
-func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) error) {
-	for _, entry := range s.registered() {
-		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
-		began := time.Now()
-		err := call(entry, ctx)
-		s.bound(ctx, began, what, contextOnly)
-		cancel()
-		if err == nil && s.in {
-			s.saidIn(what, began)
-		}
-	}
-}
-
-// update changes the weight of a registration.
-func (s *server) update(ctx context.Context, weight int) {
-	s.do(func() {
-		if s.up {
-			s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) error {
-				return r.Update(ctx, runtime.WithWeight(uint32(weight)))
-			})
-		}
-	})
 }

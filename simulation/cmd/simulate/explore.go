@@ -10,6 +10,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // perProcess is how many schedules a process walks before another takes its place, so that memory stays bounded.
@@ -18,7 +21,7 @@ const perProcess = 200
 // A failure is a schedule with problems.
 type failure struct {
 	seed     uint64
-	problems []problem
+	problems []check.Problem
 	output   string // of the process, when it ended by it
 }
 
@@ -77,7 +80,7 @@ func (e *explorer) take(n int) (first uint64, taken int) {
 func (e *explorer) walkRange(ctx context.Context, first uint64, n int) error {
 	for end := first + uint64(n); first < end; {
 		next, failed := first, false
-		ended, err := e.walker.walkSeeds(ctx, first, int(end-first), func(w walk) {
+		ended, err := e.walker.walkSeeds(ctx, first, int(end-first), func(w walk.Report) {
 			next = w.Seed + 1
 			failed = failed || len(w.Problems) > 0
 			e.add(w)
@@ -92,19 +95,19 @@ func (e *explorer) walkRange(ctx context.Context, first uint64, n int) error {
 		case ended.stopped:
 			return nil
 		case next < end && (ended.hung || ended.crash != "" || next == first):
-			e.fail(failure{next, []problem{ended.problem()}, ended.output})
+			e.fail(failure{next, []check.Problem{ended.problem()}, ended.output})
 			next++
 		case ended.crash != "" || !ended.ok && !failed:
 			p := ended.problem()
 			p.Text += fmt.Sprintf(" (in one of seeds %d to %d)", first, next-1)
-			e.fail(failure{first, []problem{p}, ended.output})
+			e.fail(failure{first, []check.Problem{p}, ended.output})
 		}
 		first = next
 	}
 	return nil
 }
 
-func (e *explorer) add(w walk) {
+func (e *explorer) add(w walk.Report) {
 	virtual, err := time.ParseDuration(w.Virtual)
 	e.mu.Lock()
 	e.walked++
@@ -112,7 +115,7 @@ func (e *explorer) add(w walk) {
 	e.virtual += virtual
 	e.mu.Unlock()
 	if err != nil {
-		w.Problems = append(w.Problems, problem{Rule: "reports can be read", Text: err.Error()})
+		w.Problems = append(w.Problems, check.Problem{Rule: "reports can be read", Text: err.Error()})
 	}
 	if len(w.Problems) > 0 {
 		e.fail(failure{seed: w.Seed, problems: w.Problems})
@@ -130,12 +133,12 @@ func (e *explorer) fail(f failure) {
 }
 
 // byRule returns the failures by the rules that they broke.
-func (e *explorer) byRule() map[string][]failure {
+func (e *explorer) byRule() map[check.Rule][]failure {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	rules := map[string][]failure{}
+	rules := map[check.Rule][]failure{}
 	for _, f := range e.failures {
-		broken := map[string]bool{}
+		broken := map[check.Rule]bool{}
 		for _, p := range f.problems {
 			broken[p.Rule] = true
 		}

@@ -34,7 +34,9 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // options is what the command line says.
@@ -216,7 +218,7 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 	}
 	var f failure
 	walked, failures := 0, 0
-	ended, err := w.walkSchedule(ctx, s, o.times, func(report walk) {
+	ended, err := w.walkSchedule(ctx, s, o.times, func(report walk.Report) {
 		walked++
 		if len(report.Problems) > 0 {
 			failures++
@@ -231,7 +233,7 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 	case ended.hung || ended.crash != "" || !ended.ok && failures == 0:
 		walked = min(walked+1, o.times) // the one that ended the process was not reported
 		failures++
-		f = failure{s.Seed, []problem{ended.problem()}, ended.output}
+		f = failure{s.Seed, []check.Problem{ended.problem()}, ended.output}
 	}
 	fmt.Fprintf(out, "seed %d: %d of %d walks failed\n", s.Seed, failures, walked)
 	if failures == 0 {

@@ -13,7 +13,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // A replay walks one schedule so that it goes the same way each time.
@@ -73,18 +75,18 @@ func (r *replay) run(ctx context.Context, s schedule.Schedule) (failed bool, err
 	commonest := slices.MaxFunc(slices.Collect(maps.Keys(traces)), func(a, b string) int { return traces[a] - traces[b] })
 	fmt.Fprintf(r.out, "seed %d, chance %d: %d of %d traces are identical: %s\n",
 		s.Seed, chance, traces[commonest], r.times, commonest)
-	slices.SortFunc(problems, func(a, b problem) int { return cmp.Compare(a.At, b.At) })
+	slices.SortFunc(problems, func(a, b check.Problem) int { return cmp.Compare(a.At, b.At) })
 	fmt.Fprint(r.out, lines(slices.Compact(problems)))
 	return len(problems) > 0, nil
 }
 
 // once walks s in a process of its own and returns its trace and its problems.
-func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (trace string, problems []problem, err error) {
+func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (trace string, problems []check.Problem, err error) {
 	r.walker.env = []string{
 		fmt.Sprintf("%s=%d", chanceVar, chance),
 		"GOMAXPROCS=1", "GOGC=off", "GODEBUG=asyncpreemptoff=1",
 	}
-	ended, err := r.walker.walkSchedule(ctx, s, 1, func(w walk) { trace, problems = w.Trace, w.Problems })
+	ended, err := r.walker.walkSchedule(ctx, s, 1, func(w walk.Report) { trace, problems = w.Trace, w.Problems })
 	switch {
 	case err != nil:
 		return "", nil, err
@@ -94,7 +96,7 @@ func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (
 		trace = "none"
 	}
 	if !ended.ok && len(problems) == 0 {
-		problems = []problem{ended.problem()}
+		problems = []check.Problem{ended.problem()}
 	}
 	return trace, problems, nil
 }

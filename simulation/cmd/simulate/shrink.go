@@ -12,7 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // How often a schedule is walked to see whether it fails: while it is shrunk, and before and after.
@@ -22,12 +24,12 @@ const (
 )
 
 // explain tells a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
-func explain(ctx context.Context, w *walker, s schedule.Schedule, rule string, f failure, dir string, budget time.Duration, out io.Writer) error {
+func explain(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, f failure, dir string, budget time.Duration, out io.Writer) error {
 	fmt.Fprintf(out, "\n%s%s", s, lines(f.problems))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(rule, " ", "-")))
+	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(string(rule), " ", "-")))
 	if f.output != "" {
 		if err := keepOutput(f.output, name+".txt"); err != nil {
 			return err
@@ -54,7 +56,7 @@ func explain(ctx context.Context, w *walker, s schedule.Schedule, rule string, f
 }
 
 // shrink returns a smaller schedule that breaks the same rule, or s.
-func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule string, budget time.Duration, out io.Writer) (schedule.Schedule, error) {
+func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, budget time.Duration, out io.Writer) (schedule.Schedule, error) {
 	bounded, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	var errs error
@@ -89,13 +91,13 @@ func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule string, bu
 
 // failing walks a schedule some times, in another process after one that it ends, and returns how often it broke
 // a rule.
-func failing(ctx context.Context, w *walker, s schedule.Schedule, rule string, times int) (int, error) {
+func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, times int) (int, error) {
 	failed := 0
 	for left := times; left > 0 && ctx.Err() == nil; {
 		walked := 0
-		ended, err := w.walkSchedule(ctx, s, left, func(report walk) {
+		ended, err := w.walkSchedule(ctx, s, left, func(report walk.Report) {
 			walked++
-			if slices.ContainsFunc(report.Problems, func(p problem) bool { return p.Rule == rule }) {
+			if slices.ContainsFunc(report.Problems, func(p check.Problem) bool { return p.Rule == rule }) {
 				failed++
 			}
 		})

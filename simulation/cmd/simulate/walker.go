@@ -17,34 +17,13 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
-// A walk is what the test binary reports of one schedule.
-type walk struct {
-	Seed     uint64    `json:"seed"`
-	Virtual  string    `json:"virtual"`
-	Faults   int       `json:"faults"`
-	Problems []problem `json:"problems"`
-	Trace    string    `json:"trace"`
-}
-
-// A problem is a rule that was broken. Those of processes that ended or hung have rules of their own, and no time.
-type problem struct {
-	Rule string        `json:"rule"`
-	At   time.Duration `json:"at"`
-	Text string        `json:"text"`
-}
-
-func (p problem) String() string {
-	if p.At == 0 {
-		return p.Rule + ": " + p.Text
-	}
-	return fmt.Sprintf("%.3f s: %s: %s", p.At.Seconds(), p.Rule, p.Text)
-}
-
 // lines puts each problem on a line of its own.
-func lines(problems []problem) string {
+func lines(problems []check.Problem) string {
 	var b strings.Builder
 	for _, p := range problems {
 		fmt.Fprintf(&b, "\t%v\n", p)
@@ -52,7 +31,7 @@ func lines(problems []problem) string {
 	return b.String()
 }
 
-// The rules of processes.
+// The rules of processes that end or hang.
 const (
 	crash = "crash"
 	hang  = "hang"
@@ -94,12 +73,12 @@ func build(ctx context.Context, pkg, dir string, env []string, flags ...string) 
 }
 
 // walkSeeds walks n schedules from a seed on.
-func (w *walker) walkSeeds(ctx context.Context, first uint64, n int, each func(walk)) (ending, error) {
+func (w *walker) walkSeeds(ctx context.Context, first uint64, n int, each func(walk.Report)) (ending, error) {
 	return w.run(ctx, nil, each, "-first", fmt.Sprint(first), "-seeds", fmt.Sprint(n))
 }
 
 // walkSchedule walks a schedule some times.
-func (w *walker) walkSchedule(ctx context.Context, s schedule.Schedule, times int, each func(walk)) (ending, error) {
+func (w *walker) walkSchedule(ctx context.Context, s schedule.Schedule, times int, each func(walk.Report)) (ending, error) {
 	b, err := json.Marshal(s)
 	if err != nil {
 		return ending{}, err
@@ -109,7 +88,7 @@ func (w *walker) walkSchedule(ctx context.Context, s schedule.Schedule, times in
 
 // run runs a process until it ends, nothing has been walked for too long or ctx is done, and calls each for every walk
 // as it is reported.
-func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk), args ...string) (ending, error) {
+func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk.Report), args ...string) (ending, error) {
 	dir := filepath.Join(w.dir, fmt.Sprintf("%08d", w.processes.Add(1)))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return ending{}, err
@@ -154,7 +133,7 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk), 
 }
 
 // wait waits for the process to end, and makes it dump its goroutines and end when it hangs.
-func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk)) (hung bool, err error) {
+func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk.Report)) (hung bool, err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -191,7 +170,7 @@ type reports struct {
 }
 
 // read calls each for every walk that was appended since, and returns how many there were.
-func (r *reports) read(each func(walk)) (int, error) {
+func (r *reports) read(each func(walk.Report)) (int, error) {
 	f, err := os.Open(r.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
@@ -208,7 +187,7 @@ func (r *reports) read(each func(walk)) (int, error) {
 	r.offset += int64(len(b))
 	n := 0
 	for line := range bytes.Lines(b) {
-		var report walk
+		var report walk.Report
 		if err := json.Unmarshal(line, &report); err != nil {
 			return n, fmt.Errorf("%s: %q: %w", r.path, line, err)
 		}
@@ -219,14 +198,14 @@ func (r *reports) read(each func(walk)) (int, error) {
 }
 
 // problem returns what is wrong with the schedule that ended the process.
-func (e ending) problem() problem {
+func (e ending) problem() check.Problem {
 	switch {
 	case e.hung:
-		return problem{Rule: hang, Text: "nothing was walked for too long"}
+		return check.Problem{Rule: hang, Text: "nothing was walked for too long"}
 	case e.crash == "":
-		return problem{Rule: crash, Text: "the process failed without saying why"}
+		return check.Problem{Rule: crash, Text: "the process failed without saying why"}
 	}
-	return problem{Rule: crash, Text: e.crash}
+	return check.Problem{Rule: crash, Text: e.crash}
 }
 
 // fatal matches the line with which Go ends a process, or that the race detector begins with.

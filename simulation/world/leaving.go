@@ -1,0 +1,132 @@
+package world
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// How servers leave etcd, and stop in order.
+const (
+	// drainDelay is how long they serve on after they have left etcd.
+	drainDelay = time.Second
+	// stopTimeout is how long they then wait for calls to end.
+	stopTimeout = 2 * time.Second
+	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
+	leaveTimeout = 3 * time.Second
+	// serveEnds is how long Serve may take after its context's end, with all of that.
+	serveEnds = 7 * time.Second
+)
+
+// want notes whether the server is meant to be in etcd.
+func (s *server) want(in bool) {
+	s.in = in
+	s.w.observe(func(j *check.Judge) { j.Leave(s.id, !in) })
+}
+
+// wait waits until what puts the server in etcd is over. Its error is in the trace.
+func (s *server) wait() {
+	_ = s.entering.wait()
+	s.entering = nil
+}
+
+// leave takes the server out of etcd. If the call says that it has, leave checks that.
+func (s *server) leave(ctx context.Context) {
+	s.want(false)
+	s.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	began := time.Now()
+	var err error
+	switch s.spec.Mode {
+	case schedule.Serve:
+		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+		return
+	case schedule.Announce:
+		err = s.server.Withdraw(ctx)
+		s.bound(ctx, began, "Withdraw", contextOnly)
+	case schedule.Register:
+		for _, entry := range s.registered() {
+			err = errors.Join(err, entry.Pause(ctx))
+		}
+		s.bound(ctx, began, "Pause", contextOnly)
+	}
+	if err == nil && (s.spec.Mode == schedule.Announce || s.entered()) {
+		s.saidOut("Withdraw or Pause", began)
+	}
+}
+
+// entered reports whether what puts the server in etcd is over.
+func (s *server) entered() bool { return s.entering == nil || s.entering.over() }
+
+// registered returns the registrations that Register has returned.
+func (s *server) registered() []*runtime.Registration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.entries)
+}
+
+// pause takes the server out of etcd for a time.
+func (s *server) pause(ctx context.Context, d time.Duration) {
+	s.do(func() {
+		if !s.up || s.spec.Mode == schedule.Register && !s.entered() {
+			return // what is not registered yet cannot be paused
+		}
+		s.leave(ctx)
+		time.Sleep(d)
+		s.enter(ctx)
+	})
+}
+
+// enter puts the server in etcd again after leave.
+func (s *server) enter(ctx context.Context) {
+	if s.spec.Mode != schedule.Serve {
+		s.wait()
+	}
+	s.want(true)
+	s.leaving = new(atomic.Bool)
+	switch s.spec.Mode {
+	case schedule.Serve:
+		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	case schedule.Announce:
+		life, cancel := context.WithCancel(ctx)
+		end := s.end
+		s.end = func() { cancel(); end() }
+		s.announce(life)
+	case schedule.Register:
+		s.change(ctx, "Resume", (*runtime.Registration).Resume)
+	}
+}
+
+// change makes a call of each registration. If the call returns nil, change checks that the server is in etcd.
+func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) error) {
+	for _, entry := range s.registered() {
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		began := time.Now()
+		err := call(entry, ctx)
+		s.bound(ctx, began, what, contextOnly)
+		cancel()
+		if err == nil && s.in {
+			s.saidIn(what, began)
+		}
+	}
+}
+
+// update changes the weight of a registration.
+func (s *server) update(ctx context.Context, weight int) {
+	s.do(func() {
+		if s.up {
+			s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) error {
+				return r.Update(ctx, runtime.WithWeight(uint32(weight)))
+			})
+		}
+	})
+}

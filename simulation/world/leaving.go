@@ -123,7 +123,8 @@ func (s *server) change(ctx context.Context, what string, call func(*runtime.Reg
 // update changes the weight of a registration.
 func (s *server) update(ctx context.Context, weight int) {
 	s.do(func() {
-		if s.up {
+		// Layouts without metadata have no room for a weight, so that an update of it writes nothing.
+		if s.up && s.marks() {
 			s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) error {
 				return r.Update(ctx, runtime.WithWeight(uint32(weight)))
 			})

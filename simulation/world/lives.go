@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -37,10 +38,16 @@ func (w *World) startAgain(ctx context.Context, s schedule.Step) {
 
 // twinStarts starts another process under the instance id of a server, and stops it in order.
 func (w *World) twinStarts(ctx context.Context, s schedule.Step) {
-	twin := newTwin(w, s.Who)
+	twin := w.twins[s.Who]
+	doubt := func() { // the entry is the twin's, and goes with it until the server has it again
+		id, _ := w.servers[s.Who].known()
+		w.observe(func(j *check.Judge) { j.Doubt(time.Now(), id) })
+	}
+	doubt()
 	twin.start(ctx)
 	time.Sleep(s.For)
 	twin.stop(ctx)
+	doubt()
 }
 
 func (w *World) callerRestarts(ctx context.Context, s schedule.Step) {

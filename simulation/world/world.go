@@ -25,6 +25,7 @@ type World struct {
 	rights  *rights
 	rules   *rules
 	servers []*server
+	twins   []*server // by server: who takes its instance id
 	callers []*caller
 	writers []*writer
 	ghosts  sync.WaitGroup // what is left of killed processes
@@ -93,6 +94,7 @@ func (w *World) hangs() {
 func (w *World) populate(ctx context.Context) {
 	for i, spec := range w.plan.Servers {
 		w.servers = append(w.servers, newServer(w, i, spec))
+		w.twins = append(w.twins, newTwin(w, i))
 	}
 	for i, spec := range w.plan.Callers {
 		w.callers = append(w.callers, newCaller(w, len(w.servers)+i, spec))

@@ -72,7 +72,7 @@ func TestARunOfSchedules(t *testing.T) {
 		t.Run(tt.happens, func(t *testing.T) {
 			t.Setenv(happens, tt.happens)
 			if tt.happens == "slow" {
-				r.budget = 200 * time.Millisecond
+				r.budget = 5 * time.Second // for a process that may start slowly
 			}
 			w, err := r.walk(t.Context(), binary, 4)
 			if err != nil {

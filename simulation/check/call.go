@@ -103,7 +103,8 @@ func gone(c Call, l *life) bool {
 }
 
 // solid returns the lives that a failed call should have reached: the caller knew them, etcd had them, they serve the
-// method, nothing drains them, and nothing has happened on the way to them since a call last came back.
+// method, nothing drains them, and nothing has happened to their entries, or on the way to them, since a call last came
+// back.
 func (j *Judge) solid(c Call) []string {
 	if c.Held {
 		return nil // any of them may be held: etcd has them no more
@@ -112,7 +113,7 @@ func (j *Judge) solid(c Call) []string {
 	doubtful := 0
 	for _, addr := range c.Known {
 		l := j.at(addr)
-		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) {
+		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) || !j.connected(c, l) {
 			doubtful++
 			continue
 		}
@@ -161,6 +162,12 @@ func (j *Judge) reached(c Call, l *life) bool {
 	proven, ok := j.proven[path{c.Caller, c.Conn, l.ID}]
 	changed := j.links[pair(c.Caller, l.Process)]
 	return ok && l.since.Before(c.Begin) && (changed == nil || !changed.cut && !changed.stalled && changed.changed.Before(proven))
+}
+
+// connected reports whether the caller has kept its connection to the life since a call came back: it closes those to
+// what etcd has no more, and it may take long to connect again.
+func (j *Judge) connected(c Call, l *life) bool {
+	return l.absent.Before(j.proven[path{c.Caller, c.Conn, l.ID}])
 }
 
 // excused reports whether the call may have been under way to an instance that was killed, or over a link that failed.

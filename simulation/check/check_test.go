@@ -101,9 +101,12 @@ func TestCall(t *testing.T) {
 		"failed, a link has just changed":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
 		"failed, another's link has changed": {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},
 		"failed, not proven since a cut":     {both(func(j *Judge, i Instance) { j.Link(at(9), i.Process, "caller 0", false, false) }), call(), ""},
-		"timed out":                          {call: call(deadline), want: Failed},
-		"timed out, a link is stalled":       {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
-		"failed, a link is stalled":          {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
+		"failed, not proven since it vanished": {
+			both(func(j *Judge, i Instance) { j.Absent(at(9), i.Addr) }), call(), "",
+		},
+		"timed out":                    {call: call(deadline), want: Failed},
+		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
+		"failed, a link is stalled":    {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},
@@ -147,10 +150,18 @@ func TestPut(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	for want, counts := range map[Rule][2]int{"": {mostRequests, mostLines}, Requests: {mostRequests + 1, 0}, Lines: {0, mostLines + 1}} {
+	for _, row := range []struct {
+		done Counts
+		want Rule
+	}{
+		{Counts{mostRequests, mostRequests, mostLines}, ""},
+		{Counts{Requests: mostRequests + 1}, Requests},
+		{Counts{Tokens: mostRequests + 1}, Requests},
+		{Counts{Lines: mostLines + 1}, Lines},
+	} {
 		j := New(began)
-		j.Rate(at(10), "server 0", counts[0], counts[1])
-		expect(t, j, want)
+		j.Rate(at(10), "server 0", row.done.Sub(Counts{}))
+		expect(t, j, row.want)
 	}
 }
 

@@ -37,6 +37,7 @@ type life struct {
 	ended   time.Time
 	leaves  bool      // it leaves etcd, or has left, by its own will
 	doubted time.Time // when somebody else last changed its entry
+	absent  time.Time // when etcd last ceased to have its entry
 }
 
 type link struct {
@@ -90,6 +91,13 @@ func (j *Judge) Leave(id string, leaves bool) { j.lives[id].leaves = leaves }
 func (j *Judge) Doubt(now time.Time, id string) {
 	if l := j.lives[id]; l != nil {
 		l.doubted = now
+	}
+}
+
+// Absent notes that etcd has an entry of an address no more.
+func (j *Judge) Absent(now time.Time, addr string) {
+	if l := j.at(addr); l != nil {
+		l.absent = now
 	}
 }
 

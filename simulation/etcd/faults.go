@@ -102,6 +102,13 @@ func (c *Cluster) Alarm(nospace bool) {
 	}
 }
 
+// Full reports whether that alarm is raised.
+func (c *Cluster) Full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.nospace()
+}
+
 // Protect turns auth on for these users, in the place of those before; without users it turns it off.
 func (c *Cluster) Protect(users ...User) {
 	c.mu.Lock()

@@ -20,6 +20,18 @@ func address(e etcd.Entry) string {
 	return addrPattern.FindString(e.Value)
 }
 
+// noteAddress notes which address a key that has changed names, and has the judge hear of the one that it names no more.
+func (w *World) noteAddress(c etcd.Change) {
+	addr := ""
+	if !c.Delete {
+		addr = address(etcd.Entry{Key: c.Key, Value: c.Value})
+	}
+	if before := w.addrs[c.Key]; before != addr {
+		w.judge.Absent(c.At, before)
+	}
+	w.addrs[c.Key] = addr
+}
+
 // registered returns the addresses that etcd has for a service, sorted.
 func (w *World) registered(key string) []string {
 	var addrs []string
@@ -38,8 +50,12 @@ func (w *World) registered(key string) []string {
 	return addrs
 }
 
-// isRegistered reports whether etcd has an entry of an address.
-func (w *World) isRegistered(addr string) bool { return slices.Contains(w.registered(shopKey), addr) }
+// registeredSince reports whether etcd has had an entry of an address for some time since a time.
+func (w *World) registeredSince(at time.Time, addr string) bool {
+	return slices.Contains(w.registered(shopKey), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
+		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
+	})
+}
 
 // certainlyHeld is how long callers certainly hold what vanishes: the grace, less the time until they hear of it.
 const certainlyHeld = check.Grace - time.Second

@@ -66,7 +66,7 @@ func (w *World) entryAdded(_ context.Context, s schedule.Step) {
 	w.put(nobodyKey, nobody, noLease)
 	w.soon("there is another entry", func(k runtime.KeyStatus) bool {
 		_, ok := w.etcd.Get(nobodyKey)
-		return !ok || slices.ContainsFunc(k.Endpoints, func(e runtime.Endpoint) bool { return e.Instance == "nobody" })
+		return !ok || slices.Contains(addrsOf(k.Endpoints), nobodyAddr)
 	})
 	time.Sleep(s.For)
 	w.etcd.Delete(nobodyKey)

@@ -8,6 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // found returns the entries of a service that name the server's address.
@@ -41,11 +42,21 @@ func (s *server) saidOut(what string, began time.Time) {
 			s.w.report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}
 	}
-	if addr := s.addr; s.marks() {
+	if addr, left := s.addr, time.Now(); s.marks() && !s.hindered(began) {
 		s.w.soon(s.id+" has left", func(k runtime.KeyStatus) bool {
-			return !slices.Contains(addrsOf(k.Endpoints), addr) || s.w.isRegistered(addr)
+			return !slices.Contains(addrsOf(k.Endpoints), addr) || s.w.registeredSince(left, addr)
 		})
 	}
+}
+
+// hindered reports whether etcd may have refused a mark that the server has put since a time. It then leaves without one,
+// and callers may hold it.
+func (s *server) hindered(since time.Time) bool {
+	at := since.Sub(s.w.began)
+	full := func(step schedule.Step) bool {
+		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
+	}
+	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.disturbed(s.index, at)
 }
 
 // marks reports whether the server's entries have room for a mark that it leaves.

@@ -15,7 +15,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
 // ttl is the lease TTL of every service.
@@ -144,12 +143,7 @@ func dead() context.Context {
 }
 
 // vanish takes this life off the network for good.
-func (p *process) vanish() {
-	p.w.network.Set(p.from, "", network.Link{Cut: true})
-	for i := range p.w.plan.Members {
-		p.w.network.Set(p.from, memberHost(i), network.Link{Cut: true})
-	}
-}
+func (p *process) vanish() { p.w.network.Remove(p.from) }
 
 func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}

@@ -49,11 +49,15 @@ func onEntries(do func(*World, etcd.Entry)) fault {
 }
 
 func (w *World) entryOverwritten(ctx context.Context, s schedule.Step) {
-	onEntries(func(w *World, e etcd.Entry) { w.put(e.Key, nobody, noLease) })(w, ctx, s)
+	var overwritten []string
+	onEntries(func(w *World, e etcd.Entry) {
+		w.put(e.Key, nobody, noLease)
+		overwritten = append(overwritten, e.Key)
+	})(w, ctx, s)
 	time.Sleep(s.For)
-	for _, e := range w.etcd.Entries(prefix) {
-		if isOperators(e) && e.Key != nobodyKey && e.Key != badKey {
-			w.etcd.Delete(e.Key)
+	for _, key := range overwritten {
+		if e, ok := w.etcd.Get(key); ok && isOperators(e) {
+			w.etcd.Delete(key)
 		}
 	}
 }

@@ -115,7 +115,7 @@ func (s *server) change(ctx context.Context, what string, call func(*runtime.Reg
 		s.bound(ctx, began, what, contextOnly)
 		cancel()
 		if err == nil && s.in {
-			s.saidIn(what, began)
+			s.saidIn(what, began, entry.Status().Key)
 		}
 	}
 }

@@ -17,16 +17,18 @@ func (s *server) found(key string) []etcd.Entry {
 	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
 }
 
-// saidIn checks that the server is in etcd, as a call that began at a time has said. Changes that others have made since
-// excuse it.
-func (s *server) saidIn(what string, began time.Time) {
-	if s.touched(began) {
-		return
-	}
+// saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
+// since excuse it.
+func (s *server) saidIn(what string, began time.Time, keys ...string) {
 	want := max(1, len(s.spec.Layouts))
-	if found := s.found(shopKey); len(found) < want { // a life before this one may have left more
-		id, _ := s.known()
-		s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
+	for _, key := range keys {
+		if s.touched(key, began) {
+			continue
+		}
+		if found := s.found(key); len(found) < want { // a life before this one may have left more
+			id, _ := s.known()
+			s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v under %s", what, id, found, key)
+		}
 	}
 }
 
@@ -64,9 +66,9 @@ func (s *server) marks() bool {
 	return len(s.spec.Layouts) == 0 || !slices.ContainsFunc(s.spec.Layouts, func(l string) bool { return l == "plain" || l == "go_zero" })
 }
 
-// touched reports whether anything but the server itself has changed entries of the service since a time.
-func (s *server) touched(since time.Time) bool {
+// touched reports whether anything but the server itself has changed entries of a service since a time.
+func (s *server) touched(key string, since time.Time) bool {
 	return s.w.resetSince(since) || slices.ContainsFunc(s.w.since(since), func(c etcd.Change) bool {
-		return c.Client != s.from && strings.HasPrefix(c.Key, shopKey+"/")
+		return c.Client != s.from && strings.HasPrefix(c.Key, key+"/")
 	})
 }

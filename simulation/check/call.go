@@ -36,7 +36,7 @@ const Grace = 5 * time.Second
 const (
 	// sentBefore is how long something that has happened excuses calls: news of it travels as slowly as they do.
 	sentBefore = 500 * time.Millisecond
-	// doubt is how long a change that somebody else made to an entry excuses calls.
+	// doubt is how long a change that somebody else made, to an entry or to what is drained, excuses calls.
 	doubt = 3 * Grace
 )
 
@@ -113,15 +113,15 @@ func (j *Judge) solid(c Call) []string {
 	doubtful := 0
 	for _, addr := range c.Known {
 		l := j.at(addr)
-		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) || !j.connected(c, l) {
+		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) || !j.connected(c, l) || j.drains(c, l) {
 			doubtful++
 			continue
 		}
-		if l.targeted(c) && slices.Contains(l.Methods, c.Method) && !j.drained[l.Addr] && !j.drained[l.Name] {
+		if l.targeted(c) && slices.Contains(l.Methods, c.Method) {
 			solid = append(solid, l.ID)
 		}
 	}
-	if c.Subset > 0 && c.Target == "" && doubtful+len(j.drained) >= c.Subset {
+	if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset {
 		return nil // the subset may consist of the others
 	}
 	slices.Sort(solid)
@@ -131,13 +131,13 @@ func (j *Judge) solid(c Call) []string {
 // held returns the lives that a failed call should have reached because the caller holds them, for etcd suddenly has
 // nothing any more: all that it had lately are up, and have not left by their own will. If only some vanish, they are not held.
 func (j *Judge) held(c Call) []string {
-	if c.Target != "" || c.Subset > 0 || len(j.drained) > 0 || len(c.Registered) > 0 {
+	if c.Target != "" || c.Subset > 0 || len(c.Registered) > 0 {
 		return nil
 	}
 	var held []string
 	for _, addr := range c.Lately {
 		l := j.at(addr)
-		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt {
+		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt || j.drains(c, l) {
 			return nil
 		}
 		proven := j.proven[path{c.Caller, c.Conn, l.ID}]
@@ -168,6 +168,15 @@ func (j *Judge) reached(c Call, l *life) bool {
 // what etcd has no more, and it may take long to connect again.
 func (j *Judge) connected(c Call, l *life) bool {
 	return l.absent.Before(j.proven[path{c.Caller, c.Conn, l.ID}])
+}
+
+// drains reports whether the caller may take the life for drained: the live config drains it, or no call has come back from it
+// since all callers should have heard that it no longer does.
+func (j *Judge) drains(c Call, l *life) bool {
+	return slices.ContainsFunc([]string{l.Addr, l.Name}, func(name string) bool {
+		ended, ok := j.drained[name]
+		return ok && (ended.IsZero() || j.proven[path{c.Caller, c.Conn, l.ID}].Before(ended.Add(doubt)))
+	})
 }
 
 // excused reports whether the call may have been under way to an instance that was killed, or over a link that failed.

@@ -78,7 +78,7 @@ func TestCall(t *testing.T) {
 		"answered by another than the target":     {call: call(answeredBy("second"), target("shop-0")), want: Target},
 		"answered by the target":                  {call: call(answeredBy("first"), target("shop-0"))},
 		"answered by a drained one":               {call: call(answeredBy("first"), drained("shop-0")), want: Gone},
-		"answered by a drained one, all drained":  {both(drain), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
+		"answered by a drained one, all drained":  {drain(9, "shop-0", second.Addr), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
 		"answered by a drained one, just drained": {call: call(answeredBy("first"), drained("shop-0"), unsettled)},
 		"answered by a drained target":            {call: call(answeredBy("first"), drained("shop-0"), target("shop-0"))},
 		"answered by one that has left":           {leave, call(answeredBy("first"), lately(second.Addr)), Gone},
@@ -93,7 +93,9 @@ func TestCall(t *testing.T) {
 		"failed, etcd has none":              {call: call(registered(), lately())},
 		"failed, some are held":              {call: call(held)},
 		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), call(), ""},
-		"failed, all are drained":            {both(drain), call(), ""},
+		"failed, all are drained":            {drain(9, "shop-0", second.Addr), call(), ""},
+		"failed, all were drained lately":    {undrained(-6.9), call(), ""},
+		"failed, all were drained long ago":  {undrained(-7.1), call(), Failed},
 		"failed, the subset may be in doubt": {leave, call(subset(1)), ""},
 		"failed, part of the subset is not":  {leave, call(subset(2)), Failed},
 		"failed, one was killed just before": {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
@@ -110,6 +112,7 @@ func TestCall(t *testing.T) {
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},
+		"all vanish, one is drained":            {drain(9, "shop-0"), call(registered()), ""},
 		"all vanish, one was overwritten":       {func(j *Judge) { j.Doubt(at(5), "first") }, call(registered()), ""},
 		"all vanish, one was long overwritten":  {func(j *Judge) { j.Doubt(at(-6), "first") }, call(registered()), Forgotten},
 		"all vanish, long after the last call":  {call: call(registered(), begin(14))},
@@ -126,7 +129,17 @@ func TestCall(t *testing.T) {
 	}
 }
 
-func drain(j *Judge, i Instance) { j.Drain(i.Addr, i.Name) }
+func drain(seconds float64, names ...string) func(*Judge) {
+	return func(j *Judge) { j.Drain(at(seconds), names...) }
+}
+
+// undrained drains both instances until a time.
+func undrained(seconds float64) func(*Judge) {
+	return func(j *Judge) {
+		drain(seconds-1, "shop-0", second.Addr)(j)
+		drain(seconds)(j)
+	}
+}
 
 func TestPut(t *testing.T) {
 	for name, test := range map[string]struct {

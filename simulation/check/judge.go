@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -23,11 +24,11 @@ type Judge struct {
 
 	began   time.Time
 	lives   map[string]*life
-	links   map[[2]string]*link // by the names of two processes
-	proven  map[path]time.Time  // the last call that came back
-	drained map[string]bool     // names that a live config has ever drained
-	killed  time.Time           // the last time that a life was killed
-	writes  map[string][]write  // by key: the latest, in order
+	links   map[[2]string]*link  // by the names of two processes
+	proven  map[path]time.Time   // the last call that came back
+	drained map[string]time.Time // by name: when the live config ceased to drain it, zero while it does
+	killed  time.Time            // the last time that a life was killed
+	writes  map[string][]write   // by key: the latest, in order
 }
 
 type life struct {
@@ -61,7 +62,7 @@ func New(now time.Time) *Judge {
 		lives:   make(map[string]*life),
 		links:   make(map[[2]string]*link),
 		proven:  make(map[path]time.Time),
-		drained: make(map[string]bool),
+		drained: make(map[string]time.Time),
 		writes:  make(map[string][]write),
 	}
 }
@@ -106,11 +107,15 @@ func (j *Judge) Link(now time.Time, a, b string, cut, stalled bool) {
 	j.links[pair(a, b)] = &link{cut: cut, stalled: stalled, changed: now}
 }
 
-// Drain notes names that a live config drains. Failed calls to them are excused from then on, because the judge does not
-// know which caller has heard of which config.
-func (j *Judge) Drain(names ...string) {
+// Drain notes which names the live config drains from now on.
+func (j *Judge) Drain(now time.Time, names ...string) {
+	for name, ended := range j.drained {
+		if ended.IsZero() && !slices.Contains(names, name) {
+			j.drained[name] = now
+		}
+	}
 	for _, name := range names {
-		j.drained[name] = true
+		j.drained[name] = time.Time{}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
@@ -77,4 +78,15 @@ func (w *World) lately(key string) []string {
 func (w *World) drainedNames() []string {
 	live, _ := w.etcd.Get(configKey)
 	return w.plan.Drained(live.Value)
+}
+
+// noteDrain has the judge hear what a live config drains, if there is one. While it is a bad one, callers keep the last good
+// one.
+func (w *World) noteDrain(config string, live bool) {
+	switch {
+	case !live:
+		w.judge.Drain(time.Now())
+	case !schedule.BadConfig(config):
+		w.judge.Drain(time.Now(), w.plan.Drained(config)...)
+	}
 }

@@ -83,7 +83,6 @@ func (w *World) badEntryAdded(_ context.Context, s schedule.Step) {
 }
 
 func (w *World) configPut(_ context.Context, s schedule.Step) {
-	w.observe(func(j *check.Judge) { j.Drain(w.plan.Drained(s.Text)...) })
 	w.put(configKey, s.Text, noLease)
 	w.soon("the live config is "+s.Text, func(k runtime.KeyStatus) bool {
 		live, _ := w.etcd.Get(configKey)

@@ -218,6 +218,9 @@ func (w *World) committed(c etcd.Change) {
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
 	w.noteAddress(c)
+	if c.Key == configKey {
+		w.noteDrain(c.Value, !c.Delete)
+	}
 	if !c.Delete && c.Client != "" && strings.HasPrefix(c.Key, prefix) {
 		w.judge.Put(time.Now(), c.Key, c.Client)
 	}

@@ -179,11 +179,19 @@ func (j *Judge) drains(c Call, l *life) bool {
 	})
 }
 
+// mayReach reports whether the call may go to the life: it suits the call's target, and the caller knows it or has called it.
+func (j *Judge) mayReach(c Call, l *life) bool {
+	_, called := j.proven[path{c.Caller, c.Conn, l.ID}]
+	return l.targeted(c) && (called || slices.Contains(c.Known, l.Addr))
+}
+
 // excused reports whether the call may have been under way to an instance that was killed, or over a link that failed.
 func (j *Judge) excused(c Call) bool {
 	sent := c.Begin.Add(-sentBefore)
-	if !j.killed.Before(sent) {
-		return true
+	for _, l := range j.lives {
+		if l.killed && !l.ended.Before(sent) && j.mayReach(c, l) {
+			return true
+		}
 	}
 	for processes, l := range j.links {
 		if processes[0] != c.Caller && processes[1] != c.Caller {

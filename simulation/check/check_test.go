@@ -17,6 +17,7 @@ func at(seconds float64) time.Time {
 var (
 	first  = Instance{ID: "first", Name: "shop-0", Process: "server 0", Addr: "10.0.0.1:80", Methods: []string{"Who"}, Tells: true, Marks: true}
 	second = Instance{ID: "second", Process: "server 1", Addr: "10.0.0.2:80", Methods: []string{"Who"}, Tells: true, Marks: true}
+	third  = Instance{ID: "third", Process: "server 2", Addr: "10.0.0.3:80", Methods: []string{"Who"}, Tells: true, Marks: true}
 )
 
 // judge returns a judge of two instances, which have both answered the caller at second 8.
@@ -99,6 +100,8 @@ func TestCall(t *testing.T) {
 		"failed, the subset may be in doubt": {leave, call(subset(1)), ""},
 		"failed, part of the subset is not":  {leave, call(subset(2)), Failed},
 		"failed, one was killed just before": {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
+		"failed, not the target was killed":  {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(target("shop-0")), Failed},
+		"failed, one unknown was killed":     {func(j *Judge) { j.Up(at(9), third); j.Down(at(9.95), "third", true) }, call(), Failed},
 		"failed, one was killed long before": {func(j *Judge) { j.Down(at(9), "second", true) }, call(), Failed},
 		"failed, a link has just changed":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
 		"failed, another's link has changed": {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},

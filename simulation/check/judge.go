@@ -27,7 +27,6 @@ type Judge struct {
 	links   map[[2]string]*link  // by the names of two processes
 	proven  map[path]time.Time   // the last call that came back
 	drained map[string]time.Time // by name: when the live config ceased to drain it, zero while it does
-	killed  time.Time            // the last time that a life was killed
 	writes  map[string][]write   // by key: the latest, in order
 }
 
@@ -36,6 +35,7 @@ type life struct {
 	up      bool
 	since   time.Time // of up
 	ended   time.Time
+	killed  bool      // so it ended, and the calls under way to it were lost
 	leaves  bool      // it leaves etcd, or has left, by its own will
 	doubted time.Time // when somebody else last changed its entry
 	absent  time.Time // when etcd last ceased to have its entry
@@ -79,10 +79,8 @@ func (j *Judge) Up(now time.Time, i Instance) {
 
 // Down notes that a life takes no more calls. If it was killed, the calls under way to it are lost.
 func (j *Judge) Down(now time.Time, id string, killed bool) {
-	j.lives[id].up, j.lives[id].ended = false, now
-	if killed {
-		j.killed = now
-	}
+	l := j.lives[id]
+	l.up, l.ended, l.killed = false, now, killed
 }
 
 // Leave notes whether a life leaves etcd, or comes back, by its own will.

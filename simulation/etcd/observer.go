@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"maps"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -107,11 +106,4 @@ func (c *Cluster) observe(now time.Time, one commit) {
 			})
 		}
 	}
-}
-
-// Requests returns how many requests of each method came from a host so far.
-func (c *Cluster) Requests(client string) map[string]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.requests[client])
 }

@@ -63,7 +63,7 @@ func (s *server) hindered(since time.Time) bool {
 
 // marks reports whether the server's entries have room for a mark that it leaves.
 func (s *server) marks() bool {
-	return len(s.spec.Layouts) == 0 || !slices.ContainsFunc(s.spec.Layouts, func(l string) bool { return l == "plain" || l == "go_zero" })
+	return !slices.Contains(s.spec.Layouts, schedule.Plain) && !slices.Contains(s.spec.Layouts, schedule.GoZero)
 }
 
 // touched reports whether anything but the server itself has changed entries of a service since a time.

@@ -101,7 +101,7 @@ func (s *server) start(ctx context.Context) {
 func (s *server) instance() check.Instance {
 	i := check.Instance{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{shopWho}}
 	// A registration by hand knows no methods, and the other layouts have no room for them.
-	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, "endpoint_json"))
+	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, schedule.EndpointJSON))
 	if s.spec.Named {
 		i.Name = s.instanceID()
 	}

@@ -91,13 +91,13 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
 	addr := o.addr()
 	switch o.spec.Layout {
-	case "plain":
+	case schedule.Plain:
 		return shopKey + "/" + addr, addr
-	case "go_zero":
+	case schedule.GoZero:
 		return fmt.Sprintf("%s/%d", shopKey, lease), addr
-	case "kratos":
+	case schedule.Kratos:
 		return shopKey + "/writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
-	case "kitex":
+	case schedule.Kitex:
 		return shopKey + "/" + addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
 	default:
 		return shopKey + "/" + addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)

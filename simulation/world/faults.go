@@ -48,7 +48,7 @@ var faults = map[schedule.Kind]fault{
 	schedule.EntryDeleted:     onEntries(func(w *World, e etcd.Entry) { w.etcd.Delete(e.Key) }),
 	schedule.EntriesDeleted:   func(w *World, _ context.Context, _ schedule.Step) { w.etcd.DeletePrefix(shopKey + "/") },
 	schedule.EntryOverwritten: (*World).entryOverwritten,
-	schedule.EntryReplaced:    onEntries(func(w *World, e etcd.Entry) { w.put(e.Key, nobody, sameLease) }),
+	schedule.EntryReplaced:    onEntries(func(w *World, e etcd.Entry) { w.put(e.Key, nobody, etcd.SameLease) }),
 	schedule.LeaseRevoked:     onEntries((*World).revoke),
 	schedule.EntryAdded:       (*World).entryAdded,
 	schedule.BadEntryAdded:    (*World).badEntryAdded,

@@ -21,11 +21,8 @@ const (
 	badKey = shopKey + "/bad"
 )
 
-// Leases that an operator puts a key on.
-const (
-	noLease   = 0
-	sameLease = -1 // on which the key is already
-)
+// noLease is for keys that stay until they are deleted.
+const noLease = 0
 
 // put puts a key as an operator, who does not see that there is no space for it.
 func (w *World) put(key, value string, lease int64) { _ = w.etcd.Put(key, value, lease) }

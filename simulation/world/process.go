@@ -79,6 +79,9 @@ func processAt(host string) int {
 	return index - 1
 }
 
+// connectAgain is how long a process waits before it tries again to make a client.
+const connectAgain = time.Second
+
 // connect makes a client of etcd, as the documentation recommends.
 func (p *process) connect() {
 	config := clientv3.Config{
@@ -96,7 +99,7 @@ func (p *process) connect() {
 			return
 		}
 		// With a password, New itself asks etcd, which may be away.
-		time.Sleep(time.Second)
+		time.Sleep(connectAgain)
 	}
 }
 

@@ -23,7 +23,7 @@ type Call struct {
 
 	// What was so when the call began.
 	Known      []string // addresses that the caller knew
-	Held       bool     // etcd did not have all of Known any more
+	Held       bool     // etcd no longer had all of Known
 	Registered []string // addresses that etcd had
 	Lately     []string // addresses that etcd had had within most of the grace before
 	Drained    []string // names that the live config drained
@@ -93,7 +93,7 @@ func (l *life) targeted(c Call) bool {
 	return c.Target == "" || c.TargetAddr == l.Addr || c.Target == l.Addr || c.Target == l.Name
 }
 
-// gone reports whether a caller that has heard of everything calls the life no more.
+// gone reports whether a caller that has heard of everything no longer calls the life.
 func gone(c Call, l *life) bool {
 	if !c.Settled || c.Target != "" {
 		return false
@@ -107,7 +107,7 @@ func gone(c Call, l *life) bool {
 // back.
 func (j *Judge) solid(c Call) []string {
 	if c.Held {
-		return nil // any of them may be held: etcd has them no more
+		return nil // any of them may be held: etcd no longer has it
 	}
 	var solid []string
 	doubtful := 0
@@ -128,8 +128,8 @@ func (j *Judge) solid(c Call) []string {
 	return slices.Compact(solid)
 }
 
-// held returns the lives that a failed call should have reached because the caller holds them, for etcd suddenly has
-// nothing any more: all that it had lately are up, and have not left by their own will. If only some vanish, they are not held.
+// held returns the lives that a failed call should have reached because the caller holds them: etcd suddenly has nothing, and
+// all that it had lately are up and have not left by their own will. If only some vanish, they are not held.
 func (j *Judge) held(c Call) []string {
 	if c.Target != "" || c.Subset > 0 || len(c.Registered) > 0 {
 		return nil
@@ -164,8 +164,8 @@ func (j *Judge) reached(c Call, l *life) bool {
 	return ok && l.since.Before(c.Begin) && (changed == nil || !changed.cut && !changed.stalled && changed.changed.Before(proven))
 }
 
-// connected reports whether the caller has kept its connection to the life since a call came back: it closes those to
-// what etcd has no more, and it may take long to connect again.
+// connected reports whether the caller has kept its connection to the life since a call came back. It closes the connection when
+// the entry leaves etcd, and may take long to connect again.
 func (j *Judge) connected(c Call, l *life) bool {
 	return l.absent.Before(j.proven[path{c.Caller, c.Conn, l.ID}])
 }

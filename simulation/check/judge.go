@@ -93,7 +93,7 @@ func (j *Judge) Doubt(now time.Time, id string) {
 	}
 }
 
-// Absent notes that etcd has an entry of an address no more.
+// Absent notes that etcd no longer has an entry of an address.
 func (j *Judge) Absent(now time.Time, addr string) {
 	if l := j.at(addr); l != nil {
 		l.absent = now

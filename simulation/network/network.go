@@ -35,7 +35,7 @@ func New() *Network {
 
 // Link is the state of a link between two hosts. The zero Link is healthy.
 type Link struct {
-	// Cut refuses new connections at once and resets open ones. It outdoes the other fields.
+	// Cut refuses new connections at once and resets open ones. It overrides the other fields.
 	Cut bool
 
 	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor a

@@ -21,7 +21,7 @@ func address(e etcd.Entry) string {
 	return addrPattern.FindString(e.Value)
 }
 
-// noteAddress notes which address a key that has changed names, and has the judge hear of the one that it names no more.
+// noteAddress notes the address that a changed key names, and has the judge hear if it named another one before.
 func (w *World) noteAddress(c etcd.Change) {
 	addr := ""
 	if !c.Delete {

@@ -20,8 +20,8 @@ import (
 // ttl is the lease TTL of every service.
 const ttl = 5 * time.Second
 
-// process is what servers, callers and writers have in common: a host on the network, and a client of etcd. Whoever holds
-// the turn reads all of it; mu guards what others read and the holder of the turn changes.
+// process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
+// turn may read all of it, and change it; mu guards what others read as well.
 type process struct {
 	w        *World
 	index    int           // its place among the processes
@@ -138,7 +138,7 @@ func (p *process) bound(ctx context.Context, began time.Time, what string, longe
 // slack is how much longer than its bound a call may take.
 const slack = 200 * time.Millisecond
 
-// dead returns a context that has ended. What closes with it tells nobody.
+// dead returns a context that has ended. What is closed with it has no time to tell anybody.
 func dead() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

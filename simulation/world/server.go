@@ -170,7 +170,7 @@ func (s *server) stop(ctx context.Context) {
 	})
 }
 
-// gone tells the judge that this life takes no more calls.
+// gone notes that this life takes no more calls.
 func (s *server) gone(killed bool) {
 	s.up, s.in = false, false
 	s.w.observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })

@@ -21,7 +21,7 @@ const (
 	weighted   = "etcd_weighted"
 )
 
-// policy is what decides how calls are shared out, of a service config.
+// policy is the part of a service config that decides how calls are shared out.
 type policy struct {
 	below      string // the policy below
 	split      []group
@@ -73,7 +73,7 @@ func onlyKey[V any](m map[string]V) (key string) {
 	return key
 }
 
-// shares returns the part of the calls that each address should get by a service config, nil where nothing can be said.
+// shares returns the part of the calls that each address should get under a service config, nil if that is not known.
 func (w *World) shares(zone, config string, serving []string) map[string]wanted {
 	p, err := parsePolicy(config)
 	if err != nil || p.drains { // drains are checked by themselves

@@ -84,7 +84,7 @@ const (
 	lastLines = 100
 )
 
-// hangs ends the test process. There is no other way out of a bubble in which something waits for ever.
+// hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
 func (w *World) hangs() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -211,7 +211,7 @@ func (w *World) note(format string, args ...any) {
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
-// committed is told of each change in etcd.
+// committed notes a change in etcd.
 func (w *World) committed(c etcd.Change) {
 	w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
 	w.mu.Lock()

@@ -12,7 +12,7 @@ type Cluster struct {
 	state     state
 	members   members
 	nodes     []*node
-	changed   chan struct{} // closed when members reach each other otherwise, or have applied more; nil when nobody waits
+	changed   chan struct{} // closed when links between members change, or one has applied more; nil when nobody waits
 	intercept func(Call) Verdict
 	observers []func(Change)
 

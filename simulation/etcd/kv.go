@@ -158,7 +158,7 @@ func read[T answer](ctx context.Context, n *node, linearizable bool, f func(requ
 	return resp, nil
 }
 
-// admin refuses a request of who is no administrator.
+// admin refuses a request unless an administrator makes it.
 func (n *node) admin(ctx context.Context) error {
 	who, err := n.identify(ctx)
 	if err != nil {

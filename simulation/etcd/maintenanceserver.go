@@ -13,7 +13,7 @@ type maintenanceServer struct {
 	n *node
 }
 
-// Status answers how the member is.
+// Status describes the member.
 func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
 	return serve(ctx, s.n, Call{Method: "Status"}, func() (*pb.StatusResponse, error) {
 		if err := s.n.known(ctx); err != nil {

@@ -189,16 +189,14 @@ func (j *Judge) mayReach(c Call, l *life) bool {
 func (j *Judge) excused(c Call) bool {
 	sent := c.Begin.Add(-sentBefore)
 	for _, l := range j.lives {
-		if l.killed && !l.ended.Before(sent) && j.mayReach(c, l) {
-			return true
-		}
-	}
-	for processes, l := range j.links {
-		if processes[0] != c.Caller && processes[1] != c.Caller {
+		if !j.mayReach(c, l) {
 			continue
 		}
+		if l.killed && !l.ended.Before(sent) {
+			return true
+		}
 		// A call into a black hole waits for its deadline.
-		if c.Code == codes.DeadlineExceeded && l.stalled || !l.changed.Before(sent) {
+		if to := j.links[pair(c.Caller, l.Process)]; to != nil && (c.Code == codes.DeadlineExceeded && to.stalled || !to.changed.Before(sent)) {
 			return true
 		}
 	}

@@ -105,13 +105,17 @@ func TestCall(t *testing.T) {
 		"failed, one was killed long before": {func(j *Judge) { j.Down(at(9), "second", true) }, call(), Failed},
 		"failed, a link has just changed":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
 		"failed, another's link has changed": {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},
+		"failed, not the target's link has":  {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(target("shop-0")), Failed},
 		"failed, not proven since a cut":     {both(func(j *Judge, i Instance) { j.Link(at(9), i.Process, "caller 0", false, false) }), call(), ""},
 		"failed, not proven since it vanished": {
 			both(func(j *Judge, i Instance) { j.Absent(at(9), i.Addr) }), call(), "",
 		},
 		"timed out":                    {call: call(deadline), want: Failed},
 		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
-		"failed, a link is stalled":    {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
+		"timed out, not to the target": {
+			func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline, target("shop-0")), Failed,
+		},
+		"failed, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},

@@ -17,9 +17,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -104,7 +102,7 @@ func (o *options) run(ctx context.Context, out io.Writer) (failed bool, err erro
 	}
 	s := schedule.New(o.seed)
 	if o.schedule != "" {
-		if s, err = readSchedule(o.schedule); err != nil {
+		if s, err = schedule.Load(o.schedule); err != nil {
 			return false, err
 		}
 	}
@@ -131,7 +129,7 @@ func (o *options) check() error {
 	case o.replay && o.race:
 		return errors.New("-replay cannot be exact with the race detector: leave out -race")
 	case !o.replay && o.tries != 1:
-		return errors.New("-tries is of -replay")
+		return errors.New("-tries goes with -replay")
 	case o.times < 1 || o.tries < 1 || o.procs < 1 || o.seeds < 0 || o.minutes < 0:
 		return errors.New("-times, -tries, -procs, -seeds and -minutes are positive")
 	}
@@ -240,12 +238,4 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 		return false, nil
 	}
 	return true, explain(ctx, w, s, f.problems[0].Rule, f, o.failures, o.shrink, out)
-}
-
-// unmarshalStrict refuses fields that v does not have, so that a schedule of another time does not turn into a part of
-// itself.
-func unmarshalStrict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
 }

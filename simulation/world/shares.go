@@ -122,7 +122,7 @@ func (w *World) groups(p policy, serving []string) (groups [][]string, weights [
 // matches reports whether an address is in a group.
 func (w *World) matches(g group, addr string) bool {
 	for field, value := range g.Match {
-		if w.said(addr, field) != value {
+		if w.attribute(addr, field) != value {
 			return false
 		}
 	}
@@ -131,7 +131,7 @@ func (w *World) matches(g group, addr string) bool {
 
 // preferred returns the addresses in a zone, all if none is.
 func (w *World) preferred(zone string, addrs []string) []string {
-	near := slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return zone == "" || w.said(addr, "zone") != zone })
+	near := slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return zone == "" || w.attribute(addr, "zone") != zone })
 	if len(near) == 0 {
 		return addrs
 	}
@@ -155,8 +155,8 @@ func (w *World) spread(addrs []string, below string, part float64) map[string]wa
 	return shares
 }
 
-// said returns the version or the zone that etcd has for an address.
-func (w *World) said(addr, field string) string {
+// attribute returns the version or the zone that etcd has for an address.
+func (w *World) attribute(addr, field string) string {
 	for _, e := range w.etcd.Entries(shopKey + "/") {
 		if address(e) != addr {
 			continue

@@ -60,7 +60,7 @@ var faults = map[schedule.Kind]fault{
 	schedule.ServerKilled:   (*World).serverKilled,
 	schedule.ServerRestarts: (*World).serverRestarts,
 	schedule.ServerPauses:   func(w *World, ctx context.Context, s schedule.Step) { w.servers[s.Who].pause(ctx, s.For) },
-	schedule.ServerUpdates:  func(w *World, ctx context.Context, s schedule.Step) { w.servers[s.Who].update(ctx, s.N) },
+	schedule.ServerUpdates:  func(w *World, ctx context.Context, s schedule.Step) { w.servers[s.Who].update(ctx, uint32(s.N)) },
 	schedule.TwinStarts:     (*World).twinStarts,
 	schedule.CallerRestarts: (*World).callerRestarts,
 	schedule.CallerIdles:    func(w *World, _ context.Context, s schedule.Step) { w.caller(s.Who).rest(s.For) },

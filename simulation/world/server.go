@@ -26,6 +26,7 @@ type server struct {
 	addr     string // under mu
 	up       bool   // it takes calls
 	in       bool   // it is meant to be in etcd
+	weight   uint32 // of its registrations; 1 is as good as none
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
@@ -85,6 +86,7 @@ func (s *server) start(ctx context.Context) {
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
 		s.up, s.in, s.leaving = true, true, new(atomic.Bool)
+		s.weight = max(1, s.spec.Weight)
 		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 		switch s.spec.Mode {
 		case schedule.Serve:

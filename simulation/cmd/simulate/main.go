@@ -58,10 +58,17 @@ type options struct {
 	tries  int
 }
 
+const (
+	// defaultSeeds is how many seeds are walked where neither their number nor a time is given.
+	defaultSeeds = 1000
+	// progressEvery is how often a line says how far the walk is.
+	progressEvery = 5 * time.Second
+)
+
 func main() {
 	o := options{pkg: "github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"}
 	flag.Uint64Var(&o.first, "first", 1, "the first seed; 0 chooses one")
-	flag.IntVar(&o.seeds, "seeds", 0, "how many seeds to walk (1000, or with -minutes no limit)")
+	flag.IntVar(&o.seeds, "seeds", 0, fmt.Sprintf("how many seeds to walk (%d, or with -minutes no limit)", defaultSeeds))
 	flag.Float64Var(&o.minutes, "minutes", 0, "how long to walk at most")
 	flag.Uint64Var(&o.seed, "seed", 0, "walk this seed alone")
 	flag.StringVar(&o.schedule, "schedule", "", "walk the schedule in this `file`")
@@ -164,7 +171,7 @@ func (o *options) explore(ctx context.Context, dir string, out io.Writer) (faile
 		e.next = rand.Uint64N(1_000_000_000) + 1
 	}
 	if e.left == 0 {
-		if e.left = 1000; o.minutes > 0 {
+		if e.left = defaultSeeds; o.minutes > 0 {
 			e.left = math.MaxInt
 		}
 	}
@@ -196,7 +203,7 @@ func (o *options) walkAll(ctx context.Context, e *explorer) error {
 	}
 	done := make(chan error, 1)
 	go func() { done <- e.explore(ctx, o.procs) }()
-	tick := time.NewTicker(5 * time.Second)
+	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {

@@ -36,7 +36,8 @@ const Grace = 5 * time.Second
 const (
 	// sentBefore is how long something that has happened excuses calls: news of it travels as slowly as they do.
 	sentBefore = 500 * time.Millisecond
-	// doubt is how long a change that somebody else made, to an entry or to what is drained, excuses calls.
+	// doubt is how long calls are excused after somebody else has changed an entry or what is drained, or an instance has come
+	// back.
 	doubt = 3 * Grace
 )
 

@@ -65,7 +65,7 @@ func TestCall(t *testing.T) {
 	both := func(do func(*Judge, Instance)) func(*Judge) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
-	leave := func(j *Judge) { j.Leave("first", true) }
+	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
 		before func(*Judge)
@@ -93,7 +93,7 @@ func TestCall(t *testing.T) {
 		"failed, none is known":              {call: call(known())},
 		"failed, etcd has none":              {call: call(registered(), lately())},
 		"failed, some are held":              {call: call(held)},
-		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), call(), ""},
+		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
 		"failed, all are drained":            {drain(9, "shop-0", second.Addr), call(), ""},
 		"failed, all were drained lately":    {undrained(-6.9), call(), ""},
 		"failed, all were drained long ago":  {undrained(-7.1), call(), Failed},
@@ -119,6 +119,7 @@ func TestCall(t *testing.T) {
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},
+		"all vanish, one has just come back":    {func(j *Judge) { j.Leave(at(9), "first", false) }, call(registered()), ""},
 		"all vanish, one is drained":            {drain(9, "shop-0"), call(registered()), ""},
 		"all vanish, one was overwritten":       {func(j *Judge) { j.Doubt(at(5), "first") }, call(registered()), ""},
 		"all vanish, one was long overwritten":  {func(j *Judge) { j.Doubt(at(-6), "first") }, call(registered()), Forgotten},

@@ -37,7 +37,7 @@ type life struct {
 	ended   time.Time
 	killed  bool      // so it ended, and the calls under way to it were lost
 	leaves  bool      // it leaves etcd, or has left, by its own will
-	doubted time.Time // when somebody else last changed its entry
+	doubted time.Time // when somebody else last changed its entry, or it last came back
 	absent  time.Time // when etcd last ceased to have its entry
 }
 
@@ -83,8 +83,13 @@ func (j *Judge) Down(now time.Time, id string, killed bool) {
 	l.up, l.ended, l.killed = false, now, killed
 }
 
-// Leave notes whether a life leaves etcd, or comes back, by its own will.
-func (j *Judge) Leave(id string, leaves bool) { j.lives[id].leaves = leaves }
+// Leave notes whether a life leaves etcd, or comes back, by its own will. Its entry takes a while to come back.
+func (j *Judge) Leave(now time.Time, id string, leaves bool) {
+	l := j.lives[id]
+	if l.leaves = leaves; !leaves {
+		l.doubted = now
+	}
+}
 
 // Doubt notes that somebody else has changed the entry of a life.
 func (j *Judge) Doubt(now time.Time, id string) {

@@ -137,7 +137,7 @@ func (j *Judge) held(c Call) []string {
 	var held []string
 	for _, addr := range c.Lately {
 		l := j.at(addr)
-		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt {
+		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt || c.Begin.Sub(l.left) < Grace {
 			return nil
 		}
 		proven := j.proven[path{c.Caller, c.Conn, l.ID}]

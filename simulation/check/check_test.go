@@ -64,7 +64,7 @@ func TestCall(t *testing.T) {
 	both := func(do func(*Judge, Instance)) func(*Judge) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
-	leave := func(j *Judge) { j.Leave("first", true) }
+	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
 		before func(*Judge)
@@ -92,7 +92,7 @@ func TestCall(t *testing.T) {
 		"failed, none is known":              {call: call(known())},
 		"failed, etcd has none":              {call: call(registered(), lately())},
 		"failed, some are held":              {call: call(held)},
-		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), call(), ""},
+		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
 		"failed, all are drained":            {both(drain), call(), ""},
 		"failed, the subset may be in doubt": {leave, call(subset(1)), ""},
 		"failed, part of the subset is not":  {leave, call(subset(2)), Failed},
@@ -110,6 +110,7 @@ func TestCall(t *testing.T) {
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},
+		"all vanish, one is just coming back":   {func(j *Judge) { j.Leave(at(9), "first", false) }, call(registered()), ""},
 		"all vanish, one was overwritten":       {func(j *Judge) { j.Doubt(at(5), "first") }, call(registered()), ""},
 		"all vanish, one was long overwritten":  {func(j *Judge) { j.Doubt(at(-6), "first") }, call(registered()), Forgotten},
 		"all vanish, long after the last call":  {call: call(registered(), begin(14))},

@@ -36,6 +36,7 @@ type life struct {
 	since   time.Time // of up
 	ended   time.Time
 	leaves  bool      // it leaves etcd, or has left, by its own will
+	left    time.Time // when it last began to leave, or to come back
 	doubted time.Time // when somebody else last changed its entry
 	absent  time.Time // when etcd last ceased to have its entry
 }
@@ -85,7 +86,9 @@ func (j *Judge) Down(now time.Time, id string, killed bool) {
 }
 
 // Leave notes whether a life leaves etcd, or comes back, by its own will.
-func (j *Judge) Leave(id string, leaves bool) { j.lives[id].leaves = leaves }
+func (j *Judge) Leave(now time.Time, id string, leaves bool) {
+	j.lives[id].leaves, j.lives[id].left = leaves, now
+}
 
 // Doubt notes that somebody else has changed the entry of a life.
 func (j *Judge) Doubt(now time.Time, id string) {

@@ -82,8 +82,8 @@ func (e *entry) setWant(w want) {
 	e.retry()
 	for _, s := range e.slots {
 		s.marked = false
-		if w != present && s.has == foreign {
-			s.readFrom(time.Time{}) // a restored etcd may have it as ours again
+		if w != present && s.has != ours {
+			s.mayBeBack()
 		}
 	}
 }

@@ -85,6 +85,17 @@ func (n *Network) Reset(a, b string) {
 	}
 }
 
+// Crash ends the open connections of a host as its process's death does: with ECONNRESET.
+func (n *Network) Crash(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.connections {
+		if (c.from == host || c.to == host) && c.reset() {
+			delete(n.connections, c)
+		}
+	}
+}
+
 // Connections returns the number of connections dialled from one host to another that neither side has closed. An empty
 // name stands for every host.
 func (n *Network) Connections(from, to string) int {

@@ -392,6 +392,20 @@ func TestReset(t *testing.T) {
 	}
 }
 
+func TestCrash(t *testing.T) {
+	n := New()
+	lis := listen(t, n, serverAddr)
+	for _, host := range []string{server, client} {
+		a, b := connect(t, n, lis)
+		n.Crash("10.0.0.3")
+		write(t, a, "x")
+		wantRead(t, b, "x")
+		n.Crash(host)
+		wantReadErr(t, a, syscall.ECONNRESET)
+		wantWriteErr(t, b, syscall.ECONNRESET)
+	}
+}
+
 func TestConnections(t *testing.T) {
 	n := New()
 	lis := listen(t, n, serverAddr)

@@ -147,6 +147,12 @@ func dead() context.Context {
 // vanish takes this life off the network for good.
 func (p *process) vanish() { p.w.network.Remove(p.from) }
 
+// crash ends all connections of this life at once. To stop a gRPC server takes as long as a handshake that is under way.
+func (p *process) crash() {
+	p.w.network.Crash(p.host)
+	p.vanish()
+}
+
 func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }

@@ -58,6 +58,10 @@ func (s *server) hindered(since time.Time) bool {
 	full := func(step schedule.Step) bool {
 		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
 	}
+	own := func(c etcd.Change) bool { return c.Client == s.from && strings.HasPrefix(c.Key, prefix) }
+	if !slices.ContainsFunc(s.w.since(since), own) {
+		return true // its entry was gone already
+	}
 	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.disturbed(s.index, at)
 }
 

@@ -124,10 +124,10 @@ func (s *server) kill() {
 			return
 		}
 		s.gone(true)
-		s.vanish()
+		s.listener.Close()
+		s.crash()
 		s.leaving.Store(true)
 		s.end()
-		s.listener.Close()
 		s.grpc.Stop()
 		ghost, entering := s.process, s.entering
 		s.entering = nil

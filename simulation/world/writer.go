@@ -120,9 +120,9 @@ func (o *writer) kill() {
 		}
 		o.up = false
 		o.w.observe(func(j *check.Judge) { j.Down(time.Now(), o.id, true) })
-		o.vanish()
-		o.end()
 		o.listener.Close()
+		o.crash()
+		o.end()
 		o.grpc.Stop()
 		o.running.Wait()
 		o.client.Close()

@@ -93,13 +93,15 @@ func (a *auth) identify(now time.Time, given string, unknown int) (string, error
 	return t.user, nil
 }
 
-// may returns an error if who may not read, or write, the keys in sp.
+// may returns an error if who may not read, or write, the keys in sp, or if rights have changed since who asked.
 func (a *auth) may(who requester, sp span, write bool) error {
 	switch {
 	case !a.on() || who.root:
 		return nil
 	case who.user == "":
 		return errUserEmpty
+	case who.rights < a.revision:
+		return errOldRights
 	}
 	u, ok := a.users[who.user]
 	if !ok || !u.Root && !covered(u.Rights, sp, write) {

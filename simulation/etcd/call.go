@@ -138,21 +138,31 @@ func (n *node) identify(ctx context.Context) (requester, error) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
 	user, err := n.c.state.auth.identify(time.Now(), tokenOf(ctx), n.forgets)
-	return requester{client: host(ctx), user: user}, err
+	return requester{client: host(ctx), user: user, rights: n.c.state.auth.revision}, err
 }
 
 const (
-	clusterID = 0xc1a57e12
-	memberID  = 0x3e3b3001 // of the first member; the others follow
+	firstClusterID = 0xc1a57e12
+	firstMemberID  = 0x3e3b3001 // of the first member; the others follow
 )
+
+// clusterID returns the id of the cluster. A new one has another.
+func (c *Cluster) clusterID() uint64 { return firstClusterID + c.generation<<32 }
+
+// memberID returns the id of a member. In a new cluster it has another.
+func (c *Cluster) memberID(i int) uint64 { return firstMemberID + uint64(i) + c.generation<<32 }
 
 // fill completes a header.
 func (n *node) fill(h *pb.ResponseHeader) {
-	h.ClusterId, h.MemberId = clusterID, memberID+uint64(n.i)
 	n.c.mu.Lock()
-	h.RaftTerm = n.c.members.term
+	n.sign(h)
 	if h.Revision == 0 {
 		h.Revision = n.view().rev
 	}
 	n.c.mu.Unlock()
+}
+
+// sign puts into a header whose answer it heads, and the raft term that the member knows.
+func (n *node) sign(h *pb.ResponseHeader) {
+	h.ClusterId, h.MemberId, h.RaftTerm = n.c.clusterID(), n.c.memberID(n.i), n.c.members.all[n.i].term
 }

@@ -16,6 +16,8 @@ type Cluster struct {
 	intercept func(Call) Verdict
 	observers []func(Change)
 
+	generation uint64 // how often the cluster was restored as a new one
+
 	rearm chan struct{} // the clock is to look at next again
 	armed time.Time     // when the clock wakes; zero for never
 	stop  chan struct{}

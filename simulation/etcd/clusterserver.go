@@ -29,7 +29,7 @@ func (s *clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest)
 		s.n.c.mu.Lock()
 		defer s.n.c.mu.Unlock()
 		for i, n := range s.n.c.nodes {
-			m := &pb.Member{ID: memberID + uint64(i), Name: fmt.Sprintf("m%d", i)}
+			m := &pb.Member{ID: s.n.c.memberID(i), Name: fmt.Sprintf("m%d", i)}
 			if n.conns != nil {
 				m.ClientURLs = []string{"http://" + n.conns.Addr().String()}
 			}

@@ -18,6 +18,7 @@ var (
 	errPermissionDenied = rpctypes.ErrGRPCPermissionDenied
 	errUserEmpty        = rpctypes.ErrGRPCUserEmpty
 	errInvalidToken     = rpctypes.ErrGRPCInvalidAuthToken
+	errOldRights        = rpctypes.ErrGRPCAuthOldRevision
 	errAuthFailed       = rpctypes.ErrGRPCAuthFailed
 	errAuthNotEnabled   = rpctypes.ErrGRPCAuthNotEnabled
 )

@@ -33,21 +33,33 @@ func (c *Cluster) Elect(member int) {
 	c.settle()
 }
 
-// Backup is the state of a cluster at one time.
-type Backup struct{ state state }
+// Backup is the state of a cluster at one time, and the raft term of that time.
+type Backup struct {
+	state state
+	term  uint64
+}
 
 // Backup returns the state as it is now.
 func (c *Cluster) Backup() *Backup {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return &Backup{c.state.clone()}
+	return &Backup{c.state.clone(), c.members.term}
 }
 
-// Restore puts the cluster back to a backup, as a restored snapshot does: the revision goes back, leases live on with
-// their full time, connections are closed, watches and tokens end. Observers hear nothing of it.
-func (c *Cluster) Restore(b *Backup) {
+// Restore puts the cluster back to a backup, as a copy of the members' data does: the revision and the raft term go back,
+// leases live on with their full time, connections are closed, watches and tokens end. Observers hear nothing of it.
+func (c *Cluster) Restore(b *Backup) { c.restore(b, false) }
+
+// RestoreAsNew puts the cluster back to a backup as a new cluster, as "etcdutl snapshot restore" does with a token of its
+// own: the term begins anew, too, and the cluster and its members have other ids.
+func (c *Cluster) RestoreAsNew(b *Backup) { c.restore(&Backup{b.state, firstTerm}, true) }
+
+func (c *Cluster) restore(b *Backup, asNew bool) {
 	c.mu.Lock()
-	c.replace(b.state.clone())
+	if asNew {
+		c.generation++
+	}
+	c.replace(b)
 	var open []*listener
 	for _, n := range c.nodes {
 		if n.conns != nil {
@@ -60,28 +72,26 @@ func (c *Cluster) Restore(b *Backup) {
 	}
 }
 
-// Wipe puts the cluster back to an empty state.
+// Wipe puts the cluster back to an empty state, under the ids that it had: they hang on addresses and the token alone.
 func (c *Cluster) Wipe() {
 	fresh := newState(time.Now())
 	c.mu.Lock()
 	fresh.auth.ttl = c.state.auth.ttl
 	c.mu.Unlock()
-	c.Restore(&Backup{fresh})
+	c.Restore(&Backup{fresh, firstTerm})
 }
 
 // replace replaces the state.
-func (c *Cluster) replace(s state) {
-	now := time.Now()
+func (c *Cluster) replace(b *Backup) {
+	now, s := time.Now(), b.state.clone()
 	s.nextID = max(s.nextID, c.state.nextID) // nothing that was given is given again
 	s.auth.given = max(s.auth.given, c.state.auth.given)
 	s.lessor.began = c.state.lessor.began
 	c.state = s
 	c.state.lessor.demote()
-	if c.members.working() {
-		c.members.term++
+	if c.members.jump(now, b.term, s.store.rev, s.store.compacted) {
 		c.state.lessor.promote(now)
 	}
-	c.members.jump(now, s.store.rev, s.store.compacted)
 	for _, n := range c.nodes {
 		for _, st := range n.streams {
 			st.watches.watchers = nil // their connection is about to be closed
@@ -97,7 +107,7 @@ func (c *Cluster) Alarm(nospace bool) {
 	defer c.unlock()
 	c.state.alarms = nil
 	if nospace {
-		c.state.alarm(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: memberID, Alarm: pb.AlarmType_NOSPACE})
+		c.state.alarm(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: c.memberID(0), Alarm: pb.AlarmType_NOSPACE})
 	}
 }
 

@@ -54,6 +54,9 @@ func (s *leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLive
 				if err := st.mayLease(who, r.ID, false); err != nil {
 					return false, err
 				}
+				if st.auth.on() && who.rights != st.auth.revision {
+					return false, errOldRights
+				}
 			}
 			if l := st.lessor.leases[r.ID]; l != nil {
 				resp.TTL, resp.GrantedTTL = int64(l.remaining(now).Seconds()), l.ttl

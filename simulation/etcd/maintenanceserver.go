@@ -26,10 +26,10 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		defer c.mu.Unlock()
 		resp.Version, resp.StorageVersion = version.Version, "3.7.0"
 		resp.DbSize, resp.DbSizeInUse = c.state.store.size, c.state.store.size
-		resp.RaftTerm, resp.RaftIndex = c.members.term, uint64(c.members.last.index)
+		resp.RaftTerm, resp.RaftIndex = resp.Header.RaftTerm, uint64(c.members.last.index)
 		resp.RaftAppliedIndex = uint64(c.members.all[s.n.i].applied.index)
 		if c.members.seesLeader(s.n.i, time.Now()) && c.members.leader >= 0 {
-			resp.Leader = memberID + uint64(c.members.leader)
+			resp.Leader = c.memberID(c.members.leader)
 		} else {
 			resp.Errors = append(resp.Errors, "etcdserver: no leader")
 		}

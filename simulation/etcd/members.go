@@ -2,6 +2,9 @@ package etcd
 
 import "time"
 
+// firstTerm is the raft term of a cluster that has yet to elect its first leader.
+const firstTerm = 1
+
 // etcd's timings, as it comes.
 const (
 	electionTimeout = time.Second
@@ -20,7 +23,7 @@ type member struct {
 	ended    bool      // its streams that want a leader were ended
 	joined   time.Time // since when it hears of what is committed
 	elected  time.Time // when it got to know of its leader
-	term     uint64    // in which that was
+	term     uint64    // the last that it heard of
 	applied  mark
 	pending  []mark // committed and not applied here yet
 }
@@ -42,9 +45,9 @@ type members struct {
 }
 
 func newMembers(n int, now time.Time, rev, compacted int64) members {
-	m := members{term: 2, last: mark{at: now, rev: rev, compacted: compacted}}
+	m := members{term: firstTerm + 1, last: mark{at: now, rev: rev, compacted: compacted}}
 	for range n {
-		m.all = append(m.all, &member{running: true, applied: m.last})
+		m.all = append(m.all, &member{running: true, applied: m.last, term: m.term})
 	}
 	return m
 }
@@ -223,12 +226,14 @@ func (m *members) apply(i int, now time.Time) (mark, bool) {
 	return one.applied, true
 }
 
-// jump moves all members to a new mark, after a restore.
-func (m *members) jump(now time.Time, rev, compacted int64) {
-	m.last = mark{now, m.last.index + 1, rev, compacted}
+// jump moves all members to a new mark and to the term that is on their disks, after a restore. It reports whether they
+// have a leader, who is elected anew.
+func (m *members) jump(now time.Time, term uint64, rev, compacted int64) bool {
+	m.last, m.term = mark{now, m.last.index + 1, rev, compacted}, term
 	for _, one := range m.all {
-		one.applied, one.pending = m.last, nil
+		one.applied, one.pending, one.term = m.last, nil, term
 	}
+	return m.working() && m.lead(m.leader, now)
 }
 
 // oldest returns the compaction that all members have applied.

@@ -45,6 +45,7 @@ func (s *state) clone() state {
 type requester struct {
 	client string
 	user   string // "" without credentials
+	rights uint64 // the revision of the rights when the request came in
 	root   bool   // the cluster itself, or its operator
 }
 

@@ -74,7 +74,7 @@ func (s *stream) take() []*pb.WatchResponse {
 	queue := s.watches.queue
 	s.watches.queue = nil
 	for _, r := range queue {
-		r.Header.ClusterId, r.Header.MemberId, r.Header.RaftTerm = clusterID, memberID+uint64(s.n.i), s.n.c.members.term
+		s.n.sign(r.Header)
 	}
 	return queue
 }

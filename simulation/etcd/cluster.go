@@ -50,7 +50,8 @@ func New(members int, opts ...Option) *Cluster {
 	return c
 }
 
-// Serve starts a member's gRPC server on lis. A member that was stopped starts again and catches up first.
+// Serve starts a member's gRPC server on lis. A member that was stopped starts again: it serves no client before it has
+// found a leader and caught up.
 func (c *Cluster) Serve(member int, lis net.Listener) {
 	n := &node{c: c, i: member, stop: make(chan struct{})}
 	n.conns = &listener{Listener: lis}
@@ -62,8 +63,12 @@ func (c *Cluster) Serve(member int, lis net.Listener) {
 	c.nodes[member] = n
 	c.members.all[member].running = true
 	c.settle()
+	ready := c.members.commits(member)
 	c.unlock()
 	c.tasks.Go(func() {
+		if !ready {
+			n.awaitLeader()
+		}
 		// It returns once the server or the listener is closed: there is nobody to tell of anything else.
 		_ = n.server.Serve(n.conns)
 	})
@@ -80,6 +85,8 @@ func (c *Cluster) Stop(member int) {
 	if n.server != nil {
 		n.conns.drop() // first, for clients hear nothing from a process that ends
 		close(n.stop)
+		// The server does not know it yet when the member was not ready.
+		_ = n.conns.Close()
 		n.server.Stop()
 	}
 }

@@ -19,6 +19,23 @@ type node struct {
 	forgets int           // how many tokens were given before the process began, which does not know them
 }
 
+// awaitLeader returns when the member has found a leader, or is stopped before.
+func (n *node) awaitLeader() {
+	for {
+		n.c.mu.Lock()
+		found, changed := n.c.members.commits(n.i), n.c.wait()
+		n.c.mu.Unlock()
+		if found {
+			return
+		}
+		select {
+		case <-changed:
+		case <-n.stop:
+			return
+		}
+	}
+}
+
 // view is what the member sees of the store.
 func (n *node) view() view {
 	a := n.c.members.all[n.i].applied

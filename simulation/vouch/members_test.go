@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/api/v3/version"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -197,6 +198,24 @@ func TestLeaderAlone(t *testing.T) {
 			{s, &pb.LeaseGrantRequest{TTL: 10}, timedOut, c.timeout(), c.election},
 			{s, &pb.LeaseRevokeRequest{ID: lease}, timedOut, c.timeout(), c.election},
 		})
+	})
+}
+
+// TestRestartedAlone restarts a member whose peers are down: it serves nobody before one of them is back.
+func TestRestartedAlone(t *testing.T) {
+	onBoth(t, 3, func(t *testing.T, c *cluster) {
+		for i := range 3 {
+			c.stop(i)
+		}
+		c.restart(0)
+		s, stale := c.dial(0), &pb.RangeRequest{Key: []byte("a"), Serializable: true}
+		ctx, cancel := context.WithTimeout(s.ctx, 5*c.election)
+		defer cancel()
+		if _, err := s.send(ctx, stale); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("a member without a quorum since its start answers %v", err)
+		}
+		c.restart(1)
+		s.must(stale)
 	})
 }
 

@@ -26,6 +26,7 @@ type Verdict struct {
 	After  time.Duration // how long it waits between its effect and its answer
 	Lose   bool          // it takes effect and is never answered
 	Err    error         // it is refused and has no effect
+	Busy   bool          // it is refused if it is a write: the member has too many to apply already
 }
 
 // Intercept has f consulted for each unary request and for each message of LeaseKeepAlive and Watch; nil ends that.
@@ -51,8 +52,11 @@ func serve[T any](ctx context.Context, n *node, call Call, f func() (T, error)) 
 	var none T
 	call.Client, call.Member = host(ctx), n.i
 	v := n.c.arrive(call)
-	if v.Err != nil {
+	switch {
+	case v.Err != nil:
 		return none, v.Err
+	case v.Busy && call.Write:
+		return none, errTooMany
 	}
 	if err := n.sleep(v.Before); err != nil {
 		return none, err

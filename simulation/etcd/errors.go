@@ -32,4 +32,5 @@ var (
 	errStopped       = rpctypes.ErrGRPCStopped
 	errExpired       = status.Error(codes.DeadlineExceeded, "context deadline exceeded")
 	errTooLarge      = rpctypes.ErrGRPCRequestTooLarge
+	errTooMany       = rpctypes.ErrTooManyRequests // on the wire of code Unknown, for it is not one of gRPC's
 )

@@ -300,6 +300,9 @@ func TestIntercept(t *testing.T) {
 		expect(t, "effect though the client has gone", apis[0].get("a", false), "4")
 		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
 		expect(t, "refused", put("5"), rpctypes.ErrGRPCNoSpace.Error())
+		verdict = etcd.Verdict{Busy: true}
+		expect(t, "refused for too many", put("6"), status.Error(codes.Unknown, rpctypes.ErrTooManyRequests.Error()).Error())
+		expect(t, "no effect", apis[0].get("a", false), "4")
 	})
 }
 

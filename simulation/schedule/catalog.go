@@ -25,7 +25,7 @@ var clusterKinds = []kind{
 	{MemberLags, 3, 10 * time.Second, number(50, 4000, aMemberOfThree), members, "member {#who} lags by {ms} for {for}"},
 	{LeaderChanges, 2, 0, aMemberOfThree, nothing, "member {#who} becomes the leader"},
 	{Compaction, 4, 0, always, nothing, "etcd compacts its history"},
-	{Restore, 3, 20 * time.Second, number(50, 2000, aDowntime), whole("state"), "etcd is backed up, and restored from that after {for}, the last {ms} of which it is down"},
+	{Restore, 3, 20 * time.Second, number(50, 2000, aDowntime), whole("state"), "etcd is backed up, and restored from that{as} after {for}, the last {ms} of which it is down"},
 	{Wipe, 1, 2 * time.Second, always, whole("state"), "etcd is down for {for}, and wiped meanwhile"},
 	{NoSpace, 2, 8 * time.Second, always, whole("space"), "etcd has no space for {for}"},
 	{RightsRefused, 4, 10 * time.Second, aRight, onProcess("rights"), "{who} may not {text} for {for}"},
@@ -36,7 +36,7 @@ var requestKinds = []kind{
 	{AnswersLost, 4, 6 * time.Second, aMethod, onProcess("requests"), "for {for} etcd carries out the {text} requests of {who} and does not answer"},
 	{AnswersLate, 4, 8 * time.Second, number(100, 8000, aMethod), onProcess("requests"), "for {for} etcd answers the {text} requests of {who} after {ms}"},
 	{RequestsLate, 5, 8 * time.Second, number(100, 8000, aMethod), onProcess("requests"), "for {for} the {text} requests of {who} take effect after {ms}"},
-	{RequestsFail, 3, 6 * time.Second, aMethod, onProcess("requests"), "for {for} the {text} requests of {who} are refused as unavailable"},
+	{RequestsFail, 3, 6 * time.Second, aMethod, onProcess("requests"), "for {for} the {text} requests of {who} are refused {because}"},
 }
 
 var networkKinds = []kind{

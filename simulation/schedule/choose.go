@@ -72,6 +72,9 @@ var (
 	writerMethods = []string{"Put", "LeaseGrant", "LeaseKeepAlive", AnyMethod}
 )
 
+// refusedWhenBusy are those that etcd refuses when it has too many.
+var refusedWhenBusy = []string{"Txn", "Put", "LeaseGrant", "LeaseRevoke", AnyWrite, AnyMethod}
+
 func aMethod(r *rand.Rand, s Schedule, step *Step) bool {
 	aProcess(r, s, step)
 	switch servers, callers := len(s.Servers), len(s.Callers); {

@@ -34,7 +34,21 @@ func New(seed uint64) Schedule {
 		s.Writers = append(s.Writers, Writer{pick(r, writerLayouts)})
 	}
 	s.Steps = draw(r, s)
+	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
 	return s
+}
+
+// vary chooses between the forms of some kinds of steps, at random of its own, so that it changes nothing else.
+func vary(r *rand.Rand, steps []Step) {
+	for i := range steps {
+		switch step, other := &steps[i], r.IntN(2) == 0; {
+		case !other:
+		case step.Kind == Restore:
+			step.Text = AsNew
+		case step.Kind == RequestsFail && slices.Contains(refusedWhenBusy, step.Text):
+			step.N = Busy
+		}
+	}
 }
 
 var (

@@ -12,7 +12,7 @@ const (
 	MemberLags     Kind = "member lags" // by N ms
 	LeaderChanges  Kind = "leader changes"
 	Compaction     Kind = "compaction"
-	Restore        Kind = "restore" // of a backup made at At, at the end of For
+	Restore        Kind = "restore" // of a backup made at At, at the end of For; Text: AsNew or none
 	Wipe           Kind = "wipe"
 	NoSpace        Kind = "no space"
 	RightsRefused  Kind = "rights refused" // Text: Read, Write or ReadConfig
@@ -22,7 +22,7 @@ const (
 	AnswersLost  Kind = "answers lost"  // of the method Text, AnyWrite or AnyMethod, which take effect
 	AnswersLate  Kind = "answers late"  // by N ms
 	RequestsLate Kind = "requests late" // by N ms, whether or not the client has gone by then
-	RequestsFail Kind = "requests fail"
+	RequestsFail Kind = "requests fail" // N: Busy or 0
 
 	// The network.
 	CutFromEtcd       Kind = "cut from etcd"
@@ -71,6 +71,12 @@ const (
 	AnyWrite  = "write" // those that change something
 	AnyMethod = "any"
 )
+
+// AsNew is how a cluster is restored from a snapshot: under another id, and in the first raft term again.
+const AsNew = "as a new cluster"
+
+// Busy is for requests that fail because etcd has too many to carry out already.
+const Busy = 1
 
 // How a server that restarts may differ from before.
 const (

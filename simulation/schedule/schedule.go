@@ -65,8 +65,8 @@ type Step struct {
 	Kind Kind          `json:"kind"`
 	Who  int           `json:"who,omitempty"`  // the process or member that it happens to
 	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
-	N    int           `json:"n,omitempty"`    // milliseconds, a weight, or 1 for another port, by kind
-	Text string        `json:"text,omitempty"` // a value, a method or a right, by kind
+	N    int           `json:"n,omitempty"`    // milliseconds, a weight, 1 for another port or Busy, by kind
+	Text string        `json:"text,omitempty"` // a value, a method, a right or AsNew, by kind
 }
 
 // Milliseconds returns N as a time, for the kinds where it is one.

@@ -9,6 +9,7 @@ import (
 
 func TestNew(t *testing.T) {
 	seen := make(map[Kind]int)
+	var asNew, busy bool
 	for seed := range uint64(500) {
 		s := New(seed)
 		if again := New(seed); !reflect.DeepEqual(s, again) {
@@ -19,6 +20,8 @@ func TestNew(t *testing.T) {
 		}
 		for i, step := range s.Steps {
 			seen[step.Kind]++
+			asNew = asNew || step.Kind == Restore && step.Text == AsNew
+			busy = busy || step.Kind == RequestsFail && step.N == Busy
 			if slices.ContainsFunc(s.Steps[:i], func(other Step) bool { return clash(s, step, other) }) {
 				t.Errorf("seed %d: two steps hold the same thing at once:\n%v", seed, s)
 			}
@@ -29,6 +32,9 @@ func TestNew(t *testing.T) {
 		} else if err := json.Unmarshal(text, &back); err != nil || back.String() != s.String() {
 			t.Errorf("seed %d comes back from JSON as\n%v, %v", seed, back, err)
 		}
+	}
+	if !asNew || !busy {
+		t.Errorf("a restore as a new cluster: %v, requests that fail for too many: %v", asNew, busy)
 	}
 	for _, k := range catalog {
 		if seen[k.kind] == 0 {

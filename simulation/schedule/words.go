@@ -76,6 +76,8 @@ func (s Schedule) Words(step Step) string {
 		"{text}", step.Text,
 		"{quoted}", fmt.Sprintf("%.80q", step.Text),
 		"{again}", step.again(),
+		"{as}", step.as(),
+		"{because}", step.because(),
 	).Replace(k.words)
 }
 
@@ -89,6 +91,22 @@ func (s Step) again() string {
 		words += " " + s.Text
 	}
 	return words
+}
+
+// as describes whether etcd comes back as it was.
+func (s Step) as() string {
+	if s.Text == "" {
+		return ""
+	}
+	return " " + s.Text
+}
+
+// because describes why requests are refused.
+func (s Step) because() string {
+	if s.N == Busy {
+		return "for there are too many, if they write"
+	}
+	return "as unavailable"
 }
 
 func (v Server) words(instance string) string {

@@ -39,7 +39,11 @@ func (w *World) memberLags(_ context.Context, s schedule.Step) {
 func (w *World) restore(_ context.Context, s schedule.Step) {
 	backup := w.etcd.Backup()
 	time.Sleep(s.For - s.Milliseconds())
-	w.reset(s.Milliseconds(), func() { w.etcd.Restore(backup) })
+	put := w.etcd.Restore
+	if s.Text == schedule.AsNew {
+		put = w.etcd.RestoreAsNew
+	}
+	w.reset(s.Milliseconds(), func() { put(backup) })
 }
 
 func (w *World) noSpace(_ context.Context, s schedule.Step) {

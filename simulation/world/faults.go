@@ -31,7 +31,10 @@ var faults = map[schedule.Kind]fault{
 	schedule.AnswersLost:  requests(func(schedule.Step) etcd.Verdict { return etcd.Verdict{Lose: true} }),
 	schedule.AnswersLate:  requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: s.Milliseconds()} }),
 	schedule.RequestsLate: requests(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: s.Milliseconds()} }),
-	schedule.RequestsFail: requests(func(schedule.Step) etcd.Verdict {
+	schedule.RequestsFail: requests(func(s schedule.Step) etcd.Verdict {
+		if s.N == schedule.Busy {
+			return etcd.Verdict{Busy: true}
+		}
 		return etcd.Verdict{Err: status.Error(codes.Unavailable, "etcdserver: leader changed")}
 	}),
 

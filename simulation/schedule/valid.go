@@ -1,0 +1,137 @@
+package schedule
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Check returns an error that says what no world can carry out, if there is anything.
+func (s Schedule) Check() error {
+	if s.Members != 1 && s.Members != 3 {
+		return fmt.Errorf("etcd has %d members, not 1 or 3", s.Members)
+	}
+	if len(s.Servers) == 0 || len(s.Callers) == 0 {
+		return errors.New("a world has a server and a caller at least")
+	}
+	if err := s.checkProcesses(); err != nil {
+		return err
+	}
+	for i, step := range s.Steps {
+		if err := s.checkStep(step); err != nil {
+			return fmt.Errorf("step %d of %d: %w", i+1, len(s.Steps), err)
+		}
+		for j, other := range s.Steps[:i] {
+			if clash(s, step, other) {
+				return fmt.Errorf("steps %d and %d of %d hold the same thing at the same time: %s, and %s", j+1, i+1, len(s.Steps),
+					s.Words(other), s.Words(step))
+			}
+		}
+	}
+	return nil
+}
+
+func (s Schedule) checkProcesses() error {
+	for i, v := range s.Servers {
+		if !slices.Contains([]Mode{Serve, Announce, Register}, v.Mode) {
+			return fmt.Errorf("%s has no mode %q", s.Name(i), v.Mode)
+		}
+		for _, layout := range v.Layouts {
+			if !slices.Contains(writerLayouts, layout) {
+				return fmt.Errorf("%s has no layout %q", s.Name(i), layout)
+			}
+		}
+	}
+	for i, v := range s.Callers {
+		if v.Policy != "" && !slices.Contains(policies, v.Policy) || v.Subset < 0 {
+			return fmt.Errorf("%s has no policy %q or no subset %d", s.Name(len(s.Servers)+i), v.Policy, v.Subset)
+		}
+	}
+	for i, v := range s.Writers {
+		if !slices.Contains(writerLayouts, v.Layout) {
+			return fmt.Errorf("%s has no layout %q", s.Name(len(s.Servers)+len(s.Callers)+i), v.Layout)
+		}
+	}
+	return nil
+}
+
+func (s Schedule) checkStep(step Step) error {
+	k := find(step.Kind)
+	if k == nil {
+		return fmt.Errorf("there is no kind %q", step.Kind)
+	}
+	if step.At < 0 || step.For < 0 || step.N < 0 || k.longest == 0 && step.For > 0 {
+		return fmt.Errorf("%s at %v for %v, with %d, cannot be", step.Kind, step.At, step.For, step.N)
+	}
+	who, whom := s.about(step.Kind)
+	if !who.has(step.Who) {
+		return fmt.Errorf("%s: who is %d, and there is %v", step.Kind, step.Who, who)
+	}
+	if !whom.has(step.Whom) {
+		return fmt.Errorf("%s: whom is %d, and there is %v", step.Kind, step.Whom, whom)
+	}
+	return s.checkText(step)
+}
+
+// indices are those in [from, to) that a step may name.
+type indices struct {
+	what     string
+	from, to int
+}
+
+func (r indices) has(i int) bool { return r.from <= i && i < r.to }
+
+func (r indices) String() string {
+	if r.from == r.to {
+		return "no " + r.what
+	}
+	return fmt.Sprintf("%s %d to %d", r.what, r.from, r.to-1)
+}
+
+// about returns what steps of a kind may happen to. Where they name nobody, that is 0.
+func (s Schedule) about(k Kind) (who, whom indices) {
+	callers, writers := len(s.Servers), len(s.Servers)+len(s.Callers)
+	member := indices{"member", 0, s.Members}
+	server, caller := indices{"server", 0, callers}, indices{"caller", callers, writers}
+	process, nobody := indices{"process", 0, s.Processes()}, indices{"nobody but", 0, 1}
+	switch k {
+	case MemberStops, MemberIsolated, MemberLags, LeaderChanges:
+		return member, nobody
+	case RightsRefused, AnswersLost, AnswersLate, RequestsLate, RequestsFail,
+		CutFromEtcd, StalledFromEtcd, SlowToEtcd, ResetFromEtcd:
+		return process, nobody
+	case StalledFromMember:
+		return process, member
+	case CutFromServer, StalledFromServer, ResetFromServer:
+		return caller, process
+	case SlowToServers, CallerRestarts, CallerIdles:
+		return caller, nobody
+	case EntryDeleted, EntryOverwritten, EntryReplaced, LeaseRevoked,
+		ServerKilled, ServerRestarts, ServerPauses, ServerUpdates, TwinStarts:
+		return server, nobody
+	case WriterDies:
+		return indices{"writer", writers, s.Processes()}, nobody
+	}
+	return nobody, nobody
+}
+
+// checkText returns an error if a step's text is none of those that its kind knows.
+func (s Schedule) checkText(step Step) error {
+	var known []string
+	switch step.Kind {
+	case Restore:
+		known = []string{"", AsNew}
+	case RightsRefused:
+		known = []string{Read, Write, ReadConfig}
+	case AnswersLost, AnswersLate, RequestsLate, RequestsFail:
+		known = slices.Concat(serverMethods, callerMethods, writerMethods)
+	case ServerRestarts:
+		known = []string{"", WithNewer, WithoutNewer}
+	default:
+		return nil
+	}
+	if !slices.Contains(known, step.Text) {
+		return fmt.Errorf("%s: the text is %q, not one of %q", step.Kind, step.Text, known)
+	}
+	return nil
+}

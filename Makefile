@@ -58,15 +58,15 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 cores: ## Walk every sequence of events of the runtime's cores, up to a depth
 	go test -count=1 -run 'Walk' ./runtime/internal/...
 
-# How many schedules to walk, from which seed on (0 chooses), and for how many minutes at most; or which one alone.
+# How many schedules to walk, from which seed on (1; 0 chooses), and for how many minutes at most; or which one alone.
 SEEDS   ?=
-FIRST   ?= 1
+FIRST   ?=
 MINUTES ?=
 
 .PHONY: simulate
 simulate: ## Walk random schedules of faults in virtual time (SEEDS=1000 FIRST=0 MINUTES=2, or SEED=17 alone)
-	cd simulation && go run ./cmd/simulate $(if $(filter-out 0,$(SEED)),-seed $(SEED),-first $(FIRST) \
-		$(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES)))
+	cd simulation && go run ./cmd/simulate $(if $(SEED),$(if $(filter-out file,$(origin SEED)),-seed $(SEED))) \
+		$(if $(FIRST),-first $(FIRST)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES))
 
 # Which ways to measure, by a pattern; the page is written when it is all of them.
 WAY ?=

@@ -27,7 +27,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
-	"runtime"
 	"slices"
 	"syscall"
 	"time"
@@ -37,27 +36,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
-// options is what the command line says.
-type options struct {
-	pkg      string // whose tests walk
-	first    uint64
-	seeds    int
-	minutes  float64
-	seed     uint64
-	schedule string
-	procs    int
-	race     bool
-	hang     time.Duration
-
-	shrink   time.Duration
-	failures string
-
-	replay bool
-	times  int
-	chance uint64
-	tries  int
-}
-
 const (
 	// defaultSeeds is how many seeds are walked where neither their number nor a time is given.
 	defaultSeeds = 1000
@@ -66,26 +44,16 @@ const (
 )
 
 func main() {
-	o := options{pkg: "github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"}
-	flag.Uint64Var(&o.first, "first", 1, "the first seed; 0 chooses one")
-	flag.IntVar(&o.seeds, "seeds", 0, fmt.Sprintf("how many seeds to walk (%d, or with -minutes no limit)", defaultSeeds))
-	flag.Float64Var(&o.minutes, "minutes", 0, "how long to walk at most")
-	flag.Uint64Var(&o.seed, "seed", 0, "walk this seed alone")
-	flag.StringVar(&o.schedule, "schedule", "", "walk the schedule in this `file`")
-	flag.IntVar(&o.procs, "procs", runtime.NumCPU(), "how many processes walk at a time")
-	flag.BoolVar(&o.race, "race", false, "walk with the race detector")
-	flag.DurationVar(&o.hang, "hang", time.Minute, "how long one schedule may take before it counts as hanging")
-	flag.DurationVar(&o.shrink, "shrink", time.Minute, "how long to shrink a failing schedule")
-	flag.StringVar(&o.failures, "failures", "failures", "the `directory` that keeps failing schedules")
-	flag.BoolVar(&o.replay, "replay", false, "walk -seed or -schedule exactly the same way each time")
-	flag.IntVar(&o.times, "times", 1, "how often to walk -seed or -schedule")
-	flag.Uint64Var(&o.chance, "chance", 1, "with -replay, the seed of what Go leaves to chance: selects, goroutines, maps")
-	flag.IntVar(&o.tries, "tries", 1, "with -replay, how many seeds of chance to try until one fails")
-	flag.Parse()
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	failed, err := o.run(ctx, os.Stdout)
-	stop()
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	failed := false
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		failed, err = o.run(ctx, os.Stdout)
+		stop()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
 	}
@@ -98,6 +66,13 @@ func main() {
 func (o *options) run(ctx context.Context, out io.Writer) (failed bool, err error) {
 	if err := o.check(); err != nil {
 		return false, err
+	}
+	if !o.replay {
+		tidy, err := makeRoom(o.failures)
+		if err != nil {
+			return false, err
+		}
+		defer tidy()
 	}
 	dir, err := os.MkdirTemp("", "simulate")
 	if err != nil {
@@ -122,25 +97,6 @@ func (o *options) run(ctx context.Context, out io.Writer) (failed bool, err erro
 	}
 	r := replay{walker: newWalker(binary, nil, o.hang), chance: o.chance, tries: o.tries, times: o.times, out: out}
 	return r.run(ctx, s)
-}
-
-func (o *options) check() error {
-	one := o.seed != 0 || o.schedule != ""
-	switch {
-	case o.seed != 0 && o.schedule != "":
-		return errors.New("-seed and -schedule are two schedules: give one")
-	case one && (o.seeds != 0 || o.minutes != 0):
-		return errors.New("-seeds and -minutes are for many schedules, and -seed and -schedule name one")
-	case !one && (o.replay || o.times != 1):
-		return errors.New("-replay and -times need a schedule: give -seed or -schedule")
-	case o.replay && o.race:
-		return errors.New("-replay cannot be exact with the race detector: leave out -race")
-	case !o.replay && o.tries != 1:
-		return errors.New("-tries goes with -replay")
-	case o.times < 1 || o.tries < 1 || o.procs < 1 || o.seeds < 0 || o.minutes < 0:
-		return errors.New("-times, -tries, -procs, -seeds and -minutes are positive")
-	}
-	return nil
 }
 
 // build builds the walk on Go as it is. A process has one CPU to itself, which makes for twice as many walks as sharing
@@ -172,7 +128,7 @@ func (o *options) explore(ctx context.Context, dir string, out io.Writer) (faile
 	}
 	if e.left == 0 {
 		if e.left = defaultSeeds; o.minutes > 0 {
-			e.left = math.MaxInt
+			e.left = int(min(math.MaxInt, math.MaxUint64-e.next))
 		}
 	}
 	fmt.Fprintf(out, "Walking from seed %d on.\n", e.next)
@@ -181,6 +137,9 @@ func (o *options) explore(ctx context.Context, dir string, out io.Writer) (faile
 	}
 	rules := e.byRule()
 	fmt.Fprint(out, e.summary())
+	if e.walked == 0 && len(rules) == 0 && ctx.Err() == nil {
+		return false, errors.New("nothing was walked: give it more -minutes")
+	}
 	const explained = 3
 	for i, rule := range slices.Sorted(maps.Keys(rules)) {
 		if i == explained || ctx.Err() != nil {
@@ -239,6 +198,9 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 		walked = min(walked+1, o.times) // the one that ended the process was not reported
 		failures++
 		f = failure{s.Seed, []check.Problem{ended.problem()}, ended.output}
+	}
+	if walked == 0 {
+		return false, errors.New("nothing was walked")
 	}
 	fmt.Fprintf(out, "seed %d: %d of %d walks failed\n", s.Seed, failures, walked)
 	if failures == 0 {

@@ -26,9 +26,6 @@ const (
 // explain describes a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
 func explain(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, f failure, dir string, budget time.Duration, out io.Writer) error {
 	fmt.Fprintf(out, "\n%s%s", s, lines(f.problems))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
 	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(string(rule), " ", "-")))
 	if f.output != "" {
 		if err := keepOutput(f.output, name+".txt"); err != nil {
@@ -115,6 +112,27 @@ func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rul
 		}
 	}
 	return failed, nil
+}
+
+// makeRoom makes sure, before anything is walked, that failing schedules can be kept in dir. What it returns removes dir again
+// if it was made for nothing.
+func makeRoom(dir string) (tidy func(), err error) {
+	_, missing := os.Stat(dir)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("-failures: %w", err)
+	}
+	try, err := os.CreateTemp(dir, "try")
+	if err != nil {
+		return nil, fmt.Errorf("-failures: %w", err)
+	}
+	if err := errors.Join(try.Close(), os.Remove(try.Name())); err != nil {
+		return nil, fmt.Errorf("-failures: %w", err)
+	}
+	return func() {
+		if missing != nil {
+			_ = os.Remove(dir) // it stays when there is something in it
+		}
+	}, nil
 }
 
 func keepOutput(from, to string) error {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -134,7 +135,7 @@ func TestOverlayIsOfOneGo(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	good := options{times: 1, tries: 1, procs: 1}
+	good := options{first: 1, times: 1, tries: 1, procs: 1, hang: time.Minute}
 	for name, c := range map[string]struct {
 		change func(*options)
 		good   bool
@@ -149,6 +150,12 @@ func TestOptions(t *testing.T) {
 		"replay and race":        {func(o *options) { o.seed, o.replay, o.race = 1, true, true }, false},
 		"tries without a replay": {func(o *options) { o.seed, o.tries = 1, 2 }, false},
 		"no process":             {func(o *options) { o.procs = 0 }, false},
+		"one from a seed on":     {func(o *options) { o.seed, o.first = 1, 7 }, false},
+		"no time to walk":        {func(o *options) { o.hang = 0 }, false},
+		"no time at all":         {func(o *options) { o.minutes = math.NaN() }, false},
+		"time without end":       {func(o *options) { o.minutes = math.Inf(1) }, false},
+		"more than there are":    {func(o *options) { o.first, o.seeds = math.MaxUint64, 2 }, false},
+		"some near the last":     {func(o *options) { o.first, o.minutes = math.MaxUint64-10, 1 }, true},
 	} {
 		o := good
 		c.change(&o)

@@ -3,6 +3,7 @@ package vouch
 import (
 	"context"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -24,17 +25,18 @@ var always = etcd.Right{From: sentinel, Read: true, Write: true}
 
 // TestScriptsWithAuth plays random scripts of several users whose rights change.
 func TestScriptsWithAuth(t *testing.T) {
-	t.Parallel()
-	s := secure(t)
-	for seed := range seeds(3) {
-		s.play(seed, *steps)
-	}
-	t.Log(s.summary())
+	divide(t, 3, 3, func(t *testing.T, seeds iter.Seq[uint64]) {
+		s := secure(t)
+		for seed := range seeds {
+			s.play(seed, *steps)
+		}
+		t.Log(s.summary())
+	})
 }
 
 // TestExpiredTokens lets tokens expire: a token that is used lives on, one that is not ends.
 func TestExpiredTokens(t *testing.T) {
-	t.Parallel()
+	waits(t)
 	s := secureWith(t, []etcdtest.Option{etcdtest.WithTokenTTL(2 * time.Second)}, etcd.WithTokenTTL(2*time.Second))
 	p := s.as("alice")
 	s.grant("alice", []etcd.Right{{From: "a", Read: true, Write: true}})
@@ -50,7 +52,7 @@ func TestExpiredTokens(t *testing.T) {
 
 // TestAuthOffAndOn turns authentication off and on, and changes a password: tokens of before are of no use.
 func TestAuthOffAndOn(t *testing.T) {
-	t.Parallel()
+	works(t)
 	s := secure(t)
 	p, forged := s.as("alice"), s.as("forged")
 	s.refuses(forged, rpctypes.ErrGRPCInvalidAuthToken)

@@ -14,7 +14,7 @@ import (
 
 // TestRestart restarts etcd and the model on what they have.
 func TestRestart(t *testing.T) {
-	t.Parallel()
+	works(t)
 	for seed := range seeds(30) {
 		restart(newRestarted(t, seed))
 	}
@@ -32,7 +32,7 @@ func restart(r *restarted) {
 
 // TestRestore restores a backup, twice. Its leases live on.
 func TestRestore(t *testing.T) {
-	t.Parallel()
+	works(t)
 	for seed := range seeds(30) {
 		restore(newRestarted(t, seed))
 	}
@@ -60,7 +60,7 @@ func restore(r *restarted) {
 
 // TestWipe restarts both with nothing.
 func TestWipe(t *testing.T) {
-	t.Parallel()
+	works(t)
 	for seed := range seeds(30) {
 		wipe(newRestarted(t, seed))
 	}

@@ -23,10 +23,10 @@ var (
 	steps   = flag.Int("steps", 200, "how many `steps` a random script has")
 )
 
-// TestMain lets more tests run at once than there are cores: those on real etcd wait more than they work.
+// TestMain lets more tests run at once than there are: those on real etcd wait more than they work, and some for others.
 func TestMain(m *testing.M) {
 	flag.Parse()
-	if err := flag.Set("test.parallel", "12"); err != nil {
+	if err := flag.Set("test.parallel", "64"); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
@@ -45,15 +45,17 @@ func seeds(oneIn int) iter.Seq[uint64] {
 
 // TestScripts plays random scripts to etcd and to the model.
 func TestScripts(t *testing.T) {
-	t.Parallel()
-	model := etcd.New(1)
-	t.Cleanup(model.Close)
-	p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
-	begun := time.Now()
-	for seed := range seeds(1) {
-		p.play(seed, *steps)
-	}
-	t.Logf("%d scripts of %d steps in %v%s", *scripts, *steps, time.Since(begun).Round(time.Millisecond), p.summary())
+	divide(t, 4, 1, func(t *testing.T, seeds iter.Seq[uint64]) {
+		model := etcd.New(1)
+		t.Cleanup(model.Close)
+		p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
+		begun, n := time.Now(), 0
+		for seed := range seeds {
+			p.play(seed, *steps)
+			n++
+		}
+		t.Logf("%d scripts of %d steps in %v%s", n, *steps, time.Since(begun).Round(time.Millisecond), p.summary())
+	})
 }
 
 // play draws a script from a seed and plays it to both. It begins and ends without keys, leases and history.

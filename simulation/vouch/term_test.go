@@ -12,7 +12,7 @@ import (
 // TestTermGoesBack restarts both, which raises the term, and then wipes them and restores an early backup: etcd's term
 // goes back with its data, and a lower term is one of the signs by which readers tell another history.
 func TestTermGoesBack(t *testing.T) {
-	t.Parallel()
+	works(t)
 	r := newRestarted(t, 1)
 	again := func() {
 		r.model.Stop(0)

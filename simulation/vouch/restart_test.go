@@ -22,10 +22,7 @@ func TestRestart(t *testing.T) {
 
 func restart(r *restarted) {
 	r.draw()
-	r.restart("restart", r.real.Restart, func() {
-		r.model.Stop(0)
-		r.dial = serveModel(r.t, r.model, 0)
-	})
+	r.restart("restart", r.real.Restart, r.again)
 	r.inspect()
 	r.goOn()
 }
@@ -44,10 +41,7 @@ func restore(r *restarted) {
 	r.restart("back up", func() (err error) { // etcd stops for it
 		saved, err = r.real.Backup()
 		return err
-	}, func() {
-		r.model.Stop(0)
-		r.dial = serveModel(r.t, r.model, 0)
-	})
+	}, r.again)
 	modelSaved, now, compacted := r.model.Backup(), r.now, r.compacted
 	for range 2 {
 		r.draw()
@@ -130,6 +124,12 @@ func (r *restarted) restart(what string, real func() error, model func()) {
 	}
 	r.pair.real = again(r.pair.real, dialReal(r.t, r.real, 0))
 	r.pair.model = again(r.pair.model, r.dial())
+}
+
+// again restarts the model.
+func (r *restarted) again() {
+	r.model.Stop(0)
+	r.dial = serveModel(r.t, r.model, 0)
 }
 
 // again is a side that was connected to anew.

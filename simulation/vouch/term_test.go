@@ -14,10 +14,6 @@ import (
 func TestTermGoesBack(t *testing.T) {
 	works(t)
 	r := newRestarted(t, 1)
-	again := func() {
-		r.model.Stop(0)
-		r.dial = serveModel(r.t, r.model, 0)
-	}
 	var saved *etcdtest.Backup
 	var modelSaved *etcd.Backup
 	r.restart("back up", func() (err error) { // etcd stops for it
@@ -25,10 +21,10 @@ func TestTermGoesBack(t *testing.T) {
 		return err
 	}, func() {
 		modelSaved = r.model.Backup()
-		again()
+		r.again()
 	})
 	for range 3 {
-		r.restart("restart", r.real.Restart, again)
+		r.restart("restart", r.real.Restart, r.again)
 	}
 	for _, c := range []struct {
 		what  string

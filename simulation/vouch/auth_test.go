@@ -25,7 +25,7 @@ var always = etcd.Right{From: sentinel, Read: true, Write: true}
 
 // TestScriptsWithAuth plays random scripts of several users whose rights change.
 func TestScriptsWithAuth(t *testing.T) {
-	divide(t, 3, 3, func(t *testing.T, seeds iter.Seq[uint64]) {
+	divide(t, 2, 3, func(t *testing.T, seeds iter.Seq[uint64]) {
 		s := secure(t)
 		for seed := range seeds {
 			s.play(seed, *steps)

@@ -2,10 +2,12 @@ package vouch
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -95,7 +97,11 @@ func newRealCluster(t *testing.T, real *etcdtest.Cluster) *cluster {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := client.MoveLeader(ctx, status.Header.MemberId); err != nil {
+		_, err = client.MoveLeader(ctx, status.Header.MemberId)
+		if errors.Is(err, rpctypes.ErrNotLeader) {
+			t.Skipf("the machine is too busy for etcd: %v", err)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -45,7 +45,7 @@ func seeds(oneIn int) iter.Seq[uint64] {
 
 // TestScripts plays random scripts to etcd and to the model.
 func TestScripts(t *testing.T) {
-	divide(t, 4, 1, func(t *testing.T, seeds iter.Seq[uint64]) {
+	divide(t, 2, 1, func(t *testing.T, seeds iter.Seq[uint64]) {
 		model := etcd.New(1)
 		t.Cleanup(model.Close)
 		p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))

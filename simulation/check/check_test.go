@@ -175,14 +175,39 @@ func TestRate(t *testing.T) {
 		done Counts
 		want Rule
 	}{
-		{Counts{mostRequests, mostRequests, mostLines}, ""},
+		{Counts{mostRequests, mostRepeated, mostRequests, mostDials, mostLines}, ""},
 		{Counts{Requests: mostRequests + 1}, Requests},
+		{Counts{Repeated: mostRepeated + 1}, Requests},
 		{Counts{Tokens: mostRequests + 1}, Requests},
+		{Counts{Dials: mostDials + 1}, Requests},
 		{Counts{Lines: mostLines + 1}, Lines},
 	} {
 		j := New(began)
 		j.Rate(at(10), "server 0", row.done.Sub(Counts{}))
 		expect(t, j, row.want)
+	}
+}
+
+func TestLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		lines int
+		every float64 // seconds
+		about []string
+		want  Rule
+	}{
+		"many at once":          {mostAlike, 0, []string{"a"}, ""},
+		"too many at once":      {mostAlike + 1, 0, []string{"a"}, Lines},
+		"one a second":          {mostAlike + 1, 1, []string{"a"}, Lines},
+		"one in two seconds":    {mostAlike + 1, 2, []string{"a"}, ""},
+		"many, not of one kind": {2 * mostAlike, 0, []string{"a", "b"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := New(began)
+			for i := range test.lines {
+				j.Line(at(float64(i)*test.every), "server 0", test.about[i%len(test.about)])
+			}
+			expect(t, j, test.want)
+		})
 	}
 }
 

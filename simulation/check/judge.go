@@ -24,10 +24,11 @@ type Judge struct {
 
 	began   time.Time
 	lives   map[string]*life
-	links   map[[2]string]*link  // by the names of two processes
-	proven  map[path]time.Time   // the last call that came back
-	drained map[string]time.Time // by name: when the live config ceased to drain it, zero while it does
-	writes  map[string][]write   // by key: the latest, in order
+	links   map[[2]string]*link    // by the names of two processes
+	proven  map[path]time.Time     // the last call that came back
+	drained map[string]time.Time   // by name: when the live config ceased to drain it, zero while it does
+	writes  map[string][]write     // by key: the latest, in order
+	lines   map[string][]time.Time // by process and what they are about: the latest, in order
 }
 
 type life struct {
@@ -64,6 +65,7 @@ func New(now time.Time) *Judge {
 		proven:  make(map[path]time.Time),
 		drained: make(map[string]time.Time),
 		writes:  make(map[string][]write),
+		lines:   make(map[string][]time.Time),
 	}
 }
 

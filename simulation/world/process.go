@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -30,13 +31,17 @@ type process struct {
 	life     int    // counts, from 1
 	from     string // where it dials from: each life has its own, so that a dead one can be cut off for good
 	log      *counter
+	dials    *atomic.Int64 // to etcd
 	client   *clientv3.Client
 	registry *runtime.Registry
 }
 
 func newProcess(w *World, index int) process {
-	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex)}
-	p.log = &counter{note: func(format string, args ...any) { w.note("%s logs: %s", p.name(), fmt.Sprintf(format, args...)) }}
+	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64)}
+	p.log = &counter{logged: func(about, line string) {
+		w.note("%s logs: %s", p.name(), line)
+		w.observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
+	}}
 	return p
 }
 
@@ -88,7 +93,7 @@ func (p *process) connect() {
 		DialTimeout:          5 * time.Second,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.w.network.Dialer(p.from))},
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd())},
 		Logger:               zap.NewNop(),
 	}
 	for {

@@ -69,8 +69,10 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		w.serveMember(i)
 	}
 	w.populate(ctx)
+	watched := w.watchOver(ctx)
 	w.carryOut(ctx)
 	w.settle(ctx)
+	watched()
 	w.tearDown(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -117,9 +119,7 @@ func (w *World) populate(ctx context.Context) {
 
 // carryOut has each step happen at its time, and returns when the last one is over.
 func (w *World) carryOut(ctx context.Context) {
-	measured, stop := context.WithCancel(ctx)
-	var watching, steps sync.WaitGroup
-	watching.Go(func() { w.measure(measured) })
+	var steps sync.WaitGroup
 	for _, step := range w.plan.Steps {
 		steps.Go(func() {
 			time.Sleep(step.At - time.Since(w.began))
@@ -129,8 +129,6 @@ func (w *World) carryOut(ctx context.Context) {
 	}
 	steps.Wait()
 	w.undoOperators()
-	stop()
-	watching.Wait()
 }
 
 // undoOperators takes back what operators have put. Their steps have done so, but a backup may have brought it back.
@@ -141,26 +139,6 @@ func (w *World) undoOperators() {
 			if isOperators(e) {
 				w.etcd.Delete(e.Key)
 			}
-		}
-	}
-}
-
-// measure judges the rates of all processes, a window at a time.
-func (w *World) measure(ctx context.Context) {
-	before := make(map[int]check.Counts)
-	tick := time.NewTicker(check.Window)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for i := range w.plan.Processes() {
-			done := w.rules.servedTo(i)
-			done.Lines = w.process(i).log.count()
-			w.observe(func(j *check.Judge) { j.Rate(time.Now(), w.plan.Name(i), done.Sub(before[i])) })
-			before[i] = done
 		}
 	}
 }

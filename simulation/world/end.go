@@ -103,6 +103,13 @@ func (w *World) wrongEntries() string {
 			wrong = append(wrong, "there is no entry for "+at)
 		}
 	}
+	for _, s := range w.servers {
+		for _, key := range s.keys() {
+			if lacks := s.lacks(key); s.in && lacks != "" {
+				wrong = append(wrong, lacks)
+			}
+		}
+	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")
 }

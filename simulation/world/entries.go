@@ -15,7 +15,7 @@ var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
 // address returns the address that an entry names, "" if readers are to skip it.
 func address(e etcd.Entry) string {
-	if e.Key == badKey || strings.Contains(e.Value, "grpc_leaving") {
+	if e.Key == badKey || strings.Contains(e.Value, leavingMark) {
 		return ""
 	}
 	return addrPattern.FindString(e.Value)

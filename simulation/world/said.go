@@ -20,14 +20,13 @@ func (s *server) found(key string) []etcd.Entry {
 // saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
 // since excuse it.
 func (s *server) saidIn(what string, began time.Time, keys ...string) {
-	want := max(1, len(s.spec.Layouts))
 	for _, key := range keys {
 		if s.touched(key, began) {
 			continue
 		}
-		if found := s.found(key); len(found) < want { // a life before this one may have left more
+		if lacks := s.lacks(key); lacks != "" {
 			id, _ := s.known()
-			s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v under %s", what, id, found, key)
+			s.w.report(check.SaidIn, "%s of %s returned nil, and %s: etcd has %v", what, id, lacks, s.found(key))
 		}
 	}
 }

@@ -20,6 +20,8 @@ const (
 	Late       Rule = "whoever can reach etcd hears of a change at once"
 	SaidIn     Rule = "what was said to be in etcd is there"
 	SaidOut    Rule = "what was said to be out of etcd is out"
+	Kept       Rule = "what is to be in etcd is put back, and what is not to be is taken out, within 3 s"
+	Deleted    Rule = "nobody deletes what hangs on a lease of somebody else"
 	Fight      Rule = "two processes never fight over a key"
 	Requests   Rule = "requests to etcd stay under a rate"
 	Lines      Rule = "log lines stay under a rate"
@@ -27,7 +29,7 @@ const (
 	Entries    Rule = "in the end etcd has what is served"
 	Readers    Rule = "in the end every reader has what etcd has"
 	Shares     Rule = "in the end calls are shared out as configured"
-	Status     Rule = "in the end the status is true"
+	Status     Rule = "the status is true"
 	LeftBehind Rule = "nothing is left behind"
 )
 

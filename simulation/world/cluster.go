@@ -64,6 +64,7 @@ func (w *World) reset(down time.Duration, change func()) {
 	w.resets = append(w.resets, time.Now())
 	w.mu.Unlock()
 	change()
+	w.hangAnew()
 	live, ok := w.etcd.Get(configKey)
 	w.mu.Lock()
 	w.noteDrain(live.Value, ok)

@@ -41,17 +41,23 @@ func (s *server) layouts() []string {
 	return s.spec.Layouts
 }
 
-// etcdKey returns the key of the server's entry of a service in a layout, "" if that depends on the lease.
-func (s *server) etcdKey(key, layout string) string {
+// etcdKeys returns the keys that the server's entries of a service may have, given its leases.
+func (s *server) etcdKeys(key string, leases []int64) []string {
 	_, addr := s.known()
-	switch {
-	case layout == schedule.GoZero:
-		return ""
-	case s.spec.Named:
-		return key + "/" + s.instanceID()
-	default:
-		return key + "/" + addr
+	var keys []string
+	for _, layout := range s.layouts() {
+		switch {
+		case layout == schedule.GoZero:
+			for _, id := range leases {
+				keys = append(keys, fmt.Sprintf("%s/%d", key, id))
+			}
+		case s.spec.Named:
+			keys = append(keys, key+"/"+s.instanceID())
+		default:
+			keys = append(keys, key+"/"+addr)
+		}
 	}
+	return keys
 }
 
 // lacks describes the entries of a service that etcd lacks of the server: those that say what they are to say.

@@ -99,6 +99,7 @@ func (p *process) connect() {
 	for {
 		client, err := p.w.rights.client(config, p.name())
 		if err == nil {
+			client.Lease = lessee{client.Lease, p.w, p.from}
 			p.client = client
 			return
 		}
@@ -120,7 +121,9 @@ const closing = 6 * time.Second
 // shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
 	began := time.Now()
-	_ = p.registry.Close(ctx) // what it could not take out of etcd expires, and settle checks that
+	if p.registry.Close(ctx) == nil { // what it could not take out of etcd expires, and settle checks that
+		p.returned(began)
+	}
 	p.client.Close()
 	p.bound(ctx, began, "Registry.Close", closing)
 }

@@ -14,6 +14,7 @@ func (w *World) watchOver(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { w.measure(ctx) })
+	watching.Go(func() { w.sample(ctx) })
 	return func() {
 		cancel()
 		watching.Wait()

@@ -36,8 +36,9 @@ type World struct {
 	resets  []time.Time          // when etcd was restored or wiped
 	addrs   map[string]string    // by key: the address that it names
 	seen    map[string]time.Time // by service and address: when etcd was last seen to have it
-	down    []int                // by member: how many steps keep it down
-	trace   []byte               // a line an event
+	leases  leases
+	down    []int  // by member: how many steps keep it down
+	trace   []byte // a line an event
 }
 
 // Result is the outcome of a schedule.
@@ -58,6 +59,7 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		judge:   check.New(time.Now()),
 		addrs:   make(map[string]string),
 		seen:    make(map[string]time.Time),
+		leases:  newLeases(),
 		down:    make([]int, plan.Members),
 	}
 	watchdog := time.AfterFunc(longest, w.hangs)
@@ -196,6 +198,7 @@ func (w *World) committed(c etcd.Change) {
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
 	w.noteAddress(c)
+	w.hang(c)
 	if c.Key == configKey {
 		w.noteDrain(c.Value, !c.Delete)
 	}

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"slices"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -23,20 +24,30 @@ var (
 	}
 )
 
+// late are those that may have a process hear late of what etcd has done.
+var late = aftermaths{
+	schedule.AnswersLate: aftermath, schedule.RequestsLate: aftermath, schedule.SlowToEtcd: aftermath,
+	schedule.StalledFromEtcd: aftermath, schedule.StalledFromMember: aftermath,
+}
+
 // triedAgain is how long after a refusal at most a process asks again.
 const triedAgain = 65 * time.Second
 
 // hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
-func (w *World) hampered(process int) bool {
+func (w *World) hampered(process int) bool { return w.faulty(process, toAll, toOne) }
+
+// hearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.
+func (w *World) hearsLate(process int) bool {
+	return w.faulty(process, aftermaths{schedule.MemberLags: aftermath}, late)
+}
+
+func (w *World) faulty(process int, toAll, toOne aftermaths) bool {
 	now := time.Since(w.began)
-	for _, s := range w.plan.Steps {
+	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		after, ok := toAll[s.Kind]
 		if !ok && s.Who == process {
 			after, ok = toOne[s.Kind]
 		}
-		if ok && s.At <= now && now < s.At+s.For+after {
-			return true
-		}
-	}
-	return false
+		return ok && s.At <= now && now < s.At+s.For+after
+	})
 }

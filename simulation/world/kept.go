@@ -22,14 +22,16 @@ const (
 type lasting map[string]time.Time
 
 // tooLong reports whether something has been wrong for longer than a server needs to put it right. It reports that once.
-func (l lasting) tooLong(what string, wrong bool) bool {
+func (l lasting) tooLong(what string, wrong bool) bool { return l.longer(keptWithin, what, wrong) }
+
+func (l lasting) longer(than time.Duration, what string, wrong bool) bool {
 	since, ok := l[what]
 	switch {
 	case !wrong:
 		delete(l, what)
 	case !ok:
 		l[what] = time.Now()
-	case !since.IsZero() && time.Since(since) > keptWithin+sampling:
+	case !since.IsZero() && time.Since(since) > than+sampling:
 		l[what] = time.Time{}
 		return true
 	}
@@ -42,9 +44,10 @@ func (l lasting) forget() { clear(l) }
 // sample looks again and again at what every server has in etcd.
 func (w *World) sample(ctx context.Context) {
 	wrong := make([]lasting, len(w.servers))
+	expired := make([]lasting, len(w.servers))
 	was := make([]string, len(w.servers))
 	for i := range wrong {
-		wrong[i] = make(lasting)
+		wrong[i], expired[i] = make(lasting), make(lasting)
 	}
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
@@ -60,9 +63,13 @@ func (w *World) sample(ctx context.Context) {
 				was[i] = text
 				wrong[i].forget()
 			}
-			if now.registry != nil && !w.hampered(i) {
+			if now.registry == nil {
+				continue
+			}
+			if !w.hampered(i) {
 				s.lookAt(now, wrong[i])
 			}
+			s.lookForLost(now, expired[i])
 		}
 	}
 }
@@ -119,6 +126,17 @@ func (s *server) lookAtStatus(now sight, status runtime.Status, wrong lasting, a
 	}
 	if wrong.tooLong(status.Key+" is not said to be refused", absent && full && status.Err == nil) {
 		s.w.report(check.Status, "%s says that %s is %v without an error, and etcd has refused it for %v", now.id, status.Key, status.State, keptWithin)
+	}
+}
+
+// lookForLost judges whether a server, be it cut off from etcd, knows that it is not there because its lease has expired.
+func (s *server) lookForLost(now sight, wrong lasting) {
+	gone := len(s.w.leasesLeft(now.from)) == 0 && !s.w.hearsLate(s.index)
+	for _, status := range now.registry.Status().Registrations {
+		registered := gone && status.State == runtime.StateRegistered
+		if wrong.longer(ttl+keptWithin, now.id+status.Key, registered) {
+			s.w.report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, ttl+keptWithin)
+		}
 	}
 }
 

@@ -66,6 +66,19 @@ func (s *server) leave(ctx context.Context) {
 	}
 }
 
+// abrupt reports whether the server leaves etcd by the close of its registry alone, whatever is under way.
+func (s *server) abrupt() bool { return s.spec.Mode == schedule.Register && s.index%2 == 1 }
+
+// closeFirst takes the server out of etcd by closing its registry. If that says that it has, closeFirst checks that.
+func (s *server) closeFirst(ctx context.Context) {
+	s.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if began := time.Now(); s.closeRegistry(ctx) == nil {
+		s.saidOut("Registry.Close", began)
+	}
+}
+
 // entered reports whether what puts the server in etcd is over.
 func (s *server) entered() bool { return s.entering == nil || s.entering.over() }
 

@@ -40,7 +40,9 @@ func newProcess(w *World, index int) process {
 	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64)}
 	p.log = &counter{logged: func(about, line string) {
 		w.note("%s logs: %s", p.name(), line)
-		w.observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
+		if about != "" {
+			w.observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
+		}
 	}}
 	return p
 }
@@ -120,12 +122,18 @@ const closing = 6 * time.Second
 
 // shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
+	_ = p.closeRegistry(ctx) // what it could not take out of etcd expires, and settle checks that
+	p.client.Close()
+}
+
+func (p *process) closeRegistry(ctx context.Context) error {
 	began := time.Now()
-	if p.registry.Close(ctx) == nil { // what it could not take out of etcd expires, and settle checks that
+	err := p.registry.Close(ctx)
+	p.bound(ctx, began, "Registry.Close", closing)
+	if err == nil {
 		p.returned(began)
 	}
-	p.client.Close()
-	p.bound(ctx, began, "Registry.Close", closing)
+	return err
 }
 
 // contextOnly is the bound of a call that its context alone bounds.

@@ -162,7 +162,11 @@ func (s *server) stop(ctx context.Context) {
 				s.saidOut("Serve", began)
 			}
 		default:
-			s.leave(ctx)
+			if s.abrupt() {
+				s.closeFirst(ctx)
+			} else {
+				s.leave(ctx)
+			}
 			s.end()
 			s.wait()
 			time.Sleep(drainDelay)

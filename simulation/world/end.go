@@ -177,9 +177,6 @@ func addrsOf(endpoints []runtime.Endpoint) []string {
 
 // tearDown stops every process in order, and reports what is left behind.
 func (w *World) tearDown(ctx context.Context) {
-	for _, c := range w.callers {
-		c.stop(ctx)
-	}
 	for _, s := range w.servers {
 		s.stop(ctx)
 	}
@@ -188,10 +185,13 @@ func (w *World) tearDown(ctx context.Context) {
 			w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 		}
 	}
+	w.ghosts.Wait() // callers hear that servers have left
+	for _, c := range w.callers {
+		c.stop(ctx)
+	}
 	for _, o := range w.writers {
 		o.kill()
 	}
-	w.ghosts.Wait()
 	time.Sleep(2 * ttl) // until what was left to expire has expired
 	for _, lease := range w.etcd.Leases() {
 		w.report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)

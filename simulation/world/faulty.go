@@ -34,20 +34,24 @@ var late = aftermaths{
 const triedAgain = 65 * time.Second
 
 // hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
-func (w *World) hampered(process int) bool { return w.faulty(process, toAll, toOne) }
+func (w *World) hampered(process int) bool {
+	now := time.Since(w.began)
+	return w.faulty(process, now, now, toAll, toOne)
+}
 
 // hearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.
 func (w *World) hearsLate(process int) bool {
-	return w.faulty(process, aftermaths{schedule.MemberLags: aftermath}, late)
+	now := time.Since(w.began)
+	return w.faulty(process, now, now, aftermaths{schedule.MemberLags: aftermath}, late)
 }
 
-func (w *World) faulty(process int, toAll, toOne aftermaths) bool {
-	now := time.Since(w.began)
+// faulty reports whether there was a fault, or the aftermath of one, for a process at any time between two.
+func (w *World) faulty(process int, from, to time.Duration, toAll, toOne aftermaths) bool {
 	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
 		after, ok := toAll[s.Kind]
 		if !ok && s.Who == process {
 			after, ok = toOne[s.Kind]
 		}
-		return ok && s.At <= now && now < s.At+s.For+after
+		return ok && s.At <= to && from < s.At+s.For+after
 	})
 }

@@ -50,10 +50,16 @@ func (s *server) saidOut(what string, began time.Time) {
 	}
 }
 
-// hindered reports whether etcd may have refused a mark that the server has put since a time. It then leaves without one,
-// and callers may hold it.
+// hindered reports whether etcd may have refused a mark that the server has put since a time, and does not have it. The server
+// then leaves without one, and callers may hold it.
 func (s *server) hindered(since time.Time) bool {
 	at := since.Sub(s.w.began)
+	mark := func(c etcd.Change) bool {
+		return c.Client == s.from && strings.HasPrefix(c.Key, shopKey+"/") && strings.Contains(c.Value, leavingMark)
+	}
+	if slices.ContainsFunc(s.w.since(since), mark) {
+		return false
+	}
 	full := func(step schedule.Step) bool {
 		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
 	}
@@ -61,7 +67,7 @@ func (s *server) hindered(since time.Time) bool {
 	if !slices.ContainsFunc(s.w.since(since), own) {
 		return true // its entry was gone already
 	}
-	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.disturbed(s.index, at)
+	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.faulty(s.index, at, time.Since(s.w.began), toAll, toOne)
 }
 
 // marks reports whether the server's entries have room for a mark that it leaves.

@@ -45,6 +45,10 @@ func (l lasting) forget() { clear(l) }
 func (w *World) sample(ctx context.Context) {
 	wrong := make([]lasting, len(w.servers))
 	expired := make([]lasting, len(w.servers))
+	followed := make([]lasting, len(w.callers))
+	for i := range followed {
+		followed[i] = make(lasting)
+	}
 	was := make([]string, len(w.servers))
 	for i := range wrong {
 		wrong[i], expired[i] = make(lasting), make(lasting)
@@ -70,6 +74,9 @@ func (w *World) sample(ctx context.Context) {
 				s.lookAt(now, wrong[i])
 			}
 			s.lookForLost(now, expired[i])
+		}
+		for i, c := range w.callers {
+			c.lookAtKey(followed[i])
 		}
 	}
 }

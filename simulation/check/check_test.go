@@ -198,7 +198,7 @@ func TestLine(t *testing.T) {
 		"many at once":          {mostAlike, 0, []string{"a"}, ""},
 		"too many at once":      {mostAlike + 1, 0, []string{"a"}, Lines},
 		"one a second":          {mostAlike + 1, 1, []string{"a"}, Lines},
-		"one in two seconds":    {mostAlike + 1, 2, []string{"a"}, ""},
+		"one in three seconds":  {mostAlike + 1, 3, []string{"a"}, ""},
 		"many, not of one kind": {2 * mostAlike, 0, []string{"a", "b"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

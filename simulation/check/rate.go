@@ -15,7 +15,7 @@ const (
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // logged by a process
-	mostAlike    = 8  // of them about the same
+	mostAlike    = 5  // of them about the same
 )
 
 // Put notes and judges that a key was put from a host.

@@ -10,8 +10,8 @@ import (
 // cutOff are the faults that keep a process from etcd altogether.
 var cutOff = aftermaths{schedule.CutFromEtcd: 0}
 
-// noticed is how soon a process has noticed that it is cut off.
-const noticed = 8 * time.Second
+// noticed is how soon a process has noticed that it is cut off: its watch has not answered for a while, and no list does.
+const noticed = 12 * time.Second
 
 // lookAtKey judges whether a caller says of the shop if etcd can be followed.
 func (c *caller) lookAtKey(wrong lasting) {

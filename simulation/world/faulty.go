@@ -33,6 +33,13 @@ var late = aftermaths{
 // triedAgain is how long after a refusal at most a process asks again.
 const triedAgain = 65 * time.Second
 
+// leaderless are the faults that may leave members without a leader for a while. etcd's client then waits for a token until
+// the member gives up, and nothing else goes on meanwhile.
+var leaderless = []schedule.Kind{schedule.MemberStops, schedule.MemberIsolated, schedule.QuorumLost}
+
+// tokenTimeout is how long that takes, and what follows it.
+const tokenTimeout = 8 * time.Second
+
 // hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
 func (w *World) hampered(process int) bool {
 	now := time.Since(w.began)
@@ -51,6 +58,9 @@ func (w *World) faulty(process int, from, to time.Duration, toAll, toOne afterma
 		after, ok := toAll[s.Kind]
 		if !ok && s.Who == process {
 			after, ok = toOne[s.Kind]
+		}
+		if w.plan.Auth && slices.Contains(leaderless, s.Kind) {
+			after = max(after, tokenTimeout)
 		}
 		return ok && s.At <= to && from < s.At+s.For+after
 	})

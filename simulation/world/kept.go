@@ -24,6 +24,7 @@ type lasting map[string]time.Time
 // tooLong reports whether something has been wrong for longer than a server needs to put it right. It reports that once.
 func (l lasting) tooLong(what string, wrong bool) bool { return l.longer(keptWithin, what, wrong) }
 
+// longer reports whether something has been wrong for longer than a time. It reports that once.
 func (l lasting) longer(than time.Duration, what string, wrong bool) bool {
 	since, ok := l[what]
 	switch {
@@ -41,17 +42,14 @@ func (l lasting) longer(than time.Duration, what string, wrong bool) bool {
 // forget forgets all that has been wrong.
 func (l lasting) forget() { clear(l) }
 
-// sample looks again and again at what every server has in etcd.
+// sample looks again and again at what every server has in etcd, and at what callers say of it.
 func (w *World) sample(ctx context.Context) {
-	wrong := make([]lasting, len(w.servers))
-	expired := make([]lasting, len(w.servers))
-	followed := make([]lasting, len(w.callers))
-	for i := range followed {
-		followed[i] = make(lasting)
+	servers, callers := make([]watched, len(w.servers)), make([]lasting, len(w.callers))
+	for i := range servers {
+		servers[i] = watched{wrong: make(lasting), lost: make(lasting)}
 	}
-	was := make([]string, len(w.servers))
-	for i := range wrong {
-		wrong[i], expired[i] = make(lasting), make(lasting)
+	for i := range callers {
+		callers[i] = make(lasting)
 	}
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
@@ -62,23 +60,35 @@ func (w *World) sample(ctx context.Context) {
 		case <-tick.C:
 		}
 		for i, s := range w.servers {
-			now := s.sight()
-			if text := fmt.Sprint(now.id, now.in, now.wants, w.hampered(i)); text != was[i] {
-				was[i] = text
-				wrong[i].forget()
-			}
-			if now.registry == nil {
-				continue
-			}
-			if !w.hampered(i) {
-				s.lookAt(now, wrong[i])
-			}
-			s.lookForLost(now, expired[i])
+			s.look(&servers[i])
 		}
 		for i, c := range w.callers {
-			c.lookAtKey(followed[i])
+			c.lookAtKey(callers[i])
 		}
 	}
+}
+
+// watched is what has been seen of a server so far.
+type watched struct {
+	was   string  // since when wrong counts: which life it is, what it wants, and whether its way to etcd is free
+	wrong lasting // while that is so
+	lost  lasting
+}
+
+// look looks at a server.
+func (s *server) look(seen *watched) {
+	now, hampered := s.sight(), s.w.hampered(s.index)
+	if is := fmt.Sprint(now.id, now.in, now.wants, hampered); is != seen.was {
+		seen.was = is
+		seen.wrong.forget()
+	}
+	if now.registry == nil {
+		return
+	}
+	if !hampered {
+		s.lookAt(now, seen.wrong)
+	}
+	s.lookForLost(now, seen.lost)
 }
 
 // sight is what there is to see of a server.
@@ -131,7 +141,8 @@ func (s *server) lookAtStatus(now sight, status runtime.Status, wrong lasting, a
 	if wrong.tooLong(status.Key+" is said not to be there", there && (!registered || status.Err != nil) && !full) {
 		s.w.report(check.Status, "%s says that %s is %v: %v, and etcd has had it for %v", now.id, status.Key, status.State, status.Err, keptWithin)
 	}
-	if wrong.tooLong(status.Key+" is not said to be refused", absent && full && status.Err == nil) {
+	refused := absent && full && time.Since(status.Since) > keptWithin // it was tried meanwhile
+	if wrong.tooLong(status.Key+" is not said to be refused", refused && status.Err == nil) {
 		s.w.report(check.Status, "%s says that %s is %v without an error, and etcd has refused it for %v", now.id, status.Key, status.State, keptWithin)
 	}
 }

@@ -28,8 +28,9 @@ type process struct {
 	host     string        // where it listens
 	turn     chan struct{} // held by what happens to the process
 	mu       *sync.Mutex
-	life     int    // counts, from 1
-	from     string // where it dials from: each life has its own, so that a dead one can be cut off for good
+	life     int       // counts, from 1
+	begun    time.Time // when that life has
+	from     string    // where it dials from: each life has its own, so that a dead one can be cut off for good
 	log      *counter
 	dials    *atomic.Int64 // to etcd
 	client   *clientv3.Client
@@ -61,6 +62,7 @@ func (p *process) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.life++
+	p.begun = time.Now()
 	p.from = dialHost(p.index, p.life)
 }
 

@@ -16,7 +16,7 @@ const (
 	Target     Rule = "a call with a target reaches no other instance"
 	Failed     Rule = "no call fails while an instance that serves it is known"
 	Gone       Rule = "no call reaches what is drained or has left"
-	Forgotten  Rule = "an instance that vanishes without a word is held for a grace"
+	Forgotten  Rule = "an instance is not forgotten while etcd has it or cannot be asked, nor in the grace after it vanishes"
 	Late       Rule = "whoever can reach etcd hears of a change at once"
 	SaidIn     Rule = "what was said to be in etcd is there"
 	SaidOut    Rule = "what was said to be out of etcd is out"

@@ -110,26 +110,20 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 
 // prepare notes what the caller knows as a call on a connection to a service begins.
 func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target string) check.Call {
-	life, _ := c.current()
+	life, from := c.current()
 	call := check.Call{
-		Caller:     c.name(),
-		Conn:       fmt.Sprintf("%s of life %d", conn, life),
-		Method:     method,
-		Target:     target,
-		Begin:      time.Now(),
-		Registered: c.w.registered(key),
-		Lately:     c.w.lately(key),
-		Drained:    c.w.drainedNames(),
-		Settled:    key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
+		Caller:  c.name(),
+		Conn:    fmt.Sprintf("%s of life %d", conn, life),
+		Service: key,
+		Method:  method,
+		Target:  target,
+		Begin:   time.Now(),
+		Drained: c.w.drainedNames(),
+		Deaf:    c.w.deafSince(from),
+		Settled: key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
 	}
 	status := keyStatus(registry, key)
-	call.Held = status.Held > 0
-	for _, ep := range status.Endpoints {
-		if ep.Instance == target {
-			call.TargetAddr = ep.Addr
-		}
-		call.Known = append(call.Known, ep.Addr)
-	}
+	call.Known, call.Held, call.Config = addrsOf(status.Endpoints), status.Held > 0, status.ServiceConfig
 	return call
 }
 
@@ -143,6 +137,9 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	c.calls.Add(1)
 	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
+	if _, host := c.current(); c.w.deafSince(host) != call.Deaf {
+		call.Deaf = time.Time{} // it may have heard meanwhile
+	}
 	if err != nil {
 		call.Err = err.Error()
 	}

@@ -65,7 +65,9 @@ func (w *World) reset(down time.Duration, change func()) {
 	w.mu.Unlock()
 	change()
 	live, ok := w.etcd.Get(configKey)
+	entries := w.etcd.Entries(prefix)
 	w.mu.Lock()
+	w.noteReset(entries)
 	w.noteDrain(live.Value, ok)
 	w.mu.Unlock()
 	w.rights.apply() // a backup has the rights of its time

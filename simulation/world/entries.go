@@ -1,6 +1,7 @@
 package world
 
 import (
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,16 +22,36 @@ func address(e etcd.Entry) string {
 	return addrPattern.FindString(e.Value)
 }
 
-// noteAddress notes the address that a changed key names, and has the judge hear if it named another one before.
-func (w *World) noteAddress(c etcd.Change) {
-	addr := ""
-	if !c.Delete {
-		addr = address(etcd.Entry{Key: c.Key, Value: c.Value})
+// instancePattern finds the instance id in an entry that has it in its value.
+var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
+
+// entryOf returns what the judge is to know of an entry of a service.
+func entryOf(e etcd.Entry) check.Entry {
+	names := []string{path.Base(e.Key)}
+	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
+		names = append(names, id[1])
 	}
-	if before := w.addrs[c.Key]; before != addr {
-		w.judge.Absent(c.At, before)
+	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Names: names}
+}
+
+// noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.
+func (w *World) noteEntry(e etcd.Entry) {
+	if noted := entryOf(e); noted.Service == shopKey || noted.Service == userKey {
+		w.judge.Entry(time.Now(), e.Key, noted)
+		w.noted[e.Key] = true
 	}
-	w.addrs[c.Key] = addr
+}
+
+// noteReset has the judge hear of the entries that etcd has after it was restored or wiped.
+func (w *World) noteReset(entries []etcd.Entry) {
+	for key := range w.noted {
+		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Key == key }) {
+			w.noteEntry(etcd.Entry{Key: key})
+		}
+	}
+	for _, e := range entries {
+		w.noteEntry(e)
+	}
 }
 
 // registered returns the addresses that etcd has for a service, sorted.
@@ -42,13 +63,7 @@ func (w *World) registered(key string) []string {
 		}
 	}
 	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, addr := range addrs {
-		w.seen[key+" "+addr] = time.Now()
-	}
-	return addrs
+	return slices.Compact(addrs)
 }
 
 // registeredSince reports whether etcd has had an entry of an address for some time since a time.
@@ -56,22 +71,6 @@ func (w *World) registeredSince(at time.Time, addr string) bool {
 	return slices.Contains(w.registered(shopKey), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
 		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
 	})
-}
-
-// certainlyHeld is how long callers certainly hold what vanishes: the grace, less the time until they hear of it.
-const certainlyHeld = check.Grace - time.Second
-
-// lately returns the addresses that etcd was seen to have for a service within that time.
-func (w *World) lately(key string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	var addrs []string
-	for seen, at := range w.seen {
-		if addr, ok := strings.CutPrefix(seen, key+" "); ok && time.Since(at) < certainlyHeld {
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs
 }
 
 // drainedNames returns the names that the live config drains.

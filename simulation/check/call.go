@@ -23,6 +23,7 @@ type Call struct {
 
 	// What was so when the call began.
 	Known   []string  // addresses that the caller said it knew
+	Names   []string  // each with the name that it had
 	Held    bool      // it said that etcd no longer had all of them
 	Config  string    // the service config that it said was in force
 	Drained []string  // names that the live config drained

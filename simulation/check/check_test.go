@@ -126,6 +126,7 @@ func TestCall(t *testing.T) {
 		"failed, the subset may be another":    {join, call(subset(1)), ""},
 		"failed, the subset is larger":         {join, call(subset(2)), Failed},
 		"failed, the subset is known":          {leave, call(subset(1)), Failed},
+		"failed, and one is named anew":        {leave, call(subset(1), func(c *Call) { c.Names = []string{"shop-3"} }), ""},
 		"failed, and the policy is another":    {leave, call(subset(1), func(c *Call) { c.Config = "{}" }), ""},
 		"failed, one was killed just before":   {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
 		"failed, not the target was killed":    {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(target("shop-0")), Failed},

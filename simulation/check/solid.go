@@ -109,8 +109,12 @@ func (j *Judge) knows(c Call, l *life) bool {
 }
 
 // chooses reports whether the life is in the caller's subset: a call of the method has reached it when the caller knew all that
-// it may know now. A subset keeps what it has when others leave.
+// it may know now, by the same names, by which it chooses. A subset keeps what it has when others leave.
 func (j *Judge) chooses(c Call, l *life, used []string) bool {
 	before, ok := j.chosen[choice{c.path(l), c.Method}]
-	return ok && before.Config == c.Config && !slices.ContainsFunc(used, func(addr string) bool { return !slices.Contains(before.Known, addr) })
+	return ok && before.Config == c.Config && includes(c.Known, used) && includes(before.Names, c.Names)
+}
+
+func includes(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(one string) bool { return !slices.Contains(all, one) })
 }

@@ -124,6 +124,9 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 	}
 	status := keyStatus(registry, key)
 	call.Known, call.Held, call.Config = addrsOf(status.Endpoints), status.Held > 0, status.ServiceConfig
+	for _, ep := range status.Endpoints {
+		call.Names = append(call.Names, ep.Instance+" at "+ep.Addr)
+	}
 	return call
 }
 

@@ -91,7 +91,7 @@ func TestCall(t *testing.T) {
 	both := func(do func(*Judge, Instance)) func(*Judge) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
-	leave := func(j *Judge) { j.Leave("first", true) }
+	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
 	join := func(j *Judge) { j.Up(at(9), third); register(9, third)(j) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
@@ -119,7 +119,7 @@ func TestCall(t *testing.T) {
 		"failed":                               {call: call(), want: Failed},
 		"failed, none is said to be known":     {call: call(known(), begin(20)), want: Forgotten},
 		"failed, etcd has long had none":       {vanish(5, first, second), call(), ""},
-		"failed, all leave":                    {both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), call(), ""},
+		"failed, all leave":                    {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
 		"failed, all are drained":              {drain(9, "shop-0", second.Addr), call(), ""},
 		"failed, all were drained lately":      {undrained(-6.9), call(), ""},
 		"failed, all were drained long ago":    {undrained(-7.1), call(), Failed},
@@ -152,9 +152,12 @@ func TestCall(t *testing.T) {
 		},
 		"failed, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
-		"all vanish":                            {vanish(9, first, second), call(), Forgotten},
-		"all vanish, one has left":              {inOrder(leave, vanish(9, first, second)), call(), Forgotten},
-		"all vanish, all have left":             {inOrder(both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), vanish(9, first, second)), call(), ""},
+		"all vanish":                {vanish(9, first, second), call(), Forgotten},
+		"all vanish, one has left":  {inOrder(leave, vanish(9, first, second)), call(), Forgotten},
+		"all vanish, all have left": {inOrder(both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), vanish(9, first, second)), call(), ""},
+		"all vanish, all are coming back": {
+			inOrder(vanish(9, first, second), both(func(j *Judge, i Instance) { j.Leave(at(9.1), i.ID, false) })), call(), "",
+		},
 		"all vanish, one after the other":       {inOrder(vanish(8.5, first), vanish(9, second)), call(), Forgotten},
 		"all vanish, long ago":                  {vanish(9, first, second), call(begin(14)), ""},
 		"all vanish, just after they came back": {inOrder(vanish(7, first, second), register(7.1, first, second), vanish(9, first, second)), call(known()), ""},

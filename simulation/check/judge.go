@@ -34,11 +34,12 @@ type Judge struct {
 
 type life struct {
 	Instance
-	up     bool
-	since  time.Time // of up
-	ended  time.Time
-	killed bool // so it ended, and the calls under way to it were lost
-	leaves bool // it leaves etcd, or has left, by its own will
+	up       bool
+	since    time.Time // of up
+	ended    time.Time
+	killed   bool      // so it ended, and the calls under way to it were lost
+	leaves   bool      // it leaves etcd, or has left, by its own will
+	returned time.Time // when it last ceased to
 }
 
 type link struct {
@@ -94,9 +95,12 @@ func (j *Judge) Down(now time.Time, id string, killed bool) {
 	l.up, l.ended, l.killed = false, now, killed
 }
 
-// Leave notes whether a life leaves etcd, or comes back, by its own will.
-func (j *Judge) Leave(id string, leaves bool) {
-	j.lives[id].leaves = leaves
+// Leave notes whether a life leaves etcd, or comes back, by its own will. Its entry takes a while to come back.
+func (j *Judge) Leave(now time.Time, id string, leaves bool) {
+	l := j.lives[id]
+	if l.leaves = leaves; !leaves {
+		l.returned = now
+	}
 }
 
 // Link notes that the link between two processes has changed.

@@ -66,7 +66,7 @@ func (j *Judge) held(c Call, l *life) bool {
 func (j *Judge) vanished(c Call, l *life) bool {
 	s := j.history.at(place{c.Service, l.Addr})
 	went := lastAt(s.went, c.End)
-	if went.IsZero() || s.present(c.End) || c.End.Sub(went) >= Grace || went.Before(j.lastGone(c)) {
+	if !went.After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || went.Before(j.lastGone(c)) {
 		return false
 	}
 	before := went.Add(-1)

@@ -29,7 +29,7 @@ const (
 // want notes whether the server is meant to be in etcd.
 func (s *server) want(in bool) {
 	s.in = in
-	s.w.observe(func(j *check.Judge) { j.Leave(s.id, !in) })
+	s.w.observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
 
 // wait waits until what puts the server in etcd is over. Its error is in the trace.

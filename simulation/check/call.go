@@ -10,12 +10,13 @@ import (
 
 // Call is a call that has ended.
 type Call struct {
-	Caller     string // the process
-	Conn       string // which of its connections
-	Service    string // its key
-	Method     string // the full name
-	Target     string // the instance that was asked for, "" any
-	Subset     int    // how many instances the connection uses, 0 all
+	Caller     string        // the process
+	Conn       string        // which of its connections
+	Service    string        // its key
+	Method     string        // the full name
+	Target     string        // the instance that was asked for, "" any
+	Subset     int           // how many instances the connection uses, 0 all
+	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
 	Code       codes.Code
@@ -39,12 +40,17 @@ const (
 	sentBefore = 500 * time.Millisecond
 	// doubt is how late a caller may hear of a change that it has missed.
 	doubt = 3 * Grace
+	// slack is how much longer than its timeout a call may take.
+	slack = 100 * time.Millisecond
 	// leaves is how soon after an entry has left etcd no call reaches it any more.
 	leaves = Grace - time.Second
 )
 
 // Call judges a call.
 func (j *Judge) Call(c Call) {
+	if took := c.End.Sub(c.Begin); c.Longest > 0 && took > c.Longest+slack {
+		j.Report(c.End, Timeouts, "%s of %s took %v, and its timeout is %v", c.Method, c.Caller, took, c.Longest)
+	}
 	switch c.Code {
 	case codes.OK:
 		j.answered(c)

@@ -21,6 +21,8 @@ const (
 	SaidIn     Rule = "what was said to be in etcd is there"
 	SaidOut    Rule = "what was said to be out of etcd is out"
 	Fight      Rule = "two processes never fight over a key"
+	Listed     Rule = "Instances has what etcd has, and nothing that is only held"
+	Timeouts   Rule = "a call waits as its method's config says, and no longer"
 	Requests   Rule = "requests to etcd stay under a rate"
 	Lines      Rule = "log lines stay under a rate"
 	Hangs      Rule = "nothing hangs"
@@ -28,6 +30,8 @@ const (
 	Readers    Rule = "in the end every reader has what etcd has"
 	Shares     Rule = "in the end calls are shared out as configured"
 	Status     Rule = "in the end the status is true"
+	Reached    Rule = "in the end every caller reaches each instance by name"
+	Affine     Rule = "in the end calls of one affinity reach one instance"
 	LeftBehind Rule = "nothing is left behind"
 )
 

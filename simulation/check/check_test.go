@@ -55,8 +55,11 @@ func target(instance string) func(*Call)  { return func(c *Call) { c.Target = in
 func drained(names ...string) func(*Call) { return func(c *Call) { c.Drained = names } }
 func known(addrs ...string) func(*Call)   { return func(c *Call) { c.Known = addrs } }
 func subset(n int) func(*Call)            { return func(c *Call) { c.Subset = n } }
-func unsettled(c *Call)                   { c.Settled = false }
-func deaf(seconds float64) func(*Call)    { return func(c *Call) { c.Deaf = at(seconds) } }
+func longest(seconds float64) func(*Call) {
+	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
+}
+func unsettled(c *Call)                { c.Settled = false }
+func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
 
 // register puts the entries of instances in etcd.
 func register(seconds float64, instances ...Instance) func(*Judge) {
@@ -100,6 +103,8 @@ func TestCall(t *testing.T) {
 		want   Rule // "": no problem
 	}{
 		"answered":                                {call: call(answeredBy("first"))},
+		"answered within the timeout":             {call: call(answeredBy("first"), longest(0.01))},
+		"answered after the timeout":              {call: call(answeredBy("first"), longest(0.01), func(c *Call) { c.End = at(11) }), want: Timeouts},
 		"answered by nobody's life":               {call: call(answeredBy("third")), want: NeverWas},
 		"answered by a life that had ended":       {func(j *Judge) { j.Down(at(9), "first", false) }, call(answeredBy("first")), NeverWas},
 		"answered by a life that has just ended":  {func(j *Judge) { j.Down(at(10), "first", false) }, call(answeredBy("first")), ""},

@@ -64,8 +64,10 @@ func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
 
 // callAffine calls the shop with an affinity.
 func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithAffinity(ctx, string(rune('a'+r.IntN(affinities)))), via, shopWho, "")
+	c.call(runtime.WithAffinity(ctx, affinityNamed(r.IntN(affinities))), via, shopWho, "")
 }
+
+func affinityNamed(i int) string { return string(rune('a' + i)) }
 
 // someInstance returns the id of an instance of the shop that the registry knows, "" if it knows none.
 func someInstance(registry *runtime.Registry, r *rand.Rand) string {
@@ -83,6 +85,9 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 		key, conn = userKey, via.user
 	}
 	record := c.prepare(via.registry, key, key, method, target)
+	if key == shopKey {
+		record.Longest = c.w.longestWait(c.spec.Policy, record.Settled)
+	}
 	if key == shopKey && target == "" {
 		record.Subset = c.spec.Subset
 	}
@@ -97,9 +102,10 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	all, err := via.instances.All(bounded)
 	cancel()
-	if err != nil {
+	if err != nil || ctx.Err() != nil {
 		return
 	}
+	c.listed(all)
 	for _, i := range all {
 		if ctx.Err() != nil {
 			return

@@ -54,7 +54,10 @@ func (w *World) settle(ctx context.Context) {
 		}
 	}
 	w.wrongCalls(ctx)
+	w.wrongAffinities(ctx)
+	w.wrongTargets(ctx)
 	w.wrongConnections()
+	w.wrongTimeouts(ctx)
 }
 
 // mostConnections is how many a caller may have to a server: one for each of its clients.

@@ -73,6 +73,19 @@ func (w *World) registeredSince(at time.Time, addr string) bool {
 	})
 }
 
+// registeredThroughout returns the addresses that etcd has had for the shop without a change of their entries since a time.
+func (w *World) registeredThroughout(at time.Time) []string {
+	changed := w.since(at)
+	var addrs []string
+	for _, e := range w.etcd.Entries(shopKey + "/") {
+		addr := address(e)
+		if addr != "" && !slices.ContainsFunc(changed, func(c etcd.Change) bool { return c.Key == e.Key }) {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
+}
+
 // drainedNames returns the names that the live config drains.
 func (w *World) drainedNames() []string {
 	live, _ := w.etcd.Get(configKey)

@@ -63,6 +63,7 @@ func TestD2_WatchErrors(t *testing.T) {
 	watcher := &closer{Watcher: w.client.Watcher}
 	watcher.broken.Store(true)
 	w.client.Watcher = watcher
+	w.registry = w.newRegistry(w.client) // which takes a client as it is by then
 	w.register(w.serve("a"))
 	conn := w.conn()
 	reached(t, conn, soon, "a")

@@ -13,7 +13,7 @@ import (
 func (o outcome) String() string {
 	switch {
 	case o.err != nil:
-		return fmt.Sprintf("%-44s ERROR", o.mutant.id())
+		return fmt.Sprintf("%-44s ERROR: %v", o.mutant.id(), o.err)
 	case o.by == "":
 		return fmt.Sprintf("%-44s %s", o.mutant.id(), strings.Join(compact("NOBODY notices", o.real), "; "))
 	}
@@ -42,23 +42,24 @@ func compact(texts ...string) []string {
 // report writes the table, and returns an error if the outcomes are not as they should be.
 func report(outcomes []outcome, o options) error {
 	var errs []error
-	simulated, unnoticed := 0, 0
+	unnoticed := 0
+	var noticed [notices]int
 	for _, x := range outcomes {
 		switch {
 		case x.err != nil:
 			errs = append(errs, x.err)
 		case x.by == "":
 			unnoticed++
-		case x.simulated():
-			simulated++
+		default:
+			noticed[x.kind]++
 		}
 	}
 	if o.build {
 		fmt.Printf("%d mutants, of which %d compile\n", len(outcomes), len(outcomes)-len(errs))
 		return errors.Join(errs...)
 	}
-	sum := fmt.Sprintf("%d mutants: the simulation notices %d, tests on real etcd %d more, nobody %d",
-		len(outcomes), simulated, len(outcomes)-simulated-unnoticed-len(errs), unnoticed)
+	sum := fmt.Sprintf("%d mutants: schedules notice %d, walks of cores %d more, tests on real etcd %d, other tests %d, nobody %d",
+		len(outcomes), noticed[bySchedule], noticed[byWalk], noticed[byReal], noticed[byUnit], unnoticed)
 	fmt.Println(sum)
 	if unnoticed > 0 {
 		errs = append(errs, fmt.Errorf("nobody notices %d mutants", unnoticed))
@@ -67,11 +68,6 @@ func report(outcomes []outcome, o options) error {
 		errs = append(errs, os.WriteFile(o.write, []byte(sum+".\n\n"+table(outcomes)), 0o644))
 	}
 	return errors.Join(errs...)
-}
-
-// simulated reports whether a schedule or a core's walk noticed the mutant.
-func (o outcome) simulated() bool {
-	return o.by != "" && (o.mutant.real == nil || o.by != o.mutant.real[1])
 }
 
 // table returns the outcomes in Markdown.

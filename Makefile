@@ -54,6 +54,10 @@ SEED     ?= 0
 soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURATION=5m SEED=123)
 	cd integration && go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED)
 
+.PHONY: cores
+cores: ## Walk every sequence of events of the runtime's cores, up to a depth
+	go test -count=1 -run 'Walk' ./runtime/internal/...
+
 # How many schedules to walk, from which seed on (0 chooses), and for how many minutes at most; or which one alone.
 SEEDS   ?=
 FIRST   ?= 1

@@ -23,7 +23,7 @@ type Call struct {
 
 	// What was so when the call began.
 	Known      []string // addresses that the caller knew
-	Held       bool     // etcd did not have all of Known any more
+	Held       bool     // etcd no longer had all of Known
 	Registered []string // addresses that etcd had
 	Lately     []string // addresses that etcd had had within most of the grace before
 	Drained    []string // names that the live config drained
@@ -36,7 +36,8 @@ const Grace = 5 * time.Second
 const (
 	// sentBefore is how long something that has happened excuses calls: news of it travels as slowly as they do.
 	sentBefore = 500 * time.Millisecond
-	// doubt is how long a change that somebody else made to an entry excuses calls.
+	// doubt is how long calls are excused after somebody else has changed an entry or what is drained, or an instance has come
+	// back.
 	doubt = 3 * Grace
 )
 
@@ -93,7 +94,7 @@ func (l *life) targeted(c Call) bool {
 	return c.Target == "" || c.TargetAddr == l.Addr || c.Target == l.Addr || c.Target == l.Name
 }
 
-// gone reports whether a caller that has heard of everything calls the life no more.
+// gone reports whether a caller that has heard of everything no longer calls the life.
 func gone(c Call, l *life) bool {
 	if !c.Settled || c.Target != "" {
 		return false
@@ -103,40 +104,41 @@ func gone(c Call, l *life) bool {
 }
 
 // solid returns the lives that a failed call should have reached: the caller knew them, etcd had them, they serve the
-// method, nothing drains them, and nothing has happened on the way to them since a call last came back.
+// method, nothing drains them, and nothing has happened to their entries, or on the way to them, since a call last came
+// back.
 func (j *Judge) solid(c Call) []string {
 	if c.Held {
-		return nil // any of them may be held: etcd has them no more
+		return nil // any of them may be held: etcd no longer has it
 	}
 	var solid []string
 	doubtful := 0
 	for _, addr := range c.Known {
 		l := j.at(addr)
-		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) {
+		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) || !j.connected(c, l) || j.drains(c, l) {
 			doubtful++
 			continue
 		}
-		if l.targeted(c) && slices.Contains(l.Methods, c.Method) && !j.drained[l.Addr] && !j.drained[l.Name] {
+		if l.targeted(c) && slices.Contains(l.Methods, c.Method) {
 			solid = append(solid, l.ID)
 		}
 	}
-	if c.Subset > 0 && c.Target == "" && doubtful+len(j.drained) >= c.Subset {
+	if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset {
 		return nil // the subset may consist of the others
 	}
 	slices.Sort(solid)
 	return slices.Compact(solid)
 }
 
-// held returns the lives that a failed call should have reached because the caller holds them, for etcd suddenly has
-// nothing any more: all that it had lately are up, and have not left by their own will. If only some vanish, they are not held.
+// held returns the lives that a failed call should have reached because the caller holds them: etcd suddenly has nothing, and
+// all that it had lately are up and have not left by their own will. If only some vanish, they are not held.
 func (j *Judge) held(c Call) []string {
-	if c.Target != "" || c.Subset > 0 || len(j.drained) > 0 || len(c.Registered) > 0 {
+	if c.Target != "" || c.Subset > 0 || len(c.Registered) > 0 {
 		return nil
 	}
 	var held []string
 	for _, addr := range c.Lately {
 		l := j.at(addr)
-		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt {
+		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt || j.drains(c, l) {
 			return nil
 		}
 		proven := j.proven[path{c.Caller, c.Conn, l.ID}]
@@ -163,18 +165,39 @@ func (j *Judge) reached(c Call, l *life) bool {
 	return ok && l.since.Before(c.Begin) && (changed == nil || !changed.cut && !changed.stalled && changed.changed.Before(proven))
 }
 
+// connected reports whether the caller has kept its connection to the life since a call came back. It closes the connection when
+// the entry leaves etcd, and may take long to connect again.
+func (j *Judge) connected(c Call, l *life) bool {
+	return l.absent.Before(j.proven[path{c.Caller, c.Conn, l.ID}])
+}
+
+// drains reports whether the caller may take the life for drained: the live config drains it, or no call has come back from it
+// since all callers should have heard that it no longer does.
+func (j *Judge) drains(c Call, l *life) bool {
+	return slices.ContainsFunc([]string{l.Addr, l.Name}, func(name string) bool {
+		ended, ok := j.drained[name]
+		return ok && (ended.IsZero() || j.proven[path{c.Caller, c.Conn, l.ID}].Before(ended.Add(doubt)))
+	})
+}
+
+// mayReach reports whether the call may go to the life: it suits the call's target, and the caller knows it or has called it.
+func (j *Judge) mayReach(c Call, l *life) bool {
+	_, called := j.proven[path{c.Caller, c.Conn, l.ID}]
+	return l.targeted(c) && (called || slices.Contains(c.Known, l.Addr))
+}
+
 // excused reports whether the call may have been under way to an instance that was killed, or over a link that failed.
 func (j *Judge) excused(c Call) bool {
 	sent := c.Begin.Add(-sentBefore)
-	if !j.killed.Before(sent) {
-		return true
-	}
-	for processes, l := range j.links {
-		if processes[0] != c.Caller && processes[1] != c.Caller {
+	for _, l := range j.lives {
+		if !j.mayReach(c, l) {
 			continue
 		}
+		if l.killed && !l.ended.Before(sent) {
+			return true
+		}
 		// A call into a black hole waits for its deadline.
-		if c.Code == codes.DeadlineExceeded && l.stalled || !l.changed.Before(sent) {
+		if to := j.links[pair(c.Caller, l.Process)]; to != nil && (c.Code == codes.DeadlineExceeded && to.stalled || !to.changed.Before(sent)) {
 			return true
 		}
 	}

@@ -17,6 +17,7 @@ func at(seconds float64) time.Time {
 var (
 	first  = Instance{ID: "first", Name: "shop-0", Process: "server 0", Addr: "10.0.0.1:80", Methods: []string{"Who"}, Tells: true, Marks: true}
 	second = Instance{ID: "second", Process: "server 1", Addr: "10.0.0.2:80", Methods: []string{"Who"}, Tells: true, Marks: true}
+	third  = Instance{ID: "third", Process: "server 2", Addr: "10.0.0.3:80", Methods: []string{"Who"}, Tells: true, Marks: true}
 )
 
 // judge returns a judge of two instances, which have both answered the caller at second 8.
@@ -64,7 +65,7 @@ func TestCall(t *testing.T) {
 	both := func(do func(*Judge, Instance)) func(*Judge) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
-	leave := func(j *Judge) { j.Leave("first", true) }
+	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
 		before func(*Judge)
@@ -78,7 +79,7 @@ func TestCall(t *testing.T) {
 		"answered by another than the target":     {call: call(answeredBy("second"), target("shop-0")), want: Target},
 		"answered by the target":                  {call: call(answeredBy("first"), target("shop-0"))},
 		"answered by a drained one":               {call: call(answeredBy("first"), drained("shop-0")), want: Gone},
-		"answered by a drained one, all drained":  {both(drain), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
+		"answered by a drained one, all drained":  {drain(9, "shop-0", second.Addr), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
 		"answered by a drained one, just drained": {call: call(answeredBy("first"), drained("shop-0"), unsettled)},
 		"answered by a drained target":            {call: call(answeredBy("first"), drained("shop-0"), target("shop-0"))},
 		"answered by one that has left":           {leave, call(answeredBy("first"), lately(second.Addr)), Gone},
@@ -92,21 +93,34 @@ func TestCall(t *testing.T) {
 		"failed, none is known":              {call: call(known())},
 		"failed, etcd has none":              {call: call(registered(), lately())},
 		"failed, some are held":              {call: call(held)},
-		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(i.ID, true) }), call(), ""},
-		"failed, all are drained":            {both(drain), call(), ""},
+		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
+		"failed, all are drained":            {drain(9, "shop-0", second.Addr), call(), ""},
+		"failed, all were drained lately":    {undrained(-6.9), call(), ""},
+		"failed, all were drained long ago":  {undrained(-7.1), call(), Failed},
 		"failed, the subset may be in doubt": {leave, call(subset(1)), ""},
 		"failed, part of the subset is not":  {leave, call(subset(2)), Failed},
 		"failed, one was killed just before": {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
+		"failed, not the target was killed":  {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(target("shop-0")), Failed},
+		"failed, one unknown was killed":     {func(j *Judge) { j.Up(at(9), third); j.Down(at(9.95), "third", true) }, call(), Failed},
 		"failed, one was killed long before": {func(j *Judge) { j.Down(at(9), "second", true) }, call(), Failed},
 		"failed, a link has just changed":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
 		"failed, another's link has changed": {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},
+		"failed, not the target's link has":  {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(target("shop-0")), Failed},
 		"failed, not proven since a cut":     {both(func(j *Judge, i Instance) { j.Link(at(9), i.Process, "caller 0", false, false) }), call(), ""},
-		"timed out":                          {call: call(deadline), want: Failed},
-		"timed out, a link is stalled":       {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
-		"failed, a link is stalled":          {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
+		"failed, not proven since it vanished": {
+			both(func(j *Judge, i Instance) { j.Absent(at(9), i.Addr) }), call(), "",
+		},
+		"timed out":                    {call: call(deadline), want: Failed},
+		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
+		"timed out, not to the target": {
+			func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline, target("shop-0")), Failed,
+		},
+		"failed, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
 		"all vanish":                            {call: call(registered()), want: Forgotten},
 		"all vanish, one has left":              {leave, call(registered()), ""},
+		"all vanish, one has just come back":    {func(j *Judge) { j.Leave(at(9), "first", false) }, call(registered()), ""},
+		"all vanish, one is drained":            {drain(9, "shop-0"), call(registered()), ""},
 		"all vanish, one was overwritten":       {func(j *Judge) { j.Doubt(at(5), "first") }, call(registered()), ""},
 		"all vanish, one was long overwritten":  {func(j *Judge) { j.Doubt(at(-6), "first") }, call(registered()), Forgotten},
 		"all vanish, long after the last call":  {call: call(registered(), begin(14))},
@@ -123,7 +137,17 @@ func TestCall(t *testing.T) {
 	}
 }
 
-func drain(j *Judge, i Instance) { j.Drain(i.Addr, i.Name) }
+func drain(seconds float64, names ...string) func(*Judge) {
+	return func(j *Judge) { j.Drain(at(seconds), names...) }
+}
+
+// undrained drains both instances until a time.
+func undrained(seconds float64) func(*Judge) {
+	return func(j *Judge) {
+		drain(seconds-1, "shop-0", second.Addr)(j)
+		drain(seconds)(j)
+	}
+}
 
 func TestPut(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -147,10 +171,18 @@ func TestPut(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	for want, counts := range map[Rule][2]int{"": {mostRequests, mostLines}, Requests: {mostRequests + 1, 0}, Lines: {0, mostLines + 1}} {
+	for _, row := range []struct {
+		done Counts
+		want Rule
+	}{
+		{Counts{mostRequests, mostRequests, mostLines}, ""},
+		{Counts{Requests: mostRequests + 1}, Requests},
+		{Counts{Tokens: mostRequests + 1}, Requests},
+		{Counts{Lines: mostLines + 1}, Lines},
+	} {
 		j := New(began)
-		j.Rate(at(10), "server 0", counts[0], counts[1])
-		expect(t, j, want)
+		j.Rate(at(10), "server 0", row.done.Sub(Counts{}))
+		expect(t, j, row.want)
 	}
 }
 

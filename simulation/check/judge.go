@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -23,11 +24,10 @@ type Judge struct {
 
 	began   time.Time
 	lives   map[string]*life
-	links   map[[2]string]*link // by the names of two processes
-	proven  map[path]time.Time  // the last call that came back
-	drained map[string]bool     // names that a live config has ever drained
-	killed  time.Time           // the last time that a life was killed
-	writes  map[string][]write  // by key: the latest, in order
+	links   map[[2]string]*link  // by the names of two processes
+	proven  map[path]time.Time   // the last call that came back
+	drained map[string]time.Time // by name: when the live config ceased to drain it, zero while it does
+	writes  map[string][]write   // by key: the latest, in order
 }
 
 type life struct {
@@ -35,8 +35,10 @@ type life struct {
 	up      bool
 	since   time.Time // of up
 	ended   time.Time
+	killed  bool      // so it ended, and the calls under way to it were lost
 	leaves  bool      // it leaves etcd, or has left, by its own will
-	doubted time.Time // when somebody else last changed its entry
+	doubted time.Time // when somebody else last changed its entry, or it last came back
+	absent  time.Time // when etcd last ceased to have its entry
 }
 
 type link struct {
@@ -60,7 +62,7 @@ func New(now time.Time) *Judge {
 		lives:   make(map[string]*life),
 		links:   make(map[[2]string]*link),
 		proven:  make(map[path]time.Time),
-		drained: make(map[string]bool),
+		drained: make(map[string]time.Time),
 		writes:  make(map[string][]write),
 	}
 }
@@ -77,14 +79,17 @@ func (j *Judge) Up(now time.Time, i Instance) {
 
 // Down notes that a life takes no more calls. If it was killed, the calls under way to it are lost.
 func (j *Judge) Down(now time.Time, id string, killed bool) {
-	j.lives[id].up, j.lives[id].ended = false, now
-	if killed {
-		j.killed = now
-	}
+	l := j.lives[id]
+	l.up, l.ended, l.killed = false, now, killed
 }
 
-// Leave notes whether a life leaves etcd, or comes back, by its own will.
-func (j *Judge) Leave(id string, leaves bool) { j.lives[id].leaves = leaves }
+// Leave notes whether a life leaves etcd, or comes back, by its own will. Its entry takes a while to come back.
+func (j *Judge) Leave(now time.Time, id string, leaves bool) {
+	l := j.lives[id]
+	if l.leaves = leaves; !leaves {
+		l.doubted = now
+	}
+}
 
 // Doubt notes that somebody else has changed the entry of a life.
 func (j *Judge) Doubt(now time.Time, id string) {
@@ -93,16 +98,27 @@ func (j *Judge) Doubt(now time.Time, id string) {
 	}
 }
 
+// Absent notes that etcd no longer has an entry of an address.
+func (j *Judge) Absent(now time.Time, addr string) {
+	if l := j.at(addr); l != nil {
+		l.absent = now
+	}
+}
+
 // Link notes that the link between two processes has changed.
 func (j *Judge) Link(now time.Time, a, b string, cut, stalled bool) {
 	j.links[pair(a, b)] = &link{cut: cut, stalled: stalled, changed: now}
 }
 
-// Drain notes names that a live config drains. Failed calls to them are excused from then on, because the judge does not
-// know which caller has heard of which config.
-func (j *Judge) Drain(names ...string) {
+// Drain notes which names the live config drains from now on.
+func (j *Judge) Drain(now time.Time, names ...string) {
+	for name, ended := range j.drained {
+		if ended.IsZero() && !slices.Contains(names, name) {
+			j.drained[name] = now
+		}
+	}
 	for _, name := range names {
-		j.drained[name] = true
+		j.drained[name] = time.Time{}
 	}
 }
 

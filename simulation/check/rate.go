@@ -11,7 +11,7 @@ const Window = 10 * time.Second
 // What may happen within a window.
 const (
 	mostChanges  = 4   // of hands, to a key
-	mostRequests = 100 // to etcd, by a process
+	mostRequests = 100 // to etcd, by a process, for tokens or for anything else
 	mostLines    = 40  // logged by a process
 )
 
@@ -32,12 +32,27 @@ func (j *Judge) Put(now time.Time, key, from string) {
 	}
 }
 
-// Rate judges how many requests of a process etcd has taken within a window, and how many lines it has logged.
-func (j *Judge) Rate(now time.Time, process string, requests, lines int) {
-	if requests > mostRequests {
-		j.Report(now, Requests, "%s has made %d requests within %v", process, requests, Window)
+// Counts are what a process has done so far, or within a window.
+type Counts struct {
+	Requests int // that etcd has taken
+	Tokens   int // that it has asked etcd for: etcd's client does so for each stream that it opens
+	Lines    int // that it has logged
+}
+
+// Sub returns what was done since it was less.
+func (c Counts) Sub(less Counts) Counts {
+	return Counts{c.Requests - less.Requests, c.Tokens - less.Tokens, c.Lines - less.Lines}
+}
+
+// Rate judges what a process has done within a window.
+func (j *Judge) Rate(now time.Time, process string, done Counts) {
+	if done.Requests > mostRequests {
+		j.Report(now, Requests, "%s has made %d requests within %v", process, done.Requests, Window)
 	}
-	if lines > mostLines {
-		j.Report(now, Lines, "%s has logged %d lines within %v", process, lines, Window)
+	if done.Tokens > mostRequests {
+		j.Report(now, Requests, "%s has asked for %d tokens within %v", process, done.Tokens, Window)
+	}
+	if done.Lines > mostLines {
+		j.Report(now, Lines, "%s has logged %d lines within %v", process, done.Lines, Window)
 	}
 }

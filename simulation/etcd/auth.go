@@ -33,7 +33,7 @@ type auth struct {
 	ttl      time.Duration // of a token that is not used
 }
 
-// token is what a user got for a password.
+// token stands for a user who has given a password.
 type token struct {
 	user   string
 	number int
@@ -78,8 +78,8 @@ func (a *auth) authenticate(now time.Time, name, password string) (string, error
 	return t, nil
 }
 
-// identify returns the user of a token, "" without one or while auth is off. A member does not know the first so many
-// tokens that were given before it was started.
+// identify returns the user of a token, "" without one or while auth is off. The first tokens, as many as unknown says, were
+// given before the member was started, which does not know them.
 func (a *auth) identify(now time.Time, given string, unknown int) (string, error) {
 	if !a.on() || given == "" {
 		return "", nil
@@ -93,7 +93,7 @@ func (a *auth) identify(now time.Time, given string, unknown int) (string, error
 	return t.user, nil
 }
 
-// may reports why who may not read, or write, the keys in sp.
+// may returns an error if who may not read, or write, the keys in sp.
 func (a *auth) may(who requester, sp span, write bool) error {
 	switch {
 	case !a.on() || who.root:
@@ -108,7 +108,7 @@ func (a *auth) may(who requester, sp span, write bool) error {
 	return nil
 }
 
-// admin reports why who is no administrator.
+// admin returns an error if who is no administrator.
 func (a *auth) admin(who requester) error {
 	if !a.on() || who.root {
 		return nil
@@ -122,7 +122,7 @@ func (a *auth) admin(who requester) error {
 	return nil
 }
 
-// known reports why who is nobody.
+// known returns an error if who has given no credentials, where they are needed.
 func (a *auth) known(who requester) error {
 	if a.on() && !who.root && who.user == "" {
 		return errUserEmpty
@@ -169,7 +169,7 @@ func interval(sp span) span {
 // before reports whether key is before end, "" for none.
 func before(key, end string) bool { return end == "" || key < end }
 
-// mayPut reports why who may not put. Who attaches a key to a lease must be able to revoke it.
+// mayPut returns an error if who may not put. Attaching a key to a lease takes the right to revoke it.
 func (s *state) mayPut(who requester, r *pb.PutRequest) error {
 	key := span{from: string(r.Key)}
 	if err := s.auth.may(who, key, true); err != nil {
@@ -195,7 +195,7 @@ func (s *state) mayDelete(who requester, r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
-// mayTxn reports why who may not do all of a transaction, whichever branch is taken.
+// mayTxn returns an error if who may not do all of a transaction, whichever branch is taken.
 func (s *state) mayTxn(who requester, r *pb.TxnRequest) error {
 	if !s.auth.on() {
 		return nil
@@ -229,7 +229,7 @@ func (s *state) mayOp(who requester, op *pb.RequestOp) error {
 	return nil
 }
 
-// mayChangeLease reports why who may not end a lease: all its keys must be theirs to write.
+// mayChangeLease returns an error if who may not end a lease: that takes the right to write all its keys.
 func (s *state) mayChangeLease(who requester, id int64) error {
 	return s.mayLease(who, id, true)
 }

@@ -20,10 +20,10 @@ type Call struct {
 	Write  bool
 }
 
-// Verdict is what is to become of a call. The zero Verdict lets it pass.
+// Verdict says what becomes of a call. The zero Verdict lets it pass.
 type Verdict struct {
-	Before time.Duration // it waits so long before it takes effect; that the client has gone changes nothing
-	After  time.Duration // it waits so long between its effect and its answer
+	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then
+	After  time.Duration // how long it waits between its effect and its answer
 	Lose   bool          // it takes effect and is never answered
 	Err    error         // it is refused and has no effect
 }
@@ -35,15 +35,9 @@ func (c *Cluster) Intercept(f func(Call) Verdict) {
 	c.intercept = f
 }
 
-// arrive counts a call and asks for the verdict on it.
+// arrive asks for the verdict on a call.
 func (c *Cluster) arrive(call Call) Verdict {
 	c.mu.Lock()
-	counts := c.requests[call.Client]
-	if counts == nil {
-		counts = map[string]int{}
-		c.requests[call.Client] = counts
-	}
-	counts[call.Method]++
 	f := c.intercept
 	c.mu.Unlock()
 	if f == nil {
@@ -118,7 +112,7 @@ func tokenOf(ctx context.Context) string {
 	return ""
 }
 
-// wantsLeader reports whether a request is to fail where there is no leader.
+// wantsLeader reports whether a request asks to fail where there is no leader.
 func wantsLeader(ctx context.Context) bool {
 	ks := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
 	return len(ks) > 0 && ks[0] == rpctypes.MetadataHasLeader

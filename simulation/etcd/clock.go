@@ -61,7 +61,7 @@ func (c *Cluster) tick(now time.Time) {
 	}
 }
 
-// unlock ends what was done under the lock, and has the clock look again if something is due sooner than it thinks.
+// unlock gives up the lock, and rearms the clock if something is now due before it wakes.
 func (c *Cluster) unlock() {
 	next := c.next()
 	early := !next.IsZero() && (c.armed.IsZero() || next.Before(c.armed))
@@ -74,7 +74,7 @@ func (c *Cluster) unlock() {
 	}
 }
 
-// wait returns a channel that is closed when members reach each other otherwise, or have applied more.
+// wait returns a channel that is closed when links between members change, or one has applied more.
 func (c *Cluster) wait() <-chan struct{} {
 	if c.changed == nil {
 		c.changed = make(chan struct{})
@@ -89,7 +89,7 @@ func (c *Cluster) signal() {
 	}
 }
 
-// settle carries out what follows from members that come, go or reach each other otherwise.
+// settle carries out what follows when members come or go, or links between them change.
 func (c *Cluster) settle() {
 	now := time.Now()
 	if c.members.settle(now) {
@@ -102,7 +102,7 @@ func (c *Cluster) settle() {
 	c.signal()
 }
 
-// committed tells observers and members of what the state has just committed.
+// committed passes on to observers and members what the state has just committed.
 func (c *Cluster) committed(now time.Time) {
 	commits := c.state.commits
 	c.state.commits = nil
@@ -138,7 +138,7 @@ func (c *Cluster) spread(now time.Time) {
 	}
 }
 
-// trim drops the history that no member can be asked for any more.
+// trim drops the history that all members have compacted.
 func (c *Cluster) trim() {
 	if oldest := c.members.oldest(); oldest > c.state.store.trimmed {
 		c.state.store.trim(oldest)

@@ -8,16 +8,13 @@ import (
 
 // Cluster is a model of an etcd cluster, behind the gRPC services that a clientv3 client calls.
 type Cluster struct {
-	quota int64
-
 	mu        sync.Mutex
 	state     state
 	members   members
 	nodes     []*node
-	changed   chan struct{} // closed when members reach each other otherwise, or have applied more; nil when nobody waits
+	changed   chan struct{} // closed when links between members change, or one has applied more; nil when nobody waits
 	intercept func(Call) Verdict
 	observers []func(Change)
-	requests  map[string]map[string]int
 
 	rearm chan struct{} // the clock is to look at next again
 	armed time.Time     // when the clock wakes; zero for never
@@ -28,9 +25,6 @@ type Cluster struct {
 // Option configures a Cluster.
 type Option func(*Cluster)
 
-// WithQuota bounds the bytes of the store; beyond it the alarm is raised. The default is etcd's, 2 GiB.
-func WithQuota(bytes int64) Option { return func(c *Cluster) { c.quota = bytes } }
-
 // WithTokenTTL sets how long a token lives that is not used. The default is etcd's, 5 minutes.
 func WithTokenTTL(ttl time.Duration) Option { return func(c *Cluster) { c.state.auth.ttl = ttl } }
 
@@ -38,11 +32,9 @@ func WithTokenTTL(ttl time.Duration) Option { return func(c *Cluster) { c.state.
 func New(members int, opts ...Option) *Cluster {
 	now := time.Now()
 	c := &Cluster{
-		quota:    2 << 30,
-		state:    newState(now),
-		requests: map[string]map[string]int{},
-		rearm:    make(chan struct{}, 1),
-		stop:     make(chan struct{}),
+		state: newState(now),
+		rearm: make(chan struct{}, 1),
+		stop:  make(chan struct{}),
 	}
 	c.state.auth.ttl = 5 * time.Minute
 	c.members = newMembers(members, now, c.state.store.rev, c.state.store.compacted)

@@ -6,7 +6,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Isolate cuts a member from its peers, though not from its clients, or ends that. A majority isolated is quorum lost.
+// Isolate cuts a member off from its peers, though not from its clients, or ends that. Isolating a majority loses the quorum.
 func (c *Cluster) Isolate(member int, on bool) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -14,7 +14,7 @@ func (c *Cluster) Isolate(member int, on bool) {
 	c.settle()
 }
 
-// Lag has a member apply what is committed so much later.
+// Lag sets how much later a member applies what is committed.
 func (c *Cluster) Lag(member int, by time.Duration) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -22,8 +22,7 @@ func (c *Cluster) Lag(member int, by time.Duration) {
 	c.settle()
 }
 
-// Elect makes a member the leader, which starts the time of all leases anew. One that does not reach a quorum stays what
-// it is.
+// Elect makes a member the leader, which renews all leases. It does nothing if the member does not reach a quorum.
 func (c *Cluster) Elect(member int) {
 	c.mu.Lock()
 	defer c.unlock()
@@ -70,7 +69,7 @@ func (c *Cluster) Wipe() {
 	c.Restore(&Backup{fresh})
 }
 
-// replace puts another state in the place of the present one.
+// replace replaces the state.
 func (c *Cluster) replace(s state) {
 	now := time.Now()
 	s.nextID = max(s.nextID, c.state.nextID) // nothing that was given is given again
@@ -100,6 +99,13 @@ func (c *Cluster) Alarm(nospace bool) {
 	if nospace {
 		c.state.alarm(&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: memberID, Alarm: pb.AlarmType_NOSPACE})
 	}
+}
+
+// Full reports whether that alarm is raised.
+func (c *Cluster) Full() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.nospace()
 }
 
 // Protect turns auth on for these users, in the place of those before; without users it turns it off.

@@ -31,9 +31,9 @@ type api struct {
 
 // inBubble runs f in a bubble with a cluster and a connection to each member. That nothing is left once the cluster and
 // the connections are closed, the bubble sees to.
-func inBubble(t *testing.T, members int, f func(t *testing.T, c *etcd.Cluster, apis []api), opts ...etcd.Option) {
+func inBubble(t *testing.T, members int, f func(t *testing.T, c *etcd.Cluster, apis []api)) {
 	synctest.Test(t, func(t *testing.T) {
-		c := etcd.New(members, opts...)
+		c := etcd.New(members)
 		defer c.Close()
 		var apis []api
 		for i := range members {
@@ -300,7 +300,6 @@ func TestIntercept(t *testing.T) {
 		expect(t, "effect though the client has gone", apis[0].get("a", false), "4")
 		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
 		expect(t, "refused", put("5"), rpctypes.ErrGRPCNoSpace.Error())
-		expect(t, "requests", c.Requests("bufconn")["Put"], 5)
 	})
 }
 
@@ -318,22 +317,6 @@ func TestAlarm(t *testing.T) {
 		c.Alarm(false)
 		expect(t, "put", code(apis[0].put("a", "2", lease)), "ok")
 	})
-}
-
-// TestQuota fills the store, and makes room again.
-func TestQuota(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		value := string(make([]byte, 1000))
-		for range 3 {
-			expect(t, "put", code(apis[0].put("a", value, 0)), "ok")
-		}
-		expect(t, "one too many", code(apis[0].put("a", value, 0)), rpctypes.ErrGRPCNoSpace.Error())
-		expect(t, "a small one", code(apis[0].put("a", "", 0)), rpctypes.ErrGRPCNoSpace.Error())
-		c.Compact()
-		expect(t, "one before the alarm is ended", code(apis[0].put("a", value, 0)), rpctypes.ErrGRPCNoSpace.Error())
-		c.Alarm(false)
-		expect(t, "one after that", code(apis[0].put("a", value, 0)), "ok")
-	}, etcd.WithQuota(5000))
 }
 
 // TestAuth has rights change under a client.

@@ -19,7 +19,7 @@ type lease struct {
 	keys    map[string]struct{}
 }
 
-// remaining returns how long l lives on at now; less than nothing when it waits to be revoked.
+// remaining returns how long l has left at now. It is negative while l waits to be revoked.
 func (l *lease) remaining(now time.Time) time.Duration {
 	if l.expiry.IsZero() {
 		return time.Duration(l.ttl) * time.Second
@@ -37,7 +37,7 @@ func (l *lease) sortedKeys() []string {
 	return keys
 }
 
-// lessor is the leases of a cluster. Its clock is the leader's: there is none while there is no leader.
+// lessor holds the leases of a cluster. Their clock is the leader's: it stops while there is no leader.
 type lessor struct {
 	leases  map[int64]*lease
 	primary bool
@@ -76,7 +76,7 @@ func (ls *lessor) grant(now time.Time, id, ttl int64) (*lease, error) {
 	return l, nil
 }
 
-// renew starts the time of l anew.
+// renew has l live for its whole TTL again.
 func (ls *lessor) renew(now time.Time, l *lease) {
 	if !ls.primary {
 		l.expiry = time.Time{}
@@ -88,7 +88,7 @@ func (ls *lessor) renew(now time.Time, l *lease) {
 	}
 }
 
-// promote starts the time of all leases anew, as a new leader does, which adds the time that its election may have taken.
+// promote renews all leases, as a new leader does, and adds the time that its election may have taken.
 func (ls *lessor) promote(now time.Time) {
 	ls.primary, ls.soonest = true, time.Time{}
 	for _, l := range ls.leases {
@@ -96,7 +96,7 @@ func (ls *lessor) promote(now time.Time) {
 	}
 }
 
-// demote stops the time of all leases.
+// demote stops the clock of all leases.
 func (ls *lessor) demote() {
 	ls.primary, ls.soonest = false, time.Time{}
 	for _, l := range ls.leases {
@@ -110,7 +110,7 @@ func (ls *lessor) tick(t time.Time) time.Time {
 	return ls.began.Add(ticks * expiryTick)
 }
 
-// due returns when leases are to be looked at next; zero for never.
+// due returns when the next lease is found expired; zero for never.
 func (ls *lessor) due() time.Time {
 	if ls.soonest.IsZero() {
 		return time.Time{}

@@ -13,15 +13,9 @@ type leaseServer struct {
 	n *node
 }
 
-// leaseOverhead is what a lease costs, as etcd estimates it.
-const leaseOverhead = 64
-
 // LeaseGrant answers a request for a lease.
 func (s *leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	return serve(ctx, s.n, Call{Method: "LeaseGrant", Write: true}, func() (*pb.LeaseGrantResponse, error) {
-		if err := s.n.room(leaseOverhead); err != nil {
-			return nil, err
-		}
 		if err := s.n.known(ctx); err != nil {
 			return nil, err
 		}

@@ -13,7 +13,7 @@ type maintenanceServer struct {
 	n *node
 }
 
-// Status answers how the member is.
+// Status describes the member.
 func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
 	return serve(ctx, s.n, Call{Method: "Status"}, func() (*pb.StatusResponse, error) {
 		if err := s.n.known(ctx); err != nil {
@@ -25,7 +25,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		resp.Version, resp.StorageVersion = version.Version, "3.7.0"
-		resp.DbSize, resp.DbSizeInUse, resp.DbSizeQuota = c.state.store.size, c.state.store.size, c.quota
+		resp.DbSize, resp.DbSizeInUse = c.state.store.size, c.state.store.size
 		resp.RaftTerm, resp.RaftIndex = c.members.term, uint64(c.members.last.index)
 		resp.RaftAppliedIndex = uint64(c.members.all[s.n.i].applied.index)
 		if c.members.seesLeader(s.n.i, time.Now()) && c.members.leader >= 0 {

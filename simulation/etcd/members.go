@@ -32,7 +32,7 @@ type mark struct {
 	rev, compacted int64
 }
 
-// members decides who leads, who is reached and who has applied what.
+// members decides who leads, who reaches whom and who has applied what.
 type members struct {
 	all    []*member
 	leader int // -1 for none
@@ -80,8 +80,8 @@ func (m *members) seesLeader(i int, now time.Time) bool {
 	return m.all[i].running && (lost.IsZero() || now.Before(lost.Add(electionTimeout)))
 }
 
-// settle works out, after a change or a while, who reaches the leader and when there is another. It reports whether the
-// time of leases stops.
+// settle works out, after a change or as time passes, who reaches the leader and when another is elected. It reports whether
+// the leader gave up, which stops the clock of the leases.
 func (m *members) settle(now time.Time) (demoted bool) {
 	if m.leader >= 0 && !m.seesLeader(m.leader, now) {
 		m.leader = -1
@@ -138,7 +138,7 @@ func (m *members) electDue(now time.Time) bool {
 	return false
 }
 
-// commit takes down that something was committed.
+// commit records that something was committed.
 func (m *members) commit(now time.Time, rev, compacted int64) {
 	m.last = mark{now, m.last.index + 1, rev, compacted}
 	for _, one := range m.all {
@@ -158,7 +158,7 @@ type fate int
 const (
 	held fate = iota // by a member that knows of no leader: it waits for one
 	kept             // by the leader, which waits for a quorum
-	lost             // on the way to a leader that is not there any more
+	lost             // on the way to a leader that is gone
 )
 
 // propose begins a proposal through member i.
@@ -182,7 +182,7 @@ func (m *members) accepts(p *proposal) bool {
 	return p.fate != lost && m.commits(p.member)
 }
 
-// late returns what is said of a proposal that has no more time.
+// late returns the error for a proposal that has timed out.
 func (m *members) late(p *proposal) error {
 	elected := m.all[p.member].elected
 	switch {
@@ -194,7 +194,7 @@ func (m *members) late(p *proposal) error {
 	return errTimeout
 }
 
-// due returns when member i applies what it has pending; zero for not as things are.
+// due returns when member i applies its first pending mark; zero if it cannot as things are.
 func (m *members) due(i int) time.Time {
 	one := m.all[i]
 	if len(one.pending) == 0 || !m.reached(i) || !m.working() {
@@ -223,7 +223,7 @@ func (m *members) apply(i int, now time.Time) (mark, bool) {
 	return one.applied, true
 }
 
-// jump has all members forget what they have applied and be at a mark: after a restore.
+// jump moves all members to a new mark, after a restore.
 func (m *members) jump(now time.Time, rev, compacted int64) {
 	m.last = mark{now, m.last.index + 1, rev, compacted}
 	for _, one := range m.all {

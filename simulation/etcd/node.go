@@ -16,7 +16,7 @@ type node struct {
 	conns   *listener
 	stop    chan struct{} // closed when the process ends
 	streams []*stream     // in the order in which they began, so that a run can be repeated
-	forgets int           // so many tokens were given before the process began, which does not know them
+	forgets int           // how many tokens were given before the process began, which does not know them
 }
 
 // view is what the member sees of the store.
@@ -66,7 +66,7 @@ func (n *node) propose(ctx context.Context, f func(now time.Time) error) error {
 	return err
 }
 
-// agree waits until the member knows all that is committed now. It does not outlive a change of leaders.
+// agree waits until the member knows all that is committed now. It fails when the leader changes meanwhile.
 func (n *node) agree(ctx context.Context) error {
 	var index int64
 	var term uint64
@@ -87,7 +87,7 @@ func (n *node) agree(ctx context.Context) error {
 	return n.applied(ctx, index)
 }
 
-// applied waits until the member has applied so much of what is committed.
+// applied waits until the member has applied what is committed, up to an index.
 func (n *node) applied(ctx context.Context, index int64) error {
 	return n.until(ctx, func(time.Time) (bool, error) {
 		return n.c.members.all[n.i].applied.index >= index, nil
@@ -110,8 +110,8 @@ func (n *node) askLeader(ctx context.Context, f func(now time.Time) (done bool, 
 	})
 }
 
-// until calls ready under the lock, and again after each change, until it is done. A request that has no more time is
-// told what late says.
+// until calls ready under the lock, and again after each change, until it is done. If that takes too long, until returns
+// what late does.
 func (n *node) until(ctx context.Context, ready func(now time.Time) (bool, error), late func(now time.Time) error) error {
 	var timeout <-chan time.Time
 	for {

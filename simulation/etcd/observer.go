@@ -1,7 +1,6 @@
 package etcd
 
 import (
-	"maps"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -14,7 +13,7 @@ func (c *Cluster) Revision() int64 {
 	return c.state.store.rev
 }
 
-// Entry is a key with what is known of it.
+// Entry is a key with its value and revisions.
 type Entry struct {
 	Key, Value                  string
 	Lease, Create, Mod, Version int64
@@ -61,14 +60,14 @@ func prefixSpan(prefix string) span {
 	return span{prefix, "\x00"}
 }
 
-// Lease is a lease with what is known of it.
+// Lease is a lease with its keys.
 type Lease struct {
 	ID             int64
 	TTL, Remaining time.Duration
 	Keys           []string
 }
 
-// Leases returns the leases, those that end first first.
+// Leases returns the leases, the next to expire first.
 func (c *Cluster) Leases() []Lease {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,11 +106,4 @@ func (c *Cluster) observe(now time.Time, one commit) {
 			})
 		}
 	}
-}
-
-// Requests returns how many requests of each method came from a host so far.
-func (c *Cluster) Requests(client string) map[string]int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.requests[client])
 }

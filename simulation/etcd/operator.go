@@ -7,10 +7,13 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Put writes a key at once. Lease -1 keeps the key's lease.
+// SameLease stands for the lease that a key is on already.
+const SameLease = -1
+
+// Put writes a key at once, on a lease, on none if it is 0, or on SameLease.
 func (c *Cluster) Put(key, value string, lease int64) error {
 	r := &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}
-	if lease == -1 {
+	if lease == SameLease {
 		r.Lease, r.IgnoreLease = 0, true
 	}
 	err := c.operate(func(time.Time) error {

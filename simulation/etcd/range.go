@@ -86,7 +86,7 @@ func order(r *pb.RangeRequest, kvs []*mvccpb.KeyValue) {
 	})
 }
 
-// bare returns kv without its value. etcd answers such a range from its index, which knows no leases, unless it has to
+// bare returns kv without its value. etcd answers such a range from its index, which has no leases, unless it has to
 // sort by value.
 func bare(r *pb.RangeRequest, kv *mvccpb.KeyValue) *mvccpb.KeyValue {
 	b := &mvccpb.KeyValue{

@@ -80,7 +80,7 @@ func (s *state) put(who requester, r *pb.PutRequest) (*pb.PutResponse, error) {
 	return resp, nil
 }
 
-// checkPut reports why a put cannot be carried out.
+// checkPut returns an error if a put cannot be carried out.
 func (s *state) checkPut(r *pb.PutRequest) error {
 	if r.Lease != 0 && s.lessor.leases[r.Lease] == nil {
 		return errLeaseNotFound

@@ -44,7 +44,7 @@ func (it *item) at(rev int64) *mvccpb.KeyValue {
 	return nil
 }
 
-// store is the keys with their history. What is in it is never changed, only added to, so that answers share it.
+// store holds the keys with their history. It only adds to what it has, and never changes it, so that answers can share it.
 type store struct {
 	rev       int64           // of the last transaction that changed something; 1 in an empty store
 	compacted int64           // -1 before the first compaction

@@ -40,7 +40,7 @@ func (n *node) stream(ctx context.Context, f func(*stream) error) error {
 	return f(s)
 }
 
-// relay calls step again and again, in a goroutine of the cluster's, until it or the stream ends.
+// relay calls step repeatedly in the background, until it fails or the stream ends.
 func (s *stream) relay(step func() error) error {
 	s.n.c.tasks.Go(func() {
 		for {

@@ -18,8 +18,13 @@ func serializable(r *pb.TxnRequest) bool {
 	return every(r, func(op *pb.RequestOp) bool { return op.GetRequestRange().GetSerializable() })
 }
 
+// puts reports whether a transaction, or one nested in it, may put a key.
+func puts(r *pb.TxnRequest) bool {
+	return !every(r, func(op *pb.RequestOp) bool { return op.GetRequestPut() == nil && !puts(op.GetRequestTxn()) })
+}
+
 func every(r *pb.TxnRequest, is func(*pb.RequestOp) bool) bool {
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
 		for _, op := range ops {
 			if !is(op) {
 				return false
@@ -124,7 +129,7 @@ func (s *state) check(v view, c *chosen) error {
 
 // txn applies a transaction that writes.
 func (s *state) txn(who requester, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	if s.nospace() && txnCost(r) > 0 {
+	if s.nospace() && puts(r) {
 		return nil, errNoSpace
 	}
 	if err := s.mayTxn(who, r); err != nil {
@@ -182,21 +187,3 @@ func (s *state) carryOut(w *writer, c *chosen) *pb.TxnResponse {
 	}
 	return resp
 }
-
-// txnCost returns the bytes that a transaction may write, as etcd estimates them; 0 when it cannot write any.
-func txnCost(r *pb.TxnRequest) int {
-	cost := func(ops []*pb.RequestOp) (n int) {
-		for _, op := range ops {
-			if p := op.GetRequestPut(); p != nil {
-				n += putCost(p)
-			}
-			if t := op.GetRequestTxn(); t != nil {
-				n += txnCost(t)
-			}
-		}
-		return n
-	}
-	return max(cost(r.Success), cost(r.Failure))
-}
-
-func putCost(r *pb.PutRequest) int { return keyOverhead + len(r.Key) + len(r.Value) }

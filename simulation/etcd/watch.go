@@ -22,8 +22,8 @@ type watcher struct {
 	noPut     bool
 	noDelete  bool
 	prev      bool
-	progress  bool // wants to hear of progress
-	idle      bool // has heard of nothing since progress was last told
+	progress  bool // asked for progress
+	idle      bool // was sent nothing since progress was last due
 	synced    bool // gets what happens as it happens
 	compacted bool // ended, for its revision is compacted; it stays until it is cancelled
 }
@@ -45,7 +45,7 @@ func (ws *watchStream) find(id int64) (int, bool) {
 	return i, i >= 0
 }
 
-// create adds a watch of keys for which may has nothing to say against.
+// create adds a watch, unless may refuses its keys.
 func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) error) {
 	keys := spanOf(r.Key, r.RangeEnd)
 	if keys.from == "" {
@@ -74,7 +74,7 @@ func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) e
 	ws.send(&pb.WatchResponse{WatchId: w.id, Created: true}, v.rev)
 }
 
-// refusal returns why a watch is not to be, "" if it may.
+// refusal returns why a watch is refused, "" if it is not.
 func (ws *watchStream) refusal(r *pb.WatchCreateRequest, keys span, may func(span) error) string {
 	if r.StartRevision < 0 {
 		return rpctypes.ErrCompacted.Error()
@@ -111,7 +111,7 @@ func (ws *watchStream) progressAll(v view) {
 	}
 }
 
-// progressIdle tells watches that want to hear of it, and have heard of nothing for a while, how far they are.
+// progressIdle sends progress to the watches that asked for it and were sent nothing for a while.
 func (ws *watchStream) progressIdle(v view) {
 	for _, w := range ws.watchers {
 		if w.progress && w.idle && w.synced && v.rev >= w.start {
@@ -170,7 +170,7 @@ func (ws *watchStream) catchUp(v view, w *watcher) {
 	w.synced, w.next = true, max(w.next, v.rev+1)
 }
 
-// batches cuts events into lists of so many revisions.
+// batches cuts events into lists of at most maxBatch revisions.
 func batches(events []*mvccpb.Event) [][]*mvccpb.Event {
 	var out [][]*mvccpb.Event
 	begin, revs := 0, 0
@@ -188,7 +188,7 @@ func batches(events []*mvccpb.Event) [][]*mvccpb.Event {
 // matches reports whether w is about the key of e.
 func (w *watcher) matches(e *mvccpb.Event) bool { return w.keys.contains(string(e.Kv.Key)) }
 
-// deliver queues those of events that w wants to hear of.
+// deliver queues the events that w asked for.
 func (ws *watchStream) deliver(v view, w *watcher, events []*mvccpb.Event) {
 	var out []*mvccpb.Event
 	for _, e := range events {
@@ -207,7 +207,7 @@ func (ws *watchStream) deliver(v view, w *watcher, events []*mvccpb.Event) {
 	}
 }
 
-// before returns what a key was before a change, or nil when that is not known any more.
+// before returns what a key was before a change, or nil if that is compacted.
 func (v view) before(kv *mvccpb.KeyValue) *mvccpb.KeyValue {
 	rev := kv.ModRevision - 1
 	if rev < v.compacted {

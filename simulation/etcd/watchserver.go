@@ -8,7 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// progressInterval is how often watches hear of progress that have heard of nothing else.
+// progressInterval is how often a watch that is sent nothing else is sent progress.
 const progressInterval = 10 * time.Minute
 
 type watchServer struct {

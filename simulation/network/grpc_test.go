@@ -88,10 +88,10 @@ func TestStalledStream(t *testing.T) {
 			}
 		}
 		receive(healthpb.HealthCheckResponse_SERVING)
-		n.Set(client, "", Link{Stalled: true})
+		n.Set(client, server, Link{Stalled: true})
 		service.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
 		start := time.Now()
-		ending := time.AfterFunc(time.Hour, func() { n.Set(client, "", Link{}) })
+		ending := time.AfterFunc(time.Hour, func() { n.Set(client, server, Link{}) })
 		defer ending.Stop()
 		receive(healthpb.HealthCheckResponse_NOT_SERVING)
 		wantElapsed(t, start, time.Hour)
@@ -111,7 +111,7 @@ func TestKeepaliveNoticesStall(t *testing.T) {
 		if _, err := stream.Recv(); err != nil {
 			t.Fatal(err)
 		}
-		n.Set("", server, Link{Stalled: true})
+		n.Set(client, server, Link{Stalled: true})
 		start := time.Now()
 		if _, err := stream.Recv(); status.Code(err) != codes.Unavailable {
 			t.Fatalf("stream over a stalled link ends with %v", err)
@@ -136,7 +136,7 @@ func TestCutAndRedial(t *testing.T) {
 		start := time.Now()
 		wantServing(t, c)
 		wantElapsed(t, start, 100*time.Millisecond)
-		n.Reset("", "")
+		n.Reset(client, server)
 		synctest.Wait()
 		wantServing(t, c, grpc.WaitForReady(true))
 		if got := n.Connections(client, server); got != 1 {

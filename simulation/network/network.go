@@ -15,6 +15,7 @@ type Network struct {
 	mu          sync.Mutex
 	listeners   map[netip.AddrPort]*listener
 	links       map[[2]string]Link
+	removed     map[string]bool // hosts
 	connections map[*connection]struct{}
 	ports       map[netip.Addr]uint16 // the last port picked on a host
 	changed     chan struct{}         // closed when a link changes
@@ -25,6 +26,7 @@ func New() *Network {
 	return &Network{
 		listeners:   map[netip.AddrPort]*listener{},
 		links:       map[[2]string]Link{},
+		removed:     map[string]bool{},
 		connections: map[*connection]struct{}{},
 		ports:       map[netip.Addr]uint16{},
 		changed:     make(chan struct{}),
@@ -33,7 +35,7 @@ func New() *Network {
 
 // Link is the state of a link between two hosts. The zero Link is healthy.
 type Link struct {
-	// Cut refuses new connections at once and resets open ones. It outdoes the other fields.
+	// Cut refuses new connections at once and resets open ones. It overrides the other fields.
 	Cut bool
 
 	// Stalled is a black hole. Dialling waits for its context, and nothing arrives, neither bytes nor a close nor a
@@ -44,36 +46,52 @@ type Link struct {
 	Delay time.Duration
 }
 
-// Set sets the link between hosts a and b, in both directions. An empty name stands for every host. The zero Link takes a
-// setting back. The narrowest setting wins: one that names both hosts, else one that names one of them, else the one that names
-// none. Where both hosts have a setting towards every other host, each field is the worse of the two.
+// Set sets the link between hosts a and b, in both directions. The zero Link heals it.
 func (n *Network) Set(a, b string, l Link) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.links[between(a, b)] = l; l == (Link{}) {
-		delete(n.links, between(a, b))
-	}
+	n.links[between(a, b)] = l
+	n.relink()
+}
+
+// Remove takes a host off the network for good. Its links are cut, and Set does not heal them.
+func (n *Network) Remove(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.removed[host] = true
+	n.relink()
+}
+
+// relink has those who dial and the open connections see that links have changed. n.mu is held.
+func (n *Network) relink() {
 	close(n.changed)
 	n.changed = make(chan struct{})
 	for c := range n.connections {
-		if matches(a, b, c.from, c.to) || matches(a, b, c.to, c.from) {
-			if c.setLink(n.link(c.from, c.to)) {
-				delete(n.connections, c)
-			}
+		if c.setLink(n.link(c.from, c.to)) {
+			delete(n.connections, c)
 		}
 	}
 }
 
-// Reset ends the open connections between hosts a and b with ECONNRESET on both sides, whichever of them dialled. An
-// empty name stands for every host. On a stalled link the reset arrives when the stall ends.
+// Reset ends the open connections between hosts a and b with ECONNRESET on both sides, whichever of them dialled. On a
+// stalled link the reset arrives when the stall ends.
 func (n *Network) Reset(a, b string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for c := range n.connections {
-		if matches(a, b, c.from, c.to) || matches(a, b, c.to, c.from) {
-			if c.reset() {
-				delete(n.connections, c)
-			}
+		if between(a, b) == between(c.from, c.to) && c.reset() {
+			delete(n.connections, c)
+		}
+	}
+}
+
+// Crash ends the open connections of a host as its process's death does: with ECONNRESET.
+func (n *Network) Crash(host string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for c := range n.connections {
+		if (c.from == host || c.to == host) && c.reset() {
+			delete(n.connections, c)
 		}
 	}
 }
@@ -85,7 +103,7 @@ func (n *Network) Connections(from, to string) int {
 	defer n.mu.Unlock()
 	count := 0
 	for c := range n.connections {
-		if matches(from, to, c.from, c.to) && c.open() {
+		if (from == "" || from == c.from) && (to == "" || to == c.to) && c.open() {
 			count++
 		}
 	}
@@ -94,19 +112,10 @@ func (n *Network) Connections(from, to string) int {
 
 // link returns the state of the link between two hosts. n.mu is held.
 func (n *Network) link(a, b string) Link {
-	if l, ok := n.links[between(a, b)]; ok {
-		return l
+	if n.removed[a] || n.removed[b] {
+		return Link{Cut: true}
 	}
-	ofA, okA := n.links[between(a, "")]
-	ofB, okB := n.links[between(b, "")]
-	if okA || okB {
-		return Link{
-			Cut:     ofA.Cut || ofB.Cut,
-			Stalled: ofA.Stalled || ofB.Stalled,
-			Delay:   max(ofA.Delay, ofB.Delay),
-		}
-	}
-	return n.links[between("", "")]
+	return n.links[between(a, b)]
 }
 
 // pickPort returns a port of host that nobody listens on. n.mu is held.
@@ -127,11 +136,6 @@ func (n *Network) pickPort(host netip.Addr) (uint16, error) {
 
 // between returns the key of the link between two hosts, the same in both directions.
 func between(a, b string) [2]string { return [2]string{min(a, b), max(a, b)} }
-
-// matches reports whether a connection from one host to another is between hosts a and b, in this direction.
-func matches(a, b, from, to string) bool {
-	return (a == "" || a == from) && (b == "" || b == to)
-}
 
 // parse returns the host and the port that addr names.
 func parse(addr string) (netip.AddrPort, error) {

@@ -358,7 +358,7 @@ func TestCut(t *testing.T) {
 		lis := listen(t, n, serverAddr)
 		a, b := connect(t, n, lis)
 		write(t, a, "unread")
-		cutting := time.AfterFunc(time.Second, func() { n.Set("", server, Link{Cut: true, Stalled: true, Delay: time.Hour}) })
+		cutting := time.AfterFunc(time.Second, func() { n.Set(client, server, Link{Cut: true, Stalled: true, Delay: time.Hour}) })
 		defer cutting.Stop()
 		wantReadErr(t, a, syscall.ECONNRESET)
 		wantWriteErr(t, a, syscall.ECONNRESET)
@@ -368,7 +368,7 @@ func TestCut(t *testing.T) {
 		if !errors.As(err, &op) || !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Fatalf("dialling over a cut link: %v", err)
 		}
-		n.Set("", server, Link{})
+		n.Set(client, server, Link{})
 		a, b = connect(t, n, lis)
 		write(t, a, "again")
 		wantRead(t, b, "again")
@@ -378,7 +378,7 @@ func TestCut(t *testing.T) {
 func TestReset(t *testing.T) {
 	n := New()
 	lis := listen(t, n, serverAddr)
-	for _, hosts := range [][2]string{{client, server}, {server, client}, {"", client}, {server, ""}, {"", ""}} {
+	for _, hosts := range [][2]string{{client, server}, {server, client}} {
 		a, b := connect(t, n, lis)
 		n.Reset(client, "10.0.0.3")
 		write(t, a, "x")
@@ -389,6 +389,20 @@ func TestReset(t *testing.T) {
 		if err := a.Close(); err != nil {
 			t.Errorf("closing a connection that was reset: %v", err)
 		}
+	}
+}
+
+func TestCrash(t *testing.T) {
+	n := New()
+	lis := listen(t, n, serverAddr)
+	for _, host := range []string{server, client} {
+		a, b := connect(t, n, lis)
+		n.Crash("10.0.0.3")
+		write(t, a, "x")
+		wantRead(t, b, "x")
+		n.Crash(host)
+		wantReadErr(t, a, syscall.ECONNRESET)
+		wantWriteErr(t, b, syscall.ECONNRESET)
 	}
 }
 
@@ -418,34 +432,25 @@ func TestConnections(t *testing.T) {
 		c.Close()
 	}
 	connect(t, n, lis)
-	n.Reset("", "")
+	n.Reset(client, server)
 	if len(n.connections) > 0 {
 		t.Errorf("%d connections are not forgotten", len(n.connections))
 	}
 }
 
-func TestNarrowestLink(t *testing.T) {
+func TestRemove(t *testing.T) {
 	n := New()
-	type set struct {
-		a, b string
-		link Link
+	lis := listen(t, n, serverAddr)
+	a, b := connect(t, n, lis)
+	n.Set(client, server, Link{Stalled: true})
+	n.Remove(client)
+	wantReadErr(t, a, syscall.ECONNRESET)
+	wantReadErr(t, b, syscall.ECONNRESET)
+	n.Set(server, client, Link{})
+	if _, err := n.Dialer(client)(t.Context(), serverAddr); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("dialling from a host that was removed: %v", err)
 	}
-	for _, c := range []struct {
-		set  set
-		want Link // from client to server
-	}{
-		{set{"", "", Link{Stalled: true}}, Link{Stalled: true}},
-		{set{"10.0.0.3", "", Link{Cut: true}}, Link{Stalled: true}},
-		{set{"", client, Link{Delay: 2}}, Link{Delay: 2}},
-		{set{server, "", Link{Delay: 1, Stalled: true}}, Link{Delay: 2, Stalled: true}},
-		{set{"", client, Link{}}, Link{Delay: 1, Stalled: true}}, // taken back
-		{set{server, client, Link{Delay: 3}}, Link{Delay: 3}},
-		{set{"", "", Link{Cut: true}}, Link{Delay: 3}},
-		{set{client, server, Link{}}, Link{Delay: 1, Stalled: true}}, // taken back: the next narrowest
-	} {
-		n.Set(c.set.a, c.set.b, c.set.link)
-		if got := n.link(client, server); got != c.want {
-			t.Errorf("after %+v: %+v, want %+v", c.set, got, c.want)
-		}
+	if _, err := n.Dialer("10.0.0.3")(t.Context(), serverAddr); err != nil {
+		t.Errorf("dialling from another host: %v", err)
 	}
 }

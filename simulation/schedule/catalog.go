@@ -5,14 +5,14 @@ import (
 	"time"
 )
 
-// kind says how steps of a kind are drawn and told.
+// kind says how steps of a kind are drawn and described.
 type kind struct {
 	kind    Kind
 	share   int           // how often it is drawn, relative to the others
 	longest time.Duration // the longest For; 0: nothing is undone
 	choose  chooser
 	holds   holder
-	words   string // told of a step: see Words
+	words   string // describe a step: see Words
 }
 
 // catalog holds every kind. Its order decides what a seed draws.

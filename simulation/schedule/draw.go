@@ -40,8 +40,8 @@ func New(seed uint64) Schedule {
 var (
 	versions      = []string{"", "v1", "v2"}
 	zones         = []string{"", "east", "west"}
-	writerLayouts = []string{"plain", "endpoint_json", "go_zero", "kratos", "kitex"}
-	layouts       = [][]string{nil, nil, nil, nil, {"plain"}, {"kratos"}, {"kitex"}, {"go_zero"}, {"endpoint_json", "go_zero"}}
+	writerLayouts = []string{Plain, EndpointJSON, GoZero, Kratos, Kitex}
+	layouts       = [][]string{nil, nil, nil, nil, {Plain}, {Kratos}, {Kitex}, {GoZero}, {EndpointJSON, GoZero}}
 )
 
 func newServer(r *rand.Rand) Server {

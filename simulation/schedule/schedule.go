@@ -18,7 +18,7 @@ type Schedule struct {
 // Server is a process that serves, and keeps itself in etcd in one of three ways.
 type Server struct {
 	Mode    Mode     `json:"mode"`
-	Layouts []string `json:"layouts,omitempty"` // by the names of package runtime; none: the service's own
+	Layouts []string `json:"layouts,omitempty"` // none: the service's own
 	Version string   `json:"version,omitempty"`
 	Zone    string   `json:"zone,omitempty"`
 	Weight  uint32   `json:"weight,omitempty"`
@@ -26,6 +26,15 @@ type Server struct {
 	Named   bool     `json:"named,omitempty"` // has an instance id of its own, not its address
 	Both    bool     `json:"both,omitempty"`  // serves the second service as well
 }
+
+// The layouts, by the names that package runtime has for them.
+const (
+	EndpointJSON = "endpoint_json"
+	Plain        = "plain"
+	GoZero       = "go_zero"
+	Kratos       = "kratos"
+	Kitex        = "kitex"
+)
 
 // Mode is how a server keeps itself in etcd.
 type Mode string

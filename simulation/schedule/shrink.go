@@ -2,7 +2,7 @@ package schedule
 
 import "slices"
 
-// Shrink returns the smallest schedule it finds that still fails: with the fewest steps, then without the processes that
+// Shrink returns the smallest schedule it finds that still fails: with the fewest steps, then without the properties of processes that
 // nothing needs, then with the shortest faults. fails reports whether a schedule fails; Shrink stops when it has
 // nothing left to leave out.
 func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
@@ -19,7 +19,7 @@ func Shrink(s Schedule, fails func(Schedule) bool) Schedule {
 	return s
 }
 
-// fewer leaves out elements, by halves at first and one by one at last, for as long as what is left still fails.
+// fewer leaves out elements, by halves at first and one by one at last, as long as the rest still fails.
 func fewer[E any](from []E, fails func([]E) bool) []E {
 	for size := (len(from) + 1) / 2; size > 0; size /= 2 {
 		for at := 0; at < len(from); {
@@ -34,7 +34,7 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 	return from
 }
 
-// simplifications are tried one after another, each on what is left by those before.
+// simplifications are tried one after another, each on the result of the ones before.
 var simplifications = []func(Schedule) Schedule{
 	func(s Schedule) Schedule { s.Auth = s.Auth && needs(s, RightsRefused, TokensExpire); return s },
 	func(s Schedule) Schedule {

@@ -33,7 +33,7 @@ func (s Schedule) Instance(server int) string {
 	return fmt.Sprintf("%s:%d", s.Host(server), Port)
 }
 
-// String tells the schedule in plain words, a line for each process and each step.
+// String describes the schedule in plain words, a line for each process and each step.
 func (s Schedule) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "seed %d: etcd has %d member", s.Seed, s.Members)
@@ -59,7 +59,7 @@ func (s Schedule) String() string {
 	return b.String()
 }
 
-// Words tells a step, in the words that the catalog has for its kind.
+// Words describes a step, in the words that the catalog has for its kind.
 func (s Schedule) Words(step Step) string {
 	k := find(step.Kind)
 	if k == nil {
@@ -79,7 +79,7 @@ func (s Schedule) Words(step Step) string {
 	).Replace(k.words)
 }
 
-// again tells how a server comes back.
+// again describes how a server comes back.
 func (s Step) again() string {
 	words := "again"
 	if s.N == 1 {

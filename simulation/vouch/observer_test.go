@@ -84,7 +84,7 @@ func (o *operator) deed() (req proto.Message, do func() string) {
 		}
 	case n == 2:
 		return &pb.PutRequest{Key: []byte(key), Value: value, IgnoreLease: true}, func() string {
-			return outcome(model.Put(key, string(value), -1))
+			return outcome(model.Put(key, string(value), etcd.SameLease))
 		}
 	case n == 3:
 		return &pb.DeleteRangeRequest{Key: []byte(key)}, func() string {

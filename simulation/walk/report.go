@@ -3,7 +3,7 @@ package walk
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 
-// Report tells how a schedule went. The tests write one for each schedule, as a line of JSON.
+// Report says how a schedule went. The tests write one for each schedule, as a line of JSON.
 type Report struct {
 	Seed     uint64          `json:"seed"`
 	Virtual  string          `json:"virtual"` // the time that it took in the world

@@ -49,13 +49,9 @@ func TestKept(t *testing.T) {
 
 func load(t *testing.T, file string) schedule.Schedule {
 	t.Helper()
-	text, err := os.ReadFile(file)
+	s, err := schedule.Load(file)
 	if err != nil {
 		t.Fatal(err)
-	}
-	var s schedule.Schedule
-	if err := json.Unmarshal(text, &s); err != nil {
-		t.Fatalf("%s: %v", file, err)
 	}
 	return s
 }

@@ -43,6 +43,16 @@ func newCaller(w *World, index int, spec schedule.Caller) *caller {
 // idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
 const idleTimeout = 4 * time.Second
 
+// How a caller stops. It has nothing to withdraw.
+const (
+	// closeTimeout bounds the context of Registry.Close.
+	closeTimeout = time.Second
+	// closesWithin is how long Registry.Close may take.
+	closesWithin = 200 * time.Millisecond
+	// endsWithin is how long calls and watches may take to end, from the beginning of Registry.Close.
+	endsWithin = 400 * time.Millisecond
+)
+
 func (c *caller) start(ctx context.Context) {
 	c.do(func() {
 		if c.end != nil {
@@ -124,13 +134,13 @@ func (c *caller) stop(ctx context.Context) {
 		c.live = nil
 		c.mu.Unlock()
 		c.end()
-		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 		defer cancel()
 		began := time.Now()
 		c.registry.Close(ctx)
-		c.bound(ctx, began, "Registry.Close", slack)
+		c.bound(ctx, began, "Registry.Close", closesWithin)
 		c.under.Wait()
-		c.bound(ctx, began, "ending calls and watches", 2*slack)
+		c.bound(ctx, began, "ending calls and watches", endsWithin)
 		c.client.Close()
 		c.vanish()
 		c.end = nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,11 +19,26 @@ const (
 	pause = 700 * time.Millisecond
 	// deadline is how long a call may take.
 	deadline = 2500 * time.Millisecond
+	// plainCalls is how many of the ways to call are plain ones.
+	plainCalls = 9
 	// affinities is how many keys calls with an affinity have.
 	affinities = 8
 )
 
-// traffic calls until ctx ends: the shop most of the time, now and then in another way.
+// way is a way to call.
+type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
+
+// ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
+var ways = append([]way{
+	calling(userWho), calling(shopWhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, calling(shopWhoNewer), calling(shopWhoNewer),
+}, slices.Repeat([]way{calling(shopWho)}, plainCalls)...)
+
+// calling returns the way that calls a method of any instance.
+func calling(method string) way {
+	return func(c *caller, ctx context.Context, via clients, _ *rand.Rand) { c.call(ctx, via, method, "") }
+}
+
+// traffic calls until ctx ends, each time in a way drawn by chance.
 func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
 	for {
 		select {
@@ -33,24 +49,22 @@ func (c *caller) traffic(ctx context.Context, via clients, r *rand.Rand) {
 		c.mu.Lock()
 		idle := c.idle
 		c.mu.Unlock()
-		switch n := r.IntN(16); {
-		case idle:
-		case n == 0:
-			c.call(ctx, via, userWho, "")
-		case n == 1 || n == 5 || n == 6:
-			c.call(ctx, via, shopWhoNewer, "")
-		case n == 2:
-			if target := someInstance(via.registry, r); target != "" {
-				c.call(ctx, via, shopWho, target)
-			}
-		case n == 3:
-			c.callEach(ctx, via)
-		case n == 4:
-			c.call(runtime.WithAffinity(ctx, string(rune('a'+r.IntN(affinities)))), via, shopWho, "")
-		default:
-			c.call(ctx, via, shopWho, "")
+		if call := ways[r.IntN(len(ways))]; !idle {
+			call(c, ctx, via, r)
 		}
 	}
+}
+
+// callOne calls one instance of the shop by its id.
+func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
+	if target := someInstance(via.registry, r); target != "" {
+		c.call(ctx, via, shopWho, target)
+	}
+}
+
+// callAffine calls the shop with an affinity.
+func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
+	c.call(runtime.WithAffinity(ctx, string(rune('a'+r.IntN(affinities)))), via, shopWho, "")
 }
 
 // someInstance returns the id of an instance of the shop that the registry knows, "" if it knows none.
@@ -79,7 +93,7 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 }
 
 // callEach calls every instance of the shop by itself.
-func (c *caller) callEach(ctx context.Context, via clients) {
+func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	all, err := via.instances.All(bounded)
 	cancel()

@@ -64,6 +64,10 @@ func (w *World) reset(down time.Duration, change func()) {
 	w.resets = append(w.resets, time.Now())
 	w.mu.Unlock()
 	change()
+	live, ok := w.etcd.Get(configKey)
+	w.mu.Lock()
+	w.noteDrain(live.Value, ok)
+	w.mu.Unlock()
 	w.rights.apply() // a backup has the rights of its time
 	w.note("reset to revision %d", w.etcd.Revision())
 	for i := range w.plan.Members {

@@ -18,7 +18,7 @@ const (
 	within = 15 * time.Second
 	// withinRefused is within where rights were refused: refused reads are tried again after a minute at the latest.
 	withinRefused = 65 * time.Second
-	// looking is how often it is looked at until then.
+	// looking is how often that is checked until then.
 	looking = 250 * time.Millisecond
 )
 
@@ -26,7 +26,7 @@ const (
 func (w *World) settle(ctx context.Context) {
 	checks := []struct {
 		rule check.Rule
-		left func() string // tells what is still wrong, "" nothing
+		left func() string // describes what is still wrong, "" if nothing is
 	}{
 		{check.Entries, w.wrongEntries},
 		{check.Status, w.wrongStatus},
@@ -71,7 +71,7 @@ func (w *World) wrongConnections() {
 	}
 }
 
-// wrongEntries tells which entries etcd has too many or too few.
+// wrongEntries describes the entries that etcd lacks or should not have.
 func (w *World) wrongEntries() string {
 	var wrong []string
 	expected := make(map[string]int) // by key and address: how many entries
@@ -96,7 +96,7 @@ func (w *World) wrongEntries() string {
 		}
 	}
 	for _, o := range w.writers {
-		delete(expected, shopKey+" "+o.addr()) // such code does not see that its entry is gone
+		delete(expected, shopKey+" "+o.addr()) // a writer does not notice that its entry is gone
 	}
 	for at, n := range expected {
 		if n > 0 {
@@ -107,7 +107,7 @@ func (w *World) wrongEntries() string {
 	return strings.Join(wrong, "; ")
 }
 
-// wrongStatus tells which registrations have a status that is not true.
+// wrongStatus describes the registrations whose status is not true.
 func (w *World) wrongStatus() string {
 	var wrong []string
 	for _, s := range w.servers {
@@ -126,7 +126,7 @@ func (w *World) wrongStatus() string {
 	return strings.Join(wrong, "; ")
 }
 
-// wrongReaders tells which readers have another set than etcd.
+// wrongReaders describes the readers whose set is not that of etcd.
 func (w *World) wrongReaders(ctx context.Context) string {
 	var wrong []string
 	for _, c := range w.callers {

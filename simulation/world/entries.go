@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
@@ -18,6 +19,18 @@ func address(e etcd.Entry) string {
 		return ""
 	}
 	return addrPattern.FindString(e.Value)
+}
+
+// noteAddress notes the address that a changed key names, and has the judge hear if it named another one before.
+func (w *World) noteAddress(c etcd.Change) {
+	addr := ""
+	if !c.Delete {
+		addr = address(etcd.Entry{Key: c.Key, Value: c.Value})
+	}
+	if before := w.addrs[c.Key]; before != addr {
+		w.judge.Absent(c.At, before)
+	}
+	w.addrs[c.Key] = addr
 }
 
 // registered returns the addresses that etcd has for a service, sorted.
@@ -38,8 +51,12 @@ func (w *World) registered(key string) []string {
 	return addrs
 }
 
-// isRegistered reports whether etcd has an entry of an address.
-func (w *World) isRegistered(addr string) bool { return slices.Contains(w.registered(shopKey), addr) }
+// registeredSince reports whether etcd has had an entry of an address for some time since a time.
+func (w *World) registeredSince(at time.Time, addr string) bool {
+	return slices.Contains(w.registered(shopKey), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
+		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
+	})
+}
 
 // certainlyHeld is how long callers certainly hold what vanishes: the grace, less the time until they hear of it.
 const certainlyHeld = check.Grace - time.Second
@@ -61,4 +78,15 @@ func (w *World) lately(key string) []string {
 func (w *World) drainedNames() []string {
 	live, _ := w.etcd.Get(configKey)
 	return w.plan.Drained(live.Value)
+}
+
+// noteDrain has the judge hear what a live config drains, if there is one. While it is a bad one, callers keep the last good
+// one.
+func (w *World) noteDrain(config string, live bool) {
+	switch {
+	case !live:
+		w.judge.Drain(time.Now())
+	case !schedule.BadConfig(config):
+		w.judge.Drain(time.Now(), w.plan.Drained(config)...)
+	}
 }

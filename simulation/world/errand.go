@@ -1,6 +1,6 @@
 package world
 
-// errand is a call that goes on behind the one that began it.
+// errand is a call that goes on in the background.
 type errand struct {
 	done chan struct{}
 	err  error

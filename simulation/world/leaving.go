@@ -29,7 +29,7 @@ const (
 // want notes whether the server is meant to be in etcd.
 func (s *server) want(in bool) {
 	s.in = in
-	s.w.observe(func(j *check.Judge) { j.Leave(s.id, !in) })
+	s.w.observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
 
 // wait waits until what puts the server in etcd is over. Its error is in the trace.
@@ -102,32 +102,35 @@ func (s *server) enter(ctx context.Context) {
 		s.end = func() { cancel(); end() }
 		s.announce(life)
 	case schedule.Register:
-		s.change(ctx, "Resume", (*runtime.Registration).Resume)
+		s.change(ctx, "Resume", true, (*runtime.Registration).Resume)
 	}
 }
 
-// change makes a call of each registration. If the call returns nil, change checks that the server is in etcd.
-func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) error) {
+// change makes a call of each registration. If the call writes, and returns nil, change checks that the server is in etcd.
+func (s *server) change(ctx context.Context, what string, writes bool, call func(*runtime.Registration, context.Context) error) {
 	for _, entry := range s.registered() {
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		began := time.Now()
 		err := call(entry, ctx)
 		s.bound(ctx, began, what, contextOnly)
 		cancel()
-		if err == nil && s.in {
-			s.saidIn(what, began)
+		if err == nil && s.in && writes {
+			s.saidIn(what, began, entry.Status().Key)
 		}
 	}
 }
 
-// update changes the weight of a registration.
-func (s *server) update(ctx context.Context, weight int) {
+// update changes the weight of the registrations. It writes nothing if they have it already, or if their layouts have no room
+// for it.
+func (s *server) update(ctx context.Context, weight uint32) {
 	s.do(func() {
-		// Layouts without metadata have no room for a weight, so that an update of it writes nothing.
-		if s.up && s.marks() {
-			s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) error {
-				return r.Update(ctx, runtime.WithWeight(uint32(weight)))
-			})
+		if !s.up {
+			return
 		}
+		writes := s.marks() && weight != s.weight
+		s.weight = weight
+		s.change(ctx, "Update", writes, func(r *runtime.Registration, ctx context.Context) error {
+			return r.Update(ctx, runtime.WithWeight(weight))
+		})
 	})
 }

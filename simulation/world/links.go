@@ -9,11 +9,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
+// Each fault here disturbs the links of one life. If that life ends meanwhile, it is off the network for good, and the next
+// one has healthy links.
+
 // fromEtcd changes the links of a process to all members.
 func fromEtcd(link func(schedule.Step) network.Link) fault {
 	return func(w *World, _ context.Context, s schedule.Step) {
-		p := w.process(s.Who)
-		life, from := p.current()
+		_, from := w.process(s.Who).current()
 		set := func(l network.Link) {
 			for i := range w.plan.Members {
 				w.network.Set(from, memberHost(i), l)
@@ -21,9 +23,7 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 		}
 		set(link(s))
 		time.Sleep(s.For)
-		if now, _ := p.current(); now == life { // else it stays off the network
-			set(network.Link{})
-		}
+		set(network.Link{})
 	}
 }
 
@@ -44,19 +44,14 @@ func (w *World) resetFromEtcd(_ context.Context, s schedule.Step) {
 // fromServer changes the link between a caller and a server.
 func fromServer(link network.Link) fault {
 	return func(w *World, _ context.Context, s schedule.Step) {
-		p := w.process(s.Who)
-		life, from := p.current()
+		_, from := w.process(s.Who).current()
 		set := func(l network.Link) {
 			w.noteLink(s.Who, s.Whom, l)
 			w.network.Set(from, w.plan.Host(s.Whom), l)
 		}
 		set(link)
 		time.Sleep(s.For)
-		if now, _ := p.current(); now == life {
-			set(network.Link{})
-		} else { // the old life stays off the network, and the link of the new one is healthy
-			w.noteLink(s.Who, s.Whom, network.Link{})
-		}
+		set(network.Link{})
 	}
 }
 

@@ -21,11 +21,8 @@ const (
 	badKey = shopKey + "/bad"
 )
 
-// Leases that an operator puts a key on.
-const (
-	noLease   = 0
-	sameLease = -1 // on which the key is already
-)
+// noLease is for keys that stay until they are deleted.
+const noLease = 0
 
 // put puts a key as an operator, who does not see that there is no space for it.
 func (w *World) put(key, value string, lease int64) { _ = w.etcd.Put(key, value, lease) }
@@ -49,11 +46,15 @@ func onEntries(do func(*World, etcd.Entry)) fault {
 }
 
 func (w *World) entryOverwritten(ctx context.Context, s schedule.Step) {
-	onEntries(func(w *World, e etcd.Entry) { w.put(e.Key, nobody, noLease) })(w, ctx, s)
+	var overwritten []string
+	onEntries(func(w *World, e etcd.Entry) {
+		w.put(e.Key, nobody, noLease)
+		overwritten = append(overwritten, e.Key)
+	})(w, ctx, s)
 	time.Sleep(s.For)
-	for _, e := range w.etcd.Entries(prefix) {
-		if isOperators(e) && e.Key != nobodyKey && e.Key != badKey {
-			w.etcd.Delete(e.Key)
+	for _, key := range overwritten {
+		if e, ok := w.etcd.Get(key); ok && isOperators(e) {
+			w.etcd.Delete(key)
 		}
 	}
 }
@@ -66,7 +67,7 @@ func (w *World) entryAdded(_ context.Context, s schedule.Step) {
 	w.put(nobodyKey, nobody, noLease)
 	w.soon("there is another entry", func(k runtime.KeyStatus) bool {
 		_, ok := w.etcd.Get(nobodyKey)
-		return !ok || slices.ContainsFunc(k.Endpoints, func(e runtime.Endpoint) bool { return e.Instance == "nobody" })
+		return !ok || slices.Contains(addrsOf(k.Endpoints), nobodyAddr)
 	})
 	time.Sleep(s.For)
 	w.etcd.Delete(nobodyKey)
@@ -79,7 +80,6 @@ func (w *World) badEntryAdded(_ context.Context, s schedule.Step) {
 }
 
 func (w *World) configPut(_ context.Context, s schedule.Step) {
-	w.observe(func(j *check.Judge) { j.Drain(w.plan.Drained(s.Text)...) })
 	w.put(configKey, s.Text, noLease)
 	w.soon("the live config is "+s.Text, func(k runtime.KeyStatus) bool {
 		live, _ := w.etcd.Get(configKey)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -15,14 +14,13 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
 // ttl is the lease TTL of every service.
 const ttl = 5 * time.Second
 
-// process is what servers, callers and writers have in common: a host on the network, and a client of etcd. Whoever holds
-// the turn reads all of it; mu guards what others read and the holder of the turn changes.
+// process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
+// turn may read all of it, and change it; mu guards what others read as well.
 type process struct {
 	w        *World
 	index    int           // its place among the processes
@@ -80,6 +78,9 @@ func processAt(host string) int {
 	return index - 1
 }
 
+// connectAgain is how long a process waits before it tries again to make a client.
+const connectAgain = time.Second
+
 // connect makes a client of etcd, as the documentation recommends.
 func (p *process) connect() {
 	config := clientv3.Config{
@@ -97,7 +98,7 @@ func (p *process) connect() {
 			return
 		}
 		// With a password, New itself asks etcd, which may be away.
-		time.Sleep(time.Second)
+		time.Sleep(connectAgain)
 	}
 }
 
@@ -136,7 +137,7 @@ func (p *process) bound(ctx context.Context, began time.Time, what string, longe
 // slack is how much longer than its bound a call may take.
 const slack = 200 * time.Millisecond
 
-// dead returns a context that has ended. What closes with it tells nobody.
+// dead returns a context that has ended. What is closed with it has no time to tell anybody.
 func dead() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -144,36 +145,14 @@ func dead() context.Context {
 }
 
 // vanish takes this life off the network for good.
-func (p *process) vanish() {
-	p.w.network.Set(p.from, "", network.Link{Cut: true})
-	for i := range p.w.plan.Members {
-		p.w.network.Set(p.from, memberHost(i), network.Link{Cut: true})
-	}
+func (p *process) vanish() { p.w.network.Remove(p.from) }
+
+// crash ends all connections of this life at once. To stop a gRPC server takes as long as a handshake that is under way.
+func (p *process) crash() {
+	p.w.network.Crash(p.host)
+	p.vanish()
 }
 
 func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
 }
-
-// counter is a slog.Handler that counts log lines and adds them to the trace.
-type counter struct {
-	lines atomic.Int64
-	note  func(format string, args ...any)
-}
-
-func (c *counter) Enabled(context.Context, slog.Level) bool { return true }
-
-func (c *counter) Handle(_ context.Context, r slog.Record) error {
-	c.lines.Add(1)
-	attrs := ""
-	r.Attrs(func(a slog.Attr) bool {
-		attrs += " " + a.String()
-		return true
-	})
-	c.note("%s%s", r.Message, attrs)
-	return nil
-}
-
-func (c *counter) WithAttrs([]slog.Attr) slog.Handler { return c }
-func (c *counter) WithGroup(string) slog.Handler      { return c }
-func (c *counter) count() int                         { return int(c.lines.Load()) }

@@ -35,7 +35,7 @@ func (r *rights) refuse(process int, what string) (restore func()) {
 	return func() { set("") }
 }
 
-// apply tells etcd who may do what.
+// apply sets the rights in etcd.
 func (r *rights) apply() {
 	if !r.w.plan.Auth {
 		return

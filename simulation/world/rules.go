@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -15,9 +16,9 @@ type rules struct {
 	w      *World
 	mu     sync.Mutex
 	active []*rule
-	second time.Time   // in which asked is counted
-	asked  map[int]int // by process
-	served map[int]int // by process: requests that were not refused; etcd's client repeats refused ones every 25 ms
+	second time.Time            // in which asked is counted
+	asked  map[int]int          // by process
+	served map[int]check.Counts // by process: what was not refused; etcd's client repeats what was every 25 ms
 }
 
 const (
@@ -36,7 +37,7 @@ type rule struct {
 }
 
 func newRules(w *World) *rules {
-	r := &rules{w: w, served: make(map[int]int)}
+	r := &rules{w: w, served: make(map[int]check.Counts)}
 	w.etcd.Intercept(r.judge)
 	return r
 }
@@ -68,17 +69,28 @@ func (r *rules) judge(c etcd.Call) etcd.Verdict {
 	for _, a := range r.active {
 		if a.process == process && (a.method == schedule.AnyMethod || a.method == schedule.AnyWrite && c.Write || a.method == c.Method) {
 			if a.verdict.Err == nil {
-				r.served[process]++
+				r.count(process, c.Method)
 			}
 			return a.verdict
 		}
 	}
-	r.served[process]++
+	r.count(process, c.Method)
 	return etcd.Verdict{}
 }
 
-// servedTo returns how many requests of a process etcd has taken.
-func (r *rules) servedTo(process int) int {
+// count counts a request of a process. It must be called with mu held.
+func (r *rules) count(process int, method string) {
+	served := r.served[process]
+	if method == "Authenticate" {
+		served.Tokens++
+	} else {
+		served.Requests++
+	}
+	r.served[process] = served
+}
+
+// servedTo returns which requests of a process etcd has taken.
+func (r *rules) servedTo(process int) check.Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.served[process]

@@ -8,6 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // found returns the entries of a service that name the server's address.
@@ -16,16 +17,18 @@ func (s *server) found(key string) []etcd.Entry {
 	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !strings.Contains(e.Value, addr) })
 }
 
-// saidIn checks that the server is in etcd, as a call that began at a time has said. Changes that others have made since
-// excuse it.
-func (s *server) saidIn(what string, began time.Time) {
-	if s.touched(began) {
-		return
-	}
+// saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
+// since excuse it.
+func (s *server) saidIn(what string, began time.Time, keys ...string) {
 	want := max(1, len(s.spec.Layouts))
-	if found := s.found(shopKey); len(found) < want { // a life before this one may have left more
-		id, _ := s.known()
-		s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v", what, id, found)
+	for _, key := range keys {
+		if s.touched(key, began) {
+			continue
+		}
+		if found := s.found(key); len(found) < want { // a life before this one may have left more
+			id, _ := s.known()
+			s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v under %s", what, id, found, key)
+		}
 	}
 }
 
@@ -41,21 +44,35 @@ func (s *server) saidOut(what string, began time.Time) {
 			s.w.report(check.SaidOut, "%s of %s returned nil, and etcd has %v", what, s.id, found)
 		}
 	}
-	if addr := s.addr; s.marks() {
+	if addr, left := s.addr, time.Now(); s.marks() && !s.hindered(began) {
 		s.w.soon(s.id+" has left", func(k runtime.KeyStatus) bool {
-			return !slices.Contains(addrsOf(k.Endpoints), addr) || s.w.isRegistered(addr)
+			return !slices.Contains(addrsOf(k.Endpoints), addr) || s.w.registeredSince(left, addr)
 		})
 	}
 }
 
-// marks reports whether the server's entries have room for a mark that it leaves.
-func (s *server) marks() bool {
-	return len(s.spec.Layouts) == 0 || !slices.ContainsFunc(s.spec.Layouts, func(l string) bool { return l == "plain" || l == "go_zero" })
+// hindered reports whether etcd may have refused a mark that the server has put since a time. It then leaves without one,
+// and callers may hold it.
+func (s *server) hindered(since time.Time) bool {
+	at := since.Sub(s.w.began)
+	full := func(step schedule.Step) bool {
+		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
+	}
+	own := func(c etcd.Change) bool { return c.Client == s.from && strings.HasPrefix(c.Key, prefix) }
+	if !slices.ContainsFunc(s.w.since(since), own) {
+		return true // its entry was gone already
+	}
+	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.disturbed(s.index, at)
 }
 
-// touched reports whether anything but the server itself has changed entries of the service since a time.
-func (s *server) touched(since time.Time) bool {
+// marks reports whether the server's entries have room for a mark that it leaves.
+func (s *server) marks() bool {
+	return !slices.Contains(s.spec.Layouts, schedule.Plain) && !slices.Contains(s.spec.Layouts, schedule.GoZero)
+}
+
+// touched reports whether anything but the server itself has changed entries of a service since a time.
+func (s *server) touched(key string, since time.Time) bool {
 	return s.w.resetSince(since) || slices.ContainsFunc(s.w.since(since), func(c etcd.Change) bool {
-		return c.Client != s.from && strings.HasPrefix(c.Key, shopKey+"/")
+		return c.Client != s.from && strings.HasPrefix(c.Key, key+"/")
 	})
 }

@@ -26,6 +26,7 @@ type server struct {
 	addr     string // under mu
 	up       bool   // it takes calls
 	in       bool   // it is meant to be in etcd
+	weight   uint32 // of its registrations; 1 is as good as none
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
@@ -85,6 +86,7 @@ func (s *server) start(ctx context.Context) {
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
 		s.up, s.in, s.leaving = true, true, new(atomic.Bool)
+		s.weight = max(1, s.spec.Weight)
 		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 		switch s.spec.Mode {
 		case schedule.Serve:
@@ -101,7 +103,7 @@ func (s *server) start(ctx context.Context) {
 func (s *server) instance() check.Instance {
 	i := check.Instance{ID: s.id, Process: s.name(), Addr: s.addr, Methods: []string{shopWho}}
 	// A registration by hand knows no methods, and the other layouts have no room for them.
-	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, "endpoint_json"))
+	i.Tells = s.spec.Mode != schedule.Register && (len(s.spec.Layouts) == 0 || slices.Contains(s.spec.Layouts, schedule.EndpointJSON))
 	if s.spec.Named {
 		i.Name = s.instanceID()
 	}
@@ -122,10 +124,10 @@ func (s *server) kill() {
 			return
 		}
 		s.gone(true)
-		s.vanish()
+		s.listener.Close()
+		s.crash()
 		s.leaving.Store(true)
 		s.end()
-		s.listener.Close()
 		s.grpc.Stop()
 		ghost, entering := s.process, s.entering
 		s.entering = nil
@@ -170,7 +172,7 @@ func (s *server) stop(ctx context.Context) {
 	})
 }
 
-// gone tells the judge that this life takes no more calls.
+// gone notes that this life takes no more calls.
 func (s *server) gone(killed bool) {
 	s.up, s.in = false, false
 	s.w.observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })

@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -91,9 +92,10 @@ func (s *server) startAnnounced(ctx context.Context) {
 }
 
 func (s *server) announce(ctx context.Context) {
-	server, addr := s.server, s.addr
+	server, addr, leaving, keys := s.server, s.addr, s.leaving, s.keys()
 	s.entering = newErrand(func() error {
-		return s.retry(ctx, "Announce", func(ctx context.Context) error { return server.Announce(ctx, addr) })
+		announce := func(ctx context.Context) error { return server.Announce(ctx, addr) }
+		return s.retry(ctx, leaving, "Announce", announce, keys...)
 	})
 }
 
@@ -101,10 +103,20 @@ func (s *server) announce(ctx context.Context) {
 func (s *server) startRegistered(ctx context.Context) {
 	s.addServices(s.grpc)
 	s.serveGRPC()
-	registry, endpoint := s.registry, runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}
+	registry, leaving, keys := s.registry, s.leaving, s.keys()
+	endpoint, options := runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}, s.options()
 	s.entering = newErrand(func() error {
-		for _, key := range s.keys() {
-			if err := s.register(ctx, registry, key, endpoint); err != nil {
+		for _, key := range keys {
+			register := func(ctx context.Context) error {
+				entry, err := registry.Register(ctx, key, endpoint, options...)
+				if err == nil {
+					s.mu.Lock()
+					defer s.mu.Unlock()
+					s.entries = append(s.entries, entry)
+				}
+				return err
+			}
+			if err := s.retry(ctx, leaving, "Register", register, key); err != nil {
 				return err
 			}
 		}
@@ -112,21 +124,10 @@ func (s *server) startRegistered(ctx context.Context) {
 	})
 }
 
-func (s *server) register(ctx context.Context, registry *runtime.Registry, key string, endpoint runtime.Endpoint) error {
-	return s.retry(ctx, "Register", func(ctx context.Context) error {
-		entry, err := registry.Register(ctx, key, endpoint, s.options()...)
-		if err == nil {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.entries = append(s.entries, entry)
-		}
-		return err
-	})
-}
-
-// retry makes a call that puts the server in etcd until it returns nil, and then checks that the server is there.
-func (s *server) retry(ctx context.Context, what string, call func(context.Context) error) error {
-	for leaving := s.leaving; ; {
+// retry makes a call that puts the server in etcd under keys until it returns nil, and then checks that the server is there.
+// It runs in the background, and a killed server's may run into the next life, so it is given what it needs of its own.
+func (s *server) retry(ctx context.Context, leaving *atomic.Bool, what string, call func(context.Context) error, keys ...string) error {
+	for {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
@@ -134,7 +135,7 @@ func (s *server) retry(ctx context.Context, what string, call func(context.Conte
 		s.bound(bounded, began, what, contextOnly)
 		cancel()
 		if err == nil && !leaving.Load() {
-			s.saidIn(what, began)
+			s.saidIn(what, began, keys...)
 		}
 		if err == nil || leaving.Load() {
 			return err

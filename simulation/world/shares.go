@@ -21,7 +21,7 @@ const (
 	weighted   = "etcd_weighted"
 )
 
-// policy is what decides how calls are shared out, of a service config.
+// policy is the part of a service config that decides how calls are shared out.
 type policy struct {
 	below      string // the policy below
 	split      []group
@@ -73,7 +73,7 @@ func onlyKey[V any](m map[string]V) (key string) {
 	return key
 }
 
-// shares returns the part of the calls that each address should get by a service config, nil where nothing can be said.
+// shares returns the part of the calls that each address should get under a service config, nil if that is not known.
 func (w *World) shares(zone, config string, serving []string) map[string]wanted {
 	p, err := parsePolicy(config)
 	if err != nil || p.drains { // drains are checked by themselves
@@ -122,7 +122,7 @@ func (w *World) groups(p policy, serving []string) (groups [][]string, weights [
 // matches reports whether an address is in a group.
 func (w *World) matches(g group, addr string) bool {
 	for field, value := range g.Match {
-		if w.said(addr, field) != value {
+		if w.attribute(addr, field) != value {
 			return false
 		}
 	}
@@ -131,7 +131,7 @@ func (w *World) matches(g group, addr string) bool {
 
 // preferred returns the addresses in a zone, all if none is.
 func (w *World) preferred(zone string, addrs []string) []string {
-	near := slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return zone == "" || w.said(addr, "zone") != zone })
+	near := slices.DeleteFunc(slices.Clone(addrs), func(addr string) bool { return zone == "" || w.attribute(addr, "zone") != zone })
 	if len(near) == 0 {
 		return addrs
 	}
@@ -155,8 +155,8 @@ func (w *World) spread(addrs []string, below string, part float64) map[string]wa
 	return shares
 }
 
-// said returns the version or the zone that etcd has for an address.
-func (w *World) said(addr, field string) string {
+// attribute returns the version or the zone that etcd has for an address.
+func (w *World) attribute(addr, field string) string {
 	for _, e := range w.etcd.Entries(shopKey + "/") {
 		if address(e) != addr {
 			continue

@@ -34,6 +34,7 @@ type World struct {
 	judge   *check.Judge
 	commits []etcd.Change        // all, in order
 	resets  []time.Time          // when etcd was restored or wiped
+	addrs   map[string]string    // by key: the address that it names
 	seen    map[string]time.Time // by service and address: when etcd was last seen to have it
 	down    []int                // by member: how many steps keep it down
 	trace   []byte               // a line an event
@@ -55,6 +56,7 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		network: network.New(),
 		etcd:    etcd.New(plan.Members),
 		judge:   check.New(time.Now()),
+		addrs:   make(map[string]string),
 		seen:    make(map[string]time.Time),
 		down:    make([]int, plan.Members),
 	}
@@ -82,7 +84,7 @@ const (
 	lastLines = 100
 )
 
-// hangs ends the test process. There is no other way out of a bubble in which something waits for ever.
+// hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
 func (w *World) hangs() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -145,7 +147,7 @@ func (w *World) undoOperators() {
 
 // measure judges the rates of all processes, a window at a time.
 func (w *World) measure(ctx context.Context) {
-	requests, lines := make(map[int]int), make(map[int]int)
+	before := make(map[int]check.Counts)
 	tick := time.NewTicker(check.Window)
 	defer tick.Stop()
 	for {
@@ -155,9 +157,10 @@ func (w *World) measure(ctx context.Context) {
 		case <-tick.C:
 		}
 		for i := range w.plan.Processes() {
-			served, logged := w.rules.servedTo(i), w.process(i).log.count()
-			w.observe(func(j *check.Judge) { j.Rate(time.Now(), w.plan.Name(i), served-requests[i], logged-lines[i]) })
-			requests[i], lines[i] = served, logged
+			done := w.rules.servedTo(i)
+			done.Lines = w.process(i).log.count()
+			w.observe(func(j *check.Judge) { j.Rate(time.Now(), w.plan.Name(i), done.Sub(before[i])) })
+			before[i] = done
 		}
 	}
 }
@@ -208,12 +211,16 @@ func (w *World) note(format string, args ...any) {
 	w.trace = fmt.Appendf(w.trace, format+"\n", args...)
 }
 
-// committed is told of each change in etcd.
+// committed notes a change in etcd.
 func (w *World) committed(c etcd.Change) {
 	w.note("commit %q %q delete %v by %s", c.Key, c.Value, c.Delete, c.Client)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
+	w.noteAddress(c)
+	if c.Key == configKey {
+		w.noteDrain(c.Value, !c.Delete)
+	}
 	if !c.Delete && c.Client != "" && strings.HasPrefix(c.Key, prefix) {
 		w.judge.Put(time.Now(), c.Key, c.Client)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // writer is a server with code of its own for etcd, as is common: it grants a lease, puts its entry, keeps the lease
-// alive, and starts over after a second when anything goes wrong.
+// alive, and starts over a while after anything has gone wrong.
 type writer struct {
 	process
 	spec schedule.Writer
@@ -27,6 +27,14 @@ type writer struct {
 	end      context.CancelFunc
 	running  *sync.WaitGroup
 }
+
+// How the code of writers deals with etcd.
+const (
+	// putTimeout is how long the grant and the put may take together.
+	putTimeout = 3 * time.Second
+	// startOver is how long it waits before it starts over.
+	startOver = time.Second
+)
 
 func newWriter(w *World, index int, spec schedule.Writer) *writer {
 	return &writer{process: newProcess(w, index), spec: spec}
@@ -60,7 +68,7 @@ func (o *writer) start(ctx context.Context) {
 				o.keep(ctx, client)
 				select {
 				case <-ctx.Done():
-				case <-time.After(time.Second):
+				case <-time.After(startOver):
 				}
 			}
 		})
@@ -69,7 +77,7 @@ func (o *writer) start(ctx context.Context) {
 
 // keep puts the entry on a lease, and returns when the lease is no longer kept alive.
 func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
-	bounded, cancel := context.WithTimeout(ctx, 3*time.Second)
+	bounded, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	lease, err := client.Grant(bounded, int64(ttl/time.Second))
 	if err != nil {
@@ -91,13 +99,13 @@ func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
 	addr := o.addr()
 	switch o.spec.Layout {
-	case "plain":
+	case schedule.Plain:
 		return shopKey + "/" + addr, addr
-	case "go_zero":
+	case schedule.GoZero:
 		return fmt.Sprintf("%s/%d", shopKey, lease), addr
-	case "kratos":
+	case schedule.Kratos:
 		return shopKey + "/writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
-	case "kitex":
+	case schedule.Kitex:
 		return shopKey + "/" + addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
 	default:
 		return shopKey + "/" + addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)
@@ -112,9 +120,9 @@ func (o *writer) kill() {
 		}
 		o.up = false
 		o.w.observe(func(j *check.Judge) { j.Down(time.Now(), o.id, true) })
-		o.vanish()
-		o.end()
 		o.listener.Close()
+		o.crash()
+		o.end()
 		o.grpc.Stop()
 		o.running.Wait()
 		o.client.Close()

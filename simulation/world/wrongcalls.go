@@ -46,8 +46,8 @@ func (w *World) wrongCalls(ctx context.Context) {
 	}
 }
 
-// policyOf returns the service config that is in force for a caller. It is not known while etcd has a bad one: then the last good
-// one that the caller has seen is in force.
+// policyOf returns the service config that is in force for a caller. While etcd has a bad one, that is the last good one that the
+// caller has seen, which is not known.
 func (w *World) policyOf(c *caller) (config string, known bool) {
 	switch live, ok := w.etcd.Get(configKey); {
 	case !ok:
@@ -76,7 +76,7 @@ func (w *World) addressOf(id string) string {
 	return ""
 }
 
-// misdirected tells what is wrong with how n calls were shared out.
+// misdirected describes how the sharing out of n calls differs from the policy, "" if it does not.
 func (w *World) misdirected(c *caller, policy string, known bool, served map[string]int, n int) string {
 	var wrong []string
 	serving := slices.DeleteFunc(w.registered(shopKey), func(addr string) bool { return addr == nobodyAddr })

@@ -1,12 +1,11 @@
 // Package coretest checks that a core is pure, a value whose transitions depend on their arguments alone, and
-// walks every sequence of events that it may be given, up to a depth. Packages listwatch, etcdconn, discovery and
-// balancer have such a core, and a shell around it.
+// walks every sequence of events that it may be given, up to a depth. What a core decides, a shell around it does.
 //
 //	coretest.go  what a core must not do
 //	walk.go      the walk
-//	shape.go     copies states, and tells them apart
+//	shape.go     copies states and compares them
 //
-// "go test -run Walk -v ./runtime/internal/lease -args -depth 8" walks deeper than the tests do by themselves.
+// "go test -run Walk -v ./runtime/internal/lease -args -depth 8" walks deeper than the tests do by default.
 package coretest
 
 import (
@@ -27,7 +26,7 @@ var impure = []string{
 // clock lists the functions of package time that read the clock or wait for it.
 var clock = []string{"After", "AfterFunc", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 
-// Check fails the test for everything in the files of a core that is more than a computation.
+// Check fails the test for everything in the files of a core that does more than compute.
 func Check(t *testing.T, files ...string) {
 	t.Helper()
 	fset := token.NewFileSet()

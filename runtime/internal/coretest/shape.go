@@ -11,21 +11,20 @@ import (
 	"unsafe"
 )
 
-// Shape copies states, and tells them apart, whatever they are made of. It follows pointers, slices, maps and
+// Shape copies states of any type, and gives them keys to compare them by. It follows pointers, slices, maps and
 // interfaces, through unexported fields too, and keeps the identity of what several pointers point to. Functions
-// and channels are shared by a state and its copies, and count for nothing; so do errors, save that there is one.
+// and channels are shared by a state and its copies, and do not count; of an error it counts only that there is one.
 //
-// Two states have the same key if they differ in nothing but the instant, the addresses of things, and what a
-// shape leaves out.
+// Two states have the same key if they differ only in the instant, in addresses in memory, and in what the shape leaves out.
 type Shape struct {
-	// Ranked are fields, "type.field", and types, "package.type", whose values are only ever compared with each
-	// other: their order counts, and which are 0, and not how far apart they are. Each names a group of such values.
+	// Ranked maps fields, "type.field", and types, "package.type", to a group. Values of a group are only ever compared
+	// with each other: their order counts, and which are 0, but not how far apart they are.
 	Ranked map[string]string
-	// Counted are such, too, but how far apart their values are counts as well.
+	// Counted does the same for values of which it counts, too, how far apart they are.
 	Counted map[string]string
 	// Ignored are fields that do not count.
 	Ignored []string
-	// Errors has the texts of errors count.
+	// Errors makes the texts of errors count.
 	Errors bool
 	// Old is an age from which on instants are alike. 0: none are.
 	Old time.Duration
@@ -35,8 +34,7 @@ type Shape struct {
 	writing *writer
 }
 
-// Name has values of a type shared by a state and its copies, which is for those that never change, and has them
-// told apart by name.
+// Name has a state and its copies share the values of a type, which must never change, and compares them by name.
 func Name[T any](s *Shape, name func(*T) string) {
 	if s.named == nil {
 		s.named = make(map[reflect.Type]func(unsafe.Pointer) string)
@@ -396,7 +394,7 @@ func (s *Shape) arrayForm(t reflect.Type) form {
 	return f
 }
 
-// mapForm is for maps whose keys are told apart by their own value, not by what they point to.
+// mapForm is for maps whose keys are compared by their own value, not by what they point to.
 func (s *Shape) mapForm(t reflect.Type) form {
 	key, elem := t.Key(), t.Elem()
 	keys, elems := s.form(key), s.form(elem)

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-var depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: as deep as it does by itself")
+var depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: the default of each")
 
-// World is a core with what surrounds it: what the core's effects have led to, and what may become of them. A
-// state of it is an S.
+// World is a core with its surroundings, which the core's effects change and whose events reach the core. An S is a
+// state of both.
 type World[S any] struct {
 	Start  func() *S
 	Copy   func(*S) *S
@@ -20,8 +20,8 @@ type World[S any] struct {
 	Events []Event[S]
 	Rules  []Rule[S]
 
-	// Settle goes one step on from a state if nothing goes wrong any more, and names the step; "" if all is as it
-	// should be. It must be so within so many steps from every state. nil: nothing is asked for.
+	// Settle takes the next step of a world in which nothing goes wrong any more, and names the step; "" if all is well.
+	// All must be well within a number of steps from every state. nil: it need not be.
 	Settle func(*S) string
 	Within int
 }
@@ -40,11 +40,12 @@ type Rule[S any] struct {
 }
 
 // Walk walks every sequence of events up to a number of events, the shortest first, and fails the test with the
-// shortest one that breaks a rule, panics, or leads to where all does not become well.
+// shortest one that breaks a rule, panics, or leads to a state from which all does not become well. With the race
+// detector it goes one event less deep.
 func Walk[S any](t *testing.T, events int, w World[S]) {
 	t.Helper()
 	usual := events
-	if *depth > 0 {
+	if events -= shallower; *depth > 0 {
 		events = *depth
 	}
 	start := time.Now()
@@ -71,19 +72,19 @@ func hash(text string) key {
 // walker is a walk under way.
 type walker[S any] struct {
 	World[S]
-	trail   []footstep  // the states that were met, the first ones first
+	trail   []footstep  // the states that were met, in order
 	settled map[key]int // how many steps it takes until all is well
 	steps   int
 	met     []int // how often each event happened
 }
 
-// footstep is how a state was first come to.
+// footstep says how a state was first reached.
 type footstep struct {
 	from  int32 // in trail; -1: it is the start
 	event int16
 }
 
-// walk returns what is broken, "" if nothing is.
+// walk returns the rule that is broken, and how, "" if none is.
 func (w *walker[S]) walk(events int) string {
 	type place struct {
 		at    int32 // in trail
@@ -153,7 +154,7 @@ func (w *walker[S]) broken(before, after *S) string {
 	return ""
 }
 
-// settle follows a state until all is well, and returns why that does not come.
+// settle follows a state until all is well, and returns why it never is.
 func (w *walker[S]) settle(from *S) (broken string) {
 	if w.Settle == nil {
 		return ""

@@ -244,6 +244,37 @@ func TestCalls(t *testing.T) {
 			s.etcd.rev += 1000
 			s.run(3 * time.Second)
 		}, "check a, read a, grant, put a, revoke 1"},
+		{"G16: a deletion on a lease that etcd does not know is looked at, for a restored etcd may have the key on an earlier one", func(s *script) {
+			s.have("a", "b")
+			past := s.etcd.clone()
+			s.core.replaceLease(s.now, 1, errors.New("test"))
+			s.settle()
+			s.calls = nil
+			s.entries["a"].slots[0].leaving = ""
+			s.etcd.restore(s.now, past)
+			s.etcd.rev += 1000
+			s.want("a", paused)
+			s.core.lost(s.now, 2, errors.New("requested lease not found"))
+		}, "read a, read a b, remove a, revoke 2"},
+		{"what another process has is looked at before a pause of it counts", func(s *script) {
+			s.have("a", "b")
+			s.etcd.put("a", "x", theirs)
+			s.core.nudge(s.now)
+			s.settle()
+			s.calls = nil
+			s.want("a", paused)
+		}, "read a"},
+		{"for a restored etcd may have it as ours again", func(s *script) {
+			s.have("a", "b")
+			past := s.etcd.clone()
+			s.etcd.put("a", "x", theirs)
+			s.core.nudge(s.now)
+			s.settle()
+			s.calls = nil
+			s.etcd.restore(s.now, past)
+			s.etcd.rev += 1000
+			s.want("a", paused)
+		}, "read a, mark a, remove a"},
 		{"a lease left alone after a reconnect revokes those before", func(s *script) {
 			s.have("a")
 			s.want("a", gone)

@@ -82,6 +82,9 @@ func (e *entry) setWant(w want) {
 	e.retry()
 	for _, s := range e.slots {
 		s.marked = false
+		if w != present && s.has != ours {
+			s.mayBeBack()
+		}
 	}
 }
 

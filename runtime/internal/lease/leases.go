@@ -110,6 +110,9 @@ func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 	}
 	for _, e := range c.entries {
 		for _, s := range e.slots {
+			if e.want != present && err != nil && s.on(id) {
+				s.mayBeBack() // an etcd that does not know the lease may know those before
+			}
 			s.leaseGone(now, id)
 		}
 	}

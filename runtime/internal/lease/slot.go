@@ -117,6 +117,14 @@ func (s *slot) conflictDue(now time.Time) bool {
 	return s.has == foreign && !now.Before(s.notBefore) && !now.Before(s.readAt)
 }
 
+// mayBeBack has the key read that is to go and is thought to have gone, or to be another process's: an etcd that was
+// restored may have it as ours again.
+func (s *slot) mayBeBack() {
+	if s.ourRev != 0 {
+		s.readFrom(time.Time{})
+	}
+}
+
 // setAbsent takes in that etcd does not have the key.
 func (s *slot) setAbsent() { s.stored = stored{has: absent} }
 

@@ -179,6 +179,7 @@ func (c *core) stepDone(now time.Time, st *step, revision int64) {
 		s.marked, s.written, s.rev, s.ourRev = true, st.value, revision, revision
 	case remove:
 		s.refused = nil
+		s.readable(now) // the answer tells what a read would
 		s.setAbsent()
 		c.addTombstone(now, s, st.lease)
 	default:

@@ -17,9 +17,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,10 +58,17 @@ type options struct {
 	tries  int
 }
 
+const (
+	// defaultSeeds is how many seeds are walked where neither their number nor a time is given.
+	defaultSeeds = 1000
+	// progressEvery is how often a line says how far the walk is.
+	progressEvery = 5 * time.Second
+)
+
 func main() {
 	o := options{pkg: "github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"}
 	flag.Uint64Var(&o.first, "first", 1, "the first seed; 0 chooses one")
-	flag.IntVar(&o.seeds, "seeds", 0, "how many seeds to walk (1000, or with -minutes no limit)")
+	flag.IntVar(&o.seeds, "seeds", 0, fmt.Sprintf("how many seeds to walk (%d, or with -minutes no limit)", defaultSeeds))
 	flag.Float64Var(&o.minutes, "minutes", 0, "how long to walk at most")
 	flag.Uint64Var(&o.seed, "seed", 0, "walk this seed alone")
 	flag.StringVar(&o.schedule, "schedule", "", "walk the schedule in this `file`")
@@ -104,7 +109,7 @@ func (o *options) run(ctx context.Context, out io.Writer) (failed bool, err erro
 	}
 	s := schedule.New(o.seed)
 	if o.schedule != "" {
-		if s, err = readSchedule(o.schedule); err != nil {
+		if s, err = schedule.Load(o.schedule); err != nil {
 			return false, err
 		}
 	}
@@ -131,7 +136,7 @@ func (o *options) check() error {
 	case o.replay && o.race:
 		return errors.New("-replay cannot be exact with the race detector: leave out -race")
 	case !o.replay && o.tries != 1:
-		return errors.New("-tries is of -replay")
+		return errors.New("-tries goes with -replay")
 	case o.times < 1 || o.tries < 1 || o.procs < 1 || o.seeds < 0 || o.minutes < 0:
 		return errors.New("-times, -tries, -procs, -seeds and -minutes are positive")
 	}
@@ -166,7 +171,7 @@ func (o *options) explore(ctx context.Context, dir string, out io.Writer) (faile
 		e.next = rand.Uint64N(1_000_000_000) + 1
 	}
 	if e.left == 0 {
-		if e.left = 1000; o.minutes > 0 {
+		if e.left = defaultSeeds; o.minutes > 0 {
 			e.left = math.MaxInt
 		}
 	}
@@ -198,7 +203,7 @@ func (o *options) walkAll(ctx context.Context, e *explorer) error {
 	}
 	done := make(chan error, 1)
 	go func() { done <- e.explore(ctx, o.procs) }()
-	tick := time.NewTicker(5 * time.Second)
+	tick := time.NewTicker(progressEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -240,12 +245,4 @@ func (o *options) walkOne(ctx context.Context, dir string, s schedule.Schedule, 
 		return false, nil
 	}
 	return true, explain(ctx, w, s, f.problems[0].Rule, f, o.failures, o.shrink, out)
-}
-
-// unmarshalStrict refuses fields that v does not have, so that a schedule of another time does not turn into a part of
-// itself.
-func unmarshalStrict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
 }

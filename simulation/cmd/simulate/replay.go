@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -104,17 +103,4 @@ func (r *replay) once(ctx context.Context, s schedule.Schedule, chance uint64) (
 // newWalker returns a walker of a binary that lies in a directory of its own.
 func newWalker(binary string, env []string, hang time.Duration) *walker {
 	return &walker{binary: binary, dir: filepath.Join(filepath.Dir(binary), "processes"), env: env, hang: hang}
-}
-
-// readSchedule reads a schedule that was kept.
-func readSchedule(path string) (schedule.Schedule, error) {
-	var s schedule.Schedule
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return s, err
-	}
-	if err := unmarshalStrict(b, &s); err != nil {
-		return s, fmt.Errorf("%s: %w", path, err)
-	}
-	return s, nil
 }

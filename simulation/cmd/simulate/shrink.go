@@ -23,7 +23,7 @@ const (
 	finalWalks  = 10
 )
 
-// explain tells a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
+// explain describes a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
 func explain(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, f failure, dir string, budget time.Duration, out io.Writer) error {
 	fmt.Fprintf(out, "\n%s%s", s, lines(f.problems))
 	if err := os.MkdirAll(dir, 0o755); err != nil {

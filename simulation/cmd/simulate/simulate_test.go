@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // standIn has the flags of the walk, and seeds that fail, crash and hang.
@@ -58,7 +60,7 @@ func TestExplore(t *testing.T) {
 		`^Shrunk from \d+ steps to 1 in \d+ tries; fails in 10 of 10 walks:\nseed 3: `,
 		`^	go run \./cmd/simulate -schedule `+kept+`/3-no-steps\.json -times 10$`,
 	)
-	s, err := readSchedule(filepath.Join(kept, "3-no-steps.json"))
+	s, err := schedule.Load(filepath.Join(kept, "3-no-steps.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -132,11 +132,18 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk.Re
 	return e, err
 }
 
+const (
+	// reading is how often the reports of a process are read.
+	reading = 100 * time.Millisecond
+	// dumping is how long a process that hangs may take to dump its goroutines.
+	dumping = 5 * time.Second
+)
+
 // wait waits for the process to end, and makes it dump its goroutines and end when it hangs.
 func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk.Report)) (hung bool, err error) {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(reading)
 	defer tick.Stop()
 	for news := time.Now(); ; {
 		select {
@@ -154,7 +161,7 @@ func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk.Report)) (
 			return hung, errors.Join(err, cmd.Process.Kill(), <-ended)
 		case n > 0:
 			news = time.Now()
-		case idle > w.hang+5*time.Second:
+		case idle > w.hang+dumping:
 			_ = cmd.Process.Kill() // it may have ended
 		case idle > w.hang && !hung:
 			hung = true

@@ -38,12 +38,8 @@ const (
 
 func TestWalk(t *testing.T) {
 	if *file != "" {
-		b, err := os.ReadFile(*file)
+		s, err := schedule.Load(*file)
 		if err != nil {
-			t.Fatal(err)
-		}
-		var s schedule.Schedule
-		if err := json.Unmarshal(b, &s); err != nil {
 			t.Fatal(err)
 		}
 		for range *times {

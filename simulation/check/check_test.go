@@ -155,6 +155,10 @@ func TestCall(t *testing.T) {
 		"timed out, not to the target": {
 			func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline, target("shop-0")), Failed,
 		},
+		"timed out, a stalled link was reset": {func(j *Judge) {
+			j.Link(at(9), "server 1", "caller 0", false, true)
+			j.Reset(at(9.1), "server 1", "caller 0")
+		}, call(deadline), ""},
 		"failed, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
 		"all vanish":                {vanish(9, first, second), call(), Forgotten},

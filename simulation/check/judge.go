@@ -108,6 +108,16 @@ func (j *Judge) Link(now time.Time, a, b string, cut, stalled bool) {
 	j.links[pair(a, b)] = &link{cut: cut, stalled: stalled, changed: now}
 }
 
+// Reset notes that the connections between two processes were reset. Those of a stalled link hear of it when the stall ends.
+func (j *Judge) Reset(now time.Time, a, b string) {
+	l := link{}
+	if before := j.links[pair(a, b)]; before != nil {
+		l = *before
+	}
+	l.changed = now
+	j.links[pair(a, b)] = &l
+}
+
 // Drain notes which names the live config drains from now on.
 func (j *Judge) Drain(now time.Time, names ...string) {
 	for name, ended := range j.drained {

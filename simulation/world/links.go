@@ -73,7 +73,7 @@ func fromServer(link network.Link) fault {
 }
 
 func (w *World) resetFromServer(_ context.Context, s schedule.Step) {
-	w.noteLink(s.Who, s.Whom, network.Link{})
+	w.observe(func(j *check.Judge) { j.Reset(time.Now(), w.plan.Name(s.Who), w.plan.Name(s.Whom)) })
 	_, from := w.process(s.Who).current()
 	w.network.Reset(from, w.plan.Host(s.Whom))
 }

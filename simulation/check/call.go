@@ -22,6 +22,8 @@ type Call struct {
 	Code       codes.Code
 	Err        string
 
+	Steady bool // it knew the same instances when the call ended as when it began
+
 	// What was so when the call began.
 	Known   []string  // addresses that the caller said it knew
 	Names   []string  // each with the name that it had
@@ -83,7 +85,7 @@ func (j *Judge) answered(c Call) {
 		j.Report(c.End, Gone, "%s of %s: answered by %s", c.Method, c.Caller, c.From)
 	default:
 		j.proven[c.path(l)] = c.End
-		if c.Target == "" && !c.Held {
+		if c.Target == "" && !c.Held && c.Steady {
 			j.chosen[choice{c.path(l), c.Method}] = c
 		}
 	}

@@ -34,7 +34,7 @@ func judge() *Judge {
 // call returns a call at second 10 that fails with Unavailable, though both instances are known, unless a change says otherwise.
 func call(changes ...func(*Call)) Call {
 	addrs := []string{first.Addr, second.Addr}
-	c := Call{Caller: "caller 0", Conn: "shop", Service: "shop", Method: "Who", Code: codes.Unavailable, Known: addrs, Settled: true}
+	c := Call{Caller: "caller 0", Conn: "shop", Service: "shop", Method: "Who", Code: codes.Unavailable, Known: addrs, Settled: true, Steady: true}
 	begin(10)(&c)
 	for _, change := range changes {
 		change(&c)
@@ -95,6 +95,10 @@ func TestCall(t *testing.T) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
 	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
+	changing := func(j *Judge) {
+		clear(j.chosen)
+		j.Call(call(answeredBy("second"), begin(9), func(c *Call) { c.Steady = false }))
+	}
 	join := func(j *Judge) { j.Up(at(9), third); register(9, third)(j) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
@@ -131,6 +135,7 @@ func TestCall(t *testing.T) {
 		"failed, the subset may be another":    {join, call(subset(1)), ""},
 		"failed, the subset is larger":         {join, call(subset(2)), Failed},
 		"failed, the subset is known":          {leave, call(subset(1)), Failed},
+		"failed, the subset was changing":      {inOrder(leave, changing), call(subset(1)), ""},
 		"failed, and one is named anew":        {leave, call(subset(1), func(c *Call) { c.Names = []string{"shop-3"} }), ""},
 		"failed, and the policy is another":    {leave, call(subset(1), func(c *Call) { c.Config = "{}" }), ""},
 		"failed, one was killed just before":   {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},

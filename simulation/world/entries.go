@@ -73,17 +73,31 @@ func (w *World) registeredSince(at time.Time, addr string) bool {
 	})
 }
 
-// registeredThroughout returns the addresses that etcd has had for the shop without a change of their entries since a time.
+// registeredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a
+// word that they leave: one of several entries may have no room for it.
 func (w *World) registeredThroughout(at time.Time) []string {
-	changed := w.since(at)
+	changes := w.since(time.Time{})
 	var addrs []string
 	for _, e := range w.etcd.Entries(shopKey + "/") {
 		addr := address(e)
-		if addr != "" && !slices.ContainsFunc(changed, func(c etcd.Change) bool { return c.Key == e.Key }) {
+		changed := func(c etcd.Change) bool {
+			return !c.At.Before(at) && (c.Key == e.Key || strings.Contains(c.Value, addr))
+		}
+		if addr != "" && !slices.ContainsFunc(changes, changed) && !saysItLeaves(changes, addr) {
 			addrs = append(addrs, addr)
 		}
 	}
 	return addrs
+}
+
+// saysItLeaves reports whether the last entry that was put for an address of the shop says that it leaves.
+func saysItLeaves(changes []etcd.Change, addr string) bool {
+	for _, c := range slices.Backward(changes) {
+		if strings.HasPrefix(c.Key, shopKey+"/") && strings.Contains(c.Value, addr) {
+			return address(etcd.Entry{Key: c.Key, Value: c.Value}) == ""
+		}
+	}
+	return false
 }
 
 // drainedNames returns the names that the live config drains.

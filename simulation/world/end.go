@@ -136,7 +136,7 @@ func (w *World) wrongReaders(ctx context.Context) string {
 		c.mu.Lock()
 		watched, watchErr := addrsOf(c.watched), c.watchErr
 		c.mu.Unlock()
-		want := w.registered(shopKey)
+		want := w.registered()
 		differ := func(reader string, has []string) {
 			if !slices.Equal(has, want) {
 				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, watchErr, want))

@@ -54,10 +54,10 @@ func (w *World) noteReset(entries []etcd.Entry) {
 	}
 }
 
-// registered returns the addresses that etcd has for a service, sorted.
-func (w *World) registered(key string) []string {
+// registered returns the addresses that etcd has for the shop, sorted.
+func (w *World) registered() []string {
 	var addrs []string
-	for _, e := range w.etcd.Entries(key + "/") {
+	for _, e := range w.etcd.Entries(shopKey + "/") {
 		if addr := address(e); addr != "" {
 			addrs = append(addrs, addr)
 		}
@@ -68,7 +68,7 @@ func (w *World) registered(key string) []string {
 
 // registeredSince reports whether etcd has had an entry of an address for some time since a time.
 func (w *World) registeredSince(at time.Time, addr string) bool {
-	return slices.Contains(w.registered(shopKey), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
+	return slices.Contains(w.registered(), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
 		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
 	})
 }

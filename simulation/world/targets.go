@@ -15,7 +15,7 @@ import (
 // bound.
 func (w *World) wrongTargets(ctx context.Context) {
 	for _, c := range w.callers {
-		for _, addr := range w.registered(shopKey) {
+		for _, addr := range w.registered() {
 			wrong := ""
 			for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
 				if wrong = w.wrongTarget(ctx, c, addr); wrong == "" {

@@ -30,7 +30,7 @@ func (w *World) wrongCalls(ctx context.Context) {
 		wrong := ""
 		for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
 			served := make(map[string]int)
-			n := rounds * len(w.registered(shopKey))
+			n := rounds * len(w.registered())
 			for range n {
 				if from := c.call(ctx, c.clients, shopWho, ""); from != "" {
 					served[w.addressOf(from)]++
@@ -79,7 +79,7 @@ func (w *World) addressOf(id string) string {
 // misdirected describes how the sharing out of n calls differs from the policy, "" if it does not.
 func (w *World) misdirected(c *caller, policy string, known bool, served map[string]int, n int) string {
 	var wrong []string
-	serving := slices.DeleteFunc(w.registered(shopKey), func(addr string) bool { return addr == nobodyAddr })
+	serving := slices.DeleteFunc(w.registered(), func(addr string) bool { return addr == nobodyAddr })
 	for addr, calls := range served {
 		switch {
 		case !slices.Contains(serving, addr):

@@ -135,6 +135,7 @@ func TestCall(t *testing.T) {
 		"failed, the subset may be another":    {join, call(subset(1)), ""},
 		"failed, the subset is larger":         {join, call(subset(2)), Failed},
 		"failed, the subset is known":          {leave, call(subset(1)), Failed},
+		"failed, the subset is forgotten":      {leave, call(subset(1), known(), begin(20)), Forgotten},
 		"failed, the subset was changing":      {inOrder(leave, changing), call(subset(1)), ""},
 		"failed, and one is named anew":        {leave, call(subset(1), func(c *Call) { c.Names = []string{"shop-3"} }), ""},
 		"failed, and the policy is another":    {leave, call(subset(1), func(c *Call) { c.Config = "{}" }), ""},

@@ -112,7 +112,18 @@ func (j *Judge) knows(c Call, l *life) bool {
 // it may know now, by the same names, by which it chooses. A subset keeps what it has when others leave.
 func (j *Judge) chooses(c Call, l *life, used []string) bool {
 	before, ok := j.chosen[choice{c.path(l), c.Method}]
-	return ok && before.Config == c.Config && includes(c.Known, used) && includes(before.Names, c.Names)
+	if !ok || before.Config != c.Config || !includes(before.Names, c.Names) {
+		return false
+	}
+	return includes(c.Known, used) || includes(before.Known, used) && j.noneCame(c, before.Begin)
+}
+
+// noneCame reports whether the caller has heard before a time of all that has come to etcd.
+func (j *Judge) noneCame(c Call, since time.Time) bool {
+	return !slices.ContainsFunc(j.history.addrs(c.Service), func(addr string) bool {
+		came := lastAt(j.history.at(place{c.Service, addr}).came, c.End)
+		return came.After(since) || c.Begin.Sub(came) <= doubt
+	})
 }
 
 func includes(all, some []string) bool {

@@ -66,7 +66,9 @@ func (w *World) reset(down time.Duration, change func()) {
 	change()
 	w.hangAnew()
 	live, ok := w.etcd.Get(configKey)
+	entries := w.etcd.Entries(prefix)
 	w.mu.Lock()
+	w.noteReset(entries)
 	w.noteDrain(live.Value, ok)
 	w.mu.Unlock()
 	w.rights.apply() // a backup has the rights of its time

@@ -54,7 +54,10 @@ func (w *World) settle(ctx context.Context) {
 		}
 	}
 	w.wrongCalls(ctx)
+	w.wrongAffinities(ctx)
+	w.wrongTargets(ctx)
 	w.wrongConnections()
+	w.wrongTimeouts(ctx)
 }
 
 // mostConnections is how many a caller may have to a server: one for each of its clients.
@@ -140,7 +143,7 @@ func (w *World) wrongReaders(ctx context.Context) string {
 		c.mu.Lock()
 		watched, watchErr := addrsOf(c.watched), c.watchErr
 		c.mu.Unlock()
-		want := w.registered(shopKey)
+		want := w.registered()
 		differ := func(reader string, has []string) {
 			if !slices.Equal(has, want) {
 				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, watchErr, want))

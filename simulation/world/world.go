@@ -34,10 +34,10 @@ type World struct {
 	judge   *check.Judge
 	commits []etcd.Change        // all, in order
 	resets  []time.Time          // when etcd was restored or wiped
-	addrs   map[string]string    // by key: the address that it names
-	seen    map[string]time.Time // by service and address: when etcd was last seen to have it
+	noted   map[string]bool      // the keys of entries that the judge has heard of
+	deaf    map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
+	down    []int                // by member: how many steps keep it down
 	leases  leases
-	down    []int  // by member: how many steps keep it down
 	trace   []byte // a line an event
 }
 
@@ -57,9 +57,8 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		network: network.New(),
 		etcd:    etcd.New(plan.Members),
 		judge:   check.New(time.Now()),
-		addrs:   make(map[string]string),
-		seen:    make(map[string]time.Time),
-		leases:  newLeases(),
+		noted:   make(map[string]bool),
+		deaf:    make(map[string]time.Time),
 		down:    make([]int, plan.Members),
 	}
 	watchdog := time.AfterFunc(longest, w.hangs)
@@ -197,8 +196,7 @@ func (w *World) committed(c etcd.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
-	w.noteAddress(c)
-	w.hang(c)
+	w.noteEntry(etcd.Entry{Key: c.Key, Value: c.Value})
 	if c.Key == configKey {
 		w.noteDrain(c.Value, !c.Delete)
 	}

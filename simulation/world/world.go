@@ -58,6 +58,7 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		etcd:    etcd.New(plan.Members),
 		judge:   check.New(time.Now()),
 		noted:   make(map[string]bool),
+		leases:  newLeases(),
 		deaf:    make(map[string]time.Time),
 		down:    make([]int, plan.Members),
 	}

@@ -55,6 +55,7 @@ func (c *cutter) Watch(ctx context.Context, key string, opts ...clientv3.OpOptio
 func TestChangeJustBeforeTheWatchBreaks(t *testing.T) {
 	w := newWorld(t, nil)
 	w.client.Watcher = &cutter{Watcher: w.client.Watcher}
+	w.registry = w.newRegistry(w.client) // which takes a client as it is by then
 	changes := w.watch(key)
 	if set := <-changes; len(set) != 0 {
 		t.Fatalf("the first set is %v", set)

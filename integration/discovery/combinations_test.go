@@ -71,6 +71,9 @@ func TestInstancesHeldAtTheirOldAddress(t *testing.T) {
 		names, err := ask(kit.Bounded(t, soon), i)
 		return err == nil && fmt.Sprint(names) == "[a]"
 	})
+	if held := w.registry.Status().Keys[0].Held; held != 1 {
+		t.Errorf("%d endpoints are held, want b alone, for a is back at another address", held)
+	}
 	if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), "a"), conn); err != nil || got != "a" {
 		t.Errorf("a target: %q, %v", got, err)
 	}

@@ -152,6 +152,23 @@ func TestR5_SetVanishes(t *testing.T) {
 	}
 }
 
+// TestR5_MostVanish has three of five vanish at once, which looks like leases that were lost.
+func TestR5_MostVanish(t *testing.T) {
+	w := newWorld(t, nil)
+	names := []string{"a", "b", "c", "d", "e"}
+	for _, name := range names {
+		w.register(w.serve(name))
+	}
+	conn := w.conn()
+	reached(t, conn, soon, names...)
+	lost := []clientv3.Op{clientv3.OpDelete(key + "/a"), clientv3.OpDelete(key + "/b"), clientv3.OpDelete(key + "/c")}
+	if _, err := w.etcd.Admin().Txn(kit.Bounded(t, soon)).Then(lost...).Commit(); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "the loss is heard, and the lost are held", func() bool { return w.registry.Status().Keys[0].Held == 3 })
+	reached(t, conn, soon, names...)
+}
+
 func TestR6_EtcdDownForLong(t *testing.T) {
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))

@@ -183,6 +183,9 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 	took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
 	report.Took(t, "G2", "own key back after it was deleted in a wiped etcd", took)
 	within(t, took, backSoon, "to be back")
+	// A check that came by chance may have put it back. The next is 5 s away.
+	w.delete(entry)
+	within(t, kit.Eventually(t, soon, "put back again", func() bool { return w.get(entry) != nil }), backSoon, "to be back again")
 }
 
 func TestG2_KeyOfManyDeleted(t *testing.T) {
@@ -330,6 +333,49 @@ func TestG4_OlderCloseLeavesNewer(t *testing.T) {
 		if got := w.get(entry); got == nil || got.lease != newer.Status().LeaseID || got.rev != rev {
 			t.Errorf("alone %v: the older one's Close left %+v, want it as it was at revision %d", alone, got, rev)
 		}
+	}
+}
+
+// unheard is a watcher whose watches are open and never tell anything.
+type unheard struct{ clientv3.Watcher }
+
+func (unheard) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
+	answers := make(chan clientv3.WatchResponse)
+	context.AfterFunc(ctx, func() { close(answers) })
+	return answers
+}
+
+// TestG4_OlderHasNotHeard has the older process write while it takes the key for its own: only the condition of the
+// write keeps it from the newer one's key.
+func TestG4_OlderHasNotHeard(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		layout  runtime.Layout
+		write   func(ctx context.Context, older *runtime.Registration) error
+		refused bool
+	}{
+		{"update", runtime.EndpointJSON, func(ctx context.Context, older *runtime.Registration) error {
+			return older.Update(ctx, runtime.WithVersion("older"))
+		}, true},
+		{"mark and delete", runtime.EndpointJSON, func(ctx context.Context, older *runtime.Registration) error { return older.Close(ctx) }, false},
+		{"delete", runtime.Plain, func(ctx context.Context, older *runtime.Registration) error { return older.Close(ctx) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			client := w.etcd.Client(t)
+			client.Watcher = unheard{client.Watcher}
+			deaf := w.newRegistry(client)
+			older := register(t, deaf, key, addr(0), runtime.WithLayouts(tt.layout))
+			register(t, deaf, "another", addr(0)) // so that the lease stays
+			newer := w.register(key, addr(0), runtime.WithLayouts(tt.layout))
+			want := *w.get(entry)
+			if err := tt.write(kit.Bounded(t, soon), older); (err != nil) != tt.refused {
+				t.Errorf("the error is %v", err)
+			}
+			if got := w.get(entry); got == nil || *got != want || newer.Status().State != runtime.StateRegistered {
+				t.Errorf("the older one has made %+v of %+v", got, want)
+			}
+		})
 	}
 }
 

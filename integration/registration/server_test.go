@@ -272,7 +272,8 @@ func TestG9_DrainIsBounded(t *testing.T) {
 // The health service says NOT_SERVING before the key goes, and the key goes before the listener.
 func TestG9_Order(t *testing.T) {
 	w := newWorld(t, nil)
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(500*time.Millisecond))
+	const delay = 500 * time.Millisecond
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(delay))
 	h := health.NewServer()
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
@@ -284,6 +285,7 @@ func TestG9_Order(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	began := time.Now()
 	go func() { _ = stop() }()
 	kit.Eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
 	resp, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
@@ -292,6 +294,45 @@ func TestG9_Order(t *testing.T) {
 	}
 	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("while the server drains a call fails: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if took := time.Since(began); took < delay {
+		t.Errorf("Serve returned %v after its context ended, and callers have %v to hear of it", took, delay)
+	}
+}
+
+// TestG9_CallsUnderWayFinish has a call begin before its server drains, and end after that takes no calls any more.
+func TestG9_CallsUnderWayFinish(t *testing.T) {
+	w := newWorld(t, nil)
+	g := &deaf{began: make(chan struct{}), released: make(chan struct{})}
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0), runtime.WithStopTimeout(2*soon))
+	basic.RegisterGreeterServerToEtcd(s, g)
+	lis := listen(t, "127.0.0.1:0")
+	stop := serve(t, s, lis)
+	registered(t, s)
+	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	defer conn.Close()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
+		answered <- err
+	}()
+	<-g.began
+	go func() { _ = stop() }()
+	kit.Eventually(t, soon, "the server takes no new connection", func() bool {
+		c, err := net.Dial("tcp", lis.Addr().String())
+		if err != nil {
+			return true
+		}
+		c.Close()
+		return false
+	})
+	close(g.released)
+	if err := <-answered; err != nil {
+		t.Errorf("the call under way: %v", err)
 	}
 	if err := stop(); err != nil {
 		t.Errorf("Serve: %v", err)

@@ -264,6 +264,7 @@ func TestBadLivePolicies(t *testing.T) {
 		{policy(`{"etcd":{"childPolicy":[{"nope":{}}]}}`), "nope"},
 		{policy(`{"etcd":{"childPolicy":[{"round_robin":{"x":1}}]}}`), `"x"`},
 		{policy(`{"round_robin":{"x":1}}`), `"x"`},
+		{policy(`{"ring_hash_experimental":{}}`), "requestHashHeader"},
 		{`{"methodConfig":[{"name":[{}],"timeout":"0s"}]}`, "timeout"},
 		{`null`, "null"},
 		{`{`, "JSON"},

@@ -10,24 +10,28 @@ import (
 
 // Call is a call that has ended.
 type Call struct {
-	Caller     string // the process
-	Conn       string // which of its connections
-	Method     string // the full name
-	Target     string // the instance that was asked for, "" any
-	TargetAddr string // its address when the call began
-	Subset     int    // how many instances the connection uses, 0 all
+	Caller     string        // the process
+	Conn       string        // which of its connections
+	Service    string        // its key
+	Method     string        // the full name
+	Target     string        // the instance that was asked for, "" any
+	Subset     int           // how many instances the connection uses, 0 all
+	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
 	Code       codes.Code
 	Err        string
 
+	Steady bool // it knew the same instances when the call ended as when it began
+
 	// What was so when the call began.
-	Known      []string // addresses that the caller knew
-	Held       bool     // etcd no longer had all of Known
-	Registered []string // addresses that etcd had
-	Lately     []string // addresses that etcd had had within most of the grace before
-	Drained    []string // names that the live config drained
-	Settled    bool     // nothing had changed lately that the caller might not have heard of
+	Known   []string  // addresses that the caller said it knew
+	Names   []string  // each with the name that it had
+	Held    bool      // it said that etcd no longer had all of them
+	Config  string    // the service config that it said was in force
+	Drained []string  // names that the live config drained
+	Settled bool      // nothing had changed lately that the caller might not have heard of
+	Deaf    time.Time // since when etcd could not tell the caller anything, all through the call; zero: it could
 }
 
 // Grace is how long callers hold what vanishes without a word.
@@ -36,13 +40,19 @@ const Grace = 5 * time.Second
 const (
 	// sentBefore is how long something that has happened excuses calls: news of it travels as slowly as they do.
 	sentBefore = 500 * time.Millisecond
-	// doubt is how long calls are excused after somebody else has changed an entry or what is drained, or an instance has come
-	// back.
+	// doubt is how late a caller may hear of a change that it has missed.
 	doubt = 3 * Grace
+	// slack is how much longer than its timeout a call may take.
+	slack = 100 * time.Millisecond
+	// leaves is how soon after an entry has left etcd no call reaches it any more.
+	leaves = Grace - time.Second
 )
 
 // Call judges a call.
 func (j *Judge) Call(c Call) {
+	if took := c.End.Sub(c.Begin); c.Longest > 0 && took > c.Longest+slack {
+		j.Report(c.End, Timeouts, "%s of %s took %v, and its timeout is %v", c.Method, c.Caller, took, c.Longest)
+	}
 	switch c.Code {
 	case codes.OK:
 		j.answered(c)
@@ -69,85 +79,43 @@ func (j *Judge) answered(c Call) {
 		j.Report(c.End, NeverWas, "%s of %s: answered by %q", c.Method, c.Caller, c.From)
 	case !l.up && l.ended.Before(c.Begin):
 		j.Report(c.End, NeverWas, "%s of %s: answered by %s, which had ended", c.Method, c.Caller, c.From)
-	case !l.targeted(c):
+	case !j.targeted(c, l):
 		j.Report(c.End, Target, "%s of %s to %s: answered by %s", c.Method, c.Caller, c.Target, c.From)
-	case gone(c, l) && len(j.solid(c)) > 0:
+	case j.gone(c, l) && len(j.solid(c)) > 0:
 		j.Report(c.End, Gone, "%s of %s: answered by %s", c.Method, c.Caller, c.From)
 	default:
-		j.proven[path{c.Caller, c.Conn, c.From}] = c.End
+		j.proven[c.path(l)] = c.End
+		if c.Target == "" && !c.Held && c.Steady {
+			j.chosen[choice{c.path(l), c.Method}] = c
+		}
 	}
 }
 
 // failed judges a call that nothing excuses, by the lives that it should have reached.
 func (j *Judge) failed(c Call) {
-	if held := j.held(c); len(held) > 0 {
-		j.Report(c.End, Forgotten, "%s of %s: %v: %s; %s answered it just now, and has not left", c.Method, c.Caller, c.Code, c.Err, and(held))
+	solid := j.solid(c)
+	if len(solid) == 0 {
+		return
 	}
-	if solid := j.solid(c); len(solid) > 0 {
-		j.Report(c.End, Failed, "%s of %s after %v: %v: %s; it knows %s, which can be reached",
-			c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, and(solid))
+	rule := Forgotten
+	if slices.ContainsFunc(solid, func(id string) bool { return j.knows(c, j.lives[id]) }) {
+		rule = Failed
 	}
+	j.Report(c.End, rule, "%s of %s after %v: %v: %s; it should have reached %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, and(solid))
 }
 
-// targeted reports whether the call may go to the life, as far as its target says.
-func (l *life) targeted(c Call) bool {
-	return c.Target == "" || c.TargetAddr == l.Addr || c.Target == l.Addr || c.Target == l.Name
+// targeted reports whether the call may go to the life, as far as its target says: that has been a name of it.
+func (j *Judge) targeted(c Call, l *life) bool {
+	return c.Target == "" || c.Target == l.Addr || c.Target == l.Name || j.history.named[[2]string{c.Target, l.Addr}]
 }
 
 // gone reports whether a caller that has heard of everything no longer calls the life.
-func gone(c Call, l *life) bool {
+func (j *Judge) gone(c Call, l *life) bool {
 	if !c.Settled || c.Target != "" {
 		return false
 	}
 	drained := slices.Contains(c.Drained, l.Addr) || l.Name != "" && slices.Contains(c.Drained, l.Name)
-	return drained || l.leaves && l.Marks && !slices.Contains(c.Lately, l.Addr)
-}
-
-// solid returns the lives that a failed call should have reached: the caller knew them, etcd had them, they serve the
-// method, nothing drains them, and nothing has happened to their entries, or on the way to them, since a call last came
-// back.
-func (j *Judge) solid(c Call) []string {
-	if c.Held {
-		return nil // any of them may be held: etcd no longer has it
-	}
-	var solid []string
-	doubtful := 0
-	for _, addr := range c.Known {
-		l := j.at(addr)
-		if l == nil || l.leaves || !slices.Contains(c.Registered, addr) || !j.reached(c, l) || !j.connected(c, l) || j.drains(c, l) {
-			doubtful++
-			continue
-		}
-		if l.targeted(c) && slices.Contains(l.Methods, c.Method) {
-			solid = append(solid, l.ID)
-		}
-	}
-	if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset {
-		return nil // the subset may consist of the others
-	}
-	slices.Sort(solid)
-	return slices.Compact(solid)
-}
-
-// held returns the lives that a failed call should have reached because the caller holds them: etcd suddenly has nothing, and
-// all that it had lately are up and have not left by their own will. If only some vanish, they are not held.
-func (j *Judge) held(c Call) []string {
-	if c.Target != "" || c.Subset > 0 || len(c.Registered) > 0 {
-		return nil
-	}
-	var held []string
-	for _, addr := range c.Lately {
-		l := j.at(addr)
-		if l == nil || l.leaves || c.Begin.Sub(l.doubted) < doubt || j.drains(c, l) {
-			return nil
-		}
-		proven := j.proven[path{c.Caller, c.Conn, l.ID}]
-		if c.Begin.Sub(proven) < Grace && slices.Contains(l.Methods, c.Method) && j.reached(c, l) {
-			held = append(held, l.ID)
-		}
-	}
-	slices.Sort(held)
-	return held
+	return drained || l.leaves && l.Marks && !j.lately(c, l.Addr)
 }
 
 // told reports whether entries tell the caller which methods each endpoint that it knows serves.
@@ -160,15 +128,9 @@ func (j *Judge) told(c Call) bool {
 
 // reached reports whether a call from the caller has come back from the life since anything happened to their link.
 func (j *Judge) reached(c Call, l *life) bool {
-	proven, ok := j.proven[path{c.Caller, c.Conn, l.ID}]
+	proven, ok := j.proven[c.path(l)]
 	changed := j.links[pair(c.Caller, l.Process)]
 	return ok && l.since.Before(c.Begin) && (changed == nil || !changed.cut && !changed.stalled && changed.changed.Before(proven))
-}
-
-// connected reports whether the caller has kept its connection to the life since a call came back. It closes the connection when
-// the entry leaves etcd, and may take long to connect again.
-func (j *Judge) connected(c Call, l *life) bool {
-	return l.absent.Before(j.proven[path{c.Caller, c.Conn, l.ID}])
 }
 
 // drains reports whether the caller may take the life for drained: the live config drains it, or no call has come back from it
@@ -176,14 +138,14 @@ func (j *Judge) connected(c Call, l *life) bool {
 func (j *Judge) drains(c Call, l *life) bool {
 	return slices.ContainsFunc([]string{l.Addr, l.Name}, func(name string) bool {
 		ended, ok := j.drained[name]
-		return ok && (ended.IsZero() || j.proven[path{c.Caller, c.Conn, l.ID}].Before(ended.Add(doubt)))
+		return ok && (ended.IsZero() || j.proven[c.path(l)].Before(ended.Add(doubt)))
 	})
 }
 
 // mayReach reports whether the call may go to the life: it suits the call's target, and the caller knows it or has called it.
 func (j *Judge) mayReach(c Call, l *life) bool {
-	_, called := j.proven[path{c.Caller, c.Conn, l.ID}]
-	return l.targeted(c) && (called || slices.Contains(c.Known, l.Addr))
+	_, called := j.proven[c.path(l)]
+	return j.targeted(c, l) && (called || slices.Contains(c.Known, l.Addr))
 }
 
 // excused reports whether the call may have been under way to an instance that was killed, or over a link that failed.

@@ -25,6 +25,7 @@ func judge() *Judge {
 	j := New(began)
 	j.Up(at(0), first)
 	j.Up(at(0), second)
+	register(0, first, second)(j)
 	j.Call(call(answeredBy("first"), begin(8)))
 	j.Call(call(answeredBy("second"), begin(8)))
 	return j
@@ -33,7 +34,7 @@ func judge() *Judge {
 // call returns a call at second 10 that fails with Unavailable, though both instances are known, unless a change says otherwise.
 func call(changes ...func(*Call)) Call {
 	addrs := []string{first.Addr, second.Addr}
-	c := Call{Caller: "caller 0", Conn: "shop", Method: "Who", Code: codes.Unavailable, Known: addrs, Registered: addrs, Lately: addrs, Settled: true}
+	c := Call{Caller: "caller 0", Conn: "shop", Service: "shop", Method: "Who", Code: codes.Unavailable, Known: addrs, Settled: true, Steady: true}
 	begin(10)(&c)
 	for _, change := range changes {
 		change(&c)
@@ -49,15 +50,43 @@ func answeredBy(life string) func(*Call) {
 	return func(c *Call) { c.Code, c.From = codes.OK, life }
 }
 
-func code(code codes.Code) func(*Call)      { return func(c *Call) { c.Code = code } }
-func target(instance string) func(*Call)    { return func(c *Call) { c.Target = instance } }
-func drained(names ...string) func(*Call)   { return func(c *Call) { c.Drained = names } }
-func known(addrs ...string) func(*Call)     { return func(c *Call) { c.Known = addrs } }
-func registered(addr ...string) func(*Call) { return func(c *Call) { c.Registered = addr } }
-func lately(addrs ...string) func(*Call)    { return func(c *Call) { c.Lately = addrs } }
-func subset(n int) func(*Call)              { return func(c *Call) { c.Subset = n } }
-func held(c *Call)                          { c.Held = true }
-func unsettled(c *Call)                     { c.Settled = false }
+func code(code codes.Code) func(*Call)    { return func(c *Call) { c.Code = code } }
+func target(instance string) func(*Call)  { return func(c *Call) { c.Target = instance } }
+func drained(names ...string) func(*Call) { return func(c *Call) { c.Drained = names } }
+func known(addrs ...string) func(*Call)   { return func(c *Call) { c.Known = addrs } }
+func subset(n int) func(*Call)            { return func(c *Call) { c.Subset = n } }
+func longest(seconds float64) func(*Call) {
+	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
+}
+func unsettled(c *Call)                { c.Settled = false }
+func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
+
+// register puts the entries of instances in etcd.
+func register(seconds float64, instances ...Instance) func(*Judge) {
+	return func(j *Judge) {
+		for _, i := range instances {
+			j.Entry(at(seconds), "shop/"+i.ID, Entry{"shop", i.Addr, []string{i.Name}})
+		}
+	}
+}
+
+// vanish takes the entries of instances out of etcd.
+func vanish(seconds float64, instances ...Instance) func(*Judge) {
+	return func(j *Judge) {
+		for _, i := range instances {
+			j.Entry(at(seconds), "shop/"+i.ID, Entry{})
+		}
+	}
+}
+
+// inOrder does several things before a call.
+func inOrder(all ...func(*Judge)) func(*Judge) {
+	return func(j *Judge) {
+		for _, do := range all {
+			do(j)
+		}
+	}
+}
 
 func TestCall(t *testing.T) {
 	deadline := code(codes.DeadlineExceeded)
@@ -66,6 +95,11 @@ func TestCall(t *testing.T) {
 		return func(j *Judge) { do(j, first); do(j, second) }
 	}
 	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
+	changing := func(j *Judge) {
+		clear(j.chosen)
+		j.Call(call(answeredBy("second"), begin(9), func(c *Call) { c.Steady = false }))
+	}
+	join := func(j *Judge) { j.Up(at(9), third); register(9, third)(j) }
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
 		before func(*Judge)
@@ -73,6 +107,8 @@ func TestCall(t *testing.T) {
 		want   Rule // "": no problem
 	}{
 		"answered":                                {call: call(answeredBy("first"))},
+		"answered within the timeout":             {call: call(answeredBy("first"), longest(0.01))},
+		"answered after the timeout":              {call: call(answeredBy("first"), longest(0.01), func(c *Call) { c.End = at(11) }), want: Timeouts},
 		"answered by nobody's life":               {call: call(answeredBy("third")), want: NeverWas},
 		"answered by a life that had ended":       {func(j *Judge) { j.Down(at(9), "first", false) }, call(answeredBy("first")), NeverWas},
 		"answered by a life that has just ended":  {func(j *Judge) { j.Down(at(10), "first", false) }, call(answeredBy("first")), ""},
@@ -82,49 +118,65 @@ func TestCall(t *testing.T) {
 		"answered by a drained one, all drained":  {drain(9, "shop-0", second.Addr), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
 		"answered by a drained one, just drained": {call: call(answeredBy("first"), drained("shop-0"), unsettled)},
 		"answered by a drained target":            {call: call(answeredBy("first"), drained("shop-0"), target("shop-0"))},
-		"answered by one that has left":           {leave, call(answeredBy("first"), lately(second.Addr)), Gone},
+		"answered by one that has left":           {inOrder(leave, vanish(6, first)), call(answeredBy("first")), Gone},
 		"answered by one that is leaving":         {leave, call(answeredBy("first")), ""},
 
-		"unimplemented":                      {call: call(unimplemented), want: Unserved},
-		"unimplemented, another is untold":   {func(j *Judge) { j.lives["second"].Tells = false }, call(unimplemented), ""},
-		"unimplemented, served by none":      {call: call(unimplemented, func(c *Call) { c.Method = "Other" })},
-		"an error that the network has not":  {call: call(code(codes.Internal)), want: Failed},
-		"failed":                             {call: call(), want: Failed},
-		"failed, none is known":              {call: call(known())},
-		"failed, etcd has none":              {call: call(registered(), lately())},
-		"failed, some are held":              {call: call(held)},
-		"failed, all leave":                  {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
-		"failed, all are drained":            {drain(9, "shop-0", second.Addr), call(), ""},
-		"failed, all were drained lately":    {undrained(-6.9), call(), ""},
-		"failed, all were drained long ago":  {undrained(-7.1), call(), Failed},
-		"failed, the subset may be in doubt": {leave, call(subset(1)), ""},
-		"failed, part of the subset is not":  {leave, call(subset(2)), Failed},
-		"failed, one was killed just before": {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
-		"failed, not the target was killed":  {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(target("shop-0")), Failed},
-		"failed, one unknown was killed":     {func(j *Judge) { j.Up(at(9), third); j.Down(at(9.95), "third", true) }, call(), Failed},
-		"failed, one was killed long before": {func(j *Judge) { j.Down(at(9), "second", true) }, call(), Failed},
-		"failed, a link has just changed":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
-		"failed, another's link has changed": {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},
-		"failed, not the target's link has":  {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(target("shop-0")), Failed},
-		"failed, not proven since a cut":     {both(func(j *Judge, i Instance) { j.Link(at(9), i.Process, "caller 0", false, false) }), call(), ""},
-		"failed, not proven since it vanished": {
-			both(func(j *Judge, i Instance) { j.Absent(at(9), i.Addr) }), call(), "",
+		"unimplemented":                        {call: call(unimplemented), want: Unserved},
+		"unimplemented, another is untold":     {func(j *Judge) { j.lives["second"].Tells = false }, call(unimplemented), ""},
+		"unimplemented, served by none":        {call: call(unimplemented, func(c *Call) { c.Method = "Other" })},
+		"an error that the network has not":    {call: call(code(codes.Internal)), want: Failed},
+		"failed":                               {call: call(), want: Failed},
+		"failed, none is said to be known":     {call: call(known(), begin(20)), want: Forgotten},
+		"failed, etcd has long had none":       {vanish(5, first, second), call(), ""},
+		"failed, all leave":                    {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
+		"failed, all are drained":              {drain(9, "shop-0", second.Addr), call(), ""},
+		"failed, all were drained lately":      {undrained(-6.9), call(), ""},
+		"failed, all were drained long ago":    {undrained(-7.1), call(), Failed},
+		"failed, the subset may be another":    {join, call(subset(1)), ""},
+		"failed, the subset is larger":         {join, call(subset(2)), Failed},
+		"failed, the subset is known":          {leave, call(subset(1)), Failed},
+		"failed, the subset is forgotten":      {leave, call(subset(1), known(), begin(20)), Forgotten},
+		"failed, the subset was changing":      {inOrder(leave, changing), call(subset(1)), ""},
+		"failed, and one is named anew":        {leave, call(subset(1), func(c *Call) { c.Names = []string{"shop-3"} }), ""},
+		"failed, and the policy is another":    {leave, call(subset(1), func(c *Call) { c.Config = "{}" }), ""},
+		"failed, one was killed just before":   {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(), ""},
+		"failed, not the target was killed":    {func(j *Judge) { j.Down(at(9.95), "second", true) }, call(target("shop-0")), Failed},
+		"failed, one unknown was killed":       {func(j *Judge) { j.Up(at(9), third); j.Down(at(9.95), "third", true) }, call(), Failed},
+		"failed, one was killed long before":   {func(j *Judge) { j.Down(at(9), "second", true) }, call(), Failed},
+		"failed, a link has just changed":      {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(), ""},
+		"failed, another's link has changed":   {func(j *Judge) { j.Link(at(10), "server 1", "caller 1", true, false) }, call(), Failed},
+		"failed, not the target's link has":    {func(j *Judge) { j.Link(at(10), "server 1", "caller 0", false, false) }, call(target("shop-0")), Failed},
+		"failed, not proven since a cut":       {both(func(j *Judge, i Instance) { j.Link(at(9), i.Process, "caller 0", false, false) }), call(), ""},
+		"failed, not proven since it vanished": {inOrder(vanish(9, first, second), register(9.1, first, second)), call(), ""},
+		"failed, just back, and not known":     {inOrder(vanish(7, first, second), register(7.1, first, second)), call(known()), ""},
+		"failed, just back, but known":         {inOrder(vanish(7, first, second), register(7.1, first, second)), call(), Failed},
+		"failed, gone while it hears nothing":  {vanish(9, first, second), call(known(), deaf(8.5), begin(20)), Forgotten},
+		"failed, gone before it hears nothing": {vanish(8.2, first, second), call(known(), deaf(8.5), begin(20)), ""},
+		"failed, the target is known":          {call: call(target("shop-0")), want: Failed},
+		"failed, the target has another name": {
+			func(j *Judge) { j.Entry(at(9), "shop/first", Entry{"shop", first.Addr, []string{"shop-3"}}) }, call(target("shop-0")), "",
 		},
 		"timed out":                    {call: call(deadline), want: Failed},
 		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
 		"timed out, not to the target": {
 			func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline, target("shop-0")), Failed,
 		},
+		"timed out, a stalled link was reset": {func(j *Judge) {
+			j.Link(at(9), "server 1", "caller 0", false, true)
+			j.Reset(at(9.1), "server 1", "caller 0")
+		}, call(deadline), ""},
 		"failed, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(), Failed},
 
-		"all vanish":                            {call: call(registered()), want: Forgotten},
-		"all vanish, one has left":              {leave, call(registered()), ""},
-		"all vanish, one has just come back":    {func(j *Judge) { j.Leave(at(9), "first", false) }, call(registered()), ""},
-		"all vanish, one is drained":            {drain(9, "shop-0"), call(registered()), ""},
-		"all vanish, one was overwritten":       {func(j *Judge) { j.Doubt(at(5), "first") }, call(registered()), ""},
-		"all vanish, one was long overwritten":  {func(j *Judge) { j.Doubt(at(-6), "first") }, call(registered()), Forgotten},
-		"all vanish, long after the last call":  {call: call(registered(), begin(14))},
-		"all vanish, and can no longer be used": {stall, call(registered()), ""},
+		"all vanish":                {vanish(9, first, second), call(), Forgotten},
+		"all vanish, one has left":  {inOrder(leave, vanish(9, first, second)), call(), Forgotten},
+		"all vanish, all have left": {inOrder(both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), vanish(9, first, second)), call(), ""},
+		"all vanish, all are coming back": {
+			inOrder(vanish(9, first, second), both(func(j *Judge, i Instance) { j.Leave(at(9.1), i.ID, false) })), call(), "",
+		},
+		"all vanish, one after the other":       {inOrder(vanish(8.5, first), vanish(9, second)), call(), Forgotten},
+		"all vanish, long ago":                  {vanish(9, first, second), call(begin(14)), ""},
+		"all vanish, just after they came back": {inOrder(vanish(7, first, second), register(7.1, first, second), vanish(9, first, second)), call(known()), ""},
+		"all vanish, and can no longer be used": {inOrder(stall, vanish(9, first, second)), call(), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			j := judge()
@@ -175,14 +227,39 @@ func TestRate(t *testing.T) {
 		done Counts
 		want Rule
 	}{
-		{Counts{mostRequests, mostRequests, mostLines}, ""},
+		{Counts{mostRequests, mostRepeated, mostRequests, mostDials, mostLines}, ""},
 		{Counts{Requests: mostRequests + 1}, Requests},
+		{Counts{Repeated: mostRepeated + 1}, Requests},
 		{Counts{Tokens: mostRequests + 1}, Requests},
+		{Counts{Dials: mostDials + 1}, Requests},
 		{Counts{Lines: mostLines + 1}, Lines},
 	} {
 		j := New(began)
 		j.Rate(at(10), "server 0", row.done.Sub(Counts{}))
 		expect(t, j, row.want)
+	}
+}
+
+func TestLine(t *testing.T) {
+	for name, test := range map[string]struct {
+		lines int
+		every float64 // seconds
+		about []string
+		want  Rule
+	}{
+		"many at once":          {mostAlike, 0, []string{"a"}, ""},
+		"too many at once":      {mostAlike + 1, 0, []string{"a"}, Lines},
+		"one a second":          {mostAlike + 1, 1, []string{"a"}, Lines},
+		"one in three seconds":  {mostAlike + 1, 3, []string{"a"}, ""},
+		"many, not of one kind": {2 * mostAlike, 0, []string{"a", "b"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j := New(began)
+			for i := range test.lines {
+				j.Line(at(float64(i)*test.every), "server 0", test.about[i%len(test.about)])
+			}
+			expect(t, j, test.want)
+		})
 	}
 }
 

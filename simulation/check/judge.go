@@ -24,21 +24,23 @@ type Judge struct {
 
 	began   time.Time
 	lives   map[string]*life
-	links   map[[2]string]*link  // by the names of two processes
-	proven  map[path]time.Time   // the last call that came back
-	drained map[string]time.Time // by name: when the live config ceased to drain it, zero while it does
-	writes  map[string][]write   // by key: the latest, in order
+	links   map[[2]string]*link    // by the names of two processes
+	proven  map[path]time.Time     // the last call that came back
+	chosen  map[choice]Call        // the last one that might have gone elsewhere
+	drained map[string]time.Time   // by name: when the live config ceased to drain it, zero while it does
+	writes  map[string][]write     // by key: the latest, in order
+	lines   map[string][]time.Time // by process and what they are about: the latest, in order
+	history history
 }
 
 type life struct {
 	Instance
-	up      bool
-	since   time.Time // of up
-	ended   time.Time
-	killed  bool      // so it ended, and the calls under way to it were lost
-	leaves  bool      // it leaves etcd, or has left, by its own will
-	doubted time.Time // when somebody else last changed its entry, or it last came back
-	absent  time.Time // when etcd last ceased to have its entry
+	up       bool
+	since    time.Time // of up
+	ended    time.Time
+	killed   bool      // so it ended, and the calls under way to it were lost
+	leaves   bool      // it leaves etcd, or has left, by its own will
+	returned time.Time // when it last ceased to
 }
 
 type link struct {
@@ -49,6 +51,15 @@ type link struct {
 
 // A path leads a caller's calls to a life of a server.
 type path struct{ caller, conn, life string }
+
+// path returns the path of the call to a life.
+func (c *Call) path(l *life) path { return path{c.Caller, c.Conn, l.ID} }
+
+// A choice is what calls of a method make, as far as it depends on what the caller knows.
+type choice struct {
+	path
+	method string
+}
 
 type write struct {
 	at   time.Time
@@ -63,7 +74,10 @@ func New(now time.Time) *Judge {
 		links:   make(map[[2]string]*link),
 		proven:  make(map[path]time.Time),
 		drained: make(map[string]time.Time),
+		chosen:  make(map[choice]Call),
 		writes:  make(map[string][]write),
+		lines:   make(map[string][]time.Time),
+		history: newHistory(),
 	}
 }
 
@@ -87,27 +101,23 @@ func (j *Judge) Down(now time.Time, id string, killed bool) {
 func (j *Judge) Leave(now time.Time, id string, leaves bool) {
 	l := j.lives[id]
 	if l.leaves = leaves; !leaves {
-		l.doubted = now
-	}
-}
-
-// Doubt notes that somebody else has changed the entry of a life.
-func (j *Judge) Doubt(now time.Time, id string) {
-	if l := j.lives[id]; l != nil {
-		l.doubted = now
-	}
-}
-
-// Absent notes that etcd no longer has an entry of an address.
-func (j *Judge) Absent(now time.Time, addr string) {
-	if l := j.at(addr); l != nil {
-		l.absent = now
+		l.returned = now
 	}
 }
 
 // Link notes that the link between two processes has changed.
 func (j *Judge) Link(now time.Time, a, b string, cut, stalled bool) {
 	j.links[pair(a, b)] = &link{cut: cut, stalled: stalled, changed: now}
+}
+
+// Reset notes that the connections between two processes were reset. Those of a stalled link hear of it when the stall ends.
+func (j *Judge) Reset(now time.Time, a, b string) {
+	l := link{}
+	if before := j.links[pair(a, b)]; before != nil {
+		l = *before
+	}
+	l.changed = now
+	j.links[pair(a, b)] = &l
 }
 
 // Drain notes which names the live config drains from now on.

@@ -11,8 +11,11 @@ const Window = 10 * time.Second
 // What may happen within a window.
 const (
 	mostChanges  = 4   // of hands, to a key
-	mostRequests = 100 // to etcd, by a process, for tokens or for anything else
-	mostLines    = 40  // logged by a process
+	mostRequests = 100 // of etcd, by a process, for tokens or for anything else
+	mostRepeated = 3500
+	mostDials    = 200
+	mostLines    = 40 // logged by a process
+	mostAlike    = 5  // of them about the same
 )
 
 // Put notes and judges that a key was put from a host.
@@ -32,27 +35,47 @@ func (j *Judge) Put(now time.Time, key, from string) {
 	}
 }
 
+// Line notes and judges that a process has logged a line about something.
+func (j *Judge) Line(now time.Time, process, about string) {
+	of := process + ": " + about
+	lines := append(j.lines[of], now)
+	lines = slices.DeleteFunc(lines, func(at time.Time) bool { return at.Before(now.Add(-Window)) })
+	j.lines[of] = lines
+	if len(lines) > mostAlike {
+		j.Report(now, Lines, "%s has logged %d lines within %v: %s", process, len(lines), Window, about)
+		delete(j.lines, of)
+	}
+}
+
 // Counts are what a process has done so far, or within a window.
 type Counts struct {
-	Requests int // that etcd has taken
-	Tokens   int // that it has asked etcd for: etcd's client does so for each stream that it opens
+	Requests int // that it has made of etcd, save these:
+	Repeated int // that were refused and that etcd's client then repeats by itself
+	Tokens   int // for tokens; etcd's client makes one for each stream that it opens
+	Dials    int // of connections to etcd
 	Lines    int // that it has logged
 }
 
 // Sub returns what was done since it was less.
 func (c Counts) Sub(less Counts) Counts {
-	return Counts{c.Requests - less.Requests, c.Tokens - less.Tokens, c.Lines - less.Lines}
+	return Counts{c.Requests - less.Requests, c.Repeated - less.Repeated, c.Tokens - less.Tokens, c.Dials - less.Dials, c.Lines - less.Lines}
 }
 
-// Rate judges what a process has done within a window.
+// Rate judges what a process has done within a window, or a part of one.
 func (j *Judge) Rate(now time.Time, process string, done Counts) {
-	if done.Requests > mostRequests {
-		j.Report(now, Requests, "%s has made %d requests within %v", process, done.Requests, Window)
-	}
-	if done.Tokens > mostRequests {
-		j.Report(now, Requests, "%s has asked for %d tokens within %v", process, done.Tokens, Window)
-	}
-	if done.Lines > mostLines {
-		j.Report(now, Lines, "%s has logged %d lines within %v", process, done.Lines, Window)
+	for _, of := range []struct {
+		rule       Rule
+		what       string
+		done, most int
+	}{
+		{Requests, "made %d requests", done.Requests, mostRequests},
+		{Requests, "made %d requests that were refused and repeated", done.Repeated, mostRepeated},
+		{Requests, "asked for %d tokens", done.Tokens, mostRequests},
+		{Requests, "dialled etcd %d times", done.Dials, mostDials},
+		{Lines, "logged %d lines", done.Lines, mostLines},
+	} {
+		if of.done > of.most {
+			j.Report(now, of.rule, "%s has "+of.what+" within %v", process, of.done, Window)
+		}
 	}
 }

@@ -22,7 +22,7 @@ type Call struct {
 
 // Verdict says what becomes of a call. The zero Verdict lets it pass.
 type Verdict struct {
-	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then
+	Before time.Duration // how long it waits before it takes effect, even if the client has gone by then, or is refused
 	After  time.Duration // how long it waits between its effect and its answer
 	Lose   bool          // it takes effect and is never answered
 	Err    error         // it is refused and has no effect
@@ -52,14 +52,14 @@ func serve[T any](ctx context.Context, n *node, call Call, f func() (T, error)) 
 	var none T
 	call.Client, call.Member = host(ctx), n.i
 	v := n.c.arrive(call)
+	if err := n.sleep(v.Before); err != nil {
+		return none, err
+	}
 	switch {
 	case v.Err != nil:
 		return none, v.Err
 	case v.Busy && call.Write:
 		return none, errTooMany
-	}
-	if err := n.sleep(v.Before); err != nil {
-		return none, err
 	}
 	resp, err := none, n.checkLeader(ctx)
 	if err == nil {

@@ -117,11 +117,11 @@ func (s *leaseServer) LeaseKeepAlive(server pb.Lease_LeaseKeepAliveServer) error
 func (s *leaseServer) renew(st *stream, r *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
 	call := Call{Client: host(st.ctx), Member: s.n.i, Method: "LeaseKeepAlive", Write: true}
 	v := s.n.c.arrive(call)
-	if v.Err != nil {
-		return nil, v.Err
-	}
 	if err := s.n.sleep(v.Before); err != nil {
 		return nil, err
+	}
+	if v.Err != nil {
+		return nil, v.Err
 	}
 	resp := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{}, ID: r.ID}
 	s.n.fill(resp.Header)

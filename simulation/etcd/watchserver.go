@@ -103,11 +103,14 @@ func (s *stream) change(f func()) {
 // create adds a watch. One whose answer is to be lost is as if it had never been asked for.
 func (s *stream) create(r *pb.WatchCreateRequest) error {
 	v := s.n.c.arrive(Call{Client: host(s.ctx), Member: s.n.i, Method: "Watch", Keys: []string{string(r.GetKey())}})
-	if v.Err != nil || v.Lose || r == nil {
-		return v.Err
+	if v.Err == nil && (v.Lose || r == nil) {
+		return nil
 	}
 	if err := s.n.sleep(v.Before); err != nil {
 		return err
+	}
+	if v.Err != nil {
+		return v.Err
 	}
 	who, err := s.n.identify(s.ctx)
 	may := func(keys span) error {

@@ -7,7 +7,8 @@
 //   - the simulation: the schedules of a range of seeds, in package walk, until one finds a problem or the
 //     budget is spent;
 //   - the walk of the mutated core, where the package has one: every sequence of events to a depth;
-//   - the test on real etcd that the mutant names.
+//   - the test on real etcd that the mutant names;
+//   - the test of the mutated package that it names: a decision that only costs more, or is rarely wrong, shows there alone.
 //
 // Before a test counts, it must pass without any mutant: the schedules by the same seeds. The files on disk stay as
 // they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant, or if one does not

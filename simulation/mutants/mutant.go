@@ -26,22 +26,28 @@ var rooms embed.FS
 //	+	if c.checking = e.check; c.replica.moved {
 //
 // The lines with a minus are the old text, which the file has exactly once, and those with a plus the new one. White
-// space at the ends of either does not count. A line that begins with # is a comment, and so is everything before the
-// first mutant.
+// space at the ends of either does not count. Where two places protect from the same, another file line, of the same
+// or another file, begins another edit. A line that begins with # is a comment, and so is everything before the first mutant.
 type mutant struct {
 	room, name string
 	row        string   // of the lists of what must never go wrong
 	out        string   // what is taken out, for people
-	file       string   // relative to the root of the repository
 	real       []string // a package of module integration, and a test of it; nil: none
-	old, new   string
+	unit       string   // a test of the package that the first edit is in; "": none
+	edits      []edit
+}
+
+// edit is a change of one place.
+type edit struct {
+	file     string // relative to the root of the repository
+	old, new string
 }
 
 // id names a mutant.
 func (m *mutant) id() string { return m.room + "/" + m.name }
 
 // dir returns the directory of the mutated package.
-func (m *mutant) dir() string { return filepath.Dir(m.file) }
+func (m *mutant) dir() string { return filepath.Dir(m.edits[0].file) }
 
 // load returns the mutants whose id matches.
 func load(only *regexp.Regexp) ([]*mutant, error) {
@@ -81,14 +87,18 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 func read(room, block string) (*mutant, error) {
 	name, body, _ := strings.Cut(block, "\n")
 	m := &mutant{room: room, name: name}
-	var from, to strings.Builder
 	for line := range strings.Lines(body) {
 		switch line[0] {
-		case '-':
-			from.WriteString(line[1:])
-			continue
-		case '+':
-			to.WriteString(line[1:])
+		case '-', '+':
+			if len(m.edits) == 0 {
+				return nil, fmt.Errorf("mutant %q: the file comes before what is changed in it", name)
+			}
+			e := &m.edits[len(m.edits)-1]
+			if line[0] == '-' {
+				e.old += line[1:]
+			} else {
+				e.new += line[1:]
+			}
 			continue
 		case '#', '\n':
 			continue
@@ -101,16 +111,24 @@ func read(room, block string) (*mutant, error) {
 		case "out":
 			m.out = value
 		case "file":
-			m.file = value
+			m.edits = append(m.edits, edit{file: value})
 		case "real":
 			m.real = strings.Fields(value)
+		case "unit":
+			m.unit = value
 		default:
-			return nil, fmt.Errorf("mutant %q: the line %q begins with none of row, out, file, real, - and +", name, strings.TrimSpace(line))
+			return nil, fmt.Errorf("mutant %q: the line %q begins with none of row, out, file, real, unit, - and +", name, strings.TrimSpace(line))
 		}
 	}
-	m.old, m.new = strings.TrimSpace(from.String()), strings.TrimSpace(to.String())
-	if m.row == "" || m.out == "" || m.file == "" || m.old == "" || m.old == m.new {
-		return nil, fmt.Errorf("mutant %q: want a row, what is taken out, a file, and two different texts", name)
+	if m.row == "" || m.out == "" || len(m.edits) == 0 {
+		return nil, fmt.Errorf("mutant %q: want a row, what is taken out, and a file", name)
+	}
+	for i := range m.edits {
+		e := &m.edits[i]
+		e.old, e.new = strings.TrimSpace(e.old), strings.TrimSpace(e.new)
+		if e.file == "" || e.old == "" || e.old == e.new {
+			return nil, fmt.Errorf("mutant %q: want two different texts of a file", name)
+		}
 	}
 	if m.real != nil && len(m.real) != 2 {
 		return nil, fmt.Errorf("mutant %q: real is %q: want a package and a test", name, m.real)
@@ -118,14 +136,21 @@ func read(room, block string) (*mutant, error) {
 	return m, nil
 }
 
-// apply returns the mutated file of the repository at root.
-func (m *mutant) apply(root string) ([]byte, error) {
-	text, err := os.ReadFile(filepath.Join(root, m.file))
-	if err != nil {
-		return nil, fmt.Errorf("mutant %s: %w", m.id(), err)
+// apply returns the mutated files of the repository at root, by name.
+func (m *mutant) apply(root string) (map[string][]byte, error) {
+	mutated := make(map[string][]byte)
+	for _, e := range m.edits {
+		text, ok := mutated[e.file]
+		if !ok {
+			var err error
+			if text, err = os.ReadFile(filepath.Join(root, e.file)); err != nil {
+				return nil, fmt.Errorf("mutant %s: %w", m.id(), err)
+			}
+		}
+		if n := bytes.Count(text, []byte(e.old)); n != 1 {
+			return nil, fmt.Errorf("mutant %s: %s has its old text %d times: want it once", m.id(), e.file, n)
+		}
+		mutated[e.file] = bytes.Replace(text, []byte(e.old), []byte(e.new), 1)
 	}
-	if n := bytes.Count(text, []byte(m.old)); n != 1 {
-		return nil, fmt.Errorf("mutant %s: %s has its old text %d times: want it once", m.id(), m.file, n)
-	}
-	return bytes.Replace(text, []byte(m.old), []byte(m.new), 1), nil
+	return mutated, nil
 }

@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
 
 const root = "../.."
 
-// Each mutant fits the code as it is, and the test on real etcd that it names is there. Whoever changes what one takes out
+// Each mutant fits the code as it is, and the tests that it names are there. Whoever changes what one takes out
 // changes the mutant, too.
 func TestMutantsFit(t *testing.T) {
 	mutants, err := load(regexp.MustCompile(""))
@@ -20,22 +21,27 @@ func TestMutantsFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range mutants {
-		text, err := m.apply(root)
+		mutated, err := m.apply(root)
 		if err != nil {
 			t.Error(err)
 			continue
 		}
-		if _, err := parser.ParseFile(token.NewFileSet(), m.file, text, parser.SkipObjectResolution); err != nil {
-			t.Errorf("mutant %s: %v", m.id(), err)
+		for file, text := range mutated {
+			if _, err := parser.ParseFile(token.NewFileSet(), file, text, parser.SkipObjectResolution); err != nil {
+				t.Errorf("mutant %s: %v", m.id(), err)
+			}
 		}
-		if m.real != nil && !hasTest(t, m.real[0], m.real[1]) {
+		if m.real != nil && !hasTest(t, filepath.Join(integration, m.real[0]), m.real[1]) {
 			t.Errorf("mutant %s: there is no test %s in integration/%s", m.id(), m.real[1], m.real[0])
+		}
+		if m.unit != "" && !hasTest(t, m.dir(), m.unit) {
+			t.Errorf("mutant %s: there is no test %s in %s", m.id(), m.unit, m.dir())
 		}
 	}
 }
 
-func hasTest(t *testing.T, pkg, test string) bool {
-	files, err := filepath.Glob(filepath.Join(root, "integration", pkg, "*_test.go"))
+func hasTest(t *testing.T, dir, test string) bool {
+	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,12 +58,13 @@ func hasTest(t *testing.T, pkg, test string) bool {
 }
 
 func TestRead(t *testing.T) {
-	m, err := read("room", "name\nrow  D1, D2\n# why\nout  what is gone\nfile a/b.go\nreal ./x TestY\n-\told {\n-\t\tmore\n+\tnew {\n\n")
+	m, err := read("room", "name\nrow  D1, D2\n# why\nout  what is gone\nfile a/b.go\nreal ./x TestY\nunit TestZ\n-\told {\n-\t\tmore\n+\tnew {\nfile a/c.go\n-\tgone\n\n")
 	if err != nil {
 		t.Fatal(err)
 	}
+	edits := []edit{{"a/b.go", "old {\n\t\tmore", "new {"}, {"a/c.go", "gone", ""}}
 	if m.id() != "room/name" || m.row != "D1, D2" || m.out != "what is gone" || m.dir() != "a" || m.real[1] != "TestY" ||
-		m.old != "old {\n\t\tmore" || m.new != "new {" {
+		m.unit != "TestZ" || !slices.Equal(m.edits, edits) {
 		t.Errorf("read %+v", *m)
 	}
 	for _, bad := range []string{
@@ -65,6 +72,8 @@ func TestRead(t *testing.T) {
 		"nothing changes\nrow D1\nout x\nfile a.go\n-a\n+ a",
 		"no old text\nrow D1\nout x\nfile a.go\n+b",
 		"unknown field\nrow D1\nout x\nfile a.go\nsees y\n-a\n+b",
+		"one edit of two\nrow D1\nout x\nfile a.go\n-a\n+b\nfile b.go",
+		"no file yet\nrow D1\nout x\n-a\n+b\nfile a.go",
 		"half a test\nrow D1\nout x\nfile a.go\nreal ./discovery\n-a\n+b",
 	} {
 		if m, err := read("room", bad); err == nil {

@@ -80,10 +80,22 @@ func (r *runner) tryUnmutated(ctx context.Context) error {
 	return nil
 }
 
+// notice is a kind of test that notices a mutant.
+type notice int
+
+const (
+	bySchedule notice = iota
+	byWalk
+	byReal
+	byUnit
+	notices // how many kinds there are
+)
+
 // outcome says what noticed a mutant.
 type outcome struct {
 	mutant *mutant
 	by     string        // "": nobody
+	kind   notice        // what kind of test that is
 	seed   uint64        // of the schedule; 0: it was none
 	after  time.Duration // from the start of the test
 	why    string        // what it said
@@ -110,22 +122,33 @@ func (r *runner) try(ctx context.Context, m *mutant) outcome {
 	if o.err == nil && m.real != nil && (o.by == "" || r.real) {
 		o.err = r.onRealEtcd(ctx, &o, overlay)
 	}
+	if o.err == nil && m.unit != "" && o.by == "" {
+		o.err = r.inPackage(ctx, &o, overlay)
+	}
 	return o
 }
 
-// overlay writes the mutated file, and returns the environment in which the go command takes it for the real one.
+// overlay writes the mutated files, and returns the environment in which the go command takes them for the real ones.
 func (r *runner) overlay(m *mutant) (env []string, err error) {
-	text, err := m.apply(r.root)
+	mutated, err := m.apply(r.root)
 	if err != nil {
 		return nil, err
 	}
-	mutated := filepath.Join(r.dir, m.room+"-"+m.name+".go")
-	list, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(r.root, m.file): mutated}})
+	base := filepath.Join(r.dir, m.room+"-"+m.name)
+	replace := make(map[string]string)
+	for file, text := range mutated {
+		name := fmt.Sprintf("%s-%d.go", base, len(replace))
+		replace[filepath.Join(r.root, file)] = name
+		if err := os.WriteFile(name, text, 0o644); err != nil {
+			return nil, err
+		}
+	}
+	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		return nil, err
 	}
-	overlay := strings.TrimSuffix(mutated, ".go") + ".json"
-	if err := errors.Join(os.WriteFile(mutated, text, 0o644), os.WriteFile(overlay, list, 0o644)); err != nil {
+	overlay := base + ".json"
+	if err := os.WriteFile(overlay, list, 0o644); err != nil {
 		return nil, err
 	}
 	return []string{strings.TrimSpace("GOFLAGS=" + os.Getenv("GOFLAGS") + " -overlay=" + overlay)}, nil
@@ -140,7 +163,7 @@ func (r *runner) inSchedules(ctx context.Context, o *outcome, overlay []string) 
 	defer os.RemoveAll(binary)
 	w, err := r.walk(ctx, binary, r.green)
 	if err == nil && w.why != "" {
-		o.by, o.seed, o.after, o.why = "simulation", w.seed, w.took, w.why
+		o.by, o.kind, o.seed, o.after, o.why = "simulation", bySchedule, w.seed, w.took, w.why
 	}
 	return err
 }
@@ -156,7 +179,7 @@ func (r *runner) inCore(ctx context.Context, o *outcome, overlay []string) error
 	began := time.Now()
 	why, err := r.fails(ctx, dir, "Walk", coreTimeout, overlay)
 	if err == nil && why != "" {
-		o.by, o.after, o.why = "walk of core "+filepath.Base(dir), time.Since(began), why
+		o.by, o.kind, o.after, o.why = "walk of core "+filepath.Base(dir), byWalk, time.Since(began), why
 	}
 	return err
 }
@@ -172,11 +195,21 @@ func (r *runner) onRealEtcd(ctx context.Context, o *outcome, overlay []string) e
 	case why == "":
 		o.real = test + " passes"
 	case o.by == "":
-		o.by, o.after, o.why = test, time.Since(began), why
+		o.by, o.kind, o.after, o.why = test, byReal, time.Since(began), why
 	default:
 		o.real = test + " notices it, too"
 	}
 	return nil
+}
+
+// inPackage has the test of the mutated package that the mutant names notice it.
+func (r *runner) inPackage(ctx context.Context, o *outcome, overlay []string) error {
+	began := time.Now()
+	why, err := r.fails(ctx, o.mutant.dir(), "^"+o.mutant.unit+"$", coreTimeout, overlay)
+	if err == nil && why != "" {
+		o.by, o.kind, o.after, o.why = o.mutant.unit, byUnit, time.Since(began), why
+	}
+	return err
 }
 
 // fails returns what tests of a package say if they fail with a mutant, "" if they pass. It is an error if they fail

@@ -64,8 +64,10 @@ func (c *caller) callOne(ctx context.Context, via clients, r *rand.Rand) {
 
 // callAffine calls the shop with an affinity.
 func (c *caller) callAffine(ctx context.Context, via clients, r *rand.Rand) {
-	c.call(runtime.WithAffinity(ctx, string(rune('a'+r.IntN(affinities)))), via, shopWho, "")
+	c.call(runtime.WithAffinity(ctx, affinityNamed(r.IntN(affinities))), via, shopWho, "")
 }
+
+func affinityNamed(i int) string { return string(rune('a' + i)) }
 
 // someInstance returns the id of an instance of the shop that the registry knows, "" if it knows none.
 func someInstance(registry *runtime.Registry, r *rand.Rand) string {
@@ -83,6 +85,9 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 		key, conn = userKey, via.user
 	}
 	record := c.prepare(via.registry, key, key, method, target)
+	if key == shopKey {
+		record.Longest = c.w.longestWait(c.spec.Policy, record.Settled)
+	}
 	if key == shopKey && target == "" {
 		record.Subset = c.spec.Subset
 	}
@@ -97,9 +102,10 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	all, err := via.instances.All(bounded)
 	cancel()
-	if err != nil {
+	if err != nil || ctx.Err() != nil {
 		return
 	}
+	c.listed(all)
 	for _, i := range all {
 		if ctx.Err() != nil {
 			return
@@ -110,26 +116,21 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 
 // prepare notes what the caller knows as a call on a connection to a service begins.
 func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target string) check.Call {
-	life, _ := c.current()
+	life, from := c.current()
 	call := check.Call{
-		Caller:     c.name(),
-		Conn:       fmt.Sprintf("%s of life %d", conn, life),
-		Method:     method,
-		Target:     target,
-		Begin:      time.Now(),
-		Registered: c.w.registered(key),
-		Lately:     c.w.lately(key),
-		Drained:    c.w.drainedNames(),
-		Settled:    key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
+		Caller:  c.name(),
+		Conn:    fmt.Sprintf("%s of life %d", conn, life),
+		Service: key,
+		Method:  method,
+		Target:  target,
+		Begin:   time.Now(),
+		Drained: c.w.drainedNames(),
+		Deaf:    c.w.deafSince(from),
+		Settled: key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
 	}
 	status := keyStatus(registry, key)
-	call.Held = status.Held > 0
-	for _, ep := range status.Endpoints {
-		if ep.Instance == target {
-			call.TargetAddr = ep.Addr
-		}
-		call.Known = append(call.Known, ep.Addr)
-	}
+	call.Known, call.Held, call.Config = addrsOf(status.Endpoints), status.Held > 0, status.ServiceConfig
+	call.Names = namesOf(status)
 	return call
 }
 
@@ -143,10 +144,25 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	c.calls.Add(1)
 	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
+	if registry := c.running(); registry != nil {
+		call.Steady = slices.Equal(call.Names, namesOf(keyStatus(registry, call.Service)))
+	}
+	if _, host := c.current(); c.w.deafSince(host) != call.Deaf {
+		call.Deaf = time.Time{} // it may have heard meanwhile
+	}
 	if err != nil {
 		call.Err = err.Error()
 	}
 	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	c.w.observe(func(j *check.Judge) { j.Call(call) })
 	return from
+}
+
+// namesOf returns the instances that a registry knows, by name and address.
+func namesOf(status runtime.KeyStatus) []string {
+	var names []string
+	for _, ep := range status.Endpoints {
+		names = append(names, ep.Instance+" at "+ep.Addr)
+	}
+	return names
 }

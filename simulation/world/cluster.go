@@ -68,8 +68,11 @@ func (w *World) reset(down time.Duration, change func()) {
 	w.resets = append(w.resets, time.Now())
 	w.mu.Unlock()
 	change()
+	w.hangAnew()
 	live, ok := w.etcd.Get(configKey)
+	entries := w.etcd.Entries(prefix)
 	w.mu.Lock()
+	w.noteReset(entries)
 	w.noteDrain(live.Value, ok)
 	w.mu.Unlock()
 	w.rights.apply() // a backup has the rights of its time

@@ -54,7 +54,10 @@ func (w *World) settle(ctx context.Context) {
 		}
 	}
 	w.wrongCalls(ctx)
+	w.wrongAffinities(ctx)
+	w.wrongTargets(ctx)
 	w.wrongConnections()
+	w.wrongTimeouts(ctx)
 }
 
 // mostConnections is how many a caller may have to a server: one for each of its clients.
@@ -103,6 +106,13 @@ func (w *World) wrongEntries() string {
 			wrong = append(wrong, "there is no entry for "+at)
 		}
 	}
+	for _, s := range w.servers {
+		for _, key := range s.keys() {
+			if lacks := s.lacks(key); s.in && lacks != "" {
+				wrong = append(wrong, lacks)
+			}
+		}
+	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")
 }
@@ -133,7 +143,7 @@ func (w *World) wrongReaders(ctx context.Context) string {
 		c.mu.Lock()
 		watched, watchErr := addrsOf(c.watched), c.watchErr
 		c.mu.Unlock()
-		want := w.registered(shopKey)
+		want := w.registered()
 		differ := func(reader string, has []string) {
 			if !slices.Equal(has, want) {
 				wrong = append(wrong, fmt.Sprintf("%s of %s has %v (%v), and etcd %v", reader, c.name(), has, watchErr, want))
@@ -170,9 +180,6 @@ func addrsOf(endpoints []runtime.Endpoint) []string {
 
 // tearDown stops every process in order, and reports what is left behind.
 func (w *World) tearDown(ctx context.Context) {
-	for _, c := range w.callers {
-		c.stop(ctx)
-	}
 	for _, s := range w.servers {
 		s.stop(ctx)
 	}
@@ -181,10 +188,13 @@ func (w *World) tearDown(ctx context.Context) {
 			w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 		}
 	}
+	w.ghosts.Wait() // callers hear that servers have left
+	for _, c := range w.callers {
+		c.stop(ctx)
+	}
 	for _, o := range w.writers {
 		o.kill()
 	}
-	w.ghosts.Wait()
 	time.Sleep(2 * ttl) // until what was left to expire has expired
 	for _, lease := range w.etcd.Leases() {
 		w.report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)

@@ -1,6 +1,7 @@
 package world
 
 import (
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,63 +16,88 @@ var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
 
 // address returns the address that an entry names, "" if readers are to skip it.
 func address(e etcd.Entry) string {
-	if e.Key == badKey || strings.Contains(e.Value, "grpc_leaving") {
+	if e.Key == badKey || strings.Contains(e.Value, leavingMark) {
 		return ""
 	}
 	return addrPattern.FindString(e.Value)
 }
 
-// noteAddress notes the address that a changed key names, and has the judge hear if it named another one before.
-func (w *World) noteAddress(c etcd.Change) {
-	addr := ""
-	if !c.Delete {
-		addr = address(etcd.Entry{Key: c.Key, Value: c.Value})
+// instancePattern finds the instance id in an entry that has it in its value.
+var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
+
+// entryOf returns what the judge is to know of an entry of a service.
+func entryOf(e etcd.Entry) check.Entry {
+	names := []string{path.Base(e.Key)}
+	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
+		names = append(names, id[1])
 	}
-	if before := w.addrs[c.Key]; before != addr {
-		w.judge.Absent(c.At, before)
-	}
-	w.addrs[c.Key] = addr
+	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Names: names}
 }
 
-// registered returns the addresses that etcd has for a service, sorted.
-func (w *World) registered(key string) []string {
+// noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.
+func (w *World) noteEntry(e etcd.Entry) {
+	if noted := entryOf(e); noted.Service == shopKey || noted.Service == userKey {
+		w.judge.Entry(time.Now(), e.Key, noted)
+		w.noted[e.Key] = true
+	}
+}
+
+// noteReset has the judge hear of the entries that etcd has after it was restored or wiped.
+func (w *World) noteReset(entries []etcd.Entry) {
+	for key := range w.noted {
+		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Key == key }) {
+			w.noteEntry(etcd.Entry{Key: key})
+		}
+	}
+	for _, e := range entries {
+		w.noteEntry(e)
+	}
+}
+
+// registered returns the addresses that etcd has for the shop, sorted.
+func (w *World) registered() []string {
 	var addrs []string
-	for _, e := range w.etcd.Entries(key + "/") {
+	for _, e := range w.etcd.Entries(shopKey + "/") {
 		if addr := address(e); addr != "" {
 			addrs = append(addrs, addr)
 		}
 	}
 	slices.Sort(addrs)
-	addrs = slices.Compact(addrs)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, addr := range addrs {
-		w.seen[key+" "+addr] = time.Now()
-	}
-	return addrs
+	return slices.Compact(addrs)
 }
 
 // registeredSince reports whether etcd has had an entry of an address for some time since a time.
 func (w *World) registeredSince(at time.Time, addr string) bool {
-	return slices.Contains(w.registered(shopKey), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
+	return slices.Contains(w.registered(), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
 		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
 	})
 }
 
-// certainlyHeld is how long callers certainly hold what vanishes: the grace, less the time until they hear of it.
-const certainlyHeld = check.Grace - time.Second
-
-// lately returns the addresses that etcd was seen to have for a service within that time.
-func (w *World) lately(key string) []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
+// registeredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a
+// word that they leave: one of several entries may have no room for it.
+func (w *World) registeredThroughout(at time.Time) []string {
+	changes := w.since(time.Time{})
 	var addrs []string
-	for seen, at := range w.seen {
-		if addr, ok := strings.CutPrefix(seen, key+" "); ok && time.Since(at) < certainlyHeld {
+	for _, e := range w.etcd.Entries(shopKey + "/") {
+		addr := address(e)
+		changed := func(c etcd.Change) bool {
+			return !c.At.Before(at) && (c.Key == e.Key || strings.Contains(c.Value, addr))
+		}
+		if addr != "" && !slices.ContainsFunc(changes, changed) && !saysItLeaves(changes, addr) {
 			addrs = append(addrs, addr)
 		}
 	}
 	return addrs
+}
+
+// saysItLeaves reports whether the last entry that was put for an address of the shop says that it leaves.
+func saysItLeaves(changes []etcd.Change, addr string) bool {
+	for _, c := range slices.Backward(changes) {
+		if strings.HasPrefix(c.Key, shopKey+"/") && strings.Contains(c.Value, addr) {
+			return address(etcd.Entry{Key: c.Key, Value: c.Value}) == ""
+		}
+	}
+	return false
 }
 
 // drainedNames returns the names that the live config drains.

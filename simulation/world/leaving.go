@@ -28,7 +28,9 @@ const (
 
 // want notes whether the server is meant to be in etcd.
 func (s *server) want(in bool) {
+	s.mu.Lock()
 	s.in = in
+	s.mu.Unlock()
 	s.w.observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
 
@@ -61,6 +63,19 @@ func (s *server) leave(ctx context.Context) {
 	}
 	if err == nil && (s.spec.Mode == schedule.Announce || s.entered()) {
 		s.saidOut("Withdraw or Pause", began)
+	}
+}
+
+// abrupt reports whether the server leaves etcd by the close of its registry alone, whatever is under way.
+func (s *server) abrupt() bool { return s.spec.Mode == schedule.Register && s.index%2 == 1 }
+
+// closeFirst takes the server out of etcd by closing its registry. If that says that it has, closeFirst checks that.
+func (s *server) closeFirst(ctx context.Context) {
+	s.leaving.Store(true)
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	if began := time.Now(); s.closeRegistry(ctx) == nil {
+		s.saidOut("Registry.Close", began)
 	}
 }
 
@@ -102,16 +117,16 @@ func (s *server) enter(ctx context.Context) {
 		s.end = func() { cancel(); end() }
 		s.announce(life)
 	case schedule.Register:
-		s.change(ctx, "Resume", true, (*runtime.Registration).Resume)
+		s.change(ctx, "Resume", func(r *runtime.Registration, ctx context.Context) (bool, error) { return true, r.Resume(ctx) })
 	}
 }
 
 // change makes a call of each registration. If the call writes, and returns nil, change checks that the server is in etcd.
-func (s *server) change(ctx context.Context, what string, writes bool, call func(*runtime.Registration, context.Context) error) {
+func (s *server) change(ctx context.Context, what string, call func(*runtime.Registration, context.Context) (writes bool, err error)) {
 	for _, entry := range s.registered() {
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		began := time.Now()
-		err := call(entry, ctx)
+		writes, err := call(entry, ctx)
 		s.bound(ctx, began, what, contextOnly)
 		cancel()
 		if err == nil && s.in && writes {
@@ -127,10 +142,20 @@ func (s *server) update(ctx context.Context, weight uint32) {
 		if !s.up {
 			return
 		}
-		writes := s.marks() && weight != s.weight
-		s.weight = weight
-		s.change(ctx, "Update", writes, func(r *runtime.Registration, ctx context.Context) error {
-			return r.Update(ctx, runtime.WithWeight(weight))
+		s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
+			writes = s.weigh(r.Status().Key, weight) && s.marks()
+			return writes, r.Update(ctx, runtime.WithWeight(weight))
 		})
 	})
+}
+
+// weigh notes the weight that an entry is to have from now on, and reports whether that is another one.
+func (s *server) weigh(key string, weight uint32) (changed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	want := s.wants[key]
+	changed = want.Weight != weight
+	want.Weight = weight
+	s.wants[key] = want
+	return changed
 }

@@ -17,6 +17,7 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 	return func(w *World, _ context.Context, s schedule.Step) {
 		_, from := w.process(s.Who).current()
 		set := func(l network.Link) {
+			w.noteDeaf(from, l)
 			for i := range w.plan.Members {
 				w.network.Set(from, memberHost(i), l)
 			}
@@ -25,6 +26,22 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 		time.Sleep(s.For)
 		set(network.Link{})
 	}
+}
+
+// noteDeaf notes whether the link of a life to all members lets nothing through.
+func (w *World) noteDeaf(from string, l network.Link) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if delete(w.deaf, from); l.Cut || l.Stalled {
+		w.deaf[from] = time.Now()
+	}
+}
+
+// deafSince returns since when a life hears nothing from etcd, zero if it does.
+func (w *World) deafSince(from string) time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.deaf[from]
 }
 
 func (w *World) stalledFromMember(_ context.Context, s schedule.Step) {
@@ -56,7 +73,7 @@ func fromServer(link network.Link) fault {
 }
 
 func (w *World) resetFromServer(_ context.Context, s schedule.Step) {
-	w.noteLink(s.Who, s.Whom, network.Link{})
+	w.observe(func(j *check.Judge) { j.Reset(time.Now(), w.plan.Name(s.Who), w.plan.Name(s.Whom)) })
 	_, from := w.process(s.Who).current()
 	w.network.Reset(from, w.plan.Host(s.Whom))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -39,15 +38,9 @@ func (w *World) startAgain(ctx context.Context, s schedule.Step) {
 // twinStarts starts another process under the instance id of a server, and stops it in order.
 func (w *World) twinStarts(ctx context.Context, s schedule.Step) {
 	twin := w.twins[s.Who]
-	doubt := func() { // the entry is the twin's, and goes with it until the server has it again
-		id, _ := w.servers[s.Who].known()
-		w.observe(func(j *check.Judge) { j.Doubt(time.Now(), id) })
-	}
-	doubt()
 	twin.start(ctx)
 	time.Sleep(s.For)
 	twin.stop(ctx)
-	doubt()
 }
 
 func (w *World) callerRestarts(ctx context.Context, s schedule.Step) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -27,16 +28,23 @@ type process struct {
 	host     string        // where it listens
 	turn     chan struct{} // held by what happens to the process
 	mu       *sync.Mutex
-	life     int    // counts, from 1
-	from     string // where it dials from: each life has its own, so that a dead one can be cut off for good
+	life     int       // counts, from 1
+	begun    time.Time // when that life has
+	from     string    // where it dials from: each life has its own, so that a dead one can be cut off for good
 	log      *counter
+	dials    *atomic.Int64 // to etcd
 	client   *clientv3.Client
 	registry *runtime.Registry
 }
 
 func newProcess(w *World, index int) process {
-	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex)}
-	p.log = &counter{note: func(format string, args ...any) { w.note("%s logs: %s", p.name(), fmt.Sprintf(format, args...)) }}
+	p := process{w: w, index: index, host: w.plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64)}
+	p.log = &counter{logged: func(about, line string) {
+		w.note("%s logs: %s", p.name(), line)
+		if about != "" {
+			w.observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
+		}
+	}}
 	return p
 }
 
@@ -54,6 +62,7 @@ func (p *process) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.life++
+	p.begun = time.Now()
 	p.from = dialHost(p.index, p.life)
 }
 
@@ -88,12 +97,13 @@ func (p *process) connect() {
 		DialTimeout:          5 * time.Second,
 		DialKeepAliveTime:    10 * time.Second,
 		DialKeepAliveTimeout: 3 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.w.network.Dialer(p.from))},
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd())},
 		Logger:               zap.NewNop(),
 	}
 	for {
 		client, err := p.w.rights.client(config, p.name())
 		if err == nil {
+			client.Lease = lessee{client.Lease, p.w, p.from}
 			p.client = client
 			return
 		}
@@ -114,10 +124,18 @@ const closing = 6 * time.Second
 
 // shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
-	began := time.Now()
-	_ = p.registry.Close(ctx) // what it could not take out of etcd expires, and settle checks that
+	_ = p.closeRegistry(ctx) // what it could not take out of etcd expires, and settle checks that
 	p.client.Close()
+}
+
+func (p *process) closeRegistry(ctx context.Context) error {
+	began := time.Now()
+	err := p.registry.Close(ctx)
 	p.bound(ctx, began, "Registry.Close", closing)
+	if err == nil {
+		p.returned(began)
+	}
+	return err
 }
 
 // contextOnly is the bound of a call that its context alone bounds.

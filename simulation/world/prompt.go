@@ -2,7 +2,6 @@ package world
 
 import (
 	"encoding/json"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,8 +13,10 @@ import (
 const (
 	// promptly is how soon a caller that can reach etcd hears of a change.
 	promptly = 2500 * time.Millisecond
-	// aftermath is how long a fault on the way to etcd excuses callers after it has ended.
+	// aftermath is how long a fault on the way to etcd excuses processes after it has ended, and shortly how long one does that
+	// they notice at once.
 	aftermath = 6 * time.Second
+	shortly   = 3 * time.Second
 )
 
 // soon checks, a while from now, that every caller whose way to etcd was not disturbed has heard of a change.
@@ -40,25 +41,22 @@ func (w *World) soon(change string, heard func(runtime.KeyStatus) bool) {
 	})
 }
 
-// Kinds that disturb the way to etcd of all processes, and those that disturb it for the one that the step names.
+// What disturbs the way to etcd of all callers, or of the one that the step names. A new leader does not: watches go on.
 var (
-	disturbAll = []schedule.Kind{
-		schedule.MemberStops, schedule.MemberIsolated, schedule.QuorumLost, schedule.MemberLags, schedule.LeaderChanges,
-		schedule.Restore, schedule.Wipe, schedule.TokensExpire,
+	disturbAll = aftermaths{
+		schedule.MemberStops: shortly, schedule.MemberIsolated: shortly, schedule.QuorumLost: shortly, schedule.MemberLags: shortly,
+		schedule.Restore: aftermath, schedule.Wipe: aftermath, schedule.TokensExpire: shortly,
 	}
-	disturbOne = []schedule.Kind{
-		schedule.RightsRefused, schedule.AnswersLost, schedule.AnswersLate, schedule.RequestsLate, schedule.RequestsFail,
-		schedule.CutFromEtcd, schedule.StalledFromEtcd, schedule.StalledFromMember, schedule.SlowToEtcd, schedule.ResetFromEtcd,
-		schedule.CallerRestarts,
+	disturbOne = aftermaths{
+		schedule.RightsRefused: aftermath, schedule.AnswersLost: aftermath, schedule.AnswersLate: aftermath, schedule.RequestsLate: aftermath,
+		schedule.RequestsFail: shortly, schedule.CutFromEtcd: shortly, schedule.StalledFromEtcd: aftermath,
+		schedule.StalledFromMember: aftermath, schedule.SlowToEtcd: shortly, schedule.ResetFromEtcd: shortly, schedule.CallerRestarts: shortly,
 	}
 )
 
 // disturbed reports whether a process may have missed a change made at a time.
 func (w *World) disturbed(process int, at time.Duration) bool {
-	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
-		disturbs := slices.Contains(disturbAll, s.Kind) || s.Who == process && slices.Contains(disturbOne, s.Kind)
-		return disturbs && s.At < at+promptly && s.At+s.For+aftermath > at
-	})
+	return w.faulty(process, at, at+promptly, disturbAll, disturbOne)
 }
 
 // quiet reports whether neither the live config has changed lately nor all of etcd.

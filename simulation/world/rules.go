@@ -18,7 +18,7 @@ type rules struct {
 	active []*rule
 	second time.Time            // in which asked is counted
 	asked  map[int]int          // by process
-	served map[int]check.Counts // by process: what was not refused; etcd's client repeats what was every 25 ms
+	came   map[int]check.Counts // by process: all that it has asked for so far
 }
 
 const (
@@ -37,7 +37,7 @@ type rule struct {
 }
 
 func newRules(w *World) *rules {
-	r := &rules{w: w, served: make(map[int]check.Counts)}
+	r := &rules{w: w, came: make(map[int]check.Counts)}
 	w.etcd.Intercept(r.judge)
 	return r
 }
@@ -63,37 +63,47 @@ func (r *rules) judge(c etcd.Call) etcd.Verdict {
 	if now := time.Now().Truncate(time.Second); !now.Equal(r.second) {
 		r.second, r.asked = now, make(map[int]int)
 	}
+	verdict := r.verdict(process, c)
+	r.count(process, c, verdict.Err != nil)
 	if r.asked[process]++; r.asked[process] > flood {
-		return etcd.Verdict{Before: slowed}
+		verdict.Before += slowed
 	}
+	return verdict
+}
+
+// verdict returns what the rule that holds says, nothing if there is none. It must be called with mu held.
+func (r *rules) verdict(process int, c etcd.Call) etcd.Verdict {
 	for _, a := range r.active {
 		if a.process == process && (a.method == schedule.AnyMethod || a.method == schedule.AnyWrite && c.Write || a.method == c.Method) {
-			if a.verdict.Err == nil {
-				r.count(process, c.Method)
-			}
 			return a.verdict
 		}
 	}
-	r.count(process, c.Method)
 	return etcd.Verdict{}
 }
 
 // count counts a request of a process. It must be called with mu held.
-func (r *rules) count(process int, method string) {
-	served := r.served[process]
-	if method == "Authenticate" {
-		served.Tokens++
-	} else {
-		served.Requests++
+func (r *rules) count(process int, c etcd.Call, refused bool) {
+	came := r.came[process]
+	switch {
+	case refused && slices.Contains(repeated, c.Method):
+		came.Repeated++
+	case c.Method == "Authenticate":
+		came.Tokens++
+	default:
+		came.Requests++
 	}
-	r.served[process] = served
+	r.came[process] = came
 }
 
-// servedTo returns which requests of a process etcd has taken.
-func (r *rules) servedTo(process int) check.Counts {
+// repeated are the requests that etcd's client repeats by itself every 25 ms while they are refused as unavailable, for as
+// long as its caller waits, a hundred times at most.
+var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive"}
+
+// askedBy returns what a process has asked etcd for so far.
+func (r *rules) askedBy(process int) check.Counts {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.served[process]
+	return r.came[process]
 }
 
 // requests has a rule hold for the requests of a process.

@@ -20,14 +20,13 @@ func (s *server) found(key string) []etcd.Entry {
 // saidIn checks that the server is in etcd under keys, as a call that began at a time has said. Changes that others have made
 // since excuse it.
 func (s *server) saidIn(what string, began time.Time, keys ...string) {
-	want := max(1, len(s.spec.Layouts))
 	for _, key := range keys {
 		if s.touched(key, began) {
 			continue
 		}
-		if found := s.found(key); len(found) < want { // a life before this one may have left more
+		if lacks := s.lacks(key); lacks != "" {
 			id, _ := s.known()
-			s.w.report(check.SaidIn, "%s of %s returned nil, and etcd has %v under %s", what, id, found, key)
+			s.w.report(check.SaidIn, "%s of %s returned nil, and %s: etcd has %v", what, id, lacks, s.found(key))
 		}
 	}
 }
@@ -51,10 +50,16 @@ func (s *server) saidOut(what string, began time.Time) {
 	}
 }
 
-// hindered reports whether etcd may have refused a mark that the server has put since a time. It then leaves without one,
-// and callers may hold it.
+// hindered reports whether etcd may have refused a mark that the server has put since a time, and does not have it. The server
+// then leaves without one, and callers may hold it.
 func (s *server) hindered(since time.Time) bool {
 	at := since.Sub(s.w.began)
+	mark := func(c etcd.Change) bool {
+		return c.Client == s.from && strings.HasPrefix(c.Key, shopKey+"/") && strings.Contains(c.Value, leavingMark)
+	}
+	if slices.ContainsFunc(s.w.since(since), mark) {
+		return false
+	}
 	full := func(step schedule.Step) bool {
 		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
 	}
@@ -62,7 +67,7 @@ func (s *server) hindered(since time.Time) bool {
 	if !slices.ContainsFunc(s.w.since(since), own) {
 		return true // its entry was gone already
 	}
-	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.disturbed(s.index, at)
+	return s.w.etcd.Full() || slices.ContainsFunc(s.w.plan.Steps, full) || s.w.faulty(s.index, at, time.Since(s.w.began), toAll, toOne)
 }
 
 // marks reports whether the server's entries have room for a mark that it leaves.

@@ -22,11 +22,12 @@ type server struct {
 	spec schedule.Server
 	port int
 
-	id       string // of the life; under mu
-	addr     string // under mu
-	up       bool   // it takes calls
-	in       bool   // it is meant to be in etcd
-	weight   uint32 // of its registrations; 1 is as good as none
+	id       string            // of the life; under mu
+	addr     string            // under mu
+	up       bool              // it takes calls
+	in       bool              // it is meant to be in etcd; under mu
+	wants    map[string]said   // by service: what its entries are to say; under mu
+	live     *runtime.Registry // nil: it is down; under mu
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
@@ -75,7 +76,10 @@ func (s *server) start(ctx context.Context) {
 		s.mu.Lock()
 		s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
 		s.id = fmt.Sprintf("%s, life %d", s.name(), s.life)
-		s.entries = nil
+		s.entries, s.wants = nil, make(map[string]said)
+		for _, key := range s.keys() {
+			s.wants[key] = s.wanted(key)
+		}
 		s.mu.Unlock()
 		listener, err := s.w.network.Listen(s.addr)
 		if err != nil {
@@ -85,8 +89,10 @@ func (s *server) start(ctx context.Context) {
 		s.open(runtime.WithZone(s.spec.Zone))
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
-		s.up, s.in, s.leaving = true, true, new(atomic.Bool)
-		s.weight = max(1, s.spec.Weight)
+		s.up, s.leaving = true, new(atomic.Bool)
+		s.mu.Lock()
+		s.in, s.live = true, s.registry
+		s.mu.Unlock()
 		s.w.observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 		switch s.spec.Mode {
 		case schedule.Serve:
@@ -156,7 +162,11 @@ func (s *server) stop(ctx context.Context) {
 				s.saidOut("Serve", began)
 			}
 		default:
-			s.leave(ctx)
+			if s.abrupt() {
+				s.closeFirst(ctx)
+			} else {
+				s.leave(ctx)
+			}
 			s.end()
 			s.wait()
 			time.Sleep(drainDelay)
@@ -174,6 +184,9 @@ func (s *server) stop(ctx context.Context) {
 
 // gone notes that this life takes no more calls.
 func (s *server) gone(killed bool) {
-	s.up, s.in = false, false
+	s.up = false
+	s.mu.Lock()
+	s.in, s.live = false, nil
+	s.mu.Unlock()
 	s.w.observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })
 }

@@ -34,10 +34,11 @@ type World struct {
 	judge   *check.Judge
 	commits []etcd.Change        // all, in order
 	resets  []time.Time          // when etcd was restored or wiped
-	addrs   map[string]string    // by key: the address that it names
-	seen    map[string]time.Time // by service and address: when etcd was last seen to have it
+	noted   map[string]bool      // the keys of entries that the judge has heard of
+	deaf    map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
 	down    []int                // by member: how many steps keep it down
-	trace   []byte               // a line an event
+	leases  leases
+	trace   []byte // a line an event
 }
 
 // Result is the outcome of a schedule.
@@ -56,8 +57,9 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		network: network.New(),
 		etcd:    etcd.New(plan.Members),
 		judge:   check.New(time.Now()),
-		addrs:   make(map[string]string),
-		seen:    make(map[string]time.Time),
+		noted:   make(map[string]bool),
+		leases:  newLeases(),
+		deaf:    make(map[string]time.Time),
 		down:    make([]int, plan.Members),
 	}
 	watchdog := time.AfterFunc(longest, w.hangs)
@@ -69,8 +71,10 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		w.serveMember(i)
 	}
 	w.populate(ctx)
+	watched := w.watchOver(ctx)
 	w.carryOut(ctx)
 	w.settle(ctx)
+	watched()
 	w.tearDown(ctx)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -117,9 +121,7 @@ func (w *World) populate(ctx context.Context) {
 
 // carryOut has each step happen at its time, and returns when the last one is over.
 func (w *World) carryOut(ctx context.Context) {
-	measured, stop := context.WithCancel(ctx)
-	var watching, steps sync.WaitGroup
-	watching.Go(func() { w.measure(measured) })
+	var steps sync.WaitGroup
 	for _, step := range w.plan.Steps {
 		steps.Go(func() {
 			time.Sleep(step.At - time.Since(w.began))
@@ -129,8 +131,6 @@ func (w *World) carryOut(ctx context.Context) {
 	}
 	steps.Wait()
 	w.undoOperators()
-	stop()
-	watching.Wait()
 }
 
 // undoOperators takes back what operators have put. Their steps have done so, but a backup may have brought it back.
@@ -141,26 +141,6 @@ func (w *World) undoOperators() {
 			if isOperators(e) {
 				w.etcd.Delete(e.Key)
 			}
-		}
-	}
-}
-
-// measure judges the rates of all processes, a window at a time.
-func (w *World) measure(ctx context.Context) {
-	before := make(map[int]check.Counts)
-	tick := time.NewTicker(check.Window)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-		for i := range w.plan.Processes() {
-			done := w.rules.servedTo(i)
-			done.Lines = w.process(i).log.count()
-			w.observe(func(j *check.Judge) { j.Rate(time.Now(), w.plan.Name(i), done.Sub(before[i])) })
-			before[i] = done
 		}
 	}
 }
@@ -217,7 +197,7 @@ func (w *World) committed(c etcd.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
-	w.noteAddress(c)
+	w.noteEntry(etcd.Entry{Key: c.Key, Value: c.Value})
 	if c.Key == configKey {
 		w.noteDrain(c.Value, !c.Delete)
 	}

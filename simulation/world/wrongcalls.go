@@ -30,7 +30,7 @@ func (w *World) wrongCalls(ctx context.Context) {
 		wrong := ""
 		for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
 			served := make(map[string]int)
-			n := rounds * len(w.registered(shopKey))
+			n := rounds * len(w.registered())
 			for range n {
 				if from := c.call(ctx, c.clients, shopWho, ""); from != "" {
 					served[w.addressOf(from)]++
@@ -79,7 +79,7 @@ func (w *World) addressOf(id string) string {
 // misdirected describes how the sharing out of n calls differs from the policy, "" if it does not.
 func (w *World) misdirected(c *caller, policy string, known bool, served map[string]int, n int) string {
 	var wrong []string
-	serving := slices.DeleteFunc(w.registered(shopKey), func(addr string) bool { return addr == nobodyAddr })
+	serving := slices.DeleteFunc(w.registered(), func(addr string) bool { return addr == nobodyAddr })
 	for addr, calls := range served {
 		switch {
 		case !slices.Contains(serving, addr):
@@ -87,6 +87,9 @@ func (w *World) misdirected(c *caller, policy string, known bool, served map[str
 		case w.drained(policy, addr) && len(serving) > 1:
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
 		}
+	}
+	if known && c.spec.Subset > 0 {
+		wrong = append(wrong, w.wrongSubset(c, policy, serving, served)...)
 	}
 	if known && c.spec.Subset == 0 {
 		for addr, want := range w.shares(c.spec.Zone, policy, serving) {
@@ -98,6 +101,32 @@ func (w *World) misdirected(c *caller, policy string, known bool, served map[str
 	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")
+}
+
+// wrongSubset describes how the instances that have served the calls of a caller differ from its subset: so many of each group
+// of a split, and no more.
+func (w *World) wrongSubset(c *caller, config string, serving []string, served map[string]int) (wrong []string) {
+	p, err := parsePolicy(config)
+	if err != nil {
+		return nil
+	}
+	groups, weights := w.groups(p, serving)
+	if slices.Max(weights) == 0 {
+		return nil // all groups are called if the split matches none
+	}
+	most := 0
+	for i, group := range groups {
+		if weights[i] > 0 {
+			most += min(c.spec.Subset, len(group))
+		}
+	}
+	if len(served) > most {
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), c.spec.Subset))
+	}
+	if all := (p.below == roundRobin || p.below == weighted) && !p.drains && !p.preferZone; all && len(served) < most {
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), c.spec.Subset, len(serving)))
+	}
+	return wrong
 }
 
 // drained reports whether the policy drains the server at an address.

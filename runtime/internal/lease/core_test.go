@@ -216,6 +216,26 @@ func TestCalls(t *testing.T) {
 			s.run(4 * time.Second)
 		}, "check a b, check b"},
 		{"G16: an older revision is another past", func(s *script) { s.have("a"); s.core.revision += 100; s.run(2 * time.Second) }, "check a, read a, grant, put a, revoke 1"},
+		{"G16: earlier leases that are back are revoked again", func(s *script) {
+			s.have("a", "b")
+			past := s.etcd.clone()
+			s.want("b", gone)
+			s.core.replaceLease(s.now, 1, errors.New("a test"))
+			s.settle()
+			s.calls = nil
+			past.leases[2] = s.etcd.leases[2]
+			s.etcd.restore(s.now, past)
+			s.run(2 * time.Second)
+		}, "check a, put a, revoke 1"},
+		{"G4: what was left to another process is not taken back after a restore", func(s *script) {
+			s.have("a", "b")
+			s.etcd.put("a", "x", theirs)
+			s.core.nudge(s.now)
+			s.settle()
+			s.calls = nil
+			s.core.revision += 100
+			s.run(2 * time.Second)
+		}, "read a, read b, grant, put b, revoke 1"},
 		{"an older put of another process is no conflict", func(s *script) {
 			s.etcd.put("a", "x", theirs)
 			past := s.etcd.clone()

@@ -1,0 +1,101 @@
+package check
+
+import (
+	"slices"
+	"time"
+)
+
+// Entry is what etcd has under a key.
+type Entry struct {
+	Service string   // the key of the service that it belongs to
+	Addr    string   // the address that it names, "" if readers are to skip it or there is none
+	Names   []string // the instance ids that it may give the address
+}
+
+// history is what etcd has had.
+type history struct {
+	entries map[string]Entry // by key
+	places  map[place]*spans
+	named   map[[2]string]bool // by name and address: an entry has said so
+}
+
+// A place is an address of a service.
+type place struct{ service, addr string }
+
+// spans are the times at which entries of a place came, or took another name, and at which they went, in order.
+type spans struct{ came, went []time.Time }
+
+func newHistory() history {
+	return history{make(map[string]Entry), make(map[place]*spans), make(map[[2]string]bool)}
+}
+
+// Entry notes what etcd has under a key from now on.
+func (j *Judge) Entry(now time.Time, key string, e Entry) {
+	h, before := &j.history, j.history.entries[key]
+	if before.Addr == e.Addr && slices.Equal(before.Names, e.Names) {
+		return
+	}
+	if before.Addr != "" {
+		s := h.at(place{before.Service, before.Addr})
+		s.went = append(s.went, now)
+	}
+	if delete(h.entries, key); e.Addr == "" {
+		return
+	}
+	h.entries[key] = e
+	s := h.at(place{e.Service, e.Addr})
+	s.came = append(s.came, now)
+	h.named[[2]string{e.Addr, e.Addr}] = true
+	for _, name := range e.Names {
+		h.named[[2]string{name, e.Addr}] = true
+	}
+}
+
+func (h *history) at(p place) *spans {
+	if h.places[p] == nil {
+		h.places[p] = new(spans)
+	}
+	return h.places[p]
+}
+
+// addrs returns the addresses that etcd has ever had for a service, sorted.
+func (h *history) addrs(service string) []string {
+	var addrs []string
+	for p := range h.places {
+		if p.service == service {
+			addrs = append(addrs, p.addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// standsFor reports whether a name stands for an address of a service, and for no other.
+func (h *history) standsFor(name string, p place) bool {
+	found := false
+	for _, e := range h.entries {
+		if e.Service == p.service && (name == e.Addr || slices.Contains(e.Names, name)) {
+			if e.Addr != p.addr {
+				return false
+			}
+			found = true
+		}
+	}
+	return found
+}
+
+// lastAt returns the last of the times that is not after a time, zero if there is none.
+func lastAt(times []time.Time, t time.Time) time.Time {
+	for _, last := range slices.Backward(times) {
+		if !last.After(t) {
+			return last
+		}
+	}
+	return time.Time{}
+}
+
+// present reports whether etcd certainly had an entry of the place at a time.
+func (s *spans) present(t time.Time) bool {
+	came := lastAt(s.came, t)
+	return !came.IsZero() && !came.Before(lastAt(s.went, t))
+}

@@ -1,0 +1,131 @@
+package check
+
+import (
+	"slices"
+	"time"
+)
+
+// solid returns the lives that a failed call should have reached: the caller should know them, by what etcd has had and not
+// by what it says itself, they serve the method, nothing drains them, and nothing has happened on the way to them since a
+// call last came back.
+func (j *Judge) solid(c Call) []string {
+	able := make(map[string]*life) // by address
+	used := slices.Clone(c.Known)  // addresses that the caller may use
+	for _, addr := range j.history.addrs(c.Service) {
+		if l := j.at(addr); l != nil && !l.leaves && j.reached(c, l) && !j.drains(c, l) && (j.listed(c, l) || j.held(c, l)) {
+			able[addr] = l
+		}
+		if able[addr] != nil || j.history.at(place{c.Service, addr}).present(c.Begin) {
+			used = append(used, addr)
+		}
+	}
+	slices.Sort(used)
+	used = slices.Compact(used)
+	doubtful := len(used) - len(able)
+	var solid []string
+	for _, l := range able {
+		if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset && !j.chooses(c, l, used) {
+			continue // the subset may consist of the others
+		}
+		if slices.Contains(l.Methods, c.Method) {
+			solid = append(solid, l.ID)
+		}
+	}
+	slices.Sort(solid)
+	return solid
+}
+
+// listed reports whether the caller should know the life because etcd has had its entry without a break since a call last came
+// back, or had until it could not tell the caller any more.
+func (j *Judge) listed(c Call, l *life) bool {
+	until := c.End
+	if !c.Deaf.IsZero() {
+		until = c.Deaf
+	}
+	at := place{c.Service, l.Addr}
+	s := j.history.at(at)
+	if !s.present(until) || !j.heard(c, l, lastAt(s.went, until)) {
+		return false
+	}
+	return c.Target == "" || j.history.standsFor(c.Target, at) && j.heard(c, l, lastAt(s.came, c.End))
+}
+
+// heard reports whether the caller has certainly heard of a change of the life's entry, and called the life since. It closes its
+// connection when the entry leaves etcd, and may take long to connect again.
+func (j *Judge) heard(c Call, l *life, change time.Time) bool {
+	return change.Before(j.proven[c.path(l)]) && (slices.Contains(c.Known, l.Addr) || c.Begin.Sub(change) > doubt)
+}
+
+// held reports whether the caller should know the life because it vanished without a word when all did, or most.
+func (j *Judge) held(c Call, l *life) bool {
+	return c.Target == "" && j.vanished(c, l) && j.suspicious(c)
+}
+
+// vanished reports whether etcd ceased to have the entry of the life within the grace, when it last ceased to have any of the
+// service, and the caller knew it before.
+func (j *Judge) vanished(c Call, l *life) bool {
+	s := j.history.at(place{c.Service, l.Addr})
+	went := lastAt(s.went, c.End)
+	if !went.After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || went.Before(j.lastGone(c)) {
+		return false
+	}
+	before := went.Add(-1)
+	return s.present(before) && j.heard(c, l, lastAt(s.went, before))
+}
+
+// lastGone returns when etcd last ceased to have an entry of the service.
+func (j *Judge) lastGone(c Call) (last time.Time) {
+	for _, addr := range j.history.addrs(c.Service) {
+		if went := lastAt(j.history.at(place{c.Service, addr}).went, c.End); went.After(last) {
+			last = went
+		}
+	}
+	return last
+}
+
+// suspicious reports whether so many vanished at once that callers hold them, whenever they have heard of it: all, or two and
+// more than half.
+func (j *Judge) suspicious(c Call) bool {
+	left, lost := 0, 0
+	for _, addr := range j.history.addrs(c.Service) {
+		if j.history.at(place{c.Service, addr}).present(c.End) {
+			left++
+		} else if l := j.at(addr); l != nil && j.vanished(c, l) {
+			lost++
+		}
+	}
+	return left == 0 || lost-left >= 2 && 2*left < lost
+}
+
+// lately reports whether a caller that has heard of everything may still know an address.
+func (j *Judge) lately(c Call, addr string) bool {
+	s := j.history.at(place{c.Service, addr})
+	return s.present(c.Begin) || c.Begin.Sub(lastAt(s.went, c.Begin)) < leaves
+}
+
+// knows reports whether the caller says that it knows the life, and etcd has it.
+func (j *Judge) knows(c Call, l *life) bool {
+	return slices.Contains(c.Known, l.Addr) && j.history.at(place{c.Service, l.Addr}).present(c.End)
+}
+
+// chooses reports whether the life is in the caller's subset: a call of the method has reached it when the caller knew all that
+// it may know now, by the same names, by which it chooses. A subset keeps what it has when others leave.
+func (j *Judge) chooses(c Call, l *life, used []string) bool {
+	before, ok := j.chosen[choice{c.path(l), c.Method}]
+	if !ok || before.Config != c.Config || !includes(before.Names, c.Names) {
+		return false
+	}
+	return includes(c.Known, used) || includes(before.Known, used) && j.noneCame(c, before.Begin)
+}
+
+// noneCame reports whether the caller has heard before a time of all that has come to etcd.
+func (j *Judge) noneCame(c Call, since time.Time) bool {
+	return !slices.ContainsFunc(j.history.addrs(c.Service), func(addr string) bool {
+		came := lastAt(j.history.at(place{c.Service, addr}).came, c.End)
+		return came.After(since) || c.Begin.Sub(came) <= doubt
+	})
+}
+
+func includes(all, some []string) bool {
+	return !slices.ContainsFunc(some, func(one string) bool { return !slices.Contains(all, one) })
+}

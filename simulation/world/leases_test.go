@@ -1,0 +1,35 @@
+package world
+
+import (
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+)
+
+func TestDeletedKeysHangOnOwnLeases(t *testing.T) {
+	const key = shopKey + "/a"
+	for name, test := range map[string]struct {
+		lease  int64 // that the key hangs on
+		client string
+		wrong  bool
+	}{
+		"its own":            {1, "first", false},
+		"an earlier one":     {2, "first", false},
+		"somebody else's":    {3, "first", true},
+		"none":               {noLease, "first", true},
+		"by an operator":     {1, "", false},
+		"of nobody, a guess": {9, "second", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := &World{judge: check.New(time.Now()), leases: newLeases()}
+			w.leases.granted = map[string][]int64{"first": {2, 1}, "second": {3}}
+			w.hang(etcd.Change{Key: key, Lease: test.lease, Client: "first"})
+			w.hang(etcd.Change{Key: key, Delete: true, Client: test.client})
+			if wrong := len(w.judge.Problems) > 0; wrong != test.wrong {
+				t.Errorf("problems: %v", w.judge.Problems)
+			}
+		})
+	}
+}

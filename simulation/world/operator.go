@@ -79,9 +79,10 @@ func (w *World) badEntryAdded(_ context.Context, s schedule.Step) {
 
 func (w *World) configPut(_ context.Context, s schedule.Step) {
 	w.put(configKey, s.Text, noLease)
+	put, _ := w.etcd.Get(configKey)
 	w.soon("the live config is "+s.Text, func(k runtime.KeyStatus) bool {
-		live, _ := w.etcd.Get(configKey)
-		return live.Value != s.Text || holds(k.ServiceConfig, s.Text)
+		live, _ := w.etcd.Get(configKey) // another put, even of the same text, has its own time
+		return put.Value != s.Text || live.Mod != put.Mod || holds(k.ServiceConfig, s.Text)
 	})
 }
 

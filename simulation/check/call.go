@@ -22,13 +22,8 @@ type Call struct {
 	Code       codes.Code
 	Err        string
 
-	Steady bool // it knew the same instances when the call ended as when it began
-
 	// What was so when the call began.
 	Known   []string  // addresses that the caller said it knew
-	Names   []string  // each with the name that it had
-	Held    bool      // it said that etcd no longer had all of them
-	Config  string    // the service config that it said was in force
 	Drained []string  // names that the live config drained
 	Settled bool      // nothing had changed lately that the caller might not have heard of
 	Deaf    time.Time // since when etcd could not tell the caller anything, all through the call; zero: it could
@@ -85,9 +80,6 @@ func (j *Judge) answered(c Call) {
 		j.Report(c.End, Gone, "%s of %s: answered by %s", c.Method, c.Caller, c.From)
 	default:
 		j.proven[c.path(l)] = c.End
-		if c.Target == "" && !c.Held && c.Steady {
-			j.chosen[choice{c.path(l), c.Method}] = c
-		}
 	}
 }
 

@@ -17,27 +17,37 @@ type history struct {
 	entries map[string]Entry // by key
 	places  map[place]*spans
 	named   map[[2]string]bool // by name and address: an entry has said so
+
+	revision int64 // of the last change
+	changes  int   // counts the revisions
 }
 
 // A place is an address of a service.
 type place struct{ service, addr string }
 
 // spans are the times at which entries of a place came, or took another name, and at which they went, in order.
-type spans struct{ came, went []time.Time }
-
-func newHistory() history {
-	return history{make(map[string]Entry), make(map[place]*spans), make(map[[2]string]bool)}
+type spans struct {
+	came, went []time.Time
+	gone       int // the change by which an entry last went
 }
 
-// Entry notes what etcd has under a key from now on.
-func (j *Judge) Entry(now time.Time, key string, e Entry) {
+func newHistory() history {
+	return history{entries: make(map[string]Entry), places: make(map[place]*spans), named: make(map[[2]string]bool)}
+}
+
+// Entry notes what etcd has under a key from now on, that is from a revision on, or from a restore on (0).
+func (j *Judge) Entry(now time.Time, revision int64, key string, e Entry) {
+	if j.history.changes == 0 || revision != j.history.revision {
+		j.history.revision = revision
+		j.history.changes++
+	}
 	h, before := &j.history, j.history.entries[key]
 	if before.Addr == e.Addr && slices.Equal(before.Names, e.Names) {
 		return
 	}
 	if before.Addr != "" {
 		s := h.at(place{before.Service, before.Addr})
-		s.went = append(s.went, now)
+		s.went, s.gone = append(s.went, now), h.changes
 	}
 	if delete(h.entries, key); e.Addr == "" {
 		return

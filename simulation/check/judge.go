@@ -26,7 +26,6 @@ type Judge struct {
 	lives   map[string]*life
 	links   map[[2]string]*link    // by the names of two processes
 	proven  map[path]time.Time     // the last call that came back
-	chosen  map[choice]Call        // the last one that might have gone elsewhere
 	drained map[string]time.Time   // by name: when the live config ceased to drain it, zero while it does
 	writes  map[string][]write     // by key: the latest, in order
 	lines   map[string][]time.Time // by process and what they are about: the latest, in order
@@ -55,12 +54,6 @@ type path struct{ caller, conn, life string }
 // path returns the path of the call to a life.
 func (c *Call) path(l *life) path { return path{c.Caller, c.Conn, l.ID} }
 
-// A choice is what calls of a method make, as far as it depends on what the caller knows.
-type choice struct {
-	path
-	method string
-}
-
 type write struct {
 	at   time.Time
 	from string
@@ -74,7 +67,6 @@ func New(now time.Time) *Judge {
 		links:   make(map[[2]string]*link),
 		proven:  make(map[path]time.Time),
 		drained: make(map[string]time.Time),
-		chosen:  make(map[choice]Call),
 		writes:  make(map[string][]write),
 		lines:   make(map[string][]time.Time),
 		history: newHistory(),

@@ -24,7 +24,7 @@ func (j *Judge) solid(c Call) []string {
 	doubtful := len(used) - len(able)
 	var solid []string
 	for _, l := range able {
-		if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset && !j.chooses(c, l, used) {
+		if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset {
 			continue // the subset may consist of the others
 		}
 		if slices.Contains(l.Methods, c.Method) {
@@ -61,24 +61,22 @@ func (j *Judge) held(c Call, l *life) bool {
 	return c.Target == "" && j.vanished(c, l) && j.suspicious(c)
 }
 
-// vanished reports whether etcd ceased to have the entry of the life within the grace, when it last ceased to have any of the
-// service, and the caller knew it before.
+// vanished reports whether etcd ceased to have the entry of the life within the grace, by the change by which it last ceased to
+// have any of the service, and the caller knew it before. The withdrawal of one before is followed at once.
 func (j *Judge) vanished(c Call, l *life) bool {
 	s := j.history.at(place{c.Service, l.Addr})
 	went := lastAt(s.went, c.End)
-	if !went.After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || went.Before(j.lastGone(c)) {
+	if !went.After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || s.gone < j.lastGone(c) {
 		return false
 	}
 	before := went.Add(-1)
 	return s.present(before) && j.heard(c, l, lastAt(s.went, before))
 }
 
-// lastGone returns when etcd last ceased to have an entry of the service.
-func (j *Judge) lastGone(c Call) (last time.Time) {
+// lastGone returns the change by which etcd last ceased to have an entry of the service.
+func (j *Judge) lastGone(c Call) (last int) {
 	for _, addr := range j.history.addrs(c.Service) {
-		if went := lastAt(j.history.at(place{c.Service, addr}).went, c.End); went.After(last) {
-			last = went
-		}
+		last = max(last, j.history.at(place{c.Service, addr}).gone)
 	}
 	return last
 }
@@ -106,26 +104,4 @@ func (j *Judge) lately(c Call, addr string) bool {
 // knows reports whether the caller says that it knows the life, and etcd has it.
 func (j *Judge) knows(c Call, l *life) bool {
 	return slices.Contains(c.Known, l.Addr) && j.history.at(place{c.Service, l.Addr}).present(c.End)
-}
-
-// chooses reports whether the life is in the caller's subset: a call of the method has reached it when the caller knew all that
-// it may know now, by the same names, by which it chooses. A subset keeps what it has when others leave.
-func (j *Judge) chooses(c Call, l *life, used []string) bool {
-	before, ok := j.chosen[choice{c.path(l), c.Method}]
-	if !ok || before.Config != c.Config || !includes(before.Names, c.Names) {
-		return false
-	}
-	return includes(c.Known, used) || includes(before.Known, used) && j.noneCame(c, before.Begin)
-}
-
-// noneCame reports whether the caller has heard before a time of all that has come to etcd.
-func (j *Judge) noneCame(c Call, since time.Time) bool {
-	return !slices.ContainsFunc(j.history.addrs(c.Service), func(addr string) bool {
-		came := lastAt(j.history.at(place{c.Service, addr}).came, c.End)
-		return came.After(since) || c.Begin.Sub(came) <= doubt
-	})
-}
-
-func includes(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(one string) bool { return !slices.Contains(all, one) })
 }

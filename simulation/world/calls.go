@@ -128,9 +128,7 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Deaf:    c.w.deafSince(from),
 		Settled: key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
 	}
-	status := keyStatus(registry, key)
-	call.Known, call.Held, call.Config = addrsOf(status.Endpoints), status.Held > 0, status.ServiceConfig
-	call.Names = namesOf(status)
+	call.Known = addrsOf(keyStatus(registry, key).Endpoints)
 	return call
 }
 
@@ -144,9 +142,6 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	c.calls.Add(1)
 	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
-	if registry := c.running(); registry != nil {
-		call.Steady = slices.Equal(call.Names, namesOf(keyStatus(registry, call.Service)))
-	}
 	if _, host := c.current(); c.w.deafSince(host) != call.Deaf {
 		call.Deaf = time.Time{} // it may have heard meanwhile
 	}
@@ -156,13 +151,4 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	c.w.observe(func(j *check.Judge) { j.Call(call) })
 	return from
-}
-
-// namesOf returns the instances that a registry knows, by name and address.
-func namesOf(status runtime.KeyStatus) []string {
-	var names []string
-	for _, ep := range status.Endpoints {
-		names = append(names, ep.Instance+" at "+ep.Addr)
-	}
-	return names
 }

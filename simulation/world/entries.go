@@ -35,9 +35,9 @@ func entryOf(e etcd.Entry) check.Entry {
 }
 
 // noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.
-func (w *World) noteEntry(e etcd.Entry) {
+func (w *World) noteEntry(revision int64, e etcd.Entry) {
 	if noted := entryOf(e); noted.Service == shopKey || noted.Service == userKey {
-		w.judge.Entry(time.Now(), e.Key, noted)
+		w.judge.Entry(time.Now(), revision, e.Key, noted)
 		w.noted[e.Key] = true
 	}
 }
@@ -46,11 +46,11 @@ func (w *World) noteEntry(e etcd.Entry) {
 func (w *World) noteReset(entries []etcd.Entry) {
 	for key := range w.noted {
 		if !slices.ContainsFunc(entries, func(e etcd.Entry) bool { return e.Key == key }) {
-			w.noteEntry(etcd.Entry{Key: key})
+			w.noteEntry(0, etcd.Entry{Key: key})
 		}
 	}
 	for _, e := range entries {
-		w.noteEntry(e)
+		w.noteEntry(0, e)
 	}
 }
 

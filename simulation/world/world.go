@@ -197,7 +197,7 @@ func (w *World) committed(c etcd.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
-	w.noteEntry(etcd.Entry{Key: c.Key, Value: c.Value})
+	w.noteEntry(c.Revision, etcd.Entry{Key: c.Key, Value: c.Value})
 	if c.Key == configKey {
 		w.noteDrain(c.Value, !c.Delete)
 	}

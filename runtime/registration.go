@@ -20,7 +20,7 @@ type State int
 const (
 	StateRegistering State = State(lease.Registering) // not in etcd yet
 	StateRegistered  State = State(lease.Registered)  // in etcd, on a lease that is being renewed
-	StateLost        State = State(lease.Lost)        // was in etcd and, as far as known, is not; it is being put back
+	StateLost        State = State(lease.Lost)        // was in etcd and, as far as known, is not; it is being put back, or etcd has yet to say so
 	StateConflict    State = State(lease.Conflict)    // another process holds the key; it is taken again when they let go
 	StatePaused      State = State(lease.Paused)      // out of etcd, by Pause or while the service is not healthy
 	StateClosed      State = State(lease.Closed)      // given up for good; Err says what may be left in etcd

@@ -39,8 +39,8 @@ const (
 	doubt = 3 * Grace
 	// slack is how much longer than its timeout a call may take.
 	slack = 100 * time.Millisecond
-	// leaves is how soon after an entry has left etcd no call reaches it any more.
-	leaves = Grace - time.Second
+	// leaves is how soon after an entry has left etcd no call reaches it any more: it may be held.
+	leaves = Grace + time.Second
 )
 
 // Call judges a call.

@@ -114,7 +114,7 @@ func TestCall(t *testing.T) {
 		"answered by a drained one, all drained":  {drain(9, "shop-0", second.Addr), call(answeredBy("first"), drained("shop-0", second.Addr)), ""},
 		"answered by a drained one, just drained": {call: call(answeredBy("first"), drained("shop-0"), unsettled)},
 		"answered by a drained target":            {call: call(answeredBy("first"), drained("shop-0"), target("shop-0"))},
-		"answered by one that has left":           {inOrder(leave, vanish(6, first)), call(answeredBy("first")), Gone},
+		"answered by one that has left":           {inOrder(leave, vanish(3.9, first)), call(answeredBy("first")), Gone},
 		"answered by one that is leaving":         {leave, call(answeredBy("first")), ""},
 
 		"unimplemented":                        {call: call(unimplemented), want: Unserved},

@@ -63,7 +63,7 @@ func (s *server) hindered(since time.Time) bool {
 	full := func(step schedule.Step) bool {
 		return step.Kind == schedule.NoSpace && step.At+step.For > at && step.At < time.Since(s.w.began)
 	}
-	own := func(c etcd.Change) bool { return c.Client == s.from && strings.HasPrefix(c.Key, prefix) }
+	own := func(c etcd.Change) bool { return c.Client == s.from && strings.HasPrefix(c.Key, shopKey+"/") }
 	if !slices.ContainsFunc(s.w.since(since), own) {
 		return true // its entry was gone already
 	}

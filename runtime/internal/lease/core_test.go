@@ -498,6 +498,30 @@ func TestDeletedOnALostLease(t *testing.T) {
 	s.state("a", Closed)
 }
 
+// Writes that fail are tried less and less often, though the reads between them succeed.
+func TestFailingWritesWait(t *testing.T) {
+	s := newScript(t)
+	s.have("a", "b")
+	s.entries["a"].slots[0].leaving = ""
+	s.want("a", gone)
+	writes := 0
+	for end := s.now.Add(5 * time.Second); s.now.Before(end); {
+		o, wait := s.core.next(s.now)
+		switch o := o.(type) {
+		case writeOp:
+			writes++
+			s.core.writeFailed(s.now, o.steps, status.Error(codes.Unavailable, "no"))
+		case nil:
+			s.now = s.now.Add(wait)
+		default:
+			s.call(o)
+		}
+	}
+	if writes > 20 {
+		t.Errorf("%d writes in 5 s", writes)
+	}
+}
+
 // A key of two entries is an error unless the first one goes.
 func TestUpdateRefuses(t *testing.T) {
 	s := newScript(t)
@@ -583,6 +607,12 @@ func TestSynced(t *testing.T) {
 		{"it is lost when its lease is not renewed", func(s *script) {
 			s.have("a")
 			s.etcd.down = true
+			s.run(2 * ttl)
+		}, Lost, false, ""},
+		{"it is lost, too, when its lease ends before etcd has answered a pause", func(s *script) {
+			s.have("a")
+			s.etcd.down = true
+			s.want("a", paused)
 			s.run(2 * ttl)
 		}, Lost, false, ""},
 		{"it comes back from a pause as new", func(s *script) {

@@ -138,6 +138,8 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 		return Closed
 	case e.want == paused && !e.remains():
 		return Paused
+	case e.want != present && e.state == Registered && c.expired(now, e):
+		return Lost // etcd has yet to say so
 	case e.want != present:
 		return e.state
 	case e.conflicted():
@@ -175,6 +177,11 @@ func (c *core) placed(now time.Time, e *entry) bool {
 		}
 	}
 	return placed >= len(e.items)
+}
+
+// expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
+func (c *core) expired(now time.Time, e *entry) bool {
+	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && !c.alive(now, s.lease) })
 }
 
 // moved reports whether every key of the entry hangs on a lease.

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -81,7 +82,9 @@ func (c *core) fill(now time.Time) {
 
 // probed takes in what etcd has under keys. kvs is nil if all of them are as known.
 func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision int64) {
-	c.succeeded()
+	if !c.unsettled() {
+		c.succeeded()
+	}
 	c.readSize.grow(len(probes))
 	c.atRevision(now, revision)
 	for i, p := range probes {
@@ -95,6 +98,14 @@ func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision i
 		}
 	}
 	c.refresh(now)
+}
+
+// unsettled reports whether a write has failed whose outcome is not known. Each is followed by a read, whose success says
+// nothing about the next write.
+func (c *core) unsettled() bool {
+	return slices.ContainsFunc(c.entries, func(e *entry) bool {
+		return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.pending != nil || len(s.ambiguous) > 0 })
+	})
 }
 
 // unreadable takes in that etcd does not let us read a key, or that its value is too large for an answer.

@@ -615,6 +615,27 @@ func TestSynced(t *testing.T) {
 			s.want("a", paused)
 			s.run(2 * ttl)
 		}, Lost, false, ""},
+		{"G24: not while the revocation that a pause has led to is under way", func(s *script) {
+			s.have("a")
+			s.entries["a"].slots[0].leaving = ""
+			s.want("a", paused)
+			if o, _ := s.core.next(s.now); o != (revokeOp{1}) {
+				s.t.Errorf("a pause of the last key leads to %v", o)
+			}
+			s.want("a", present)
+		}, Registering, false, ""},
+		{"G16: nor out of etcd while earlier leases may be back", func(s *script) {
+			s.have("a", "b")
+			s.core.replaceLease(s.now, 1, errors.New("test"))
+			s.settle()
+			s.core.presumeAlive(s.now, 2)
+			s.entries["a"].slots[0].leaving = ""
+			s.want("a", paused)
+			for s.entries["a"].remains() {
+				o, _ := s.core.next(s.now)
+				s.call(o)
+			}
+		}, Registered, false, ""},
 		{"it comes back from a pause as new", func(s *script) {
 			s.have("a")
 			s.want("a", paused)

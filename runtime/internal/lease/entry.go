@@ -134,9 +134,9 @@ func (e *entry) rekey(id clientv3.LeaseID) {
 func (c *core) stateOf(now time.Time, e *entry) State {
 	e.slots = slices.DeleteFunc(e.slots, func(s *slot) bool { return s.retired && !s.placed() && s.settled() })
 	switch {
-	case e.want == gone && !e.remains():
+	case e.want == gone && !e.remains() && !c.undone():
 		return Closed
-	case e.want == paused && !e.remains():
+	case e.want == paused && !e.remains() && !c.undone():
 		return Paused
 	case e.want != present && e.state == Registered && c.expired(now, e):
 		return Lost // etcd has yet to say so
@@ -167,12 +167,12 @@ func (e *entry) removable() bool {
 	return e.want != present && slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && s.refused == nil })
 }
 
-// placed reports whether every key of the entry is in etcd on a lease that lives, be it under its retired
+// placed reports whether every key of the entry is in etcd on a lease that is kept, be it under its retired
 // name.
 func (c *core) placed(now time.Time, e *entry) bool {
 	placed := 0
 	for _, s := range e.slots {
-		if s.placed() && c.alive(now, s.lease) {
+		if s.placed() && c.kept(now, s.lease) {
 			placed++
 		}
 	}

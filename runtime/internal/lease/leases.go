@@ -17,6 +17,7 @@ type heldLease struct {
 	tombstones []*slot       // the keys that were on it and must stay absent
 	presumed   bool          // seemed to be gone, and may be back
 	denied     bool          // etcd does not let us revoke it
+	revoking   bool          // a revocation was sent, so that it may be gone
 	retryAt    time.Time     // no revocation before
 }
 
@@ -33,6 +34,16 @@ func (c *core) held(id clientv3.LeaseID) *heldLease {
 func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
 	h := c.held(id)
 	return h != nil && now.Before(h.expires)
+}
+
+// kept reports whether a lease is alive and no revocation of it was sent.
+func (c *core) kept(now time.Time, id clientv3.LeaseID) bool {
+	return c.alive(now, id) && !c.held(id).revoking
+}
+
+// undone reports whether earlier leases have yet to be revoked that etcd may have again, with keys that were deleted.
+func (c *core) undone() bool {
+	return slices.ContainsFunc(c.leases, func(h *heldLease) bool { return h.presumed && !h.denied })
 }
 
 // isOwn reports whether a lease was ever granted to this session.
@@ -124,7 +135,7 @@ func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 func (c *core) revokeDenied(now time.Time, id clientv3.LeaseID) {
 	c.succeeded()
 	if h := c.held(id); h != nil {
-		h.denied, h.retryAt = true, later(h.expires, now.Add(refusedMin))
+		h.denied, h.revoking, h.retryAt = true, false, later(h.expires, now.Add(refusedMin))
 	}
 	c.refresh(now)
 }

@@ -170,11 +170,14 @@ func TestD6_BlackHole(t *testing.T) {
 	w.register(w.serve("a"))
 	conn := w.conn()
 	reached(t, conn, soon, "a")
-	watched := slices.IndexFunc(w.etcd.Calls().All(), func(c etcdtest.Call) bool {
-		return c.Op == etcdtest.Watch && strings.HasPrefix(c.Key, key)
+	var calls []etcdtest.Call // a member is known by the watch, which is opened after the list
+	kit.Eventually(t, soon, "the key is watched", func() bool {
+		calls = slices.DeleteFunc(w.etcd.Calls().All(), func(c etcdtest.Call) bool {
+			return c.Op != etcdtest.Watch || !strings.HasPrefix(c.Key, key)
+		})
+		return len(calls) > 0
 	})
-	member := w.etcd.Calls().All()[watched].Member
-	w.etcd.Member(member).Pause()
+	w.etcd.Member(calls[0].Member).Pause()
 	w.register(w.serve("b"))
 	took := reached(t, conn, 3*soon, "a", "b")
 	report.Took(t, "D6", "converged beside the black hole", took)

@@ -81,12 +81,12 @@ func (s *server) start(ctx context.Context) {
 			s.wants[key] = s.wanted(key)
 		}
 		s.mu.Unlock()
+		s.open(runtime.WithZone(s.spec.Zone)) // it may take long: what listens meanwhile would have callers wait
 		listener, err := s.w.network.Listen(s.addr)
 		if err != nil {
 			panic(err) // a fault of the world's own
 		}
 		s.listener = listener
-		s.open(runtime.WithZone(s.spec.Zone))
 		s.grpc, s.health = grpc.NewServer(), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
 		s.up, s.leaving = true, new(atomic.Bool)

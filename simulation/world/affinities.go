@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
@@ -21,13 +20,7 @@ func (w *World) wrongAffinities(ctx context.Context) {
 		if !known || !strings.Contains(policy, "ring_hash") {
 			continue
 		}
-		wrong := ""
-		for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
-			if wrong = c.scattered(ctx); wrong == "" {
-				break
-			}
-		}
-		if wrong != "" {
+		if wrong := lastingly(func() string { return c.scattered(ctx) }); wrong != "" {
 			w.report(check.Affine, "%s: %s", c.name(), wrong)
 		}
 	}

@@ -16,13 +16,7 @@ import (
 func (w *World) wrongTargets(ctx context.Context) {
 	for _, c := range w.callers {
 		for _, addr := range w.registered() {
-			wrong := ""
-			for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
-				if wrong = w.wrongTarget(ctx, c, addr); wrong == "" {
-					break
-				}
-			}
-			if wrong != "" {
+			if wrong := lastingly(func() string { return w.wrongTarget(ctx, c, addr) }); wrong != "" {
 				w.report(check.Reached, "%s: %s", c.name(), wrong)
 			}
 		}

@@ -22,13 +22,23 @@ const (
 	reconnecting = 150 * time.Second
 )
 
+// lastingly looks every second at what is wrong with calls, until nothing is or connections must have been made again. It
+// returns what it has seen last.
+func lastingly(look func() string) (wrong string) {
+	for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
+		if wrong = look(); wrong == "" {
+			break
+		}
+	}
+	return wrong
+}
+
 // wrongCalls has each caller make calls until they are shared out as configured, and reports it if they are not within a
 // bound.
 func (w *World) wrongCalls(ctx context.Context) {
 	for _, c := range w.callers {
 		policy, known := w.policyOf(c)
-		wrong := ""
-		for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
+		wrong := lastingly(func() string {
 			served := make(map[string]int)
 			n := rounds * len(w.registered())
 			for range n {
@@ -36,10 +46,8 @@ func (w *World) wrongCalls(ctx context.Context) {
 					served[w.addressOf(from)]++
 				}
 			}
-			if wrong = w.misdirected(c, policy, known, served, n); wrong == "" {
-				break
-			}
-		}
+			return w.misdirected(c, policy, known, served, n)
+		})
 		if wrong != "" {
 			w.report(check.Shares, "%s, under %q: %s", c.name(), policy, wrong)
 		}

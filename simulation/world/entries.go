@@ -25,9 +25,15 @@ func address(e etcd.Entry) string {
 // instancePattern finds the instance id in an entry that has it in its value.
 var instancePattern = regexp.MustCompile(`"id":"([^"]+)"`)
 
+// leasePattern finds a key that is named by its lease, which is no name for the instance.
+var leasePattern = regexp.MustCompile(`/\d+$`)
+
 // entryOf returns what the judge is to know of an entry of a service.
 func entryOf(e etcd.Entry) check.Entry {
-	names := []string{path.Base(e.Key)}
+	var names []string
+	if strings.HasPrefix(e.Value, "{") || !leasePattern.MatchString(e.Key) {
+		names = append(names, path.Base(e.Key))
+	}
 	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
 		names = append(names, id[1])
 	}

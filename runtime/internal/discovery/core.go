@@ -48,6 +48,7 @@ type core struct {
 // entries are the endpoints of a key before any are held, from etcd or from the disk.
 type entries struct {
 	set         []*Backend
+	items       []*item // what set was merged from; nil: it is from the disk
 	known       bool
 	provisional bool
 	cluster     uint64 // the id of the etcd cluster that set is from
@@ -102,9 +103,8 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	c.entries.err = u.Err
 	var withdrawn map[string]struct{}
 	if u.Snapshot != nil {
-		var items []*item
-		items, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
-		c.entries.set, c.entries.known = c.merger.merge(items), true
+		c.entries.items, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		c.entries.set, c.entries.known = c.merger.merge(c.entries.items), true
 		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
 	}
 	e := c.update(withdrawn, now)
@@ -185,7 +185,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	if c.entries.known && (old.Known || c.config.known || !now.Before(c.waived)) {
 		next.Known = true
-		next.Backends, c.recheck = c.hold.filter(c.entries.set, withdrawn, now)
+		next.Backends, c.recheck = c.hold.filter(c.entries.set, c.entries.items, withdrawn, now)
 		next.Held = c.hold.held(old.Held)
 	} else {
 		c.hold.excuse(withdrawn)

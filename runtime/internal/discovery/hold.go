@@ -28,19 +28,20 @@ type sample struct {
 	size int
 }
 
-// filter returns the set to publish for the true set; both are sorted. withdrawn holds the addresses
-// of endpoints that their owners have withdrawn since the last call. recheck, unless zero, is when
-// filter must be called again with the then true set.
-func (h *hold) filter(truth []*Backend, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
+// filter returns the set to publish for the true set; both are sorted. items are the entries that the
+// true set was merged from: an instance that is in several layouts has a name in each. withdrawn holds
+// the addresses of endpoints that their owners have withdrawn since the last call. recheck, unless
+// zero, is when filter must be called again with the then true set.
+func (h *hold) filter(truth []*Backend, items []*item, withdrawn map[string]struct{}, now time.Time) (publish []*Backend, recheck time.Time) {
 	h.excuse(withdrawn)
 	suspicious := h.suspicious(len(truth), now)
 	if h.grace <= 0 || !suspicious && len(h.kept) == 0 {
 		h.last, h.kept = truth, nil
 		return truth, time.Time{}
 	}
-	addrs, instances := make(map[string]bool, len(truth)), make(map[string]bool, len(truth))
-	for _, b := range truth {
-		addrs[b.Endpoint.Addr], instances[b.Endpoint.Instance] = true, true
+	addrs, instances := make(map[string]bool, len(items)), make(map[string]bool, len(items))
+	for _, i := range items {
+		addrs[i.Value.Endpoint.Addr], instances[i.Value.Endpoint.Instance] = true, true
 	}
 	publish = slices.Clone(truth)
 	kept := make(map[string]time.Time)

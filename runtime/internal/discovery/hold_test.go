@@ -71,7 +71,7 @@ func TestHold(t *testing.T) {
 		now := start
 		for i, step := range tt.steps {
 			now = now.Add(step.after)
-			publish, recheck := h.filter(set(step.truth), nil, now)
+			publish, recheck := h.filter(set(step.truth), entriesOf(step.truth), nil, now)
 			if got := names(publish); got != step.publish {
 				t.Errorf("%s: step %d: truth %q published as %q, want %q", tt.name, i, step.truth, got, step.publish)
 			}
@@ -80,6 +80,15 @@ func TestHold(t *testing.T) {
 			}
 		}
 	}
+}
+
+// entriesOf returns the entries of the backends that names names.
+func entriesOf(names string) []*item {
+	var items []*item
+	for _, b := range set(names) {
+		items = append(items, &item{Key: b.Endpoint.Addr, Value: b})
+	}
+	return items
 }
 
 // TestHoldLetsGo shows what leaves in order: it is never held, and does not make the rest suspicious.
@@ -102,9 +111,31 @@ func TestHoldLetsGo(t *testing.T) {
 			for _, b := range set(step.left) {
 				left[b.Endpoint.Addr] = struct{}{}
 			}
-			if publish, _ := h.filter(set(step.truth), left, start); names(publish) != step.publish {
+			if publish, _ := h.filter(set(step.truth), entriesOf(step.truth), left, start); names(publish) != step.publish {
 				t.Errorf("%s: step %d: %q, of which %q left, published as %q, want %q", tt.name, i, step.truth, step.left, names(publish), step.publish)
 			}
+		}
+	}
+}
+
+// TestHoldKnowsAnInstanceByEachName shows an instance in two layouts, one of whose entries named another
+// address for a while: that address is not held beside the one that the instance is at.
+func TestHoldKnowsAnInstanceByEachName(t *testing.T) {
+	plain := func(addr string) *item {
+		return &item{Key: "k/b", Value: newBackend(endpoint.Endpoint{Instance: "b", Addr: addr}, endpoint.Plain)}
+	}
+	var m merger
+	h := hold{grace: 30 * time.Second}
+	for _, step := range []struct {
+		items   []*item
+		publish string
+	}{
+		{[]*item{entriesOf("a")[0], plain("x:1")}, "ax"},
+		{nil, "ax"},
+		{[]*item{entriesOf("a")[0], plain("a:1")}, "a"},
+	} {
+		if publish, _ := h.filter(m.merge(step.items), step.items, nil, start); names(publish) != step.publish {
+			t.Errorf("%d entries published as %q, want %q", len(step.items), names(publish), step.publish)
 		}
 	}
 }
@@ -112,7 +143,7 @@ func TestHoldLetsGo(t *testing.T) {
 func TestHoldOff(t *testing.T) {
 	h := hold{}
 	for _, truth := range []string{"abc", "", "a"} {
-		if publish, recheck := h.filter(set(truth), nil, start); names(publish) != truth || !recheck.IsZero() {
+		if publish, recheck := h.filter(set(truth), entriesOf(truth), nil, start); names(publish) != truth || !recheck.IsZero() {
 			t.Errorf("truth %q published as %q", truth, names(publish))
 		}
 	}
@@ -121,7 +152,7 @@ func TestHoldOff(t *testing.T) {
 func TestHoldForgetsOldSizes(t *testing.T) {
 	h := hold{grace: time.Second}
 	for i := range 10_000 {
-		h.filter(set(fmt.Sprint(i%1000)), nil, start.Add(time.Duration(i)*time.Second))
+		h.filter(set(fmt.Sprint(i%1000)), nil, nil, start.Add(time.Duration(i)*time.Second))
 	}
 	if len(h.peak) > 10 {
 		t.Errorf("%d sizes are kept", len(h.peak))

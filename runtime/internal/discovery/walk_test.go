@@ -58,6 +58,8 @@ var walkedBackends = func() map[string]*Backend {
 		all[name] = newBackend(ep, e.layout)
 		all[name+" leaving"] = newBackend(ep.WithLeaving(), e.layout)
 		all[name+" on disk"] = newBackend(ep, e.layout)
+		ep.Addr = "x:1"
+		all[name+" elsewhere"] = newBackend(ep, e.layout)
 	}
 	return all
 }()
@@ -133,22 +135,26 @@ func (w *walked) breaks(format string, args ...any) {
 }
 
 // put puts an entry, or takes its mark away.
-func (w *walked) put(name string) bool { return w.write(name, false) }
+func (w *walked) put(name string) bool { return w.write(name, walkedBackends[name]) }
 
-func (w *walked) mark(name string) bool { return w.truth[name] != nil && w.write(name, true) }
+func (w *walked) mark(name string) bool {
+	return w.truth[name] != nil && w.write(name, walkedBackends[name+" leaving"])
+}
 
-func (w *walked) write(name string, leaving bool) bool {
+// overwrite has an entry name another address.
+func (w *walked) overwrite(name string) bool {
+	return w.truth[name] != nil && w.write(name, walkedBackends[name+" elsewhere"])
+}
+
+func (w *walked) write(name string, value *Backend) bool {
 	old := w.truth[name]
-	if old != nil && old.Value.leaving == leaving {
+	if old != nil && old.Value == value {
 		return false
 	}
 	w.rev++
-	now := &item{Key: "k/" + name, Value: walkedBackends[name], CreateRevision: w.rev, ModRevision: w.rev}
+	now := &item{Key: "k/" + name, Value: value, CreateRevision: w.rev, ModRevision: w.rev}
 	if old != nil {
 		now.CreateRevision = old.CreateRevision
-	}
-	if leaving {
-		now.Value = walkedBackends[name+" leaving"]
 	}
 	w.truth[name] = now
 	return true
@@ -268,9 +274,9 @@ func (w *walked) settle() string {
 		return "time passes"
 	}
 	want := map[string]bool{}
-	for name, i := range w.truth {
-		if !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] {
-			want[walkedEntries[name].addr] = true
+	for _, i := range w.truth {
+		if addr := i.Value.Endpoint.Addr; !i.Value.leaving && !w.orderly[addr] {
+			want[addr] = true
 		}
 	}
 	got := map[string]bool{}
@@ -345,10 +351,20 @@ var keyRules = []coretest.Rule[walked]{
 			return ""
 		}
 		for name, i := range w.told {
-			addr := walkedEntries[name].addr
+			addr := i.Value.Endpoint.Addr
 			has := slices.ContainsFunc(s.Backends, func(b *Backend) bool { return b.Endpoint.Addr == addr })
 			if _, held := s.Held[addr]; !i.Value.leaving && !w.orderly[addr] && (!has || held) && w.core.entries.known && !w.core.entries.provisional {
 				return fmt.Sprintf("%s is not, or only held", name)
+			}
+		}
+		return ""
+	}},
+	{Name: "an instance that etcd has is held nowhere else", Broken: func(_, w *walked) string {
+		for _, b := range w.core.state.Backends {
+			_, held := w.core.state.Held[b.Endpoint.Addr]
+			i, has := w.told[b.Endpoint.Instance] // an entry has the name of its instance
+			if held && has && !i.Value.leaving && !w.orderly[i.Value.Endpoint.Addr] && w.core.entries.known && !w.core.entries.provisional {
+				return fmt.Sprintf("%s is held at %s, and at %s", b.Endpoint.Instance, b.Endpoint.Addr, i.Value.Endpoint.Addr)
 			}
 		}
 		return ""
@@ -377,6 +393,7 @@ var keyEvents = []coretest.Event[walked]{
 	{Name: "c is put", Do: func(w *walked) bool { return w.put("c") }},
 	{Name: "c is deleted", Do: func(w *walked) bool { return w.remove("c") }},
 	{Name: "a's plain entry is put", Do: func(w *walked) bool { return w.put("p") }},
+	{Name: "a's plain entry names another address", Do: func(w *walked) bool { return w.overwrite("p") }},
 	{Name: "a's plain entry is deleted", Do: func(w *walked) bool { return w.remove("p") }},
 	{Name: "the watch tells", Do: (*walked).tell},
 	{Name: "a list tells", Do: (*walked).list},
@@ -441,6 +458,15 @@ func TestWalk(t *testing.T) {
 	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
 		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
+	})
+	t.Run("an entry names another address for a while", func(t *testing.T) {
+		coretest.Walk(t, 7, keyWalk(func() *walked {
+			w := startRead("a", "p")
+			w.overwrite("p")
+			w.tell()
+			return w
+		}, "a is put", "a is deleted", "a's plain entry is put", "a's plain entry names another address", "a's plain entry is deleted",
+			"the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("readers, the config and the disk", func(t *testing.T) {
 		coretest.Walk(t, 6, keyWalk(startWalk, "a reader joins", "a reader leaves", "a is put", "a is marked", "a is deleted", "the watch tells",

@@ -55,6 +55,7 @@ func target(instance string) func(*Call)  { return func(c *Call) { c.Target = in
 func drained(names ...string) func(*Call) { return func(c *Call) { c.Drained = names } }
 func known(addrs ...string) func(*Call)   { return func(c *Call) { c.Known = addrs } }
 func subset(n int) func(*Call)            { return func(c *Call) { c.Subset = n } }
+func method(name string) func(*Call)      { return func(c *Call) { c.Method = name } }
 func longest(seconds float64) func(*Call) {
 	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
 }
@@ -96,6 +97,13 @@ func TestCall(t *testing.T) {
 	}
 	leave := func(j *Judge) { j.Leave(at(9), "first", true) }
 	join := func(j *Judge) { j.Up(at(9), third); register(9, third)(j) }
+	newer := func(j *Judge) {
+		l := *j.lives["first"]
+		l.ID, l.Methods = "first, life 2", []string{"Who", "Newer"}
+		j.Down(at(9), "first", false)
+		j.Up(at(9.1), l.Instance)
+		j.answered(call(answeredBy(l.ID), func(c *Call) { c.Begin, c.End = at(9.6), at(9.7) }))
+	}
 	stall := both(func(j *Judge, i Instance) { j.Link(at(9), "caller 0", i.Process, false, true) })
 	for name, test := range map[string]struct {
 		before func(*Judge)
@@ -144,12 +152,18 @@ func TestCall(t *testing.T) {
 		"failed, just back, but known":         {inOrder(vanish(7, first, second), register(7.1, first, second)), call(), Failed},
 		"failed, gone while it hears nothing":  {vanish(9, first, second), call(known(), deaf(8.5), begin(20)), Forgotten},
 		"failed, gone before it hears nothing": {vanish(8.2, first, second), call(known(), deaf(8.5), begin(20)), ""},
+		"failed, a method that it cannot know": {newer, call(deaf(8.5), begin(10.5), method("Newer")), ""},
+		"failed, a method that it can know":    {newer, call(deaf(9.5), begin(10.5), method("Newer")), Failed},
 		"failed, the target is known":          {call: call(target("shop-0")), want: Failed},
 		"failed, the target has another name": {
 			func(j *Judge) { j.Entry(at(9), 9000, "shop/first", Entry{"shop", first.Addr, []string{"shop-3"}}) }, call(target("shop-0")), "",
 		},
 		"timed out":                    {call: call(deadline), want: Failed},
 		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
+		"timed out, a link was stalled before the caller began anew": {func(j *Judge) {
+			j.Link(at(8), "server 1", "caller 0", false, true)
+			j.Begin("caller 0")
+		}, call(deadline), Failed},
 		"timed out, not to the target": {
 			func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline, target("shop-0")), Failed,
 		},

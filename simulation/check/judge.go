@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -81,6 +82,11 @@ func (j *Judge) Report(now time.Time, rule Rule, format string, args ...any) {
 // Up notes that a life of a server takes calls.
 func (j *Judge) Up(now time.Time, i Instance) {
 	j.lives[i.ID] = &life{Instance: i, up: true, since: now}
+}
+
+// Begin notes that a process begins another life, which dials from another host: its links are healthy.
+func (j *Judge) Begin(process string) {
+	maps.DeleteFunc(j.links, func(between [2]string, _ *link) bool { return slices.Contains(between[:], process) })
 }
 
 // Down notes that a life takes no more calls. If it was killed, the calls under way to it are lost.

@@ -27,7 +27,7 @@ func (j *Judge) solid(c Call) []string {
 		if c.Subset > 0 && c.Target == "" && doubtful >= c.Subset {
 			continue // the subset may consist of the others
 		}
-		if slices.Contains(l.Methods, c.Method) {
+		if slices.Contains(l.Methods, c.Method) && j.heardOfMethod(c, l) {
 			solid = append(solid, l.ID)
 		}
 	}
@@ -48,6 +48,20 @@ func (j *Judge) listed(c Call, l *life) bool {
 		return false
 	}
 	return c.Target == "" || j.history.standsFor(c.Target, at) && j.heard(c, l, lastAt(s.came, c.End))
+}
+
+// heardOfMethod reports whether etcd could tell the caller that the life serves the method, or that one before it at the same
+// address did.
+func (j *Judge) heardOfMethod(c Call, l *life) bool {
+	if c.Deaf.IsZero() {
+		return true
+	}
+	for _, o := range j.lives {
+		if o.Addr == l.Addr && o.since.Before(c.Deaf) && slices.Contains(o.Methods, c.Method) {
+			return true
+		}
+	}
+	return false
 }
 
 // heard reports whether the caller has certainly heard of a change of the life's entry, and called the life since. It closes its

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -59,6 +60,7 @@ func (c *caller) start(ctx context.Context) {
 			return
 		}
 		c.begin()
+		c.w.observe(func(j *check.Judge) { j.Begin(c.name()) })
 		c.open(runtime.WithZone(c.spec.Zone))
 		clients := c.dial()
 		c.clients = clients

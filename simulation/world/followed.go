@@ -11,6 +11,10 @@ import (
 // noticed is how soon a process has noticed that it is cut off: its watch has not answered for a while, and no list does.
 const noticed = 12 * time.Second
 
+// listed is how long after a list that etcd carried out without an answer it is clear that there will be none: the longest that
+// a list may take, and a pause.
+const listed = 12 * time.Second
+
 // lookAtKey judges whether a caller says of the shop if etcd can be followed.
 func (c *caller) lookAtKey(wrong lasting) {
 	registry := c.running()
@@ -22,7 +26,7 @@ func (c *caller) lookAtKey(wrong lasting) {
 	if wrong.longer(noticed, "cut off", c.cutOff() && err == nil) {
 		c.w.report(check.Status, "%s has been cut off from etcd for %v, and says that it follows %s", c.name(), noticed, shopKey)
 	}
-	if wrong.tooLong("not cut off", !c.w.hampered(c.index) && err != nil) {
+	if wrong.tooLong("not cut off", !c.w.hampered(c.index) && !c.unanswered() && err != nil) {
 		c.w.report(check.Status, "%s has reached etcd for %v, and says of %s: %v", c.name(), keptWithin, shopKey, err)
 	}
 }
@@ -36,4 +40,10 @@ func (p *process) cutOff() bool {
 	return slices.ContainsFunc(p.w.plan.Steps, func(s schedule.Step) bool {
 		return s.Kind == schedule.CutFromEtcd && s.Who == p.index && began <= s.At && s.At <= now && now < s.At+s.For
 	})
+}
+
+// unanswered reports whether the caller may wait for the answer of a list, which will not come.
+func (c *caller) unanswered() bool {
+	now := time.Since(c.w.began)
+	return c.w.faulty(c.index, now, now, nil, aftermaths{schedule.AnswersLost: listed})
 }

@@ -63,7 +63,7 @@ func fromServer(link network.Link) fault {
 	return func(w *World, _ context.Context, s schedule.Step) {
 		_, from := w.process(s.Who).current()
 		set := func(l network.Link) {
-			w.noteLink(s.Who, s.Whom, l)
+			w.noteLink(s.Who, from, s.Whom, l)
 			w.network.Set(from, w.plan.Host(s.Whom), l)
 		}
 		set(link)
@@ -83,7 +83,7 @@ func (w *World) slowToServers(_ context.Context, s schedule.Step) {
 	set := func(l network.Link) {
 		for i := range w.plan.Processes() {
 			w.network.Set(w.plan.Host(i), from, l)
-			w.noteLink(s.Who, i, l)
+			w.noteLink(s.Who, from, i, l)
 		}
 	}
 	set(network.Link{Delay: s.Milliseconds()})
@@ -91,7 +91,11 @@ func (w *World) slowToServers(_ context.Context, s schedule.Step) {
 	set(network.Link{})
 }
 
-// noteLink has the judge hear of the link between a caller and a server.
-func (w *World) noteLink(caller, server int, l network.Link) {
+// noteLink has the judge hear of the link between a caller and a server, unless the life of the caller that dials from a host
+// has ended.
+func (w *World) noteLink(caller int, from string, server int, l network.Link) {
+	if _, now := w.process(caller).current(); now != from {
+		return
+	}
 	w.observe(func(j *check.Judge) { j.Link(time.Now(), w.plan.Name(caller), w.plan.Name(server), l.Cut, l.Stalled) })
 }

@@ -95,9 +95,9 @@ func (r *rules) count(process int, c etcd.Call, refused bool) {
 	r.came[process] = came
 }
 
-// repeated are the requests that etcd's client repeats by itself every 25 ms while they are refused as unavailable, for as
-// long as its caller waits, a hundred times at most.
-var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive"}
+// repeated are the requests that etcd's client repeats by itself while they are refused as unavailable: every 25 ms for as
+// long as its caller waits, a hundred times at most, and watches about every 100 ms, for each of its streams.
+var repeated = []string{"Range", "LeaseGrant", "LeaseRevoke", "LeaseTimeToLive", "Watch"}
 
 // askedBy returns what a process has asked etcd for so far.
 func (r *rules) askedBy(process int) check.Counts {

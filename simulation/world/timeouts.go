@@ -95,7 +95,7 @@ func (w *World) callInVain(ctx context.Context, c *caller, methods methodConfig,
 	set := func(l network.Link) {
 		for i := range w.plan.Processes() {
 			w.network.Set(w.plan.Host(i), c.from, l)
-			w.noteLink(c.index, i, l)
+			w.noteLink(c.index, c.from, i, l)
 		}
 	}
 	set(link)

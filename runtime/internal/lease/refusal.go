@@ -60,6 +60,7 @@ func (c *core) writeFailed(now time.Time, steps []step, err error) {
 		c.succeeded()
 		c.refusedStep(now, &steps[0], err)
 	}
+	c.wentMeanwhile(now, steps)
 	c.refresh(now)
 }
 

@@ -458,6 +458,14 @@ var leaseEvents = []coretest.Event[walked]{
 		w.tampered = true
 		return ok
 	}},
+	{Name: "a renewal finds the lease gone", Do: func(w *walked) bool {
+		id := w.core.lease
+		if _, ok := w.etcd.leases[id]; ok || id == 0 {
+			return false
+		}
+		w.core.renewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
+		return true
+	}},
 	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.heard(w.now, "a", w.etcd.get("a")); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
@@ -539,6 +547,15 @@ func TestWalk(t *testing.T) {
 	t.Run("others have a hand in it", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(registered(1), append(calls, "add a", "update a", "pause a", "resume a", "drop a", "the TTL passes", "renewals stop",
 			"a is deleted", "a is overwritten", "another process takes a", "another process leaves a", "the lease is revoked", "a watch tells of a")...))
+	})
+	t.Run("the lease goes while a call is under way", func(t *testing.T) {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
+			w := startRegistered(t, 1, item)
+			w.update(0)
+			w.begin()
+			return w
+		}, append(calls, "update a", "pause a", "resume a", "drop a",
+			"a call is done and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
 	})
 	t.Run("rights come and go", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(registered(2), rights...))

@@ -168,7 +168,18 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 			c.found(now, st.e, st.s, kvs[i])
 		}
 	}
+	c.wentMeanwhile(now, steps)
 	c.refresh(now)
+}
+
+// wentMeanwhile takes in that the lease of steps may have gone while they were under way, as a renewal tells: what
+// they put is gone with it, and none of them arrives any more.
+func (c *core) wentMeanwhile(now time.Time, steps []step) {
+	for i := range steps {
+		if st := &steps[i]; c.held(st.lease) == nil {
+			st.s.leaseGone(now, st.lease)
+		}
+	}
 }
 
 // stepDone takes in that a step is made.

@@ -31,9 +31,14 @@ func (s *server) saidIn(what string, began time.Time, keys ...string) {
 	}
 }
 
-// saidOut checks that the server is out of etcd, as a call that began at a time has said.
+// saidOut checks that the server is out of etcd, as a call that began at a time has said. A server that is cut off cannot know
+// what a restore has brought back meanwhile.
 func (s *server) saidOut(what string, began time.Time) {
-	if s.w.resetSince(began) {
+	unaware := began
+	if deaf := s.w.deafSince(s.from); !deaf.IsZero() && deaf.Before(began) {
+		unaware = deaf
+	}
+	if s.w.resetSince(unaware) {
 		return
 	}
 	for _, key := range s.keys() {

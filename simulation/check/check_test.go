@@ -66,7 +66,7 @@ func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seco
 func register(seconds float64, instances ...Instance) func(*Judge) {
 	return func(j *Judge) {
 		for _, i := range instances {
-			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{"shop", i.Addr, []string{i.Name}})
+			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{Service: "shop", Addr: i.Addr, Names: []string{i.Name}})
 		}
 	}
 }
@@ -76,6 +76,15 @@ func vanish(seconds float64, instances ...Instance) func(*Judge) {
 	return func(j *Judge) {
 		for _, i := range instances {
 			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{})
+		}
+	}
+}
+
+// mark has the entries of instances say that they leave.
+func mark(seconds float64, instances ...Instance) func(*Judge) {
+	return func(j *Judge) {
+		for _, i := range instances {
+			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{Service: "shop", Leaving: true})
 		}
 	}
 }
@@ -156,7 +165,9 @@ func TestCall(t *testing.T) {
 		"failed, a method that it can know":    {newer, call(deaf(9.5), begin(10.5), method("Newer")), Failed},
 		"failed, the target is known":          {call: call(target("shop-0")), want: Failed},
 		"failed, the target has another name": {
-			func(j *Judge) { j.Entry(at(9), 9000, "shop/first", Entry{"shop", first.Addr, []string{"shop-3"}}) }, call(target("shop-0")), "",
+			func(j *Judge) {
+				j.Entry(at(9), 9000, "shop/first", Entry{Service: "shop", Addr: first.Addr, Names: []string{"shop-3"}})
+			}, call(target("shop-0")), "",
 		},
 		"timed out":                    {call: call(deadline), want: Failed},
 		"timed out, a link is stalled": {func(j *Judge) { j.Link(at(9), "server 1", "caller 0", false, true) }, call(deadline), ""},
@@ -178,6 +189,9 @@ func TestCall(t *testing.T) {
 		"all vanish, all have left": {inOrder(both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), vanish(9, first, second)), call(), ""},
 		"all vanish, all are coming back": {
 			inOrder(vanish(9, first, second), both(func(j *Judge, i Instance) { j.Leave(at(9.1), i.ID, false) })), call(), "",
+		},
+		"all leave, late": {
+			inOrder(both(func(j *Judge, i Instance) { j.Leave(at(8.5), i.ID, false) }), mark(8.9, first, second), vanish(9, first, second)), call(), "",
 		},
 		"all vanish, one after the other":       {inOrder(vanish(8.5, first), vanish(9, second)), call(), Forgotten},
 		"all vanish, the last one has ended":    {inOrder(vanish(8.5, first), vanish(9, second), func(j *Judge) { j.Down(at(9.5), "second", false) }), call(), ""},

@@ -9,6 +9,7 @@ import (
 type Entry struct {
 	Service string   // the key of the service that it belongs to
 	Addr    string   // the address that it names, "" if readers are to skip it or there is none
+	Leaving bool     // it says that its owner takes it out
 	Names   []string // the instance ids that it may give the address
 }
 
@@ -28,7 +29,8 @@ type place struct{ service, addr string }
 // spans are the times at which entries of a place came, or took another name, and at which they went, in order.
 type spans struct {
 	came, went []time.Time
-	gone       int // the change by which an entry last went
+	left       []time.Time // those of went when an entry said that it leaves
+	gone       int         // the change by which an entry last went
 }
 
 func newHistory() history {
@@ -48,6 +50,9 @@ func (j *Judge) Entry(now time.Time, revision int64, key string, e Entry) {
 	if before.Addr != "" {
 		s := h.at(place{before.Service, before.Addr})
 		s.went, s.gone = append(s.went, now), h.changes
+		if e.Leaving {
+			s.left = append(s.left, now)
+		}
 	}
 	if delete(h.entries, key); e.Addr == "" {
 		return

@@ -75,12 +75,12 @@ func (j *Judge) held(c Call, l *life) bool {
 	return c.Target == "" && j.vanished(c, l) && j.suspicious(c)
 }
 
-// vanished reports whether etcd ceased to have the entry of the life within the grace, by the change by which it last ceased to
+// vanished reports whether etcd ceased without a word to have the entry of the life within the grace, by the change by which it last ceased to
 // have any of the service, and the caller knew it before. The withdrawal of one before is followed at once.
 func (j *Judge) vanished(c Call, l *life) bool {
 	s := j.history.at(place{c.Service, l.Addr})
 	went := lastAt(s.went, c.End)
-	if !went.After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || s.gone < j.lastGone(c) {
+	if !went.After(l.returned) || lastAt(s.left, c.End).After(l.returned) || s.present(c.End) || c.End.Sub(went) >= Grace || s.gone < j.lastGone(c) {
 		return false
 	}
 	before := went.Add(-1)

@@ -155,6 +155,9 @@ func (w *World) wrongReaders(ctx context.Context) string {
 		if status.Held > 0 || status.Err != nil {
 			wrong = append(wrong, fmt.Sprintf("the status of %s has %d held, %v", c.name(), status.Held, status.Err))
 		}
+		if !w.inForce(status.ServiceConfig) {
+			wrong = append(wrong, fmt.Sprintf("%s has the live config %q, which is not etcd's", c.name(), status.ServiceConfig))
+		}
 		bounded, cancel := context.WithTimeout(ctx, time.Second)
 		all, err := c.clients.instances.All(bounded)
 		cancel()

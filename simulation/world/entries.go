@@ -37,7 +37,7 @@ func entryOf(e etcd.Entry) check.Entry {
 	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
 		names = append(names, id[1])
 	}
-	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Names: names}
+	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names}
 }
 
 // noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.

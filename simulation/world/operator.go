@@ -88,8 +88,10 @@ func (w *World) configPut(_ context.Context, s schedule.Step) {
 
 func (w *World) configDeleted(context.Context, schedule.Step) {
 	w.etcd.Delete(configKey)
+	deleted := time.Now()
+	put := func(c etcd.Change) bool { return c.Key == configKey && !c.Delete }
 	w.soon("there is no live config", func(k runtime.KeyStatus) bool {
 		_, ok := w.etcd.Get(configKey)
-		return ok || k.ServiceConfig == ""
+		return ok || k.ServiceConfig == "" || slices.ContainsFunc(w.since(deleted), put)
 	})
 }

@@ -69,6 +69,16 @@ func (w *World) quiet() bool {
 	return !w.resetSince(time.Now().Add(-aftermath))
 }
 
+// inForce reports whether callers are to use a live service config, given what etcd has. They keep what they have while that is
+// bad.
+func (w *World) inForce(config string) bool {
+	live, ok := w.etcd.Get(configKey)
+	if !ok {
+		return config == ""
+	}
+	return schedule.BadConfig(live.Value) || holds(config, live.Value)
+}
+
 // holds reports whether a service config holds all that another says: the one in force has the defaults filled in.
 func holds(config, said string) bool {
 	var have, want any

@@ -2,6 +2,7 @@ package world
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -124,10 +125,13 @@ func (s *server) startRegistered(ctx context.Context) {
 	})
 }
 
-// retry makes a call that puts the server in etcd under keys until it returns nil, and then checks that the server is there.
-// It runs in the background, and a killed server's may run into the next life, so it is given what it needs of its own.
+// errLeaves is why a server is not put in etcd.
+var errLeaves = errors.New("the server leaves")
+
+// retry makes a call that puts the server in etcd under keys until it returns nil or the server leaves, and then checks that the
+// server is there. It runs in the background, and a killed server's may run into the next life, so it is given what it needs of its own.
 func (s *server) retry(ctx context.Context, leaving *atomic.Bool, what string, call func(context.Context) error, keys ...string) error {
-	for {
+	for !leaving.Load() {
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
@@ -137,8 +141,8 @@ func (s *server) retry(ctx context.Context, leaving *atomic.Bool, what string, c
 		if err == nil && !leaving.Load() {
 			s.saidIn(what, began, keys...)
 		}
-		if err == nil || leaving.Load() {
-			return err
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
@@ -146,4 +150,5 @@ func (s *server) retry(ctx context.Context, leaving *atomic.Bool, what string, c
 		case <-time.After(enterAgain):
 		}
 	}
+	return errLeaves
 }

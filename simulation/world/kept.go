@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -112,7 +113,7 @@ func (s *server) lookAt(now sight, wrong lasting) {
 	for _, key := range s.keys() {
 		lacks, own := s.lacks(key), s.ownEntries(now.from, key)
 		free := !full && !s.taken(now.from, key)
-		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free) {
+		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free && !s.justPut(now.from, key)) {
 			s.w.report(check.Kept, "%s reaches etcd, and for %v %s", now.id, keptWithin, lacks)
 		}
 		if wrong.tooLong(key+" is left", !now.in && len(own) > 0) {
@@ -162,6 +163,14 @@ func (s *server) lookForLost(now sight, wrong lasting) {
 func (s *server) ownEntries(from, key string) []etcd.Entry {
 	leases := s.w.leasesLeft(from)
 	return slices.DeleteFunc(s.w.etcd.Entries(key+"/"), func(e etcd.Entry) bool { return !slices.Contains(leases, e.Lease) })
+}
+
+// justPut reports whether the server has put an entry of a service since it was last looked at, which others may have changed
+// already.
+func (s *server) justPut(from, key string) bool {
+	return slices.ContainsFunc(s.w.since(time.Now().Add(-sampling)), func(c etcd.Change) bool {
+		return c.Client == from && !c.Delete && strings.HasPrefix(c.Key, key+"/")
+	})
 }
 
 // taken reports whether somebody else holds a key of the life that dials from a host.

@@ -107,7 +107,8 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resol
 
 // discoveryKey returns the key that the connection is to.
 func (b *clientBuilder) discoveryKey() *discovery.Key {
-	return b.keys.Key(b.desc.Key, b.desc.layout().layout() == endpoint.LeaseSuffix)
+	reader, _ := readerOf(b.desc.layout()) // the layout was checked with the description
+	return b.keys.Key(b.desc.Key, reader)
 }
 
 // serviceConfig returns the config to use, given the live one.

@@ -35,7 +35,7 @@ func FuzzTarget(f *testing.F) {
 			t.Fatalf("%q leads to a key that is none: %v", target, err)
 		}
 		spelled := url.URL{Scheme: Scheme, Path: "/" + key}
-		if layout != nil {
+		if !layout.IsZero() {
 			spelled.RawQuery = "layout=" + layout.String()
 		}
 		again, err := url.Parse(spelled.String())

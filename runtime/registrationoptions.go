@@ -12,7 +12,7 @@ type RegisterOption func(*registerOptions)
 
 type registerOptions struct {
 	registrar.Details
-	layouts []*endpoint.Layout
+	layouts []endpoint.Layout
 	err     error
 }
 

@@ -28,13 +28,13 @@ const Scheme = "etcd"
 //
 // [Registry.NewClient] does more, and is what generated code uses.
 func (r *Registry) Resolver() resolver.Builder {
-	return builder{usable: r.start, key: func(name string, leaseSuffix bool) *discovery.Key { return r.keys.Key(name, leaseSuffix) }}
+	return builder{usable: r.start, key: func(name string, reader endpoint.Reader) *discovery.Key { return r.keys.Key(name, reader) }}
 }
 
 // builder resolves targets that a caller wrote.
 type builder struct {
 	usable func() error // returns why nothing can be resolved, nil if it can
-	key    func(name string, leaseSuffix bool) *discovery.Key
+	key    func(name string, reader endpoint.Reader) *discovery.Key
 }
 
 func (b builder) Scheme() string { return Scheme }
@@ -57,7 +57,7 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 	if err != nil {
 		return nil, fmt.Errorf("etcd: target %q: %w", target.URL.String(), err)
 	}
-	shared := b.key(key, layout == endpoint.LeaseSuffix)
+	shared := b.key(key, endpoint.Reader{LeaseSuffix: layout == endpoint.LeaseSuffix})
 	return discovery.Resolve(shared, cc, discovery.Options{
 		Config: func(live string) string {
 			if live == "" {
@@ -69,34 +69,34 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 }
 
 // parseTarget reads a target that a caller wrote. layout is nil where it names none.
-func parseTarget(u url.URL) (key string, layout *endpoint.Layout, err error) {
+func parseTarget(u url.URL) (key string, layout endpoint.Layout, err error) {
 	if u.Host != "" {
-		return "", nil, fmt.Errorf("%.80q stands where a host would: the etcd cluster is the registry's; want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)
+		return "", layout, fmt.Errorf("%.80q stands where a host would: the etcd cluster is the registry's; want three slashes before the key, %.80q", u.Host, Scheme+":///"+u.Host+u.Path)
 	}
 	path := u.Path
 	if path == "" {
 		path = u.Opaque
 	}
 	if u.Fragment != "" {
-		return "", nil, fmt.Errorf("%.80q follows a #, which no key has: write it as %%23 if it is part of the key", u.Fragment)
+		return "", layout, fmt.Errorf("%.80q follows a #, which no key has: write it as %%23 if it is part of the key", u.Fragment)
 	}
 	key = strings.TrimPrefix(path, "/")
 	if err := endpoint.CheckKey(key); err != nil {
-		return "", nil, err
+		return "", layout, err
 	}
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return "", nil, err
+		return "", layout, err
 	}
 	for name, values := range query {
 		if name != "layout" {
-			return "", nil, fmt.Errorf("unknown parameter %.80q: there is only layout", name)
+			return "", layout, fmt.Errorf("unknown parameter %.80q: there is only layout", name)
 		}
 		if len(values) > 1 {
-			return "", nil, fmt.Errorf("the parameter layout is there %d times, the first as %.80q: give one", len(values), values[0])
+			return "", layout, fmt.Errorf("the parameter layout is there %d times, the first as %.80q: give one", len(values), values[0])
 		}
 		if layout, err = endpoint.LayoutByName(values[0]); err != nil {
-			return "", nil, err
+			return "", layout, err
 		}
 	}
 	return key, layout, nil

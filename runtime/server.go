@@ -135,7 +135,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 		return fmt.Errorf("etcd: service %s: %w", desc.Name, err)
 	}
 	if o.layouts == nil {
-		o.layouts = []*endpoint.Layout{desc.layout().layout()}
+		o.layouts = []endpoint.Layout{desc.layout().layout()}
 	}
 	ttl := cmp.Or(desc.LeaseTTL, s.registry.opts.leaseTTL)
 	entry, err := registrar.NewEntry(desc.Key, o.layouts, ttl, s.registry.withZone(Endpoint{}), o.Details, desc.Name)

@@ -14,7 +14,7 @@ import (
 type ServiceDesc struct {
 	Name          string        // full protobuf name, "helloworld.Greeter"
 	Key           string        // "helloworld/greeter": the endpoints live under "helloworld/greeter/"
-	Layout        Layout        // what servers write, and whether clients read lease-suffix keys; nil: EndpointJSON
+	Layout        Layout        // what servers write, and clients read beside all others; nil: EndpointJSON
 	LeaseTTL      time.Duration // how long an endpoint outlives its process; 0: the registry's, 15 s by default
 	Authority     string        // :authority and TLS server name; "": Key without a leading slash, "/" as "."
 	ServiceConfig string        // gRPC service config as JSON, "" none
@@ -26,6 +26,9 @@ func (d *ServiceDesc) check() error {
 		return errors.New("etcd: the service description is nil")
 	}
 	if err := endpoint.CheckKey(d.Key); err != nil {
+		return fmt.Errorf("etcd: service %q: %w", d.Name, err)
+	}
+	if err := d.layout().layout().Check(); err != nil {
 		return fmt.Errorf("etcd: service %q: %w", d.Name, err)
 	}
 	if d.LeaseTTL < 0 {

@@ -18,8 +18,8 @@ import (
 //
 // An error item, with a nil slice, says what keeps the key from being followed now, such as an etcd
 // that does not answer; the last set stays the best known, and the loop goes on. The sequence ends
-// with its context or the registry. Entries of the lease-suffix layout are read only if LeaseSuffix is
-// among layouts; those of the other layouts always are.
+// with its context or the registry. Entries of the layouts [LeaseSuffix] and [JSONLayout] are read only if they are
+// among layouts, at most one JSONLayout; those of the other layouts always are.
 //
 // The watch is shared with the connections to the same key.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {
@@ -28,11 +28,15 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 		if err == nil {
 			err = endpoint.CheckKey(key)
 		}
+		var reader endpoint.Reader
+		if err == nil {
+			reader, err = readerOf(layouts...)
+		}
 		if err != nil {
 			yield(nil, fmt.Errorf("watch %q: %w", key, err))
 			return
 		}
-		k := r.keys.Key(key, slices.Contains(layouts, LeaseSuffix))
+		k := r.keys.Key(key, reader)
 		changed, stop := k.Changes()
 		defer stop()
 		var seen watched

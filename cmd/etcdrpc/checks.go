@@ -206,7 +206,7 @@ func reason(err error, d *doctor) string {
 // instance that writes both.
 func (p *patient) checkDuplicates(s *service) (all []finding) {
 	type place struct {
-		layout *endpoint.Layout
+		layout endpoint.Layout
 		addr   string
 	}
 	keys := make(map[place][]string)
@@ -310,7 +310,7 @@ func mixesUp(s, o *service) string {
 	return ""
 }
 
-func carriesJSON(l *endpoint.Layout) bool {
+func carriesJSON(l endpoint.Layout) bool {
 	return l == endpoint.EndpointJSON || l == endpoint.Kratos || l == endpoint.Kitex
 }
 

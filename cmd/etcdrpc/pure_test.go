@@ -154,7 +154,7 @@ func TestChildPolicy(t *testing.T) {
 }
 
 func TestMixesUp(t *testing.T) {
-	of := func(key string, layout *endpoint.Layout, weight uint32) *service {
+	of := func(key string, layout endpoint.Layout, weight uint32) *service {
 		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout}}}
 	}
 	for _, tc := range []struct {

@@ -14,7 +14,7 @@ import (
 // instance is one entry under a service key.
 type instance struct {
 	endpoint.Endpoint                  // of a malformed entry: the instance id alone
-	layout            *endpoint.Layout // nil: malformed
+	layout            endpoint.Layout // nil: malformed
 	entry             entry
 	err               error // why it is malformed
 }
@@ -37,7 +37,7 @@ func (s *service) drained(i *instance) bool {
 }
 
 // uses reports whether an entry of the service is in one of the layouts.
-func (s *service) uses(layouts ...*endpoint.Layout) bool {
+func (s *service) uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.instances, func(i instance) bool { return slices.Contains(layouts, i.layout) })
 }
 

@@ -15,7 +15,7 @@ func TestDecodeAllocations(t *testing.T) {
 	} {
 		value := []byte(tt.value)
 		got := testing.AllocsPerRun(100, func() {
-			if _, _, _, err := Decode("svc", "svc/10.0.0.7:9000", value, 0); err != nil {
+			if _, _, _, err := reader.Decode("svc", "svc/10.0.0.7:9000", value, 0); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -15,7 +15,7 @@ func TestDecode(t *testing.T) {
 		value   string
 		lease   int64
 		want    Endpoint
-		layout  *Layout
+		layout  Layout
 	}{
 		{"naming without port", "svc/1.2.3.4", `{"Addr":"1.2.3.4","Metadata":"..."}`, 0,
 			Endpoint{Instance: "1.2.3.4", Addr: "1.2.3.4:443", Metadata: map[string]string{"metadata": `"..."`}}, EndpointJSON},
@@ -42,6 +42,16 @@ func TestDecode(t *testing.T) {
 		{"naming metadata is an array", "svc/a", `{"Addr":"h:1","Metadata":[1,"x"]}`, 0,
 			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"metadata": `[1,"x"]`}}, EndpointJSON},
 		{"naming with other dialects' names", "svc/a", ` {"Addr":"h:1","version":3,"weight":"x","tags":5,"network":{}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "3"}, EndpointJSON},
+		{"almost naming", "svc/10.0.0.7:9000", `{"name":"svc","addr":"10.0.0.7:9000","version":"v1","weight":3}`, 0,
+			Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000", Version: "v1", Weight: 3}, EndpointJSON},
+		{"almost naming, in upper case", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}, EndpointJSON},
+		{"naming, with upper case in the metadata", "svc/a", `{"Addr":"h:1","Metadata":{"Version":"v1","Zone":"z","Weight":3}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
+		{"naming, said twice", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
+		{"naming with a list for a version", "svc/a", `{"Addr":"h:1","version":["v1"],"zone":true,"weight":{}}`, 0,
 			Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 		{"plain", "svc/a", "h:1", 0, Endpoint{Instance: "a", Addr: "h:1"}, Plain},
 		{"plain under an address", "/grpcEtcd/x/1.2.3.4:80", "1.2.3.4:80", 0,
@@ -58,6 +68,18 @@ func TestDecode(t *testing.T) {
 			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v3", Weight: 10, Metadata: map[string]string{"k": "v"}}, Kitex},
 		{"kitex without tags", "svc/10.0.0.7:8888", `{"network":"tcp","address":"10.0.0.7:8888","weight":0,"tags":null}`, 0,
 			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888"}, Kitex},
+		{"GoFrame", "svc/10.0.0.7:8888", `{"protocol":"grpc","weight":2,"version":"v1"}`, 0,
+			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v1", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoFrame},
+		{"GoFrame with nothing to say", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
+		{"GoFrame with five addresses", "svc/h:1,h:2,h:3,h:4,h:5", `{}`, 0, Endpoint{Instance: "h:1,h:2,h:3,h:4,h:5", Addr: "h:1"}, GoFrame},
+		{"go-micro", "svc/svc-1",
+			`{"name":"svc","version":"v2","metadata":null,"endpoints":[{"name":"Svc.Do"}],"nodes":[{"metadata":{"protocol":"grpc","weight":"2"},"id":"svc-1","address":"10.0.0.7:8888"}]}`, 0,
+			Endpoint{Instance: "svc-1", Addr: "10.0.0.7:8888", Version: "v2", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoMicro},
+		{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
+			Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
+		{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0, Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
+		{"dubbo", "svc/10.0.0.7:20880", `{"ID":"10.0.0.7:20880","ServiceName":"svc","Host":"10.0.0.7","Port":20880,"Enable":true,"Healthy":true,"Metadata":{"k":"v"},"Address":"","Tag":""}`, 0,
+			Endpoint{Instance: "10.0.0.7:20880", Addr: "10.0.0.7:20880", Metadata: map[string]string{"k": "v"}}, Dubbo},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -65,7 +87,7 @@ func TestDecode(t *testing.T) {
 			if strings.HasPrefix(tt.etcdKey, "/grpcEtcd") {
 				key = "/grpcEtcd/x"
 			}
-			got, layout, ok, err := Decode(key, tt.etcdKey, []byte(tt.value), tt.lease)
+			got, layout, ok, err := reader.Decode(key, tt.etcdKey, []byte(tt.value), tt.lease)
 			if err != nil || !ok {
 				t.Fatalf("Decode = ok %v, error %v", ok, err)
 			}
@@ -88,6 +110,16 @@ func TestDecodeMalformed(t *testing.T) {
 		"cut JSON":               `{"Addr":"h:1"`,
 		"JSON and more":          `{"Addr":"h:1"} x`,
 		"JSON string":            `"h:1"`,
+		"GoFrame at no address":  `{"protocol":"grpc"}`,
+		"go-micro without nodes": `{"name":"svc","endpoints":[],"nodes":[]}`,
+		"go-micro, other nodes":  `{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`,
+		"go-micro, bad address":  `{"nodes":[{"id":"a","address":"h"}]}`,
+		"go-micro, odd nodes":    `{"nodes":{"id":"a"}}`,
+		"go-micro, odd id":       `{"nodes":[{"id":5,"address":"h:1"}]}`,
+		"dubbo, not enabled":     `{"Host":"h","Port":1,"Enable":false,"Healthy":true}`,
+		"dubbo, not healthy":     `{"Host":"h","Port":1,"Enable":true,"Healthy":false}`,
+		"dubbo, odd host":        `{"Host":["h"],"Port":1}`,
+		"dubbo, odd port":        `{"Host":"h","Port":"http"}`,
 		"kratos without grpc":    `{"endpoints":["http://h:1"]}`,
 		"kratos with none":       `{"endpoints":[]}`,
 		"kratos without port":    `{"endpoints":["grpc://h"]}`,
@@ -124,7 +156,7 @@ func TestDecodeMalformed(t *testing.T) {
 	}
 	for name, value := range values {
 		t.Run(name, func(t *testing.T) {
-			e, _, ok, err := Decode("svc", "svc/a", []byte(value), 0)
+			e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
 			if !ok || err == nil {
 				t.Fatalf("Decode = %+v, ok %v, error %v; want an error", e, ok, err)
 			}
@@ -134,12 +166,30 @@ func TestDecodeMalformed(t *testing.T) {
 		})
 	}
 	for _, etcdKey := range []string{"svc/", "svc/\xff"} {
-		if _, _, ok, err := Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
+		if _, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
 			t.Errorf("Decode(%q) = ok %v, error %v; want an error", etcdKey, ok, err)
 		}
 	}
-	if _, _, ok, err := Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {
+	if _, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {
 		t.Errorf("Decode of garbage with a lease suffix = ok %v, error %v; want an error", ok, err)
+	}
+}
+
+// TestDecodeSaysWhatIsMissing shows entries of known formats that lack what is needed: the error names the format and the field.
+func TestDecodeSaysWhatIsMissing(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"Op":1,"Addr":"h:1"}`:         "etcd's naming entry: the entry is the mark of a deletion",
+		`{"Addr":"h:x"}`:                `etcd's naming entry: address "h:x": want a port`,
+		`{"endpoints":["http://h:1"]}`:  "kratos entry: none of the endpoints is grpc:// or grpcs://",
+		`{"address":"h"}`:               `kitex entry: address "h": want host:port`,
+		`{"nodes":[]}`:                  "go-micro entry: no node",
+		`{"Host":"h","Port":0}`:         `dubbo entry: address "h:0": want a port`,
+		`{"id":"x","ip":"h","port":80}`: "JSON that names no address",
+		`{"Addr":"h:1"`:                 "malformed JSON",
+	} {
+		if _, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", value, err, want)
+		}
 	}
 }
 
@@ -160,7 +210,7 @@ func TestDecodeNotOurs(t *testing.T) {
 		{"hello", "hello12/a", 12},
 	}
 	for _, tt := range tests {
-		if _, _, ok, err := Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease); ok || err != nil {
+		if _, _, ok, err := reader.Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease); ok || err != nil {
 			t.Errorf("Decode(%q, %q, lease %d) = ok %v, error %v; want neither", tt.key, tt.etcdKey, tt.lease, ok, err)
 		}
 	}
@@ -177,7 +227,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, _, _, err := Decode("svc", "svc/10.0.0.7:9000", []byte(value), 7); err != nil {
+				if _, _, _, err := reader.Decode("svc", "svc/10.0.0.7:9000", []byte(value), 7); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -205,13 +255,13 @@ func TestS4_MetadataIsBounded(t *testing.T) {
 		}
 		return m
 	}
-	for _, layout := range []*Layout{EndpointJSON, Kratos, Kitex} {
+	for _, layout := range []Layout{EndpointJSON, Kratos, Kitex} {
 		e := Endpoint{Instance: "10.0.0.1:9000", Addr: "10.0.0.1:9000", Metadata: pieces(MaxMetadata)}
 		value, err := layout.Encode("k", e)
 		if err != nil {
 			t.Fatalf("%v: %v", layout, err)
 		}
-		if got, _, _, err := Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
+		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
 			t.Errorf("%v: %d pieces come back: %v", layout, len(got.Metadata), err)
 		}
 		e.Metadata = pieces(MaxMetadata + 1)
@@ -219,7 +269,7 @@ func TestS4_MetadataIsBounded(t *testing.T) {
 			t.Errorf("%v: more is written", layout)
 		}
 		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
-		if got, _, _, err := Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
+		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
 			t.Errorf("%v: %d pieces are read", layout, len(got.Metadata))
 		}
 	}

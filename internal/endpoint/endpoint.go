@@ -27,7 +27,7 @@ const MaxMethods = 16 << 10
 
 // LeavingName is the piece of metadata that marks an entry whose owner is withdrawing it in order: its
 // value is then "true". It is put just before the entry is deleted, so that readers can tell a leave
-// from a loss. Layouts without metadata, see [Layout.JSON], cannot carry it.
+// from a loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
 
 // Endpoint is one instance of a service.
@@ -67,9 +67,9 @@ func CheckMetadataName(name string) error {
 // checkFieldName refuses the names of Endpoint's own fields, under which a value would come back as
 // something else.
 func checkFieldName(name string) error {
-	switch name {
+	switch field := fieldName(name); field {
 	case nameVersion, nameZone, nameWeight:
-		return fmt.Errorf("metadata name %q is reserved: set the endpoint's %s instead", name, name)
+		return fmt.Errorf("metadata name %q is reserved: set the endpoint's %s instead", name, field)
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (e *Endpoint) checkPieces() error {
 // Entry is an endpoint as found under one etcd key.
 type Entry struct {
 	Endpoint       *Endpoint
-	Layout         *Layout
+	Layout         Layout
 	CreateRevision int64
 }
 
@@ -138,8 +138,8 @@ func Merge(entries []Entry) []int {
 // beats orders entries with one address. The order is total, so that the input's order is of no
 // matter.
 func (e *Entry) beats(o *Entry) bool {
-	if e.Layout.JSON() != o.Layout.JSON() {
-		return e.Layout.JSON()
+	if e.Layout.Metadata() != o.Layout.Metadata() {
+		return e.Layout.Metadata()
 	}
 	if e.CreateRevision != o.CreateRevision {
 		return e.CreateRevision > o.CreateRevision

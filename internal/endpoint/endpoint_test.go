@@ -39,7 +39,7 @@ func TestEncode(t *testing.T) {
 	full := Endpoint{Instance: "i", Addr: "h:1", Version: "v2", Zone: "z", Weight: 100, Metadata: map[string]string{"any": "other"}}
 	bare := Endpoint{Instance: "i", Addr: "h:1"}
 	tests := []struct {
-		layout     *Layout
+		layout     Layout
 		e          Endpoint
 		key, value string
 	}{
@@ -53,6 +53,14 @@ func TestEncode(t *testing.T) {
 		{Kitex, full, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":100,"tags":{"any":"other","version":"v2","zone":"z"}}`},
 		{Kitex, Endpoint{Instance: "i", Addr: "h:1", Metadata: map[string]string{MethodsName: "a.B/C"}}, "a/svc/h:1",
 			`{"network":"tcp","address":"h:1","weight":0,"tags":{"grpc_methods":"a.B/C"}}`},
+		{GoFrame, full, "a/svc/h:1", `{"any":"other","version":"v2","weight":100,"zone":"z"}`},
+		{GoFrame, bare, "a/svc/h:1", `{}`},
+		{GoMicro, full, "a/svc/i", `{"name":"svc","version":"v2","metadata":null,"endpoints":[],"nodes":[{"metadata":{"any":"other","weight":"100","zone":"z"},"id":"i","address":"h:1"}]}`},
+		{GoMicro, bare, "a/svc/i", `{"name":"svc","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{},"id":"i","address":"h:1"}]}`},
+		{MappedJSON(JSONFields{Addr: "addr", Name: "name", Version: "version", Weight: "weight"}), full, "a/svc/i",
+			`{"addr":"h:1","name":"svc","version":"v2","weight":100}`},
+		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}), full, "a/svc/i",
+			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
 	}
 	for _, tt := range tests {
@@ -69,17 +77,25 @@ func TestEncode(t *testing.T) {
 func TestRoundTrip(t *testing.T) {
 	e := Endpoint{Instance: "i", Addr: "[::1]:80", Version: `v"2`, Zone: "<z>", Weight: 7,
 		Metadata: map[string]string{"": "empty", "metadata": `"x"`, "é": "\n"}}
-	for _, layout := range layouts {
+	for _, layout := range slices.Concat(layouts, mappedLayouts) {
+		e := e
+		if layout == GoFrame {
+			e.Addr = "h:80" // it knows no IPv6 address
+		}
 		value, err := layout.Encode("svc", e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, gotLayout, ok, err := Decode("svc", layout.Key("svc", e, 42), value, 42)
+		reader := Reader{LeaseSuffix: true}
+		if layout.mapped() {
+			reader.JSON = layout
+		}
+		got, gotLayout, ok, err := reader.Decode("svc", layout.Key("svc", e, 42), value, 42)
 		if err != nil || !ok || gotLayout != layout {
 			t.Fatalf("%s: Decode = %v, ok %v, error %v", layout, gotLayout, ok, err)
 		}
 		want := e
-		if !layout.JSON() {
+		if !layout.Metadata() {
 			want = Endpoint{Instance: "i", Addr: e.Addr}
 		}
 		if layout.at != atInstance {
@@ -112,14 +128,14 @@ func TestK3_LeavingRoundTrip(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, _, _, err := Decode("svc", layout.Key("svc", marked, 42), value, 42)
+			got, _, _, err := reader.Decode("svc", layout.Key("svc", marked, 42), value, 42)
 			if err != nil {
 				t.Fatalf("%s: %s: %v", layout, value, err)
 			}
-			if got.Leaving() != layout.JSON() {
+			if got.Leaving() != layout.Metadata() {
 				t.Errorf("%s: %s is leaving: %v", layout, value, got.Leaving())
 			}
-			if !layout.JSON() && string(value) != string(before) {
+			if !layout.Metadata() && string(value) != string(before) {
 				t.Errorf("%s: the mark makes %s of %s", layout, value, before)
 			}
 			if layout.Key("svc", e, 42) != layout.Key("svc", marked, 42) {
@@ -128,7 +144,7 @@ func TestK3_LeavingRoundTrip(t *testing.T) {
 		}
 	}
 	for _, value := range []string{`{"Addr":"h:1","Metadata":{"grpc_leaving":true}}`, `{"addr":"h:1","metadata":{"grpc_leaving":"true"}}`} {
-		if e, _, _, err := Decode("svc", "svc/i", []byte(value), 0); err != nil || !e.Leaving() {
+		if e, _, _, err := reader.Decode("svc", "svc/i", []byte(value), 0); err != nil || !e.Leaving() {
 			t.Errorf("%s is not leaving: %+v, %v", value, e, err)
 		}
 	}
@@ -180,7 +196,7 @@ func TestOthersReadOurs(t *testing.T) {
 		if naming.Op != 0 || naming.Addr != "h:1" || (naming.Metadata.(map[string]any)[LeavingName] != nil) != (mark != "") {
 			t.Errorf("etcd's naming package reads %+v as %+v", e, naming)
 		}
-		for _, layout := range []*Layout{Plain, LeaseSuffix, GoZero} {
+		for _, layout := range []Layout{Plain, LeaseSuffix, GoZero} {
 			if value, err := layout.Encode("ns/svc", e); err != nil || string(value) != "h:1" {
 				t.Errorf("%s: %s, %v", layout, value, err)
 			}
@@ -194,7 +210,7 @@ func TestOthersReadOurs(t *testing.T) {
 }
 
 // read decodes what a layout writes into the struct of its reader, which must know every field.
-func read(t *testing.T, layout *Layout, e Endpoint, into any) {
+func read(t *testing.T, layout Layout, e Endpoint, into any) {
 	t.Helper()
 	value, err := layout.Encode("ns/svc", e)
 	if err != nil {
@@ -223,7 +239,7 @@ func TestCheckMetadataName(t *testing.T) {
 func TestEncodeRefuses(t *testing.T) {
 	tests := []struct {
 		name   string
-		layout *Layout
+		layout Layout
 		e      Endpoint
 	}{
 		{"no address", EndpointJSON, Endpoint{Instance: "i"}},
@@ -255,7 +271,7 @@ func TestLayoutByName(t *testing.T) {
 
 func TestRange(t *testing.T) {
 	for _, leaseSuffix := range []bool{false, true} {
-		from, end := Range("svc", leaseSuffix)
+		from, end := Reader{LeaseSuffix: leaseSuffix}.Range("svc")
 		in := func(key string) bool { return from <= key && key < end }
 		for _, key := range []string{"svc/", "svc/a", "svc/\xff\xff"} {
 			if !in(key) {

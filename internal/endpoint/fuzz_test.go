@@ -25,16 +25,34 @@ func FuzzDecodeValue(f *testing.F) {
 		// kratos.
 		`{"id":"i","name":"svc","version":"v1","metadata":{"k":"v","weight":"3"},"endpoints":["http://h:1","grpc://h:2?isSecure=false"]}`,
 		`{"endpoints":["grpcs://[::1]:9"],"metadata":{"version":1,"weight":{}}}`, `{"endpoints":["grpc://u@h:1/p#f"]}`,
+		// GoFrame, go-micro and dubbo.
+		`{}`, `{"version":"v1","weight":"3","k":[1]}`,
+		`{"name":"svc","version":"latest","metadata":null,"endpoints":[{}],"nodes":[{"id":"a","address":"h:1","metadata":{"k":"v"}}]}`,
+		`{"nodes":[{"id":"b","address":"h:1"},{"id":"x/y"}]}`, `{"nodes":{}}`,
+		`{"ID":"h:1","Host":"h","Port":20880,"Enable":true,"Healthy":true,"Metadata":{"k":"v"}}`, `{"Host":1,"Port":"x","Healthy":false}`,
+		// Almost etcd's, and home-made.
+		`{"name":"svc","addr":"h:1","version":"v1","weight":3,"zone":"z"}`, `{"Addr":"h:1","Weight":"9","Metadata":{"Version":"v","Zone":2}}`,
+		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
 		// kitex.
 		`{"network":"tcp","address":"h:1","weight":10,"tags":{"k":"v"}}`, `{"network":"udp","address":"[::1]:9","tags":{"weight":"x"}}`,
 	} {
 		f.Add([]byte(value))
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {
-		checkDecoded(t, "svc", "svc/a", value, 0)
-		checkDecoded(t, "svc", "svc/12", value, 12) // go-zero
-		checkDecoded(t, "svc", "svc12", value, 12)  // lease suffix
+		checkDecoded(t, reader, "svc", "svc/a", value, 0)
+		checkDecoded(t, reader, "svc", "svc/12", value, 12) // go-zero
+		checkDecoded(t, reader, "svc", "svc12", value, 12)  // lease suffix
+		checkDecoded(t, reader, "svc", "svc/h:1", value, 0) // GoFrame
+		for _, l := range mappedLayouts {
+			checkDecoded(t, Reader{JSON: l}, "svc", "svc/a", value, 0)
+		}
 	})
+}
+
+// mappedLayouts are home-made.
+var mappedLayouts = []Layout{
+	MappedJSON(JSONFields{Addr: "a", Instance: "i", Metadata: "m", Name: "n"}),
+	MappedJSON(JSONFields{Host: "h", Port: "p", Version: "v", Zone: "z", Weight: "w", Metadata: "m"}),
 }
 
 // FuzzDecodeKey reads entries at any key. What is read at one is written there again, and never taken
@@ -49,8 +67,8 @@ func FuzzDecodeKey(f *testing.F) {
 		if CheckKey(key) != nil {
 			return
 		}
-		checkDecoded(t, key, etcdKey, []byte("h:1"), lease)
-		e, layout, ok, err := Decode(key, etcdKey, []byte("h:1"), lease)
+		checkDecoded(t, reader, key, etcdKey, []byte("h:1"), lease)
+		e, layout, ok, err := reader.Decode(key, etcdKey, []byte("h:1"), lease)
 		checkError(t, err)
 		if !ok || err != nil {
 			return
@@ -58,7 +76,7 @@ func FuzzDecodeKey(f *testing.F) {
 		if again := layout.Key(key, e, lease); again != etcdKey {
 			t.Fatalf("%q decodes to %s %+v, whose key is %q", etcdKey, layout, e, again)
 		}
-		from, end := Range(key, layout == LeaseSuffix)
+		from, end := Reader{LeaseSuffix: layout == LeaseSuffix}.Range(key)
 		if etcdKey < from && layout != LeaseSuffix || etcdKey >= end {
 			t.Fatalf("%q is an entry of %q, but is not from %q to %q", etcdKey, key, from, end)
 		}
@@ -66,7 +84,7 @@ func FuzzDecodeKey(f *testing.F) {
 			servicekey.OverlapOf(key, other, true) != servicekey.NoOverlap {
 			return
 		}
-		if _, _, ok, _ := Decode(other, etcdKey, []byte("h:1"), lease); ok {
+		if _, _, ok, _ := reader.Decode(other, etcdKey, []byte("h:1"), lease); ok {
 			t.Fatalf("%q is an entry of %q, and of %q", etcdKey, key, other)
 		}
 	})
@@ -95,14 +113,17 @@ func FuzzAddr(f *testing.F) {
 }
 
 // checkDecoded holds for whatever Decode accepts: it is written, and read again, as it is.
-func checkDecoded(t *testing.T, key, etcdKey string, value []byte, lease int64) {
+func checkDecoded(t *testing.T, reader Reader, key, etcdKey string, value []byte, lease int64) {
 	t.Helper()
-	e, layout, ok, err := Decode(key, etcdKey, value, lease)
+	e, layout, ok, err := reader.Decode(key, etcdKey, value, lease)
 	if checkError(t, err); err != nil || !ok {
 		return
 	}
 	checkDialable(t, e.Addr)
 	checkSize(t, value, e)
+	if layout == Dubbo {
+		return // it is not written
+	}
 	again, err := layout.Encode(key, e)
 	if err != nil {
 		// Escapes can make what was just short enough too long.
@@ -114,7 +135,7 @@ func checkDecoded(t *testing.T, key, etcdKey string, value []byte, lease int64) 
 	if len(again) > MaxValue {
 		t.Fatalf("wrote %d bytes", len(again))
 	}
-	got, gotLayout, ok, err := Decode(key, etcdKey, again, lease)
+	got, gotLayout, ok, err := reader.Decode(key, etcdKey, again, lease)
 	if err != nil || !ok || gotLayout != layout || !got.Equal(e) {
 		t.Fatalf("%s %+v\nencoded %s\ndecoded %s %+v, ok %v, error %v", layout, e, again, gotLayout, got, ok, err)
 	}

@@ -4,15 +4,26 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unique"
 )
 
-// Layout is one way to keep an endpoint in etcd. The set is closed: the variables below.
+// Layout is one way to keep an endpoint in etcd: one of the variables below, or what [MappedJSON]
+// returns. Layouts are comparable. The zero value is none.
 type Layout struct {
-	name string
-	at   place
+	*format
+	fields unique.Handle[JSONFields] // of home-made JSON
+}
+
+// format is what all layouts of a kind have in common.
+type format struct {
+	name  string
+	entry string // what an entry is called in error texts
+	at    place
 	// encode writes the value of an endpoint that has been checked.
-	encode   func(key string, e Endpoint) ([]byte, error)
+	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
 	needPort bool
+	json     bool // values are JSON
+	metadata bool // values have room for metadata
 }
 
 // place says what a layout's etcd key ends in.
@@ -27,18 +38,35 @@ const (
 
 // The layouts, named as they are spelled in targets.
 var (
-	EndpointJSON = &Layout{name: "endpoint_json", at: atInstance, encode: encodeNaming}
-	Plain        = &Layout{name: "plain", at: atInstance, encode: encodePlain, needPort: true}
-	LeaseSuffix  = &Layout{name: "lease_suffix", at: atLeaseSuffix, encode: encodePlain, needPort: true}
-	GoZero       = &Layout{name: "go_zero", at: atLease, encode: encodePlain, needPort: true}
-	Kratos       = &Layout{name: "kratos", at: atInstance, encode: encodeKratos, needPort: true}
-	Kitex        = &Layout{name: "kitex", at: atAddr, encode: encodeKitex, needPort: true}
+	EndpointJSON = layout(format{name: "endpoint_json", entry: "etcd's naming entry", at: atInstance, encode: encodeNaming, json: true, metadata: true})
+	Plain        = layout(format{name: "plain", entry: "plain entry", at: atInstance, encode: encodePlain, needPort: true})
+	LeaseSuffix  = layout(format{name: "lease_suffix", entry: "plain entry", at: atLeaseSuffix, encode: encodePlain, needPort: true})
+	GoZero       = layout(format{name: "go_zero", entry: "go-zero entry", at: atLease, encode: encodePlain, needPort: true})
+	Kratos       = layout(format{name: "kratos", entry: "kratos entry", at: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true})
+	Kitex        = layout(format{name: "kitex", entry: "kitex entry", at: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true})
+	GoFrame      = layout(format{name: "go_frame", entry: "GoFrame entry", at: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true})
+	GoMicro      = layout(format{name: "go_micro", entry: "go-micro entry", at: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true})
 )
 
-var layouts = []*Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex}
+// Dubbo is dubbo-go's, which is read and not written.
+var Dubbo = layout(format{name: "dubbo", entry: "dubbo entry", json: true, metadata: true})
+
+var layouts = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro}
+
+func layout(f format) Layout { return Layout{format: &f} }
+
+// mappedJSON is what all layouts of home-made JSON have in common.
+var mappedJSON = &format{name: "json_layout", entry: "entry", at: atInstance, encode: encodeMapped, needPort: true, json: true}
+
+// MappedJSON returns the layout of a home-made JSON with these fields. Equal fields make equal layouts.
+func MappedJSON(fields JSONFields) Layout {
+	return Layout{format: mappedJSON, fields: unique.Make(fields)}
+}
+
+func (l Layout) mapped() bool { return l.format == mappedJSON }
 
 // LayoutByName finds a layout by what its String returns.
-func LayoutByName(name string) (*Layout, error) {
+func LayoutByName(name string) (Layout, error) {
 	names := make([]string, len(layouts))
 	for i, l := range layouts {
 		if l.name == name {
@@ -46,21 +74,47 @@ func LayoutByName(name string) (*Layout, error) {
 		}
 		names[i] = l.name
 	}
-	return nil, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
+	return Layout{}, fmt.Errorf("unknown layout %.80q: want one of %s", name, strings.Join(names, ", "))
 }
 
-func (l *Layout) String() string { return l.name }
+// IsZero reports whether l is no layout.
+func (l Layout) IsZero() bool { return l.format == nil }
+
+func (l Layout) String() string {
+	switch {
+	case l.IsZero():
+		return "none"
+	case l.mapped():
+		return l.fields.Value().String()
+	}
+	return l.name
+}
+
+// Check returns why nothing can be written or read in l, nil if it can.
+func (l Layout) Check() error {
+	if l.mapped() {
+		return l.fields.Value().Check()
+	}
+	return nil
+}
 
 // LeaseInKey reports whether the etcd key holds the lease id, so that a lease holds one such entry of
 // a service key.
-func (l *Layout) LeaseInKey() bool { return l.at == atLease || l.at == atLeaseSuffix }
+func (l Layout) LeaseInKey() bool { return l.at == atLease || l.at == atLeaseSuffix }
 
-// JSON reports whether values are JSON, which says more than the address: it carries metadata, and so
-// the mark of leaving.
-func (l *Layout) JSON() bool { return l == EndpointJSON || l == Kratos || l == Kitex }
+// JSON reports whether values are JSON.
+func (l Layout) JSON() bool { return l.json }
+
+// Metadata reports whether values have room for metadata, and so for the mark of leaving.
+func (l Layout) Metadata() bool {
+	if l.mapped() {
+		return l.fields.Value().Metadata != ""
+	}
+	return l.metadata
+}
 
 // Key is the etcd key, without a namespace, of e under the service key.
-func (l *Layout) Key(key string, e Endpoint, lease int64) string {
+func (l Layout) Key(key string, e Endpoint, lease int64) string {
 	switch l.at {
 	case atAddr:
 		return key + "/" + e.Addr
@@ -73,15 +127,18 @@ func (l *Layout) Key(key string, e Endpoint, lease int64) string {
 	}
 }
 
-// Encode writes the value of e under the service key. What Decode would refuse is an error.
-func (l *Layout) Encode(key string, e Endpoint) ([]byte, error) {
+// Encode writes the value of e under the service key. What a [Reader] would refuse is an error.
+func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
+	if l.encode == nil {
+		return nil, fmt.Errorf("layout %v is read, and not written", l)
+	}
 	if err := CheckAddr(e.Addr, l.needPort); err != nil {
 		return nil, err
 	}
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	value, err := l.encode(key, e)
+	value, err := l.encode(l, key, e)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +148,5 @@ func (l *Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	return value, nil
 }
 
-// Range is the etcd range [from, end) that holds the entries of a service key. The byte after "/"
-// is "0" and digits follow, so one range covers both the slash layouts and the lease suffix, and
-// leaves neighbours such as "key-admin" out.
-func Range(key string, leaseSuffix bool) (from, end string) {
-	if leaseSuffix {
-		return key + "/", key + ":"
-	}
-	return key + "/", key + "0"
-}
+// lastSegment returns what a service key ends in, by which other frameworks know the service.
+func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }

@@ -55,13 +55,14 @@ func checkAnnounced(t *testing.T, addr string) {
 	if err := Check(addr); err != nil {
 		t.Fatal(err)
 	}
-	for _, layout := range []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain, endpoint.Kratos, endpoint.Kitex} {
+	var reader endpoint.Reader
+	for _, layout := range []endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain, endpoint.Kratos, endpoint.Kitex} {
 		e := endpoint.Endpoint{Instance: addr, Addr: addr}
 		value, err := layout.Encode("svc", e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, _, ok, err := endpoint.Decode("svc", layout.Key("svc", e, 1), value, 0); err != nil || !ok || got.Addr != addr {
+		if got, _, ok, err := reader.Decode("svc", layout.Key("svc", e, 1), value, 0); err != nil || !ok || got.Addr != addr {
 			t.Fatalf("%s: %q is read as %+v, %v", layout, addr, got, err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // immutable.
 type Backend struct {
 	Endpoint endpoint.Endpoint
-	Layout   *endpoint.Layout // the layout that it was read in
+	Layout   endpoint.Layout // the layout that it was read in
 
 	leaving bool // its owner is withdrawing it
 	grpc    resolver.Endpoint
@@ -23,7 +23,7 @@ type Backend struct {
 }
 
 // newBackend returns the backend for an endpoint read from etcd.
-func newBackend(e endpoint.Endpoint, layout *endpoint.Layout) *Backend {
+func newBackend(e endpoint.Endpoint, layout endpoint.Layout) *Backend {
 	b := &Backend{Endpoint: e, Layout: layout, leaving: e.Leaving()}
 	b.grpc = attr.New(&b.Endpoint, &b.storage)
 	return b

@@ -30,12 +30,12 @@ func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
 	ks := NewKeys(Config{Client: silent{}, Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
 	defer ks.Close()
 	for i := range maxKeys {
-		defer ks.Key(fmt.Sprint("many/", i), false).Read(func() {})()
+		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()
 	}
-	one := ks.Key("acme/user", false)
-	defer ks.Key("acme/other", false).Read(func() {})() // by somebody else, just now
+	one := ks.Key("acme/user", endpoint.Reader{})
+	defer ks.Key("acme/other", endpoint.Reader{}).Read(func() {})() // by somebody else, just now
 	defer one.Read(func() {})()
-	if two := ks.Key("acme/user", false); one != two {
+	if two := ks.Key("acme/user", endpoint.Reader{}); one != two {
 		t.Error("the second reader of the key has a state of its own")
 	}
 }
@@ -56,7 +56,7 @@ func newHistory(t *testing.T) *history {
 }
 
 // put and del change entries, which reach the core as one update after tell.
-func (h *history) put(key string, l *endpoint.Layout, e endpoint.Endpoint) {
+func (h *history) put(key string, l endpoint.Layout, e endpoint.Endpoint) {
 	h.rev++
 	created := h.rev
 	if old := h.items[key]; old != nil {
@@ -113,7 +113,7 @@ func TestK3_AMarkBesideALayoutWithout(t *testing.T) {
 // TestK3_ANewInstanceBesideAMarkedEntry has another process register at the address of one that is
 // leaving, whose marked entry is still there.
 func TestK3_ANewInstanceBesideAMarkedEntry(t *testing.T) {
-	for _, layout := range []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain} {
+	for _, layout := range []endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain} {
 		h := newHistory(t)
 		h.put("k/a", endpoint.EndpointJSON, at("a", "1:1"))
 		h.tell()

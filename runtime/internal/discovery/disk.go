@@ -11,7 +11,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/endpointfile"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
 const (
@@ -36,31 +35,31 @@ type disk struct {
 	started bool
 	closing bool
 	loads   []func()
-	saves   map[listwatch.Range]*saved
-	due     map[listwatch.Range]*saved // to be written now
-	dueAt   time.Time                  // when saves last became due
-	spacing time.Duration              // the least time from then to the next round
-	timer   *time.Timer                // makes saves due; nil: not running
+	saves   map[place]*saved
+	due     map[place]*saved // to be written now
+	dueAt   time.Time        // when saves last became due
+	spacing time.Duration    // the least time from then to the next round
+	timer   *time.Timer      // makes saves due; nil: not running
 }
 
 func newDisk(dir string, members func() []string, allowed func(addr string) error, logger *slog.Logger) *disk {
 	return &disk{
 		dir: dir, members: members, allowed: allowed, logger: logger,
 		jobs: make(chan struct{}, 1), done: make(chan struct{}),
-		saves: make(map[listwatch.Range]*saved),
+		saves: make(map[place]*saved),
 	}
 }
 
 // load reads what was saved of a range, and calls found with it from the disk's goroutine. If nothing
 // usable was saved, it does not call found.
-func (d *disk) load(rng listwatch.Range, found func([]*Backend)) {
+func (d *disk) load(p place, found func([]*Backend)) {
 	if d.dir == "" {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.loads = append(d.loads, func() {
-		if set := d.read(rng); len(set) > 0 {
+		if set := d.read(p); len(set) > 0 {
 			found(set)
 		}
 	})
@@ -68,7 +67,7 @@ func (d *disk) load(rng listwatch.Range, found func([]*Backend)) {
 }
 
 // save writes a range's endpoints a little later. Of several saves until then, the last counts.
-func (d *disk) save(rng listwatch.Range, s *saved) {
+func (d *disk) save(p place, s *saved) {
 	if d.dir == "" {
 		return
 	}
@@ -77,7 +76,7 @@ func (d *disk) save(rng listwatch.Range, s *saved) {
 	if d.closing {
 		return
 	}
-	d.saves[rng] = s
+	d.saves[p] = s
 	if d.timer == nil {
 		d.timer = time.AfterFunc(max(saveDelay, time.Until(d.dueAt.Add(d.spacing))), d.saveDue)
 	}
@@ -103,7 +102,7 @@ func (d *disk) allDue() {
 	} else {
 		maps.Copy(d.due, d.saves)
 	}
-	d.saves = make(map[listwatch.Range]*saved)
+	d.saves = make(map[place]*saved)
 	d.poke()
 }
 
@@ -148,9 +147,9 @@ func (d *disk) next() func() {
 		d.loads = d.loads[1:]
 		return job
 	}
-	for rng, s := range d.due {
-		delete(d.due, rng)
-		return func() { d.write(rng, s) }
+	for p, s := range d.due {
+		delete(d.due, p)
+		return func() { d.write(p, s) }
 	}
 	return nil
 }
@@ -184,24 +183,24 @@ func (d *disk) close() {
 
 // source describes the origin of a range's endpoints. It names both ends of the range: one with the
 // lease suffix begins like the one without, and holds more.
-func (d *disk) source(rng listwatch.Range, cluster uint64) endpointfile.Source {
-	return endpointfile.Source{Cluster: cluster, Members: d.members(), Range: rng.From + " to " + rng.End}
+func (d *disk) source(p place, cluster uint64) endpointfile.Source {
+	return endpointfile.Source{Cluster: cluster, Members: d.members(), Range: p.String()}
 }
 
-func (d *disk) read(rng listwatch.Range) []*Backend {
-	endpoints, at, err := endpointfile.Load(d.dir, d.source(rng, 0))
+func (d *disk) read(p place) []*Backend {
+	endpoints, at, err := endpointfile.Load(d.dir, d.source(p, 0))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		d.logger.Warn("the endpoints remembered on disk cannot be used", "key", rng.From, "error", err)
+		d.logger.Warn("the endpoints remembered on disk cannot be used", "key", p.From, "error", err)
 		return nil
 	}
-	if endpoints = d.leaveOut(rng, endpoints); len(endpoints) == 0 {
+	if endpoints = d.leaveOut(p, endpoints); len(endpoints) == 0 {
 		return nil
 	}
 	d.logger.Warn("etcd does not answer; starting from the endpoints remembered on disk",
-		"key", rng.From, "endpoints", len(endpoints), "age", time.Since(at).Round(time.Second))
+		"key", p.From, "endpoints", len(endpoints), "age", time.Since(at).Round(time.Second))
 	set := make([]*Backend, len(endpoints))
 	for i, e := range endpoints {
 		set[i] = newBackend(e, endpoint.EndpointJSON)
@@ -211,7 +210,7 @@ func (d *disk) read(rng listwatch.Range) []*Backend {
 
 // leaveOut leaves out the endpoints that may not be dialed. They may be there because another process saved them, or
 // this one with other prefixes allowed.
-func (d *disk) leaveOut(rng listwatch.Range, endpoints []endpoint.Endpoint) []endpoint.Endpoint {
+func (d *disk) leaveOut(p place, endpoints []endpoint.Endpoint) []endpoint.Endpoint {
 	leftOut, last := 0, error(nil)
 	endpoints = slices.DeleteFunc(endpoints, func(e endpoint.Endpoint) bool {
 		err := d.allowed(e.Addr)
@@ -221,17 +220,17 @@ func (d *disk) leaveOut(rng listwatch.Range, endpoints []endpoint.Endpoint) []en
 		return err != nil
 	})
 	if leftOut > 0 {
-		d.logger.Warn("endpoints remembered on disk are left out", "key", rng.From, "endpoints", leftOut, "last_error", last)
+		d.logger.Warn("endpoints remembered on disk are left out", "key", p.From, "endpoints", leftOut, "last_error", last)
 	}
 	return endpoints
 }
 
-func (d *disk) write(rng listwatch.Range, s *saved) {
+func (d *disk) write(p place, s *saved) {
 	endpoints := make([]endpoint.Endpoint, len(s.set))
 	for i, b := range s.set {
 		endpoints[i] = b.Endpoint
 	}
-	if err := endpointfile.Save(d.dir, d.source(rng, s.cluster), endpoints, time.Now()); err != nil {
-		d.logger.Warn("the endpoints cannot be remembered on disk", "key", rng.From, "error", err)
+	if err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpoints, time.Now()); err != nil {
+		d.logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
 	}
 }

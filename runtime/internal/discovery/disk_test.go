@@ -22,12 +22,12 @@ func newTestDisk(dir string) *disk {
 }
 
 // loadOf returns what a new disk on dir has of a range.
-func loadOf(t *testing.T, dir string, rng listwatch.Range) []*Backend {
+func loadOf(t *testing.T, dir string, at place) []*Backend {
 	t.Helper()
 	d := newTestDisk(dir)
 	defer d.close()
 	found := make(chan []*Backend, 1)
-	d.load(rng, func(set []*Backend) { found <- set })
+	d.load(at, func(set []*Backend) { found <- set })
 	select {
 	case set := <-found:
 		return set
@@ -39,7 +39,7 @@ func loadOf(t *testing.T, dir string, rng listwatch.Range) []*Backend {
 
 func TestDiskKeepsTheLastSet(t *testing.T) {
 	dir := t.TempDir()
-	rng := listwatch.Range{From: "k/", End: "k0"}
+	rng := place{Range: listwatch.Range{From: "k/", End: "k0"}}
 	d := newTestDisk(dir)
 	for _, names := range []string{"a", "ab", "abc"} {
 		d.save(rng, &saved{set(names), 1})
@@ -57,7 +57,7 @@ func TestDiskKeepsTheLastSet(t *testing.T) {
 }
 
 func TestAllowedAddressesOnDisk(t *testing.T) {
-	dir, rng := t.TempDir(), listwatch.Range{From: "k/", End: "k0"}
+	dir, rng := t.TempDir(), place{Range: listwatch.Range{From: "k/", End: "k0"}}
 	d := newTestDisk(dir)
 	d.save(rng, &saved{set("abc"), 1})
 	d.close()
@@ -85,8 +85,8 @@ func TestAllowedAddressesOnDisk(t *testing.T) {
 
 func TestDiskOff(t *testing.T) {
 	d := newTestDisk("")
-	d.load(listwatch.Range{From: "k"}, func([]*Backend) { t.Error("something was found") })
-	d.save(listwatch.Range{From: "k"}, &saved{})
+	d.load(place{Range: listwatch.Range{From: "k"}}, func([]*Backend) { t.Error("something was found") })
+	d.save(place{Range: listwatch.Range{From: "k"}}, &saved{})
 	d.close()
 }
 
@@ -101,9 +101,9 @@ func TestK8_AHungFileSystem(t *testing.T) {
 	d.mu.Unlock()
 	<-hung
 	began := time.Now()
-	d.load(listwatch.Range{From: "k"}, func([]*Backend) {})
+	d.load(place{Range: listwatch.Range{From: "k"}}, func([]*Backend) {})
 	for range 1000 {
-		d.save(listwatch.Range{From: "k"}, &saved{set("a"), 1})
+		d.save(place{Range: listwatch.Range{From: "k"}}, &saved{set("a"), 1})
 	}
 	if took := time.Since(began); took > 50*time.Millisecond {
 		t.Errorf("the callers waited for %v", took)
@@ -123,7 +123,7 @@ func TestK8_APipeWhereTheDirectoryShouldBe(t *testing.T) {
 		t.Skip(err)
 	}
 	d := newTestDisk(dir)
-	d.save(listwatch.Range{From: "k"}, &saved{[]*Backend{newBackend(endpoint.Endpoint{Instance: "a", Addr: "a:1"}, endpoint.EndpointJSON)}, 1})
+	d.save(place{Range: listwatch.Range{From: "k"}}, &saved{[]*Backend{newBackend(endpoint.Endpoint{Instance: "a", Addr: "a:1"}, endpoint.EndpointJSON)}, 1})
 	began := time.Now()
 	d.close()
 	if took := time.Since(began); took > flushBound+time.Second {
@@ -136,7 +136,7 @@ func TestK8_APipeWhereTheDirectoryShouldBe(t *testing.T) {
 
 // What changes all the time is not written all the time.
 func TestS14_WritesAreSpaced(t *testing.T) {
-	dir, rng := t.TempDir(), listwatch.Range{From: "k/", End: "k0"}
+	dir, rng := t.TempDir(), place{Range: listwatch.Range{From: "k/", End: "k0"}}
 	d := newTestDisk(dir)
 	defer d.close()
 	d.save(rng, &saved{set("a"), 1})

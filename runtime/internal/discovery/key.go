@@ -96,13 +96,13 @@ func (k *Key) carry(e effects) {
 		k.load()
 	}
 	if e.save != nil {
-		k.keys.disk.save(k.spec.rng, e.save)
+		k.keys.disk.save(k.spec.place, e.save)
 	}
 	if w := e.warn; w.text != "" {
 		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
 	}
 	if k.core.state.LiveSeen {
-		k.keys.configSeen.Store(k.spec.rng, struct{}{})
+		k.keys.configSeen.Store(k.spec.place, struct{}{})
 	}
 	if e.changed {
 		for r := range k.readers {
@@ -143,7 +143,7 @@ func (k *Key) halt() {
 // load asks the disk, which may answer late.
 func (k *Key) load() {
 	epoch := k.epoch
-	k.keys.disk.load(k.spec.rng, func(set []*Backend) {
+	k.keys.disk.load(k.spec.place, func(set []*Backend) {
 		k.event(epoch, func(now time.Time) effects { return k.core.loaded(set, now) })
 	})
 }

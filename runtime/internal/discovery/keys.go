@@ -50,7 +50,7 @@ type Keys struct {
 	configSeen sync.Map
 
 	mu   sync.Mutex
-	keys map[listwatch.Range]*Key
+	keys map[place]*Key
 }
 
 // NewKeys returns keys that follow nothing yet. It does no I/O.
@@ -70,24 +70,24 @@ func NewKeys(cfg Config) *Keys {
 			Cause: cfg.Cause, MaxRefusedPause: time.Minute,
 		}),
 		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
-		keys: make(map[listwatch.Range]*Key),
+		keys: make(map[place]*Key),
 	}
 }
 
-// Key returns a service's key, which is not followed before its Read is called. leaseSuffix has it
-// include entries of the lease-suffix layout.
-func (ks *Keys) Key(name string, leaseSuffix bool) *Key {
-	spec := ks.spec(name, leaseSuffix)
+// Key returns a service's key, which is not followed before its Read is called. read says which entries
+// it includes; keys that are read differently share nothing.
+func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
+	spec := ks.spec(name, read)
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	k, ok := ks.keys[spec.rng]
+	k, ok := ks.keys[spec.place]
 	if !ok {
 		ks.forget()
 		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
-		_, seen := ks.configSeen.Load(spec.rng)
+		_, seen := ks.configSeen.Load(spec.place)
 		k.core = newCore(ks.cfg.EmptyGrace, seen, spec.read)
 		k.state.Store(k.core.state)
-		ks.keys[spec.rng] = k
+		ks.keys[spec.place] = k
 	}
 	k.asked = time.Now()
 	return k
@@ -99,9 +99,9 @@ func (ks *Keys) forget() {
 	if len(ks.keys) < maxKeys {
 		return
 	}
-	for rng, k := range ks.keys {
+	for at, k := range ks.keys {
 		if time.Since(k.asked) > aboutToRead && !k.followed() {
-			delete(ks.keys, rng)
+			delete(ks.keys, at)
 		}
 	}
 }
@@ -139,18 +139,33 @@ func (ks *Keys) Close() {
 type spec struct {
 	key       string // with the namespace
 	configKey string // the etcd key of its live service config
-	rng       listwatch.Range
+	place
 
 	// See Config.
 	loadBalancingOnly bool
 	allowed           func(addr string) error
 }
 
-func (ks *Keys) spec(name string, leaseSuffix bool) spec {
+// place is where a key's endpoints are in etcd, and how they are read.
+type place struct {
+	listwatch.Range
+	reader endpoint.Reader
+}
+
+// String names the place for the disk.
+func (p place) String() string {
+	text := p.From + " to " + p.End
+	if !p.reader.JSON.IsZero() {
+		text += " as " + p.reader.JSON.String()
+	}
+	return text
+}
+
+func (ks *Keys) spec(name string, reader endpoint.Reader) spec {
 	key := ks.cfg.Namespace + name
-	from, end := endpoint.Range(key, leaseSuffix)
+	from, end := reader.Range(key)
 	return spec{
-		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), rng: listwatch.Range{From: from, End: end},
+		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), place: place{listwatch.Range{From: from, End: end}, reader},
 		loadBalancingOnly: ks.cfg.LoadBalancingOnly, allowed: ks.cfg.Allowed,
 	}
 }
@@ -163,9 +178,9 @@ func ConfigKey(namespace, name string) string {
 // endpoints says how to follow the endpoints of the key.
 func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Backend] {
 	return listwatch.Spec[*Backend]{
-		Range: s.rng, Last: last,
+		Range: s.Range, Last: last,
 		Decode: func(entry *mvccpb.KeyValue) (*Backend, bool, error) {
-			e, layout, ok, err := endpoint.Decode(s.key, string(entry.Key), entry.Value, entry.Lease)
+			e, layout, ok, err := s.reader.Decode(s.key, string(entry.Key), entry.Value, entry.Lease)
 			if err == nil && ok {
 				err = s.allowed(e.Addr)
 			}

@@ -17,7 +17,7 @@ func BenchmarkTwoLayoutsAChange(b *testing.B) {
 		for _, layouts := range []int{1, 2} {
 			b.Run(fmt.Sprint(n, "x", layouts), func(b *testing.B) {
 				var items []*item
-				add := func(l *endpoint.Layout, i int) {
+				add := func(l endpoint.Layout, i int) {
 					addr := fmt.Sprintf("10.0.%d.%d:80", i/250, i%250)
 					items = append(items, &item{Key: fmt.Sprintf("k/%s/%05d", l, i), Value: newBackend(endpoint.Endpoint{Instance: fmt.Sprintf("i%05d", i), Addr: addr}, l), CreateRevision: int64(i)})
 				}

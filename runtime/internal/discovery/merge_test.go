@@ -13,7 +13,7 @@ import (
 // TestMergerAgainstMerge compares what a merger makes of each step with a merge of everything.
 func TestMergerAgainstMerge(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	layouts := []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain}
+	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Plain}
 	var m merger
 	entries := map[string]*item{}
 	for step := range 5000 {

@@ -41,7 +41,7 @@ type walked struct {
 
 // entries in the walks: their layouts and addresses.
 var walkedEntries = map[string]struct {
-	layout *endpoint.Layout
+	layout endpoint.Layout
 	addr   string
 }{
 	"a": {endpoint.EndpointJSON, "a:1"},

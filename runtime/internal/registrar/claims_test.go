@@ -10,9 +10,9 @@ import (
 )
 
 // at returns the entry of an instance with a TTL of so many seconds.
-func at(key, instance, addr string, seconds int, layouts ...*endpoint.Layout) Entry {
+func at(key, instance, addr string, seconds int, layouts ...endpoint.Layout) Entry {
 	if len(layouts) == 0 {
-		layouts = []*endpoint.Layout{endpoint.EndpointJSON}
+		layouts = []endpoint.Layout{endpoint.EndpointJSON}
 	}
 	return Entry{
 		Key: key, Layouts: layouts, TTL: time.Duration(seconds) * time.Second,

@@ -18,7 +18,7 @@ import (
 func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go", "claims.go", "entry.go") }
 
 // published returns the entry of a service, with the default layout and TTL.
-func published(t *testing.T, service, key string, layouts ...*endpoint.Layout) Entry {
+func published(t *testing.T, service, key string, layouts ...endpoint.Layout) Entry {
 	t.Helper()
 	e, err := NewEntry(key, layouts, 15*time.Second, endpoint.Endpoint{}, Details{}, service)
 	if err != nil {
@@ -214,7 +214,7 @@ func TestPublish(t *testing.T) {
 		{published(t, "a.A", "b"), Details{}, "service a.A is published twice"},
 		{published(t, "a.B", "a/b"), Details{}, `services a.A and a.B: the key "a/b" is nested under the key "a"`},
 		{published(t, "a.B", "a", endpoint.Plain), Details{}, `services a.A and a.B share the key "a" and must agree on the layout: [endpoint_json] and [plain]`},
-		{Entry{Key: "a", Layouts: []*endpoint.Layout{endpoint.EndpointJSON}, TTL: time.Second, Services: []string{"a.B"}}, Details{}, "must agree on the lease TTL: 15s and 1s"},
+		{Entry{Key: "a", Layouts: []endpoint.Layout{endpoint.EndpointJSON}, TTL: time.Second, Services: []string{"a.B"}}, Details{}, "must agree on the lease TTL: 15s and 1s"},
 		{published(t, "a.B", "a"), Details{Metadata: map[string]string{"zone": "z"}}, `"zone" is reserved`},
 		{published(t, "a.B", "a"), Details{Version: &version, Weight: &weight}, ""},
 		{published(t, "b.B", "b", endpoint.LeaseSuffix), Details{}, ""},

@@ -19,7 +19,7 @@ import (
 // Entry is one endpoint under a service key, in one or several layouts.
 type Entry struct {
 	Key      string
-	Layouts  []*endpoint.Layout
+	Layouts  []endpoint.Layout
 	TTL      time.Duration // of the lease; 0: on none
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if they are known
@@ -58,7 +58,7 @@ func (d Details) Apply(ep endpoint.Endpoint) (endpoint.Endpoint, error) {
 
 // NewEntry returns an entry with its defaults, and checks everything but the address. No layouts means
 // [endpoint.EndpointJSON].
-func NewEntry(key string, layouts []*endpoint.Layout, ttl time.Duration, ep endpoint.Endpoint, d Details, services ...string) (Entry, error) {
+func NewEntry(key string, layouts []endpoint.Layout, ttl time.Duration, ep endpoint.Endpoint, d Details, services ...string) (Entry, error) {
 	if err := endpoint.CheckKey(key); err != nil {
 		return Entry{}, err
 	}
@@ -70,15 +70,20 @@ func NewEntry(key string, layouts []*endpoint.Layout, ttl time.Duration, ep endp
 		return Entry{}, err
 	}
 	if len(layouts) == 0 {
-		layouts = []*endpoint.Layout{endpoint.EndpointJSON}
+		layouts = []endpoint.Layout{endpoint.EndpointJSON}
+	}
+	for _, l := range layouts {
+		if err := l.Check(); err != nil {
+			return Entry{}, err
+		}
 	}
 	return Entry{key, layouts, ttl, ep, services}, nil
 }
 
 // Unleased returns an entry that hangs on no lease, and so stays until it is removed.
-func Unleased(key string, layouts []*endpoint.Layout, ep endpoint.Endpoint, d Details) (Entry, error) {
+func Unleased(key string, layouts []endpoint.Layout, ep endpoint.Endpoint, d Details) (Entry, error) {
 	e, err := NewEntry(key, layouts, time.Second, ep, d)
-	if i := slices.IndexFunc(e.Layouts, (*endpoint.Layout).LeaseInKey); err == nil && i >= 0 {
+	if i := slices.IndexFunc(e.Layouts, endpoint.Layout.LeaseInKey); err == nil && i >= 0 {
 		err = fmt.Errorf("layout %s needs a lease: use Register, or another layout", e.Layouts[i])
 	}
 	e.TTL = 0
@@ -139,7 +144,7 @@ func (e Entry) complete() Entry {
 
 // warning returns why some readers may fail on the entry, "" if there is nothing to warn of.
 func (e Entry) warning() string {
-	bare := slices.IndexFunc(e.Layouts, func(l *endpoint.Layout) bool { return !l.JSON() })
+	bare := slices.IndexFunc(e.Layouts, func(l endpoint.Layout) bool { return !l.JSON() })
 	if bare < 0 || !slices.Contains(e.Layouts, endpoint.Kratos) {
 		return ""
 	}
@@ -176,8 +181,8 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 
 // leaving returns the value that marks the entry as leaving. It is "" where there is no room for the mark: in a
 // layout without metadata, or in a value of the greatest length.
-func (e Entry) leaving(layout *endpoint.Layout) string {
-	if !layout.JSON() {
+func (e Entry) leaving(layout endpoint.Layout) string {
+	if !layout.Metadata() {
 		return ""
 	}
 	value, err := layout.Encode(e.Key, e.Endpoint.WithLeaving())
@@ -188,7 +193,7 @@ func (e Entry) leaving(layout *endpoint.Layout) string {
 }
 
 // update returns the entry with other details, under the same etcd keys.
-func (e Entry) update(layouts []*endpoint.Layout, d Details) (Entry, error) {
+func (e Entry) update(layouts []endpoint.Layout, d Details) (Entry, error) {
 	if layouts != nil && !slices.Equal(layouts, e.Layouts) {
 		return e, errors.New("WithLayouts: an update cannot change the layouts")
 	}
@@ -215,7 +220,7 @@ func (e Entry) etcdKeys() []string {
 }
 
 func (e Entry) leaseInKey() bool {
-	return slices.ContainsFunc(e.Layouts, (*endpoint.Layout).LeaseInKey)
+	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
 }
 
 // overlap returns an error unless the entries of two service keys can be told apart in etcd.

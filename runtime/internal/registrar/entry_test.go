@@ -33,7 +33,7 @@ func TestNewEntry(t *testing.T) {
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want %q", name, err, tt.want)
 		}
-		if err == nil && !slices.Equal(e.Layouts, []*endpoint.Layout{endpoint.EndpointJSON}) {
+		if err == nil && !slices.Equal(e.Layouts, []endpoint.Layout{endpoint.EndpointJSON}) {
 			t.Errorf("%s: layouts %v", name, e.Layouts)
 		}
 	}
@@ -44,8 +44,8 @@ func TestUnleased(t *testing.T) {
 	if e, err := Unleased("a", nil, ep, Details{}); err != nil || e.TTL != 0 {
 		t.Errorf("%+v, %v", e, err)
 	}
-	for want, layout := range map[string]*endpoint.Layout{"go_zero needs a lease": endpoint.GoZero, "lease_suffix needs a lease": endpoint.LeaseSuffix} {
-		if _, err := Unleased("a", []*endpoint.Layout{layout}, ep, Details{}); err == nil || !strings.Contains(err.Error(), want) {
+	for want, layout := range map[string]endpoint.Layout{"go_zero needs a lease": endpoint.GoZero, "lease_suffix needs a lease": endpoint.LeaseSuffix} {
+		if _, err := Unleased("a", []endpoint.Layout{layout}, ep, Details{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
@@ -75,7 +75,7 @@ func TestDetails(t *testing.T) {
 
 // An entry carries its mark of leaving wherever its layout has room for one.
 func TestK3_Items(t *testing.T) {
-	layouts := []*endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
+	layouts := []endpoint.Layout{endpoint.EndpointJSON, endpoint.Kitex, endpoint.GoZero, endpoint.LeaseSuffix}
 	items, err := at("a", "i", "h:1", 15, layouts...).items("ns/")
 	if err != nil {
 		t.Fatal(err)
@@ -136,13 +136,13 @@ func TestAtAnAddress(t *testing.T) {
 
 func TestWarning(t *testing.T) {
 	for _, tt := range []struct {
-		layouts []*endpoint.Layout
+		layouts []endpoint.Layout
 		warned  bool
 	}{
-		{[]*endpoint.Layout{endpoint.Kratos}, false},
-		{[]*endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, false},
-		{[]*endpoint.Layout{endpoint.GoZero, endpoint.EndpointJSON}, false},
-		{[]*endpoint.Layout{endpoint.Kratos, endpoint.GoZero}, true},
+		{[]endpoint.Layout{endpoint.Kratos}, false},
+		{[]endpoint.Layout{endpoint.Kratos, endpoint.Kitex}, false},
+		{[]endpoint.Layout{endpoint.GoZero, endpoint.EndpointJSON}, false},
+		{[]endpoint.Layout{endpoint.Kratos, endpoint.GoZero}, true},
 	} {
 		if got := at("a", "i", "h:1", 15, tt.layouts...).warning(); got != "" != tt.warned {
 			t.Errorf("%v: %q", tt.layouts, got)
@@ -159,7 +159,7 @@ func TestUpdate(t *testing.T) {
 		t.Errorf("the same layouts: %v", err)
 	}
 	for want, err := range map[string]error{
-		"cannot change the layouts":     second(e.update([]*endpoint.Layout{endpoint.Plain}, Details{})),
+		"cannot change the layouts":     second(e.update([]endpoint.Layout{endpoint.Plain}, Details{})),
 		"cannot change the instance id": second(e.update(nil, Details{Instance: ptr("j")})),
 		"reserved":                      second(e.update(nil, Details{Metadata: map[string]string{"zone": "z"}})),
 	} {

@@ -35,14 +35,14 @@ func (g *Registration) Status() lease.Status {
 }
 
 // Update changes the entry, and returns when the change is in etcd.
-func (g *Registration) Update(ctx context.Context, layouts []*endpoint.Layout, d Details) error {
+func (g *Registration) Update(ctx context.Context, layouts []endpoint.Layout, d Details) error {
 	if err := g.set(layouts, d); err != nil {
 		return err
 	}
 	return g.handle.Sync(ctx)
 }
 
-func (g *Registration) set(layouts []*endpoint.Layout, d Details) error {
+func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	updated, err := g.entry.update(layouts, d)

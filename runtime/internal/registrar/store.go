@@ -67,13 +67,16 @@ type keyValue struct {
 	lease int64
 }
 
+// anyLayout reads all layouts but home-made JSON, whose entries are known by their keys.
+var anyLayout = endpoint.Reader{LeaseSuffix: true}
+
 // list returns the keys that may be entries of a service key, in any layout.
 func (r *Registrar) list(ctx context.Context, key string) ([]keyValue, error) {
-	from, end := endpoint.Range(key, true)
+	from, end := anyLayout.Range(key)
 	resp, err := r.config.Client.KV.Get(ctx, from, clientv3.WithRange(end))
 	if errors.Is(err, rpctypes.ErrPermissionDenied) {
 		// A role may well be for "key/" only.
-		from, end = endpoint.Range(key, false)
+		from, end = endpoint.Reader{}.Range(key)
 		resp, err = r.config.Client.KV.Get(ctx, from, clientv3.WithRange(end))
 	}
 	if err != nil {
@@ -88,7 +91,7 @@ func (r *Registrar) list(ctx context.Context, key string) ([]keyValue, error) {
 
 // matches reports whether this is an entry of an instance. A malformed one is known by its key.
 func (kv keyValue) matches(key, instance string) bool {
-	e, _, ok, err := endpoint.Decode(key, kv.key, kv.value, kv.lease)
+	e, _, ok, err := anyLayout.Decode(key, kv.key, kv.value, kv.lease)
 	if !ok {
 		return false
 	}

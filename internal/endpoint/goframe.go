@@ -1,0 +1,33 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+// encodeGoFrame writes the value of GoFrame's etcd registry, the metadata alone: the address is what the
+// key ends in. Its reader ends the process at an address with more than one colon.
+func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
+	if !isGoFrame(e.Addr) {
+		return nil, fmt.Errorf("address %q: GoFrame's own readers know no IPv6 address, and panic", e.Addr)
+	}
+	return json.Marshal(e.members())
+}
+
+// isGoFrame reports whether a key ends as those of GoFrame do, in host:port or several of them.
+func isGoFrame(instance string) bool {
+	first, _, _ := strings.Cut(instance, ",")
+	return strings.Count(first, ":") == 1 && CheckAddr(first, true) == nil
+}
+
+// goFrame reads an entry of GoFrame's. Of several addresses, which are those of one server, it takes the
+// first.
+func goFrame(instance string, value []byte) (Endpoint, error) {
+	addr, _, _ := strings.Cut(instance, ",")
+	e := Endpoint{Addr: addr}
+	e.take(rawjson.SkipSpace(value))
+	return e, nil
+}

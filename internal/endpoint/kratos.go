@@ -1,0 +1,57 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+// encodeKratos writes a kratos ServiceInstance. Its reader skips an entry whose name is not the
+// service's, and looks for grpc or for grpcs by how it dials: which of them the server speaks is
+// the dialer's to know, so both are there.
+func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
+	metadata := e.strings()
+	e.addWeight(metadata)
+	return json.Marshal(struct {
+		ID        string            `json:"id"`
+		Name      string            `json:"name"`
+		Version   string            `json:"version"`
+		Metadata  map[string]string `json:"metadata"`
+		Endpoints []string          `json:"endpoints"`
+	}{
+		ID: e.Instance, Name: lastSegment(key), Version: e.Version,
+		Metadata: metadata, Endpoints: []string{"grpc://" + e.Addr, "grpcs://" + e.Addr},
+	})
+}
+
+// kratos reads a kratos ServiceInstance: the first of its endpoints that speaks gRPC.
+func (d *document) kratos() (Endpoint, error) {
+	var endpoints []string
+	if err := json.Unmarshal(d.endpoints, &endpoints); err != nil {
+		return Endpoint{}, fmt.Errorf("endpoints: %w", err)
+	}
+	for _, endpoint := range endpoints {
+		scheme, _, _ := strings.Cut(endpoint, "://")
+		if scheme != "grpc" && scheme != "grpcs" {
+			continue
+		}
+		u, err := url.Parse(endpoint)
+		if err != nil {
+			return Endpoint{}, fmt.Errorf("endpoint %.80q is no URL", endpoint)
+		}
+		if err := CheckAddr(u.Host, true); err != nil {
+			return Endpoint{}, err
+		}
+		e := Endpoint{Addr: u.Host}
+		e.take(d.lower)
+		if present(d.version) && string(d.version) != `""` {
+			e.Version = rawjson.Text(d.version)
+		}
+		return e, nil
+	}
+	return Endpoint{}, errors.New("none of the endpoints is grpc:// or grpcs://")
+}

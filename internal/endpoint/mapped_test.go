@@ -1,0 +1,104 @@
+package endpoint
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestMappedJSON(t *testing.T) {
+	whole := JSONFields{Addr: "endpoint", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"}
+	split := JSONFields{Host: "ip", Port: "port"}
+	for _, tt := range []struct {
+		name   string
+		fields JSONFields
+		value  string
+		want   Endpoint
+		layout Layout // zero: the mapped one
+	}{
+		{"all fields", whole, `{"endpoint":"h:1","id":"x","ver":"v1","az":"z","w":3,"labels":{"k":"v"},"svc":"other"}`,
+			Endpoint{Instance: "x", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}, Layout{}},
+		{"the address alone", whole, `{"endpoint":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
+		{"null for the rest", whole, `{"endpoint":"h:1","id":null,"ver":null,"w":null,"labels":null}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
+		{"the weight is text", whole, `{"endpoint":"h:1","w":"3"}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
+		{"the weight is none", whole, `{"endpoint":"h:1","w":-1.5}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
+		{"version and zone are numbers", whole, `{"endpoint":"h:1","ver":2,"az":3}`, Endpoint{Instance: "a", Addr: "h:1", Version: "2", Zone: "3"}, Layout{}},
+		{"fields are told by case", whole, `{"endpoint":"h:1","Ver":"v1","ENDPOINT":"h:2"}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
+		{"host and port", split, `{"ip":"10.0.0.7","port":9000}`, Endpoint{Instance: "a", Addr: "10.0.0.7:9000"}, Layout{}},
+		{"the port is text", split, `{"ip":"::1","port":"9000"}`, Endpoint{Instance: "a", Addr: "[::1]:9000"}, Layout{}},
+		{"another layout", whole, `{"Addr":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		{"another layout, without a port of its own", split, `{"ip":"h","address":"h:2"}`, Endpoint{Instance: "a", Addr: "h:2"}, Kitex},
+		{"plain", whole, `h:1`, Endpoint{Instance: "a", Addr: "h:1"}, Plain},
+	} {
+		layout := MappedJSON(tt.fields)
+		if tt.layout.IsZero() {
+			tt.layout = layout
+		}
+		got, gotLayout, ok, err := Reader{JSON: layout}.Decode("svc", "svc/a", []byte(tt.value), 0)
+		if err != nil || !ok || gotLayout != tt.layout || !got.Equal(tt.want) {
+			t.Errorf("%s: %s is %+v in %v, %v, %v\nwant %+v in %v", tt.name, tt.value, got, gotLayout, ok, err, tt.want, tt.layout)
+		}
+	}
+	for value, want := range map[string]string{
+		`{"endpoint":5}`:                       "the address is 5, not a string",
+		`{"endpoint":"h"}`:                     `address "h": want host:port`,
+		`{"endpoint":"h:1,h:2,h:3,h:4,h:5"}`:   "want host:port",
+		`{"endpoint":["h:1","h:2"]}`:           "not a string",
+		`{"endpoint":"h:1","id":"a/b"}`:        "must not have a slash",
+		`{"endpoint":"h:1"`:                    "malformed JSON",
+		`{"endpoint":"h:1","labels":{"k":"v"}`: "malformed JSON",
+	} {
+		if _, _, _, err := (Reader{JSON: MappedJSON(whole)}).Decode("svc", "svc/a", []byte(value), 0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", value, err, want)
+		}
+	}
+}
+
+func TestMappedJSONIsComparable(t *testing.T) {
+	a, b := MappedJSON(JSONFields{Addr: "addr"}), MappedJSON(JSONFields{Addr: "addr"})
+	if a != b || a == MappedJSON(JSONFields{Addr: "address"}) || a == EndpointJSON {
+		t.Error("layouts of equal fields differ, or others are equal")
+	}
+	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `json_layout{host: "ip" port: "p"}`; got != want {
+		t.Errorf("it is spelled %s, want %s", got, want)
+	}
+}
+
+func TestJSONFieldsCheck(t *testing.T) {
+	for _, tt := range []struct {
+		fields JSONFields
+		want   string // "": none
+	}{
+		{JSONFields{Addr: "addr"}, ""},
+		{JSONFields{Host: "ip", Port: "port", Name: "name"}, ""},
+		{JSONFields{}, "names no address"},
+		{JSONFields{Version: "v"}, "names no address"},
+		{JSONFields{Host: "ip"}, "one of host and port"},
+		{JSONFields{Port: "port"}, "one of host and port"},
+		{JSONFields{Addr: "addr", Port: "port"}, "addr beside host or port"},
+		{JSONFields{Addr: "addr", Weight: "addr"}, `field "addr" is named for both addr and weight`},
+		{JSONFields{Addr: "addr", Zone: "x", Name: "x"}, `field "x" is named for both zone and name`},
+		{JSONFields{Addr: strings.Repeat("x", MaxField+1)}, "at most 64 bytes"},
+		{JSONFields{Addr: "\xff"}, "UTF-8"},
+	} {
+		err := tt.fields.Check()
+		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: error %v, want %q", tt.fields, err, tt.want)
+		}
+		if _, err := NewReader(MappedJSON(tt.fields)); (err == nil) != (tt.want == "") {
+			t.Errorf("%v: a reader: %v", tt.fields, err)
+		}
+		if _, err := MappedJSON(tt.fields).Encode("svc", Endpoint{Instance: "a", Addr: "h:1"}); (err == nil) != (tt.want == "") {
+			t.Errorf("%v: it encodes: %v", tt.fields, err)
+		}
+	}
+}
+
+func TestNewReader(t *testing.T) {
+	mapped := MappedJSON(JSONFields{Addr: "addr"})
+	if r, err := NewReader(EndpointJSON, LeaseSuffix, mapped, mapped); err != nil || r != (Reader{true, mapped}) {
+		t.Errorf("NewReader = %+v, %v", r, err)
+	}
+	if _, err := NewReader(mapped, MappedJSON(JSONFields{Addr: "address"})); err == nil || !strings.Contains(err.Error(), "two layouts") {
+		t.Errorf("two layouts of home-made JSON: %v", err)
+	}
+}

@@ -1,0 +1,114 @@
+package endpoint
+
+import (
+	"encoding/json"
+	"maps"
+	"strconv"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+// The names under which metadata keeps Endpoint's own fields, and the one for metadata that is no
+// object.
+const (
+	nameVersion  = "version"
+	nameZone     = "zone"
+	nameWeight   = "weight"
+	nameMetadata = "metadata"
+)
+
+// fieldName returns the name of the field of Endpoint that a piece of metadata is meant for, in
+// either case, and the piece's own name where there is none.
+func fieldName(name string) string {
+	switch name {
+	case "Version":
+		return nameVersion
+	case "Zone":
+		return nameZone
+	case "Weight":
+		return nameWeight
+	}
+	return name
+}
+
+// take fills e from metadata, which is JSON of any kind.
+func (e *Endpoint) take(metadata json.RawMessage) {
+	switch {
+	case !present(metadata):
+	case metadata[0] == '{':
+		rawjson.Members(metadata, e.set)
+	default:
+		e.Metadata = map[string]string{nameMetadata: string(metadata)}
+	}
+}
+
+// set takes one value of the metadata, into the field that it is meant for where there is one. It
+// reports whether it wants the next.
+func (e *Endpoint) set(rawName, raw []byte) bool {
+	name, value := fieldName(string(rawName)), rawjson.Text(raw)
+	var weight uint32
+	var number bool
+	if name == nameWeight { // what fails to parse costs an error
+		weight, number = parseWeight(value)
+	}
+	switch {
+	case !present(raw) && (name == nameVersion || name == nameZone || name == nameWeight):
+	case name == nameVersion:
+		e.Version = value
+	case name == nameZone:
+		e.Zone = value
+	case name == nameWeight && number:
+		e.Weight = weight
+		delete(e.Metadata, nameWeight)
+	default:
+		if e.Metadata == nil {
+			e.Metadata = make(map[string]string)
+		}
+		e.Metadata[name] = value
+		if name == nameWeight {
+			e.Weight = 0
+		}
+	}
+	return len(e.Metadata) <= MaxMetadata
+}
+
+func parseWeight(s string) (uint32, bool) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	return uint32(n), err == nil
+}
+
+// members returns the metadata with the fields that the layout has no place for, as JSON values.
+func (e Endpoint) members() map[string]any {
+	all := make(map[string]any, len(e.Metadata)+3)
+	for name, value := range e.Metadata {
+		all[name] = value
+	}
+	if e.Version != "" {
+		all[nameVersion] = e.Version
+	}
+	if e.Zone != "" {
+		all[nameZone] = e.Zone
+	}
+	if e.Weight != 0 {
+		all[nameWeight] = e.Weight
+	}
+	return all
+}
+
+// strings returns the metadata with the zone, for layouts whose metadata is all text and that have no
+// field for a zone.
+func (e Endpoint) strings() map[string]string {
+	all := make(map[string]string, len(e.Metadata)+3)
+	maps.Copy(all, e.Metadata)
+	if e.Zone != "" {
+		all[nameZone] = e.Zone
+	}
+	return all
+}
+
+// addWeight adds the weight to metadata that is all text.
+func (e Endpoint) addWeight(metadata map[string]string) {
+	if e.Weight != 0 {
+		metadata[nameWeight] = strconv.FormatUint(uint64(e.Weight), 10)
+	}
+}

@@ -57,7 +57,7 @@ service Levels {
 }
 
 // TestN1_EveryAPILevel says that code compiles whatever API the requests have and whatever the plugin is told
-// of it.
+// of it, in their package and in one of its own.
 func TestN1_EveryAPILevel(t *testing.T) {
 	o, files := overlay{}, levelFiles()
 	beside := runTool(t, "protoc-gen-go-grpc", files.compile(t, none, levelParameter("n1/requests"), "n1/levels.proto"))
@@ -69,6 +69,8 @@ func TestN1_EveryAPILevel(t *testing.T) {
 			service := "n1/" + made + told
 			o.add(service, generated(t, files.compile(t, none, levelParameter(requests)+",default_api_level="+told, "n1/levels.proto")))
 			o.add(service, withRequests(beside, requests))
+			o.add(service+"/serviceetcd", generated(t, files.compile(t, none,
+				levelParameter(requests)+",Mn1/levels.proto="+dataPackage+"/"+service+";service,default_api_level="+told+ownPackage, "n1/levels.proto")))
 		}
 	}
 	o.build(t)

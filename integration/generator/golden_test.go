@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -23,7 +24,12 @@ const dataPackage = "github.com/etcdrpc/protoc-gen-go-etcd/testdata"
 var parameters = map[string]string{
 	"module":  "module=" + dataPackage,
 	"mapping": "paths=source_relative,Mmapping/greeter.proto=" + dataPackage + "/mapping",
+
+	"packagesuffix": "paths=source_relative" + ownPackage,
 }
+
+// ownPackage is the parameter that has code written to a package of its own. The other plugins do not know it.
+const ownPackage = ",package_suffix=etcd"
 
 // grpcPlugin is that of gRPC to use for a case.
 func grpcPlugin(name string) string {
@@ -83,6 +89,8 @@ func testGolden(t *testing.T, name string) {
 	if *update {
 		clean(t, name)
 		writeFiles(t, dataDir, got)
+		parameter = strings.TrimSuffix(parameter, ownPackage)
+		request.Parameter = &parameter
 		writeFiles(t, dataDir, runTool(t, "protoc-gen-go", request))
 		writeFiles(t, dataDir, runTool(t, grpcPlugin(name), request))
 	}
@@ -124,12 +132,16 @@ func TestServiceConfigs(t *testing.T) {
 func committed(t *testing.T, name string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, path := range glob(t, name, "*_etcd.pb.go") {
+	for _, path := range slices.Concat(glob(t, name, "*_etcd.pb.go"), glob(t, name, "*/*_etcd.pb.go")) {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		files[name+"/"+filepath.Base(path)] = string(content)
+		inData, err := filepath.Rel(dataDir, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[filepath.ToSlash(inData)] = string(content)
 	}
 	return files
 }
@@ -137,7 +149,7 @@ func committed(t *testing.T, name string) map[string]string {
 // clean removes all output from the folder of a case.
 func clean(t *testing.T, name string) {
 	t.Helper()
-	for _, path := range glob(t, name, "*.pb.go") {
+	for _, path := range slices.Concat(glob(t, name, "*.pb.go"), glob(t, name, "*/*.pb.go")) {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}

@@ -68,9 +68,9 @@ func TestLayouts_BesideTheirReaders(t *testing.T) {
 func (w *world) besideTheirReader(reader theirReader, second layout) {
 	w.t.Helper()
 	first := layouts[slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == reader.layout })]
-	// grpcEtcd reads the address off the key, where KITEX has it, too.
+	// grpcEtcd reads the address off the key, where KITEX and GO_FRAME have it, too.
 	byAddr := reader.name == "grpcEtcd"
-	if first.sharesKey(second) || byAddr && second.Layout == runtime.Kitex {
+	if first.sharesKey(second) || byAddr && second.key == "KEY/ADDR" {
 		return
 	}
 	for _, s := range []*server{w.serve("a"), w.serve("b")} {

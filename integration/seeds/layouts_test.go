@@ -22,8 +22,18 @@ var layouts = []layout{
 	{runtime.GoZero, "KEY/LEASE", "ADDR"},
 	{runtime.Kratos, "KEY/INSTANCE", `{"id":"INSTANCE","name":"greeter","version":"v2","metadata":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},` +
 		`"endpoints":["grpc://ADDR","grpcs://ADDR"]}`},
+	{runtime.GoFrame, "KEY/ADDR", `{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}`},
+	{runtime.GoMicro, "KEY/INSTANCE", `{"name":"greeter","version":"v2","metadata":null,"endpoints":[],` +
+		`"nodes":[{"metadata":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},"id":"INSTANCE","address":"ADDR"}]}`},
+	{homeMade, "KEY/INSTANCE", `{"labels":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},"name":"greeter","url":"ADDR","ver":"v2","w":0}`},
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
+
+// homeMade is a layout that nobody else knows.
+var homeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "name"})
+
+// asked reports whether clients read the layout only where they are asked to.
+func (l layout) asked() bool { return l.Layout == runtime.LeaseSuffix || l.Layout == homeMade }
 
 // sharesKey reports whether two layouts keep an instance under one key.
 func (l layout) sharesKey(o layout) bool { return l.key == o.key }
@@ -49,15 +59,15 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 	}
 }
 
-// One client reads a fleet in which everybody writes in a way of their own; the lease suffix where
-// it is asked for.
+// One client reads a fleet in which everybody writes in a way of their own; the lease suffix and home-made JSON where
+// they are asked for.
 func TestLayouts_MixedFleet(t *testing.T) {
 	w := newWorld(t)
 	const key = "/microservices/greeter"
 	var slash []string
 	for _, l := range layouts {
 		w.publish(l.String(), &runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: l.Layout})
-		if l.Layout != runtime.LeaseSuffix {
+		if !l.asked() {
 			slash = append(slash, l.String())
 		}
 	}
@@ -67,6 +77,13 @@ func TestLayouts_MixedFleet(t *testing.T) {
 		return s.addr
 	}
 	naming, kratos, kitex := theirs("their naming"), theirs("their kratos"), theirs("their kitex")
+	tutorial, goFrame, goMicro, dubbo := theirs("a tutorial's"), theirs("their GoFrame"), theirs("their go-micro"), theirs("their dubbo")
+	w.put(key+"/"+tutorial, fmt.Sprintf(`{"name":"greeter","addr":%q,"version":"v1","weight":3}`, tutorial))
+	w.put(key+"/"+goFrame+",127.0.0.1:1", `{"protocol":"grpc"}`)
+	w.put(key+"/greeter-1", fmt.Sprintf(`{"name":"greeter","version":"latest","metadata":null,"endpoints":[{"name":"Greeter.SayHello"}],`+
+		`"nodes":[{"id":"greeter-1","address":%q,"metadata":{"protocol":"grpc"}}]}`, goMicro))
+	host, port, _ := strings.Cut(dubbo, ":")
+	w.put(key+"/"+dubbo, fmt.Sprintf(`{"ID":%q,"ServiceName":"greeter","Host":%q,"Port":%s,"Enable":true,"Healthy":true,"Metadata":{}}`, dubbo, host, port))
 	w.put(key+"/"+naming, fmt.Sprintf(`{"Addr":%q,"Metadata":null}`, naming))
 	w.goZeroPublish(key, theirs("their go-zero"))
 	w.put(key+"/k1", fmt.Sprintf(`{"id":"k1","name":"other","endpoints":["http://127.0.0.1:1","grpc://%s?isSecure=true"]}`, kratos))
@@ -81,7 +98,9 @@ func TestLayouts_MixedFleet(t *testing.T) {
 	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key}), slash...)
 	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: runtime.Kratos}), slash...)
 	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: runtime.LeaseSuffix}),
-		append(slash, runtime.LeaseSuffix.String())...)
+		append(slash[:len(slash):len(slash)], runtime.LeaseSuffix.String())...)
+	w.balanced(w.conn(&runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: homeMade}),
+		append(slash[:len(slash):len(slash)], homeMade.String())...)
 }
 
 // Every pair of layouts that have keys of their own can be written at once, and is one endpoint;
@@ -95,8 +114,9 @@ func TestLayouts_DualWrite(t *testing.T) {
 				endpoint := runtime.Endpoint{Instance: "one", Addr: "10.0.0.7:9000", Version: "v2"}
 				registration, err := w.registry.Register(bounded(t), key, endpoint, runtime.WithLayouts(a.Layout, b.Layout))
 				if a.sharesKey(b) {
-					if err == nil || !strings.Contains(err.Error(), key+"/one") {
-						t.Errorf("error %v, want one that names the key %s/one", err, key)
+					want := strings.NewReplacer("KEY", key, "INSTANCE", "one", "ADDR", endpoint.Addr).Replace(a.key)
+					if err == nil || !strings.Contains(err.Error(), want) {
+						t.Errorf("error %v, want one that names the key %s", err, want)
 					}
 					return
 				}
@@ -106,8 +126,8 @@ func TestLayouts_DualWrite(t *testing.T) {
 				if got := w.entries(key); len(got) != 2 {
 					t.Errorf("in etcd are %+v, want two", got)
 				}
-				seen := w.watch(key, runtime.LeaseSuffix).becomes(endpoint.Addr)
-				carries := strings.Contains(a.value+b.value, "version")
+				seen := w.watch(key, runtime.LeaseSuffix, homeMade).becomes(endpoint.Addr)
+				carries := strings.Contains(a.value+b.value, `"v2"`)
 				if carries != (seen[0].Version == "v2") {
 					t.Errorf("read as %+v", seen[0])
 				}

@@ -110,6 +110,7 @@ func TestDecodeMalformed(t *testing.T) {
 		"cut JSON":               `{"Addr":"h:1"`,
 		"JSON and more":          `{"Addr":"h:1"} x`,
 		"JSON string":            `"h:1"`,
+		"almost GoFrame":         `{"labels":{"k":"v"}}`,
 		"GoFrame at no address":  `{"protocol":"grpc"}`,
 		"go-micro without nodes": `{"name":"svc","endpoints":[],"nodes":[]}`,
 		"go-micro, other nodes":  `{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`,

@@ -86,12 +86,12 @@ func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout La
 	case present(d.host) && present(d.port):
 		layout = Dubbo
 		e, err = d.dubbo()
-	case isGoFrame(instance):
-		layout = GoFrame
-		e, err = goFrame(instance, value)
 	default:
+		if e, ok := goFrame(instance, value); ok {
+			return e, GoFrame, nil
+		}
 		return Endpoint{}, Layout{}, errors.New("JSON that names no address: no Addr (etcd), nodes (go-micro), endpoints (kratos), " +
-			"address (kitex) or Host and Port (dubbo), and the key does not end in host:port (GoFrame)")
+			"address (kitex) or Host and Port (dubbo), nor is it flat under a key that ends in host:port (GoFrame)")
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", layout.entry, err)

@@ -24,10 +24,18 @@ func isGoFrame(instance string) bool {
 }
 
 // goFrame reads an entry of GoFrame's. Of several addresses, which are those of one server, it takes the
-// first.
-func goFrame(instance string, value []byte) (Endpoint, error) {
+// first. ok is false for an object within the object: that is somebody else's JSON.
+func goFrame(instance string, value []byte) (e Endpoint, ok bool) {
 	addr, _, _ := strings.Cut(instance, ",")
-	e := Endpoint{Addr: addr}
-	e.take(rawjson.SkipSpace(value))
-	return e, nil
+	metadata, flat := rawjson.SkipSpace(value), true
+	rawjson.Members(metadata, func(_, value []byte) bool {
+		flat = value[0] != '{' && value[0] != '['
+		return flat
+	})
+	if !flat || !isGoFrame(instance) {
+		return Endpoint{}, false
+	}
+	e.Addr = addr
+	e.take(metadata)
+	return e, true
 }

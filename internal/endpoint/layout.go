@@ -92,8 +92,11 @@ func (l Layout) String() string {
 
 // Check returns why nothing can be written or read in l, nil if it can.
 func (l Layout) Check() error {
-	if l.mapped() {
-		return l.fields.Value().Check()
+	if !l.mapped() {
+		return nil
+	}
+	if err := l.fields.Value().Check(); err != nil {
+		return fmt.Errorf("layout %.200s %w", l.String(), err)
 	}
 	return nil
 }
@@ -131,6 +134,9 @@ func (l Layout) Key(key string, e Endpoint, lease int64) string {
 func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	if l.encode == nil {
 		return nil, fmt.Errorf("layout %v is read, and not written", l)
+	}
+	if err := l.Check(); err != nil {
+		return nil, err
 	}
 	if err := CheckAddr(e.Addr, l.needPort); err != nil {
 		return nil, err

@@ -30,8 +30,8 @@ type JSONFields struct {
 // MaxField bounds the name of a field, in bytes.
 const MaxField = 64
 
-// each calls yield with the name of each field that is set, and how json_layout spells the field.
-func (f JSONFields) each(yield func(option, name string) bool) {
+// All calls yield for each field that is named, with what json_layout calls it and its name.
+func (f JSONFields) All(yield func(option, name string) bool) {
 	for _, field := range []struct{ option, name string }{
 		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {"version", f.Version},
 		{"zone", f.Zone}, {"weight", f.Weight}, {"metadata", f.Metadata}, {"name", f.Name},
@@ -45,29 +45,29 @@ func (f JSONFields) each(yield func(option, name string) bool) {
 // String returns the fields as an option has them.
 func (f JSONFields) String() string {
 	var parts []string
-	for option, name := range f.each {
+	for option, name := range f.All {
 		parts = append(parts, fmt.Sprintf("%s: %q", option, name))
 	}
-	return "json_layout{" + strings.Join(parts, " ") + "}"
+	return "{" + strings.Join(parts, " ") + "}"
 }
 
-// Check returns why the fields make no layout, nil if they do.
+// Check returns why the fields make no layout, nil if they do. The text goes on after their name.
 func (f JSONFields) Check() error {
 	switch {
 	case f.Addr != "" && (f.Host != "" || f.Port != ""):
-		return errors.New("json_layout names addr beside host or port: want one or the other")
+		return errors.New("names addr beside host or port: want one or the other")
 	case f.Addr == "" && (f.Host == "") != (f.Port == ""):
-		return errors.New("json_layout names one of host and port: want both, or addr")
+		return errors.New("names one of host and port: want both, or addr")
 	case f.Addr == "" && f.Host == "":
-		return errors.New("json_layout names no address: set addr, or host and port")
+		return errors.New("names no address: set addr, or host and port")
 	}
 	options := make(map[string]string)
-	for option, name := range f.each {
+	for option, name := range f.All {
 		if other, twice := options[name]; twice {
-			return fmt.Errorf("json_layout: field %.80q is named for both %s and %s", name, other, option)
+			return fmt.Errorf("names the field %.80q for both %s and %s", name, other, option)
 		}
 		if len(name) > MaxField || !utf8.ValidString(name) {
-			return fmt.Errorf("json_layout: %s: want a field name of at most %d bytes of UTF-8", option, MaxField)
+			return fmt.Errorf("names a field for %s that is not at most %d bytes of UTF-8", option, MaxField)
 		}
 		options[name] = option
 	}
@@ -77,9 +77,6 @@ func (f JSONFields) Check() error {
 // encodeMapped writes home-made JSON.
 func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 	f := l.fields.Value()
-	if err := f.Check(); err != nil {
-		return nil, err
-	}
 	host, port, err := net.SplitHostPort(e.Addr)
 	if err != nil {
 		return nil, err

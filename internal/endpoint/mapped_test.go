@@ -58,7 +58,7 @@ func TestMappedJSONIsComparable(t *testing.T) {
 	if a != b || a == MappedJSON(JSONFields{Addr: "address"}) || a == EndpointJSON {
 		t.Error("layouts of equal fields differ, or others are equal")
 	}
-	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `json_layout{host: "ip" port: "p"}`; got != want {
+	if got, want := MappedJSON(JSONFields{Host: "ip", Port: "p"}).String(), `{host: "ip" port: "p"}`; got != want {
 		t.Errorf("it is spelled %s, want %s", got, want)
 	}
 }
@@ -75,8 +75,8 @@ func TestJSONFieldsCheck(t *testing.T) {
 		{JSONFields{Host: "ip"}, "one of host and port"},
 		{JSONFields{Port: "port"}, "one of host and port"},
 		{JSONFields{Addr: "addr", Port: "port"}, "addr beside host or port"},
-		{JSONFields{Addr: "addr", Weight: "addr"}, `field "addr" is named for both addr and weight`},
-		{JSONFields{Addr: "addr", Zone: "x", Name: "x"}, `field "x" is named for both zone and name`},
+		{JSONFields{Addr: "addr", Weight: "addr"}, `names the field "addr" for both addr and weight`},
+		{JSONFields{Addr: "addr", Zone: "x", Name: "x"}, `names the field "x" for both zone and name`},
 		{JSONFields{Addr: strings.Repeat("x", MaxField+1)}, "at most 64 bytes"},
 		{JSONFields{Addr: "\xff"}, "UTF-8"},
 	} {

@@ -22,7 +22,7 @@ func renderAffinityClient(g *protogen.GeneratedFile, s *service) {
 	g.P(plain)
 	g.P("}")
 	g.P()
-	g.P("type ", plain, " = ", clientName(s.proto))
+	g.P("type ", plain, " = ", s.grpcIdent(clientName(s.proto)))
 	g.P()
 	for _, m := range methods {
 		renderAffinityMethod(g, s, m)
@@ -50,7 +50,7 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 // names in every version of protoc-gen-go-grpc, of late as aliases.
 func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	if m.proto.Desc.IsStreamingServer() {
-		return s.proto.GoName + "_" + m.proto.GoName + "Client"
+		return g.QualifiedGoIdent(s.grpcIdent(s.proto.GoName + "_" + m.proto.GoName + "Client"))
 	}
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }

@@ -5,7 +5,7 @@ import "google.golang.org/protobuf/compiler/protogen"
 // check notes every problem of the files to generate. Imported files take part in checks
 // that concern several services, but their own problems are left to the run that generates
 // them.
-func check(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
+func check(files []*protogen.File, services map[*protogen.File][]*service, packageSuffix string, problems *problems) {
 	var keyed []*service // those whose keys are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
@@ -16,7 +16,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, probl
 	}
 	checkKeys(keyed)
 	checkTLSNames(keyed)
-	checkNames(files, services, problems)
+	checkNames(files, services, packageSuffix, problems)
 }
 
 // checkOne checks one service by itself, and reports whether its key is valid.

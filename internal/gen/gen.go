@@ -47,28 +47,24 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	if err := (proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}).Unmarshal(raw, request); err != nil {
 		return nil, fmt.Errorf("parse the request: %w", err)
 	}
-	plugin, err := protogen.Options{ParamFunc: unknownParameter}.New(request)
+	var p parameters
+	plugin, err := protogen.Options{ParamFunc: p.set}.New(request)
 	if err != nil {
 		return nil, err
 	}
 	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	plugin.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
-	if err := generate(plugin); err != nil {
+	if err := generate(plugin, p.packageSuffix); err != nil {
 		plugin.Error(err)
 	}
 	return plugin.Response(), nil
 }
 
-// unknownParameter is called with what protogen does not know.
-func unknownParameter(name, _ string) error {
-	return fmt.Errorf("unknown parameter %q: there are those of every Go plugin (paths, module, M) and no others", name)
-}
-
 // generate adds a file to the plugin's output for each file to generate that has a
 // service with the option. If anything in the request is wrong it adds none, and its
 // error has a line for each fault.
-func generate(plugin *protogen.Plugin) error {
+func generate(plugin *protogen.Plugin, packageSuffix string) error {
 	var problems problems
 	services := make(map[*protogen.File][]*service)
 	reader := newReader(plugin, &problems)
@@ -77,7 +73,7 @@ func generate(plugin *protogen.Plugin) error {
 			services[file] = found
 		}
 	}
-	check(plugin.Files, services, &problems)
+	check(plugin.Files, services, packageSuffix, &problems)
 	if err := problems.err(plugin.Files); err != nil {
 		return err
 	}
@@ -87,7 +83,7 @@ func generate(plugin *protogen.Plugin) error {
 	}
 	for _, file := range plugin.Files {
 		if file.Generate && len(services[file]) > 0 {
-			render(plugin, file, services[file])
+			render(plugin, file, services[file], outputOf(file, packageSuffix))
 		}
 	}
 	return nil

@@ -95,9 +95,9 @@ func checkShared(services []*service) {
 		if at == other || !at.file.Generate {
 			continue
 		}
-		if known(s.options.GetLayout()) && known(first.options.GetLayout()) && s.layout() != first.layout() {
-			at.option.in("layout").problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
-				at.layout(), other.option.in("layout"), other.layout(), at.options.GetKey())
+		if known(s.options.GetLayout()) && known(first.options.GetLayout()) && s.layoutText() != first.layoutText() {
+			at.layoutPosition().problem("is %v, but %v has %v for the same key %q: services that share a key have one layout",
+				at.layoutText(), other.layoutPosition(), other.layoutText(), at.options.GetKey())
 		}
 		if validTTL(s.options.GetLeaseTtl()) && validTTL(first.options.GetLeaseTtl()) && !proto.Equal(s.options.GetLeaseTtl(), first.options.GetLeaseTtl()) {
 			at.option.in("lease_ttl").problem("is %s, but %v has %s for the same key %q: services that share a key have one lease_ttl",

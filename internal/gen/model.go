@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -89,6 +90,34 @@ func (s *service) layout() discoveryv1.Layout {
 		return layout
 	}
 	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
+}
+
+// grpcIdent returns what a name stands for that protoc-gen-go-grpc gives something of the service.
+func (s *service) grpcIdent(name string) protogen.GoIdent { return s.file.GoImportPath.Ident(name) }
+
+// jsonLayout returns the fields of the service's own JSON, zero if it has none.
+func (s *service) jsonLayout() endpoint.JSONFields {
+	l := s.options.GetJsonLayout()
+	return endpoint.JSONFields{
+		Addr: l.GetAddr(), Host: l.GetHost(), Port: l.GetPort(), Instance: l.GetInstance(), Version: l.GetVersion(),
+		Zone: l.GetZone(), Weight: l.GetWeight(), Metadata: l.GetMetadata(), Name: l.GetName(),
+	}
+}
+
+// layoutText returns the layout in force as the options have it.
+func (s *service) layoutText() string {
+	if s.options.GetJsonLayout() != nil {
+		return s.jsonLayout().String()
+	}
+	return s.layout().String()
+}
+
+// layoutPosition returns the position of the option that says the layout.
+func (s *service) layoutPosition() position {
+	if s.options.GetJsonLayout() != nil {
+		return s.option.in("json_layout")
+	}
+	return s.option.in("layout")
 }
 
 // withAffinity returns the methods that have one, in the file's order.

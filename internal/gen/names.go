@@ -25,9 +25,6 @@ func plainClientName(s *protogen.Service) string    { return unexported(s) + "_p
 
 func unexported(s *protogen.Service) string { return strings.ToLower(s.GoName[:1]) + s.GoName[1:] }
 
-// outputSuffix ends the name of a file that we write.
-const outputSuffix = "_etcd.pb.go"
-
 // A claim is a name in a Go package that belongs to the code generated for a service.
 type claim struct {
 	ours     bool     // the service has the option, so it is for us to say what collides
@@ -40,16 +37,17 @@ type claims map[string]claim
 // checkNames notes names that would not compile: names of this plugin and of
 // protoc-gen-go-grpc that collide with each other or with protoc-gen-go's. The code of a
 // Go package may come from several files, imported ones among them.
-func checkNames(files []*protogen.File, services map[*protogen.File][]*service, problems *problems) {
+func checkNames(files []*protogen.File, services map[*protogen.File][]*service, suffix string, problems *problems) {
 	packages := make(map[protogen.GoImportPath]claims)
 	for _, file := range files {
 		if file.Generate && len(services[file]) > 0 {
 			packages[file.GoImportPath] = claims{}
+			packages[outputOf(file, suffix).importPath] = claims{}
 		}
 	}
 	for _, file := range files {
 		if claimed := packages[file.GoImportPath]; claimed != nil {
-			claimed.addServices(file, services[file], problems)
+			claimed.addServices(file, services[file], packages[outputOf(file, suffix).importPath], problems)
 		}
 	}
 	for _, file := range files {
@@ -57,31 +55,35 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 			claimed.compareWith(file)
 		}
 	}
-	checkFileNames(files, services)
+	checkFileNames(files, services, suffix)
 }
 
-func (c claims) addServices(file *protogen.File, withOption []*service, problems *problems) {
+// addServices claims the names of the services of a file, those of this plugin in the package of its output.
+func (c claims) addServices(file *protogen.File, withOption []*service, output claims, problems *problems) {
 	ours := make(map[*protogen.Service]bool, len(withOption))
 	for _, s := range withOption {
 		ours[s.proto] = file.Generate
 	}
 	for _, s := range file.Services {
-		c.addService(file, s, ours[s], problems)
+		c.addService(file, s, ours[s], output, problems)
 	}
 }
 
 // addService claims the names of a service. Of those that another one has claimed, only
 // the first is a problem: the others follow from it.
-func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, problems *problems) {
+func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, output claims, problems *problems) {
 	at := positionOf(problems, file, s.Desc, s.Location)
-	names := []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
-		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"}
-	if ours {
-		names = append(names, descName(s), newClientName(s), registerName(s))
-	}
-	for _, name := range names {
+	for _, name := range []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
+		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"} {
 		if !c.add(name, claim{ours, at}) {
 			return
+		}
+	}
+	if ours {
+		for _, name := range []string{descName(s), newClientName(s), registerName(s)} {
+			if !output.add(name, claim{ours, at}) {
+				return
+			}
 		}
 	}
 	for _, m := range s.Methods {
@@ -182,7 +184,7 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 // checkFileNames notes the files that would have the name of another one: of two files
 // whose output goes to one directory under one name, and of x.proto beside
 // x_etcd.proto, for which protoc-gen-go writes x_etcd.pb.go.
-func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service) {
+func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service, suffix string) {
 	byPrefix := make(map[string]*protogen.File, len(files))
 	for _, file := range files {
 		first := byPrefix[file.GeneratedFilenamePrefix]
@@ -190,25 +192,24 @@ func checkFileNames(files []*protogen.File, services map[*protogen.File][]*servi
 			byPrefix[file.GeneratedFilenamePrefix] = file
 			continue
 		}
-		if !sameFile(file, first, services) {
-			sameFile(first, file, services)
+		if !sameFile(file, first, services, suffix) {
+			sameFile(first, file, services, suffix)
 		}
 	}
-	suffix := strings.TrimSuffix(outputSuffix, ".pb.go")
 	for _, file := range files {
-		if other := byPrefix[file.GeneratedFilenamePrefix+suffix]; other != nil {
-			sameFile(file, other, services)
+		if other := byPrefix[strings.TrimSuffix(outputOf(file, suffix).filename, ".pb.go")]; other != nil {
+			sameFile(file, other, services, suffix)
 		}
 	}
 }
 
 // sameFile notes, and reports, that our output for a file would overwrite the output for
 // another one.
-func sameFile(file, other *protogen.File, services map[*protogen.File][]*service) bool {
+func sameFile(file, other *protogen.File, services map[*protogen.File][]*service, suffix string) bool {
 	if !file.Generate || len(services[file]) == 0 {
 		return false
 	}
 	services[file][0].position.problem("is generated into %s, as code for %s is: rename one of the files",
-		printable.Text(file.GeneratedFilenamePrefix+outputSuffix), pathText(other))
+		printable.Text(outputOf(file, suffix).filename), pathText(other))
 	return true
 }

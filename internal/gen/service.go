@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 // checkService notes what is wrong with the options of one service by itself, and reports
@@ -12,6 +13,7 @@ func checkService(s *service) (keyOK bool) {
 	checkNewer(s.option, s.options.ProtoReflect())
 	keyOK = checkKey(s)
 	checkAuthority(s, keyOK)
+	checkJSONLayout(s)
 	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
 	checkLoadBalancing(s.option.in("load_balancing"), s.options.GetLoadBalancing())
 	if options := s.options.GetDefaultMethod(); options != nil {
@@ -28,6 +30,20 @@ func checkService(s *service) (keyOK bool) {
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
 	return keyOK
+}
+
+func checkJSONLayout(s *service) {
+	layout := s.options.GetJsonLayout()
+	if layout == nil {
+		return
+	}
+	at := s.option.in("json_layout")
+	if s.options.GetLayout() != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
+		at.problem("stands beside layout: a service has one layout, leave one of them out")
+	}
+	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
+		at.problem("%v", err)
+	}
 }
 
 func checkLeaseTTL(at position, ttl *durationpb.Duration) {

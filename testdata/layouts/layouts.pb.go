@@ -132,7 +132,20 @@ const file_layouts_layouts_proto_rawDesc = "" +
 	"\x0elayouts/kratos\x10\x05\x1a\x04\b\x80\xa3\x052M\n" +
 	"\x05Kitex\x12-\n" +
 	"\x03Get\x12\x13.layouts.GetRequest\x1a\x11.layouts.GetReply\x1a\x15\xda\xc9\x19\x11\n" +
-	"\rlayouts/kitex\x10\x06B8Z6github.com/etcdrpc/protoc-gen-go-etcd/testdata/layoutsb\x06proto3"
+	"\rlayouts/kitex\x10\x062{\n" +
+	"\aGoFrame\x12-\n" +
+	"\x03Get\x12\x13.layouts.GetRequest\x1a\x11.layouts.GetReply\x1aA\xda\xc9\x19=\n" +
+	"'/service/default/default/layouts/latest\x10\a\"\x10layouts.go-frame2Y\n" +
+	"\aGoMicro\x12-\n" +
+	"\x03Get\x12\x13.layouts.GetRequest\x1a\x11.layouts.GetReply\x1a\x1f\xda\xc9\x19\x1b\n" +
+	"\x17/micro/registry/layouts\x10\b2z\n" +
+	"\bHomeMade\x12-\n" +
+	"\x03Get\x12\x13.layouts.GetRequest\x1a\x11.layouts.GetReply\x1a?\xda\xc9\x19;\n" +
+	"\x11layouts/home_madeJ&\n" +
+	"\x04addr\"\x02id*\x03ver2\x04zone:\x01wB\x06labelsJ\x04name2f\n" +
+	"\vHostAndPort\x12-\n" +
+	"\x03Get\x12\x13.layouts.GetRequest\x1a\x11.layouts.GetReply\x1a(\xda\xc9\x19$\n" +
+	"\x15layouts/host_and_portJ\v\x12\x02ip\x1a\x05port\"B8Z6github.com/etcdrpc/protoc-gen-go-etcd/testdata/layoutsb\x06proto3"
 
 var (
 	file_layouts_layouts_proto_rawDescOnce sync.Once
@@ -152,25 +165,33 @@ var file_layouts_layouts_proto_goTypes = []any{
 	(*GetReply)(nil),   // 1: layouts.GetReply
 }
 var file_layouts_layouts_proto_depIdxs = []int32{
-	0, // 0: layouts.Unspecified.Get:input_type -> layouts.GetRequest
-	0, // 1: layouts.EndpointJson.Get:input_type -> layouts.GetRequest
-	0, // 2: layouts.Plain.Get:input_type -> layouts.GetRequest
-	0, // 3: layouts.LeaseSuffix.Get:input_type -> layouts.GetRequest
-	0, // 4: layouts.GoZero.Get:input_type -> layouts.GetRequest
-	0, // 5: layouts.Kratos.Get:input_type -> layouts.GetRequest
-	0, // 6: layouts.Kitex.Get:input_type -> layouts.GetRequest
-	1, // 7: layouts.Unspecified.Get:output_type -> layouts.GetReply
-	1, // 8: layouts.EndpointJson.Get:output_type -> layouts.GetReply
-	1, // 9: layouts.Plain.Get:output_type -> layouts.GetReply
-	1, // 10: layouts.LeaseSuffix.Get:output_type -> layouts.GetReply
-	1, // 11: layouts.GoZero.Get:output_type -> layouts.GetReply
-	1, // 12: layouts.Kratos.Get:output_type -> layouts.GetReply
-	1, // 13: layouts.Kitex.Get:output_type -> layouts.GetReply
-	7, // [7:14] is the sub-list for method output_type
-	0, // [0:7] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	0,  // 0: layouts.Unspecified.Get:input_type -> layouts.GetRequest
+	0,  // 1: layouts.EndpointJson.Get:input_type -> layouts.GetRequest
+	0,  // 2: layouts.Plain.Get:input_type -> layouts.GetRequest
+	0,  // 3: layouts.LeaseSuffix.Get:input_type -> layouts.GetRequest
+	0,  // 4: layouts.GoZero.Get:input_type -> layouts.GetRequest
+	0,  // 5: layouts.Kratos.Get:input_type -> layouts.GetRequest
+	0,  // 6: layouts.Kitex.Get:input_type -> layouts.GetRequest
+	0,  // 7: layouts.GoFrame.Get:input_type -> layouts.GetRequest
+	0,  // 8: layouts.GoMicro.Get:input_type -> layouts.GetRequest
+	0,  // 9: layouts.HomeMade.Get:input_type -> layouts.GetRequest
+	0,  // 10: layouts.HostAndPort.Get:input_type -> layouts.GetRequest
+	1,  // 11: layouts.Unspecified.Get:output_type -> layouts.GetReply
+	1,  // 12: layouts.EndpointJson.Get:output_type -> layouts.GetReply
+	1,  // 13: layouts.Plain.Get:output_type -> layouts.GetReply
+	1,  // 14: layouts.LeaseSuffix.Get:output_type -> layouts.GetReply
+	1,  // 15: layouts.GoZero.Get:output_type -> layouts.GetReply
+	1,  // 16: layouts.Kratos.Get:output_type -> layouts.GetReply
+	1,  // 17: layouts.Kitex.Get:output_type -> layouts.GetReply
+	1,  // 18: layouts.GoFrame.Get:output_type -> layouts.GetReply
+	1,  // 19: layouts.GoMicro.Get:output_type -> layouts.GetReply
+	1,  // 20: layouts.HomeMade.Get:output_type -> layouts.GetReply
+	1,  // 21: layouts.HostAndPort.Get:output_type -> layouts.GetReply
+	11, // [11:22] is the sub-list for method output_type
+	0,  // [0:11] is the sub-list for method input_type
+	0,  // [0:0] is the sub-list for extension type_name
+	0,  // [0:0] is the sub-list for extension extendee
+	0,  // [0:0] is the sub-list for field type_name
 }
 
 func init() { file_layouts_layouts_proto_init() }
@@ -186,7 +207,7 @@ func file_layouts_layouts_proto_init() {
 			NumEnums:      0,
 			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   7,
+			NumServices:   11,
 		},
 		GoTypes:           file_layouts_layouts_proto_goTypes,
 		DependencyIndexes: file_layouts_layouts_proto_depIdxs,

@@ -205,3 +205,123 @@ func RegisterKitexServerToEtcd(server *runtime.Server, impl KitexServer, opts ..
 	RegisterKitexServer(server, impl)
 	server.Publish(&Kitex_EtcdServiceDesc, opts...)
 }
+
+// GoFrame_EtcdServiceDesc says how layouts.GoFrame is found in etcd, under the key
+// "/service/default/default/layouts/latest".
+var GoFrame_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "layouts.GoFrame",
+	Key:           "/service/default/default/layouts/latest",
+	Layout:        runtime.GoFrame,
+	Authority:     "layouts.go-frame",
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+}
+
+// NewGoFrameClientFromEtcd returns a client that calls the servers of layouts.GoFrame
+// that etcd has under the key "/service/default/default/layouts/latest". It does no I/O; its connection
+// is closed with the registry.
+func NewGoFrameClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GoFrameClient, error) {
+	conn, err := registry.NewClient(&GoFrame_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewGoFrameClient(conn), nil
+}
+
+// RegisterGoFrameServerToEtcd has the server serve layouts.GoFrame with impl and
+// announce itself in etcd under the key "/service/default/default/layouts/latest" while it serves.
+func RegisterGoFrameServerToEtcd(server *runtime.Server, impl GoFrameServer, opts ...runtime.RegisterOption) {
+	RegisterGoFrameServer(server, impl)
+	server.Publish(&GoFrame_EtcdServiceDesc, opts...)
+}
+
+// GoMicro_EtcdServiceDesc says how layouts.GoMicro is found in etcd, under the key
+// "/micro/registry/layouts".
+var GoMicro_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "layouts.GoMicro",
+	Key:           "/micro/registry/layouts",
+	Layout:        runtime.GoMicro,
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+}
+
+// NewGoMicroClientFromEtcd returns a client that calls the servers of layouts.GoMicro
+// that etcd has under the key "/micro/registry/layouts". It does no I/O; its connection
+// is closed with the registry.
+func NewGoMicroClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GoMicroClient, error) {
+	conn, err := registry.NewClient(&GoMicro_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewGoMicroClient(conn), nil
+}
+
+// RegisterGoMicroServerToEtcd has the server serve layouts.GoMicro with impl and
+// announce itself in etcd under the key "/micro/registry/layouts" while it serves.
+func RegisterGoMicroServerToEtcd(server *runtime.Server, impl GoMicroServer, opts ...runtime.RegisterOption) {
+	RegisterGoMicroServer(server, impl)
+	server.Publish(&GoMicro_EtcdServiceDesc, opts...)
+}
+
+// HomeMade_EtcdServiceDesc says how layouts.HomeMade is found in etcd, under the key
+// "layouts/home_made".
+var HomeMade_EtcdServiceDesc = runtime.ServiceDesc{
+	Name: "layouts.HomeMade",
+	Key:  "layouts/home_made",
+	Layout: runtime.JSONLayout(runtime.JSONFields{
+		Addr:     "addr",
+		Instance: "id",
+		Version:  "ver",
+		Zone:     "zone",
+		Weight:   "w",
+		Metadata: "labels",
+		Name:     "name",
+	}),
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+}
+
+// NewHomeMadeClientFromEtcd returns a client that calls the servers of layouts.HomeMade
+// that etcd has under the key "layouts/home_made". It does no I/O; its connection
+// is closed with the registry.
+func NewHomeMadeClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HomeMadeClient, error) {
+	conn, err := registry.NewClient(&HomeMade_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewHomeMadeClient(conn), nil
+}
+
+// RegisterHomeMadeServerToEtcd has the server serve layouts.HomeMade with impl and
+// announce itself in etcd under the key "layouts/home_made" while it serves.
+func RegisterHomeMadeServerToEtcd(server *runtime.Server, impl HomeMadeServer, opts ...runtime.RegisterOption) {
+	RegisterHomeMadeServer(server, impl)
+	server.Publish(&HomeMade_EtcdServiceDesc, opts...)
+}
+
+// HostAndPort_EtcdServiceDesc says how layouts.HostAndPort is found in etcd, under the key
+// "layouts/host_and_port".
+var HostAndPort_EtcdServiceDesc = runtime.ServiceDesc{
+	Name: "layouts.HostAndPort",
+	Key:  "layouts/host_and_port",
+	Layout: runtime.JSONLayout(runtime.JSONFields{
+		Host: "ip",
+		Port: "port\"",
+	}),
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}]}`,
+}
+
+// NewHostAndPortClientFromEtcd returns a client that calls the servers of layouts.HostAndPort
+// that etcd has under the key "layouts/host_and_port". It does no I/O; its connection
+// is closed with the registry.
+func NewHostAndPortClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (HostAndPortClient, error) {
+	conn, err := registry.NewClient(&HostAndPort_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewHostAndPortClient(conn), nil
+}
+
+// RegisterHostAndPortServerToEtcd has the server serve layouts.HostAndPort with impl and
+// announce itself in etcd under the key "layouts/host_and_port" while it serves.
+func RegisterHostAndPortServerToEtcd(server *runtime.Server, impl HostAndPortServer, opts ...runtime.RegisterOption) {
+	RegisterHostAndPortServer(server, impl)
+	server.Publish(&HostAndPort_EtcdServiceDesc, opts...)
+}

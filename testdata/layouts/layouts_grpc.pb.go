@@ -731,3 +731,411 @@ var Kitex_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "layouts/layouts.proto",
 }
+
+const (
+	GoFrame_Get_FullMethodName = "/layouts.GoFrame/Get"
+)
+
+// GoFrameClient is the client API for GoFrame service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type GoFrameClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type goFrameClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewGoFrameClient(cc grpc.ClientConnInterface) GoFrameClient {
+	return &goFrameClient{cc}
+}
+
+func (c *goFrameClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, GoFrame_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GoFrameServer is the server API for GoFrame service.
+// All implementations must embed UnimplementedGoFrameServer
+// for forward compatibility.
+type GoFrameServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedGoFrameServer()
+}
+
+// UnimplementedGoFrameServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedGoFrameServer struct{}
+
+func (UnimplementedGoFrameServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedGoFrameServer) mustEmbedUnimplementedGoFrameServer() {}
+func (UnimplementedGoFrameServer) testEmbeddedByValue()                 {}
+
+// UnsafeGoFrameServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to GoFrameServer will
+// result in compilation errors.
+type UnsafeGoFrameServer interface {
+	mustEmbedUnimplementedGoFrameServer()
+}
+
+func RegisterGoFrameServer(s grpc.ServiceRegistrar, srv GoFrameServer) {
+	// If the following call panics, it indicates UnimplementedGoFrameServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&GoFrame_ServiceDesc, srv)
+}
+
+func _GoFrame_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GoFrameServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GoFrame_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GoFrameServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// GoFrame_ServiceDesc is the grpc.ServiceDesc for GoFrame service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var GoFrame_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "layouts.GoFrame",
+	HandlerType: (*GoFrameServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _GoFrame_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "layouts/layouts.proto",
+}
+
+const (
+	GoMicro_Get_FullMethodName = "/layouts.GoMicro/Get"
+)
+
+// GoMicroClient is the client API for GoMicro service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type GoMicroClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type goMicroClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewGoMicroClient(cc grpc.ClientConnInterface) GoMicroClient {
+	return &goMicroClient{cc}
+}
+
+func (c *goMicroClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, GoMicro_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// GoMicroServer is the server API for GoMicro service.
+// All implementations must embed UnimplementedGoMicroServer
+// for forward compatibility.
+type GoMicroServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedGoMicroServer()
+}
+
+// UnimplementedGoMicroServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedGoMicroServer struct{}
+
+func (UnimplementedGoMicroServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedGoMicroServer) mustEmbedUnimplementedGoMicroServer() {}
+func (UnimplementedGoMicroServer) testEmbeddedByValue()                 {}
+
+// UnsafeGoMicroServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to GoMicroServer will
+// result in compilation errors.
+type UnsafeGoMicroServer interface {
+	mustEmbedUnimplementedGoMicroServer()
+}
+
+func RegisterGoMicroServer(s grpc.ServiceRegistrar, srv GoMicroServer) {
+	// If the following call panics, it indicates UnimplementedGoMicroServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&GoMicro_ServiceDesc, srv)
+}
+
+func _GoMicro_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(GoMicroServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: GoMicro_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(GoMicroServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// GoMicro_ServiceDesc is the grpc.ServiceDesc for GoMicro service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var GoMicro_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "layouts.GoMicro",
+	HandlerType: (*GoMicroServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _GoMicro_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "layouts/layouts.proto",
+}
+
+const (
+	HomeMade_Get_FullMethodName = "/layouts.HomeMade/Get"
+)
+
+// HomeMadeClient is the client API for HomeMade service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type HomeMadeClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type homeMadeClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewHomeMadeClient(cc grpc.ClientConnInterface) HomeMadeClient {
+	return &homeMadeClient{cc}
+}
+
+func (c *homeMadeClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, HomeMade_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// HomeMadeServer is the server API for HomeMade service.
+// All implementations must embed UnimplementedHomeMadeServer
+// for forward compatibility.
+type HomeMadeServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedHomeMadeServer()
+}
+
+// UnimplementedHomeMadeServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedHomeMadeServer struct{}
+
+func (UnimplementedHomeMadeServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedHomeMadeServer) mustEmbedUnimplementedHomeMadeServer() {}
+func (UnimplementedHomeMadeServer) testEmbeddedByValue()                  {}
+
+// UnsafeHomeMadeServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to HomeMadeServer will
+// result in compilation errors.
+type UnsafeHomeMadeServer interface {
+	mustEmbedUnimplementedHomeMadeServer()
+}
+
+func RegisterHomeMadeServer(s grpc.ServiceRegistrar, srv HomeMadeServer) {
+	// If the following call panics, it indicates UnimplementedHomeMadeServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&HomeMade_ServiceDesc, srv)
+}
+
+func _HomeMade_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HomeMadeServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HomeMade_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HomeMadeServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// HomeMade_ServiceDesc is the grpc.ServiceDesc for HomeMade service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var HomeMade_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "layouts.HomeMade",
+	HandlerType: (*HomeMadeServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _HomeMade_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "layouts/layouts.proto",
+}
+
+const (
+	HostAndPort_Get_FullMethodName = "/layouts.HostAndPort/Get"
+)
+
+// HostAndPortClient is the client API for HostAndPort service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type HostAndPortClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type hostAndPortClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewHostAndPortClient(cc grpc.ClientConnInterface) HostAndPortClient {
+	return &hostAndPortClient{cc}
+}
+
+func (c *hostAndPortClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, HostAndPort_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// HostAndPortServer is the server API for HostAndPort service.
+// All implementations must embed UnimplementedHostAndPortServer
+// for forward compatibility.
+type HostAndPortServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedHostAndPortServer()
+}
+
+// UnimplementedHostAndPortServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedHostAndPortServer struct{}
+
+func (UnimplementedHostAndPortServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedHostAndPortServer) mustEmbedUnimplementedHostAndPortServer() {}
+func (UnimplementedHostAndPortServer) testEmbeddedByValue()                     {}
+
+// UnsafeHostAndPortServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to HostAndPortServer will
+// result in compilation errors.
+type UnsafeHostAndPortServer interface {
+	mustEmbedUnimplementedHostAndPortServer()
+}
+
+func RegisterHostAndPortServer(s grpc.ServiceRegistrar, srv HostAndPortServer) {
+	// If the following call panics, it indicates UnimplementedHostAndPortServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&HostAndPort_ServiceDesc, srv)
+}
+
+func _HostAndPort_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(HostAndPortServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: HostAndPort_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(HostAndPortServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// HostAndPort_ServiceDesc is the grpc.ServiceDesc for HostAndPort service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var HostAndPort_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "layouts.HostAndPort",
+	HandlerType: (*HostAndPortServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _HostAndPort_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "layouts/layouts.proto",
+}

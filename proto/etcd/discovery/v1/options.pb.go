@@ -85,6 +85,17 @@ const (
 	//
 	//	<key>/<host:port>  {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":null}
 	Layout_LAYOUT_KITEX Layout = 6
+	// The format of GoFrame: the metadata alone, for the address is in the key. Its own
+	// readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and
+	// know no IPv6.
+	//
+	//	<key>/<host:port>  {"version":"v1","weight":10}
+	Layout_LAYOUT_GO_FRAME Layout = 7
+	// The format of go-micro: its Service as JSON, with one node. Its own readers look
+	// for keys /micro/registry/NAME.
+	//
+	//	<key>/<instance>  {"name":"user","version":"v1","nodes":[{"id":"...","address":"10.0.0.7:9000"}]}
+	Layout_LAYOUT_GO_MICRO Layout = 8
 )
 
 // Enum value maps for Layout.
@@ -97,6 +108,8 @@ var (
 		4: "LAYOUT_GO_ZERO",
 		5: "LAYOUT_KRATOS",
 		6: "LAYOUT_KITEX",
+		7: "LAYOUT_GO_FRAME",
+		8: "LAYOUT_GO_MICRO",
 	}
 	Layout_value = map[string]int32{
 		"LAYOUT_UNSPECIFIED":   0,
@@ -106,6 +119,8 @@ var (
 		"LAYOUT_GO_ZERO":       4,
 		"LAYOUT_KRATOS":        5,
 		"LAYOUT_KITEX":         6,
+		"LAYOUT_GO_FRAME":      7,
+		"LAYOUT_GO_MICRO":      8,
 	}
 )
 
@@ -266,6 +281,8 @@ type ServiceOptions struct {
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// What servers write. Clients read every layout that has a slash after the
 	// key, whatever is said here. Default: LAYOUT_ENDPOINT_JSON.
+	//
+	// For JSON of one's own, see json_layout.
 	Layout Layout `protobuf:"varint,2,opt,name=layout,proto3,enum=etcd.discovery.v1.Layout" json:"layout,omitempty"`
 	// How long an endpoint stays in etcd after its process has died without
 	// saying so. Whole seconds, from 1 s to 24 h. Default: that of the registry
@@ -296,7 +313,10 @@ type ServiceOptions struct {
 	// which takes no part in it. An endpoint without a health service counts as
 	// healthy, but one whose health service does not know this service gets no calls.
 	// Default: false.
-	HealthCheck   bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	HealthCheck bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
+	// What servers write, and clients read beside all other layouts, where it is a
+	// JSON of one's own under <key>/<instance>. Beside layout it is an error.
+	JsonLayout    *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -387,6 +407,135 @@ func (x *ServiceOptions) GetHealthCheck() bool {
 	return false
 }
 
+func (x *ServiceOptions) GetJsonLayout() *JSONLayout {
+	if x != nil {
+		return x.JsonLayout
+	}
+	return nil
+}
+
+// JSONLayout names the fields of an object of JSON, at its top. Fields that are not named
+// are neither written nor read. An address is required; one name for two things is
+// an error.
+//
+//	{"name":"user","addr":"10.0.0.7:9000","ver":"v1"}  is  {addr: "addr" version: "ver" name: "name"}
+type JSONLayout struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "host:port"; or else host and port, each in a field of its own.
+	Addr string `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
+	// The host without a port. An IPv6 address has no brackets.
+	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	// The port: written as a number, read as a number or as text.
+	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
+	// The instance id. Default: it is only what the etcd key ends in.
+	Instance string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
+	Version  string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	Zone     string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	// The weight: written as a number, read as a number or as text.
+	Weight string `protobuf:"bytes,7,opt,name=weight,proto3" json:"weight,omitempty"`
+	// An object of texts, which has the version, the zone and the weight, too, where they
+	// have no field of their own. Default: there is no room for metadata, and so none for the
+	// word that a server leaves: its callers take that for a loss.
+	Metadata string `protobuf:"bytes,8,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Written: the last segment of the key. Not read.
+	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *JSONLayout) Reset() {
+	*x = JSONLayout{}
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *JSONLayout) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*JSONLayout) ProtoMessage() {}
+
+func (x *JSONLayout) ProtoReflect() protoreflect.Message {
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use JSONLayout.ProtoReflect.Descriptor instead.
+func (*JSONLayout) Descriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *JSONLayout) GetAddr() string {
+	if x != nil {
+		return x.Addr
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetPort() string {
+	if x != nil {
+		return x.Port
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetWeight() string {
+	if x != nil {
+		return x.Weight
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetMetadata() string {
+	if x != nil {
+		return x.Metadata
+	}
+	return ""
+}
+
+func (x *JSONLayout) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 // LoadBalancing says how calls are spread over the endpoints of a service.
 type LoadBalancing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -418,7 +567,7 @@ type LoadBalancing struct {
 
 func (x *LoadBalancing) Reset() {
 	*x = LoadBalancing{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[1]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -430,7 +579,7 @@ func (x *LoadBalancing) String() string {
 func (*LoadBalancing) ProtoMessage() {}
 
 func (x *LoadBalancing) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[1]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -443,7 +592,7 @@ func (x *LoadBalancing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LoadBalancing.ProtoReflect.Descriptor instead.
 func (*LoadBalancing) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *LoadBalancing) GetPolicy() isLoadBalancing_Policy {
@@ -560,7 +709,7 @@ type RoundRobin struct {
 
 func (x *RoundRobin) Reset() {
 	*x = RoundRobin{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[2]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -572,7 +721,7 @@ func (x *RoundRobin) String() string {
 func (*RoundRobin) ProtoMessage() {}
 
 func (x *RoundRobin) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[2]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -585,7 +734,7 @@ func (x *RoundRobin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRobin.ProtoReflect.Descriptor instead.
 func (*RoundRobin) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{2}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{3}
 }
 
 // PickFirst keeps to one endpoint, the first that answers.
@@ -599,7 +748,7 @@ type PickFirst struct {
 
 func (x *PickFirst) Reset() {
 	*x = PickFirst{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +760,7 @@ func (x *PickFirst) String() string {
 func (*PickFirst) ProtoMessage() {}
 
 func (x *PickFirst) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +773,7 @@ func (x *PickFirst) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickFirst.ProtoReflect.Descriptor instead.
 func (*PickFirst) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{3}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PickFirst) GetShuffleAddressList() bool {
@@ -646,7 +795,7 @@ type LeastRequest struct {
 
 func (x *LeastRequest) Reset() {
 	*x = LeastRequest{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +807,7 @@ func (x *LeastRequest) String() string {
 func (*LeastRequest) ProtoMessage() {}
 
 func (x *LeastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +820,7 @@ func (x *LeastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeastRequest.ProtoReflect.Descriptor instead.
 func (*LeastRequest) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{4}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *LeastRequest) GetChoiceCount() uint32 {
@@ -699,7 +848,7 @@ type RingHash struct {
 
 func (x *RingHash) Reset() {
 	*x = RingHash{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +860,7 @@ func (x *RingHash) String() string {
 func (*RingHash) ProtoMessage() {}
 
 func (x *RingHash) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +873,7 @@ func (x *RingHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingHash.ProtoReflect.Descriptor instead.
 func (*RingHash) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{5}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RingHash) GetMinRingSize() uint64 {
@@ -752,7 +901,7 @@ type Weighted struct {
 
 func (x *Weighted) Reset() {
 	*x = Weighted{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +913,7 @@ func (x *Weighted) String() string {
 func (*Weighted) ProtoMessage() {}
 
 func (x *Weighted) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +926,7 @@ func (x *Weighted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Weighted.ProtoReflect.Descriptor instead.
 func (*Weighted) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{6}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{7}
 }
 
 // OutlierDetection leaves endpoints out that fail more often than the others.
@@ -805,7 +954,7 @@ type OutlierDetection struct {
 
 func (x *OutlierDetection) Reset() {
 	*x = OutlierDetection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +966,7 @@ func (x *OutlierDetection) String() string {
 func (*OutlierDetection) ProtoMessage() {}
 
 func (x *OutlierDetection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +979,7 @@ func (x *OutlierDetection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutlierDetection.ProtoReflect.Descriptor instead.
 func (*OutlierDetection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{7}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OutlierDetection) GetInterval() *durationpb.Duration {
@@ -895,7 +1044,7 @@ type SuccessRateEjection struct {
 
 func (x *SuccessRateEjection) Reset() {
 	*x = SuccessRateEjection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -907,7 +1056,7 @@ func (x *SuccessRateEjection) String() string {
 func (*SuccessRateEjection) ProtoMessage() {}
 
 func (x *SuccessRateEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -920,7 +1069,7 @@ func (x *SuccessRateEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuccessRateEjection.ProtoReflect.Descriptor instead.
 func (*SuccessRateEjection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{8}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SuccessRateEjection) GetStdevFactor() uint32 {
@@ -971,7 +1120,7 @@ type FailurePercentageEjection struct {
 
 func (x *FailurePercentageEjection) Reset() {
 	*x = FailurePercentageEjection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1132,7 @@ func (x *FailurePercentageEjection) String() string {
 func (*FailurePercentageEjection) ProtoMessage() {}
 
 func (x *FailurePercentageEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1145,7 @@ func (x *FailurePercentageEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailurePercentageEjection.ProtoReflect.Descriptor instead.
 func (*FailurePercentageEjection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{9}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *FailurePercentageEjection) GetThreshold() uint32 {
@@ -1059,7 +1208,7 @@ type MethodOptions struct {
 
 func (x *MethodOptions) Reset() {
 	*x = MethodOptions{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1071,7 +1220,7 @@ func (x *MethodOptions) String() string {
 func (*MethodOptions) ProtoMessage() {}
 
 func (x *MethodOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1084,7 +1233,7 @@ func (x *MethodOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOptions.ProtoReflect.Descriptor instead.
 func (*MethodOptions) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{10}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *MethodOptions) GetTimeout() *durationpb.Duration {
@@ -1136,7 +1285,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1148,7 +1297,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1161,7 +1310,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{11}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Retry) GetMaxAttempts() uint32 {
@@ -1215,7 +1364,7 @@ type RetryThrottling struct {
 
 func (x *RetryThrottling) Reset() {
 	*x = RetryThrottling{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1376,7 @@ func (x *RetryThrottling) String() string {
 func (*RetryThrottling) ProtoMessage() {}
 
 func (x *RetryThrottling) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1389,7 @@ func (x *RetryThrottling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryThrottling.ProtoReflect.Descriptor instead.
 func (*RetryThrottling) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{12}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RetryThrottling) GetMaxTokens() uint32 {
@@ -1297,7 +1446,7 @@ var File_etcd_discovery_v1_options_proto protoreflect.FileDescriptor
 
 const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xaf\x03\n" +
+	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xef\x03\n" +
 	"\x0eServiceOptions\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x06layout\x18\x02 \x01(\x0e2\x19.etcd.discovery.v1.LayoutR\x06layout\x126\n" +
@@ -1306,7 +1455,20 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x0eload_balancing\x18\x05 \x01(\v2 .etcd.discovery.v1.LoadBalancingR\rloadBalancing\x12G\n" +
 	"\x0edefault_method\x18\x06 \x01(\v2 .etcd.discovery.v1.MethodOptionsR\rdefaultMethod\x12M\n" +
 	"\x10retry_throttling\x18\a \x01(\v2\".etcd.discovery.v1.RetryThrottlingR\x0fretryThrottling\x12!\n" +
-	"\fhealth_check\x18\b \x01(\bR\vhealthCheck\"\xcc\x03\n" +
+	"\fhealth_check\x18\b \x01(\bR\vhealthCheck\x12>\n" +
+	"\vjson_layout\x18\t \x01(\v2\x1d.etcd.discovery.v1.JSONLayoutR\n" +
+	"jsonLayout\"\xda\x01\n" +
+	"\n" +
+	"JSONLayout\x12\x12\n" +
+	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\tR\x04port\x12\x1a\n" +
+	"\binstance\x18\x04 \x01(\tR\binstance\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\x12\x12\n" +
+	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
+	"\x06weight\x18\a \x01(\tR\x06weight\x12\x1a\n" +
+	"\bmetadata\x18\b \x01(\tR\bmetadata\x12\x12\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\xcc\x03\n" +
 	"\rLoadBalancing\x12@\n" +
 	"\vround_robin\x18\x01 \x01(\v2\x1d.etcd.discovery.v1.RoundRobinH\x00R\n" +
 	"roundRobin\x12=\n" +
@@ -1364,7 +1526,7 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1f\n" +
 	"\vtoken_ratio\x18\x02 \x01(\x01R\n" +
-	"tokenRatio*\x9e\x01\n" +
+	"tokenRatio*\xc8\x01\n" +
 	"\x06Layout\x12\x16\n" +
 	"\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LAYOUT_ENDPOINT_JSON\x10\x01\x12\x10\n" +
@@ -1372,7 +1534,9 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x13LAYOUT_LEASE_SUFFIX\x10\x03\x12\x12\n" +
 	"\x0eLAYOUT_GO_ZERO\x10\x04\x12\x11\n" +
 	"\rLAYOUT_KRATOS\x10\x05\x12\x10\n" +
-	"\fLAYOUT_KITEX\x10\x06*\x8c\x03\n" +
+	"\fLAYOUT_KITEX\x10\x06\x12\x13\n" +
+	"\x0fLAYOUT_GO_FRAME\x10\a\x12\x13\n" +
+	"\x0fLAYOUT_GO_MICRO\x10\b*\x8c\x03\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x12\n" +
 	"\x0eCODE_CANCELLED\x10\x01\x12\x10\n" +
@@ -1408,58 +1572,60 @@ func file_etcd_discovery_v1_options_proto_rawDescGZIP() []byte {
 }
 
 var file_etcd_discovery_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_etcd_discovery_v1_options_proto_goTypes = []any{
 	(Layout)(0),                         // 0: etcd.discovery.v1.Layout
 	(Code)(0),                           // 1: etcd.discovery.v1.Code
 	(*ServiceOptions)(nil),              // 2: etcd.discovery.v1.ServiceOptions
-	(*LoadBalancing)(nil),               // 3: etcd.discovery.v1.LoadBalancing
-	(*RoundRobin)(nil),                  // 4: etcd.discovery.v1.RoundRobin
-	(*PickFirst)(nil),                   // 5: etcd.discovery.v1.PickFirst
-	(*LeastRequest)(nil),                // 6: etcd.discovery.v1.LeastRequest
-	(*RingHash)(nil),                    // 7: etcd.discovery.v1.RingHash
-	(*Weighted)(nil),                    // 8: etcd.discovery.v1.Weighted
-	(*OutlierDetection)(nil),            // 9: etcd.discovery.v1.OutlierDetection
-	(*SuccessRateEjection)(nil),         // 10: etcd.discovery.v1.SuccessRateEjection
-	(*FailurePercentageEjection)(nil),   // 11: etcd.discovery.v1.FailurePercentageEjection
-	(*MethodOptions)(nil),               // 12: etcd.discovery.v1.MethodOptions
-	(*Retry)(nil),                       // 13: etcd.discovery.v1.Retry
-	(*RetryThrottling)(nil),             // 14: etcd.discovery.v1.RetryThrottling
-	(*durationpb.Duration)(nil),         // 15: google.protobuf.Duration
-	(*descriptorpb.ServiceOptions)(nil), // 16: google.protobuf.ServiceOptions
-	(*descriptorpb.MethodOptions)(nil),  // 17: google.protobuf.MethodOptions
+	(*JSONLayout)(nil),                  // 3: etcd.discovery.v1.JSONLayout
+	(*LoadBalancing)(nil),               // 4: etcd.discovery.v1.LoadBalancing
+	(*RoundRobin)(nil),                  // 5: etcd.discovery.v1.RoundRobin
+	(*PickFirst)(nil),                   // 6: etcd.discovery.v1.PickFirst
+	(*LeastRequest)(nil),                // 7: etcd.discovery.v1.LeastRequest
+	(*RingHash)(nil),                    // 8: etcd.discovery.v1.RingHash
+	(*Weighted)(nil),                    // 9: etcd.discovery.v1.Weighted
+	(*OutlierDetection)(nil),            // 10: etcd.discovery.v1.OutlierDetection
+	(*SuccessRateEjection)(nil),         // 11: etcd.discovery.v1.SuccessRateEjection
+	(*FailurePercentageEjection)(nil),   // 12: etcd.discovery.v1.FailurePercentageEjection
+	(*MethodOptions)(nil),               // 13: etcd.discovery.v1.MethodOptions
+	(*Retry)(nil),                       // 14: etcd.discovery.v1.Retry
+	(*RetryThrottling)(nil),             // 15: etcd.discovery.v1.RetryThrottling
+	(*durationpb.Duration)(nil),         // 16: google.protobuf.Duration
+	(*descriptorpb.ServiceOptions)(nil), // 17: google.protobuf.ServiceOptions
+	(*descriptorpb.MethodOptions)(nil),  // 18: google.protobuf.MethodOptions
 }
 var file_etcd_discovery_v1_options_proto_depIdxs = []int32{
 	0,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
-	15, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
-	3,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
-	12, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
-	14, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
-	4,  // 5: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
-	5,  // 6: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
-	6,  // 7: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
-	7,  // 8: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
-	8,  // 9: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
-	9,  // 10: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
-	15, // 11: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
-	15, // 12: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
-	15, // 13: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
-	10, // 14: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
-	11, // 15: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
-	15, // 16: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
-	13, // 17: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
-	15, // 18: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
-	15, // 19: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
-	1,  // 20: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
-	16, // 21: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
-	17, // 22: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
-	2,  // 23: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
-	12, // 24: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
-	25, // [25:25] is the sub-list for method output_type
-	25, // [25:25] is the sub-list for method input_type
-	23, // [23:25] is the sub-list for extension type_name
-	21, // [21:23] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	16, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
+	4,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
+	13, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
+	15, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
+	3,  // 5: etcd.discovery.v1.ServiceOptions.json_layout:type_name -> etcd.discovery.v1.JSONLayout
+	5,  // 6: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
+	6,  // 7: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
+	7,  // 8: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
+	8,  // 9: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
+	9,  // 10: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
+	10, // 11: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
+	16, // 12: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
+	16, // 13: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
+	16, // 14: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
+	11, // 15: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
+	12, // 16: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
+	16, // 17: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
+	14, // 18: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
+	16, // 19: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
+	16, // 20: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	1,  // 21: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
+	17, // 22: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
+	18, // 23: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
+	2,  // 24: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
+	13, // 25: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	24, // [24:26] is the sub-list for extension type_name
+	22, // [22:24] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_etcd_discovery_v1_options_proto_init() }
@@ -1467,7 +1633,7 @@ func file_etcd_discovery_v1_options_proto_init() {
 	if File_etcd_discovery_v1_options_proto != nil {
 		return
 	}
-	file_etcd_discovery_v1_options_proto_msgTypes[1].OneofWrappers = []any{
+	file_etcd_discovery_v1_options_proto_msgTypes[2].OneofWrappers = []any{
 		(*LoadBalancing_RoundRobin)(nil),
 		(*LoadBalancing_PickFirst)(nil),
 		(*LoadBalancing_LeastRequest)(nil),
@@ -1480,7 +1646,7 @@ func file_etcd_discovery_v1_options_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_etcd_discovery_v1_options_proto_rawDesc), len(file_etcd_discovery_v1_options_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 2,
 			NumServices:   0,
 		},

@@ -300,18 +300,16 @@ func mixesUp(s, o *service) string {
 	switch {
 	case s.uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
-	case s.uses(endpoint.Kitex) && has(func(i instance) bool { return carriesJSON(i.layout) }):
-		return "kitex' reader lists by the bare key and takes its JSON entries for its own"
+	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return strings.Count(i.entry.name(), ":") != 1 }):
+		return "GoFrame's reader lists by the bare key, and panics at an entry that is not named by host:port"
+	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !i.layout.JSON() }):
+		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is no JSON"
 	case s.uses(endpoint.Kratos) && has(func(i instance) bool {
-		return !carriesJSON(i.layout) || i.layout == endpoint.EndpointJSON && i.Weight != 0
+		return !i.layout.JSON() || i.layout == endpoint.EndpointJSON && i.Weight != 0
 	}):
 		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
 	}
 	return ""
-}
-
-func carriesJSON(l endpoint.Layout) bool {
-	return l == endpoint.EndpointJSON || l == endpoint.Kratos || l == endpoint.Kitex
 }
 
 func (p *patient) checkPolicy(s *service) (all []finding) {

@@ -167,7 +167,7 @@ func (p *patient) readKey(ctx context.Context, s *store, key string) error {
 		entries, _, _, err = s.entriesOf(ctx, key)
 	}
 	if errors.Is(err, errDenied) {
-		from, end := endpoint.Range(key, false)
+		from, end := endpoint.Reader{}.Range(key)
 		p.findings = append(p.findings, denied(ctx, s, keyRange{from, end}, "clients of this user find no instance", err))
 		return nil
 	}
@@ -180,7 +180,7 @@ func (p *patient) readKey(ctx context.Context, s *store, key string) error {
 }
 
 func (p *patient) askToServe(ctx context.Context, s *store, key string) error {
-	from, end := endpoint.Range(key, false)
+	from, end := endpoint.Reader{}.Range(key)
 	err := s.mayWrite(ctx, from+"doctor")
 	if errors.Is(err, errDenied) {
 		f := denied(ctx, s, keyRange{from, end}, "servers of this user cannot register", err)

@@ -155,7 +155,8 @@ func TestChildPolicy(t *testing.T) {
 
 func TestMixesUp(t *testing.T) {
 	of := func(key string, layout endpoint.Layout, weight uint32) *service {
-		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout}}}
+		e := entry{key: layout.Key(key, endpoint.Endpoint{Instance: "a", Addr: "h:1"}, 1)}
+		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout, entry: e}}}
 	}
 	for _, tc := range []struct {
 		name string
@@ -165,8 +166,9 @@ func TestMixesUp(t *testing.T) {
 		{"ours", of("user", endpoint.EndpointJSON, 0), of("user-admin", endpoint.Plain, 0), false},
 		{"go-zero's lists with the slash", of("user", endpoint.GoZero, 0), of("user-admin", endpoint.GoZero, 0), false},
 		{"lease suffix", of("user", endpoint.LeaseSuffix, 0), of("user2", endpoint.LeaseSuffix, 0), true},
-		{"kitex beside kitex", of("user", endpoint.Kitex, 0), of("user2", endpoint.Kitex, 0), true},
-		{"kitex skips plain ones", of("user", endpoint.Kitex, 0), of("user2", endpoint.Plain, 0), false},
+		{"kitex lists with the slash", of("user", endpoint.Kitex, 0), of("user2", endpoint.Kitex, 0), false},
+		{"GoFrame beside GoFrame", of("user", endpoint.GoFrame, 0), of("user2", endpoint.GoFrame, 0), false},
+		{"GoFrame fails at plain", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Plain, 0), true},
 		{"kratos skips other names", of("user", endpoint.Kratos, 0), of("user2", endpoint.Kratos, 0), false},
 		{"kratos parses naming", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 0), false},
 		{"kratos fails at a weight", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 5), true},

@@ -52,6 +52,9 @@ type entry struct {
 	modRevision    int64
 }
 
+// name returns what the key ends in.
+func (e entry) name() string { return e.key[strings.LastIndexByte(e.key, '/')+1:] }
+
 // keyRange is the keys from from up to end, which does not belong to it.
 type keyRange struct{ from, end string }
 
@@ -228,12 +231,12 @@ func (r keyRange) String() string {
 
 // entriesOf lists what may be an entry of a service key, in any layout, or lies below it.
 func (s *store) entriesOf(ctx context.Context, key string) (entries []entry, r keyRange, revision int64, err error) {
-	from, end := endpoint.Range(key, true)
+	from, end := anyLayout.Range(key)
 	r = keyRange{from, end}
 	entries, revision, err = s.scan(ctx, r)
 	if errors.Is(err, errDenied) {
 		// A role may well be for "key/" only.
-		r.from, r.end = endpoint.Range(key, false)
+		r.from, r.end = endpoint.Reader{}.Range(key)
 		entries, revision, err = s.scan(ctx, r)
 	}
 	return entries, r, revision, err

@@ -11,10 +11,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
+// anyLayout reads all layouts but home-made JSON.
+var anyLayout = endpoint.Reader{LeaseSuffix: true}
+
 // instance is one entry under a service key.
 type instance struct {
 	endpoint.Endpoint                  // of a malformed entry: the instance id alone
-	layout            endpoint.Layout // nil: malformed
+	layout            endpoint.Layout // zero: malformed
 	entry             entry
 	err               error // why it is malformed
 }
@@ -47,7 +50,7 @@ func (s *service) uses(layouts ...endpoint.Layout) bool {
 func (s *service) evident() bool {
 	isAddr := func(i instance) bool { return endpoint.CheckAddr(i.Instance, true) == nil }
 	return s.config != nil || slices.ContainsFunc(s.malformed, isAddr) ||
-		s.uses(endpoint.EndpointJSON, endpoint.Kratos, endpoint.Kitex) ||
+		slices.ContainsFunc(s.instances, func(i instance) bool { return i.layout.JSON() }) ||
 		slices.ContainsFunc(s.instances, func(i instance) bool { return i.entry.lease != 0 || isAddr(i) })
 }
 
@@ -120,7 +123,7 @@ func (s *service) sort() {
 
 // add takes an entry in, or tells that it is none of the service's.
 func (s *service) add(e entry) bool {
-	decoded, layout, ok, err := endpoint.Decode(s.key, e.key, e.value, e.lease)
+	decoded, layout, ok, err := anyLayout.Decode(s.key, e.key, e.value, e.lease)
 	if !ok {
 		if !s.isStray(e) {
 			return false
@@ -132,8 +135,8 @@ func (s *service) add(e entry) bool {
 		s.instances = append(s.instances, i)
 		return true
 	}
-	i.layout = nil
-	i.Instance = e.key[strings.LastIndexByte(e.key, '/')+1:]
+	i.layout = endpoint.Layout{}
+	i.Instance = e.name()
 	s.malformed = append(s.malformed, i)
 	return true
 }

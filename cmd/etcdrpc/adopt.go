@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 func newAdopt(a *app) *cobra.Command {
@@ -106,12 +108,25 @@ func (v *adoption) examine(full func(string) string) {
 	for _, p := range v.proposals {
 		all.services = append(all.services, p.service())
 	}
-	taken := make(map[string]bool)
+	v.authorize()
 	for i, p := range v.proposals {
-		if p.needsAuthority() {
-			p.authority = suggestAuthority(p.key, taken)
-		}
 		p.findings = slices.Concat(all.checkNeighbours(all.services[i]), all.checkListers(all.services[i]), p.examine(full))
+	}
+}
+
+// authorize gives an authority to services whose keys give no TLS name, or that of another service.
+func (v *adoption) authorize() {
+	taken := make(map[string]bool)
+	var without []*proposal
+	for _, p := range v.proposals {
+		if name := servicekey.TLSName(p.key, ""); name == "" || taken[name] {
+			without = append(without, p)
+		} else {
+			taken[name] = true
+		}
+	}
+	for _, p := range without {
+		p.authority = suggestAuthority(p.key, taken)
 	}
 }
 

@@ -198,6 +198,7 @@ func TestAdopt_Services(t *testing.T) {
 		/k/user/u1 {"id":"u1","name":"user","endpoints":["grpc://h:1"]}
 		/k/user2/u1 {"id":"u1","name":"user2","endpoints":["grpc://h:2"]}
 		settings/db @0 db:5432
+		Hello2/a h:1
 		größe/a h:1
 		gräße/a h:1`)
 	v, err := adopt("", entries, func(key string) string { return "prod/" + key })
@@ -214,9 +215,9 @@ func TestAdopt_Services(t *testing.T) {
 		authorities[p.authority] = true
 	}
 	want := map[string]string{
-		"acme/user": "nested-key: ", "acme/user/eu": "", "hello": "neighbour: ", "hello2": "", "/microservices/user": "gives up on the whole list", "/microservices/user-admin": "",
+		"acme/user": "nested-key: ", "acme/user/eu": "", "hello": "neighbour: ", "hello2": "authority: the key gives the TLS name hello2", "/microservices/user": "gives up on the whole list", "/microservices/user-admin": "",
 		"/k/user": "it meets the entries of both", "/k/user2": "",
-		"größe": "authority", "gräße": "authority",
+		"Hello2": "", "größe": "authority", "gräße": "authority",
 	}
 	if !slices.Equal(slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want))) {
 		t.Errorf("services %q", slices.Sorted(maps.Keys(got)))

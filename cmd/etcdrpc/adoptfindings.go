@@ -8,6 +8,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // What a service meets that moves in. Neighbours, nested keys and mixed layouts are doctor's kinds, too.
@@ -63,8 +64,12 @@ func (p *proposal) keyFindings(full func(string) string) (all []finding) {
 	if err := p.keyErr(); err != nil {
 		return []finding{{kindBadKey, []string{full(p.key)}, err.Error(), "no option can name this key, and no client find it: have the servers use another"}}
 	}
-	if p.needsAuthority() {
-		all = append(all, finding{kindAuthority, []string{full(p.key)}, "the key gives no host that TLS could check",
+	if p.authority != "" {
+		problem := "the key gives no host that TLS could check"
+		if name := servicekey.TLSName(p.key, ""); name != "" {
+			problem = fmt.Sprintf("the key gives the TLS name %s, as that of another service here does", name)
+		}
+		all = append(all, finding{kindAuthority, []string{full(p.key)}, problem,
 			fmt.Sprintf("put the name that the servers' certificates have in place of %s", p.authority)})
 	}
 	if p.layout == endpoint.GoFrame && !goFrameKey(p.key) {

@@ -40,10 +40,7 @@ func (p *proposal) keyErr() error {
 	return endpoint.CheckKey(p.key)
 }
 
-// needsAuthority reports whether the key gives no host that TLS could check.
-func (p *proposal) needsAuthority() bool { return servicekey.TLSName(p.key, "") == "" }
-
-// suggestAuthority makes a host of a key that is none, and of each key another: taken are those that were made.
+// suggestAuthority makes a host of a key, and none that is taken, to which it is added.
 func suggestAuthority(key string, taken map[string]bool) string {
 	var labels []string
 	for segment := range strings.SplitSeq(strings.TrimPrefix(key, "/"), "/") {

@@ -28,6 +28,12 @@ var states = map[string]map[string]string{
 		"acme/user/10.0.0.9:9000":  `{"Addr":"10.0.0.9:9000","Metadata":{"version":"v2","zone":"eu-1a","weight":10}}`,
 		"acme/order/10.0.0.7:9001": "10.0.0.7:9001",
 	},
+	"home-made": {
+		"/pay/v1/a":  `{"service":"pay","endpoint":"10.0.0.7:9000","ver":"v1","w":100,"labels":{"team":"blue"},"pid":4711}`,
+		"/pay/v1/b":  `{"service":"pay","endpoint":"10.0.0.8:9000","ver":"v1","w":"100","labels":{}}`,
+		"/pay/v1/c":  `{"service":"pay","endpoint":"http://10.0.0.9","ver":"v1"}`,
+		"user.rpc/a": "10.0.0.7:9000",
+	},
 	"faults": {
 		"acme/user/10.0.0.7:9000":     `{"Addr":"10.0.0.7:9000"}`,
 		"acme/user/10.0.0.8:9000":     `{"Addr":"10.0.0.8:9000"}`,

@@ -311,13 +311,17 @@ func (r *report) print(out io.Writer) {
 		return
 	}
 	for _, f := range r.Findings {
-		sayf(out, "%s: %s\n", f.Kind, f.Problem)
-		for _, key := range f.Where {
-			sayf(out, "  at  %s\n", key)
-		}
-		sayf(out, "  do  %s\n\n", f.Fix)
+		f.print(out)
 	}
 	sayf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
+}
+
+func (f finding) print(out io.Writer) {
+	sayf(out, "%s: %s\n", f.Kind, f.Problem)
+	for _, key := range f.Where {
+		sayf(out, "  at  %s\n", key)
+	}
+	sayf(out, "  do  %s\n\n", f.Fix)
 }
 
 func isAre(n int) string {

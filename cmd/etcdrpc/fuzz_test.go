@@ -3,16 +3,20 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // FuzzLiveConfig shows a live config and edits it, as policy and drain do.
@@ -191,5 +195,104 @@ func checkPrints(t *testing.T, err error) {
 	t.Helper()
 	if text := err.Error(); len(text) > 1000 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Fatalf("the error is long, or does not print: %q", err)
+	}
+}
+
+// FuzzAdopt proposes options for whatever etcd holds. Each line is an entry: key, lease and value.
+func FuzzAdopt(f *testing.F) {
+	for _, text := range []string{
+		"acme/user/a 1 {\"endpoint\":\"10.0.0.7:80\",\"ver\":2,\"az\":\"eu\",\"w\":\"3\",\"labels\":{\"a\":1},\"id\":\"a\",\"service\":\"user\"}\nacme/user/b 1 {\"endpoint\":\"10.0.0.8:80\",\"w\":0.5}",
+		"/user/v1/h:1 1 {\"name\":\"user\",\"addr\":\"h:1\",\"version\":\"v1\",\"weight\":3}\n/user/v2/h:2 1 {\"addr\":\"h:2\"",
+		"hello7587882123456789012 7587882123456789012 10.0.0.7:80\nhello7587882123456789013 0 10.0.0.7:80\nhello2/a 0 h:1",
+		"/microservices/user/a 1 {\"id\":\"b\",\"name\":\"user\",\"endpoints\":[\"http://h:1\",\"grpc://h:2?isSecure=false\"]}\n/microservices/user-admin/x 0 h:1",
+		"/service/a/b/user/v1/h:1,h:2,h:3,h:4,h:5 1 {\"weight\":\"3\",\"a\":null}\nuser/h:1 1 {\"a\":\"h:2\"}",
+		"/micro/registry/user/a 1 {\"name\":\"user\",\"metadata\":{\"a\":\"b\"},\"endpoints\":[{}],\"nodes\":[{\"id\":\"a\",\"address\":\"h:1\",\"metadata\":{\"c\":\"d\"}}]}",
+		"/services/a/h:1 1 {\"ServiceName\":\"a\",\"Host\":\"h\",\"Port\":\"1\",\"Enable\":true}\n/services/b/x 1 {\"Host\":\"::1\",\"Port\":9000}",
+		"kitex/a/h:1 1 {\"network\":\"tcp\",\"address\":\"h:1\",\"weight\":1,\"tags\":null}\na\x1b[2J/\u202e 0 {\"a\u202e\":\"h:1\"}\n漢字/h:1 1 h:1\na//b/h:1 1 h:1",
+		"acme/user/a 1 {\"a\":\"h:1\",\"a\":\"h:2\",\"\":\"h:3\",\"A\":{\"b\":[[{}],[[[[1]]]]]}}\nacme/user/b 1 {\"a\":\"h:1\xff\"}\nacme/user/c 1 {\"Op\":\"0\",\"Addr\":7}",
+	} {
+		f.Add(text, "")
+	}
+	f.Add("acme/user/a 1 h:1", "acme/user/a")
+	f.Fuzz(func(t *testing.T, text, prefix string) {
+		var entries []entry
+		for line := range strings.SplitSeq(text, "\n") {
+			parts := strings.SplitN(line, " ", 3)
+			if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
+				continue
+			}
+			lease, _ := strconv.ParseInt(parts[1], 10, 64)
+			entries = append(entries, entry{key: parts[0], value: []byte(parts[2]), lease: lease})
+		}
+		slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
+		entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.key == b.key })
+		v, err := adopt(prefix, entries, asIs)
+		if err != nil {
+			checkShown(t, "the error", printed(err))
+			return
+		}
+		var out, again bytes.Buffer
+		if err := v.show(&out, formatTable); err != nil && !errors.Is(err, errFound) {
+			t.Fatal(err)
+		}
+		checkShown(t, text, out.String())
+		total := v.others
+		for _, p := range v.proposals {
+			total += len(p.entries)
+			checkProposal(t, p)
+		}
+		if total > len(entries) {
+			t.Fatalf("%d entries of %d", total, len(entries))
+		}
+		if v, err = adopt(prefix, entries, asIs); err != nil {
+			t.Fatal(err)
+		}
+		_ = v.show(&again, formatTable)
+		if out.String() != again.String() {
+			t.Fatalf("once it is\n%s\nand once\n%s", out.String(), again.String())
+		}
+	})
+}
+
+// printed is an error as execute shows it.
+func printed(err error) string {
+	var out bytes.Buffer
+	sayf(&out, "%s", err)
+	return out.String()
+}
+
+// checkProposal has clients that go by a proposal read what it says that they read.
+func checkProposal(t *testing.T, p *proposal) {
+	t.Helper()
+	option := p.option()
+	if option == "" {
+		return
+	}
+	opts := readOption(t, option)
+	layout := endpoint.EndpointJSON
+	if j := opts.GetJsonLayout(); j != nil {
+		layout = endpoint.MappedJSON(endpoint.JSONFields{Addr: j.GetAddr(), Host: j.GetHost(), Port: j.GetPort(), Instance: j.GetInstance(), Version: j.GetVersion(),
+			Zone: j.GetZone(), Weight: j.GetWeight(), Metadata: j.GetMetadata(), Name: j.GetName()})
+	} else if opts.GetLayout() != 0 {
+		var err error
+		if layout, err = endpoint.LayoutByName(strings.ToLower(strings.TrimPrefix(opts.GetLayout().String(), "LAYOUT_"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reader, err := endpoint.NewReader(layout)
+	if err != nil {
+		t.Fatalf("%s: %v", option, err)
+	}
+	read := 0
+	for _, i := range p.entries {
+		if _, _, ok, err := reader.Decode(opts.GetKey(), i.entry.key, i.entry.value, i.entry.lease); ok && err == nil {
+			read++
+		}
+	}
+	if read != p.read() || read == 0 {
+		t.Fatalf("%s reads %d of the entries, not %d", option, read, p.read())
+	}
+	if authority := opts.GetAuthority(); authority != "" && servicekey.CheckAuthority(authority) != nil {
+		t.Fatalf("the authority is %q", authority)
 	}
 }

@@ -214,6 +214,29 @@ func TestS12_Commands(t *testing.T) {
 			}
 		}
 	})
+	t.Run("adopt", func(t *testing.T) {
+		for _, prefix := range []string{"", "acme/", hostileKey, "acme/" + hostile[0], "nobody" + hostile[2]} {
+			var all []proposalJSON
+			if out, _ := run("adopt", prefix, "-o", "json"); out != "" {
+				readJSON(t, "adopt", out, &all)
+			}
+			entries := 0
+			for _, p := range all {
+				entries += p.Entries
+			}
+			if prefix == hostileKey && entries < 7*len(hostile) {
+				t.Errorf("adopt of %q looks at %d entries", prefix, entries)
+			}
+			text(-1, "adopt", prefix)
+			out, _ := run("adopt", prefix)
+			line := regexp.MustCompile(`^(|  (at|do)  .*|  option .*|    .*|  \};|[a-z-]+: .*|.*; clients read \d+ of .*|There (is|are) .*)$`)
+			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
+				if !line.MatchString(l) {
+					t.Errorf("adopt of %q: a line of its own: %.100q", prefix, l)
+				}
+			}
+		}
+	})
 	t.Run("policy", func(t *testing.T) {
 		for i, evil := range hostile {
 			var p policyJSON

@@ -88,7 +88,8 @@ service, its live service config, and what is wrong with either.
 Flags and their environment variables are etcdctl's: --cacert is also
 ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 
-Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage.`,
+Exit codes: 0 fine; 1 it failed, doctor found something, or adopt found a
+service that no layout reads; 2 wrong usage.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -98,7 +99,7 @@ Exit codes: 0 fine; 1 it failed, or doctor found something; 2 wrong usage.`,
 	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newVersion(a))
+	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newVersion(a))
 	return root
 }
 

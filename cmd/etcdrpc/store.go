@@ -53,7 +53,9 @@ type entry struct {
 }
 
 // name returns what the key ends in.
-func (e entry) name() string { return e.key[strings.LastIndexByte(e.key, '/')+1:] }
+func (e entry) name() string { return lastSegment(e.key) }
+
+func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
 
 // keyRange is the keys from from up to end, which does not belong to it.
 type keyRange struct{ from, end string }

@@ -16,7 +16,7 @@ var anyLayout = endpoint.Reader{LeaseSuffix: true}
 
 // instance is one entry under a service key.
 type instance struct {
-	endpoint.Endpoint                  // of a malformed entry: the instance id alone
+	endpoint.Endpoint                 // of a malformed entry: the instance id alone
 	layout            endpoint.Layout // zero: malformed
 	entry             entry
 	err               error // why it is malformed
@@ -128,7 +128,7 @@ func (s *service) add(e entry) bool {
 		if !s.isStray(e) {
 			return false
 		}
-		err = fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", leaseName(e.lease))
+		err = errStray(e)
 	}
 	i := instance{Endpoint: decoded, layout: layout, entry: e, err: err}
 	if err == nil {
@@ -165,7 +165,13 @@ func (s *service) isStray(e entry) bool {
 	if !ok || len(suffix) < leaseDigits || strings.Trim(suffix, "0123456789") != "" {
 		return false
 	}
-	return !strings.HasSuffix(e.key, strconv.FormatInt(e.lease, 10)) && endpoint.CheckAddr(string(e.value), true) == nil
+	onLease := e.lease != 0 && strings.HasSuffix(e.key, strconv.FormatInt(e.lease, 10))
+	return !onLease && endpoint.CheckAddr(string(e.value), true) == nil
+}
+
+// errStray says why no client reads a stray.
+func errStray(e entry) error {
+	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", leaseName(e.lease))
 }
 
 // adoptStrays moves the strays of services in the lease suffix layout to them.

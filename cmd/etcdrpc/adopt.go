@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+func newAdopt(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "adopt PREFIX",
+		Short: "Propose the proto options of services that are in etcd already",
+		Long: `adopt looks at what other programs keep in etcd below PREFIX, which is the key of a
+service, or what the keys of several begin with. It names the layout of each
+service, prints the option to paste into its proto, with json_layout where the
+entries are home-made JSON, and says what would be lost or change. It changes
+nothing. It exits with 1 when there is a service of which no entry can be read.`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: a.completeKeys,
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
+			entries, parts, err := s.scanReadable(ctx, prefixRange(args[0]))
+			if err != nil {
+				return err
+			}
+			if parts != nil {
+				sayf(cmd.ErrOrStderr(), "The user %q may read this part only: %s\n", s.user, joined(parts))
+			}
+			v, err := adopt(args[0], entries, s.full)
+			if err != nil {
+				return err
+			}
+			return v.show(cmd.OutOrStdout(), a.output)
+		}),
+	}
+}
+
+// adoption is what there is to say about all services below a prefix.
+type adoption struct {
+	proposals []*proposal
+	others    int // entries that look like no service's
+}
+
+// adopt looks at the entries below a prefix.
+func adopt(prefix string, entries []entry, full func(string) string) (*adoption, error) {
+	groups, elsewhere := groupEntries(prefix, entries)
+	if len(groups) == 0 {
+		return nil, errNothing(prefix, elsewhere, full)
+	}
+	v := &adoption{}
+	var unlikely []*proposal
+	for _, key := range sortedKeys(groups) {
+		p := propose(key, groups[key])
+		if p.likely() {
+			v.proposals = append(v.proposals, p)
+			continue
+		}
+		unlikely = append(unlikely, p)
+	}
+	if len(v.proposals) == 0 { // then they are meant all the same
+		v.proposals, unlikely = unlikely, nil
+	}
+	for _, p := range unlikely {
+		v.others += len(p.entries)
+	}
+	v.examine(full)
+	return v, nil
+}
+
+// errNothing says that there is no service below a prefix.
+func errNothing(prefix string, elsewhere []string, full func(string) string) error {
+	if len(elsewhere) > 0 && elsewhere[len(elsewhere)-1] != "" {
+		key := elsewhere[len(elsewhere)-1]
+		return fmt.Errorf("no service is below %q: what begins so is an entry of %q: etcdrpc adopt %s", full(prefix), full(key), shell(key))
+	}
+	if len(elsewhere) > 0 {
+		return fmt.Errorf("no service is below %q: what begins so is no entry under the key of a service, for it has no slash", full(prefix))
+	}
+	return fmt.Errorf("nothing is below %q: look for the prefix with etcdctl get --prefix --keys-only '', and mind --namespace", full(prefix))
+}
+
+// likely reports whether the entries are those of a service rather than settings, which are on no lease.
+func (p *proposal) likely() bool {
+	return p.service().evident() || slices.ContainsFunc(p.entries, func(i instance) bool { return i.entry.lease != 0 })
+}
+
+// service is what doctor's checks of keys look at.
+func (p *proposal) service() *service {
+	s := &service{key: p.key}
+	for _, i := range p.entries {
+		if i.err == nil {
+			s.instances = append(s.instances, i)
+		} else {
+			s.malformed = append(s.malformed, i)
+		}
+	}
+	return s
+}
+
+// examine notes what each service meets, by itself and beside the others.
+func (v *adoption) examine(full func(string) string) {
+	all := &patient{full: full}
+	for _, p := range v.proposals {
+		all.services = append(all.services, p.service())
+	}
+	v.authorize()
+	for i, p := range v.proposals {
+		p.findings = slices.Concat(all.checkNeighbours(all.services[i]), all.checkListers(all.services[i]), p.examine(full))
+	}
+}
+
+// authorize gives an authority to services whose keys give no TLS name, or that of another service.
+func (v *adoption) authorize() {
+	taken := make(map[string]bool)
+	var without []*proposal
+	for _, p := range v.proposals {
+		if name := servicekey.TLSName(p.key, ""); name == "" || taken[name] {
+			without = append(without, p)
+		} else {
+			taken[name] = true
+		}
+	}
+	for _, p := range without {
+		p.authority = suggestAuthority(p.key, taken)
+	}
+}
+
+// The JSON of proposals.
+type proposalJSON struct {
+	Key      string         `json:"key"`
+	Layout   string         `json:"layout"` // "" none
+	Option   string         `json:"option"` // "" none
+	Entries  int            `json:"entries"`
+	Read     int            `json:"read"`
+	Layouts  map[string]int `json:"layouts"`
+	Findings []finding      `json:"findings"`
+}
+
+func (v *adoption) json() []proposalJSON {
+	all := make([]proposalJSON, len(v.proposals))
+	for n, p := range v.proposals {
+		all[n] = proposalJSON{p.key, p.layoutName(p.layout), p.option(), len(p.entries), p.read(), p.layouts(), append([]finding{}, p.findings...)}
+	}
+	return all
+}
+
+func (v *adoption) show(out io.Writer, f format) error {
+	if f == formatJSON {
+		if err := writeJSON(out, v.json()); err != nil {
+			return err
+		}
+	} else {
+		v.print(out)
+	}
+	for _, p := range v.proposals {
+		if p.option() == "" {
+			return errFound
+		}
+	}
+	return nil
+}
+
+func (v *adoption) print(out io.Writer) {
+	for _, p := range v.proposals {
+		p.print(out)
+	}
+	if v.others > 0 {
+		sayf(out, "%s below other keys, which look like no service's.\n", entriesAre(v.others))
+	}
+}
+
+// maxUnread bounds the entries that are listed, of those that no client would read.
+const maxUnread = 20
+
+func (p *proposal) print(out io.Writer) {
+	name := "no layout reads an entry"
+	if !p.layout.IsZero() {
+		name = p.layoutName(p.layout)
+	}
+	sayf(out, "%s: %s; clients read %d of %s\n\n", p.key, name, p.read(), entriesCounted(len(p.entries)))
+	if option := p.option(); option != "" {
+		sayLines(out, "  "+strings.ReplaceAll(strings.TrimSuffix(option, "\n"), "\n", "\n  "))
+		sayf(out, "\n")
+	}
+	unread := 0
+	for _, f := range p.findings {
+		if f.Kind == kindUnread {
+			if unread++; unread > maxUnread {
+				continue
+			}
+		}
+		f.print(out)
+	}
+	if more := unread - maxUnread; more > 0 {
+		sayf(out, "%s more that clients would not read: -o json has all of them.\n\n", entriesAre(more))
+	}
+}
+
+func entriesCounted(n int) string {
+	if n == 1 {
+		return "1 entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}
+
+func entriesAre(n int) string {
+	if n == 1 {
+		return "There is 1 entry"
+	}
+	return fmt.Sprintf("There are %d entries", n)
+}

@@ -102,17 +102,17 @@ func TestOurWriterTheirReader(t *testing.T) {
 	}
 	world.Becomes(w, "they list", list, seen{"latest", both, "weight=3"})
 
-	// Theirs beside ours, and a version that begins alike, which their search by name takes in.
-	register(t, w, service("", nil, "10.0.0.6:9000"))
+	// Theirs of two addresses beside ours, and a version that begins alike, which their search by name takes in.
+	register(t, w, service("", nil, "10.0.0.6:9000", "10.0.0.9:9000"))
 	next := *user
 	next.Key = "/service/default/default/user/latest-2"
 	w.Register(next.Key, runtime.Endpoint{Addr: "10.0.0.8:9000"}, runtime.GoFrame)
-	world.Becomes(w, "they list", list, seen{"latest", "10.0.0.6:9000 " + both, ""}, seen{"latest-2", "10.0.0.8:9000", ""})
+	world.Becomes(w, "they list", list, seen{"latest", "10.0.0.6:9000 10.0.0.7:9000 10.0.0.9:9000 " + a.Addr, ""}, seen{"latest-2", "10.0.0.8:9000", ""})
 	if err := first.Close(w.Context()); err != nil {
 		t.Fatal(err)
 	}
 	a.Stop()
-	world.Becomes(w, "they list", list, seen{"latest", "10.0.0.6:9000", ""}, seen{"latest-2", "10.0.0.8:9000", ""})
+	world.Becomes(w, "they list", list, seen{"latest", "10.0.0.6:9000 10.0.0.9:9000", ""}, seen{"latest-2", "10.0.0.8:9000", ""})
 }
 
 func TestOurWriterTheirWatcher(t *testing.T) {

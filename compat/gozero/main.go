@@ -64,13 +64,13 @@ func zrpcConfig(addr string) (config zrpc.RpcServerConf, err error) {
 	return config, nil
 }
 
-// newZrpcClient returns zrpc's client with our resolver: it keeps zrpc's timeout, breaker, tracing and metrics.
+// newZrpcClient returns zrpc's client with our resolver: it keeps zrpc's timeout, breaker, balancer, tracing and metrics.
 func newZrpcClient(registry *runtime.Registry, key string) (zrpc.Client, error) {
 	var config zrpc.RpcClientConf
 	if err := conf.FillDefault(&config); err != nil {
 		return nil, err
 	}
-	config.Target, config.BalancerName = "etcd:///"+key, "round_robin"
+	config.Target = "etcd:///" + key
 	return zrpc.NewClient(config, zrpc.WithDialOption(grpc.WithResolvers(registry.Resolver())))
 }
 

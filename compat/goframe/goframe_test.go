@@ -139,6 +139,7 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 		}
 		t.Fatalf("ten events, and none with %v", want)
 	}
+	w.Watched(user.Key)
 	a := w.Register(user.Key, runtime.Endpoint{Addr: "10.0.0.7:9000", Version: "v1"}, runtime.GoFrame)
 	next(seen{"latest", "10.0.0.7:9000", "version=v1"})
 	if err := a.Update(w.Context(), runtime.WithVersion("v2")); err != nil {

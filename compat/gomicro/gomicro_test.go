@@ -139,10 +139,7 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer watcher.Stop()
-	// The watch has no word for having begun.
-	if err := w.Etcd.Calls().Wait(w.Context(), "Watch", user.Key+"/", 1); err != nil {
-		t.Fatal(err)
-	}
+	w.Watched(user.Key + "/")
 	next := func(action, version string) {
 		t.Helper()
 		for {

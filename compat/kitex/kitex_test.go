@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "kitex/registry-etcd/user", Layout: runtime.Kitex}
 
-// tags are those of an instance; a nil one has none.
+// instance returns what a kitex server registers.
 func instance(addr string, weight int, tags map[string]string) *registry.Info {
 	a, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {

@@ -108,7 +108,7 @@ func dial(t *testing.T, w *world.World, discovery registry.Discovery) *grpc.Clie
 	return conn
 }
 
-// instances is kratos' list of a service, with the endpoints sorted as its Equal leaves them.
+// instances returns kratos' list of a service.
 func instances(w *world.World, discovery registry.Discovery, service string) func() ([]registry.ServiceInstance, error) {
 	return func() (all []registry.ServiceInstance, err error) {
 		list, err := discovery.GetService(w.Context(), service)
@@ -205,6 +205,7 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 		t.Fatalf("ten events, and none with %v", want)
 	}
 	next()
+	w.Watched(user.Key)
 	a := w.Register(user.Key, runtime.Endpoint{Instance: "a", Addr: "127.0.0.1:9000", Version: "v1"}, runtime.Kratos)
 	next("a v1")
 	if err := a.Update(w.Context(), runtime.WithVersion("v2")); err != nil {

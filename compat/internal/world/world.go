@@ -94,6 +94,14 @@ func (w *World) Entries(prefix string) map[string]string {
 	return found
 }
 
+// Watched waits until etcd is asked to watch a key: the watchers of others do not say when they begin.
+func (w *World) Watched(key string) {
+	w.t.Helper()
+	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 // Eventually polls until ok.
 func (w *World) Eventually(what func() string, ok func() bool) {
 	w.t.Helper()

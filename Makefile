@@ -1,8 +1,9 @@
 # Go, git and make are all that is needed: everything else is pinned in tools/.
 
-# Every module of the repository, the root first, save the pinned tools and what tests feed on.
+# Every module of the repository, the root first, save the pinned tools, what tests feed on, and compat, whose
+# dependencies are large.
 MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
-	git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod' ':!tools' ':!*testdata/*'))))
+	git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod' ':!tools' ':!compat' ':!*testdata/*'))))
 
 # Where the generated code of an example comes from its own buf.gen.yaml.
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
@@ -32,6 +33,11 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
 	$(call each,go test $(RACE) -p 3 -timeout 10m $(TESTFLAGS) ./...)
+
+.PHONY: compat
+compat: MODULES := compat
+compat: ## Check and test compat, beside the registries of other frameworks: the first time this takes ten minutes
+	$(call each,go mod tidy -diff && $(LINT) run --allow-parallel-runners ./... && go test -timeout 5m $(TESTFLAGS) ./...)
 
 .PHONY: test-x10
 test-x10: ## Run the tests against real etcd ten times in a row
@@ -134,6 +140,7 @@ vuln: ## Look for known vulnerabilities that are reached; needs https://vuln.go.
 	$(call each,$(VULN) ./...)
 
 .PHONY: tidy
+tidy: MODULES += compat
 tidy: ## Tidy all modules
 	$(call each,go mod tidy)
 

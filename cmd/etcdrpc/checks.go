@@ -300,7 +300,7 @@ func mixesUp(s, o *service) string {
 	switch {
 	case s.uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
-	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return strings.Count(i.entry.name(), ":") != 1 }):
+	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !namedByAddrs(i.entry.name()) }):
 		return "GoFrame's reader lists by the bare key, and panics at an entry that is not named by host:port"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !i.layout.JSON() }):
 		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is no JSON"
@@ -310,6 +310,17 @@ func mixesUp(s, o *service) string {
 		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
 	}
 	return ""
+}
+
+// namedByAddrs reports whether GoFrame's reader can take what a key ends in for addresses, of which one server may have
+// several.
+func namedByAddrs(name string) bool {
+	for addr := range strings.SplitSeq(name, ",") {
+		if strings.Count(addr, ":") != 1 {
+			return false
+		}
+	}
+	return true
 }
 
 func (p *patient) checkPolicy(s *service) (all []finding) {

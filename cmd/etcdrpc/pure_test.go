@@ -158,6 +158,8 @@ func TestMixesUp(t *testing.T) {
 		e := entry{key: layout.Key(key, endpoint.Endpoint{Instance: "a", Addr: "h:1"}, 1)}
 		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout, entry: e}}}
 	}
+	two := of("user2", endpoint.GoFrame, 0)
+	two.instances[0].entry.key = "user2/h:1,h:2"
 	for _, tc := range []struct {
 		name string
 		s, o *service
@@ -168,6 +170,8 @@ func TestMixesUp(t *testing.T) {
 		{"lease suffix", of("user", endpoint.LeaseSuffix, 0), of("user2", endpoint.LeaseSuffix, 0), true},
 		{"kitex lists with the slash", of("user", endpoint.Kitex, 0), of("user2", endpoint.Kitex, 0), false},
 		{"GoFrame beside GoFrame", of("user", endpoint.GoFrame, 0), of("user2", endpoint.GoFrame, 0), false},
+		{"GoFrame takes several addresses", of("user", endpoint.GoFrame, 0), two, false},
+		{"GoFrame panics at a name", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Kratos, 0), true},
 		{"GoFrame fails at plain", of("user", endpoint.GoFrame, 0), of("user2", endpoint.Plain, 0), true},
 		{"kratos skips other names", of("user", endpoint.Kratos, 0), of("user2", endpoint.Kratos, 0), false},
 		{"kratos parses naming", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 0), false},

@@ -10,14 +10,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// theirReader is the reader of a system, and what it does not bear beside its own layout.
+// theirReader is the reader of a system.
 type theirReader struct {
 	name   string
 	layout runtime.Layout
 	key    string
 	dial   func(w *world) *grpc.ClientConn
-	// fails has the layouts whose entries end it.
-	fails []runtime.Layout
 }
 
 var theirReaders = []theirReader{
@@ -27,33 +25,26 @@ var theirReaders = []theirReader{
 			w.t.Fatal(err)
 		}
 		return w.dial("etcd:///my-service", builder)
-	}, nil},
+	}},
 	{"hanjm", runtime.EndpointJSON, "my-service", func(w *world) *grpc.ClientConn {
 		return w.dial("hanjm:///my-service", hanjmResolver{w.theirs}.resolver())
-	}, nil},
+	}},
 	{"grpcEtcd", runtime.Plain, "/grpcEtcd/callee", func(w *world) *grpc.ClientConn {
 		return w.dial("grpcEtcd://caller/callee", newGrpcEtcd(w.t, w.etcd.Endpoints()[0]).resolver())
-	}, nil},
+	}},
 	{"xiezengcheng", runtime.Plain, "/etcd", func(w *world) *grpc.ClientConn {
 		return w.dial("etcd:///", w.xieResolver())
-	}, nil},
+	}},
 	{"lease suffix", runtime.LeaseSuffix, "hello", func(w *world) *grpc.ClientConn {
 		return w.dial("suffix:///hello", w.suffixResolver())
-	}, nil},
+	}},
 	{"go-zero", runtime.GoZero, "user.rpc", func(w *world) *grpc.ClientConn {
 		return w.dial("discov:///user.rpc", w.goZeroResolver())
-	}, nil},
-	{"kratos", runtime.Kratos, "/microservices/user", func(w *world) *grpc.ClientConn {
-		return w.dial("discovery:///user", w.kratos().resolver())
-	}, []runtime.Layout{runtime.LeaseSuffix, runtime.GoZero}},
-	{"kitex", runtime.Kitex, "kitex/registry-etcd/user", func(w *world) *grpc.ClientConn {
-		return w.dial("kitex:///user", w.kitex().resolver())
-	}, nil},
+	}},
 }
 
 // What ours write in a second layout is no harm to a reader of the first: what it does not
-// understand it passes over, or takes for an address that gRPC then finds nobody at. The exception
-// is kratos, which docs/layouts.md warns of.
+// understand it passes over, or takes for an address that gRPC then finds nobody at.
 func TestLayouts_BesideTheirReaders(t *testing.T) {
 	for _, reader := range theirReaders {
 		t.Run(reader.name, func(t *testing.T) {
@@ -87,12 +78,6 @@ func (w *world) besideTheirReader(reader theirReader, second layout) {
 				w.t.Error(err)
 			}
 		}()
-	}
-	if slices.Contains(reader.fails, second.Layout) {
-		if list, err := w.kratos().service(bounded(w.t), "user"); err == nil {
-			w.t.Errorf("kratos lists %+v beside %s: it bears more than docs/layouts.md says", list, second)
-		}
-		return
 	}
 	w.balanced(reader.dial(w), "a", "b")
 }

@@ -3,7 +3,8 @@
 // docs/layouts.md says which test shows what.
 //
 // Where a system can be had it is used: etcd's own client/v3/naming, and go-zero's core/discov. The
-// others are small peers in files named peer_..., written from their formats and habits.
+// others are small peers in files named peer_..., written from their formats and habits. Frameworks
+// whose dependencies are large have a module of their own, compat.
 package seeds
 
 import (

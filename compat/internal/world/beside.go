@@ -1,0 +1,53 @@
+package world
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// HomeMade is a layout that nobody else knows.
+var HomeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "service"})
+
+// layouts are all that our servers can write.
+var layouts = []runtime.Layout{
+	runtime.EndpointJSON, runtime.Plain, runtime.LeaseSuffix, runtime.GoZero, runtime.Kratos, runtime.Kitex,
+	runtime.GoFrame, runtime.GoMicro, HomeMade,
+}
+
+// What a reader of the first layout makes of an entry in a second one beside it.
+const (
+	SharesKey = "shares the key" // the two cannot be written together
+	Bears     = "bears it"       // it finds the server as if there were the first alone
+)
+
+// Beside writes a server in a reader's own layout and in each of the others beside it, and compares what the reader
+// makes of that with what is known of it. key returns the key of a service. reads returns Bears, or what else is the
+// matter.
+func Beside(t *testing.T, own runtime.Layout, key func(service string) string, known map[runtime.Layout]string,
+	reads func(w *World, service, addr string) string,
+) {
+	t.Helper()
+	w := New(t)
+	for i, second := range layouts {
+		if second == own {
+			continue
+		}
+		service := fmt.Sprintf("service%d", i)
+		endpoint := runtime.Endpoint{
+			Instance: "one", Addr: "127.0.0.1:9000", Version: "v2", Weight: 7, Metadata: map[string]string{"k": "v"},
+		}
+		registration, err := w.Registry.Register(w.Context(), key(service), endpoint, runtime.WithLayouts(own, second))
+		got := SharesKey
+		if err == nil {
+			got = reads(w, service, endpoint.Addr)
+			err = registration.Close(w.Context())
+		} else if known[second] == SharesKey {
+			err = nil
+		}
+		if got != known[second] || err != nil {
+			t.Errorf("beside %s: %q, %v; known is %q", second, got, err, known[second])
+		}
+	}
+}

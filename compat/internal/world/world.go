@@ -1,0 +1,273 @@
+// Package world is what the tests of this module share: a real etcd, servers that answer with their names, and clients
+// and servers of ours.
+package world
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// soon bounds what should happen at once: generously, for machines that are busy.
+const soon = 15 * time.Second
+
+// World is one etcd and a registry of ours on it.
+type World struct {
+	t        testing.TB
+	Etcd     *etcdtest.Cluster
+	Registry *runtime.Registry
+}
+
+// New starts an etcd with one member.
+func New(t testing.TB) *World {
+	t.Helper()
+	w := &World{t: t, Etcd: etcdtest.Start(t)}
+	w.Registry = w.NewRegistry()
+	return w
+}
+
+// NewRegistry returns a registry of ours, with an etcd client of its own, that is closed with the test.
+func (w *World) NewRegistry() *runtime.Registry {
+	w.t.Helper()
+	registry := runtime.NewRegistry(w.Etcd.Client(w.t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	w.t.Cleanup(func() {
+		if err := registry.Close(w.Context()); err != nil {
+			w.t.Errorf("close the registry: %v", err)
+		}
+	})
+	return registry
+}
+
+// Quiet changes the config of an etcd client that another's registry makes for itself: it logs nothing, and it ends
+// with the test.
+func (w *World) Quiet(config *clientv3.Config) {
+	ctx, cancel := context.WithCancel(context.Background())
+	w.t.Cleanup(cancel)
+	config.Context, config.Logger = ctx, zap.NewNop()
+}
+
+// EtcdAddr returns the etcd member's address as host:port, for those who take no URL.
+func (w *World) EtcdAddr() string { return strings.TrimPrefix(w.Etcd.Endpoints()[0], "http://") }
+
+// Context returns a context that ends with the test, and in time.
+func (w *World) Context() context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), soon)
+	w.t.Cleanup(cancel)
+	return ctx
+}
+
+// Put is what an operator does with etcdctl.
+func (w *World) Put(key, value string) {
+	w.t.Helper()
+	if _, err := w.Etcd.Admin().Put(w.Context(), key, value); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Entries returns keys and values under a prefix.
+func (w *World) Entries(prefix string) map[string]string {
+	w.t.Helper()
+	response, err := w.Etcd.Admin().Get(w.Context(), prefix, clientv3.WithPrefix())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	found := make(map[string]string, len(response.Kvs))
+	for _, kv := range response.Kvs {
+		found[string(kv.Key)] = string(kv.Value)
+	}
+	return found
+}
+
+// Watched waits until etcd is asked to watch a key: the watchers of others do not say when they begin.
+func (w *World) Watched(key string) {
+	w.t.Helper()
+	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Eventually polls until ok.
+func (w *World) Eventually(what func() string, ok func() bool) {
+	w.t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(soon); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not within %v: %s", soon, what())
+		}
+	}
+}
+
+// Becomes waits until a list is as it should be: equal, element by element, as printed and sorted.
+func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) {
+	w.t.Helper()
+	texts := func(all []T) []string {
+		texts := make([]string, len(all))
+		for i, one := range all {
+			texts[i] = fmt.Sprintf("%+v", one)
+		}
+		slices.Sort(texts)
+		return texts
+	}
+	var got []string
+	var failure error
+	w.Eventually(func() string { return fmt.Sprintf("%s:\n%q, %v, want\n%q", what, got, failure, texts(want)) }, func() bool {
+		var all []T
+		all, failure = list()
+		got = texts(all)
+		return failure == nil && slices.Equal(got, texts(want))
+	})
+}
+
+// Greeter answers with its name.
+type Greeter struct {
+	basic.UnimplementedGreeterServer
+	Name string
+}
+
+// SayHello implements basic.GreeterServer.
+func (g *Greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
+	return &basic.HelloReply{Message: g.Name}, nil
+}
+
+// SayHello makes one call, and returns the name of the server that answered.
+func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error) {
+	reply, err := basic.NewGreeterClient(conn).SayHello(ctx, &basic.HelloRequest{})
+	return reply.GetMessage(), err
+}
+
+// Serve starts a gRPC server that knows nothing of etcd, for others to register, and returns its address.
+func (w *World) Serve(name string) string {
+	w.t.Helper()
+	lis := w.Listen()
+	server := grpc.NewServer()
+	basic.RegisterGreeterServer(server, &Greeter{Name: name})
+	w.Run(name, func() error { return server.Serve(lis) }, server.Stop)
+	return lis.Addr().String()
+}
+
+// Listen listens on a free port.
+func (w *World) Listen() net.Listener {
+	w.t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return lis
+}
+
+// Run runs something until stop, which it calls with the end of the test at the latest. The stop that it returns
+// waits, too.
+func (w *World) Run(name string, run func() error, stop func()) func() {
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := run(); err != nil && !errors.Is(err, context.Canceled) {
+			w.t.Errorf("%s: %v", name, err)
+		}
+	})
+	all := sync.OnceFunc(func() { stop(); running.Wait() })
+	w.t.Cleanup(all)
+	return all
+}
+
+// Server is a server of ours.
+type Server struct {
+	Addr string
+	Stop func() // drains it
+}
+
+// Publish starts a server of ours, and returns when it is in etcd.
+func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
+	w.t.Helper()
+	server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
+	basic.RegisterGreeterServer(server, &Greeter{Name: name})
+	server.Publish(desc, opts...)
+	lis := w.Listen()
+	ctx, cancel := context.WithCancel(context.Background())
+	stop := w.Run(name, func() error { return server.Serve(ctx, lis) }, cancel)
+	w.Eventually(func() string { return fmt.Sprintf("%s is registered: %+v", name, server.Status()) }, func() bool {
+		status := server.Status()
+		return len(status) == 1 && status[0].State == runtime.StateRegistered
+	})
+	return &Server{lis.Addr().String(), stop}
+}
+
+// Register registers an endpoint by our registry, until the test ends.
+func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runtime.Layout) *runtime.Registration {
+	w.t.Helper()
+	registration, err := w.NewRegistry().Register(w.Context(), key, endpoint, runtime.WithLayouts(layouts...))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return registration
+}
+
+// Conn returns a connection of ours to a service.
+func (w *World) Conn(desc *runtime.ServiceDesc) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := w.Registry.NewClient(desc, Plaintext())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return conn
+}
+
+// Plaintext is the dial option of all callers.
+func Plaintext() grpc.DialOption {
+	return grpc.WithTransportCredentials(insecure.NewCredentials())
+}
+
+// Reaches waits until calls reach exactly the named servers.
+func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
+	w.t.Helper()
+	const calls = 60 // enough for weights of 1 to 10 as well
+	Becomes(w, "calls reach", func() (reached []string, err error) {
+		for range calls {
+			name, err := SayHello(w.Context(), conn)
+			if err != nil {
+				return nil, err
+			}
+			reached = append(reached, name)
+		}
+		slices.Sort(reached)
+		return slices.Compact(reached), nil
+	}, names...)
+}
+
+// Watch follows a key by our registry, and returns what it last said.
+func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
+	w.t.Helper()
+	var mu sync.Mutex
+	var last []runtime.Endpoint
+	failure := errors.New("nothing yet")
+	ctx, cancel := context.WithCancel(context.Background())
+	w.Run("watch "+key, func() error {
+		for endpoints, err := range w.Registry.Watch(ctx, key) {
+			mu.Lock()
+			last, failure = endpoints, err
+			mu.Unlock()
+		}
+		return nil
+	}, cancel)
+	return func() ([]runtime.Endpoint, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return last, failure
+	}
+}

@@ -8,8 +8,10 @@
 //
 //	protoc-gen-go-etcd --version
 //	protoc-gen-go-etcd export DIR
+//	protoc-gen-go-etcd init [-replace DIR] MODULE
 //
-// the latter to write the proto file that has the options under DIR.
+// where export writes the proto file that has the options under DIR, and init writes a first service, of that module
+// path, into the current directory.
 package main
 
 import (
@@ -24,13 +26,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
-const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR]
+const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-replace DIR] MODULE]
 
 Without arguments it is a plugin: protoc or buf run it, as in
   protoc --go-etcd_out=. --go-etcd_opt=paths=source_relative FILE.proto
 
   export DIR  write the options that proto files import to
               DIR/etcd/discovery/v1/options.proto
+  init MODULE write a first service, a module of that path, into the current
+              directory, which must be empty
+              -replace DIR  have it use this project from the source in DIR
   --version   print the version
   --help      print this
 `
@@ -51,10 +56,14 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && args[0] == "export" && isHelp(args[1]):
+	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && slices.Contains([]string{"export", "init"}, args[0]) && isHelp(args[1]):
 		_, err = io.WriteString(stdout, usage)
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
+	case len(args) == 2 && args[0] == "init" && !strings.HasPrefix(args[1], "-"):
+		err = initialize(stdout, args[1], "")
+	case len(args) == 4 && args[0] == "init" && isReplace(args[1]) && !strings.HasPrefix(args[3], "-"):
+		err = initialize(stdout, args[3], args[2])
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2
@@ -67,6 +76,8 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 }
 
 func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
+
+func isReplace(arg string) bool { return arg == "-replace" || arg == "--replace" }
 
 // isTerminal reports whether nothing but a person could write the request.
 func isTerminal(f *os.File) bool {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -19,10 +20,36 @@ const next = `Wrote a first service, module %s. To generate its code and build i
 The first time this takes minutes, for it downloads and builds buf and the plugins.
 `
 
-// initialize writes a first service into the current directory. It uses this module from the directory replace or, if
-// that is empty, the version of it that this command was built from.
-func initialize(stdout io.Writer, module, replace string) error {
-	project, err := newProject(module, replace)
+// initialization is what the command init was told.
+type initialization struct {
+	module  string
+	replace string // a checkout of this module to use, or "": the version that this command was built from
+}
+
+// parseInit reports whether the arguments are those of init.
+func parseInit(args []string) (initialization, bool) {
+	var i initialization
+	if len(args) == 0 || args[0] != "init" {
+		return i, false
+	}
+	flags := flag.NewFlagSet("init", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	flags.Func("replace", "", func(dir string) error {
+		if i.replace = dir; dir == "" {
+			return errors.New("DIR is empty")
+		}
+		return nil
+	})
+	if flags.Parse(args[1:]) != nil || flags.NArg() != 1 {
+		return i, false
+	}
+	i.module = flags.Arg(0)
+	return i, true
+}
+
+// write writes a first service into the current directory, or nothing at all.
+func (i initialization) write(stdout io.Writer) error {
+	project, err := i.project()
 	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
@@ -36,17 +63,17 @@ func initialize(stdout io.Writer, module, replace string) error {
 	if err := quickstart.Write(".", files); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	_, err = fmt.Fprintf(stdout, next, module)
+	_, err = fmt.Fprintf(stdout, next, i.module)
 	return err
 }
 
-func newProject(module, replace string) (quickstart.Project, error) {
-	project := quickstart.Project{Module: module}
-	if err := quickstart.CheckModule(module); err != nil {
+func (i initialization) project() (quickstart.Project, error) {
+	project := quickstart.Project{Module: i.module}
+	if err := quickstart.CheckModule(i.module); err != nil {
 		return project, err
 	}
-	if replace != "" {
-		dir, err := replacement(replace)
+	if i.replace != "" {
+		dir, err := replacement(i.replace)
 		project.Replace = dir
 		return project, err
 	}

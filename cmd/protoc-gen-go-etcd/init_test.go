@@ -28,7 +28,7 @@ func TestInit(t *testing.T) {
 		{1, `init: the directory has ".gitignore" and `}, // what the first has made
 	} {
 		var stdout, stderr bytes.Buffer
-		if code := run([]string{"init", "-replace", source, "example.com/hello"}, os.Stdin, &stdout, &stderr); code != step.code {
+		if code := run([]string{"init", "-replace=" + source, "example.com/hello"}, os.Stdin, &stdout, &stderr); code != step.code {
 			t.Errorf("exit code %d; want %d", code, step.code)
 		}
 		wantText(t, "stderr", stderr.String(), step.stderr)

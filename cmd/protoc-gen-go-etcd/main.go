@@ -48,6 +48,7 @@ func main() {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
+	setup, isInit := parseInit(args)
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		complain.Printf("no request on standard input\n%s", usage)
@@ -60,10 +61,8 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		_, err = io.WriteString(stdout, usage)
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
-	case len(args) == 2 && args[0] == "init" && !strings.HasPrefix(args[1], "-"):
-		err = initialize(stdout, args[1], "")
-	case len(args) == 4 && args[0] == "init" && isReplace(args[1]) && !strings.HasPrefix(args[3], "-"):
-		err = initialize(stdout, args[3], args[2])
+	case isInit:
+		err = setup.write(stdout)
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2
@@ -76,8 +75,6 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 }
 
 func isHelp(arg string) bool { return slices.Contains([]string{"--help", "-help", "-h"}, arg) }
-
-func isReplace(arg string) bool { return arg == "-replace" || arg == "--replace" }
 
 // isTerminal reports whether nothing but a person could write the request.
 func isTerminal(f *os.File) bool {

@@ -38,6 +38,8 @@ func TestArguments(t *testing.T) {
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
 		{"init of nothing", []string{"init"}, 2, "", "usage: "},
 		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "", "usage: "},
+		{"init of two", []string{"init", "example.com/a", "example.com/b"}, 2, "", "usage: "},
+		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
 		{"init with -replace alone", []string{"init", "-replace", "example.com/a"}, 2, "", "usage: "},
 	}
 	for _, tt := range tests {

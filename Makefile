@@ -3,13 +3,13 @@
 # Every module of the repository, the root first, save the pinned tools, what tests feed on, and compat, whose
 # dependencies are large.
 MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
-	git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod' ':!tools' ':!compat' ':!*testdata/*'))))
+	git ls-files --cached --others --exclude-standard 'go.mod' '*/go.mod' ':!tools' ':!compat' ':!examples/*/tools/*' ':!*testdata/*'))))
 
 # Where the generated code of an example comes from its own buf.gen.yaml.
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
-BUF  := go tool -modfile=tools/go.mod buf
+BUF  := go tool -modfile=$(CURDIR)/tools/go.mod buf
 VULN := go tool -modfile=$(CURDIR)/tools/release/go.mod govulncheck
 LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
 
@@ -111,7 +111,8 @@ scale: ## Measure how cost grows and write docs/scaling.md
 generate: ## Write all generated code again
 	$(BUF) generate
 	@set -e; for example in $(EXAMPLES); do (set -x; cd $$example; \
-		go tool protoc-gen-go-etcd export third_party/etcd; go tool buf generate); done
+		go tool protoc-gen-go-etcd export third_party/etcd; $(BUF) generate); done
+	go test -count=1 -run TestFilesAreTheExamples ./internal/quickstart -update
 
 .PHONY: golden
 golden: ## Accept the plugin's present output as the expected one; look at the diff

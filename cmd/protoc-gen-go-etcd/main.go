@@ -8,8 +8,10 @@
 //
 //	protoc-gen-go-etcd --version
 //	protoc-gen-go-etcd export DIR
+//	protoc-gen-go-etcd init [-replace DIR] MODULE
 //
-// the latter to write the proto file that has the options under DIR.
+// where export writes the proto file that has the options under DIR, and init writes a first service, of that module
+// path, into the current directory.
 package main
 
 import (
@@ -24,13 +26,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
-const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR]
+const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-replace DIR] MODULE]
 
 Without arguments it is a plugin: protoc or buf run it, as in
   protoc --go-etcd_out=. --go-etcd_opt=paths=source_relative FILE.proto
 
   export DIR  write the options that proto files import to
               DIR/etcd/discovery/v1/options.proto
+  init MODULE write a first service, a module of that path, into the current
+              directory, which must be empty
+              -replace DIR  have it use this project from the source in DIR
   --version   print the version
   --help      print this
 `
@@ -43,6 +48,7 @@ func main() {
 func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	complain := log.New(stderr, "protoc-gen-go-etcd: ", 0)
 	var err error
+	setup, isInit := parseInit(args)
 	switch {
 	case len(args) == 0 && isTerminal(stdin):
 		complain.Printf("no request on standard input\n%s", usage)
@@ -51,10 +57,12 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		err = gen.Run(stdin, stdout)
 	case len(args) == 1 && slices.Contains([]string{"--version", "-version"}, args[0]):
 		_, err = fmt.Fprintln(stdout, "protoc-gen-go-etcd", version())
-	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && args[0] == "export" && isHelp(args[1]):
+	case len(args) == 1 && isHelp(args[0]), len(args) == 2 && slices.Contains([]string{"export", "init"}, args[0]) && isHelp(args[1]):
 		_, err = io.WriteString(stdout, usage)
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
+	case isInit:
+		err = setup.write(stdout)
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2

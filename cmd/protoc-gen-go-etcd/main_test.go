@@ -36,6 +36,11 @@ func TestArguments(t *testing.T) {
 		{"export twice", []string{"export", "a", "b"}, 2, "", "usage: "},
 		{"export to the empty name", []string{"export", ""}, 1, "", "DIR is empty"},
 		{"export into a file", []string{"export", file}, 1, "", "export to " + file},
+		{"init of nothing", []string{"init"}, 2, "", "usage: "},
+		{"init with an unknown flag", []string{"init", "--force", "example.com/a"}, 2, "", "usage: "},
+		{"init of two", []string{"init", "example.com/a", "example.com/b"}, 2, "", "usage: "},
+		{"init with an empty -replace", []string{"init", "-replace", "", "example.com/a"}, 2, "", "usage: "},
+		{"init with -replace alone", []string{"init", "-replace", "example.com/a"}, 2, "", "usage: "},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -51,12 +56,14 @@ func TestArguments(t *testing.T) {
 
 func TestN6_HelpForExport(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for _, flag := range []string{"--help", "-help", "-h"} {
-		var stdout, stderr bytes.Buffer
-		if code := run([]string{"export", flag}, os.Stdin, &stdout, &stderr); code != 0 {
-			t.Errorf("exit code %d: %s", code, &stderr)
+	for _, command := range []string{"export", "init"} {
+		for _, flag := range []string{"--help", "-help", "-h"} {
+			var stdout, stderr bytes.Buffer
+			if code := run([]string{command, flag}, os.Stdin, &stdout, &stderr); code != 0 {
+				t.Errorf("exit code %d: %s", code, &stderr)
+			}
+			wantText(t, "stdout", stdout.String(), "usage: ")
 		}
-		wantText(t, "stdout", stdout.String(), "usage: ")
 	}
 	if made, err := os.ReadDir("."); err != nil || len(made) > 0 {
 		t.Errorf("it made %v, %v", made, err)

@@ -46,7 +46,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 		return err
 	}
 	// Kept for as long as calls are made: an instance is connected to once.
-	instances, err := callers.NewInstances(&greeterv1.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	instances, err := callers.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
@@ -74,8 +74,8 @@ func tell(ctx context.Context, stage *show.Stage) error {
 func each(ctx context.Context, instances *runtime.Instances, before func() error) ([]string, error) {
 	var mu sync.Mutex
 	var answered []string
-	err := runtime.Each(ctx, instances, greeterv1.NewGreeterClient,
-		func(ctx context.Context, endpoint runtime.Endpoint, client greeterv1.GreeterClient) error {
+	err := runtime.Each(ctx, instances, greeterv1.NewGreeterServiceClient,
+		func(ctx context.Context, endpoint runtime.Endpoint, client greeterv1.GreeterServiceClient) error {
 			if before != nil {
 				if err := before(); err != nil {
 					return err
@@ -108,7 +108,7 @@ func check(stage *show.Stage, title string, answered []string, err error, want s
 
 // known waits until the endpoints include an instance.
 func known(ctx context.Context, registry *runtime.Registry, instance string) error {
-	for endpoints, err := range registry.Watch(ctx, greeterv1.Greeter_EtcdServiceDesc.Key) {
+	for endpoints, err := range registry.Watch(ctx, greeterv1.GreeterService_EtcdServiceDesc.Key) {
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func known(ctx context.Context, registry *runtime.Registry, instance string) err
 
 // crashed has an instance that is in etcd and does not answer.
 func crashed(ctx context.Context, stage *show.Stage, instances *runtime.Instances, callers, servers *runtime.Registry) error {
-	if err := stage.Down(ctx, "e", greeterv1.Greeter_EtcdServiceDesc.Key, servers); err != nil {
+	if err := stage.Down(ctx, "e", greeterv1.GreeterService_EtcdServiceDesc.Key, servers); err != nil {
 		return err
 	}
 	if err := known(ctx, callers, "e"); err != nil {

@@ -63,7 +63,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
-	client, err := greeterv1.NewGreeterClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}
@@ -79,8 +79,8 @@ func tell(ctx context.Context, stage *show.Stage) error {
 }
 
 // put puts a live config, as an operator would, and watches the running client go by it.
-func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, client greeterv1.GreeterClient, step step) error {
-	if err := registry.SetServiceConfig(ctx, greeterv1.Greeter_EtcdServiceDesc.Key, step.config); err != nil {
+func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, client greeterv1.GreeterServiceClient, step step) error {
+	if err := registry.SetServiceConfig(ctx, greeterv1.GreeterService_EtcdServiceDesc.Key, step.config); err != nil {
 		return err
 	}
 	start := time.Now()
@@ -100,7 +100,7 @@ func put(ctx context.Context, stage *show.Stage, registry *runtime.Registry, cli
 }
 
 // settled waits until calls go where the step wants them, roughly.
-func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterClient, step step) error {
+func settled(ctx context.Context, stage *show.Stage, client greeterv1.GreeterServiceClient, step step) error {
 	return stage.Until(ctx, step.title, func(ctx context.Context) (bool, error) {
 		shares, err := show.Count(ctx, 100, show.Greet(client))
 		return matches(shares, step.want, 3), err

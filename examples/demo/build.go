@@ -18,7 +18,7 @@ func build(ctx context.Context, out io.Writer, quickstart, dir string) (binary s
 	}
 	for _, command := range [][]string{
 		{"go", "tool", "protoc-gen-go-etcd", "--version"}, // builds the plugin
-		{"go", "tool", "buf", "generate"},
+		{"go", "tool", "-modfile=tools/go.mod", "buf", "generate"},
 		{"go", "build", "-o", binary, "./server"},
 	} {
 		start := time.Now()

@@ -14,7 +14,7 @@ import (
 // load calls the greeters at a steady rate and keeps count of what becomes of the calls. It is also
 // the connection's stats handler, for that sees the attempts that a call is made of.
 type load struct {
-	client greeterv1.GreeterClient
+	client greeterv1.GreeterServiceClient
 	done   sync.WaitGroup
 
 	mu      sync.Mutex
@@ -34,7 +34,7 @@ type tally struct {
 func newLoad() *load { return &load{servers: make(map[string]tally)} }
 
 // run makes rate calls a second until ctx ends.
-func (l *load) run(ctx context.Context, client greeterv1.GreeterClient, rate int) {
+func (l *load) run(ctx context.Context, client greeterv1.GreeterServiceClient, rate int) {
 	l.client = client
 	l.done.Go(func() {
 		tick := time.NewTicker(time.Second / time.Duration(rate))

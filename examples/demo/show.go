@@ -78,12 +78,12 @@ func setUp(ctx context.Context, out *os.File, cfg config, dir, binary string) (s
 			return nil, err
 		}
 	}
-	greeter, err := greeterv1.NewGreeterClientFromEtcd(s.registry,
+	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(s.registry,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithStatsHandler(s.load))
 	if err != nil {
 		return nil, err
 	}
-	instances, err := s.registry.NewInstances(&greeterv1.Greeter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	instances, err := s.registry.NewInstances(&greeterv1.GreeterService_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}

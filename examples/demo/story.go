@@ -118,7 +118,7 @@ func (s *show) forget(ctx context.Context) error {
 		return err
 	}
 	s.happens("%s left etcd %v after it was killed, for nobody renewed its lease of %v.", victim.name,
-		s.listedFor(victim).Round(time.Millisecond), greeterv1.Greeter_EtcdServiceDesc.LeaseTTL)
+		s.listedFor(victim).Round(time.Millisecond), greeterv1.GreeterService_EtcdServiceDesc.LeaseTTL)
 	return nil
 }
 

@@ -30,7 +30,7 @@ type fleet struct {
 	stage    *show.Stage
 	registry *runtime.Registry
 	servers  map[string]*show.Server
-	client   greeterv1.GreeterClient
+	client   greeterv1.GreeterServiceClient
 }
 
 // withFleet runs a test on greeters by name, each with its version.
@@ -47,7 +47,7 @@ func withFleet(t *testing.T, versions map[string]string, test func(*fleet)) {
 				return err
 			}
 		}
-		if f.client, err = greeterv1.NewGreeterClientFromEtcd(registry, plaintext); err != nil {
+		if f.client, err = greeterv1.NewGreeterServiceClientFromEtcd(registry, plaintext); err != nil {
 			return err
 		}
 		test(f)
@@ -62,7 +62,7 @@ func withFleet(t *testing.T, versions map[string]string, test func(*fleet)) {
 func (f *fleet) live(policy string) {
 	f.t.Helper()
 	config := `{"loadBalancingConfig":[{"etcd":` + policy + `}]}`
-	if err := f.registry.SetServiceConfig(f.ctx, greeterv1.Greeter_EtcdServiceDesc.Key, config); err != nil {
+	if err := f.registry.SetServiceConfig(f.ctx, greeterv1.GreeterService_EtcdServiceDesc.Key, config); err != nil {
 		f.t.Fatal(err)
 	}
 }
@@ -103,7 +103,7 @@ func TestDrainedAreReachedByTarget(t *testing.T) {
 func TestDrainedStayOut(t *testing.T) {
 	withFleet(t, map[string]string{"b": ""}, func(f *fleet) {
 		f.live(`{"drain":["b"]}`)
-		if err := f.stage.Down(f.ctx, "a", greeterv1.Greeter_EtcdServiceDesc.Key, f.registry); err != nil {
+		if err := f.stage.Down(f.ctx, "a", greeterv1.GreeterService_EtcdServiceDesc.Key, f.registry); err != nil {
 			t.Fatal(err)
 		}
 		err := f.stage.Until(f.ctx, "no call reaches b", func(ctx context.Context) (bool, error) {

@@ -59,9 +59,9 @@ var (
 	listener     net.Listener
 	creds        credentials.TransportCredentials
 	authorities  *x509.CertPool
-	client       greeterv1.GreeterClient
+	client       greeterv1.GreeterServiceClient
 	req          *greeterv1.SayHelloRequest
-	impl         greeterv1.GreeterServer
+	impl         greeterv1.GreeterServiceServer
 	catalog      shopv1.CatalogServer
 	orders       shopv1.OrdersServer
 	payments     shopv1.PaymentsServer

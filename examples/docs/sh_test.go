@@ -28,7 +28,7 @@ func TestCommands(t *testing.T) {
 	for _, p := range pages(t) {
 		script := ""
 		for _, b := range p.blocks(t) {
-			if b.language == "sh" {
+			if b.language == "sh" && b.kind != "setup" {
 				script += b.text
 			}
 		}

@@ -31,7 +31,7 @@ var Module = fx.Module("greeter",
 		newRegistry,
 		fx.Annotate(plaintext, fx.ResultTags(`group:"dial"`)),
 		// As generated: its dial options are those of the group.
-		fx.Annotate(greeterv1.NewGreeterClientFromEtcd, fx.ParamTags(``, `group:"dial"`)),
+		fx.Annotate(greeterv1.NewGreeterServiceClientFromEtcd, fx.ParamTags(``, `group:"dial"`)),
 		newGreeter,
 	),
 	fx.Invoke(serve),
@@ -57,9 +57,9 @@ func plaintext() grpc.DialOption {
 }
 
 // serve has the server run from the start of the application to its end.
-func serve(lifecycle fx.Lifecycle, shutdown fx.Shutdowner, registry *runtime.Registry, impl greeterv1.GreeterServer) {
+func serve(lifecycle fx.Lifecycle, shutdown fx.Shutdowner, registry *runtime.Registry, impl greeterv1.GreeterServiceServer) {
 	server := registry.NewServer(grpc.NewServer())
-	greeterv1.RegisterGreeterServerToEtcd(server, impl)
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, impl)
 	serving, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	lifecycle.Append(fx.Hook{
@@ -85,10 +85,10 @@ func serve(lifecycle fx.Lifecycle, shutdown fx.Shutdowner, registry *runtime.Reg
 }
 
 type greeter struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 }
 
-func newGreeter() greeterv1.GreeterServer { return greeter{} }
+func newGreeter() greeterv1.GreeterServiceServer { return greeter{} }
 
 func (greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {
 	return &greeterv1.SayHelloResponse{Text: "hello, " + req.GetName()}, nil
@@ -97,7 +97,7 @@ func (greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*gre
 func main() { show.Main("fx", tell) }
 
 func tell(ctx context.Context, stage *show.Stage) (err error) {
-	var client greeterv1.GreeterClient
+	var client greeterv1.GreeterServiceClient
 	app := fx.New(fx.NopLogger, fx.Supply(stage.Etcd.Config()), Module, fx.Populate(&client))
 	if err := app.Start(ctx); err != nil {
 		return err

@@ -155,7 +155,7 @@ func callers(ctx context.Context, stage *show.Stage) (*show.Load, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := greeterv1.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
 	}

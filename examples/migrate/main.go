@@ -29,7 +29,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-var key = greeterv1.Greeter_EtcdServiceDesc.Key
+var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
 func main() { show.Main("migrate", tell) }
 
@@ -111,7 +111,7 @@ func (m *migration) switchCallers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	client, err := greeterv1.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,7 @@ import (
 
 // oldServer registers itself as go-zero does: its address under <key>/<lease id>.
 type oldServer struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 	name  string
 	etcd  *clientv3.Client
 	lease clientv3.LeaseID
@@ -32,7 +32,7 @@ func startOld(ctx context.Context, etcd *clientv3.Client, name string) (*oldServ
 	}
 	s := &oldServer{name: name, etcd: etcd}
 	server := grpc.NewServer()
-	greeterv1.RegisterGreeterServer(server, s)
+	greeterv1.RegisterGreeterServiceServer(server, s)
 	s.stop = server.GracefulStop
 	go func() { _ = server.Serve(listener) }() // ends with stop, and whoever calls it finds out otherwise
 
@@ -57,7 +57,7 @@ func (s *oldServer) SayHello(context.Context, *greeterv1.SayHelloRequest) (*gree
 // oldCaller finds servers as go-zero does: it lists and watches the key, and takes every value for an
 // address. What is none, such as an entry in JSON, cannot be dialled, and round robin leaves it out.
 type oldCaller struct {
-	client greeterv1.GreeterClient
+	client greeterv1.GreeterServiceClient
 	close  func()
 }
 
@@ -74,7 +74,7 @@ func newOldCaller(etcd *clientv3.Client) (*oldCaller, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { follow(ctx, etcd, builder) })
-	return &oldCaller{client: greeterv1.NewGreeterClient(conn), close: func() {
+	return &oldCaller{client: greeterv1.NewGreeterServiceClient(conn), close: func() {
 		cancel()
 		running.Wait()
 		conn.Close()

@@ -2,18 +2,16 @@ package readme
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-const (
-	repository = "../.."
-	quickstart = "../quickstart"
-)
+const repository = "../.."
 
 // TestQuickstart runs the README's quickstart in an empty directory, as a reader would.
 func TestQuickstart(t *testing.T) {
@@ -37,22 +35,20 @@ func TestQuickstart(t *testing.T) {
 	}
 }
 
-// TestFilesAreTheQuickstarts compares the files in the README with those of examples/quickstart.
+// TestFilesAreTheQuickstarts compares the files in the README with those that init writes, which are those of
+// examples/quickstart.
 func TestFilesAreTheQuickstarts(t *testing.T) {
+	written, err := quickstart.Project{Module: "example.com/greeter", Version: "v1.0.0"}.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
 	files := 0
 	for _, block := range section(t, "Quickstart") {
 		if block.file == "" {
 			continue
 		}
 		files++
-		want, err := os.ReadFile(filepath.Join(quickstart, block.file))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		text := strings.ReplaceAll(string(want),
-			"github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart", "example.com/greeter")
-		if block.text != text {
+		if want, ok := written[block.file]; !ok || block.text != want {
 			t.Errorf("%s differs from examples/quickstart: the README has\n%s", block.file, block.text)
 		}
 	}
@@ -96,18 +92,19 @@ func section(t *testing.T, name string) (blocks []block) {
 // marker is printed between the two runs of the client, to tell their answers apart.
 const marker = "-- one server is told to stop --\n"
 
-// tidyUp ends what runs in the background when the script ends, etcd, the first, last.
-const tidyUp = "trap 'for job in $(jobs -p | sort -rn); do kill $job || true; wait $job || true; done' EXIT\n"
+// shell is an interactive one in what matters here: a job in the background is a process group, so that killing it ends
+// what "go run" has started, too. When the script ends, so do the jobs, etcd, the first, last.
+const shell = `set -meuo pipefail
+trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
+`
 
-// script does what the blocks say, and ends what it has started.
+// script has the commands of the blocks.
 func script(blocks []block) string {
 	var b strings.Builder
-	b.WriteString("set -euo pipefail\n" + tidyUp)
+	b.WriteString(shell)
 	for _, block := range blocks {
 		if block.file != "" {
-			fmt.Fprintf(&b, "mkdir -p %s && cat > %s <<'END_OF_FILE'\n%sEND_OF_FILE\n",
-				filepath.Dir(block.file), block.file, block.text)
-			continue
+			continue // init has written it
 		}
 		b.WriteString(strings.Replace(block.text, "kill %2\n", "printf -- '"+strings.TrimSpace(marker)+"\\n'\nkill %2\n", 1))
 	}

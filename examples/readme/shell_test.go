@@ -17,7 +17,7 @@ func runScript(t *testing.T, script, proxyURL string) []byte {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(readersEnv(), "GOPROXY="+proxyURL, "GONOSUMDB="+owner+"/*")
+	cmd.Env = append(readersEnv(), "GOPROXY="+proxyURL, "GONOSUMDB="+owner+"/*", "TMPDIR="+t.TempDir())
 	// What the script leaves in the background goes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

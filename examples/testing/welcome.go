@@ -19,7 +19,9 @@ import (
 )
 
 // Welcomer welcomes guests by name.
-type Welcomer struct{ Greeter greeterv1.GreeterClient }
+type Welcomer struct {
+	Greeter greeterv1.GreeterServiceClient
+}
 
 // Welcome greets each guest. The error names the guest that could not be.
 func (w *Welcomer) Welcome(ctx context.Context, guests ...string) ([]string, error) {

@@ -24,7 +24,7 @@ var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
 // greeter is a server made for the tests.
 type greeter struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 	word string
 }
 
@@ -33,11 +33,11 @@ func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*g
 }
 
 // inMemory starts a server that can be dialled through the returned listener alone.
-func inMemory(t *testing.T, impl greeterv1.GreeterServer) *bufconn.Listener {
+func inMemory(t *testing.T, impl greeterv1.GreeterServiceServer) *bufconn.Listener {
 	t.Helper()
 	listener := bufconn.Listen(1 << 16)
 	server := grpc.NewServer()
-	greeterv1.RegisterGreeterServer(server, impl)
+	greeterv1.RegisterGreeterServiceServer(server, impl)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {
@@ -59,7 +59,7 @@ func TestWithBufconn(t *testing.T) {
 	}
 	t.Cleanup(func() { conn.Close() })
 
-	w := Welcomer{Greeter: greeterv1.NewGreeterClient(conn)}
+	w := Welcomer{Greeter: greeterv1.NewGreeterServiceClient(conn)}
 	texts, err := w.Welcome(t.Context(), "Ada", "Grace")
 	if want := []string{"hello, Ada", "hello, Grace"}; err != nil || !slices.Equal(texts, want) {
 		t.Errorf("%q, %v, want %q", texts, err, want)
@@ -84,11 +84,11 @@ func TestWithEtcdAndBufconn(t *testing.T) {
 	r := registry(t, etcdtest.Start(t))
 	servers := map[string]*bufconn.Listener{"first:1": inMemory(t, greeter{word: "hello"}), "second:1": inMemory(t, greeter{word: "hi"})}
 	for addr := range servers {
-		if err := r.Add(t.Context(), greeterv1.Greeter_EtcdServiceDesc.Key, runtime.Endpoint{Addr: addr}); err != nil {
+		if err := r.Add(t.Context(), greeterv1.GreeterService_EtcdServiceDesc.Key, runtime.Endpoint{Addr: addr}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	client, err := greeterv1.NewGreeterClientFromEtcd(r, plaintext,
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(r, plaintext,
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return servers[addr].DialContext(ctx) }))
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +111,7 @@ func TestWithEtcdAndBufconn(t *testing.T) {
 func TestOutage(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	serve(t, registry(t, etcd))
-	client, err := greeterv1.NewGreeterClientFromEtcd(registry(t, etcd), plaintext)
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(registry(t, etcd), plaintext)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func serve(t *testing.T, r *runtime.Registry) {
 		t.Fatal(err)
 	}
 	server := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
-	greeterv1.RegisterGreeterServerToEtcd(server, greeter{word: "hello"})
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{word: "hello"})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, listener) }()

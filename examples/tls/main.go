@@ -37,7 +37,7 @@ var (
 
 const rootPassword = "change-me-first"
 
-var key = greeterv1.Greeter_EtcdServiceDesc.Key
+var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
 func main() { show.Main("tls", tell, options...) }
 
@@ -60,7 +60,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	if err != nil {
 		return err
 	}
-	client, err := greeterv1.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(authority.trust()))
+	client, err := greeterv1.NewGreeterServiceClientFromEtcd(registry, grpc.WithTransportCredentials(authority.trust()))
 	if err != nil {
 		return err
 	}

@@ -22,12 +22,12 @@ func callerRegisters(ctx context.Context, stage *show.Stage, registry *runtime.R
 
 // plaintext forgets the credentials.
 func plaintext(stage *show.Stage, registry *runtime.Registry) error {
-	_, err := greeterv1.NewGreeterClientFromEtcd(registry)
+	_, err := greeterv1.NewGreeterServiceClientFromEtcd(registry)
 	return refused(stage, "a client without credentials is an error", err, "no transport security")
 }
 
 // impostor registers a server whose certificate is another service's, with the rights of a real one.
-func impostor(ctx context.Context, stage *show.Stage, authority *authority, client greeterv1.GreeterClient) error {
+func impostor(ctx context.Context, stage *show.Stage, authority *authority, client greeterv1.GreeterServiceClient) error {
 	server, err := greeter(ctx, stage, authority, "impostor", "acme.other")
 	if err != nil {
 		return err

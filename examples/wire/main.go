@@ -34,7 +34,7 @@ const closeTimeout = 5 * time.Second
 // application is what wire builds.
 type application struct {
 	Server *runtime.Server
-	Client greeterv1.GreeterClient
+	Client greeterv1.GreeterServiceClient
 }
 
 func newEtcdClient(cfg clientv3.Config) (*clientv3.Client, func(), error) {
@@ -63,12 +63,12 @@ func dialOptions() []grpc.DialOption {
 
 func newServer(registry *runtime.Registry) *runtime.Server {
 	server := registry.NewServer(grpc.NewServer())
-	greeterv1.RegisterGreeterServerToEtcd(server, greeter{})
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{})
 	return server
 }
 
 type greeter struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 }
 
 func (greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*greeterv1.SayHelloResponse, error) {

@@ -15,7 +15,7 @@ func newApplication(cfg clientv3.Config) (*application, func(), error) {
 		newEtcdClient,
 		newRegistry,
 		dialOptions,
-		greeterv1.NewGreeterClientFromEtcd,
+		greeterv1.NewGreeterServiceClientFromEtcd,
 		newServer,
 		wire.Struct(new(application), "*"),
 	))

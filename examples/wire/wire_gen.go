@@ -22,7 +22,7 @@ func newApplication(cfg clientv3.Config) (*application, func(), error) {
 	registry, cleanup2 := newRegistry(client)
 	server := newServer(registry)
 	v := dialOptions()
-	greeterClient, err := greeterv1.NewGreeterClientFromEtcd(registry, v...)
+	greeterServiceClient, err := greeterv1.NewGreeterServiceClientFromEtcd(registry, v...)
 	if err != nil {
 		cleanup2()
 		cleanup()
@@ -30,7 +30,7 @@ func newApplication(cfg clientv3.Config) (*application, func(), error) {
 	}
 	mainApplication := &application{
 		Server: server,
-		Client: greeterClient,
+		Client: greeterServiceClient,
 	}
 	return mainApplication, func() {
 		cleanup2()

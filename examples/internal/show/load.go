@@ -21,7 +21,7 @@ type Load struct {
 }
 
 // StartLoad calls until Stop, and calls closed then.
-func StartLoad(ctx context.Context, client greeterv1.GreeterClient, closed func()) *Load {
+func StartLoad(ctx context.Context, client greeterv1.GreeterServiceClient, closed func()) *Load {
 	l := &Load{shares: make(Shares)}
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -41,7 +41,7 @@ func StartLoad(ctx context.Context, client greeterv1.GreeterClient, closed func(
 	return l
 }
 
-func (l *Load) call(ctx context.Context, client greeterv1.GreeterClient) {
+func (l *Load) call(ctx context.Context, client greeterv1.GreeterServiceClient) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	server, err := Greet(client)(ctx)

@@ -67,7 +67,7 @@ func (s *Stage) Greeter(ctx context.Context, name string, registry *runtime.Regi
 func (s *Stage) GreeterOn(ctx context.Context, g *grpc.Server, name string, registry *runtime.Registry, opts ...runtime.RegisterOption) (*Server, error) {
 	opts = append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)
 	return s.ServeOn(ctx, g, name, registry, func(server *runtime.Server) {
-		greeterv1.RegisterGreeterServerToEtcd(server, greeter{name: name}, opts...)
+		greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{name: name}, opts...)
 	})
 }
 
@@ -82,7 +82,7 @@ func (s *Stage) Down(ctx context.Context, name, key string, registry *runtime.Re
 }
 
 type greeter struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 	name string
 }
 
@@ -91,7 +91,7 @@ func (g greeter) SayHello(_ context.Context, req *greeterv1.SayHelloRequest) (*g
 }
 
 // Greet returns a call for Count.
-func Greet(client greeterv1.GreeterClient) func(context.Context) (string, error) {
+func Greet(client greeterv1.GreeterServiceClient) func(context.Context) (string, error) {
 	return func(ctx context.Context) (string, error) {
 		reply, err := client.SayHello(ctx, &greeterv1.SayHelloRequest{Name: "world"})
 		return reply.GetServer(), err

@@ -42,7 +42,7 @@ func greet(ctx context.Context) error {
 	registry := runtime.NewRegistry(client)
 	defer registry.Close(ctx)
 
-	greeter, err := greeterv1.NewGreeterClientFromEtcd(registry,
+	greeter, err := greeterv1.NewGreeterServiceClientFromEtcd(registry,
 		grpc.WithTransportCredentials(insecure.NewCredentials())) // plaintext, said aloud
 	if err != nil {
 		return err

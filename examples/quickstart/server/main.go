@@ -26,7 +26,7 @@ var (
 )
 
 type greeter struct {
-	greeterv1.UnimplementedGreeterServer
+	greeterv1.UnimplementedGreeterServiceServer
 	addr string
 }
 
@@ -62,7 +62,7 @@ func serve(ctx context.Context) error {
 		return err
 	}
 	server := registry.NewServer(grpc.NewServer())
-	greeterv1.RegisterGreeterServerToEtcd(server, greeter{addr: listener.Addr().String()})
+	greeterv1.RegisterGreeterServiceServerToEtcd(server, greeter{addr: listener.Addr().String()})
 	fmt.Println("serving on", listener.Addr())
 	return server.Serve(ctx, listener)
 }

@@ -128,8 +128,8 @@ const file_greeter_v1_greeter_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\">\n" +
 	"\x10SayHelloResponse\x12\x12\n" +
 	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
-	"\x06server\x18\x02 \x01(\tR\x06server2\x8f\x01\n" +
-	"\aGreeter\x12l\n" +
+	"\x06server\x18\x02 \x01(\tR\x06server2\x96\x01\n" +
+	"\x0eGreeterService\x12l\n" +
 	"\bSayHello\x12\x1b.greeter.v1.SayHelloRequest\x1a\x1c.greeter.v1.SayHelloResponse\"%\xda\xc9\x19!\n" +
 	"\x02\b\x05\x10\x01\x1a\x19\b\x03\x12\x05\x10\x80\xda\xc4\t\x1a\x02\b\x01!\x00\x00\x00\x00\x00\x00\x00@*\x01\x0e\x1a\x16\xda\xc9\x19\x12\n" +
 	"\facme/greeter\x1a\x02\b\x05BTZRgithub.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1;greeterv1b\x06proto3"
@@ -152,8 +152,8 @@ var file_greeter_v1_greeter_proto_goTypes = []any{
 	(*SayHelloResponse)(nil), // 1: greeter.v1.SayHelloResponse
 }
 var file_greeter_v1_greeter_proto_depIdxs = []int32{
-	0, // 0: greeter.v1.Greeter.SayHello:input_type -> greeter.v1.SayHelloRequest
-	1, // 1: greeter.v1.Greeter.SayHello:output_type -> greeter.v1.SayHelloResponse
+	0, // 0: greeter.v1.GreeterService.SayHello:input_type -> greeter.v1.SayHelloRequest
+	1, // 1: greeter.v1.GreeterService.SayHello:output_type -> greeter.v1.SayHelloResponse
 	1, // [1:2] is the sub-list for method output_type
 	0, // [0:1] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name

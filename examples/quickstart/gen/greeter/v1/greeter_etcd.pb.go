@@ -13,29 +13,29 @@ import (
 // this file. The cure is a newer one: go get github.com/etcdrpc/protoc-gen-go-etcd@latest
 const _ = runtime.SupportPackageIsVersion1
 
-// Greeter_EtcdServiceDesc says how greeter.v1.Greeter is found in etcd, under the key
+// GreeterService_EtcdServiceDesc says how greeter.v1.GreeterService is found in etcd, under the key
 // "acme/greeter".
-var Greeter_EtcdServiceDesc = runtime.ServiceDesc{
-	Name:          "greeter.v1.Greeter",
+var GreeterService_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "greeter.v1.GreeterService",
 	Key:           "acme/greeter",
 	LeaseTTL:      5 * time.Second,
-	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"greeter.v1.Greeter","method":"SayHello"}],"timeout":"5s","waitForReady":true,"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
+	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"greeter.v1.GreeterService","method":"SayHello"}],"timeout":"5s","waitForReady":true,"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.020s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`,
 }
 
-// NewGreeterClientFromEtcd returns a client that calls the servers of greeter.v1.Greeter
+// NewGreeterServiceClientFromEtcd returns a client that calls the servers of greeter.v1.GreeterService
 // that etcd has under the key "acme/greeter". It does no I/O; its connection
 // is closed with the registry.
-func NewGreeterClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterClient, error) {
-	conn, err := registry.NewClient(&Greeter_EtcdServiceDesc, opts...)
+func NewGreeterServiceClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (GreeterServiceClient, error) {
+	conn, err := registry.NewClient(&GreeterService_EtcdServiceDesc, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return NewGreeterClient(conn), nil
+	return NewGreeterServiceClient(conn), nil
 }
 
-// RegisterGreeterServerToEtcd has the server serve greeter.v1.Greeter with impl and
+// RegisterGreeterServiceServerToEtcd has the server serve greeter.v1.GreeterService with impl and
 // announce itself in etcd under the key "acme/greeter" while it serves.
-func RegisterGreeterServerToEtcd(server *runtime.Server, impl GreeterServer, opts ...runtime.RegisterOption) {
-	RegisterGreeterServer(server, impl)
-	server.Publish(&Greeter_EtcdServiceDesc, opts...)
+func RegisterGreeterServiceServerToEtcd(server *runtime.Server, impl GreeterServiceServer, opts ...runtime.RegisterOption) {
+	RegisterGreeterServiceServer(server, impl)
+	server.Publish(&GreeterService_EtcdServiceDesc, opts...)
 }

@@ -1,0 +1,54 @@
+package readme
+
+import (
+	"errors"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// quickstartDir is the module of the README's service.
+const quickstartDir = "../quickstart"
+
+// TestEtcdAway says that without etcd the client ends, and that the last it says is who refused to be connected to.
+func TestEtcdAway(t *testing.T) {
+	client := filepath.Join(t.TempDir(), "client")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", client, "./client")
+	build.Dir = quickstartDir
+	if output, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, output)
+	}
+	addr := closedPort(t)
+	output, err := exec.CommandContext(t.Context(), client, "-etcd", addr).CombinedOutput()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) {
+		t.Fatalf("%v, want a failure\n%s", err, output)
+	}
+	lines := strings.Split(strings.TrimSpace(string(output)), "\n")
+	if last := lines[len(lines)-1]; !strings.Contains(last, "dial tcp "+addr+": connect: connection refused") {
+		t.Errorf("the last line is %s", last)
+	}
+}
+
+// closedPort is an address at which nothing listens.
+func closedPort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// TestLint says that buf has nothing to say about what init writes.
+func TestLint(t *testing.T) {
+	for _, args := range [][]string{{"lint"}, {"format", "--diff", "--exit-code"}} {
+		cmd := exec.CommandContext(t.Context(), "go", append([]string{"tool", "-modfile=tools/go.mod", "buf"}, args...)...)
+		cmd.Dir = quickstartDir
+		if output, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", strings.Join(args, " "), err, output)
+		}
+	}
+}

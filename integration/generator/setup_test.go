@@ -1,0 +1,137 @@
+package generator
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
+)
+
+// setupPage has the setups; a section is one.
+const setupPage = "../../docs/setup.md"
+
+// setupSections are the sections that are to be found there, so that none is left out by a slip of the pen.
+var setupSections = []string{
+	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
+	"protoc without buf", "`module=` instead of `paths=source_relative`",
+}
+
+// TestSetups does what each section of the page says to what init writes, and compiles what comes out of it.
+func TestSetups(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds a module a section")
+	}
+	text, err := os.ReadFile(setupPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tested []string
+	for _, section := range strings.Split(string(text), "\n## ")[1:] {
+		name, body, _ := strings.Cut(section, "\n")
+		steps := setupSteps(body)
+		if len(steps) == 0 {
+			continue
+		}
+		tested = append(tested, name)
+		t.Run(name, func(t *testing.T) { testSetup(t, steps) })
+	}
+	if !slices.Equal(tested, setupSections) {
+		t.Errorf("the page has the setups %q, want %q", tested, setupSections)
+	}
+}
+
+// setupStep is a fenced block: a file's content, or commands if file is "".
+type setupStep struct{ file, text string }
+
+var setupBlock = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(?:sh setup|proto setup|yaml)\n(.*?)^```$")
+
+func setupSteps(section string) (steps []setupStep) {
+	for _, match := range setupBlock.FindAllStringSubmatch(section, -1) {
+		steps = append(steps, setupStep{file: match[1], text: match[2]})
+	}
+	return steps
+}
+
+func testSetup(t *testing.T, steps []setupStep) {
+	dir := newProject(t)
+	for _, step := range steps {
+		if step.file != "" {
+			writeFiles(t, dir, map[string]string{step.file: step.text})
+			continue
+		}
+		inProject(t, dir, "bash", "-euxo", "pipefail", "-c", step.text)
+	}
+	inProject(t, dir, "go", "vet", "./...")
+	if strings.Contains(steps[len(steps)-1].text, " buf ") {
+		inProject(t, dir, "go", "tool", "-modfile=tools/go.mod", "buf", "lint")
+	}
+	checkGenerated(t, dir)
+}
+
+// newProject returns a directory with what init writes for example.com/greeter.
+func newProject(t *testing.T) string {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := quickstart.Project{Module: "example.com/greeter", Replace: root}.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	writeFiles(t, dir, files)
+	return dir
+}
+
+// inProject runs a command there, with a protoc in PATH.
+func inProject(t *testing.T, dir, name string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.WaitDelay = 5 * time.Second
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+standIn(t))
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
+	}
+}
+
+// standIn returns a directory with a protoc for where there is none: buf's, which takes the same arguments.
+func standIn(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	const protoc = "#!/bin/sh\nexec go tool -modfile=tools/go.mod buf alpha protoc \"$@\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "protoc"), []byte(protoc), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// checkGenerated says that there is our code of the service, and no code of the options, which the runtime's users have
+// from elsewhere.
+func checkGenerated(t *testing.T, dir string) {
+	t.Helper()
+	var ours []string
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		switch filepath.Base(path) {
+		case "greeter_etcd.pb.go":
+			ours = append(ours, path)
+		case "options.pb.go":
+			t.Errorf("%s has the options' code", path)
+		}
+		return err
+	})
+	if err != nil || len(ours) != 1 {
+		t.Errorf("our code is %q, %v; want one file", ours, err)
+	}
+}

@@ -1,0 +1,7 @@
+// Package greeter holds what "go generate" runs: it generates the code of the proto files and builds the programs.
+package greeter
+
+// The first command adds to go.sum the plugin's checksum, which init cannot know.
+//go:generate go mod download github.com/etcdrpc/protoc-gen-go-etcd
+//go:generate go tool -modfile=tools/go.mod buf generate
+//go:generate go build -o bin/ ./server ./client

@@ -1,0 +1,91 @@
+package quickstart
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// CheckModule reports what keeps a text from being a module path, by the rules of golang.org/x/mod/module.CheckPath.
+func CheckModule(path string) error {
+	if err := checkModule(path); err != nil {
+		return fmt.Errorf("%q is not a module path such as example.com/greeter: %w", path, err)
+	}
+	return nil
+}
+
+func checkModule(path string) error {
+	if path == "" {
+		return errors.New("it is empty")
+	}
+	if path == Self {
+		return errors.New("it is the path of this module")
+	}
+	elements := strings.Split(path, "/")
+	for _, element := range elements {
+		if err := checkElement(element); err != nil {
+			return err
+		}
+	}
+	if err := checkHost(elements[0]); err != nil {
+		return err
+	}
+	return checkMajor(path, elements[len(elements)-1])
+}
+
+var element = regexp.MustCompile(`^[-.~_A-Za-z0-9]+$`)
+
+var (
+	// reserved are the names that Windows gives to devices.
+	reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|$)`)
+	// shortened ends the names that Windows gives to files whose names it finds too long.
+	shortened = regexp.MustCompile(`^[^.]*~[0-9]+(\.|$)`)
+)
+
+func checkElement(name string) error {
+	switch {
+	case name == "":
+		return errors.New("an element between slashes is empty")
+	case !element.MatchString(name):
+		return fmt.Errorf("%q has a character other than letters, digits and -._~", name)
+	case name[0] == '.' || name[len(name)-1] == '.':
+		return fmt.Errorf("%q begins or ends with a dot", name)
+	case reserved.MatchString(name), shortened.MatchString(name):
+		return fmt.Errorf("%q cannot be the name of a directory on Windows", name)
+	}
+	return nil
+}
+
+var host = regexp.MustCompile(`^[.a-z0-9][-.a-z0-9]*$`)
+
+func checkHost(first string) error {
+	switch {
+	case !strings.Contains(first, "."):
+		return fmt.Errorf("%q is not a host name: it has no dot", first)
+	case !host.MatchString(first):
+		return fmt.Errorf("%q is not a host name: it is to have lower-case letters, digits, dots and dashes, and no dash in front", first)
+	}
+	return nil
+}
+
+var (
+	numeric = regexp.MustCompile(`^v[0-9.]+$`)
+	major   = regexp.MustCompile(`^v([2-9]|[1-9][0-9]+)$`)
+	// gopkg ends the paths of a host that has its own way.
+	gopkg = regexp.MustCompile(`.\.v(0|[1-9][0-9]*)(-unstable)?$`)
+)
+
+// checkMajor checks the major version that a path may end with.
+func checkMajor(path, last string) error {
+	if strings.HasPrefix(path, "gopkg.in/") {
+		if !gopkg.MatchString(path) {
+			return errors.New("paths of gopkg.in end with .v and a number")
+		}
+		return nil
+	}
+	if path != last && numeric.MatchString(last) && !major.MatchString(last) {
+		return fmt.Errorf("%q is not a major version: those are /v2, /v3 and so on", "/"+last)
+	}
+	return nil
+}

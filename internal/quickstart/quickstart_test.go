@@ -1,0 +1,190 @@
+package quickstart
+
+import (
+	"errors"
+	"flag"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "copy the files of examples/quickstart instead of comparing with them")
+
+const exampleDir = "../../examples/quickstart"
+
+// TestFilesAreTheExamples says that the files are those of examples/quickstart, but for what is generated there.
+func TestFilesAreTheExamples(t *testing.T) {
+	want := exampleFiles(t)
+	if *update {
+		if err := os.RemoveAll("_files"); err != nil {
+			t.Fatal(err)
+		}
+		if err := Write("_files", want); err != nil {
+			t.Fatal(err)
+		}
+		t.Skip("copied")
+	}
+	got := make(map[string]string)
+	err := add(got, os.DirFS("_files"), "", func(_, text string) (string, error) { return text, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, got, unhide(want), "run: make generate")
+}
+
+// exampleFiles returns the files of the example by the names that they are embedded under.
+func exampleFiles(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	err := filepath.WalkDir(exampleDir, func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(exampleDir, file)
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if slices.Contains([]string{"bin", "gen", "third_party"}, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		content, err := os.ReadFile(file)
+		if filepath.Base(name) == "go.mod" {
+			name += hidden
+		}
+		all[filepath.ToSlash(name)] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func unhide(files map[string]string) map[string]string {
+	all := make(map[string]string)
+	for name, text := range files {
+		all[strings.TrimSuffix(name, hidden)] = text
+	}
+	return all
+}
+
+func same(t *testing.T, got, want map[string]string, cure string) {
+	t.Helper()
+	if got, want := slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)); !slices.Equal(got, want) {
+		t.Fatalf("the files are %q, want %q; %s", got, want, cure)
+	}
+	for name, text := range want {
+		if got[name] != text {
+			t.Errorf("%s differs; %s", name, cure)
+		}
+	}
+}
+
+// TestProjectIsTheExample says that the example is what a reader of it would get, options included.
+func TestProjectIsTheExample(t *testing.T) {
+	got, err := Project{Module: example, Replace: "../.."}.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := unhide(exampleFiles(t))
+	const options = "third_party/etcd/etcd/discovery/v1/options.proto"
+	content, err := os.ReadFile(filepath.Join(exampleDir, options))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want[options] = string(content)
+	same(t, got, want, "run: make generate")
+}
+
+func TestProject(t *testing.T) {
+	tests := []struct {
+		name    string
+		project Project
+		has     string // go.mod
+		lacks   string
+	}{
+		{"release", Project{Module: "zoo.example/greeter", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
+		{"replaced", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Replace: "/src/etcd"},
+			"replace " + Self + " => /src/etcd\n", "v1.2.3"},
+		{"spaces", Project{Module: "zoo.example/greeter", Replace: "/my src/etcd"},
+			"replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			files, err := tt.project.Files()
+			if err != nil {
+				t.Fatal(err)
+			}
+			gomod := files["go.mod"]
+			if !strings.HasPrefix(gomod, "module zoo.example/greeter\n") || !strings.Contains(gomod, tt.has) || strings.Contains(gomod, tt.lacks) {
+				t.Errorf("go.mod is\n%s", gomod)
+			}
+			for name, text := range files {
+				if strings.Contains(text, "examples/quickstart") {
+					t.Errorf("%s names the example", name)
+				}
+			}
+			// The imports are in order again.
+			server := files["server/main.go"]
+			if strings.Index(server, `"zoo.example/greeter/gen/greeter/v1"`) < strings.Index(server, Self+"/runtime") {
+				t.Errorf("server/main.go is not formatted:\n%s", server)
+			}
+		})
+	}
+}
+
+func TestProjectOfABadModule(t *testing.T) {
+	if files, err := (Project{Module: "greeter", Version: "v1.0.0"}).Files(); err == nil || len(files) > 0 {
+		t.Errorf("%d files, %v", len(files), err)
+	}
+}
+
+func TestCheckEmpty(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, ".git"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckEmpty(dir); err != nil {
+		t.Error(err)
+	}
+	for _, tt := range []struct{ name, want string }{
+		{"b", `the directory has "b": it must be empty, but for .git`},
+		{"a", `the directory has "a" and 1 more: it must be empty, but for .git`},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, tt.name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckEmpty(dir); err == nil || err.Error() != tt.want {
+			t.Errorf("%v; want %s", err, tt.want)
+		}
+	}
+	if err := CheckEmpty(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}
+
+// TestWriteUndoes says that nothing is left of what could not be written as a whole.
+func TestWriteUndoes(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "z"), []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := Write(dir, map[string]string{"a/b/c": "1", "a/d": "2", "z": "3"})
+	if !errors.Is(err, fs.ErrExist) {
+		t.Fatalf("%v, want an error that says that z exists", err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("%v, %v are left; want z alone", entries, err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "z")); string(text) != "mine" {
+		t.Errorf("z has %q, %v", text, err)
+	}
+}

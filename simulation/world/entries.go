@@ -37,7 +37,10 @@ func entryOf(e etcd.Entry) check.Entry {
 	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
 		names = append(names, id[1])
 	}
-	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names}
+	return check.Entry{
+		Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names,
+		Tells: strings.Contains(e.Value, "grpc_methods"),
+	}
 }
 
 // noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.

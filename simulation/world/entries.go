@@ -77,9 +77,21 @@ func (w *World) registered() []string {
 
 // registeredSince reports whether etcd has had an entry of an address for some time since a time.
 func (w *World) registeredSince(at time.Time, addr string) bool {
-	return slices.Contains(w.registered(), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
-		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
-	})
+	if slices.Contains(w.registered(), addr) {
+		return true
+	}
+	has := make(map[string]bool) // by key
+	for _, c := range w.since(time.Time{}) {
+		if !strings.HasPrefix(c.Key, shopKey+"/") {
+			continue
+		}
+		had := has[c.Key]
+		has[c.Key] = !c.Delete && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
+		if !c.At.Before(at) && (had || has[c.Key]) {
+			return true
+		}
+	}
+	return false
 }
 
 // registeredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a

@@ -110,11 +110,16 @@ func (j *Judge) gone(c Call, l *life) bool {
 	return drained || l.leaves && l.Marks && !j.lately(c, l.Addr)
 }
 
-// told reports whether entries tell the caller which methods each endpoint that it knows serves.
+// told reports whether entries tell the caller which methods each endpoint that it knows serves: each has one that has said so
+// for a while, or is held by now.
 func (j *Judge) told(c Call) bool {
 	return !slices.ContainsFunc(c.Known, func(addr string) bool {
-		l := j.at(addr)
-		return l == nil || !l.Tells
+		l, p := j.at(addr), place{c.Service, addr}
+		if l == nil || !l.Tells {
+			return true
+		}
+		since, tells := j.history.tells[p]
+		return j.history.at(p).present(c.End) && (!tells || since.After(c.Begin.Add(-sentBefore)))
 	})
 }
 

@@ -66,7 +66,7 @@ func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seco
 func register(seconds float64, instances ...Instance) func(*Judge) {
 	return func(j *Judge) {
 		for _, i := range instances {
-			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{Service: "shop", Addr: i.Addr, Names: []string{i.Name}})
+			j.Entry(at(seconds), int64(1000*seconds), "shop/"+i.ID, Entry{Service: "shop", Addr: i.Addr, Names: []string{i.Name}, Tells: true})
 		}
 	}
 }
@@ -134,8 +134,16 @@ func TestCall(t *testing.T) {
 		"answered by one that has left":           {inOrder(leave, vanish(3.9, first)), call(answeredBy("first")), Gone},
 		"answered by one that is leaving":         {leave, call(answeredBy("first")), ""},
 
-		"unimplemented":                        {call: call(unimplemented), want: Unserved},
-		"unimplemented, another is untold":     {func(j *Judge) { j.lives["second"].Tells = false }, call(unimplemented), ""},
+		"unimplemented":                    {call: call(unimplemented), want: Unserved},
+		"unimplemented, another is untold": {func(j *Judge) { j.lives["second"].Tells = false }, call(unimplemented), ""},
+		"unimplemented, an entry has ceased to tell": {
+			func(j *Judge) {
+				j.Entry(at(9), 9000, "shop/second", Entry{Service: "shop", Addr: second.Addr, Names: []string{second.Name}})
+			}, call(unimplemented), "",
+		},
+		"unimplemented, an entry tells again": {inOrder(func(j *Judge) {
+			j.Entry(at(9), 9000, "shop/second", Entry{Service: "shop", Addr: second.Addr, Names: []string{second.Name}})
+		}, register(9.2, second)), call(unimplemented), Unserved},
 		"unimplemented, served by none":        {call: call(unimplemented, func(c *Call) { c.Method = "Other" })},
 		"an error that the network has not":    {call: call(code(codes.Internal)), want: Failed},
 		"failed":                               {call: call(), want: Failed},

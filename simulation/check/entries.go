@@ -11,11 +11,13 @@ type Entry struct {
 	Addr    string   // the address that it names, "" if readers are to skip it or there is none
 	Leaving bool     // it says that its owner takes it out
 	Names   []string // the instance ids that it may give the address
+	Tells   bool     // it says which methods are served there
 }
 
 // history is what etcd has had.
 type history struct {
-	entries map[string]Entry // by key
+	entries map[string]Entry    // by key
+	tells   map[place]time.Time // since when an entry has said which methods are served; none does where this is zero
 	places  map[place]*spans
 	named   map[[2]string]bool // by name and address: an entry has said so
 
@@ -34,7 +36,7 @@ type spans struct {
 }
 
 func newHistory() history {
-	return history{entries: make(map[string]Entry), places: make(map[place]*spans), named: make(map[[2]string]bool)}
+	return history{entries: make(map[string]Entry), tells: make(map[place]time.Time), places: make(map[place]*spans), named: make(map[[2]string]bool)}
 }
 
 // Entry notes what etcd has under a key from now on, that is from a revision on, or from a restore on (0).
@@ -44,7 +46,12 @@ func (j *Judge) Entry(now time.Time, revision int64, key string, e Entry) {
 		j.history.changes++
 	}
 	h, before := &j.history, j.history.entries[key]
+	defer h.noteTells(now, before)
+	defer h.noteTells(now, e)
 	if before.Addr == e.Addr && slices.Equal(before.Names, e.Names) {
+		if e.Addr != "" {
+			h.entries[key] = e
+		}
 		return
 	}
 	if before.Addr != "" {
@@ -64,6 +71,20 @@ func (j *Judge) Entry(now time.Time, revision int64, key string, e Entry) {
 	for _, name := range e.Names {
 		h.named[[2]string{name, e.Addr}] = true
 	}
+}
+
+// noteTells notes whether an entry says from now on which methods are served at the address of one that has changed.
+func (h *history) noteTells(now time.Time, changed Entry) {
+	p := place{changed.Service, changed.Addr}
+	for _, e := range h.entries {
+		if e.Tells && p == (place{e.Service, e.Addr}) {
+			if h.tells[p].IsZero() {
+				h.tells[p] = now
+			}
+			return
+		}
+	}
+	delete(h.tells, p)
 }
 
 func (h *history) at(p place) *spans {

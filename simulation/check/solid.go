@@ -44,7 +44,7 @@ func (j *Judge) listed(c Call, l *life) bool {
 	}
 	at := place{c.Service, l.Addr}
 	s := j.history.at(at)
-	if !s.present(until) || !j.heard(c, l, lastAt(s.went, until)) {
+	if !s.present(until) || !j.heard(c, l, lastAt(s.came, until)) {
 		return false
 	}
 	return c.Target == "" || j.history.standsFor(c.Target, at) && j.heard(c, l, lastAt(s.came, c.End))

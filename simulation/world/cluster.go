@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -87,6 +88,20 @@ func (w *World) resetSince(at time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return len(w.resets) > 0 && !w.resets[len(w.resets)-1].Before(at)
+}
+
+// resetHidden reports whether etcd was last restored or wiped while a process had a connection to a member that was a black
+// hole. Its client then does not tell it that the others were lost.
+func (w *World) resetHidden(process int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.resets) == 0 {
+		return false
+	}
+	at := w.resets[len(w.resets)-1].Sub(w.began)
+	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.StalledFromMember && s.Who == process && s.At <= at && at <= s.At+s.For+aftermath
+	})
 }
 
 func memberHost(i int) string { return fmt.Sprintf("10.1.0.%d", i+1) }

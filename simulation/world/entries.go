@@ -37,7 +37,10 @@ func entryOf(e etcd.Entry) check.Entry {
 	if id := instancePattern.FindStringSubmatch(e.Value); id != nil {
 		names = append(names, id[1])
 	}
-	return check.Entry{Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names}
+	return check.Entry{
+		Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names,
+		Tells: strings.Contains(e.Value, "grpc_methods"),
+	}
 }
 
 // noteEntry has the judge hear of an entry that etcd has from now on, or no longer has if its value is empty.
@@ -74,9 +77,21 @@ func (w *World) registered() []string {
 
 // registeredSince reports whether etcd has had an entry of an address for some time since a time.
 func (w *World) registeredSince(at time.Time, addr string) bool {
-	return slices.Contains(w.registered(), addr) || slices.ContainsFunc(w.since(at), func(c etcd.Change) bool {
-		return !c.Delete && strings.HasPrefix(c.Key, shopKey+"/") && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
-	})
+	if slices.Contains(w.registered(), addr) {
+		return true
+	}
+	has := make(map[string]bool) // by key
+	for _, c := range w.since(time.Time{}) {
+		if !strings.HasPrefix(c.Key, shopKey+"/") {
+			continue
+		}
+		had := has[c.Key]
+		has[c.Key] = !c.Delete && address(etcd.Entry{Key: c.Key, Value: c.Value}) == addr
+		if !c.At.Before(at) && (had || has[c.Key]) {
+			return true
+		}
+	}
+	return false
 }
 
 // registeredThroughout returns the addresses that etcd has had for the shop since a time, without a change of their entries or a

@@ -31,14 +31,14 @@ func (c *caller) lookAtKey(wrong lasting) {
 	}
 }
 
-// cutOff reports whether the present life of a process is cut off from etcd.
+// cutOff reports whether the present life of a process is cut off from etcd. One that began at the same instant may not be.
 func (p *process) cutOff() bool {
 	p.mu.Lock()
 	began := p.begun.Sub(p.w.began)
 	p.mu.Unlock()
 	now := time.Since(p.w.began)
 	return slices.ContainsFunc(p.w.plan.Steps, func(s schedule.Step) bool {
-		return s.Kind == schedule.CutFromEtcd && s.Who == p.index && began <= s.At && s.At <= now && now < s.At+s.For
+		return s.Kind == schedule.CutFromEtcd && s.Who == p.index && began < s.At && s.At <= now && now < s.At+s.For
 	})
 }
 

@@ -2,6 +2,7 @@ package world
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,15 @@ var (
 
 // disturbed reports whether a process may have missed a change made at a time.
 func (w *World) disturbed(process int, at time.Duration) bool {
-	return w.faulty(process, at, at+promptly, disturbAll, disturbOne)
+	return w.faulty(process, at, at+promptly, disturbAll, disturbOne) || w.onDeadWatch(process, at+promptly)
+}
+
+// onDeadWatch reports whether a process may have opened a watch before a time that etcd has never answered. It then hears of
+// changes when it next compares what it knows with etcd, 8 s later at the most.
+func (w *World) onDeadWatch(process int, before time.Duration) bool {
+	return slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.AnswersLost && s.Who == process && s.At < before && (s.Text == schedule.AnyMethod || s.Text == "Watch")
+	})
 }
 
 // quiet reports whether neither the live config has changed lately nor all of etcd.

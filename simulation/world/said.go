@@ -32,13 +32,13 @@ func (s *server) saidIn(what string, began time.Time, keys ...string) {
 }
 
 // saidOut checks that the server is out of etcd, as a call that began at a time has said. A server that is cut off cannot know
-// what a restore has brought back meanwhile.
+// what a restore has brought back meanwhile, nor one that has left etcd and takes a connection for well that is a black hole.
 func (s *server) saidOut(what string, began time.Time) {
 	unaware := began
 	if deaf := s.w.deafSince(s.from); !deaf.IsZero() && deaf.Before(began) {
 		unaware = deaf
 	}
-	if s.w.resetSince(unaware) {
+	if s.w.resetSince(unaware) || s.w.resetHidden(s.index) {
 		return
 	}
 	for _, key := range s.keys() {

@@ -313,7 +313,7 @@ func TestReplicaSilentThoughEtcdMovedOn(t *testing.T) {
 		if at, probe, err := r.due(later); at.After(later) || probe || err != nil {
 			t.Errorf("due after %v, probe %v, %v, want a request for progress at once", at.Sub(later), probe, err)
 		}
-		var want error = errSilent
+		want := errSilent
 		if answers {
 			want = nil
 			if _, err := r.heard(events(20), later); err != nil {

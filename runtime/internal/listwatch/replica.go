@@ -12,7 +12,7 @@ import (
 const (
 	// progressAfter is the silence after which the watch is asked for a progress notification.
 	progressAfter = 4 * time.Second
-	// silentAfter is the silence after which a watch is given up.
+	// silentAfter is the silence after which a watch is probed, or given up.
 	silentAfter = 8 * time.Second
 	// answerWithin is how long a watch has for a progress notification once etcd has moved on.
 	answerWithin = 2 * time.Second

@@ -98,15 +98,18 @@ func decode(layout, value string) said {
 	}
 }
 
-// leavingMark is the metadata of an entry that is about to go.
-const leavingMark = "grpc_leaving"
+// leavingMark is the metadata of an entry that is about to go, and methodsName that which says what methods are served there.
+const (
+	leavingMark = "grpc_leaving"
+	methodsName = "grpc_methods"
+)
 
 // told fills in what metadata tells, and forgets an entry that is about to go.
 func (s said) told(metadata map[string]string) said {
 	if _, ok := metadata[leavingMark]; ok {
 		return said{}
 	}
-	s.Version, s.Zone, s.Methods = cmp.Or(s.Version, metadata["version"]), metadata["zone"], metadata["grpc_methods"]
+	s.Version, s.Zone, s.Methods = cmp.Or(s.Version, metadata["version"]), metadata["zone"], metadata[methodsName]
 	if weight, err := strconv.ParseUint(metadata["weight"], 10, 32); err == nil {
 		s.Weight = uint32(weight)
 	}

@@ -39,7 +39,7 @@ func entryOf(e etcd.Entry) check.Entry {
 	}
 	return check.Entry{
 		Service: path.Dir(e.Key), Addr: address(e), Leaving: strings.Contains(e.Value, leavingMark), Names: names,
-		Tells: strings.Contains(e.Value, "grpc_methods"),
+		Tells: strings.Contains(e.Value, methodsName),
 	}
 }
 

@@ -385,6 +385,7 @@ func (c *core[T]) probed(e event, now time.Time) action {
 	if err := c.replica.probed(e.read, now); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.cause), now)
 	}
+	c.signOfLife = time.Time{} // it was a probe that was asked last, and the watch may have to answer now
 	return c.wait(now)
 }
 

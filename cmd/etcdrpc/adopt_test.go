@@ -177,6 +177,7 @@ func checkOption(t *testing.T, p *proposal, want string) {
 	if option == "" {
 		return
 	}
+	checkPasted(t, option)
 	opts := readOption(t, option)
 	if opts.GetKey() != p.key || (opts.GetJsonLayout() != nil) != p.homeMade() {
 		t.Errorf("%s is read as %v", option, opts)

@@ -117,7 +117,7 @@ func TestAdopt_Layouts(t *testing.T) {
 		{"an id beside the key's", `acme/user/x {"at":"h:1","id":"y"}`, `key: "acme/user" json_layout: { addr: "at" instance: "id" }`, 1,
 			[]string{`would not write: for the first of them that is one that ends in "y"`}},
 		{"an address that is a URL", `acme/user/x {"endpoint":"http://10.0.0.7:9000"}`, "", 0,
-			[]string{`unread: clients would not read the entry: address "http://10.0.0.7:9000": want host:port`}},
+			[]string{`unread: clients would not read the entry: json_layout entry: address "http://10.0.0.7:9000": want host:port`}},
 		{"mixed", "acme/user/a 10.0.0.7:9000\nacme/user/b 10.0.0.8:9000\nacme/user/c {\"Addr\":\"10.0.0.9:9000\"}",
 			`key: "acme/user" layout: LAYOUT_PLAIN`, 3, []string{"mixed-layouts: the entries are in 2 layouts: endpoint_json (1), plain (2)"}},
 		{"the lease suffix among others", "hello/h:1 h:1\nhello/h:2 h:2\nhello7587882123456789012 @7587882123456789012 h:3", `key: "hello" layout: LAYOUT_PLAIN`, 2,
@@ -177,6 +177,7 @@ func checkOption(t *testing.T, p *proposal, want string) {
 	if option == "" {
 		return
 	}
+	checkPasted(t, option)
 	opts := readOption(t, option)
 	if opts.GetKey() != p.key || (opts.GetJsonLayout() != nil) != p.homeMade() {
 		t.Errorf("%s is read as %v", option, opts)

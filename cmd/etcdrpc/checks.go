@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -297,6 +298,7 @@ func mixesUp(s, o *service) string {
 		return ""
 	}
 	has := func(match func(instance) bool) bool { return slices.ContainsFunc(o.instances, match) }
+	unparsed := func(i instance) bool { return !kratosParses(i.entry.value) }
 	switch {
 	case s.uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
@@ -304,12 +306,23 @@ func mixesUp(s, o *service) string {
 		return "GoFrame's reader lists by the bare key, and panics at an entry that is not named by host:port"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !i.layout.JSON() }):
 		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is no JSON"
-	case s.uses(endpoint.Kratos) && has(func(i instance) bool {
-		return !i.layout.JSON() || i.layout == endpoint.EndpointJSON && i.Weight != 0
-	}):
+	case s.uses(endpoint.Kratos) && (has(unparsed) || slices.ContainsFunc(o.malformed, unparsed)):
 		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
 	}
 	return ""
+}
+
+// kratosParses reports whether kratos' reader can take a value for an instance, be it of another service. It has the fields
+// of etcd's naming package and of go-micro for its own, where they are named alike, in either case.
+func kratosParses(value []byte) bool {
+	var its struct {
+		ID        string            `json:"id"`
+		Name      string            `json:"name"`
+		Version   string            `json:"version"`
+		Metadata  map[string]string `json:"metadata"`
+		Endpoints []string          `json:"endpoints"`
+	}
+	return json.Unmarshal(value, &its) == nil
 }
 
 // namedByAddrs reports whether GoFrame's reader can take what a key ends in for addresses, of which one server may have

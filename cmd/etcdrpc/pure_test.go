@@ -155,9 +155,19 @@ func TestChildPolicy(t *testing.T) {
 
 func TestMixesUp(t *testing.T) {
 	of := func(key string, layout endpoint.Layout, weight uint32) *service {
-		e := entry{key: layout.Key(key, endpoint.Endpoint{Instance: "a", Addr: "h:1"}, 1)}
-		return &service{key: key, instances: []instance{{Endpoint: endpoint.Endpoint{Weight: weight}, layout: layout, entry: e}}}
+		e := endpoint.Endpoint{Instance: "a", Addr: "h:1", Weight: weight}
+		value, err := layout.Encode(key, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &service{key: key, instances: []instance{{Endpoint: e, layout: layout, entry: entry{key: layout.Key(key, e, 1), value: value}}}}
 	}
+	with := func(layout endpoint.Layout, value string) *service {
+		s := of("user2", layout, 0)
+		s.instances[0].entry.value = []byte(value)
+		return s
+	}
+	malformed := &service{key: "user2", malformed: []instance{{entry: entry{key: "user2/a", value: []byte(`{"Addr":"h`)}}}}
 	two := of("user2", endpoint.GoFrame, 0)
 	two.instances[0].entry.key = "user2/h:1,h:2"
 	for _, tc := range []struct {
@@ -176,6 +186,15 @@ func TestMixesUp(t *testing.T) {
 		{"kratos skips other names", of("user", endpoint.Kratos, 0), of("user2", endpoint.Kratos, 0), false},
 		{"kratos parses naming", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 0), false},
 		{"kratos fails at a weight", of("user", endpoint.Kratos, 0), of("user2", endpoint.EndpointJSON, 5), true},
+		{"kratos takes texts for metadata", of("user", endpoint.Kratos, 0), with(endpoint.EndpointJSON, `{"Addr":"h:1","Metadata":{"k":"v"}}`), false},
+		{"kratos fails at a number in metadata", of("user", endpoint.Kratos, 0), with(endpoint.EndpointJSON, `{"Addr":"h:1","Metadata":{"k":1}}`), true},
+		{"kratos fails at metadata that is a text", of("user", endpoint.Kratos, 0), with(endpoint.EndpointJSON, `{"Addr":"h:1","Metadata":"x"}`), true},
+		{"kratos fails at a version that is a number", of("user", endpoint.Kratos, 0), with(endpoint.EndpointJSON, `{"addr":"h:1","version":2}`), true},
+		{"kratos parses our go-micro", of("user", endpoint.Kratos, 0), of("user2", endpoint.GoMicro, 5), false},
+		{"kratos fails at go-micro's own endpoints", of("user", endpoint.Kratos, 0),
+			with(endpoint.GoMicro, `{"name":"user2","version":"","metadata":null,"endpoints":[{"name":"Say.Hello"}],"nodes":[{"id":"a","address":"h:1"}]}`), true},
+		{"kratos fails at half an entry", of("user", endpoint.Kratos, 0), malformed, true},
+		{"kitex bears half an entry", of("user", endpoint.Kitex, 0), malformed, false},
 		{"kratos fails at plain", of("user", endpoint.Kratos, 0), of("user2", endpoint.Plain, 0), true},
 		{"nested is another matter", of("user", endpoint.Kitex, 0), of("user/eu", endpoint.Kitex, 0), false},
 		{"the longer one is not hurt", of("user2", endpoint.Kitex, 0), of("user", endpoint.Kitex, 0), false},

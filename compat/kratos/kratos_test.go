@@ -258,3 +258,26 @@ func TestNeighbours(t *testing.T) {
 		})
 	}
 }
+
+// So can what others than we write there, where etcdrpc doctor looks for it.
+func TestNeighboursOfOthers(t *testing.T) {
+	for value, bears := range map[string]bool{
+		`{"Op":0,"Addr":"127.0.0.1:9000"}`:                              true,
+		`{"Op":0,"Addr":"127.0.0.1:9000","Metadata":{"k":"v"}}`:         true,
+		`{"Addr":"127.0.0.1:9000","Metadata":"..."}`:                    false,
+		`{"Addr":"127.0.0.1:9000","Metadata":{"k":1}}`:                  false,
+		`{"addr":"127.0.0.1:9000","version":2}`:                         false,
+		`{"name":"user-admin","endpoints":[],"nodes":[]}`:               true,
+		`{"name":"user-admin","endpoints":[{"name":"A.B"}],"nodes":[]}`: false,
+		`{"Addr":"127.0`: false,
+	} {
+		w := world.New(t)
+		w.Register(user.Key, runtime.Endpoint{Instance: "one", Addr: "127.0.0.1:9000"}, runtime.Kratos)
+		if _, err := w.Etcd.Admin().Put(w.Context(), "/microservices/user-admin/two", value); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := theirs(t, w).GetService(w.Context(), "user"); bears != (err == nil) || bears && len(list) != 1 {
+			t.Errorf("beside %s they list %v, %v", value, list, err)
+		}
+	}
+}

@@ -38,6 +38,7 @@ var theirReaders = []theirReader{
 	{"lease suffix", runtime.LeaseSuffix, "hello", func(w *world) *grpc.ClientConn {
 		return w.dial("suffix:///hello", w.suffixResolver())
 	}},
+	{"a tutorial's", tutorialLayout, "/user", func(w *world) *grpc.ClientConn { return w.tutorialConn("user") }},
 	{"go-zero", runtime.GoZero, "user.rpc", func(w *world) *grpc.ClientConn {
 		return w.dial("discov:///user.rpc", w.goZeroResolver())
 	}},
@@ -58,7 +59,10 @@ func TestLayouts_BesideTheirReaders(t *testing.T) {
 
 func (w *world) besideTheirReader(reader theirReader, second layout) {
 	w.t.Helper()
-	first := layouts[slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == reader.layout })]
+	first := layout{reader.layout, "KEY/INSTANCE", ""} // a home-made one
+	if i := slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == reader.layout }); i >= 0 {
+		first = layouts[i]
+	}
 	// grpcEtcd reads the address off the key, where KITEX and GO_FRAME have it, too.
 	byAddr := reader.name == "grpcEtcd"
 	if first.sharesKey(second) || byAddr && second.key == "KEY/ADDR" {

@@ -261,7 +261,7 @@ func (w *world) run(ctx context.Context, registry *runtime.Registry, name string
 	w.t.Cleanup(stop)
 	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered: %+v", name, s.Status()) }, func() bool {
 		status := s.Status()
-		return len(status) == 1 && status[0].State == runtime.StateRegistered
+		return len(status) > 0 && !slices.ContainsFunc(status, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
 	})
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }
@@ -279,8 +279,8 @@ func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.C
 // dial returns a connection by a resolver: one of ours with a target, or a peer's.
 func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	conn, err := grpc.NewClient(target, append(opts, plaintext(), grpc.WithResolvers(by),
-		grpc.WithDefaultServiceConfig(roundRobin))...)
+	defaults := []grpc.DialOption{plaintext(), grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
+	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package seeds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -21,10 +22,11 @@ type load struct {
 	name string
 	stop func()
 
-	mu     sync.Mutex
-	calls  int
-	counts map[string]int // by server, since the last reset
-	failed error          // the first
+	mu       sync.Mutex
+	calls    int
+	counts   map[string]int // by server, since the last reset
+	failures int
+	failed   error // the first
 }
 
 // load starts two callers on a connection, to be stopped before the last server is.
@@ -43,7 +45,7 @@ func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
 		cancel()
 		running.Wait()
 		if l.failed != nil {
-			w.t.Errorf("%s: of %d calls one at least has failed: %v", name, l.calls, l.failed)
+			w.t.Errorf("%s: of %d calls %d have failed, the first with %v", name, l.calls, l.failures, l.failed)
 		}
 	})
 	w.t.Cleanup(l.stop)
@@ -56,8 +58,9 @@ func (l *load) call(conn grpc.ClientConnInterface) {
 	server, err := sayHello(ctx, conn)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err != nil && l.failed == nil {
-		l.failed = err
+	if err != nil {
+		l.failures++
+		l.failed = cmp.Or(l.failed, err)
 	}
 	l.calls++
 	l.counts[server]++

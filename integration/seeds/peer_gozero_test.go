@@ -34,7 +34,7 @@ func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *disco
 
 // goZeroResolver resolves by go-zero's own subscriber, as its zrpc does.
 func (w *world) goZeroResolver() resolver.Builder {
-	return peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]string)) error {
+	return peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		subscriber, err := discov.NewSubscriber(w.etcd.Endpoints(), target.Endpoint())
 		if err != nil {
 			return err
@@ -48,7 +48,7 @@ func (w *world) goZeroResolver() resolver.Builder {
 			}
 		})
 		for {
-			update(slices.Sorted(slices.Values(subscriber.Values())))
+			update(bare(slices.Sorted(slices.Values(subscriber.Values()))))
 			select {
 			case <-changed:
 			case <-ctx.Done():

@@ -123,7 +123,7 @@ func (e *grpcEtcdEntry) unregisterOn(signals ...os.Signal) {
 
 // resolver resolves grpcEtcd://<caller>/<callee>.
 func (p *grpcEtcd) resolver() resolver.Builder {
-	return peerResolver{grpcEtcdResolverScheme, func(ctx context.Context, target resolver.Target, update func([]string)) error {
+	return peerResolver{grpcEtcdResolverScheme, func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		known := map[string]bool{}
 		prefix := grpcEtcdKey(target.Endpoint(), "")
 		return followPrefix(ctx, p.client, prefix, func(events []*clientv3.Event) {
@@ -135,7 +135,7 @@ func (p *grpcEtcd) resolver() resolver.Builder {
 					known[addr] = true
 				}
 			}
-			update(slices.Sorted(maps.Keys(known)))
+			update(bare(slices.Sorted(maps.Keys(known))))
 		})
 	}}
 }

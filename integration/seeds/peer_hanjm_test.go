@@ -68,7 +68,7 @@ func (r hanjmResolver) follow(ctx context.Context, target string, apply func([]n
 
 // resolver balances over a target, as grpc.RoundRobin did with the updates.
 func (r hanjmResolver) resolver() resolver.Builder {
-	return peerResolver{"hanjm", func(ctx context.Context, target resolver.Target, update func([]string)) error {
+	return peerResolver{"hanjm", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		known := map[string]bool{}
 		return r.follow(ctx, target.Endpoint(), func(updates []namingUpdate) {
 			for _, u := range updates {
@@ -78,7 +78,7 @@ func (r hanjmResolver) resolver() resolver.Builder {
 					known[u.Addr] = true
 				}
 			}
-			update(slices.Sorted(maps.Keys(known)))
+			update(bare(slices.Sorted(maps.Keys(known))))
 		})
 	}}
 }

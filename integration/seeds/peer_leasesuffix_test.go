@@ -130,11 +130,11 @@ func (g *suffixGateway) list() []string {
 
 // suffixResolver is how a service of that system finds the others: by the same list and watch.
 func (w *world) suffixResolver() resolver.Builder {
-	return peerResolver{"suffix", func(ctx context.Context, target resolver.Target, update func([]string)) error {
+	return peerResolver{"suffix", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		g := newSuffixGateway()
 		return followPrefix(ctx, w.theirs, target.Endpoint(), func(events []*clientv3.Event) {
 			g.apply(events)
-			update(g.list())
+			update(bare(g.list()))
 		})
 	}}
 }

@@ -13,7 +13,7 @@ import (
 // addresses behind a target each time they change, until ctx ends.
 type peerResolver struct {
 	scheme string
-	follow func(ctx context.Context, target resolver.Target, update func(addrs []string)) error
+	follow func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error
 }
 
 func (p peerResolver) Scheme() string { return p.scheme }
@@ -22,19 +22,24 @@ func (p peerResolver) Build(target resolver.Target, cc resolver.ClientConn, _ re
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &runningResolver{cancel: cancel}
 	r.running.Go(func() {
-		err := p.follow(ctx, target, func(addrs []string) {
-			state := resolver.State{Addresses: make([]resolver.Address, len(addrs))}
-			for i, addr := range addrs {
-				state.Addresses[i].Addr = addr
-			}
+		err := p.follow(ctx, target, func(addrs []resolver.Address) {
 			// What gRPC makes of a state, such as one without addresses, is its caller's to see.
-			_ = cc.UpdateState(state)
+			_ = cc.UpdateState(resolver.State{Addresses: addrs})
 		})
 		if err != nil && !ended(ctx, err) {
 			cc.ReportError(err)
 		}
 	})
 	return r, nil
+}
+
+// bare returns addresses of which no more is known.
+func bare(addrs []string) []resolver.Address {
+	all := make([]resolver.Address, len(addrs))
+	for i, addr := range addrs {
+		all[i].Addr = addr
+	}
+	return all
 }
 
 type runningResolver struct {

@@ -55,7 +55,7 @@ func (r *xieRegister) close() {
 // xieResolver resolves "etcd:///", whatever follows: all that begins with the scheme as a path,
 // "/etcd", the value being the address.
 func (w *world) xieResolver() resolver.Builder {
-	return peerResolver{"etcd", func(ctx context.Context, target resolver.Target, update func([]string)) error {
+	return peerResolver{"etcd", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		var known sync.Map // by key, as the original keeps them
 		return followPrefix(ctx, w.theirs, "/"+target.URL.Scheme, func(events []*clientv3.Event) {
 			for _, event := range events {
@@ -65,7 +65,7 @@ func (w *world) xieResolver() resolver.Builder {
 					known.Store(string(event.Kv.Key), string(event.Kv.Value))
 				}
 			}
-			update(values(&known))
+			update(bare(values(&known)))
 		})
 	}}
 }

@@ -179,14 +179,23 @@ func TestDecodeMalformed(t *testing.T) {
 // TestDecodeSaysWhatIsMissing shows entries of known formats that lack what is needed: the error names the format and the field.
 func TestDecodeSaysWhatIsMissing(t *testing.T) {
 	for value, want := range map[string]string{
-		`{"Op":1,"Addr":"h:1"}`:         "etcd's naming entry: the entry is the mark of a deletion",
-		`{"Addr":"h:x"}`:                `etcd's naming entry: address "h:x": want a port`,
-		`{"endpoints":["http://h:1"]}`:  "kratos entry: none of the endpoints is grpc:// or grpcs://",
-		`{"address":"h"}`:               `kitex entry: address "h": want host:port`,
-		`{"nodes":[]}`:                  "go-micro entry: no node",
-		`{"Host":"h","Port":0}`:         `dubbo entry: address "h:0": want a port`,
-		`{"id":"x","ip":"h","port":80}`: "JSON that names no address",
-		`{"Addr":"h:1"`:                 "malformed JSON",
+		`{"Op":1,"Addr":"h:1"}`:           "etcd's naming entry: the entry is the mark of a deletion",
+		`{"Addr":"h:x"}`:                  `etcd's naming entry: address "h:x": want a port`,
+		`{"endpoints":["http://h:1"]}`:    "kratos entry: none of the endpoints is grpc:// or grpcs://",
+		`{"address":"h"}`:                 `kitex entry: address "h": want host:port`,
+		`{"nodes":[]}`:                    "go-micro entry: no node",
+		`{"nodes":null,"endpoints":[{}]}`: "go-micro entry: the address is null",
+		`{"nodes":5}`:                     "go-micro entry: nodes is 5, not an array",
+		`{"nodes":[5]}`:                   "go-micro entry: a node is 5, not an object",
+		`{"nodes":[{"id":"a"}]}`:          "go-micro entry: there is no address",
+		`{"endpoints":{}}`:                "kratos entry: endpoints is {}, not an array",
+		`{"endpoints":[5]}`:               "kratos entry: the endpoint is 5, not a string",
+		`{"Addr":null,"Op":0}`:            "etcd's naming entry: the address is null",
+		`{"address":null}`:                "kitex entry: the address is null",
+		`{"Host":null,"Port":1}`:          "dubbo entry: the address is null",
+		`{"Host":"h","Port":0}`:           `dubbo entry: address "h:0": want a port`,
+		`{"id":"x","ip":"h","port":80}`:   "JSON that names no address",
+		`{"Addr":"h:1"`:                   "malformed JSON",
 	} {
 		if _, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %q in it", value, err, want)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
@@ -65,7 +66,7 @@ func (d *document) set(name, value []byte) bool {
 func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout Layout, err error) {
 	if r.JSON.mapped() {
 		if e, ok, err := r.JSON.fields.Value().decode(value); ok {
-			return e, r.JSON, err
+			return e, r.JSON, inEntry(r.JSON, err)
 		}
 	}
 	var d document
@@ -77,7 +78,7 @@ func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout La
 	case present(d.nodes):
 		layout = GoMicro
 		e, err = d.goMicro(instance)
-	case present(d.endpoints):
+	case present(d.endpoints) && d.nodes == nil: // go-micro has endpoints of its own
 		layout = Kratos
 		e, err = d.kratos()
 	case present(d.address):
@@ -87,25 +88,96 @@ func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout La
 		layout = Dubbo
 		e, err = d.dubbo()
 	default:
+		if layout, ok := d.layout(); ok {
+			return Endpoint{}, layout, inEntry(layout, errors.New("the address is null"))
+		}
 		if e, ok := goFrame(instance, value); ok {
 			return e, GoFrame, nil
 		}
-		return Endpoint{}, Layout{}, errors.New("JSON that names no address: no Addr (etcd), nodes (go-micro), endpoints (kratos), " +
-			"address (kitex) or Host and Port (dubbo), nor is it flat under a key that ends in host:port (GoFrame)")
+		return Endpoint{}, Layout{}, r.noAddress()
 	}
-	if err != nil {
-		err = fmt.Errorf("%s: %w", layout.entry, err)
+	return e, layout, inEntry(layout, err)
+}
+
+// inEntry adds to what is wrong with an entry which layout it is in.
+func inEntry(layout Layout, err error) error {
+	if err == nil {
+		return nil
 	}
-	return e, layout, err
+	return fmt.Errorf("%s: %w", layout.entry, err)
+}
+
+// layout returns the layout that has its address where there is anything, be it null.
+func (d *document) layout() (Layout, bool) {
+	switch {
+	case d.addr != nil:
+		return EndpointJSON, true
+	case d.nodes != nil:
+		return GoMicro, true
+	case d.endpoints != nil:
+		return Kratos, true
+	case d.address != nil:
+		return Kitex, true
+	case d.host != nil && d.port != nil:
+		return Dubbo, true
+	}
+	return Layout{}, false
+}
+
+// noAddress says where a value could have had an address.
+func (r Reader) noAddress() error {
+	own := ""
+	if r.JSON.mapped() {
+		own = fmt.Sprintf("nothing where json_layout %.200s has it, ", r.JSON)
+	}
+	return errors.New("JSON that names no address: " + own + "no Addr (etcd), nodes (go-micro), endpoints (kratos), " +
+		"address (kitex) or Host and Port (dubbo), nor is it flat under a key that ends in host:port (GoFrame)")
 }
 
 // address returns the address in a field.
 func address(raw json.RawMessage, needPort bool) (string, error) {
-	if raw[0] != '"' {
-		return "", fmt.Errorf("the address is %s, not a string", printable.Short(string(raw), 20))
+	addr, err := text("address", raw)
+	if err != nil {
+		return "", err
 	}
-	addr := rawjson.Text(raw)
 	return addr, CheckAddr(addr, needPort)
+}
+
+// hostPort returns the address of which two fields have a part each.
+func hostPort(rawHost, rawPort json.RawMessage) (string, error) {
+	host, err := text("host", rawHost)
+	if err != nil {
+		return "", err
+	}
+	port := word(rawPort)
+	if port == "" {
+		return "", fmt.Errorf("the port is %s, neither a number nor the text of one", printable.Short(string(rawPort), 20))
+	}
+	addr := net.JoinHostPort(host, port)
+	return addr, CheckAddr(addr, true)
+}
+
+// text returns the string that a value is to be. what is its name in an error.
+func text(what string, raw json.RawMessage) (string, error) {
+	if len(raw) == 0 {
+		return "", fmt.Errorf("there is no %s", what)
+	}
+	if raw[0] != '"' {
+		return "", fmt.Errorf("the %s is %s, not a string", what, printable.Short(string(raw), 20))
+	}
+	return rawjson.Text(raw), nil
+}
+
+// elements returns the values in the array that a value is to be. what is its name in an error.
+func elements(what string, raw json.RawMessage) (all []json.RawMessage, err error) {
+	if raw[0] != '[' {
+		return nil, fmt.Errorf("%s is %s, not an array", what, printable.Short(string(raw), 20))
+	}
+	rawjson.Elements(raw, func(value []byte) bool {
+		all = append(all, value)
+		return true
+	})
+	return all, nil
 }
 
 // present reports whether there is a value that is not null.

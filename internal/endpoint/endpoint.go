@@ -81,7 +81,7 @@ func (e Endpoint) check() error {
 	}
 	for name, value := range e.Metadata {
 		if !utf8.ValidString(name) || !utf8.ValidString(value) {
-			return fmt.Errorf("metadata %q is not valid UTF-8", name)
+			return fmt.Errorf("metadata %.80q is not valid UTF-8", name)
 		}
 		// A weight that is no number was found so in etcd and may go back there.
 		if _, number := parseWeight(value); name != nameWeight || number || e.Weight != 0 {

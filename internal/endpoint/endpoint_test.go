@@ -249,6 +249,8 @@ func TestEncodeRefuses(t *testing.T) {
 		{"weight twice", EndpointJSON, Endpoint{Addr: "h:1", Weight: 1, Metadata: map[string]string{"weight": "x"}}},
 		{"not UTF-8", Kratos, Endpoint{Addr: "h:1", Version: "\xff"}},
 		{"metadata not UTF-8", Plain, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": "\xff"}}},
+		{"an address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"address": "h:2"}}},
+		{"host and port in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"Host": "h", "Port": "2"}}},
 		{"too much", Kitex, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": strings.Repeat("x", MaxValue)}}},
 	}
 	for _, tt := range tests {

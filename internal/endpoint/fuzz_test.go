@@ -3,6 +3,7 @@ package endpoint
 import (
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func FuzzDecodeValue(f *testing.F) {
 		`{"ID":"h:1","Host":"h","Port":20880,"Enable":true,"Healthy":true,"Metadata":{"k":"v"}}`, `{"Host":1,"Port":"x","Healthy":false}`,
 		// Almost etcd's, and home-made.
 		`{"name":"svc","addr":"h:1","version":"v1","weight":3,"zone":"z"}`, `{"Addr":"h:1","Weight":"9","Metadata":{"Version":"v","Zone":2}}`,
-		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
+		`{"a":"h:1","m":{"weight":"x","zone":"z"},"w":2.5,"i":"/"}`, `{"h":"h","p":1,"m":{"weight":"x"}}`, `{"h":"h","p":1,"w":0,"m":{"weight":"5"}}`, `{"h":"::1","p":"80","w":"7","v":1,"z":{}}`,
 		// kitex.
 		`{"network":"tcp","address":"h:1","weight":10,"tags":{"k":"v"}}`, `{"network":"udp","address":"[::1]:9","tags":{"weight":"x"}}`,
 	} {
@@ -47,6 +48,84 @@ func FuzzDecodeValue(f *testing.F) {
 			checkDecoded(t, Reader{JSON: l}, "svc", "svc/a", value, 0)
 		}
 	})
+}
+
+// FuzzRoundTrip writes endpoints in every layout, one of home-made JSON with these fields among them, and has every reader that is to
+// read them do so.
+func FuzzRoundTrip(f *testing.F) {
+	f.Add("a", "h:1", "v2", "z", uint32(7), "k", "v", "at", "ver", "w", "labels")
+	f.Add("10.0.0.7:9000", "10.0.0.7:9000", "", "", uint32(0), "weight", "heavy", "addr", "Addr", "weight", "metadata")
+	f.Add("i", "h:80", "<v>", "\u2028", uint32(1), "address", "h:2", "адрес", "\x00", "node.w", "")
+	f.Add("i", "h", "", "", uint32(0), "nodes", "[]", "nodes", "endpoints", "", "address")
+	f.Add("i", "h:1", "", "", uint32(0), strings.Repeat("\xff", 2000), "v", "a", "", "", "")
+	f.Add("7", "h:1", "v", "", uint32(4294967295), "grpc_leaving", "true", "a", "", "a", "")
+	f.Fuzz(func(t *testing.T, instance, addr, version, zone string, weight uint32, name, value, at, ver, w, labels string) {
+		const lease = 7
+		if CheckInstance(instance) != nil || isLeaseID(instance, lease) {
+			return
+		}
+		e := Endpoint{Instance: instance, Addr: addr, Version: version, Zone: zone, Weight: weight, Metadata: map[string]string{name: value}}
+		mapped := MappedJSON(JSONFields{Addr: at, Version: ver, Weight: w, Metadata: labels})
+		readers := []Reader{reader, {}}
+		for _, l := range append([]Layout{mapped}, mappedLayouts...) {
+			if r, err := NewReader(l, LeaseSuffix); err == nil {
+				readers = append(readers, r)
+			}
+		}
+		for _, layout := range append(slices.Concat(layouts, mappedLayouts), mapped) {
+			written, err := layout.Encode("svc", e)
+			if checkError(t, err); err != nil {
+				continue
+			}
+			for _, r := range readers {
+				if r.means(layout, written) {
+					checkRead(t, r, layout, e, lease, written)
+				}
+			}
+		}
+	})
+}
+
+// means reports whether a reader is to read what was written in a layout: it has been told of it where that is needed, and of no
+// home-made JSON that has the address in a field which is there.
+func (r Reader) means(layout Layout, written []byte) bool {
+	switch {
+	case layout == LeaseSuffix:
+		return r.LeaseSuffix
+	case layout.mapped():
+		return r.JSON == layout
+	case !layout.JSON() || !r.JSON.mapped():
+		return true
+	}
+	_, taken, _ := r.JSON.fields.Value().decode(written)
+	return !taken
+}
+
+// checkRead reads what was written of an endpoint, and compares what the layout has room for.
+func checkRead(t *testing.T, r Reader, layout Layout, e Endpoint, lease int64, written []byte) {
+	t.Helper()
+	want := e
+	want.Addr = withPort(e.Addr)
+	if layout.at != atInstance {
+		want.Instance = e.Addr
+	}
+	if !layout.Metadata() {
+		want.Metadata, want.Zone = nil, ""
+		var fields JSONFields
+		if layout.mapped() {
+			fields = layout.fields.Value()
+		}
+		if fields.Version == "" {
+			want.Version = ""
+		}
+		if fields.Weight == "" {
+			want.Weight = 0
+		}
+	}
+	got, gotLayout, ok, err := r.Decode("svc", layout.Key("svc", e, lease), written, lease)
+	if err != nil || !ok || gotLayout != layout || !got.Equal(want) {
+		t.Fatalf("%s of %+v in %v\nis %+v in %v to %+v, ok %v, error %v", written, e, layout, got, gotLayout, r, ok, err)
+	}
 }
 
 // mappedLayouts are home-made.

@@ -14,7 +14,16 @@ func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	if !isGoFrame(e.Addr) {
 		return nil, fmt.Errorf("address %q: GoFrame's own readers know no IPv6 address, and panic", e.Addr)
 	}
-	return json.Marshal(e.members())
+	all := e.members()
+	var d document
+	for name := range all {
+		d.set([]byte(name), []byte("0"))
+	}
+	if other, taken := d.layout(); taken {
+		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, "+
+			"so readers would take this one for such an entry", other)
+	}
+	return json.Marshal(all)
 }
 
 // isGoFrame reports whether a key ends as those of GoFrame do, in host:port or several of them.

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 // microNode is a node of go-micro's.
@@ -33,31 +36,67 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 
 // goMicro reads a go-micro Service: of its nodes the one that the key is named for, or the only one.
 func (d *document) goMicro(instance string) (Endpoint, error) {
-	type node struct {
-		Metadata json.RawMessage
-		ID       string
-		Address  string
-	}
-	var nodes []node
-	if err := json.Unmarshal(d.nodes, &nodes); err != nil {
-		return Endpoint{}, fmt.Errorf("nodes: %w", err)
+	nodes, err := d.microNodes()
+	if err != nil {
+		return Endpoint{}, err
 	}
 	if len(nodes) == 0 {
 		return Endpoint{}, errors.New("no node")
 	}
-	i := slices.IndexFunc(nodes, func(n node) bool { return strings.ReplaceAll(n.ID, "/", "-") == instance })
+	i := slices.IndexFunc(nodes, func(n rawNode) bool { return strings.ReplaceAll(n.id, "/", "-") == instance })
 	if i < 0 && len(nodes) > 1 {
 		return Endpoint{}, fmt.Errorf("%d nodes, none of which has the id %.80q of the key", len(nodes), instance)
 	}
 	n := nodes[max(i, 0)]
-	if err := CheckAddr(n.Address, true); err != nil {
+	addr, err := address(n.address, true)
+	if err != nil {
 		return Endpoint{}, err
 	}
-	e := Endpoint{Addr: n.Address}
+	e := Endpoint{Addr: addr}
 	e.take(d.lower)
-	e.take(n.Metadata)
+	e.take(n.metadata)
 	if text := word(d.version); text != "" {
 		e.Version = text
 	}
 	return e, nil
+}
+
+// rawNode is a node as it is found.
+type rawNode struct {
+	id                string
+	address, metadata json.RawMessage
+}
+
+func (d *document) microNodes() ([]rawNode, error) {
+	all, err := elements("nodes", d.nodes)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]rawNode, len(all))
+	for i, raw := range all {
+		if nodes[i], err = microNodeOf(raw); err != nil {
+			return nil, err
+		}
+	}
+	return nodes, nil
+}
+
+func microNodeOf(raw json.RawMessage) (n rawNode, err error) {
+	if raw[0] != '{' {
+		return rawNode{}, fmt.Errorf("a node is %s, not an object", printable.Short(string(raw), 20))
+	}
+	rawjson.Members(raw, func(name, value []byte) bool {
+		switch string(name) {
+		case "id":
+			if present(value) {
+				n.id, err = text("id", value)
+			}
+		case "address":
+			n.address = value
+		case "metadata":
+			n.metadata = value
+		}
+		return err == nil
+	})
+	return n, err
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 // encodeKratos writes a kratos ServiceInstance. Its reader skips an entry whose name is not the
@@ -30,11 +28,15 @@ func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 
 // kratos reads a kratos ServiceInstance: the first of its endpoints that speaks gRPC.
 func (d *document) kratos() (Endpoint, error) {
-	var endpoints []string
-	if err := json.Unmarshal(d.endpoints, &endpoints); err != nil {
-		return Endpoint{}, fmt.Errorf("endpoints: %w", err)
+	endpoints, err := elements("endpoints", d.endpoints)
+	if err != nil {
+		return Endpoint{}, err
 	}
-	for _, endpoint := range endpoints {
+	for _, raw := range endpoints {
+		endpoint, err := text("endpoint", raw)
+		if err != nil {
+			return Endpoint{}, err
+		}
 		scheme, _, _ := strings.Cut(endpoint, "://")
 		if scheme != "grpc" && scheme != "grpcs" {
 			continue
@@ -48,8 +50,8 @@ func (d *document) kratos() (Endpoint, error) {
 		}
 		e := Endpoint{Addr: u.Host}
 		e.take(d.lower)
-		if present(d.version) && string(d.version) != `""` {
-			e.Version = rawjson.Text(d.version)
+		if text := word(d.version); text != "" {
+			e.Version = text
 		}
 		return e, nil
 	}

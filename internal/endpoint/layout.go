@@ -56,7 +56,7 @@ var layouts = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, 
 func layout(f format) Layout { return Layout{format: &f} }
 
 // mappedJSON is what all layouts of home-made JSON have in common.
-var mappedJSON = &format{name: "json_layout", entry: "entry", at: atInstance, encode: encodeMapped, needPort: true, json: true}
+var mappedJSON = &format{name: "json_layout", entry: "json_layout entry", at: atInstance, encode: encodeMapped, needPort: true, json: true}
 
 // MappedJSON returns the layout of a home-made JSON with these fields. Equal fields make equal layouts.
 func MappedJSON(fields JSONFields) Layout {

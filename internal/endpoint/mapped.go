@@ -155,7 +155,9 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 		return Endpoint{}, err
 	}
 	if present(d.instance) {
-		e.Instance = word(d.instance)
+		if e.Instance = word(d.instance); e.Instance == "" {
+			return Endpoint{}, fmt.Errorf("the instance id is %s, neither a string nor a number", printable.Short(string(d.instance), 20))
+		}
 		if err := CheckInstance(e.Instance); err != nil {
 			return Endpoint{}, err
 		}
@@ -167,7 +169,7 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 	if text := word(d.zone); text != "" {
 		e.Zone = text
 	}
-	if weight, ok := parseWeight(word(d.weight)); ok { // what is no weight is not read
+	if weight, ok := parseWeight(word(d.weight)); ok && weight != 0 { // what is no weight is not read
 		e.Weight = weight
 		delete(e.Metadata, nameWeight)
 	}
@@ -178,9 +180,5 @@ func (d *mappedDocument) address() (string, error) {
 	if present(d.addr) {
 		return address(d.addr, true)
 	}
-	if d.host[0] != '"' {
-		return "", fmt.Errorf("the host is %s, not a string", printable.Short(string(d.host), 20))
-	}
-	addr := net.JoinHostPort(word(d.host), word(d.port))
-	return addr, CheckAddr(addr, true)
+	return hostPort(d.host, d.port)
 }

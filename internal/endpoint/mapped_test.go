@@ -102,3 +102,54 @@ func TestNewReader(t *testing.T) {
 		t.Errorf("two layouts of home-made JSON: %v", err)
 	}
 }
+
+// TestMappedJSONNames has names that need escapes, are written from right to left, or look like a path. They are names of fields at
+// the top, and nothing else.
+func TestMappedJSONNames(t *testing.T) {
+	names := []string{"адрес", "版本", "node.addr", "a b", " ", `"`, `\`, "<&>", "\u2028", "\u202e", "\x00", "\n", "\ufffd", "😀", "e\u0301", "é", "ADDR", "Addr", "addr",
+		strings.Repeat("x", MaxField), "$.addr", "/addr", "addr[0]", "null"}
+	e := Endpoint{Instance: "i", Addr: "h:1", Version: "v", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}
+	for i, name := range names {
+		other := func(n int) string { return names[(i+n)%len(names)] }
+		layout := MappedJSON(JSONFields{Addr: name, Instance: other(1), Version: other(2), Zone: other(3), Weight: other(4), Metadata: other(5), Name: other(6)})
+		value, err := layout.Encode("svc", e)
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		got, gotLayout, _, err := Reader{JSON: layout}.Decode("svc", "svc/i", value, 0)
+		if err != nil || gotLayout != layout || !got.Equal(e) {
+			t.Errorf("%q: %s is %+v in %v, %v", name, value, got, gotLayout, err)
+		}
+	}
+	// A path is none.
+	nested := Reader{JSON: MappedJSON(JSONFields{Addr: "node.addr"})}
+	if e, _, _, err := nested.Decode("svc", "svc/i", []byte(`{"node":{"addr":"h:1"}}`), 0); err == nil ||
+		!strings.Contains(err.Error(), `nothing where json_layout {addr: "node.addr"} has it`) {
+		t.Errorf("a field within a field is read as %+v, %v", e, err)
+	}
+}
+
+// TestMappedJSONSaysWhatIsMissing has entries that are in the layout, and lack what is needed.
+func TestMappedJSONSaysWhatIsMissing(t *testing.T) {
+	addr, split := MappedJSON(JSONFields{Addr: "at", Instance: "id"}), MappedJSON(JSONFields{Host: "ip", Port: "port"})
+	for _, tt := range []struct {
+		layout      Layout
+		value, want string
+	}{
+		{addr, `{"at":5}`, "json_layout entry: the address is 5, not a string"},
+		{addr, `{"at":"h:1","id":[1]}`, "json_layout entry: the instance id is [1], neither a string nor a number"},
+		{addr, `{"at":null}`, `JSON that names no address: nothing where json_layout {addr: "at" instance: "id"} has it, no Addr (etcd)`},
+		{addr, `{"Addr":null}`, "etcd's naming entry: the address is null"},
+		{split, `{"ip":"h"}`, `nothing where json_layout {host: "ip" port: "port"} has it`},
+		{split, `{"ip":"h","port":true}`, "json_layout entry: the port is true, neither a number nor the text of one"},
+		{split, `{"ip":"h","port":65536}`, "want a port from 1 to 65535"},
+		{split, `{"ip":"h","port":80.0}`, "want a port from 1 to 65535"},
+		{split, `{"ip":{},"port":1}`, "json_layout entry: the host is {}, not a string"},
+		{split, `{"ip":"h:1","port":1}`, `address "[h:1]:1"`},
+	} {
+		if e, _, _, err := (Reader{JSON: tt.layout}).Decode("svc", "svc/i", []byte(tt.value), 0); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s is %+v, %v; want %q in the error", tt.value, e, err, tt.want)
+		}
+	}
+}

@@ -38,8 +38,16 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 	case metadata[0] == '{':
 		rawjson.Members(metadata, e.set)
 	default:
-		e.Metadata = map[string]string{nameMetadata: string(metadata)}
+		e.piece(nameMetadata, string(metadata))
 	}
+}
+
+// piece adds a piece of metadata that no field is meant for.
+func (e *Endpoint) piece(name, value string) {
+	if e.Metadata == nil {
+		e.Metadata = make(map[string]string)
+	}
+	e.Metadata[name] = value
 }
 
 // set takes one value of the metadata, into the field that it is meant for where there is one. It
@@ -61,10 +69,7 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 		e.Weight = weight
 		delete(e.Metadata, nameWeight)
 	default:
-		if e.Metadata == nil {
-			e.Metadata = make(map[string]string)
-		}
-		e.Metadata[name] = value
+		e.piece(name, value)
 		if name == nameWeight {
 			e.Weight = 0
 		}

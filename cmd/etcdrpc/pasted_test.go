@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/bufbuild/protocompile"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	optionsproto "github.com/etcdrpc/protoc-gen-go-etcd/proto"
+)
+
+// pasted is a proto file whose services have options that were pasted into it.
+func pasted(options ...string) string {
+	var text strings.Builder
+	text.WriteString("syntax = \"proto3\";\npackage pasted;\nimport \"etcd/discovery/v1/options.proto\";\noption go_package = \"example.com/pasted\";\n")
+	for i, option := range options {
+		fmt.Fprintf(&text, "service S%d {\n  %s}\n", i, strings.ReplaceAll(option, "\n", "\n  "))
+	}
+	return text.String()
+}
+
+// generated compiles a proto file and has the plugin generate its code, or say what is wrong.
+func generated(t *testing.T, text string) (code string, err error) {
+	t.Helper()
+	options, err := optionsproto.Files.ReadFile("etcd/discovery/v1/options.proto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{
+		Accessor: protocompile.SourceAccessorFromMap(map[string]string{"pasted.proto": text, "etcd/discovery/v1/options.proto": string(options)}),
+	})}
+	files, err := compiler.Compile(context.Background(), "pasted.proto")
+	if err != nil {
+		return "", err
+	}
+	request := &pluginpb.CodeGeneratorRequest{FileToGenerate: []string{"pasted.proto"}, Parameter: proto.String("paths=source_relative"), ProtoFile: withImports(files[0])}
+	raw, err := proto.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := gen.Respond(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if response.Error != nil {
+		return "", fmt.Errorf("%s", response.GetError())
+	}
+	return response.GetFile()[0].GetContent(), nil
+}
+
+// withImports returns a file with all that it imports, before what imports it.
+func withImports(file protoreflect.FileDescriptor) (all []*descriptorpb.FileDescriptorProto) {
+	seen := make(map[string]bool)
+	var add func(protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		if seen[file.Path()] {
+			return
+		}
+		seen[file.Path()] = true
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
+		}
+		all = append(all, protodesc.ToFileDescriptorProto(file))
+	}
+	add(file)
+	return all
+}
+
+// checkPasted has the plugin generate code from a proto file with the option.
+func checkPasted(t *testing.T, option string) {
+	t.Helper()
+	code, err := generated(t, pasted(option))
+	if err != nil {
+		t.Errorf("the option cannot be pasted: %v\n%s", err, option)
+		return
+	}
+	opts := readOption(t, option)
+	if key := fmt.Sprintf("%q", opts.GetKey()); !strings.Contains(code, key) {
+		t.Errorf("the key %s is not in the code generated from\n%s", key, option)
+	}
+}
+
+// TestAdopt_PastedOptions generates code from what adopt prints for entries of each layout, the services together in one proto.
+func TestAdopt_PastedOptions(t *testing.T) {
+	mapped := endpoint.MappedJSON(endpoint.JSONFields{Host: "host", Port: "port", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "meta", Name: "svc"})
+	odd := endpoint.MappedJSON(endpoint.JSONFields{Addr: "addr\"\\\u2028ü\x00", Weight: "weight"})
+	var options []string
+	for name, want := range map[string]endpoint.Layout{
+		"json": endpoint.EndpointJSON, "plain": endpoint.Plain, "zero": endpoint.GoZero, "suffix": endpoint.LeaseSuffix, "kratos": endpoint.Kratos, "kitex": endpoint.Kitex,
+		"frame": endpoint.GoFrame, "micro": endpoint.GoMicro, "mapped": mapped, "odd": odd,
+	} {
+		key := "/service/default/default/" + name + "/latest"
+		e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000", Weight: 7}
+		if want == odd {
+			e.Instance = "one" // under its address it would be taken for GoFrame's
+		}
+		value, err := want.Encode(key, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := adopt(key, []entry{{key: want.Key(key, e, someLease), value: value, lease: someLease}}, asIs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		option := v.proposals[0].option()
+		checkPasted(t, option)
+		options = append(options, option)
+		code, err := generated(t, pasted(option))
+		if err != nil {
+			t.Fatal(err)
+		}
+		layout := strings.ReplaceAll(want.String(), "_", "")
+		if want.JSON() && v.proposals[0].homeMade() {
+			layout = "JSONLayout("
+		}
+		if want != endpoint.EndpointJSON && !strings.Contains(strings.ToLower(code), "runtime."+strings.ToLower(layout)) {
+			t.Errorf("the code for %v does not name it:\n%s", want, code)
+		}
+	}
+	if _, err := generated(t, pasted(options...)); err != nil {
+		t.Errorf("together they cannot be pasted: %v", err)
+	}
+}

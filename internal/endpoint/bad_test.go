@@ -1,0 +1,206 @@
+package endpoint
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// sample is an entry of a format as its own writers have it, at 10.0.0.7:9000.
+type sample struct {
+	name, etcdKey, value string
+	reader               Reader
+}
+
+var samples = []sample{
+	{"etcd's naming entry", "svc/a", `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","zone":"z","weight":7,"k":"v"}}`, reader},
+	{"etcd's naming entry", "svc/a", `{"name":"svc","addr":"10.0.0.7:9000","version":"v2","zone":"z","weight":7,"metadata":{"k":"v"}}`, reader},
+	{"kratos entry", "svc/a", `{"id":"a","name":"svc","version":"v2","metadata":{"zone":"z","weight":"7","k":"v"},"endpoints":["grpc://10.0.0.7:9000?isSecure=false"]}`, reader},
+	{"kitex entry", "svc/10.0.0.7:9000", `{"network":"tcp","address":"10.0.0.7:9000","weight":7,"tags":{"version":"v2","zone":"z","k":"v"}}`, reader},
+	{"GoFrame entry", "svc/10.0.0.7:9000", `{"version":"v2","zone":"z","weight":7,"k":"v"}`, reader},
+	{"go-micro entry", "svc/a", `{"name":"svc","version":"v2","metadata":{"zone":"z"},"endpoints":[{"name":"A.B"}],` +
+		`"nodes":[{"id":"a","address":"10.0.0.7:9000","metadata":{"weight":"7","k":"v"}}]}`, reader},
+	{"dubbo entry", "svc/10.0.0.7:9000", `{"ID":"a","ServiceName":"svc","Host":"10.0.0.7","Port":9000,"Enable":true,"Healthy":true,` +
+		`"Metadata":{"version":"v2","zone":"z","weight":"7","k":"v"}}`, reader},
+	{"json_layout entry", "svc/a", `{"at":"10.0.0.7:9000","i":"a","ver":"v2","az":"z","w":7,"labels":{"k":"v"},"svc":"svc"}`,
+		Reader{JSON: MappedJSON(JSONFields{Addr: "at", Instance: "i", Version: "ver", Zone: "az", Weight: "w", Metadata: "labels", Name: "svc"})}},
+	{"json_layout entry", "svc/a", `{"ip":"10.0.0.7","port":9000,"labels":{"version":"v2","zone":"z","weight":"7","k":"v"}}`,
+		Reader{JSON: MappedJSON(JSONFields{Host: "ip", Port: "port", Metadata: "labels"})}},
+}
+
+func (s sample) decode(value string) (Endpoint, error) {
+	e, _, _, err := s.reader.Decode("svc", s.etcdKey, []byte(value), 0)
+	return e, err
+}
+
+// whole is what is in each sample.
+var whole = Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Zone: "z", Weight: 7, Metadata: map[string]string{"k": "v"}}
+
+func TestSamples(t *testing.T) {
+	for _, s := range samples {
+		want := whole
+		want.Instance = strings.TrimPrefix(s.etcdKey, "svc/")
+		if e, err := s.decode(s.value); err != nil || !e.Equal(want) {
+			t.Errorf("%s: %s is %+v, %v", s.name, s.value, e, err)
+		}
+	}
+}
+
+// TestCutShort reads entries that end too early, at every byte.
+func TestCutShort(t *testing.T) {
+	for _, s := range samples {
+		for n := range s.value {
+			e, err := s.decode(s.value[:n])
+			if err == nil {
+				t.Errorf("%s: %s is %+v", s.name, s.value[:n], e)
+			}
+			checkError(t, err)
+		}
+	}
+	for _, value := range []string{"10.0.0.7:9000", "[fd00::7]:9000"} {
+		for n := range value {
+			// What is left may be a shorter port.
+			e, _, _, err := reader.Decode("svc", "svc/a", []byte(value[:n]), 0)
+			if port := n > strings.LastIndexByte(value, ':')+1; port != (err == nil) || port && e.Addr != value[:n] {
+				t.Errorf("%q is %+v, %v", value[:n], e, err)
+			}
+		}
+	}
+}
+
+// TestFiveAddresses has five where one is to be: a reader must not choose one in silence, save where the format has a list.
+func TestFiveAddresses(t *testing.T) {
+	const five, alone = "h:1,h:2,h:3,h:4,h:5", "want host:port, and one alone"
+	for _, s := range samples {
+		value := strings.Replace(s.value, whole.Addr, five, 1)
+		if value == s.value { // host and port, or the address is in the key
+			value = strings.Replace(s.value, `"10.0.0.7"`, `"`+five+`"`, 1)
+		}
+		if value == s.value {
+			continue
+		}
+		if e, err := s.decode(value); err == nil || !strings.Contains(err.Error(), alone) {
+			t.Errorf("%s is %+v, %v; want %q", value, e, err, alone)
+		}
+	}
+	for _, value := range []string{five, `{"addr":["h:1","h:2","h:3","h:4","h:5"]}`, `{"endpoints":"grpc://h:1,grpc://h:2"}`} {
+		if e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil {
+			t.Errorf("%s is %+v", value, e)
+		}
+	}
+	// Of a list it is the first that speaks gRPC.
+	value := `{"endpoints":["http://h:1","https://h:2","grpc://h:3","grpcs://h:4","grpc://h:5"]}`
+	if e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err != nil || e.Addr != "h:3" {
+		t.Errorf("%s is %+v, %v", value, e, err)
+	}
+}
+
+// TestOverLong pads entries until they are longer than a value may be.
+func TestOverLong(t *testing.T) {
+	for _, s := range samples {
+		padded := func(n int) string { return s.value[:len(s.value)-1] + strings.Repeat(" ", n-len(s.value)) + "}" }
+		if e, err := s.decode(padded(MaxValue)); err != nil {
+			t.Errorf("%s: %d bytes are %+v, %v", s.name, MaxValue, e, err)
+		}
+		if e, err := s.decode(padded(MaxValue + 1)); err == nil || !strings.Contains(err.Error(), "more than 65536") {
+			t.Errorf("%s: %d bytes are %+v, %v", s.name, MaxValue+1, e, err)
+		}
+	}
+}
+
+// TestWrongTypes puts a value of every kind into every field, at every depth. Either the entry is read with all that its other
+// fields say, or there is an error that tells the format.
+func TestWrongTypes(t *testing.T) {
+	kinds := []any{nil, true, false, 5, -1.5, 1e300, "", "x", "/", "10.0.0.8:1", "h:1,h:2,h:3,h:4,h:5", []any{}, []any{1}, []any{[]any{}},
+		map[string]any{}, map[string]any{"a": map[string]any{}}, strings.Repeat("x", 300), map[string]any{"a": strings.Repeat("\n", 300)}}
+	for _, s := range samples {
+		var object map[string]any
+		if err := json.Unmarshal([]byte(s.value), &object); err != nil {
+			t.Fatal(err)
+		}
+		for path, put := range places(object) {
+			for _, wrong := range kinds {
+				value, err := json.Marshal(put(wrong))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.checkWrong(t, path, string(value))
+			}
+		}
+	}
+}
+
+// checkWrong reads a value that is the sample's but for what is at path.
+func (s sample) checkWrong(t *testing.T, path, value string) {
+	t.Helper()
+	e, err := s.decode(value)
+	if checkError(t, err); err != nil {
+		text := err.Error()
+		if !strings.HasPrefix(text, s.name+": ") && !strings.HasPrefix(text, "JSON that names no address") || strings.Contains(text, "json: ") {
+			t.Errorf("%s\nis refused, but in words of somebody else: %s", value, text)
+		}
+		return
+	}
+	checkDialable(t, e.Addr)
+	got := map[string]any{"version": e.Version, "zone": e.Zone, "weight": e.Weight, "k": e.Metadata["k"], "addr": e.Addr}
+	for name, want := range map[string]any{"version": whole.Version, "zone": whole.Zone, "weight": whole.Weight, "k": whole.Metadata["k"], "addr": whole.Addr} {
+		if got[name] != want && !slices.Contains(s.holds(path), name) {
+			t.Errorf("%s\nhas another %s: %+v", value, name, e)
+		}
+	}
+}
+
+// meanings are what the fields of the samples stand for, where they have other names.
+var meanings = map[string]string{
+	"Addr": "addr", "address": "addr", "Host": "addr", "Port": "addr", "at": "addr", "ip": "addr", "port": "addr", "endpoints[0]": "addr",
+	"ver": "version", "az": "zone", "w": "weight",
+}
+
+// holds returns what of an endpoint the field at path and those within it stand for.
+func (s sample) holds(path string) (all []string) {
+	var object map[string]any
+	if json.Unmarshal([]byte(s.value), &object) != nil {
+		return nil
+	}
+	for other := range places(object) {
+		if other == path || strings.HasPrefix(other, path+".") || strings.HasPrefix(other, path+"[") {
+			name := other[strings.LastIndexByte(other, '.')+1:]
+			all = append(all, cmp.Or(meanings[name], name))
+		}
+	}
+	return all
+}
+
+// places returns for each value within an object how to get the object with another in its place.
+func places(object map[string]any) map[string]func(any) any {
+	all := make(map[string]func(any) any)
+	var visit func(path string, value any, put func(any) any)
+	visit = func(path string, value any, put func(any) any) {
+		all[path] = put
+		switch value := value.(type) {
+		case map[string]any:
+			for name := range value {
+				visit(path+"."+name, value[name], func(wrong any) any {
+					changed := maps.Clone(value)
+					changed[name] = wrong
+					return put(changed)
+				})
+			}
+		case []any:
+			for i := range value {
+				visit(fmt.Sprintf("%s[%d]", path, i), value[i], func(wrong any) any {
+					changed := slices.Clone(value)
+					changed[i] = wrong
+					return put(changed)
+				})
+			}
+		}
+	}
+	visit("", object, func(v any) any { return v })
+	delete(all, "")
+	return all
+}

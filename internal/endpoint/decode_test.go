@@ -51,6 +51,8 @@ func TestDecode(t *testing.T) {
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
 		{"naming, said twice", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
+		{"naming with a weight that is too large", "svc/a", `{"addr":"h:1","weight":4294967296}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 		{"naming with a list for a version", "svc/a", `{"Addr":"h:1","version":["v1"],"zone":true,"weight":{}}`, 0,
 			Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 		{"plain", "svc/a", "h:1", 0, Endpoint{Instance: "a", Addr: "h:1"}, Plain},

@@ -167,10 +167,7 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 	if text := word(d.zone); text != "" {
 		e.Zone = text
 	}
-	if weight, ok := parseWeight(word(d.weight)); ok { // what is no weight is not read
-		e.Weight = weight
-		delete(e.Metadata, nameWeight)
-	}
+	e.takeWeight(d.weight)
 	return e, nil
 }
 

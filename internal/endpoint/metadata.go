@@ -72,6 +72,18 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	return len(e.Metadata) <= MaxMetadata
 }
 
+// takeWeight fills the weight from a field beside the metadata. A value that is not a weight is ignored.
+func (e *Endpoint) takeWeight(raw json.RawMessage) {
+	text := word(raw)
+	if text == "" { // what fails to parse costs an error
+		return
+	}
+	if weight, ok := parseWeight(text); ok {
+		e.Weight = weight
+		delete(e.Metadata, nameWeight)
+	}
+}
+
 func parseWeight(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err == nil

@@ -28,9 +28,7 @@ func (d *document) naming() (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Addr: withPort(addr), Version: word(d.version), Zone: word(d.zone)}
-	if text := word(d.weight); text != "" {
-		e.Weight, _ = parseWeight(text) // what is no weight is not read
-	}
+	e.takeWeight(d.weight)
 	if !present(d.metadata) {
 		d.metadata = d.lower
 	}

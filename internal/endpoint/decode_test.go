@@ -181,11 +181,11 @@ func TestDecodeMalformed(t *testing.T) {
 // TestDecodeSaysWhatIsMissing shows entries of known formats that lack what is needed: the error names the format and the field.
 func TestDecodeSaysWhatIsMissing(t *testing.T) {
 	for value, want := range map[string]string{
-		`{"Op":1,"Addr":"h:1"}`:         "etcd's naming entry: the entry is the mark of a deletion",
+		`{"Op":1,"Addr":"h:1"}`:         "etcd's naming entry: the entry marks a deletion",
 		`{"Addr":"h:x"}`:                `etcd's naming entry: address "h:x": want a port`,
 		`{"endpoints":["http://h:1"]}`:  "kratos entry: none of the endpoints is grpc:// or grpcs://",
 		`{"address":"h"}`:               `kitex entry: address "h": want host:port`,
-		`{"nodes":[]}`:                  "go-micro entry: no node",
+		`{"nodes":[]}`:                  "go-micro entry: it has no nodes",
 		`{"Host":"h","Port":0}`:         `dubbo entry: address "h:0": want a port`,
 		`{"id":"x","ip":"h","port":80}`: "JSON that names no address",
 		`{"Addr":"h:1"`:                 "malformed JSON",

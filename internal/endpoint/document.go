@@ -4,17 +4,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// document is the dialects of JSON at once, told apart by the fields that have the address. Fields are
-// raw, for a field of one dialect may be there in another with another type.
+// document holds the fields of all dialects of JSON, which differ in the fields that hold the address.
+// The fields are raw, since two dialects may have a field of one name with different types.
 type document struct {
 	op, addr, metadata    json.RawMessage // etcd's naming package
-	version, zone, weight json.RawMessage // in either case
-	endpoints, lower      json.RawMessage // kratos, lower being its metadata
+	version, zone, weight json.RawMessage // with or without a capital
+	endpoints, lower      json.RawMessage // kratos; lower is "metadata", without the capital
 	network, address      json.RawMessage // kitex
 	tags                  json.RawMessage
 	nodes                 json.RawMessage // go-micro
@@ -60,8 +61,8 @@ func (d *document) set(name, value []byte) bool {
 	return true
 }
 
-// decodeJSON reads the value of an entry that is a JSON object, in the dialect that it is in. instance
-// is what the entry's key ends in.
+// decodeJSON reads a value that is a JSON object of any dialect. instance is the last segment of the
+// entry's etcd key.
 func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout Layout, err error) {
 	if r.JSON.mapped() {
 		if e, ok, err := r.JSON.fields.Value().decode(value); ok {
@@ -99,13 +100,22 @@ func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout La
 	return e, layout, err
 }
 
-// address returns the address in a field.
+// address reads an address from one field.
 func address(raw json.RawMessage, needPort bool) (string, error) {
 	if raw[0] != '"' {
 		return "", fmt.Errorf("the address is %s, not a string", printable.Short(string(raw), 20))
 	}
 	addr := rawjson.Text(raw)
 	return addr, CheckAddr(addr, needPort)
+}
+
+// hostPort reads an address from two fields.
+func hostPort(host, port json.RawMessage) (string, error) {
+	if host[0] != '"' {
+		return "", fmt.Errorf("the host is %s, not a string", printable.Short(string(host), 20))
+	}
+	addr := net.JoinHostPort(word(host), word(port))
+	return addr, CheckAddr(addr, true)
 }
 
 // present reports whether there is a value that is not null.

@@ -8,14 +8,14 @@ import (
 	"strings"
 )
 
-// microNode is a node of go-micro's.
+// microNode is a node of a go-micro Service.
 type microNode struct {
 	Metadata map[string]string `json:"metadata"`
 	ID       string            `json:"id"`
 	Address  string            `json:"address"`
 }
 
-// encodeGoMicro writes a go-micro Service with one node, as its etcd registry does for each node.
+// encodeGoMicro writes a go-micro Service with one node, as go-micro's etcd registry does for each node.
 func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	metadata := e.strings()
 	e.addWeight(metadata)
@@ -31,7 +31,7 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	})
 }
 
-// goMicro reads a go-micro Service: of its nodes the one that the key is named for, or the only one.
+// goMicro reads a go-micro Service: the node whose id is in the etcd key, or the only node.
 func (d *document) goMicro(instance string) (Endpoint, error) {
 	type node struct {
 		Metadata json.RawMessage
@@ -43,7 +43,7 @@ func (d *document) goMicro(instance string) (Endpoint, error) {
 		return Endpoint{}, fmt.Errorf("nodes: %w", err)
 	}
 	if len(nodes) == 0 {
-		return Endpoint{}, errors.New("no node")
+		return Endpoint{}, errors.New("it has no nodes")
 	}
 	i := slices.IndexFunc(nodes, func(n node) bool { return strings.ReplaceAll(n.ID, "/", "-") == instance })
 	if i < 0 && len(nodes) > 1 {

@@ -301,9 +301,9 @@ func mixesUp(s, o *service) string {
 	case s.uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !namedByAddrs(i.entry.name()) }):
-		return "GoFrame's reader lists by the bare key, and panics at an entry that is not named by host:port"
+		return "GoFrame's reader lists by the bare key, and panics at a key that does not end in host:port"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !i.layout.JSON() }):
-		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is no JSON"
+		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is not JSON"
 	case s.uses(endpoint.Kratos) && has(func(i instance) bool {
 		return !i.layout.JSON() || i.layout == endpoint.EndpointJSON && i.Weight != 0
 	}):
@@ -312,8 +312,7 @@ func mixesUp(s, o *service) string {
 	return ""
 }
 
-// namedByAddrs reports whether GoFrame's reader can take what a key ends in for addresses, of which one server may have
-// several.
+// namedByAddrs reports whether GoFrame's reader can take the last segment of a key for the addresses of a server.
 func namedByAddrs(name string) bool {
 	for addr := range strings.SplitSeq(name, ",") {
 		if strings.Count(addr, ":") != 1 {

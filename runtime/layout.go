@@ -8,11 +8,11 @@ import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 //
 // A layout matters to writers only: every client reads entries of all layouts with a slash after
 // the service's key, in any mixture, so that a fleet can move from one to another. The exceptions
-// are [LeaseSuffix], whose keys have no slash, and a JSONLayout: clients read these where they are
-// asked for, beside the others.
+// are [LeaseSuffix], whose keys have no slash, and [JSONLayout]: clients read these only where they
+// are asked for, beside the others.
 type Layout interface {
 	// String returns the name by which a target selects the layout: "etcd:///hello?layout=lease_suffix".
-	// No target selects a JSONLayout.
+	// A target cannot select a JSONLayout.
 	String() string
 
 	layout() endpoint.Layout
@@ -38,33 +38,33 @@ var (
 	// Kitex is kitex': KEY/ADDRESS holds {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":{…}}.
 	// Version and zone are tags.
 	Kitex Layout = sealed{endpoint.Kitex}
-	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. Its own
-	// readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an
-	// IPv6 address, which is an error here. Of an entry with several addresses the first is read.
+	// GoFrame is GoFrame's: KEY/ADDRESS holds the metadata alone, {"version":"v2","weight":10}. GoFrame's
+	// own readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and panic at an
+	// IPv6 address, so writing one is an error. Of several addresses in a key, clients read the first.
 	GoFrame Layout = sealed{endpoint.GoFrame}
 	// GoMicro is go-micro's: KEY/INSTANCE holds its Service as JSON, with one node and with the key's last
-	// segment as the name. Zone and weight are metadata of the node. Its own readers look under
-	// /micro/registry/NAME.
+	// segment as the service name. Zone and weight are metadata of the node. go-micro's own readers look
+	// under /micro/registry/NAME.
 	GoMicro Layout = sealed{endpoint.GoMicro}
 )
 
-// JSONFields names the fields of a home-made JSON object, at its top. What is "" is neither written nor read.
+// JSONFields names the top-level fields of a JSON object. A field without a name is neither written nor read.
 type JSONFields struct {
-	Addr     string // "host:port"; or Host and Port
+	Addr     string // "host:port"; "": Host and Port are required
 	Host     string // without a port; an IPv6 address has no brackets
-	Port     string // written as a number; read as a number or the text of one
-	Instance string // the instance id; "": it is only what the etcd key ends in
+	Port     string // written as a number; read as a number or a string
+	Instance string // the instance id; "": only the last segment of the etcd key has it
 	Version  string
 	Zone     string
-	Weight   string // written as a number; read as a number or the text of one
-	Metadata string // an object of texts; "": there is no room for metadata, as in Plain
-	Name     string // written: the service key's last segment; not read
+	Weight   string // written as a number; read as a number or a string
+	Metadata string // an object of strings; "": no metadata, as in Plain
+	Name     string // written as the last segment of the service's key; not read
 }
 
-// JSONLayout returns the layout of a home-made JSON: KEY/INSTANCE holds an object with these fields.
-// Clients read it beside the other layouts where it is asked for, and take a value that has no address in
-// these fields for one of the others. Fields that make no layout, for none has the address or one stands
-// for two things, are an error where the layout is used. Equal fields make equal layouts.
+// JSONLayout returns a layout for JSON of your own: KEY/INSTANCE holds an object with these fields.
+// Clients that are asked to read it read the other layouts, too: a value without an address in these
+// fields is taken for one of those. If the fields name no address, or two have one name, using the layout
+// is an error. Layouts of equal fields are equal.
 func JSONLayout(fields JSONFields) Layout {
 	return sealed{endpoint.MappedJSON(endpoint.JSONFields(fields))}
 }
@@ -74,7 +74,7 @@ type sealed struct{ l endpoint.Layout }
 func (s sealed) String() string          { return s.l.String() }
 func (s sealed) layout() endpoint.Layout { return s.l }
 
-// readerOf returns the reader of entries in layouts, beside those that are always read.
+// readerOf returns a reader of the layouts given, beside those that are always read. It ignores nil.
 func readerOf(layouts ...Layout) (endpoint.Reader, error) {
 	var all []endpoint.Layout
 	for _, l := range layouts {

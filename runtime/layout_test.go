@@ -39,7 +39,7 @@ func TestBadJSONLayout(t *testing.T) {
 		"Register":     {func() error { _, err := r.Register(ctx, "a/b", Endpoint{Addr: "h:1"}, WithLayouts(bad)); return err }, noAddress},
 		"Add":          {func() error { return r.Add(ctx, "a/b", Endpoint{Addr: "h:1"}, WithLayouts(bad)) }, noAddress},
 		"Watch":        {func() error { return watch(bad) }, noAddress},
-		"Watch two":    {func() error { return watch(good, other) }, "two layouts"},
+		"Watch two":    {func() error { return watch(good, other) }, "two JSON layouts"},
 		"Announce": {func() error {
 			s := r.NewServer(grpc.NewServer())
 			s.Publish(desc)

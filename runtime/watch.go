@@ -18,8 +18,8 @@ import (
 //
 // An error item, with a nil slice, says what keeps the key from being followed now, such as an etcd
 // that does not answer; the last set stays the best known, and the loop goes on. The sequence ends
-// with its context or the registry. Entries of the layouts [LeaseSuffix] and [JSONLayout] are read only if they are
-// among layouts, at most one JSONLayout; those of the other layouts always are.
+// with its context or the registry. It reads [LeaseSuffix] and [JSONLayout] only if they are among layouts, which
+// may have one JSONLayout, and all other layouts always.
 //
 // The watch is shared with the connections to the same key.
 func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) iter.Seq2[[]Endpoint, error] {

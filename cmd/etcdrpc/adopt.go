@@ -17,10 +17,10 @@ func newAdopt(a *app) *cobra.Command {
 		Use:   "adopt PREFIX",
 		Short: "Propose the proto options of services that are in etcd already",
 		Long: `adopt looks at what other programs keep in etcd below PREFIX, which is the key of a
-service, or what the keys of several begin with. It names the layout of each
-service, prints the option to paste into its proto, with json_layout where the
-entries are home-made JSON, and says what would be lost or change. It changes
-nothing. It exits with 1 when there is a service of which no entry can be read.`,
+service or the beginning of several. For each service it names the layout, prints
+the option to paste into the proto, with a json_layout if the entries are
+home-made JSON, and says what would be lost or change. It writes nothing to etcd.
+It exits with 1 if there is a service without an entry that can be read.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
@@ -40,10 +40,10 @@ nothing. It exits with 1 when there is a service of which no entry can be read.`
 	}
 }
 
-// adoption is what there is to say about all services below a prefix.
+// adoption holds the proposals for the services below a prefix.
 type adoption struct {
 	proposals []*proposal
-	others    int // entries that look like no service's
+	others    int // entries that do not look like a service's
 }
 
 // adopt looks at the entries below a prefix.
@@ -55,14 +55,14 @@ func adopt(prefix string, entries []entry, full func(string) string) (*adoption,
 	v := &adoption{}
 	var unlikely []*proposal
 	for _, key := range sortedKeys(groups) {
-		p := propose(key, groups[key])
+		p := propose(key, groups[key], full)
 		if p.likely() {
 			v.proposals = append(v.proposals, p)
 			continue
 		}
 		unlikely = append(unlikely, p)
 	}
-	if len(v.proposals) == 0 { // then they are meant all the same
+	if len(v.proposals) == 0 { // then PREFIX means these
 		v.proposals, unlikely = unlikely, nil
 	}
 	for _, p := range unlikely {
@@ -72,24 +72,24 @@ func adopt(prefix string, entries []entry, full func(string) string) (*adoption,
 	return v, nil
 }
 
-// errNothing says that there is no service below a prefix.
+// errNothing returns the error for a prefix without a service. elsewhere is what groupEntries returns.
 func errNothing(prefix string, elsewhere []string, full func(string) string) error {
 	if len(elsewhere) > 0 && elsewhere[len(elsewhere)-1] != "" {
 		key := elsewhere[len(elsewhere)-1]
-		return fmt.Errorf("no service is below %q: what begins so is an entry of %q: etcdrpc adopt %s", full(prefix), full(key), shell(key))
+		return fmt.Errorf("no service is below %q: the keys that begin so are entries of %q: etcdrpc adopt %s", full(prefix), full(key), shell(key))
 	}
 	if len(elsewhere) > 0 {
-		return fmt.Errorf("no service is below %q: what begins so is no entry under the key of a service, for it has no slash", full(prefix))
+		return fmt.Errorf("no service is below %q: the keys that begin so have no slash, so they are not entries of a service", full(prefix))
 	}
-	return fmt.Errorf("nothing is below %q: look for the prefix with etcdctl get --prefix --keys-only '', and mind --namespace", full(prefix))
+	return fmt.Errorf("nothing is below %q: list all keys with etcdctl get --prefix --keys-only '', and check --namespace", full(prefix))
 }
 
-// likely reports whether the entries are those of a service rather than settings, which are on no lease.
+// likely reports whether the entries are those of a service rather than settings, which have no lease.
 func (p *proposal) likely() bool {
 	return p.service().evident() || slices.ContainsFunc(p.entries, func(i instance) bool { return i.entry.lease != 0 })
 }
 
-// service is what doctor's checks of keys look at.
+// service returns the service as doctor's checks take it.
 func (p *proposal) service() *service {
 	s := &service{key: p.key}
 	for _, i := range p.entries {
@@ -102,7 +102,7 @@ func (p *proposal) service() *service {
 	return s
 }
 
-// examine notes what each service meets, by itself and beside the others.
+// examine adds the findings to the proposals: those of each service, and those of services side by side.
 func (v *adoption) examine(full func(string) string) {
 	all := &patient{full: full}
 	for _, p := range v.proposals {
@@ -110,11 +110,11 @@ func (v *adoption) examine(full func(string) string) {
 	}
 	v.authorize()
 	for i, p := range v.proposals {
-		p.findings = slices.Concat(all.checkNeighbours(all.services[i]), all.checkListers(all.services[i]), p.examine(full))
+		p.findings = slices.Concat(all.checkNeighbours(all.services[i]), all.checkListers(all.services[i]), p.examine())
 	}
 }
 
-// authorize gives an authority to services whose keys give no TLS name, or that of another service.
+// authorize proposes an authority for services whose keys give no TLS name, or that of another service.
 func (v *adoption) authorize() {
 	taken := make(map[string]bool)
 	var without []*proposal
@@ -130,11 +130,11 @@ func (v *adoption) authorize() {
 	}
 }
 
-// The JSON of proposals.
+// proposalJSON is the JSON of a proposal.
 type proposalJSON struct {
 	Key      string         `json:"key"`
-	Layout   string         `json:"layout"` // "" none
-	Option   string         `json:"option"` // "" none
+	Layout   string         `json:"layout"` // "" for none
+	Option   string         `json:"option"` // "" for none
 	Entries  int            `json:"entries"`
 	Read     int            `json:"read"`
 	Layouts  map[string]int `json:"layouts"`
@@ -170,11 +170,11 @@ func (v *adoption) print(out io.Writer) {
 		p.print(out)
 	}
 	if v.others > 0 {
-		sayf(out, "%s below other keys, which look like no service's.\n", entriesAre(v.others))
+		sayf(out, "%s below other keys, which do not look like services.\n", entriesAre(v.others))
 	}
 }
 
-// maxUnread bounds the entries that are listed, of those that no client would read.
+// maxUnread bounds how many entries that no client would read are listed.
 const maxUnread = 20
 
 func (p *proposal) print(out io.Writer) {
@@ -197,7 +197,7 @@ func (p *proposal) print(out io.Writer) {
 		f.print(out)
 	}
 	if more := unread - maxUnread; more > 0 {
-		sayf(out, "%s more that clients would not read: -o json has all of them.\n\n", entriesAre(more))
+		sayf(out, "%s more that clients would not read: -o json lists all of them.\n\n", entriesAre(more))
 	}
 }
 

@@ -15,26 +15,26 @@ import (
 const (
 	// maxLeaves bounds the values of an entry that are compared: all metadata that an endpoint may have, and its fields.
 	maxLeaves = endpoint.MaxMetadata + 50
-	// maxDepth bounds how deep they are looked for. What is deeper is compared as a whole.
+	// maxDepth bounds how deep the search for values goes. What is deeper is compared as a whole.
 	maxDepth = 4
-	// maxDifferences bounds the differences that are told of a service.
+	// maxDifferences bounds the differences that are reported for a service.
 	maxDifferences = 50
-	// maxSample bounds a value that is shown of them, in bytes.
+	// maxSample bounds a value that is shown as an example, in bytes.
 	maxSample = 40
 )
 
 // leaf is one value in an object.
 type leaf struct {
-	path  string // the names on the way to it, each after step, and inArray for those of an array
+	path  string // the names that lead to it, each after step, with inArray for each array
 	value []byte
 }
 
 const (
-	step    = "\x00" // no name has it, for they are made to print
+	step    = "\x00" // in no name, since names are made printable
 	inArray = step + "[]"
 )
 
-// name is the last name on the way to a value.
+// name returns the last name in the path.
 func (l leaf) name() string {
 	path := strings.ReplaceAll(l.path, inArray, "")
 	return path[strings.LastIndex(path, step)+1:]
@@ -42,12 +42,12 @@ func (l leaf) name() string {
 
 func (l leaf) inArray() bool { return strings.Contains(l.path, inArray) }
 
-// shownPath is a path for people: "labels.team", "endpoints[]".
+// shownPath returns a path for people: "labels.team", "endpoints[]".
 func shownPath(path string) string {
 	return `"` + strings.TrimPrefix(strings.NewReplacer(inArray, "[]", step, ".").Replace(path), ".") + `"`
 }
 
-// text is what a value says, without what a URL has after its address.
+// text returns a value as text, without the query of a URL in an array.
 func (l leaf) text() string {
 	text := rawjson.Text(l.value)
 	if l.inArray() {
@@ -56,7 +56,7 @@ func (l leaf) text() string {
 	return text
 }
 
-// sample shows a value.
+// sample returns a value for people.
 func (l leaf) sample() string {
 	text := printable.Short(rawjson.Text(l.value), maxSample)
 	if l.value[0] == '"' {
@@ -65,7 +65,7 @@ func (l leaf) sample() string {
 	return text
 }
 
-// leavesOf returns the values of an object that say something.
+// leavesOf returns the values in an object, without null and what is empty.
 func leavesOf(object []byte) (all []leaf) {
 	var walk func(path string, value []byte, depth int) bool
 	walk = func(path string, value []byte, depth int) bool {
@@ -86,14 +86,14 @@ func leavesOf(object []byte) (all []leaf) {
 	return all
 }
 
-// difference is something that the proposal's servers would write otherwise than it is.
+// difference is a value that servers with the proposed option would write otherwise.
 type difference struct {
-	lost bool   // it would not be there
+	lost bool   // they would not write it
 	path string // of the value
-	how  string // in words that go on after the path
+	how  string // a predicate to the path
 }
 
-// differencesOf compares an entry with what a server of the proposal would write for the same endpoint.
+// differencesOf compares an entry with what a server of this project would write for the same endpoint.
 func differencesOf(key string, i instance) ([]difference, error) {
 	written, err := i.layout.Encode(key, i.Endpoint)
 	if err != nil || !isObject(i.entry.value) || !isObject(written) {
@@ -122,8 +122,8 @@ func (l leaf) compare(there []leaf) (difference, bool) {
 		at = &there[n]
 	}
 	switch {
-	case at != nil && at.path != l.path: // what it is part of has become text
-		return difference{path: at.path, how: "is no text, and is written as text"}, true
+	case at != nil && at.path != l.path: // the object that it is in becomes a string
+		return difference{path: at.path, how: "is not a string, and is written as one"}, true
 	case at != nil && !l.inArray():
 		return difference{path: l.path, how: l.becomes(*at)}, true
 	}
@@ -145,13 +145,13 @@ func (l leaf) compare(there []leaf) (difference, bool) {
 	return d, true
 }
 
-// within reports whether a path is outer, or that of a part of what is there.
+// within reports whether a path is outer, or leads to a value in it.
 func within(path, outer string) bool {
 	rest, ok := strings.CutPrefix(path, outer)
 	return ok && (rest == "" || strings.HasPrefix(rest, step))
 }
 
-// becomes says how a value would be written otherwise.
+// becomes describes how a value would be written.
 func (l leaf) becomes(o leaf) string {
 	was, is := kindOf(l.value), kindOf(o.value)
 	if was == is || l.text() != o.text() {
@@ -174,8 +174,8 @@ func (l leaf) missing(there []leaf) string {
 	return l.path
 }
 
-// changeFindings tells what would be lost or written otherwise, each once with an example.
-func (p *proposal) changeFindings(full func(string) string) (all []finding) {
+// changeFindings reports what would be lost or written otherwise, each once with an example.
+func (p *proposal) changeFindings() (all []finding) {
 	type told struct {
 		difference
 		first   string
@@ -192,12 +192,12 @@ func (p *proposal) changeFindings(full func(string) string) (all []finding) {
 		}
 		seen := make(map[difference]bool)
 		for _, d := range differences {
-			if p.isWeight(leaf{path: d.path}) && i.Weight == 0 { // told by weightFindings
+			if p.isWeight(leaf{path: d.path}) && i.Weight == 0 { // weightFindings reports it
 				continue
 			}
 			at := difference{d.lost, d.path, ""}
 			if byPath[at] == nil && len(byPath) < maxDifferences {
-				byPath[at] = &told{difference: d, first: full(i.entry.key)}
+				byPath[at] = &told{difference: d, first: p.full(i.entry.key)}
 			}
 			if t := byPath[at]; t != nil && !seen[at] {
 				t.entries, seen[at] = t.entries+1, true
@@ -213,24 +213,24 @@ func (p *proposal) changeFindings(full func(string) string) (all []finding) {
 	return all
 }
 
-// changeFinding tells one change, which so many entries have.
+// changeFinding reports a difference that so many entries have.
 func (p *proposal) changeFinding(d difference, first string, entries int) finding {
 	f := finding{Kind: kindChange, Where: []string{first},
 		Problem: fmt.Sprintf("%s %s (%d of %s)", shownPath(d.path), d.how, entries, entriesCounted(len(p.entries))),
-		Fix:     "see that old callers bear it, or move them first (docs/migration.md)"}
+		Fix:     "make sure that old callers accept it, or move them first (docs/migration.md)"}
 	switch {
 	case d.path == "":
 		f.Problem = fmt.Sprintf("the entry %s (%d of %d)", d.how, entries, len(p.entries))
-		f.Fix = "the entry is read; a server of this project has to register with something else, or in another layout"
+		f.Fix = "clients read the entry; but a server of this project has to register with other values, or in another layout"
 	case d.lost && p.homeMade() && slices.Contains(serviceNames, normalName(strings.TrimPrefix(d.path, step))):
 		f.Kind = kindLost
-		f.Fix = fmt.Sprintf("json_layout can have it as name, and servers then write what the key ends in: %q", lastSegment(p.key))
+		f.Fix = fmt.Sprintf("json_layout can have it as name: servers then write the last segment of the key, %q", lastSegment(p.key))
 	case d.lost && p.layout.Metadata():
 		f.Kind = kindLost
-		f.Fix = "if callers need it, move them first, and give it by runtime.WithMetadata"
+		f.Fix = "if callers need it, move them first, and set it by runtime.WithMetadata"
 	case d.lost:
 		f.Kind = kindLost
-		f.Fix = "see that no caller needs it: the layout has no room for metadata"
+		f.Fix = "make sure that no caller needs it: the layout has no room for metadata"
 	}
 	return f
 }

@@ -11,47 +11,49 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// What a service meets that moves in. Neighbours, nested keys and mixed layouts are doctor's kinds, too.
+// The kinds of findings that only adopt has. Neighbours, nested keys, mixed layouts and the like are doctor's kinds, too.
 const (
 	kindAuthority  kind = "authority"
 	kindAddresses  kind = "addresses"
 	kindChange     kind = "change"
 	kindGoFrameKey kind = "go-frame-key"
 	kindInstance   kind = "instance"
-	kindLenient    kind = "optional"
 	kindLost       kind = "lost"
+	kindOptional   kind = "optional"
 	kindReadOnly   kind = "read-only"
 	kindUnread     kind = "unread"
 	kindVersionKey kind = "version-in-key"
 	kindWeight     kind = "weight"
 )
 
-// maxWhere bounds the keys that are shown of many that have the same.
+// maxWhere bounds the keys that one finding names.
 const maxWhere = 3
 
-// examine notes what would be lost or change. full is a key as etcd has it.
-func (p *proposal) examine(full func(string) string) []finding {
-	var all []finding
-	for _, look := range []func(func(string) string) []finding{
-		p.keyFindings, p.layoutFindings, p.versionFindings, p.rivalFindings, p.weightFindings, p.changeFindings,
-		p.instanceFindings, p.leaseFindings, p.unread,
-	} {
-		all = append(all, look(full)...)
-	}
-	return all
+// examine returns what would be lost or change.
+func (p *proposal) examine() []finding {
+	return slices.Concat(p.keyFindings(), p.layoutFindings(), p.versionFindings(), p.rivalFindings(), p.weightFindings(),
+		p.changeFindings(), p.instanceFindings(), p.leaseFindings(), p.unreadFindings())
 }
 
-// matching returns the keys of the entries that fit, as etcd has them.
-func (p *proposal) matching(full func(string) string, fits func(i *instance) bool) (keys []string) {
-	for n := range p.entries {
-		if fits(&p.entries[n]) {
-			keys = append(keys, full(p.entries[n].entry.key))
+// matching returns the entries that fit.
+func (p *proposal) matching(fits func(i instance) bool) (found []instance) {
+	for _, i := range p.entries {
+		if fits(i) {
+			found = append(found, i)
 		}
+	}
+	return found
+}
+
+// where returns the first few keys of entries, as etcd has them.
+func (p *proposal) where(entries []instance) (keys []string) {
+	for _, i := range firstOf(entries) {
+		keys = append(keys, p.full(i.entry.key))
 	}
 	return keys
 }
 
-func firstOf(keys []string) []string { return keys[:min(len(keys), maxWhere)] }
+func firstOf[T any](all []T) []T { return all[:min(len(all), maxWhere)] }
 
 func entriesHave(n int) string {
 	if n == 1 {
@@ -60,48 +62,48 @@ func entriesHave(n int) string {
 	return fmt.Sprintf("%d entries have", n)
 }
 
-func (p *proposal) keyFindings(full func(string) string) (all []finding) {
+func (p *proposal) keyFindings() (all []finding) {
 	if err := p.keyErr(); err != nil {
-		return []finding{{kindBadKey, []string{full(p.key)}, err.Error(), "no option can name this key, and no client find it: have the servers use another"}}
+		return []finding{{kindBadKey, []string{p.full(p.key)}, err.Error(), "no option can name this key, and no client can find it: have the servers use another"}}
 	}
 	if p.authority != "" {
-		problem := "the key gives no host that TLS could check"
+		problem := "the key gives no host that TLS can check"
 		if name := servicekey.TLSName(p.key, ""); name != "" {
-			problem = fmt.Sprintf("the key gives the TLS name %s, as that of another service here does", name)
+			problem = fmt.Sprintf("the key gives the TLS name %s, which is that of another service here", name)
 		}
-		all = append(all, finding{kindAuthority, []string{full(p.key)}, problem,
-			fmt.Sprintf("put the name that the servers' certificates have in place of %s", p.authority)})
+		all = append(all, finding{kindAuthority, []string{p.full(p.key)}, problem,
+			fmt.Sprintf("replace %s by the name in the servers' certificates", p.authority)})
 	}
 	if p.layout == endpoint.GoFrame && !goFrameKey(p.key) {
-		all = append(all, finding{kindGoFrameKey, []string{full(p.key)}, "the key lacks the five parts /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, by which GoFrame's own readers look",
-			"if GoFrame's readers find the service all the same, keep the layout; else these are entries of somebody else: look at what writes them"})
+		all = append(all, finding{kindGoFrameKey, []string{p.full(p.key)}, "the key lacks the five parts /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, which GoFrame's own readers look for",
+			"if GoFrame's readers find the service all the same, keep the layout; else these are not GoFrame's entries: find out what writes them"})
 	}
 	return all
 }
 
-func (p *proposal) layoutFindings(full func(string) string) (all []finding) {
+func (p *proposal) layoutFindings() (all []finding) {
 	if counts := p.layouts(); len(counts) > 1 {
 		var parts []string
 		for _, name := range sortedKeys(counts) {
 			parts = append(parts, fmt.Sprintf("%s (%d)", name, counts[name]))
 		}
-		all = append(all, finding{kindMixedLayouts, nil, fmt.Sprintf("the entries are in %d layouts: %s; clients read them all, and the option names that of the most, which servers write", len(counts), strings.Join(parts, ", ")),
-			"if old callers read another of them, name that, or have servers write both by runtime.WithLayouts"})
+		all = append(all, finding{kindMixedLayouts, nil, fmt.Sprintf("the entries are in %d layouts: %s; clients read them all, and servers write the one in the option, which is that of most entries", len(counts), strings.Join(parts, ", ")),
+			"if old callers read another one, put that into the option, or have servers write both by runtime.WithLayouts"})
 	}
 	switch {
 	case p.layout == endpoint.Dubbo:
-		all = append(all, finding{kindReadOnly, nil, "dubbo's entries are read, and not written: servers write the default layout, which dubbo's readers do not know",
+		all = append(all, finding{kindReadOnly, nil, "dubbo's entries are read but not written: servers write the default layout, which dubbo's readers do not know",
 			"move the callers first; dubbo's callers need dubbo's servers"})
-	case p.lenient():
-		all = append(all, finding{kindLenient, nil, "clients read these entries without json_layout, too",
-			"leave json_layout out where no old caller is to read what new servers write: the default layout has room for metadata, too"})
+	case p.optional():
+		all = append(all, finding{kindOptional, nil, "clients read these entries without json_layout, too",
+			"leave json_layout out if no old caller has to read what new servers write: the default layout has room for metadata"})
 	}
 	return all
 }
 
-// lenient reports whether clients read all entries of home-made JSON the same without being told of its fields. Where
-// the address is only in the key, others would not.
-func (p *proposal) lenient() bool {
+// optional reports whether clients read all entries of home-made JSON the same without the json_layout. An entry that
+// they would take for GoFrame's, with the address in its key alone, does not count.
+func (p *proposal) optional() bool {
 	for _, i := range p.entries {
 		if !p.homeMade() || i.layout != p.layout {
 			continue
@@ -116,8 +118,8 @@ func (p *proposal) lenient() bool {
 
 var version = regexp.MustCompile(`^(v[0-9]+([._-][0-9A-Za-z]+)*|[0-9]+(\.[0-9]+)+)$`)
 
-// versionFindings tells of a version that stands in the key.
-func (p *proposal) versionFindings(full func(string) string) []finding {
+// versionFindings reports a version in the key.
+func (p *proposal) versionFindings() []finding {
 	slash := strings.LastIndexByte(p.key, '/')
 	if slash <= 0 {
 		return nil
@@ -128,17 +130,17 @@ func (p *proposal) versionFindings(full func(string) string) []finding {
 		return nil
 	}
 	if p.layout == endpoint.GoFrame && goFrameKey(p.key) {
-		return []finding{{kindVersionKey, []string{full(p.key)}, fmt.Sprintf("the version %q stands in the key, as GoFrame has it, so a client finds the servers of that version alone", last),
-			"have a service of the proto for each version that is called"}}
+		return []finding{{kindVersionKey, []string{p.full(p.key)}, fmt.Sprintf("the version %q is in the key, as GoFrame has it, so a client finds only the servers of that version", last),
+			"define a service in the proto for each version that is called"}}
 	}
-	return []finding{{kindVersionKey, []string{full(p.key)},
-		fmt.Sprintf("the version %q stands in the key: a client of %q finds that version alone, and old callers who list %q find all of them", last, p.key, parent+"/"),
-		fmt.Sprintf("have a service of the proto for each version that is called; or give the servers the key %q and runtime.WithVersion(%q): "+
-			"such a client finds every version that is registered so, but none that is registered the old way", parent, last)}}
+	return []finding{{kindVersionKey, []string{p.full(p.key)},
+		fmt.Sprintf("the version %q is in the key: a client of %q finds only that version, and old callers that list %q find all versions", last, p.key, parent+"/"),
+		fmt.Sprintf("define a service in the proto for each version that is called; or give the servers the key %q and runtime.WithVersion(%q): "+
+			"a client of that key finds every version that is registered so, but none that is registered the old way", parent, last)}}
 }
 
-// checkListers finds the services that the readers of this one meet, who list by its bare key, where they bear what is
-// there today. Where they do not, checkNeighbours does.
+// checkListers reports services whose entries the readers of this one find as well, since those list by its bare key,
+// and accept. What they do not accept, checkNeighbours reports.
 func (p *patient) checkListers(s *service) (all []finding) {
 	var reader string
 	switch {
@@ -154,13 +156,13 @@ func (p *patient) checkListers(s *service) (all []finding) {
 			continue
 		}
 		all = append(all, finding{kindNeighbour, []string{p.full(s.key), p.full(o.key)},
-			fmt.Sprintf("%s begins like %s: %s reader lists by the bare key, so it meets the entries of both, which it bears as they are", o.key, s.key, reader),
-			fmt.Sprintf("as long as it reads %s, have the servers of %s write nothing that it cannot bear (docs/layouts.md)", s.key, o.key)})
+			fmt.Sprintf("%s begins like %s: %s reader lists by the bare key, so it finds the entries of both, which it accepts as they are", o.key, s.key, reader),
+			fmt.Sprintf("as long as it reads %s, have the servers of %s write nothing that it does not accept (docs/layouts.md)", s.key, o.key)})
 	}
 	return all
 }
 
-func (p *proposal) rivalFindings(func(string) string) []finding {
+func (p *proposal) rivalFindings() []finding {
 	if !p.homeMade() || len(p.rivals) == 0 {
 		return nil
 	}
@@ -168,11 +170,11 @@ func (p *proposal) rivalFindings(func(string) string) []finding {
 	if p.fields.Addr == "" {
 		taken = fmt.Sprintf("%q and %q", p.fields.Host, p.fields.Port)
 	}
-	return []finding{{kindAddresses, nil, fmt.Sprintf("other fields hold addresses, too: %s; clients call that in %s", quoted(p.rivals), taken),
+	return []finding{{kindAddresses, nil, fmt.Sprintf("other fields hold addresses, too: %s; clients call the one in %s", quoted(p.rivals), taken),
 		"if gRPC is served at another, name that field in json_layout"}}
 }
 
-// quoted lists a few of the names.
+// quoted returns the first few names as a list.
 func quoted(names []string) string {
 	var all []string
 	for _, name := range firstOf(names) {
@@ -184,7 +186,7 @@ func quoted(names []string) string {
 	return strings.Join(all, ", ")
 }
 
-// isWeight reports whether a value is where a weight is.
+// isWeight reports whether a value is in the place of the weight.
 func (p *proposal) isWeight(l leaf) bool {
 	if p.homeMade() && p.fields.Weight != "" {
 		return l.path == step+p.fields.Weight
@@ -192,10 +194,10 @@ func (p *proposal) isWeight(l leaf) bool {
 	return strings.EqualFold(l.name(), "weight")
 }
 
-// weightFindings tells of weights that clients do not take for one.
-func (p *proposal) weightFindings(full func(string) string) []finding {
+// weightFindings reports weights that clients ignore.
+func (p *proposal) weightFindings() []finding {
 	sample := ""
-	where := p.matching(full, func(i *instance) bool {
+	found := p.matching(func(i instance) bool {
 		if i.err != nil || i.Weight != 0 || !isObject(i.entry.value) {
 			return false
 		}
@@ -206,59 +208,54 @@ func (p *proposal) weightFindings(full func(string) string) []finding {
 		}
 		return at >= 0
 	})
-	if len(where) == 0 {
+	if len(found) == 0 {
 		return nil
 	}
-	return []finding{{kindWeight, firstOf(where), fmt.Sprintf("%s a weight that is no whole number from 0 to 4294967295, such as %s: clients take it for none", entriesHave(len(where)), sample),
-		"give servers a whole number by runtime.WithWeight; multiply fractions by one number for all"}}
+	return []finding{{kindWeight, p.where(found), fmt.Sprintf("%s a weight that is not a whole number from 0 to 4294967295, such as %s: clients ignore it", entriesHave(len(found)), sample),
+		"give servers a whole number by runtime.WithWeight; multiply fractions by the same number everywhere"}}
 }
 
-// instanceFindings tells of entries that servers of this project would put elsewhere.
-func (p *proposal) instanceFindings(full func(string) string) (all []finding) {
+// instanceFindings reports entries that servers of this project would write under another key.
+func (p *proposal) instanceFindings() (all []finding) {
 	if p.layout.IsZero() || p.layout == endpoint.Dubbo {
 		return nil
 	}
-	own := func(i *instance) bool { return i.err == nil && i.layout == p.layout }
-	kept := func(i *instance) bool { return p.layout.Key(p.key, i.Endpoint, i.entry.lease) == i.entry.key }
-	named := p.matching(full, func(i *instance) bool {
-		byAddr := i.Endpoint
+	own := func(i instance) bool { return i.err == nil && i.layout == p.layout }
+	written := func(i instance) string { return p.layout.Key(p.key, i.Endpoint, i.entry.lease) }
+	kept := func(i instance) bool { return written(i) == i.entry.key }
+	named := p.matching(func(i instance) bool {
+		byAddr := i
 		byAddr.Instance = i.Addr
-		return own(i) && kept(i) && p.layout.Key(p.key, byAddr, i.entry.lease) != i.entry.key
+		return own(i) && kept(i) && !kept(byAddr)
 	})
 	if len(named) > 0 {
-		all = append(all, finding{kindInstance, firstOf(named), fmt.Sprintf("%s a key that ends in something else than the address", entriesHave(len(named))),
-			"servers of this project name themselves by their address; runtime.WithInstance gives them such a name"})
+		all = append(all, finding{kindInstance, p.where(named), fmt.Sprintf("%s a key that does not end in the address", entriesHave(len(named))),
+			"servers of this project take their address as the instance id; runtime.WithInstance gives them another"})
 	}
-	moved := p.matching(full, func(i *instance) bool { return own(i) && !kept(i) })
+	moved := p.matching(func(i instance) bool { return own(i) && !kept(i) })
 	if len(moved) > 0 {
-		all = append(all, finding{kindInstance, firstOf(moved), fmt.Sprintf("%s a key that a server of this project would not write: for the first of them that is one that ends in %q",
-			entriesHave(len(moved)), p.wouldEnd(full, moved[0])),
-			"see that old callers do not go by what the key ends in"})
+		all = append(all, finding{kindInstance, p.where(moved), fmt.Sprintf("%s a key that a server of this project would not write: for the first it would write one that ends in %q",
+			entriesHave(len(moved)), strings.TrimPrefix(written(moved[0]), p.key+"/")),
+			"make sure that old callers do not go by what the key ends in"})
 	}
 	return all
 }
 
-// wouldEnd is what the key of an entry would end in.
-func (p *proposal) wouldEnd(full func(string) string, key string) string {
-	at := slices.IndexFunc(p.entries, func(i instance) bool { return full(i.entry.key) == key })
-	i := p.entries[at]
-	return strings.TrimPrefix(p.layout.Key(p.key, i.Endpoint, i.entry.lease), p.key+"/")
-}
-
-func (p *proposal) leaseFindings(full func(string) string) []finding {
-	where := p.matching(full, func(i *instance) bool { return i.entry.lease == 0 })
-	if len(where) == 0 {
+func (p *proposal) leaseFindings() []finding {
+	found := p.matching(func(i instance) bool { return i.entry.lease == 0 })
+	if len(found) == 0 {
 		return nil
 	}
-	return []finding{{kindNoLease, firstOf(where), entriesHave(len(where)) + " no lease, and would stay when the move is over",
+	where := p.where(found)
+	return []finding{{kindNoLease, where, entriesHave(len(found)) + " no lease, and would stay after the move",
 		fmt.Sprintf("delete each when its server is replaced: etcdctl del %s", shell(where[0]))}}
 }
 
-// unread tells of each entry that no client would read, what it lacks.
-func (p *proposal) unread(full func(string) string) (all []finding) {
+// unreadFindings reports each entry that no client would read, and why.
+func (p *proposal) unreadFindings() (all []finding) {
 	for _, i := range p.entries {
 		if i.err != nil {
-			all = append(all, finding{kindUnread, []string{full(i.entry.key)}, "clients would not read the entry: " + i.err.Error(),
+			all = append(all, finding{kindUnread, []string{p.full(i.entry.key)}, "clients would not read the entry: " + i.err.Error(),
 				"replace its server first, or have it write what clients read (docs/layouts.md)"})
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// The names that home-made JSON gives to things, the likeliest first, as normalName has them.
+// The names that fields of home-made JSON are likely to have, the likeliest first, as normalName returns them.
 var (
 	addrNames = []string{"grpcaddr", "grpcaddress", "grpcendpoint", "grpc", "rpcaddr", "rpcaddress", "rpc",
 		"addr", "address", "endpoint", "hostport", "host", "target", "server", "node", "listen", "url", "ip"}
@@ -25,18 +25,18 @@ var (
 	serviceNames  = []string{"name", "service", "servicename", "svc", "app"}
 )
 
-// normalName is a field's name without what spellings differ in.
+// normalName returns a field's name in lower case, without separators.
 func normalName(name string) string {
 	return strings.NewReplacer("_", "", "-", "", ".", "").Replace(strings.ToLower(name))
 }
 
-// maxColumns bounds the fields that are looked at. An endpoint with more metadata is not read either.
+// maxColumns bounds the fields that are looked at. Clients do not read an endpoint with more metadata either.
 const maxColumns = endpoint.MaxMetadata
 
-// columns are the values of each field, over the objects of a service.
+// columns holds the values of each field in the objects of a service.
 type columns map[string][]json.RawMessage
 
-// columnsOf takes apart objects that isObject accepts. It leaves out fields that no option can name.
+// columnsOf returns the columns of objects that isObject accepts, without the fields that no option can name.
 func columnsOf(objects [][]byte) columns {
 	c := make(columns)
 	for _, object := range objects {
@@ -68,8 +68,8 @@ func (c columns) count(name string, fits func(json.RawMessage) bool) (n int) {
 	return n
 }
 
-// pick returns the field that has one of the names and the most values that fit, and how many do. Of equal ones it is
-// the one with the likeliest name.
+// pick returns the field that has one of the names and the most values that fit, and how many fit. In a tie, the
+// likeliest name wins.
 func (c columns) pick(names []string, fits func(json.RawMessage) bool) (field string, most int) {
 	best := 0
 	for _, name := range sortedKeys(c) {
@@ -84,16 +84,16 @@ func (c columns) pick(names []string, fits func(json.RawMessage) bool) (field st
 	return field, most
 }
 
-// drop leaves the fields out that have a meaning.
+// drop removes the fields that have a meaning.
 func (c columns) drop(fields endpoint.JSONFields) {
 	for _, name := range fields.All {
 		delete(c, name)
 	}
 }
 
-// inferFields guesses which fields of a service's home-made JSON mean what. Where no value is an address it goes by the
-// names alone, which tells at least what is wrong with the address. rivals are other fields that hold addresses. The
-// fields may make no layout.
+// inferFields guesses what the fields of a service's home-made JSON mean. If no value is an address it goes by the names
+// alone, so that errors can say what is wrong with the address. rivals are other fields that hold addresses. The fields
+// may not be a valid layout.
 func inferFields(key string, objects [][]byte) (fields endpoint.JSONFields, rivals []string) {
 	c := columnsOf(objects)
 	fields, ok := c.address()
@@ -119,7 +119,7 @@ func inferFields(key string, objects [][]byte) (fields endpoint.JSONFields, riva
 	return fields, rivals
 }
 
-// address returns the fields of the address alone: one that is named so, host and port, or any that is an address.
+// address returns the fields of the address: one with a likely name, host and port, or any one that holds addresses.
 func (c columns) address() (fields endpoint.JSONFields, ok bool) {
 	known, named := c.pick(addrNames, isAddr)
 	host, hosts := c.pick(hostNames, isHost)
@@ -140,7 +140,7 @@ func (c columns) address() (fields endpoint.JSONFields, ok bool) {
 	return endpoint.JSONFields{Addr: other}, others > 0
 }
 
-// distinct reports whether a field has a value of its own in each object, all of which are instance ids.
+// distinct reports whether the values of a field are instance ids, and all different.
 func (c columns) distinct(name string) bool {
 	seen := make(map[string]bool)
 	for _, value := range c[name] {
@@ -169,10 +169,10 @@ func isInstance(value json.RawMessage) bool {
 	return isWord(value) && endpoint.CheckInstance(rawjson.Text(value)) == nil
 }
 
-// isWord reports whether a value is text or a number.
+// isWord reports whether a value is a string or a number.
 func isWord(value json.RawMessage) bool {
 	kind := kindOf(value)
-	return kind == "text" || kind == "a number"
+	return kind == "a string" || kind == "a number"
 }
 
 func isMetadata(value json.RawMessage) bool { return value[0] == '{' || value[0] == 'n' }
@@ -181,7 +181,7 @@ func isMetadata(value json.RawMessage) bool { return value[0] == '{' || value[0]
 func kindOf(value []byte) string {
 	switch value[0] {
 	case '"':
-		return "text"
+		return "a string"
 	case '{':
 		return "an object"
 	case '[':

@@ -10,20 +10,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// proposal is how a service that is in etcd may be written down in a proto.
+// proposal is the option that describes a service in etcd, and what is to be known of it.
 type proposal struct {
 	key       string
 	layout    endpoint.Layout     // the zero value: no layout reads any entry
 	fields    endpoint.JSONFields // of home-made JSON
-	rivals    []string            // fields of it that hold addresses as well
-	authority string              // "" the key gives one
-	entries   []instance          // as clients read them who go by the proposal
+	rivals    []string            // other fields of it that hold addresses
+	authority string              // "": the key gives one
+	entries   []instance          // as clients with the option read them
 	findings  []finding
+	full      func(key string) string // returns a key as etcd has it
 }
 
 // propose looks at the entries of one service.
-func propose(key string, entries []entry) *proposal {
-	p := &proposal{key: key}
+func propose(key string, entries []entry, full func(key string) string) *proposal {
+	p := &proposal{key: key, full: full}
 	var objects [][]byte
 	made := make([]bool, len(entries))
 	for i, e := range entries {
@@ -46,7 +47,7 @@ func propose(key string, entries []entry) *proposal {
 	})
 	reader, err := endpoint.NewReader(p.layout)
 	if p.layout.IsZero() || err != nil {
-		reader = mapped // for what it says of the entries
+		reader = mapped // for its errors
 	}
 	for _, e := range entries {
 		p.entries = append(p.entries, decode(reader, key, e))
@@ -54,7 +55,7 @@ func propose(key string, entries []entry) *proposal {
 	return p
 }
 
-// choose takes the layout of most entries. Of equal ones it is one with metadata, and then the first by name.
+// choose sets the layout to that of most entries. In a tie, one with metadata wins, then the first by name.
 func (p *proposal) choose(entries []entry, read func(i int) instance) {
 	counts := make(map[endpoint.Layout]int)
 	for i := range entries {
@@ -79,7 +80,7 @@ func before(a, b endpoint.Layout) bool {
 // homeMade reports whether the layout is home-made JSON.
 func (p *proposal) homeMade() bool { return p.layout == endpoint.MappedJSON(p.fields) }
 
-// layoutName is a layout as a proposal calls it; "" is for none.
+// layoutName returns what a proposal calls a layout, "" for none.
 func (p *proposal) layoutName(layout endpoint.Layout) string {
 	switch layout {
 	case endpoint.Layout{}:
@@ -112,9 +113,9 @@ func (p *proposal) layouts() map[string]int {
 	return counts
 }
 
-var errSuffix = errors.New("the lease id follows the key without a slash, which clients read only where the option has LAYOUT_LEASE_SUFFIX")
+var errSuffix = errors.New("the lease id follows the key without a slash, which clients read only if the option has LAYOUT_LEASE_SUFFIX")
 
-// decode reads one entry of a service, whose key begins with the service's.
+// decode reads one entry of a service.
 func decode(r endpoint.Reader, key string, e entry) instance {
 	read, layout, ok, err := r.Decode(key, e.key, e.value, e.lease)
 	if !ok {
@@ -129,8 +130,7 @@ func decode(r endpoint.Reader, key string, e entry) instance {
 	return instance{Endpoint: read, layout: layout, entry: e}
 }
 
-// isHomeMade reports whether an entry is JSON that none of the known writers spells so, even if clients know how to
-// read it.
+// isHomeMade reports whether an entry is JSON that none of the known frameworks writes, even if clients can read it.
 func isHomeMade(key string, e entry) bool {
 	if !isObject(e.value) {
 		return false
@@ -160,57 +160,7 @@ func isHomeMade(key string, e entry) bool {
 	return read.err != nil
 }
 
-// goFrameKey reports whether a key has the five parts of GoFrame's: /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
+// goFrameKey reports whether a key has GoFrame's five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
 func goFrameKey(key string) bool {
 	return strings.HasPrefix(key, "/service/") && strings.Count(key, "/") == 5
-}
-
-// groupEntries finds the services among the entries of a prefix. elsewhere are the keys of services that begin with less
-// than the prefix, of whose entries some begin with it.
-func groupEntries(prefix string, entries []entry) (groups map[string][]entry, elsewhere []string) {
-	groups = make(map[string][]entry)
-	prefix = strings.TrimSuffix(prefix, "/")
-	others := make(map[string]bool)
-	suffixed := suffixedKeys(entries)
-	for _, e := range entries {
-		if strings.HasPrefix(e.key, configPrefix) {
-			continue
-		}
-		key := ownerOf(e)
-		if stem, ok := strayStem(e, suffixed); ok && (suffixed[stem] || len(key) < len(prefix) || key == "") {
-			key = stem
-		}
-		if key == "" || !strings.HasPrefix(key, prefix) {
-			others[key] = true
-			continue
-		}
-		groups[key] = append(groups[key], e)
-	}
-	return groups, sortedKeys(others)
-}
-
-// suffixedKeys are the keys of services that have an entry in the lease suffix layout.
-func suffixedKeys(entries []entry) map[string]bool {
-	keys := make(map[string]bool)
-	for _, e := range entries {
-		if key := ownerOf(e); key != "" && decode(anyLayout, key, e).layout == endpoint.LeaseSuffix {
-			keys[key] = true
-		}
-	}
-	return keys
-}
-
-// strayStem returns the key of the service that an entry with a lease id in its key seems to be of, though it hangs on
-// another lease or on none. That is one of known, or what is before the digits.
-func strayStem(e entry, known map[string]bool) (string, bool) {
-	stem := strings.TrimRight(e.key, "0123456789")
-	if stem == "" || strings.HasSuffix(stem, "/") || !(&service{key: stem}).isStray(e) {
-		return "", false
-	}
-	for n := len(e.key) - leaseDigits; n > len(stem); n-- {
-		if known[e.key[:n]] {
-			return e.key[:n], true
-		}
-	}
-	return stem, true
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// option is the option of the service in a proto file; "" where there can be none.
+// option returns the option for the proto file, "" if there can be none.
 func (p *proposal) option() string {
 	if p.layout.IsZero() || p.keyErr() != nil {
 		return ""
@@ -32,15 +32,15 @@ func (p *proposal) option() string {
 	return out.String()
 }
 
-// keyErr is why no option can name the key.
+// keyErr returns why no option can name the key.
 func (p *proposal) keyErr() error {
 	if len(p.key) > maxText {
-		return fmt.Errorf("the key has %d bytes, more than anybody could paste", len(p.key))
+		return fmt.Errorf("the key has %d bytes, too many for an option", len(p.key))
 	}
 	return endpoint.CheckKey(p.key)
 }
 
-// suggestAuthority makes a host of a key, and none that is taken, to which it is added.
+// suggestAuthority returns a host made of a key. It is not one of taken, and is added there.
 func suggestAuthority(key string, taken map[string]bool) string {
 	var labels []string
 	for segment := range strings.SplitSeq(strings.TrimPrefix(key, "/"), "/") {
@@ -62,7 +62,7 @@ func suggestAuthority(key string, taken map[string]bool) string {
 	return name
 }
 
-// hostRune is a character of a host that stands for one of a key.
+// hostRune returns the character of a host that stands for one of a key.
 func hostRune(r rune) rune {
 	if r < 0x80 && servicekey.IsHostByte(byte(r)) {
 		return r

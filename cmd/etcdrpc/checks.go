@@ -303,17 +303,17 @@ func mixesUp(s, o *service) string {
 	case s.uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !namedByAddrs(i.entry.name()) }):
-		return "GoFrame's reader lists by the bare key, and panics at an entry that is not named by host:port"
+		return "GoFrame's reader lists by the bare key, and panics at a key that does not end in host:port"
 	case s.uses(endpoint.GoFrame) && has(func(i instance) bool { return !i.layout.JSON() }):
-		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is no JSON"
+		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is not JSON"
 	case s.uses(endpoint.Kratos) && (has(unparsed) || slices.ContainsFunc(o.malformed, unparsed)):
 		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
 	}
 	return ""
 }
 
-// kratosParses reports whether kratos' reader can take a value for an instance, be it of another service. It has the fields
-// of etcd's naming package and of go-micro for its own, where they are named alike, in either case.
+// kratosParses reports whether kratos' reader can decode a value as an instance, of whichever service. It takes the fields
+// of etcd's naming package and of go-micro that have the names of its own, in either case, for its own.
 func kratosParses(value []byte) bool {
 	var its struct {
 		ID        string            `json:"id"`
@@ -325,8 +325,7 @@ func kratosParses(value []byte) bool {
 	return json.Unmarshal(value, &its) == nil
 }
 
-// namedByAddrs reports whether GoFrame's reader can take what a key ends in for addresses, of which one server may have
-// several.
+// namedByAddrs reports whether GoFrame's reader can take the last segment of a key for the addresses of a server.
 func namedByAddrs(name string) bool {
 	for addr := range strings.SplitSeq(name, ",") {
 		if strings.Count(addr, ":") != 1 {

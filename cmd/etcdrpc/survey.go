@@ -84,7 +84,7 @@ func surveyAll(entries []entry) []*service {
 			group(key).add(e)
 		}
 	}
-	adoptStrays(groups)
+	collectStrays(groups)
 	return sorted(groups, func(s *service) bool { return len(s.instances) > 0 || s.evident() })
 }
 
@@ -141,8 +141,8 @@ func (s *service) add(e entry) bool {
 	return true
 }
 
-// ownerOf is the service key that an entry is of: what is before the lease that it hangs on, where
-// its key ends in that, and else before the last slash.
+// ownerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
+// entry hangs on that lease, or else the part before the last slash.
 func ownerOf(e entry) string {
 	json := strings.HasPrefix(strings.TrimSpace(string(e.value)), "{")
 	if e.lease != 0 && !json {
@@ -154,8 +154,7 @@ func ownerOf(e entry) string {
 	return e.key[:max(strings.LastIndexByte(e.key, '/'), 0)]
 }
 
-// leaseDigits is how long a decimal lease id is at the least: etcd's are nearly random numbers of 63
-// bits.
+// leaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
 const leaseDigits = 15
 
 // isStray reports whether an entry looks like one of the service in the lease suffix layout, but on
@@ -169,13 +168,13 @@ func (s *service) isStray(e entry) bool {
 	return !onLease && endpoint.CheckAddr(string(e.value), true) == nil
 }
 
-// errStray says why no client reads a stray.
+// errStray returns why no client reads a stray.
 func errStray(e entry) error {
 	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", leaseName(e.lease))
 }
 
-// adoptStrays moves the strays of services in the lease suffix layout to them.
-func adoptStrays(groups map[string]*service) {
+// collectStrays moves strays to the services in the lease suffix layout that they seem to belong to.
+func collectStrays(groups map[string]*service) {
 	for _, s := range groups {
 		if !s.uses(endpoint.LeaseSuffix) {
 			continue

@@ -13,20 +13,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-const next = `Wrote a first service, module %s. To generate its code and build it into bin:
+const nextSteps = `Wrote a first service, module %s. To generate its code and build it into bin:
 
   go generate -x
 
-The first time this takes minutes, for it downloads and builds buf and the plugins.
+The first time this takes a few minutes: it downloads and builds buf and the plugins.
 `
 
-// initialization is what the command init was told.
+// initialization holds the arguments of the command init.
 type initialization struct {
 	module  string
-	replace string // a checkout of this module to use, or "": the version that this command was built from
+	replace string // a checkout of this module to use; "" for the version that this command was built from
 }
 
-// parseInit reports whether the arguments are those of init.
+// parseInit parses the arguments of init. It reports whether they are valid.
 func parseInit(args []string) (initialization, bool) {
 	var i initialization
 	if len(args) == 0 || args[0] != "init" {
@@ -47,56 +47,54 @@ func parseInit(args []string) (initialization, bool) {
 	return i, true
 }
 
-// write writes a first service into the current directory, or nothing at all.
-func (i initialization) write(stdout io.Writer) error {
-	project, err := i.project()
-	if err != nil {
+// run writes a first service into the current directory, or nothing if it fails.
+func (i initialization) run(stdout io.Writer) error {
+	if err := i.write(); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	files, err := project.Files()
-	if err != nil {
-		return fmt.Errorf("init: %w", err)
-	}
-	if err := quickstart.CheckEmpty("."); err != nil {
-		return fmt.Errorf("init: %w", err)
-	}
-	if err := quickstart.Write(".", files); err != nil {
-		return fmt.Errorf("init: %w", err)
-	}
-	_, err = fmt.Fprintf(stdout, next, i.module)
+	_, err := fmt.Fprintf(stdout, nextSteps, i.module)
 	return err
 }
 
-func (i initialization) project() (quickstart.Project, error) {
-	project := quickstart.Project{Module: i.module}
-	if err := quickstart.CheckModule(i.module); err != nil {
-		return project, err
+func (i initialization) write() error {
+	project, err := i.project()
+	if err != nil {
+		return err
 	}
+	files, err := project.Files()
+	if err != nil {
+		return err
+	}
+	if err := quickstart.CheckEmpty("."); err != nil {
+		return err
+	}
+	return quickstart.Write(".", files)
+}
+
+func (i initialization) project() (quickstart.Project, error) {
 	if i.replace != "" {
 		dir, err := replacement(i.replace)
-		project.Replace = dir
-		return project, err
+		return quickstart.Project{Module: i.module, Replace: dir}, err
 	}
 	version, ok := released()
 	if !ok {
-		return project, errors.New("this is a development build, whose version no module proxy has: " +
-			"say -replace DIR, where DIR is a checkout of " + quickstart.Self)
+		return quickstart.Project{}, errors.New("this is a development build, whose version no module proxy has: " +
+			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
 	}
-	project.Version = version
-	return project, nil
+	return quickstart.Project{Module: i.module, Version: version}, nil
 }
 
-// moduleLine finds the path of the module that a go.mod is of.
+// moduleLine matches the module path in a go.mod.
 var moduleLine = regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)"?`)
 
-// replacement returns the directory as go.mod is to have it.
+// replacement checks the directory of -replace, and returns its absolute path.
 func replacement(dir string) (string, error) {
 	gomod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
-		return "", fmt.Errorf("-replace %s: it must be a checkout of %s: %w", dir, quickstart.Self, err)
+		return "", fmt.Errorf("-replace %s: want a checkout of %s: %w", dir, quickstart.Self, err)
 	}
 	if match := moduleLine.FindSubmatch(gomod); match == nil || string(match[1]) != quickstart.Self {
-		return "", fmt.Errorf("-replace %s: it must be a checkout of %s, and its go.mod is of another module", dir, quickstart.Self)
+		return "", fmt.Errorf("-replace %s: want a checkout of %s, but its go.mod is of another module", dir, quickstart.Self)
 	}
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -105,8 +103,8 @@ func replacement(dir string) (string, error) {
 	return abs, nil
 }
 
-// released returns the version of this module, if a module proxy has it: a command that is built from a checkout or
-// with a replacement has no checksum.
+// released returns the version of this module. ok is false if module proxies do not have it: a command that is built
+// from a checkout or with a replacement has no checksum.
 func released() (version string, ok bool) {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Path != quickstart.Self || info.Main.Sum == "" {

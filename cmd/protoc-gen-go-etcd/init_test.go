@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// checkout is this module, seen from this directory.
+// checkout is the path to this module.
 const checkout = "../.."
 
 func TestInit(t *testing.T) {
@@ -47,7 +47,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitRefuses says that nothing is written for what is wrong.
+// TestInitRefuses checks that init writes nothing when it fails.
 func TestInitRefuses(t *testing.T) {
 	source, err := filepath.Abs(checkout)
 	if err != nil {
@@ -64,7 +64,7 @@ func TestInitRefuses(t *testing.T) {
 		stderr string
 	}{
 		{"a development build", []string{"example.com/hello"}, "", "this is a development build"},
-		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"}, "", "-replace nowhere: it must be a checkout of"},
+		{"a replacement that is not there", []string{"-replace", "nowhere", "example.com/hello"}, "", "-replace nowhere: want a checkout of"},
 		{"another module as replacement", []string{"-replace", other, "example.com/hello"}, "", "go.mod is of another module"},
 		{"no host", []string{"-replace", source, "hello"}, "", `"hello" is not a host name: it has no dot`},
 		{"a text", []string{"-replace", source, "example.com/a b"}, "", `"a b" has a character other than`},

@@ -10,8 +10,8 @@
 //	protoc-gen-go-etcd export DIR
 //	protoc-gen-go-etcd init [-replace DIR] MODULE
 //
-// where export writes the proto file that has the options under DIR, and init writes a first service, of that module
-// path, into the current directory.
+// where export writes the options' proto file under DIR, and init writes a first service, a module of that path,
+// into the current directory.
 package main
 
 import (
@@ -62,7 +62,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	case len(args) == 2 && args[0] == "export" && !strings.HasPrefix(args[1], "-"):
 		err = export(args[1])
 	case isInit:
-		err = setup.write(stdout)
+		err = setup.run(stdout)
 	default:
 		complain.Printf("unexpected arguments %q\n%s", args, usage)
 		return 2

@@ -1,4 +1,4 @@
-// Package dubbo tests that clients of ours read what dubbo-go registers by application. Servers of ours do not
+// Package dubbo tests that our clients read what dubbo-go's application-level discovery registers. Our servers do not
 // write it.
 package dubbo
 
@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/services/user"}
 
-// theirs returns a service discovery of dubbo-go's, which has one etcd client.
+// theirs returns a dubbo-go service discovery, which has one etcd client.
 func theirs(t *testing.T, w *world.World) registry.ServiceDiscovery {
 	t.Helper()
 	url, err := common.NewURL("etcdv3://"+w.EtcdAddr(), common.WithParamsValue(constant.RegistryKey, constant.EtcdV3Key))

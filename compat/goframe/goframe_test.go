@@ -18,19 +18,19 @@ import (
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/service/default/default/user/latest", Layout: runtime.GoFrame}
 
-// theirs returns a registry of GoFrame's. It has no Close: its etcd client ends with the process.
+// theirs returns a GoFrame registry. It has no Close: its etcd client ends with the process.
 func theirs(w *world.World) *etcd.Registry {
 	logger := glog.New()
 	logger.SetStdoutPrint(false)
 	return etcd.New(strings.Join(w.Etcd.Endpoints(), ","), etcd.Option{Logger: logger})
 }
 
-// service is a service of GoFrame's, with the addresses of one server.
+// service returns a GoFrame service with the addresses of one server.
 func service(version string, metadata gsvc.Metadata, addrs ...string) gsvc.Service {
 	return &gsvc.LocalService{Name: "user", Version: version, Endpoints: gsvc.NewEndpoints(strings.Join(addrs, ",")), Metadata: metadata}
 }
 
-// register registers a service by a registry of its own, and returns what takes it away again.
+// register registers a service with a registry of its own. It returns the function that deregisters it.
 func register(t *testing.T, w *world.World, s gsvc.Service) (deregister func()) {
 	t.Helper()
 	registry := theirs(w)
@@ -152,8 +152,8 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 	next()
 }
 
-// Their reader takes the last part of a key for addresses and panics at what is none, and it gives up on the
-// list at a key with fewer parts than theirs or a value that is no JSON object.
+// Their reader takes the last part of a key for addresses and panics if it is not. It gives up on the list over a key
+// with fewer parts than theirs or a value that is not a JSON object.
 func TestSecondLayoutBeside(t *testing.T) {
 	const panics, fails = "it panics", "it gives up on the list"
 	key := func(service string) string { return "/service/default/default/" + service + "/latest" }
@@ -174,13 +174,13 @@ func TestSecondLayoutBeside(t *testing.T) {
 		case err != nil:
 			return fails
 		case len(all) == 1 && all[0] == seen{"latest", addr, "k=v version=v2 weight=7"}:
-			return world.Bears
+			return world.Accepts
 		}
 		return fmt.Sprintf("lists %v", all)
 	})
 }
 
-// A plain address under a key that ends in one, as tutorials have it, is no JSON.
+// Their reader does not accept a plain address under a key that ends in the address, as tutorials have it.
 func TestTheirReaderNeedsJSON(t *testing.T) {
 	w := world.New(t)
 	w.Put(user.Key+"/10.0.0.7:9000", "10.0.0.7:9000")

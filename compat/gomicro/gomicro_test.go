@@ -29,14 +29,14 @@ func TestMain(m *testing.M) {
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/micro/registry/user", Layout: runtime.GoMicro}
 
-// theirs returns a registry of go-micro's. It has no Close: its etcd client ends with the process.
+// theirs returns a go-micro registry. It has no Close: its etcd client ends with the process.
 func theirs(w *world.World) registry.Registry {
 	quiet := zap.NewProductionConfig()
 	quiet.OutputPaths, quiet.ErrorOutputPaths = nil, nil
 	return etcd.NewRegistry(registry.Addrs(w.EtcdAddr()), etcd.LogConfig(&quiet))
 }
 
-// service is a service of go-micro's, as its server registers itself.
+// service returns a service as a go-micro server registers itself.
 func service(name, id, addr string, metadata map[string]string) *registry.Service {
 	return &registry.Service{
 		Name: name, Version: "latest",
@@ -84,7 +84,7 @@ func TestTheirWriterOurClient(t *testing.T) {
 	w.Reaches(conn, "a", "c")
 }
 
-// seen is a node as go-micro's reader has it.
+// seen is a node as go-micro's reader sees it.
 type seen struct{ Name, Version, ID, Addr, Metadata string }
 
 func show(services []*registry.Service) (all []seen) {
@@ -131,7 +131,7 @@ func TestOurWriterTheirReader(t *testing.T) {
 	world.Becomes(w, "they list", list, inA, inTheirs)
 }
 
-// Their watcher tells of each change by itself: create, update, delete.
+// Their watcher reports each change: create, update, delete.
 func TestOurWriterTheirWatcher(t *testing.T) {
 	w := world.New(t)
 	watcher, err := theirs(w).Watch(registry.WatchService("user"))
@@ -169,14 +169,14 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 	next("delete", "v2")
 }
 
-// Their reader keeps what it understands of any JSON: an entry without nodes becomes a service of its version that
-// has none, whose name may be missing. Plain addresses are passed over.
+// Their reader keeps what it understands of any JSON: an entry without nodes becomes a service without nodes, perhaps
+// without a name. It skips plain addresses.
 func TestSecondLayoutBeside(t *testing.T) {
 	const empty, nameless = "it lists a service without nodes, too", "the service may have no name"
 	world.Beside(t, runtime.GoMicro, func(service string) string { return "/micro/registry/" + service }, map[runtime.Layout]string{
 		runtime.EndpointJSON: world.SharesKey, runtime.Plain: world.SharesKey, runtime.Kratos: world.SharesKey,
 		world.HomeMade:      world.SharesKey,
-		runtime.LeaseSuffix: world.Bears, runtime.GoZero: world.Bears,
+		runtime.LeaseSuffix: world.Accepts, runtime.GoZero: world.Accepts,
 		runtime.Kitex: empty, runtime.GoFrame: nameless,
 	}, func(w *world.World, service, addr string) string {
 		services, err := theirs(w).GetService(service)
@@ -189,6 +189,6 @@ func TestSecondLayoutBeside(t *testing.T) {
 		case services[0].Name == "":
 			return nameless
 		}
-		return world.Bears
+		return world.Accepts
 	})
 }

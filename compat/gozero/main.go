@@ -111,7 +111,7 @@ func run() (err error) {
 	return show(registry)
 }
 
-// show has two servers, and callers while one of them ends.
+// show stops one of two servers while callers call both.
 func show(registry *runtime.Registry) error {
 	addr, err := freeAddr()
 	if err != nil {
@@ -154,7 +154,7 @@ func show(registry *runtime.Registry) error {
 	return err
 }
 
-// serveOurs starts a server as gRPC has it, and returns when it is announced.
+// serveOurs starts a plain gRPC server, and returns when it is announced.
 func serveOurs(registry *runtime.Registry) (stop func() error, err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -182,7 +182,7 @@ type calls struct {
 
 	mu     sync.Mutex
 	total  int
-	recent map[string]bool // who has answered since until looked
+	recent map[string]bool // the servers that have answered since until last looked
 	err    error           // of the first call that failed
 }
 
@@ -228,7 +228,7 @@ func (c *calls) one(client basic.GreeterClient) {
 	c.recent[reply.GetMessage()] = true
 }
 
-// until waits until calls reach exactly these.
+// until waits until calls reach exactly the named servers.
 func (c *calls) until(names ...string) error {
 	for deadline := time.Now().Add(15 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		c.mu.Lock()
@@ -246,7 +246,7 @@ func (c *calls) until(names ...string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("calls do not come to reach exactly %v", names)
+	return fmt.Errorf("after 15 s, calls do not reach exactly %v", names)
 }
 
 // freeAddr returns an address for zrpc to listen on, for it takes no listener.

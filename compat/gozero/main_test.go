@@ -131,7 +131,7 @@ func TestAnnounceAndWithdrawInZrpc(t *testing.T) {
 	w.Reaches(direct, "zrpc")
 }
 
-// failing is a server that fails each call, and keeps what deadline the last one had.
+// failing is a server that fails each call, and keeps the time that the last one had left.
 type failing struct {
 	basic.UnimplementedGreeterServer
 	calls atomic.Int64

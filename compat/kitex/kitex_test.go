@@ -143,18 +143,18 @@ func TestOurWriterTheirReader(t *testing.T) {
 	world.Becomes(w, "they list", list, inA, inTheirs)
 }
 
-// Their reader skips what is no JSON, and takes all JSON of its types for instances.
+// Their reader skips what is not JSON, and takes all JSON of its types for instances.
 func TestSecondLayoutBeside(t *testing.T) {
 	const ghost = "it lists an instance without an address, too"
 	world.Beside(t, runtime.Kitex, func(service string) string { return "kitex/registry-etcd/" + service }, map[runtime.Layout]string{
 		runtime.GoFrame: world.SharesKey,
-		runtime.Plain:   world.Bears, runtime.LeaseSuffix: world.Bears, runtime.GoZero: world.Bears,
+		runtime.Plain:   world.Accepts, runtime.LeaseSuffix: world.Accepts, runtime.GoZero: world.Accepts,
 		runtime.EndpointJSON: ghost, runtime.Kratos: ghost, runtime.GoMicro: ghost, world.HomeMade: ghost,
 	}, func(w *world.World, service, addr string) string {
 		all, err := reader(t, w)(service)
 		switch {
 		case err == nil && len(all) == 1 && all[0] == seen{"tcp", addr, 7, "k=v version=v2"}:
-			return world.Bears
+			return world.Accepts
 		case err == nil && len(all) == 2 && (all[0].Addr == "" || all[1].Addr == ""):
 			return ghost
 		}

@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 
 var user = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/microservices/user", Layout: runtime.Kratos}
 
-// theirs returns a registry of kratos'. One serves one application: it has no lock.
+// theirs returns a kratos registry. It has no lock, so each application needs one of its own.
 func theirs(t *testing.T, w *world.World) *etcd.Registry {
 	return etcd.New(w.Etcd.Client(t), etcd.RegisterTTL(5*time.Second))
 }
@@ -97,7 +97,7 @@ func TestTheirWriterOurClient(t *testing.T) {
 	}
 }
 
-// dial returns a connection by kratos' own client.
+// dial returns a connection of kratos' own client.
 func dial(t *testing.T, w *world.World, discovery registry.Discovery) *grpc.ClientConn {
 	t.Helper()
 	conn, err := kgrpc.DialInsecure(w.Context(), kgrpc.WithEndpoint("discovery:///user"), kgrpc.WithDiscovery(discovery))
@@ -154,7 +154,7 @@ func TestOurWriterTheirReader(t *testing.T) {
 		t.Errorf("of 400 calls by weights of 30 and 10: %v", counts)
 	}
 
-	// A third one changes itself, and leaves.
+	// A third server changes its entry, and leaves.
 	c := w.Register(user.Key, runtime.Endpoint{Instance: "host-3", Addr: w.Serve("c"), Version: "v1"}, runtime.Kratos)
 	w.Reaches(conn, "a", "b", "c")
 	if err := c.Update(w.Context(), runtime.WithVersion("v3"), runtime.WithMetadata("canary", "yes")); err != nil {
@@ -175,7 +175,7 @@ func TestOurWriterTheirReader(t *testing.T) {
 	world.Becomes(w, "they list", list, inA)
 }
 
-// Their watcher, by which their clients follow, tells what their list does.
+// Their watcher, which their clients use, finds what their list finds.
 func TestOurWriterTheirWatcher(t *testing.T) {
 	w := world.New(t)
 	watcher, err := theirs(t, w).Watch(w.Context(), "user")
@@ -218,30 +218,30 @@ func TestOurWriterTheirWatcher(t *testing.T) {
 	next()
 }
 
-// A reader of theirs gives up on the whole list at a value that is no JSON of its own types. What else is JSON has
-// another name, or none, and is passed over.
+// Their reader gives up on the whole list over a value that is not JSON of its own types. It skips other JSON, which
+// has another name or none.
 func TestSecondLayoutBeside(t *testing.T) {
 	const fails = "it gives up on the list"
 	world.Beside(t, runtime.Kratos, func(service string) string { return "/microservices/" + service }, map[runtime.Layout]string{
 		runtime.EndpointJSON: world.SharesKey, runtime.Plain: world.SharesKey, runtime.GoMicro: world.SharesKey,
 		world.HomeMade:      world.SharesKey,
 		runtime.LeaseSuffix: fails, runtime.GoZero: fails,
-		runtime.Kitex: world.Bears, runtime.GoFrame: world.Bears,
+		runtime.Kitex: world.Accepts, runtime.GoFrame: world.Accepts,
 	}, func(w *world.World, service, _ string) string {
 		list, err := theirs(t, w).GetService(w.Context(), service)
 		switch {
 		case err != nil:
 			return fails
 		case len(list) == 1 && list[0].ID == "one" && list[0].Metadata["weight"] == "7":
-			return world.Bears
+			return world.Accepts
 		}
 		return fmt.Sprintf("lists %v", list)
 	})
 }
 
-// Their reader of "user" lists whatever begins so, and a neighbour's entry can end it, too.
+// Their reader of "user" lists every key that begins so, and may give up over a neighbour's entry, too.
 func TestNeighbours(t *testing.T) {
-	for layout, bears := range map[runtime.Layout]bool{
+	for layout, accepts := range map[runtime.Layout]bool{
 		runtime.EndpointJSON: false, // the weight is a number, where theirs are texts
 		runtime.Plain:        false, runtime.LeaseSuffix: false, runtime.GoZero: false,
 		runtime.Kratos: true, runtime.Kitex: true, runtime.GoFrame: true, runtime.GoMicro: true, world.HomeMade: true,
@@ -252,7 +252,7 @@ func TestNeighbours(t *testing.T) {
 			w.Register(user.Key, one, runtime.Kratos)
 			w.Register("/microservices/user-admin", one, layout)
 			list, err := theirs(t, w).GetService(context.Background(), "user")
-			if bears != (err == nil) || bears && len(list) != 1 {
+			if accepts != (err == nil) || accepts && len(list) != 1 {
 				t.Errorf("they list %v, %v", list, err)
 			}
 		})

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// The functions dial and serve are those of docs/setup.md, letter for letter: see TestKeysFromConfiguration.
+// The functions dial and serve are copied from docs/setup.md: see onPage.
 
 func dial(registry *runtime.Registry, key string, creds credentials.TransportCredentials) (greeterv1.GreeterServiceClient, error) {
 	desc := greeterv1.GreeterService_EtcdServiceDesc
@@ -37,7 +37,7 @@ func serve(ctx context.Context, registry *runtime.Registry, key string, listener
 	return server.Serve(ctx, listener)
 }
 
-// TestKeysFromConfiguration has one service under two keys that no proto names, by the code of the page.
+// TestKeysFromConfiguration runs the code of the page: one service under two keys that no proto names.
 func TestKeysFromConfiguration(t *testing.T) {
 	onPage(t, "setup.md", "setup_test.go")
 	etcd := etcdtest.Start(t)
@@ -77,7 +77,7 @@ func TestKeysFromConfiguration(t *testing.T) {
 	}
 }
 
-// TestBadKeyFromConfiguration says that both ends refuse what the plugin would have refused.
+// TestBadKeyFromConfiguration checks that both ends refuse a key that the plugin would have refused.
 func TestBadKeyFromConfiguration(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	registry := runtime.NewRegistry(etcd.Client(t))
@@ -95,17 +95,25 @@ func TestBadKeyFromConfiguration(t *testing.T) {
 	}
 }
 
-// onPage says that the Go of a page is in a file of this directory.
+// onPage checks that the Go code of a page is in a file of this directory.
 func onPage(t *testing.T, page, file string) {
 	t.Helper()
 	source, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
+	found := false
 	for _, b := range all(t, "go") {
-		if b.page == page && !strings.Contains(string(source), b.text) {
-			t.Errorf("%s:%d: %s has not the same code", b.page, b.line, file)
+		if b.page != page {
+			continue
 		}
+		found = true
+		if !strings.Contains(string(source), b.text) {
+			t.Errorf("%s:%d: %s does not have this code", b.page, b.line, file)
+		}
+	}
+	if !found {
+		t.Errorf("%s has no Go code", page)
 	}
 }
 

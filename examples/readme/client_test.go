@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// quickstartDir is the module of the README's service.
+// quickstartDir is the directory of the README's service.
 const quickstartDir = "../quickstart"
 
-// TestEtcdAway says that without etcd the client ends, and that the last it says is who refused to be connected to.
+// TestEtcdAway checks that the client ends without etcd, with an error that names the address that refused the connection.
 func TestEtcdAway(t *testing.T) {
 	client := filepath.Join(t.TempDir(), "client")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", client, "./client")
@@ -31,7 +31,7 @@ func TestEtcdAway(t *testing.T) {
 	}
 }
 
-// closedPort is an address at which nothing listens.
+// closedPort returns an address at which nothing listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -42,7 +42,7 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// TestLint says that buf has nothing to say about what init writes.
+// TestLint checks that buf lint and buf format accept what init writes.
 func TestLint(t *testing.T) {
 	for _, args := range [][]string{{"lint"}, {"format", "--diff", "--exit-code"}} {
 		cmd := exec.CommandContext(t.Context(), "go", append([]string{"tool", "-modfile=tools/go.mod", "buf"}, args...)...)

@@ -92,13 +92,13 @@ func section(t *testing.T, name string) (blocks []block) {
 // marker is printed between the two runs of the client, to tell their answers apart.
 const marker = "-- one server is told to stop --\n"
 
-// shell is an interactive one in what matters here: a job in the background is a process group, so that killing it ends
-// what "go run" has started, too. When the script ends, so do the jobs, etcd, the first, last.
+// shell begins the script. As in an interactive shell, a job in the background is a process group, so that killing it also
+// ends what "go run" has started. When the script ends, so do the jobs; the first, etcd, is the last.
 const shell = `set -meuo pipefail
 trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
 `
 
-// script has the commands of the blocks.
+// script returns the commands of the blocks.
 func script(blocks []block) string {
 	var b strings.Builder
 	b.WriteString(shell)

@@ -104,6 +104,9 @@ func (p *page) item(indent, name, kind string, comment protogen.Comments) {
 	if kind != "" {
 		p.WriteString(" (" + kind + ")")
 	}
+	if comment == "" {
+		p.WriteString("\n")
+	}
 	p.text(indent+"  ", string(comment))
 }
 

@@ -15,16 +15,16 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
 
-// setupPage has the setups; a section is one.
+// setupPage is the page with the setups, one in each section.
 const setupPage = "../../docs/setup.md"
 
-// setupSections are the sections that are to be found there, so that none is left out by a slip of the pen.
+// setupSections are the sections with a setup, so that a typing error on the page leaves none out.
 var setupSections = []string{
 	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
 	"protoc without buf", "`module=` instead of `paths=source_relative`",
 }
 
-// TestSetups does what each section of the page says to what init writes, and compiles what comes out of it.
+// TestSetups follows each section of the page in a project that init writes, and compiles the result.
 func TestSetups(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a module a section")
@@ -92,7 +92,7 @@ func newProject(t *testing.T) string {
 	return dir
 }
 
-// inProject runs a command there, with a protoc in PATH.
+// inProject runs a command in a project, with a protoc in PATH.
 func inProject(t *testing.T, dir, name string, args ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
@@ -106,7 +106,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	}
 }
 
-// standIn returns a directory with a protoc for where there is none: buf's, which takes the same arguments.
+// standIn returns a directory with a protoc for machines without one: buf's, which takes the same arguments.
 func standIn(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -117,8 +117,7 @@ func standIn(t *testing.T) string {
 	return dir
 }
 
-// checkGenerated says that there is our code of the service, and no code of the options, which the runtime's users have
-// from elsewhere.
+// checkGenerated checks that there is our code for the service, and none for the options, whose code this project has.
 func checkGenerated(t *testing.T, dir string) {
 	t.Helper()
 	var ours []string

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
-// TestGoZero_ListsAgain says what the README does of go-zero's subscriber: it sees that etcd was wiped or restored from
-// a backup, for it lists again when its connection is back.
+// TestGoZero_ListsAgain checks what the README says of go-zero's subscriber: it notices that etcd was wiped or restored
+// from a backup, since it lists again when its connection is back.
 func TestGoZero_ListsAgain(t *testing.T) {
 	const key = "user.rpc"
 	for name, replace := range map[string]func(*etcdtest.Cluster, *etcdtest.Backup) error{

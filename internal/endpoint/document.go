@@ -10,12 +10,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// document is the dialects of JSON at once, told apart by the fields that have the address. Fields are
-// raw, for a field of one dialect may be there in another with another type.
+// document holds the fields of all dialects of JSON, which differ in the fields that hold the address.
+// The fields are raw, since two dialects may have a field of one name with different types.
 type document struct {
 	op, addr, metadata    json.RawMessage // etcd's naming package
-	version, zone, weight json.RawMessage // in either case
-	endpoints, lower      json.RawMessage // kratos, lower being its metadata
+	version, zone, weight json.RawMessage // with or without a capital
+	endpoints, lower      json.RawMessage // kratos; lower is "metadata", without the capital
 	network, address      json.RawMessage // kitex
 	tags                  json.RawMessage
 	nodes                 json.RawMessage // go-micro
@@ -61,8 +61,8 @@ func (d *document) set(name, value []byte) bool {
 	return true
 }
 
-// decodeJSON reads the value of an entry that is a JSON object, in the dialect that it is in. instance
-// is what the entry's key ends in.
+// decodeJSON reads a value that is a JSON object of any dialect. instance is the last segment of the
+// entry's etcd key.
 func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout Layout, err error) {
 	if r.JSON.mapped() {
 		if e, ok, err := r.JSON.fields.Value().decode(value); ok {
@@ -134,7 +134,7 @@ func (r Reader) noAddress() error {
 		"address (kitex) or Host and Port (dubbo), nor is it flat under a key that ends in host:port (GoFrame)")
 }
 
-// address returns the address in a field.
+// address reads an address from one field.
 func address(raw json.RawMessage, needPort bool) (string, error) {
 	addr, err := text("address", raw)
 	if err != nil {

@@ -2,7 +2,7 @@ package endpoint
 
 import "errors"
 
-// dubbo reads an instance of dubbo-go's service discovery by application.
+// dubbo reads an instance of dubbo-go's application-level service discovery.
 func (d *document) dubbo() (Endpoint, error) {
 	if string(d.enable) == "false" || string(d.healthy) == "false" {
 		return Endpoint{}, errors.New("the instance is not enabled, or not healthy")

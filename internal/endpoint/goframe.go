@@ -8,11 +8,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// encodeGoFrame writes the value of GoFrame's etcd registry, the metadata alone: the address is what the
-// key ends in. Its reader ends the process at an address with more than one colon.
+// encodeGoFrame writes the value of GoFrame's etcd registry, which is the metadata alone: the address is in
+// the etcd key. GoFrame's reader panics at an address with more than one colon.
 func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
-	if !isGoFrame(e.Addr) {
-		return nil, fmt.Errorf("address %q: GoFrame's own readers know no IPv6 address, and panic", e.Addr)
+	if _, ok := goFrameAddr(e.Addr); !ok {
+		return nil, fmt.Errorf("address %q: GoFrame's own readers panic at an IPv6 address", e.Addr)
 	}
 	all := e.members()
 	var d document
@@ -26,22 +26,23 @@ func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// isGoFrame reports whether a key ends as those of GoFrame do, in host:port or several of them.
-func isGoFrame(instance string) bool {
-	first, _, _ := strings.Cut(instance, ",")
-	return strings.Count(first, ":") == 1 && CheckAddr(first, true) == nil
+// goFrameAddr returns the address in the last segment of a GoFrame key, which is host:port or several of
+// them with commas between. Those are addresses of one server, so the first is enough.
+func goFrameAddr(instance string) (addr string, ok bool) {
+	addr, _, _ = strings.Cut(instance, ",")
+	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
 }
 
-// goFrame reads an entry of GoFrame's. Of several addresses, which are those of one server, it takes the
-// first. ok is false for an object within the object: that is somebody else's JSON.
+// goFrame reads a GoFrame entry. ok is false if the key does not end in an address, or if the object has
+// another one in it, which GoFrame does not write.
 func goFrame(instance string, value []byte) (e Endpoint, ok bool) {
-	addr, _, _ := strings.Cut(instance, ",")
+	addr, ok := goFrameAddr(instance)
 	metadata, flat := rawjson.SkipSpace(value), true
 	rawjson.Members(metadata, func(_, value []byte) bool {
 		flat = value[0] != '{' && value[0] != '['
 		return flat
 	})
-	if !flat || !isGoFrame(instance) {
+	if !ok || !flat {
 		return Endpoint{}, false
 	}
 	e.Addr = addr

@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// microNode is a node of go-micro's.
+// microNode is a node of a go-micro Service.
 type microNode struct {
 	Metadata map[string]string `json:"metadata"`
 	ID       string            `json:"id"`
 	Address  string            `json:"address"`
 }
 
-// encodeGoMicro writes a go-micro Service with one node, as its etcd registry does for each node.
+// encodeGoMicro writes a go-micro Service with one node, as go-micro's etcd registry does for each node.
 func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	metadata := e.strings()
 	e.addWeight(metadata)
@@ -34,14 +34,14 @@ func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
 	})
 }
 
-// goMicro reads a go-micro Service: of its nodes the one that the key is named for, or the only one.
+// goMicro reads a go-micro Service: the node whose id is in the etcd key, or the only node.
 func (d *document) goMicro(instance string) (Endpoint, error) {
 	nodes, err := d.microNodes()
 	if err != nil {
 		return Endpoint{}, err
 	}
 	if len(nodes) == 0 {
-		return Endpoint{}, errors.New("no node")
+		return Endpoint{}, errors.New("it has no nodes")
 	}
 	i := slices.IndexFunc(nodes, func(n rawNode) bool { return strings.ReplaceAll(n.id, "/", "-") == instance })
 	if i < 0 && len(nodes) > 1 {

@@ -7,7 +7,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// encodeKitex writes the value of kitex' registry-etcd, every field of it, as its own writer does. Its
+// encodeKitex writes the value of kitex' registry-etcd with every field, as kitex' own writer does. Its
 // reader takes a weight of 0 for its default.
 func encodeKitex(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	tags := e.strings()

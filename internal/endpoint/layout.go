@@ -16,8 +16,8 @@ type Layout struct {
 
 // format is what all layouts of a kind have in common.
 type format struct {
-	name  string
-	entry string // what an entry is called in error texts
+	name  string // "" for home-made JSON, which is spelled by its fields
+	entry string // what errors call an entry; "" if none is about one
 	at    place
 	// encode writes the value of an endpoint that has been checked.
 	encode   func(l Layout, key string, e Endpoint) ([]byte, error)
@@ -39,16 +39,16 @@ const (
 // The layouts, named as they are spelled in targets.
 var (
 	EndpointJSON = layout(format{name: "endpoint_json", entry: "etcd's naming entry", at: atInstance, encode: encodeNaming, json: true, metadata: true})
-	Plain        = layout(format{name: "plain", entry: "plain entry", at: atInstance, encode: encodePlain, needPort: true})
-	LeaseSuffix  = layout(format{name: "lease_suffix", entry: "plain entry", at: atLeaseSuffix, encode: encodePlain, needPort: true})
-	GoZero       = layout(format{name: "go_zero", entry: "go-zero entry", at: atLease, encode: encodePlain, needPort: true})
+	Plain        = layout(format{name: "plain", at: atInstance, encode: encodePlain, needPort: true})
+	LeaseSuffix  = layout(format{name: "lease_suffix", at: atLeaseSuffix, encode: encodePlain, needPort: true})
+	GoZero       = layout(format{name: "go_zero", at: atLease, encode: encodePlain, needPort: true})
 	Kratos       = layout(format{name: "kratos", entry: "kratos entry", at: atInstance, encode: encodeKratos, needPort: true, json: true, metadata: true})
 	Kitex        = layout(format{name: "kitex", entry: "kitex entry", at: atAddr, encode: encodeKitex, needPort: true, json: true, metadata: true})
-	GoFrame      = layout(format{name: "go_frame", entry: "GoFrame entry", at: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true})
+	GoFrame      = layout(format{name: "go_frame", at: atAddr, encode: encodeGoFrame, needPort: true, json: true, metadata: true})
 	GoMicro      = layout(format{name: "go_micro", entry: "go-micro entry", at: atInstance, encode: encodeGoMicro, needPort: true, json: true, metadata: true})
 )
 
-// Dubbo is dubbo-go's, which is read and not written.
+// Dubbo is dubbo-go's, which is read but not written.
 var Dubbo = layout(format{name: "dubbo", entry: "dubbo entry", json: true, metadata: true})
 
 var layouts = []Layout{EndpointJSON, Plain, LeaseSuffix, GoZero, Kratos, Kitex, GoFrame, GoMicro}
@@ -133,7 +133,7 @@ func (l Layout) Key(key string, e Endpoint, lease int64) string {
 // Encode writes the value of e under the service key. What a [Reader] would refuse is an error.
 func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	if l.encode == nil {
-		return nil, fmt.Errorf("layout %v is read, and not written", l)
+		return nil, fmt.Errorf("layout %v is read but not written", l)
 	}
 	if err := l.Check(); err != nil {
 		return nil, err
@@ -154,5 +154,5 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	return value, nil
 }
 
-// lastSegment returns what a service key ends in, by which other frameworks know the service.
+// lastSegment returns the last segment of a service key, which other frameworks take for the service's name.
 func lastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }

@@ -14,7 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// JSONFields names the fields of a home-made JSON. What is "" is neither written nor read.
+// JSONFields names the fields of home-made JSON. A field without a name is neither written nor read.
 type JSONFields struct {
 	Addr     string // "host:port"; or Host and Port
 	Host     string
@@ -23,14 +23,14 @@ type JSONFields struct {
 	Version  string
 	Zone     string
 	Weight   string // a number, or the text of one
-	Metadata string // an object of texts
-	Name     string // written: the key's last segment; read: not looked at
+	Metadata string // an object of strings
+	Name     string // written as the key's last segment; not read
 }
 
 // MaxField bounds the name of a field, in bytes.
 const MaxField = 64
 
-// All calls yield for each field that is named, with what json_layout calls it and its name.
+// All iterates over the fields that have a name. option is what json_layout calls the field.
 func (f JSONFields) All(yield func(option, name string) bool) {
 	for _, field := range []struct{ option, name string }{
 		{"addr", f.Addr}, {"host", f.Host}, {"port", f.Port}, {"instance", f.Instance}, {"version", f.Version},
@@ -42,7 +42,7 @@ func (f JSONFields) All(yield func(option, name string) bool) {
 	}
 }
 
-// String returns the fields as an option has them.
+// String returns the fields as they are written in the option json_layout.
 func (f JSONFields) String() string {
 	var parts []string
 	for option, name := range f.All {
@@ -51,7 +51,7 @@ func (f JSONFields) String() string {
 	return "{" + strings.Join(parts, " ") + "}"
 }
 
-// Check returns why the fields make no layout, nil if they do. The text goes on after their name.
+// Check returns an error if the fields are not a valid layout. Its text is a predicate: "names no address".
 func (f JSONFields) Check() error {
 	switch {
 	case f.Addr != "" && (f.Host != "" || f.Port != ""):
@@ -85,7 +85,7 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[string]any{
+	all := map[string]any{ // all fields without a name end up under ""
 		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
@@ -93,7 +93,7 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 	return json.Marshal(all)
 }
 
-// metadata returns the metadata with what has no field of its own.
+// metadata returns the metadata of e, with the version, zone and weight that have no field of their own.
 func (f JSONFields) metadata(e Endpoint) map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
 	maps.Copy(all, e.Metadata)
@@ -109,12 +109,12 @@ func (f JSONFields) metadata(e Endpoint) map[string]string {
 	return all
 }
 
-// mappedDocument is the raw fields of home-made JSON.
+// mappedDocument holds the raw fields of home-made JSON.
 type mappedDocument struct {
 	addr, host, port, instance, version, zone, weight, metadata json.RawMessage
 }
 
-// decode reads home-made JSON. ok is false for a value that has no address where the fields say.
+// decode reads home-made JSON. ok is false if the fields for the address are missing.
 func (f JSONFields) decode(value []byte) (e Endpoint, ok bool, err error) {
 	var d mappedDocument
 	rawjson.Members(value, func(name, value []byte) bool {
@@ -169,10 +169,7 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 	if text := word(d.zone); text != "" {
 		e.Zone = text
 	}
-	if weight, ok := parseWeight(word(d.weight)); ok && weight != 0 { // what is no weight is not read
-		e.Weight = weight
-		delete(e.Metadata, nameWeight)
-	}
+	e.takeWeight(d.weight)
 	return e, nil
 }
 

@@ -98,8 +98,8 @@ func TestNewReader(t *testing.T) {
 	if r, err := NewReader(EndpointJSON, LeaseSuffix, mapped, mapped); err != nil || r != (Reader{true, mapped}) {
 		t.Errorf("NewReader = %+v, %v", r, err)
 	}
-	if _, err := NewReader(mapped, MappedJSON(JSONFields{Addr: "address"})); err == nil || !strings.Contains(err.Error(), "two layouts") {
-		t.Errorf("two layouts of home-made JSON: %v", err)
+	if _, err := NewReader(mapped, MappedJSON(JSONFields{Addr: "address"})); err == nil || !strings.Contains(err.Error(), "two JSON layouts") {
+		t.Errorf("two JSON layouts: %v", err)
 	}
 }
 

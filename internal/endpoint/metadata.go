@@ -8,7 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// The names under which metadata keeps Endpoint's own fields, and the one for metadata that is no
+// The names under which metadata keeps Endpoint's own fields, and the name for metadata that is not an
 // object.
 const (
 	nameVersion  = "version"
@@ -17,8 +17,8 @@ const (
 	nameMetadata = "metadata"
 )
 
-// fieldName returns the name of the field of Endpoint that a piece of metadata is meant for, in
-// either case, and the piece's own name where there is none.
+// fieldName returns the name of the Endpoint field that a piece of metadata belongs in, and the piece's own
+// name if there is none. The name may have a capital.
 func fieldName(name string) string {
 	switch name {
 	case "Version":
@@ -42,6 +42,8 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 	}
 }
 
+// set fills the field that a piece of metadata belongs in, or else adds it to the metadata. It reports
+// whether to go on.
 // piece adds a piece of metadata that no field is meant for.
 func (e *Endpoint) piece(name, value string) {
 	if e.Metadata == nil {
@@ -77,12 +79,24 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	return len(e.Metadata) <= MaxMetadata
 }
 
+// takeWeight fills the weight from a field beside the metadata. A value that is not a weight is ignored.
+func (e *Endpoint) takeWeight(raw json.RawMessage) {
+	text := word(raw)
+	if text == "" { // what fails to parse costs an error
+		return
+	}
+	if weight, ok := parseWeight(text); ok && weight != 0 {
+		e.Weight = weight
+		delete(e.Metadata, nameWeight)
+	}
+}
+
 func parseWeight(s string) (uint32, bool) {
 	n, err := strconv.ParseUint(s, 10, 32)
 	return uint32(n), err == nil
 }
 
-// members returns the metadata with the fields that the layout has no place for, as JSON values.
+// members returns the metadata with the version, zone and weight, for layouts whose metadata is any JSON.
 func (e Endpoint) members() map[string]any {
 	all := make(map[string]any, len(e.Metadata)+3)
 	for name, value := range e.Metadata {
@@ -100,7 +114,7 @@ func (e Endpoint) members() map[string]any {
 	return all
 }
 
-// strings returns the metadata with the zone, for layouts whose metadata is all text and that have no
+// strings returns the metadata with the zone, for layouts whose metadata is strings and that have no
 // field for a zone.
 func (e Endpoint) strings() map[string]string {
 	all := make(map[string]string, len(e.Metadata)+3)
@@ -111,7 +125,7 @@ func (e Endpoint) strings() map[string]string {
 	return all
 }
 
-// addWeight adds the weight to metadata that is all text.
+// addWeight adds the weight to metadata that is strings.
 func (e Endpoint) addWeight(metadata map[string]string) {
 	if e.Weight != 0 {
 		metadata[nameWeight] = strconv.FormatUint(uint64(e.Weight), 10)

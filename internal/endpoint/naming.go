@@ -16,21 +16,18 @@ func encodeNaming(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	}{Addr: e.Addr, Metadata: e.members()})
 }
 
-// naming reads a value of etcd's naming package, or of one of the many that are almost the same: with
-// names in lower case, and with the version, zone and weight beside the address. Those in the metadata
-// come first.
+// naming reads a value of etcd's naming package, or one that is almost that: many services write the names
+// in lower case, or the version, zone and weight beside the address. Those in the metadata take precedence.
 func (d *document) naming() (Endpoint, error) {
 	if present(d.op) && string(d.op) != "0" {
-		return Endpoint{}, fmt.Errorf("the entry is the mark of a deletion, not an endpoint: Op is %s, not 0", printable.Short(string(d.op), 20))
+		return Endpoint{}, fmt.Errorf("the entry marks a deletion: Op is %s, not 0", printable.Short(string(d.op), 20))
 	}
 	addr, err := address(d.addr, false)
 	if err != nil {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Addr: withPort(addr), Version: word(d.version), Zone: word(d.zone)}
-	if text := word(d.weight); text != "" {
-		e.Weight, _ = parseWeight(text) // what is no weight is not read
-	}
+	e.takeWeight(d.weight)
 	if !present(d.metadata) {
 		d.metadata = d.lower
 	}

@@ -11,14 +11,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// Reader reads the entries of a service key. All layouts with a slash after the key are told apart by
-// their values; the others are read where the reader is made for them. Readers are comparable.
+// Reader reads the entries of a service key. It tells all layouts with a slash after the key apart by
+// their values, and reads the others only if it is made for them. Readers are comparable.
 type Reader struct {
 	LeaseSuffix bool   // read the entries of [LeaseSuffix]
-	JSON        Layout // home-made JSON to read; the zero value for none
+	JSON        Layout // read the entries of this [MappedJSON], too; the zero value for none
 }
 
-// NewReader returns the reader for entries of all layouts with a slash, and of layouts.
+// NewReader returns a reader of all layouts with a slash after the key, and of those given.
 func NewReader(layouts ...Layout) (Reader, error) {
 	var r Reader
 	for _, l := range layouts {
@@ -27,7 +27,7 @@ func NewReader(layouts ...Layout) (Reader, error) {
 			r.LeaseSuffix = true
 		case !l.mapped() || l == r.JSON:
 		case !r.JSON.IsZero():
-			return Reader{}, fmt.Errorf("two layouts of home-made JSON, %v and %v: a key is read in one", r.JSON, l)
+			return Reader{}, fmt.Errorf("two JSON layouts, %v and %v: a key can have one", r.JSON, l)
 		default:
 			if err := l.Check(); err != nil {
 				return Reader{}, err

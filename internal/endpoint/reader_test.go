@@ -1,4 +1,291 @@
 package endpoint
 
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+)
+
 // reader reads all layouts but home-made JSON.
 var reader = Reader{LeaseSuffix: true}
+
+func TestDecode(t *testing.T) {
+	const lease = 7587869
+	tests := []struct {
+		name    string
+		etcdKey string
+		value   string
+		lease   int64
+		want    Endpoint
+		layout  Layout
+	}{
+		{"naming without port", "svc/1.2.3.4", `{"Addr":"1.2.3.4","Metadata":"..."}`, 0,
+			Endpoint{Instance: "1.2.3.4", Addr: "1.2.3.4:443", Metadata: map[string]string{"metadata": `"..."`}}, EndpointJSON},
+		{"naming with port", "svc/1.2.3.4:80", `{"Op":0,"Addr":"1.2.3.4:80","Metadata":null}`, 0,
+			Endpoint{Instance: "1.2.3.4:80", Addr: "1.2.3.4:80"}, EndpointJSON},
+		{"naming IPv6 without port", "svc/a", `{"Addr":"fd00::1"}`, 0,
+			Endpoint{Instance: "a", Addr: "[fd00::1]:443"}, EndpointJSON},
+		{"naming bracketed IPv6 without port", "svc/a", `{"Addr":"[fd00::1]"}`, 0,
+			Endpoint{Instance: "a", Addr: "[fd00::1]:443"}, EndpointJSON},
+		{"naming on a lease", "svc/7587869", `{"Addr":"h:1"}`, lease,
+			Endpoint{Instance: "7587869", Addr: "h:1"}, EndpointJSON},
+		{"naming with our metadata", "svc/a",
+			`{"Op":0,"Addr":"h:1","Metadata":{"version":"v2","zone":"eu-1a","weight":100,"any":"other"}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Zone: "eu-1a", Weight: 100, Metadata: map[string]string{"any": "other"}}, EndpointJSON},
+		{"naming with nested metadata", "svc/a",
+			`{"Addr":"h:1","Metadata":{"a":{"b":[1,2]},"n":5,"t":true,"z":null,"e":"\u00e9\n"}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"a": `{"b":[1,2]}`, "n": "5", "t": "true", "z": "null", "e": "é\n"}}, EndpointJSON},
+		{"naming with numbers for words", "svc/a", `{"Addr":"h:1","Metadata":{"version":2,"zone":3,"weight":"7"}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "2", Zone: "3", Weight: 7}, EndpointJSON},
+		{"naming with odd weight", "svc/a", `{"Addr":"h:1","Metadata":{"weight":-1.5}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"weight": "-1.5"}}, EndpointJSON},
+		{"naming metadata is a number", "svc/a", `{"Addr":"h:1","Metadata":5}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"metadata": "5"}}, EndpointJSON},
+		{"naming metadata is an array", "svc/a", `{"Addr":"h:1","Metadata":[1,"x"]}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Metadata: map[string]string{"metadata": `[1,"x"]`}}, EndpointJSON},
+		{"naming with other dialects' names", "svc/a", ` {"Addr":"h:1","version":3,"weight":"x","tags":5,"network":{}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "3"}, EndpointJSON},
+		{"almost naming", "svc/10.0.0.7:9000", `{"name":"svc","addr":"10.0.0.7:9000","version":"v1","weight":3}`, 0,
+			Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000", Version: "v1", Weight: 3}, EndpointJSON},
+		{"almost naming, in upper case", "svc/a", `{"Addr":"h:1","Version":"v1","Zone":"z","Weight":"3","metadata":{"k":"v"}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v"}}, EndpointJSON},
+		{"naming, with upper case in the metadata", "svc/a", `{"Addr":"h:1","Metadata":{"Version":"v1","Zone":"z","Weight":3}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Zone: "z", Weight: 3}, EndpointJSON},
+		{"naming, said twice", "svc/a", `{"Addr":"h:1","version":"v1","weight":3,"Metadata":{"version":"v2","weight":4}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Weight: 4}, EndpointJSON},
+		{"naming with a weight that is too large", "svc/a", `{"addr":"h:1","weight":4294967296}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		{"naming with a list for a version", "svc/a", `{"Addr":"h:1","version":["v1"],"zone":true,"weight":{}}`, 0,
+			Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		{"plain", "svc/a", "h:1", 0, Endpoint{Instance: "a", Addr: "h:1"}, Plain},
+		{"plain under an address", "/grpcEtcd/x/1.2.3.4:80", "1.2.3.4:80", 0,
+			Endpoint{Instance: "1.2.3.4:80", Addr: "1.2.3.4:80"}, Plain},
+		{"plain under another lease's id", "svc/1234", "h:1", lease, Endpoint{Instance: "1234", Addr: "h:1"}, Plain},
+		{"go-zero", "svc/7587869", "10.0.0.7:9000", lease, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, GoZero},
+		{"lease suffix", "svc7587869", "10.0.0.7:9000", lease, Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}, LeaseSuffix},
+		{"kratos", "svc/id-1",
+			`{"id":"id-1","name":"svc","version":"v1","metadata":{"k":"v","zone":"z","weight":"9"},"endpoints":["http://10.0.0.7:8000","grpc://10.0.0.7:9000?isSecure=false"]}`, 0,
+			Endpoint{Instance: "id-1", Addr: "10.0.0.7:9000", Version: "v1", Zone: "z", Weight: 9, Metadata: map[string]string{"k": "v"}}, Kratos},
+		{"kratos with TLS", "svc/id-1", `{"endpoints":["https://h:1","grpcs://[::1]:9000"],"metadata":null}`, 0,
+			Endpoint{Instance: "id-1", Addr: "[::1]:9000"}, Kratos},
+		{"kitex", "svc/10.0.0.7:8888", `{"network":"tcp","address":"10.0.0.7:8888","weight":10,"tags":{"k":"v","version":"v3"}}`, 0,
+			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v3", Weight: 10, Metadata: map[string]string{"k": "v"}}, Kitex},
+		{"kitex without tags", "svc/10.0.0.7:8888", `{"network":"tcp","address":"10.0.0.7:8888","weight":0,"tags":null}`, 0,
+			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888"}, Kitex},
+		{"GoFrame", "svc/10.0.0.7:8888", `{"protocol":"grpc","weight":2,"version":"v1"}`, 0,
+			Endpoint{Instance: "10.0.0.7:8888", Addr: "10.0.0.7:8888", Version: "v1", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoFrame},
+		{"GoFrame with nothing to say", "svc/h:1", ` {} `, 0, Endpoint{Instance: "h:1", Addr: "h:1"}, GoFrame},
+		{"GoFrame with five addresses", "svc/h:1,h:2,h:3,h:4,h:5", `{}`, 0, Endpoint{Instance: "h:1,h:2,h:3,h:4,h:5", Addr: "h:1"}, GoFrame},
+		{"go-micro", "svc/svc-1",
+			`{"name":"svc","version":"v2","metadata":null,"endpoints":[{"name":"Svc.Do"}],"nodes":[{"metadata":{"protocol":"grpc","weight":"2"},"id":"svc-1","address":"10.0.0.7:8888"}]}`, 0,
+			Endpoint{Instance: "svc-1", Addr: "10.0.0.7:8888", Version: "v2", Weight: 2, Metadata: map[string]string{"protocol": "grpc"}}, GoMicro},
+		{"go-micro with five nodes", "svc/a-3", `{"nodes":[{"id":"a/1","address":"h:1"},{"id":"a/2","address":"h:2"},{"id":"a/3","address":"h:3"},{"id":"a/4","address":"h:4"},{"id":"a/5","address":"h:5"}]}`, 0,
+			Endpoint{Instance: "a-3", Addr: "h:3"}, GoMicro},
+		{"go-micro under another name", "svc/x", `{"nodes":[{"id":"a/1","address":"h:1"}]}`, 0, Endpoint{Instance: "x", Addr: "h:1"}, GoMicro},
+		{"dubbo", "svc/10.0.0.7:20880", `{"ID":"10.0.0.7:20880","ServiceName":"svc","Host":"10.0.0.7","Port":20880,"Enable":true,"Healthy":true,"Metadata":{"k":"v"},"Address":"","Tag":""}`, 0,
+			Endpoint{Instance: "10.0.0.7:20880", Addr: "10.0.0.7:20880", Metadata: map[string]string{"k": "v"}}, Dubbo},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			key := "svc"
+			if strings.HasPrefix(tt.etcdKey, "/grpcEtcd") {
+				key = "/grpcEtcd/x"
+			}
+			got, layout, ok, err := reader.Decode(key, tt.etcdKey, []byte(tt.value), tt.lease)
+			if err != nil || !ok {
+				t.Fatalf("Decode = ok %v, error %v", ok, err)
+			}
+			if !got.Equal(tt.want) || layout != tt.layout {
+				t.Errorf("Decode = %+v, %v\nwant %+v, %v", got, layout, tt.want, tt.layout)
+			}
+		})
+	}
+}
+
+func TestDecodeMalformed(t *testing.T) {
+	values := map[string]string{
+		"empty":                  "",
+		"JSON only space":        "  ",
+		"deleted marker":         `{"Op":1,"Addr":"h:1"}`,
+		"no address":             `{"Op":0,"Metadata":"x"}`,
+		"empty address":          `{"Addr":""}`,
+		"address of other type":  `{"Addr":5}`,
+		"unknown JSON":           `{"host":"h","port":1}`,
+		"cut JSON":               `{"Addr":"h:1"`,
+		"JSON and more":          `{"Addr":"h:1"} x`,
+		"JSON string":            `"h:1"`,
+		"almost GoFrame":         `{"labels":{"k":"v"}}`,
+		"GoFrame at no address":  `{"protocol":"grpc"}`,
+		"go-micro without nodes": `{"name":"svc","endpoints":[],"nodes":[]}`,
+		"go-micro, other nodes":  `{"nodes":[{"id":"x","address":"h:1"},{"id":"y","address":"h:2"}]}`,
+		"go-micro, bad address":  `{"nodes":[{"id":"a","address":"h"}]}`,
+		"go-micro, odd nodes":    `{"nodes":{"id":"a"}}`,
+		"go-micro, odd id":       `{"nodes":[{"id":5,"address":"h:1"}]}`,
+		"dubbo, not enabled":     `{"Host":"h","Port":1,"Enable":false,"Healthy":true}`,
+		"dubbo, not healthy":     `{"Host":"h","Port":1,"Enable":true,"Healthy":false}`,
+		"dubbo, odd host":        `{"Host":["h"],"Port":1}`,
+		"dubbo, odd port":        `{"Host":"h","Port":"http"}`,
+		"kratos without grpc":    `{"endpoints":["http://h:1"]}`,
+		"kratos with none":       `{"endpoints":[]}`,
+		"kratos without port":    `{"endpoints":["grpc://h"]}`,
+		"kratos odd URL":         `{"endpoints":["grpc://h:1:2:%zz"]}`,
+		"kitex without port":     `{"network":"tcp","address":"h"}`,
+		"kitex unix":             `{"network":"unix","address":"h:1"}`,
+		"plain without port":     "1.2.3.4",
+		"plain with port 0":      "1.2.3.4:0",
+		"plain with big port":    "1.2.3.4:65536",
+		"plain with named port":  "1.2.3.4:http",
+		"plain with signed port": "1.2.3.4:+80",
+		"plain with zeros":       "1.2.3.4:080",
+		"plain with newline":     "1.2.3.4:80\n",
+		"plain with space":       " 1.2.3.4:80",
+		"two plain":              "1.2.3.4:80,1.2.3.5:80",
+		"unix path":              "unix:/x",
+		"unix abstract":          "unix-abstract:x",
+		"unix port":              "unix:80",
+		"unix in JSON":           `{"Addr":"unix:80"}`,
+		"bare unix in JSON":      `{"Addr":"unix"}`,
+		"dns":                    "dns:///x:80",
+		"dns in JSON":            `{"Addr":"dns:///x"}`,
+		"newline in JSON":        `{"Addr":"h\n:1"}`,
+		"user info":              "a@h:1",
+		"zone":                   "[fe80::1%eth0]:80",
+		"IPv6 without brackets":  "fe80::1:80:x",
+		"name in brackets":       "[host]:80",
+		"control character":      "h\x00:1",
+		"not UTF-8":              "\xff:1",
+		"JSON not UTF-8":         "{\"Addr\":\"h:1\",\"Metadata\":\"\xff\"}",
+		"1 MB of text":           strings.Repeat("x", 1<<20),
+		"1 MB of JSON":           `{"Addr":"h:1","Metadata":"` + strings.Repeat("x", 1<<20) + `"}`,
+		"long host":              strings.Repeat("x", 254) + ":1",
+	}
+	for name, value := range values {
+		t.Run(name, func(t *testing.T) {
+			e, _, ok, err := reader.Decode("svc", "svc/a", []byte(value), 0)
+			if !ok || err == nil {
+				t.Fatalf("Decode = %+v, ok %v, error %v; want an error", e, ok, err)
+			}
+			if len(err.Error()) > 400 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+		})
+	}
+	for _, etcdKey := range []string{"svc/", "svc/\xff"} {
+		if _, _, ok, err := reader.Decode("svc", etcdKey, []byte("h:1"), 0); !ok || err == nil {
+			t.Errorf("Decode(%q) = ok %v, error %v; want an error", etcdKey, ok, err)
+		}
+	}
+	if _, _, ok, err := reader.Decode("svc", "svc12", []byte("garbage"), 12); !ok || err == nil {
+		t.Errorf("Decode of garbage with a lease suffix = ok %v, error %v; want an error", ok, err)
+	}
+}
+
+// TestDecodeSaysWhatIsMissing shows entries of known formats that lack what is needed: the error names the format and the field.
+func TestDecodeSaysWhatIsMissing(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"Op":1,"Addr":"h:1"}`:           "etcd's naming entry: the entry marks a deletion",
+		`{"Addr":"h:x"}`:                  `etcd's naming entry: address "h:x": want a port`,
+		`{"endpoints":["http://h:1"]}`:    "kratos entry: none of the endpoints is grpc:// or grpcs://",
+		`{"address":"h"}`:                 `kitex entry: address "h": want host:port`,
+		`{"nodes":[]}`:                    "go-micro entry: it has no nodes",
+		`{"nodes":null,"endpoints":[{}]}`: "go-micro entry: the address is null",
+		`{"nodes":5}`:                     "go-micro entry: nodes is 5, not an array",
+		`{"nodes":[5]}`:                   "go-micro entry: a node is 5, not an object",
+		`{"nodes":[{"id":"a"}]}`:          "go-micro entry: there is no address",
+		`{"endpoints":{}}`:                "kratos entry: endpoints is {}, not an array",
+		`{"endpoints":[5]}`:               "kratos entry: the endpoint is 5, not a string",
+		`{"Addr":null,"Op":0}`:            "etcd's naming entry: the address is null",
+		`{"address":null}`:                "kitex entry: the address is null",
+		`{"Host":null,"Port":1}`:          "dubbo entry: the address is null",
+		`{"Host":"h","Port":0}`:           `dubbo entry: address "h:0": want a port`,
+		`{"id":"x","ip":"h","port":80}`:   "JSON that names no address",
+		`{"Addr":"h:1"`:                   "malformed JSON",
+	} {
+		if _, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q in it", value, err, want)
+		}
+	}
+}
+
+func TestDecodeNotOurs(t *testing.T) {
+	tests := []struct {
+		key, etcdKey string
+		lease        int64
+	}{
+		{"svc", "svc", 12},
+		{"svc", "other/a", 12},
+		{"svc", "svc-admin/a", 12},
+		{"svc", "svc/nested/a", 12},
+		{"svc", "svc2/a", 12},
+		{"hello", "hello212", 12}, // hello2's
+		{"hello", "hello12", 0},
+		{"hello", "hello12", 13},
+		{"hello", "hello012", 12},
+		{"hello", "hello12/a", 12},
+	}
+	for _, tt := range tests {
+		if _, _, ok, err := reader.Decode(tt.key, tt.etcdKey, []byte("h:1"), tt.lease); ok || err != nil {
+			t.Errorf("Decode(%q, %q, lease %d) = ok %v, error %v; want neither", tt.key, tt.etcdKey, tt.lease, ok, err)
+		}
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for name, value := range map[string]string{
+		"plain":  "10.0.0.7:9000",
+		"naming": `{"Op":0,"Addr":"10.0.0.7:9000","Metadata":{"version":"v2","weight":100,"zone":"eu-1a"}}`,
+		"bare":   `{"Op":0,"Addr":"10.0.0.7:9000"}`,
+		"kratos": `{"id":"a","name":"svc","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.0.0.7:9000"]}`,
+		"kitex":  `{"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":null}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, _, err := reader.Decode("svc", "svc/10.0.0.7:9000", []byte(value), 7); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+func BenchmarkMerge(b *testing.B) {
+	entries := make([]Entry, 10_000)
+	for i := range entries {
+		addr := fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250)
+		entries[i] = Entry{Endpoint: &Endpoint{Instance: addr, Addr: addr}, Layout: EndpointJSON, CreateRevision: int64(i)}
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		Merge(entries)
+	}
+}
+
+func TestS4_MetadataIsBounded(t *testing.T) {
+	pieces := func(n int) map[string]string {
+		m := make(map[string]string)
+		for i := range n {
+			m[fmt.Sprint("k", i)] = ""
+		}
+		return m
+	}
+	for _, layout := range []Layout{EndpointJSON, Kratos, Kitex} {
+		e := Endpoint{Instance: "10.0.0.1:9000", Addr: "10.0.0.1:9000", Metadata: pieces(MaxMetadata)}
+		value, err := layout.Encode("k", e)
+		if err != nil {
+			t.Fatalf("%v: %v", layout, err)
+		}
+		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err != nil || len(got.Metadata) != MaxMetadata {
+			t.Errorf("%v: %d pieces come back: %v", layout, len(got.Metadata), err)
+		}
+		e.Metadata = pieces(MaxMetadata + 1)
+		if _, err := layout.Encode("k", e); err == nil {
+			t.Errorf("%v: more is written", layout)
+		}
+		value = bytes.Replace(value, []byte(`"k0"`), []byte(`"more":"","k0"`), 1)
+		if got, _, _, err := reader.Decode("k", "k/10.0.0.1:9000", value, 0); err == nil {
+			t.Errorf("%v: %d pieces are read", layout, len(got.Metadata))
+		}
+	}
+}

@@ -84,7 +84,7 @@ func positionOf(problems *problems, file *protogen.File, desc protoreflect.Descr
 	return position{problems: problems, file: file, owner: desc.FullName(), element: location.Path}
 }
 
-// layout is the one in force.
+// layout returns the value of the option layout, or its default.
 func (s *service) layout() discoveryv1.Layout {
 	if layout := s.options.GetLayout(); layout != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
 		return layout
@@ -92,10 +92,10 @@ func (s *service) layout() discoveryv1.Layout {
 	return discoveryv1.Layout_LAYOUT_ENDPOINT_JSON
 }
 
-// grpcIdent returns what a name stands for that protoc-gen-go-grpc gives something of the service.
+// grpcIdent returns the identifier of a name that protoc-gen-go-grpc declares for the service.
 func (s *service) grpcIdent(name string) protogen.GoIdent { return s.file.GoImportPath.Ident(name) }
 
-// jsonLayout returns the fields of the service's own JSON, zero if it has none.
+// jsonLayout returns the fields of the service's JSON layout, the zero value if it has none.
 func (s *service) jsonLayout() endpoint.JSONFields {
 	l := s.options.GetJsonLayout()
 	return endpoint.JSONFields{
@@ -104,7 +104,7 @@ func (s *service) jsonLayout() endpoint.JSONFields {
 	}
 }
 
-// layoutText returns the layout in force as the options have it.
+// layoutText returns the layout in force, as the options spell it.
 func (s *service) layoutText() string {
 	if s.options.GetJsonLayout() != nil {
 		return s.jsonLayout().String()
@@ -112,7 +112,7 @@ func (s *service) layoutText() string {
 	return s.layout().String()
 }
 
-// layoutPosition returns the position of the option that says the layout.
+// layoutPosition returns the position of the option that sets the layout.
 func (s *service) layoutPosition() position {
 	if s.options.GetJsonLayout() != nil {
 		return s.option.in("json_layout")

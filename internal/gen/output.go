@@ -8,19 +8,18 @@ import (
 	"google.golang.org/protobuf/compiler/protogen"
 )
 
-// suffixParameter is the parameter that has the code written to a package of its own. It means what it means to
+// suffixParameter is the parameter that puts generated code into a package of its own, as it does for
 // protoc-gen-connect-go.
 const suffixParameter = "package_suffix"
 
-// An output is where the code for a file goes.
+// An output is where the code generated for a file goes.
 type output struct {
 	filename    string
 	packageName protogen.GoPackageName
 	importPath  protogen.GoImportPath
 }
 
-// outputOf returns where the code for a file goes: beside that of the other plugins or, with a suffix, into a package
-// below that one.
+// outputOf returns the output of a file: in the package of protoc-gen-go's code or, with a suffix, in a package below it.
 func outputOf(file *protogen.File, suffix string) output {
 	const extension = "_etcd.pb.go"
 	if suffix == "" {
@@ -35,18 +34,18 @@ func outputOf(file *protogen.File, suffix string) output {
 	}
 }
 
-// parameters are those of the plugin's own.
+// parameters are the parameters that other Go plugins do not have.
 type parameters struct {
 	packageSuffix string
 }
 
-// set is called with each parameter that is not one of every Go plugin.
+// set sets a parameter that protogen does not know.
 func (p *parameters) set(name, value string) error {
 	if name != suffixParameter {
-		return fmt.Errorf("unknown parameter %q: there are those of every Go plugin (paths, module, M), %s and no others", name, suffixParameter)
+		return fmt.Errorf("unknown parameter %q: want %s, or a parameter of every Go plugin: paths, module, M", name, suffixParameter)
 	}
 	if value != "" && !token.IsIdentifier("x"+value) {
-		return fmt.Errorf("%s=%s: want letters, digits and underscores, which a Go package may end in", suffixParameter, value)
+		return fmt.Errorf("%s=%s: want letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
 	}
 	p.packageSuffix = value
 	return nil

@@ -39,7 +39,7 @@ func checkJSONLayout(s *service) {
 	}
 	at := s.option.in("json_layout")
 	if s.options.GetLayout() != discoveryv1.Layout_LAYOUT_UNSPECIFIED {
-		at.problem("stands beside layout: a service has one layout, leave one of them out")
+		at.problem("is set beside layout: a service has one layout, leave one of them out")
 	}
 	if err := s.jsonLayout().Check(); err != nil && complete(layout) {
 		at.problem("%v", err)

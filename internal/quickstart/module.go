@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// CheckModule reports what keeps a text from being a module path, by the rules of golang.org/x/mod/module.CheckPath.
+// CheckModule returns an error if path is not a module path. The rules are those of CheckPath in
+// golang.org/x/mod/module, which this module does without for the sake of its users.
 func CheckModule(path string) error {
 	if err := checkModule(path); err != nil {
 		return fmt.Errorf("%q is not a module path such as example.com/greeter: %w", path, err)
@@ -23,8 +24,8 @@ func checkModule(path string) error {
 		return errors.New("it is the path of this module")
 	}
 	elements := strings.Split(path, "/")
-	for _, element := range elements {
-		if err := checkElement(element); err != nil {
+	for _, name := range elements {
+		if err := checkElement(name); err != nil {
 			return err
 		}
 	}
@@ -37,9 +38,9 @@ func checkModule(path string) error {
 var element = regexp.MustCompile(`^[-.~_A-Za-z0-9]+$`)
 
 var (
-	// reserved are the names that Windows gives to devices.
+	// reserved matches the names of devices on Windows.
 	reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[1-9]|lpt[1-9])(\.|$)`)
-	// shortened ends the names that Windows gives to files whose names it finds too long.
+	// shortened matches the short names that Windows gives to files with long names.
 	shortened = regexp.MustCompile(`^[^.]*~[0-9]+(\.|$)`)
 )
 
@@ -64,7 +65,7 @@ func checkHost(first string) error {
 	case !strings.Contains(first, "."):
 		return fmt.Errorf("%q is not a host name: it has no dot", first)
 	case !host.MatchString(first):
-		return fmt.Errorf("%q is not a host name: it is to have lower-case letters, digits, dots and dashes, and no dash in front", first)
+		return fmt.Errorf("%q is not a host name: want lower-case letters, digits, dots and dashes, and no dash in front", first)
 	}
 	return nil
 }
@@ -72,11 +73,11 @@ func checkHost(first string) error {
 var (
 	numeric = regexp.MustCompile(`^v[0-9.]+$`)
 	major   = regexp.MustCompile(`^v([2-9]|[1-9][0-9]+)$`)
-	// gopkg ends the paths of a host that has its own way.
+	// gopkg matches the end of paths at gopkg.in, which puts the version after a dot.
 	gopkg = regexp.MustCompile(`.\.v(0|[1-9][0-9]*)(-unstable)?$`)
 )
 
-// checkMajor checks the major version that a path may end with.
+// checkMajor checks the major version at the end of a path, if there is one.
 func checkMajor(path, last string) error {
 	if strings.HasPrefix(path, "gopkg.in/") {
 		if !gopkg.MatchString(path) {

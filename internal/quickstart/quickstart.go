@@ -1,10 +1,9 @@
-// Package quickstart has the files that a first service is made of. They are those of examples/quickstart, which the
-// repository generates, builds and tests like any other module.
+// Package quickstart holds the files of a first service. They are copies of those in examples/quickstart, a module that
+// is generated, built and tested like any other.
 package quickstart
 
 import (
 	"embed"
-	"errors"
 	"fmt"
 	"go/format"
 	"io/fs"
@@ -25,22 +24,22 @@ const (
 	replacement = "replace " + Self + " => ../.."
 )
 
-// options is where the options of proto files are.
+// options is the directory of the options' proto file.
 const options = "third_party/etcd"
 
-// The underscore hides the Go files from the go command. "go test ./internal/quickstart -update" copies them.
+// The underscore hides the directory from the go command. "go test ./internal/quickstart -update" writes its files.
 //
 //go:embed all:_files
 var files embed.FS
 
-// A Project is a service to be.
+// A Project is a module with a first service.
 type Project struct {
-	Module  string // its module path
-	Version string // the version of this module that it requires, unless Replace is set
-	Replace string // a directory that stands in for this module
+	Module  string // the module path
+	Version string // the version of this repository's module to require; ignored if Replace is set
+	Replace string // a directory to use in place of this repository's module
 }
 
-// Files returns the files of the project by their paths, which have slashes.
+// Files returns the content of the project's files, by path with slashes.
 func (p Project) Files() (map[string]string, error) {
 	if err := CheckModule(p.Module); err != nil {
 		return nil, err
@@ -56,7 +55,7 @@ func (p Project) Files() (map[string]string, error) {
 	return all, add(all, proto.Files, options, func(_, text string) (string, error) { return text, nil })
 }
 
-// add reads the files of a file system.
+// add adds the rendered files of a file system to all, under dir.
 func add(all map[string]string, from fs.FS, dir string, render func(name, text string) (string, error)) error {
 	return fs.WalkDir(from, ".", func(file string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
@@ -72,17 +71,17 @@ func add(all map[string]string, from fs.FS, dir string, render func(name, text s
 	})
 }
 
-// hidden ends the embedded names of files called go.mod, which would keep their directories out of this module.
+// hidden is added to the embedded names of go.mod files, which would keep their directories out of this module.
 const hidden = ".txt"
 
-// render makes a file of the example one of the project.
+// render returns the project's version of a file of the example.
 func (p Project) render(name, text string) (string, error) {
 	text = strings.ReplaceAll(text, example, p.Module)
 	switch {
 	case name == "go.mod":
 		return p.requireSelf(text)
 	case path.Ext(name) == ".go":
-		// Imports are sorted by their paths, which have changed.
+		// The imports have new paths, and so a new order.
 		formatted, err := format.Source([]byte(text))
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", name, err)
@@ -92,10 +91,10 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// requireSelf has go.mod find this module.
+// requireSelf returns go.mod with the project's requirement of this repository's module.
 func (p Project) requireSelf(text string) (string, error) {
 	if !strings.Contains(text, replacement+"\n\n") || !strings.Contains(text, requirement+"\n") {
-		return "", errors.New("go.mod of the quickstart does not require this module as it should")
+		return "", fmt.Errorf("the quickstart's go.mod lacks %q or %q", replacement, requirement)
 	}
 	if p.Replace != "" {
 		return strings.Replace(text, replacement, "replace "+Self+" => "+quote(p.Replace), 1), nil
@@ -104,7 +103,7 @@ func (p Project) requireSelf(text string) (string, error) {
 	return strings.Replace(text, requirement, Self+" "+p.Version, 1), nil
 }
 
-// quote returns a path as go.mod has it.
+// quote quotes a path for go.mod where it must be.
 func quote(dir string) string {
 	if strings.ContainsAny(dir, " \t\r\n\"'`()[]{},") || strings.Contains(dir, "//") || strings.Contains(dir, "/*") {
 		return strconv.Quote(dir)

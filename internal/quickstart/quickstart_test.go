@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "copy the files of examples/quickstart i
 
 const exampleDir = "../../examples/quickstart"
 
-// TestFilesAreTheExamples says that the files are those of examples/quickstart, but for what is generated there.
+// TestFilesAreTheExamples compares the embedded files with those of examples/quickstart, less what is generated there.
 func TestFilesAreTheExamples(t *testing.T) {
 	want := exampleFiles(t)
 	if *update {
@@ -87,7 +87,7 @@ func same(t *testing.T, got, want map[string]string, cure string) {
 	}
 }
 
-// TestProjectIsTheExample says that the example is what a reader of it would get, options included.
+// TestProjectIsTheExample checks that a project with the example's path is the example, options included.
 func TestProjectIsTheExample(t *testing.T) {
 	got, err := Project{Module: example, Replace: "../.."}.Files()
 	if err != nil {
@@ -170,7 +170,7 @@ func TestCheckEmpty(t *testing.T) {
 	}
 }
 
-// TestWriteUndoes says that nothing is left of what could not be written as a whole.
+// TestWriteUndoes checks that a failed Write leaves nothing behind, and nothing overwritten.
 func TestWriteUndoes(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "z"), []byte("mine"), 0o600); err != nil {

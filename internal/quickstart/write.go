@@ -8,7 +8,7 @@ import (
 	"slices"
 )
 
-// CheckEmpty returns an error that names what a directory has, save a repository.
+// CheckEmpty returns an error if a directory holds anything but a .git.
 func CheckEmpty(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -25,7 +25,7 @@ func CheckEmpty(dir string) error {
 	}
 }
 
-// Write writes files under a directory, none over another. If it fails it removes what it has written.
+// Write writes files under a directory. It overwrites nothing. If it fails, it removes what it has written.
 func Write(dir string, files map[string]string) error {
 	var written []string
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -33,7 +33,7 @@ func Write(dir string, files map[string]string) error {
 		written = append(written, made...)
 		if err != nil {
 			for _, path := range slices.Backward(written) {
-				_ = os.Remove(path) // the failure before this one is the one to know of
+				_ = os.Remove(path) // err matters more
 			}
 			return err
 		}
@@ -41,7 +41,7 @@ func Write(dir string, files map[string]string) error {
 	return nil
 }
 
-// write returns the directories and the file that it has made, also when it fails.
+// write writes one file. It returns the directories and the file that it has made, even if it fails.
 func write(dir, name, text string) (made []string, err error) {
 	path := filepath.Join(dir, filepath.FromSlash(name))
 	if made, err = makeDirs(filepath.Dir(path)); err != nil {
@@ -59,7 +59,7 @@ func write(dir, name, text string) (made []string, err error) {
 	return made, file.Close()
 }
 
-// makeDirs makes a directory and those above it, and returns the ones that were not there, the outer first.
+// makeDirs makes a directory and its parents. It returns those that it has made, the outermost first.
 func makeDirs(dir string) (made []string, err error) {
 	for missing := dir; ; missing = filepath.Dir(missing) {
 		if _, err := os.Stat(missing); err == nil {

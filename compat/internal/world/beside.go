@@ -10,21 +10,21 @@ import (
 // HomeMade is a layout that nobody else knows.
 var HomeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "service"})
 
-// layouts are all that our servers can write.
+// layouts are all layouts that our servers can write.
 var layouts = []runtime.Layout{
 	runtime.EndpointJSON, runtime.Plain, runtime.LeaseSuffix, runtime.GoZero, runtime.Kratos, runtime.Kitex,
 	runtime.GoFrame, runtime.GoMicro, HomeMade,
 }
 
-// What a reader of the first layout makes of an entry in a second one beside it.
+// What a reader of one layout makes of an entry in a second layout beside it.
 const (
 	SharesKey = "shares the key" // the two cannot be written together
-	Bears     = "bears it"       // it finds the server as if there were the first alone
+	Accepts   = "accepts it"     // it finds the server as if the first layout were the only one
 )
 
-// Beside writes a server in a reader's own layout and in each of the others beside it, and compares what the reader
-// makes of that with what is known of it. key returns the key of a service. reads returns Bears, or what else is the
-// matter.
+// Beside registers a server in a reader's own layout together with each of the other layouts, and compares what the
+// reader makes of that with what is known. key returns the key of a service. reads returns Accepts, or what else the
+// reader does.
 func Beside(t *testing.T, own runtime.Layout, key func(service string) string, known map[runtime.Layout]string,
 	reads func(w *World, service, addr string) string,
 ) {

@@ -1,5 +1,5 @@
-// Package world is what the tests of this module share: a real etcd, servers that answer with their names, and clients
-// and servers of ours.
+// Package world holds what the tests of this module share: a real etcd, servers that answer with their names, and our
+// clients and servers.
 package world
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// soon bounds what should happen at once: generously, for machines that are busy.
+// soon bounds the wait for what should happen at once, generously for busy machines.
 const soon = 15 * time.Second
 
 // World is one etcd and a registry of ours on it.
@@ -42,7 +42,7 @@ func New(t testing.TB) *World {
 	return w
 }
 
-// NewRegistry returns a registry of ours, with an etcd client of its own, that is closed with the test.
+// NewRegistry returns one of our registries, with an etcd client of its own. It is closed when the test ends.
 func (w *World) NewRegistry() *runtime.Registry {
 	w.t.Helper()
 	registry := runtime.NewRegistry(w.Etcd.Client(w.t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
@@ -54,15 +54,15 @@ func (w *World) NewRegistry() *runtime.Registry {
 	return registry
 }
 
-// Quiet changes the config of an etcd client that another's registry makes for itself: it logs nothing, and it ends
-// with the test.
+// Quiet changes the config of an etcd client that a foreign registry makes for itself, so that the client logs nothing
+// and ends with the test.
 func (w *World) Quiet(config *clientv3.Config) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
 	config.Context, config.Logger = ctx, zap.NewNop()
 }
 
-// EtcdAddr returns the etcd member's address as host:port, for those who take no URL.
+// EtcdAddr returns the etcd member's address as host:port, for registries that take no URL.
 func (w *World) EtcdAddr() string { return strings.TrimPrefix(w.Etcd.Endpoints()[0], "http://") }
 
 // Context returns a context that ends with the test, and in time.
@@ -72,7 +72,7 @@ func (w *World) Context() context.Context {
 	return ctx
 }
 
-// Put is what an operator does with etcdctl.
+// Put puts a value, as an operator would with etcdctl.
 func (w *World) Put(key, value string) {
 	w.t.Helper()
 	if _, err := w.Etcd.Admin().Put(w.Context(), key, value); err != nil {
@@ -94,7 +94,7 @@ func (w *World) Entries(prefix string) map[string]string {
 	return found
 }
 
-// Watched waits until etcd is asked to watch a key: the watchers of others do not say when they begin.
+// Watched waits until etcd is asked to watch a key: foreign watchers do not say when they begin.
 func (w *World) Watched(key string) {
 	w.t.Helper()
 	if err := w.Etcd.Calls().Wait(w.Context(), etcdtest.Watch, key, 1); err != nil {
@@ -114,7 +114,7 @@ func (w *World) Eventually(what func() string, ok func() bool) {
 	}
 }
 
-// Becomes waits until a list is as it should be: equal, element by element, as printed and sorted.
+// Becomes waits until a list equals want, with the elements printed and sorted.
 func Becomes[T any](w *World, what string, list func() ([]T, error), want ...T) {
 	w.t.Helper()
 	texts := func(all []T) []string {
@@ -152,7 +152,7 @@ func SayHello(ctx context.Context, conn grpc.ClientConnInterface) (string, error
 	return reply.GetMessage(), err
 }
 
-// Serve starts a gRPC server that knows nothing of etcd, for others to register, and returns its address.
+// Serve starts a gRPC server that knows nothing of etcd, for foreign registries, and returns its address.
 func (w *World) Serve(name string) string {
 	w.t.Helper()
 	lis := w.Listen()
@@ -172,8 +172,8 @@ func (w *World) Listen() net.Listener {
 	return lis
 }
 
-// Run runs something until stop, which it calls with the end of the test at the latest. The stop that it returns
-// waits, too.
+// Run calls run in the background, and stop when the test ends at the latest. The function that it returns calls stop
+// and waits for run to return.
 func (w *World) Run(name string, run func() error, stop func()) func() {
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -186,13 +186,13 @@ func (w *World) Run(name string, run func() error, stop func()) func() {
 	return all
 }
 
-// Server is a server of ours.
+// Server is one of our servers.
 type Server struct {
 	Addr string
 	Stop func() // drains it
 }
 
-// Publish starts a server of ours, and returns when it is in etcd.
+// Publish starts one of our servers, and returns when it is in etcd.
 func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *Server {
 	w.t.Helper()
 	server := w.NewRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
@@ -208,7 +208,7 @@ func (w *World) Publish(name string, desc *runtime.ServiceDesc, opts ...runtime.
 	return &Server{lis.Addr().String(), stop}
 }
 
-// Register registers an endpoint by our registry, until the test ends.
+// Register registers an endpoint with our registry until the test ends.
 func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runtime.Layout) *runtime.Registration {
 	w.t.Helper()
 	registration, err := w.NewRegistry().Register(w.Context(), key, endpoint, runtime.WithLayouts(layouts...))
@@ -218,7 +218,7 @@ func (w *World) Register(key string, endpoint runtime.Endpoint, layouts ...runti
 	return registration
 }
 
-// Conn returns a connection of ours to a service.
+// Conn returns one of our connections to a service.
 func (w *World) Conn(desc *runtime.ServiceDesc) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.Registry.NewClient(desc, Plaintext())
@@ -250,7 +250,7 @@ func (w *World) Reaches(conn grpc.ClientConnInterface, names ...string) {
 	}, names...)
 }
 
-// Watch follows a key by our registry, and returns what it last said.
+// Watch follows a key with our registry. The function that it returns returns the latest set.
 func (w *World) Watch(key string) func() ([]runtime.Endpoint, error) {
 	w.t.Helper()
 	var mu sync.Mutex

@@ -74,8 +74,8 @@ func NewKeys(cfg Config) *Keys {
 	}
 }
 
-// Key returns a service's key, which is not followed before its Read is called. read says which entries
-// it includes; keys that are read differently share nothing.
+// Key returns a service's key, which is not followed before its Read is called. read decides which entries
+// it includes; keys with different readers share nothing.
 func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	spec := ks.spec(name, read)
 	ks.mu.Lock()

@@ -67,7 +67,7 @@ type keyValue struct {
 	lease int64
 }
 
-// anyLayout reads all layouts but home-made JSON, whose entries are known by their keys.
+// anyLayout reads all layouts but home-made JSON. Entries of that are found by their keys alone.
 var anyLayout = endpoint.Reader{LeaseSuffix: true}
 
 // list returns the keys that may be entries of a service key, in any layout.

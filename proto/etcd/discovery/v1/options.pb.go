@@ -85,14 +85,14 @@ const (
 	//
 	//	<key>/<host:port>  {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":null}
 	Layout_LAYOUT_KITEX Layout = 6
-	// The format of GoFrame: the metadata alone, for the address is in the key. Its own
-	// readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and
-	// know no IPv6.
+	// The format of GoFrame: the metadata alone, since the address is in the key. GoFrame's
+	// own readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION,
+	// and do not know IPv6.
 	//
 	//	<key>/<host:port>  {"version":"v1","weight":10}
 	Layout_LAYOUT_GO_FRAME Layout = 7
-	// The format of go-micro: its Service as JSON, with one node. Its own readers look
-	// for keys /micro/registry/NAME.
+	// The format of go-micro: its Service as JSON, with one node. go-micro's own readers
+	// look under /micro/registry/NAME.
 	//
 	//	<key>/<instance>  {"name":"user","version":"v1","nodes":[{"id":"...","address":"10.0.0.7:9000"}]}
 	Layout_LAYOUT_GO_MICRO Layout = 8
@@ -282,7 +282,7 @@ type ServiceOptions struct {
 	// What servers write. Clients read every layout that has a slash after the
 	// key, whatever is said here. Default: LAYOUT_ENDPOINT_JSON.
 	//
-	// For JSON of one's own, see json_layout.
+	// For JSON of your own, see json_layout.
 	Layout Layout `protobuf:"varint,2,opt,name=layout,proto3,enum=etcd.discovery.v1.Layout" json:"layout,omitempty"`
 	// How long an endpoint stays in etcd after its process has died without
 	// saying so. Whole seconds, from 1 s to 24 h. Default: that of the registry
@@ -314,8 +314,8 @@ type ServiceOptions struct {
 	// healthy, but one whose health service does not know this service gets no calls.
 	// Default: false.
 	HealthCheck bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
-	// What servers write, and clients read beside all other layouts, where it is a
-	// JSON of one's own under <key>/<instance>. Beside layout it is an error.
+	// A layout for JSON of your own: servers write it, and clients read it beside all
+	// other layouts. A service with both this and layout is an error.
 	JsonLayout    *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -414,30 +414,32 @@ func (x *ServiceOptions) GetJsonLayout() *JSONLayout {
 	return nil
 }
 
-// JSONLayout names the fields of an object of JSON, at its top. Fields that are not named
-// are neither written nor read. An address is required; one name for two things is
-// an error.
+// JSONLayout names the top-level fields of a JSON object. What has no name is neither
+// written nor read. An address is required; one name for two fields is an error. For
+// {addr: "addr" version: "ver" name: "name"}:
 //
-//	{"name":"user","addr":"10.0.0.7:9000","ver":"v1"}  is  {addr: "addr" version: "ver" name: "name"}
+//	<key>/<instance>  {"name":"user","addr":"10.0.0.7:9000","ver":"v1"}
 type JSONLayout struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// "host:port"; or else host and port, each in a field of its own.
+	// "host:port". Without it, host and port are required.
 	Addr string `protobuf:"bytes,1,opt,name=addr,proto3" json:"addr,omitempty"`
 	// The host without a port. An IPv6 address has no brackets.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	// The port: written as a number, read as a number or as text.
+	// The port: written as a number, read as a number or a string.
 	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
-	// The instance id. Default: it is only what the etcd key ends in.
+	// The instance id. Default: only the last segment of the etcd key has it.
 	Instance string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
-	Version  string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	Zone     string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	// The weight: written as a number, read as a number or as text.
+	// The version: written as a string, read as a string or a number.
+	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	// The zone: written as a string, read as a string or a number.
+	Zone string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
+	// The weight: written as a number, read as a number or a string.
 	Weight string `protobuf:"bytes,7,opt,name=weight,proto3" json:"weight,omitempty"`
-	// An object of texts, which has the version, the zone and the weight, too, where they
-	// have no field of their own. Default: there is no room for metadata, and so none for the
-	// word that a server leaves: its callers take that for a loss.
+	// An object of strings. It also holds the version, the zone and the weight if they have
+	// no field of their own. Default: there is no metadata, and so no mark that a server is
+	// leaving: its callers take that for a loss.
 	Metadata string `protobuf:"bytes,8,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// Written: the last segment of the key. Not read.
+	// Written as the last segment of the key. Not read.
 	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

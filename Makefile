@@ -39,6 +39,28 @@ compat: MODULES := compat
 compat: ## Check and test compat, beside the registries of other frameworks: the first time this takes ten minutes
 	$(call each,go mod tidy -diff && $(LINT) run --allow-parallel-runners ./... && go test -timeout 5m $(TESTFLAGS) ./...)
 
+# These modules require the oldest versions that they work with.
+LOWEST := . outlierdetection integration/versions
+
+.PHONY: oldest
+oldest: MODULES := $(LOWEST)
+oldest: ## Test what others link with the oldest Go, and the oldest of all else, which is what go.mod requires
+	$(call each,export GOTOOLCHAIN=go$$(sed -n 's/^go //p' go.mod) && go vet ./... && go test $(TESTFLAGS) ./...)
+
+.PHONY: newest
+newest: MODULES := $(LOWEST)
+newest: ## Test what others link with the newest of all that it requires
+	$(call each,$(CURDIR)/tools/newest sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
+
+# Which versions of etcd's client, and which etcd: see tools/versions. An etcd on the PATH is likely to be of a
+# distribution, which has older ones than can be built with a Go of today.
+CLIENTS ?= oldest v3.6 newest
+SERVERS ?= $(shell command -v etcd) v3.5 v3.6 newest
+
+.PHONY: versions
+versions: ## Test with the oldest to the newest of etcd's clients against as many etcds (CLIENTS=oldest SERVERS=/usr/bin/etcd)
+	tools/versions '$(CLIENTS)' '$(SERVERS)'
+
 .PHONY: test-x10
 test-x10: ## Run the tests against real etcd ten times in a row
 	cd integration && go test $(RACE) -count=10 -timeout 2h $(TESTFLAGS) \
@@ -136,9 +158,15 @@ api: ## Compare the exported API with that of the last release
 sbom: ## Write what the modules for others link, with versions and licences, to dist/
 	cd tools/release && go run ./sbom -out $(CURDIR)/dist
 
-.PHONY: vuln
-vuln: ## Look for known vulnerabilities that are reached; needs https://vuln.go.dev
+.PHONY: vuln vuln-newest
+vuln: MODULES := $(filter-out $(LOWEST),$(MODULES))
+vuln: vuln-newest ## Look for known vulnerabilities that are reached; needs https://vuln.go.dev
 	$(call each,$(VULN) ./...)
+
+# What these require at the least may have some, which nobody has to keep: what counts is that the newest have none.
+vuln-newest: MODULES := $(LOWEST)
+vuln-newest:
+	$(call each,$(CURDIR)/tools/newest $(VULN) ./...)
 
 .PHONY: tidy
 tidy: MODULES += compat

@@ -143,6 +143,10 @@ VERSION ?=
 release: ## Commit and tag the release VERSION=v1.2.3 of the modules for others; it pushes nothing
 	@$(RELEASE) . -C $(CURDIR) '$(VERSION)'
 
+.PHONY: rehearsal
+rehearsal: ## Release a clone, and run what README and docs say to fetch the modules with
+	cd tools/release && go test -count=1 -timeout 15m -v ./rehearsal -rehearse
+
 .PHONY: sbom
 sbom: ## Write what the modules for others link, with versions and licences, to dist/
 	cd tools/release && go run ./sbom -out $(CURDIR)/dist

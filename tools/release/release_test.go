@@ -220,6 +220,7 @@ func TestRefusals(t *testing.T) {
 			commitAll(t, r)
 		}, "v0.1.0", "undefined: etcdtest.Begin"},
 		{"a hook that refuses", func(t *testing.T, r git.Repo) { hook(t, r, "exit 1") }, "v0.1.0", "git commit"},
+		{"an interrupted commit", func(t *testing.T, r git.Repo) { hook(t, r, "kill -INT $PPID") }, "v0.1.0", "git commit"},
 		{"a hook that changes", func(t *testing.T, r git.Repo) { hook(t, r, "echo more >> LICENSE; git add LICENSE") }, "v0.1.0", "is not what was built"},
 		{"a tag where a tag needs a directory", func(t *testing.T, r git.Repo) { run(t, r, "tag", "cmd") }, "v0.1.0", "cmd/etcdrpc/v0.1.0"},
 	}

@@ -34,6 +34,7 @@ func (r Repo) Run(ctx context.Context, env []string, name string, args ...string
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = r.Dir
 	cmd.Env = append(os.Environ(), env...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // upon which git removes its locks
 	// What a command leaves behind may hold its output open.
 	cmd.WaitDelay = 5 * time.Second
 	var stdout, stderr bytes.Buffer

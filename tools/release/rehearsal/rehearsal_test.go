@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ func TestRehearsal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer served.Close()
-	r := &released{version: version, proxy: served, cache: filepath.Join(t.TempDir(), "mod")}
+	r := &released{version: version, proxy: served, cache: moduleCache(t)}
 	for _, c := range commands(t) {
 		if k, ok := c.kind(); ok && k.check != "" {
 			t.Run(c.page+" "+k.name, func(t *testing.T) { r.run(t, c, k) })
@@ -112,6 +113,27 @@ func (r *released) run(t *testing.T, c command, k kind) {
 	if out := r.script(t, dir, script); !strings.Contains(out, r.version) {
 		t.Errorf("%q printed %q; want %s in it", k.check, out, r.version)
 	}
+}
+
+// moduleCache returns a module cache that is none of the user's, with nothing of this repository in it. It stays, and
+// where it is, for the go command builds tools anew for each place that their sources are in.
+func moduleCache(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join(repository, ".cache", "rehearsal", "mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget := func() {
+		owner := filepath.FromSlash(path.Dir(modules.Root))
+		for _, own := range []string{filepath.Join(dir, owner), filepath.Join(dir, "cache", "download", owner)} {
+			if err := os.RemoveAll(own); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	forget()
+	t.Cleanup(forget)
+	return dir
 }
 
 // script runs a bash script in a directory, with nothing in the module cache but what it fetches from the proxy, and

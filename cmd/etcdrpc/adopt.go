@@ -91,7 +91,7 @@ func (p *proposal) likely() bool {
 
 // service returns the service as doctor's checks take it.
 func (p *proposal) service() *service {
-	s := &service{key: p.key}
+	s := &service{key: p.key, homeMade: p.homeMade}
 	for _, i := range p.entries {
 		if i.err == nil {
 			s.instances = append(s.instances, i)
@@ -144,7 +144,7 @@ type proposalJSON struct {
 func (v *adoption) json() []proposalJSON {
 	all := make([]proposalJSON, len(v.proposals))
 	for n, p := range v.proposals {
-		all[n] = proposalJSON{p.key, p.layoutName(p.layout), p.option(), len(p.entries), p.read(), p.layouts(), append([]finding{}, p.findings...)}
+		all[n] = proposalJSON{p.key, p.homeMade.name(p.layout), p.option(), len(p.entries), p.read(), p.layouts(), append([]finding{}, p.findings...)}
 	}
 	return all
 }
@@ -180,7 +180,7 @@ const maxUnread = 20
 func (p *proposal) print(out io.Writer) {
 	name := "no layout reads an entry"
 	if !p.layout.IsZero() {
-		name = p.layoutName(p.layout)
+		name = p.homeMade.name(p.layout)
 	}
 	sayf(out, "%s: %s; clients read %d of %s\n\n", p.key, name, p.read(), entriesCounted(len(p.entries)))
 	if option := p.option(); option != "" {

@@ -17,7 +17,9 @@ const (
 	kindAddresses  kind = "addresses"
 	kindChange     kind = "change"
 	kindGoFrameKey kind = "go-frame-key"
+	kindInactive   kind = "inactive"
 	kindInstance   kind = "instance"
+	kindLocal      kind = "local-address"
 	kindLost       kind = "lost"
 	kindOptional   kind = "optional"
 	kindReadOnly   kind = "read-only"
@@ -31,8 +33,8 @@ const maxWhere = 3
 
 // examine returns what would be lost or change.
 func (p *proposal) examine() []finding {
-	return slices.Concat(p.keyFindings(), p.layoutFindings(), p.versionFindings(), p.rivalFindings(), p.weightFindings(),
-		p.changeFindings(), p.instanceFindings(), p.leaseFindings(), p.unreadFindings())
+	return slices.Concat(p.keyFindings(), p.layoutFindings(), p.versionFindings(), p.rivalFindings(), p.downFindings(), p.localFindings(),
+		p.weightFindings(), p.changeFindings(), p.instanceFindings(), p.leaseFindings(), p.unreadFindings())
 }
 
 // matching returns the entries that fit.

@@ -237,9 +237,11 @@ func FuzzAdopt(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkShown(t, text, out.String())
-		total := v.others
-		for _, p := range v.proposals {
+		total := 0
+		for _, p := range slices.Concat(v.proposals, v.others) {
 			total += len(p.entries)
+		}
+		for _, p := range v.proposals {
 			checkProposal(t, p)
 		}
 		if total > len(entries) {

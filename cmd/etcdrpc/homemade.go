@@ -126,11 +126,17 @@ func isHomeMade(key string, e entry) bool {
 	case endpoint.EndpointJSON, endpoint.Kitex, endpoint.Dubbo:
 		return true
 	case endpoint.GoFrame:
-		_, ok := columnsOf([][]byte{e.value}).address()
-		return ok && !goFrameKey(key)
+		fields, ok := columnsOf([][]byte{e.value}).address()
+		return ok && (!goFrameKey(key) || repeats(fields, key, e, read.Addr))
 	default:
 		return read.err != nil
 	}
+}
+
+// repeats reports whether the fields of an entry hold the address that is in its key. GoFrame's metadata does not.
+func repeats(fields endpoint.JSONFields, key string, e entry, addr string) bool {
+	r, err := endpoint.NewReader(endpoint.MappedJSON(fields))
+	return err == nil && decode(r, key, e).Addr == addr
 }
 
 // hasKnownNames reports whether an object has the names of etcd's naming package, kitex or dubbo and so is theirs, be it

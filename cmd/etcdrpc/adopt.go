@@ -20,7 +20,8 @@ func newAdopt(a *app) *cobra.Command {
 service or the beginning of several. For each service it names the layout, prints
 the option to paste into the proto, with a json_layout if the entries are
 home-made JSON, and says what would be lost or change. It writes nothing to etcd.
-It exits with 1 if there is a service without an entry that can be read.`,
+It exits with 1 if there is a service of which clients would read nothing, be it
+for the entries or for the key.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
@@ -43,7 +44,7 @@ It exits with 1 if there is a service without an entry that can be read.`,
 // adoption holds the proposals for the services below a prefix.
 type adoption struct {
 	proposals []*proposal
-	others    int // entries that do not look like a service's
+	others    []*proposal // for what does not look like a service
 }
 
 // adopt looks at the entries below a prefix.
@@ -65,9 +66,7 @@ func adopt(prefix string, entries []entry, full func(string) string) (*adoption,
 	if len(v.proposals) == 0 { // then PREFIX means these
 		v.proposals, unlikely = unlikely, nil
 	}
-	for _, p := range unlikely {
-		v.others += len(p.entries)
-	}
+	v.others = unlikely
 	v.examine(full)
 	return v, nil
 }
@@ -91,7 +90,7 @@ func (p *proposal) likely() bool {
 
 // service returns the service as doctor's checks take it.
 func (p *proposal) service() *service {
-	s := &service{key: p.key}
+	s := &service{key: p.key, homeMade: p.homeMade}
 	for _, i := range p.entries {
 		if i.err == nil {
 			s.instances = append(s.instances, i)
@@ -144,7 +143,7 @@ type proposalJSON struct {
 func (v *adoption) json() []proposalJSON {
 	all := make([]proposalJSON, len(v.proposals))
 	for n, p := range v.proposals {
-		all[n] = proposalJSON{p.key, p.layoutName(p.layout), p.option(), len(p.entries), p.read(), p.layouts(), append([]finding{}, p.findings...)}
+		all[n] = proposalJSON{p.key, p.homeMade.name(p.layout), p.option(), len(p.entries), p.read(), p.layouts(), append([]finding{}, p.findings...)}
 	}
 	return all
 }
@@ -169,8 +168,13 @@ func (v *adoption) print(out io.Writer) {
 	for _, p := range v.proposals {
 		p.print(out)
 	}
-	if v.others > 0 {
-		sayf(out, "%s below other keys, which do not look like services.\n", entriesAre(v.others))
+	if len(v.others) > 0 {
+		entries, keys := 0, make([]string, len(v.others))
+		for n, p := range v.others {
+			entries += len(p.entries)
+			keys[n] = p.key
+		}
+		sayf(out, "%s below other keys, which do not look like services: %s.\n", entriesAre(entries), quoted(keys))
 	}
 }
 
@@ -180,7 +184,7 @@ const maxUnread = 20
 func (p *proposal) print(out io.Writer) {
 	name := "no layout reads an entry"
 	if !p.layout.IsZero() {
-		name = p.layoutName(p.layout)
+		name = p.homeMade.name(p.layout)
 	}
 	sayf(out, "%s: %s; clients read %d of %s\n\n", p.key, name, p.read(), entriesCounted(len(p.entries)))
 	if option := p.option(); option != "" {

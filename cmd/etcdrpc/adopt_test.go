@@ -82,7 +82,7 @@ func TestAdopt_Layouts(t *testing.T) {
 			[]string{"unread: clients would not read the entry: the lease id in the key is not that of its lease (none)", "no-lease: 1 entry has no lease"}},
 		{"kratos", `/microservices/user/u1 {"id":"u1","name":"user","version":"v1","metadata":{"weight":"heavy"},"endpoints":["http://10.0.0.7:8000","grpc://10.0.0.7:9000?isSecure=false"]}`,
 			`key: "/microservices/user" layout: LAYOUT_KRATOS`, 1,
-			[]string{`lost: "endpoints[]" is not written`, `weight: 1 entry has a weight that is not a whole number from 0 to 4294967295, such as "heavy"`}},
+			[]string{`lost: "endpoints[]" is not written`, `weight: 1 entry has a weight that is not the digits of a whole number up to 4294967295, such as "heavy"`}},
 		{"kitex", `kitex/registry-etcd/pay/10.0.0.4:8888 {"network":"tcp","address":"10.0.0.4:8888","weight":10,"tags":null}`,
 			`key: "kitex/registry-etcd/pay" layout: LAYOUT_KITEX`, 1, nil},
 		{"GoFrame", `/service/default/default/user/latest/10.0.0.7:9000 {"protocol":"grpc"}`,
@@ -90,6 +90,10 @@ func TestAdopt_Layouts(t *testing.T) {
 		{"GoFrame with five addresses and a version", `/service/default/default/user/v1.2/a:1,b:2,c:3,d:4,e:5 {"weight":"3"}`,
 			`key: "/service/default/default/user/v1.2" layout: LAYOUT_GO_FRAME`, 1,
 			[]string{`version-in-key: the version "v1.2" is in the key, as GoFrame has it`, `that ends in "a:1"`, `change: "weight" is a string, and is written as a number`}},
+		{"home-made under GoFrame's five parts", `/service/default/default/user/latest/10.0.0.7:9000 {"endpoint":"10.0.0.7:9000","w":3}`,
+			`key: "/service/default/default/user/latest" json_layout: { addr: "endpoint" weight: "w" }`, 1, nil},
+		{"GoFrame with another's address", `/service/default/default/user/latest/10.0.0.7:9000 {"db":"10.0.0.9:5432"}`,
+			`key: "/service/default/default/user/latest" layout: LAYOUT_GO_FRAME`, 1, nil},
 		{"GoFrame without the five parts", `user/10.0.0.7:9000 {"protocol":"grpc"}`, `key: "user" layout: LAYOUT_GO_FRAME`, 1, []string{"go-frame-key: the key lacks the five parts"}},
 		{"go-micro", `/micro/registry/user/u1 {"name":"user","version":"v1","metadata":null,"endpoints":[{"name":"Say.Hello"}],"nodes":[{"id":"u1","address":"10.0.0.7:9000","metadata":{"team":"blue"}}]}`,
 			`key: "/micro/registry/user" layout: LAYOUT_GO_MICRO`, 1, []string{`lost: "endpoints" is not written`}},
@@ -103,45 +107,51 @@ func TestAdopt_Layouts(t *testing.T) {
 			[]string{`change: "labels.n" is a number, and is written as a string`, `lost: "since" is not written`, `change: "ver" is a number, and is written as a string`,
 				`change: "w" is a string, and is written as a number (1 of 1 entry)`}},
 		{"home-made under its address", `acme/user/10.0.0.7:9000 {"endpoint":"10.0.0.7:9000","w":0.5}`,
-			`key: "acme/user" json_layout: { addr: "endpoint" weight: "w" }`, 1, []string{"weight: 1 entry has a weight that is not a whole number from 0 to 4294967295, such as 0.5"}},
+			`key: "acme/user" json_layout: { addr: "endpoint" weight: "w" }`, 1, []string{"weight: 1 entry has a weight that is not the digits of a whole number up to 4294967295, such as 0.5"}},
 		{"host and port", `acme/user/a {"ip":"10.0.0.7","port":"9000","admin":"10.0.0.7:9001"}`,
 			`key: "acme/user" json_layout: { host: "ip" port: "port" }`, 1,
 			[]string{`addresses: other fields hold addresses, too: "admin"`, `change: "port" is a string, and is written as a number`}},
 		{"dubbo's names alone", `acme/user/a {"Host":"10.0.0.7","Port":9000}`, `key: "acme/user" json_layout: { host: "Host" port: "Port" }`, 1,
 			[]string{"optional: ", "instance: "}},
-		{"five addresses", `acme/user/x {"a":"h:1","b":"h:2","grpc_addr":"h:3","http":"h:4","z":"h:5"}`, `key: "acme/user" json_layout: { addr: "grpc_addr" }`, 1,
+		{"five addresses", `acme/user/x {"a":"h:9001","b":"h:9002","grpc_addr":"h:9003","http":"h:9004","z":"h:9005"}`, `key: "acme/user" json_layout: { addr: "grpc_addr" }`, 1,
 			[]string{`addresses: other fields hold addresses, too: "a", "b", "http", and 1 more`}},
-		{"ids that are not their own", "acme/user/x {\"at\":\"h:1\",\"id\":\"user\"}\nacme/user/y {\"at\":\"h:2\",\"id\":\"user\"}",
+		{"ids that are not their own", "acme/user/x {\"at\":\"h:9001\",\"id\":\"user\"}\nacme/user/y {\"at\":\"h:9002\",\"id\":\"user\"}",
 			`key: "acme/user" json_layout: { addr: "at" }`, 2, []string{`lost: "id" is not written`}},
-		{"an id that is no segment", `acme/user/x {"at":"h:1","id":"a/b"}`, `key: "acme/user" json_layout: { addr: "at" }`, 1, []string{`lost: "id" is not written`}},
-		{"an id beside the key's", `acme/user/x {"at":"h:1","id":"y"}`, `key: "acme/user" json_layout: { addr: "at" instance: "id" }`, 1,
+		{"an id that is no segment", `acme/user/x {"at":"h:9001","id":"a/b"}`, `key: "acme/user" json_layout: { addr: "at" }`, 1, []string{`lost: "id" is not written`}},
+		{"an id beside the key's", `acme/user/x {"at":"h:9001","id":"y"}`, `key: "acme/user" json_layout: { addr: "at" instance: "id" }`, 1,
 			[]string{`would not write: for the first it would write one that ends in "y"`}},
 		{"an address that is a URL", `acme/user/x {"endpoint":"http://10.0.0.7:9000"}`, "", 0,
 			[]string{`unread: clients would not read the entry: json_layout entry: address "http://10.0.0.7:9000": want host:port`}},
 		{"mixed", "acme/user/a 10.0.0.7:9000\nacme/user/b 10.0.0.8:9000\nacme/user/c {\"Addr\":\"10.0.0.9:9000\"}",
 			`key: "acme/user" layout: LAYOUT_PLAIN`, 3, []string{"mixed-layouts: the entries are in 2 layouts: endpoint_json (1), plain (2)"}},
-		{"the lease suffix among others", "hello/h:1 h:1\nhello/h:2 h:2\nhello7587882123456789012 @7587882123456789012 h:3", `key: "hello" layout: LAYOUT_PLAIN`, 2,
+		{"the lease suffix among others", "hello/h:9001 h:9001\nhello/h:9002 h:9002\nhello7587882123456789012 @7587882123456789012 h:9003", `key: "hello" layout: LAYOUT_PLAIN`, 2,
 			[]string{"unread: clients would not read the entry: the lease id follows the key without a slash"}},
-		{"too long to be written again", `acme/user/h:1 {"Op":0,"Addr":"h:1","Metadata":{"a":"` + strings.Repeat("<", 15_000) + `"}}`, `key: "acme/user"`, 1,
+		{"too long to be written again", `acme/user/h:9001 {"Op":0,"Addr":"h:9001","Metadata":{"a":"` + strings.Repeat("<", 15_000) + `"}}`, `key: "acme/user"`, 1,
 			[]string{"change: the entry cannot be written again: the value would be"}},
-		{"one home-made among others", "acme/user/a {\"Op\":0,\"Addr\":\"h:1\"}\nacme/user/b {\"Op\":0,\"Addr\":\"h:2\"}\nacme/user/c {\"at\":\"h:3\"}",
+		{"one home-made among others", "acme/user/a {\"Op\":0,\"Addr\":\"h:9001\"}\nacme/user/b {\"Op\":0,\"Addr\":\"h:9002\"}\nacme/user/c {\"at\":\"h:9003\"}",
 			`key: "acme/user"`, 2, []string{"unread: clients would not read the entry: JSON that names no address"}},
-		{"kitex' own are not a home-made one's", "acme/user/h:1 {\"network\":\"tcp\",\"address\":\"h:1\",\"weight\":1,\"tags\":null}\n" +
-			"acme/user/h:2 {\"network\":\"tcp\",\"address\":\"h:2\",\"weight\":1,\"tags\":null}\nacme/user/x {\"address\":\"h:3\"}",
+		{"kitex' own are not a home-made one's", "acme/user/h:9001 {\"network\":\"tcp\",\"address\":\"h:9001\",\"weight\":1,\"tags\":null}\n" +
+			"acme/user/h:9002 {\"network\":\"tcp\",\"address\":\"h:9002\",\"weight\":1,\"tags\":null}\nacme/user/x {\"address\":\"h:9003\"}",
 			`key: "acme/user" layout: LAYOUT_KITEX`, 3, []string{"would not write"}},
 		{"a key that is no host", "acme/größe_/a 10.0.0.7:9000", `key: "acme/größe_" layout: LAYOUT_PLAIN authority: "acme.gr--e"`, 1,
 			[]string{"authority: the key gives no host that TLS can check"}},
 		{"a key of signs", "漢字/a 10.0.0.7:9000", `key: "漢字" layout: LAYOUT_PLAIN authority: "service"`, 1, []string{"authority"}},
-		{"a key that is none", "acme//user/a 10.0.0.7:9000", "", 1, []string{"bad-key: service key"}},
+		{"a key that is none", "acme//user/a 10.0.0.7:9000", "", 0, []string{"bad-key: service key"}},
 		{"kratos without gRPC", `/microservices/user/u1 {"id":"u1","name":"user","endpoints":["http://10.0.0.7:8000"]}`, "", 0, []string{"none of the endpoints is grpc://"}},
-		{"fields with odd names", `acme/user/h:1 {"a.b":"h:1","c[]":{"d.e":1},"\u0000":2,"":3}`, `key: "acme/user" json_layout: { addr: "a.b" }`, 1,
+		{"fields with odd names", `acme/user/h:9001 {"a.b":"h:9001","c[]":{"d.e":1},"\u0000":2,"":3}`, `key: "acme/user" json_layout: { addr: "a.b" }`, 1,
 			[]string{`lost: "c[]" is not written (`, `lost: "\x00" is not written, such as 2`}},
-		{"almost etcd's, without a port", `acme/user/x {"addr":"10.0.0.7","version":"v2"}`, `key: "acme/user"`, 1,
+		{"almost etcd's, without a port", "acme/user/h:9001 {\"Op\":0,\"Addr\":\"h:9001\"}\nacme/user/h:9002 {\"Op\":0,\"Addr\":\"h:9002\"}\n" + `acme/user/x {"addr":"10.0.0.7","version":"v2"}`, `key: "acme/user"`, 3,
 			[]string{`change: "addr" is "10.0.0.7", and is written as "Addr": "10.0.0.7:443"`, `change: "version" is written as "Metadata.version"`}},
-		{"cut short", `acme/user/h:1 {"Op":0,"Addr":"10.0.0`, "", 0, []string{"unread: clients would not read the entry: malformed JSON"}},
-		{"wrong types", `acme/user/h:1 {"Op":"0","Addr":7,"Metadata":[]}`, "", 0, []string{"unread"}},
-		{"not UTF-8", "acme/user/h:1 {\"Addr\":\"h:1\xff\"}", "", 0, []string{"not valid UTF-8"}},
-		{"huge", `acme/user/h:1 {"at":"h:1","x":"` + strings.Repeat("x", endpoint.MaxValue) + `"}`, "", 0, []string{"bytes of JSON, more than"}},
+		{"instances that are not to be called", "acme/user/h:9001 {\"at\":\"h:9001\",\"is_up\":true,\"enabled\":false}\nacme/user/h:9002 {\"at\":\"h:9002\",\"state\":\"UP\",\"enabled\":true}\n" +
+			"acme/user/h:9003 {\"at\":\"h:9003\",\"state\":\"Down\"}\nacme/user/h:9004 {\"at\":\"h:9004\",\"meta\":{\"off-line\":\"yes\"}}", `key: "acme/user" json_layout: { addr: "at" metadata: "meta" }`, 4,
+			[]string{`inactive: 3 entries have a value that seems to say that the instance is not to be called, such as "enabled" is false: clients call it all the same`}},
+		{"addresses of the caller's own host", "acme/user/0.0.0.0:1 0.0.0.0:1\nacme/user/[::1]:2 [::1]:2\nacme/user/localhost:3 localhost:3\nacme/user/10.0.0.7:4 10.0.0.7:4\nacme/user/localhost.acme:5 localhost.acme:5",
+			`key: "acme/user" layout: LAYOUT_PLAIN`, 5, []string{`local-address: 3 entries have an address that means the caller's own host, such as 0.0.0.0:1: clients call it there`}},
+		{"times and images", `acme/user/h:9001 {"port":9001,"at":"12:30","img":"shop:12","Host":"h"}`, `key: "acme/user" json_layout: { host: "Host" port: "port" }`, 1, []string{`lost: "at"`}},
+		{"cut short", `acme/user/h:9001 {"Op":0,"Addr":"10.0.0`, "", 0, []string{"unread: clients would not read the entry: malformed JSON"}},
+		{"wrong types", `acme/user/h:9001 {"Op":"0","Addr":7,"Metadata":[]}`, "", 0, []string{"unread"}},
+		{"not UTF-8", "acme/user/h:9001 {\"Addr\":\"h:9001\xff\"}", "", 0, []string{"not valid UTF-8"}},
+		{"huge", `acme/user/h:9001 {"at":"h:9001","x":"` + strings.Repeat("x", endpoint.MaxValue) + `"}`, "", 0, []string{"bytes of JSON, more than"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			v, err := adopt("", entriesFrom(tc.entries), asIs)
@@ -179,7 +189,7 @@ func checkOption(t *testing.T, p *proposal, want string) {
 	}
 	checkPasted(t, option)
 	opts := readOption(t, option)
-	if opts.GetKey() != p.key || (opts.GetJsonLayout() != nil) != p.homeMade() {
+	if opts.GetKey() != p.key || (opts.GetJsonLayout() != nil) != p.isMapped() {
 		t.Errorf("%s is read as %v", option, opts)
 	}
 	if name := opts.GetLayout().String(); opts.GetLayout() != 0 && name != "LAYOUT_"+strings.ToUpper(p.layout.String()) {
@@ -194,14 +204,14 @@ func TestAdopt_Services(t *testing.T) {
 		acme/user/eu/a 10.0.0.2:9000
 		hello7587882123456789012 @7587882123456789012 10.0.0.3:9000
 		hello2/a 10.0.0.4:9000
-		/microservices/user/u1 {"id":"u1","name":"user","endpoints":["grpc://h:1"]}
+		/microservices/user/u1 {"id":"u1","name":"user","endpoints":["grpc://h:9001"]}
 		/microservices/user-admin/a 10.0.0.5:9000
-		/k/user/u1 {"id":"u1","name":"user","endpoints":["grpc://h:1"]}
-		/k/user2/u1 {"id":"u1","name":"user2","endpoints":["grpc://h:2"]}
+		/k/user/u1 {"id":"u1","name":"user","endpoints":["grpc://h:9001"]}
+		/k/user2/u1 {"id":"u1","name":"user2","endpoints":["grpc://h:9002"]}
 		settings/db @0 db:5432
-		Hello2/a h:1
-		größe/a h:1
-		gräße/a h:1`)
+		Hello2/a h:9001
+		größe/a h:9001
+		gräße/a h:9001`)
 	v, err := adopt("", entries, func(key string) string { return "prod/" + key })
 	if err != nil {
 		t.Fatal(err)
@@ -228,8 +238,8 @@ func TestAdopt_Services(t *testing.T) {
 			t.Errorf("%s: found\n%s", key, got[key])
 		}
 	}
-	if v.others != 1 {
-		t.Errorf("%d other entries, want that of settings", v.others)
+	if len(v.others) != 1 || v.others[0].key != "settings" {
+		t.Errorf("%d other keys, want that of settings", len(v.others))
 	}
 }
 
@@ -246,7 +256,7 @@ func TestAdopt_Nothing(t *testing.T) {
 			t.Errorf("%q: %v, want %s", tc.prefix, err, tc.want)
 		}
 	}
-	for prefix, entries := range map[string]string{"hello": "hello7587882123456789010 @0 10.0.0.7:9000", "/settings": "/settings/db @0 db:5432", "acme/us": "acme/user/a h:1"} {
+	for prefix, entries := range map[string]string{"hello": "hello7587882123456789010 @0 10.0.0.7:9000", "/settings": "/settings/db @0 db:5432", "acme/us": "acme/user/a h:9001"} {
 		if v, err := adopt(prefix, entriesFrom(entries), asIs); err != nil || len(v.proposals) != 1 {
 			t.Errorf("%q: %v", prefix, err)
 		}

@@ -222,7 +222,7 @@ func (p *proposal) changeFinding(d difference, first string, entries int) findin
 	case d.path == "":
 		f.Problem = fmt.Sprintf("the entry %s (%d of %d)", d.how, entries, len(p.entries))
 		f.Fix = "clients read the entry; but a server of this project has to register with other values, or in another layout"
-	case d.lost && p.homeMade() && slices.Contains(serviceNames, normalName(strings.TrimPrefix(d.path, step))):
+	case d.lost && p.isMapped() && slices.Contains(serviceNames, normalName(strings.TrimPrefix(d.path, step))):
 		f.Kind = kindLost
 		f.Fix = fmt.Sprintf("json_layout can have it as name: servers then write the last segment of the key, %q", lastSegment(p.key))
 	case d.lost && p.layout.Metadata():

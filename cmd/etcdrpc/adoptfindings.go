@@ -17,7 +17,9 @@ const (
 	kindAddresses  kind = "addresses"
 	kindChange     kind = "change"
 	kindGoFrameKey kind = "go-frame-key"
+	kindInactive   kind = "inactive"
 	kindInstance   kind = "instance"
+	kindLocal      kind = "local-address"
 	kindLost       kind = "lost"
 	kindOptional   kind = "optional"
 	kindReadOnly   kind = "read-only"
@@ -31,8 +33,8 @@ const maxWhere = 3
 
 // examine returns what would be lost or change.
 func (p *proposal) examine() []finding {
-	return slices.Concat(p.keyFindings(), p.layoutFindings(), p.versionFindings(), p.rivalFindings(), p.weightFindings(),
-		p.changeFindings(), p.instanceFindings(), p.leaseFindings(), p.unreadFindings())
+	return slices.Concat(p.keyFindings(), p.layoutFindings(), p.versionFindings(), p.rivalFindings(), p.downFindings(), p.localFindings(),
+		p.weightFindings(), p.changeFindings(), p.instanceFindings(), p.leaseFindings(), p.unreadFindings())
 }
 
 // matching returns the entries that fit.
@@ -105,15 +107,15 @@ func (p *proposal) layoutFindings() (all []finding) {
 // they would take for GoFrame's, with the address in its key alone, does not count.
 func (p *proposal) optional() bool {
 	for _, i := range p.entries {
-		if !p.homeMade() || i.layout != p.layout {
+		if !p.isMapped() || i.layout != p.layout {
 			continue
 		}
 		o := decode(anyLayout, p.key, i.entry)
-		if o.err != nil || o.layout == endpoint.GoFrame || o.Addr != i.Addr || o.Version != i.Version || o.Zone != i.Zone || o.Weight != i.Weight {
+		if o.err != nil || o.layout == endpoint.GoFrame || !o.Equal(i.Endpoint) {
 			return false
 		}
 	}
-	return p.homeMade()
+	return p.isMapped()
 }
 
 var version = regexp.MustCompile(`^(v[0-9]+([._-][0-9A-Za-z]+)*|[0-9]+(\.[0-9]+)+)$`)
@@ -163,14 +165,15 @@ func (p *patient) checkListers(s *service) (all []finding) {
 }
 
 func (p *proposal) rivalFindings() []finding {
-	if !p.homeMade() || len(p.rivals) == 0 {
+	fields := p.homeMade.fields
+	if !p.isMapped() || len(p.homeMade.rivals) == 0 {
 		return nil
 	}
-	taken := fmt.Sprintf("%q", p.fields.Addr)
-	if p.fields.Addr == "" {
-		taken = fmt.Sprintf("%q and %q", p.fields.Host, p.fields.Port)
+	taken := fmt.Sprintf("%q", fields.Addr)
+	if fields.Addr == "" {
+		taken = fmt.Sprintf("%q and %q", fields.Host, fields.Port)
 	}
-	return []finding{{kindAddresses, nil, fmt.Sprintf("other fields hold addresses, too: %s; clients call the one in %s", quoted(p.rivals), taken),
+	return []finding{{kindAddresses, nil, fmt.Sprintf("other fields hold addresses, too: %s; clients call the one in %s", quoted(p.homeMade.rivals), taken),
 		"if gRPC is served at another, name that field in json_layout"}}
 }
 
@@ -188,8 +191,8 @@ func quoted(names []string) string {
 
 // isWeight reports whether a value is in the place of the weight.
 func (p *proposal) isWeight(l leaf) bool {
-	if p.homeMade() && p.fields.Weight != "" {
-		return l.path == step+p.fields.Weight
+	if name := p.homeMade.fields.Weight; p.isMapped() && name != "" {
+		return l.path == step+name
 	}
 	return strings.EqualFold(l.name(), "weight")
 }
@@ -211,7 +214,7 @@ func (p *proposal) weightFindings() []finding {
 	if len(found) == 0 {
 		return nil
 	}
-	return []finding{{kindWeight, p.where(found), fmt.Sprintf("%s a weight that is not a whole number from 0 to 4294967295, such as %s: clients ignore it", entriesHave(len(found)), sample),
+	return []finding{{kindWeight, p.where(found), fmt.Sprintf("%s a weight that is not the digits of a whole number up to 4294967295, such as %s: clients ignore it", entriesHave(len(found)), sample),
 		"give servers a whole number by runtime.WithWeight; multiply fractions by the same number everywhere"}}
 }
 

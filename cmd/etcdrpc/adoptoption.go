@@ -16,9 +16,9 @@ func (p *proposal) option() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "option (etcd.discovery.v1.service) = {\n  key: %q\n", p.key)
 	switch {
-	case p.homeMade():
+	case p.isMapped():
 		out.WriteString("  json_layout: {\n")
-		for option, name := range p.fields.All {
+		for option, name := range p.homeMade.fields.All {
 			fmt.Fprintf(&out, "    %s: %q\n", option, name)
 		}
 		out.WriteString("  }\n")

@@ -31,6 +31,7 @@ const (
 	kindBadPolicy    kind = "bad-policy"
 	kindOrphanPolicy kind = "orphan-policy"
 	kindPlaintext    kind = "plaintext-password"
+	kindJSONLayout   kind = "json-layout" // of a note
 )
 
 var kinds = []struct {
@@ -52,6 +53,7 @@ var kinds = []struct {
 	{kindBadPolicy, "a live policy that clients do not go by"},
 	{kindOrphanPolicy, "a live policy for a service without instances"},
 	{kindPlaintext, "a password of --user that is sent without TLS"},
+	{kindJSONLayout, "JSON that clients read only with a json_layout: a note, no fault"},
 }
 
 func kindNames() []string {
@@ -154,6 +156,24 @@ func (p *patient) malformed(i *instance) finding {
 		fmt.Sprintf("find out who writes it and have that write a layout of docs/layouts.md; if nobody does: etcdctl del %s", shell(key))}
 }
 
+// noteHomeMade notes that a service has entries in JSON that only clients with a json_layout read.
+func (p *patient) noteHomeMade(s *service) []finding {
+	var where []string
+	n := 0
+	for _, i := range s.instances {
+		if s.isMapped(i) {
+			if n++; n <= maxWhere {
+				where = append(where, p.full(i.entry.key))
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return []finding{{kindJSONLayout, where, entriesAre(n) + " in JSON that clients read only with a json_layout, and etcd does not hold theirs",
+		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.homeMade.layout, shell(s.key))}}
+}
+
 // checkInstance tells what is wrong with an entry. That a dead server's lease is not renewed goes
 // without saying.
 func (p *patient) checkInstance(i *instance, d *doctor) (all []finding) {
@@ -236,7 +256,7 @@ func (p *patient) checkLayouts(s *service) []finding {
 	count := make(map[string]int)
 	first := make(map[string]string)
 	for _, i := range s.instances {
-		name := i.layout.String()
+		name := s.layoutName(i)
 		if count[name]++; count[name] == 1 {
 			first[name] = p.full(i.entry.key)
 		}

@@ -274,6 +274,7 @@ type report struct {
 	Services  int       `json:"services"`  // that were looked at
 	Instances int       `json:"instances"` // well-formed or not
 	Findings  []finding `json:"findings"`
+	Notes     []finding `json:"notes,omitempty"` // what is no fault
 }
 
 func (p *patient) report(d *doctor) *report {
@@ -285,6 +286,11 @@ func (p *patient) report(d *doctor) *report {
 	for _, f := range slices.Concat(p.findings, p.check(d)) {
 		if !d.skips(f.Kind) {
 			r.Findings = append(r.Findings, f)
+		}
+	}
+	for _, s := range p.examined() {
+		if !d.skips(kindJSONLayout) {
+			r.Notes = append(r.Notes, p.noteHomeMade(s)...)
 		}
 	}
 	return r
@@ -305,13 +311,13 @@ func (r *report) show(out io.Writer, f format) error {
 }
 
 func (r *report) print(out io.Writer) {
+	for _, f := range slices.Concat(r.Findings, r.Notes) {
+		f.print(out)
+	}
 	looked := counted(r.Services, "service") + ", " + counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {
 		sayf(out, "Nothing is wrong with %s.\n", looked)
 		return
-	}
-	for _, f := range r.Findings {
-		f.print(out)
 	}
 	sayf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
 }

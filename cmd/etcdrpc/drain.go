@@ -123,7 +123,7 @@ func (o *drainOptions) drain(s *service, c *liveConfig, name string) (notes []st
 	if slices.Contains(drained, i.Instance) || slices.Contains(drained, i.Addr) {
 		return nil, nil
 	}
-	drained = append(drained, i.Instance)
+	drained = append(drained, s.drainName(i))
 	if err := s.checkLeft(drained); err != nil {
 		return nil, err
 	}
@@ -182,6 +182,15 @@ func (s *service) find(name string) (*instance, error) {
 		names = append(names[:shown], "…")
 	}
 	return nil, fmt.Errorf("no such instance is registered: there are %s", strings.Join(names, ", "))
+}
+
+// drainName returns what the list calls an instance: its id, or the address of home-made JSON, where it depends on the
+// json_layout of a client which field is the id.
+func (s *service) drainName(i *instance) string {
+	if isHomeMade(s.key, i.entry) {
+		return i.Addr
+	}
+	return i.Instance
 }
 
 // checkLeft refuses a list that leaves no instance: clients ignore such a one.

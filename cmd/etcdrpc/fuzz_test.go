@@ -146,6 +146,7 @@ func FuzzDiff(f *testing.F) {
 func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"Addr\":\"10.0.0.7:80\"}\nacme/user/7587882123456789012 7587882123456789012 10.0.0.7:80\n_grpc_config/acme/user 0 {\"loadBalancingConfig\":[{\"etcd\":{\"drain\":[\"a\"]}}]}")
 	f.Add("hello7587882123456789012 7587882123456789012 10.0.0.7:80\nhello27587882123456789012 7 10.0.0.7:80\nhello2/a 0 h:1\nhello2 1 x")
+	f.Add("acme/user/a 1 {\"endpoint\":\"h:9000\",\"ver\":\"v1\"}\nacme/user/h:80 1 {\"endpoint\":\"h:80\"}\nacme/user/h:81 0 {\"endpoint\":\"h\"}\nconfig/db 0 {\"url\":\"db:5432\"}")
 	f.Add("motd 0 10.0.0.7:80\n/ 0 h:1\n// 0 h:1\n 0 \n_grpc_config/ 0 {}\na\x1b[2J/\u202e 0 bad\x1b[2J")
 	f.Fuzz(func(t *testing.T, text string) {
 		var entries []entry
@@ -236,9 +237,11 @@ func FuzzAdopt(f *testing.F) {
 			t.Fatal(err)
 		}
 		checkShown(t, text, out.String())
-		total := v.others
-		for _, p := range v.proposals {
+		total := 0
+		for _, p := range slices.Concat(v.proposals, v.others) {
 			total += len(p.entries)
+		}
+		for _, p := range v.proposals {
 			checkProposal(t, p)
 		}
 		if total > len(entries) {

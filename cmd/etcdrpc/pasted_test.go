@@ -119,7 +119,7 @@ func TestAdopt_PastedOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		layout := strings.ReplaceAll(want.String(), "_", "")
-		if want.JSON() && v.proposals[0].homeMade() {
+		if want.JSON() && v.proposals[0].isMapped() {
 			layout = "JSONLayout("
 		}
 		if want != endpoint.EndpointJSON && !strings.Contains(strings.ToLower(code), "runtime."+strings.ToLower(layout)) {

@@ -83,7 +83,7 @@ func (v *view) json() []serviceJSON {
 func (v *view) instanceJSON(s *service, i *instance) instanceJSON {
 	out := instanceJSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: i.layout.String(), Drained: s.drained(i), EtcdKey: v.full(i.entry.key),
+		Layout: s.layoutName(*i), Drained: s.drained(i), EtcdKey: v.full(i.entry.key),
 	}
 	if i.entry.lease != 0 {
 		t := v.leases[i.entry.lease]
@@ -109,7 +109,7 @@ func (v *view) rows() [][]string {
 				weight = strconv.FormatUint(uint64(i.Weight), 10)
 			}
 			rows = append(rows, []string{s.key, i.Instance, i.Addr, i.Version, i.Zone, weight,
-				i.layout.String(), v.timeLeft(i.entry.lease), state})
+				s.layoutName(*i), v.timeLeft(i.entry.lease), state})
 		}
 		for _, i := range s.malformed {
 			rows = append(rows, []string{s.key, i.Instance, "", "", "", "", "", v.timeLeft(i.entry.lease), "malformed: " + i.err.Error()})

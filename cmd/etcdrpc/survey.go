@@ -27,7 +27,8 @@ type service struct {
 	key       string
 	instances []instance // well-formed, sorted by instance, address and etcd key
 	malformed []instance
-	config    *entry // the live service config; nil: none
+	homeMade  *inferred // nil: clients read all entries without a json_layout, or none would do
+	config    *entry    // the live service config; nil: none
 }
 
 // drained reports whether the live config keeps new calls from an instance.
@@ -46,11 +47,12 @@ func (s *service) uses(layouts ...endpoint.Layout) bool {
 
 // evident tells that this is a service rather than something else that is kept in etcd, such as a
 // setting that happens to be an address: it has a live service config, an entry in one of the JSON
-// layouts, one on a lease, or one that is named by an address.
+// layouts, one on a lease, or one that is named by an address. JSON that only a json_layout would read
+// may be a setting, too.
 func (s *service) evident() bool {
 	isAddr := func(i instance) bool { return endpoint.CheckAddr(i.Instance, true) == nil }
 	return s.config != nil || slices.ContainsFunc(s.malformed, isAddr) ||
-		slices.ContainsFunc(s.instances, func(i instance) bool { return i.layout.JSON() }) ||
+		slices.ContainsFunc(s.instances, func(i instance) bool { return i.layout.JSON() && !s.isMapped(i) }) ||
 		slices.ContainsFunc(s.instances, func(i instance) bool { return i.entry.lease != 0 || isAddr(i) })
 }
 
@@ -85,7 +87,10 @@ func surveyAll(entries []entry) []*service {
 		}
 	}
 	collectStrays(groups)
-	return sorted(groups, func(s *service) bool { return len(s.instances) > 0 || s.evident() })
+	return sorted(groups, func(s *service) bool {
+		known := func(i instance) bool { return !s.isMapped(i) }
+		return slices.ContainsFunc(s.instances, known) || s.evident()
+	})
 }
 
 // surveyKey finds the entries of one service key, and the services below it, among the entries of
@@ -98,6 +103,7 @@ func surveyKey(key string, entries []entry) (s *service, others []*service) {
 			rest = append(rest, e)
 		}
 	}
+	s.readHomeMade()
 	s.sort()
 	return s, surveyAll(rest)
 }
@@ -105,7 +111,9 @@ func surveyKey(key string, entries []entry) (s *service, others []*service) {
 func sorted(groups map[string]*service, keep func(*service) bool) []*service {
 	var services []*service
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		if s := groups[key]; keep(s) {
+		s := groups[key]
+		s.readHomeMade()
+		if keep(s) {
 			s.sort()
 			services = append(services, s)
 		}

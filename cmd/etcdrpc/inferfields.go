@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -112,7 +113,7 @@ func inferFields(key string, objects [][]byte) (fields endpoint.JSONFields, riva
 	fields.Name, _ = c.pick(serviceNames, func(value json.RawMessage) bool { return value[0] == '"' && rawjson.Text(value) == last })
 	c.drop(fields)
 	for _, name := range sortedKeys(c) {
-		if c.count(name, isAddr) > 0 {
+		if c.count(name, looksLikeAddr) > 0 {
 			rivals = append(rivals, name)
 		}
 	}
@@ -127,7 +128,7 @@ func (c columns) address() (fields endpoint.JSONFields, ok bool) {
 	pairs := min(hosts, ports)
 	other, others := "", 0
 	for _, name := range sortedKeys(c) {
-		if n := c.count(name, isAddr); n > others {
+		if n := c.count(name, looksLikeAddr); n > others {
 			other, others = name, n
 		}
 	}
@@ -155,6 +156,22 @@ func (c columns) distinct(name string) bool {
 
 func isAddr(value json.RawMessage) bool {
 	return value[0] == '"' && endpoint.CheckAddr(rawjson.Text(value), true) == nil
+}
+
+// leastPort is the least port of a server whose host is a bare word: what is below is the tag of an image.
+const leastPort = 80
+
+// looksLikeAddr reports whether the value of a field with any name is an address, rather than a time or an image with its tag.
+func looksLikeAddr(value json.RawMessage) bool {
+	if !isAddr(value) {
+		return false
+	}
+	host, port, err := net.SplitHostPort(rawjson.Text(value))
+	if err != nil || strings.Trim(host, "0123456789") == "" {
+		return false
+	}
+	number, err := strconv.Atoi(port)
+	return err == nil && (number >= leastPort || strings.ContainsAny(host, ".:"))
 }
 
 func isHost(value json.RawMessage) bool {

@@ -135,6 +135,7 @@ func TestEncode(t *testing.T) {
 		{GoMicro, bare, "a/svc/i", `{"name":"svc","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{},"id":"i","address":"h:1"}]}`},
 		{MappedJSON(JSONFields{Addr: "addr", Name: "name", Version: "version", Weight: "weight"}), full, "a/svc/i",
 			`{"addr":"h:1","name":"svc","version":"v2","weight":100}`},
+		{MappedJSON(JSONFields{Addr: "addr", Version: "ver", Weight: "w"}), bare, "a/svc/i", `{"addr":"h:1","ver":""}`},
 		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}), full, "a/svc/i",
 			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
@@ -327,6 +328,8 @@ func TestEncodeRefuses(t *testing.T) {
 		{"metadata not UTF-8", Plain, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": "\xff"}}},
 		{"an address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"address": "h:2"}}},
 		{"host and port in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"Host": "h", "Port": "2"}}},
+		{"another address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"grpc": "h:2"}}},
+		{"a go-micro node that does not speak gRPC", GoMicro, Endpoint{Addr: "h:1", Metadata: map[string]string{"protocol": "http"}}},
 		{"too much", Kitex, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": strings.Repeat("x", MaxValue)}}},
 	}
 	for _, tt := range tests {

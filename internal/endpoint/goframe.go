@@ -46,50 +46,63 @@ func goFrameAddr(instance string) (addr string, ok bool) {
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
 }
 
-// isGoFrameKey reports whether a service key looks like those of GoFrame's servers, which nothing else is under:
+// isGoFrameKey reports whether a service key looks like those of GoFrame's servers:
 // /service/<deployment>/<namespace>/<name>/<version>.
 func isGoFrameKey(key string) bool { return key[0] == '/' && strings.Count(key, "/") == 5 }
 
-// goFrame reads a GoFrame entry. ok is false if the key does not end in an address. Other JSON may be under
-// a key that does: what cannot be GoFrame's, or has an address of its own, is an error if the service key is not
-// like GoFrame's.
+// goFrame reads a GoFrame entry. ok is false if the key does not end in an address. An error says why the value is
+// rather JSON of somebody else, who has the address in the key, too.
 func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
 	if !ok {
 		return Endpoint{}, false, nil
 	}
-	if !isGoFrameKey(key) {
-		if err := checkGoFrame(instance, value); err != nil {
-			return Endpoint{}, true, err
-		}
+	value = rawjson.SkipSpace(value)
+	if err := checkGoFrame(key, instance, value); err != nil {
+		return Endpoint{}, true, err
 	}
 	e.Addr = addr
-	e.take(rawjson.SkipSpace(value))
+	e.take(value)
 	return e, true, nil
 }
 
-// checkGoFrame returns an error if an object nests, or has another address than the key.
-func checkGoFrame(instance string, value []byte) (err error) {
+// checkGoFrame returns an error if an object is unlikely to be metadata alone. Under a key like GoFrame's it may nest or
+// name an address, and only both is unlikely. Elsewhere it must not nest, nor name another address than its key.
+func checkGoFrame(key, instance string, object []byte) error {
+	nested, addrs := lookInto(object)
+	goFrames := isGoFrameKey(key)
+	if nested != "" && (!goFrames || len(addrs) > 0) {
+		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata is to be flat, "+
+			"save without an address and under a key such as /service/default/default/user/latest", nested)
+	}
+	for _, addr := range addrs {
+		if !goFrames && !slices.Contains(strings.Split(instance, ","), addr) {
+			return fmt.Errorf("JSON whose address may be %q, while its key ends in %.80q: name its fields in a json_layout", addr, instance)
+		}
+	}
+	return nil
+}
+
+// lookInto returns the name of a field of an object that holds an object or an array, and the values that home-made JSON
+// may mean as its address.
+func lookInto(object []byte) (nested string, addrs []string) {
 	var host, port string
-	rawjson.Members(value, func(rawName, raw []byte) bool {
+	rawjson.Members(object, func(rawName, raw []byte) bool {
 		name, value := strings.ToLower(string(rawName)), word(raw)
 		switch {
 		case raw[0] == '{' || raw[0] == '[':
-			err = fmt.Errorf("JSON that names no address, and whose field %.80q nests: metadata alone (GoFrame) is to be flat, "+
-				"save under a key such as /service/default/default/user/latest", rawName)
+			nested = string(rawName)
 		case name == "host" || name == "ip":
 			host = value
 		case name == "port":
 			port = value
 		case namesAddr(name):
-			err = checkGoFrameAddr(instance, value)
+			addrs = append(addrs, value)
 		}
-		return err == nil
+		return true
 	})
-	if err == nil && host != "" && port != "" {
-		err = checkGoFrameAddr(instance, net.JoinHostPort(host, port))
-	}
-	return err
+	addrs = append(addrs, host, net.JoinHostPort(host, port))
+	return nested, slices.DeleteFunc(addrs, func(addr string) bool { return CheckAddr(addr, true) != nil })
 }
 
 // namesAddr reports whether home-made JSON may have an address under this name, which is in lower case.
@@ -97,12 +110,4 @@ func namesAddr(name string) bool {
 	return slices.ContainsFunc([]string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}, func(part string) bool {
 		return strings.Contains(name, part)
 	})
-}
-
-// checkGoFrameAddr returns an error if a piece of metadata is an address that is not in the key.
-func checkGoFrameAddr(instance, addr string) error {
-	if CheckAddr(addr, true) != nil || slices.Contains(strings.Split(instance, ","), addr) {
-		return nil
-	}
-	return fmt.Errorf("JSON whose address may be %q, while its key ends in %.80q: name its fields in a json_layout", addr, instance)
 }

@@ -1,13 +1,14 @@
 package endpoint
 
 import (
+	"cmp"
 	"strings"
 	"testing"
 )
 
 // GoFrame's metadata may nest, for its values are of any type.
 func TestGoFrameMetadata(t *testing.T) {
-	for _, value := range []string{`{"labels":{"team":"blue"},"weight":5}`, `{"zones":["a"],"grpc":"10.0.0.8:9000","weight":5}`} {
+	for _, value := range []string{`{"labels":{"team":"blue"},"weight":5}`, `{"zones":["a"],"host":"node-7","weight":5}`, `{"grpc":"10.0.0.8:9000","weight":5}`} {
 		const key = "/service/default/default/user/latest"
 		e, layout, _, err := Reader{}.Decode(key, key+"/10.0.0.7:9000", []byte(value), 1)
 		if err != nil || layout != GoFrame || e.Addr != "10.0.0.7:9000" || e.Weight != 5 {
@@ -33,17 +34,19 @@ func TestNotGoFrame(t *testing.T) {
 
 // Under a key that is not like GoFrame's, flat JSON is read at the address in the key unless it may have another one.
 func TestGoFrameAddress(t *testing.T) {
-	for _, tt := range []struct{ instance, value, wrong string }{
-		{"10.0.0.7:8080", `{"endpoint":"10.0.0.7:8080","ver":"v2"}`, ""},
-		{"10.0.0.7:8080,10.0.0.8:8080", `{"grpc":"10.0.0.8:8080"}`, ""},
-		{"10.0.0.7:8080", `{"host":"10.0.0.7","port":8080}`, ""},
-		{"10.0.0.7:8080", `{"starts":"12:30","protocol":"grpc","host":"node-7"}`, ""},
-		{"10.0.0.7:8080", `{"grpc":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
-		{"10.0.0.7:8080", `{"grpcAddr":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
-		{"10.0.0.7:8080", `{"ip":"10.0.0.7","port":9000}`, `"10.0.0.7:9000"`},
-		{"10.0.0.7:8080", `{"labels":{"k":"v"}}`, `"labels" nests`},
+	for _, tt := range []struct{ key, instance, value, wrong string }{
+		{"", "10.0.0.7:8080", `{"endpoint":"10.0.0.7:8080","ver":"v2"}`, ""},
+		{"", "10.0.0.7:8080,10.0.0.8:8080", `{"grpc":"10.0.0.8:8080"}`, ""},
+		{"", "10.0.0.7:8080", `{"host":"10.0.0.7","port":8080}`, ""},
+		{"", "10.0.0.7:8080", `{"starts":"12:30","protocol":"grpc","host":"node-7"}`, ""},
+		{"", "10.0.0.7:8080", `{"grpc":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
+		{"", "10.0.0.7:8080", `{"grpcAddr":"10.0.0.7:9000"}`, `"10.0.0.7:9000"`},
+		{"", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":9000}`, `"10.0.0.7:9000"`},
+		{"", "10.0.0.7:8080", `{"labels":{"k":"v"}}`, `"labels" nests`},
+		{"/service/default/default/user/latest", "10.0.0.7:8080", `{"ip":"10.0.0.7","port":8080,"labels":{"k":"v"}}`, `"labels" nests`},
 	} {
-		e, layout, _, err := Reader{}.Decode("a/user", "a/user/"+tt.instance, []byte(tt.value), 1)
+		key := cmp.Or(tt.key, "a/user")
+		e, layout, _, err := Reader{}.Decode(key, key+"/"+tt.instance, []byte(tt.value), 1)
 		switch {
 		case tt.wrong == "" && (err != nil || layout != GoFrame || e.Addr != "10.0.0.7:8080"):
 			t.Errorf("%s: %+v in %v, %v", tt.value, e, layout, err)

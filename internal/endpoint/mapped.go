@@ -151,7 +151,7 @@ func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte)
 	if id := word(own.instance); CheckInstance(id) == nil {
 		e.Instance = id
 	}
-	if !foreign {
+	if _, err := own.address(); err == nil && !foreign {
 		layout = l
 	}
 	return e, layout, nil

@@ -227,7 +227,7 @@ func TestMappedOverKnown(t *testing.T) {
 		{home, `{"Op":0,"addr":"h:1","version":"v2","Metadata":{"zone":"z","weight":9,"m":"n"},"w":3,"labels":{"k":"v"}}`,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v", "m": "n"}}, EndpointJSON},
 		{home, `{"addr":"h:1","weight":9,"w":0}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 9}, EndpointJSON},
-		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Instance: "a", Addr: "h:443"}, Layout{}},
+		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Instance: "a", Addr: "h:443"}, EndpointJSON},
 		{home, `{"addr":null,"Addr":"h:1","w":3}`, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
 		{JSONFields{Addr: "address", Version: "version"}, `{"Addr":"h:2","address":"h:1","version":"v1","tags":{"k":"v"}}`,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Metadata: map[string]string{"k": "v"}}, Kitex},
@@ -237,7 +237,7 @@ func TestMappedOverKnown(t *testing.T) {
 		{JSONFields{Addr: "endpoints", Weight: "w"}, `{"endpoints":["grpc://h:1"],"version":"v1","w":3}`,
 			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Weight: 3}, Kratos},
 		{JSONFields{Addr: "endpoints"}, `{"endpoints":[],"version":"v1","nodes":[{"id":"a","address":"h:1"}]}`, Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, GoMicro},
-		{JSONFields{Addr: "nodes"}, `{"nodes":[{"id":"a","address":"h:1"}]}`, Endpoint{Instance: "a", Addr: "h:1"}, Layout{}},
+		{JSONFields{Addr: "nodes"}, `{"nodes":[{"id":"a","address":"h:1"}]}`, Endpoint{Instance: "a", Addr: "h:1"}, GoMicro},
 		{JSONFields{Addr: "Addr", Version: "Op"}, `{"Op":"v1","Addr":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, Layout{}},
 	} {
 		if tt.layout.IsZero() {

@@ -130,6 +130,9 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err := desc.check(); err != nil {
 		return err
 	}
+	if _, err := desc.authority(); err != nil {
+		return err
+	}
 	o, err := newRegisterOptions(opts)
 	if err != nil {
 		return fmt.Errorf("etcd: service %s: %w", desc.Name, err)

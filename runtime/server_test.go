@@ -87,6 +87,8 @@ func TestServerMisuse(t *testing.T) {
 		}, []string{"nil description"}},
 		{"nil description", func() *Server { return publish(t, nil) }, []string{"nil"}},
 		{"bad key", func() *Server { return publish(t, service("a.A", "a/")) }, []string{"a.A", "a/"}},
+		{"a key that is no TLS name", func() *Server { return publish(t, service("a.A", "acme/user:eu")) }, []string{`"acme.user:eu"`, "set Authority"}},
+		{"bad authority", func() *Server { return publish(t, &ServiceDesc{Name: "a.A", Key: "a", Authority: "user@host"}) }, []string{"'@'"}},
 		{"bad TTL", func() *Server { return publish(t, &ServiceDesc{Name: "a.A", Key: "a", LeaseTTL: time.Millisecond}) }, []string{`"a"`, "1ms"}},
 		{"published twice", func() *Server { return publish(t, service("a.A", "a"), service("a.A", "a")) }, []string{"a.A", "twice"}},
 		{"nested keys", func() *Server { return publish(t, service("a.A", "a"), service("a.B", "a/b")) }, []string{"a.A", "a.B", `"a"`, `"a/b"`}},

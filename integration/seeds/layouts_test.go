@@ -25,7 +25,7 @@ var layouts = []layout{
 	{runtime.GoFrame, "KEY/ADDR", `{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}`},
 	{runtime.GoMicro, "KEY/INSTANCE", `{"name":"greeter","version":"v2","metadata":null,"endpoints":[],` +
 		`"nodes":[{"metadata":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},"id":"INSTANCE","address":"ADDR"}]}`},
-	{homeMade, "KEY/INSTANCE", `{"labels":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},"name":"greeter","url":"ADDR","ver":"v2","w":0}`},
+	{homeMade, "KEY/INSTANCE", `{"labels":{"grpc_methods":"basic.Greeter/SayHello","k":"v"},"name":"greeter","url":"ADDR","ver":"v2"}`},
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
@@ -139,5 +139,43 @@ func TestLayouts_DualWrite(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// While a fleet moves from a JSON without room for metadata, written beside another layout, its versions and weights
+// stay in force.
+func TestLayouts_WeightsWhileBothAreWritten(t *testing.T) {
+	w := newWorld(t)
+	plainJSON := runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "ver", Weight: "w"})
+	for _, second := range []runtime.Layout{runtime.GoZero, runtime.LeaseSuffix} {
+		for _, instance := range []string{"node-1", "10.0.0.7:9000"} {
+			key := second.String() + "-" + instance + "/greeter"
+			endpoint := runtime.Endpoint{Instance: instance, Addr: "10.0.0.7:9000", Version: "v2", Weight: 5}
+			if _, err := w.registry.Register(bounded(t), key, endpoint, runtime.WithLayouts(plainJSON, second)); err != nil {
+				t.Fatal(err)
+			}
+			seen := w.watch(key, plainJSON, runtime.LeaseSuffix).becomes(endpoint.Addr)
+			if seen[0].Weight != 5 || seen[0].Version != "v2" {
+				t.Errorf("%v, instance %s: read as %+v", second, instance, seen[0])
+			}
+		}
+	}
+}
+
+// A client whose proto names the fields of a home-made JSON sees what servers say that write the default layout
+// already: the version, the weight, and that they leave.
+func TestLayouts_HomeMadeClientOfDefaultServers(t *testing.T) {
+	w := newWorld(t)
+	tutorial := runtime.JSONLayout(runtime.JSONFields{Addr: "Addr", Version: "Version", Weight: "Weight", Name: "Name"})
+	const key = "tutorial/greeter"
+	endpoint := runtime.Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Weight: 5}
+	if _, err := w.registry.Register(bounded(t), key, endpoint); err != nil {
+		t.Fatal(err)
+	}
+	if seen := w.watch(key).becomes(endpoint.Addr); seen[0].Weight != 5 || seen[0].Version != "v2" {
+		t.Errorf("without the fields: read as %+v", seen[0])
+	}
+	if seen := w.watch(key, tutorial).becomes(endpoint.Addr); seen[0].Weight != 5 || seen[0].Version != "v2" {
+		t.Errorf("with the fields: read as %+v", seen[0])
 	}
 }

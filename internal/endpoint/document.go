@@ -23,80 +23,116 @@ type document struct {
 	enable, healthy       json.RawMessage
 }
 
+// set takes a field of the value. A null does not hide a field that has two names, such as Addr and addr.
 func (d *document) set(name, value []byte) bool {
-	switch string(name) {
-	case "Op", "op":
-		d.op = value
-	case "Addr", "addr":
-		d.addr = value
-	case "Metadata":
-		d.metadata = value
-	case "metadata":
-		d.lower = value
-	case "version", "Version":
-		d.version = value
-	case "zone", "Zone":
-		d.zone = value
-	case "weight", "Weight":
-		d.weight = value
-	case "endpoints":
-		d.endpoints = value
-	case "network":
-		d.network = value
-	case "address":
-		d.address = value
-	case "tags":
-		d.tags = value
-	case "nodes":
-		d.nodes = value
-	case "Host":
-		d.host = value
-	case "Port":
-		d.port = value
-	case "Enable":
-		d.enable = value
-	case "Healthy":
-		d.healthy = value
+	field := d.field(string(name))
+	if field == nil {
+		return true
+	}
+	if *field == nil || present(value) {
+		*field = value
 	}
 	return true
 }
 
-// decodeJSON reads a value that is a JSON object of any dialect. instance is the last segment of the
-// entry's etcd key.
-func (r Reader) decodeJSON(instance string, value []byte) (e Endpoint, layout Layout, err error) {
+// field returns the place for a field, nil if no dialect has it.
+func (d *document) field(name string) *json.RawMessage {
+	switch name {
+	case "Op", "op":
+		return &d.op
+	case "Addr", "addr":
+		return &d.addr
+	case "Metadata":
+		return &d.metadata
+	case "metadata":
+		return &d.lower
+	case "version", "Version":
+		return &d.version
+	case "zone", "Zone":
+		return &d.zone
+	case "weight", "Weight":
+		return &d.weight
+	case "endpoints":
+		return &d.endpoints
+	case "network":
+		return &d.network
+	case "address":
+		return &d.address
+	case "tags":
+		return &d.tags
+	case "nodes":
+		return &d.nodes
+	case "Host":
+		return &d.host
+	case "Port":
+		return &d.port
+	case "Enable":
+		return &d.enable
+	case "Healthy":
+		return &d.healthy
+	}
+	return nil
+}
+
+// decodeJSON reads a value that is a JSON object of any dialect, under a service key. instance is the last
+// segment of the entry's etcd key.
+func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if r.JSON.mapped() {
-		if e, ok, err := r.JSON.fields.Value().decode(value); ok {
-			return e, r.JSON, inEntry(r.JSON, err)
+		if own := r.JSON.fields.Value().document(value); own.located() {
+			return r.JSON.decodeMapped(own, instance, value)
 		}
 	}
 	var d document
 	rawjson.Members(value, d.set)
-	switch {
-	case present(d.addr):
-		layout = EndpointJSON
-		e, err = d.naming()
-	case present(d.nodes):
-		layout = GoMicro
-		e, err = d.goMicro(instance)
-	case present(d.endpoints) && d.nodes == nil: // go-micro has endpoints of its own
-		layout = Kratos
-		e, err = d.kratos()
-	case present(d.address):
-		layout = Kitex
-		e, err = d.kitex()
-	case present(d.host) && present(d.port):
-		layout = Dubbo
-		e, err = d.dubbo()
-	default:
-		if layout, ok := d.layout(); ok {
-			return Endpoint{}, layout, inEntry(layout, errors.New("the address is null"))
-		}
-		if e, ok := goFrame(instance, value); ok {
-			return e, GoFrame, nil
-		}
+	if layout, ok := d.layout(present); ok {
+		e, err := d.decode(layout, instance)
+		return e, layout, err
+	}
+	if layout, ok := d.layout(given); ok {
+		return Endpoint{}, layout, inEntry(layout, errors.New("the address is null"))
+	}
+	if d.host != nil && d.enable != nil {
+		return Endpoint{}, Dubbo, inEntry(Dubbo, errors.New("there is no port"))
+	}
+	e, ok, err := goFrame(key, instance, value)
+	if !ok {
 		return Endpoint{}, Layout{}, r.noAddress()
 	}
-	return e, layout, inEntry(layout, err)
+	return e, GoFrame, err
+}
+
+// layout returns the layout that has its address in a field for which is is true.
+func (d *document) layout(is func(json.RawMessage) bool) (Layout, bool) {
+	switch {
+	case is(d.addr):
+		return EndpointJSON, true
+	case is(d.nodes):
+		return GoMicro, true
+	case is(d.endpoints) && d.nodes == nil: // go-micro has endpoints of its own
+		return Kratos, true
+	case is(d.address):
+		return Kitex, true
+	case is(d.host) && is(d.port):
+		return Dubbo, true
+	}
+	return Layout{}, false
+}
+
+// decode reads the entry in a layout. instance is the last segment of its etcd key.
+func (d *document) decode(layout Layout, instance string) (e Endpoint, err error) {
+	switch layout {
+	case EndpointJSON:
+		e, err = d.naming()
+	case GoMicro:
+		e, err = d.goMicro(instance)
+	case Kratos:
+		e, err = d.kratos()
+	case Kitex:
+		e, err = d.kitex()
+	default:
+		e, err = d.dubbo()
+	}
+	return e, inEntry(layout, err)
 }
 
 // inEntry adds to what is wrong with an entry which layout it is in.
@@ -107,23 +143,6 @@ func inEntry(layout Layout, err error) error {
 	return fmt.Errorf("%s: %w", layout.entry, err)
 }
 
-// layout returns the layout that has its address where there is anything, be it null.
-func (d *document) layout() (Layout, bool) {
-	switch {
-	case d.addr != nil:
-		return EndpointJSON, true
-	case d.nodes != nil:
-		return GoMicro, true
-	case d.endpoints != nil:
-		return Kratos, true
-	case d.address != nil:
-		return Kitex, true
-	case d.host != nil && d.port != nil:
-		return Dubbo, true
-	}
-	return Layout{}, false
-}
-
 // noAddress says where a value could have had an address.
 func (r Reader) noAddress() error {
 	own := ""
@@ -131,7 +150,7 @@ func (r Reader) noAddress() error {
 		own = fmt.Sprintf("nothing where json_layout %.200s has it, ", r.JSON)
 	}
 	return errors.New("JSON that names no address: " + own + "no Addr (etcd), nodes (go-micro), endpoints (kratos), " +
-		"address (kitex) or Host and Port (dubbo), nor is it flat under a key that ends in host:port (GoFrame)")
+		"address (kitex) or Host and Port (dubbo), nor does its key end in host:port (GoFrame)")
 }
 
 // address reads an address from one field.
@@ -179,6 +198,9 @@ func elements(what string, raw json.RawMessage) (all []json.RawMessage, err erro
 	})
 	return all, nil
 }
+
+// given reports whether there is a value, be it null.
+func given(raw json.RawMessage) bool { return raw != nil }
 
 // present reports whether there is a value that is not null.
 func present(raw json.RawMessage) bool { return len(raw) > 0 && string(raw) != "null" }

@@ -1,6 +1,11 @@
 package endpoint
 
-import "errors"
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+)
 
 // dubbo reads an instance of dubbo-go's application-level service discovery.
 func (d *document) dubbo() (Endpoint, error) {
@@ -13,5 +18,30 @@ func (d *document) dubbo() (Endpoint, error) {
 	}
 	e := Endpoint{Addr: addr}
 	e.take(d.metadata)
-	return e, nil
+	return e, checkDubboProtocols(e.Metadata["dubbo.endpoints"], word(d.port))
+}
+
+// dubboEndpoint is what an instance speaks at a port.
+type dubboEndpoint struct {
+	Port     json.Number
+	Protocol string
+}
+
+// checkDubboProtocols returns an error if dubbo-go's list of what an instance speaks, such as
+// [{"port":20000,"protocol":"tri"}], says that it does not speak gRPC at its port or, without that port in the list,
+// anywhere. Triple takes gRPC calls. Without a list, the instance may speak gRPC.
+func checkDubboProtocols(list, port string) error {
+	var all []dubboEndpoint
+	if list == "" || json.Unmarshal([]byte(list), &all) != nil || len(all) == 0 {
+		return nil
+	}
+	if i := slices.IndexFunc(all, func(e dubboEndpoint) bool { return e.Port.String() == port }); i >= 0 {
+		all = all[i : i+1]
+	}
+	for _, e := range all {
+		if e.Protocol == "tri" || e.Protocol == "grpc" {
+			return nil
+		}
+	}
+	return fmt.Errorf("the instance's protocol is %.40q, neither tri nor grpc", all[0].Protocol)
 }

@@ -111,9 +111,9 @@ type Entry struct {
 }
 
 // Merge turns the entries of one service key into its set of endpoints: one an address, sorted by
-// instance, then address. An instance written in several layouts is one endpoint: the layouts that
-// carry metadata win over those that do not, then the newer entry wins. It returns the indexes of
-// the entries that make up the set, in the order of the set.
+// instance, then address. An instance written in several layouts is one endpoint: an entry that says more than the
+// address wins over one that does not, then a layout that carries metadata over one that does not, then the newer
+// entry. It returns the indexes of the entries that make up the set, in the order of the set.
 func Merge(entries []Entry) []int {
 	best := make(map[string]int, len(entries))
 	for i := range entries {
@@ -135,14 +135,47 @@ func Merge(entries []Entry) []int {
 	return set
 }
 
-// beats orders entries with one address. The order is total, so that the input's order is of no
-// matter.
+// beats orders entries with one address. Entries in no order say the same, so that the input's order is of no matter.
 func (e *Entry) beats(o *Entry) bool {
+	if says := e.Endpoint.says(); says != o.Endpoint.says() {
+		return says
+	}
 	if e.Layout.Metadata() != o.Layout.Metadata() {
 		return e.Layout.Metadata()
 	}
-	if e.CreateRevision != o.CreateRevision {
-		return e.CreateRevision > o.CreateRevision
+	if order := cmp.Compare(o.CreateRevision, e.CreateRevision); order != 0 {
+		return order < 0
 	}
-	return e.Endpoint.Instance < o.Endpoint.Instance
+	if order := e.Endpoint.compare(o.Endpoint); order != 0 {
+		return order < 0
+	}
+	return e.Layout.String() < o.Layout.String()
+}
+
+// says reports whether e says more than its address.
+func (e *Endpoint) says() bool {
+	return e.Version != "" || e.Zone != "" || e.Weight != 0 || len(e.Metadata) > 0
+}
+
+// compare orders endpoints by what they say, so that of two the one that says more is likely to come first.
+func (e *Endpoint) compare(o *Endpoint) int {
+	if order := cmp.Or(
+		cmp.Compare(len(o.Metadata), len(e.Metadata)),
+		cmp.Compare(o.Weight, e.Weight),
+		cmp.Compare(o.Version, e.Version),
+		cmp.Compare(o.Zone, e.Zone),
+		cmp.Compare(e.Instance, o.Instance),
+	); order != 0 {
+		return order
+	}
+	names := slices.Sorted(maps.Keys(e.Metadata))
+	if order := slices.Compare(names, slices.Sorted(maps.Keys(o.Metadata))); order != 0 {
+		return order
+	}
+	for _, name := range names {
+		if order := cmp.Compare(e.Metadata[name], o.Metadata[name]); order != 0 {
+			return order
+		}
+	}
+	return 0
 }

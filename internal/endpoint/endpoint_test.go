@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -35,6 +36,81 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// Of an address in two layouts, that wins which knows the version and the weight; and the order of the entries
+// does not matter.
+func TestMergeMappedWithoutMetadata(t *testing.T) {
+	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver", Weight: "w"})
+	const addr = "10.0.0.7:9000"
+	for _, instance := range []string{addr, "node-1"} {
+		entries := []Entry{
+			{&Endpoint{Instance: instance, Addr: addr, Version: "v2", Weight: 5}, l, 7},
+			{&Endpoint{Instance: addr, Addr: addr}, GoZero, 7},
+		}
+		for range 2 {
+			if set := Merge(entries); len(set) != 1 || entries[set[0]].Endpoint.Weight != 5 {
+				t.Errorf("instance %s, %v first: the endpoint is %+v", instance, entries[0].Layout, entries[set[0]].Endpoint)
+			}
+			slices.Reverse(entries)
+		}
+	}
+}
+
+// Of entries of one address the same one wins in whatever order they come.
+func TestMergeOrder(t *testing.T) {
+	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver"})
+	entries := []Entry{ // the first wins
+		{&Endpoint{Instance: "a", Version: "v1", Metadata: map[string]string{"k": "v"}}, Kratos, 5},
+		{&Endpoint{Instance: "a", Zone: "z"}, Kratos, 5},
+		{&Endpoint{Instance: "b", Zone: "z"}, GoMicro, 5},
+		{&Endpoint{Instance: "b", Zone: "z"}, Kratos, 5},
+		{&Endpoint{Instance: "a", Version: "v2", Metadata: map[string]string{"k": "v"}}, EndpointJSON, 4},
+		{&Endpoint{Instance: "a", Version: "v1", Metadata: map[string]string{"k": "v"}}, EndpointJSON, 4},
+		{&Endpoint{Instance: "a", Version: "v1", Metadata: map[string]string{"k": "w"}}, EndpointJSON, 4},
+		{&Endpoint{Instance: "a", Version: "v1", Metadata: map[string]string{"l": "a"}}, EndpointJSON, 4},
+		{&Endpoint{Instance: "a", Version: "v1"}, l, 9},
+		{&Endpoint{Instance: "a"}, EndpointJSON, 8},
+		{&Endpoint{Instance: "a"}, Plain, 9},
+		{&Endpoint{Instance: "a"}, GoZero, 7},
+	}
+	for i := range entries {
+		for j := range entries {
+			if got := entries[i].beats(&entries[j]); got != (i < j) {
+				t.Errorf("%+v in %v beats %+v in %v: %v", *entries[i].Endpoint, entries[i].Layout, *entries[j].Endpoint, entries[j].Layout, got)
+			}
+		}
+	}
+	for order := range permutations(5) {
+		for from := range len(entries) - 5 {
+			var some []Entry
+			for _, i := range order {
+				some = append(some, entries[from+i])
+			}
+			if set := Merge(some); len(set) != 1 || some[set[0]] != entries[from] {
+				t.Fatalf("in the order %v from %d the set is %v", order, from, set)
+			}
+		}
+	}
+}
+
+// permutations iterates over the orders of the numbers below n.
+func permutations(n int) iter.Seq[[]int] {
+	return func(yield func([]int) bool) {
+		var visit func(order []int) bool
+		visit = func(order []int) bool {
+			if len(order) == n {
+				return yield(order)
+			}
+			for i := range n {
+				if !slices.Contains(order, i) && !visit(append(slices.Clone(order), i)) {
+					return false
+				}
+			}
+			return true
+		}
+		visit(nil)
+	}
+}
+
 func TestEncode(t *testing.T) {
 	full := Endpoint{Instance: "i", Addr: "h:1", Version: "v2", Zone: "z", Weight: 100, Metadata: map[string]string{"any": "other"}}
 	bare := Endpoint{Instance: "i", Addr: "h:1"}
@@ -59,6 +135,7 @@ func TestEncode(t *testing.T) {
 		{GoMicro, bare, "a/svc/i", `{"name":"svc","version":"","metadata":null,"endpoints":[],"nodes":[{"metadata":{},"id":"i","address":"h:1"}]}`},
 		{MappedJSON(JSONFields{Addr: "addr", Name: "name", Version: "version", Weight: "weight"}), full, "a/svc/i",
 			`{"addr":"h:1","name":"svc","version":"v2","weight":100}`},
+		{MappedJSON(JSONFields{Addr: "addr", Version: "ver", Weight: "w"}), bare, "a/svc/i", `{"addr":"h:1","ver":""}`},
 		{MappedJSON(JSONFields{Host: "ip", Port: "port", Instance: "id", Metadata: "meta"}), full, "a/svc/i",
 			`{"id":"i","ip":"h","meta":{"any":"other","version":"v2","weight":"100","zone":"z"},"port":1}`},
 		{Kitex, bare, "a/svc/h:1", `{"network":"tcp","address":"h:1","weight":0,"tags":null}`},
@@ -251,6 +328,8 @@ func TestEncodeRefuses(t *testing.T) {
 		{"metadata not UTF-8", Plain, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": "\xff"}}},
 		{"an address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"address": "h:2"}}},
 		{"host and port in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"Host": "h", "Port": "2"}}},
+		{"another address in GoFrame's metadata", GoFrame, Endpoint{Addr: "h:1", Metadata: map[string]string{"grpc": "h:2"}}},
+		{"a go-micro node that does not speak gRPC", GoMicro, Endpoint{Addr: "h:1", Metadata: map[string]string{"protocol": "http"}}},
 		{"too much", Kitex, Endpoint{Addr: "h:1", Metadata: map[string]string{"a": strings.Repeat("x", MaxValue)}}},
 	}
 	for _, tt := range tests {

@@ -10,6 +10,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
@@ -87,7 +88,7 @@ func FuzzRoundTrip(f *testing.F) {
 }
 
 // means reports whether a reader is to read what was written in a layout: it has been told of it where that is needed, and of no
-// home-made JSON that has the address in a field which is there.
+// home-made JSON that has the address in a field which is there, unless that is the layout's own and no other field has a name of both.
 func (r Reader) means(layout Layout, written []byte) bool {
 	switch {
 	case layout == LeaseSuffix:
@@ -97,8 +98,20 @@ func (r Reader) means(layout Layout, written []byte) bool {
 	case !layout.JSON() || !r.JSON.mapped():
 		return true
 	}
-	_, taken, _ := r.JSON.fields.Value().decode(written)
-	return !taken
+	fields := r.JSON.fields.Value()
+	own := fields.document(written)
+	if !own.located() {
+		return true
+	}
+	_, shared, _ := fields.shared(own, written)
+	rest := fields
+	rest.Addr, rest.Host, rest.Port = "", "", ""
+	renamed := false
+	rawjson.Members(written, func(name, _ []byte) bool {
+		renamed = renamed || rest.names(string(name))
+		return true
+	})
+	return shared == layout && !renamed
 }
 
 // checkRead reads what was written of an endpoint, and compares what the layout has room for.

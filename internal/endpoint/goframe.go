@@ -3,6 +3,8 @@ package endpoint
 import (
 	"encoding/json"
 	"fmt"
+	"net"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
@@ -10,7 +12,7 @@ import (
 
 // encodeGoFrame writes the value of GoFrame's etcd registry, which is the metadata alone: the address is in
 // the etcd key. GoFrame's reader panics at an address with more than one colon.
-func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
+func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	if _, ok := goFrameAddr(e.Addr); !ok {
 		return nil, fmt.Errorf("address %q: GoFrame's own readers panic at an IPv6 address", e.Addr)
 	}
@@ -19,11 +21,22 @@ func encodeGoFrame(_ Layout, _ string, e Endpoint) ([]byte, error) {
 	for name := range all {
 		d.set([]byte(name), []byte("0"))
 	}
-	if other, taken := d.layout(); taken {
+	other, taken := d.layout(given)
+	if !taken && d.host != nil && d.enable != nil {
+		other, taken = Dubbo, true
+	}
+	if taken {
 		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, "+
 			"so readers would take this one for such an entry", other)
 	}
-	return json.Marshal(all)
+	value, err := json.Marshal(all)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := goFrame(key, e.Addr, value); err != nil {
+		return nil, fmt.Errorf("readers would not take the metadata for that of a GoFrame entry: %w", err)
+	}
+	return value, nil
 }
 
 // goFrameAddr returns the address in the last segment of a GoFrame key, which is host:port or several of
@@ -33,19 +46,68 @@ func goFrameAddr(instance string) (addr string, ok bool) {
 	return addr, strings.Count(addr, ":") == 1 && CheckAddr(addr, true) == nil
 }
 
-// goFrame reads a GoFrame entry. ok is false if the key does not end in an address, or if the object has
-// another one in it, which GoFrame does not write.
-func goFrame(instance string, value []byte) (e Endpoint, ok bool) {
+// isGoFrameKey reports whether a service key looks like those of GoFrame's servers:
+// /service/<deployment>/<namespace>/<name>/<version>.
+func isGoFrameKey(key string) bool { return key[0] == '/' && strings.Count(key, "/") == 5 }
+
+// goFrame reads a GoFrame entry. ok is false if the key does not end in an address. An error says why the value is
+// rather JSON of somebody else, who has the address in the key, too.
+func goFrame(key, instance string, value []byte) (e Endpoint, ok bool, err error) {
 	addr, ok := goFrameAddr(instance)
-	metadata, flat := rawjson.SkipSpace(value), true
-	rawjson.Members(metadata, func(_, value []byte) bool {
-		flat = value[0] != '{' && value[0] != '['
-		return flat
-	})
-	if !ok || !flat {
-		return Endpoint{}, false
+	if !ok {
+		return Endpoint{}, false, nil
+	}
+	value = rawjson.SkipSpace(value)
+	if err := checkGoFrame(key, instance, value); err != nil {
+		return Endpoint{}, true, err
 	}
 	e.Addr = addr
-	e.take(metadata)
-	return e, true
+	e.take(value)
+	return e, true, nil
+}
+
+// checkGoFrame returns an error if an object is unlikely to be metadata alone. Under a key like GoFrame's it may nest or
+// name an address, and only both is unlikely. Elsewhere it must not nest, nor name another address than its key.
+func checkGoFrame(key, instance string, object []byte) error {
+	nested, addrs := lookInto(object)
+	goFrames := isGoFrameKey(key)
+	if nested != "" && (!goFrames || len(addrs) > 0) {
+		return fmt.Errorf("JSON that names no address, and whose field %.80q nests: GoFrame's metadata is to be flat, "+
+			"save without an address and under a key such as /service/default/default/user/latest", nested)
+	}
+	for _, addr := range addrs {
+		if !goFrames && !slices.Contains(strings.Split(instance, ","), addr) {
+			return fmt.Errorf("JSON whose address may be %q, while its key ends in %.80q: name its fields in a json_layout", addr, instance)
+		}
+	}
+	return nil
+}
+
+// lookInto returns the name of a field of an object that holds an object or an array, and the values that home-made JSON
+// may mean as its address.
+func lookInto(object []byte) (nested string, addrs []string) {
+	var host, port string
+	rawjson.Members(object, func(rawName, raw []byte) bool {
+		name, value := strings.ToLower(string(rawName)), word(raw)
+		switch {
+		case raw[0] == '{' || raw[0] == '[':
+			nested = string(rawName)
+		case name == "host" || name == "ip":
+			host = value
+		case name == "port":
+			port = value
+		case namesAddr(name):
+			addrs = append(addrs, value)
+		}
+		return true
+	})
+	addrs = append(addrs, host, net.JoinHostPort(host, port))
+	return nested, slices.DeleteFunc(addrs, func(addr string) bool { return CheckAddr(addr, true) != nil })
+}
+
+// namesAddr reports whether home-made JSON may have an address under this name, which is in lower case.
+func namesAddr(name string) bool {
+	return slices.ContainsFunc([]string{"addr", "endpoint", "grpc", "rpc", "host", "listen", "target"}, func(part string) bool {
+		return strings.Contains(name, part)
+	})
 }

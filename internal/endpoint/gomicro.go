@@ -20,6 +20,9 @@ type microNode struct {
 
 // encodeGoMicro writes a go-micro Service with one node, as go-micro's etcd registry does for each node.
 func encodeGoMicro(_ Layout, key string, e Endpoint) ([]byte, error) {
+	if err := checkMicroProtocol(e.Metadata[microProtocol]); err != nil {
+		return nil, fmt.Errorf("readers would not take the endpoint for a gRPC server: %w", err)
+	}
 	metadata := e.strings()
 	e.addWeight(metadata)
 	return json.Marshal(struct {
@@ -52,6 +55,11 @@ func (d *document) goMicro(instance string) (Endpoint, error) {
 	if err != nil {
 		return Endpoint{}, err
 	}
+	var node Endpoint
+	node.take(n.metadata)
+	if err := checkMicroProtocol(node.Metadata[microProtocol]); err != nil {
+		return Endpoint{}, err
+	}
 	e := Endpoint{Addr: addr}
 	e.take(d.lower)
 	e.take(n.metadata)
@@ -59,6 +67,18 @@ func (d *document) goMicro(instance string) (Endpoint, error) {
 		e.Version = text
 	}
 	return e, nil
+}
+
+// microProtocol is the name of the metadata in which go-micro's servers tell what they speak: grpc, or else mucp,
+// http or https.
+const microProtocol = "protocol"
+
+// checkMicroProtocol returns an error if a node does not speak gRPC. Other writers may leave the protocol out.
+func checkMicroProtocol(protocol string) error {
+	if protocol == "" || strings.HasPrefix(protocol, "grpc") {
+		return nil
+	}
+	return fmt.Errorf("the node's protocol is %.40q, not grpc", protocol)
 }
 
 // rawNode is a node as it is found.

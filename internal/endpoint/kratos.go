@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,34 +27,45 @@ func encodeKratos(_ Layout, key string, e Endpoint) ([]byte, error) {
 	})
 }
 
-// kratos reads a kratos ServiceInstance: the first of its endpoints that speaks gRPC.
+// kratos reads a kratos ServiceInstance: the first of its endpoints that speaks gRPC and can be dialed.
 func (d *document) kratos() (Endpoint, error) {
 	endpoints, err := elements("endpoints", d.endpoints)
 	if err != nil {
 		return Endpoint{}, err
 	}
+	var firstErr error
 	for _, raw := range endpoints {
-		endpoint, err := text("endpoint", raw)
+		addr, err := kratosAddr(raw)
 		if err != nil {
-			return Endpoint{}, err
-		}
-		scheme, _, _ := strings.Cut(endpoint, "://")
-		if scheme != "grpc" && scheme != "grpcs" {
+			firstErr = cmp.Or(firstErr, err)
 			continue
 		}
-		u, err := url.Parse(endpoint)
-		if err != nil {
-			return Endpoint{}, fmt.Errorf("endpoint %.80q is no URL", endpoint)
+		if addr == "" {
+			continue
 		}
-		if err := CheckAddr(u.Host, true); err != nil {
-			return Endpoint{}, err
-		}
-		e := Endpoint{Addr: u.Host}
+		e := Endpoint{Addr: addr}
 		e.take(d.lower)
 		if text := word(d.version); text != "" {
 			e.Version = text
 		}
 		return e, nil
 	}
-	return Endpoint{}, errors.New("none of the endpoints is grpc:// or grpcs://")
+	return Endpoint{}, cmp.Or(firstErr, errors.New("none of the endpoints is grpc:// or grpcs://"))
+}
+
+// kratosAddr returns the address of an endpoint that speaks gRPC, "" if it speaks something else.
+func kratosAddr(raw json.RawMessage) (string, error) {
+	endpoint, err := text("endpoint", raw)
+	if err != nil {
+		return "", err
+	}
+	scheme, _, _ := strings.Cut(endpoint, "://")
+	if scheme != "grpc" && scheme != "grpcs" {
+		return "", nil
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return "", fmt.Errorf("endpoint %.80q is no URL", endpoint)
+	}
+	return u.Host, CheckAddr(u.Host, true)
 }

@@ -89,6 +89,9 @@ func encodeMapped(l Layout, key string, e Endpoint) ([]byte, error) {
 		f.Addr: e.Addr, f.Host: host, f.Port: number, f.Instance: e.Instance, f.Version: e.Version, f.Zone: e.Zone, f.Weight: e.Weight,
 		f.Metadata: f.metadata(e), f.Name: lastSegment(key),
 	}
+	if e.Weight == 0 { // to others, a weight of 0 may mean no calls
+		delete(all, f.Weight)
+	}
 	delete(all, "")
 	return json.Marshal(all)
 }
@@ -114,18 +117,96 @@ type mappedDocument struct {
 	addr, host, port, instance, version, zone, weight, metadata json.RawMessage
 }
 
-// decode reads home-made JSON. ok is false if the fields for the address are missing.
-func (f JSONFields) decode(value []byte) (e Endpoint, ok bool, err error) {
-	var d mappedDocument
+// document returns the fields of a value that is home-made JSON or another JSON.
+func (f JSONFields) document(value []byte) *mappedDocument {
+	d := &mappedDocument{}
 	rawjson.Members(value, func(name, value []byte) bool {
 		d.set(f, string(name), value)
 		return true
 	})
-	if !present(d.addr) && (!present(d.host) || !present(d.port)) {
-		return Endpoint{}, false, nil
+	return d
+}
+
+// located reports whether the fields of the address are there.
+func (d *mappedDocument) located() bool {
+	return present(d.addr) || present(d.host) && present(d.port)
+}
+
+// decodeMapped reads an entry that has an address where l has it. If a known layout has its address there, too, the
+// entry is read as one of that layout, and what the fields of l say is put over it: nothing is lost of what
+// would be read without l. Otherwise the entry is l's alone.
+func (l Layout) decodeMapped(own *mappedDocument, instance string, value []byte) (Endpoint, Layout, error) {
+	fields := l.fields.Value()
+	d, layout, foreign := fields.shared(own, value)
+	if layout.IsZero() {
+		e, err := own.read()
+		return e, l, inEntry(l, err)
 	}
-	e, err = d.read()
-	return e, true, err
+	e, err := d.decode(layout, instance)
+	if err != nil {
+		return Endpoint{}, layout, err
+	}
+	own.overlay(&e)
+	// Without an id that can be used there is the one of the key, as there would be without l.
+	if id := word(own.instance); CheckInstance(id) == nil {
+		e.Instance = id
+	}
+	if _, err := own.address(); err == nil && !foreign {
+		layout = l
+	}
+	return e, layout, nil
+}
+
+// shared returns the known layout that has its address where own has it, the zero value if there is none, and the
+// fields of that layout. Those to which f gives another meaning are not among them. foreign reports whether there
+// are any that f does not name.
+func (f JSONFields) shared(own *mappedDocument, value []byte) (d document, layout Layout, foreign bool) {
+	address := d.field(f.Addr)
+	switch {
+	case f.Addr == "" && f.Host == "Host" && f.Port == "Port":
+		layout = Dubbo
+	case address == nil:
+	case address == &d.addr:
+		layout = EndpointJSON
+	case address == &d.address:
+		layout = Kitex
+	case own.addr[0] != '[': // kratos and go-micro have arrays of addresses
+	case address == &d.endpoints:
+		layout = Kratos
+	case address == &d.nodes:
+		layout = GoMicro
+	}
+	if layout.IsZero() {
+		return d, layout, false
+	}
+	rawjson.Members(value, func(rawName, value []byte) bool {
+		name := string(rawName)
+		named := f.names(name)
+		foreign = foreign || !named && d.field(name) != nil
+		if !named || name == f.Metadata && (name == "Metadata" || name == "metadata") {
+			d.set(rawName, value)
+		}
+		return true
+	})
+	if layout == Kratos && present(d.nodes) { // go-micro has endpoints of its own
+		layout = GoMicro
+	}
+	if layout == Dubbo {
+		d.host, d.port = own.host, own.port
+	} else {
+		*address = own.addr
+	}
+	return d, layout, foreign
+}
+
+// names reports whether f has a field of this name.
+func (f JSONFields) names(name string) bool {
+	for _, own := range f.All {
+		if own == name {
+			return true
+		}
+	}
+	return false
 }
 
 func (d *mappedDocument) set(f JSONFields, name string, value []byte) {
@@ -162,6 +243,12 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 			return Endpoint{}, err
 		}
 	}
+	d.overlay(&e)
+	return e, nil
+}
+
+// overlay puts what the fields say over e, save the address and the instance id.
+func (d *mappedDocument) overlay(e *Endpoint) {
 	e.take(d.metadata)
 	if text := word(d.version); text != "" {
 		e.Version = text
@@ -170,7 +257,6 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 		e.Zone = text
 	}
 	e.takeWeight(d.weight)
-	return e, nil
 }
 
 func (d *mappedDocument) address() (string, error) {

@@ -153,3 +153,103 @@ func TestMappedJSONSaysWhatIsMissing(t *testing.T) {
 		}
 	}
 }
+
+// readEntry decodes a value that is on lease 1, under the key "a/user".
+func readEntry(t *testing.T, r Reader, instance, value string) (Endpoint, Layout) {
+	t.Helper()
+	e, layout, ok, err := r.Decode("a/user", "a/user/"+instance, []byte(value), 1)
+	if !ok || err != nil {
+		t.Fatalf("%s: %v, %v", value, ok, err)
+	}
+	return e, layout
+}
+
+func mappedReader(t *testing.T, fields JSONFields) Reader {
+	t.Helper()
+	r, err := NewReader(MappedJSON(fields))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// A client that is told of a home-made JSON reads all other layouts as it would without, also where a field has
+// the name of one of theirs.
+func TestMappedReaderReadsTheOthersWhole(t *testing.T) {
+	e := Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000", Version: "v2", Zone: "z", Weight: 5}.WithLeaving()
+	for _, tt := range []struct {
+		fields JSONFields
+		layout Layout
+	}{
+		{JSONFields{Addr: "Addr", Version: "Version", Weight: "Weight", Name: "Name"}, EndpointJSON},
+		{JSONFields{Addr: "address", Weight: "w"}, Kitex},
+	} {
+		value, err := tt.layout.Encode("a/user", e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, layout := readEntry(t, mappedReader(t, tt.fields), e.Instance, string(value)); !got.Equal(e) || layout != tt.layout {
+			t.Errorf("%v beside %v: read as %+v in %v, want %+v", tt.layout, tt.fields, got, layout, e)
+		}
+	}
+	for fields, value := range map[JSONFields]string{
+		{Addr: "Addr", Weight: "Weight"}: `{"Op":1,"Addr":"10.0.0.7:9000"}`,
+		{Host: "Host", Port: "Port"}:     `{"ServiceName":"user","Host":"10.0.0.7","Port":9000,"Enable":false,"Healthy":false,"Metadata":{}}`,
+	} {
+		if _, layout, _, err := mappedReader(t, fields).Decode("a/user", "a/user/a", []byte(value), 1); err == nil {
+			t.Errorf("%v: %s is an endpoint, in %v", fields, value, layout)
+		}
+	}
+}
+
+// A reader reads a kratos entry also where a field of the home-made JSON is one of kratos' and has no address.
+func TestMappedReaderReadsKratosBesideItsFields(t *testing.T) {
+	value := `{"id":"user-1","name":"user","version":"v2","metadata":null,"endpoints":["grpc://10.0.0.7:9000"]}`
+	for _, fields := range []JSONFields{{Addr: "endpoints", Metadata: "labels"}} {
+		e, _, _, err := mappedReader(t, fields).Decode("a/user", "a/user/user-1", []byte(value), 1)
+		if err != nil || e.Addr != "10.0.0.7:9000" {
+			t.Errorf("%v: %+v, %v", fields, e, err)
+		}
+	}
+}
+
+// Fields of a home-made JSON that has its address where a known layout has it are read in either.
+func TestMappedOverKnown(t *testing.T) {
+	home := JSONFields{Addr: "addr", Instance: "id", Version: "ver", Weight: "w", Metadata: "labels"}
+	for _, tt := range []struct {
+		fields JSONFields
+		value  string
+		want   Endpoint
+		layout Layout // zero: the mapped one
+	}{
+		{home, `{"addr":"h:1","id":"x","ver":"v1","w":3,"labels":{"k":"v"}}`,
+			Endpoint{Instance: "x", Addr: "h:1", Version: "v1", Weight: 3, Metadata: map[string]string{"k": "v"}}, Layout{}},
+		{home, `{"Op":0,"addr":"h:1","version":"v2","Metadata":{"zone":"z","weight":9,"m":"n"},"w":3,"labels":{"k":"v"}}`,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v2", Zone: "z", Weight: 3, Metadata: map[string]string{"k": "v", "m": "n"}}, EndpointJSON},
+		{home, `{"addr":"h:1","weight":9,"w":0}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 9}, EndpointJSON},
+		{home, `{"addr":"h","id":"a/b"}`, Endpoint{Instance: "a", Addr: "h:443"}, EndpointJSON},
+		{home, `{"addr":null,"Addr":"h:1","w":3}`, Endpoint{Instance: "a", Addr: "h:1"}, EndpointJSON},
+		{JSONFields{Addr: "address", Version: "version"}, `{"Addr":"h:2","address":"h:1","version":"v1","tags":{"k":"v"}}`,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Metadata: map[string]string{"k": "v"}}, Kitex},
+		{JSONFields{Host: "Host", Port: "Port", Version: "Version"}, `{"Host":"h","Port":1,"Version":"v1","Enable":true,"Metadata":{"k":"v"}}`,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Metadata: map[string]string{"k": "v"}}, Dubbo},
+		{JSONFields{Addr: "endpoints", Weight: "w"}, `{"endpoints":"h:1","version":"v1","w":3}`, Endpoint{Instance: "a", Addr: "h:1", Weight: 3}, Layout{}},
+		{JSONFields{Addr: "endpoints", Weight: "w"}, `{"endpoints":["grpc://h:1"],"version":"v1","w":3}`,
+			Endpoint{Instance: "a", Addr: "h:1", Version: "v1", Weight: 3}, Kratos},
+		{JSONFields{Addr: "endpoints"}, `{"endpoints":[],"version":"v1","nodes":[{"id":"a","address":"h:1"}]}`, Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, GoMicro},
+		{JSONFields{Addr: "nodes"}, `{"nodes":[{"id":"a","address":"h:1"}]}`, Endpoint{Instance: "a", Addr: "h:1"}, GoMicro},
+		{JSONFields{Addr: "Addr", Version: "Op"}, `{"Op":"v1","Addr":"h:1"}`, Endpoint{Instance: "a", Addr: "h:1", Version: "v1"}, Layout{}},
+	} {
+		if tt.layout.IsZero() {
+			tt.layout = MappedJSON(tt.fields)
+		}
+		if got, layout := readEntry(t, mappedReader(t, tt.fields), "a", tt.value); !got.Equal(tt.want) || layout != tt.layout {
+			t.Errorf("%s beside %v is %+v in %v\nwant %+v in %v", tt.value, tt.fields, got, layout, tt.want, tt.layout)
+		}
+	}
+	const noTriple = `{"Host":"h","Port":1,"Metadata":{"dubbo.endpoints":"[{\"port\":1,\"protocol\":\"dubbo\"}]"}}`
+	dubbo := mappedReader(t, JSONFields{Host: "Host", Port: "Port", Metadata: "Metadata"})
+	if e, layout, _, err := dubbo.Decode("a/user", "a/user/a", []byte(noTriple), 0); err == nil {
+		t.Errorf("%s is %+v in %v", noTriple, e, layout)
+	}
+}

@@ -28,9 +28,7 @@ func (d *document) naming() (Endpoint, error) {
 	}
 	e := Endpoint{Addr: withPort(addr), Version: word(d.version), Zone: word(d.zone)}
 	e.takeWeight(d.weight)
-	if !present(d.metadata) {
-		d.metadata = d.lower
-	}
+	e.take(d.lower)
 	e.take(d.metadata)
 	return e, nil
 }

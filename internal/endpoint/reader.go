@@ -73,7 +73,7 @@ func (r Reader) Decode(key, etcdKey string, value []byte, lease int64) (e Endpoi
 	if instance == "" || !utf8.ValidString(instance) {
 		return Endpoint{}, Layout{}, true, fmt.Errorf("%.80q is no instance id", instance)
 	}
-	e, layout, err = r.decodeValue(instance, value)
+	e, layout, err = r.decodeValue(key, instance, value)
 	if err != nil {
 		return Endpoint{}, Layout{}, true, err
 	}
@@ -91,7 +91,7 @@ func isLeaseID(s string, lease int64) bool {
 	return lease != 0 && s == strconv.FormatInt(lease, 10)
 }
 
-func (r Reader) decodeValue(instance string, value []byte) (Endpoint, Layout, error) {
+func (r Reader) decodeValue(key, instance string, value []byte) (Endpoint, Layout, error) {
 	if start := rawjson.SkipSpace(value); len(start) == 0 || start[0] != '{' {
 		e, err := decodePlain(value)
 		return e, Plain, err
@@ -99,7 +99,7 @@ func (r Reader) decodeValue(instance string, value []byte) (Endpoint, Layout, er
 	if err := checkJSON(value); err != nil {
 		return Endpoint{}, Layout{}, err
 	}
-	e, layout, err := r.decodeJSON(instance, value)
+	e, layout, err := r.decodeJSON(key, instance, value)
 	if err == nil {
 		err = e.checkPieces()
 	}

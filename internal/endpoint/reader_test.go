@@ -289,3 +289,64 @@ func TestS4_MetadataIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// A field that is null does not hide the same field in the other case.
+func TestNullBesideAddress(t *testing.T) {
+	for _, value := range []string{`{"addr":null,"Addr":"10.0.0.7:9000"}`, `{"Addr":"10.0.0.7:9000","addr":null}`} {
+		if e, _, _, err := (Reader{}).Decode("a/user", "a/user/a", []byte(value), 1); err != nil || e.Addr != "10.0.0.7:9000" {
+			t.Errorf("%s: %+v, %v", value, e, err)
+		}
+	}
+	for _, value := range []string{
+		`{"Addr":"h:1","Metadata":{},"metadata":{"weight":5},"version":"v2","Version":null}`,
+		`{"Addr":"h:1","metadata":{"weight":5},"Metadata":{},"Version":null,"version":"v2"}`,
+	} {
+		if e, _, _, err := (Reader{}).Decode("a/user", "a/user/a", []byte(value), 1); err != nil || e.Weight != 5 || e.Version != "v2" {
+			t.Errorf("%s: %+v, %v", value, e, err)
+		}
+	}
+}
+
+// Instances that say that they do not speak gRPC are no endpoints.
+func TestProtocols(t *testing.T) {
+	const micro, dubbo = `{"nodes":[{"id":"a","address":"h:1","metadata":{"k":"v"PROTOCOL}}]}`,
+		`{"Host":"h","Port":1,"Metadata":{"k":"v"PROTOCOL}}`
+	for _, tt := range []struct{ value, protocol, wrong string }{
+		{micro, ``, ""},
+		{micro, `,"protocol":"grpc"`, ""},
+		{micro, `,"protocol":"mucp"`, `go-micro entry: the node's protocol is "mucp", not grpc`},
+		{micro, `,"protocol":"http"`, `go-micro entry: the node's protocol is "http", not grpc`},
+		{dubbo, ``, ""},
+		{dubbo, `,"dubbo.endpoints":""`, ""},
+		{dubbo, `,"dubbo.endpoints":"[]"`, ""},
+		{dubbo, `,"dubbo.endpoints":"x"`, ""},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":1,\"protocol\":\"tri\"}]"`, ""},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"},{\"port\":1,\"protocol\":\"grpc\"}]"`, ""},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"},{\"port\":3,\"protocol\":\"tri\"}]"`, ""},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"dubbo\"}]"`, `dubbo entry: the instance's protocol is "dubbo", neither tri nor grpc`},
+		{dubbo, `,"dubbo.endpoints":"[{\"port\":2,\"protocol\":\"tri\"},{\"port\":1,\"protocol\":\"rest\"}]"`, `dubbo entry: the instance's protocol is "rest"`},
+	} {
+		value := strings.Replace(tt.value, "PROTOCOL", tt.protocol, 1)
+		e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0)
+		switch {
+		case tt.wrong == "" && (err != nil || e.Addr != "h:1" || e.Metadata["k"] != "v"):
+			t.Errorf("%s: %+v, %v", value, e, err)
+		case tt.wrong != "" && (err == nil || !strings.Contains(err.Error(), tt.wrong)):
+			t.Errorf("%s: %+v, error %v, want %q in it", value, e, err, tt.wrong)
+		}
+	}
+}
+
+// A kratos endpoint that cannot be dialed does not hide one that can.
+func TestKratosTakesWhatCanBeDialed(t *testing.T) {
+	for value, want := range map[string]string{
+		`{"endpoints":["grpc://:9000",5,"grpc://h:1"]}`: "",
+		`{"endpoints":["grpc://:9000","http://h:1"]}`:   `address ":9000"`,
+		`{"endpoints":["http://h:1"]}`:                  "none of the endpoints is grpc",
+	} {
+		e, _, _, err := reader.Decode("svc", "svc/a", []byte(value), 0)
+		if want == "" && (err != nil || e.Addr != "h:1") || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %+v, error %v, want %q in it", value, e, err, want)
+		}
+	}
+}

@@ -166,9 +166,15 @@ func (e Entry) items(namespace string) ([]lease.Item, error) {
 			return nil, fmt.Errorf("layout %s: %w", layout, err)
 		}
 		for _, other := range e.Layouts[:i] {
-			if key := layout.Key(e.Key, e.Endpoint, 1); key == other.Key(e.Key, e.Endpoint, 1) {
-				return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
+			key := layout.Key(e.Key, e.Endpoint, 1)
+			if key != other.Key(e.Key, e.Endpoint, 1) {
+				continue
 			}
+			if layout.LeaseInKey() != other.LeaseInKey() {
+				return nil, fmt.Errorf("layouts %s and %s would write one key on the lease %s: an instance id that is a decimal number may be a lease id, set another one",
+					other, layout, e.Endpoint.Instance)
+			}
+			return nil, fmt.Errorf("layouts %s and %s would write one key, %q: leave one out, or set another instance id", other, layout, key)
 		}
 		items[i] = lease.Item{
 			Key:     func(id clientv3.LeaseID) string { return namespace + layout.Key(e.Key, e.Endpoint, int64(id)) },

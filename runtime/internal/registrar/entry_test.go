@@ -105,6 +105,7 @@ func TestItemsAreRefused(t *testing.T) {
 		"instance":                     at("a", "i/j", "h:1", 15),
 		"layout plain":                 at("a", "i", "h", 15, endpoint.Plain),
 		"would write one key":          at("a", "i", "h:1", 15, endpoint.EndpointJSON, endpoint.Plain),
+		"on the lease 1":               at("a", "1", "h:1", 15, endpoint.EndpointJSON, endpoint.GoZero),
 		`would write one key, "a/h:1"`: at("a", "h:1", "h:1", 15, endpoint.EndpointJSON, endpoint.Kitex),
 	} {
 		if _, err := e.items(""); err == nil || !strings.Contains(err.Error(), want) {

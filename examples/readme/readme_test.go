@@ -89,6 +89,9 @@ func section(t *testing.T, name string) (blocks []block) {
 	return blocks
 }
 
+// stop stops the server that was started last.
+const stop = "kill $!\n"
+
 // marker is printed between the two runs of the client, to tell their answers apart.
 const marker = "-- one server is told to stop --\n"
 
@@ -106,7 +109,7 @@ func script(blocks []block) string {
 		if block.file != "" {
 			continue // init has written it
 		}
-		b.WriteString(strings.Replace(block.text, "kill %2\n", "printf -- '"+strings.TrimSpace(marker)+"\\n'\nkill %2\n", 1))
+		b.WriteString(strings.Replace(block.text, stop, "printf -- '"+strings.TrimSpace(marker)+"\\n'\n"+stop, 1))
 	}
 	return b.String()
 }

@@ -10,8 +10,11 @@ EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
 BUF  := go tool -modfile=$(CURDIR)/tools/go.mod buf
-VULN := go tool -modfile=$(CURDIR)/tools/release/go.mod govulncheck
-LINT := go tool -modfile=$(CURDIR)/tools/lint/go.mod golangci-lint
+# These two run in every module, one of which has a go.work, beside which the go command takes no -modfile.
+VULN = $(shell cd tools/release && go tool -n govulncheck)
+LINT = $(shell cd tools/lint && go tool -n golangci-lint)
+# Some of what makes releases is for every day: it is run in the module that has it.
+RELEASE = cd tools/release && go run
 
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
@@ -29,6 +32,7 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 .PHONY: test
+test: MODULES += tools/release
 # Three packages at a time, for the tests on real etcd wait more than they work.
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
@@ -38,6 +42,28 @@ test: ## Run all tests of all modules, with the race detector where there is a C
 compat: MODULES := compat
 compat: ## Check and test compat, beside the registries of other frameworks: the first time this takes ten minutes
 	$(call each,go mod tidy -diff && $(LINT) run --allow-parallel-runners ./... && go test -timeout 5m $(TESTFLAGS) ./...)
+
+# These modules require the oldest versions that they work with.
+LOWEST := . outlierdetection integration/versions
+
+.PHONY: oldest
+oldest: MODULES := $(LOWEST)
+oldest: ## Test what others link with the oldest Go, and the oldest of all else, which is what go.mod requires
+	$(call each,export GOTOOLCHAIN=go$$(sed -n 's/^go //p' go.mod) && go vet ./... && go test $(TESTFLAGS) ./...)
+
+.PHONY: newest
+newest: MODULES := $(LOWEST)
+newest: ## Test what others link with the newest of all that it requires
+	$(call each,$(CURDIR)/tools/newest sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
+
+# Which versions of etcd's client, and which etcd: see tools/versions. An etcd on the PATH is likely to be of a
+# distribution, which has older ones than can be built with a Go of today.
+CLIENTS ?= oldest v3.6 newest
+SERVERS ?= $(shell command -v etcd) v3.5 v3.6 newest
+
+.PHONY: versions
+versions: ## Test with the oldest to the newest of etcd's clients against as many etcds (CLIENTS=oldest SERVERS=/usr/bin/etcd)
+	tools/versions '$(CLIENTS)' '$(SERVERS)'
 
 .PHONY: test-x10
 test-x10: ## Run the tests against real etcd ten times in a row
@@ -119,31 +145,48 @@ golden: ## Accept the plugin's present output as the expected one; look at the d
 	cd integration/generator && go test . -update
 
 .PHONY: lint
+lint: MODULES += tools/release
 lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	$(call each,go mod tidy -diff)
+	$(RELEASE) ./tidy -diff $(abspath $(MODULES))
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
-	cd tools/release && go vet ./...
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by the hash of a commit, with their version behind it.' >&2; exit 1; }
 
 .PHONY: api
-api: ## Compare the exported API with that of the last release
-	tools/api/compare
+api: ## Compare the exported API of the modules for others with that of the last release
+	@$(RELEASE) ./api -C $(CURDIR)
+
+# Which version to release: v1.2.3, or v1.2.3-rc.1.
+VERSION ?=
+
+.PHONY: release
+release: ## Commit and tag the release VERSION=v1.2.3 of the modules for others; it pushes nothing
+	@$(RELEASE) . -C $(CURDIR) '$(VERSION)'
+
+.PHONY: rehearsal
+rehearsal: ## Release a clone, and run what README and docs say to fetch the modules with
+	cd tools/release && go test -count=1 -timeout 15m -v ./rehearsal -rehearse
 
 .PHONY: sbom
 sbom: ## Write what the modules for others link, with versions and licences, to dist/
 	cd tools/release && go run ./sbom -out $(CURDIR)/dist
 
-.PHONY: vuln
-vuln: ## Look for known vulnerabilities that are reached; needs https://vuln.go.dev
+.PHONY: vuln vuln-newest
+vuln: MODULES := $(filter-out $(LOWEST),$(MODULES))
+vuln: vuln-newest ## Look for known vulnerabilities that are reached; needs https://vuln.go.dev
 	$(call each,$(VULN) ./...)
 
+# What these require at the least may have some, which nobody has to keep: what counts is that the newest have none.
+vuln-newest: MODULES := $(LOWEST)
+vuln-newest:
+	$(call each,$(CURDIR)/tools/newest $(VULN) ./...)
+
 .PHONY: tidy
-tidy: MODULES += compat
+tidy: MODULES += compat tools/release
 tidy: ## Tidy all modules
-	$(call each,go mod tidy)
+	$(RELEASE) ./tidy $(abspath $(MODULES))
 
 # each runs a command in every module, to the last one, and fails if it failed in any.
 each = @status=0; for module in $(MODULES); do echo "== $$module: $(1)"; \

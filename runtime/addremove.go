@@ -33,7 +33,8 @@ func (r *Registry) add(ctx context.Context, key string, ep Endpoint, opts []Regi
 }
 
 // Remove deletes the entries of an instance under the service key, in any layout and of any process. instance is
-// the instance id or the address. An instance that is not there is an error.
+// the instance id or the address, save in the layouts of [JSONLayout]: there it is the id alone. An instance that is not
+// there is an error.
 //
 // A process that is alive puts its entry back: use [Registration.Pause] there, or drain its server.
 func (r *Registry) Remove(ctx context.Context, key, instance string) error {

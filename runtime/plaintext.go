@@ -15,7 +15,7 @@ func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	switch {
 	case client.Username != "" && client.Password != "":
 		message = "etcd password is sent without TLS"
-	case client.Token != "":
+	case token(client) != "":
 		message = "etcd token is sent without TLS"
 	default:
 		return
@@ -23,6 +23,14 @@ func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	if exposed := plaintext.Exposed(client.Endpoints(), hasTLS(client)); len(exposed) > 0 {
 		logger.Warn(message, "endpoints", exposed)
 	}
+}
+
+// token returns the token that the client was given, which it can be from etcd's client 3.7 on.
+func token(client *clientv3.Client) string {
+	if token := reflect.ValueOf(client).Elem().FieldByName("Token"); token.Kind() == reflect.String {
+		return token.String()
+	}
+	return ""
 }
 
 // hasTLS reports whether the client was given a TLS configuration, which only an unexported field says. If another

@@ -2,12 +2,6 @@ module github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc
 
 go 1.26.0
 
-replace (
-	github.com/etcdrpc/protoc-gen-go-etcd => ../../
-	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../../etcdtest
-	github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection => ../../outlierdetection
-)
-
 require (
 	github.com/bufbuild/protocompile v0.14.1
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0

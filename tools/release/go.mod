@@ -1,6 +1,7 @@
 // Module release pins what is run for a release and by its workflow, apart from the other tools: each asks
 // for many modules, and none should change what another is built from.
 // Run one from the root as: go tool -modfile=tools/release/go.mod NAME
+// Its own packages make releases.
 module github.com/etcdrpc/protoc-gen-go-etcd/tools/release
 
 go 1.26.0
@@ -9,6 +10,12 @@ tool (
 	github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 	github.com/google/go-licenses/v2
 	golang.org/x/vuln/cmd/govulncheck
+)
+
+require (
+	golang.org/x/exp v0.0.0-20260908205506-85c1c2202aba
+	golang.org/x/mod v0.41.0
+	golang.org/x/tools v0.50.0
 )
 
 require (
@@ -54,14 +61,11 @@ require (
 	github.com/xanzy/ssh-agent v0.3.3 // indirect
 	go.opencensus.io v0.24.0 // indirect
 	golang.org/x/crypto v0.57.0 // indirect
-	golang.org/x/exp v0.0.0-20240719175910-8a7402abbf56 // indirect
-	golang.org/x/mod v0.41.0 // indirect
 	golang.org/x/net v0.59.0 // indirect
 	golang.org/x/sync v0.23.0 // indirect
 	golang.org/x/sys v0.48.0 // indirect
 	golang.org/x/telemetry v0.0.0-20260908163034-4bcc4b2ee518 // indirect
 	golang.org/x/text v0.42.0 // indirect
-	golang.org/x/tools v0.50.0 // indirect
 	golang.org/x/vuln v1.8.0 // indirect
 	gonum.org/v1/gonum v0.7.0 // indirect
 	gopkg.in/neurosnap/sentences.v1 v1.0.6 // indirect

@@ -302,7 +302,7 @@ func badRange(c *core[string], n int, d time.Duration) (sent, lists int) {
 			e = event{read: resp}
 		case callWait:
 			now = now.Add(time.Second)
-			e = answered(&clientv3.WatchResponse{Header: header(1, 1, 100)})
+			e = answered(watchAnswer(header(1, 1, 100)))
 		case callPause:
 			now = now.Add(do.bound)
 		}

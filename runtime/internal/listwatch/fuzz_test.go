@@ -123,10 +123,7 @@ func (l *life) heard(b byte) event {
 	case 1:
 		return check
 	}
-	resp := &clientv3.WatchResponse{}
-	if h := l.header(); h != nil {
-		resp.Header = h
-	}
+	resp := watchAnswer(l.header())
 	switch b >> 2 & 3 {
 	case 1:
 		resp.Canceled = true

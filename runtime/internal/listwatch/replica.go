@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -97,7 +96,8 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	if err := resp.Err(); err != nil {
 		return false, err
 	}
-	if err := r.fence(resp.Header, now); err != nil {
+	// The header itself is not passed on: it is a struct in etcd's client up to 3.6, and a pointer from 3.7 on.
+	if err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision(), now); err != nil {
 		return false, err
 	}
 	r.heardAt, r.movedOn = now, false
@@ -130,14 +130,14 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 // fence compares an answer's header with what is known. A watch from a revision that etcd has not
 // reached hears nothing, and no error either, so a lower revision is the only sign of a restored or
 // wiped etcd.
-func (r *replica[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error {
-	if h.GetClusterId() == 0 {
+func (r *replica[T]) fence(cluster, term uint64, revision int64, now time.Time) error {
+	if cluster == 0 {
 		return nil // etcd's gRPC proxy leaves some headers empty
 	}
-	if h.GetClusterId() != r.cluster {
+	if cluster != r.cluster {
 		return errCluster
 	}
-	if h.GetRaftTerm() < r.term || h.GetRevision() < r.revision {
+	if term < r.term || revision < r.revision {
 		if r.behindSince.IsZero() {
 			r.behindSince = now
 		}
@@ -147,7 +147,7 @@ func (r *replica[T]) fence(h *etcdserverpb.ResponseHeader, now time.Time) error 
 		return nil
 	}
 	r.behindSince = time.Time{}
-	r.term, r.revision = h.GetRaftTerm(), h.GetRevision()
+	r.term, r.revision = term, revision
 	return nil
 }
 

@@ -48,7 +48,22 @@ func del(key string, modified int) *clientv3.Event {
 }
 
 func events(revision int, events ...*clientv3.Event) *clientv3.WatchResponse {
-	return &clientv3.WatchResponse{Header: header(1, 1, revision), Events: events}
+	resp := watchAnswer(header(1, 1, revision))
+	resp.Events = events
+	return resp
+}
+
+// watchAnswer returns an answer of a watch, with a header that may be nil. In etcd's client up to 3.6 the answer holds a
+// struct, from 3.7 on a pointer.
+func watchAnswer(h *etcdserverpb.ResponseHeader) *clientv3.WatchResponse {
+	resp := &clientv3.WatchResponse{}
+	switch to := any(&resp.Header).(type) {
+	case *etcdserverpb.ResponseHeader:
+		to.ClusterId, to.MemberId, to.Revision, to.RaftTerm = h.GetClusterId(), h.GetMemberId(), h.GetRevision(), h.GetRaftTerm()
+	case **etcdserverpb.ResponseHeader:
+		*to = h
+	}
+	return resp
 }
 
 func TestReplicaFollows(t *testing.T) {
@@ -69,7 +84,7 @@ func TestReplicaFollows(t *testing.T) {
 		{"created", events(10), false, ""},
 		{"put", events(11, put("a", "1", 11)), true, "a=1"},
 		{"progress", events(15), false, "a=1"},
-		{"from a proxy, which leaves headers empty", &clientv3.WatchResponse{Header: header(0, 0, 0)}, false, "a=1"},
+		{"from a proxy, which leaves headers empty", watchAnswer(header(0, 0, 0)), false, "a=1"},
 		{"the same again", events(16, put("a", "1", 16)), false, "a=1"},
 		{"a transaction", events(17, put("b", "1", 17), del("a", 17), put("c", "1", 17)), true, "b=1 c=1"},
 		{"older than what is known", events(17, put("b", "0", 9)), false, "b=1 c=1"},
@@ -90,14 +105,16 @@ func TestReplicaFollows(t *testing.T) {
 }
 
 func TestReplicaListsAgain(t *testing.T) {
+	compacted, canceled := watchAnswer(header(1, 1, 50)), watchAnswer(header(1, 1, 50))
+	compacted.CompactRevision, canceled.Canceled = 40, true
 	for _, tt := range []struct {
 		name string
 		resp *clientv3.WatchResponse
 		want error
 	}{
-		{"compacted", &clientv3.WatchResponse{Header: header(1, 1, 50), CompactRevision: 40}, rpctypes.ErrCompacted},
-		{"canceled", &clientv3.WatchResponse{Header: header(1, 1, 50), Canceled: true}, rpctypes.ErrFutureRev},
-		{"another cluster", &clientv3.WatchResponse{Header: header(2, 1, 50)}, errCluster},
+		{"compacted", compacted, rpctypes.ErrCompacted},
+		{"canceled", canceled, rpctypes.ErrFutureRev},
+		{"another cluster", watchAnswer(header(2, 1, 50)), errCluster},
 	} {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10, kv("a", "1", 5))), false)
@@ -119,7 +136,7 @@ func TestReplicaNoticesAReplacedHistory(t *testing.T) {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10, kv("a", "1", 5))), false)
 		r.watching(start)
-		answer := &clientv3.WatchResponse{Header: behind}
+		answer := watchAnswer(behind)
 		if _, err := r.heard(answer, start); err != nil {
 			t.Fatalf("%s, once: %v; a member may lag", name, err)
 		}

@@ -316,7 +316,7 @@ func (w *walked) tell(most int64) bool {
 	if w.do.call != callWait || !w.watching {
 		return false
 	}
-	resp := &clientv3.WatchResponse{Header: w.etcd.header()}
+	resp := watchAnswer(w.etcd.header())
 	switch {
 	case w.next <= w.etcd.compacted:
 		resp.CompactRevision, resp.Canceled = w.etcd.compacted, true
@@ -346,7 +346,7 @@ func (w *walked) lag() bool {
 		w.step(event{read: resp, err: err})
 	case w.do.call == callWait && w.progress:
 		w.progress = false
-		w.step(event{answer: &clientv3.WatchResponse{Header: behind.header()}})
+		w.step(event{answer: watchAnswer(behind.header())})
 	default:
 		return false
 	}

@@ -19,13 +19,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
-
-// own is the prefix of this repository's modules.
-const own = "github.com/etcdrpc/protoc-gen-go-etcd"
-
-// modules are the directories of the modules that others depend on.
-var modules = []string{".", "cmd/etcdrpc", "etcdtest", "outlierdetection"}
 
 // allowed are the licences that a linked module may have.
 var allowed = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT"}
@@ -53,13 +49,10 @@ func run(root, out string) error {
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		return err
 	}
-	for _, dir := range modules {
-		m := module{root: root, dir: filepath.Join(root, dir), out: out, name: filepath.Base(dir)}
-		if dir == "." {
-			m.name = filepath.Base(own)
-		}
+	for _, published := range modules.All {
+		m := module{root: root, dir: filepath.Join(root, published.Dir), out: out, name: published.Name()}
 		if err := m.write(); err != nil {
-			return fmt.Errorf("%s: %w", dir, err)
+			return fmt.Errorf("%s: %w", published.Dir, err)
 		}
 	}
 	return nil
@@ -102,7 +95,7 @@ func (m module) linked() ([]version, error) {
 	var all []version
 	for line := range strings.Lines(string(out)) {
 		path, v, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if path != "" && !strings.HasPrefix(path, own) {
+		if path != "" && !strings.HasPrefix(path, modules.Root) {
 			all = append(all, version{path, v})
 		}
 	}
@@ -113,7 +106,7 @@ func (m module) linked() ([]version, error) {
 // licenses returns the licences of each module that is linked.
 func (m module) licenses(linked []version) (map[string][]string, error) {
 	template := filepath.Join(m.root, "tools", "release", "sbom", "licenses.tmpl")
-	out, err := m.tool("go-licenses", "report", "--ignore", own, "--template", template, "./...")
+	out, err := m.tool("go-licenses", "report", "--ignore", modules.Root, "--template", template, "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +163,7 @@ func (m module) bom(linked []version, licenses map[string][]string) ([]byte, err
 		component, _ := c.(map[string]any)
 		path, _ := component["name"].(string)
 		v, _ := component["version"].(string)
-		if strings.HasPrefix(path, own) {
+		if strings.HasPrefix(path, modules.Root) {
 			delete(component, "hashes") // of a directory, with whatever else is there
 		}
 		var list []any
@@ -188,9 +181,15 @@ func (m module) bom(linked []version, licenses map[string][]string) ([]byte, err
 	return json.MarshalIndent(bom, "", "  ")
 }
 
-// tool runs a pinned tool in the module's directory.
+// tool runs a pinned tool in the module's directory. It is looked up elsewhere, for the go command takes no -modfile
+// where there is a go.work.
 func (m module) tool(name string, args ...string) ([]byte, error) {
-	return m.output("go", append([]string{"tool", "-modfile=" + filepath.Join(m.root, "tools", "release", "go.mod"), name}, args...)...)
+	here := module{dir: filepath.Join(m.root, "tools", "release")}
+	file, err := here.output("go", "tool", "-n", name)
+	if err != nil {
+		return nil, err
+	}
+	return m.output(strings.TrimSpace(string(file)), args...)
 }
 
 func (m module) output(name string, args ...string) ([]byte, error) {

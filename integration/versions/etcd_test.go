@@ -1,0 +1,175 @@
+package versions
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// etcd is one member, a process of its own.
+type etcd struct {
+	t          *testing.T
+	name, dir  string
+	addr, peer string // host:port
+	scheme     string
+	cluster    string // name=url of each member
+	cmd        *exec.Cmd
+	exited     chan struct{} // closed when the process has ended
+	log        bytes.Buffer  // not to be read before exited is closed
+}
+
+// startEtcd returns an etcd of one member that answers. It skips the test if there is no etcd to start.
+func startEtcd(t *testing.T, opts ...func(*etcd)) *etcd {
+	t.Helper()
+	e := newMember(t, "single")
+	for _, opt := range opts {
+		opt(e)
+	}
+	e.cluster = e.member()
+	e.start()
+	e.await()
+	return e
+}
+
+// newMember returns a member that is not started. Its cluster is to be set.
+func newMember(t *testing.T, name string) *etcd {
+	t.Helper()
+	if os.Getenv("TEST_ETCD") == "" {
+		t.Skip("TEST_ETCD does not name an etcd; make versions builds some")
+	}
+	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t), scheme: "http"}
+	t.Cleanup(e.kill) // once and here, so that it comes after what the test has on it
+	return e
+}
+
+// member returns what the member is in the flag of its cluster.
+func (e *etcd) member() string { return e.name + "=http://" + e.peer }
+
+func (e *etcd) endpoint() string { return e.scheme + "://" + e.addr }
+
+// start starts the process, with what is in its directory.
+func (e *etcd) start() {
+	e.t.Helper()
+	args := []string{
+		"--name", e.name, "--data-dir", e.dir,
+		"--listen-client-urls", e.endpoint(), "--advertise-client-urls", e.endpoint(),
+		"--listen-peer-urls", "http://" + e.peer, "--initial-advertise-peer-urls", "http://" + e.peer,
+		"--initial-cluster", e.cluster, "--heartbeat-interval", "50", "--election-timeout", "500",
+	}
+	if e.scheme == "https" {
+		args = append(args, "--auto-tls")
+	}
+	e.cmd = exec.Command(os.Getenv("TEST_ETCD"), args...)
+	e.cmd.Stdout, e.cmd.Stderr = &e.log, &e.log
+	if err := e.cmd.Start(); err != nil {
+		e.t.Fatalf("start etcd: %v", err)
+	}
+	cmd, exited := e.cmd, make(chan struct{})
+	e.exited = exited
+	go func() {
+		_ = cmd.Wait() // it is killed in the end
+		close(exited)
+	}()
+}
+
+// kill ends the process, whatever it is at.
+func (e *etcd) kill() {
+	if e.cmd == nil || e.cmd.Process == nil {
+		return // never started
+	}
+	_ = e.cmd.Process.Kill() // it may have ended
+	<-e.exited
+}
+
+// await returns when etcd answers.
+func (e *etcd) await() {
+	e.t.Helper()
+	client := e.client()
+	for deadline := time.Now().Add(soon); ; {
+		ctx, cancel := context.WithTimeout(e.t.Context(), time.Second)
+		_, err := client.Get(ctx, "ready")
+		cancel()
+		if err == nil {
+			return
+		}
+		select {
+		case <-e.exited:
+			e.t.Fatalf("etcd ended:\n%s", e.log.String())
+		default:
+		}
+		if time.Now().After(deadline) {
+			e.kill()
+			e.t.Fatalf("etcd does not answer: %v\n%s", err, e.log.String())
+		}
+	}
+}
+
+// client returns a client that is closed with the test.
+func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
+	e.t.Helper()
+	config := clientv3.Config{
+		Endpoints: []string{e.endpoint()}, DialTimeout: soon,
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+	}
+	if e.scheme == "https" {
+		config.TLS = &tls.Config{InsecureSkipVerify: true} // etcd has made the certificate itself
+	}
+	for _, opt := range opts {
+		opt(&config)
+	}
+	client, err := clientv3.New(config)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	e.t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// lastPort is below the ports that are given to whoever asks for any, so that nobody takes one while etcd is away.
+var lastPort atomic.Int64
+
+func init() { lastPort.Store(20_000 + int64(os.Getpid()%100)*100) }
+
+// freeAddr returns an address of loopback that nobody listens on, and another one each time.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 100 {
+		addr := fmt.Sprint("127.0.0.1:", lastPort.Add(1))
+		if lis, err := net.Listen("tcp", addr); err == nil {
+			lis.Close()
+			return addr
+		}
+	}
+	t.Fatal("a hundred ports in a row are taken")
+	return ""
+}
+
+// startThree returns three members of one cluster, all of which answer.
+func startThree(t *testing.T) []*etcd {
+	t.Helper()
+	var members []*etcd
+	var cluster []string
+	for n := range 3 {
+		m := newMember(t, fmt.Sprint("member", n))
+		members, cluster = append(members, m), append(cluster, m.member())
+	}
+	for _, m := range members {
+		m.cluster = strings.Join(cluster, ",")
+		m.start()
+	}
+	for _, m := range members {
+		m.await()
+	}
+	return members
+}

@@ -1,0 +1,310 @@
+package versions
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+const (
+	key = "helloworld/greeter"
+
+	// soon bounds what is to happen at once. It is generous, for busy machines.
+	soon = 20 * time.Second
+)
+
+// logs collects what a registry logs. It is safe for concurrent use.
+type logs struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// newRegistry returns a registry that is closed with the test, and what it logs.
+func newRegistry(t *testing.T, client *clientv3.Client, opts ...runtime.Option) (*runtime.Registry, *logs) {
+	l := &logs{}
+	registry := runtime.NewRegistry(client, append(opts, runtime.WithLogger(slog.New(slog.NewTextHandler(l, nil))))...)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		if err := registry.Close(ctx); err != nil {
+			t.Logf("close the registry: %v", err)
+		}
+		if t.Failed() {
+			t.Logf("the registry's log:\n%s", l)
+		}
+	})
+	return registry, l
+}
+
+// greeter answers with its own address.
+type greeter struct {
+	basic.UnimplementedGreeterServer
+	addr string
+}
+
+func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
+	return &basic.HelloReply{Message: g.addr}, nil
+}
+
+// serve serves a greeter, and returns its address once it is in etcd. stop ends it and waits.
+func serve(t *testing.T, registry *runtime.Registry, opts ...runtime.RegisterOption) (addr string, stop func()) {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr = lis.Addr().String()
+	server := registry.NewServer(grpc.NewServer())
+	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr}, opts...)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, lis) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-served; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	eventually(t, addr+" is in etcd", func() bool { return registered(server) })
+	return addr, stop
+}
+
+func registered(server *runtime.Server) bool {
+	all := server.Status()
+	return len(all) > 0 && !slices.ContainsFunc(all, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+}
+
+// newCaller returns a client of the greeters that the registry finds.
+func newCaller(t *testing.T, registry *runtime.Registry) basic.GreeterClient {
+	t.Helper()
+	client, err := basic.NewGreeterClientFromEtcd(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// call returns the address of the greeter that answers.
+func call(t *testing.T, client basic.GreeterClient) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	reply, err := client.SayHello(ctx, &basic.HelloRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatalf("call: %v", err)
+	}
+	return reply.GetMessage()
+}
+
+// awaitCalls calls until, of ten calls in a row, each of addrs answered one and nobody else any.
+func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
+	t.Helper()
+	slices.Sort(addrs)
+	eventually(t, fmt.Sprintf("calls are answered by %v alone", addrs), func() bool {
+		var seen []string
+		for range 10 {
+			seen = append(seen, call(t, client))
+		}
+		slices.Sort(seen)
+		return slices.Equal(slices.Compact(seen), addrs)
+	})
+}
+
+// calling is calls one after the other.
+type calling struct {
+	t      *testing.T
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// callOn calls until stop is called, or the test ends. Each call that fails is an error of the test.
+func callOn(t *testing.T, client basic.GreeterClient) *calling {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &calling{t: t, cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(c.ended)
+		for ctx.Err() == nil {
+			bounded, cancel := context.WithTimeout(context.Background(), soon)
+			_, err := client.SayHello(bounded, &basic.HelloRequest{})
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("a call: %v", err)
+				return
+			}
+		}
+	}()
+	t.Cleanup(c.stop)
+	return c
+}
+
+func (c *calling) stop() {
+	c.cancel()
+	<-c.ended
+}
+
+// follow watches the addresses at the key, as long as the test runs, and returns them as they are.
+func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() []string) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var mu sync.Mutex
+	var last []string
+	var running sync.WaitGroup
+	running.Go(func() {
+		for endpoints, err := range registry.Watch(ctx, key) {
+			if err != nil {
+				continue
+			}
+			var now []string
+			for _, ep := range endpoints {
+				now = append(now, ep.Addr)
+			}
+			mu.Lock()
+			last = now
+			mu.Unlock()
+		}
+	})
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(last)
+	}
+}
+
+// leaseOf returns the lease of the only key of the service, 0 if there is no key.
+func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	resp, err := client.Get(ctx, key+"/", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(resp.Kvs) != 1 {
+		return 0
+	}
+	return clientv3.LeaseID(resp.Kvs[0].Lease)
+}
+
+// put has n entries in etcd, of servers that are not there.
+func put(t *testing.T, client *clientv3.Client, key string, n int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	var ops []clientv3.Op
+	for i := range n {
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf(`{"Op":0,"Addr":"127.0.0.1:%d"}`, i+1)))
+	}
+	for batch := range slices.Chunk(ops, 100) {
+		if _, err := client.Txn(ctx).Then(batch...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// enableAuth has etcd ask for passwords. The users are server, who may write below the key, and caller, who may read
+// there, each with its name as password.
+func enableAuth(t *testing.T, client *clientv3.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	var failed error
+	note := func(_ any, err error) { failed = errors.Join(failed, err) }
+	for _, u := range []struct {
+		name string
+		may  clientv3.PermissionType
+	}{{"server", clientv3.PermissionType(clientv3.PermReadWrite)}, {"caller", clientv3.PermissionType(clientv3.PermRead)}} {
+		note(client.RoleAdd(ctx, u.name))
+		note(client.RoleGrantPermission(ctx, u.name, key+"/", clientv3.GetPrefixRangeEnd(key+"/"), u.may))
+		note(client.RoleGrantPermission(ctx, u.name, "_grpc_config/"+key, "", clientv3.PermissionType(clientv3.PermRead)))
+		note(client.UserAdd(ctx, u.name, u.name))
+		note(client.UserGrantRole(ctx, u.name, u.name))
+	}
+	note(client.RoleAdd(ctx, "root"))
+	note(client.UserAdd(ctx, "root", "root"))
+	note(client.UserGrantRole(ctx, "root", "root"))
+	note(client.AuthEnable(ctx))
+	if failed != nil {
+		t.Fatal(failed)
+	}
+}
+
+// countReads counts the reads of an etcd client.
+func countReads(reads *atomic.Int64) grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if strings.HasSuffix(method, "/Range") {
+			reads.Add(1)
+		}
+		return invoke(ctx, method, req, reply, conn, opts...)
+	}
+}
+
+// countProgress counts the requests for progress of an etcd client's watches, and the answers.
+func countProgress(requests, answers *atomic.Int64) grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		stream, err := open(ctx, desc, conn, method, opts...)
+		return &progressStream{stream, requests, answers}, err
+	}
+}
+
+type progressStream struct {
+	grpc.ClientStream
+	requests, answers *atomic.Int64
+}
+
+func (s *progressStream) SendMsg(m any) error {
+	if req, ok := m.(*etcdserverpb.WatchRequest); ok && req.GetProgressRequest() != nil {
+		s.requests.Add(1)
+	}
+	return s.ClientStream.SendMsg(m)
+}
+
+func (s *progressStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if resp, ok := m.(*etcdserverpb.WatchResponse); ok && err == nil && !resp.GetCreated() && !resp.GetCanceled() && len(resp.GetEvents()) == 0 {
+		s.answers.Add(1)
+	}
+	return err
+}
+
+// eventually polls until ok. Not soon fails the test.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	start := time.Now()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Since(start) > soon {
+			t.Fatalf("not within %v: %s", soon, what)
+		}
+		<-tick.C
+	}
+}

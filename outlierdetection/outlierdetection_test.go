@@ -1,0 +1,25 @@
+package outlierdetection
+
+import (
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+)
+
+func TestPolicyIsKnown(t *testing.T) {
+	policy, ok := balancer.Get("outlier_detection_experimental").(balancer.ConfigParser)
+	if !ok {
+		t.Fatal("gRPC does not know the policy outlier_detection_experimental")
+	}
+	if _, err := policy.ParseConfig([]byte(`{
+		"interval": "10s", "baseEjectionTime": "30s", "maxEjectionTime": "300s", "maxEjectionPercent": 10,
+		"successRateEjection": {"stdevFactor": 1900, "enforcementPercentage": 100, "minimumHosts": 5, "requestVolume": 100},
+		"failurePercentageEjection": {"threshold": 85, "enforcementPercentage": 100, "minimumHosts": 5, "requestVolume": 50},
+		"childPolicy": [{"round_robin": {}}]
+	}`)); err != nil {
+		t.Errorf("a config with every field: %v", err)
+	}
+	if _, err := policy.ParseConfig([]byte(`{"childPolicy": [{"unknown": {}}]}`)); err == nil {
+		t.Error("a config with an unknown policy is taken")
+	}
+}

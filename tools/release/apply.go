@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
+)
+
+// apply commits and tags what was staged, with the user's name, hooks and signature, or undoes what it has done.
+// The tags are annotated: they say who made the release and when, and git describe looks for such.
+func apply(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) (err error) {
+	if err := unchanged(ctx, repo, s.base); err != nil {
+		return err
+	}
+	var made []string // tags
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo(context.WithoutCancel(ctx), repo, s, made))
+		}
+	}()
+	if err := commit(ctx, repo, p, s); err != nil {
+		return err
+	}
+	for _, tag := range p.Tags {
+		if _, err := repo.Git(ctx, "tag", "--annotate", "--message", "Release "+tag, tag); err != nil {
+			return err
+		}
+		made = append(made, tag)
+	}
+	return nil
+}
+
+// unchanged returns an error unless the tree is still the commit that the release was planned for.
+func unchanged(ctx context.Context, repo git.Repo, base string) error {
+	head, err := repo.Git(ctx, "rev-parse", "HEAD")
+	if err != nil {
+		return err
+	}
+	dirty, err := repo.Git(ctx, "status", "--porcelain", "--untracked-files=all")
+	if err != nil {
+		return err
+	}
+	if head != base || dirty != "" {
+		return errors.New("someone has changed files, or committed, meanwhile: begin anew")
+	}
+	return nil
+}
+
+func commit(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) error {
+	for name, content := range s.files {
+		if err := os.WriteFile(filepath.Join(repo.Dir, filepath.FromSlash(name)), content, 0o644); err != nil {
+			return err
+		}
+	}
+	args := append([]string{"add", "--"}, slices.Sorted(maps.Keys(s.files))...)
+	if _, err := repo.Git(ctx, args...); err != nil {
+		return err
+	}
+	if _, err := repo.Git(ctx, "commit", "--quiet", "--message", "Release "+p.Version); err != nil {
+		return err
+	}
+	tree, err := repo.Git(ctx, "rev-parse", "HEAD^{tree}")
+	if err != nil {
+		return err
+	}
+	if tree != s.tree {
+		return errors.New("what was committed is not what was built: a hook of git, or someone, has changed files meanwhile")
+	}
+	return nil
+}
+
+// undo takes back the tags that were made, the commit, and all changes of files since the tree was seen unchanged.
+func undo(ctx context.Context, repo git.Repo, s *staged, tags []string) error {
+	var errs []error
+	for _, tag := range tags {
+		_, err := repo.Git(ctx, "tag", "--delete", tag)
+		errs = append(errs, err)
+	}
+	for name := range s.files { // also those that are new
+		if err := os.Remove(filepath.Join(repo.Dir, filepath.FromSlash(name))); !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	_, err := repo.Git(ctx, "reset", "--quiet", "--hard", s.base)
+	if err := errors.Join(append(errs, err)...); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+// Package modules names the modules of this repository that users fetch: those that a release tags. All others are
+// only built here, and find these by a replace directive.
+package modules
+
+import "path"
+
+// Root is the path of the root module.
+const Root = "github.com/etcdrpc/protoc-gen-go-etcd"
+
+// A Module is one that users fetch.
+type Module struct {
+	Dir     string // below the repository, with slashes; "." for the root
+	Program bool   // whether it is fetched to be run, and has no API
+}
+
+// All has every module behind those that it may require.
+var All = []Module{
+	{Dir: "."},
+	{Dir: "etcdtest"},
+	{Dir: "outlierdetection"},
+	{Dir: "cmd/etcdrpc", Program: true},
+}
+
+// Path returns the module path.
+func (m Module) Path() string { return path.Join(Root, m.Dir) }
+
+// Name returns the last element of the module path.
+func (m Module) Name() string { return path.Base(m.Path()) }
+
+// File returns the path below the repository of a file of the module.
+func (m Module) File(name string) string { return path.Join(m.Dir, name) }
+
+// Tag returns the tag of a version, as the go command looks for it.
+func (m Module) Tag(version string) string { return path.Join(m.Dir, version) }
+
+// ByPath returns the module of a path.
+func ByPath(path string) (Module, bool) {
+	for _, m := range All {
+		if m.Path() == path {
+			return m, true
+		}
+	}
+	return Module{}, false
+}

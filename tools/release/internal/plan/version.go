@@ -1,0 +1,80 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+)
+
+// checkVersion reports what keeps a text from being a version that these modules may have.
+func checkVersion(version string) error {
+	switch {
+	case version == "":
+		return errors.New("there is no version: say it as VERSION=v1.2.3")
+	case !semver.IsValid(version) || semver.Canonical(version)+semver.Build(version) != version:
+		return fmt.Errorf("%q is not a semantic version of the form v1.2.3 or v1.2.3-rc.1", version)
+	case semver.Build(version) != "":
+		return fmt.Errorf("%q has build metadata, which the go command does not take in a tag: leave out %q", version, semver.Build(version))
+	case module.IsPseudoVersion(version):
+		return fmt.Errorf("%q has the form that the go command gives to commits without a tag", version)
+	}
+	if module.CheckPathMajor(version, "") != nil {
+		return fmt.Errorf("%q does not go with the module path %s, which would have to end with /%s", version, modules.Root, semver.Major(version))
+	}
+	return nil
+}
+
+// checkTags reports why a version cannot come next, given all tags.
+func checkTags(version string, tags []string) error {
+	var errs []error
+	for _, m := range modules.All {
+		if tag := m.Tag(version); slices.Contains(tags, tag) {
+			errs = append(errs, fmt.Errorf("the tag %s exists", tag))
+		}
+	}
+	if last := Last(tags); len(errs) == 0 && last != "" && semver.Compare(version, last) <= 0 {
+		errs = append(errs, fmt.Errorf("%s does not come after %s, the last version", version, last))
+	}
+	return errors.Join(errs...)
+}
+
+// Last returns the highest version of any module, or "".
+func Last(tags []string) (last string) {
+	for _, m := range modules.All {
+		for _, version := range Versions(m, tags) {
+			if last == "" || semver.Compare(version, last) > 0 {
+				last = version
+			}
+		}
+	}
+	return last
+}
+
+// Base returns the version whose API the next one is compared with, or "": the highest that is no pre-release, for a
+// pre-release promises nothing.
+func Base(tags []string) (base string) {
+	for _, version := range Versions(modules.All[0], tags) {
+		if semver.Prerelease(version) == "" && (base == "" || semver.Compare(version, base) > 0) {
+			base = version
+		}
+	}
+	return base
+}
+
+// Versions returns the versions of a module that are tagged, in order.
+func Versions(m modules.Module, tags []string) (versions []string) {
+	for _, tag := range tags {
+		version := tag[strings.LastIndex(tag, "/")+1:]
+		if semver.Canonical(version) == version && version != "" && m.Tag(version) == tag {
+			versions = append(versions, version)
+		}
+	}
+	semver.Sort(versions)
+	return versions
+}

@@ -1,0 +1,165 @@
+// Package proxy serves the versions that a repository has tagged as a module proxy, before they are pushed, and
+// everything else from the module cache or the module proxy that the go command uses.
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/semver"
+	"golang.org/x/mod/zip"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
+)
+
+// A Proxy is a module proxy on loopback.
+type Proxy struct {
+	repo   git.Repo
+	others http.Handler
+	cache  string // of downloads, that the go command fills
+	server *httptest.Server
+}
+
+// Start serves a repository, which must not be a linked work tree.
+func Start(ctx context.Context, repo git.Repo) (*Proxy, error) {
+	out, err := repo.Run(ctx, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
+	if err != nil {
+		return nil, err
+	}
+	var env struct{ GOPROXY, GOMODCACHE string }
+	if err := json.Unmarshal(out, &env); err != nil {
+		return nil, fmt.Errorf("go env: %w", err)
+	}
+	p := &Proxy{repo: repo, others: upstream(env.GOPROXY), cache: filepath.Join(env.GOMODCACHE, "cache", "download")}
+	p.server = httptest.NewServer(p)
+	return p, nil
+}
+
+// Close stops serving.
+func (p *Proxy) Close() { p.server.Close() }
+
+// Env returns what makes the go command use the proxy, and a module cache of its own: the versions that are served may
+// never be pushed, and must not be found later. Paths are left out of what is built, so that it is built once for all
+// such caches.
+func (p *Proxy) Env(modcache string) []string {
+	return []string{
+		"GOPROXY=" + p.server.URL, "GOMODCACHE=" + modcache, "GONOSUMDB=" + modules.Root + "," + modules.Root + "/*",
+		"GONOPROXY=none", "GOPRIVATE=none", "GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "GOBIN=",
+	}
+}
+
+// upstream returns the first module proxy of GOPROXY, or a handler that has nothing.
+func upstream(goproxy string) http.Handler {
+	for proxy := range strings.FieldsFuncSeq(goproxy, func(r rune) bool { return r == ',' || r == '|' }) {
+		if u, err := url.Parse(proxy); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
+			return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+		}
+	}
+	return http.NotFoundHandler()
+}
+
+// ServeHTTP answers as https://go.dev/ref/mod#goproxy-protocol says.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	escaped, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/@")
+	path, err := module.UnescapePath(escaped)
+	if err == nil && (strings.HasPrefix(modules.Root+"/", path+"/") || strings.HasPrefix(path, modules.Root+"/")) {
+		p.serveOwn(w, r, path, file)
+		return
+	}
+	if ext := filepath.Ext(file); ext == ".info" || ext == ".mod" || ext == ".zip" {
+		cached := filepath.Join(p.cache, filepath.FromSlash(filepath.Clean(r.URL.Path)))
+		if _, err := os.Stat(cached); err == nil {
+			http.ServeFile(w, r, cached)
+			return
+		}
+	}
+	p.others.ServeHTTP(w, r)
+}
+
+// serveOwn answers about a path of this repository, of which nobody else is asked.
+func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file string) {
+	m, ok := modules.ByPath(path)
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	body, err := p.own(r.Context(), m, file)
+	switch {
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+	case body == nil:
+		http.NotFound(w, r)
+	default:
+		_, _ = w.Write(body) // the go command reports an answer that is cut short
+	}
+}
+
+// own returns a file about a module of this repository, or nil if there is none.
+func (p *Proxy) own(ctx context.Context, m modules.Module, file string) ([]byte, error) {
+	tags, err := p.repo.Lines(ctx, "tag", "--list")
+	if err != nil {
+		return nil, err
+	}
+	versions := plan.Versions(m, tags)
+	if file == "v/list" {
+		return []byte(strings.Join(versions, "\n") + "\n"), nil
+	}
+	version := strings.TrimPrefix(strings.TrimSuffix(file, filepath.Ext(file)), "v/")
+	if file == "latest" {
+		version, file = latest(versions), "v/.info"
+	}
+	for _, v := range versions {
+		if v == version {
+			return p.version(ctx, m, v, filepath.Ext(file))
+		}
+	}
+	return nil, nil
+}
+
+// latest returns the version that @latest is: the highest that is no pre-release, or else the highest.
+func latest(versions []string) (last string) {
+	for _, v := range versions {
+		if last == "" || semver.Prerelease(v) == "" || semver.Prerelease(last) != "" {
+			last = v
+		}
+	}
+	return last
+}
+
+// version returns a file about a version, by its extension.
+func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext string) ([]byte, error) {
+	tag := "refs/tags/" + m.Tag(version)
+	switch ext {
+	case ".info":
+		text, err := p.repo.Git(ctx, "log", "-1", "--format=%cI", tag)
+		if err != nil {
+			return nil, err
+		}
+		committed, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return nil, err
+		}
+		return json.Marshal(map[string]any{"Version": version, "Time": committed.UTC()})
+	case ".mod":
+		return p.repo.Run(ctx, nil, "git", "show", tag+":"+m.File("go.mod"))
+	case ".zip":
+		var archive bytes.Buffer
+		dir := strings.TrimPrefix(m.Dir, ".")
+		err := zip.CreateFromVCS(&archive, module.Version{Path: m.Path(), Version: version}, p.repo.Dir, tag, dir)
+		return archive.Bytes(), err
+	}
+	return nil, nil
+}

@@ -1,0 +1,140 @@
+// Package workspace tidies modules, also one that finds others by its go.work and not by its go.mod.
+package workspace
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/modfile"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+)
+
+// Tidy returns what go.mod and go.sum of a module are to be. The go command does not tidy by go.work: it would ask a
+// module proxy for the modules that are replaced there. So it is given a go.mod that replaces them.
+func Tidy(ctx context.Context, dir string) (map[string][]byte, error) {
+	work, err := readWork(filepath.Join(dir, "go.work"))
+	if err != nil {
+		return nil, err
+	}
+	temp, err := os.MkdirTemp("", "tidy")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(temp)
+	files, err := read(dir)
+	if err != nil {
+		return nil, err
+	}
+	replaced, err := replace(files["go.mod"], work)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(temp, "go.mod"), replaced, 0o600),
+		os.WriteFile(filepath.Join(temp, "go.sum"), files["go.sum"], 0o600),
+	); err != nil {
+		return nil, err
+	}
+	module := git.Repo{Dir: dir}
+	if _, err := module.Run(ctx, []string{"GOWORK=off"}, "go", "mod", "tidy", "-modfile="+filepath.Join(temp, "go.mod")); err != nil {
+		return nil, err
+	}
+	tidied, err := read(temp)
+	if err != nil {
+		return nil, err
+	}
+	if tidied["go.mod"], err = unreplace(tidied["go.mod"], files["go.mod"]); err != nil {
+		return nil, err
+	}
+	tidied["go.sum"] = keepOwn(tidied["go.sum"], files["go.sum"])
+	return tidied, nil
+}
+
+// readWork returns go.work, or one that replaces nothing if there is none.
+func readWork(file string) (*modfile.WorkFile, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return new(modfile.WorkFile), nil
+	} else if err != nil {
+		return nil, err
+	}
+	return modfile.ParseWork(file, text, nil)
+}
+
+func read(dir string) (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	for _, name := range []string{"go.mod", "go.sum"} {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		files[name] = text
+	}
+	return files, nil
+}
+
+// replace adds the replacements of go.work to go.mod.
+func replace(gomod []byte, work *modfile.WorkFile) ([]byte, error) {
+	file, err := modfile.Parse("go.mod", gomod, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range work.Replace {
+		if err := file.AddReplace(r.Old.Path, r.Old.Version, r.New.Path, r.New.Version); err != nil {
+			return nil, fmt.Errorf("replace %s: %w", r.Old.Path, err)
+		}
+	}
+	return file.Format()
+}
+
+// unreplace drops the replacements that the original does not have.
+func unreplace(gomod, original []byte) ([]byte, error) {
+	file, err := modfile.Parse("go.mod", gomod, nil)
+	if err != nil {
+		return nil, err
+	}
+	before, err := modfile.Parse("go.mod", original, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range slices.Clone(file.Replace) {
+		kept := slices.ContainsFunc(before.Replace, func(b *modfile.Replace) bool { return b.Old == r.Old })
+		if kept {
+			continue
+		}
+		if err := file.DropReplace(r.Old.Path, r.Old.Version); err != nil {
+			return nil, err
+		}
+	}
+	file.Cleanup()
+	return file.Format()
+}
+
+// keepOwn adds the sums of this repository's modules, for which the go command has no use while they are replaced.
+func keepOwn(gosum, original []byte) []byte {
+	lines := splitLines(gosum)
+	for _, line := range splitLines(original) {
+		path, _, _ := bytes.Cut(line, []byte(" "))
+		if _, own := modules.ByPath(string(path)); own && !slices.ContainsFunc(lines, func(l []byte) bool { return bytes.Equal(l, line) }) {
+			lines = append(lines, line)
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b []byte) int { return strings.Compare(firstField(a), firstField(b)) })
+	return bytes.Join(lines, nil)
+}
+
+func splitLines(text []byte) [][]byte { return slices.Collect(bytes.Lines(text)) }
+
+func firstField(line []byte) string {
+	field, _, _ := strings.Cut(string(line), " ")
+	return field
+}

@@ -1,0 +1,100 @@
+package rehearsal
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+)
+
+const repository = "../../.."
+
+// command is one that a page has for fetching a module of this repository.
+type command struct {
+	page string // its path
+	text string // without the prompt and the & behind it
+}
+
+var (
+	continued = regexp.MustCompile(`\\\n\s*`)
+	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + regexp.QuoteMeta(modules.Root) + "[^\n`&]*")
+)
+
+// commands finds those of README and docs, wherever on the page they are.
+func commands(t *testing.T) (all []command) {
+	t.Helper()
+	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, filepath.Join(repository, "README.md")) {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range fetching.FindAllString(continued.ReplaceAllString(string(text), " "), -1) {
+			all = append(all, command{filepath.Base(page), strings.TrimSpace(found)})
+		}
+	}
+	return all
+}
+
+// kind is what a command needs to be run, and what shows that it did what it says.
+type kind struct {
+	name    string
+	pattern *regexp.Regexp
+	project bool   // whether it is run in a module that init has written
+	check   string // the command whose output has the version, after the first
+}
+
+// checksum is what comes after init wherever it is not left to go generate, as setup.md says.
+const checksum = "go mod download " + modules.Root
+
+var own = regexp.QuoteMeta(modules.Root)
+
+// kinds are tried in this order. What no kind has is an error, so that a new command is rehearsed as well.
+var kinds = []kind{
+	{"install etcdrpc", regexp.MustCompile(`^go install ` + own + `/cmd/etcdrpc@(latest|VERSION)$`), false, `"$GOBIN/etcdrpc" version`},
+	{"install the plugin", regexp.MustCompile(`^go install ` + own + `/cmd/protoc-gen-go-etcd@(latest|VERSION)$`), false, `"$GOBIN/protoc-gen-go-etcd" --version`},
+	{"install the plugin of the project", regexp.MustCompile(`^GOBIN=\$PWD/bin go install ` + own + `/cmd/protoc-gen-go-etcd$`), true, `bin/protoc-gen-go-etcd --version`},
+	{"get the plugin", regexp.MustCompile(`^go get -tool ` + own + `/cmd/protoc-gen-go-etcd@(latest|VERSION)$`), true, `go tool protoc-gen-go-etcd --version`},
+	{"get the module", regexp.MustCompile(`^go get ` + own + `@(latest|VERSION)$`), true, `go list -m ` + modules.Root},
+	{"get etcdtest", regexp.MustCompile(`^go get ` + own + `/etcdtest@(latest|VERSION)$`), true, `go list -m ` + modules.Root + `/etcdtest`},
+	{"get outlierdetection", regexp.MustCompile(`^go get ` + own + `/outlierdetection@(latest|VERSION)$`), true, `go list -m ` + modules.Root + `/outlierdetection`},
+	{"add the checksum", regexp.MustCompile(`^` + checksum + `$`), true, `go tool protoc-gen-go-etcd --version`},
+	// The quickstart runs these two, with all that follows.
+	{"init", regexp.MustCompile(`^go run ` + own + `/cmd/protoc-gen-go-etcd@latest init example.com/greeter$`), false, ""},
+	{"etcd", regexp.MustCompile(`^go run ` + own + `/etcdtest/cmd/etcd@latest$`), false, ""},
+}
+
+func (c command) kind() (kind, bool) {
+	for _, k := range kinds {
+		if k.pattern.MatchString(c.text) {
+			return k, true
+		}
+	}
+	return kind{}, false
+}
+
+// TestCommandsAreKnown says that the rehearsal knows how to run each command, and that it finds them.
+func TestCommandsAreKnown(t *testing.T) {
+	found := make(map[string]bool)
+	for _, c := range commands(t) {
+		k, ok := c.kind()
+		if !ok {
+			t.Errorf("%s has %q, which the rehearsal cannot run: add a kind", c.page, c.text)
+		}
+		found[k.name] = true
+		if k.check == "" && !strings.Contains(quickstart(t), c.text) {
+			t.Errorf("%s has %q, which the quickstart does not run", c.page, c.text)
+		}
+	}
+	for _, name := range []string{"install etcdrpc", "install the plugin of the project", "get the plugin", "get the module", "add the checksum", "init", "etcd"} {
+		if !found[name] {
+			t.Errorf("found no command to %s", name)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+package rehearsal
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	heading = regexp.MustCompile(`(?m)^## `)
+	shell   = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+)
+
+// quickstart returns the commands of the README's quickstart.
+func quickstart(t *testing.T) string {
+	t.Helper()
+	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(readme), "\n## Quickstart\n")
+	if !found {
+		t.Fatal("the README has no quickstart")
+	}
+	if end := heading.FindStringIndex(section); end != nil {
+		section = section[:end[0]]
+	}
+	commands := ""
+	for _, block := range shell.FindAllStringSubmatch(section, -1) {
+		commands += block[1]
+	}
+	return commands
+}
+
+// marker is printed between the two runs of the client, to tell their answers apart.
+const marker = "-- one server is told to stop --"
+
+// jobs makes a shell an interactive one in what matters here: a job in the background is a process group, so that
+// killing it ends what "go run" has started, too. When the script ends, so do the jobs, etcd, the first, last.
+const jobs = `set -meuo pipefail
+trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
+`
+
+// runQuickstart runs the README's quickstart in an empty directory, as a reader would.
+func (r *released) runQuickstart(t *testing.T) {
+	requireFree(t, "127.0.0.1:2379") // where the README has etcd
+	script := strings.Replace(quickstart(t), "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
+	before, after, found := strings.Cut(r.script(t, t.TempDir(), jobs+script), marker)
+	if !found {
+		t.Fatalf("the output lacks %q", marker)
+	}
+	if got := distinct(answers(before)); got != 2 {
+		t.Errorf("%d servers answered, want 2", got)
+	}
+	// The first of these may still reach the server that drains.
+	if late := answers(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
+		t.Errorf("after one server has stopped, these answered: %q", late)
+	}
+}
+
+// requireFree skips the test where something listens on addr already.
+func requireFree(t *testing.T, addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		t.Skipf("%s must be free: %v", addr, err)
+	}
+	listener.Close()
+}
+
+var answer = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
+
+// answers are the servers that answered, in order.
+func answers(output string) (servers []string) {
+	for _, match := range answer.FindAllStringSubmatch(output, -1) {
+		servers = append(servers, match[1])
+	}
+	return servers
+}
+
+func distinct(servers []string) int {
+	seen := make(map[string]bool)
+	for _, server := range servers {
+		seen[server] = true
+	}
+	return len(seen)
+}

@@ -1,0 +1,216 @@
+package rehearsal
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/proxy"
+)
+
+var rehearse = flag.Bool("rehearse", false, "make the release, which takes minutes the first time")
+
+// TestRehearsal releases a clone, and does what the documents say to fetch the release.
+func TestRehearsal(t *testing.T) {
+	if !*rehearse {
+		t.Skip("takes minutes the first time: make rehearsal")
+	}
+	start := time.Now()
+	clone := newClone(t)
+	change(t, clone, plan.Changelog, "")
+	version := next(t, clone)
+	timed(t, "make release", func() { t.Log(mustMake(t, clone, version)) })
+	checkRelease(t, clone, version)
+
+	served, err := proxy.Start(t.Context(), clone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer served.Close()
+	r := &released{version: version, proxy: served, cache: moduleCache(t)}
+	for _, c := range commands(t) {
+		if k, ok := c.kind(); ok && k.check != "" {
+			t.Run(c.page+" "+k.name, func(t *testing.T) { r.run(t, c, k) })
+		}
+	}
+	t.Run("quickstart", r.runQuickstart)
+	t.Run("development goes on", func(t *testing.T) { checkDevelopment(t, clone) })
+	t.Run("next releases", func(t *testing.T) { checkNext(t, clone) })
+	t.Logf("in all: %.0f s", time.Since(start).Seconds())
+}
+
+func timed(t *testing.T, what string, do func()) {
+	t.Helper()
+	start := time.Now()
+	do()
+	t.Logf("%s: %.0f s", what, time.Since(start).Seconds())
+}
+
+// makeRelease runs make release there, as a maintainer does.
+func makeRelease(t *testing.T, clone git.Repo, version string) (string, error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "release", "VERSION="+version)
+	cmd.Dir, cmd.Env, cmd.WaitDelay = clone.Dir, plain(), 5*time.Second
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func mustMake(t *testing.T, clone git.Repo, version string) string {
+	t.Helper()
+	out, err := makeRelease(t, clone, version)
+	if err != nil {
+		t.Fatalf("make release: %v\n%s", err, out)
+	}
+	return out
+}
+
+// checkRelease says that the documents say what is true of the release.
+func checkRelease(t *testing.T, clone git.Repo, version string) {
+	t.Helper()
+	for _, m := range modules.All {
+		if run(t, clone, "rev-parse", m.Tag(version)+"^{commit}") != run(t, clone, "rev-parse", plan.Branch) {
+			t.Errorf("%s is not the commit of %s", m.Tag(version), plan.Branch)
+		}
+	}
+	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" {
+		t.Errorf("the release has left %s", dirty)
+	}
+	changelog, err := os.ReadFile(filepath.Join(clone.Dir, plan.Changelog))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := string(changelog); strings.Contains(text, "Nothing is tagged") || !strings.Contains(text, "## Unreleased\n\n## ["+version+"] - ") {
+		t.Errorf("the changelog begins with\n%.300s", text)
+	}
+}
+
+// released is a release that can be fetched.
+type released struct {
+	version string
+	proxy   *proxy.Proxy
+	cache   string // the module cache of its users
+}
+
+// run runs a command of a page and looks for the version.
+func (r *released) run(t *testing.T, c command, k kind) {
+	dir := t.TempDir()
+	script := "set -euxo pipefail\n"
+	if k.project {
+		script += "go run " + modules.Root + "/cmd/protoc-gen-go-etcd@" + r.version + " init example.com/greeter >&2\n" + checksum + "\n"
+	}
+	script += strings.ReplaceAll(c.text, "@VERSION", "@"+r.version) + " >&2\n" + k.check + "\n"
+	if out := r.script(t, dir, script); !strings.Contains(out, r.version) {
+		t.Errorf("%q printed %q; want %s in it", k.check, out, r.version)
+	}
+}
+
+// moduleCache returns a module cache that is none of the user's, with nothing of this repository in it. It stays, and
+// where it is, for the go command builds tools anew for each place that their sources are in.
+func moduleCache(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join(repository, ".cache", "rehearsal", "mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget := func() {
+		owner := filepath.FromSlash(path.Dir(modules.Root))
+		for _, own := range []string{filepath.Join(dir, owner), filepath.Join(dir, "cache", "download", owner)} {
+			if err := os.RemoveAll(own); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	forget()
+	t.Cleanup(forget)
+	return dir
+}
+
+// script runs a bash script in a directory, with nothing in the module cache but what it fetches from the proxy, and
+// returns what it prints.
+func (r *released) script(t *testing.T, dir, script string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", script)
+	cmd.Dir = dir
+	cmd.Env = append(append(plain(), r.proxy.Env(r.cache)...), "GOSUMDB=off", "GOBIN="+filepath.Join(t.TempDir(), "gobin"), "TMPDIR="+t.TempDir())
+	// What the script leaves in the background goes with it.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	var out, progress strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &progress
+
+	began := time.Now()
+	err := cmd.Run()
+	t.Logf("in %.0f s:\n%s%s", time.Since(began).Seconds(), progress.String(), out.String())
+	if killed := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); killed != nil && !errors.Is(killed, syscall.ESRCH) {
+		t.Errorf("end what the script started: %v", killed)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// plain is this process's environment without what make and the go command have set for the test.
+func plain() (env []string) {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		switch name {
+		case "GOFLAGS", "GOWORK", "GOPROXY", "GONOSUMDB", "GOPRIVATE", "GONOPROXY", "GOBIN", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "VERSION":
+		default:
+			env = append(env, variable)
+		}
+	}
+	return env
+}
+
+// checkDevelopment says that after a release, cmd/etcdrpc is built with what is beside it, and tidy.
+func checkDevelopment(t *testing.T, clone git.Repo) {
+	for dir, args := range map[string][]string{
+		"cmd/etcdrpc":   {"vet", "./..."},
+		"tools/release": {"run", "./tidy", "-diff", "../../cmd/etcdrpc"},
+	} {
+		cmd := exec.CommandContext(t.Context(), "go", args...)
+		cmd.Dir, cmd.Env = filepath.Join(clone.Dir, dir), append(plain(), "GOPROXY=off")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("go %s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
+		}
+	}
+}
+
+// checkNext says that the next minor version may add to the API, and that a patch version may not take from it.
+func checkNext(t *testing.T, clone git.Repo) {
+	const file, function = "runtime/statuspage/rehearsal.go", "package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n"
+	if err := os.WriteFile(filepath.Join(clone.Dir, file), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	change(t, clone, file, function)
+	minor := next(t, clone)
+	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, minor)) })
+
+	edit(t, clone, file, func(string) string { return "package statuspage\n" })
+	change(t, clone, file, "")
+	before := run(t, clone, "for-each-ref")
+	patch := plan.Lowest(minor, nil)
+	out, err := makeRelease(t, clone, patch)
+	t.Logf("make release %s:\n%s", patch, out)
+	if want := "runtime/statuspage.Rehearsed: removed"; err == nil || !strings.Contains(out, want) {
+		t.Errorf("%v; want %q", err, want)
+	}
+	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" || run(t, clone, "for-each-ref") != before {
+		t.Errorf("the refused release has left %q, %s", dirty, run(t, clone, "for-each-ref"))
+	}
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+)
+
+// small is a repository with the modules of this one, and next to nothing in them.
+var small = map[string]string{
+	"CHANGELOG.md":                "# Changelog\n\n## Unreleased\n\nNothing is tagged yet.\n\n### Added\n\n- All of it.\n",
+	"LICENSE":                     "None.\n",
+	"go.mod":                      "module " + modules.Root + "\n\ngo 1.24\n",
+	"runtime/runtime.go":          "// Package runtime is small.\npackage runtime\n\n// Old is old.\nfunc Old() {}\n",
+	"internal/secret/secret.go":   "// Package secret is no API.\npackage secret\n\n// Word is secret.\nconst Word = 1\n",
+	"etcdtest/go.mod":             "module " + modules.Root + "/etcdtest\n\ngo 1.24\n",
+	"etcdtest/etcdtest.go":        "// Package etcdtest is small.\npackage etcdtest\n\n// Start starts.\nfunc Start() {}\n",
+	"outlierdetection/go.mod":     "module " + modules.Root + "/outlierdetection\n\ngo 1.24\n",
+	"outlierdetection/outlier.go": "// Package outlierdetection is small.\npackage outlierdetection\n",
+	"cmd/etcdrpc/go.mod": "module " + modules.Root + "/cmd/etcdrpc\n\ngo 1.24\n\nrequire (\n\t" +
+		modules.Root + " v0.0.0\n\t" + modules.Root + "/etcdtest v0.0.0\n)\n",
+	"cmd/etcdrpc/go.work": "go 1.24\n\nuse .\n\nreplace (\n\t" + modules.Root + " => ../..\n\t" + modules.Root + "/etcdtest => ../../etcdtest\n)\n",
+	"cmd/etcdrpc/main.go": "// Command etcdrpc is small.\npackage main\n\nimport _ \"" + modules.Root + "/internal/secret\"\n\nfunc main() {}\n",
+	"cmd/etcdrpc/main_test.go": "package main\n\nimport (\n\t\"testing\"\n\n\t\"" + modules.Root + "/etcdtest\"\n)\n\n" +
+		"func Test(t *testing.T) { etcdtest.Start() }\n",
+}
+
+// newSmall returns it with one commit, on main.
+func newSmall(t *testing.T) git.Repo {
+	t.Helper()
+	for name, value := range map[string]string{
+		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_SYSTEM": os.DevNull, "GOFLAGS": "", "GOPROXY": "off",
+		"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.com",
+	} {
+		t.Setenv(name, value)
+	}
+	repo := git.Repo{Dir: t.TempDir()}
+	run(t, repo, "init", "--quiet", "--initial-branch=main")
+	for name, text := range small {
+		write(t, repo, name, text)
+	}
+	commitAll(t, repo)
+	return repo
+}
+
+func run(t *testing.T, repo git.Repo, args ...string) string {
+	t.Helper()
+	out, err := repo.Git(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func write(t *testing.T, repo git.Repo, name, text string) {
+	t.Helper()
+	file := filepath.Join(repo.Dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, repo git.Repo, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(repo.Dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func commitAll(t *testing.T, repo git.Repo) {
+	t.Helper()
+	run(t, repo, "add", "--all")
+	run(t, repo, "commit", "--quiet", "--message", "Change")
+}
+
+// everything is all that a release could change: branches, tags, the index, the files.
+func everything(t *testing.T, repo git.Repo) string {
+	t.Helper()
+	return run(t, repo, "for-each-ref") + run(t, repo, "rev-parse", "HEAD") + run(t, repo, "status", "--porcelain") +
+		run(t, repo, "diff", "HEAD") + run(t, repo, "ls-files", "--stage")
+}
+
+// list adds a line to the unreleased changes.
+func list(t *testing.T, repo git.Repo, item string) {
+	t.Helper()
+	text := read(t, repo, "CHANGELOG.md")
+	write(t, repo, "CHANGELOG.md", strings.Replace(text, "## Unreleased\n", "## Unreleased\n\n### Changed\n\n- "+item+"\n", 1))
+}
+
+func mustRelease(t *testing.T, repo git.Repo, version string) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := release(t.Context(), repo.Dir, version, &out); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// mustRefuse says that there is an error with the text, and that all is as before.
+func mustRefuse(t *testing.T, repo git.Repo, version, want string) {
+	t.Helper()
+	before := everything(t, repo)
+	err := release(t.Context(), repo.Dir, version, new(bytes.Buffer))
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: %v; want %q", version, err, want)
+	}
+	if after := everything(t, repo); after != before {
+		t.Errorf("%s: there was\n%s\nand is\n%s", version, before, after)
+	}
+}
+
+func TestRelease(t *testing.T) {
+	repo := newSmall(t)
+	out := mustRelease(t, repo, "v0.1.0")
+	for _, want := range []string{
+		"there is no API to compare with",
+		"git push --atomic origin main etcdtest/v0.1.0 outlierdetection/v0.1.0 cmd/etcdrpc/v0.1.0\n  git push origin v0.1.0\n",
+		"git tag -d etcdtest/v0.1.0 outlierdetection/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it says\n%s\nwithout %q", out, want)
+		}
+	}
+	for _, m := range modules.All {
+		tag := m.Tag("v0.1.0")
+		if got := run(t, repo, "cat-file", "-t", tag); got != "tag" {
+			t.Errorf("%s is a %s", tag, got)
+		}
+		if run(t, repo, "rev-parse", tag+"^{commit}") != run(t, repo, "rev-parse", "main") {
+			t.Errorf("%s is not the commit of main", tag)
+		}
+	}
+	if got := run(t, repo, "diff", "--name-only", "HEAD^", "HEAD"); got != "CHANGELOG.md\ncmd/etcdrpc/go.mod\ncmd/etcdrpc/go.sum" {
+		t.Errorf("it has changed %s", got)
+	}
+	if dirty := run(t, repo, "status", "--porcelain"); dirty != "" {
+		t.Errorf("it has left %s", dirty)
+	}
+	checkSums(t, repo, "v0.1.0")
+}
+
+// checkSums compares the sums in go.sum with those that the go command computes of the tags, as if they were pushed.
+func checkSums(t *testing.T, repo git.Repo, version string) {
+	t.Helper()
+	env := []string{
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" + repo.Dir + ".insteadOf", "GIT_CONFIG_VALUE_0=https://" + modules.Root,
+		"GOPROXY=direct", "GOMODCACHE=" + filepath.Join(t.TempDir(), "mod"), "GOFLAGS=-modcacherw", "GONOSUMDB=*", "GOWORK=off",
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "mod", "verify")
+	cmd.Dir, cmd.Env = filepath.Join(repo.Dir, "cmd/etcdrpc"), append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("go mod verify: %v\n%s", err, out)
+	}
+	cmd = exec.CommandContext(t.Context(), "go", "vet", "./...")
+	cmd.Dir, cmd.Env = filepath.Join(repo.Dir, "cmd/etcdrpc"), append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("go vet of %s: %v\n%s", version, err, out)
+	}
+}
+
+func TestNextReleases(t *testing.T) {
+	repo := newSmall(t)
+	mustRelease(t, repo, "v0.1.0")
+	mustRefuse(t, repo, "v0.1.1", `the section "Unreleased" of CHANGELOG.md lists nothing`)
+
+	write(t, repo, "etcdtest/new.go", "package etcdtest\n\n// New is new.\nfunc New() {}\n")
+	list(t, repo, "New.")
+	commitAll(t, repo)
+	mustRefuse(t, repo, "v0.1.1", "v0.1.1 would have to be v0.2.0 or later:\n  compatible: "+modules.Root+"/etcdtest: New: added")
+	mustRefuse(t, repo, "v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists")
+	mustRefuse(t, repo, "v0.0.9", "v0.0.9 does not come after v0.1.0")
+	out := mustRelease(t, repo, "v0.2.0")
+	if want := "at least v0.2.0:\n  compatible: " + modules.Root + "/etcdtest: New: added"; !strings.Contains(out, want) {
+		t.Errorf("it says\n%s\nwithout %q", out, want)
+	}
+
+	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
+	write(t, repo, "internal/secret/more.go", "package secret\n\n// More is more.\nconst More = 1\n")
+	list(t, repo, "Old is gone.")
+	commitAll(t, repo)
+	mustRefuse(t, repo, "v0.2.1", "v0.2.1 would have to be v0.3.0 or later:\n  not compatible: "+modules.Root+"/runtime.Old: removed")
+	mustRelease(t, repo, "v0.3.0")
+	if text := read(t, repo, "CHANGELOG.md"); !strings.Contains(text, "## Unreleased\n\n## [v0.3.0] - ") || !strings.Contains(text, "## [v0.2.0] - ") {
+		t.Errorf("the changelog is\n%s", text)
+	}
+	checkSums(t, repo, "v0.3.0")
+}
+
+func TestRefusals(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func(*testing.T, git.Repo)
+		version string
+		want    string
+	}{
+		{"no version", nil, "", "there is no version"},
+		{"two versions", nil, "v0.1.0 v0.2.0", `"v0.1.0 v0.2.0" is not a semantic version`},
+		{"a changed file", func(t *testing.T, r git.Repo) { list(t, r, "More.") }, "v0.1.0", "not committed:\nM CHANGELOG.md"},
+		{"a new file", func(t *testing.T, r git.Repo) { write(t, r, "note", "") }, "v0.1.0", "not committed:\n?? note"},
+		{"another branch", func(t *testing.T, r git.Repo) { run(t, r, "switch", "--quiet", "-c", "topic") }, "v0.1.0", "the branch is topic"},
+		{"no branch", func(t *testing.T, r git.Repo) { run(t, r, "switch", "--quiet", "--detach") }, "v0.1.0", "no branch is checked out"},
+		{"a tag of a nested module", func(t *testing.T, r git.Repo) { run(t, r, "tag", "etcdtest/v0.1.0") }, "v0.1.0", "the tag etcdtest/v0.1.0 exists"},
+		{"a replace directive", func(t *testing.T, r git.Repo) {
+			write(t, r, "cmd/etcdrpc/go.mod", small["cmd/etcdrpc/go.mod"]+"\nreplace "+modules.Root+" => ../..\n")
+			commitAll(t, r)
+		}, "v0.1.0", "cmd/etcdrpc/go.mod has a replace directive"},
+		{"what does not build", func(t *testing.T, r git.Repo) {
+			write(t, r, "cmd/etcdrpc/main_test.go", strings.Replace(small["cmd/etcdrpc/main_test.go"], "Start()", "Begin()", 1))
+			commitAll(t, r)
+		}, "v0.1.0", "undefined: etcdtest.Begin"},
+		{"a hook that refuses", func(t *testing.T, r git.Repo) { hook(t, r, "exit 1") }, "v0.1.0", "git commit"},
+		{"an interrupted commit", func(t *testing.T, r git.Repo) { hook(t, r, "kill -INT $PPID") }, "v0.1.0", "git commit"},
+		{"a hook that changes", func(t *testing.T, r git.Repo) { hook(t, r, "echo more >> LICENSE; git add LICENSE") }, "v0.1.0", "is not what was built"},
+		{"a tag where a tag needs a directory", func(t *testing.T, r git.Repo) { run(t, r, "tag", "cmd") }, "v0.1.0", "cmd/etcdrpc/v0.1.0"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			repo := newSmall(t)
+			if tt.prepare != nil {
+				tt.prepare(t, repo)
+			}
+			mustRefuse(t, repo, tt.version, tt.want)
+		})
+	}
+}
+
+// hook has git run commands before each commit.
+func hook(t *testing.T, repo git.Repo, commands string) {
+	t.Helper()
+	write(t, repo, ".git/hooks/pre-commit", "#!/bin/sh\n"+commands+"\n")
+	if err := os.Chmod(filepath.Join(repo.Dir, ".git/hooks/pre-commit"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -20,6 +20,12 @@ const nextSteps = `Wrote a first service, module %s. To generate its code and bu
 The first time this takes a few minutes: it downloads and builds buf and the plugins.
 `
 
+const inWorkspace = `
+In the environment set GOWORK=off first, since this is in the workspace of
+%s
+and buf and the plugins are built in a module that belongs in none.
+`
+
 // initialization holds the arguments of the command init.
 type initialization struct {
 	module  string
@@ -49,11 +55,45 @@ func parseInit(args []string) (initialization, bool) {
 
 // run writes a first service into the current directory, or nothing if it fails.
 func (i initialization) run(stdout io.Writer) error {
-	if err := i.write(); err != nil {
+	file, err := workspace()
+	if err == nil {
+		err = i.write()
+	}
+	if err != nil {
 		return fmt.Errorf("init: %w", err)
 	}
-	_, err := fmt.Fprintf(stdout, nextSteps, i.module)
+	next := fmt.Sprintf(nextSteps, i.module)
+	if file != "" {
+		next += fmt.Sprintf(inWorkspace, file)
+	}
+	_, err = io.WriteString(stdout, next)
 	return err
+}
+
+// workspace returns the path of the go.work that the go command would use here, "" if there is none.
+func workspace() (string, error) {
+	switch file := os.Getenv("GOWORK"); file {
+	case "":
+	case "off":
+		return "", nil
+	default:
+		return file, nil
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		file := filepath.Join(dir, "go.work")
+		if info, err := os.Stat(file); err == nil && !info.IsDir() {
+			return file, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", nil
+		}
+		dir = parent
+	}
 }
 
 func (i initialization) write() error {

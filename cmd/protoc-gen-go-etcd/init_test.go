@@ -47,6 +47,37 @@ func TestInit(t *testing.T) {
 	}
 }
 
+// TestInitInAWorkspace checks that init says how to generate code where the go command would use a go.work.
+func TestInitInAWorkspace(t *testing.T) {
+	source, err := filepath.Abs(checkout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, gowork, want string }{
+		{"found above", "", "go.work\n"},
+		{"named", "/else/where.work", "\n/else/where.work\n"},
+		{"turned off", "off", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := os.WriteFile(filepath.Join(dir, "go.work"), []byte("go 1.26.0\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(filepath.Join(dir, "hello"), 0o750); err != nil {
+				t.Fatal(err)
+			}
+			t.Chdir(filepath.Join(dir, "hello"))
+			t.Setenv("GOWORK", tt.gowork)
+			var stdout, stderr bytes.Buffer
+			if code := run([]string{"init", "-replace", source, "example.com/hello"}, os.Stdin, &stdout, &stderr); code != 0 {
+				t.Fatalf("exit code %d: %s", code, &stderr)
+			}
+			_, said, _ := strings.Cut(stdout.String(), "GOWORK=off")
+			wantText(t, "what it says of the workspace", said, tt.want)
+		})
+	}
+}
+
 // TestInitRefuses checks that init writes nothing when it fails.
 func TestInitRefuses(t *testing.T) {
 	source, err := filepath.Abs(checkout)

@@ -3,5 +3,6 @@ package greeter
 
 // The first command adds to go.sum the plugin's checksum, which init cannot know.
 //go:generate go mod download github.com/etcdrpc/protoc-gen-go-etcd
-//go:generate go tool -modfile=tools/go.mod buf generate
+//go:generate go -C tools build -o ../bin/ github.com/bufbuild/buf/cmd/buf
+//go:generate bin/buf generate
 //go:generate go build -o bin/ ./server ./client

@@ -94,6 +94,19 @@ func TestN1_PackageNames(t *testing.T) {
 	o.build(t)
 }
 
+// TestN1_PackageNamesWithSuffix says that code in a package of its own compiles whatever the services' package is called.
+func TestN1_PackageNamesWithSuffix(t *testing.T) {
+	o, files := overlay{}, levelFiles()
+	o.add("", runTool(t, "protoc-gen-go", files.compile(t, none, levelParameter("n1/requests"), "n1/request.proto")))
+	for _, name := range []string{"registry", "server", "conn", "err", "opts", "impl", "ctx", "in", "runtime", "grpc", "context"} {
+		service := "n1/" + name
+		parameter := strings.Replace(levelParameter("n1/requests"), "n1/service", service+";"+name, 1)
+		o.add(service, runTool(t, "protoc-gen-go-grpc", files.compile(t, none, parameter, "n1/levels.proto")))
+		o.add(service+"/"+name+"etcd", generated(t, files.compile(t, none, parameter+ownPackage, "n1/levels.proto")))
+	}
+	o.build(t)
+}
+
 func levelFiles() sources {
 	return sources{"n1/request.proto": levelRequest, "n1/levels.proto": levelService()}
 }

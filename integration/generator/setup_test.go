@@ -21,7 +21,7 @@ const setupPage = "../../docs/setup.md"
 // setupSections are the sections with a setup, so that a typing error on the page leaves none out.
 var setupSections = []string{
 	"buf and the plugins", "Managed mode", "Protos at the root of the repository", "Several buf modules",
-	"protoc without buf", "`module=` instead of `paths=source_relative`",
+	"protoc without buf", "`module=` instead of `paths=source_relative`", "In a workspace", "With a vendor directory",
 }
 
 // TestSetups follows each section of the page in a project that init writes, and compiles the result.
@@ -100,7 +100,7 @@ func inProject(t *testing.T, dir, name string, args ...string) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
 	cmd.WaitDelay = 5 * time.Second
-	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+standIn(t))
+	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=", "PATH="+os.Getenv("PATH")+string(filepath.ListSeparator)+standIn(t))
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, output)
 	}
@@ -123,6 +123,8 @@ func checkGenerated(t *testing.T, dir string) {
 	var ours []string
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		switch filepath.Base(path) {
+		case "vendor":
+			return fs.SkipDir
 		case "greeter_etcd.pb.go":
 			ours = append(ours, path)
 		case "options.pb.go":

@@ -48,7 +48,9 @@ func goFrameAddr(instance string) (addr string, ok bool) {
 
 // isGoFrameKey reports whether a service key looks like those of GoFrame's servers:
 // /service/<deployment>/<namespace>/<name>/<version>.
-func isGoFrameKey(key string) bool { return strings.HasPrefix(key, "/") && strings.Count(key, "/") == 5 }
+func isGoFrameKey(key string) bool {
+	return strings.HasPrefix(key, "/") && strings.Count(key, "/") == 5
+}
 
 // goFrame reads a GoFrame entry. ok is false if the key does not end in an address. An error says why the value is
 // rather JSON of somebody else, who has the address in the key, too.

@@ -56,6 +56,7 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 		}
 	}
 	checkFileNames(files, services, suffix)
+	checkPackages(files, services, suffix)
 }
 
 // addServices claims the names of the services of a file, those of this plugin in the package of its output.

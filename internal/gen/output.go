@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"go/token"
 	"path"
+	"regexp"
 
 	"google.golang.org/protobuf/compiler/protogen"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
 // suffixParameter is the parameter that puts generated code into a package of its own, as it does for
@@ -34,6 +37,43 @@ func outputOf(file *protogen.File, suffix string) output {
 	}
 }
 
+// checkPackages notes the packages of the output that nobody could import, or that would be in the directory of another one.
+func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, suffix string) {
+	if suffix == "" {
+		return
+	}
+	byPath := make(map[protogen.GoImportPath]*protogen.File, len(files))
+	for _, file := range files {
+		byPath[file.GoImportPath] = file
+	}
+	for _, file := range files {
+		if !file.Generate || len(services[file]) == 0 {
+			continue
+		}
+		to, at := outputOf(file, suffix), services[file][0].position
+		if !importable(string(to.packageName)) {
+			at.problem("is generated into a Go package with the name %s, which nobody could import: set another %s", to.packageName, suffixParameter)
+		} else if other := byPath[to.importPath]; other != nil {
+			at.problem("is generated into the Go package %s, which is that of %s: set another %s",
+				printable.Text(string(to.importPath)), pathText(other), suffixParameter)
+		}
+	}
+}
+
+// importable reports whether a package below another one, in a directory of its name, can be imported.
+func importable(name string) bool {
+	switch name {
+	case "main", "documentation": // a program, and what the go command ignores
+		return false
+	case "internal", "vendor": // directories with a meaning
+		return false
+	}
+	return token.IsIdentifier(name) // not a keyword
+}
+
+// suffixText matches the suffixes that an import path may have.
+var suffixText = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
+
 // parameters are the parameters that other Go plugins do not have.
 type parameters struct {
 	packageSuffix string
@@ -44,8 +84,8 @@ func (p *parameters) set(name, value string) error {
 	if name != suffixParameter {
 		return fmt.Errorf("unknown parameter %q: want %s, or a parameter of every Go plugin: paths, module, M", name, suffixParameter)
 	}
-	if value != "" && !token.IsIdentifier("x"+value) {
-		return fmt.Errorf("%s=%s: want letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
+	if !suffixText.MatchString(value) {
+		return fmt.Errorf("%s=%s: want ASCII letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
 	}
 	p.packageSuffix = value
 	return nil

@@ -119,31 +119,49 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	}
 	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
-	g.P("func ", name, "(registry *", runtimePackage.Ident("Registry"), ", opts ...", grpcPackage.Ident("DialOption"), ") (", client, ", error) {")
-	g.P("conn, err := registry.NewClient(&", descName(s.proto), ", opts...)")
-	g.P("if err != nil {")
-	g.P("return nil, err")
+	local := notHiding(g, newClient)
+	registry, opts, conn, err := local("registry"), local("opts"), local("conn"), local("err")
+	g.P("func ", name, "(", registry, " *", runtimePackage.Ident("Registry"), ", ", opts, " ...", grpcPackage.Ident("DialOption"), ") (", client, ", error) {")
+	g.P(conn, ", ", err, " := ", registry, ".NewClient(&", descName(s.proto), ", ", opts, "...)")
+	g.P("if ", err, " != nil {")
+	g.P("return nil, ", err)
 	g.P("}")
 	if withAffinity {
-		g.P("return ", affinityClientName(s.proto), "{", newClient, "(conn)}, nil")
+		g.P("return ", affinityClientName(s.proto), "{", newClient, "(", conn, ")}, nil")
 	} else {
-		g.P("return ", newClient, "(conn), nil")
+		g.P("return ", newClient, "(", conn, "), nil")
 	}
 	g.P("}")
 	g.P()
 }
 
 func renderRegister(g *protogen.GeneratedFile, s *service) {
-	name, server := registerName(s.proto), serverName(s.proto)
+	name := registerName(s.proto)
 	comment(g, name, " has the server serve ", s.proto.Desc.FullName(), " with impl and")
 	comment(g, "announce itself in etcd under the key ", quoted(s), " while it serves.")
 	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
-	g.P("func ", name, "(server *", runtimePackage.Ident("Server"), ", impl ", s.grpcIdent(server), ", opts ...", runtimePackage.Ident("RegisterOption"), ") {")
-	g.P(s.grpcIdent("Register"+server), "(server, impl)")
-	g.P("server.Publish(&", descName(s.proto), ", opts...)")
+	register := s.grpcIdent("Register" + serverName(s.proto))
+	local := notHiding(g, register)
+	server, impl, opts := local("server"), local("impl"), local("opts")
+	g.P("func ", name, "(", server, " *", runtimePackage.Ident("Server"), ", ", impl, " ", s.grpcIdent(serverName(s.proto)), ", ",
+		opts, " ...", runtimePackage.Ident("RegisterOption"), ") {")
+	g.P(register, "(", server, ", ", impl, ")")
+	g.P(server, ".Publish(&", descName(s.proto), ", ", opts, "...)")
 	g.P("}")
 	g.P()
+}
+
+// notHiding returns a function that returns the name of a parameter or variable. The name gets an underscore if it would hide the
+// package that function is imported from.
+func notHiding(g *protogen.GeneratedFile, function protogen.GoIdent) func(name string) string {
+	imported, _, _ := strings.Cut(g.QualifiedGoIdent(function), ".")
+	return func(name string) string {
+		if name == imported {
+			return name + "_"
+		}
+		return name
+	}
 }
 
 // comment writes a line of a comment. It is our own text with names in it: a comment

@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
-// CheckModule returns an error if path is not a module path. The rules are those of CheckPath in
-// golang.org/x/mod/module, which this module does without for the sake of its users.
+// CheckModule returns an error if path is not a module path, or that of a module which could not be built with a project's
+// files. The rules for module paths are those of CheckPath in golang.org/x/mod/module, which this module does without for the
+// sake of its users.
 func CheckModule(path string) error {
 	if err := checkModule(path); err != nil {
-		return fmt.Errorf("%q is not a module path such as example.com/greeter: %w", path, err)
+		return fmt.Errorf("%q cannot be the path of the new module, as example.com/greeter can: %w", path, err)
 	}
 	return nil
 }
@@ -19,9 +21,6 @@ func CheckModule(path string) error {
 func checkModule(path string) error {
 	if path == "" {
 		return errors.New("it is empty")
-	}
-	if path == Self {
-		return errors.New("it is the path of this module")
 	}
 	elements := strings.Split(path, "/")
 	for _, name := range elements {
@@ -32,8 +31,34 @@ func checkModule(path string) error {
 	if err := checkHost(elements[0]); err != nil {
 		return err
 	}
-	return checkMajor(path, elements[len(elements)-1])
+	if err := checkMajor(path, elements[len(elements)-1]); err != nil {
+		return err
+	}
+	return checkBuilds(path, elements)
 }
+
+// checkBuilds returns an error for the path of a module that the go command would not build.
+func checkBuilds(path string, elements []string) error {
+	if slices.Contains(elements, "vendor") {
+		return errors.New(`below a directory "vendor" are copies of other modules`)
+	}
+	if strings.HasPrefix(path, Self+"/examples/") {
+		return nil // modules of their own
+	}
+	text, err := files.ReadFile("_files/go.mod" + hidden)
+	if err != nil {
+		return err
+	}
+	for _, match := range requirements.FindAllStringSubmatch(string(text), -1) {
+		if required := match[1]; path == required || strings.HasPrefix(path, required+"/") {
+			return fmt.Errorf("it needs the module %s, which has that path or may have packages below it", required)
+		}
+	}
+	return nil
+}
+
+// requirements matches the modules that a go.mod requires.
+var requirements = regexp.MustCompile(`(?m)^(?:require |\t)(\S+) v[0-9]`)
 
 var element = regexp.MustCompile(`^[-.~_A-Za-z0-9]+$`)
 

@@ -188,3 +188,21 @@ func TestWriteUndoes(t *testing.T) {
 		t.Errorf("z has %q, %v", text, err)
 	}
 }
+
+func TestCheckModuleThatWouldNotBuild(t *testing.T) {
+	for path, want := range map[string]string{
+		Self:                           "it needs the module " + Self,
+		Self + "/runtime":              "it needs the module " + Self,
+		"google.golang.org/grpc":       "it needs the module google.golang.org/grpc",
+		"google.golang.org/grpc/codes": "it needs the module google.golang.org/grpc",
+		"go.etcd.io/etcd/client/v3":    "it needs the module go.etcd.io/etcd/client/v3",
+		"golang.org/x/net":             "it needs the module golang.org/x/net",
+		"example.com/vendor/greeter":   `below a directory "vendor"`,
+		"google.golang.org/grpcs":      "",
+		"google.golang.org":            "",
+	} {
+		if err := CheckModule(path); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v; want %q in it", path, err, want)
+		}
+	}
+}

@@ -47,7 +47,7 @@ trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || t
 // runQuickstart runs the README's quickstart in an empty directory, as a reader would.
 func (r *released) runQuickstart(t *testing.T) {
 	requireFree(t, "127.0.0.1:2379") // where the README has etcd
-	script := strings.Replace(quickstart(t), "kill %2\n", "printf -- '"+marker+"\\n'\nkill %2\n", 1)
+	script := strings.Replace(quickstart(t), "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
 	before, after, found := strings.Cut(r.script(t, t.TempDir(), jobs+script), marker)
 	if !found {
 		t.Fatalf("the output lacks %q", marker)

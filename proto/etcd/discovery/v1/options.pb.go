@@ -414,9 +414,10 @@ func (x *ServiceOptions) GetJsonLayout() *JSONLayout {
 	return nil
 }
 
-// JSONLayout names the top-level fields of a JSON object. What has no name is neither
-// written nor read. An address is required; one name for two fields is an error. For
-// {addr: "addr" version: "ver" name: "name"}:
+// JSONLayout names the top-level fields of a JSON object. What has no name is not
+// written. It is not read either, but where a known layout has the address in the same
+// field: what is read of that layout is read then, too. An address is required; one
+// name for two fields is an error. For {addr: "addr" version: "ver" name: "name"}:
 //
 //	<key>/<instance>  {"name":"user","addr":"10.0.0.7:9000","ver":"v1"}
 type JSONLayout struct {
@@ -433,7 +434,8 @@ type JSONLayout struct {
 	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	// The zone: written as a string, read as a string or a number.
 	Zone string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	// The weight: written as a number, read as a number or a string.
+	// The weight: written as a number, read as a number or a string. Without
+	// runtime.WithWeight it is left out.
 	Weight string `protobuf:"bytes,7,opt,name=weight,proto3" json:"weight,omitempty"`
 	// An object of strings. It also holds the version, the zone and the weight if they have
 	// no field of their own. Default: there is no metadata, and so no mark that a server is

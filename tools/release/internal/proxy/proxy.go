@@ -20,6 +20,7 @@ import (
 	"golang.org/x/mod/semver"
 	"golang.org/x/mod/zip"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
@@ -35,7 +36,7 @@ type Proxy struct {
 
 // Start serves a repository, which must not be a linked work tree.
 func Start(ctx context.Context, repo git.Repo) (*Proxy, error) {
-	out, err := repo.Run(ctx, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
+	out, err := command.Run(ctx, repo.Dir, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext stri
 		}
 		return json.Marshal(map[string]any{"Version": version, "Time": committed.UTC()})
 	case ".mod":
-		return p.repo.Run(ctx, nil, "git", "show", tag+":"+m.File("go.mod"))
+		return command.Run(ctx, p.repo.Dir, nil, "git", "show", tag+":"+m.File("go.mod"))
 	case ".zip":
 		var archive bytes.Buffer
 		dir := strings.TrimPrefix(m.Dir, ".")

@@ -65,7 +65,7 @@ func wantError(t *testing.T, name string, err error, want string) {
 	}
 }
 
-// TestEveryFaultIsNamed says that one try shows all that is in the way.
+// TestEveryFaultIsNamed checks that one try shows all that is in the way.
 func TestEveryFaultIsNamed(t *testing.T) {
 	state := ready()
 	state.Branch, state.Dirty = "topic", []string{"?? note"}

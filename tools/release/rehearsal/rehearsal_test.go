@@ -30,8 +30,9 @@ func TestRehearsal(t *testing.T) {
 	clone := newClone(t)
 	change(t, clone, plan.Changelog, "")
 	version := next(t, clone)
-	timed(t, "make release", func() { t.Log(mustMake(t, clone, version)) })
+	timed(t, "make release", func() { t.Log(mustMake(t, clone, "release", "VERSION="+version)) })
 	checkRelease(t, clone, version)
+	timed(t, "make sbom", func() { t.Log(mustMake(t, clone, "sbom")) })
 
 	served, err := proxy.Start(t.Context(), clone)
 	if err != nil {
@@ -57,20 +58,20 @@ func timed(t *testing.T, what string, do func()) {
 	t.Logf("%s: %.0f s", what, time.Since(start).Seconds())
 }
 
-// makeRelease runs make release in the clone.
-func makeRelease(t *testing.T, clone git.Repo, version string) (string, error) {
+// runMake runs make in the clone.
+func runMake(t *testing.T, clone git.Repo, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "release", "VERSION="+version)
+	cmd := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory"}, args...)...)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = clone.Dir, plain(), 5*time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-func mustMake(t *testing.T, clone git.Repo, version string) string {
+func mustMake(t *testing.T, clone git.Repo, args ...string) string {
 	t.Helper()
-	out, err := makeRelease(t, clone, version)
+	out, err := runMake(t, clone, args...)
 	if err != nil {
-		t.Fatalf("make release: %v\n%s", err, out)
+		t.Fatalf("make %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
 }
@@ -198,13 +199,13 @@ func checkNext(t *testing.T, clone git.Repo) {
 	}
 	change(t, clone, file, function)
 	minor := next(t, clone)
-	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, minor)) })
+	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, "release", "VERSION="+minor)) })
 
 	edit(t, clone, file, func(string) string { return "package statuspage\n" })
 	change(t, clone, file, "")
 	before := run(t, clone, "for-each-ref")
 	patch := plan.Lowest(minor, nil)
-	out, err := makeRelease(t, clone, patch)
+	out, err := runMake(t, clone, "release", "VERSION="+patch)
 	t.Logf("make release %s:\n%s", patch, out)
 	if want := "runtime/statuspage.Rehearsed: removed"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("%v; want %q", err, want)

@@ -151,7 +151,8 @@ func owner(linked []version, folder string) (path string) {
 
 // bom returns the SBOM, with licences.
 func (m module) bom(ctx context.Context, linked []version, licenses map[string][]string) ([]byte, error) {
-	out, err := m.tool(ctx, "cyclonedx-gomod", "mod", "-json", "-type", "library", "-short-purls", "-noserial", "-notimestamp", ".")
+	// With -test, because cyclonedx-gomod takes a module for one of tests alone if a test imports it, too.
+	out, err := m.tool(ctx, "cyclonedx-gomod", "mod", "-json", "-type", "library", "-test", "-short-purls", "-noserial", "-notimestamp", ".")
 	if err != nil {
 		return nil, err
 	}
@@ -163,14 +164,19 @@ func (m module) bom(ctx context.Context, linked []version, licenses map[string][
 	for _, l := range linked {
 		lacking[l] = true
 	}
-	components, _ := bom["components"].([]any)
-	for _, c := range components {
-		component, _ := c.(map[string]any)
+	dropped := make(map[any]bool) // references
+	bom["components"] = keep(bom["components"], func(component map[string]any) bool {
 		path, _ := component["name"].(string)
 		v, _ := component["version"].(string)
-		if strings.HasPrefix(path, modules.Root) {
+		own := strings.HasPrefix(path, modules.Root)
+		if !own && !lacking[version{path, v}] {
+			dropped[component["bom-ref"]] = true
+			return false
+		}
+		if own {
 			delete(component, "hashes") // of a directory, with whatever else is there
 		}
+		component["scope"] = "required"
 		var list []any
 		for _, license := range licenses[path] {
 			list = append(list, map[string]any{"license": map[string]string{"id": license}})
@@ -179,11 +185,27 @@ func (m module) bom(ctx context.Context, linked []version, licenses map[string][
 			component["licenses"] = list
 		}
 		delete(lacking, version{path, v})
-	}
+		return true
+	})
 	for l := range lacking {
 		return nil, fmt.Errorf("the SBOM lacks %s %s", l.path, l.version)
 	}
+	bom["dependencies"] = keep(bom["dependencies"], func(d map[string]any) bool {
+		if on, ok := d["dependsOn"].([]any); ok {
+			d["dependsOn"] = slices.DeleteFunc(on, func(ref any) bool { return dropped[ref] })
+		}
+		return !dropped[d["ref"]]
+	})
 	return json.MarshalIndent(bom, "", "  ")
+}
+
+// keep returns the objects of a JSON array for which ok returns true.
+func keep(array any, ok func(object map[string]any) bool) []any {
+	all, _ := array.([]any)
+	return slices.DeleteFunc(all, func(element any) bool {
+		object, _ := element.(map[string]any)
+		return !ok(object)
+	})
 }
 
 // tool runs a pinned tool in the module's directory. It looks it up elsewhere, since the go command accepts no -modfile

@@ -1,112 +1,18 @@
 package seeds
 
 import (
-	"cmp"
-	"context"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/client/v3/naming/resolver"
-	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// load is calls without a pause, of which none may fail.
-type load struct {
-	w    *world
-	name string
-	stop func()
-
-	mu       sync.Mutex
-	calls    int
-	counts   map[string]int // by server, since the last reset
-	failures int
-	failed   error // the first
-}
-
-// load starts two callers on a connection, to be stopped before the last server is.
-func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
-	l := &load{w: w, name: name, counts: map[string]int{}}
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	for range 2 {
-		running.Go(func() {
-			for ctx.Err() == nil {
-				l.call(conn)
-			}
-		})
-	}
-	l.stop = sync.OnceFunc(func() {
-		cancel()
-		running.Wait()
-		if l.failed != nil {
-			w.t.Errorf("%s: of %d calls %d have failed, the first with %v", name, l.calls, l.failures, l.failed)
-		}
-	})
-	w.t.Cleanup(l.stop)
-	return l
-}
-
-func (l *load) call(conn grpc.ClientConnInterface) {
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	server, err := sayHello(ctx, conn)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err != nil {
-		l.failures++
-		l.failed = cmp.Or(l.failed, err)
-	}
-	l.calls++
-	l.counts[server]++
-}
-
-// reaches waits until calls from now on reach exactly the named servers.
-func (l *load) reaches(names ...string) {
-	l.w.t.Helper()
-	slices.Sort(names)
-	var got map[string]int
-	l.w.eventuallyOr(func() string { return fmt.Sprintf("%s reaches %v: last %v", l.name, names, got) }, func() bool {
-		got = l.during(50)
-		if len(got) != len(names) {
-			return false
-		}
-		for _, name := range names {
-			if got[name] == 0 {
-				return false
-			}
-		}
-		return true
-	})
-}
-
-// during returns which servers answered the next n calls.
-func (l *load) during(n int) map[string]int {
-	l.mu.Lock()
-	l.counts = map[string]int{}
-	until := l.calls + n
-	l.mu.Unlock()
-	var got map[string]int
-	l.w.eventually(fmt.Sprintf("%s makes %d calls", l.name, n), func() bool {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.calls < until {
-			return false
-		}
-		got = l.counts
-		l.counts = map[string]int{}
-		return true
-	})
-	return got
-}
-
-// A fleet moves from go-zero to etcd's own layout, under one key and under load: servers that write
-// both take the place of theirs, readers move over, servers that write the new one alone take over.
+// A fleet moves from go-zero's layout to etcd's own, under one key and under load: servers that write both replace theirs,
+// the readers move, and servers that write the new one alone replace those.
 func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "fleet/greeter"
@@ -159,8 +65,8 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	ours.stop()
 }
 
-// A fleet leaves the lease suffix: the gateway lists whatever begins with the name of the service,
-// and finds each address of ours twice, which is no harm to it.
+// A fleet moves away from the lease suffix. The gateway lists whatever begins with the name of the service, so it finds each
+// of our addresses twice, which does no harm.
 func TestMigration_FromLeaseSuffixUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "hello"
@@ -189,9 +95,8 @@ func TestMigration_FromLeaseSuffixUnderLoad(t *testing.T) {
 	after.stop()
 }
 
-// Where the old layout and the new one keep an instance under one key there is nothing to write
-// twice: clients of ours read both, so once all callers are ours the servers are replaced, each
-// under the instance id that it had.
+// Where the old layout and the new one share a key, servers cannot write both. Our clients read both, so once all callers are
+// ours, the servers are replaced, each under the instance id of the old one.
 func TestMigration_OneKeyUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}

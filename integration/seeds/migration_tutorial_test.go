@@ -2,7 +2,6 @@ package seeds
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -13,52 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// judgedCalls is how many calls the shares are judged by, at least, and judgedSlack by how many each server may be off
-// the exact share of them: the two callers may have one call each under way at either end, which makes four, and
-// a sequence that is spread evenly strays by as many at most. Smooth weighted round robin strays by one.
-const judgedCalls, judgedSlack = 400, 8
-
-// shares waits until calls are shared about as weights say, and then holds the next ones against the exact shares.
-func (l *load) shares(step string, weights map[string]int) {
-	l.w.t.Helper()
-	var got map[string]int
-	l.w.eventuallyOr(func() string {
-		return fmt.Sprintf("%s: %s shares its calls by %v: last %v", step, l.name, weights, got)
-	}, func() bool {
-		got = l.during(100)
-		return strays(got, weights) <= total(got)/10
-	})
-	got = l.during(judgedCalls)
-	off := strays(got, weights)
-	l.w.t.Logf("%s: %s: of %d calls %v, %d off", step, l.name, total(got), got, off)
-	if off > judgedSlack {
-		l.w.t.Errorf("that is more than %d off the shares by weights of %v", judgedSlack, weights)
-	}
-}
-
-// strays returns by how many calls the server is off its share that is the furthest. One without a weight has no share.
-func strays(got, weights map[string]int) (most int) {
-	sum, all := total(weights), total(got)
-	for name := range maps.Keys(got) {
-		if weights[name] == 0 {
-			return all
-		}
-	}
-	for name, weight := range weights {
-		off := got[name]*sum - weight*all
-		most = max(most, (max(off, -off)+sum-1)/sum)
-	}
-	return most
-}
-
-func total(counts map[string]int) (sum int) {
-	for n := range maps.Values(counts) {
-		sum += n
-	}
-	return sum
-}
-
-// tutorialFleet is a fleet of the tutorial's kind that is replaced step by step, and those who call it.
+// tutorialFleet is a fleet of the tutorial's kind that is replaced step by step, with its callers.
 type tutorialFleet struct {
 	*world
 	members []*member
@@ -69,16 +23,16 @@ type tutorialFleet struct {
 type member struct {
 	name, version string
 	weight        int
-	leave, stop   func() // of the server that is there now: it first leaves etcd
+	leave, stop   func() // leave takes the present server out of etcd; stop ends it
 }
 
-// caller is one whose calls are judged. Its share for a member is what weigh says, 0 for one that it does not call.
+// caller is a load whose shares are judged. weigh returns the weight of a member, 0 if it gets no calls.
 type caller struct {
 	*load
 	weigh func(*member) int
 }
 
-// fleetWeights are those of each of the two versions.
+// fleetWeights are the weights of the servers of each version.
 var fleetWeights = []int{1, 3}
 
 func newTutorialFleet(w *world) *tutorialFleet {
@@ -98,16 +52,16 @@ func (f *tutorialFleet) call(name string, conn grpc.ClientConnInterface, weigh f
 	return c
 }
 
-// gone ends callers that are not needed any more.
-func (f *tutorialFleet) gone(gone ...*caller) {
-	for _, c := range gone {
+// retire stops callers.
+func (f *tutorialFleet) retire(callers ...*caller) {
+	for _, c := range callers {
 		c.stop()
 		f.t.Logf("%s: %d calls, %d failed", c.name, c.calls, c.failures)
 	}
-	f.callers = slices.DeleteFunc(f.callers, func(c *caller) bool { return slices.Contains(gone, c) })
+	f.callers = slices.DeleteFunc(f.callers, func(c *caller) bool { return slices.Contains(callers, c) })
 }
 
-// judge holds the shares of all callers against the weights. Names of servers are those of their members.
+// judge compares the shares of all callers with the weights. A server has the name of its member.
 func (f *tutorialFleet) judge(step string) {
 	f.t.Helper()
 	for _, c := range f.callers {
@@ -135,8 +89,8 @@ func (f *tutorialFleet) roll(step string, start func(m *member, name string) (le
 	}
 }
 
-// theirs starts the fleet as it was.
-func (f *tutorialFleet) theirs(inKey bool) {
+// startTheirs starts the tutorial's own servers.
+func (f *tutorialFleet) startTheirs(inKey bool) {
 	f.t.Helper()
 	for _, m := range f.members {
 		m.name = "theirs " + m.name
@@ -146,7 +100,7 @@ func (f *tutorialFleet) theirs(inKey bool) {
 	}
 }
 
-// ours returns how to start a server of ours that publishes itself as described.
+// ours returns a function that starts a server of ours, published as described.
 func (f *tutorialFleet) ours(desc func(m *member) *runtime.ServiceDesc) func(*member, string) (leave, stop func()) {
 	return func(m *member, name string) (leave, stop func()) {
 		s := f.publish(name, desc(m), runtime.WithVersion(m.version), runtime.WithWeight(uint32(m.weight)))
@@ -154,7 +108,7 @@ func (f *tutorialFleet) ours(desc func(m *member) *runtime.ServiceDesc) func(*me
 	}
 }
 
-// oursBeside returns how to start such a server that is registered as old describes, too, until it leaves.
+// oursBeside returns a function that starts such a server, which is also registered as old describes until it leaves.
 func (f *tutorialFleet) oursBeside(desc, old func(m *member) *runtime.ServiceDesc) func(*member, string) (leave, stop func()) {
 	return func(m *member, name string) (leave, stop func()) {
 		s := f.publish(name, desc(m), runtime.WithVersion(m.version), runtime.WithWeight(uint32(m.weight)))
@@ -172,7 +126,7 @@ func (f *tutorialFleet) oursBeside(desc, old func(m *member) *runtime.ServiceDes
 	}
 }
 
-// split has callers of a key send a fifth of the calls to v1, and goes by weight within each version.
+// split makes callers of a key send a fifth of their calls to v1. Within a version, weights count.
 func (f *tutorialFleet) split(key string) {
 	f.t.Helper()
 	const config = `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":4}],` +
@@ -187,7 +141,7 @@ func always(desc *runtime.ServiceDesc) func(*member) *runtime.ServiceDesc {
 	return func(*member) *runtime.ServiceDesc { return desc }
 }
 
-// What callers make of the weights: all by weight, only those of a version, and all by weight and split.
+// How callers weigh members: all by weight, those of one version, all by weight and split.
 func byWeight(m *member) int { return m.weight }
 
 func ofVersion(version string) func(*member) int {
@@ -201,9 +155,9 @@ func ofVersion(version string) func(*member) int {
 
 func bySplit(m *member) int { return m.weight * map[string]int{"v1": 1, "v2": 4}[m.version] }
 
-// A fleet of the tutorial's kind, with the version in the keys, moves over under load: our clients read what is there, servers
-// of ours take the place of theirs in their layout, the old client goes, and the fleet moves to a key
-// of its own, under which a client finds both versions. The weights are honoured by everybody all the while.
+// A fleet of the tutorial's kind, with the version in its keys, moves under load: our clients read what is there, our servers
+// replace theirs in their layout, the old client goes, and the fleet moves to a key of its own, where a client finds both
+// versions. Every client honours the weights throughout.
 func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 	f := newTutorialFleet(newWorld(t))
 	versioned := func(m *member) *runtime.ServiceDesc {
@@ -211,18 +165,18 @@ func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 	}
 	user := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "acme/user", ServiceConfig: weighted}
 
-	f.theirs(true)
+	f.startTheirs(true)
 	old := f.call("the tutorial's client", f.tutorialConn("user"), byWeight)
 	f.judge("before")
 	v1 := f.call("our client of v1", f.conn(versioned(f.members[0])), ofVersion("v1"))
 	v2 := f.call("our client of v2", f.conn(versioned(f.members[2])), ofVersion("v2"))
 	f.judge("our clients")
 	f.roll("their-layout", f.ours(versioned))
-	f.gone(old)
+	f.retire(old)
 	f.roll("both-keys", f.oursBeside(always(user), versioned))
 	both := f.call("our client of both versions", f.conn(user), byWeight)
 	f.judge("both-keys")
-	f.gone(v1, v2)
+	f.retire(v1, v2)
 	f.split(user.Key)
 	both.weigh = bySplit
 	f.judge("split")
@@ -230,17 +184,17 @@ func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 	if left := f.entries("/user/"); len(left) > 0 {
 		t.Errorf("left are %+v", left)
 	}
-	f.gone(both)
+	f.retire(both)
 }
 
-// The same without the version in the keys: a client finds both versions from the beginning, and the fleet can change its
-// layout under the same key.
+// The same without the version in the keys: a client finds both versions from the start, and the fleet changes its layout
+// under the same key.
 func TestMigration_FromTutorialWithOneKeyUnderLoad(t *testing.T) {
 	f := newTutorialFleet(newWorld(t))
 	theirs := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", Layout: tutorialLayout, ServiceConfig: weighted}
 	ours := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", ServiceConfig: weighted}
 
-	f.theirs(false)
+	f.startTheirs(false)
 	old := f.call("the tutorial's client", f.tutorialConn("user"), byWeight)
 	f.judge("before")
 	one := f.call("our client", f.conn(theirs), byWeight)
@@ -249,12 +203,12 @@ func TestMigration_FromTutorialWithOneKeyUnderLoad(t *testing.T) {
 	one.weigh = bySplit
 	f.judge("split")
 	f.roll("their-layout", f.ours(always(theirs)))
-	f.gone(old)
+	f.retire(old)
 	f.roll("ours", f.ours(always(ours)))
 	for _, left := range f.entries("/user/") {
 		if !strings.Contains(left.value, `"Metadata"`) {
 			t.Errorf("left is %+v", left)
 		}
 	}
-	f.gone(one)
+	f.retire(one)
 }

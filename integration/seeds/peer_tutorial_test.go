@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// tutorialServer is what the registry of a tutorial that many services copied keeps of a server.
+// tutorialServer is an entry of a tutorial's registry that many services copied.
 type tutorialServer struct {
 	Name    string `json:"name"`
 	Addr    string `json:"addr"`
@@ -25,7 +25,7 @@ type tutorialServer struct {
 	Weight  int64  `json:"weight"`
 }
 
-// tutorialKey is the etcd key of a server: the version has a segment where the fleet chose to have it in keys.
+// tutorialKey returns the etcd key of a server, with the version in it if the fleet has it there.
 func tutorialKey(s tutorialServer, inKey bool) string {
 	if inKey {
 		return "/" + s.Name + "/" + s.Version + "/" + s.Addr
@@ -33,7 +33,7 @@ func tutorialKey(s tutorialServer, inKey bool) string {
 	return "/" + s.Name + "/" + s.Addr
 }
 
-// tutorialEntry is a registration: a key on a lease that is kept alive, and put again on a new one when that ends.
+// tutorialEntry is a registration: a key on a lease that is kept alive. When the lease ends, the key is put on a new one.
 type tutorialEntry struct {
 	w          *world
 	key, value string
@@ -106,8 +106,8 @@ func (e *tutorialEntry) keep(ctx context.Context) {
 	}
 }
 
-// tutorialAddrs is the list of its resolver. It goes by addresses alone: a server that is known already is not looked at
-// again, so a new weight is not noticed, and which server has gone is what the deleted key ends in.
+// tutorialAddrs is the list of its resolver, which goes by addresses alone: it ignores a new weight of a known server, and
+// takes the end of a deleted key for the address of the server that has gone.
 type tutorialAddrs []resolver.Address
 
 func (l *tutorialAddrs) apply(events []*clientv3.Event) {
@@ -127,10 +127,10 @@ func (l *tutorialAddrs) apply(events []*clientv3.Event) {
 	}
 }
 
-// tutorialWeight is the key of the attribute that has the weight.
+// tutorialWeight is the key of the weight among the attributes of an address.
 type tutorialWeight struct{}
 
-// tutorialResolver resolves tutorial:///user to all that begins with "/user/", whatever the version.
+// tutorialResolver resolves tutorial:///user to the servers of all keys that begin with "/user/", whatever their version.
 func (w *world) tutorialResolver() resolver.Builder {
 	return peerResolver{"tutorial", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
 		var list tutorialAddrs
@@ -141,7 +141,7 @@ func (w *world) tutorialResolver() resolver.Builder {
 	}}
 }
 
-// tutorialConn is a connection of that system, with the balancer that goes by weight.
+// tutorialConn returns a connection of that system, with its weighted balancer.
 func (w *world) tutorialConn(name string) *grpc.ClientConn {
 	w.t.Helper()
 	return w.dial("tutorial:///"+name, w.tutorialResolver(), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"`+tutorialBalancer+`":{}}]}`))
@@ -168,7 +168,7 @@ func (tutorialPickers) Build(info base.PickerBuildInfo) balancer.Picker {
 	return p
 }
 
-// tutorialPicker is smooth weighted round robin, as nginx has it.
+// tutorialPicker picks by smooth weighted round robin, as nginx does.
 type tutorialPicker struct {
 	mu    sync.Mutex
 	nodes []tutorialNode

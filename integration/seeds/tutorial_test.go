@@ -8,10 +8,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// tutorialLayout is what `etcdrpc adopt` makes of that system's entries, and what its old callers look at.
+// tutorialLayout is the layout that "etcdrpc adopt" proposes for that system's entries.
 var tutorialLayout = runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "version", Weight: "weight"})
 
-// weighted is the service config of the option weighted.
+// weighted is the service config for load_balancing: {weighted: {}}.
 const weighted = `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`
 
 func TestTutorial_TheirWriterOurClient(t *testing.T) {

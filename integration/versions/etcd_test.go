@@ -17,7 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// etcd is one member, a process of its own.
+// etcd is a member of a cluster, in a process of its own.
 type etcd struct {
 	t          *testing.T
 	name, dir  string
@@ -29,7 +29,7 @@ type etcd struct {
 	log        bytes.Buffer  // not to be read before exited is closed
 }
 
-// startEtcd returns an etcd of one member that answers. It skips the test if there is no etcd to start.
+// startEtcd starts an etcd of one member, and waits until it answers. It skips the test if there is no etcd to start.
 func startEtcd(t *testing.T, opts ...func(*etcd)) *etcd {
 	t.Helper()
 	e := newMember(t, "single")
@@ -42,23 +42,23 @@ func startEtcd(t *testing.T, opts ...func(*etcd)) *etcd {
 	return e
 }
 
-// newMember returns a member that is not started. Its cluster is to be set.
+// newMember returns a member that is not started. The caller sets its cluster.
 func newMember(t *testing.T, name string) *etcd {
 	t.Helper()
 	if os.Getenv("TEST_ETCD") == "" {
 		t.Skip("TEST_ETCD does not name an etcd; make versions builds some")
 	}
 	e := &etcd{t: t, name: name, dir: filepath.Join(t.TempDir(), name), addr: freeAddr(t), peer: freeAddr(t), scheme: "http"}
-	t.Cleanup(e.kill) // once and here, so that it comes after what the test has on it
+	t.Cleanup(e.kill) // registered before what the test uses it for, so it runs last
 	return e
 }
 
-// member returns what the member is in the flag of its cluster.
+// member returns the member as --initial-cluster names it.
 func (e *etcd) member() string { return e.name + "=http://" + e.peer }
 
 func (e *etcd) endpoint() string { return e.scheme + "://" + e.addr }
 
-// start starts the process, with what is in its directory.
+// start starts the process on its data directory.
 func (e *etcd) start() {
 	e.t.Helper()
 	args := []string{
@@ -78,21 +78,21 @@ func (e *etcd) start() {
 	cmd, exited := e.cmd, make(chan struct{})
 	e.exited = exited
 	go func() {
-		_ = cmd.Wait() // it is killed in the end
+		_ = cmd.Wait() // it fails once the process is killed
 		close(exited)
 	}()
 }
 
-// kill ends the process, whatever it is at.
+// kill kills the process, and waits for its end.
 func (e *etcd) kill() {
 	if e.cmd == nil || e.cmd.Process == nil {
 		return // never started
 	}
-	_ = e.cmd.Process.Kill() // it may have ended
+	_ = e.cmd.Process.Kill() // the process may have ended
 	<-e.exited
 }
 
-// await returns when etcd answers.
+// await waits until etcd answers.
 func (e *etcd) await() {
 	e.t.Helper()
 	client := e.client()
@@ -123,7 +123,7 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
 	}
 	if e.scheme == "https" {
-		config.TLS = &tls.Config{InsecureSkipVerify: true} // etcd has made the certificate itself
+		config.TLS = &tls.Config{InsecureSkipVerify: true} // the certificate is etcd's own
 	}
 	for _, opt := range opts {
 		opt(&config)
@@ -136,12 +136,12 @@ func (e *etcd) client(opts ...func(*clientv3.Config)) *clientv3.Client {
 	return client
 }
 
-// lastPort is below the ports that are given to whoever asks for any, so that nobody takes one while etcd is away.
+// lastPort is below the range of ephemeral ports, so that nobody takes a port while its etcd is down.
 var lastPort atomic.Int64
 
 func init() { lastPort.Store(20_000 + int64(os.Getpid()%100)*100) }
 
-// freeAddr returns an address of loopback that nobody listens on, and another one each time.
+// freeAddr returns a loopback address that nobody listens on, a different one each time.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 100 {
@@ -155,7 +155,7 @@ func freeAddr(t *testing.T) string {
 	return ""
 }
 
-// startThree returns three members of one cluster, all of which answer.
+// startThree starts a cluster of three members, and waits until all of them answer.
 func startThree(t *testing.T) []*etcd {
 	t.Helper()
 	var members []*etcd

@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// TestVersions checks that what runs here is what was asked for.
+// TestVersions checks that client, server and gRPC have the versions that were asked for.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -49,7 +49,7 @@ func TestCallsFollowServers(t *testing.T) {
 	second, _ := serve(t, registry)
 	awaitCalls(t, client, first, second)
 
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 	stopFirst()
 	calling.stop()
 	awaitCalls(t, client, second)
@@ -84,7 +84,7 @@ func TestRegistrationReturns(t *testing.T) {
 	addr, _ := serve(t, registry)
 	client, admin := newCaller(t, registry), e.client()
 	call(t, client)
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
@@ -92,11 +92,11 @@ func TestRegistrationReturns(t *testing.T) {
 	if _, err := admin.Revoke(ctx, old); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is there under another lease", func() bool { l := leaseOf(t, admin); return l != 0 && l != old })
+	eventually(t, "the server is registered under another lease", func() bool { l := leaseOf(t, admin); return l != 0 && l != old })
 	if _, err := admin.Delete(ctx, key+"/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is there after its key was deleted", func() bool { return leaseOf(t, admin) != 0 })
+	eventually(t, "the server is registered after its key was deleted", func() bool { return leaseOf(t, admin) != 0 })
 	calling.stop()
 	awaitCalls(t, client, addr)
 }
@@ -109,7 +109,7 @@ func TestRestart(t *testing.T) {
 	client := newCaller(t, registry)
 	call(t, client)
 
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 	e.kill()
 	e.start()
 	second, _ := serve(t, registry)
@@ -117,7 +117,7 @@ func TestRestart(t *testing.T) {
 	awaitCalls(t, client, first, second)
 }
 
-// TestWiped has etcd come back empty, at a lower revision: what is the sign of that differs from version to version.
+// TestWiped restarts etcd without data, at a lower revision. How that shows differs between versions.
 func TestWiped(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -126,7 +126,7 @@ func TestWiped(t *testing.T) {
 	client := newCaller(t, registry)
 	call(t, client)
 
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 	e.kill()
 	if err := os.RemoveAll(e.dir); err != nil {
 		t.Fatal(err)
@@ -134,7 +134,7 @@ func TestWiped(t *testing.T) {
 	e.start()
 	e.await()
 	admin := e.client()
-	eventually(t, "the first is there again", func() bool { return leaseOf(t, admin) != 0 })
+	eventually(t, "the first server is registered again", func() bool { return leaseOf(t, admin) != 0 })
 	second, stopSecond := serve(t, registry)
 	awaitCalls(t, client, first, second)
 	stopSecond()
@@ -142,7 +142,7 @@ func TestWiped(t *testing.T) {
 	calling.stop()
 }
 
-// TestCompacted compacts what a watch has missed, behind its back.
+// TestCompacted compacts the revisions that a watch has missed.
 func TestCompacted(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -182,8 +182,8 @@ func TestListsInPages(t *testing.T) {
 	eventually(t, "the watch has all", func() bool { return len(addrs()) == 2500 })
 }
 
-// TestSilence has a watch hear nothing: it is asked for a sign of life, again and again, and gives one, so that the
-// range is not read.
+// TestSilence keeps a watch quiet. The runtime asks it for progress again and again, and does not read the range, since it
+// answers.
 func TestSilence(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -196,7 +196,7 @@ func TestSilence(t *testing.T) {
 	put(t, admin, key, 1)
 	addrs := follow(t, registry, key)
 	eventually(t, "the watch has one", func() bool { return len(addrs()) == 1 })
-	put(t, admin, "elsewhere", 1) // etcd 3.5 and newer are silent until there is something behind the start of a watch
+	put(t, admin, "elsewhere", 1) // etcd 3.5 and newer do not answer until something is written after the start of a watch
 	eventually(t, "the watch was asked", func() bool { return requests.Load() > 0 })
 	before := reads.Load()
 	eventually(t, "the watch has answered thrice", func() bool { return answers.Load() >= 3 })
@@ -208,8 +208,7 @@ func TestSilence(t *testing.T) {
 	}
 }
 
-// TestNoLeader has a member lose the others: calls go on, what cannot be followed is said, and all is well once they
-// are back.
+// TestNoLeader stops two of three members: calls go on, the status has an error, and all is well once they are back.
 func TestNoLeader(t *testing.T) {
 	t.Parallel()
 	members := startThree(t)
@@ -218,7 +217,7 @@ func TestNoLeader(t *testing.T) {
 	client := newCaller(t, registry)
 	call(t, client)
 
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 	members[1].kill()
 	members[2].kill()
 	eventually(t, "the status says why", func() bool {
@@ -241,7 +240,7 @@ func TestTLS(t *testing.T) {
 	awaitCalls(t, newCaller(t, registry), addr)
 }
 
-// TestUsers has etcd ask for passwords. Its tokens end when it starts again.
+// TestUsers makes etcd require passwords. Its tokens become invalid when it restarts.
 func TestUsers(t *testing.T) {
 	t.Parallel()
 	e := startEtcd(t)
@@ -255,7 +254,7 @@ func TestUsers(t *testing.T) {
 	client := newCaller(t, callers)
 	call(t, client)
 
-	calling := callOn(t, client)
+	calling := keepCalling(t, client)
 	e.kill()
 	e.start()
 	second, _ := serve(t, servers)

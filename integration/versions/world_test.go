@@ -25,7 +25,7 @@ import (
 const (
 	key = "helloworld/greeter"
 
-	// soon bounds what is to happen at once. It is generous, for busy machines.
+	// soon bounds every wait. It is generous, for busy machines.
 	soon = 20 * time.Second
 )
 
@@ -47,10 +47,10 @@ func (l *logs) String() string {
 	return l.text.String()
 }
 
-// newRegistry returns a registry that is closed with the test, and what it logs.
-func newRegistry(t *testing.T, client *clientv3.Client, opts ...runtime.Option) (*runtime.Registry, *logs) {
+// newRegistry returns a registry that is closed with the test, and its log.
+func newRegistry(t *testing.T, client *clientv3.Client) (*runtime.Registry, *logs) {
 	l := &logs{}
-	registry := runtime.NewRegistry(client, append(opts, runtime.WithLogger(slog.New(slog.NewTextHandler(l, nil))))...)
+	registry := runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(l, nil))))
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
@@ -75,7 +75,7 @@ func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloRep
 }
 
 // serve serves a greeter, and returns its address once it is in etcd. stop ends it and waits.
-func serve(t *testing.T, registry *runtime.Registry, opts ...runtime.RegisterOption) (addr string, stop func()) {
+func serve(t *testing.T, registry *runtime.Registry) (addr string, stop func()) {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -83,7 +83,7 @@ func serve(t *testing.T, registry *runtime.Registry, opts ...runtime.RegisterOpt
 	}
 	addr = lis.Addr().String()
 	server := registry.NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr}, opts...)
+	basic.RegisterGreeterServerToEtcd(server, greeter{addr: addr})
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ctx, lis) }()
@@ -125,7 +125,7 @@ func call(t *testing.T, client basic.GreeterClient) string {
 	return reply.GetMessage()
 }
 
-// awaitCalls calls until, of ten calls in a row, each of addrs answered one and nobody else any.
+// awaitCalls calls until ten calls in a row are answered by all of addrs and nobody else.
 func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
 	t.Helper()
 	slices.Sort(addrs)
@@ -139,15 +139,15 @@ func awaitCalls(t *testing.T, client basic.GreeterClient, addrs ...string) {
 	})
 }
 
-// calling is calls one after the other.
+// calling makes calls, one after the other.
 type calling struct {
 	t      *testing.T
 	cancel context.CancelFunc
 	ended  chan struct{}
 }
 
-// callOn calls until stop is called, or the test ends. Each call that fails is an error of the test.
-func callOn(t *testing.T, client basic.GreeterClient) *calling {
+// keepCalling calls until stop is called or the test ends. A call that fails is an error of the test.
+func keepCalling(t *testing.T, client basic.GreeterClient) *calling {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &calling{t: t, cancel: cancel, ended: make(chan struct{})}
 	go func() {
@@ -157,7 +157,7 @@ func callOn(t *testing.T, client basic.GreeterClient) *calling {
 			_, err := client.SayHello(bounded, &basic.HelloRequest{})
 			cancel()
 			if err != nil && ctx.Err() == nil {
-				t.Errorf("a call: %v", err)
+				t.Errorf("call: %v", err)
 				return
 			}
 		}
@@ -171,7 +171,7 @@ func (c *calling) stop() {
 	<-c.ended
 }
 
-// follow watches the addresses at the key, as long as the test runs, and returns them as they are.
+// follow watches a key as long as the test runs. addrs returns the present addresses.
 func follow(t *testing.T, registry *runtime.Registry, key string) (addrs func() []string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var mu sync.Mutex
@@ -214,7 +214,7 @@ func leaseOf(t *testing.T, client *clientv3.Client) clientv3.LeaseID {
 	return clientv3.LeaseID(resp.Kvs[0].Lease)
 }
 
-// put has n entries in etcd, of servers that are not there.
+// put puts n entries into etcd, of servers that do not exist.
 func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -230,8 +230,8 @@ func put(t *testing.T, client *clientv3.Client, key string, n int) {
 	}
 }
 
-// enableAuth has etcd ask for passwords. The users are server, who may write below the key, and caller, who may read
-// there, each with its name as password.
+// enableAuth makes etcd require passwords. It adds the users server, who may write below the key, and caller, who may read
+// there. Their passwords are their names.
 func enableAuth(t *testing.T, client *clientv3.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
@@ -267,7 +267,7 @@ func countReads(reads *atomic.Int64) grpc.UnaryClientInterceptor {
 	}
 }
 
-// countProgress counts the requests for progress of an etcd client's watches, and the answers.
+// countProgress counts the progress requests of an etcd client's watches, and the answers.
 func countProgress(requests, answers *atomic.Int64) grpc.StreamClientInterceptor {
 	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 		stream, err := open(ctx, desc, conn, method, opts...)
@@ -295,7 +295,7 @@ func (s *progressStream) RecvMsg(m any) error {
 	return err
 }
 
-// eventually polls until ok. Not soon fails the test.
+// eventually polls until ok returns true. It fails the test if that takes too long.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	start := time.Now()

@@ -14,8 +14,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
 
-// apply commits and tags what was staged, with the user's name, hooks and signature, or undoes what it has done.
-// The tags are annotated: they say who made the release and when, and git describe looks for such.
+// apply commits and tags what was staged, with the user's name, hooks and signature. If that fails, it undoes what it did.
+// The tags are annotated: they name who made the release and when, and git describe finds no others.
 func apply(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) (err error) {
 	if err := unchanged(ctx, repo, s.base); err != nil {
 		return err
@@ -38,7 +38,7 @@ func apply(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) (err err
 	return nil
 }
 
-// unchanged returns an error unless the tree is still the commit that the release was planned for.
+// unchanged returns an error if the repository is no longer at the commit that was staged, or has other changes.
 func unchanged(ctx context.Context, repo git.Repo, base string) error {
 	head, err := repo.Git(ctx, "rev-parse", "HEAD")
 	if err != nil {
@@ -49,7 +49,7 @@ func unchanged(ctx context.Context, repo git.Repo, base string) error {
 		return err
 	}
 	if head != base || dirty != "" {
-		return errors.New("someone has changed files, or committed, meanwhile: begin anew")
+		return errors.New("files or the branch have changed since the release was planned: start again")
 	}
 	return nil
 }
@@ -72,12 +72,12 @@ func commit(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) error {
 		return err
 	}
 	if tree != s.tree {
-		return errors.New("what was committed is not what was built: a hook of git, or someone, has changed files meanwhile")
+		return errors.New("what was committed is not what was built: a git hook, or another program, has changed files")
 	}
 	return nil
 }
 
-// undo takes back the tags that were made, the commit, and all changes of files since the tree was seen unchanged.
+// undo deletes the tags and restores the branch and the files.
 func undo(ctx context.Context, repo git.Repo, s *staged, tags []string) error {
 	var errs []error
 	for _, tag := range tags {
@@ -91,7 +91,7 @@ func undo(ctx context.Context, repo git.Repo, s *staged, tags []string) error {
 	}
 	_, err := repo.Git(ctx, "reset", "--quiet", "--hard", s.base)
 	if err := errors.Join(append(errs, err)...); err != nil {
-		return fmt.Errorf("undo: %w", err)
+		return fmt.Errorf("undoing the release: %w", err)
 	}
 	return nil
 }

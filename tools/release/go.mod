@@ -1,7 +1,6 @@
-// Module release pins what is run for a release and by its workflow, apart from the other tools: each asks
-// for many modules, and none should change what another is built from.
-// Run one from the root as: go tool -modfile=tools/release/go.mod NAME
-// Its own packages make releases.
+// Module release makes releases, and pins the tools for them and their workflow. They are apart from the other tools, so that
+// the many modules that each requires do not change the versions that another is built from.
+// To run one from the root: go tool -modfile=tools/release/go.mod NAME
 module github.com/etcdrpc/protoc-gen-go-etcd/tools/release
 
 go 1.26.0

@@ -1,6 +1,6 @@
-// Command release makes a release of this repository's modules: release [-C DIR] VERSION. It changes the changelog and
-// what the modules require of each other, commits that, and tags it for every module that users fetch. It pushes
-// nothing. If anything is in the way or fails, the tree, the branch and the tags are as before.
+// Command release releases this repository's modules: release [-C DIR] VERSION. It updates the changelog and the versions
+// that the modules require of each other, commits both, and tags the commit for every module that users fetch. It pushes
+// nothing. If it fails, the files, the branch and the tags are as before.
 package main
 
 import (
@@ -36,14 +36,14 @@ func main() {
 
 func release(ctx context.Context, dir, version string, out io.Writer) error {
 	repo := git.Repo{Dir: dir}
-	p, err := look(ctx, repo, version)
+	p, err := makePlan(ctx, repo, version)
 	if err != nil {
 		return err
 	}
 	if err := checkAPI(ctx, repo, p, out); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, "Requiring each other's new versions, and building them as users will fetch them.")
+	fmt.Fprintln(out, "Updating what the modules require of each other, and building them as users will fetch them.")
 	staged, err := stage(ctx, repo, p)
 	if err != nil {
 		return err
@@ -51,11 +51,11 @@ func release(ctx context.Context, dir, version string, out io.Writer) error {
 	if err := apply(ctx, repo, p, staged); err != nil {
 		return err
 	}
-	return sayNext(ctx, repo, p, out)
+	return printNext(ctx, repo, p, out)
 }
 
-// look plans the release of what is there.
-func look(ctx context.Context, repo git.Repo, version string) (*plan.Plan, error) {
+// makePlan plans the release of the repository as it is.
+func makePlan(ctx context.Context, repo git.Repo, version string) (*plan.Plan, error) {
 	state := plan.State{Files: make(map[string]string)}
 	var err error
 	if state.Dirty, err = repo.Lines(ctx, "status", "--porcelain", "--untracked-files=all"); err != nil {
@@ -77,14 +77,15 @@ func look(ctx context.Context, repo git.Repo, version string) (*plan.Plan, error
 	return plan.New(state, version, time.Now())
 }
 
+// checkAPI returns an error if the version is too low for the changes in the API.
 func checkAPI(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) error {
 	if p.Base == "" {
-		fmt.Fprintln(out, "This is the first release: there is no API to compare with.")
+		fmt.Fprintln(out, "This is the first release: there is no earlier API to compare with.")
 		return nil
 	}
 	changes, err := api.Since(ctx, repo, p.Base)
 	if err != nil {
-		return fmt.Errorf("compare the API with that of %s: %w", p.Base, err)
+		return fmt.Errorf("comparing the API with that of %s: %w", p.Base, err)
 	}
 	if err := plan.CheckAPI(p.Base, p.Version, changes); err != nil {
 		return err
@@ -93,7 +94,8 @@ func checkAPI(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) e
 	return nil
 }
 
-func sayNext(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) error {
+// printNext prints the commands that publish the release, and those that undo it.
+func printNext(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) error {
 	commit, err := repo.Git(ctx, "rev-parse", "--short", "HEAD")
 	if err != nil {
 		return err
@@ -102,7 +104,7 @@ func sayNext(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) er
 	if named, err := repo.Git(ctx, "config", "branch."+plan.Branch+".remote"); err == nil && named != "." {
 		remote = named
 	}
-	_, err = fmt.Fprintf(out, "%s is commit %s, tagged %s. Nothing is pushed. To publish it, in this order:\n\n  %s\n\nTo take it back before that:\n\n  %s\n",
+	_, err = fmt.Fprintf(out, "%s is commit %s, tagged %s. Nothing is pushed. To publish it, run in this order:\n\n  %s\n\nTo undo it before that:\n\n  %s\n",
 		p.Version, commit, strings.Join(p.Tags, ", "), strings.Join(p.Push(remote), "\n  "), p.Takeback())
 	return err
 }

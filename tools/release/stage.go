@@ -6,23 +6,24 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/proxy"
 )
 
-// staged is the commit to be, as it was tried.
+// staged is the content of the release commit, as it was built in the clone.
 type staged struct {
 	base  string            // the commit before it
-	files map[string][]byte // those that change
-	tree  string            // git's name for all files
+	files map[string][]byte // that the release changes
+	tree  string            // git's hash of all files
 }
 
-// stage makes the release in a clone, and builds there what requires other modules, fetched as its tags have them.
+// stage makes the release in a clone and builds there the modules that require others, which it fetches by the tags.
 //
-// A go.sum has the sums of modules that carry the version that its own commit gets. There is no circle, since the
-// archive of a module leaves out the modules below it: the sums stay the same when the commit gets its go.sum.
+// A go.sum holds the checksums of modules that are tagged on the commit that adds it. That is no circle: the archive of a
+// module leaves out nested modules, so their go.sum changes no checksum.
 func stage(ctx context.Context, repo git.Repo, p *plan.Plan) (*staged, error) {
 	temp, err := os.MkdirTemp("", "release")
 	if err != nil {
@@ -65,18 +66,18 @@ func stage(ctx context.Context, repo git.Repo, p *plan.Plan) (*staged, error) {
 	return collect(ctx, clone, base)
 }
 
-// fetchAndBuild completes go.mod and go.sum of a module and builds it with its tests.
+// fetchAndBuild completes the go.mod and go.sum of a module, and compiles it with its tests.
 func fetchAndBuild(ctx context.Context, clone git.Repo, m modules.Module, env []string) error {
-	module := git.Repo{Dir: filepath.Join(clone.Dir, filepath.FromSlash(m.Dir))}
+	dir := filepath.Join(clone.Dir, filepath.FromSlash(m.Dir))
 	for _, args := range [][]string{{"mod", "tidy"}, {"vet", "./..."}} {
-		if _, err := module.Run(ctx, env, "go", args...); err != nil {
-			return fmt.Errorf("%s, with the modules it requires as users will fetch them: %w", m.Dir, err)
+		if _, err := command.Run(ctx, dir, env, "go", args...); err != nil {
+			return fmt.Errorf("%s, built as users will fetch it: %w", m.Dir, err)
 		}
 	}
 	return nil
 }
 
-// tagAll commits all that has changed and points the tags of the release at it.
+// tagAll commits all changes and points the tags of the release at the commit.
 func tagAll(ctx context.Context, clone git.Repo, p *plan.Plan) error {
 	if _, err := clone.Git(ctx, "add", "--all"); err != nil {
 		return err
@@ -93,7 +94,7 @@ func tagAll(ctx context.Context, clone git.Repo, p *plan.Plan) error {
 	return nil
 }
 
-// collect returns what the clone has changed.
+// collect returns the changes of the clone since base.
 func collect(ctx context.Context, clone git.Repo, base string) (*staged, error) {
 	tree, err := clone.Git(ctx, "rev-parse", "HEAD^{tree}")
 	if err != nil {

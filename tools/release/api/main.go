@@ -1,5 +1,5 @@
-// Command api says what has changed in the exported API of the modules since the last release, and fails on what no
-// next version may have.
+// Command api prints how the exported API of the modules has changed since the last release. It fails if no later version
+// may have these changes.
 package main
 
 import (
@@ -46,7 +46,7 @@ func compare(ctx context.Context, repo git.Repo) error {
 	}
 	fmt.Println(plan.Summary(base, changes))
 	if next := plan.Lowest(base, changes); module.CheckPathMajor(next, "") != nil {
-		return fmt.Errorf("no next version may have these changes: %s does not go with the module path", next)
+		return fmt.Errorf("these changes need %s, which does not fit the module path: take back those that are not compatible", next)
 	}
 	return nil
 }

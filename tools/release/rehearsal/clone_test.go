@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
 
-// newClone returns a clone of the repository on main, with what is not committed there in a commit of its own.
+// newClone returns a clone of the repository, on main, where uncommitted changes are committed.
 func newClone(t *testing.T) git.Repo {
 	t.Helper()
 	for name, value := range map[string]string{
@@ -35,11 +35,11 @@ func newClone(t *testing.T) git.Repo {
 	for _, name := range strings.Split(strings.TrimSuffix(run(t, source, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", ":/"), "\x00"), "\x00") {
 		copyFile(t, filepath.Join(repository, name), filepath.Join(clone.Dir, name))
 	}
-	commitAll(t, clone, "Take in what is not committed")
+	commitAll(t, clone, "Commit the changes")
 	return clone
 }
 
-// copyFile copies a file, unless it was deleted.
+// copyFile copies a file if it exists.
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
 	info, err := os.Stat(from)
@@ -98,7 +98,7 @@ func edit(t *testing.T, clone git.Repo, name string, by func(string) string) {
 	}
 }
 
-// next returns a version that comes after all tags, with a new minor version.
+// next returns the next minor version after all that are tagged.
 func next(t *testing.T, clone git.Repo) string {
 	t.Helper()
 	last := plan.Last(strings.Fields(run(t, clone, "tag", "--list")))

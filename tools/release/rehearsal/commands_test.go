@@ -12,9 +12,9 @@ import (
 
 const repository = "../../.."
 
-// command is one that a page has for fetching a module of this repository.
+// command is a command on a page that fetches a module of this repository.
 type command struct {
-	page string // its path
+	page string // its file name
 	text string // without the prompt and the & behind it
 }
 
@@ -23,7 +23,7 @@ var (
 	fetching  = regexp.MustCompile("(?m)(?:[A-Z]+=\\S+ )*\\bgo (?:install|get|run|mod download)\\b[^\n`&]*" + regexp.QuoteMeta(modules.Root) + "[^\n`&]*")
 )
 
-// commands finds those of README and docs, wherever on the page they are.
+// commands returns the commands of README and docs, in code blocks and in prose.
 func commands(t *testing.T) (all []command) {
 	t.Helper()
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
@@ -42,20 +42,20 @@ func commands(t *testing.T) (all []command) {
 	return all
 }
 
-// kind is what a command needs to be run, and what shows that it did what it says.
+// kind says how to run a command, and how to check what it did.
 type kind struct {
 	name    string
 	pattern *regexp.Regexp
-	project bool   // whether it is run in a module that init has written
-	check   string // the command whose output has the version, after the first
+	project bool   // whether it runs in a module that init has written
+	check   string // the command that prints the version afterwards; "" if the quickstart runs it
 }
 
-// checksum is what comes after init wherever it is not left to go generate, as setup.md says.
+// checksum is the command to run after init without go generate, as setup.md says.
 const checksum = "go mod download " + modules.Root
 
 var own = regexp.QuoteMeta(modules.Root)
 
-// kinds are tried in this order. What no kind has is an error, so that a new command is rehearsed as well.
+// kinds has a kind for every command, so that new ones are rehearsed, too.
 var kinds = []kind{
 	{"install etcdrpc", regexp.MustCompile(`^go install ` + own + `/cmd/etcdrpc@(latest|VERSION)$`), false, `"$GOBIN/etcdrpc" version`},
 	{"install the plugin", regexp.MustCompile(`^go install ` + own + `/cmd/protoc-gen-go-etcd@(latest|VERSION)$`), false, `"$GOBIN/protoc-gen-go-etcd" --version`},
@@ -65,7 +65,7 @@ var kinds = []kind{
 	{"get etcdtest", regexp.MustCompile(`^go get ` + own + `/etcdtest@(latest|VERSION)$`), true, `go list -m ` + modules.Root + `/etcdtest`},
 	{"get outlierdetection", regexp.MustCompile(`^go get ` + own + `/outlierdetection@(latest|VERSION)$`), true, `go list -m ` + modules.Root + `/outlierdetection`},
 	{"add the checksum", regexp.MustCompile(`^` + checksum + `$`), true, `go tool protoc-gen-go-etcd --version`},
-	// The quickstart runs these two, with all that follows.
+	// The quickstart runs these two.
 	{"init", regexp.MustCompile(`^go run ` + own + `/cmd/protoc-gen-go-etcd@latest init example.com/greeter$`), false, ""},
 	{"etcd", regexp.MustCompile(`^go run ` + own + `/etcdtest/cmd/etcd@latest$`), false, ""},
 }
@@ -79,13 +79,13 @@ func (c command) kind() (kind, bool) {
 	return kind{}, false
 }
 
-// TestCommandsAreKnown says that the rehearsal knows how to run each command, and that it finds them.
+// TestCommandsAreKnown checks that commands finds the documents' commands, and that each has a kind.
 func TestCommandsAreKnown(t *testing.T) {
 	found := make(map[string]bool)
 	for _, c := range commands(t) {
 		k, ok := c.kind()
 		if !ok {
-			t.Errorf("%s has %q, which the rehearsal cannot run: add a kind", c.page, c.text)
+			t.Errorf("%s has %q, which has no kind: add one, so that it is rehearsed", c.page, c.text)
 		}
 		found[k.name] = true
 		if k.check == "" && !strings.Contains(quickstart(t), c.text) {

@@ -1,3 +1,3 @@
-// Package rehearsal makes a release of this repository in a clone, serves it as a module proxy would, and does with it
-// what README and docs say.
+// Package rehearsal releases a clone of this repository, serves the release as a module proxy does, and runs the commands
+// of README and docs against it.
 package rehearsal

@@ -35,11 +35,11 @@ func quickstart(t *testing.T) string {
 	return commands
 }
 
-// marker is printed between the two runs of the client, to tell their answers apart.
+// marker is printed before a server is stopped, to tell the answers before and after apart.
 const marker = "-- one server is told to stop --"
 
-// jobs makes a shell an interactive one in what matters here: a job in the background is a process group, so that
-// killing it ends what "go run" has started, too. When the script ends, so do the jobs, etcd, the first, last.
+// jobs turns job control on, as in an interactive shell: a background job is a process group, so that kill %1 also ends the
+// program that "go run" started. When the script ends, it stops the jobs, the first of them, etcd, last.
 const jobs = `set -meuo pipefail
 trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || true; done' EXIT
 `
@@ -55,7 +55,7 @@ func (r *released) runQuickstart(t *testing.T) {
 	if got := distinct(answers(before)); got != 2 {
 		t.Errorf("%d servers answered, want 2", got)
 	}
-	// The first of these may still reach the server that drains.
+	// The first calls may still reach the server that is draining.
 	if late := answers(after); len(late) < 3 || distinct(late[len(late)-3:]) != 1 {
 		t.Errorf("after one server has stopped, these answered: %q", late)
 	}
@@ -73,7 +73,7 @@ func requireFree(t *testing.T, addr string) {
 
 var answer = regexp.MustCompile(`(?m)^hello, world from (\S+)$`)
 
-// answers are the servers that answered, in order.
+// answers returns the servers that answered, in order.
 func answers(output string) (servers []string) {
 	for _, match := range answer.FindAllStringSubmatch(output, -1) {
 		servers = append(servers, match[1])

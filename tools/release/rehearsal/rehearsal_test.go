@@ -21,7 +21,7 @@ import (
 
 var rehearse = flag.Bool("rehearse", false, "make the release, which takes minutes the first time")
 
-// TestRehearsal releases a clone, and does what the documents say to fetch the release.
+// TestRehearsal releases a clone, and runs the documents' commands that fetch the release.
 func TestRehearsal(t *testing.T) {
 	if !*rehearse {
 		t.Skip("takes minutes the first time: make rehearsal")
@@ -30,8 +30,9 @@ func TestRehearsal(t *testing.T) {
 	clone := newClone(t)
 	change(t, clone, plan.Changelog, "")
 	version := next(t, clone)
-	timed(t, "make release", func() { t.Log(mustMake(t, clone, version)) })
+	timed(t, "make release", func() { t.Log(mustMake(t, clone, "release", "VERSION="+version)) })
 	checkRelease(t, clone, version)
+	timed(t, "make sbom", func() { t.Log(mustMake(t, clone, "sbom")) })
 
 	served, err := proxy.Start(t.Context(), clone)
 	if err != nil {
@@ -57,25 +58,25 @@ func timed(t *testing.T, what string, do func()) {
 	t.Logf("%s: %.0f s", what, time.Since(start).Seconds())
 }
 
-// makeRelease runs make release there, as a maintainer does.
-func makeRelease(t *testing.T, clone git.Repo, version string) (string, error) {
+// runMake runs make in the clone.
+func runMake(t *testing.T, clone git.Repo, args ...string) (string, error) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "make", "--no-print-directory", "release", "VERSION="+version)
+	cmd := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory"}, args...)...)
 	cmd.Dir, cmd.Env, cmd.WaitDelay = clone.Dir, plain(), 5*time.Second
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
-func mustMake(t *testing.T, clone git.Repo, version string) string {
+func mustMake(t *testing.T, clone git.Repo, args ...string) string {
 	t.Helper()
-	out, err := makeRelease(t, clone, version)
+	out, err := runMake(t, clone, args...)
 	if err != nil {
-		t.Fatalf("make release: %v\n%s", err, out)
+		t.Fatalf("make %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return out
 }
 
-// checkRelease says that the documents say what is true of the release.
+// checkRelease checks the tags, the tree and the changelog after a release.
 func checkRelease(t *testing.T, clone git.Repo, version string) {
 	t.Helper()
 	for _, m := range modules.All {
@@ -84,7 +85,7 @@ func checkRelease(t *testing.T, clone git.Repo, version string) {
 		}
 	}
 	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" {
-		t.Errorf("the release has left %s", dirty)
+		t.Errorf("the release left %s", dirty)
 	}
 	changelog, err := os.ReadFile(filepath.Join(clone.Dir, plan.Changelog))
 	if err != nil {
@@ -95,14 +96,14 @@ func checkRelease(t *testing.T, clone git.Repo, version string) {
 	}
 }
 
-// released is a release that can be fetched.
+// released is a release that a proxy serves.
 type released struct {
 	version string
 	proxy   *proxy.Proxy
 	cache   string // the module cache of its users
 }
 
-// run runs a command of a page and looks for the version.
+// run runs a command of a page, and checks that it gets the version.
 func (r *released) run(t *testing.T, c command, k kind) {
 	dir := t.TempDir()
 	script := "set -euxo pipefail\n"
@@ -115,8 +116,8 @@ func (r *released) run(t *testing.T, c command, k kind) {
 	}
 }
 
-// moduleCache returns a module cache that is none of the user's, with nothing of this repository in it. It stays, and
-// where it is, for the go command builds tools anew for each place that their sources are in.
+// moduleCache returns a module cache apart from the user's, without modules of this repository. It is kept in one place
+// from run to run, since the go command rebuilds tools whose sources have moved.
 func moduleCache(t *testing.T) string {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Join(repository, ".cache", "rehearsal", "mod"))
@@ -136,8 +137,7 @@ func moduleCache(t *testing.T) string {
 	return dir
 }
 
-// script runs a bash script in a directory, with nothing in the module cache but what it fetches from the proxy, and
-// returns what it prints.
+// script runs a bash script in a directory, where the go command fetches from the proxy, and returns its output.
 func (r *released) script(t *testing.T, dir, script string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
@@ -145,7 +145,7 @@ func (r *released) script(t *testing.T, dir, script string) string {
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(append(plain(), r.proxy.Env(r.cache)...), "GOSUMDB=off", "GOBIN="+filepath.Join(t.TempDir(), "gobin"), "TMPDIR="+t.TempDir())
-	// What the script leaves in the background goes with it.
+	// A group of its own, so that its background jobs can be killed with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
@@ -156,7 +156,7 @@ func (r *released) script(t *testing.T, dir, script string) string {
 	err := cmd.Run()
 	t.Logf("in %.0f s:\n%s%s", time.Since(began).Seconds(), progress.String(), out.String())
 	if killed := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); killed != nil && !errors.Is(killed, syscall.ESRCH) {
-		t.Errorf("end what the script started: %v", killed)
+		t.Errorf("kill the script's jobs: %v", killed)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -164,7 +164,7 @@ func (r *released) script(t *testing.T, dir, script string) string {
 	return out.String()
 }
 
-// plain is this process's environment without what make and the go command have set for the test.
+// plain returns the environment without the variables that make and the go command have set for the test.
 func plain() (env []string) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -177,7 +177,7 @@ func plain() (env []string) {
 	return env
 }
 
-// checkDevelopment says that after a release, cmd/etcdrpc is built with what is beside it, and tidy.
+// checkDevelopment checks that after a release, cmd/etcdrpc is built with what is beside it, and tidy.
 func checkDevelopment(t *testing.T, clone git.Repo) {
 	for dir, args := range map[string][]string{
 		"cmd/etcdrpc":   {"vet", "./..."},
@@ -191,7 +191,7 @@ func checkDevelopment(t *testing.T, clone git.Repo) {
 	}
 }
 
-// checkNext says that the next minor version may add to the API, and that a patch version may not take from it.
+// checkNext checks that the next minor version may add to the API, and that a patch version may not take from it.
 func checkNext(t *testing.T, clone git.Repo) {
 	const file, function = "runtime/statuspage/rehearsal.go", "package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n"
 	if err := os.WriteFile(filepath.Join(clone.Dir, file), nil, 0o600); err != nil {
@@ -199,18 +199,18 @@ func checkNext(t *testing.T, clone git.Repo) {
 	}
 	change(t, clone, file, function)
 	minor := next(t, clone)
-	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, minor)) })
+	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, "release", "VERSION="+minor)) })
 
 	edit(t, clone, file, func(string) string { return "package statuspage\n" })
 	change(t, clone, file, "")
 	before := run(t, clone, "for-each-ref")
 	patch := plan.Lowest(minor, nil)
-	out, err := makeRelease(t, clone, patch)
+	out, err := runMake(t, clone, "release", "VERSION="+patch)
 	t.Logf("make release %s:\n%s", patch, out)
 	if want := "runtime/statuspage.Rehearsed: removed"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("%v; want %q", err, want)
 	}
 	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" || run(t, clone, "for-each-ref") != before {
-		t.Errorf("the refused release has left %q, %s", dirty, run(t, clone, "for-each-ref"))
+		t.Errorf("the refused release left %q, %s", dirty, run(t, clone, "for-each-ref"))
 	}
 }

@@ -9,17 +9,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
@@ -32,12 +34,15 @@ func main() {
 	root := flag.String("root", "../..", "the repository")
 	out := flag.String("out", "../../dist", "the directory to write to")
 	flag.Parse()
-	if err := run(*root, *out); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *root, *out); err != nil {
+		stop()
 		log.Fatal(err)
 	}
 }
 
-func run(root, out string) error {
+func run(ctx context.Context, root, out string) error {
 	root, err := filepath.Abs(root)
 	if err != nil {
 		return err
@@ -51,7 +56,7 @@ func run(root, out string) error {
 	}
 	for _, published := range modules.All {
 		m := module{root: root, dir: filepath.Join(root, published.Dir), out: out, name: published.Name()}
-		if err := m.write(); err != nil {
+		if err := m.write(ctx); err != nil {
 			return fmt.Errorf("%s: %w", published.Dir, err)
 		}
 	}
@@ -61,16 +66,16 @@ func run(root, out string) error {
 // module is a module to describe.
 type module struct{ root, dir, out, name string }
 
-func (m module) write() error {
-	linked, err := m.linked()
+func (m module) write(ctx context.Context) error {
+	linked, err := m.linked(ctx)
 	if err != nil {
 		return err
 	}
-	licenses, err := m.licenses(linked)
+	licenses, err := m.licenses(ctx, linked)
 	if err != nil {
 		return err
 	}
-	bom, err := m.bom(linked, licenses)
+	bom, err := m.bom(ctx, linked, licenses)
 	if err != nil {
 		return err
 	}
@@ -87,8 +92,8 @@ func (m module) write() error {
 type version struct{ path, version string }
 
 // linked returns the modules whose packages the module's packages import, in order.
-func (m module) linked() ([]version, error) {
-	out, err := m.output("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
+func (m module) linked(ctx context.Context) ([]version, error) {
+	out, err := command.Run(ctx, m.dir, nil, "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -104,9 +109,9 @@ func (m module) linked() ([]version, error) {
 }
 
 // licenses returns the licences of each module that is linked.
-func (m module) licenses(linked []version) (map[string][]string, error) {
+func (m module) licenses(ctx context.Context, linked []version) (map[string][]string, error) {
 	template := filepath.Join(m.root, "tools", "release", "sbom", "licenses.tmpl")
-	out, err := m.tool("go-licenses", "report", "--ignore", modules.Root, "--template", template, "./...")
+	out, err := m.tool(ctx, "go-licenses", "report", "--ignore", modules.Root, "--template", template, "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -123,11 +128,11 @@ func (m module) licenses(linked []version) (map[string][]string, error) {
 	}
 	for _, l := range linked {
 		if len(found[l.path]) == 0 {
-			return nil, fmt.Errorf("no licence of %s is found", l.path)
+			return nil, fmt.Errorf("%s has no licence that go-licenses finds", l.path)
 		}
 		for _, license := range found[l.path] {
 			if !slices.Contains(allowed, license) {
-				return nil, fmt.Errorf("the licence of %s, %s, is none of %s", l.path, license, strings.Join(allowed, ", "))
+				return nil, fmt.Errorf("%s has the licence %s, which is not among the allowed ones: %s", l.path, license, strings.Join(allowed, ", "))
 			}
 		}
 	}
@@ -145,8 +150,9 @@ func owner(linked []version, folder string) (path string) {
 }
 
 // bom returns the SBOM, with licences.
-func (m module) bom(linked []version, licenses map[string][]string) ([]byte, error) {
-	out, err := m.tool("cyclonedx-gomod", "mod", "-json", "-type", "library", "-short-purls", "-noserial", "-notimestamp", ".")
+func (m module) bom(ctx context.Context, linked []version, licenses map[string][]string) ([]byte, error) {
+	// With -test, because cyclonedx-gomod takes a module for one of tests alone if a test imports it, too.
+	out, err := m.tool(ctx, "cyclonedx-gomod", "mod", "-json", "-type", "library", "-test", "-short-purls", "-noserial", "-notimestamp", ".")
 	if err != nil {
 		return nil, err
 	}
@@ -158,14 +164,19 @@ func (m module) bom(linked []version, licenses map[string][]string) ([]byte, err
 	for _, l := range linked {
 		lacking[l] = true
 	}
-	components, _ := bom["components"].([]any)
-	for _, c := range components {
-		component, _ := c.(map[string]any)
+	dropped := make(map[any]bool) // references
+	bom["components"] = keep(bom["components"], func(component map[string]any) bool {
 		path, _ := component["name"].(string)
 		v, _ := component["version"].(string)
-		if strings.HasPrefix(path, modules.Root) {
+		own := strings.HasPrefix(path, modules.Root)
+		if !own && !lacking[version{path, v}] {
+			dropped[component["bom-ref"]] = true
+			return false
+		}
+		if own {
 			delete(component, "hashes") // of a directory, with whatever else is there
 		}
+		component["scope"] = "required"
 		var list []any
 		for _, license := range licenses[path] {
 			list = append(list, map[string]any{"license": map[string]string{"id": license}})
@@ -174,32 +185,35 @@ func (m module) bom(linked []version, licenses map[string][]string) ([]byte, err
 			component["licenses"] = list
 		}
 		delete(lacking, version{path, v})
-	}
+		return true
+	})
 	for l := range lacking {
 		return nil, fmt.Errorf("the SBOM lacks %s %s", l.path, l.version)
 	}
+	bom["dependencies"] = keep(bom["dependencies"], func(d map[string]any) bool {
+		if on, ok := d["dependsOn"].([]any); ok {
+			d["dependsOn"] = slices.DeleteFunc(on, func(ref any) bool { return dropped[ref] })
+		}
+		return !dropped[d["ref"]]
+	})
 	return json.MarshalIndent(bom, "", "  ")
 }
 
-// tool runs a pinned tool in the module's directory. It is looked up elsewhere, for the go command takes no -modfile
-// where there is a go.work.
-func (m module) tool(name string, args ...string) ([]byte, error) {
-	here := module{dir: filepath.Join(m.root, "tools", "release")}
-	file, err := here.output("go", "tool", "-n", name)
+// keep returns the objects of a JSON array for which ok returns true.
+func keep(array any, ok func(object map[string]any) bool) []any {
+	all, _ := array.([]any)
+	return slices.DeleteFunc(all, func(element any) bool {
+		object, _ := element.(map[string]any)
+		return !ok(object)
+	})
+}
+
+// tool runs a pinned tool in the module's directory. It looks it up elsewhere, since the go command accepts no -modfile
+// beside a go.work.
+func (m module) tool(ctx context.Context, name string, args ...string) ([]byte, error) {
+	file, err := command.Run(ctx, filepath.Join(m.root, "tools", "release"), nil, "go", "tool", "-n", name)
 	if err != nil {
 		return nil, err
 	}
-	return m.output(strings.TrimSpace(string(file)), args...)
-}
-
-func (m module) output(name string, args ...string) ([]byte, error) {
-	cmd := exec.Command(name, args...)
-	cmd.Dir = m.dir
-	var stderr strings.Builder
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w\n%s", name, strings.Join(args, " "), err, stderr.String())
-	}
-	return out, nil
+	return command.Run(ctx, m.dir, nil, strings.TrimSpace(string(file)), args...)
 }

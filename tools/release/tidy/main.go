@@ -1,6 +1,5 @@
-// Command tidy runs go mod tidy in modules: tidy [-diff] DIR... With -diff it changes nothing, shows what it would
-// change, and fails if that is anything. It differs from the go command's where a module has a go.work, by which it
-// finds other modules of this repository.
+// Command tidy tidies modules as go mod tidy does: tidy [-diff] DIR... With -diff it changes nothing, prints what it would
+// change, and fails if there is anything. Unlike go mod tidy, it uses the replacements in a module's go.work.
 package main
 
 import (

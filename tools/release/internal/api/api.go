@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"go/types"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
 
-// Since returns what has changed in a repository, with what is not committed, since a version.
+// Since returns the changes in the API since a version was tagged, uncommitted ones included.
 func Since(ctx context.Context, repo git.Repo, version string) ([]plan.Change, error) {
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
@@ -56,7 +55,7 @@ func Compare(ctx context.Context, before, after string) (changes []plan.Change, 
 	return changes, nil
 }
 
-// name has a message of apidiff begin with the whole path of its package.
+// name returns a message of apidiff with the full path of its package.
 func name(m modules.Module, message string) string {
 	if below, ok := strings.CutPrefix(message, "./"); ok {
 		return m.Path() + "/" + below
@@ -64,7 +63,7 @@ func name(m modules.Module, message string) string {
 	return m.Path() + ": " + message
 }
 
-// load returns the packages that a module exports, none if there is no such module in the checkout.
+// load returns the packages that a module exports. There are none if the checkout lacks the module.
 func load(ctx context.Context, root string, m modules.Module) (*apidiff.Module, error) {
 	exported := &apidiff.Module{Path: m.Path()}
 	dir := filepath.Join(root, filepath.FromSlash(m.Dir))
@@ -88,19 +87,13 @@ func load(ctx context.Context, root string, m modules.Module) (*apidiff.Module, 
 		for _, err := range p.Errors {
 			errs = append(errs, err)
 		}
+		if p.Types == nil || !p.Types.Complete() {
+			errs = append(errs, fmt.Errorf("the types of %s cannot be read", p.PkgPath))
+		}
 		exported.Packages = append(exported.Packages, p.Types)
 	}
-	return exported, errors.Join(append(errs, incomplete(exported.Packages))...)
+	return exported, errors.Join(errs...)
 }
 
-// internal reports whether nobody else may import a package.
+// internal reports whether other modules cannot import the package of a path.
 func internal(path string) bool { return slices.Contains(strings.Split(path, "/"), "internal") }
-
-func incomplete(all []*types.Package) error {
-	for _, p := range all {
-		if p == nil || !p.Complete() {
-			return errors.New("a package has no types")
-		}
-	}
-	return nil
-}

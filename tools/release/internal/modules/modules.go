@@ -1,5 +1,5 @@
-// Package modules names the modules of this repository that users fetch: those that a release tags. All others are
-// only built here, and find these by a replace directive.
+// Package modules lists the modules of this repository that users fetch, and so a release tags. All others are only built
+// here, and find these by a replace directive.
 package modules
 
 import "path"
@@ -9,11 +9,11 @@ const Root = "github.com/etcdrpc/protoc-gen-go-etcd"
 
 // A Module is one that users fetch.
 type Module struct {
-	Dir     string // below the repository, with slashes; "." for the root
-	Program bool   // whether it is fetched to be run, and has no API
+	Dir     string // in the repository, with slashes; "." for the root module
+	Program bool   // whether it is a program, without an API
 }
 
-// All has every module behind those that it may require.
+// All lists each module after those that it may require.
 var All = []Module{
 	{Dir: "."},
 	{Dir: "etcdtest"},
@@ -21,19 +21,19 @@ var All = []Module{
 	{Dir: "cmd/etcdrpc", Program: true},
 }
 
-// Path returns the module path.
+// Path returns the module's path.
 func (m Module) Path() string { return path.Join(Root, m.Dir) }
 
-// Name returns the last element of the module path.
+// Name returns the last element of the module's path.
 func (m Module) Name() string { return path.Base(m.Path()) }
 
-// File returns the path below the repository of a file of the module.
+// File returns the path in the repository of a file of the module.
 func (m Module) File(name string) string { return path.Join(m.Dir, name) }
 
-// Tag returns the tag of a version, as the go command looks for it.
+// Tag returns the module's tag for a version.
 func (m Module) Tag(version string) string { return path.Join(m.Dir, version) }
 
-// ByPath returns the module of a path.
+// ByPath returns the module with a module path.
 func ByPath(path string) (Module, bool) {
 	for _, m := range All {
 		if m.Path() == path {

@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
-// Changelog is the file that Roll changes.
+// Changelog is the changelog's path in the repository.
 const Changelog = "CHANGELOG.md"
 
 const unreleased = "## Unreleased\n"
@@ -18,11 +18,11 @@ var (
 	section    = regexp.MustCompile(`(?m)^## `)
 	item       = regexp.MustCompile(`(?m)^- \S`)
 	definition = regexp.MustCompile(`(?m)^\[v[^\]]+\]: `)
-	// untagged is the paragraph that the first release makes untrue.
+	// untagged is a paragraph that is no longer true after the first release.
 	untagged = regexp.MustCompile(`(?m)^Nothing is tagged yet\.\n\n`)
 )
 
-// roll makes what is listed as unreleased the section of a version.
+// roll moves what is listed as unreleased to a section of its own for version.
 func roll(text, version, date string) (string, error) {
 	before, rest, found := strings.Cut("\n"+text, "\n"+unreleased)
 	if !found {
@@ -54,7 +54,7 @@ func sectionEnd(text string) int {
 	return end
 }
 
-// define has the heading of a version link to its release.
+// define adds the link definition that the heading of version refers to.
 func define(text, version string) string {
 	line := fmt.Sprintf("[%s]: https://%s/releases/tag/%s\n", version, modules.Root, version)
 	if first := definition.FindStringIndex(text); first != nil {

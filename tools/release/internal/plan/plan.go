@@ -1,10 +1,9 @@
-// Package plan decides what a release changes, and whether there may be one. It reads and writes nothing.
+// Package plan decides whether a release can be made, and what it changes. It does no I/O.
 package plan
 
 import (
 	"errors"
 	"fmt"
-	"path"
 	"strings"
 	"time"
 
@@ -13,27 +12,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
-// Branch is the one that releases are made from.
+// Branch is the branch that releases are made from.
 const Branch = "main"
 
-// State is what a release is made from.
+// State is the state of the repository that a release is made from.
 type State struct {
 	Branch string            // "" if no branch is checked out
-	Dirty  []string          // what differs from the commit, as git status has it
+	Dirty  []string          // what differs from the commit, as git status prints it
 	Tags   []string          // all tags
-	Files  map[string]string // Changelog, and go.mod of each of the modules
+	Files  map[string]string // the Inputs
 }
 
-// A Plan is a release to be.
+// A Plan describes a release.
 type Plan struct {
 	Version string
-	Base    string            // the version whose API is compared, "" if this is the first
-	Tags    []string          // those to make, the root's last
-	Files   map[string]string // those to change, less what go mod tidy adds
-	Pinned  []modules.Module  // the ones whose requirements of others change
+	Base    string            // the version to compare the API with, "" for the first release
+	Tags    []string          // to be made, the root module's last
+	Files   map[string]string // to be changed, before go mod tidy
+	Pinned  []modules.Module  // those that require others, which go mod tidy completes
 }
 
-// New returns the plan of a version, or an error that names everything that is in its way.
+// New returns the plan for releasing version, or an error that names every obstacle.
 func New(state State, version string, now time.Time) (*Plan, error) {
 	errs := []error{checkVersion(version), checkTree(state)}
 	if errs[0] == nil {
@@ -71,7 +70,7 @@ func checkTree(state State) error {
 	return errors.Join(errs...)
 }
 
-// pin has a module require the version of the other modules of this repository that it requires.
+// pin updates what a module requires of the other modules of this repository to the version.
 func (p *Plan) pin(m modules.Module, text string) error {
 	name := m.File("go.mod")
 	file, err := modfile.Parse(name, []byte(text), nil)
@@ -110,7 +109,7 @@ func ownRequirements(file *modfile.File) (paths []string) {
 }
 
 // Push returns the commands that publish the release. The tag of the root comes last: it starts the workflow, which
-// asks for the others.
+// reads the others.
 func (p *Plan) Push(remote string) []string {
 	nested := p.Tags[:len(p.Tags)-1]
 	return []string{
@@ -124,11 +123,11 @@ func (p *Plan) Takeback() string {
 	return "git tag -d " + strings.Join(p.Tags, " ") + " && git reset --keep HEAD^"
 }
 
-// Inputs are the files that a State has.
+// Inputs returns the paths of the files that New reads: the changelog, and the go.mod of each module.
 func Inputs() []string {
 	files := []string{Changelog}
 	for _, m := range modules.All {
-		files = append(files, path.Clean(m.File("go.mod")))
+		files = append(files, m.File("go.mod"))
 	}
 	return files
 }

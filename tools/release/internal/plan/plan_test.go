@@ -39,8 +39,8 @@ func TestVersions(t *testing.T) {
 		{"latest", nil, `"latest" is not a semantic version`},
 		{"v1.2.3+meta", nil, `"v1.2.3+meta" has build metadata`},
 		{"v1.2.4-0.20261121083600-d1244f2a58a1", nil, "commits without a tag"},
-		{"v2.0.0", nil, `would have to end with /v2`},
-		{"v2.0.0-rc.1", nil, `would have to end with /v2`},
+		{"v2.0.0", nil, `would have to end in /v2`},
+		{"v2.0.0-rc.1", nil, `would have to end in /v2`},
 		{"v0.1.0", []string{"v0.1.0", "cmd/etcdrpc/v0.1.0"}, "the tag v0.1.0 exists\nthe tag cmd/etcdrpc/v0.1.0 exists"},
 		{"v0.1.0", []string{"outlierdetection/v0.1.0"}, "the tag outlierdetection/v0.1.0 exists"},
 		{"v0.2.0", []string{"v0.10.0"}, "v0.2.0 does not come after v0.10.0"},
@@ -65,7 +65,7 @@ func wantError(t *testing.T, name string, err error, want string) {
 	}
 }
 
-// TestEveryFaultIsNamed says that one try shows all that is in the way.
+// TestEveryFaultIsNamed checks that one try shows all that is in the way.
 func TestEveryFaultIsNamed(t *testing.T) {
 	state := ready()
 	state.Branch, state.Dirty = "topic", []string{"?? note"}

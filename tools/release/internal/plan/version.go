@@ -12,25 +12,25 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
-// checkVersion reports what keeps a text from being a version that these modules may have.
+// checkVersion returns an error if these modules cannot have the version.
 func checkVersion(version string) error {
 	switch {
 	case version == "":
-		return errors.New("there is no version: say it as VERSION=v1.2.3")
+		return errors.New("there is no version: name it, as in make release VERSION=v1.2.3")
 	case !semver.IsValid(version) || semver.Canonical(version)+semver.Build(version) != version:
 		return fmt.Errorf("%q is not a semantic version of the form v1.2.3 or v1.2.3-rc.1", version)
 	case semver.Build(version) != "":
-		return fmt.Errorf("%q has build metadata, which the go command does not take in a tag: leave out %q", version, semver.Build(version))
+		return fmt.Errorf("%q has build metadata, which the go command does not accept in a tag: leave out %q", version, semver.Build(version))
 	case module.IsPseudoVersion(version):
 		return fmt.Errorf("%q has the form that the go command gives to commits without a tag", version)
 	}
 	if module.CheckPathMajor(version, "") != nil {
-		return fmt.Errorf("%q does not go with the module path %s, which would have to end with /%s", version, modules.Root, semver.Major(version))
+		return fmt.Errorf("%q does not fit the module path %s, which would have to end in /%s", version, modules.Root, semver.Major(version))
 	}
 	return nil
 }
 
-// checkTags reports why a version cannot come next, given all tags.
+// checkTags returns an error if version cannot be the next one after those that are tagged.
 func checkTags(version string, tags []string) error {
 	var errs []error
 	for _, m := range modules.All {
@@ -56,8 +56,8 @@ func Last(tags []string) (last string) {
 	return last
 }
 
-// Base returns the version whose API the next one is compared with, or "": the highest that is no pre-release, for a
-// pre-release promises nothing.
+// Base returns the version whose API the next one is compared with, or "". It is the highest that is not a pre-release,
+// since those promise nothing.
 func Base(tags []string) (base string) {
 	for _, version := range Versions(modules.All[0], tags) {
 		if semver.Prerelease(version) == "" && (base == "" || semver.Compare(version, base) > 0) {

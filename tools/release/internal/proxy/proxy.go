@@ -1,5 +1,5 @@
-// Package proxy serves the versions that a repository has tagged as a module proxy, before they are pushed, and
-// everything else from the module cache or the module proxy that the go command uses.
+// Package proxy is a module proxy for the versions that a repository has tagged but not pushed. It serves all other modules
+// from the module cache, or from the module proxy that the go command uses.
 package proxy
 
 import (
@@ -20,22 +20,23 @@ import (
 	"golang.org/x/mod/semver"
 	"golang.org/x/mod/zip"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
 
-// A Proxy is a module proxy on loopback.
+// A Proxy is a module proxy on the loopback interface.
 type Proxy struct {
 	repo   git.Repo
 	others http.Handler
-	cache  string // of downloads, that the go command fills
+	cache  string // the go command's cache of downloads
 	server *httptest.Server
 }
 
 // Start serves a repository, which must not be a linked work tree.
 func Start(ctx context.Context, repo git.Repo) (*Proxy, error) {
-	out, err := repo.Run(ctx, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
+	out, err := command.Run(ctx, repo.Dir, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
 	if err != nil {
 		return nil, err
 	}
@@ -51,9 +52,8 @@ func Start(ctx context.Context, repo git.Repo) (*Proxy, error) {
 // Close stops serving.
 func (p *Proxy) Close() { p.server.Close() }
 
-// Env returns what makes the go command use the proxy, and a module cache of its own: the versions that are served may
-// never be pushed, and must not be found later. Paths are left out of what is built, so that it is built once for all
-// such caches.
+// Env returns an environment in which the go command uses the proxy and the module cache modcache. It must not be the user's,
+// since the versions that the proxy serves may never be pushed. With -trimpath, builds are shared by all such caches.
 func (p *Proxy) Env(modcache string) []string {
 	return []string{
 		"GOPROXY=" + p.server.URL, "GOMODCACHE=" + modcache, "GONOSUMDB=" + modules.Root + "," + modules.Root + "/*",
@@ -89,7 +89,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.others.ServeHTTP(w, r)
 }
 
-// serveOwn answers about a path of this repository, of which nobody else is asked.
+// serveOwn answers requests for paths of this repository. They go no further.
 func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file string) {
 	m, ok := modules.ByPath(path)
 	if !ok {
@@ -107,7 +107,7 @@ func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file stri
 	}
 }
 
-// own returns a file about a module of this repository, or nil if there is none.
+// own returns a file of the protocol for a module of this repository, or nil if there is none.
 func (p *Proxy) own(ctx context.Context, m modules.Module, file string) ([]byte, error) {
 	tags, err := p.repo.Lines(ctx, "tag", "--list")
 	if err != nil {
@@ -129,7 +129,7 @@ func (p *Proxy) own(ctx context.Context, m modules.Module, file string) ([]byte,
 	return nil, nil
 }
 
-// latest returns the version that @latest is: the highest that is no pre-release, or else the highest.
+// latest returns the version for @latest: the highest that is not a pre-release, or else the highest.
 func latest(versions []string) (last string) {
 	for _, v := range versions {
 		if last == "" || semver.Prerelease(v) == "" || semver.Prerelease(last) != "" {
@@ -139,7 +139,7 @@ func latest(versions []string) (last string) {
 	return last
 }
 
-// version returns a file about a version, by its extension.
+// version returns the file of the protocol with an extension for a version, or nil if there is none.
 func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext string) ([]byte, error) {
 	tag := "refs/tags/" + m.Tag(version)
 	switch ext {
@@ -154,7 +154,7 @@ func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext stri
 		}
 		return json.Marshal(map[string]any{"Version": version, "Time": committed.UTC()})
 	case ".mod":
-		return p.repo.Run(ctx, nil, "git", "show", tag+":"+m.File("go.mod"))
+		return command.Run(ctx, p.repo.Dir, nil, "git", "show", tag+":"+m.File("go.mod"))
 	case ".zip":
 		var archive bytes.Buffer
 		dir := strings.TrimPrefix(m.Dir, ".")

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
-// TestAnswers says what is answered from the tags, what from the module cache, and what not at all.
+// TestAnswers checks what is answered from the tags, what from the module cache, and what not at all.
 func TestAnswers(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

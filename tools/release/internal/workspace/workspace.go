@@ -1,4 +1,4 @@
-// Package workspace tidies modules, also one that finds others by its go.work and not by its go.mod.
+// Package workspace tidies modules, including those that find others by a go.work.
 package workspace
 
 import (
@@ -14,12 +14,12 @@ import (
 
 	"golang.org/x/mod/modfile"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
-// Tidy returns what go.mod and go.sum of a module are to be. The go command does not tidy by go.work: it would ask a
-// module proxy for the modules that are replaced there. So it is given a go.mod that replaces them.
+// Tidy returns the tidy go.mod and go.sum of the module in dir, by file name. Since go mod tidy ignores go.work and would
+// fetch the modules that are replaced there, it is given a go.mod that replaces them.
 func Tidy(ctx context.Context, dir string) (map[string][]byte, error) {
 	work, err := readWork(filepath.Join(dir, "go.work"))
 	if err != nil {
@@ -44,8 +44,7 @@ func Tidy(ctx context.Context, dir string) (map[string][]byte, error) {
 	); err != nil {
 		return nil, err
 	}
-	module := git.Repo{Dir: dir}
-	if _, err := module.Run(ctx, []string{"GOWORK=off"}, "go", "mod", "tidy", "-modfile="+filepath.Join(temp, "go.mod")); err != nil {
+	if _, err := command.Run(ctx, dir, []string{"GOWORK=off"}, "go", "mod", "tidy", "-modfile="+filepath.Join(temp, "go.mod")); err != nil {
 		return nil, err
 	}
 	tidied, err := read(temp)
@@ -59,7 +58,7 @@ func Tidy(ctx context.Context, dir string) (map[string][]byte, error) {
 	return tidied, nil
 }
 
-// readWork returns go.work, or one that replaces nothing if there is none.
+// readWork returns a go.work, or one without replacements if the file does not exist.
 func readWork(file string) (*modfile.WorkFile, error) {
 	text, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -119,7 +118,7 @@ func unreplace(gomod, original []byte) ([]byte, error) {
 	return file.Format()
 }
 
-// keepOwn adds the sums of this repository's modules, for which the go command has no use while they are replaced.
+// keepOwn adds the checksums of this repository's modules, which go mod tidy removes while they are replaced.
 func keepOwn(gosum, original []byte) []byte {
 	lines := splitLines(gosum)
 	for _, line := range splitLines(original) {

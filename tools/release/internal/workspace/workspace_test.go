@@ -38,7 +38,7 @@ func write(t *testing.T, gomod, gosum string) string {
 	return filepath.Join(dir, "program")
 }
 
-// TestTidy says that a module is tidied by its go.work, and keeps the sums of what is replaced there.
+// TestTidy checks that a module is tidied by its go.work, and keeps the sums of what is replaced there.
 func TestTidy(t *testing.T) {
 	tests := []struct{ name, gomod, gosum, wantMod, wantSum string }{
 		{"tidy", head + need, sums, head + need, sums},
@@ -63,7 +63,7 @@ func TestTidy(t *testing.T) {
 	}
 }
 
-// TestReplacementsStay says that a replacement in go.mod itself is left there.
+// TestReplacementsStay checks that a replacement in go.mod itself is left there.
 func TestReplacementsStay(t *testing.T) {
 	gomod := head + "\nreplace " + modules.Root + " => ../root\n" + need
 	dir := write(t, gomod, "")

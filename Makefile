@@ -126,7 +126,7 @@ reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliab
 		go run ./cmd/reliability
 
 .PHONY: bench
-bench: ## Measure, also other systems, and write docs/performance.md (SCENARIO=NAME for a part of it)
+bench: ## Measure alongside other systems, and write docs/performance.md (SCENARIO=NAME for a part of it)
 	cd bench && go run . $(if $(SCENARIO),-scenario $(SCENARIO))
 
 .PHONY: scale

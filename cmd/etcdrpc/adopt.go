@@ -201,7 +201,7 @@ func (p *proposal) print(out io.Writer) {
 		f.print(out)
 	}
 	if more := unread - maxUnread; more > 0 {
-		sayf(out, "%s more that clients would not read: -o json lists all of them.\n\n", entriesAre(more))
+		sayf(out, "Clients would not read %d more, which -o json lists.\n\n", more)
 	}
 }
 

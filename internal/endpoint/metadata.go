@@ -42,8 +42,6 @@ func (e *Endpoint) take(metadata json.RawMessage) {
 	}
 }
 
-// set fills the field that a piece of metadata belongs in, or else adds it to the metadata. It reports
-// whether to go on.
 // piece adds a piece of metadata that no field is meant for.
 func (e *Endpoint) piece(name, value string) {
 	if e.Metadata == nil {
@@ -52,8 +50,8 @@ func (e *Endpoint) piece(name, value string) {
 	e.Metadata[name] = value
 }
 
-// set takes one value of the metadata, into the field that it is meant for where there is one. It
-// reports whether it wants the next.
+// set fills the field that a piece of metadata belongs in, or else adds it to the metadata. It reports
+// whether to go on.
 func (e *Endpoint) set(rawName, raw []byte) bool {
 	name, value := fieldName(string(rawName)), rawjson.Text(raw)
 	var weight uint32

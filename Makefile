@@ -9,7 +9,7 @@ MODULES := $(sort $(patsubst %/,%,$(dir $(shell \
 EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
-BUF  := go tool -modfile=$(CURDIR)/tools/go.mod buf
+BUF  := go tool -modfile='$(CURDIR)/tools/go.mod' buf
 # These two run in every module. One has a go.work, beside which the go command accepts no -modfile.
 VULN = $(shell cd tools/release && go tool -n govulncheck)
 LINT = $(shell cd tools/lint && go tool -n golangci-lint)
@@ -54,7 +54,7 @@ oldest: ## Test what users link with the oldest Go and the oldest dependencies, 
 .PHONY: newest
 newest: MODULES := $(LOWEST)
 newest: ## Test what users link with the newest dependencies
-	$(call each,$(CURDIR)/tools/newest sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
+	$(call each,'$(CURDIR)/tools/newest' sh -c 'go vet ./... && go test $(TESTFLAGS) ./...')
 
 # Which versions of etcd's client, and which etcds: see tools/versions. An etcd on the PATH is probably a distribution's,
 # older than any that builds with today's Go.
@@ -76,7 +76,7 @@ FUZZ     ?= .
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers of untrusted input, ten minutes in all (FUZZTIME=10m for each target, FUZZ=FuzzLive)
-	$(call each,$(CURDIR)/tools/fuzz '$(FUZZTIME)' '$(FUZZ)')
+	$(call each,'$(CURDIR)/tools/fuzz' '$(FUZZTIME)' '$(FUZZ)')
 
 # How long a soak takes, and the seed of its faults; 0 chooses one.
 DURATION ?= 5m
@@ -120,7 +120,7 @@ FIGURES := cmd/reliability/figures.jsonl
 .PHONY: reliability
 reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliability.md from the results
 	rm -f integration/$(FIGURES)
-	cd integration && export RELIABILITY_REPORT=$(CURDIR)/integration/$(FIGURES) && \
+	cd integration && export RELIABILITY_REPORT='$(CURDIR)/integration/$(FIGURES)' && \
 		go test $(RACE) -count=$(RUNS) -p 1 -timeout 2h $(FAULTS) && \
 		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
 		go run ./cmd/reliability
@@ -149,21 +149,21 @@ lint: MODULES += tools/release
 lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	$(RELEASE) ./tidy -diff $(abspath $(MODULES))
+	$(RELEASE) ./tidy -diff $(foreach module,$(MODULES),'$(CURDIR)/$(module)')
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
 
 .PHONY: api
 api: ## Compare the exported API of the published modules with that of the last release
-	@$(RELEASE) ./api -C $(CURDIR)
+	@$(RELEASE) ./api -C '$(CURDIR)'
 
 # Which version to release: v1.2.3, or v1.2.3-rc.1.
 VERSION ?=
 
 .PHONY: release
 release: ## Commit and tag a release of the published modules, VERSION=v1.2.3; it pushes nothing
-	@$(RELEASE) . -C $(CURDIR) '$(VERSION)'
+	@$(RELEASE) . -C '$(CURDIR)' '$(VERSION)'
 
 .PHONY: rehearsal
 rehearsal: ## Release a clone, and run every command of README and docs that fetches a module
@@ -171,7 +171,7 @@ rehearsal: ## Release a clone, and run every command of README and docs that fet
 
 .PHONY: sbom
 sbom: ## Write the dependencies of the published modules, with versions and licences, to dist/
-	$(RELEASE) ./sbom -out $(CURDIR)/dist
+	$(RELEASE) ./sbom -out '$(CURDIR)/dist'
 
 .PHONY: vuln vuln-newest
 vuln: MODULES := $(filter-out $(LOWEST),$(MODULES))
@@ -181,12 +181,12 @@ vuln: vuln-newest ## Look for known vulnerabilities in code that is called; need
 # The oldest versions that these allow may have vulnerabilities. Users can upgrade, so the newest must have none.
 vuln-newest: MODULES := $(LOWEST)
 vuln-newest:
-	$(call each,$(CURDIR)/tools/newest $(VULN) ./...)
+	$(call each,'$(CURDIR)/tools/newest' $(VULN) ./...)
 
 .PHONY: tidy
 tidy: MODULES += compat tools/release
 tidy: ## Tidy all modules
-	$(RELEASE) ./tidy $(abspath $(MODULES))
+	$(RELEASE) ./tidy $(foreach module,$(MODULES),'$(CURDIR)/$(module)')
 
 # each runs a command in every module, and fails at the end if it failed in any.
 each = @status=0; for module in $(MODULES); do echo "== $$module: $(1)"; \

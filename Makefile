@@ -48,9 +48,6 @@ compat-lint: MODULES := compat
 compat-lint: ## Lint compat, which takes long, for all that it imports is analysed as well
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 
-# Lint and test compat, with the registries of other frameworks; the first time this takes ten minutes
-	$(call each,go mod tidy -diff && $(LINT) run --allow-parallel-runners ./... && go test -timeout 5m $(TESTFLAGS) ./...)
-
 # The modules that require the oldest versions they work with.
 LOWEST := . outlierdetection integration/versions
 

@@ -238,3 +238,16 @@ func hook(t *testing.T, repo git.Repo, commands string) {
 		t.Fatal(err)
 	}
 }
+
+// TestInsideAHook runs a test as a hook of git does, which has its repository in the environment.
+func TestInsideAHook(t *testing.T) {
+	outer := newSmall(t)
+	before := everything(t, outer)
+	env := []string{"GIT_DIR=" + filepath.Join(outer.Dir, ".git"), "GIT_INDEX_FILE=" + filepath.Join(outer.Dir, ".git", "index")}
+	if _, err := command.Run(t.Context(), ".", env, os.Args[0], "-test.run=^TestRelease$"); err != nil {
+		t.Error(err)
+	}
+	if after := everything(t, outer); after != before {
+		t.Errorf("there was\n%s\nand is\n%s", before, after)
+	}
+}

@@ -109,7 +109,7 @@ func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file stri
 
 // own returns a file of the protocol for a module of this repository, or nil if there is none.
 func (p *Proxy) own(ctx context.Context, m modules.Module, file string) ([]byte, error) {
-	tags, err := p.repo.Lines(ctx, "tag", "--list")
+	tags, err := p.repo.Tags(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +154,7 @@ func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext stri
 		}
 		return json.Marshal(map[string]any{"Version": version, "Time": committed.UTC()})
 	case ".mod":
-		return command.Run(ctx, p.repo.Dir, nil, "git", "show", tag+":"+m.File("go.mod"))
+		return p.repo.File(ctx, tag, m.File("go.mod"))
 	case ".zip":
 		var archive bytes.Buffer
 		dir := strings.TrimPrefix(m.Dir, ".")

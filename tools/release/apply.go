@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -20,10 +19,9 @@ func apply(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) (err err
 	if err := unchanged(ctx, repo, s.base); err != nil {
 		return err
 	}
-	var made []string // tags
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, undo(context.WithoutCancel(ctx), repo, s, made))
+			err = errors.Join(err, undo(context.WithoutCancel(ctx), repo, p, s))
 		}
 	}()
 	if err := commit(ctx, repo, p, s); err != nil {
@@ -33,7 +31,6 @@ func apply(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) (err err
 		if _, err := repo.Git(ctx, "tag", "--annotate", "--message", "Release "+tag, tag); err != nil {
 			return err
 		}
-		made = append(made, tag)
 	}
 	return nil
 }
@@ -77,21 +74,36 @@ func commit(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) error {
 	return nil
 }
 
-// undo deletes the tags and restores the branch and the files.
-func undo(ctx context.Context, repo git.Repo, s *staged, tags []string) error {
-	var errs []error
-	for _, tag := range tags {
-		_, err := repo.Git(ctx, "tag", "--delete", tag)
+// undo deletes the tags and restores the branch and the files. It also deletes files that git does not ignore, such as a
+// hook's: apply has begun without any.
+func undo(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) error {
+	errs := []error{deleteTags(ctx, repo, p, s)}
+	for _, args := range [][]string{{"reset", "--quiet", "--hard", s.base}, {"clean", "--quiet", "--force", "-d"}} {
+		_, err := repo.Git(ctx, args...)
 		errs = append(errs, err)
 	}
-	for name := range s.files { // also those that are new
-		if err := os.Remove(filepath.Join(repo.Dir, filepath.FromSlash(name))); !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	_, err := repo.Git(ctx, "reset", "--quiet", "--hard", s.base)
-	if err := errors.Join(append(errs, err)...); err != nil {
+	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("undoing the release: %w", err)
 	}
 	return nil
+}
+
+// deleteTags deletes those tags of the release that are on its commit. An interrupted git tag may have made one, too.
+func deleteTags(ctx context.Context, repo git.Repo, p *plan.Plan, s *staged) error {
+	head, err := repo.Git(ctx, "rev-parse", "HEAD")
+	if err != nil || head == s.base {
+		return err
+	}
+	tags, err := repo.Tags(ctx, "--points-at=HEAD")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, tag := range tags {
+		if slices.Contains(p.Tags, tag) {
+			_, err := repo.Git(ctx, "tag", "--delete", tag)
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

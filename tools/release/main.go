@@ -11,7 +11,6 @@ import (
 	"log"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -51,7 +50,7 @@ func release(ctx context.Context, dir, version string, out io.Writer) error {
 	if err := apply(ctx, repo, p, staged); err != nil {
 		return err
 	}
-	return printNext(ctx, repo, p, out)
+	return printNext(context.WithoutCancel(ctx), repo, p, out)
 }
 
 // makePlan plans the release of the repository as it is.
@@ -61,14 +60,14 @@ func makePlan(ctx context.Context, repo git.Repo, version string) (*plan.Plan, e
 	if state.Dirty, err = repo.Lines(ctx, "status", "--porcelain", "--untracked-files=all"); err != nil {
 		return nil, err
 	}
-	if state.Tags, err = repo.Lines(ctx, "tag", "--list"); err != nil {
+	if state.Tags, err = repo.Tags(ctx); err != nil {
 		return nil, err
 	}
 	if state.Branch, err = repo.Git(ctx, "branch", "--show-current"); err != nil {
 		return nil, err
 	}
 	for _, name := range plan.Inputs() {
-		text, err := os.ReadFile(filepath.Join(repo.Dir, filepath.FromSlash(name)))
+		text, err := repo.File(ctx, "HEAD", name)
 		if err != nil {
 			return nil, err
 		}

@@ -125,7 +125,8 @@ func TestRelease(t *testing.T) {
 	out := mustRelease(t, repo, "v0.1.0")
 	for _, want := range []string{
 		"there is no earlier API to compare with",
-		"git push --atomic origin main etcdtest/v0.1.0 outlierdetection/v0.1.0 cmd/etcdrpc/v0.1.0\n  git push origin v0.1.0\n",
+		"git push --atomic origin main refs/tags/etcdtest/v0.1.0 refs/tags/outlierdetection/v0.1.0 refs/tags/cmd/etcdrpc/v0.1.0\n" +
+			"  git push origin refs/tags/v0.1.0\n",
 		"git tag -d etcdtest/v0.1.0 outlierdetection/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
 	} {
 		if !strings.Contains(out, want) {
@@ -167,14 +168,12 @@ func checkSums(t *testing.T, repo git.Repo) {
 func TestNextReleases(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
-	mustRefuse(t, repo, "v0.1.1", `the section "Unreleased" of CHANGELOG.md lists nothing`)
 
 	write(t, repo, "etcdtest/new.go", "package etcdtest\n\n// New is new.\nfunc New() {}\n")
 	list(t, repo, "New.")
 	commitAll(t, repo)
 	mustRefuse(t, repo, "v0.1.1", "v0.1.1 would have to be v0.2.0 or later:\n  compatible: "+modules.Root+"/etcdtest: New: added")
 	mustRefuse(t, repo, "v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists")
-	mustRefuse(t, repo, "v0.0.9", "v0.0.9 does not come after v0.1.0")
 	out := mustRelease(t, repo, "v0.2.0")
 	if want := "at least v0.2.0:\n  compatible: " + modules.Root + "/etcdtest: New: added"; !strings.Contains(out, want) {
 		t.Errorf("it says\n%s\nwithout %q", out, want)
@@ -192,6 +191,58 @@ func TestNextReleases(t *testing.T) {
 	checkSums(t, repo)
 }
 
+// TestCloneWithoutTags says that a clone without the last release's tags is not taken for a first release.
+func TestCloneWithoutTags(t *testing.T) {
+	repo := newSmall(t)
+	mustRelease(t, repo, "v0.1.0")
+	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
+	list(t, repo, "Old is gone.")
+	commitAll(t, repo)
+	for name, flags := range map[string][]string{"no tags": {"--no-tags"}, "shallow": {"--depth=1"}} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "clone")
+			run(t, repo, append(append([]string{"clone", "--quiet"}, flags...), "file://"+repo.Dir, dir)...)
+			mustRefuse(t, git.Repo{Dir: dir}, "v0.1.1", "v0.1.0")
+		})
+	}
+}
+
+// TestCandidateBecomesVersion says that a version can follow its candidate with nothing changed in between.
+func TestCandidateBecomesVersion(t *testing.T) {
+	repo := newSmall(t)
+	mustRelease(t, repo, "v0.1.0-rc.1")
+	mustRelease(t, repo, "v0.1.0")
+}
+
+// TestIgnoredFiles says that what git ignores is no part of the API.
+func TestIgnoredFiles(t *testing.T) {
+	repo := newSmall(t)
+	write(t, repo, ".gitignore", "scratch.go\n")
+	commitAll(t, repo)
+	mustRelease(t, repo, "v0.1.0")
+	write(t, repo, "runtime/scratch.go", "package runtime\n\n// Scratch is not committed.\nfunc Scratch() {}\n")
+	list(t, repo, "A fix.")
+	commitAll(t, repo)
+	out := mustRelease(t, repo, "v0.1.1")
+	if strings.Contains(out, "Scratch") {
+		t.Error(out)
+	}
+}
+
+// TestFixBesideCandidates says that a fix can be released while there are candidates of the next minor version.
+func TestFixBesideCandidates(t *testing.T) {
+	repo := newSmall(t)
+	mustRelease(t, repo, "v0.1.0")
+	write(t, repo, "runtime/new.go", "package runtime\n\n// New is new.\nfunc New() {}\n")
+	list(t, repo, "New.")
+	commitAll(t, repo)
+	mustRelease(t, repo, "v0.2.0-rc.1")
+	list(t, repo, "A fix.")
+	run(t, repo, "rm", "-q", "runtime/new.go")
+	commitAll(t, repo)
+	mustRelease(t, repo, "v0.1.1")
+}
+
 func TestRefusals(t *testing.T) {
 	tests := []struct {
 		name    string
@@ -199,23 +250,19 @@ func TestRefusals(t *testing.T) {
 		version string
 		want    string
 	}{
-		{"no version", nil, "", "there is no version"},
-		{"two versions", nil, "v0.1.0 v0.2.0", `"v0.1.0 v0.2.0" is not a semantic version`},
 		{"a changed file", func(t *testing.T, r git.Repo) { list(t, r, "More.") }, "v0.1.0", "not committed:\nM CHANGELOG.md"},
 		{"a new file", func(t *testing.T, r git.Repo) { write(t, r, "note", "") }, "v0.1.0", "not committed:\n?? note"},
 		{"another branch", func(t *testing.T, r git.Repo) { run(t, r, "switch", "--quiet", "-c", "topic") }, "v0.1.0", "the branch is topic"},
 		{"no branch", func(t *testing.T, r git.Repo) { run(t, r, "switch", "--quiet", "--detach") }, "v0.1.0", "no branch is checked out"},
-		{"a tag of a nested module", func(t *testing.T, r git.Repo) { run(t, r, "tag", "etcdtest/v0.1.0") }, "v0.1.0", "the tag etcdtest/v0.1.0 exists"},
-		{"a replace directive", func(t *testing.T, r git.Repo) {
-			write(t, r, "cmd/etcdrpc/go.mod", small["cmd/etcdrpc/go.mod"]+"\nreplace "+modules.Root+" => ../..\n")
-			commitAll(t, r)
-		}, "v0.1.0", "cmd/etcdrpc/go.mod has a replace directive"},
 		{"what does not build", func(t *testing.T, r git.Repo) {
 			write(t, r, "cmd/etcdrpc/main_test.go", strings.Replace(small["cmd/etcdrpc/main_test.go"], "Start()", "Begin()", 1))
 			commitAll(t, r)
 		}, "v0.1.0", "undefined: etcdtest.Begin"},
 		{"a hook that refuses", func(t *testing.T, r git.Repo) { hook(t, r, "exit 1") }, "v0.1.0", "git commit"},
 		{"an interrupted commit", func(t *testing.T, r git.Repo) { hook(t, r, "kill -INT $PPID") }, "v0.1.0", "git commit"},
+		{"an interrupted tag", func(t *testing.T, r git.Repo) { interrupt(t, r, "etcdtest/v0.1.0") }, "v0.1.0", "git tag"},
+		{"an interrupted last tag", func(t *testing.T, r git.Repo) { interrupt(t, r, "v0.1.0") }, "v0.1.0", "git tag"},
+		{"a hook that leaves a file", func(t *testing.T, r git.Repo) { hook(t, r, "mkdir -p out && echo report >out/report; exit 1") }, "v0.1.0", "git commit"},
 		{"a hook that changes", func(t *testing.T, r git.Repo) { hook(t, r, "echo more >> LICENSE; git add LICENSE") }, "v0.1.0", "is not what was built"},
 		{"a tag where a tag needs a directory", func(t *testing.T, r git.Repo) { run(t, r, "tag", "cmd") }, "v0.1.0", "cmd/etcdrpc/v0.1.0"},
 	}
@@ -233,8 +280,34 @@ func TestRefusals(t *testing.T) {
 // hook makes git run commands before each commit.
 func hook(t *testing.T, repo git.Repo, commands string) {
 	t.Helper()
-	write(t, repo, ".git/hooks/pre-commit", "#!/bin/sh\n"+commands+"\n")
-	if err := os.Chmod(filepath.Join(repo.Dir, ".git/hooks/pre-commit"), 0o700); err != nil {
+	writeHook(t, repo, "pre-commit", commands)
+}
+
+// interrupt makes git interrupt itself once it has made a tag, the first time.
+func interrupt(t *testing.T, repo git.Repo, tag string) {
+	t.Helper()
+	writeHook(t, repo, "reference-transaction",
+		`[ "$1" = committed ] && grep -q 'refs/tags/`+tag+`$' && mkdir .git/interrupted && kill -INT $PPID; exit 0`)
+}
+
+func writeHook(t *testing.T, repo git.Repo, name, commands string) {
+	t.Helper()
+	file := filepath.Join(".git", "hooks", name)
+	write(t, repo, file, "#!/bin/sh\n"+commands+"\n")
+	if err := os.Chmod(filepath.Join(repo.Dir, file), 0o700); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestInsideAHook runs a test as a hook of git does, which has its repository in the environment.
+func TestInsideAHook(t *testing.T) {
+	outer := newSmall(t)
+	before := everything(t, outer)
+	env := []string{"GIT_DIR=" + filepath.Join(outer.Dir, ".git"), "GIT_INDEX_FILE=" + filepath.Join(outer.Dir, ".git", "index")}
+	if _, err := command.Run(t.Context(), ".", env, os.Args[0], "-test.run=^TestRelease$"); err != nil {
+		t.Error(err)
+	}
+	if after := everything(t, outer); after != before {
+		t.Errorf("there was\n%s\nand is\n%s", before, after)
 	}
 }

@@ -1,4 +1,4 @@
-// Command api prints how the exported API of the modules has changed since the last release. It fails if no later version
+// Command api prints how the exported API of the modules has changed from the last release to the last commit. It fails if no later version
 // may have these changes.
 package main
 
@@ -31,8 +31,15 @@ func main() {
 }
 
 func compare(ctx context.Context, repo git.Repo) error {
-	tags, err := repo.Lines(ctx, "tag", "--list")
+	tags, err := repo.Tags(ctx)
 	if err != nil {
+		return err
+	}
+	changelog, err := repo.File(ctx, "HEAD", plan.Changelog)
+	if err != nil {
+		return err
+	}
+	if err := plan.CheckFetched(string(changelog), tags); err != nil {
 		return err
 	}
 	base := plan.Base(tags)

@@ -101,7 +101,11 @@ func edit(t *testing.T, clone git.Repo, name string, by func(string) string) {
 // next returns the next minor version after all that are tagged.
 func next(t *testing.T, clone git.Repo) string {
 	t.Helper()
-	last := plan.Last(strings.Fields(run(t, clone, "tag", "--list")))
+	tags, err := clone.Tags(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := plan.Last(tags)
 	if last == "" {
 		return "v0.1.0"
 	}

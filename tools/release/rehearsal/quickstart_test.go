@@ -61,12 +61,12 @@ func (r *released) runQuickstart(t *testing.T) {
 	}
 }
 
-// requireFree skips the test where something listens on addr already.
+// requireFree fails the test where something listens on addr already.
 func requireFree(t *testing.T, addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		t.Skipf("%s must be free: %v", addr, err)
+		t.Fatalf("the quickstart needs %s: stop what listens there: %v", addr, err)
 	}
 	listener.Close()
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/workspace"
 )
 
 // allowed are the licences that a linked module may have.
@@ -93,7 +94,11 @@ type version struct{ path, version string }
 
 // linked returns the modules whose packages the module's packages import, in order.
 func (m module) linked(ctx context.Context) ([]version, error) {
-	out, err := command.Run(ctx, m.dir, nil, "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
+	env, err := workspace.Env(m.dir)
+	if err != nil {
+		return nil, err
+	}
+	out, err := command.Run(ctx, m.dir, env, "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}} {{.Version}}{{end}}", "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -211,9 +216,13 @@ func keep(array any, ok func(object map[string]any) bool) []any {
 // tool runs a pinned tool in the module's directory. It looks it up elsewhere, since the go command accepts no -modfile
 // beside a go.work.
 func (m module) tool(ctx context.Context, name string, args ...string) ([]byte, error) {
-	file, err := command.Run(ctx, filepath.Join(m.root, "tools", "release"), nil, "go", "tool", "-n", name)
+	file, err := command.Run(ctx, filepath.Join(m.root, "tools", "release"), []string{"GOWORK=off"}, "go", "tool", "-n", name)
 	if err != nil {
 		return nil, err
 	}
-	return command.Run(ctx, m.dir, nil, strings.TrimSpace(string(file)), args...)
+	env, err := workspace.Env(m.dir)
+	if err != nil {
+		return nil, err
+	}
+	return command.Run(ctx, m.dir, env, strings.TrimSpace(string(file)), args...)
 }

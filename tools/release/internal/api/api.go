@@ -20,17 +20,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
 
-// Since returns the changes in the API since a version was tagged, uncommitted ones included.
+// Since returns the changes in the API from a version that is tagged to the last commit. Files that are not committed are no
+// part of a release.
 func Since(ctx context.Context, repo git.Repo, version string) ([]plan.Change, error) {
 	dir, err := os.MkdirTemp("", "api")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if err := repo.Checkout(ctx, filepath.Join(dir, "before"), "refs/tags/"+version); err != nil {
-		return nil, err
+	before, after := filepath.Join(dir, "before"), filepath.Join(dir, "after")
+	for checkout, revision := range map[string]string{before: "refs/tags/" + version, after: "HEAD"} {
+		if err := repo.Checkout(ctx, checkout, revision); err != nil {
+			return nil, err
+		}
 	}
-	return Compare(ctx, filepath.Join(dir, "before"), repo.Dir)
+	return Compare(ctx, before, after)
 }
 
 // Compare returns the changes of all modules from one checkout to another.

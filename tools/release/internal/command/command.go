@@ -1,4 +1,4 @@
-// Package command runs other programs.
+// Package command runs other programs. By importing it, a process leaves the repository of the git hook that it is run by.
 package command
 
 import (

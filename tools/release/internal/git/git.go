@@ -3,6 +3,7 @@ package git
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
@@ -26,9 +27,21 @@ func (r Repo) Lines(ctx context.Context, args ...string) ([]string, error) {
 	return strings.Split(out, "\n"), err
 }
 
-// Clone makes a clone in dir, which has the branch and the tags of this repository but not its settings.
+// Tags returns the names of the tags that the options of git for-each-ref select, however the user has git tag show them.
+func (r Repo) Tags(ctx context.Context, options ...string) ([]string, error) {
+	return r.Lines(ctx, slices.Concat([]string{"for-each-ref", "--format=%(refname:lstrip=2)"}, options, []string{"refs/tags"})...)
+}
+
+// File returns the content of a file in a revision.
+func (r Repo) File(ctx context.Context, revision, name string) ([]byte, error) {
+	return command.Run(ctx, r.Dir, nil, "git", "cat-file", "blob", revision+":"+name)
+}
+
+// Clone makes a clone in dir, which has the branch and the tags of this repository but not its settings. It runs no hooks, and its
+// files are those that are committed, to the byte.
 func (r Repo) Clone(ctx context.Context, dir string) (Repo, error) {
-	_, err := r.Git(ctx, "clone", "--quiet", "--shared", ".", dir)
+	_, err := r.Git(ctx, "clone", "--quiet", "--shared",
+		"--config", "core.hooksPath=/dev/null", "--config", "core.autocrlf=false", ".", dir)
 	return Repo{dir}, err
 }
 

@@ -17,13 +17,18 @@ const unreleased = "## Unreleased\n"
 var (
 	section    = regexp.MustCompile(`(?m)^## `)
 	item       = regexp.MustCompile(`(?m)^- \S`)
+	released   = regexp.MustCompile(`(?m)^## \[(v[^\]]+)\]`)
 	definition = regexp.MustCompile(`(?m)^\[v[^\]]+\]: `)
 	// untagged is a paragraph that is no longer true after the first release.
 	untagged = regexp.MustCompile(`(?m)^Nothing is tagged yet\.\n\n`)
 )
 
-// roll moves what is listed as unreleased to a section of its own for version.
+// roll moves what is listed as unreleased to a section of its own for version. Only a version that follows its candidates may
+// list nothing.
 func roll(text, version, date string) (string, error) {
+	if strings.Contains(text, "\r\n") {
+		return "", fmt.Errorf(`%s is committed with lines that end in \r\n instead of \n: commit it with \n alone`, Changelog)
+	}
 	before, rest, found := strings.Cut("\n"+text, "\n"+unreleased)
 	if !found {
 		return "", fmt.Errorf("%s has no line %q", Changelog, strings.TrimSpace(unreleased))
@@ -35,7 +40,11 @@ func roll(text, version, date string) (string, error) {
 	if end := sectionEnd(rest); end >= 0 {
 		body, tail = rest[:end], rest[end:]
 	}
-	if !item.MatchString(body) {
+	switch {
+	case item.MatchString(body):
+	case strings.Contains("\n"+tail, "\n## ["+version+"-"):
+		body += "The changes are those of its candidates, below.\n\n"
+	default:
 		return "", errors.New(`the section "Unreleased" of ` + Changelog + " lists nothing: there is nothing to release")
 	}
 	body = untagged.ReplaceAllString(body, "")

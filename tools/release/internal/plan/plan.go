@@ -38,6 +38,7 @@ func New(state State, version string, now time.Time) (*Plan, error) {
 	if errs[0] == nil {
 		errs = append(errs, checkTags(version, state.Tags))
 	}
+	errs = append(errs, CheckFetched(state.Files[Changelog], state.Tags))
 	p := &Plan{Version: version, Base: Base(state.Tags), Files: make(map[string]string)}
 	rolled, err := roll(state.Files[Changelog], version, now.UTC().Format(time.DateOnly))
 	errs = append(errs, err)
@@ -111,10 +112,14 @@ func ownRequirements(file *modfile.File) (paths []string) {
 // Push returns the commands that publish the release. The tag of the root comes last: it starts the workflow, which
 // reads the others.
 func (p *Plan) Push(remote string) []string {
-	nested := p.Tags[:len(p.Tags)-1]
+	refs := make([]string, len(p.Tags)) // in full, since a branch may have the name of a tag
+	for i, tag := range p.Tags {
+		refs[i] = "refs/tags/" + tag
+	}
+	last := len(refs) - 1
 	return []string{
-		"git push --atomic " + remote + " " + Branch + " " + strings.Join(nested, " "),
-		"git push " + remote + " " + p.Version,
+		"git push --atomic " + remote + " " + Branch + " " + strings.Join(refs[:last], " "),
+		"git push " + remote + " " + refs[last],
 	}
 }
 

@@ -46,6 +46,9 @@ func TestVersions(t *testing.T) {
 		{"v0.2.0", []string{"v0.10.0"}, "v0.2.0 does not come after v0.10.0"},
 		{"v0.2.0", []string{"etcdtest/v0.3.0"}, "v0.2.0 does not come after v0.3.0"},
 		{"v0.2.0-rc.1", []string{"v0.2.0"}, "v0.2.0-rc.1 does not come after v0.2.0"},
+		{"v0.1.1", []string{"v0.1.0", "v0.2.0-rc.1", "etcdtest/v0.2.0-rc.2"}, ""},
+		{"v0.1.0", []string{"v0.1.1", "v0.2.0-rc.1"}, "v0.1.0 does not come after v0.1.1"},
+		{"v0.1.1-rc.1", []string{"v0.1.0", "v0.2.0-rc.1"}, "v0.1.1-rc.1 does not come after v0.2.0-rc.1"},
 	}
 	for _, tt := range tests {
 		state := ready()
@@ -103,11 +106,11 @@ func TestPlan(t *testing.T) {
 	}
 	// The root's tag is the last to be pushed.
 	push := p.Push("upstream")
-	if len(push) != 2 || push[1] != "git push upstream v0.2.0" || strings.Contains(push[0], " v0.2.0") {
+	if len(push) != 2 || push[1] != "git push upstream refs/tags/v0.2.0" || strings.Contains(push[0], "refs/tags/v0.2.0") {
 		t.Errorf("to push: %q", push)
 	}
 	for _, m := range modules.All[1:] {
-		if !strings.Contains(push[0], " "+m.Dir+"/v0.2.0") {
+		if !strings.Contains(push[0], " refs/tags/"+m.Dir+"/v0.2.0") {
 			t.Errorf("%q lacks the tag of %s", push[0], m.Dir)
 		}
 	}
@@ -131,6 +134,14 @@ func TestRoll(t *testing.T) {
 		{"the next section's", "## Unreleased\n\n## [v0.9.0] - 2025-01-01\n\n- A.\n", "", "lists nothing"},
 		{"an empty item", "## Unreleased\n\n- \n-\n", "", "lists nothing"},
 		{"definitions alone", "## Unreleased\n\n[v0.9.0]: x\n", "", "lists nothing"},
+		{
+			"after its candidates",
+			"## Unreleased\n\n## [v1.0.0-rc.1] - 2025-01-01\n\n- A.\n\n[v1.0.0-rc.1]: x\n",
+			"## Unreleased\n\n## [v1.0.0] - D\n\nThe changes are those of its candidates, below.\n\n## [v1.0.0-rc.1] - 2025-01-01\n\n- A.\n\n" +
+				link + "[v1.0.0-rc.1]: x\n", "",
+		},
+		{"after another's candidates", "## Unreleased\n\n## [v1.1.0-rc.1] - 2025-01-01\n\n- A.\n", "", "lists nothing"},
+		{"carriage returns", "## Unreleased\r\n\r\n- A.\r\n", "", `lines that end in \r\n`},
 		{"no section", "# Changelog\n\n- A.\n", "", `no line "## Unreleased"`},
 		{"another heading", "# Changelog\n\n### Unreleased\n\n- A.\n", "", `no line "## Unreleased"`},
 		{"a section of the version", "## Unreleased\n\n- B.\n\n## [v1.0.0] - 2025-01-01\n\n- A.\n", "", "has a section v1.0.0 already"},

@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -30,7 +31,8 @@ func checkVersion(version string) error {
 	return nil
 }
 
-// checkTags returns an error if version cannot be the next one after those that are tagged.
+// checkTags returns an error if version cannot be the next one after those that are tagged. A candidate comes after all. A
+// release comes after all releases: a fix need not wait for the release that there are candidates of.
 func checkTags(version string, tags []string) error {
 	var errs []error
 	for _, m := range modules.All {
@@ -38,10 +40,23 @@ func checkTags(version string, tags []string) error {
 			errs = append(errs, fmt.Errorf("the tag %s exists", tag))
 		}
 	}
-	if last := Last(tags); len(errs) == 0 && last != "" && semver.Compare(version, last) <= 0 {
+	last := Last(tags)
+	if semver.Prerelease(version) == "" {
+		last = Last(slices.DeleteFunc(slices.Clone(tags), func(tag string) bool { return semver.Prerelease(path.Base(tag)) != "" }))
+	}
+	if len(errs) == 0 && last != "" && semver.Compare(version, last) <= 0 {
 		errs = append(errs, fmt.Errorf("%s does not come after %s, the last version", version, last))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckFetched returns an error if the tags lack the newest version that the changelog has a section for.
+func CheckFetched(changelog string, tags []string) error {
+	newest := released.FindStringSubmatch(changelog)
+	if newest == nil || slices.Contains(tags, newest[1]) {
+		return nil
+	}
+	return fmt.Errorf("%s has a section %s, but there is no such tag: fetch the tags: git fetch --tags", Changelog, newest[1])
 }
 
 // Last returns the highest version of any module, or "".

@@ -1,5 +1,5 @@
 // Package proxy is a module proxy for the versions that a repository has tagged but not pushed. It serves all other modules
-// from the module cache, or from the module proxy that the go command uses.
+// from the module cache, or has the go command ask the user's GOPROXY.
 package proxy
 
 import (
@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -28,24 +29,28 @@ import (
 
 // A Proxy is a module proxy on the loopback interface.
 type Proxy struct {
-	repo   git.Repo
-	others http.Handler
-	cache  string // the go command's cache of downloads
-	server *httptest.Server
+	repo    git.Repo
+	cache   string // the go command's cache of downloads
+	server  *httptest.Server
+	goproxy string // the proxy itself, and then the user's GOPROXY
+	govcs   string
 }
 
 // Start serves a repository, which must not be a linked work tree.
 func Start(ctx context.Context, repo git.Repo) (*Proxy, error) {
-	out, err := command.Run(ctx, repo.Dir, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE")
+	out, err := command.Run(ctx, repo.Dir, nil, "go", "env", "-json", "GOPROXY", "GOMODCACHE", "GOVCS")
 	if err != nil {
 		return nil, err
 	}
-	var env struct{ GOPROXY, GOMODCACHE string }
+	var env struct{ GOPROXY, GOMODCACHE, GOVCS string }
 	if err := json.Unmarshal(out, &env); err != nil {
 		return nil, fmt.Errorf("go env: %w", err)
 	}
-	p := &Proxy{repo: repo, others: upstream(env.GOPROXY), cache: filepath.Join(env.GOMODCACHE, "cache", "download")}
-	p.server = httptest.NewServer(p)
+	p := &Proxy{repo: repo, cache: filepath.Join(env.GOMODCACHE, "cache", "download"), govcs: strings.TrimSuffix(modules.Root+":off,"+env.GOVCS, ",")}
+	mux := http.NewServeMux()
+	mux.Handle("/", p)
+	p.server = httptest.NewServer(mux)
+	p.goproxy = p.server.URL + "," + p.passOn(mux, env.GOPROXY)
 	return p, nil
 }
 
@@ -56,26 +61,60 @@ func (p *Proxy) Close() { p.server.Close() }
 // since the versions that the proxy serves may never be pushed. With -trimpath, builds are shared by all such caches.
 func (p *Proxy) Env(modcache string) []string {
 	return []string{
-		"GOPROXY=" + p.server.URL, "GOMODCACHE=" + modcache, "GONOSUMDB=" + modules.Root + "," + modules.Root + "/*",
+		"GOPROXY=" + p.goproxy, "GOVCS=" + p.govcs, "GOMODCACHE=" + modcache, "GONOSUMDB=" + modules.Root + "," + modules.Root + "/*",
 		"GONOPROXY=none", "GOPRIVATE=none", "GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "GOBIN=",
 	}
 }
 
-// upstream returns the first module proxy of GOPROXY, or a handler that has nothing.
-func upstream(goproxy string) http.Handler {
-	for proxy := range strings.FieldsFuncSeq(goproxy, func(r rune) bool { return r == ',' || r == '|' }) {
-		if u, err := url.Parse(proxy); err == nil && (u.Scheme == "http" || u.Scheme == "https") {
-			return &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+var entry = regexp.MustCompile(`[^,|]+`)
+
+// passOn returns GOPROXY with its module proxies behind this one, where they are not asked for what is never pushed. "off" and
+// "direct" stay as they are; GOVCS keeps "direct" from asking.
+func (p *Proxy) passOn(mux *http.ServeMux, goproxy string) string {
+	count := 0
+	return entry.ReplaceAllStringFunc(goproxy, func(user string) string {
+		u, err := url.Parse(strings.TrimSpace(user))
+		if err != nil || u.Scheme == "" {
+			return user
 		}
-	}
-	return http.NotFoundHandler()
+		var to http.Handler = &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(u) }}
+		if u.Scheme == "file" {
+			to = http.FileServer(http.Dir(filepath.FromSlash(u.Path)))
+		}
+		prefix := fmt.Sprintf("/user/%d", count)
+		count++
+		mux.Handle(prefix+"/", http.StripPrefix(prefix, others(to)))
+		return p.server.URL + prefix
+	})
+}
+
+// others passes on the requests that are not for paths of this repository.
+func others(to http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if path, _, err := split(r.URL.Path); err == nil && own(path) {
+			http.NotFound(w, r)
+			return
+		}
+		to.ServeHTTP(w, r)
+	})
+}
+
+// split returns the module path and the rest of the path of a request.
+func split(request string) (path, file string, err error) {
+	escaped, file, _ := strings.Cut(strings.TrimPrefix(request, "/"), "/@")
+	path, err = module.UnescapePath(escaped)
+	return path, file, err
+}
+
+// own reports whether a module of the path could be in this repository.
+func own(path string) bool {
+	return strings.HasPrefix(modules.Root+"/", path+"/") || strings.HasPrefix(path, modules.Root+"/")
 }
 
 // ServeHTTP answers as https://go.dev/ref/mod#goproxy-protocol says.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	escaped, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/@")
-	path, err := module.UnescapePath(escaped)
-	if err == nil && (strings.HasPrefix(modules.Root+"/", path+"/") || strings.HasPrefix(path, modules.Root+"/")) {
+	path, file, err := split(r.URL.Path)
+	if err == nil && own(path) {
 		p.serveOwn(w, r, path, file)
 		return
 	}
@@ -86,7 +125,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	p.others.ServeHTTP(w, r)
+	http.NotFound(w, r)
 }
 
 // serveOwn answers requests for paths of this repository. They go no further.
@@ -96,7 +135,7 @@ func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file stri
 		http.NotFound(w, r)
 		return
 	}
-	body, err := p.own(r.Context(), m, file)
+	body, err := p.answer(r.Context(), m, file)
 	switch {
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -107,9 +146,9 @@ func (p *Proxy) serveOwn(w http.ResponseWriter, r *http.Request, path, file stri
 	}
 }
 
-// own returns a file of the protocol for a module of this repository, or nil if there is none.
-func (p *Proxy) own(ctx context.Context, m modules.Module, file string) ([]byte, error) {
-	tags, err := p.repo.Lines(ctx, "tag", "--list")
+// answer returns a file of the protocol for a module of this repository, or nil if there is none.
+func (p *Proxy) answer(ctx context.Context, m modules.Module, file string) ([]byte, error) {
+	tags, err := p.repo.Tags(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +193,7 @@ func (p *Proxy) version(ctx context.Context, m modules.Module, version, ext stri
 		}
 		return json.Marshal(map[string]any{"Version": version, "Time": committed.UTC()})
 	case ".mod":
-		return command.Run(ctx, p.repo.Dir, nil, "git", "show", tag+":"+m.File("go.mod"))
+		return p.repo.File(ctx, tag, m.File("go.mod"))
 	case ".zip":
 		var archive bytes.Buffer
 		dir := strings.TrimPrefix(m.Dir, ".")

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
@@ -85,5 +87,33 @@ func write(t *testing.T, file, text string) {
 	}
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestUsersProxies checks that the go command asks each entry of the user's GOPROXY, in order, but none for our modules.
+func TestUsersProxies(t *testing.T) {
+	files := t.TempDir()
+	for _, path := range []string{"example.com/b", modules.Root + "/cmd"} {
+		write(t, filepath.Join(files, path, "@v/list"), "v1.0.0\n")
+		write(t, filepath.Join(files, path, "@v/v1.0.0.info"), `{"Version":"v1.0.0"}`)
+		write(t, filepath.Join(files, path, "@v/v1.0.0.mod"), "module "+path+"\n")
+	}
+	repo := git.Repo{Dir: t.TempDir()}
+	if _, err := repo.Git(t.Context(), "init", "--quiet"); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOMODCACHE", t.TempDir())
+	t.Setenv("GOPROXY", "file://"+t.TempDir()+",file://"+files+"|direct")
+	p, err := Start(t.Context(), repo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	env := append(p.Env(t.TempDir()), "GOSUMDB=off")
+	for path, found := range map[string]bool{"example.com/b": true, modules.Root + "/cmd": false} {
+		out, err := command.Run(t.Context(), t.TempDir(), env, "go", "list", "-m", path+"@latest")
+		if got := string(out) == path+" v1.0.0\n"; got != found || !found && !strings.Contains(err.Error(), "GOVCS disallows") {
+			t.Errorf("%s: %q, %v", path, out, err)
+		}
 	}
 }

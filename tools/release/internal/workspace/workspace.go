@@ -1,4 +1,4 @@
-// Package workspace tidies modules, including those that find others by a go.work.
+// Package workspace runs the go command in modules that may find others by a go.work, and tidies them.
 package workspace
 
 import (
@@ -17,6 +17,20 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
+
+// Env returns an environment in which the go command uses the go.work in dir, if there is one, and none of a directory above.
+func Env(dir string) ([]string, error) {
+	file, err := filepath.Abs(filepath.Join(dir, "go.work"))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return []string{"GOWORK=off"}, nil
+	} else if err != nil {
+		return nil, err
+	}
+	return []string{"GOWORK=" + file}, nil
+}
 
 // Tidy returns the tidy go.mod and go.sum of the module in dir, by file name. Since go mod tidy ignores go.work and would
 // fetch the modules that are replaced there, it is given a go.mod that replaces them.

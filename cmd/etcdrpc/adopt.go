@@ -201,7 +201,7 @@ func (p *proposal) print(out io.Writer) {
 		f.print(out)
 	}
 	if more := unread - maxUnread; more > 0 {
-		sayf(out, "Clients would not read %d more, which -o json lists.\n\n", more)
+		sayf(out, "There are others that clients would not read (%d): -o json lists all of them.\n\n", more)
 	}
 }
 

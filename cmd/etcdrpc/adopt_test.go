@@ -304,7 +304,7 @@ func TestAdopt_Shown(t *testing.T) {
 		t.Errorf("no layout reads an entry, and the error is %v", err)
 	}
 	checkShown(t, "adopt", out.String())
-	if got := strings.Count(out.String(), "unread: "); got != maxUnread || !strings.Contains(out.String(), "Clients would not read 30 more") {
+	if got := strings.Count(out.String(), "unread: "); got != maxUnread || !strings.Contains(out.String(), "would not read (30)") {
 		t.Errorf("%d entries are listed in\n%s", got, out.String())
 	}
 	out.Reset()

@@ -1,5 +1,7 @@
 package runtime
 
+import "google.golang.org/grpc"
+
 // Endpoint is one instance of a service: what etcd says of it under the service's key.
 type Endpoint struct {
 	Instance string            // the instance's id, unique under its key; in etcd the last part of the entry's key
@@ -8,4 +10,12 @@ type Endpoint struct {
 	Zone     string            // where it runs, "eu-1a"; "" unset
 	Weight   uint32            // its share of the calls beside others' under the weighted policy; 0 is unset and counts as 1
 	Metadata map[string]string // anything else; must not be changed once handed over or received
+}
+
+// Instance is one instance of a service, as it was when [Instances.All] returned it.
+type Instance struct {
+	Endpoint
+
+	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left.
+	Conn grpc.ClientConnInterface
 }

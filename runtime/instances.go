@@ -34,14 +34,6 @@ type Instances struct {
 	sequence uint64 // of the state that list was made from; 0: none
 }
 
-// Instance is one instance of a service, as it was when [Instances.All] returned it.
-type Instance struct {
-	Endpoint
-
-	// Conn calls this instance and no other. Calls fail with Unavailable once the instance has left.
-	Conn grpc.ClientConnInterface
-}
-
 // NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
 // like that, does no I/O. A policy that grpc.WithDefaultServiceConfig names is ignored, because calls
 // name their instance.

@@ -88,11 +88,12 @@ func (r Reader) decodeJSON(key, instance string, value []byte) (Endpoint, Layout
 		e, err := d.decode(layout, instance)
 		return e, layout, err
 	}
-	if layout, ok := d.layout(given); ok {
-		return Endpoint{}, layout, inEntry(layout, errors.New("the address is null"))
-	}
-	if d.host != nil && d.enable != nil {
-		return Endpoint{}, Dubbo, inEntry(Dubbo, errors.New("there is no port"))
+	if layout, ok := d.claimed(); ok {
+		why := "the address is null"
+		if layout == Dubbo && d.port == nil {
+			why = "there is no port"
+		}
+		return Endpoint{}, layout, inEntry(layout, errors.New(why))
 	}
 	e, ok, err := goFrame(key, instance, value)
 	if !ok {
@@ -116,6 +117,14 @@ func (d *document) layout(is func(json.RawMessage) bool) (Layout, bool) {
 		return Dubbo, true
 	}
 	return Layout{}, false
+}
+
+// claimed returns the layout whose fields are there, though they may give no address.
+func (d *document) claimed() (Layout, bool) {
+	if layout, ok := d.layout(given); ok {
+		return layout, true
+	}
+	return Dubbo, d.host != nil && d.enable != nil
 }
 
 // decode reads the entry in a layout. instance is the last segment of its etcd key.

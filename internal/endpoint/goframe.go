@@ -21,11 +21,7 @@ func encodeGoFrame(_ Layout, key string, e Endpoint) ([]byte, error) {
 	for name := range all {
 		d.set([]byte(name), []byte("0"))
 	}
-	other, taken := d.layout(given)
-	if !taken && d.host != nil && d.enable != nil {
-		other, taken = Dubbo, true
-	}
-	if taken {
+	if other, taken := d.claimed(); taken {
 		return nil, fmt.Errorf("the metadata has a name that means the address in the layout %v: GoFrame's entries are metadata alone, "+
 			"so readers would take this one for such an entry", other)
 	}

@@ -63,9 +63,7 @@ func (d *document) goMicro(instance string) (Endpoint, error) {
 	e := Endpoint{Addr: addr}
 	e.take(d.lower)
 	e.take(n.metadata)
-	if text := word(d.version); text != "" {
-		e.Version = text
-	}
+	takeText(&e.Version, d.version)
 	return e, nil
 }
 

@@ -45,9 +45,7 @@ func (d *document) kratos() (Endpoint, error) {
 		}
 		e := Endpoint{Addr: addr}
 		e.take(d.lower)
-		if text := word(d.version); text != "" {
-			e.Version = text
-		}
+		takeText(&e.Version, d.version)
 		return e, nil
 	}
 	return Endpoint{}, cmp.Or(firstErr, errors.New("none of the endpoints is grpc:// or grpcs://"))

@@ -250,12 +250,8 @@ func (d *mappedDocument) read() (e Endpoint, err error) {
 // overlay puts what the fields say over e, save the address and the instance id.
 func (d *mappedDocument) overlay(e *Endpoint) {
 	e.take(d.metadata)
-	if text := word(d.version); text != "" {
-		e.Version = text
-	}
-	if text := word(d.zone); text != "" {
-		e.Zone = text
-	}
+	takeText(&e.Version, d.version)
+	takeText(&e.Zone, d.zone)
 	e.takeWeight(d.weight)
 }
 

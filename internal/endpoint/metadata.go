@@ -77,6 +77,13 @@ func (e *Endpoint) set(rawName, raw []byte) bool {
 	return len(e.Metadata) <= MaxMetadata
 }
 
+// takeText fills a field from one beside the metadata. A value that is neither a string nor a number is ignored.
+func takeText(field *string, raw json.RawMessage) {
+	if text := word(raw); text != "" {
+		*field = text
+	}
+}
+
 // takeWeight fills the weight from a field beside the metadata. A value that is not a weight is ignored.
 func (e *Endpoint) takeWeight(raw json.RawMessage) {
 	text := word(raw)

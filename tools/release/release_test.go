@@ -98,6 +98,22 @@ func list(t *testing.T, repo git.Repo, item string) {
 	write(t, repo, "CHANGELOG.md", strings.Replace(text, "## Unreleased\n", "## Unreleased\n\n### Changed\n\n- "+item+"\n", 1))
 }
 
+// addNew commits a function that is new in a package.
+func addNew(t *testing.T, repo git.Repo, name string) {
+	t.Helper()
+	write(t, repo, name+"/new.go", "package "+name+"\n\n// New is new.\nfunc New() {}\n")
+	list(t, repo, "New.")
+	commitAll(t, repo)
+}
+
+// removeOld commits that the function of package runtime is gone.
+func removeOld(t *testing.T, repo git.Repo) {
+	t.Helper()
+	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
+	list(t, repo, "Old is gone.")
+	commitAll(t, repo)
+}
+
 func mustRelease(t *testing.T, repo git.Repo, version string) string {
 	t.Helper()
 	var out bytes.Buffer
@@ -169,9 +185,7 @@ func TestNextReleases(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
 
-	write(t, repo, "etcdtest/new.go", "package etcdtest\n\n// New is new.\nfunc New() {}\n")
-	list(t, repo, "New.")
-	commitAll(t, repo)
+	addNew(t, repo, "etcdtest")
 	mustRefuse(t, repo, "v0.1.1", "v0.1.1 would have to be v0.2.0 or later:\n  compatible: "+modules.Root+"/etcdtest: New: added")
 	mustRefuse(t, repo, "v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists")
 	out := mustRelease(t, repo, "v0.2.0")
@@ -195,9 +209,7 @@ func TestNextReleases(t *testing.T) {
 func TestCloneWithoutTags(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
-	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
-	list(t, repo, "Old is gone.")
-	commitAll(t, repo)
+	removeOld(t, repo)
 	for name, flags := range map[string][]string{"no tags": {"--no-tags"}, "shallow": {"--depth=1"}} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "clone")
@@ -233,9 +245,7 @@ func TestIgnoredFiles(t *testing.T) {
 func TestFixBesideCandidates(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
-	write(t, repo, "runtime/new.go", "package runtime\n\n// New is new.\nfunc New() {}\n")
-	list(t, repo, "New.")
-	commitAll(t, repo)
+	addNew(t, repo, "runtime")
 	mustRelease(t, repo, "v0.2.0-rc.1")
 	list(t, repo, "A fix.")
 	run(t, repo, "rm", "-q", "runtime/new.go")

@@ -12,9 +12,7 @@ import (
 func TestColumnsHideNoTags(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
-	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
-	list(t, repo, "Old is gone.")
-	commitAll(t, repo)
+	removeOld(t, repo)
 	run(t, repo, "config", "column.ui", "always")
 	mustRefuse(t, repo, "v0.1.1", "would have to be v0.2.0")
 }

@@ -1,6 +1,9 @@
 package gen
 
 import (
+	"cmp"
+	"fmt"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -9,7 +12,8 @@ import (
 )
 
 // checkLoadBalancing notes what gRPC would refuse or ignore.
-func checkLoadBalancing(at position, lb *discoveryv1.LoadBalancing) {
+func checkLoadBalancing(s *service) {
+	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
 	if policy := lb.GetLeastRequest(); policy != nil {
 		checkChoiceCount(at.in("least_request").in("choice_count"), policy.GetChoiceCount())
 	}
@@ -18,6 +22,63 @@ func checkLoadBalancing(at position, lb *discoveryv1.LoadBalancing) {
 	}
 	if detection := lb.GetOutlierDetection(); detection != nil {
 		checkOutlierDetection(at.in("outlier_detection"), detection, lb.GetPickFirst() != nil)
+	}
+	checkPercent(at, "zone_min_percent", lb.GetZoneMinPercent())
+	if n := lb.GetSubset(); n > serviceconfig.MaxSubset {
+		at.in("subset").problem("is %d: give it at most %d", n, serviceconfig.MaxSubset)
+	}
+	if start := lb.GetSlowStart(); start != nil {
+		checkSlowStart(at.in("slow_start"), start)
+	}
+	checkRoutes(at, lb)
+	checkEffects(at, lb, picking(s).Name)
+}
+
+func checkSlowStart(at position, start *discoveryv1.SlowStart) {
+	checkPercent(at, "min_percent", start.GetMinPercent())
+	window := start.GetWindow()
+	if window == nil {
+		missingIn(start, "a slow start")(at.in("window"), fmt.Sprintf("from %v to %v", serviceconfig.MinSlowStart, serviceconfig.MaxSlowStart))
+		return
+	}
+	if !isDuration(at.in("window"), window) {
+		return
+	}
+	if d := serviceconfig.Duration(window.AsDuration()); d < serviceconfig.MinSlowStart || d > serviceconfig.MaxSlowStart {
+		at.in("window").problem("is %s: give it %v to %v", durationJSON(window), serviceconfig.MinSlowStart, serviceconfig.MaxSlowStart)
+	}
+}
+
+func checkRoutes(at position, lb *discoveryv1.LoadBalancing) {
+	for i, r := range lb.GetRoute() {
+		route := routeOf(r)
+		if err := route.Check(); err != nil && complete(r) {
+			at.in("route").index(i).problem("%v", err)
+		}
+	}
+	if header := lb.GetLaneHeader(); header != "" && !serviceconfig.ValidHeader(header) {
+		at.in("lane_header").problem("is %.60q: give it %s, in lower case", header, serviceconfig.WantHeader)
+	}
+}
+
+// checkEffects notes what would have no effect beside the rest. policy is the name of the policy that picks.
+func checkEffects(at position, lb *discoveryv1.LoadBalancing, policy string) {
+	beside := func(field protoreflect.Name) {
+		at.in(field).problem("has no effect beside %s: leave one of them out", cmp.Or(string(policyName(lb)), "an affinity"))
+	}
+	if lb.GetZoneMinPercent() > 0 && !lb.GetPreferZone() {
+		at.in("zone_min_percent").problem("has no effect without prefer_zone: set that too")
+	} else if lb.GetZoneMinPercent() > 0 && !serviceconfig.Spills(policy) {
+		beside("zone_min_percent")
+	}
+	if lb.GetSlowStart() != nil && !serviceconfig.StartsSlowly(policy) {
+		beside("slow_start")
+	}
+	if lb.GetMaxConcurrentRequests() > 0 && policy == serviceconfig.PickFirstName {
+		beside("max_concurrent_requests")
+	}
+	if lb.GetLaneHeader() != "" && len(lb.GetRoute()) == 0 {
+		at.in("lane_header").problem("has no effect without route: set that too")
 	}
 }
 

@@ -15,7 +15,7 @@ func checkService(s *service) (keyOK bool) {
 	checkAuthority(s, keyOK)
 	checkJSONLayout(s)
 	checkLeaseTTL(s.option.in("lease_ttl"), s.options.GetLeaseTtl())
-	checkLoadBalancing(s.option.in("load_balancing"), s.options.GetLoadBalancing())
+	checkLoadBalancing(s)
 	if options := s.options.GetDefaultMethod(); options != nil {
 		checkDefaultMethod(s.option.in("default_method"), options)
 	}

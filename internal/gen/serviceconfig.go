@@ -3,6 +3,7 @@ package gen
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -65,13 +66,38 @@ func loadBalancing(s *service) serviceconfig.Policy {
 	if detection := lb.GetOutlierDetection(); detection != nil {
 		policy = serviceconfig.Policy{Name: serviceconfig.OutlierDetectionName, Config: outlierDetection(detection, policy)}
 	}
-	if lb.GetPreferZone() {
-		policy = serviceconfig.Policy{
-			Name:   serviceconfig.EtcdName,
-			Config: &serviceconfig.Etcd{PreferZone: true, ChildPolicy: []serviceconfig.Policy{policy}},
-		}
+	if etcd := etcdConfig(lb); etcd != nil {
+		etcd.ChildPolicy = []serviceconfig.Policy{policy}
+		policy = serviceconfig.Policy{Name: serviceconfig.EtcdName, Config: etcd}
 	}
 	return policy
+}
+
+// etcdConfig returns the config of the policy that decides which instances a call may go to, nil if any may be called.
+func etcdConfig(lb *discoveryv1.LoadBalancing) *serviceconfig.Etcd {
+	config := &serviceconfig.Etcd{
+		PreferZone:            lb.GetPreferZone(),
+		ZoneMinPercent:        lb.GetZoneMinPercent(),
+		Subset:                lb.GetSubset(),
+		LaneHeader:            lb.GetLaneHeader(),
+		MaxConcurrentRequests: lb.GetMaxConcurrentRequests(),
+	}
+	if start := lb.GetSlowStart(); start != nil {
+		config.SlowStart = &serviceconfig.SlowStart{
+			Window: serviceconfig.Duration(start.GetWindow().AsDuration()), MinPercent: start.GetMinPercent(),
+		}
+	}
+	for _, r := range lb.GetRoute() {
+		config.Route = append(config.Route, routeOf(r))
+	}
+	if reflect.DeepEqual(config, &serviceconfig.Etcd{}) {
+		return nil
+	}
+	return config
+}
+
+func routeOf(r *discoveryv1.Route) serviceconfig.Route {
+	return serviceconfig.Route{Lane: r.GetLane(), Match: r.GetMatch(), Label: r.GetLabel(), Strict: r.GetStrict()}
 }
 
 // picking returns the policy that picks an endpoint.
@@ -87,6 +113,8 @@ func picking(s *service) serviceconfig.Policy {
 		return ringHash(p.RingHash)
 	case *discoveryv1.LoadBalancing_Weighted:
 		return serviceconfig.Policy{Name: serviceconfig.WeightedName, Config: &serviceconfig.Bare{}}
+	case *discoveryv1.LoadBalancing_PeakEwma:
+		return serviceconfig.Policy{Name: serviceconfig.PeakEwmaName, Config: &serviceconfig.Bare{}}
 	case nil:
 		if len(s.withAffinity()) > 0 {
 			return ringHash(nil)

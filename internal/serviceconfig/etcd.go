@@ -4,15 +4,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 const (
-	childField = "childPolicy"
-	splitField = "split"
-	drainField = "drain"
+	childField          = "childPolicy"
+	splitField          = "split"
+	drainField          = "drain"
+	preferZoneField     = "preferZone"
+	zoneMinPercentField = "zoneMinPercent"
+	slowStartField      = "slowStart"
+	routeField          = "route"
+	laneHeaderField     = "laneHeader"
+	maxRequestsField    = "maxConcurrentRequests"
 )
+
+// MaxSubset bounds the endpoints of a subset. It is above any number of endpoints that a client keeps.
+const MaxSubset = 100_000
 
 // Etcd is the config of the policy "etcd", which decides which instances a call may go to.
 type Etcd struct {
@@ -21,6 +31,20 @@ type Etcd struct {
 	Split []Split `json:"split,omitempty"`
 	// PreferZone sends the calls to the client's own zone while an endpoint there is ready.
 	PreferZone bool `json:"preferZone,omitempty"`
+	// ZoneMinPercent is the share of the zone's endpoints that must be ready for all of its calls to stay.
+	// 0: calls leave the zone only when none there is ready.
+	ZoneMinPercent uint32 `json:"zoneMinPercent,omitempty"`
+	// Subset is how many endpoints each client uses. 0: all.
+	Subset uint32 `json:"subset,omitempty"`
+	// SlowStart lets the share of an instance that has just started grow.
+	SlowStart *SlowStart `json:"slowStart,omitempty"`
+	// Route says where the calls of lanes go.
+	Route []Route `json:"route,omitempty"`
+	// LaneHeader is the request metadata that names the lane of a call whose context names none, in lower
+	// case. "": there is none.
+	LaneHeader string `json:"laneHeader,omitempty"`
+	// MaxConcurrentRequests bounds the calls that a client has under way at one endpoint. 0: no bound.
+	MaxConcurrentRequests uint32 `json:"maxConcurrentRequests,omitempty"`
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []string `json:"drain,omitempty"`
 	// ChildPolicy lists policies, of which the first that is linked picks among the remaining endpoints.
@@ -31,10 +55,20 @@ type Etcd struct {
 }
 
 var etcdFields = fields[Etcd]{
-	splitField:   func(e *Etcd, v value) error { return assign(&e.Split)(readSplits(v)) },
-	"preferZone": func(e *Etcd, v value) error { return assign(&e.PreferZone)(v.bool()) },
-	drainField:   func(e *Etcd, v value) error { return assign(&e.Drain)(readDrain(v)) },
-	childField:   func(e *Etcd, v value) error { return assign(&e.ChildPolicy)(readPolicies(v, EtcdName)) },
+	splitField:      func(e *Etcd, v value) error { return assign(&e.Split)(readSplits(v)) },
+	preferZoneField: func(e *Etcd, v value) error { return assign(&e.PreferZone)(v.bool()) },
+	zoneMinPercentField: func(e *Etcd, v value) error {
+		return assign(&e.ZoneMinPercent)(number[uint32](v, 1, MaxPercent))
+	},
+	"subset":        func(e *Etcd, v value) error { return assign(&e.Subset)(number[uint32](v, 1, MaxSubset)) },
+	slowStartField:  func(e *Etcd, v value) error { return set(&e.SlowStart)(readSlowStart(v)) },
+	routeField:      func(e *Etcd, v value) error { return assign(&e.Route)(readRoutes(v)) },
+	laneHeaderField: func(e *Etcd, v value) error { return assign(&e.LaneHeader)(readHeader(v)) },
+	maxRequestsField: func(e *Etcd, v value) error {
+		return assign(&e.MaxConcurrentRequests)(number[uint32](v, 1, math.MaxUint32))
+	},
+	drainField: func(e *Etcd, v value) error { return assign(&e.Drain)(readDrain(v)) },
+	childField: func(e *Etcd, v value) error { return assign(&e.ChildPolicy)(readPolicies(v, EtcdName)) },
 }
 
 // trustedEtcdFields is etcdFields and the fields that only the process itself may use.
@@ -67,12 +101,50 @@ func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 	return &e, nil
 }
 
-// check fills in what is left out.
+// check fills in what is left out, and refuses what would have no effect.
 func (e *Etcd) check() error {
 	if e.ChildPolicy == nil {
 		e.ChildPolicy = []Policy{{RoundRobinName, &Bare{}}}
 	}
+	switch {
+	case e.ZoneMinPercent > 0 && !e.PreferZone:
+		return in(zoneMinPercentField, errors.New("has no effect without preferZone: set that too"))
+	case e.LaneHeader != "" && e.Route == nil:
+		return in(laneHeaderField, errors.New("has no effect without route: set that too"))
+	}
+	return e.checkPolicies(e.ChildPolicy)
+}
+
+// checkPolicies refuses options that the policies below would not carry out.
+func (e *Etcd) checkPolicies(policies []Policy) error {
+	for _, p := range policies {
+		switch {
+		case e.ZoneMinPercent > 0 && !Spills(p.Name):
+			return in(zoneMinPercentField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
+		case e.SlowStart != nil && !StartsSlowly(p.Name):
+			return in(slowStartField, fmt.Errorf("has no effect beside %q: want round_robin, %s or %s", p.Name, WeightedName, PeakEwmaName))
+		case e.MaxConcurrentRequests > 0 && p.Name == PickFirstName:
+			return in(maxRequestsField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
+		}
+		if err := e.checkPolicies(p.children()); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// Spills reports whether calls can leave a zone in proportion where a policy picks. One that keeps calls
+// with their endpoint cannot.
+func Spills(policy string) bool { return policy != PickFirstName && policy != RingHashName }
+
+// StartsSlowly reports whether a policy, or the policies below it, can let a share grow. Of what is not
+// described here nothing is known.
+func StartsSlowly(policy string) bool {
+	switch policy {
+	case RoundRobinName, WeightedName, PeakEwmaName, OutlierDetectionName:
+		return true
+	}
+	return false
 }
 
 func readDrain(v value) ([]string, error) {

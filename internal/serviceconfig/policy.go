@@ -19,8 +19,9 @@ const (
 	RingHashName           = "ring_hash_experimental"
 	WeightedRoundRobinName = "weighted_round_robin"
 	OutlierDetectionName   = "outlier_detection_experimental"
-	EtcdName               = "etcd"          // ours: which instances a call may go to
-	WeightedName           = "etcd_weighted" // ours: by the endpoints' static weights
+	EtcdName               = "etcd"           // ours: which instances a call may go to
+	WeightedName           = "etcd_weighted"  // ours: by the endpoints' static weights
+	PeakEwmaName           = "etcd_peak_ewma" // ours: by latency times calls under way
 )
 
 // gRPC's bounds and defaults. It refuses what is beyond the bounds, or silently changes it.
@@ -67,7 +68,7 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
-// Bare is the config of policies that have no fields: round_robin and etcd_weighted.
+// Bare is the config of policies that have no fields: round_robin, etcd_weighted and etcd_peak_ewma.
 type Bare struct{}
 
 // PickFirst is the config of pick_first.
@@ -152,6 +153,7 @@ func init() {
 		RingHashName:           {read: configReader(ringHashFields, (*RingHash).check, requestHashHeaderField), below: leaf, from: "google.golang.org/grpc/balancer/ringhash"},
 		WeightedRoundRobinName: {read: configReader(weightedRoundRobinFields, nil), below: leaf, from: "google.golang.org/grpc/balancer/weightedroundrobin"},
 		WeightedName:           {read: configReader(bare, nil), below: leaf},
+		PeakEwmaName:           {read: configReader(bare, nil), below: leaf},
 		OutlierDetectionName: {read: configReader(outlierFields, (*OutlierDetection).check, childField), below: []string{top, EtcdName},
 			from: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
 		EtcdName: {read: configReader(etcdFields, (*Etcd).check), below: []string{top}},
@@ -244,11 +246,19 @@ func readHeader(v value) (string, error) {
 		return "", err
 	}
 	header := strings.ToLower(text)
-	const legal = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-	if header == "" || len(header) > maxRequestHashHeader || strings.Trim(header, legal) != "" || strings.HasSuffix(header, "-bin") {
-		return "", v.wants(`the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin"`)
+	if !ValidHeader(header) {
+		return "", v.wants(WantHeader)
 	}
 	return header, nil
+}
+
+// WantHeader says what ValidHeader accepts.
+const WantHeader = `the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin"`
+
+// ValidHeader reports whether a name in lower case may be that of request metadata whose values are text.
+func ValidHeader(name string) bool {
+	const legal = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+	return name != "" && len(name) <= maxRequestHashHeader && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
 }
 
 func (c *RingHash) check() error {

@@ -8,7 +8,10 @@
 //	serviceconfig.go   the document: Parse, ParseLive
 //	method.go          methodConfig and retryThrottling
 //	policy.go          the policies, and where each may stand
-//	etcd.go, split.go  the policy "etcd"
+//	etcd.go            the policy "etcd"
+//	split.go           ... its groups
+//	route.go           ... its lanes
+//	slowstart.go       ... shares that grow
 //	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap
 //	value.go           reading JSON strictly

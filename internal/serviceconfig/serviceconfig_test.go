@@ -273,7 +273,7 @@ var refused = []struct{ row, text, want string }{
 }
 
 const (
-	policyNames = "etcd, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
+	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
 

@@ -115,7 +115,7 @@ func readSplits(v value) ([]Split, error) {
 	var splits []Split
 	total := uint64(0)
 	seen := map[string]bool{}
-	names := map[string]bool{}
+	names := matchNames{}
 	err := v.elements("groups", func(v value) error {
 		if len(splits) == maxSplits {
 			return fmt.Errorf("want at most %d groups", maxSplits)
@@ -129,20 +129,28 @@ func readSplits(v value) ([]Split, error) {
 			return in("match", errors.New("an earlier group has the same, and so all endpoints of this one"))
 		}
 		seen[key] = true
-		for name := range s.Match {
-			names[name] = true
-		}
-		if len(names) > maxMatchNames {
-			return in("match", fmt.Errorf("want at most %d different names in all groups", maxMatchNames))
-		}
 		total += uint64(s.Weight)
 		splits = append(splits, s)
-		return nil
+		return names.add(s.Match, "groups")
 	})
 	if err == nil && total == 0 {
 		err = errors.New("all weights are zero")
 	}
 	return splits, err
+}
+
+// matchNames holds the names in all matches of a list.
+type matchNames map[string]bool
+
+// add adds the names of one match, and refuses too many. of says what the list is of.
+func (m matchNames) add(match map[string]string, of string) error {
+	for name := range match {
+		m[name] = true
+	}
+	if len(m) > maxMatchNames {
+		return in("match", fmt.Errorf("want at most %d different names in all %s", maxMatchNames, of))
+	}
+	return nil
 }
 
 func readMatch(v value) (map[string]string, error) {

@@ -54,6 +54,61 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// To says which instance a call goes to.
+type To int32
+
+const (
+	// As the service says: any, if that says nothing either.
+	To_TO_UNSPECIFIED To = 0
+	// Whichever the policy picks.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	To_ANY To = 1
+	// The leader. A call waits, within its deadline, while there is none.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	To_LEADER To = 2
+)
+
+// Enum value maps for To.
+var (
+	To_name = map[int32]string{
+		0: "TO_UNSPECIFIED",
+		1: "ANY",
+		2: "LEADER",
+	}
+	To_value = map[string]int32{
+		"TO_UNSPECIFIED": 0,
+		"ANY":            1,
+		"LEADER":         2,
+	}
+)
+
+func (x To) Enum() *To {
+	p := new(To)
+	*p = x
+	return p
+}
+
+func (x To) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (To) Descriptor() protoreflect.EnumDescriptor {
+	return file_etcd_discovery_v1_options_proto_enumTypes[0].Descriptor()
+}
+
+func (To) Type() protoreflect.EnumType {
+	return &file_etcd_discovery_v1_options_proto_enumTypes[0]
+}
+
+func (x To) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use To.Descriptor instead.
+func (To) EnumDescriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
 // Layout is one way to keep an endpoint in etcd.
 type Layout int32
 
@@ -135,11 +190,11 @@ func (x Layout) String() string {
 }
 
 func (Layout) Descriptor() protoreflect.EnumDescriptor {
-	return file_etcd_discovery_v1_options_proto_enumTypes[0].Descriptor()
+	return file_etcd_discovery_v1_options_proto_enumTypes[1].Descriptor()
 }
 
 func (Layout) Type() protoreflect.EnumType {
-	return &file_etcd_discovery_v1_options_proto_enumTypes[0]
+	return &file_etcd_discovery_v1_options_proto_enumTypes[1]
 }
 
 func (x Layout) Number() protoreflect.EnumNumber {
@@ -148,7 +203,7 @@ func (x Layout) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Layout.Descriptor instead.
 func (Layout) EnumDescriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{0}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
 // Code is a status code of gRPC, by the same number.
@@ -246,11 +301,11 @@ func (x Code) String() string {
 }
 
 func (Code) Descriptor() protoreflect.EnumDescriptor {
-	return file_etcd_discovery_v1_options_proto_enumTypes[1].Descriptor()
+	return file_etcd_discovery_v1_options_proto_enumTypes[2].Descriptor()
 }
 
 func (Code) Type() protoreflect.EnumType {
-	return &file_etcd_discovery_v1_options_proto_enumTypes[1]
+	return &file_etcd_discovery_v1_options_proto_enumTypes[2]
 }
 
 func (x Code) Number() protoreflect.EnumNumber {
@@ -259,7 +314,7 @@ func (x Code) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Code.Descriptor instead.
 func (Code) EnumDescriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{2}
 }
 
 // ServiceOptions says how a service is found in etcd.
@@ -316,7 +371,11 @@ type ServiceOptions struct {
 	HealthCheck bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
 	// A layout for JSON of your own: servers write it, and clients read it beside all
 	// other layouts. A service with both this and layout is an error.
-	JsonLayout    *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
+	JsonLayout *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
+	// Which instance the calls go to. LEADER: the one that leads, elected among the
+	// instances that serve this service. A method may say otherwise. Not beside
+	// ring_hash, an affinity or pick_first. Default: any.
+	To            To `protobuf:"varint,10,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -412,6 +471,13 @@ func (x *ServiceOptions) GetJsonLayout() *JSONLayout {
 		return x.JsonLayout
 	}
 	return nil
+}
+
+func (x *ServiceOptions) GetTo() To {
+	if x != nil {
+		return x.To
+	}
+	return To_TO_UNSPECIFIED
 }
 
 // JSONLayout names the top-level fields of a JSON object. What has no name is not
@@ -553,6 +619,7 @@ type LoadBalancing struct {
 	//	*LoadBalancing_LeastRequest
 	//	*LoadBalancing_RingHash
 	//	*LoadBalancing_Weighted
+	//	*LoadBalancing_PeakEwma
 	Policy isLoadBalancing_Policy `protobuf_oneof:"policy"`
 	// Leave endpoints that fail more often than the others out for a while. Not
 	// beside pick_first, which would ignore it. Default: none is left out.
@@ -564,9 +631,34 @@ type LoadBalancing struct {
 	// Call the endpoints in the caller's own zone, and others only when none there
 	// is ready. The zone of a process is what it gives runtime.WithZone; a caller
 	// without one calls them all. Default: false.
-	PreferZone    bool `protobuf:"varint,11,opt,name=prefer_zone,json=preferZone,proto3" json:"prefer_zone,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PreferZone bool `protobuf:"varint,11,opt,name=prefer_zone,json=preferZone,proto3" json:"prefer_zone,omitempty"`
+	// With prefer_zone: the share of the zone's instances, in percent, at most 100, that
+	// must be ready for the zone to take all of its callers' calls. Below it, calls go to
+	// other zones in proportion to what is missing: of 60, with 30 ready, one half. Beside
+	// pick_first and ring_hash an error, and without prefer_zone too. Default (0): calls
+	// leave the zone only when none there is ready.
+	ZoneMinPercent uint32 `protobuf:"varint,12,opt,name=zone_min_percent,json=zoneMinPercent,proto3" json:"zone_min_percent,omitempty"`
+	// How many endpoints each client uses, at most 100000. Each uses others, so that all
+	// get about as many clients. Of this and runtime.WithSubset the smaller holds. Default
+	// (0): all.
+	Subset uint32 `protobuf:"varint,13,opt,name=subset,proto3" json:"subset,omitempty"`
+	// Let the share of an instance that has just started grow. With round_robin,
+	// weighted and peak_ewma; beside another policy an error. Default: an instance gets
+	// its full share at once.
+	SlowStart *SlowStart `protobuf:"bytes,14,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
+	// Lanes: where the calls go that have a lane (runtime.WithLane). The first route
+	// that knows the call's lane holds. An instance in a lane gets no other calls while
+	// there are instances in none. At most 64. Default: none.
+	Route []*Route `protobuf:"bytes,15,rep,name=route,proto3" json:"route,omitempty"`
+	// The request header that names the lane of a call whose context names none, in
+	// lower case: "x-lane". Only with route. Default: none, the context alone counts.
+	LaneHeader string `protobuf:"bytes,16,opt,name=lane_header,json=laneHeader,proto3" json:"lane_header,omitempty"`
+	// How many calls a client may have under way at one instance. A call goes to another
+	// where an instance has as many, and fails with UNAVAILABLE where all have. Not beside
+	// pick_first. Default (0): no bound.
+	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
 }
 
 func (x *LoadBalancing) Reset() {
@@ -651,6 +743,15 @@ func (x *LoadBalancing) GetWeighted() *Weighted {
 	return nil
 }
 
+func (x *LoadBalancing) GetPeakEwma() *PeakEwma {
+	if x != nil {
+		if x, ok := x.Policy.(*LoadBalancing_PeakEwma); ok {
+			return x.PeakEwma
+		}
+	}
+	return nil
+}
+
 func (x *LoadBalancing) GetOutlierDetection() *OutlierDetection {
 	if x != nil {
 		return x.OutlierDetection
@@ -663,6 +764,48 @@ func (x *LoadBalancing) GetPreferZone() bool {
 		return x.PreferZone
 	}
 	return false
+}
+
+func (x *LoadBalancing) GetZoneMinPercent() uint32 {
+	if x != nil {
+		return x.ZoneMinPercent
+	}
+	return 0
+}
+
+func (x *LoadBalancing) GetSubset() uint32 {
+	if x != nil {
+		return x.Subset
+	}
+	return 0
+}
+
+func (x *LoadBalancing) GetSlowStart() *SlowStart {
+	if x != nil {
+		return x.SlowStart
+	}
+	return nil
+}
+
+func (x *LoadBalancing) GetRoute() []*Route {
+	if x != nil {
+		return x.Route
+	}
+	return nil
+}
+
+func (x *LoadBalancing) GetLaneHeader() string {
+	if x != nil {
+		return x.LaneHeader
+	}
+	return ""
+}
+
+func (x *LoadBalancing) GetMaxConcurrentRequests() uint32 {
+	if x != nil {
+		return x.MaxConcurrentRequests
+	}
+	return 0
 }
 
 type isLoadBalancing_Policy interface {
@@ -694,6 +837,11 @@ type LoadBalancing_Weighted struct {
 	Weighted *Weighted `protobuf:"bytes,5,opt,name=weighted,proto3,oneof"`
 }
 
+type LoadBalancing_PeakEwma struct {
+	// Of two picked at random, the one with the lower latency times calls under way.
+	PeakEwma *PeakEwma `protobuf:"bytes,6,opt,name=peak_ewma,json=peakEwma,proto3,oneof"`
+}
+
 func (*LoadBalancing_RoundRobin) isLoadBalancing_Policy() {}
 
 func (*LoadBalancing_PickFirst) isLoadBalancing_Policy() {}
@@ -704,6 +852,143 @@ func (*LoadBalancing_RingHash) isLoadBalancing_Policy() {}
 
 func (*LoadBalancing_Weighted) isLoadBalancing_Policy() {}
 
+func (*LoadBalancing_PeakEwma) isLoadBalancing_Policy() {}
+
+// SlowStart lets the share of an instance grow evenly over a time, from when this
+// client first saw it ready after it started. Servers say in their entries when they
+// started. An instance that has run for longer than the window gets its full share at
+// once.
+type SlowStart struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How long the share grows, required: 1 s to 1 h.
+	Window *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
+	// The share at first, in percent of the full one, 1 to 100. Default (0): 10.
+	MinPercent    uint32 `protobuf:"varint,2,opt,name=min_percent,json=minPercent,proto3" json:"min_percent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SlowStart) Reset() {
+	*x = SlowStart{}
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SlowStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SlowStart) ProtoMessage() {}
+
+func (x *SlowStart) ProtoReflect() protoreflect.Message {
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SlowStart.ProtoReflect.Descriptor instead.
+func (*SlowStart) Descriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SlowStart) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *SlowStart) GetMinPercent() uint32 {
+	if x != nil {
+		return x.MinPercent
+	}
+	return 0
+}
+
+// Route sends the calls of a lane to the instances of the lane. Either lane and match
+// are set, or label alone.
+type Route struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The lane, at most 128 letters, digits and "-_.:/".
+	Lane string `protobuf:"bytes,1,opt,name=lane,proto3" json:"lane,omitempty"`
+	// What the lane's instances have in common: "version", "zone", "instance", "addr" or
+	// the name of a piece of metadata, and the value that it must have.
+	Match map[string]string `protobuf:"bytes,2,rep,name=match,proto3" json:"match,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What names an instance's own lane, such as "lane" for metadata, or "version". Each
+	// value that an instance has is a lane.
+	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
+	// Whether the calls fail with UNAVAILABLE while no instance of the lane is ready. Else
+	// they go to the instances in no lane. Default: false.
+	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Route) Reset() {
+	*x = Route{}
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Route) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Route) ProtoMessage() {}
+
+func (x *Route) ProtoReflect() protoreflect.Message {
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Route.ProtoReflect.Descriptor instead.
+func (*Route) Descriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Route) GetLane() string {
+	if x != nil {
+		return x.Lane
+	}
+	return ""
+}
+
+func (x *Route) GetMatch() map[string]string {
+	if x != nil {
+		return x.Match
+	}
+	return nil
+}
+
+func (x *Route) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Route) GetStrict() bool {
+	if x != nil {
+		return x.Strict
+	}
+	return false
+}
+
 // RoundRobin takes the endpoints in turn.
 type RoundRobin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -713,7 +998,7 @@ type RoundRobin struct {
 
 func (x *RoundRobin) Reset() {
 	*x = RoundRobin{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -725,7 +1010,7 @@ func (x *RoundRobin) String() string {
 func (*RoundRobin) ProtoMessage() {}
 
 func (x *RoundRobin) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[3]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -738,7 +1023,7 @@ func (x *RoundRobin) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRobin.ProtoReflect.Descriptor instead.
 func (*RoundRobin) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{3}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{5}
 }
 
 // PickFirst keeps to one endpoint, the first that answers.
@@ -752,7 +1037,7 @@ type PickFirst struct {
 
 func (x *PickFirst) Reset() {
 	*x = PickFirst{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -764,7 +1049,7 @@ func (x *PickFirst) String() string {
 func (*PickFirst) ProtoMessage() {}
 
 func (x *PickFirst) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[4]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -777,7 +1062,7 @@ func (x *PickFirst) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PickFirst.ProtoReflect.Descriptor instead.
 func (*PickFirst) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{4}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PickFirst) GetShuffleAddressList() bool {
@@ -799,7 +1084,7 @@ type LeastRequest struct {
 
 func (x *LeastRequest) Reset() {
 	*x = LeastRequest{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +1096,7 @@ func (x *LeastRequest) String() string {
 func (*LeastRequest) ProtoMessage() {}
 
 func (x *LeastRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[5]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +1109,7 @@ func (x *LeastRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeastRequest.ProtoReflect.Descriptor instead.
 func (*LeastRequest) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{5}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *LeastRequest) GetChoiceCount() uint32 {
@@ -852,7 +1137,7 @@ type RingHash struct {
 
 func (x *RingHash) Reset() {
 	*x = RingHash{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -864,7 +1149,7 @@ func (x *RingHash) String() string {
 func (*RingHash) ProtoMessage() {}
 
 func (x *RingHash) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[6]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -877,7 +1162,7 @@ func (x *RingHash) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RingHash.ProtoReflect.Descriptor instead.
 func (*RingHash) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{6}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RingHash) GetMinRingSize() uint64 {
@@ -905,7 +1190,7 @@ type Weighted struct {
 
 func (x *Weighted) Reset() {
 	*x = Weighted{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -917,7 +1202,7 @@ func (x *Weighted) String() string {
 func (*Weighted) ProtoMessage() {}
 
 func (x *Weighted) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[7]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -930,7 +1215,47 @@ func (x *Weighted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Weighted.ProtoReflect.Descriptor instead.
 func (*Weighted) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{7}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{9}
+}
+
+// PeakEwma picks two endpoints at random and takes the one with the lower latency,
+// averaged with a decay of 10 s, times the calls under way. A failed call counts as a
+// slow one. An endpoint without a call for a second is tried again. The endpoints'
+// weights do not count.
+type PeakEwma struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PeakEwma) Reset() {
+	*x = PeakEwma{}
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PeakEwma) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PeakEwma) ProtoMessage() {}
+
+func (x *PeakEwma) ProtoReflect() protoreflect.Message {
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PeakEwma.ProtoReflect.Descriptor instead.
+func (*PeakEwma) Descriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{10}
 }
 
 // OutlierDetection leaves endpoints out that fail more often than the others.
@@ -958,7 +1283,7 @@ type OutlierDetection struct {
 
 func (x *OutlierDetection) Reset() {
 	*x = OutlierDetection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1295,7 @@ func (x *OutlierDetection) String() string {
 func (*OutlierDetection) ProtoMessage() {}
 
 func (x *OutlierDetection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[8]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1308,7 @@ func (x *OutlierDetection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OutlierDetection.ProtoReflect.Descriptor instead.
 func (*OutlierDetection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{8}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *OutlierDetection) GetInterval() *durationpb.Duration {
@@ -1048,7 +1373,7 @@ type SuccessRateEjection struct {
 
 func (x *SuccessRateEjection) Reset() {
 	*x = SuccessRateEjection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1385,7 @@ func (x *SuccessRateEjection) String() string {
 func (*SuccessRateEjection) ProtoMessage() {}
 
 func (x *SuccessRateEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[9]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1398,7 @@ func (x *SuccessRateEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuccessRateEjection.ProtoReflect.Descriptor instead.
 func (*SuccessRateEjection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{9}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SuccessRateEjection) GetStdevFactor() uint32 {
@@ -1124,7 +1449,7 @@ type FailurePercentageEjection struct {
 
 func (x *FailurePercentageEjection) Reset() {
 	*x = FailurePercentageEjection{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1136,7 +1461,7 @@ func (x *FailurePercentageEjection) String() string {
 func (*FailurePercentageEjection) ProtoMessage() {}
 
 func (x *FailurePercentageEjection) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[10]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1149,7 +1474,7 @@ func (x *FailurePercentageEjection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailurePercentageEjection.ProtoReflect.Descriptor instead.
 func (*FailurePercentageEjection) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{10}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *FailurePercentageEjection) GetThreshold() uint32 {
@@ -1205,14 +1530,17 @@ type MethodOptions struct {
 	//
 	// The service's policy is then ring_hash; beside another one an affinity is an
 	// error. Default: none.
-	Affinity      string `protobuf:"bytes,4,opt,name=affinity,proto3" json:"affinity,omitempty"`
+	Affinity string `protobuf:"bytes,4,opt,name=affinity,proto3" json:"affinity,omitempty"`
+	// Which instance the calls go to. An error in default_method: the service has an
+	// option of its own. Default: as the service says.
+	To            To `protobuf:"varint,5,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MethodOptions) Reset() {
 	*x = MethodOptions{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1552,7 @@ func (x *MethodOptions) String() string {
 func (*MethodOptions) ProtoMessage() {}
 
 func (x *MethodOptions) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[11]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1565,7 @@ func (x *MethodOptions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MethodOptions.ProtoReflect.Descriptor instead.
 func (*MethodOptions) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{11}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *MethodOptions) GetTimeout() *durationpb.Duration {
@@ -1268,6 +1596,13 @@ func (x *MethodOptions) GetAffinity() string {
 	return ""
 }
 
+func (x *MethodOptions) GetTo() To {
+	if x != nil {
+		return x.To
+	}
+	return To_TO_UNSPECIFIED
+}
+
 // Retry says how a failed call is tried again. Every field is required.
 type Retry struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1289,7 +1624,7 @@ type Retry struct {
 
 func (x *Retry) Reset() {
 	*x = Retry{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1636,7 @@ func (x *Retry) String() string {
 func (*Retry) ProtoMessage() {}
 
 func (x *Retry) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[12]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1649,7 @@ func (x *Retry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retry.ProtoReflect.Descriptor instead.
 func (*Retry) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{12}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Retry) GetMaxAttempts() uint32 {
@@ -1368,7 +1703,7 @@ type RetryThrottling struct {
 
 func (x *RetryThrottling) Reset() {
 	*x = RetryThrottling{}
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1380,7 +1715,7 @@ func (x *RetryThrottling) String() string {
 func (*RetryThrottling) ProtoMessage() {}
 
 func (x *RetryThrottling) ProtoReflect() protoreflect.Message {
-	mi := &file_etcd_discovery_v1_options_proto_msgTypes[13]
+	mi := &file_etcd_discovery_v1_options_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1393,7 +1728,7 @@ func (x *RetryThrottling) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetryThrottling.ProtoReflect.Descriptor instead.
 func (*RetryThrottling) Descriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{13}
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RetryThrottling) GetMaxTokens() uint32 {
@@ -1450,7 +1785,7 @@ var File_etcd_discovery_v1_options_proto protoreflect.FileDescriptor
 
 const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\xef\x03\n" +
+	"\x1fetcd/discovery/v1/options.proto\x12\x11etcd.discovery.v1\x1a google/protobuf/descriptor.proto\x1a\x1egoogle/protobuf/duration.proto\"\x96\x04\n" +
 	"\x0eServiceOptions\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x121\n" +
 	"\x06layout\x18\x02 \x01(\x0e2\x19.etcd.discovery.v1.LayoutR\x06layout\x126\n" +
@@ -1461,7 +1796,9 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x10retry_throttling\x18\a \x01(\v2\".etcd.discovery.v1.RetryThrottlingR\x0fretryThrottling\x12!\n" +
 	"\fhealth_check\x18\b \x01(\bR\vhealthCheck\x12>\n" +
 	"\vjson_layout\x18\t \x01(\v2\x1d.etcd.discovery.v1.JSONLayoutR\n" +
-	"jsonLayout\"\xda\x01\n" +
+	"jsonLayout\x12%\n" +
+	"\x02to\x18\n" +
+	" \x01(\x0e2\x15.etcd.discovery.v1.ToR\x02to\"\xda\x01\n" +
 	"\n" +
 	"JSONLayout\x12\x12\n" +
 	"\x04addr\x18\x01 \x01(\tR\x04addr\x12\x12\n" +
@@ -1472,7 +1809,7 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06weight\x18\a \x01(\tR\x06weight\x12\x1a\n" +
 	"\bmetadata\x18\b \x01(\tR\bmetadata\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\"\xcc\x03\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\x90\x06\n" +
 	"\rLoadBalancing\x12@\n" +
 	"\vround_robin\x18\x01 \x01(\v2\x1d.etcd.discovery.v1.RoundRobinH\x00R\n" +
 	"roundRobin\x12=\n" +
@@ -1480,12 +1817,34 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"pick_first\x18\x02 \x01(\v2\x1c.etcd.discovery.v1.PickFirstH\x00R\tpickFirst\x12F\n" +
 	"\rleast_request\x18\x03 \x01(\v2\x1f.etcd.discovery.v1.LeastRequestH\x00R\fleastRequest\x12:\n" +
 	"\tring_hash\x18\x04 \x01(\v2\x1b.etcd.discovery.v1.RingHashH\x00R\bringHash\x129\n" +
-	"\bweighted\x18\x05 \x01(\v2\x1b.etcd.discovery.v1.WeightedH\x00R\bweighted\x12P\n" +
+	"\bweighted\x18\x05 \x01(\v2\x1b.etcd.discovery.v1.WeightedH\x00R\bweighted\x12:\n" +
+	"\tpeak_ewma\x18\x06 \x01(\v2\x1b.etcd.discovery.v1.PeakEwmaH\x00R\bpeakEwma\x12P\n" +
 	"\x11outlier_detection\x18\n" +
 	" \x01(\v2#.etcd.discovery.v1.OutlierDetectionR\x10outlierDetection\x12\x1f\n" +
 	"\vprefer_zone\x18\v \x01(\bR\n" +
-	"preferZoneB\b\n" +
-	"\x06policy\"\f\n" +
+	"preferZone\x12(\n" +
+	"\x10zone_min_percent\x18\f \x01(\rR\x0ezoneMinPercent\x12\x16\n" +
+	"\x06subset\x18\r \x01(\rR\x06subset\x12;\n" +
+	"\n" +
+	"slow_start\x18\x0e \x01(\v2\x1c.etcd.discovery.v1.SlowStartR\tslowStart\x12.\n" +
+	"\x05route\x18\x0f \x03(\v2\x18.etcd.discovery.v1.RouteR\x05route\x12\x1f\n" +
+	"\vlane_header\x18\x10 \x01(\tR\n" +
+	"laneHeader\x126\n" +
+	"\x17max_concurrent_requests\x18\x11 \x01(\rR\x15maxConcurrentRequestsB\b\n" +
+	"\x06policy\"_\n" +
+	"\tSlowStart\x121\n" +
+	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x1f\n" +
+	"\vmin_percent\x18\x02 \x01(\rR\n" +
+	"minPercent\"\xbe\x01\n" +
+	"\x05Route\x12\x12\n" +
+	"\x04lane\x18\x01 \x01(\tR\x04lane\x129\n" +
+	"\x05match\x18\x02 \x03(\v2#.etcd.discovery.v1.Route.MatchEntryR\x05match\x12\x14\n" +
+	"\x05label\x18\x03 \x01(\tR\x05label\x12\x16\n" +
+	"\x06strict\x18\x04 \x01(\bR\x06strict\x1a8\n" +
+	"\n" +
+	"MatchEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\f\n" +
 	"\n" +
 	"RoundRobin\"=\n" +
 	"\tPickFirst\x120\n" +
@@ -1496,7 +1855,9 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\rmin_ring_size\x18\x01 \x01(\x04R\vminRingSize\x12\"\n" +
 	"\rmax_ring_size\x18\x02 \x01(\x04R\vmaxRingSize\"\n" +
 	"\n" +
-	"\bWeighted\"\xd5\x03\n" +
+	"\bWeighted\"\n" +
+	"\n" +
+	"\bPeakEwma\"\xd5\x03\n" +
 	"\x10OutlierDetection\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12G\n" +
 	"\x12base_ejection_time\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x10baseEjectionTime\x12E\n" +
@@ -1513,12 +1874,13 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\tthreshold\x18\x01 \x01(\rR\tthreshold\x125\n" +
 	"\x16enforcement_percentage\x18\x02 \x01(\rR\x15enforcementPercentage\x12#\n" +
 	"\rminimum_hosts\x18\x03 \x01(\rR\fminimumHosts\x12%\n" +
-	"\x0erequest_volume\x18\x04 \x01(\rR\rrequestVolume\"\xb6\x01\n" +
+	"\x0erequest_volume\x18\x04 \x01(\rR\rrequestVolume\"\xdd\x01\n" +
 	"\rMethodOptions\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12$\n" +
 	"\x0ewait_for_ready\x18\x02 \x01(\bR\fwaitForReady\x12.\n" +
 	"\x05retry\x18\x03 \x01(\v2\x18.etcd.discovery.v1.RetryR\x05retry\x12\x1a\n" +
-	"\baffinity\x18\x04 \x01(\tR\baffinity\"\x88\x02\n" +
+	"\baffinity\x18\x04 \x01(\tR\baffinity\x12%\n" +
+	"\x02to\x18\x05 \x01(\x0e2\x15.etcd.discovery.v1.ToR\x02to\"\x88\x02\n" +
 	"\x05Retry\x12!\n" +
 	"\fmax_attempts\x18\x01 \x01(\rR\vmaxAttempts\x12B\n" +
 	"\x0finitial_backoff\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x0einitialBackoff\x12:\n" +
@@ -1530,7 +1892,12 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1f\n" +
 	"\vtoken_ratio\x18\x02 \x01(\x01R\n" +
-	"tokenRatio*\xc8\x01\n" +
+	"tokenRatio*-\n" +
+	"\x02To\x12\x12\n" +
+	"\x0eTO_UNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03ANY\x10\x01\x12\n" +
+	"\n" +
+	"\x06LEADER\x10\x02*\xc8\x01\n" +
 	"\x06Layout\x12\x16\n" +
 	"\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LAYOUT_ENDPOINT_JSON\x10\x01\x12\x10\n" +
@@ -1575,61 +1942,73 @@ func file_etcd_discovery_v1_options_proto_rawDescGZIP() []byte {
 	return file_etcd_discovery_v1_options_proto_rawDescData
 }
 
-var file_etcd_discovery_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_etcd_discovery_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_etcd_discovery_v1_options_proto_goTypes = []any{
-	(Layout)(0),                         // 0: etcd.discovery.v1.Layout
-	(Code)(0),                           // 1: etcd.discovery.v1.Code
-	(*ServiceOptions)(nil),              // 2: etcd.discovery.v1.ServiceOptions
-	(*JSONLayout)(nil),                  // 3: etcd.discovery.v1.JSONLayout
-	(*LoadBalancing)(nil),               // 4: etcd.discovery.v1.LoadBalancing
-	(*RoundRobin)(nil),                  // 5: etcd.discovery.v1.RoundRobin
-	(*PickFirst)(nil),                   // 6: etcd.discovery.v1.PickFirst
-	(*LeastRequest)(nil),                // 7: etcd.discovery.v1.LeastRequest
-	(*RingHash)(nil),                    // 8: etcd.discovery.v1.RingHash
-	(*Weighted)(nil),                    // 9: etcd.discovery.v1.Weighted
-	(*OutlierDetection)(nil),            // 10: etcd.discovery.v1.OutlierDetection
-	(*SuccessRateEjection)(nil),         // 11: etcd.discovery.v1.SuccessRateEjection
-	(*FailurePercentageEjection)(nil),   // 12: etcd.discovery.v1.FailurePercentageEjection
-	(*MethodOptions)(nil),               // 13: etcd.discovery.v1.MethodOptions
-	(*Retry)(nil),                       // 14: etcd.discovery.v1.Retry
-	(*RetryThrottling)(nil),             // 15: etcd.discovery.v1.RetryThrottling
-	(*durationpb.Duration)(nil),         // 16: google.protobuf.Duration
-	(*descriptorpb.ServiceOptions)(nil), // 17: google.protobuf.ServiceOptions
-	(*descriptorpb.MethodOptions)(nil),  // 18: google.protobuf.MethodOptions
+	(To)(0),                             // 0: etcd.discovery.v1.To
+	(Layout)(0),                         // 1: etcd.discovery.v1.Layout
+	(Code)(0),                           // 2: etcd.discovery.v1.Code
+	(*ServiceOptions)(nil),              // 3: etcd.discovery.v1.ServiceOptions
+	(*JSONLayout)(nil),                  // 4: etcd.discovery.v1.JSONLayout
+	(*LoadBalancing)(nil),               // 5: etcd.discovery.v1.LoadBalancing
+	(*SlowStart)(nil),                   // 6: etcd.discovery.v1.SlowStart
+	(*Route)(nil),                       // 7: etcd.discovery.v1.Route
+	(*RoundRobin)(nil),                  // 8: etcd.discovery.v1.RoundRobin
+	(*PickFirst)(nil),                   // 9: etcd.discovery.v1.PickFirst
+	(*LeastRequest)(nil),                // 10: etcd.discovery.v1.LeastRequest
+	(*RingHash)(nil),                    // 11: etcd.discovery.v1.RingHash
+	(*Weighted)(nil),                    // 12: etcd.discovery.v1.Weighted
+	(*PeakEwma)(nil),                    // 13: etcd.discovery.v1.PeakEwma
+	(*OutlierDetection)(nil),            // 14: etcd.discovery.v1.OutlierDetection
+	(*SuccessRateEjection)(nil),         // 15: etcd.discovery.v1.SuccessRateEjection
+	(*FailurePercentageEjection)(nil),   // 16: etcd.discovery.v1.FailurePercentageEjection
+	(*MethodOptions)(nil),               // 17: etcd.discovery.v1.MethodOptions
+	(*Retry)(nil),                       // 18: etcd.discovery.v1.Retry
+	(*RetryThrottling)(nil),             // 19: etcd.discovery.v1.RetryThrottling
+	nil,                                 // 20: etcd.discovery.v1.Route.MatchEntry
+	(*durationpb.Duration)(nil),         // 21: google.protobuf.Duration
+	(*descriptorpb.ServiceOptions)(nil), // 22: google.protobuf.ServiceOptions
+	(*descriptorpb.MethodOptions)(nil),  // 23: google.protobuf.MethodOptions
 }
 var file_etcd_discovery_v1_options_proto_depIdxs = []int32{
-	0,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
-	16, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
-	4,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
-	13, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
-	15, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
-	3,  // 5: etcd.discovery.v1.ServiceOptions.json_layout:type_name -> etcd.discovery.v1.JSONLayout
-	5,  // 6: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
-	6,  // 7: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
-	7,  // 8: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
-	8,  // 9: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
-	9,  // 10: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
-	10, // 11: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
-	16, // 12: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
-	16, // 13: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
-	16, // 14: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
-	11, // 15: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
-	12, // 16: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
-	16, // 17: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
-	14, // 18: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
-	16, // 19: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
-	16, // 20: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
-	1,  // 21: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
-	17, // 22: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
-	18, // 23: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
-	2,  // 24: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
-	13, // 25: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
-	26, // [26:26] is the sub-list for method output_type
-	26, // [26:26] is the sub-list for method input_type
-	24, // [24:26] is the sub-list for extension type_name
-	22, // [22:24] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	1,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
+	21, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
+	5,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
+	17, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
+	19, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
+	4,  // 5: etcd.discovery.v1.ServiceOptions.json_layout:type_name -> etcd.discovery.v1.JSONLayout
+	0,  // 6: etcd.discovery.v1.ServiceOptions.to:type_name -> etcd.discovery.v1.To
+	8,  // 7: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
+	9,  // 8: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
+	10, // 9: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
+	11, // 10: etcd.discovery.v1.LoadBalancing.ring_hash:type_name -> etcd.discovery.v1.RingHash
+	12, // 11: etcd.discovery.v1.LoadBalancing.weighted:type_name -> etcd.discovery.v1.Weighted
+	13, // 12: etcd.discovery.v1.LoadBalancing.peak_ewma:type_name -> etcd.discovery.v1.PeakEwma
+	14, // 13: etcd.discovery.v1.LoadBalancing.outlier_detection:type_name -> etcd.discovery.v1.OutlierDetection
+	6,  // 14: etcd.discovery.v1.LoadBalancing.slow_start:type_name -> etcd.discovery.v1.SlowStart
+	7,  // 15: etcd.discovery.v1.LoadBalancing.route:type_name -> etcd.discovery.v1.Route
+	21, // 16: etcd.discovery.v1.SlowStart.window:type_name -> google.protobuf.Duration
+	20, // 17: etcd.discovery.v1.Route.match:type_name -> etcd.discovery.v1.Route.MatchEntry
+	21, // 18: etcd.discovery.v1.OutlierDetection.interval:type_name -> google.protobuf.Duration
+	21, // 19: etcd.discovery.v1.OutlierDetection.base_ejection_time:type_name -> google.protobuf.Duration
+	21, // 20: etcd.discovery.v1.OutlierDetection.max_ejection_time:type_name -> google.protobuf.Duration
+	15, // 21: etcd.discovery.v1.OutlierDetection.success_rate_ejection:type_name -> etcd.discovery.v1.SuccessRateEjection
+	16, // 22: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
+	21, // 23: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
+	18, // 24: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
+	0,  // 25: etcd.discovery.v1.MethodOptions.to:type_name -> etcd.discovery.v1.To
+	21, // 26: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
+	21, // 27: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
+	2,  // 28: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code
+	22, // 29: etcd.discovery.v1.service:extendee -> google.protobuf.ServiceOptions
+	23, // 30: etcd.discovery.v1.method:extendee -> google.protobuf.MethodOptions
+	3,  // 31: etcd.discovery.v1.service:type_name -> etcd.discovery.v1.ServiceOptions
+	17, // 32: etcd.discovery.v1.method:type_name -> etcd.discovery.v1.MethodOptions
+	33, // [33:33] is the sub-list for method output_type
+	33, // [33:33] is the sub-list for method input_type
+	31, // [31:33] is the sub-list for extension type_name
+	29, // [29:31] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_etcd_discovery_v1_options_proto_init() }
@@ -1643,14 +2022,15 @@ func file_etcd_discovery_v1_options_proto_init() {
 		(*LoadBalancing_LeastRequest)(nil),
 		(*LoadBalancing_RingHash)(nil),
 		(*LoadBalancing_Weighted)(nil),
+		(*LoadBalancing_PeakEwma)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_etcd_discovery_v1_options_proto_rawDesc), len(file_etcd_discovery_v1_options_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   14,
+			NumEnums:      3,
+			NumMessages:   18,
 			NumExtensions: 2,
 			NumServices:   0,
 		},

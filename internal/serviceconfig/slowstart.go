@@ -1,0 +1,35 @@
+package serviceconfig
+
+import (
+	"fmt"
+	"time"
+)
+
+// The bounds of a slow start, and its share at first if none is given.
+const (
+	MinSlowStart         = Duration(time.Second)
+	MaxSlowStart         = Duration(time.Hour)
+	DefaultSlowStartFrom = 10 // percent
+)
+
+// SlowStart lets the share of an instance that has just started grow evenly.
+type SlowStart struct {
+	Window Duration `json:"window"`
+	// MinPercent is the share at first, in percent of the full one. 0: DefaultSlowStartFrom.
+	MinPercent uint32 `json:"minPercent,omitempty"`
+}
+
+var slowStartFields = fields[SlowStart]{
+	"window": func(s *SlowStart, v value) error {
+		d, err := v.duration(MinSlowStart)
+		if err == nil && d > MaxSlowStart {
+			err = fmt.Errorf("is %v: want at most %v", d, MaxSlowStart)
+		}
+		return assign(&s.Window)(d, err)
+	},
+	"minPercent": func(s *SlowStart, v value) error {
+		return assign(&s.MinPercent)(number[uint32](v, 1, MaxPercent))
+	},
+}
+
+func readSlowStart(v value) (SlowStart, error) { return readObject(v, slowStartFields, "window") }

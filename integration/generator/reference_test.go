@@ -114,6 +114,8 @@ func (p *page) item(indent, name, kind string, comment protogen.Comments) {
 func kind(field *protogen.Field) string {
 	name := field.Desc.Kind().String()
 	switch {
+	case field.Desc.IsMap():
+		return fmt.Sprintf("map of %v to %v", field.Desc.MapKey().Kind(), field.Desc.MapValue().Kind())
 	case field.Message != nil && field.Message.Desc.FullName() == "google.protobuf.Duration":
 		name = "duration"
 	case field.Message != nil:

@@ -15,12 +15,14 @@ func checkNewer(at position, options protoreflect.Message) {
 	checkUnknownFields(at, options)
 	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		field := at.in(fd.Name())
-		if !fd.IsList() {
+		switch {
+		case fd.IsMap(): // of strings, in which nothing can be newer
+		case fd.IsList():
+			for i := range value.List().Len() {
+				checkNewerValue(field.index(i), fd, value.List().Get(i))
+			}
+		default:
 			checkNewerValue(field, fd, value)
-			return true
-		}
-		for i := range value.List().Len() {
-			checkNewerValue(field.index(i), fd, value.List().Get(i))
 		}
 		return true
 	})

@@ -52,8 +52,8 @@ func checkSlowStart(at position, start *discoveryv1.SlowStart) {
 func checkRoutes(at position, lb *discoveryv1.LoadBalancing) {
 	for i, r := range lb.GetRoute() {
 		route := routeOf(r)
-		if err := route.Check(); err != nil && complete(r) {
-			at.in("route").index(i).problem("%v", err)
+		if field, err := route.Check(); err != nil && complete(r) {
+			at.in("route").index(i).in(protoreflect.Name(field)).problem("%v", err)
 		}
 	}
 	if header := lb.GetLaneHeader(); header != "" && !serviceconfig.ValidHeader(header) {

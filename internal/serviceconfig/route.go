@@ -31,21 +31,21 @@ func ValidLane(name string) bool {
 
 const wantLane = `at most 128 letters, digits and "-_.:/"`
 
-// Check returns an error that names the field that is wrong, if one is.
-func (r *Route) Check() error {
+// Check returns what is wrong with a field, and the field's name in JSON, which is also its name in the proto.
+func (r *Route) Check() (field string, err error) {
 	switch {
 	case r.Label != "" && (r.Lane != "" || r.Match != nil):
-		return in("label", errors.New("stands beside lane or match: an instance's lane is either named here or by the instance"))
+		return "label", errors.New("stands beside lane or match: an instance's lane is either named here or by the instance")
 	case r.Label != "":
-		return nil
+		return "", nil
 	case r.Lane == "":
-		return in("lane", errors.New("is missing: name the lane and what its instances match, or the label that holds each instance's lane"))
+		return "lane", errors.New("is missing: name the lane and what its instances match, or the label that holds each instance's lane")
 	case !ValidLane(r.Lane):
-		return in("lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, wantLane))
+		return "lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, wantLane)
 	case len(r.Match) == 0:
-		return in("match", errors.New("is missing: name what the instances of the lane have in common"))
+		return "match", errors.New("is missing: name what the instances of the lane have in common")
 	}
-	return nil
+	return "", nil
 }
 
 var routeFields = fields[Route]{
@@ -64,11 +64,11 @@ func readRoutes(v value) ([]Route, error) {
 			return fmt.Errorf("want at most %d routes", MaxRoutes)
 		}
 		r, err := readObject(v, routeFields)
-		if err == nil {
-			err = r.Check()
-		}
 		if err != nil {
 			return err
+		}
+		if field, err := r.Check(); err != nil {
+			return in(field, err)
 		}
 		field, name := "lane", r.Lane
 		if r.Label != "" {

@@ -19,7 +19,7 @@ import (
 // The policies that are registered elsewhere: ours by the runtime, others by packages that need what
 // this module does not. They are tested for real in the module integration.
 func init() {
-	for _, name := range []string{EtcdName, WeightedName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
+	for _, name := range []string{EtcdName, WeightedName, PeakEwmaName, WeightedRoundRobinName, OutlierDetectionName, "custom"} {
 		balancer.Register(fake(name))
 	}
 }
@@ -114,6 +114,10 @@ var accepted = []struct{ text, json string }{
 	{etcdOf(`"drain":[ ]`), etcdOf(outlierChild)},
 	{etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"}}]`),
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
+	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
+	{etcdOf(`"slowStart":{"window":"30s"},"childPolicy":[{"etcd_peak_ewma":{}}]`), ``},
+	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}]`), ``},
+	{etcdOf(`"route":[{"lane":"a/b","match":{"version":"v2"}},{"label":"lane","strict":true}],"laneHeader":"x-lane",` + outlierChild), ``},
 }
 
 func TestParse(t *testing.T) {
@@ -254,8 +258,8 @@ var refused = []struct{ row, text, want string }{
 	{"", outlierOf(`"successRateEjection":{"minimumHosts":-1},` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.successRateEjection.minimumHosts: want a whole number from 0 to 4294967295, not -1`},
 	{"", outlierOf(`"failurePercentageEjection":null,` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.failurePercentageEjection: want an object, not null`},
 	// The policy "etcd".
-	{"", etcdOf(`"drian":[]`), `loadBalancingConfig[0].etcd: unknown field "drian": want childPolicy, drain, preferZone, split`},
-	{"", etcdOf(`"claim":1`), `loadBalancingConfig[0].etcd: unknown field "claim": want childPolicy, drain, preferZone, split`},
+	{"", etcdOf(`"drian":[]`), `loadBalancingConfig[0].etcd: unknown field "drian": want ` + etcdNames},
+	{"", etcdOf(`"claim":1`), `loadBalancingConfig[0].etcd: unknown field "claim": want ` + etcdNames},
 	{"", etcdOf(`"preferZone":null`), `loadBalancingConfig[0].etcd.preferZone: want true or false, not null`},
 	{"", etcdOf(`"drain":[""]`), `loadBalancingConfig[0].etcd.drain[0]: want an instance or an address, not an empty name`},
 	{"", etcdOf(`"drain":[1]`), `loadBalancingConfig[0].etcd.drain[0]: want a string, not 1`},
@@ -267,15 +271,45 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":4294967296}]`), `loadBalancingConfig[0].etcd.split[0].weight: want a whole number from 0 to 4294967295, not 4294967296`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":0}]`), `loadBalancingConfig[0].etcd.split: all weights are zero`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1},{"match":{"a":"1"},"weight":2}]`), `loadBalancingConfig[0].etcd.split[1].match: an earlier group has the same, and so all endpoints of this one`},
+	{"", etcdOf(`"subset":0`), `loadBalancingConfig[0].etcd.subset: want a whole number from 1 to 100000, not 0`},
+	{"", etcdOf(`"zoneMinPercent":50`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect without preferZone: set that too`},
+	{"", etcdOf(`"preferZone":true,"zoneMinPercent":101`), `loadBalancingConfig[0].etcd.zoneMinPercent: want a whole number from 1 to 100, not 101`},
+	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "pick_first": leave one of them out`},
+	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect beside "pick_first": leave one of them out`},
+	{"", etcdOf(`"slowStart":{}`), `loadBalancingConfig[0].etcd.slowStart.window: is missing`},
+	{"", etcdOf(`"slowStart":{"window":"0s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at least 1s, not "0s"`},
+	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: is 172800s: want at most 3600s`},
+	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"weighted_round_robin":{}}]}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "weighted_round_robin": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
+	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
+	{"", etcdOf(`"route":[]`), `loadBalancingConfig[0].etcd.route: the list is empty: name routes, or leave the field out`},
+	{"", etcdOf(`"route":[{}]`), `loadBalancingConfig[0].etcd.route[0].lane: is missing: name the lane and what its instances match, or the label that holds each instance's lane`},
+	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},
+	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: stands beside lane or match: an instance's lane is either named here or by the instance`},
+	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is no lane: want at most 128 letters, digits and "-_.:/"`},
+	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: an earlier route has the same`},
+	{"", etcdOf(`"route":[{"label":"lane"},{"label":"lane"}]`), `loadBalancingConfig[0].etcd.route[1].label: an earlier route has the same`},
+	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: want at most 64 routes`},
 	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: want at most 8 names`},
 	{"S7", etcdOf(`"split":[` + splits(257, func(i int) string { return fmt.Sprintf(`"a":"%d"`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[256]: want at most 256 groups`},
 	{"S7", etcdOf(`"split":[` + splits(17, func(i int) string { return fmt.Sprintf(`"a%d":""`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[16].match: want at most 16 different names in all groups`},
 }
 
 const (
+	etcdNames   = "childPolicy, drain, laneHeader, maxConcurrentRequests, preferZone, route, slowStart, split, subset, zoneMinPercent"
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
+
+func numberedRoutes(n int) string {
+	var all strings.Builder
+	for i := range n {
+		fmt.Fprintf(&all, `{"lane":"%d","match":{"version":"%d"}},`, i, i)
+	}
+	return all.String()
+}
 
 func splits(n int, match func(i int) string) string {
 	all := make([]string, n)
@@ -465,7 +499,7 @@ func TestParseEtcd(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{``, `policy "etcd": the service config is empty: want a JSON object`},
 		{`null`, `policy "etcd": the service config is null: want a JSON object`},
-		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want childPolicy, claim, drain, preferZone, split`},
+		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want childPolicy, claim` + strings.TrimPrefix(etcdNames, "childPolicy")},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
 		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0].outlier_detection_experimental.childPolicy: is missing`},

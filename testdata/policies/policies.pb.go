@@ -149,7 +149,26 @@ const file_policies_policies_proto_rawDesc = "" +
 	"\rpolicies/zone*\x02X\x012p\n" +
 	"\x0fZoneAndAffinity\x129\n" +
 	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\"\b\xda\xc9\x19\x04\"\x02id\x1a\"\xda\xc9\x19\x1e\n" +
-	"\x18policies/zoneandaffinity*\x02X\x01B9Z7github.com/etcdrpc/protoc-gen-go-etcd/testdata/policiesb\x06proto3"
+	"\x18policies/zoneandaffinity*\x02X\x012V\n" +
+	"\aLatency\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a\x1a\xda\xc9\x19\x16\n" +
+	"\x10policies/latency*\x022\x002`\n" +
+	"\bStarting\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a#\xda\xc9\x19\x1f\n" +
+	"\x11policies/starting*\n" +
+	"r\x06\n" +
+	"\x02\b\x1e\x10\x05*\x002\\\n" +
+	"\bSpilling\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a\x1f\xda\xc9\x19\x1b\n" +
+	"\x11policies/spilling*\x06X\x01`Fh\x142S\n" +
+	"\x05Bound\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1a\x19\xda\xc9\x19\x15\n" +
+	"\x0epolicies/bound*\x03\x88\x01d2|\n" +
+	"\x05Lanes\x12/\n" +
+	"\x03Get\x12\x14.policies.GetRequest\x1a\x12.policies.GetReply\x1aB\xda\xc9\x19>\n" +
+	"\x0epolicies/lanes*,z\x19\n" +
+	"\x06canary\x12\r\n" +
+	"\aversion\x12\x02v2 \x01z\x06\x1a\x04lane\x82\x01\x06x-laneB9Z7github.com/etcdrpc/protoc-gen-go-etcd/testdata/policiesb\x06proto3"
 
 var (
 	file_policies_policies_proto_rawDescOnce sync.Once
@@ -181,20 +200,30 @@ var file_policies_policies_proto_depIdxs = []int32{
 	0,  // 9: policies.Weighted.Get:input_type -> policies.GetRequest
 	0,  // 10: policies.Zone.Get:input_type -> policies.GetRequest
 	0,  // 11: policies.ZoneAndAffinity.Get:input_type -> policies.GetRequest
-	1,  // 12: policies.Unset.Get:output_type -> policies.GetReply
-	1,  // 13: policies.Empty.Get:output_type -> policies.GetReply
-	1,  // 14: policies.RoundRobin.Get:output_type -> policies.GetReply
-	1,  // 15: policies.PickFirst.Get:output_type -> policies.GetReply
-	1,  // 16: policies.Shuffled.Get:output_type -> policies.GetReply
-	1,  // 17: policies.Least.Get:output_type -> policies.GetReply
-	1,  // 18: policies.LeastOfFour.Get:output_type -> policies.GetReply
-	1,  // 19: policies.Ring.Get:output_type -> policies.GetReply
-	1,  // 20: policies.BigRing.Get:output_type -> policies.GetReply
-	1,  // 21: policies.Weighted.Get:output_type -> policies.GetReply
-	1,  // 22: policies.Zone.Get:output_type -> policies.GetReply
-	1,  // 23: policies.ZoneAndAffinity.Get:output_type -> policies.GetReply
-	12, // [12:24] is the sub-list for method output_type
-	0,  // [0:12] is the sub-list for method input_type
+	0,  // 12: policies.Latency.Get:input_type -> policies.GetRequest
+	0,  // 13: policies.Starting.Get:input_type -> policies.GetRequest
+	0,  // 14: policies.Spilling.Get:input_type -> policies.GetRequest
+	0,  // 15: policies.Bound.Get:input_type -> policies.GetRequest
+	0,  // 16: policies.Lanes.Get:input_type -> policies.GetRequest
+	1,  // 17: policies.Unset.Get:output_type -> policies.GetReply
+	1,  // 18: policies.Empty.Get:output_type -> policies.GetReply
+	1,  // 19: policies.RoundRobin.Get:output_type -> policies.GetReply
+	1,  // 20: policies.PickFirst.Get:output_type -> policies.GetReply
+	1,  // 21: policies.Shuffled.Get:output_type -> policies.GetReply
+	1,  // 22: policies.Least.Get:output_type -> policies.GetReply
+	1,  // 23: policies.LeastOfFour.Get:output_type -> policies.GetReply
+	1,  // 24: policies.Ring.Get:output_type -> policies.GetReply
+	1,  // 25: policies.BigRing.Get:output_type -> policies.GetReply
+	1,  // 26: policies.Weighted.Get:output_type -> policies.GetReply
+	1,  // 27: policies.Zone.Get:output_type -> policies.GetReply
+	1,  // 28: policies.ZoneAndAffinity.Get:output_type -> policies.GetReply
+	1,  // 29: policies.Latency.Get:output_type -> policies.GetReply
+	1,  // 30: policies.Starting.Get:output_type -> policies.GetReply
+	1,  // 31: policies.Spilling.Get:output_type -> policies.GetReply
+	1,  // 32: policies.Bound.Get:output_type -> policies.GetReply
+	1,  // 33: policies.Lanes.Get:output_type -> policies.GetReply
+	17, // [17:34] is the sub-list for method output_type
+	0,  // [0:17] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name
@@ -213,7 +242,7 @@ func file_policies_policies_proto_init() {
 			NumEnums:      0,
 			NumMessages:   2,
 			NumExtensions: 0,
-			NumServices:   12,
+			NumServices:   17,
 		},
 		GoTypes:           file_policies_policies_proto_goTypes,
 		DependencyIndexes: file_policies_policies_proto_depIdxs,

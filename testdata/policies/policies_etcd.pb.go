@@ -344,3 +344,133 @@ func (c zoneAndAffinity_affinityClient) Get(ctx context.Context, in *GetRequest,
 	}
 	return c.zoneAndAffinity_plainClient.Get(ctx, in, opts...)
 }
+
+// Latency_EtcdServiceDesc says how policies.Latency is found in etcd, under the key
+// "policies/latency".
+var Latency_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Latency",
+	Key:           "policies/latency",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`,
+}
+
+// NewLatencyClientFromEtcd returns a client that calls the servers of policies.Latency
+// that etcd has under the key "policies/latency". It does no I/O; its connection
+// is closed with the registry.
+func NewLatencyClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LatencyClient, error) {
+	conn, err := registry.NewClient(&Latency_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewLatencyClient(conn), nil
+}
+
+// RegisterLatencyServerToEtcd has the server serve policies.Latency with impl and
+// announce itself in etcd under the key "policies/latency" while it serves.
+func RegisterLatencyServerToEtcd(server *runtime.Server, impl LatencyServer, opts ...runtime.RegisterOption) {
+	RegisterLatencyServer(server, impl)
+	server.Publish(&Latency_EtcdServiceDesc, opts...)
+}
+
+// Starting_EtcdServiceDesc says how policies.Starting is found in etcd, under the key
+// "policies/starting".
+var Starting_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Starting",
+	Key:           "policies/starting",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"30s","minPercent":5},"childPolicy":[{"etcd_weighted":{}}]}}]}`,
+}
+
+// NewStartingClientFromEtcd returns a client that calls the servers of policies.Starting
+// that etcd has under the key "policies/starting". It does no I/O; its connection
+// is closed with the registry.
+func NewStartingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (StartingClient, error) {
+	conn, err := registry.NewClient(&Starting_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewStartingClient(conn), nil
+}
+
+// RegisterStartingServerToEtcd has the server serve policies.Starting with impl and
+// announce itself in etcd under the key "policies/starting" while it serves.
+func RegisterStartingServerToEtcd(server *runtime.Server, impl StartingServer, opts ...runtime.RegisterOption) {
+	RegisterStartingServer(server, impl)
+	server.Publish(&Starting_EtcdServiceDesc, opts...)
+}
+
+// Spilling_EtcdServiceDesc says how policies.Spilling is found in etcd, under the key
+// "policies/spilling".
+var Spilling_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Spilling",
+	Key:           "policies/spilling",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"zoneMinPercent":70,"subset":20,"childPolicy":[{"round_robin":{}}]}}]}`,
+}
+
+// NewSpillingClientFromEtcd returns a client that calls the servers of policies.Spilling
+// that etcd has under the key "policies/spilling". It does no I/O; its connection
+// is closed with the registry.
+func NewSpillingClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (SpillingClient, error) {
+	conn, err := registry.NewClient(&Spilling_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewSpillingClient(conn), nil
+}
+
+// RegisterSpillingServerToEtcd has the server serve policies.Spilling with impl and
+// announce itself in etcd under the key "policies/spilling" while it serves.
+func RegisterSpillingServerToEtcd(server *runtime.Server, impl SpillingServer, opts ...runtime.RegisterOption) {
+	RegisterSpillingServer(server, impl)
+	server.Publish(&Spilling_EtcdServiceDesc, opts...)
+}
+
+// Bound_EtcdServiceDesc says how policies.Bound is found in etcd, under the key
+// "policies/bound".
+var Bound_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Bound",
+	Key:           "policies/bound",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"maxConcurrentRequests":100,"childPolicy":[{"round_robin":{}}]}}]}`,
+}
+
+// NewBoundClientFromEtcd returns a client that calls the servers of policies.Bound
+// that etcd has under the key "policies/bound". It does no I/O; its connection
+// is closed with the registry.
+func NewBoundClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (BoundClient, error) {
+	conn, err := registry.NewClient(&Bound_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewBoundClient(conn), nil
+}
+
+// RegisterBoundServerToEtcd has the server serve policies.Bound with impl and
+// announce itself in etcd under the key "policies/bound" while it serves.
+func RegisterBoundServerToEtcd(server *runtime.Server, impl BoundServer, opts ...runtime.RegisterOption) {
+	RegisterBoundServer(server, impl)
+	server.Publish(&Bound_EtcdServiceDesc, opts...)
+}
+
+// Lanes_EtcdServiceDesc says how policies.Lanes is found in etcd, under the key
+// "policies/lanes".
+var Lanes_EtcdServiceDesc = runtime.ServiceDesc{
+	Name:          "policies.Lanes",
+	Key:           "policies/lanes",
+	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"route":[{"lane":"canary","match":{"version":"v2"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane","childPolicy":[{"round_robin":{}}]}}]}`,
+}
+
+// NewLanesClientFromEtcd returns a client that calls the servers of policies.Lanes
+// that etcd has under the key "policies/lanes". It does no I/O; its connection
+// is closed with the registry.
+func NewLanesClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (LanesClient, error) {
+	conn, err := registry.NewClient(&Lanes_EtcdServiceDesc, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return NewLanesClient(conn), nil
+}
+
+// RegisterLanesServerToEtcd has the server serve policies.Lanes with impl and
+// announce itself in etcd under the key "policies/lanes" while it serves.
+func RegisterLanesServerToEtcd(server *runtime.Server, impl LanesServer, opts ...runtime.RegisterOption) {
+	RegisterLanesServer(server, impl)
+	server.Publish(&Lanes_EtcdServiceDesc, opts...)
+}

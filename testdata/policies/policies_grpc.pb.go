@@ -1241,3 +1241,513 @@ var ZoneAndAffinity_ServiceDesc = grpc.ServiceDesc{
 	Streams:  []grpc.StreamDesc{},
 	Metadata: "policies/policies.proto",
 }
+
+const (
+	Latency_Get_FullMethodName = "/policies.Latency/Get"
+)
+
+// LatencyClient is the client API for Latency service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type LatencyClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type latencyClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLatencyClient(cc grpc.ClientConnInterface) LatencyClient {
+	return &latencyClient{cc}
+}
+
+func (c *latencyClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Latency_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// LatencyServer is the server API for Latency service.
+// All implementations must embed UnimplementedLatencyServer
+// for forward compatibility.
+type LatencyServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedLatencyServer()
+}
+
+// UnimplementedLatencyServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLatencyServer struct{}
+
+func (UnimplementedLatencyServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedLatencyServer) mustEmbedUnimplementedLatencyServer() {}
+func (UnimplementedLatencyServer) testEmbeddedByValue()                 {}
+
+// UnsafeLatencyServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LatencyServer will
+// result in compilation errors.
+type UnsafeLatencyServer interface {
+	mustEmbedUnimplementedLatencyServer()
+}
+
+func RegisterLatencyServer(s grpc.ServiceRegistrar, srv LatencyServer) {
+	// If the following call panics, it indicates UnimplementedLatencyServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Latency_ServiceDesc, srv)
+}
+
+func _Latency_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LatencyServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Latency_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LatencyServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Latency_ServiceDesc is the grpc.ServiceDesc for Latency service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Latency_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Latency",
+	HandlerType: (*LatencyServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Latency_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	Starting_Get_FullMethodName = "/policies.Starting/Get"
+)
+
+// StartingClient is the client API for Starting service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type StartingClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type startingClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewStartingClient(cc grpc.ClientConnInterface) StartingClient {
+	return &startingClient{cc}
+}
+
+func (c *startingClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Starting_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// StartingServer is the server API for Starting service.
+// All implementations must embed UnimplementedStartingServer
+// for forward compatibility.
+type StartingServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedStartingServer()
+}
+
+// UnimplementedStartingServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedStartingServer struct{}
+
+func (UnimplementedStartingServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedStartingServer) mustEmbedUnimplementedStartingServer() {}
+func (UnimplementedStartingServer) testEmbeddedByValue()                  {}
+
+// UnsafeStartingServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to StartingServer will
+// result in compilation errors.
+type UnsafeStartingServer interface {
+	mustEmbedUnimplementedStartingServer()
+}
+
+func RegisterStartingServer(s grpc.ServiceRegistrar, srv StartingServer) {
+	// If the following call panics, it indicates UnimplementedStartingServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Starting_ServiceDesc, srv)
+}
+
+func _Starting_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(StartingServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Starting_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(StartingServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Starting_ServiceDesc is the grpc.ServiceDesc for Starting service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Starting_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Starting",
+	HandlerType: (*StartingServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Starting_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	Spilling_Get_FullMethodName = "/policies.Spilling/Get"
+)
+
+// SpillingClient is the client API for Spilling service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type SpillingClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type spillingClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewSpillingClient(cc grpc.ClientConnInterface) SpillingClient {
+	return &spillingClient{cc}
+}
+
+func (c *spillingClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Spilling_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// SpillingServer is the server API for Spilling service.
+// All implementations must embed UnimplementedSpillingServer
+// for forward compatibility.
+type SpillingServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedSpillingServer()
+}
+
+// UnimplementedSpillingServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedSpillingServer struct{}
+
+func (UnimplementedSpillingServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedSpillingServer) mustEmbedUnimplementedSpillingServer() {}
+func (UnimplementedSpillingServer) testEmbeddedByValue()                  {}
+
+// UnsafeSpillingServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to SpillingServer will
+// result in compilation errors.
+type UnsafeSpillingServer interface {
+	mustEmbedUnimplementedSpillingServer()
+}
+
+func RegisterSpillingServer(s grpc.ServiceRegistrar, srv SpillingServer) {
+	// If the following call panics, it indicates UnimplementedSpillingServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Spilling_ServiceDesc, srv)
+}
+
+func _Spilling_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SpillingServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Spilling_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SpillingServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Spilling_ServiceDesc is the grpc.ServiceDesc for Spilling service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Spilling_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Spilling",
+	HandlerType: (*SpillingServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Spilling_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	Bound_Get_FullMethodName = "/policies.Bound/Get"
+)
+
+// BoundClient is the client API for Bound service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type BoundClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type boundClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewBoundClient(cc grpc.ClientConnInterface) BoundClient {
+	return &boundClient{cc}
+}
+
+func (c *boundClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Bound_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// BoundServer is the server API for Bound service.
+// All implementations must embed UnimplementedBoundServer
+// for forward compatibility.
+type BoundServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedBoundServer()
+}
+
+// UnimplementedBoundServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedBoundServer struct{}
+
+func (UnimplementedBoundServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedBoundServer) mustEmbedUnimplementedBoundServer() {}
+func (UnimplementedBoundServer) testEmbeddedByValue()               {}
+
+// UnsafeBoundServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to BoundServer will
+// result in compilation errors.
+type UnsafeBoundServer interface {
+	mustEmbedUnimplementedBoundServer()
+}
+
+func RegisterBoundServer(s grpc.ServiceRegistrar, srv BoundServer) {
+	// If the following call panics, it indicates UnimplementedBoundServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Bound_ServiceDesc, srv)
+}
+
+func _Bound_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(BoundServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Bound_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(BoundServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Bound_ServiceDesc is the grpc.ServiceDesc for Bound service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Bound_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Bound",
+	HandlerType: (*BoundServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Bound_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}
+
+const (
+	Lanes_Get_FullMethodName = "/policies.Lanes/Get"
+)
+
+// LanesClient is the client API for Lanes service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+type LanesClient interface {
+	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error)
+}
+
+type lanesClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewLanesClient(cc grpc.ClientConnInterface) LanesClient {
+	return &lanesClient{cc}
+}
+
+func (c *lanesClient) Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*GetReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetReply)
+	err := c.cc.Invoke(ctx, Lanes_Get_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// LanesServer is the server API for Lanes service.
+// All implementations must embed UnimplementedLanesServer
+// for forward compatibility.
+type LanesServer interface {
+	Get(context.Context, *GetRequest) (*GetReply, error)
+	mustEmbedUnimplementedLanesServer()
+}
+
+// UnimplementedLanesServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedLanesServer struct{}
+
+func (UnimplementedLanesServer) Get(context.Context, *GetRequest) (*GetReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Get not implemented")
+}
+func (UnimplementedLanesServer) mustEmbedUnimplementedLanesServer() {}
+func (UnimplementedLanesServer) testEmbeddedByValue()               {}
+
+// UnsafeLanesServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to LanesServer will
+// result in compilation errors.
+type UnsafeLanesServer interface {
+	mustEmbedUnimplementedLanesServer()
+}
+
+func RegisterLanesServer(s grpc.ServiceRegistrar, srv LanesServer) {
+	// If the following call panics, it indicates UnimplementedLanesServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Lanes_ServiceDesc, srv)
+}
+
+func _Lanes_Get_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LanesServer).Get(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Lanes_Get_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LanesServer).Get(ctx, req.(*GetRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Lanes_ServiceDesc is the grpc.ServiceDesc for Lanes service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Lanes_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "policies.Lanes",
+	HandlerType: (*LanesServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Get",
+			Handler:    _Lanes_Get_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "policies/policies.proto",
+}

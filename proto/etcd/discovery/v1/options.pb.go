@@ -54,61 +54,6 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// To says which instance a call goes to.
-type To int32
-
-const (
-	// As the service says: any, if that says nothing either.
-	To_TO_UNSPECIFIED To = 0
-	// Whichever the policy picks.
-	// buf:lint:ignore ENUM_VALUE_PREFIX
-	To_ANY To = 1
-	// The leader. A call waits, within its deadline, while there is none.
-	// buf:lint:ignore ENUM_VALUE_PREFIX
-	To_LEADER To = 2
-)
-
-// Enum value maps for To.
-var (
-	To_name = map[int32]string{
-		0: "TO_UNSPECIFIED",
-		1: "ANY",
-		2: "LEADER",
-	}
-	To_value = map[string]int32{
-		"TO_UNSPECIFIED": 0,
-		"ANY":            1,
-		"LEADER":         2,
-	}
-)
-
-func (x To) Enum() *To {
-	p := new(To)
-	*p = x
-	return p
-}
-
-func (x To) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (To) Descriptor() protoreflect.EnumDescriptor {
-	return file_etcd_discovery_v1_options_proto_enumTypes[0].Descriptor()
-}
-
-func (To) Type() protoreflect.EnumType {
-	return &file_etcd_discovery_v1_options_proto_enumTypes[0]
-}
-
-func (x To) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use To.Descriptor instead.
-func (To) EnumDescriptor() ([]byte, []int) {
-	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{0}
-}
-
 // Layout is one way to keep an endpoint in etcd.
 type Layout int32
 
@@ -190,11 +135,11 @@ func (x Layout) String() string {
 }
 
 func (Layout) Descriptor() protoreflect.EnumDescriptor {
-	return file_etcd_discovery_v1_options_proto_enumTypes[1].Descriptor()
+	return file_etcd_discovery_v1_options_proto_enumTypes[0].Descriptor()
 }
 
 func (Layout) Type() protoreflect.EnumType {
-	return &file_etcd_discovery_v1_options_proto_enumTypes[1]
+	return &file_etcd_discovery_v1_options_proto_enumTypes[0]
 }
 
 func (x Layout) Number() protoreflect.EnumNumber {
@@ -203,6 +148,61 @@ func (x Layout) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Layout.Descriptor instead.
 func (Layout) EnumDescriptor() ([]byte, []int) {
+	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{0}
+}
+
+// To says which instance a call goes to.
+type To int32
+
+const (
+	// As the service says: any, if that says nothing either.
+	To_TO_UNSPECIFIED To = 0
+	// Whichever the policy picks.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	To_ANY To = 1
+	// The leader. A call waits, within its deadline, while there is none.
+	// buf:lint:ignore ENUM_VALUE_PREFIX
+	To_LEADER To = 2
+)
+
+// Enum value maps for To.
+var (
+	To_name = map[int32]string{
+		0: "TO_UNSPECIFIED",
+		1: "ANY",
+		2: "LEADER",
+	}
+	To_value = map[string]int32{
+		"TO_UNSPECIFIED": 0,
+		"ANY":            1,
+		"LEADER":         2,
+	}
+)
+
+func (x To) Enum() *To {
+	p := new(To)
+	*p = x
+	return p
+}
+
+func (x To) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (To) Descriptor() protoreflect.EnumDescriptor {
+	return file_etcd_discovery_v1_options_proto_enumTypes[1].Descriptor()
+}
+
+func (To) Type() protoreflect.EnumType {
+	return &file_etcd_discovery_v1_options_proto_enumTypes[1]
+}
+
+func (x To) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use To.Descriptor instead.
+func (To) EnumDescriptor() ([]byte, []int) {
 	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
@@ -1892,12 +1892,7 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rR\tmaxTokens\x12\x1f\n" +
 	"\vtoken_ratio\x18\x02 \x01(\x01R\n" +
-	"tokenRatio*-\n" +
-	"\x02To\x12\x12\n" +
-	"\x0eTO_UNSPECIFIED\x10\x00\x12\a\n" +
-	"\x03ANY\x10\x01\x12\n" +
-	"\n" +
-	"\x06LEADER\x10\x02*\xc8\x01\n" +
+	"tokenRatio*\xc8\x01\n" +
 	"\x06Layout\x12\x16\n" +
 	"\x12LAYOUT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14LAYOUT_ENDPOINT_JSON\x10\x01\x12\x10\n" +
@@ -1907,7 +1902,12 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\rLAYOUT_KRATOS\x10\x05\x12\x10\n" +
 	"\fLAYOUT_KITEX\x10\x06\x12\x13\n" +
 	"\x0fLAYOUT_GO_FRAME\x10\a\x12\x13\n" +
-	"\x0fLAYOUT_GO_MICRO\x10\b*\x8c\x03\n" +
+	"\x0fLAYOUT_GO_MICRO\x10\b*-\n" +
+	"\x02To\x12\x12\n" +
+	"\x0eTO_UNSPECIFIED\x10\x00\x12\a\n" +
+	"\x03ANY\x10\x01\x12\n" +
+	"\n" +
+	"\x06LEADER\x10\x02*\x8c\x03\n" +
 	"\x04Code\x12\v\n" +
 	"\aCODE_OK\x10\x00\x12\x12\n" +
 	"\x0eCODE_CANCELLED\x10\x01\x12\x10\n" +
@@ -1945,8 +1945,8 @@ func file_etcd_discovery_v1_options_proto_rawDescGZIP() []byte {
 var file_etcd_discovery_v1_options_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_etcd_discovery_v1_options_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_etcd_discovery_v1_options_proto_goTypes = []any{
-	(To)(0),                             // 0: etcd.discovery.v1.To
-	(Layout)(0),                         // 1: etcd.discovery.v1.Layout
+	(Layout)(0),                         // 0: etcd.discovery.v1.Layout
+	(To)(0),                             // 1: etcd.discovery.v1.To
 	(Code)(0),                           // 2: etcd.discovery.v1.Code
 	(*ServiceOptions)(nil),              // 3: etcd.discovery.v1.ServiceOptions
 	(*JSONLayout)(nil),                  // 4: etcd.discovery.v1.JSONLayout
@@ -1971,13 +1971,13 @@ var file_etcd_discovery_v1_options_proto_goTypes = []any{
 	(*descriptorpb.MethodOptions)(nil),  // 23: google.protobuf.MethodOptions
 }
 var file_etcd_discovery_v1_options_proto_depIdxs = []int32{
-	1,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
+	0,  // 0: etcd.discovery.v1.ServiceOptions.layout:type_name -> etcd.discovery.v1.Layout
 	21, // 1: etcd.discovery.v1.ServiceOptions.lease_ttl:type_name -> google.protobuf.Duration
 	5,  // 2: etcd.discovery.v1.ServiceOptions.load_balancing:type_name -> etcd.discovery.v1.LoadBalancing
 	17, // 3: etcd.discovery.v1.ServiceOptions.default_method:type_name -> etcd.discovery.v1.MethodOptions
 	19, // 4: etcd.discovery.v1.ServiceOptions.retry_throttling:type_name -> etcd.discovery.v1.RetryThrottling
 	4,  // 5: etcd.discovery.v1.ServiceOptions.json_layout:type_name -> etcd.discovery.v1.JSONLayout
-	0,  // 6: etcd.discovery.v1.ServiceOptions.to:type_name -> etcd.discovery.v1.To
+	1,  // 6: etcd.discovery.v1.ServiceOptions.to:type_name -> etcd.discovery.v1.To
 	8,  // 7: etcd.discovery.v1.LoadBalancing.round_robin:type_name -> etcd.discovery.v1.RoundRobin
 	9,  // 8: etcd.discovery.v1.LoadBalancing.pick_first:type_name -> etcd.discovery.v1.PickFirst
 	10, // 9: etcd.discovery.v1.LoadBalancing.least_request:type_name -> etcd.discovery.v1.LeastRequest
@@ -1996,7 +1996,7 @@ var file_etcd_discovery_v1_options_proto_depIdxs = []int32{
 	16, // 22: etcd.discovery.v1.OutlierDetection.failure_percentage_ejection:type_name -> etcd.discovery.v1.FailurePercentageEjection
 	21, // 23: etcd.discovery.v1.MethodOptions.timeout:type_name -> google.protobuf.Duration
 	18, // 24: etcd.discovery.v1.MethodOptions.retry:type_name -> etcd.discovery.v1.Retry
-	0,  // 25: etcd.discovery.v1.MethodOptions.to:type_name -> etcd.discovery.v1.To
+	1,  // 25: etcd.discovery.v1.MethodOptions.to:type_name -> etcd.discovery.v1.To
 	21, // 26: etcd.discovery.v1.Retry.initial_backoff:type_name -> google.protobuf.Duration
 	21, // 27: etcd.discovery.v1.Retry.max_backoff:type_name -> google.protobuf.Duration
 	2,  // 28: etcd.discovery.v1.Retry.codes:type_name -> etcd.discovery.v1.Code

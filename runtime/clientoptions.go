@@ -41,8 +41,9 @@ func WithSelector(selector func(Endpoint) bool) grpc.DialOption {
 // WithSubset has a connection use at most n of the endpoints in each set that calls choose from: where
 // a split, zones or methods divide the endpoints, n of each part. Which ones depends only on the process
 // and the instances, so that over many clients the load on the instances is even, and few connections
-// move when an instance comes or goes. n below 1 means all endpoints, which is the default. It works
-// with [Registry.NewClient] and generated constructors, and is ignored elsewhere.
+// move when an instance comes or goes. n below 1 means all endpoints, which is the default. If the
+// service config has a subset too, the smaller holds. It works with [Registry.NewClient] and generated
+// constructors, and is ignored elsewhere.
 func WithSubset(n int) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.subset = n }}
 }

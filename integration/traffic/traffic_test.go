@@ -368,6 +368,37 @@ func TestSubset(t *testing.T) {
 	}
 }
 
+// TestLiveSubset has a live config give every client a subset, and change its size, under load.
+func TestLiveSubset(t *testing.T) {
+	f := newFleet(t)
+	for i := range 6 {
+		f.start(fmt.Sprintf("s%d", i))
+	}
+	const config = `{"etcd":{"subset":%d,"childPolicy":[{"round_robin":{}}]}}`
+	conn, few := f.client(""), f.client("", runtime.WithSubset(2))
+	uses := func(of *grpc.ClientConn, n int) {
+		t.Helper()
+		kit.Eventually(t, soon, fmt.Sprintf("%d servers are called", n), func() bool { return len(share(t, of, 18)) == n })
+	}
+	uses(conn, 6)
+	stop := underLoad(t, conn, 2)
+	for _, tt := range []struct{ subset, want, few int }{{3, 3, 2}, {1, 1, 1}, {5, 5, 2}} {
+		f.live(policy(fmt.Sprintf(config, tt.subset)))
+		uses(conn, tt.want)
+		uses(few, tt.few)
+	}
+	f.live("")
+	uses(conn, 6)
+	if stop() == 0 {
+		t.Error("no calls")
+	}
+	for name, s := range f.all {
+		if n := s.connections.Load(); n > 4 { // each client's, and again where a smaller subset lacks it
+			t.Errorf("%d connections to %s", n, name)
+		}
+	}
+}
+
 func TestTarget(t *testing.T) {
 	f := newFleet(t)
 	a, _ := f.start("a"), f.start("b")

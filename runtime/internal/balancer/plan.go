@@ -83,9 +83,10 @@ func makePlan(in *input, before *plan) *plan {
 	left = p.selectFrom(left)
 	for v, served := range p.byMethod(left, before) {
 		groups := p.bySplit(served)
+		of := bounds{in.subsetOf(), mostOf(in.client.Most, len(groups))}
 		for g, share := range groups {
 			for z, near := range p.byZone(share) {
-				for s, chosen := range subsets(near, in.client, mostOf(in.client.Most, len(groups)), known, in.held) {
+				for s, chosen := range subsets(near, in.client.Seed, of, known, in.held) {
 					p.add(leafKey{v, g, z, s}, chosen)
 				}
 			}

@@ -144,6 +144,36 @@ func TestPlanOfASelector(t *testing.T) {
 	}
 }
 
+// TestTheSmallerSubsetHolds has a connection and a config ask for subsets. Each is part of every larger one, so a
+// change of the size moves no more connections than it must.
+func TestTheSmallerSubsetHolds(t *testing.T) {
+	for _, tt := range []struct{ client, config, want int }{
+		{0, 0, 5}, {-1, 0, 5}, {2, 0, 2}, {0, 2, 2}, {-1, 2, 2}, {3, 2, 2}, {2, 3, 2}, {9, 2, 2}, {2, 9, 2}, {9, 9, 5},
+	} {
+		text := "{}"
+		if tt.config > 0 {
+			text = fmt.Sprintf(`{"subset":%d}`, tt.config)
+		}
+		of := func(subset int) string {
+			in := &input{config: mustConfig(t, text), client: &attr.Client{Subset: subset, Seed: seedOfTests}, endpoints: fleet()}
+			return names(makePlan(in, nil).left) + ": " + names(makePlan(in, nil).views[0].groups[0].tiers[0].endpoints)
+		}
+		got, larger := of(tt.client), of(0)
+		if len(got) != len("abcde: ")+tt.want {
+			t.Errorf("a connection's %d and a config's %d: %s", tt.client, tt.config, got)
+		}
+		for _, name := range strings.TrimPrefix(got, "abcde: ") {
+			if !strings.ContainsRune(strings.TrimPrefix(larger, "abcde: "), name) {
+				t.Errorf("%s is not part of %s", got, larger)
+			}
+		}
+	}
+	in := &input{config: mustConfig(t, `{"subset":1,"preferZone":true,`+byVersion+`}`), client: &attr.Client{Zone: "x", Seed: seedOfTests}, endpoints: fleet()}
+	if got := makePlan(in, nil).views[0].describe(); got != "90: a > b | 10: c > d | 0: e" {
+		t.Errorf("one of each group and zone: %s", got)
+	}
+}
+
 // TestK4_TheSubsetComesLast is about subsets after all other passes, and endpoints that are held.
 func TestK4_ADrainYieldsToWhatIsHeld(t *testing.T) {
 	for _, tt := range []struct{ drain, held, want string }{
@@ -459,7 +489,7 @@ func TestAFleetIsSpreadOverItsCallers(t *testing.T) {
 	called := make(map[string]bool)
 	for range 200 {
 		client := &attr.Client{Most: 50, Seed: maphash.MakeSeed()}
-		for _, ep := range subsets(fleet, client, client.Most, nil, nil)[0] {
+		for _, ep := range subsets(fleet, client.Seed, bounds{client.Subset, client.Most}, nil, nil)[0] {
 			called[instance(ep)] = true
 		}
 	}

@@ -16,7 +16,7 @@ import (
 // s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
 	endpoints := selected(s.Endpoints, client)
-	sets := subsets(endpoints, client, client.Most, nil, s.Held)
+	sets := subsets(endpoints, client.Seed, bounds{client.Subset, client.Most}, nil, s.Held)
 	if len(sets) == 1 {
 		return sets[0]
 	}
@@ -55,19 +55,35 @@ func mostOf(most, sets int) int {
 	return max(most/max(1, sets), min(most, minMost))
 }
 
-// subsets returns the endpoints of a set that a connection uses: those that rank highest for it, at most most of
-// them unless that is 0. A held endpoint keeps its rank but may be dead: if one is chosen while live ones are left
-// out, a second set has the live ones that rank highest. known, which may be nil, returns the addresses that are in
-// use: these come first where there are too many.
-func subsets(endpoints []resolver.Endpoint, client *attr.Client, most int, known func() map[string]struct{}, held map[string]struct{}) [][]resolver.Endpoint {
-	n, sticky := client.Subset, false
-	if most > 0 && (n < 1 || n > most) {
-		n, sticky = most, true
+// bounds say how many endpoints of a set a connection uses.
+type bounds struct {
+	subset int // as many as were asked for; below 1: all
+	most   int // as many as it may; 0: any number
+}
+
+// subsetOf returns how many endpoints of each set are asked for: the smaller of what the connection and the config
+// say, 0 if neither says anything.
+func (in *input) subsetOf() int {
+	of, all := max(0, in.client.Subset), int(in.config.Subset)
+	if of == 0 || all == 0 {
+		return max(of, all)
+	}
+	return min(of, all)
+}
+
+// subsets returns the endpoints of a set that a connection uses: those that rank highest for its seed, within bounds.
+// A held endpoint keeps its rank but may be dead: if one is chosen while live ones are left out, a second set has the
+// live ones that rank highest. known, which may be nil, returns the addresses that are in use: these come first where
+// there are too many.
+func subsets(endpoints []resolver.Endpoint, seed maphash.Seed, of bounds, known func() map[string]struct{}, held map[string]struct{}) [][]resolver.Endpoint {
+	n, sticky := of.subset, false
+	if of.most > 0 && (n < 1 || n > of.most) {
+		n, sticky = of.most, true
 	}
 	if n < 1 || len(endpoints) <= n {
 		return [][]resolver.Endpoint{endpoints}
 	}
-	ranking := rank(endpoints, client.Seed)
+	ranking := rank(endpoints, seed)
 	if sticky && known != nil {
 		known := known()
 		slices.SortStableFunc(ranking, func(a, b ranked) int {

@@ -51,7 +51,7 @@ of the generated code.`,
 		}),
 	}
 	cmd.Flags().StringVar(&opts.child, "child-policy", "round_robin",
-		"the `policy` that a new live policy balances by: round_robin, pick_first, least_request, ring_hash, weighted, or gRPC's JSON")
+		"the `policy` that a new live policy balances by: round_robin, pick_first, least_request, ring_hash, weighted, peak_ewma, or gRPC's JSON")
 	cmd.Flags().BoolVar(&opts.preferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone")
 	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(sortedKeys(shortPolicies), cobra.ShellCompDirectiveNoFileComp)))
 	addDryRun(cmd, &opts.dryRun)

@@ -173,6 +173,7 @@ var shortPolicies = map[string]string{
 	"least_request": `{"` + serviceconfig.LeastRequestName + `":{}}`,
 	"ring_hash":     `{"` + serviceconfig.RingHashName + `":{"requestHashHeader":"` + serviceconfig.AffinityHeader + `"}}`,
 	"weighted":      `{"` + serviceconfig.WeightedName + `":{}}`,
+	"peak_ewma":     `{"` + serviceconfig.PeakEwmaName + `":{}}`,
 }
 
 // childPolicy reads the policy that a user names: by what the proto option is called, or as JSON of
@@ -190,5 +191,5 @@ func childPolicy(text string) (json.RawMessage, error) {
 	case json.Unmarshal(raw, &list) == nil && len(list) > 0:
 		return raw, nil
 	}
-	return nil, errors.New(`want round_robin, pick_first, least_request, ring_hash, weighted, or JSON such as {"least_request_experimental":{"choiceCount":3}}`)
+	return nil, errors.New(`want round_robin, pick_first, least_request, ring_hash, weighted, peak_ewma, or JSON such as {"least_request_experimental":{"choiceCount":3}}`)
 }

@@ -19,7 +19,12 @@
 //	picker.go    picking for one call
 //	target.go    calls that name their instance
 //	affinity.go  calls that are tied to a key
+//	stations.go  what a connection knows of each address, whichever leaf calls it
+//	records.go   ... and of each call under way there
+//	ready.go     what our own policies below have in common: the endpoints that are ready, and their shares
 //	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
+//	peakewma.go  the policy "etcd_peak_ewma": by how long calls take and how many are under way
+//	peak.go      ... the estimate
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
@@ -47,6 +52,7 @@ const Name = serviceconfig.EtcdName
 func init() {
 	balancer.Register(builder{})
 	balancer.Register(weightedBuilder{})
+	balancer.Register(peakEwmaBuilder{})
 }
 
 type builder struct{}
@@ -63,6 +69,7 @@ func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balance
 	p.targets.policy = p
 	p.queue.start = func() { p.do(func() {}) }
 	p.pool = newPool(cc, p.queue.put)
+	p.stations = newStations(opts.Target.Endpoint())
 	return p
 }
 
@@ -76,6 +83,7 @@ type policy struct {
 	pool     *pool
 	targets  targets
 	queue    queue
+	stations *stations
 
 	// calls is held around every call of a policy below, and guards what follows. No callback and no
 	// pick takes it.
@@ -174,6 +182,7 @@ func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 		endpoints: told.Endpoints, held: told.Held, pending: told.Pending, err: told.Err,
 	}
 	p.members = &members{endpoints: p.in.endpoints}
+	p.stations.prune(p.resolved, len(told.Endpoints))
 	if client.Taken != nil {
 		client.Taken()
 	}

@@ -28,12 +28,7 @@ func BenchmarkPick(b *testing.B) {
 	one := []viewPicker{{groups: []groupPicker{{1, fixedPicker{}}}}}
 	three := []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {50, fixedPicker{}}, {100, fixedPicker{}}}}}
 	rollout := routes{methods: map[string]int{"/helloworld.Greeter/New": 1}, services: map[string]int{"/helloworld.Greeter/": 0}}
-	weighted := &weightedPicker{sequence: &sequence{}}
-	for range 100 {
-		weighted.total += 3
-		weighted.upTo = append(weighted.upTo, weighted.total)
-		weighted.pickers = append(weighted.pickers, fixedPicker{})
-	}
+	weighted, ewma := newWeightedPicker(fixedSet(100)), newPeakPicker(fixedSet(100))
 	for _, bb := range []struct {
 		name   string
 		picker balancer.Picker
@@ -45,25 +40,43 @@ func BenchmarkPick(b *testing.B) {
 		{"etcd, split in three", &picker{policy: p, views: three}},
 		{"etcd, in a rollout that adds a method", &picker{policy: p, views: append(one, one...), routes: rollout}},
 		{"etcd_weighted, 100 endpoints", weighted},
+		{"etcd_peak_ewma, 100 endpoints", ewma},
 	} {
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := bb.picker.Pick(info); err != nil {
+				result, err := bb.picker.Pick(info)
+				if err != nil {
 					b.Fatal(err)
+				}
+				if result.Done != nil {
+					result.Done(balancer.DoneInfo{BytesReceived: true})
 				}
 			}
 		})
 	}
 }
 
+// fixedSet returns n endpoints that are ready.
+func fixedSet(n int) *readySet {
+	s := &readySet{sequence: &sequence{}, stations: newStations("acme/user")}
+	for i, ep := range bigFleet(n) {
+		s.members = append(s.members, member{fixedPicker{}, uint64(i%5 + 1), ep})
+	}
+	return s
+}
+
 // TestPickAllocatesNothing pins what the benchmark shows.
 func TestPickAllocatesNothing(t *testing.T) {
 	ctx := WithAffinity(context.Background(), "k")
-	p := &picker{policy: &policy{}, views: []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {100, fixedPicker{}}}}}}
+	p := &picker{policy: &policy{}, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
 	for _, ctx := range []context.Context{context.Background(), ctx} {
 		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
-		if n := testing.AllocsPerRun(100, func() { _, _ = p.Pick(info) }); n > 0 {
+		if n := testing.AllocsPerRun(100, func() {
+			if result, _ := p.Pick(info); result.Done != nil {
+				result.Done(balancer.DoneInfo{BytesReceived: true})
+			}
+		}); n > 0 {
 			t.Errorf("%v allocations a pick", n)
 		}
 	}

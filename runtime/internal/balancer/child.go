@@ -96,6 +96,7 @@ func (c *child) call(f func()) {
 var readsEndpoints = map[string]bool{
 	serviceconfig.RoundRobinName: true, serviceconfig.PickFirstName: true, serviceconfig.LeastRequestName: true,
 	serviceconfig.RingHashName: true, serviceconfig.WeightedRoundRobinName: true, serviceconfig.WeightedName: true,
+	serviceconfig.PeakEwmaName: true,
 }
 
 // hearsMeanwhile are the policies that can hear of one SubConn while they make the next. Each is
@@ -104,6 +105,7 @@ var readsEndpoints = map[string]bool{
 // within its first update, and works all out once.
 var hearsMeanwhile = map[string]bool{
 	serviceconfig.RoundRobinName: true, serviceconfig.LeastRequestName: true, serviceconfig.WeightedName: true,
+	serviceconfig.PeakEwmaName: true,
 }
 
 // hear tells the policy below what has happened to its SubConns within its first update. It is called
@@ -118,7 +120,7 @@ func (c *child) hear() {
 
 // update hands the leaf's endpoints down.
 func (c *child) update() {
-	state := c.policy.state
+	state := withStations(c.policy.state, c.policy.stations)
 	state.Endpoints, state.Addresses = fitting(c.leaf.endpoints), nil
 	if !readsEndpoints[c.leaf.policy.name()] {
 		state.Addresses = attr.Addresses(state.Endpoints)

@@ -52,7 +52,7 @@ func (s *scripted) ParseConfig(text json.RawMessage) (serviceconfig.LoadBalancin
 			return nil, err
 		}
 	}
-	return &weightedConfig{}, nil
+	return &bareConfig{}, nil
 }
 
 func (s *scripted) note(what string) {
@@ -387,7 +387,7 @@ func TestPending(t *testing.T) {
 	if s.count("error") != 1 || s.count("exit idle") != 1 {
 		t.Errorf("the policy below was called %q", s.calls)
 	}
-	if err := other.UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &weightedConfig{}}); err == nil {
+	if err := other.UpdateClientConnState(balancer.ClientConnState{BalancerConfig: &bareConfig{}}); err == nil {
 		t.Error("another policy's config was taken")
 	}
 }

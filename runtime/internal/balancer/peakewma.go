@@ -1,0 +1,78 @@
+package balancer
+
+import (
+	"encoding/json"
+	"math/rand/v2"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// PeakEwmaName is the name of the policy that picks by latency times calls under way.
+const PeakEwmaName = serviceconfig.PeakEwmaName
+
+type peakEwmaBuilder struct{}
+
+func (peakEwmaBuilder) Name() string { return PeakEwmaName }
+
+func (peakEwmaBuilder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
+	return parseBare(text, "it has no fields: it goes by how long calls take")
+}
+
+func (peakEwmaBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return newEveryReady(cc, opts, equal, newPeakPicker)
+}
+
+// peakPicker takes two endpoints at random, and of these the one at which a call costs less.
+type peakPicker struct{ *readySet }
+
+func newPeakPicker(s *readySet) balancer.Picker { return peakPicker{s} }
+
+func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	t := p.current()
+	now := p.stations.now()
+	i := t.cheapest(now)
+	result, err := p.members[i].picker.Pick(info)
+	if err != nil {
+		return result, err
+	}
+	x := t.stations[i]
+	x.peak.picked.Store(int64(now))
+	result.Done = begin(p.stations, x, now, result.Done)
+	return result, nil
+}
+
+// cheapest draws two members, and returns the one for the call.
+func (t *table) cheapest(now time.Duration) int {
+	i, j := t.two(rand.Uint64())
+	if i == j {
+		return i
+	}
+	a, b := &t.stations[i].peak, &t.stations[j].peak
+	if !a.cheaper(b, t.share(i), t.share(j)) {
+		i, j, b = j, i, a
+	}
+	if b.retry(now) {
+		return j
+	}
+	return i
+}
+
+// two draws two members. They are one where there is no other.
+func (t *table) two(n uint64) (i, j int) {
+	if t.until != 0 { // their shares differ
+		return t.find(n), t.find(n * 0x9e3779b97f4a7c15)
+	}
+	all := uint64(len(t.stations))
+	if all == 1 {
+		return 0, 0
+	}
+	i, j = int(n>>32*all>>32), int(n&(1<<32-1)*(all-1)>>32)
+	if j >= i {
+		j++
+	}
+	return i, j
+}

@@ -1,0 +1,128 @@
+package balancer
+
+import (
+	"math/bits"
+	"sort"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/endpointsharding"
+	"google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+)
+
+// everyReady connects to every endpoint, as round_robin does, and replaces the picker, which takes turns, by one of
+// our own over the endpoints that are ready. What an endpoint says of itself comes with its attributes, so a change
+// takes effect without a reconnect.
+type everyReady struct {
+	balancer.Balancer   // a pick_first an endpoint
+	balancer.ClientConn // gRPC's
+	sequence            sequence
+	stations            atomic.Pointer[stations]
+	picker              func(*readySet) balancer.Picker
+	weight              func(resolver.Endpoint) uint64
+}
+
+// newEveryReady returns a policy whose pickers are what picker makes.
+func newEveryReady(cc balancer.ClientConn, opts balancer.BuildOptions, weight func(resolver.Endpoint) uint64, picker func(*readySet) balancer.Picker) balancer.Balancer {
+	b := &everyReady{ClientConn: cc, picker: picker, weight: weight}
+	b.sequence.shuffle()
+	b.Balancer = endpointsharding.NewBalancer(b, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
+	return b
+}
+
+func (b *everyReady) UpdateClientConnState(s balancer.ClientConnState) error {
+	given := stationsOf(s.ResolverState)
+	if given == nil && b.stations.Load() == nil {
+		given = newStations(b.Target())
+	}
+	if given != nil {
+		b.stations.Store(given)
+	}
+	return b.Balancer.UpdateClientConnState(balancer.ClientConnState{
+		// For client-side health checks and outlier detection, where they are asked for.
+		ResolverState: pickfirst.EnableHealthListener(s.ResolverState),
+	})
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (b *everyReady) UpdateState(s balancer.State) {
+	if s.ConnectivityState == connectivity.Ready {
+		set := &readySet{sequence: &b.sequence, stations: b.stations.Load()}
+		for _, child := range endpointsharding.ChildStatesFromPicker(s.Picker) {
+			if child.State.ConnectivityState == connectivity.Ready {
+				set.members = append(set.members, member{child.State.Picker, b.weight(child.Endpoint), child.Endpoint})
+			}
+		}
+		s.Picker = b.picker(set)
+	}
+	b.ClientConn.UpdateState(s)
+}
+
+// equal gives every endpoint the same weight.
+func equal(resolver.Endpoint) uint64 { return 1 }
+
+// readySet is the endpoints that are ready, of a leaf. It is immutable but for its table.
+type readySet struct {
+	sequence *sequence
+	stations *stations
+	members  []member
+	table    atomic.Pointer[table]
+	renewing atomic.Bool
+}
+
+type member struct {
+	picker   balancer.Picker
+	weight   uint64
+	endpoint resolver.Endpoint
+}
+
+// table is what picks go by, at one time and under the same terms. It is immutable.
+type table struct {
+	terms    *terms
+	until    time.Duration // when a share has grown; 0: never
+	upTo     []uint64      // the sum of the members' weights up to and with each
+	stations []*station    // of the members
+}
+
+// current returns the table of this moment. When another is due, the first to notice makes it, and the others go by
+// the old one meanwhile.
+func (s *readySet) current() *table {
+	t := s.table.Load()
+	if t != nil && t.terms == s.stations.terms.Load() && (t.until == 0 || s.stations.now() < t.until) {
+		return t
+	}
+	if t == nil {
+		s.table.CompareAndSwap(nil, s.makeTable())
+		return s.table.Load()
+	}
+	if s.renewing.CompareAndSwap(false, true) {
+		defer s.renewing.Store(false)
+		t = s.makeTable()
+		s.table.Store(t)
+	}
+	return t
+}
+
+func (s *readySet) makeTable() *table {
+	t := &table{terms: s.stations.terms.Load(), upTo: make([]uint64, len(s.members)), stations: make([]*station, len(s.members))}
+	total := uint64(0)
+	for i := range s.members {
+		m := &s.members[i]
+		t.stations[i] = s.stations.at(address(m.endpoint))
+		total += m.weight
+		t.upTo[i] = total
+	}
+	return t
+}
+
+// find returns the member in whose share of the calls n lies.
+func (t *table) find(n uint64) int {
+	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
+	return sort.Search(len(t.upTo), func(i int) bool { return at < t.upTo[i] })
+}
+
+// share returns the share of its weight that a member has: less than 1 while it starts.
+func (t *table) share(int) float64 { return 1 }

@@ -1,0 +1,51 @@
+package balancer
+
+import (
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+)
+
+// record is a call under way at a station, until gRPC says that it is done, once. Records are used again, each with
+// its own function for gRPC, so that a pick allocates nothing.
+type record struct {
+	stations *stations
+	station  *station
+	began    time.Duration
+	then     func(balancer.DoneInfo) // of the policy below; may be nil
+	done     func(balancer.DoneInfo) // r.end
+}
+
+var records sync.Pool
+
+func init() {
+	records.New = func() any {
+		r := &record{}
+		r.done = r.end
+		return r
+	}
+}
+
+// begin counts a call at a station, and returns the function for its end.
+func begin(s *stations, x *station, now time.Duration, then func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+	r := records.Get().(*record)
+	r.stations, r.station, r.began, r.then = s, x, now, then
+	x.peak.underWay.Add(1)
+	return r.done
+}
+
+func (r *record) end(info balancer.DoneInfo) {
+	s, x, began, then := r.stations, r.station, r.began, r.then
+	r.stations, r.station, r.then = nil, nil, nil
+	records.Put(r)
+	x.peak.underWay.Add(-1)
+	if then != nil {
+		then(info)
+	}
+	if info.Err == nil && !info.BytesReceived {
+		return // the connection had gone, and gRPC picks another
+	}
+	now := s.now()
+	x.peak.end(now-began, now, info.Err)
+}

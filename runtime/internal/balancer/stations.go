@@ -1,0 +1,91 @@
+package balancer
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// stations is what one connection knows of the addresses that it calls, whichever leaf calls them. It reaches our
+// own policies below in the resolver's state, since others, such as outlier detection, may stand between.
+type stations struct {
+	service string
+	terms   atomic.Pointer[terms]
+	now     func() time.Duration // since epoch
+
+	mu     sync.Mutex
+	byAddr map[string]*station
+}
+
+// terms are what the config asks of every leaf. They are immutable, and in force with the next pick.
+type terms struct {
+	most  uint32                   // calls under way at an address; 0: no bound
+	start *serviceconfig.SlowStart // nil: all have their full share at once
+}
+
+// station is what a connection knows of one address.
+type station struct {
+	peak peak
+}
+
+// epoch is where the time that stations keep begins.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+func newStations(service string) *stations {
+	s := &stations{service: service, now: sinceEpoch, byAddr: make(map[string]*station)}
+	s.terms.Store(&terms{})
+	return s
+}
+
+// at returns the station of an address.
+func (s *stations) at(addr string) *station {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	x := s.byAddr[addr]
+	if x == nil {
+		x = &station{}
+		s.byAddr[addr] = x
+	}
+	return x
+}
+
+// minKept is how many stations are kept in any case.
+const minKept = 64
+
+// prune forgets the stations of addresses that the resolver has no longer and that no call is under way at, once
+// they may be as many as the others.
+func (s *stations) prune(resolved func(addr string) bool, n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.byAddr) <= 2*n+minKept {
+		return
+	}
+	for addr, x := range s.byAddr {
+		if !x.busy() && !resolved(addr) {
+			delete(s.byAddr, addr)
+		}
+	}
+}
+
+// busy reports whether calls are under way.
+func (x *station) busy() bool { return x.peak.underWay.Load() > 0 }
+
+type stationsKey struct{}
+
+// withStations adds s to what policies below are told.
+func withStations(state resolver.State, s *stations) resolver.State {
+	state.Attributes = state.Attributes.WithValue(stationsKey{}, s)
+	return state
+}
+
+// stationsOf returns what withStations added, nil if the policy "etcd" does not stand above.
+func stationsOf(state resolver.State) *stations {
+	s, _ := state.Attributes.Value(stationsKey{}).(*stations)
+	return s
+}

@@ -136,12 +136,20 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 	if err := b.checkTarget(ctx, cc); err != nil {
 		return b.explain(err)
 	}
+	ctx, err := sendLane(ctx)
+	if err != nil {
+		return err
+	}
 	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	if err := b.checkTarget(ctx, cc); err != nil {
 		return nil, b.explain(err)
+	}
+	ctx, err := sendLane(ctx)
+	if err != nil {
+		return nil, err
 	}
 	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, b.explain(err)

@@ -37,6 +37,23 @@ type Endpoint struct {
 	Metadata                      map[string]string
 }
 
+// Field returns what matches and labels of a service config compare: a field of the endpoint, or a piece of
+// its metadata, "" if it has none of the name.
+func (e *Endpoint) Field(name string) string {
+	switch name {
+	case nameVersion:
+		return e.Version
+	case nameZone:
+		return e.Zone
+	case "instance":
+		return e.Instance
+	case "addr":
+		return e.Addr
+	default:
+		return e.Metadata[name]
+	}
+}
+
 // Leaving reports whether the entry is marked as being withdrawn by its owner.
 func (e *Endpoint) Leaving() bool { return e.Metadata[LeavingName] == "true" }
 

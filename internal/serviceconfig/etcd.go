@@ -38,7 +38,7 @@ type Etcd struct {
 	Subset uint32 `json:"subset,omitempty"`
 	// SlowStart lets the share of an instance that has just started grow.
 	SlowStart *SlowStart `json:"slowStart,omitempty"`
-	// Route says where the calls of lanes go.
+	// Route says which endpoints get the calls of lanes.
 	Route []Route `json:"route,omitempty"`
 	// LaneHeader is the request metadata that names the lane of a call whose context names none, in lower
 	// case. "": there is none.

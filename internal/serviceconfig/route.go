@@ -29,7 +29,8 @@ func ValidLane(name string) bool {
 	return name != "" && len(name) <= MaxLane && strings.Trim(name, legal) == ""
 }
 
-const wantLane = `at most 128 letters, digits and "-_.:/"`
+// WantLane says what ValidLane accepts.
+const WantLane = `at most 128 letters, digits and "-_.:/"`
 
 // Check returns what is wrong with a field, and the field's name in JSON, which is also its name in the proto.
 func (r *Route) Check() (field string, err error) {
@@ -41,7 +42,7 @@ func (r *Route) Check() (field string, err error) {
 	case r.Lane == "":
 		return "lane", errors.New("is missing: name the lane and what its instances match, or the label that holds each instance's lane")
 	case !ValidLane(r.Lane):
-		return "lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, wantLane)
+		return "lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, WantLane)
 	case len(r.Match) == 0:
 		return "match", errors.New("is missing: name what the instances of the lane have in common")
 	}

@@ -1,12 +1,13 @@
 // Package balancer is the load balancing policy "etcd". It stands above another policy, such as
 // round_robin, and adds what takes knowledge of instances: groups with shares of the calls, zones,
-// subsets, draining, methods that only some instances serve, calls that name their instance, and errors
+// subsets, draining, methods that only some instances serve, lanes, calls that name their instance, and errors
 // that name the service.
 //
 //	config.go    the policy's JSON
 //	claim.go     whether a connection's default config is the one that NewClient gave
 //	plan.go      the plan: which endpoints a call may go to, in one order of passes
 //	methods.go   ... the pass by methods
+//	lanes.go     ... the pass by lanes
 //	split.go     ... the pass by groups
 //	select.go    ... the passes by selector and subset
 //	core.go      the core: the plan in force, the plan to follow it, and their leaves
@@ -19,6 +20,7 @@
 //	picker.go    picking for one call
 //	target.go    calls that name their instance
 //	affinity.go  calls that are tied to a key
+//	lane.go      calls that have a lane
 //	stations.go  what a connection knows of each address, whichever leaf calls it
 //	records.go   ... and of each call under way there
 //	ready.go     what our own policies below have in common: the endpoints that are ready, and their shares

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -39,9 +40,14 @@ func BenchmarkPick(b *testing.B) {
 		{"etcd", &picker{policy: p, views: one}},
 		{"etcd, split in three", &picker{policy: p, views: three}},
 		{"etcd, in a rollout that adds a method", &picker{policy: p, views: append(one, one...), routes: rollout}},
+		{"etcd, a lane", &picker{policy: p, views: append(one, one...), lanes: lanesOfTests}},
 		{"etcd_weighted, 100 endpoints", weighted},
 		{"etcd_peak_ewma, 100 endpoints", ewma},
 	} {
+		info := info
+		if bb.name == "etcd, a lane" {
+			info.Ctx = WithLane(ctx, "red")
+		}
 		b.Run(bb.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
@@ -66,11 +72,17 @@ func fixedSet(n int) *readySet {
 	return s
 }
 
+var lanesOfTests = &lanes{
+	config: serviceconfig.NewLanes([]serviceconfig.Route{{Lane: "red", Match: map[string]string{"version": "v2"}}}),
+	views:  map[string][]int{"red": {1}},
+}
+
 // TestPickAllocatesNothing pins what the benchmark shows.
 func TestPickAllocatesNothing(t *testing.T) {
 	ctx := WithAffinity(context.Background(), "k")
-	p := &picker{policy: &policy{}, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
-	for _, ctx := range []context.Context{context.Background(), ctx} {
+	p := &picker{policy: &policy{}, lanes: lanesOfTests, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
+	p.views = append(p.views, viewPicker{next: &p.views[0]})
+	for _, ctx := range []context.Context{context.Background(), ctx, WithLane(ctx, "red"), WithLane(ctx, "green")} {
 		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
 		if n := testing.AllocsPerRun(100, func() {
 			if result, _ := p.Pick(info); result.Done != nil {

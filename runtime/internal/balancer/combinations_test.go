@@ -144,11 +144,16 @@ func TestWhatLivesIsPicked(t *testing.T) {
 					s.set(connectivity.Idle, nil)
 				}
 			}
+			ctx := context.Background()
+			if r.IntN(2) == 0 {
+				config += `,"route":[{"lane":"red","match":{"version":"v2"}},{"label":"zone"}]`
+				ctx = WithLane(ctx, []string{"", "red", "y", "green"}[r.IntN(4)])
+			}
 			_ = hand(p, mustConfig(t, config+"}"), &attr.State{Client: client, Endpoints: ends(all...), Held: held})
 			settle(p, cc)
 			var err error
 			for range 20 {
-				if _, err = cc.pick(context.Background(), "/s.A/M"); err == nil {
+				if _, err = cc.pick(ctx, "/s.A/M"); err == nil {
 					break
 				}
 				settle(p, cc) // it was idle, or its turn came before the state of its SubConn

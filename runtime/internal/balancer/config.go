@@ -23,6 +23,8 @@ type config struct {
 	drained  map[string]struct{} // Drain
 	matcher  *serviceconfig.Matcher
 	splitKey string // what Split matches, without the weights
+	lanes    *serviceconfig.Lanes
+	lanesKey string // which endpoints Route puts in which lanes
 }
 
 // childConfig is the policy below: the first of a list that is registered in this binary.
@@ -57,6 +59,8 @@ func parseConfig(text json.RawMessage) (*config, error) {
 		key.WriteString(s.Key() + "|")
 	}
 	c.splitKey = key.String()
+	c.lanes = serviceconfig.NewLanes(e.Route)
+	c.lanesKey = c.lanes.Key()
 	claims.note(e.Claim)
 	return c, nil
 }

@@ -64,6 +64,7 @@ type leaf struct {
 	endpoints []resolver.Endpoint
 	policy    childConfig
 	state     balancer.State // the last that the policy published
+	tried     bool           // a state was other than Connecting
 	closed    bool
 }
 
@@ -98,6 +99,7 @@ func (c *core) update(next *plan, now time.Time) effects {
 func (c *core) leafState(l *leaf, s balancer.State) effects {
 	if !l.closed {
 		l.state = s
+		l.tried = l.tried || s.ConnectivityState != connectivity.Connecting
 		c.out.publish = c.serving.has(l)
 		c.settle()
 	}
@@ -292,6 +294,18 @@ func (g *generation) tierInUse(group *group) (best balancer.State, ok bool) {
 		}
 	}
 	return best, ok
+}
+
+// isNew reports whether a view waits for the first answer of its endpoints.
+func (g *generation) isNew(v *view) bool {
+	for _, group := range v.groups {
+		for _, t := range group.tiers {
+			if l := g.leaves[t.key]; l != nil && !l.tried {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // usable reports whether a picker can take calls: an idle policy connects when it is called.

@@ -383,6 +383,7 @@ func TestCoreCloses(t *testing.T) {
 func TestCoreAlways(t *testing.T) {
 	configs := []*config{}
 	for _, text := range []string{"", robin, ring, byVersion, byVersion2, byVersion + "," + ring, `"preferZone":true`, `"preferZone":true,` + byVersion,
+		redIsV2, strictRed + "," + ring, redAndBlue + `,"drain":["b"]`, byLabel, byLabel + "," + byVersion,
 		`"drain":["a","c"]`, `"drain":["b"],` + byVersion, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"least_request_experimental":{"choiceCount":5}}]`} {
 		configs = append(configs, mustConfig(t, "{"+text+"}"))
 	}
@@ -509,6 +510,9 @@ func (c *core) misrouted(left []resolver.Endpoint) string {
 				if len(g.plan.in.config.Split) > 0 && group(ep) != key.group {
 					return fmt.Sprintf("a group has %s, which is another's", instance(ep))
 				}
+				if l := g.plan.lanes; l != nil && (key.lane != "" || !l.noBase) && !l.has(key.lane, ep) {
+					return fmt.Sprintf("the lane %q has %s, which is not in it", key.lane, instance(ep))
+				}
 			}
 		}
 		if g.plan.shape.classes == nil && len(texts) > 1 {
@@ -521,6 +525,12 @@ func (c *core) misrouted(left []resolver.Endpoint) string {
 		}
 	}
 	return ""
+}
+
+// has reports whether an endpoint is in a lane, or in none if that is "".
+func (l *lanes) has(lane string, ep resolver.Endpoint) bool {
+	in := l.config.Place(1, func(_ int, name string) string { return attr.Endpoint(ep).Field(name) }).Of[0]
+	return lane == "" && in == nil || slices.Contains(in, lane)
 }
 
 func TestRoutedAlike(t *testing.T) {

@@ -1,6 +1,8 @@
 package balancer
 
 import (
+	"errors"
+	"fmt"
 	"math/bits"
 	"math/rand/v2"
 	"slices"
@@ -13,10 +15,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// picker picks for one call. It is immutable, takes no lock, and allocates nothing.
+// picker picks for one call. It is immutable, takes no lock, and allocates nothing, unless a header names lanes.
 type picker struct {
 	policy *policy
 	routes routes
+	lanes  *lanes // nil: there are none
 	views  []viewPicker
 }
 
@@ -26,16 +29,36 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if t, ok := info.Ctx.Value(targetKey{}).(targetRef); ok {
 		return p.policy.targets.pick(t)
 	}
-	result, err := p.below(info).Pick(info)
+	v, err := p.view(info)
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	result, err := p.below(v, info).Pick(info)
 	if w, ok := result.SubConn.(*subConn); ok {
 		result.SubConn = w.real()
 	}
 	return result, err
 }
 
+// view returns the view of a call's method and lane, or the error if a strict lane has none.
+func (p *picker) view(info balancer.PickInfo) (*viewPicker, error) {
+	i := p.routes.view(info.FullMethodName)
+	if p.lanes != nil {
+		if lane := laneOf(info.Ctx, p.lanes.header); lane != "" {
+			if i = p.lanes.view(lane, i); i == noView {
+				return nil, p.lanes.empty(lane)
+			}
+		}
+	}
+	v := &p.views[i]
+	for len(v.groups) == 0 && v.next != nil {
+		v = v.next
+	}
+	return v, nil
+}
+
 // below returns the picker of the policy below that a call goes to.
-func (p *picker) below(info balancer.PickInfo) balancer.Picker {
-	v := &p.views[p.routes.view(info.FullMethodName)]
+func (p *picker) below(v *viewPicker, info balancer.PickInfo) balancer.Picker {
 	switch len(v.groups) {
 	case 0:
 		return v.otherwise
@@ -52,6 +75,7 @@ func (p *picker) below(info balancer.PickInfo) balancer.Picker {
 type viewPicker struct {
 	groups    []groupPicker
 	otherwise balancer.Picker // if there is no group
+	next      *viewPicker     // if there is no group: the view that takes the calls; nil: none
 }
 
 type groupPicker struct {
@@ -88,9 +112,16 @@ func (p *policy) assemble(g *generation) balancer.State {
 	if g.plan.instead != nil {
 		return p.only(*g.plan.instead)
 	}
-	out := &picker{policy: p, routes: g.plan.routes, views: make([]viewPicker, len(g.plan.views))}
+	out := &picker{policy: p, routes: g.plan.routes, lanes: g.plan.lanes, views: make([]viewPicker, len(g.plan.views))}
 	for i := range g.plan.views {
-		g.assembleView(&out.views[i], &g.plan.views[i])
+		v := &g.plan.views[i]
+		g.assembleView(&out.views[i], v)
+		switch {
+		case v.strict:
+			out.views[i].otherwise = strictPicker{out.views[i].otherwise, g.plan.lanes.service, v.lane}
+		case v.next != noView && !g.isNew(v):
+			out.views[i].next = &out.views[v.next]
+		}
 	}
 	return balancer.State{ConnectivityState: g.state(), Picker: out}
 }
@@ -127,6 +158,20 @@ func (g *generation) assembleView(out *viewPicker, v *view) {
 		}
 	}
 	out.groups = groups
+}
+
+// strictPicker adds the lane to the errors of a strict lane of which no endpoint is ready.
+type strictPicker struct {
+	balancer.Picker
+	service, lane string
+}
+
+func (p strictPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	result, err := p.Picker.Pick(info)
+	if err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		err = fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", p.service, p.lane, err)
+	}
+	return result, err
 }
 
 // errTargetsOnly refuses a call without a target on the connection of an Instances.

@@ -25,21 +25,27 @@ type input struct {
 	err       error               // why there are no endpoints
 }
 
-// plan says which endpoints a call may go to. A call's method leads to a view, its weight to a group of
-// the view; of the group, the first tier that is usable takes the call, and the policy below picks from
+// plan says which endpoints a call may go to. A call's method and lane lead to a view, its weight to a group
+// of the view; of the group, the first tier that is usable takes the call, and the policy below picks from
 // that tier. A plan is immutable.
 type plan struct {
 	in      *input
 	shape   shape
 	routes  routes
-	views   []view               // the first is for all methods without a route
+	lanes   *lanes               // nil: there are none
+	views   []view               // of the base by methods, the first for all methods without a route; then of the lanes
 	left    []resolver.Endpoint  // the endpoints that may be called at all
 	reports []string             // problems of the config, for people
 	instead *balancer.State      // the state if there are no views
 	places  map[leafKey]leafPlan // every tier of every view
 }
 
-type view struct{ groups []group }
+type view struct {
+	groups []group
+	lane   string // "": the base
+	strict bool
+	next   int // the view whose endpoints take the calls while none of this one is usable; -1: none
+}
 
 type group struct {
 	weight uint32
@@ -53,18 +59,23 @@ type leafPlan struct {
 }
 
 // leafKey is the place of a leaf. In two plans of the same shape it means the same.
-type leafKey struct{ view, group, zone, subset int }
+type leafKey struct {
+	view                int // by methods
+	lane                string
+	group, zone, subset int
+}
 
 // shape is everything but the endpoints that decides from which leaf a call picks which endpoint.
 type shape struct {
 	classes    []string // the distinct sets of methods that endpoints name
+	lanes      string   // the matches and labels of the routes
 	split      string   // the matches of the groups
 	preferZone bool
 	policy     string // the policy below
 }
 
 func (s *shape) equal(o *shape) bool {
-	return s.split == o.split && s.preferZone == o.preferZone && s.policy == o.policy && slices.Equal(s.classes, o.classes)
+	return s.lanes == o.lanes && s.split == o.split && s.preferZone == o.preferZone && s.policy == o.policy && slices.Equal(s.classes, o.classes)
 }
 
 // makePlan divides the endpoints among leaves. It is the order of passes from the entries of a key to a
@@ -76,24 +87,30 @@ func makePlan(in *input, before *plan) *plan {
 	if p.instead = in.nothing(); p.instead != nil {
 		return p
 	}
-	p.shape = shape{split: in.config.splitKey, preferZone: in.config.PreferZone, policy: in.config.child.name()}
+	p.shape = shape{lanes: in.config.lanesKey, split: in.config.splitKey, preferZone: in.config.PreferZone, policy: in.config.child.name()}
 
 	known := before.lazyKnown()
+	p.lanes = in.placeInLanes()
 	left := p.drain(in.endpoints)
 	left = p.selectFrom(left)
-	for v, served := range p.byMethod(left, before) {
-		groups := p.bySplit(served)
-		of := bounds{in.subsetOf(), mostOf(in.client.Most, len(groups))}
-		for g, share := range groups {
-			for z, near := range p.byZone(share) {
-				for s, chosen := range subsets(near, in.client.Seed, of, known, in.held) {
-					p.add(leafKey{v, g, z, s}, chosen)
+	served := p.byMethod(left, before)
+	p.views = slices.Repeat([]view{{next: noView}}, len(served))
+	for v, served := range served {
+		for _, lane := range p.byLane(v, served) {
+			groups := p.bySplit(lane.endpoints)
+			of := bounds{in.subsetOf(), mostOf(in.client.Most, lane.among*len(groups))}
+			for g, share := range groups {
+				for z, near := range p.byZone(share) {
+					for s, chosen := range subsets(near, in.client.Seed, of, known, in.held) {
+						p.add(lane.view, leafKey{v, lane.name, g, z, s}, chosen)
+					}
 				}
 			}
 		}
 	}
 
 	p.left = left
+	p.reportLanes()
 	p.reportSplit()
 	return p
 }
@@ -136,15 +153,12 @@ func failing(err error) *balancer.State {
 	return &balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)}
 }
 
-// add puts a set at the place of its key, unless it is empty.
-func (p *plan) add(key leafKey, endpoints []resolver.Endpoint) {
-	for len(p.views) <= key.view {
-		p.views = append(p.views, view{})
-	}
+// add puts a set at the place of its key, in a view, unless it is empty.
+func (p *plan) add(to int, key leafKey, endpoints []resolver.Endpoint) {
 	if len(endpoints) == 0 {
 		return
 	}
-	v := &p.views[key.view]
+	v := &p.views[to]
 	if n := len(v.groups); n == 0 || v.groups[n-1].tiers[0].key.group != key.group {
 		v.groups = append(v.groups, group{weight: p.in.config.weight(key.group)})
 	}
@@ -177,7 +191,7 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 		p.report("drain leaves endpoints alone that have vanished from etcd, and is ignored meanwhile")
 		return endpoints
 	}
-	return left
+	return p.keepBase(endpoints, left)
 }
 
 // allHeld reports whether etcd no longer has any of the endpoints.

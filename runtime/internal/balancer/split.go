@@ -34,7 +34,7 @@ func (p *plan) bySplit(endpoints []resolver.Endpoint) [][]resolver.Endpoint {
 // len(c.Split). It is not safe for concurrent use.
 func (c *config) groupOf() func(resolver.Endpoint) int {
 	var e *endpoint.Endpoint
-	get := func(name string) string { return field(e, name) }
+	get := func(name string) string { return e.Field(name) }
 	return func(ep resolver.Endpoint) int {
 		if e = attr.Endpoint(ep); e == nil {
 			return len(c.Split)
@@ -43,22 +43,6 @@ func (c *config) groupOf() func(resolver.Endpoint) int {
 			return i
 		}
 		return len(c.Split)
-	}
-}
-
-// field returns the value that a match compares: a field of the endpoint, or a piece of its metadata.
-func field(e *endpoint.Endpoint, name string) string {
-	switch name {
-	case "version":
-		return e.Version
-	case "zone":
-		return e.Zone
-	case "instance":
-		return e.Instance
-	case "addr":
-		return e.Addr
-	default:
-		return e.Metadata[name]
 	}
 }
 
@@ -84,18 +68,20 @@ func (p *plan) reportSplit() {
 	for _, g := range p.views[0].groups {
 		has[g.tiers[0].key.group] = true
 	}
-	var exists, drained []bool // computed for the first group that is empty
+	var exists, drained, laned []bool // computed for the first group that is empty
 	for i := range splits {
 		if has[i] {
 			continue
 		}
 		if exists == nil {
-			exists, drained = p.matched()
+			exists, drained, laned = p.matched()
 		}
 		why := "no endpoint"
 		switch {
 		case exists[i] && drained[i]:
 			why = "only endpoints that are drained"
+		case exists[i] && laned[i]:
+			why = "only endpoints that are in a lane"
 		case exists[i]:
 			why = "no endpoint that is selected for this connection"
 		}
@@ -104,16 +90,18 @@ func (p *plan) reportSplit() {
 }
 
 // matched returns for each group whether it has endpoints before any pass, and whether all of these are
-// drained.
-func (p *plan) matched() (exists, drained []bool) {
+// drained, or all in a lane.
+func (p *plan) matched() (exists, drained, laned []bool) {
 	c := p.in.config
-	exists, drained = make([]bool, len(c.Split)+1), make([]bool, len(c.Split)+1)
+	n := len(c.Split) + 1
+	exists, drained, laned = make([]bool, n), make([]bool, n), make([]bool, n)
 	group := c.groupOf()
 	named := make(map[string]bool)
 	for _, ep := range p.in.endpoints {
 		i, isDrained := group(ep), c.drains(ep, named)
 		drained[i] = isDrained && (!exists[i] || drained[i])
+		laned[i] = !p.lanes.isBase(ep) && (!exists[i] || laned[i])
 		exists[i] = true
 	}
-	return exists, drained
+	return exists, drained, laned
 }

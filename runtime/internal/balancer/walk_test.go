@@ -68,7 +68,7 @@ func variantsOf(endpoints []resolver.Endpoint) string {
 	return strings.Join(all, " ")
 }
 
-var walkedConfigs = []string{"", byVersion, byVersion2, ring, `"drain":["a"]`, `"preferZone":true`}
+var walkedConfigs = []string{"", byVersion, byVersion2, ring, `"drain":["a"]`, `"preferZone":true`, strictRed}
 
 // planner makes plans for a walk, one for each config and fleet and plan before.
 type planner []*config

@@ -1,0 +1,208 @@
+package serviceconfig
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Bounds of lanes, which endpoints can make as they like.
+const (
+	// MaxLabelLanes bounds the lanes that labels make. Of more, those whose names sort first are made.
+	MaxLabelLanes = 256
+	// MaxLanesOf bounds the lanes that one endpoint is in. Of more, those of the first routes count.
+	MaxLanesOf = 4
+)
+
+// LaneHeader is the request metadata in which the lane of a call travels to the server.
+const LaneHeader = "etcd-lane"
+
+// Lanes says which endpoints are in which lanes, and where the calls of a lane go. An endpoint is in each
+// lane that a route puts it in; in none, it is one of the base. It is immutable.
+type Lanes struct {
+	routes  []Route
+	matcher *Matcher
+}
+
+// NewLanes returns the lanes of routes, nil if there are no routes.
+func NewLanes(routes []Route) *Lanes {
+	if len(routes) == 0 {
+		return nil
+	}
+	splits := make([]Split, len(routes))
+	for i, r := range routes {
+		splits[i].Match = r.Match
+	}
+	return &Lanes{routes: routes, matcher: NewMatcher(splits)}
+}
+
+// Key returns a text that identifies which endpoints are in which lanes.
+func (l *Lanes) Key() string {
+	if l == nil {
+		return ""
+	}
+	var key strings.Builder
+	for _, r := range l.routes {
+		fmt.Fprintf(&key, "%q %q %s|", r.Lane, r.Label, Split{Match: r.Match}.Key())
+	}
+	return key.String()
+}
+
+// Strict reports whether the calls of a lane fail while none of its endpoints is ready. The first route
+// that names the lane, or has a label, says so. A lane that no route knows is not strict.
+func (l *Lanes) Strict(lane string) bool {
+	for _, r := range l.routes {
+		if r.Label != "" || r.Lane == lane {
+			return r.Strict
+		}
+	}
+	return false
+}
+
+// Named returns the lanes that routes name, in their order.
+func (l *Lanes) Named() []string {
+	var names []string
+	for _, r := range l.routes {
+		if r.Lane != "" {
+			names = append(names, r.Lane)
+		}
+	}
+	return names
+}
+
+// Placement says which of some endpoints are in which lanes.
+type Placement struct {
+	// Of holds the lanes of each endpoint that is in one. It may have none of the lanes that are made: the
+	// endpoint then gets no calls of a lane, and those of the base as little as others that are in a lane.
+	Of map[int][]string
+	// Made are the lanes that have endpoints, sorted.
+	Made []string
+	// Problems say what is wrong, for people.
+	Problems []string
+	// Idle are the indices of the routes that name a lane and match no endpoint.
+	Idle []int
+}
+
+// Place returns the lanes of n endpoints. field returns an endpoint's value of a name, "" if it has none.
+func (l *Lanes) Place(n int, field func(i int, name string) string) *Placement {
+	p := &placing{Placement: &Placement{Of: make(map[int][]string)}, matched: make([]bool, len(l.routes)),
+		named: make(map[string]bool), labelled: make(map[string]bool)}
+	for _, lane := range l.Named() {
+		p.named[lane] = true
+	}
+	for i := range n {
+		l.place(p, i, func(name string) string { return field(i, name) })
+	}
+	p.make()
+	for i, r := range l.routes {
+		if r.Lane != "" && !p.matched[i] {
+			p.Idle = append(p.Idle, i)
+		}
+	}
+	p.tell(l.routes)
+	return p.Placement
+}
+
+// placing is a placement in the making.
+type placing struct {
+	*Placement
+	matched         []bool          // by route
+	named, labelled map[string]bool // lanes that routes name, and that only labels make
+	bad             string          // the first label that is no lane
+	badOnes         int
+	crowded         int // endpoints in too many lanes
+	found           []int
+	left            int // lanes that are not made
+}
+
+// place puts one endpoint into its lanes.
+func (l *Lanes) place(p *placing, i int, get func(string) string) {
+	p.found = l.matcher.all(get, p.found[:0])
+	var lanes []string
+	crowded := 0
+	for r := range l.routes {
+		lane := l.routes[r].Lane
+		switch label := l.routes[r].Label; {
+		case label != "":
+			lane = p.label(label, get(label))
+		case slices.Contains(p.found, r):
+			p.matched[r] = true
+		default:
+			continue
+		}
+		if lane == "" || slices.Contains(lanes, lane) {
+			continue
+		}
+		if len(lanes) == MaxLanesOf {
+			crowded = 1
+			continue
+		}
+		lanes = append(lanes, lane)
+		if !p.named[lane] {
+			p.labelled[lane] = true
+		}
+	}
+	p.crowded += crowded
+	if lanes != nil {
+		p.Of[i] = lanes
+	}
+}
+
+// label returns the lane that a label names, "" if it names none.
+func (p *placing) label(name, value string) string {
+	if value == "" || ValidLane(value) {
+		return value
+	}
+	if p.badOnes++; p.badOnes == 1 {
+		p.bad = fmt.Sprintf("%.40q in %.80q", value, name)
+	}
+	return ""
+}
+
+// make decides which lanes are made.
+func (p *placing) make() {
+	labelled := sorted(p.labelled)
+	if len(labelled) > MaxLabelLanes {
+		p.left = len(labelled) - MaxLabelLanes
+		for _, lane := range labelled[MaxLabelLanes:] {
+			delete(p.labelled, lane)
+		}
+	}
+	made := make(map[string]bool)
+	for i, lanes := range p.Of {
+		if p.left > 0 {
+			lanes = slices.DeleteFunc(lanes, func(lane string) bool { return !p.named[lane] && !p.labelled[lane] })
+			p.Of[i] = lanes
+		}
+		for _, lane := range lanes {
+			made[lane] = true
+		}
+	}
+	p.Made = sorted(made)
+}
+
+// tell notes the problems.
+func (p *placing) tell(routes []Route) {
+	report := func(format string, args ...any) { p.Problems = append(p.Problems, fmt.Sprintf(format, args...)) }
+	for _, i := range p.Idle {
+		report("route[%d] matches no endpoint: the lane %q is empty", i, routes[i].Lane)
+	}
+	if p.badOnes > 0 {
+		report("%d labels of endpoints are no lanes, such as %s, and count as none: want %s", p.badOnes, p.bad, WantLane)
+	}
+	if p.left > 0 {
+		report("labels make more than %d lanes: the last %d by name have no endpoint", MaxLabelLanes, p.left)
+	}
+	if p.crowded > 0 {
+		report("%d endpoints are in more than %d lanes: those of the first routes count", p.crowded, MaxLanesOf)
+	}
+}
+
+func sorted(set map[string]bool) []string {
+	names := make([]string, 0, len(set))
+	for name := range set {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}

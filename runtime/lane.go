@@ -1,0 +1,73 @@
+package runtime
+
+import (
+	"context"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+)
+
+// WithLane has the calls made with the returned context go to the instances in a lane, where the routes of
+// the service's policy put instances in lanes. On connections made by [Registry.NewClient], so also in
+// generated clients, the lane is sent to the server as request metadata: see [CarryLane]. Calls with a lane
+// that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. "" takes a lane away.
+func WithLane(ctx context.Context, lane string) context.Context {
+	return balancer.WithLane(ctx, lane)
+}
+
+// Lane returns the lane that was given to [WithLane], or carried on by [CarryLane]. ok is false where there
+// is none.
+func Lane(ctx context.Context) (lane string, ok bool) {
+	return balancer.Lane(ctx)
+}
+
+// CarryLane has a server carry the lanes of its callers on: the calls that a handler makes with its context
+// have the lane of the call that it handles. What callers send that is no lane is ignored. It is an
+// interceptor of unary calls:
+//
+//	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
+func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return handler(carried(ctx), req)
+}
+
+// CarryLaneStream is [CarryLane] for streams.
+func CarryLaneStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if ctx := stream.Context(); carried(ctx) != ctx {
+		stream = laneStream{stream, carried(ctx)}
+	}
+	return handler(srv, stream)
+}
+
+// laneStream is a stream whose context has a lane.
+type laneStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s laneStream) Context() context.Context { return s.ctx }
+
+// carried returns the context of a call with the lane that the caller has sent, if any.
+func carried(ctx context.Context) context.Context {
+	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
+	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
+		return ctx
+	}
+	return WithLane(ctx, sent[len(sent)-1])
+}
+
+// sendLane returns the context of a call with the lane, if it has one, as request metadata.
+func sendLane(ctx context.Context) (context.Context, error) {
+	lane, ok := Lane(ctx)
+	switch {
+	case !ok:
+		return ctx, nil
+	case !serviceconfig.ValidLane(lane):
+		return ctx, status.Errorf(codes.InvalidArgument, "etcd: %.40q is no lane: want %s", lane, serviceconfig.WantLane)
+	}
+	return metadata.AppendToOutgoingContext(ctx, serviceconfig.LaneHeader, lane), nil
+}

@@ -646,9 +646,10 @@ type LoadBalancing struct {
 	// weighted and peak_ewma; beside another policy an error. Default: an instance gets
 	// its full share at once.
 	SlowStart *SlowStart `protobuf:"bytes,14,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
-	// Lanes: where the calls go that have a lane (runtime.WithLane). The first route
-	// that knows the call's lane holds. An instance in a lane gets no other calls while
-	// there are instances in none. At most 64. Default: none.
+	// Lanes: which instances get the calls that have a lane (runtime.WithLane). An
+	// instance is in each lane that a route puts it in, up to 4. An instance in a lane
+	// gets no other calls while there are instances in none. A call whose lane has no
+	// instance goes to the instances in no lane. At most 64. Default: none.
 	Route []*Route `protobuf:"bytes,15,rep,name=route,proto3" json:"route,omitempty"`
 	// The request header that names the lane of a call whose context names none, in
 	// lower case: "x-lane". Only with route. Default: none, the context alone counts.
@@ -922,10 +923,11 @@ type Route struct {
 	// the name of a piece of metadata, and the value that it must have.
 	Match map[string]string `protobuf:"bytes,2,rep,name=match,proto3" json:"match,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// What names an instance's own lane, such as "lane" for metadata, or "version". Each
-	// value that an instance has is a lane.
+	// value that an instance has is a lane, up to 256.
 	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
 	// Whether the calls fail with UNAVAILABLE while no instance of the lane is ready. Else
-	// they go to the instances in no lane. Default: false.
+	// they go to the instances in no lane. The first route that names a lane, or has a
+	// label, says so for the lane. Default: false.
 	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

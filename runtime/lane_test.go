@@ -1,0 +1,62 @@
+package runtime
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+type fakeStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s fakeStream) Context() context.Context { return s.ctx }
+
+// TestCarryLane has both interceptors carry on what is a lane and nothing else.
+func TestCarryLane(t *testing.T) {
+	for _, tt := range []struct{ sent, want string }{
+		{"", ""}, {"pr-7", "pr-7"}, {"red,blue", "blue"}, {"no lane", ""}, {strings.Repeat("x", 129), ""},
+	} {
+		ctx := context.Background()
+		for value := range strings.SplitSeq(tt.sent, ",") {
+			if value != "" {
+				md, _ := metadata.FromIncomingContext(ctx)
+				ctx = metadata.NewIncomingContext(ctx, metadata.Join(md, metadata.Pairs("etcd-lane", value)))
+			}
+		}
+		var unary, stream string
+		_, _ = CarryLane(ctx, nil, nil, func(ctx context.Context, _ any) (any, error) {
+			unary, _ = Lane(ctx)
+			return nil, nil
+		})
+		_ = CarryLaneStream(nil, fakeStream{ctx: ctx}, nil, func(_ any, s grpc.ServerStream) error {
+			stream, _ = Lane(s.Context())
+			return nil
+		})
+		if unary != tt.want || stream != tt.want {
+			t.Errorf("%.20q: carried on as %q and %q, want %q", tt.sent, unary, stream, tt.want)
+		}
+	}
+}
+
+func TestSendLane(t *testing.T) {
+	for _, tt := range []struct {
+		lane string
+		want codes.Code
+	}{{"", codes.OK}, {"a/b.c:1_2-3", codes.OK}, {"a b", codes.InvalidArgument}, {"ä", codes.InvalidArgument}, {strings.Repeat("x", 10<<10), codes.InvalidArgument}} {
+		ctx, err := sendLane(WithLane(context.Background(), tt.lane))
+		md, _ := metadata.FromOutgoingContext(ctx)
+		if status.Code(err) != tt.want || tt.want == codes.OK && strings.Join(md.Get("etcd-lane"), ",") != tt.lane {
+			t.Errorf("%.20q: %v, sends %v", tt.lane, err, md)
+		}
+	}
+	if lane, ok := Lane(WithLane(WithLane(context.Background(), "a"), "")); ok {
+		t.Errorf("a lane that was taken away is %q", lane)
+	}
+}

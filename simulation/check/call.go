@@ -16,6 +16,7 @@ type Call struct {
 	Method     string        // the full name
 	Target     string        // the instance that was asked for, "" any
 	Subset     int           // how many instances the connection uses, 0 all
+	MayFail    bool          // as unavailable, whatever is known
 	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
@@ -56,7 +57,7 @@ func (j *Judge) Call(c Call) {
 			j.Report(c.End, Unserved, "%s of %s ends in Unimplemented, though %s serve it: %s", c.Method, c.Caller, and(solid), c.Err)
 		}
 	case codes.Unavailable, codes.DeadlineExceeded:
-		if !j.excused(c) {
+		if !c.MayFail && !j.excused(c) {
 			j.failed(c)
 		}
 	default:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -30,7 +31,7 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
 // ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
 var ways = append([]way{
-	calling(userWho), calling(shopWhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, calling(shopWhoNewer), calling(shopWhoNewer),
+	calling(userWho), calling(shopWhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane, calling(shopWhoNewer), calling(shopWhoNewer),
 }, slices.Repeat([]way{calling(shopWho)}, plainCalls)...)
 
 // calling returns the way that calls a method of any instance.
@@ -89,12 +90,13 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 		record.Longest = c.w.longestWait(c.spec.Policy, record.Settled)
 	}
 	if key == shopKey && target == "" {
-		record.Subset = c.spec.Subset
+		record.Subset = c.w.subset(c.spec)
 	}
 	if target != "" {
-		return c.ask(runtime.WithTarget(ctx, target), conn, record)
+		ctx = runtime.WithTarget(ctx, target)
 	}
-	return c.ask(ctx, conn, record)
+	from, _ = c.ask(ctx, conn, record)
+	return from
 }
 
 // callEach calls every instance of the shop by itself.
@@ -133,12 +135,12 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 }
 
 // ask makes the call, and has the judge hear how it ended, unless the caller ends meanwhile.
-func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) (from string) {
+func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) (from string, code codes.Code) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	from, err := ask(bounded, conn, call.Method)
 	if ctx.Err() != nil {
-		return from
+		return from, status.Code(err)
 	}
 	c.calls.Add(1)
 	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
@@ -150,5 +152,5 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 	}
 	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	c.w.observe(func(j *check.Judge) { j.Call(call) })
-	return from
+	return from, call.Code
 }

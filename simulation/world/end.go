@@ -54,6 +54,7 @@ func (w *World) settle(ctx context.Context) {
 		}
 	}
 	w.wrongCalls(ctx)
+	w.wrongLanes(ctx)
 	w.wrongAffinities(ctx)
 	w.wrongTargets(ctx)
 	w.wrongConnections()

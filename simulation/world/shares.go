@@ -27,6 +27,8 @@ type policy struct {
 	split      []group
 	drains     bool
 	preferZone bool
+	subset     int // 0: all
+	routes     []route
 }
 
 type group struct {
@@ -42,6 +44,8 @@ func parsePolicy(config string) (policy, error) {
 			Split       []group
 			Drain       []string
 			PreferZone  bool
+			Subset      int
+			Route       []route
 			ChildPolicy []map[string]any
 		}
 	}
@@ -61,6 +65,7 @@ func parsePolicy(config string) (policy, error) {
 		return p, nil
 	}
 	p.split, p.drains, p.preferZone = etcd.Split, len(etcd.Drain) > 0, etcd.PreferZone
+	p.subset, p.routes = etcd.Subset, etcd.Route
 	if len(etcd.ChildPolicy) > 0 {
 		p.below = onlyKey(etcd.ChildPolicy[0])
 	}
@@ -79,7 +84,7 @@ func (w *World) shares(zone, config string, serving []string) map[string]wanted 
 	if err != nil || p.drains { // drains are checked by themselves
 		return nil
 	}
-	groups, weights := w.groups(p, serving)
+	groups, weights := w.groups(p, w.outside(p.routes, serving))
 	total := 0.0
 	for _, weight := range weights {
 		total += weight

@@ -96,10 +96,11 @@ func (w *World) misdirected(c *caller, policy string, known bool, served map[str
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
 		}
 	}
-	if known && c.spec.Subset > 0 {
-		wrong = append(wrong, w.wrongSubset(c, policy, serving, served)...)
+	subset := subsetOf(c.spec.Subset, policy)
+	if known && subset > 0 {
+		wrong = append(wrong, w.wrongSubset(subset, policy, serving, served)...)
 	}
-	if known && c.spec.Subset == 0 {
+	if known && subset == 0 {
 		for addr, want := range w.shares(c.spec.Zone, policy, serving) {
 			calls, share := float64(served[addr]), want.part*float64(n)
 			if want.exact && math.Abs(calls-share) > slackCalls || share == 0 && calls > 0 {
@@ -111,28 +112,50 @@ func (w *World) misdirected(c *caller, policy string, known bool, served map[str
 	return strings.Join(wrong, "; ")
 }
 
+// subsetOf returns how many instances a client uses that is given a number and a policy, 0 for all.
+func subsetOf(given int, config string) int {
+	p, err := parsePolicy(config)
+	if err != nil || p.subset == 0 || given > 0 && given < p.subset {
+		return given
+	}
+	return p.subset
+}
+
+// subset returns the least number of instances that a caller may use by all configs that it may go by, 0 for all. With lanes
+// that is one.
+func (w *World) subset(spec schedule.Caller) int {
+	if w.routed(spec.Policy) {
+		return oneOfALane
+	}
+	least := subsetOf(spec.Subset, spec.Policy)
+	for _, config := range w.puts(configKey) {
+		least = subsetOf(least, config)
+	}
+	return least
+}
+
 // wrongSubset describes how the instances that have served the calls of a caller differ from its subset: so many of each group
 // of a split, and no more.
-func (w *World) wrongSubset(c *caller, config string, serving []string, served map[string]int) (wrong []string) {
+func (w *World) wrongSubset(subset int, config string, serving []string, served map[string]int) (wrong []string) {
 	p, err := parsePolicy(config)
 	if err != nil {
 		return nil
 	}
-	groups, weights := w.groups(p, serving)
+	groups, weights := w.groups(p, w.outside(p.routes, serving))
 	if slices.Max(weights) == 0 {
 		return nil // all groups are called if the split matches none
 	}
 	most := 0
 	for i, group := range groups {
 		if weights[i] > 0 {
-			most += min(c.spec.Subset, len(group))
+			most += min(subset, len(group))
 		}
 	}
 	if len(served) > most {
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), c.spec.Subset))
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
 	}
 	if all := (p.below == roundRobin || p.below == weighted) && !p.drains && !p.preferZone; all && len(served) < most {
-		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), c.spec.Subset, len(serving)))
+		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
 	}
 	return wrong
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/lanes"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
@@ -47,6 +48,8 @@ func TestServiceConfigs(t *testing.T) {
 		&policies.Weighted_EtcdServiceDesc,
 		&policies.Zone_EtcdServiceDesc,
 		&policies.ZoneAndAffinity_EtcdServiceDesc,
+		&lanes.Labelled_EtcdServiceDesc,
+		&lanes.Named_EtcdServiceDesc,
 		&affinity.Kinds_EtcdServiceDesc,
 		&affinity.Places_EtcdServiceDesc,
 	} {

@@ -30,6 +30,7 @@ const (
 	kindTLSName      kind = "tls-name"
 	kindBadPolicy    kind = "bad-policy"
 	kindOrphanPolicy kind = "orphan-policy"
+	kindLane         kind = "lane"
 	kindPlaintext    kind = "plaintext-password"
 	kindJSONLayout   kind = "json-layout" // of a note
 )
@@ -52,6 +53,7 @@ var kinds = []struct {
 	{kindTLSName, "services whose servers TLS cannot tell apart"},
 	{kindBadPolicy, "a live policy that clients do not go by"},
 	{kindOrphanPolicy, "a live policy for a service without instances"},
+	{kindLane, "routes of a live policy that put no instance in a lane, or too many"},
 	{kindPlaintext, "a password of --user that is sent without TLS"},
 	{kindJSONLayout, "JSON that clients read only with a json_layout: a note, no fault"},
 }
@@ -367,6 +369,7 @@ func (p *patient) checkPolicy(s *service) (all []finding) {
 		all = append(all, finding{kindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", shell(s.key))})
 	}
+	all = append(all, p.checkLanes(s)...)
 	if len(s.instances)+len(s.malformed) == 0 {
 		all = append(all, finding{kindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.key),
 			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", shell(s.key))})

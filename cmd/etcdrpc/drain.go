@@ -127,6 +127,9 @@ func (o *drainOptions) drain(s *service, c *liveConfig, name string) (notes []st
 	if err := s.checkLeft(drained); err != nil {
 		return nil, err
 	}
+	if err := s.checkLanesLeft(livePolicy([]byte(c.String())), drained); err != nil {
+		return nil, err
+	}
 	child, err := childPolicy(o.child)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--child-policy: %w", err)}
@@ -196,7 +199,7 @@ func (s *service) drainName(i *instance) string {
 // checkLeft refuses a list that leaves no instance: clients ignore such a one.
 func (s *service) checkLeft(drained []string) error {
 	left := slices.ContainsFunc(s.instances, func(i instance) bool {
-		return !slices.Contains(drained, i.Instance) && !slices.Contains(drained, i.Addr)
+		return !i.isDrained(drained)
 	})
 	if !left {
 		return errors.New("it is the last one that is not drained, and clients ignore a list that leaves them none: register another first")

@@ -23,10 +23,10 @@ the service at KEY goes by it within moments: it is laid over the config that wa
 generated from the proto file, top-level field by field.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError{errors.New("policy needs one of get, set and rm")}
+			return usageError{errors.New("policy needs one of explain, get, set and rm")}
 		},
 	}
-	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicyRm(a))
+	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicyRm(a), newPolicyExplain(a))
 	return policy
 }
 

@@ -36,8 +36,7 @@ func (s *service) drained(i *instance) bool {
 	if s.config == nil {
 		return false
 	}
-	drain := drainList(s.config.value)
-	return slices.Contains(drain, i.Instance) || slices.Contains(drain, i.Addr)
+	return i.isDrained(drainList(s.config.value))
 }
 
 // uses reports whether an entry of the service is in one of the layouts.

@@ -48,8 +48,8 @@ func WithWeight(weight uint32) RegisterOption {
 	return func(o *registerOptions) { o.Weight = &weight }
 }
 
-// WithMetadata adds a value under a name of the caller's. The names "version", "zone", "weight", "grpc_methods"
-// and "grpc_leaving" are reserved. May be given many times.
+// WithMetadata adds a value under a name of the caller's. The names "version", "zone", "weight", "grpc_methods",
+// "grpc_leaving" and "grpc_started" are reserved. May be given many times.
 func WithMetadata(name, value string) RegisterOption {
 	return func(o *registerOptions) {
 		if o.Metadata == nil {

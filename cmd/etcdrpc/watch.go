@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -289,6 +290,18 @@ func differences(known map[string]change, now []change) (all []change) {
 // "acme.User/Get,List;acme.Other/Do".
 const methodsName = "grpc_methods"
 
+// startedName is the piece of metadata in which servers say when they started, in seconds since 1970.
+const startedName = "grpc_started"
+
+// startedText is when a server started, as a time if it is one.
+func startedText(value string) string {
+	seconds, err := strconv.ParseUint(value, 10, 33)
+	if err != nil {
+		return value
+	}
+	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+}
+
 // describe is an instance on one line, without the time left on its lease.
 func describe(i *instanceJSON) string {
 	var out strings.Builder
@@ -302,9 +315,12 @@ func describe(i *instanceJSON) string {
 		fmt.Fprintf(&out, ", weight %d", i.Weight)
 	}
 	for _, name := range sortedKeys(i.Metadata) {
-		if value := i.Metadata[name]; name == methodsName {
+		switch value := i.Metadata[name]; name {
+		case methodsName:
 			fmt.Fprintf(&out, ", serves %s", counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
-		} else {
+		case startedName:
+			fmt.Fprintf(&out, ", started %s", startedText(value))
+		default:
 			fmt.Fprintf(&out, ", %s=%s", name, value)
 		}
 	}

@@ -75,7 +75,9 @@ func show(services []gsvc.Service) (all []seen) {
 		slices.Sort(addrs)
 		var metadata []string
 		for _, name := range slices.Sorted(maps.Keys(s.GetMetadata())) {
-			metadata = append(metadata, fmt.Sprintf("%s=%v", name, s.GetMetadata()[name]))
+			if name != "grpc_started" { // it is another time in each run
+				metadata = append(metadata, fmt.Sprintf("%s=%v", name, s.GetMetadata()[name]))
+			}
 		}
 		all = append(all, seen{s.GetVersion(), strings.Join(addrs, " "), strings.Join(metadata, " ")})
 	}

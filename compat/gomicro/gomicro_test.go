@@ -92,7 +92,9 @@ func show(services []*registry.Service) (all []seen) {
 		for _, n := range s.Nodes {
 			var metadata []string
 			for _, name := range slices.Sorted(maps.Keys(n.Metadata)) {
-				metadata = append(metadata, name+"="+n.Metadata[name])
+				if name != "grpc_started" { // it is another time in each run
+					metadata = append(metadata, name+"="+n.Metadata[name])
+				}
 			}
 			all = append(all, seen{s.Name, s.Version, n.Id, n.Address, strings.Join(metadata, " ")})
 		}

@@ -113,6 +113,7 @@ func instances(w *world.World, discovery registry.Discovery, service string) fun
 	return func() (all []registry.ServiceInstance, err error) {
 		list, err := discovery.GetService(w.Context(), service)
 		for _, instance := range list {
+			delete(instance.Metadata, "grpc_started") // it is another time in each run
 			all = append(all, *instance)
 		}
 		return all, err

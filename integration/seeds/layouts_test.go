@@ -2,6 +2,7 @@ package seeds
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -29,6 +30,9 @@ var layouts = []layout{
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
+// started is what a server says of the time at which it started, another in each run.
+var started = regexp.MustCompile(`,"grpc_started":"\d{10}"`)
+
 // homeMade is a layout that nobody else knows.
 var homeMade = runtime.JSONLayout(runtime.JSONFields{Addr: "url", Version: "ver", Weight: "w", Metadata: "labels", Name: "name"})
 
@@ -47,7 +51,11 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			a := w.publish("a", desc, runtime.WithInstance("one"), runtime.WithVersion("v2"), runtime.WithMetadata("k", "v"))
 			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "LEASE", fmt.Sprint(int64(a.lease())))
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
-			if got := w.onlyEntry(desc.Key); got != want {
+			got := w.onlyEntry(desc.Key)
+			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {
+				t.Errorf("the entry says %d times when the server started: %s", n, got.value)
+			}
+			if got.value = started.ReplaceAllString(got.value, ""); got != want {
 				t.Errorf("the entry is\n%+v, want\n%+v", got, want)
 			}
 			w.balanced(conn, "a")

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -29,6 +31,10 @@ const MaxMethods = 16 << 10
 // value is then "true". It is put just before the entry is deleted, so that readers can tell a leave
 // from a loss. Layouts without metadata, see [Layout.Metadata], cannot carry it.
 const LeavingName = "grpc_leaving"
+
+// StartedName is the piece of metadata in which a server says when it started, in seconds since 1970. Callers may
+// let its share of the calls grow from then on. Layouts without metadata cannot carry it.
+const StartedName = "grpc_started"
 
 // Endpoint is one instance of a service.
 type Endpoint struct {
@@ -57,12 +63,27 @@ func (e *Endpoint) Field(name string) string {
 // Leaving reports whether the entry is marked as being withdrawn by its owner.
 func (e *Endpoint) Leaving() bool { return e.Metadata[LeavingName] == "true" }
 
+// Started returns when the endpoint's server started. ok is false if it does not say.
+func (e *Endpoint) Started() (at time.Time, ok bool) {
+	seconds, err := strconv.ParseUint(e.Metadata[StartedName], 10, 33)
+	return time.Unix(int64(seconds), 0), err == nil
+}
+
+// WithStarted returns e with the time at which its server started. e stays as it is.
+func (e Endpoint) WithStarted(at time.Time) Endpoint {
+	return e.with(StartedName, strconv.FormatInt(at.Unix(), 10))
+}
+
 // WithLeaving returns e with the mark, to be written in its place. e stays as it is.
 func (e Endpoint) WithLeaving() Endpoint {
-	marked := make(map[string]string, len(e.Metadata)+1)
-	maps.Copy(marked, e.Metadata)
-	marked[LeavingName] = "true"
-	e.Metadata = marked
+	return e.with(LeavingName, "true")
+}
+
+func (e Endpoint) with(name, value string) Endpoint {
+	metadata := make(map[string]string, len(e.Metadata)+1)
+	maps.Copy(metadata, e.Metadata)
+	metadata[name] = value
+	e.Metadata = metadata
 	return e
 }
 
@@ -75,7 +96,8 @@ func (e Endpoint) Equal(o Endpoint) bool {
 // CheckMetadataName refuses the names that users must not give metadata: those that a value keeps for
 // Endpoint's own fields, and those under which the runtime publishes something itself.
 func CheckMetadataName(name string) error {
-	if name == MethodsName || name == LeavingName {
+	switch name {
+	case MethodsName, LeavingName, StartedName:
 		return fmt.Errorf("metadata name %q is reserved: the runtime sets it by itself", name)
 	}
 	return checkFieldName(name)

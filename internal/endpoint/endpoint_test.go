@@ -306,6 +306,7 @@ func TestCheckMetadataName(t *testing.T) {
 		"version":   `metadata name "version" is reserved: set the endpoint's version instead`,
 		MethodsName: `metadata name "grpc_methods" is reserved: the runtime sets it by itself`,
 		LeavingName: `metadata name "grpc_leaving" is reserved: the runtime sets it by itself`,
+		StartedName: `metadata name "grpc_started" is reserved: the runtime sets it by itself`,
 	} {
 		if err := CheckMetadataName(name); (err != nil || want != "") && fmt.Sprint(err) != want {
 			t.Errorf("CheckMetadataName(%q) = %v, want %s", name, err, want)

@@ -27,6 +27,8 @@
 //	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
 //	peakewma.go  the policy "etcd_peak_ewma": by how long calls take and how many are under way
 //	peak.go      ... the estimate
+//	slowstart.go the share of an instance that has just started
+//	standin.go   policies that stand in for gRPC's where those cannot do what the config asks for
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
@@ -55,6 +57,7 @@ func init() {
 	balancer.Register(builder{})
 	balancer.Register(weightedBuilder{})
 	balancer.Register(peakEwmaBuilder{})
+	balancer.Register(equalBuilder{})
 }
 
 type builder struct{}
@@ -201,6 +204,7 @@ func (p *policy) plan() {
 		in.endpoints, in.pending, in.err, good = nil, false, err, in.config
 	}
 	in.config = good
+	p.stations.set(good.terms())
 	next := makePlan(&in, p.core.plan())
 	p.errs = nil
 	p.apply(p.core.update(next, time.Now()))

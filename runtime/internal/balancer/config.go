@@ -27,6 +27,9 @@ type config struct {
 	lanesKey string // which endpoints Route puts in which lanes
 }
 
+// terms returns what the config asks of every leaf.
+func (c *config) terms() terms { return terms{start: c.SlowStart} }
+
 // childConfig is the policy below: the first of a list that is registered in this binary.
 type childConfig struct {
 	builder balancer.Builder
@@ -48,7 +51,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 		return nil, err
 	}
 	c := &config{Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)), matcher: serviceconfig.NewMatcher(e.Split)}
-	if c.child, err = parseChild(e.ChildPolicy); err != nil {
+	if c.child, err = parseChild(e); err != nil {
 		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
 	}
 	for _, name := range e.Drain {
@@ -65,11 +68,12 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	return c, nil
 }
 
-func parseChild(policies []serviceconfig.Policy) (childConfig, error) {
-	policy, err := serviceconfig.FirstLinked(policies, func(name string) bool { return balancer.Get(name) != nil })
+func parseChild(e *serviceconfig.Etcd) (childConfig, error) {
+	policy, err := serviceconfig.FirstLinked(e.ChildPolicy, func(name string) bool { return balancer.Get(name) != nil })
 	if err != nil {
 		return childConfig{}, err
 	}
+	policy = standIn(policy, e)
 	text, err := policy.ConfigJSON()
 	if err != nil {
 		return childConfig{}, fmt.Errorf("%s: %w", policy.Name, err)

@@ -210,7 +210,7 @@ func TestWhatCountsAsSlow(t *testing.T) {
 }
 
 func TestPeakPicks(t *testing.T) {
-	set := fixedSet(2)
+	set := newPeakPicker(fixedSet(2)).(peakPicker)
 	now := time.Hour
 	set.stations.now = func() time.Duration { return now }
 	table := set.current()

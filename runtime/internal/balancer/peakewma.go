@@ -29,7 +29,10 @@ func (peakEwmaBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions)
 // peakPicker takes two endpoints at random, and of these the one at which a call costs less.
 type peakPicker struct{ *readySet }
 
-func newPeakPicker(s *readySet) balancer.Picker { return peakPicker{s} }
+func newPeakPicker(s *readySet) balancer.Picker {
+	s.seated = true
+	return peakPicker{s}
+}
 
 func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	t := p.current()
@@ -63,8 +66,14 @@ func (t *table) cheapest(now time.Duration) int {
 
 // two draws two members. They are one where there is no other.
 func (t *table) two(n uint64) (i, j int) {
-	if t.until != 0 { // their shares differ
-		return t.find(n), t.find(n * 0x9e3779b97f4a7c15)
+	if t.shares != nil {
+		i = t.find(n)
+		for range 4 { // the same again is likely where others have small shares
+			if j = t.find(rand.Uint64()); j != i {
+				break
+			}
+		}
+		return i, j
 	}
 	all := uint64(len(t.stations))
 	if all == 1 {

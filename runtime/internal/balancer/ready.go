@@ -69,6 +69,7 @@ type readySet struct {
 	sequence *sequence
 	stations *stations
 	members  []member
+	seated   bool // its tables have stations, whatever the terms
 	table    atomic.Pointer[table]
 	renewing atomic.Bool
 }
@@ -82,9 +83,10 @@ type member struct {
 // table is what picks go by, at one time and under the same terms. It is immutable.
 type table struct {
 	terms    *terms
-	until    time.Duration // when a share has grown; 0: never
+	until    time.Duration // when a share will have grown; 0: none grows
 	upTo     []uint64      // the sum of the members' weights up to and with each
-	stations []*station    // of the members
+	shares   []float64     // what the members have of their weights; nil: all of them
+	stations []*station    // of the members; nil: nobody asked for them
 }
 
 // current returns the table of this moment. When another is due, the first to notice makes it, and the others go by
@@ -107,15 +109,28 @@ func (s *readySet) current() *table {
 }
 
 func (s *readySet) makeTable() *table {
-	t := &table{terms: s.stations.terms.Load(), upTo: make([]uint64, len(s.members)), stations: make([]*station, len(s.members))}
+	t := &table{terms: s.stations.terms.Load(), upTo: make([]uint64, len(s.members))}
+	if s.seated || t.terms.start != nil {
+		s.stations.seat(t, s.members, s.stations.now())
+	}
 	total := uint64(0)
 	for i := range s.members {
-		m := &s.members[i]
-		t.stations[i] = s.stations.at(address(m.endpoint))
-		total += m.weight
+		weight := s.members[i].weight
+		if t.shares != nil {
+			weight = max(1, weight*uint64(t.shares[i]*shareUnits))
+		}
+		total += weight
 		t.upTo[i] = total
 	}
 	return t
+}
+
+// share returns what a member has of its weight.
+func (t *table) share(i int) float64 {
+	if t.shares == nil {
+		return 1
+	}
+	return t.shares[i]
 }
 
 // find returns the member in whose share of the calls n lies.
@@ -123,6 +138,3 @@ func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
 	return sort.Search(len(t.upTo), func(i int) bool { return at < t.upTo[i] })
 }
-
-// share returns the share of its weight that a member has: less than 1 while it starts.
-func (t *table) share(int) float64 { return 1 }

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // stations is what one connection knows of the addresses that it calls, whichever leaf calls them. It reaches our
@@ -23,13 +24,17 @@ type stations struct {
 
 // terms are what the config asks of every leaf. They are immutable, and in force with the next pick.
 type terms struct {
-	most  uint32                   // calls under way at an address; 0: no bound
 	start *serviceconfig.SlowStart // nil: all have their full share at once
+}
+
+func (t *terms) equal(o *terms) bool {
+	return t.start == o.start || t.start != nil && o.start != nil && *t.start == *o.start
 }
 
 // station is what a connection knows of one address.
 type station struct {
-	peak peak
+	peak  peak
+	start start // guarded by stations.mu
 }
 
 // epoch is where the time that stations keep begins.
@@ -53,6 +58,35 @@ func (s *stations) at(addr string) *station {
 		s.byAddr[addr] = x
 	}
 	return x
+}
+
+// set puts terms in force.
+func (s *stations) set(next terms) {
+	if !s.terms.Load().equal(&next) {
+		s.terms.Store(&next)
+	}
+}
+
+// seat fills t with the stations of members, which are ready, and the shares that they have now, if any is not full.
+func (s *stations) seat(t *table, members []member, now time.Duration) {
+	t.stations = make([]*station, len(members))
+	for i := range members {
+		t.stations[i] = s.at(address(members[i].endpoint))
+	}
+	of := t.terms.start
+	if of == nil {
+		return
+	}
+	shares := make([]float64, len(members))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, x := range t.stations {
+		grows := false
+		x.start.see(attr.Endpoint(members[i].endpoint), time.Duration(of.Window), now, epoch.Add(now))
+		if shares[i], grows = x.start.share(of, now); grows {
+			t.shares, t.until = shares, now+stepOf(of)
+		}
+	}
 }
 
 // minKept is how many stations are kept in any case.

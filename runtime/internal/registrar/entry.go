@@ -108,13 +108,16 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address and the names of the methods of each service there, which callers use
-// in a rollout that adds a method.
-func (e Entry) at(addr string, methods map[string][]string) Entry {
+// at returns the entry with an address, the time at which its server started, and the names of the methods of each
+// service there, which callers use in a rollout that adds a method.
+func (e Entry) at(addr string, started time.Time, methods map[string][]string) Entry {
 	e.Endpoint.Addr = addr
 	if text := methodsText(e.Services, methods); text != "" {
 		e.Endpoint.Metadata = maps.Clone(e.Endpoint.Metadata)
 		e.Endpoint.Metadata[endpoint.MethodsName] = text
+	}
+	if len(e.Endpoint.Metadata) < endpoint.MaxMetadata {
+		e.Endpoint = e.Endpoint.WithStarted(started)
 	}
 	return e
 }

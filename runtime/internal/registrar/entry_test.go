@@ -1,6 +1,7 @@
 package registrar
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -118,7 +119,11 @@ func TestAtAnAddress(t *testing.T) {
 	methods := map[string][]string{"a.A": {"Say", "Bye"}, "a.B": {"Do"}, "c.C": {"Other"}}
 	e := published(t, "a.B", "a")
 	e.Services = append(e.Services, "a.A", "a.None")
-	got := e.at("h:1", methods).complete().Endpoint
+	started := time.Unix(1_700_000_000, 5)
+	got := e.at("h:1", started, methods).complete().Endpoint
+	if at, ok := got.Started(); !ok || !at.Equal(time.Unix(1_700_000_000, 0)) {
+		t.Errorf("started at %v, %v", at, ok)
+	}
 	if got.Addr != "h:1" || got.Instance != "h:1" || got.Metadata[endpoint.MethodsName] != "a.A/Bye,Say;a.B/Do" {
 		t.Errorf("%+v", got)
 	}
@@ -126,8 +131,15 @@ func TestAtAnAddress(t *testing.T) {
 		t.Error("the published entry was changed")
 	}
 	methods["a.A"] = []string{strings.Repeat("x", endpoint.MaxMethods)}
-	if got := e.at("h:1", methods).Endpoint.Metadata; len(got) > 0 {
+	if got := e.at("h:1", started, methods).Endpoint.Metadata; len(got) != 1 {
 		t.Errorf("methods that are too long are told")
+	}
+	e.Endpoint.Metadata = make(map[string]string)
+	for i := range endpoint.MaxMetadata {
+		e.Endpoint.Metadata[fmt.Sprint(i)] = ""
+	}
+	if got := e.at("h:1", started, nil).Endpoint.Metadata; len(got) != endpoint.MaxMetadata {
+		t.Errorf("%d pieces of metadata, more than readers take", len(got))
 	}
 	named := at("a", "i", "h:1", 15)
 	if named.complete().Endpoint.Instance != "i" {

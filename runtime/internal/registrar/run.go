@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -113,8 +114,9 @@ func (run *Run) register(entries []Entry, addr string, first []bool) error {
 		return err
 	}
 	g.core.firstHealth(first)
+	started := time.Now()
 	for i, e := range entries {
-		registration, err := g.registrar.start(e.at(addr, run.given.Methods), g.core.paused(i))
+		registration, err := g.registrar.start(e.at(addr, started, run.given.Methods), g.core.paused(i))
 		if err != nil {
 			return fmt.Errorf("etcd: announce %q: %w", e.Key, err)
 		}

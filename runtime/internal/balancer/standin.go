@@ -1,0 +1,46 @@
+package balancer
+
+import (
+	"encoding/json"
+
+	"google.golang.org/grpc/balancer"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// equalName is the name of the policy that stands in for round_robin where that cannot do what the config asks for.
+// It is not one that a config names.
+const equalName = "etcd_round_robin"
+
+// equalBuilder shares the calls out evenly.
+type equalBuilder struct{}
+
+func (equalBuilder) Name() string { return equalName }
+
+func (equalBuilder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
+	return parseBare(text, "it has no fields")
+}
+
+func (equalBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return newEveryReady(cc, opts, equal, newWeightedPicker)
+}
+
+// standIn returns the policy to use for one that e names, and for the ones below that.
+func standIn(p serviceconfig.Policy, e *serviceconfig.Etcd) serviceconfig.Policy {
+	if e.SlowStart == nil {
+		return p
+	}
+	if c, ok := p.Config.(*serviceconfig.OutlierDetection); ok {
+		below := *c
+		below.ChildPolicy = make([]serviceconfig.Policy, len(c.ChildPolicy))
+		for i := range c.ChildPolicy {
+			below.ChildPolicy[i] = standIn(c.ChildPolicy[i], e)
+		}
+		return serviceconfig.Policy{Name: p.Name, Config: &below}
+	}
+	if p.Name == serviceconfig.RoundRobinName {
+		p.Name = equalName
+	}
+	return p
+}

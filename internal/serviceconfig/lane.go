@@ -2,6 +2,7 @@ package serviceconfig
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -20,8 +21,15 @@ const LaneHeader = "etcd-lane"
 // Lanes says which endpoints are in which lanes, and where the calls of a lane go. An endpoint is in each
 // lane that a route puts it in; in none, it is one of the base. It is immutable.
 type Lanes struct {
-	routes  []Route
-	matcher *Matcher
+	routes []Route
+	names  []string  // that matches and labels look up
+	rules  [][]field // by route: what it looks up, a label with any value
+}
+
+// field is a name, by its index, and the value that a match wants.
+type field struct {
+	name int
+	want string
 }
 
 // NewLanes returns the lanes of routes, nil if there are no routes.
@@ -29,11 +37,24 @@ func NewLanes(routes []Route) *Lanes {
 	if len(routes) == 0 {
 		return nil
 	}
-	splits := make([]Split, len(routes))
-	for i, r := range routes {
-		splits[i].Match = r.Match
+	l := &Lanes{routes: routes, rules: make([][]field, len(routes))}
+	at := make(map[string]int)
+	index := func(name string) int {
+		if _, ok := at[name]; !ok {
+			at[name] = len(l.names)
+			l.names = append(l.names, name)
+		}
+		return at[name]
 	}
-	return &Lanes{routes: routes, matcher: NewMatcher(splits)}
+	for i, r := range routes {
+		if r.Label != "" {
+			l.rules[i] = []field{{name: index(r.Label)}}
+		}
+		for _, name := range slices.Sorted(maps.Keys(r.Match)) {
+			l.rules[i] = append(l.rules[i], field{index(name), r.Match[name]})
+		}
+	}
+	return l
 }
 
 // Key returns a text that identifies which endpoints are in which lanes.
@@ -83,15 +104,18 @@ type Placement struct {
 	Idle []int
 }
 
-// Place returns the lanes of n endpoints. field returns an endpoint's value of a name, "" if it has none.
-func (l *Lanes) Place(n int, field func(i int, name string) string) *Placement {
-	p := &placing{Placement: &Placement{Of: make(map[int][]string)}, matched: make([]bool, len(l.routes)),
+// Place returns the lanes of n endpoints. value returns an endpoint's value of a name, "" if it has none.
+func (l *Lanes) Place(n int, value func(i int, name string) string) *Placement {
+	p := &placing{Placement: &Placement{Of: make(map[int][]string)}, matched: make([]bool, len(l.routes)), values: make([]string, len(l.names)),
 		named: make(map[string]bool), labelled: make(map[string]bool)}
 	for _, lane := range l.Named() {
 		p.named[lane] = true
 	}
 	for i := range n {
-		l.place(p, i, func(name string) string { return field(i, name) })
+		for at, name := range l.names {
+			p.values[at] = value(i, name)
+		}
+		l.place(p, i)
 	}
 	p.make()
 	for i, r := range l.routes {
@@ -111,21 +135,20 @@ type placing struct {
 	bad             string          // the first label that is no lane
 	badOnes         int
 	crowded         int // endpoints in too many lanes
-	found           []int
+	values          []string // of the endpoint at hand, by name
 	left            int // lanes that are not made
 }
 
 // place puts one endpoint into its lanes.
-func (l *Lanes) place(p *placing, i int, get func(string) string) {
-	p.found = l.matcher.all(get, p.found[:0])
+func (l *Lanes) place(p *placing, i int) {
 	var lanes []string
 	crowded := 0
 	for r := range l.routes {
 		lane := l.routes[r].Lane
 		switch label := l.routes[r].Label; {
 		case label != "":
-			lane = p.label(label, get(label))
-		case slices.Contains(p.found, r):
+			lane = p.label(label, p.values[l.rules[r][0].name])
+		case p.matches(l.rules[r]):
 			p.matched[r] = true
 		default:
 			continue
@@ -146,6 +169,16 @@ func (l *Lanes) place(p *placing, i int, get func(string) string) {
 	if lanes != nil {
 		p.Of[i] = lanes
 	}
+}
+
+// matches reports whether the endpoint at hand has the values that a match wants.
+func (p *placing) matches(match []field) bool {
+	for _, f := range match {
+		if p.values[f.name] != f.want {
+			return false
+		}
+	}
+	return true
 }
 
 // label returns the lane that a label names, "" if it names none.

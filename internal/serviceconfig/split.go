@@ -60,9 +60,6 @@ func NewMatcher(splits []Split) *Matcher {
 	}
 	files := map[string]map[string][]int{}
 	for i, s := range splits {
-		if len(s.Match) == 0 {
-			continue
-		}
 		var best pair
 		for n, name := range slices.Sorted(maps.Keys(s.Match)) {
 			p := pair{name, s.Match[name]}
@@ -98,19 +95,6 @@ func (m *Matcher) Match(get func(name string) string) int {
 		}
 	}
 	return first
-}
-
-// all appends the indices of all splits that an endpoint matches to found, in no order. A split without a
-// match is matched by none.
-func (m *Matcher) all(get func(name string) string, found []int) []int {
-	for i := range m.files {
-		for _, at := range m.files[i].splits[get(m.files[i].name)] {
-			if m.splits[at].matches(get) {
-				found = append(found, at)
-			}
-		}
-	}
-	return found
 }
 
 func (s *Split) matches(get func(name string) string) bool {

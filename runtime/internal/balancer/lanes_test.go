@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -266,5 +267,34 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 		if tell(tt.lane, tt.state); pick() != tt.want {
 			t.Errorf("once %q is %v: %s, want %s", tt.lane, tt.state, pick(), tt.want)
 		}
+	}
+}
+
+// BenchmarkPlanOfLanes makes a plan of 10,000 endpoints: with a label that a hundredth of them have, and with as many
+// routes as a config may hold, each of which matches all.
+func BenchmarkPlanOfLanes(b *testing.B) {
+	var specs []string
+	for i := range 10_000 {
+		version := "-"
+		if i%100 == 0 {
+			version = fmt.Sprintf("v%d", i/1000)
+		}
+		specs = append(specs, fmt.Sprintf("i%d %s", i, version))
+	}
+	fleet := ends(specs...)
+	var routes []string
+	for i := range serviceconfig.MaxRoutes {
+		routes = append(routes, fmt.Sprintf(`{"lane":"l%d","match":{"a":"","b":"","c":"","d":"","e":"","f":"","g":"","h":""}}`, i))
+	}
+	for name, config := range map[string]string{"none": `{}`, "label": "{" + byLabel + "}", "hostile": `{"route":[` + strings.Join(routes, ",") + `]}`} {
+		c, err := parseConfig([]byte(config))
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				makePlan(&input{config: c, client: &attr.Client{}, endpoints: fleet}, nil)
+			}
+		})
 	}
 }

@@ -3,6 +3,8 @@ package serviceconfig
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -118,4 +120,43 @@ func checkError(t *testing.T, err error) {
 	if text := err.Error(); len(text) > 2000 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		t.Errorf("the error is long, or does not print: %q", err)
 	}
+}
+
+// FuzzLanes places endpoints, a line of values each, by the routes of a live config.
+func FuzzLanes(f *testing.F) {
+	for _, routes := range []string{
+		`[{"label":"lane"}]`, `[{"lane":"red","match":{"version":"v2"},"strict":true},{"label":"lane"}]`, `[{"label":"a"},{"label":"b"},{"lane":"c","match":{"a":""}}]`,
+	} {
+		f.Add(routes, "lane=red version=v2\nlane=\x1b[2J\n\na=1 b=2")
+	}
+	f.Fuzz(func(t *testing.T, routes, lines string) {
+		c, err := ParseLive(`{"loadBalancingConfig":[{"etcd":{"route":` + routes + `}}]}`)
+		if err != nil {
+			return
+		}
+		config, ok := c.LoadBalancing[0].Config.(*Etcd)
+		if !ok || config.Route == nil {
+			return
+		}
+		endpoints := strings.Split(lines, "\n")
+		p := placeOf(config.Route, endpoints...)
+		if !slices.IsSorted(p.Made) || len(p.Made) > MaxRoutes+MaxLabelLanes {
+			t.Fatalf("%d lanes are made: %q", len(p.Made), p.Made)
+		}
+		for i, lanes := range p.Of {
+			for _, lane := range lanes {
+				if _, made := slices.BinarySearch(p.Made, lane); !made || !ValidLane(lane) {
+					t.Fatalf("%q is in %q", endpoints[i], lane)
+				}
+			}
+			if len(lanes) > MaxLanesOf {
+				t.Fatalf("%q is in %q", endpoints[i], lanes)
+			}
+		}
+		for _, problem := range p.Problems {
+			if len(problem) > 1000 || strings.ContainsFunc(problem, func(r rune) bool { return !strconv.IsPrint(r) }) {
+				t.Fatalf("a problem does not print: %q", problem)
+			}
+		}
+	})
 }

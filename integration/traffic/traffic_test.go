@@ -94,6 +94,44 @@ func TestZones(t *testing.T) {
 	only(t, nowhere, "far", "near2")
 }
 
+// TestZonesSpillInProportion has instances of the caller's zone die without leaving, and be back.
+func TestZonesSpillInProportion(t *testing.T) {
+	f := newFleet(t, runtime.WithZone("x"))
+	var near []*server
+	for i := range 10 {
+		near = append(near, f.start(fmt.Sprintf("near%d", i), runtime.WithZoneTag("x")))
+	}
+	far := []*server{f.start("far0", runtime.WithZoneTag("y")), f.start("far1", runtime.WithZoneTag("z"))}
+	conn := f.client(policy(`{"etcd":{"preferZone":true}}`))
+	staying := func(n int) (percent float64) {
+		t.Helper()
+		stayed := 0
+		for name, calls := range share(t, conn, n) {
+			if strings.HasPrefix(name, "near") {
+				stayed += calls
+			}
+		}
+		return float64(stayed) / float64(n) * 100
+	}
+	kit.Eventually(t, soon, "all of the zone are called", func() bool { return len(share(t, conn, 10)) == 10 })
+	kit.Eventually(t, soon, "other zones are connected to", func() bool { return far[0].connections.Load()+far[1].connections.Load() == 2 })
+	f.live(policy(`{"etcd":{"preferZone":true,"zoneMinPercent":80}}`))
+	for _, tt := range []struct {
+		ready int
+		want  float64
+	}{{10, 100}, {8, 100}, {5, 62.5}, {2, 25}, {0, 0}} {
+		for _, s := range near[tt.ready:] {
+			s.grpc.GracefulStop()
+		}
+		kit.Eventually(t, soon, fmt.Sprintf("%v%% of the calls stay with %d ready", tt.want, tt.ready), func() bool {
+			return math.Abs(staying(300)-tt.want) < 2
+		})
+	}
+	if n := far[0].connections.Load() + far[1].connections.Load(); n != 2 {
+		t.Errorf("%d connections to two servers", n)
+	}
+}
+
 func TestZoneOfRegistrations(t *testing.T) {
 	f := newFleet(t, runtime.WithZone("x"))
 	for instance, opts := range map[string][]runtime.RegisterOption{"x": nil, "y": {runtime.WithZoneTag("y")}} {

@@ -9,11 +9,13 @@
 //	methods.go   ... the pass by methods
 //	lanes.go     ... the pass by lanes
 //	split.go     ... the pass by groups
+//	zones.go     ... the pass by zone, and the share of a zone's calls that stays
 //	select.go    ... the passes by selector and subset
 //	core.go      the core: the plan in force, the plan to follow it, and their leaves
 //	balancer.go  the policy, which is the core's shell
 //	child.go     the policy below of one leaf, and the ClientConn that it sees
 //	pool.go      one SubConn for each address, shared by all leaves and targets
+//	tally.go     ... and how many of a leaf's are ready
 //	dialing.go   ... which connects when it has a place in the service's budget
 //	queue.go     events that wait for the policy's lock
 //	verdict.go   configs that made a policy below panic

@@ -22,12 +22,15 @@ type child struct {
 	balancer            balancer.Balancer
 	ended               bool // it was closed or has panicked, and must not be called any more; guarded by policy.calls
 	members             atomic.Pointer[members]
+	toldTally           func() // has takeTally called soon; nil: nothing is counted
 
 	// Guarded by pool.mu.
 	subConns  map[string][]*subConn // by address
 	released  bool
-	replaying bool     // events go to replay, not into the queue
-	replay    []func() // see hear
+	replaying bool      // events go to replay, not into the queue
+	replay    []func()  // see hear
+	tally     readiness // of leaf
+	tallied   bool      // an event with tally is in the queue
 
 	mu     sync.Mutex
 	told   balancer.State
@@ -74,6 +77,9 @@ func (m *members) departed(next *members) []string {
 func (p *policy) newChild(l *leaf) *child {
 	c := &child{ClientConn: p.cc, policy: p, leaf: l, subConns: make(map[string][]*subConn)}
 	c.members.Store(&members{})
+	if l.counted {
+		c.toldTally = func() { p.queue.putFirst(c.takeTally) }
+	}
 	c.call(func() { c.balancer = l.policy.builder.Build(c, p.opts) })
 	return c
 }

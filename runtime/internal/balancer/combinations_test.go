@@ -130,6 +130,12 @@ func TestWhatLivesIsPicked(t *testing.T) {
 				continue
 			}
 			config := fmt.Sprintf(`{"preferZone":%v,"drain":[%s],"childPolicy":[%s]`, r.IntN(2) == 0, strings.Join(drain, ","), children[r.IntN(len(children))])
+			if strings.Contains(config, `"preferZone":true`) && !strings.Contains(config, "pick_first") && r.IntN(2) == 0 {
+				config += fmt.Sprintf(`,"zoneMinPercent":%d`, 1+r.IntN(100))
+			}
+			if r.IntN(4) == 0 {
+				config += fmt.Sprintf(`,"subset":%d`, 1+r.IntN(5))
+			}
 			if r.IntN(2) == 0 {
 				config += fmt.Sprintf(`,"split":[{"match":{"version":"v0"},"weight":%d},{"match":{"version":"v1"},"weight":1}]`, r.IntN(2))
 			}

@@ -65,6 +65,8 @@ type leaf struct {
 	policy    childConfig
 	state     balancer.State // the last that the policy published
 	tried     bool           // a state was other than Connecting
+	counted   bool           // readiness is kept: the share of a zone's calls may depend on it
+	readiness readiness
 	closed    bool
 }
 
@@ -102,6 +104,17 @@ func (c *core) leafState(l *leaf, s balancer.State) effects {
 		l.tried = l.tried || s.ConnectivityState != connectivity.Connecting
 		c.out.publish = c.serving.has(l)
 		c.settle()
+	}
+	return c.take()
+}
+
+// leafReadiness takes how many endpoints of a leaf are ready.
+func (c *core) leafReadiness(l *leaf, r readiness) effects {
+	if !l.closed {
+		percent := c.zoneMinPercent()
+		before := l.staying(percent)
+		l.readiness = r
+		c.out.publish = c.serving.has(l) && l.staying(percent) != before
 	}
 	return c.take()
 }
@@ -176,6 +189,7 @@ func (c *core) fill(g *generation, p *plan) {
 					continue
 				}
 				l := &leaf{key: t.key, endpoints: t.endpoints, policy: p.in.config.child, state: connecting()}
+				l.counted = p.hasZones() && t.key.zone == ownZone
 				g.leaves[t.key] = l
 				c.out.leaves = append(c.out.leaves, leafEffect{buildLeaf, l})
 			}
@@ -358,6 +372,14 @@ func (c *core) plan() *plan {
 		return c.serving.plan
 	}
 	return nil
+}
+
+// zoneMinPercent returns the one in force, 0 if there is none.
+func (c *core) zoneMinPercent() uint32 {
+	if c.serving == nil {
+		return 0
+	}
+	return c.serving.plan.in.config.ZoneMinPercent
 }
 
 // config returns the config in force, nil if there is none.

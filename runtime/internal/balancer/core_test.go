@@ -383,7 +383,7 @@ func TestCoreCloses(t *testing.T) {
 func TestCoreAlways(t *testing.T) {
 	configs := []*config{}
 	for _, text := range []string{"", robin, ring, byVersion, byVersion2, byVersion + "," + ring, `"preferZone":true`, `"preferZone":true,` + byVersion,
-		redIsV2, strictRed + "," + ring, redAndBlue + `,"drain":["b"]`, byLabel, byLabel + "," + byVersion,
+		redIsV2, strictRed + "," + ring, redAndBlue + `,"drain":["b"]`, byLabel, byLabel + "," + byVersion, `"preferZone":true,"zoneMinPercent":60`, `"subset":2`,
 		`"drain":["a","c"]`, `"drain":["b"],` + byVersion, `"childPolicy":[{"least_request_experimental":{}}]`, `"childPolicy":[{"least_request_experimental":{"choiceCount":5}}]`} {
 		configs = append(configs, mustConfig(t, "{"+text+"}"))
 	}
@@ -435,6 +435,7 @@ func TestCoreAlways(t *testing.T) {
 						could = false
 					}
 					m.take(m.core.leafState(l, balancer.State{ConnectivityState: s}))
+					m.take(m.core.leafReadiness(l, readiness{ready: rnd.IntN(4)}))
 				}
 			}
 			if how := m.core.misrouted(left); how != "" {

@@ -60,6 +60,7 @@ func (p *pool) wait(e *entry, outcome descriptors.Outcome) {
 	}
 	e.waits, e.paced = true, paced
 	e.state = balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}
+	p.countAll(e)
 	for _, w := range e.users {
 		if w.connected && !e.knownToWait(w) {
 			p.tell(w, e.state)
@@ -78,6 +79,7 @@ func (e *entry) knownToWait(w *subConn) bool { return e.paced && w.failed }
 func (e *entry) stopWaiting() {
 	if e.waits {
 		e.waits, e.paced, e.state = false, false, notConnected
+		e.pool.countAll(e)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
@@ -59,14 +58,14 @@ func (p *picker) view(info balancer.PickInfo) (*viewPicker, error) {
 
 // below returns the picker of the policy below that a call goes to.
 func (p *picker) below(v *viewPicker, info balancer.PickInfo) balancer.Picker {
-	switch len(v.groups) {
-	case 0:
+	switch {
+	case len(v.groups) == 0:
 		return v.otherwise
-	case 1:
+	case len(v.groups) == 1 && v.spills == nil:
 		return v.groups[0].picker
 	}
 	if a, ok := info.Ctx.Value(affinityKey{}).(affinity); ok && a.key != "" {
-		return v.choose(a.hash)
+		return v.chooseFor(a.hash, &p.policy.sequence)
 	}
 	return v.choose(p.policy.sequence.next())
 }
@@ -74,6 +73,7 @@ func (p *picker) below(v *viewPicker, info balancer.PickInfo) balancer.Picker {
 // viewPicker picks among the groups that can take calls.
 type viewPicker struct {
 	groups    []groupPicker
+	spills    []spillPicker   // one for each group; nil: no calls leave the client's zone
 	otherwise balancer.Picker // if there is no group
 	next      *viewPicker     // if there is no group: the view that takes the calls; nil: none
 }
@@ -83,15 +83,52 @@ type groupPicker struct {
 	picker balancer.Picker
 }
 
-// choose returns the picker of the group in whose share n lies.
+// spillPicker takes the calls of a group that leave the client's zone: the last of its share.
+type spillPicker struct {
+	from   uint64 // the sum up to which the group's calls stay
+	picker balancer.Picker
+}
+
+// choose returns the picker in whose share n lies.
 func (v *viewPicker) choose(n uint64) balancer.Picker {
-	at, _ := bits.Mul64(n, v.groups[len(v.groups)-1].upTo)
+	at, _ := bits.Mul64(n, v.total())
+	return v.at(v.group(at), at)
+}
+
+// chooseFor returns the picker for a call with an affinity, whose hash chooses the group alone: of a key's calls as many
+// leave the zone as of any other's.
+func (v *viewPicker) chooseFor(hash uint64, s *sequence) balancer.Picker {
+	at, _ := bits.Mul64(hash, v.total())
+	i := v.group(at)
+	if v.spills == nil {
+		return v.groups[i].picker
+	}
+	begin := uint64(0)
+	if i > 0 {
+		begin = v.groups[i-1].upTo
+	}
+	at, _ = bits.Mul64(s.next(), v.groups[i].upTo-begin)
+	return v.at(i, begin+at)
+}
+
+func (v *viewPicker) total() uint64 { return v.groups[len(v.groups)-1].upTo }
+
+// group returns the index of the group in whose share at lies.
+func (v *viewPicker) group(at uint64) int {
 	for i := range v.groups {
 		if at < v.groups[i].upTo {
-			return v.groups[i].picker
+			return i
 		}
 	}
-	return v.groups[0].picker
+	return 0
+}
+
+// at returns the picker of a group for a place in its share.
+func (v *viewPicker) at(group int, at uint64) balancer.Picker {
+	if v.spills != nil && at >= v.spills[group].from {
+		return v.spills[group].picker
+	}
+	return v.groups[group].picker
 }
 
 // sequence yields numbers of which any run is spread evenly over all of uint64: multiples of the golden
@@ -133,31 +170,57 @@ func (p *policy) only(s balancer.State) balancer.State {
 }
 
 func (g *generation) assembleView(out *viewPicker, v *view) {
-	var weights []uint32
-	for i := range v.groups {
-		if state, ok := g.tierInUse(&v.groups[i]); ok && usable(state) {
-			out.groups = append(out.groups, groupPicker{picker: state.Picker})
-			weights = append(weights, v.groups[i].weight)
-		}
-	}
 	if out.otherwise = g.best(v).Picker; out.otherwise == nil {
 		out.otherwise = connecting().Picker // all endpoints have left, and another plan is about to follow
 	}
-	if slices.Max(append(weights, 0)) == 0 {
-		for i := range weights {
-			weights[i] = 1 // only groups without a share are left
+	heaviest := uint32(0)
+	for i := range v.groups {
+		if _, ok := g.usableTier(&v.groups[i]); ok {
+			heaviest = max(heaviest, v.groups[i].weight)
 		}
 	}
-	// A group that has no share gets no calls while another can take them.
-	groups := out.groups[:0]
-	sum := uint64(0)
-	for i, weight := range weights {
-		if weight > 0 {
-			sum += uint64(weight)
-			groups = append(groups, groupPicker{sum, out.groups[i].picker})
+	for i := range v.groups {
+		group := &v.groups[i]
+		state, ok := g.usableTier(group)
+		switch {
+		case !ok:
+		case group.weight > 0:
+			g.addGroup(out, group, group.weight, state.Picker)
+		case heaviest == 0:
+			g.addGroup(out, group, 1, state.Picker) // only groups without a share are left
 		}
 	}
-	out.groups = groups
+}
+
+// usableTier returns the state of the first tier that can take calls. ok is false if none can.
+func (g *generation) usableTier(group *group) (s balancer.State, ok bool) {
+	s, ok = g.tierInUse(group)
+	return s, ok && usable(s)
+}
+
+// weightBits is by how many bits weights are shifted left, for the part of a weight that stays in a zone to be exact.
+// The sum of all weights stays below 1<<60.
+const weightBits = 20
+
+// addGroup adds the picker of a group, and of what leaves the client's zone.
+func (g *generation) addGroup(out *viewPicker, group *group, weight uint32, picker balancer.Picker) {
+	begin, wide := uint64(0), uint64(weight)<<weightBits
+	if len(out.groups) > 0 {
+		begin = out.total()
+	}
+	out.groups = append(out.groups, groupPicker{begin + wide, picker})
+	away, stay := g.spill(group)
+	if away != nil && out.spills == nil {
+		out.spills = make([]spillPicker, len(out.groups)-1, cap(out.groups))
+		for i := range out.spills {
+			out.spills[i].from = out.groups[i].upTo
+		}
+	}
+	if out.spills != nil {
+		hi, lo := bits.Mul64(wide, stay.n)
+		part, _ := bits.Div64(hi, lo, stay.of)
+		out.spills = append(out.spills, spillPicker{begin + part, away})
+	}
 }
 
 // strictPicker adds the lane to the errors of a strict lane of which no endpoint is ready.

@@ -232,23 +232,6 @@ func (p *plan) selectFrom(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return left
 }
 
-// byZone returns the endpoints in the client's own zone and then the others, or all in one set.
-func (p *plan) byZone(endpoints []resolver.Endpoint) [][]resolver.Endpoint {
-	zone := p.in.client.Zone
-	if !p.in.config.PreferZone || zone == "" {
-		return [][]resolver.Endpoint{endpoints}
-	}
-	sets := make([][]resolver.Endpoint, 2)
-	for _, ep := range endpoints {
-		at := 1
-		if e := attr.Endpoint(ep); e != nil && e.Zone == zone {
-			at = 0
-		}
-		sets[at] = append(sets[at], ep)
-	}
-	return sets
-}
-
 // report notes a problem of the config.
 func (p *plan) report(format string, args ...any) {
 	p.reports = append(p.reports, fmt.Sprintf(format, args...))

@@ -101,6 +101,7 @@ type subConn struct {
 	connected bool // since it was last idle
 	failed    bool // since it was last ready
 	shut      bool
+	stands    standing // as its owner's tally has it
 	health    func(balancer.SubConnState)
 	healthOf  int // which registration health is of
 	producers []func()
@@ -182,6 +183,7 @@ func (p *pool) use(w *subConn, e *entry) {
 		e.place.Join(time.Now())
 	}
 	w.at.Store(e)
+	p.count(w)
 }
 
 func (p *pool) unuse(w *subConn) {
@@ -211,6 +213,7 @@ func (p *pool) changed(e *entry, s balancer.SubConnState) {
 			continue
 		}
 		w.connected = s.ConnectivityState != connectivity.Idle
+		p.count(w)
 		p.tell(w, s)
 	}
 }
@@ -282,6 +285,7 @@ func (w *subConn) Connect() {
 		dial = p.mayDial(e, w.isTarget())
 	}
 	w.connected = true
+	p.count(w)
 	p.catchUp(w, e)
 	p.mu.Unlock()
 	if dial {
@@ -318,6 +322,7 @@ func (p *pool) shut(w *subConn) {
 		return
 	}
 	w.shut, w.health = true, nil
+	p.count(w)
 	p.unuse(w)
 	p.after = append(p.after, w.producers...)
 	w.producers = nil
@@ -386,6 +391,7 @@ func (p *pool) healthChanged(e *entry, s balancer.SubConnState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e.health = health{registered: true, known: true, state: s}
+	p.countAll(e)
 	for _, w := range e.users {
 		if w.health != nil {
 			p.tellHealth(w, s)
@@ -415,6 +421,7 @@ func (p *pool) recheck() {
 	for e := range p.all {
 		if e.health.registered {
 			e.health = health{registered: true}
+			p.countAll(e)
 			asked = append(asked, e)
 		}
 	}

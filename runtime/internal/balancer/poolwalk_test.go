@@ -24,6 +24,7 @@ type pooled struct {
 	queue    []func() // what is to be delivered
 	made     []*madeSubConn
 	children [2]*child
+	counted  [2]readiness // of children, as they were told last
 	wrappers []*wrapped
 	resolved map[string]bool
 	now      time.Time
@@ -91,7 +92,9 @@ func startPooled() *pooled {
 	w := &pooled{resolved: map[string]bool{"a": true, "b": true}, now: time.Unix(1000, 0)}
 	w.pool = newPool(pooledConn{world: w}, func(event func()) { w.queue = append(w.queue, event) })
 	for i := range w.children {
-		w.children[i] = &child{subConns: make(map[string][]*subConn)}
+		c := &child{subConns: make(map[string][]*subConn)}
+		c.toldTally = func() { w.queue = append(w.queue, func() { w.counted[i], c.tallied = c.tally, false }) }
+		w.children[i] = c
 	}
 	return w
 }
@@ -299,6 +302,20 @@ var poolRules = []coretest.Rule[pooled]{
 				return c.name + " is used, and its SubConn is shut down"
 			case c.asked && c.heard != s.state, !c.asked && c.heard != idle:
 				return fmt.Sprintf("%s has heard %v, and its SubConn is %v", c.name, c.heard, s.state)
+			}
+		}
+		return ""
+	}},
+	{Name: "a policy's tally is of the SubConns that it has heard are ready", Broken: func(_, w *pooled) string {
+		for i, c := range w.children {
+			ready := 0
+			for _, o := range w.wrappers {
+				if o.owner == c && !o.shut && o.heard == connectivity.Ready {
+					ready++
+				}
+			}
+			if w.counted[i] != (readiness{ready: ready}) {
+				return fmt.Sprintf("%d has %d that are ready, counted %v", i, ready, w.counted[i])
 			}
 		}
 		return ""

@@ -68,7 +68,7 @@ func variantsOf(endpoints []resolver.Endpoint) string {
 	return strings.Join(all, " ")
 }
 
-var walkedConfigs = []string{"", byVersion, byVersion2, ring, `"drain":["a"]`, `"preferZone":true`, strictRed}
+var walkedConfigs = []string{"", byVersion, byVersion2, ring, `"drain":["a"]`, `"preferZone":true`, strictRed, `"preferZone":true,"zoneMinPercent":100`}
 
 // planner makes plans for a walk, one for each config and fleet and plan before.
 type planner []*config
@@ -152,7 +152,7 @@ func picture(g *generation) string {
 	var all []string
 	for _, t := range tiers(g) {
 		if l := g.leaves[t.key]; l != nil {
-			all = append(all, fmt.Sprint(t.key, variantsOf(l.endpoints), l.state.ConnectivityState))
+			all = append(all, fmt.Sprint(t.key, variantsOf(l.endpoints), l.state.ConnectivityState, l.staying(g.plan.in.config.ZoneMinPercent)))
 		}
 	}
 	return strings.Join(all, ", ")
@@ -302,6 +302,16 @@ func (p planner) events() []coretest.Event[walked] {
 	}
 	for _, s := range []connectivity.State{ready, failed, idle} {
 		event(fmt.Sprintf("the first leaf that serves is %v", s), func(w *walked) bool { return w.tell(serves, 0, s) })
+	}
+	for r := range 2 {
+		event(fmt.Sprintf("%d endpoints of the first leaf that serves are ready", r), func(w *walked) bool {
+			all := w.leaves(serves)
+			if len(all) == 0 || all[0].readiness.ready == r {
+				return false
+			}
+			w.take(w.core.leafReadiness(all[0], readiness{ready: r}))
+			return true
+		})
 	}
 	event("the first leaf that waits is idle", func(w *walked) bool { return w.tell(waits, 0, idle) })
 	event("a policy that serves panics", func(w *walked) bool { return w.panics(serves) })

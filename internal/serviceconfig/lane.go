@@ -134,9 +134,9 @@ type placing struct {
 	named, labelled map[string]bool // lanes that routes name, and that only labels make
 	bad             string          // the first label that is no lane
 	badOnes         int
-	crowded         int // endpoints in too many lanes
+	crowded         int      // endpoints in too many lanes
 	values          []string // of the endpoint at hand, by name
-	left            int // lanes that are not made
+	left            int      // lanes that are not made
 }
 
 // place puts one endpoint into its lanes.

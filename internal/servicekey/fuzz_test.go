@@ -10,7 +10,7 @@ import (
 
 // FuzzKey checks keys, and what is made of those that are accepted.
 func FuzzKey(f *testing.F) {
-	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "größe/漢字", "a\u200bb", "A-b_c.d", "a\xff", "a/..b", "user."} {
+	for _, key := range []string{"acme/user", "/services/user", "a//b", "a/./b", "_grpc_config/a", "_grpc_leader/a", "größe/漢字", "a\u200bb", "A-b_c.d", "a\xff", "a/..b", "user."} {
 		f.Add(key)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
@@ -22,7 +22,8 @@ func FuzzKey(f *testing.F) {
 			t.Fatalf("accepted %q", key)
 		}
 		for segment := range strings.SplitSeq(strings.TrimPrefix(key, "/"), "/") {
-			if segment == "" || segment == "." || segment == ".." || strings.HasPrefix(key, Reserved+"/") || Check(segment) != nil && segment != Reserved {
+			if segment == "" || segment == "." || segment == ".." || strings.HasPrefix(key, Reserved+"/") || strings.HasPrefix(key, LeaderSegment+"/") ||
+				Check(segment) != nil && segment != Reserved && segment != LeaderSegment {
 				t.Fatalf("accepted %q, with the segment %q", key, segment)
 			}
 		}

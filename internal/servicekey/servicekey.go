@@ -10,8 +10,11 @@ import (
 	"unicode/utf8"
 )
 
-// Reserved is the first segment of the keys under which live service configs are.
-const Reserved = "_grpc_config"
+// The first segments of the keys that are not services'.
+const (
+	Reserved      = "_grpc_config" // live service configs
+	LeaderSegment = "_grpc_leader" // candidates for the leadership of services
+)
 
 // Check says what is wrong with a key and what would be right, in words that
 // follow the key: "has a double slash: ...".
@@ -57,6 +60,8 @@ func checkSegments(key string) error {
 			return fmt.Errorf("has the segment %q: a key is no file path, name it otherwise", segment)
 		case segment == Reserved && i == 0:
 			return fmt.Errorf("begins with the segment %q, which is reserved for live service configs: name it otherwise", Reserved)
+		case segment == LeaderSegment && i == 0:
+			return fmt.Errorf("begins with the segment %q, which is reserved for elections: name it otherwise", LeaderSegment)
 		}
 	}
 	return nil

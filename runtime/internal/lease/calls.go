@@ -35,6 +35,7 @@ func timeoutOf(o op) time.Duration {
 }
 
 func (s *Session) grant(ctx context.Context, o grantOp) {
+	sent := time.Now()
 	resp, err := s.client.Lease.Grant(ctx, max(1, int64(o.ttl/time.Second)))
 	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
@@ -43,7 +44,10 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		s.locked(func(c *core, now time.Time) { c.grantFailed(now, err) })
 		return
 	}
-	s.locked(func(c *core, now time.Time) { c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second) })
+	s.locked(func(c *core, now time.Time) {
+		c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
+		c.proveGrant(sent, resp.ID)
+	})
 }
 
 func (s *Session) revoke(ctx context.Context, o revokeOp) {
@@ -97,7 +101,7 @@ func firstOf(resp *pb.RangeResponse) *keyValue {
 		return nil
 	}
 	kv := resp.Kvs[0]
-	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision}
+	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision, kv.CreateRevision}
 }
 
 // probe reads keys. Where they are to be compared, etcd does that and returns no values while they are as

@@ -232,6 +232,7 @@ func (c *core) sweep(now time.Time) {
 	if h := c.held(c.lease); h != nil && !now.Before(h.expires) && c.replace == nil {
 		c.replace = fmt.Errorf("lease %x was not renewed for %v", int64(h.id), h.life)
 	}
+	c.keepProven(now)
 	if c.replace != nil && !c.alive(now, c.lease) {
 		c.blame(c.replace)
 	}

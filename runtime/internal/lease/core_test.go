@@ -18,7 +18,7 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "entry.go", "slot.go", "pacing.go", "leases.go", "restore.go", "write.go", "probe.go", "refusal.go", "renew.go")
+	coretest.Check(t, "core.go", "entry.go", "slot.go", "pacing.go", "leases.go", "candidate.go", "restore.go", "write.go", "probe.go", "refusal.go", "renew.go")
 }
 
 // script is a life that is told what to do.
@@ -189,7 +189,7 @@ func TestCalls(t *testing.T) {
 			s.have("a")
 			s.run(minute)
 			s.calls = nil
-			s.core.heard(s.now, "a", &keyValue{"v", 1, 101})
+			s.core.heard(s.now, "a", &keyValue{value: "v", lease: 1, rev: 101})
 			s.core.heard(s.now, "b", nil)
 			s.run(checkMin)
 		}, ""},

@@ -78,6 +78,7 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, (*entry).s
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
+	defer h.s.tellCandidates()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	h.e.setWant(gone)
@@ -104,6 +105,7 @@ func (h *Handle) Close(ctx context.Context) error {
 
 // change changes the entry by do, unless it is closed.
 func (h *Handle) change(do func() error) error {
+	defer h.s.tellCandidates()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {

@@ -111,9 +111,12 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 		if !s.answers(ctx, id) {
 			return
 		}
+		sent := time.Now()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {
+			s.locked(func(c *core, _ time.Time) { c.prove(sent, id) })
 			s.renewed(id, answer)
+			s.tellCandidates()
 			return
 		}
 		s.locked(func(c *core, now time.Time) { c.renewalFailed(now, id, err) })

@@ -13,6 +13,7 @@ type heldLease struct {
 	granted    time.Time
 	life       time.Duration // the TTL, as etcd gave it
 	expires    time.Time     // unless it is renewed
+	proven     time.Time     // when the grant or the renewal was sent that is known to have been the last; see prove
 	renewAt    time.Time     // no renewal out of turn before
 	tombstones []*slot       // the keys that were on it and must stay absent
 	presumed   bool          // seemed to be gone, and may be back

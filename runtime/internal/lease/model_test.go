@@ -62,7 +62,15 @@ func (m *model) restore(now time.Time, past *model) {
 
 func (m *model) put(key, value string, lease clientv3.LeaseID) {
 	m.rev++
-	m.kvs[key] = keyValue{value, lease, m.rev}
+	m.set(key, value, lease)
+}
+
+func (m *model) set(key, value string, lease clientv3.LeaseID) {
+	created := m.rev
+	if before, ok := m.kvs[key]; ok {
+		created = before.created
+	}
+	m.kvs[key] = keyValue{value, lease, m.rev, created}
 }
 
 func (m *model) remove(key string) {
@@ -131,9 +139,10 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	}
 	m.rev++
 	for _, st := range steps {
-		delete(m.kvs, st.s.key)
-		if st.kind != remove {
-			m.kvs[st.s.key] = keyValue{st.value, st.lease, m.rev}
+		if st.kind == remove {
+			delete(m.kvs, st.s.key)
+		} else {
+			m.set(st.s.key, st.value, st.lease)
 		}
 	}
 	return true, nil, nil
@@ -304,6 +313,7 @@ func (l *life) elapse() {
 		if _, ok := l.etcd.leases[id]; ok {
 			l.etcd.leases[id] = l.now.Add(ttl)
 			l.core.renewed(l.now, id, ttl, 0)
+			l.core.prove(l.now, id)
 		} else {
 			l.core.keepAliveEnded(l.now, id, errors.New("ended"))
 		}
@@ -326,6 +336,7 @@ func (l *life) call(o op) {
 		l.during()
 		l.note("granted %d for %v", l.etcd.ids, l.core.replace)
 		l.core.granted(l.now, l.etcd.ids, ttl)
+		l.core.proveGrant(l.now, l.etcd.ids)
 		l.renewAt = l.now
 	case revokeOp:
 		if l.etcd.poisoned[o.lease] {

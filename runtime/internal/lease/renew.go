@@ -44,7 +44,11 @@ func (c *core) renewal(now time.Time, id clientv3.LeaseID) (due bool, wait time.
 	if h == nil {
 		return false, tick
 	}
-	at := later(h.expires.Add(-h.life/2), h.renewAt)
+	at := h.expires.Add(-h.life / 2)
+	if proof := h.proven.Add(h.life / provesIn); c.elects() && proof.Before(at) {
+		at = proof
+	}
+	at = later(at, h.renewAt)
 	if now.Before(at) {
 		return false, at.Sub(now)
 	}

@@ -38,6 +38,7 @@ func (s *Session) next() (op, time.Duration, bool) {
 	s.renewLeases(s.core.inUse(time.Now()))
 	s.watchKeys()
 	s.mu.Unlock()
+	s.tellCandidates() // before op is sent: who no longer leads hears of it before etcd does
 	s.report()
 	return op, wait, finished
 }
@@ -56,4 +57,16 @@ func (s *Session) locked(f func(c *core, now time.Time)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f(s.core, time.Now())
+}
+
+// tellCandidates tells the entries' candidates what has changed for them.
+func (s *Session) tellCandidates() {
+	s.telling.Lock()
+	defer s.telling.Unlock()
+	s.mu.Lock()
+	changed := s.core.candidacies(time.Now())
+	s.mu.Unlock()
+	for _, t := range changed {
+		t.tell(t.Candidacy)
+	}
 }

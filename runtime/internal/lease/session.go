@@ -80,6 +80,10 @@ type Item struct {
 	// Leaving is put in the place of Value just before the key is deleted, to tell readers that its owner
 	// deletes it. "": there is no room for such a mark.
 	Leaving string
+	// Elect makes the key a candidate. It is called with each change of what is known of the key, one call at a time,
+	// and must neither block nor call the session. When the key is to go, it is called before etcd is. An entry has
+	// one candidate at the most, after its other keys. etcd does not have the candidate without these.
+	Elect func(Candidacy)
 }
 
 // Options configure a Session.
@@ -115,6 +119,8 @@ type Session struct {
 	watches  map[string]*watch
 
 	renewals map[clientv3.LeaseID]context.CancelFunc
+
+	telling sync.Mutex // serialises the calls of Item.Elect
 }
 
 // New makes a session. It does no I/O and starts nothing.
@@ -157,6 +163,7 @@ func (s *Session) Close(ctx context.Context) error {
 	started := s.started
 	s.poke()
 	s.mu.Unlock()
+	s.tellCandidates()
 	if !started {
 		s.cancel()
 		return nil

@@ -20,9 +20,10 @@ const (
 
 // keyValue is what etcd has under a key.
 type keyValue struct {
-	value string
-	lease clientv3.LeaseID
-	rev   int64 // the mod revision
+	value   string
+	lease   clientv3.LeaseID
+	rev     int64 // the mod revision
+	created int64 // the create revision
 }
 
 // slot is one key of an entry: what is wanted there, what etcd has there, and when to read or write it.
@@ -33,6 +34,9 @@ type slot struct {
 	retired bool   // named by a retired lease, so that it goes with that
 	marked  bool   // a mark was tried since the key is to go
 	markRev int64  // the mod revision that a mark expects which may yet arrive; 0: there is none
+
+	elect     func(Candidacy) // of the entry's candidate, as in Item; nil: this is another key
+	candidacy Candidacy       // that elect was last told
 
 	stored
 	ourRev  int64 // of our last put, as far as known: an older put of another process did not follow it
@@ -53,11 +57,12 @@ type stored struct {
 	lease   clientv3.LeaseID // that the key hangs on, where it is ours
 	written string           // its value, where it is ours
 	rev     int64            // its mod revision; 0: absent, or not known
+	created int64            // its create revision, where it is ours; 0: not known
 }
 
 func newSlot(item Item, lease clientv3.LeaseID) *slot {
 	return &slot{
-		key: item.Key(lease), value: item.Value, leaving: item.Leaving,
+		key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect,
 		readAccess: newReadAccess(), writeAccess: newWriteAccess(),
 	}
 }
@@ -177,7 +182,7 @@ func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
 			e.err = fmt.Errorf("key %q was overwritten", s.key)
 		}
 		c.dropTombstone(s.key)
-		s.stored, s.ourRev = stored{ours, kv.lease, kv.value, kv.rev}, kv.rev
+		s.stored, s.ourRev = stored{ours, kv.lease, kv.value, kv.rev, kv.created}, kv.rev
 	case s.ourRev == 0 && !s.yielded: // the newer process takes over
 		s.has, s.rev = unknown, kv.rev
 	default:

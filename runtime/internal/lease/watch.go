@@ -121,7 +121,7 @@ func (s *Session) listen(ctx context.Context, w *watch, key string) error {
 		for _, event := range answer.Events {
 			var kv *keyValue
 			if event.Type == clientv3.EventTypePut {
-				kv = &keyValue{string(event.Kv.Value), clientv3.LeaseID(event.Kv.Lease), event.Kv.ModRevision}
+				kv = &keyValue{string(event.Kv.Value), clientv3.LeaseID(event.Kv.Lease), event.Kv.ModRevision, event.Kv.CreateRevision}
 			}
 			s.locked(func(c *core, now time.Time) { c.heard(now, key, kv) })
 		}

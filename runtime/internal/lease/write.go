@@ -79,7 +79,7 @@ func (c *core) puts(now time.Time) []step {
 	if c.lease == 0 || now.Before(c.putsAt) {
 		return nil
 	}
-	return c.collect(now, c.putStep)
+	return c.backed(now, c.collect(now, c.putStep))
 }
 
 // collect returns the steps of one transaction, given the step of each key. A key that was refused is tried
@@ -127,7 +127,7 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present && !e.conflicted() || s.has != ours || s.pending != nil {
+	if e.want == present && !e.conflicted() && !e.barred(s) || s.has != ours || s.pending != nil {
 		return nil
 	}
 	h := c.held(s.lease)
@@ -201,7 +201,10 @@ func (c *core) stepDone(now time.Time, st *step, revision int64) {
 // putDone takes in that a key was put.
 func (c *core) putDone(now time.Time, st *step, revision int64) {
 	s := st.s
-	s.stored = stored{ours, st.lease, st.value, revision}
+	s.stored = stored{ours, st.lease, st.value, revision, createdBy(st, revision)}
+	if s.elect != nil && s.created == 0 {
+		s.readFrom(now)
+	}
 	s.ourRev, s.putAt, s.yielded = revision, now, false
 	s.accepted()
 	c.dropTombstone(s.key)

@@ -1,0 +1,203 @@
+package lease
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// candidate is an entry of a key and a candidate.
+func candidate(key string) []Item {
+	return append(item(key, "v"), Item{
+		Key: func(clientv3.LeaseID) string { return key + "?" }, Value: key, Elect: func(Candidacy) {},
+	})
+}
+
+// stand registers a key with a candidate.
+func (s *script) stand(key string) {
+	s.t.Helper()
+	s.items(key, candidate(key))
+	s.settle()
+}
+
+// stands reports whether the candidate of a key may lead as far as the session knows, and checks that with etcd.
+func (s *script) stands(key string) bool {
+	s.t.Helper()
+	is := s.core.candidacy(s.now, s.entries[key])
+	if is == (Candidacy{}) {
+		return false
+	}
+	kv := s.etcd.get(key + "?")
+	switch {
+	case kv == nil:
+		s.t.Errorf("%+v, but etcd has no such key", is)
+	case kv.created != is.Created:
+		s.t.Errorf("%+v, but in etcd it was created at %d", is, kv.created)
+	case !is.Until.Before(s.etcd.leases[kv.lease]):
+		s.t.Errorf("until %v, but the lease may end at %v", is.Until, s.etcd.leases[kv.lease])
+	}
+	return true
+}
+
+func TestCandidates(t *testing.T) {
+	for _, row := range []struct {
+		rule  string
+		do    func(s *script)
+		want  string // calls
+		leads bool
+	}{
+		{"goes with its entry", func(s *script) { s.stand("a") }, "grant, put a a?", true},
+		{"resigns with its entry", func(s *script) { s.have("b"); s.stand("a"); s.want("a", paused); s.settle() }, "put a a?, mark a, remove a a?", false},
+		{"is new after a pause", func(s *script) {
+			s.have("b")
+			s.stand("a")
+			s.want("a", paused)
+			s.settle()
+			s.want("a", present)
+			s.settle()
+		}, "put a a?, mark a, remove a a?, put a a?", true},
+		{"goes when the session does", func(s *script) { s.stand("a"); s.core.close(s.now); s.settle() }, "grant, put a a?, mark a, revoke 1", false},
+		{"takes over the entry, not the candidate, of a process before", func(s *script) {
+			s.etcd.put("a", "x", theirs)
+			s.stand("a")
+		}, "grant, put a a?, put a a?", true},
+		{"stays out without its entry", func(s *script) { s.etcd.unwritable["a"] = true; s.stand("a") }, "grant, put a a?, put a, put a, grant, put a, put a, revoke 1", false},
+		{"leaves when another process takes the entry", func(s *script) {
+			s.stand("a")
+			s.etcd.put("a", "x", theirs)
+			s.core.nudge(s.now)
+			s.run(time.Second)
+		}, "grant, put a a?, check a a?, remove a?", false},
+		{"does not lead while its entry is deleted", func(s *script) {
+			s.stand("a")
+			s.etcd.remove("a")
+			s.core.nudge(s.now)
+			s.during = func() { s.stands("a") }
+			s.run(time.Second)
+		}, "grant, put a a?, check a a?, put a", true},
+		{"is created anew when it is deleted", func(s *script) {
+			s.stand("a")
+			s.etcd.remove("a?")
+			s.core.nudge(s.now)
+			s.run(time.Second)
+		}, "grant, put a a?, check a a?, put a?", true},
+		{"keeps its revision on another lease", func(s *script) {
+			s.stand("a")
+			s.core.replaceLease(s.now, 1, errUnsettled("b"))
+			s.settle()
+			if kv := s.etcd.get("a?"); kv.created == kv.rev || kv.lease != 2 {
+				s.t.Errorf("etcd has %+v", kv)
+			}
+		}, "grant, put a a?, grant, put a a?, revoke 1", true},
+	} {
+		t.Run(row.rule, func(t *testing.T) {
+			s := newScript(t)
+			row.do(s)
+			calls := slices.DeleteFunc(s.calls, func(call string) bool { return strings.HasPrefix(call, "read") })
+			if got := strings.Join(calls, ", "); got != row.want {
+				t.Errorf("calls: %s\nwant:  %s", got, row.want)
+			}
+			if got := s.stands("a"); got != row.leads {
+				t.Errorf("stands: %v, want %v (%v)", got, row.leads, s.entries["a"].err)
+			}
+		})
+	}
+}
+
+// A candidacy counts from when a renewal was sent, and a chain of renewals that broke is not mended by a late one.
+func TestProofs(t *testing.T) {
+	s := newScript(t)
+	s.stand("a")
+	e, begun := s.entries["a"], s.core.held(1).proven
+	until := func(want time.Time) {
+		t.Helper()
+		if got := s.core.candidacy(begun, e).Until; !got.Equal(want) {
+			t.Errorf("until %v, want %v", got, want)
+		}
+	}
+	life := ttl - ttl/marginOf
+	until(begun.Add(life))
+	s.core.renewed(begun.Add(time.Second), 1, ttl, 0) // an answer, to a request of an unknown time
+	until(begun.Add(life))
+	s.core.prove(begun.Add(time.Second), 1)
+	until(begun.Add(time.Second + life))
+	s.core.prove(begun, 1) // overtaken
+	until(begun.Add(time.Second + life))
+	s.core.prove(begun.Add(time.Second+life), 1) // too late to tell
+	until(begun.Add(time.Second + life))
+	s.core.prove(begun.Add(2*time.Second), 9) // not ours
+	if s.core.candidacy(begun.Add(time.Second+life), e) != (Candidacy{}) {
+		t.Error("it stands when its time has run out")
+	}
+
+	e.candidate().ambiguous = []clientv3.LeaseID{7} // it may be on a lease that is gone
+	until(time.Time{})
+	e.candidate().ambiguous = nil
+	s.core.held(1).revoking = true
+	until(time.Time{})
+	s.core.held(1).revoking = false
+
+	s.core.keepProven(begun.Add(life))
+	if s.core.replace != nil {
+		t.Error("the lease is replaced before its time")
+	}
+	s.core.keepProven(begun.Add(time.Second + life))
+	if s.core.replace == nil {
+		t.Error("the lease is not replaced though nothing can prove it")
+	}
+	if due, wait := s.core.renewal(begun.Add(time.Second), 1); due || wait != ttl/provesIn {
+		t.Errorf("renewal is due: %v, and again in %v", due, wait)
+	}
+}
+
+// Each change of a candidacy is told once, and the end of one before the call that causes it.
+func TestCandidaciesAreTold(t *testing.T) {
+	s := newScript(t)
+	s.stand("a")
+	tells := func(want ...bool) {
+		t.Helper()
+		var got []bool
+		for _, c := range s.core.candidacies(s.now) {
+			got = append(got, c.Created != 0)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("told %v, want %v", got, want)
+		}
+	}
+	tells(true)
+	tells()
+	s.want("a", paused)
+	tells(false)
+	s.settle()
+	tells()
+	s.want("a", present)
+	s.settle()
+	tells(true)
+	s.core.close(s.now)
+	tells(false)
+}
+
+// Whatever becomes of its writes, a candidate stands only with a key that etcd keeps until then.
+func TestCandidatesOfUnknownWrites(t *testing.T) {
+	for fate := 1; fate <= 3; fate++ {
+		s := newScript(t)
+		s.fate(fate)
+		s.stand("a")
+		for range 100 {
+			s.run(100 * time.Millisecond)
+			s.stands("a")
+		}
+		s.core.replaceLease(s.now, s.core.lease, errUnsettled("b"))
+		s.fate(fate)
+		for range 300 {
+			s.run(100 * time.Millisecond)
+			s.stands("a")
+		}
+		if !s.stands("a") {
+			t.Errorf("fate %d: it does not stand in the end: %v", fate, s.entries["a"].err)
+		}
+	}
+}

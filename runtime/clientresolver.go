@@ -49,9 +49,10 @@ type clientBuilder struct {
 	authority string
 	client    *attr.Client
 
-	ours        bool          // the default service config in force is the one that NewClient gave
-	taken       atomic.Bool   // our policy was given a state, and is about to be in force
-	inForce     chan struct{} // closed when the policy of the connection is ours; once it is, it stays so
+	candidates  *discovery.Candidates // nil: no method is for the leader
+	ours        bool                  // the default service config in force is the one that NewClient gave
+	taken       atomic.Bool           // our policy was given a state, and is about to be in force
+	inForce     chan struct{}         // closed when the policy of the connection is ours; once it is, it stays so
 	inForceOnce sync.Once
 
 	handedOnce sync.Once
@@ -70,6 +71,13 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 	}
 	if !opts.targetsOnly {
 		b.client.Most = endpointsPerConnection * budget.Limit()
+	}
+	if len(desc.Leader) > 0 {
+		b.candidates = d.keys.Candidates(desc.Key)
+		b.client.LeaderMethods = make(map[string]struct{}, len(desc.Leader))
+		for _, method := range desc.Leader {
+			b.client.LeaderMethods[method] = struct{}{}
+		}
 	}
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
@@ -97,11 +105,12 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resol
 	key := b.discoveryKey()
 	b.key.Store(key)
 	return discovery.Resolve(key, cc, discovery.Options{
-		Config: b.serviceConfig,
-		Client: b.client,
-		Select: func(s *attr.State) []resolver.Endpoint { return balancer.Select(b.client, s) },
-		Ours:   b.ours,
-		Handed: func() { b.handedOnce.Do(func() { close(b.handed) }) },
+		Config:     b.serviceConfig,
+		Client:     b.client,
+		Select:     func(s *attr.State) []resolver.Endpoint { return balancer.Select(b.client, s) },
+		Ours:       b.ours,
+		Candidates: b.candidates,
+		Handed:     func() { b.handedOnce.Do(func() { close(b.handed) }) },
 	}), nil
 }
 
@@ -133,18 +142,21 @@ func clientConfig(layers ...string) (string, error) {
 
 // unary intercepts the unary calls of the connection, as stream does the others.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if err := b.checkTarget(ctx, cc); err != nil {
+	if err := b.checkTarget(ctx, method, cc); err != nil {
 		return b.explain(err)
 	}
 	ctx, err := sendLane(ctx)
 	if err != nil {
 		return err
 	}
+	if b.isForLeader(ctx, method) {
+		return b.explainLeader(b.callLeader(ctx, method, req, reply, cc, invoker, opts))
+	}
 	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if err := b.checkTarget(ctx, cc); err != nil {
+	if err := b.checkTarget(ctx, method, cc); err != nil {
 		return nil, b.explain(err)
 	}
 	ctx, err := sendLane(ctx)
@@ -152,13 +164,20 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 		return nil, err
 	}
 	stream, err := streamer(ctx, desc, cc, method, opts...)
+	if b.isForLeader(ctx, method) {
+		return stream, b.explainLeader(err)
+	}
 	return stream, b.explain(err)
 }
 
-// checkTarget refuses a call that names its instance if grpc.WithDefaultServiceConfig has replaced our
+// checkTarget refuses a call that is for one instance if grpc.WithDefaultServiceConfig has replaced our
 // policy: another one would send it to any instance.
-func (b *clientBuilder) checkTarget(ctx context.Context, cc *grpc.ClientConn) error {
+func (b *clientBuilder) checkTarget(ctx context.Context, method string, cc *grpc.ClientConn) error {
 	instance, ok := balancer.Target(ctx)
+	who := fmt.Sprintf("instance %q", instance)
+	if b.isForLeader(ctx, method) {
+		ok, who = true, "the leader"
+	}
 	if !ok || b.ours || isClosed(b.inForce) {
 		return nil
 	}
@@ -185,8 +204,8 @@ func (b *clientBuilder) checkTarget(ctx context.Context, cc *grpc.ClientConn) er
 		event = b.inForce // it still connects
 	}
 	return status.Errorf(codes.FailedPrecondition,
-		"etcd: the call is for instance %q of %q, but grpc.WithDefaultServiceConfig has replaced the load balancing policy that would see to that: give the config by runtime.WithDefaultServiceConfig",
-		instance, b.desc.Key)
+		"etcd: the call is for %s of %q, but grpc.WithDefaultServiceConfig has replaced the load balancing policy that would see to that: give the config by runtime.WithDefaultServiceConfig",
+		who, b.desc.Key)
 }
 
 func isClosed(c <-chan struct{}) bool {

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
@@ -83,10 +84,15 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks("endpoints"), ConfigHooks: r.metrics.ListwatchHooks("service_config"),
+		ElectionHooks: r.metrics.ListwatchHooks("candidates"),
 	})
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace, Logger: r.opts.logger,
 		Changed: r.metrics.RegistrationChanged, Cause: r.etcd.Cause, Reconnected: r.etcd.Reconnected,
+		Elections: registrar.Elections{
+			Prefix:     func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
+			Candidates: func(key string) election.Candidates { return r.keys.Candidates(key) },
+		},
 	})
 	r.etcd.Reconnected(r.keys.Check)
 	return r

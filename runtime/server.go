@@ -145,6 +145,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	if err != nil {
 		return fmt.Errorf("etcd: service %s under the key %q: %w", desc.Name, desc.Key, err)
 	}
+	entry.Elects = len(desc.Leader) > 0
 	if err := s.group.Publish(entry, o.Details); err != nil {
 		return fmt.Errorf("etcd: %w", err)
 	}

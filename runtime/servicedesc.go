@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -18,6 +19,7 @@ type ServiceDesc struct {
 	LeaseTTL      time.Duration // how long an endpoint outlives its process; 0: the registry's, 15 s by default
 	Authority     string        // :authority and TLS server name; "": Key without a leading slash, "/" as "."
 	ServiceConfig string        // gRPC service config as JSON, "" none
+	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: there is no election
 }
 
 // check returns an error if the description is not valid.
@@ -30,6 +32,11 @@ func (d *ServiceDesc) check() error {
 	}
 	if err := d.layout().layout().Check(); err != nil {
 		return fmt.Errorf("etcd: service %q: %w", d.Name, err)
+	}
+	for _, method := range d.Leader {
+		if !strings.HasPrefix(method, "/"+d.Name+"/") {
+			return fmt.Errorf("etcd: service %q: Leader has the method %.200q: want %q and its name", d.Name, method, "/"+d.Name+"/")
+		}
 	}
 	if d.LeaseTTL < 0 {
 		return fmt.Errorf("etcd: service %q: the lease TTL %v is negative", d.Name, d.LeaseTTL)

@@ -84,6 +84,7 @@ func renderDesc(g *protogen.GeneratedFile, s *service) {
 		g.P("Authority: ", strconv.Quote(authority), ",")
 	}
 	g.P("ServiceConfig: ", literal(serviceConfigOf(s).JSON()), ",")
+	renderLeader(g, s)
 	if s.options.GetLoadBalancing().GetOutlierDetection() != nil {
 		g.Import(outlierPackage)
 	}

@@ -29,6 +29,7 @@ func checkService(s *service) (keyOK bool) {
 		checkMethod(s, m)
 		checkAffinity(m, s.options.GetLoadBalancing())
 	}
+	checkLeader(s)
 	return keyOK
 }
 

@@ -17,6 +17,7 @@ type State struct {
 	Sequence uint64 // of the key's state: grows with each change
 	Pending  bool   // the endpoints are not known yet: calls wait in the picker
 	Health   string // the service config's healthCheckConfig, which gRPC tells no policy
+	Leader   Leader // that the connection's LeaderMethods are for
 	Err      error  // why there are no endpoints, for callers; nil if there are some or nothing is known
 
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
@@ -25,18 +26,25 @@ type State struct {
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 }
 
+// Leader is the instance that leads the others of a key.
+type Leader struct {
+	Instance string // "": nobody leads, as far as known
+	Token    int64  // the create revision of its candidate
+}
+
 // Client describes the policy's connection. There is one for each connection.
 type Client struct {
-	Zone        string                        // that the process runs in; "": unknown
-	Selector    func(*endpoint.Endpoint) bool // nil: every endpoint is selected
-	Subset      int                           // how many endpoints to use of each set; below 1: all
-	Most        int                           // how many endpoints a policy may be given, all in all; 0: any number
-	Seed        maphash.Seed                  // ranks endpoints for Subset, in each process differently
-	TargetsOnly bool                          // calls name their instance: connect to no other
-	Connections *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
-	Report      func(problem string)          // called with each problem of the service config; may be nil
-	Taken       func()                        // called when the policy is given a state: it is, or will be, in force; may be nil
-	InForce     func()                        // called when gRPC starts to use the policy's pickers; may be nil
+	Zone          string                        // that the process runs in; "": unknown
+	Selector      func(*endpoint.Endpoint) bool // nil: every endpoint is selected
+	Subset        int                           // how many endpoints to use of each set; below 1: all
+	Most          int                           // how many endpoints a policy may be given, all in all; 0: any number
+	Seed          maphash.Seed                  // ranks endpoints for Subset, in each process differently
+	TargetsOnly   bool                          // calls name their instance: connect to no other
+	LeaderMethods map[string]struct{}           // the full names of the methods whose calls go to the leader; nil: none
+	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
+	Report        func(problem string)          // called with each problem of the service config; may be nil
+	Taken         func()                        // called when the policy is given a state: it is, or will be, in force; may be nil
+	InForce       func()                        // called when gRPC starts to use the policy's pickers; may be nil
 }
 
 // SetState adds s to a resolver's state.

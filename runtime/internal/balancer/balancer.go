@@ -21,6 +21,7 @@
 //	verdict.go   configs that made a policy below panic
 //	picker.go    picking for one call
 //	target.go    calls that name their instance
+//	leader.go    calls that are for the leader
 //	affinity.go  calls that are tied to a key
 //	lane.go      calls that have a lane
 //	stations.go  what a connection knows of each address, whichever leaf calls it
@@ -99,6 +100,7 @@ type policy struct {
 	children map[*leaf]*child
 	state    resolver.State // the last from the resolver
 	health   string         // the last healthCheckConfig from the resolver
+	leader   *leader        // as the resolver says; nil: no call is for one
 	in       *input         // state, as plans take it; nil: there was none yet
 	settling *time.Timer    // for core.expire
 	sweeping *time.Timer    // for pool.sweep
@@ -190,6 +192,8 @@ func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 	}
 	p.members = &members{endpoints: p.in.endpoints}
 	p.stations.prune(p.resolved, len(told.Endpoints))
+	p.leader = leaderOf(client, told.Leader)
+	p.dirty = p.dirty || p.leader != nil
 	if client.Taken != nil {
 		client.Taken()
 	}

@@ -17,6 +17,7 @@ import (
 // picker picks for one call. It is immutable, takes no lock, and allocates nothing, unless a header names lanes.
 type picker struct {
 	policy *policy
+	leader *leader
 	routes routes
 	lanes  *lanes // nil: there are none
 	views  []viewPicker
@@ -27,6 +28,9 @@ type picker struct {
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if t, ok := info.Ctx.Value(targetKey{}).(targetRef); ok {
 		return p.policy.targets.pick(t)
+	}
+	if p.leader.has(info.FullMethodName) {
+		return p.leader.pick(&p.policy.targets)
 	}
 	v, err := p.view(info)
 	if err != nil {
@@ -149,7 +153,7 @@ func (p *policy) assemble(g *generation) balancer.State {
 	if g.plan.instead != nil {
 		return p.only(*g.plan.instead)
 	}
-	out := &picker{policy: p, routes: g.plan.routes, lanes: g.plan.lanes, views: make([]viewPicker, len(g.plan.views))}
+	out := &picker{policy: p, leader: p.leader, routes: g.plan.routes, lanes: g.plan.lanes, views: make([]viewPicker, len(g.plan.views))}
 	for i := range g.plan.views {
 		v := &g.plan.views[i]
 		g.assembleView(&out.views[i], v)
@@ -165,7 +169,7 @@ func (p *policy) assemble(g *generation) balancer.State {
 
 // only returns a state whose picker serves targets, and leaves all other calls to the picker of s.
 func (p *policy) only(s balancer.State) balancer.State {
-	s.Picker = &picker{policy: p, views: []viewPicker{{otherwise: s.Picker}}}
+	s.Picker = &picker{policy: p, leader: p.leader, views: []viewPicker{{otherwise: s.Picker}}}
 	return s
 }
 

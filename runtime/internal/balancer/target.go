@@ -24,6 +24,7 @@ type targetKey struct{}
 type targetRef struct {
 	instance string
 	sequence uint64 // of the key's state that the instance is from; 0: any
+	waits    bool   // the call waits while the instance is not there or cannot be reached
 }
 
 // WithTarget has the calls made with ctx go to the given instance.
@@ -34,7 +35,7 @@ func WithTarget(ctx context.Context, instance string) context.Context {
 // WithTargetAt is WithTarget for an instance from the key's state with the given sequence: the calls wait
 // until the policy has that state.
 func WithTargetAt(ctx context.Context, instance string, sequence uint64) context.Context {
-	return context.WithValue(ctx, targetKey{}, targetRef{instance, sequence})
+	return context.WithValue(ctx, targetKey{}, targetRef{instance: instance, sequence: sequence})
 }
 
 // Target returns the instance that the calls made with ctx go to, if they name one.
@@ -93,6 +94,9 @@ func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
 		t.policy.queue.put(func() { x.connect() })
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	case connectivity.TransientFailure:
+		if ref.waits {
+			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+		}
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", x.instance, x.addresses[0].Addr, s.err)
 	default: // Connecting, or Shutdown: a picker that knows that the instance has left is about to follow
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
@@ -136,7 +140,7 @@ func (k *known) find(ref targetRef) (resolver.Endpoint, error) {
 			return k.endpoints[i], nil
 		}
 	}
-	if k.pending || k.sequence < ref.sequence {
+	if k.pending || ref.waits || k.sequence < ref.sequence {
 		return resolver.Endpoint{}, balancer.ErrNoSubConnAvailable
 	}
 	return resolver.Endpoint{}, status.Errorf(codes.Unavailable,

@@ -25,6 +25,8 @@ type Options struct {
 	// Ours says that the policy under the default service config is ours. It is then given a state
 	// before anything is known of the key, so that calls wait under their own timeouts.
 	Ours bool
+	// Candidates are those for the leadership of the key. nil: no call is for a leader.
+	Candidates *Candidates
 	// Handed is called after gRPC has taken each state, or error. nil: not called.
 	Handed func()
 }
@@ -45,6 +47,7 @@ type conn struct {
 	// Used by deliver alone.
 	begun      bool   // a state was sent
 	sent       uint64 // the sequence of the last state sent
+	leader     Leader // sent with it
 	served     bool   // gRPC was given a state in which the endpoints were known
 	configJSON string
 	health     string                     // the healthCheckConfig in force
@@ -59,6 +62,10 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	}
 	key.connections.Add(1)
 	c.stop = key.Read(c.notify)
+	if opts.Candidates != nil {
+		stopKey, stopCandidates := c.stop, opts.Candidates.Read(c.notify)
+		c.stop = func() { stopKey(); stopCandidates() }
+	}
 	if opts.Ours {
 		c.notify()
 	}
@@ -95,9 +102,9 @@ func (c *conn) notify() {
 
 func (c *conn) deliver() {
 	for {
-		if s := c.key.State(); !c.begun || s.Sequence != c.sent {
+		if s, l := c.key.State(), c.opts.Candidates.Leader(); !c.begun || s.Sequence != c.sent || l != c.leader {
 			began := time.Now()
-			c.begun, c.sent = true, s.Sequence
+			c.begun, c.sent, c.leader = true, s.Sequence, l
 			c.send(s)
 			c.key.spent.Add(int64(time.Since(began)))
 		}
@@ -120,6 +127,7 @@ func (c *conn) send(s *State) {
 	}
 	config := c.serviceConfig(s)
 	told.Health = c.health
+	told.Leader = attr.Leader{Instance: c.leader.Instance, Token: c.leader.Created}
 	state := resolver.State{Endpoints: s.Endpoints}
 	if c.opts.Select != nil && !c.opts.Ours {
 		state.Endpoints = c.opts.Select(told)

@@ -34,7 +34,7 @@ type Config struct {
 	Logger            *slog.Logger
 
 	// Hooks count what happens. They must not block.
-	EndpointHooks, ConfigHooks listwatch.Hooks
+	EndpointHooks, ConfigHooks, ElectionHooks listwatch.Hooks
 }
 
 // Keys holds the service keys that a registry reads, one Key each, for however many readers. It is
@@ -43,14 +43,16 @@ type Keys struct {
 	cfg       Config
 	endpoints *listwatch.Group[*Backend]
 	configs   *listwatch.Group[liveConfig]
+	elections *listwatch.Group[string]
 	disk      *disk
 
 	// configSeen holds the ranges of keys that have had a live config. It outlives a Key, because gRPC
 	// keeps the last config that it was given.
 	configSeen sync.Map
 
-	mu   sync.Mutex
-	keys map[place]*Key
+	mu         sync.Mutex
+	keys       map[place]*Key
+	candidates map[string]*Candidates // by the service key
 }
 
 // NewKeys returns keys that follow nothing yet. It does no I/O.
@@ -69,6 +71,12 @@ func NewKeys(cfg Config) *Keys {
 			Client: cfg.Client, Streams: streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Cause: cfg.Cause, MaxRefusedPause: time.Minute,
 		}),
+		elections: listwatch.NewGroup(listwatch.Config[string]{
+			Client: cfg.Client, Streams: streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
+			Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Cause: cfg.Cause, MaxRefusedPause: 5 * time.Second,
+		}),
+		candidates: make(map[string]*Candidates),
+
 		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
 		keys: make(map[place]*Key),
 	}
@@ -122,6 +130,7 @@ func (ks *Keys) All() []*Key {
 func (ks *Keys) Check() {
 	ks.endpoints.Check()
 	ks.configs.Check()
+	ks.elections.Check()
 }
 
 // Close stops following everything, without waiting for etcd, and writes what is still to be saved if
@@ -129,6 +138,7 @@ func (ks *Keys) Check() {
 func (ks *Keys) Close() {
 	ks.endpoints.Close()
 	ks.configs.Close()
+	ks.elections.Close()
 	for _, k := range ks.All() {
 		k.close()
 	}

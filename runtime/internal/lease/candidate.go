@@ -30,9 +30,14 @@ type Candidacy struct {
 // A renewal that was sent when the time before had run out proves nothing either. etcd may have decided to end the lease
 // by then, and a new etcd leader renews it all the same while the old one's decision is under way.
 func (c *core) prove(sent time.Time, id clientv3.LeaseID) {
-	if h := c.held(id); h != nil && sent.After(h.proven) && sent.Before(h.provenUntil()) {
+	if h := c.held(id); h != nil && sent.After(h.proven) && !over(sent, h.provenUntil()) {
 		h.proven = sent
 	}
+}
+
+// over reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
+func over(now, until time.Time) bool {
+	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
 }
 
 // provenUntil returns until when a lease is known to live, the zero time if that is not known.
@@ -57,7 +62,7 @@ func (c *core) elects() bool {
 
 // keepProven has the lease replaced if a candidate needs it and its time has run out: no renewal can prove it any more.
 func (c *core) keepProven(now time.Time) {
-	if h := c.held(c.lease); h != nil && c.elects() && !now.Before(h.provenUntil()) {
+	if h := c.held(c.lease); h != nil && c.elects() && over(now, h.provenUntil()) {
 		c.replaceLease(now, h.id, fmt.Errorf("lease %x was not renewed in time for an election", int64(h.id)))
 	}
 }
@@ -122,7 +127,7 @@ func (c *core) candidacy(now time.Time, e *entry) Candidacy {
 	if s.pending != nil {
 		soonest(s.pending.lease)
 	}
-	if !now.Before(until) {
+	if over(now, until) {
 		return Candidacy{}
 	}
 	return Candidacy{s.key, s.created, until}

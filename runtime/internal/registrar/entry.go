@@ -23,6 +23,9 @@ type Entry struct {
 	TTL      time.Duration // of the lease; 0: on none
 	Endpoint endpoint.Endpoint
 	Services []string // the full names of the services at the endpoint, if they are known
+	Elects   bool     // the instance stands for election among those of the key
+
+	candidate string // the name of its candidate, once it is registered
 }
 
 // Details change an endpoint. Fields that are set replace the endpoint's, and metadata is added to its own.
@@ -77,7 +80,7 @@ func NewEntry(key string, layouts []endpoint.Layout, ttl time.Duration, ep endpo
 			return Entry{}, err
 		}
 	}
-	return Entry{key, layouts, ttl, ep, services}, nil
+	return Entry{Key: key, Layouts: layouts, TTL: ttl, Endpoint: ep, Services: services}, nil
 }
 
 // Unleased returns an entry that hangs on no lease, and so stays until it is removed.
@@ -105,6 +108,7 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	}
 	e.Endpoint = ep
 	e.Services = slices.Concat(e.Services, o.Services)
+	e.Elects = e.Elects || o.Elects
 	return e, nil
 }
 

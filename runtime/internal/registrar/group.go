@@ -150,7 +150,12 @@ func (g *Group) Withdraw(ctx context.Context) error {
 func (g *Group) End() { g.step(end, errEnding) }
 
 // Ended takes in that the server has stopped.
-func (g *Group) Ended() { g.step(drained, errEnding) }
+func (g *Group) Ended() {
+	g.step(drained, errEnding)
+	g.registrar.mu.Lock()
+	defer g.registrar.mu.Unlock()
+	g.registrar.stands()
+}
 
 // step takes in an event of the last run, and returns that run, nil if there is none. why is the cause if the
 // event ends the run.

@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -32,6 +33,7 @@ type Config struct {
 	// Cause and Reconnected are as in [lease.Options].
 	Cause       func() error
 	Reconnected func(notify func()) (stop func())
+	Elections   Elections
 }
 
 // Registrar holds the entries that this process publishes in one etcd cluster. Its methods are safe for
@@ -46,6 +48,7 @@ type Registrar struct {
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
 	runs          map[*Run]struct{}          // those to tell of changes of state
 	tasks         map[chan struct{}]struct{} // in the background; each is closed when its task ends
+	standing      chan struct{}              // closed when an election begins or ends
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -59,6 +62,7 @@ func New(config Config) *Registrar {
 		sessions:      make(map[int]*lease.Session),
 		runs:          make(map[*Run]struct{}),
 		tasks:         make(map[chan struct{}]struct{}),
+		standing:      make(chan struct{}),
 	}
 }
 
@@ -83,10 +87,21 @@ func (r *Registrar) Register(ctx context.Context, e Entry) (*Registration, error
 // start begins to keep an entry in etcd, or only remembers it if pause is set. It returns at once.
 func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	e = e.complete()
-	items, err := e.items(r.config.Namespace)
-	if err != nil {
-		return nil, err
+	elected := r.stand(&e)
+	items, err := r.items(e, elected)
+	if err == nil {
+		var g *Registration
+		if g, err = r.add(e, elected, items, pause); err == nil {
+			return g, nil
+		}
 	}
+	if elected != nil {
+		elected.Close()
+	}
+	return nil, err
+}
+
+func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item, pause bool) (*Registration, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -102,8 +117,9 @@ func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 		return nil, err
 	}
 	r.warn(e)
-	g := &Registration{registrar: r, claim: claim, handle: handle, entry: e, ended: make(chan struct{})}
+	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
 	r.registrations[g] = struct{}{}
+	r.stands()
 	return g, nil
 }
 
@@ -132,6 +148,10 @@ func (r *Registrar) release(g *Registration) {
 	defer r.mu.Unlock()
 	delete(r.registrations, g)
 	r.claims.remove(g.claim)
+	r.stands()
+	if g.election != nil && !r.closed {
+		r.background(g.election.Close)
+	}
 	if !g.claim.dedicated || r.closed { // Close closes all sessions
 		close(g.ended)
 		return
@@ -213,6 +233,8 @@ func (r *Registrar) Close(ctx context.Context) error {
 	r.closed = true
 	runs := slices.Collect(maps.Keys(r.runs))
 	sessions := slices.Collect(maps.Values(r.sessions))
+	registrations := slices.Collect(maps.Keys(r.registrations))
+	r.stands()
 	r.mu.Unlock()
 	for _, run := range runs {
 		run.step(withdraw, ErrClosed)
@@ -227,6 +249,7 @@ func (r *Registrar) Close(ctx context.Context) error {
 		})
 	}
 	closing.Wait()
+	closeElections(registrations)
 	r.waitTasks(ctx)
 	return errors.Join(errs...)
 }

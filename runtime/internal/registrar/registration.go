@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -15,6 +16,7 @@ type Registration struct {
 	registrar *Registrar
 	claim     *claim
 	handle    *lease.Handle
+	election  *election.Election // nil: the entry does not stand for one
 
 	mu    sync.Mutex
 	entry Entry
@@ -49,7 +51,7 @@ func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
 	if err != nil {
 		return err
 	}
-	items, err := updated.items(g.registrar.config.Namespace)
+	items, err := g.registrar.items(updated, g.election)
 	if err != nil {
 		return err
 	}

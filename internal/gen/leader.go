@@ -1,0 +1,71 @@
+package gen
+
+import (
+	"fmt"
+	"strconv"
+
+	"google.golang.org/protobuf/compiler/protogen"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+)
+
+// checkLeader notes what a leader's calls would not keep to.
+func checkLeader(s *service) {
+	if s.options.GetDefaultMethod().GetTo() != discoveryv1.To_TO_UNSPECIFIED {
+		s.option.in("default_method").in("to").problem("belongs to the service or to one method: write it there")
+	}
+	if s.options.GetTo() == discoveryv1.To_LEADER {
+		checkLeaderPolicy(s.option, s)
+	}
+	for _, m := range s.methods {
+		if m.options.GetTo() == discoveryv1.To_LEADER && s.options.GetTo() != discoveryv1.To_LEADER {
+			checkLeaderPolicy(m.option, s)
+		}
+		if s.to(m.options) == discoveryv1.To_LEADER && m.options.GetAffinity() != "" {
+			m.option.in("affinity").problem("has no effect beside to: LEADER: leave one of them out")
+		}
+	}
+}
+
+// checkLeaderPolicy notes a policy beside to: LEADER that keeps calls with an instance of its own choice.
+func checkLeaderPolicy(at position, s *service) {
+	if policy := policyName(s.options.GetLoadBalancing()); policy == "ring_hash" || policy == "pick_first" {
+		at.in("to").problem("is LEADER beside %s, which keeps calls with an instance of its own choice: leave one of them out", policy)
+	}
+}
+
+// to returns where the calls of a method go, whose options may be nil.
+func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
+	if to := m.GetTo(); to != discoveryv1.To_TO_UNSPECIFIED {
+		return to
+	}
+	return s.options.GetTo()
+}
+
+// leaderMethods returns the full names of the methods whose calls go to the leader, in the file's order.
+func (s *service) leaderMethods() []string {
+	options := make(map[protoreflect.FullName]*discoveryv1.MethodOptions)
+	for _, m := range s.methods {
+		options[m.proto.Desc.FullName()] = m.options
+	}
+	var names []string
+	for _, m := range s.proto.Methods {
+		if s.to(options[m.Desc.FullName()]) == discoveryv1.To_LEADER {
+			names = append(names, fmt.Sprintf("/%s/%s", s.proto.Desc.FullName(), m.Desc.Name()))
+		}
+	}
+	return names
+}
+
+func renderLeader(g *protogen.GeneratedFile, s *service) {
+	names := s.leaderMethods()
+	if len(names) == 0 {
+		return
+	}
+	g.P("Leader: []string{")
+	for _, name := range names {
+		g.P(strconv.Quote(name), ",")
+	}
+	g.P("},")
+}

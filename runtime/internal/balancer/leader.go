@@ -1,0 +1,51 @@
+package balancer
+
+import (
+	"strconv"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+)
+
+// leader is where the calls of the methods go that are for the leader. It is immutable.
+type leader struct {
+	methods  map[string]struct{} // full method names
+	instance string              // "": nobody leads, as far as known
+	token    metadata.MD
+}
+
+// leaderOf returns the leader for a connection, nil if it has no method for one.
+func leaderOf(client *attr.Client, now attr.Leader) *leader {
+	if len(client.LeaderMethods) == 0 {
+		return nil
+	}
+	l := &leader{methods: client.LeaderMethods, instance: now.Instance}
+	if now.Instance != "" {
+		l.token = metadata.Pairs(election.TokenHeader, strconv.FormatInt(now.Token, 10))
+	}
+	return l
+}
+
+// has reports whether the calls of a method go to the leader.
+func (l *leader) has(method string) bool {
+	if l == nil {
+		return false
+	}
+	_, ok := l.methods[method]
+	return ok
+}
+
+// pick picks the connection to the leader. While there is none, the call waits.
+func (l *leader) pick(t *targets) (balancer.PickResult, error) {
+	if l.instance == "" {
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	result, err := t.pick(targetRef{instance: l.instance, waits: true})
+	if err == nil {
+		result.Metadata = l.token
+	}
+	return result, err
+}

@@ -1,0 +1,131 @@
+package discovery
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+)
+
+// maxInstance bounds the instance id that is read of a candidate, in bytes.
+const maxInstance = 1 << 10
+
+// CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id
+// of the instance that stands.
+func CandidatePrefix(namespace, name string) string {
+	return namespace + servicekey.LeaderSegment + "/" + name + "/"
+}
+
+// Leader is the candidate that was created first.
+type Leader struct {
+	election.First
+	Instance string
+}
+
+// Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
+// concurrent use.
+type Candidates struct {
+	keys   *Keys
+	prefix string
+	leader atomic.Pointer[Leader]
+
+	mu      sync.Mutex
+	readers map[*reader]struct{}
+	epoch   int    // counts subscriptions: updates of an older one are dropped
+	stop    func() // ends the subscription; nil: nothing is followed
+}
+
+// Candidates returns the candidates for a service key, which are not followed before Read is called.
+func (ks *Keys) Candidates(name string) *Candidates {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	c := ks.candidates[name]
+	if c == nil {
+		c = &Candidates{keys: ks, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*reader]struct{})}
+		c.leader.Store(&Leader{})
+		ks.candidates[name] = c
+	}
+	return c
+}
+
+// Leader returns the first candidate, the zero value while there is none or nothing is known.
+func (c *Candidates) Leader() Leader {
+	if c == nil {
+		return Leader{}
+	}
+	return *c.leader.Load()
+}
+
+// First implements [election.Candidates].
+func (c *Candidates) First() election.First { return c.leader.Load().First }
+
+// Read has notify called after each change of the leader until stop is called. notify must not block, nor call Read or
+// stop. The first call comes at once.
+func (c *Candidates) Read(notify func()) (stop func()) {
+	r := &reader{notify}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.readers[r] = struct{}{}
+	if c.stop == nil {
+		c.follow()
+	}
+	notify()
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.readers, r)
+		if len(c.readers) == 0 {
+			c.stop()
+			c.stop = nil
+			c.epoch++
+			c.leader.Store(&Leader{}) // who reads next must not go by it
+		}
+	})
+}
+
+// follow starts to follow the candidates. It must be called with mu held.
+func (c *Candidates) follow() {
+	epoch := c.epoch
+	c.stop = c.keys.elections.Follow(listwatch.Spec[string]{
+		Range: listwatch.Range{From: c.prefix, End: clientv3.GetPrefixRangeEnd(c.prefix)}, Decode: instanceOf,
+	}, func(u listwatch.Update[string]) {
+		if u.Snapshot == nil {
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if next := first(u.Snapshot.Items); epoch == c.epoch && next != *c.leader.Load() {
+			c.leader.Store(&next)
+			for r := range c.readers {
+				r.notify()
+			}
+		}
+	})
+}
+
+// instanceOf reads a candidate.
+func instanceOf(entry *mvccpb.KeyValue) (instance string, ok bool, err error) {
+	if n := len(entry.Value); n == 0 || n > maxInstance || !utf8.Valid(entry.Value) || servicekey.CheckText(string(entry.Value)) != nil {
+		return "", true, fmt.Errorf("the value, of %d bytes, is no instance id", n)
+	}
+	return strings.Clone(string(entry.Value)), true, nil
+}
+
+// first returns the candidate that was created first.
+func first(items []*listwatch.Item[string]) Leader {
+	var l Leader
+	for _, item := range items {
+		if l.Created == 0 || item.CreateRevision < l.Created {
+			l = Leader{election.First{Key: item.Key, Created: item.CreateRevision}, item.Value}
+		}
+	}
+	return l
+}

@@ -1,0 +1,110 @@
+package election
+
+import (
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+const (
+	// askAgainMin and askAgainMax space the questions to etcd that got no answer.
+	askAgainMin = 50 * time.Millisecond
+	askAgainMax = time.Second
+)
+
+// First is the candidate with the lowest create revision, as far as a watch of the candidates tells.
+type First struct {
+	Key     string // "": there is none, or nothing is known
+	Created int64
+}
+
+// Term is a leadership. The zero value is none.
+type Term struct {
+	Token int64     // the candidate's create revision
+	Until time.Time // when it ends unless it is renewed
+}
+
+// core decides whether a candidate leads. Its methods are events: each takes the time, and returns what is to be done.
+type core struct {
+	own   lease.Candidacy
+	first First
+
+	lowest int64 // the create revision for which etcd has said that no candidate has a lower one
+	asking int64 // the create revision that etcd is being asked about; 0: none
+	askAt  time.Time
+	pause  time.Duration // before the next question, if this one is not answered
+}
+
+// effects is what an event leaves to do.
+type effects struct {
+	ask  int64     // ask etcd whether this create revision is the lowest; its answer is the event answered
+	wake time.Time // when the event tick is due; zero: never
+}
+
+// stood takes in what is known of the own candidate.
+func (c *core) stood(now time.Time, own lease.Candidacy) effects {
+	if own.Created != c.own.Created {
+		c.askAt, c.pause = time.Time{}, askAgainMin
+	}
+	c.own = own
+	return c.due(now)
+}
+
+// heard takes in which candidate is the first.
+func (c *core) heard(now time.Time, first First) effects {
+	c.first = first
+	return c.due(now)
+}
+
+// answered takes in etcd's answer to a question: the candidate that is the lowest. ok is false if there was no answer.
+func (c *core) answered(now time.Time, lowest First, ok bool) effects {
+	asked := c.asking
+	c.asking = 0
+	switch {
+	case !ok, lowest.Created != asked || lowest.Key != c.own.Key:
+		c.askAt = now.Add(c.pause)
+		c.pause = min(2*c.pause, askAgainMax)
+	default:
+		c.lowest, c.pause = asked, askAgainMin
+	}
+	return c.due(now)
+}
+
+// tick does what has become due.
+func (c *core) tick(now time.Time) effects { return c.due(now) }
+
+// term returns the leadership at a time.
+func (c *core) term(now time.Time) Term {
+	if !c.isFirst() || c.lowest != c.own.Created || ended(now, c.own.Until) {
+		return Term{}
+	}
+	return Term{c.own.Created, c.own.Until}
+}
+
+// isFirst reports whether the own candidate may be in etcd, and is the first as far as the watch tells.
+func (c *core) isFirst() bool {
+	return c.own.Created != 0 && c.first == First{c.own.Key, c.own.Created}
+}
+
+// due returns what is to be done.
+func (c *core) due(now time.Time) effects {
+	var e effects
+	if t := c.term(now); t != (Term{}) {
+		e.wake = t.Until
+		return e
+	}
+	if !c.isFirst() || c.lowest == c.own.Created || c.asking != 0 || ended(now, c.own.Until) {
+		return e
+	}
+	if now.Before(c.askAt) {
+		e.wake = c.askAt
+		return e
+	}
+	c.asking, e.ask = c.own.Created, c.own.Created
+	return e
+}
+
+// ended reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
+func ended(now, until time.Time) bool {
+	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
+}

@@ -1,0 +1,32 @@
+// Package election decides whether an instance of this process leads the instances of its service key, and until when.
+//
+//	core.go      decides
+//	election.go  the core's shell: its timer, its question to etcd, and those who wait for the leadership
+//
+// Each instance that stands for election has a candidate in etcd: a key of its own under the segment of the service
+// key, on the lease of its entry, put with the entry in one transaction. The candidate with the lowest create revision
+// leads, and that revision is the token of its leadership. Package lease keeps the key, and tells how long it is there
+// for certain. Package discovery watches the candidates.
+//
+// # Why two never lead at a time
+//
+// An instance leads only while all of this holds:
+//
+//   - etcd has answered a linearizable read: of all candidates, its own has the lowest create revision. etcd's
+//     revisions only grow, so this stays so for as long as the key exists.
+//   - The key exists. It hangs on a lease that etcd keeps for its TTL from the moment when it takes a renewal in, and
+//     that is not before the renewal was sent. The leadership ends a tenth of the TTL earlier than that, by the clock of
+//     this process, which may run slower than etcd's by as much. Answers to renewals whose time is not known do not
+//     count, nor does a renewal that was sent when that time had run out: etcd may have decided by then to end the lease.
+//     While it is not known on which of two leases the key is, the one that ends first counts.
+//   - This process has not begun to delete the key. The leadership ends before the deletion is sent.
+//
+// So a key with a lower create revision than the next leader's exists until after its holder has stepped down. A process
+// that stands still for a while may notice that late, and a call to a store may be under way when the leadership ends.
+// The token is for that: a store which refuses a token lower than the highest it has seen takes nothing from an earlier
+// leader once the next has written.
+//
+// Two may believe for a moment that they lead if somebody deletes a candidate by force, or restores etcd from a backup.
+// Their tokens differ all the same. After a restore revisions may repeat, and a store's highest token may be above the
+// next leader's: then the store must be told.
+package election

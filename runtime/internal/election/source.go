@@ -1,0 +1,19 @@
+package election
+
+// Source has the elections in which instances of this process stand.
+type Source interface {
+	// Elections returns those for a service key. changed is closed when there may be others. The error says that there
+	// will never be any more.
+	Elections(key string) (all []*Election, changed <-chan struct{}, err error)
+}
+
+// SourceOf returns the source of a registry or a server of package runtime, which sets it. Package leader stands above
+// that package, and these have no exported method for it.
+var SourceOf func(of any) Source
+
+// TokenHeader is the request metadata that has the token of the leader that a call is for, in decimal.
+const TokenHeader = "etcd-leader-token"
+
+// RefusedTrailer is the response metadata of a call that an instance has refused because it does not lead with the
+// token that the call is for. Its handler has not run.
+const RefusedTrailer = "etcd-leader-refused"

@@ -1,0 +1,89 @@
+package registrar
+
+import (
+	"crypto/rand"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+// Elections says how candidates for a service key are found in etcd.
+type Elections struct {
+	Prefix     func(key string) string // of the candidates' etcd keys
+	Candidates func(key string) election.Candidates
+}
+
+// stand makes the election of an entry that stands for one, nil for another. Its candidate gets a name of its own: a
+// process that takes over an entry must not take over the leadership, which another one may believe to hold.
+func (r *Registrar) stand(e *Entry) *election.Election {
+	if !e.Elects {
+		return nil
+	}
+	e.candidate = rand.Text()
+	return election.New(r.config.Client, r.config.Elections.Prefix(e.Key), r.config.Elections.Candidates(e.Key))
+}
+
+// items returns the items of an entry, and its candidate for an election, which may be nil.
+func (r *Registrar) items(e Entry, elected *election.Election) ([]lease.Item, error) {
+	items, err := e.items(r.config.Namespace)
+	if err != nil || elected == nil {
+		return items, err
+	}
+	key := r.config.Elections.Prefix(e.Key) + e.candidate
+	return append(items, lease.Item{
+		Key: func(clientv3.LeaseID) string { return key }, Value: e.Endpoint.Instance, Elect: elected.Stood,
+	}), nil
+}
+
+// Elections returns the elections in which instances of a service key stand. changed is closed when there may be others.
+func (r *Registrar) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, nil, ErrClosed
+	}
+	for g := range r.registrations {
+		if g.election != nil && g.Key() == key {
+			all = append(all, g.election)
+		}
+	}
+	return all, r.standing, nil
+}
+
+// stands tells those who wait for an election of a change. It must be called with mu held.
+func (r *Registrar) stands() {
+	close(r.standing)
+	r.standing = make(chan struct{})
+}
+
+// Elections is Registrar.Elections for the entries of the group.
+func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
+	if _, changed, err = g.registrar.Elections(key); err != nil {
+		return nil, nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.core.phase == stopped {
+		return nil, nil, errEnding
+	}
+	if g.run == nil {
+		return nil, changed, nil
+	}
+	for _, registration := range g.run.registrations {
+		if registration.election != nil && registration.Key() == key {
+			all = append(all, registration.election)
+		}
+	}
+	return all, changed, nil
+}
+
+// closeElections closes the elections of registrations.
+func closeElections(registrations []*Registration) {
+	for _, g := range registrations {
+		if g.election != nil {
+			g.election.Close()
+		}
+	}
+}

@@ -1,0 +1,247 @@
+// Package leader is for servers of which one leads: a service, or a method, whose proto says to: LEADER. The registry
+// elects the leader among the instances that are registered, and callers send it those calls, each with the token of
+// its leadership. With this package the instances see to their side:
+//
+//   - [Guard] has a server refuse calls that are for another leader;
+//   - [Leadership.Run] runs what only the leader does;
+//   - [Leadership.Check] and [Leadership.Token] are for handlers;
+//   - [Fence] is for a store that several leaders may write to, one after the other.
+//
+// A leader resigns when it is withdrawn or paused, when its server drains or its registry is closed, and steps down
+// when it has not been able to renew its lease for nine tenths of the TTL. So two never lead at a time, unless somebody
+// deletes a candidate's key by force or restores etcd from a backup. But code that does not look at its context goes on,
+// and a request to a store may arrive late: whatever must not be done by two needs a fence.
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+)
+
+// TokenHeader is the request metadata with the token of the leader that a call is for, in decimal.
+const TokenHeader = election.TokenHeader
+
+// ErrEnded is the cause of the end of the context that [Leadership.Run] gives to its function, when the leadership has
+// ended.
+var ErrEnded = election.ErrEnded
+
+// Leadership is what a process knows of its own part in the election of a service. Its methods are safe for concurrent
+// use.
+type Leadership struct {
+	source  election.Source
+	key     string
+	methods []string
+	err     error // of Of; every use returns it
+}
+
+// Of returns the leadership among the instances of a service, as held by a server or, where the server is yet to be
+// made, by any server of a registry. A process that has several servers of a service gives each a registry of its own, or
+// a Leadership of the server. Of does no I/O, and the server need not be announced yet.
+func Of[P *runtime.Registry | *runtime.Server](process P, desc *runtime.ServiceDesc) *Leadership {
+	l := &Leadership{source: election.SourceOf(process)}
+	switch {
+	case desc == nil:
+		l.err = errors.New("etcd: the service description is nil")
+	case len(desc.Leader) == 0:
+		l.err = fmt.Errorf("etcd: no method of service %s is for a leader: set to: LEADER in its proto, or the description's Leader", desc.Name)
+	default:
+		l.key, l.methods = desc.Key, slices.Clone(desc.Leader)
+	}
+	return l
+}
+
+// Holds reports whether an instance of the process leads now.
+func (l *Leadership) Holds() bool {
+	_, ok := l.Token()
+	return ok
+}
+
+// Token returns the token of the leadership. ok is false if no instance of the process leads now. A later leader has a
+// higher token.
+func (l *Leadership) Token() (token int64, ok bool) {
+	_, token, _, _ = l.now()
+	return token, token != 0
+}
+
+// now returns the election in which an instance leads, with its token, and the channels that are closed when that may
+// have changed. standing reports whether any instance stands for election. The error says that none ever will.
+func (l *Leadership) now() (e *election.Election, token int64, w watch, err error) {
+	if l.err != nil {
+		return nil, 0, w, l.err
+	}
+	all, changed, err := l.source.Elections(l.key)
+	if err != nil {
+		return nil, 0, w, fmt.Errorf("etcd: the leadership of %q: %w", l.key, err)
+	}
+	w.changed = append(w.changed, changed)
+	for _, one := range all {
+		term, changed, err := one.Term()
+		if err != nil {
+			continue // its registration is closed
+		}
+		w.standing = true
+		w.changed = append(w.changed, changed)
+		if term.Token != 0 {
+			e, token = one, term.Token
+		}
+	}
+	return e, token, w, nil
+}
+
+// watch is what to wait for until the leadership may be another.
+type watch struct {
+	standing bool
+	changed  []<-chan struct{}
+}
+
+// wait returns when one of the channels is closed, or ctx ends.
+func (w watch) wait(ctx context.Context) {
+	cases := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
+	for _, c := range w.changed {
+		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
+	}
+	reflect.Select(cases)
+}
+
+// Check returns an error unless the call with ctx is for this process as the leader that it is now. The error is a
+// status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
+// UNAVAILABLE otherwise. A handler may call it again before it does what counts.
+func (l *Leadership) Check(ctx context.Context) error {
+	asked, err := tokenOf(ctx)
+	if err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	_, token, w, err := l.now()
+	switch {
+	case err != nil:
+		return status.Error(codes.Unavailable, err.Error())
+	case token == asked:
+		return nil
+	case token != 0:
+		return status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, asked, token)
+	case !w.standing:
+		return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
+	}
+	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
+}
+
+// tokenOf returns the token of a call.
+func tokenOf(ctx context.Context) (int64, error) {
+	tokens := metadata.ValueFromIncomingContext(ctx, TokenHeader)
+	if len(tokens) != 1 {
+		return 0, fmt.Errorf("etcd: the call has %d tokens of a leader, want one: make it by a generated client, and without runtime.WithTarget", len(tokens))
+	}
+	token, err := strconv.ParseInt(tokens[0], 10, 64)
+	if err != nil || token <= 0 {
+		return 0, fmt.Errorf("etcd: the call's token %.40q of a leader is no number above 0", tokens[0])
+	}
+	return token, nil
+}
+
+// Run calls f whenever an instance of the process begins to lead, with the token and a context that ends when the
+// leadership does. It returns when f returns while the leadership lasts, with f's error; when ctx ends, with its cause;
+// or with an error when no instance of the process can stand for election any more: the server has been served, or the
+// registry is closed. What f returns after the end of its leadership does not matter. Before that Run does not call f
+// again, though this or another instance may lead by then: an instance that resigns does not wait for f.
+//
+// Run may be called before the server is announced.
+func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
+	for {
+		e, token, w, err := l.now()
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if e == nil {
+			w.wait(ctx)
+			continue
+		}
+		leading, done, ok := e.Lead(ctx, token)
+		if !ok {
+			continue
+		}
+		err = f(leading, token)
+		ended := leading.Err() != nil
+		done()
+		if !ended {
+			return err
+		}
+	}
+}
+
+// Guard returns options for a gRPC server that has it refuse calls of the leader's methods which [Leadership.Check]
+// refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
+// unary calls again. Other calls are let through.
+func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
+	g := guard{}
+	for _, desc := range descs {
+		l := Of(registry, desc)
+		for _, method := range l.methods {
+			g[method] = l
+		}
+	}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+}
+
+// guard holds the leadership that each method is for, by full method name.
+type guard map[string]*Leadership
+
+func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if err := g.check(ctx, info.FullMethod); err != nil {
+		return nil, err
+	}
+	return handler(ctx, req)
+}
+
+func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if err := g.check(stream.Context(), info.FullMethod); err != nil {
+		return err
+	}
+	return handler(srv, stream)
+}
+
+func (g guard) check(ctx context.Context, method string) error {
+	l := g[method]
+	if l == nil {
+		return nil
+	}
+	err := l.Check(ctx)
+	if status.Code(err) == codes.Unavailable {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(election.RefusedTrailer, "1")) // an error: the caller has gone
+	}
+	return err
+}
+
+// Fence refuses the tokens of earlier leaders. A store that several leaders may write to asks it before each write, in
+// the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps the
+// highest token with its data. A Fence is safe for concurrent use.
+type Fence struct {
+	mu      sync.Mutex
+	highest int64
+}
+
+// Admit returns an error if the fence has seen a higher token, and remembers the token otherwise.
+func (f *Fence) Admit(token int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if token < f.highest {
+		return fmt.Errorf("etcd: the token %d is an earlier leader's: %d has been seen", token, f.highest)
+	}
+	f.highest = token
+	return nil
+}

@@ -1,0 +1,286 @@
+// Package leader tests elections on a real etcd: where calls to the leader go, and who leads through faults.
+package leader
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+const (
+	ttl = 2 * time.Second // of leader.Counter, and what etcd makes of it
+	// soon is for what takes no time but that of a busy machine.
+	soon = 15 * time.Second
+)
+
+// etcd is shared by all tests, each of which has a namespace of its own.
+var etcd *etcdtest.Cluster
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "leader")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	if etcd, err = etcdtest.New(dir); err != nil {
+		panic(err)
+	}
+	defer etcd.Close()
+	return m.Run()
+}
+
+// group is instances of one service that stand for election, and the store that they write to.
+type group struct {
+	t         *testing.T
+	namespace string
+	store     store
+}
+
+func newGroup(t *testing.T) *group {
+	t.Helper()
+	t.Parallel()
+	return &group{t: t, namespace: strings.ReplaceAll(t.Name(), "/", "_") + "/"}
+}
+
+func (g *group) registry(w *wire) *runtime.Registry {
+	g.t.Helper()
+	client := etcd.Client(g.t, func(c *clientv3.Config) { c.DialOptions = append(c.DialOptions, grpc.WithContextDialer(w.dial)) })
+	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	g.t.Cleanup(func() {
+		w.set(up)
+		_ = registry.Close(kit.Bounded(g.t, soon)) // what a test has killed may be left
+	})
+	return registry
+}
+
+// store is fenced.
+type store struct {
+	fence leader.Fence
+	mu    sync.Mutex
+	sum   int64
+}
+
+func (s *store) add(token, n int64) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.fence.Admit(token); err != nil {
+		return 0, err
+	}
+	s.sum += n
+	return s.sum, nil
+}
+
+// instance is a server of a group.
+type instance struct {
+	leaderpb.UnimplementedCounterServer
+	name     string
+	group    *group
+	wire     *wire // to etcd
+	registry *runtime.Registry
+	server   *runtime.Server
+	grpc     *grpc.Server
+	leads    *leader.Leadership
+	addr     string
+}
+
+func (g *group) start(name string) *instance {
+	g.t.Helper()
+	i := &instance{name: name, group: g, wire: &wire{}}
+	i.registry = g.registry(i.wire)
+	i.grpc = grpc.NewServer(leader.Guard(i.registry, &leaderpb.Counter_EtcdServiceDesc)...)
+	i.server = i.registry.NewServer(i.grpc)
+	leaderpb.RegisterCounterServerToEtcd(i.server, i, runtime.WithInstance(name))
+	i.leads = leader.Of(i.server, &leaderpb.Counter_EtcdServiceDesc)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	i.addr = lis.Addr().String()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = i.grpc.Serve(lis) // ends with Stop
+	}()
+	g.t.Cleanup(func() { i.grpc.Stop(); <-served })
+	i.announce()
+	return i
+}
+
+func (i *instance) announce() {
+	i.group.t.Helper()
+	if err := i.server.Announce(kit.Bounded(i.group.t, soon), i.addr); err != nil {
+		i.group.t.Fatal(err)
+	}
+}
+
+func (i *instance) Add(_ context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+	token, ok := i.leads.Token()
+	if !ok {
+		return nil, fmt.Errorf("%s does not lead", i.name)
+	}
+	sum, err := i.group.store.add(token, req.GetN())
+	return &leaderpb.AddResponse{Sum: sum, Server: i.name}, err
+}
+
+func (i *instance) Peek(context.Context, *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+	return &leaderpb.AddResponse{Server: i.name}, nil
+}
+
+func (i *instance) Watch(_ *leaderpb.AddRequest, stream leaderpb.Counter_WatchServer) error {
+	return stream.Send(&leaderpb.AddResponse{Server: i.name})
+}
+
+// kill does to the instance what SIGKILL does.
+func (i *instance) kill() {
+	i.wire.set(cut)
+	i.grpc.Stop()
+}
+
+func (g *group) client() leaderpb.CounterClient {
+	g.t.Helper()
+	client, err := leaderpb.NewCounterClientFromEtcd(g.registry(&wire{}), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return client
+}
+
+// leader returns who answers a call to the leader, and how long that took.
+func (g *group) leader(client leaderpb.CounterClient) (string, time.Duration) {
+	g.t.Helper()
+	began := time.Now()
+	for {
+		reply, err := client.Add(kit.Bounded(g.t, soon), &leaderpb.AddRequest{N: 1})
+		if err == nil {
+			return reply.GetServer(), time.Since(began)
+		}
+		// A call that was under way when its leader died fails, as any call does.
+		if time.Since(began) > soon {
+			g.t.Fatal(err)
+		}
+	}
+}
+
+// await returns what comes through a channel.
+func await[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-kit.Bounded(t, soon).Done():
+		t.Fatal("nothing has come")
+		panic("unreachable")
+	}
+}
+
+// state is of a wire.
+type state int
+
+const (
+	up state = iota
+	cut
+	stalled
+)
+
+// wire is one instance's way to etcd, which a test can break.
+type wire struct {
+	mu      sync.Mutex
+	state   state
+	changed chan struct{}
+	conns   []net.Conn
+}
+
+// set breaks the wire or mends it.
+func (w *wire) set(s state) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.state = s
+	if w.changed != nil {
+		close(w.changed)
+		w.changed = nil
+	}
+	if s != cut {
+		return
+	}
+	for _, c := range w.conns {
+		_ = c.Close() // it may be closed
+	}
+	w.conns = nil
+}
+
+// now returns the state, and a channel that is closed when it changes.
+func (w *wire) now() (state, <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.changed == nil {
+		w.changed = make(chan struct{})
+	}
+	return w.state, w.changed
+}
+
+// through waits while the wire is stalled.
+func (w *wire) through() error {
+	for {
+		switch s, changed := w.now(); s {
+		case up:
+			return nil
+		case cut:
+			return net.ErrClosed
+		default:
+			<-changed
+		}
+	}
+}
+
+func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
+	if s, _ := w.now(); s != up {
+		return nil, net.ErrClosed
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(addr, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.conns = append(w.conns, conn)
+	return wired{conn, w}, nil
+}
+
+// wired is a connection through a wire.
+type wired struct {
+	net.Conn
+	wire *wire
+}
+
+func (c wired) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err := c.wire.through(); err != nil {
+		return 0, err
+	}
+	return n, err
+}
+
+func (c wired) Write(b []byte) (int, error) {
+	if err := c.wire.through(); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}

@@ -1,0 +1,268 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+func TestCallsGoToTheLeader(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	g.start("b")
+	client := g.client()
+	for range 20 {
+		if who, _ := g.leader(client); who != "a" {
+			t.Fatalf("%s leads, want a, which was first", who)
+		}
+	}
+	stream, err := client.Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
+		t.Errorf("a stream: %v, %v", reply, err)
+	}
+	var others []string
+	kit.Eventually(t, soon, "other calls to go to both", func() bool {
+		reply, err := client.Peek(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+		if err == nil && !slices.Contains(others, reply.GetServer()) {
+			others = append(others, reply.GetServer())
+		}
+		return len(others) == 2
+	})
+	targeted := runtime.WithTarget(kit.Bounded(t, soon), "a")
+	if _, err := client.Add(targeted, &leaderpb.AddRequest{}); status.Code(err) != codes.FailedPrecondition {
+		t.Errorf("a call that names its instance: %v", err)
+	}
+	if token, ok := a.leads.Token(); !ok || token <= 0 || !a.leads.Holds() {
+		t.Errorf("the leader has the token %d, %v", token, ok)
+	}
+}
+
+// A server takes a call only with the token that it has now.
+func TestGuard(t *testing.T) {
+	g := newGroup(t)
+	a, b := g.start("a"), g.start("b")
+	g.leader(g.client())
+	for _, row := range []struct {
+		to    *instance
+		token string
+		want  codes.Code
+		text  string
+	}{
+		{a, "", codes.FailedPrecondition, "has 0 tokens"},
+		{a, "x", codes.FailedPrecondition, "no number"},
+		{a, "1", codes.Unavailable, "with the token 1, but this one has"},
+		{b, "1", codes.Unavailable, "does not lead"},
+	} {
+		conn, err := grpc.NewClient(row.to.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := kit.Bounded(t, soon)
+		if row.token != "" {
+			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, row.token)
+		}
+		_, err = leaderpb.NewCounterClient(conn).Add(ctx, &leaderpb.AddRequest{})
+		if status.Code(err) != row.want || !strings.Contains(err.Error(), row.text) {
+			t.Errorf("token %q to %s: %v, want %v, %q", row.token, row.to.name, err, row.want, row.text)
+		}
+		conn.Close()
+	}
+	registry := g.registry(&wire{})
+	lone := leader.Of(registry, &leaderpb.Counter_EtcdServiceDesc)
+	err := lone.Check(metadata.NewIncomingContext(t.Context(), metadata.Pairs(leader.TokenHeader, "1")))
+	if !strings.Contains(err.Error(), "without registration") {
+		t.Errorf("a server without registration: %v", err)
+	}
+	none := leader.Of(registry, &runtime.ServiceDesc{Name: "a.B", Key: "a"})
+	if err := none.Run(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "no method of service a.B is for a leader") {
+		t.Errorf("a service without a leader: %v", err)
+	}
+}
+
+// A call waits for a leader within its deadline, and then says that there was none.
+func TestNoLeader(t *testing.T) {
+	g := newGroup(t)
+	client := g.client()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := client.Add(ctx, &leaderpb.AddRequest{})
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "leads") {
+		t.Errorf("without a leader: %v", err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+		waits <- err
+	}()
+	g.start("a")
+	if err := await(t, waits); err != nil {
+		t.Errorf("a call that waits: %v", err)
+	}
+}
+
+// A leader that resigns in order is followed at once.
+func TestResigns(t *testing.T) {
+	for how, resign := range map[string]func(t *testing.T, i *instance) error{
+		"withdraw": func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, soon)) },
+		"close":    func(t *testing.T, i *instance) error { return i.registry.Close(kit.Bounded(t, soon)) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			g := newGroup(t)
+			first := g.start("a")
+			second := g.start("b")
+			client := g.client()
+			g.leader(client)
+			begun, ended := make(chan struct{}), make(chan bool, 1)
+			ran := make(chan error, 1)
+			go func() {
+				ran <- first.leads.Run(t.Context(), func(ctx context.Context, token int64) error {
+					close(begun)
+					<-ctx.Done()
+					// The candidate is there for as long as the function may believe that it leads.
+					resp, err := etcd.Admin().Get(context.WithoutCancel(ctx), g.namespace+"_grpc_leader/", clientv3.WithPrefix())
+					ended <- err == nil && len(resp.Kvs) > 0 && errors.Is(context.Cause(ctx), leader.ErrEnded)
+					return nil
+				})
+			}()
+			await(t, begun)
+			began := time.Now()
+			if err := resign(t, first); err != nil {
+				t.Fatal(err)
+			}
+			who, _ := g.leader(client)
+			if took := time.Since(began); who != "b" || !second.leads.Holds() || took > soon {
+				t.Errorf("%s answers after %v", who, took)
+			} else {
+				t.Logf("followed after %v", took)
+			}
+			if first.leads.Holds() {
+				t.Error("who has resigned still leads")
+			}
+			if !await(t, ended) {
+				t.Error("the function's context did not end with its leadership")
+			}
+			if how == "close" {
+				if err := await(t, ran); err == nil {
+					t.Error("Run goes on after the registry is closed")
+				}
+			}
+		})
+	}
+}
+
+// Whatever takes the leader's way to etcd, the next one follows when its lease has ended, and never before the leader
+// has stepped down.
+func TestFails(t *testing.T) {
+	for how, fail := range map[string]func(*instance){
+		"killed":  (*instance).kill,
+		"cut off": func(i *instance) { i.wire.set(cut) },
+		"stalled": func(i *instance) { i.wire.set(stalled) },
+	} {
+		t.Run(how, func(t *testing.T) {
+			g := newGroup(t)
+			first := g.start("a")
+			second := g.start("b")
+			client := g.client()
+			g.leader(client)
+			was, _ := first.leads.Token()
+			both := make(chan bool, 1)
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			go func() {
+				_ = second.leads.Run(ctx, func(context.Context, int64) error { // ends with ctx
+					both <- first.leads.Holds()
+					return nil
+				})
+			}()
+			fail(first)
+			began := time.Now()
+			who, took := g.leader(client)
+			if who == "a" { // it leads until its lease runs out, and takes calls
+				kit.Eventually(t, soon, "b to answer", func() bool { who, _ = g.leader(client); return who == "b" })
+				took = time.Since(began)
+			}
+			t.Logf("answered by %s after %v, with a TTL of %v", who, took, ttl)
+			if took > ttl+5*time.Second {
+				t.Errorf("answered after %v", took)
+			}
+			if await(t, both) {
+				t.Error("both lead")
+			}
+			if is, _ := second.leads.Token(); is <= was {
+				t.Errorf("the token is %d, after %d", is, was)
+			}
+			if _, err := g.store.add(was, 1); err == nil {
+				t.Error("the store takes the token of the leader before")
+			}
+			if how == "killed" {
+				return
+			}
+			first.wire.set(up)
+			kit.Eventually(t, soon, "a to stand again", func() bool {
+				status := first.server.Status()
+				return len(status) == 1 && status[0].State == runtime.StateRegistered
+			})
+			if who, _ := g.leader(client); who != "b" || first.leads.Holds() {
+				t.Errorf("%s leads after a has come back", who)
+			}
+		})
+	}
+}
+
+// Somebody deletes the leader's candidate: another one leads, and the store takes neither token twice.
+func TestDeletedByForce(t *testing.T) {
+	g := newGroup(t)
+	first := g.start("a")
+	g.start("b")
+	client := g.client()
+	g.leader(client)
+	was, _ := first.leads.Token()
+	resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter/", clientv3.WithFirstCreate()...)
+	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "a" {
+		t.Fatalf("etcd has %v, %v", resp, err)
+	}
+	if _, err := etcd.Admin().Delete(t.Context(), string(resp.Kvs[0].Key)); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "b to lead", func() bool { who, _ := g.leader(client); return who == "b" })
+	kit.Eventually(t, soon, "a to stand behind b", func() bool {
+		resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter/", clientv3.WithPrefix())
+		return err == nil && len(resp.Kvs) == 2 && !first.leads.Holds()
+	})
+	if _, err := g.store.add(was, 1); err == nil {
+		t.Error("the store takes the token of the leader before")
+	}
+}
+
+// A process that takes an entry over does not take over the leadership of the one before.
+func TestTakenOver(t *testing.T) {
+	g := newGroup(t)
+	first := g.start("a")
+	client := g.client()
+	g.leader(client)
+	was, _ := first.leads.Token()
+	next := g.start("a") // the same instance id
+	kit.Eventually(t, soon, "the newer to lead", next.leads.Holds)
+	if is, _ := next.leads.Token(); is <= was || first.leads.Holds() {
+		t.Errorf("the token is %d, after %d; the older leads: %v", is, was, first.leads.Holds())
+	}
+	g.leader(client)
+}

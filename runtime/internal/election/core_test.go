@@ -1,0 +1,312 @@
+package election
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
+)
+
+func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go") }
+
+var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) time.Time { return begin.Add(d) }
+
+// own returns a candidacy of the key "a".
+func own(created int64, until time.Duration) lease.Candidacy {
+	return lease.Candidacy{Key: "a", Created: created, Until: at(until)}
+}
+
+func TestCore(t *testing.T) {
+	const s = time.Second
+	first := First{"a", 5}
+	lead := func(c *core) {
+		c.stood(at(0), own(5, 10*s))
+		c.heard(at(0), first)
+		c.answered(at(0), first, true)
+	}
+	for _, row := range []struct {
+		rule string
+		do   func(c *core) effects
+		ask  int64
+		wake time.Duration // 0: never
+		term int64         // at 1 s
+	}{
+		{"nothing is known", func(c *core) effects { return c.tick(at(0)) }, 0, 0, 0},
+		{"the watch has yet to tell", func(c *core) effects { return c.stood(at(0), own(5, 10*s)) }, 0, 0, 0},
+		{"the first asks", func(c *core) effects { c.stood(at(0), own(5, 10*s)); return c.heard(at(0), first) }, 5, 0, 0},
+		{"once", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			return c.stood(at(0), own(5, 11*s))
+		}, 0, 0, 0},
+		{"not behind another", func(c *core) effects { c.stood(at(0), own(5, 10*s)); return c.heard(at(0), First{"b", 4}) }, 0, 0, 0},
+		{"nor under an earlier revision of its key", func(c *core) effects { c.stood(at(0), own(5, 10*s)); return c.heard(at(0), First{"a", 4}) }, 0, 0, 0},
+		{"leads when etcd says so", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			return c.answered(at(0), first, true)
+		}, 0, 10 * s, 5},
+		{"not if etcd names another", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			return c.answered(at(0), First{"b", 4}, true)
+		}, 0, askAgainMin, 0},
+		{"asks again without an answer", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			c.answered(at(0), First{}, false)
+			return c.tick(at(askAgainMin))
+		}, 5, 0, 0},
+		{"less and less often", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			c.answered(at(0), First{}, false)
+			c.tick(at(askAgainMin))
+			return c.answered(at(0), First{}, false)
+		}, 0, 2 * askAgainMin, 0},
+		{"an answer for a candidate before counts for nothing", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			c.stood(at(0), own(7, 10*s))
+			c.heard(at(0), First{"a", 7})
+			return c.answered(at(0), First{"a", 7}, true)
+		}, 0, askAgainMin, 0},
+		{"goes on when it is renewed", func(c *core) effects { lead(c); return c.stood(at(s), own(5, 12*s)) }, 0, 12 * s, 5},
+		{"steps down by its clock", func(c *core) effects { lead(c); return c.stood(at(0), own(5, s)) }, 0, s, 0},
+		{"steps down when its key may be gone", func(c *core) effects { lead(c); return c.stood(at(0), lease.Candidacy{}) }, 0, 0, 0},
+		{"steps down when the watch misses its key", func(c *core) effects { lead(c); return c.heard(at(0), First{"b", 9}) }, 0, 0, 0},
+		{"a new key is a new candidate", func(c *core) effects {
+			lead(c)
+			c.stood(at(0), own(9, 10*s))
+			return c.heard(at(0), First{"a", 9})
+		}, 9, 0, 0},
+	} {
+		var c core
+		e := row.do(&c)
+		wake := time.Duration(0)
+		if !e.wake.IsZero() {
+			wake = e.wake.Sub(begin)
+		}
+		if term := c.term(at(time.Second)).Token; e.ask != row.ask || wake != row.wake || term != row.term {
+			t.Errorf("%s: asks for %d, wakes at %v, leads with %d; want %d, %v, %d", row.rule, e.ask, wake, term, row.ask, row.wake, row.term)
+		}
+	}
+}
+
+// The clock that runs while the machine sleeps ends a leadership, too.
+func TestEnded(t *testing.T) {
+	now := time.Now()
+	if ended(now, now.Add(time.Second)) || !ended(now, now) {
+		t.Error("by the monotonic clock")
+	}
+	asleep := now.Round(0).Add(time.Hour) // the monotonic reading is gone, so the wall clocks are compared
+	if !ended(asleep, now.Add(time.Second)) {
+		t.Error("by the wall clock")
+	}
+}
+
+// The world of the walk is etcd and two instances. A TTL is ttl ticks, and a candidacy one less.
+const ttl = 3
+
+type candidate struct {
+	core    core
+	created int64 // in etcd; 0: there is none
+	expires int   // when etcd ends the lease
+	proven  int   // until when the instance knows that it lives
+	renewed int   // a renewal under way, 1 more than when it was sent; 0: none
+	asking  bool
+}
+
+type world struct {
+	now       int
+	revision  int64
+	instances [2]candidate
+	highest   int64 // token that a fenced store has seen
+	refused   bool
+}
+
+func (w *world) time() time.Time { return at(time.Duration(w.now) * time.Second) }
+
+func (w *world) key(i int) string { return fmt.Sprint("k", i) }
+
+// first returns what etcd says of the candidates.
+func (w *world) first() First {
+	var f First
+	for i := range w.instances {
+		if c := w.instances[i].created; c != 0 && (f.Created == 0 || c < f.Created) {
+			f = First{w.key(i), c}
+		}
+	}
+	return f
+}
+
+func (w *world) do(i int, e effects) {
+	w.instances[i].asking = w.instances[i].asking || e.ask != 0
+}
+
+// stood tells an instance of its candidate.
+func (w *world) stood(i int) {
+	x := &w.instances[i]
+	own := lease.Candidacy{Key: w.key(i), Created: x.created, Until: at(time.Duration(x.proven-1) * time.Second)}
+	if x.created == 0 {
+		own = lease.Candidacy{}
+	}
+	w.do(i, x.core.stood(w.time(), own))
+}
+
+func events(i int) []coretest.Event[world] {
+	name := func(what string) string { return fmt.Sprint(what, " ", i) }
+	return []coretest.Event[world]{
+		{Name: name("stand"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if x.created != 0 || w.instances[i].core.own != (lease.Candidacy{}) {
+				return false
+			}
+			w.revision++
+			x.created, x.expires, x.proven, x.renewed = w.revision, w.now+ttl, w.now+ttl, 0
+			w.stood(i)
+			return true
+		}},
+		{Name: name("renew"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if x.created == 0 || x.renewed != 0 {
+				return false
+			}
+			x.renewed, x.expires = w.now+1, w.now+ttl
+			return true
+		}},
+		{Name: name("renewed"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if x.renewed == 0 || x.core.own.Created == 0 {
+				return false
+			}
+			x.proven = max(x.proven, x.renewed-1+ttl)
+			x.renewed = 0
+			w.do(i, x.core.stood(w.time(), lease.Candidacy{Key: w.key(i), Created: x.core.own.Created, Until: at(time.Duration(x.proven-1) * time.Second)}))
+			return true
+		}},
+		{Name: name("resign"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if x.core.own == (lease.Candidacy{}) {
+				return false
+			}
+			w.do(i, x.core.stood(w.time(), lease.Candidacy{}))
+			x.created, x.renewed = 0, 0
+			return true
+		}},
+		{Name: name("hear"), Do: func(w *world) bool {
+			if w.instances[i].core.first == w.first() {
+				return false
+			}
+			w.do(i, w.instances[i].core.heard(w.time(), w.first()))
+			return true
+		}},
+		{Name: name("answer"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if !x.asking {
+				return false
+			}
+			x.asking = false
+			w.do(i, x.core.answered(w.time(), w.first(), true))
+			return true
+		}},
+		{Name: name("no answer"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if !x.asking {
+				return false
+			}
+			x.asking = false
+			w.do(i, x.core.answered(w.time(), First{}, false))
+			return true
+		}},
+		{Name: name("write"), Do: func(w *world) bool {
+			token := w.instances[i].core.term(w.time()).Token
+			if token == 0 || token == w.highest {
+				return false
+			}
+			w.refused, w.highest = token < w.highest, max(w.highest, token)
+			return true
+		}},
+	}
+}
+
+// settle does what an instance does when nothing goes wrong.
+func settle(w *world, i int) string {
+	x := &w.instances[i]
+	stand, renew, renewed, resign, hear, answer := 0, 1, 2, 3, 4, 5
+	steps := []int{stand, hear, answer}
+	switch {
+	case x.created == 0:
+		steps = []int{resign, stand}
+	case x.proven-1 <= w.now+1:
+		steps = append(steps, renewed, renew)
+	}
+	all := events(i)
+	for _, n := range steps {
+		if all[n].Do(w) {
+			return all[n].Name
+		}
+	}
+	return ""
+}
+
+func TestWalk(t *testing.T) {
+	pass := coretest.Event[world]{Name: "a tick", Do: func(w *world) bool {
+		w.now++
+		for i := range w.instances {
+			x := &w.instances[i]
+			if x.created != 0 && w.now >= x.expires {
+				x.created = 0
+			}
+			w.do(i, x.core.tick(w.time()))
+		}
+		return true
+	}}
+	coretest.Walk(t, 8, coretest.World[world]{
+		Start:  func() *world { return new(world) },
+		Copy:   func(w *world) *world { c := *w; return &c },
+		Key:    func(w *world) string { return fmt.Sprintf("%+v", *w) },
+		Events: append(append(events(0), events(1)...), pass),
+		Rules: []coretest.Rule[world]{
+			{Name: "never two leaders", Broken: func(_, w *world) string {
+				a, b := w.instances[0].core.term(w.time()), w.instances[1].core.term(w.time())
+				if a != (Term{}) && b != (Term{}) {
+					return fmt.Sprintf("both lead: %+v, %+v", a, b)
+				}
+				return ""
+			}},
+			{Name: "a leader's key is in etcd", Broken: func(_, w *world) string {
+				for i := range w.instances {
+					x := &w.instances[i]
+					if term := x.core.term(w.time()); term.Token != 0 && term.Token != x.created {
+						return fmt.Sprintf("%d leads with %+v, and etcd has %d", i, term, x.created)
+					}
+				}
+				return ""
+			}},
+			{Name: "a fence refuses no leader", Broken: func(_, w *world) string {
+				if w.refused {
+					return "a leader's token is below one before"
+				}
+				return ""
+			}},
+		},
+		Settle: func(w *world) string {
+			for i := range w.instances {
+				if name := settle(w, i); name != "" {
+					return name
+				}
+			}
+			if w.instances[0].core.term(w.time()) == (Term{}) && w.instances[1].core.term(w.time()) == (Term{}) {
+				pass.Do(w)
+				return "a tick"
+			}
+			return ""
+		},
+		Within: 60,
+	})
+}

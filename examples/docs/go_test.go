@@ -28,6 +28,7 @@ var imports = map[string]string{
 	"healthpb":    "google.golang.org/grpc/health/grpc_health_v1",
 	"http":        "net/http",
 	"insecure":    "google.golang.org/grpc/credentials/insecure",
+	"leader":      "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader",
 	"log":         "log",
 	"net":         "net",
 	"netip":       "net/netip",
@@ -65,6 +66,7 @@ var (
 	catalog      shopv1.CatalogServer
 	orders       shopv1.OrdersServer
 	payments     shopv1.PaymentsServer
+	invoices     shopv1.InvoicesServer
 )
 `
 

@@ -62,12 +62,12 @@ func Resolve(key *Key, cc resolver.ClientConn, opts Options) resolver.Resolver {
 	}
 	key.connections.Add(1)
 	c.stop = key.Read(c.notify)
+	if opts.Ours {
+		c.notify()
+	}
 	if opts.Candidates != nil {
 		stopKey, stopCandidates := c.stop, opts.Candidates.Read(c.notify)
 		c.stop = func() { stopKey(); stopCandidates() }
-	}
-	if opts.Ours {
-		c.notify()
 	}
 	return c
 }

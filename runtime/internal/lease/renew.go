@@ -44,11 +44,10 @@ func (c *core) renewal(now time.Time, id clientv3.LeaseID) (due bool, wait time.
 	if h == nil {
 		return false, tick
 	}
-	at := h.expires.Add(-h.life / 2)
-	if proof := h.proven.Add(h.life / provesIn); c.elects() && proof.Before(at) {
+	at := later(h.expires.Add(-h.life/2), h.renewAt)
+	if proof := later(h.proven.Add(h.life/provesIn), h.renewAt); c.elects() && proof.Before(at) {
 		at = proof
 	}
-	at = later(at, h.renewAt)
 	if now.Before(at) {
 		return false, at.Sub(now)
 	}

@@ -95,6 +95,7 @@ func TestS4_KnownEndpointsStay(t *testing.T) {
 
 // A large range is listed page by page, in the memory of a page.
 func TestS4_LargeRangesAreListed(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Bytes: 64 << 20}))
 	const n = 10_000
 	w.flood("i", n, 1000)

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -76,6 +77,7 @@ func TestChangeJustBeforeTheWatchBreaks(t *testing.T) {
 // TestLiveConfigDeletedWhileIdle has gRPC go by the generated config again, which it would not by
 // itself: it keeps the last one through idleness.
 func TestLiveConfigDeletedWhileIdle(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	conn := w.conn(grpc.WithIdleTimeout(200 * time.Millisecond))

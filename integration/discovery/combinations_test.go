@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -85,6 +86,7 @@ func TestInstancesHeldAtTheirOldAddress(t *testing.T) {
 // TestK7_AReplacedClusterAndADirectory replaces the cluster at its address: a process that starts while
 // etcd is away has the endpoints of the new one.
 func TestK7_AReplacedClusterAndADirectory(t *testing.T) {
+	leak.Beside(t)
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir), runtime.WithEmptyGrace(0))
 	w.register(w.serve("a"))

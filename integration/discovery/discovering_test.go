@@ -18,6 +18,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -59,6 +60,7 @@ func (c *closer) Watch(ctx context.Context, key string, opts ...clientv3.OpOptio
 }
 
 func TestD2_WatchErrors(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	watcher := &closer{Watcher: w.client.Watcher}
 	watcher.broken.Store(true)
@@ -166,6 +168,7 @@ func TestD5_QuorumLost(t *testing.T) {
 }
 
 func TestD6_BlackHole(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
 	conn := w.conn()
@@ -184,6 +187,7 @@ func TestD6_BlackHole(t *testing.T) {
 }
 
 func TestD7_TokenExpires(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
 	w.register(w.serve("a"))
 	conn := w.conn()
@@ -226,6 +230,7 @@ func TestD8_ReadsOnlyItsKey(t *testing.T) {
 }
 
 func TestD9_PermissionGrantedLater(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
 	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
 	w.register(w.serve("a"))
@@ -322,6 +327,7 @@ func TestD12_WrappedClient(t *testing.T) {
 }
 
 func TestD13_StaleMember(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
 	kit.Eventually(t, soon, "every member has the endpoint", func() bool {
@@ -386,6 +392,7 @@ func TestD14_HundredConnections(t *testing.T) {
 }
 
 func TestD15_Rollout(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	const n = 5000
 	w.fill(n, 0)

@@ -30,7 +30,7 @@ import (
 const key = "helloworld/greeter"
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 10 * time.Second
+const soon = 30 * time.Second
 
 // world is one etcd, one registry on it, and servers that are registered by hand.
 type world struct {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
@@ -64,6 +65,7 @@ func ids(endpoints []runtime.Endpoint) string {
 // TestK1_EveryReaderSeesOneState takes the leases of a whole service away: connections, watches and
 // the status hold the same endpoints, and calls to each instance leave out all that is held.
 func TestK1_EveryReaderSeesOneState(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	lease := w.grant()
 	for _, name := range []string{"a", "b"} {
@@ -243,6 +245,7 @@ func TestK3_AnOrderlyLeaveIsNotHeld(t *testing.T) {
 
 // TestK5_ADeletedLiveConfig deletes a live config while a connection is idle and its key forgotten.
 func TestK5_ADeletedLiveConfig(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	for _, name := range []string{"a", "b"} {
 		w.register(w.serve(name))
@@ -270,6 +273,7 @@ func canceled() context.Context {
 
 // TestK6_AnEmptyLiveConfig puts an empty value by mistake: the last good config stays in force.
 func TestK6_AnEmptyLiveConfig(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	for _, name := range []string{"a", "b"} {
 		w.register(w.serve(name))
@@ -293,6 +297,7 @@ func TestK6_AnEmptyLiveConfig(t *testing.T) {
 
 // TestK7_TwoClustersInOneDirectory keeps the endpoints of two clusters in one snapshot directory.
 func TestK7_TwoClustersInOneDirectory(t *testing.T) {
+	leak.Beside(t)
 	dir := t.TempDir()
 	one, two := newWorld(t, nil, runtime.WithSnapshotDir(dir)), newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	third := newWorld(t, nil)

@@ -14,11 +14,13 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 )
 
 // TestK9_RefusedLiveConfig has a user who may read endpoints, and no live configs.
 func TestK9_RefusedLiveConfig(t *testing.T) {
+	leak.Beside(t)
 	const config = "_grpc_config/" + key
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{
 		Name: "caller", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Read: true}},
@@ -46,7 +48,7 @@ func TestK9_RefusedLiveConfig(t *testing.T) {
 	w.etcd.Cut()
 	kit.Eventually(t, soon, "the loss of the connection is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	w.etcd.Restore()
-	took := kit.Eventually(t, 3*time.Second, "the live config is watched", func() bool {
+	took := kit.Eventually(t, 6*time.Second, "the live config is watched", func() bool {
 		return w.etcd.Calls().Count(etcdtest.Watch, config) > 0
 	})
 	report.Took(t, "K9", "watched after the right was granted and the connection was back", took)
@@ -54,6 +56,7 @@ func TestK9_RefusedLiveConfig(t *testing.T) {
 
 // TestK11_CauseOfAnOutage has the errors of Watch, and the log, say why etcd cannot be reached.
 func TestK11_CauseOfAnOutage(t *testing.T) {
+	leak.Beside(t)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -76,6 +79,7 @@ func TestK11_CauseOfAnOutage(t *testing.T) {
 		}, "certificate signed by unknown authority"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			leak.Beside(t)
 			w := newWorld(t, tt.cluster)
 			w.registry = w.newRegistry(w.etcd.Client(t, tt.client))
 			ctx, cancel := context.WithTimeout(t.Context(), soon)

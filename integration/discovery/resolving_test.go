@@ -129,6 +129,7 @@ func TestR4_NoEndpoint(t *testing.T) {
 }
 
 func TestR5_SetVanishes(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	for _, name := range []string{"a", "b", "c"} {
 		w.register(w.serve(name))
@@ -170,6 +171,7 @@ func TestR5_MostVanish(t *testing.T) {
 }
 
 func TestR6_EtcdDownForLong(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.register(w.serve("b"))
@@ -194,6 +196,7 @@ func TestR6_EtcdDownForLong(t *testing.T) {
 }
 
 func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
+	leak.Beside(t)
 	dir := t.TempDir()
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.register(w.serve("a"))
@@ -348,6 +351,7 @@ func TestR11_Proxy(t *testing.T) {
 }
 
 func TestR12_ServiceConfigs(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.register(w.serve("b"))

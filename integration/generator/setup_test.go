@@ -2,6 +2,7 @@ package generator
 
 import (
 	"context"
+	"flag"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -24,10 +25,12 @@ var setupSections = []string{
 	"protoc without buf", "`module=` instead of `paths=source_relative`", "In a workspace", "With a vendor directory",
 }
 
+var setups = flag.Bool("setups", false, "follow the sections of docs/setup.md")
+
 // TestSetups follows each section of the page in a project that init writes, and compiles the result.
 func TestSetups(t *testing.T) {
-	if testing.Short() {
-		t.Skip("builds a module a section")
+	if !*setups {
+		t.Skip("vets a module for each section: make setups")
 	}
 	text, err := os.ReadFile(setupPage)
 	if err != nil {

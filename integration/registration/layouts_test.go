@@ -17,6 +17,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -182,6 +183,7 @@ func TestD12_WrappedClient(t *testing.T) {
 }
 
 func TestPermissions(t *testing.T) {
+	leak.Beside(t)
 	users := []etcdtest.User{
 		{Name: "prefix", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(key + "/")}},
 		{Name: "writer", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Write: true}}},
@@ -263,6 +265,7 @@ func TestNoUser(t *testing.T) {
 
 // The client is closed under a registry: nothing spins, and Close does not hang.
 func TestClientClosed(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	r := w.newRegistry(client)

@@ -46,6 +46,7 @@ func TestRegister(t *testing.T) {
 }
 
 func TestG1_LeaseRevoked(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	for range 3 {
@@ -74,6 +75,7 @@ func TestG1_LeaseOfManyRevoked(t *testing.T) {
 }
 
 func TestG1_Expired(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
 	g := w.register(key, addr(0))
 	was := g.Status().LeaseID
@@ -93,6 +95,7 @@ func TestG1_Expired(t *testing.T) {
 
 // Nothing is answered and nothing is refused: a black hole.
 func TestG1_BlackHole(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
 	g := w.register(key, addr(0))
 	was := g.Status().LeaseID
@@ -108,6 +111,7 @@ func TestG1_BlackHole(t *testing.T) {
 
 // The member that the lease is renewed at dies with its power as the leader.
 func TestG1_LeaderDies(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)}, runtime.WithLeaseTTL(2*time.Second))
 	g := w.register(key, addr(0))
 	leader, err := w.etcd.Leader(kit.Bounded(t, soon))
@@ -144,6 +148,7 @@ func TestG1_Wiped(t *testing.T) {
 }
 
 func TestG2_KeyDeleted(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	id := g.Status().LeaseID
@@ -160,6 +165,7 @@ func TestG2_KeyDeleted(t *testing.T) {
 
 // The wiped etcd's revision is lower than the one that the server's watch is at.
 func TestG2_DeletedAfterWipe(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	for range 100 {
@@ -201,6 +207,7 @@ func TestG2_KeyOfManyDeleted(t *testing.T) {
 
 // Someone deletes the key as soon as it is there: no fight at full speed.
 func TestG2_LimitedRate(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(key, addr(0))
 	const d = 5 * time.Second
@@ -284,6 +291,7 @@ func TestG3_KeepAliveEnds(t *testing.T) {
 }
 
 func TestG4_NewerTakesOver(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	older := w.register(key, addr(0), runtime.WithVersion("old"))
 	other := w.newRegistry(w.etcd.Client(t))
@@ -444,6 +452,7 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 }
 
 func TestG6_RegisterGivesUp(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register("another", addr(9)) // the lease stays
 	for i := range 100 {

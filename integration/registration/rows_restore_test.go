@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -20,6 +21,7 @@ func (w *world) chatter(n int) {
 
 // The backup has the lease of the process, so no key seems lost, and each may be wrong.
 func TestG16_RestoredFromABackup(t *testing.T) {
+	leak.Beside(t)
 	for _, tt := range []struct {
 		name   string
 		others int // that are registered beside, so that keys are not watched one by one
@@ -32,6 +34,7 @@ func TestG16_RestoredFromABackup(t *testing.T) {
 		{name: "whose revision is passed again", passed: 100},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			leak.Beside(t)
 			w := newWorld(t, nil)
 			v1, v2 := runtime.WithVersion("v1"), runtime.WithVersion("v2")
 			updated, closed, paused, resumed := w.register("svc/updated", addr(0), v1), w.register("svc/closed", addr(0), v1),

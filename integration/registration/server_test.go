@@ -3,7 +3,6 @@ package registration
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -80,6 +79,7 @@ func registered(t *testing.T, s *runtime.Server) {
 }
 
 func TestG7_EtcdDownAtStartup(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.etcd.Stop()
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
@@ -212,6 +212,7 @@ func rolling(t *testing.T, client basic.GreeterClient, callers int, f func()) (c
 }
 
 func TestG9_RollingRestart(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	run := func(i int) func() error {
 		s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(300*time.Millisecond))
@@ -245,6 +246,7 @@ func TestG9_RollingRestart(t *testing.T) {
 }
 
 func TestG9_DrainIsBounded(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := &greeter{delay: time.Hour, began: make(chan struct{}, 1)}
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0), runtime.WithStopTimeout(100*time.Millisecond))
@@ -345,10 +347,6 @@ const child = "REGISTRATION_TEST_ETCD"
 func TestMain(m *testing.M) {
 	endpoint := os.Getenv(child)
 	if endpoint == "" {
-		// Those that run in parallel mostly wait: it takes more of them than there are processors.
-		if err := flag.Set("test.parallel", "8"); err != nil {
-			panic(err)
-		}
 		os.Exit(leak.Main(m))
 	}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}})
@@ -432,6 +430,7 @@ func TestG14_ProcessSleeps(t *testing.T) {
 }
 
 func TestG11_Health(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 	h := health.NewServer()

@@ -30,7 +30,7 @@ import (
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 15 * time.Second
+const soon = 30 * time.Second
 
 // roundRobin is the service config of callers that have none from a proto file.
 const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`

@@ -6,15 +6,21 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 )
 
-// load makes calls without a pause, none of which may fail.
+// pause is how long a caller waits between calls that are not counted, so that these leave the processors to those that are.
+const pause = 2 * time.Millisecond
+
+// load makes calls all the time, none of which may fail.
 type load struct {
 	w    *world
 	name string
 	stop func()
+	busy atomic.Bool // calls are counted, and made without a pause
 
 	mu       sync.Mutex
 	calls    int
@@ -32,6 +38,9 @@ func (w *world) load(name string, conn grpc.ClientConnInterface) *load {
 		running.Go(func() {
 			for ctx.Err() == nil {
 				l.call(conn)
+				if !l.busy.Load() {
+					time.Sleep(pause)
+				}
 			}
 		})
 	}
@@ -81,6 +90,8 @@ func (l *load) reaches(names ...string) {
 
 // during returns how many of the next n calls each server answered.
 func (l *load) during(n int) map[string]int {
+	l.busy.Store(true)
+	defer l.busy.Store(false)
 	l.mu.Lock()
 	l.counts = map[string]int{}
 	until := l.calls + n

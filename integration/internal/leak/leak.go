@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // patience is how long goroutines that are about to end are waited for.
@@ -59,6 +61,7 @@ func Later(t testing.TB) {
 // Main runs the tests of a package for its TestMain, and returns the exit code. It is not 0 if goroutines are
 // left when all tests have ended.
 func Main(m *testing.M) int {
+	kit.Crowd()
 	if code := m.Run(); code != 0 {
 		return code
 	}

@@ -327,7 +327,6 @@ func TestD12_WrappedClient(t *testing.T) {
 }
 
 func TestD13_StaleMember(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
 	kit.Eventually(t, soon, "every member has the endpoint", func() bool {
@@ -392,7 +391,6 @@ func TestD14_HundredConnections(t *testing.T) {
 }
 
 func TestD15_Rollout(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil)
 	const n = 5000
 	w.fill(n, 0)

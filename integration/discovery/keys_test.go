@@ -65,7 +65,6 @@ func ids(endpoints []runtime.Endpoint) string {
 // TestK1_EveryReaderSeesOneState takes the leases of a whole service away: connections, watches and
 // the status hold the same endpoints, and calls to each instance leave out all that is held.
 func TestK1_EveryReaderSeesOneState(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	lease := w.grant()
 	for _, name := range []string{"a", "b"} {
@@ -245,7 +244,6 @@ func TestK3_AnOrderlyLeaveIsNotHeld(t *testing.T) {
 
 // TestK5_ADeletedLiveConfig deletes a live config while a connection is idle and its key forgotten.
 func TestK5_ADeletedLiveConfig(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil)
 	for _, name := range []string{"a", "b"} {
 		w.register(w.serve(name))

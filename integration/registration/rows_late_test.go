@@ -17,7 +17,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -161,7 +160,6 @@ var lateErrors = []error{context.DeadlineExceeded, rpctypes.ErrTimeout, rpctypes
 
 // TestG17_APutLandsLate has one write of each try land late, at a random moment.
 func TestG17_APutLandsLate(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil)
 	tries, workers := 30, 15
 	if report.Long() {

@@ -13,7 +13,7 @@ import (
 )
 
 // pause is how long a caller waits between calls that are not counted, so that these leave the processors to those that are.
-const pause = 2 * time.Millisecond
+const pause = 10 * time.Millisecond
 
 // load makes calls all the time, none of which may fail.
 type load struct {

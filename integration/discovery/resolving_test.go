@@ -129,7 +129,6 @@ func TestR4_NoEndpoint(t *testing.T) {
 }
 
 func TestR5_SetVanishes(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	for _, name := range []string{"a", "b", "c"} {
 		w.register(w.serve(name))

@@ -207,7 +207,6 @@ func TestG2_KeyOfManyDeleted(t *testing.T) {
 
 // Someone deletes the key as soon as it is there: no fight at full speed.
 func TestG2_LimitedRate(t *testing.T) {
-	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(key, addr(0))
 	const d = 5 * time.Second

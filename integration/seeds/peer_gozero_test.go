@@ -9,13 +9,10 @@ import (
 	"github.com/zeromicro/go-zero/core/discov"
 	"github.com/zeromicro/go-zero/core/logx"
 	"google.golang.org/grpc/resolver"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 func TestMain(m *testing.M) {
 	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is away
-	kit.Crowd()
 	os.Exit(m.Run())
 }
 

@@ -50,6 +50,7 @@ func init() {
 		"register":  childRegister,
 		"rpc":       childRPC,
 		"instances": childInstances,
+		"slow":      childSlow,
 		"recover":   childRecover,
 		"away":      childAway,
 		"grow":      childGrow,

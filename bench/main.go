@@ -13,6 +13,7 @@
 //	etcd.go       the etcd that they use, and what changes in it
 //	resolvers.go  who finds endpoints
 //	registrars.go who registers them
+//	slow.go       how policies bear a backend that is slow
 //	results.go    figures, medians and ratios
 //	report.go     tables and documents
 //	plot.go       SVG

@@ -1,6 +1,9 @@
 package main
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // scenario is one thing to measure.
 type scenario struct {
@@ -121,6 +124,16 @@ var scenarios = []*scenario{
 		run:   runInstances, peers: peersOfInstances, base: peerStatic,
 		metrics: []metric{{"µs a round", true, true}, {"KB a round", true, false}, {"allocations a round", true, false}},
 		targets: []target{{c: "3 instances", metric: "µs a round", ratio: true, limit: 1.5}},
+	},
+	{
+		name: "slow", title: "one of 5 backends is ten times slower",
+		about: "200 callers call for 1.5 s, after 1 s of it. One backend takes 400 ms and each other 40 ms. This project picks by etcd_peak_ewma, go-zero by its p2c_ewma, kratos by its p2c.",
+		run:   runSlow, peers: pickers, base: peerGoZero,
+		metrics: []metric{{"p50 ms", false, false}, {"p99 ms", true, true}, {"calls to the slow one, %", false, false}},
+		targets: []target{
+			{c: "5 backends", metric: "p99 ms", ratio: true, limit: 1},
+			{c: "5 backends", metric: "p99 ms", limit: float64(slowSlow/time.Millisecond) / 2}, // half of round robin's
+		},
 	},
 	{
 		name: "recovery", title: "recovery",

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-kratos/kratos/v2/selector"
+	"github.com/go-kratos/kratos/v2/selector/p2c"
+	"github.com/zeromicro/go-zero/core/logx"
+	_ "github.com/zeromicro/go-zero/zrpc" // registers p2c_ewma
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+)
+
+const (
+	peerKratos     = "kratos"
+	peerRoundRobin = "round_robin"
+)
+
+// pickers are those whose choice of a backend is compared, each by the policy that its users get.
+var pickers = []string{peerOurs, peerGoZero, peerKratos, peerRoundRobin}
+
+var policyOf = map[string]string{
+	peerOurs: "etcd_peak_ewma", peerGoZero: "p2c_ewma", peerKratos: "kratos_p2c", peerRoundRobin: "round_robin",
+}
+
+// What the scenario slow does.
+const (
+	slowBackends = 5
+	slowCallers  = 200
+	slowUsual    = 40 * time.Millisecond
+	slowSlow     = 10 * slowUsual
+	slowWarm     = time.Second
+	slowMeasured = 1500 * time.Millisecond
+)
+
+// runSlow compares how policies bear one backend that is ten times slower than the others.
+func runSlow(ctx context.Context, b *bench) error {
+	return b.inTurns(ctx, "slow", fmt.Sprint(slowBackends, " backends"), pickers, "p50 ms", "p99 ms", "calls to the slow one, %")
+}
+
+func childSlow(c *child) (map[string]float64, error) {
+	logx.Disable()
+	balancer.Register(base.NewBalancerBuilder(policyOf[peerKratos], kratosBuilder{}, base.Config{}))
+	backends, err := serveUnevenly()
+	if err != nil {
+		return nil, err
+	}
+	values := make(map[string]float64)
+	for i := range pickers {
+		peer := pickers[(i+c.Changes)%len(pickers)]
+		if err := backends.measure(peer, values); err != nil {
+			return nil, fmt.Errorf("%s: %w", peer, err)
+		}
+	}
+	return values, nil
+}
+
+// uneven is backends of which the first is slow.
+type uneven struct {
+	addrs []string
+	calls []*atomic.Int64 // that each has answered
+}
+
+// lasting answers each call after a while.
+type lasting struct {
+	serving
+	takes time.Duration
+	calls *atomic.Int64
+}
+
+func (l lasting) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	l.calls.Add(1)
+	time.Sleep(l.takes)
+	return l.serving.Check(ctx, in)
+}
+
+func serveUnevenly() (*uneven, error) {
+	u := &uneven{}
+	for i := range slowBackends {
+		lis, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		l := lasting{takes: slowUsual, calls: new(atomic.Int64)}
+		if i == 0 {
+			l.takes = slowSlow
+		}
+		s := grpc.NewServer()
+		grpc_health_v1.RegisterHealthServer(s, l)
+		go func() { _ = s.Serve(lis) }() // until the process ends
+		u.addrs, u.calls = append(u.addrs, lis.Addr().String()), append(u.calls, l.calls)
+	}
+	return u, nil
+}
+
+// measure has callers call by the policy of a peer, and adds what they find to values.
+func (u *uneven) measure(peer string, values map[string]float64) error {
+	m := manual.NewBuilderWithScheme("static")
+	var state resolver.State
+	for _, addr := range u.addrs {
+		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // which policies of gRPC's package base read
+	}
+	m.InitialState(state)
+	conn, err := grpc.NewClient("static:///"+serviceKey, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(m),
+		grpc.WithDefaultServiceConfig(fmt.Sprintf(`{"loadBalancingConfig":[{%q:{}}]}`, policyOf[peer])))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }() // nothing is under way
+	if _, err := callAll(conn, slowWarm); err != nil {
+		return err
+	}
+	before := u.answered()
+	took, err := callAll(conn, slowMeasured)
+	if err != nil {
+		return err
+	}
+	all, slow := 0.0, 0.0
+	for i, n := range u.answered() {
+		all += float64(n - before[i])
+		if i == 0 {
+			slow = float64(n - before[i])
+		}
+	}
+	values[peer+" p50 ms"] = took[len(took)/2]
+	values[peer+" p99 ms"] = took[len(took)*99/100]
+	values[peer+" calls to the slow one, %"] = slow / all * 100
+	return nil
+}
+
+func (u *uneven) answered() []int64 {
+	var all []int64
+	for _, n := range u.calls {
+		all = append(all, n.Load())
+	}
+	return all
+}
+
+// callAll has the callers call for a while, and returns how many milliseconds each call took, sorted.
+func callAll(conn *grpc.ClientConn, lasts time.Duration) ([]float64, error) {
+	var (
+		callers sync.WaitGroup
+		mu      sync.Mutex
+		took    []float64
+		failed  error
+	)
+	end := time.Now().Add(lasts)
+	for range slowCallers {
+		callers.Go(func() {
+			var own []float64
+			var err error
+			for err == nil && time.Now().Before(end) {
+				began := time.Now()
+				err = check(context.Background(), conn)
+				own = append(own, float64(time.Since(began))/1e6)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, own...)
+			if err != nil {
+				failed = err
+			}
+		})
+	}
+	callers.Wait()
+	slices.Sort(took)
+	return took, failed
+}
+
+// kratosBuilder makes pickers of kratos' p2c, as the balancer of its gRPC transport does.
+type kratosBuilder struct{}
+
+func (kratosBuilder) Build(info base.PickerBuildInfo) balancer.Picker {
+	if len(info.ReadySCs) == 0 {
+		return base.NewErrPicker(balancer.ErrNoSubConnAvailable)
+	}
+	var nodes []selector.Node
+	for conn, of := range info.ReadySCs {
+		nodes = append(nodes, kratosNode{selector.NewNode("grpc", of.Address.Addr, nil), conn})
+	}
+	p := kratosPicker{p2c.New()}
+	p.Apply(nodes)
+	return p
+}
+
+type kratosNode struct {
+	selector.Node
+	conn balancer.SubConn
+}
+
+type kratosPicker struct{ selector.Selector }
+
+func (p kratosPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	node, done, err := p.Select(info.Ctx)
+	if err != nil {
+		return balancer.PickResult{}, err
+	}
+	return balancer.PickResult{SubConn: node.(kratosNode).conn, Done: func(d balancer.DoneInfo) {
+		done(info.Ctx, selector.DoneInfo{Err: d.Err, BytesSent: d.BytesSent, BytesReceived: d.BytesReceived})
+	}}, nil
+}

@@ -31,6 +31,8 @@
 //	peakewma.go  the policy "etcd_peak_ewma": by how long calls take and how many are under way
 //	peak.go      ... the estimate
 //	slowstart.go the share of an instance that has just started
+//	bound.go     the bound of calls under way
+//	leastrequest.go  ... and least_request within it
 //	standin.go   policies that stand in for gRPC's where those cannot do what the config asks for
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
@@ -61,6 +63,7 @@ func init() {
 	balancer.Register(weightedBuilder{})
 	balancer.Register(peakEwmaBuilder{})
 	balancer.Register(equalBuilder{})
+	balancer.Register(leastBuilder{})
 }
 
 type builder struct{}

@@ -24,7 +24,7 @@ func BenchmarkPick(b *testing.B) {
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "k", "v"), time.Hour)
 	defer cancel()
 	info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
-	p := &policy{}
+	p := &policy{stations: newStations("acme/user")}
 	below := newPickerOfSubConns(b)
 	one := []viewPicker{{groups: []groupPicker{{1, fixedPicker{}}}}}
 	three := []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {50, fixedPicker{}}, {100, fixedPicker{}}}}}
@@ -80,7 +80,7 @@ var lanesOfTests = &lanes{
 // TestPickAllocatesNothing pins what the benchmark shows.
 func TestPickAllocatesNothing(t *testing.T) {
 	ctx := WithAffinity(context.Background(), "k")
-	p := &picker{policy: &policy{}, lanes: lanesOfTests, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
+	p := &picker{policy: &policy{stations: newStations("acme/user")}, lanes: lanesOfTests, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
 	p.views = append(p.views, viewPicker{next: &p.views[0]})
 	for _, ctx := range []context.Context{context.Background(), ctx, WithLane(ctx, "red"), WithLane(ctx, "green")} {
 		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}

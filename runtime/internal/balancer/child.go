@@ -102,7 +102,7 @@ func (c *child) call(f func()) {
 var readsEndpoints = map[string]bool{
 	serviceconfig.RoundRobinName: true, serviceconfig.PickFirstName: true, serviceconfig.LeastRequestName: true,
 	serviceconfig.RingHashName: true, serviceconfig.WeightedRoundRobinName: true, serviceconfig.WeightedName: true,
-	serviceconfig.PeakEwmaName: true, equalName: true,
+	serviceconfig.PeakEwmaName: true, equalName: true, leastName: true,
 }
 
 // hearsMeanwhile are the policies that can hear of one SubConn while they make the next. Each is
@@ -111,7 +111,7 @@ var readsEndpoints = map[string]bool{
 // within its first update, and works all out once.
 var hearsMeanwhile = map[string]bool{
 	serviceconfig.RoundRobinName: true, serviceconfig.LeastRequestName: true, serviceconfig.WeightedName: true,
-	serviceconfig.PeakEwmaName: true, equalName: true,
+	serviceconfig.PeakEwmaName: true, equalName: true, leastName: true,
 }
 
 // hear tells the policy below what has happened to its SubConns within its first update. It is called

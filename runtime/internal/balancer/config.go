@@ -28,7 +28,7 @@ type config struct {
 }
 
 // terms returns what the config asks of every leaf.
-func (c *config) terms() terms { return terms{start: c.SlowStart} }
+func (c *config) terms() terms { return terms{c.MaxConcurrentRequests, c.SlowStart} }
 
 // childConfig is the policy below: the first of a list that is registered in this binary.
 type childConfig struct {

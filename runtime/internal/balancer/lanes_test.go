@@ -238,7 +238,7 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 	m := newMachine(t)
 	m.update(redIsV2, "", "a v1", "c v2")
 	pick := func() string {
-		out := (&policy{}).assemble(m.core.serving).Picker.(*picker)
+		out := (&policy{stations: newStations("acme/user")}).assemble(m.core.serving).Picker.(*picker)
 		v, err := out.view(balancer.PickInfo{Ctx: WithLane(context.Background(), "red"), FullMethodName: "/s.A/M"})
 		switch {
 		case err != nil:

@@ -17,7 +17,7 @@ func TestLeaderPicks(t *testing.T) {
 	if leaderOf(&attr.Client{}, attr.Leader{Instance: "a", Token: 7}).has(method) {
 		t.Error("a connection without such methods has a leader")
 	}
-	p := &policy{}
+	p := &policy{stations: newStations("acme/user")}
 	ready := &target{instance: "a"}
 	ready.state.Store(&targetState{connectivity: connectivity.Ready})
 	broken := &target{instance: "b"}

@@ -38,6 +38,9 @@ func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	t := p.current()
 	now := p.stations.now()
 	i := t.cheapest(now)
+	if i < 0 {
+		return balancer.PickResult{}, p.allFull(t)
+	}
 	result, err := p.members[i].picker.Pick(info)
 	if err != nil {
 		return result, err
@@ -48,11 +51,17 @@ func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// cheapest draws two members, and returns the one for the call.
+// cheapest draws two members, and returns the one for the call, -1 if all are full.
 func (t *table) cheapest(now time.Duration) int {
 	i, j := t.two(rand.Uint64())
-	if i == j {
+	if t.terms.most > 0 {
+		i, j = t.free(i), t.free(j)
+	}
+	switch {
+	case i == j || j < 0:
 		return i
+	case i < 0: // a call has ended meanwhile
+		return j
 	}
 	a, b := &t.stations[i].peak, &t.stations[j].peak
 	if !a.cheaper(b, t.share(i), t.share(j)) {

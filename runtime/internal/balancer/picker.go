@@ -36,7 +36,11 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result, err := p.below(v, info).Pick(info)
+	below := p.below(v, info)
+	if most := p.policy.stations.terms.Load().most; most > 0 {
+		return p.bounded(below, info, most)
+	}
+	result, err := below.Pick(info)
 	if w, ok := result.SubConn.(*subConn); ok {
 		result.SubConn = w.real()
 	}

@@ -65,19 +65,21 @@ func keyOf(addrs []resolver.Address, opts balancer.NewSubConnOptions) (key poolK
 	return poolKey{addrs[0].Addr, addrs[0].ServerName, opts.HealthCheckEnabled}, true
 }
 
-// entry is one SubConn of gRPC's. Its fields but the first three are guarded by pool.mu.
+// entry is one SubConn of gRPC's. Its fields but the first four are guarded by pool.mu.
 type entry struct {
-	conn   balancer.SubConn
-	pool   *pool
-	place  *descriptors.Place
-	waits  bool    // for its place; state says why
-	paced  bool    // there is room, and it waits for its turn alone
-	failed error   // why the last connection failed or ended; nil: there was none
-	checks bool    // its state is also the server's health, as gRPC did it of old
-	key    poolKey // zero: private
-	state  balancer.SubConnState
-	users  []*subConn
-	health health
+	conn    balancer.SubConn
+	pool    *pool
+	addr    string                  // the first, if there are several
+	station atomic.Pointer[station] // of addr; nil: nobody asked for it yet
+	place   *descriptors.Place
+	waits   bool    // for its place; state says why
+	paced   bool    // there is room, and it waits for its turn alone
+	failed  error   // why the last connection failed or ended; nil: there was none
+	checks  bool    // its state is also the server's health, as gRPC did it of old
+	key     poolKey // zero: private
+	state   balancer.SubConnState
+	users   []*subConn
+	health  health
 }
 
 // health is the health of a SubConn that is ready. One registration with gRPC serves all wrappers.
@@ -165,6 +167,9 @@ func (p *pool) unfile(w *subConn) {
 // open has gRPC make a SubConn. It must be called with mu held.
 func (p *pool) open(addrs []resolver.Address, opts balancer.NewSubConnOptions) (*entry, error) {
 	e := &entry{pool: p, state: notConnected, checks: opts.HealthCheckEnabled}
+	if len(addrs) > 0 {
+		e.addr = addrs[0].Addr
+	}
 	opts.StateListener = func(s balancer.SubConnState) { p.changed(e, s) }
 	conn, err := p.cc.NewSubConn(addrs, opts)
 	if err != nil {

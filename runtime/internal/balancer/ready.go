@@ -19,15 +19,17 @@ import (
 type everyReady struct {
 	balancer.Balancer   // a pick_first an endpoint
 	balancer.ClientConn // gRPC's
+	target              string
 	sequence            sequence
 	stations            atomic.Pointer[stations]
 	picker              func(*readySet) balancer.Picker
 	weight              func(resolver.Endpoint) uint64
+	choices             atomic.Int32 // of least_request
 }
 
 // newEveryReady returns a policy whose pickers are what picker makes.
 func newEveryReady(cc balancer.ClientConn, opts balancer.BuildOptions, weight func(resolver.Endpoint) uint64, picker func(*readySet) balancer.Picker) balancer.Balancer {
-	b := &everyReady{ClientConn: cc, picker: picker, weight: weight}
+	b := &everyReady{ClientConn: cc, target: opts.Target.Endpoint(), picker: picker, weight: weight}
 	b.sequence.shuffle()
 	b.Balancer = endpointsharding.NewBalancer(b, opts, balancer.Get(pickfirst.Name).Build, endpointsharding.Options{})
 	return b
@@ -36,10 +38,13 @@ func newEveryReady(cc balancer.ClientConn, opts balancer.BuildOptions, weight fu
 func (b *everyReady) UpdateClientConnState(s balancer.ClientConnState) error {
 	given := stationsOf(s.ResolverState)
 	if given == nil && b.stations.Load() == nil {
-		given = newStations(b.Target())
+		given = newStations(b.target)
 	}
 	if given != nil {
 		b.stations.Store(given)
+	}
+	if c, ok := s.BalancerConfig.(*leastConfig); ok {
+		b.choices.Store(int32(c.ChoiceCount))
 	}
 	return b.Balancer.UpdateClientConnState(balancer.ClientConnState{
 		// For client-side health checks and outlier detection, where they are asked for.
@@ -50,7 +55,7 @@ func (b *everyReady) UpdateClientConnState(s balancer.ClientConnState) error {
 // UpdateState implements [balancer.ClientConn].
 func (b *everyReady) UpdateState(s balancer.State) {
 	if s.ConnectivityState == connectivity.Ready {
-		set := &readySet{sequence: &b.sequence, stations: b.stations.Load()}
+		set := &readySet{sequence: &b.sequence, stations: b.stations.Load(), choices: int(b.choices.Load())}
 		for _, child := range endpointsharding.ChildStatesFromPicker(s.Picker) {
 			if child.State.ConnectivityState == connectivity.Ready {
 				set.members = append(set.members, member{child.State.Picker, b.weight(child.Endpoint), child.Endpoint})
@@ -69,6 +74,7 @@ type readySet struct {
 	sequence *sequence
 	stations *stations
 	members  []member
+	choices  int  // of least_request
 	seated   bool // its tables have stations, whatever the terms
 	table    atomic.Pointer[table]
 	renewing atomic.Bool
@@ -110,7 +116,7 @@ func (s *readySet) current() *table {
 
 func (s *readySet) makeTable() *table {
 	t := &table{terms: s.stations.terms.Load(), upTo: make([]uint64, len(s.members))}
-	if s.seated || t.terms.start != nil {
+	if s.seated || *t.terms != (terms{}) {
 		s.stations.seat(t, s.members, s.stations.now())
 	}
 	total := uint64(0)

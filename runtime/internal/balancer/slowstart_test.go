@@ -180,7 +180,10 @@ func TestSlowStartInTheConfig(t *testing.T) {
 	for config, want := range map[string]string{
 		`{}`:                             "round_robin {}",
 		`{"slowStart":{"window":"10s"}}`: "etcd_round_robin {}",
-		`{"slowStart":{"window":"10s"},"childPolicy":[{"etcd_weighted":{}}]}`: "etcd_weighted {}",
+		`{"slowStart":{"window":"10s"},"childPolicy":[{"etcd_weighted":{}}]}`:                          "etcd_weighted {}",
+		`{"maxConcurrentRequests":1}`:                                                                  "etcd_round_robin {}",
+		`{"maxConcurrentRequests":1,"childPolicy":[{"least_request_experimental":{"choiceCount":3}}]}`: `etcd_least_request {"choiceCount":3}`,
+		`{"childPolicy":[{"least_request_experimental":{"choiceCount":3}}]}`:                           `least_request_experimental {"choiceCount":3}`,
 	} {
 		if c := mustConfig(t, config); c.child.name()+" "+c.child.text != want {
 			t.Errorf("%s: %s %s", config, c.child.name(), c.child.text)

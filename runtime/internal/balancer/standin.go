@@ -28,7 +28,7 @@ func (equalBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) ba
 
 // standIn returns the policy to use for one that e names, and for the ones below that.
 func standIn(p serviceconfig.Policy, e *serviceconfig.Etcd) serviceconfig.Policy {
-	if e.SlowStart == nil {
+	if e.SlowStart == nil && e.MaxConcurrentRequests == 0 {
 		return p
 	}
 	if c, ok := p.Config.(*serviceconfig.OutlierDetection); ok {
@@ -39,8 +39,11 @@ func standIn(p serviceconfig.Policy, e *serviceconfig.Etcd) serviceconfig.Policy
 		}
 		return serviceconfig.Policy{Name: p.Name, Config: &below}
 	}
-	if p.Name == serviceconfig.RoundRobinName {
+	switch {
+	case p.Name == serviceconfig.RoundRobinName:
 		p.Name = equalName
+	case p.Name == serviceconfig.LeastRequestName && e.MaxConcurrentRequests > 0:
+		p.Name = leastName
 	}
 	return p
 }

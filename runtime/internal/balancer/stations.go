@@ -24,15 +24,21 @@ type stations struct {
 
 // terms are what the config asks of every leaf. They are immutable, and in force with the next pick.
 type terms struct {
+	most  uint32                   // calls under way at an address; 0: no bound
 	start *serviceconfig.SlowStart // nil: all have their full share at once
 }
 
 func (t *terms) equal(o *terms) bool {
+	return t.most == o.most && t.sameStart(o)
+}
+
+func (t *terms) sameStart(o *terms) bool {
 	return t.start == o.start || t.start != nil && o.start != nil && *t.start == *o.start
 }
 
 // station is what a connection knows of one address.
 type station struct {
+	calls atomic.Int64 // under way, begun while they were bounded
 	peak  peak
 	start start // guarded by stations.mu
 }
@@ -81,9 +87,9 @@ func (s *stations) seat(t *table, members []member, now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, x := range t.stations {
-		grows := false
 		x.start.see(attr.Endpoint(members[i].endpoint), time.Duration(of.Window), now, epoch.Add(now))
-		if shares[i], grows = x.start.share(of, now); grows {
+		share, grows := x.start.share(of, now)
+		if shares[i] = share; grows {
 			t.shares, t.until = shares, now+stepOf(of)
 		}
 	}
@@ -108,7 +114,7 @@ func (s *stations) prune(resolved func(addr string) bool, n int) {
 }
 
 // busy reports whether calls are under way.
-func (x *station) busy() bool { return x.peak.underWay.Load() > 0 }
+func (x *station) busy() bool { return x.calls.Load() > 0 || x.peak.underWay.Load() > 0 }
 
 type stationsKey struct{}
 

@@ -69,6 +69,7 @@ type target struct {
 	instance  string
 	addresses []resolver.Address
 	state     atomic.Pointer[targetState]
+	station   *station
 	subConn   *subConn // guarded by policy.calls; nil until it is made
 }
 
@@ -89,7 +90,7 @@ func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
 	}
 	switch s := x.state.Load(); s.connectivity {
 	case connectivity.Ready:
-		return balancer.PickResult{SubConn: s.conn}, nil
+		return t.within(x, s.conn)
 	case connectivity.Idle:
 		t.policy.queue.put(func() { x.connect() })
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
@@ -103,6 +104,19 @@ func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
 	}
 }
 
+// within returns the connection to a target, unless as many calls are under way there as may be.
+func (t *targets) within(x *target, conn balancer.SubConn) (balancer.PickResult, error) {
+	most := t.policy.stations.terms.Load().most
+	switch {
+	case most == 0:
+		return balancer.PickResult{SubConn: conn}, nil
+	case x.station.enter(most):
+		return balancer.PickResult{SubConn: conn, Done: hold(x.station, nil)}, nil
+	}
+	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
+		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", x.instance, t.policy.stations.service, most)
+}
+
 // open makes a target for an instance, and returns the error for the call that named it.
 func (t *targets) open(ref targetRef) error {
 	k := t.known.Load()
@@ -113,7 +127,7 @@ func (t *targets) open(ref targetRef) error {
 	if err != nil {
 		return err
 	}
-	x := &target{instance: ref.instance, addresses: ep.Addresses}
+	x := &target{instance: ref.instance, addresses: ep.Addresses, station: t.policy.stations.at(address(ep))}
 	x.state.Store(&targetState{connectivity: connectivity.Connecting})
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -59,6 +59,10 @@ type weightedPicker struct{ *readySet }
 func newWeightedPicker(s *readySet) balancer.Picker { return weightedPicker{s} }
 
 func (p weightedPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	i := p.current().find(p.sequence.next())
+	t := p.current()
+	i := t.free(t.find(p.sequence.next()))
+	if i < 0 {
+		return balancer.PickResult{}, p.allFull(t)
+	}
 	return p.members[i].picker.Pick(info)
 }

@@ -90,18 +90,25 @@ func nextFailing(before float64, fails bool, since time.Duration) float64 {
 
 // kept returns how much of what was is left after a while.
 func kept(since, over time.Duration) float64 {
-	return math.Exp(-max(0, float64(since)) / float64(over))
+	x := max(0, float64(since)) / float64(over)
+	if x < short {
+		return 1 - x
+	}
+	return math.Exp(-x)
 }
 
-// cost returns what a call to an address with a latency costs. share is the part of its calls that the address gets,
-// 1 unless it has just started.
-func (p *peak) cost(latency, share float64) float64 {
-	return latency * (float64(p.underWay.Load())/share + 1) / (1 - loadFloat(&p.failing))
+// short is how small a part of a fade is so short that math.Exp, which takes half of the time of a call's end, tells
+// no more than a straight line does.
+const short = 1.0 / 1024
+
+// cost returns what a call to an address with a latency costs.
+func (p *peak) cost(latency float64) float64 {
+	return latency * (float64(p.underWay.Load()) + 1) / (1 - loadFloat(&p.failing))
 }
 
 // cheaper reports whether a call to p costs no more than one to o. Where the latency of one is not known yet, it is
 // taken for the other's: so several new endpoints share the calls with the old ones by what is under way.
-func (p *peak) cheaper(o *peak, share, otherShare float64) bool {
+func (p *peak) cheaper(o *peak) bool {
 	mine, others := loadFloat(&p.latency), loadFloat(&o.latency)
 	switch {
 	case mine == 0 && others == 0:
@@ -111,7 +118,7 @@ func (p *peak) cheaper(o *peak, share, otherShare float64) bool {
 	case others == 0:
 		others = mine
 	}
-	return p.cost(mine, share) <= o.cost(others, otherShare)
+	return p.cost(mine) <= o.cost(others)
 }
 
 // retry reports whether a call is due to show how the endpoint is now. Of several callers, one is told so.

@@ -219,7 +219,7 @@ func TestPeakPicks(t *testing.T) {
 	b.picked.Store(int64(now))
 	picks := func() (first int) {
 		for range 100 {
-			if table.cheapest(now) == 0 {
+			if table.cheapest(new(sequence), now) == 0 {
 				first++
 			}
 		}

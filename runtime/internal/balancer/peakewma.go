@@ -35,9 +35,9 @@ func newPeakPicker(s *readySet) balancer.Picker {
 }
 
 func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	t := p.current()
 	now := p.stations.now()
-	i := t.cheapest(now)
+	t := p.currentAt(now)
+	i := t.cheapest(p.sequence, now)
 	if i < 0 {
 		return balancer.PickResult{}, p.allFull(t)
 	}
@@ -51,9 +51,10 @@ func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// cheapest draws two members, and returns the one for the call, -1 if all are full.
-func (t *table) cheapest(now time.Duration) int {
-	i, j := t.two(rand.Uint64())
+// cheapest draws two members, and returns the one for the call, -1 if all are full. A member whose share still grows
+// gets just that, whatever its calls cost: few of them are under way, so it would be the cheaper one too often.
+func (t *table) cheapest(sequence *sequence, now time.Duration) int {
+	i, j := t.two(sequence)
 	if t.terms.most > 0 {
 		i, j = t.free(i), t.free(j)
 	}
@@ -64,7 +65,7 @@ func (t *table) cheapest(now time.Duration) int {
 		return j
 	}
 	a, b := &t.stations[i].peak, &t.stations[j].peak
-	if !a.cheaper(b, t.share(i), t.share(j)) {
+	if !a.cheaper(b) {
 		i, j, b = j, i, a
 	}
 	if b.retry(now) {
@@ -73,18 +74,12 @@ func (t *table) cheapest(now time.Duration) int {
 	return i
 }
 
-// two draws two members. They are one where there is no other.
-func (t *table) two(n uint64) (i, j int) {
+// two draws two members. They are one where there is no other, or where the share of the first one grows.
+func (t *table) two(sequence *sequence) (i, j int) {
 	if t.shares != nil {
-		i = t.find(n)
-		for range 4 { // the same again is likely where others have small shares
-			if j = t.find(rand.Uint64()); j != i {
-				break
-			}
-		}
-		return i, j
+		return t.twoOfShares(sequence.next())
 	}
-	all := uint64(len(t.stations))
+	all, n := uint64(len(t.stations)), rand.Uint64()
 	if all == 1 {
 		return 0, 0
 	}
@@ -93,4 +88,21 @@ func (t *table) two(n uint64) (i, j int) {
 		j++
 	}
 	return i, j
+}
+
+// maxDraws is how often a second member is drawn whose share no longer grows.
+const maxDraws = 4
+
+// twoOfShares is two while a share grows. n says which member's turn it is.
+func (t *table) twoOfShares(n uint64) (i, j int) {
+	i = t.find(n)
+	if t.grows(i) {
+		return i, i
+	}
+	for range maxDraws {
+		if j = t.find(rand.Uint64()); j != i && !t.grows(j) {
+			return i, j
+		}
+	}
+	return i, i
 }

@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"math/bits"
-	"sort"
 	"sync/atomic"
 	"time"
 
@@ -95,29 +94,37 @@ type table struct {
 	stations []*station    // of the members; nil: nobody asked for them
 }
 
-// current returns the table of this moment. When another is due, the first to notice makes it, and the others go by
-// the old one meanwhile.
+// current returns the table of this moment. It reads the clock only while a share grows.
 func (s *readySet) current() *table {
+	if t := s.table.Load(); t != nil && t.until == 0 && t.terms == s.stations.terms.Load() {
+		return t
+	}
+	return s.currentAt(s.stations.now())
+}
+
+// currentAt returns the table of a moment. When another is due, the first to notice makes it, and the others go by
+// the old one meanwhile.
+func (s *readySet) currentAt(now time.Duration) *table {
 	t := s.table.Load()
-	if t != nil && t.terms == s.stations.terms.Load() && (t.until == 0 || s.stations.now() < t.until) {
+	if t != nil && t.terms == s.stations.terms.Load() && (t.until == 0 || now < t.until) {
 		return t
 	}
 	if t == nil {
-		s.table.CompareAndSwap(nil, s.makeTable())
+		s.table.CompareAndSwap(nil, s.makeTable(now))
 		return s.table.Load()
 	}
 	if s.renewing.CompareAndSwap(false, true) {
 		defer s.renewing.Store(false)
-		t = s.makeTable()
+		t = s.makeTable(now)
 		s.table.Store(t)
 	}
 	return t
 }
 
-func (s *readySet) makeTable() *table {
+func (s *readySet) makeTable(now time.Duration) *table {
 	t := &table{terms: s.stations.terms.Load(), upTo: make([]uint64, len(s.members))}
 	if s.seated || *t.terms != (terms{}) {
-		s.stations.seat(t, s.members, s.stations.now())
+		s.stations.seat(t, s.members, now)
 	}
 	total := uint64(0)
 	for i := range s.members {
@@ -131,16 +138,19 @@ func (s *readySet) makeTable() *table {
 	return t
 }
 
-// share returns what a member has of its weight.
-func (t *table) share(i int) float64 {
-	if t.shares == nil {
-		return 1
-	}
-	return t.shares[i]
-}
+// grows reports whether the share of a member still does.
+func (t *table) grows(i int) bool { return t.shares != nil && t.shares[i] < 1 }
 
 // find returns the member in whose share of the calls n lies.
 func (t *table) find(n uint64) int {
 	at, _ := bits.Mul64(n, t.upTo[len(t.upTo)-1])
-	return sort.Search(len(t.upTo), func(i int) bool { return at < t.upTo[i] })
+	low, high := 0, len(t.upTo)-1
+	for low < high { // sort.Search takes twice as long
+		if half := int(uint(low+high) >> 1); at < t.upTo[half] {
+			high = half
+		} else {
+			low = half + 1
+		}
+	}
+	return low
 }

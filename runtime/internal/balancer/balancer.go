@@ -42,6 +42,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
@@ -173,6 +174,9 @@ func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
 	return c, nil
 }
 
+// bareClient is what connections are told of that were made without options of ours. They share a subset.
+var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
+
 // take stores the resolver's state and the config, and returns the state's sequence.
 func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 	told := attr.StateOf(s)
@@ -181,7 +185,7 @@ func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 	}
 	client := told.Client
 	if client == nil {
-		client = &attr.Client{}
+		client = bareClient
 	}
 	if p.in != nil && told.Health != p.health {
 		p.pool.recheck()
@@ -340,7 +344,7 @@ func (p *policy) ResolverError(err error) {
 			return
 		}
 		if p.in == nil {
-			p.in = &input{service: p.opts.Target.Endpoint(), client: &attr.Client{}}
+			p.in = &input{service: p.opts.Target.Endpoint(), client: bareClient}
 			// It is parsed when the process starts to use it, and names nothing that can be missing.
 			p.in.config, _ = defaultConfig()
 		}

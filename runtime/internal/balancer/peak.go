@@ -15,7 +15,7 @@ const (
 	// rise is fade for latencies above the estimate, which are believed a hundred times as soon. They do not replace
 	// it: where hundreds of calls end in a moment, the slowest of them says little, and ten seconds must not go by it.
 	rise = fade / 100
-	// retryAfter is how long an endpoint may go without a call before one that would go elsewhere goes there.
+	// retryAfter is how long an endpoint may go without a call before one that would go elsewhere may go there.
 	retryAfter = time.Second
 	// minHealth is the health of an endpoint at which all calls fail.
 	minHealth = 1.0 / 1024
@@ -41,15 +41,13 @@ func storeFloat(x *atomic.Uint64, old, next float64) {
 func (p *peak) end(took, now time.Duration, err error) {
 	since := now - time.Duration(p.heard.Swap(int64(now)))
 	code := status.Code(err)
-	if code == codes.Canceled {
-		return // by the caller: how long it would have taken is not known
-	}
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
 	fails := overloadedOrGone(code)
-	if !fails || float64(took) > latency {
+	// A call that failed, or that its caller gave up, says no more than that it would have taken as long or longer.
+	if !fails && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
-	if fails || failing > 0 {
+	if fails || failing > 0 && code != codes.Canceled {
 		storeFloat(&p.failing, failing, nextFailing(failing, fails, since))
 	}
 }
@@ -121,8 +119,24 @@ func (p *peak) cheaper(o *peak) bool {
 	return p.cost(mine) <= o.cost(others)
 }
 
-// retry reports whether a call is due to show how the endpoint is now. Of several callers, one is told so.
-func (p *peak) retry(now time.Duration) bool {
-	last := p.picked.Load()
-	return now-time.Duration(last) > retryAfter && p.picked.CompareAndSwap(last, int64(now))
+// dearer reports whether a call to p costs much more than one to o, whatever is under way at either.
+func (p *peak) dearer(o *peak) bool {
+	mine, others := loadFloat(&p.latency), loadFloat(&o.latency)
+	if mine == 0 || others == 0 {
+		mine, others = 1, 1
+	}
+	return mine/(1-loadFloat(&p.failing)) > muchDearer*others/(1-loadFloat(&o.failing))
 }
+
+// muchDearer is how many times the cost of another one is much dearer.
+const muchDearer = 2
+
+// retry reports whether a call is due to show how the endpoint is now. n is random: where calls are few, most endpoints
+// have been quiet for long, and no more than one in retryOneIn of the calls is to find out.
+func (p *peak) retry(now time.Duration, n uint64) bool {
+	last := p.picked.Load()
+	return now-time.Duration(last) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(last, int64(now))
+}
+
+// retryOneIn bounds the calls that retry takes, where they go.
+const retryOneIn = 10

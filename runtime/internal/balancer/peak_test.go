@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -243,11 +245,62 @@ func TestPeakPicks(t *testing.T) {
 	if n := picks(); n != 99 {
 		t.Errorf("after a second without a call, the slow one is tried %d times, want 1", 100-n)
 	}
+	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
+		t.Error("one in ten calls is to try what was quiet, once")
+	}
 	for range 10 {
 		a.end(time.Microsecond, now, status.Error(codes.Unavailable, ""))
 	}
 	if n := picks(); n != 0 {
 		t.Errorf("%d of 100 picks are of one that fails at once", n)
+	}
+}
+
+// TestPeakWhileAllStart has all endpoints be new, as after a deployment, and one of them fail or be slow.
+func TestPeakWhileAllStart(t *testing.T) {
+	for what, end := range map[string]func(*peak, time.Duration){
+		"fails":   func(p *peak, now time.Duration) { p.end(time.Millisecond, now, status.Error(codes.Unavailable, "")) },
+		"is slow": func(p *peak, now time.Duration) { p.end(10*time.Millisecond, now, nil) },
+	} {
+		now := time.Hour
+		set := startingSet(&now, 1, 1, 1, 1, 1)
+		for i := range set.members {
+			e := &endpoint.Endpoint{Addr: "h" + strconv.Itoa(i) + ":1", Metadata: startedAt(epoch.Add(now))}
+			set.members[i].endpoint = attr.New(e, new(attr.Storage))
+		}
+		set.stations.set(terms{start: window(10*time.Minute, 10)})
+		newPeakPicker(set)
+		sequence := new(sequence)
+		bad := 0
+		for range 5000 {
+			now += 100 * time.Microsecond
+			table := set.current()
+			i := table.cheapest(sequence, now)
+			p := &table.stations[i].peak
+			p.picked.Store(int64(now))
+			if i == 0 {
+				bad++
+				end(p, now)
+			} else {
+				p.end(time.Millisecond, now, nil)
+			}
+		}
+		if bad > 50 {
+			t.Errorf("%d of 5000 calls go to the one that %s", bad, what)
+		}
+	}
+}
+
+func TestPeakOfCanceledCalls(t *testing.T) {
+	var p peak
+	p.end(time.Millisecond, time.Hour, nil)
+	p.end(time.Microsecond, time.Hour+time.Second, status.Error(codes.Canceled, ""))
+	if got := time.Duration(loadFloat(&p.latency)); got != time.Millisecond {
+		t.Errorf("a short call that its caller gave up makes the latency %v", got)
+	}
+	p.end(time.Second, time.Hour+2*time.Second, status.Error(codes.Canceled, ""))
+	if got := time.Duration(loadFloat(&p.latency)); got < time.Second/2 || loadFloat(&p.failing) != 0 {
+		t.Errorf("a long call that its caller gave up makes the latency %v, failing %v", got, loadFloat(&p.failing))
 	}
 }
 

@@ -51,8 +51,7 @@ func (p peakPicker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return result, nil
 }
 
-// cheapest draws two members, and returns the one for the call, -1 if all are full. A member whose share still grows
-// gets just that, whatever its calls cost: few of them are under way, so it would be the cheaper one too often.
+// cheapest draws two members, and returns the one for the call, -1 if all are full.
 func (t *table) cheapest(sequence *sequence, now time.Duration) int {
 	i, j := t.two(sequence)
 	if t.terms.most > 0 {
@@ -65,16 +64,16 @@ func (t *table) cheapest(sequence *sequence, now time.Duration) int {
 		return j
 	}
 	a, b := &t.stations[i].peak, &t.stations[j].peak
-	if !a.cheaper(b) {
+	if t.grows(i) && a.dearer(b) || !t.grows(i) && !a.cheaper(b) {
 		i, j, b = j, i, a
 	}
-	if b.retry(now) {
+	if b.retry(now, rand.Uint64()) {
 		return j
 	}
 	return i
 }
 
-// two draws two members. They are one where there is no other, or where the share of the first one grows.
+// two draws two members. They are one where there is no other.
 func (t *table) two(sequence *sequence) (i, j int) {
 	if t.shares != nil {
 		return t.twoOfShares(sequence.next())
@@ -90,17 +89,16 @@ func (t *table) two(sequence *sequence) (i, j int) {
 	return i, j
 }
 
-// maxDraws is how often a second member is drawn whose share no longer grows.
+// maxDraws is how often a second member is drawn that may stand beside the first.
 const maxDraws = 4
 
-// twoOfShares is two while a share grows. n says which member's turn it is.
+// twoOfShares is two while a share grows. n says which member's turn it is. If its share grows, it gets the call unless
+// it is much dearer than the other, which is any: few calls are under way at it, so it would be the cheaper one too
+// often. Otherwise the other is one whose share no longer grows.
 func (t *table) twoOfShares(n uint64) (i, j int) {
 	i = t.find(n)
-	if t.grows(i) {
-		return i, i
-	}
 	for range maxDraws {
-		if j = t.find(rand.Uint64()); j != i && !t.grows(j) {
+		if j = t.find(rand.Uint64()); j != i && (t.grows(i) || !t.grows(j)) {
 			return i, j
 		}
 	}

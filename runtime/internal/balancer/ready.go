@@ -60,6 +60,7 @@ func (b *everyReady) UpdateState(s balancer.State) {
 				set.members = append(set.members, member{child.State.Picker, b.weight(child.Endpoint), child.Endpoint})
 			}
 		}
+		set.stations.see(set.members)
 		s.Picker = b.picker(set)
 	}
 	b.ClientConn.UpdateState(s)

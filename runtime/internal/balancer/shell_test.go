@@ -630,3 +630,20 @@ func TestReportsAreToldOnce(t *testing.T) {
 		t.Errorf("reported %q", reports)
 	}
 }
+
+// TestASubsetForConnectionsWithoutOptions has a live config ask for a subset of connections that were made by the
+// resolver alone.
+func TestASubsetForConnectionsWithoutOptions(t *testing.T) {
+	p, cc := newPolicy(t)
+	c := mustConfig(t, `{"subset":1}`)
+	state := resolver.State{Endpoints: []resolver.Endpoint{
+		{Addresses: []resolver.Address{{Addr: "a:1"}}}, {Addresses: []resolver.Address{{Addr: "b:1"}}},
+	}}
+	if err := p.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c}); err != nil {
+		t.Fatal(err)
+	}
+	settle(p, cc)
+	if open := cc.open(); len(open) != 1 {
+		t.Errorf("%d connections, want 1", len(open))
+	}
+}

@@ -18,24 +18,25 @@ const (
 // start is where an address is in a slow start. The zero value is that of one that has its full share.
 type start struct {
 	says  string        // what its entry said of the time when its server started
-	ramps bool          // it had started a short time before it was first seen ready
-	since time.Duration // when it was first seen ready, since epoch
+	known bool          // since and ran are
+	since time.Duration // when it was first seen ready after that start, since epoch
+	ran   time.Duration // how long its server had run by then, if the clocks agree
 }
 
 // see takes the news that an address whose entry is e is ready. A server that says another time than before has
-// started again. wall is now as the server's clock has it, if the clocks agree.
-func (s *start) see(e *endpoint.Endpoint, window, now time.Duration, wall time.Time) {
+// started again. wall is now as the server's clock has it.
+func (s *start) see(e *endpoint.Endpoint, now time.Duration, wall time.Time) {
 	if e == nil || e.Metadata[endpoint.StartedName] == s.says {
 		return
 	}
 	at, ok := e.Started()
-	*s = start{says: e.Metadata[endpoint.StartedName], ramps: ok && wall.Sub(at) <= window, since: now}
+	*s = start{says: e.Metadata[endpoint.StartedName], known: ok, since: now, ran: wall.Sub(at)}
 }
 
 // share returns the share that an address has of its own, from a percentage to 1, and whether it still grows.
 func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
 	window, age := time.Duration(of.Window), now-s.since
-	if !s.ramps || age >= window {
+	if !s.known || s.ran > window || age >= window {
 		return 1, false
 	}
 	from := float64(of.MinPercent) / serviceconfig.MaxPercent

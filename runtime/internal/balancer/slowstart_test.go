@@ -38,7 +38,7 @@ func TestShares(t *testing.T) {
 		{"from all", window(10*time.Second, 100), 2 * time.Second, 1},
 		{"time does not go back", window(10*time.Second, 0), -time.Second, 0.1},
 	} {
-		s := start{ramps: true, since: time.Hour}
+		s := start{known: true, since: time.Hour}
 		if got, grows := s.share(tt.of, time.Hour+tt.age); math.Abs(got-tt.want) > 1e-9 || grows != (tt.age < 10*time.Second) {
 			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
 		}
@@ -59,21 +59,21 @@ func TestWhoStarts(t *testing.T) {
 		"one whose clock is ahead":           {startedAt(now.Add(time.Hour)), true},
 	} {
 		var s start
-		s.see(&endpoint.Endpoint{Metadata: tt.metadata}, 10*time.Second, 5, now)
-		if s.ramps != tt.want {
-			t.Errorf("%s: %v", what, s.ramps)
+		s.see(&endpoint.Endpoint{Metadata: tt.metadata}, 5, now)
+		if _, grows := s.share(window(10*time.Second, 0), 5); grows != tt.want {
+			t.Errorf("%s: %+v", what, s)
 		}
 	}
 	var s start
-	s.see(nil, time.Second, 0, now)
+	s.see(nil, 0, now)
 	first := &endpoint.Endpoint{Metadata: startedAt(now)}
-	s.see(first, time.Minute, 1*time.Second, now)
-	s.see(first, time.Minute, 2*time.Second, now)
+	s.see(first, 1*time.Second, now)
+	s.see(first, 2*time.Second, now)
 	if s.since != time.Second {
 		t.Errorf("a reconnect starts it again: %+v", s)
 	}
-	s.see(&endpoint.Endpoint{Metadata: startedAt(now.Add(time.Second))}, time.Minute, 3*time.Second, now)
-	if s.since != 3*time.Second || !s.ramps {
+	s.see(&endpoint.Endpoint{Metadata: startedAt(now.Add(time.Second))}, 3*time.Second, now)
+	if s.since != 3*time.Second || !s.known {
 		t.Errorf("a restart does not: %+v", s)
 	}
 }
@@ -82,6 +82,7 @@ func TestWhoStarts(t *testing.T) {
 func startingSet(now *time.Duration, weights ...uint64) *readySet {
 	s := &readySet{sequence: &sequence{}, stations: newStations("acme/user")}
 	s.stations.now = func() time.Duration { return *now }
+	s.stations.wall = func() time.Time { return epoch.Add(*now) }
 	for i, weight := range weights {
 		e := &endpoint.Endpoint{Addr: "h" + strconv.Itoa(i) + ":1"}
 		if i == len(weights)-1 {
@@ -137,6 +138,18 @@ func TestASlowStartIsAStraightLine(t *testing.T) {
 				t.Errorf("%s: in second %d its share is %.3f of its own, want %.3f", tt.what, second, share, want)
 			}
 		}
+	}
+}
+
+// TestASlowStartBeginsBeforeThePicks has an endpoint be ready for half of its window before anybody picks.
+func TestASlowStartBeginsBeforeThePicks(t *testing.T) {
+	now := time.Hour
+	set := startingSet(&now, 1, 1)
+	set.stations.set(terms{start: window(10*time.Second, 10)})
+	set.stations.see(set.members)
+	now += 5 * time.Second
+	if shares := set.current().shares; math.Abs(shares[1]-0.55) > 1e-9 {
+		t.Errorf("shares %v, want 0.55 of the second", shares)
 	}
 }
 

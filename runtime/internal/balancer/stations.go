@@ -17,6 +17,7 @@ type stations struct {
 	service string
 	terms   atomic.Pointer[terms]
 	now     func() time.Duration // since epoch
+	wall    func() time.Time
 
 	mu     sync.Mutex
 	byAddr map[string]*station
@@ -49,7 +50,7 @@ var epoch = time.Now()
 func sinceEpoch() time.Duration { return time.Since(epoch) }
 
 func newStations(service string) *stations {
-	s := &stations{service: service, now: sinceEpoch, byAddr: make(map[string]*station)}
+	s := &stations{service: service, now: sinceEpoch, wall: time.Now, byAddr: make(map[string]*station)}
 	s.terms.Store(&terms{})
 	return s
 }
@@ -73,6 +74,20 @@ func (s *stations) set(next terms) {
 	}
 }
 
+// see takes the news that members are ready: a slow start counts from then, though nobody picks yet.
+func (s *stations) see(members []member) {
+	if s.terms.Load().start == nil {
+		return // what comes with the next table is soon enough
+	}
+	now, wall := s.now(), s.wall()
+	for i := range members {
+		x := s.at(address(members[i].endpoint))
+		s.mu.Lock()
+		x.start.see(attr.Endpoint(members[i].endpoint), now, wall)
+		s.mu.Unlock()
+	}
+}
+
 // seat fills t with the stations of members, which are ready, and the shares that they have now, if any is not full.
 func (s *stations) seat(t *table, members []member, now time.Duration) {
 	t.stations = make([]*station, len(members))
@@ -83,11 +98,11 @@ func (s *stations) seat(t *table, members []member, now time.Duration) {
 	if of == nil {
 		return
 	}
-	shares := make([]float64, len(members))
+	shares, wall := make([]float64, len(members)), s.wall()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, x := range t.stations {
-		x.start.see(attr.Endpoint(members[i].endpoint), time.Duration(of.Window), now, epoch.Add(now))
+		x.start.see(attr.Endpoint(members[i].endpoint), now, wall)
 		share, grows := x.start.share(of, now)
 		if shares[i] = share; grows {
 			t.shares, t.until = shares, now+stepOf(of)

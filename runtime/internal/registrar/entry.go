@@ -120,10 +120,21 @@ func (e Entry) at(addr string, started time.Time, methods map[string][]string) E
 		e.Endpoint.Metadata = maps.Clone(e.Endpoint.Metadata)
 		e.Endpoint.Metadata[endpoint.MethodsName] = text
 	}
-	if len(e.Endpoint.Metadata) < endpoint.MaxMetadata {
-		e.Endpoint = e.Endpoint.WithStarted(started)
+	return e.startedAt(started)
+}
+
+// startedAt returns the entry with the time at which its server started, unless what an entry must say would then not
+// fit any more: that it leaves, above all.
+func (e Entry) startedAt(at time.Time) Entry {
+	with := e
+	with.Endpoint = e.Endpoint.WithStarted(at)
+	leaving := with.complete().Endpoint.WithLeaving()
+	for _, layout := range e.Layouts {
+		if _, err := layout.Encode(e.Key, leaving); layout.Metadata() && err != nil {
+			return e
+		}
 	}
-	return e
+	return with
 }
 
 // methodsText returns the methods as metadata, "" if they are too long or none is known.

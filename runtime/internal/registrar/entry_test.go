@@ -147,6 +147,39 @@ func TestAtAnAddress(t *testing.T) {
 	}
 }
 
+// The time of the start takes no place from what an entry must say.
+func TestStartedIfThereIsRoom(t *testing.T) {
+	pieces := func(n int) map[string]string {
+		all := make(map[string]string)
+		for i := range n {
+			all[fmt.Sprint("m", i)] = "x"
+		}
+		return all
+	}
+	long := func(n int) map[string]string { return map[string]string{"m": strings.Repeat("x", n)} }
+	for _, tt := range []struct {
+		what     string
+		metadata map[string]string
+		says     bool
+	}{
+		{"few pieces", pieces(1), true},
+		{"room for two more", pieces(endpoint.MaxMetadata - 2), true},
+		{"room for the mark alone", pieces(endpoint.MaxMetadata - 1), false},
+		{"a long value", long(endpoint.MaxValue - 200), true},
+		{"a value as long as it may be", long(endpoint.MaxValue - 70), false},
+	} {
+		e := published(t, "a.A", "a")
+		e.Endpoint.Metadata = tt.metadata
+		got := e.at("h:1", time.Unix(1_700_000_000, 0), nil).complete()
+		if _, says := got.Endpoint.Started(); says != tt.says {
+			t.Errorf("%s: it says when it started: %v", tt.what, says)
+		}
+		if _, err := got.items(""); err != nil || got.leaving(e.Layouts[0]) == "" {
+			t.Errorf("%s: %v, leaving %q", tt.what, err, got.leaving(e.Layouts[0]))
+		}
+	}
+}
+
 func TestWarning(t *testing.T) {
 	for _, tt := range []struct {
 		layouts []endpoint.Layout

@@ -1222,8 +1222,8 @@ func (*Weighted) Descriptor() ([]byte, []int) {
 
 // PeakEwma picks two endpoints at random and takes the one with the lower latency,
 // averaged with a decay of 10 s, times the calls under way. A failed call counts as a
-// slow one. An endpoint without a call for a second is tried again. The endpoints'
-// weights do not count.
+// slow one. An endpoint without a call for a second is tried again now and then. The
+// endpoints' weights do not count.
 type PeakEwma struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields

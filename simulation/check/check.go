@@ -35,6 +35,13 @@ const (
 	Status     Rule = "the status is true"
 	Reached    Rule = "in the end every caller reaches each instance by name"
 	Affine     Rule = "in the end calls of one affinity reach one instance"
+	Leads      Rule = "two never lead at a time"
+	Guarded    Rule = "what only the leader serves runs on no other"
+	Fenced     Rule = "a store takes nothing from an earlier leader once it has heard of a later one, and refuses no leader"
+	ToLeader   Rule = "a call for the leader reaches it"
+	HandedOver Rule = "who resigns hands over at once"
+	Leaderless Rule = "somebody leads whenever somebody can"
+	Led        Rule = "in the end one instance leads, and every caller reaches it"
 	LeftBehind Rule = "nothing is left behind"
 )
 

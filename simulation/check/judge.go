@@ -31,6 +31,7 @@ type Judge struct {
 	writes  map[string][]write     // by key: the latest, in order
 	lines   map[string][]time.Time // by process and what they are about: the latest, in order
 	history history
+	store   store
 }
 
 type life struct {
@@ -71,6 +72,7 @@ func New(now time.Time) *Judge {
 		writes:  make(map[string][]write),
 		lines:   make(map[string][]time.Time),
 		history: newHistory(),
+		store:   newStore(),
 	}
 }
 

@@ -81,7 +81,7 @@ func (c *caller) dial() clients {
 	if c.spec.Subset > 0 {
 		options = append(options, runtime.WithSubset(c.spec.Subset))
 	}
-	shop, err := c.registry.NewClient(describe(shopName, shopKey, c.spec.Policy), options...)
+	shop, err := c.registry.NewClient(describeShop(c.spec.Policy), options...)
 	if err != nil {
 		panic(err)
 	}

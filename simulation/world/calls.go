@@ -31,7 +31,7 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
 // ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
 var ways = append([]way{
-	calling(userWho), calling(shopWhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane, calling(shopWhoNewer), calling(shopWhoNewer),
+	calling(userWho), calling(shopWhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane, (*caller).callLeader, calling(shopWhoNewer), calling(shopWhoNewer),
 }, slices.Repeat([]way{calling(shopWho)}, plainCalls)...)
 
 // calling returns the way that calls a method of any instance.
@@ -136,14 +136,23 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 
 // ask makes the call, and has the judge hear how it ended, unless the caller ends meanwhile.
 func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) (from string, code codes.Code) {
+	ended := c.send(ctx, conn, call)
+	if ctx.Err() == nil {
+		c.w.observe(func(j *check.Judge) { j.Call(ended) })
+	}
+	return ended.From, ended.Code
+}
+
+// send makes the call and returns how it ended.
+func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call check.Call) check.Call {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	from, err := ask(bounded, conn, call.Method)
+	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
 	if ctx.Err() != nil {
-		return from, status.Code(err)
+		return call
 	}
 	c.calls.Add(1)
-	call.End, call.From, call.Code = time.Now(), from, status.Code(err)
 	if _, host := c.current(); c.w.deafSince(host) != call.Deaf {
 		call.Deaf = time.Time{} // it may have heard meanwhile
 	}
@@ -151,6 +160,5 @@ func (c *caller) ask(ctx context.Context, conn grpc.ClientConnInterface, call ch
 		call.Err = err.Error()
 	}
 	c.w.note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
-	c.w.observe(func(j *check.Judge) { j.Call(call) })
-	return from, call.Code
+	return call
 }

@@ -71,9 +71,10 @@ func (w *World) reset(down time.Duration, change func()) {
 	change()
 	w.hangAnew()
 	live, ok := w.etcd.Get(configKey)
-	entries := w.etcd.Entries(prefix)
+	entries, standing := w.etcd.Entries(prefix), w.etcd.Entries(candidates)
 	w.mu.Lock()
 	w.noteReset(entries)
+	w.noteCandidates(standing)
 	w.noteDrain(live.Value, ok)
 	w.mu.Unlock()
 	w.rights.apply() // a backup has the rights of its time
@@ -87,7 +88,16 @@ func (w *World) reset(down time.Duration, change func()) {
 func (w *World) resetSince(at time.Time) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return len(w.resets) > 0 && !w.resets[len(w.resets)-1].Before(at)
+	last := w.lastReset()
+	return !last.IsZero() && !last.Before(at)
+}
+
+// lastReset returns when etcd was last restored or wiped, zero if it never was. It must be called with mu held.
+func (w *World) lastReset() (at time.Time) {
+	if len(w.resets) > 0 {
+		at = w.resets[len(w.resets)-1]
+	}
+	return at
 }
 
 // resetHidden reports whether etcd was last restored or wiped while a process had a connection to a member that was a black

@@ -26,9 +26,9 @@ func (s *server) wanted(key string) said {
 	case key == userKey:
 		want.Methods = strings.TrimPrefix(userWho, "/")
 	case s.spec.Newer:
-		want.Methods = strings.TrimPrefix(shopWho, "/") + ",WhoNewer"
+		want.Methods = strings.TrimPrefix(shopLead, "/") + ",Who,WhoNewer"
 	default:
-		want.Methods = strings.TrimPrefix(shopWho, "/")
+		want.Methods = strings.TrimPrefix(shopLead, "/") + ",Who"
 	}
 	return want
 }

@@ -31,6 +31,7 @@ func (w *World) settle(ctx context.Context) {
 		{check.Entries, w.wrongEntries},
 		{check.Status, w.wrongStatus},
 		{check.Readers, func() string { return w.wrongReaders(ctx) }},
+		{check.Led, w.wrongLeader},
 	}
 	bound := within
 	if w.plan.Auth && slices.ContainsFunc(w.plan.Steps, func(s schedule.Step) bool { return s.Kind == schedule.RightsRefused }) {
@@ -57,6 +58,7 @@ func (w *World) settle(ctx context.Context) {
 	w.wrongLanes(ctx)
 	w.wrongAffinities(ctx)
 	w.wrongTargets(ctx)
+	w.wrongLeaderCalls(ctx)
 	w.wrongConnections()
 	w.wrongTimeouts(ctx)
 }
@@ -191,6 +193,9 @@ func (w *World) tearDown(ctx context.Context) {
 		if e.Lease != 0 && w.isServers(e) {
 			w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 		}
+	}
+	for _, e := range w.etcd.Entries(leaders) {
+		w.report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
 	}
 	w.ghosts.Wait() // callers hear that servers have left
 	for _, c := range w.callers {

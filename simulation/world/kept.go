@@ -52,6 +52,7 @@ func (w *World) sample(ctx context.Context) {
 	for i := range callers {
 		callers[i] = make(lasting)
 	}
+	leaders := make(lasting)
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
 	for {
@@ -66,6 +67,9 @@ func (w *World) sample(ctx context.Context) {
 		for i, c := range w.callers {
 			c.lookAtKey(callers[i])
 		}
+		w.lookAtLeaders()
+		w.lookAtTerms()
+		w.lookForLeader(leaders)
 	}
 }
 
@@ -98,12 +102,13 @@ type sight struct {
 	in       bool
 	wants    string
 	registry *runtime.Registry // nil: the server is down
+	stands   *stander
 }
 
 func (s *server) sight() sight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sight{s.id, s.from, s.in, fmt.Sprint(s.wants), s.live}
+	return sight{s.id, s.from, s.in, fmt.Sprint(s.wants), s.live, s.stands}
 }
 
 // lookAt judges what etcd has of a server whose way to etcd is free.
@@ -123,6 +128,9 @@ func (s *server) lookAt(now sight, wrong lasting) {
 		if i >= 0 && now.in {
 			s.lookAtStatus(now, statuses[i], wrong, len(own) < len(s.layouts()), lacks == "", full)
 		}
+	}
+	if s.elects() {
+		s.lookAtCandidate(now, wrong, s.lacks(shopKey) != "", full)
 	}
 	left := s.w.leasesLeft(now.from)
 	if now.in && len(left) > 0 {

@@ -48,14 +48,14 @@ func (w *World) hang(c etcd.Change) {
 		return
 	}
 	delete(w.leases.of, c.Key)
-	if c.Client != "" && strings.HasPrefix(c.Key, prefix) && !slices.Contains(w.leases.granted[c.Client], lease) {
+	if services := strings.HasPrefix(c.Key, prefix) || strings.HasPrefix(c.Key, leaders); c.Client != "" && services && !slices.Contains(w.leases.granted[c.Client], lease) {
 		w.judge.Report(c.At, check.Deleted, "%s has deleted %s, which hung on lease %x of somebody else", c.Client, c.Key, lease)
 	}
 }
 
 // hangAnew takes in all keys after etcd was restored or wiped.
 func (w *World) hangAnew() {
-	entries := w.etcd.Entries(prefix)
+	entries := append(w.etcd.Entries(prefix), w.etcd.Entries(leaders)...)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.leases.of)

@@ -58,6 +58,7 @@ func (w *World) entryOverwritten(ctx context.Context, s schedule.Step) {
 }
 
 func (w *World) revoke(e etcd.Entry) {
+	w.force(e.Lease)
 	_ = w.etcd.Revoke(e.Lease) // it may be revoked already, for another entry of the server
 }
 

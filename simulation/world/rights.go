@@ -55,7 +55,8 @@ const password = "secret"
 func rightsWithout(what string) []etcd.Right {
 	services := etcd.Right{From: prefix, To: rangeEnd(prefix), Read: what != schedule.Read, Write: what != schedule.Write}
 	config := etcd.Right{From: configs, To: rangeEnd(configs), Read: what != schedule.ReadConfig}
-	return []etcd.Right{services, config}
+	elections := etcd.Right{From: leaders + prefix, To: rangeEnd(leaders + prefix), Read: services.Read, Write: services.Write}
+	return []etcd.Right{services, elections, config}
 }
 
 // rangeEnd returns the end of the range of keys that begin with a prefix, which ends with a slash.

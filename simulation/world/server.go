@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/health"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -35,7 +36,8 @@ type server struct {
 	leaving  *atomic.Bool            // entering is to stop trying
 	entries  []*runtime.Registration // of the mode register; under mu
 	end      context.CancelFunc
-	entering *errand // puts it in etcd, or serves
+	entering *errand  // puts it in etcd, or serves
+	stands   *stander // under mu
 }
 
 func newServer(w *World, index int, spec schedule.Server) *server {
@@ -77,6 +79,7 @@ func (s *server) start(ctx context.Context) {
 		s.addr = fmt.Sprintf("%s:%d", s.host, s.port)
 		s.id = fmt.Sprintf("%s, life %d", s.name(), s.life)
 		s.entries, s.wants = nil, make(map[string]said)
+		s.stands = newStander(&s.process, s.id)
 		for _, key := range s.keys() {
 			s.wants[key] = s.wanted(key)
 		}
@@ -87,7 +90,7 @@ func (s *server) start(ctx context.Context) {
 			panic(err) // a fault of the world's own
 		}
 		s.listener = listener
-		s.grpc, s.health = grpc.NewServer(), health.NewServer()
+		s.grpc, s.health = grpc.NewServer(leader.Guard(s.registry, describeShop(""))...), health.NewServer()
 		ctx, s.end = context.WithCancel(ctx)
 		s.up, s.leaving = true, new(atomic.Bool)
 		s.mu.Lock()
@@ -102,7 +105,21 @@ func (s *server) start(ctx context.Context) {
 		case schedule.Register:
 			s.startRegistered(ctx)
 		}
+		if s.elects() {
+			s.stands.start(ctx, s.leadership())
+		}
 	})
+}
+
+// elects reports whether the server stands for election: a registration by hand knows no methods.
+func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
+
+// leadership returns the leadership of this life. Every other server asks its registry for it.
+func (s *server) leadership() *leader.Leadership {
+	if s.index%2 == 0 {
+		return leader.Of(s.server, describeShop(""))
+	}
+	return leader.Of(s.registry, describeShop(""))
 }
 
 // instance describes this life to the judge.
@@ -135,11 +152,12 @@ func (s *server) kill() {
 		s.leaving.Store(true)
 		s.end()
 		s.grpc.Stop()
-		ghost, entering := s.process, s.entering
+		ghost, entering, stands := s.process, s.entering, s.stands
 		s.entering = nil
 		s.w.ghosts.Go(func() { // it reaches nobody, and the next life need not wait for it
 			_ = entering.wait() // nobody is left to tell
 			ghost.shut(dead())
+			stands.wait()
 		})
 	})
 }
@@ -178,6 +196,7 @@ func (s *server) stop(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
 		s.shut(ctx)
+		s.stands.wait()
 		s.vanish()
 	})
 }
@@ -188,5 +207,6 @@ func (s *server) gone(killed bool) {
 	s.mu.Lock()
 	s.in, s.live = false, nil
 	s.mu.Unlock()
+	s.stands.end()
 	s.w.observe(func(j *check.Judge) { j.Down(time.Now(), s.id, killed) })
 }

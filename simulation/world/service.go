@@ -20,15 +20,27 @@ const (
 
 	shopWho      = "/acme.Shop/Who"
 	shopWhoNewer = "/acme.Shop/WhoNewer"
+	shopLead     = "/acme.Shop/Lead" // for the leader
 	userWho      = "/acme.User/Who"
 
 	// configs is the prefix of live configs.
 	configs   = "_grpc_config/"
 	configKey = configs + shopKey
+
+	// leaders is the prefix of the keys of candidates.
+	leaders    = "_grpc_leader/"
+	candidates = leaders + shopKey + "/" // for the shop
 )
 
 func describe(name, key, policy string) *runtime.ServiceDesc {
 	return &runtime.ServiceDesc{Name: name, Key: key, LeaseTTL: ttl, ServiceConfig: policy}
+}
+
+// describeShop describes the shop, which has a method for its leader.
+func describeShop(policy string) *runtime.ServiceDesc {
+	desc := describe(shopName, shopKey, policy)
+	desc.Leader = []string{shopLead}
+	return desc
 }
 
 // answerer is an instance of a service: it says which life of which server it is.
@@ -42,21 +54,40 @@ func (l life) Who(context.Context, *emptypb.Empty) (*wrapperspb.StringValue, err
 	return wrapperspb.String(string(l)), nil
 }
 
+// shopOf is an instance of the shop.
+type shopOf struct {
+	life
+	led func(context.Context) // is called by the method for the leader, with the call's context
+}
+
 // serviceDesc describes a service whose methods all answer with the life.
 func serviceDesc(name string, methods ...string) *grpc.ServiceDesc {
 	desc := &grpc.ServiceDesc{ServiceName: name, HandlerType: (*answerer)(nil)}
 	for _, method := range methods {
-		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: method, Handler: handle})
+		full := "/" + name + "/" + method
+		desc.Methods = append(desc.Methods, grpc.MethodDesc{MethodName: method, Handler: handle(full)})
 	}
 	return desc
 }
 
-func handle(srv any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) { //nolint:revive // the signature is gRPC's
-	in := new(emptypb.Empty)
-	if err := decode(in); err != nil {
-		return nil, err
+// handle returns the handler of a method.
+func handle(full string) grpc.MethodHandler {
+	return func(srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor) (any, error) {
+		in := new(emptypb.Empty)
+		if err := decode(in); err != nil {
+			return nil, err
+		}
+		answer := func(ctx context.Context, in any) (any, error) {
+			if shop, ok := srv.(shopOf); ok && full == shopLead {
+				shop.led(ctx)
+			}
+			return srv.(answerer).Who(ctx, in.(*emptypb.Empty))
+		}
+		if intercept == nil {
+			return answer(ctx, in)
+		}
+		return intercept(ctx, in, &grpc.UnaryServerInfo{Server: srv, FullMethod: full}, answer)
 	}
-	return srv.(answerer).Who(ctx, in)
 }
 
 // ask calls a method and returns which life has answered.

@@ -23,11 +23,11 @@ const (
 
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
 func (s *server) addServices(to grpc.ServiceRegistrar) {
-	methods := []string{"Who"}
+	methods := []string{"Who", "Lead"}
 	if s.spec.Newer {
 		methods = append(methods, "WhoNewer")
 	}
-	to.RegisterService(serviceDesc(shopName, methods...), life(s.id))
+	to.RegisterService(serviceDesc(shopName, methods...), shopOf{life(s.id), s.stands.serves})
 	if s.spec.Both {
 		to.RegisterService(serviceDesc(userName, "Who"), life(s.id))
 	}
@@ -38,7 +38,7 @@ func (s *server) addServices(to grpc.ServiceRegistrar) {
 func (s *server) publish() {
 	s.server = s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
 	s.addServices(s.server)
-	s.server.Publish(describe(shopName, shopKey, ""), s.options()...)
+	s.server.Publish(describeShop(""), s.options()...)
 	if s.spec.Both {
 		s.server.Publish(describe(userName, userKey, ""), s.options()...)
 	}

@@ -37,6 +37,7 @@ type World struct {
 	noted   map[string]bool      // the keys of entries that the judge has heard of
 	deaf    map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
 	down    []int                // by member: how many steps keep it down
+	polls   polls
 	leases  leases
 	trace   []byte // a line an event
 }
@@ -61,6 +62,7 @@ func Run(ctx context.Context, plan schedule.Schedule) Result {
 		leases:  newLeases(),
 		deaf:    make(map[string]time.Time),
 		down:    make([]int, plan.Members),
+		polls:   newPolls(),
 	}
 	watchdog := time.AfterFunc(longest, w.hangs)
 	defer watchdog.Stop()
@@ -197,6 +199,8 @@ func (w *World) committed(c etcd.Change) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.commits = append(w.commits, c)
+	w.hang(c)
+	w.noteCandidate(c)
 	w.noteEntry(c.Revision, etcd.Entry{Key: c.Key, Value: c.Value})
 	if c.Key == configKey {
 		w.noteDrain(c.Value, !c.Delete)

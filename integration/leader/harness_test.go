@@ -103,12 +103,19 @@ type instance struct {
 
 func (g *group) start(name string) *instance {
 	g.t.Helper()
+	return g.startAs(name, &leaderpb.Counter_EtcdServiceDesc)
+}
+
+// startAs starts an instance of the service under another description.
+func (g *group) startAs(name string, desc *runtime.ServiceDesc) *instance {
+	g.t.Helper()
 	i := &instance{name: name, group: g, wire: &wire{}}
 	i.registry = g.registry(i.wire)
-	i.grpc = grpc.NewServer(leader.Guard(i.registry, &leaderpb.Counter_EtcdServiceDesc)...)
+	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
-	leaderpb.RegisterCounterServerToEtcd(i.server, i, runtime.WithInstance(name))
-	i.leads = leader.Of(i.server, &leaderpb.Counter_EtcdServiceDesc)
+	leaderpb.RegisterCounterServer(i.server, i)
+	i.server.Publish(desc, runtime.WithInstance(name))
+	i.leads = leader.Of(i.server, desc)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		g.t.Fatal(err)
@@ -156,11 +163,24 @@ func (i *instance) kill() {
 
 func (g *group) client() leaderpb.CounterClient {
 	g.t.Helper()
-	client, err := leaderpb.NewCounterClientFromEtcd(g.registry(&wire{}), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return g.clientOf(&leaderpb.Counter_EtcdServiceDesc)
+}
+
+// clientOf returns a client of the service under another description.
+func (g *group) clientOf(desc *runtime.ServiceDesc) leaderpb.CounterClient {
+	g.t.Helper()
+	conn, err := g.registry(&wire{}).NewClient(desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	return client
+	return leaderpb.NewCounterClient(conn)
+}
+
+// under returns the description of the service under a key, in a layout; nil: the default.
+func under(key string, layout runtime.Layout) *runtime.ServiceDesc {
+	desc := leaderpb.Counter_EtcdServiceDesc
+	desc.Key, desc.Layout = key, layout
+	return &desc
 }
 
 // leader returns who answers a call to the leader, and how long that took.

@@ -235,7 +235,7 @@ func TestDeletedByForce(t *testing.T) {
 	client := g.client()
 	g.leader(client)
 	was, _ := first.leads.Token()
-	resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter/", clientv3.WithFirstCreate()...)
+	resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter//", clientv3.WithFirstCreate()...)
 	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "a" {
 		t.Fatalf("etcd has %v, %v", resp, err)
 	}
@@ -244,7 +244,7 @@ func TestDeletedByForce(t *testing.T) {
 	}
 	kit.Eventually(t, soon, "b to lead", func() bool { who, _ := g.leader(client); return who == "b" })
 	kit.Eventually(t, soon, "a to stand behind b", func() bool {
-		resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter/", clientv3.WithPrefix())
+		resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter//", clientv3.WithPrefix())
 		return err == nil && len(resp.Kvs) == 2 && !first.leads.Holds()
 	})
 	if _, err := g.store.add(was, 1); err == nil {

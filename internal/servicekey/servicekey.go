@@ -16,6 +16,10 @@ const (
 	LeaderSegment = "_grpc_leader" // candidates for the leadership of services
 )
 
+// LeaderPrefix returns the prefix of the etcd keys of the candidates for a service key. No segment of a key is empty, so
+// the double slash keeps the candidates of "acme/order/eu" out of the range of "acme/order".
+func LeaderPrefix(key string) string { return LeaderSegment + "/" + key + "//" }
+
 // Check says what is wrong with a key and what would be right, in words that
 // follow the key: "has a double slash: ...".
 func Check(key string) error {

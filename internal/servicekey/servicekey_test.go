@@ -123,3 +123,14 @@ func TestCheckAuthority(t *testing.T) {
 		}
 	}
 }
+
+func TestLeaderPrefix(t *testing.T) {
+	keys := []string{"a", "/a", "a/b", "/a/b", "a/b/c", "ab"}
+	for _, one := range keys {
+		for _, other := range keys {
+			if one != other && strings.HasPrefix(LeaderPrefix(other)+"X", LeaderPrefix(one)) {
+				t.Errorf("the range of %q holds the candidates of %q", one, other)
+			}
+		}
+	}
+}

@@ -21,7 +21,7 @@ const maxInstance = 1 << 10
 // CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id
 // of the instance that stands.
 func CandidatePrefix(namespace, name string) string {
-	return namespace + servicekey.LeaderSegment + "/" + name + "/"
+	return namespace + servicekey.LeaderPrefix(name)
 }
 
 // Leader is the candidate that was created first.

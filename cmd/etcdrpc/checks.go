@@ -365,7 +365,7 @@ func (p *patient) checkPolicy(s *service) (all []finding) {
 	if err := checkConfig(string(s.config.value)); err != nil {
 		all = append(all, finding{kindBadPolicy, []string{key}, "clients do not go by the live policy: " + err.Error(),
 			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", shell(s.key))})
-	} else if len(s.instances) > 0 && s.checkLeft(drainList(s.config.value)) != nil {
+	} else if m := s.merged(); len(m.instances) > 0 && m.checkLeft(drainList(s.config.value)) != nil {
 		all = append(all, finding{kindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", shell(s.key))})
 	}

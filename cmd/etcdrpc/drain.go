@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +19,7 @@ const editTries = 10
 type drainOptions struct {
 	child      string
 	preferZone bool
+	noRoutes   bool // it may lack routes, though instances say their lanes
 	dryRun     bool
 }
 
@@ -31,10 +33,12 @@ by its id or its address. Calls under way go on, and the instance stays register
 
 It adds the instance to the list "drain" of the live policy, and keeps the rest of
 it. Where there is no live policy yet that says how to balance, drain has to begin
-one, and it takes the place of how the generated code balances; etcd does not know
-how that is. So say it with --child-policy where it is not round_robin, and with
---prefer-zone where the proto file has prefer_zone. Timeouts and retries stay those
-of the generated code.`,
+one, and it takes the place of all that the proto file says of that; etcd does not
+know what that is. So say it with --child-policy where it is not round_robin, and with
+--prefer-zone where the proto file has prefer_zone. Where it has more, such as routes,
+put it in force by policy set first: drain refuses to begin a policy without routes
+while instances have the metadata "lane", unless --no-routes says that there are none.
+Timeouts and retries stay those of the generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
 		Args:              keyArgs(1),
@@ -53,6 +57,7 @@ of the generated code.`,
 	cmd.Flags().StringVar(&opts.child, "child-policy", "round_robin",
 		"the `policy` that a new live policy balances by: round_robin, pick_first, least_request, ring_hash, weighted, peak_ewma, or gRPC's JSON")
 	cmd.Flags().BoolVar(&opts.preferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone")
+	cmd.Flags().BoolVar(&opts.noRoutes, "no-routes", false, "begin a live policy without routes even where instances have the metadata \"lane\"")
 	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(sortedKeys(shortPolicies), cobra.ShellCompDirectiveNoFileComp)))
 	addDryRun(cmd, &opts.dryRun)
 	return cmd
@@ -95,7 +100,7 @@ func editDrained(ctx context.Context, s *store, e edit, change func(*service, *l
 		if found.config, err = s.get(ctx, configPrefix+key); err != nil {
 			return nil, err
 		}
-		e.old = found.config
+		e.old, e.service = found.config, found
 		config, err := parseConfig([]byte(e.oldText()))
 		if err != nil {
 			return nil, fmt.Errorf("%w; mend it with policy set or policy rm", err)
@@ -120,48 +125,36 @@ func (o *drainOptions) drain(s *service, c *liveConfig, name string) (notes []st
 	if err != nil {
 		return nil, err
 	}
-	if slices.Contains(drained, i.Instance) || slices.Contains(drained, i.Addr) {
+	clients := s.merged()
+	called := cmp.Or(clients.at(i.Addr), i)
+	if called.isDrained(drained) {
 		return nil, nil
 	}
-	drained = append(drained, s.drainName(i))
-	if err := s.checkLeft(drained); err != nil {
+	drained = append(drained, s.drainName(i, called))
+	if err := clients.checkLeft(drained); err != nil {
 		return nil, err
 	}
-	if err := s.checkLanesLeft(livePolicy([]byte(c.String())), drained); err != nil {
+	if err := clients.checkLanesLeft(livePolicy([]byte(c.String())), drained); err != nil {
 		return nil, err
 	}
 	child, err := childPolicy(o.child)
 	if err != nil {
 		return nil, usageError{fmt.Errorf("--child-policy: %w", err)}
 	}
-	began := !c.namesPolicy()
-	if err := c.setDrained(drained, child); err != nil {
-		return nil, err
-	}
-	if !began {
-		return nil, nil
-	}
-	if o.preferZone {
-		c.etcd["preferZone"] = json.RawMessage("true")
-		if err := c.put(); err != nil {
+	begins := !c.namesPolicy()
+	if begins && !o.noRoutes {
+		if err := clients.checkNoLanes(); err != nil {
 			return nil, err
 		}
 	}
-	return []string{fmt.Sprintf("There was no live policy that says how to balance, so this one begins with %s, in place of what the "+
-		"generated code does. If the proto file says otherwise: policy rm, and drain again with --child-policy.", policyNames(child))}, nil
-}
-
-// policyNames are the names in a list of policies.
-func policyNames(list json.RawMessage) string {
-	var policies []object
-	if err := json.Unmarshal(list, &policies); err != nil {
-		return string(list)
+	if err := c.setDrained(drained, child); err != nil {
+		return nil, err
 	}
-	var names []string
-	for _, policy := range policies {
-		names = append(names, sortedKeys(policy)...)
+	if begins && o.preferZone {
+		c.etcd["preferZone"] = json.RawMessage("true")
+		return nil, c.put()
 	}
-	return strings.Join(names, ", ")
+	return nil, nil
 }
 
 // find is the instance with an id or an address. An etcd key's last part will do as well.
@@ -179,18 +172,14 @@ func (s *service) find(name string) (*instance, error) {
 	for _, i := range s.instances {
 		names = append(names, i.Instance)
 	}
-	const shown = 10
-	names = slices.Compact(names)
-	if len(names) > shown {
-		names = append(names[:shown], "…")
-	}
-	return nil, fmt.Errorf("no such instance is registered: there are %s", strings.Join(names, ", "))
+	return nil, fmt.Errorf("no such instance is registered: there are %s", someOf(slices.Compact(names)))
 }
 
-// drainName returns what the list calls an instance: its id, or the address of home-made JSON, where it depends on the
-// json_layout of a client which field is the id.
-func (s *service) drainName(i *instance) string {
-	if isHomeMade(s.key, i.entry) {
+// drainName returns what the list calls an instance: its id, or the address where clients may know it by another id. They
+// do where they call its address by what another entry says, and for home-made JSON, where it depends on the json_layout of a
+// client which field is the id.
+func (s *service) drainName(i, called *instance) string {
+	if called.Instance != i.Instance || isHomeMade(s.key, called.entry) {
 		return i.Addr
 	}
 	return i.Instance

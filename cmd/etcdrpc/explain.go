@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,7 @@ type explanation struct {
 	Instances []explained `json:"instances"`
 	Notes     []string    `json:"notes"`
 
-	service *service
+	service *service // with the instances that clients call
 	etcd    *serviceconfig.Etcd
 	placed  *serviceconfig.Placement // nil: there are no lanes
 }
@@ -91,21 +92,65 @@ func explain(s *service, from caller) (*explanation, error) {
 	case len(config.LoadBalancing) == 0:
 		return nil, fmt.Errorf("the live policy of %s does not say how to balance: its clients go by what their code was generated with", s.key)
 	}
-	x := &explanation{Key: s.key, caller: from, service: s, Instances: make([]explained, len(s.instances)), Notes: []string{}}
-	policy := config.LoadBalancing[0]
+	x := &explanation{Key: s.key, caller: from, service: s.merged(), Notes: []string{}}
+	x.setPolicy(config.LoadBalancing[0])
+	x.placed = x.service.placement(x.etcd)
+	all := make([]int, len(x.service.instances))
+	for i := range all {
+		all[i] = i
+		x.Instances = append(x.Instances, explained{Instance: x.service.instances[i].Instance, Addr: x.service.instances[i].Addr})
+	}
+	x.split(x.lane(x.drain(all)))
+	x.qualify()
+	x.addUncalled(s)
+	return x, nil
+}
+
+// setPolicy takes in a policy, and which one below it picks.
+func (x *explanation) setPolicy(policy serviceconfig.Policy) {
 	if x.etcd, _ = policy.Config.(*serviceconfig.Etcd); x.etcd == nil {
 		x.etcd = &serviceconfig.Etcd{ChildPolicy: []serviceconfig.Policy{policy}}
 	}
-	x.Policy = x.etcd.ChildPolicy[0].Name
-	x.placed = s.placement(x.etcd)
-	for i := range s.instances {
-		x.Instances[i] = explained{Instance: s.instances[i].Instance, Addr: s.instances[i].Addr}
+	picks := x.etcd.ChildPolicy[0]
+	if detection, ok := picks.Config.(*serviceconfig.OutlierDetection); ok {
+		x.note("An instance that fails more often than the others has no calls for a while: the shares are those while none does.")
+		picks = detection.ChildPolicy[0]
 	}
-	x.split(x.lane(x.drain(x.addresses())))
+	x.Policy = picks.Name
+}
+
+// qualify says when the shares are others.
+func (x *explanation) qualify() {
 	if x.etcd.Subset > 0 {
 		x.note("Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", x.etcd.Subset)
 	}
-	return x, nil
+	if x.etcd.ZoneMinPercent > 0 && x.Zone != "" {
+		x.note("While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", x.etcd.ZoneMinPercent)
+	}
+	if x.etcd.SlowStart != nil {
+		x.note("An instance that has just started has less: its share grows for %v.", time.Duration(x.etcd.SlowStart.Window))
+	}
+}
+
+// addUncalled adds the entries of the service that clients make no instance of.
+func (x *explanation) addUncalled(s *service) {
+	called := make(map[string]*instance)
+	for n := range x.service.instances {
+		called[x.service.instances[n].Addr] = &x.service.instances[n]
+	}
+	for _, i := range s.instances {
+		why := "is being withdrawn by its owner"
+		if of := called[i.Addr]; of != nil {
+			if of.entry.key == i.entry.key {
+				continue
+			}
+			why = "has the address of " + of.Instance + ", which stands for both"
+		}
+		x.Instances = append(x.Instances, explained{Instance: i.Instance, Addr: i.Addr, Why: why})
+	}
+	slices.SortStableFunc(x.Instances, func(a, b explained) int {
+		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr))
+	})
 }
 
 func (x *explanation) note(format string, args ...any) {
@@ -124,23 +169,6 @@ func (x *explanation) keep(set []int, pass func(i int) (ok bool, why string)) []
 		}
 	}
 	return left
-}
-
-// addresses returns one instance of each address.
-func (x *explanation) addresses() []int {
-	first := make(map[string]string)
-	all := make([]int, len(x.Instances))
-	for i := range all {
-		all[i] = i
-	}
-	return x.keep(all, func(i int) (bool, string) {
-		addr := x.Instances[i].Addr
-		if of, taken := first[addr]; taken {
-			return false, "has the address of " + of + ", which stands for both"
-		}
-		first[addr] = x.Instances[i].Instance
-		return true, ""
-	})
 }
 
 // drain leaves out what is drained.
@@ -188,7 +216,12 @@ func (x *explanation) lane(set []int) []int {
 		x.note("Every instance is in a lane, so the calls without one go to all.")
 		return set
 	}
-	return x.keep(set, func(i int) (bool, string) { return base(i), "is in a lane: " + fmt.Sprint(x.placed.Of[i]) })
+	return x.keep(set, func(i int) (bool, string) {
+		if lanes := x.placed.Of[i]; len(lanes) > 0 {
+			return base(i), "is in a lane: " + fmt.Sprint(lanes)
+		}
+		return base(i), "is of no lane that clients make, and not of the base either"
+	})
 }
 
 // split divides the calls among the groups, and shares each group's part out.

@@ -75,6 +75,7 @@ func (s *service) allDrained(in func(i int) bool, drained []string) bool {
 // checkLanes finds what is wrong with the lanes of a live policy.
 func (p *patient) checkLanes(s *service) (all []finding) {
 	policy := livePolicy(s.config.value)
+	s = s.merged()
 	placed := s.placement(policy)
 	if placed == nil || len(s.instances) == 0 {
 		return nil

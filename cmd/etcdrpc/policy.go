@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -87,7 +88,10 @@ func newPolicySet(a *app) *cobra.Command {
 		Long: `set puts a live policy in force: the service config in a file, on standard input
 (-), or given as it is, which begins with "{". What gRPC would refuse or misread is
 refused here, and nothing is written. The difference from the present live policy
-is shown; nothing is written if someone else changes it meanwhile.`,
+is shown; nothing is written if someone else changes it meanwhile.
+
+The first live policy that says how to balance takes the place of all that the proto
+file says of that: routes, zones, the subset, slow start and the rest. set says so.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args:              keyArgs(1),
@@ -102,10 +106,13 @@ is shown; nothing is written if someone else changes it meanwhile.`,
 				return err
 			}
 			e := edit{key: args[0], old: live, new: text, dryRun: dryRun, done: "The live policy of " + args[0] + " is in force."}
+			e.service = visible(ctx, s, args[0])
 			if err := e.apply(ctx, s); err != nil {
 				return err
 			}
-			warnIfUnknown(ctx, cmd, s, args[0])
+			if e.service != nil && len(e.service.instances) == 0 { // a mistyped key looks like that
+				sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.full(args[0]))
+			}
 			return e.show(cmd.OutOrStdout(), a.output)
 		}),
 	}
@@ -178,7 +185,9 @@ type edit struct {
 	new    string // "" none
 	dryRun bool
 	done   string   // what to say when it is written
-	notes  []string // for the user, beside the difference
+	notes  []string // for the user, after the difference
+
+	service *service // whose policy it is; nil: not known
 
 	revision int64 // at which it was written
 }
@@ -223,8 +232,11 @@ func (e *edit) show(out io.Writer, f format) error {
 	if f == formatJSON {
 		return writeJSON(out, editJSON{
 			Key: e.key, Changed: e.changes(), DryRun: e.dryRun, Revision: e.revision,
-			Old: asJSON(e.oldText()), New: asJSON(e.new), Notes: e.notes,
+			Old: asJSON(e.oldText()), New: asJSON(e.new), Notes: slices.Concat(e.warnings(), e.notes),
 		})
+	}
+	for _, warning := range e.warnings() {
+		sayf(out, "%s\n", warning)
 	}
 	for _, line := range lines(diff(pretty([]byte(e.oldText())), pretty([]byte(e.new)))) {
 		sayf(out, "%s\n", line)
@@ -246,14 +258,12 @@ type editJSON struct {
 	Notes    []string `json:"notes,omitempty"`
 }
 
-// warnIfUnknown says so where a policy is for a service that nobody registered: a mistyped key looks
-// like that.
-func warnIfUnknown(ctx context.Context, cmd *cobra.Command, s *store, key string) {
+// visible returns what is registered under a key, nil where that is not to be seen by who may write policies only.
+func visible(ctx context.Context, s *store, key string) *service {
 	entries, _, _, err := s.entriesOf(ctx, key)
 	if err != nil {
-		return // not to be seen by who may write policies only
+		return nil
 	}
-	if found, _ := surveyKey(key, entries); len(found.instances) == 0 {
-		sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.full(key))
-	}
+	found, _ := surveyKey(key, entries)
+	return found
 }

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// The bounds of a slow start, and its share at first if none is given.
+// The bounds of a slow start's window, and the default of its MinPercent.
 const (
-	MinSlowStart         = Duration(time.Second)
-	MaxSlowStart         = Duration(time.Hour)
-	DefaultSlowStartFrom = 10 // percent
+	MinSlowStart            = Duration(time.Second)
+	MaxSlowStart            = Duration(time.Hour)
+	DefaultSlowStartPercent = 10
 )
 
 // SlowStart lets the share of an instance that has just started grow evenly.
 type SlowStart struct {
 	Window Duration `json:"window"`
-	// MinPercent is the share at first, in percent of the full one. 0: DefaultSlowStartFrom.
+	// MinPercent is the share at first, in percent of the full one. 0: DefaultSlowStartPercent.
 	MinPercent uint32 `json:"minPercent,omitempty"`
 }
 

@@ -9,11 +9,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// maxPicks is how often a policy below is asked for one call while what it picks is full. Our own leave out what is
-// full, and are asked again only where another call was faster.
+// maxPicks is how often a policy below is asked to pick for one call while the endpoints that it picks are full. Our own
+// policies leave these out, and are asked again only if another call took the last place meanwhile.
 const maxPicks = 8
 
-// bounded picks for a call where calls under way are bounded.
+// bounded picks an endpoint that has fewer than most calls under way.
 func (p *picker) bounded(below balancer.Picker, info balancer.PickInfo, most uint32) (balancer.PickResult, error) {
 	for range maxPicks {
 		result, err := below.Pick(info)
@@ -57,11 +57,10 @@ func (x *station) enter(most uint32) bool {
 	}
 }
 
-// held is a call that counts at a station until gRPC says that it is done, once. As with records, a pick allocates
-// nothing.
+// held is a call that counts toward the bound of a station until it ends. It is pooled as a record is.
 type held struct {
 	station *station
-	then    func(balancer.DoneInfo) // of the policy below; may be nil
+	then    func(balancer.DoneInfo) // done of the policy below; may be nil
 	done    func(balancer.DoneInfo) // h.end
 }
 
@@ -97,8 +96,8 @@ func (t *table) full(i int) bool {
 	return t.terms.most > 0 && t.stations[i].calls.Load() >= int64(t.terms.most)
 }
 
-// free returns a member that is not full: i if it is not, or else one by its share of the calls, or else any. It
-// returns -1 if all are.
+// free returns a member that is not full: i if possible, else one by its share of the calls, else any. It returns -1 if
+// all are full.
 func (t *table) free(i int) int {
 	if !t.full(i) {
 		return i

@@ -10,8 +10,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// leastName is the name of the policy that stands in for least_request where calls under way are bounded. It is not
-// one that a config names.
+// leastName is the policy that stands in for least_request where calls under way are bounded. No config names it.
 const leastName = "etcd_least_request"
 
 type leastBuilder struct{}
@@ -34,8 +33,7 @@ func (leastBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) ba
 	return newEveryReady(cc, opts, equal, newLeastPicker)
 }
 
-// leastPicker takes some endpoints at random, and of these the one with the fewest calls under way. It goes by the
-// calls that the bound counts.
+// leastPicker draws some endpoints, and picks the one of these with the fewest calls under way, as the bound counts them.
 type leastPicker struct{ *readySet }
 
 func newLeastPicker(s *readySet) balancer.Picker {

@@ -10,15 +10,22 @@ import (
 )
 
 const (
-	// fade is the time in which all but 1/e of what was is forgotten.
+	// fade is the time constant of the averages: after it, what was before counts 1/e.
 	fade = 10 * time.Second
-	// rise is fade for latencies above the estimate, which are believed a hundred times as soon. They do not replace
-	// it: where hundreds of calls end in a moment, the slowest of them says little, and ten seconds must not go by it.
+	// rise is the time constant for latencies above the estimate, so that a slow endpoint is noticed soon. It is not
+	// zero: where hundreds of calls end in a moment, the slowest of them says little, and would count for ten seconds.
 	rise = fade / 100
-	// retryAfter is how long an endpoint may go without a call before one that would go elsewhere may go there.
+	// retryAfter is how long an endpoint goes without a call before it may get one that would go elsewhere.
 	retryAfter = time.Second
+	// retryOneIn bounds such calls: one in so many.
+	retryOneIn = 10
+	// muchDearer is from which ratio of two costs on one is much dearer than the other.
+	muchDearer = 2
 	// minHealth is the health of an endpoint at which all calls fail.
 	minHealth = 1.0 / 1024
+	// linear is the part of a time constant up to which a straight line is exact enough. It spares math.Exp, which takes
+	// half of the time that the end of a call costs.
+	linear = 1.0 / 1024
 )
 
 // peak estimates how long a call to an address takes. The zero value knows nothing yet.
@@ -32,18 +39,18 @@ type peak struct {
 
 func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
 
-// storeFloat replaces old by next, unless another call has ended meanwhile: that one is as good.
+// storeFloat replaces old by next, unless another call has ended meanwhile: its outcome serves as well.
 func storeFloat(x *atomic.Uint64, old, next float64) {
 	x.CompareAndSwap(math.Float64bits(old), math.Float64bits(next))
 }
 
-// end takes the outcome of a call that took some time.
+// end notes the outcome of a call.
 func (p *peak) end(took, now time.Duration, err error) {
 	since := now - time.Duration(p.heard.Swap(int64(now)))
 	code := status.Code(err)
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
 	fails := overloadedOrGone(code)
-	// A call that failed, or that its caller gave up, says no more than that it would have taken as long or longer.
+	// A call that failed, or that its caller gave up, is known only to need at least as long.
 	if !fails && code != codes.Canceled || float64(took) > latency {
 		storeFloat(&p.latency, latency, nextLatency(latency, float64(took), since))
 	}
@@ -52,7 +59,7 @@ func (p *peak) end(took, now time.Duration, err error) {
 	}
 }
 
-// overloadedOrGone reports whether an error tells of the endpoint rather than of the call.
+// overloadedOrGone reports whether an error is likely the endpoint's fault rather than the caller's.
 func overloadedOrGone(code codes.Code) bool {
 	switch code {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.ResourceExhausted, codes.Internal, codes.DataLoss:
@@ -61,21 +68,20 @@ func overloadedOrGone(code codes.Code) bool {
 	return false
 }
 
-// nextLatency returns the estimate after a call that took some time, the last one having ended a while before.
+// nextLatency returns the estimate after a call. since is the time since the previous one ended.
 func nextLatency(before, took float64, since time.Duration) float64 {
 	took = max(1, took)
 	if before == 0 {
 		return took
 	}
-	over := fade
+	constant := fade
 	if took > before {
-		over = rise
+		constant = rise
 	}
-	return took + (before-took)*kept(since, over)
+	return took + (before-took)*kept(since, constant)
 }
 
-// nextFailing returns 1 minus the health after a call. One that fails halves the health, one that does not has
-// it recover.
+// nextFailing returns 1 minus the health after a call. A call that fails halves the health; with others it recovers.
 func nextFailing(before float64, fails bool, since time.Duration) float64 {
 	if fails {
 		return 1 - max(minHealth, (1-before)/2)
@@ -86,26 +92,22 @@ func nextFailing(before float64, fails bool, since time.Duration) float64 {
 	return 0
 }
 
-// kept returns how much of what was is left after a while.
-func kept(since, over time.Duration) float64 {
-	x := max(0, float64(since)) / float64(over)
-	if x < short {
+// kept returns the weight that an old value has after a while.
+func kept(since, constant time.Duration) float64 {
+	x := max(0, float64(since)) / float64(constant)
+	if x < linear {
 		return 1 - x
 	}
 	return math.Exp(-x)
 }
-
-// short is how small a part of a fade is so short that math.Exp, which takes half of the time of a call's end, tells
-// no more than a straight line does.
-const short = 1.0 / 1024
 
 // cost returns what a call to an address with a latency costs.
 func (p *peak) cost(latency float64) float64 {
 	return latency * (float64(p.underWay.Load()) + 1) / (1 - loadFloat(&p.failing))
 }
 
-// cheaper reports whether a call to p costs no more than one to o. Where the latency of one is not known yet, it is
-// taken for the other's: so several new endpoints share the calls with the old ones by what is under way.
+// cheaper reports whether a call to p costs no more than one to o. A latency that is not known yet is assumed to be the
+// other's, so that new endpoints share the calls with old ones by how many are under way.
 func (p *peak) cheaper(o *peak) bool {
 	mine, others := loadFloat(&p.latency), loadFloat(&o.latency)
 	switch {
@@ -128,15 +130,9 @@ func (p *peak) dearer(o *peak) bool {
 	return mine/(1-loadFloat(&p.failing)) > muchDearer*others/(1-loadFloat(&o.failing))
 }
 
-// muchDearer is how many times the cost of another one is much dearer.
-const muchDearer = 2
-
-// retry reports whether a call is due to show how the endpoint is now. n is random: where calls are few, most endpoints
-// have been quiet for long, and no more than one in retryOneIn of the calls is to find out.
+// retry reports whether the endpoint should get a call to show whether it has recovered. n is random: where calls are
+// rare, most endpoints have had none for long, and only one call in retryOneIn may be spent on that.
 func (p *peak) retry(now time.Duration, n uint64) bool {
 	last := p.picked.Load()
 	return now-time.Duration(last) > retryAfter && n%retryOneIn == 0 && p.picked.CompareAndSwap(last, int64(now))
 }
-
-// retryOneIn bounds the calls that retry takes, where they go.
-const retryOneIn = 10

@@ -26,7 +26,7 @@ func (peakEwmaBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions)
 	return newEveryReady(cc, opts, equal, newPeakPicker)
 }
 
-// peakPicker takes two endpoints at random, and of these the one at which a call costs less.
+// peakPicker draws two endpoints, and picks the one at which a call costs less.
 type peakPicker struct{ *readySet }
 
 func newPeakPicker(s *readySet) balancer.Picker {
@@ -73,7 +73,7 @@ func (t *table) cheapest(sequence *sequence, now time.Duration) int {
 	return i
 }
 
-// two draws two members. They are one where there is no other.
+// two draws two members, or one twice.
 func (t *table) two(sequence *sequence) (i, j int) {
 	if t.shares != nil {
 		return t.twoOfShares(sequence.next())

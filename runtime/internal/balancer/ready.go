@@ -12,9 +12,8 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// everyReady connects to every endpoint, as round_robin does, and replaces the picker, which takes turns, by one of
-// our own over the endpoints that are ready. What an endpoint says of itself comes with its attributes, so a change
-// takes effect without a reconnect.
+// everyReady connects to every endpoint, as round_robin does, and picks among those that are ready by a picker of
+// our own. Weights and other metadata come with an endpoint's attributes, so a change takes effect without a reconnect.
 type everyReady struct {
 	balancer.Balancer   // a pick_first an endpoint
 	balancer.ClientConn // gRPC's
@@ -26,7 +25,7 @@ type everyReady struct {
 	choices             atomic.Int32 // of least_request
 }
 
-// newEveryReady returns a policy whose pickers are what picker makes.
+// newEveryReady returns a policy that picks by the pickers which picker makes, one whenever other endpoints are ready.
 func newEveryReady(cc balancer.ClientConn, opts balancer.BuildOptions, weight func(resolver.Endpoint) uint64, picker func(*readySet) balancer.Picker) balancer.Balancer {
 	b := &everyReady{ClientConn: cc, target: opts.Target.Endpoint(), picker: picker, weight: weight}
 	b.sequence.shuffle()
@@ -69,13 +68,13 @@ func (b *everyReady) UpdateState(s balancer.State) {
 // equal gives every endpoint the same weight.
 func equal(resolver.Endpoint) uint64 { return 1 }
 
-// readySet is the endpoints that are ready, of a leaf. It is immutable but for its table.
+// readySet holds the endpoints of a leaf that are ready. Only its table changes.
 type readySet struct {
 	sequence *sequence
 	stations *stations
 	members  []member
 	choices  int  // of least_request
-	seated   bool // its tables have stations, whatever the terms
+	seated   bool // tables have stations under any terms
 	table    atomic.Pointer[table]
 	renewing atomic.Bool
 }
@@ -86,13 +85,13 @@ type member struct {
 	endpoint resolver.Endpoint
 }
 
-// table is what picks go by, at one time and under the same terms. It is immutable.
+// table holds what picks go by at one time and under one config. It is immutable.
 type table struct {
 	terms    *terms
 	until    time.Duration // when a share will have grown; 0: none grows
-	upTo     []uint64      // the sum of the members' weights up to and with each
-	shares   []float64     // what the members have of their weights; nil: all of them
-	stations []*station    // of the members; nil: nobody asked for them
+	upTo     []uint64      // for each member, the sum of the weights up to its own, which is included
+	shares   []float64     // of the members' weights, from 0 to 1; nil: all are 1
+	stations []*station    // of the members; nil: picks do not need them
 }
 
 // current returns the table of this moment. It reads the clock only while a share grows.
@@ -103,8 +102,8 @@ func (s *readySet) current() *table {
 	return s.currentAt(s.stations.now())
 }
 
-// currentAt returns the table of a moment. When another is due, the first to notice makes it, and the others go by
-// the old one meanwhile.
+// currentAt returns the table of a moment. When the next one is due, the first caller to notice makes it, and the others
+// go by the old one meanwhile.
 func (s *readySet) currentAt(now time.Duration) *table {
 	t := s.table.Load()
 	if t != nil && t.terms == s.stations.terms.Load() && (t.until == 0 || now < t.until) {
@@ -139,7 +138,7 @@ func (s *readySet) makeTable(now time.Duration) *table {
 	return t
 }
 
-// grows reports whether the share of a member still does.
+// grows reports whether the share of a member still grows.
 func (t *table) grows(i int) bool { return t.shares != nil && t.shares[i] < 1 }
 
 // find returns the member in whose share of the calls n lies.

@@ -7,13 +7,13 @@ import (
 	"google.golang.org/grpc/balancer"
 )
 
-// record is a call under way at a station, until gRPC says that it is done, once. Records are used again, each with
-// its own function for gRPC, so that a pick allocates nothing.
+// record is a call under way at a station. gRPC calls done once, when the call ends. Records are pooled together with
+// these functions, so that a pick allocates nothing.
 type record struct {
 	stations *stations
 	station  *station
 	began    time.Duration
-	then     func(balancer.DoneInfo) // of the policy below; may be nil
+	then     func(balancer.DoneInfo) // done of the policy below; may be nil
 	done     func(balancer.DoneInfo) // r.end
 }
 
@@ -44,7 +44,7 @@ func (r *record) end(info balancer.DoneInfo) {
 		then(info)
 	}
 	if info.Err == nil && !info.BytesReceived {
-		return // the connection had gone, and gRPC picks another
+		return // the connection was lost, and gRPC picks again
 	}
 	now := s.now()
 	x.peak.end(now-began, now, info.Err)

@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -8,23 +9,23 @@ import (
 )
 
 const (
-	// steps is in how many steps a share grows, save that a step takes minStep at least.
+	// steps is in how many steps a share grows. In a short window there are fewer, for a step takes minStep at least.
 	steps   = 100
 	minStep = 50 * time.Millisecond
 	// shareUnits is the full share, in the unit in which weights are scaled by shares.
 	shareUnits = 10_000
 )
 
-// start is where an address is in a slow start. The zero value is that of one that has its full share.
+// start is the state of an address in a slow start. The zero value has the full share.
 type start struct {
-	says  string        // what its entry said of the time when its server started
-	known bool          // since and ran are
+	says  string        // when its server started, as its entry says
+	known bool          // says is a time, so since and ran are meant
 	since time.Duration // when it was first seen ready after that start, since epoch
 	ran   time.Duration // how long its server had run by then, if the clocks agree
 }
 
-// see takes the news that an address whose entry is e is ready. A server that says another time than before has
-// started again. wall is now as the server's clock has it.
+// see notes that an address with the entry e is ready. If the entry names another time than before, the server has
+// restarted. wall is now in the time that entries are in.
 func (s *start) see(e *endpoint.Endpoint, now time.Duration, wall time.Time) {
 	if e == nil || e.Metadata[endpoint.StartedName] == s.says {
 		return
@@ -33,16 +34,13 @@ func (s *start) see(e *endpoint.Endpoint, now time.Duration, wall time.Time) {
 	*s = start{says: e.Metadata[endpoint.StartedName], known: ok, since: now, ran: wall.Sub(at)}
 }
 
-// share returns the share that an address has of its own, from a percentage to 1, and whether it still grows.
+// share returns the part of its weight that an address has at now, at most 1, and whether that still grows.
 func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
 	window, age := time.Duration(of.Window), now-s.since
 	if !s.known || s.ran > window || age >= window {
 		return 1, false
 	}
-	from := float64(of.MinPercent) / serviceconfig.MaxPercent
-	if of.MinPercent == 0 {
-		from = float64(serviceconfig.DefaultSlowStartFrom) / serviceconfig.MaxPercent
-	}
+	from := float64(cmp.Or(of.MinPercent, serviceconfig.DefaultSlowStartPercent)) / serviceconfig.MaxPercent
 	return from + (1-from)*max(0, float64(age))/float64(window), true
 }
 

@@ -9,8 +9,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// equalName is the name of the policy that stands in for round_robin where that cannot do what the config asks for.
-// It is not one that a config names.
+// equalName is the policy that stands in for round_robin beside options that only our own policies carry out. No config
+// names it.
 const equalName = "etcd_round_robin"
 
 // equalBuilder shares the calls out evenly.
@@ -26,7 +26,7 @@ func (equalBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) ba
 	return newEveryReady(cc, opts, equal, newWeightedPicker)
 }
 
-// standIn returns the policy to use for one that e names, and for the ones below that.
+// standIn returns p, a policy below e, with each policy in it that cannot carry out the options of e replaced by ours.
 func standIn(p serviceconfig.Policy, e *serviceconfig.Etcd) serviceconfig.Policy {
 	if e.SlowStart == nil && e.MaxConcurrentRequests == 0 {
 		return p

@@ -23,28 +23,25 @@ type stations struct {
 	byAddr map[string]*station
 }
 
-// terms are what the config asks of every leaf. They are immutable, and in force with the next pick.
+// terms are the options of the config that hold for every leaf. They are immutable, and take effect with the next pick.
 type terms struct {
 	most  uint32                   // calls under way at an address; 0: no bound
 	start *serviceconfig.SlowStart // nil: all have their full share at once
 }
 
 func (t *terms) equal(o *terms) bool {
-	return t.most == o.most && t.sameStart(o)
-}
-
-func (t *terms) sameStart(o *terms) bool {
-	return t.start == o.start || t.start != nil && o.start != nil && *t.start == *o.start
+	sameStart := t.start == o.start || t.start != nil && o.start != nil && *t.start == *o.start
+	return t.most == o.most && sameStart
 }
 
 // station is what a connection knows of one address.
 type station struct {
-	calls atomic.Int64 // under way, begun while they were bounded
+	calls atomic.Int64 // under way, of those that began while there was a bound
 	peak  peak
 	start start // guarded by stations.mu
 }
 
-// epoch is where the time that stations keep begins.
+// epoch is the zero of the clock of stations.
 var epoch = time.Now()
 
 func sinceEpoch() time.Duration { return time.Since(epoch) }
@@ -74,10 +71,10 @@ func (s *stations) set(next terms) {
 	}
 }
 
-// see takes the news that members are ready: a slow start counts from then, though nobody picks yet.
+// see notes that members are ready, for a slow start counts from that time, even if nobody picks yet.
 func (s *stations) see(members []member) {
 	if s.terms.Load().start == nil {
-		return // what comes with the next table is soon enough
+		return // the next table notes it early enough
 	}
 	now, wall := s.now(), s.wall()
 	for i := range members {
@@ -88,7 +85,7 @@ func (s *stations) see(members []member) {
 	}
 }
 
-// seat fills t with the stations of members, which are ready, and the shares that they have now, if any is not full.
+// seat fills in the stations of members, which are ready, and their shares of this moment unless all are full.
 func (s *stations) seat(t *table, members []member, now time.Duration) {
 	t.stations = make([]*station, len(members))
 	for i := range members {
@@ -113,8 +110,8 @@ func (s *stations) seat(t *table, members []member, now time.Duration) {
 // minKept is how many stations are kept in any case.
 const minKept = 64
 
-// prune forgets the stations of addresses that the resolver has no longer and that no call is under way at, once
-// they may be as many as the others.
+// prune forgets stations without calls under way whose addresses the resolver no longer has. n is how many it has:
+// all stations are kept while they are not many more.
 func (s *stations) prune(resolved func(addr string) bool, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,13 +130,13 @@ func (x *station) busy() bool { return x.calls.Load() > 0 || x.peak.underWay.Loa
 
 type stationsKey struct{}
 
-// withStations adds s to what policies below are told.
+// withStations returns state with s in it, for the policies below.
 func withStations(state resolver.State, s *stations) resolver.State {
 	state.Attributes = state.Attributes.WithValue(stationsKey{}, s)
 	return state
 }
 
-// stationsOf returns what withStations added, nil if the policy "etcd" does not stand above.
+// stationsOf returns the stations that withStations added, nil if the policy "etcd" does not stand above.
 func stationsOf(state resolver.State) *stations {
 	s, _ := state.Attributes.Value(stationsKey{}).(*stations)
 	return s

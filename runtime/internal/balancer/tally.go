@@ -2,7 +2,7 @@ package balancer
 
 import "google.golang.org/grpc/connectivity"
 
-// standing is how a wrapper's SubConn fares, for the readiness of its owner's leaf.
+// standing says which count of its leaf's readiness a wrapper is in.
 type standing int8
 
 const (
@@ -11,7 +11,8 @@ const (
 	isWaiting // for a place, and never tried
 )
 
-// standing must be called with pool.mu held. What the policy below adds, such as an ejection, is not known here.
+// standing returns where a wrapper counts now. It must be called with pool.mu held. It knows nothing of what the policy
+// below adds, such as an ejection.
 func (w *subConn) standing() standing {
 	e := w.at.Load()
 	switch {
@@ -28,8 +29,8 @@ func (w *subConn) standing() standing {
 	}
 }
 
-// count keeps the readiness of the owner of a wrapper. It must be called with mu held, when anything has changed that
-// standing goes by, and before the owner's policy can hear of it.
+// count brings the readiness of the leaf of a wrapper up to date. It must be called with mu held, after any change that
+// standing depends on, and before the policy of the leaf can learn of that.
 func (p *pool) count(w *subConn) {
 	o := w.owner
 	if o == nil || o.toldTally == nil {
@@ -47,7 +48,7 @@ func (p *pool) count(w *subConn) {
 	}
 }
 
-// countAll is count for all wrappers of an entry.
+// countAll calls count for all wrappers of an entry.
 func (p *pool) countAll(e *entry) {
 	for _, w := range e.users {
 		p.count(w)

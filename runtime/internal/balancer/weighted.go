@@ -29,14 +29,14 @@ func (weightedBuilder) ParseConfig(text json.RawMessage) (grpcserviceconfig.Load
 	return parseBare(text, "it has no fields: the weights are the endpoints'")
 }
 
-// parseBare parses the config of a policy without fields. what says so.
-func parseBare(text json.RawMessage, what string) (grpcserviceconfig.LoadBalancingConfig, error) {
+// parseBare parses the config of a policy without fields. refusal is the error if there is one nevertheless.
+func parseBare(text json.RawMessage, refusal string) (grpcserviceconfig.LoadBalancingConfig, error) {
 	var fields map[string]json.RawMessage
 	if err := json.Unmarshal(text, &fields); err != nil {
 		return nil, err
 	}
 	if len(fields) > 0 {
-		return nil, errors.New(what)
+		return nil, errors.New(refusal)
 	}
 	return &bareConfig{}, nil
 }

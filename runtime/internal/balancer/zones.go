@@ -34,13 +34,13 @@ func (p *plan) byZone(endpoints []resolver.Endpoint) [][]resolver.Endpoint {
 // hasZones reports whether the plan tells the client's own zone from others.
 func (p *plan) hasZones() bool { return p.in.config.PreferZone && p.in.client.Zone != "" }
 
-// readiness says how the endpoints of a leaf fare. The others are not ready.
+// readiness counts the endpoints of a leaf. Those in neither count are not ready.
 type readiness struct {
 	ready   int // connected and not known to be unwell
-	waiting int // for a place to connect in, and never tried: nothing is known of them
+	waiting int // for a place to connect, and never tried, so nothing is known of them
 }
 
-// share is a share of the calls: n of every of.
+// share is a share of the calls: n out of every of.
 type share struct{ n, of uint64 }
 
 // allCalls is the share of a zone that takes all of its callers' calls.
@@ -57,8 +57,8 @@ func (l *leaf) staying(percent uint32) share {
 	return share{has, wants}
 }
 
-// spill returns the picker for the calls of a group that leave the client's zone, nil if all stay, and the share of
-// those that stay.
+// spill returns the picker for the calls of a group that leave the client's zone, nil if none does, and the share that
+// stays.
 func (g *generation) spill(group *group) (away balancer.Picker, stay share) {
 	percent := g.plan.in.config.ZoneMinPercent
 	if percent == 0 {

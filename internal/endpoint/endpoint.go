@@ -43,8 +43,8 @@ type Endpoint struct {
 	Metadata                      map[string]string
 }
 
-// Field returns what matches and labels of a service config compare: a field of the endpoint, or a piece of
-// its metadata, "" if it has none of the name.
+// Field returns the value that matches and labels of a service config know by name: a field of the endpoint, or a
+// piece of its metadata, "" if there is none.
 func (e *Endpoint) Field(name string) string {
 	switch name {
 	case nameVersion:
@@ -63,9 +63,9 @@ func (e *Endpoint) Field(name string) string {
 // Leaving reports whether the entry is marked as being withdrawn by its owner.
 func (e *Endpoint) Leaving() bool { return e.Metadata[LeavingName] == "true" }
 
-// Started returns when the endpoint's server started. ok is false if it does not say.
+// Started returns when the endpoint's server started. ok is false if its entry does not say.
 func (e *Endpoint) Started() (at time.Time, ok bool) {
-	seconds, err := strconv.ParseUint(e.Metadata[StartedName], 10, 33)
+	seconds, err := strconv.ParseUint(e.Metadata[StartedName], 10, 33) // 33 bits last until 2242
 	return time.Unix(int64(seconds), 0), err == nil
 }
 

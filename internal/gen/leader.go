@@ -10,7 +10,7 @@ import (
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
-// checkLeader notes what a leader's calls would not keep to.
+// checkLeader notes options that contradict to: LEADER, and a to in the wrong place.
 func checkLeader(s *service) {
 	if s.options.GetDefaultMethod().GetTo() != discoveryv1.To_TO_UNSPECIFIED {
 		s.option.in("default_method").in("to").problem("belongs to the service or to one method: write it there")
@@ -35,7 +35,7 @@ func checkLeaderPolicy(at position, s *service) {
 	}
 }
 
-// to returns where the calls of a method go, whose options may be nil.
+// to returns where the calls of a method with the options m go. m may be nil.
 func (s *service) to(m *discoveryv1.MethodOptions) discoveryv1.To {
 	if to := m.GetTo(); to != discoveryv1.To_TO_UNSPECIFIED {
 		return to

@@ -61,7 +61,7 @@ func checkRoutes(at position, lb *discoveryv1.LoadBalancing) {
 	}
 }
 
-// checkEffects notes what would have no effect beside the rest. policy is the name of the policy that picks.
+// checkEffects notes options that would have no effect beside the others. policy is the one that picks.
 func checkEffects(at position, lb *discoveryv1.LoadBalancing, policy string) {
 	beside := func(field protoreflect.Name) {
 		at.in(field).problem("has no effect beside %s: leave one of them out", cmp.Or(string(policyName(lb)), "an affinity"))
@@ -74,7 +74,7 @@ func checkEffects(at position, lb *discoveryv1.LoadBalancing, policy string) {
 	if lb.GetSlowStart() != nil && !serviceconfig.StartsSlowly(policy) {
 		beside("slow_start")
 	}
-	if lb.GetMaxConcurrentRequests() > 0 && policy == serviceconfig.PickFirstName {
+	if lb.GetMaxConcurrentRequests() > 0 && !serviceconfig.Bounds(policy) {
 		beside("max_concurrent_requests")
 	}
 	if lb.GetLaneHeader() != "" && len(lb.GetRoute()) == 0 {

@@ -115,7 +115,7 @@ func (e *Etcd) check() error {
 	return e.checkPolicies(e.ChildPolicy)
 }
 
-// checkPolicies refuses options that the policies below would not carry out.
+// checkPolicies refuses options that have no effect with one of policies, or of those below them.
 func (e *Etcd) checkPolicies(policies []Policy) error {
 	for _, p := range policies {
 		switch {
@@ -123,7 +123,7 @@ func (e *Etcd) checkPolicies(policies []Policy) error {
 			return in(zoneMinPercentField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
 		case e.SlowStart != nil && !StartsSlowly(p.Name):
 			return in(slowStartField, fmt.Errorf("has no effect beside %q: want round_robin, %s or %s", p.Name, WeightedName, PeakEwmaName))
-		case e.MaxConcurrentRequests > 0 && p.Name == PickFirstName:
+		case e.MaxConcurrentRequests > 0 && !Bounds(p.Name):
 			return in(maxRequestsField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
 		}
 		if err := e.checkPolicies(p.children()); err != nil {
@@ -133,12 +133,15 @@ func (e *Etcd) checkPolicies(policies []Policy) error {
 	return nil
 }
 
-// Spills reports whether calls can leave a zone in proportion where a policy picks. One that keeps calls
-// with their endpoint cannot.
+// Spills reports whether calls can leave a zone in proportion where a policy picks, which they cannot if it keeps
+// them with an endpoint.
 func Spills(policy string) bool { return policy != PickFirstName && policy != RingHashName }
 
-// StartsSlowly reports whether a policy, or the policies below it, can let a share grow. Of what is not
-// described here nothing is known.
+// Bounds reports whether calls under way can be bounded where a policy picks. pick_first has nowhere else to go.
+func Bounds(policy string) bool { return policy != PickFirstName }
+
+// StartsSlowly reports whether a policy, or the policies below it, can let a share grow. No policy that is not
+// described in this package is known to.
 func StartsSlowly(policy string) bool {
 	switch policy {
 	case RoundRobinName, WeightedName, PeakEwmaName, OutlierDetectionName:

@@ -26,15 +26,15 @@ const (
 
 // gRPC's bounds and defaults. It refuses what is beyond the bounds, or silently changes it.
 const (
-	MinChoiceCount       = 2
-	MaxChoiceCount       = 10
-	DefaultMinRingSize   = 1024
-	DefaultMaxRingSize   = 4096
-	MaxRingSize          = 8 << 20
-	MaxPercent           = 100
-	DefaultBaseEjection  = Duration(30 * time.Second)
-	minWeightUpdate      = Duration(100 * time.Millisecond)
-	maxRequestHashHeader = 256
+	MinChoiceCount      = 2
+	MaxChoiceCount      = 10
+	DefaultMinRingSize  = 1024
+	DefaultMaxRingSize  = 4096
+	MaxRingSize         = 8 << 20
+	MaxPercent          = 100
+	DefaultBaseEjection = Duration(30 * time.Second)
+	minWeightUpdate     = Duration(100 * time.Millisecond)
+	maxHeader           = 256
 )
 
 const requestHashHeaderField = "requestHashHeader"
@@ -255,10 +255,10 @@ func readHeader(v value) (string, error) {
 // WantHeader says what ValidHeader accepts.
 const WantHeader = `the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin"`
 
-// ValidHeader reports whether a name in lower case may be that of request metadata whose values are text.
+// ValidHeader reports whether a name, in lower case, can be the name of request metadata whose values are text.
 func ValidHeader(name string) bool {
 	const legal = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
-	return name != "" && len(name) <= maxRequestHashHeader && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
+	return name != "" && len(name) <= maxHeader && strings.Trim(name, legal) == "" && !strings.HasSuffix(name, "-bin")
 }
 
 func (c *RingHash) check() error {

@@ -16,10 +16,10 @@ const MaxLane = 128
 type Route struct {
 	Lane  string            `json:"lane,omitempty"`
 	Match map[string]string `json:"match,omitempty"` // as in Split
-	// Label is the name of what holds an instance's own lane, as in a match. Each value is a lane.
+	// Label is the field or metadata, named as in a match, whose value is the instance's lane.
 	Label string `json:"label,omitempty"`
-	// Strict fails the calls of a lane without an instance that is ready. Else they go to the instances that
-	// are in no lane.
+	// Strict has the calls of a lane fail while it has no ready instance. Otherwise they go to the instances in no
+	// lane.
 	Strict bool `json:"strict,omitempty"`
 }
 

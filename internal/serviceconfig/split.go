@@ -142,13 +142,13 @@ func readSplits(v value) ([]Split, error) {
 // matchNames holds the names in all matches of a list.
 type matchNames map[string]bool
 
-// add adds the names of one match, and refuses too many. of says what the list is of.
-func (m matchNames) add(match map[string]string, of string) error {
+// add adds the names of one match, and refuses too many. elements names what has the matches.
+func (m matchNames) add(match map[string]string, elements string) error {
 	for name := range match {
 		m[name] = true
 	}
 	if len(m) > maxMatchNames {
-		return in("match", fmt.Errorf("want at most %d different names in all %s", maxMatchNames, of))
+		return in("match", fmt.Errorf("want at most %d different names in all %s", maxMatchNames, elements))
 	}
 	return nil
 }

@@ -497,10 +497,10 @@ func TestG15_Asked(t *testing.T) {
 	}
 }
 
-// Several services of one key are one entry; services of one TTL are on one lease.
-// started is when a server says that it started.
+// started matches the time at which a server says that it started.
 var started = regexp.MustCompile(`\b\d{10}\b`)
 
+// Several services of one key are one entry; services of one TTL are on one lease.
 func TestServicesOfOneProcess(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithZone("z"))
 	s := w.registry.NewServer(grpc.NewServer())

@@ -197,7 +197,7 @@ func TestEtcdNaming_OurWriterTheirReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	metadata, _ := list[greeterKey+"/"+a.addr].Metadata.(map[string]any)
-	delete(metadata, "grpc_started") // it is another time in each run
+	delete(metadata, "grpc_started") // differs in each run
 	if !maps.Equal(metadata, map[string]any{"version": "v2", "weight": 7.0, "team": "blue", "grpc_methods": "basic.Greeter/SayHello"}) {
 		t.Errorf("their list has the metadata %v", list)
 	}

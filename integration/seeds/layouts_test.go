@@ -30,7 +30,7 @@ var layouts = []layout{
 	{runtime.Kitex, "KEY/ADDR", `{"network":"tcp","address":"ADDR","weight":0,"tags":{"grpc_methods":"basic.Greeter/SayHello","k":"v","version":"v2"}}`},
 }
 
-// started is what a server says of the time at which it started, another in each run.
+// started matches the time at which a server says that it started, which differs in each run.
 var started = regexp.MustCompile(`,"grpc_started":"\d{10}"`)
 
 // homeMade is a layout that nobody else knows.

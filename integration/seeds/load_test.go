@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc"
 )
 
-// pause is how long a caller waits between calls that are not counted, so that these leave the processors to those that are.
+// pause is how long a caller waits after a call that is not counted, to leave the processors to callers whose calls are.
 const pause = 10 * time.Millisecond
 
 // load makes calls all the time, none of which may fail.

@@ -16,7 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// lane is a connection whose calls have a lane.
+// lane gives calls on a connection a lane.
 type lane struct {
 	grpc.ClientConnInterface
 	name string
@@ -97,8 +97,8 @@ func TestCarryLane(t *testing.T) {
 	if md, _ := pr7.headers.Load().(metadata.MD); len(md.Get("etcd-lane")) != 1 || md.Get("etcd-lane")[0] != "pr-7" {
 		t.Errorf("the last server is sent %v", md)
 	}
-	// What is no lane, sent by a client of another kind, goes no further.
+	// A header that is no valid lane, which another kind of client may send, goes no further.
 	if name, err := call(metadata.AppendToOutgoingContext(kit.Bounded(t, soon), "etcd-lane", "no lane"), conn); name != "base" || err != nil {
-		t.Errorf("what is no lane: %s, %v", name, err)
+		t.Errorf("a header that is no lane: %s, %v", name, err)
 	}
 }

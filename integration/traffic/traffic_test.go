@@ -94,7 +94,7 @@ func TestZones(t *testing.T) {
 	only(t, nowhere, "far", "near2")
 }
 
-// TestZonesSpillInProportion has instances of the caller's zone die without leaving, and be back.
+// TestZonesSpillInProportion stops more and more instances of the caller's zone.
 func TestZonesSpillInProportion(t *testing.T) {
 	f := newFleet(t, runtime.WithZone("x"))
 	var near []*server

@@ -3,21 +3,12 @@ package kit
 
 import (
 	"context"
-	"flag"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 )
-
-// Crowd has a package, in its TestMain, run four parallel tests at once unless -parallel says otherwise. They mostly wait,
-// so it takes more of them than there are processors to keep these busy.
-func Crowd() {
-	if err := flag.Set("test.parallel", "4"); err != nil {
-		panic(err)
-	}
-}
 
 // Bounded returns a context that ends after d, or with the test.
 func Bounded(t *testing.T, d time.Duration) context.Context {

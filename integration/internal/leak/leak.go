@@ -2,6 +2,7 @@
 package leak
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,8 +12,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // patience is how long goroutines that are about to end are waited for.
@@ -61,7 +60,10 @@ func Later(t testing.TB) {
 // Main runs the tests of a package for its TestMain, and returns the exit code. It is not 0 if goroutines are
 // left when all tests have ended.
 func Main(m *testing.M) int {
-	kit.Crowd()
+	// Tests that run beside others mostly wait: it takes more of them than there are processors to keep these busy.
+	if err := flag.Set("test.parallel", "4"); err != nil { // -parallel overrides it
+		panic(err)
+	}
 	if code := m.Run(); code != 0 {
 		return code
 	}

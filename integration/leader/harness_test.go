@@ -99,9 +99,13 @@ type instance struct {
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
+
+	// What the methods do. They may be nil, then they answer at once.
+	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
+	watch func(stream leaderpb.Counter_WatchServer) error
 }
 
-func (g *group) start(name string) *instance {
+func (g *group) start(name string, set ...func(*instance)) *instance {
 	g.t.Helper()
 	return g.startAs(name, &leaderpb.Counter_EtcdServiceDesc)
 }
@@ -110,6 +114,9 @@ func (g *group) start(name string) *instance {
 func (g *group) startAs(name string, desc *runtime.ServiceDesc) *instance {
 	g.t.Helper()
 	i := &instance{name: name, group: g, wire: &wire{}}
+	for _, set := range set {
+		set(i)
+	}
 	i.registry = g.registry(i.wire)
 	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
@@ -138,7 +145,10 @@ func (i *instance) announce() {
 	}
 }
 
-func (i *instance) Add(_ context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+func (i *instance) Add(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
+	if i.add != nil {
+		return i.add(ctx)
+	}
 	token, ok := i.leads.Token()
 	if !ok {
 		return nil, fmt.Errorf("%s does not lead", i.name)
@@ -152,7 +162,11 @@ func (i *instance) Peek(context.Context, *leaderpb.AddRequest) (*leaderpb.AddRes
 }
 
 func (i *instance) Watch(_ *leaderpb.AddRequest, stream leaderpb.Counter_WatchServer) error {
-	return stream.Send(&leaderpb.AddResponse{Server: i.name})
+	err := stream.Send(&leaderpb.AddResponse{Server: i.name})
+	if err == nil && i.watch != nil {
+		err = i.watch(stream)
+	}
+	return err
 }
 
 // kill does to the instance what SIGKILL does.

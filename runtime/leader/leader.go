@@ -2,7 +2,7 @@
 // elects the leader among the instances that are registered, and callers send it those calls, each with the token of
 // its leadership. With this package the instances see to their side:
 //
-//   - [Guard] has a server refuse calls that are for another leader;
+//   - [Guard] has a server refuse calls that are for another leader, and ends those that outlive its leadership;
 //   - [Leadership.Run] runs what only the leader does;
 //   - [Leadership.Check] and [Leadership.Token] are for handlers;
 //   - [Fence] is for a store that several leaders may write to, one after the other.
@@ -22,7 +22,6 @@ import (
 	"strconv"
 	"sync"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -120,21 +119,32 @@ func (w watch) wait(ctx context.Context) {
 // status: FAILED_PRECONDITION if the call has no token, because its caller does not send it to the leader, and
 // UNAVAILABLE otherwise. A handler may call it again before it does what counts.
 func (l *Leadership) Check(ctx context.Context) error {
+	_, _, err := l.check(ctx)
+	return err
+}
+
+// check is Check, which also returns the election in which this process leads, and the token.
+func (l *Leadership) check(ctx context.Context) (*election.Election, int64, error) {
 	asked, err := tokenOf(ctx)
 	if err != nil {
-		return status.Error(codes.FailedPrecondition, err.Error())
+		return nil, 0, status.Error(codes.FailedPrecondition, err.Error())
 	}
-	_, token, w, err := l.now()
+	e, token, w, err := l.now()
 	switch {
 	case err != nil:
-		return status.Error(codes.Unavailable, err.Error())
+		return nil, 0, status.Error(codes.Unavailable, err.Error())
 	case token == asked:
-		return nil
+		return e, token, nil
 	case token != 0:
-		return status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, asked, token)
+		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, asked, token)
 	case !w.standing:
-		return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
+		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
 	}
+	return nil, 0, l.leadsNot()
+}
+
+// leadsNot is the error of a call to an instance that stands for election, and does not lead.
+func (l *Leadership) leadsNot() error {
 	return status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q", l.key)
 }
 
@@ -184,49 +194,6 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 	}
 }
 
-// Guard returns options for a gRPC server that has it refuse calls of the leader's methods which [Leadership.Check]
-// refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
-// unary calls again. Other calls are let through.
-func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
-	g := guard{}
-	for _, desc := range descs {
-		l := Of(registry, desc)
-		for _, method := range l.methods {
-			g[method] = l
-		}
-	}
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
-}
-
-// guard holds the leadership that each method is for, by full method name.
-type guard map[string]*Leadership
-
-func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	if err := g.check(ctx, info.FullMethod); err != nil {
-		return nil, err
-	}
-	return handler(ctx, req)
-}
-
-func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if err := g.check(stream.Context(), info.FullMethod); err != nil {
-		return err
-	}
-	return handler(srv, stream)
-}
-
-func (g guard) check(ctx context.Context, method string) error {
-	l := g[method]
-	if l == nil {
-		return nil
-	}
-	err := l.Check(ctx)
-	if status.Code(err) == codes.Unavailable {
-		_ = grpc.SetTrailer(ctx, metadata.Pairs(election.RefusedTrailer, "1")) // an error: the caller has gone
-	}
-	return err
-}
-
 // Fence refuses the tokens of earlier leaders. A store that several leaders may write to asks it before each write, in
 // the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps the
 // highest token with its data. A Fence is safe for concurrent use.
@@ -235,8 +202,11 @@ type Fence struct {
 	highest int64
 }
 
-// Admit returns an error if the fence has seen a higher token, and remembers the token otherwise.
+// Admit returns an error if the fence has seen a higher token, or the token is no leader's, and remembers it otherwise.
 func (f *Fence) Admit(token int64) error {
+	if token <= 0 {
+		return fmt.Errorf("etcd: the token %d is no leader's: those are above 0", token)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if token < f.highest {

@@ -1,0 +1,113 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+// What is under way at a leader ends with its leadership.
+func TestStreamEndsWithTheLeadership(t *testing.T) {
+	for does, watch := range map[string]func(leaderpb.Counter_WatchServer) error{
+		"waits for its context": func(stream leaderpb.Counter_WatchServer) error {
+			<-stream.Context().Done()
+			if !errors.Is(context.Cause(stream.Context()), leader.ErrEnded) {
+				return errors.New("its context has another cause")
+			}
+			return nil
+		},
+		"sends what it has": func(stream leaderpb.Counter_WatchServer) error {
+			for {
+				if err := stream.Send(&leaderpb.AddResponse{}); err != nil {
+					return err
+				}
+			}
+		},
+		"fails": func(stream leaderpb.Counter_WatchServer) error {
+			<-stream.Context().Done()
+			return status.Error(codes.Internal, "the store is closed")
+		},
+	} {
+		t.Run(does, func(t *testing.T) {
+			g := newGroup(t)
+			a := g.start("a", func(i *instance) { i.watch = watch })
+			stream, err := g.client().Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := stream.Recv(); err != nil {
+				t.Fatal(err)
+			}
+			if err := a.server.Withdraw(kit.Bounded(t, soon)); err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, err = stream.Recv()
+			}
+			want := `no longer leads "leader/counter"`
+			if does == "fails" {
+				want += ": the store is closed"
+			}
+			if status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), want) {
+				t.Errorf("the stream ends with %v, want %q", err, want)
+			}
+		})
+	}
+}
+
+// A unary call keeps the reply that its handler gives, and an error says that the leadership has ended.
+func TestCallEndsWithTheLeadership(t *testing.T) {
+	for name, fails := range map[string]bool{"replies": false, "fails": true} {
+		t.Run(name, func(t *testing.T) {
+			g := newGroup(t)
+			begun := make(chan struct{})
+			a := g.start("a", func(i *instance) {
+				i.add = func(ctx context.Context) (*leaderpb.AddResponse, error) {
+					close(begun)
+					<-ctx.Done()
+					if fails {
+						return nil, ctx.Err()
+					}
+					return &leaderpb.AddResponse{Server: "a"}, nil
+				}
+			})
+			client := g.client()
+			ended := make(chan error, 1)
+			go func() {
+				reply, err := client.Add(kit.Bounded(t, soon), &leaderpb.AddRequest{})
+				if err == nil && reply.GetServer() != "a" {
+					err = errors.New("another reply")
+				}
+				ended <- err
+			}()
+			await(t, begun)
+			if err := a.server.Withdraw(kit.Bounded(t, soon)); err != nil {
+				t.Fatal(err)
+			}
+			err := await(t, ended)
+			if fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !fails && err != nil {
+				t.Errorf("the call ends with %v", err)
+			}
+		})
+	}
+}
+
+func TestFence(t *testing.T) {
+	var f leader.Fence
+	for _, row := range []struct {
+		token int64
+		ok    bool
+	}{{-5, false}, {0, false}, {7, true}, {7, true}, {6, false}, {0, false}, {8, true}} {
+		if err := f.Admit(row.token); (err == nil) != row.ok {
+			t.Errorf("the token %d: %v", row.token, err)
+		}
+	}
+}

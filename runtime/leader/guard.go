@@ -1,0 +1,123 @@
+package leader
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
+)
+
+// Guard returns options for a gRPC server that has it refuse calls of the leader's methods which [Leadership.Check]
+// refuses, before their interceptors that follow and their handlers run. Callers then wait for the leader, and make
+// unary calls again. Other calls are let through.
+//
+// The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
+// has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it
+// gives [ErrEnded] for each further message. A handler that does not look at its context goes on, and the reply of a unary call is sent.
+func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
+	g := guard{}
+	for _, desc := range descs {
+		l := Of(registry, desc)
+		for _, method := range l.methods {
+			g[method] = l
+		}
+	}
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+}
+
+// guard holds the leadership that each method is for, by full method name.
+type guard map[string]*Leadership
+
+func (g guard) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	l := g[info.FullMethod]
+	if l == nil {
+		return handler(ctx, req)
+	}
+	leading, done, err := l.enter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	reply, err := handler(leading, req)
+	if err != nil && hasEnded(leading) {
+		return nil, l.endedWith(err)
+	}
+	return reply, err
+}
+
+func (g guard) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	l := g[info.FullMethod]
+	if l == nil {
+		return handler(srv, stream)
+	}
+	leading, done, err := l.enter(stream.Context())
+	if err != nil {
+		return err
+	}
+	defer done()
+	err = handler(srv, leaderStream{stream, leading})
+	if hasEnded(leading) {
+		return l.endedWith(err)
+	}
+	return err
+}
+
+// enter returns a context for a call that this process may handle as the leader, which ends with the leadership, and
+// refuses any other call.
+func (l *Leadership) enter(ctx context.Context) (leading context.Context, done context.CancelFunc, err error) {
+	e, token, err := l.check(ctx)
+	if err == nil {
+		var ok bool
+		if leading, done, ok = e.Lead(ctx, token); ok {
+			return leading, done, nil
+		}
+		err = l.leadsNot()
+	}
+	if status.Code(err) == codes.Unavailable {
+		_ = grpc.SetTrailer(ctx, metadata.Pairs(election.RefusedTrailer, "1")) // an error: the caller has gone
+	}
+	return nil, nil, err
+}
+
+// hasEnded reports whether the leadership has ended that a context is of.
+func hasEnded(leading context.Context) bool {
+	return errors.Is(context.Cause(leading), ErrEnded)
+}
+
+// endedWith is the error of a call whose leadership has ended, given that of its handler.
+func (l *Leadership) endedWith(err error) error {
+	text := ""
+	if s := status.Convert(err); err != nil && s.Code() != codes.Canceled && !errors.Is(err, context.Canceled) && !errors.Is(err, ErrEnded) {
+		text = ": " + s.Message()
+	}
+	return status.Errorf(codes.Unavailable, "etcd: this instance no longer leads %q%s", l.key, text)
+}
+
+// leaderStream is a stream of a call for the leader.
+type leaderStream struct {
+	grpc.ServerStream
+	leading context.Context
+}
+
+func (s leaderStream) Context() context.Context { return s.leading }
+
+func (s leaderStream) SendMsg(m any) error {
+	if hasEnded(s.leading) {
+		return ErrEnded
+	}
+	return s.ServerStream.SendMsg(m)
+}
+
+func (s leaderStream) RecvMsg(m any) error {
+	err := s.ServerStream.RecvMsg(m)
+	if hasEnded(s.leading) {
+		return ErrEnded
+	}
+	return err
+}

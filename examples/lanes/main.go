@@ -20,7 +20,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-// config has each value of the metadata "lane" be a lane.
+// config makes each value of the metadata "lane" a lane.
 const config = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}]}`
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
@@ -85,7 +85,7 @@ func goTo(ctx context.Context, stage *show.Stage, client greeterv1.GreeterServic
 	return nil
 }
 
-// front is a server that calls the greeters with the context of the call that it handles, as servers do.
+// front calls the greeters with the context of the call that it handles, as servers usually do.
 type front struct {
 	greeterv1.UnimplementedGreeterServiceServer
 	greeters greeterv1.GreeterServiceClient
@@ -95,8 +95,8 @@ func (f front) SayHello(ctx context.Context, req *greeterv1.SayHelloRequest) (*g
 	return f.greeters.SayHello(ctx, req)
 }
 
-// serveFront serves a front under a key of its own, and returns a client of it. CarryLane is all that it has
-// to do with lanes.
+// serveFront serves a front under a key of its own, and returns a client of it. Its interceptor CarryLane is all
+// that it needs for lanes.
 func serveFront(ctx context.Context, stage *show.Stage) (client greeterv1.GreeterServiceClient, stop func(), err error) {
 	registry, err := stage.Registry()
 	if err != nil {

@@ -22,10 +22,11 @@ import (
 const (
 	// window is how long the share of a new server grows. Half a minute is usual where caches have to fill.
 	window = 3 * time.Second
-	config = `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"3s","minPercent":10}}}]}`
-	// full is the share of one of three, less what a count may be off.
+	// full is the percentage of one of three servers, less what a count may be off.
 	full = 32.0
 )
+
+var config = fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":%q,"minPercent":10}}}]}`, window)
 
 func main() { show.Main("slowstart", tell) }
 
@@ -58,7 +59,7 @@ func tell(ctx context.Context, stage *show.Stage) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(window + time.Second): // servers say to the second when they started
+	case <-time.After(window + time.Second): // entries say only to the second when servers started
 	}
 	if _, err := stage.Greeter(ctx, "new", servers); err != nil {
 		return err
@@ -75,10 +76,10 @@ func watch(ctx context.Context, stage *show.Stage, count func() (show.Shares, er
 			return false, err
 		}
 		now := shares.Percent("new")
-		switch {
-		case now == 0:
+		if now == 0 {
 			return false, nil
-		case first == 0:
+		}
+		if first == 0 {
 			first = now
 		}
 		if time.Since(said) >= window/4 || now >= full {

@@ -107,11 +107,11 @@ type instance struct {
 
 func (g *group) start(name string, set ...func(*instance)) *instance {
 	g.t.Helper()
-	return g.startAs(name, &leaderpb.Counter_EtcdServiceDesc)
+	return g.startAs(name, &leaderpb.Counter_EtcdServiceDesc, set...)
 }
 
 // startAs starts an instance of the service under another description.
-func (g *group) startAs(name string, desc *runtime.ServiceDesc) *instance {
+func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*instance)) *instance {
 	g.t.Helper()
 	i := &instance{name: name, group: g, wire: &wire{}}
 	for _, set := range set {

@@ -1,11 +1,8 @@
 package discovery
 
 import (
-	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
-	"unicode/utf8"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -14,9 +11,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
-
-// maxInstance bounds the instance id that is read of a candidate, in bytes.
-const maxInstance = 1 << 10
 
 // CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id
 // of the instance that stands.
@@ -95,7 +89,10 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 func (c *Candidates) follow() {
 	epoch := c.epoch
 	c.stop = c.keys.elections.Follow(listwatch.Spec[string]{
-		Range: listwatch.Range{From: c.prefix, End: clientv3.GetPrefixRangeEnd(c.prefix)}, Decode: instanceOf,
+		Range: listwatch.Range{From: c.prefix, End: clientv3.GetPrefixRangeEnd(c.prefix)}, Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
+			instance, err := election.InstanceOf(c.prefix, entry)
+			return instance, true, err
+		},
 	}, func(u listwatch.Update[string]) {
 		if u.Snapshot == nil {
 			return
@@ -109,14 +106,6 @@ func (c *Candidates) follow() {
 			}
 		}
 	})
-}
-
-// instanceOf reads a candidate.
-func instanceOf(entry *mvccpb.KeyValue) (instance string, ok bool, err error) {
-	if n := len(entry.Value); n == 0 || n > maxInstance || !utf8.Valid(entry.Value) || servicekey.CheckText(string(entry.Value)) != nil {
-		return "", true, fmt.Errorf("the value, of %d bytes, is no instance id", n)
-	}
-	return strings.Clone(string(entry.Value)), true, nil
 }
 
 // first returns the candidate that was created first.

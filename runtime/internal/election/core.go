@@ -10,6 +10,8 @@ const (
 	// askAgainMin and askAgainMax space the questions to etcd that got no answer.
 	askAgainMin = 50 * time.Millisecond
 	askAgainMax = time.Second
+	// warnAt is how many answers in a row must name another candidate than the watch: the watch may be behind.
+	warnAt = 5
 )
 
 // First is the candidate with the lowest create revision, as far as a watch of the candidates tells.
@@ -29,15 +31,18 @@ type core struct {
 	own   lease.Candidacy
 	first First
 
-	lowest int64 // the create revision for which etcd has said that no candidate has a lower one
-	asking int64 // the create revision that etcd is being asked about; 0: none
+	lowest int64  // the create revision for which etcd has said that no candidate has a lower one
+	asking uint64 // the number of the question that etcd is being asked; 0: none
+	asked  uint64 // the questions so far
+	others int    // answers in a row that named another candidate
 	askAt  time.Time
 	pause  time.Duration // before the next question, if this one is not answered
 }
 
 // effects is what an event leaves to do.
 type effects struct {
-	ask  int64     // ask etcd whether this create revision is the lowest; its answer is the event answered
+	ask  uint64    // the number of a question: ask etcd which candidate is the lowest; its answer is the event answered
+	warn First     // log that etcd names this candidate, and the watch the own one
 	wake time.Time // when the event tick is due; zero: never
 }
 
@@ -45,6 +50,7 @@ type effects struct {
 func (c *core) stood(now time.Time, own lease.Candidacy) effects {
 	if own.Created != c.own.Created {
 		c.askAt, c.pause = time.Time{}, askAgainMin
+		c.lowest, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
 	}
 	c.own = own
 	return c.due(now)
@@ -57,17 +63,25 @@ func (c *core) heard(now time.Time, first First) effects {
 }
 
 // answered takes in etcd's answer to a question: the candidate that is the lowest. ok is false if there was no answer.
-func (c *core) answered(now time.Time, lowest First, ok bool) effects {
-	asked := c.asking
-	c.asking = 0
-	switch {
-	case !ok, lowest.Created != asked || lowest.Key != c.own.Key:
-		c.askAt = now.Add(c.pause)
-		c.pause = min(2*c.pause, askAgainMax)
-	default:
-		c.lowest, c.pause = asked, askAgainMin
+func (c *core) answered(now time.Time, question uint64, lowest First, ok bool) effects {
+	if question != c.asking || question == 0 {
+		return c.due(now)
 	}
-	return c.due(now)
+	c.asking = 0
+	if ok && (lowest == First{c.own.Key, c.own.Created}) {
+		c.lowest, c.pause, c.others = c.own.Created, askAgainMin, 0
+		return c.due(now)
+	}
+	c.askAt = now.Add(c.pause)
+	c.pause = min(2*c.pause, askAgainMax)
+	if ok && lowest != (First{}) {
+		c.others++
+	}
+	e := c.due(now)
+	if ok && c.others == warnAt && lowest != (First{}) {
+		e.warn = lowest
+	}
+	return e
 }
 
 // tick does what has become due.
@@ -100,7 +114,8 @@ func (c *core) due(now time.Time) effects {
 		e.wake = c.askAt
 		return e
 	}
-	c.asking, e.ask = c.own.Created, c.own.Created
+	c.asked++
+	c.asking, e.ask = c.asked, c.asked
 	return e
 }
 

@@ -3,6 +3,7 @@ package election
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -13,6 +14,9 @@ import (
 
 // askTimeout bounds a question to etcd.
 const askTimeout = 2 * time.Second
+
+// lowestFew is how many entries a question reads at a time. One transaction creates fewer with one revision.
+const lowestFew = 256
 
 // ErrEnded is the cause of the end of a context that [Election.Lead] returned, when the leadership has ended.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
@@ -31,6 +35,7 @@ type Candidates interface {
 // Election is one candidate's. Its methods are safe for concurrent use.
 type Election struct {
 	client     *clientv3.Client
+	logger     *slog.Logger
 	prefix     string // of the keys of all candidates
 	candidates Candidates
 
@@ -51,8 +56,8 @@ type Election struct {
 
 // New returns the election of a candidate among those under a prefix. It does no I/O. Hand its Stood to the lease
 // session, and close it when the candidate is gone.
-func New(client *clientv3.Client, prefix string, candidates Candidates) *Election {
-	e := &Election{client: client, prefix: prefix, candidates: candidates, changed: make(chan struct{}), leads: make(map[uint64]func())}
+func New(client *clientv3.Client, logger *slog.Logger, prefix string, candidates Candidates) *Election {
+	e := &Election{client: client, logger: logger, prefix: prefix, candidates: candidates, changed: make(chan struct{}), leads: make(map[uint64]func())}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = candidates.Read(e.heard)
 	return e
@@ -78,8 +83,11 @@ func (e *Election) event(event func(now time.Time) effects) {
 	now := time.Now()
 	do := event(now)
 	e.turn(e.core.term(now))
+	if do.warn != (First{}) {
+		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
+	}
 	if do.ask != 0 {
-		e.asking.Go(e.ask)
+		e.asking.Go(func() { e.ask(do.ask) })
 	}
 	e.wake(do.wake)
 }
@@ -108,16 +116,32 @@ func (e *Election) wake(at time.Time) {
 }
 
 // ask asks etcd which candidate is the lowest.
-func (e *Election) ask() {
+func (e *Election) ask(question uint64) {
 	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
 	defer cancel()
-	opts := append(clientv3.WithFirstCreate(), clientv3.WithKeysOnly())
-	resp, err := e.client.KV.Get(ctx, e.prefix, opts...)
-	var lowest First
-	if err == nil && len(resp.Kvs) > 0 {
-		lowest = First{string(resp.Kvs[0].Key), resp.Kvs[0].CreateRevision}
+	lowest, err := e.lowest(ctx)
+	e.event(func(now time.Time) effects { return e.core.answered(now, question, lowest, err == nil) })
+}
+
+// lowest reads the candidate with the lowest create revision. Entries that are none are skipped: if one becomes a
+// candidate later, no process leads with it, for the name of a candidate is random.
+func (e *Election) lowest(ctx context.Context) (First, error) {
+	for from := int64(0); ; {
+		resp, err := e.client.KV.Get(ctx, e.prefix, clientv3.WithPrefix(), clientv3.WithLimit(lowestFew), clientv3.WithMinCreateRev(from),
+			clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+		if err != nil {
+			return First{}, err
+		}
+		for _, kv := range resp.Kvs {
+			if _, err := InstanceOf(e.prefix, kv); err == nil {
+				return First{string(kv.Key), kv.CreateRevision}, nil
+			}
+			from = kv.CreateRevision
+		}
+		if len(resp.Kvs) < lowestFew {
+			return First{}, nil
+		}
 	}
-	e.event(func(now time.Time) effects { return e.core.answered(now, lowest, err == nil) })
 }
 
 // Term returns the leadership now, the zero value if the instance does not lead. It also returns a channel that is
@@ -128,7 +152,11 @@ func (e *Election) Term() (term Term, changed <-chan struct{}, err error) {
 	if e.closed {
 		return Term{}, e.changed, ErrClosed
 	}
-	return e.core.term(time.Now()), e.changed, nil
+	// After a jump of the wall clock and back they may differ, and nobody was told of a change.
+	if term = e.core.term(time.Now()); term.Token != e.term.Token {
+		term = Term{}
+	}
+	return term, e.changed, nil
 }
 
 // Lead returns a context that ends with parent or with the leadership, then with the cause ErrEnded. ok is false if the

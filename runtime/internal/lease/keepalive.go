@@ -120,6 +120,7 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 			return
 		}
 		s.locked(func(c *core, now time.Time) { c.renewalFailed(now, id, err) })
+		s.tellCandidates()
 		s.poke()
 	})
 }

@@ -22,7 +22,7 @@ func (r *Registrar) stand(e *Entry) *election.Election {
 		return nil
 	}
 	e.candidate = rand.Text()
-	return election.New(r.config.Client, r.config.Elections.Prefix(e.Key), r.config.Elections.Candidates(e.Key))
+	return election.New(r.config.Client, r.config.Logger, r.config.Elections.Prefix(e.Key), r.config.Elections.Candidates(e.Key))
 }
 
 // items returns the items of an entry, and its candidate for an election, which may be nil.

@@ -2,7 +2,13 @@ package leader
 
 import (
 	"path"
+	"strings"
 	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // Candidates for a key are none for the key that it is nested under.
@@ -15,4 +21,42 @@ func TestNestedKeys(t *testing.T) {
 			t.Errorf("%s leads %s", who, key)
 		}
 	}
+}
+
+// Calls reach the leader in layouts whose readers do not see the instance id that the server was given.
+func TestLayouts(t *testing.T) {
+	for _, layout := range []runtime.Layout{runtime.GoZero, runtime.LeaseSuffix, runtime.Kitex, runtime.GoFrame, runtime.Kratos} {
+		t.Run(layout.String(), func(t *testing.T) {
+			g := newGroup(t)
+			desc := under("acme/order", layout)
+			g.startAs("a", desc)
+			g.leader(g.clientOf(desc))
+		})
+	}
+}
+
+func TestLayoutsThatDisagree(t *testing.T) {
+	g := newGroup(t)
+	server := g.registry(&wire{}).NewServer(grpc.NewServer())
+	server.Publish(under("acme/order", nil), runtime.WithInstance("a"), runtime.WithLayouts(runtime.EndpointJSON, runtime.GoZero))
+	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "one election") {
+		t.Errorf("layouts that disagree: %v", err)
+	}
+	server = g.registry(&wire{}).NewServer(grpc.NewServer())
+	server.Publish(under("acme/order", nil), runtime.WithInstance(strings.Repeat("a", 1025)))
+	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), "1025 bytes") {
+		t.Errorf("a long instance id: %v", err)
+	}
+}
+
+// What is no candidate stops no election.
+func TestStrayKeys(t *testing.T) {
+	g := newGroup(t)
+	for key, value := range map[string]string{"zz": "", "x/y": "x", "x": "x"} {
+		if _, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_leader/leader/counter//"+key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.start("a")
+	g.leader(g.client())
 }

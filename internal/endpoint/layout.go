@@ -130,6 +130,14 @@ func (l Layout) Key(key string, e Endpoint, lease int64) string {
 	}
 }
 
+// Instance is the instance id that readers see of e.
+func (l Layout) Instance(e Endpoint) string {
+	if l.at != atInstance {
+		return e.Addr
+	}
+	return e.Instance
+}
+
 // Encode writes the value of e under the service key. What a [Reader] would refuse is an error.
 func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 	if l.encode == nil {

@@ -109,14 +109,14 @@ func (c *core) publish(e Entry, d Details) error {
 		if other.Key == e.Key {
 			joined, err := other.join(e, d)
 			c.entries[i] = joined
-			return err
+			return errors.Join(err, joined.electable())
 		}
 		if err := overlap(&e, other); err != nil {
 			return fmt.Errorf("services %s and %s: %w", other.Services[0], name, err)
 		}
 	}
 	c.entries = append(c.entries, e)
-	return nil
+	return e.electable()
 }
 
 // fault records an error for Serve and Announce to return. It reports whether the error comes too late for a

@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"crypto/rand"
+	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -31,10 +32,28 @@ func (r *Registrar) items(e Entry, elected *election.Election) ([]lease.Item, er
 	if err != nil || elected == nil {
 		return items, err
 	}
+	instance := e.Layouts[0].Instance(e.Endpoint)
+	if len(instance) > election.MaxInstance {
+		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), election.MaxInstance)
+	}
 	key := r.config.Elections.Prefix(e.Key) + e.candidate
 	return append(items, lease.Item{
-		Key: func(clientv3.LeaseID) string { return key }, Value: e.Endpoint.Instance, Elect: elected.Stood,
+		Key: func(clientv3.LeaseID) string { return key }, Value: instance, Elect: elected.Stood,
 	}), nil
+}
+
+// electable returns an error if readers of the layouts of an entry that stands for election see different instance ids.
+func (e Entry) electable() error {
+	if !e.Elects || e.Endpoint.Instance == "" {
+		return nil
+	}
+	one := e.Layouts[0]
+	for _, other := range e.Layouts[1:] {
+		if a, b := one.Instance(e.Endpoint), other.Instance(e.Endpoint); a != b {
+			return fmt.Errorf("layouts %s and %s cannot stand for one election with an instance id: readers of one of them see the address instead; leave out the id or a layout", one, other)
+		}
+	}
+	return nil
 }
 
 // Elections returns the elections in which instances of a service key stand. changed is closed when there may be others.

@@ -87,7 +87,13 @@ func (s *Session) keepAliveEnded(ctx context.Context, id clientv3.LeaseID, err e
 // answers reports whether etcd answers a question about a lease. The client's KeepAliveOnce tries without a
 // pause while etcd is away behind a connection that is well, which a proxy's is.
 func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	within := askTimeout
+	s.locked(func(c *core, _ time.Time) {
+		if c.elects() {
+			within = renewTimeout // a leader whose etcd is far away needs the renewal
+		}
+	})
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	_, err := s.client.Lease.TimeToLive(ctx, id)
 	return err == nil || isRefusal(err)
@@ -106,11 +112,11 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 	}
 	s.wg.Go(func() {
 		defer func() { <-waiting }()
-		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
-		defer cancel()
 		if !s.answers(ctx, id) {
 			return
 		}
+		ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+		defer cancel()
 		sent := time.Now()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {

@@ -32,13 +32,14 @@ func Lane(ctx context.Context) (lane string, ok bool) {
 //
 //	grpc.NewServer(grpc.ChainUnaryInterceptor(runtime.CarryLane), grpc.ChainStreamInterceptor(runtime.CarryLaneStream))
 func CarryLane(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	return handler(carried(ctx), req)
+	ctx, _ = carried(ctx)
+	return handler(ctx, req)
 }
 
 // CarryLaneStream is [CarryLane] for streams.
 func CarryLaneStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	if ctx := stream.Context(); carried(ctx) != ctx {
-		stream = laneStream{stream, carried(ctx)}
+	if ctx, ok := carried(stream.Context()); ok {
+		stream = laneStream{stream, ctx}
 	}
 	return handler(srv, stream)
 }
@@ -51,13 +52,13 @@ type laneStream struct {
 
 func (s laneStream) Context() context.Context { return s.ctx }
 
-// carried returns the context of a call with the lane that the caller has sent, if any.
-func carried(ctx context.Context) context.Context {
+// carried returns the context of a call with the lane that the caller has sent. ok is false if there is none.
+func carried(ctx context.Context) (_ context.Context, ok bool) {
 	sent := metadata.ValueFromIncomingContext(ctx, serviceconfig.LaneHeader)
 	if len(sent) == 0 || !serviceconfig.ValidLane(sent[len(sent)-1]) {
-		return ctx
+		return ctx, false
 	}
-	return WithLane(ctx, sent[len(sent)-1])
+	return WithLane(ctx, sent[len(sent)-1]), true
 }
 
 // sendLane returns the context of a call with the lane, if it has one, as request metadata.

@@ -45,6 +45,24 @@ func TestCarryLane(t *testing.T) {
 	}
 }
 
+// contextOfOthers is a context as an interceptor may make it, which cannot be compared.
+type contextOfOthers struct {
+	context.Context
+	_ []any
+}
+
+func TestCarryLaneStreamTakesAnyContext(t *testing.T) {
+	sent := metadata.NewIncomingContext(context.Background(), metadata.Pairs("etcd-lane", "pr-7"))
+	for want, ctx := range map[string]context.Context{"": context.Background(), "pr-7": sent} {
+		_ = CarryLaneStream(nil, fakeStream{ctx: contextOfOthers{Context: ctx}}, nil, func(_ any, s grpc.ServerStream) error {
+			if got, _ := Lane(s.Context()); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+			return nil
+		})
+	}
+}
+
 func TestSendLane(t *testing.T) {
 	for _, tt := range []struct {
 		lane string

@@ -93,8 +93,9 @@ func (l *Lanes) Named() []string {
 
 // Placement says which of some endpoints are in which lanes.
 type Placement struct {
-	// Of holds the lanes of each endpoint that is in one. It may have none of the lanes that are made: the
-	// endpoint then gets no calls of a lane, and those of the base as little as others that are in a lane.
+	// Of holds the lanes of each endpoint that is in one. It may have none of the lanes that are made, or only a
+	// label that is no lane: the endpoint then gets no calls of a lane, and those of the base as little as others
+	// that are in a lane.
 	Of map[int][]string
 	// Made are the lanes that have endpoints, sorted.
 	Made []string
@@ -142,7 +143,7 @@ type placing struct {
 // place puts one endpoint into its lanes.
 func (l *Lanes) place(p *placing, i int) {
 	var lanes []string
-	crowded := 0
+	crowded, bad := 0, p.badOnes
 	for r := range l.routes {
 		lane := l.routes[r].Lane
 		switch label := l.routes[r].Label; {
@@ -166,6 +167,9 @@ func (l *Lanes) place(p *placing, i int) {
 		}
 	}
 	p.crowded += crowded
+	if p.badOnes > bad && lanes == nil {
+		lanes = []string{}
+	}
 	if lanes != nil {
 		p.Of[i] = lanes
 	}
@@ -221,7 +225,7 @@ func (p *placing) tell(routes []Route) {
 		report("route[%d] matches no endpoint: the lane %q is empty", i, routes[i].Lane)
 	}
 	if p.badOnes > 0 {
-		report("%d labels of endpoints are no lanes, such as %s, and count as none: want %s", p.badOnes, p.bad, WantLane)
+		report("%d labels of endpoints are no lanes, such as %s, and put these neither in a lane nor in the base: want %s", p.badOnes, p.bad, WantLane)
 	}
 	if p.left > 0 {
 		report("labels make more than %d lanes: the last %d by name have no endpoint", MaxLabelLanes, p.left)

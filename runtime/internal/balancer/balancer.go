@@ -6,8 +6,8 @@
 //	config.go    the policy's JSON
 //	claim.go     whether a connection's default config is the one that NewClient gave
 //	plan.go      the plan: which endpoints a call may go to, in one order of passes
-//	methods.go   ... the pass by methods
 //	lanes.go     ... the pass by lanes
+//	methods.go   ... the pass by methods, of the base and within each lane
 //	split.go     ... the pass by groups
 //	zones.go     ... the pass by zone, and the share of a zone's calls that stays
 //	select.go    ... the passes by selector and subset

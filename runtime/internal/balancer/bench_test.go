@@ -74,14 +74,14 @@ func fixedSet(n int) *readySet {
 
 var lanesOfTests = &lanes{
 	config: serviceconfig.NewLanes([]serviceconfig.Route{{Lane: "red", Match: map[string]string{"version": "v2"}}}),
-	views:  map[string][]int{"red": {1}},
+	paths:  map[string]lanePaths{"red": {new(routes), []int{1}, theBase}},
 }
 
 // TestPickAllocatesNothing pins what the benchmark shows.
 func TestPickAllocatesNothing(t *testing.T) {
 	ctx := WithAffinity(context.Background(), "k")
 	p := &picker{policy: &policy{stations: newStations("acme/user")}, lanes: lanesOfTests, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
-	p.views = append(p.views, viewPicker{next: &p.views[0]})
+	p.views = append(p.views, viewPicker{yields: true})
 	for _, ctx := range []context.Context{context.Background(), ctx, WithLane(ctx, "red"), WithLane(ctx, "green")} {
 		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
 		if n := testing.AllocsPerRun(100, func() {

@@ -64,7 +64,7 @@ type leaf struct {
 	endpoints []resolver.Endpoint
 	policy    childConfig
 	state     balancer.State // the last that the policy published
-	tried     bool           // a state was other than Connecting
+	tried     bool           // one was ready, or failed: it need not be waited for
 	counted   bool           // readiness is kept: the share of a zone's calls may depend on it
 	readiness readiness
 	closed    bool
@@ -101,7 +101,7 @@ func (c *core) update(next *plan, now time.Time) effects {
 func (c *core) leafState(l *leaf, s balancer.State) effects {
 	if !l.closed {
 		l.state = s
-		l.tried = l.tried || s.ConnectivityState != connectivity.Connecting
+		l.tried = l.tried || s.ConnectivityState == connectivity.Ready || s.ConnectivityState == connectivity.TransientFailure
 		c.out.publish = c.serving.has(l)
 		c.settle()
 	}
@@ -166,6 +166,11 @@ func (c *core) settle() {
 	if c.waiting == nil || c.serving.state() == connectivity.Ready && !c.waiting.settled(c.expired) {
 		return
 	}
+	if c.expired {
+		for _, l := range c.waiting.leaves {
+			l.tried = true
+		}
+	}
 	c.end(c.serving)
 	c.serving, c.waiting = c.waiting, nil
 	c.out.publish = true
@@ -181,6 +186,7 @@ func (c *core) begin(p *plan) *generation {
 // fill gives the leaves of a generation the endpoints of a plan of its shape.
 func (c *core) fill(g *generation, p *plan) {
 	g.plan = p
+	inVain := c.triedInVain()
 	for _, v := range p.views {
 		for _, group := range v.groups {
 			for _, t := range group.tiers {
@@ -188,7 +194,7 @@ func (c *core) fill(g *generation, p *plan) {
 					c.hand(l, t.endpoints, p.in.config.child)
 					continue
 				}
-				l := &leaf{key: t.key, endpoints: t.endpoints, policy: p.in.config.child, state: connecting()}
+				l := &leaf{key: t.key, endpoints: t.endpoints, policy: p.in.config.child, state: connecting(), tried: inVain[t.key.lane]}
 				l.counted = p.hasZones() && t.key.zone == ownZone
 				g.leaves[t.key] = l
 				c.out.leaves = append(c.out.leaves, leafEffect{buildLeaf, l})
@@ -320,6 +326,20 @@ func (g *generation) isNew(v *view) bool {
 		}
 	}
 	return false
+}
+
+// triedInVain returns the lanes whose calls go to the base already, because their endpoints were tried.
+func (c *core) triedInVain() map[string]bool {
+	if c.serving == nil || c.serving.plan.lanes == nil {
+		return nil
+	}
+	lanes := make(map[string]bool)
+	for key, l := range c.serving.leaves {
+		before, ok := lanes[key.lane]
+		lanes[key.lane] = (before || !ok) && l.tried && !usable(l.state)
+	}
+	delete(lanes, "")
+	return lanes
 }
 
 // usable reports whether a picker can take calls: an idle policy connects when it is called.

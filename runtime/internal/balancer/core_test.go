@@ -501,7 +501,12 @@ func (c *core) misrouted(left []resolver.Endpoint) string {
 				if !slices.ContainsFunc(left, func(now resolver.Endpoint) bool { return identicalEndpoints(&now, &ep) }) {
 					return fmt.Sprintf("a leaf has %s, which left", instance(ep))
 				}
-				texts[attr.Methods(ep)] = true
+				if key.lane == "" {
+					texts[attr.Methods(ep)] = true
+				}
+				if !key.has(ep) {
+					return fmt.Sprintf("the lane %q has %s, which serves other methods", key.lane, instance(ep))
+				}
 				if key.view > 0 {
 					class, ok := slices.BinarySearch(g.plan.shape.classes, attr.Methods(ep))
 					if !ok || !g.plan.routes.sets[key.view-1][class] {
@@ -526,6 +531,11 @@ func (c *core) misrouted(left []resolver.Endpoint) string {
 		}
 	}
 	return ""
+}
+
+// has reports whether an endpoint serves the methods of a leaf, if it is of a lane.
+func (k *leafKey) has(ep resolver.Endpoint) bool {
+	return k.lane == "" || strings.Contains(k.methods, textOf([]string{attr.Methods(ep)}, nil))
 }
 
 // has reports whether an endpoint is in a lane, or in none if that is "".

@@ -27,7 +27,7 @@ func FuzzMethods(f *testing.F) {
 		if len(texts) > maxViews {
 			return
 		}
-		r := makeRoutes(texts)
+		r := makeRoutes(texts, nil)
 		if len(r.sets) > maxViews {
 			t.Fatalf("%d views", len(r.sets))
 		}

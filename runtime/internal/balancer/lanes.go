@@ -3,6 +3,8 @@ package balancer
 import (
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 
 	"google.golang.org/grpc/resolver"
 
@@ -11,7 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// lanes says which endpoints are in which lanes, and which views serve the calls of a lane.
+// lanes says which endpoints are in which lanes, and which views serve the calls of a lane. What the endpoints of a
+// lane serve concerns no other lane, and not the base.
 type lanes struct {
 	service string
 	config  *serviceconfig.Lanes
@@ -19,11 +22,15 @@ type lanes struct {
 	of      map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
 	noBase  bool                            // there is no base: all endpoints stand in for it
 	header  string                          // names the lane of a call whose context names none; "": no header does
-	views   map[string][]int                // by lane; for each view by methods the one of the lane, or noView
+	paths   map[string]lanePaths            // by lane, of the lanes that have endpoints
+	routes  map[string]*routes              // by the classes of a lane's endpoints and the base's
 }
 
-// noView stands for the view of calls that have none: they fail.
-const noView = -1
+// What view returns where a call goes to no view of its lane.
+const (
+	noView  = -1 // it fails
+	theBase = -2
+)
 
 // placeInLanes returns the lanes of the endpoints, nil if no route asks for lanes.
 func (in *input) placeInLanes() *lanes {
@@ -37,7 +44,7 @@ func (in *input) placeInLanes() *lanes {
 	}
 	l := &lanes{
 		service: in.service, config: config, header: in.config.LaneHeader,
-		of: make(map[*endpoint.Endpoint][]string), views: make(map[string][]int),
+		of: make(map[*endpoint.Endpoint][]string), paths: make(map[string]lanePaths), routes: make(map[string]*routes),
 	}
 	l.placed = config.Place(len(all), func(i int, name string) string {
 		if all[i] == nil {
@@ -76,13 +83,13 @@ func (l *lanes) base(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return left
 }
 
-// keepBase returns what a drain has left of endpoints and, if it leaves none of the base, or only held ones
-// while others are not, the base: the calls without a lane would go to the lanes.
+// keepBase returns what a drain has left of endpoints and, if it leaves none of the base that is selected, or only
+// held ones while others are not, the base: the calls without a lane would go to the lanes.
 func (p *plan) keepBase(endpoints, left []resolver.Endpoint) []resolver.Endpoint {
 	if p.lanes == nil {
 		return left
 	}
-	base, stay := p.lanes.base(endpoints), p.lanes.base(left)
+	base, stay := p.lanes.base(selected(endpoints, p.in.client)), p.lanes.base(selected(left, p.in.client))
 	if len(base) == 0 || len(stay) > 0 && !(p.in.allHeld(stay) && !p.in.allHeld(base)) {
 		return left
 	}
@@ -93,90 +100,107 @@ func (p *plan) keepBase(endpoints, left []resolver.Endpoint) []resolver.Endpoint
 	})
 }
 
-// laneSet is the endpoints of a lane, or of the base, that serve a set of methods.
-type laneSet struct {
-	name      string
-	endpoints []resolver.Endpoint
-	view      int // of the plan
-	among     int // how many sets share the connections that they may have
+// lanePaths says where the calls of a lane go.
+type lanePaths struct {
+	routes *routes
+	views  []int // of the plan, by those of routes
+	none   int   // the view for what only others serve: theBase, or the lane's first, to say so
 }
 
-// byLane returns the endpoints of a view by methods that are in no lane, and then those of each lane. It makes
-// the views of the plan that they are for.
-func (p *plan) byLane(method int, served []resolver.Endpoint) []laneSet {
-	base := laneSet{endpoints: p.lanes.base(served), view: method, among: 1}
-	if p.lanes != nil && method == 0 {
-		p.lanes.noBase = len(base.endpoints) == 0
+// baseOf returns the endpoints of the base, all if there is none.
+func (p *plan) baseOf(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	base := p.lanes.base(endpoints)
+	if p.lanes != nil && len(base) == 0 {
+		p.lanes.noBase = true
+		return endpoints
 	}
-	if p.lanes != nil && p.lanes.noBase {
-		base.endpoints = served
-	}
-	if len(base.endpoints) == 0 && method > 0 {
-		p.views[method].next = 0 // the base does not serve these methods: let it say so
-	}
-	if p.lanes == nil {
-		return []laneSet{base}
-	}
-	return append([]laneSet{base}, p.laneSets(method, served)...)
+	return base
 }
 
-// laneSets returns the endpoints of each lane in a view by methods.
-func (p *plan) laneSets(method int, served []resolver.Endpoint) []laneSet {
+// byLane returns the endpoints of each lane and, where not all of a lane serve the same methods, those that serve
+// what others do not. classes are the base's. The sets become views of the plan beside the n that the base has.
+func (p *plan) byLane(endpoints []resolver.Endpoint, n int, classes []string, before *plan) []set {
 	l := p.lanes
+	if l == nil || n == 0 {
+		return nil
+	}
 	members := make(map[string][]resolver.Endpoint, len(l.placed.Made))
-	for _, ep := range served {
+	for _, ep := range endpoints {
 		for _, lane := range l.of[attr.Endpoint(ep)] {
 			members[lane] = append(members[lane], ep)
 		}
 	}
-	var sets []laneSet
+	var sets []set
 	for _, lane := range l.placed.Made {
 		if len(members[lane]) == 0 {
-			l.leadOn(lane, method)
 			continue
 		}
 		strict := l.config.Strict(lane)
-		next := method
+		own := classesOf(members[lane])
+		paths := lanePaths{routes: l.routesOf(own, classes, before), views: []int{n + len(sets)}, none: theBase}
 		if strict {
-			next = noView
+			paths.none = n + len(sets)
 		}
-		l.views[lane] = append(l.views[lane], len(p.views))
-		sets = append(sets, laneSet{lane, members[lane], len(p.views), len(members)})
-		p.views = append(p.views, view{lane: lane, strict: strict, next: next})
-	}
-	for _, lane := range l.config.Named() {
-		if len(l.views[lane]) == method {
-			l.leadOn(lane, method)
+		add := func(endpoints []resolver.Endpoint, methods string) {
+			sets = append(sets, set{leafKey{lane: lane, methods: methods}, endpoints, len(members), strict})
 		}
+		add(members[lane], textOf(own, nil))
+		for i, served := range viewsOf(members[lane], own, paths.routes.sets) {
+			paths.views = append(paths.views, n+len(sets))
+			add(served, textOf(own, paths.routes.sets[i]))
+		}
+		l.paths[lane] = paths
 	}
 	return sets
 }
 
-// leadOn has the calls of a lane go on to another view, because no endpoint of it serves a view's methods: to
-// the base or, if the lane is strict, to the endpoints of the lane, to say so.
-func (l *lanes) leadOn(lane string, method int) {
-	to := method
-	switch {
-	case !l.config.Strict(lane):
-	case method > 0:
-		to = l.views[lane][0]
-	default:
-		to = noView
+// textOf returns a text that identifies those classes that are in a set, or all if that is nil. If they are too many
+// to be kept apart, it is "".
+func textOf(classes []string, in []bool) string {
+	var text strings.Builder
+	for i, class := range classes {
+		if in == nil || in[i] {
+			text.WriteString(strconv.Itoa(len(class)))
+			text.WriteByte(' ')
+			text.WriteString(class)
+		}
 	}
-	l.views[lane] = append(l.views[lane], to)
+	return text.String()
 }
 
-// view returns the view of a lane for the methods of a view, and noView if the calls fail. It allocates
-// nothing.
-func (l *lanes) view(lane string, method int) int {
-	views, ok := l.views[lane]
+// routesOf returns the routes of a lane whose endpoints are of some classes, beside those of the base. Most lanes
+// share theirs, with each other and with the plan before.
+func (l *lanes) routesOf(own, base []string, before *plan) *routes {
+	if own == nil || slices.Equal(own, base) && len(own) == 1 {
+		return new(routes)
+	}
+	key := strconv.Itoa(len(own)) + " " + textOf(own, nil) + textOf(base, nil)
+	r := l.routes[key]
+	if r == nil && before != nil && before.lanes != nil {
+		r = before.lanes.routes[key]
+	}
+	if r == nil {
+		made := makeRoutes(own, base)
+		r = &made
+	}
+	l.routes[key] = r
+	return r
+}
+
+// view returns the view of a lane for a method, theBase if that is to take the call, and noView if it fails. It
+// allocates nothing.
+func (l *lanes) view(lane, method string) int {
+	paths, ok := l.paths[lane]
 	switch {
 	case ok:
-		return views[method]
+		if i := paths.routes.view(method); i != elsewhere {
+			return paths.views[i]
+		}
+		return paths.none
 	case l.config.Strict(lane):
 		return noView
 	default:
-		return method
+		return theBase
 	}
 }
 

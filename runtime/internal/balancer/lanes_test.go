@@ -28,17 +28,20 @@ const (
 
 // goes describes where the calls of a lane and method go.
 func (p *plan) goes(lane, method string) string {
-	v := p.routes.view(method)
-	if p.lanes != nil && lane != "" {
-		if v = p.lanes.view(lane, v); v == noView {
-			return "fails"
-		}
+	base := p.views[p.routes.view(method)].describe()
+	if p.lanes == nil || lane == "" {
+		return base
 	}
-	text := p.views[v].describe()
-	if n := p.views[v].next; n != noView {
-		text += ", else " + p.views[n].describe()
+	switch v := p.lanes.view(lane, method); {
+	case v == noView:
+		return "fails"
+	case v == theBase:
+		return base
+	case p.views[v].strict:
+		return p.views[v].describe()
+	default:
+		return p.views[v].describe() + ", else " + base
 	}
-	return strings.TrimPrefix(text, ", else ")
 }
 
 func TestPlanOfLanes(t *testing.T) {
@@ -82,10 +85,11 @@ func TestLanesAndMethods(t *testing.T) {
 	for _, tt := range []struct{ config, lane, method, want string }{
 		{redIsV2, "", "/s.A/M", "1: abe"},
 		{redIsV2, "", "/s.A/N", "1: abe"},
-		{redIsV2, "", "/s.A/New", ", else 1: abe"}, // which says that it is not served
+		{redIsV2, "", "/s.A/New", "1: abe"}, // which says that it is not served
 		{redIsV2, "red", "/s.A/M", "1: cd, else 1: abe"},
 		{redIsV2, "red", "/s.A/N", "1: d, else 1: abe"},
-		{redIsV2, "red", "/s.A/New", "1: cd, else "},
+		{redIsV2, "red", "/s.A/New", "1: cd, else 1: abe"},
+		{redIsV2, "red", "/s.A/Gone", "1: cd, else 1: abe"},
 		{strictRed, "red", "/s.A/N", "1: d"},
 		{byLabel, "v2", "/s.A/New", "1: cd, else 1: cd"}, // there is no base
 		{byLabel, "v3", "/s.A/New", "1: cd"},
@@ -99,10 +103,47 @@ func TestLanesAndMethods(t *testing.T) {
 	}
 }
 
+// TestMethodsOfLanesAreTheirOwn has branches beside a base in the midst of a rollout, each with a method of its own and
+// without one that the base has.
+func TestMethodsOfLanesAreTheirOwn(t *testing.T) {
+	specs := []string{"a v1 - s.A/M,Old", "b v1 - s.A/M,Old,New"}
+	m := newMachine(t)
+	for n := range 12 {
+		m.update(`"route":[{"label":"zone"}]`, "", specs...)
+		p := m.core.plan()
+		if m.core.waiting != nil {
+			t.Fatalf("the branch %d makes all others connect anew", n)
+		}
+		for _, tt := range []struct{ lane, method, want string }{
+			{"", "/s.A/New", "1: b"}, {"", "/s.A/M", "1: ab"}, {"pr0", "/s.A/Own0", "1: 0, else 1: ab"}, {"pr0", "/s.A/M", "1: 0, else 1: ab"},
+			{"pr0", "/s.A/New", "1: b"}, {"pr0", "/s.A/Old", "1: ab"}, {"pr0", "/s.A/Own1", "1: 0, else 1: ab"},
+		} {
+			if got := p.goes(tt.lane, tt.method); (n > 0 || tt.lane == "") && got != tt.want {
+				t.Errorf("%d branches: %s in %q goes to %s, want %s", n, tt.method, tt.lane, got, tt.want)
+			}
+		}
+		specs = append(specs, fmt.Sprintf("%d v1 pr%d s.A/M,Own%d", n, n, n))
+	}
+	m.update(`"route":[{"label":"zone"}]`, "", append(specs[:2:2], "0 v1 pr0 s.A/M,Old,Own0")...)
+	if got := m.core.plan().goes("pr0", "/s.A/Old"); got != "1: 0, else 1: ab" || m.core.waiting != nil {
+		t.Errorf("the branch that serves another method gets %s, waiting: %v", got, m.core.waiting != nil)
+	}
+}
+
 func TestLanesOfASelector(t *testing.T) {
 	client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return e.Version == "v2" }}
 	p := makePlan(&input{service: "acme/user", config: mustConfig(t, "{"+redIsV2+"}"), client: client, endpoints: fleet()}, nil)
 	if got := p.goes("", "/s.A/M"); got != "1: cd" || len(p.reports) != 1 {
+		t.Errorf("%s, reports %q", got, p.reports)
+	}
+}
+
+// TestADrainOfTheSelectedBase has a drain leave none of the base that a connection's selector selects.
+func TestADrainOfTheSelectedBase(t *testing.T) {
+	client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return e.Zone == "y" }}
+	in := &input{service: "acme/user", config: mustConfig(t, `{"drain":["b"],`+redIsV2+`}`), client: client, endpoints: fleet()}
+	p := makePlan(in, nil)
+	if got := p.goes("", "/s.A/M"); got != "1: b" || len(p.reports) != 1 || !strings.HasPrefix(p.reports[0], "drain leaves no endpoint that is in no lane") {
 		t.Errorf("%s, reports %q", got, p.reports)
 	}
 }
@@ -233,39 +274,77 @@ func TestPicksOfLanes(t *testing.T) {
 	expect("a strict label of which there is nothing", WithLane(plain, "v3"), `etcd: no endpoint of "" is in the lane "v3", which is strict`)
 }
 
+// red returns where a call of the lane red goes.
+func (m *machine) red() string {
+	out := (&policy{stations: newStations("acme/user")}).assemble(m.core.serving).Picker.(*picker)
+	v, err := out.view(balancer.PickInfo{Ctx: WithLane(context.Background(), "red"), FullMethodName: "/s.A/M"})
+	switch {
+	case err != nil:
+		return err.Error()
+	case v == &out.views[0]:
+		return "the base"
+	case len(v.groups) == 0:
+		return "waits"
+	}
+	return "the lane"
+}
+
+// tellLane has the leaves of a lane tell a state.
+func (m *machine) tellLane(g *generation, lane string, s connectivity.State) {
+	for key, l := range g.leaves {
+		if key.lane == lane {
+			m.take(m.core.leafState(l, balancer.State{ConnectivityState: s, Picker: fixedPicker{}}))
+		}
+	}
+}
+
+// TestALaneThatHangsIsNotNewAgain has the policy's shape change while the instance of a lane hangs: its calls go on to
+// the base.
+func TestALaneThatHangsIsNotNewAgain(t *testing.T) {
+	const another = redIsV2 + `,"preferZone":true`
+	for _, before := range []connectivity.State{failed, ready} {
+		m := newMachine(t)
+		m.update(redIsV2, "", "a v1", "c v2")
+		m.tellLane(m.core.serving, "", ready)
+		m.tellLane(m.core.serving, "red", before)
+		m.update(another, "", "a v1", "c v2")
+		m.tellLane(m.core.waiting, "", ready)
+		if before == failed && m.red() != "the base" {
+			t.Errorf("%v: %s, while another plan waits", before, m.red())
+		}
+		m.now = m.now.Add(settleWithin)
+		m.take(m.core.expire(m.now))
+		if got := m.red(); got != "the base" || m.core.waiting != nil {
+			t.Errorf("%v: %s", before, got)
+		}
+		m.update(another, "", "a v1", "d v2 - s.A/M")
+		if got := m.red(); got != "the base" {
+			t.Errorf("%v: once it serves other methods: %s", before, got)
+		}
+		m.tellLane(m.core.serving, "red", ready)
+		if got := m.red(); got != "the lane" {
+			t.Errorf("%v: once it serves: %s", before, got)
+		}
+		m.update(another, "", "a v1", "d v2 - s.A/M,N")
+		if got := m.red(); got != "waits" {
+			t.Errorf("%v: a lane that served until now: %s", before, got)
+		}
+	}
+}
+
 // TestANewLaneIsWaitedFor has calls of a lane wait for its first connection, and no longer.
 func TestANewLaneIsWaitedFor(t *testing.T) {
 	m := newMachine(t)
 	m.update(redIsV2, "", "a v1", "c v2")
-	pick := func() string {
-		out := (&policy{stations: newStations("acme/user")}).assemble(m.core.serving).Picker.(*picker)
-		v, err := out.view(balancer.PickInfo{Ctx: WithLane(context.Background(), "red"), FullMethodName: "/s.A/M"})
-		switch {
-		case err != nil:
-			return err.Error()
-		case v == &out.views[0]:
-			return "the base"
-		case len(v.groups) == 0:
-			return "waits"
-		}
-		return "the lane"
-	}
-	tell := func(lane string, s connectivity.State) {
-		for key, l := range m.core.serving.leaves {
-			if key.lane == lane {
-				m.take(m.core.leafState(l, balancer.State{ConnectivityState: s, Picker: fixedPicker{}}))
-			}
-		}
-	}
 	for _, tt := range []struct {
 		lane  string
 		state connectivity.State
 		want  string
 	}{
-		{"", ready, "waits"}, {"red", ready, "the lane"}, {"red", trying, "the base"}, {"red", failed, "the base"}, {"red", idle, "the lane"},
+		{"", ready, "waits"}, {"red", idle, "the lane"}, {"red", trying, "waits"}, {"red", ready, "the lane"}, {"red", trying, "the base"}, {"red", failed, "the base"}, {"red", idle, "the lane"},
 	} {
-		if tell(tt.lane, tt.state); pick() != tt.want {
-			t.Errorf("once %q is %v: %s, want %s", tt.lane, tt.state, pick(), tt.want)
+		if m.tellLane(m.core.serving, tt.lane, tt.state); m.red() != tt.want {
+			t.Errorf("once %q is %v: %s, want %s", tt.lane, tt.state, m.red(), tt.want)
 		}
 	}
 }

@@ -10,9 +10,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// maxViews bounds how many sets of endpoints are kept apart by the methods that they serve. A
-// rollout makes one; beyond the bound, methods go to all endpoints.
+// maxViews bounds how many sets of endpoints, of the base or of a lane, are kept apart by the methods that they
+// serve. A rollout makes one; beyond the bound, methods go to all endpoints.
 const maxViews = 8
+
+// elsewhere stands for the view of the methods that only others serve: the base, where a lane does not.
+const elsewhere = -1
 
 // routes says which view serves a method: 0, the view of all endpoints, unless a map names another.
 type routes struct {
@@ -32,28 +35,30 @@ func (r *routes) view(method string) int {
 	return r.services[method[:strings.LastIndexByte(method, '/')+1]]
 }
 
-// byMethod returns the endpoints of each view: first all, then those that serve methods which others do
-// not, as in a rollout that adds one.
-func (p *plan) byMethod(endpoints []resolver.Endpoint, before *plan) [][]resolver.Endpoint {
+// byMethod returns the endpoints of each view of the base: first all, then those that serve methods which others
+// do not, as in a rollout that adds one. classes are the endpoints'.
+func (p *plan) byMethod(endpoints []resolver.Endpoint, classes []string, before *plan) []set {
 	if len(endpoints) == 0 {
 		return nil
 	}
-	classes := classesOf(endpoints)
-	views := [][]resolver.Endpoint{endpoints}
-	if classes == nil {
-		return views
+	sets := []set{{endpoints: endpoints, among: 1}}
+	if len(classes) < 2 {
+		return sets
 	}
 	p.shape.classes = classes
 	if before != nil && slices.Equal(before.shape.classes, classes) {
 		p.routes = before.routes
 	} else {
-		p.routes = makeRoutes(classes)
+		p.routes = makeRoutes(classes, nil)
 	}
-	return append(views, viewsOf(endpoints, classes, p.routes.sets)...)
+	for i, served := range viewsOf(endpoints, classes, p.routes.sets) {
+		sets = append(sets, set{key: leafKey{view: i + 1}, endpoints: served, among: 1})
+	}
+	return sets
 }
 
 // classesOf returns the distinct texts in which endpoints name their methods, sorted. It returns nil if
-// there is only one, or too many to keep apart.
+// there are too many to keep apart.
 func classesOf(endpoints []resolver.Endpoint) []string {
 	seen := make(map[string]struct{}, 2)
 	last := ""
@@ -66,9 +71,6 @@ func classesOf(endpoints []resolver.Endpoint) []string {
 		if seen[text] = struct{}{}; len(seen) > maxViews {
 			return nil
 		}
-	}
-	if len(seen) < 2 {
-		return nil
 	}
 	return slices.Sorted(maps.Keys(seen))
 }
@@ -92,12 +94,14 @@ func viewsOf(endpoints []resolver.Endpoint, classes []string, sets [][]bool) [][
 }
 
 // makeRoutes finds the methods that some classes serve and others do not, and the classes to send them
-// to: the ones that name the method, and the ones that name no methods at all.
-func makeRoutes(texts []string) routes {
-	classes := make([]class, len(texts))
-	for i, text := range texts {
-		classes[i] = parseClass(text)
+// to: the ones that name the method, and the ones that name no methods at all. It knows the methods of others, too:
+// what only these serve is served elsewhere.
+func makeRoutes(texts, others []string) routes {
+	known := make([]class, 0, len(texts)+len(others))
+	for _, text := range slices.Concat(texts, others) {
+		known = append(known, parseClass(text))
 	}
+	classes := known[:len(texts)]
 	r := routes{methods: make(map[string]int), services: make(map[string]int)}
 	seen := make(map[string]int) // view by which classes are in it
 	route := func(to map[string]int, name string, has func(*class) bool) {
@@ -110,8 +114,15 @@ func makeRoutes(texts []string) routes {
 				n++
 			}
 		}
-		if n == 0 || n == len(classes) {
+		switch {
+		case n == len(classes):
 			to[name] = 0
+			return
+		case n == 0:
+			to[name] = 0
+			if slices.ContainsFunc(known[len(classes):], func(o class) bool { return o.unknown || has(&o) }) {
+				to[name] = elsewhere
+			}
 			return
 		}
 		i, ok := seen[string(in)]
@@ -122,7 +133,7 @@ func makeRoutes(texts []string) routes {
 		}
 		to[name] = i
 	}
-	for _, c := range classes {
+	for _, c := range known {
 		for _, method := range slices.Sorted(maps.Keys(c.methods)) {
 			if _, done := r.methods[method]; !done {
 				route(r.methods, method, func(o *class) bool { return o.methods[method] })

@@ -49,19 +49,17 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 // view returns the view of a call's method and lane, or the error if a strict lane has none.
 func (p *picker) view(info balancer.PickInfo) (*viewPicker, error) {
-	i := p.routes.view(info.FullMethodName)
 	if p.lanes != nil {
 		if lane := laneOf(info.Ctx, p.lanes.header); lane != "" {
-			if i = p.lanes.view(lane, i); i == noView {
+			switch i := p.lanes.view(lane, info.FullMethodName); {
+			case i == noView:
 				return nil, p.lanes.empty(lane)
+			case i != theBase && (len(p.views[i].groups) > 0 || !p.views[i].yields):
+				return &p.views[i], nil
 			}
 		}
 	}
-	v := &p.views[i]
-	for len(v.groups) == 0 && v.next != nil {
-		v = v.next
-	}
-	return v, nil
+	return &p.views[p.routes.view(info.FullMethodName)], nil
 }
 
 // below returns the picker of the policy below that a call goes to.
@@ -83,7 +81,7 @@ type viewPicker struct {
 	groups    []groupPicker
 	spills    []spillPicker   // one for each group; nil: no calls leave the client's zone
 	otherwise balancer.Picker // if there is no group
-	next      *viewPicker     // if there is no group: the view that takes the calls; nil: none
+	yields    bool            // if there is no group, the base takes the calls
 }
 
 type groupPicker struct {
@@ -164,8 +162,8 @@ func (p *policy) assemble(g *generation) balancer.State {
 		switch {
 		case v.strict:
 			out.views[i].otherwise = strictPicker{out.views[i].otherwise, g.plan.lanes.service, v.lane}
-		case v.next != noView && !g.isNew(v):
-			out.views[i].next = &out.views[v.next]
+		case v.lane != "":
+			out.views[i].yields = !g.isNew(v)
 		}
 	}
 	return balancer.State{ConnectivityState: g.state(), Picker: out}

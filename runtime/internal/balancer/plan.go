@@ -40,11 +40,20 @@ type plan struct {
 	places  map[leafKey]leafPlan // every tier of every view
 }
 
+// view is one of the base or of a lane. While no endpoint of a lane that is not strict is usable, the base takes its
+// calls.
 type view struct {
 	groups []group
 	lane   string // "": the base
 	strict bool
-	next   int // the view whose endpoints take the calls while none of this one is usable; -1: none
+}
+
+// set is the endpoints of a view, in the making.
+type set struct {
+	key       leafKey // of the view
+	endpoints []resolver.Endpoint
+	among     int // how many sets share the connections that they may have
+	strict    bool
 }
 
 type group struct {
@@ -60,14 +69,15 @@ type leafPlan struct {
 
 // leafKey is the place of a leaf. In two plans of the same shape it means the same.
 type leafKey struct {
-	view                int // by methods
-	lane                string
+	view                int    // of the base by methods
+	lane                string // "": the base
+	methods             string // that the lane's endpoints serve
 	group, zone, subset int
 }
 
 // shape is everything but the endpoints that decides from which leaf a call picks which endpoint.
 type shape struct {
-	classes    []string // the distinct sets of methods that endpoints name
+	classes    []string // the distinct sets of methods that endpoints of the base name
 	lanes      string   // the matches and labels of the routes
 	split      string   // the matches of the groups
 	preferZone bool
@@ -93,17 +103,20 @@ func makePlan(in *input, before *plan) *plan {
 	p.lanes = in.placeInLanes()
 	left := p.drain(in.endpoints)
 	left = p.selectFrom(left)
-	served := p.byMethod(left, before)
-	p.views = slices.Repeat([]view{{next: noView}}, len(served))
-	for v, served := range served {
-		for _, lane := range p.byLane(v, served) {
-			groups := p.bySplit(lane.endpoints)
-			of := bounds{in.subsetOf(), mostOf(in.client.Most, lane.among*len(groups))}
-			for g, share := range groups {
-				for z, near := range p.byZone(share) {
-					for s, chosen := range subsets(near, in.client.Seed, of, known, in.held) {
-						p.add(lane.view, leafKey{v, lane.name, g, z, s}, chosen)
-					}
+	base := p.baseOf(left)
+	classes := classesOf(base)
+	sets := p.byMethod(base, classes, before)
+	sets = append(sets, p.byLane(left, len(sets), classes, before)...)
+	for _, set := range sets {
+		p.views = append(p.views, view{lane: set.key.lane, strict: set.strict})
+		groups := p.bySplit(set.endpoints)
+		of := bounds{in.subsetOf(), mostOf(in.client.Most, set.among*len(groups))}
+		for g, share := range groups {
+			for z, near := range p.byZone(share) {
+				for s, chosen := range subsets(near, in.client.Seed, of, known, in.held) {
+					key := set.key
+					key.group, key.zone, key.subset = g, z, s
+					p.add(key, chosen)
 				}
 			}
 		}
@@ -153,12 +166,12 @@ func failing(err error) *balancer.State {
 	return &balancer.State{ConnectivityState: connectivity.TransientFailure, Picker: base.NewErrPicker(err)}
 }
 
-// add puts a set at the place of its key, in a view, unless it is empty.
-func (p *plan) add(to int, key leafKey, endpoints []resolver.Endpoint) {
+// add puts endpoints at the place of their key, in the last view, unless there are none.
+func (p *plan) add(key leafKey, endpoints []resolver.Endpoint) {
 	if len(endpoints) == 0 {
 		return
 	}
-	v := &p.views[to]
+	v := &p.views[len(p.views)-1]
 	if n := len(v.groups); n == 0 || v.groups[n-1].tiers[0].key.group != key.group {
 		v.groups = append(v.groups, group{weight: p.in.config.weight(key.group)})
 	}

@@ -292,6 +292,9 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 	if n := testing.AllocsPerRun(1, func() { classesOf(set) }); n > 10 {
 		t.Errorf("%v allocations for classes that are too many", n)
 	}
+	if one := ends("a - - s.A/M", "b - - s.A/M"); len(classesOf(one)) != 1 || len(planOf(t, "{}", one).shape.classes) != 0 {
+		t.Error("there are routes where all serve the same")
+	}
 	if classesOf(set) != nil || classesOf(set[:maxViews+1]) != nil || len(classesOf(set[:maxViews])) != maxViews {
 		t.Error("the bound is another")
 	}

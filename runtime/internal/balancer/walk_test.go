@@ -223,10 +223,16 @@ func (w *walked) tell(of which, n int, s connectivity.State) bool {
 func (w *walked) misrouted() string {
 	for _, p := range w.picks {
 		g, key := w.core.serving, p.leaf.key
-		if !g.has(p.leaf) || g.plan.shape.classes == nil {
+		if !g.has(p.leaf) {
 			continue
 		}
 		for _, ep := range p.from {
+			if !key.has(ep) {
+				return fmt.Sprintf("%s in %v", variantOf(&ep), key)
+			}
+			if g.plan.shape.classes == nil || key.lane != "" {
+				continue
+			}
 			class, ok := slices.BinarySearch(g.plan.shape.classes, attr.Methods(ep))
 			if !ok || key.view > 0 && !g.plan.routes.sets[key.view-1][class] {
 				return fmt.Sprintf("%s in view %d of %v", variantOf(&ep), key.view, g.plan.shape.classes)

@@ -29,9 +29,21 @@ func (b *clientBuilder) isForLeader(ctx context.Context, method string) bool {
 	return !named
 }
 
+// forLeader returns the context and the options of a call to the leader. The call waits while the leader cannot be
+// reached, and its token is the one that the policy gives: a handler that calls with the metadata of its own caller
+// would send that one's too.
+func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []grpc.CallOption) {
+	if md, ok := metadata.FromOutgoingContext(ctx); ok && len(md[election.TokenHeader]) > 0 {
+		delete(md, election.TokenHeader) // a copy's
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
+}
+
 // callLeader makes a unary call to the leader. An instance that does not lead, or no longer, refuses a call before its
 // handler has run: then the call is made again, within its deadline and the method's timeout.
 func (b *clientBuilder) callLeader(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+	ctx, opts = forLeader(ctx, opts)
 	if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil { // of all attempts together
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, *timeout)
@@ -41,8 +53,11 @@ func (b *clientBuilder) callLeader(ctx context.Context, method string, req, repl
 		leader := b.candidates.Leader()
 		var trailer metadata.MD
 		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
-		if err == nil || len(trailer.Get(election.RefusedTrailer)) == 0 || !b.awaitLeader(ctx, leader.Created, pause) {
+		if err == nil || len(trailer.Get(election.RefusedTrailer)) == 0 {
 			return err
+		}
+		if !b.awaitLeader(ctx, leader.Created, pause) {
+			return annotate(status.FromContextError(ctx.Err()).Err(), status.Convert(err).Message())
 		}
 	}
 }
@@ -75,5 +90,9 @@ func (b *clientBuilder) explainLeader(err error) error {
 	if status.Code(err) != codes.DeadlineExceeded || b.candidates.Leader().Instance != "" {
 		return b.explain(err)
 	}
-	return annotate(b.explain(err), fmt.Sprintf("etcd: no instance of %q leads, as far as known", b.desc.Key))
+	text := fmt.Sprintf("etcd: no instance of %q leads, as far as known", b.desc.Key)
+	if cause := b.candidates.Err(); cause != nil {
+		text += ", for its candidates cannot be read: " + cause.Error()
+	}
+	return annotate(b.explain(err), text)
 }

@@ -163,10 +163,12 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	if err != nil {
 		return nil, err
 	}
-	stream, err := streamer(ctx, desc, cc, method, opts...)
 	if b.isForLeader(ctx, method) {
+		ctx, opts = forLeader(ctx, opts)
+		stream, err := streamer(ctx, desc, cc, method, opts...)
 		return stream, b.explainLeader(err)
 	}
+	stream, err := streamer(ctx, desc, cc, method, opts...)
 	return stream, b.explain(err)
 }
 

@@ -39,6 +39,7 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 		t.Run(does, func(t *testing.T) {
 			g := newGroup(t)
 			a := g.start("a", func(i *instance) { i.watch = watch })
+			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
 			stream, err := g.client().Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
 			if err != nil {
 				t.Fatal(err)

@@ -266,3 +266,55 @@ func TestTakenOver(t *testing.T) {
 	}
 	g.leader(client)
 }
+
+// A token that the caller has sent along is dropped, as where a handler forwards the metadata of its own call.
+func TestForwardedMetadata(t *testing.T) {
+	g := newGroup(t)
+	g.start("a")
+	client := g.client()
+	ctx := metadata.AppendToOutgoingContext(kit.Bounded(t, soon), leader.TokenHeader, "7")
+	if _, err := client.Add(ctx, &leaderpb.AddRequest{N: 1}); err != nil {
+		t.Errorf("a call: %v", err)
+	}
+	stream, err := client.Watch(ctx, &leaderpb.AddRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Errorf("a stream: %v", err)
+	}
+}
+
+// A call whose leader cannot be reached says which that is, and why.
+func TestUnreachable(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	g.leader(g.client())
+	a.grpc.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := g.client().Add(ctx, &leaderpb.AddRequest{})
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), `instance "a" at "`+a.addr) || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("the call ends with %v", err)
+	}
+}
+
+// A call that is refused until it ends, ends as its context does.
+func TestRefusedUntilTheEnd(t *testing.T) {
+	g := newGroup(t)
+	a := g.start("a")
+	client := g.client()
+	g.leader(client)
+	a.wire.set(stalled) // it steps down, and its candidate stays for a while
+	kit.Eventually(t, soon, "a to step down", func() bool { return !a.leads.Holds() })
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("after its deadline: %v", err)
+	}
+	ctx, cancel = context.WithCancel(t.Context())
+	time.AfterFunc(100*time.Millisecond, cancel)
+	if _, err := client.Add(ctx, &leaderpb.AddRequest{}); status.Code(err) != codes.Canceled {
+		t.Errorf("cancelled: %v", err)
+	}
+}

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
@@ -20,10 +21,11 @@ func TestLeaderPicks(t *testing.T) {
 	p := &policy{stations: newStations("acme/user")}
 	ready := &target{instance: "a"}
 	ready.state.Store(&targetState{connectivity: connectivity.Ready})
-	broken := &target{instance: "b"}
-	broken.state.Store(&targetState{connectivity: connectivity.TransientFailure, err: errors.New("refused")})
+	refused := errors.New("refused")
+	broken := &target{instance: "b", addresses: []resolver.Address{{Addr: "127.0.0.1:1"}}}
+	broken.state.Store(&targetState{connectivity: connectivity.TransientFailure, err: refused})
 	p.targets.policy, p.targets.byInstance = p, map[string]*target{"a": ready, "b": broken}
-	for instance, want := range map[string]error{"": balancer.ErrNoSubConnAvailable, "a": nil, "b": balancer.ErrNoSubConnAvailable} {
+	for instance, want := range map[string]error{"": balancer.ErrNoSubConnAvailable, "a": nil, "b": refused} {
 		l := leaderOf(client, attr.Leader{Instance: instance, Token: 7})
 		result, err := l.pick(&p.targets)
 		if !l.has(method) || l.has("/a.B/D") || !errors.Is(err, want) {

@@ -24,7 +24,7 @@ type targetKey struct{}
 type targetRef struct {
 	instance string
 	sequence uint64 // of the key's state that the instance is from; 0: any
-	waits    bool   // the call waits while the instance is not there or cannot be reached
+	waits    bool   // the call, which is wait-for-ready, waits while the instance is not there
 }
 
 // WithTarget has the calls made with ctx go to the given instance.
@@ -95,9 +95,6 @@ func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
 		t.policy.queue.put(func() { x.connect() })
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	case connectivity.TransientFailure:
-		if ref.waits {
-			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-		}
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", x.instance, x.addresses[0].Addr, s.err)
 	default: // Connecting, or Shutdown: a picker that knows that the instance has left is about to follow
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
@@ -154,8 +151,11 @@ func (k *known) find(ref targetRef) (resolver.Endpoint, error) {
 			return k.endpoints[i], nil
 		}
 	}
-	if k.pending || ref.waits || k.sequence < ref.sequence {
+	switch {
+	case k.pending || k.sequence < ref.sequence:
 		return resolver.Endpoint{}, balancer.ErrNoSubConnAvailable
+	case ref.waits: // no status, with which gRPC would end the call
+		return resolver.Endpoint{}, fmt.Errorf("etcd: the leader %.200q of %q is not registered", ref.instance, k.service)
 	}
 	return resolver.Endpoint{}, status.Errorf(codes.Unavailable,
 		"etcd: no instance %.200q is registered under %q", ref.instance, k.service)

@@ -35,6 +35,7 @@ type Candidates struct {
 	readers map[*reader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
 	stop    func() // ends the subscription; nil: nothing is followed
+	err     error  // what keeps the candidates from being followed now; nil while they are
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -58,6 +59,16 @@ func (c *Candidates) Leader() Leader {
 	return *c.leader.Load()
 }
 
+// Err returns what keeps the candidates from being followed now, nil while they are or nobody reads them.
+func (c *Candidates) Err() error {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // First implements [election.Candidates].
 func (c *Candidates) First() election.First { return c.leader.Load().First }
 
@@ -78,7 +89,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 		delete(c.readers, r)
 		if len(c.readers) == 0 {
 			c.stop()
-			c.stop = nil
+			c.stop, c.err = nil, nil
 			c.epoch++
 			c.leader.Store(&Leader{}) // who reads next must not go by it
 		}
@@ -94,12 +105,16 @@ func (c *Candidates) follow() {
 			return instance, true, err
 		},
 	}, func(u listwatch.Update[string]) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if epoch != c.epoch {
+			return
+		}
+		c.err = u.Err
 		if u.Snapshot == nil {
 			return
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if next := first(u.Snapshot.Items); epoch == c.epoch && next != *c.leader.Load() {
+		if next := first(u.Snapshot.Items); next != *c.leader.Load() {
 			c.leader.Store(&next)
 			for r := range c.readers {
 				r.notify()

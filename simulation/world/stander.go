@@ -91,8 +91,12 @@ func (s *stander) began() time.Time {
 	return s.since
 }
 
-// writes is how long a leader waits between writes to the store.
-const writes = 300 * time.Millisecond
+const (
+	// writes is how long a leader waits between writes to the store.
+	writes = 300 * time.Millisecond
+	// straggles is how long after its leadership the last one arrives there.
+	straggles = 700 * time.Millisecond
+)
 
 // lead is what a leader does: it writes to the store, and once more when it no longer leads.
 func (s *stander) lead(ctx context.Context, token int64) error {
@@ -111,8 +115,9 @@ func (s *stander) lead(ctx context.Context, token int64) error {
 		case <-time.After(writes):
 		}
 	}
-	s.write(token)
 	s.w.note("%s leads no longer with the token %d: %v", s.id, token, context.Cause(ctx))
+	time.Sleep(straggles)
+	s.write(token)
 	return nil
 }
 

@@ -69,6 +69,8 @@ func (s *server) unary(ctx context.Context, _ any, info *grpc.UnaryServerInfo, h
 	}
 	if info.FullMethod == servicewide.Defaults_Timeout_FullMethodName {
 		<-ctx.Done()
+		_ = s.end(ctx)
+		return nil, status.FromContextError(ctx.Err()).Err() // the caller's own timer may go off later
 	}
 	return new(emptypb.Empty), s.end(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
@@ -20,9 +21,27 @@ const (
 	refusedMax = 500 * time.Millisecond
 )
 
-// isForLeader reports whether a call goes to the leader. One that names its instance goes to that.
-func (b *clientBuilder) isForLeader(ctx context.Context, method string) bool {
-	if _, ok := b.client.LeaderMethods[method]; !ok {
+// leaderCalls makes the calls of one connection that go to the leader of a service.
+type leaderCalls struct {
+	key        string
+	methods    map[string]struct{} // by their full names
+	candidates *discovery.Candidates
+}
+
+func newLeaderCalls(desc *ServiceDesc, candidates *discovery.Candidates) *leaderCalls {
+	l := &leaderCalls{key: desc.Key, methods: make(map[string]struct{}, len(desc.Leader)), candidates: candidates}
+	for _, method := range desc.Leader {
+		l.methods[method] = struct{}{}
+	}
+	return l
+}
+
+// has reports whether a call goes to the leader. One that names its instance goes to that.
+func (l *leaderCalls) has(ctx context.Context, method string) bool {
+	if l == nil {
+		return false
+	}
+	if _, ok := l.methods[method]; !ok {
 		return false
 	}
 	_, named := balancer.Target(ctx)
@@ -40,9 +59,9 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []
 	return ctx, append(opts[:len(opts):len(opts)], grpc.WaitForReady(true))
 }
 
-// callLeader makes a unary call to the leader. An instance that does not lead, or no longer, refuses a call before its
+// call makes a unary call to the leader. An instance that does not lead, or no longer, refuses a call before its
 // handler has run: then the call is made again, within its deadline and the method's timeout.
-func (b *clientBuilder) callLeader(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
+func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, opts = forLeader(ctx, opts)
 	if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil { // of all attempts together
 		var cancel context.CancelFunc
@@ -50,24 +69,24 @@ func (b *clientBuilder) callLeader(ctx context.Context, method string, req, repl
 		defer cancel()
 	}
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
-		leader := b.candidates.Leader()
+		leader := l.candidates.Leader()
 		var trailer metadata.MD
 		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)
 		if err == nil || len(trailer.Get(election.RefusedTrailer)) == 0 {
 			return err
 		}
-		if !b.awaitLeader(ctx, leader.Created, pause) {
+		if !l.await(ctx, leader.Created, pause) {
 			return annotate(status.FromContextError(ctx.Err()).Err(), status.Convert(err).Message())
 		}
 	}
 }
 
-// awaitLeader returns when the leader is another than the one with a token, or when it is time to try that again. It
+// await returns when the leader is another than the one with a token, or when it is time to try that again. It
 // returns false when ctx ends.
-func (b *clientBuilder) awaitLeader(ctx context.Context, token int64, pause time.Duration) bool {
+func (l *leaderCalls) await(ctx context.Context, token int64, pause time.Duration) bool {
 	changed := make(chan struct{}, 1)
-	stop := b.candidates.Read(func() {
-		if b.candidates.Leader().Created != token {
+	stop := l.candidates.Read(func() {
+		if l.candidates.Leader().Created != token {
 			select {
 			case changed <- struct{}{}:
 			default:
@@ -85,14 +104,14 @@ func (b *clientBuilder) awaitLeader(ctx context.Context, token int64, pause time
 	return ctx.Err() == nil
 }
 
-// explainLeader is explain for a call to the leader. It adds that there was none.
-func (b *clientBuilder) explainLeader(err error) error {
-	if status.Code(err) != codes.DeadlineExceeded || b.candidates.Leader().Instance != "" {
-		return b.explain(err)
+// missing describes that there was no leader, and why, where a call has failed for that; else it returns "".
+func (l *leaderCalls) missing(err error) string {
+	if status.Code(err) != codes.DeadlineExceeded || l.candidates.Leader().Instance != "" {
+		return ""
 	}
-	text := fmt.Sprintf("etcd: no instance of %q leads, as far as known", b.desc.Key)
-	if cause := b.candidates.Err(); cause != nil {
+	text := fmt.Sprintf("etcd: no instance of %q leads, as far as known", l.key)
+	if cause := l.candidates.Err(); cause != nil {
 		text += ", for its candidates cannot be read: " + cause.Error()
 	}
-	return annotate(b.explain(err), text)
+	return text
 }

@@ -49,10 +49,10 @@ type clientBuilder struct {
 	authority string
 	client    *attr.Client
 
-	candidates  *discovery.Candidates // nil: no method is for the leader
-	ours        bool                  // the default service config in force is the one that NewClient gave
-	taken       atomic.Bool           // our policy was given a state, and is about to be in force
-	inForce     chan struct{}         // closed when the policy of the connection is ours; once it is, it stays so
+	leader      *leaderCalls  // nil: no method is for the leader
+	ours        bool          // the default service config in force is the one that NewClient gave
+	taken       atomic.Bool   // our policy was given a state, and is about to be in force
+	inForce     chan struct{} // closed when the policy of the connection is ours; once it is, it stays so
 	inForceOnce sync.Once
 
 	handedOnce sync.Once
@@ -73,11 +73,8 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		b.client.Most = endpointsPerConnection * budget.Limit()
 	}
 	if len(desc.Leader) > 0 {
-		b.candidates = d.keys.Candidates(desc.Key)
-		b.client.LeaderMethods = make(map[string]struct{}, len(desc.Leader))
-		for _, method := range desc.Leader {
-			b.client.LeaderMethods[method] = struct{}{}
-		}
+		b.leader = newLeaderCalls(desc, d.keys.Candidates(desc.Key))
+		b.client.LeaderMethods = b.leader.methods
 	}
 	if opts.selector != nil {
 		b.client.Selector = func(e *endpoint.Endpoint) bool { return opts.selector(Endpoint(*e)) }
@@ -104,12 +101,16 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resol
 	}
 	key := b.discoveryKey()
 	b.key.Store(key)
+	var candidates *discovery.Candidates
+	if b.leader != nil {
+		candidates = b.leader.candidates
+	}
 	return discovery.Resolve(key, cc, discovery.Options{
 		Config:     b.serviceConfig,
 		Client:     b.client,
 		Select:     func(s *attr.State) []resolver.Endpoint { return balancer.Select(b.client, s) },
 		Ours:       b.ours,
-		Candidates: b.candidates,
+		Candidates: candidates,
 		Handed:     func() { b.handedOnce.Do(func() { close(b.handed) }) },
 	}), nil
 }
@@ -149,8 +150,8 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 	if err != nil {
 		return err
 	}
-	if b.isForLeader(ctx, method) {
-		return b.explainLeader(b.callLeader(ctx, method, req, reply, cc, invoker, opts))
+	if b.leader.has(ctx, method) {
+		return b.explainLeader(b.leader.call(ctx, method, req, reply, cc, invoker, opts))
 	}
 	return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 }
@@ -163,7 +164,7 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	if err != nil {
 		return nil, err
 	}
-	if b.isForLeader(ctx, method) {
+	if b.leader.has(ctx, method) {
 		ctx, opts = forLeader(ctx, opts)
 		stream, err := streamer(ctx, desc, cc, method, opts...)
 		return stream, b.explainLeader(err)
@@ -172,12 +173,20 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	return stream, b.explain(err)
 }
 
+// explainLeader is explain for a call to the leader. It adds that there was none.
+func (b *clientBuilder) explainLeader(err error) error {
+	if why := b.leader.missing(err); why != "" {
+		return annotate(b.explain(err), why)
+	}
+	return b.explain(err)
+}
+
 // checkTarget refuses a call that is for one instance if grpc.WithDefaultServiceConfig has replaced our
 // policy: another one would send it to any instance.
 func (b *clientBuilder) checkTarget(ctx context.Context, method string, cc *grpc.ClientConn) error {
 	instance, ok := balancer.Target(ctx)
 	who := fmt.Sprintf("instance %q", instance)
-	if b.isForLeader(ctx, method) {
+	if b.leader.has(ctx, method) {
 		ok, who = true, "the leader"
 	}
 	if !ok || b.ours || isClosed(b.inForce) {
@@ -250,15 +259,4 @@ func (d *discoverer) unknown(key string, s *discovery.State) string {
 		text += ": " + s.Err.Error()
 	}
 	return text
-}
-
-// annotate adds a reason to an RPC error, which keeps its code.
-func annotate(err error, reason string) error {
-	s, ok := status.FromError(err)
-	if !ok {
-		return fmt.Errorf("%w: %s", err, reason)
-	}
-	p := s.Proto()
-	p.Message += ": " + reason
-	return status.ErrorProto(p)
 }

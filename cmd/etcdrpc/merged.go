@@ -9,12 +9,17 @@ import (
 // merged returns the service with the instances that clients make of its entries: one an address, and
 // none that its owner is withdrawing. The instances stay in their order.
 func (s *service) merged() *service {
-	until := s.leavingUntil()
+	marks := make(endpoint.Marks)
+	for n := range s.instances {
+		if i := &s.instances[n]; i.Leaving() {
+			marks.Add(i.Addr, i.entry.modRevision)
+		}
+	}
 	var kept []int
 	var entries []endpoint.Entry
 	for n := range s.instances {
 		i := &s.instances[n]
-		if revision, leaving := until[i.Addr]; leaving && i.entry.createRevision <= revision {
+		if marks.Cover(i.Addr, i.entry.createRevision) {
 			continue
 		}
 		kept = append(kept, n)
@@ -28,18 +33,6 @@ func (s *service) merged() *service {
 		m.instances[n] = s.instances[kept[at]]
 	}
 	return &m
-}
-
-// leavingUntil returns, by the address of each entry that is marked as leaving, the revision of the mark.
-// A mark covers all that its address had in etcd by then, in whatever layout, and nothing newer.
-func (s *service) leavingUntil() map[string]int64 {
-	until := make(map[string]int64)
-	for n := range s.instances {
-		if i := &s.instances[n]; i.Leaving() {
-			until[i.Addr] = max(until[i.Addr], i.entry.modRevision)
-		}
-	}
-	return until
 }
 
 // at returns the instance at an address, nil if there is none.

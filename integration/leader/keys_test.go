@@ -17,7 +17,7 @@ func TestNestedKeys(t *testing.T) {
 	for _, key := range []string{"acme/order/eu", "acme/order"} {
 		desc := under(key, nil)
 		g.startAs(path.Base(key), desc)
-		if who, _ := g.leader(g.clientOf(desc)); who != path.Base(key) {
+		if who := g.leader(g.clientOf(desc)); who != path.Base(key) {
 			t.Errorf("%s leads %s", who, key)
 		}
 	}

@@ -1,8 +1,9 @@
 package discovery
 
+import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+
 // marks are the marks by which owners say that they are withdrawing an instance, by the etcd key of
-// the marked entry. A mark covers what its address had in etcd when it was put, in whatever layout,
-// for not every layout can carry one; and nothing newer, for another instance may come to the address.
+// the marked entry. What they cover is [endpoint.Marks]' to say.
 type marks map[string]mark
 
 type mark struct {
@@ -23,23 +24,20 @@ func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string
 	if len(m) == 0 {
 		return items, nil
 	}
-	until, withdrawn := make(map[string]int64), make(map[string]struct{})
+	latest, withdrawn := make(endpoint.Marks), make(map[string]struct{})
 	for _, mark := range m {
-		until[mark.addr] = max(until[mark.addr], mark.revision)
+		latest.Add(mark.addr, mark.revision)
 		withdrawn[mark.addr] = struct{}{}
 	}
 	covered := make(map[string]bool)
 	rest = make([]*item, 0, len(items))
 	for _, i := range items {
 		addr := i.Value.Endpoint.Addr
-		revision, marked := until[addr]
-		if marked && i.CreateRevision <= revision {
+		if latest.Cover(addr, i.CreateRevision) {
 			covered[addr] = true
 			continue
 		}
-		if marked {
-			delete(withdrawn, addr)
-		}
+		delete(withdrawn, addr)
 		rest = append(rest, i)
 	}
 	for key, mark := range m {

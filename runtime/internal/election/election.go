@@ -1,8 +1,10 @@
 package election
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -28,6 +30,8 @@ var ErrClosed = errors.New("etcd: the instance stands for election no more: its 
 type Candidates interface {
 	// First returns the first candidate.
 	First() First
+	// Err returns why the candidates cannot be followed now, nil while they are.
+	Err() error
 	// Read has notify called after each change until stop is called. notify must not block.
 	Read(notify func()) (stop func())
 }
@@ -52,6 +56,7 @@ type Election struct {
 	term    Term              // as of the last event
 	leads   map[uint64]func() // end the contexts of the term
 	given   uint64            // the contexts so far
+	askErr  error             // of the last question
 }
 
 // New returns the election of a candidate among those under a prefix. It does no I/O. Hand its Stood to the lease
@@ -120,7 +125,10 @@ func (e *Election) ask(question uint64) {
 	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
 	defer cancel()
 	lowest, err := e.lowest(ctx)
-	e.event(func(now time.Time) effects { return e.core.answered(now, question, lowest, err == nil) })
+	e.event(func(now time.Time) effects {
+		e.askErr = err
+		return e.core.answered(now, question, lowest, err == nil)
+	})
 }
 
 // lowest reads the candidate with the lowest create revision. Entries that are none are skipped: if one becomes a
@@ -157,6 +165,17 @@ func (e *Election) Term() (term Term, changed <-chan struct{}, err error) {
 		term = Term{}
 	}
 	return term, e.changed, nil
+}
+
+// Err returns why the instance cannot learn whether it leads, nil if it can.
+func (e *Election) Err() error {
+	err := e.candidates.Err()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err = cmp.Or(err, e.askErr); err == nil || e.closed {
+		return nil
+	}
+	return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.prefix, err)
 }
 
 // Lead returns a context that ends with parent or with the leadership, then with the cause ErrEnded. ok is false if the

@@ -33,6 +33,9 @@ func (g *Registration) Key() string { return g.claim.entry.Key }
 func (g *Registration) Status() lease.Status {
 	status := g.handle.Status()
 	status.Key = g.Key()
+	if status.Err == nil && g.election != nil {
+		status.Err = g.election.Err()
+	}
 	return status
 }
 

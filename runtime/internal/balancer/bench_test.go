@@ -2,13 +2,15 @@ package balancer
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -18,48 +20,118 @@ func (fixedPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, nil
 }
 
-// BenchmarkPick compares what the policy adds to a pick of the policy below it, which is "below".
-// The context is as deep as that of a call with a deadline and metadata.
-func BenchmarkPick(b *testing.B) {
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "k", "v"), time.Hour)
-	defer cancel()
-	info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
-	p := &policy{stations: newStations("acme/user")}
-	below := newPickerOfSubConns(b)
-	one := []viewPicker{{groups: []groupPicker{{1, fixedPicker{}}}}}
-	three := []viewPicker{{groups: []groupPicker{{5, fixedPicker{}}, {50, fixedPicker{}}, {100, fixedPicker{}}}}}
-	rollout := routes{methods: map[string]int{"/helloworld.Greeter/New": 1}, services: map[string]int{"/helloworld.Greeter/": 0}}
-	weighted, ewma := newWeightedPicker(fixedSet(100)), newPeakPicker(fixedSet(100))
-	for _, bb := range []struct {
-		name   string
-		picker balancer.Picker
-	}{
-		{"below", fixedPicker{}},
-		{"round_robin of 100", below},
-		{"etcd over round_robin of 100", &picker{policy: p, views: []viewPicker{{groups: []groupPicker{{1, below}}}}}},
-		{"etcd", &picker{policy: p, views: one}},
-		{"etcd, split in three", &picker{policy: p, views: three}},
-		{"etcd, in a rollout that adds a method", &picker{policy: p, views: append(one, one...), routes: rollout}},
-		{"etcd, a lane", &picker{policy: p, views: append(one, one...), lanes: lanesOfTests}},
-		{"etcd_weighted, 100 endpoints", weighted},
-		{"etcd_peak_ewma, 100 endpoints", ewma},
-	} {
-		info := info
-		if bb.name == "etcd, a lane" {
-			info.Ctx = WithLane(ctx, "red")
+// pickOfTests is a config whose picks are looked at.
+type pickOfTests struct {
+	name   string
+	config string
+	ctx    func(context.Context) context.Context // of the calls; may be nil
+	zone   string                                // the client's
+	down   string                                // the zone whose endpoints are not ready
+	starts bool                                  // the endpoints have just started
+}
+
+const (
+	laneConfig = `"route":[{"lane":"red","match":{"version":"v1"}}]`
+	slowConfig = `"slowStart":{"window":"3600s"}`
+	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
+)
+
+func inLane(ctx context.Context) context.Context { return WithLane(ctx, "red") }
+
+// picksOfTests are each option alone, and all of them.
+var picksOfTests = []pickOfTests{
+	{name: "round_robin", config: `{}`},
+	{name: "split", config: `{"split":[{"match":{"version":"v0"},"weight":5},{"match":{"version":"v1"},"weight":45},{"match":{"version":"v2"},"weight":50}]}`},
+	{name: "a zone of which half is ready", config: `{"preferZone":true,"zoneMinPercent":80}`, zone: "z1", down: "z1"},
+	{name: "subset", config: `{"subset":20}`},
+	{name: "a lane", config: `{` + laneConfig + `}`, ctx: inLane},
+	{name: "no lane", config: `{` + laneConfig + `}`},
+	{name: "a bound", config: `{"maxConcurrentRequests":100}`},
+	{name: "slow start", config: `{` + slowConfig + `}`, starts: true},
+	{name: "weighted", config: `{"childPolicy":[{"etcd_weighted":{}}]}`},
+	{name: "least_request, a bound", config: `{"maxConcurrentRequests":100,"childPolicy":[{"least_request_experimental":{}}]}`},
+	{name: "peak_ewma", config: `{` + peakConfig + `}`},
+	{name: "peak_ewma, slow start", config: `{` + slowConfig + `,` + peakConfig + `}`, starts: true},
+	{name: "all", config: `{"preferZone":true,"zoneMinPercent":80,"subset":20,"maxConcurrentRequests":100,` + laneConfig + `,` + slowConfig + `,` + peakConfig + `}`,
+		ctx: inLane, zone: "z1", down: "z1", starts: true},
+}
+
+// picker returns the policy's picker for 100 endpoints, and a call to pick for. Its context is as deep as that of a call
+// with a deadline and metadata.
+func (c *pickOfTests) picker(tb testing.TB) (balancer.Picker, balancer.PickInfo) {
+	tb.Helper()
+	p, cc := newPolicy(tb)
+	parsed, err := parseConfig(json.RawMessage(c.config))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	fleet := make([]resolver.Endpoint, 100)
+	for i := range fleet {
+		e := *attr.Endpoint(bigEndpoint(i, ""))
+		e.Metadata = nil // all serve the same methods
+		if c.starts {
+			e = e.WithStarted(time.Now())
 		}
-		b.Run(bb.name, func(b *testing.B) {
+		if fleet[i] = attr.New(&e, new(attr.Storage)); e.Zone == c.down && i%8 < 4 {
+			cc.down[e.Addr] = errors.New("down")
+		}
+	}
+	_ = hand(p, parsed, &attr.State{Endpoints: fleet, Client: &attr.Client{Zone: c.zone, Seed: seedOfTests}}) // what is down
+	settle(p, cc)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "k", "v"), time.Hour)
+	tb.Cleanup(cancel)
+	if c.ctx != nil {
+		ctx = c.ctx(ctx)
+	}
+	return cc.state.Picker, balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
+}
+
+// pick picks for a call that ends at once.
+func pick(tb testing.TB, p balancer.Picker, info balancer.PickInfo) {
+	result, err := p.Pick(info)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if result.Done != nil {
+		result.Done(balancer.DoneInfo{BytesReceived: true})
+	}
+}
+
+// BenchmarkPick times a pick and the end of its call, for each option of the policy.
+func BenchmarkPick(b *testing.B) {
+	for _, c := range picksOfTests {
+		b.Run(c.name, func(b *testing.B) {
+			p, info := c.picker(b)
 			b.ReportAllocs()
 			for b.Loop() {
-				result, err := bb.picker.Pick(info)
-				if err != nil {
-					b.Fatal(err)
-				}
-				if result.Done != nil {
-					result.Done(balancer.DoneInfo{BytesReceived: true})
-				}
+				pick(b, p, info)
 			}
 		})
+	}
+	// What of peak_ewma's comes after the pick, and what a reading of the clock takes: it has two.
+	b.Run("the end of a call of peak_ewma", func(b *testing.B) {
+		stations := newStations("acme/user")
+		at, now := stations.at("10.0.0.1:9000"), sinceEpoch()
+		for b.Loop() {
+			begin(stations, at, now, nil)(balancer.DoneInfo{BytesReceived: true})
+		}
+	})
+	b.Run("the clock", func(b *testing.B) {
+		for b.Loop() {
+			sinceEpoch()
+		}
+	})
+}
+
+// TestPickAllocatesNothing pins what the benchmark shows.
+func TestPickAllocatesNothing(t *testing.T) {
+	for _, c := range picksOfTests {
+		p, info := c.picker(t)
+		for _, info.Ctx = range []context.Context{info.Ctx, WithAffinity(info.Ctx, "k"), WithLane(info.Ctx, "green")} {
+			if n := testing.AllocsPerRun(100, func() { pick(t, p, info) }); n > 0 {
+				t.Errorf("%s: %v allocations a pick", c.name, n)
+			}
+		}
 	}
 }
 
@@ -70,39 +142,4 @@ func fixedSet(n int) *readySet {
 		s.members = append(s.members, member{fixedPicker{}, uint64(i%5 + 1), ep})
 	}
 	return s
-}
-
-var lanesOfTests = &lanes{
-	config: serviceconfig.NewLanes([]serviceconfig.Route{{Lane: "red", Match: map[string]string{"version": "v2"}}}),
-	paths:  map[string]lanePaths{"red": {new(routes), []int{1}, theBase}},
-}
-
-// TestPickAllocatesNothing pins what the benchmark shows.
-func TestPickAllocatesNothing(t *testing.T) {
-	ctx := WithAffinity(context.Background(), "k")
-	p := &picker{policy: &policy{stations: newStations("acme/user")}, lanes: lanesOfTests, views: []viewPicker{{groups: []groupPicker{{5, newWeightedPicker(fixedSet(3))}, {100, newPeakPicker(fixedSet(3))}}}}}
-	p.views = append(p.views, viewPicker{yields: true})
-	for _, ctx := range []context.Context{context.Background(), ctx, WithLane(ctx, "red"), WithLane(ctx, "green")} {
-		info := balancer.PickInfo{Ctx: ctx, FullMethodName: "/helloworld.Greeter/SayHello"}
-		if n := testing.AllocsPerRun(100, func() {
-			if result, _ := p.Pick(info); result.Done != nil {
-				result.Done(balancer.DoneInfo{BytesReceived: true})
-			}
-		}); n > 0 {
-			t.Errorf("%v allocations a pick", n)
-		}
-	}
-}
-
-// newPickerOfSubConns returns the picker of round_robin over 100 endpoints, as the policy has it.
-func newPickerOfSubConns(b *testing.B) balancer.Picker {
-	p, cc := newPolicy(b)
-	c, err := defaultConfig()
-	if err != nil {
-		b.Fatal(err)
-	}
-	fleet := bigFleet(100)
-	_ = hand(p, c, &attr.State{Endpoints: fleet})
-	settle(p, cc)
-	return cc.state.Picker.(*picker).views[0].groups[0].picker
 }

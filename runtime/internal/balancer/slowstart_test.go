@@ -243,23 +243,3 @@ func TestSlowStartOverServers(t *testing.T) {
 		t.Errorf("%d connections were made, %d are open", made, open)
 	}
 }
-
-func BenchmarkPickInASlowStart(b *testing.B) {
-	now := time.Hour
-	set := startingSet(&now, make([]uint64, 100)...)
-	set.stations.now = sinceEpoch
-	set.stations.set(terms{start: window(time.Hour, 0)})
-	for i := range set.members {
-		set.members[i].picker = fixedPicker{}
-	}
-	for name, p := range map[string]balancer.Picker{"etcd_weighted": newWeightedPicker(set), "etcd_peak_ewma": newPeakPicker(set)} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if result, _ := p.Pick(balancer.PickInfo{}); result.Done != nil {
-					result.Done(balancer.DoneInfo{BytesReceived: true})
-				}
-			}
-		})
-	}
-}

@@ -34,8 +34,10 @@ type Status struct {
 	State   State
 	Key     string           // the service key
 	LeaseID clientv3.LeaseID // of the entry, or for it while it is paused; 0: none now
-	Err     error            // why etcd does not have the entry as it is wanted; nil: it has, or nothing is known
-	Since   time.Time        // when State was entered
+	// Err says why etcd does not have the entry as it is wanted or, of an instance that stands for election, why it cannot
+	// learn whether it leads. nil: there is no such reason, or nothing is known.
+	Err   error
+	Since time.Time // when State was entered
 }
 
 // Registration is an endpoint that this process keeps in etcd until Close: it is put back when it is deleted or

@@ -2,7 +2,6 @@ package balancer
 
 import (
 	"math/rand/v2"
-	"sync"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -54,40 +53,6 @@ func (x *station) enter(most uint32) bool {
 		if x.calls.CompareAndSwap(n, n+1) {
 			return true
 		}
-	}
-}
-
-// held is a call that counts toward the bound of a station until it ends. It is pooled as a record is.
-type held struct {
-	station *station
-	then    func(balancer.DoneInfo) // done of the policy below; may be nil
-	done    func(balancer.DoneInfo) // h.end
-}
-
-var helds sync.Pool
-
-func init() {
-	helds.New = func() any {
-		h := &held{}
-		h.done = h.end
-		return h
-	}
-}
-
-// hold returns the function for the end of a call that has entered a station.
-func hold(x *station, then func(balancer.DoneInfo)) func(balancer.DoneInfo) {
-	h := helds.Get().(*held)
-	h.station, h.then = x, then
-	return h.done
-}
-
-func (h *held) end(info balancer.DoneInfo) {
-	x, then := h.station, h.then
-	h.station, h.then = nil, nil
-	helds.Put(h)
-	x.calls.Add(-1)
-	if then != nil {
-		then(info)
 	}
 }
 

@@ -59,6 +59,9 @@ type load struct {
 	first error
 }
 
+// pause is between the calls of one caller, who would else keep a processor from what is tested.
+const pause = time.Millisecond
+
 // underLoad starts callers on conn. No call of theirs may fail.
 func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 	t.Helper()
@@ -84,6 +87,7 @@ func underLoad(t *testing.T, conn grpc.ClientConnInterface, callers int) *load {
 				}
 				cancel()
 				l.calls.Add(1)
+				time.Sleep(pause)
 			}
 		})
 	}

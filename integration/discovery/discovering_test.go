@@ -60,6 +60,7 @@ func (c *closer) Watch(ctx context.Context, key string, opts ...clientv3.OpOptio
 }
 
 func TestD2_WatchErrors(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	watcher := &closer{Watcher: w.client.Watcher}
 	watcher.broken.Store(true)
@@ -186,6 +187,7 @@ func TestD6_BlackHole(t *testing.T) {
 }
 
 func TestD7_TokenExpires(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret"), etcdtest.WithTokenTTL(time.Second)})
 	w.register(w.serve("a"))
 	conn := w.conn()

@@ -20,6 +20,7 @@ import (
 
 // TestK9_RefusedLiveConfig has a user who may read endpoints, and no live configs.
 func TestK9_RefusedLiveConfig(t *testing.T) {
+	leak.Beside(t)
 	const config = "_grpc_config/" + key
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{
 		Name: "caller", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Read: true}},

@@ -170,6 +170,7 @@ func TestR5_MostVanish(t *testing.T) {
 }
 
 func TestR6_EtcdDownForLong(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.register(w.serve("b"))

@@ -26,7 +26,7 @@ import (
 // TestEverythingAtOnce flips live configs, brings instances and takes them away in order, under calls
 // of connections of every kind. All servers go on to serve, so no call may fail.
 func TestEverythingAtOnce(t *testing.T) {
-	leak.Check(t)
+	leak.Beside(t)
 	f := newFleet(t, runtime.WithZone("x"))
 	tags := func(i int) []runtime.RegisterOption {
 		return []runtime.RegisterOption{runtime.WithVersion(fmt.Sprintf("v%d", i%2+1)), runtime.WithZoneTag([]string{"x", "y"}[i/2%2])}
@@ -56,10 +56,10 @@ func TestEverythingAtOnce(t *testing.T) {
 			}
 		})
 	}
-	caller("plain", time.Millisecond)
-	caller("subset of one", time.Millisecond, runtime.WithSubset(1))
-	caller("subset of two", time.Millisecond, runtime.WithSubset(2))
-	caller("selector", time.Millisecond, runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Version == "v1" }))
+	caller("plain", 15*time.Millisecond)
+	caller("subset of one", 15*time.Millisecond, runtime.WithSubset(1))
+	caller("subset of two", 15*time.Millisecond, runtime.WithSubset(2))
+	caller("selector", 15*time.Millisecond, runtime.WithSelector(func(e runtime.Endpoint) bool { return e.Version == "v1" }))
 	caller("idle", 80*time.Millisecond, grpc.WithIdleTimeout(40*time.Millisecond))
 	all.run(func() {
 		desc := basic.Greeter_EtcdServiceDesc
@@ -128,7 +128,7 @@ func TestEverythingAtOnce(t *testing.T) {
 // calls of connections of every kind, and closes the registry under them at last. All servers go on to
 // serve, so no call may fail before that, and none may hang after.
 func TestOutagesAtOnce(t *testing.T) {
-	leak.Check(t)
+	leak.Beside(t)
 	f := newFleet(t, runtime.WithZone("x"), runtime.WithSnapshotDir(t.TempDir()))
 	for i := range 6 {
 		f.start(fmt.Sprintf("s%d", i), runtime.WithVersion(fmt.Sprintf("v%d", i%2+1)), runtime.WithZoneTag([]string{"x", "y"}[i/2%2]))
@@ -156,7 +156,7 @@ func TestOutagesAtOnce(t *testing.T) {
 			share(t, conn, 10)
 		}
 		all.run(func() {
-			time.Sleep(time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 			if name == "idle" {
 				time.Sleep(80 * time.Millisecond)
 			}
@@ -198,7 +198,7 @@ func TestOutagesAtOnce(t *testing.T) {
 			if took := time.Since(began); took > 3*time.Second {
 				t.Errorf("each took %v", took)
 			}
-			time.Sleep(5 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 		}
 		_ = i.Close()
 	})

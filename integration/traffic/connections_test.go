@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -12,6 +13,7 @@ import (
 // TestP7_ChangesConnectToNothingAnew puts splits, zones and policies live under load, over 20
 // instances that are connected to, and names instances: no connection is made, and no call fails.
 func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
+	leak.Beside(t)
 	const instances = 20
 	f := newFleet(t, runtime.WithZone("x"))
 	var names []string

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -27,6 +29,8 @@ const (
 	key  = "helloworld/greeter"
 	soon = 10 * time.Second
 )
+
+func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
 
 // fleet is servers of one service, and a client's registry.
 type fleet struct {
@@ -219,6 +223,7 @@ func underLoad(t *testing.T, conn grpc.ClientConnInterface, n int) (stop func() 
 				t.Errorf("call: %v", err)
 			}
 			calls.Add(1)
+			time.Sleep(time.Millisecond) // the callers would else keep the processors from what is tested
 		})
 	}
 	return func() int {

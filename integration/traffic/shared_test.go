@@ -7,6 +7,7 @@ import (
 	_ "google.golang.org/grpc/balancer/weightedroundrobin"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -15,6 +16,7 @@ import (
 // TestS8_LivePoliciesShareConnections changes the live config of a client that calls all the time,
 // among all the policies that it can have.
 func TestS8_LivePoliciesShareConnections(t *testing.T) {
+	leak.Beside(t)
 	f := newFleet(t, runtime.WithZone("z1"))
 	var servers []*server
 	var names []string

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -314,6 +315,7 @@ func TestBadLivePolicies(t *testing.T) {
 }
 
 func TestLiveDrain(t *testing.T) {
+	leak.Beside(t)
 	f := newFleet(t)
 	f.start("a")
 	b := f.start("b")
@@ -408,6 +410,7 @@ func TestSubset(t *testing.T) {
 
 // TestLiveSubset has a live config give every client a subset, and change its size, under load.
 func TestLiveSubset(t *testing.T) {
+	leak.Beside(t)
 	f := newFleet(t)
 	for i := range 6 {
 		f.start(fmt.Sprintf("s%d", i))
@@ -470,6 +473,7 @@ func TestTarget(t *testing.T) {
 
 // TestPolicyChanges changes the policy under load: no call fails.
 func TestPolicyChanges(t *testing.T) {
+	leak.Beside(t)
 	f := newFleet(t, runtime.WithZone("x"))
 	for i, zone := range []string{"x", "y", "x"} {
 		f.start(fmt.Sprintf("s%d", i), runtime.WithVersion(fmt.Sprintf("v%d", i%2+1)), runtime.WithZoneTag(zone))

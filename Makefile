@@ -35,11 +35,11 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 # Only modules with tests, so that nothing else is compiled with the race detector.
 test: MODULES := $(foreach module,$(MODULES) tools/release,\
 	$(if $(shell git ls-files --cached --others --exclude-standard '$(module)/*_test.go'),$(module)))
-# Three packages at a time, because the tests on real etcd mostly wait. Without vet, which lint does for our code; go test
+# Four packages at a time, because the tests on real etcd mostly wait. Without vet, which lint does for our code; go test
 # would vet dependencies, too.
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
-	$(call each,go test $(RACE) -p 3 -vet=off -timeout 10m $(TESTFLAGS) ./...)
+	$(call each,go test $(RACE) -p 4 -vet=off -timeout 10m $(TESTFLAGS) ./...)
 
 .PHONY: setups
 setups: ## Follow each section of docs/setup.md in a project of its own

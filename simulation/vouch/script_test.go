@@ -18,7 +18,7 @@ import (
 )
 
 var (
-	scripts = flag.Int("scripts", 30, "how many random `scripts` are played of each kind")
+	scripts = flag.Int("scripts", 20, "how many random `scripts` are played of each kind")
 	first   = flag.Uint64("first", 1, "the `seed` of the first random script")
 	steps   = flag.Int("steps", 200, "how many `steps` a random script has")
 )

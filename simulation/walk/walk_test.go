@@ -17,7 +17,7 @@ import (
 
 var (
 	first   = flag.Uint64("first", 1, "the seed of the first schedule")
-	seeds   = flag.Uint64("seeds", 20, "how many schedules to walk, of that seed and the next")
+	seeds   = flag.Uint64("seeds", 12, "how many schedules to walk, of that seed and the next")
 	minutes = flag.Float64("minutes", 0, "how many minutes to begin schedules; 0: no limit")
 	file    = flag.String("schedule", "", "walk the one schedule in this JSON file instead")
 	times   = flag.Int("times", 1, "how many times to walk each schedule")

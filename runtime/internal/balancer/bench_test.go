@@ -125,6 +125,9 @@ func BenchmarkPick(b *testing.B) {
 
 // TestPickAllocatesNothing pins what the benchmark shows.
 func TestPickAllocatesNothing(t *testing.T) {
+	if underRace {
+		t.Skip("pools lose some records of calls")
+	}
 	for _, c := range picksOfTests {
 		p, info := c.picker(t)
 		for _, info.Ctx = range []context.Context{info.Ctx, WithAffinity(info.Ctx, "k"), WithLane(info.Ctx, "green")} {

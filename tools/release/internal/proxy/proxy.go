@@ -63,6 +63,9 @@ func (p *Proxy) Env(modcache string) []string {
 	return []string{
 		"GOPROXY=" + p.goproxy, "GOVCS=" + p.govcs, "GOMODCACHE=" + modcache, "GONOSUMDB=" + modules.Root + "," + modules.Root + "/*",
 		"GONOPROXY=none", "GOPRIVATE=none", "GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "GOBIN=",
+		// The go command takes a released version to be the same for good, and keeps an index of it beside what it has
+		// built: where a release is tried again, it would look for the files of the last time.
+		"GODEBUG=goindex=0",
 	}
 }
 

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 
@@ -63,14 +62,4 @@ func (p *proposal) localFindings() []finding {
 	}
 	return []finding{{kindLocal, p.where(found), fmt.Sprintf("%s an address that means the caller's own host, such as %s: clients call it there", entriesHave(len(found)), found[0].Addr),
 		"have its server write an address that callers reach; servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR"}}
-}
-
-// isLocal reports whether an address means the host of whoever calls it.
-func isLocal(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && (ip.IsLoopback() || ip.IsUnspecified())
 }

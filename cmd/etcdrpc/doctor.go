@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,7 +86,7 @@ func (d *doctor) skips(k kind) bool { return slices.Contains(d.skip, string(k)) 
 
 // examine looks at etcd and at the instances, and at nothing twice.
 func (d *doctor) examine(ctx context.Context, a *app, s *store, args []string) (*report, error) {
-	p := &patient{full: s.full, exposed: s.exposed}
+	p := &patient{full: s.full, exposed: s.exposed, etcd: etcdHosts(s.client.Endpoints())}
 	var err error
 	if len(args) == 0 {
 		err = p.readAll(ctx, s)
@@ -101,7 +102,9 @@ func (d *doctor) examine(ctx context.Context, a *app, s *store, args []string) (
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
+	p.alone = p.oneHost()
 	if !d.noDial && !d.skips(kindUnreachable) {
+		p.probed = true
 		p.dead = probe(ctx, a.dial, p.addresses(), d.probeTimeout)
 	}
 	return p.report(d), ctx.Err()
@@ -112,10 +115,14 @@ type patient struct {
 	key      string     // "" all
 	services []*service // those looked at
 	leases   map[int64]leaseTime
-	stale    map[int64]bool   // leases that nobody renews
-	dead     map[string]error // addresses that do not answer
-	findings []finding        // of reading
-	exposed  []string         // hosts that the password is sent to without TLS
+	stale    map[int64]bool      // leases that nobody renews
+	probed   bool                // the addresses were connected to
+	dead     map[string]error    // addresses that do not answer
+	etcd     []string            // hosts of etcd
+	alone    bool                // everything is on one host
+	inUse    map[string]*service // by key, those with entries; nil until they are asked for
+	findings []finding           // of reading
+	exposed  []string            // hosts that the password is sent to without TLS
 	full     func(key string) string
 }
 
@@ -123,18 +130,38 @@ type patient struct {
 func (p *patient) readAll(ctx context.Context, s *store) error {
 	entries, parts, err := s.scanReadable(ctx, everything)
 	if errors.Is(err, errDenied) {
-		p.findings = append(p.findings, denied(ctx, s, everything, "no service can be found", err))
-		return nil
+		return p.readClosed(ctx, s, err)
 	}
 	if err != nil {
 		return err
 	}
 	p.services = surveyAll(entries)
 	p.services = slices.DeleteFunc(p.services, func(s *service) bool { return !s.evident() })
-	configs := prefixRange(configPrefix)
-	if parts != nil && !slices.ContainsFunc(parts, func(part keyRange) bool { return part.contains(configs) }) {
-		return p.readConfigs(ctx, s)
+	if parts == nil {
+		return nil
 	}
+	configs := prefixRange(configPrefix)
+	if !slices.ContainsFunc(parts, func(part keyRange) bool { return part.contains(configs) }) {
+		if err := p.readConfigs(ctx, s); err != nil {
+			return err
+		}
+	}
+	grants, err := s.grants(ctx)
+	if err != nil {
+		return err
+	}
+	return p.readGranted(ctx, s, grants)
+}
+
+// readClosed reads what a user may who may list nothing: the live configs that are granted one by one.
+func (p *patient) readClosed(ctx context.Context, s *store, failed error) error {
+	if s.user != "" {
+		grants, err := s.grants(ctx)
+		if err == nil && len(grantedConfigs(grants)) > 0 {
+			return p.readGranted(ctx, s, grants)
+		}
+	}
+	p.findings = append(p.findings, denied(ctx, s, everything, rightRead, "no service can be found", failed))
 	return nil
 }
 
@@ -151,11 +178,14 @@ func (p *patient) readConfigs(ctx context.Context, s *store) error {
 func (p *patient) readConfig(ctx context.Context, s *store, service *service) (err error) {
 	key := configPrefix + service.key
 	service.config, err = s.get(ctx, key)
-	if errors.Is(err, errDenied) {
-		p.findings = append(p.findings, denied(ctx, s, keyRange{from: key}, "clients of this user take no notice of a live policy", err))
-		return nil
+	if !errors.Is(err, errDenied) {
+		return err
 	}
-	return err
+	if serves, servesErr := s.mayServe(ctx, service.key); serves || servesErr != nil {
+		return servesErr
+	}
+	p.findings = append(p.findings, denied(ctx, s, keyRange{from: key}, rightRead, "clients of this user take no notice of a live policy", err))
+	return nil
 }
 
 // readKey reads one service with what lies below it and, where that is allowed, those whose keys begin
@@ -167,9 +197,7 @@ func (p *patient) readKey(ctx context.Context, s *store, key string) error {
 		entries, _, _, err = s.entriesOf(ctx, key)
 	}
 	if errors.Is(err, errDenied) {
-		from, end := endpoint.Reader{}.Range(key)
-		p.findings = append(p.findings, denied(ctx, s, keyRange{from, end}, "clients of this user find no instance", err))
-		return nil
+		return p.readSteered(ctx, s, key, err)
 	}
 	if err != nil {
 		return err
@@ -179,13 +207,28 @@ func (p *patient) readKey(ctx context.Context, s *store, key string) error {
 	return p.readConfig(ctx, s, own)
 }
 
+// readSteered reads the live config alone of a service whose entries are closed to the user, as they are to a role that
+// changes live policies.
+func (p *patient) readSteered(ctx context.Context, s *store, key string, failed error) error {
+	steers, err := s.maySteer(ctx, key)
+	if err != nil {
+		return err
+	}
+	if !steers {
+		from, end := endpoint.Reader{}.Range(key)
+		p.findings = append(p.findings, denied(ctx, s, keyRange{from, end}, rightRead, "clients of this user find no instance", failed))
+		return nil
+	}
+	own := &service{key: key, closed: true}
+	p.services = []*service{own}
+	return p.readConfig(ctx, s, own)
+}
+
 func (p *patient) askToServe(ctx context.Context, s *store, key string) error {
 	from, end := endpoint.Reader{}.Range(key)
 	err := s.mayWrite(ctx, from+"doctor")
 	if errors.Is(err, errDenied) {
-		f := denied(ctx, s, keyRange{from, end}, "servers of this user cannot register", err)
-		f.Fix = strings.Replace(f.Fix, " read ", " readwrite ", 1)
-		p.findings = append(p.findings, f)
+		p.findings = append(p.findings, denied(ctx, s, keyRange{from, end}, rightReadWrite, "servers of this user cannot register", err))
 		return nil
 	}
 	return err
@@ -253,14 +296,21 @@ func (p *patient) examined() []*service {
 	return p.services
 }
 
-// addresses are all that are to be connected to, each once.
+// addresses are all that are to be connected to, each once: those of instances, and those of entries that only a person
+// can read and that no lease tells to be alive.
 func (p *patient) addresses() []string {
 	set := make(map[string]bool)
 	for _, s := range p.examined() {
 		for _, i := range s.instances {
-			set[i.Addr] = true
+			set[i.Addr] = !p.isMisleading(i.Addr)
+		}
+		for _, i := range s.malformed {
+			if addr := addressOf(&i); i.entry.lease == 0 && addr != "" {
+				set[addr] = !p.isMisleading(addr)
+			}
 		}
 	}
+	maps.DeleteFunc(set, func(_ string, dial bool) bool { return !dial })
 	return sortedKeys(set)
 }
 

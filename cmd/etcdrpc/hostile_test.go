@@ -376,9 +376,9 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		key := hostileKey + "/" + evil
 		p := &patient{full: func(key string) string { return key }}
 		var shown bytes.Buffer
-		r := &report{Findings: []finding{p.malformed(&instance{entry: entry{key: key}, err: io.EOF})}}
+		r := &report{Findings: []finding{p.malformed(&service{key: hostileKey}, &instance{entry: entry{key: key}, err: io.EOF})}}
 		r.print(&shown)
-		fix := regexp.MustCompile(`(?m)^  do  .*if nobody does: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
+		fix := regexp.MustCompile(`(?m)^  do  .*if nobody writes it any more: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
 		if fix == nil {
 			t.Errorf("no command for %.40q", evil)
 			continue

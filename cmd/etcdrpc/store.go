@@ -168,36 +168,16 @@ func (s *store) scanReadable(ctx context.Context, r keyRange) (entries []entry, 
 	return slices.CompactFunc(entries, func(a, b entry) bool { return a.key == b.key }), allowed, nil
 }
 
-// readable is the parts of a range that the roles of the user allow to read. Anyone may ask etcd for
-// their own roles.
+// readable is the parts of a range that the roles of the user allow to read.
 func (s *store) readable(ctx context.Context, r keyRange) ([]keyRange, error) {
-	roles, err := s.roles(ctx)
+	grants, err := s.grants(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var parts []keyRange
-	for _, role := range roles {
-		ctx, cancel := context.WithTimeout(ctx, s.timeout)
-		resp, err := s.client.RoleGet(ctx, role)
-		cancel()
-		if err != nil {
-			return nil, err
-		}
-		for _, perm := range resp.Perm {
-			if perm.PermType == clientv3.PermWrite {
-				continue
-			}
-			from, ok := strings.CutPrefix(string(perm.Key), s.namespace)
-			end, okEnd := strings.CutPrefix(string(perm.RangeEnd), s.namespace)
-			switch {
-			case !ok || len(perm.RangeEnd) == 0:
-				continue // another namespace's, or one key alone
-			case !okEnd:
-				end = "\x00"
-			}
-			if part, ok := r.intersect(keyRange{from, end}); ok {
-				parts = append(parts, part)
-			}
+	for _, g := range grants {
+		if part, ok := r.intersect(g.keyRange); ok && g.end != "" {
+			parts = append(parts, part)
 		}
 	}
 	return parts, nil

@@ -29,6 +29,7 @@ type service struct {
 	malformed []instance
 	homeMade  *inferred // nil: clients read all entries without a json_layout, or none would do
 	config    *entry    // the live service config; nil: none
+	closed    bool      // its entries may not be read, so they are not known
 }
 
 // drained reports whether the live config keeps new calls from an instance.
@@ -42,17 +43,6 @@ func (s *service) drained(i *instance) bool {
 // uses reports whether an entry of the service is in one of the layouts.
 func (s *service) uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.instances, func(i instance) bool { return slices.Contains(layouts, i.layout) })
-}
-
-// evident tells that this is a service rather than something else that is kept in etcd, such as a
-// setting that happens to be an address: it has a live service config, an entry in one of the JSON
-// layouts, one on a lease, or one that is named by an address. JSON that only a json_layout would read
-// may be a setting, too.
-func (s *service) evident() bool {
-	isAddr := func(i instance) bool { return endpoint.CheckAddr(i.Instance, true) == nil }
-	return s.config != nil || slices.ContainsFunc(s.malformed, isAddr) ||
-		slices.ContainsFunc(s.instances, func(i instance) bool { return i.layout.JSON() && !s.isMapped(i) }) ||
-		slices.ContainsFunc(s.instances, func(i instance) bool { return i.entry.lease != 0 || isAddr(i) })
 }
 
 // leaseIDs are the leases that entries of the services hang on.
@@ -81,7 +71,7 @@ func surveyAll(entries []entry) []*service {
 	for i, e := range entries {
 		if key, ok := strings.CutPrefix(e.key, configPrefix); ok {
 			group(key).config = &entries[i]
-		} else if key := ownerOf(e); key != "" {
+		} else if key := ownerOf(e); key != "" && !strings.HasPrefix(e.key, leaderPrefix) {
 			group(key).add(e)
 		}
 	}

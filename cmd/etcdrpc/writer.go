@@ -1,0 +1,63 @@
+package main
+
+import (
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+// writers are the frameworks whose entries are known by what only they write. The names are the fields of the JSON.
+var writers = []struct {
+	name   string
+	fields []string
+}{
+	{"go-micro", []string{"name", "nodes"}},
+	{"kratos", []string{"id", "name", "endpoints"}},
+	{"kitex", []string{"network", "address", "weight"}},
+	{"dubbo-go", []string{"ServiceName", "Host", "Port"}},
+	{nacosStyle, []string{"ip", "port", "instanceId"}},
+	{nacosStyle, []string{"ip", "port", "clusterName"}},
+	{nacosStyle, []string{"ip", "port", "ephemeral"}},
+}
+
+const nacosStyle = "a registry in the style of Nacos"
+
+// writerOf returns the name of the framework that seems to have written an entry, "" if no framework is known to write
+// such. Both the entries that clients read and those that they cannot have writers.
+func writerOf(key string, e entry) string {
+	if strings.HasPrefix(key, "/dubbo/") && strings.HasSuffix(key, "/providers") && isDubboURL(e.name()) {
+		return "dubbo-go, by interface,"
+	}
+	if e.lease != 0 && e.key == key+"/"+strconv.FormatInt(e.lease, 10) {
+		return "go-zero"
+	}
+	if !isObject(e.value) {
+		return ""
+	}
+	names := make(map[string]bool)
+	rawjson.Members(e.value, func(name, _ []byte) bool {
+		names[string(name)] = true
+		return len(names) <= maxColumns
+	})
+	for _, w := range writers {
+		if !slices.ContainsFunc(w.fields, func(field string) bool { return !names[field] }) {
+			return w.name
+		}
+	}
+	switch {
+	case hasKnownNames(e.value):
+		return "etcd's naming package"
+	case goFrameKey(key):
+		return "GoFrame"
+	}
+	return ""
+}
+
+// isDubboURL reports whether a name is a URL of dubbo-go's registry by interface, in which each provider is a key.
+func isDubboURL(name string) bool {
+	text, err := url.QueryUnescape(name)
+	return err == nil && strings.Contains(text, "://")
+}

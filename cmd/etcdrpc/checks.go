@@ -119,6 +119,7 @@ func (p *patient) check(d *doctor) []finding {
 				all = append(all, f)
 			}
 		}
+		all = append(all, p.checkSpeech(s, d)...)
 		all = append(all, p.checkDuplicates(s)...)
 		all = append(all, p.checkLayouts(s)...)
 		all = append(all, p.checkNeighbours(s)...)

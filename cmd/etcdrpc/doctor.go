@@ -21,6 +21,7 @@ type doctor struct {
 	skip         []string
 	noDial       bool
 	serve        bool
+	deep         deep
 	probeTimeout time.Duration
 }
 
@@ -36,7 +37,8 @@ changes nothing. It exits with 1 when something is wrong.
 What it looks for:
 ` + kindsHelp() + `
 It connects to each address from where it runs, and says no more to it; --no-dial
-leaves that out.`,
+leaves that out. With --deep it asks each for its health, as gRPC clients do, and
+looks at the certificates of those that speak TLS.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return keyArgs(0)(cmd, args)
@@ -63,7 +65,8 @@ leaves that out.`,
 func (d *doctor) addTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults not to look for, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
-	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection")
+	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
+	d.deep.addTo(flags)
 	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
 }
 
@@ -79,7 +82,7 @@ func (d *doctor) check(args []string) error {
 	if d.serve && len(args) == 0 {
 		return errors.New("--serve needs a KEY")
 	}
-	return nil
+	return d.deep.check(d.noDial)
 }
 
 func (d *doctor) skips(k kind) bool { return slices.Contains(d.skip, string(k)) }
@@ -103,9 +106,12 @@ func (d *doctor) examine(ctx context.Context, a *app, s *store, args []string) (
 		return nil, err
 	}
 	p.alone = p.oneHost()
-	if !d.noDial && !d.skips(kindUnreachable) {
+	if d.deep.on || !d.noDial && !d.skips(kindUnreachable) {
 		p.probed = true
 		p.dead = probe(ctx, a.dial, p.addresses(), d.probeTimeout)
+	}
+	if d.deep.on {
+		p.listen(ctx, a, d)
 	}
 	return p.report(d), ctx.Err()
 }
@@ -118,6 +124,7 @@ type patient struct {
 	stale    map[int64]bool      // leases that nobody renews
 	probed   bool                // the addresses were connected to
 	dead     map[string]error    // addresses that do not answer
+	heard    map[place]speech    // what instances speak; nil: they were not asked
 	etcd     []string            // hosts of etcd
 	alone    bool                // everything is on one host
 	inUse    map[string]*service // by key, those with entries; nil until they are asked for

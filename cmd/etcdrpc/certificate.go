@@ -1,0 +1,77 @@
+package main
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// certificateFaults says why clients refuse the certificates that a server shows, the leaf first. roots are those that
+// clients trust, nil if they are not known; name is the one that clients want, "" if it is not known.
+func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertPool, now time.Time) (faults []string) {
+	if len(certs) == 0 {
+		return []string{"the server shows no certificate"}
+	}
+	leaf := certs[0]
+	switch day := time.DateOnly; {
+	case now.After(leaf.NotAfter):
+		faults = append(faults, "the certificate expired on "+leaf.NotAfter.UTC().Format(day))
+	case now.Before(leaf.NotBefore):
+		faults = append(faults, "the certificate is not valid before "+leaf.NotBefore.UTC().Format(day))
+	}
+	if name != "" && leaf.VerifyHostname(name) != nil {
+		faults = append(faults, fmt.Sprintf("the certificate is for %s, not for %s, which clients want", namesOf(leaf), name))
+	}
+	if roots == nil {
+		return faults
+	}
+	options := x509.VerifyOptions{Roots: roots, Intermediates: x509.NewCertPool(), CurrentTime: now}
+	if len(faults) > 0 { // what is said of the time is said
+		options.CurrentTime = leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	}
+	for _, cert := range certs[1:] {
+		options.Intermediates.AddCert(cert)
+	}
+	if _, err := leaf.Verify(options); err != nil {
+		faults = append(faults, "the certificate is not signed by an authority of --service-cacert: "+verifyReason(err))
+	}
+	return faults
+}
+
+// verifyReason returns why a chain of certificates is refused, without the advice that is for programmers.
+func verifyReason(err error) string {
+	var unknown x509.UnknownAuthorityError
+	if errors.As(err, &unknown) {
+		return "unknown authority"
+	}
+	return strings.TrimPrefix(err.Error(), "x509: ")
+}
+
+// namesOf lists the names that a certificate is for.
+func namesOf(cert *x509.Certificate) string {
+	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses))
+	names = append(names, cert.DNSNames...)
+	for _, ip := range cert.IPAddresses {
+		names = append(names, ip.String())
+	}
+	if len(names) == 0 {
+		return "no name"
+	}
+	return quoted(names)
+}
+
+// certPool reads the authorities in a file.
+func certPool(flag, file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", flag, file)
+	}
+	return pool, nil
+}

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// deep is how to look at what instances speak.
+type deep struct {
+	on          bool
+	caFile      string
+	authorities map[string]string // by service key, those that protos set
+	roots       *x509.CertPool    // of caFile; nil: not given
+}
+
+func (d *deep) addTo(flags *pflag.FlagSet) {
+	flags.BoolVar(&d.on, "deep", false, "speak to the instances: gRPC, their health, and TLS where they have it")
+	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients use TLS, and trust the CA bundle in this `file`")
+	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
+}
+
+func (d *deep) check(noDial bool) (err error) {
+	switch {
+	case !d.on && (d.caFile != "" || len(d.authorities) > 0):
+		return fmt.Errorf("--service-cacert and --service-authority need --deep")
+	case d.on && noDial:
+		return fmt.Errorf("--deep and --no-dial exclude each other")
+	}
+	for _, key := range sortedKeys(d.authorities) {
+		if err := servicekey.CheckAuthority(d.authorities[key]); err != nil {
+			return fmt.Errorf("--service-authority of %s: %q %w", key, d.authorities[key], err)
+		}
+	}
+	if d.caFile != "" {
+		d.roots, err = certPool("--service-cacert", d.caFile)
+	}
+	return err
+}
+
+// place is an instance of a service, as its clients see it.
+type place struct{ key, addr string }
+
+// listen speaks to the instances that accept connections.
+func (p *patient) listen(ctx context.Context, a *app, d *doctor) {
+	var partners []partner
+	var places []place
+	for _, s := range p.examined() {
+		name := servicekey.TLSName(s.key, d.deep.authorities[s.key])
+		for _, i := range s.merged().instances {
+			if p.dead[i.Addr] == nil && !p.isMisleading(i.Addr) {
+				partners = append(partners, partner{i.Addr, name, servicesOf(&i)})
+				places = append(places, place{s.key, i.Addr})
+			}
+		}
+	}
+	speaker := speaker{dial: a.dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
+	p.heard = make(map[place]speech, len(places))
+	for n, heard := range speaker.speakAll(ctx, partners) {
+		p.heard[places[n]] = heard
+	}
+}
+
+// servicesOf returns the gRPC services that an instance publishes.
+func servicesOf(i *instance) (names []string) {
+	text := i.Metadata[endpoint.MethodsName]
+	if len(text) > endpoint.MaxMethods {
+		return nil
+	}
+	for part := range strings.SplitSeq(text, ";") {
+		if name, _, ok := strings.Cut(part, "/"); ok && name != "" && !strings.HasPrefix(name, "grpc.") {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// checkSpeech finds what is wrong with what the instances of a service speak.
+func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
+	if p.heard == nil {
+		return nil
+	}
+	var secure, plain []instance
+	for _, i := range s.merged().instances {
+		heard, spoken := p.heard[place{s.key, i.Addr}]
+		if !spoken {
+			continue
+		}
+		where := []string{p.full(i.entry.key)}
+		switch {
+		case heard.tls:
+			secure = append(secure, i)
+			if heard.grpc || heard.wantsCert {
+				all = append(all, checkCertificate(s, &i, heard, where, d)...)
+			}
+		case heard.grpc:
+			plain = append(plain, i)
+		}
+		switch {
+		case heard.wantsCert:
+		case !heard.grpc:
+			all = append(all, finding{kindNotGRPC, where, i.Addr + " " + heard.what,
+				"have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"})
+		case len(heard.notServing) > 0:
+			all = append(all, finding{kindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
+				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
+		}
+	}
+	return append(all, p.checkTransport(secure, plain, d)...)
+}
+
+// healthNames lists services that are not serving.
+func healthNames(services []string) string {
+	if services[0] == "" {
+		return "the server as a whole"
+	}
+	return quoted(services)
+}
+
+func checkCertificate(s *service, i *instance, heard speech, where []string, d *doctor) (all []finding) {
+	name := servicekey.TLSName(s.key, d.deep.authorities[s.key])
+	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
+		all = append(all, finding{kindCertificate, where, i.Addr + ": " + fault,
+			fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME", orAnyName(name), shell(s.key))})
+	}
+	return all
+}
+
+func orAnyName(name string) string {
+	if name == "" {
+		return "the authority of the proto"
+	}
+	return name
+}
+
+// checkTransport finds the instances without TLS where clients use it or, where that is not known, those that differ from
+// most of their service.
+func (p *patient) checkTransport(secure, plain []instance, d *doctor) []finding {
+	var odd []instance
+	var problem string
+	switch {
+	case len(plain) == 0 || len(secure) == 0 && d.deep.roots == nil:
+		return nil
+	case d.deep.roots != nil:
+		odd, problem = plain, "plaintext, where clients use TLS (--service-cacert)"
+	case len(plain) <= len(secure):
+		odd, problem = plain, fmt.Sprintf("plaintext, where the service has %d that speak TLS", len(secure))
+	default:
+		odd, problem = secure, fmt.Sprintf("TLS, where the service has %d that speak plaintext", len(plain))
+	}
+	var where []string
+	for _, i := range odd {
+		where = append(where, p.full(i.entry.key))
+	}
+	slices.Sort(where)
+	return []finding{{kindTransport, where, fmt.Sprintf("%s speaks %s: the calls of its clients fail at one of the two", quoted(addrsOf(odd)), problem),
+		"have all servers of a service speak the same, with the transport credentials that its clients have"}}
+}
+
+func addrsOf(instances []instance) []string {
+	addrs := make([]string, len(instances))
+	for n, i := range instances {
+		addrs[n] = i.Addr
+	}
+	return addrs
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// fault is one thing that is wrong with a fleet, and how doctor tells of it.
+type fault struct {
+	name  string
+	kind  kind
+	says  string // in the problem
+	where string // the end of one of the keys
+	plant func(f *fleet)
+}
+
+// faults are planted each by itself, and all together.
+var faults = []fault{
+	{"an entry of no layout beside a good one", kindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *fleet) {
+		f.instance("acme/alpha", "10.1.1.1:9000")
+		f.lease("acme/alpha/old", "10.1.1.2")
+	}},
+	{"a service whose only entry is malformed", kindMalformed, "want a port", "acme/bravo/one", func(f *fleet) {
+		f.lease("acme/bravo/one", "10.1.2.1:99999")
+	}},
+	{"a service whose only entry is half an object", kindMalformed, "malformed JSON", "acme/bravado/one", func(f *fleet) {
+		f.lease("acme/bravado/one", `{"Op":0,"Addr":"10.1.2.2:9000"`)
+	}},
+	{"an entry without a lease", kindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *fleet) {
+		f.instance("acme/charlie", "10.1.3.1:9000")
+		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)
+	}},
+	{"a lease that nobody renews", kindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *fleet) {
+		f.dying("acme/delta/10.1.4.1:9000", `{"Addr":"10.1.4.1:9000"}`)
+	}},
+	{"a server that is not there", kindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", func(f *fleet) {
+		f.instance("acme/echo", "10.1.5.1:9000")
+		f.route("10.1.5.1:9000", "")
+	}},
+	{"a server that died", kindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *fleet) {
+		f.dying("acme/foxtrot/10.1.6.1:9000", `{"Addr":"10.1.6.1:9000"}`)
+		f.route("10.1.6.1:9000", "")
+	}},
+	{"two instances at one address", kindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *fleet) {
+		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
+		f.lease("acme/golf/two", `{"Addr":"10.1.7.1:9000"}`)
+	}},
+	{"two layouts", kindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", func(f *fleet) {
+		f.instance("acme/hotel", "10.1.8.1:9000")
+		f.lease("acme/hotel/10.1.8.2:9000", "10.1.8.2:9000")
+	}},
+	{"a key with a double slash", kindBadKey, "double slash", "acme//india", func(f *fleet) { f.instance("acme//india", "10.1.9.1:9000") }},
+	{"a service below another", kindNestedKey, "acme/juliett/eu lies below acme/juliett", "acme/juliett/eu/", func(f *fleet) {
+		f.instance("acme/juliett", "10.1.10.1:9000")
+		f.instance("acme/juliett/eu", "10.1.10.2:9000")
+	}},
+	{"a neighbour in the range of the lease suffix", kindNeighbour, "kilo-admin begins like", "acme/kilo-admin", func(f *fleet) {
+		f.lease("acme/kilo@", "10.1.11.1:9000")
+		f.instance("acme/kilo-admin", "10.1.11.2:9000")
+	}},
+	{"a neighbour that kratos cannot read", kindNeighbour, "kratos' reader", "acme/lima-pay", func(f *fleet) {
+		f.lease("acme/lima/1", `{"id":"1","name":"lima","version":"","metadata":{},"endpoints":["grpc://10.1.12.1:9000"]}`)
+		f.lease("acme/lima-pay/10.1.12.2:9000", "10.1.12.2:9000")
+	}},
+	{"a neighbour that goes on with a digit", kindNeighbour, "continues", "acme/mike2", func(f *fleet) {
+		f.lease("acme/mike@", "10.1.13.1:9000")
+		f.instance("acme/mike2", "10.1.13.2:9000")
+	}},
+	{"a key with a slash before it beside one without", kindTLSName, `"/acme/november", "acme/november"`, "/acme/november/", func(f *fleet) {
+		f.instance("acme/november", "10.1.14.1:9000")
+		f.instance("/acme/november", "10.1.14.2:9000")
+	}},
+	{"a key with capitals beside one without", kindTLSName, `"Acme/Oscar", "acme/oscar"`, "Acme/Oscar/", func(f *fleet) {
+		f.instance("acme/oscar", "10.1.15.1:9000")
+		f.instance("Acme/Oscar", "10.1.15.2:9000")
+	}},
+	{"a policy that does not exist", kindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", func(f *fleet) {
+		f.instance("acme/papa", "10.1.16.1:9000")
+		f.policy("acme/papa", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
+	}},
+	{"a weight of 9.5", kindBadPolicy, "want a whole number from 0 to 4294967295", "_grpc_config/acme/quebec", func(f *fleet) {
+		f.instance("acme/quebec", "10.1.17.1:9000")
+		f.etcdPolicy("acme/quebec", `"split":[{"match":{"version":"v1"},"weight":9.5}]`)
+	}},
+	{"a policy that is null", kindBadPolicy, "null", "_grpc_config/acme/romeo", func(f *fleet) {
+		f.instance("acme/romeo", "10.1.18.1:9000")
+		f.policy("acme/romeo", "null")
+	}},
+	{"a drain of everything", kindBadPolicy, "drains every instance", "_grpc_config/acme/sierra", func(f *fleet) {
+		f.instance("acme/sierra", "10.1.19.1:9000")
+		f.etcdPolicy("acme/sierra", `"drain":["10.1.19.1:9000"]`)
+	}},
+	{"a policy that clients do not link", kindUnlinked, "outlierdetection", "_grpc_config/acme/tango", func(f *fleet) {
+		f.instance("acme/tango", "10.1.20.1:9000")
+		f.policy("acme/tango", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)
+	}},
+	{"a split with an empty group", kindNoMatch, `split[1], of weight 1, {"version":"v2"}`, "_grpc_config/acme/uniform", func(f *fleet) {
+		f.says("acme/uniform", "10.1.21.1:9000", `{"version":"v1"}`)
+		f.etcdPolicy("acme/uniform", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
+	}},
+	{"a drain of nothing", kindNoMatch, `"10.1.22.9:9000"`, "_grpc_config/acme/victor", func(f *fleet) {
+		f.instance("acme/victor", "10.1.22.1:9000")
+		f.etcdPolicy("acme/victor", `"drain":["10.1.22.9:9000"]`)
+	}},
+	{"a policy without a service", kindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *fleet) {
+		f.policy("acme/whiskey", `{"methodConfig":[]}`)
+	}},
+	{"a timeout for a service that is not served", kindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray", func(f *fleet) {
+		f.says("acme/xray", "10.1.24.1:9000", `{"grpc_methods":"acme.Xray/Get,List"}`)
+		f.policy("acme/xray", `{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`)
+	}},
+	{"a timeout for a method that is not served", kindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo", func(f *fleet) {
+		f.says("acme/xylo", "10.1.24.2:9000", `{"grpc_methods":"acme.Xylo/Get,List"}`)
+		f.policy("acme/xylo", `{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`)
+	}},
+	{"a lane without an instance", kindLane, "matches no endpoint", "_grpc_config/acme/yankee", func(f *fleet) {
+		f.instance("acme/yankee", "10.1.25.1:9000")
+		f.etcdPolicy("acme/yankee", `"route":[{"lane":"beta","match":{"version":"v2"}}]`)
+	}},
+	{"the address 0.0.0.0", kindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", func(f *fleet) { f.instance("acme/zulu", "0.0.0.0:9000") }},
+	{"the address ::", kindLocal, "[::]:9000 means", "acme/amber/[::]:9000", func(f *fleet) { f.instance("acme/amber", "[::]:9000") }},
+	{"the address localhost", kindLocal, "localhost:9000 means", "acme/birch/localhost:9000", func(f *fleet) { f.instance("acme/birch", "localhost:9000") }},
+	{"a loopback address in a fleet of several hosts", kindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", func(f *fleet) { f.instance("acme/cedar", "127.0.0.1:9000") }},
+	{"a link-local address", kindLocal, "own link", "acme/cherry/[fe80::1]:9000", func(f *fleet) { f.instance("acme/cherry", "[fe80::1]:9000") }},
+	{"a port that speaks HTTP/1", kindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000", func(f *fleet) {
+		f.instance("acme/dogwood", "10.1.30.1:9000")
+		f.route("10.1.30.1:9000", f.yard.http1)
+	}},
+	{"a port that says nothing", kindNotGRPC, "answers neither HTTP/2 nor TLS", "acme/elder/10.1.31.1:9000", func(f *fleet) {
+		f.instance("acme/elder", "10.1.31.1:9000")
+		f.route("10.1.31.1:9000", f.yard.silent)
+	}},
+	{"a server that is not serving", kindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000", func(f *fleet) {
+		f.instance("acme/fir", "10.1.32.1:9000")
+		f.route("10.1.32.1:9000", f.yard.notServing)
+	}},
+	{"a certificate that has expired", kindCertificate, "expired on", "acme/gum/10.1.33.1:9000", func(f *fleet) {
+		f.instance("acme/gum", "10.1.33.1:9000")
+		f.route("10.1.33.1:9000", f.yard.expired)
+	}},
+	{"a certificate for another name", kindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000", func(f *fleet) {
+		f.instance("acme/hazel", "10.1.34.1:9000")
+		f.route("10.1.34.1:9000", f.yard.misnamed)
+	}},
+	{"a certificate of another authority", kindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", func(f *fleet) {
+		f.instance("acme/iroko", "10.1.35.1:9000")
+		f.route("10.1.35.1:9000", f.yard.foreign)
+	}},
+	{"plaintext where clients use TLS", kindTransport, "speaks plaintext", "acme/juniper/10.1.36.1:9000", func(f *fleet) {
+		f.instance("acme/juniper", "10.1.36.1:9000")
+		f.route("10.1.36.1:9000", f.yard.plain)
+	}},
+}
+
+// plantHealthy puts in place what nothing is wrong with.
+func plantHealthy(f *fleet) {
+	f.says("acme/user", "10.9.1.1:9000", `{"version":"v1","weight":9.5}`)
+	f.says("acme/user", "10.9.1.2:9000", `{"version":"v2"}`)
+	f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
+	f.lease("acme/order/10.9.2.1:9000", "10.9.2.1:9000")
+}
+
+// TestDoctor_Faults plants each fault by itself and then all, and wants them found and nothing else.
+func TestDoctor_Faults(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	deep := []string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", "1s"}
+	t.Run("each", func(t *testing.T) {
+		for n, tt := range faults {
+			t.Run(tt.name, func(t *testing.T) {
+				t.Parallel()
+				f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
+				plantHealthy(f)
+				tt.plant(f)
+				found, _ := f.doctor(deep...)
+				if len(found.Findings) != 1 || !tt.is(found.Findings[0]) {
+					t.Errorf("want %s with %q at %s alone, found %+v", tt.kind, tt.says, tt.where, found.Findings)
+				}
+				checkRemedies(t, found)
+			})
+		}
+		t.Run("all together", func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, etcd, y, "all/")
+			plantHealthy(f)
+			for _, tt := range faults {
+				tt.plant(f)
+			}
+			checkAll(t, f, deep)
+		})
+	})
+}
+
+// checkAll wants each fault found once, and prints the table.
+func checkAll(t *testing.T, f *fleet, args []string) {
+	found, _ := f.doctor(args...)
+	left := found.Findings
+	for n, tt := range faults {
+		at := slices.IndexFunc(left, tt.is)
+		if at < 0 {
+			t.Errorf("%s is not found", tt.name)
+			continue
+		}
+		t.Logf("%2d  %-18s %s", n+1, tt.kind, tt.name)
+		left = slices.Delete(left, at, at+1)
+	}
+	for _, f := range left {
+		t.Errorf("invented: %+v", f)
+	}
+	checkRemedies(t, found)
+}
+
+// is reports whether a finding tells of the fault.
+func (f fault) is(found finding) bool {
+	at := func(key string) bool { return strings.HasSuffix(key, f.where) }
+	return found.Kind == f.kind && strings.Contains(found.Problem, f.says) && slices.ContainsFunc(found.Where, at)
+}
+
+// checkRemedies fails if a finding advises to delete what lives, or shows the insides of the program.
+func checkRemedies(t *testing.T, found report) {
+	t.Helper()
+	for _, f := range found.Findings {
+		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != kindUnreachable {
+			t.Errorf("a remedy deletes a living entry: %+v", f)
+		}
+		for _, inside := range []string{"uint32", "float64", "Go value", "struct"} {
+			if strings.Contains(f.Problem, inside) {
+				t.Errorf("a problem shows %q: %+v", inside, f)
+			}
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// fleet is services in a namespace of its own, at addresses that lead to servers of the test.
+type fleet struct {
+	t         *testing.T
+	etcd      *etcdtest.Cluster
+	namespace string
+	yard      *yard
+
+	mu     sync.Mutex
+	routes map[string]string // real addresses; "": refused
+	worn   []clientv3.LeaseID
+}
+
+func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *fleet {
+	return &fleet{t: t, etcd: etcd, namespace: namespace, yard: y, routes: make(map[string]string)}
+}
+
+func (f *fleet) put(key, value string) { f.putOn(key, value, 0) }
+
+// lease puts a key on a lease of its own that has long to go. @ in the key is the decimal id of the lease.
+func (f *fleet) lease(key, value string) { f.putOn(key, value, 3600) }
+
+// dying puts a key on a lease that nobody renews.
+func (f *fleet) dying(key, value string) {
+	f.worn = append(f.worn, f.putOn(key, value, 9))
+}
+
+func (f *fleet) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
+	f.t.Helper()
+	client := f.etcd.Admin()
+	if ttl > 0 {
+		granted, err := client.Grant(f.t.Context(), ttl)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		lease = granted.ID
+		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
+	}
+	if _, err := client.Put(f.t.Context(), f.namespace+key, value, clientv3.WithLease(lease)); err != nil {
+		f.t.Fatal(err)
+	}
+	return lease
+}
+
+// instance puts a well-formed entry on a lease.
+func (f *fleet) instance(key, addr string) { f.lease(key+"/"+addr, `{"Addr":"`+addr+`"}`) }
+
+// says puts a well-formed entry with metadata on a lease.
+func (f *fleet) says(key, addr, metadata string) {
+	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
+}
+
+func (f *fleet) policy(key, config string) { f.put(configPrefix+key, config) }
+
+func (f *fleet) etcdPolicy(key, fields string) {
+	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)
+}
+
+// route has an address lead to a server, "" to nobody.
+func (f *fleet) route(addr, server string) { f.routes[addr] = server }
+
+// dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
+func (f *fleet) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	f.mu.Lock()
+	to, routed := f.routes[addr]
+	f.mu.Unlock()
+	switch {
+	case routed && to == "":
+		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connection refused")}
+	case !routed:
+		to = f.yard.healthy
+	}
+	return new(net.Dialer).DialContext(ctx, network, to)
+}
+
+// doctor examines the fleet.
+func (f *fleet) doctor(args ...string) (found report, stderr string) {
+	f.t.Helper()
+	for _, lease := range f.worn {
+		f.awaitWorn(lease)
+	}
+	var out, errs bytes.Buffer
+	a := newApp()
+	a.dial = f.dial
+	args = append([]string{"doctor", "-o", "json", "--namespace", f.namespace, "--endpoints", strings.Join(f.etcd.Endpoints(), ",")}, args...)
+	a.execute(f.t.Context(), args, &out, &errs)
+	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
+		f.t.Fatalf("doctor %q: %v: %s%s", args, err, out.String(), errs.String())
+	}
+	return found, errs.String()
+}
+
+// awaitWorn waits until a third of a lease is left.
+func (f *fleet) awaitWorn(lease clientv3.LeaseID) {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 2*soon)
+	defer cancel()
+	for {
+		left, err := f.etcd.Admin().TimeToLive(ctx, lease)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		if left.TTL*3 <= left.GrantedTTL {
+			return
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
+}
+
+// yard is the servers that fleets share.
+type yard struct {
+	t      *testing.T
+	ca     *authority
+	caFile string
+
+	healthy    string // gRPC over TLS, with a certificate for whatever name is asked for
+	plain      string // gRPC without TLS
+	notServing string // gRPC over TLS that says so
+	expired    string // and the next two: gRPC over TLS with a certificate that is not good
+	misnamed   string
+	foreign    string
+	mutual     string // gRPC over TLS for clients with a certificate
+	http1      string // HTTP/1
+	silent     string // it accepts, and says nothing
+}
+
+func newYard(t *testing.T) *yard {
+	y := &yard{t: t, ca: newAuthority(t)}
+	y.caFile = filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(y.caFile, y.ca.pem(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	later := time.Now().Add(time.Hour)
+	y.healthy = y.serve(y.ca.issuer("", later), grpc_health_v1.HealthCheckResponse_SERVING)
+	y.plain = y.serve(nil, grpc_health_v1.HealthCheckResponse_SERVING)
+	y.notServing = y.serve(y.ca.issuer("", later), grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), grpc_health_v1.HealthCheckResponse_SERVING)
+	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), grpc_health_v1.HealthCheckResponse_SERVING)
+	y.foreign = y.serve(newAuthority(t).issuer("", later), grpc_health_v1.HealthCheckResponse_SERVING)
+	mutual := y.ca.issuer("", later)
+	mutual.ClientAuth = tls.RequireAnyClientCert
+	y.mutual = y.serve(mutual, grpc_health_v1.HealthCheckResponse_SERVING)
+	y.http1 = y.accept(func(conn net.Conn) {
+		if _, err := conn.Read(make([]byte, 512)); err == nil {
+			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
+		}
+		conn.Close()
+	})
+	y.silent = y.accept(func(net.Conn) {})
+	return y
+}
+
+// serve runs a gRPC server with a health service. config is nil for one without TLS.
+func (y *yard) serve(config *tls.Config, status grpc_health_v1.HealthCheckResponse_ServingStatus) string {
+	y.t.Helper()
+	var opts []grpc.ServerOption
+	if config != nil {
+		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
+	}
+	server := grpc.NewServer(opts...)
+	checks := health.NewServer()
+	checks.SetServingStatus("", status)
+	grpc_health_v1.RegisterHealthServer(server, checks)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := server.Serve(listener); err != nil {
+			y.t.Errorf("serve: %v", err)
+		}
+	})
+	y.t.Cleanup(func() {
+		server.Stop()
+		running.Wait()
+	})
+	return listener.Addr().String()
+}
+
+// accept hands each connection to a function, and closes all at the end of the test.
+func (y *yard) accept(handle func(net.Conn)) string {
+	y.t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		y.t.Fatal(err)
+	}
+	var conns []net.Conn
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns = append(conns, conn)
+			running.Go(func() { handle(conn) })
+		}
+	})
+	y.t.Cleanup(func() {
+		listener.Close()
+		running.Wait()
+		for _, conn := range conns {
+			conn.Close()
+		}
+	})
+	return listener.Addr().String()
+}
+
+// authority signs certificates.
+type authority struct {
+	t    *testing.T
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: t.Name()}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{t, cert, key}
+}
+
+func (a *authority) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+// issue returns a certificate for a name.
+func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
+	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: a.key}, nil
+}
+
+// issuer is the configuration of a server whose certificate is for one name or, without it, for the one that is asked for.
+func (a *authority) issuer(name string, until time.Time) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		if name != "" {
+			return a.issue(name, until)
+		}
+		return a.issue(hello.ServerName, until)
+	}}
+}

@@ -69,14 +69,13 @@ func covers(grants []grant, key string) bool {
 // readGranted adds the services whose live config the user may read, but whose entries were not found: they may be closed
 // to the user, as they are to a role that changes live policies.
 func (p *patient) readGranted(ctx context.Context, s *store, grants []grant) error {
+	known := make(map[string]bool)
 	for _, service := range p.services {
 		service.closed = !covers(grants, service.key)
-	}
-	known := func(key string) bool {
-		return slices.ContainsFunc(p.services, func(s *service) bool { return s.key == key })
+		known[service.key] = true
 	}
 	for _, key := range grantedConfigs(grants) {
-		if known(key) {
+		if known[key] {
 			continue
 		}
 		config, err := s.get(ctx, configPrefix+key)
@@ -89,6 +88,18 @@ func (p *patient) readGranted(ctx context.Context, s *store, grants []grant) err
 	}
 	slices.SortFunc(p.services, func(a, b *service) int { return strings.Compare(a.key, b.key) })
 	return nil
+}
+
+// entriesInParts lists the entries of a service key that the user may read, in any layout. The error is errDenied if the user
+// may not read what clients list at least.
+func (s *store) entriesInParts(ctx context.Context, key string) ([]entry, error) {
+	entries, _, _, err := s.entriesOf(ctx, key)
+	if err != nil || s.user == "" {
+		return entries, err
+	}
+	from, end := anyLayout.Range(key)
+	entries, _, err = s.scanReadable(ctx, keyRange{from, end})
+	return entries, err
 }
 
 // mayServe reports whether the user may write the entries of a service, as the role of its servers may. They have no use

@@ -13,7 +13,7 @@ func (p *patient) malformed(s *service, i *instance) finding {
 	problem, fix := "no client can read the entry", "find out who writes it and have that write a layout of docs/layouts.md"
 	if writer := writerOf(s.key, i.entry); writer != "" {
 		problem += ", which " + strings.TrimSuffix(writer, ",") + " seems to write"
-		fix = "have its server serve gRPC, and write what clients read of that (docs/layouts.md)"
+		fix = "if gRPC clients are to call it, have its server serve gRPC and write what they read (docs/layouts.md)"
 	}
 	switch {
 	case p.stale[i.entry.lease]:
@@ -39,8 +39,8 @@ func addressOf(i *instance) string {
 	if i.err == nil {
 		return i.Addr
 	}
-	if isAddress(i.Instance) {
-		return i.Instance
+	if addr := addressIn(unescaped(i.Instance)); addr != "" {
+		return addr
 	}
 	if addr := addressIn(string(i.entry.value)); addr != "" || !isObject(i.entry.value) {
 		return addr

@@ -144,18 +144,22 @@ func (p *patient) checkKey(s *service) []finding {
 // noteHomeMade notes that a service has entries in JSON that only clients with a json_layout read.
 func (p *patient) noteHomeMade(s *service) []finding {
 	var where []string
+	var writer string
 	n := 0
 	for _, i := range s.instances {
 		if s.isMapped(i) {
 			if n++; n <= maxWhere {
 				where = append(where, p.full(i.entry.key))
 			}
+			if name := writerOf(s.key, i.entry); name != "" {
+				writer = " of " + name
+			}
 		}
 	}
 	if n == 0 {
 		return nil
 	}
-	return []finding{{kindJSONLayout, where, entriesAre(n) + " in JSON that clients read only with a json_layout, and etcd does not hold theirs",
+	return []finding{{kindJSONLayout, where, entriesAre(n) + " in JSON" + writer + " that clients read only with a json_layout, and etcd does not hold theirs",
 		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.homeMade.layout, shell(s.key))}}
 }
 

@@ -201,7 +201,7 @@ func (p *patient) readKey(ctx context.Context, s *store, key string) error {
 	p.key = key
 	entries, _, err := s.scan(ctx, prefixRange(key))
 	if errors.Is(err, errDenied) {
-		entries, _, _, err = s.entriesOf(ctx, key)
+		entries, err = s.entriesInParts(ctx, key)
 	}
 	if errors.Is(err, errDenied) {
 		return p.readSteered(ctx, s, key, err)

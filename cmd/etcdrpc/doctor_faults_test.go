@@ -138,6 +138,14 @@ var faults = []fault{
 		f.instance("acme/fir", "10.1.32.1:9000")
 		f.route("10.1.32.1:9000", f.yard.notServing)
 	}},
+	{"a service that is not serving, of a server that is", kindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000", func(f *fleet) {
+		f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`)
+		f.route("10.1.37.1:9000", f.yard.partly)
+	}},
+	{"a web server", kindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", func(f *fleet) {
+		f.instance("acme/fig", "10.1.38.1:9000")
+		f.route("10.1.38.1:9000", f.yard.http2)
+	}},
 	{"a certificate that has expired", kindCertificate, "expired on", "acme/gum/10.1.33.1:9000", func(f *fleet) {
 		f.instance("acme/gum", "10.1.33.1:9000")
 		f.route("10.1.33.1:9000", f.yard.expired)

@@ -12,8 +12,12 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -148,6 +152,9 @@ type yard struct {
 	healthy    string // gRPC over TLS, with a certificate for whatever name is asked for
 	plain      string // gRPC without TLS
 	notServing string // gRPC over TLS that says so
+	partly     string // gRPC over TLS of which one service, acme.Grape, says so
+	bare       string // gRPC over TLS without a health service
+	http2      string // HTTP/2 over TLS that is not gRPC
 	expired    string // and the next two: gRPC over TLS with a certificate that is not good
 	misnamed   string
 	foreign    string
@@ -172,6 +179,13 @@ func newYard(t *testing.T) *yard {
 	mutual := y.ca.issuer("", later)
 	mutual.ClientAuth = tls.RequireAnyClientCert
 	y.mutual = y.serve(mutual, grpc_health_v1.HealthCheckResponse_SERVING)
+	y.partly = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
+		checks := health.NewServer()
+		checks.SetServingStatus("acme.Grape", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+		grpc_health_v1.RegisterHealthServer(server, checks)
+	})
+	y.bare = y.serveWith(y.ca.issuer("", later), func(*grpc.Server) {})
+	y.http2 = y.serveHTTP(y.ca.issuer("", later))
 	y.http1 = y.accept(func(conn net.Conn) {
 		if _, err := conn.Read(make([]byte, 512)); err == nil {
 			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
@@ -185,14 +199,21 @@ func newYard(t *testing.T) *yard {
 // serve runs a gRPC server with a health service. config is nil for one without TLS.
 func (y *yard) serve(config *tls.Config, status grpc_health_v1.HealthCheckResponse_ServingStatus) string {
 	y.t.Helper()
+	return y.serveWith(config, func(server *grpc.Server) {
+		checks := health.NewServer()
+		checks.SetServingStatus("", status)
+		grpc_health_v1.RegisterHealthServer(server, checks)
+	})
+}
+
+func (y *yard) serveWith(config *tls.Config, register func(*grpc.Server)) string {
+	y.t.Helper()
 	var opts []grpc.ServerOption
 	if config != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
 	}
 	server := grpc.NewServer(opts...)
-	checks := health.NewServer()
-	checks.SetServingStatus("", status)
-	grpc_health_v1.RegisterHealthServer(server, checks)
+	register(server)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		y.t.Fatal(err)
@@ -208,6 +229,16 @@ func (y *yard) serve(config *tls.Config, status grpc_health_v1.HealthCheckRespon
 		running.Wait()
 	})
 	return listener.Addr().String()
+}
+
+// serveHTTP runs a web server.
+func (y *yard) serveHTTP(config *tls.Config) string {
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.EnableHTTP2, server.TLS = true, config
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	y.t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
 }
 
 // accept hands each connection to a function, and closes all at the end of the test.

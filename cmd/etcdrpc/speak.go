@@ -21,8 +21,9 @@ import (
 
 // Bounds of what is asked and read of one instance.
 const (
-	maxAnswer    = 4 << 10 // bytes of an answer
-	maxHealthOf  = 8       // services whose health is asked for
+	maxAnswer    = 4 << 10  // bytes of an answer
+	maxHeaders   = 16 << 10 // bytes of its headers
+	maxHealthOf  = 8        // services whose health is asked for
 	grpcContent  = "application/grpc"
 	healthMethod = "/grpc.health.v1.Health/Check"
 )
@@ -90,12 +91,14 @@ func (s *speaker) speak(ctx context.Context, to partner) speech {
 func (s *speaker) plain(ctx context.Context, to partner) speech {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return s.dial(ctx, "tcp", to.addr)
 	}}
 	defer transport.CloseIdleConnections()
 	var found speech
-	s.converse(ctx, transport, "http", to, &found)
+	if err := s.converse(ctx, transport, "http", to, &found); err != nil {
+		return speech{}
+	}
 	return found
 }
 
@@ -105,6 +108,7 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 		mu    sync.Mutex
 		found speech
 		proto string
+		asked bool // for a certificate of ours
 	)
 	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
 		VerifyConnection: func(state tls.ConnectionState) error {
@@ -112,13 +116,19 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 			defer mu.Unlock()
 			found.tls, found.certs, proto = true, state.PeerCertificates, state.NegotiatedProtocol
 			return nil
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked = true
+			return new(tls.Certificate), nil // none
 		}}
 	if _, err := netip.ParseAddr(to.tlsName); err != nil {
 		config.ServerName = to.tlsName
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := s.dial(ctx, "tcp", to.addr)
 		if err != nil {
 			return nil, err
@@ -136,13 +146,13 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 	}}
 	defer transport.CloseIdleConnections()
 	var heard speech
-	err := s.converse(ctx, transport, "https", to, &heard)
+	failed := s.converse(ctx, transport, "https", to, &heard) != nil
 	mu.Lock()
 	defer mu.Unlock()
 	found.grpc, found.what, found.notServing = heard.grpc, heard.what, heard.notServing
 	switch {
 	case !found.tls || found.grpc || found.what != "":
-	case asksForCert(err):
+	case failed && asked: // how a server refuses whoever has none differs
 		found.wantsCert = true
 	case proto != "h2":
 		found.what = "speaks TLS, but offers no HTTP/2 in it (ALPN h2)"
@@ -150,16 +160,6 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 		found.what = "speaks TLS, but answers no HTTP/2 request in it"
 	}
 	return found
-}
-
-// asksForCert reports whether a server refused a client for lack of a certificate.
-func asksForCert(err error) bool {
-	if err == nil {
-		return false
-	}
-	text := err.Error()
-	return strings.Contains(text, "remote error: tls: certificate required") || strings.Contains(text, "remote error: tls: bad certificate") ||
-		strings.Contains(text, "remote error: tls: handshake failure")
 }
 
 // converse asks for the health of the server and of its services, and notes what the answers say. The error is of the first
@@ -259,7 +259,7 @@ func (s *speaker) sniff(ctx context.Context, addr string) string {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if _, err := io.WriteString(conn, http2Preface); err != nil {
+	if _, err := strings.NewReader(http2Preface).WriteTo(conn); err != nil {
 		return silent
 	}
 	first := make([]byte, 48)

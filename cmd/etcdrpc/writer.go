@@ -48,7 +48,7 @@ func writerOf(key string, e entry) string {
 		}
 	}
 	switch {
-	case hasKnownNames(e.value):
+	case names["Addr"] && hasKnownNames(e.value):
 		return "etcd's naming package"
 	case goFrameKey(key):
 		return "GoFrame"
@@ -57,7 +57,13 @@ func writerOf(key string, e entry) string {
 }
 
 // isDubboURL reports whether a name is a URL of dubbo-go's registry by interface, in which each provider is a key.
-func isDubboURL(name string) bool {
+func isDubboURL(name string) bool { return strings.Contains(unescaped(name), "://") }
+
+// unescaped returns a name without the escapes of URLs, "" if it has bad ones.
+func unescaped(name string) string {
 	text, err := url.QueryUnescape(name)
-	return err == nil && strings.Contains(text, "://")
+	if err != nil {
+		return ""
+	}
+	return text
 }

@@ -1,0 +1,309 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/concurrency"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// healthy are fleets with which nothing is wrong. Their servers speak TLS.
+var healthy = []struct {
+	name  string
+	notes int // kinds of things that are told, and are no fault
+	plant func(t *testing.T, f *fleet)
+}{
+	{"JSON with TLS and leases", 0, func(_ *testing.T, f *fleet) {
+		for n, methods := range []string{"acme.User/Get,List", "acme.User/Get,List;acme.Admin/Ban"} {
+			addr := fmt.Sprintf("10.2.1.%d:9000", n+1)
+			f.says("acme/user", addr, `{"version":"v1","weight":100,"zone":"eu-1a","grpc_started":"1767225600","grpc_methods":"`+methods+`"}`)
+		}
+		f.instance("acme/user-admin", "10.2.1.3:9000")
+		f.instance("acme/order", "user.internal:9000")
+		f.instance("acme/mail", "[2001:db8::7]:9000")
+		f.instance("acme/closed", "10.2.1.9:9000")
+		f.route("10.2.1.9:9000", f.yard.mutual)
+		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`)
+		f.route("10.2.1.10:9000", f.yard.bare)
+		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{}],"timeout":"1s"}]}`)
+	}},
+	{"the other layouts", 2, func(_ *testing.T, f *fleet) {
+		f.lease("user.rpc/@", "10.2.2.1:9000")
+		f.lease("user.rpc/@", "10.2.2.2:9000")
+		f.lease("/microservices/user/1", `{"id":"1","name":"user","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.2.2.3:9000?isSecure=false","http://10.2.2.3:8000"]}`)
+		f.lease("kitex/registry-etcd/pay/10.2.2.4:8888", `{"network":"tcp","address":"10.2.2.4:8888","weight":10,"tags":null}`)
+		f.lease("hello@", "10.2.2.5:9000")
+		f.lease("pay/v1/a", `{"service":"pay","endpoint":"10.2.2.6:9000","ver":"v1","w":100}`)
+		f.lease("/service/default/default/mail/latest/10.2.2.7:9000", `{"protocol":"grpc"}`)
+		f.lease("/micro/registry/cart/cart-1", `{"name":"cart","version":"latest","metadata":null,"endpoints":[{"name":"Cart.Add"}],"nodes":[{"id":"cart-1","address":"10.2.2.8:9000","metadata":{"protocol":"grpc"}}]}`)
+		f.lease("/services/shop/10.2.2.9:20000", `{"ID":"10.2.2.9:20000","ServiceName":"shop","Host":"10.2.2.9","Port":20000,"Enable":true,"Healthy":true,"Weight":100,"Metadata":{}}`)
+		f.lease("nacos/stock/10.2.2.10#9000", `{"instanceId":"10.2.2.10#9000","ip":"10.2.2.10","port":9000,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","metadata":{}}`)
+	}},
+	{"split, drain, lanes and zones", 0, func(_ *testing.T, f *fleet) {
+		f.says("acme/user", "10.2.3.1:9000", `{"version":"v1","zone":"eu-1a"}`)
+		f.says("acme/user", "10.2.3.2:9000", `{"version":"v1","zone":"eu-1b"}`)
+		f.says("acme/user", "10.2.3.3:9000", `{"version":"v2","zone":"eu-1a"}`)
+		f.says("acme/user", "10.2.3.4:9000", `{"version":"v1","zone":"eu-1a","lane":"pr-7"}`)
+		f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1},{"match":{"version":"v3"},"weight":0}],`+
+			`"drain":["10.2.3.2:9000"],"preferZone":true,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`)
+		f.instance("acme/order", "10.2.3.5:9000")
+		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
+	}},
+	{"an etcd that is shared with others", 1, plantShared},
+	{"one host alone", 0, func(_ *testing.T, f *fleet) {
+		f.instance("acme/user", "127.0.0.1:9000")
+		f.instance("acme/order", "[::1]:9000")
+	}},
+}
+
+// plantShared puts beside a service what others keep in etcd.
+func plantShared(t *testing.T, f *fleet) {
+	f.instance("acme/user", "10.2.4.1:9000")
+	for key, value := range map[string]string{
+		"config/db/url":                           "postgres://db:5432/users",
+		"config/db/host":                          "db.internal:5432",
+		"config/db/replica":                       "10.2.4.9:5432",
+		"config/redis/main":                       `{"Addr":"redis:6379","Password":"","DB":1}`,
+		"config/redis/other":                      `{"network":"tcp","address":"redis:6379"}`,
+		"config/search/main":                      `{"endpoints":["http://search:9200"],"timeout":"1s"}`,
+		"config/app/feature":                      `{"name":"dark","enabled":true}`,
+		"config/app/note":                         "hello there",
+		"registry/pods/default/web":               "k8s\x00\n\x02v1\x12\x03Pod",
+		"registry/services/endpoints/default/web": "k8s\x00\n\x02v1\x12\x09Endpoints\x0a\x0810.0.0.1",
+		"traefik/http/services/web/loadbalancer":  `{"servers":[{"url":"http://10.2.4.2:80"}]}`,
+		"motd":                                    "10.2.4.9:80",
+	} {
+		f.put(key, value)
+	}
+	f.lease("registry/masterleases/10.2.4.3", "k8s\x00\n\x02v1\x12\x09Endpoints")
+	f.lease("service/batman/leader", "pg0")
+	f.lease("service/batman/members/pg0", `{"conn_url":"postgres://10.2.4.4:5432/postgres","api_url":"http://10.2.4.4:8008/patroni","state":"running"}`)
+	f.lease("jobs/running/import", "started by worker 3")
+	f.lease("sessions/alice/web", `{"since":"2026-01-02T03:04:05Z"}`)
+	f.lease("skydns/local/web/x1", `{"host":"10.2.4.5","port":8080,"ttl":60}`)
+
+	client := f.etcd.Client(t)
+	session, err := concurrency.NewSession(client, concurrency.WithContext(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Orphan)
+	if err := concurrency.NewMutex(session, f.namespace+"locks/import").Lock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := concurrency.NewElection(session, f.namespace+"election/leader").Campaign(t.Context(), "10.2.4.6:7000"); err != nil {
+		t.Fatal(err)
+	}
+	f.lease("_grpc_leader/acme/user//10.2.4.1:9000", "10.2.4.1:9000")
+}
+
+// TestDoctor_Healthy looks at fleets with which nothing is wrong.
+func TestDoctor_Healthy(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	for n, tt := range healthy {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
+			tt.plant(t, f)
+			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile)
+			for _, f := range found.Findings {
+				t.Errorf("invented: %+v", f)
+			}
+			if len(found.Notes) != tt.notes || stderr != "" {
+				t.Errorf("%d notes, want %d, and %q: %+v", len(found.Notes), tt.notes, stderr, found.Notes)
+			}
+			if found.Services == 0 {
+				t.Error("no service was found")
+			}
+		})
+	}
+}
+
+// TestDoctor_HealthyAuthority looks at a service whose proto sets an authority.
+func TestDoctor_HealthyAuthority(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	f := newFleet(t, etcd, y, "prod/")
+	f.instance("acme/billing", "10.2.5.1:9000")
+	f.route("10.2.5.1:9000", y.misnamed)
+	args := []string{"--deep", "--service-cacert", y.caFile}
+	if found, _ := f.doctor(args...); len(found.Findings) != 1 || found.Findings[0].Kind != kindCertificate {
+		t.Errorf("found %+v", found.Findings)
+	}
+	if found, _ := f.doctor(append(args, "--service-authority", "acme/billing=somebody.else")...); len(found.Findings) != 0 {
+		t.Errorf("invented: %+v", found.Findings)
+	}
+}
+
+// TestDoctor_Roles makes the roles of docs/security.md, by the commands that it shows, and runs doctor as each: they lack
+// nothing that they need.
+func TestDoctor_Roles(t *testing.T) {
+	etcd, y := etcdtest.Start(t, etcdtest.WithAuth("secret")), newYard(t)
+	roles := makeRoles(t, etcd.Admin())
+	if len(roles) < 9 {
+		t.Fatalf("docs/security.md makes the roles %q", roles)
+	}
+	for _, namespace := range []string{"", "prod/"} {
+		f := newFleet(t, etcd, y, namespace)
+		f.instance("acme/greeter", "10.3.1.1:9000")
+		f.etcdPolicy("acme/greeter", `"preferZone":true`)
+		f.lease("acme/legacy@", "10.3.1.2:9000")
+		f.instance("acme/other", "10.3.1.3:9000")
+	}
+	for _, role := range roles {
+		namespace, key := "", "acme/greeter"
+		if strings.HasPrefix(role, "prod-") {
+			namespace = "prod/"
+		}
+		if strings.Contains(role, "legacy") {
+			key = "acme/legacy"
+		}
+		for _, args := range [][]string{{"--no-dial"}, {"--no-dial", key}} {
+			f := newFleet(t, etcd, y, namespace)
+			found, _ := f.doctor(append(args, "--user", role+":secret")...)
+			if len(found.Findings) != 0 || found.Services != 1 {
+				t.Errorf("%s, %q: found %+v in %d services", role, args, found.Findings, found.Services)
+			}
+		}
+	}
+}
+
+// makeRoles runs the commands of docs/security.md that make roles, and gives each role a user of its own.
+func makeRoles(t *testing.T, client *clientv3.Client) (roles []string) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(page)) {
+		words := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "etcdctl role add "):
+			role := words[3]
+			_, errRole := client.RoleAdd(t.Context(), role)
+			_, errUser := client.UserAdd(t.Context(), role, "secret")
+			_, errGrant := client.UserGrantRole(t.Context(), role, role)
+			if errRole != nil || errUser != nil || errGrant != nil {
+				t.Fatal(errRole, errUser, errGrant)
+			}
+			roles = append(roles, role)
+		case strings.HasPrefix(line, "etcdctl role grant-permission "):
+			grantRole(t, client, words[3:])
+		}
+	}
+	return roles
+}
+
+// grantRole does what etcdctl role grant-permission does.
+func grantRole(t *testing.T, client *clientv3.Client, words []string) {
+	t.Helper()
+	role, words := words[0], words[1:]
+	prefix := words[0] == "--prefix=true"
+	if prefix {
+		words = words[1:]
+	}
+	right := map[string]clientv3.PermissionType{"read": clientv3.PermissionType(clientv3.PermRead), "readwrite": clientv3.PermissionType(clientv3.PermReadWrite)}[words[0]]
+	key, end := words[1], ""
+	switch {
+	case prefix:
+		end = clientv3.GetPrefixRangeEnd(key)
+	case len(words) > 2:
+		end = words[2]
+	}
+	if _, err := client.RoleGrantPermission(t.Context(), role, key, end, right); err != nil {
+		t.Fatalf("%s: %v", role, err)
+	}
+}
+
+// TestDoctor_RoleNamedRead looks at what is advised to a user whose role has the name of a right.
+func TestDoctor_RoleNamedRead(t *testing.T) {
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "read", Password: "secret",
+		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/"), etcdtest.ReadOnly("_grpc_config/acme/user")}}))
+	f := newFleet(t, etcd, newYard(t), "")
+	f.instance("acme/user", "10.3.2.1:9000")
+	found, _ := f.doctor("acme/user", "--serve", "--no-dial", "--user", "read:secret")
+	want := "etcdctl role grant-permission --prefix read readwrite acme/user/"
+	if len(found.Findings) != 1 || found.Findings[0].Fix != want {
+		t.Errorf("found %+v, want the fix %s", found.Findings, want)
+	}
+}
+
+// TestDoctor_FaultsByThemselves plants what excludes the rest.
+func TestDoctor_FaultsByThemselves(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	for n, tt := range []struct {
+		name string
+		args []string
+		kind kind
+		says string
+		at   string
+		by   func(f *fleet)
+	}{
+		{"no service at the key", []string{"acme/usr", "--no-dial"}, kindEmpty, "nothing is registered", "acme/usr/", func(f *fleet) { f.instance("acme/user", "10.4.1.1:9000") }},
+		{"plaintext beside TLS", []string{"--deep"}, kindTransport, "speaks plaintext, where the service has 2 that speak TLS", "acme/user/10.4.2.1:9000", func(f *fleet) {
+			f.instance("acme/user", "10.4.2.1:9000")
+			f.instance("acme/user", "10.4.2.2:9000")
+			f.instance("acme/user", "10.4.2.3:9000")
+			f.route("10.4.2.1:9000", y.plain)
+		}},
+		{"TLS where the others speak plaintext", []string{"--deep"}, kindTransport, "speaks TLS, where the service has 2 that speak plaintext", "acme/user/10.4.3.1:9000", func(f *fleet) {
+			f.instance("acme/user", "10.4.3.1:9000")
+			f.instance("acme/user", "10.4.3.2:9000")
+			f.instance("acme/user", "10.4.3.3:9000")
+			f.route("10.4.3.2:9000", y.plain)
+			f.route("10.4.3.3:9000", y.plain)
+		}},
+		{"a certificate that has expired, with an authority that is not known", []string{"--deep"}, kindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *fleet) {
+			f.instance("acme/user", "10.4.4.1:9000")
+			f.route("10.4.4.1:9000", y.expired)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
+			tt.by(f)
+			found, _ := f.doctor(tt.args...)
+			if want := (fault{kind: tt.kind, says: tt.says, where: tt.at}); len(found.Findings) != 1 || !want.is(found.Findings[0]) {
+				t.Errorf("want %s with %q, found %+v", tt.kind, tt.says, found.Findings)
+			}
+		})
+	}
+}
+
+// TestDoctor_OtherFrameworks looks at entries that clients cannot read: doctor names who writes such, and has nothing
+// deleted that may live.
+func TestDoctor_OtherFrameworks(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	for n, tt := range []struct{ writer, key, value string }{
+		{"GoFrame", "/service/default/default/user/latest/one", `{"protocol":"http"}`},
+		{"go-micro", "/micro/registry/user/user-1", `{"name":"user","nodes":[{"id":"user-1","address":"10.5.1.1:9000","metadata":{"protocol":"mucp"}}]}`},
+		{"dubbo-go", "/services/user/10.5.2.1:20000", `{"ServiceName":"user","Host":"10.5.2.1","Port":20000,"Enable":false}`},
+		{"dubbo-go, by interface", "/dubbo/org.acme.User/providers/tri%3A%2F%2F10.5.3.1%3A20000%2Forg.acme.User", ""},
+		{"a registry in the style of Nacos", "nacos/user/1", `{"instanceId":"1","ip":"","port":9000,"clusterName":"DEFAULT"}`},
+		{"kitex", "kitex/registry-etcd/user/one", `{"network":"unix","address":"/tmp/user.sock","weight":10}`},
+		{"kratos", "/microservices/user/1", `{"id":"1","name":"user","endpoints":["http://10.5.6.1:8000"]}`},
+		{"go-zero", "user.rpc/@", "hello"},
+		{"etcd's naming package", "acme/user/one", `{"Op":1,"Addr":"10.5.7.1:9000"}`},
+	} {
+		for _, leased := range []bool{true, false} {
+			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d%v/", n, leased))
+			switch {
+			case leased:
+				f.lease(tt.key, tt.value)
+			case strings.Contains(tt.key, "@"):
+				continue // it is known by its lease
+			default:
+				f.put(tt.key, tt.value)
+			}
+			found, _ := f.doctor()
+			if len(found.Findings) != 1 || found.Findings[0].Kind != kindMalformed || !strings.Contains(found.Findings[0].Problem, "which "+tt.writer+" seems to write: ") {
+				t.Errorf("%s: found %+v", tt.writer, found.Findings)
+			}
+			if strings.Contains(tt.key+tt.value, "10.5.") {
+				checkRemedies(t, found)
+			}
+		}
+	}
+}

@@ -16,11 +16,11 @@ func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertP
 		return []string{"the server shows no certificate"}
 	}
 	leaf := certs[0]
-	switch day := time.DateOnly; {
+	switch minute := "2006-01-02 15:04 MST"; {
 	case now.After(leaf.NotAfter):
-		faults = append(faults, "the certificate expired on "+leaf.NotAfter.UTC().Format(day))
+		faults = append(faults, "the certificate expired at "+leaf.NotAfter.UTC().Format(minute))
 	case now.Before(leaf.NotBefore):
-		faults = append(faults, "the certificate is not valid before "+leaf.NotBefore.UTC().Format(day))
+		faults = append(faults, "the certificate is not valid before "+leaf.NotBefore.UTC().Format(minute))
 	}
 	if name != "" && leaf.VerifyHostname(name) != nil {
 		faults = append(faults, fmt.Sprintf("the certificate is for %s, not for %s, which clients want", namesOf(leaf), name))

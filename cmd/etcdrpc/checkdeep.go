@@ -76,7 +76,7 @@ func servicesOf(i *instance) (names []string) {
 		return nil
 	}
 	for part := range strings.SplitSeq(text, ";") {
-		if name, _, ok := strings.Cut(part, "/"); ok && name != "" && !strings.HasPrefix(name, "grpc.") {
+		if name, _, ok := strings.Cut(part, "/"); ok && name != "" && !isInfrastructure(name) {
 			names = append(names, name)
 		}
 	}
@@ -145,30 +145,26 @@ func orAnyName(name string) string {
 // most of their service.
 func (p *patient) checkTransport(secure, plain []instance, d *doctor) []finding {
 	var odd []instance
-	var problem string
+	var speak string
 	switch {
 	case len(plain) == 0 || len(secure) == 0 && d.deep.roots == nil:
 		return nil
 	case d.deep.roots != nil:
-		odd, problem = plain, "plaintext, where clients use TLS (--service-cacert)"
+		odd, speak = plain, "plaintext where clients use TLS (--service-cacert)"
 	case len(plain) <= len(secure):
-		odd, problem = plain, fmt.Sprintf("plaintext, where the service has %d that speak TLS", len(secure))
+		odd, speak = plain, fmt.Sprintf("plaintext where %d of the service speak TLS, and clients do not speak both", len(secure))
 	default:
-		odd, problem = secure, fmt.Sprintf("TLS, where the service has %d that speak plaintext", len(plain))
+		odd, speak = secure, fmt.Sprintf("TLS where %d of the service speak plaintext, and clients do not speak both", len(plain))
 	}
 	var where []string
 	for _, i := range odd {
 		where = append(where, p.full(i.entry.key))
 	}
 	slices.Sort(where)
-	return []finding{{kindTransport, where, fmt.Sprintf("%s speaks %s: the calls of its clients fail at one of the two", quoted(addrsOf(odd)), problem),
-		"have all servers of a service speak the same, with the transport credentials that its clients have"}}
-}
-
-func addrsOf(instances []instance) []string {
-	addrs := make([]string, len(instances))
-	for n, i := range instances {
-		addrs[n] = i.Addr
+	problem := odd[0].Addr + " speaks " + speak
+	if more := len(odd) - 1; more > 0 {
+		problem += fmt.Sprintf("; so do %d more", more)
 	}
-	return addrs
+	return []finding{{kindTransport, where, problem,
+		"have all servers of a service speak the same, with the transport credentials that its clients have"}}
 }

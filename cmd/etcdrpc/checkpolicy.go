@@ -55,7 +55,7 @@ func (p *patient) checkLinked(s *service, config *serviceconfig.Config) []findin
 		return nil
 	}
 	return []finding{{kindUnlinked, []string{p.full(s.config.key)},
-		"clients refuse the live policy, and keep the last good one, unless their own code links what it names: " + err.Error(),
+		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that " + err.Error(),
 		fmt.Sprintf("have every client of %[1]s link it, as generated code does whose proto names it, and then --skip %[2]s; "+
 			"or etcdrpc policy set %[1]s FILE with another", shell(s.key), kindUnlinked)}}
 }
@@ -124,7 +124,7 @@ func (p *patient) checkServed(s *service, config *serviceconfig.Config) []findin
 	var absent []string
 	for _, method := range config.Methods {
 		for _, name := range method.Name {
-			if name.Service != "" && !served[name] {
+			if name.Service != "" && !isInfrastructure(name.Service) && !served[name] {
 				absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
 			}
 		}
@@ -136,6 +136,10 @@ func (p *patient) checkServed(s *service, config *serviceconfig.Config) []findin
 		"methodConfig of the live policy names what no instance serves, so it has no effect there: " + quoted(absent),
 		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", quoted(firstOf(servedNames(served))[:1]), shell(s.key))}}
 }
+
+// isInfrastructure reports whether a gRPC service is one that servers have besides those that they publish, such as the
+// health check.
+func isInfrastructure(service string) bool { return strings.HasPrefix(service, "grpc.") }
 
 // served returns the services and methods that the instances publish. known is false if one publishes none.
 func (s *service) served() (served map[serviceconfig.MethodName]bool, known bool) {

@@ -146,7 +146,7 @@ var faults = []fault{
 		f.instance("acme/fig", "10.1.38.1:9000")
 		f.route("10.1.38.1:9000", f.yard.http2)
 	}},
-	{"a certificate that has expired", kindCertificate, "expired on", "acme/gum/10.1.33.1:9000", func(f *fleet) {
+	{"a certificate that has expired", kindCertificate, "expired at", "acme/gum/10.1.33.1:9000", func(f *fleet) {
 		f.instance("acme/gum", "10.1.33.1:9000")
 		f.route("10.1.33.1:9000", f.yard.expired)
 	}},
@@ -158,7 +158,7 @@ var faults = []fault{
 		f.instance("acme/iroko", "10.1.35.1:9000")
 		f.route("10.1.35.1:9000", f.yard.foreign)
 	}},
-	{"plaintext where clients use TLS", kindTransport, "speaks plaintext", "acme/juniper/10.1.36.1:9000", func(f *fleet) {
+	{"plaintext where clients use TLS", kindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000", func(f *fleet) {
 		f.instance("acme/juniper", "10.1.36.1:9000")
 		f.route("10.1.36.1:9000", f.yard.plain)
 	}},

@@ -30,7 +30,7 @@ var healthy = []struct {
 		f.route("10.2.1.9:9000", f.yard.mutual)
 		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`)
 		f.route("10.2.1.10:9000", f.yard.bare)
-		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{}],"timeout":"1s"}]}`)
+		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
 	{"the other layouts", 2, func(_ *testing.T, f *fleet) {
 		f.lease("user.rpc/@", "10.2.2.1:9000")
@@ -243,13 +243,13 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 		by   func(f *fleet)
 	}{
 		{"no service at the key", []string{"acme/usr", "--no-dial"}, kindEmpty, "nothing is registered", "acme/usr/", func(f *fleet) { f.instance("acme/user", "10.4.1.1:9000") }},
-		{"plaintext beside TLS", []string{"--deep"}, kindTransport, "speaks plaintext, where the service has 2 that speak TLS", "acme/user/10.4.2.1:9000", func(f *fleet) {
+		{"plaintext beside TLS", []string{"--deep"}, kindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *fleet) {
 			f.instance("acme/user", "10.4.2.1:9000")
 			f.instance("acme/user", "10.4.2.2:9000")
 			f.instance("acme/user", "10.4.2.3:9000")
 			f.route("10.4.2.1:9000", y.plain)
 		}},
-		{"TLS where the others speak plaintext", []string{"--deep"}, kindTransport, "speaks TLS, where the service has 2 that speak plaintext", "acme/user/10.4.3.1:9000", func(f *fleet) {
+		{"TLS where the others speak plaintext", []string{"--deep"}, kindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *fleet) {
 			f.instance("acme/user", "10.4.3.1:9000")
 			f.instance("acme/user", "10.4.3.2:9000")
 			f.instance("acme/user", "10.4.3.3:9000")

@@ -93,6 +93,8 @@ func TestWantsAddress(t *testing.T) {
 	for value, want := range map[string]bool{
 		"10.0.0.7":                      true,
 		"10.0.0.7:":                     true,
+		":9000":                         true,
+		":x":                            false,
 		"10.0.0.7:99999":                true,
 		"user:0":                        true,
 		"10.0.0.7:80,10.0.0.8:80":       true,

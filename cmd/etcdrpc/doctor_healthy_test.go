@@ -96,9 +96,12 @@ func plantShared(t *testing.T, f *fleet) {
 	if err := concurrency.NewMutex(session, f.namespace+"locks/import").Lock(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := concurrency.NewElection(session, f.namespace+"election/leader").Campaign(t.Context(), "10.2.4.6:7000"); err != nil {
-		t.Fatal(err)
+	for key, candidate := range map[string]string{"election/leader": "10.2.4.6:7000", "election/cleaner": "10.2.4.6"} {
+		if err := concurrency.NewElection(session, f.namespace+key).Campaign(t.Context(), candidate); err != nil {
+			t.Fatal(err)
+		}
 	}
+	f.route("10.2.4.6:7000", "") // whoever stands may be at an address of another network
 	f.lease("_grpc_leader/acme/user//10.2.4.1:9000", "10.2.4.1:9000")
 }
 

@@ -70,7 +70,7 @@ func wantsAddress(value string) bool {
 	return true
 }
 
-// resemblesAddress reports whether a text is an IP address alone, or a host and a number that may be no port.
+// resemblesAddress reports whether a text is an IP address alone, a port alone, or a host and a number that may be no port.
 func resemblesAddress(text string) bool {
 	if net.ParseIP(strings.Trim(text, "[]")) != nil {
 		return true
@@ -80,5 +80,5 @@ func resemblesAddress(text string) bool {
 		return false
 	}
 	_, err := strconv.Atoi(text[colon+1:])
-	return (err == nil || colon == len(text)-1) && endpoint.CheckAddr(text[:colon]+":1", true) == nil
+	return err == nil && colon == 0 || (err == nil || colon == len(text)-1) && isAddress(text[:colon]+":1")
 }

@@ -285,7 +285,7 @@ func TestDoctor_OtherFrameworks(t *testing.T) {
 		{"dubbo-go", "/services/user/10.5.2.1:20000", `{"ServiceName":"user","Host":"10.5.2.1","Port":20000,"Enable":false}`},
 		{"dubbo-go, by interface", "/dubbo/org.acme.User/providers/tri%3A%2F%2F10.5.3.1%3A20000%2Forg.acme.User", ""},
 		{"a registry in the style of Nacos", "nacos/user/1", `{"instanceId":"1","ip":"","port":9000,"clusterName":"DEFAULT"}`},
-		{"kitex", "kitex/registry-etcd/user/one", `{"network":"unix","address":"/tmp/user.sock","weight":10}`},
+		{"kitex", "kitex/registry-etcd/user/one", `{"network":"unix","address":"/run/user.sock","weight":10}`},
 		{"kratos", "/microservices/user/1", `{"id":"1","name":"user","endpoints":["http://10.5.6.1:8000"]}`},
 		{"go-zero", "user.rpc/@", "hello"},
 		{"etcd's naming package", "acme/user/one", `{"Op":1,"Addr":"10.5.7.1:9000"}`},

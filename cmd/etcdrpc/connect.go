@@ -65,24 +65,35 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 
 // tls is nil for plaintext: without any of the files, and no address that begins with https://.
 func (s *settings) tls() (*tls.Config, error) {
-	if (s.certFile == "") != (s.keyFile == "") {
-		return nil, usageError{errors.New("--cert and --key go together")}
-	}
+	files := tlsFiles{ca: s.caFile, cert: s.certFile, key: s.keyFile}
 	https := slices.ContainsFunc(s.endpoints, func(e string) bool { return strings.HasPrefix(e, "https://") })
-	if s.caFile == "" && s.certFile == "" && !https {
+	if s.caFile == "" && s.certFile == "" && s.keyFile == "" && !https {
 		return nil, nil
 	}
+	return files.config()
+}
+
+// tlsFiles name the files of a TLS configuration. Any may be "".
+type tlsFiles struct {
+	prefix        string // of the flags that name them
+	ca, cert, key string
+}
+
+func (f tlsFiles) config() (*tls.Config, error) {
+	if (f.cert == "") != (f.key == "") {
+		return nil, usageError{fmt.Errorf("--%[1]scert and --%[1]skey go together", f.prefix)}
+	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.caFile != "" {
+	if f.ca != "" {
 		var err error
-		if cfg.RootCAs, err = certPool("--cacert", s.caFile); err != nil {
+		if cfg.RootCAs, err = certPool(fmt.Sprintf("--%scacert", f.prefix), f.ca); err != nil {
 			return nil, err
 		}
 	}
-	if s.certFile != "" {
-		cert, err := tls.LoadX509KeyPair(s.certFile, s.keyFile)
+	if f.cert != "" {
+		cert, err := tls.LoadX509KeyPair(f.cert, f.key)
 		if err != nil {
-			return nil, fmt.Errorf("--cert and --key: %w", err)
+			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.prefix, err)
 		}
 		cfg.Certificates = []tls.Certificate{cert}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -107,6 +108,7 @@ func TestPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	dial := pageServer(t)
 	t.Chdir(dir)
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
@@ -121,10 +123,10 @@ func TestPage(t *testing.T) {
 		case args[0] != "etcdrpc":
 			got = shellOutput(t, root, e.command)
 		case args[1] == "watch":
-			got = followed(t, etcd, e, args[1:])
+			got = followed(t, etcd, dial, e, args[1:])
 		default:
 			var out bytes.Buffer
-			pageApp().execute(t.Context(), args[1:], &out, &out)
+			pageApp(dial).execute(t.Context(), args[1:], &out, &out)
 			got = out.String()
 		}
 		if got, want := normal(got), normal(e.output); got != want {
@@ -133,15 +135,37 @@ func TestPage(t *testing.T) {
 	}
 }
 
+// pageServer starts the server that all instances of the page are, and returns how to connect to it.
+func pageServer(t *testing.T) func(context.Context) (net.Conn, error) {
+	t.Helper()
+	s, err := usersSchema(t.Context(), protoDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := newUsersServer(s, &users{name: "Ada"}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener := bufconn.Listen(64 << 10)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	t.Cleanup(func() {
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return listener.DialContext
+}
+
 // pageApp connects to the instances of the page, of which one is dead.
-func pageApp() *app {
+func pageApp(dial func(context.Context) (net.Conn, error)) *app {
 	a := newApp()
-	a.dial = func(_ context.Context, network, addr string) (net.Conn, error) {
+	a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr == "10.0.0.11:9000" {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		}
-		conn, _ := net.Pipe()
-		return conn, nil
+		return dial(ctx)
 	}
 	return a
 }
@@ -179,9 +203,9 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 
 // followed is what a command that does not end prints while things happen: the lines that come with
 // them are awaited one by one.
-func followed(t *testing.T, etcd *etcdtest.Cluster, e example, args []string) string {
+func followed(t *testing.T, etcd *etcdtest.Cluster, dial func(context.Context) (net.Conn, error), e example, args []string) string {
 	t.Helper()
-	f := startFollower(pageApp(), args)
+	f := startFollower(pageApp(dial), args)
 	defer f.stop()
 	expected := lines(e.output)
 	first := len(expected) - len(e.meanwhile)
@@ -198,7 +222,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, e example, args []string) st
 			}
 		} else {
 			var out bytes.Buffer
-			if code := pageApp().execute(t.Context(), words(what)[1:], &out, &out); code != 0 {
+			if code := pageApp(dial).execute(t.Context(), words(what)[1:], &out, &out); code != 0 {
 				t.Fatalf("%s: %s", what, out.String())
 			}
 		}

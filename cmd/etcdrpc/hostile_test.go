@@ -281,7 +281,7 @@ func TestS12_Commands(t *testing.T) {
 		text(0, "policy", "get", "acme/"+hostile[0])
 	})
 	t.Run("completion", func(t *testing.T) {
-		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}} {
+		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}, {"call", hostileKey, ""}, {"call", hostileKey, "Get", "--instance", ""}} {
 			out, errs := completion(t, etcd, args...)
 			what := fmt.Sprintf("completion of %q", args)
 			checkShown(t, what, out)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -34,12 +35,17 @@ func TestScripts(t *testing.T) {
 		// A user's own settings are none of the tests'.
 		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
 	}
+	protos, err := filepath.Abs(protoDir)
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			// By default every process that the race detector looks at ends by sleeping for a second.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
-			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), defers: env.Defer}
+			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), defers: env.Defer, protos: protos}
+			env.Setenv("PROTOS", protos)
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -53,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"follow":  followCmd,
 			"seen":    seenCmd,
 			"edit":    editCmd,
+			"users":   usersCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
 			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {
@@ -71,6 +78,7 @@ type world struct {
 	defers func(func())
 	etcd   *etcdtest.Cluster
 	follow *follower
+	protos string // where the protos of the services are that are called
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }

@@ -1,0 +1,381 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// callOptions say what is called, where and how.
+type callOptions struct {
+	data      string
+	headers   []string
+	instance  string
+	each      bool
+	parallel  int
+	timeout   time.Duration
+	transport transport
+	described descriptors
+}
+
+func newCall(a *app) *cobra.Command {
+	opts := callOptions{transport: transport{files: tlsFiles{prefix: "service-"}}}
+	cmd := &cobra.Command{
+		Use:   "call KEY METHOD",
+		Short: "Call a method of a service",
+		Long: `call calls a method of the service at KEY, with JSON in and JSON out. METHOD is
+package.Service/Method or, where that is clear, Service/Method or Method.
+
+It calls an instance that clients may call by the live policy, at random; --instance calls
+the one named, whatever the policy says, and --each all that are not drained.
+
+What the methods take and return is asked of the server by gRPC's reflection, unless
+--protoset or --proto gives its descriptors.
+
+It speaks TLS, and verifies the certificate against the name that clients of KEY expect by
+default. Where the proto file sets another authority, give that by --authority.
+Nothing is sent in plaintext without --plaintext.`,
+		Example: `  etcdrpc call acme/user GetUser -d '{"id": "7"}'
+  etcdrpc call acme/user acme.user.v1.Users/Import -d @users.json --instance 10.0.0.7:9000
+  etcdrpc call acme/user Flush --each --plaintext`,
+		Args:              keyArgs(1),
+		ValidArgsFunction: a.completeMethods,
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
+			c, err := opts.prepare(ctx, a, args[0], args[1])
+			if err != nil {
+				return err
+			}
+			c.out, c.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			found, err := readService(ctx, s, args[0])
+			if err != nil {
+				return err
+			}
+			return c.call(ctx, found)
+		}),
+	}
+	opts.addTo(cmd, a)
+	return cmd
+}
+
+func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
+	flags := cmd.Flags()
+	flags.StringVarP(&o.data, "data", "d", "{}", "the requests as `JSON`, one value each; @FILE reads a file, - standard input")
+	flags.StringArrayVarP(&o.headers, "header", "H", nil, "`'name: value'` of metadata to send; a value for a name in -bin is in base64; may be repeated")
+	flags.StringVar(&o.instance, "instance", "", "call the instance with this `id` or address")
+	flags.BoolVar(&o.each, "each", false, "call each instance, and write a line for each")
+	flags.IntVar(&o.parallel, "parallel", 1, "how `many` instances --each calls at once")
+	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long the call of an instance may take; 0: until it ends")
+	flags.BoolVar(&o.transport.plaintext, "plaintext", false, "call without TLS")
+	flags.StringVar(&o.transport.files.ca, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file`, not with the system's")
+	flags.StringVar(&o.transport.files.cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
+	flags.StringVar(&o.transport.files.key, "service-key", "", "the TLS key `file` of --service-cert")
+	flags.StringVar(&o.transport.authority, "authority", "", "the `name` that the service's certificate has to have (default: the one that KEY gives)")
+	flags.StringArrayVar(&o.described.protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
+	flags.StringArrayVar(&o.described.protos, "proto", nil, "take the descriptors from this proto `file`; may be repeated")
+	flags.StringArrayVar(&o.described.importPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")
+	complete(cmd.RegisterFlagCompletionFunc("instance", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 0 {
+			return nil, noFiles
+		}
+		return a.completeInstances(cmd, args[:1], typed)
+	}))
+}
+
+// completeMethods offers a key, and then the methods that its instances say they serve.
+func (a *app) completeMethods(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 1 {
+		return nil, noFiles
+	}
+	return a.completeSecond(cmd, args, typed, (*service).methods)
+}
+
+// call is one use of the command.
+type call struct {
+	*callOptions
+	app        *app
+	key, name  string
+	tls        *tls.Config // nil: plaintext
+	header     metadata.MD
+	given      *schema // nil: the server is asked
+	requests   messages
+	out, notes io.Writer
+	mu         sync.Mutex // guards out
+}
+
+// prepare does what needs neither etcd nor the service.
+func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*call, error) {
+	c := &call{callOptions: o, app: a, key: key, name: name}
+	switch {
+	case o.each && o.instance != "":
+		return nil, usageError{errors.New("--each and --instance exclude each other")}
+	case o.parallel < 1 || o.parallel > dials:
+		return nil, usageError{fmt.Errorf("--parallel must be from 1 to %d", dials)}
+	case o.timeout < 0:
+		return nil, usageError{errors.New("--timeout must not be below zero")}
+	}
+	var err error
+	if c.tls, err = o.transport.check(key); err != nil {
+		return nil, err
+	}
+	if c.header, err = parseHeaders(o.headers); err != nil {
+		return nil, usageError{err}
+	}
+	if c.given, err = o.described.schema(ctx); err != nil {
+		return nil, err
+	}
+	c.requests, err = o.readData(a.stdin)
+	return c, err
+}
+
+// readData returns the requests. Those for each of several instances are read at once.
+func (o *callOptions) readData(stdin io.Reader) (messages, error) {
+	in := readMessages(strings.NewReader(o.data))
+	if name, ok := strings.CutPrefix(o.data, "@"); ok {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--data: %w", err)
+		}
+		in = readMessages(strings.NewReader(string(text)))
+	} else if o.data == "-" {
+		in = readMessages(stdin)
+	}
+	return in, nil
+}
+
+// parseHeaders makes metadata of lines such as "name: value".
+func parseHeaders(lines []string) (metadata.MD, error) {
+	md := metadata.MD{}
+	for _, line := range lines {
+		name, value, ok := strings.Cut(line, ":")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		odd := func(r rune) bool { return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyz0123456789-_.", r) }
+		if !ok || name == "" || strings.ContainsFunc(name, odd) || strings.HasPrefix(name, "grpc-") {
+			return nil, fmt.Errorf("--header: %q: want 'name: value', with a name of letters, digits, -, _ and . that does not begin with grpc-", line)
+		}
+		if strings.HasSuffix(name, "-bin") {
+			raw, err := base64.StdEncoding.DecodeString(value)
+			if err != nil {
+				return nil, fmt.Errorf("--header: the value of %s is no base64: %w", name, err)
+			}
+			value = string(raw)
+		} else if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {
+			return nil, fmt.Errorf("--header: the value of %s has characters that a header cannot hold: use a name in -bin, and base64", name)
+		}
+		md.Append(name, value)
+	}
+	return md, nil
+}
+
+// call calls the instances that are meant.
+func (c *call) call(ctx context.Context, s *service) error {
+	if c.each {
+		return c.callEach(ctx, s)
+	}
+	candidates, err := c.candidates(s)
+	if err != nil {
+		return fmt.Errorf("call %s of %q: %w", c.name, c.key, err)
+	}
+	l, i, err := c.firstReached(ctx, candidates)
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	failed, err := c.callOne(ctx, l, i, c.requests, func(response json.RawMessage) error {
+		if c.app.output == formatJSON {
+			return writeJSONLine(c.out, response)
+		}
+		return writeJSON(c.out, response)
+	})
+	if err != nil || failed == nil {
+		return err
+	}
+	sayf(c.notes, "etcdrpc: call %s of %q at %s: %s: %s\n", c.name, c.key, i.Addr, failed.Code, failed.Message)
+	for _, detail := range failed.Details {
+		if err := writeJSON(c.notes, detail); err != nil {
+			return err
+		}
+	}
+	return errFound
+}
+
+// candidates returns the instances of which the first that can be reached is called.
+func (c *call) candidates(s *service) ([]instance, error) {
+	if c.instance == "" {
+		return s.callees(c.name, rand.Float64)
+	}
+	i, err := s.find(c.instance)
+	if err != nil {
+		return nil, fmt.Errorf("--instance %s: %w", c.instance, err)
+	}
+	return []instance{*i}, nil
+}
+
+// firstReached connects to the first instance that answers or, if none does, to the last, whose call then says why.
+func (c *call) firstReached(ctx context.Context, candidates []instance) (*link, *instance, error) {
+	const most = 5
+	candidates = candidates[:min(most, len(candidates))]
+	for n := range candidates {
+		i := &candidates[n]
+		l, err := c.transport.connect(i.Addr, c.tls, c.app.dial)
+		if err != nil {
+			return nil, nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
+		}
+		if n == len(candidates)-1 || l.reach(ctx) {
+			return l, i, nil
+		}
+		l.Close()
+		sayf(c.notes, "%s cannot be reached: trying another instance.\n", i.Addr)
+	}
+	return nil, nil, errors.New("there is no instance") // candidates are never none
+}
+
+// callOne calls the method at an instance. failed is the answer of an instance that refused, or could not be reached; err
+// is of the command itself.
+func (c *call) callOne(ctx context.Context, l *link, i *instance, in messages, out func(json.RawMessage) error) (failed *failureJSON, err error) {
+	var cancel context.CancelFunc = func() {}
+	if c.timeout > 0 {
+		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+	}
+	defer cancel()
+	ctx = metadata.NewOutgoingContext(ctx, c.header)
+	known := c.given
+	if known == nil {
+		if known, err = reflectSchema(ctx, l.ClientConn); err != nil {
+			return c.outcome(&rpc{}, l, i, err)
+		}
+	}
+	r := &rpc{types: known.types()}
+	if r.method, err = known.find(c.name); err == nil {
+		err = r.run(ctx, l.ClientConn, in, out)
+	}
+	return c.outcome(r, l, i, err)
+}
+
+// outcome tells what the service says from what is wrong with the command line or the output.
+func (c *call) outcome(r *rpc, l *link, i *instance, err error) (*failureJSON, error) {
+	var wrong inputError
+	switch _, told := status.FromError(err); {
+	case err == nil:
+		return nil, nil
+	case errors.As(err, &wrong):
+		return nil, usageError{err}
+	case told:
+		return r.failure(err, l.hint(&c.transport)), nil
+	}
+	return nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
+}
+
+// eachJSON is a line of --each.
+type eachJSON struct {
+	Instance string          `json:"instance"`
+	Addr     string          `json:"addr"`
+	Response json.RawMessage `json:"response,omitempty"`
+	Error    *failureJSON    `json:"error,omitempty"`
+}
+
+// callEach calls all instances that are not drained.
+func (c *call) callEach(ctx context.Context, s *service) error {
+	callees, drained, err := s.everyCallee(c.name)
+	if err != nil {
+		return fmt.Errorf("call %s of %q: %w", c.name, c.key, err)
+	}
+	if len(drained) > 0 {
+		sayf(c.notes, "Drained, so left out: %s\n", someOf(drained))
+	}
+	var requests []json.RawMessage
+	for {
+		request, err := c.requests()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		requests = append(requests, request)
+	}
+	errs := make([]error, len(callees))
+	var running sync.WaitGroup
+	slots := make(chan struct{}, c.parallel)
+	for n := range callees {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			errs[n] = c.callAs(ctx, &callees[n], all(requests))
+		})
+	}
+	running.Wait()
+	failed := 0
+	for _, err := range errs {
+		switch {
+		case errors.Is(err, errFound):
+			failed++
+		case err != nil:
+			return err
+		}
+	}
+	if failed > 0 {
+		sayf(c.notes, "%d of %s failed.\n", failed, counted(len(callees), "instance"))
+		return errFound
+	}
+	return nil
+}
+
+// callAs calls one of several instances, and writes what it answers in lines that say its id.
+func (c *call) callAs(ctx context.Context, i *instance, in messages) error {
+	answered := false
+	line := eachJSON{Instance: i.Instance, Addr: i.Addr}
+	l, err := c.transport.connect(i.Addr, c.tls, c.app.dial)
+	if err != nil {
+		return fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
+	}
+	defer l.Close()
+	failed, err := c.callOne(ctx, l, i, in, func(response json.RawMessage) error {
+		answered, line.Response = true, response
+		return c.writeLine(line)
+	})
+	line.Response = nil
+	switch {
+	case err != nil:
+		var usage usageError
+		if errors.As(err, &usage) || ctx.Err() != nil {
+			return err
+		}
+		failed = &failureJSON{Code: "Unknown", Message: err.Error()}
+	case failed == nil && answered:
+		return nil
+	}
+	if line.Error = failed; failed == nil {
+		return c.writeLine(line)
+	}
+	return errors.Join(c.writeLine(line), errFound)
+}
+
+func (c *call) writeLine(line eachJSON) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.app.output == formatJSON:
+		return writeJSONLine(c.out, line)
+	case line.Error != nil:
+		return writef(c.out, "%s %s: %s\n", line.Instance, line.Error.Code, line.Error.Message)
+	case line.Response == nil:
+		return writef(c.out, "%s (no response)\n", line.Instance)
+	}
+	if err := writef(c.out, "%s ", line.Instance); err != nil {
+		return err
+	}
+	return writeJSONLine(c.out, line.Response)
+}

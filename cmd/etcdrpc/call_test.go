@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+func TestIsMethod(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		want bool
+	}{
+		{"acme.user.v1.Users/Get", true},
+		{"/acme.user.v1.Users/Get", true},
+		{"Users/Get", true},
+		{"v1.Users/Get", true},
+		{"Get", true},
+		{"et", false},
+		{"sers/Get", false},
+		{"/Get", true},
+		{"Users", false},
+		{"get", false},
+		{"Other/Get", false},
+	} {
+		if got := isMethod("acme.user.v1.Users/Get", tc.name); got != tc.want {
+			t.Errorf("%q: %v, want %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// calledService has instances a, b, c and so on with the values given, and a live config unless that is "".
+func calledService(config string, values ...string) *service {
+	s := &service{key: "acme/user"}
+	for n, value := range values {
+		s.add(entry{key: "acme/user/" + string(rune('a'+n)), value: []byte(value), createRevision: int64(n + 1), modRevision: int64(n + 1)})
+	}
+	if config != "" {
+		s.config = &entry{key: configPrefix + s.key, value: []byte(config)}
+	}
+	return s
+}
+
+func ids(instances []instance) (all []string) {
+	for _, i := range instances {
+		all = append(all, i.Instance)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// TestCallees tells which instances are called, a line a rule.
+func TestCallees(t *testing.T) {
+	const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
+	const splitV1 = `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1}],"childPolicy":[{"round_robin":{}}]}}]}`
+	const a, b = "10.0.0.7:1", "10.0.0.8:1"
+	for _, tc := range []struct {
+		name      string
+		s         *service
+		one, each string // "" none
+	}{
+		{"all without a policy", calledService("", a, b), "a b", "a b"},
+		{"one an address", calledService("", a, a), "b", "b"},
+		{"none that is drained", calledService(drainA, a, b), "b", "b"},
+		{"a drain of all is ignored", calledService(drainA, a), "a", "a"},
+		{"a broken policy is ignored", calledService(`{`, a, b), "a b", "a b"},
+		{"none without a share, but for each", calledService(splitV1, `{"Addr":"10.0.0.7:1","Metadata":{"version":"v1"}}`, b), "a", "a b"},
+		{"none that is malformed", calledService("", a, "nonsense"), "a", "a"},
+		{"none that leaves", calledService("", a, `{"Addr":"10.0.0.8:1","Metadata":{"grpc_leaving":"true"}}`), "a", "a"},
+		{"none that serves other methods", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List"}}`, b), "b", "b"},
+		{"one that serves the method", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List,Get"}}`), "a", "a"},
+		{"nothing there", calledService(""), "", ""},
+	} {
+		one, errOne := tc.s.callees("Get", rand.Float64)
+		each, _, errEach := tc.s.everyCallee("Get")
+		if got := strings.Join(ids(one), " "); got != tc.one || (errOne != nil) != (tc.one == "") {
+			t.Errorf("%s: calls one of %q, %v; want %q", tc.name, got, errOne, tc.one)
+		}
+		if got := strings.Join(ids(each), " "); got != tc.each || (errEach != nil) != (tc.each == "") {
+			t.Errorf("%s: calls each of %q, %v; want %q", tc.name, got, errEach, tc.each)
+		}
+	}
+}
+
+func TestCallees_Shares(t *testing.T) {
+	s := calledService(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, `{"Addr":"10.0.0.7:1","Metadata":{"weight":90}}`, `{"Addr":"10.0.0.8:1","Metadata":{"weight":10}}`)
+	random := rand.New(rand.NewPCG(1, 2))
+	const calls = 2000
+	first := 0
+	for range calls {
+		callees, err := s.callees("Get", random.Float64)
+		if err != nil || len(callees) != 2 {
+			t.Fatal(callees, err)
+		}
+		if callees[0].Instance == "a" {
+			first++
+		}
+	}
+	if share := float64(first) / calls; share < 0.87 || share > 0.93 {
+		t.Errorf("the instance with nine tenths of the weight is called first %.3f of the time", share)
+	}
+}
+
+func TestParseHeaders(t *testing.T) {
+	md, err := parseHeaders([]string{"X-A: 1", "x-a:2", "key-bin: AAE=", "empty:"})
+	if err != nil || !slices.Equal(md["x-a"], []string{"1", "2"}) || md["key-bin"][0] != "\x00\x01" || md["empty"][0] != "" {
+		t.Errorf("%v, %v", md, err)
+	}
+	for _, bad := range []string{"", "x-a", ": 1", "x a: 1", "grpc-timeout: 1S", ":path: /", "x-bin: !", "x: ü", "x: a\nb"} {
+		if md, err := parseHeaders([]string{bad}); err == nil {
+			t.Errorf("%q is %v", bad, md)
+		}
+	}
+}
+
+// TestProtosets reads descriptors of two files that share an import.
+func TestProtosets(t *testing.T) {
+	compiled, err := usersSchema(t.Context(), protoDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := compiled.resolver.FindFileByPath(usersProto)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var set descriptorpb.FileDescriptorSet
+	var add func(protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
+		}
+		if !slices.ContainsFunc(set.File, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == file.Path() }) {
+			set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
+		}
+	}
+	add(file)
+	name := filepath.Join(t.TempDir(), "users.binpb")
+	raw, err := proto.Marshal(&set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := (&descriptors{protosets: []string{name, name}}).schema(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	method, err := s.find("ListUsers")
+	if err != nil || fullMethod(method) != "acme.user.v1.Users/ListUsers" || !method.IsStreamingServer() {
+		t.Errorf("ListUsers is %v, %v", method, err)
+	}
+}
+
+// TestReadData has requests that are cut in the middle of a stream end the call.
+func TestReadData(t *testing.T) {
+	opts := &callOptions{data: "-"}
+	in, err := opts.readData(bytes.NewBufferString(`{"a":1} [2] {"b"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`{"a":1}`, `[2]`} {
+		if got, err := in(); err != nil || string(got) != want {
+			t.Errorf("%s, %v; want %s", got, err, want)
+		}
+	}
+	if got, err := in(); err == nil || !strings.HasPrefix(err.Error(), "--data: ") {
+		t.Errorf("%s, %v", got, err)
+	}
+}

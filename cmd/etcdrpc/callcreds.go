@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// reachTimeout bounds how long an instance may take to accept a connection, where others may be called instead.
+const reachTimeout = 2 * time.Second
+
+// transport says how to connect to instances.
+type transport struct {
+	plaintext bool
+	files     tlsFiles
+	authority string
+}
+
+// check fills in the authority that clients of a key have by default, and returns the TLS configuration, nil for plaintext.
+func (t *transport) check(key string) (*tls.Config, error) {
+	if t.plaintext && (t.files.ca != "" || t.files.cert != "" || t.files.key != "") {
+		return nil, usageError{errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key")}
+	}
+	if t.authority != "" {
+		if err := servicekey.CheckAuthority(t.authority); err != nil {
+			return nil, usageError{fmt.Errorf("--authority: %q %w", t.authority, err)}
+		}
+	} else if authority, ok := servicekey.Authority(key); ok {
+		t.authority = authority
+	} else if !t.plaintext {
+		return nil, usageError{fmt.Errorf("the key %q gives no host name that a certificate could have: give the authority that the proto sets by --authority, or --plaintext", key)}
+	}
+	if t.plaintext {
+		return nil, nil
+	}
+	return t.files.config()
+}
+
+// link is a connection to one instance.
+type link struct {
+	*grpc.ClientConn
+	shake *shakes
+}
+
+// connect makes a connection to an address. cfg is nil for plaintext.
+func (t *transport) connect(addr string, cfg *tls.Config, dial dialer) (*link, error) {
+	l := &link{shake: new(shakes)}
+	creds := insecure.NewCredentials()
+	if cfg != nil {
+		creds = noted{credentials.NewTLS(cfg), l.shake}
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }),
+	}
+	if t.authority != "" {
+		opts = append(opts, grpc.WithAuthority(t.authority))
+	}
+	var err error
+	l.ClientConn, err = grpc.NewClient("passthrough:///"+addr, opts...)
+	return l, err
+}
+
+// reach reports whether the connection comes about in time.
+func (l *link) reach(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	l.Connect()
+	for {
+		state := l.GetState()
+		switch {
+		case state == connectivity.Ready:
+			return true
+		case state == connectivity.TransientFailure || !l.WaitForStateChange(ctx, state):
+			return false
+		}
+	}
+}
+
+// hint says what may help where an instance could not be reached, "" if nothing is known to.
+func (l *link) hint(t *transport) string {
+	if l.GetState() == connectivity.Ready {
+		return ""
+	}
+	if t.plaintext {
+		return "if it speaks TLS, leave out --plaintext"
+	}
+	err := l.shake.last()
+	var unknown x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &unknown):
+		return "--service-cacert FILE names the CA of its certificate"
+	case errors.As(err, &wrongName):
+		return fmt.Sprintf("its certificate does not name %s: --authority NAME gives what the proto sets", t.authority)
+	}
+	return "if it does not speak TLS, --plaintext calls it without"
+}
+
+// shakes keeps why the last TLS handshake failed.
+type shakes struct {
+	mu  sync.Mutex
+	err error
+}
+
+func (s *shakes) set(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.err = err
+}
+
+func (s *shakes) last() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// noted are credentials that note why handshakes fail, which gRPC tells as text only.
+type noted struct {
+	credentials.TransportCredentials
+	shake *shakes
+}
+
+func (n noted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secured, info, err := n.TransportCredentials.ClientHandshake(ctx, authority, conn)
+	n.shake.set(err)
+	return secured, info, err
+}
+
+func (n noted) Clone() credentials.TransportCredentials {
+	return noted{n.TransportCredentials.Clone(), n.shake}
+}

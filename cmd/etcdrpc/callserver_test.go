@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/reflection"
+	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+const (
+	usersProto  = "acme/user/v1/users.proto"
+	protoDir    = "testdata/proto"
+	certificate = "acme.user" // the name that the key acme/user gives
+)
+
+// usersSchema is that of the services that the tests call.
+func usersSchema(ctx context.Context, dir string) (*schema, error) {
+	return compileProtos(ctx, []string{usersProto}, []string{dir})
+}
+
+// users serves the services of users.proto.
+type users struct {
+	broken bool   // every call fails
+	name   string // of every user
+}
+
+// newUsersServer returns a server, with reflection or without.
+func newUsersServer(s *schema, u *users, reflects bool, opts ...grpc.ServerOption) (*grpc.Server, error) {
+	server := grpc.NewServer(opts...)
+	for _, name := range s.services {
+		described, err := s.service(name)
+		if err != nil {
+			return nil, err
+		}
+		desc := &grpc.ServiceDesc{ServiceName: string(name), HandlerType: (*any)(nil)}
+		for i := range described.Methods().Len() {
+			method := described.Methods().Get(i)
+			desc.Streams = append(desc.Streams, grpc.StreamDesc{
+				StreamName: string(method.Name()), ClientStreams: true, ServerStreams: true,
+				Handler: func(_ any, stream grpc.ServerStream) error { return u.serve(method, stream) },
+			})
+		}
+		server.RegisterService(desc, u)
+	}
+	if reflects {
+		refv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{Services: server, DescriptorResolver: s.resolver}))
+	}
+	return server, nil
+}
+
+// serve answers each request with as many users as the method has to.
+func (u *users) serve(method protoreflect.MethodDescriptor, stream grpc.ServerStream) error {
+	if u.broken {
+		return status.Error(codes.Internal, "the disk\nis full")
+	}
+	field := func(m *dynamicpb.Message, name protoreflect.Name) protoreflect.FieldDescriptor {
+		return m.Descriptor().Fields().ByName(name)
+	}
+	answer := func(id string) error {
+		user := dynamicpb.NewMessage(method.Output())
+		user.Set(field(user, "id"), protoreflect.ValueOfString(id))
+		user.Set(field(user, "name"), protoreflect.ValueOfString(u.name))
+		if md, _ := metadata.FromIncomingContext(stream.Context()); len(md.Get("x-caller")) > 0 {
+			user.Set(field(user, "caller"), protoreflect.ValueOfString(md.Get("x-caller")[0]))
+		}
+		return stream.SendMsg(user)
+	}
+	for n := int32(0); ; n++ {
+		request := dynamicpb.NewMessage(method.Input())
+		err := stream.RecvMsg(request)
+		switch {
+		case errors.Is(err, io.EOF) && method.Name() == "ImportUsers":
+			response := dynamicpb.NewMessage(method.Output())
+			response.Set(field(response, "count"), protoreflect.ValueOfInt32(n))
+			return stream.SendMsg(response)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		switch method.Name() {
+		case "ListUsers":
+			count := request.Get(field(request, "count")).Int()
+			for i := range count {
+				if err := answer(fmt.Sprint(i)); err != nil {
+					return err
+				}
+			}
+			if count < 0 { // never ends
+				<-stream.Context().Done()
+				return stream.Context().Err()
+			}
+		case "GetUser", "Chat":
+			id := request.Get(field(request, "id")).String()
+			if id == "" {
+				return refusal()
+			}
+			if err := answer(id); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// refusal has a detail.
+func refusal() error {
+	st, err := status.New(codes.InvalidArgument, "no id").WithDetails(&errdetails.BadRequest{
+		FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "id", Description: "is empty"}},
+	})
+	if err != nil {
+		return err
+	}
+	return st.Err()
+}
+
+// listenUsers serves until stop. args may have broken, noreflection, and tls, which writes the certificate to a file.
+func listenUsers(s *schema, args []string, caFile string) (addr string, stop func(), err error) {
+	u := &users{broken: slices.Contains(args, "broken"), name: "Ada"}
+	var opts []grpc.ServerOption
+	if slices.Contains(args, "tls") {
+		creds, pemText, err := selfSigned(certificate)
+		if err != nil {
+			return "", nil, err
+		}
+		if err := os.WriteFile(caFile, pemText, 0o600); err != nil {
+			return "", nil, err
+		}
+		opts = append(opts, grpc.Creds(creds))
+	}
+	server, err := newUsersServer(s, u, !slices.Contains(args, "noreflection"), opts...)
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, err
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(listener) // nil after Stop
+	}()
+	return listener.Addr().String(), func() { server.Stop(); <-done }, nil
+}
+
+func selfSigned(name string) (credentials.TransportCredentials, []byte, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	creds := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	return creds, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+}
+
+// usersCmd starts a server of users and sets a variable to its address: users NAME [broken] [noreflection] [tls]. The
+// certificate is in the file NAME.pem.
+func usersCmd(ts *testscript.TestScript, _ bool, args []string) {
+	s, err := usersSchema(context.Background(), in(ts).protos)
+	ts.Check(err)
+	addr, stop, err := listenUsers(s, args[1:], ts.MkAbs(args[0]+".pem"))
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv(args[0], addr)
+}

@@ -280,6 +280,20 @@ func TestS12_Commands(t *testing.T) {
 		text(-1, "drain", hostileKey, "plain"+hostile[1], "--dry-run")
 		text(0, "policy", "get", "acme/"+hostile[0])
 	})
+	t.Run("sd", func(t *testing.T) {
+		var groups []prometheusGroup
+		asJSON(&groups, "sd", "--once")
+		if len(groups) < len(hostile) {
+			t.Errorf("%d groups", len(groups))
+		}
+		for _, g := range groups {
+			for name := range g.Labels {
+				if !prometheusLabel.MatchString(name) {
+					t.Errorf("%q is no name of a label", name)
+				}
+			}
+		}
+	})
 	t.Run("completion", func(t *testing.T) {
 		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}, {"call", hostileKey, ""}, {"call", hostileKey, "Get", "--instance", ""}} {
 			out, errs := completion(t, etcd, args...)

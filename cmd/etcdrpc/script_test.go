@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 			"seen":    seenCmd,
 			"edit":    editCmd,
 			"users":   usersCmd,
+			"targets": targetsCmd,
 			"cutetcd": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Cut() },
 			"restore": func(ts *testscript.TestScript, _ bool, _ []string) { in(ts).etcd.Restore() },
 			"compact": func(ts *testscript.TestScript, _ bool, _ []string) {

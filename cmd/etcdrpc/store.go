@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
@@ -50,6 +51,10 @@ type entry struct {
 	lease          int64
 	createRevision int64
 	modRevision    int64
+}
+
+func entryOf(kv *mvccpb.KeyValue) entry {
+	return entry{string(kv.Key), kv.Value, kv.Lease, kv.CreateRevision, kv.ModRevision}
 }
 
 // name returns what the key ends in.
@@ -131,7 +136,7 @@ func (s *store) scan(ctx context.Context, r keyRange) (entries []entry, revision
 			revision = resp.Header.Revision
 		}
 		for _, kv := range resp.Kvs {
-			entries = append(entries, entry{string(kv.Key), kv.Value, kv.Lease, kv.CreateRevision, kv.ModRevision})
+			entries = append(entries, entryOf(kv))
 		}
 		if !resp.More {
 			return entries, revision, nil
@@ -235,8 +240,8 @@ func (s *store) get(ctx context.Context, key string) (*entry, error) {
 	if len(resp.Kvs) == 0 {
 		return nil, nil
 	}
-	kv := resp.Kvs[0]
-	return &entry{string(kv.Key), kv.Value, kv.Lease, kv.CreateRevision, kv.ModRevision}, nil
+	found := entryOf(resp.Kvs[0])
+	return &found, nil
 }
 
 // replace puts value at a key, or deletes the key for "", unless the key has changed since it was
@@ -322,13 +327,18 @@ func (s *store) lease(ctx context.Context, id int64) (leaseTime, error) {
 
 // follow tells of every change in a range after a revision, until it cannot any more.
 func (s *store) follow(ctx context.Context, r keyRange, revision int64, changed func()) error {
+	return s.followEvents(ctx, r, revision, func([]*clientv3.Event) { changed() })
+}
+
+// followEvents tells what changes in a range after a revision, until it cannot any more.
+func (s *store) followEvents(ctx context.Context, r keyRange, revision int64, changed func([]*clientv3.Event)) error {
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
 	defer cancel()
 	for resp := range s.watcher.Watch(ctx, r.from, clientv3.WithRange(r.end), clientv3.WithRev(revision+1)) {
 		if err := resp.Err(); err != nil {
 			return s.explain(fmt.Sprintf("watch %q", s.full(r.from)), err)
 		}
-		changed()
+		changed(resp.Events)
 	}
 	return ctx.Err()
 }

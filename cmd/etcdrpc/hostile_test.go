@@ -356,11 +356,7 @@ func TestS12_Commands(t *testing.T) {
 			s.add(entry{key: hostileKey + "/" + evil, value: []byte("127.0.0.1:1"), lease: 1})
 		}
 		v := &view{services: []*service{s}, full: func(key string) string { return key }}
-		var out strings.Builder
-		if err := paint(&out, frame(v, hostileKey, time.Now(), 80, 100)); err != nil {
-			t.Fatal(err)
-		}
-		shown := strings.NewReplacer("\x1b[H", "", "\x1b[K", "", "\x1b[J", "", "\r\n", "\n").Replace(out.String())
+		shown := strings.Join(frame(v, hostileKey, time.Now(), window{width: 80, height: 100}), "\n") + "\n"
 		checkShown(t, "screen", shown)
 		checkLineCount(t, "screen", shown, 3+len(s.instances)+len(s.malformed))
 	})

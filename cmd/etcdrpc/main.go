@@ -2,7 +2,8 @@
 // its live service config, and what is wrong with either. It is found in docs/etcdrpc.md.
 //
 // etcd is read and written in store.go alone, and what is read is made sense of in survey.go.
-// render.go makes rows and JSON of that, and print.go writes them: nothing else writes anything. Each command has a file of its own;
+// render.go makes rows and JSON of that, and print.go writes them: nothing else writes anything, but for watchscreen.go, which draws
+// on a terminal, and sd.go, which answers Prometheus. Each command has a file of its own;
 // what adopt infers is in adopt*.go, and knows nothing of etcd but the entries.
 package main
 

@@ -78,18 +78,6 @@ func table(w io.Writer, head []string, rows [][]string) {
 	}
 }
 
-// paint shows lines on a terminal, in place of everything else.
-func paint(w io.Writer, lines []string) error {
-	const home, clearLine, clearBelow = "\x1b[H", "\x1b[K", "\x1b[J"
-	var text strings.Builder
-	text.WriteString(home)
-	for _, line := range lines {
-		text.WriteString(printable.Text(line) + clearLine + "\r\n")
-	}
-	_, err := io.WriteString(w, text.String()+clearBelow)
-	return err
-}
-
 // writeJSON writes v over several lines.
 func writeJSON(w io.Writer, v any) error { return encode(w, v, "  ") }
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
@@ -97,41 +96,6 @@ func TestSurveyAll_AddressesThatAreNoService(t *testing.T) {
 	entries[0].lease = 1
 	if services := surveyAll(entries); !services[0].evident() {
 		t.Error("what is on a lease was not taken for a service")
-	}
-}
-
-func TestFrame(t *testing.T) {
-	s := &service{key: "acme/user"}
-	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000", "10.0.0.9:9000"} {
-		s.add(entry{key: "acme/user/" + addr, value: []byte(addr)})
-	}
-	v := &view{services: []*service{s}, full: func(key string) string { return key }}
-	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	draw := func(width, height int) string {
-		var out strings.Builder
-		if err := paint(&out, frame(v, s.key, at, width, height)); err != nil {
-			t.Fatal(err)
-		}
-		return out.String()
-	}
-	text := draw(80, 24)
-	want := "\x1b[Hacme/user at 03:04:05: 3 instances (Ctrl-C ends)\x1b[K\r\n\x1b[K\r\nINSTANCE       ADDRESS "
-	if !strings.HasPrefix(text, want) || !strings.HasSuffix(text, "registered\x1b[K\r\n\x1b[J") {
-		t.Errorf("got %q", text)
-	}
-	if got := strings.Count(text, "\r\n"); got != 6 {
-		t.Errorf("%d lines, want 6:\n%s", got, text)
-	}
-
-	text = draw(20, 5)
-	if got := strings.Count(text, "\r\n"); got != 4 || !strings.Contains(text, "and 3 more") {
-		t.Errorf("%d lines for a terminal of 5:\n%s", got, text)
-	}
-	for line := range strings.SplitSeq(text, "\r\n") {
-		line = strings.NewReplacer("\x1b[H", "", "\x1b[K", "", "\x1b[J", "").Replace(line)
-		if len(line) > 20 {
-			t.Errorf("a line of %d for a terminal of 20: %q", len(line), line)
-		}
 	}
 }
 

@@ -184,6 +184,9 @@ func (f *partFollower) follow(ctx context.Context, listed func()) error {
 		pause(ctx, relist)
 		return nil
 	}
+	if errors.Is(err, errDenied) {
+		return fmt.Errorf("%w: give a PREFIX that it may read", err)
+	}
 	if err != nil {
 		return err
 	}

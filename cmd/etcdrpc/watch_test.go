@@ -1,0 +1,192 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clipperhouse/displaywidth"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// watched is a service of a few instances, one of them drained and one malformed.
+func watched(values ...string) *view {
+	s := calledService(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`, values...)
+	times := make(map[int64]leaseTime)
+	for n := range s.instances {
+		s.instances[n].entry.lease = 1
+	}
+	times[1] = leaseTime{left: 14, granted: 15}
+	return &view{services: []*service{s}, leases: times, full: func(key string) string { return key }}
+}
+
+const (
+	fullValue = `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1","zone":"eu-1a","weight":100}}`
+	longValue = `{"Addr":"a-host-with-a-long-name.production.example.com:9000","Metadata":{"version":"v1.2.3-20260101-abcdef","zone":"eu-1b","weight":100}}`
+)
+
+// TestFrame_Columns tells which columns are shown in which width, a line a rule.
+func TestFrame_Columns(t *testing.T) {
+	const all = "INSTANCE ADDRESS VERSION ZONE WEIGHT LAYOUT LEASE STATE"
+	for _, tc := range []struct {
+		name   string
+		width  int
+		values []string
+		want   string
+	}{
+		{"all that fit", 200, []string{fullValue, longValue}, all},
+		{"all, with long ones cut", 120, []string{fullValue, longValue}, all},
+		{"all but the layout", 80, []string{fullValue, "10.0.0.8:9000"}, "INSTANCE ADDRESS VERSION ZONE WEIGHT LEASE STATE"},
+		{"less beside long ones", 80, []string{fullValue, longValue}, "INSTANCE ADDRESS VERSION LEASE STATE"},
+		{"what matters most", 40, []string{fullValue, longValue}, "INSTANCE ADDRESS STATE"},
+		{"the state and what is left", 20, []string{fullValue, longValue}, "INSTANCE STATE"},
+		{"the state alone", 10, []string{fullValue}, "STATE"},
+	} {
+		lines := frame(watched(tc.values...), "acme/user", time.Now(), window{width: tc.width, height: 24})
+		if got := strings.Join(strings.Fields(lines[2]), " "); got != tc.want {
+			t.Errorf("%s, %d wide: %q, want %q", tc.name, tc.width, got, tc.want)
+		}
+	}
+}
+
+// TestFrame_SameAddress drops the address first where instances are named by it.
+func TestFrame_SameAddress(t *testing.T) {
+	v := watched()
+	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000"} {
+		v.services[0].add(entry{key: "acme/user/" + addr, value: []byte(addr), lease: 1})
+	}
+	lines := frame(v, "acme/user", time.Now(), window{width: 80, height: 24})
+	if got, want := strings.Join(strings.Fields(lines[2]), " "), "INSTANCE VERSION ZONE WEIGHT LAYOUT LEASE STATE"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// TestFrame has the state whole and every line within the width, whatever else there is.
+func TestFrame(t *testing.T) {
+	v := watched(append([]string{fullValue, longValue, "10.0.0.9:9000", "nonsense that no client can read, at some length"},
+		`{"Addr":"10.0.0.10:9000","Metadata":{"version":"漢字漢字漢字漢字漢字漢字","zone":"größe"}}`)...)
+	for _, width := range []int{20, 40, 80, 120, 200} {
+		lines := frame(v, "acme/user", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), window{width: width, height: 24, note: strings.Repeat("note ", 50)})
+		text := strings.Join(lines, "\n")
+		for word, n := range map[string]int{"registered": 3, "drained": 1, "malformed": 1} {
+			if got := len(regexp.MustCompile(`(?m) `+word).FindAllString(text, -1)); got != n {
+				t.Errorf("%d wide: %q is there %d times, not %d:\n%s", width, word, got, n, text)
+			}
+		}
+		for _, line := range lines {
+			if got := displaywidth.String(line); got > width {
+				t.Errorf("a line of %d in %d: %q", got, width, line)
+			}
+		}
+		if len(lines) != frameHead+5 {
+			t.Errorf("%d wide: %d lines:\n%s", width, len(lines), text)
+		}
+	}
+	want := "acme/user at 03:04:05: 1 instance (q ends)\n\nINSTANCE  ADDRESS        VERSION  ZONE   WEIGHT  LAYOUT         LEASE       STATE\n" +
+		"a         10.0.0.7:9000  v1       eu-1a  100     endpoint_json  14s of 15s  registered"
+	lines := frame(watched(fullValue), "acme/user", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), window{width: 100, height: 24})
+	if got := strings.Join(lines, "\n"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestFrame_Height(t *testing.T) {
+	var values []string
+	for n := range 20 {
+		values = append(values, fmt.Sprintf("10.0.0.%d:9000", n))
+	}
+	v := watched(values...)
+	for _, tc := range []struct {
+		height, offset int
+		first, last    string
+		lines          int
+	}{
+		{24, 0, "a", "t", 23},
+		{23, 5, "a", "t", 23},
+		{10, 0, "a", "1 to 6 of 20", 10},
+		{10, 3, "d", "4 to 9 of 20", 10},
+		{10, 99, "o", "15 to 20 of 20", 10},
+		{10, -1, "a", "1 to 6 of 20", 10},
+	} {
+		lines := frame(v, "acme/user", time.Now(), window{width: 80, height: tc.height, offset: tc.offset})
+		if len(lines) != tc.lines || !strings.HasPrefix(lines[3], tc.first+" ") || !strings.HasPrefix(lines[len(lines)-1], tc.last) {
+			t.Errorf("%d high, from %d:\n%s", tc.height, tc.offset, strings.Join(lines, "\n"))
+		}
+	}
+	for height := range 5 {
+		if lines := frame(v, "acme/user", time.Now(), window{width: 80, height: height}); len(lines) > max(height, 1) {
+			t.Errorf("%d lines for a height of %d", len(lines), height)
+		}
+	}
+}
+
+// TestWatch_Leases counts what changes cost etcd, with more instances than a terminal shows.
+func TestWatch_Leases(t *testing.T) {
+	const instances, changes, height = 300, 10, 24
+	etcd := etcdtest.Start(t)
+	admin := etcd.Admin()
+	put := func(n int, value string) {
+		t.Helper()
+		lease, err := admin.Grant(t.Context(), 600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := admin.Put(t.Context(), fmt.Sprintf("acme/user/%03d", n), value, clientv3.WithLease(lease.ID)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range instances {
+		put(n, fmt.Sprintf("10.0.0.%d:9000", n))
+	}
+	cfg := settings{endpoints: etcd.Endpoints(), dialTimeout: soon, commandTimeout: soon}
+	store, err := open(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.close()
+	for _, tc := range []struct {
+		name                       string
+		set                        func(*watch)
+		first, seen, unseen, again int // requests for leases: at first, at a change that is shown, at one that is not, and at a refresh
+	}{
+		{"a terminal", func(w *watch) { newScreen(w).window.height = height }, 20, 1, 0, 20},
+		{"lines", func(w *watch) { w.wanted = func(*view) []int64 { return nil } }, 0, 0, 0, 0},
+		{"JSON", func(w *watch) { w.wanted = func(v *view) []int64 { return leaseIDs(v.services) } }, instances, 1, 1, instances},
+	} {
+		w := &watch{store: store, key: "acme/user"}
+		tc.set(w)
+		var v *view
+		look := func(what string, want int) {
+			t.Helper()
+			etcd.Calls().Reset()
+			if v, _, _, err = w.look(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := etcd.Calls().Count(etcdtest.LeaseTimeToLive, ""); got != want {
+				t.Errorf("%s: %s took %d requests for leases, want %d", tc.name, what, got, want)
+			}
+		}
+		look("the first look", tc.first)
+		look("no change", 0)
+		for n := range changes {
+			put(n, fmt.Sprintf("10.0.1.%d:9000", n))
+			look("a change that is shown", tc.seen)
+			put(instances/2+n, fmt.Sprintf("10.0.1.%d:9000", n))
+			look("a change that is not shown", tc.unseen)
+		}
+		etcd.Calls().Reset()
+		if _, err := w.time(t.Context(), v, w.wanted(v)); err != nil {
+			t.Fatal(err)
+		}
+		if got := etcd.Calls().Count(etcdtest.LeaseTimeToLive, ""); got != tc.again {
+			t.Errorf("%s: a refresh took %d requests for leases, want %d", tc.name, got, tc.again)
+		}
+		if tc.first > 0 && len(v.leases) < tc.first {
+			t.Errorf("%s: the time left is known of %d leases", tc.name, len(v.leases))
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// changeLines writes a line for each difference between the views it is given.
+func changeLines(out io.Writer, f format) func(*view) error {
+	write := writeChange
+	if f == formatJSON {
+		write = func(w io.Writer, c change) error { return writeJSONLine(w, c) }
+	}
+	known := map[string]change{}
+	first := true
+	return func(v *view) error {
+		now := changesOf(v)
+		for _, c := range differences(known, now) {
+			c.Time = time.Now().UTC().Truncate(time.Millisecond)
+			if err := write(out, c); err != nil {
+				return err
+			}
+		}
+		if first && len(now) == 0 && f == formatTable {
+			sayf(out, "no instances\n")
+		}
+		known, first = keyed(now), false
+		return nil
+	}
+}
+
+// change is one line of JSON.
+type change struct {
+	Time      time.Time      `json:"time"`
+	Change    string         `json:"change"` // "added", "changed", "removed"
+	Key       string         `json:"key"`
+	Instance  *instanceJSON  `json:"instance,omitempty"`
+	Malformed *malformedJSON `json:"malformed,omitempty"`
+
+	etcdKey string
+	text    string // of a line
+	state   string // what makes a change, if it is another
+}
+
+// changesOf is each entry of a view, as one that came.
+func changesOf(v *view) (all []change) {
+	for _, s := range v.json() {
+		for _, i := range s.Instances {
+			c := change{Key: s.Key, Instance: &i, etcdKey: i.EtcdKey, text: describe(&i)}
+			c.state = c.text + i.Metadata[methodsName]
+			all = append(all, c)
+		}
+		for _, m := range s.Malformed {
+			text := "malformed: " + m.Error
+			all = append(all, change{Key: s.Key, Malformed: &m, etcdKey: m.EtcdKey, text: text, state: text})
+		}
+	}
+	return all
+}
+
+func keyed(changes []change) map[string]change {
+	byKey := make(map[string]change, len(changes))
+	for _, c := range changes {
+		byKey[c.etcdKey] = c
+	}
+	return byKey
+}
+
+// differences is what has changed between what was known and what is now, what left last.
+func differences(known map[string]change, now []change) (all []change) {
+	for _, c := range now {
+		old, ok := known[c.etcdKey]
+		switch {
+		case !ok:
+			c.Change = "added"
+		case old.state != c.state:
+			c.Change = "changed"
+		default:
+			continue
+		}
+		all = append(all, c)
+	}
+	current := keyed(now)
+	for _, key := range sortedKeys(known) {
+		if _, ok := current[key]; !ok {
+			c := known[key]
+			c.Change = "removed"
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// methodsName is the piece of metadata in which servers say which methods they serve, at length:
+// "acme.User/Get,List;acme.Other/Do".
+const methodsName = "grpc_methods"
+
+// startedName is the piece of metadata in which servers say when they started, in seconds since 1970.
+const startedName = "grpc_started"
+
+// startedText is when a server started, as a time if it is one.
+func startedText(value string) string {
+	seconds, err := strconv.ParseUint(value, 10, 33)
+	if err != nil {
+		return value
+	}
+	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+}
+
+// describe is an instance on one line, without the time left on its lease.
+func describe(i *instanceJSON) string {
+	var out strings.Builder
+	fmt.Fprintf(&out, "%s at %s (%s", i.Instance, i.Addr, i.Layout)
+	for _, part := range [][2]string{{"version", i.Version}, {"zone", i.Zone}} {
+		if part[1] != "" {
+			fmt.Fprintf(&out, ", %s %s", part[0], part[1])
+		}
+	}
+	if i.Weight != 0 {
+		fmt.Fprintf(&out, ", weight %d", i.Weight)
+	}
+	for _, name := range sortedKeys(i.Metadata) {
+		switch value := i.Metadata[name]; name {
+		case methodsName:
+			fmt.Fprintf(&out, ", serves %s", counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
+		case startedName:
+			fmt.Fprintf(&out, ", started %s", startedText(value))
+		default:
+			fmt.Fprintf(&out, ", %s=%s", name, value)
+		}
+	}
+	if i.Lease == nil {
+		out.WriteString(", no lease")
+	}
+	if i.Drained {
+		out.WriteString(", drained")
+	}
+	return out.String() + ")"
+}
+
+func writeChange(w io.Writer, c change) error {
+	sign := map[string]string{"added": "+", "changed": "~", "removed": "-"}[c.Change]
+	text := c.text
+	if c.Malformed != nil {
+		text = c.etcdKey + ": " + text
+	}
+	return writef(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
+}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -140,7 +141,7 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 	return c, err
 }
 
-// readData returns the requests. Those for each of several instances are read at once.
+// readData returns the requests, those of standard input as they come.
 func (o *callOptions) readData(stdin io.Reader) (messages, error) {
 	in := readMessages(strings.NewReader(o.data))
 	if name, ok := strings.CutPrefix(o.data, "@"); ok {
@@ -226,20 +227,19 @@ func (c *call) candidates(s *service) ([]instance, error) {
 // firstReached connects to the first instance that answers or, if none does, to the last, whose call then says why.
 func (c *call) firstReached(ctx context.Context, candidates []instance) (*link, *instance, error) {
 	const most = 5
-	candidates = candidates[:min(most, len(candidates))]
-	for n := range candidates {
-		i := &candidates[n]
+	i, others := &candidates[0], candidates[1:min(most, len(candidates))]
+	for {
 		l, err := c.transport.connect(i.Addr, c.tls, c.app.dial)
 		if err != nil {
 			return nil, nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
 		}
-		if n == len(candidates)-1 || l.reach(ctx) {
+		if len(others) == 0 || l.reach(ctx) {
 			return l, i, nil
 		}
 		l.Close()
 		sayf(c.notes, "%s cannot be reached: trying another instance.\n", i.Addr)
+		i, others = &others[0], others[1:]
 	}
-	return nil, nil, errors.New("there is no instance") // candidates are never none
 }
 
 // callOne calls the method at an instance. failed is the answer of an instance that refused, or could not be reached; err
@@ -273,7 +273,11 @@ func (c *call) outcome(r *rpc, l *link, i *instance, err error) (*failureJSON, e
 	case errors.As(err, &wrong):
 		return nil, usageError{err}
 	case told:
-		return r.failure(err, l.hint(&c.transport)), nil
+		hint := l.hint(&c.transport)
+		if status.Code(err) == codes.DeadlineExceeded && hint == "" {
+			hint = fmt.Sprintf("--timeout is %v", c.timeout)
+		}
+		return r.failure(err, hint), nil
 	}
 	return nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
 }
@@ -360,7 +364,10 @@ func (c *call) callAs(ctx context.Context, i *instance, in messages) error {
 	if line.Error = failed; failed == nil {
 		return c.writeLine(line)
 	}
-	return errors.Join(c.writeLine(line), errFound)
+	if err := c.writeLine(line); err != nil {
+		return err
+	}
+	return errFound
 }
 
 func (c *call) writeLine(line eachJSON) error {

@@ -51,19 +51,23 @@ func (t *transport) check(key string) (*tls.Config, error) {
 // link is a connection to one instance.
 type link struct {
 	*grpc.ClientConn
-	shake *shakes
+	attempts *attempts
 }
 
 // connect makes a connection to an address. cfg is nil for plaintext.
 func (t *transport) connect(addr string, cfg *tls.Config, dial dialer) (*link, error) {
-	l := &link{shake: new(shakes)}
+	l := &link{attempts: new(attempts)}
 	creds := insecure.NewCredentials()
 	if cfg != nil {
-		creds = noted{credentials.NewTLS(cfg), l.shake}
+		creds = noted{credentials.NewTLS(cfg), l.attempts}
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, "tcp", addr)
+			l.attempts.set(err == nil, nil)
+			return conn, err
+		}),
 	}
 	if t.authority != "" {
 		opts = append(opts, grpc.WithAuthority(t.authority))
@@ -89,15 +93,15 @@ func (l *link) reach(ctx context.Context) bool {
 	}
 }
 
-// hint says what may help where an instance could not be reached, "" if nothing is known to.
+// hint says what may help where an instance accepts connections and yet could not be spoken to, "" if nothing is known to.
 func (l *link) hint(t *transport) string {
-	if l.GetState() == connectivity.Ready {
+	accepted, err := l.attempts.last()
+	if l.GetState() == connectivity.Ready || !accepted {
 		return ""
 	}
 	if t.plaintext {
 		return "if it speaks TLS, leave out --plaintext"
 	}
-	err := l.shake.last()
 	var unknown x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
 	switch {
@@ -111,36 +115,37 @@ func (l *link) hint(t *transport) string {
 	return "if it does not speak TLS, --plaintext calls it without"
 }
 
-// shakes keeps why the last TLS handshake failed.
-type shakes struct {
-	mu  sync.Mutex
-	err error
+// attempts keeps how far the last attempt to connect came.
+type attempts struct {
+	mu       sync.Mutex
+	accepted bool  // by TCP
+	err      error // of the TLS handshake
 }
 
-func (s *shakes) set(err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.err = err
+func (a *attempts) set(accepted bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.accepted, a.err = accepted, err
 }
 
-func (s *shakes) last() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.err
+func (a *attempts) last() (accepted bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.accepted, a.err
 }
 
 // noted are credentials that note why handshakes fail, which gRPC tells as text only.
 type noted struct {
 	credentials.TransportCredentials
-	shake *shakes
+	attempts *attempts
 }
 
 func (n noted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := n.TransportCredentials.ClientHandshake(ctx, authority, conn)
-	n.shake.set(err)
+	n.attempts.set(true, err)
 	return secured, info, err
 }
 
 func (n noted) Clone() credentials.TransportCredentials {
-	return noted{n.TransportCredentials.Clone(), n.shake}
+	return noted{n.TransportCredentials.Clone(), n.attempts}
 }

@@ -234,6 +234,9 @@ func TestSD(t *testing.T) {
 	put(configPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	await("a drain", func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
 
+	if n := etcd.Calls().Count(etcdtest.Watch, ""); n != 2 {
+		t.Errorf("%d watches, want one of the entries and one of the live policies", n)
+	}
 	etcd.Calls().Reset()
 	for range 100 {
 		refreshed(t, strings.TrimSuffix(url, "sd"))

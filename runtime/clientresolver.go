@@ -32,6 +32,7 @@ type discoverer struct {
 	usable func() error // returns why nothing can be followed, nil if it can
 	keys   *discovery.Keys
 	etcd   func() []string // the endpoints of the etcd client
+	why    func(error) error
 	logger *slog.Logger
 	zone   string
 	seed   maphash.Seed    // tells this process from others, for WithSubset
@@ -256,7 +257,10 @@ func (b *clientBuilder) explain(err error) error {
 func (d *discoverer) unknown(key string, s *discovery.State) string {
 	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key)
 	if s.Err != nil {
-		text += ": " + s.Err.Error()
+		return text + ": " + s.Err.Error()
+	}
+	if why := d.why(context.DeadlineExceeded); why != nil { // the first list is under way
+		text += ": " + why.Error()
 	}
 	return text
 }

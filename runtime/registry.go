@@ -75,12 +75,12 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	warnOfPlaintext(client, r.opts.logger)
-	r.etcd = etcdconn.New(client.ActiveConnection())
+	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: client.Endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
 	r.err = errors.Join(r.err, err)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: listwatch.Bounded(client), Endpoints: client.Endpoints, Cause: r.etcd.Cause, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: listwatch.Bounded(client), Endpoints: client.Endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks("endpoints"), ConfigHooks: r.metrics.ListwatchHooks("service_config"),
@@ -88,7 +88,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	})
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace, Logger: r.opts.logger,
-		Changed: r.metrics.RegistrationChanged, Cause: r.etcd.Cause, Reconnected: r.etcd.Reconnected,
+		Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		Elections: registrar.Elections{
 			Prefix:     func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
 			Candidates: func(key string) election.Candidates { return r.keys.Candidates(key) },

@@ -170,6 +170,17 @@ func (l *lines) String() string {
 	return l.all.String()
 }
 
+// with returns the lines that have a text.
+func (l *lines) with(text string) string {
+	var found []string
+	for line := range strings.Lines(l.String()) {
+		if strings.Contains(line, text) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
+}
+
 func TestLogs(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	log := &lines{}

@@ -23,8 +23,8 @@ const aboutToRead = time.Second
 // Config is what the keys of a registry have in common.
 type Config struct {
 	Client            listwatch.Client
-	Endpoints         func() []string // URLs of the etcd cluster's members
-	Cause             func() error    // why the etcd connection is down; nil: not known
+	Endpoints         func() []string   // URLs of the etcd cluster's members
+	Why               func(error) error // what the error of a call to etcd does not say itself; nil: nothing
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are kept; 0: not at all
 	SnapshotDir       string        // "": nothing is kept on disk
@@ -65,15 +65,15 @@ func NewKeys(cfg Config) *Keys {
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
 			Client: cfg.Client, Streams: streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
-			Cause: cfg.Cause, MaxRefusedPause: 5 * time.Second,
+			Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
 			Client: cfg.Client, Streams: streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			Cause: cfg.Cause, MaxRefusedPause: time.Minute,
+			Why: cfg.Why, MaxRefusedPause: time.Minute,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
-			Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Cause: cfg.Cause, MaxRefusedPause: 5 * time.Second,
+			Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
 		}),
 		candidates: make(map[string]*Candidates),
 

@@ -21,9 +21,16 @@ import (
 // askBound bounds the time to ask for the cause, which takes no I/O while the connection is down.
 const askBound = time.Second
 
+// Client is what causes name of an etcd client.
+type Client struct {
+	Endpoints func() []string
+	User      string // "": none
+}
+
 // Conn watches the connection of an etcd client. It is safe for concurrent use.
 type Conn struct {
-	conn *grpc.ClientConn
+	conn   *grpc.ClientConn
+	client Client
 
 	mu          sync.Mutex // held while subscribers are called
 	core        core
@@ -32,8 +39,8 @@ type Conn struct {
 
 // New returns a Conn that does nothing before Run. conn is nil for an etcd client that was put
 // together from parts; such a connection is never known to be down.
-func New(conn *grpc.ClientConn) *Conn {
-	return &Conn{conn: conn, subscribers: make(map[*func()]struct{})}
+func New(conn *grpc.ClientConn, client Client) *Conn {
+	return &Conn{conn: conn, client: client, subscribers: make(map[*func()]struct{})}
 }
 
 // Run watches the connection until ctx ends. While the connection fails, Run has it tried again after
@@ -54,11 +61,21 @@ func (c *Conn) Run(ctx context.Context) {
 }
 
 // Cause returns why the connection is down: the last error that it met. It returns nil while the
-// connection is up, or has not failed yet.
+// connection is up, or has not failed yet. A function given to Reconnected must not call it.
 func (c *Conn) Cause() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.core.cause
+}
+
+// Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: the user
+// whom etcd refuses, the Cause, or that etcd is silent. A function given to Reconnected must not call it.
+func (c *Conn) Why(err error) error {
+	now := standing{state: connectivity.Ready, cause: c.Cause(), user: c.client.User, endpoints: c.client.Endpoints()}
+	if c.conn != nil {
+		now.state = c.conn.GetState()
+	}
+	return now.why(err)
 }
 
 // Reconnected has f called, until stop is called, whenever the connection comes up after it was lost or

@@ -21,7 +21,7 @@ func dial(t *testing.T, addr string) *Conn {
 		t.Fatal(err)
 	}
 	conn.Connect()
-	c := New(conn)
+	c := New(conn, Client{Endpoints: func() []string { return []string{addr} }})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); c.Run(ctx) }()
@@ -90,9 +90,12 @@ func TestK11_ConnKnowsTheCause(t *testing.T) {
 }
 
 func TestWithoutAConnection(t *testing.T) {
-	c := New(nil)
+	c := New(nil, Client{Endpoints: func() []string { return []string{"a:1"} }})
 	c.Run(context.Background())
 	if err := c.Cause(); err != nil {
 		t.Error(err)
+	}
+	if err := c.Why(context.DeadlineExceeded); err == nil || !strings.Contains(err.Error(), `etcd ["a:1"] does not answer`) {
+		t.Errorf("a call without an answer is explained by %v", err)
 	}
 }

@@ -4,7 +4,9 @@ package etcderr
 import (
 	"context"
 	"errors"
+	"fmt"
 	"regexp"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -38,6 +40,14 @@ func Refused(err error) bool {
 // TimedOut reports whether an error says that the time for a call was over.
 func TimedOut(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || Code(err) == codes.DeadlineExceeded
+}
+
+// With adds to an error why it came to be, unless it says so itself. why may be nil.
+func With(err, why error) error {
+	if why == nil || strings.Contains(err.Error(), why.Error()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, why)
 }
 
 // addresses matches what differs between the error texts of two tries: the port on this side, and the

@@ -45,6 +45,20 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+func TestWith(t *testing.T) {
+	late, refused := fmt.Errorf("list: %w", context.DeadlineExceeded), errors.New("connection refused")
+	if got := With(late, nil); got != late {
+		t.Errorf("without a reason: %v", got)
+	}
+	got := With(late, refused)
+	if got.Error() != "list: context deadline exceeded: connection refused" || !errors.Is(got, late) || !errors.Is(got, refused) {
+		t.Errorf("with a reason: %v", got)
+	}
+	if again := With(got, refused); again != got {
+		t.Errorf("with a reason that it names: %v", again)
+	}
+}
+
 func TestSame(t *testing.T) {
 	const refused = `connection error: desc = "transport: Error while dialing: dial tcp %s: connect: connection refused"`
 	for _, tt := range []struct {

@@ -40,7 +40,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 	if err == nil && (resp.ID == clientv3.NoLease || resp.TTL <= 0) {
 		err = fmt.Errorf("etcd granted lease %x with a TTL of %d s", int64(resp.ID), resp.TTL)
 	}
-	if err != nil {
+	if err = s.explained(err); err != nil {
 		s.locked(func(c *core, now time.Time) { c.grantFailed(now, err) })
 		return
 	}
@@ -52,6 +52,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 
 func (s *Session) revoke(ctx context.Context, o revokeOp) {
 	resp, err := s.client.Lease.Revoke(ctx, o.lease)
+	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.revokeFailed(now, o.lease, err)
@@ -73,6 +74,7 @@ func (s *Session) write(ctx context.Context, o writeOp) {
 		}
 	}
 	resp, err := s.client.KV.Txn(ctx).If(guards...).Then(ops...).Else(gets...).Commit()
+	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.writeFailed(now, o.steps, err)
@@ -122,6 +124,7 @@ func (s *Session) probe(ctx context.Context, o probeOp) {
 		txn = txn.Then(gets...)
 	}
 	resp, err := txn.Commit()
+	err = s.explained(err)
 	s.locked(func(c *core, now time.Time) {
 		if err != nil {
 			c.probeFailed(now, o.probes, err)

@@ -146,10 +146,7 @@ func (h *Handle) late(cause error) error {
 	last := h.e.err
 	h.s.mu.Unlock()
 	if last == nil {
-		last = h.s.cause()
-	}
-	if last == nil {
-		return cause
+		return h.s.explained(cause)
 	}
 	return fmt.Errorf("%w; the last error from etcd: %w", cause, last)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
 )
 
 // report logs and counts the changes of state since the last report.
@@ -46,9 +48,6 @@ func (s *Session) logComplaint(c complaint) {
 	if c.others > 0 {
 		attrs = append(attrs, slog.Int("others", c.others))
 	}
-	if cause := s.cause(); cause != nil {
-		attrs = append(attrs, slog.Any("cause", cause))
-	}
 	s.opts.Logger.LogAttrs(context.Background(), slog.LevelWarn, "etcd registration failing", attrs...)
 }
 
@@ -58,9 +57,11 @@ func (s *Session) noteSlow() (done func()) {
 	noted := make(chan struct{})
 	timer := time.AfterFunc(slowCall, func() {
 		defer close(noted)
-		s.locked(func(c *core, now time.Time) {
-			c.complain(now, fmt.Errorf("etcd has not answered for %v", slowCall), unregistered)
-		})
+		err := fmt.Errorf("etcd has not answered for %v", slowCall)
+		if s.opts.Why != nil {
+			err = etcderr.With(err, s.opts.Why(context.DeadlineExceeded))
+		}
+		s.locked(func(c *core, now time.Time) { c.complain(now, err, unregistered) })
 		s.report()
 	})
 	return func() {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
 )
 
 const (
@@ -91,8 +93,8 @@ type Options struct {
 	TTL     time.Duration                    // asked of etcd, which may grant more
 	Logger  *slog.Logger                     // gets a line at each change of state, and some failures
 	Changed func(key string, from, to State) // called at each change of state; may be nil
-	// Cause returns why the connection to etcd is down, nil if it is up. It may be nil.
-	Cause func() error
+	// Why returns what the error of a call to etcd does not say itself, nil for nothing. It may be nil.
+	Why func(error) error
 	// Reconnected has notify called whenever the connection to etcd is back, until stop is called. It may be
 	// nil.
 	Reconnected func(notify func()) (stop func())
@@ -174,10 +176,11 @@ func (s *Session) Close(ctx context.Context) error {
 		s.cancel()
 		<-s.done
 	}
+	why := s.explained(context.Cause(ctx))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closeErr == nil {
-		s.closeErr = s.core.leftover(context.Cause(ctx))
+		s.closeErr = s.core.leftover(why)
 	}
 	return s.closeErr
 }
@@ -190,12 +193,13 @@ func (s *Session) poke() {
 	}
 }
 
-// cause returns why the connection to etcd is down, nil if it is up or that is not known.
-func (s *Session) cause() error {
-	if s.opts.Cause == nil {
-		return nil
+// explained returns the error of a call to etcd with what it does not say itself. It must be called without
+// mu held, nil for nil.
+func (s *Session) explained(err error) error {
+	if err == nil || s.opts.Why == nil {
+		return err
 	}
-	return s.opts.Cause()
+	return etcderr.With(err, s.opts.Why(err))
 }
 
 // jitter takes up to a quarter off d.

@@ -3,7 +3,6 @@ package listwatch
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -38,6 +37,9 @@ const (
 	maxWatchPause     = 5 * time.Second
 	firstRefusedPause = 500 * time.Millisecond
 
+	// failureEvery is the least time between two lines about one outage that differ in the cause.
+	failureEvery = time.Minute
+
 	// firstLeftPause is the least time from a list that left entries out to one that looks for them, where there
 	// is room. It doubles with each that leaves some out again.
 	firstLeftPause = 10 * time.Second
@@ -68,7 +70,7 @@ type event struct {
 	answer *clientv3.WatchResponse // callWait
 	check  bool                    // callPause, callWait: etcd may be another than before
 	err    error                   // the call failed; callWait: the watch ended
-	cause  error                   // why the connection to etcd is down, where that is known
+	why    error                   // what err does not say itself, such as why the connection to etcd is down
 }
 
 // do is what the shell is to do: carry out the effects, in this order, and then make the call.
@@ -135,9 +137,11 @@ type core[T any] struct {
 	unpublished bool  // the content changed since the last update
 	told        error // the error of the last update
 	listFailed  bool  // a failed list was logged, and none has succeeded since
-	causeLogged bool  // ... with why the connection is down
-	watchFailed bool  // a failed watch was logged, and none has answered since
-	leftLogged  bool  // the log says that entries are left out, and not yet that they fit again
+	causeLogged bool  // ... with more than its error says itself
+	loggedErr   error // the error of the line that was last logged of a failed list
+	loggedAt    time.Time
+	watchFailed bool // a failed watch was logged, and none has answered since
+	leftLogged  bool // the log says that entries are left out, and not yet that they fit again
 
 	now   time.Time        // of this step
 	lines loglimit.Limiter // of lines that whoever writes the range can cause
@@ -231,7 +235,7 @@ func (c *core[T]) listed(e event, now time.Time) action {
 		return c.list(callList, c.listBound)
 	case err == nil:
 	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
-		return c.retry(err, e.cause)
+		return c.retry(err, e.why)
 	default:
 		c.listErr = err
 		return c.list(callListLocal, localListBound)
@@ -262,16 +266,13 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 		c.unpublished = c.replica.listed(c.listDone(now), true)
 	}
 	c.listing = listing[T]{}
-	return c.retry(c.listErr, e.cause)
+	return c.retry(c.listErr, e.why)
 }
 
 // retry has a failed list made again after a pause. It publishes an error that users do not know yet.
-func (c *core[T]) retry(err, cause error) action {
-	err = c.errorOf("list", err, cause)
-	if !c.listFailed || cause != nil && !c.causeLogged {
-		c.listFailed, c.causeLogged = true, cause != nil
-		c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
-	}
+func (c *core[T]) retry(err, why error) action {
+	err = c.errorOf("list", err, why)
+	c.noteFailed(err, why != nil)
 	if c.unpublished || !etcderr.Same(err, c.told) {
 		c.publish(err)
 	}
@@ -280,6 +281,18 @@ func (c *core[T]) retry(err, cause error) action {
 		return action{call: callPause, bound: c.refusals.Bound()}
 	}
 	return action{call: callPause, bound: c.retries.Bound()}
+}
+
+// noteFailed logs that a list failed: at first, once more when the cause is known, and when it is another,
+// though not often.
+func (c *core[T]) noteFailed(err error, causeKnown bool) {
+	another := !etcderr.Same(err, c.loggedErr) && c.now.Sub(c.loggedAt) >= failureEvery
+	if c.listFailed && !another && (c.causeLogged || !causeKnown) {
+		return
+	}
+	c.listFailed, c.causeLogged = true, causeKnown
+	c.loggedErr, c.loggedAt = err, c.now
+	c.note(true, "etcd list failed; trying again", "key", c.name, "error", err)
 }
 
 // rebuild has the range listed again, and a new watch opened, after a pause. It publishes no error: as
@@ -299,7 +312,7 @@ func (c *core[T]) rebuild(err error, now time.Time) action {
 
 func (c *core[T]) opened(e event, now time.Time) action {
 	if e.err != nil {
-		return c.rebuild(c.errorOf("watch", e.err, e.cause), now)
+		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
 	}
 	c.replica.watching(now)
 	c.openedAt, c.signOfLife = now, time.Time{}
@@ -315,7 +328,7 @@ func (c *core[T]) woken(e event, now time.Time) action {
 		}
 	}
 	if e.err != nil {
-		return c.rebuild(c.errorOf("watch", e.err, e.cause), now)
+		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
 	}
 	if e.answer != nil {
 		c.recovered()
@@ -364,11 +377,11 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	case more:
 		return c.list(callVerify, maxListBound)
 	case err != nil:
-		return c.rebuild(c.errorOf("list", err, e.cause), now)
+		return c.rebuild(c.errorOf("list", err, e.why), now)
 	}
 	changed, err := c.replica.verified(c.listDone(now))
 	if err != nil {
-		return c.rebuild(c.errorOf("watch", err, e.cause), now)
+		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
 	if c.checking {
@@ -380,10 +393,10 @@ func (c *core[T]) verified(e event, now time.Time) action {
 
 func (c *core[T]) probed(e event, now time.Time) action {
 	if e.err != nil {
-		return c.rebuild(c.errorOf("list", e.err, e.cause), now)
+		return c.rebuild(c.errorOf("list", e.err, e.why), now)
 	}
 	if err := c.replica.probed(e.read, now); err != nil {
-		return c.rebuild(c.errorOf("watch", err, e.cause), now)
+		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.signOfLife = time.Time{} // it was a probe that was asked last, and the watch may have to answer now
 	return c.wait(now)
@@ -446,12 +459,10 @@ func (c *core[T]) note(warn bool, text string, args ...any) {
 
 // errorOf returns an error that says what failed, on which range, and why: err alone may only say that
 // time ran out.
-func (c *core[T]) errorOf(what string, err, cause error) error {
-	switch {
-	case etcderr.Code(err) == codes.PermissionDenied:
+func (c *core[T]) errorOf(what string, err, why error) error {
+	err = etcderr.With(err, why)
+	if etcderr.Code(err) == codes.PermissionDenied {
 		err = fmt.Errorf("%w (the etcd user's role lacks READ permission for this range)", err)
-	case cause != nil && !strings.Contains(err.Error(), cause.Error()):
-		err = fmt.Errorf("%w: %w", err, cause)
 	}
 	return fmt.Errorf("etcd: %s %q: %w", what, c.name, err)
 }

@@ -26,7 +26,7 @@ var (
 func failed(err error) event                      { return event{err: err} }
 func read(resp *clientv3.GetResponse) event       { return event{read: resp} }
 func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
-func because(e event, cause string) event         { e.cause = errors.New(cause); return e }
+func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 func from(member uint64, e event) event           { e.answer.Header.MemberId = member; return e }
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})

@@ -97,7 +97,7 @@ func newGroup(f *fakeEtcd, h *hooks, log *bytes.Buffer) *Group[string] {
 			Relisted:  func(cause string) { h.relisted = append(h.relisted, cause) },
 			Malformed: func(key string) { h.malformed = append(h.malformed, key) },
 		},
-		Cause:           func() error { return errors.New("no route to host") },
+		Why:             func(error) error { return errors.New("no route to host") },
 		MaxRefusedPause: time.Minute,
 	})
 }

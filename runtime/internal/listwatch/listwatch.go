@@ -97,9 +97,9 @@ type Config[T any] struct {
 	Bounds Bounds
 	Logger *slog.Logger
 	Hooks  Hooks
-	// Cause returns why the connection to etcd is down, nil while it is up. It is added to errors. It
+	// Why returns what the error of a call does not say itself, nil for nothing. It is added to errors. It
 	// may be nil.
-	Cause func() error
+	Why func(error) error
 	// MaxRefusedPause is the longest pause before a list that etcd refused is tried again.
 	MaxRefusedPause time.Duration
 }

@@ -54,8 +54,8 @@ func (w *watcher[T]) run(ctx context.Context) {
 			w.core.charge(published.Sub(now), published)
 		}
 		e = w.do(ctx, do.action)
-		if e.err != nil && w.cfg.Cause != nil {
-			e.cause = w.cfg.Cause()
+		if e.err != nil && w.cfg.Why != nil {
+			e.why = w.cfg.Why(e.err)
 		}
 	}
 }

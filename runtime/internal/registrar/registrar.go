@@ -30,8 +30,8 @@ type Config struct {
 	Logger    *slog.Logger
 	// Changed is called at each change of state of an entry, with its etcd key.
 	Changed func(key string, from, to lease.State)
-	// Cause and Reconnected are as in [lease.Options].
-	Cause       func() error
+	// Why and Reconnected are as in [lease.Options].
+	Why         func(error) error
 	Reconnected func(notify func()) (stop func())
 	Elections   Elections
 }
@@ -135,7 +135,7 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	session := r.sessions[c.session]
 	if session == nil {
 		session = lease.New(r.config.Client, lease.Options{
-			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Cause: r.config.Cause, Reconnected: r.config.Reconnected,
+			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Why: r.config.Why, Reconnected: r.config.Reconnected,
 		})
 		r.sessions[c.session] = session
 	}

@@ -2,14 +2,25 @@ package runtime
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
 // RegistryStatus is the state of a registry at one moment.
 type RegistryStatus struct {
 	Keys          []KeyStatus // in use, or used lately, sorted by key
 	Registrations []Status    // of this process, sorted by key
+	Etcd          EtcdStatus
+}
+
+// EtcdStatus is the state of a registry's connection to etcd.
+type EtcdStatus struct {
+	Endpoints []string // of the etcd client
+	Err       error    // why there is no connection to any of them; nil: there is one, or none is needed yet
 }
 
 // KeyStatus is the state of one service key in a registry.
@@ -19,6 +30,9 @@ type KeyStatus struct {
 	Known         bool       // the endpoints are known, from etcd or from the snapshot directory
 	Endpoints     []Endpoint // in use, sorted by instance
 	Held          int        // how many of Endpoints have vanished from etcd and are kept for a grace
+	HeldAddrs     []string   // the addresses of these, sorted
+	DrainedAddrs  []string   // the addresses of those Endpoints that the live config drains, sorted; a drain of all is ignored
+	Leaving       []Endpoint // in etcd, but no longer among Endpoints, because their owners are withdrawing them
 	Provisional   bool       // the endpoints may be behind etcd
 	Changed       time.Time  // when the endpoints last changed
 	ServiceConfig string     // the live one in force, as JSON; "" none
@@ -30,15 +44,22 @@ type KeyStatus struct {
 // shows it.
 func (r *Registry) Status() RegistryStatus {
 	var s RegistryStatus
+	if r.client != nil {
+		s.Etcd = EtcdStatus{Endpoints: r.client.Endpoints(), Err: r.etcd.Down()}
+	}
 	for _, k := range r.allKeys() {
 		state := k.State()
 		ks := KeyStatus{
-			Key: k.Name, Connections: k.Connections(), Known: state.Known, Held: len(state.Held),
+			Key: k.Name, Connections: k.Connections(), Known: state.Known, Held: len(state.Held), HeldAddrs: slices.Sorted(maps.Keys(state.Held)),
 			Provisional: state.Provisional, Changed: state.Changed, ServiceConfig: state.Live, ConfigErr: state.LiveErr, Err: state.Err,
 		}
 		for _, b := range state.Backends {
 			ks.Endpoints = append(ks.Endpoints, Endpoint(b.Endpoint))
 		}
+		for _, item := range state.Leaving {
+			ks.Leaving = append(ks.Leaving, Endpoint(item.Value.Endpoint))
+		}
+		ks.DrainedAddrs = drained(state.Live, ks.Endpoints)
 		s.Keys = append(s.Keys, ks)
 	}
 	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return cmp.Compare(a.Key, b.Key) })
@@ -46,4 +67,39 @@ func (r *Registry) Status() RegistryStatus {
 		s.Registrations = statusesOf(r.published.Status())
 	}
 	return s
+}
+
+// drained returns the addresses of the endpoints that a live config names as drained, sorted.
+func drained(live string, endpoints []Endpoint) []string {
+	if live == "" {
+		return nil
+	}
+	names := make(map[string]bool)
+	for _, name := range drainOf(live) {
+		names[name] = true
+	}
+	var addrs []string
+	for _, ep := range endpoints {
+		if names[ep.Instance] || names[ep.Addr] {
+			addrs = append(addrs, ep.Addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
+}
+
+// drainOf returns what the policy that a live config puts in force drains: instance ids and addresses.
+func drainOf(live string) []string {
+	config, err := serviceconfig.Parse(live)
+	if err != nil {
+		return nil // cannot be: it is in force
+	}
+	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
+	if err != nil {
+		return nil // it is about other things than load balancing
+	}
+	if etcd, ok := policy.Config.(*serviceconfig.Etcd); ok {
+		return etcd.Drain
+	}
+	return nil
 }

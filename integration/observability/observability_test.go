@@ -8,11 +8,14 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
@@ -248,5 +251,53 @@ func TestStatusPage(t *testing.T) {
 	}
 	if len(r) != 1 || r[0].State != "registered" || r[0].Lease == "" {
 		t.Errorf("the registrations are shown as %+v", r)
+	}
+}
+
+// TestMarks has instances that are drained, held and leaving. Status and the page say which.
+func TestMarks(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	defer registry.Close(bounded(t))
+	const key = "acme/user"
+	for _, name := range []string{"a", "b", "c"} {
+		put(t, etcd.Admin(), key+"/"+name, object{"Addr": "10.0.0.1:" + strconv.Itoa(int(name[0]))})
+	}
+	put(t, etcd.Admin(), key+"/d", object{"Addr": "10.0.0.1:100", "Metadata": object{"grpc_leaving": "true"}})
+	put(t, etcd.Admin(), "_grpc_config/"+key, object{"loadBalancingConfig": []object{{"etcd": object{"drain": []string{"b", "10.0.0.1:99"}}}}})
+	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Connect()
+	var s runtime.RegistryStatus
+	is := func(what string, ok func(runtime.KeyStatus) bool) {
+		t.Helper()
+		eventually(t, what, func() bool { s = registry.Status(); return len(s.Keys) == 1 && ok(s.Keys[0]) })
+	}
+	is("two of three are drained", func(k runtime.KeyStatus) bool {
+		return len(k.Endpoints) == 3 && slices.Equal(k.DrainedAddrs, []string{"10.0.0.1:98", "10.0.0.1:99"})
+	})
+	is("one is leaving", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 1 && k.Leaving[0].Instance == "d" })
+	if _, err := etcd.Admin().Delete(bounded(t), key+"/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	is("those that vanish are held", func(k runtime.KeyStatus) bool {
+		return k.Held == 3 && slices.Equal(k.HeldAddrs, []string{"10.0.0.1:97", "10.0.0.1:98", "10.0.0.1:99"})
+	})
+	is("it has left", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 0 })
+	if s.Etcd.Err != nil || !slices.Equal(s.Etcd.Endpoints, etcd.Endpoints()) {
+		t.Errorf("etcd is shown as %+v", s.Etcd)
+	}
+	etcd.Stop()
+	eventually(t, "the page says that etcd is away", func() bool {
+		w := httptest.NewRecorder()
+		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+		text := w.Body.String()
+		return strings.Contains(text, "<code>"+etcd.Endpoints()[0]+"</code> <span class=\"state lost\">not connected</span>") &&
+			strings.Count(text, `<span class="state held">`) == 3 && strings.Count(text, `<span class="state drained">`) == 2
+	})
+	if err := registry.Status().Etcd.Err; err == nil || !strings.Contains(err.Error(), "connection error") {
+		t.Errorf("etcd is away because of %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"html/template"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,11 +76,33 @@ func protect(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// longest bounds a text of the HTML page, in bytes. The JSON has it whole.
-const longest = 4 << 10
+// longest bounds a text of the HTML page, in bytes, and longestConfig a service config that is laid out in
+// lines. The JSON has them whole.
+const (
+	longest       = 4 << 10
+	longestConfig = 64 << 10
+)
 
 func writeHTML(w io.Writer, s runtime.RegistryStatus, now time.Time) error {
-	return tmpl.Execute(w, newView(s, now, func(text string) string { return printable.Short(text, longest) }))
+	v := newView(s, now, func(text string) string { return printable.Short(text, longest) })
+	for i := range v.Keys {
+		v.Keys[i].ServiceConfig = layOut(s.Keys[i].ServiceConfig)
+	}
+	return tmpl.Execute(w, v)
+}
+
+// layOut returns a service config in lines, or as any other text if it is no JSON.
+func layOut(config string) string {
+	var b bytes.Buffer
+	if err := json.Indent(&b, []byte(config), "", "  "); err != nil {
+		return printable.Short(config, longest)
+	}
+	text := printable.JSON(b.Bytes())
+	if len(text) > longestConfig {
+		end := bytes.LastIndexByte(text[:longestConfig], '\n') + 1
+		return fmt.Sprintf("%s... (%d bytes)", text[:end], len(config))
+	}
+	return string(text)
 }
 
 func writeJSON(w io.Writer, s runtime.RegistryStatus, now time.Time) error {
@@ -101,8 +124,14 @@ func wantsJSON(req *http.Request) bool {
 // view is the status in the form that is shown. Its JSON names are part of the page's interface.
 type view struct {
 	Time          time.Time      `json:"time"`
+	Etcd          etcd           `json:"etcd"`
 	Keys          []key          `json:"keys"`
 	Registrations []registration `json:"registrations"`
+}
+
+type etcd struct {
+	Endpoints []string `json:"endpoints"`
+	Error     string   `json:"error,omitempty"` // why there is no connection to any of them
 }
 
 type key struct {
@@ -115,6 +144,7 @@ type key struct {
 	ServiceConfig string     `json:"serviceConfig,omitempty"`
 	ConfigError   string     `json:"serviceConfigError,omitempty"` // why the one in etcd is not in force
 	Endpoints     []endpoint `json:"endpoints"`
+	Leaving       []endpoint `json:"leaving,omitempty"` // in etcd, and withdrawn by their owners: no call goes there
 }
 
 type endpoint struct {
@@ -124,6 +154,8 @@ type endpoint struct {
 	Zone     string            `json:"zone,omitempty"`
 	Weight   uint32            `json:"weight,omitempty"`
 	Metadata map[string]string `json:"metadata,omitempty"`
+	Held     bool              `json:"held,omitempty"`    // gone from etcd, and kept for a grace
+	Drained  bool              `json:"drained,omitempty"` // by the live config
 }
 
 type registration struct {
@@ -137,6 +169,10 @@ type registration struct {
 // newView returns a status as it is shown. Every text of it goes through show.
 func newView(s runtime.RegistryStatus, now time.Time, show func(string) string) view {
 	v := view{Time: now.UTC().Truncate(time.Second), Keys: []key{}, Registrations: []registration{}}
+	v.Etcd = etcd{Endpoints: []string{}, Error: reason(s.Etcd.Err, show)}
+	for _, e := range s.Etcd.Endpoints {
+		v.Etcd.Endpoints = append(v.Etcd.Endpoints, show(e))
+	}
 	for _, k := range s.Keys {
 		v.Keys = append(v.Keys, newKey(k, now, show))
 	}
@@ -153,14 +189,12 @@ func newView(s runtime.RegistryStatus, now time.Time, show func(string) string) 
 func newKey(k runtime.KeyStatus, now time.Time, show func(string) string) key {
 	out := key{
 		Key: show(k.Key), State: "following", Connections: k.Connections, Held: k.Held,
-		ServiceConfig: show(k.ServiceConfig), Endpoints: make([]endpoint, len(k.Endpoints)),
-		Error: reason(k.Err, show), ConfigError: reason(k.ConfigErr, show),
+		ServiceConfig: show(k.ServiceConfig), Endpoints: newEndpoints(k.Endpoints, show),
+		Error: reason(k.Err, show), ConfigError: reason(k.ConfigErr, show), Leaving: newEndpoints(k.Leaving, show),
 	}
 	for i, e := range k.Endpoints {
-		out.Endpoints[i] = endpoint{
-			Instance: show(e.Instance), Addr: show(e.Addr), Version: show(e.Version), Zone: show(e.Zone), Weight: e.Weight,
-			Metadata: showMap(e.Metadata, show),
-		}
+		_, out.Endpoints[i].Held = slices.BinarySearch(k.HeldAddrs, e.Addr)
+		_, out.Endpoints[i].Drained = slices.BinarySearch(k.DrainedAddrs, e.Addr)
 	}
 	if k.Err != nil || k.Provisional {
 		out.State = "stale"
@@ -169,6 +203,17 @@ func newKey(k runtime.KeyStatus, now time.Time, show func(string) string) key {
 		out.Age = age(k.Changed, now)
 	} else {
 		out.State = "unknown"
+	}
+	return out
+}
+
+func newEndpoints(endpoints []runtime.Endpoint, show func(string) string) []endpoint {
+	out := make([]endpoint, len(endpoints))
+	for i, e := range endpoints {
+		out[i] = endpoint{
+			Instance: show(e.Instance), Addr: show(e.Addr), Version: show(e.Version), Zone: show(e.Zone), Weight: e.Weight,
+			Metadata: showMap(e.Metadata, show),
+		}
 	}
 	return out
 }

@@ -21,10 +21,12 @@ import (
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 var status = runtime.RegistryStatus{
+	Etcd: runtime.EtcdStatus{Endpoints: []string{"10.0.0.9:2379"}, Err: errors.New("connection <refused>")},
 	Keys: []runtime.KeyStatus{
-		{Key: "acme/user", Connections: 2, Known: true, Changed: now.Add(-90 * time.Second), Held: 1, ServiceConfig: `{"x":1}`, Endpoints: []runtime.Endpoint{
+		{Key: "acme/user", Connections: 2, Known: true, Changed: now.Add(-90 * time.Second), Held: 1, HeldAddrs: []string{"10.0.0.2:1"}, DrainedAddrs: []string{"10.0.0.3:1"}, ServiceConfig: `{"x":1}`, Endpoints: []runtime.Endpoint{
 			{Instance: "a", Addr: "10.0.0.1:1", Version: "v1", Weight: 3, Metadata: map[string]string{"k": "<script>alert(1)</script>"}},
-		}},
+			{Instance: "b", Addr: "10.0.0.2:1"}, {Instance: "c", Addr: "10.0.0.3:1"},
+		}, Leaving: []runtime.Endpoint{{Instance: "d", Addr: "10.0.0.4:1"}}},
 		{Key: "acme/late", Err: errors.New("etcd is <away>")},
 		{Key: "acme/old", Known: true, Provisional: true, Changed: now, ConfigErr: errors.New("not <JSON>")},
 	},
@@ -36,7 +38,10 @@ func TestHTML(t *testing.T) {
 	if err := writeHTML(&b, status, now); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"acme/user", "10.0.0.1:1", "1m30s", "2 connections, 1 endpoint,", "1 of them gone", "etcd is &lt;away&gt;", "not &lt;JSON&gt;", "&lt;script&gt;", "abc", "registered", `class="state stale"`, `class="state unknown"`} {
+	for _, want := range []string{"acme/user", "10.0.0.1:1", "1m30s", "2 connections, 3 endpoints,", "1 of them gone", "etcd is &lt;away&gt;", "not &lt;JSON&gt;", "&lt;script&gt;", "abc", "registered", `class="state stale"`, `class="state unknown"`,
+		`etcd: <code>10.0.0.9:2379</code> <span class="state lost">not connected</span>`, "connection &lt;refused&gt;", "<pre>{\n  &#34;x&#34;: 1\n}</pre>",
+		`10.0.0.2:1</td><td><span class="state held">held</span></td>`, `10.0.0.3:1</td><td><span class="state drained">drained</span></td>`,
+		`10.0.0.4:1</td><td><span class="state leaving">leaving</span></td>`, `10.0.0.1:1</td><td></td>`} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -54,8 +59,8 @@ func TestJSON(t *testing.T) {
 	if err := json.Compact(&text, b.Bytes()); err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"time":"2026-01-02T03:04:05Z","keys":[` +
-		`{"key":"acme/user","state":"following","connections":2,"held":1,"age":"1m30s","serviceConfig":"{\"x\":1}","endpoints":[{"instance":"a","addr":"10.0.0.1:1","version":"v1","weight":3,"metadata":{"k":"\u003cscript\u003ealert(1)\u003c/script\u003e"}}]},` +
+	const want = `{"time":"2026-01-02T03:04:05Z","etcd":{"endpoints":["10.0.0.9:2379"],"error":"connection \u003crefused\u003e"},"keys":[` +
+		`{"key":"acme/user","state":"following","connections":2,"held":1,"age":"1m30s","serviceConfig":"{\"x\":1}","endpoints":[{"instance":"a","addr":"10.0.0.1:1","version":"v1","weight":3,"metadata":{"k":"\u003cscript\u003ealert(1)\u003c/script\u003e"}},{"instance":"b","addr":"10.0.0.2:1","held":true},{"instance":"c","addr":"10.0.0.3:1","drained":true}],"leaving":[{"instance":"d","addr":"10.0.0.4:1"}]},` +
 		`{"key":"acme/late","state":"unknown","error":"etcd is \u003caway\u003e","connections":0,"endpoints":[]},` +
 		`{"key":"acme/old","state":"stale","connections":0,"age":"0s","serviceConfigError":"not \u003cJSON\u003e","endpoints":[]}],` +
 		`"registrations":[{"key":"acme/me","state":"registered","since":"1m0s","lease":"abc"}]}`
@@ -133,8 +138,10 @@ func TestS12_Page(t *testing.T) {
 	const evil = "a\nFIX: etcdctl del --prefix /\r\x1b[2J\u202eb\u2066\u200b\x00\xff\u2028<script>alert(1)</script>\"'`"
 	hostile := func(evil string) runtime.RegistryStatus {
 		return runtime.RegistryStatus{
+			Etcd: runtime.EtcdStatus{Endpoints: []string{evil}, Err: errors.New(evil)},
 			Keys: []runtime.KeyStatus{{
-				Key: evil, Known: true, Changed: now, Err: errors.New(evil), ConfigErr: errors.New(evil), ServiceConfig: evil,
+				Leaving: []runtime.Endpoint{{Instance: evil, Addr: evil, Version: evil, Zone: evil, Metadata: map[string]string{evil: evil}}},
+				Key:     evil, Known: true, Changed: now, Err: errors.New(evil), ConfigErr: errors.New(evil), ServiceConfig: evil,
 				Endpoints: []runtime.Endpoint{{Instance: evil, Addr: evil, Version: evil, Zone: evil, Metadata: map[string]string{evil: evil}}},
 			}},
 			Registrations: []runtime.Status{{Key: evil, State: runtime.StateLost, Since: now, Err: errors.New(evil)}},
@@ -160,5 +167,23 @@ func TestS12_Page(t *testing.T) {
 	var long bytes.Buffer
 	if err := writeHTML(&long, hostile(strings.Repeat("x", 100_000)), now); err != nil || long.Len() > 100_000 {
 		t.Errorf("long texts make a page of %d bytes, %v", long.Len(), err)
+	}
+}
+
+// TestServiceConfig shows live configs in lines: whole, safe, and bounded.
+func TestServiceConfig(t *testing.T) {
+	many := `{"drain":[` + strings.Repeat(`"x",`, 100_000) + `"x"]}`
+	for name, tt := range map[string]struct{ config, want string }{
+		"in lines":    {`{"a":[{"b":{}}]}`, "{\n  \"a\": [\n    {\n      \"b\": {}\n    }\n  ]\n}"},
+		"hostile":     {`{"a":"\u202e` + "\u202e" + `<script>"}`, "{\n  \"a\": \"\\u202e\\u202e<script>\"\n}"},
+		"no JSON":     {"a\nb", `a\nb`},
+		"a long line": {`{"a":"` + strings.Repeat("x", longest) + `"}`, "{\n  \"a\": \"" + strings.Repeat("x", longest) + "\"\n}"},
+	} {
+		if got := layOut(tt.config); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+	if got := layOut(many); len(got) > longestConfig+100 || !strings.HasSuffix(got, "\n... (400015 bytes)") {
+		t.Errorf("a large config makes %d bytes that end in %q", len(got), got[len(got)-40:])
 	}
 }

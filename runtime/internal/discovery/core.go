@@ -49,6 +49,7 @@ type core struct {
 type entries struct {
 	set         []*Backend
 	items       []*item // what set was merged from; nil: it is from the disk
+	leaving     []*item // in etcd, and left out of items because their owners withdraw them
 	known       bool
 	provisional bool
 	cluster     uint64 // the id of the etcd cluster that set is from
@@ -103,7 +104,7 @@ func (c *core) listed(u listwatch.Update[*Backend], now time.Time) effects {
 	c.entries.err = u.Err
 	var withdrawn map[string]struct{}
 	if u.Snapshot != nil {
-		c.entries.items, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
+		c.entries.items, c.entries.leaving, withdrawn = c.marks.apply(u.Snapshot.Items, u.Snapshot.Removed)
 		c.entries.set, c.entries.known = c.merger.merge(c.entries.items), true
 		c.entries.provisional, c.entries.cluster = u.Snapshot.Provisional, u.Snapshot.Cluster
 	}
@@ -149,10 +150,11 @@ func (c *core) stop() effects {
 	c.followed, c.asked = false, false
 	c.hold = hold{grace: c.hold.grace}
 	clear(c.marks)
+	c.entries.leaving = nil
 	c.entries.provisional, c.entries.err = c.entries.known, nil
 	c.config.drop()
 	next := *c.state
-	next.Provisional, next.Err, next.Refused = next.Known, nil, false
+	next.Provisional, next.Err, next.Refused, next.Leaving = next.Known, nil, false, nil
 	c.state = &next
 	return effects{unfollow: true}
 }
@@ -182,6 +184,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		Sequence: old.Sequence, Changed: old.Changed,
 		Live: c.config.good, LiveKnown: c.config.known, LiveSeen: c.config.seen, LiveErr: c.config.bad,
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
+		Leaving: c.entries.leaving,
 	}
 	if c.entries.known && (old.Known || c.config.known || !now.Before(c.waived)) {
 		next.Known = true

@@ -11,10 +11,10 @@ type mark struct {
 	revision int64 // of the marking
 }
 
-// apply returns the entries that no mark covers, and the addresses at which none is left. removed are
-// the entries that have gone since the last call: a mark lasts as long as there is an entry that it
-// covers.
-func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string]struct{}) {
+// apply returns the entries that no mark covers, those that one does, and the addresses at which none is
+// left. removed are the entries that have gone since the last call: a mark lasts as long as there is an
+// entry that it covers.
+func (m marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	for _, i := range removed {
 		m.note(i)
 	}
@@ -22,7 +22,7 @@ func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string
 		m.note(i)
 	}
 	if len(m) == 0 {
-		return items, nil
+		return items, nil, nil
 	}
 	latest, withdrawn := make(endpoint.Marks), make(map[string]struct{})
 	for _, mark := range m {
@@ -35,6 +35,7 @@ func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string
 		addr := i.Value.Endpoint.Addr
 		if latest.Cover(addr, i.CreateRevision) {
 			covered[addr] = true
+			leaving = append(leaving, i)
 			continue
 		}
 		delete(withdrawn, addr)
@@ -45,7 +46,7 @@ func (m marks) apply(items, removed []*item) (rest []*item, withdrawn map[string
 			delete(m, key)
 		}
 	}
-	return rest, withdrawn
+	return rest, leaving, withdrawn
 }
 
 // note takes the mark of an entry in, or back where the entry has none any more. An entry that was deleted and put

@@ -17,6 +17,7 @@ type State struct {
 	Backends    []*Backend          // the endpoints, held ones included, sorted by instance
 	Endpoints   []resolver.Endpoint // Backends as gRPC takes them, in the same order
 	Held        map[string]struct{} // addresses of Backends that etcd no longer has; nil: none
+	Leaving     []*item             // in etcd, and not among Backends because their owners withdraw them
 	Provisional bool                // the endpoints may be behind etcd
 	Changed     time.Time           // when Backends last changed
 

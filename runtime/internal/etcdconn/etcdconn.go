@@ -70,12 +70,17 @@ func (c *Conn) Cause() error {
 
 // Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: the user
 // whom etcd refuses, the Cause, or that etcd is silent. A function given to Reconnected must not call it.
-func (c *Conn) Why(err error) error {
+func (c *Conn) Why(err error) error { return c.standing().why(err) }
+
+// Down returns why there is no connection to etcd, nil if there is one or nobody has asked for one yet.
+func (c *Conn) Down() error { return c.standing().down() }
+
+func (c *Conn) standing() standing {
 	now := standing{state: connectivity.Ready, cause: c.Cause(), user: c.client.User, endpoints: c.client.Endpoints()}
 	if c.conn != nil {
 		now.state = c.conn.GetState()
 	}
-	return now.why(err)
+	return now
 }
 
 // Reconnected has f called, until stop is called, whenever the connection comes up after it was lost or

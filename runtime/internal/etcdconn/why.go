@@ -26,13 +26,27 @@ func (s standing) why(err error) error {
 		}
 		return nil
 	}
+	if s.cause == nil && !etcderr.TimedOut(err) {
+		return nil
+	}
+	return s.silence()
+}
+
+// silence returns why etcd does not answer.
+func (s standing) silence() error {
 	switch {
 	case s.cause != nil:
 		return s.cause
-	case !etcderr.TimedOut(err):
-		return nil
 	case s.state == connectivity.Ready:
 		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, or has no leader", s.endpoints)
 	}
 	return fmt.Errorf("etcd %q does not answer: there is no connection to it", s.endpoints)
+}
+
+// down returns why there is no connection, nil if there is one or none was tried.
+func (s standing) down() error {
+	if s.state == connectivity.Ready || s.state == connectivity.Idle && s.cause == nil {
+		return nil
+	}
+	return s.silence()
 }

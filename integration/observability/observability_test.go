@@ -97,23 +97,25 @@ func TestMetrics(t *testing.T) {
 		t.Helper()
 		eventually(t, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
 	}
-	state := func(s runtime.State) attribute.KeyValue { return attribute.String("state", s.String()) }
+	state := func(s runtime.State) attribute.KeyValue {
+		return attribute.String("etcdrpc.registration.state", s.String())
+	}
 
 	registration, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	is("etcd.registration.registrations", 1, state(runtime.StateRegistered))
+	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	if _, err := etcd.Admin().Delete(bounded(t), "acme/user/10.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
-	is("etcd.registration.restored", 1)
-	is("etcd.registration.registrations", 1, state(runtime.StateRegistered))
-	is("etcd.registration.registrations", 0, state(runtime.StateLost))
+	is("etcdrpc.registration.restorations", 1)
+	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
+	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
 	if err := registration.Pause(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	is("etcd.registration.registrations", 1, state(runtime.StatePaused))
+	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
 	if err := registration.Resume(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -123,16 +125,17 @@ func TestMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Connect()
-	key := attribute.String("key", "acme/user")
-	is("etcd.discovery.endpoints", 1, key)
-	is("etcd.discovery.following", 1, key)
-	if age, points := value(t, reader, "etcd.discovery.age", key); points != 1 || age < 0 || age > soon.Seconds() {
+	key := attribute.String("etcdrpc.key", "acme/user")
+	is("etcdrpc.endpoint.count", 1, key, attribute.String("etcdrpc.endpoint.state", "listed"))
+	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
+	is("etcdrpc.discovery.status", 0, key, attribute.String("etcdrpc.discovery.state", "stale"))
+	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > soon.Seconds() {
 		t.Errorf("age %v of %d points", age, points)
 	}
 	if _, err := etcd.Admin().Put(bounded(t), "acme/user/bad", "{"); err != nil {
 		t.Fatal(err)
 	}
-	is("etcd.discovery.malformed_values", 1)
+	is("etcdrpc.discovery.malformed_values", 1, attribute.String("etcdrpc.range", "endpoints"))
 
 	etcd.Cut()
 	if _, err := etcd.Admin().Put(bounded(t), "x", "y"); err != nil {
@@ -143,16 +146,16 @@ func TestMetrics(t *testing.T) {
 	}
 	etcd.Restore()
 	eventually(t, "a relist for compaction", func() bool {
-		n, _ := value(t, reader, "etcd.discovery.relists", attribute.String("cause", "compacted"))
+		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})
 	if err := registry.Close(bounded(t)); err != nil {
 		t.Error(err)
 	}
-	if n, points := value(t, reader, "etcd.discovery.endpoints"); points > 0 {
+	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
 		t.Errorf("a closed registry still reports %v endpoints", n)
 	}
-	is("etcd.registration.registrations", 0)
+	is("etcdrpc.registration.count", 0)
 }
 
 // lines is a log that tests read.

@@ -122,7 +122,7 @@ func skipped(t *testing.T, reader *metric.ManualReader) (n int) {
 	must(t, reader.Collect(t.Context(), &all))
 	for _, scope := range all.ScopeMetrics {
 		for _, m := range scope.Metrics {
-			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "etcd.discovery.malformed_values" {
+			if sum, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "etcdrpc.discovery.malformed_values" {
 				for _, point := range sum.DataPoints {
 					n += int(point.Value)
 				}

@@ -467,7 +467,10 @@ func (c *core[T]) errorOf(what string, err, why error) error {
 	return fmt.Errorf("etcd: %s %q: %w", what, c.name, err)
 }
 
-// relistCause names an error for metrics, in a handful of distinct words.
+// Causes are the words for metrics that Relisted is called with.
+var Causes = []string{"compacted", "replaced", "missed", "silent", "closed", "no_leader", "denied", "watch_error"}
+
+// relistCause names an error for metrics, in one of [Causes].
 func relistCause(err error) string {
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted):

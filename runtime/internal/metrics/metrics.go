@@ -2,9 +2,11 @@
 package metrics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -16,14 +18,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
-const meterName = "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+const (
+	module    = "github.com/etcdrpc/protoc-gen-go-etcd"
+	meterName = module + "/runtime"
+)
+
+// The attributes of the instruments. That of a cause is OpenTelemetry's own.
+const (
+	keyAttr               = attribute.Key("etcdrpc.key")
+	rangeAttr             = attribute.Key("etcdrpc.range")
+	causeAttr             = attribute.Key("error.type")
+	discoveryStateAttr    = attribute.Key("etcdrpc.discovery.state")
+	endpointStateAttr     = attribute.Key("etcdrpc.endpoint.state")
+	registrationStateAttr = attribute.Key("etcdrpc.registration.state")
+)
+
+// Range is a kind of what is followed in etcd.
+type Range string
+
+// The kinds of what is followed.
+const (
+	Endpoints     Range = "endpoints"
+	ServiceConfig Range = "service_config"
+	Candidates    Range = "candidates"
+)
 
 // Metrics are a registry's instruments.
 type Metrics struct {
 	relists         metric.Int64Counter
 	malformedValues metric.Int64Counter
 	registrations   metric.Int64UpDownCounter
-	reregistrations metric.Int64Counter
+	restorations    metric.Int64Counter
+	observed        observed
 	observing       metric.Registration
 }
 
@@ -33,59 +59,73 @@ func New(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics,
 	if provider == nil {
 		provider = noop.NewMeterProvider()
 	}
-	m, err := instruments(provider.Meter(meterName), keys)
+	m, err := instruments(provider, keys)
 	if err != nil {
-		m, _ = instruments(noop.NewMeterProvider().Meter(meterName), keys)
+		m, _ = instruments(noop.NewMeterProvider(), keys)
 		return m, fmt.Errorf("etcd: metrics: %w", err)
 	}
 	return m, nil
 }
 
-func instruments(meter metric.Meter, keys func() []*discovery.Key) (*Metrics, error) {
+func instruments(provider metric.MeterProvider, keys func() []*discovery.Key) (*Metrics, error) {
+	meter := provider.Meter(meterName, metric.WithInstrumentationVersion(version()))
 	var m Metrics
 	var errs [5]error
-	m.relists, errs[0] = meter.Int64Counter("etcd.discovery.relists", metric.WithUnit("{relist}"),
-		metric.WithDescription("Times that a key had to be listed again because its watch failed, by cause."))
-	m.malformedValues, errs[1] = meter.Int64Counter("etcd.discovery.malformed_values", metric.WithUnit("{value}"),
+	m.relists, errs[0] = meter.Int64Counter("etcdrpc.discovery.relists", metric.WithUnit("{relist}"),
+		metric.WithDescription("Times that a range of etcd was listed again because its watch failed, by cause."))
+	m.malformedValues, errs[1] = meter.Int64Counter("etcdrpc.discovery.malformed_values", metric.WithUnit("{value}"),
 		metric.WithDescription("Values in etcd that were skipped because they could not be read."))
-	m.registrations, errs[2] = meter.Int64UpDownCounter("etcd.registration.registrations", metric.WithUnit("{registration}"),
+	m.registrations, errs[2] = meter.Int64UpDownCounter("etcdrpc.registration.count", metric.WithUnit("{registration}"),
 		metric.WithDescription("Registrations of this process, by state."))
-	m.reregistrations, errs[3] = meter.Int64Counter("etcd.registration.restored", metric.WithUnit("{registration}"),
+	m.restorations, errs[3] = meter.Int64Counter("etcdrpc.registration.restorations", metric.WithUnit("{restoration}"),
 		metric.WithDescription("Times that a lost registration was put back."))
 	errs[4] = m.observe(meter, keys)
-	return &m, errors.Join(errs[:]...)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, err
+	}
+	m.begin()
+	return &m, nil
 }
 
-// observe makes the instruments that are read when metrics are collected.
-func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
-	known, err1 := meter.Int64ObservableGauge("etcd.discovery.endpoints", metric.WithUnit("{endpoint}"),
-		metric.WithDescription("Endpoints in use, by key."))
-	age, err2 := meter.Float64ObservableGauge("etcd.discovery.age", metric.WithUnit("s"),
-		metric.WithDescription("Time since the endpoints of a key last changed."))
-	following, err3 := meter.Int64ObservableGauge("etcd.discovery.following",
-		metric.WithDescription("1 while etcd confirms the endpoints of a key, 0 while they are the last known ones."))
-	if err := errors.Join(err1, err2, err3); err != nil {
-		return err
+// version returns the version of the module in this binary.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return devel
 	}
-	var err error
-	m.observing, err = meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for _, k := range keys() {
-			state := k.State()
-			if !state.Known {
-				continue
-			}
-			of := metric.WithAttributes(attribute.String("key", k.Name))
-			o.ObserveInt64(known, int64(len(state.Backends)), of)
-			o.ObserveFloat64(age, time.Since(state.Changed).Seconds(), of)
-			confirmed := int64(1)
-			if state.Err != nil || state.Provisional {
-				confirmed = 0
-			}
-			o.ObserveInt64(following, confirmed, of)
+	return versionIn(info)
+}
+
+// devel is what Go calls a version that is not known, as in tests and in a work tree.
+const devel = "(devel)"
+
+// versionIn returns the version of the module in a binary.
+func versionIn(info *debug.BuildInfo) string {
+	found := &debug.Module{}
+	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
+		if m.Path == module {
+			found = m
 		}
-		return nil
-	}, known, age, following)
-	return err
+	}
+	if found.Replace != nil {
+		found = found.Replace
+	}
+	return cmp.Or(found.Version, devel)
+}
+
+// begin reports 0 for all that is counted, so that the first increment is seen as one.
+func (m *Metrics) begin() {
+	ctx := context.Background()
+	for _, of := range []Range{Endpoints, ServiceConfig, Candidates} {
+		for _, cause := range listwatch.Causes {
+			m.relists.Add(ctx, 0, metric.WithAttributes(rangeAttr.String(string(of)), causeAttr.String(cause)))
+		}
+		m.malformedValues.Add(ctx, 0, metric.WithAttributes(rangeAttr.String(string(of))))
+	}
+	for state := lease.Registering; state < lease.Closed; state++ {
+		m.register(0, state)
+	}
+	m.restorations.Add(ctx, 0)
 }
 
 // Close ends the observing of what is read when metrics are collected.
@@ -97,27 +137,94 @@ func (m *Metrics) Close() error {
 }
 
 // ListwatchHooks count what happens to the ranges of one kind.
-func (m *Metrics) ListwatchHooks(kind string) listwatch.Hooks {
+func (m *Metrics) ListwatchHooks(of Range) listwatch.Hooks {
+	kind := rangeAttr.String(string(of))
 	return listwatch.Hooks{
 		Relisted: func(cause string) {
-			m.relists.Add(context.Background(), 1, metric.WithAttributes(
-				attribute.String("kind", kind), attribute.String("cause", cause)))
+			m.relists.Add(context.Background(), 1, metric.WithAttributes(kind, causeAttr.String(cause)))
 		},
-		Malformed: m.malformed,
+		Malformed: func(string) { m.malformedValues.Add(context.Background(), 1, metric.WithAttributes(kind)) },
 	}
 }
 
 // RegistrationChanged counts a registration in its new state and no longer in its old one.
 func (m *Metrics) RegistrationChanged(_ string, from, to lease.State) {
 	if from != lease.Initial {
-		m.registrations.Add(context.Background(), -1, metric.WithAttributes(attribute.String("state", from.String())))
+		m.register(-1, from)
 	}
 	if to != lease.Closed {
-		m.registrations.Add(context.Background(), 1, metric.WithAttributes(attribute.String("state", to.String())))
+		m.register(1, to)
 	}
 	if from == lease.Lost && to == lease.Registered {
-		m.reregistrations.Add(context.Background(), 1)
+		m.restorations.Add(context.Background(), 1)
 	}
 }
 
-func (m *Metrics) malformed(string) { m.malformedValues.Add(context.Background(), 1) }
+func (m *Metrics) register(n int64, state lease.State) {
+	m.registrations.Add(context.Background(), n, metric.WithAttributes(registrationStateAttr.String(state.String())))
+}
+
+// observed are the instruments that are read when metrics are collected.
+type observed struct {
+	status    metric.Int64ObservableUpDownCounter
+	endpoints metric.Int64ObservableUpDownCounter
+	unchanged metric.Float64ObservableGauge
+}
+
+func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) error {
+	o := &m.observed
+	var errs [4]error
+	o.status, errs[0] = meter.Int64ObservableUpDownCounter("etcdrpc.discovery.status", metric.WithUnit("{key}"),
+		metric.WithDescription("1 for the state that a key is in, 0 for the others."))
+	o.endpoints, errs[1] = meter.Int64ObservableUpDownCounter("etcdrpc.endpoint.count", metric.WithUnit("{endpoint}"),
+		metric.WithDescription("Endpoints in use, by key and state."))
+	o.unchanged, errs[2] = meter.Float64ObservableGauge("etcdrpc.endpoint.age", metric.WithUnit("s"),
+		metric.WithDescription("Time since the endpoints of a key last changed."))
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	m.observing, errs[3] = meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
+		now := time.Now()
+		for _, k := range keys() {
+			o.report(to, k.Name, k.State(), now)
+		}
+		return nil
+	}, o.status, o.endpoints, o.unchanged)
+	return errs[3]
+}
+
+// report reports the state of one key.
+func (o *observed) report(to metric.Observer, key string, s *discovery.State, now time.Time) {
+	name := keyAttr.String(key)
+	for _, state := range []string{following, stale, unknown} {
+		in := int64(0)
+		if state == stateOf(s) {
+			in = 1
+		}
+		to.ObserveInt64(o.status, in, metric.WithAttributes(name, discoveryStateAttr.String(state)))
+	}
+	if !s.Known {
+		return
+	}
+	held := int64(len(s.Held))
+	to.ObserveInt64(o.endpoints, int64(len(s.Backends))-held, metric.WithAttributes(name, endpointStateAttr.String("listed")))
+	to.ObserveInt64(o.endpoints, held, metric.WithAttributes(name, endpointStateAttr.String("held")))
+	to.ObserveFloat64(o.unchanged, now.Sub(s.Changed).Seconds(), metric.WithAttributes(name))
+}
+
+// The states of a key.
+const (
+	following = "following" // etcd confirms the endpoints
+	stale     = "stale"     // they are the last known ones
+	unknown   = "unknown"   // none are known yet
+)
+
+func stateOf(s *discovery.State) string {
+	switch {
+	case !s.Known:
+		return unknown
+	case s.Err != nil || s.Provisional:
+		return stale
+	}
+	return following
+}

@@ -29,7 +29,7 @@ var pinned = []string{
 	"etcdrpc.registration.restorations counter {restoration}",
 }
 
-// TestMetricNames pins the name, kind, unit and attributes of every metric.
+// TestMetricNames pins the name, kind, unit and attributes of every metric. The docs have each.
 func TestMetricNames(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	reader := metric.NewManualReader()
@@ -38,6 +38,11 @@ func TestMetricNames(t *testing.T) {
 	defer registry.Close(bounded(t))
 	if got := described(t, reader); len(got) != 4 {
 		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
+	}
+	for _, metric := range pinned {
+		if name, _, _ := strings.Cut(metric, " "); !strings.Contains(page(t), "| `"+name+"` |") {
+			t.Errorf("docs/observability.md does not have the metric %s", name)
+		}
 	}
 	follow(t, registry, "acme/user")
 	eventually(t, "the key is followed", func() bool {

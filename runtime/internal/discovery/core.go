@@ -201,7 +201,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.Changed = now
 	}
 	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
-		!next.Known && newError(old, next)
+		len(next.Backends) == 0 && newError(old, next) // calls fail with that error
 	if matters {
 		next.Sequence++
 	}

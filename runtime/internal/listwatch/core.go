@@ -123,6 +123,7 @@ type core[T any] struct {
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
+	listWhy   error           // ... and what it does not say itself
 	anySize   bool            // pages may have any number of keys, for their size is bounded
 	retries   backoff.Backoff // of lists that failed
 	refusals  backoff.Backoff // of lists that were refused
@@ -237,7 +238,7 @@ func (c *core[T]) listed(e event, now time.Time) action {
 	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
 		return c.retry(err, e.why)
 	default:
-		c.listErr = err
+		c.listErr, c.listWhy = err, e.why
 		return c.list(callListLocal, localListBound)
 	}
 	c.listBound = firstListBound
@@ -266,6 +267,9 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 		c.unpublished = c.replica.listed(c.listDone(now), true)
 	}
 	c.listing = listing[T]{}
+	if e.why == nil {
+		e.why = c.listWhy
+	}
 	return c.retry(c.listErr, e.why)
 }
 

@@ -448,6 +448,17 @@ func TestK11_CoreNamesTheCause(t *testing.T) {
 	if !strings.HasSuffix(u.Err.Error(), cause) {
 		t.Errorf("%v does not name %s", u.Err, cause)
 	}
+
+	// The list of one member alone does not hide why the one before has failed.
+	c = testCore(testSpec())
+	u = c.follow(t,
+		rule{0, ok, "list within 1s"},
+		rule{0, because(late, cause), "list locally within 500ms"},
+		rule{0, late, "etcd list failed, publish nothing known with the error, pause 50ms"},
+	)
+	if !strings.HasSuffix(u.Err.Error(), cause) {
+		t.Errorf("%v does not name %s", u.Err, cause)
+	}
 }
 
 // stepText is what a failed list leads to.

@@ -5,6 +5,7 @@
 // render.go makes rows and JSON of that, and print.go writes them: nothing else writes anything, but for watchscreen.go, which draws
 // on a terminal, and sd.go, which answers Prometheus. Each command has a file of its own;
 // what adopt infers is in adopt*.go, and knows nothing of etcd but the entries.
+// The web console keeps a live view in ui*.go; its pages are in internal/console.
 package main
 
 import (

@@ -332,13 +332,32 @@ func (s *store) follow(ctx context.Context, r keyRange, revision int64, changed 
 
 // followEvents tells what changes in a range after a revision, until it cannot any more.
 func (s *store) followEvents(ctx context.Context, r keyRange, revision int64, changed func([]*clientv3.Event)) error {
-	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+	return s.replay(clientv3.WithRequireLeader(ctx), r, revision, func(resp clientv3.WatchResponse) error {
+		changed(resp.Events)
+		return nil
+	})
+}
+
+// compactedError is the first revision that etcd has not forgotten, where a watch asked for an earlier one.
+type compactedError int64
+
+func (compactedError) Error() string { return rpctypes.ErrCompacted.Error() }
+
+// replay hands over what has happened in a range after a revision, and what happens on, until it cannot any more or told
+// returns an error.
+func (s *store) replay(ctx context.Context, r keyRange, revision int64, told func(clientv3.WatchResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	for resp := range s.watcher.Watch(ctx, r.from, clientv3.WithRange(r.end), clientv3.WithRev(revision+1)) {
 		if err := resp.Err(); err != nil {
+			if resp.CompactRevision > 0 {
+				err = compactedError(resp.CompactRevision)
+			}
 			return s.explain(fmt.Sprintf("watch %q", s.full(r.from)), err)
 		}
-		changed(resp.Events)
+		if err := told(resp); err != nil {
+			return err
+		}
 	}
 	return ctx.Err()
 }

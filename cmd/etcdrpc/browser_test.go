@@ -1,0 +1,386 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/network"
+	tab "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// Where pictures of the console are written to, by the scheme of their colours.
+var screenshots = map[string]*string{
+	"light": flag.String("screenshots", "", "write pictures of the console to this `directory`"),
+	"dark":  flag.String("dark-screenshots", "", "write pictures of the console in dark colours to this `directory`"),
+}
+
+// browser is one tab of a real browser.
+type browser struct {
+	*served
+	ctx context.Context
+
+	mu       sync.Mutex
+	requests []string // of all that the tab asked for
+	dialogs  int      // scripts that were run by what is in etcd would open some
+}
+
+// openBrowser opens a page of a console in a tab of the given width. Without a browser the test is skipped.
+func openBrowser(t *testing.T, s *served, width int64, scripts bool) *browser {
+	t.Helper()
+	path := ""
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		t.Skip("there is no Chromium here")
+	}
+	options := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.NoFirstRun, chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-sync", true), chromedp.Flag("disable-dev-shm-usage", true),
+		chromedp.Flag("hide-scrollbars", true), chromedp.WSURLReadTimeout(time.Minute),
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, closeBrowser := chromedp.NewExecAllocator(ctx, options...)
+	t.Cleanup(closeBrowser)
+	ctx, closeTab := chromedp.NewContext(ctx)
+	t.Cleanup(func() {
+		defer closeTab()
+		// All of its processes have to end before its directory is removed.
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Errorf("close the browser: %v", err)
+		}
+		chromedp.FromContext(ctx).Allocator.Wait()
+	})
+	b := &browser{served: s, ctx: ctx}
+	chromedp.ListenTarget(ctx, func(event any) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		switch event := event.(type) {
+		case *network.EventRequestWillBeSent:
+			b.requests = append(b.requests, event.Request.URL)
+		case *runtime.EventConsoleAPICalled:
+			for _, arg := range event.Args {
+				t.Logf("the script says: %s %s", arg.Value, arg.Description)
+			}
+		case *tab.EventJavascriptDialogOpening:
+			b.dialogs++
+		}
+	})
+	if err := chromedp.Run(ctx); err != nil { // the browser lives as long as the context of its first run
+		t.Fatal(err)
+	}
+	b.run(network.Enable(), runtime.Enable(), tab.Enable(), emulation.SetScriptExecutionDisabled(!scripts), b.size(width, 800))
+	return b
+}
+
+func (b *browser) size(width, height int64) chromedp.Action {
+	return emulation.SetDeviceMetricsOverride(width, height, 1, width < 500)
+}
+
+func (b *browser) run(actions ...chromedp.Action) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Run(ctx, actions...); err != nil {
+		b.t.Fatalf("%v; the page is:\n%.4000s", err, b.text())
+	}
+}
+
+// text returns what the page says.
+func (b *browser) text() string {
+	var text string
+	if err := chromedp.Run(b.ctx, chromedp.Text("body", &text, chromedp.ByQuery)); err != nil {
+		return err.Error()
+	}
+	return text
+}
+
+func (b *browser) open(path string) {
+	b.t.Helper()
+	b.run(chromedp.Navigate(b.url+path), chromedp.WaitReady("footer", chromedp.ByQuery))
+}
+
+// until waits until an expression is true on the page.
+func (b *browser) until(expression string) {
+	b.t.Helper()
+	b.run(chromedp.Poll(expression, nil, chromedp.WithPollingInterval(10*time.Millisecond), chromedp.WithPollingTimeout(soon)))
+}
+
+// eval returns the value of an expression on the page.
+func eval[T any](b *browser, expression string) (value T) {
+	b.t.Helper()
+	b.run(chromedp.Evaluate(expression, &value))
+	return value
+}
+
+func (b *browser) openService(key string) {
+	b.t.Helper()
+	b.open("/service?key=" + url.QueryEscape(key))
+}
+
+// checkOrigin fails if the tab asked another host for something.
+func (b *browser) checkOrigin() {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, asked := range b.requests {
+		if !strings.HasPrefix(asked, b.url+"/") && !strings.HasPrefix(asked, "data:") && !strings.HasPrefix(asked, "chrome") {
+			b.t.Errorf("the page asks for %s", asked)
+		}
+	}
+	if len(b.requests) == 0 || b.dialogs > 0 {
+		b.t.Errorf("%d requests, %d dialogs", len(b.requests), b.dialogs)
+	}
+}
+
+const hasRow = `document.querySelector("#services tbody") && document.querySelector("#services tbody").rows.length`
+
+func TestBrowserFollows(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b.open("/")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+
+	// The key "/" goes to the filter, and what is typed there changes the rows and the address.
+	b.run(input.DispatchKeyEvent(input.KeyDown).WithKey("/").WithText("/"), input.DispatchKeyEvent(input.KeyUp).WithKey("/"))
+	b.until(`document.activeElement.id === "q"`)
+	b.run(chromedp.KeyEvent("order"))
+	b.until(hasRow + ` === 1`)
+	b.until(`location.search === "?q=order"`)
+
+	// A change comes by itself, and takes neither the focus nor what is typed.
+	put := time.Now()
+	if _, err := etcd.Admin().Put(t.Context(), "acme/order-more/10.0.0.1:1", "10.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	b.until(hasRow + ` === 2`)
+	t.Logf("a change was on the screen after %v", time.Since(put))
+	if got := eval[string](b, `document.activeElement.id + ":" + document.activeElement.value`); got != "q:order" {
+		t.Errorf("the focus and its text are %s", got)
+	}
+
+	b.openService("acme/user")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.run(chromedp.Click(`.instances details summary`, chromedp.ByQuery), chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
+	if _, err := etcd.Admin().Put(t.Context(), "acme/user/10.0.0.99:1", "10.0.0.99:1"); err != nil {
+		t.Fatal(err)
+	}
+	putConfig(t, etcd, "acme/user", weighted)
+	b.until(`document.querySelector("#instances").innerText.includes("10.0.0.99:1") && document.querySelector("#split").innerText.includes("Check the split")`)
+	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
+		t.Errorf("what was typed has become %s", got)
+	}
+	if !eval[bool](b, `document.querySelector(".instances details").open`) {
+		t.Error("what was opened is closed")
+	}
+	b.checkOrigin()
+}
+
+func TestBrowserDrains(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	for _, scripts := range []bool{true, false} {
+		t.Run(fmt.Sprintf("scripts=%t", scripts), func(t *testing.T) {
+			if _, err := etcd.Admin().Delete(t.Context(), configPrefix+"acme/user"); err != nil {
+				t.Fatal(err)
+			}
+			b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, scripts)
+			b.openService("acme/user")
+			b.run(chromedp.Click(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery), chromedp.WaitVisible(".diff .plus", chromedp.ByQuery))
+			if got := liveConfigAt(t, etcd, "acme/user"); got != "" {
+				t.Fatalf("before it was confirmed, etcd has %s", got)
+			}
+			b.run(chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(`button[aria-label="undrain 10.0.0.8:9000"]`, chromedp.ByQuery))
+			if got := drainList([]byte(liveConfigAt(t, etcd, "acme/user"))); len(got) != 1 || got[0] != "10.0.0.8:9000" {
+				t.Errorf("drained are %v", got)
+			}
+			if !strings.Contains(b.text(), "Written at revision") {
+				t.Errorf("the page does not say that it was written:\n%s", b.text())
+			}
+			b.checkOrigin()
+		})
+	}
+}
+
+func TestBrowserSplits(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	putConfig(t, etcd, "acme/user", weighted)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b.openService("acme/user")
+	b.until(`document.querySelector(".split output").textContent.startsWith("10.0")`)
+	// The slider and the number are one.
+	eval[any](b, `(() => { const r = document.querySelector(".split input[type=range]"); r.value = 30; r.dispatchEvent(new Event("input", {bubbles: true})); })()`)
+	if got := eval[string](b, `document.querySelector("#weight-0").value + " " + document.querySelector(".split output").textContent`); got != "30 25.0\u00a0%" {
+		t.Errorf("the slider makes %q", got)
+	}
+	b.run(chromedp.Click(".split > button", chromedp.ByQuery), chromedp.WaitVisible(".shares", chromedp.ByQuery))
+	if got := eval[string](b, `document.querySelector(".shares tbody tr").innerText`); !strings.Contains(got, "45.0\u00a0%\t37.5\u00a0%") {
+		t.Errorf("the shares are %q", got)
+	}
+	// Meanwhile somebody else is faster.
+	theirs := strings.ReplaceAll(weighted, "90", "80")
+	putConfig(t, etcd, "acme/user", theirs)
+	b.run(chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(`[role="alert"]`, chromedp.ByQuery))
+	if text := b.text(); !strings.Contains(text, "Someone else has changed") || !strings.Contains(text, `"weight": 80`) || !strings.Contains(text, `"weight": 30`) {
+		t.Errorf("the page says:\n%s", text)
+	}
+	if got := liveConfigAt(t, etcd, "acme/user"); got != theirs {
+		t.Fatalf("etcd has %s", got)
+	}
+	b.run(chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))
+	if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, `"weight":30`) {
+		t.Errorf("etcd has %s", got)
+	}
+}
+
+// The first press of Tab shows the way to the content, and what has the focus is seen.
+func TestBrowserKeyboard(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b.openService("acme/user")
+	b.run(chromedp.KeyEvent("\t"))
+	if got := eval[string](b, `document.activeElement.className + " " + getComputedStyle(document.activeElement).outlineStyle`); got != "skip solid" {
+		t.Errorf("Tab goes to %s", got)
+	}
+	b.run(chromedp.KeyEvent("\r"))
+	b.until(`location.hash === "#main"`)
+	unlabelled := eval[string](b, `[...document.querySelectorAll("input:not([type=hidden]), textarea, select")]
+		.filter((e) => !e.labels.length && !e.getAttribute("aria-label")).map((e) => e.outerHTML).join()`)
+	if unlabelled != "" {
+		t.Errorf("without a label: %s", unlabelled)
+	}
+}
+
+// Names that would run scripts or break the page are shown as text.
+func TestBrowserHostile(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	hostileWorld(t, etcd.Admin())
+	evil := `"><img src=x onerror=alert(1)><script>alert(1)</script>`
+	if _, err := etcd.Admin().Put(t.Context(), "acme/user/"+evil, fmt.Sprintf(`{"Addr":"10.0.0.1:1","Metadata":{"version":%q}}`, evil)); err != nil {
+		t.Fatal(err)
+	}
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 360, true)
+	for _, path := range []string{"/", "/service?key=acme%2Fuser", "/history?key=acme%2Fuser", "/?q=" + url.QueryEscape(evil)} {
+		b.open(path)
+		b.checkWidth(path, 360)
+		if n := eval[int](b, `document.querySelectorAll("img, script:not([src='/assets/live.js'])").length`); n > 0 {
+			t.Errorf("%s: %d elements are etcd's", path, n)
+		}
+	}
+	b.openService("acme/user")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	refreshed := eval[string](b, `document.documentElement.dataset.refreshed || ""`)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/user/"+evil+"2", "10.0.0.2:1"); err != nil {
+		t.Fatal(err)
+	}
+	b.until(fmt.Sprintf(`(document.documentElement.dataset.refreshed || "") !== %q`, refreshed))
+	if n := eval[int](b, `document.querySelectorAll("img, script:not([src='/assets/live.js'])").length`); n > 0 {
+		t.Errorf("%d elements came with a change", n)
+	}
+	b.checkOrigin()
+}
+
+// checkWidth fails if the page can be scrolled sideways.
+func (b *browser) checkWidth(what string, width int64) {
+	b.t.Helper()
+	if got := eval[string](b, `document.documentElement.scrollWidth + " of " + innerWidth`); got != fmt.Sprintf("%[1]d of %[1]d", width) {
+		wide := eval[string](b, `[...document.querySelectorAll("body *")].filter((e) => e.getBoundingClientRect().right > innerWidth + 1).slice(0, 5).map((e) => e.tagName + "." + e.className).join()`)
+		b.t.Errorf("%s is %s wide: %s", what, got, wide)
+	}
+}
+
+// TestBrowserPictures looks at all pages, wide and narrow, light and dark, and takes pictures of them for -screenshots.
+func TestBrowserPictures(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	showcase(t, etcd)
+	s := serveConsole(t, etcd, console.Options{})
+	s.settled("acme/user", "malformed JSON")
+	for _, width := range []int64{1280, 360} {
+		b := openBrowser(t, s, width, true)
+		for _, scheme := range []string{"light", "dark"} {
+			b.run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
+			b.open("/")
+			b.picture("overview", width, scheme)
+			b.openService("acme/user")
+			b.until(`document.querySelector("#wrong").innerText.includes("Looked at")`)
+			b.picture("service", width, scheme)
+			b.run(chromedp.Click(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery), chromedp.WaitVisible(".shares", chromedp.ByQuery))
+			b.picture("confirm", width, scheme)
+		}
+		b.checkOrigin()
+	}
+}
+
+// picture checks the page that is shown, and takes a picture of it if that is wanted.
+func (b *browser) picture(name string, width int64, scheme string) {
+	b.t.Helper()
+	b.checkWidth(name, width)
+	directory := *screenshots[scheme]
+	if directory == "" {
+		return
+	}
+	height := min(eval[int64](b, `Math.ceil(document.querySelector("footer").getBoundingClientRect().bottom + scrollY)`), 1200)
+	var raw []byte
+	b.run(b.size(width, height), chromedp.CaptureScreenshot(&raw), b.size(width, 800))
+	if width < 500 {
+		name += "-narrow"
+	}
+	if err := os.WriteFile(filepath.Join(directory, name+".png"), raw, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// showcase fills etcd with what one may see on a busy day.
+func showcase(t *testing.T, etcd *etcdtest.Cluster) {
+	t.Helper()
+	granted, err := etcd.Admin().Grant(t.Context(), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(key, value string, options ...clientv3.OpOption) {
+		t.Helper()
+		if _, err := etcd.Admin().Put(t.Context(), key, value, options...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for s, name := range []string{"acme/billing", "acme/cart", "acme/order", "acme/search", "acme/user", "shop/checkout", "shop/stock"} {
+		for i := range 3 + 2*s%5 {
+			addr := fmt.Sprintf("10.0.%d.%d:9000", s%4, i+5)
+			version := "v1.8.2"
+			if i == 0 {
+				version = "v1.9.0"
+			}
+			put(name+"/"+addr, fmt.Sprintf(`{"Addr":%q,"Metadata":{"version":%q,"zone":"eu-1%c","weight":100,"team":"%s"}}`, addr, version, 'a'+rune(i%3), "blue"), clientv3.WithLease(granted.ID))
+		}
+	}
+	put("acme/user/10.0.0.30:9000", `{"Addr":"10.0.0.30:9000","Metadata":{"version":"v1.8.2","zone":"eu-1b","weight":100,"grpc_leaving":"true"}}`, clientv3.WithLease(granted.ID))
+	put("acme/user/10.0.0.31:9000", `{"Addr":"10.0.0.31`, clientv3.WithLease(granted.ID))
+	put("acme/user/10.0.0.40:9000", `{"Addr":"10.0.0.40:9000","Metadata":{"version":"v1.9.0","zone":"eu-1b","weight":100}}`)
+	putConfig(t, etcd, "acme/user", `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"drain":["10.0.0.7:9000"],"split":[{"match":{"version":"v1.9.0"},"weight":10},{"match":{"version":"v1.8.2"},"weight":90}]}}]}`)
+	putConfig(t, etcd, "shop/stock", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
+}

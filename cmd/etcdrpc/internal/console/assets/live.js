@@ -1,0 +1,182 @@
+// Follows what the page shows: at each event it asks for the page again, and changes what differs. The page works
+// without it.
+"use strict";
+
+(() => {
+	const retry = 2000;
+
+	// changed reports whether somebody has typed into a form since it came.
+	function changed(form) {
+		return [...form.elements].some((e) =>
+			e.tagName === "SELECT" ? [...e.options].some((o) => o.selected !== o.defaultSelected) && e.selectedIndex > 0 :
+				e.type === "checkbox" ? e.checked !== e.defaultChecked :
+					"defaultValue" in e && e.type !== "range" && e.tagName !== "OUTPUT" && e.value !== e.defaultValue);
+	}
+
+	// morph makes the children of one element those of another, and keeps the elements that stay: the focus, the place
+	// scrolled to, what is open and what is typed.
+	function morph(from, to) {
+		const keyed = new Map();
+		for (const child of from.children) {
+			if (child.dataset.k !== undefined) keyed.set(child.dataset.k, child);
+		}
+		let at = from.firstChild;
+		for (const wanted of [...to.childNodes]) {
+			let have = at;
+			const key = wanted.dataset && wanted.dataset.k;
+			if (key !== undefined && keyed.has(key)) {
+				have = keyed.get(key);
+				if (have !== at) from.insertBefore(have, at);
+				else at = at.nextSibling;
+			} else if (!have || have.nodeType !== wanted.nodeType || have.nodeName !== wanted.nodeName ||
+				(have.dataset && have.dataset.k !== key) || (have.id || "") !== (wanted.id || "")) {
+				from.insertBefore(document.importNode(wanted, true), at);
+				continue;
+			} else {
+				at = at.nextSibling;
+			}
+			patch(have, wanted);
+		}
+		while (at) {
+			const gone = at;
+			at = at.nextSibling;
+			gone.remove();
+		}
+	}
+
+	function patch(have, wanted) {
+		if (have.nodeType !== Node.ELEMENT_NODE) {
+			if (have.nodeValue !== wanted.nodeValue) have.nodeValue = wanted.nodeValue;
+			return;
+		}
+		if (have.isEqualNode(wanted)) return;
+		if (have.tagName === "FORM" && (changed(have) || have.contains(document.activeElement))) return;
+		for (const { name } of [...have.attributes]) {
+			if (!wanted.hasAttribute(name) && !(name === "open" && have.tagName === "DETAILS")) have.removeAttribute(name);
+		}
+		for (const { name, value } of [...wanted.attributes]) {
+			if (have.getAttribute(name) !== value) have.setAttribute(name, value);
+		}
+		morph(have, wanted);
+	}
+
+	// refresh asks for the page as it is now. One question is under way at a time; the last one asked is answered.
+	let asking = false, again = false;
+	async function refresh() {
+		if (document.hidden) {
+			again = true;
+			return;
+		}
+		if (asking) {
+			again = true;
+			return;
+		}
+		asking = true;
+		do {
+			again = false;
+			try {
+				const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
+				if (answer.redirected && new URL(answer.url).pathname === "/login") {
+					location.reload();
+					return;
+				}
+				const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+				for (const part of ["news", "main"]) {
+					const have = document.getElementById(part), wanted = page.getElementById(part);
+					if (have && wanted) morph(have, wanted);
+				}
+				const foot = document.querySelector("footer"), now = page.querySelector("footer");
+				if (foot && now) morph(foot, now);
+				bindSplits();
+				document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
+			} catch (error) {
+				console.error(error);
+				say("not connected", "off");
+			}
+		} while (again && !document.hidden);
+		asking = false;
+	}
+
+	const live = document.getElementById("live");
+	function say(text, state) {
+		if (!live) return;
+		live.hidden = false;
+		live.textContent = text;
+		live.dataset.state = state;
+	}
+
+	function follow(path) {
+		const source = new EventSource(path);
+		source.onopen = () => say("live", "on");
+		source.addEventListener("changed", refresh);
+		source.addEventListener("beat", () => {
+			say("live", "on");
+			if (document.querySelector(".instances")) refresh();
+		});
+		source.onerror = () => {
+			say("not connected", "off");
+			if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(path), retry);
+		};
+		addEventListener("pagehide", () => source.close(), { once: true });
+	}
+
+	// filter asks for the page with what is typed, a moment after the last key.
+	function filter(input) {
+		let timer = 0;
+		input.addEventListener("input", () => {
+			clearTimeout(timer);
+			timer = setTimeout(() => {
+				const url = new URL(location.href);
+				if (input.value) url.searchParams.set("q", input.value);
+				else url.searchParams.delete("q");
+				url.searchParams.delete("page");
+				history.replaceState(null, "", url);
+				refresh();
+			}, 120);
+		});
+	}
+
+	// bindSplits binds each slider to its number, and says what part of the calls that is.
+	const told = new WeakMap();
+	function bindSplits() {
+		for (const form of document.querySelectorAll("form.split")) {
+			if (told.has(form)) {
+				told.get(form)();
+				continue;
+			}
+			const tell = () => {
+				const numbers = [...form.querySelectorAll("input[type=number]")];
+				const sum = numbers.reduce((all, n) => all + (Number(n.value) || 0), 0);
+				for (const n of numbers) {
+					const share = sum > 0 ? 100 * (Number(n.value) || 0) / sum : 0;
+					n.closest("fieldset").querySelector("output").textContent = share.toFixed(1) + "\u00a0%";
+				}
+			};
+			form.addEventListener("input", (event) => {
+				const box = event.target.closest("fieldset");
+				if (box && event.target.type === "range") box.querySelector("input[type=number]").value = event.target.value;
+				if (box && event.target.type === "number") box.querySelector("input[type=range]").value = event.target.value;
+				tell();
+			});
+			told.set(form, tell);
+			tell();
+		}
+	}
+
+	addEventListener("keydown", (event) => {
+		const typing = event.target.closest && event.target.closest("input, textarea, select");
+		const q = document.getElementById("q");
+		if (event.key === "/" && !typing && q && !event.ctrlKey && !event.metaKey && !event.altKey) {
+			event.preventDefault();
+			q.focus();
+			q.select();
+		}
+	});
+	document.addEventListener("visibilitychange", () => { if (!document.hidden && again) refresh(); });
+
+	document.documentElement.classList.add("scripted");
+	bindSplits();
+	const q = document.getElementById("q");
+	if (q) filter(q);
+	if (document.body.dataset.events) follow(document.body.dataset.events);
+})();

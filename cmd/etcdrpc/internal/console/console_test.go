@@ -1,0 +1,181 @@
+package console
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// fixed is a backend that does not change.
+type fixed struct{ fleet Fleet }
+
+func (f *fixed) Fleet() *Fleet { return &f.fleet }
+func (f *fixed) Service(key string) *Service {
+	for _, s := range f.fleet.Services {
+		if s.Key == key {
+			return &Service{Summary: s, Editable: true}
+		}
+	}
+	return nil
+}
+func (*fixed) Changed() <-chan struct{}                                              { return nil }
+func (*fixed) Leases(context.Context, []int64) (map[int64]Lease, error)              { return nil, nil }
+func (*fixed) Findings(string, bool) Findings                                        { return Findings{} }
+func (*fixed) History(context.Context, string) (*History, error)                     { return &History{}, nil }
+func (*fixed) Propose(context.Context, Edit) (*Proposal, error)                      { return &Proposal{}, nil }
+func (*fixed) Apply(context.Context, string, string, int64) (written int64, _ error) { return 1, nil }
+
+func newConsole(t *testing.T, o Options) *Console {
+	t.Helper()
+	o.Backend, o.Log = &fixed{Fleet{Services: []Summary{{Key: "acme/user"}}}}, log.New(t.Output(), "", 0)
+	c := New(o)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestHost(t *testing.T) {
+	for _, c := range []struct {
+		options Options
+		host    string
+		ours    bool
+	}{
+		{Options{Loopback: true}, "127.0.0.1:8080", true},
+		{Options{Loopback: true}, "localhost:8080", true},
+		{Options{Loopback: true}, "LOCALHOST", true},
+		{Options{Loopback: true}, "[::1]:8080", true},
+		{Options{Loopback: true}, "[::ffff:127.0.0.1]:1", true},
+		{Options{Loopback: true}, "evil.example:8080", false},
+		{Options{Loopback: true}, "127.0.0.1.evil.example", false},
+		{Options{Loopback: true}, "10.0.0.1:8080", false},
+		{Options{Loopback: true}, "", false},
+		{Options{}, "10.0.0.1:8080", true},
+		{Options{}, "evil.example:8080", false},
+		{Options{Hosts: []string{"console.example"}}, "Console.example:443", true},
+		{Options{Hosts: []string{"console.example"}}, "other.example", false},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = c.host
+		w := httptest.NewRecorder()
+		newConsole(t, c.options).ServeHTTP(w, r)
+		if got := w.Code != http.StatusMisdirectedRequest; got != c.ours {
+			t.Errorf("%+v, %q: status %d", c.options, c.host, w.Code)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	w := httptest.NewRecorder()
+	r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/", nil)
+	newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+	csp := w.Header().Get("Content-Security-Policy")
+	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
+		if !strings.Contains(csp, want) {
+			t.Errorf("the policy %q lacks %s", csp, want)
+		}
+	}
+	if strings.Contains(w.Body.String(), " style=") {
+		t.Error("the page has a style attribute, which the policy forbids")
+	}
+}
+
+func TestCrossOrigin(t *testing.T) {
+	for _, c := range []struct {
+		name, value string
+		status      int
+	}{
+		{"Sec-Fetch-Site", "cross-site", http.StatusForbidden},
+		{"Sec-Fetch-Site", "same-site", http.StatusForbidden},
+		{"Origin", "http://evil.example", http.StatusForbidden},
+		{"Sec-Fetch-Site", "same-origin", http.StatusSeeOther},
+		{"Origin", "http://127.0.0.1", http.StatusSeeOther},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/apply?key=acme/user", strings.NewReader("revision=1"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set(c.name, c.value)
+		w := httptest.NewRecorder()
+		newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+		if w.Code != c.status {
+			t.Errorf("%s: %s: status %d, not %d", c.name, c.value, w.Code, c.status)
+		}
+	}
+}
+
+func TestToken(t *testing.T) {
+	const token = "a token of some length"
+	c := newConsole(t, Options{Loopback: true, Token: token})
+	ask := func(method, path, body string, headers ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+		if body != "" {
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		}
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		w := httptest.NewRecorder()
+		c.ServeHTTP(w, r)
+		return w
+	}
+	if w := ask(http.MethodGet, "/service?key=acme/user", ""); w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/login?next=") {
+		t.Errorf("without the token: status %d, to %s", w.Code, w.Header().Get("Location"))
+	}
+	for _, path := range []string{"/propose", "/apply", "/examine"} {
+		if w := ask(http.MethodPost, path, "revision=1"); w.Code != http.StatusUnauthorized {
+			t.Errorf("%s without the token: status %d", path, w.Code)
+		}
+	}
+	if w := ask(http.MethodGet, "/events", ""); w.Code != http.StatusUnauthorized {
+		t.Errorf("events without the token: status %d", w.Code)
+	}
+	if w := ask(http.MethodPost, "/login", "token=wrong"); w.Code != http.StatusUnauthorized || w.Header().Get("Set-Cookie") != "" {
+		t.Errorf("a wrong token: status %d", w.Code)
+	}
+	w := ask(http.MethodPost, "/login", url.Values{"token": {token}, "next": {"/service?key=acme/user"}}.Encode())
+	cookie := w.Result().Cookies()
+	if w.Code != http.StatusSeeOther || len(cookie) != 1 || w.Header().Get("Location") != "/service?key=acme/user" {
+		t.Fatalf("the token: status %d, %d cookies, to %s", w.Code, len(cookie), w.Header().Get("Location"))
+	}
+	if !cookie[0].HttpOnly || cookie[0].SameSite != http.SameSiteStrictMode || strings.Contains(cookie[0].Value, token) {
+		t.Errorf("the cookie is %v", cookie[0])
+	}
+	for _, headers := range [][]string{{"Cookie", cookie[0].Name + "=" + cookie[0].Value}, {"Authorization", "Bearer " + token}} {
+		if w := ask(http.MethodGet, "/", "", headers...); w.Code != http.StatusOK {
+			t.Errorf("with %s: status %d", headers[0], w.Code)
+		}
+	}
+	for _, headers := range [][]string{{"Cookie", cookie[0].Name + "=" + token}, {"Authorization", "Bearer x"}, {"Authorization", "Bearer "}} {
+		if w := ask(http.MethodGet, "/", "", headers...); w.Code == http.StatusOK {
+			t.Errorf("with %v: status %d", headers, w.Code)
+		}
+	}
+}
+
+func TestLocal(t *testing.T) {
+	for next, want := range map[string]string{
+		"":                         "/",
+		"/service?key=a":           "/service?key=a",
+		"//evil.example":           "/",
+		"/\\evil.example":          "/",
+		"https://evil.example":     "/",
+		"javascript:alert(1)":      "/",
+		"/a\r\nSet-Cookie: x=y":    "/",
+		"/service?key=http%3A%2F/": "/service?key=http%3A%2F/",
+	} {
+		if got := local(next); got != want {
+			t.Errorf("%q leads to %q, not %q", next, got, want)
+		}
+	}
+}
+
+func TestLargeForm(t *testing.T) {
+	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/apply", strings.NewReader("revision=1&config="+strings.Repeat("x", maxBody)))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("status %d", w.Code)
+	}
+}

@@ -1,0 +1,201 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Backend is what the console shows and changes. All texts in it may be hostile.
+type Backend interface {
+	// Fleet returns all services as they were seen last. It is not to be changed.
+	Fleet() *Fleet
+	// Service returns one service in full, nil if there is none at the key. It is not to be changed.
+	Service(key string) *Service
+	// Changed returns a channel that is closed at the next change of anything in the fleet.
+	Changed() <-chan struct{}
+	// Leases asks for the time left on leases.
+	Leases(ctx context.Context, ids []int64) (map[int64]Lease, error)
+	// Findings returns what is wrong with a service as far as it is known, and has it looked for again if that was
+	// long ago, or if anew.
+	Findings(key string, anew bool) Findings
+	// History returns what etcd still knows of the past of a service.
+	History(ctx context.Context, key string) (*History, error)
+	// Propose checks an edit and says what it would change. It writes nothing.
+	Propose(ctx context.Context, e Edit) (*Proposal, error)
+	// Apply writes a live config, "" to remove it, unless the one in etcd is not of the revision any more; 0: there
+	// was none. The error is then ErrConflict.
+	Apply(ctx context.Context, key, config string, revision int64) (written int64, err error)
+}
+
+// ErrConflict is a write that came after somebody else's.
+var ErrConflict = errors.New("someone else has changed the live config meanwhile")
+
+// Fleet is all services.
+type Fleet struct {
+	Revision int64     // of etcd
+	Services []Summary // sorted by key
+	Notes    []string  // what limits the view, such as the rights of the user
+	Trouble  string    // why this is old or empty; "": it is not
+	Latest   *Change   // nil: nothing has changed since the console began
+}
+
+// Counts are numbers of instances.
+type Counts struct{ Registered, Drained, Leaving, Malformed int }
+
+// Total returns the number of all instances.
+func (c Counts) Total() int { return c.Registered + c.Drained + c.Leaving + c.Malformed }
+
+// Policy is what there is of a live config.
+type Policy int
+
+// The states of a live config.
+const (
+	PolicyNone Policy = iota
+	PolicyInForce
+	PolicyRefused // clients do not go by it
+)
+
+// Summary is one service in a line.
+type Summary struct {
+	Key      string
+	Version  string // differs whenever the service does
+	Counts   Counts
+	Zones    []string // sorted
+	Versions []string // sorted
+	Weight   uint64   // of all instances that say one
+	Policy   Policy
+	Findings int
+}
+
+// Service is one service in full.
+type Service struct {
+	Summary
+	Editable  bool // its key is one that clients can be given
+	Instances []Instance
+	Config    Config
+	Recent    []Change // since the console began, the latest first
+}
+
+// State is what becomes of an instance.
+type State string
+
+// The states of instances.
+const (
+	Registered State = "registered"
+	Drained    State = "drained"
+	Leaving    State = "leaving"
+	Expiring   State = "expiring"
+	Malformed  State = "malformed"
+)
+
+// Instance is one entry of a service.
+type Instance struct {
+	ID, Addr, Version, Zone, Layout string
+
+	EtcdKey  string // in full
+	Weight   uint32 // 0: it says none
+	State    State  // as far as it shows without its lease
+	Problem  string // why it is malformed
+	Lease    int64  // 0: none
+	Metadata [][2]string
+	Share    float64 // of the calls by the live policy, in percent; below 0: not known
+}
+
+// Lease is what is left of a lease, and what it was granted with, in seconds. Left is below 0 where etcd knows it no more.
+type Lease struct{ Left, Granted int64 }
+
+// Config is the live config of a service.
+type Config struct {
+	Text     string // for people; cut if it is far too long
+	Revision int64  // 0: there is none
+	Problem  string // why clients do not go by it
+	Whole    bool   // Text is all of it
+	Balances bool   // it says how to balance
+	Notes    []string
+	Splits   []Split
+	Proposed bool // Splits are those that could be begun
+}
+
+// Split is a group of instances with its share of the calls.
+type Split struct {
+	Match  string
+	Weight uint32
+}
+
+// Change is one thing that happened to a service.
+type Change struct {
+	Time     time.Time // zero: not known
+	Revision int64
+	Key      string // in full
+	What     string // "put", "changed", "deleted"
+	Service  string
+}
+
+// Finding is one thing that is wrong.
+type Finding struct {
+	Kind, Problem, Fix string
+	Where              []string // keys of etcd, in full
+}
+
+// Findings are those of one service.
+type Findings struct {
+	At      time.Time // zero: never looked yet
+	Running bool
+	Err     string
+	All     []Finding
+}
+
+// History is the past of a service.
+type History struct {
+	From    int64    // the first revision that etcd still has
+	Changes []Change // the latest first
+	Partial string   // why that is not all; "": it is
+}
+
+// EditKind is what an edit does.
+type EditKind string
+
+// The kinds of edits.
+const (
+	EditDrain   EditKind = "drain"
+	EditUndrain EditKind = "undrain"
+	EditSplit   EditKind = "split"
+	EditPolicy  EditKind = "policy"
+	EditRemove  EditKind = "remove"
+)
+
+// Edit is a change of a live config that an operator asks for.
+type Edit struct {
+	Key      string
+	Kind     EditKind
+	Revision int64    // of the live config that the operator saw; 0: none
+	Instance string   // to drain or undrain
+	Child    string   // what a policy that is begun balances by
+	NoRoutes bool     // a policy that is begun may lack routes
+	Weights  []uint32 // of the splits
+	Groups   []string // the splits that the weights are for
+	Config   string   // the new live config
+}
+
+// Proposal is what an edit would change.
+type Proposal struct {
+	Config   string // to be written; "": the live config is removed
+	Revision int64  // of the live config that it would replace; 0: none
+	Moved    bool   // that is not the one that the operator saw
+	Changes  bool   // it says something else than the one in etcd
+	Diff     []DiffLine
+	Warnings []string
+	Notes    []string
+	Shares   []Share
+	NoShares string // why there are none
+}
+
+// DiffLine is one line of a difference: "+", "-" or " ", and the text.
+type DiffLine struct{ Mark, Text string }
+
+// Share is an instance's share of the calls in percent, below 0 where it is not known.
+type Share struct {
+	ID, Addr, Why string
+	Before, After float64
+}

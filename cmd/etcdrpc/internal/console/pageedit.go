@@ -1,0 +1,127 @@
+package console
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// confirmPage shows what an edit would change, before it is written.
+type confirmPage struct {
+	frame
+	Key      string
+	Proposal *Proposal // nil: the edit was refused
+	Refused  string    // why
+	Conflict bool      // the live config is not the one that the operator saw
+	Draft    string    // what the operator wants, to be edited on
+	Typed    string    // what else was typed, in words
+	Revision int64     // of the live config that a further edit is made of
+	Begun    *Edit     // one that begins to say how to balance, which the operator may say otherwise; nil: it does not
+}
+
+// readEdit reads the form of an edit.
+func readEdit(form func(name string) string, values map[string][]string) (Edit, error) {
+	e := Edit{
+		Key: form("key"), Kind: EditKind(form("kind")), Instance: form("instance"), Child: form("child"),
+		NoRoutes: form("noroutes") != "", Config: strings.ReplaceAll(form("config"), "\r\n", "\n"), Groups: values["group"],
+	}
+	var err error
+	if e.Revision, err = strconv.ParseInt(form("revision"), 10, 64); err != nil || e.Revision < 0 {
+		return e, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}
+	}
+	for _, text := range values["weight"] {
+		weight, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
+		if err != nil {
+			return e, httpError{http.StatusBadRequest, fmt.Sprintf("%.40q is no weight: want a whole number from 0 on", text)}
+		}
+		e.Weights = append(e.Weights, uint32(weight))
+	}
+	return e, nil
+}
+
+// propose shows what an edit would change.
+func (c *Console) propose(r *http.Request) (*answer, error) {
+	e, err := readEdit(r.Form.Get, r.Form)
+	if err != nil {
+		return nil, err
+	}
+	p := c.confirm(e)
+	proposal, err := c.Backend.Propose(r.Context(), e)
+	if err != nil {
+		p.Refused = err.Error()
+		return &answer{status: http.StatusUnprocessableEntity, template: "confirm", model: p}, nil
+	}
+	p.take(proposal)
+	return &answer{template: "confirm", model: p}, nil
+}
+
+// apply writes what a confirm page has shown. If somebody else was faster, that is shown beside what was to be written.
+func (c *Console) apply(r *http.Request) (*answer, error) {
+	e, err := readEdit(r.Form.Get, r.Form)
+	if err != nil {
+		return nil, err
+	}
+	written, err := c.Backend.Apply(r.Context(), e.Key, e.Config, e.Revision)
+	if err == nil {
+		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(written, 10))}, nil
+	}
+	e.Kind = EditPolicy
+	if e.Config == "" {
+		e.Kind = EditRemove
+	}
+	p := c.confirm(e)
+	if !errors.Is(err, ErrConflict) {
+		p.Refused = err.Error()
+		return &answer{status: http.StatusUnprocessableEntity, template: "confirm", model: p}, nil
+	}
+	p.Conflict = true
+	proposal, err := c.Backend.Propose(r.Context(), e)
+	if err != nil {
+		p.Refused = err.Error()
+		return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
+	}
+	p.take(proposal)
+	return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
+}
+
+func (c *Console) confirm(e Edit) *confirmPage {
+	p := &confirmPage{frame: c.frame("Confirm a change of "+e.Key, ""), Key: e.Key, Draft: e.Config, Typed: e.typed(), Revision: e.Revision}
+	if s := c.Backend.Service(e.Key); s != nil && !s.Config.Balances && s.Config.Problem == "" && (e.Kind == EditDrain || e.Kind == EditSplit) {
+		p.Begun = &e
+	}
+	return p
+}
+
+// Weight returns the weight of the group n.
+func (e *Edit) Weight(n int) uint32 {
+	if n >= len(e.Weights) {
+		return 0
+	}
+	return e.Weights[n]
+}
+
+func (p *confirmPage) take(proposal *Proposal) {
+	p.Proposal, p.Draft, p.Revision = proposal, proposal.Config, proposal.Revision
+	p.Conflict = p.Conflict || proposal.Moved
+}
+
+// typed says in words what an edit was, where that is not a text to be edited on.
+func (e *Edit) typed() string {
+	switch e.Kind {
+	case EditDrain, EditUndrain:
+		return string(e.Kind) + " " + e.Instance
+	case EditSplit:
+		var parts []string
+		for n, group := range e.Groups {
+			if n < len(e.Weights) {
+				parts = append(parts, fmt.Sprintf("%s: %d", group, e.Weights[n]))
+			}
+		}
+		return "split " + strings.Join(parts, ", ")
+	case EditRemove:
+		return "remove the live config"
+	}
+	return ""
+}

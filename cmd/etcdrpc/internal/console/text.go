@@ -1,0 +1,85 @@
+package console
+
+import (
+	"fmt"
+	"hash/fnv"
+	"html/template"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+)
+
+// Bounds of texts from etcd, in bytes.
+const (
+	maxCell = 96
+	maxLong = 2 << 10
+)
+
+// functions are those of the templates. Whatever may come from etcd goes through cell, long or line.
+var functions = template.FuncMap{
+	"id":       id,
+	"policies": func() []string { return policies },
+	"named":    named,
+	"cell":     func(s string) string { return printable.Short(s, maxCell) },
+	"long":     func(s string) string { return printable.Short(s, maxLong) },
+	"line":     printable.Text,
+	"lines":    lines,
+	"at":       at,
+	"list":     list,
+	"percent":  percent,
+	"clock":    func(t time.Time) string { return t.Format(time.TimeOnly) },
+	"seconds":  func(n int64) string { return (time.Duration(n) * time.Second).String() },
+	"text":     func(n int64) string { return strconv.FormatInt(n, 10) },
+}
+
+// policies are those that a live config may be begun with, the default first.
+var policies = []string{"round_robin", "pick_first", "least_request", "ring_hash", "weighted", "peak_ewma"}
+
+// id identifies a key within a page.
+func id(key string) string {
+	h := fnv.New64a()
+	h.Write([]byte(key)) // never fails
+	return strconv.FormatUint(h.Sum64(), 36)
+}
+
+// maxNamed bounds a key or an instance id that is part of an address, in bytes.
+const maxNamed = 1 << 10
+
+// named reports whether a key can be part of an address of the console.
+func named(key string) bool { return len(key) <= maxNamed }
+
+// lines returns text of several lines, each of them escaped.
+func lines(s string) string {
+	all := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	for n, line := range all {
+		all[n] = printable.Text(line)
+	}
+	return strings.Join(all, "\n")
+}
+
+// list returns the first of some names, and how many more there are.
+func list(names []string) string {
+	const shown = 4
+	var out strings.Builder
+	for n, name := range names {
+		if n == shown {
+			fmt.Fprintf(&out, " +%d", len(names)-shown)
+			break
+		}
+		if n > 0 {
+			out.WriteString(", ")
+		}
+		out.WriteString(printable.Short(name, maxCell/shown))
+	}
+	return out.String()
+}
+
+// percent returns a share; one below 0 is not known.
+func percent(share float64) string {
+	if share < 0 {
+		return "–"
+	}
+	return strconv.FormatFloat(share, 'f', 1, 64) + "\u00a0%"
+}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+)
+
+// leastToken is how long a token has to be, in bytes, that nobody is to guess.
+const leastToken = 16
+
+// ui serves the console.
+type ui struct {
+	listen    string
+	tokenFile string
+	hosts     []string
+	readOnly  bool
+}
+
+func newUI(a *app) *cobra.Command {
+	var u ui
+	cmd := &cobra.Command{
+		Use:   "ui",
+		Short: "Serve a web console of the services",
+		Long: `ui serves a web console on which one sees all services and their instances as they
+change, finds what is wrong, drains instances, and changes splits and live configs:
+checked, with the difference shown before anything is written.
+
+It listens on a loopback address unless --listen says otherwise. Another address
+needs a token: that in --token-file, or one that is made and printed. Whoever opens
+the console acts as the user that etcdrpc was given; --read-only writes nothing.
+
+The console speaks plain HTTP: beyond this host, put a proxy with TLS before it, and
+name it with --host.`,
+		Example: `  etcdrpc ui
+  etcdrpc ui --read-only --listen 0.0.0.0:8080 --token-file console.token --host console.example.com`,
+		Args: cobra.NoArgs,
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, _ []string) error {
+			return u.serve(ctx, cmd, s)
+		}),
+	}
+	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on")
+	cmd.Flags().StringVar(&u.tokenFile, "token-file", "", "the `file` with the token that the console asks for")
+	cmd.Flags().StringSliceVar(&u.hosts, "host", nil, "`names` that the console may be called by, besides addresses, separated by commas")
+	cmd.Flags().BoolVar(&u.readOnly, "read-only", false, "write nothing")
+	return cmd
+}
+
+func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", u.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer listener.Close()
+	token, made, err := u.token(listener.Addr())
+	if err != nil {
+		return err
+	}
+	logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
+	h := startConsole(ctx, s, console.Options{
+		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: isLoopback(listener.Addr()), Log: logger,
+	})
+	defer h.stop()
+	out := cmd.OutOrStdout()
+	sayf(out, "The console is at http://%s/\n", listener.Addr())
+	if made {
+		sayf(out, "Its token is %s\n", token)
+	}
+	if !isLoopback(listener.Addr()) {
+		sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
+	}
+	return h.serve(ctx, listener, logger)
+}
+
+// token returns the token that the console asks for, "" for none, and whether it was made just now.
+func (u *ui) token(at net.Addr) (token string, made bool, err error) {
+	if u.tokenFile != "" {
+		raw, err := os.ReadFile(u.tokenFile)
+		if err != nil {
+			return "", false, fmt.Errorf("--token-file: %w", err)
+		}
+		token := strings.TrimSpace(string(raw))
+		if len(token) < leastToken {
+			return "", false, usageError{fmt.Errorf("--token-file: the token in %s has %d bytes: want at least %d", u.tokenFile, len(token), leastToken)}
+		}
+		return token, false, nil
+	}
+	if isLoopback(at) {
+		return "", false, nil
+	}
+	return rand.Text(), true, nil
+}
+
+// names returns the names that the console goes by: those given, and the one that it listens on.
+func (u *ui) names() []string {
+	names := u.hosts
+	if host, _, err := net.SplitHostPort(u.listen); err == nil && host != "" {
+		names = append(names, host)
+	}
+	return names
+}
+
+func isLoopback(at net.Addr) bool {
+	addr, err := netip.ParseAddrPort(at.String())
+	return err == nil && addr.Addr().Unmap().IsLoopback()
+}
+
+// hosted is a console with the fleet that it shows.
+type hosted struct {
+	*console.Console
+	stop func() // returns when everything that was started has ended
+}
+
+// backend is all that a console shows and changes.
+type backend struct {
+	*liveFleet
+	*examiner
+}
+
+// startConsole follows etcd, and returns when the fleet is listed for the first time, or cannot be.
+func startConsole(ctx context.Context, s *store, o console.Options) *hosted {
+	ctx, cancel := context.WithCancel(ctx)
+	f := newLiveFleet(s)
+	x := newExaminer(ctx, f)
+	listed, ended := make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(ended)
+		f.run(ctx, func() {
+			select {
+			case listed <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	select {
+	case <-listed:
+	case <-ctx.Done():
+	}
+	o.Backend = backend{f, x}
+	h := &hosted{Console: console.New(o)}
+	h.stop = func() {
+		h.Close()
+		cancel()
+		<-ended
+		x.wait()
+	}
+	return h
+}
+
+// serve serves the console until ctx ends, with which the requests under way end as well.
+func (h *hosted) serve(ctx context.Context, listener net.Listener, logger *log.Logger) error {
+	server := &http.Server{
+		Handler: h, ErrorLog: logger, MaxHeaderBytes: 32 << 10,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve the console: %w", err)
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	err := server.Shutdown(last)
+	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
+		err = errors.Join(err, served)
+	}
+	return err
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sort"
+	"unicode/utf8"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+const (
+	// maxEdited bounds a live config that is edited in a browser, in bytes.
+	maxEdited = 128 << 10
+	// maxShown bounds what is shown of one that is not.
+	maxShown = 8 << 10
+)
+
+// versionOf returns a text that differs whenever a service does. Revisions only grow: with as many entries as before,
+// their sum tells a change.
+func versionOf(s *service) string {
+	sum, n, config := int64(0), 0, int64(0)
+	for _, i := range s.instances {
+		sum, n = sum+i.entry.modRevision, n+1
+	}
+	for _, i := range s.malformed {
+		sum, n = sum+i.entry.modRevision, n+1
+	}
+	if s.config != nil {
+		config = s.config.modRevision
+	}
+	return fmt.Sprint(n, ".", sum, ".", config)
+}
+
+func summarize(s *service, version string) console.Summary {
+	sum := console.Summary{Key: s.key, Version: version, Policy: console.PolicyNone}
+	var drained []string
+	if s.config != nil {
+		drained, sum.Policy = drainList(s.config.value), console.PolicyInForce
+		if checkConfig(string(s.config.value)) != nil {
+			sum.Policy = console.PolicyRefused
+		}
+	}
+	zones, versions := map[string]bool{}, map[string]bool{}
+	for n := range s.instances {
+		i := &s.instances[n]
+		switch stateOf(i, drained) {
+		case console.Leaving:
+			sum.Counts.Leaving++
+		case console.Drained:
+			sum.Counts.Drained++
+		default:
+			sum.Counts.Registered++
+		}
+		zones[i.Zone], versions[i.Version] = true, true
+		sum.Weight += uint64(i.Weight)
+	}
+	delete(zones, "")
+	delete(versions, "")
+	sum.Counts.Malformed = len(s.malformed)
+	sum.Zones, sum.Versions = sortedKeys(zones), sortedKeys(versions)
+	return sum
+}
+
+// stateOf returns what becomes of an instance, without a look at its lease.
+func stateOf(i *instance, drained []string) console.State {
+	switch {
+	case i.Leaving():
+		return console.Leaving
+	case i.isDrained(drained):
+		return console.Drained
+	}
+	return console.Registered
+}
+
+// Service is part of console.Backend.
+func (f *liveFleet) Service(key string) *console.Service {
+	v := f.look()
+	s := v.services[key]
+	if s == nil {
+		return nil
+	}
+	out := detail(s, f.store.full)
+	n := sort.Search(len(v.fleet.Services), func(n int) bool { return v.fleet.Services[n].Key >= key })
+	out.Summary = v.fleet.Services[n]
+	out.Recent = f.changesAt(key)
+	return out
+}
+
+// detail returns a service in full, save its summary and its past.
+func detail(s *service, full func(string) string) *console.Service {
+	out := &console.Service{Editable: endpoint.CheckKey(s.key) == nil, Config: configOf(s)}
+	var drained []string
+	if s.config != nil {
+		drained = drainList(s.config.value)
+	}
+	shares := sharesOf(s)
+	for n := range s.instances {
+		i := &s.instances[n]
+		share := -1.0
+		if got, ok := shares[i.entry.key]; ok {
+			share = got
+		}
+		out.Instances = append(out.Instances, console.Instance{
+			ID: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Layout: s.layoutName(*i),
+			EtcdKey: full(i.entry.key), State: stateOf(i, drained), Lease: i.entry.lease, Metadata: pairs(i.Metadata), Share: share,
+		})
+	}
+	for _, i := range s.malformed {
+		out.Instances = append(out.Instances, console.Instance{
+			ID: i.Instance, EtcdKey: full(i.entry.key), State: console.Malformed, Problem: i.err.Error(), Lease: i.entry.lease, Share: -1,
+		})
+	}
+	return out
+}
+
+func pairs(metadata map[string]string) (all [][2]string) {
+	for _, name := range slices.Sorted(maps.Keys(metadata)) {
+		value := metadata[name]
+		if name == startedName {
+			value = startedText(value)
+		}
+		all = append(all, [2]string{name, value})
+	}
+	return all
+}
+
+// sharesOf returns the share of each entry by the live config, none if there is no such config.
+func sharesOf(s *service) map[string]float64 {
+	x, err := explain(s, caller{})
+	if err != nil {
+		return nil
+	}
+	shares := make(map[string]float64, len(x.service.instances))
+	for _, i := range s.instances {
+		shares[i.entry.key] = 0
+	}
+	byAddr := x.byAddr()
+	for _, i := range x.service.instances {
+		shares[i.entry.key] = byAddr[i.Addr].Share
+	}
+	return shares
+}
+
+// byAddr returns the instances that clients call, by their addresses.
+func (x *explanation) byAddr() map[string]explained {
+	all := make(map[string]explained, len(x.Instances))
+	for _, i := range x.Instances {
+		if known, ok := all[i.Addr]; !ok || known.Share < i.Share {
+			all[i.Addr] = i
+		}
+	}
+	return all
+}
+
+// configOf returns the live config of a service for people.
+func configOf(s *service) console.Config {
+	if s.config == nil {
+		return console.Config{Whole: true, Splits: versionSplits(s), Proposed: true}
+	}
+	c := console.Config{Revision: s.config.modRevision}
+	if c.Text, c.Whole = shownConfig(s.config.value); !c.Whole {
+		c.Problem = problemOf(checkConfig(string(s.config.value)))
+		return c
+	}
+	if c.Problem = problemOf(checkConfig(string(s.config.value))); c.Problem != "" {
+		return c
+	}
+	live, err := parseConfig(s.config.value)
+	c.Balances = err == nil && live.namesPolicy()
+	if policy := livePolicy(s.config.value); policy != nil {
+		for _, split := range policy.Split {
+			c.Splits = append(c.Splits, console.Split{Match: matchText(split.Match), Weight: split.Weight})
+		}
+	}
+	if len(c.Splits) == 0 {
+		c.Splits, c.Proposed = versionSplits(s), true
+	}
+	return c
+}
+
+func problemOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// shownConfig returns a live config for people, and whether that is all of it.
+func shownConfig(value []byte) (text string, whole bool) {
+	switch {
+	case len(value) <= maxEdited && !tooDeep(value) && json.Valid(value):
+		return pretty(value), true
+	case len(value) <= maxEdited && utf8.Valid(value):
+		return string(value), true
+	}
+	return string(value[:min(len(value), maxShown)]), false
+}
+
+// matchText returns a match of a split as people write it. It is JSON, which names a group without doubt.
+func matchText(match map[string]string) string {
+	text, err := json.Marshal(match)
+	if err != nil {
+		panic(err) // cannot be: they are texts
+	}
+	return string(printable.JSON(text))
+}
+
+// versionSplits returns the split that could be begun of a service: among its versions, by how many instances each has.
+func versionSplits(s *service) (splits []console.Split) {
+	const groups = 8
+	counts := make(map[string]uint32)
+	for _, i := range s.instances {
+		if i.Version != "" {
+			counts[i.Version]++
+		}
+	}
+	if len(counts) < 2 || len(counts) > groups {
+		return nil
+	}
+	total := uint32(0)
+	for _, n := range counts {
+		total += n
+	}
+	for _, version := range sortedKeys(counts) {
+		splits = append(splits, console.Split{Match: matchText(serviceconfig.Split{Match: map[string]string{"version": version}}.Match), Weight: 100 * counts[version] / total})
+	}
+	return splits
+}
+
+// Leases is part of console.Backend.
+func (f *liveFleet) Leases(ctx context.Context, ids []int64) (map[int64]console.Lease, error) {
+	found, err := f.store.leases(ctx, ids)
+	all := make(map[int64]console.Lease, len(found))
+	for id, t := range found {
+		all[id] = console.Lease{Left: t.left, Granted: t.granted}
+	}
+	return all, err
+}

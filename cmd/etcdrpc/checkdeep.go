@@ -98,7 +98,7 @@ func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
 		switch {
 		case heard.tls:
 			secure = append(secure, i)
-			if heard.grpc || heard.wantsCert {
+			if heard.grpc || heard.wantsCert || heard.mute {
 				all = append(all, checkCertificate(s, &i, heard, where, d)...)
 			}
 		case heard.grpc:
@@ -106,15 +106,25 @@ func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
 		}
 		switch {
 		case heard.wantsCert:
+		case heard.mute:
+			all = append(all, finding{kindNotServing, where, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, d.probeTimeout),
+				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
 		case !heard.grpc:
-			all = append(all, finding{kindNotGRPC, where, i.Addr + " " + heard.what,
-				"have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"})
+			all = append(all, notGRPC(s, &i, heard, where))
 		case len(heard.notServing) > 0:
 			all = append(all, finding{kindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
 				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
 		}
 	}
 	return append(all, p.checkTransport(secure, plain, d)...)
+}
+
+func notGRPC(s *service, i *instance, heard speech, where []string) finding {
+	fix := "have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"
+	if heard.tls && len(heard.certs) == 0 { // it may be the name that it refuses
+		fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", shell(s.key))
+	}
+	return finding{kindNotGRPC, where, i.Addr + " " + heard.what, fix}
 }
 
 // healthNames lists services that are not serving.

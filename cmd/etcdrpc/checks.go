@@ -65,7 +65,7 @@ var kinds = []struct {
 	{kindLane, "routes of a live policy that put no instance in a lane, or too many"},
 	{kindPlaintext, "a password of --user that is sent without TLS"},
 	{kindNotGRPC, "a port that does not speak gRPC (--deep)"},
-	{kindNotServing, "a server that says it is not serving (--deep)"},
+	{kindNotServing, "a server that says it is not serving, or nothing (--deep)"},
 	{kindTransport, "plaintext where clients use TLS, or the reverse (--deep)"},
 	{kindCertificate, "a certificate that clients refuse (--deep)"},
 	{kindJSONLayout, "JSON that clients read only with a json_layout: a note, no fault"},

@@ -146,6 +146,22 @@ var faults = []fault{
 		f.instance("acme/fig", "10.1.38.1:9000")
 		f.route("10.1.38.1:9000", f.yard.http2)
 	}},
+	{"a health check that hangs", kindNotServing, "10.1.39.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 1s", "acme/laurel/10.1.39.1:9000", func(f *fleet) {
+		f.instance("acme/laurel", "10.1.39.1:9000")
+		f.route("10.1.39.1:9000", f.yard.hanging)
+	}},
+	{"a health check that hangs over TLS", kindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 1s", "acme/maple/10.1.40.1:9000", func(f *fleet) {
+		f.instance("acme/maple", "10.1.40.1:9000")
+		f.route("10.1.40.1:9000", f.yard.hangingTLS)
+	}},
+	{"TLS with HTTP/1 alone", kindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000", func(f *fleet) {
+		f.instance("acme/myrtle", "10.1.41.1:9000")
+		f.route("10.1.41.1:9000", f.yard.noHTTP2)
+	}},
+	{"TLS for another name alone", kindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000", func(f *fleet) {
+		f.instance("acme/nutmeg", "10.1.42.1:9000")
+		f.route("10.1.42.1:9000", f.yard.choosy)
+	}},
 	{"a certificate that has expired", kindCertificate, "expired at", "acme/gum/10.1.33.1:9000", func(f *fleet) {
 		f.instance("acme/gum", "10.1.33.1:9000")
 		f.route("10.1.33.1:9000", f.yard.expired)

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -161,6 +162,10 @@ type yard struct {
 	mutual     string // gRPC over TLS for clients with a certificate
 	http1      string // HTTP/1
 	silent     string // it accepts, and says nothing
+	hanging    string // gRPC without TLS whose health check never answers
+	hangingTLS string // the same over TLS
+	noHTTP2    string // HTTP/1 over TLS, which refuses HTTP/2
+	choosy     string // gRPC over TLS that refuses all names
 }
 
 func newYard(t *testing.T) *yard {
@@ -185,7 +190,7 @@ func newYard(t *testing.T) *yard {
 		grpc_health_v1.RegisterHealthServer(server, checks)
 	})
 	y.bare = y.serveWith(y.ca.issuer("", later), func(*grpc.Server) {})
-	y.http2 = y.serveHTTP(y.ca.issuer("", later))
+	y.http2 = y.serveHTTP(y.ca.issuer("", later), true)
 	y.http1 = y.accept(func(conn net.Conn) {
 		if _, err := conn.Read(make([]byte, 512)); err == nil {
 			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
@@ -193,7 +198,24 @@ func newYard(t *testing.T) *yard {
 		conn.Close()
 	})
 	y.silent = y.accept(func(net.Conn) {})
+	hang := func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, hangingHealth{}) }
+	y.hanging = y.serveWith(nil, hang)
+	y.hangingTLS = y.serveWith(y.ca.issuer("", later), hang)
+	y.noHTTP2 = y.serveHTTP(y.ca.issuer("", later), false)
+	choosy := y.ca.issuer("", later)
+	choosy.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
+	y.choosy = y.serveWith(choosy, func(*grpc.Server) {})
 	return y
+}
+
+// hangingHealth answers when nobody waits any more.
+type hangingHealth struct {
+	grpc_health_v1.UnimplementedHealthServer
+}
+
+func (hangingHealth) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
 // serve runs a gRPC server with a health service. config is nil for one without TLS.
@@ -231,10 +253,10 @@ func (y *yard) serveWith(config *tls.Config, register func(*grpc.Server)) string
 	return listener.Addr().String()
 }
 
-// serveHTTP runs a web server.
-func (y *yard) serveHTTP(config *tls.Config) string {
+// serveHTTP runs a web server, over HTTP/1 alone without http2.
+func (y *yard) serveHTTP(config *tls.Config, http2 bool) string {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
-	server.EnableHTTP2, server.TLS = true, config
+	server.EnableHTTP2, server.TLS = http2, config
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	server.StartTLS()
 	y.t.Cleanup(server.Close)

@@ -44,6 +44,7 @@ type speech struct {
 	certs      []*x509.Certificate // of the server, over TLS
 	wantsCert  bool                // it speaks to clients with a certificate alone, so the rest is not known
 	grpc       bool
+	mute       bool     // it speaks HTTP/2, but answers nothing in time
 	what       string   // what it speaks instead of gRPC, in words that follow the address
 	notServing []string // services that say so, "" for the server as a whole
 }
@@ -83,8 +84,7 @@ func (s *speaker) speak(ctx context.Context, to partner) speech {
 			return found
 		}
 	}
-	found.what = s.sniff(ctx, to.addr)
-	return found
+	return s.sniff(ctx, to.addr)
 }
 
 // plain speaks HTTP/2 without TLS. The zero value is returned if that is not understood.
@@ -108,7 +108,8 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 		mu    sync.Mutex
 		found speech
 		proto string
-		asked bool // for a certificate of ours
+		asked bool  // for a certificate of ours
+		alert error // why the server refused the handshake
 	)
 	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
 		VerifyConnection: func(state tls.ConnectionState) error {
@@ -136,6 +137,9 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 		secure := tls.Client(conn, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			conn.Close()
+			mu.Lock()
+			defer mu.Unlock()
+			alert = alertOf(err)
 			return nil, err
 		}
 		if secure.ConnectionState().NegotiatedProtocol != "h2" {
@@ -146,20 +150,34 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 	}}
 	defer transport.CloseIdleConnections()
 	var heard speech
-	failed := s.converse(ctx, transport, "https", to, &heard) != nil
+	err := s.converse(ctx, transport, "https", to, &heard)
 	mu.Lock()
 	defer mu.Unlock()
 	found.grpc, found.what, found.notServing = heard.grpc, heard.what, heard.notServing
 	switch {
-	case !found.tls || found.grpc || found.what != "":
-	case failed && asked: // how a server refuses whoever has none differs
+	case found.grpc || found.what != "":
+	case !found.tls && alert != nil:
+		found.tls, found.what = true, fmt.Sprintf("refuses HTTP/2 over TLS (ALPN h2) for the name %q: %s", to.tlsName, alert)
+	case !found.tls:
+	case err != nil && asked: // how a server refuses whoever has none differs
 		found.wantsCert = true
 	case proto != "h2":
 		found.what = "speaks TLS, but offers no HTTP/2 in it (ALPN h2)"
+	case errors.Is(err, context.DeadlineExceeded):
+		found.mute = true
 	default:
 		found.what = "speaks TLS, but answers no HTTP/2 request in it"
 	}
 	return found
+}
+
+// alertOf returns the alert by which a TLS server ended a handshake, nil if the handshake failed otherwise.
+func alertOf(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" {
+		return op.Err
+	}
+	return nil
 }
 
 // converse asks for the health of the server and of its services, and notes what the answers say. The error is of the first
@@ -247,9 +265,9 @@ func saysNotServing(raw []byte) bool {
 	return false
 }
 
-// sniff says what a port answers that speaks neither HTTP/2 nor TLS.
-func (s *speaker) sniff(ctx context.Context, addr string) string {
-	const silent = "accepts connections, but answers neither HTTP/2 nor TLS"
+// sniff hears what a port answers that let no question of HTTP/2 be answered, with TLS or without.
+func (s *speaker) sniff(ctx context.Context, addr string) speech {
+	silent := speech{what: "accepts connections, but answers neither HTTP/2 nor TLS"}
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	conn, err := s.dial(ctx, "tcp", addr)
@@ -267,8 +285,16 @@ func (s *speaker) sniff(ctx context.Context, addr string) string {
 	switch {
 	case n == 0:
 		return silent
+	case isSettings(first[:n]):
+		return speech{mute: true}
 	case bytes.HasPrefix(first, []byte("HTTP/1")):
-		return "speaks HTTP/1, not HTTP/2"
+		return speech{what: "speaks HTTP/1, not HTTP/2"}
 	}
-	return fmt.Sprintf("answers HTTP/2 with %q", first[:n])
+	return speech{what: fmt.Sprintf("answers HTTP/2 with %q", first[:n])}
+}
+
+// isSettings reports whether text begins with the SETTINGS frame with which HTTP/2 servers begin.
+func isSettings(text []byte) bool {
+	const header, frameType, settings = 9, 3, 4
+	return len(text) >= header && text[frameType] == settings && binary.BigEndian.Uint32(text[5:header]) == 0
 }

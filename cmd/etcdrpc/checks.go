@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -171,6 +173,9 @@ func (p *patient) checkInstance(i *instance, d *doctor) (all []finding) {
 		all = append(all, finding{kindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
 			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself" + p.deletion(i, "; if it has no server any more")})
 	}
+	if i.Leaving() {
+		return all // clients call it no more, so it may stop
+	}
 	if misleading := p.checkAddress(i); misleading != nil {
 		return append(all, misleading...)
 	}
@@ -229,7 +234,7 @@ func (p *patient) checkDuplicates(s *service) (all []finding) {
 	keys := make(map[place][]string)
 	var order []place
 	for _, i := range s.instances {
-		if p.stale[i.entry.lease] {
+		if p.stale[i.entry.lease] || i.Leaving() {
 			continue // what a restarted server left behind
 		}
 		at := place{i.layout, i.Addr}
@@ -251,14 +256,20 @@ func (p *patient) checkDuplicates(s *service) (all []finding) {
 func (p *patient) checkLayouts(s *service) []finding {
 	count := make(map[string]int)
 	first := make(map[string]string)
+	written := make(map[string]map[string]bool) // the layouts of each address
 	for _, i := range s.instances {
 		name := s.layoutName(i)
+		if written[i.Addr] == nil {
+			written[i.Addr] = make(map[string]bool)
+		}
+		written[i.Addr][name] = true
 		if count[name]++; count[name] == 1 {
 			first[name] = p.full(i.entry.key)
 		}
 	}
-	if len(count) < 2 {
-		return nil
+	partly := func(layouts map[string]bool) bool { return len(layouts) < len(count) }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(written)), partly) {
+		return nil // the readers of each layout find every server
 	}
 	var parts, where []string
 	for _, name := range sortedKeys(count) {

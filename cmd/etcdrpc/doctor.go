@@ -309,7 +309,9 @@ func (p *patient) addresses() []string {
 	set := make(map[string]bool)
 	for _, s := range p.examined() {
 		for _, i := range s.instances {
-			set[i.Addr] = !p.isMisleading(i.Addr)
+			if !i.Leaving() {
+				set[i.Addr] = !p.isMisleading(i.Addr)
+			}
 		}
 		for _, i := range s.malformed {
 			if addr := addressOf(&i); i.entry.lease == 0 && addr != "" {

@@ -55,6 +55,35 @@ var healthy = []struct {
 		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
 	}},
 	{"an etcd that is shared with others", 1, plantShared},
+	{"namespaces, with an election in each", 0, func(_ *testing.T, f *fleet) {
+		for n, namespace := range []string{"prod/", "staging/"} {
+			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)
+			f.instance(namespace+"acme/user", addr)
+			f.lease(namespace+"_grpc_leader/acme/user//"+addr, addr)
+			f.put(namespace+configPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
+		}
+	}},
+	{"servers that write two layouts", 0, func(_ *testing.T, f *fleet) {
+		for n := range 2 {
+			addr := fmt.Sprintf("10.2.7.%d:9000", n+1)
+			f.instance("acme/user", addr)
+			f.lease("acme/user@", addr)
+		}
+	}},
+	{"a server that withdraws its entry", 0, func(_ *testing.T, f *fleet) {
+		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`)
+		f.route("10.2.8.1:9000", "")
+		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`)
+		f.route("10.2.8.2:9000", f.yard.notServing)
+		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
+		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
+	}},
+	{"a server that is drained before it stops", 0, func(_ *testing.T, f *fleet) {
+		f.instance("acme/user", "10.2.9.1:9000")
+		f.route("10.2.9.1:9000", f.yard.notServing)
+		f.instance("acme/user", "10.2.9.2:9000")
+		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
+	}},
 	{"one host alone", 0, func(_ *testing.T, f *fleet) {
 		f.instance("acme/user", "127.0.0.1:9000")
 		f.instance("acme/order", "[::1]:9000")

@@ -71,7 +71,7 @@ func surveyAll(entries []entry) []*service {
 	for i, e := range entries {
 		if key, ok := strings.CutPrefix(e.key, configPrefix); ok {
 			group(key).config = &entries[i]
-		} else if key := ownerOf(e); key != "" && !strings.HasPrefix(e.key, leaderPrefix) {
+		} else if key := ownerOf(e); key != "" && !isCandidate(e.key) {
 			group(key).add(e)
 		}
 	}
@@ -149,6 +149,16 @@ func ownerOf(e entry) string {
 		}
 	}
 	return e.key[:max(strings.LastIndexByte(e.key, '/'), 0)]
+}
+
+// isCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
+// what is looked at. What is kept there otherwise has no double slash.
+func isCandidate(key string) bool {
+	if strings.HasPrefix(key, leaderPrefix) {
+		return true
+	}
+	_, rest, ok := strings.Cut(key, "/"+leaderPrefix)
+	return ok && strings.Contains(rest, "//")
 }
 
 // leaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.

@@ -26,7 +26,7 @@ func (p *patient) checkPolicy(s *service) (all []finding) {
 	config, err := serviceconfig.ParseLive(string(s.config.value))
 	if err != nil {
 		all = append(all, finding{kindBadPolicy, []string{key}, "clients do not go by the live policy: " + err.Error(),
-			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", shell(s.key))})
+			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.key))})
 	} else {
 		all = append(all, p.checkLinked(s, config)...)
 	}
@@ -35,7 +35,7 @@ func (p *patient) checkPolicy(s *service) (all []finding) {
 		return all
 	case !s.inUse():
 		return append(all, finding{kindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.key),
-			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", shell(s.key))})
+			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", p.word(s.key))})
 	case err != nil || len(s.instances) == 0:
 		return all
 	}
@@ -57,7 +57,7 @@ func (p *patient) checkLinked(s *service, config *serviceconfig.Config) []findin
 	return []finding{{kindUnlinked, []string{p.full(s.config.key)},
 		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that " + err.Error(),
 		fmt.Sprintf("have every client of %[1]s link it, as generated code does whose proto names it, and then --skip %[2]s; "+
-			"or etcdrpc policy set %[1]s FILE with another", shell(s.key), kindUnlinked)}}
+			"or etcdrpc policy set %[1]s FILE with another", p.word(s.key), kindUnlinked)}}
 }
 
 // checkDrain finds a drain of everything, which clients ignore, or of nothing.
@@ -65,7 +65,7 @@ func (p *patient) checkDrain(s *service, policy *serviceconfig.Etcd) (all []find
 	key := p.full(s.config.key)
 	if m := s.merged(); len(m.instances) > 0 && m.checkLeft(policy.Drain) != nil {
 		all = append(all, finding{kindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", shell(s.key))})
+			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.key))})
 	}
 	var absent []string
 	for _, name := range policy.Drain {
@@ -77,7 +77,7 @@ func (p *patient) checkDrain(s *service, policy *serviceconfig.Etcd) (all []find
 		return all
 	}
 	return append(all, finding{kindNoMatch, []string{key}, "the live policy drains what is not registered, so nothing is drained by it: " + quoted(absent),
-		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", shell(s.key), shell(absent[0]))})
+		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", p.word(s.key), shell(absent[0]))})
 }
 
 // mayBeNamed reports whether an instance in home-made JSON may have a name: its json_layout may take the id from any field.
@@ -111,7 +111,7 @@ func (p *patient) checkSplit(s *service, policy *serviceconfig.Etcd) []finding {
 		return nil
 	}
 	return []finding{{kindNoMatch, []string{p.full(s.config.key)}, "no instance is in a group of the split, so the other groups get its calls: " + strings.Join(firstOf(empty), "; "),
-		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", shell(s.key))}}
+		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.key))}}
 }
 
 // checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
@@ -134,7 +134,7 @@ func (p *patient) checkServed(s *service, config *serviceconfig.Config) []findin
 	}
 	return []finding{{kindUnserved, []string{p.full(s.config.key)},
 		"methodConfig of the live policy names what no instance serves, so it has no effect there: " + quoted(absent),
-		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", quoted(firstOf(servedNames(served))[:1]), shell(s.key))}}
+		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", quoted(firstOf(servedNames(served))[:1]), p.word(s.key))}}
 }
 
 // isInfrastructure reports whether a gRPC service is one that servers have besides those that they publish, such as the

@@ -162,7 +162,7 @@ func (p *patient) noteHomeMade(s *service) []finding {
 		return nil
 	}
 	return []finding{{kindJSONLayout, where, entriesAre(n) + " in JSON" + writer + " that clients read only with a json_layout, and etcd does not hold theirs",
-		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.homeMade.layout, shell(s.key))}}
+		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.homeMade.layout, p.word(s.key))}}
 }
 
 // checkInstance tells what is wrong with an entry. That a dead server's lease is not renewed goes
@@ -209,6 +209,15 @@ func (p *patient) leaseState(id int64) string {
 		return fmt.Sprintf("nobody renews its lease %s, which has %s of %s left", leaseName(id), seconds(max(t.left, 0)), seconds(t.granted))
 	}
 	return fmt.Sprintf("its lease %s has %s of %s left", leaseName(id), seconds(max(t.left, 0)), seconds(t.granted))
+}
+
+// word returns a service key as a command of etcdrpc takes it, after the flag that says in which namespace it is.
+func (p *patient) word(key string) string {
+	namespace := p.full("")
+	if namespace == "" {
+		return shell(key)
+	}
+	return "--namespace=" + strings.TrimPrefix(shell(namespace), "-- ") + " " + shell(key)
 }
 
 // reason is why a connection failed, without the address, which is told already.

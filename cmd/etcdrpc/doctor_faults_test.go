@@ -250,6 +250,11 @@ func checkRemedies(t *testing.T, found report) {
 		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != kindUnreachable {
 			t.Errorf("a remedy deletes a living entry: %+v", f)
 		}
+		for at, text := range strings.Split(f.Fix, "etcdrpc ") {
+			if word, _, _ := strings.Cut(text, " FILE"); at > 0 && strings.Contains(word, "acme/") && !strings.Contains(word, "--namespace=") {
+				t.Errorf("a remedy leaves the namespace out: %+v", f)
+			}
+		}
 		for _, inside := range []string{"uint32", "float64", "Go value", "struct"} {
 			if strings.Contains(f.Problem, inside) {
 				t.Errorf("a problem shows %q: %+v", inside, f)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -260,6 +261,31 @@ func TestDoctor_RoleNamedRead(t *testing.T) {
 	want := "etcdctl role grant-permission --prefix read readwrite acme/user/"
 	if len(found.Findings) != 1 || found.Findings[0].Fix != want {
 		t.Errorf("found %+v, want the fix %s", found.Findings, want)
+	}
+}
+
+// TestDoctor_RemedyInNamespace runs the command that a remedy gives, beside a namespace in which the same key is well.
+func TestDoctor_RemedyInNamespace(t *testing.T) {
+	etcd, y := etcdtest.Start(t), newYard(t)
+	newFleet(t, etcd, y, "").policy("acme/user", "{}")
+	f := newFleet(t, etcd, y, "-prod one/")
+	f.policy("acme/user", "{}")
+	found, _ := f.doctor("--no-dial")
+	if len(found.Findings) != 1 || found.Findings[0].Kind != kindOrphanPolicy {
+		t.Fatalf("found %+v", found.Findings)
+	}
+	_, command, _ := strings.Cut(found.Findings[0].Fix, ": ")
+	if want := "etcdrpc policy rm --namespace='-prod one/' acme/user"; command != want {
+		t.Fatalf("the command %s, want %s", command, want)
+	}
+	a := newApp()
+	args := []string{"policy", "rm", "--namespace=-prod one/", "acme/user", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
+	if code := a.execute(t.Context(), args, io.Discard, io.Discard); code != 0 {
+		t.Errorf("%s: exit %d", command, code)
+	}
+	left, err := etcd.Admin().Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithKeysOnly())
+	if err != nil || len(left.Kvs) != 1 || string(left.Kvs[0].Key) != "_grpc_config/acme/user" {
+		t.Errorf("left %v, %v", left, err)
 	}
 }
 

@@ -84,14 +84,14 @@ func (p *patient) checkLanes(s *service) (all []finding) {
 		all = append(all, finding{kindLane, []string{p.full(s.config.key)}, problem, fix})
 	}
 	for _, problem := range placed.Problems {
-		found(problem, fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", shell(s.key)))
+		found(problem, fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.key)))
 	}
 	switch {
 	case len(placed.Of) == len(s.instances):
 		found("every instance is in a lane, so the calls without a lane go to all of them", "register instances in no lane, or see that the routes match fewer")
 	case s.baseIsDrained(placed, policy.Drain) && s.checkLeft(policy.Drain) == nil:
 		found("the live policy drains every instance that is in no lane, so clients ignore that for these",
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", shell(s.key)))
+			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.key)))
 	}
 	return all
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"net/url"
 	"slices"
 	"strconv"
@@ -14,7 +15,7 @@ var writers = []struct {
 	name   string
 	fields []string
 }{
-	{"go-micro", []string{"name", "nodes"}},
+	{goMicro, []string{"name", "nodes"}},
 	{"kratos", []string{"id", "name", "endpoints"}},
 	{"kitex", []string{"network", "address", "weight"}},
 	{"dubbo-go", []string{"ServiceName", "Host", "Port"}},
@@ -23,7 +24,10 @@ var writers = []struct {
 	{nacosStyle, []string{"ip", "port", "ephemeral"}},
 }
 
-const nacosStyle = "a registry in the style of Nacos"
+const (
+	goMicro    = "go-micro"
+	nacosStyle = "a registry in the style of Nacos"
+)
 
 // writerOf returns the name of the framework that seems to have written an entry, "" if no framework is known to write
 // such. Both the entries that clients read and those that they cannot have writers.
@@ -44,7 +48,9 @@ func writerOf(key string, e entry) string {
 	})
 	for _, w := range writers {
 		if !slices.ContainsFunc(w.fields, func(field string) bool { return !names[field] }) {
-			return w.name
+			if w.name != goMicro || hasMicroNodes(e.value) {
+				return w.name
+			}
 		}
 	}
 	switch {
@@ -54,6 +60,20 @@ func writerOf(key string, e entry) string {
 		return "GoFrame"
 	}
 	return ""
+}
+
+// hasMicroNodes reports whether the nodes of an object are go-micro's. Gateways have nodes of upstreams, which have no ids.
+func hasMicroNodes(object []byte) bool {
+	var its struct {
+		Nodes []struct {
+			ID      *string `json:"id"`
+			Address *string `json:"address"`
+		} `json:"nodes"`
+	}
+	if json.Unmarshal(object, &its) != nil || len(its.Nodes) == 0 {
+		return false
+	}
+	return its.Nodes[0].ID != nil && its.Nodes[0].Address != nil
 }
 
 // isDubboURL reports whether a name is a URL of dubbo-go's registry by interface, in which each provider is a key.

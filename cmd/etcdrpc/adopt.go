@@ -30,7 +30,7 @@ for the entries or for the key.`,
 				return err
 			}
 			if parts != nil {
-				sayf(cmd.ErrOrStderr(), "The user %q may read this part only: %s\n", s.user, joined(parts))
+				sayf(cmd.ErrOrStderr(), "%s\n", partOnly(s.user, parts))
 			}
 			v, err := adopt(args[0], entries, s.full)
 			if err != nil {

@@ -124,9 +124,11 @@ func allowed(err error) (bool, error) {
 
 // denied is what etcd does not let the user do, what comes of it, and the right that the user lacks.
 func denied(ctx context.Context, s *store, r keyRange, right, consequence string, err error) finding {
-	f := finding{Kind: kindPermission, Problem: err.Error() + ", so " + consequence}
+	f := finding{Kind: kindPermission, Where: []string{}, Problem: err.Error() + ", so " + consequence}
 	from := strings.Trim(r.from, "\x00")
-	f.Where = []string{s.full(from)}
+	if from != "" {
+		f.Where = []string{s.full(from)}
+	}
 	if s.user == "" {
 		f.Fix = "give the credentials of someone who may: --user"
 		return f
@@ -138,7 +140,6 @@ func denied(ctx context.Context, s *store, r keyRange, right, consequence string
 	switch {
 	case from == "":
 		f.Fix = "look as someone who may read all keys, or at a KEY that this user may read"
-		f.Where = nil
 	case r.end == "":
 		f.Fix = fmt.Sprintf("etcdctl role grant-permission %s %s %s", shell(role[0]), right, shell(s.full(from)))
 	default:

@@ -19,7 +19,7 @@ var linkedPolicies = []string{
 
 // checkPolicy finds what is wrong with the live policy of a service.
 func (p *patient) checkPolicy(s *service) (all []finding) {
-	if s.config == nil {
+	if s.config == nil || endpoint.CheckKey(s.key) != nil { // no client reads the policy of a bad key, nor does a command take it
 		return nil
 	}
 	key := p.full(s.config.key)

@@ -133,8 +133,12 @@ func (p *patient) check(d *doctor) []finding {
 
 func (p *patient) checkKey(s *service) []finding {
 	if err := endpoint.CheckKey(s.key); err != nil {
-		return []finding{{kindBadKey, []string{p.full(s.key)}, err.Error(),
-			"have its servers use another key: this one is refused by clients and when code is generated"}}
+		where, fix := p.full(s.key), "have its servers use another key: this one is refused by clients and when code is generated"
+		if s.config != nil && !s.inUse() {
+			where = p.full(s.config.key)
+			fix = "no client can be given this key, so the live policy for it has no effect: etcdctl del " + shell(where)
+		}
+		return []finding{{kindBadKey, []string{where}, err.Error(), fix}}
 	}
 	if !s.inUse() && !s.closed && s.config == nil && len(p.findings) == 0 {
 		return []finding{{kindEmpty, []string{p.full(s.key) + "/"}, "nothing is registered there",

@@ -129,6 +129,7 @@ type patient struct {
 	alone    bool                // everything is on one host
 	inUse    map[string]*service // by key, those with entries; nil until they are asked for
 	findings []finding           // of reading
+	part     string              // says what alone the user may read; "": all
 	exposed  []string            // hosts that the password is sent to without TLS
 	full     func(key string) string
 }
@@ -147,6 +148,7 @@ func (p *patient) readAll(ctx context.Context, s *store) error {
 	if parts == nil {
 		return nil
 	}
+	p.part = partOnly(s.user, parts)
 	configs := prefixRange(configPrefix)
 	if !slices.ContainsFunc(parts, func(part keyRange) bool { return part.contains(configs) }) {
 		if err := p.readConfigs(ctx, s); err != nil {
@@ -334,10 +336,11 @@ type report struct {
 	Instances int       `json:"instances"` // well-formed or not
 	Findings  []finding `json:"findings"`
 	Notes     []finding `json:"notes,omitempty"` // what is no fault
+	Part      string    `json:"part,omitempty"`  // what alone the user may read, in words
 }
 
 func (p *patient) report(d *doctor) *report {
-	r := &report{Findings: []finding{}}
+	r := &report{Findings: []finding{}, Part: p.part}
 	for _, s := range p.examined() {
 		r.Services++
 		r.Instances += len(s.instances) + len(s.malformed)
@@ -372,6 +375,9 @@ func (r *report) show(out io.Writer, f format) error {
 func (r *report) print(out io.Writer) {
 	for _, f := range slices.Concat(r.Findings, r.Notes) {
 		f.print(out)
+	}
+	if r.Part != "" {
+		sayf(out, "%s\n", r.Part)
 	}
 	looked := counted(r.Services, "service") + ", " + counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {

@@ -266,6 +266,22 @@ func TestDoctor_RoleNamedRead(t *testing.T) {
 	}
 }
 
+// TestDoctor_Part looks as users who may not read all, and are told so.
+func TestDoctor_Part(t *testing.T) {
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "vault", Password: "secret",
+		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("vault/")}}))
+	f := newFleet(t, etcd, newYard(t), "")
+	f.instance("acme/user", "10.3.3.1:9000")
+	found, _ := f.doctor("--no-dial", "--user", "vault:secret")
+	if want := `The user "vault" may read this part only: vault/*`; len(found.Findings) != 0 || found.Services != 0 || found.Part != want {
+		t.Errorf("found %+v, want the part %s", found, want)
+	}
+	found, _ = f.doctor("--no-dial")
+	if len(found.Findings) != 1 || found.Findings[0].Kind != kindPermission || len(found.Findings[0].Where) != 0 {
+		t.Errorf("without a user: found %+v", found)
+	}
+}
+
 // TestDoctor_RemedyInNamespace runs the command that a remedy gives, beside a namespace in which the same key is well.
 func TestDoctor_RemedyInNamespace(t *testing.T) {
 	etcd, y := etcdtest.Start(t), newYard(t)
@@ -303,6 +319,7 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 		by   func(f *fleet)
 	}{
 		{"no service at the key", []string{"acme/usr", "--no-dial"}, kindEmpty, "nothing is registered", "acme/usr/", func(f *fleet) { f.instance("acme/user", "10.4.1.1:9000") }},
+		{"a live policy for a bad key", []string{"--no-dial"}, kindBadKey, "white space", "_grpc_config/acme/a b", func(f *fleet) { f.policy("acme/a b", "{}") }},
 		{"plaintext beside TLS", []string{"--deep"}, kindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *fleet) {
 			f.instance("acme/user", "10.4.2.1:9000")
 			f.instance("acme/user", "10.4.2.2:9000")

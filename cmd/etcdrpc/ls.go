@@ -69,7 +69,7 @@ func readServices(ctx context.Context, s *store, prefix string, note func(string
 		return nil, err
 	}
 	if parts != nil {
-		note(fmt.Sprintf("The user %q may read this part only: %s", s.user, joined(parts)))
+		note(partOnly(s.user, parts))
 	}
 	if prefix != "" {
 		configs, _, err := s.scanReadable(ctx, prefixRange(configPrefix+prefix))
@@ -84,10 +84,11 @@ func readServices(ctx context.Context, s *store, prefix string, note func(string
 	return surveyAll(entries), nil
 }
 
-func joined(parts []keyRange) string {
+// partOnly says that a user may not read all that was asked for.
+func partOnly(user string, parts []keyRange) string {
 	texts := make([]string, len(parts))
 	for i, part := range parts {
 		texts[i] = part.String()
 	}
-	return strings.Join(texts, ", ")
+	return fmt.Sprintf("The user %q may read this part only: %s", user, strings.Join(texts, ", "))
 }

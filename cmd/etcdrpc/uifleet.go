@@ -147,7 +147,7 @@ func (f *liveFleet) list(ctx context.Context) ([]liveRange, error) {
 			ranges = append(ranges, part.keyRange)
 			revision = max(revision, part.revision)
 		}
-		notes = []string{fmt.Sprintf("The user %q may read this part only: %s", f.store.user, joined(ranges))}
+		notes = []string{partOnly(f.store.user, ranges)}
 	}
 	if err != nil {
 		return nil, err

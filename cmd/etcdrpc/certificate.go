@@ -52,10 +52,13 @@ func verifyReason(err error) string {
 
 // namesOf lists the names that a certificate is for.
 func namesOf(cert *x509.Certificate) string {
-	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses))
+	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.URIs))
 	names = append(names, cert.DNSNames...)
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
+	}
+	for _, uri := range cert.URIs { // a workload's, which clients that want a name do not go by
+		names = append(names, uri.String())
 	}
 	if len(names) == 0 {
 		return "no name"

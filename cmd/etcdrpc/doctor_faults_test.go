@@ -30,6 +30,15 @@ var faults = []fault{
 	{"a service whose only entry is half an object", kindMalformed, "malformed JSON", "acme/bravado/one", func(f *fleet) {
 		f.lease("acme/bravado/one", `{"Op":0,"Addr":"10.1.2.2:9000"`)
 	}},
+	{"a service whose only entry is in quotes", kindMalformed, "no client can read", "acme/bravery/one", func(f *fleet) {
+		f.lease("acme/bravery/one", `"10.1.2.3:9000"`)
+	}},
+	{"a service whose only entry begins with a mark of the byte order", kindMalformed, "address", "acme/brave/one", func(f *fleet) {
+		f.lease("acme/brave/one", "\ufeff10.1.2.4:9000")
+	}},
+	{"a service whose only entry ends in a slash", kindMalformed, "want a port", "acme/bronze/one", func(f *fleet) {
+		f.lease("acme/bronze/one", "10.1.2.5:9000/")
+	}},
 	{"an entry without a lease", kindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *fleet) {
 		f.instance("acme/charlie", "10.1.3.1:9000")
 		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)
@@ -146,11 +155,11 @@ var faults = []fault{
 		f.instance("acme/fig", "10.1.38.1:9000")
 		f.route("10.1.38.1:9000", f.yard.http2)
 	}},
-	{"a health check that hangs", kindNotServing, "10.1.39.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 1s", "acme/laurel/10.1.39.1:9000", func(f *fleet) {
+	{"a health check that hangs", kindNotServing, "10.1.39.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/laurel/10.1.39.1:9000", func(f *fleet) {
 		f.instance("acme/laurel", "10.1.39.1:9000")
 		f.route("10.1.39.1:9000", f.yard.hanging)
 	}},
-	{"a health check that hangs over TLS", kindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 1s", "acme/maple/10.1.40.1:9000", func(f *fleet) {
+	{"a health check that hangs over TLS", kindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000", func(f *fleet) {
 		f.instance("acme/maple", "10.1.40.1:9000")
 		f.route("10.1.40.1:9000", f.yard.hangingTLS)
 	}},
@@ -191,7 +200,7 @@ func plantHealthy(f *fleet) {
 // TestDoctor_Faults plants each fault by itself and then all, and wants them found and nothing else.
 func TestDoctor_Faults(t *testing.T) {
 	etcd, y := etcdtest.Start(t), newYard(t)
-	deep := []string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", "1s"}
+	deep := []string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", "3s"}
 	t.Run("each", func(t *testing.T) {
 		for n, tt := range faults {
 			t.Run(tt.name, func(t *testing.T) {

@@ -52,7 +52,8 @@ func isLock(e entry) bool { return e.lease != 0 && e.name() == strconv.FormatInt
 
 // wantsAddress reports whether a text that clients cannot read was to be an address, or an object with one.
 func wantsAddress(value string) bool {
-	value = strings.TrimSpace(value)
+	value = strings.Trim(strings.TrimSpace(value), "\"'\x00\ufeff") // as encoders and editors put around text
+	value = strings.TrimSuffix(value, "/")
 	if strings.HasPrefix(value, "{") {
 		return slices.ContainsFunc([]string{`"Addr"`, `"addr"`, `"address"`, `"endpoints"`, `"nodes"`}, func(name string) bool {
 			return strings.Contains(value, name)

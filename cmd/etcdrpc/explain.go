@@ -149,7 +149,7 @@ func (x *explanation) addUncalled(s *service) {
 		x.Instances = append(x.Instances, explained{Instance: i.Instance, Addr: i.Addr, Why: why})
 	}
 	slices.SortStableFunc(x.Instances, func(a, b explained) int {
-		return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr))
+		return cmp.Or(compareNames(a.Instance, b.Instance), compareNames(a.Addr, b.Addr))
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -24,6 +25,17 @@ func TestDiff(t *testing.T) {
 	} {
 		if got := diff(tc.before, tc.after); got != tc.want {
 			t.Errorf("%s:\n%swant:\n%s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestCompareNames(t *testing.T) {
+	inOrder := []string{"", "10.0.0.5:80", "10.0.0.5:443", "10.0.0.10:80", "10.0.0.010:80", "10.0.0.010:81", "a", "a-2", "a-2b", "a-18446744073709551617", "b1"}
+	for i, a := range inOrder {
+		for k, b := range inOrder {
+			if got, want := compareNames(a, b), cmp.Compare(i, k); got != want {
+				t.Errorf("%q and %q: %d, not %d", a, b, got, want)
+			}
 		}
 	}
 }

@@ -113,7 +113,7 @@ func sorted(groups map[string]*service, keep func(*service) bool) []*service {
 func (s *service) sort() {
 	for _, set := range [][]instance{s.instances, s.malformed} {
 		slices.SortFunc(set, func(a, b instance) int {
-			return cmp.Or(cmp.Compare(a.Instance, b.Instance), cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.entry.key, b.entry.key))
+			return cmp.Or(compareNames(a.Instance, b.Instance), compareNames(a.Addr, b.Addr), cmp.Compare(a.entry.key, b.entry.key))
 		})
 	}
 }

@@ -159,6 +159,7 @@ func TestLocal(t *testing.T) {
 		"/service?key=a":           "/service?key=a",
 		"//evil.example":           "/",
 		"/\\evil.example":          "/",
+		"/\t/evil.example":         "/",
 		"https://evil.example":     "/",
 		"javascript:alert(1)":      "/",
 		"/a\r\nSet-Cookie: x=y":    "/",

@@ -199,6 +199,27 @@ func TestBrowserFollows(t *testing.T) {
 	b.checkOrigin()
 }
 
+// A service that goes, and comes again, takes nothing that was typed with it.
+func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b.openService("acme/order")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.run(chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
+	if _, err := etcd.Admin().Delete(t.Context(), "acme/order", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	b.until(`document.body.innerText.includes("nothing is registered")`)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/order/10.0.0.7:9001", "10.0.0.7:9001"); err != nil {
+		t.Fatal(err)
+	}
+	b.until(`!document.body.innerText.includes("nothing is registered")`)
+	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
+		t.Errorf("what was typed has become %s", got)
+	}
+}
+
 func TestBrowserDrains(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	shop(t, etcd)

@@ -81,7 +81,10 @@
 					return;
 				}
 				const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-				for (const part of ["news", "main"]) {
+				// An error is shown above what is there: a service that goes takes nothing that was typed with it.
+				const trouble = document.getElementById("trouble"), wrong = page.querySelector("main > .note.bad");
+				if (!answer.ok && trouble && wrong) trouble.replaceChildren(document.importNode(wrong, true));
+				for (const part of answer.ok ? ["news", "main"] : ["news"]) {
 					const have = document.getElementById(part), wanted = page.getElementById(part);
 					if (have && wanted) morph(have, wanted);
 				}

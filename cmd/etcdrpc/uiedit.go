@@ -189,5 +189,8 @@ func (f *liveFleet) Apply(ctx context.Context, key, config string, revision int6
 	if errors.Is(err, errChanged) {
 		return 0, console.ErrConflict
 	}
+	if err == nil {
+		f.awaitRevision(ctx, written)
+	}
 	return written, err
 }

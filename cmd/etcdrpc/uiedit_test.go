@@ -333,6 +333,26 @@ func TestConsoleConflict(t *testing.T) {
 	}
 }
 
+// Who presses the button twice is not told that it was somebody else, and sees at once what was written.
+func TestConsoleTwice(t *testing.T) {
+	const key = "acme/user"
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	s := serveConsole(t, etcd, console.Options{})
+	_, page := s.get("/service", "key", key)
+	_, page = s.post("/propose", hiddenFields(t, page, "/propose?"), "key", key, "kind", "drain", "instance", "10.0.0.8:9000")
+	form := hiddenFields(t, page, "/apply?")
+	for range 2 {
+		status, page := s.post("/apply", form, "key", key)
+		if status != http.StatusSeeOther || !strings.Contains(page, "written=") {
+			t.Fatalf("status %d:\n%s", status, page)
+		}
+		if _, page := s.get("/service", "key", key); !strings.Contains(page, `aria-label="undrain 10.0.0.8:9000"`) {
+			t.Errorf("the page does not show what was written:\n%s", page)
+		}
+	}
+}
+
 // A form that was never seen cannot write past the revision or the checks.
 func TestConsoleApplyChecks(t *testing.T) {
 	etcd := etcdtest.Start(t)

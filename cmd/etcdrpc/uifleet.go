@@ -21,6 +21,9 @@ const maxChanges = 2000
 // checkEvery spaces the looks whether etcd answers.
 const checkEvery = 3 * time.Second
 
+// writtenTime bounds the wait for what was written to come back from etcd.
+const writtenTime = time.Second
+
 // liveFleet follows all services in etcd. It lists once, and watches from there on. What it has of etcd is made sense of only
 // when somebody asks, at most once for each change.
 type liveFleet struct {
@@ -238,6 +241,25 @@ func (f *liveFleet) tell() {
 	defer f.mu.Unlock()
 	close(f.changed)
 	f.changed = make(chan struct{})
+}
+
+// awaitRevision waits until the fleet is of a revision, so that who has written sees it at once. It gives up after
+// writtenTime: what was written is so nevertheless.
+func (f *liveFleet) awaitRevision(ctx context.Context, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, writtenTime)
+	defer cancel()
+	for changed := f.Changed(); f.seenRevision() < revision && ctx.Err() == nil; changed = f.Changed() {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (f *liveFleet) seenRevision() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.revision
 }
 
 // Changed is part of console.Backend.

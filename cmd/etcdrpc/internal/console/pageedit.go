@@ -78,6 +78,9 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	}
 	p.Conflict = true
 	proposal, err := c.Backend.Propose(r.Context(), e)
+	if err == nil && !proposal.Changes { // the button was pressed twice
+		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(proposal.Revision, 10))}, nil
+	}
 	if err != nil {
 		p.Refused = err.Error()
 		return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil

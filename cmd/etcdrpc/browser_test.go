@@ -220,6 +220,40 @@ func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
 	}
 }
 
+// A browser has few connections to one host: tabs that nobody sees leave them to the others.
+func TestBrowserManyTabs(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	hide := func(b *browser, hidden bool) {
+		eval[any](b, fmt.Sprintf(`(() => { Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange")); })()`, hidden))
+	}
+	for range 8 {
+		ctx, closeTab := chromedp.NewContext(b.ctx)
+		t.Cleanup(closeTab)
+		other := &browser{served: b.served, ctx: ctx}
+		if err := chromedp.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		other.open("/")
+		other.until(`document.querySelector("#live").dataset.state === "on"`)
+		hide(other, true)
+	}
+	if err := chromedp.Run(b.ctx, tab.BringToFront()); err != nil {
+		t.Fatal(err)
+	}
+	b.open("/")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+
+	// One that is seen again shows what has changed meanwhile.
+	hide(b, true)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/late/10.0.0.1:1", "10.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	hide(b, false)
+	b.until(`document.querySelector("#services").innerText.includes("acme/late")`)
+}
+
 func TestBrowserDrains(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	shop(t, etcd)

@@ -47,8 +47,9 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 func (c *Console) follow(r *http.Request, send func(event string) bool) {
 	key, whole := r.URL.Query().Get("key"), !r.URL.Query().Has("key")
 	version := func() string {
-		v := c.Backend.Fleet().Trouble
-		if s := c.Backend.Service(key); s != nil {
+		f := c.Backend.Fleet()
+		v := f.Trouble
+		if s := f.service(key); s != nil {
 			found := c.Backend.Findings(key, false)
 			v += s.Version + found.At.String() + strconv.FormatBool(found.Running)
 		}

@@ -3,6 +3,8 @@ package console
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -38,6 +40,15 @@ type Fleet struct {
 	Notes    []string  // what limits the view, such as the rights of the user
 	Trouble  string    // why this is old or empty; "": it is not
 	Latest   *Change   // nil: nothing has changed since the console began
+}
+
+// service returns the line of a service, nil if there is none at the key.
+func (f *Fleet) service(key string) *Summary {
+	at, ok := slices.BinarySearchFunc(f.Services, key, func(s Summary, key string) int { return strings.Compare(s.Key, key) })
+	if !ok {
+		return nil
+	}
+	return &f.Services[at]
 }
 
 // Counts are numbers of instances.

@@ -108,8 +108,13 @@
 		live.dataset.state = state;
 	}
 
+	// follow listens to events while the page is seen: a browser has few connections to one host, and pages that nobody
+	// looks at would leave none to the others.
+	let source = null, waiting = 0;
 	function follow(path) {
-		const source = new EventSource(path);
+		leave();
+		if (document.hidden) return;
+		source = new EventSource(path);
 		source.onopen = () => say("live", "on");
 		source.addEventListener("changed", refresh);
 		source.addEventListener("beat", () => {
@@ -118,9 +123,13 @@
 		});
 		source.onerror = () => {
 			say("not connected", "off");
-			if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(path), retry);
+			if (source.readyState === EventSource.CLOSED) waiting = setTimeout(() => follow(path), retry);
 		};
-		addEventListener("pagehide", () => source.close(), { once: true });
+	}
+
+	function leave() {
+		clearTimeout(waiting);
+		if (source) source.close();
 	}
 
 	// filter asks for the page with what is typed, a moment after the last key.
@@ -181,5 +190,10 @@
 	bindSplits();
 	const q = document.getElementById("q");
 	if (q) filter(q);
-	if (document.body.dataset.events) follow(document.body.dataset.events);
+	const events = document.body.dataset.events;
+	if (events) {
+		follow(events);
+		document.addEventListener("visibilitychange", () => follow(events));
+		addEventListener("pagehide", leave);
+	}
 })();

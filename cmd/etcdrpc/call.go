@@ -242,26 +242,38 @@ func (c *call) firstReached(ctx context.Context, candidates []instance) (*link, 
 	}
 }
 
+// errInterrupted is what ends a call that the user ends, for what the service then says is not its own.
+var errInterrupted = errors.New("interrupted")
+
 // callOne calls the method at an instance. failed is the answer of an instance that refused, or could not be reached; err
 // is of the command itself.
 func (c *call) callOne(ctx context.Context, l *link, i *instance, in messages, out func(json.RawMessage) error) (failed *failureJSON, err error) {
-	var cancel context.CancelFunc = func() {}
+	calling, cancel := ctx, func() {}
 	if c.timeout > 0 {
-		ctx, cancel = context.WithTimeout(ctx, c.timeout)
+		calling, cancel = context.WithTimeout(ctx, c.timeout)
 	}
 	defer cancel()
-	ctx = metadata.NewOutgoingContext(ctx, c.header)
+	r, err := c.run(metadata.NewOutgoingContext(calling, c.header), l, in, out)
+	if err != nil && ctx.Err() != nil {
+		err = errInterrupted
+	}
+	return c.outcome(r, l, i, err)
+}
+
+// run finds the method, and calls it.
+func (c *call) run(ctx context.Context, l *link, in messages, out func(json.RawMessage) error) (r *rpc, err error) {
+	r = new(rpc)
 	known := c.given
 	if known == nil {
 		if known, err = reflectSchema(ctx, l.ClientConn); err != nil {
-			return c.outcome(&rpc{}, l, i, err)
+			return r, err
 		}
 	}
-	r := &rpc{types: known.types()}
-	if r.method, err = known.find(c.name); err == nil {
-		err = r.run(ctx, l.ClientConn, in, out)
+	r.types = known.types()
+	if r.method, err = known.find(c.name); err != nil {
+		return r, err
 	}
-	return c.outcome(r, l, i, err)
+	return r, r.run(ctx, l.ClientConn, in, out)
 }
 
 // outcome tells what the service says from what is wrong with the command line or the output.
@@ -301,9 +313,12 @@ func (c *call) callEach(ctx context.Context, s *service) error {
 	}
 	var requests []json.RawMessage
 	for {
-		request, err := c.requests()
+		request, err := c.requests(ctx)
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("call %s of %q: %w", c.name, c.key, errInterrupted)
 		}
 		if err != nil {
 			return usageError{err}

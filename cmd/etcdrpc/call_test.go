@@ -2,17 +2,24 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 func TestIsMethod(t *testing.T) {
@@ -169,11 +176,82 @@ func TestReadData(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{`{"a":1}`, `[2]`} {
-		if got, err := in(); err != nil || string(got) != want {
+		if got, err := in(t.Context()); err != nil || string(got) != want {
 			t.Errorf("%s, %v; want %s", got, err, want)
 		}
 	}
-	if got, err := in(); err == nil || !strings.HasPrefix(err.Error(), "--data: ") {
+	if got, err := in(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "--data: ") {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// silentInput is standard input that says nothing until the test ends.
+type silentInput struct {
+	t    *testing.T
+	read func() // is told of a read
+}
+
+func (s silentInput) Read([]byte) (int, error) {
+	s.read()
+	<-s.t.Context().Done()
+	return 0, io.EOF
+}
+
+// TestCall_Ends has a call end with its time, and with the command, also while standard input says nothing.
+func TestCall_Ends(t *testing.T) {
+	s, err := usersSchema(t.Context(), protoDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, stop, err := listenUsers(s, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	etcd := etcdtest.Start(t)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/user/a", addr); err != nil {
+		t.Fatal(err)
+	}
+	const never, atRead, atDial = "", "read", "dial"
+	for _, tc := range []struct {
+		name        string
+		args        []string
+		interrupted string
+		want        string // on standard error
+	}{
+		{"one request", []string{"Users/GetUser", "-d", "-", "--timeout", "100ms"}, never, "DeadlineExceeded: wait for --data: .*--timeout is 100ms"},
+		{"one request, interrupted", []string{"Users/GetUser", "-d", "-"}, atRead, ": interrupted\n"},
+		{"a stream, interrupted", []string{"Chat", "-d", "-"}, atRead, ": interrupted\n"},
+		{"each, interrupted", []string{"Users/GetUser", "-d", "-", "--each"}, atRead, ": interrupted\n"},
+		{"an answer, interrupted", []string{"ListUsers", "-d", `{"count":-1}`}, atDial, ": interrupted\n"},
+		{"each answer, interrupted", []string{"ListUsers", "-d", `{"count":-1}`, "--each"}, atDial, ": interrupted\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			reached := func(what string) {
+				if what == tc.interrupted {
+					cancel()
+				}
+			}
+			a := newApp()
+			a.stdin = silentInput{t, func() { reached(atRead) }}
+			a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				reached(atDial)
+				return new(net.Dialer).DialContext(ctx, network, addr)
+			}
+			var out, errs syncBuffer
+			code := make(chan int, 1)
+			args := append([]string{"call", "acme/user", "--plaintext", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, tc.args...)
+			go func() { code <- a.execute(ctx, args, &out, &errs) }()
+			select {
+			case got := <-code:
+				if got != exitWrong || !regexp.MustCompile(tc.want).MatchString(errs.String()) || out.String() != "" {
+					t.Errorf("it ends with %d, says %q, and writes %q", got, errs.String(), out.String())
+				}
+			case <-time.After(soon):
+				t.Fatal("it does not end")
+			}
+		})
 	}
 }

@@ -21,19 +21,38 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// messages returns one request after another as JSON, and io.EOF after the last.
-type messages func() (json.RawMessage, error)
+// messages returns one request after another as JSON, and io.EOF after the last. It waits for a request until ctx ends.
+type messages func(ctx context.Context) (json.RawMessage, error)
 
-// readMessages returns the values in a text of JSON, each as soon as it is read.
+// readMessages returns the values in a text of JSON, each as soon as it is read. Nothing can interrupt a read of standard
+// input, so a goroutine reads each value and, where ctx ends, is left to wait for it.
 func readMessages(r io.Reader) messages {
+	type value struct {
+		text json.RawMessage
+		err  error
+	}
 	decoder := json.NewDecoder(r)
-	return func() (json.RawMessage, error) {
-		var message json.RawMessage
-		err := decoder.Decode(&message)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return nil, inputError{fmt.Errorf("--data: %w", err)}
+	var reading chan value // nil: nobody reads
+	return func(ctx context.Context) (json.RawMessage, error) {
+		if reading == nil {
+			next := make(chan value, 1)
+			go func() {
+				var v value
+				v.err = decoder.Decode(&v.text)
+				next <- v
+			}()
+			reading = next
 		}
-		return message, err
+		select {
+		case v := <-reading:
+			reading = nil
+			if v.err != nil && !errors.Is(v.err, io.EOF) {
+				return nil, inputError{fmt.Errorf("--data: %w", v.err)}
+			}
+			return v.text, v.err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for --data: %w", status.FromContextError(ctx.Err()).Err())
+		}
 	}
 }
 
@@ -53,7 +72,7 @@ func (r *rpc) run(ctx context.Context, conn grpc.ClientConnInterface, in message
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if !r.method.IsStreamingClient() {
-		only, err := r.readOnly(in)
+		only, err := r.readOnly(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -65,9 +84,8 @@ func (r *rpc) run(ctx context.Context, conn grpc.ClientConnInterface, in message
 	if err != nil {
 		return err
 	}
-	// This goroutine outlives the call if it reads standard input, for nothing can interrupt that.
 	go func() {
-		if err := r.send(stream, in); err != nil {
+		if err := r.send(ctx, stream, in); err != nil {
 			cancel(err)
 		}
 	}()
@@ -80,8 +98,8 @@ func (r *rpc) run(ctx context.Context, conn grpc.ClientConnInterface, in message
 }
 
 // readOnly reads the request of a method that takes one. None at all stands for an empty one.
-func (r *rpc) readOnly(in messages) (json.RawMessage, error) {
-	only, err := in()
+func (r *rpc) readOnly(ctx context.Context, in messages) (json.RawMessage, error) {
+	only, err := in(ctx)
 	switch {
 	case errors.Is(err, io.EOF):
 		return json.RawMessage("{}"), nil
@@ -91,7 +109,7 @@ func (r *rpc) readOnly(in messages) (json.RawMessage, error) {
 	if _, err := r.request(only); err != nil {
 		return nil, err
 	}
-	switch _, err := in(); {
+	switch _, err := in(ctx); {
 	case err == nil:
 		return nil, inputError{fmt.Errorf("--data: there are several requests, and %s takes one", fullMethod(r.method))}
 	case !errors.Is(err, io.EOF):
@@ -107,7 +125,7 @@ func once(only json.RawMessage) messages {
 
 // all returns the requests of a list.
 func all(list []json.RawMessage) messages {
-	return func() (json.RawMessage, error) {
+	return func(context.Context) (json.RawMessage, error) {
 		if len(list) == 0 {
 			return nil, io.EOF
 		}
@@ -127,9 +145,9 @@ func (r *rpc) request(text json.RawMessage) (proto.Message, error) {
 }
 
 // send sends what there is to send. That a call ends early is told by what it receives.
-func (r *rpc) send(stream grpc.ClientStream, in messages) error {
+func (r *rpc) send(ctx context.Context, stream grpc.ClientStream, in messages) error {
 	for {
-		text, err := in()
+		text, err := in(ctx)
 		if errors.Is(err, io.EOF) {
 			return stream.CloseSend()
 		}

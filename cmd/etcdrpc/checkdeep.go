@@ -111,7 +111,7 @@ func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
 				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
-		case len(heard.notServing) > 0 && !s.drained(&i):
+		case len(heard.notServing) > 0 && !i.isDrained(s.drainNames()):
 			all = append(all, finding{kindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
 				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
 		}

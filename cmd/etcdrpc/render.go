@@ -69,9 +69,10 @@ type view struct {
 func (v *view) json() []serviceJSON {
 	all := make([]serviceJSON, len(v.services))
 	for n, s := range v.services {
+		drained := s.drainNames()
 		all[n] = serviceJSON{Key: s.key, Live: s.config != nil, Instances: []instanceJSON{}, Malformed: []malformedJSON{}}
 		for i := range s.instances {
-			all[n].Instances = append(all[n].Instances, v.instanceJSON(s, &s.instances[i]))
+			all[n].Instances = append(all[n].Instances, v.instanceJSON(s, &s.instances[i], drained))
 		}
 		for _, i := range s.malformed {
 			all[n].Malformed = append(all[n].Malformed, malformedJSON{v.full(i.entry.key), i.err.Error()})
@@ -80,10 +81,10 @@ func (v *view) json() []serviceJSON {
 	return all
 }
 
-func (v *view) instanceJSON(s *service, i *instance) instanceJSON {
+func (v *view) instanceJSON(s *service, i *instance, drained []string) instanceJSON {
 	out := instanceJSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: s.layoutName(*i), Drained: s.drained(i), EtcdKey: v.full(i.entry.key),
+		Layout: s.layoutName(*i), Drained: i.isDrained(drained), EtcdKey: v.full(i.entry.key),
 	}
 	if i.entry.lease != 0 {
 		t := v.leases[i.entry.lease]
@@ -98,10 +99,11 @@ var instanceHead = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE",
 func (v *view) rows() [][]string {
 	var rows [][]string
 	for _, s := range v.services {
+		drained := s.drainNames()
 		for n := range s.instances {
 			i := &s.instances[n]
 			state := "registered"
-			if s.drained(i) {
+			if i.isDrained(drained) {
 				state = "drained"
 			}
 			weight := ""

@@ -32,14 +32,6 @@ type service struct {
 	closed    bool      // its entries may not be read, so they are not known
 }
 
-// drained reports whether the live config keeps new calls from an instance.
-func (s *service) drained(i *instance) bool {
-	if s.config == nil {
-		return false
-	}
-	return i.isDrained(drainList(s.config.value))
-}
-
 // uses reports whether an entry of the service is in one of the layouts.
 func (s *service) uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.instances, func(i instance) bool { return slices.Contains(layouts, i.layout) })

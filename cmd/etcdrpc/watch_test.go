@@ -190,3 +190,19 @@ func TestWatch_Leases(t *testing.T) {
 		}
 	}
 }
+
+// TestView_Drain reads the list of what is drained once, however many instances there are.
+func TestView_Drain(t *testing.T) {
+	const instances, names = 100, 1000
+	values := make([]string, instances)
+	for n := range values {
+		values[n] = fmt.Sprintf("10.0.0.%d:9000", n)
+	}
+	v := watched(values...)
+	v.services[0].config.value = fmt.Appendf(nil, `{"loadBalancingConfig":[{"etcd":{"drain":[%s"b"],"childPolicy":[{"round_robin":{}}]}}]}`, strings.Repeat(`"x",`, names))
+	for what, show := range map[string]func(){"rows": func() { v.rows() }, "json": func() { v.json() }} {
+		if got := testing.AllocsPerRun(1, show); got > instances*names/2 {
+			t.Errorf("%s: %.0f allocations for %d instances and a list of %d", what, got, instances, names)
+		}
+	}
+}

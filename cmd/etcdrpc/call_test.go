@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -11,9 +12,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -182,6 +186,116 @@ func TestReadData(t *testing.T) {
 	}
 	if got, err := in(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "--data: ") {
 		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// TestCall_LargeResponse takes a message that is larger than gRPC's own limit.
+func TestCall_LargeResponse(t *testing.T) {
+	s, err := usersSchema(t.Context(), protoDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const size = 5 << 20
+	server, err := newUsersServer(s, &users{name: strings.Repeat("x", size)}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, errs, code := callAt(t, serveUsers(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
+	if code != exitFine || len(out) < size {
+		t.Errorf("it ends with %d and %d bytes: %s", code, len(out), errs)
+	}
+}
+
+// serveUsers serves until the test ends.
+func serveUsers(t *testing.T, server *grpc.Server) (addr string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // nil after Stop
+	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	return listener.Addr().String()
+}
+
+// callAt calls a method at the only instance of a service.
+func callAt(t *testing.T, addr string, args ...string) (out, errs string, code int) {
+	t.Helper()
+	etcd := etcdtest.Start(t)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/user/a", addr); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	args = append([]string{"call", "acme/user", "--plaintext", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, args...)
+	code = newApp().execute(t.Context(), args, &stdout, &stderr)
+	return stdout.String(), stderr.String(), code
+}
+
+// liar is a reflection that knows one service, and of every file what file says.
+type liar struct {
+	refv1.UnimplementedServerReflectionServer
+	file func(name string) *descriptorpb.FileDescriptorProto
+}
+
+func (l *liar) ServerReflectionInfo(stream refv1.ServerReflection_ServerReflectionInfoServer) error {
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		answer := &refv1.ServerReflectionResponse{OriginalRequest: request}
+		if request.GetListServices() != "" {
+			answer.MessageResponse = &refv1.ServerReflectionResponse_ListServicesResponse{ListServicesResponse: &refv1.ListServiceResponse{
+				Service: []*refv1.ServiceResponse{{Name: "acme.Users"}},
+			}}
+		} else {
+			raw, err := proto.Marshal(l.file(request.GetFileByFilename()))
+			if err != nil {
+				return err
+			}
+			answer.MessageResponse = &refv1.ServerReflectionResponse_FileDescriptorResponse{FileDescriptorResponse: &refv1.FileDescriptorResponse{
+				FileDescriptorProto: [][]byte{raw},
+			}}
+		}
+		if err := stream.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+// TestCall_LyingReflection has the search for a method end where the files of a server do not.
+func TestCall_LyingReflection(t *testing.T) {
+	file := func(name string, imports ...string) *descriptorpb.FileDescriptorProto {
+		return &descriptorpb.FileDescriptorProto{Name: &name, Dependency: imports}
+	}
+	more := 0
+	for name, tc := range map[string]struct {
+		file func(name string) *descriptorpb.FileDescriptorProto
+		want string
+	}{
+		"a circle": {func(name string) *descriptorpb.FileDescriptorProto {
+			if name == "b.proto" {
+				return file("b.proto", "c.proto", "a.proto")
+			}
+			return file("a.proto", "b.proto")
+		}, "describes a file that imports itself: b.proto"},
+		"a file of itself": {func(string) *descriptorpb.FileDescriptorProto { return file("a.proto", "a.proto") }, "imports itself: a.proto"},
+		"no end": {func(string) *descriptorpb.FileDescriptorProto {
+			more++
+			return file(fmt.Sprint(more), fmt.Sprint(more+1))
+		}, "has given 10000 answers, and has not come to an end"},
+		"another file than asked for": {func(string) *descriptorpb.FileDescriptorProto { return file("c.proto", "b.proto") }, "has not come to an end"},
+		"nothing":                     {func(string) *descriptorpb.FileDescriptorProto { return file("a.proto") }, "symbol not found: acme.Users"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := grpc.NewServer()
+			refv1.RegisterServerReflectionServer(server, &liar{file: tc.file})
+			_, errs, code := callAt(t, serveUsers(t, server), "Users/Get", "--timeout", "0")
+			if code != exitWrong || !strings.Contains(errs, tc.want) {
+				t.Errorf("it ends with %d and says %s", code, errs)
+			}
+		})
 	}
 }
 

@@ -21,6 +21,9 @@ import (
 // reachTimeout bounds how long an instance may take to accept a connection, where others may be called instead.
 const reachTimeout = 2 * time.Second
 
+// maxResponse bounds a message that an instance sends: more than gRPC's 4 MB, for operators ask for much.
+const maxResponse = 64 << 20
+
 // transport says how to connect to instances.
 type transport struct {
 	plaintext bool
@@ -63,6 +66,7 @@ func (t *transport) connect(addr string, cfg *tls.Config, dial dialer) (*link, e
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, "tcp", addr)
 			l.attempts.set(err == nil, nil)

@@ -36,7 +36,7 @@ var errNoReflection = errors.New("the server offers no reflection: give its desc
 
 // reflectSchema asks a server what it serves, until the context ends.
 func reflectSchema(ctx context.Context, conn *grpc.ClientConn) (*schema, error) {
-	client := grpcreflect.NewClientAuto(ctx, conn, grpcreflect.WithAllowMissingFileDescriptors())
+	client := grpcreflect.NewClientAuto(ctx, &reflected{ClientConnInterface: conn, imports: make(map[string][]string)}, grpcreflect.WithAllowMissingFileDescriptors())
 	services, err := client.ListServices()
 	switch {
 	case status.Code(err) == codes.Unimplemented:

@@ -68,13 +68,18 @@ type watch struct {
 	looked map[string]condition // the entries that have been looked at, by their keys
 }
 
+// outputError is a view that could not be shown. Another attempt would leave a gap in what was.
+type outputError struct{ error }
+
+func (e outputError) Unwrap() error { return e.error }
+
 // condition is what makes an entry another if it changes.
 type condition struct {
 	revision int64
 	drained  bool
 }
 
-// run ends with ctx. What goes wrong later than at the first look is told and tried again.
+// run ends with ctx, and when its output fails. What goes wrong with etcd later than at the first look is told and tried again.
 func (w *watch) run(ctx context.Context) error {
 	seen := false
 	for {
@@ -82,7 +87,8 @@ func (w *watch) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if !seen {
+		var failed outputError
+		if !seen || errors.As(err, &failed) {
 			return err
 		}
 		w.say(err)
@@ -98,7 +104,7 @@ func (w *watch) follow(ctx context.Context, seen func()) error {
 	}
 	seen()
 	if err := w.show(v); err != nil {
-		return err
+		return outputError{err}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -149,7 +155,7 @@ func (w *watch) keep(ctx context.Context, v *view, changed <-chan struct{}, fail
 			return err
 		}
 		if err := w.show(v); err != nil {
-			return err
+			return outputError{err}
 		}
 	}
 }

@@ -121,6 +121,19 @@ func TestCallees_Shares(t *testing.T) {
 	}
 }
 
+// TestCallees_Infrastructure calls what no instance says that it serves, such as the health check.
+func TestCallees_Infrastructure(t *testing.T) {
+	s := calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/Get"}}`)
+	for _, method := range []string{"grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"} {
+		if callees, err := s.callees(method, rand.Float64); err != nil || len(callees) != 1 {
+			t.Errorf("%s: %v, %v", method, callees, err)
+		}
+	}
+	if callees, err := s.callees("acme.Other/Get", rand.Float64); err == nil {
+		t.Errorf("a method that no instance serves: %v", callees)
+	}
+}
+
 func TestParseHeaders(t *testing.T) {
 	md, err := parseHeaders([]string{"X-A: 1", "x-a:2", "key-bin: AAE=", "empty:"})
 	if err != nil || !slices.Equal(md["x-a"], []string{"1", "2"}) || md["key-bin"][0] != "\x00\x01" || md["empty"][0] != "" {

@@ -118,8 +118,12 @@ func entriesText(n int) string {
 	return fmt.Sprintf("%d entries", n)
 }
 
-// serves reports whether an instance says that it serves a method, or does not say what it serves.
+// serves reports whether an instance says that it serves a method, or does not say what it serves. No instance says that of
+// gRPC's own services.
 func (i *instance) serves(method string) bool {
+	if isInfrastructure(strings.TrimPrefix(method, "/")) {
+		return true
+	}
 	declared := declaredMethods(&i.Endpoint)
 	return len(declared) == 0 || slices.ContainsFunc(declared, func(full string) bool { return isMethod(full, method) })
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -105,7 +106,7 @@ func (o *sdOptions) serve(ctx context.Context, s *store, prefix string, notes io
 		f := partFollower{store: s, catalog: c, part: part, keys: r, notes: notes}
 		following.Go(func() { f.run(ctx) })
 	}
-	return serveHTTP(ctx, listener, sdHandler(c))
+	return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), sdHandler(c)))
 }
 
 // serveHTTP serves until ctx ends.

@@ -256,6 +256,20 @@ func TestSD(t *testing.T) {
 	if _, status := refreshed(t, url+"/x"); status != http.StatusNotFound {
 		t.Errorf("%d for another path", status)
 	}
+	// A page of another site that has its name resolve to this address sees nothing.
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Host = "evil.example"
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusMisdirectedRequest {
+		t.Errorf("%d by the name %s", answer.StatusCode, request.Host)
+	}
 	f.stop()
 	if code := <-f.code; code != 0 {
 		t.Errorf("it ended with %d", code)

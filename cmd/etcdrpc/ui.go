@@ -8,7 +8,6 @@ import (
 	"log"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 )
 
 // leastToken is how long a token has to be, in bytes, that nobody is to guess.
@@ -71,7 +71,7 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store) error {
 	}
 	logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
 	h := startConsole(ctx, s, console.Options{
-		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: isLoopback(listener.Addr()), Log: logger,
+		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Log: logger,
 	})
 	defer h.stop()
 	out := cmd.OutOrStdout()
@@ -79,7 +79,7 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store) error {
 	if made {
 		sayf(out, "Its token is %s\n", token)
 	}
-	if !isLoopback(listener.Addr()) {
+	if !ownname.Loopback(listener.Addr()) {
 		sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
 	}
 	return h.serve(ctx, listener, logger)
@@ -98,7 +98,7 @@ func (u *ui) token(at net.Addr) (token string, made bool, err error) {
 		}
 		return token, false, nil
 	}
-	if isLoopback(at) {
+	if ownname.Loopback(at) {
 		return "", false, nil
 	}
 	return rand.Text(), true, nil
@@ -111,11 +111,6 @@ func (u *ui) names() []string {
 		names = append(names, host)
 	}
 	return names
-}
-
-func isLoopback(at net.Addr) bool {
-	addr, err := netip.ParseAddrPort(at.String())
-	return err == nil && addr.Addr().Unmap().IsLoopback()
 }
 
 // hosted is a console with the fleet that it shows.

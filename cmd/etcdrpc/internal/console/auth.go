@@ -4,12 +4,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
-	"net/netip"
-	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 )
 
 // policy lets a page have nothing but what its own console serves.
@@ -32,28 +31,12 @@ func (c *Console) guard(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if !c.isOurs(r.Host) {
+		if !ownname.Is(r.Host, c.Hosts, c.Loopback) {
 			http.Error(w, "This console does not go by that name: call it by its address, or start it with --host.", http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// isOurs reports whether a Host header names this console. An address cannot be made to resolve to anything.
-func (c *Console) isOurs(host string) bool {
-	name, _, err := net.SplitHostPort(host)
-	if err != nil {
-		name = host
-	}
-	name = strings.TrimSuffix(strings.TrimPrefix(name, "["), "]")
-	if slices.ContainsFunc(c.Hosts, func(h string) bool { return strings.EqualFold(h, name) }) {
-		return true
-	}
-	if addr, err := netip.ParseAddr(name); err == nil {
-		return addr.Unmap().IsLoopback() || !c.Loopback
-	}
-	return strings.EqualFold(name, "localhost")
 }
 
 // authenticated asks for the token, if there is one.

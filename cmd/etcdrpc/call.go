@@ -60,7 +60,7 @@ Nothing is sent in plaintext without --plaintext.`,
 				return err
 			}
 			c.out, c.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			found, err := readService(ctx, s, args[0])
+			found, _, _, err := readService(ctx, s, args[0])
 			if err != nil {
 				return err
 			}
@@ -326,16 +326,7 @@ func (c *call) callEach(ctx context.Context, s *service) error {
 		requests = append(requests, request)
 	}
 	errs := make([]error, len(callees))
-	var running sync.WaitGroup
-	slots := make(chan struct{}, c.parallel)
-	for n := range callees {
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			errs[n] = c.callAs(ctx, &callees[n], all(requests))
-		})
-	}
-	running.Wait()
+	each(len(callees), c.parallel, func(n int) { errs[n] = c.callAs(ctx, &callees[n], all(requests)) })
 	failed := 0
 	for _, err := range errs {
 		switch {

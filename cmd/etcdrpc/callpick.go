@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -11,19 +10,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
-
-// readService reads a service with its live config, which whoever may not read it does without.
-func readService(ctx context.Context, s *store, key string) (*service, error) {
-	entries, _, _, err := s.entriesOf(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	found, _ := surveyKey(key, entries)
-	if found.config, err = s.get(ctx, configPrefix+key); err != nil && !errors.Is(err, errDenied) {
-		return nil, err
-	}
-	return found, nil
-}
 
 // callees returns the instances that clients send a call of a method to, in the order in which to try them: at random,
 // by their shares of the calls under the live policy. random returns numbers from 0 to below 1.
@@ -140,7 +126,7 @@ func (s *service) methods() []string {
 
 // declaredMethods returns the methods that an endpoint says it serves, as "package.Service/Method".
 func declaredMethods(e *endpoint.Endpoint) (all []string) {
-	text := e.Metadata[methodsName]
+	text := e.Metadata[endpoint.MethodsName]
 	if len(text) > endpoint.MaxMethods {
 		return nil
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
@@ -71,16 +70,12 @@ func (p *patient) listen(ctx context.Context, a *app, d *doctor) {
 
 // servicesOf returns the gRPC services that an instance publishes.
 func servicesOf(i *instance) (names []string) {
-	text := i.Metadata[endpoint.MethodsName]
-	if len(text) > endpoint.MaxMethods {
-		return nil
-	}
-	for part := range strings.SplitSeq(text, ";") {
-		if name, _, ok := strings.Cut(part, "/"); ok && name != "" && !isInfrastructure(name) {
+	for _, method := range declaredMethods(&i.Endpoint) {
+		if name, _, _ := strings.Cut(method, "/"); name != "" && !isInfrastructure(name) {
 			names = append(names, name)
 		}
 	}
-	return names
+	return slices.Compact(names)
 }
 
 // checkSpeech finds what is wrong with what the instances of a service speak.
@@ -89,6 +84,7 @@ func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
 		return nil
 	}
 	var secure, plain []instance
+	drained := s.drainNames()
 	for _, i := range s.merged().instances {
 		heard, spoken := p.heard[place{s.key, i.Addr}]
 		if !spoken {
@@ -111,7 +107,7 @@ func (p *patient) checkSpeech(s *service, d *doctor) (all []finding) {
 				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
-		case len(heard.notServing) > 0 && !i.isDrained(s.drainNames()):
+		case len(heard.notServing) > 0 && !i.isDrained(drained):
 			all = append(all, finding{kindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
 				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
 		}

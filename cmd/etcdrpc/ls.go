@@ -92,3 +92,17 @@ func partOnly(user string, parts []keyRange) string {
 	}
 	return fmt.Sprintf("The user %q may read this part only: %s", user, strings.Join(texts, ", "))
 }
+
+// readService reads a service with its live config, which whoever may not read it does without. It also returns the
+// range of the entries, and their revision.
+func readService(ctx context.Context, s *store, key string) (found *service, r keyRange, revision int64, err error) {
+	entries, r, revision, err := s.entriesOf(ctx, key)
+	if err != nil {
+		return nil, r, 0, err
+	}
+	found, _ = surveyKey(key, entries)
+	if found.config, err = s.get(ctx, configPrefix+key); err != nil && !errors.Is(err, errDenied) {
+		return nil, r, 0, err
+	}
+	return found, r, revision, nil
+}

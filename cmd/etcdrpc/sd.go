@@ -106,28 +106,11 @@ func (o *sdOptions) serve(ctx context.Context, s *store, prefix string, notes io
 		f := partFollower{store: s, catalog: c, part: part, keys: r, notes: notes}
 		following.Go(func() { f.run(ctx) })
 	}
-	return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), sdHandler(c)))
-}
-
-// serveHTTP serves until ctx ends.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
 	const grace = 2 * time.Second
-	server := &http.Server{Handler: handler, ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		ending, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		err := server.Shutdown(ending)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = server.Close()
-		}
-		stopped <- err
-	})
-	err := server.Serve(listener)
-	if stop() {
-		return fmt.Errorf("serve at %s: %w", listener.Addr(), err)
-	}
-	return <-stopped
+	return serveHTTP(ctx, listener, &http.Server{
+		Handler: ownname.Only(listener.Addr(), sdHandler(c)), MaxHeaderBytes: 16 << 10,
+		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}, grace)
 }
 
 // sdHandler answers Prometheus.

@@ -59,16 +59,7 @@ type speaker struct {
 // speakAll speaks to each partner, and returns what each speaks.
 func (s *speaker) speakAll(ctx context.Context, partners []partner) []speech {
 	all := make([]speech, len(partners))
-	slots := make(chan struct{}, dials)
-	var running sync.WaitGroup
-	for n := range partners {
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			all[n] = s.speak(ctx, partners[n])
-		})
-	}
-	running.Wait()
+	each(len(partners), dials, func(n int) { all[n] = s.speak(ctx, partners[n]) })
 	return all
 }
 

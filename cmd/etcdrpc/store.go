@@ -288,27 +288,20 @@ func (t leaseTime) expired() bool { return t.left < 0 }
 // leases asks for the time left on each lease.
 func (s *store) leases(ctx context.Context, ids []int64) (map[int64]leaseTime, error) {
 	var (
-		mu      sync.Mutex
-		errs    []error
-		left    = make(map[int64]leaseTime, len(ids))
-		running sync.WaitGroup
-		slots   = make(chan struct{}, parallel)
+		mu   sync.Mutex
+		errs []error
+		left = make(map[int64]leaseTime, len(ids))
 	)
-	for _, id := range ids {
-		slots <- struct{}{}
-		running.Go(func() {
-			defer func() { <-slots }()
-			t, err := s.lease(ctx, id)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				errs = append(errs, err)
-				return
-			}
-			left[id] = t
-		})
-	}
-	running.Wait()
+	each(len(ids), parallel, func(n int) {
+		t, err := s.lease(ctx, ids[n])
+		mu.Lock()
+		defer mu.Unlock()
+		if err != nil {
+			errs = append(errs, err)
+			return
+		}
+		left[ids[n]] = t
+	})
 	if len(errs) > 0 {
 		return nil, errs[0]
 	}

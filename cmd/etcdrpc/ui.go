@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log"
 	"net"
@@ -157,23 +156,10 @@ func startConsole(ctx context.Context, s *store, o console.Options) *hosted {
 
 // serve serves the console until ctx ends, with which the requests under way end as well.
 func (h *hosted) serve(ctx context.Context, listener net.Listener, logger *log.Logger) error {
-	server := &http.Server{
+	const grace = 5 * time.Second
+	return serveHTTP(ctx, listener, &http.Server{
 		Handler: h, ErrorLog: logger, MaxHeaderBytes: 32 << 10,
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 		BaseContext: func(net.Listener) context.Context { return ctx },
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return fmt.Errorf("serve the console: %w", err)
-	case <-ctx.Done():
-	}
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	err := server.Shutdown(last)
-	if served := <-failed; !errors.Is(served, http.ErrServerClosed) {
-		err = errors.Join(err, served)
-	}
-	return err
+	}, grace)
 }

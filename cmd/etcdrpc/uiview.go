@@ -40,9 +40,9 @@ func versionOf(s *service) string {
 
 func summarize(s *service, version string) console.Summary {
 	sum := console.Summary{Key: s.key, Version: version, Policy: console.PolicyNone}
-	var drained []string
+	drained := s.drainNames()
 	if s.config != nil {
-		drained, sum.Policy = drainList(s.config.value), console.PolicyInForce
+		sum.Policy = console.PolicyInForce
 		if checkConfig(string(s.config.value)) != nil {
 			sum.Policy = console.PolicyRefused
 		}
@@ -96,10 +96,7 @@ func (f *liveFleet) Service(key string) *console.Service {
 // detail returns a service in full, save its summary and its past.
 func detail(s *service, full func(string) string) *console.Service {
 	out := &console.Service{Editable: endpoint.CheckKey(s.key) == nil, Config: configOf(s)}
-	var drained []string
-	if s.config != nil {
-		drained = drainList(s.config.value)
-	}
+	drained := s.drainNames()
 	shares := sharesOf(s)
 	for n := range s.instances {
 		i := &s.instances[n]
@@ -123,7 +120,7 @@ func detail(s *service, full func(string) string) *console.Service {
 func pairs(metadata map[string]string) (all [][2]string) {
 	for _, name := range slices.Sorted(maps.Keys(metadata)) {
 		value := metadata[name]
-		if name == startedName {
+		if name == endpoint.StartedName {
 			value = startedText(value)
 		}
 		all = append(all, [2]string{name, value})

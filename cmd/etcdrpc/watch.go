@@ -162,13 +162,8 @@ func (w *watch) keep(ctx context.Context, v *view, changed <-chan struct{}, fail
 
 // look reads the service as it is now, and of its leases those that are wanted of entries that are new or changed.
 func (w *watch) look(ctx context.Context) (*view, keyRange, int64, error) {
-	entries, r, revision, err := w.store.entriesOf(ctx, w.key)
+	found, r, revision, err := readService(ctx, w.store, w.key)
 	if err != nil {
-		return nil, r, 0, err
-	}
-	found, _ := surveyKey(w.key, entries)
-	found.config, err = w.store.get(ctx, configPrefix+w.key)
-	if err != nil && !errors.Is(err, errDenied) {
 		return nil, r, 0, err
 	}
 	v := &view{services: []*service{found}, full: w.store.full}

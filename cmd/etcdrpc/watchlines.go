@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // changeLines writes a line for each difference between the views it is given.
@@ -50,7 +52,7 @@ func changesOf(v *view) (all []change) {
 	for _, s := range v.json() {
 		for _, i := range s.Instances {
 			c := change{Key: s.Key, Instance: &i, etcdKey: i.EtcdKey, text: describe(&i)}
-			c.state = c.text + i.Metadata[methodsName]
+			c.state = c.text + i.Metadata[endpoint.MethodsName]
 			all = append(all, c)
 		}
 		for _, m := range s.Malformed {
@@ -94,13 +96,6 @@ func differences(known map[string]change, now []change) (all []change) {
 	return all
 }
 
-// methodsName is the piece of metadata in which servers say which methods they serve, at length:
-// "acme.User/Get,List;acme.Other/Do".
-const methodsName = "grpc_methods"
-
-// startedName is the piece of metadata in which servers say when they started, in seconds since 1970.
-const startedName = "grpc_started"
-
 // startedText is when a server started, as a time if it is one.
 func startedText(value string) string {
 	seconds, err := strconv.ParseUint(value, 10, 33)
@@ -124,9 +119,9 @@ func describe(i *instanceJSON) string {
 	}
 	for _, name := range sortedKeys(i.Metadata) {
 		switch value := i.Metadata[name]; name {
-		case methodsName:
+		case endpoint.MethodsName:
 			fmt.Fprintf(&out, ", serves %s", counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
-		case startedName:
+		case endpoint.StartedName:
 			fmt.Fprintf(&out, ", started %s", startedText(value))
 		default:
 			fmt.Fprintf(&out, ", %s=%s", name, value)

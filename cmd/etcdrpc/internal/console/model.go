@@ -123,7 +123,6 @@ type Config struct {
 	Problem  string // why clients do not go by it
 	Whole    bool   // Text is all of it
 	Balances bool   // it says how to balance
-	Notes    []string
 	Splits   []Split
 	Proposed bool // Splits are those that could be begun
 }

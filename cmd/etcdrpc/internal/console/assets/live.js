@@ -63,10 +63,6 @@
 	// refresh asks for the page as it is now. One question is under way at a time; the last one asked is answered.
 	let asking = false, again = false;
 	async function refresh() {
-		if (document.hidden) {
-			again = true;
-			return;
-		}
 		if (asking) {
 			again = true;
 			return;
@@ -96,7 +92,7 @@
 				console.error(error);
 				say("not connected", "off");
 			}
-		} while (again && !document.hidden);
+		} while (again);
 		asking = false;
 	}
 
@@ -184,8 +180,6 @@
 			q.select();
 		}
 	});
-	document.addEventListener("visibilitychange", () => { if (!document.hidden && again) refresh(); });
-
 	document.documentElement.classList.add("scripted");
 	bindSplits();
 	const q = document.getElementById("q");

@@ -1,0 +1,17 @@
+package main
+
+import "sync"
+
+// each calls do with the numbers from 0 to below n, at most limit at a time, and returns when all calls have returned.
+func each(n, limit int, do func(n int)) {
+	slots := make(chan struct{}, limit)
+	var running sync.WaitGroup
+	for i := range n {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			do(i)
+		})
+	}
+	running.Wait()
+}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +11,9 @@ import (
 
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
@@ -19,23 +21,23 @@ import (
 const someLease = 7587882123456789012
 
 // entriesFrom makes entries of "KEY [@LEASE] VALUE" lines, sorted by key. Without a lease they hang on one of their own.
-func entriesFrom(text string) (entries []entry) {
+func entriesFrom(text string) (entries []survey.Entry) {
 	for line := range strings.Lines(text) {
 		key, value, ok := strings.Cut(strings.TrimSpace(line), " ")
 		if !ok {
 			continue
 		}
-		e := entry{key: key, lease: someLease + 1000 + int64(len(entries))}
+		e := survey.Entry{Key: key, Lease: someLease + 1000 + int64(len(entries))}
 		if rest, ok := strings.CutPrefix(value, "@"); ok {
 			var lease string
 			lease, value, _ = strings.Cut(rest, " ")
-			_, _ = fmt.Sscan(lease, &e.lease)
+			_, _ = fmt.Sscan(lease, &e.Lease)
 		}
-		e.value = []byte(value)
+		e.Value = []byte(value)
 		entries = append(entries, e)
 	}
-	slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
-	return slices.CompactFunc(entries, func(a, b entry) bool { return a.key == b.key })
+	slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
 }
 
 func asIs(key string) string { return key }
@@ -53,9 +55,9 @@ func readOption(t *testing.T, option string) *discoveryv1.ServiceOptions {
 }
 
 // found lists findings as "kind: part of the problem" for the tables.
-func found(p *proposal) string {
+func found(p *adopt.Proposal) string {
 	var all []string
-	for _, f := range p.findings {
+	for _, f := range p.Findings {
 		all = append(all, string(f.Kind)+": "+f.Problem)
 	}
 	return strings.Join(all, "\n")
@@ -154,13 +156,13 @@ func TestAdopt_Layouts(t *testing.T) {
 		{"huge", `acme/user/h:9001 {"at":"h:9001","x":"` + strings.Repeat("x", endpoint.MaxValue) + `"}`, "", 0, []string{"bytes of JSON, more than"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			v, err := adopt("", entriesFrom(tc.entries), asIs)
+			v, err := adopt.Read("", entriesFrom(tc.entries), asIs)
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := v.proposals[0]
-			if p.read() != tc.read {
-				t.Errorf("%d entries are read, want %d", p.read(), tc.read)
+			p := v.Proposals[0]
+			if p.Read() != tc.read {
+				t.Errorf("%d entries are read, want %d", p.Read(), tc.read)
 			}
 			checkOption(t, p, tc.want)
 			got := found(p)
@@ -177,9 +179,9 @@ func TestAdopt_Layouts(t *testing.T) {
 }
 
 // checkOption compares an option with its body in one line.
-func checkOption(t *testing.T, p *proposal, want string) {
+func checkOption(t *testing.T, p *adopt.Proposal, want string) {
 	t.Helper()
-	option := p.option()
+	option := p.Option()
 	body := strings.TrimSuffix(strings.TrimPrefix(strings.Join(strings.Fields(option), " "), "option (etcd.discovery.v1.service) = { "), " };")
 	if body != want {
 		t.Errorf("the option is %s, want %s", body, want)
@@ -189,10 +191,10 @@ func checkOption(t *testing.T, p *proposal, want string) {
 	}
 	checkPasted(t, option)
 	opts := readOption(t, option)
-	if opts.GetKey() != p.key || (opts.GetJsonLayout() != nil) != p.isMapped() {
+	if opts.GetKey() != p.Key || (opts.GetJsonLayout() != nil) != p.IsMapped() {
 		t.Errorf("%s is read as %v", option, opts)
 	}
-	if name := opts.GetLayout().String(); opts.GetLayout() != 0 && name != "LAYOUT_"+strings.ToUpper(p.layout.String()) {
+	if name := opts.GetLayout().String(); opts.GetLayout() != 0 && name != "LAYOUT_"+strings.ToUpper(p.Layout.String()) {
 		t.Errorf("%s is read as %v", option, opts)
 	}
 }
@@ -212,18 +214,18 @@ func TestAdopt_Services(t *testing.T) {
 		Hello2/a h:9001
 		größe/a h:9001
 		gräße/a h:9001`)
-	v, err := adopt("", entries, func(key string) string { return "prod/" + key })
+	v, err := adopt.Read("", entries, func(key string) string { return "prod/" + key })
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := make(map[string]string)
 	authorities := make(map[string]bool)
-	for _, p := range v.proposals {
-		got[p.key] = found(p)
-		if p.authority != "" && authorities[p.authority] {
-			t.Errorf("%s is the authority of two services", p.authority)
+	for _, p := range v.Proposals {
+		got[p.Key] = found(p)
+		if p.Authority != "" && authorities[p.Authority] {
+			t.Errorf("%s is the authority of two services", p.Authority)
 		}
-		authorities[p.authority] = true
+		authorities[p.Authority] = true
 	}
 	want := map[string]string{
 		"acme/user": "nested-key: ", "acme/user/eu": "", "hello": "neighbour: ", "hello2": "authority: the key gives the TLS name hello2", "/microservices/user": "gives up on the whole list", "/microservices/user-admin": "",
@@ -238,8 +240,8 @@ func TestAdopt_Services(t *testing.T) {
 			t.Errorf("%s: found\n%s", key, got[key])
 		}
 	}
-	if len(v.others) != 1 || v.others[0].key != "settings" {
-		t.Errorf("%d other keys, want that of settings", len(v.others))
+	if len(v.Others) != 1 || v.Others[0].Key != "settings" {
+		t.Errorf("%d other keys, want that of settings", len(v.Others))
 	}
 }
 
@@ -252,12 +254,12 @@ func TestAdopt_Nothing(t *testing.T) {
 		{"acme/user/10", "acme/user/10.0.0.7:9000 10.0.0.7:9000", "etcdrpc adopt acme/user"},
 		{"motd", "motd hello", "have no slash"},
 	} {
-		if _, err := adopt(tc.prefix, entriesFrom(tc.entries), asIs); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := adopt.Read(tc.prefix, entriesFrom(tc.entries), asIs); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%q: %v, want %s", tc.prefix, err, tc.want)
 		}
 	}
 	for prefix, entries := range map[string]string{"hello": "hello7587882123456789010 @0 10.0.0.7:9000", "/settings": "/settings/db @0 db:5432", "acme/us": "acme/user/a h:9001"} {
-		if v, err := adopt(prefix, entriesFrom(entries), asIs); err != nil || len(v.proposals) != 1 {
+		if v, err := adopt.Read(prefix, entriesFrom(entries), asIs); err != nil || len(v.Proposals) != 1 {
 			t.Errorf("%q: %v", prefix, err)
 		}
 	}
@@ -279,12 +281,12 @@ func TestAdopt_WritesWhatWasThere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := adopt(key, []entry{{key: layout.Key(key, e, someLease), value: value, lease: someLease}}, asIs)
+		v, err := adopt.Read(key, []survey.Entry{{Key: layout.Key(key, e, someLease), Value: value, Lease: someLease}}, asIs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := v.proposals[0]; p.layout != layout || p.read() != 1 || found(p) != "" {
-			t.Errorf("%v: taken for %v, found\n%s", layout, p.layout, found(p))
+		if p := v.Proposals[0]; p.Layout != layout || p.Read() != 1 || found(p) != "" {
+			t.Errorf("%v: taken for %v, found\n%s", layout, p.Layout, found(p))
 		}
 	}
 }
@@ -295,23 +297,23 @@ func TestAdopt_Shown(t *testing.T) {
 	for n := range 50 {
 		fmt.Fprintf(&text, "acme/user/%d {\"endpoint\":\"\\u001b[2J%d\"}\n", n, n)
 	}
-	v, err := adopt("acme", entriesFrom(text.String()), asIs)
+	v, err := adopt.Read("acme", entriesFrom(text.String()), asIs)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := v.show(&out, formatTable); !errors.Is(err, errFound) {
-		t.Errorf("no layout reads an entry, and the error is %v", err)
+	if err := v.Show(&out, output.FormatTable); err != nil || !v.Unreadable() {
+		t.Errorf("%v, unreadable: %v", err, v.Unreadable())
 	}
 	checkShown(t, "adopt", out.String())
-	if got := strings.Count(out.String(), "unread: "); got != maxUnread || !strings.Contains(out.String(), "would not read (30)") {
+	if got := strings.Count(out.String(), "unread: "); got != adopt.MaxUnread || !strings.Contains(out.String(), "would not read (30)") {
 		t.Errorf("%d entries are listed in\n%s", got, out.String())
 	}
 	out.Reset()
-	if err := v.show(&out, formatJSON); !errors.Is(err, errFound) {
+	if err := v.Show(&out, output.FormatJSON); err != nil {
 		t.Error(err)
 	}
-	var all []proposalJSON
+	var all []adopt.ProposalJSON
 	if err := json.Unmarshal(out.Bytes(), &all); err != nil || len(all) != 1 || len(all[0].Findings) != 50 || all[0].Option != "" {
 		t.Errorf("%v: %+v", err, all)
 	}

@@ -22,6 +22,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -259,7 +261,7 @@ func TestBrowserDrains(t *testing.T) {
 	shop(t, etcd)
 	for _, scripts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("scripts=%t", scripts), func(t *testing.T) {
-			if _, err := etcd.Admin().Delete(t.Context(), configPrefix+"acme/user"); err != nil {
+			if _, err := etcd.Admin().Delete(t.Context(), survey.ConfigPrefix+"acme/user"); err != nil {
 				t.Fatal(err)
 			}
 			b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, scripts)
@@ -269,7 +271,7 @@ func TestBrowserDrains(t *testing.T) {
 				t.Fatalf("before it was confirmed, etcd has %s", got)
 			}
 			b.run(chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(`button[aria-label="undrain 10.0.0.8:9000"]`, chromedp.ByQuery))
-			if got := drainList([]byte(liveConfigAt(t, etcd, "acme/user"))); len(got) != 1 || got[0] != "10.0.0.8:9000" {
+			if got := liveconfig.Drained([]byte(liveConfigAt(t, etcd, "acme/user"))); len(got) != 1 || got[0] != "10.0.0.8:9000" {
 				t.Errorf("drained are %v", got)
 			}
 			if !strings.Contains(b.text(), "Written at revision") {

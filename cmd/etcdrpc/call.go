@@ -18,6 +18,16 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 // callOptions say what is called, where and how.
@@ -28,12 +38,12 @@ type callOptions struct {
 	each      bool
 	parallel  int
 	timeout   time.Duration
-	transport transport
-	described descriptors
+	transport invoke.Transport
+	described invoke.Descriptors
 }
 
 func newCall(a *app) *cobra.Command {
-	opts := callOptions{transport: transport{files: tlsFiles{prefix: "service-"}}}
+	opts := callOptions{transport: invoke.Transport{Files: tlsfiles.Files{Prefix: "service-"}}}
 	cmd := &cobra.Command{
 		Use:   "call KEY METHOD",
 		Short: "Call a method of a service",
@@ -54,14 +64,14 @@ Nothing is sent in plaintext without --plaintext.`,
   etcdrpc call acme/user Flush --each --plaintext`,
 		Args:              keyArgs(1),
 		ValidArgsFunction: a.completeMethods,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			c, err := opts.prepare(ctx, a, args[0], args[1])
 			if err != nil {
 				return err
 			}
 			c.out, c.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
-			found, _, _, err := readService(ctx, s, args[0])
-			if err != nil {
+			found, _, _, err := s.Service(ctx, args[0])
+			if found == nil {
 				return err
 			}
 			return c.call(ctx, found)
@@ -79,14 +89,14 @@ func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
 	flags.BoolVar(&o.each, "each", false, "call each instance, and write a line for each")
 	flags.IntVar(&o.parallel, "parallel", 1, "how `many` instances --each calls at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long the call of an instance may take; 0: until it ends")
-	flags.BoolVar(&o.transport.plaintext, "plaintext", false, "call without TLS")
-	flags.StringVar(&o.transport.files.ca, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file`, not with the system's")
-	flags.StringVar(&o.transport.files.cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
-	flags.StringVar(&o.transport.files.key, "service-key", "", "the TLS key `file` of --service-cert")
-	flags.StringVar(&o.transport.authority, "authority", "", "the `name` that the service's certificate has to have (default: the one that KEY gives)")
-	flags.StringArrayVar(&o.described.protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
-	flags.StringArrayVar(&o.described.protos, "proto", nil, "take the descriptors from this proto `file`; may be repeated")
-	flags.StringArrayVar(&o.described.importPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")
+	flags.BoolVar(&o.transport.Plaintext, "plaintext", false, "call without TLS")
+	flags.StringVar(&o.transport.Files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file`, not with the system's")
+	flags.StringVar(&o.transport.Files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
+	flags.StringVar(&o.transport.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
+	flags.StringVar(&o.transport.Authority, "authority", "", "the `name` that the service's certificate has to have (default: the one that KEY gives)")
+	flags.StringArrayVar(&o.described.Protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
+	flags.StringArrayVar(&o.described.Protos, "proto", nil, "take the descriptors from this proto `file`; may be repeated")
+	flags.StringArrayVar(&o.described.ImportPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")
 	complete(cmd.RegisterFlagCompletionFunc("instance", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {
 			return nil, noFiles
@@ -100,7 +110,7 @@ func (a *app) completeMethods(cmd *cobra.Command, args []string, typed string) (
 	if len(args) > 1 {
 		return nil, noFiles
 	}
-	return a.completeSecond(cmd, args, typed, (*service).methods)
+	return a.completeSecond(cmd, args, typed, (*survey.Service).Methods)
 }
 
 // call is one use of the command.
@@ -110,8 +120,8 @@ type call struct {
 	key, name  string
 	tls        *tls.Config // nil: plaintext
 	header     metadata.MD
-	given      *schema // nil: the server is asked
-	requests   messages
+	given      *invoke.Schema // nil: the server is asked
+	requests   invoke.Messages
 	out, notes io.Writer
 	mu         sync.Mutex // guards out
 }
@@ -121,20 +131,20 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 	c := &call{callOptions: o, app: a, key: key, name: name}
 	switch {
 	case o.each && o.instance != "":
-		return nil, usageError{errors.New("--each and --instance exclude each other")}
-	case o.parallel < 1 || o.parallel > dials:
-		return nil, usageError{fmt.Errorf("--parallel must be from 1 to %d", dials)}
+		return nil, usage.Mistake(errors.New("--each and --instance exclude each other"))
+	case o.parallel < 1 || o.parallel > dialing.Most:
+		return nil, usage.Mistake(fmt.Errorf("--parallel must be from 1 to %d", dialing.Most))
 	case o.timeout < 0:
-		return nil, usageError{errors.New("--timeout must not be below zero")}
+		return nil, usage.Mistake(errors.New("--timeout must not be below zero"))
 	}
 	var err error
-	if c.tls, err = o.transport.check(key); err != nil {
+	if c.tls, err = o.transport.Check(key); err != nil {
 		return nil, err
 	}
 	if c.header, err = parseHeaders(o.headers); err != nil {
-		return nil, usageError{err}
+		return nil, usage.Mistake(err)
 	}
-	if c.given, err = o.described.schema(ctx); err != nil {
+	if c.given, err = o.described.Schema(ctx); err != nil {
 		return nil, err
 	}
 	c.requests, err = o.readData(a.stdin)
@@ -142,16 +152,16 @@ func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*c
 }
 
 // readData returns the requests, those of standard input as they come.
-func (o *callOptions) readData(stdin io.Reader) (messages, error) {
-	in := readMessages(strings.NewReader(o.data))
+func (o *callOptions) readData(stdin io.Reader) (invoke.Messages, error) {
+	in := invoke.ReadMessages(strings.NewReader(o.data))
 	if name, ok := strings.CutPrefix(o.data, "@"); ok {
 		text, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("--data: %w", err)
 		}
-		in = readMessages(strings.NewReader(string(text)))
+		in = invoke.ReadMessages(strings.NewReader(string(text)))
 	} else if o.data == "-" {
-		in = readMessages(stdin)
+		in = invoke.ReadMessages(stdin)
 	}
 	return in, nil
 }
@@ -181,7 +191,7 @@ func parseHeaders(lines []string) (metadata.MD, error) {
 }
 
 // call calls the instances that are meant.
-func (c *call) call(ctx context.Context, s *service) error {
+func (c *call) call(ctx context.Context, s *survey.Service) error {
 	if c.each {
 		return c.callEach(ctx, s)
 	}
@@ -195,17 +205,17 @@ func (c *call) call(ctx context.Context, s *service) error {
 	}
 	defer l.Close()
 	failed, err := c.callOne(ctx, l, i, c.requests, func(response json.RawMessage) error {
-		if c.app.output == formatJSON {
-			return writeJSONLine(c.out, response)
+		if c.app.output == output.FormatJSON {
+			return output.WriteJSONLine(c.out, response)
 		}
-		return writeJSON(c.out, response)
+		return output.WriteJSON(c.out, response)
 	})
 	if err != nil || failed == nil {
 		return err
 	}
-	sayf(c.notes, "etcdrpc: call %s of %q at %s: %s: %s\n", c.name, c.key, i.Addr, failed.Code, failed.Message)
+	output.Sayf(c.notes, "etcdrpc: call %s of %q at %s: %s: %s\n", c.name, c.key, i.Addr, failed.Code, failed.Message)
 	for _, detail := range failed.Details {
-		if err := writeJSON(c.notes, detail); err != nil {
+		if err := output.WriteJSON(c.notes, detail); err != nil {
 			return err
 		}
 	}
@@ -213,31 +223,31 @@ func (c *call) call(ctx context.Context, s *service) error {
 }
 
 // candidates returns the instances of which the first that can be reached is called.
-func (c *call) candidates(s *service) ([]instance, error) {
+func (c *call) candidates(s *survey.Service) ([]survey.Instance, error) {
 	if c.instance == "" {
-		return s.callees(c.name, rand.Float64)
+		return steer.Callees(s, c.name, rand.Float64)
 	}
-	i, err := s.find(c.instance)
+	i, err := s.Find(c.instance)
 	if err != nil {
 		return nil, fmt.Errorf("--instance %s: %w", c.instance, err)
 	}
-	return []instance{*i}, nil
+	return []survey.Instance{*i}, nil
 }
 
 // firstReached connects to the first instance that answers or, if none does, to the last, whose call then says why.
-func (c *call) firstReached(ctx context.Context, candidates []instance) (*link, *instance, error) {
+func (c *call) firstReached(ctx context.Context, candidates []survey.Instance) (*invoke.Link, *survey.Instance, error) {
 	const most = 5
 	i, others := &candidates[0], candidates[1:min(most, len(candidates))]
 	for {
-		l, err := c.transport.connect(i.Addr, c.tls, c.app.dial)
+		l, err := c.transport.Connect(i.Addr, c.tls, c.app.dial)
 		if err != nil {
 			return nil, nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
 		}
-		if len(others) == 0 || l.reach(ctx) {
+		if len(others) == 0 || l.Reach(ctx) {
 			return l, i, nil
 		}
 		l.Close()
-		sayf(c.notes, "%s cannot be reached: trying another instance.\n", i.Addr)
+		output.Sayf(c.notes, "%s cannot be reached: trying another instance.\n", i.Addr)
 		i, others = &others[0], others[1:]
 	}
 }
@@ -247,7 +257,7 @@ var errInterrupted = errors.New("interrupted")
 
 // callOne calls the method at an instance. failed is the answer of an instance that refused, or could not be reached; err
 // is of the command itself.
-func (c *call) callOne(ctx context.Context, l *link, i *instance, in messages, out func(json.RawMessage) error) (failed *failureJSON, err error) {
+func (c *call) callOne(ctx context.Context, l *invoke.Link, i *survey.Instance, in invoke.Messages, out func(json.RawMessage) error) (failed *invoke.FailureJSON, err error) {
 	calling, cancel := ctx, func() {}
 	if c.timeout > 0 {
 		calling, cancel = context.WithTimeout(ctx, c.timeout)
@@ -261,55 +271,55 @@ func (c *call) callOne(ctx context.Context, l *link, i *instance, in messages, o
 }
 
 // run finds the method, and calls it.
-func (c *call) run(ctx context.Context, l *link, in messages, out func(json.RawMessage) error) (r *rpc, err error) {
-	r = new(rpc)
+func (c *call) run(ctx context.Context, l *invoke.Link, in invoke.Messages, out func(json.RawMessage) error) (r *invoke.RPC, err error) {
+	r = new(invoke.RPC)
 	known := c.given
 	if known == nil {
-		if known, err = reflectSchema(ctx, l.ClientConn); err != nil {
+		if known, err = invoke.ReflectSchema(ctx, l.ClientConn); err != nil {
 			return r, err
 		}
 	}
-	r.types = known.types()
-	if r.method, err = known.find(c.name); err != nil {
+	r.Types = known.Types()
+	if r.Method, err = known.Find(c.name); err != nil {
 		return r, err
 	}
-	return r, r.run(ctx, l.ClientConn, in, out)
+	return r, r.Run(ctx, l.ClientConn, in, out)
 }
 
 // outcome tells what the service says from what is wrong with the command line or the output.
-func (c *call) outcome(r *rpc, l *link, i *instance, err error) (*failureJSON, error) {
-	var wrong inputError
+func (c *call) outcome(r *invoke.RPC, l *invoke.Link, i *survey.Instance, err error) (*invoke.FailureJSON, error) {
+	var wrong invoke.InputError
 	switch _, told := status.FromError(err); {
 	case err == nil:
 		return nil, nil
 	case errors.As(err, &wrong):
-		return nil, usageError{err}
+		return nil, usage.Mistake(err)
 	case told:
-		hint := l.hint(&c.transport)
+		hint := l.Hint(&c.transport)
 		if status.Code(err) == codes.DeadlineExceeded && hint == "" {
 			hint = fmt.Sprintf("--timeout is %v", c.timeout)
 		}
-		return r.failure(err, hint), nil
+		return r.Failure(err, hint), nil
 	}
 	return nil, fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
 }
 
 // eachJSON is a line of --each.
 type eachJSON struct {
-	Instance string          `json:"instance"`
-	Addr     string          `json:"addr"`
-	Response json.RawMessage `json:"response,omitempty"`
-	Error    *failureJSON    `json:"error,omitempty"`
+	Instance string              `json:"instance"`
+	Addr     string              `json:"addr"`
+	Response json.RawMessage     `json:"response,omitempty"`
+	Error    *invoke.FailureJSON `json:"error,omitempty"`
 }
 
 // callEach calls all instances that are not drained.
-func (c *call) callEach(ctx context.Context, s *service) error {
-	callees, drained, err := s.everyCallee(c.name)
+func (c *call) callEach(ctx context.Context, s *survey.Service) error {
+	called, drained, err := steer.EveryCallee(s, c.name)
 	if err != nil {
 		return fmt.Errorf("call %s of %q: %w", c.name, c.key, err)
 	}
 	if len(drained) > 0 {
-		sayf(c.notes, "Drained, so left out: %s\n", someOf(drained))
+		output.Sayf(c.notes, "Drained, so left out: %s\n", output.SomeOf(drained))
 	}
 	var requests []json.RawMessage
 	for {
@@ -321,12 +331,12 @@ func (c *call) callEach(ctx context.Context, s *service) error {
 			return fmt.Errorf("call %s of %q: %w", c.name, c.key, errInterrupted)
 		}
 		if err != nil {
-			return usageError{err}
+			return usage.Mistake(err)
 		}
 		requests = append(requests, request)
 	}
-	errs := make([]error, len(callees))
-	each(len(callees), c.parallel, func(n int) { errs[n] = c.callAs(ctx, &callees[n], all(requests)) })
+	errs := make([]error, len(called))
+	parallel.Each(len(called), c.parallel, func(n int) { errs[n] = c.callAs(ctx, &called[n], invoke.All(requests)) })
 	failed := 0
 	for _, err := range errs {
 		switch {
@@ -337,17 +347,17 @@ func (c *call) callEach(ctx context.Context, s *service) error {
 		}
 	}
 	if failed > 0 {
-		sayf(c.notes, "%d of %s failed.\n", failed, counted(len(callees), "instance"))
+		output.Sayf(c.notes, "%d of %s failed.\n", failed, output.Counted(len(called), "instance"))
 		return errFound
 	}
 	return nil
 }
 
 // callAs calls one of several instances, and writes what it answers in lines that say its id.
-func (c *call) callAs(ctx context.Context, i *instance, in messages) error {
+func (c *call) callAs(ctx context.Context, i *survey.Instance, in invoke.Messages) error {
 	answered := false
 	line := eachJSON{Instance: i.Instance, Addr: i.Addr}
-	l, err := c.transport.connect(i.Addr, c.tls, c.app.dial)
+	l, err := c.transport.Connect(i.Addr, c.tls, c.app.dial)
 	if err != nil {
 		return fmt.Errorf("call %s of %q at %s: %w", c.name, c.key, i.Addr, err)
 	}
@@ -359,11 +369,11 @@ func (c *call) callAs(ctx context.Context, i *instance, in messages) error {
 	line.Response = nil
 	switch {
 	case err != nil:
-		var usage usageError
+		var usage usage.Error
 		if errors.As(err, &usage) || ctx.Err() != nil {
 			return err
 		}
-		failed = &failureJSON{Code: "Unknown", Message: err.Error()}
+		failed = &invoke.FailureJSON{Code: "Unknown", Message: err.Error()}
 	case failed == nil && answered:
 		return nil
 	}
@@ -380,15 +390,15 @@ func (c *call) writeLine(line eachJSON) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.app.output == formatJSON:
-		return writeJSONLine(c.out, line)
+	case c.app.output == output.FormatJSON:
+		return output.WriteJSONLine(c.out, line)
 	case line.Error != nil:
-		return writef(c.out, "%s %s: %s\n", line.Instance, line.Error.Code, line.Error.Message)
+		return output.Writef(c.out, "%s %s: %s\n", line.Instance, line.Error.Code, line.Error.Message)
 	case line.Response == nil:
-		return writef(c.out, "%s (no response)\n", line.Instance)
+		return output.Writef(c.out, "%s (no response)\n", line.Instance)
 	}
-	if err := writef(c.out, "%s ", line.Instance); err != nil {
+	if err := output.Writef(c.out, "%s ", line.Instance); err != nil {
 		return err
 	}
-	return writeJSONLine(c.out, line.Response)
+	return output.WriteJSONLine(c.out, line.Response)
 }

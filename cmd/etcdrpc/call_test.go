@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -23,116 +22,9 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
-
-func TestIsMethod(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		want bool
-	}{
-		{"acme.user.v1.Users/Get", true},
-		{"/acme.user.v1.Users/Get", true},
-		{"Users/Get", true},
-		{"v1.Users/Get", true},
-		{"Get", true},
-		{"et", false},
-		{"sers/Get", false},
-		{"/Get", true},
-		{"Users", false},
-		{"get", false},
-		{"Other/Get", false},
-	} {
-		if got := isMethod("acme.user.v1.Users/Get", tc.name); got != tc.want {
-			t.Errorf("%q: %v, want %v", tc.name, got, tc.want)
-		}
-	}
-}
-
-// calledService has instances a, b, c and so on with the values given, and a live config unless that is "".
-func calledService(config string, values ...string) *service {
-	s := &service{key: "acme/user"}
-	for n, value := range values {
-		s.add(entry{key: "acme/user/" + string(rune('a'+n)), value: []byte(value), createRevision: int64(n + 1), modRevision: int64(n + 1)})
-	}
-	if config != "" {
-		s.config = &entry{key: configPrefix + s.key, value: []byte(config)}
-	}
-	return s
-}
-
-func ids(instances []instance) (all []string) {
-	for _, i := range instances {
-		all = append(all, i.Instance)
-	}
-	slices.Sort(all)
-	return all
-}
-
-// TestCallees tells which instances are called, a line a rule.
-func TestCallees(t *testing.T) {
-	const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
-	const splitV1 = `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1}],"childPolicy":[{"round_robin":{}}]}}]}`
-	const a, b = "10.0.0.7:1", "10.0.0.8:1"
-	for _, tc := range []struct {
-		name      string
-		s         *service
-		one, each string // "" none
-	}{
-		{"all without a policy", calledService("", a, b), "a b", "a b"},
-		{"one an address", calledService("", a, a), "b", "b"},
-		{"none that is drained", calledService(drainA, a, b), "b", "b"},
-		{"a drain of all is ignored", calledService(drainA, a), "a", "a"},
-		{"a broken policy is ignored", calledService(`{`, a, b), "a b", "a b"},
-		{"none without a share, but for each", calledService(splitV1, `{"Addr":"10.0.0.7:1","Metadata":{"version":"v1"}}`, b), "a", "a b"},
-		{"none that is malformed", calledService("", a, "nonsense"), "a", "a"},
-		{"none that leaves", calledService("", a, `{"Addr":"10.0.0.8:1","Metadata":{"grpc_leaving":"true"}}`), "a", "a"},
-		{"none that serves other methods", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List"}}`, b), "b", "b"},
-		{"one that serves the method", calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/List,Get"}}`), "a", "a"},
-		{"nothing there", calledService(""), "", ""},
-	} {
-		one, errOne := tc.s.callees("Get", rand.Float64)
-		each, _, errEach := tc.s.everyCallee("Get")
-		if got := strings.Join(ids(one), " "); got != tc.one || (errOne != nil) != (tc.one == "") {
-			t.Errorf("%s: calls one of %q, %v; want %q", tc.name, got, errOne, tc.one)
-		}
-		if got := strings.Join(ids(each), " "); got != tc.each || (errEach != nil) != (tc.each == "") {
-			t.Errorf("%s: calls each of %q, %v; want %q", tc.name, got, errEach, tc.each)
-		}
-	}
-}
-
-func TestCallees_Shares(t *testing.T) {
-	s := calledService(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, `{"Addr":"10.0.0.7:1","Metadata":{"weight":90}}`, `{"Addr":"10.0.0.8:1","Metadata":{"weight":10}}`)
-	random := rand.New(rand.NewPCG(1, 2))
-	const calls = 2000
-	first := 0
-	for range calls {
-		callees, err := s.callees("Get", random.Float64)
-		if err != nil || len(callees) != 2 {
-			t.Fatal(callees, err)
-		}
-		if callees[0].Instance == "a" {
-			first++
-		}
-	}
-	if share := float64(first) / calls; share < 0.87 || share > 0.93 {
-		t.Errorf("the instance with nine tenths of the weight is called first %.3f of the time", share)
-	}
-}
-
-// TestCallees_Infrastructure calls what no instance says that it serves, such as the health check.
-func TestCallees_Infrastructure(t *testing.T) {
-	s := calledService("", `{"Addr":"10.0.0.7:1","Metadata":{"grpc_methods":"acme.Users/Get"}}`)
-	for _, method := range []string{"grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Check"} {
-		if callees, err := s.callees(method, rand.Float64); err != nil || len(callees) != 1 {
-			t.Errorf("%s: %v, %v", method, callees, err)
-		}
-	}
-	if callees, err := s.callees("acme.Other/Get", rand.Float64); err == nil {
-		t.Errorf("a method that no instance serves: %v", callees)
-	}
-}
 
 func TestParseHeaders(t *testing.T) {
 	md, err := parseHeaders([]string{"X-A: 1", "x-a:2", "key-bin: AAE=", "empty:"})
@@ -152,7 +44,7 @@ func TestProtosets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := compiled.resolver.FindFileByPath(usersProto)
+	file, err := compiled.Resolver.FindFileByPath(usersProto)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,12 +67,12 @@ func TestProtosets(t *testing.T) {
 	if err := os.WriteFile(name, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := (&descriptors{protosets: []string{name, name}}).schema(t.Context())
+	s, err := (&invoke.Descriptors{Protosets: []string{name, name}}).Schema(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	method, err := s.find("ListUsers")
-	if err != nil || fullMethod(method) != "acme.user.v1.Users/ListUsers" || !method.IsStreamingServer() {
+	method, err := s.Find("ListUsers")
+	if err != nil || invoke.FullMethod(method) != "acme.user.v1.Users/ListUsers" || !method.IsStreamingServer() {
 		t.Errorf("ListUsers is %v, %v", method, err)
 	}
 }

@@ -28,6 +28,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
 )
 
 const (
@@ -37,8 +39,8 @@ const (
 )
 
 // usersSchema is that of the services that the tests call.
-func usersSchema(ctx context.Context, dir string) (*schema, error) {
-	return compileProtos(ctx, []string{usersProto}, []string{dir})
+func usersSchema(ctx context.Context, dir string) (*invoke.Schema, error) {
+	return invoke.CompileProtos(ctx, []string{usersProto}, []string{dir})
 }
 
 // users serves the services of users.proto.
@@ -48,10 +50,10 @@ type users struct {
 }
 
 // newUsersServer returns a server, with reflection or without.
-func newUsersServer(s *schema, u *users, reflects bool, opts ...grpc.ServerOption) (*grpc.Server, error) {
+func newUsersServer(s *invoke.Schema, u *users, reflects bool, opts ...grpc.ServerOption) (*grpc.Server, error) {
 	server := grpc.NewServer(opts...)
-	for _, name := range s.services {
-		described, err := s.service(name)
+	for _, name := range s.Services {
+		described, err := s.Service(name)
 		if err != nil {
 			return nil, err
 		}
@@ -66,7 +68,7 @@ func newUsersServer(s *schema, u *users, reflects bool, opts ...grpc.ServerOptio
 		server.RegisterService(desc, u)
 	}
 	if reflects {
-		refv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{Services: server, DescriptorResolver: s.resolver}))
+		refv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{Services: server, DescriptorResolver: s.Resolver}))
 	}
 	return server, nil
 }
@@ -137,7 +139,7 @@ func refusal() error {
 }
 
 // listenUsers serves until stop. args may have broken, noreflection, and tls, which writes the certificate to a file.
-func listenUsers(s *schema, args []string, caFile string) (addr string, stop func(), err error) {
+func listenUsers(s *invoke.Schema, args []string, caFile string) (addr string, stop func(), err error) {
 	u := &users{broken: slices.Contains(args, "broken"), name: "Ada"}
 	var opts []grpc.ServerOption
 	if slices.Contains(args, "tls") {

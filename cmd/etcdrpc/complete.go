@@ -1,13 +1,14 @@
 package main
 
 import (
-	"cmp"
-	"maps"
 	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -19,14 +20,14 @@ func (a *app) completeKeys(cmd *cobra.Command, args []string, typed string) ([]s
 		return nil, noFiles
 	}
 	var keys []string
-	a.forCompletion(cmd, func(s *store) error {
-		services, err := readServices(cmd.Context(), s, typed, func(string) {})
+	a.forCompletion(cmd, func(s *store.Store) error {
+		services, err := s.Services(cmd.Context(), typed, func(string) {})
 		for _, service := range services {
-			keys = append(keys, service.key)
+			keys = append(keys, service.Key)
 		}
 		return err
 	})
-	return offered(keys), noFiles
+	return output.Offered(keys), noFiles
 }
 
 // completeKeyThenFile offers a key, and then files.
@@ -39,8 +40,8 @@ func (a *app) completeKeyThenFile(cmd *cobra.Command, args []string, typed strin
 
 // completeInstances offers a key, and then its instances.
 func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return a.completeSecond(cmd, args, typed, func(i *service) (names []string) {
-		for _, i := range i.instances {
+	return a.completeSecond(cmd, args, typed, func(i *survey.Service) (names []string) {
+		for _, i := range i.Instances {
 			names = append(names, i.Instance)
 		}
 		return names
@@ -49,48 +50,36 @@ func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string)
 
 // completeDrained offers a key, and then what is drained there.
 func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return a.completeSecond(cmd, args, typed, func(s *service) []string {
-		if s.config == nil {
-			return nil
-		}
-		return drainList(s.config.value)
-	})
+	return a.completeSecond(cmd, args, typed, (*survey.Service).Drained)
 }
 
-func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, names func(*service) []string) ([]string, cobra.ShellCompDirective) {
+func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, names func(*survey.Service) []string) ([]string, cobra.ShellCompDirective) {
 	if len(args) != 1 {
 		return a.completeKeys(cmd, args, typed)
 	}
 	var found []string
-	a.forCompletion(cmd, func(s *store) error {
-		entries, _, _, err := s.entriesOf(cmd.Context(), args[0])
-		if err != nil {
-			return err
+	a.forCompletion(cmd, func(s *store.Store) error {
+		service, _, _, err := s.Service(cmd.Context(), args[0])
+		if service != nil {
+			found = names(service)
 		}
-		service, _ := surveyKey(args[0], entries)
-		if service.config, err = s.get(cmd.Context(), configPrefix+args[0]); err != nil {
-			return err
-		}
-		found = names(service)
-		return nil
+		return err
 	})
-	return slices.Compact(offered(found)), noFiles
+	return slices.Compact(output.Offered(found)), noFiles
 }
 
 // forCompletion runs something on etcd while a shell waits.
-func (a *app) forCompletion(cmd *cobra.Command, do func(*store) error) {
+func (a *app) forCompletion(cmd *cobra.Command, do func(*store.Store) error) {
 	a.settings.noPrompt = true
 	err := fromEnvironment(cmd.Flags(), os.LookupEnv)
 	if err == nil {
-		var s *store
-		if s, err = open(cmd.Context(), a.settings); err == nil {
-			defer s.close()
+		var s *store.Store
+		if s, err = a.settings.open(cmd.Context()); err == nil {
+			defer s.Close()
 			err = do(s)
 		}
 	}
 	if err != nil {
-		cobra.CompDebugln(printable.Short(err.Error(), maxText), false)
+		cobra.CompDebugln(printable.Short(err.Error(), output.MaxText), false)
 	}
 }
-
-func sortedKeys[K cmp.Ordered, V any](m map[K]V) []K { return slices.Sorted(maps.Keys(m)) }

@@ -15,6 +15,11 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"golang.org/x/term"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 // settings say how to reach etcd.
@@ -45,6 +50,18 @@ func (s *settings) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&s.namespace, "namespace", "", "`prefix` of all keys, as in runtime.WithNamespace")
 }
 
+// open connects to etcd.
+func (s *settings) open(ctx context.Context) (*store.Store, error) {
+	cfg, err := s.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if hosts := store.Exposed(cfg); len(hosts) > 0 && s.warnings != nil {
+		output.Sayf(s.warnings, "etcdrpc: warning: the password of %s is sent without TLS to %s\n", cfg.Username, strings.Join(hosts, ", "))
+	}
+	return store.Open(cfg, s.namespace, s.commandTimeout)
+}
+
 // config is the etcd client's. It may ask the terminal for a password.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
@@ -53,7 +70,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 		Logger: zap.NewNop(), // what fails comes back as an error
 	}
 	if s.dialTimeout <= 0 || s.commandTimeout <= 0 {
-		return cfg, usageError{errors.New("--dial-timeout and --command-timeout must be above zero")}
+		return cfg, usage.Mistake(errors.New("--dial-timeout and --command-timeout must be above zero"))
 	}
 	var err error
 	if cfg.TLS, err = s.tls(); err != nil {
@@ -65,46 +82,19 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 
 // tls is nil for plaintext: without any of the files, and no address that begins with https://.
 func (s *settings) tls() (*tls.Config, error) {
-	files := tlsFiles{ca: s.caFile, cert: s.certFile, key: s.keyFile}
+	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := slices.ContainsFunc(s.endpoints, func(e string) bool { return strings.HasPrefix(e, "https://") })
 	if s.caFile == "" && s.certFile == "" && s.keyFile == "" && !https {
 		return nil, nil
 	}
-	return files.config()
-}
-
-// tlsFiles name the files of a TLS configuration. Any may be "".
-type tlsFiles struct {
-	prefix        string // of the flags that name them
-	ca, cert, key string
-}
-
-func (f tlsFiles) config() (*tls.Config, error) {
-	if (f.cert == "") != (f.key == "") {
-		return nil, usageError{fmt.Errorf("--%[1]scert and --%[1]skey go together", f.prefix)}
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if f.ca != "" {
-		var err error
-		if cfg.RootCAs, err = certPool(fmt.Sprintf("--%scacert", f.prefix), f.ca); err != nil {
-			return nil, err
-		}
-	}
-	if f.cert != "" {
-		cert, err := tls.LoadX509KeyPair(f.cert, f.key)
-		if err != nil {
-			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.prefix, err)
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
+	return files.Config()
 }
 
 // credentials are "" and "" for nobody in particular.
 func (s *settings) credentials() (user, password string, err error) {
 	if s.user == "" {
 		if s.password != "" {
-			return "", "", usageError{errors.New("--password needs --user")}
+			return "", "", usage.Mistake(errors.New("--password needs --user"))
 		}
 		return "", "", nil
 	}
@@ -116,11 +106,11 @@ func (s *settings) credentials() (user, password string, err error) {
 	}
 	stdin := int(os.Stdin.Fd())
 	if s.noPrompt || !term.IsTerminal(stdin) {
-		return "", "", usageError{fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", s.user, s.user, environment)}
+		return "", "", usage.Mistake(fmt.Errorf("no password for the user %q: give --password, --user %s:PASSWORD or %sPASSWORD", s.user, s.user, environment))
 	}
-	sayf(os.Stderr, "Password of %s: ", s.user)
+	output.Sayf(os.Stderr, "Password of %s: ", s.user)
 	typed, err := term.ReadPassword(stdin)
-	sayf(os.Stderr, "\n")
+	output.Sayf(os.Stderr, "\n")
 	if err != nil {
 		return "", "", fmt.Errorf("read the password: %w", err)
 	}

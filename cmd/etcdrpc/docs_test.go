@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -207,7 +208,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, dial func(context.Context) (
 	t.Helper()
 	f := startFollower(pageApp(dial), args)
 	defer f.stop()
-	expected := lines(e.output)
+	expected := output.Lines(e.output)
 	first := len(expected) - len(e.meanwhile)
 	await := func(n int) {
 		if err := f.wait(regexp.MustCompile(`\A(.*\n){` + string(rune('0'+n)) + `}`)); err != nil {

@@ -6,191 +6,192 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 // fault is one thing that is wrong with a fleet, and how doctor tells of it.
 type fault struct {
 	name  string
-	kind  kind
+	kind  doctor.Kind
 	says  string // in the problem
 	where string // the end of one of the keys
-	plant func(f *fleet)
+	plant func(f *planted)
 }
 
 // faults are planted each by itself, and all together.
 var faults = []fault{
-	{"an entry of no layout beside a good one", kindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *fleet) {
+	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *planted) {
 		f.instance("acme/alpha", "10.1.1.1:9000")
 		f.lease("acme/alpha/old", "10.1.1.2")
 	}},
-	{"a service whose only entry is malformed", kindMalformed, "want a port", "acme/bravo/one", func(f *fleet) {
+	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one", func(f *planted) {
 		f.lease("acme/bravo/one", "10.1.2.1:99999")
 	}},
-	{"a service whose only entry is half an object", kindMalformed, "malformed JSON", "acme/bravado/one", func(f *fleet) {
+	{"a service whose only entry is half an object", doctor.KindMalformed, "malformed JSON", "acme/bravado/one", func(f *planted) {
 		f.lease("acme/bravado/one", `{"Op":0,"Addr":"10.1.2.2:9000"`)
 	}},
-	{"a service whose only entry is in quotes", kindMalformed, "no client can read", "acme/bravery/one", func(f *fleet) {
+	{"a service whose only entry is in quotes", doctor.KindMalformed, "no client can read", "acme/bravery/one", func(f *planted) {
 		f.lease("acme/bravery/one", `"10.1.2.3:9000"`)
 	}},
-	{"a service whose only entry begins with a mark of the byte order", kindMalformed, "address", "acme/brave/one", func(f *fleet) {
+	{"a service whose only entry begins with a mark of the byte order", doctor.KindMalformed, "address", "acme/brave/one", func(f *planted) {
 		f.lease("acme/brave/one", "\ufeff10.1.2.4:9000")
 	}},
-	{"a service whose only entry ends in a slash", kindMalformed, "want a port", "acme/bronze/one", func(f *fleet) {
+	{"a service whose only entry ends in a slash", doctor.KindMalformed, "want a port", "acme/bronze/one", func(f *planted) {
 		f.lease("acme/bronze/one", "10.1.2.5:9000/")
 	}},
-	{"an entry without a lease", kindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *fleet) {
+	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *planted) {
 		f.instance("acme/charlie", "10.1.3.1:9000")
 		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)
 	}},
-	{"a lease that nobody renews", kindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *fleet) {
+	{"a lease that nobody renews", doctor.KindExpiring, "accepts connections", "acme/delta/10.1.4.1:9000", func(f *planted) {
 		f.dying("acme/delta/10.1.4.1:9000", `{"Addr":"10.1.4.1:9000"}`)
 	}},
-	{"a server that is not there", kindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", func(f *fleet) {
+	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", func(f *planted) {
 		f.instance("acme/echo", "10.1.5.1:9000")
 		f.route("10.1.5.1:9000", "")
 	}},
-	{"a server that died", kindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *fleet) {
+	{"a server that died", doctor.KindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted) {
 		f.dying("acme/foxtrot/10.1.6.1:9000", `{"Addr":"10.1.6.1:9000"}`)
 		f.route("10.1.6.1:9000", "")
 	}},
-	{"two instances at one address", kindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *fleet) {
+	{"two instances at one address", doctor.KindDuplicate, "2 entries say that they are at 10.1.7.1:9000", "acme/golf/two", func(f *planted) {
 		f.lease("acme/golf/one", `{"Addr":"10.1.7.1:9000"}`)
 		f.lease("acme/golf/two", `{"Addr":"10.1.7.1:9000"}`)
 	}},
-	{"two layouts", kindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", func(f *fleet) {
+	{"two layouts", doctor.KindMixedLayouts, "written in 2 layouts", "acme/hotel/10.1.8.2:9000", func(f *planted) {
 		f.instance("acme/hotel", "10.1.8.1:9000")
 		f.lease("acme/hotel/10.1.8.2:9000", "10.1.8.2:9000")
 	}},
-	{"a key with a double slash", kindBadKey, "double slash", "acme//india", func(f *fleet) { f.instance("acme//india", "10.1.9.1:9000") }},
-	{"a service below another", kindNestedKey, "acme/juliett/eu lies below acme/juliett", "acme/juliett/eu/", func(f *fleet) {
+	{"a key with a double slash", doctor.KindBadKey, "double slash", "acme//india", func(f *planted) { f.instance("acme//india", "10.1.9.1:9000") }},
+	{"a service below another", doctor.KindNestedKey, "acme/juliett/eu lies below acme/juliett", "acme/juliett/eu/", func(f *planted) {
 		f.instance("acme/juliett", "10.1.10.1:9000")
 		f.instance("acme/juliett/eu", "10.1.10.2:9000")
 	}},
-	{"a neighbour in the range of the lease suffix", kindNeighbour, "kilo-admin begins like", "acme/kilo-admin", func(f *fleet) {
+	{"a neighbour in the range of the lease suffix", doctor.KindNeighbour, "kilo-admin begins like", "acme/kilo-admin", func(f *planted) {
 		f.lease("acme/kilo@", "10.1.11.1:9000")
 		f.instance("acme/kilo-admin", "10.1.11.2:9000")
 	}},
-	{"a neighbour that kratos cannot read", kindNeighbour, "kratos' reader", "acme/lima-pay", func(f *fleet) {
+	{"a neighbour that kratos cannot read", doctor.KindNeighbour, "kratos' reader", "acme/lima-pay", func(f *planted) {
 		f.lease("acme/lima/1", `{"id":"1","name":"lima","version":"","metadata":{},"endpoints":["grpc://10.1.12.1:9000"]}`)
 		f.lease("acme/lima-pay/10.1.12.2:9000", "10.1.12.2:9000")
 	}},
-	{"a neighbour that goes on with a digit", kindNeighbour, "continues", "acme/mike2", func(f *fleet) {
+	{"a neighbour that goes on with a digit", doctor.KindNeighbour, "continues", "acme/mike2", func(f *planted) {
 		f.lease("acme/mike@", "10.1.13.1:9000")
 		f.instance("acme/mike2", "10.1.13.2:9000")
 	}},
-	{"a key with a slash before it beside one without", kindTLSName, `"/acme/november", "acme/november"`, "/acme/november/", func(f *fleet) {
+	{"a key with a slash before it beside one without", doctor.KindTLSName, `"/acme/november", "acme/november"`, "/acme/november/", func(f *planted) {
 		f.instance("acme/november", "10.1.14.1:9000")
 		f.instance("/acme/november", "10.1.14.2:9000")
 	}},
-	{"a key with capitals beside one without", kindTLSName, `"Acme/Oscar", "acme/oscar"`, "Acme/Oscar/", func(f *fleet) {
+	{"a key with capitals beside one without", doctor.KindTLSName, `"Acme/Oscar", "acme/oscar"`, "Acme/Oscar/", func(f *planted) {
 		f.instance("acme/oscar", "10.1.15.1:9000")
 		f.instance("Acme/Oscar", "10.1.15.2:9000")
 	}},
-	{"a policy that does not exist", kindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", func(f *fleet) {
+	{"a policy that does not exist", doctor.KindBadPolicy, `no policy is named "round_robbin"`, "_grpc_config/acme/papa", func(f *planted) {
 		f.instance("acme/papa", "10.1.16.1:9000")
 		f.policy("acme/papa", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
 	}},
-	{"a weight of 9.5", kindBadPolicy, "want a whole number from 0 to 4294967295", "_grpc_config/acme/quebec", func(f *fleet) {
+	{"a weight of 9.5", doctor.KindBadPolicy, "want a whole number from 0 to 4294967295", "_grpc_config/acme/quebec", func(f *planted) {
 		f.instance("acme/quebec", "10.1.17.1:9000")
 		f.etcdPolicy("acme/quebec", `"split":[{"match":{"version":"v1"},"weight":9.5}]`)
 	}},
-	{"a policy that is null", kindBadPolicy, "null", "_grpc_config/acme/romeo", func(f *fleet) {
+	{"a policy that is null", doctor.KindBadPolicy, "null", "_grpc_config/acme/romeo", func(f *planted) {
 		f.instance("acme/romeo", "10.1.18.1:9000")
 		f.policy("acme/romeo", "null")
 	}},
-	{"a drain of everything", kindBadPolicy, "drains every instance", "_grpc_config/acme/sierra", func(f *fleet) {
+	{"a drain of everything", doctor.KindBadPolicy, "drains every instance", "_grpc_config/acme/sierra", func(f *planted) {
 		f.instance("acme/sierra", "10.1.19.1:9000")
 		f.etcdPolicy("acme/sierra", `"drain":["10.1.19.1:9000"]`)
 	}},
-	{"a policy that clients do not link", kindUnlinked, "outlierdetection", "_grpc_config/acme/tango", func(f *fleet) {
+	{"a policy that clients do not link", doctor.KindUnlinked, "outlierdetection", "_grpc_config/acme/tango", func(f *planted) {
 		f.instance("acme/tango", "10.1.20.1:9000")
 		f.policy("acme/tango", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]}`)
 	}},
-	{"a split with an empty group", kindNoMatch, `split[1], of weight 1, {"version":"v2"}`, "_grpc_config/acme/uniform", func(f *fleet) {
+	{"a split with an empty group", doctor.KindNoMatch, `split[1], of weight 1, {"version":"v2"}`, "_grpc_config/acme/uniform", func(f *planted) {
 		f.says("acme/uniform", "10.1.21.1:9000", `{"version":"v1"}`)
 		f.etcdPolicy("acme/uniform", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
 	}},
-	{"a drain of nothing", kindNoMatch, `"10.1.22.9:9000"`, "_grpc_config/acme/victor", func(f *fleet) {
+	{"a drain of nothing", doctor.KindNoMatch, `"10.1.22.9:9000"`, "_grpc_config/acme/victor", func(f *planted) {
 		f.instance("acme/victor", "10.1.22.1:9000")
 		f.etcdPolicy("acme/victor", `"drain":["10.1.22.9:9000"]`)
 	}},
-	{"a policy without a service", kindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *fleet) {
+	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *planted) {
 		f.policy("acme/whiskey", `{"methodConfig":[]}`)
 	}},
-	{"a timeout for a service that is not served", kindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray", func(f *fleet) {
+	{"a timeout for a service that is not served", doctor.KindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray", func(f *planted) {
 		f.says("acme/xray", "10.1.24.1:9000", `{"grpc_methods":"acme.Xray/Get,List"}`)
 		f.policy("acme/xray", `{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`)
 	}},
-	{"a timeout for a method that is not served", kindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo", func(f *fleet) {
+	{"a timeout for a method that is not served", doctor.KindUnserved, `"acme.Xylo/Gte"`, "_grpc_config/acme/xylo", func(f *planted) {
 		f.says("acme/xylo", "10.1.24.2:9000", `{"grpc_methods":"acme.Xylo/Get,List"}`)
 		f.policy("acme/xylo", `{"methodConfig":[{"name":[{"service":"acme.Xylo","method":"Gte"}],"timeout":"1s"},{"name":[{}],"timeout":"2s"}]}`)
 	}},
-	{"a lane without an instance", kindLane, "matches no endpoint", "_grpc_config/acme/yankee", func(f *fleet) {
+	{"a lane without an instance", doctor.KindLane, "matches no endpoint", "_grpc_config/acme/yankee", func(f *planted) {
 		f.instance("acme/yankee", "10.1.25.1:9000")
 		f.etcdPolicy("acme/yankee", `"route":[{"lane":"beta","match":{"version":"v2"}}]`)
 	}},
-	{"the address 0.0.0.0", kindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", func(f *fleet) { f.instance("acme/zulu", "0.0.0.0:9000") }},
-	{"the address ::", kindLocal, "[::]:9000 means", "acme/amber/[::]:9000", func(f *fleet) { f.instance("acme/amber", "[::]:9000") }},
-	{"the address localhost", kindLocal, "localhost:9000 means", "acme/birch/localhost:9000", func(f *fleet) { f.instance("acme/birch", "localhost:9000") }},
-	{"a loopback address in a fleet of several hosts", kindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", func(f *fleet) { f.instance("acme/cedar", "127.0.0.1:9000") }},
-	{"a link-local address", kindLocal, "own link", "acme/cherry/[fe80::1]:9000", func(f *fleet) { f.instance("acme/cherry", "[fe80::1]:9000") }},
-	{"a port that speaks HTTP/1", kindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000", func(f *fleet) {
+	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", func(f *planted) { f.instance("acme/zulu", "0.0.0.0:9000") }},
+	{"the address ::", doctor.KindLocal, "[::]:9000 means", "acme/amber/[::]:9000", func(f *planted) { f.instance("acme/amber", "[::]:9000") }},
+	{"the address localhost", doctor.KindLocal, "localhost:9000 means", "acme/birch/localhost:9000", func(f *planted) { f.instance("acme/birch", "localhost:9000") }},
+	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", func(f *planted) { f.instance("acme/cedar", "127.0.0.1:9000") }},
+	{"a link-local address", doctor.KindLocal, "own link", "acme/cherry/[fe80::1]:9000", func(f *planted) { f.instance("acme/cherry", "[fe80::1]:9000") }},
+	{"a port that speaks HTTP/1", doctor.KindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000", func(f *planted) {
 		f.instance("acme/dogwood", "10.1.30.1:9000")
 		f.route("10.1.30.1:9000", f.yard.http1)
 	}},
-	{"a port that says nothing", kindNotGRPC, "answers neither HTTP/2 nor TLS", "acme/elder/10.1.31.1:9000", func(f *fleet) {
+	{"a port that says nothing", doctor.KindNotGRPC, "answers neither HTTP/2 nor TLS", "acme/elder/10.1.31.1:9000", func(f *planted) {
 		f.instance("acme/elder", "10.1.31.1:9000")
 		f.route("10.1.31.1:9000", f.yard.silent)
 	}},
-	{"a server that is not serving", kindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000", func(f *fleet) {
+	{"a server that is not serving", doctor.KindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000", func(f *planted) {
 		f.instance("acme/fir", "10.1.32.1:9000")
 		f.route("10.1.32.1:9000", f.yard.notServing)
 	}},
-	{"a service that is not serving, of a server that is", kindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000", func(f *fleet) {
+	{"a service that is not serving, of a server that is", doctor.KindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000", func(f *planted) {
 		f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`)
 		f.route("10.1.37.1:9000", f.yard.partly)
 	}},
-	{"a web server", kindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", func(f *fleet) {
+	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", func(f *planted) {
 		f.instance("acme/fig", "10.1.38.1:9000")
 		f.route("10.1.38.1:9000", f.yard.http2)
 	}},
-	{"a health check that hangs", kindNotServing, "10.1.39.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/laurel/10.1.39.1:9000", func(f *fleet) {
+	{"a health check that hangs", doctor.KindNotServing, "10.1.39.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/laurel/10.1.39.1:9000", func(f *planted) {
 		f.instance("acme/laurel", "10.1.39.1:9000")
 		f.route("10.1.39.1:9000", f.yard.hanging)
 	}},
-	{"a health check that hangs over TLS", kindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000", func(f *fleet) {
+	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000", func(f *planted) {
 		f.instance("acme/maple", "10.1.40.1:9000")
 		f.route("10.1.40.1:9000", f.yard.hangingTLS)
 	}},
-	{"TLS with HTTP/1 alone", kindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000", func(f *fleet) {
+	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000", func(f *planted) {
 		f.instance("acme/myrtle", "10.1.41.1:9000")
 		f.route("10.1.41.1:9000", f.yard.noHTTP2)
 	}},
-	{"TLS for another name alone", kindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000", func(f *fleet) {
+	{"TLS for another name alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000", func(f *planted) {
 		f.instance("acme/nutmeg", "10.1.42.1:9000")
 		f.route("10.1.42.1:9000", f.yard.choosy)
 	}},
-	{"a certificate that has expired", kindCertificate, "expired at", "acme/gum/10.1.33.1:9000", func(f *fleet) {
+	{"a certificate that has expired", doctor.KindCertificate, "expired at", "acme/gum/10.1.33.1:9000", func(f *planted) {
 		f.instance("acme/gum", "10.1.33.1:9000")
 		f.route("10.1.33.1:9000", f.yard.expired)
 	}},
-	{"a certificate for another name", kindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000", func(f *fleet) {
+	{"a certificate for another name", doctor.KindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000", func(f *planted) {
 		f.instance("acme/hazel", "10.1.34.1:9000")
 		f.route("10.1.34.1:9000", f.yard.misnamed)
 	}},
-	{"a certificate of another authority", kindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", func(f *fleet) {
+	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", func(f *planted) {
 		f.instance("acme/iroko", "10.1.35.1:9000")
 		f.route("10.1.35.1:9000", f.yard.foreign)
 	}},
-	{"plaintext where clients use TLS", kindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000", func(f *fleet) {
+	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000", func(f *planted) {
 		f.instance("acme/juniper", "10.1.36.1:9000")
 		f.route("10.1.36.1:9000", f.yard.plain)
 	}},
 }
 
 // plantHealthy puts in place what nothing is wrong with.
-func plantHealthy(f *fleet) {
+func plantHealthy(f *planted) {
 	f.says("acme/user", "10.9.1.1:9000", `{"version":"v1","weight":9.5}`)
 	f.says("acme/user", "10.9.1.2:9000", `{"version":"v2"}`)
 	f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
@@ -228,7 +229,7 @@ func TestDoctor_Faults(t *testing.T) {
 }
 
 // checkAll wants each fault found once, and prints the table.
-func checkAll(t *testing.T, f *fleet, args []string) {
+func checkAll(t *testing.T, f *planted, args []string) {
 	found, _ := f.doctor(args...)
 	left := found.Findings
 	for n, tt := range faults {
@@ -247,16 +248,16 @@ func checkAll(t *testing.T, f *fleet, args []string) {
 }
 
 // is reports whether a finding tells of the fault.
-func (f fault) is(found finding) bool {
+func (f fault) is(found doctor.Finding) bool {
 	at := func(key string) bool { return strings.HasSuffix(key, f.where) }
 	return found.Kind == f.kind && strings.Contains(found.Problem, f.says) && slices.ContainsFunc(found.Where, at)
 }
 
 // checkRemedies fails if a finding advises to delete what lives, or shows the insides of the program.
-func checkRemedies(t *testing.T, found report) {
+func checkRemedies(t *testing.T, found doctor.Report) {
 	t.Helper()
 	for _, f := range found.Findings {
-		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != kindUnreachable {
+		if strings.Contains(f.Fix, "etcdctl del") && f.Kind != doctor.KindUnreachable {
 			t.Errorf("a remedy deletes a living entry: %+v", f)
 		}
 		for at, text := range strings.Split(f.Fix, "etcdrpc ") {

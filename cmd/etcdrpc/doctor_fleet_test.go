@@ -33,11 +33,14 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// fleet is services in a namespace of its own, at addresses that lead to servers of the test.
-type fleet struct {
+// planted is services in a namespace of its own, at addresses that lead to servers of the test.
+type planted struct {
 	t         *testing.T
 	etcd      *etcdtest.Cluster
 	namespace string
@@ -48,21 +51,21 @@ type fleet struct {
 	worn   []clientv3.LeaseID
 }
 
-func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *fleet {
-	return &fleet{t: t, etcd: etcd, namespace: namespace, yard: y, routes: make(map[string]string)}
+func newFleet(t *testing.T, etcd *etcdtest.Cluster, y *yard, namespace string) *planted {
+	return &planted{t: t, etcd: etcd, namespace: namespace, yard: y, routes: make(map[string]string)}
 }
 
-func (f *fleet) put(key, value string) { f.putOn(key, value, 0) }
+func (f *planted) put(key, value string) { f.putOn(key, value, 0) }
 
 // lease puts a key on a lease of its own that has long to go. @ in the key is the decimal id of the lease.
-func (f *fleet) lease(key, value string) { f.putOn(key, value, 3600) }
+func (f *planted) lease(key, value string) { f.putOn(key, value, 3600) }
 
 // dying puts a key on a lease that nobody renews.
-func (f *fleet) dying(key, value string) {
+func (f *planted) dying(key, value string) {
 	f.worn = append(f.worn, f.putOn(key, value, 9))
 }
 
-func (f *fleet) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
+func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	f.t.Helper()
 	client := f.etcd.Admin()
 	if ttl > 0 {
@@ -80,24 +83,24 @@ func (f *fleet) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 }
 
 // instance puts a well-formed entry on a lease.
-func (f *fleet) instance(key, addr string) { f.lease(key+"/"+addr, `{"Addr":"`+addr+`"}`) }
+func (f *planted) instance(key, addr string) { f.lease(key+"/"+addr, `{"Addr":"`+addr+`"}`) }
 
 // says puts a well-formed entry with metadata on a lease.
-func (f *fleet) says(key, addr, metadata string) {
+func (f *planted) says(key, addr, metadata string) {
 	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
 }
 
-func (f *fleet) policy(key, config string) { f.put(configPrefix+key, config) }
+func (f *planted) policy(key, config string) { f.put(survey.ConfigPrefix+key, config) }
 
-func (f *fleet) etcdPolicy(key, fields string) {
+func (f *planted) etcdPolicy(key, fields string) {
 	f.policy(key, `{"loadBalancingConfig":[{"etcd":{`+fields+`}}]}`)
 }
 
 // route has an address lead to a server, "" to nobody.
-func (f *fleet) route(addr, server string) { f.routes[addr] = server }
+func (f *planted) route(addr, server string) { f.routes[addr] = server }
 
 // dial leads the addresses of the fleet to the servers of the test: those without a route to the healthy one.
-func (f *fleet) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (f *planted) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	f.mu.Lock()
 	to, routed := f.routes[addr]
 	f.mu.Unlock()
@@ -111,7 +114,7 @@ func (f *fleet) dial(ctx context.Context, network, addr string) (net.Conn, error
 }
 
 // doctor examines the fleet.
-func (f *fleet) doctor(args ...string) (found report, stderr string) {
+func (f *planted) doctor(args ...string) (found doctor.Report, stderr string) {
 	f.t.Helper()
 	for _, lease := range f.worn {
 		f.awaitWorn(lease)
@@ -128,7 +131,7 @@ func (f *fleet) doctor(args ...string) (found report, stderr string) {
 }
 
 // awaitWorn waits until a third of a lease is left.
-func (f *fleet) awaitWorn(lease clientv3.LeaseID) {
+func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.t.Context(), 2*soon)
 	defer cancel()
@@ -140,7 +143,7 @@ func (f *fleet) awaitWorn(lease clientv3.LeaseID) {
 		if left.TTL*3 <= left.GrantedTTL {
 			return
 		}
-		pause(ctx, 50*time.Millisecond)
+		store.Pause(ctx, 50*time.Millisecond)
 	}
 }
 

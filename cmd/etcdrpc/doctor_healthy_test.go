@@ -10,6 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -17,9 +19,9 @@ import (
 var healthy = []struct {
 	name  string
 	notes int // kinds of things that are told, and are no fault
-	plant func(t *testing.T, f *fleet)
+	plant func(t *testing.T, f *planted)
 }{
-	{"JSON with TLS and leases", 0, func(_ *testing.T, f *fleet) {
+	{"JSON with TLS and leases", 0, func(_ *testing.T, f *planted) {
 		for n, methods := range []string{"acme.User/Get,List", "acme.User/Get,List;acme.Admin/Ban"} {
 			addr := fmt.Sprintf("10.2.1.%d:9000", n+1)
 			f.says("acme/user", addr, `{"version":"v1","weight":100,"zone":"eu-1a","grpc_started":"1767225600","grpc_methods":"`+methods+`"}`)
@@ -33,7 +35,7 @@ var healthy = []struct {
 		f.route("10.2.1.10:9000", f.yard.bare)
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
-	{"the other layouts", 2, func(_ *testing.T, f *fleet) {
+	{"the other layouts", 2, func(_ *testing.T, f *planted) {
 		f.lease("user.rpc/@", "10.2.2.1:9000")
 		f.lease("user.rpc/@", "10.2.2.2:9000")
 		f.lease("/microservices/user/1", `{"id":"1","name":"user","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.2.2.3:9000?isSecure=false","http://10.2.2.3:8000"]}`)
@@ -45,7 +47,7 @@ var healthy = []struct {
 		f.lease("/services/shop/10.2.2.9:20000", `{"ID":"10.2.2.9:20000","ServiceName":"shop","Host":"10.2.2.9","Port":20000,"Enable":true,"Healthy":true,"Weight":100,"Metadata":{}}`)
 		f.lease("nacos/stock/10.2.2.10#9000", `{"instanceId":"10.2.2.10#9000","ip":"10.2.2.10","port":9000,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","metadata":{}}`)
 	}},
-	{"split, drain, lanes and zones", 0, func(_ *testing.T, f *fleet) {
+	{"split, drain, lanes and zones", 0, func(_ *testing.T, f *planted) {
 		f.says("acme/user", "10.2.3.1:9000", `{"version":"v1","zone":"eu-1a"}`)
 		f.says("acme/user", "10.2.3.2:9000", `{"version":"v1","zone":"eu-1b"}`)
 		f.says("acme/user", "10.2.3.3:9000", `{"version":"v2","zone":"eu-1a"}`)
@@ -56,22 +58,22 @@ var healthy = []struct {
 		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
 	}},
 	{"an etcd that is shared with others", 1, plantShared},
-	{"namespaces, with an election in each", 0, func(_ *testing.T, f *fleet) {
+	{"namespaces, with an election in each", 0, func(_ *testing.T, f *planted) {
 		for n, namespace := range []string{"prod/", "staging/"} {
 			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)
 			f.instance(namespace+"acme/user", addr)
 			f.lease(namespace+"_grpc_leader/acme/user//"+addr, addr)
-			f.put(namespace+configPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
+			f.put(namespace+survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
 		}
 	}},
-	{"servers that write two layouts", 0, func(_ *testing.T, f *fleet) {
+	{"servers that write two layouts", 0, func(_ *testing.T, f *planted) {
 		for n := range 2 {
 			addr := fmt.Sprintf("10.2.7.%d:9000", n+1)
 			f.instance("acme/user", addr)
 			f.lease("acme/user@", addr)
 		}
 	}},
-	{"a server that withdraws its entry", 0, func(_ *testing.T, f *fleet) {
+	{"a server that withdraws its entry", 0, func(_ *testing.T, f *planted) {
 		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`)
 		f.route("10.2.8.1:9000", "")
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`)
@@ -79,20 +81,20 @@ var healthy = []struct {
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
 	}},
-	{"a server that is drained before it stops", 0, func(_ *testing.T, f *fleet) {
+	{"a server that is drained before it stops", 0, func(_ *testing.T, f *planted) {
 		f.instance("acme/user", "10.2.9.1:9000")
 		f.route("10.2.9.1:9000", f.yard.notServing)
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 	}},
-	{"one host alone", 0, func(_ *testing.T, f *fleet) {
+	{"one host alone", 0, func(_ *testing.T, f *planted) {
 		f.instance("acme/user", "127.0.0.1:9000")
 		f.instance("acme/order", "[::1]:9000")
 	}},
 }
 
 // plantShared puts beside a service what others keep in etcd.
-func plantShared(t *testing.T, f *fleet) {
+func plantShared(t *testing.T, f *planted) {
 	f.instance("acme/user", "10.2.4.1:9000")
 	for key, value := range map[string]string{
 		"config/db/url":                           "postgres://db:5432/users",
@@ -165,7 +167,7 @@ func TestDoctor_HealthyAuthority(t *testing.T) {
 	f.instance("acme/billing", "10.2.5.1:9000")
 	f.route("10.2.5.1:9000", y.misnamed)
 	args := []string{"--deep", "--service-cacert", y.caFile}
-	if found, _ := f.doctor(args...); len(found.Findings) != 1 || found.Findings[0].Kind != kindCertificate {
+	if found, _ := f.doctor(args...); len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindCertificate {
 		t.Errorf("found %+v", found.Findings)
 	}
 	if found, _ := f.doctor(append(args, "--service-authority", "acme/billing=somebody.else")...); len(found.Findings) != 0 {
@@ -277,7 +279,7 @@ func TestDoctor_Part(t *testing.T) {
 		t.Errorf("found %+v, want the part %s", found, want)
 	}
 	found, _ = f.doctor("--no-dial")
-	if len(found.Findings) != 1 || found.Findings[0].Kind != kindPermission || len(found.Findings[0].Where) != 0 {
+	if len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindPermission || len(found.Findings[0].Where) != 0 {
 		t.Errorf("without a user: found %+v", found)
 	}
 }
@@ -289,7 +291,7 @@ func TestDoctor_RemedyInNamespace(t *testing.T) {
 	f := newFleet(t, etcd, y, "-prod one/")
 	f.policy("acme/user", "{}")
 	found, _ := f.doctor("--no-dial")
-	if len(found.Findings) != 1 || found.Findings[0].Kind != kindOrphanPolicy {
+	if len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindOrphanPolicy {
 		t.Fatalf("found %+v", found.Findings)
 	}
 	_, command, _ := strings.Cut(found.Findings[0].Fix, ": ")
@@ -313,27 +315,27 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 	for n, tt := range []struct {
 		name string
 		args []string
-		kind kind
+		kind doctor.Kind
 		says string
 		at   string
-		by   func(f *fleet)
+		by   func(f *planted)
 	}{
-		{"no service at the key", []string{"acme/usr", "--no-dial"}, kindEmpty, "nothing is registered", "acme/usr/", func(f *fleet) { f.instance("acme/user", "10.4.1.1:9000") }},
-		{"a live policy for a bad key", []string{"--no-dial"}, kindBadKey, "white space", "_grpc_config/acme/a b", func(f *fleet) { f.policy("acme/a b", "{}") }},
-		{"plaintext beside TLS", []string{"--deep"}, kindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *fleet) {
+		{"no service at the key", []string{"acme/usr", "--no-dial"}, doctor.KindEmpty, "nothing is registered", "acme/usr/", func(f *planted) { f.instance("acme/user", "10.4.1.1:9000") }},
+		{"a live policy for a bad key", []string{"--no-dial"}, doctor.KindBadKey, "white space", "_grpc_config/acme/a b", func(f *planted) { f.policy("acme/a b", "{}") }},
+		{"plaintext beside TLS", []string{"--deep"}, doctor.KindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.2.1:9000")
 			f.instance("acme/user", "10.4.2.2:9000")
 			f.instance("acme/user", "10.4.2.3:9000")
 			f.route("10.4.2.1:9000", y.plain)
 		}},
-		{"TLS where the others speak plaintext", []string{"--deep"}, kindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *fleet) {
+		{"TLS where the others speak plaintext", []string{"--deep"}, doctor.KindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.3.1:9000")
 			f.instance("acme/user", "10.4.3.2:9000")
 			f.instance("acme/user", "10.4.3.3:9000")
 			f.route("10.4.3.2:9000", y.plain)
 			f.route("10.4.3.3:9000", y.plain)
 		}},
-		{"a certificate that has expired, with an authority that is not known", []string{"--deep"}, kindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *fleet) {
+		{"a certificate that has expired, with an authority that is not known", []string{"--deep"}, doctor.KindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.4.1:9000")
 			f.route("10.4.4.1:9000", y.expired)
 		}},
@@ -375,7 +377,7 @@ func TestDoctor_OtherFrameworks(t *testing.T) {
 				f.put(tt.key, tt.value)
 			}
 			found, _ := f.doctor()
-			if len(found.Findings) != 1 || found.Findings[0].Kind != kindMalformed || !strings.Contains(found.Findings[0].Problem, "which "+tt.writer+" seems to write: ") {
+			if len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindMalformed || !strings.Contains(found.Findings[0].Problem, "which "+tt.writer+" seems to write: ") {
 				t.Errorf("%s: found %+v", tt.writer, found.Findings)
 			}
 			if strings.Contains(tt.key+tt.value, "10.5.") {

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -14,6 +13,10 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
@@ -34,39 +37,39 @@ func FuzzLiveConfig(f *testing.F) {
 			return
 		}
 		checkText(t, text)
-		drainList(text)
-		c, err := parseConfig(text)
+		liveconfig.Drained(text)
+		c, err := liveconfig.Parse(text)
 		if err != nil {
 			checkPrints(t, err)
 			return
 		}
-		before, err := c.drained()
+		before, err := c.Drained()
 		if err != nil || name == "" || !utf8.ValidString(name) || slices.Contains(before, name) {
 			return
 		}
-		child, err := childPolicy("round_robin")
+		child, err := liveconfig.ChildPolicy("round_robin")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.setDrained(append(slices.Clone(before), name), child); err != nil {
+		if err := c.SetDrained(append(slices.Clone(before), name), child); err != nil {
 			checkPrints(t, err)
 			return
 		}
 		edited := c.String()
-		if got := drainList([]byte(edited)); !slices.Equal(got, append(slices.Clone(before), name)) {
+		if got := liveconfig.Drained([]byte(edited)); !slices.Equal(got, append(slices.Clone(before), name)) {
 			t.Fatalf("%s, with %q drained, is %s, which drains %q", text, name, edited, got)
 		}
-		if len(text) == 0 || checkConfig(string(text)) != nil || len(edited) > serviceconfig.MaxSize {
+		if len(text) == 0 || liveconfig.Check(string(text)) != nil || len(edited) > serviceconfig.MaxSize {
 			return
 		}
-		if err := checkConfig(edited); err != nil {
+		if err := liveconfig.Check(edited); err != nil {
 			t.Fatalf("%s, with %q drained, is %s: %v", text, name, edited, err)
 		}
 		checkKept(t, text, edited)
-		if err := c.setDrained(before, nil); err != nil {
+		if err := c.SetDrained(before, nil); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkConfig(c.String()); err != nil {
+		if err := liveconfig.Check(c.String()); err != nil {
 			t.Fatalf("%s, with %q no more drained, is %s: %v", edited, name, c, err)
 		}
 	})
@@ -92,15 +95,15 @@ func checkKept(t *testing.T, text []byte, edited string) {
 // checkText has a text printed, which must not take much more room than the text, and say the same.
 func checkText(t *testing.T, text []byte) {
 	t.Helper()
-	shown := pretty(text)
+	shown := liveconfig.Pretty(text)
 	if len(shown) > 100*(len(text)+1) {
 		t.Fatalf("%d bytes are shown in %d", len(text), len(shown))
 	}
-	if again := pretty([]byte(shown)); again != shown {
+	if again := liveconfig.Pretty([]byte(shown)); again != shown {
 		t.Fatalf("%q is shown as %q, and that as %q", text, shown, again)
 	}
 	var out bytes.Buffer
-	if err := writeJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, asJSON(string(text))}); err != nil {
+	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))}); err != nil {
 		t.Fatalf("%q in JSON: %v", text, err)
 	}
 	if len(out.Bytes()) > 100*(len(text)+10) || !json.Valid(out.Bytes()) {
@@ -118,7 +121,7 @@ func FuzzDiff(f *testing.F) {
 			before, after = before+strings.Repeat("\n"+before, n), after+strings.Repeat("\n"+after, n)
 		}
 		start := time.Now()
-		shown := diff(before, after)
+		shown := output.Diff(before, after)
 		if took := time.Since(start); took > 10*time.Second {
 			t.Fatalf("took %v for %d and %d bytes", took, len(before), len(after))
 		}
@@ -136,7 +139,7 @@ func FuzzDiff(f *testing.F) {
 				t.Fatalf("a line %q", line)
 			}
 		}
-		if !slices.Equal(a, lines(before)) || !slices.Equal(b, lines(after)) {
+		if !slices.Equal(a, output.Lines(before)) || !slices.Equal(b, output.Lines(after)) {
 			t.Fatalf("%q and %q differ by\n%s", before, after, shown)
 		}
 	})
@@ -149,43 +152,43 @@ func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"endpoint\":\"h:9000\",\"ver\":\"v1\"}\nacme/user/h:80 1 {\"endpoint\":\"h:80\"}\nacme/user/h:81 0 {\"endpoint\":\"h\"}\nconfig/db 0 {\"url\":\"db:5432\"}")
 	f.Add("motd 0 10.0.0.7:80\n/ 0 h:1\n// 0 h:1\n 0 \n_grpc_config/ 0 {}\na\x1b[2J/\u202e 0 bad\x1b[2J")
 	f.Fuzz(func(t *testing.T, text string) {
-		var entries []entry
+		var entries []survey.Entry
 		for i, line := range strings.Split(text, "\n") {
-			e := entry{createRevision: int64(i), modRevision: int64(i)}
+			e := survey.Entry{CreateRevision: int64(i), ModRevision: int64(i)}
 			var value string
-			if n, err := fmt.Sscanf(line, "%s %d %s", &e.key, &e.lease, &value); err != nil && n < 2 {
+			if n, err := fmt.Sscanf(line, "%s %d %s", &e.Key, &e.Lease, &value); err != nil && n < 2 {
 				continue
 			}
-			e.value = []byte(value)
+			e.Value = []byte(value)
 			entries = append(entries, e)
 		}
-		slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
-		entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.key == b.key })
-		services := surveyAll(entries)
+		slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+		entries = slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
+		services := survey.All(entries)
 		seen := make(map[string]string)
 		for _, s := range services {
-			for _, i := range slices.Concat(s.instances, s.malformed) {
-				if other, twice := seen[i.entry.key]; twice {
-					t.Fatalf("%q is an entry of %q and of %q", i.entry.key, other, s.key)
+			for _, i := range slices.Concat(s.Instances, s.Malformed) {
+				if other, twice := seen[i.Entry.Key]; twice {
+					t.Fatalf("%q is an entry of %q and of %q", i.Entry.Key, other, s.Key)
 				}
-				seen[i.entry.key] = s.key
+				seen[i.Entry.Key] = s.Key
 			}
-			one, others := surveyKey(s.key, entries)
-			if len(one.instances) < len(s.instances) {
-				t.Fatalf("%q has %d instances, and %d where it is looked at alone, beside %d others", s.key, len(s.instances), len(one.instances), len(others))
+			one, others := survey.Of(s.Key, entries)
+			if len(one.Instances) < len(s.Instances) {
+				t.Fatalf("%q has %d instances, and %d where it is looked at alone, beside %d others", s.Key, len(s.Instances), len(one.Instances), len(others))
 			}
 		}
-		leaseIDs(services)
+		survey.LeaseIDs(services)
 		v := &view{services: services, full: func(key string) string { return "prod/" + key }}
 		var out bytes.Buffer
-		table(&out, instanceHead, v.rows())
+		output.Table(&out, instanceHead, v.rows())
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())
 		}
 		if strings.ContainsFunc(out.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) {
 			t.Fatalf("shown as %q", out.String())
 		}
-		if err := writeJSON(io.Discard, v.json()); err != nil {
+		if err := output.WriteJSON(io.Discard, v.json()); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -216,41 +219,41 @@ func FuzzAdopt(f *testing.F) {
 	}
 	f.Add("acme/user/a 1 h:1", "acme/user/a")
 	f.Fuzz(func(t *testing.T, text, prefix string) {
-		var entries []entry
+		var entries []survey.Entry
 		for line := range strings.SplitSeq(text, "\n") {
 			parts := strings.SplitN(line, " ", 3)
 			if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
 				continue
 			}
 			lease, _ := strconv.ParseInt(parts[1], 10, 64)
-			entries = append(entries, entry{key: parts[0], value: []byte(parts[2]), lease: lease})
+			entries = append(entries, survey.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease})
 		}
-		slices.SortFunc(entries, func(a, b entry) int { return strings.Compare(a.key, b.key) })
-		entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.key == b.key })
-		v, err := adopt(prefix, entries, asIs)
+		slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+		entries = slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
+		v, err := adopt.Read(prefix, entries, asIs)
 		if err != nil {
 			checkShown(t, "the error", printed(err))
 			return
 		}
 		var out, again bytes.Buffer
-		if err := v.show(&out, formatTable); err != nil && !errors.Is(err, errFound) {
+		if err := v.Show(&out, output.FormatTable); err != nil {
 			t.Fatal(err)
 		}
 		checkShown(t, text, out.String())
 		total := 0
-		for _, p := range slices.Concat(v.proposals, v.others) {
-			total += len(p.entries)
+		for _, p := range slices.Concat(v.Proposals, v.Others) {
+			total += len(p.Entries)
 		}
-		for _, p := range v.proposals {
+		for _, p := range v.Proposals {
 			checkProposal(t, p)
 		}
 		if total > len(entries) {
 			t.Fatalf("%d entries of %d", total, len(entries))
 		}
-		if v, err = adopt(prefix, entries, asIs); err != nil {
+		if v, err = adopt.Read(prefix, entries, asIs); err != nil {
 			t.Fatal(err)
 		}
-		_ = v.show(&again, formatTable)
+		_ = v.Show(&again, output.FormatTable)
 		if out.String() != again.String() {
 			t.Fatalf("once it is\n%s\nand once\n%s", out.String(), again.String())
 		}
@@ -260,14 +263,14 @@ func FuzzAdopt(f *testing.F) {
 // printed is an error as execute shows it.
 func printed(err error) string {
 	var out bytes.Buffer
-	sayf(&out, "%s", err)
+	output.Sayf(&out, "%s", err)
 	return out.String()
 }
 
 // checkProposal has clients that go by a proposal read what it says that they read.
-func checkProposal(t *testing.T, p *proposal) {
+func checkProposal(t *testing.T, p *adopt.Proposal) {
 	t.Helper()
-	option := p.option()
+	option := p.Option()
 	if option == "" {
 		return
 	}
@@ -287,13 +290,13 @@ func checkProposal(t *testing.T, p *proposal) {
 		t.Fatalf("%s: %v", option, err)
 	}
 	read := 0
-	for _, i := range p.entries {
-		if _, _, ok, err := reader.Decode(opts.GetKey(), i.entry.key, i.entry.value, i.entry.lease); ok && err == nil {
+	for _, i := range p.Entries {
+		if _, _, ok, err := reader.Decode(opts.GetKey(), i.Entry.Key, i.Entry.Value, i.Entry.Lease); ok && err == nil {
 			read++
 		}
 	}
-	if read != p.read() || read == 0 {
-		t.Fatalf("%s reads %d of the entries, not %d", option, read, p.read())
+	if read != p.Read() || read == 0 {
+		t.Fatalf("%s reads %d of the entries, not %d", option, read, p.Read())
 	}
 	if authority := opts.GetAuthority(); authority != "" && servicekey.CheckAuthority(authority) != nil {
 		t.Fatalf("the authority is %q", authority)

@@ -18,6 +18,11 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -81,17 +86,17 @@ func hostileWorld(t *testing.T, client *clientv3.Client) {
 		put(fmt.Sprintf("acme/%s%d", text, granted.ID), addr(1006)) // lease suffix
 		put("acme/"+text+"/10.0.0.1:1", "10.0.0.1:1")               // a service key
 		put("acme/"+text+"/nested/10.0.0.1:1", "10.0.0.1:1")
-		put(configPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
-		put(configPrefix+"acme/raw"+text, text)
-		put(configPrefix+"acme/policy"+text, object{"loadBalancingConfig": []object{{text: object{}}}, text: text})
+		put(survey.ConfigPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
+		put(survey.ConfigPrefix+"acme/raw"+text, text)
+		put(survey.ConfigPrefix+"acme/policy"+text, object{"loadBalancingConfig": []object{{text: object{}}}, text: text})
 		put(fmt.Sprint("acme/shown", i, "/a"), object{"Addr": addr(1007)})
-		put(fmt.Sprint(configPrefix, "acme/shown", i), text)
+		put(fmt.Sprint(survey.ConfigPrefix, "acme/shown", i), text)
 		put(fmt.Sprint("acme/split", i, "/a"), object{"Addr": addr(1008)})
 		put(fmt.Sprint("acme/split", i, "/b"), object{"Addr": addr(1009)})
-		put(fmt.Sprint(configPrefix, "acme/split", i), object{"loadBalancingConfig": []object{{"etcd": object{
+		put(fmt.Sprint(survey.ConfigPrefix, "acme/split", i), object{"loadBalancingConfig": []object{{"etcd": object{
 			"drain": []string{text}, "childPolicy": []object{{"round_robin": object{}}}}}}})
 	}
-	put(configPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
+	put(survey.ConfigPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": hostile[:len(hostile)-1], "childPolicy": []object{{"round_robin": object{}}}}}}})
 }
 
@@ -123,7 +128,7 @@ func checkLineCount(t *testing.T, what, text string, want int) {
 		t.Errorf("%s: %d lines, want %d:\n%.2000s", what, got, want, text)
 	}
 	for line := range strings.SplitSeq(text, "\n") {
-		if len(line) > 10*maxText {
+		if len(line) > 10*output.MaxText {
 			t.Errorf("%s: a line of %d bytes", what, len(line))
 			return
 		}
@@ -195,7 +200,7 @@ func TestS12_Commands(t *testing.T) {
 	})
 	t.Run("doctor", func(t *testing.T) {
 		for _, args := range [][]string{{"doctor", "--no-dial"}, {"doctor", hostileKey, "--no-dial"}, {"doctor", hostileKey, "--skip", "malformed"}} {
-			var r report
+			var r doctor.Report
 			asJSON(&r, args...)
 			lines := 1
 			for _, f := range r.Findings {
@@ -206,7 +211,7 @@ func TestS12_Commands(t *testing.T) {
 			}
 			text(lines, args...)
 			out, _ := run(args...)
-			line := regexp.MustCompile(`^(|  (at|do)  .*|\d+ things are wrong with .*|(` + strings.Join(kindNames(), "|") + `): .*)$`)
+			line := regexp.MustCompile(`^(|  (at|do)  .*|\d+ things are wrong with .*|(` + strings.Join(doctor.KindNames(), "|") + `): .*)$`)
 			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
 				if !line.MatchString(l) {
 					t.Errorf("%q: a line of its own: %.100q", args, l)
@@ -216,7 +221,7 @@ func TestS12_Commands(t *testing.T) {
 	})
 	t.Run("adopt", func(t *testing.T) {
 		for _, prefix := range []string{"", "acme/", hostileKey, "acme/" + hostile[0], "nobody" + hostile[2]} {
-			var all []proposalJSON
+			var all []adopt.ProposalJSON
 			if out, _ := run("adopt", prefix, "-o", "json"); out != "" {
 				readJSON(t, "adopt", out, &all)
 			}
@@ -265,7 +270,7 @@ func TestS12_Commands(t *testing.T) {
 			lines := strings.Count(out, "\n")
 			const good = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 			for _, args := range [][]string{{"policy", "rm", key, "--dry-run"}, {"policy", "set", key, good, "--dry-run"}, {"policy", "set", fmt.Sprint("acme/shown", i), good, "--dry-run"}} {
-				var e editJSON
+				var e steer.EditJSON
 				asJSON(&e, args...)
 				text(-1, args...)
 			}
@@ -273,7 +278,7 @@ func TestS12_Commands(t *testing.T) {
 			text(-1, "undrain", key, evil, "--dry-run")
 			text(0, "undrain", key, "b", "--dry-run")
 			text(0, "drain", fmt.Sprint("acme/shown", i), "a", "--dry-run")
-			var e editJSON
+			var e steer.EditJSON
 			asJSON(&e, "drain", key, "a", "--dry-run")
 		}
 		text(0, "drain", hostileKey, "nobody")
@@ -351,14 +356,14 @@ func TestS12_Commands(t *testing.T) {
 		}
 	})
 	t.Run("screen", func(t *testing.T) {
-		s := &service{key: hostileKey}
+		s := &survey.Service{Key: hostileKey}
 		for _, evil := range hostile {
-			s.add(entry{key: hostileKey + "/" + evil, value: []byte("127.0.0.1:1"), lease: 1})
+			s.Add(survey.Entry{Key: hostileKey + "/" + evil, Value: []byte("127.0.0.1:1"), Lease: 1})
 		}
-		v := &view{services: []*service{s}, full: func(key string) string { return key }}
+		v := &view{services: []*survey.Service{s}, full: func(key string) string { return key }}
 		shown := strings.Join(frame(v, hostileKey, time.Now(), window{width: 80, height: 100}), "\n") + "\n"
 		checkShown(t, "screen", shown)
-		checkLineCount(t, "screen", shown, 3+len(s.instances)+len(s.malformed))
+		checkLineCount(t, "screen", shown, 3+len(s.Instances)+len(s.Malformed))
 	})
 }
 
@@ -384,10 +389,11 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 	}
 	for _, evil := range hostile {
 		key := hostileKey + "/" + evil
-		p := &patient{full: func(key string) string { return key }}
+		s := &survey.Service{Key: hostileKey, Malformed: []survey.Instance{{Entry: survey.Entry{Key: key}, Err: io.EOF}}}
 		var shown bytes.Buffer
-		r := &report{Findings: []finding{p.malformed(&service{key: hostileKey}, &instance{entry: entry{key: key}, err: io.EOF})}}
-		r.print(&shown)
+		if err := doctor.Glance([]*survey.Service{s}, func(key string) string { return key }, nil).Show(&shown, output.FormatTable); err != nil {
+			t.Fatal(err)
+		}
 		fix := regexp.MustCompile(`(?m)^  do  .*if nobody writes it any more: (etcdctl del .*)$`).FindStringSubmatch(shown.String())
 		if fix == nil {
 			t.Errorf("no command for %.40q", evil)
@@ -398,7 +404,7 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		cmd.Env, cmd.Dir = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH")), dir
 		failed := cmd.Run() != nil
 		got, _ := os.ReadFile(dir + "/deleted")
-		if refused := strings.Contains(fix[1], noWord); refused != failed || !refused && string(got) != key {
+		if refused := strings.Contains(fix[1], output.NoWord); refused != failed || !refused && string(got) != key {
 			t.Errorf("%s deletes %.60q, not %.60q", fix[1], got, key)
 		}
 		if files, _ := os.ReadDir(dir); len(files) > 2 {
@@ -425,16 +431,5 @@ func TestPasswordOverPlaintext(t *testing.T) {
 		if got := strings.Contains(errs.String(), "etcdrpc: warning: the password of u is sent without TLS to "); got != tt.want || strings.Contains(errs.String(), "secret") {
 			t.Errorf("%q: %s", tt.args, errs.String())
 		}
-	}
-	p := &patient{exposed: []string{"10.0.0.1:2379"}}
-	r := p.report(&doctor{})
-	if len(r.Findings) != 1 || r.Findings[0].Kind != kindPlaintext || !strings.Contains(r.Findings[0].Problem, "10.0.0.1:2379") {
-		t.Errorf("doctor finds %+v", r.Findings)
-	}
-	if r := p.report(&doctor{skip: []string{"plaintext-password"}}); len(r.Findings) != 0 {
-		t.Errorf("doctor finds what it is to skip: %+v", r.Findings)
-	}
-	if r := (&patient{}).report(&doctor{}); len(r.Findings) != 0 {
-		t.Errorf("doctor finds %+v", r.Findings)
 	}
 }

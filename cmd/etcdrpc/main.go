@@ -1,11 +1,11 @@
 // Command etcdrpc shows and mends what gRPC services keep in etcd: the instances of each service,
 // its live service config, and what is wrong with either. It is found in docs/etcdrpc.md.
 //
-// etcd is read and written in store.go alone, and what is read is made sense of in survey.go.
-// render.go makes rows and JSON of that, and print.go writes them: nothing else writes anything, but for watchscreen.go, which draws
-// on a terminal, and sd.go, which answers Prometheus. Each command has a file of its own;
-// what adopt infers is in adopt*.go, and knows nothing of etcd but the entries.
-// The web console keeps a live view in ui*.go; its pages are in internal/console.
+// Each command has a file of its own here, with its flags and its help; what it does is in a package below internal. There,
+// store reads and writes etcd, and survey makes services and instances of what it reads, without a look at etcd. On these
+// two stand steer, which explains and changes where calls go, doctor, adopt, invoke, targets, and fleet, which follows etcd
+// for the pages of console. Everything that is written goes through output, but for what watchscreen.go draws on a terminal
+// and what the two HTTP servers answer.
 package main
 
 import (

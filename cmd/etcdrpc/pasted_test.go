@@ -13,6 +13,8 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 	optionsproto "github.com/etcdrpc/protoc-gen-go-etcd/proto"
@@ -107,11 +109,11 @@ func TestAdopt_PastedOptions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := adopt(key, []entry{{key: want.Key(key, e, someLease), value: value, lease: someLease}}, asIs)
+		v, err := adopt.Read(key, []survey.Entry{{Key: want.Key(key, e, someLease), Value: value, Lease: someLease}}, asIs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		option := v.proposals[0].option()
+		option := v.Proposals[0].Option()
 		checkPasted(t, option)
 		options = append(options, option)
 		code, err := generated(t, pasted(option))
@@ -119,7 +121,7 @@ func TestAdopt_PastedOptions(t *testing.T) {
 			t.Fatal(err)
 		}
 		layout := strings.ReplaceAll(want.String(), "_", "")
-		if want.JSON() && v.proposals[0].isMapped() {
+		if want.JSON() && v.Proposals[0].IsMapped() {
 			layout = "JSONLayout("
 		}
 		if want != endpoint.EndpointJSON && !strings.Contains(strings.ToLower(code), "runtime."+strings.ToLower(layout)) {

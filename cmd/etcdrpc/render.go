@@ -1,32 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"slices"
 	"strconv"
-	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
-
-// format is how a command writes what it has to say. It is a pflag.Value.
-type format string
-
-const (
-	formatTable format = "table"
-	formatJSON  format = "json"
-)
-
-var formats = []string{string(formatTable), string(formatJSON)}
-
-func (f *format) String() string { return string(*f) }
-func (f *format) Type() string   { return "format" }
-
-func (f *format) Set(text string) error {
-	if !slices.Contains(formats, text) {
-		return fmt.Errorf("want %s", strings.Join(formats, " or "))
-	}
-	*f = format(text)
-	return nil
-}
 
 // The JSON of services.
 type (
@@ -61,34 +41,34 @@ type (
 
 // view is services with what is known of their leases, to be shown.
 type view struct {
-	services []*service
-	leases   map[int64]leaseTime
+	services []*survey.Service
+	leases   map[int64]store.LeaseTime
 	full     func(key string) string // a key as etcd has it
 }
 
 func (v *view) json() []serviceJSON {
 	all := make([]serviceJSON, len(v.services))
 	for n, s := range v.services {
-		drained := s.drainNames()
-		all[n] = serviceJSON{Key: s.key, Live: s.config != nil, Instances: []instanceJSON{}, Malformed: []malformedJSON{}}
-		for i := range s.instances {
-			all[n].Instances = append(all[n].Instances, v.instanceJSON(s, &s.instances[i], drained))
+		drained := s.Drained()
+		all[n] = serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []instanceJSON{}, Malformed: []malformedJSON{}}
+		for i := range s.Instances {
+			all[n].Instances = append(all[n].Instances, v.instanceJSON(s, &s.Instances[i], drained))
 		}
-		for _, i := range s.malformed {
-			all[n].Malformed = append(all[n].Malformed, malformedJSON{v.full(i.entry.key), i.err.Error()})
+		for _, i := range s.Malformed {
+			all[n].Malformed = append(all[n].Malformed, malformedJSON{v.full(i.Entry.Key), i.Err.Error()})
 		}
 	}
 	return all
 }
 
-func (v *view) instanceJSON(s *service, i *instance, drained []string) instanceJSON {
+func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained []string) instanceJSON {
 	out := instanceJSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: s.layoutName(*i), Drained: i.isDrained(drained), EtcdKey: v.full(i.entry.key),
+		Layout: s.LayoutName(*i), Drained: i.IsDrained(drained), EtcdKey: v.full(i.Entry.Key),
 	}
-	if i.entry.lease != 0 {
-		t := v.leases[i.entry.lease]
-		out.Lease = &leaseJSON{leaseName(i.entry.lease), t.left, t.granted}
+	if i.Entry.Lease != 0 {
+		t := v.leases[i.Entry.Lease]
+		out.Lease = &leaseJSON{survey.LeaseName(i.Entry.Lease), t.Left, t.Granted}
 	}
 	return out
 }
@@ -99,22 +79,22 @@ var instanceHead = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE",
 func (v *view) rows() [][]string {
 	var rows [][]string
 	for _, s := range v.services {
-		drained := s.drainNames()
-		for n := range s.instances {
-			i := &s.instances[n]
+		drained := s.Drained()
+		for n := range s.Instances {
+			i := &s.Instances[n]
 			state := "registered"
-			if i.isDrained(drained) {
+			if i.IsDrained(drained) {
 				state = "drained"
 			}
 			weight := ""
 			if i.Weight != 0 {
 				weight = strconv.FormatUint(uint64(i.Weight), 10)
 			}
-			rows = append(rows, []string{s.key, i.Instance, i.Addr, i.Version, i.Zone, weight,
-				s.layoutName(*i), v.timeLeft(i.entry.lease), state})
+			rows = append(rows, []string{s.Key, i.Instance, i.Addr, i.Version, i.Zone, weight,
+				s.LayoutName(*i), v.timeLeft(i.Entry.Lease), state})
 		}
-		for _, i := range s.malformed {
-			rows = append(rows, []string{s.key, i.Instance, "", "", "", "", "", v.timeLeft(i.entry.lease), "malformed: " + i.err.Error()})
+		for _, i := range s.Malformed {
+			rows = append(rows, []string{s.Key, i.Instance, "", "", "", "", "", v.timeLeft(i.Entry.Lease), "malformed: " + i.Err.Error()})
 		}
 	}
 	return rows
@@ -127,8 +107,8 @@ func (v *view) timeLeft(lease int64) string {
 		return "none"
 	case !known:
 		return ""
-	case t.expired():
+	case t.Expired():
 		return "expired"
 	}
-	return seconds(t.left) + " of " + seconds(t.granted)
+	return output.Seconds(t.Left) + " of " + output.Seconds(t.Granted)
 }

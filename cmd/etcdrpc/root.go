@@ -8,11 +8,14 @@ import (
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -26,23 +29,18 @@ const (
 // errFound ends a command that has said already what is wrong.
 var errFound = errors.New("something is wrong")
 
-// usageError is a mistake in the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
 // app is what the commands share.
 type app struct {
 	settings settings
-	output   format
+	output   output.Format
 	stdin    io.Reader
-	dial     dialer // to instances
-	running  bool   // the command line was understood
+	dial     dialing.Func // to instances
+	running  bool         // the command line was understood
 }
 
 // execute runs one command line and returns its exit code.
 func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	a := &app{output: formatTable, stdin: stdin, dial: new(net.Dialer).DialContext}
+	a := &app{output: output.FormatTable, stdin: stdin, dial: new(net.Dialer).DialContext}
 	return a.execute(ctx, args, stdout, stderr)
 }
 
@@ -53,7 +51,7 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
-	var usage usageError
+	var usage usage.Error
 	switch {
 	case err == nil:
 		return exitFine
@@ -61,10 +59,10 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitWrong
 	case !a.running || errors.As(err, &usage):
 		sayUsage(stderr, err, a.running)
-		sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
+		output.Sayf(stderr, "Run '%s --help' for usage.\n", cmd.CommandPath())
 		return exitUsage
 	}
-	sayf(stderr, "etcdrpc: %s\n", err)
+	output.Sayf(stderr, "etcdrpc: %s\n", err)
 	return exitWrong
 }
 
@@ -72,10 +70,10 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 // have several lines.
 func sayUsage(stderr io.Writer, err error, running bool) {
 	if running {
-		sayf(stderr, "etcdrpc: %s\n", err)
+		output.Sayf(stderr, "etcdrpc: %s\n", err)
 		return
 	}
-	sayLines(stderr, "etcdrpc: "+err.Error())
+	output.SayLines(stderr, "etcdrpc: "+err.Error())
 }
 
 func newRoot(a *app) *cobra.Command {
@@ -97,8 +95,8 @@ service that no layout reads; 2 wrong usage.`,
 	a.settings.addTo(flags)
 	flags.VarP(&a.output, "output", "o", "`format` of the output: table or json")
 	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
-	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
-	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp)))
+	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
+	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newSD(a), newUI(a), newVersion(a))
 	return root
 }
@@ -111,7 +109,7 @@ func complete(err error) {
 }
 
 // action is what a command does, connected to etcd.
-type action func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error
+type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error
 
 // connected makes an action a cobra command's RunE.
 func (a *app) connected(do action) func(*cobra.Command, []string) error {
@@ -121,11 +119,11 @@ func (a *app) connected(do action) func(*cobra.Command, []string) error {
 		}
 		a.running = true
 		a.settings.warnings = cmd.ErrOrStderr()
-		s, err := open(cmd.Context(), a.settings)
+		s, err := a.settings.open(cmd.Context())
 		if err != nil {
 			return err
 		}
-		defer s.close()
+		defer s.Close()
 		return do(cmd.Context(), cmd, s, args)
 	}
 }
@@ -159,6 +157,3 @@ func keyArgs(more int) cobra.PositionalArgs {
 		return endpoint.CheckKey(args[0])
 	}
 }
-
-// seconds shows a time that etcd counts in whole seconds.
-func seconds(n int64) string { return (time.Duration(n) * time.Second).String() }

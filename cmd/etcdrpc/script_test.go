@@ -19,6 +19,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -166,7 +168,7 @@ func wornCmd(ts *testscript.TestScript, _ bool, args []string) {
 		if t.TTL*3 <= t.GrantedTTL {
 			return
 		}
-		pause(ctx, 50*time.Millisecond)
+		store.Pause(ctx, 50*time.Millisecond)
 	}
 }
 
@@ -261,7 +263,7 @@ func (f *follower) wait(pattern *regexp.Regexp) error {
 }
 
 func newApp() *app {
-	return &app{output: formatTable, stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
+	return &app{output: output.FormatTable, stdin: strings.NewReader(""), dial: new(net.Dialer).DialContext}
 }
 
 // followCmd starts a command line of etcdrpc that does not end by itself, or ends the one that runs:

@@ -14,7 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/fleet"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 // leastToken is how long a token has to be, in bytes, that nobody is to guess.
@@ -46,7 +50,7 @@ name it with --host.`,
 		Example: `  etcdrpc ui
   etcdrpc ui --read-only --listen 0.0.0.0:8080 --token-file console.token --host console.example.com`,
 		Args: cobra.NoArgs,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, _ []string) error {
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, _ []string) error {
 			return u.serve(ctx, cmd, s)
 		}),
 	}
@@ -57,7 +61,7 @@ name it with --host.`,
 	return cmd
 }
 
-func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store) error {
+func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) error {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", u.listen)
 	if err != nil {
@@ -74,12 +78,12 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store) error {
 	})
 	defer h.stop()
 	out := cmd.OutOrStdout()
-	sayf(out, "The console is at http://%s/\n", listener.Addr())
+	output.Sayf(out, "The console is at http://%s/\n", listener.Addr())
 	if made {
-		sayf(out, "Its token is %s\n", token)
+		output.Sayf(out, "Its token is %s\n", token)
 	}
 	if !ownname.Loopback(listener.Addr()) {
-		sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
+		output.Sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
 	}
 	return h.serve(ctx, listener, logger)
 }
@@ -93,7 +97,7 @@ func (u *ui) token(at net.Addr) (token string, made bool, err error) {
 		}
 		token := strings.TrimSpace(string(raw))
 		if len(token) < leastToken {
-			return "", false, usageError{fmt.Errorf("--token-file: the token in %s has %d bytes: want at least %d", u.tokenFile, len(token), leastToken)}
+			return "", false, usage.Mistake(fmt.Errorf("--token-file: the token in %s has %d bytes: want at least %d", u.tokenFile, len(token), leastToken))
 		}
 		return token, false, nil
 	}
@@ -115,43 +119,20 @@ func (u *ui) names() []string {
 // hosted is a console with the fleet that it shows.
 type hosted struct {
 	*console.Console
-	stop func() // returns when everything that was started has ended
+	fleet *fleet.Fleet
 }
 
-// backend is all that a console shows and changes.
-type backend struct {
-	*liveFleet
-	*examiner
-}
-
-// startConsole follows etcd, and returns when the fleet is listed for the first time, or cannot be.
-func startConsole(ctx context.Context, s *store, o console.Options) *hosted {
-	ctx, cancel := context.WithCancel(ctx)
-	f := newLiveFleet(s)
-	x := newExaminer(ctx, f)
-	listed, ended := make(chan struct{}, 1), make(chan struct{})
-	go func() {
-		defer close(ended)
-		f.run(ctx, func() {
-			select {
-			case listed <- struct{}{}:
-			default:
-			}
-		})
-	}()
-	select {
-	case <-listed:
-	case <-ctx.Done():
-	}
-	o.Backend = backend{f, x}
-	h := &hosted{Console: console.New(o)}
-	h.stop = func() {
-		h.Close()
-		cancel()
-		<-ended
-		x.wait()
-	}
+func startConsole(ctx context.Context, s *store.Store, o console.Options) *hosted {
+	h := &hosted{fleet: fleet.Start(ctx, s)}
+	o.Backend = h.fleet
+	h.Console = console.New(o)
 	return h
+}
+
+// stop returns when everything that was started has ended.
+func (h *hosted) stop() {
+	h.Close()
+	h.fleet.Close()
 }
 
 // serve serves the console until ctx ends, with which the requests under way end as well.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -39,7 +40,7 @@ func serveConsole(t *testing.T, etcd *etcdtest.Cluster, o console.Options, chang
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(cancel)
-	store, err := open(ctx, settings)
+	store, err := settings.open(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +64,7 @@ func serveConsole(t *testing.T, etcd *etcdtest.Cluster, o console.Options, chang
 			t.Errorf("the console ended with: %v", err)
 		}
 		h.stop()
-		store.close()
+		store.Close()
 	}
 	t.Cleanup(s.stop)
 	return s
@@ -178,7 +179,7 @@ func fillFleet(t *testing.T, client *clientv3.Client, services, instances int) {
 			}
 		}
 		if s%10 == 0 {
-			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%sacme/service-%03d", configPrefix, s), `{"loadBalancingConfig":[{"round_robin":{}}]}`))
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%sacme/service-%03d", survey.ConfigPrefix, s), `{"loadBalancingConfig":[{"round_robin":{}}]}`))
 		}
 	}
 	flush()
@@ -340,8 +341,8 @@ func TestConsoleHostile(t *testing.T) {
 	client := etcd.Admin()
 	hostileWorld(t, client)
 	for key, value := range map[string]string{
-		"acme/big/a":              `{"Addr":"` + strings.Repeat("9", 1<<20) + `"}`,
-		configPrefix + "acme/big": strings.Repeat(`{"a":`, 200_000),
+		"acme/big/a":                                   `{"Addr":"` + strings.Repeat("9", 1<<20) + `"}`,
+		survey.ConfigPrefix + "acme/big":               strings.Repeat(`{"a":`, 200_000),
 		"acme/<img src=x onerror=alert(1)>/10.0.0.1:1": "10.0.0.1:1",
 		"\"><script>alert(1)</script>/10.0.0.1:1":      "10.0.0.1:1",
 	} {

@@ -14,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -33,14 +35,14 @@ func shop(t *testing.T, etcd *etcdtest.Cluster) {
 
 func putConfig(t *testing.T, etcd *etcdtest.Cluster, key, config string) {
 	t.Helper()
-	if _, err := etcd.Admin().Put(t.Context(), configPrefix+key, config); err != nil {
+	if _, err := etcd.Admin().Put(t.Context(), survey.ConfigPrefix+key, config); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func liveConfigAt(t *testing.T, etcd *etcdtest.Cluster, key string) string {
 	t.Helper()
-	resp, err := etcd.Admin().Get(t.Context(), configPrefix+key)
+	resp, err := etcd.Admin().Get(t.Context(), survey.ConfigPrefix+key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +250,7 @@ func TestConsolePolicies(t *testing.T) {
 	shop(t, etcd)
 	s := serveConsole(t, etcd, console.Options{})
 	_, page := s.get("/service", "key", "acme/user")
-	for name := range shortPolicies {
+	for name := range liveconfig.ShortPolicies {
 		if !strings.Contains(page, "<option>"+name+"</option>") {
 			t.Errorf("the page does not offer %s", name)
 		}
@@ -395,7 +397,7 @@ func TestConsoleReadOnly(t *testing.T) {
 // A user with few rights sees what they allow, and why the rest is refused.
 func TestConsoleRights(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret",
-		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/"), etcdtest.ReadOnly(configPrefix + "acme/user")}}))
+		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/"), etcdtest.ReadOnly(survey.ConfigPrefix + "acme/user")}}))
 	shop(t, etcd)
 	s := serveConsole(t, etcd, console.Options{}, func(s *settings) { s.user, s.password = "reader", "secret" })
 	_, page := s.get("/")

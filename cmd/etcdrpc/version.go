@@ -5,6 +5,8 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
 func newVersion(a *app) *cobra.Command {
@@ -18,10 +20,10 @@ func newVersion(a *app) *cobra.Command {
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 				v.Version = info.Main.Version
 			}
-			if a.output == formatJSON {
-				return writeJSON(cmd.OutOrStdout(), v)
+			if a.output == output.FormatJSON {
+				return output.WriteJSON(cmd.OutOrStdout(), v)
 			}
-			sayf(cmd.OutOrStdout(), "etcdrpc %s (%s)\n", v.Version, v.Go)
+			output.Sayf(cmd.OutOrStdout(), "etcdrpc %s (%s)\n", v.Version, v.Go)
 			return nil
 		},
 	}

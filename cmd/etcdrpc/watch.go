@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"os"
 	"slices"
@@ -11,16 +10,16 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 const (
-	// settle is how long changes are collected before they are shown.
-	settle = 50 * time.Millisecond
 	// refresh spaces the looks at the leases on a terminal, and recheck those that notice an etcd which does not answer.
 	refresh = time.Second
 	recheck = 10 * time.Second
-	// retryAfter spaces the attempts after etcd failed.
-	retryAfter = time.Second
 )
 
 func newWatch(a *app) *cobra.Command {
@@ -33,17 +32,17 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 "-" left, "~" changed. With --output json these lines are JSON, one object each.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store, args []string) error {
+		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{store: s, key: args[0]}
 			out := cmd.OutOrStdout()
-			if file, ok := out.(*os.File); ok && a.output == formatTable && isScreen(file) {
+			if file, ok := out.(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
 				return newScreen(w).run(ctx, file)
 			}
 			w.show = changeLines(out, a.output)
-			w.say = func(err error) { sayf(cmd.ErrOrStderr(), "etcdrpc: %s; trying again\n", err) }
+			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s; trying again\n", err) }
 			w.wanted = func(*view) []int64 { return nil } // lines of text do not tell the time left
-			if a.output == formatJSON {
-				w.wanted = func(v *view) []int64 { return leaseIDs(v.services) }
+			if a.output == output.FormatJSON {
+				w.wanted = func(v *view) []int64 { return survey.LeaseIDs(v.services) }
 			}
 			return w.run(ctx)
 		}),
@@ -57,15 +56,15 @@ func isScreen(file *os.File) bool {
 
 // watch follows one service.
 type watch struct {
-	store   *store
+	store   *store.Store
 	key     string
 	show    func(*view) error
 	say     func(error)         // what has gone wrong, and is tried again
 	wanted  func(*view) []int64 // the leases whose time left is shown
 	refresh bool                // look at those leases again and again
 
-	times  map[int64]leaseTime  // as far as they are known
-	looked map[string]condition // the entries that have been looked at, by their keys
+	times  map[int64]store.LeaseTime // as far as they are known
+	looked map[string]condition      // the entries that have been looked at, by their keys
 }
 
 // outputError is a view that could not be shown. Another attempt would leave a gap in what was.
@@ -92,7 +91,7 @@ func (w *watch) run(ctx context.Context) error {
 			return err
 		}
 		w.say(err)
-		pause(ctx, retryAfter)
+		store.Pause(ctx, store.RetryAfter)
 	}
 }
 
@@ -116,11 +115,11 @@ func (w *watch) follow(ctx context.Context, seen func()) error {
 		default:
 		}
 	}
-	go func() { failed <- w.store.follow(ctx, r, revision, nudge) }()
+	go func() { failed <- w.store.Follow(ctx, r, revision, nudge) }()
 	go func() {
-		config := configPrefix + w.key
+		config := survey.ConfigPrefix + w.key
 		// Who may not see the live config still sees the instances.
-		if err := w.store.follow(ctx, keyRange{config, config + "\x00"}, revision, nudge); !errors.Is(err, errDenied) {
+		if err := w.store.Follow(ctx, store.KeyRange{From: config, End: config + "\x00"}, revision, nudge); !errors.Is(err, store.ErrDenied) {
 			failed <- err
 		}
 	}()
@@ -141,7 +140,7 @@ func (w *watch) keep(ctx context.Context, v *view, changed <-chan struct{}, fail
 		var err error
 		select {
 		case <-changed:
-			pause(ctx, settle)
+			store.Pause(ctx, store.Settle)
 			v, _, _, err = w.look(ctx)
 		case <-check.C:
 			v, _, _, err = w.look(ctx)
@@ -161,12 +160,12 @@ func (w *watch) keep(ctx context.Context, v *view, changed <-chan struct{}, fail
 }
 
 // look reads the service as it is now, and of its leases those that are wanted of entries that are new or changed.
-func (w *watch) look(ctx context.Context) (*view, keyRange, int64, error) {
-	found, r, revision, err := readService(ctx, w.store, w.key)
-	if err != nil {
+func (w *watch) look(ctx context.Context) (*view, store.KeyRange, int64, error) {
+	found, r, revision, err := w.store.Service(ctx, w.key)
+	if found == nil {
 		return nil, r, 0, err
 	}
-	v := &view{services: []*service{found}, full: w.store.full}
+	v := &view{services: []*survey.Service{found}, full: w.store.Full}
 	fresh, looked := w.fresh(found)
 	wanted := slices.DeleteFunc(w.wanted(v), func(id int64) bool { return !fresh[id] })
 	if v, err = w.time(ctx, v, wanted); err == nil {
@@ -176,14 +175,14 @@ func (w *watch) look(ctx context.Context) (*view, keyRange, int64, error) {
 }
 
 // fresh returns the leases of the entries that are new or changed, and the condition of all.
-func (w *watch) fresh(s *service) (leases map[int64]bool, looked map[string]condition) {
+func (w *watch) fresh(s *survey.Service) (leases map[int64]bool, looked map[string]condition) {
 	leases, looked = make(map[int64]bool), make(map[string]condition)
-	drained := s.drainNames()
-	for _, i := range slices.Concat(s.instances, s.malformed) {
-		now := condition{i.entry.modRevision, i.isDrained(drained)}
-		looked[i.entry.key] = now
-		if w.looked[i.entry.key] != now {
-			leases[i.entry.lease] = true
+	drained := s.Drained()
+	for _, i := range slices.Concat(s.Instances, s.Malformed) {
+		now := condition{i.Entry.ModRevision, i.IsDrained(drained)}
+		looked[i.Entry.Key] = now
+		if w.looked[i.Entry.Key] != now {
+			leases[i.Entry.Lease] = true
 		}
 	}
 	return leases, looked
@@ -191,12 +190,12 @@ func (w *watch) fresh(s *service) (leases map[int64]bool, looked map[string]cond
 
 // time returns a view with the time left on some leases, and of the others what was known last.
 func (w *watch) time(ctx context.Context, v *view, leases []int64) (*view, error) {
-	asked, err := w.store.leases(ctx, leases)
+	asked, err := w.store.Leases(ctx, leases)
 	if err != nil {
 		return nil, err
 	}
-	times := make(map[int64]leaseTime)
-	for _, id := range leaseIDs(v.services) {
+	times := make(map[int64]store.LeaseTime)
+	for _, id := range survey.LeaseIDs(v.services) {
 		if t, ok := w.times[id]; ok {
 			times[id] = t
 		}
@@ -204,18 +203,4 @@ func (w *watch) time(ctx context.Context, v *view, leases []int64) (*view, error
 	maps.Copy(times, asked)
 	w.times = times
 	return &view{services: v.services, leases: times, full: v.full}, nil
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
-
-func counted(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

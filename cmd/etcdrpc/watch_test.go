@@ -13,18 +13,21 @@ import (
 	"github.com/clipperhouse/displaywidth"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 // watched is a service of a few instances, one of them drained and one malformed.
 func watched(values ...string) *view {
-	s := calledService(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`, values...)
-	times := make(map[int64]leaseTime)
-	for n := range s.instances {
-		s.instances[n].entry.lease = 1
+	const key = "acme/user"
+	entries := []survey.Entry{{Key: survey.ConfigPrefix + key, Value: []byte(`{"loadBalancingConfig":[{"etcd":{"drain":["b"],"childPolicy":[{"round_robin":{}}]}}]}`)}}
+	for n, value := range values {
+		entries = append(entries, survey.Entry{Key: key + "/" + string(rune('a'+n)), Value: []byte(value), Lease: 1, CreateRevision: int64(n + 1), ModRevision: int64(n + 1)})
 	}
-	times[1] = leaseTime{left: 14, granted: 15}
-	return &view{services: []*service{s}, leases: times, full: func(key string) string { return key }}
+	s := survey.All(entries)[0]
+	times := map[int64]store.LeaseTime{1: {Left: 14, Granted: 15}}
+	return &view{services: []*survey.Service{s}, leases: times, full: func(key string) string { return key }}
 }
 
 const (
@@ -60,7 +63,7 @@ func TestFrame_Columns(t *testing.T) {
 func TestFrame_SameAddress(t *testing.T) {
 	v := watched()
 	for _, addr := range []string{"10.0.0.7:9000", "10.0.0.8:9000"} {
-		v.services[0].add(entry{key: "acme/user/" + addr, value: []byte(addr), lease: 1})
+		v.services[0].Add(survey.Entry{Key: "acme/user/" + addr, Value: []byte(addr), Lease: 1})
 	}
 	lines := frame(v, "acme/user", time.Now(), window{width: 80, height: 24})
 	if got, want := strings.Join(strings.Fields(lines[2]), " "), "INSTANCE VERSION ZONE WEIGHT LAYOUT LEASE STATE"; got != want {
@@ -146,11 +149,11 @@ func TestWatch_Leases(t *testing.T) {
 		put(n, fmt.Sprintf("10.0.0.%d:9000", n))
 	}
 	cfg := settings{endpoints: etcd.Endpoints(), dialTimeout: soon, commandTimeout: soon}
-	store, err := open(t.Context(), cfg)
+	store, err := cfg.open(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.close()
+	defer store.Close()
 	for _, tc := range []struct {
 		name                       string
 		set                        func(*watch)
@@ -158,7 +161,7 @@ func TestWatch_Leases(t *testing.T) {
 	}{
 		{"a terminal", func(w *watch) { newScreen(w).window.height = height }, 20, 1, 0, 20},
 		{"lines", func(w *watch) { w.wanted = func(*view) []int64 { return nil } }, 0, 0, 0, 0},
-		{"JSON", func(w *watch) { w.wanted = func(v *view) []int64 { return leaseIDs(v.services) } }, instances, 1, 1, instances},
+		{"JSON", func(w *watch) { w.wanted = func(v *view) []int64 { return survey.LeaseIDs(v.services) } }, instances, 1, 1, instances},
 	} {
 		w := &watch{store: store, key: "acme/user"}
 		tc.set(w)
@@ -202,7 +205,7 @@ func TestView_Drain(t *testing.T) {
 		values[n] = fmt.Sprintf("10.0.0.%d:9000", n)
 	}
 	v := watched(values...)
-	v.services[0].config.value = fmt.Appendf(nil, `{"loadBalancingConfig":[{"etcd":{"drain":[%s"b"],"childPolicy":[{"round_robin":{}}]}}]}`, strings.Repeat(`"x",`, names))
+	v.services[0].Config.Value = fmt.Appendf(nil, `{"loadBalancingConfig":[{"etcd":{"drain":[%s"b"],"childPolicy":[{"round_robin":{}}]}}]}`, strings.Repeat(`"x",`, names))
 	for what, show := range map[string]func(){"rows": func() { v.rows() }, "json": func() { v.json() }} {
 		if got := testing.AllocsPerRun(1, show); got > 10*instances {
 			t.Errorf("%s: %.0f allocations for %d instances and a list of %d", what, got, instances, names)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/clipperhouse/displaywidth"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -54,8 +55,8 @@ func frame(v *view, key string, now time.Time, w window) []string {
 	rows := v.rows()
 	from, to, more := w.rows(len(rows))
 	lines := []string{
-		fmt.Sprintf("%s at %s: %s (q ends)", printable.Short(key, maxCell), now.Format(time.TimeOnly), counted(len(rows), "instance")),
-		printable.Short(w.note, maxText),
+		fmt.Sprintf("%s at %s: %s (q ends)", printable.Short(key, output.MaxCell), now.Format(time.TimeOnly), output.Counted(len(rows), "instance")),
+		printable.Short(w.note, output.MaxText),
 	}
 	if len(rows) > 0 {
 		lines = append(lines, frameTable(rows, from, to, w.width)...)
@@ -75,7 +76,7 @@ func frameTable(rows [][]string, from, to, width int) []string {
 	for _, row := range rows {
 		cells := make([]string, columnCount)
 		for i, cell := range row[1:] {
-			cells[i] = printable.Short(cell, maxCell)
+			cells[i] = printable.Short(cell, output.MaxCell)
 			if cells[i] == "" {
 				cells[i] = "-"
 			}

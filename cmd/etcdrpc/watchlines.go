@@ -3,18 +3,21 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // changeLines writes a line for each difference between the views it is given.
-func changeLines(out io.Writer, f format) func(*view) error {
+func changeLines(out io.Writer, f output.Format) func(*view) error {
 	write := writeChange
-	if f == formatJSON {
-		write = func(w io.Writer, c change) error { return writeJSONLine(w, c) }
+	if f == output.FormatJSON {
+		write = func(w io.Writer, c change) error { return output.WriteJSONLine(w, c) }
 	}
 	known := map[string]change{}
 	first := true
@@ -26,8 +29,8 @@ func changeLines(out io.Writer, f format) func(*view) error {
 				return err
 			}
 		}
-		if first && len(now) == 0 && f == formatTable {
-			sayf(out, "no instances\n")
+		if first && len(now) == 0 && f == output.FormatTable {
+			output.Sayf(out, "no instances\n")
 		}
 		known, first = keyed(now), false
 		return nil
@@ -86,7 +89,7 @@ func differences(known map[string]change, now []change) (all []change) {
 		all = append(all, c)
 	}
 	current := keyed(now)
-	for _, key := range sortedKeys(known) {
+	for _, key := range slices.Sorted(maps.Keys(known)) {
 		if _, ok := current[key]; !ok {
 			c := known[key]
 			c.Change = "removed"
@@ -94,15 +97,6 @@ func differences(known map[string]change, now []change) (all []change) {
 		}
 	}
 	return all
-}
-
-// startedText is when a server started, as a time if it is one.
-func startedText(value string) string {
-	seconds, err := strconv.ParseUint(value, 10, 33)
-	if err != nil {
-		return value
-	}
-	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
 }
 
 // describe is an instance on one line, without the time left on its lease.
@@ -117,12 +111,12 @@ func describe(i *instanceJSON) string {
 	if i.Weight != 0 {
 		fmt.Fprintf(&out, ", weight %d", i.Weight)
 	}
-	for _, name := range sortedKeys(i.Metadata) {
+	for _, name := range slices.Sorted(maps.Keys(i.Metadata)) {
 		switch value := i.Metadata[name]; name {
 		case endpoint.MethodsName:
-			fmt.Fprintf(&out, ", serves %s", counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
+			fmt.Fprintf(&out, ", serves %s", output.Counted(1+strings.Count(value, ",")+strings.Count(value, ";"), "method"))
 		case endpoint.StartedName:
-			fmt.Fprintf(&out, ", started %s", startedText(value))
+			fmt.Fprintf(&out, ", started %s", survey.StartedText(value))
 		default:
 			fmt.Fprintf(&out, ", %s=%s", name, value)
 		}
@@ -142,5 +136,5 @@ func writeChange(w io.Writer, c change) error {
 	if c.Malformed != nil {
 		text = c.etcdKey + ": " + text
 	}
-	return writef(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
+	return output.Writef(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
 }

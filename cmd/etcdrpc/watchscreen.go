@@ -33,11 +33,11 @@ func newScreen(w *watch) *screen {
 func (s *screen) leases(v *view) []int64 {
 	var shown []int64
 	for _, service := range v.services {
-		all := slices.Concat(service.instances, service.malformed)
+		all := slices.Concat(service.Instances, service.Malformed)
 		from, to, _ := s.shown().rows(len(all))
 		for _, i := range all[from:to] {
-			if i.entry.lease != 0 {
-				shown = append(shown, i.entry.lease)
+			if i.Entry.Lease != 0 {
+				shown = append(shown, i.Entry.Lease)
 			}
 		}
 	}

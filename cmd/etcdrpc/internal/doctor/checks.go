@@ -1,0 +1,212 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// check looks at what was read. Faults of one cause are told once.
+func (p *patient) check(d *Options) []Finding {
+	var all []Finding
+	unreachable := make(map[string]int) // the index in all of what was said of an address
+	for _, s := range p.examined() {
+		all = append(all, p.checkKey(s)...)
+		for _, i := range s.Malformed {
+			all = append(all, p.malformed(s, &i))
+		}
+		for n := range s.Instances {
+			for _, f := range p.checkInstance(&s.Instances[n], d) {
+				addr := s.Instances[n].Addr
+				at, told := unreachable[addr]
+				switch {
+				case f.Kind != KindUnreachable:
+				case told:
+					all[at].Where = append(all[at].Where, f.Where...)
+					continue
+				default:
+					unreachable[addr] = len(all)
+				}
+				all = append(all, f)
+			}
+		}
+		all = append(all, p.checkSpeech(s, d)...)
+		all = append(all, p.checkDuplicates(s)...)
+		all = append(all, p.checkLayouts(s)...)
+		all = append(all, p.checkNeighbours(s)...)
+		all = append(all, p.checkPolicy(s)...)
+	}
+	all = append(all, checkTLSNames(p.services, p.full)...)
+	return append(all, p.checkPassword()...)
+}
+
+func (p *patient) checkKey(s *survey.Service) []Finding {
+	if err := endpoint.CheckKey(s.Key); err != nil {
+		where, fix := p.full(s.Key), "have its servers use another key: this one is refused by clients and when code is generated"
+		if s.Config != nil && !s.InUse() {
+			where = p.full(s.Config.Key)
+			fix = "no client can be given this key, so the live policy for it has no effect: etcdctl del " + output.Shell(where)
+		}
+		return []Finding{{KindBadKey, []string{where}, err.Error(), fix}}
+	}
+	if !s.InUse() && !s.Closed && s.Config == nil && len(p.findings) == 0 {
+		return []Finding{{KindEmpty, []string{p.full(s.Key) + "/"}, "nothing is registered there",
+			"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is"}}
+	}
+	return nil
+}
+
+// noteHomeMade notes that a service has entries in JSON that only clients with a json_layout read.
+func (p *patient) noteHomeMade(s *survey.Service) []Finding {
+	var where []string
+	var writer string
+	n := 0
+	for _, i := range s.Instances {
+		if s.IsMapped(i) {
+			if n++; n <= output.MaxWhere {
+				where = append(where, p.full(i.Entry.Key))
+			}
+			if name := survey.WriterOf(s.Key, i.Entry); name != "" {
+				writer = " of " + name
+			}
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return []Finding{{KindJSONLayout, where, output.EntriesAre(n) + " in JSON" + writer + " that clients read only with a json_layout, and etcd does not hold theirs",
+		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.HomeMade.Layout, p.word(s.Key))}}
+}
+
+// checkInstance tells what is wrong with an entry. That a dead server's lease is not renewed goes
+// without saying.
+func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) {
+	key := p.full(i.Entry.Key)
+	if i.Entry.Lease == 0 {
+		all = append(all, Finding{KindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
+			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself" + p.deletion(i, "; if it has no server any more")})
+	}
+	if i.Leaving() {
+		return all // clients call it no more, so it may stop
+	}
+	if misleading := p.checkAddress(i); misleading != nil {
+		return append(all, misleading...)
+	}
+	if err := p.dead[i.Addr]; err != nil {
+		fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
+		if i.Entry.Lease == 0 {
+			fix = fmt.Sprintf("if the server is dead: etcdctl del %s; else ", output.Shell(key))
+		}
+		return append(all, Finding{KindUnreachable, []string{key},
+			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.Entry.Lease)),
+			fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"})
+	}
+	if p.stale[i.Entry.Lease] {
+		problem := p.leaseState(i.Entry.Lease)
+		if p.probed {
+			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
+		}
+		all = append(all, Finding{KindExpiring, []string{key}, problem,
+			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"})
+	}
+	return all
+}
+
+// leaseState is what is known of an entry's lease, in words.
+func (p *patient) leaseState(id int64) string {
+	t := p.leases[id]
+	switch {
+	case id == 0:
+		return "its entry has no lease"
+	case p.stale[id]:
+		return fmt.Sprintf("nobody renews its lease %s, which has %s of %s left", survey.LeaseName(id), output.Seconds(max(t.Left, 0)), output.Seconds(t.Granted))
+	}
+	return fmt.Sprintf("its lease %s has %s of %s left", survey.LeaseName(id), output.Seconds(max(t.Left, 0)), output.Seconds(t.Granted))
+}
+
+// word returns a service key as a command of etcdrpc takes it, after the flag that says in which namespace it is.
+func (p *patient) word(key string) string {
+	namespace := p.full("")
+	if namespace == "" {
+		return output.Shell(key)
+	}
+	return "--namespace=" + strings.TrimPrefix(output.Shell(namespace), "-- ") + " " + output.Shell(key)
+}
+
+// reason is why a connection failed, without the address, which is told already.
+func reason(err error, d *Options) string {
+	var op *net.OpError
+	var timeout net.Error
+	if errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout() {
+		return "no answer within " + d.probeTimeout.String()
+	}
+	if errors.As(err, &op) {
+		return op.Err.Error()
+	}
+	return err.Error()
+}
+
+// checkDuplicates finds different entries of one layout with one address. In two layouts it is one
+// instance that writes both.
+func (p *patient) checkDuplicates(s *survey.Service) (all []Finding) {
+	type place struct {
+		layout endpoint.Layout
+		addr   string
+	}
+	keys := make(map[place][]string)
+	var order []place
+	for _, i := range s.Instances {
+		if p.stale[i.Entry.Lease] || i.Leaving() {
+			continue // what a restarted server left behind
+		}
+		at := place{i.Layout, i.Addr}
+		if keys[at] == nil {
+			order = append(order, at)
+		}
+		keys[at] = append(keys[at], p.full(i.Entry.Key))
+	}
+	for _, at := range order {
+		if n := len(keys[at]); n > 1 {
+			all = append(all, Finding{KindDuplicate, keys[at],
+				fmt.Sprintf("%d entries say that they are at %s, and clients take them for one instance", n, at.addr),
+				"have each server advertise an address of its own, or keep one instance id over restarts; what an earlier run left behind goes with its lease"})
+		}
+	}
+	return all
+}
+
+func (p *patient) checkLayouts(s *survey.Service) []Finding {
+	count := make(map[string]int)
+	first := make(map[string]string)
+	written := make(map[string]map[string]bool) // the layouts of each address
+	for _, i := range s.Instances {
+		name := s.LayoutName(i)
+		if written[i.Addr] == nil {
+			written[i.Addr] = make(map[string]bool)
+		}
+		written[i.Addr][name] = true
+		if count[name]++; count[name] == 1 {
+			first[name] = p.full(i.Entry.Key)
+		}
+	}
+	partly := func(layouts map[string]bool) bool { return len(layouts) < len(count) }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(written)), partly) {
+		return nil // the readers of each layout find every server
+	}
+	var parts, where []string
+	for _, name := range slices.Sorted(maps.Keys(count)) {
+		parts = append(parts, fmt.Sprintf("%s (%d)", name, count[name]))
+		where = append(where, first[name])
+	}
+	return []Finding{{KindMixedLayouts, where, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, others may not",
+		s.Key, len(count), strings.Join(parts, ", ")),
+		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout"}}
+}

@@ -1,0 +1,181 @@
+package doctor
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// deep is how to look at what instances speak.
+type deep struct {
+	on          bool
+	caFile      string
+	authorities map[string]string // by service key, those that protos set
+	roots       *x509.CertPool    // of caFile; nil: not given
+}
+
+func (d *deep) addTo(flags *pflag.FlagSet) {
+	flags.BoolVar(&d.on, "deep", false, "speak to the instances: gRPC, their health, and TLS where they have it")
+	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients use TLS, and trust the CA bundle in this `file`")
+	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
+}
+
+func (d *deep) check(noDial bool) (err error) {
+	switch {
+	case !d.on && (d.caFile != "" || len(d.authorities) > 0):
+		return fmt.Errorf("--service-cacert and --service-authority need --deep")
+	case d.on && noDial:
+		return fmt.Errorf("--deep and --no-dial exclude each other")
+	}
+	for _, key := range slices.Sorted(maps.Keys(d.authorities)) {
+		if err := servicekey.CheckAuthority(d.authorities[key]); err != nil {
+			return fmt.Errorf("--service-authority of %s: %q %w", key, d.authorities[key], err)
+		}
+	}
+	if d.caFile != "" {
+		d.roots, err = tlsfiles.Pool("--service-cacert", d.caFile)
+	}
+	return err
+}
+
+// place is an instance of a service, as its clients see it.
+type place struct{ key, addr string }
+
+// listen speaks to the instances that accept connections.
+func (p *patient) listen(ctx context.Context, dial dialing.Func, d *Options) {
+	var partners []partner
+	var places []place
+	for _, s := range p.examined() {
+		name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
+		for _, i := range s.Merged().Instances {
+			if p.dead[i.Addr] == nil && !p.isMisleading(i.Addr) {
+				partners = append(partners, partner{i.Addr, name, servicesOf(&i)})
+				places = append(places, place{s.Key, i.Addr})
+			}
+		}
+	}
+	speaker := speaker{dial: dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
+	p.heard = make(map[place]speech, len(places))
+	for n, heard := range speaker.speakAll(ctx, partners) {
+		p.heard[places[n]] = heard
+	}
+}
+
+// servicesOf returns the gRPC services that an instance publishes.
+func servicesOf(i *survey.Instance) (names []string) {
+	for _, method := range survey.DeclaredMethods(&i.Endpoint) {
+		if name, _, _ := strings.Cut(method, "/"); name != "" && !survey.IsInfrastructure(name) {
+			names = append(names, name)
+		}
+	}
+	return slices.Compact(names)
+}
+
+// checkSpeech finds what is wrong with what the instances of a service speak.
+func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
+	if p.heard == nil {
+		return nil
+	}
+	var secure, plain []survey.Instance
+	drained := s.Drained()
+	for _, i := range s.Merged().Instances {
+		heard, spoken := p.heard[place{s.Key, i.Addr}]
+		if !spoken {
+			continue
+		}
+		where := []string{p.full(i.Entry.Key)}
+		switch {
+		case heard.tls:
+			secure = append(secure, i)
+			if heard.grpc || heard.wantsCert || heard.mute {
+				all = append(all, checkCertificate(s, &i, heard, where, d)...)
+			}
+		case heard.grpc:
+			plain = append(plain, i)
+		}
+		switch {
+		case heard.wantsCert:
+		case heard.mute:
+			all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, d.probeTimeout),
+				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
+		case !heard.grpc:
+			all = append(all, notGRPC(s, &i, heard, where))
+		case len(heard.notServing) > 0 && !i.IsDrained(drained):
+			all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
+				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
+		}
+	}
+	return append(all, p.checkTransport(secure, plain, d)...)
+}
+
+func notGRPC(s *survey.Service, i *survey.Instance, heard speech, where []string) Finding {
+	fix := "have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"
+	if heard.tls && len(heard.certs) == 0 { // it may be the name that it refuses
+		fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", output.Shell(s.Key))
+	}
+	return Finding{KindNotGRPC, where, i.Addr + " " + heard.what, fix}
+}
+
+// healthNames lists services that are not serving.
+func healthNames(services []string) string {
+	if services[0] == "" {
+		return "the server as a whole"
+	}
+	return output.Quoted(services)
+}
+
+func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where []string, d *Options) (all []Finding) {
+	name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
+	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
+		all = append(all, Finding{KindCertificate, where, i.Addr + ": " + fault,
+			fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME", orAnyName(name), output.Shell(s.Key))})
+	}
+	return all
+}
+
+func orAnyName(name string) string {
+	if name == "" {
+		return "the authority of the proto"
+	}
+	return name
+}
+
+// checkTransport finds the instances without TLS where clients use it or, where that is not known, those that differ from
+// most of their service.
+func (p *patient) checkTransport(secure, plain []survey.Instance, d *Options) []Finding {
+	var odd []survey.Instance
+	var speak string
+	switch {
+	case len(plain) == 0 || len(secure) == 0 && d.deep.roots == nil:
+		return nil
+	case d.deep.roots != nil:
+		odd, speak = plain, "plaintext where clients use TLS (--service-cacert)"
+	case len(plain) <= len(secure):
+		odd, speak = plain, fmt.Sprintf("plaintext where %d of the service speak TLS, and clients do not speak both", len(secure))
+	default:
+		odd, speak = secure, fmt.Sprintf("TLS where %d of the service speak plaintext, and clients do not speak both", len(plain))
+	}
+	var where []string
+	for _, i := range odd {
+		where = append(where, p.full(i.Entry.Key))
+	}
+	slices.Sort(where)
+	problem := odd[0].Addr + " speaks " + speak
+	if more := len(odd) - 1; more > 0 {
+		problem += fmt.Sprintf("; so do %d more", more)
+	}
+	return []Finding{{KindTransport, where, problem,
+		"have all servers of a service speak the same, with the transport credentials that its clients have"}}
+}

@@ -1,0 +1,82 @@
+// Package doctor finds what is wrong with the services in etcd, and says what to do. Its checks are pure: what they look at
+// is read, dialled and spoken to before them.
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+)
+
+// Options is what there is to say about how to look.
+type Options struct {
+	skip         []string
+	noDial       bool
+	serve        bool
+	deep         deep
+	probeTimeout time.Duration
+}
+
+// AddTo adds the flags.
+func (d *Options) AddTo(flags *pflag.FlagSet) {
+	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults not to look for, separated by commas")
+	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
+	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
+	d.deep.addTo(flags)
+	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
+}
+
+// Check returns what is wrong with the command line.
+func (d *Options) Check(args []string) error {
+	for _, name := range d.skip {
+		if !slices.Contains(KindNames(), name) {
+			return fmt.Errorf("--skip: no kind of fault is named %q: there are %s", name, strings.Join(KindNames(), ", "))
+		}
+	}
+	if d.probeTimeout <= 0 {
+		return errors.New("--probe-timeout must be above zero")
+	}
+	if d.serve && len(args) == 0 {
+		return errors.New("--serve needs a KEY")
+	}
+	return d.deep.check(d.noDial)
+}
+
+func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
+
+// Examine looks at etcd and at the instances, and at nothing twice.
+func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
+	p := &patient{full: s.Full, exposed: s.Exposed, etcd: etcdHosts(s.Endpoints())}
+	var err error
+	if key == "" {
+		err = p.readAll(ctx, s)
+	} else {
+		err = p.readKey(ctx, s, key)
+		if d.serve && err == nil {
+			err = p.askToServe(ctx, s, key)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := p.readLeases(ctx, s); err != nil {
+		return nil, err
+	}
+	p.alone = p.oneHost()
+	if d.deep.on || !d.noDial && !d.skips(KindUnreachable) {
+		p.probed = true
+		p.dead = probe(ctx, dial, p.addresses(), d.probeTimeout)
+	}
+	if d.deep.on {
+		p.listen(ctx, dial, d)
+	}
+	return p.report(d), ctx.Err()
+}

@@ -1,0 +1,28 @@
+package doctor
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+func TestAddressOf(t *testing.T) {
+	for _, tt := range []struct{ name, value, want string }{
+		{"10.0.0.7:9000", "hello", "10.0.0.7:9000"},
+		{"one", "http://10.0.0.7:9000/path?x", "10.0.0.7:9000"},
+		{"one", "10.0.0.7:9000,10.0.0.8:9000", "10.0.0.7:9000"},
+		{"one", `{"nodes":[{"address":"10.0.0.7:9000"}]}`, "10.0.0.7:9000"},
+		{"one", `{"ip":"10.0.0.7","port":9000}`, "10.0.0.7:9000"},
+		{"tri%3A%2F%2F10.0.0.7%3A9000%2Facme.User", "", "10.0.0.7:9000"},
+		{"one", "10.0.0.7", ""},
+		{"one%", "", ""},
+	} {
+		e := survey.Entry{Key: "a/" + tt.name, Value: []byte(tt.value)}
+		i := survey.Instance{Entry: e, Err: errors.New("malformed")}
+		i.Instance = tt.name
+		if got := addressOf(&i); got != tt.want {
+			t.Errorf("%s, %s: %q, want %q", tt.name, tt.value, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// following returns the services whose keys begin with that of s, without s. The services are sorted by key, so those
+// stand together.
+func (p *patient) following(s *survey.Service) []*survey.Service {
+	from, found := slices.BinarySearchFunc(p.services, s.Key, compareKeys)
+	if found {
+		from++
+	}
+	to := from
+	for to < len(p.services) && strings.HasPrefix(p.services[to].Key, s.Key) {
+		to++
+	}
+	return p.services[from:to]
+}
+
+func compareKeys(s *survey.Service, key string) int { return strings.Compare(s.Key, key) }
+
+// Neighbours returns the check for services that get in the way of another by their keys, for services sorted by key.
+func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
+	return (&patient{services: services, full: full}).checkNeighbours
+}
+
+// checkNeighbours finds the services that get in the way of this one by their keys. A service far below this one is told
+// of where the nearest above it is looked at.
+func (p *patient) checkNeighbours(s *survey.Service) (all []Finding) {
+	for _, o := range p.following(s) {
+		if !o.InUse() {
+			continue
+		}
+		if strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s {
+			all = append(all, Finding{KindNestedKey, []string{p.full(s.Key) + "/", p.full(o.Key) + "/"},
+				fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
+				"give one of them a key that is not below the other's; the plugin refuses to generate both"})
+			continue
+		}
+		if f, ok := checkSuffix(s, o, p.full); ok {
+			all = append(all, f)
+			continue
+		}
+		if why := MixesUp(s, o); why != "" {
+			all = append(all, Finding{KindNeighbour, []string{p.full(s.Key), p.full(o.Key)},
+				fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
+				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key)})
+		}
+	}
+	return all
+}
+
+// parent is the nearest service that a service lies below, nil if there is none.
+func (p *patient) parent(s *survey.Service) *survey.Service {
+	if p.inUse == nil {
+		p.inUse = make(map[string]*survey.Service)
+		for _, o := range p.services {
+			if o.InUse() {
+				p.inUse[o.Key] = o
+			}
+		}
+	}
+	return p.inUse[servicekey.Outer(s.Key, servicekey.Nested, func(key string) bool { return p.inUse[key] != nil })]
+}
+
+// MixesUp says why the readers of a service, who list by its bare key, mix another one up with it; ""
+// where they do not. Readers of the layouts that are not named list by the key with a slash.
+func MixesUp(s, o *survey.Service) string {
+	if !strings.HasPrefix(o.Key, s.Key) || strings.HasPrefix(o.Key, s.Key+"/") {
+		return ""
+	}
+	has := func(match func(survey.Instance) bool) bool { return slices.ContainsFunc(o.Instances, match) }
+	unparsed := func(i survey.Instance) bool { return !kratosParses(i.Entry.Value) }
+	switch {
+	case s.Uses(endpoint.LeaseSuffix):
+		return "gateways that list the lease suffix by the bare key take its instances for their own"
+	case s.Uses(endpoint.GoFrame) && has(func(i survey.Instance) bool { return !namedByAddrs(i.Entry.Name()) }):
+		return "GoFrame's reader lists by the bare key, and panics at a key that does not end in host:port"
+	case s.Uses(endpoint.GoFrame) && has(func(i survey.Instance) bool { return !i.Layout.JSON() }):
+		return "GoFrame's reader lists by the bare key, and gives up on the whole list over a value that is not JSON"
+	case s.Uses(endpoint.Kratos) && (has(unparsed) || slices.ContainsFunc(o.Malformed, unparsed)):
+		return "kratos' reader lists by the bare key, and gives up on the whole list over an entry that it cannot parse"
+	}
+	return ""
+}
+
+// kratosParses reports whether kratos' reader can decode a value as an instance, of whichever service. It takes the fields
+// of etcd's naming package and of go-micro that have the names of its own, in either case, for its own.
+func kratosParses(value []byte) bool {
+	var its struct {
+		ID        string            `json:"id"`
+		Name      string            `json:"name"`
+		Version   string            `json:"version"`
+		Metadata  map[string]string `json:"metadata"`
+		Endpoints []string          `json:"endpoints"`
+	}
+	return json.Unmarshal(value, &its) == nil
+}
+
+// namedByAddrs reports whether GoFrame's reader can take the last segment of a key for the addresses of a server.
+func namedByAddrs(name string) bool {
+	for addr := range strings.SplitSeq(name, ",") {
+		if strings.Count(addr, ":") != 1 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,226 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// patient is what doctor looks at.
+type patient struct {
+	key      string            // "" all
+	services []*survey.Service // those looked at, and others; sorted by key
+	leases   map[int64]store.LeaseTime
+	stale    map[int64]bool             // leases that nobody renews
+	probed   bool                       // the addresses were connected to
+	dead     map[string]error           // addresses that do not answer
+	heard    map[place]speech           // what instances speak; nil: they were not asked
+	etcd     []string                   // hosts of etcd
+	alone    bool                       // everything is on one host
+	inUse    map[string]*survey.Service // by key, those with entries; nil until they are asked for
+	findings []Finding                  // of reading
+	part     string                     // says what alone the user may read; "": all
+	exposed  []string                   // hosts that the password is sent to without TLS
+	full     func(key string) string
+}
+
+// readAll reads whatever the user may.
+func (p *patient) readAll(ctx context.Context, s *store.Store) error {
+	entries, parts, err := s.ScanReadable(ctx, store.Everything)
+	if errors.Is(err, store.ErrDenied) {
+		return p.readClosed(ctx, s, err)
+	}
+	if err != nil {
+		return err
+	}
+	p.services = survey.All(entries)
+	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return !s.Evident() })
+	if parts == nil {
+		return nil
+	}
+	p.part = store.PartOnly(s.User, parts)
+	configs := store.PrefixRange(survey.ConfigPrefix)
+	if !slices.ContainsFunc(parts, func(part store.KeyRange) bool { return part.Contains(configs) }) {
+		if err := p.readConfigs(ctx, s); err != nil {
+			return err
+		}
+	}
+	grants, err := s.Grants(ctx)
+	if err != nil {
+		return err
+	}
+	return p.readGranted(ctx, s, grants)
+}
+
+// readClosed reads what a user may who may list nothing: the live configs that are granted one by one.
+func (p *patient) readClosed(ctx context.Context, s *store.Store, failed error) error {
+	if s.User != "" {
+		grants, err := s.Grants(ctx)
+		if err == nil && len(store.GrantedConfigs(grants)) > 0 {
+			return p.readGranted(ctx, s, grants)
+		}
+	}
+	p.findings = append(p.findings, denied(ctx, s, store.Everything, rightRead, "no service can be found", failed))
+	return nil
+}
+
+// readConfigs reads the live config of each service by itself.
+func (p *patient) readConfigs(ctx context.Context, s *store.Store) error {
+	for _, service := range p.services {
+		if err := p.readConfig(ctx, s, service); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *patient) readConfig(ctx context.Context, s *store.Store, service *survey.Service) (err error) {
+	key := survey.ConfigPrefix + service.Key
+	service.Config, err = s.Get(ctx, key)
+	if !errors.Is(err, store.ErrDenied) {
+		return err
+	}
+	if serves, servesErr := s.MayServe(ctx, service.Key); serves || servesErr != nil {
+		return servesErr
+	}
+	p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: key}, rightRead, "clients of this user take no notice of a live policy", err))
+	return nil
+}
+
+// readKey reads one service with what lies below it and, where that is allowed, those whose keys begin
+// with its key.
+func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error {
+	p.key = key
+	entries, _, err := s.Scan(ctx, store.PrefixRange(key))
+	if errors.Is(err, store.ErrDenied) {
+		entries, err = s.EntriesInParts(ctx, key)
+	}
+	if errors.Is(err, store.ErrDenied) {
+		return p.readSteered(ctx, s, key, err)
+	}
+	if err != nil {
+		return err
+	}
+	own, others := survey.Of(key, entries)
+	p.services = append([]*survey.Service{own}, slices.DeleteFunc(others, func(s *survey.Service) bool { return !s.Evident() })...)
+	return p.readConfig(ctx, s, own)
+}
+
+// readSteered reads the live config alone of a service whose entries are closed to the user, as they are to a role that
+// changes live policies.
+func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, failed error) error {
+	steers, err := s.MaySteer(ctx, key)
+	if err != nil {
+		return err
+	}
+	if !steers {
+		from, end := endpoint.Reader{}.Range(key)
+		p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: from, End: end}, rightRead, "clients of this user find no instance", failed))
+		return nil
+	}
+	own := &survey.Service{Key: key, Closed: true}
+	p.services = []*survey.Service{own}
+	return p.readConfig(ctx, s, own)
+}
+
+func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) error {
+	from, end := endpoint.Reader{}.Range(key)
+	err := s.MayWrite(ctx, from+"doctor")
+	if errors.Is(err, store.ErrDenied) {
+		p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: from, End: end}, rightReadWrite, "servers of this user cannot register", err))
+		return nil
+	}
+	return err
+}
+
+// renewal is how long to wait before a lease is looked at again that has little time left. Without a
+// renewal it then has at least a second less; etcd's clients renew one when a third of its time has
+// passed.
+const renewal = 1500 * time.Millisecond
+
+// readLeases looks at the time left on all leases, and again at those that have little.
+func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
+	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
+		return err
+	}
+	var doubtful []int64
+	for _, id := range slices.Sorted(maps.Keys(p.leases)) {
+		if t := p.leases[id]; t.Left*3 <= t.Granted {
+			doubtful = append(doubtful, id)
+		}
+	}
+	if len(doubtful) == 0 {
+		return nil
+	}
+	store.Pause(ctx, renewal)
+	again, err := s.Leases(ctx, doubtful)
+	if err != nil {
+		return err
+	}
+	p.stale = make(map[int64]bool)
+	for id, now := range again {
+		if now.Expired() || now.Left < p.leases[id].Left {
+			p.stale[id] = true
+		}
+		p.leases[id] = now
+	}
+	return p.forgetGone(ctx, s)
+}
+
+// forgetGone leaves out the entries that went with their leases meanwhile, as they should.
+func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
+	var failed error
+	gone := func(i survey.Instance) bool {
+		if !p.leases[i.Entry.Lease].Expired() || i.Entry.Lease == 0 {
+			return false
+		}
+		found, err := s.Get(ctx, i.Entry.Key)
+		if err != nil {
+			failed = err
+		}
+		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
+	}
+	for _, service := range p.examined() {
+		service.Instances = slices.DeleteFunc(service.Instances, gone)
+		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
+	}
+	return failed
+}
+
+// examined are the services that faults are looked for in: one, where a key was given.
+func (p *patient) examined() []*survey.Service {
+	if p.key == "" {
+		return p.services
+	}
+	at, found := slices.BinarySearchFunc(p.services, p.key, compareKeys)
+	if !found {
+		return nil
+	}
+	return p.services[at : at+1]
+}
+
+// addresses are all that are to be connected to, each once: those of instances, and those of entries that only a person
+// can read and that no lease tells to be alive.
+func (p *patient) addresses() []string {
+	set := make(map[string]bool)
+	for _, s := range p.examined() {
+		for _, i := range s.Instances {
+			if !i.Leaving() {
+				set[i.Addr] = !p.isMisleading(i.Addr)
+			}
+		}
+		for _, i := range s.Malformed {
+			if addr := addressOf(&i); i.Entry.Lease == 0 && addr != "" {
+				set[addr] = !p.isMisleading(addr)
+			}
+		}
+	}
+	maps.DeleteFunc(set, func(_ string, dial bool) bool { return !dial })
+	return slices.Sorted(maps.Keys(set))
+}

@@ -1,0 +1,151 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// linkedPolicies are the policies that every client of this project links. Others are imported by the code of services
+// whose protos name them, which etcd does not hold.
+var linkedPolicies = []string{
+	serviceconfig.EtcdName, serviceconfig.LeastRequestName, serviceconfig.PeakEwmaName, serviceconfig.PickFirstName,
+	serviceconfig.RingHashName, serviceconfig.RoundRobinName, serviceconfig.WeightedName,
+}
+
+// checkPolicy finds what is wrong with the live policy of a service.
+func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
+	if s.Config == nil || endpoint.CheckKey(s.Key) != nil { // no client reads the policy of a bad key, nor does a command take it
+		return nil
+	}
+	key := p.full(s.Config.Key)
+	config, err := serviceconfig.ParseLive(string(s.Config.Value))
+	if err != nil {
+		all = append(all, Finding{KindBadPolicy, []string{key}, "clients do not go by the live policy: " + err.Error(),
+			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.Key))})
+	} else {
+		all = append(all, p.checkLinked(s, config)...)
+	}
+	switch {
+	case s.Closed:
+		return all
+	case !s.InUse():
+		return append(all, Finding{KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key),
+			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", p.word(s.Key))})
+	case err != nil || len(s.Instances) == 0:
+		return all
+	}
+	policy := liveconfig.Policy(s.Config.Value)
+	if policy != nil {
+		all = append(all, p.checkDrain(s, policy)...)
+		all = append(all, p.checkSplit(s, policy)...)
+	}
+	all = append(all, p.checkLanes(s)...)
+	return append(all, p.checkServed(s, config)...)
+}
+
+// checkLinked finds a policy that not every client links.
+func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) []Finding {
+	err := config.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
+	if err == nil {
+		return nil
+	}
+	return []Finding{{KindUnlinked, []string{p.full(s.Config.Key)},
+		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that " + err.Error(),
+		fmt.Sprintf("have every client of %[1]s link it, as generated code does whose proto names it, and then --skip %[2]s; "+
+			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked)}}
+}
+
+// checkDrain finds a drain of everything, which clients ignore, or of nothing.
+func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all []Finding) {
+	key := p.full(s.Config.Key)
+	if m := s.Merged(); len(m.Instances) > 0 && m.CheckLeft(policy.Drain) != nil {
+		all = append(all, Finding{KindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
+			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))})
+	}
+	var absent []string
+	for _, name := range policy.Drain {
+		if !mayBeNamed(s, name) && !slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.IsDrained([]string{name}) }) {
+			absent = append(absent, name)
+		}
+	}
+	if len(absent) == 0 {
+		return all
+	}
+	return append(all, Finding{KindNoMatch, []string{key}, "the live policy drains what is not registered, so nothing is drained by it: " + output.Quoted(absent),
+		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", p.word(s.Key), output.Shell(absent[0]))})
+}
+
+// mayBeNamed reports whether an instance in home-made JSON may have a name: its json_layout may take the id from any field.
+func mayBeNamed(s *survey.Service, name string) bool {
+	return !survey.IsAddress(name) && slices.ContainsFunc(s.Instances, s.IsMapped)
+}
+
+// checkSplit finds the groups of a split that have a share of the calls and no instance.
+func (p *patient) checkSplit(s *survey.Service, policy *serviceconfig.Etcd) []Finding {
+	if slices.ContainsFunc(s.Instances, s.IsMapped) {
+		return nil // a json_layout may give them other fields
+	}
+	used := make([]bool, len(policy.Split))
+	matcher := serviceconfig.NewMatcher(policy.Split)
+	for _, i := range s.Merged().Instances {
+		if at := matcher.Match(i.Field); at >= 0 {
+			used[at] = true
+		}
+	}
+	var empty []string
+	for at, split := range policy.Split {
+		if !used[at] && split.Weight > 0 {
+			match, err := json.Marshal(split.Match)
+			if err != nil {
+				panic(err) // cannot be: it is text
+			}
+			empty = append(empty, fmt.Sprintf("split[%d], of weight %d, %.200s", at, split.Weight, match))
+		}
+	}
+	if len(empty) == 0 {
+		return nil
+	}
+	return []Finding{{KindNoMatch, []string{p.full(s.Config.Key)}, "no instance is in a group of the split, so the other groups get its calls: " + strings.Join(output.FirstOf(empty), "; "),
+		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key))}}
+}
+
+// checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
+// does not say what it serves.
+func (p *patient) checkServed(s *survey.Service, config *serviceconfig.Config) []Finding {
+	served, known := s.Served()
+	if !known {
+		return nil
+	}
+	var absent []string
+	for _, method := range config.Methods {
+		for _, name := range method.Name {
+			if name.Service != "" && !survey.IsInfrastructure(name.Service) && !served[name] {
+				absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
+			}
+		}
+	}
+	if len(absent) == 0 {
+		return nil
+	}
+	return []Finding{{KindUnserved, []string{p.full(s.Config.Key)},
+		"methodConfig of the live policy names what no instance serves, so it has no effect there: " + output.Quoted(absent),
+		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", output.Quoted(output.FirstOf(servedNames(served))[:1]), p.word(s.Key))}}
+}
+
+// servedNames returns the full names of the methods that are served, sorted.
+func servedNames(served map[serviceconfig.MethodName]bool) []string {
+	names := make(map[string]bool, len(served))
+	for name := range served {
+		names[strings.TrimSuffix(name.Service+"/"+name.Method, "/")] = true
+	}
+	return slices.Sorted(maps.Keys(names))
+}

@@ -1,0 +1,77 @@
+package doctor
+
+import (
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// Report is what doctor found.
+type Report struct {
+	Services  int       `json:"services"`  // that were looked at
+	Instances int       `json:"instances"` // well-formed or not
+	Findings  []Finding `json:"findings"`
+	Notes     []Finding `json:"notes,omitempty"` // what is no fault
+	Part      string    `json:"part,omitempty"`  // what alone the user may read, in words
+}
+
+func (p *patient) report(d *Options) *Report {
+	r := &Report{Findings: []Finding{}, Part: p.part}
+	for _, s := range p.examined() {
+		r.Services++
+		r.Instances += len(s.Instances) + len(s.Malformed)
+	}
+	for _, f := range slices.Concat(p.findings, p.check(d)) {
+		if !d.skips(f.Kind) {
+			r.Findings = append(r.Findings, f)
+		}
+	}
+	for _, s := range p.examined() {
+		if !d.skips(KindJSONLayout) {
+			r.Notes = append(r.Notes, p.noteHomeMade(s)...)
+		}
+	}
+	return r
+}
+
+// Show writes the report.
+func (r *Report) Show(out io.Writer, f output.Format) error {
+	if f == output.FormatJSON {
+		return output.WriteJSON(out, r)
+	}
+	r.print(out)
+	return nil
+}
+
+func (r *Report) print(out io.Writer) {
+	for _, f := range slices.Concat(r.Findings, r.Notes) {
+		f.Show(out)
+	}
+	if r.Part != "" {
+		output.Sayf(out, "%s\n", r.Part)
+	}
+	looked := output.Counted(r.Services, "service") + ", " + output.Counted(r.Instances, "instance")
+	if len(r.Findings) == 0 {
+		output.Sayf(out, "Nothing is wrong with %s.\n", looked)
+		return
+	}
+	output.Sayf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
+}
+
+// Show writes the finding for people.
+func (f Finding) Show(out io.Writer) {
+	output.Sayf(out, "%s: %s\n", f.Kind, f.Problem)
+	for _, key := range f.Where {
+		output.Sayf(out, "  at  %s\n", key)
+	}
+	output.Sayf(out, "  do  %s\n\n", f.Fix)
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "1 thing is"
+	}
+	return fmt.Sprintf("%d things are", n)
+}

@@ -1,0 +1,182 @@
+package fleet
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+const (
+	maxDiff     = 4000 // lines of a difference
+	shareRows   = 500
+	kindsOfEdit = "drain, undrain, split, policy or remove"
+)
+
+// Propose is part of console.Backend. It makes the same checks as the commands.
+func (f *Fleet) Propose(ctx context.Context, asked console.Edit) (*console.Proposal, error) {
+	if err := endpoint.CheckKey(asked.Key); err != nil {
+		return nil, err
+	}
+	found := f.store.Visible(ctx, asked.Key)
+	if found == nil {
+		found = &survey.Service{Key: asked.Key}
+	}
+	var err error
+	if found.Config, err = f.store.Get(ctx, survey.ConfigPrefix+asked.Key); err != nil {
+		return nil, err
+	}
+	e := steer.Edit{Key: asked.Key, Old: found.Config, Service: found}
+	p := &console.Proposal{}
+	if e.Old != nil {
+		p.Revision = e.Old.ModRevision
+	}
+	p.Moved = p.Revision != asked.Revision && asked.Kind != console.EditDrain && asked.Kind != console.EditUndrain
+	if e.New, e.Notes, err = edited(found, asked, e.OldText()); err != nil {
+		return nil, err
+	}
+	if e.New != "" {
+		if err := liveconfig.Check(e.New); err != nil {
+			return nil, fmt.Errorf("clients would not go by it: %w", err)
+		}
+	}
+	p.Config, p.Changes, p.Warnings, p.Notes = string(printable.JSON([]byte(e.New))), e.Changes(), e.Warnings(), e.Notes
+	p.Diff = diffLines(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))
+	p.Shares, p.NoShares = shareChange(found, e.New)
+	return p, nil
+}
+
+// edited returns the live config that an edit makes of the one of a service.
+func edited(s *survey.Service, asked console.Edit, old string) (text string, notes []string, err error) {
+	switch asked.Kind {
+	case console.EditPolicy:
+		text = strings.TrimSpace(asked.Config)
+		if text == "" {
+			return "", nil, errors.New("the service config is empty: to remove the live config use the button for it")
+		}
+		return text, nil, nil
+	case console.EditRemove:
+		if s.Config == nil {
+			return "", nil, steer.NoPolicy(s.Key)
+		}
+		return "", nil, nil
+	}
+	c, err := liveconfig.Parse([]byte(old))
+	if err != nil {
+		return "", nil, err
+	}
+	switch asked.Kind {
+	case console.EditDrain:
+		opts := steer.Draining{Child: cmp.Or(asked.Child, "round_robin"), NoRoutes: asked.NoRoutes}
+		notes, err = opts.Drain(s, c, asked.Instance)
+	case console.EditUndrain:
+		notes, err = steer.Undrain(s, c, asked.Instance)
+	case console.EditSplit:
+		err = split(s, c, asked)
+	default:
+		err = fmt.Errorf("%.20q is no edit: want %s", asked.Kind, kindsOfEdit)
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	return c.String(), notes, nil
+}
+
+// split divides the calls among the groups of a form by the weights there.
+func split(s *survey.Service, c *liveconfig.Config, asked console.Edit) error {
+	if len(asked.Groups) == 0 || len(asked.Groups) != len(asked.Weights) {
+		return errors.New("the form has not as many weights as groups: load the page again")
+	}
+	splits := make([]serviceconfig.Split, len(asked.Groups))
+	for n, group := range asked.Groups {
+		if err := json.Unmarshal([]byte(group), &splits[n].Match); err != nil {
+			return fmt.Errorf("the group %.60q cannot be read: load the page again", group)
+		}
+		splits[n].Weight = asked.Weights[n]
+	}
+	opts := steer.Splitting{Child: asked.Child, NoRoutes: asked.NoRoutes}
+	return opts.Split(s, c, splits)
+}
+
+// diffLines returns the difference between two texts, cut where it is far too long for a page.
+func diffLines(before, after string) []console.DiffLine {
+	all := output.Lines(output.Diff(before, after))
+	var out []console.DiffLine
+	for _, line := range all[:min(len(all), maxDiff)] {
+		out = append(out, console.DiffLine{Mark: line[:1], Text: line[2:]})
+	}
+	if len(all) > maxDiff {
+		out = append(out, console.DiffLine{Mark: " ", Text: fmt.Sprintf("… and %d more lines", len(all)-maxDiff)})
+	}
+	return out
+}
+
+// shareChange returns which share of the calls each instance has by the present live config and would have by another.
+func shareChange(s *survey.Service, config string) (all []console.Share, none string) {
+	if config == "" {
+		return nil, "Without a live config, clients go by what their code was generated with, which etcd does not hold."
+	}
+	then := *s
+	then.Config = &survey.Entry{Key: survey.ConfigPrefix + s.Key, Value: []byte(config)}
+	after, err := steer.Explain(&then, steer.Caller{})
+	if err != nil {
+		return nil, err.Error()
+	}
+	known := make(map[string]steer.Explained)
+	before, err := steer.Explain(s, steer.Caller{})
+	if err == nil {
+		known = before.ByAddr()
+	}
+	for _, i := range after.Instances {
+		share := console.Share{ID: i.Instance, Addr: i.Addr, Why: i.Why, Before: -1, After: i.Share}
+		if was, ok := known[i.Addr]; ok {
+			share.Before = was.Share
+		}
+		all = append(all, share)
+	}
+	slices.SortStableFunc(all, func(a, b console.Share) int { return cmp.Compare(b.After, a.After) })
+	if len(all) > shareRows {
+		return all[:shareRows], fmt.Sprintf("These are the %d with the largest shares, of %d.", shareRows, len(all))
+	}
+	return all, ""
+}
+
+// Apply is part of console.Backend.
+func (f *Fleet) Apply(ctx context.Context, key, config string, revision int64) (int64, error) {
+	if err := endpoint.CheckKey(key); err != nil {
+		return 0, err
+	}
+	e := steer.Edit{Key: key, New: config}
+	if revision != 0 {
+		e.Old = &survey.Entry{Key: survey.ConfigPrefix + key, ModRevision: revision}
+	}
+	if config == "" && revision == 0 {
+		return 0, steer.NoPolicy(key)
+	}
+	if config != "" {
+		if err := liveconfig.Check(config); err != nil {
+			return 0, fmt.Errorf("policy of %q: %w", key, err)
+		}
+	}
+	written, err := f.store.Replace(ctx, survey.ConfigPrefix+key, e.Old, config)
+	if errors.Is(err, store.ErrChanged) {
+		return 0, console.ErrConflict
+	}
+	if err == nil {
+		f.awaitRevision(ctx, written)
+	}
+	return written, err
+}

@@ -1,0 +1,139 @@
+package fleet
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+const (
+	// examineEvery is how often faults of a service that somebody looks at are looked for.
+	examineEvery = 30 * time.Second
+	// maxExamined bounds the services whose findings are kept.
+	maxExamined = 64
+)
+
+// examiner looks for the faults of services, in the background, for a fleet.
+type examiner struct {
+	fleet   *Fleet
+	ctx     context.Context
+	running sync.WaitGroup
+
+	mu    sync.Mutex
+	known map[string]*console.Findings
+}
+
+func newExaminer(ctx context.Context, f *Fleet) *examiner {
+	return &examiner{fleet: f, ctx: ctx, known: make(map[string]*console.Findings)}
+}
+
+// findings returns what is known, and has it looked for again if that was long ago, or if anew.
+func (x *examiner) findings(key string, anew bool) console.Findings {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	found := x.known[key]
+	if found == nil {
+		x.forget()
+		found = &console.Findings{}
+		x.known[key] = found
+	}
+	if !found.Running && x.ctx.Err() == nil && (anew || time.Since(found.At) > examineEvery) {
+		found.Running = true
+		x.running.Go(func() { x.examine(key) })
+	}
+	return *found
+}
+
+// Findings is part of console.Backend.
+func (f *Fleet) Findings(key string, anew bool) console.Findings {
+	return f.examiner.findings(key, anew)
+}
+
+// wait returns when nothing is looked for any more, once the context has ended.
+func (x *examiner) wait() {
+	x.mu.Lock()   // whoever holds it may still start something
+	x.mu.Unlock() //nolint:staticcheck // nothing is to be done in between
+	x.running.Wait()
+}
+
+// forget makes room for one more service.
+func (x *examiner) forget() {
+	for len(x.known) >= maxExamined {
+		oldest := ""
+		for key, found := range x.known {
+			if oldest == "" || found.At.Before(x.known[oldest].At) {
+				oldest = key
+			}
+		}
+		delete(x.known, oldest)
+	}
+}
+
+func (x *examiner) examine(key string) {
+	all, err := x.fleet.examine(x.ctx, key)
+	x.mu.Lock()
+	found := &console.Findings{At: time.Now(), All: all, Err: problemOf(err)}
+	x.known[key] = found
+	x.mu.Unlock()
+	x.fleet.tell()
+}
+
+// examine does what doctor does for one service, with what is known of etcd already, and connects to no instance.
+func (f *Fleet) examine(ctx context.Context, key string) ([]console.Finding, error) {
+	v := f.look()
+	s := v.services[key]
+	if s == nil {
+		return nil, nil
+	}
+	services := slices.DeleteFunc(slices.Clone(v.all), func(o *survey.Service) bool { return o != s && !o.Evident() })
+	report, err := doctor.Known(ctx, f.store, services, key)
+	if err != nil {
+		return nil, err
+	}
+	var all []console.Finding
+	for _, found := range report.Findings {
+		if f.concerns(found, key) {
+			all = append(all, console.Finding{Kind: string(found.Kind), Problem: found.Problem, Fix: found.Fix, Where: found.Where})
+		}
+	}
+	return all, nil
+}
+
+// concerns reports whether a finding is about a service: doctor tells of all that share a TLS name.
+func (f *Fleet) concerns(found doctor.Finding, key string) bool {
+	return len(found.Where) == 0 || found.Kind != doctor.KindTLSName || slices.Contains(found.Where, f.store.Full(key)+"/")
+}
+
+// findingCounts counts what is wrong with services as far as it shows without their leases.
+func findingCounts(services []*survey.Service, s *store.Store) map[string]int {
+	var evident []*survey.Service
+	full := s.Full
+	owners := make(map[string]string) // of keys of etcd that findings are about
+	for _, s := range services {
+		if !s.Evident() {
+			continue
+		}
+		evident = append(evident, s)
+		owners[full(s.Key)], owners[full(s.Key)+"/"], owners[full(survey.ConfigPrefix+s.Key)] = s.Key, s.Key, s.Key
+		for _, i := range slices.Concat(s.Instances, s.Malformed) {
+			owners[full(i.Entry.Key)] = s.Key
+		}
+	}
+	counts := make(map[string]int)
+	for _, found := range doctor.Glance(evident, full, s.Endpoints()).Findings {
+		told := make(map[string]bool)
+		for _, where := range found.Where {
+			if key, ok := owners[where]; ok && !told[key] {
+				told[key] = true
+				counts[key]++
+			}
+		}
+	}
+	return counts
+}

@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+const (
+	maxHistory  = 500             // changes that are shown of a service's past
+	historyTime = 3 * time.Second // for reading it
+	askAgain    = 50 * time.Millisecond
+)
+
+// errRead ends the reading of a history that has been read.
+var errRead = errors.New("read to the end")
+
+// History is part of console.Backend. etcd has no list of what has happened, but replays it to a watch.
+func (f *Fleet) History(ctx context.Context, key string) (*console.History, error) {
+	ctx, cancel := context.WithTimeout(ctx, historyTime)
+	defer cancel()
+	h := &console.History{From: 1}
+	var r store.KeyRange
+	r.From, r.End = endpoint.Reader{LeaseSuffix: true}.Range(key)
+	config := survey.ConfigPrefix + key
+	for _, part := range []store.KeyRange{r, {From: config, End: config + "\x00"}} {
+		if err := f.replay(ctx, h, key, part); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortStableFunc(h.Changes, func(a, b console.Change) int { return int(b.Revision - a.Revision) })
+	if len(h.Changes) > maxHistory {
+		h.Changes, h.Partial = h.Changes[:maxHistory], "There is more; these are the latest."
+	}
+	times := make(map[int64]time.Time)
+	for _, c := range f.changesAt(key) {
+		times[c.Revision] = c.Time
+	}
+	for n := range h.Changes {
+		h.Changes[n].Time = times[h.Changes[n].Revision]
+	}
+	return h, nil
+}
+
+// replay adds what has happened in a range, as far as etcd has not forgotten it.
+func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
+	for {
+		err := f.replayFrom(ctx, h, key, r)
+		var compacted store.CompactedError
+		switch {
+		case errors.As(err, &compacted) && int64(compacted) > h.From:
+			h.From = int64(compacted)
+			continue
+		case errors.Is(err, errRead):
+			return nil
+		case errors.Is(err, store.ErrDenied):
+			h.Partial = err.Error()
+			return nil
+		case ctx.Err() != nil:
+			h.Partial = "etcd took too long to replay all of it."
+			return nil
+		}
+		return err
+	}
+}
+
+// replayFrom watches a range from h.From on until what has happened is read, which etcd says when it is asked. It
+// says nothing while a watch on the same stream waits for a revision to come, as that of the fleet may: so this one is on
+// the stream of those that do not require a leader.
+func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		for ctx.Err() == nil {
+			if f.store.AskProgress(ctx) != nil {
+				return
+			}
+			store.Pause(ctx, askAgain)
+		}
+	}()
+	err := f.store.Replay(ctx, r, h.From-1, func(resp clientv3.WatchResponse) error {
+		if resp.IsProgressNotify() {
+			return errRead
+		}
+		for _, event := range resp.Events {
+			if e := store.EntryOf(event.Kv); serviceOf(e) == key || event.Type == clientv3.EventTypeDelete {
+				h.Changes = append(h.Changes, changeOf(event, e, f.store.Full))
+			}
+		}
+		if len(h.Changes) >= 4*maxHistory {
+			h.Changes, h.Partial = slices.Clone(h.Changes[len(h.Changes)-2*maxHistory:]), "There is more; these are the latest."
+		}
+		return nil
+	})
+	cancel()
+	<-asked
+	return err
+}

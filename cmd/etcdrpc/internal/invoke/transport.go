@@ -1,0 +1,158 @@
+package invoke
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// reachTimeout bounds how long an instance may take to accept a connection, where others may be called instead.
+const reachTimeout = 2 * time.Second
+
+// maxResponse bounds a message that an instance sends: more than gRPC's 4 MB, for operators ask for much.
+const maxResponse = 64 << 20
+
+// Transport says how to connect to instances.
+type Transport struct {
+	Plaintext bool
+	Files     tlsfiles.Files
+	Authority string
+}
+
+// Check fills in the authority that clients of a key have by default, and returns the TLS configuration, nil for plaintext.
+func (t *Transport) Check(key string) (*tls.Config, error) {
+	if t.Plaintext && (t.Files.CA != "" || t.Files.Cert != "" || t.Files.Key != "") {
+		return nil, usage.Mistake(errors.New("--plaintext excludes --service-cacert, --service-cert and --service-key"))
+	}
+	if t.Authority != "" {
+		if err := servicekey.CheckAuthority(t.Authority); err != nil {
+			return nil, usage.Mistake(fmt.Errorf("--authority: %q %w", t.Authority, err))
+		}
+	} else if authority, ok := servicekey.Authority(key); ok {
+		t.Authority = authority
+	} else if !t.Plaintext {
+		return nil, usage.Mistake(fmt.Errorf("the key %q gives no host name that a certificate could have: give the authority that the proto sets by --authority, or --plaintext", key))
+	}
+	if t.Plaintext {
+		return nil, nil
+	}
+	return t.Files.Config()
+}
+
+// Link is a connection to one instance.
+type Link struct {
+	*grpc.ClientConn
+	attempts *attempts
+}
+
+// Connect makes a connection to an address. cfg is nil for plaintext.
+func (t *Transport) Connect(addr string, cfg *tls.Config, dial dialing.Func) (*Link, error) {
+	l := &Link{attempts: new(attempts)}
+	creds := insecure.NewCredentials()
+	if cfg != nil {
+		creds = noted{credentials.NewTLS(cfg), l.attempts}
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			conn, err := dial(ctx, "tcp", addr)
+			l.attempts.set(err == nil, nil)
+			return conn, err
+		}),
+	}
+	if t.Authority != "" {
+		opts = append(opts, grpc.WithAuthority(t.Authority))
+	}
+	var err error
+	l.ClientConn, err = grpc.NewClient("passthrough:///"+addr, opts...)
+	return l, err
+}
+
+// Reach reports whether the connection comes about in time.
+func (l *Link) Reach(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	l.Connect()
+	for {
+		state := l.GetState()
+		switch {
+		case state == connectivity.Ready:
+			return true
+		case state == connectivity.TransientFailure || !l.WaitForStateChange(ctx, state):
+			return false
+		}
+	}
+}
+
+// Hint says what may help where an instance accepts connections and yet could not be spoken to, "" if nothing is known to.
+func (l *Link) Hint(t *Transport) string {
+	accepted, err := l.attempts.last()
+	if l.GetState() == connectivity.Ready || !accepted {
+		return ""
+	}
+	if t.Plaintext {
+		return "if it speaks TLS, leave out --plaintext"
+	}
+	var unknown x509.UnknownAuthorityError
+	var wrongName x509.HostnameError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &unknown):
+		return "--service-cacert FILE names the CA of its certificate"
+	case errors.As(err, &wrongName):
+		return fmt.Sprintf("its certificate does not name %s: --authority NAME gives what the proto sets", t.Authority)
+	}
+	return "if it does not speak TLS, --plaintext calls it without"
+}
+
+// attempts keeps how far the last attempt to connect came.
+type attempts struct {
+	mu       sync.Mutex
+	accepted bool  // by TCP
+	err      error // of the TLS handshake
+}
+
+func (a *attempts) set(accepted bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.accepted, a.err = accepted, err
+}
+
+func (a *attempts) last() (accepted bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.accepted, a.err
+}
+
+// noted are credentials that note why handshakes fail, which gRPC tells as text only.
+type noted struct {
+	credentials.TransportCredentials
+	attempts *attempts
+}
+
+func (n noted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	secured, info, err := n.TransportCredentials.ClientHandshake(ctx, authority, conn)
+	n.attempts.set(true, err)
+	return secured, info, err
+}
+
+func (n noted) Clone() credentials.TransportCredentials {
+	return noted{n.TransportCredentials.Clone(), n.attempts}
+}

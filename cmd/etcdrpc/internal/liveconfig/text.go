@@ -1,0 +1,64 @@
+package liveconfig
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// TooDeep reports whether JSON nests deeper than a live config may. Written over several lines, such JSON
+// would grow to hundreds of megabytes of spaces.
+func TooDeep(text []byte) bool {
+	return rawjson.Depth(text, serviceconfig.MaxDepth) > serviceconfig.MaxDepth
+}
+
+// Policy returns the policy "etcd" of a live config, nil if clients go by none there.
+func Policy(text []byte) *serviceconfig.Etcd {
+	c, err := serviceconfig.ParseLive(string(text))
+	if err != nil || len(c.LoadBalancing) == 0 {
+		return nil
+	}
+	policy, _ := c.LoadBalancing[0].Config.(*serviceconfig.Etcd)
+	return policy
+}
+
+// AsJSON is text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" is null.
+func AsJSON(text string) any {
+	switch {
+	case text == "":
+		return nil
+	case !TooDeep([]byte(text)) && json.Valid([]byte(text)):
+		return json.RawMessage(text)
+	}
+	return text
+}
+
+// Check returns why no client would go by a live policy. Which policies a client links is not
+// known here: all that generated code may name are accepted.
+func Check(text string) error {
+	_, err := serviceconfig.ParseLive(text)
+	return err
+}
+
+// Pretty returns JSON for people, with the fields of objects in the order of their names, so that two texts that say
+// the same look the same. Text that is not JSON is returned escaped, on one line.
+func Pretty(text []byte) string {
+	if TooDeep(text) {
+		return printable.Text(string(text))
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.UseNumber()
+	var v any
+	if err := decoder.Decode(&v); err != nil || decoder.More() {
+		return printable.Text(string(text))
+	}
+	out, err := output.Marshal(v, "  ")
+	if err != nil {
+		return printable.Text(string(text))
+	}
+	return string(out)
+}

@@ -1,0 +1,56 @@
+package output
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// EntriesAre begins a sentence about some entries.
+func EntriesAre(n int) string {
+	if n == 1 {
+		return "There is 1 entry"
+	}
+	return "There are " + Counted(n, "entry")
+}
+
+// MaxWhere bounds the keys that one finding names.
+const MaxWhere = 3
+
+// FirstOf returns the first MaxWhere of all.
+func FirstOf[T any](all []T) []T { return all[:min(len(all), MaxWhere)] }
+
+// Quoted returns the first few names as a list.
+func Quoted(names []string) string {
+	var all []string
+	for _, name := range FirstOf(names) {
+		all = append(all, fmt.Sprintf("%q", name))
+	}
+	if more := len(names) - len(all); more > 0 {
+		all = append(all, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
+}
+
+// SomeOf lists names, but not very many.
+func SomeOf(names []string) string {
+	const shown = 10
+	if len(names) > shown {
+		names = append(names[:shown:shown], "…")
+	}
+	return strings.Join(names, ", ")
+}
+
+// Seconds shows a time that etcd counts in whole seconds.
+func Seconds(n int64) string { return (time.Duration(n) * time.Second).String() }
+
+// Counted counts things: "1 entry", "2 entries".
+func Counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	if stem, ok := strings.CutSuffix(what, "y"); ok {
+		return fmt.Sprintf("%d %sies", n, stem)
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

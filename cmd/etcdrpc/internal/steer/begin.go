@@ -1,0 +1,80 @@
+package steer
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// laneName is the metadata that, by convention, names the lane of an instance.
+const laneName = "lane"
+
+// begins reports whether the edit has a live policy say how to balance where none did, so that clients go no more by
+// what the proto file says of that.
+func (e *Edit) begins() bool {
+	old, err := liveconfig.Parse([]byte(e.OldText()))
+	if err == nil && old.NamesPolicy() {
+		return false
+	}
+	config, err := liveconfig.Parse([]byte(e.New))
+	return err == nil && config.NamesPolicy()
+}
+
+// Warnings say what is lost by the edit. They come before all else that is said of it.
+func (e *Edit) Warnings() []string {
+	if !e.Changes() || !e.begins() {
+		return nil
+	}
+	all := []string{fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
+		"What it leaves out no longer holds: the policy itself, routes (lanes) and lane_header, prefer_zone and zone_min_percent, "+
+		"subset, slow_start, max_concurrent_requests, outlier_detection. It balances by %s. Back to the proto file: etcdrpc policy rm %s",
+		balancesBy(e.New), output.Shell(e.Key))}
+	if policy := liveconfig.Policy([]byte(e.New)); e.Service != nil && (policy == nil || policy.Route == nil) {
+		if names := laned(e.Service.Merged()); len(names) > 0 {
+			all = append(all, fmt.Sprintf("It has no routes, so calls without a lane reach those that say they are in one, too: %s", output.SomeOf(names)))
+		}
+	}
+	return all
+}
+
+// balancesBy names the policies that pick among instances by a live config that is good.
+func balancesBy(text string) string {
+	config, err := serviceconfig.ParseLive(text)
+	if err != nil {
+		return "nothing that clients go by"
+	}
+	list := config.LoadBalancing
+	if etcd := liveconfig.Policy([]byte(text)); etcd != nil {
+		list = etcd.ChildPolicy
+	}
+	names := make([]string, len(list))
+	for n, policy := range list {
+		names[n] = policy.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// laned returns the instances that say which lane they are in.
+func laned(s *survey.Service) (names []string) {
+	for _, i := range s.Instances {
+		if i.Metadata[laneName] != "" {
+			names = append(names, fmt.Sprintf("%.80s", i.Instance))
+		}
+	}
+	return names
+}
+
+// checkNoLanes refuses to begin a live policy without routes for a service whose proto file seems to have some.
+func checkNoLanes(s *survey.Service) error {
+	names := laned(s)
+	if len(names) == 0 {
+		return nil
+	}
+	return fmt.Errorf("no live policy says how to balance, and one that drain begins has no routes: calls without a lane would reach "+
+		"those that say they are in one (%s). Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. "+
+		"If it has none, give --no-routes", output.SomeOf(names), output.Shell(s.Key))
+}

@@ -1,0 +1,97 @@
+package steer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// Callees returns the instances that clients send a call of a method to, in the order in which to try them: at random,
+// by their shares of the calls under the live policy. random returns numbers from 0 to below 1.
+func Callees(s *survey.Service, method string, random func() float64) ([]survey.Instance, error) {
+	shares := sharesByAddr(s)
+	type drawn struct {
+		survey.Instance
+		at float64
+	}
+	var order []drawn
+	for _, i := range s.Merged().Instances {
+		if share := shares[i.Addr]; share > 0 && i.Serves(method) {
+			// The greatest of such powers is that of each instance in proportion to its share.
+			order = append(order, drawn{i, math.Pow(random(), 1/share)})
+		}
+	}
+	slices.SortStableFunc(order, func(a, b drawn) int { return cmp.Compare(b.at, a.at) })
+	all := make([]survey.Instance, len(order))
+	for n, d := range order {
+		all[n] = d.Instance
+	}
+	if len(all) == 0 {
+		return nil, noCallee(s, method)
+	}
+	return all, nil
+}
+
+// sharesByAddr returns the share of the calls that each address gets by the live policy, or the same for each if clients go
+// by none.
+func sharesByAddr(s *survey.Service) map[string]float64 {
+	shares := make(map[string]float64)
+	if x, err := Explain(s, Caller{}); err == nil {
+		for _, i := range x.Instances {
+			shares[i.Addr] = max(shares[i.Addr], i.Share)
+		}
+		return shares
+	}
+	for _, i := range s.Merged().Instances {
+		shares[i.Addr] = 1
+	}
+	return shares
+}
+
+// EveryCallee returns all instances but those that are drained. A drain of all counts for nothing, as it does for clients.
+func EveryCallee(s *survey.Service, method string) (callees []survey.Instance, drained []string, err error) {
+	m := s.Merged()
+	names := m.Drained()
+	all := m.CheckLeft(names) != nil
+	for _, i := range m.Instances {
+		switch {
+		case !i.Serves(method):
+		case i.IsDrained(names) && !all:
+			drained = append(drained, i.Instance)
+		default:
+			callees = append(callees, i)
+		}
+	}
+	if len(callees) == 0 {
+		return nil, nil, noCallee(s, method)
+	}
+	return callees, drained, nil
+}
+
+// noCallee says why there is nothing to call.
+func noCallee(s *survey.Service, method string) error {
+	serve := func(i survey.Instance) bool { return i.Serves(method) }
+	switch {
+	case len(s.Instances) == 0 && len(s.Malformed) > 0:
+		return fmt.Errorf("no client can read the %s under this key: etcdrpc doctor %s says why", entriesText(len(s.Malformed)), output.Shell(s.Key))
+	case len(s.Instances) == 0:
+		return errors.New("no instance is registered under this key: etcdrpc ls shows what there is")
+	case !slices.ContainsFunc(s.Instances, serve):
+		return fmt.Errorf("no instance says that it serves %s: there are %s", method, output.SomeOf(s.Methods()))
+	case len(s.Merged().Instances) == 0:
+		return errors.New("every instance is being withdrawn by its owner: --instance ID calls one all the same")
+	}
+	return fmt.Errorf("clients call no instance that serves %s: etcdrpc policy explain %s says why; --instance ID calls one all the same", method, output.Shell(s.Key))
+}
+
+func entriesText(n int) string {
+	if n == 1 {
+		return "entry"
+	}
+	return fmt.Sprintf("%d entries", n)
+}

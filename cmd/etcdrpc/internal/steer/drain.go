@@ -1,0 +1,119 @@
+package steer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+)
+
+// editTries bounds how often an edit is done anew because someone else was faster.
+const editTries = 10
+
+// Draining say what a live policy that drain has to begin balances by.
+type Draining struct {
+	Child      string
+	PreferZone bool
+	NoRoutes   bool // it may lack routes, though instances say their lanes
+	DryRun     bool
+}
+
+// EditDrained changes the live policy of a service by what change does to it, again and again until
+// nobody else has changed it meanwhile.
+func EditDrained(ctx context.Context, s *store.Store, e Edit, change func(*survey.Service, *liveconfig.Config) (notes []string, err error)) (*Edit, error) {
+	key := e.Key
+	for try := 1; ; try++ {
+		found, _, _, err := s.Service(ctx, key)
+		if err != nil {
+			return nil, err
+		}
+		e.Old, e.Service = found.Config, found
+		config, err := liveconfig.Parse([]byte(e.OldText()))
+		if err != nil {
+			return nil, fmt.Errorf("%w; mend it with policy set or policy rm", err)
+		}
+		if e.Notes, err = change(found, config); err != nil {
+			return nil, err
+		}
+		e.New = config.String()
+		if err = e.Apply(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
+			continue
+		}
+		return &e, err
+	}
+}
+
+// Drain adds an instance to the list of those to drain.
+func (o *Draining) Drain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
+	i, err := s.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	drained, err := c.Drained()
+	if err != nil {
+		return nil, err
+	}
+	clients := s.Merged()
+	called := cmp.Or(clients.At(i.Addr), i)
+	if called.IsDrained(drained) {
+		return nil, nil
+	}
+	drained = append(drained, s.DrainName(i, called))
+	if err := clients.CheckLeft(drained); err != nil {
+		return nil, err
+	}
+	if err := clients.CheckLanesLeft(liveconfig.Policy([]byte(c.String())), drained); err != nil {
+		return nil, err
+	}
+	child, err := liveconfig.ChildPolicy(o.Child)
+	if err != nil {
+		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+	}
+	begins := !c.NamesPolicy()
+	if begins && !o.NoRoutes {
+		if err := checkNoLanes(clients); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.SetDrained(drained, child); err != nil {
+		return nil, err
+	}
+	if begins && o.PreferZone {
+		return nil, c.Set("preferZone", true)
+	}
+	return nil, nil
+}
+
+// Undrain takes an instance off the list of those to drain.
+func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
+	drained, err := c.Drained()
+	if err != nil {
+		return nil, err
+	}
+	names := []string{name}
+	if i, err := s.Find(name); err == nil {
+		names = append(names, i.Instance, i.Addr)
+	}
+	left := slices.DeleteFunc(slices.Clone(drained), func(d string) bool { return slices.Contains(names, d) })
+	if len(left) == len(drained) {
+		if len(drained) == 0 {
+			return nil, errors.New("nothing is drained there")
+		}
+		return nil, fmt.Errorf("it is not drained; what is: %s", strings.Join(drained, ", "))
+	}
+	if err := c.SetDrained(left, nil); err != nil {
+		return nil, err
+	}
+	if len(left) > 0 || !c.BegunByDrain() {
+		return nil, nil
+	}
+	return []string{fmt.Sprintf("Nothing is drained any more, but this policy still stands in place of the generated one; "+
+		"if that is not wanted: etcdrpc policy rm %s", s.Key)}, nil
+}

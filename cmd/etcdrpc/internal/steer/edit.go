@@ -1,0 +1,103 @@
+package steer
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// NoPolicy is the error for a service without a live policy.
+func NoPolicy(key string) error {
+	return fmt.Errorf("%s has no live policy: its clients go by what their code was generated with", key)
+}
+
+// Edit is a change of a live policy.
+type Edit struct {
+	Key    string
+	Old    *survey.Entry // nil: none
+	New    string        // "" none
+	DryRun bool
+	Done   string   // what to say when it is written
+	Notes  []string // for the user, after the difference
+
+	Service *survey.Service // whose policy it is; nil: not known
+
+	revision int64 // at which it was written
+}
+
+// OldText is the config that is replaced.
+func (e *Edit) OldText() string {
+	if e.Old == nil {
+		return ""
+	}
+	return string(e.Old.Value)
+}
+
+// Changes reports whether the new config says anything else than the old.
+func (e *Edit) Changes() bool {
+	return liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
+}
+
+// Apply checks the new config, and writes it unless it says what the old one does.
+func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
+	if e.New != "" {
+		if err := liveconfig.Check(e.New); err != nil {
+			return fmt.Errorf("policy of %q: %w", e.Key, err)
+		}
+	}
+	if e.DryRun || !e.Changes() {
+		return nil
+	}
+	revision, err := s.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
+	e.revision = revision
+	return err
+}
+
+// outcome is how it went, in a few words.
+func (e *Edit) outcome() string {
+	switch {
+	case !e.Changes():
+		return "The live policy of " + e.Key + " is this already; nothing was written."
+	case e.DryRun:
+		return "Dry run: nothing was written."
+	}
+	return e.Done
+}
+
+// Show writes what changes, and how it went.
+func (e *Edit) Show(out io.Writer, f output.Format) error {
+	if f == output.FormatJSON {
+		return output.WriteJSON(out, EditJSON{
+			Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.revision,
+			Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
+		})
+	}
+	for _, warning := range e.Warnings() {
+		output.Sayf(out, "%s\n", warning)
+	}
+	for _, line := range output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))) {
+		output.Sayf(out, "%s\n", line)
+	}
+	output.Sayf(out, "%s\n", e.outcome())
+	for _, note := range e.Notes {
+		output.Sayf(out, "%s\n", note)
+	}
+	return nil
+}
+
+// EditJSON is the JSON of an edit.
+type EditJSON struct {
+	Key      string   `json:"key"`
+	Changed  bool     `json:"changed"`
+	DryRun   bool     `json:"dryRun"`
+	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
+	Old      any      `json:"old"`      // null: none
+	New      any      `json:"new"`      // null: none
+	Notes    []string `json:"notes,omitempty"`
+}

@@ -1,0 +1,318 @@
+// Package steer changes which instances of a service are called, and explains which are: by the live policy, and as clients
+// go by it.
+package steer
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Caller is whose calls are explained.
+type Caller struct {
+	Lane string `json:"lane"`
+	Zone string `json:"zone"`
+}
+
+// Explanation says where the calls of a client go.
+type Explanation struct {
+	Key string `json:"key"`
+	Caller
+	Policy    string      `json:"policy"` // that picks among the instances of a set
+	Instances []Explained `json:"instances"`
+	Notes     []string    `json:"notes"`
+
+	Service *survey.Service // with the instances that clients call
+	etcd    *serviceconfig.Etcd
+	placed  *serviceconfig.Placement // nil: there are no lanes
+}
+
+// Explained is one instance with its share of the calls, in percent.
+type Explained struct {
+	Instance string  `json:"instance"`
+	Addr     string  `json:"addr"`
+	Share    float64 `json:"share"`
+	Why      string  `json:"why"`
+}
+
+// Explain goes through the passes that a client goes through, in the same order, with every instance ready.
+func Explain(s *survey.Service, from Caller) (*Explanation, error) {
+	if s.Config == nil {
+		return nil, NoPolicy(s.Key)
+	}
+	config, err := serviceconfig.ParseLive(string(s.Config.Value))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("clients do not go by the live policy of %s: %w", s.Key, err)
+	case len(config.LoadBalancing) == 0:
+		return nil, fmt.Errorf("the live policy of %s does not say how to balance: its clients go by what their code was generated with", s.Key)
+	}
+	x := &Explanation{Key: s.Key, Caller: from, Service: s.Merged(), Notes: []string{}}
+	x.setPolicy(config.LoadBalancing[0])
+	x.placed = x.Service.Placement(x.etcd)
+	all := make([]int, len(x.Service.Instances))
+	for i := range all {
+		all[i] = i
+		x.Instances = append(x.Instances, Explained{Instance: x.Service.Instances[i].Instance, Addr: x.Service.Instances[i].Addr})
+	}
+	x.split(x.lane(x.drain(all)))
+	x.qualify()
+	x.addUncalled(s)
+	return x, nil
+}
+
+// setPolicy takes in a policy, and which one below it picks.
+func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
+	if x.etcd, _ = policy.Config.(*serviceconfig.Etcd); x.etcd == nil {
+		x.etcd = &serviceconfig.Etcd{ChildPolicy: []serviceconfig.Policy{policy}}
+	}
+	picks := x.etcd.ChildPolicy[0]
+	if detection, ok := picks.Config.(*serviceconfig.OutlierDetection); ok {
+		x.note("An instance that fails more often than the others has no calls for a while: the shares are those while none does.")
+		picks = detection.ChildPolicy[0]
+	}
+	x.Policy = picks.Name
+}
+
+// qualify says when the shares are others.
+func (x *Explanation) qualify() {
+	if x.etcd.Subset > 0 {
+		x.note("Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", x.etcd.Subset)
+	}
+	if x.etcd.ZoneMinPercent > 0 && x.Zone != "" {
+		x.note("While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", x.etcd.ZoneMinPercent)
+	}
+	if x.etcd.SlowStart != nil {
+		x.note("An instance that has just started has less: its share grows for %v.", time.Duration(x.etcd.SlowStart.Window))
+	}
+}
+
+// addUncalled adds the entries of the service that clients make no instance of.
+func (x *Explanation) addUncalled(s *survey.Service) {
+	called := make(map[string]*survey.Instance)
+	for n := range x.Service.Instances {
+		called[x.Service.Instances[n].Addr] = &x.Service.Instances[n]
+	}
+	for _, i := range s.Instances {
+		why := "is being withdrawn by its owner"
+		if of := called[i.Addr]; of != nil {
+			if of.Entry.Key == i.Entry.Key {
+				continue
+			}
+			why = "has the address of " + of.Instance + ", which stands for both"
+		}
+		x.Instances = append(x.Instances, Explained{Instance: i.Instance, Addr: i.Addr, Why: why})
+	}
+	slices.SortStableFunc(x.Instances, func(a, b Explained) int {
+		return cmp.Or(survey.CompareNames(a.Instance, b.Instance), survey.CompareNames(a.Addr, b.Addr))
+	})
+}
+
+func (x *Explanation) note(format string, args ...any) {
+	x.Notes = append(x.Notes, fmt.Sprintf(format, args...))
+}
+
+// keep returns the instances of a set that pass, and says of the others why they do not.
+func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []int {
+	var left []int
+	for _, i := range set {
+		ok, why := pass(i)
+		if ok {
+			left = append(left, i)
+		} else if x.Instances[i].Why == "" {
+			x.Instances[i].Why = why
+		}
+	}
+	return left
+}
+
+// drain leaves out what is drained.
+func (x *Explanation) drain(set []int) []int {
+	drains := func(i int) bool { return x.Service.Instances[i].IsDrained(x.etcd.Drain) }
+	switch {
+	case len(x.etcd.Drain) == 0:
+		return set
+	case !slices.ContainsFunc(set, func(i int) bool { return !drains(i) }):
+		x.note("The drain names every instance and is ignored.")
+		return set
+	}
+	keepBase := x.placed != nil && x.Service.BaseIsDrained(x.placed, x.etcd.Drain)
+	if keepBase {
+		x.note("The drain names every instance that is in no lane, and is ignored for these.")
+	}
+	return x.keep(set, func(i int) (bool, string) {
+		return !drains(i) || keepBase && x.placed.Of[i] == nil, "is drained"
+	})
+}
+
+// lane leaves the instances of the caller's lane, or of the base.
+func (x *Explanation) lane(set []int) []int {
+	if x.placed == nil {
+		if x.Lane != "" {
+			x.note("The live policy has no routes, so lanes make no difference.")
+		}
+		return set
+	}
+	in := func(i int) bool { return slices.Contains(x.placed.Of[i], x.Lane) }
+	strict := serviceconfig.NewLanes(x.etcd.Route).Strict(x.Lane)
+	switch {
+	case x.Lane == "":
+	case strict || slices.ContainsFunc(set, in):
+		left := x.keep(set, func(i int) (bool, string) { return in(i), "is not in the lane " + x.Lane })
+		if len(left) == 0 {
+			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
+		}
+		return left
+	default:
+		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
+	}
+	base := func(i int) bool { return x.placed.Of[i] == nil }
+	if !slices.ContainsFunc(set, base) {
+		x.note("Every instance is in a lane, so the calls without one go to all.")
+		return set
+	}
+	return x.keep(set, func(i int) (bool, string) {
+		if lanes := x.placed.Of[i]; len(lanes) > 0 {
+			return base(i), "is in a lane: " + fmt.Sprint(lanes)
+		}
+		return base(i), "is of no lane that clients make, and not of the base either"
+	})
+}
+
+// split divides the calls among the groups, and shares each group's part out.
+func (x *Explanation) split(set []int) {
+	splits := x.etcd.Split
+	if len(splits) == 0 {
+		x.share(set, 100, x.laneOf(set))
+		return
+	}
+	groups := make([][]int, len(splits)+1)
+	matcher := serviceconfig.NewMatcher(splits)
+	for _, i := range set {
+		g := matcher.Match(x.Service.Instances[i].Field)
+		if g < 0 {
+			g = len(splits)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	weights := make([]float64, len(groups))
+	total, used := 0.0, 0.0
+	for g, group := range groups {
+		if len(group) > 0 && g < len(splits) {
+			weights[g] = float64(splits[g].Weight)
+		}
+		total += weights[g]
+		used += float64(min(1, len(group)))
+	}
+	for g, group := range groups {
+		why := "matches no group of the split"
+		if g < len(splits) {
+			why = fmt.Sprintf("in split[%d], of weight %d", g, splits[g].Weight)
+		}
+		switch {
+		case len(group) == 0 && g < len(splits):
+			x.note("split[%d] has no instance here: the other groups have its share.", g)
+		case total == 0:
+			x.share(group, 100/max(1, used), why+"; no group with a weight has an instance")
+		case weights[g] == 0:
+			x.keep(group, func(int) (bool, string) { return false, why + ", while others have one" })
+		default:
+			x.share(group, 100*weights[g]/total, why)
+		}
+	}
+}
+
+// laneOf says why the instances of a set get calls, where there is no split.
+func (x *Explanation) laneOf(set []int) string {
+	switch {
+	case x.placed == nil || len(set) == 0:
+		return ""
+	case x.Lane != "" && slices.Contains(x.placed.Of[set[0]], x.Lane):
+		return "in the lane " + x.Lane
+	case x.placed.Of[set[0]] == nil:
+		return "in no lane"
+	}
+	return ""
+}
+
+// share shares a part of the calls out among the instances of a set that are in the client's zone or, if there are none, all.
+func (x *Explanation) share(set []int, percent float64, why string) {
+	near := func(i int) bool { return x.Service.Instances[i].Zone == x.Zone }
+	if x.etcd.PreferZone && x.Zone != "" && slices.ContainsFunc(set, near) {
+		set = x.keep(set, func(i int) (bool, string) { return near(i), "is in another zone" })
+		why = join(why, "in the zone "+x.Zone)
+	}
+	weight := func(i int) float64 {
+		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
+			return float64(max(1, x.Service.Instances[i].Weight))
+		}
+		return 1
+	}
+	total := 0.0
+	for _, i := range set {
+		total += weight(i)
+	}
+	for _, i := range set {
+		x.Instances[i].Share, x.Instances[i].Why = percent*weight(i)/total, cmp.Or(why, "may be called")
+	}
+}
+
+// join joins two reasons, of which the first may be empty.
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + ", " + b
+}
+
+// among says how the shares within a set come about.
+func (x *Explanation) among() string {
+	switch x.Policy {
+	case serviceconfig.PickFirstName:
+		return "pick_first keeps each client to one instance of a set: the shares are those over many clients that shuffle."
+	case serviceconfig.RingHashName:
+		return "ring_hash picks by the affinity of a call: the shares are those over many keys."
+	case serviceconfig.RoundRobinName, serviceconfig.WeightedName:
+		return ""
+	}
+	return x.Policy + " picks by what it sees of the instances: the shares are those of instances that do equally well."
+}
+
+var explainedHead = []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}
+
+// Show writes the explanation.
+func (x *Explanation) Show(out io.Writer, f output.Format) error {
+	if among := x.among(); among != "" {
+		x.note("%s", among)
+	}
+	if f == output.FormatJSON {
+		return output.WriteJSON(out, x)
+	}
+	rows := make([][]string, len(x.Instances))
+	for n, i := range x.Instances {
+		rows[n] = []string{strconv.FormatFloat(i.Share, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Why}
+	}
+	output.Table(out, explainedHead, rows)
+	for _, note := range x.Notes {
+		output.Sayf(out, "%s\n", note)
+	}
+	return nil
+}
+
+// ByAddr returns the instances that clients call, by their addresses.
+func (x *Explanation) ByAddr() map[string]Explained {
+	all := make(map[string]Explained, len(x.Instances))
+	for _, i := range x.Instances {
+		if known, ok := all[i.Addr]; !ok || known.Share < i.Share {
+			all[i.Addr] = i
+		}
+	}
+	return all
+}

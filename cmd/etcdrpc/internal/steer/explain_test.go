@@ -1,0 +1,65 @@
+package steer
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// TestExplain says who gets which share, in whole percents.
+func TestExplain(t *testing.T) {
+	instances := func() (all []survey.Instance) {
+		for _, spec := range []string{"a v1 x 1 -", "b v1 y 3 -", "c v2 x 1 -", "d v2 y 1 pr", "e - x 1 pr"} {
+			f := strings.Fields(strings.ReplaceAll(spec, "-", "''"))
+			e := endpoint.Endpoint{Instance: f[0], Addr: f[0] + ":1", Version: strings.Trim(f[1], "'"), Zone: f[2], Weight: uint32(f[3][0] - '0'),
+				Metadata: map[string]string{"lane": strings.Trim(f[4], "'")}}
+			all = append(all, survey.Instance{Endpoint: e, Layout: endpoint.EndpointJSON, Entry: survey.Entry{Key: "acme/user/" + f[0]}})
+		}
+		return all
+	}()
+	const split = `"split":[{"match":{"version":"v1"},"weight":3},{"match":{"version":"v2"},"weight":1}]`
+	const outliers = `{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}`
+	const lanes = `"route":[{"label":"lane","strict":true},{"lane":"two","match":{"version":"v2"}}]`
+	for _, tt := range []struct{ policy, lane, zone, want string }{
+		{`{"etcd":{}}`, "", "", "a20 b20 c20 d20 e20"},
+		{`{"etcd_weighted":{}}`, "", "", "a14 b43 c14 d14 e14"},
+		{outliers, "", "", "a14 b43 c14 d14 e14"},
+		{`{"etcd":{"childPolicy":[` + outliers + `]}}`, "", "", "a14 b43 c14 d14 e14"},
+		{`{"etcd":{"preferZone":true}}`, "", "x", "a33 c33 e33"},
+		{`{"etcd":{"preferZone":true}}`, "", "z", "a20 b20 c20 d20 e20"},
+		{`{"etcd":{` + split + `}}`, "", "", "a38 b38 c13 d13"},
+		{`{"etcd":{"preferZone":true,` + split + `}}`, "", "y", "b75 d25"},
+		{`{"etcd":{"split":[{"match":{"version":"v9"},"weight":3},{"match":{"version":"v2"},"weight":0}]}}`, "", "", "a17 b17 c25 d25 e17"},
+		{`{"etcd":{"drain":["a","b:1"]}}`, "", "", "c33 d33 e33"},
+		{`{"etcd":{"drain":["a","b","c","d","e"]}}`, "", "", "a20 b20 c20 d20 e20"},
+		{`{"etcd":{` + lanes + `}}`, "", "", "a50 b50"},
+		{`{"etcd":{` + lanes + `}}`, "pr", "", "d50 e50"},
+		{`{"etcd":{` + lanes + `}}`, "two", "", "c50 d50"},
+		{`{"etcd":{` + lanes + `}}`, "other", "", ""},
+		{`{"etcd":{"drain":["a","b"],` + lanes + `}}`, "", "", "a50 b50"},
+		{`{"etcd":{"route":[{"label":"zone"}]}}`, "", "", "a20 b20 c20 d20 e20"},
+	} {
+		s := &survey.Service{Key: "acme/user", Instances: instances, Config: &survey.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
+		x, err := Explain(s, Caller{tt.lane, tt.zone})
+		if err != nil {
+			t.Errorf("%s: %v", tt.policy, err)
+			continue
+		}
+		var got []string
+		for _, i := range x.Instances {
+			if i.Why == "" {
+				t.Errorf("%s: nothing says why %s has %v", tt.policy, i.Instance, i.Share)
+			}
+			if i.Share > 0 {
+				got = append(got, fmt.Sprintf("%s%.0f", i.Instance, math.Round(i.Share)))
+			}
+		}
+		if text := strings.Join(got, " "); text != tt.want {
+			t.Errorf("%s, lane %q, zone %q: %s, want %s; notes %q", tt.policy, tt.lane, tt.zone, text, tt.want, x.Notes)
+		}
+	}
+}

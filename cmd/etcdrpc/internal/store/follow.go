@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Settle is how long changes are collected before they are shown.
+const Settle = 50 * time.Millisecond
+
+// RetryAfter spaces the attempts after etcd failed.
+const RetryAfter = time.Second
+
+// Follow tells of every change in a range after a revision, until it cannot any more.
+func (s *Store) Follow(ctx context.Context, r KeyRange, revision int64, changed func()) error {
+	return s.FollowEvents(ctx, r, revision, func([]*clientv3.Event) { changed() })
+}
+
+// FollowEvents tells what changes in a range after a revision, until it cannot any more.
+func (s *Store) FollowEvents(ctx context.Context, r KeyRange, revision int64, changed func([]*clientv3.Event)) error {
+	return s.Replay(clientv3.WithRequireLeader(ctx), r, revision, func(resp clientv3.WatchResponse) error {
+		changed(resp.Events)
+		return nil
+	})
+}
+
+// CompactedError is the first revision that etcd has not forgotten, where a watch asked for an earlier one.
+type CompactedError int64
+
+func (CompactedError) Error() string { return rpctypes.ErrCompacted.Error() }
+
+// Replay hands over what has happened in a range after a revision, and what happens on, until it cannot any more or told
+// returns an error.
+func (s *Store) Replay(ctx context.Context, r KeyRange, revision int64, told func(clientv3.WatchResponse) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for resp := range s.watcher.Watch(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithRev(revision+1)) {
+		if err := resp.Err(); err != nil {
+			if resp.CompactRevision > 0 {
+				err = CompactedError(resp.CompactRevision)
+			}
+			return s.explain(fmt.Sprintf("watch %q", s.Full(r.From)), err)
+		}
+		if err := told(resp); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// Pause waits for a time, or until ctx ends.
+func Pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// AskProgress has etcd say to the watches of ctx how far they are.
+func (s *Store) AskProgress(ctx context.Context) error { return s.watcher.RequestProgress(ctx) }

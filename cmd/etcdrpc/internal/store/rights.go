@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// Grant is a range of keys that a role of the user allows to be read. The end of one key alone is "".
+type Grant struct{ KeyRange }
+
+// Grants returns what the roles of the user allow to be read, below the namespace. Anyone may ask etcd for their own roles.
+func (s *Store) Grants(ctx context.Context) (all []Grant, err error) {
+	roles, err := s.Roles(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, role := range roles {
+		ctx, cancel := context.WithTimeout(ctx, s.timeout)
+		resp, err := s.client.RoleGet(ctx, role)
+		cancel()
+		if err != nil {
+			return nil, err
+		}
+		for _, perm := range resp.Perm {
+			from, ok := strings.CutPrefix(string(perm.Key), s.namespace)
+			end, okEnd := strings.CutPrefix(string(perm.RangeEnd), s.namespace)
+			switch {
+			case perm.PermType == clientv3.PermWrite || !ok:
+				continue // not to be read, or another namespace's
+			case !okEnd && len(perm.RangeEnd) > 0:
+				end = "\x00"
+			}
+			all = append(all, Grant{KeyRange{from, end}})
+		}
+	}
+	return all, nil
+}
+
+// GrantedConfigs returns the services whose live configs the roles of the user allow to be read one by one.
+func GrantedConfigs(grants []Grant) (keys []string) {
+	for _, g := range grants {
+		if key, ok := strings.CutPrefix(g.From, survey.ConfigPrefix); ok && g.End == "" && key != "" {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// Covers reports whether the entries of a service key may be listed, as far as one of the grants says.
+func Covers(grants []Grant, key string) bool {
+	from, end := endpoint.Reader{}.Range(key)
+	return slices.ContainsFunc(grants, func(g Grant) bool { return g.End != "" && g.Contains(KeyRange{from, end}) })
+}
+
+// EntriesInParts lists the entries of a service key that the user may read, in any layout. The error is ErrDenied if the user
+// may not read what clients list at least.
+func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry, error) {
+	entries, _, _, err := s.entriesOf(ctx, key)
+	if err != nil || s.User == "" {
+		return entries, err
+	}
+	from, end := survey.AnyLayout.Range(key)
+	entries, _, err = s.ScanReadable(ctx, KeyRange{from, end})
+	return entries, err
+}
+
+// MayServe reports whether the user may write the entries of a service, as the role of its servers may. They have no use
+// for its live config.
+func (s *Store) MayServe(ctx context.Context, key string) (bool, error) {
+	from, _ := endpoint.Reader{}.Range(key)
+	return allowed(s.MayWrite(ctx, from+"doctor"))
+}
+
+// MaySteer reports whether the user may write the live config of a service, as the role of its operators may. They have no
+// use for its entries.
+func (s *Store) MaySteer(ctx context.Context, key string) (bool, error) {
+	return allowed(s.MayWrite(ctx, survey.ConfigPrefix+key))
+}
+
+func allowed(err error) (bool, error) {
+	if errors.Is(err, ErrDenied) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Readable is the parts of a range that the roles of the user allow to read.
+func (s *Store) Readable(ctx context.Context, r KeyRange) ([]KeyRange, error) {
+	grants, err := s.Grants(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var parts []KeyRange
+	for _, g := range grants {
+		if part, ok := r.intersect(g.KeyRange); ok && g.End != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts, nil
+}
+
+// Roles are those of the user.
+func (s *Store) Roles(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	resp, err := s.client.UserGet(ctx, s.User)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Roles, nil
+}
+
+// MayWrite reports whether etcd would let the user put a key. Nothing is written: etcd checks the
+// permissions for the branch that is not taken, too.
+func (s *Store) MayWrite(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	_, err := s.kv.Txn(ctx).Else(clientv3.OpPut(key, "")).Commit()
+	if err != nil {
+		return s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+// Package store reads and writes etcd: lists, watches, leases, and what the roles of the user allow. Nothing else of etcdrpc
+// speaks to etcd.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/namespace"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
+)
+
+// What may fail of a request.
+var (
+	ErrDenied  = errors.New("etcd denies permission")
+	ErrChanged = errors.New("someone else changed it at the same time: look again")
+)
+
+// pageSize bounds what one request asks etcd for, in keys.
+const pageSize = 1000
+
+// Store is etcd, below the namespace: all keys are without it.
+type Store struct {
+	client    *clientv3.Client
+	kv        clientv3.KV
+	watcher   clientv3.Watcher
+	namespace string
+	User      string        // "" none was given
+	Exposed   []string      // hosts that the password is sent to without TLS
+	certified bool          // there is a client certificate
+	timeout   time.Duration // of one request
+}
+
+// EntryOf returns a key with its value.
+func EntryOf(kv *mvccpb.KeyValue) survey.Entry {
+	return survey.Entry{Key: string(kv.Key), Value: kv.Value, Lease: kv.Lease, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision}
+}
+
+// Exposed returns the hosts that the password is sent to over a network without TLS.
+func Exposed(cfg clientv3.Config) []string {
+	if cfg.Password == "" {
+		return nil
+	}
+	return plaintext.Exposed(cfg.Endpoints, cfg.TLS != nil)
+}
+
+// Open connects to etcd. All keys are below prefix, and timeout is that of one request.
+func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
+	}
+	s := &Store{client: client, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
+	s.certified = cfg.TLS != nil && len(cfg.TLS.Certificates) > 0
+	s.kv = namespace.NewKV(s.client.KV, s.namespace)
+	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
+	return s, nil
+}
+
+// Close closes the connection to etcd.
+func (s *Store) Close() { s.client.Close() }
+
+// Endpoints are etcd's.
+func (s *Store) Endpoints() []string { return s.client.Endpoints() }
+
+// Full is a key as etcd has it.
+func (s *Store) Full(key string) string { return s.namespace + key }
+
+// who is whom etcd takes us for.
+func (s *Store) who() string {
+	switch {
+	case s.User != "":
+		return fmt.Sprintf("the user %q", s.User)
+	case s.certified:
+		return "the user that --cert names"
+	}
+	return "nobody, for no --user was given"
+}
+
+// explain says of a failed request what it was for and what may help.
+func (s *Store) explain(doing string, err error) error {
+	switch {
+	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty):
+		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who())
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: etcd at %s did not answer within %v: check --endpoints, and --cacert where it speaks TLS",
+			doing, strings.Join(s.client.Endpoints(), ","), s.timeout)
+	}
+	return fmt.Errorf("%s: %w", doing, err)
+}
+
+// Scan lists a range as it was at one moment.
+func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
+	from := r.From
+	for {
+		resp, err := s.page(ctx, KeyRange{from, r.End}, revision)
+		if err != nil {
+			return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.Full(strings.Trim(r.From, "\x00"))), err)
+		}
+		if revision == 0 {
+			revision = resp.Header.Revision
+		}
+		for _, kv := range resp.Kvs {
+			entries = append(entries, EntryOf(kv))
+		}
+		if !resp.More {
+			return entries, revision, nil
+		}
+		from = entries[len(entries)-1].Key + "\x00"
+	}
+}
+
+func (s *Store) page(ctx context.Context, r KeyRange, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	return s.kv.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+}
+
+// ScanReadable lists what the user may read of a range: all of it or, where that is denied, the
+// parts that the user's roles allow, which it returns as well.
+func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.Entry, parts []KeyRange, err error) {
+	entries, _, err = s.Scan(ctx, r)
+	if !errors.Is(err, ErrDenied) || s.User == "" {
+		return entries, nil, err
+	}
+	allowed, rolesErr := s.Readable(ctx, r)
+	if rolesErr != nil || len(allowed) == 0 {
+		return nil, nil, err
+	}
+	for _, part := range allowed {
+		more, _, err := s.Scan(ctx, part)
+		if err != nil {
+			return nil, nil, err
+		}
+		entries = append(entries, more...)
+	}
+	slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
+	return slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key }), allowed, nil
+}
+
+// entriesOf lists what may be an entry of a service key, in any layout, or lies below it.
+func (s *Store) entriesOf(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, revision int64, err error) {
+	from, end := survey.AnyLayout.Range(key)
+	r = KeyRange{from, end}
+	entries, revision, err = s.Scan(ctx, r)
+	if errors.Is(err, ErrDenied) {
+		// A role may well be for "key/" only.
+		r.From, r.End = endpoint.Reader{}.Range(key)
+		entries, revision, err = s.Scan(ctx, r)
+	}
+	return entries, r, revision, err
+}
+
+// Get returns one key; nil, where it is not there.
+func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	resp, err := s.kv.Get(ctx, key)
+	if err != nil {
+		return nil, s.explain(fmt.Sprintf("read %q", s.Full(key)), err)
+	}
+	if len(resp.Kvs) == 0 {
+		return nil, nil
+	}
+	found := EntryOf(resp.Kvs[0])
+	return &found, nil
+}
+
+// Replace puts value at a key, or deletes the key for "", unless the key has changed since it was
+// found as old; nil: it was not there. Then the error is ErrChanged.
+func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	found := int64(0)
+	if old != nil {
+		found = old.ModRevision
+	}
+	op := clientv3.OpDelete(key)
+	if value != "" {
+		op = clientv3.OpPut(key, value)
+	}
+	resp, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", found)).Then(op).Commit()
+	if err != nil {
+		return 0, s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
+	}
+	if !resp.Succeeded {
+		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)
+	}
+	return resp.Header.Revision, nil
+}

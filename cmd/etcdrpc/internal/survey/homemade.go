@@ -1,0 +1,182 @@
+package survey
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
+)
+
+var errSuffix = errors.New("the lease id follows the key without a slash, which clients read only if the option has LAYOUT_LEASE_SUFFIX")
+
+// Decode reads one entry of a service.
+func Decode(r endpoint.Reader, key string, e Entry) Instance {
+	read, layout, ok, err := r.Decode(key, e.Key, e.Value, e.Lease)
+	if !ok {
+		err = errStray(e)
+		if _, _, ok, _ := AnyLayout.Decode(key, e.Key, e.Value, e.Lease); ok {
+			err = errSuffix
+		}
+	}
+	if err != nil {
+		return Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Entry: e, Err: err}
+	}
+	return Instance{Endpoint: read, Layout: layout, Entry: e}
+}
+
+// Inferred is the json_layout that the home-made JSON of a service seems to have. etcd does not hold the one of the proto.
+type Inferred struct {
+	key    string
+	Fields endpoint.JSONFields
+	Rivals []string        // other fields that hold addresses
+	Layout endpoint.Layout // the zero value: the fields make none
+	Reader endpoint.Reader // of all layouts, and of this one
+}
+
+// Infer looks at the entries of one service.
+func Infer(key string, entries []Entry) *Inferred {
+	var objects [][]byte
+	for _, e := range entries {
+		if isHomeMade(key, e) {
+			objects = append(objects, e.Value)
+		}
+	}
+	m := &Inferred{key: key, Reader: AnyLayout}
+	m.Fields, m.Rivals = inferFields(key, objects)
+	layout := endpoint.MappedJSON(m.Fields)
+	if r, err := endpoint.NewReader(endpoint.LeaseSuffix, layout); err == nil {
+		m.Layout, m.Reader = layout, r
+	}
+	return m
+}
+
+// Decode reads an entry as clients with the reader do. An entry is in the home-made layout if it is home-made and has the
+// fields of the address, whatever known format it resembles.
+func (m *Inferred) Decode(r endpoint.Reader, e Entry) Instance {
+	read := Decode(r, m.key, e)
+	if read.Err != nil || r.JSON.IsZero() || !IsObject(e.Value) {
+		return read
+	}
+	if !isHomeMade(m.key, e) {
+		read.Layout = Decode(AnyLayout, m.key, e).Layout
+	} else if m.holdsAddress(e.Value) {
+		read.Layout = m.Layout
+	}
+	return read
+}
+
+// holdsAddress reports whether an object has the fields of the address.
+func (m *Inferred) holdsAddress(object []byte) bool {
+	c := columnsOf([][]byte{object})
+	has := func(name string) bool {
+		return name != "" && c.count(name, func(value json.RawMessage) bool { return value[0] != 'n' }) > 0
+	}
+	return has(m.Fields.Addr) || has(m.Fields.Host) && has(m.Fields.Port)
+}
+
+// Name returns what people call a layout, "" for none.
+func (m *Inferred) Name(layout endpoint.Layout) string {
+	switch layout {
+	case endpoint.Layout{}:
+		return ""
+	case m.Layout:
+		return "json_layout"
+	}
+	return layout.String()
+}
+
+// readHomeMade reads the entries that clients read only with a json_layout, by the one that they seem to have.
+func (s *Service) readHomeMade() {
+	all := slices.Concat(s.Instances, s.Malformed)
+	if !slices.ContainsFunc(all, s.wantsJSONLayout) {
+		return
+	}
+	entries := make([]Entry, len(all))
+	for n, i := range all {
+		entries[n] = i.Entry
+	}
+	m := Infer(s.Key, entries)
+	if m.Layout.IsZero() {
+		return
+	}
+	s.HomeMade, s.Instances, s.Malformed = m, nil, nil
+	for _, i := range all {
+		if s.wantsJSONLayout(i) {
+			if read := m.Decode(m.Reader, i.Entry); read.Err == nil || i.Err != nil {
+				i = read
+			}
+		}
+		if i.Err == nil {
+			s.Instances = append(s.Instances, i)
+		} else {
+			s.Malformed = append(s.Malformed, i)
+		}
+	}
+}
+
+// wantsJSONLayout reports whether clients without a json_layout read home-made JSON not at all, or as GoFrame's, by its key alone.
+func (s *Service) wantsJSONLayout(i Instance) bool {
+	return (i.Err != nil || i.Layout == endpoint.GoFrame) && isHomeMade(s.Key, i.Entry)
+}
+
+// IsMapped reports whether an instance was read by the json_layout that was inferred.
+func (s *Service) IsMapped(i Instance) bool {
+	return s.HomeMade != nil && i.Layout == s.HomeMade.Layout
+}
+
+// LayoutName returns what people call the layout of an instance.
+func (s *Service) LayoutName(i Instance) string {
+	if s.IsMapped(i) {
+		return s.HomeMade.Name(i.Layout)
+	}
+	return i.Layout.String()
+}
+
+// isHomeMade reports whether an entry is JSON that none of the known frameworks writes, even if clients can read it.
+func isHomeMade(key string, e Entry) bool {
+	if !IsObject(e.Value) || hasKnownNames(e.Value) {
+		return false
+	}
+	switch read := Decode(AnyLayout, key, e); read.Layout {
+	case endpoint.EndpointJSON, endpoint.Kitex, endpoint.Dubbo:
+		return true
+	case endpoint.GoFrame:
+		fields, ok := columnsOf([][]byte{e.Value}).address()
+		return ok && (!GoFrameKey(key) || repeats(fields, key, e, read.Addr))
+	default:
+		return read.Err != nil
+	}
+}
+
+// repeats reports whether the fields of an entry hold the address that is in its key. GoFrame's metadata does not.
+func repeats(fields endpoint.JSONFields, key string, e Entry, addr string) bool {
+	r, err := endpoint.NewReader(endpoint.MappedJSON(fields))
+	return err == nil && Decode(r, key, e).Addr == addr
+}
+
+// hasKnownNames reports whether an object has the names of etcd's naming package, kitex or dubbo and so is theirs, be it
+// well-formed or not. The others' entries have arrays, which no json_layout does.
+func hasKnownNames(object []byte) bool {
+	names := make(map[string]bool)
+	rawjson.Members(object, func(name, _ []byte) bool {
+		names[string(name)] = true
+		return len(names) <= maxColumns
+	})
+	naming := 0
+	for _, name := range []string{"Op", "Addr", "Metadata"} {
+		if names[name] {
+			naming++
+		}
+	}
+	return names["Addr"] && naming == len(names) ||
+		names["address"] && names["network"] ||
+		names["Host"] && names["Port"] && names["ServiceName"] && names["Enable"]
+}
+
+// GoFrameKey reports whether a key has GoFrame's five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.
+func GoFrameKey(key string) bool {
+	return strings.HasPrefix(key, "/service/") && strings.Count(key, "/") == 5
+}

@@ -1,0 +1,200 @@
+// Package survey makes services and instances of what etcd holds, in all layouts, as the clients of this project do, and
+// says what it leaves out. It knows nothing but the entries that it is given.
+package survey
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// AnyLayout reads all layouts but home-made JSON.
+var AnyLayout = endpoint.Reader{LeaseSuffix: true}
+
+// Instance is one entry under a service key.
+type Instance struct {
+	endpoint.Endpoint                 // of a malformed entry: the instance id alone
+	Layout            endpoint.Layout // zero: malformed
+	Entry             Entry
+	Err               error // why it is malformed
+}
+
+// Service is what etcd has of one service key.
+type Service struct {
+	Key       string
+	Instances []Instance // well-formed, sorted by instance, address and etcd key
+	Malformed []Instance
+	HomeMade  *Inferred // nil: clients read all entries without a json_layout, or none would do
+	Config    *Entry    // the live service config; nil: none
+	Closed    bool      // its entries may not be read, so they are not known
+}
+
+// InUse reports whether the service has an entry, even if no client can read it.
+func (s *Service) InUse() bool { return len(s.Instances)+len(s.Malformed) > 0 }
+
+// Uses reports whether an entry of the service is in one of the layouts.
+func (s *Service) Uses(layouts ...endpoint.Layout) bool {
+	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
+}
+
+// LeaseIDs are the leases that entries of the services hang on.
+func LeaseIDs(services []*Service) []int64 {
+	ids := make(map[int64]bool)
+	for _, s := range services {
+		for _, i := range slices.Concat(s.Instances, s.Malformed) {
+			if i.Entry.Lease != 0 {
+				ids[i.Entry.Lease] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(ids))
+}
+
+// All finds the services in whatever a part of etcd holds. A live config without a service is a
+// service without instances.
+func All(entries []Entry) []*Service {
+	groups := make(map[string]*Service)
+	group := func(key string) *Service {
+		if groups[key] == nil {
+			groups[key] = &Service{Key: key}
+		}
+		return groups[key]
+	}
+	for i, e := range entries {
+		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
+			group(key).Config = &entries[i]
+		} else if key := OwnerOf(e); key != "" && !isCandidate(e.Key) {
+			group(key).Add(e)
+		}
+	}
+	collectStrays(groups)
+	return sorted(groups, func(s *Service) bool {
+		known := func(i Instance) bool { return !s.IsMapped(i) }
+		return slices.ContainsFunc(s.Instances, known) || s.Evident()
+	})
+}
+
+// Of finds the entries of one service key, and the services below it, among the entries of
+// its range.
+func Of(key string, entries []Entry) (s *Service, others []*Service) {
+	s = &Service{Key: key}
+	var rest []Entry
+	for _, e := range entries {
+		if !s.Add(e) {
+			rest = append(rest, e)
+		}
+	}
+	s.readHomeMade()
+	s.sort()
+	return s, All(rest)
+}
+
+func sorted(groups map[string]*Service, keep func(*Service) bool) []*Service {
+	var services []*Service
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		s := groups[key]
+		s.readHomeMade()
+		if keep(s) {
+			s.sort()
+			services = append(services, s)
+		}
+	}
+	return services
+}
+
+func (s *Service) sort() {
+	for _, set := range [][]Instance{s.Instances, s.Malformed} {
+		slices.SortFunc(set, func(a, b Instance) int {
+			return cmp.Or(CompareNames(a.Instance, b.Instance), CompareNames(a.Addr, b.Addr), cmp.Compare(a.Entry.Key, b.Entry.Key))
+		})
+	}
+}
+
+// Add takes an entry in, or tells that it is none of the service's.
+func (s *Service) Add(e Entry) bool {
+	decoded, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
+	if !ok {
+		if !s.IsStray(e) {
+			return false
+		}
+		err = errStray(e)
+	}
+	i := Instance{Endpoint: decoded, Layout: layout, Entry: e, Err: err}
+	if err == nil {
+		s.Instances = append(s.Instances, i)
+		return true
+	}
+	i.Layout = endpoint.Layout{}
+	i.Instance = e.Name()
+	s.Malformed = append(s.Malformed, i)
+	return true
+}
+
+// OwnerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
+// entry hangs on that lease, or else the part before the last slash.
+func OwnerOf(e Entry) string {
+	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
+	if e.Lease != 0 && !json {
+		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+		if ok && stem != "" && !strings.HasSuffix(stem, "/") {
+			return stem
+		}
+	}
+	return e.Key[:max(strings.LastIndexByte(e.Key, '/'), 0)]
+}
+
+// isCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
+// what is looked at. What is kept there otherwise has no double slash.
+func isCandidate(key string) bool {
+	if strings.HasPrefix(key, leaderPrefix) {
+		return true
+	}
+	_, rest, ok := strings.Cut(key, "/"+leaderPrefix)
+	return ok && strings.Contains(rest, "//")
+}
+
+// LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
+const LeaseDigits = 15
+
+// IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
+// another lease than its key says.
+func (s *Service) IsStray(e Entry) bool {
+	suffix, ok := strings.CutPrefix(e.Key, s.Key)
+	if !ok || len(suffix) < LeaseDigits || strings.Trim(suffix, "0123456789") != "" {
+		return false
+	}
+	onLease := e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+	return !onLease && endpoint.CheckAddr(string(e.Value), true) == nil
+}
+
+// errStray returns why no client reads a stray.
+func errStray(e Entry) error {
+	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", LeaseName(e.Lease))
+}
+
+// collectStrays moves strays to the services in the lease suffix layout that they seem to belong to.
+func collectStrays(groups map[string]*Service) {
+	for _, s := range groups {
+		if !s.Uses(endpoint.LeaseSuffix) {
+			continue
+		}
+		parent := groups[OwnerOf(Entry{Key: s.Key})]
+		if parent == nil {
+			continue
+		}
+		parent.Instances = slices.DeleteFunc(parent.Instances, func(i Instance) bool { return s.IsStray(i.Entry) && s.Add(i.Entry) })
+	}
+}
+
+// LeaseName is a lease as etcdctl spells it.
+func LeaseName(id int64) string {
+	if id == 0 {
+		return "none"
+	}
+	return strconv.FormatInt(id, 16)
+}

@@ -1,0 +1,57 @@
+package survey
+
+import (
+	"testing"
+)
+
+// TestSurveyAll_Owners tells of which service key each entry is.
+func TestSurveyAll_Owners(t *testing.T) {
+	const lease = 7587882123456789012
+	for _, tc := range []struct {
+		name, key, value string
+		lease            int64
+		want             string // "" none
+	}{
+		{"naming", "acme/user/a", `{"Addr":"10.0.0.7:80"}`, 1, "acme/user"},
+		{"plain", "acme/user/a", "10.0.0.7:80", 1, "acme/user"},
+		{"go-zero", "acme/user/7587882123456789012", "10.0.0.7:80", lease, "acme/user"},
+		{"lease suffix", "hello7587882123456789012", "10.0.0.7:80", lease, "hello"},
+		{"lease suffix after a digit", "hello27587882123456789012", "10.0.0.7:80", lease, "hello2"},
+		{"lease suffix below a slash", "acme/hello7587882123456789012", "10.0.0.7:80", lease, "acme/hello"},
+		{"an instance that ends in its lease", "acme/user/a7587882123456789012", `{"Addr":"10.0.0.7:80"}`, lease, "acme/user"},
+		{"leading slash", "/services/user/a", "10.0.0.7:80", 1, "/services/user"},
+		{"home-made", "acme/user/a", `{"endpoint":"10.0.0.7:80"}`, 1, "acme/user"},
+		{"home-made, named by its address", "acme/user/10.0.0.7:80", `{"endpoint":"10.0.0.7:80"}`, 0, "acme/user"},
+		{"a setting", "acme/user/a", `{"endpoint":"10.0.0.7:80"}`, 0, ""},
+		{"a deletion in etcd's naming", "acme/user/a", `{"Op":1,"Addr":"10.0.0.7:80"}`, 1, ""},
+		{"kitex' on a socket", "acme/user/a", `{"network":"unix","address":"10.0.0.7:80"}`, 1, ""},
+		{"dubbo's that is not enabled", "acme/user/a", `{"ServiceName":"user","Host":"h","Port":80,"Enable":false}`, 1, ""},
+		{"no service", "motd", "10.0.0.7:80", 0, ""},
+		{"no key", "/motd", "10.0.0.7:80", 0, ""},
+		{"no address", "acme/user/a", "hello", 1, ""},
+	} {
+		services := All([]Entry{{Key: tc.key, Value: []byte(tc.value), Lease: tc.lease}})
+		got := ""
+		if len(services) == 1 && len(services[0].Instances) == 1 {
+			got = services[0].Key
+		}
+		if got != tc.want {
+			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
+		}
+	}
+}
+
+func TestSurveyAll_AddressesThatAreNoService(t *testing.T) {
+	entries := []Entry{
+		{Key: "config/db/primary", Value: []byte("db:5432")},
+		{Key: "config/db/replica", Value: []byte("db:5433")},
+	}
+	services := All(entries)
+	if len(services) != 1 || services[0].Evident() {
+		t.Errorf("settings were taken for a service: %+v", services)
+	}
+	entries[0].Lease = 1
+	if services := All(entries); !services[0].Evident() {
+		t.Error("what is on a lease was not taken for a service")
+	}
+}

@@ -1,0 +1,52 @@
+// Package tlsfiles reads the files of a TLS configuration that flags name.
+package tlsfiles
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"os"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+)
+
+// Files name the files of a TLS configuration. Any may be "".
+type Files struct {
+	Prefix        string // of the flags that name them
+	CA, Cert, Key string
+}
+
+// Config returns the TLS configuration that the files make.
+func (f Files) Config() (*tls.Config, error) {
+	if (f.Cert == "") != (f.Key == "") {
+		return nil, usage.Mistake(fmt.Errorf("--%[1]scert and --%[1]skey go together", f.Prefix))
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if f.CA != "" {
+		var err error
+		if cfg.RootCAs, err = Pool(fmt.Sprintf("--%scacert", f.Prefix), f.CA); err != nil {
+			return nil, err
+		}
+	}
+	if f.Cert != "" {
+		cert, err := tls.LoadX509KeyPair(f.Cert, f.Key)
+		if err != nil {
+			return nil, fmt.Errorf("--%[1]scert and --%[1]skey: %[2]w", f.Prefix, err)
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}
+
+// Pool reads the authorities in a file.
+func Pool(flag, file string) (*x509.CertPool, error) {
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("%s: %s holds no certificate in PEM form", flag, file)
+	}
+	return pool, nil
+}

@@ -369,8 +369,8 @@ func (c *call) callAs(ctx context.Context, i *survey.Instance, in invoke.Message
 	line.Response = nil
 	switch {
 	case err != nil:
-		var usage usage.Error
-		if errors.As(err, &usage) || ctx.Err() != nil {
+		var mistake usage.Error
+		if errors.As(err, &mistake) || ctx.Err() != nil {
 			return err
 		}
 		failed = &invoke.FailureJSON{Code: "Unknown", Message: err.Error()}

@@ -116,3 +116,23 @@ func (s *settings) credentials() (user, password string, err error) {
 	}
 	return s.user, string(typed), nil
 }
+
+// environment is the prefix of the variables that stand for flags: etcdctl's.
+const environment = "ETCDCTL_"
+
+// fromEnvironment sets the flags that were not given from the variables named after them.
+func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
+	var errs []error
+	for _, name := range connectionFlags {
+		variable := environment + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+		flag := flags.Lookup(name)
+		value, ok := lookup(variable)
+		if flag == nil || flag.Changed || !ok || value == "" {
+			continue
+		}
+		if err := flags.Set(name, value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", variable, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// What the command ends with.
+const (
+	exitFine  = 0
+	exitWrong = 1 // something failed, or doctor found something
+	exitUsage = 2 // the command line makes no sense
+)
+
+// errFound ends a command that has said already what is wrong.
+var errFound = errors.New("something is wrong")
+
+// app is what the commands share.
+type app struct {
+	settings settings
+	output   output.Format
+	stdin    io.Reader
+	dial     dialing.Func // to instances
+	running  bool         // the command line was understood
+}
+
+// complete takes the error of a completion's registration, which is one of the program.
+func complete(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// action is what a command does, connected to etcd.
+type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error
+
+// connected makes an action a cobra command's RunE.
+func (a *app) connected(do action) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+			return err
+		}
+		a.running = true
+		a.settings.warnings = cmd.ErrOrStderr()
+		s, err := a.settings.open(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		return do(cmd.Context(), cmd, s, args)
+	}
+}
+
+// keyArgs accepts a service key, and n more arguments.
+func keyArgs(more int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(1+more)(cmd, args); err != nil {
+			return err
+		}
+		return endpoint.CheckKey(args[0])
+	}
+}

@@ -3,6 +3,7 @@ package vouch
 import (
 	"bytes"
 	"slices"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -65,10 +66,11 @@ func (l leases) normal(msg proto.Message) proto.Message {
 
 func isLease(field string) bool { return field == "lease" || field == "ID" }
 
-// equal reports whether two normalised answers say the same. The seconds that a lease has left may differ by one.
-func equal(a, b proto.Message) bool {
+// equal reports whether two normalised answers say the same. The seconds that a lease has left may differ by one, and by
+// the time between the starts of the two sides, from which their leases count.
+func equal(a, b proto.Message, apart time.Duration) bool {
 	if a, ok := a.(*pb.LeaseTimeToLiveResponse); ok {
-		if b, ok := b.(*pb.LeaseTimeToLiveResponse); ok && max(a.TTL-b.TTL, b.TTL-a.TTL) == 1 && a.TTL > 0 {
+		if b, ok := b.(*pb.LeaseTimeToLiveResponse); ok && a.TTL > 0 && max(a.TTL-b.TTL, b.TTL-a.TTL) <= 1+int64(apart/time.Second) {
 			b = proto.CloneOf(b)
 			b.TTL = a.TTL
 			return proto.Equal(a, b)

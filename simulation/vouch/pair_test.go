@@ -49,6 +49,7 @@ type script struct {
 	compacted int64
 	past      bool // a watch has begun in the past since the last settle
 	alarmed   bool
+	apart     time.Duration // at most between the starts of the two sides
 }
 
 func newPair(t testing.TB, real, model *side) *pair {
@@ -256,7 +257,7 @@ func (p *pair) call(req proto.Message) answer {
 	if status.Code(real.err) == codes.Unavailable { // its election timeout is 100 ms
 		p.t.Skipf("the machine is too busy for etcd: %s: %v", words(req), real.err)
 	}
-	if !real.equal(model) {
+	if !real.equal(model, p.apart) {
 		p.differ(real.String(), model.String())
 	}
 	p.count(req, real.err)
@@ -299,11 +300,11 @@ type answer struct {
 	err error
 }
 
-func (a answer) equal(b answer) bool {
+func (a answer) equal(b answer, apart time.Duration) bool {
 	if a.err != nil || b.err != nil {
 		return a.String() == b.String()
 	}
-	return equal(a.msg, b.msg)
+	return equal(a.msg, b.msg, apart)
 }
 
 // revision is that of the header.

@@ -3,6 +3,7 @@ package vouch
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/codes"
@@ -113,10 +114,12 @@ func (r *restarted) restart(what string, real func() error, model func()) {
 	r.t.Helper()
 	r.note(what)
 	open := []*stream{r.pair.real.watchAll(), r.pair.model.watchAll()}
+	began := time.Now()
 	if err := real(); err != nil {
 		r.t.Fatal(err)
 	}
 	model()
+	r.apart += time.Since(began)
 	for _, st := range open {
 		if err := st.end(); status.Code(err) != codes.Unavailable {
 			r.t.Errorf("%s: a watch ends with %v at a %s", st.side.name, err, what)

@@ -27,8 +27,10 @@ func TestRestoreAsNew(t *testing.T) {
 	saved, now, compacted := r.model.Backup(), r.now, r.compacted
 	r.draw()
 	before := r.header(r.pair.model)
+	began := time.Now()
 	client := restoreSnapshot(t, file)
 	r.model.RestoreAsNew(saved)
+	r.apart += time.Since(began)
 	r.pair.real = again(r.pair.real, newSide(t, "etcd", client))
 	r.pair.model = again(r.pair.model, r.dial())
 	r.now, r.compacted = now, compacted

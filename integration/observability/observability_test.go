@@ -187,6 +187,34 @@ func (l *lines) with(text string) string {
 	return strings.Join(found, "")
 }
 
+// TestMetrics_Namespaces tells keys of one name in two namespaces apart.
+func TestMetrics_Namespaces(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	if _, err := etcd.Admin().Put(bounded(t), "prod/acme/user/a", "10.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
+	reader := metric.NewManualReader()
+	provider := metric.NewMeterProvider(metric.WithReader(reader))
+	for _, namespace := range []string{"prod/", "test/"} {
+		registry := runtime.NewRegistry(etcd.Client(t), runtime.WithNamespace(namespace), runtime.WithMeterProvider(provider))
+		t.Cleanup(func() { registry.Close(context.Background()) })
+		conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Connect()
+	}
+	listed := attribute.String("etcdrpc.endpoint.state", "listed")
+	for namespace, want := range map[string]float64{"prod/": 1, "test/": 0} {
+		key := attribute.String("etcdrpc.key", namespace+"acme/user")
+		eventually(t, namespace, func() bool {
+			got, points := value(t, reader, "etcdrpc.endpoint.count", key, listed)
+			status, _ := value(t, reader, "etcdrpc.discovery.status", key, attribute.String("etcdrpc.discovery.state", "following"))
+			return points == 1 && got == want && status == 1
+		})
+	}
+}
+
 func TestLogs(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	log := &lines{}

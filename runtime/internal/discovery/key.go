@@ -39,6 +39,9 @@ type lastSnapshots struct {
 // reader is a caller of Read, told of each new state.
 type reader struct{ notify func() }
 
+// Full returns the key as etcd has it, which begins with the namespace.
+func (k *Key) Full() string { return k.spec.key }
+
 // State returns what is known now.
 func (k *Key) State() *State { return k.state.Load() }
 

@@ -25,7 +25,7 @@ const (
 
 // The attributes of the instruments. That of a cause is OpenTelemetry's own.
 const (
-	keyAttr               = attribute.Key("etcdrpc.key")
+	keyAttr               = attribute.Key("etcdrpc.key") // with the namespace
 	rangeAttr             = attribute.Key("etcdrpc.range")
 	causeAttr             = attribute.Key("error.type")
 	discoveryStateAttr    = attribute.Key("etcdrpc.discovery.state")
@@ -186,7 +186,7 @@ func (m *Metrics) observe(meter metric.Meter, keys func() []*discovery.Key) erro
 	m.observing, errs[3] = meter.RegisterCallback(func(_ context.Context, to metric.Observer) error {
 		now := time.Now()
 		for _, k := range keys() {
-			o.report(to, k.Name, k.State(), now)
+			o.report(to, k.Full(), k.State(), now)
 		}
 		return nil
 	}, o.status, o.endpoints, o.unchanged)

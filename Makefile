@@ -32,14 +32,15 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 .PHONY: test
-# Only modules with tests, so that nothing else is compiled with the race detector.
-test: MODULES := $(foreach module,$(MODULES) tools/release,\
+# Only modules with tests, so that nothing else is compiled with the race detector. Those that take longest come first.
+test: MODULES := $(foreach module,integration cmd/etcdrpc $(filter-out integration cmd/etcdrpc,$(MODULES)) tools/release,\
 	$(if $(shell git ls-files --cached --others --exclude-standard '$(module)/*_test.go'),$(module)))
-# Four packages at a time, because the tests on real etcd mostly wait. Without vet, which lint does for our code; go test
-# would vet dependencies, too.
+# Without vet, which lint does for our code; go test would vet dependencies, too.
+test: export COMMAND = go test $(RACE) -p 2 -vet=off -timeout 10m $(TESTFLAGS) ./...
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
-	$(call each,go test $(RACE) -p 4 -vet=off -timeout 10m $(TESTFLAGS) ./...)
+	@# Two modules at a time, and two packages of each, because the tests on real etcd mostly wait.
+	@printf '%s\n' $(MODULES) | xargs -n 1 -P 2 sh -c 'echo "== $$0: $$COMMAND"; cd "$$0" && eval "$$COMMAND"'
 
 .PHONY: setups
 setups: ## Follow each section of docs/setup.md in a project of its own

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -48,9 +49,14 @@ func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string)
 	})
 }
 
-// completeDrained offers a key, and then what is drained there.
+// completeDrained offers a key, and then what the list of its live config names, whether that is in force or not.
 func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
-	return a.completeSecond(cmd, args, typed, (*survey.Service).Drained)
+	return a.completeSecond(cmd, args, typed, func(s *survey.Service) []string {
+		if s.Config == nil {
+			return nil
+		}
+		return liveconfig.Drained(s.Config.Value)
+	})
 }
 
 func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, names func(*survey.Service) []string) ([]string, cobra.ShellCompDirective) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -115,6 +116,14 @@ var faults = []fault{
 	{"a drain of nothing", doctor.KindNoMatch, `"10.1.22.9:9000"`, "_grpc_config/acme/victor", func(f *planted) {
 		f.instance("acme/victor", "10.1.22.1:9000")
 		f.etcdPolicy("acme/victor", `"drain":["10.1.22.9:9000"]`)
+	}},
+	{"a drain by an id that clients do not know", doctor.KindNoMatch, `drains "n1", but clients know 10.1.23.1:9000 as "u1"`, "acme/violet/n1", func(f *planted) {
+		for n := range 2 {
+			addr := fmt.Sprintf("10.1.23.%d:9000", n+1)
+			f.lease(fmt.Sprintf("acme/violet/n%d", n+1), `{"Addr":"`+addr+`","Metadata":{"version":"v1","weight":10}}`)
+			f.lease(fmt.Sprintf("acme/violet/u%d", n+1), `{"id":"u`+strconv.Itoa(n+1)+`","name":"violet","version":"v1","metadata":{},"endpoints":["grpc://`+addr+`"]}`)
+		}
+		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
 	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *planted) {
 		f.policy("acme/whiskey", `{"methodConfig":[]}`)

@@ -18,7 +18,8 @@ func newLs(a *app) *cobra.Command {
 		Short:   "List services and their instances",
 		Long: `ls lists the services whose keys begin with PREFIX, and their instances: address,
 version, zone, weight, the layout of the entry in etcd and the time left on its
-lease. The state is "registered", "drained" by the live policy, or "malformed".
+lease. The state is "registered", "drained" by the live policy as clients go by
+it, "leaving" while its owner withdraws the entry, or "malformed".
 
 What is neither an instance nor beside one is left out, so that etcd may be used
 for other things as well.`,

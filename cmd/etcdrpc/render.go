@@ -61,10 +61,10 @@ func (v *view) json() []serviceJSON {
 	return all
 }
 
-func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained []string) instanceJSON {
+func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained map[string]bool) instanceJSON {
 	out := instanceJSON{
 		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: s.LayoutName(*i), Drained: i.IsDrained(drained), EtcdKey: v.full(i.Entry.Key),
+		Layout: s.LayoutName(*i), Drained: drained[i.Addr], EtcdKey: v.full(i.Entry.Key),
 	}
 	if i.Entry.Lease != 0 {
 		t := v.leases[i.Entry.Lease]
@@ -83,7 +83,10 @@ func (v *view) rows() [][]string {
 		for n := range s.Instances {
 			i := &s.Instances[n]
 			state := "registered"
-			if i.IsDrained(drained) {
+			switch {
+			case i.Leaving():
+				state = "leaving"
+			case drained[i.Addr]:
 				state = "drained"
 			}
 			weight := ""

@@ -142,7 +142,7 @@ func (w *watch) fresh(s *survey.Service) (leases map[int64]bool, looked map[stri
 	leases, looked = make(map[int64]bool), make(map[string]condition)
 	drained := s.Drained()
 	for _, i := range slices.Concat(s.Instances, s.Malformed) {
-		now := condition{i.Entry.ModRevision, i.IsDrained(drained)}
+		now := condition{i.Entry.ModRevision, drained[i.Addr]}
 		looked[i.Entry.Key] = now
 		if w.looked[i.Entry.Key] != now {
 			leases[i.Entry.Lease] = true

@@ -112,7 +112,7 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
-		case len(heard.notServing) > 0 && !i.IsDrained(drained):
+		case len(heard.notServing) > 0 && !drained[i.Addr]:
 			all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
 				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
 		}

@@ -24,7 +24,7 @@ func (p *patient) checkLanes(s *survey.Service) (all []Finding) {
 	switch {
 	case len(placed.Of) == len(s.Instances):
 		found("every instance is in a lane, so the calls without a lane go to all of them", "register instances in no lane, or see that the routes match fewer")
-	case s.BaseIsDrained(placed, policy.Drain) && s.CheckLeft(policy.Drain) == nil:
+	case s.Drain(policy).NamesBase:
 		found("the live policy drains every instance that is in no lane, so clients ignore that for these",
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key)))
 	}

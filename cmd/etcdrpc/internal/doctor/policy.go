@@ -64,17 +64,26 @@ func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) [
 			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked)}}
 }
 
-// checkDrain finds a drain of everything, which clients ignore, or of nothing.
+// checkDrain finds a drain of everything, which clients ignore, of nothing, or by a name that clients do not know.
 func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all []Finding) {
 	key := p.full(s.Config.Key)
-	if m := s.Merged(); len(m.Instances) > 0 && m.CheckLeft(policy.Drain) != nil {
+	clients := s.Merged()
+	if clients.Drain(policy).NamesAll {
 		all = append(all, Finding{KindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))})
 	}
 	var absent []string
 	for _, name := range policy.Drain {
-		if !mayBeNamed(s, name) && !slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.IsDrained([]string{name}) }) {
+		if mayBeNamed(s, name) {
+			continue
+		}
+		at := slices.IndexFunc(s.Instances, func(i survey.Instance) bool { return i.OnList([]string{name}) })
+		if at < 0 {
 			absent = append(absent, name)
+		} else if called := clients.At(s.Instances[at].Addr); called != nil && !called.OnList(policy.Drain) {
+			all = append(all, Finding{KindNoMatch, []string{key, p.full(s.Instances[at].Entry.Key), p.full(called.Entry.Key)},
+				fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
+				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", p.word(s.Key), output.Shell(called.Addr), output.Shell(name))})
 		}
 	}
 	if len(absent) == 0 {

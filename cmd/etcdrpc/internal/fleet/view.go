@@ -72,11 +72,11 @@ func summarize(s *survey.Service, version string) console.Summary {
 }
 
 // stateOf returns what becomes of an instance, without a look at its lease.
-func stateOf(i *survey.Instance, drained []string) console.State {
+func stateOf(i *survey.Instance, drained map[string]bool) console.State {
 	switch {
 	case i.Leaving():
 		return console.Leaving
-	case i.IsDrained(drained):
+	case drained[i.Addr]:
 		return console.Drained
 	}
 	return console.Registered

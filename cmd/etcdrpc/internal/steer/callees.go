@@ -53,15 +53,13 @@ func sharesByAddr(s *survey.Service) map[string]float64 {
 	return shares
 }
 
-// EveryCallee returns all instances but those that are drained. A drain of all counts for nothing, as it does for clients.
+// EveryCallee returns all instances but those that are drained.
 func EveryCallee(s *survey.Service, method string) (callees []survey.Instance, drained []string, err error) {
-	m := s.Merged()
-	names := m.Drained()
-	all := m.CheckLeft(names) != nil
-	for _, i := range m.Instances {
+	kept := s.Drained()
+	for _, i := range s.Merged().Instances {
 		switch {
 		case !i.Serves(method):
-		case i.IsDrained(names) && !all:
+		case kept[i.Addr]:
 			drained = append(drained, i.Instance)
 		default:
 			callees = append(callees, i)

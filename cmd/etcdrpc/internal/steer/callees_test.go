@@ -43,6 +43,7 @@ func TestCallees(t *testing.T) {
 		{"one an address", calledService("", a, a), "b", "b"},
 		{"none that is drained", calledService(drainA, a, b), "b", "b"},
 		{"a drain of all is ignored", calledService(drainA, a), "a", "a"},
+		{"none that is drained under another id", calledService(drainA, a, a, b), "b c", "b c"},
 		{"a broken policy is ignored", calledService(`{`, a, b), "a b", "a b"},
 		{"none without a share, but for each", calledService(splitV1, `{"Addr":"10.0.0.7:1","Metadata":{"version":"v1"}}`, b), "a", "a b"},
 		{"none that is malformed", calledService("", a, "nonsense"), "a", "a"},

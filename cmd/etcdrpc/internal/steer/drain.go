@@ -62,7 +62,7 @@ func (o *Draining) Drain(s *survey.Service, c *liveconfig.Config, name string) (
 	}
 	clients := s.Merged()
 	called := cmp.Or(clients.At(i.Addr), i)
-	if called.IsDrained(drained) {
+	if called.OnList(drained) {
 		return nil, nil
 	}
 	drained = append(drained, s.DrainName(i, called))
@@ -98,8 +98,13 @@ func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []stri
 		return nil, err
 	}
 	names := []string{name}
-	if i, err := s.Find(name); err == nil {
-		names = append(names, i.Instance, i.Addr)
+	if found, err := s.Find(name); err == nil {
+		names = append(names, found.Addr)
+		for _, i := range s.Instances {
+			if i.Addr == found.Addr { // clients know it by one of these
+				names = append(names, i.Instance)
+			}
+		}
 	}
 	left := slices.DeleteFunc(slices.Clone(drained), func(d string) bool { return slices.Contains(names, d) })
 	if len(left) == len(drained) {

@@ -135,21 +135,14 @@ func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []
 
 // drain leaves out what is drained.
 func (x *Explanation) drain(set []int) []int {
-	drains := func(i int) bool { return x.Service.Instances[i].IsDrained(x.etcd.Drain) }
+	drain := x.Service.Drain(x.etcd)
 	switch {
-	case len(x.etcd.Drain) == 0:
-		return set
-	case !slices.ContainsFunc(set, func(i int) bool { return !drains(i) }):
+	case drain.NamesAll:
 		x.note("The drain names every instance and is ignored.")
-		return set
-	}
-	keepBase := x.placed != nil && x.Service.BaseIsDrained(x.placed, x.etcd.Drain)
-	if keepBase {
+	case drain.NamesBase:
 		x.note("The drain names every instance that is in no lane, and is ignored for these.")
 	}
-	return x.keep(set, func(i int) (bool, string) {
-		return !drains(i) || keepBase && x.placed.Of[i] == nil, "is drained"
-	})
+	return x.keep(set, func(i int) (bool, string) { return !drain.Addrs[x.Service.Instances[i].Addr], "is drained" })
 }
 
 // lane leaves the instances of the caller's lane, or of the base.

@@ -26,30 +26,30 @@ func (s *Service) CheckLanesLeft(policy *serviceconfig.Etcd, drained []string) e
 		return nil
 	}
 	before := drained[:len(drained)-1]
-	if s.BaseIsDrained(placed, drained) && !s.BaseIsDrained(placed, before) {
+	if s.namesBase(placed, drained) && !s.namesBase(placed, before) {
 		return errors.New("it is the last one in no lane that is not drained, and clients ignore a list that leaves them none of these: register another first")
 	}
 	lanes := serviceconfig.NewLanes(policy.Route)
 	for _, lane := range placed.Made {
 		in := func(i int) bool { return slices.Contains(placed.Of[i], lane) }
-		if lanes.Strict(lane) && s.allDrained(in, drained) && !s.allDrained(in, before) {
+		if lanes.Strict(lane) && s.namesAll(in, drained) && !s.namesAll(in, before) {
 			return fmt.Errorf("it is the last one in the lane %q that is not drained, and the calls of the lane would fail, for it is strict: register another first", lane)
 		}
 	}
 	return nil
 }
 
-// BaseIsDrained reports whether there are instances in no lane, and all of them are drained.
-func (s *Service) BaseIsDrained(placed *serviceconfig.Placement, drained []string) bool {
-	return s.allDrained(func(i int) bool { return placed.Of[i] == nil }, drained)
+// namesBase reports whether there are instances in no lane, and a list names all of them.
+func (s *Service) namesBase(placed *serviceconfig.Placement, drained []string) bool {
+	return s.namesAll(func(i int) bool { return placed.Of[i] == nil }, drained)
 }
 
-// allDrained reports whether there are instances of a set, and all of them are drained.
-func (s *Service) allDrained(in func(i int) bool, drained []string) bool {
+// namesAll reports whether there are instances of a set, and a list names all of them.
+func (s *Service) namesAll(in func(i int) bool, drained []string) bool {
 	n := 0
 	for i := range s.Instances {
 		if in(i) {
-			if n++; !s.Instances[i].IsDrained(drained) {
+			if n++; !s.Instances[i].OnList(drained) {
 				return false
 			}
 		}

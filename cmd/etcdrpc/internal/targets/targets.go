@@ -59,7 +59,7 @@ func Of(services []*survey.Service, port Port) []Group {
 			if !ok {
 				continue
 			}
-			groups = append(groups, Group{[]string{target}, targetLabels(s, &i, i.IsDrained(drained))})
+			groups = append(groups, Group{[]string{target}, targetLabels(s, &i, drained[i.Addr])})
 		}
 	}
 	return groups

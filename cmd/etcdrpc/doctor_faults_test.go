@@ -161,6 +161,22 @@ var faults = []fault{
 		f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`)
 		f.route("10.1.37.1:9000", f.yard.partly)
 	}},
+	{"the last of many services", doctor.KindNotServing, `not serving: "acme.S9"`, "acme/quince/10.1.43.1:9000", func(f *planted) {
+		f.says("acme/quince", "10.1.43.1:9000", `{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`)
+		f.route("10.1.43.1:9000", f.yard.many)
+	}},
+	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within 3s: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000", func(f *planted) {
+		f.says("acme/rowan", "10.1.44.1:9000", `{"grpc_methods":"acme.Rowan/Get"}`)
+		f.route("10.1.44.1:9000", f.yard.forgetful)
+	}},
+	{"a proxy without an upstream", doctor.KindNotServing, `fails gRPC's health check with Unavailable ("no healthy upstream"): the server as a whole`, "acme/sorrel/10.1.45.1:9000", func(f *planted) {
+		f.says("acme/sorrel", "10.1.45.1:9000", `{"grpc_methods":"acme.Sorrel/Get"}`)
+		f.route("10.1.45.1:9000", f.yard.idle)
+	}},
+	{"a health check that fails", doctor.KindNotServing, `fails gRPC's health check with Internal ("panic: nil pointer")`, "acme/teasel/10.1.46.1:9000", func(f *planted) {
+		f.instance("acme/teasel", "10.1.46.1:9000")
+		f.route("10.1.46.1:9000", f.yard.failing)
+	}},
 	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", func(f *planted) {
 		f.instance("acme/fig", "10.1.38.1:9000")
 		f.route("10.1.38.1:9000", f.yard.http2)

@@ -29,9 +29,11 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -157,6 +159,10 @@ type yard struct {
 	plain      string // gRPC without TLS
 	notServing string // gRPC over TLS that says so
 	partly     string // gRPC over TLS of which one service, acme.Grape, says so
+	many       string // gRPC over TLS of nine services, of which the last, acme.S9, says so
+	forgetful  string // gRPC over TLS that answers in time for the server as a whole alone
+	idle       string // gRPC over TLS that answers every call as a proxy without an upstream does
+	failing    string // gRPC over TLS whose health check fails
 	bare       string // gRPC over TLS without a health service
 	http2      string // HTTP/2 over TLS that is not gRPC
 	expired    string // and the next two: gRPC over TLS with a certificate that is not good
@@ -192,6 +198,25 @@ func newYard(t *testing.T) *yard {
 		checks.SetServingStatus("acme.Grape", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 		grpc_health_v1.RegisterHealthServer(server, checks)
 	})
+	y.many = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
+		checks := health.NewServer()
+		for n := range 9 {
+			checks.SetServingStatus(fmt.Sprintf("acme.S%d", n+1), grpc_health_v1.HealthCheckResponse_SERVING)
+		}
+		checks.SetServingStatus("acme.S9", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+		grpc_health_v1.RegisterHealthServer(server, checks)
+	})
+	y.forgetful = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
+		grpc_health_v1.RegisterHealthServer(server, serviceless{health.NewServer()})
+	})
+	y.idle = y.serveWith(y.ca.issuer("", later), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+		return status.Error(codes.Unavailable, "no healthy upstream")
+	}))
+	y.failing = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
+		grpc_health_v1.RegisterHealthServer(server, health.NewServer())
+	}, grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+		return nil, status.Error(codes.Internal, "panic: nil pointer")
+	}))
 	y.bare = y.serveWith(y.ca.issuer("", later), func(*grpc.Server) {})
 	y.http2 = y.serveHTTP(y.ca.issuer("", later), true)
 	y.http1 = y.accept(func(conn net.Conn) {
@@ -221,24 +246,36 @@ func (hangingHealth) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckReq
 	return nil, ctx.Err()
 }
 
+// serviceless answers for the server as a whole, and for a service when nobody waits any more.
+type serviceless struct{ *health.Server }
+
+func (s serviceless) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	if in.GetService() != "" {
+		<-ctx.Done()
+	}
+	return s.Server.Check(ctx, in)
+}
+
 // serve runs a gRPC server with a health service. config is nil for one without TLS.
-func (y *yard) serve(config *tls.Config, status grpc_health_v1.HealthCheckResponse_ServingStatus) string {
+func (y *yard) serve(config *tls.Config, serving grpc_health_v1.HealthCheckResponse_ServingStatus) string {
 	y.t.Helper()
 	return y.serveWith(config, func(server *grpc.Server) {
 		checks := health.NewServer()
-		checks.SetServingStatus("", status)
+		checks.SetServingStatus("", serving)
 		grpc_health_v1.RegisterHealthServer(server, checks)
 	})
 }
 
-func (y *yard) serveWith(config *tls.Config, register func(*grpc.Server)) string {
+// serveWith runs a gRPC server. register may be nil.
+func (y *yard) serveWith(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
-	var opts []grpc.ServerOption
 	if config != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
 	}
 	server := grpc.NewServer(opts...)
-	register(server)
+	if register != nil {
+		register(server)
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		y.t.Fatal(err)

@@ -112,9 +112,8 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
-		case len(heard.notServing) > 0 && !drained[i.Addr]:
-			all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(heard.notServing)),
-				"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
+		case !drained[i.Addr]:
+			all = append(all, heard.health.check(i.Addr, where)...)
 		}
 	}
 	return append(all, p.checkTransport(secure, plain, d)...)
@@ -126,14 +125,6 @@ func notGRPC(s *survey.Service, i *survey.Instance, heard speech, where []string
 		fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", output.Shell(s.Key))
 	}
 	return Finding{KindNotGRPC, where, i.Addr + " " + heard.what, fix}
-}
-
-// healthNames lists services that are not serving.
-func healthNames(services []string) string {
-	if services[0] == "" {
-		return "the server as a whole"
-	}
-	return output.Quoted(services)
 }
 
 func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where []string, d *Options) (all []Finding) {

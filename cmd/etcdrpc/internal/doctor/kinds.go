@@ -63,7 +63,7 @@ var Kinds = []struct {
 	{KindLane, "routes of a live policy that put no instance in a lane, or too many"},
 	{KindPlaintext, "a password of --user that is sent without TLS"},
 	{KindNotGRPC, "a port that does not speak gRPC (--deep)"},
-	{KindNotServing, "a server that says it is not serving, or nothing (--deep)"},
+	{KindNotServing, "a server whose health check says that it is not serving, fails, or hangs (--deep)"},
 	{KindTransport, "plaintext where clients use TLS, or the reverse (--deep)"},
 	{KindCertificate, "a certificate that clients refuse (--deep)"},
 	{KindJSONLayout, "JSON that clients read only with a json_layout: a note, no fault"},

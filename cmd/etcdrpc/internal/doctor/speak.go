@@ -8,31 +8,22 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"sync"
 	"time"
-
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
 )
 
-// Bounds of what is asked and read of one instance.
+// Bounds of what is read of one instance, in bytes.
 const (
-	maxAnswer    = 4 << 10  // bytes of an answer
-	maxHeaders   = 16 << 10 // bytes of its headers
-	maxHealthOf  = 8        // services whose health is asked for
-	grpcContent  = "application/grpc"
-	healthMethod = "/grpc.health.v1.Health/Check"
+	maxAnswer  = 4 << 10  // of an answer
+	maxHeaders = 16 << 10 // of its headers
+	maxFirst   = 48       // of what is no answer
 )
-
-// http2Preface is what an HTTP/2 client begins with, and an empty SETTINGS frame.
-const http2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 // partner is whom to speak to: an address, with the name that TLS knows it by, and the services whose health it is asked
 // for besides its own.
@@ -43,13 +34,14 @@ type partner struct {
 
 // speech is what an instance was found to speak.
 type speech struct {
-	tls        bool
-	certs      []*x509.Certificate // of the server, over TLS
-	wantsCert  bool                // it speaks to clients with a certificate alone, so the rest is not known
-	grpc       bool
-	mute       bool     // it speaks HTTP/2, but answers nothing in time
-	what       string   // what it speaks instead of gRPC, in words that follow the address
-	notServing []string // services that say so, "" for the server as a whole
+	tls       bool
+	certs     []*x509.Certificate // of the server, over TLS
+	wantsCert bool                // it speaks to clients with a certificate alone, so the rest is not known
+	grpc      bool
+	mute      bool   // it speaks HTTP/2, but answers nothing in time
+	what      string // what it speaks instead of gRPC, in words that follow the address
+	first     []byte // what it began to say without TLS
+	health
 }
 
 // speaker speaks to instances.
@@ -66,34 +58,68 @@ func (s *speaker) speakAll(ctx context.Context, partners []partner) []speech {
 	return all
 }
 
-// speak tries what is expected first, so that a server which speaks it logs nothing odd.
+// speak tries what is expected first, so that a server which speaks it logs nothing odd. What a port says that understands
+// neither is judged by the first of it.
 func (s *speaker) speak(ctx context.Context, to partner) speech {
 	tries := []func(context.Context, partner) speech{s.plain, s.overTLS}
 	if s.tlsFirst {
 		tries[0], tries[1] = tries[1], tries[0]
 	}
-	var found speech
+	var first []byte
 	for _, try := range tries {
-		if found = try(ctx, to); found.grpc || found.tls || found.what != "" {
+		found := try(ctx, to)
+		if found.grpc || found.tls || found.what != "" {
 			return found
 		}
+		first = append(first, found.first...)
 	}
-	return s.sniff(ctx, to.addr)
+	return misspoken(first)
 }
 
-// plain speaks HTTP/2 without TLS. The zero value is returned if that is not understood.
+// plain speaks HTTP/2 without TLS. If that is not understood, only what the port began to say is returned.
 func (s *speaker) plain(ctx context.Context, to partner) speech {
 	protocols := new(http.Protocols)
 	protocols.SetUnencryptedHTTP2(true)
+	var heard first
 	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return s.dial(ctx, "tcp", to.addr)
+		conn, err := s.dial(ctx, "tcp", to.addr)
+		if err != nil {
+			return nil, err
+		}
+		return recorded{conn, &heard}, nil
 	}}
 	defer transport.CloseIdleConnections()
 	var found speech
 	if err := s.converse(ctx, transport, "http", to, &found); err != nil {
-		return speech{}
+		return speech{first: heard.text()}
 	}
 	return found
+}
+
+// first is the first of what a port says. It is safe for concurrent use.
+type first struct {
+	mu   sync.Mutex
+	said []byte
+}
+
+func (f *first) text() []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return bytes.Clone(f.said)
+}
+
+// recorded is a connection of which the first that is read is kept.
+type recorded struct {
+	net.Conn
+	first *first
+}
+
+func (r recorded) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	r.first.mu.Lock()
+	defer r.first.mu.Unlock()
+	r.first.said = append(r.first.said, b[:min(n, maxFirst-len(r.first.said))]...)
+	return n, err
 }
 
 // overTLS speaks HTTP/2 over TLS, whoever the server is: who it is, is looked at later.
@@ -147,7 +173,7 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 	err := s.converse(ctx, transport, "https", to, &heard)
 	mu.Lock()
 	defer mu.Unlock()
-	found.grpc, found.what, found.notServing = heard.grpc, heard.what, heard.notServing
+	found.grpc, found.what, found.health = heard.grpc, heard.what, heard.health
 	switch {
 	case found.grpc || found.what != "":
 	case !found.tls && alert != nil:
@@ -174,117 +200,17 @@ func alertOf(err error) error {
 	return nil
 }
 
-// converse asks for the health of the server and of its services, and notes what the answers say. The error is of the first
-// question: that it was not understood at all.
-func (s *speaker) converse(ctx context.Context, over http.RoundTripper, scheme string, to partner, found *speech) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	for n, service := range append([]string{""}, to.services[:min(len(to.services), maxHealthOf)]...) {
-		a, err := ask(ctx, over, scheme, to, service)
-		switch {
-		case err != nil && n == 0:
-			return err
-		case err != nil || !a.grpc:
-			if n == 0 {
-				found.what = a.what
-			}
-			return nil
-		}
-		found.grpc = true
-		if a.notServing {
-			found.notServing = append(found.notServing, service)
-		}
-	}
-	return nil
-}
-
-// answer is what came back to one question.
-type answer struct {
-	grpc, notServing bool
-	what             string
-}
-
-// ask asks for the health of one service. A server that does not know the method, or the service, speaks gRPC all the same.
-func ask(ctx context.Context, over http.RoundTripper, scheme string, to partner, service string) (answer, error) {
-	var message []byte
-	if service != "" {
-		message = protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), service)
-	}
-	body := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+to.addr+healthMethod, bytes.NewReader(append(body, message...)))
-	if err != nil {
-		return answer{}, err
-	}
-	req.Header.Set("Content-Type", grpcContent)
-	req.Header.Set("Te", "trailers")
-	if to.tlsName != "" {
-		req.Host = to.tlsName
-	}
-	resp, err := over.RoundTrip(req)
-	if err != nil {
-		return answer{}, err
-	}
-	defer resp.Body.Close()
-	if content := resp.Header.Get("Content-Type"); !strings.HasPrefix(content, grpcContent) {
-		return answer{what: fmt.Sprintf("answers gRPC with HTTP status %d and the content type %.40q", resp.StatusCode, content)}, nil
-	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return answer{grpc: true}, nil
-	}
-	return answer{grpc: true, notServing: saysNotServing(raw)}, nil
-}
-
-// saysNotServing reports whether the answer of a health check is NOT_SERVING.
-func saysNotServing(raw []byte) bool {
-	const header = 5 // a flag for compression, and the length
-	const statusField, notServing = 1, 2
-	if len(raw) < header || raw[0] != 0 {
-		return false
-	}
-	for raw = raw[header:]; len(raw) > 0; {
-		number, kind, n := protowire.ConsumeTag(raw)
-		if n < 0 {
-			return false
-		}
-		if raw = raw[n:]; number == statusField && kind == protowire.VarintType {
-			status, n := protowire.ConsumeVarint(raw)
-			return n > 0 && status == notServing
-		}
-		if n = protowire.ConsumeFieldValue(number, kind, raw); n < 0 {
-			return false
-		}
-		raw = raw[n:]
-	}
-	return false
-}
-
-// sniff hears what a port answers that let no question of HTTP/2 be answered, with TLS or without.
-func (s *speaker) sniff(ctx context.Context, addr string) speech {
-	silent := speech{what: "accepts connections, but answers neither HTTP/2 nor TLS"}
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	conn, err := s.dial(ctx, "tcp", addr)
-	if err != nil {
-		return silent
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if _, err := strings.NewReader(http2Preface).WriteTo(conn); err != nil {
-		return silent
-	}
-	first := make([]byte, 48)
-	n, _ := conn.Read(first) // what fails has answered nothing
+// misspoken judges a port that let no question of HTTP/2 be answered, with TLS or without, by the first that it said.
+func misspoken(first []byte) speech {
 	switch {
-	case n == 0:
-		return silent
-	case isSettings(first[:n]):
+	case len(first) == 0:
+		return speech{what: "accepts connections, but answers neither HTTP/2 nor TLS"}
+	case isSettings(first):
 		return speech{mute: true}
 	case bytes.HasPrefix(first, []byte("HTTP/1")):
 		return speech{what: "speaks HTTP/1, not HTTP/2"}
 	}
-	return speech{what: fmt.Sprintf("answers HTTP/2 with %q", first[:n])}
+	return speech{what: fmt.Sprintf("answers HTTP/2 with %q", first)}
 }
 
 // isSettings reports whether text begins with the SETTINGS frame with which HTTP/2 servers begin.

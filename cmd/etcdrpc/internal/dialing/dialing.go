@@ -7,7 +7,7 @@ import (
 )
 
 // Most bounds the connections that are tried at once.
-const Most = 64
+const Most = 256
 
 // Func opens a TCP connection.
 type Func = func(ctx context.Context, network, addr string) (net.Conn, error)

@@ -49,16 +49,3 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
-
-func TestMisspoken(t *testing.T) {
-	for _, tt := range []struct{ first, want string }{
-		{"", "accepts connections, but answers neither HTTP/2 nor TLS"},
-		{"\x00\x00\x00\x04\x00\x00\x00\x00\x00", ""},
-		{"HTTP/1.1 400 Bad Request\r\n", "speaks HTTP/1, not HTTP/2"},
-		{"SSH-2.0-OpenSSH_9.6\r\n", `answers HTTP/2 with "SSH-2.0-OpenSSH_9.6\r\n"`},
-	} {
-		if got := misspoken([]byte(tt.first)); got.what != tt.want || got.mute != (tt.want == "") {
-			t.Errorf("%q: %+v, want %q", tt.first, got, tt.want)
-		}
-	}
-}

@@ -1,0 +1,37 @@
+package doctor
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestMisspoken(t *testing.T) {
+	for _, tt := range []struct{ first, want string }{
+		{"", "accepts connections, but answers neither HTTP/2 nor TLS"},
+		{"\x00\x00\x00\x04\x00\x00\x00\x00\x00", ""},
+		{"HTTP/1.1 400 Bad Request\r\n", "speaks HTTP/1, not HTTP/2"},
+		{"SSH-2.0-OpenSSH_9.6\r\n", `answers HTTP/2 with "SSH-2.0-OpenSSH_9.6\r\n"`},
+	} {
+		if got := misspoken([]byte(tt.first)); got.what != tt.want || got.mute != (tt.want == "") {
+			t.Errorf("%q: %+v, want %q", tt.first, got, tt.want)
+		}
+	}
+}
+
+// TestSpeak_Silent counts the connections to a port that says nothing: one without TLS and one with it, each waited for.
+func TestSpeak_Silent(t *testing.T) {
+	var dials atomic.Int32
+	s := speaker{timeout: 20 * time.Millisecond, dial: func(context.Context, string, string) (net.Conn, error) {
+		dials.Add(1)
+		ours, theirs := net.Pipe()
+		t.Cleanup(func() { theirs.Close() })
+		return ours, nil
+	}}
+	all := s.speakAll(t.Context(), []partner{{addr: "10.0.0.7:9000", tlsName: "acme.user"}})
+	if want := "accepts connections, but answers neither HTTP/2 nor TLS"; all[0].what != want || dials.Load() != 2 {
+		t.Errorf("%+v after %d connections", all[0], dials.Load())
+	}
+}

@@ -58,6 +58,10 @@ var healthy = []struct {
 		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
 	}},
 	{"an etcd that is shared with others", 1, plantShared},
+	{"sessions in JSON beside the counter that numbers them", 1, func(_ *testing.T, f *planted) {
+		f.lease("by-dev/meta/session/proxy-5", `{"ServerID":5,"ServerName":"proxy","Address":"10.2.10.1:19529","Exclusive":false,"TriggerKill":true,"Version":"2.3"}`)
+		f.put("by-dev/meta/session/id", "6")
+	}},
 	{"namespaces, with an election in each", 0, func(_ *testing.T, f *planted) {
 		for n, namespace := range []string{"prod/", "staging/"} {
 			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)

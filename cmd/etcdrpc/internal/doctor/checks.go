@@ -20,7 +20,7 @@ func (p *patient) check(d *Options) []Finding {
 	unreachable := make(map[string]int) // the index in all of what was said of an address
 	for _, s := range p.examined() {
 		all = append(all, p.checkKey(s)...)
-		for _, i := range s.Malformed {
+		for _, i := range s.Faulty() {
 			all = append(all, p.malformed(s, &i))
 		}
 		for n := range s.Instances {

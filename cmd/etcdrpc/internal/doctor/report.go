@@ -21,7 +21,7 @@ func (p *patient) report(d *Options) *Report {
 	r := &Report{Findings: []Finding{}, Part: p.part}
 	for _, s := range p.examined() {
 		r.Services++
-		r.Instances += len(s.Instances) + len(s.Malformed)
+		r.Instances += len(s.Instances) + len(s.Faulty())
 	}
 	for _, f := range slices.Concat(p.findings, p.check(d)) {
 		if !d.skips(f.Kind) {

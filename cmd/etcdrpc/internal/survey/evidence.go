@@ -44,6 +44,19 @@ func (s *Service) isServersFault(i Instance) bool {
 	return strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) || wantsAddress(string(e.Value))
 }
 
+// Faulty returns the malformed entries without what a program with JSON of its own keeps beside that of its servers, such as
+// a counter or the name of a leader.
+func (s *Service) Faulty() []Instance {
+	foreign := func(i Instance) bool { return !s.IsMapped(i) }
+	if len(s.Instances) == 0 || slices.ContainsFunc(s.Instances, foreign) {
+		return s.Malformed
+	}
+	return slices.DeleteFunc(slices.Clone(s.Malformed), func(i Instance) bool {
+		value := strings.TrimSpace(string(i.Entry.Value))
+		return !strings.HasPrefix(value, "{") && !wantsAddress(value) && !s.isServersFault(i)
+	})
+}
+
 // IsAddress reports whether a text is an address that an instance may have.
 func IsAddress(text string) bool { return endpoint.CheckAddr(text, true) == nil }
 

@@ -33,3 +33,35 @@ func TestWantsAddress(t *testing.T) {
 		}
 	}
 }
+
+// TestFaulty tells what is kept beside servers from what a server was to write.
+func TestFaulty(t *testing.T) {
+	const homeMade = `{"ServerID":5,"ServerName":"proxy","Address":"10.0.0.1:19529","Exclusive":false}`
+	for _, tt := range []struct {
+		name, beside, key, value string
+		lease                    int64
+		want                     bool
+	}{
+		{"a counter", homeMade, "id", "6", 0, true},
+		{"the name of a leader", homeMade, "leader", "proxy-5", 7, true},
+		{"nothing", homeMade, "lock", "", 7, true},
+		{"half an object", homeMade, "proxy-6", `{"ServerID":6,"Addre`, 7, false},
+		{"an object without an address", homeMade, "proxy-6", `{"ServerID":6}`, 7, false},
+		{"an address without a port", homeMade, "proxy-6", "10.0.0.2", 0, false},
+		{"what is named by an address", homeMade, "10.0.0.2:19529", "6", 0, false},
+		{"what is named by its lease", homeMade, "7", "6", 7, false},
+		{"a counter beside a known layout", "10.0.0.1:19529", "id", "6", 0, false},
+	} {
+		s, _ := Of("by-dev/session", []Entry{
+			{Key: "by-dev/session/proxy-5", Value: []byte(tt.beside), Lease: 6},
+			{Key: "by-dev/session/" + tt.key, Value: []byte(tt.value), Lease: tt.lease},
+		})
+		if len(s.Instances) != 1 || len(s.Malformed) != 1 {
+			t.Errorf("%s: %+v", tt.name, s)
+			continue
+		}
+		if aside := len(s.Faulty()) == 0; aside != tt.want {
+			t.Errorf("%s: kept beside servers: %v, want %v", tt.name, aside, tt.want)
+		}
+	}
+}

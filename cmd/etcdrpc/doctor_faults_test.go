@@ -205,6 +205,10 @@ var faults = []fault{
 		f.instance("acme/hazel", "10.1.34.1:9000")
 		f.route("10.1.34.1:9000", f.yard.misnamed)
 	}},
+	{"a certificate for an identity alone", doctor.KindCertificate, `the identity "spiffe://acme/fir" and no host name, so clients that verify the name acme.willow,`, "acme/willow/10.1.47.1:9000", func(f *planted) {
+		f.instance("acme/willow", "10.1.47.1:9000")
+		f.route("10.1.47.1:9000", f.yard.identified)
+	}},
 	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", func(f *planted) {
 		f.instance("acme/iroko", "10.1.35.1:9000")
 		f.route("10.1.35.1:9000", f.yard.foreign)

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -168,6 +169,7 @@ type yard struct {
 	expired    string // and the next two: gRPC over TLS with a certificate that is not good
 	misnamed   string
 	foreign    string
+	identified string // gRPC over TLS with a certificate for an identity and no name
 	mutual     string // gRPC over TLS for clients with a certificate
 	http1      string // HTTP/1
 	silent     string // it accepts, and says nothing
@@ -190,6 +192,7 @@ func newYard(t *testing.T) *yard {
 	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), grpc_health_v1.HealthCheckResponse_SERVING)
 	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), grpc_health_v1.HealthCheckResponse_SERVING)
 	y.foreign = y.serve(newAuthority(t).issuer("", later), grpc_health_v1.HealthCheckResponse_SERVING)
+	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), grpc_health_v1.HealthCheckResponse_SERVING)
 	mutual := y.ca.issuer("", later)
 	mutual.ClientAuth = tls.RequireAnyClientCert
 	y.mutual = y.serve(mutual, grpc_health_v1.HealthCheckResponse_SERVING)
@@ -362,10 +365,13 @@ func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
 }
 
-// issue returns a certificate for a name.
+// issue returns a certificate for a name, or for an identity if that is a URL.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	if identity, err := url.Parse(name); err == nil && identity.Scheme != "" {
+		template.DNSNames, template.URIs = nil, []*url.URL{identity}
+	}
 	raw, err := x509.CreateCertificate(rand.Reader, template, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		return nil, err

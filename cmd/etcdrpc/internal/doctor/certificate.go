@@ -23,7 +23,12 @@ func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertP
 	case now.Before(leaf.NotBefore):
 		faults = append(faults, "the certificate is not valid before "+leaf.NotBefore.UTC().Format(minute))
 	}
-	if name != "" && leaf.VerifyHostname(name) != nil {
+	switch {
+	case name == "" || leaf.VerifyHostname(name) == nil:
+	case isIdentity(leaf):
+		faults = append(faults, fmt.Sprintf("the certificate is for the identity %s and no host name, so clients that verify the name %s, as TLS does by default, refuse it",
+			namesOf(leaf), name))
+	default:
 		faults = append(faults, fmt.Sprintf("the certificate is for %s, not for %s, which clients want", namesOf(leaf), name))
 	}
 	if roots == nil {
@@ -49,6 +54,12 @@ func verifyReason(err error) string {
 		return "unknown authority"
 	}
 	return strings.TrimPrefix(err.Error(), "x509: ")
+}
+
+// isIdentity reports whether a certificate is for a workload's identity alone, such as SPIFFE's, which clients go by whose
+// credentials verify that in place of a name.
+func isIdentity(cert *x509.Certificate) bool {
+	return len(cert.URIs) > 0 && len(cert.DNSNames)+len(cert.IPAddresses) == 0
 }
 
 // namesOf lists the names that a certificate is for.

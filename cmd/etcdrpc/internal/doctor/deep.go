@@ -129,9 +129,12 @@ func notGRPC(s *survey.Service, i *survey.Instance, heard speech, where []string
 
 func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where []string, d *Options) (all []Finding) {
 	name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
+	fix := fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME", orAnyName(name), output.Shell(s.Key))
+	if len(heard.certs) > 0 && isIdentity(heard.certs[0]) {
+		fix += fmt.Sprintf("; where all clients have credentials that verify identities, and somebody else watches how long these last: --skip %s", KindCertificate)
+	}
 	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
-		all = append(all, Finding{KindCertificate, where, i.Addr + ": " + fault,
-			fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME", orAnyName(name), output.Shell(s.Key))})
+		all = append(all, Finding{KindCertificate, where, i.Addr + ": " + fault, fix})
 	}
 	return all
 }

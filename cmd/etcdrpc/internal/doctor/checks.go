@@ -109,7 +109,7 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.Entry.Lease)),
 			fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"})
 	}
-	if p.stale[i.Entry.Lease] {
+	if p.stale[i.Entry.Lease] && !p.behind[i.Entry.Lease] {
 		problem := p.leaseState(i.Entry.Lease)
 		if p.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
@@ -154,20 +154,24 @@ func reason(err error, d *Options) string {
 	return err.Error()
 }
 
+// place is where an entry says that an instance is.
+type place struct {
+	layout endpoint.Layout
+	addr   string
+}
+
+func placeOf(i *survey.Instance) place { return place{i.Layout, i.Addr} }
+
 // checkDuplicates finds different entries of one layout with one address. In two layouts it is one
 // instance that writes both.
 func (p *patient) checkDuplicates(s *survey.Service) (all []Finding) {
-	type place struct {
-		layout endpoint.Layout
-		addr   string
-	}
 	keys := make(map[place][]string)
 	var order []place
 	for _, i := range s.Instances {
-		if p.stale[i.Entry.Lease] || i.Leaving() {
+		if p.stale[i.Entry.Lease] || p.behind[i.Entry.Lease] || i.Leaving() {
 			continue // what a restarted server left behind
 		}
-		at := place{i.Layout, i.Addr}
+		at := placeOf(&i)
 		if keys[at] == nil {
 			order = append(order, at)
 		}

@@ -50,26 +50,26 @@ func (d *deep) check(noDial bool) (err error) {
 	return err
 }
 
-// place is an instance of a service, as its clients see it.
-type place struct{ key, addr string }
+// spot is an instance of a service, as its clients see it.
+type spot struct{ key, addr string }
 
 // listen speaks to the instances that accept connections.
 func (p *patient) listen(ctx context.Context, dial dialing.Func, d *Options) {
 	var partners []partner
-	var places []place
+	var spots []spot
 	for _, s := range p.examined() {
 		name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
 		for _, i := range s.Merged().Instances {
 			if p.dead[i.Addr] == nil && !p.isMisleading(i.Addr) {
 				partners = append(partners, partner{i.Addr, name, servicesOf(&i)})
-				places = append(places, place{s.Key, i.Addr})
+				spots = append(spots, spot{s.Key, i.Addr})
 			}
 		}
 	}
 	speaker := speaker{dial: dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
-	p.heard = make(map[place]speech, len(places))
+	p.heard = make(map[spot]speech, len(spots))
 	for n, heard := range speaker.speakAll(ctx, partners) {
-		p.heard[places[n]] = heard
+		p.heard[spots[n]] = heard
 	}
 }
 
@@ -91,7 +91,7 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 	var secure, plain []survey.Instance
 	drained := s.Drained()
 	for _, i := range s.Merged().Instances {
-		heard, spoken := p.heard[place{s.Key, i.Addr}]
+		heard, spoken := p.heard[spot{s.Key, i.Addr}]
 		if !spoken {
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -18,9 +17,10 @@ type patient struct {
 	services []*survey.Service // those looked at, and others; sorted by key
 	leases   map[int64]store.LeaseTime
 	stale    map[int64]bool             // leases that nobody renews
+	behind   map[int64]bool             // leases that missed a renewal, of entries in whose place a newer one stands
 	probed   bool                       // the addresses were connected to
 	dead     map[string]error           // addresses that do not answer
-	heard    map[place]speech           // what instances speak; nil: they were not asked
+	heard    map[spot]speech            // what instances speak; nil: they were not asked
 	etcd     []string                   // hosts of etcd
 	alone    bool                       // everything is on one host
 	inUse    map[string]*survey.Service // by key, those with entries; nil until they are asked for
@@ -137,60 +137,6 @@ func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) er
 		return nil
 	}
 	return err
-}
-
-// renewal is how long to wait before a lease is looked at again that has little time left. Without a
-// renewal it then has at least a second less; etcd's clients renew one when a third of its time has
-// passed.
-const renewal = 1500 * time.Millisecond
-
-// readLeases looks at the time left on all leases, and again at those that have little.
-func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
-	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
-		return err
-	}
-	var doubtful []int64
-	for _, id := range slices.Sorted(maps.Keys(p.leases)) {
-		if t := p.leases[id]; t.Left*3 <= t.Granted {
-			doubtful = append(doubtful, id)
-		}
-	}
-	if len(doubtful) == 0 {
-		return nil
-	}
-	store.Pause(ctx, renewal)
-	again, err := s.Leases(ctx, doubtful)
-	if err != nil {
-		return err
-	}
-	p.stale = make(map[int64]bool)
-	for id, now := range again {
-		if now.Expired() || now.Left < p.leases[id].Left {
-			p.stale[id] = true
-		}
-		p.leases[id] = now
-	}
-	return p.forgetGone(ctx, s)
-}
-
-// forgetGone leaves out the entries that went with their leases meanwhile, as they should.
-func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
-	var failed error
-	gone := func(i survey.Instance) bool {
-		if !p.leases[i.Entry.Lease].Expired() || i.Entry.Lease == 0 {
-			return false
-		}
-		found, err := s.Get(ctx, i.Entry.Key)
-		if err != nil {
-			failed = err
-		}
-		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
-	}
-	for _, service := range p.examined() {
-		service.Instances = slices.DeleteFunc(service.Instances, gone)
-		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
-	}
-	return failed
 }
 
 // examined are the services that faults are looked for in: one, where a key was given.

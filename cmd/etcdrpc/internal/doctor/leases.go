@@ -1,0 +1,113 @@
+package doctor
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+const (
+	// renewal is how long to wait before a lease is looked at again that has little time left. Without a renewal it then has
+	// at least a second less; etcd's clients renew one when a third of its time has passed.
+	renewal = 1500 * time.Millisecond
+	// maxSettle bounds the wait for a lease to be renewed, or to miss that.
+	maxSettle = 7 * time.Second
+)
+
+// readLeases looks at the time left on all leases, and again at those that have little, or whose entries may be what an
+// earlier run of a server left behind.
+func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
+	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
+		return err
+	}
+	replaced := p.replaced()
+	var doubtful []int64
+	var wait time.Duration
+	for _, id := range slices.Sorted(maps.Keys(p.leases)) {
+		settled := time.Duration(0)
+		if replaced[id] {
+			settled = untilLate(p.leases[id])
+		}
+		if runsOut(p.leases[id]) || replaced[id] && settled <= maxSettle {
+			doubtful = append(doubtful, id)
+			wait = max(wait, renewal, settled)
+		}
+	}
+	if len(doubtful) == 0 {
+		return nil
+	}
+	store.Pause(ctx, wait)
+	again, err := s.Leases(ctx, doubtful)
+	if err != nil {
+		return err
+	}
+	p.compare(again, replaced)
+	return p.forgetGone(ctx, s)
+}
+
+// compare takes in a second look at leases.
+func (p *patient) compare(again map[int64]store.LeaseTime, replaced map[int64]bool) {
+	p.stale, p.behind = make(map[int64]bool), make(map[int64]bool)
+	for id, now := range again {
+		before := p.leases[id]
+		p.leases[id] = now
+		if !now.Expired() && now.Left >= before.Left {
+			continue // it was renewed
+		}
+		p.stale[id] = now.Expired() || runsOut(before)
+		p.behind[id] = replaced[id] && (now.Expired() || untilLate(now) <= 0)
+	}
+}
+
+// runsOut reports whether a lease missed two renewals.
+func runsOut(t store.LeaseTime) bool { return t.Left*3 <= t.Granted }
+
+// untilLate returns when a lease will have missed a renewal by more than a second, unless it is renewed.
+func untilLate(t store.LeaseTime) time.Duration {
+	const late = 2 // seconds, of which one is what etcd rounds down by
+	return time.Duration(t.Left-(t.Granted*2/3-late)) * time.Second
+}
+
+// replaced returns the leases of the entries in whose place a newer entry of the same layout and address stands, as it does
+// when a server is restarted under another id.
+func (p *patient) replaced() map[int64]bool {
+	leases := make(map[int64]bool)
+	for _, s := range p.examined() {
+		newest := make(map[place]survey.Entry)
+		for _, i := range s.Instances {
+			if at := placeOf(&i); i.Entry.Lease != 0 && !i.Leaving() && i.Entry.CreateRevision > newest[at].CreateRevision {
+				newest[at] = i.Entry
+			}
+		}
+		for _, i := range s.Instances {
+			if n := newest[placeOf(&i)]; i.Entry.Lease != 0 && n.Lease != i.Entry.Lease && n.CreateRevision > i.Entry.CreateRevision {
+				leases[i.Entry.Lease] = true
+			}
+		}
+	}
+	return leases
+}
+
+// forgetGone leaves out the entries that went with their leases meanwhile, as they should.
+func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
+	var failed error
+	gone := func(i survey.Instance) bool {
+		if !p.leases[i.Entry.Lease].Expired() || i.Entry.Lease == 0 {
+			return false
+		}
+		found, err := s.Get(ctx, i.Entry.Key)
+		if err != nil {
+			failed = err
+		}
+		return err == nil && (found == nil || found.Lease != i.Entry.Lease)
+	}
+	for _, service := range p.examined() {
+		service.Instances = slices.DeleteFunc(service.Instances, gone)
+		service.Malformed = slices.DeleteFunc(service.Malformed, gone)
+	}
+	return failed
+}

@@ -1,0 +1,70 @@
+package doctor
+
+import (
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// TestCompareLeases tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
+func TestCompareLeases(t *testing.T) {
+	for _, tt := range []struct {
+		name            string
+		before, now     int64 // seconds left of 15
+		replaced        bool
+		stale, isBehind bool
+	}{
+		{"it was renewed", 4, 14, false, false, false},
+		{"nobody renews it", 5, 3, false, true, false},
+		{"it has run out", 1, -1, false, true, false},
+		{"it was renewed, a moment late", 5, 15, true, false, false},
+		{"it is renewed, as it should be", 14, 12, true, false, false},
+		{"it is about to be renewed", 12, 10, true, false, false},
+		{"it missed a renewal", 14, 8, true, false, true},
+		{"it missed two", 5, 3, true, true, true},
+		{"it went with its entry", 2, -1, true, true, true},
+	} {
+		p := &patient{leases: map[int64]store.LeaseTime{1: {Left: tt.before, Granted: 15}}}
+		p.compare(map[int64]store.LeaseTime{1: {Left: tt.now, Granted: 15}}, map[int64]bool{1: tt.replaced})
+		if p.stale[1] != tt.stale || p.behind[1] != tt.isBehind || p.leases[1].Left != tt.now {
+			t.Errorf("%s: stale %v, behind %v, %+v", tt.name, p.stale[1], p.behind[1], p.leases[1])
+		}
+	}
+}
+
+func TestUntilLate(t *testing.T) {
+	for _, tt := range []struct {
+		left, granted int64
+		want          time.Duration
+	}{
+		{14, 15, 6 * time.Second}, {8, 15, 0}, {5, 6, 3 * time.Second}, {2, 3, 2 * time.Second},
+	} {
+		if got := untilLate(store.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
+			t.Errorf("%d of %d s are left: %v, want %v", tt.left, tt.granted, got, tt.want)
+		}
+	}
+}
+
+// TestReplaced finds the leases of what an earlier run of a server may have left behind.
+func TestReplaced(t *testing.T) {
+	entry := func(key, value string, lease, revision int64) survey.Entry {
+		return survey.Entry{Key: key, Value: []byte(value), Lease: lease, CreateRevision: revision, ModRevision: revision}
+	}
+	p := &patient{services: survey.All([]survey.Entry{
+		entry("acme/user/a", "10.0.0.1:1", 1, 1),
+		entry("acme/user/b", "10.0.0.1:1", 2, 2),
+		entry("acme/user/c", `{"Addr":"10.0.0.2:1"}`, 3, 3),
+		entry("acme/user/d", "10.0.0.2:1", 4, 4), // the same server in another layout
+		entry("acme/user/e", "10.0.0.3:1", 5, 5),
+		entry("acme/user/f", "10.0.0.3:1", 5, 6),
+		entry("acme/user/g", `{"Addr":"10.0.0.4:1"}`, 7, 7),
+		entry("acme/user/h", `{"Addr":"10.0.0.4:1","Metadata":{"grpc_leaving":"true"}}`, 8, 8),
+		entry("acme/user/i", "10.0.0.5:1", 9, 9),
+		entry("acme/user/j", "10.0.0.5:1", 0, 10),
+	})}
+	if got := p.replaced(); len(got) != 1 || !got[1] {
+		t.Errorf("replaced are %v", got)
+	}
+}

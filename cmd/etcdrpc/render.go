@@ -79,12 +79,12 @@ var instanceHead = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE",
 func (v *view) rows() [][]string {
 	var rows [][]string
 	for _, s := range v.services {
-		drained := s.Drained()
+		drained, withdrawn := s.Drained(), s.Withdrawn()
 		for n := range s.Instances {
 			i := &s.Instances[n]
 			state := "registered"
 			switch {
-			case i.Leaving():
+			case i.Leaving() || withdrawn[i.Addr]:
 				state = "leaving"
 			case drained[i.Addr]:
 				state = "drained"

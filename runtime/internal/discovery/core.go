@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 

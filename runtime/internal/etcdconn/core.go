@@ -5,7 +5,7 @@ import (
 
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // The bound of the pause before a failed connection is tried again is a twentieth of the time that it

@@ -4,17 +4,14 @@ package etcdconn
 
 import (
 	"context"
-	"errors"
-	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
@@ -70,15 +67,15 @@ func (c *Conn) Cause() error {
 
 // Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: the user
 // whom etcd refuses, the Cause, or that etcd is silent. A function given to Reconnected must not call it.
-func (c *Conn) Why(err error) error { return c.standing().why(err) }
+func (c *Conn) Why(err error) error { return c.standing().Why(err) }
 
 // Down returns why there is no connection to etcd, nil if there is one or nobody has asked for one yet.
-func (c *Conn) Down() error { return c.standing().down() }
+func (c *Conn) Down() error { return c.standing().Down() }
 
-func (c *Conn) standing() standing {
-	now := standing{state: connectivity.Ready, cause: c.Cause(), user: c.client.User, endpoints: c.client.Endpoints()}
+func (c *Conn) standing() etcdcause.Standing {
+	now := etcdcause.Standing{State: connectivity.Ready, Cause: c.Cause(), User: c.client.User, Endpoints: c.client.Endpoints()}
 	if c.conn != nil {
-		now.state = c.conn.GetState()
+		now.State = c.conn.GetState()
 	}
 	return now
 }
@@ -114,13 +111,13 @@ func (c *Conn) ask(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askBound)
 	defer cancel()
 	_, err := healthpb.NewHealthClient(c.conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(false))
-	if status.Code(err) != codes.Unavailable || c.conn.GetState() != connectivity.TransientFailure {
+	cause := etcdcause.Met(err, c.conn.GetState())
+	if cause == nil {
 		return // it was up just now
 	}
-	text := strings.TrimPrefix(status.Convert(err).Message(), "last connection error: ")
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.core.failed(errors.New(text))
+	c.core.failed(cause)
 }
 
 // await returns when the connection leaves a state, or when it is to be tried again.

@@ -7,5 +7,5 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "why.go")
+	coretest.Check(t, "core.go", "../../../internal/etcdcause/etcdcause.go")
 }

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // report logs and counts the changes of state since the last report.

@@ -14,7 +14,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 const (

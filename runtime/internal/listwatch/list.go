@@ -7,7 +7,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 const (

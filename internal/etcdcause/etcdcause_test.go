@@ -1,4 +1,4 @@
-package etcdconn
+package etcdcause
 
 import (
 	"context"
@@ -7,7 +7,9 @@ import (
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 )
 
 func TestWhy(t *testing.T) {
@@ -39,9 +41,9 @@ func TestWhy(t *testing.T) {
 		"an answer that is no refusal":     {connectivity.Ready, nil, "u", rpctypes.ErrNoLeader, ""},
 		"an answer from a connection lost": {connectivity.TransientFailure, refused, "u", rpctypes.ErrPermissionDenied, `etcd user "u"`},
 	} {
-		s := standing{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
+		s := Standing{tt.state, tt.cause, tt.user, []string{"a:1", "b:1"}}
 		got := ""
-		if err := s.why(tt.err); err != nil {
+		if err := s.Why(tt.err); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {
@@ -65,7 +67,30 @@ func TestDown(t *testing.T) {
 		"tried for the first": {connectivity.Connecting, nil, `etcd ["a:1"] does not answer: there is no connection to it`},
 	} {
 		got := ""
-		if err := (standing{state: tt.state, cause: tt.cause, endpoints: []string{"a:1"}}).down(); err != nil {
+		if err := (Standing{State: tt.state, Cause: tt.cause, Endpoints: []string{"a:1"}}).Down(); err != nil {
+			got = err.Error()
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+	}
+}
+
+func TestMet(t *testing.T) {
+	const refused = `connection error: desc = "transport: Error while dialing: dial tcp 10.0.0.1:2379: connect: connection refused"`
+	for name, tt := range map[string]struct {
+		err   error
+		state connectivity.State
+		want  string
+	}{
+		"it fails":                 {status.Error(codes.Unavailable, "last connection error: "+refused), connectivity.TransientFailure, refused},
+		"it is back":               {status.Error(codes.Unavailable, "last connection error: "+refused), connectivity.Ready, ""},
+		"it was lost just now":     {status.Error(codes.Unavailable, "error reading from server: EOF"), connectivity.Idle, ""},
+		"a call that was too late": {status.Error(codes.DeadlineExceeded, "x"), connectivity.TransientFailure, ""},
+		"no error":                 {nil, connectivity.TransientFailure, ""},
+	} {
+		got := ""
+		if err := Met(tt.err, tt.state); err != nil {
 			got = err.Error()
 		}
 		if got != tt.want {

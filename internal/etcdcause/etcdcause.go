@@ -1,0 +1,65 @@
+// Package etcdcause says why etcd does not do what it is asked for, in the words that runtime and the command etcdrpc share.
+package etcdcause
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+)
+
+// Standing is what is known of the connection at the time of an error.
+type Standing struct {
+	State     connectivity.State
+	Cause     error    // why it is down; nil: it is up, or the cause is not known
+	User      string   // that etcd knows the client by; "": none, or that of its certificate
+	Endpoints []string // of the etcd client
+}
+
+// Met returns what a connection that fails met last, by the error of a call that did not wait for it. It returns nil for
+// any other error, and where the connection has another state by now.
+func Met(err error, state connectivity.State) error {
+	if status.Code(err) != codes.Unavailable || state != connectivity.TransientFailure {
+		return nil
+	}
+	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
+}
+
+// Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: whom
+// etcd refuses, why the connection is down, or that etcd is silent.
+func (s Standing) Why(err error) error {
+	if code, ok := etcderr.Answer(err); ok {
+		if s.User != "" && (code == codes.PermissionDenied || code == codes.Unauthenticated || code == codes.InvalidArgument) {
+			return fmt.Errorf("etcd user %q", s.User)
+		}
+		return nil
+	}
+	if s.Cause == nil && !etcderr.TimedOut(err) {
+		return nil
+	}
+	return s.silence()
+}
+
+// silence returns why etcd does not answer.
+func (s Standing) silence() error {
+	switch {
+	case s.Cause != nil:
+		return s.Cause
+	case s.State == connectivity.Ready:
+		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, or has no leader", s.Endpoints)
+	}
+	return fmt.Errorf("etcd %q does not answer: there is no connection to it", s.Endpoints)
+}
+
+// Down returns why there is no connection, nil if there is one or none was tried.
+func (s Standing) Down() error {
+	if s.State == connectivity.Ready || s.State == connectivity.Idle && s.Cause == nil {
+		return nil
+	}
+	return s.silence()
+}

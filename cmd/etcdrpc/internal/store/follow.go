@@ -43,7 +43,7 @@ func (s *Store) Replay(ctx context.Context, r KeyRange, revision int64, told fun
 			if resp.CompactRevision > 0 {
 				err = CompactedError(resp.CompactRevision)
 			}
-			return s.explain(fmt.Sprintf("watch %q", s.Full(r.From)), err)
+			return s.explain(fmt.Sprintf("watch %q", s.named(r.From)), err)
 		}
 		if err := told(resp); err != nil {
 			return err

@@ -27,7 +27,7 @@ func (s *Store) Grants(ctx context.Context) (all []Grant, err error) {
 		resp, err := s.client.RoleGet(ctx, role)
 		cancel()
 		if err != nil {
-			return nil, err
+			return nil, s.explain(fmt.Sprintf("read the role %q", role), err)
 		}
 		for _, perm := range resp.Perm {
 			from, ok := strings.CutPrefix(string(perm.Key), s.namespace)
@@ -114,7 +114,7 @@ func (s *Store) Roles(ctx context.Context) ([]string, error) {
 	defer cancel()
 	resp, err := s.client.UserGet(ctx, s.User)
 	if err != nil {
-		return nil, err
+		return nil, s.explain(fmt.Sprintf("read the user %q", s.User), err)
 	}
 	return resp.Roles, nil
 }

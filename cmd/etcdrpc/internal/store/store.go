@@ -14,9 +14,11 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/namespace"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
@@ -32,6 +34,8 @@ const pageSize = 1000
 // Store is etcd, below the namespace: all keys are without it.
 type Store struct {
 	client    *clientv3.Client
+	met       connection
+	endpoints []string
 	kv        clientv3.KV
 	watcher   clientv3.Watcher
 	namespace string
@@ -56,12 +60,13 @@ func Exposed(cfg clientv3.Config) []string {
 
 // Open connects to etcd. All keys are below prefix, and timeout is that of one request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	client, err := clientv3.New(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
-	}
-	s := &Store{client: client, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
+	s := &Store{endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	s.certified = cfg.TLS != nil && len(cfg.TLS.Certificates) > 0
+	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
+	var err error
+	if s.client, err = clientv3.New(cfg); err != nil {
+		return nil, s.explainWithin(cfg.DialTimeout, "connect to etcd", err)
+	}
 	s.kv = namespace.NewKV(s.client.KV, s.namespace)
 	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
 	return s, nil
@@ -71,7 +76,7 @@ func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, er
 func (s *Store) Close() { s.client.Close() }
 
 // Endpoints are etcd's.
-func (s *Store) Endpoints() []string { return s.client.Endpoints() }
+func (s *Store) Endpoints() []string { return s.endpoints }
 
 // Full is a key as etcd has it.
 func (s *Store) Full(key string) string { return s.namespace + key }
@@ -87,17 +92,34 @@ func (s *Store) who() string {
 	return "nobody, for no --user was given"
 }
 
-// explain says of a failed request what it was for and what may help.
+// explain says of a failed request what it was for, why it failed and what may help.
 func (s *Store) explain(doing string, err error) error {
-	switch {
-	case errors.Is(err, rpctypes.ErrPermissionDenied), errors.Is(err, rpctypes.ErrUserEmpty):
+	if errors.Is(err, rpctypes.ErrPermissionDenied) || errors.Is(err, rpctypes.ErrUserEmpty) {
 		return fmt.Errorf("%s: %w to %s", doing, ErrDenied, s.who())
+	}
+	return s.explainWithin(s.timeout, doing, err)
+}
+
+// explainWithin does the same for a request that may take some time, and that etcd did not refuse.
+func (s *Store) explainWithin(timeout time.Duration, doing string, err error) error {
+	why := s.met.why(err, s.User, s.endpoints)
+	switch {
+	case why == nil:
+		return fmt.Errorf("%s: %w", doing, err)
+	case errors.As(err, new(downError)):
+		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.endpoints, ","), err)
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: etcd at %s did not answer within %v: check --endpoints, and --cacert where it speaks TLS",
-			doing, strings.Join(s.client.Endpoints(), ","), s.timeout)
+		err = fmt.Errorf("not within %v", timeout)
+	}
+	err = etcderr.With(err, why)
+	if help := remedy(why.Error()); help != "" {
+		return fmt.Errorf("%s: %w: %s", doing, err, help)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
+
+// named returns the key that a range begins with, as etcd has it.
+func (s *Store) named(from string) string { return s.Full(strings.Trim(from, "\x00")) }
 
 // Scan lists a range as it was at one moment.
 func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
@@ -105,7 +127,7 @@ func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, r
 	for {
 		resp, err := s.page(ctx, KeyRange{from, r.End}, revision)
 		if err != nil {
-			return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.Full(strings.Trim(r.From, "\x00"))), err)
+			return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), err)
 		}
 		if revision == 0 {
 			revision = resp.Header.Revision
@@ -167,7 +189,7 @@ func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 	defer cancel()
 	resp, err := s.kv.Get(ctx, key)
 	if err != nil {
-		return nil, s.explain(fmt.Sprintf("read %q", s.Full(key)), err)
+		return nil, s.explain(fmt.Sprintf("read %q", s.named(key)), err)
 	}
 	if len(resp.Kvs) == 0 {
 		return nil, nil

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// TestCauses has etcd fail a command in every way that docs/etcdrpc.md lists. What is sure does not take the time that
+// etcd may take.
+func TestCauses(t *testing.T) {
+	t.Parallel()
+	etcd, secured := etcdtest.Start(t), etcdtest.Start(t, etcdtest.WithTLS())
+	guarded := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"}))
+	hanging := etcdtest.Start(t)
+	hanging.Pause()
+	t.Cleanup(hanging.Resume)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	listener.Close()
+	plain, https := bare(etcd), "https://"+bare(etcd)
+	for name, tt := range map[string]struct {
+		args []string
+		want []string
+	}{
+		"nothing listens":         {[]string{"--endpoints", closed}, []string{"etcd at " + closed + ": ", "connect: connection refused", ": check --endpoints\n"}},
+		"at any of two":           {[]string{"--endpoints", closed + ",127.0.0.1:1"}, []string{"connect: connection refused"}},
+		"not for a user either":   {[]string{"--endpoints", closed, "--user", "caller:p"}, []string{"connect: connection refused"}},
+		"etcd alone speaks TLS":   {[]string{"--endpoints", bare(secured)}, []string{"error reading server preface", "if it speaks TLS, give --cacert"}},
+		"the command alone does":  {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
+		"so does a CA":            {[]string{"--endpoints", plain, "--cacert", strangersCA(t)}, []string{"authentication handshake failed", "if it does not speak TLS"}},
+		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", strangersCA(t)}, []string{"certificate signed by unknown authority", "--cacert names the CA"}},
+		"a wrong password":        {[]string{"--endpoints", bare(guarded), "--user", "caller:q"}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
+		"a member that hangs":     {[]string{"--endpoints", bare(hanging), "--command-timeout", "200ms"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
+		"it hangs for a user too": {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), soon)
+			defer cancel()
+			for _, command := range [][]string{{"ls"}, {"doctor"}, {"watch", "acme/user"}, {"sd", "--once"}} {
+				var out, errs bytes.Buffer
+				args := append([]string{"--command-timeout", "1h", "--dial-timeout", "1h"}, append(command, tt.args...)...)
+				code := newApp().execute(ctx, args, &out, &errs)
+				for _, want := range tt.want {
+					if code != exitWrong || !strings.Contains(errs.String(), want) {
+						t.Errorf("%s ends with %d and says %s, want %q", command[0], code, errs.String(), want)
+					}
+				}
+			}
+		})
+	}
+}
+
+// bare returns where a member listens.
+func bare(etcd *etcdtest.Cluster) string {
+	_, addr, _ := strings.Cut(etcd.Endpoints()[0], "://")
+	return addr
+}
+
+// strangersCA writes the certificate of a CA that has signed nothing else.
+func strangersCA(t *testing.T) (file string) {
+	t.Helper()
+	_, text, err := selfSigned("nobody")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file = filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}

@@ -1,0 +1,66 @@
+package store
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
+)
+
+// connection is what the requests to etcd meet of the connection. Its zero value has met nothing.
+type connection struct {
+	standing atomic.Pointer[etcdcause.Standing] // at the last error; nil: none since the last answer
+}
+
+// downError is what the connection met. It has no gRPC status, so etcd's client does not try the request again.
+type downError struct{ error }
+
+// intercept ends a request as soon as no member of etcd can be connected to. etcd's client would wait until the time is
+// over. The connection is tried again at once, for the next request.
+func (c *connection) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+	if err == nil {
+		c.standing.Store(nil)
+		return nil
+	}
+	now := etcdcause.Standing{State: conn.GetState()}
+	now.Cause = etcdcause.Met(err, now.State)
+	c.standing.Store(&now)
+	if now.Cause == nil {
+		return err
+	}
+	conn.ResetConnectBackoff()
+	return downError{now.Cause}
+}
+
+// why returns what the error of a request does not say itself, nil if there is nothing to add.
+func (c *connection) why(err error, user string, endpoints []string) error {
+	now := c.standing.Load()
+	if now == nil {
+		return nil
+	}
+	known := *now
+	known.User, known.Endpoints = user, endpoints
+	return known.Why(err)
+}
+
+// remedy says what may help against a cause, "" if nothing is known to.
+func remedy(cause string) string {
+	for _, r := range []struct{ cause, remedy string }{
+		{"certificate signed by unknown authority", "--cacert names the CA of its certificate"},
+		{"x509: ", "look at its certificate, and at the names in --endpoints"},
+		{"remote error: tls: ", "it refuses what identifies to it: --cert and --key"},
+		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},
+		{"error reading server preface", "if it speaks TLS, give --cacert, or https:// in --endpoints"},
+		{"the connection is up", ""},
+		{"connection", "check --endpoints"},
+	} {
+		if strings.Contains(cause, r.cause) {
+			return r.remedy
+		}
+	}
+	return ""
+}

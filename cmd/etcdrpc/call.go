@@ -95,7 +95,7 @@ func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
 	flags.StringVar(&o.transport.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
 	flags.StringVar(&o.transport.Authority, "authority", "", "the `name` that the service's certificate has to have (default: the one that KEY gives)")
 	flags.StringArrayVar(&o.described.Protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
-	flags.StringArrayVar(&o.described.Protos, "proto", nil, "take the descriptors from this proto `file`; may be repeated")
+	flags.StringArrayVar(&o.described.Protos, "proto", nil, "take the descriptors from this proto `file`, of edition 2023 at most; may be repeated")
 	flags.StringArrayVar(&o.described.ImportPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")
 	complete(cmd.RegisterFlagCompletionFunc("instance", func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 		if len(args) == 0 {

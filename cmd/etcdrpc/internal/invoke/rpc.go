@@ -12,6 +12,8 @@ import (
 	"github.com/jhump/protoreflect/v2/protoresolve"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	_ "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -66,7 +68,7 @@ func (e InputError) Unwrap() error { return e.error }
 // RPC is a call of a method, of any of the four kinds.
 type RPC struct {
 	Method protoreflect.MethodDescriptor
-	Types  protoresolve.TypeResolver
+	Types  protoresolve.TypeResolver // nil: those that the command has itself
 }
 
 // Run calls the method over a connection. out gets each response as JSON.
@@ -82,7 +84,7 @@ func (r *RPC) Run(ctx context.Context, conn grpc.ClientConnInterface, in Message
 	}
 	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{
 		ClientStreams: r.Method.IsStreamingClient(), ServerStreams: r.Method.IsStreamingServer(),
-	}, "/"+FullMethod(r.Method))
+	}, "/"+FullMethod(r.Method), grpc.ForceCodecV2(codec{encoding.GetCodecV2("proto"), r.responses()}))
 	if err != nil {
 		return err
 	}
@@ -191,7 +193,7 @@ func (r *RPC) receive(stream grpc.ClientStream, out func(json.RawMessage) error)
 
 // json returns a message as JSON without blanks, which protojson puts where it likes.
 func (r *RPC) json(message proto.Message) (json.RawMessage, error) {
-	text, err := protojson.MarshalOptions{Resolver: r.Types}.Marshal(message)
+	text, err := protojson.MarshalOptions{Resolver: r.responses()}.Marshal(message)
 	if err != nil {
 		return nil, err
 	}
@@ -223,7 +225,7 @@ func (r *RPC) Failure(err error, hint string) *FailureJSON {
 	return f
 }
 
-// detail returns a detail of an error as JSON: its type and bytes where the type is not known.
+// detail returns a detail of an error as JSON: its type and bytes where it is malformed.
 func (r *RPC) detail(detail *anypb.Any) json.RawMessage {
 	if text, err := r.json(detail); err == nil {
 		return text

@@ -108,6 +108,9 @@ func CompileProtos(ctx context.Context, names, importPaths []string) (*Schema, e
 		&protocompile.SourceResolver{ImportPaths: importPaths}, own,
 	})}
 	files, err := compiler.Compile(ctx, names...)
+	if err != nil && strings.Contains(err.Error(), "edition value") {
+		return nil, fmt.Errorf("--proto: %w; compile it by protoc or buf, and give it by --protoset", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("--proto: %w", err)
 	}

@@ -74,6 +74,9 @@ Nothing is sent in plaintext without --plaintext.`,
 			if found == nil {
 				return err
 			}
+			if err != nil && opts.instance == "" {
+				output.Sayf(c.notes, "%s\n", s.NoConfigs(store.ConfigOf(args[0]), "an instance that is drained may be called"))
+			}
 			return c.call(ctx, found)
 		}),
 	}

@@ -44,6 +44,7 @@ type view struct {
 	services []*survey.Service
 	leases   map[int64]store.LeaseTime
 	full     func(key string) string // a key as etcd has it
+	note     string                  // what is not known of the services
 }
 
 func (v *view) json() []serviceJSON {

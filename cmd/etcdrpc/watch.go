@@ -28,7 +28,7 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 			if file, ok := out.(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
 				return newScreen(w).run(ctx, file)
 			}
-			w.show = changeLines(out, a.output)
+			w.show = noted(changeLines(out, a.output), cmd.ErrOrStderr())
 			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s; trying again\n", err) }
 			w.wanted = func(*view) []int64 { return nil } // lines of text do not tell the time left
 			if a.output == output.FormatJSON {

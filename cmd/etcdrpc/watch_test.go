@@ -100,6 +100,17 @@ func TestFrame(t *testing.T) {
 	}
 }
 
+// TestFrame_Note says what is not known, until there is trouble to tell.
+func TestFrame_Note(t *testing.T) {
+	v := watched(fullValue)
+	v.note = "live policies may not be read"
+	for note, want := range map[string]string{"": v.note, "trouble": "trouble"} {
+		if lines := frame(v, "acme/user", time.Now(), window{width: 80, height: 24, note: note}); lines[1] != want {
+			t.Errorf("%q, want %q", lines[1], want)
+		}
+	}
+}
+
 func TestFrame_Height(t *testing.T) {
 	var values []string
 	for n := range 20 {

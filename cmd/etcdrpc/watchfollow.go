@@ -80,9 +80,8 @@ func (w *watch) follow(ctx context.Context, seen func()) error {
 	}
 	go func() { failed <- w.store.Follow(ctx, r, revision, nudge) }()
 	go func() {
-		config := survey.ConfigPrefix + w.key
 		// Who may not see the live config still sees the instances.
-		if err := w.store.Follow(ctx, store.KeyRange{From: config, End: config + "\x00"}, revision, nudge); !errors.Is(err, store.ErrDenied) {
+		if err := w.store.Follow(ctx, store.ConfigOf(w.key), revision, nudge); !errors.Is(err, store.ErrDenied) {
 			failed <- err
 		}
 	}()
@@ -129,6 +128,9 @@ func (w *watch) look(ctx context.Context) (*view, store.KeyRange, int64, error) 
 		return nil, r, 0, err
 	}
 	v := &view{services: []*survey.Service{found}, full: w.store.Full}
+	if err != nil {
+		v.note = w.store.NoConfigs(store.ConfigOf(w.key), store.DrainUnseen)
+	}
 	fresh, looked := w.fresh(found)
 	wanted := slices.DeleteFunc(w.wanted(v), func(id int64) bool { return !fresh[id] })
 	if v, err = w.time(ctx, v, wanted); err == nil {
@@ -165,5 +167,5 @@ func (w *watch) time(ctx context.Context, v *view, leases []int64) (*view, error
 	}
 	maps.Copy(times, asked)
 	w.times = times
-	return &view{services: v.services, leases: times, full: v.full}, nil
+	return &view{services: v.services, leases: times, full: v.full, note: v.note}, nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,7 @@ func frame(v *view, key string, now time.Time, w window) []string {
 	from, to, more := w.rows(len(rows))
 	lines := []string{
 		fmt.Sprintf("%s at %s: %s (q ends)", printable.Short(key, output.MaxCell), now.Format(time.TimeOnly), output.Counted(len(rows), "instance")),
-		printable.Short(w.note, output.MaxText),
+		printable.Short(cmp.Or(w.note, v.note), output.MaxText),
 	}
 	if len(rows) > 0 {
 		lines = append(lines, frameTable(rows, from, to, w.width)...)

@@ -21,6 +21,9 @@ func PrefixRange(prefix string) KeyRange {
 	return KeyRange{prefix, clientv3.GetPrefixRangeEnd(prefix)}
 }
 
+// KeyOnly is one key.
+func KeyOnly(key string) KeyRange { return KeyRange{key, key + "\x00"} }
+
 // intersect is what r and o have in common.
 func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	both := KeyRange{max(r.From, o.From), r.End}
@@ -35,8 +38,11 @@ func (r KeyRange) Contains(o KeyRange) bool {
 	return r.From <= o.From && (r.End == "\x00" || o.End != "\x00" && o.End <= r.End)
 }
 
-// String is a range as etcdctl's users know it: a prefix where it is one.
+// String is a range as etcdctl's users know it: a key or a prefix where it is one.
 func (r KeyRange) String() string {
+	if r == KeyOnly(r.From) {
+		return r.From
+	}
 	if PrefixRange(strings.Trim(r.From, "\x00")) == r {
 		return strings.Trim(r.From, "\x00") + "*"
 	}

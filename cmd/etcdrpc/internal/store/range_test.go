@@ -22,3 +22,11 @@ func TestKeyRange_Intersect(t *testing.T) {
 		}
 	}
 }
+
+func TestKeyRange_String(t *testing.T) {
+	for want, r := range map[string]KeyRange{"a/*": PrefixRange("a/"), "*": Everything, "a/b": KeyOnly("a/b"), "[a, c)": {"a", "c"}} {
+		if got := r.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -101,7 +101,11 @@ func (s *Store) Readable(ctx context.Context, r KeyRange) ([]KeyRange, error) {
 	}
 	var parts []KeyRange
 	for _, g := range grants {
-		if part, ok := r.intersect(g.KeyRange); ok && g.End != "" {
+		granted := g.KeyRange
+		if g.End == "" {
+			granted = KeyOnly(g.From)
+		}
+		if part, ok := r.intersect(granted); ok {
 			parts = append(parts, part)
 		}
 	}

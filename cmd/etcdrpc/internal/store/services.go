@@ -4,32 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
+// DrainUnseen is what comes of a live policy that may not be read, where instances are shown.
+const DrainUnseen = "drained instances are shown as registered"
+
 // Services reads what the user may see of the services under a prefix. note is told what they may
 // not.
 func (s *Store) Services(ctx context.Context, prefix string, note func(string)) ([]*survey.Service, error) {
-	entries, parts, err := s.ScanReadable(ctx, PrefixRange(prefix))
+	all := PrefixRange(prefix)
+	entries, parts, err := s.ScanReadable(ctx, all)
 	if err != nil {
 		return nil, err
+	}
+	configs, unread := ConfigsUnder(prefix), false
+	if prefix != "" {
+		more, some, err := s.ScanReadable(ctx, configs)
+		unread = errors.Is(err, ErrDenied)
+		if err != nil && !unread {
+			return nil, err
+		}
+		if entries = append(entries, more...); some != nil && parts == nil {
+			parts = []KeyRange{all}
+		}
+		parts = append(parts, some...)
+	} else if parts != nil {
+		unread = !slices.ContainsFunc(parts, func(part KeyRange) bool { _, ok := part.intersect(configs); return ok })
 	}
 	if parts != nil {
 		note(PartOnly(s.User, parts))
 	}
-	if prefix != "" {
-		configs, _, err := s.ScanReadable(ctx, PrefixRange(survey.ConfigPrefix+prefix))
-		switch {
-		case errors.Is(err, ErrDenied):
-			note(fmt.Sprintf("The user %q may not read live policies under %q.", s.User, s.Full(survey.ConfigPrefix+prefix)))
-		case err != nil:
-			return nil, err
-		}
-		entries = append(entries, configs...)
+	if unread {
+		note(s.NoConfigs(configs, DrainUnseen))
 	}
 	return survey.All(entries), nil
+}
+
+// ConfigOf is the live config of a service.
+func ConfigOf(key string) KeyRange { return KeyOnly(survey.ConfigPrefix + key) }
+
+// ConfigsUnder is the live configs of the services under a prefix, and of the one whose entries begin with it.
+func ConfigsUnder(prefix string) KeyRange {
+	return PrefixRange(survey.ConfigPrefix + strings.TrimSuffix(prefix, "/"))
 }
 
 // PartOnly says that a user may not read all that was asked for.
@@ -41,6 +61,11 @@ func PartOnly(user string, parts []KeyRange) string {
 	return fmt.Sprintf("The user %q may read this part only: %s", user, strings.Join(texts, ", "))
 }
 
+// NoConfigs says that the user may not read live configs, and what comes of it.
+func (s *Store) NoConfigs(configs KeyRange, consequence string) string {
+	return fmt.Sprintf("Live policies under %q may not be read by %s, so %s.", s.named(configs.From), s.who(), consequence)
+}
+
 // Service reads a service with its live config. It also returns the range of the entries, and their revision. Where the
 // user may not read the live config, it returns the rest beside an error that is ErrDenied.
 func (s *Store) Service(ctx context.Context, key string) (found *survey.Service, r KeyRange, revision int64, err error) {
@@ -49,7 +74,7 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 		return nil, r, 0, err
 	}
 	found, _ = survey.Of(key, entries)
-	found.Config, err = s.Get(ctx, survey.ConfigPrefix+key)
+	found.Config, err = s.Get(ctx, ConfigOf(key).From)
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, r, 0, err
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
@@ -31,7 +30,7 @@ type Follower struct {
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
 	ranges := []store.KeyRange{store.PrefixRange(prefix)}
 	if prefix != "" {
-		ranges = append(ranges, store.PrefixRange(survey.ConfigPrefix+prefix))
+		ranges = append(ranges, store.ConfigsUnder(prefix))
 	}
 	c := newCatalog(len(ranges), port)
 	f := &Follower{Handler: handler(c)}
@@ -57,32 +56,34 @@ type part struct {
 	number  int
 	keys    store.KeyRange
 	notes   io.Writer
+	said    string // what was written last, "" since it went well
 }
 
 // run ends with ctx. While etcd fails, the catalog stays as it was.
 func (p *part) run(ctx context.Context) {
-	last := ""
 	for ctx.Err() == nil {
-		err := p.follow(ctx, func() { last = "" })
+		err := p.follow(ctx)
 		if err == nil || ctx.Err() != nil {
 			continue // it is time to list again, or to end
 		}
-		if last != err.Error() {
-			last = err.Error()
-			output.Sayf(p.notes, "etcdrpc: %s; trying again\n", err)
-		}
+		p.say(fmt.Sprintf("etcdrpc: %s; trying again", err))
 		store.Pause(ctx, store.RetryAfter)
 	}
 }
 
+// say writes what goes wrong, once until it is something else.
+func (p *part) say(text string) {
+	if p.said != text {
+		p.said = text
+		output.Sayf(p.notes, "%s\n", text)
+	}
+}
+
 // follow lists and then watches, and returns nil when it is time to list again.
-func (p *part) follow(ctx context.Context, listed func()) error {
+func (p *part) follow(ctx context.Context) error {
 	entries, revision, err := p.store.Scan(ctx, p.keys)
 	if errors.Is(err, store.ErrDenied) && p.isConfigs() {
-		// Who may not see live configs still sees the instances.
-		p.catalog.replace(p.number, nil)
-		store.Pause(ctx, relist)
-		return nil
+		return p.readConfigs(ctx)
 	}
 	if errors.Is(err, store.ErrDenied) {
 		return fmt.Errorf("%w: give a PREFIX that it may read", err)
@@ -90,7 +91,7 @@ func (p *part) follow(ctx context.Context, listed func()) error {
 	if err != nil {
 		return err
 	}
-	listed()
+	p.said = ""
 	p.catalog.replace(p.number, entries)
 	watching, cancel := context.WithTimeout(ctx, relist)
 	defer cancel()
@@ -99,6 +100,23 @@ func (p *part) follow(ctx context.Context, listed func()) error {
 		return nil
 	}
 	return err
+}
+
+// readConfigs reads the live configs that the user may read, where these are not all. Who may not see any still sees the
+// instances. It returns when it is time to look again.
+func (p *part) readConfigs(ctx context.Context) error {
+	entries, parts, err := p.store.ScanReadable(ctx, p.keys)
+	switch {
+	case errors.Is(err, store.ErrDenied):
+		p.say(p.store.NoConfigs(p.keys, store.DrainUnseen))
+	case err != nil:
+		return err
+	case parts != nil:
+		p.say(store.PartOnly(p.store.User, parts))
+	}
+	p.catalog.replace(p.number, entries)
+	store.Pause(ctx, relist)
+	return nil
 }
 
 // isConfigs reports whether the keys are those of live configs.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -58,6 +59,17 @@ func TestCauses(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCauses_Console has the first page of a console say why it shows nothing.
+func TestCauses_Console(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	etcd.Stop()
+	s := serveConsole(t, etcd, console.Options{})
+	if _, page := s.get("/"); !strings.Contains(page, "connection error: ") {
+		t.Error(page)
 	}
 }
 

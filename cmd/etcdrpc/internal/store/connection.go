@@ -55,8 +55,8 @@ func remedy(cause string) string {
 		{"remote error: tls: ", "it refuses what identifies to it: --cert and --key"},
 		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},
 		{"error reading server preface", "if it speaks TLS, give --cacert, or https:// in --endpoints"},
-		{"the connection is up", ""},
-		{"connection", "check --endpoints"},
+		{"connection error: ", "check --endpoints"},
+		{"there is no connection", "check --endpoints"},
 	} {
 		if strings.Contains(cause, r.cause) {
 			return r.remedy

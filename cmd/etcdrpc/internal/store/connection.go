@@ -6,8 +6,10 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // connection is what the requests to etcd meet of the connection. Its zero value has met nothing.
@@ -26,14 +28,23 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 		c.standing.Store(nil)
 		return nil
 	}
-	now := etcdcause.Standing{State: conn.GetState()}
-	now.Cause = etcdcause.Met(err, now.State)
-	c.standing.Store(&now)
-	if now.Cause == nil {
+	state := conn.GetState()
+	cause := c.meet(state, etcdcause.Met(err, state))
+	if cause == nil {
 		return err
 	}
 	conn.ResetConnectBackoff()
-	return downError{now.Cause}
+	return downError{cause}
+}
+
+// meet takes in a state of the connection, and returns why it is down, nil if it is up or that is not known. A cause that
+// only names another address does not replace the last: each request would fail in another way.
+func (c *connection) meet(state connectivity.State, cause error) error {
+	if last := c.standing.Load(); last != nil && etcderr.Same(last.Cause, cause) {
+		cause = last.Cause
+	}
+	c.standing.Store(&etcdcause.Standing{State: state, Cause: cause})
+	return cause
 }
 
 // why returns what the error of a request does not say itself, nil if there is nothing to add.

@@ -1,6 +1,13 @@
 package store
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/connectivity"
+)
 
 func TestRemedy(t *testing.T) {
 	const handshake = `connection error: desc = "transport: authentication handshake failed: `
@@ -18,5 +25,26 @@ func TestRemedy(t *testing.T) {
 		if got := remedy(cause); got != want {
 			t.Errorf("%s: %q, want %q", cause, got, want)
 		}
+	}
+}
+
+// TestConnection_Meet has the cause of an outage stay the same, whichever member and whichever port of this host it names.
+func TestConnection_Meet(t *testing.T) {
+	var c connection
+	for _, tt := range []struct{ cause, want string }{
+		{"dial tcp 10.0.0.1:2379: connection refused", "dial tcp 10.0.0.1:2379: connection refused"},
+		{"dial tcp 10.0.0.2:2379: connection refused", "dial tcp 10.0.0.1:2379: connection refused"},
+		{"read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
+		{"read tcp 10.0.0.9:41235->10.0.0.1:2379: EOF", "read tcp 10.0.0.9:41234->10.0.0.1:2379: EOF"},
+	} {
+		if got := c.meet(connectivity.TransientFailure, errors.New(tt.cause)); got.Error() != tt.want {
+			t.Errorf("after %q: %q, want %q", tt.cause, got, tt.want)
+		}
+	}
+	if got := c.meet(connectivity.Ready, nil); got != nil {
+		t.Errorf("up, and it is down for %v", got)
+	}
+	if why := c.why(context.DeadlineExceeded, "", []string{"a:1"}); why == nil || !strings.Contains(why.Error(), "though the connection is up") {
+		t.Errorf("up, and silent: %v", why)
 	}
 }

@@ -320,6 +320,39 @@ func TestConsoleWithoutEtcd(t *testing.T) {
 	}
 }
 
+// After etcd is restored from a backup the pages show what is there, and say what has changed.
+func TestConsoleRestored(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	put := func(key string) {
+		t.Helper()
+		if _, err := etcd.Admin().Put(t.Context(), key+"/10.0.0.30:9000", "10.0.0.30:9000"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup, err := etcd.Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		put("acme/ghost")
+	}
+	s := serveConsole(t, etcd, console.Options{})
+	if _, page := s.get("/"); !strings.Contains(page, "acme/ghost") {
+		t.Fatalf("before, the page is:\n%s", page)
+	}
+	if err := etcd.RestoreBackup(backup); err != nil {
+		t.Fatal(err)
+	}
+	put("acme/user")
+	if page := s.settled("acme/user", "10.0.0.30:9000"); strings.Contains(page, "Nothing has changed") || !strings.Contains(page, `<span class="mark put">put</span>`) {
+		t.Errorf("the page does not say what has changed:\n%s", page)
+	}
+	if _, page := s.get("/"); strings.Contains(page[strings.Index(page, "<main"):], "acme/ghost") {
+		t.Errorf("the page shows what is gone:\n%s", page)
+	}
+}
+
 // What a console starts ends with it, listeners that never leave included.
 func TestConsoleEnds(t *testing.T) {
 	etcd := etcdtest.Start(t)

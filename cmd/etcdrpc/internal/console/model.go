@@ -136,11 +136,18 @@ type Split struct {
 // Change is one thing that happened to a service.
 type Change struct {
 	Time     time.Time // zero: not known
-	Revision int64
-	Key      string // in full
-	What     string // "put", "changed", "deleted"
+	Revision int64     // 0: not known
+	Key      string    // in full
+	What     string
 	Service  string
 }
+
+// What happens to a key.
+const (
+	ChangePut     = "put"
+	ChangeChanged = "changed"
+	ChangeDeleted = "deleted"
+)
 
 // Finding is one thing that is wrong.
 type Finding struct {

@@ -2,9 +2,9 @@
 package fleet
 
 import (
+	"bytes"
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -21,28 +21,26 @@ import (
 // maxChanges bounds the changes that a fleet remembers.
 const maxChanges = 2000
 
-// checkEvery spaces the looks whether etcd answers.
-const checkEvery = 3 * time.Second
-
 // writtenTime bounds the wait for what was written to come back from etcd.
 const writtenTime = time.Second
 
-// Fleet follows all services in etcd. It lists once, and watches from there on. What it has of etcd is made sense of only
-// when somebody asks, at most once for each change.
+// Fleet follows all services in etcd. What it has of etcd is made sense of only when somebody asks, at most once for each
+// change.
 type Fleet struct {
 	store    *store.Store
 	examiner *examiner
 	stop     context.CancelFunc
-	ended    chan struct{} // closed when etcd is not followed any more
+	running  sync.WaitGroup
+	first    chan struct{} // closed when etcd has been listed, or could not be
+	news     chan struct{} // holds one when there is something to tell
 
-	mu       sync.Mutex
-	entries  map[string]survey.Entry
-	revision int64
-	notes    []string
-	trouble  string
-	changes  []console.Change // the oldest first
-	edition  int              // counts what was taken in
-	changed  chan struct{}    // closed at the next edition that is told
+	mu      sync.Mutex
+	listing store.Listing // with what has happened since; nil entries: none yet
+	era     int           // counts the lists that were not what the watches had told
+	trouble string
+	changes []console.Change // the oldest first
+	edition int              // counts what was taken in
+	changed chan struct{}    // closed at the next edition that is told
 
 	surveying sync.Mutex
 	last      *snapshot // guarded by surveying
@@ -51,6 +49,8 @@ type Fleet struct {
 // snapshot is what an edition of the fleet means. It does not change.
 type snapshot struct {
 	edition  int
+	era      int
+	parts    []store.KeyRange // what may be read
 	services map[string]*survey.Service
 	all      []*survey.Service
 	fleet    *console.Fleet
@@ -60,15 +60,19 @@ type snapshot struct {
 // Start follows etcd, and returns when the fleet is listed for the first time, or cannot be. [Fleet.Close] ends it.
 func Start(ctx context.Context, s *store.Store) *Fleet {
 	ctx, stop := context.WithCancel(ctx)
-	f := &Fleet{store: s, stop: stop, ended: make(chan struct{}), changed: make(chan struct{}), entries: map[string]survey.Entry{}}
+	f := &Fleet{store: s, stop: stop, first: make(chan struct{}), news: make(chan struct{}, 1), changed: make(chan struct{})}
 	f.examiner = newExaminer(ctx, f)
-	listed := make(chan struct{})
-	go func() {
-		defer close(f.ended)
-		f.run(ctx, sync.OnceFunc(func() { close(listed) }))
-	}()
+	begun := sync.OnceFunc(func() { close(f.first) })
+	mirror := store.Mirror{
+		Store: s, Ranges: []store.KeyRange{store.Everything},
+		Listed:  func(l store.Listing) { f.relist(l, time.Now()); begun() },
+		Changed: func(revision int64, events []*clientv3.Event) { f.take(revision, events, time.Now()) },
+		Failed:  func(err error) { f.fail(err); begun() },
+	}
+	f.running.Go(func() { mirror.Run(ctx) })
+	f.running.Go(func() { f.tellNews(ctx) })
 	select {
-	case <-listed:
+	case <-f.first:
 	case <-ctx.Done():
 	}
 	return f
@@ -77,160 +81,117 @@ func Start(ctx context.Context, s *store.Store) *Fleet {
 // Close returns when nothing is followed or looked for any more.
 func (f *Fleet) Close() {
 	f.stop()
-	<-f.ended
+	f.running.Wait()
 	f.examiner.wait()
 }
 
-// run follows etcd until ctx ends. What fails is told on the pages, and tried again.
-func (f *Fleet) run(ctx context.Context, listed func()) {
-	for ctx.Err() == nil {
-		err := f.follow(ctx, listed)
-		if ctx.Err() != nil {
-			return
-		}
-		f.mu.Lock()
-		f.trouble = fmt.Sprintf("%s; trying again", err)
-		f.edition++
-		f.mu.Unlock()
-		f.tell()
-		listed()
-		store.Pause(ctx, store.RetryAfter)
-	}
-}
-
-// liveRange is a range that is followed from a revision on.
-type liveRange struct {
-	store.KeyRange
-	revision int64
-}
-
-// follow lists what may be read, and takes in what happens to it, until one of the watches ends.
-func (f *Fleet) follow(ctx context.Context, listed func()) error {
-	parts, err := f.list(ctx)
-	if err != nil {
-		return err
-	}
-	f.tell()
-	listed()
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
-	failed := make(chan error, len(parts))
-	news := make(chan struct{}, 1)
-	for _, part := range parts {
-		running.Go(func() {
-			failed <- f.store.Replay(clientv3.WithRequireLeader(ctx), part.KeyRange, part.revision, func(resp clientv3.WatchResponse) error {
-				if f.take(resp, time.Now()) {
-					select {
-					case news <- struct{}{}:
-					default:
-					}
-				}
-				return nil
-			})
-		})
-	}
-	check := time.NewTicker(checkEvery)
-	defer check.Stop()
+// tellNews tells what changes, much at once.
+func (f *Fleet) tellNews(ctx context.Context) {
 	for {
 		select {
-		case err := <-failed:
-			return err
-		case <-news:
+		case <-f.news:
 			store.Pause(ctx, store.Settle)
 			f.tell()
-		case <-check.C:
-			f.check(ctx, parts[0].From)
+		case <-ctx.Done():
+			return
 		}
 	}
 }
 
-// check asks etcd for a key, because a watch does not say when etcd is out of reach.
-func (f *Fleet) check(ctx context.Context, key string) {
-	_, err := f.store.Get(ctx, key)
-	if ctx.Err() != nil {
+// fail takes in why what is known may be old; nil: it is not any more.
+func (f *Fleet) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if text := problemOf(err); text != f.trouble {
+		f.trouble = text
+		f.note()
+	}
+}
+
+// note has what was taken in told. f.mu is held.
+func (f *Fleet) note() {
+	f.edition++
+	select {
+	case f.news <- struct{}{}:
+	default: // it will be told with what is there already
+	}
+}
+
+// relist takes in a list. Where it is not what the watches have told, what is different is remembered as changed: what
+// has come and gone again meanwhile is not known.
+func (f *Fleet) relist(l store.Listing, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.listing
+	missed := f.missed(&before, &l)
+	f.listing = l
+	same := before.Entries != nil && len(missed) == 0 && slices.Equal(before.Parts, l.Parts)
+	if same && f.trouble == "" {
 		return
 	}
-	f.mu.Lock()
-	before := f.trouble
-	if f.trouble = problemOf(err); f.trouble != before {
-		f.edition++
+	if !same {
+		f.era++
 	}
-	after := f.trouble
-	f.mu.Unlock()
-	if after != before {
-		f.tell()
+	for _, c := range missed {
+		f.remember(c, now)
 	}
+	f.trouble = ""
+	f.note()
 }
 
-// list reads all that the user may.
-func (f *Fleet) list(ctx context.Context) ([]liveRange, error) {
-	entries, revision, err := f.store.Scan(ctx, store.Everything)
-	parts := []liveRange{{store.Everything, revision}}
-	var notes []string
-	if errors.Is(err, store.ErrDenied) && f.store.User != "" {
-		entries, parts, err = f.listParts(ctx, err)
-		var ranges []store.KeyRange
-		for _, part := range parts {
-			ranges = append(ranges, part.KeyRange)
-			revision = max(revision, part.revision)
-		}
-		notes = []string{store.PartOnly(f.store.User, ranges)}
+// missed returns what is different between two lists, as far as both may be read, the oldest first.
+func (f *Fleet) missed(before, after *store.Listing) (all []console.Change) {
+	if before.Entries == nil {
+		return nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	all := make(map[string]survey.Entry, len(entries))
-	for _, e := range entries {
-		all[e.Key] = e
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.entries, f.revision, f.notes, f.trouble = all, revision, notes, ""
-	f.edition++
-	return parts, nil
-}
-
-// listParts reads the parts that the user's roles allow. denied is why that is not all.
-func (f *Fleet) listParts(ctx context.Context, denied error) (entries []survey.Entry, parts []liveRange, err error) {
-	allowed, err := f.store.Readable(ctx, store.Everything)
-	if err != nil || len(allowed) == 0 {
-		return nil, nil, denied
-	}
-	for _, r := range allowed {
-		more, revision, err := f.store.Scan(ctx, r)
-		if err != nil {
-			return nil, nil, err
-		}
-		entries, parts = append(entries, more...), append(parts, liveRange{r, revision})
-	}
-	return entries, parts, nil
-}
-
-// take takes events in, and reports whether there was anything new in them. Where ranges overlap, the same comes twice.
-func (f *Fleet) take(resp clientv3.WatchResponse, now time.Time) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.revision = max(f.revision, resp.Header.Revision)
-	before := f.edition
-	for _, event := range resp.Events {
-		e := store.EntryOf(event.Kv)
-		old, known := f.entries[e.Key]
-		if known && old.ModRevision >= e.ModRevision || !known && event.Type == clientv3.EventTypeDelete {
+	for key, e := range after.Entries {
+		old, known := before.Entries[key]
+		c := console.Change{Revision: e.ModRevision, Key: f.store.Full(key), What: console.ChangePut, Service: serviceOf(e)}
+		switch {
+		case known && old.CreateRevision == e.CreateRevision && old.ModRevision == e.ModRevision && old.Lease == e.Lease && bytes.Equal(old.Value, e.Value):
 			continue
+		case known && old.CreateRevision == e.CreateRevision:
+			c.What = console.ChangeChanged
+		case !known && !before.Has(key):
+			continue // nobody knows how long it has been there
 		}
-		if event.Type == clientv3.EventTypeDelete {
-			delete(f.entries, e.Key)
-			old.ModRevision = e.ModRevision
-			f.remember(changeOf(event, old, f.store.Full), now)
-		} else {
-			f.entries[e.Key] = e
-			f.remember(changeOf(event, e, f.store.Full), now)
-		}
-		f.edition++
+		all = append(all, c)
 	}
-	return f.edition != before
+	for key, e := range before.Entries {
+		if _, ok := after.Entries[key]; !ok && after.Has(key) {
+			all = append(all, console.Change{Key: f.store.Full(key), What: console.ChangeDeleted, Service: serviceOf(e)})
+		}
+	}
+	slices.SortFunc(all, func(a, b console.Change) int {
+		return cmp.Or(cmp.Compare(a.Revision, b.Revision), strings.Compare(a.Key, b.Key))
+	})
+	return all
+}
+
+// take takes events in.
+func (f *Fleet) take(revision int64, events []*clientv3.Event, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.listing.Revision = max(f.listing.Revision, revision)
+	entries := f.listing.Entries
+	for _, event := range events {
+		e := store.EntryOf(event.Kv)
+		old, known := entries[e.Key]
+		if event.Type == clientv3.EventTypeDelete {
+			if !known {
+				continue
+			}
+			delete(entries, e.Key)
+			old.ModRevision = e.ModRevision
+			e = old
+		} else {
+			entries[e.Key] = e
+		}
+		f.remember(changeOf(event, e, f.store.Full), now)
+	}
+	if len(events) > 0 {
+		f.note()
+	}
 }
 
 func (f *Fleet) remember(c console.Change, now time.Time) {
@@ -243,12 +204,12 @@ func (f *Fleet) remember(c console.Change, now time.Time) {
 
 // changeOf describes an event. e is the entry that came, or went.
 func changeOf(event *clientv3.Event, e survey.Entry, full func(string) string) console.Change {
-	c := console.Change{Revision: e.ModRevision, Key: full(e.Key), What: "changed", Service: serviceOf(e)}
+	c := console.Change{Revision: e.ModRevision, Key: full(e.Key), What: console.ChangeChanged, Service: serviceOf(e)}
 	switch {
 	case event.Type == clientv3.EventTypeDelete:
-		c.What = "deleted"
+		c.What = console.ChangeDeleted
 	case event.IsCreate():
-		c.What = "put"
+		c.What = console.ChangePut
 	}
 	return c
 }
@@ -285,7 +246,7 @@ func (f *Fleet) awaitRevision(ctx context.Context, revision int64) {
 func (f *Fleet) seenRevision() int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.revision
+	return f.listing.Revision
 }
 
 // Changed is part of console.Backend.
@@ -311,46 +272,52 @@ func (f *Fleet) changesAt(key string) (all []console.Change) {
 func (f *Fleet) look() *snapshot {
 	f.surveying.Lock()
 	defer f.surveying.Unlock()
-	entries, fleet, edition := f.copy()
-	if entries == nil {
+	v, entries := f.copy()
+	if v == nil {
 		return f.last
 	}
-	v := &snapshot{edition: edition, fleet: fleet, services: map[string]*survey.Service{}, seen: map[string]console.Summary{}}
 	v.all = survey.All(entries)
 	counts := findingCounts(v.all, f.store)
 	for _, s := range v.all {
 		v.services[s.Key] = s
-		summary := f.summary(s)
+		summary := f.summary(v, s)
 		v.seen[s.Key] = summary
 		summary.Findings = counts[s.Key]
-		fleet.Services = append(fleet.Services, summary)
+		v.fleet.Services = append(v.fleet.Services, summary)
 	}
 	f.last = v
 	return v
 }
 
-// copy returns the entries in order, none if the last survey is of this edition.
-func (f *Fleet) copy() ([]survey.Entry, *console.Fleet, int) {
+// copy returns a snapshot without services, and the entries in order; nil if the last one is of this edition.
+func (f *Fleet) copy() (*snapshot, []survey.Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.last != nil && f.last.edition == f.edition {
-		return nil, nil, 0
+		return nil, nil
 	}
-	fleet := &console.Fleet{Revision: f.revision, Notes: f.notes, Trouble: f.trouble}
+	l := &f.listing
+	v := &snapshot{
+		edition: f.edition, era: f.era, parts: l.Parts, fleet: &console.Fleet{Revision: l.Revision, Trouble: f.trouble},
+		services: make(map[string]*survey.Service), seen: make(map[string]console.Summary),
+	}
+	if l.Entries != nil && !l.Whole {
+		v.fleet.Notes = []string{store.PartOnly(f.store.User, l.Parts)}
+	}
 	if n := len(f.changes); n > 0 {
 		latest := f.changes[n-1]
-		fleet.Latest = &latest
+		v.fleet.Latest = &latest
 	}
-	entries := make([]survey.Entry, 0, len(f.entries))
-	for _, key := range slices.Sorted(maps.Keys(f.entries)) {
-		entries = append(entries, f.entries[key])
+	entries := make([]survey.Entry, 0, len(l.Entries))
+	for _, key := range slices.Sorted(maps.Keys(l.Entries)) {
+		entries = append(entries, l.Entries[key])
 	}
-	return entries, fleet, f.edition
+	return v, entries
 }
 
 // summary returns a service in a line: the one of the last survey, if nothing of the service has changed since.
-func (f *Fleet) summary(s *survey.Service) console.Summary {
-	version := versionOf(s)
+func (f *Fleet) summary(v *snapshot, s *survey.Service) console.Summary {
+	version := versionOf(s, v.era)
 	if f.last != nil {
 		if known, ok := f.last.seen[s.Key]; ok && known.Version == version {
 			return known

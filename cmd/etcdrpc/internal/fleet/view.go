@@ -25,9 +25,9 @@ const (
 	maxShown = 8 << 10
 )
 
-// versionOf returns a text that differs whenever a service does. Revisions only grow: with as many entries as before,
-// their sum tells a change.
-func versionOf(s *survey.Service) string {
+// versionOf returns a text that differs whenever a service does. Within an era revisions only grow: with as many entries as
+// before, their sum tells a change.
+func versionOf(s *survey.Service, era int) string {
 	sum, n, config := int64(0), 0, int64(0)
 	for _, i := range s.Instances {
 		sum, n = sum+i.Entry.ModRevision, n+1
@@ -38,7 +38,7 @@ func versionOf(s *survey.Service) string {
 	if s.Config != nil {
 		config = s.Config.ModRevision
 	}
-	return fmt.Sprint(n, ".", sum, ".", config)
+	return fmt.Sprint(era, ".", n, ".", sum, ".", config)
 }
 
 func summarize(s *survey.Service, version string) console.Summary {

@@ -17,13 +17,8 @@ const RetryAfter = time.Second
 
 // Follow tells of every change in a range after a revision, until it cannot any more.
 func (s *Store) Follow(ctx context.Context, r KeyRange, revision int64, changed func()) error {
-	return s.FollowEvents(ctx, r, revision, func([]*clientv3.Event) { changed() })
-}
-
-// FollowEvents tells what changes in a range after a revision, until it cannot any more.
-func (s *Store) FollowEvents(ctx context.Context, r KeyRange, revision int64, changed func([]*clientv3.Event)) error {
-	return s.Replay(clientv3.WithRequireLeader(ctx), r, revision, func(resp clientv3.WatchResponse) error {
-		changed(resp.Events)
+	return s.Replay(clientv3.WithRequireLeader(ctx), r, revision, func(clientv3.WatchResponse) error {
+		changed()
 		return nil
 	})
 }
@@ -35,10 +30,11 @@ func (CompactedError) Error() string { return rpctypes.ErrCompacted.Error() }
 
 // Replay hands over what has happened in a range after a revision, and what happens on, until it cannot any more or told
 // returns an error.
-func (s *Store) Replay(ctx context.Context, r KeyRange, revision int64, told func(clientv3.WatchResponse) error) error {
+func (s *Store) Replay(ctx context.Context, r KeyRange, revision int64, told func(clientv3.WatchResponse) error, opts ...clientv3.OpOption) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for resp := range s.watcher.Watch(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithRev(revision+1)) {
+	opts = append(opts, clientv3.WithRange(r.End), clientv3.WithRev(revision+1))
+	for resp := range s.watcher.Watch(ctx, r.From, opts...) {
 		if err := resp.Err(); err != nil {
 			if resp.CompactRevision > 0 {
 				err = CompactedError(resp.CompactRevision)

@@ -19,8 +19,10 @@ type LeaseTime struct{ Left, Granted int64 }
 // Expired tells that etcd knows the lease no more.
 func (t LeaseTime) Expired() bool { return t.Left < 0 }
 
-// Leases asks for the time left on each lease.
+// Leases asks for the time left on each lease. The first that fails ends it.
 func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]LeaseTime, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var (
 		mu   sync.Mutex
 		errs []error
@@ -32,6 +34,7 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]LeaseTime, e
 		defer mu.Unlock()
 		if err != nil {
 			errs = append(errs, err)
+			cancel()
 			return
 		}
 		left[ids[n]] = t

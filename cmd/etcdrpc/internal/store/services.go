@@ -58,7 +58,11 @@ func PartOnly(user string, parts []KeyRange) string {
 	for i, part := range parts {
 		texts[i] = part.String()
 	}
-	return fmt.Sprintf("The user %q may read this part only: %s", user, strings.Join(texts, ", "))
+	who := "This user"
+	if user != "" {
+		who = fmt.Sprintf("The user %q", user)
+	}
+	return fmt.Sprintf("%s may read this part only: %s", who, strings.Join(texts, ", "))
 }
 
 // NoConfigs says that the user may not read live configs, and what comes of it.

@@ -34,7 +34,7 @@ const pageSize = 1000
 // Store is etcd, below the namespace: all keys are without it.
 type Store struct {
 	client    *clientv3.Client
-	met       connection
+	met       *connection
 	endpoints []string
 	kv        clientv3.KV
 	watcher   clientv3.Watcher
@@ -60,7 +60,7 @@ func Exposed(cfg clientv3.Config) []string {
 
 // Open connects to etcd. All keys are below prefix, and timeout is that of one request.
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
-	s := &Store{endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
+	s := &Store{met: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	s.certified = cfg.TLS != nil && len(cfg.TLS.Certificates) > 0
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error
@@ -196,6 +196,24 @@ func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 	}
 	found := EntryOf(resp.Kvs[0])
 	return &found, nil
+}
+
+// Within returns a store whose requests take no longer than a time.
+func (s *Store) Within(d time.Duration) *Store {
+	quick := *s
+	quick.timeout = min(s.timeout, d)
+	return &quick
+}
+
+// Revision asks for the revision of etcd, by a look at a key.
+func (s *Store) Revision(ctx context.Context, key string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	resp, err := s.kv.Get(ctx, key, clientv3.WithCountOnly())
+	if err != nil {
+		return 0, s.explain("look whether etcd answers", err)
+	}
+	return resp.Header.Revision, nil
 }
 
 // Replace puts value at a key, or deletes the key for "", unless the key has changed since it was

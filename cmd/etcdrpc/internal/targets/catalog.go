@@ -16,39 +16,37 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// catalog is what etcd holds under some ranges, and what Prometheus is told of it. It is safe for concurrent use.
+// catalog is what etcd holds under a prefix, and what Prometheus is told of it. It is safe for concurrent use.
 type catalog struct {
 	port Port
 
-	mu    sync.Mutex
-	parts []map[string]survey.Entry // for each range, nil until it has been listed
-	text  []byte                    // nil: to be made
+	mu      sync.Mutex
+	entries map[string]survey.Entry // nil until they have been listed
+	text    []byte                  // nil: to be made
 }
 
-func newCatalog(ranges int, port Port) *catalog {
-	return &catalog{port: port, parts: make([]map[string]survey.Entry, ranges)}
-}
+func newCatalog(port Port) *catalog { return &catalog{port: port} }
 
-// replace takes in all entries of a range.
-func (c *catalog) replace(part int, entries []survey.Entry) {
+// replace takes in all entries.
+func (c *catalog) replace(entries map[string]survey.Entry) {
 	all := make(map[string]survey.Entry, len(entries))
-	for _, e := range entries {
-		all[e.Key] = bounded(e)
+	for key, e := range entries {
+		all[key] = bounded(e)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.parts[part], c.text = all, nil
+	c.entries, c.text = all, nil
 }
 
-// apply takes in what has changed in a range that has been listed.
-func (c *catalog) apply(part int, events []*clientv3.Event) {
+// apply takes in what has changed since they were listed.
+func (c *catalog) apply(events []*clientv3.Event) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, event := range events {
 		if event.Type == mvccpb.DELETE {
-			delete(c.parts[part], string(event.Kv.Key))
+			delete(c.entries, string(event.Kv.Key))
 		} else {
-			c.parts[part][string(event.Kv.Key)] = bounded(store.EntryOf(event.Kv))
+			c.entries[string(event.Kv.Key)] = bounded(store.EntryOf(event.Kv))
 		}
 	}
 	c.text = nil
@@ -62,19 +60,17 @@ func bounded(e survey.Entry) survey.Entry {
 	return e
 }
 
-// json returns the targets. known is false until every range has been listed once.
+// json returns the targets. known is false until the entries have been listed once.
 func (c *catalog) json() (text []byte, known bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if slices.ContainsFunc(c.parts, func(part map[string]survey.Entry) bool { return part == nil }) {
+	if c.entries == nil {
 		return nil, false, nil
 	}
 	if c.text == nil {
-		var entries []survey.Entry
-		for _, part := range c.parts {
-			for _, key := range slices.Sorted(maps.Keys(part)) {
-				entries = append(entries, part[key])
-			}
+		entries := make([]survey.Entry, 0, len(c.entries))
+		for _, key := range slices.Sorted(maps.Keys(c.entries)) {
+			entries = append(entries, c.entries[key])
 		}
 		if c.text, err = output.Marshal(Of(survey.All(entries), c.port), ""); err != nil {
 			return nil, true, err

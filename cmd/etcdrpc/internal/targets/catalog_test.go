@@ -14,7 +14,7 @@ import (
 )
 
 func TestCatalog(t *testing.T) {
-	c := newCatalog(2, Port{})
+	c := newCatalog(Port{})
 	put := func(key, value string) *clientv3.Event {
 		return &clientv3.Event{Type: mvccpb.PUT, Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), Lease: 1}}
 	}
@@ -33,23 +33,22 @@ func TestCatalog(t *testing.T) {
 		}
 		return all
 	}
-	c.replace(0, []survey.Entry{{Key: "acme/user/a", Value: []byte("10.0.0.7:1"), Lease: 1}})
 	if _, known, _ := c.json(); known {
-		t.Error("the targets are known before the live configs are")
+		t.Error("the targets are known before they are listed")
 	}
-	c.replace(1, nil)
+	c.replace(map[string]survey.Entry{"acme/user/a": {Key: "acme/user/a", Value: []byte("10.0.0.7:1"), Lease: 1}})
 	if got := targets(); !slices.Equal(got, []string{"10.0.0.7:1"}) {
 		t.Errorf("after the list: %q", got)
 	}
-	c.apply(0, []*clientv3.Event{put("acme/user/b", "10.0.0.8:1"), {Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte("acme/user/a")}}})
+	c.apply([]*clientv3.Event{put("acme/user/b", "10.0.0.8:1"), {Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte("acme/user/a")}}})
 	if got := targets(); !slices.Equal(got, []string{"10.0.0.8:1"}) {
 		t.Errorf("after a change: %q", got)
 	}
-	c.apply(0, []*clientv3.Event{put("acme/user/c", strings.Repeat("x", 2*endpoint.MaxValue))})
-	if got := len(c.parts[0]["acme/user/c"].Value); got > endpoint.MaxValue+1 {
+	c.apply([]*clientv3.Event{put("acme/user/c", strings.Repeat("x", 2*endpoint.MaxValue))})
+	if got := len(c.entries["acme/user/c"].Value); got > endpoint.MaxValue+1 {
 		t.Errorf("%d bytes are kept of a value that is too long", got)
 	}
-	c.replace(0, nil)
+	c.replace(nil)
 	if text, _, _ := c.json(); string(text) != "[]" {
 		t.Errorf("no targets are %s", text)
 	}

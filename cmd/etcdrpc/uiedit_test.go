@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -54,7 +55,7 @@ func liveConfigAt(t *testing.T, etcd *etcdtest.Cluster, key string) string {
 
 var hidden = regexp.MustCompile(`<input type="hidden" name="(\w+)" value="([^"]*)">`)
 
-// hiddenFields returns the hidden fields of the form with an action.
+// hiddenFields returns the hidden fields of the form with an action, and what that of a form that writes says besides.
 func hiddenFields(t *testing.T, page, action string) url.Values {
 	t.Helper()
 	_, rest, ok := strings.Cut(page, `action="`+action)
@@ -63,6 +64,13 @@ func hiddenFields(t *testing.T, page, action string) url.Values {
 		t.Fatalf("no form with the action %s in:\n%s", action, page)
 	}
 	fields := url.Values{}
+	if action == "/apply?" {
+		query, _, _ := strings.Cut(form, `"`)
+		var err error
+		if fields, err = url.ParseQuery(html.UnescapeString(query)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, match := range hidden.FindAllStringSubmatch(form, -1) {
 		fields.Add(match[1], html.UnescapeString(match[2]))
 	}
@@ -355,16 +363,107 @@ func TestConsoleTwice(t *testing.T) {
 	}
 }
 
+// Whatever is pressed twice was done once, and nobody else is blamed for it.
+func TestConsoleDone(t *testing.T) {
+	const key = "acme/user"
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	s := serveConsole(t, etcd, console.Options{})
+	for kind, config := range map[string]string{
+		"undrain": `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["10.0.0.8:9000"]}}]}`,
+		"remove":  weighted,
+	} {
+		putConfig(t, etcd, key, config)
+		revision := url.Values{"revision": {s.revision(key)}}
+		_, page := s.post("/propose", revision, "key", key, "kind", kind, "instance", "10.0.0.8:9000")
+		form := hiddenFields(t, page, "/apply?")
+		for range 2 {
+			if status, page := s.post("/apply", form, "key", key); status != http.StatusSeeOther {
+				t.Errorf("%s: status %d:\n%s", kind, status, page)
+			}
+		}
+		if _, page := s.post("/propose", revision, "key", key, "kind", kind, "instance", "10.0.0.8:9000"); !strings.Contains(page, "there is nothing to write") {
+			t.Errorf("%s again:\n%s", kind, page)
+		}
+	}
+}
+
+// revision returns the revision of a live config as etcd has it.
+func (s *served) revision(key string) string {
+	s.t.Helper()
+	resp, err := s.etcd.Admin().Get(s.t.Context(), survey.ConfigPrefix+key)
+	if err != nil || len(resp.Kvs) == 0 {
+		s.t.Fatal(resp, err)
+	}
+	return strconv.FormatInt(resp.Kvs[0].ModRevision, 10)
+}
+
+// Of two operators who drain two instances at once, the second drains theirs beside the first one's.
+func TestConsoleTwoDrains(t *testing.T) {
+	const key = "acme/user"
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	s := serveConsole(t, etcd, console.Options{})
+	drain := func(instance string) (page string) {
+		t.Helper()
+		_, page = s.post("/propose", url.Values{"revision": {"0"}, "child": {"least_request"}}, "key", key, "kind", "drain", "instance", instance)
+		return page
+	}
+	one, two := drain("10.0.0.7:9000"), drain("10.0.0.8:9000")
+	if status, page := s.post("/apply", hiddenFields(t, one, "/apply?"), "key", key); status != http.StatusSeeOther {
+		t.Fatalf("status %d:\n%s", status, page)
+	}
+	status, page := s.post("/apply", hiddenFields(t, two, "/apply?"), "key", key)
+	if status != http.StatusConflict {
+		t.Fatalf("status %d:\n%s", status, page)
+	}
+	for _, want := range []string{"Someone else has changed", `<h1 class="key">drain 10.0.0.8:9000</h1>`, `<button class="main">Write it</button>`} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not have %q:\n%s", want, page)
+		}
+	}
+	if status, page = s.post("/apply", hiddenFields(t, page, "/apply?"), "key", key); status != http.StatusSeeOther {
+		t.Fatalf("status %d:\n%s", status, page)
+	}
+	want := `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"least_request_experimental":{}}],"drain":["10.0.0.7:9000","10.0.0.8:9000"]}}]}`
+	if got := liveConfigAt(t, etcd, key); got != want {
+		t.Errorf("etcd has %s, not %s", got, want)
+	}
+}
+
+// What was fine when it was proposed is refused if it is not any more when the button is pressed.
+func TestConsoleDrainsLast(t *testing.T) {
+	const key = "acme/user"
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	s := serveConsole(t, etcd, console.Options{})
+	_, page := s.post("/propose", url.Values{"revision": {"0"}}, "key", key, "kind", "drain", "instance", "10.0.0.8:9000")
+	for _, instance := range []string{"10.0.0.7:9000", "10.0.0.9:9000"} {
+		if _, err := etcd.Admin().Delete(t.Context(), key+"/"+instance); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, page := s.post("/apply", hiddenFields(t, page, "/apply?"), "key", key)
+	if status != http.StatusUnprocessableEntity || !strings.Contains(page, "the last one that is not drained") {
+		t.Errorf("status %d:\n%s", status, page)
+	}
+	if got := liveConfigAt(t, etcd, key); got != "" {
+		t.Errorf("etcd has %s", got)
+	}
+}
+
 // A form that was never seen cannot write past the revision or the checks.
 func TestConsoleApplyChecks(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	shop(t, etcd)
 	s := serveConsole(t, etcd, console.Options{})
 	for _, form := range []url.Values{
-		{"revision": {"0"}, "config": {`{"loadBalancingConfig":[{"nope":{}}]}`}},
-		{"revision": {"0"}, "config": {""}},
-		{"revision": {"x"}, "config": {`{}`}},
-		{"config": {`{}`}},
+		{"kind": {"policy"}, "revision": {"0"}, "config": {`{"loadBalancingConfig":[{"nope":{}}]}`}},
+		{"kind": {"policy"}, "revision": {"0"}, "config": {""}},
+		{"kind": {"policy"}, "revision": {"x"}, "config": {`{}`}},
+		{"kind": {"policy"}, "config": {`{}`}},
+		{"kind": {"wish"}, "revision": {"0"}, "config": {`{"loadBalancingConfig":[{"round_robin":{}}]}`}},
+		{"kind": {"drain"}, "revision": {"0"}, "instance": {"10.0.0.77:9000"}},
 	} {
 		if status, page := s.post("/apply", form, "key", "acme/user"); status != http.StatusUnprocessableEntity && status != http.StatusBadRequest {
 			t.Errorf("%v: status %d:\n%s", form, status, page)

@@ -22,12 +22,12 @@ func (f *fixed) Service(key string) *Service {
 	}
 	return nil
 }
-func (*fixed) Changed() <-chan struct{}                                              { return nil }
-func (*fixed) Leases(context.Context, []int64) (map[int64]Lease, error)              { return nil, nil }
-func (*fixed) Findings(string, bool) Findings                                        { return Findings{} }
-func (*fixed) History(context.Context, string) (*History, error)                     { return &History{}, nil }
-func (*fixed) Propose(context.Context, Edit) (*Proposal, error)                      { return &Proposal{}, nil }
-func (*fixed) Apply(context.Context, string, string, int64) (written int64, _ error) { return 1, nil }
+func (*fixed) Changed() <-chan struct{}                                 { return nil }
+func (*fixed) Leases(context.Context, []int64) (map[int64]Lease, error) { return nil, nil }
+func (*fixed) Findings(string, bool) Findings                           { return Findings{} }
+func (*fixed) History(context.Context, string) (*History, error)        { return &History{}, nil }
+func (*fixed) Propose(context.Context, Edit) (*Proposal, error)         { return &Proposal{}, nil }
+func (*fixed) Apply(context.Context, Edit) (written int64, _ error)     { return 1, nil }
 
 func newConsole(t *testing.T, o Options) *Console {
 	t.Helper()

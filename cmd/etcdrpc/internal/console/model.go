@@ -25,9 +25,9 @@ type Backend interface {
 	History(ctx context.Context, key string) (*History, error)
 	// Propose checks an edit and says what it would change. It writes nothing.
 	Propose(ctx context.Context, e Edit) (*Proposal, error)
-	// Apply writes a live config, "" to remove it, unless the one in etcd is not of the revision any more; 0: there
-	// was none. The error is then ErrConflict.
-	Apply(ctx context.Context, key, config string, revision int64) (written int64, err error)
+	// Apply does an edit with the checks of Propose, unless the live config is not of the revision that was proposed any
+	// more. The error is then ErrConflict.
+	Apply(ctx context.Context, e Edit) (written int64, err error)
 }
 
 // ErrConflict is a write that came after somebody else's.
@@ -186,7 +186,7 @@ const (
 type Edit struct {
 	Key      string
 	Kind     EditKind
-	Revision int64    // of the live config that the operator saw; 0: none
+	Revision int64    // of the live config that the operator saw, on the confirm page in the end; 0: none
 	Instance string   // to drain or undrain
 	Child    string   // what a policy that is begun balances by
 	NoRoutes bool     // a policy that is begun may lack routes

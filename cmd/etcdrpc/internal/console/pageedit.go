@@ -12,13 +12,14 @@ import (
 type confirmPage struct {
 	frame
 	Key      string
+	Edit     Edit
 	Proposal *Proposal // nil: the edit was refused
 	Refused  string    // why
 	Conflict bool      // the live config is not the one that the operator saw
 	Draft    string    // what the operator wants, to be edited on
 	Typed    string    // what else was typed, in words
 	Revision int64     // of the live config that a further edit is made of
-	Begun    *Edit     // one that begins to say how to balance, which the operator may say otherwise; nil: it does not
+	Begins   bool      // the edit begins to say how to balance, which the operator may say otherwise
 }
 
 // readEdit reads the form of an edit.
@@ -63,13 +64,9 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	written, err := c.Backend.Apply(r.Context(), e.Key, e.Config, e.Revision)
+	written, err := c.Backend.Apply(r.Context(), e)
 	if err == nil {
 		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(written, 10))}, nil
-	}
-	e.Kind = EditPolicy
-	if e.Config == "" {
-		e.Kind = EditRemove
 	}
 	p := c.confirm(e)
 	if !errors.Is(err, ErrConflict) {
@@ -78,9 +75,6 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	}
 	p.Conflict = true
 	proposal, err := c.Backend.Propose(r.Context(), e)
-	if err == nil && !proposal.Changes { // the button was pressed twice
-		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(proposal.Revision, 10))}, nil
-	}
 	if err != nil {
 		p.Refused = err.Error()
 		return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
@@ -90,15 +84,20 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 }
 
 func (c *Console) confirm(e Edit) *confirmPage {
-	p := &confirmPage{frame: c.frame("Confirm a change of "+e.Key, ""), Key: e.Key, Draft: e.Config, Typed: e.typed(), Revision: e.Revision}
+	p := &confirmPage{frame: c.frame("Confirm a change of "+e.Key, ""), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Revision: e.Revision}
 	if s := c.Backend.Service(e.Key); s != nil && !s.Config.Balances && s.Config.Problem == "" && (e.Kind == EditDrain || e.Kind == EditSplit) {
-		p.Begun = &e
+		p.Begins = true
 	}
 	return p
 }
 
+// Over reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
+func (p *confirmPage) Over() bool {
+	return p.Conflict && p.Edit.Kind != EditDrain && p.Edit.Kind != EditUndrain
+}
+
 // Weight returns the weight of the group n.
-func (e *Edit) Weight(n int) uint32 {
+func (e Edit) Weight(n int) uint32 {
 	if n >= len(e.Weights) {
 		return 0
 	}

@@ -30,6 +30,7 @@ var functions = template.FuncMap{
 	"list":     list,
 	"percent":  percent,
 	"clock":    func(t time.Time) string { return t.Format(time.TimeOnly) },
+	"yes":      yes,
 	"seconds":  func(n int64) string { return (time.Duration(n) * time.Second).String() },
 	"text":     func(n int64) string { return strconv.FormatInt(n, 10) },
 }
@@ -49,6 +50,14 @@ const maxNamed = 1 << 10
 
 // named reports whether a key can be part of an address of the console.
 func named(key string) bool { return len(key) <= maxNamed }
+
+// yes returns the value of a box that is checked, and "" for one that is not.
+func yes(checked bool) string {
+	if checked {
+		return "yes"
+	}
+	return ""
+}
 
 // lines returns text of several lines, each of them escaped.
 func lines(s string) string {

@@ -26,25 +26,67 @@ const (
 	kindsOfEdit = "drain, undrain, split, policy or remove"
 )
 
-// Propose is part of console.Backend. It makes the same checks as the commands.
+// Propose is part of console.Backend.
 func (f *Fleet) Propose(ctx context.Context, asked console.Edit) (*console.Proposal, error) {
+	e, err := f.edit(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	p := &console.Proposal{
+		Config: string(printable.JSON([]byte(e.New))), Revision: revisionOf(e.Old), Changes: e.Changes(), Warnings: e.Warnings(), Notes: e.Notes,
+		Diff: diffLines(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))),
+	}
+	p.Moved = p.Revision != asked.Revision && asked.Kind != console.EditDrain && asked.Kind != console.EditUndrain
+	p.Shares, p.NoShares = shareChange(e.Service, e.New)
+	return p, nil
+}
+
+// Apply is part of console.Backend. What is asked for is worked out and checked anew, for instances may have come and gone
+// since it was proposed.
+func (f *Fleet) Apply(ctx context.Context, asked console.Edit) (int64, error) {
+	e, err := f.edit(ctx, asked)
+	if err != nil {
+		return 0, err
+	}
+	switch found := revisionOf(e.Old); {
+	case !e.Changes():
+		return found, nil // the button was pressed twice
+	case found != asked.Revision:
+		return 0, console.ErrConflict
+	}
+	written, err := f.store.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
+	if errors.Is(err, store.ErrChanged) {
+		return 0, console.ErrConflict
+	}
+	if err == nil {
+		f.awaitRevision(ctx, written)
+	}
+	return written, err
+}
+
+// revisionOf returns the revision of a live config, 0 if there is none.
+func revisionOf(config *survey.Entry) int64 {
+	if config == nil {
+		return 0
+	}
+	return config.ModRevision
+}
+
+// edit works out what an edit makes of the live config that is there now, with the checks of the commands.
+func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, error) {
 	if err := endpoint.CheckKey(asked.Key); err != nil {
+		return nil, err
+	}
+	config, err := f.store.Get(ctx, survey.ConfigPrefix+asked.Key)
+	if err != nil {
 		return nil, err
 	}
 	found := f.store.Visible(ctx, asked.Key)
 	if found == nil {
 		found = &survey.Service{Key: asked.Key}
 	}
-	var err error
-	if found.Config, err = f.store.Get(ctx, survey.ConfigPrefix+asked.Key); err != nil {
-		return nil, err
-	}
-	e := steer.Edit{Key: asked.Key, Old: found.Config, Service: found}
-	p := &console.Proposal{}
-	if e.Old != nil {
-		p.Revision = e.Old.ModRevision
-	}
-	p.Moved = p.Revision != asked.Revision && asked.Kind != console.EditDrain && asked.Kind != console.EditUndrain
+	found.Config = config
+	e := &steer.Edit{Key: asked.Key, Old: config, Service: found}
 	if e.New, e.Notes, err = edited(found, asked, e.OldText()); err != nil {
 		return nil, err
 	}
@@ -53,10 +95,7 @@ func (f *Fleet) Propose(ctx context.Context, asked console.Edit) (*console.Propo
 			return nil, fmt.Errorf("clients would not go by it: %w", err)
 		}
 	}
-	p.Config, p.Changes, p.Warnings, p.Notes = string(printable.JSON([]byte(e.New))), e.Changes(), e.Warnings(), e.Notes
-	p.Diff = diffLines(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))
-	p.Shares, p.NoShares = shareChange(found, e.New)
-	return p, nil
+	return e, nil
 }
 
 // edited returns the live config that an edit makes of the one of a service.
@@ -69,9 +108,6 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 		}
 		return text, nil, nil
 	case console.EditRemove:
-		if s.Config == nil {
-			return "", nil, steer.NoPolicy(s.Key)
-		}
 		return "", nil, nil
 	}
 	c, err := liveconfig.Parse([]byte(old))
@@ -83,7 +119,9 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 		opts := steer.Draining{Child: cmp.Or(asked.Child, "round_robin"), NoRoutes: asked.NoRoutes}
 		notes, err = opts.Drain(s, c, asked.Instance)
 	case console.EditUndrain:
-		notes, err = steer.Undrain(s, c, asked.Instance)
+		if notes, err = steer.Undrain(s, c, asked.Instance); errors.Is(err, steer.ErrNotDrained) {
+			return old, nil, nil
+		}
 	case console.EditSplit:
 		err = split(s, c, asked)
 	default:
@@ -152,31 +190,4 @@ func shareChange(s *survey.Service, config string) (all []console.Share, none st
 		return all[:shareRows], fmt.Sprintf("These are the %d with the largest shares, of %d.", shareRows, len(all))
 	}
 	return all, ""
-}
-
-// Apply is part of console.Backend.
-func (f *Fleet) Apply(ctx context.Context, key, config string, revision int64) (int64, error) {
-	if err := endpoint.CheckKey(key); err != nil {
-		return 0, err
-	}
-	e := steer.Edit{Key: key, New: config}
-	if revision != 0 {
-		e.Old = &survey.Entry{Key: survey.ConfigPrefix + key, ModRevision: revision}
-	}
-	if config == "" && revision == 0 {
-		return 0, steer.NoPolicy(key)
-	}
-	if config != "" {
-		if err := liveconfig.Check(config); err != nil {
-			return 0, fmt.Errorf("policy of %q: %w", key, err)
-		}
-	}
-	written, err := f.store.Replace(ctx, survey.ConfigPrefix+key, e.Old, config)
-	if errors.Is(err, store.ErrChanged) {
-		return 0, console.ErrConflict
-	}
-	if err == nil {
-		f.awaitRevision(ctx, written)
-	}
-	return written, err
 }

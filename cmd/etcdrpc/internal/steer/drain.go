@@ -91,6 +91,9 @@ func (o *Draining) Drain(s *survey.Service, c *liveconfig.Config, name string) (
 	return nil, nil
 }
 
+// ErrNotDrained is an instance that is not in the list of those to drain.
+var ErrNotDrained = errors.New("it is not drained")
+
 // Undrain takes an instance off the list of those to drain.
 func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
 	drained, err := c.Drained()
@@ -109,9 +112,9 @@ func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []stri
 	left := slices.DeleteFunc(slices.Clone(drained), func(d string) bool { return slices.Contains(names, d) })
 	if len(left) == len(drained) {
 		if len(drained) == 0 {
-			return nil, errors.New("nothing is drained there")
+			return nil, fmt.Errorf("%w: nothing is", ErrNotDrained)
 		}
-		return nil, fmt.Errorf("it is not drained; what is: %s", strings.Join(drained, ", "))
+		return nil, fmt.Errorf("%w; what is: %s", ErrNotDrained, strings.Join(drained, ", "))
 	}
 	if err := c.SetDrained(left, nil); err != nil {
 		return nil, err

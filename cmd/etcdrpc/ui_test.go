@@ -7,6 +7,7 @@ import (
 	"html"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -288,6 +289,57 @@ func TestConsoleService(t *testing.T) {
 	}
 }
 
+// The history of a service is its own, though its neighbours have keys that begin like its.
+func TestConsoleHistory(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	client := etcd.Admin()
+	granted, err := client.Grant(t.Context(), 600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	suffix := fmt.Sprintf("acme/user%d", granted.ID)
+	for _, key := range []string{"acme/user/10.0.0.7:9000", "acme/user2/10.0.0.8:9000", "acme/user/eu/10.0.0.9:9000", suffix} {
+		if _, err := client.Put(t.Context(), key, "10.0.0.1:9000", clientv3.WithLease(granted.ID)); err != nil {
+			t.Fatal(err)
+		}
+		if key == suffix {
+			if _, err := client.Put(t.Context(), "acme/user/10.0.0.2:9000", "10.0.0.2:9000"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := client.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := serveConsole(t, etcd, console.Options{})
+	changes := func() map[string]int {
+		t.Helper()
+		_, page := s.get("/history", "key", "acme/user")
+		counts := make(map[string]int)
+		for _, row := range regexp.MustCompile(`<span class="mark (\w+)">.*?<code>(.*?)</code>`).FindAllStringSubmatch(page[strings.Index(page, "<main"):], -1) {
+			counts[row[1]+" "+row[2]]++
+		}
+		return counts
+	}
+	want := map[string]int{
+		"put acme/user/10.0.0.7:9000": 1, "deleted acme/user/10.0.0.7:9000": 1, "put " + suffix: 1, "deleted " + suffix: 1, "put acme/user/10.0.0.2:9000": 1,
+	}
+	if got := changes(); !maps.Equal(got, want) {
+		t.Errorf("it is %v, not %v", got, want)
+	}
+	// What a key had is forgotten, that it was deleted is not.
+	resp, err := client.Get(t.Context(), "acme/user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Compact(t.Context(), resp.Header.Revision); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := changes(), map[string]int{"deleted " + suffix: 1}; !maps.Equal(got, want) {
+		t.Errorf("after a compaction it is %v, not %v", got, want)
+	}
+}
+
 // Pages say so while etcd is out of reach, and go on afterwards.
 func TestConsoleWithoutEtcd(t *testing.T) {
 	etcd := etcdtest.Start(t)
@@ -308,6 +360,13 @@ func TestConsoleWithoutEtcd(t *testing.T) {
 			break
 		}
 		await(t, events, "changed")
+	}
+	// Nobody waits then for what would not come, and nothing is said to be so because it was not read.
+	for _, path := range []string{"/service", "/history"} {
+		status, page := s.get(path, "key", "acme/user")
+		if status != http.StatusOK || !strings.Contains(page, "etcd is asked for nothing more") || strings.Contains(page, "Nothing of it is left") || strings.Contains(page, "its past from") {
+			t.Errorf("%s: status %d:\n%s", path, status, page)
+		}
 	}
 	if err := etcd.Restart(); err != nil {
 		t.Fatal(err)

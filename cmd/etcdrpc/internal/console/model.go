@@ -165,7 +165,7 @@ type Findings struct {
 
 // History is the past of a service.
 type History struct {
-	From    int64    // the first revision that etcd still has
+	From    int64    // the first revision that etcd still has; 0: not known
 	Changes []Change // the latest first
 	Partial string   // why that is not all; "": it is
 }

@@ -108,6 +108,13 @@ func (f *Fleet) fail(err error) {
 	}
 }
 
+// troubled reports whether etcd failed when it was asked last. Who asks now would wait in vain.
+func (f *Fleet) troubled() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.trouble != ""
+}
+
 // note has what was taken in told. f.mu is held.
 func (f *Fleet) note() {
 	f.edition++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -20,14 +21,20 @@ const (
 	askAgain    = 50 * time.Millisecond
 )
 
+// errTroubled is in place of what etcd is not asked for.
+var errTroubled = errors.New("etcd is asked for nothing more until what is told above has passed")
+
 // errRead ends the reading of a history that has been read.
 var errRead = errors.New("read to the end")
 
 // History is part of console.Backend. etcd has no list of what has happened, but replays it to a watch.
 func (f *Fleet) History(ctx context.Context, key string) (*console.History, error) {
+	if f.troubled() {
+		return &console.History{Partial: errTroubled.Error()}, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, historyTime)
 	defer cancel()
-	h := &console.History{From: 1}
+	h := &console.History{}
 	var r store.KeyRange
 	r.From, r.End = endpoint.Reader{LeaseSuffix: true}.Range(key)
 	config := survey.ConfigPrefix + key
@@ -52,14 +59,15 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 
 // replay adds what has happened in a range, as far as etcd has not forgotten it.
 func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
-	for {
-		err := f.replayFrom(ctx, h, key, r)
+	for from := max(1, h.From); ; {
+		err := f.replayFrom(ctx, h, key, r, from)
 		var compacted store.CompactedError
 		switch {
-		case errors.As(err, &compacted) && int64(compacted) > h.From:
-			h.From = int64(compacted)
+		case errors.As(err, &compacted) && int64(compacted) > from:
+			from = int64(compacted)
 			continue
 		case errors.Is(err, errRead):
+			h.From = from
 			return nil
 		case errors.Is(err, store.ErrDenied):
 			h.Partial = err.Error()
@@ -72,10 +80,10 @@ func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r st
 	}
 }
 
-// replayFrom watches a range from h.From on until what has happened is read, which etcd says when it is asked. It
+// replayFrom watches a range from a revision on until what has happened is read, which etcd says when it is asked. It
 // says nothing while a watch on the same stream waits for a revision to come, as that of the fleet may: so this one is on
 // the stream of those that do not require a leader.
-func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
+func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, r store.KeyRange, from int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	asked := make(chan struct{})
@@ -88,12 +96,12 @@ func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, 
 			store.Pause(ctx, askAgain)
 		}
 	}()
-	err := f.store.Replay(ctx, r, h.From-1, func(resp clientv3.WatchResponse) error {
+	err := f.store.Replay(ctx, r, from-1, func(resp clientv3.WatchResponse) error {
 		if resp.IsProgressNotify() {
 			return errRead
 		}
 		for _, event := range resp.Events {
-			if e := store.EntryOf(event.Kv); serviceOf(e) == key || event.Type == clientv3.EventTypeDelete {
+			if e, ok := pastOf(event, key); ok {
 				h.Changes = append(h.Changes, changeOf(event, e, f.store.Full))
 			}
 		}
@@ -101,8 +109,25 @@ func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, 
 			h.Changes, h.Partial = slices.Clone(h.Changes[len(h.Changes)-2*maxHistory:]), "There is more; these are the latest."
 		}
 		return nil
-	})
+	}, clientv3.WithPrevKV())
 	cancel()
 	<-asked
 	return err
+}
+
+// pastOf returns the entry that came or went with an event, and whether it was one of a service, or its live config. Where
+// etcd has forgotten what a deleted key had, its form tells.
+func pastOf(event *clientv3.Event, key string) (e survey.Entry, ok bool) {
+	e = store.EntryOf(event.Kv)
+	if event.Type == clientv3.EventTypeDelete {
+		if event.PrevKv == nil {
+			suffix, ok := strings.CutPrefix(e.Key, key)
+			isLease := len(suffix) >= survey.LeaseDigits && strings.Trim(suffix, "0123456789") == ""
+			return e, ok && isLease || serviceOf(e) == key
+		}
+		went := e.ModRevision
+		e = store.EntryOf(event.PrevKv)
+		e.ModRevision = went
+	}
+	return e, serviceOf(e) == key
 }

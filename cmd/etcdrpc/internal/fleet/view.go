@@ -12,6 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
@@ -225,7 +226,10 @@ func versionSplits(s *survey.Service) (splits []console.Split) {
 
 // Leases is part of console.Backend.
 func (f *Fleet) Leases(ctx context.Context, ids []int64) (map[int64]console.Lease, error) {
-	found, err := f.store.Leases(ctx, ids)
+	if f.troubled() {
+		return nil, errTroubled
+	}
+	found, err := f.store.Within(store.Quick).Leases(ctx, ids)
 	all := make(map[int64]console.Lease, len(found))
 	for id, t := range found {
 		all[id] = console.Lease{Left: t.Left, Granted: t.Granted}

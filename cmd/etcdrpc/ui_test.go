@@ -340,6 +340,24 @@ func TestConsoleHistory(t *testing.T) {
 	}
 }
 
+// What was found of a live config goes with it.
+func TestConsoleMends(t *testing.T) {
+	const key = "acme/user"
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	putConfig(t, etcd, key, `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
+	s := serveConsole(t, etcd, console.Options{})
+	s.settled(key, "bad-policy")
+	_, page := s.post("/propose", url.Values{"revision": {s.revision(key)}, "config": {`{"loadBalancingConfig":[{"round_robin":{}}]}`}}, "key", key, "kind", "policy")
+	if status, page := s.post("/apply", hiddenFields(t, page, "/apply?"), "key", key); status != http.StatusSeeOther {
+		t.Fatalf("status %d:\n%s", status, page)
+	}
+	if _, page := s.get("/service", "key", key); strings.Contains(page, "bad-policy") || !strings.Contains(page, "in force") {
+		t.Errorf("the page is:\n%s", page)
+	}
+	s.settled(key, "Nothing is wrong with it")
+}
+
 // Pages say so while etcd is out of reach, and go on afterwards.
 func TestConsoleWithoutEtcd(t *testing.T) {
 	etcd := etcdtest.Start(t)

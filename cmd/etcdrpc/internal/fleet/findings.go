@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -26,33 +27,52 @@ type examiner struct {
 	running sync.WaitGroup
 
 	mu    sync.Mutex
-	known map[string]*console.Findings
+	known map[string]*examined
+}
+
+// examined is what was found of a service.
+type examined struct {
+	console.Findings
+	config string // the version of the live config that it was found of
 }
 
 func newExaminer(ctx context.Context, f *Fleet) *examiner {
-	return &examiner{fleet: f, ctx: ctx, known: make(map[string]*console.Findings)}
+	return &examiner{fleet: f, ctx: ctx, known: make(map[string]*examined)}
 }
 
-// findings returns what is known, and has it looked for again if that was long ago, or if anew.
-func (x *examiner) findings(key string, anew bool) console.Findings {
+// findings returns what is known, and has it looked for again if that was long ago, or if anew. What was found of another
+// live config is not known any more: it may be what the new one mends.
+func (x *examiner) findings(key, config string, anew bool) console.Findings {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found := x.known[key]
 	if found == nil {
 		x.forget()
-		found = &console.Findings{}
+		found = &examined{config: config}
 		x.known[key] = found
+	}
+	if found.config != config {
+		found.Findings, found.config = console.Findings{Running: found.Running}, config
 	}
 	if !found.Running && x.ctx.Err() == nil && (anew || time.Since(found.At) > examineEvery) {
 		found.Running = true
 		x.running.Go(func() { x.examine(key) })
 	}
-	return *found
+	return found.Findings
 }
 
 // Findings is part of console.Backend.
 func (f *Fleet) Findings(key string, anew bool) console.Findings {
-	return f.examiner.findings(key, anew)
+	return f.examiner.findings(key, f.look().config(key), anew)
+}
+
+// config returns a text that differs whenever the live config of a service does.
+func (v *snapshot) config(key string) string {
+	revision := int64(0)
+	if s := v.services[key]; s != nil {
+		revision = revisionOf(s.Config)
+	}
+	return fmt.Sprint(v.era, ".", revision)
 }
 
 // wait returns when nothing is looked for any more, once the context has ended.
@@ -76,17 +96,16 @@ func (x *examiner) forget() {
 }
 
 func (x *examiner) examine(key string) {
-	all, err := x.fleet.examine(x.ctx, key)
+	v := x.fleet.look()
+	all, err := x.fleet.examine(x.ctx, v, key)
 	x.mu.Lock()
-	found := &console.Findings{At: time.Now(), All: all, Err: problemOf(err)}
-	x.known[key] = found
+	x.known[key] = &examined{console.Findings{At: time.Now(), All: all, Err: problemOf(err)}, v.config(key)}
 	x.mu.Unlock()
 	x.fleet.tell()
 }
 
 // examine does what doctor does for one service, with what is known of etcd already, and connects to no instance.
-func (f *Fleet) examine(ctx context.Context, key string) ([]console.Finding, error) {
-	v := f.look()
+func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]console.Finding, error) {
 	s := v.services[key]
 	if s == nil {
 		return nil, nil

@@ -118,6 +118,12 @@ func TestConsoleEdits(t *testing.T) {
 			want:  []string{"40.0", "30.0", "in split[0], of weight 40"},
 			wrote: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"split":[{"match":{"version":"v2"},"weight":40},{"match":{"version":"v1"},"weight":60}]}}]}`,
 		},
+		"a group without instances": {
+			config: weighted,
+			kind:   "split", form: url.Values{"group": {`{"version":"v2"}`, `{"version":"v9"}`}, "weight": {"40", "60"}},
+			want:  []string{"split[1] has no instance here: the other groups have its share", "2 of the instances match no group of the split"},
+			wrote: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"split":[{"match":{"version":"v2"},"weight":40},{"match":{"version":"v9"},"weight":60}]}}]}`,
+		},
 		"begin a split": {
 			kind: "split", form: url.Values{"group": {`{"version":"v1"}`, `{"version":"v2"}`}, "weight": {"90", "10"}, "child": {"least_request"}},
 			want:  []string{"45.0", "10.0", "least_request_experimental"},
@@ -517,5 +523,28 @@ func TestConsoleRights(t *testing.T) {
 	status, page := s.post("/apply", hiddenFields(t, page, "/apply?"), "key", "acme/user")
 	if status != http.StatusUnprocessableEntity || !strings.Contains(page, "etcd denies permission to the user &#34;reader&#34;") && !strings.Contains(page, `etcd denies permission to the user "reader"`) {
 		t.Errorf("status %d:\n%s", status, page)
+	}
+}
+
+// Who may not read live configs is not told that there are none.
+func TestConsoleClosed(t *testing.T) {
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}}))
+	shop(t, etcd)
+	putConfig(t, etcd, "acme/user", `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["10.0.0.8:9000"]}}]}`)
+	s := serveConsole(t, etcd, console.Options{}, func(s *settings) { s.user, s.password = "reader", "secret" })
+	_, page := s.get("/service", "key", "acme/user")
+	for _, lie := range []string{"no live config", "There is none", "Calls are not split", "/propose"} {
+		if strings.Contains(page, lie) {
+			t.Errorf("the page has %q:\n%s", lie, page)
+		}
+	}
+	for _, want := range []string{`live config <span class="quiet">may not be read</span>`, "what is drained is not known", "whether there is one is not known"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page does not have %q:\n%s", want, page)
+		}
+	}
+	if _, page := s.get("/"); !strings.Contains(page, "may not be read") {
+		t.Errorf("the overview is:\n%s", page)
 	}
 }

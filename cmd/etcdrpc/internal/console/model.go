@@ -51,7 +51,7 @@ func (f *Fleet) service(key string) *Summary {
 	return &f.Services[at]
 }
 
-// Counts are numbers of instances.
+// Counts are numbers of instances, each address once.
 type Counts struct{ Registered, Drained, Leaving, Malformed int }
 
 // Total returns the number of all instances.
@@ -65,6 +65,7 @@ const (
 	PolicyNone Policy = iota
 	PolicyInForce
 	PolicyRefused // clients do not go by it
+	PolicyClosed  // it may not be read, if there is one
 )
 
 // Summary is one service in a line.
@@ -85,6 +86,7 @@ type Service struct {
 	Editable  bool // its key is one that clients can be given
 	Instances []Instance
 	Config    Config
+	Notes     []string // on the instances' shares and states
 	Recent    []Change // since the console began, the latest first
 }
 
@@ -96,6 +98,7 @@ const (
 	Registered State = "registered"
 	Drained    State = "drained"
 	Leaving    State = "leaving"
+	Double     State = "double" // another entry of the same address stands for both
 	Expiring   State = "expiring"
 	Malformed  State = "malformed"
 )
@@ -107,7 +110,8 @@ type Instance struct {
 	EtcdKey  string // in full
 	Weight   uint32 // 0: it says none
 	State    State  // as far as it shows without its lease
-	Problem  string // why it is malformed
+	Listed   bool   // the live config names it to be drained, which clients may ignore
+	Problem  string // why it is malformed, or not called, or called though it is listed
 	Lease    int64  // 0: none
 	Metadata [][2]string
 	Share    float64 // of the calls by the live policy, in percent; below 0: not known
@@ -125,12 +129,14 @@ type Config struct {
 	Balances bool   // it says how to balance
 	Splits   []Split
 	Proposed bool // Splits are those that could be begun
+	Unsaid   int  // the instances that would be in none of these
 }
 
 // Split is a group of instances with its share of the calls.
 type Split struct {
 	Match  string
 	Weight uint32
+	Empty  bool // it has no instance that may be called
 }
 
 // Change is one thing that happened to a service.
@@ -205,7 +211,9 @@ type Proposal struct {
 	Warnings []string
 	Notes    []string
 	Shares   []Share
-	NoShares string // why there are none
+	NoShares string // why there are none, or no more
+
+	ShareNotes []string
 }
 
 // DiffLine is one line of a difference: "+", "-" or " ", and the text.

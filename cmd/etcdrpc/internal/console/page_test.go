@@ -56,6 +56,7 @@ func TestServicePage(t *testing.T) {
 		s.Instances = append(s.Instances, Instance{ID: fmt.Sprint("i", n), EtcdKey: fmt.Sprint("k", n), State: Registered, Lease: int64(1 + n%3)})
 	}
 	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = Drained, Leaving, Malformed
+	s.Instances[1].Listed = true
 	p := newServicePage(frame{}, s, url.Values{})
 	if len(p.Rows) != instanceRows || p.Pager.Pages != 2 {
 		t.Fatalf("%d rows on %d pages", len(p.Rows), p.Pager.Pages)

@@ -41,7 +41,7 @@ func newServicePage(f frame, s *Service, form url.Values) *servicePage {
 	var found []instanceRow
 	for _, i := range s.Instances {
 		if i.matches(p.Query) {
-			found = append(found, instanceRow{Instance: i, Action: action(f.ReadOnly || !s.Editable || !named(i.ID), i.State)})
+			found = append(found, instanceRow{Instance: i, Action: i.action(f.ReadOnly || !s.Editable || !named(i.ID))})
 		}
 	}
 	p.Pager = newPager(len(found), instanceRows, number(form.Get("page")), func(page string) string {
@@ -55,17 +55,15 @@ func newServicePage(f frame, s *Service, form url.Values) *servicePage {
 	return p
 }
 
-// action returns what can be done to an instance in a state.
-func action(fixed bool, s State) string {
+// action returns what can be done to an instance.
+func (i *Instance) action(fixed bool) string {
 	switch {
-	case fixed:
+	case fixed || i.State != Registered && i.State != Drained:
 		return ""
-	case s == Registered:
-		return string(EditDrain)
-	case s == Drained:
+	case i.Listed:
 		return string(EditUndrain)
 	}
-	return ""
+	return string(EditDrain)
 }
 
 // matches reports whether each word of a query is in what an instance says of itself.

@@ -37,7 +37,7 @@ func (f *Fleet) Propose(ctx context.Context, asked console.Edit) (*console.Propo
 		Diff: diffLines(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))),
 	}
 	p.Moved = p.Revision != asked.Revision && asked.Kind != console.EditDrain && asked.Kind != console.EditUndrain
-	p.Shares, p.NoShares = shareChange(e.Service, e.New)
+	shareChange(p, e.Service, e.New)
 	return p, nil
 }
 
@@ -162,32 +162,34 @@ func diffLines(before, after string) []console.DiffLine {
 	return out
 }
 
-// shareChange returns which share of the calls each instance has by the present live config and would have by another.
-func shareChange(s *survey.Service, config string) (all []console.Share, none string) {
+// shareChange fills in which share of the calls each instance has by the present live config and would have by another.
+func shareChange(p *console.Proposal, s *survey.Service, config string) {
 	if config == "" {
-		return nil, "Without a live config, clients go by what their code was generated with, which etcd does not hold."
+		p.NoShares = "Without a live config, clients go by what their code was generated with, which etcd does not hold."
+		return
 	}
 	then := *s
 	then.Config = &survey.Entry{Key: survey.ConfigPrefix + s.Key, Value: []byte(config)}
 	after, err := steer.Explain(&then, steer.Caller{})
 	if err != nil {
-		return nil, err.Error()
+		p.NoShares = err.Error()
+		return
 	}
-	known := make(map[string]steer.Explained)
 	before, err := steer.Explain(s, steer.Caller{})
-	if err == nil {
-		known = before.ByAddr()
+	if err != nil {
+		before = nil // clients go by what their code was generated with
 	}
+	known := byEntry(before)
 	for _, i := range after.Instances {
 		share := console.Share{ID: i.Instance, Addr: i.Addr, Why: i.Why, Before: -1, After: i.Share}
-		if was, ok := known[i.Addr]; ok {
+		if was, ok := known[i.Entry]; ok {
 			share.Before = was.Share
 		}
-		all = append(all, share)
+		p.Shares = append(p.Shares, share)
 	}
-	slices.SortStableFunc(all, func(a, b console.Share) int { return cmp.Compare(b.After, a.After) })
-	if len(all) > shareRows {
-		return all[:shareRows], fmt.Sprintf("These are the %d with the largest shares, of %d.", shareRows, len(all))
+	slices.SortStableFunc(p.Shares, func(a, b console.Share) int { return cmp.Compare(b.After, a.After) })
+	p.ShareNotes = after.Notes
+	if n := len(p.Shares); n > shareRows {
+		p.Shares, p.NoShares = p.Shares[:shareRows], fmt.Sprintf("These are the %d with the largest shares, of %d.", shareRows, n)
 	}
-	return all, ""
 }

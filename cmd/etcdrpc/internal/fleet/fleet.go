@@ -330,7 +330,7 @@ func (f *Fleet) summary(v *snapshot, s *survey.Service) console.Summary {
 			return known
 		}
 	}
-	return summarize(s, version)
+	return summarize(s, version, v.closed(s.Key))
 }
 
 // Fleet is part of console.Backend.

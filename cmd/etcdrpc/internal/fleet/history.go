@@ -37,8 +37,7 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 	h := &console.History{}
 	var r store.KeyRange
 	r.From, r.End = endpoint.Reader{LeaseSuffix: true}.Range(key)
-	config := survey.ConfigPrefix + key
-	for _, part := range []store.KeyRange{r, {From: config, End: config + "\x00"}} {
+	for _, part := range []store.KeyRange{r, store.ConfigOf(key)} {
 		if err := f.replay(ctx, h, key, part); err != nil {
 			return nil, err
 		}

@@ -16,7 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 const (
@@ -42,26 +41,31 @@ func versionOf(s *survey.Service, era int) string {
 	return fmt.Sprint(era, ".", n, ".", sum, ".", config)
 }
 
-func summarize(s *survey.Service, version string) console.Summary {
+func summarize(s *survey.Service, version string, closed bool) console.Summary {
 	sum := console.Summary{Key: s.Key, Version: version, Policy: console.PolicyNone}
-	drained := s.Drained()
-	if s.Config != nil {
+	switch {
+	case closed:
+		sum.Policy = console.PolicyClosed
+	case s.Config != nil && liveconfig.Check(string(s.Config.Value)) != nil:
+		sum.Policy = console.PolicyRefused
+	case s.Config != nil:
 		sum.Policy = console.PolicyInForce
-		if liveconfig.Check(string(s.Config.Value)) != nil {
-			sum.Policy = console.PolicyRefused
-		}
 	}
-	zones, versions := map[string]bool{}, map[string]bool{}
+	clients := s.Merged()
+	called, drained := clients.ByAddr(), s.Drained()
 	for n := range s.Instances {
-		i := &s.Instances[n]
-		switch stateOf(i, drained) {
+		switch i := &s.Instances[n]; stateOf(i, called[i.Addr], drained) {
 		case console.Leaving:
 			sum.Counts.Leaving++
 		case console.Drained:
 			sum.Counts.Drained++
-		default:
+		case console.Registered:
 			sum.Counts.Registered++
 		}
+	}
+	zones, versions := map[string]bool{}, map[string]bool{}
+	for n := range clients.Instances {
+		i := &clients.Instances[n]
 		zones[i.Zone], versions[i.Version] = true, true
 		sum.Weight += uint64(i.Weight)
 	}
@@ -72,11 +76,13 @@ func summarize(s *survey.Service, version string) console.Summary {
 	return sum
 }
 
-// stateOf returns what becomes of an instance, without a look at its lease.
-func stateOf(i *survey.Instance, drained map[string]bool) console.State {
+// stateOf returns what becomes of an entry, without a look at its lease. called is what clients call at its address.
+func stateOf(i, called *survey.Instance, drained map[string]bool) console.State {
 	switch {
-	case i.Leaving():
+	case called == nil || i.Leaving():
 		return console.Leaving
+	case called.Entry.Key != i.Entry.Key:
+		return console.Double
 	case drained[i.Addr]:
 		return console.Drained
 	}
@@ -91,27 +97,57 @@ func (f *Fleet) Service(key string) *console.Service {
 		return nil
 	}
 	out := detail(s, f.store.Full)
+	if v.closed(key) {
+		out.Editable, out.Config = false, console.Config{}
+		out.Notes = []string{"The live config may not be read, so what is drained is not known: it counts as registered."}
+	}
 	n := sort.Search(len(v.fleet.Services), func(n int) bool { return v.fleet.Services[n].Key >= key })
 	out.Summary = v.fleet.Services[n]
 	out.Recent = f.changesAt(key)
 	return out
 }
 
+// closed reports whether the live config of a service may not be read.
+func (v *snapshot) closed(key string) bool {
+	return !store.Within(v.parts, store.ConfigOf(key))
+}
+
 // detail returns a service in full, save its summary and its past.
 func detail(s *survey.Service, full func(string) string) *console.Service {
-	out := &console.Service{Editable: endpoint.CheckKey(s.Key) == nil, Config: configOf(s)}
-	drained := s.Drained()
-	shares := sharesOf(s)
+	x, err := steer.Explain(s, steer.Caller{})
+	if err != nil {
+		x = nil // there is no live config that clients go by
+	}
+	clients := s.Merged()
+	out := &console.Service{Editable: endpoint.CheckKey(s.Key) == nil, Config: configOf(s, clients, x)}
+	if x != nil {
+		out.Notes = x.Notes
+	}
+	called, drained, explained := clients.ByAddr(), s.Drained(), byEntry(x)
+	var listed []string
+	if s.Config != nil {
+		listed = liveconfig.Drained(s.Config.Value)
+	}
 	for n := range s.Instances {
 		i := &s.Instances[n]
-		share := -1.0
-		if got, ok := shares[i.Entry.Key]; ok {
-			share = got
-		}
-		out.Instances = append(out.Instances, console.Instance{
+		shown := console.Instance{
 			ID: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Layout: s.LayoutName(*i),
-			EtcdKey: full(i.Entry.Key), State: stateOf(i, drained), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: share,
-		})
+			EtcdKey: full(i.Entry.Key), State: stateOf(i, called[i.Addr], drained), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
+		}
+		shown.Listed = shown.State != console.Double && i.OnList(listed)
+		share, known := explained[i.Entry.Key]
+		if known && shown.State != console.Double {
+			shown.Share = share.Share
+		}
+		switch {
+		case shown.State == console.Double:
+			shown.Problem = i.WhyUncalled(called[i.Addr])
+		case known && shown.State == console.Registered && share.Share == 0:
+			shown.Problem = share.Why
+		case shown.Listed && shown.State == console.Registered:
+			shown.Problem = "is called all the same, for the drain leaves nothing else"
+		}
+		out.Instances = append(out.Instances, shown)
 	}
 	for _, i := range s.Malformed {
 		out.Instances = append(out.Instances, console.Instance{
@@ -119,6 +155,18 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		})
 	}
 	return out
+}
+
+// byEntry returns what is explained, by the keys of the entries; nothing of nil.
+func byEntry(x *steer.Explanation) map[string]steer.Explained {
+	if x == nil {
+		return nil
+	}
+	all := make(map[string]steer.Explained, len(x.Instances))
+	for _, i := range x.Instances {
+		all[i.Entry] = i
+	}
+	return all
 }
 
 func pairs(metadata map[string]string) (all [][2]string) {
@@ -132,45 +180,26 @@ func pairs(metadata map[string]string) (all [][2]string) {
 	return all
 }
 
-// sharesOf returns the share of each entry by the live config, none if there is no such config.
-func sharesOf(s *survey.Service) map[string]float64 {
-	x, err := steer.Explain(s, steer.Caller{})
-	if err != nil {
-		return nil
-	}
-	shares := make(map[string]float64, len(x.Service.Instances))
-	for _, i := range s.Instances {
-		shares[i.Entry.Key] = 0
-	}
-	byAddr := x.ByAddr()
-	for _, i := range x.Service.Instances {
-		shares[i.Entry.Key] = byAddr[i.Addr].Share
-	}
-	return shares
-}
-
-// configOf returns the live config of a service for people.
-func configOf(s *survey.Service) console.Config {
+// configOf returns the live config of a service for people. clients is the service as they see it, and x how they go by the
+// config; nil: they do not.
+func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 	if s.Config == nil {
-		return console.Config{Whole: true, Splits: versionSplits(s), Proposed: true}
+		return proposeSplit(console.Config{Whole: true}, clients)
 	}
-	c := console.Config{Revision: s.Config.ModRevision}
-	if c.Text, c.Whole = shownConfig(s.Config.Value); !c.Whole {
-		c.Problem = problemOf(liveconfig.Check(string(s.Config.Value)))
-		return c
-	}
-	if c.Problem = problemOf(liveconfig.Check(string(s.Config.Value))); c.Problem != "" {
+	c := console.Config{Revision: s.Config.ModRevision, Problem: problemOf(liveconfig.Check(string(s.Config.Value)))}
+	if c.Text, c.Whole = shownConfig(s.Config.Value); !c.Whole || c.Problem != "" {
 		return c
 	}
 	live, err := liveconfig.Parse(s.Config.Value)
 	c.Balances = err == nil && live.NamesPolicy()
 	if policy := liveconfig.Policy(s.Config.Value); policy != nil {
-		for _, split := range policy.Split {
-			c.Splits = append(c.Splits, console.Split{Match: matchText(split.Match), Weight: split.Weight})
+		for n, split := range policy.Split {
+			empty := x != nil && slices.Contains(x.Empty, n)
+			c.Splits = append(c.Splits, console.Split{Match: matchText(split.Match), Weight: split.Weight, Empty: empty})
 		}
 	}
 	if len(c.Splits) == 0 {
-		c.Splits, c.Proposed = versionSplits(s), true
+		return proposeSplit(c, clients)
 	}
 	return c
 }
@@ -202,26 +231,26 @@ func matchText(match map[string]string) string {
 	return string(printable.JSON(text))
 }
 
-// versionSplits returns the split that could be begun of a service: among its versions, by how many instances each has.
-func versionSplits(s *survey.Service) (splits []console.Split) {
+// proposeSplit adds the split that could be begun of a service: among its versions, by how many instances each has. None is
+// left without calls.
+func proposeSplit(c console.Config, clients *survey.Service) console.Config {
 	const groups = 8
-	counts := make(map[string]uint32)
-	for _, i := range s.Instances {
-		if i.Version != "" {
-			counts[i.Version]++
-		}
+	counts := make(map[string]int)
+	for _, i := range clients.Instances {
+		counts[i.Version]++
 	}
+	unsaid := counts[""]
+	delete(counts, "")
 	if len(counts) < 2 || len(counts) > groups {
-		return nil
+		return c
 	}
-	total := uint32(0)
-	for _, n := range counts {
-		total += n
-	}
+	total := len(clients.Instances) - unsaid
 	for _, version := range slices.Sorted(maps.Keys(counts)) {
-		splits = append(splits, console.Split{Match: matchText(serviceconfig.Split{Match: map[string]string{"version": version}}.Match), Weight: 100 * counts[version] / total})
+		percent := (100*counts[version] + total/2) / total
+		c.Splits = append(c.Splits, console.Split{Match: matchText(map[string]string{"version": version}), Weight: uint32(max(1, percent))})
 	}
-	return splits
+	c.Proposed, c.Unsaid = true, unsaid
+	return c
 }
 
 // Leases is part of console.Backend.

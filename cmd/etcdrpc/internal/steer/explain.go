@@ -29,7 +29,8 @@ type Explanation struct {
 	Instances []Explained `json:"instances"`
 	Notes     []string    `json:"notes"`
 
-	Service *survey.Service // with the instances that clients call
+	Service *survey.Service `json:"-"` // with the instances that clients call
+	Empty   []int           `json:"-"` // the groups of the split without an instance that may be called
 	etcd    *serviceconfig.Etcd
 	placed  *serviceconfig.Placement // nil: there are no lanes
 }
@@ -40,6 +41,7 @@ type Explained struct {
 	Addr     string  `json:"addr"`
 	Share    float64 `json:"share"`
 	Why      string  `json:"why"`
+	Entry    string  `json:"-"` // the key of its entry
 }
 
 // Explain goes through the passes that a client goes through, in the same order, with every instance ready.
@@ -60,7 +62,8 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	all := make([]int, len(x.Service.Instances))
 	for i := range all {
 		all[i] = i
-		x.Instances = append(x.Instances, Explained{Instance: x.Service.Instances[i].Instance, Addr: x.Service.Instances[i].Addr})
+		of := &x.Service.Instances[i]
+		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
 	}
 	x.split(x.lane(x.drain(all)))
 	x.qualify()
@@ -83,6 +86,12 @@ func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
 
 // qualify says when the shares are others.
 func (x *Explanation) qualify() {
+	if x.placed != nil && x.Lane == "" {
+		x.note("These are the shares of calls without a lane.")
+	}
+	if x.etcd.PreferZone && x.Zone == "" {
+		x.note("These are the shares of a client without a zone; others prefer the instances of their own.")
+	}
 	if x.etcd.Subset > 0 {
 		x.note("Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", x.etcd.Subset)
 	}
@@ -92,23 +101,18 @@ func (x *Explanation) qualify() {
 	if x.etcd.SlowStart != nil {
 		x.note("An instance that has just started has less: its share grows for %v.", time.Duration(x.etcd.SlowStart.Window))
 	}
+	if among := x.among(); among != "" {
+		x.note("%s", among)
+	}
 }
 
 // addUncalled adds the entries of the service that clients make no instance of.
 func (x *Explanation) addUncalled(s *survey.Service) {
-	called := make(map[string]*survey.Instance)
-	for n := range x.Service.Instances {
-		called[x.Service.Instances[n].Addr] = &x.Service.Instances[n]
-	}
+	called := x.Service.ByAddr()
 	for _, i := range s.Instances {
-		why := "is being withdrawn by its owner"
-		if of := called[i.Addr]; of != nil {
-			if of.Entry.Key == i.Entry.Key {
-				continue
-			}
-			why = "has the address of " + of.Instance + ", which stands for both"
+		if why := i.WhyUncalled(called[i.Addr]); why != "" {
+			x.Instances = append(x.Instances, Explained{Instance: i.Instance, Addr: i.Addr, Why: why, Entry: i.Entry.Key})
 		}
-		x.Instances = append(x.Instances, Explained{Instance: i.Instance, Addr: i.Addr, Why: why})
 	}
 	slices.SortStableFunc(x.Instances, func(a, b Explained) int {
 		return cmp.Or(survey.CompareNames(a.Instance, b.Instance), survey.CompareNames(a.Addr, b.Addr))
@@ -211,10 +215,14 @@ func (x *Explanation) split(set []int) {
 		}
 		switch {
 		case len(group) == 0 && g < len(splits):
+			x.Empty = append(x.Empty, g)
 			x.note("split[%d] has no instance here: the other groups have its share.", g)
 		case total == 0:
 			x.share(group, 100/max(1, used), why+"; no group with a weight has an instance")
 		case weights[g] == 0:
+			if n := len(group); g == len(splits) && n > 0 {
+				x.note("%d of the instances match no group of the split, and have no calls.", n)
+			}
 			x.keep(group, func(int) (bool, string) { return false, why + ", while others have one" })
 		default:
 			x.share(group, 100*weights[g]/total, why)
@@ -282,9 +290,6 @@ var explainedHead = []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}
 
 // Show writes the explanation.
 func (x *Explanation) Show(out io.Writer, f output.Format) error {
-	if among := x.among(); among != "" {
-		x.note("%s", among)
-	}
 	if f == output.FormatJSON {
 		return output.WriteJSON(out, x)
 	}
@@ -297,15 +302,4 @@ func (x *Explanation) Show(out io.Writer, f output.Format) error {
 		output.Sayf(out, "%s\n", note)
 	}
 	return nil
-}
-
-// ByAddr returns the instances that clients call, by their addresses.
-func (x *Explanation) ByAddr() map[string]Explained {
-	all := make(map[string]Explained, len(x.Instances))
-	for _, i := range x.Instances {
-		if known, ok := all[i.Addr]; !ok || known.Share < i.Share {
-			all[i.Addr] = i
-		}
-	}
-	return all
 }

@@ -63,3 +63,42 @@ func TestExplain(t *testing.T) {
 		}
 	}
 }
+
+// TestExplain_Notes says what the shares do not.
+func TestExplain_Notes(t *testing.T) {
+	instance := func(name, version, lane string) survey.Instance {
+		e := endpoint.Endpoint{Instance: name, Addr: name + ":1", Version: version, Metadata: map[string]string{"lane": lane}}
+		return survey.Instance{Endpoint: e, Layout: endpoint.EndpointJSON, Entry: survey.Entry{Key: "acme/user/" + name}}
+	}
+	all := []survey.Instance{instance("a", "v1", ""), instance("b", "v2", "pr"), instance("c", "", "")}
+	const child = `"childPolicy":[{"round_robin":{}}]`
+	const split = `"split":[{"match":{"version":"v1"},"weight":3},{"match":{"version":"v9"},"weight":1}]`
+	for _, tt := range []struct {
+		policy string
+		from   Caller
+		want   []string
+	}{
+		{`{"etcd":{` + child + `}}`, Caller{}, nil},
+		{`{"pick_first":{}}`, Caller{}, []string{"pick_first keeps each client to one instance"}},
+		{`{"etcd":{"subset":2,` + child + `}}`, Caller{}, []string{"Each client uses 2 instances"}},
+		{`{"etcd":{` + child + `,` + split + `}}`, Caller{}, []string{"split[1] has no instance here", "2 of the instances match no group"}},
+		{`{"etcd":{"preferZone":true,` + child + `}}`, Caller{}, []string{"of a client without a zone"}},
+		{`{"etcd":{"preferZone":true,` + child + `}}`, Caller{Zone: "x"}, nil},
+		{`{"etcd":{"route":[{"label":"lane"}],` + child + `}}`, Caller{}, []string{"of calls without a lane"}},
+		{`{"etcd":{"route":[{"label":"lane"}],` + child + `}}`, Caller{Lane: "pr"}, nil},
+	} {
+		s := &survey.Service{Key: "acme/user", Instances: all, Config: &survey.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
+		x, err := Explain(s, tt.from)
+		if err != nil {
+			t.Errorf("%s: %v", tt.policy, err)
+			continue
+		}
+		ok := len(x.Notes) == len(tt.want)
+		for n := range min(len(x.Notes), len(tt.want)) {
+			ok = ok && strings.Contains(x.Notes[n], tt.want[n])
+		}
+		if !ok {
+			t.Errorf("%s, %+v: %q, want %q", tt.policy, tt.from, x.Notes, tt.want)
+		}
+	}
+}

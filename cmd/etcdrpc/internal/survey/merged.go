@@ -59,3 +59,24 @@ func (s *Service) At(addr string) *Instance {
 	}
 	return &s.Instances[n]
 }
+
+// ByAddr returns the instances by their addresses, of which each is to be there once.
+func (s *Service) ByAddr() map[string]*Instance {
+	all := make(map[string]*Instance, len(s.Instances))
+	for n := range s.Instances {
+		all[s.Instances[n].Addr] = &s.Instances[n]
+	}
+	return all
+}
+
+// WhyUncalled says why clients make no instance of an entry, "" if they do. called is what they call at its address; nil:
+// nothing.
+func (i *Instance) WhyUncalled(called *Instance) string {
+	switch {
+	case called == nil:
+		return "is being withdrawn by its owner"
+	case called.Entry.Key != i.Entry.Key:
+		return "has the address of " + called.Instance + ", which stands for both"
+	}
+	return ""
+}

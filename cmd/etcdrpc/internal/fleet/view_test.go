@@ -1,0 +1,151 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// service makes a service of entries, written "name value", and a live config.
+func service(t *testing.T, config string, entries ...string) *survey.Service {
+	t.Helper()
+	var all []survey.Entry
+	for n, text := range entries {
+		name, value, _ := strings.Cut(text, " ")
+		all = append(all, survey.Entry{Key: "acme/user/" + name, Value: []byte(value), Lease: 7, CreateRevision: int64(n + 2), ModRevision: int64(n + 2)})
+	}
+	if config != "" {
+		all = append(all, survey.Entry{Key: survey.ConfigPrefix + "acme/user", Value: []byte(config), ModRevision: 99})
+	}
+	found := survey.All(all)
+	if len(found) != 1 {
+		t.Fatalf("%d services", len(found))
+	}
+	return found[0]
+}
+
+func etcdPolicy(fields string) string {
+	return `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]` + fields + `}}]}`
+}
+
+// Servers that write two layouts count once, and each entry says what clients make of it.
+func TestDetail_TwoLayouts(t *testing.T) {
+	t.Parallel()
+	const (
+		n1 = `10.0.0.1:9000 {"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"weight":10,"version":"v1"}}`
+		u1 = `u1 {"id":"u1","name":"user","version":"v1","metadata":{},"endpoints":["grpc://10.0.0.1:9000"]}`
+		n2 = `10.0.0.2:9000 {"Op":0,"Addr":"10.0.0.2:9000","Metadata":{"weight":10,"version":"v1"}}`
+		u2 = `u2 {"id":"u2","name":"user","version":"v1","metadata":{},"endpoints":["grpc://10.0.0.2:9000"]}`
+	)
+	for name, c := range map[string]struct {
+		config string
+		counts console.Counts
+		want   string
+	}{
+		"no live config": {"", console.Counts{Registered: 2}, "double, double, registered, registered"},
+		"none drained":   {etcdPolicy(``), console.Counts{Registered: 2}, "double, double, registered 50 %, registered 50 %"},
+		"by id":          {etcdPolicy(`,"drain":["u1"]`), console.Counts{Registered: 1, Drained: 1}, "double, double, drained 0 %, registered 100 %"},
+		"by address":     {etcdPolicy(`,"drain":["10.0.0.1:9000"]`), console.Counts{Registered: 1, Drained: 1}, "double, double, drained 0 %, registered 100 %"},
+	} {
+		s := service(t, c.config, n1, u1, n2, u2)
+		if sum := summarize(s, "", false); sum.Counts != c.counts || sum.Counts.Total() != 2 {
+			t.Errorf("%s: %+v, not %+v", name, sum.Counts, c.counts)
+		}
+		var got []string
+		for _, i := range detail(s, func(key string) string { return key }).Instances {
+			text := string(i.State)
+			if i.Share >= 0 {
+				text += fmt.Sprintf(" %.0f %%", i.Share)
+			}
+			got = append(got, text)
+			if why := "has the address of u" + i.Addr[7:8] + ", which stands for both"; i.State == console.Double && i.Problem != why {
+				t.Errorf("%s: %s has %q beside it, not %q", name, i.ID, i.Problem, why)
+			}
+		}
+		if text := strings.Join(got, ", "); text != c.want {
+			t.Errorf("%s: %s, not %s", name, text, c.want)
+		}
+	}
+}
+
+// A drain by an id that clients do not know keeps no calls off, and is not shown as if it did.
+func TestDetail_DrainUnknown(t *testing.T) {
+	t.Parallel()
+	s := service(t, etcdPolicy(`,"drain":["n1"]`),
+		`n1 {"Op":0,"Addr":"10.0.0.1:9000","Metadata":{}}`, `u1 {"id":"u1","name":"user","endpoints":["grpc://10.0.0.1:9000"]}`, "n2 10.0.0.2:9000")
+	for _, i := range detail(s, func(key string) string { return key }).Instances {
+		if i.State == console.Drained {
+			t.Errorf("%s is drained", i.ID)
+		}
+	}
+}
+
+// A drain of all that is left is ignored by clients, and the page says so.
+func TestDetail_DrainIgnored(t *testing.T) {
+	t.Parallel()
+	s := service(t, etcdPolicy(`,"drain":["10.0.0.1:9000"]`), "10.0.0.1:9000 10.0.0.1:9000")
+	if i := detail(s, func(key string) string { return key }).Instances[0]; i.State != console.Registered || !i.Listed || i.Share != 100 || i.Problem == "" {
+		t.Errorf("%+v", i)
+	}
+}
+
+// An instance that has no calls says why, and a group without instances says so.
+func TestDetail_Why(t *testing.T) {
+	t.Parallel()
+	s := service(t, etcdPolicy(`,"subset":2,"split":[{"match":{"version":"v1"},"weight":50},{"match":{"version":"v9"},"weight":50}]`),
+		`10.0.0.1:9000 {"Addr":"10.0.0.1:9000","Metadata":{"version":"v1"}}`, `10.0.0.2:9000 {"Addr":"10.0.0.2:9000","Metadata":{"version":"v2"}}`)
+	got := detail(s, func(key string) string { return key })
+	if i := got.Instances[1]; i.Share != 0 || i.Problem != "matches no group of the split, while others have one" {
+		t.Errorf("%+v", i)
+	}
+	if splits := got.Config.Splits; splits[0].Empty || !splits[1].Empty {
+		t.Errorf("the groups are %+v", splits)
+	}
+	for _, want := range []string{"split[1] has no instance here", "Each client uses 2 instances"} {
+		if !slices.ContainsFunc(got.Notes, func(note string) bool { return strings.Contains(note, want) }) {
+			t.Errorf("the notes %q lack %q", got.Notes, want)
+		}
+	}
+}
+
+// The split that is proposed leaves no version without calls.
+func TestProposeSplit(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		versions string // each with how many
+		want     string
+		unsaid   int
+	}{
+		{"v1:2 v2:2", "v1:50 v2:50", 0},
+		{"v1:2 v2:1", "v1:67 v2:33", 0},
+		{"v1:120 v2:1", "v1:99 v2:1", 0},
+		{"v1:120 v2:1 :1", "v1:99 v2:1", 1},
+		{"v1:3", "", 0},
+		{"v1:3 :2", "", 0},
+	} {
+		var entries []string
+		for spec := range strings.FieldsSeq(c.versions) {
+			version, times, _ := strings.Cut(spec, ":")
+			n := 0
+			if _, err := fmt.Sscan(times, &n); err != nil {
+				t.Fatal(err)
+			}
+			for range n {
+				addr := fmt.Sprintf("10.0.0.%d:9000", len(entries))
+				entries = append(entries, fmt.Sprintf(`%s {"Addr":%q,"Metadata":{"version":%q}}`, addr, addr, version))
+			}
+		}
+		config := proposeSplit(console.Config{}, service(t, "", entries...).Merged())
+		var got []string
+		for _, split := range config.Splits {
+			got = append(got, fmt.Sprintf("%s:%d", split.Match[12:14], split.Weight))
+		}
+		if text := strings.Join(got, " "); text != c.want || config.Unsaid != c.unsaid || config.Proposed != (c.want != "") {
+			t.Errorf("%s: %+v", c.versions, config)
+		}
+	}
+}

@@ -539,7 +539,7 @@ func TestConsoleClosed(t *testing.T) {
 			t.Errorf("the page has %q:\n%s", lie, page)
 		}
 	}
-	for _, want := range []string{`live config <span class="quiet">may not be read</span>`, "what is drained is not known", "whether there is one is not known"} {
+	for _, want := range []string{`live config <span class="quiet">may not be read</span>`, "so drained instances are shown as registered", "whether there is one is not known"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not have %q:\n%s", want, page)
 		}

@@ -1,4 +1,4 @@
-// Package fleet follows all services in etcd, for the console. It lists once and watches from there on.
+// Package fleet follows all services in etcd for the console, and makes its edits.
 package fleet
 
 import (
@@ -31,7 +31,6 @@ type Fleet struct {
 	examiner *examiner
 	stop     context.CancelFunc
 	running  sync.WaitGroup
-	first    chan struct{} // closed when etcd has been listed, or could not be
 	news     chan struct{} // holds one when there is something to tell
 
 	mu      sync.Mutex
@@ -60,9 +59,10 @@ type snapshot struct {
 // Start follows etcd, and returns when the fleet is listed for the first time, or cannot be. [Fleet.Close] ends it.
 func Start(ctx context.Context, s *store.Store) *Fleet {
 	ctx, stop := context.WithCancel(ctx)
-	f := &Fleet{store: s, stop: stop, first: make(chan struct{}), news: make(chan struct{}, 1), changed: make(chan struct{})}
+	f := &Fleet{store: s, stop: stop, news: make(chan struct{}, 1), changed: make(chan struct{})}
 	f.examiner = newExaminer(ctx, f)
-	begun := sync.OnceFunc(func() { close(f.first) })
+	listed := make(chan struct{})
+	begun := sync.OnceFunc(func() { close(listed) })
 	mirror := store.Mirror{
 		Store: s, Ranges: []store.KeyRange{store.Everything},
 		Listed:  func(l store.Listing) { f.relist(l, time.Now()); begun() },
@@ -72,7 +72,7 @@ func Start(ctx context.Context, s *store.Store) *Fleet {
 	f.running.Go(func() { mirror.Run(ctx) })
 	f.running.Go(func() { f.tellNews(ctx) })
 	select {
-	case <-f.first:
+	case <-listed:
 	case <-ctx.Done():
 	}
 	return f

@@ -99,7 +99,7 @@ func (f *Fleet) Service(key string) *console.Service {
 	out := detail(s, f.store.Full)
 	if v.closed(key) {
 		out.Editable, out.Config = false, console.Config{}
-		out.Notes = []string{"The live config may not be read, so what is drained is not known: it counts as registered."}
+		out.Notes = []string{f.store.NoConfigs(store.ConfigOf(key), store.DrainUnseen)}
 	}
 	n := sort.Search(len(v.fleet.Services), func(n int) bool { return v.fleet.Services[n].Key >= key })
 	out.Summary = v.fleet.Services[n]

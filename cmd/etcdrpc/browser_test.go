@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	tab "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
@@ -220,6 +222,55 @@ func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
 		t.Errorf("what was typed has become %s", got)
 	}
+
+	// A page of nothing becomes that of a service which comes, with a filter that filters.
+	b.openService("acme/late")
+	b.until(`document.querySelector("#live").dataset.state === "on" && document.querySelector("#q") === null`)
+	if _, err := etcd.Admin().Put(t.Context(), "acme/late/10.0.0.7:9001", "10.0.0.7:9001"); err != nil {
+		t.Fatal(err)
+	}
+	b.run(chromedp.SetValue("#q", "none", chromedp.ByID))
+	b.until(`document.body.innerText.includes("No instance matches")`)
+}
+
+// Forms follow the live config until somebody fills them in, though that be taken back: then they keep their revision,
+// and the operator is told that it is an old one.
+func TestBrowserKeepsRevision(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	shop(t, etcd)
+	putConfig(t, etcd, "acme/user", weighted)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b.openService("acme/user")
+	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	const shown = `[...document.querySelectorAll(".split fieldset input:not([type=hidden]), .split output")].map((e) => e.value || e.textContent).join(" ")`
+
+	b.run(chromedp.Focus(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery))
+	putConfig(t, etcd, "acme/user", strings.NewReplacer(`"weight":10`, `"weight":40`, `"weight":90`, `"weight":60`, `"split"`, `"drain":["10.0.0.8:9000"],"split"`).Replace(weighted))
+	b.until(shown + " === `40 40 40.0\u00a0% 60 60 60.0\u00a0%`")
+	b.until(`document.querySelector("#text").value.includes("60")`)
+	if got := eval[string](b, `document.activeElement.ariaLabel + ": " + document.activeElement.innerText`); got != "undrain 10.0.0.8:9000: undrain" {
+		t.Errorf("the focus is on %q", got)
+	}
+
+	begin := func() {
+		b.run(chromedp.Focus("#text", chromedp.ByID), chromedp.KeyEvent("x"), chromedp.KeyEvent(kb.Backspace))
+		b.run(chromedp.Focus(".split input[type=range]", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowLeft), chromedp.Focus("#q", chromedp.ByID))
+	}
+	for n, form := range []string{"split", "policy"} {
+		begin()
+		putConfig(t, etcd, "acme/user", strings.ReplaceAll(weighted, "90", strconv.Itoa(80+n)))
+		b.until(fmt.Sprintf(`document.querySelector("form[data-k=%s]").innerText.includes("has changed since you began")`, form))
+		b.run(chromedp.Click(fmt.Sprintf(`form[data-k=%s] button:not([type])`, form), chromedp.ByQuery), chromedp.WaitVisible(`[role="alert"]`, chromedp.ByQuery))
+		if text := b.text(); !strings.Contains(text, "Someone else has changed") {
+			t.Errorf("%s: the page says:\n%s", form, text)
+		}
+		b.openService("acme/user")
+		b.until(`document.querySelector("#live").dataset.state === "on"`)
+	}
+	begin()
+	putConfig(t, etcd, "acme/user", strings.ReplaceAll(weighted, "90", "70"))
+	b.run(chromedp.Click(`form.old[data-k="policy"] button[type="reset"]`, chromedp.ByQuery))
+	b.until(`document.querySelector("#text").value.includes("70")`)
 }
 
 // A browser has few connections to one host: tabs that nobody sees leave them to the others.
@@ -277,6 +328,16 @@ func TestBrowserDrains(t *testing.T) {
 			if !strings.Contains(b.text(), "Written at revision") {
 				t.Errorf("the page does not say that it was written:\n%s", b.text())
 			}
+			if scripts {
+				// It says so for as long as that is the last word. Back from there, nothing is sent again.
+				putConfig(t, etcd, "acme/user", weighted)
+				b.until(`document.querySelector("#outcome").innerText.includes("changed again since") && !document.querySelector(".note.good")`)
+				eval[any](b, `history.back()`)
+				b.run(chromedp.WaitNotPresent("#outcome p", chromedp.ByQuery), chromedp.WaitVisible(".instances", chromedp.ByQuery))
+				if got := eval[string](b, `location.pathname + location.search`); got != "/service?key=acme%2Fuser" {
+					t.Errorf("the way back leads to %s", got)
+				}
+			}
 			b.checkOrigin()
 		})
 	}
@@ -294,6 +355,17 @@ func TestBrowserSplits(t *testing.T) {
 	if got := eval[string](b, `document.querySelector("#weight-0").value + " " + document.querySelector(".split output").textContent`); got != "30 25.0\u00a0%" {
 		t.Errorf("the slider makes %q", got)
 	}
+	// The sliders reach as far as the weights do, those that are typed included.
+	const ranges = `[...document.querySelectorAll(".split input[type=range]")].map((r) => r.value).join(" ")`
+	b.run(chromedp.SetValue("#weight-1", "900", chromedp.ByID))
+	if got := eval[string](b, ranges); got != "30 900" {
+		t.Errorf("the sliders are at %s", got)
+	}
+	b.run(chromedp.Focus(`[data-for="weight-1"]`, chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowLeft), chromedp.KeyEvent(kb.ArrowLeft))
+	if got := eval[string](b, `document.querySelector("#weight-1").value`); got != "898" {
+		t.Errorf("two steps down from 900 are %s", got)
+	}
+	b.run(chromedp.SetValue("#weight-1", "90", chromedp.ByID))
 	b.run(chromedp.Click(".split > button", chromedp.ByQuery), chromedp.WaitVisible(".shares", chromedp.ByQuery))
 	if got := eval[string](b, `document.querySelector(".shares tbody tr").innerText`); !strings.Contains(got, "45.0\u00a0%\t37.5\u00a0%") {
 		t.Errorf("the shares are %q", got)
@@ -341,10 +413,10 @@ func TestBrowserHostile(t *testing.T) {
 	if _, err := etcd.Admin().Put(t.Context(), "acme/user/"+evil, fmt.Sprintf(`{"Addr":"10.0.0.1:1","Metadata":{"version":%q}}`, evil)); err != nil {
 		t.Fatal(err)
 	}
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 360, true)
+	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 320, true)
 	for _, path := range []string{"/", "/service?key=acme%2Fuser", "/history?key=acme%2Fuser", "/?q=" + url.QueryEscape(evil)} {
 		b.open(path)
-		b.checkWidth(path, 360)
+		b.checkWidth(path, 320)
 		if n := eval[int](b, `document.querySelectorAll("img, script:not([src='/assets/live.js'])").length`); n > 0 {
 			t.Errorf("%s: %d elements are etcd's", path, n)
 		}
@@ -397,6 +469,11 @@ func TestBrowserPictures(t *testing.T) {
 func (b *browser) picture(name string, width int64, scheme string) {
 	b.t.Helper()
 	b.checkWidth(name, width)
+	if width < 500 { // the narrowest that pages have to fit
+		b.run(b.size(320, 800))
+		b.checkWidth(name, 320)
+		b.run(b.size(width, 800))
+	}
 	directory := *screenshots[scheme]
 	if directory == "" {
 		return

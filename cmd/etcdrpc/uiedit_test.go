@@ -499,6 +499,27 @@ func TestConsoleReadOnly(t *testing.T) {
 	}
 }
 
+// Who removes the live config of a service that has gone is told that it is removed, and led to what became of it.
+func TestConsoleRemovesOrphan(t *testing.T) {
+	const key = "acme/gone"
+	etcd := etcdtest.Start(t)
+	putConfig(t, etcd, key, weighted)
+	s := serveConsole(t, etcd, console.Options{})
+	_, page := s.get("/service", "key", key)
+	_, page = s.post("/propose", hiddenFields(t, page, "/propose?"), "key", key, "kind", "remove")
+	status, page := s.post("/apply", hiddenFields(t, page, "/apply?"), "key", key)
+	_, written, ok := strings.Cut(page, "written=")
+	if status != http.StatusSeeOther || !ok {
+		t.Fatalf("status %d:\n%s", status, page)
+	}
+	if status, page = s.get("/service", "key", key, "written", written); status != http.StatusOK || !strings.Contains(page, "The live config is removed.") {
+		t.Errorf("status %d:\n%s", status, page)
+	}
+	if status, page := s.get("/service", "key", key); status != http.StatusNotFound || !strings.Contains(page, `href="/history?key=acme%2Fgone"`) {
+		t.Errorf("status %d:\n%s", status, page)
+	}
+}
+
 // A user with few rights sees what they allow, and why the rest is refused.
 func TestConsoleRights(t *testing.T) {
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret",

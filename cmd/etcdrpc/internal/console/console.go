@@ -7,9 +7,9 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
-	"fmt"
 	"html/template"
 	"io/fs"
 	"log"
@@ -195,40 +195,51 @@ func (c *Console) overview(r *http.Request) (*answer, error) {
 }
 
 func (c *Console) service(r *http.Request) (*answer, error) {
-	s, err := c.find(r)
-	if err != nil {
-		return nil, err
+	s := c.Backend.Service(r.Form.Get("key"))
+	if s == nil {
+		return c.absent(r)
 	}
 	p := newServicePage(c.frame(s.Key, at("/events", "key", s.Key)), s, r.Form)
 	p.Findings = c.Backend.Findings(s.Key, false)
-	leases, err := c.Backend.Leases(r.Context(), p.leaseIDs())
-	if err != nil {
-		p.LeaseError = err.Error()
-	}
-	p.takeLeases(leases)
+	c.askLeases(r.Context(), p, p.undecided())
+	p.choose(number(r.Form.Get("page")))
+	c.askLeases(r.Context(), p, p.leaseIDs())
 	p.placeFindings()
 	return &answer{template: "service", model: p}, nil
 }
 
-func (c *Console) find(r *http.Request) (*Service, error) {
+// askLeases puts on a page what is left of leases. Where etcd does not say that once, it is not asked again.
+func (c *Console) askLeases(ctx context.Context, p *servicePage, ids []int64) {
+	if len(ids) == 0 || p.LeaseError != "" {
+		return
+	}
+	leases, err := c.Backend.Leases(ctx, ids)
+	if err != nil {
+		p.LeaseError = err.Error()
+	}
+	p.takeLeases(leases)
+}
+
+// absent shows that there is nothing at a key. It is no error where the operator has just removed what was there.
+func (c *Console) absent(r *http.Request) (*answer, error) {
 	key := r.Form.Get("key")
-	if s := c.Backend.Service(key); s != nil {
-		return s, nil
+	p := newAbsentPage(c.frame(key, at("/events", "key", key)), key, r.Form)
+	switch {
+	case p.Fleet.Trouble != "":
+		return nil, httpError{http.StatusServiceUnavailable, p.Fleet.Trouble}
+	case p.Outcome == nil:
+		return &answer{status: http.StatusNotFound, template: "absent", model: p}, nil
 	}
-	if trouble := c.Backend.Fleet().Trouble; trouble != "" {
-		return nil, httpError{http.StatusServiceUnavailable, trouble}
-	}
-	return nil, httpError{http.StatusNotFound, fmt.Sprintf("nothing is registered at %q, and it has no live config: it may have gone meanwhile", key)}
+	return &answer{template: "absent", model: p}, nil
 }
 
 // examine has the faults of a service looked for at once.
 func (c *Console) examine(r *http.Request) (*answer, error) {
-	s, err := c.find(r)
-	if err != nil {
-		return nil, err
+	key := r.Form.Get("key")
+	if c.Backend.Service(key) != nil {
+		c.Backend.Findings(key, true)
 	}
-	c.Backend.Findings(s.Key, true)
-	return &answer{location: at("/service", "key", s.Key) + "#findings"}, nil
+	return &answer{location: at("/service", "key", key) + "#findings"}, nil
 }
 
 // historyPage is what etcd still knows of the past of a service.

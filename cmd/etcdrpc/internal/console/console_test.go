@@ -2,10 +2,12 @@ package console
 
 import (
 	"context"
+	"errors"
 	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -35,6 +37,56 @@ func newConsole(t *testing.T, o Options) *Console {
 	c := New(o)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// leasing is a backend of two instances, of which the second is expiring.
+type leasing struct {
+	fixed
+	asked [][]int64
+	err   error
+}
+
+func (*leasing) Service(key string) *Service {
+	return &Service{Summary: Summary{Key: key}, Instances: []Instance{{ID: "well", State: Registered, Lease: 1}, {ID: "late", State: Registered, Lease: 2}}}
+}
+
+func (l *leasing) Leases(_ context.Context, ids []int64) (map[int64]Lease, error) {
+	l.asked = append(l.asked, ids)
+	return map[int64]Lease{1: {Left: 14, Granted: 15}, 2: {Left: 3, Granted: 15}}, l.err
+}
+
+// A page asks for each lease once, and before it filters by what these say.
+func TestPageLeases(t *testing.T) {
+	for _, c := range []struct {
+		query string
+		err   error
+		asked [][]int64
+		shown string
+	}{
+		{"", nil, [][]int64{{1, 2}}, "well late"},
+		{"late", nil, [][]int64{{2}}, "late"},
+		{"expiring", nil, [][]int64{{1, 2}}, "late"},
+		{"registered", nil, [][]int64{{1, 2}}, "well"},
+		{"registered", errors.New("etcd is away"), [][]int64{{1, 2}}, "well"},
+	} {
+		b := &leasing{err: c.err}
+		console := New(Options{Loopback: true, Backend: b, Log: log.New(t.Output(), "", 0)})
+		t.Cleanup(console.Close)
+		w := httptest.NewRecorder()
+		console.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/service?key=acme/user&q="+c.query, nil))
+		var shown []string
+		for _, id := range []string{"well", "late"} {
+			if strings.Contains(w.Body.String(), `<th scope="row">`+id) {
+				shown = append(shown, id)
+			}
+		}
+		if got := strings.Join(shown, " "); got != c.shown || !reflect.DeepEqual(b.asked, c.asked) {
+			t.Errorf("%q: it shows %q and asks for %v, not %+v", c.query, got, b.asked, c)
+		}
+		if c.err != nil && !strings.Contains(w.Body.String(), c.err.Error()) {
+			t.Errorf("the page does not say that %v", c.err)
+		}
+	}
 }
 
 func TestHost(t *testing.T) {

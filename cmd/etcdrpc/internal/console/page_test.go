@@ -57,7 +57,11 @@ func TestServicePage(t *testing.T) {
 	}
 	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = Drained, Leaving, Malformed
 	s.Instances[1].Listed = true
-	p := newServicePage(frame{}, s, url.Values{})
+	p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{})
+	if got := p.undecided(); len(got) > 0 {
+		t.Errorf("it depends on the leases %v who is shown", got)
+	}
+	p.choose(1)
 	if len(p.Rows) != instanceRows || p.Pager.Pages != 2 {
 		t.Fatalf("%d rows on %d pages", len(p.Rows), p.Pager.Pages)
 	}
@@ -81,8 +85,97 @@ func TestServicePage(t *testing.T) {
 	if len(p.Rows[1].Wrong) != 1 || len(p.Elsewhere) != 3 {
 		t.Errorf("%d findings beside the row, %d elsewhere", len(p.Rows[1].Wrong), len(p.Elsewhere))
 	}
-	if p := newServicePage(frame{ReadOnly: true}, s, url.Values{}); p.Rows[0].Action != "" {
+	if p := newServicePage(frame{Fleet: &Fleet{}, ReadOnly: true}, s, url.Values{}); p.found[0].Action != "" {
 		t.Error("a console that only reads offers to drain")
+	}
+}
+
+// A filter by a state goes by what is left of the leases, whatever page an instance would be on without it.
+func TestFilterState(t *testing.T) {
+	s := &Service{Summary: Summary{Key: "acme/user"}}
+	add := func(i Instance) {
+		i.ID, i.EtcdKey = fmt.Sprint("i", len(s.Instances)), fmt.Sprint("k", len(s.Instances))
+		s.Instances = append(s.Instances, i)
+	}
+	leases := make(map[int64]Lease)
+	for n := range int64(instanceRows) {
+		add(Instance{State: Registered, Lease: 1 + n})
+		leases[1+n] = Lease{Left: 12, Granted: 15}
+	}
+	add(Instance{State: Registered, Lease: 1001, Version: "v2"})
+	add(Instance{State: Registered})
+	add(Instance{State: Drained, Lease: 1001})
+	leases[1001] = Lease{Left: 5, Granted: 15}
+	for query, want := range map[string]struct{ asked, found int }{
+		"":            {0, instanceRows + 3},
+		"v2":          {0, 1},
+		"i":           {0, instanceRows + 3},
+		"expiring":    {instanceRows + 1, 1},
+		"EXPIR v2":    {1, 1},
+		"expiring v1": {0, 0},
+		"registered":  {instanceRows + 1, instanceRows + 1},
+		"drained":     {0, 1},
+	} {
+		p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{"q": {query}})
+		asked := p.undecided()
+		if len(asked) > 0 {
+			p.takeLeases(leases)
+		}
+		p.choose(1)
+		if len(asked) != want.asked || p.Pager.N != want.found || p.Undecided != 0 {
+			t.Errorf("%q asks for %d leases and finds %d, %d not decided; want %+v", query, len(asked), p.Pager.N, p.Undecided, want)
+		}
+		p.takeLeases(leases)
+		if again := p.leaseIDs(); len(again) > 0 {
+			t.Errorf("%q asks again for the leases %v", query, again)
+		}
+	}
+	for n := range int64(filterLeases) {
+		add(Instance{State: Registered, Lease: 2000 + n})
+	}
+	p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{"q": {"expiring"}})
+	if n := len(p.undecided()); n != filterLeases || p.Undecided != instanceRows+1 {
+		t.Errorf("it asks for %d leases, and %d are not decided", n, p.Undecided)
+	}
+}
+
+func TestScale(t *testing.T) {
+	for want, weights := range map[uint64][]uint32{100: {10, 40}, 1000: {100, 900}, 1<<33 - 2: {1<<32 - 1, 1<<32 - 1}} {
+		s := &Service{}
+		for _, w := range weights {
+			s.Config.Splits = append(s.Config.Splits, Split{Weight: w})
+		}
+		if got := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{}).Scale(); got != want {
+			t.Errorf("the sliders of %v end at %d, not %d", weights, got, want)
+		}
+	}
+}
+
+func TestOutcome(t *testing.T) {
+	for _, c := range []struct {
+		address   string
+		seen, now int64
+		want      string
+		stands    bool
+	}{
+		{"", 9, 7, "", false},
+		{"written=7", 9, 7, "Written at revision 7.", true},
+		{"written=7", 6, 5, "Written at revision 7.", true}, // it has not come from etcd yet
+		{"written=7", 9, 9, "Written at revision 7, and changed again since, at revision 9.", false},
+		{"written=7", 7, 0, "The live config is removed.", false},
+		{"written=0", 7, 0, "The live config is removed.", false}, // by somebody else, who was faster
+	} {
+		form, err := url.ParseQuery(c.address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := outcome{}
+		if o := newOutcome(form, c.seen, c.now); o != nil {
+			got = *o
+		}
+		if got.Text != c.want || got.Stands != c.stands {
+			t.Errorf("%q, seen up to %d, of revision %d now: %+v", c.address, c.seen, c.now, got)
+		}
 	}
 }
 

@@ -1,15 +1,16 @@
 package console
 
 import (
+	"fmt"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 )
 
 const (
 	instanceRows = 200 // on one page
 	recentRows   = 20
+	filterLeases = 1000 // asked for at most because the filter names a state
 )
 
 // servicePage is one service.
@@ -17,14 +18,49 @@ type servicePage struct {
 	frame
 	Service    *Service
 	Query      string
-	Rows       []instanceRow
+	found      []instanceRow // that match the query, or may once their leases are known
+	Rows       []instanceRow // of these, on this page
 	Pager      pager
+	Undecided  int // leases that the query depends on besides those asked for
 	LeaseError string
 	Findings   Findings
 	Elsewhere  []Finding // what is not beside an instance that is shown
 	Beside     int       // how many are
 	Recent     []Change
-	Written    string // the revision at which an edit of this operator was written
+	Outcome    *outcome
+}
+
+// absentPage is a key with nothing at it.
+type absentPage struct {
+	frame
+	Key     string
+	Outcome *outcome
+}
+
+func newAbsentPage(f frame, key string, form url.Values) *absentPage {
+	return &absentPage{frame: f, Key: key, Outcome: newOutcome(form, f.Fleet.Revision, 0)}
+}
+
+// outcome is what has become of the edit that led to a page.
+type outcome struct {
+	Text   string
+	Stands bool // nobody has changed the live config since, as far as it is seen
+}
+
+// newOutcome reads from a page's address at which revision the live config was written; nil: it was not. etcd is seen up
+// to a revision, where the live config is that of the revision now, 0: there is none.
+func newOutcome(form url.Values, seen, now int64) *outcome {
+	if !form.Has("written") {
+		return nil
+	}
+	written := int64(number(form.Get("written")))
+	switch {
+	case seen < written || now == written && now > 0:
+		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true}
+	case now == 0:
+		return &outcome{Text: "The live config is removed."}
+	}
+	return &outcome{Text: fmt.Sprintf("Written at revision %d, and changed again since, at revision %d.", written, now)}
 }
 
 // instanceRow is one instance with what is known of its lease and what is wrong with it.
@@ -38,21 +74,23 @@ type instanceRow struct {
 
 func newServicePage(f frame, s *Service, form url.Values) *servicePage {
 	p := &servicePage{frame: f, Service: s, Query: form.Get("q")}
-	var found []instanceRow
 	for _, i := range s.Instances {
-		if i.matches(p.Query) {
-			found = append(found, instanceRow{Instance: i, Action: i.action(f.ReadOnly || !s.Editable || !named(i.ID))})
+		if i.matches(p.Query, i.State) || i.mayExpire() && i.matches(p.Query, Expiring) {
+			p.found = append(p.found, instanceRow{Instance: i, Action: i.action(f.ReadOnly || !s.Editable || !named(i.ID))})
 		}
 	}
-	p.Pager = newPager(len(found), instanceRows, number(form.Get("page")), func(page string) string {
-		return at("/service", "key", s.Key, "q", p.Query, "page", page)
-	})
-	p.Rows = found[p.Pager.from:p.Pager.to]
 	p.Recent = s.Recent[:min(recentRows, len(s.Recent))]
-	if n, err := strconv.ParseInt(form.Get("written"), 10, 64); err == nil && n > 0 {
-		p.Written = strconv.FormatInt(n, 10)
-	}
+	p.Outcome = newOutcome(form, f.Fleet.Revision, s.Config.Revision)
 	return p
+}
+
+// Scale returns where the sliders of the split end: at the sum of its weights, which is all of the calls.
+func (p *servicePage) Scale() uint64 {
+	sum := uint64(0)
+	for _, s := range p.Service.Config.Splits {
+		sum += uint64(s.Weight)
+	}
+	return max(sum, 100)
 }
 
 // action returns what can be done to an instance.
@@ -66,22 +104,49 @@ func (i *Instance) action(fixed bool) string {
 	return string(EditDrain)
 }
 
-// matches reports whether each word of a query is in what an instance says of itself.
-func (i *Instance) matches(query string) bool {
+// matches reports whether each word of a query is in what an instance says of itself, or its state.
+func (i *Instance) matches(query string, state State) bool {
 	for _, word := range strings.Fields(strings.ToLower(query)) {
-		if !contains(word, i.ID, i.Addr, i.Version, i.Zone, string(i.State)) {
+		if !contains(word, i.ID, i.Addr, i.Version, i.Zone, string(state)) {
 			return false
 		}
 	}
 	return true
 }
 
-// leaseIDs returns the leases of the rows, each once.
+// mayExpire reports whether it depends on its lease which state an instance is in.
+func (i *Instance) mayExpire() bool { return i.State == Registered && i.Lease != 0 }
+
+// undecided returns the leases that the query depends on, which are none unless it names a state.
+func (p *servicePage) undecided() []int64 {
+	ids := leasesOf(p.found, func(row *instanceRow) bool {
+		return row.mayExpire() && row.matches(p.Query, Registered) != row.matches(p.Query, Expiring)
+	})
+	asked := min(len(ids), filterLeases)
+	p.Undecided = len(ids) - asked
+	return ids[:asked]
+}
+
+// choose takes the rows of a page from those that match the query as they are now.
+func (p *servicePage) choose(page int) {
+	p.found = slices.DeleteFunc(p.found, func(row instanceRow) bool { return !row.matches(p.Query, row.State) })
+	p.Pager = newPager(len(p.found), instanceRows, page, func(page string) string {
+		return at("/service", "key", p.Service.Key, "q", p.Query, "page", page)
+	})
+	p.Rows = p.found[p.Pager.from:p.Pager.to]
+}
+
+// leaseIDs returns the leases of the rows that are not known yet.
 func (p *servicePage) leaseIDs() []int64 {
+	return leasesOf(p.Rows, func(row *instanceRow) bool { return row.Lease != 0 && !row.Known })
+}
+
+// leasesOf returns the leases of some rows, each once.
+func leasesOf(rows []instanceRow, wanted func(*instanceRow) bool) []int64 {
 	var ids []int64
-	for _, row := range p.Rows {
-		if row.Lease != 0 {
-			ids = append(ids, row.Lease)
+	for n := range rows {
+		if wanted(&rows[n]) {
+			ids = append(ids, rows[n].Lease)
 		}
 	}
 	slices.Sort(ids)
@@ -91,8 +156,8 @@ func (p *servicePage) leaseIDs() []int64 {
 // takeLeases fills in the time left. An entry that would be registered is expiring where little is left: clients of
 // etcd renew a lease when a third of its time has passed.
 func (p *servicePage) takeLeases(leases map[int64]Lease) {
-	for n := range p.Rows {
-		row := &p.Rows[n]
+	for n := range p.found {
+		row := &p.found[n]
 		left, ok := leases[row.Lease]
 		if !ok || row.Lease == 0 {
 			continue

@@ -5,13 +5,14 @@
 (() => {
 	const retry = 2000;
 
-	// changed reports whether somebody has typed into a form since it came.
-	function changed(form) {
-		return [...form.elements].some((e) =>
-			e.tagName === "SELECT" ? [...e.options].some((o) => o.selected !== o.defaultSelected) && e.selectedIndex > 0 :
-				e.type === "checkbox" ? e.checked !== e.defaultChecked :
-					"defaultValue" in e && e.type !== "range" && e.tagName !== "OUTPUT" && e.value !== e.defaultValue);
-	}
+	// touched has the forms that somebody has begun to fill in. They stay as they are, with the revision that they are
+	// about, until they are sent or reset: what was typed and taken back again is typed too.
+	const touched = new WeakSet();
+	document.addEventListener("input", ({ target }) => target.form && touched.add(target.form));
+	document.addEventListener("reset", ({ target }) => {
+		touched.delete(target);
+		refresh();
+	});
 
 	// morph makes the children of one element those of another, and keeps the elements that stay: the focus, the place
 	// scrolled to, what is open and what is typed.
@@ -20,12 +21,20 @@
 		for (const child of from.children) {
 			if (child.dataset.k !== undefined) keyed.set(child.dataset.k, child);
 		}
+		const staying = new Set([...to.children].map((child) => child.dataset.k));
 		let at = from.firstChild;
+		const drop = () => {
+			const gone = at;
+			at = at.nextSibling;
+			gone.remove();
+		};
 		for (const wanted of [...to.childNodes]) {
 			let have = at;
 			const key = wanted.dataset && wanted.dataset.k;
 			if (key !== undefined && keyed.has(key)) {
 				have = keyed.get(key);
+				// What has the focus loses it when it is moved: rather what stands before it goes.
+				while (at && at !== have && !(at.dataset && at.dataset.k !== undefined && staying.has(at.dataset.k))) drop();
 				if (have !== at) from.insertBefore(have, at);
 				else at = at.nextSibling;
 			} else if (!have || have.nodeType !== wanted.nodeType || have.nodeName !== wanted.nodeName ||
@@ -37,11 +46,7 @@
 			}
 			patch(have, wanted);
 		}
-		while (at) {
-			const gone = at;
-			at = at.nextSibling;
-			gone.remove();
-		}
+		while (at) drop();
 	}
 
 	function patch(have, wanted) {
@@ -50,7 +55,10 @@
 			return;
 		}
 		if (have.isEqualNode(wanted)) return;
-		if (have.tagName === "FORM" && (changed(have) || have.contains(document.activeElement))) return;
+		if (touched.has(have)) {
+			have.classList.toggle("old", revision(have) !== revision(wanted));
+			return;
+		}
 		for (const { name } of [...have.attributes]) {
 			if (!wanted.hasAttribute(name) && !(name === "open" && have.tagName === "DETAILS")) have.removeAttribute(name);
 		}
@@ -58,6 +66,12 @@
 			if (have.getAttribute(name) !== value) have.setAttribute(name, value);
 		}
 		morph(have, wanted);
+		if (have.matches("input, textarea")) have.value = have.defaultValue;
+	}
+
+	// revision returns that of the live config which a form is about.
+	function revision(form) {
+		return form.elements.revision && form.elements.revision.value;
 	}
 
 	// refresh asks for the page as it is now. One question is under way at a time; the last one asked is answered.
@@ -77,10 +91,11 @@
 					return;
 				}
 				const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-				// An error is shown above what is there: a service that goes takes nothing that was typed with it.
-				const trouble = document.getElementById("trouble"), wrong = page.querySelector("main > .note.bad");
-				if (!answer.ok && trouble && wrong) trouble.replaceChildren(document.importNode(wrong, true));
-				for (const part of answer.ok ? ["news", "main"] : ["news"]) {
+				// What is said instead of the page is shown above what is there: a service that goes takes nothing that was
+				// typed with it.
+				const instead = !document.querySelector("main > #instead") && page.getElementById("instead");
+				if (instead) document.getElementById("trouble").replaceChildren(document.importNode(instead, true));
+				for (const part of instead ? ["news"] : ["news", "main"]) {
 					const have = document.getElementById(part), wanted = page.getElementById(part);
 					if (have && wanted) morph(have, wanted);
 				}
@@ -128,23 +143,32 @@
 		if (source) source.close();
 	}
 
-	// filter asks for the page with what is typed, a moment after the last key.
-	function filter(input) {
-		let timer = 0;
-		input.addEventListener("input", () => {
-			clearTimeout(timer);
-			timer = setTimeout(() => {
-				const url = new URL(location.href);
-				if (input.value) url.searchParams.set("q", input.value);
-				else url.searchParams.delete("q");
-				url.searchParams.delete("page");
-				history.replaceState(null, "", url);
-				refresh();
-			}, 120);
-		});
-	}
+	// The page is asked for with what is typed into the filter, a moment after the last key.
+	let typed = 0;
+	document.addEventListener("input", ({ target }) => {
+		if (target.id !== "q") return;
+		clearTimeout(typed);
+		typed = setTimeout(() => {
+			const url = new URL(location.href);
+			if (target.value) url.searchParams.set("q", target.value);
+			else url.searchParams.delete("q");
+			url.searchParams.delete("page");
+			history.replaceState(null, "", url);
+			refresh();
+		}, 120);
+	});
 
-	// bindSplits binds each slider to its number, and says what part of the calls that is.
+	// A page whose form has written makes way for the one that it is about: who goes back is not to send a form again.
+	let sent = false;
+	document.addEventListener("submit", ({ target }) => {
+		const leave = target.parentElement.querySelector(":scope > .leave");
+		if (!leave) return;
+		history.replaceState(null, "", leave.href);
+		sent = true;
+	});
+
+	// bindSplits binds each slider to its number, and says what part of the calls that is. A number that is beyond the
+	// sliders stretches them all.
 	const told = new WeakMap();
 	function bindSplits() {
 		for (const form of document.querySelectorAll("form.split")) {
@@ -161,9 +185,12 @@
 				}
 			};
 			form.addEventListener("input", (event) => {
-				const box = event.target.closest("fieldset");
-				if (box && event.target.type === "range") box.querySelector("input[type=number]").value = event.target.value;
-				if (box && event.target.type === "number") box.querySelector("input[type=range]").value = event.target.value;
+				const box = event.target.closest("fieldset"), value = event.target.value;
+				if (box && event.target.type === "range") box.querySelector("input[type=number]").value = value;
+				if (box && event.target.type === "number") {
+					for (const range of form.querySelectorAll("input[type=range]")) range.max = Math.max(range.max, value);
+					box.querySelector("input[type=range]").value = value;
+				}
 				tell();
 			});
 			told.set(form, tell);
@@ -182,12 +209,15 @@
 	});
 	document.documentElement.classList.add("scripted");
 	bindSplits();
-	const q = document.getElementById("q");
-	if (q) filter(q);
 	const events = document.body.dataset.events;
 	if (events) {
 		follow(events);
 		document.addEventListener("visibilitychange", () => follow(events));
 		addEventListener("pagehide", leave);
 	}
+	addEventListener("pageshow", ({ persisted }) => {
+		if (!persisted) return;
+		if (sent) location.reload();
+		else if (events) follow(events);
+	});
 })();

@@ -19,7 +19,7 @@ const (
 
 // readGranted adds the services whose live config the user may read, but whose entries were not found: they may be closed
 // to the user, as they are to a role that changes live policies.
-func (p *patient) readGranted(ctx context.Context, s *store.Store, grants []store.Grant) error {
+func (p *patient) readGranted(ctx context.Context, s *store.Store, grants []store.KeyRange) error {
 	known := make(map[string]bool)
 	for _, service := range p.services {
 		service.Closed = !store.Covers(grants, service.Key)
@@ -37,7 +37,7 @@ func (p *patient) readGranted(ctx context.Context, s *store.Store, grants []stor
 			p.services = append(p.services, &survey.Service{Key: key, Config: config, Closed: !store.Covers(grants, key)})
 		}
 	}
-	slices.SortFunc(p.services, func(a, b *survey.Service) int { return strings.Compare(a.Key, b.Key) })
+	slices.SortFunc(p.services, func(a, b *survey.Service) int { return compareKeys(a, b.Key) })
 	return nil
 }
 
@@ -59,7 +59,7 @@ func denied(ctx context.Context, s *store.Store, r store.KeyRange, right, conseq
 	switch {
 	case from == "":
 		f.Fix = "look as someone who may read all keys, or at a KEY that this user may read"
-	case r.End == "":
+	case r == store.KeyOnly(r.From):
 		f.Fix = fmt.Sprintf("etcdctl role grant-permission %s %s %s", output.Shell(role[0]), right, output.Shell(s.Full(from)))
 	default:
 		f.Fix = fmt.Sprintf("etcdctl role grant-permission --prefix %s %s %s", output.Shell(role[0]), right, output.Shell(s.Full(from)))

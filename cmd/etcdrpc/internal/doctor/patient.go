@@ -46,7 +46,7 @@ func (p *patient) readAll(ctx context.Context, s *store.Store) error {
 	}
 	p.part = store.PartOnly(s.User, parts)
 	configs := store.PrefixRange(survey.ConfigPrefix)
-	if !slices.ContainsFunc(parts, func(part store.KeyRange) bool { return part.Contains(configs) }) {
+	if !store.Within(parts, configs) {
 		if err := p.readConfigs(ctx, s); err != nil {
 			return err
 		}
@@ -81,15 +81,15 @@ func (p *patient) readConfigs(ctx context.Context, s *store.Store) error {
 }
 
 func (p *patient) readConfig(ctx context.Context, s *store.Store, service *survey.Service) (err error) {
-	key := survey.ConfigPrefix + service.Key
-	service.Config, err = s.Get(ctx, key)
+	config := store.ConfigOf(service.Key)
+	service.Config, err = s.Get(ctx, config.From)
 	if !errors.Is(err, store.ErrDenied) {
 		return err
 	}
 	if serves, servesErr := s.MayServe(ctx, service.Key); serves || servesErr != nil {
 		return servesErr
 	}
-	p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: key}, rightRead, "clients of this user take no notice of a live policy", err))
+	p.findings = append(p.findings, denied(ctx, s, config, rightRead, "clients of this user take no notice of a live policy", err))
 	return nil
 }
 
@@ -120,8 +120,7 @@ func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, f
 		return err
 	}
 	if !steers {
-		from, end := endpoint.Reader{}.Range(key)
-		p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: from, End: end}, rightRead, "clients of this user find no instance", failed))
+		p.findings = append(p.findings, denied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), rightRead, "clients of this user find no instance", failed))
 		return nil
 	}
 	own := &survey.Service{Key: key, Closed: true}
@@ -130,10 +129,10 @@ func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, f
 }
 
 func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) error {
-	from, end := endpoint.Reader{}.Range(key)
-	err := s.MayWrite(ctx, from+"doctor")
+	entries := store.EntriesOf(endpoint.Reader{}, key)
+	err := s.MayWrite(ctx, entries.From+"doctor")
 	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, store.KeyRange{From: from, End: end}, rightReadWrite, "servers of this user cannot register", err))
+		p.findings = append(p.findings, denied(ctx, s, entries, rightReadWrite, "servers of this user cannot register", err))
 		return nil
 	}
 	return err

@@ -12,7 +12,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 const (
@@ -35,9 +34,7 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 	ctx, cancel := context.WithTimeout(ctx, historyTime)
 	defer cancel()
 	h := &console.History{}
-	var r store.KeyRange
-	r.From, r.End = endpoint.Reader{LeaseSuffix: true}.Range(key)
-	for _, part := range []store.KeyRange{r, store.ConfigOf(key)} {
+	for _, part := range []store.KeyRange{store.EntriesOf(survey.AnyLayout, key), store.ConfigOf(key)} {
 		if err := f.replay(ctx, h, key, part); err != nil {
 			return nil, err
 		}

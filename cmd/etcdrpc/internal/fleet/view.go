@@ -258,7 +258,7 @@ func (f *Fleet) Leases(ctx context.Context, ids []int64) (map[int64]console.Leas
 	if f.troubled() {
 		return nil, errTroubled
 	}
-	found, err := f.store.Within(store.Quick).Leases(ctx, ids)
+	found, err := f.store.Quick().Leases(ctx, ids)
 	all := make(map[int64]console.Lease, len(found))
 	for id, t := range found {
 		all[id] = console.Lease{Left: t.Left, Granted: t.Granted}

@@ -1,11 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,9 +21,6 @@ const (
 	// recheck spaces the looks whether etcd answers, and is where it was. A watch tells neither.
 	recheck = 2 * time.Second
 )
-
-// Quick bounds a request that somebody waits for, or that only tells whether etcd answers.
-const Quick = 2 * time.Second
 
 // Mirror follows what etcd holds in some ranges, as far as the user may read it. It lists, watches from there on, and lists
 // anew when a watch fails, when etcd has been restored from a backup, when a right is lost, and each minute.
@@ -54,9 +50,7 @@ type Listing struct {
 func (l *Listing) Has(key string) bool { return Within(l.Parts, KeyOnly(key)) }
 
 // Reads reports whether some of a range may be read.
-func (l *Listing) Reads(r KeyRange) bool {
-	return slices.ContainsFunc(l.Parts, func(part KeyRange) bool { _, ok := part.intersect(r); return ok })
-}
+func (l *Listing) Reads(r KeyRange) bool { return overlaps(l.Parts, r) }
 
 // Run ends with ctx.
 func (m *Mirror) Run(ctx context.Context) {
@@ -76,7 +70,7 @@ func (m *Mirror) follow(ctx context.Context) error {
 	}
 	m.seen.Store(l.Revision)
 	m.Listed(l)
-	ctx, cancel := context.WithTimeout(ctx, orElse(m.relist, relist))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.relist, relist))
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
@@ -89,13 +83,6 @@ func (m *Mirror) follow(ctx context.Context) error {
 		return nil
 	}
 	return err
-}
-
-func orElse(d, usual time.Duration) time.Duration {
-	if d == 0 {
-		return usual
-	}
-	return d
 }
 
 // watch tells what happens in a part after a revision.
@@ -111,9 +98,9 @@ func (m *Mirror) watch(ctx context.Context, part KeyRange, revision int64) error
 // check tells when etcd does not answer, and when it does again. It returns once what was listed holds no more: the right
 // to a key is lost, or etcd has gone back.
 func (m *Mirror) check(ctx context.Context, key string) error {
-	ticker := time.NewTicker(orElse(m.recheck, recheck))
+	ticker := time.NewTicker(cmp.Or(m.recheck, recheck))
 	defer ticker.Stop()
-	quick, failed := m.Store.Within(Quick), false
+	quick, failed := m.Store.Quick(), false
 	for {
 		select {
 		case <-ticker.C:
@@ -173,29 +160,9 @@ func (m *Mirror) allowed(ctx context.Context, r KeyRange) []KeyRange {
 	if m.Store.User == "" {
 		return nil
 	}
-	parts, err := m.Store.Readable(ctx, r)
+	parts, err := m.Store.readable(ctx, r)
 	if err != nil {
 		return nil
 	}
-	return disjoint(parts)
-}
-
-// Within reports whether one of the parts has all of a range.
-func Within(parts []KeyRange, r KeyRange) bool {
-	return slices.ContainsFunc(parts, func(part KeyRange) bool { return part.Contains(r) })
-}
-
-// disjoint returns the same keys as ranges that do not overlap, sorted.
-func disjoint(ranges []KeyRange) (all []KeyRange) {
-	ranges = slices.SortedFunc(slices.Values(ranges), func(a, b KeyRange) int { return strings.Compare(a.From, b.From) })
-	for _, r := range ranges {
-		if n := len(all); n > 0 && (all[n-1].End == "\x00" || r.From < all[n-1].End) {
-			if all[n-1].End != "\x00" && (r.End == "\x00" || r.End > all[n-1].End) {
-				all[n-1].End = r.End
-			}
-			continue
-		}
-		all = append(all, r)
-	}
-	return all
+	return parts
 }

@@ -186,19 +186,3 @@ func TestMirror_Rights(t *testing.T) {
 	}
 	m.await(t, "that nothing may be read", func(m *mirrored) bool { return errors.Is(m.failed, ErrDenied) })
 }
-
-func TestDisjoint(t *testing.T) {
-	t.Parallel()
-	for _, tc := range []struct{ ranges, want []KeyRange }{
-		{nil, nil},
-		{[]KeyRange{{"b", "c"}, {"a", "b"}}, []KeyRange{{"a", "b"}, {"b", "c"}}},
-		{[]KeyRange{{"a", "c"}, {"b", "d"}, KeyOnly("b")}, []KeyRange{{"a", "d"}}},
-		{[]KeyRange{{"a", "d"}, {"b", "c"}}, []KeyRange{{"a", "d"}}},
-		{[]KeyRange{{"_config/", "_config0"}, Everything}, []KeyRange{Everything}},
-		{[]KeyRange{{"b", "\x00"}, {"a", "c"}, {"x", "y"}}, []KeyRange{{"a", "\x00"}}},
-	} {
-		if got := disjoint(tc.ranges); !slices.Equal(got, tc.want) {
-			t.Errorf("%v: %v, want %v", tc.ranges, got, tc.want)
-		}
-	}
-}

@@ -2,9 +2,12 @@ package store
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // KeyRange is the keys from From up to End, which does not belong to it.
@@ -24,6 +27,12 @@ func PrefixRange(prefix string) KeyRange {
 // KeyOnly is one key.
 func KeyOnly(key string) KeyRange { return KeyRange{key, key + "\x00"} }
 
+// EntriesOf is what a reader lists of the entries of a service.
+func EntriesOf(reader endpoint.Reader, key string) KeyRange {
+	from, end := reader.Range(key)
+	return KeyRange{from, end}
+}
+
 // intersect is what r and o have in common.
 func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	both := KeyRange{max(r.From, o.From), r.End}
@@ -33,8 +42,8 @@ func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	return both, both.End == "\x00" || both.From < both.End
 }
 
-// Contains reports whether all of o is in r.
-func (r KeyRange) Contains(o KeyRange) bool {
+// contains reports whether all of o is in r.
+func (r KeyRange) contains(o KeyRange) bool {
 	return r.From <= o.From && (r.End == "\x00" || o.End != "\x00" && o.End <= r.End)
 }
 
@@ -47,4 +56,29 @@ func (r KeyRange) String() string {
 		return strings.Trim(r.From, "\x00") + "*"
 	}
 	return fmt.Sprintf("[%s, %s)", r.From, strings.Trim(r.End, "\x00"))
+}
+
+// Within reports whether one of the parts has all of a range.
+func Within(parts []KeyRange, r KeyRange) bool {
+	return slices.ContainsFunc(parts, func(part KeyRange) bool { return part.contains(r) })
+}
+
+// overlaps reports whether one of the parts has some of a range.
+func overlaps(parts []KeyRange, r KeyRange) bool {
+	return slices.ContainsFunc(parts, func(part KeyRange) bool { _, ok := part.intersect(r); return ok })
+}
+
+// disjoint returns the same keys as ranges that do not overlap, sorted.
+func disjoint(ranges []KeyRange) (all []KeyRange) {
+	ranges = slices.SortedFunc(slices.Values(ranges), func(a, b KeyRange) int { return strings.Compare(a.From, b.From) })
+	for _, r := range ranges {
+		if n := len(all); n > 0 && (all[n-1].End == "\x00" || r.From < all[n-1].End) {
+			if all[n-1].End != "\x00" && (r.End == "\x00" || r.End > all[n-1].End) {
+				all[n-1].End = r.End
+			}
+			continue
+		}
+		all = append(all, r)
+	}
+	return all
 }

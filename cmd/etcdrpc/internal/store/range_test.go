@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"testing"
 )
 
@@ -27,6 +28,22 @@ func TestKeyRange_String(t *testing.T) {
 	for want, r := range map[string]KeyRange{"a/*": PrefixRange("a/"), "*": Everything, "a/b": KeyOnly("a/b"), "[a, c)": {"a", "c"}} {
 		if got := r.String(); got != want {
 			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestDisjoint(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct{ ranges, want []KeyRange }{
+		{nil, nil},
+		{[]KeyRange{{"b", "c"}, {"a", "b"}}, []KeyRange{{"a", "b"}, {"b", "c"}}},
+		{[]KeyRange{{"a", "c"}, {"b", "d"}, KeyOnly("b")}, []KeyRange{{"a", "d"}}},
+		{[]KeyRange{{"a", "d"}, {"b", "c"}}, []KeyRange{{"a", "d"}}},
+		{[]KeyRange{{"_config/", "_config0"}, Everything}, []KeyRange{Everything}},
+		{[]KeyRange{{"b", "\x00"}, {"a", "c"}, {"x", "y"}}, []KeyRange{{"a", "\x00"}}},
+	} {
+		if got := disjoint(tc.ranges); !slices.Equal(got, tc.want) {
+			t.Errorf("%v: %v, want %v", tc.ranges, got, tc.want)
 		}
 	}
 }

@@ -13,11 +13,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Grant is a range of keys that a role of the user allows to be read. The end of one key alone is "".
-type Grant struct{ KeyRange }
-
 // Grants returns what the roles of the user allow to be read, below the namespace. Anyone may ask etcd for their own roles.
-func (s *Store) Grants(ctx context.Context) (all []Grant, err error) {
+func (s *Store) Grants(ctx context.Context) (all []KeyRange, err error) {
 	roles, err := s.Roles(ctx)
 	if err != nil {
 		return nil, err
@@ -33,21 +30,23 @@ func (s *Store) Grants(ctx context.Context) (all []Grant, err error) {
 			from, ok := strings.CutPrefix(string(perm.Key), s.namespace)
 			end, okEnd := strings.CutPrefix(string(perm.RangeEnd), s.namespace)
 			switch {
-			case perm.PermType == clientv3.PermWrite || !ok:
-				continue // not to be read, or another namespace's
-			case !okEnd && len(perm.RangeEnd) > 0:
-				end = "\x00"
+			case perm.PermType == clientv3.PermWrite || !ok: // not to be read, or another namespace's
+			case len(perm.RangeEnd) == 0:
+				all = append(all, KeyOnly(from))
+			case !okEnd:
+				all = append(all, KeyRange{from, "\x00"})
+			default:
+				all = append(all, KeyRange{from, end})
 			}
-			all = append(all, Grant{KeyRange{from, end}})
 		}
 	}
 	return all, nil
 }
 
 // GrantedConfigs returns the services whose live configs the roles of the user allow to be read one by one.
-func GrantedConfigs(grants []Grant) (keys []string) {
+func GrantedConfigs(grants []KeyRange) (keys []string) {
 	for _, g := range grants {
-		if key, ok := strings.CutPrefix(g.From, survey.ConfigPrefix); ok && g.End == "" && key != "" {
+		if key, ok := strings.CutPrefix(g.From, survey.ConfigPrefix); ok && g == KeyOnly(g.From) && key != "" {
 			keys = append(keys, key)
 		}
 	}
@@ -56,28 +55,25 @@ func GrantedConfigs(grants []Grant) (keys []string) {
 }
 
 // Covers reports whether the entries of a service key may be listed, as far as one of the grants says.
-func Covers(grants []Grant, key string) bool {
-	from, end := endpoint.Reader{}.Range(key)
-	return slices.ContainsFunc(grants, func(g Grant) bool { return g.End != "" && g.Contains(KeyRange{from, end}) })
+func Covers(grants []KeyRange, key string) bool {
+	return Within(grants, EntriesOf(endpoint.Reader{}, key))
 }
 
 // EntriesInParts lists the entries of a service key that the user may read, in any layout. The error is ErrDenied if the user
 // may not read what clients list at least.
 func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry, error) {
-	entries, _, _, err := s.entriesOf(ctx, key)
+	entries, _, _, err := s.scanEntries(ctx, key)
 	if err != nil || s.User == "" {
 		return entries, err
 	}
-	from, end := survey.AnyLayout.Range(key)
-	entries, _, err = s.ScanReadable(ctx, KeyRange{from, end})
+	entries, _, err = s.ScanReadable(ctx, EntriesOf(survey.AnyLayout, key))
 	return entries, err
 }
 
 // MayServe reports whether the user may write the entries of a service, as the role of its servers may. They have no use
 // for its live config.
 func (s *Store) MayServe(ctx context.Context, key string) (bool, error) {
-	from, _ := endpoint.Reader{}.Range(key)
-	return allowed(s.MayWrite(ctx, from+"doctor"))
+	return allowed(s.MayWrite(ctx, EntriesOf(endpoint.Reader{}, key).From+"doctor"))
 }
 
 // MaySteer reports whether the user may write the live config of a service, as the role of its operators may. They have no
@@ -93,23 +89,19 @@ func allowed(err error) (bool, error) {
 	return err == nil, err
 }
 
-// Readable is the parts of a range that the roles of the user allow to read.
-func (s *Store) Readable(ctx context.Context, r KeyRange) ([]KeyRange, error) {
+// readable returns the parts of a range that the roles of the user allow to read, sorted, without overlap.
+func (s *Store) readable(ctx context.Context, r KeyRange) ([]KeyRange, error) {
 	grants, err := s.Grants(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var parts []KeyRange
 	for _, g := range grants {
-		granted := g.KeyRange
-		if g.End == "" {
-			granted = KeyOnly(g.From)
-		}
-		if part, ok := r.intersect(granted); ok {
+		if part, ok := r.intersect(g); ok {
 			parts = append(parts, part)
 		}
 	}
-	return parts, nil
+	return disjoint(parts), nil
 }
 
 // Roles are those of the user.

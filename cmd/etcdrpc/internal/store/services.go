@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -33,7 +32,7 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 		}
 		parts = append(parts, some...)
 	} else if parts != nil {
-		unread = !slices.ContainsFunc(parts, func(part KeyRange) bool { _, ok := part.intersect(configs); return ok })
+		unread = !overlaps(parts, configs)
 	}
 	if parts != nil {
 		note(PartOnly(s.User, parts))
@@ -73,7 +72,7 @@ func (s *Store) NoConfigs(configs KeyRange, consequence string) string {
 // Service reads a service with its live config. It also returns the range of the entries, and their revision. Where the
 // user may not read the live config, it returns the rest beside an error that is ErrDenied.
 func (s *Store) Service(ctx context.Context, key string) (found *survey.Service, r KeyRange, revision int64, err error) {
-	entries, r, revision, err := s.entriesOf(ctx, key)
+	entries, r, revision, err := s.scanEntries(ctx, key)
 	if err != nil {
 		return nil, r, 0, err
 	}
@@ -87,7 +86,7 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 
 // Visible returns what is registered under a key, nil where that is not to be seen by who may write policies only.
 func (s *Store) Visible(ctx context.Context, key string) *survey.Service {
-	entries, _, _, err := s.entriesOf(ctx, key)
+	entries, _, _, err := s.scanEntries(ctx, key)
 	if err != nil {
 		return nil
 	}

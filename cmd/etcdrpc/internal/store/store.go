@@ -155,7 +155,7 @@ func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.
 	if !errors.Is(err, ErrDenied) || s.User == "" {
 		return entries, nil, err
 	}
-	allowed, rolesErr := s.Readable(ctx, r)
+	allowed, rolesErr := s.readable(ctx, r)
 	if rolesErr != nil || len(allowed) == 0 {
 		return nil, nil, err
 	}
@@ -166,18 +166,16 @@ func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.
 		}
 		entries = append(entries, more...)
 	}
-	slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
-	return slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key }), allowed, nil
+	return entries, allowed, nil
 }
 
-// entriesOf lists what may be an entry of a service key, in any layout, or lies below it.
-func (s *Store) entriesOf(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, revision int64, err error) {
-	from, end := survey.AnyLayout.Range(key)
-	r = KeyRange{from, end}
+// scanEntries lists what may be an entry of a service key, in any layout, or lies below it.
+func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, revision int64, err error) {
+	r = EntriesOf(survey.AnyLayout, key)
 	entries, revision, err = s.Scan(ctx, r)
 	if errors.Is(err, ErrDenied) {
 		// A role may well be for "key/" only.
-		r.From, r.End = endpoint.Reader{}.Range(key)
+		r = EntriesOf(endpoint.Reader{}, key)
 		entries, revision, err = s.Scan(ctx, r)
 	}
 	return entries, r, revision, err
@@ -198,11 +196,14 @@ func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 	return &found, nil
 }
 
-// Within returns a store whose requests take no longer than a time.
-func (s *Store) Within(d time.Duration) *Store {
-	quick := *s
-	quick.timeout = min(s.timeout, d)
-	return &quick
+// quick is the most that a request of a quick store may take.
+const quick = 2 * time.Second
+
+// Quick returns a store for requests that somebody waits for, or that only tell whether etcd answers.
+func (s *Store) Quick() *Store {
+	q := *s
+	q.timeout = min(s.timeout, quick)
+	return &q
 }
 
 // Revision asks for the revision of etcd, by a look at a key.

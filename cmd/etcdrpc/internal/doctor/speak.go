@@ -3,14 +3,11 @@ package doctor
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"sync"
 	"time"
 
@@ -124,29 +121,7 @@ func (r recorded) Read(b []byte) (int, error) {
 
 // overTLS speaks HTTP/2 over TLS, whoever the server is: who it is, is looked at later.
 func (s *speaker) overTLS(ctx context.Context, to partner) speech {
-	var (
-		mu    sync.Mutex
-		found speech
-		proto string
-		asked bool  // for a certificate of ours
-		alert error // why the server refused the handshake
-	)
-	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
-		VerifyConnection: func(state tls.ConnectionState) error {
-			mu.Lock()
-			defer mu.Unlock()
-			found.tls, found.certs, proto = true, state.PeerCertificates, state.NegotiatedProtocol
-			return nil
-		},
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			mu.Lock()
-			defer mu.Unlock()
-			asked = true
-			return new(tls.Certificate), nil // none
-		}}
-	if _, err := netip.ParseAddr(to.tlsName); err != nil {
-		config.ServerName = to.tlsName
-	}
+	h := &handshake{name: to.tlsName}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
 	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -154,50 +129,12 @@ func (s *speaker) overTLS(ctx context.Context, to partner) speech {
 		if err != nil {
 			return nil, err
 		}
-		secure := tls.Client(conn, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			conn.Close()
-			mu.Lock()
-			defer mu.Unlock()
-			alert = alertOf(err)
-			return nil, err
-		}
-		if secure.ConnectionState().NegotiatedProtocol != "h2" {
-			conn.Close()
-			return nil, errors.New("no HTTP/2")
-		}
-		return secure, nil
+		return h.secure(ctx, conn)
 	}}
 	defer transport.CloseIdleConnections()
 	var heard speech
 	err := s.converse(ctx, transport, "https", to, &heard)
-	mu.Lock()
-	defer mu.Unlock()
-	found.grpc, found.what, found.health = heard.grpc, heard.what, heard.health
-	switch {
-	case found.grpc || found.what != "":
-	case !found.tls && alert != nil:
-		found.tls, found.what = true, fmt.Sprintf("refuses HTTP/2 over TLS (ALPN h2) for the name %q: %s", to.tlsName, alert)
-	case !found.tls:
-	case err != nil && asked: // how a server refuses whoever has none differs
-		found.wantsCert = true
-	case proto != "h2":
-		found.what = "speaks TLS, but offers no HTTP/2 in it (ALPN h2)"
-	case errors.Is(err, context.DeadlineExceeded):
-		found.mute = true
-	default:
-		found.what = "speaks TLS, but answers no HTTP/2 request in it"
-	}
-	return found
-}
-
-// alertOf returns the alert by which a TLS server ended a handshake, nil if the handshake failed otherwise.
-func alertOf(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
-		return op.Err
-	}
-	return nil
+	return h.judge(heard, err)
 }
 
 // misspoken judges a port that let no question of HTTP/2 be answered, with TLS or without, by the first that it said.

@@ -13,7 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// TestCauses has etcd fail a command in every way that docs/etcdrpc.md lists. What is sure does not take the time that
+// TestCauses has etcd fail a command in the ways that docs/observability.md lists. What is sure does not take the time that
 // etcd may take.
 func TestCauses(t *testing.T) {
 	t.Parallel()

@@ -3,8 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,10 +11,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 func newDrain(a *app) *cobra.Command {
-	var opts steer.Draining
+	var begin steer.Beginning
+	dryRun := false
 	cmd := &cobra.Command{
 		Use:   "drain KEY INSTANCE",
 		Short: "Keep new calls from an instance",
@@ -35,9 +36,12 @@ Timeouts and retries stay those of the generated code.`,
 		Args:              keyArgs(1),
 		ValidArgsFunction: a.completeInstances,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+			if _, err := liveconfig.ChildPolicy(begin.Child); err != nil {
+				return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+			}
 			done := fmt.Sprintf("Clients of %s send no new calls to %s.", args[0], args[1])
-			e, err := steer.EditDrained(ctx, s, steer.Edit{Key: args[0], DryRun: opts.DryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
-				return opts.Drain(s, c, args[1])
+			e, err := steer.EditDrained(ctx, s, steer.Edit{Key: args[0], DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
+				return nil, begin.Drain(s, c, args[1])
 			})
 			if err != nil {
 				return fmt.Errorf("drain %q of %q: %w", args[1], args[0], err)
@@ -45,12 +49,12 @@ Timeouts and retries stay those of the generated code.`,
 			return e.Show(cmd.OutOrStdout(), a.output)
 		}),
 	}
-	cmd.Flags().StringVar(&opts.Child, "child-policy", "round_robin",
-		"the `policy` that a new live policy balances by: round_robin, pick_first, least_request, ring_hash, weighted, peak_ewma, or gRPC's JSON")
-	cmd.Flags().BoolVar(&opts.PreferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone")
-	cmd.Flags().BoolVar(&opts.NoRoutes, "no-routes", false, "begin a live policy without routes even where instances have the metadata \"lane\"")
-	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(slices.Sorted(maps.Keys(liveconfig.ShortPolicies)), cobra.ShellCompDirectiveNoFileComp)))
-	addDryRun(cmd, &opts.DryRun)
+	cmd.Flags().StringVar(&begin.Child, "child-policy", liveconfig.DefaultPolicy,
+		"the `policy` that a new live policy balances by: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON")
+	cmd.Flags().BoolVar(&begin.PreferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone")
+	cmd.Flags().BoolVar(&begin.NoRoutes, "no-routes", false, "begin a live policy without routes even where instances have the metadata \"lane\"")
+	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
+	addDryRun(cmd, &dryRun)
 	return cmd
 }
 

@@ -264,7 +264,7 @@ func TestConsolePolicies(t *testing.T) {
 	shop(t, etcd)
 	s := serveConsole(t, etcd, console.Options{})
 	_, page := s.get("/service", "key", "acme/user")
-	for name := range liveconfig.ShortPolicies {
+	for _, name := range liveconfig.PolicyNames() {
 		if !strings.Contains(page, "<option>"+name+"</option>") {
 			t.Errorf("the page does not offer %s", name)
 		}

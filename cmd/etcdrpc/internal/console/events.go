@@ -49,7 +49,7 @@ func (c *Console) follow(r *http.Request, send func(event string) bool) {
 	version := func() string {
 		f := c.Backend.Fleet()
 		v := f.Trouble
-		if s := f.service(key); s != nil {
+		if s := f.Summary(key); s != nil {
 			found := c.Backend.Findings(key, false)
 			v += s.Version + found.At.String() + strconv.FormatBool(found.Running)
 		}

@@ -42,8 +42,8 @@ type Fleet struct {
 	Latest   *Change   // nil: nothing has changed since the console began
 }
 
-// service returns the line of a service, nil if there is none at the key.
-func (f *Fleet) service(key string) *Summary {
+// Summary returns the line of a service, nil if there is none at the key.
+func (f *Fleet) Summary(key string) *Summary {
 	at, ok := slices.BinarySearchFunc(f.Services, key, func(s Summary, key string) int { return strings.Compare(s.Key, key) })
 	if !ok {
 		return nil
@@ -58,14 +58,14 @@ type Counts struct{ Registered, Drained, Leaving, Malformed int }
 func (c Counts) Total() int { return c.Registered + c.Drained + c.Leaving + c.Malformed }
 
 // Policy is what there is of a live config.
-type Policy int
+type Policy string
 
 // The states of a live config.
 const (
-	PolicyNone Policy = iota
-	PolicyInForce
-	PolicyRefused // clients do not go by it
-	PolicyClosed  // it may not be read, if there is one
+	PolicyNone    Policy = ""
+	PolicyInForce Policy = "in force"
+	PolicyRefused Policy = "refused"         // clients do not go by it
+	PolicyClosed  Policy = "may not be read" // if there is one
 )
 
 // Summary is one service in a line.

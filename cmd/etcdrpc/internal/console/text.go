@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -20,7 +21,7 @@ const (
 // functions are those of the templates. Whatever may come from etcd goes through cell, long or line.
 var functions = template.FuncMap{
 	"id":       id,
-	"policies": func() []string { return policies },
+	"policies": liveconfig.PolicyNames,
 	"named":    named,
 	"cell":     func(s string) string { return printable.Short(s, maxCell) },
 	"long":     func(s string) string { return printable.Short(s, maxLong) },
@@ -32,11 +33,7 @@ var functions = template.FuncMap{
 	"clock":    func(t time.Time) string { return t.Format(time.TimeOnly) },
 	"yes":      yes,
 	"seconds":  func(n int64) string { return (time.Duration(n) * time.Second).String() },
-	"text":     func(n int64) string { return strconv.FormatInt(n, 10) },
 }
-
-// policies are those that a live config may be begun with, the default first.
-var policies = []string{"round_robin", "pick_first", "least_request", "ring_hash", "weighted", "peak_ewma"}
 
 // id identifies a key within a page.
 func id(key string) string {

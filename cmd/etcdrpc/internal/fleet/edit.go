@@ -54,14 +54,14 @@ func (f *Fleet) Apply(ctx context.Context, asked console.Edit) (int64, error) {
 	case found != asked.Revision:
 		return 0, console.ErrConflict
 	}
-	written, err := f.store.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
+	err = e.Apply(ctx, f.store)
 	if errors.Is(err, store.ErrChanged) {
 		return 0, console.ErrConflict
 	}
 	if err == nil {
-		f.awaitRevision(ctx, written)
+		f.awaitRevision(ctx, e.Written)
 	}
-	return written, err
+	return e.Written, err
 }
 
 // revisionOf returns the revision of a live config, 0 if there is none.
@@ -114,16 +114,19 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 	if err != nil {
 		return "", nil, err
 	}
+	begin := steer.Beginning{Child: cmp.Or(asked.Child, liveconfig.DefaultPolicy), NoRoutes: asked.NoRoutes}
 	switch asked.Kind {
 	case console.EditDrain:
-		opts := steer.Draining{Child: cmp.Or(asked.Child, "round_robin"), NoRoutes: asked.NoRoutes}
-		notes, err = opts.Drain(s, c, asked.Instance)
+		err = begin.Drain(s, c, asked.Instance)
 	case console.EditUndrain:
 		if notes, err = steer.Undrain(s, c, asked.Instance); errors.Is(err, steer.ErrNotDrained) {
 			return old, nil, nil
 		}
 	case console.EditSplit:
-		err = split(s, c, asked)
+		var groups []serviceconfig.Split
+		if groups, err = splits(asked); err == nil {
+			err = begin.Split(s, c, groups)
+		}
 	default:
 		err = fmt.Errorf("%.20q is no edit: want %s", asked.Kind, kindsOfEdit)
 	}
@@ -133,20 +136,19 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 	return c.String(), notes, nil
 }
 
-// split divides the calls among the groups of a form by the weights there.
-func split(s *survey.Service, c *liveconfig.Config, asked console.Edit) error {
+// splits reads the groups of a form, and the weights there.
+func splits(asked console.Edit) ([]serviceconfig.Split, error) {
 	if len(asked.Groups) == 0 || len(asked.Groups) != len(asked.Weights) {
-		return errors.New("the form has not as many weights as groups: load the page again")
+		return nil, errors.New("the form has not as many weights as groups: load the page again")
 	}
-	splits := make([]serviceconfig.Split, len(asked.Groups))
+	all := make([]serviceconfig.Split, len(asked.Groups))
 	for n, group := range asked.Groups {
-		if err := json.Unmarshal([]byte(group), &splits[n].Match); err != nil {
-			return fmt.Errorf("the group %.60q cannot be read: load the page again", group)
+		if err := json.Unmarshal([]byte(group), &all[n].Match); err != nil {
+			return nil, fmt.Errorf("the group %.60q cannot be read: load the page again", group)
 		}
-		splits[n].Weight = asked.Weights[n]
+		all[n].Weight = asked.Weights[n]
 	}
-	opts := steer.Splitting{Child: asked.Child, NoRoutes: asked.NoRoutes}
-	return opts.Split(s, c, splits)
+	return all, nil
 }
 
 // diffLines returns the difference between two texts, cut where it is far too long for a page.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -76,7 +77,7 @@ func (c *Config) BegunByDrain() bool {
 	return len(c.top) == 1 && len(c.etcd) == 1 && child
 }
 
-// Drained is the names in the list of those to drain.
+// Drained returns the names in the list of those to drain.
 func (c *Config) Drained() (names []string, err error) {
 	if raw, ok := c.etcd[fieldDrain]; ok {
 		if err := json.Unmarshal(raw, &names); err != nil {
@@ -86,7 +87,7 @@ func (c *Config) Drained() (names []string, err error) {
 	return names, nil
 }
 
-// Drained is drained of a config that may be no good.
+// Drained returns the names in the list of a config that may be no good.
 func Drained(text []byte) []string {
 	c, err := Parse(text)
 	if err != nil {
@@ -130,7 +131,7 @@ func (c *Config) SetDrained(names []string, child json.RawMessage) error {
 	return c.put()
 }
 
-// below is the list of policies that the policy "etcd" is put above.
+// below returns the list of policies that the policy "etcd" is put above.
 func (c *Config) below(child json.RawMessage) (json.RawMessage, error) {
 	policies, err := c.policies()
 	if err != nil {
@@ -179,21 +180,35 @@ func (c *Config) String() string {
 	return string(text)
 }
 
-// ShortPolicies are the options of load_balancing in proto files, as gRPC spells them.
-var ShortPolicies = map[string]string{
-	"round_robin":   `{"` + serviceconfig.RoundRobinName + `":{}}`,
-	"pick_first":    `{"` + serviceconfig.PickFirstName + `":{}}`,
-	"least_request": `{"` + serviceconfig.LeastRequestName + `":{}}`,
-	"ring_hash":     `{"` + serviceconfig.RingHashName + `":{"requestHashHeader":"` + serviceconfig.AffinityHeader + `"}}`,
-	"weighted":      `{"` + serviceconfig.WeightedName + `":{}}`,
-	"peak_ewma":     `{"` + serviceconfig.PeakEwmaName + `":{}}`,
+// DefaultPolicy is what a live config is begun with if nobody says otherwise.
+const DefaultPolicy = "round_robin"
+
+// shortPolicies are the options of load_balancing in proto files, and how gRPC spells them.
+var shortPolicies = []struct{ name, json string }{
+	{DefaultPolicy, `{"` + serviceconfig.RoundRobinName + `":{}}`},
+	{"pick_first", `{"` + serviceconfig.PickFirstName + `":{}}`},
+	{"least_request", `{"` + serviceconfig.LeastRequestName + `":{}}`},
+	{"ring_hash", `{"` + serviceconfig.RingHashName + `":{"requestHashHeader":"` + serviceconfig.AffinityHeader + `"}}`},
+	{"weighted", `{"` + serviceconfig.WeightedName + `":{}}`},
+	{"peak_ewma", `{"` + serviceconfig.PeakEwmaName + `":{}}`},
+}
+
+// PolicyNames returns the names that [ChildPolicy] takes, the default first.
+func PolicyNames() []string {
+	names := make([]string, len(shortPolicies))
+	for n, p := range shortPolicies {
+		names[n] = p.name
+	}
+	return names
 }
 
 // ChildPolicy reads the policy that a user names: by what the proto option is called, or as JSON of
 // one policy or of a list of them.
 func ChildPolicy(text string) (json.RawMessage, error) {
-	if policy, ok := ShortPolicies[text]; ok {
-		return json.RawMessage("[" + policy + "]"), nil
+	for _, p := range shortPolicies {
+		if p.name == text {
+			return json.RawMessage("[" + p.json + "]"), nil
+		}
 	}
 	raw := bytes.TrimSpace([]byte(text))
 	var one object
@@ -204,5 +219,5 @@ func ChildPolicy(text string) (json.RawMessage, error) {
 	case json.Unmarshal(raw, &list) == nil && len(list) > 0:
 		return raw, nil
 	}
-	return nil, errors.New(`want round_robin, pick_first, least_request, ring_hash, weighted, peak_ewma, or JSON such as {"least_request_experimental":{"choiceCount":3}}`)
+	return nil, fmt.Errorf(`want %s, or JSON such as {"least_request_experimental":{"choiceCount":3}}`, strings.Join(PolicyNames(), ", "))
 }

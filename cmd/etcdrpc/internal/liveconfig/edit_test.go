@@ -21,9 +21,9 @@ func TestChildPolicy(t *testing.T) {
 			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
 		}
 	}
-	for name, policy := range ShortPolicies {
-		if err := Check(`{"loadBalancingConfig":[` + policy + `]}`); err != nil {
-			t.Errorf("%s: %v", name, err)
+	for _, policy := range shortPolicies {
+		if err := Check(`{"loadBalancingConfig":[` + policy.json + `]}`); err != nil {
+			t.Errorf("%s: %v", policy.name, err)
 		}
 	}
 }

@@ -26,7 +26,7 @@ func Policy(text []byte) *serviceconfig.Etcd {
 	return policy
 }
 
-// AsJSON is text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" is null.
+// AsJSON returns text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" becomes null.
 func AsJSON(text string) any {
 	switch {
 	case text == "":

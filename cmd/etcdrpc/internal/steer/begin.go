@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -12,6 +13,24 @@ import (
 
 // laneName is the metadata that, by convention, names the lane of an instance.
 const laneName = "lane"
+
+// Beginning says how a live policy is made where none says how to balance yet.
+type Beginning struct {
+	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it
+	PreferZone bool
+	NoRoutes   bool // it may lack routes, though instances say their lanes
+}
+
+// child returns what a config balances by if it does not say so itself yet. It refuses to begin one without routes for
+// clients whose proto file seems to have some.
+func (b *Beginning) child(clients *survey.Service, c *liveconfig.Config) (json.RawMessage, error) {
+	if !c.NamesPolicy() && !b.NoRoutes {
+		if err := checkNoLanes(clients); err != nil {
+			return nil, err
+		}
+	}
+	return liveconfig.ChildPolicy(b.Child)
+}
 
 // begins reports whether the edit has a live policy say how to balance where none did, so that clients go no more by
 // what the proto file says of that.

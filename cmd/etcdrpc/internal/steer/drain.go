@@ -11,19 +11,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 // editTries bounds how often an edit is done anew because someone else was faster.
 const editTries = 10
-
-// Draining say what a live policy that drain has to begin balances by.
-type Draining struct {
-	Child      string
-	PreferZone bool
-	NoRoutes   bool // it may lack routes, though instances say their lanes
-	DryRun     bool
-}
 
 // EditDrained changes the live policy of a service by what change does to it, again and again until
 // nobody else has changed it meanwhile.
@@ -51,44 +42,39 @@ func EditDrained(ctx context.Context, s *store.Store, e Edit, change func(*surve
 }
 
 // Drain adds an instance to the list of those to drain.
-func (o *Draining) Drain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
+func (b *Beginning) Drain(s *survey.Service, c *liveconfig.Config, name string) error {
 	i, err := s.Find(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	drained, err := c.Drained()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	clients := s.Merged()
 	called := cmp.Or(clients.At(i.Addr), i)
 	if called.OnList(drained) {
-		return nil, nil
+		return nil
 	}
 	drained = append(drained, s.DrainName(i, called))
 	if err := clients.CheckLeft(drained); err != nil {
-		return nil, err
+		return err
 	}
 	if err := clients.CheckLanesLeft(liveconfig.Policy([]byte(c.String())), drained); err != nil {
-		return nil, err
-	}
-	child, err := liveconfig.ChildPolicy(o.Child)
-	if err != nil {
-		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+		return err
 	}
 	begins := !c.NamesPolicy()
-	if begins && !o.NoRoutes {
-		if err := checkNoLanes(clients); err != nil {
-			return nil, err
-		}
+	child, err := b.child(clients, c)
+	if err != nil {
+		return err
 	}
 	if err := c.SetDrained(drained, child); err != nil {
-		return nil, err
+		return err
 	}
-	if begins && o.PreferZone {
-		return nil, c.Set("preferZone", true)
+	if begins && b.PreferZone {
+		return c.Set("preferZone", true)
 	}
-	return nil, nil
+	return nil
 }
 
 // ErrNotDrained is an instance that is not in the list of those to drain.

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// NoPolicy is the error for a service without a live policy.
+// NoPolicy returns the error for a service without a live policy.
 func NoPolicy(key string) error {
 	return fmt.Errorf("%s has no live policy: its clients go by what their code was generated with", key)
 }
@@ -28,10 +28,10 @@ type Edit struct {
 
 	Service *survey.Service // whose policy it is; nil: not known
 
-	revision int64 // at which it was written
+	Written int64 // the revision at which it was written; 0: it was not
 }
 
-// OldText is the config that is replaced.
+// OldText returns the config that is replaced.
 func (e *Edit) OldText() string {
 	if e.Old == nil {
 		return ""
@@ -54,12 +54,12 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
 	if e.DryRun || !e.Changes() {
 		return nil
 	}
-	revision, err := s.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
-	e.revision = revision
+	var err error
+	e.Written, err = s.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
 	return err
 }
 
-// outcome is how it went, in a few words.
+// outcome says how it went.
 func (e *Edit) outcome() string {
 	switch {
 	case !e.Changes():
@@ -74,7 +74,7 @@ func (e *Edit) outcome() string {
 func (e *Edit) Show(out io.Writer, f output.Format) error {
 	if f == output.FormatJSON {
 		return output.WriteJSON(out, EditJSON{
-			Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.revision,
+			Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
 			Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
 		})
 	}

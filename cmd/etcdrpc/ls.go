@@ -53,7 +53,7 @@ func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command
 	}
 	var listed []*survey.Service
 	for _, service := range services {
-		if len(service.Instances)+len(service.Malformed) > 0 {
+		if service.InUse() {
 			listed = append(listed, service)
 		}
 	}

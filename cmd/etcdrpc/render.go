@@ -76,16 +76,16 @@ func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained map[s
 
 var instanceHead = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT", "LAYOUT", "LEASE", "STATE"}
 
-// rows are the services as lines of a table under instanceHead.
+// rows returns the services as lines of a table under instanceHead.
 func (v *view) rows() [][]string {
 	var rows [][]string
 	for _, s := range v.services {
-		drained, withdrawn := s.Drained(), s.Withdrawn()
+		drained, called := s.Drained(), s.Merged().ByAddr()
 		for n := range s.Instances {
 			i := &s.Instances[n]
 			state := "registered"
 			switch {
-			case i.Leaving() || withdrawn[i.Addr]:
+			case i.Leaving() || called[i.Addr] == nil:
 				state = "leaving"
 			case drained[i.Addr]:
 				state = "drained"

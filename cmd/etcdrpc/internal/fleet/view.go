@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
@@ -28,17 +27,11 @@ const (
 // versionOf returns a text that differs whenever a service does. Within an era revisions only grow: with as many entries as
 // before, their sum tells a change.
 func versionOf(s *survey.Service, era int) string {
-	sum, n, config := int64(0), 0, int64(0)
-	for _, i := range s.Instances {
-		sum, n = sum+i.Entry.ModRevision, n+1
+	all, sum := slices.Concat(s.Instances, s.Malformed), int64(0)
+	for _, i := range all {
+		sum += i.Entry.ModRevision
 	}
-	for _, i := range s.Malformed {
-		sum, n = sum+i.Entry.ModRevision, n+1
-	}
-	if s.Config != nil {
-		config = s.Config.ModRevision
-	}
-	return fmt.Sprint(era, ".", n, ".", sum, ".", config)
+	return fmt.Sprint(era, ".", len(all), ".", sum, ".", revisionOf(s.Config))
 }
 
 func summarize(s *survey.Service, version string, closed bool) console.Summary {
@@ -101,8 +94,7 @@ func (f *Fleet) Service(key string) *console.Service {
 		out.Editable, out.Config = false, console.Config{}
 		out.Notes = []string{f.store.NoConfigs(store.ConfigOf(key), store.DrainUnseen)}
 	}
-	n := sort.Search(len(v.fleet.Services), func(n int) bool { return v.fleet.Services[n].Key >= key })
-	out.Summary = v.fleet.Services[n]
+	out.Summary = *v.fleet.Summary(key)
 	out.Recent = f.changesAt(key)
 	return out
 }

@@ -35,22 +35,6 @@ func (s *Service) Merged() *Service {
 	return &m
 }
 
-// Withdrawn returns the addresses at which clients have no instance, because the owners of their entries are withdrawing them.
-func (s *Service) Withdrawn() map[string]bool {
-	leaving := func(i Instance) bool { return i.Leaving() }
-	if !slices.ContainsFunc(s.Instances, leaving) {
-		return nil
-	}
-	addrs := make(map[string]bool)
-	for _, i := range s.Instances {
-		addrs[i.Addr] = true
-	}
-	for _, i := range s.Merged().Instances {
-		delete(addrs, i.Addr)
-	}
-	return addrs
-}
-
 // At returns the instance at an address, nil if there is none.
 func (s *Service) At(addr string) *Instance {
 	n := slices.IndexFunc(s.Instances, func(i Instance) bool { return i.Addr == addr })

@@ -10,16 +10,13 @@ import (
 
 // TestMerged makes of entries the instances that clients make of them.
 func TestMerged(t *testing.T) {
-	for _, tt := range []struct {
-		entries, want string
-		addrs         int
-	}{ // id, address, layout, revisions of creation and change, lane
-		{"1 x plain 2 2 -, a x json 1 1 pr, b y json 1 1 -", "a b", 2},
-		{"1 x plain 2 2 -, a x json 1 1 -", "a", 1},
-		{"1 x json 2 2 -, a x json 1 1 -", "1", 1},
-		{"1 x plain 1 1 -, a x json 1 5 leaving, b y json 1 1 -", "b", 2},
-		{"1 x json 6 6 -, a x json 1 5 leaving", "1", 1},
-		{"a x json 1 5 leaving", "", 1},
+	for _, tt := range []struct{ entries, want string }{ // id, address, layout, revisions of creation and change, lane
+		{"1 x plain 2 2 -, a x json 1 1 pr, b y json 1 1 -", "a b"},
+		{"1 x plain 2 2 -, a x json 1 1 -", "a"},
+		{"1 x json 2 2 -, a x json 1 1 -", "1"},
+		{"1 x plain 1 1 -, a x json 1 5 leaving, b y json 1 1 -", "b"},
+		{"1 x json 6 6 -, a x json 1 5 leaving", "1"},
+		{"a x json 1 5 leaving", ""},
 	} {
 		s := &Service{Key: "acme/user"}
 		for spec := range strings.SplitSeq(tt.entries, ", ") {
@@ -37,14 +34,6 @@ func TestMerged(t *testing.T) {
 			}
 			read := map[string]endpoint.Layout{"plain": endpoint.Plain, "json": endpoint.EndpointJSON}[layout]
 			s.Instances = append(s.Instances, Instance{Endpoint: e, Layout: read, Entry: at})
-		}
-		for addr := range s.Withdrawn() {
-			if s.Merged().At(addr) != nil || s.At(addr) == nil {
-				t.Errorf("%s: %s is taken for withdrawn", tt.entries, addr)
-			}
-		}
-		if len(s.Withdrawn())+len(s.Merged().Instances) != tt.addrs {
-			t.Errorf("%s: withdrawn are %v of %d addresses", tt.entries, s.Withdrawn(), tt.addrs)
 		}
 		var got []string
 		for _, i := range s.Merged().Instances {

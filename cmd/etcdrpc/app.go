@@ -33,7 +33,7 @@ type app struct {
 	running  bool         // the command line was understood
 }
 
-// complete takes the error of a completion's registration, which is one of the program.
+// complete panics where a completion could not be registered, which is a mistake in the program.
 func complete(err error) {
 	if err != nil {
 		panic(err)

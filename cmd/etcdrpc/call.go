@@ -289,7 +289,7 @@ func (c *call) run(ctx context.Context, l *invoke.Link, in invoke.Messages, out 
 	return r, r.Run(ctx, l.ClientConn, in, out)
 }
 
-// outcome tells what the service says from what is wrong with the command line or the output.
+// outcome separates what the service says from what is wrong with the command line or the output.
 func (c *call) outcome(r *invoke.RPC, l *invoke.Link, i *survey.Instance, err error) (*invoke.FailureJSON, error) {
 	var wrong invoke.InputError
 	switch _, told := status.FromError(err); {

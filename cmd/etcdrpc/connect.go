@@ -62,7 +62,7 @@ func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	return store.Open(cfg, s.namespace, s.commandTimeout)
 }
 
-// config is the etcd client's. It may ask the terminal for a password.
+// config returns the etcd client's configuration. It may ask the terminal for a password.
 func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	cfg := clientv3.Config{
 		Context: ctx, Endpoints: s.endpoints,
@@ -80,7 +80,7 @@ func (s *settings) config(ctx context.Context) (clientv3.Config, error) {
 	return cfg, err
 }
 
-// tls is nil for plaintext: without any of the files, and no address that begins with https://.
+// tls returns nil for plaintext: without any of the files, and no address that begins with https://.
 func (s *settings) tls() (*tls.Config, error) {
 	files := tlsfiles.Files{CA: s.caFile, Cert: s.certFile, Key: s.keyFile}
 	https := slices.ContainsFunc(s.endpoints, func(e string) bool { return strings.HasPrefix(e, "https://") })
@@ -90,7 +90,7 @@ func (s *settings) tls() (*tls.Config, error) {
 	return files.Config()
 }
 
-// credentials are "" and "" for nobody in particular.
+// credentials returns "" and "" for nobody in particular.
 func (s *settings) credentials() (user, password string, err error) {
 	if s.user == "" {
 		if s.password != "" {

@@ -62,7 +62,7 @@ type change struct {
 	state   string // what makes a change, if it is another
 }
 
-// changesOf is each entry of a view, as one that came.
+// changesOf returns each entry of a view, as one that came.
 func changesOf(v *view) (all []change) {
 	for _, s := range v.json() {
 		for _, i := range s.Instances {
@@ -86,7 +86,7 @@ func keyed(changes []change) map[string]change {
 	return byKey
 }
 
-// differences is what has changed between what was known and what is now, what left last.
+// differences returns what has changed between what was known and what is now. What left comes last.
 func differences(known map[string]change, now []change) (all []change) {
 	for _, c := range now {
 		old, ok := known[c.etcdKey]
@@ -111,7 +111,7 @@ func differences(known map[string]change, now []change) (all []change) {
 	return all
 }
 
-// describe is an instance on one line, without the time left on its lease.
+// describe returns an instance on one line, without the time left on its lease.
 func describe(i *instanceJSON) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s at %s (%s", i.Instance, i.Addr, i.Layout)

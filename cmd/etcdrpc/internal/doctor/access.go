@@ -41,7 +41,7 @@ func (p *patient) readGranted(ctx context.Context, s *store.Store, grants []stor
 	return nil
 }
 
-// denied is what etcd does not let the user do, what comes of it, and the right that the user lacks.
+// denied returns the finding for what etcd does not let the user do: what comes of it, and the right that the user lacks.
 func denied(ctx context.Context, s *store.Store, r store.KeyRange, right, consequence string, err error) Finding {
 	f := Finding{Kind: KindPermission, Where: []string{}, Problem: err.Error() + ", so " + consequence}
 	from := strings.Trim(r.From, "\x00")

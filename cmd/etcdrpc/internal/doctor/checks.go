@@ -86,7 +86,7 @@ func (p *patient) noteHomeMade(s *survey.Service) []Finding {
 		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.HomeMade.Layout, p.word(s.Key))}}
 }
 
-// checkInstance tells what is wrong with an entry. That a dead server's lease is not renewed goes
+// checkInstance finds what is wrong with an entry. That a dead server's lease is not renewed goes
 // without saying.
 func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) {
 	key := p.full(i.Entry.Key)
@@ -120,7 +120,7 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 	return all
 }
 
-// leaseState is what is known of an entry's lease, in words.
+// leaseState says what is known of an entry's lease.
 func (p *patient) leaseState(id int64) string {
 	t := p.leases[id]
 	switch {
@@ -141,7 +141,7 @@ func (p *patient) word(key string) string {
 	return "--namespace=" + strings.TrimPrefix(output.Shell(namespace), "-- ") + " " + output.Shell(key)
 }
 
-// reason is why a connection failed, without the address, which is told already.
+// reason says why a connection failed, without the address, which is told already.
 func reason(err error, d *Options) string {
 	var op *net.OpError
 	var timeout net.Error

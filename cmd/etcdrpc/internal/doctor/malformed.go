@@ -9,7 +9,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
-// malformed tells of an entry that no client can read. Its remedy never deletes what lives.
+// malformed returns the finding for an entry that no client can read. Its remedy never deletes what lives.
 func (p *patient) malformed(s *survey.Service, i *survey.Instance) Finding {
 	key := p.full(i.Entry.Key)
 	problem, fix := "no client can read the entry", "find out who writes it and have that write a layout of docs/layouts.md"

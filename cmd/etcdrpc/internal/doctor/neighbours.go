@@ -58,7 +58,7 @@ func (p *patient) checkNeighbours(s *survey.Service) (all []Finding) {
 	return all
 }
 
-// parent is the nearest service that a service lies below, nil if there is none.
+// parent returns the nearest service that a service lies below, nil if there is none.
 func (p *patient) parent(s *survey.Service) *survey.Service {
 	if p.inUse == nil {
 		p.inUse = make(map[string]*survey.Service)

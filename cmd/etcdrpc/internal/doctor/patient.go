@@ -138,7 +138,7 @@ func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) er
 	return err
 }
 
-// examined are the services that faults are looked for in: one, where a key was given.
+// examined returns the services that faults are looked for in: one, where a key was given.
 func (p *patient) examined() []*survey.Service {
 	if p.key == "" {
 		return p.services
@@ -150,8 +150,8 @@ func (p *patient) examined() []*survey.Service {
 	return p.services[at : at+1]
 }
 
-// addresses are all that are to be connected to, each once: those of instances, and those of entries that only a person
-// can read and that no lease tells to be alive.
+// addresses returns all that are to be connected to, each once: those of instances, and of entries that only a person can
+// read and that no lease tells to be alive.
 func (p *patient) addresses() []string {
 	set := make(map[string]bool)
 	for _, s := range p.examined() {

@@ -115,7 +115,7 @@ func (f *Fleet) troubled() bool {
 	return f.trouble != ""
 }
 
-// note has what was taken in told. f.mu is held.
+// note counts an edition, and has it told. f.mu is held.
 func (f *Fleet) note() {
 	f.edition++
 	select {

@@ -16,7 +16,7 @@ const atOnce = 16
 // LeaseTime is what is left of a lease, and what it was granted with, in seconds.
 type LeaseTime struct{ Left, Granted int64 }
 
-// Expired tells that etcd knows the lease no more.
+// Expired reports whether etcd knows the lease no more.
 func (t LeaseTime) Expired() bool { return t.Left < 0 }
 
 // Leases asks for the time left on each lease. The first that fails ends it.

@@ -16,7 +16,7 @@ type KeyRange struct{ From, End string }
 // Everything is all keys.
 var Everything = KeyRange{"\x00", "\x00"}
 
-// PrefixRange is all keys that begin with prefix.
+// PrefixRange returns all keys that begin with prefix.
 func PrefixRange(prefix string) KeyRange {
 	if prefix == "" {
 		return Everything
@@ -24,16 +24,16 @@ func PrefixRange(prefix string) KeyRange {
 	return KeyRange{prefix, clientv3.GetPrefixRangeEnd(prefix)}
 }
 
-// KeyOnly is one key.
+// KeyOnly returns the range of one key.
 func KeyOnly(key string) KeyRange { return KeyRange{key, key + "\x00"} }
 
-// EntriesOf is what a reader lists of the entries of a service.
+// EntriesOf returns what a reader lists to find the entries of a service.
 func EntriesOf(reader endpoint.Reader, key string) KeyRange {
 	from, end := reader.Range(key)
 	return KeyRange{from, end}
 }
 
-// intersect is what r and o have in common.
+// intersect returns what r and o have in common.
 func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	both := KeyRange{max(r.From, o.From), r.End}
 	if r.End == "\x00" || o.End != "\x00" && o.End < r.End {
@@ -47,7 +47,7 @@ func (r KeyRange) contains(o KeyRange) bool {
 	return r.From <= o.From && (r.End == "\x00" || o.End != "\x00" && o.End <= r.End)
 }
 
-// String is a range as etcdctl's users know it: a key or a prefix where it is one.
+// String returns a range as etcdctl's users know it: a key or a prefix where it is one.
 func (r KeyRange) String() string {
 	if r == KeyOnly(r.From) {
 		return r.From

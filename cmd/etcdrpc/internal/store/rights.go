@@ -104,7 +104,7 @@ func (s *Store) readable(ctx context.Context, r KeyRange) ([]KeyRange, error) {
 	return disjoint(parts), nil
 }
 
-// Roles are those of the user.
+// Roles returns the roles of the user.
 func (s *Store) Roles(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()

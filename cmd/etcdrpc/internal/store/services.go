@@ -43,10 +43,10 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 	return survey.All(entries), nil
 }
 
-// ConfigOf is the live config of a service.
+// ConfigOf returns the key of the live config of a service.
 func ConfigOf(key string) KeyRange { return KeyOnly(survey.ConfigPrefix + key) }
 
-// ConfigsUnder is the live configs of the services under a prefix, and of the one whose entries begin with it.
+// ConfigsUnder returns the keys of the live configs of the services under a prefix, and of the one whose entries begin with it.
 func ConfigsUnder(prefix string) KeyRange {
 	return PrefixRange(survey.ConfigPrefix + strings.TrimSuffix(prefix, "/"))
 }

@@ -75,13 +75,13 @@ func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, er
 // Close closes the connection to etcd.
 func (s *Store) Close() { s.client.Close() }
 
-// Endpoints are etcd's.
+// Endpoints returns where etcd is asked.
 func (s *Store) Endpoints() []string { return s.endpoints }
 
-// Full is a key as etcd has it.
+// Full returns a key as etcd has it.
 func (s *Store) Full(key string) string { return s.namespace + key }
 
-// who is whom etcd takes us for.
+// who says whom etcd takes us for.
 func (s *Store) who() string {
 	switch {
 	case s.User != "":

@@ -50,7 +50,7 @@ func (i *Instance) OnList(names []string) bool {
 	return slices.Contains(names, i.Instance) || slices.Contains(names, i.Addr)
 }
 
-// Find is the instance with an id or an address. An etcd key's last part will do as well.
+// Find returns the instance with an id or an address. An etcd key's last part will do as well.
 func (s *Service) Find(name string) (*Instance, error) {
 	for n := range s.Instances {
 		i := &s.Instances[n]

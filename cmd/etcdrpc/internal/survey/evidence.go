@@ -13,7 +13,7 @@ import (
 // leaderPrefix is where the candidates for the leadership of services are.
 const leaderPrefix = servicekey.LeaderSegment + "/"
 
-// Evident tells that this is a service rather than something else that is kept in etcd, such as a lock, or a setting that
+// Evident reports whether this is a service rather than something else that is kept in etcd, such as a lock, or a setting that
 // happens to be an address: it has a live service config, or an entry that nothing but a server writes.
 func (s *Service) Evident() bool {
 	return s.Config != nil || slices.ContainsFunc(s.Instances, s.isServers) || slices.ContainsFunc(s.Malformed, s.isServersFault)

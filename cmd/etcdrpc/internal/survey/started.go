@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// StartedText is when a server started, as a time if it is one.
+// StartedText returns when a server started, as a time if it is one.
 func StartedText(value string) string {
 	seconds, err := strconv.ParseUint(value, 10, 33)
 	if err != nil {

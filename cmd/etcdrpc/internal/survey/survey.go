@@ -42,7 +42,7 @@ func (s *Service) Uses(layouts ...endpoint.Layout) bool {
 	return slices.ContainsFunc(s.Instances, func(i Instance) bool { return slices.Contains(layouts, i.Layout) })
 }
 
-// LeaseIDs are the leases that entries of the services hang on.
+// LeaseIDs returns the leases that entries of the services hang on.
 func LeaseIDs(services []*Service) []int64 {
 	ids := make(map[int64]bool)
 	for _, s := range services {
@@ -115,7 +115,7 @@ func (s *Service) sort() {
 	}
 }
 
-// Add takes an entry in, or tells that it is none of the service's.
+// Add takes an entry in, and reports whether it is one of the service's.
 func (s *Service) Add(e Entry) bool {
 	decoded, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
 	if !ok {
@@ -191,7 +191,7 @@ func collectStrays(groups map[string]*Service) {
 	}
 }
 
-// LeaseName is a lease as etcdctl spells it.
+// LeaseName returns a lease as etcdctl spells it.
 func LeaseName(id int64) string {
 	if id == 0 {
 		return "none"

@@ -30,6 +30,15 @@ func Met(err error, state connectivity.State) error {
 	return errors.New(strings.TrimPrefix(status.Convert(err).Message(), "last connection error: "))
 }
 
+// Latest returns the cause that takes the place of the last one: that one again, if the next only names another address.
+// Otherwise each attempt would give readers another error.
+func Latest(last, next error) error {
+	if etcderr.Same(last, next) {
+		return last
+	}
+	return next
+}
+
 // Why returns what the error of a call to etcd does not say itself, nil if there is nothing to add: whom
 // etcd refuses, why the connection is down, or that etcd is silent.
 func (s Standing) Why(err error) error {

@@ -5,7 +5,7 @@ import (
 
 	"google.golang.org/grpc/connectivity"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 // The bound of the pause before a failed connection is tried again is a twentieth of the time that it
@@ -56,10 +56,5 @@ func (c *core) saw(state connectivity.State, now time.Time) do {
 	return do{ask: ask, retry: min(max(now.Sub(c.since)/20, minPause), maxPause)}
 }
 
-// failed takes the cause. One that only names another address does not replace the last: each try would
-// give readers another error.
-func (c *core) failed(cause error) {
-	if !etcderr.Same(cause, c.cause) {
-		c.cause = cause
-	}
-}
+// failed takes the cause.
+func (c *core) failed(cause error) { c.cause = etcdcause.Latest(c.cause, cause) }

@@ -33,10 +33,10 @@ const (
 	registrationStateAttr = attribute.Key("etcdrpc.registration.state")
 )
 
-// Range is a kind of what is followed in etcd.
+// Range names the keys that a watch follows.
 type Range string
 
-// The kinds of what is followed.
+// The ranges that are followed.
 const (
 	Endpoints     Range = "endpoints"
 	ServiceConfig Range = "service_config"

@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // connection is what the requests to etcd meet of the connection. Its zero value has met nothing.
@@ -37,11 +36,10 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 	return downError{cause}
 }
 
-// meet takes in a state of the connection, and returns why it is down, nil if it is up or that is not known. A cause that
-// only names another address does not replace the last: each request would fail in another way.
+// meet takes in a state of the connection, and returns why it is down, nil if it is up or that is not known.
 func (c *connection) meet(state connectivity.State, cause error) error {
-	if last := c.standing.Load(); last != nil && etcderr.Same(last.Cause, cause) {
-		cause = last.Cause
+	if last := c.standing.Load(); last != nil {
+		cause = etcdcause.Latest(last.Cause, cause)
 	}
 	c.standing.Store(&etcdcause.Standing{State: state, Cause: cause})
 	return cause

@@ -27,5 +27,12 @@ func CompareNames(a, b string) int {
 	return cmp.Or(cmp.Compare(len(x), len(y)), cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
-// digits returns how many digits a text begins with.
-func digits(s string) int { return len(s) - len(strings.TrimLeft(s, "0123456789")) }
+// digits returns how many digits a text begins with. It is asked of each byte of each name that is sorted.
+func digits(s string) int {
+	for n := range len(s) {
+		if s[n] < '0' || s[n] > '9' {
+			return n
+		}
+	}
+	return len(s)
+}

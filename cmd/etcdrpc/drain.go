@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -43,6 +45,10 @@ Timeouts and retries stay those of the generated code.`,
 			e, err := steer.EditDrained(ctx, s, steer.Edit{Key: args[0], DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
 				return nil, begin.Drain(s, c, args[1])
 			})
+			if errors.Is(err, steer.ErrNoRoutes) {
+				err = fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, give --no-routes",
+					err, output.Shell(args[0]))
+			}
 			if err != nil {
 				return fmt.Errorf("drain %q of %q: %w", args[1], args[0], err)
 			}

@@ -130,6 +130,9 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 	default:
 		err = fmt.Errorf("%.20q is no edit: want %s", asked.Kind, kindsOfEdit)
 	}
+	if errors.Is(err, steer.ErrNoRoutes) {
+		err = fmt.Errorf("%w. Put a live config with the routes of the proto file in force first, or say that it has none", err)
+	}
 	if err != nil {
 		return "", nil, err
 	}

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -87,13 +88,15 @@ func laned(s *survey.Service) (names []string) {
 	return names
 }
 
-// checkNoLanes refuses to begin a live policy without routes for a service whose proto file seems to have some.
+// ErrNoRoutes is that a live policy would be begun without routes for a service whose proto file seems to have some. It does
+// not say how to go on: commands have a flag for it, and pages a box.
+var ErrNoRoutes = errors.New("no live policy says how to balance, and one that is begun now has no routes")
+
+// checkNoLanes returns ErrNoRoutes for a service whose instances say their lanes.
 func checkNoLanes(s *survey.Service) error {
 	names := laned(s)
 	if len(names) == 0 {
 		return nil
 	}
-	return fmt.Errorf("no live policy says how to balance, and one that drain begins has no routes: calls without a lane would reach "+
-		"those that say they are in one (%s). Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. "+
-		"If it has none, give --no-routes", output.SomeOf(names), output.Shell(s.Key))
+	return fmt.Errorf("%w: calls without a lane would reach those that say they are in one (%s)", ErrNoRoutes, output.SomeOf(names))
 }

@@ -63,6 +63,7 @@ func (s *speaker) speak(ctx context.Context, to partner) speech {
 		tries[0], tries[1] = tries[1], tries[0]
 	}
 	var first []byte
+	began := time.Now()
 	for _, try := range tries {
 		found := try(ctx, to)
 		if found.grpc || found.tls || found.what != "" {
@@ -70,7 +71,30 @@ func (s *speaker) speak(ctx context.Context, to partner) speech {
 		}
 		first = append(first, found.first...)
 	}
+	if len(first) == 0 && time.Since(began) < s.timeout {
+		first = s.sniff(ctx, to.addr) // it closed the connections, and what it said may be lost with them
+	}
 	return misspoken(first)
+}
+
+// sniff returns the first that a port says to the preface of HTTP/2 alone, none if it says nothing. A server that reads all
+// that it is sent before it closes the connection loses nothing of its answer.
+func (s *speaker) sniff(ctx context.Context, addr string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	conn, err := s.dial(ctx, "tcp", addr)
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
+		return nil
+	}
+	said := make([]byte, maxFirst)
+	n, _ := conn.Read(said) // what fails has answered nothing
+	return said[:n]
 }
 
 // plain speaks HTTP/2 without TLS. If that is not understood, only what the port began to say is returned.

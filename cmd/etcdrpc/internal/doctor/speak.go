@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ func (s *speaker) sniff(ctx context.Context, addr string) []byte {
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	if _, err := conn.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")); err != nil {
+	if _, err := strings.NewReader("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").WriteTo(conn); err != nil {
 		return nil
 	}
 	said := make([]byte, maxFirst)

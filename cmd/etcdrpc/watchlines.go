@@ -39,12 +39,9 @@ func changeLines(out io.Writer, f output.Format) func(*view) error {
 
 // noted says what is not known of the views that are shown, once until there is something else to say.
 func noted(show func(*view) error, notes io.Writer) func(*view) error {
-	said := ""
+	note := output.Once(notes)
 	return func(v *view) error {
-		if v.note != "" && v.note != said {
-			output.Sayf(notes, "%s\n", v.note)
-		}
-		said = v.note
+		note(v.note)
 		return show(v)
 	}
 }

@@ -86,8 +86,8 @@ func (p *patient) readConfig(ctx context.Context, s *store.Store, service *surve
 	if !errors.Is(err, store.ErrDenied) {
 		return err
 	}
-	if serves, servesErr := s.MayServe(ctx, service.Key); serves || servesErr != nil {
-		return servesErr
+	if serves := s.MayServe(ctx, service.Key); !errors.Is(serves, store.ErrDenied) {
+		return serves
 	}
 	p.findings = append(p.findings, denied(ctx, s, config, rightRead, "clients of this user take no notice of a live policy", err))
 	return nil
@@ -115,13 +115,13 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 // readSteered reads the live config alone of a service whose entries are closed to the user, as they are to a role that
 // changes live policies.
 func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, failed error) error {
-	steers, err := s.MaySteer(ctx, key)
-	if err != nil {
-		return err
-	}
-	if !steers {
+	err := s.MaySteer(ctx, key)
+	if errors.Is(err, store.ErrDenied) {
 		p.findings = append(p.findings, denied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), rightRead, "clients of this user find no instance", failed))
 		return nil
+	}
+	if err != nil {
+		return err
 	}
 	own := &survey.Service{Key: key, Closed: true}
 	p.services = []*survey.Service{own}
@@ -129,10 +129,9 @@ func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, f
 }
 
 func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) error {
-	entries := store.EntriesOf(endpoint.Reader{}, key)
-	err := s.MayWrite(ctx, entries.From+"doctor")
+	err := s.MayServe(ctx, key)
 	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, entries, rightReadWrite, "servers of this user cannot register", err))
+		p.findings = append(p.findings, denied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), rightReadWrite, "servers of this user cannot register", err))
 		return nil
 	}
 	return err

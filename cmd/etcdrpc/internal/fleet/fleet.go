@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -315,11 +314,7 @@ func (f *Fleet) copy() (*snapshot, []survey.Entry) {
 		latest := f.changes[n-1]
 		v.fleet.Latest = &latest
 	}
-	entries := make([]survey.Entry, 0, len(l.Entries))
-	for _, key := range slices.Sorted(maps.Keys(l.Entries)) {
-		entries = append(entries, l.Entries[key])
-	}
-	return v, entries
+	return v, survey.InOrder(l.Entries)
 }
 
 // summary returns a service in a line: the one of the last survey, if nothing of the service has changed since.

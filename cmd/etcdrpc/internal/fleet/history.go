@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -117,9 +116,7 @@ func pastOf(event *clientv3.Event, key string) (e survey.Entry, ok bool) {
 	e = store.EntryOf(event.Kv)
 	if event.Type == clientv3.EventTypeDelete {
 		if event.PrevKv == nil {
-			suffix, ok := strings.CutPrefix(e.Key, key)
-			isLease := len(suffix) >= survey.LeaseDigits && strings.Trim(suffix, "0123456789") == ""
-			return e, ok && isLease || serviceOf(e) == key
+			return e, survey.HasLeaseSuffix(key, e.Key) || serviceOf(e) == key
 		}
 		went := e.ModRevision
 		e = store.EntryOf(event.PrevKv)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"reflect"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
@@ -45,6 +46,21 @@ func shown(args []any) []any {
 		}
 	}
 	return all
+}
+
+// Once returns a function that says a text on a line of its own, unless it is "" or was said last. It may be called by
+// several goroutines at once.
+func Once(w io.Writer) func(text string) {
+	var mu sync.Mutex
+	last := ""
+	return func(text string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if text != "" && text != last {
+			Sayf(w, "%s\n", text)
+		}
+		last = text
+	}
 }
 
 // SayLines writes text of several lines, such as indented JSON, in full, and escapes each line. JSON from etcd must

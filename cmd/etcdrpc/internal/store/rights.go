@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -62,31 +61,25 @@ func Covers(grants []KeyRange, key string) bool {
 // EntriesInParts lists the entries of a service key that the user may read, in any layout. The error is ErrDenied if the user
 // may not read what clients list at least.
 func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry, error) {
-	entries, _, _, err := s.scanEntries(ctx, key)
-	if err != nil || s.User == "" {
+	all := EntriesOf(survey.AnyLayout, key)
+	entries, listed, _, err := s.scanEntries(ctx, key)
+	if err != nil || s.User == "" || listed == all {
 		return entries, err
 	}
-	entries, _, err = s.ScanReadable(ctx, EntriesOf(survey.AnyLayout, key))
+	entries, _, err = s.ScanReadable(ctx, all)
 	return entries, err
 }
 
-// MayServe reports whether the user may write the entries of a service, as the role of its servers may. They have no use
-// for its live config.
-func (s *Store) MayServe(ctx context.Context, key string) (bool, error) {
-	return allowed(s.MayWrite(ctx, EntriesOf(endpoint.Reader{}, key).From+"doctor"))
+// MayServe returns ErrDenied unless the user may write the entries of a service, as the role of its servers may. They have
+// no use for its live config.
+func (s *Store) MayServe(ctx context.Context, key string) error {
+	return s.mayWrite(ctx, EntriesOf(endpoint.Reader{}, key).From+"doctor")
 }
 
-// MaySteer reports whether the user may write the live config of a service, as the role of its operators may. They have no
-// use for its entries.
-func (s *Store) MaySteer(ctx context.Context, key string) (bool, error) {
-	return allowed(s.MayWrite(ctx, survey.ConfigPrefix+key))
-}
-
-func allowed(err error) (bool, error) {
-	if errors.Is(err, ErrDenied) {
-		return false, nil
-	}
-	return err == nil, err
+// MaySteer returns ErrDenied unless the user may write the live config of a service, as the role of its operators may. They
+// have no use for its entries.
+func (s *Store) MaySteer(ctx context.Context, key string) error {
+	return s.mayWrite(ctx, ConfigOf(key).From)
 }
 
 // readable returns the parts of a range that the roles of the user allow to read, sorted, without overlap.
@@ -115,9 +108,9 @@ func (s *Store) Roles(ctx context.Context) ([]string, error) {
 	return resp.Roles, nil
 }
 
-// MayWrite reports whether etcd would let the user put a key. Nothing is written: etcd checks the
-// permissions for the branch that is not taken, too.
-func (s *Store) MayWrite(ctx context.Context, key string) error {
+// mayWrite returns ErrDenied unless etcd would let the user put a key. Nothing is written: etcd checks the permissions for
+// the branch that is not taken, too.
+func (s *Store) mayWrite(ctx context.Context, key string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	_, err := s.kv.Txn(ctx).Else(clientv3.OpPut(key, "")).Commit()

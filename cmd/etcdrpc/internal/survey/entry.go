@@ -1,6 +1,8 @@
 package survey
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -23,3 +25,12 @@ func (e Entry) Name() string { return LastSegment(e.Key) }
 
 // LastSegment returns what follows the last slash of a key.
 func LastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }
+
+// InOrder returns entries that are known by their keys, sorted by these, as [All] takes them.
+func InOrder(byKey map[string]Entry) []Entry {
+	entries := make([]Entry, 0, len(byKey))
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		entries = append(entries, byKey[key])
+	}
+	return entries
+}

@@ -161,11 +161,17 @@ func isCandidate(key string) bool {
 // LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
 const LeaseDigits = 15
 
+// HasLeaseSuffix reports whether a key is that of a service with what may be a lease id behind it, as in the lease suffix
+// layout.
+func HasLeaseSuffix(service, key string) bool {
+	suffix, ok := strings.CutPrefix(key, service)
+	return ok && len(suffix) >= LeaseDigits && strings.Trim(suffix, "0123456789") == ""
+}
+
 // IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
 // another lease than its key says.
 func (s *Service) IsStray(e Entry) bool {
-	suffix, ok := strings.CutPrefix(e.Key, s.Key)
-	if !ok || len(suffix) < LeaseDigits || strings.Trim(suffix, "0123456789") != "" {
+	if !HasLeaseSuffix(s.Key, e.Key) {
 		return false
 	}
 	onLease := e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))

@@ -2,8 +2,6 @@ package targets
 
 import (
 	"bytes"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 
@@ -68,11 +66,7 @@ func (c *catalog) json() (text []byte, known bool, err error) {
 		return nil, false, nil
 	}
 	if c.text == nil {
-		entries := make([]survey.Entry, 0, len(c.entries))
-		for _, key := range slices.Sorted(maps.Keys(c.entries)) {
-			entries = append(entries, c.entries[key])
-		}
-		if c.text, err = output.Marshal(Of(survey.All(entries), c.port), ""); err != nil {
+		if c.text, err = output.Marshal(Of(survey.All(survey.InOrder(c.entries)), c.port), ""); err != nil {
 			return nil, true, err
 		}
 	}

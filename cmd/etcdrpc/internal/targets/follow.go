@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -18,27 +17,23 @@ type Follower struct {
 	http.Handler
 	mirror  store.Mirror
 	configs store.KeyRange // of the live configs
-
-	mu    sync.Mutex
-	notes io.Writer
-	last  string // what was noted last
 }
 
 // NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
 // written to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
 	c := newCatalog(port)
-	f := &Follower{Handler: handler(c), notes: notes, configs: store.ConfigsUnder(prefix)}
+	f, note := &Follower{Handler: handler(c), configs: store.ConfigsUnder(prefix)}, output.Once(notes)
 	f.mirror = store.Mirror{
 		Store: s, Ranges: []store.KeyRange{store.PrefixRange(prefix), f.configs},
 		Listed: func(l store.Listing) {
 			c.replace(l.Entries)
-			f.note(f.missing(&l))
+			note(f.missing(&l))
 		},
 		Changed: func(_ int64, events []*clientv3.Event) { c.apply(events) },
 		Failed: func(err error) {
 			if err != nil {
-				f.note(fmt.Sprintf("etcdrpc: %s", err))
+				note(fmt.Sprintf("etcdrpc: %s", err))
 			}
 		},
 	}
@@ -59,14 +54,4 @@ func (f *Follower) missing(l *store.Listing) string {
 		text += "\n" + s.NoConfigs(f.configs, store.DrainUnseen)
 	}
 	return text
-}
-
-// note writes what is new, once.
-func (f *Follower) note(text string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if text != "" && text != f.last {
-		output.Sayf(f.notes, "%s\n", text)
-	}
-	f.last = text
 }

@@ -56,6 +56,10 @@ func init() {
 		"grow":      childGrow,
 		"processes": childProcesses,
 		"etcd":      childEtcd,
+		"backends":  childBackends,
+		"calls":     childCalls,
+		"joins":     childJoins,
+		"start":     childStart,
 	})
 }
 

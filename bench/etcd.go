@@ -26,9 +26,12 @@ const (
 // style is how a peer keeps an endpoint.
 type style func(i int) (key, value string)
 
-// styleOf is the peer's for the service at key: go-zero's own, and for all others that of etcd's
+// styleOf is the peer's for the service at key, whose endpoints are nobody's.
+func styleOf(peer, service string) style { return styleAt(peer, service, addr) }
+
+// styleAt is the peer's for the service at key: go-zero's own, and for all others that of etcd's
 // naming package, which is this project's by default.
-func styleOf(peer, service string) style {
+func styleAt(peer, service string, addr func(i int) string) style {
 	if peer == peerGoZero {
 		return func(i int) (key, value string) {
 			return fmt.Sprintf("%s/%d", service, 7587870000000000000+i), addr(i)

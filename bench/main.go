@@ -14,6 +14,11 @@
 //	resolvers.go  who finds endpoints
 //	registrars.go who registers them
 //	slow.go       how policies bear a backend that is slow
+//	backends.go   a process of backends
+//	clients.go    connections as each peer's users make them
+//	calls.go      calls while endpoints churn
+//	joins.go      how soon calls follow an instance
+//	start.go      the first calls of a process
 //	results.go    figures, medians and ratios
 //	report.go     tables and documents
 //	plot.go       SVG

@@ -135,6 +135,9 @@ var scenarios = []*scenario{
 			{c: "5 backends", metric: "p99 ms", limit: float64(slowSlow/time.Millisecond) / 2}, // half of round robin's
 		},
 	},
+	callsScenario,
+	joinsScenario,
+	startScenario,
 	{
 		name: "recovery", title: "recovery",
 		about: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: until it knows of them. A registration loses its key, then its lease: until the key is back. Never is not within 8 s.",

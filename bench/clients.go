@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/zeromicro/go-zero/core/conf"
+	"github.com/zeromicro/go-zero/core/logx"
+	"github.com/zeromicro/go-zero/zrpc"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+
+	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// dialer makes a connection to a service, with everything that a peer's users get.
+type dialer func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
+
+// dialerOf returns a peer's. Static goes to addrs, whatever the key.
+func dialerOf(peer string, client *clientv3.Client, addrs []string) (dialer, error) {
+	switch peer {
+	case peerOurs:
+		registry := newRegistry(client)
+		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return registry.NewClient(&etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: key}, append(opts, plaintext)...)
+		}, nil
+	case peerGoZero:
+		logx.Disable()
+		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return zeroConn(client.Endpoints(), key, opts)
+		}, nil
+	case peerStatic:
+		return func(_ string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return staticConn(addrs, append(opts, grpc.WithDefaultServiceConfig(roundRobin))...)
+		}, nil
+	}
+	builder, err := builderOf(peer, client)
+	if err != nil {
+		return nil, err
+	}
+	return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+		target := (&url.URL{Scheme: builder.Scheme(), Path: "/" + key}).String()
+		return grpc.NewClient(target, append(opts, plaintext, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin))...)
+	}, nil
+}
+
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
+// zeroConn is go-zero's with its defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its
+// breaker and a timeout. Only the resolver takes all endpoints, not 32 at random, of which none may serve.
+func zeroConn(etcd []string, key string, opts []grpc.DialOption) (*grpc.ClientConn, error) {
+	var config zrpc.RpcClientConf
+	if err := conf.FillDefault(&config); err != nil {
+		return nil, err
+	}
+	builder := discovBuilder{etcd}
+	config.Target = (&url.URL{Scheme: builder.Scheme(), Path: "/" + key}).String()
+	with := []zrpc.ClientOption{zrpc.WithDialOption(grpc.WithResolvers(builder))}
+	for _, opt := range opts {
+		with = append(with, zrpc.WithDialOption(opt))
+	}
+	client, err := zrpc.NewClient(config, with...)
+	if err != nil {
+		return nil, err
+	}
+	return client.Conn(), nil
+}
+
+// staticConn goes to a fixed list of addresses.
+func staticConn(addrs []string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	m := manual.NewBuilderWithScheme("static")
+	var state resolver.State
+	for _, addr := range addrs {
+		state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
+	}
+	m.InitialState(state)
+	return grpc.NewClient("static:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m))...)
+}
+
+// checkAs is check with a text that the backends see.
+func checkAs(ctx context.Context, conn *grpc.ClientConn, text string) error {
+	return conn.Invoke(ctx, method, &grpc_health_v1.HealthCheckRequest{Service: text}, &grpc_health_v1.HealthCheckResponse{})
+}

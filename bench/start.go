@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+)
+
+// What the scenario start does.
+const (
+	startServices  = 50
+	startEndpoints = 20
+	startMeasured  = 800 * time.Millisecond
+)
+
+// peerOneConn is the floor with one connection a service instead of one an endpoint.
+const peerOneConn = "floor, one connection each"
+
+var starters = append([]string{peerFloor, peerOneConn}, callers[1:]...)
+
+var startScenario = &scenario{
+	name:  "start",
+	title: "a process with 50 services starts",
+	about: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The servers are another process. The time is until each service has answered its first call. "+
+		"CPU and attempts to connect are those of the first %v; requests are the messages that etcd gets in that time. "+
+		"The floor lists all keys at the same time and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
+		startServices, startEndpoints, startMeasured),
+	run: runStart, peers: starters, base: peerFloor,
+	metrics: []metric{
+		{name: "time ms", ratio: true, plot: true},
+		{name: "median service ms", ratio: true},
+		{name: "CPU ms", ratio: true, plot: true},
+		{name: "requests to etcd", ratio: true},
+		{name: "attempts"},
+	},
+	targets: []target{
+		{c: "50 services", metric: "time ms", ratio: true, limit: 1.2},
+		{c: "50 services", metric: "CPU ms", ratio: true, limit: 1.2},
+		{c: "50 services", metric: "requests to etcd", ratio: true, limit: 1.2},
+	},
+}
+
+// runStart measures the first calls of a process.
+func runStart(ctx context.Context, b *bench) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	farm, err := startFarm()
+	if err != nil {
+		return err
+	}
+	defer farm.proc.end()
+	return b.each(ctx, starters, func(peer string, round int) error {
+		values, err := startOnce(ctx, etcd, farm, peer)
+		if err != nil {
+			return err
+		}
+		b.record("50 services", peer, round, values)
+		return nil
+	})
+}
+
+func startOnce(ctx context.Context, etcd *server, farm *farm, peer string) (map[string]float64, error) {
+	if err := etcd.clear(ctx); err != nil {
+		return nil, err
+	}
+	for i := range startServices {
+		style := styleAt(peer, startKey(i), func(n int) string { return farm.addr(i*startEndpoints + n) })
+		if err := putAll(ctx, etcd.client, style, 0, startEndpoints); err != nil {
+			return nil, err
+		}
+	}
+	p, err := spawn(params{Role: "start", Peer: peer, Endpoints: etcd.endpoints(), Limit: startMeasured})
+	if err != nil {
+		return nil, err
+	}
+	defer p.end()
+	if err := p.await("ready", patience); err != nil {
+		return nil, err
+	}
+	before, err := requested()
+	if err != nil {
+		return nil, err
+	}
+	if err := p.tell(); err != nil {
+		return nil, err
+	}
+	values, err := p.values(patience)
+	if err != nil {
+		return nil, err
+	}
+	after, err := requested()
+	if err != nil {
+		return nil, err
+	}
+	values["requests to etcd"] = after - before
+	return values, nil
+}
+
+func startKey(i int) string { return "bench/start" + strconv.Itoa(i) }
+
+// requested is how many messages the etcd of this process has got from clients.
+func requested() (float64, error) {
+	families, err := prometheus.DefaultGatherer.Gather()
+	if err != nil {
+		return 0, err
+	}
+	total := 0.0
+	for _, family := range families {
+		if family.GetName() == "grpc_server_msg_received_total" {
+			for _, m := range family.Metric {
+				total += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return total, nil
+}
+
+func childStart(c *child) (map[string]float64, error) {
+	if err := c.meet("ready"); err != nil {
+		return nil, err
+	}
+	before := used()
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	dial, err := starterOf(c.Peer, client)
+	if err != nil {
+		return nil, err
+	}
+	var attempts atomic.Int64
+	counting := grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		attempts.Add(1)
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	})
+	var (
+		calls errgroup.Group
+		mu    sync.Mutex
+		took  []float64
+	)
+	for i := range startServices {
+		calls.Go(func() error {
+			conn, err := dial(startKey(i), counting)
+			if err != nil {
+				return err
+			}
+			if err := check(context.Background(), conn); err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took = append(took, time.Since(before.at).Seconds()*1e3)
+			return nil
+		})
+	}
+	if err := calls.Wait(); err != nil {
+		return nil, err
+	}
+	time.Sleep(time.Until(before.at.Add(c.Limit)))
+	after := used()
+	return map[string]float64{
+		"time ms": took[len(took)-1], "median service ms": took[len(took)/2],
+		"CPU ms":   float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"attempts": float64(attempts.Load()),
+	}, nil
+}
+
+// starterOf is dialerOf, and knows the floors.
+func starterOf(peer string, client *clientv3.Client) (dialer, error) {
+	if peer != peerFloor && peer != peerOneConn {
+		return dialerOf(peer, client, nil)
+	}
+	return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+		addrs, err := listOnce(client, key)
+		if err != nil {
+			return nil, err
+		}
+		if peer == peerOneConn {
+			return staticConn(addrs[:1], opts...)
+		}
+		return staticConn(addrs, append(opts, grpc.WithDefaultServiceConfig(roundRobin))...)
+	}, nil
+}
+
+// listOnce returns the addresses of a service, of which there is at least one.
+func listOnce(client *clientv3.Client, key string) ([]string, error) {
+	resp, err := client.Get(context.Background(), key+"/", clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	var addrs []string
+	for _, kv := range resp.Kvs {
+		var e nakedEndpoint
+		if err := json.Unmarshal(kv.Value, &e); err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, e.Addr)
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("there is nobody at %s", key)
+	}
+	return addrs, nil
+}

@@ -9,7 +9,9 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 	"time"
@@ -17,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/keepalive"
 )
 
@@ -66,7 +69,8 @@ func init() {
 // child is a measured process, seen from inside.
 type child struct {
 	params
-	in *bufio.Reader
+	in       *bufio.Reader
+	profiled bool
 }
 
 // runChild is main of a child. It speaks with the parent by lines: a word of its own on standard
@@ -76,6 +80,10 @@ func runChild(arg string) error {
 	if err := json.Unmarshal([]byte(arg), &c.params); err != nil {
 		return err
 	}
+	if c.Peer != peerGoZero {
+		// go-zero's has gRPC write every state as JSON, to throw it away. That is a cost of its users alone.
+		grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
+	}
 	role, ok := roles[c.Role]
 	if !ok {
 		return fmt.Errorf("no role %q: want one of %q", c.Role, slices.Sorted(maps.Keys(roles)))
@@ -84,14 +92,32 @@ func runChild(arg string) error {
 	if err != nil {
 		return fmt.Errorf("%s, %s: %w", c.Role, c.Peer, err)
 	}
+	pprof.StopCPUProfile()
 	return json.NewEncoder(os.Stdout).Encode(values)
 }
 
 // meet tells the parent how far the child is, and waits for the parent to be as far.
 func (c *child) meet(word string) error {
 	fmt.Println(word)
-	_, err := c.in.ReadString('\n')
-	return err
+	if _, err := c.in.ReadString('\n'); err != nil {
+		return err
+	}
+	return c.profile()
+}
+
+// profile writes a CPU profile of what follows the child's first meeting to the directory that BENCH_PROFILE
+// names, if it names one. Of the runs of one peer in one role, the last is kept.
+func (c *child) profile() error {
+	dir := os.Getenv("BENCH_PROFILE")
+	if dir == "" || c.profiled {
+		return nil
+	}
+	c.profiled = true
+	out, err := os.Create(filepath.Join(dir, slug(c.Role+"-"+c.Peer)+".pprof"))
+	if err != nil {
+		return err
+	}
+	return pprof.StartCPUProfile(out)
 }
 
 // client makes an etcd client as the documents of etcd would.

@@ -21,10 +21,19 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/grpclog"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 // childFlag makes this binary one of the measured processes.
 const childFlag = "-child"
+
+// What a child reports of what did not come, or did not come to its end.
+const (
+	never    = results.Never
+	cutShort = results.CutShort
+)
 
 // params tell a child what to do.
 type params struct {
@@ -113,7 +122,7 @@ func (c *child) profile() error {
 		return nil
 	}
 	c.profiled = true
-	out, err := os.Create(filepath.Join(dir, slug(c.Role+"-"+c.Peer)+".pprof"))
+	out, err := os.Create(filepath.Join(dir, report.Slug(c.Role+"-"+c.Peer)+".pprof"))
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -41,6 +42,26 @@ func (c *child) open() (*group, error) {
 		return nil, fmt.Errorf("not all of %d connections have %d endpoints", c.Conns, c.Size)
 	}
 	return g, nil
+}
+
+var changeScenario = &scenario{
+	run: runChange,
+	Scenario: report.Scenario{
+		Name: "change", Title: "one change to state",
+		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until the resolver has told gRPC.",
+		Peers: finders, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "p50 µs", Ratio: true, Plot: true},
+			{Name: "p99 µs", Ratio: true, Plot: true},
+			{Name: "missed"},
+		},
+		Targets: []target{
+			{Case: "10 endpoints", Metric: "p50 µs", Limit: 1.05, Of: []string{peerFloor}},
+			{Case: "1000 endpoints", Metric: "p50 µs", Limit: 1.10, Of: []string{peerFloor}},
+			{Case: "10 endpoints", Metric: "p99 µs", Limit: 1.5, Of: []string{peerFloor}},
+			{Case: "1000 endpoints", Metric: "p99 µs", Limit: 1.5, Of: []string{peerFloor}},
+		},
+	},
 }
 
 // runChange times single changes. All peers are there at once, each with a service of its own, and
@@ -207,6 +228,24 @@ func childArrivals(c *child) (map[string]float64, error) {
 	return values, nil
 }
 
+var sequenceScenario = &scenario{
+	run: runSequence,
+	Scenario: report.Scenario{
+		Name: "sequence", Title: "one change upon another",
+		About: "An endpoint is added or removed as soon as the resolver has told gRPC of the change before it, 400 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until the resolver has told gRPC.",
+		Peers: finders, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "p50 µs", Ratio: true, Plot: true},
+			{Name: "p90 µs", Ratio: true},
+			{Name: "CPU µs a change", Ratio: true},
+		},
+		Targets: []target{
+			{Case: "10 endpoints", Metric: "p50 µs", Limit: 2, Of: []string{peerFloor}},
+			{Case: "1000 endpoints", Metric: "p50 µs", Limit: 3, Of: []string{peerFloor}},
+		},
+	},
+}
+
 // runSequence times changes of which each is made when the one before it has arrived.
 func runSequence(ctx context.Context, b *bench) error {
 	etcd, err := startEtcd(b.dir)
@@ -283,12 +322,46 @@ func childSequence(c *child) (map[string]float64, error) {
 	}, nil
 }
 
+var rolloutScenario = &scenario{
+	run: runRollout,
+	Scenario: report.Scenario{
+		Name: "rollout", Title: "rollout of 5,000 endpoints at full speed",
+		About: "Each of 5,000 endpoints is replaced by a new one, as fast as etcd takes it: 10,000 changes. The figures are those of the process from the first change until all of its connections know the last one.",
+		Peers: finders, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "CPU ms", Ratio: true, Plot: true},
+			{Name: "allocated MB", Ratio: true, Plot: true},
+			{Name: "updates"},
+		},
+		Targets: []target{
+			{Case: "1 connection", Metric: "CPU ms", Limit: 2, Of: []string{peerFloor}},
+			{Case: "1 connection", Metric: "allocated MB", Limit: 40},
+			{Case: "20 connections", Metric: "CPU ms", Limit: 2, Of: []string{peerFloor}},
+		},
+	},
+}
+
 // runRollout replaces all of 5,000 endpoints as fast as etcd goes.
 func runRollout(ctx context.Context, b *bench) error {
 	const size = 5000
 	return b.follow(ctx, []int{1, 20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
 		return size, etcd.rollout(ctx, style, size, size, 0)
 	})
+}
+
+var churnScenario = &scenario{
+	run: runChurn,
+	Scenario: report.Scenario{
+		Name: "churn", Title: "500 changes a second among 1,000 endpoints",
+		About: "For 3 s an endpoint comes or goes every 2 ms.",
+		Peers: finders, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "CPU ms", Ratio: true, Plot: true},
+			{Name: "allocated MB", Ratio: true},
+			{Name: "updates"},
+		},
+		Targets: []target{{Case: "20 connections", Metric: "CPU ms", Limit: 1.5, Of: []string{peerFloor}}},
+	},
 }
 
 // runChurn changes 500 of 1,000 endpoints a second.
@@ -377,6 +450,25 @@ func childFollow(c *child) (map[string]float64, error) {
 	return values, nil
 }
 
+var coldScenario = &scenario{
+	run: runCold,
+	Scenario: report.Scenario{
+		Name: "cold", Title: "cold start",
+		About: "From the start of the resolver to its first state, on an etcd client that is connected. Kept is what the heap holds afterwards; the floor keeps decoded values and nothing for gRPC.",
+		Peers: finders, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "time ms", Ratio: true, Plot: true},
+			{Name: "CPU ms", Ratio: true},
+			{Name: "allocated MB", Ratio: true, Plot: true},
+			{Name: "kept MB", Ratio: true},
+		},
+		Targets: []target{
+			{Case: "10,000 endpoints", Metric: "time ms", Limit: 1.2, Of: []string{peerFloor}},
+			{Case: "10,000 endpoints", Metric: "allocated MB", Limit: 1.2, Of: []string{peerFloor}},
+		},
+	},
+}
+
 // runCold times how long a connection takes to know 10,000 endpoints, from a client that is
 // connected already.
 func runCold(ctx context.Context, b *bench) error {
@@ -450,6 +542,28 @@ func warm(peer string, client *clientv3.Client) error {
 	// It has a client of its own, which it makes for the first key.
 	_, err := discovSubscribe(client.Endpoints(), "bench/warm")
 	return err
+}
+
+var connsScenario = &scenario{
+	run: runConns,
+	Scenario: report.Scenario{
+		Name: "conns", Title: "100 connections to one key",
+		About: "What a process asks of etcd for 100 connections, and what each holds beyond gRPC's own. The memory of a connection is that of the 99 after the first, which are added when the first has brought what is shared.",
+		Peers: finders[1:],
+		Metrics: []metric{
+			{Name: "lists"},
+			{Name: "watches"},
+			{Name: "goroutines a connection"},
+			{Name: "KB a connection", Plot: true},
+			{Name: "shared KB"},
+		},
+		Targets: []target{
+			{Case: "1,000 endpoints", Metric: "lists", Limit: 1},
+			{Case: "1,000 endpoints", Metric: "watches", Limit: 1},
+			{Case: "1,000 endpoints", Metric: "goroutines a connection", Limit: 0.1},
+			{Case: "1,000 endpoints", Metric: "KB a connection", Limit: 2},
+		},
+	},
 }
 
 // runConns counts what 100 connections to one key ask of etcd and cost.

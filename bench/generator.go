@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 	"google.golang.org/protobuf/types/pluginpb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
@@ -25,6 +26,24 @@ const (
 	peerGenerator = "protoc-gen-go-etcd"
 	peerGRPC      = "protoc-gen-go-grpc"
 )
+
+var generatorScenario = &scenario{
+	run: runGenerator,
+	Scenario: report.Scenario{
+		Name: "generator", Title: "generating",
+		About: "The plugin and gRPC's own generate for the same request, with the option on every service.",
+		Peers: []string{peerGRPC, peerGenerator}, Own: peerGenerator, Base: peerGRPC,
+		Metrics: []metric{
+			{Name: "user CPU s", Ratio: true, Plot: true},
+			{Name: "peak MB", Ratio: true, Plot: true},
+			{Name: "files"},
+		},
+		Targets: []target{
+			{Case: "*", Metric: "user CPU s", Limit: 0.8, Of: []string{peerGRPC}},
+			{Case: "*", Metric: "peak MB", Limit: 1, Of: []string{peerGRPC}},
+		},
+	},
+}
 
 // runGenerator has the plugins generate for a large corpus of services.
 func runGenerator(ctx context.Context, b *bench) error {

@@ -9,11 +9,28 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // peersOfInstances call every instance: by one Instances, and by a connection kept for each.
 var peersOfInstances = []string{peerStatic, peerOurs}
+
+var instancesScenario = &scenario{
+	run: runInstances,
+	Scenario: report.Scenario{
+		Name: "instances", Title: "a call to each of 3 instances",
+		About: "Health checks of three connected instances at once: by `runtime.Each`, and by a connection that is kept for each of them (static). Client and servers are one process, the two take turns of 100 rounds.",
+		Peers: peersOfInstances, Base: peerStatic,
+		Metrics: []metric{
+			{Name: "µs a round", Ratio: true, Plot: true},
+			{Name: "KB a round", Ratio: true},
+			{Name: "allocations a round", Ratio: true},
+		},
+		Targets: []target{{Case: "3 instances", Metric: "µs a round", Limit: 1.5, Of: []string{peerStatic}}},
+	},
+}
 
 // runInstances compares a call to each of three instances with calls by three kept connections.
 func runInstances(ctx context.Context, b *bench) error {
@@ -68,9 +85,9 @@ func childInstances(c *child) (map[string]float64, error) {
 	}
 	values := make(map[string]float64)
 	for i, peer := range peersOfInstances {
-		values[peer+" µs a round"] = median(all.wall[i])
-		values[peer+" KB a round"] = median(all.bytes[i])
-		values[peer+" allocations a round"] = median(all.mallocs[i])
+		values[peer+" µs a round"] = results.Median(all.wall[i])
+		values[peer+" KB a round"] = results.Median(all.bytes[i])
+		values[peer+" allocations a round"] = results.Median(all.mallocs[i])
 	}
 	return values, nil
 }

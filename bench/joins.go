@@ -9,6 +9,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 )
 
 // What the scenario joins does.
@@ -24,27 +26,30 @@ const (
 var joiners = callers[1:]
 
 var joinsScenario = &scenario{
-	name:  "joins",
-	title: "an instance comes and goes",
-	about: fmt.Sprintf("Beside 3 and 100 instances, which are another process, one is put to etcd, and %v later its key is deleted while it goes on serving; %d times, each time at another address. %d callers call without a pause. "+
-		"Times are from just before the write is sent until the first call arrives at the instance, and the last. Over 100 instances a call goes to any of them. "+
-		"Calls after are those that reached it though they began %v or more after a watch of its own in the client's process had seen the key deleted.",
-		joinsStay, joinsChanges, joinsCallers, joinsSlack),
-	run: runJoins, peers: joiners, base: peerEtcd,
-	metrics: []metric{
-		{name: "first call p50 ms", ratio: true, plot: true},
-		{name: "first call p90 ms"},
-		{name: "last call p50 ms", ratio: true},
-		{name: "last call p90 ms", plot: true},
-		{name: "calls after"},
-		{name: "missed"},
-		{name: "failed"},
-	},
-	targets: []target{
-		{c: "3 instances", metric: "first call p50 ms", ratio: true, limit: 1.1},
-		{c: "100 instances", metric: "first call p50 ms", ratio: true, limit: 1.1},
-		{c: "3 instances", metric: "calls after", limit: 0},
-		{c: "100 instances", metric: "calls after", limit: 0},
+	run: runJoins,
+	Scenario: report.Scenario{
+		Name:  "joins",
+		Title: "an instance comes and goes",
+		About: fmt.Sprintf("Beside 3 and 100 instances, which are another process, one is put to etcd, and %v later its key is deleted while it goes on serving; %d times, each time at another address. %d callers call without a pause. "+
+			"Times are from just before the write is sent until the first call arrives at the instance, and the last. Over 100 instances a call goes to any of them. "+
+			"Calls after are those that reached it though they began %v or more after a watch of its own in the client's process had seen the key deleted.",
+			joinsStay, joinsChanges, joinsCallers, joinsSlack),
+		Peers: joiners, Base: peerEtcd,
+		Metrics: []metric{
+			{Name: "first call p50 ms", Ratio: true, Plot: true},
+			{Name: "first call p90 ms"},
+			{Name: "last call p50 ms", Ratio: true},
+			{Name: "last call p90 ms", Plot: true},
+			{Name: "calls after"},
+			{Name: "missed"},
+			{Name: "failed"},
+		},
+		Targets: []target{
+			{Case: "3 instances", Metric: "first call p50 ms", Limit: 1.1, Of: joiners[1:]},
+			{Case: "100 instances", Metric: "first call p50 ms", Limit: 1.1, Of: joiners[1:]},
+			{Case: "3 instances", Metric: "calls after", Limit: 0},
+			{Case: "100 instances", Metric: "calls after", Limit: 0},
+		},
 	},
 }
 

@@ -8,20 +8,19 @@
 // their plots are written from that file.
 //
 //	main.go       what to run
-//	scenarios.go  the scenarios, their targets and how their figures are shown
+//	scenarios.go  the scenarios
+//	documents.go  the documents and results.jsonl
 //	child.go      the measured processes
 //	etcd.go       the etcd that they use, and what changes in it
+//	turns.go      peers that take turns within one process
 //	resolvers.go  who finds endpoints
 //	registrars.go who registers them
-//	slow.go       how policies bear a backend that is slow
 //	backends.go   a process of backends
 //	clients.go    connections as each peer's users make them
-//	calls.go      calls while endpoints churn
-//	joins.go      how soon calls follow an instance
-//	start.go      the first calls of a process
-//	results.go    figures, medians and ratios
-//	report.go     tables and documents
-//	plot.go       SVG
+//	find.go, rpc.go, … scenarios: what each does, its targets, and how its figures are shown
+//
+// What is made of the results is in internal: results has the figures and ratios, report the verdicts,
+// tables, plots and documents.
 package main
 
 import (
@@ -34,6 +33,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 func main() {
@@ -58,9 +59,9 @@ func main() {
 }
 
 func run(ctx context.Context, names string, rounds int, corpus string, render bool) error {
-	known, err := load(resultsFile)
+	known, err := results.Load(resultsFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", resultsFile, err)
 	}
 	if render {
 		return writeDocuments(known)
@@ -71,16 +72,16 @@ func run(ctx context.Context, names string, rounds int, corpus string, render bo
 	}
 	for _, s := range chosen {
 		began := time.Now()
-		fmt.Fprintf(os.Stderr, "%s: %s\n", s.name, s.title)
-		b := &bench{scenario: s.name, rounds: rounds, corpus: corpus}
+		fmt.Fprintf(os.Stderr, "%s: %s\n", s.Name, s.Title)
+		b := &bench{scenario: s.Name, machine: machine(), rounds: rounds, corpus: corpus}
 		if err := b.runIn(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
+			return fmt.Errorf("%s: %w", s.Name, err)
 		}
-		known = known.with(s.name, b.runs)
-		fmt.Print(s.text(known))
-		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.name, time.Since(began).Round(time.Second))
+		known = known.With(s.Name, b.runs)
+		fmt.Print(s.Text(known))
+		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.Name, time.Since(began).Round(time.Second))
 	}
-	if err := known.save(resultsFile); err != nil {
+	if err := known.Save(resultsFile); err != nil {
 		return err
 	}
 	return writeDocuments(known)
@@ -98,11 +99,11 @@ func choose(names string) ([]*scenario, error) {
 		return chosen, nil
 	}
 	for name := range strings.SplitSeq(names, ",") {
-		i := slices.IndexFunc(scenarios, func(s *scenario) bool { return s.name == name })
+		i := slices.IndexFunc(scenarios, func(s *scenario) bool { return s.Name == name })
 		if i < 0 {
 			var all []string
 			for _, s := range scenarios {
-				all = append(all, s.name)
+				all = append(all, s.Name)
 			}
 			return nil, fmt.Errorf("there is no scenario %q: want one of %s", name, strings.Join(all, ", "))
 		}
@@ -114,11 +115,12 @@ func choose(names string) ([]*scenario, error) {
 // bench is one scenario being run.
 type bench struct {
 	scenario string
+	machine  string
 	rounds   int
 	corpus   string
 	dir      string // for what lives as long as the run
 
-	runs []result
+	runs results.Set
 }
 
 func (b *bench) runIn(ctx context.Context, s *scenario) error {
@@ -133,8 +135,9 @@ func (b *bench) runIn(ctx context.Context, s *scenario) error {
 
 // record notes what a run has measured.
 func (b *bench) record(c, peer string, round int, values map[string]float64) {
-	b.runs = append(b.runs, result{
-		Scenario: b.scenario, Case: c, Peer: peer, Round: round, Values: values, At: time.Now().UTC().Truncate(time.Second),
+	b.runs = append(b.runs, results.Run{
+		Scenario: b.scenario, Case: c, Peer: peer, Round: round, Values: values,
+		At: time.Now().UTC().Truncate(time.Second), Machine: b.machine,
 	})
 }
 

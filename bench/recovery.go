@@ -8,11 +8,31 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 // bound is how long is waited for a recovery before it counts as never.
 const bound = 8 * time.Second
+
+var recoveryScenario = &scenario{
+	run: runRecovery,
+	Scenario: report.Scenario{
+		Name: "recovery", Title: "recovery",
+		About: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: until it knows of them. A registration loses its key, then its lease: until the key is back. Never is not within 8 s.",
+		Peers: finders[1:],
+		Metrics: []metric{
+			{Name: "after a cut with compaction, s", Plot: true},
+			{Name: "after the lease is revoked, s", Plot: true},
+			{Name: "after the key is deleted, s", Plot: true},
+		},
+		Targets: []target{
+			{Metric: "after a cut with compaction, s", Limit: 0.5},
+			{Metric: "after the lease is revoked, s", Limit: 1},
+			{Metric: "after the key is deleted, s", Limit: 0.1},
+		},
+	},
+}
 
 // runRecovery breaks a client's watch and a server's registration, and times their recovery.
 func runRecovery(ctx context.Context, b *bench) error {

@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -134,6 +135,28 @@ func goZeroRegistrar(client *clientv3.Client) *registrar {
 			return nil
 		},
 	}
+}
+
+var registrationsScenario = &scenario{
+	run: runRegistrations,
+	Scenario: report.Scenario{
+		Name: "registrations", Title: "100 registrations of one process",
+		About: "At a lease TTL of 10 s, counted over 20 s of rest, then closed, and the etcd client with them. Goroutines are those beyond a connected etcd client's.",
+		Peers: finders,
+		Metrics: []metric{
+			{Name: "leases"},
+			{Name: "keepalives a minute", Plot: true},
+			{Name: "goroutines"},
+			{Name: "goroutines left"},
+			{Name: "keys left"},
+		},
+		Targets: []target{
+			{Metric: "leases", Limit: 1},
+			{Metric: "keepalives a minute", Limit: 18},
+			{Metric: "goroutines", Limit: 10},
+			{Metric: "goroutines left", Limit: 0},
+		},
+	},
 }
 
 // runRegistrations counts what 100 registrations of a process ask of etcd. Nothing in it competes

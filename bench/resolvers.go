@@ -16,12 +16,13 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // The peers, as they are called in results.
 const (
-	peerOurs   = "this project"
+	peerOurs   = report.Ours
 	peerFloor  = "floor"
 	peerEtcd   = "etcd's resolver"
 	peerGoZero = "go-zero"

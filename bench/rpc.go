@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -103,71 +105,27 @@ func putBackends(ctx context.Context, client *clientv3.Client, addrs []string) e
 	return nil
 }
 
+var rpcScenario = &scenario{
+	run: runRPC,
+	Scenario: report.Scenario{
+		Name: "rpc", Title: "unary calls over 3 backends",
+		About: "Health checks by round robin, client and servers in one process, the connections taking turns of 100 calls.",
+		Peers: callers, Base: peerStatic,
+		Metrics: []metric{
+			{Name: "µs a call", Ratio: true, Plot: true},
+			{Name: "CPU µs a call", Ratio: true},
+			{Name: "allocations a call", Ratio: true},
+		},
+		Targets: []target{
+			{Case: "3 backends", Metric: "µs a call", Limit: 1.02, Of: []string{peerStatic}},
+			{Case: "3 backends", Metric: "allocations a call", Limit: 1.005, Of: []string{peerStatic}},
+		},
+	},
+}
+
 // runRPC compares calls over one connection of each peer.
 func runRPC(ctx context.Context, b *bench) error {
 	return b.inTurns(ctx, "rpc", "3 backends", callers, "µs a call", "CPU µs a call", "allocations a call")
-}
-
-// inTurns has peers take turns of a hundred within one process, that of the backends, by a role whose
-// values are named by peer and metric.
-func (b *bench) inTurns(ctx context.Context, role, c string, peers []string, metrics ...string) error {
-	etcd, err := startEtcd(b.dir)
-	if err != nil {
-		return err
-	}
-	defer etcd.close()
-	for round := range b.rounds {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		p, err := spawn(params{Role: role, Endpoints: etcd.endpoints(), Changes: round})
-		if err != nil {
-			return err
-		}
-		values, err := p.values(patience)
-		p.end()
-		if err != nil {
-			return err
-		}
-		for _, peer := range peers {
-			own := make(map[string]float64)
-			for _, name := range metrics {
-				own[name] = values[peer+" "+name]
-			}
-			b.record(c, peer, round, own)
-		}
-		if err := etcd.clear(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// turns collects what each of several measures in turns of so many.
-type turns struct {
-	wall, cpu, mallocs, bytes [][]float64 // µs, µs, number and KB of one, by who measures and turn
-}
-
-// take has measure i called n times, and notes what one took.
-func (t *turns) take(i, n int, measure func() error) error {
-	before := used()
-	for range n {
-		if err := measure(); err != nil {
-			return err
-		}
-	}
-	after := used()
-	each := func(to *[][]float64, total float64) {
-		for len(*to) <= i {
-			*to = append(*to, nil)
-		}
-		(*to)[i] = append((*to)[i], total/float64(n))
-	}
-	each(&t.wall, float64(after.at.Sub(before.at))/1e3)
-	each(&t.cpu, float64(after.cpu-before.cpu)/1e3)
-	each(&t.mallocs, float64(after.mallocs-before.mallocs))
-	each(&t.bytes, float64(after.allocated-before.allocated)/1e3)
-	return nil
 }
 
 // callers are those whose calls are compared.
@@ -206,9 +164,9 @@ func childRPC(c *child) (map[string]float64, error) {
 	}
 	values := make(map[string]float64)
 	for i, peer := range callers {
-		values[peer+" µs a call"] = median(all.wall[i])
-		values[peer+" CPU µs a call"] = median(all.cpu[i])
-		values[peer+" allocations a call"] = median(all.mallocs[i])
+		values[peer+" µs a call"] = results.Median(all.wall[i])
+		values[peer+" CPU µs a call"] = results.Median(all.cpu[i])
+		values[peer+" allocations a call"] = results.Median(all.mallocs[i])
 	}
 	return values, nil
 }
@@ -229,6 +187,20 @@ func connect(ctx context.Context, peer string, client *clientv3.Client, backends
 		}
 	}
 	return conn, nil
+}
+
+var awayScenario = &scenario{
+	run: runAway,
+	Scenario: report.Scenario{
+		Name: "away", Title: "the first call while etcd is away",
+		About:   "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 20 s for the first and 10 s for the second.",
+		Peers:   callers[1:],
+		Metrics: []metric{{Name: "first call returns, s", Plot: true}, {Name: "works after, s", Plot: true}},
+		Targets: []target{
+			{Metric: "first call returns, s", Limit: 2.05},
+			{Metric: "works after, s", Limit: 1},
+		},
+	},
 }
 
 // runAway makes the first call while etcd is away, with a deadline of 2 s, and brings etcd back when

@@ -19,6 +19,9 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 const (
@@ -27,6 +30,30 @@ const (
 	processesAChild = 250 // simulated client processes in one real one
 	scaleEndpoints  = 100 // while the number of processes grows
 )
+
+var scaleScenario = &scenario{
+	run: runScale, extra: true,
+	Scenario: report.Scenario{
+		Name: "scale", Title: "scale", Page: "scaling.md",
+		Peers: []string{peerOurs},
+		Metrics: []metric{
+			{Name: "first state ms"},
+			{Name: "kept KB"},
+			{Name: "to state µs"},
+			{Name: "CPU a change µs"},
+			{Name: "allocated a change KB"},
+			{Name: "watches"},
+			{Name: "streams"},
+			{Name: "messages a second"},
+			{Name: "lists a second"},
+			{Name: "bytes out a second"},
+			{Name: "etcd CPU %"},
+			{Name: "etcd RSS MB"},
+			{Name: "etcd CPU a change ms"},
+			{Name: "to the last client ms", Plot: true},
+		},
+	},
+}
 
 // runScale grows the number of endpoints for one client, then the number of client processes, then
 // puts etcd's grpc-proxy between.
@@ -111,7 +138,7 @@ func lastArrival(sent []time.Time, children []map[string]float64) float64 {
 		}
 		took = append(took, (last-float64(at.UnixNano()))/1e9)
 	}
-	return median(took)
+	return results.Median(took)
 }
 
 func dropArrivals(values map[string]float64) {

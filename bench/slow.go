@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 )
 
 const (
@@ -43,6 +45,24 @@ const (
 	slowWarm     = time.Second
 	slowMeasured = 1500 * time.Millisecond
 )
+
+var slowScenario = &scenario{
+	run: runSlow,
+	Scenario: report.Scenario{
+		Name: "slow", Title: "one of 5 backends is ten times slower",
+		About: "200 callers call for 1.5 s, after 1 s of it. One backend takes 400 ms and each other 40 ms. This project picks by etcd_peak_ewma, go-zero by its p2c_ewma, kratos by its p2c.",
+		Peers: pickers, Base: peerGoZero,
+		Metrics: []metric{
+			{Name: "p50 ms"},
+			{Name: "p99 ms", Ratio: true, Plot: true},
+			{Name: "calls to the slow one, %"},
+		},
+		Targets: []target{
+			{Case: "5 backends", Metric: "p99 ms", Limit: 1, Of: []string{peerGoZero}},
+			{Case: "5 backends", Metric: "p99 ms", Limit: float64(slowSlow/time.Millisecond) / 2}, // half of round robin's
+		},
+	},
+}
 
 // runSlow compares how policies bear one backend that is ten times slower than the others.
 func runSlow(ctx context.Context, b *bench) error {

@@ -14,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 )
 
 // What the scenario start does.
@@ -29,24 +31,27 @@ const peerOneConn = "floor, one connection each"
 var starters = append([]string{peerFloor, peerOneConn}, callers[1:]...)
 
 var startScenario = &scenario{
-	name:  "start",
-	title: "a process with 50 services starts",
-	about: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The servers are another process. The time is until each service has answered its first call. "+
-		"CPU and attempts to connect are those of the first %v; requests are the messages that etcd gets in that time. "+
-		"The floor lists all keys at the same time and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
-		startServices, startEndpoints, startMeasured),
-	run: runStart, peers: starters, base: peerFloor,
-	metrics: []metric{
-		{name: "time ms", ratio: true, plot: true},
-		{name: "median service ms", ratio: true},
-		{name: "CPU ms", ratio: true, plot: true},
-		{name: "requests to etcd", ratio: true},
-		{name: "attempts"},
-	},
-	targets: []target{
-		{c: "50 services", metric: "time ms", ratio: true, limit: 1.2},
-		{c: "50 services", metric: "CPU ms", ratio: true, limit: 1.2},
-		{c: "50 services", metric: "requests to etcd", ratio: true, limit: 1.2},
+	run: runStart,
+	Scenario: report.Scenario{
+		Name:  "start",
+		Title: "a process with 50 services starts",
+		About: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The servers are another process. The time is until each service has answered its first call. "+
+			"CPU and attempts to connect are those of the first %v; requests are the messages that etcd gets in that time. "+
+			"The floor lists all keys at the same time and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
+			startServices, startEndpoints, startMeasured),
+		Peers: starters, Base: peerFloor,
+		Metrics: []metric{
+			{Name: "time ms", Ratio: true, Plot: true},
+			{Name: "median service ms", Ratio: true},
+			{Name: "CPU ms", Ratio: true, Plot: true},
+			{Name: "requests to etcd", Ratio: true},
+			{Name: "attempts"},
+		},
+		Targets: []target{
+			{Case: "50 services", Metric: "time ms", Limit: 1.2, Of: []string{peerFloor}},
+			{Case: "50 services", Metric: "CPU ms", Limit: 1.2, Of: []string{peerFloor}},
+			{Case: "50 services", Metric: "requests to etcd", Limit: 1.2, Of: []string{peerFloor}},
+		},
 	},
 }
 

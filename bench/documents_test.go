@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"maps"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
+)
+
+func known(t *testing.T) results.Set {
+	t.Helper()
+	all, err := results.Load(resultsFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// TestEveryTargetIsMeasured catches a misspelt case, and a scenario that was not run.
+func TestEveryTargetIsMeasured(t *testing.T) {
+	all := known(t)
+	for _, s := range scenarios {
+		if s.extra {
+			continue
+		}
+		for _, v := range s.Verdicts(all) {
+			if v.Outcome == report.NotMeasured {
+				t.Errorf("%s: %s: not measured", s.Name, v.Target)
+			}
+		}
+	}
+}
+
+func TestDocumentsShowTheResults(t *testing.T) {
+	all := known(t)
+	files, err := render(all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := render(all)
+	if err != nil || !maps.EqualFunc(files, again, bytes.Equal) {
+		t.Errorf("rendered twice, the files differ: %v", err)
+	}
+	for name, text := range files {
+		written, err := os.ReadFile(filepath.Join(docs, name))
+		if err != nil {
+			t.Error(err)
+		} else if filepath.Ext(name) == ".md" && !bytes.Equal(written, text) { // plots may differ by processor in the last digit
+			t.Errorf("%s is out of date: run `go run . -render`", name)
+		}
+	}
+}

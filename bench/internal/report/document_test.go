@@ -1,0 +1,201 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
+)
+
+func TestShow(t *testing.T) {
+	for _, tt := range []struct {
+		figure results.Figure
+		want   string
+	}{
+		{results.Figure{Median: 2, Low: 1, High: 1234.5}, "2 (1 to 1234)"},
+		{results.Figure{Median: 1, Low: 1, High: 1}, "1"},
+		{results.Figure{Median: 1.001, Low: 1.001, High: 1.002}, "1.00"},
+		{results.Figure{Median: 2, NoInterval: errors.New("too few")}, "2"},
+		{results.Figure{Median: 2, Low: 1, High: results.Never}, "2 (1 to never)"},
+		{results.Figure{Median: results.Never, Low: results.Never, High: results.Never}, "never"},
+		{results.Figure{Median: 9, Low: 7, High: 9, Bound: true}, "> 9"},
+		{results.Figure{Median: results.Never, Bound: true}, "never"},
+	} {
+		if got := show(tt.figure); got != tt.want {
+			t.Errorf("%+v shows as %q, want %q", tt.figure, got, tt.want)
+		}
+	}
+}
+
+// sample is a scenario with figures of every kind.
+var sample = &Scenario{
+	Name: "s", Title: "a < b & c", About: "What is done.", Peers: []string{"floor", Ours, "slow", "stuck"}, Base: "floor",
+	Metrics: []Metric{{Name: "ms", Ratio: true, Plot: true}, {Name: "µs a call", Plot: true}, {Name: "calls"}},
+	Targets: []Target{{Case: "few", Metric: "ms", Limit: 2, Of: []string{"floor"}}},
+}
+
+func sampleRuns(rounds int) results.Set {
+	var set results.Set
+	for round := range rounds {
+		for i, peer := range sample.Peers {
+			values := map[string]float64{"ms": float64((1+round)*(1+i)*(1+i)*(1+i)*(1+i)) + 3, "µs a call": 5, "calls": 1}
+			switch peer {
+			case "slow":
+				values[results.CutShort] = 1
+			case "stuck":
+				values["ms"] = results.Never
+			}
+			at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+			set = append(set, results.Run{Scenario: "s", Case: "few", Peer: peer, Round: round, Values: values, At: at, Machine: "m"})
+		}
+	}
+	return set
+}
+
+func TestFiles(t *testing.T) {
+	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{targets}}\n{{scenario \"s\"}}\nof {{.}}, {{confidence}}\n", Data: "data"}}
+	first, err := Files(documents, []*Scenario{sample}, sampleRuns(5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `Measured on 2026-01-02, m.
+| scenario | target |  |
+| --- | --- | --- |
+| a < b & c | few: ms, at most 2 of floor | [not reached](#a--b--c): 8.50 (4.75 to 10.4) |
+## A < b & c
+
+` + "`make bench SCENARIO=s`" + `. What is done.
+
+|  |  | ms | of floor | µs a call | calls |
+| --- | --- | --- | --- | --- | --- |
+| few | floor | 6 (4 to 8) | 1 | 5 | 1 |
+| few | this project | 51 (19 to 83) | 8.50 (4.75 to 10.4) | 5 | 1 |
+| few | slow | > 246 | > 41 | > 5 | > 1 |
+| few | stuck | never | never | 5 | 1 |
+
+![a < b & c: ms](performance/s-ms.svg)
+![a < b & c: µs a call](performance/s-us-a-call.svg)
+of data, 90 %
+`
+	if got := string(first["p.md"]); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if got := slices.Sorted(maps.Keys(first)); !slices.Equal(got, []string{"p.md", "performance/s-ms.svg", "performance/s-us-a-call.svg"}) {
+		t.Errorf("files %q", got)
+	}
+	again, err := Files(documents, []*Scenario{sample}, sampleRuns(5))
+	if err != nil || !maps.EqualFunc(first, again, bytes.Equal) {
+		t.Errorf("another time the same results give something else: %v", err)
+	}
+}
+
+func TestFilesMissNothing(t *testing.T) {
+	for _, tt := range []struct{ template, want string }{
+		{"", "no document shows the scenario s"},
+		{`{{scenario "t"}}`, `no scenario "t"`},
+	} {
+		_, err := Files([]Document{{Name: "p.md", Template: tt.template}}, []*Scenario{sample}, nil)
+		if err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%q: error %v, want one of %s", tt.template, err, tt.want)
+		}
+	}
+}
+
+func TestTooFewRunsAreSaid(t *testing.T) {
+	for runs, want := range map[int]string{
+		1: "\n\n1 run has no interval: need >= 5 samples for confidence interval at level 0.9.",
+		4: "\n\n4 runs have no interval: need >= 5 samples for confidence interval at level 0.9.",
+		5: "|",
+	} {
+		if got := sample.whole(sampleRuns(runs)).markdown(); !strings.HasSuffix(got, want) {
+			t.Errorf("%d runs:\n%s\nwant at the end %q", runs, got, want)
+		}
+	}
+}
+
+func TestMeasured(t *testing.T) {
+	run := func(scenario, machine string, day int) results.Run {
+		return results.Run{Scenario: scenario, Machine: machine, At: time.Date(2026, 1, day, 12, 0, 0, 0, time.UTC)}
+	}
+	scenarios := []*Scenario{{Name: "a", Title: "first"}, {Name: "b", Title: "second"}, {Name: "c", Title: "third"}}
+	for _, tt := range []struct {
+		set  results.Set
+		want string
+	}{
+		{nil, "Nothing has been measured yet."},
+		{results.Set{run("a", "m", 1), run("b", "m", 1)}, "Measured on 2026-01-01, m."},
+		{results.Set{run("a", "", 1)}, "Measured on 2026-01-01, on a machine that was not recorded."},
+		{
+			results.Set{run("c", "m", 1), run("b", "m", 2), run("a", "m", 1)},
+			"Not all was measured on one day and one machine:\n\n- on 2026-01-01, m: first; third.\n- on 2026-01-02, m: second.",
+		},
+		{
+			results.Set{run("a", "m", 1), run("b", "n", 1), run("elsewhere", "o", 3)},
+			"Not all was measured on one day and one machine:\n\n- on 2026-01-01, m: first.\n- on 2026-01-01, n: second.",
+		},
+	} {
+		if got := measured(scenarios, tt.set); got != tt.want {
+			t.Errorf("got %q, want %q", got, tt.want)
+		}
+	}
+}
+
+func TestPlotsShowEverything(t *testing.T) {
+	charts := sample.charts(sampleRuns(5))
+	if len(charts) != 2 {
+		t.Fatalf("%d plots, want 2", len(charts))
+	}
+	svg, err := charts[0].svg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := make(map[string]bool)
+	for decoder := xml.NewDecoder(bytes.NewReader(svg)); ; {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if data, ok := token.(xml.CharData); ok {
+			texts[string(data)] = true
+		}
+	}
+	for _, want := range append(sample.Peers, "a < b & c: ms", "few", "6", "51", "> 246", "never", "logarithmic; whiskers: 90 % interval of the median") {
+		if !texts[want] {
+			t.Errorf("the plot lacks %q", want)
+		}
+	}
+}
+
+func TestPlotsWithoutIntervals(t *testing.T) {
+	for _, tt := range []struct {
+		rounds int
+		metric int
+		want   string
+	}{{4, 0, "too few runs for intervals"}, {5, 1, ""}} {
+		if got := sample.charts(sampleRuns(tt.rounds))[tt.metric].note(); got != tt.want {
+			t.Errorf("%d rounds: %q, want %q", tt.rounds, got, tt.want)
+		}
+	}
+}
+
+func TestTicksAreOnTheAxis(t *testing.T) {
+	var got []string
+	for _, tick := range logTicks.Ticks(30, 20_000) {
+		if !tick.IsMinor() {
+			got = append(got, tick.Label)
+		}
+	}
+	if want := []string{"100", "1000", "10000"}; !slices.Equal(got, want) {
+		t.Errorf("ticks %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,156 @@
+package report
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
+)
+
+// row is the cells of a line of a table.
+type row []string
+
+// table is the figures of some cases, and what has to be said about them.
+type table struct {
+	rows  []row
+	blind []string // figures without an interval: why
+}
+
+// cell returns a figure as text, and notes if it has no interval.
+func (t *table) cell(f results.Figure, ok bool) string {
+	if !ok {
+		return "-"
+	}
+	if f.NoInterval != nil {
+		t.note(f)
+	}
+	return show(f)
+}
+
+func (t *table) note(f results.Figure) {
+	runs := "1 run has"
+	if f.Runs > 1 {
+		runs = fmt.Sprintf("%d runs have", f.Runs)
+	}
+	if note := fmt.Sprintf("%s no interval: %v.", runs, f.NoInterval); !slices.Contains(t.blind, note) {
+		t.blind = append(t.blind, note)
+	}
+}
+
+// markdown is the table, and the notes below it.
+func (t *table) markdown() string {
+	text := markdown(t.rows)
+	if len(t.blind) > 0 {
+		text += "\n\n" + strings.Join(t.blind, " ")
+	}
+	return text
+}
+
+// whole has the scenario's figures: medians, intervals, and ratios to the base.
+func (s *Scenario) whole(set results.Set) *table {
+	set = s.runs(set)
+	head := row{"", ""}
+	for _, m := range s.Metrics {
+		head = append(head, m.Name)
+		if m.Ratio {
+			head = append(head, "of "+s.Base)
+		}
+	}
+	t := &table{rows: []row{head}}
+	for _, c := range set.Cases() {
+		for _, peer := range s.Peers {
+			r := row{c, peer}
+			for _, m := range s.Metrics {
+				r = append(r, t.cell(set.Figure(c, peer, m.Name)))
+				switch {
+				case !m.Ratio:
+				case peer == s.Base:
+					r = append(r, "1")
+				default:
+					r = append(r, t.cell(set.Ratio(c, peer, s.Base, m.Name)))
+				}
+			}
+			t.rows = append(t.rows, r)
+		}
+	}
+	return t
+}
+
+// part has some cases, those whose names end alike, and some metrics, of the scenario's own peer.
+func (s *Scenario) part(set results.Set, cases string, metrics []string) *table {
+	set = s.runs(set)
+	t := &table{rows: []row{append(row{""}, metrics...)}}
+	for _, c := range set.Cases() {
+		if !strings.HasSuffix(c, cases) {
+			continue
+		}
+		r := row{c}
+		for _, m := range metrics {
+			r = append(r, t.cell(set.Figure(c, s.own(), m)))
+		}
+		t.rows = append(t.rows, r)
+	}
+	return t
+}
+
+// Text is the scenario's figures and verdicts for a terminal.
+func (s *Scenario) Text(set results.Set) string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	t := s.whole(set)
+	for _, r := range t.rows {
+		fmt.Fprintln(w, strings.Join(r, "\t"))
+	}
+	_ = w.Flush() // to a string
+	for _, note := range t.blind {
+		fmt.Fprintln(&out, note)
+	}
+	for _, v := range s.Verdicts(set) {
+		fmt.Fprintf(&out, "%s: %s\n", v.Target, v.text())
+	}
+	return out.String()
+}
+
+// show is a figure with its interval, if it has one.
+func show(f results.Figure) string {
+	if f.Bound && f.Median < results.Never {
+		return "> " + number(f.Median)
+	}
+	low, high, ok := f.Spread()
+	if !ok || number(low) == number(high) {
+		return number(f.Median)
+	}
+	return fmt.Sprintf("%s (%s to %s)", number(f.Median), number(low), number(high))
+}
+
+// number has three digits that count, or two where it is small.
+func number(v float64) string {
+	switch {
+	case v >= results.Never:
+		return "never"
+	case v == math.Trunc(v) && math.Abs(v) < 1e6:
+		return fmt.Sprintf("%.0f", v)
+	case math.Abs(v) >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case math.Abs(v) >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case math.Abs(v) >= 0.1:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprintf("%.2g", v)
+}
+
+// markdown writes a table, the first row being its head.
+func markdown(rows []row) string {
+	var out strings.Builder
+	for i, r := range rows {
+		fmt.Fprintf(&out, "| %s |\n", strings.Join(r, " | "))
+		if i == 0 {
+			fmt.Fprintf(&out, "|%s\n", strings.Repeat(" --- |", len(r)))
+		}
+	}
+	return strings.TrimRight(out.String(), "\n")
+}

@@ -1,0 +1,65 @@
+package main
+
+import "context"
+
+// inTurns has peers take turns of a hundred within one process, that of the backends, by a role whose
+// values are named by peer and metric.
+func (b *bench) inTurns(ctx context.Context, role, c string, peers []string, metrics ...string) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	for round := range b.rounds {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		p, err := spawn(params{Role: role, Endpoints: etcd.endpoints(), Changes: round})
+		if err != nil {
+			return err
+		}
+		values, err := p.values(patience)
+		p.end()
+		if err != nil {
+			return err
+		}
+		for _, peer := range peers {
+			own := make(map[string]float64)
+			for _, name := range metrics {
+				own[name] = values[peer+" "+name]
+			}
+			b.record(c, peer, round, own)
+		}
+		if err := etcd.clear(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// turns collects what each of several measures in turns of so many.
+type turns struct {
+	wall, cpu, mallocs, bytes [][]float64 // µs, µs, number and KB of one, by who measures and turn
+}
+
+// take has measure i called n times, and notes what one took.
+func (t *turns) take(i, n int, measure func() error) error {
+	before := used()
+	for range n {
+		if err := measure(); err != nil {
+			return err
+		}
+	}
+	after := used()
+	each := func(to *[][]float64, total float64) {
+		for len(*to) <= i {
+			*to = append(*to, nil)
+		}
+		(*to)[i] = append((*to)[i], total/float64(n))
+	}
+	each(&t.wall, float64(after.at.Sub(before.at))/1e3)
+	each(&t.cpu, float64(after.cpu-before.cpu)/1e3)
+	each(&t.mallocs, float64(after.mallocs-before.mallocs))
+	each(&t.bytes, float64(after.allocated-before.allocated)/1e3)
+	return nil
+}

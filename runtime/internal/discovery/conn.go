@@ -106,7 +106,7 @@ func (c *conn) deliver() {
 			began := time.Now()
 			c.begun, c.sent, c.leader = true, s.Sequence, l
 			c.send(s)
-			c.key.spent.Add(int64(time.Since(began)))
+			c.key.spent.Add(int64(min(time.Since(began), dearest(len(s.Endpoints)))))
 		}
 		c.mu.Lock()
 		if !c.missed || c.closed {
@@ -117,6 +117,12 @@ func (c *conn) deliver() {
 		c.missed = false
 		c.mu.Unlock()
 	}
+}
+
+// dearest returns the most that an update of so many endpoints is taken to cost. The clock also counts the time for
+// which others had the processors, and on a busy machine that is most of what it counts.
+func dearest(endpoints int) time.Duration {
+	return 50*time.Microsecond + time.Duration(endpoints)*2*time.Microsecond
 }
 
 // send gives a state to gRPC.

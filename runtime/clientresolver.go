@@ -144,6 +144,9 @@ func clientConfig(layers ...string) (string, error) {
 
 // unary intercepts the unary calls of the connection, as stream does the others.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if b.leader == nil && balancer.Wishless(ctx) {
+		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
+	}
 	if err := b.checkTarget(ctx, method, cc); err != nil {
 		return b.explain(err)
 	}
@@ -158,6 +161,10 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	if b.leader == nil && balancer.Wishless(ctx) {
+		stream, err := streamer(ctx, desc, cc, method, opts...)
+		return stream, b.explain(err)
+	}
 	if err := b.checkTarget(ctx, method, cc); err != nil {
 		return nil, b.explain(err)
 	}
@@ -185,12 +192,9 @@ func (b *clientBuilder) explainLeader(err error) error {
 // checkTarget refuses a call that is for one instance if grpc.WithDefaultServiceConfig has replaced our
 // policy: another one would send it to any instance.
 func (b *clientBuilder) checkTarget(ctx context.Context, method string, cc *grpc.ClientConn) error {
-	instance, ok := balancer.Target(ctx)
-	who := fmt.Sprintf("instance %q", instance)
-	if b.leader.has(ctx, method) {
-		ok, who = true, "the leader"
-	}
-	if !ok || b.ours || isClosed(b.inForce) {
+	instance, named := balancer.Target(ctx)
+	leader := b.leader.has(ctx, method)
+	if !named && !leader || b.ours || isClosed(b.inForce) {
 		return nil
 	}
 	cc.Connect() // a live config may bring our policy back: wait for the first state
@@ -214,6 +218,10 @@ func (b *clientBuilder) checkTarget(ctx context.Context, method string, cc *grpc
 			return nil
 		}
 		event = b.inForce // it still connects
+	}
+	who := "the leader"
+	if !leader {
+		who = fmt.Sprintf("instance %q", instance)
 	}
 	return status.Errorf(codes.FailedPrecondition,
 		"etcd: the call is for %s of %q, but grpc.WithDefaultServiceConfig has replaced the load balancing policy that would see to that: give the config by runtime.WithDefaultServiceConfig",
@@ -242,8 +250,11 @@ func closing(ctx context.Context, cc *grpc.ClientConn) <-chan struct{} {
 
 // explain adds to the error of a call, if there is one, that the endpoints are not known yet, and why.
 func (b *clientBuilder) explain(err error) error {
+	if err == nil {
+		return nil
+	}
 	key := b.key.Load()
-	if err == nil || key == nil || status.Code(err) == codes.Canceled {
+	if key == nil || status.Code(err) == codes.Canceled {
 		return err // canceled by the caller, or by the connection's end
 	}
 	state := key.State()

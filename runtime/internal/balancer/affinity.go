@@ -14,8 +14,6 @@ import (
 // AffinityHeader is the request metadata that ring_hash hashes. Generated service configs name it.
 const AffinityHeader = serviceconfig.AffinityHeader
 
-type affinityKey struct{}
-
 // affinity is a key that calls are tied to, and the hash of it that travels.
 type affinity struct {
 	key  string
@@ -27,7 +25,7 @@ func WithAffinity(ctx context.Context, key string) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy
 	if key == "" {
 		md.Delete(AffinityHeader)
-		return metadata.NewOutgoingContext(context.WithValue(ctx, affinityKey{}, affinity{}), md)
+		return metadata.NewOutgoingContext(withAffinity(ctx, affinity{}), md)
 	}
 	if md == nil {
 		md = metadata.MD{}
@@ -35,11 +33,15 @@ func WithAffinity(ctx context.Context, key string) context.Context {
 	sum := sha256.Sum256([]byte(key))
 	a := affinity{key, binary.BigEndian.Uint64(sum[:])}
 	md.Set(AffinityHeader, fmt.Sprintf("%016x", a.hash))
-	return metadata.NewOutgoingContext(context.WithValue(ctx, affinityKey{}, a), md)
+	return metadata.NewOutgoingContext(withAffinity(ctx, a), md)
+}
+
+func withAffinity(ctx context.Context, a affinity) context.Context {
+	return wishing(ctx, func(w *wishes) { w.affinity = a })
 }
 
 // Affinity returns what WithAffinity was given.
 func Affinity(ctx context.Context) (key string, ok bool) {
-	a, _ := ctx.Value(affinityKey{}).(affinity)
+	a := wishesOf(ctx).affinity
 	return a.key, a.key != ""
 }

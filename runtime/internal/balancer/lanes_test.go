@@ -277,7 +277,7 @@ func TestPicksOfLanes(t *testing.T) {
 // red returns where a call of the lane red goes.
 func (m *machine) red() string {
 	out := (&policy{stations: newStations("acme/user")}).assemble(m.core.serving).Picker.(*picker)
-	v, err := out.view(balancer.PickInfo{Ctx: WithLane(context.Background(), "red"), FullMethodName: "/s.A/M"})
+	v, err := out.view(&wishes{lane: "red"}, balancer.PickInfo{Ctx: context.Background(), FullMethodName: "/s.A/M"})
 	switch {
 	case err != nil:
 		return err.Error()

@@ -26,31 +26,32 @@ type picker struct {
 // Pick implements [balancer.Picker]. The policies below know connections by our wrappers; gRPC wants
 // its own, which are unwrapped here and nowhere else.
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	if t, ok := info.Ctx.Value(targetKey{}).(targetRef); ok {
-		return p.policy.targets.pick(t)
+	w := wishesOf(info.Ctx)
+	if w.named {
+		return p.policy.targets.pick(w.target)
 	}
 	if p.leader.has(info.FullMethodName) {
 		return p.leader.pick(&p.policy.targets)
 	}
-	v, err := p.view(info)
+	v, err := p.view(w, info)
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	below := p.below(v, info)
+	below := p.below(w, v)
 	if most := p.policy.stations.terms.Load().most; most > 0 {
 		return p.bounded(below, info, most)
 	}
 	result, err := below.Pick(info)
-	if w, ok := result.SubConn.(*subConn); ok {
-		result.SubConn = w.real()
+	if c, ok := result.SubConn.(*subConn); ok {
+		result.SubConn = c.real()
 	}
 	return result, err
 }
 
 // view returns the view of a call's method and lane, or the error if a strict lane has none.
-func (p *picker) view(info balancer.PickInfo) (*viewPicker, error) {
+func (p *picker) view(w *wishes, info balancer.PickInfo) (*viewPicker, error) {
 	if p.lanes != nil {
-		if lane := laneOf(info.Ctx, p.lanes.header); lane != "" {
+		if lane := laneOf(info.Ctx, w, p.lanes.header); lane != "" {
 			switch i := p.lanes.view(lane, info.FullMethodName); {
 			case i == noView:
 				return nil, p.lanes.empty(lane)
@@ -63,15 +64,15 @@ func (p *picker) view(info balancer.PickInfo) (*viewPicker, error) {
 }
 
 // below returns the picker of the policy below that a call goes to.
-func (p *picker) below(v *viewPicker, info balancer.PickInfo) balancer.Picker {
+func (p *picker) below(w *wishes, v *viewPicker) balancer.Picker {
 	switch {
 	case len(v.groups) == 0:
 		return v.otherwise
 	case len(v.groups) == 1 && v.spills == nil:
 		return v.groups[0].picker
 	}
-	if a, ok := info.Ctx.Value(affinityKey{}).(affinity); ok && a.key != "" {
-		return v.chooseFor(a.hash, &p.policy.sequence)
+	if w.affinity.key != "" {
+		return v.chooseFor(w.affinity.hash, &p.policy.sequence)
 	}
 	return v.choose(p.policy.sequence.next())
 }

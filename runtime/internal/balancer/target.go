@@ -18,8 +18,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-type targetKey struct{}
-
 // targetRef names the instance that a call goes to.
 type targetRef struct {
 	instance string
@@ -35,13 +33,13 @@ func WithTarget(ctx context.Context, instance string) context.Context {
 // WithTargetAt is WithTarget for an instance from the key's state with the given sequence: the calls wait
 // until the policy has that state.
 func WithTargetAt(ctx context.Context, instance string, sequence uint64) context.Context {
-	return context.WithValue(ctx, targetKey{}, targetRef{instance: instance, sequence: sequence})
+	return wishing(ctx, func(w *wishes) { w.target, w.named = targetRef{instance: instance, sequence: sequence}, true })
 }
 
 // Target returns the instance that the calls made with ctx go to, if they name one.
 func Target(ctx context.Context) (instance string, ok bool) {
-	ref, ok := ctx.Value(targetKey{}).(targetRef)
-	return ref.instance, ok
+	w := wishesOf(ctx)
+	return w.target.instance, w.named
 }
 
 // targets holds the instances that calls have named. A pick takes only its lock, which is held for

@@ -1,0 +1,35 @@
+package balancer
+
+import "context"
+
+type wishesKey struct{}
+
+// wishes are what a call asks of the policy by its context. They are immutable, and one value, since to look a context
+// through for each takes longer than all else in a pick.
+type wishes struct {
+	target   targetRef
+	named    bool // there is a target
+	lane     string
+	affinity affinity
+}
+
+// noWishes are those of most calls.
+var noWishes wishes
+
+// wishesOf returns the wishes of the calls made with ctx, which must not be written to.
+func wishesOf(ctx context.Context) *wishes {
+	if w, ok := ctx.Value(wishesKey{}).(*wishes); ok {
+		return w
+	}
+	return &noWishes
+}
+
+// wishing returns ctx with its wishes changed.
+func wishing(ctx context.Context, change func(*wishes)) context.Context {
+	w := *wishesOf(ctx)
+	change(&w)
+	return context.WithValue(ctx, wishesKey{}, &w)
+}
+
+// Wishless reports whether the calls made with ctx ask nothing of the policy.
+func Wishless(ctx context.Context) bool { return wishesOf(ctx) == &noWishes }

@@ -66,21 +66,28 @@ func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
 func RingShift(endpoints []resolver.Endpoint) uint {
 	sum := uint64(0)
 	for _, ep := range endpoints {
-		sum += uint64(max(1, weight.FromEndpoint(ep).Weight))
+		sum += RingWeight(ep)
 	}
+	return RingShiftOf(sum, len(endpoints))
+}
+
+// RingShiftOf is RingShift for n endpoints whose weights have a known sum.
+func RingShiftOf(sum uint64, n int) uint {
 	shift := uint(0)
 	// Each weight stays at least 1, which may add one for each endpoint.
-	for sum>>shift+uint64(len(endpoints)) > math.MaxUint32 && sum > math.MaxUint32 {
+	for sum>>shift+uint64(n) > math.MaxUint32 && sum > math.MaxUint32 {
 		shift++
 	}
 	return shift
 }
 
+// RingWeight returns the weight of an endpoint in ring-hash.
+func RingWeight(ep resolver.Endpoint) uint64 { return uint64(max(1, weight.FromEndpoint(ep).Weight)) }
+
 // Scaled returns ep with its weight in ring-hash shifted right, to 1 at least. The weight of Endpoint(ep)
 // stays.
 func Scaled(ep resolver.Endpoint, shift uint) resolver.Endpoint {
-	w := max(1, weight.FromEndpoint(ep).Weight)
-	return weight.Set(ep, weight.EndpointInfo{Weight: max(1, w>>shift)})
+	return weight.Set(ep, weight.EndpointInfo{Weight: uint32(max(1, RingWeight(ep)>>shift))})
 }
 
 // Endpoint returns the endpoint that New was given, nil if ep was made otherwise.

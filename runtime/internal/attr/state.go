@@ -24,6 +24,13 @@ type State struct {
 	// must not be written to.
 	Endpoints []resolver.Endpoint
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
+	Summary   *Summary            // of Endpoints; nil: not known
+}
+
+// Summary is what a pass over a set of endpoints would find out. Those who make the set one change at a time know it
+// without. Ring-hash can add up the weights of a set that has one. It is immutable.
+type Summary struct {
+	Methods []string // the distinct texts in which they name the methods that they serve, sorted
 }
 
 // Leader is the instance that leads the others of a key.

@@ -14,16 +14,18 @@
 //	core.go      the core: the plan in force, the plan to follow it, and their leaves
 //	balancer.go  the policy, which is the core's shell
 //	child.go     the policy below of one leaf, and the ClientConn that it sees
+//	members.go   ... and the addresses of its endpoints
 //	pool.go      one SubConn for each address, shared by all leaves and targets
 //	tally.go     ... and how many of a leaf's are ready
 //	dialing.go   ... which connects when it has a place in the service's budget
 //	queue.go     events that wait for the policy's lock
 //	verdict.go   configs that made a policy below panic
 //	picker.go    picking for one call
-//	target.go    calls that name their instance
+//	wishes.go    what a call asks for by its context
+//	target.go    ... calls that name their instance
+//	affinity.go  ... calls that are tied to a key
+//	lane.go      ... calls that have a lane
 //	leader.go    calls that are for the leader
-//	affinity.go  calls that are tied to a key
-//	lane.go      calls that have a lane
 //	stations.go  what a connection knows of each address, whichever leaf calls it
 //	records.go   ... and of each call under way there
 //	ready.go     what our own policies below have in common: the endpoints that are ready, and their shares
@@ -112,7 +114,7 @@ type policy struct {
 	broken   []brokenLeaf   // leaves whose policy panicked, until mend
 	verdicts verdicts       // on the configs of policies below
 	errs     []error        // of the policies below, in this update
-	members  *members       // of in
+	members  members        // of in
 	dirty    bool           // a picker is to be published
 	inForce  bool           // gRPC goes by what is published
 	reported []string       // problems of the last plan, told to Client.Report
@@ -195,9 +197,9 @@ func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 	p.state = s
 	p.in = &input{
 		service: p.opts.Target.Endpoint(), config: c, client: client,
-		endpoints: told.Endpoints, held: told.Held, pending: told.Pending, err: told.Err,
+		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
 	}
-	p.members = &members{endpoints: p.in.endpoints}
+	p.members.replace(p.in.endpoints)
 	p.stations.prune(p.resolved, len(told.Endpoints))
 	p.leader = leaderOf(client, told.Leader)
 	p.dirty = p.dirty || p.leader != nil
@@ -316,7 +318,7 @@ func (p *policy) sweep() {
 }
 
 // resolved reports whether the resolver has an address.
-func (p *policy) resolved(addr string) bool { return p.members != nil && p.members.has(addr) }
+func (p *policy) resolved(addr string) bool { return p.members.has(addr) }
 
 // report tells the problems of a plan that the plan before did not have.
 func (p *policy) report(reports []string) {

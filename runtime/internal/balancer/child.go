@@ -3,7 +3,6 @@ package balancer
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
@@ -21,7 +20,7 @@ type child struct {
 	leaf                *leaf
 	balancer            balancer.Balancer
 	ended               bool // it was closed or has panicked, and must not be called any more; guarded by policy.calls
-	members             atomic.Pointer[members]
+	members             members
 	toldTally           func() // has takeTally called soon; nil: nothing is counted
 
 	// Guarded by pool.mu.
@@ -37,46 +36,9 @@ type child struct {
 	queued bool // an event with told is in the queue
 }
 
-// members is a set of endpoints, to look addresses up in.
-type members struct {
-	endpoints []resolver.Endpoint
-	once      sync.Once
-	set       map[string]struct{}
-}
-
-func (m *members) has(addr string) bool {
-	m.once.Do(func() {
-		m.set = make(map[string]struct{}, len(m.endpoints))
-		for i := range m.endpoints {
-			for _, a := range m.endpoints[i].Addresses {
-				m.set[a.Addr] = struct{}{}
-			}
-		}
-	})
-	_, ok := m.set[addr]
-	return ok
-}
-
-// departed returns the addresses of m that next lacks.
-func (m *members) departed(next *members) []string {
-	var gone []string
-	for i, ep := range m.endpoints {
-		for j, a := range ep.Addresses {
-			if i < len(next.endpoints) && j < len(next.endpoints[i].Addresses) && next.endpoints[i].Addresses[j].Addr == a.Addr {
-				continue
-			}
-			if !next.has(a.Addr) {
-				gone = append(gone, a.Addr)
-			}
-		}
-	}
-	return gone
-}
-
 // newChild builds the policy of a leaf.
 func (p *policy) newChild(l *leaf) *child {
 	c := &child{ClientConn: p.cc, policy: p, leaf: l, subConns: make(map[string][]*subConn)}
-	c.members.Store(&members{})
 	if l.counted {
 		c.toldTally = func() { p.queue.putFirst(c.takeTally) }
 	}
@@ -127,13 +89,16 @@ func (c *child) hear() {
 // update hands the leaf's endpoints down.
 func (c *child) update() {
 	state := withStations(c.policy.state, c.policy.stations)
-	state.Endpoints, state.Addresses = fitting(c.leaf.endpoints), nil
+	state.Endpoints, state.Addresses = c.leaf.endpoints, nil
+	if c.policy.in.summary == nil {
+		state.Endpoints = fitting(state.Endpoints)
+	}
 	if !readsEndpoints[c.leaf.policy.name()] {
 		state.Addresses = attr.Addresses(state.Endpoints)
 	}
-	before, now := c.members.Load(), &members{endpoints: c.leaf.endpoints}
-	c.members.Store(now)
-	if len(before.endpoints) == 0 && hearsMeanwhile[c.leaf.policy.name()] {
+	first := c.members.none()
+	gone := c.members.replace(c.leaf.endpoints)
+	if first && hearsMeanwhile[c.leaf.policy.name()] {
 		c.policy.pool.setReplaying(c, true)
 		defer c.policy.pool.setReplaying(c, false)
 	}
@@ -143,7 +108,7 @@ func (c *child) update() {
 			c.policy.errs = append(c.policy.errs, err)
 		}
 	})
-	for _, addr := range before.departed(now) {
+	for _, addr := range gone {
 		c.policy.pool.leave(c, addr) // not every policy does
 	}
 }
@@ -165,7 +130,7 @@ func fitting(endpoints []resolver.Endpoint) []resolver.Endpoint {
 func (c *child) close() {
 	c.call(func() { c.balancer.Close() }) // there is none where building it panicked
 	c.ended = true
-	c.members.Store(&members{})
+	c.members.replace(nil)
 	c.policy.pool.release(c)
 }
 
@@ -197,9 +162,8 @@ func (c *child) takeState() {
 // gRPC's lazy policies may be woken after they were closed, and nobody would close them again.
 func (c *child) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
 	c.hear()
-	m := c.members.Load()
 	for _, a := range addrs {
-		if !m.has(a.Addr) {
+		if !c.members.has(a.Addr) {
 			return nil, errClosed
 		}
 	}

@@ -75,6 +75,17 @@ func classesOf(endpoints []resolver.Endpoint) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
+// classesOf is the function of that name for some of the input's endpoints. It looks at these only if it must.
+func (in *input) classesOf(endpoints []resolver.Endpoint) []string {
+	if in.summary == nil || len(endpoints) != len(in.endpoints) && len(in.summary.Methods) > 1 {
+		return classesOf(endpoints)
+	}
+	if len(in.summary.Methods) > maxViews {
+		return nil
+	}
+	return in.summary.Methods
+}
+
 // viewsOf returns the endpoints of each set of classes.
 func viewsOf(endpoints []resolver.Endpoint, classes []string, sets [][]bool) [][]resolver.Endpoint {
 	views := make([][]resolver.Endpoint, len(sets))

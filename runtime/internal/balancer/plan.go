@@ -20,6 +20,7 @@ type input struct {
 	config    *config
 	client    *attr.Client
 	endpoints []resolver.Endpoint
+	summary   *attr.Summary       // of endpoints; nil: not known
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	pending   bool                // the endpoints are not known yet
 	err       error               // why there are no endpoints
@@ -104,7 +105,7 @@ func makePlan(in *input, before *plan) *plan {
 	left := p.drain(in.endpoints)
 	left = p.selectFrom(left)
 	base := p.baseOf(left)
-	classes := classesOf(base)
+	classes := in.classesOf(base)
 	sets := p.byMethod(base, classes, before)
 	sets = append(sets, p.byLane(left, len(sets), classes, before)...)
 	for _, set := range sets {

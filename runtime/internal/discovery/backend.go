@@ -55,15 +55,10 @@ func (b *Backend) Equal(o *Backend) bool {
 // forms returns the form of each of backends. It copies those at either end that an older set has as
 // well, and makes the ones between.
 func forms[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T {
-	n := min(len(backends), len(old), len(oldForms))
-	before := 0
-	for before < n && backends[before] == old[before] {
-		before++
+	if len(oldForms) != len(old) {
+		old = nil
 	}
-	behind := 0
-	for behind < n-before && backends[len(backends)-1-behind] == old[len(old)-1-behind] {
-		behind++
-	}
+	before, behind := alike(backends, old)
 	all := make([]T, len(backends))
 	copy(all, oldForms[:before])
 	for i := before; i < len(backends)-behind; i++ {
@@ -71,6 +66,18 @@ func forms[T any](backends, old []*Backend, oldForms []T, form func(int) T) []T 
 	}
 	copy(all[len(backends)-behind:], oldForms[len(oldForms)-behind:])
 	return all
+}
+
+// alike returns how many items two lists have in common at their beginnings, and how many others at their ends.
+func alike[T comparable](a, b []T) (before, behind int) {
+	n := min(len(a), len(b))
+	for before < n && a[before] == b[before] {
+		before++
+	}
+	for behind < n-before && a[len(a)-1-behind] == b[len(b)-1-behind] {
+		behind++
+	}
+	return before, behind
 }
 
 // addresses is a set of endpoints as addresses, made once for all connections, when the first asks.

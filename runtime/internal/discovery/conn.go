@@ -129,7 +129,7 @@ func dearest(endpoints int) time.Duration {
 func (c *conn) send(s *State) {
 	told := &attr.State{
 		Client: c.opts.Client, Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
-		Err: c.emptyErr(s), Endpoints: s.Endpoints, Held: s.Held,
+		Err: c.emptyErr(s), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
 	}
 	config := c.serviceConfig(s)
 	told.Health = c.health

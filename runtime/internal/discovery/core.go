@@ -38,6 +38,7 @@ type core struct {
 	marks   marks
 	merger  merger
 	hold    hold
+	sums    sums      // of state.Backends
 	recheck time.Time // when hold looks again; zero: it has nothing to wait for
 
 	config configCore
@@ -76,7 +77,7 @@ type saved struct {
 // newCore returns the core of a key that nobody reads. liveSeen says that the key has had a live
 // service config before; read checks one, and returns it as canonical JSON.
 func newCore(grace time.Duration, liveSeen bool, read func(liveConfig) (string, error)) *core {
-	c := &core{marks: make(marks), hold: hold{grace: grace}, state: &State{LiveSeen: liveSeen}, saved: &saved{}}
+	c := &core{hold: hold{grace: grace}, state: &State{LiveSeen: liveSeen}, saved: &saved{}}
 	c.config.seen, c.config.read = liveSeen, read
 	return c
 }
@@ -149,7 +150,7 @@ func (c *core) stop() effects {
 	c.unfollow, c.recheck, c.waived = time.Time{}, time.Time{}, time.Time{}
 	c.followed, c.asked = false, false
 	c.hold = hold{grace: c.hold.grace}
-	clear(c.marks)
+	c.marks = marks{}
 	c.entries.leaving = nil
 	c.entries.provisional, c.entries.err = c.entries.known, nil
 	c.config.drop()
@@ -195,9 +196,11 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	}
 	same := next.Known == old.Known && slices.Equal(next.Backends, old.Backends)
 	if same {
-		next.Backends, next.Endpoints, next.addresses, next.scaled = old.Backends, old.Endpoints, old.addresses, old.scaled
+		next.Backends, next.Endpoints, next.summary, next.addresses, next.scaled = old.Backends, old.Endpoints, old.summary, old.addresses, old.scaled
 	} else {
-		next.form(old)
+		c.sums.replace(old.Backends, next.Backends)
+		next.form(old, c.sums.shift(len(next.Backends)))
+		next.summary = c.sums.summary()
 		next.Changed = now
 	}
 	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
@@ -216,6 +219,9 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 
 // newError reports whether two states have different reasons why etcd cannot be followed.
 func newError(a, b *State) bool {
+	if a.Err == nil && b.Err == nil {
+		return a.Refused != b.Refused
+	}
 	return a.Refused != b.Refused || fmt.Sprint(a.Err) != fmt.Sprint(b.Err)
 }
 

@@ -6,6 +6,7 @@
 //	leave.go     ... leaving out what owners are withdrawing
 //	merge.go     ... one endpoint an address, from the entries of all layouts
 //	hold.go      ... keeping endpoints that vanished suspiciously for a while
+//	sums.go      ... what the set adds up to
 //	config.go    ... the live service config
 //	state.go     the state, as readers see it
 //	backend.go   an endpoint and its form for gRPC
@@ -14,5 +15,5 @@
 //	disk.go      the last known endpoints, in files
 //	conn.go      the resolver of one gRPC connection
 //
-// The first six do no I/O, hold no lock and read no clock.
+// The first seven do no I/O, hold no lock and read no clock.
 package discovery

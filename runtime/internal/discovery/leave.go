@@ -2,9 +2,12 @@ package discovery
 
 import "github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 
-// marks are the marks by which owners say that they are withdrawing an instance, by the etcd key of
-// the marked entry. What they cover is [endpoint.Marks]' to say.
-type marks map[string]mark
+// marks are the marks by which owners say that they are withdrawing an instance. What they cover is
+// [endpoint.Marks]' to say. The zero value is ready for use.
+type marks struct {
+	byKey map[string]mark // by the etcd key of the marked entry
+	noted []*item         // the entries that were noted last
+}
 
 type mark struct {
 	addr     string
@@ -14,18 +17,20 @@ type mark struct {
 // apply returns the entries that no mark covers, those that one does, and the addresses at which none is
 // left. removed are the entries that have gone since the last call: a mark lasts as long as there is an
 // entry that it covers.
-func (m marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
+func (m *marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn map[string]struct{}) {
 	for _, i := range removed {
 		m.note(i)
 	}
-	for _, i := range items {
+	before, behind := alike(items, m.noted)
+	for _, i := range items[before : len(items)-behind] {
 		m.note(i)
 	}
-	if len(m) == 0 {
+	m.noted = items
+	if len(m.byKey) == 0 {
 		return items, nil, nil
 	}
 	latest, withdrawn := make(endpoint.Marks), make(map[string]struct{})
-	for _, mark := range m {
+	for _, mark := range m.byKey {
 		latest.Add(mark.addr, mark.revision)
 		withdrawn[mark.addr] = struct{}{}
 	}
@@ -41,9 +46,9 @@ func (m marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn m
 		delete(withdrawn, addr)
 		rest = append(rest, i)
 	}
-	for key, mark := range m {
+	for key, mark := range m.byKey {
 		if !covered[mark.addr] {
-			delete(m, key)
+			delete(m.byKey, key)
 		}
 	}
 	return rest, leaving, withdrawn
@@ -51,13 +56,16 @@ func (m marks) apply(items, removed []*item) (rest, leaving []*item, withdrawn m
 
 // note takes the mark of an entry in, or back where the entry has none any more. An entry that was deleted and put
 // anew since has a mark of its own.
-func (m marks) note(i *item) {
-	switch old, known := m[i.Key]; {
+func (m *marks) note(i *item) {
+	switch old, known := m.byKey[i.Key]; {
 	case !i.Value.leaving:
 		if known {
-			delete(m, i.Key)
+			delete(m.byKey, i.Key)
 		}
 	case !known || old.addr != i.Value.Endpoint.Addr || old.revision < i.CreateRevision:
-		m[i.Key] = mark{i.Value.Endpoint.Addr, i.ModRevision}
+		if m.byKey == nil {
+			m.byKey = make(map[string]mark)
+		}
+		m.byKey[i.Key] = mark{i.Value.Endpoint.Addr, i.ModRevision}
 	}
 }

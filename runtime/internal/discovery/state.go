@@ -29,17 +29,19 @@ type State struct {
 	Err     error // why etcd cannot be followed now; nil: it is
 	Refused bool  // Err is etcd's own answer, such as a missing permission
 
-	addresses *addresses // Backends as addresses; nil while not known
-	scaled    bool       // the weights of Endpoints are scaled down, so that ring-hash can add them up
+	summary   *attr.Summary // of Endpoints; nil while not known
+	addresses *addresses    // Backends as addresses; nil while not known
+	scaled    bool          // the weights of Endpoints are scaled down, so that ring-hash can add them up
 }
 
-// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change.
-func (s *State) form(old *State) {
+// form makes gRPC's forms of a new set, reusing those of old for endpoints that did not change. shift is by how many
+// bits weights are scaled down.
+func (s *State) form(old *State, shift uint) {
 	if old.scaled {
 		old = &State{}
 	}
 	s.Endpoints = forms(s.Backends, old.Backends, old.Endpoints, func(i int) resolver.Endpoint { return s.Backends[i].grpc })
-	if shift := attr.RingShift(s.Endpoints); shift > 0 {
+	if shift > 0 {
 		s.scaled = true
 		for i, ep := range s.Endpoints {
 			s.Endpoints[i] = attr.Scaled(ep, shift)

@@ -20,7 +20,8 @@
 //	find.go, rpc.go, … scenarios: what each does, its targets, and how its figures are shown
 //
 // What is made of the results is in internal: results has the figures and ratios, report the verdicts,
-// tables, plots and documents.
+// tables, plots and documents. Another scenario is a file with its description and what it runs, a line
+// in scenarios.go, a section in performance.md.tmpl, and its results.
 package main
 
 import (
@@ -78,11 +79,11 @@ func run(ctx context.Context, names string, rounds int, corpus string, render bo
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 		known = known.With(s.Name, b.runs)
+		if err := known.Save(resultsFile); err != nil {
+			return err
+		}
 		fmt.Print(s.Text(known))
 		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.Name, time.Since(began).Round(time.Second))
-	}
-	if err := known.Save(resultsFile); err != nil {
-		return err
 	}
 	return writeDocuments(known)
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/image/font"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
@@ -172,6 +174,41 @@ func TestPlotsShowEverything(t *testing.T) {
 	for _, want := range append(sample.Peers, "a < b & c: ms", "few", "6", "51", "> 246", "never", "logarithmic; whiskers: 90 % interval of the median") {
 		if !texts[want] {
 			t.Errorf("the plot lacks %q", want)
+		}
+	}
+}
+
+// TestPlotsCutNoText draws what is longest: a title, the name of a peer, and figures beside the longest bars.
+func TestPlotsCutNoText(t *testing.T) {
+	c := chart{title: strings.Repeat("a long title ", 6) + ": " + strings.Repeat("metric ", 5), groups: []group{{title: "case", bars: []bar{
+		{peer: "a peer with quite a long name", figure: results.Figure{Median: 123_456, Low: 100_000, High: 200_000}},
+		{peer: "short", figure: results.Figure{Median: 200_000, Bound: true}},
+		{peer: "stuck", figure: results.Figure{Median: results.Never}},
+	}}}}
+	svg, err := c.svg()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drawn struct {
+		Texts []struct {
+			X     float64 `xml:"x,attr"`
+			Style string  `xml:"style,attr"`
+			Words string  `xml:",chardata"`
+		} `xml:"g>text"`
+	}
+	if err := xml.Unmarshal(svg, &drawn); err != nil {
+		t.Fatal(err)
+	}
+	if len(drawn.Texts) < 8 {
+		t.Fatalf("only %d texts:\n%s", len(drawn.Texts), svg)
+	}
+	for _, text := range drawn.Texts {
+		s := style(9, font.WeightNormal, ink)
+		if strings.Contains(text.Style, "bold") {
+			s = style(11, font.WeightBold, ink)
+		}
+		if end := text.X + s.Width(text.Words).Points(); text.X < 0 || end > plotWidth.Points() {
+			t.Errorf("%q is from %.0f to %.0f of %.0f", text.Words, text.X, end, plotWidth.Points())
 		}
 	}
 }

@@ -22,7 +22,7 @@ type Target struct {
 type Verdict struct {
 	Target   string // in words
 	Outcome  Outcome
-	Figure   results.Figure // unless not measured
+	figure   string // unless not measured
 	scenario *Scenario
 	reason   string
 }
@@ -74,7 +74,7 @@ func (s *Scenario) verdict(set results.Set, t Target, c string) Verdict {
 		f, ok = set.Ratio(c, s.own(), peer, t.Metric)
 	}
 	if ok {
-		v.Outcome, v.Figure = t.judge(f, more), f
+		v.Outcome, v.figure = t.judge(f, more), t.show(f)
 	}
 	v.Target = t.words(c, peer, more)
 	return v
@@ -126,6 +126,19 @@ func (t Target) holds(v float64, more bool) bool {
 	return v <= t.Limit
 }
 
+// show is a figure with the digits that tell it from the limit.
+func (t Target) show(f results.Figure) string {
+	text := show(f)
+	limit := t.Limit
+	if t.Ahead {
+		limit = 1
+	}
+	if rounded := number(f.Median); f.Median != limit && rounded == number(limit) {
+		return strings.Replace(text, rounded, fmt.Sprintf("%.4g", f.Median), 1)
+	}
+	return text
+}
+
 // words says what is asked for, beside the best of the peers if it is known.
 func (t Target) words(c, leader string, more bool) string {
 	who := strings.Join(t.Of, ", ")
@@ -159,7 +172,7 @@ func (v Verdict) text() string {
 	if v.Outcome == NotMeasured {
 		return string(v.Outcome)
 	}
-	return string(v.Outcome) + ": " + show(v.Figure)
+	return string(v.Outcome) + ": " + v.figure
 }
 
 // markdown leads from a target that is not reached to its section, which says more.
@@ -167,7 +180,7 @@ func (v Verdict) markdown() string {
 	if !v.Outcome.Missed() {
 		return v.text()
 	}
-	text := fmt.Sprintf("[%s](%s): %s", v.Outcome, v.scenario.link(), show(v.Figure))
+	text := fmt.Sprintf("[%s](%s): %s", v.Outcome, v.scenario.link(), v.figure)
 	if v.reason != "" {
 		text += "; " + v.reason
 	}

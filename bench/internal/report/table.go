@@ -115,7 +115,9 @@ func (s *Scenario) Text(set results.Set) string {
 }
 
 // show is a figure with its interval, if it has one.
-func show(f results.Figure) string {
+func show(f results.Figure) string { return showBy(f, number) }
+
+func showBy(f results.Figure, number func(float64) string) string {
 	if f.Bound && f.Median < results.Never {
 		return "> " + number(f.Median)
 	}

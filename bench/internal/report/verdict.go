@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
@@ -74,7 +75,8 @@ func (s *Scenario) verdict(set results.Set, t Target, c string) Verdict {
 		f, ok = set.Ratio(c, s.own(), peer, t.Metric)
 	}
 	if ok {
-		v.Outcome, v.figure = t.judge(f, more), t.show(f)
+		v.Outcome = t.judge(f, more)
+		v.figure = showBy(f, func(v float64) string { return t.number(v, more) })
 	}
 	v.Target = t.words(c, peer, more)
 	return v
@@ -126,15 +128,11 @@ func (t Target) holds(v float64, more bool) bool {
 	return v <= t.Limit
 }
 
-// show is a figure with the digits that tell it from the limit.
-func (t Target) show(f results.Figure) string {
-	text := show(f)
-	limit := t.Limit
-	if t.Ahead {
-		limit = 1
-	}
-	if rounded := number(f.Median); f.Median != limit && rounded == number(limit) {
-		return strings.Replace(text, rounded, fmt.Sprintf("%.4g", f.Median), 1)
+// number has as many digits as show on which side of the limit v is.
+func (t Target) number(v float64, more bool) string {
+	text := number(v)
+	if rounded, err := strconv.ParseFloat(text, 64); err == nil && t.holds(rounded, more) != t.holds(v, more) {
+		return fmt.Sprintf("%.4g", v)
 	}
 	return text
 }

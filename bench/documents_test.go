@@ -28,8 +28,8 @@ func TestEveryTargetIsMeasured(t *testing.T) {
 			continue
 		}
 		for _, v := range s.Verdicts(all) {
-			if v.Outcome == report.NotMeasured {
-				t.Errorf("%s: %s: not measured", s.Name, v.Target)
+			if v.Outcome == report.NotMeasured || v.Outcome == report.Incomparable {
+				t.Errorf("%s: %s: %s", s.Name, v.Target, v.Outcome)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ type Target struct {
 type Verdict struct {
 	Target   string // in words
 	Outcome  Outcome
-	figure   string // unless not measured
+	figure   string // if there is one
 	scenario *Scenario
 	reason   string
 }
@@ -40,6 +40,7 @@ const (
 	NotReachedInNoise Outcome = "not reached, within noise" // an end of the interval is within the limit
 	NotReachedBlindly Outcome = "not reached, noise unknown"
 	Undecided         Outcome = "not known, for runs were cut short"
+	Incomparable      Outcome = "not known, for there is nothing to compare with"
 	NotMeasured       Outcome = "not measured"
 )
 
@@ -71,7 +72,8 @@ func (s *Scenario) verdict(set results.Set, t Target, c string) Verdict {
 	more := s.metric(t.Metric).More
 	peer := best(set, c, t.Metric, t.Of, more)
 	f, ok := set.Figure(c, s.own(), t.Metric)
-	if len(t.Of) > 0 {
+	if ok && len(t.Of) > 0 {
+		v.Outcome = Incomparable
 		f, ok = set.Ratio(c, s.own(), peer, t.Metric)
 	}
 	if ok {
@@ -167,7 +169,7 @@ func (t Target) words(c, leader string, more bool) string {
 
 // text is the outcome for a terminal.
 func (v Verdict) text() string {
-	if v.Outcome == NotMeasured {
+	if v.figure == "" {
 		return string(v.Outcome)
 	}
 	return string(v.Outcome) + ": " + v.figure

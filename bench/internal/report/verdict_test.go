@@ -60,10 +60,10 @@ func measure(values map[string]map[string]float64) results.Set {
 func TestVerdicts(t *testing.T) {
 	s := &Scenario{
 		Name: "s", Title: "a title, of 2", Base: "floor", Peers: []string{"floor", Ours, "a", "b"},
-		Metrics: []Metric{{Name: "ms"}, {Name: "calls", More: true}},
+		Metrics: []Metric{{Name: "ms"}, {Name: "calls", More: true}, {Name: "lost"}},
 	}
 	set := measure(map[string]map[string]float64{
-		"floor": {"ms": 1, "calls": 200}, Ours: {"ms": 2, "calls": 100}, "a": {"ms": 4, "calls": 90}, "b": {"ms": 1.6, "calls": 80},
+		"floor": {"ms": 1, "calls": 200}, Ours: {"ms": 2, "calls": 100, "lost": 1}, "a": {"ms": 4, "calls": 90, "lost": 0}, "b": {"ms": 1.6, "calls": 80},
 	})
 	rivals := []string{"a", "b"}
 	for _, tt := range []struct {
@@ -81,6 +81,8 @@ func TestVerdicts(t *testing.T) {
 		{Target{Case: "c", Metric: "ms", Limit: 1.2502, Of: []string{"b"}}, "c: ms, at most 1.25 of b | reached: 1.25"},
 		{Target{Case: "c", Metric: "calls", Limit: 1.111, Of: []string{"a"}}, "c: calls, at least 1.111 of a | reached: 1.111"},
 		{Target{Case: "*", Metric: "ms", Limit: 2}, "c: ms, at most 2 | reached: 2"},
+		{Target{Case: "c", Metric: "lost", Limit: 2}, "c: lost, at most 2 | reached: 1"},
+		{Target{Case: "c", Metric: "lost", Limit: 2, Of: []string{"a"}}, "c: lost, at most 2 of a | not known, for there is nothing to compare with"},
 		{Target{Case: "other", Metric: "ms", Limit: 2}, "other: ms, at most 2 | not measured"},
 		{Target{Case: "other", Metric: "ms", Limit: 2, Of: rivals}, "other: ms, at most 2 of the best of a, b | not measured"},
 	} {

@@ -18,6 +18,7 @@
 //	pool.go      one SubConn for each address, shared by all leaves and targets
 //	tally.go     ... and how many of a leaf's are ready
 //	dialing.go   ... which connects when it has a place in the service's budget
+//	failing.go   ... and which keeps failing while others serve
 //	queue.go     events that wait for the policy's lock
 //	verdict.go   configs that made a policy below panic
 //	picker.go    picking for one call

@@ -3,8 +3,10 @@ package balancer
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
@@ -21,7 +23,10 @@ type child struct {
 	balancer            balancer.Balancer
 	ended               bool // it was closed or has panicked, and must not be called any more; guarded by policy.calls
 	members             members
-	toldTally           func() // has takeTally called soon; nil: nothing is counted
+	hearsMeanwhile      bool        // see there
+	serving             atomic.Bool // calls go to some of its endpoints
+	lone                atomic.Bool // each of its endpoints has one address
+	toldTally           func()      // has takeTally called soon; nil: nothing is counted
 
 	// Guarded by pool.mu.
 	subConns  map[string][]*subConn // by address
@@ -38,7 +43,7 @@ type child struct {
 
 // newChild builds the policy of a leaf.
 func (p *policy) newChild(l *leaf) *child {
-	c := &child{ClientConn: p.cc, policy: p, leaf: l, subConns: make(map[string][]*subConn)}
+	c := &child{ClientConn: p.cc, policy: p, leaf: l, subConns: make(map[string][]*subConn), hearsMeanwhile: hearsMeanwhile[l.policy.name()]}
 	if l.counted {
 		c.toldTally = func() { p.queue.putFirst(c.takeTally) }
 	}
@@ -98,7 +103,8 @@ func (c *child) update() {
 	}
 	first := c.members.none()
 	gone := c.members.replace(c.leaf.endpoints)
-	if first && hearsMeanwhile[c.leaf.policy.name()] {
+	c.setLone(c.members.lone())
+	if first && c.hearsMeanwhile {
 		c.policy.pool.setReplaying(c, true)
 		defer c.policy.pool.setReplaying(c, false)
 	}
@@ -144,6 +150,7 @@ func (c *child) UpdateState(s balancer.State) {
 	first := !c.queued
 	c.queued = true
 	c.mu.Unlock()
+	c.setServing(s.ConnectivityState == connectivity.Ready)
 	if first {
 		c.policy.queue.putFirst(c.takeState)
 	}

@@ -12,17 +12,23 @@ type members struct {
 	mu        sync.Mutex
 	endpoints []resolver.Endpoint
 	counts    map[string]int // of endpoints, by address; nil: nobody asked yet
+	several   int            // endpoints that have not just one address; counted with counts
 }
 
 // has reports whether an endpoint has an address.
 func (m *members) has(addr string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.counts == nil {
-		m.counts = make(map[string]int, len(m.endpoints))
-		m.count(m.endpoints, 1)
-	}
+	m.countAll()
 	return m.counts[addr] > 0
+}
+
+// lone reports whether each endpoint has one address.
+func (m *members) lone() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.countAll()
+	return m.several == 0
 }
 
 // none reports whether there are no endpoints.
@@ -47,10 +53,21 @@ func (m *members) replace(next []resolver.Endpoint) (gone []string) {
 	return m.count(old[before:len(old)-behind], -1)
 }
 
+// countAll counts all addresses unless that is done. It must be called with mu held.
+func (m *members) countAll() {
+	if m.counts == nil {
+		m.counts = make(map[string]int, len(m.endpoints))
+		m.count(m.endpoints, 1)
+	}
+}
+
 // count adds n to the counts of the addresses of endpoints, and returns those whose count is 0 then. It must be called
 // with mu held.
 func (m *members) count(endpoints []resolver.Endpoint, n int) (none []string) {
 	for i := range endpoints {
+		if len(endpoints[i].Addresses) != 1 {
+			m.several += n
+		}
 		for _, a := range endpoints[i].Addresses {
 			if m.counts[a.Addr] += n; m.counts[a.Addr] == 0 {
 				delete(m.counts, a.Addr)

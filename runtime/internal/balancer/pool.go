@@ -102,6 +102,7 @@ type subConn struct {
 	// Guarded by pool.mu.
 	connected bool // since it was last idle
 	failed    bool // since it was last ready
+	withheld  bool // its owner was not told of that, see failing.go
 	shut      bool
 	stands    standing // as its owner's tally has it
 	health    func(balancer.SubConnState)
@@ -230,7 +231,10 @@ func (p *pool) tell(w *subConn, s balancer.SubConnState) {
 	case connectivity.TransientFailure:
 		w.failed = true
 	case connectivity.Ready:
-		w.failed = false
+		w.failed, w.withheld = false, false
+	}
+	if p.withhold(w, s) {
+		return
 	}
 	p.send(w, func() { w.call(func() { w.listener(s) }) })
 }

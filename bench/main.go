@@ -35,6 +35,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/zeromicro/go-zero/core/logx"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
@@ -51,6 +53,7 @@ func main() {
 	corpus := flag.String("corpus", os.Getenv("CORPUS"), "a plugin request, gzipped or not, for the scenario generator")
 	render := flag.Bool("render", false, "run nothing; write the documents again")
 	flag.Parse()
+	logx.Disable() // go-zero tells each minute what a process uses
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *names, *rounds, *corpus, *render); err != nil {

@@ -79,8 +79,9 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
 	r.err = errors.Join(r.err, err)
+	bounded, streams := listwatch.Bounded(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: listwatch.Bounded(client), Endpoints: client.Endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: bounded, Streams: streams, Endpoints: client.Endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
@@ -94,7 +95,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 			Candidates: func(key string) election.Candidates { return r.keys.Candidates(key) },
 		},
 	})
-	r.etcd.Reconnected(r.keys.Check)
+	r.etcd.Reconnected(r.keys.Reconnected)
 	return r
 }
 

@@ -139,6 +139,20 @@ func TestD4_RevisionPassed(t *testing.T) {
 	}
 }
 
+// TestD4_AStreamThatMoves has the watches go on at another member while the client as a whole stays connected. Nothing tells that but the
+// stream itself, and the other member may be of an etcd that was restored.
+func TestD4_AStreamThatMoves(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
+	w.register(w.serve("a"))
+	reached(t, w.conn(), soon, "a")
+	watching := w.watched()
+	lists := w.etcd.Calls().Count(etcdtest.Range, key+"/")
+	w.etcd.Member(watching).Stop()
+	began := time.Now()
+	kit.Eventually(t, soon, "the key is compared with etcd", func() bool { return w.etcd.Calls().Count(etcdtest.Range, key+"/") > lists })
+	report.Took(t, "D4", "compared with etcd after the watch moved to another member", time.Since(began))
+}
+
 func TestD5_QuorumLost(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	// The member that is left keeps its connections: a watch that wants a leader hears of the loss at once, and
@@ -173,17 +187,25 @@ func TestD6_BlackHole(t *testing.T) {
 	w.register(w.serve("a"))
 	conn := w.conn()
 	reached(t, conn, soon, "a")
-	var calls []etcdtest.Call // a member is known by the watch, which is opened after the list
-	kit.Eventually(t, soon, "the key is watched", func() bool {
-		calls = slices.DeleteFunc(w.etcd.Calls().All(), func(c etcdtest.Call) bool {
-			return c.Op != etcdtest.Watch || !strings.HasPrefix(c.Key, key)
-		})
-		return len(calls) > 0
-	})
-	w.etcd.Member(calls[0].Member).Pause()
+	w.etcd.Member(w.watched()).Pause()
 	w.register(w.serve("b"))
 	took := reached(t, conn, 3*soon, "a", "b")
 	report.Took(t, "D6", "converged beside the black hole", took)
+}
+
+// watched returns the member at which the key is watched. It is known by the watch, which is opened after the list.
+func (w *world) watched() (member int) {
+	w.t.Helper()
+	kit.Eventually(w.t, soon, "the key is watched", func() bool {
+		for _, c := range w.etcd.Calls().All() {
+			if c.Op == etcdtest.Watch && strings.HasPrefix(c.Key, key) {
+				member = c.Member
+				return true
+			}
+		}
+		return false
+	})
+	return member
 }
 
 func TestD7_TokenExpires(t *testing.T) {

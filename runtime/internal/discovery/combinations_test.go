@@ -27,7 +27,7 @@ func (silent) RequestProgress(context.Context) error                            
 // TestK1_AKeyIsNotForgottenBeforeItIsRead has another key asked for between Keys.Key and Key.Read of
 // one reader, in a process that knows many: two readers of one key must not have two states of it.
 func TestK1_AKeyIsNotForgottenBeforeItIsRead(t *testing.T) {
-	ks := NewKeys(Config{Client: silent{}, Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
 	defer ks.Close()
 	for i := range maxKeys {
 		defer ks.Key(fmt.Sprint("many/", i), endpoint.Reader{}).Read(func() {})()

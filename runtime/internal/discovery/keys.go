@@ -23,8 +23,9 @@ const aboutToRead = time.Second
 // Config is what the keys of a registry have in common.
 type Config struct {
 	Client            listwatch.Client
-	Endpoints         func() []string   // URLs of the etcd cluster's members
-	Why               func(error) error // what the error of a call to etcd does not say itself; nil: nothing
+	Streams           *listwatch.Streams // the client's
+	Endpoints         func() []string    // URLs of the etcd cluster's members
+	Why               func(error) error  // what the error of a call to etcd does not say itself; nil: nothing
 	Namespace         string
 	EmptyGrace        time.Duration // how long endpoints that vanished suspiciously are kept; 0: not at all
 	SnapshotDir       string        // "": nothing is kept on disk
@@ -60,19 +61,18 @@ func NewKeys(cfg Config) *Keys {
 	if cfg.Allowed == nil {
 		cfg.Allowed = func(string) error { return nil }
 	}
-	streams := listwatch.NewStreams()
 	return &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
-			Client: cfg.Client, Streams: streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
+			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
 			Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
-			Client: cfg.Client, Streams: streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
+			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
 			Why: cfg.Why, MaxRefusedPause: time.Minute,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
-			Client: cfg.Client, Streams: streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
+			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },
 			Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.ElectionHooks, Why: cfg.Why, MaxRefusedPause: 5 * time.Second,
 		}),
 		candidates: make(map[string]*Candidates),
@@ -125,12 +125,11 @@ func (ks *Keys) All() []*Key {
 	return all
 }
 
-// Check compares every key that is followed with etcd at once. Call it after a reconnect, which the
-// etcd client hides: etcd may be another than before.
-func (ks *Keys) Check() {
-	ks.endpoints.Check()
-	ks.configs.Check()
-	ks.elections.Check()
+// Reconnected tells that the connection to etcd is back, see [listwatch.Group.Reconnected].
+func (ks *Keys) Reconnected() {
+	ks.endpoints.Reconnected()
+	ks.configs.Reconnected()
+	ks.elections.Reconnected()
 }
 
 // Close stops following everything, without waiting for etcd, and writes what is still to be saved if

@@ -196,7 +196,7 @@ func TestS4_MalformedKeysAreNotRememberedForEver(t *testing.T) {
 func boundedCore(entries int) *core[string] {
 	return newCore(testSpec(), &Config[string]{
 		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second,
-		Size: func(v string) int { return len(v) }, Bounds: Bounds{Entries: entries},
+		Size: func(v string) int { return len(v) }, Bounds: Bounds{Entries: entries}, Streams: NewStreams(),
 	})
 }
 

@@ -28,17 +28,18 @@ var errTooLarge = errors.New("the entry is too large to be received")
 
 // Bounded returns a client that receives no answer to a read of more than 2 MiB, and none of a watch of more than
 // 8 MiB, so that large values cost no more memory than that. A KV or Watcher that the caller has put into c is left
-// as it is: its answers have the bound of the configuration that c was made with.
-func Bounded(c *clientv3.Client) Client {
-	b := boundedClient{Client: c, kv: c.KV, watcher: c.Watcher}
+// as it is: its answers have the bound of the configuration that c was made with, and its streams are made anew unseen.
+func Bounded(c *clientv3.Client) (Client, *Streams) {
+	b, streams := boundedClient{Client: c, kv: c.KV, watcher: c.Watcher}, NewStreams()
 	if own := clientv3.NewKV(c); reflect.TypeOf(c.KV) == reflect.TypeOf(own) {
 		b.pages = true
 		b.kv = clientv3.NewKVFromKVClient(boundedKV{clientv3.RetryKVClient(c)}, c)
 	}
 	if own := clientv3.NewWatcher(c); reflect.TypeOf(c.Watcher) == reflect.TypeOf(own) {
-		b.watcher = clientv3.NewWatchFromWatchClient(boundedWatch{etcdserverpb.NewWatchClient(c.ActiveConnection())}, c)
+		streams.seen = true
+		b.watcher = clientv3.NewWatchFromWatchClient(boundedWatch{etcdserverpb.NewWatchClient(c.ActiveConnection()), streams}, c)
 	}
-	return b
+	return b, streams
 }
 
 type boundedClient struct {
@@ -76,9 +77,32 @@ func (kv boundedKV) Range(ctx context.Context, req *etcdserverpb.RangeRequest, o
 	return kv.KVClient.Range(ctx, req, append(opts[:len(opts):len(opts)], grpc.MaxCallRecvMsgSize(maxAnswer))...)
 }
 
-type boundedWatch struct{ etcdserverpb.WatchClient }
+type boundedWatch struct {
+	etcdserverpb.WatchClient
+	streams *Streams
+}
 
-// Watch adds the bound to the options of a stream.
+// Watch adds the bound to the options of a stream. The etcd client calls it for the first watch of a stream, and again
+// whenever the stream was lost.
 func (w boundedWatch) Watch(ctx context.Context, opts ...grpc.CallOption) (etcdserverpb.Watch_WatchClient, error) {
-	return w.WatchClient.Watch(ctx, append(opts[:len(opts):len(opts)], grpc.MaxCallRecvMsgSize(maxWatchAnswer))...)
+	stream, err := w.WatchClient.Watch(ctx, append(opts[:len(opts):len(opts)], grpc.MaxCallRecvMsgSize(maxWatchAnswer))...)
+	if err != nil {
+		return nil, err
+	}
+	w.streams.made(ctx)
+	return boundedStream{stream, w.streams}, nil
+}
+
+type boundedStream struct {
+	etcdserverpb.Watch_WatchClient
+	streams *Streams
+}
+
+// Recv notes when the stream is lost.
+func (s boundedStream) Recv() (*etcdserverpb.WatchResponse, error) {
+	resp, err := s.Watch_WatchClient.Recv()
+	if err != nil {
+		s.streams.lost(s.Context())
+	}
+	return resp, err
 }

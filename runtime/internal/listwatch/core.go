@@ -30,6 +30,9 @@ const (
 	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
 	steadyAfter = 5 * time.Second
 
+	// youngFor is how long after a watch was opened a reconnect may be told that came before.
+	youngFor = time.Second
+
 	// firstRetryPause is the pause after a failure, and firstRefusedPause that after a refusal, which
 	// lasts until someone changes something.
 	firstRetryPause   = 50 * time.Millisecond
@@ -53,12 +56,13 @@ var errNotOpened = fmt.Errorf("etcd did not open it within %v", watchBound)
 type call int
 
 const (
-	callPause     call = iota // wait for a part of the bound, or for a check
+	callPause     call = iota // wait for a part of the bound, or for the connection to be back
 	callList                  // read a page of the range
 	callListLocal             // read one as one member sees it, which takes no leader
 	callWatch                 // open a watch from the revision on
-	callWait                  // wait until an instant, for an answer of the watch, or for a check
+	callWait                  // wait until an instant, for an answer of the watch, or for the stream or the connection to be made anew
 	callVerify                // read a page of the range beside the watch
+	callHead                  // read where etcd is, or take what another range has read
 	callProbe                 // read the number of keys and the one changed last
 	callProgress              // request a progress notification, which comes on the watch
 )
@@ -67,8 +71,11 @@ const (
 // a watch is open.
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
+	head   head                    // callHead
 	answer *clientv3.WatchResponse // callWait
-	check  bool                    // callPause, callWait: etcd may be another than before
+	lost   bool                    // callWait: the stream of the watch was lost, and is about to be made anew
+	anew   bool                    // callWait: the stream of the watch was made anew
+	back   bool                    // callPause, callWait: the connection to etcd is back
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
 }
@@ -102,12 +109,13 @@ type action struct {
 	page     page          // callList, callListLocal, callVerify
 	revision int64         // callWatch
 	until    time.Time     // callWait
+	age      time.Duration // callHead: how old another range's read may be
 }
 
 // core follows one range of etcd keys: it decides what is to be asked of etcd, what the answers mean,
 // and when an update is published.
 //
-//	list ──▶ watch ──▶ wait ◀──▶ verify, probe, progress
+//	list ──▶ watch ──▶ wait ◀──▶ verify, progress, head, probe
 //	 ▲ │       │        │          │
 //	 │ ▼       ▼        ▼          │
 //	pause ◀────────────────────────┘
@@ -131,7 +139,7 @@ type core[T any] struct {
 
 	openedAt   time.Time     // when the watch was opened; zero: there is none
 	signOfLife time.Time     // when the watch may be asked for a sign of life again
-	checking   bool          // callVerify is for a check
+	anew       bool          // callVerify is for a stream that was made anew
 	listedAt   time.Time     // when a list was last complete
 	leftPause  time.Duration // see firstLeftPause
 
@@ -156,6 +164,7 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
 		rebuilds: backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
+	c.replica.life.often = !cfg.Streams.seen
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds, maxKey: len(spec.Range.From) + maxSuffix}
 	if last := spec.Last; last != nil {
 		c.replica.set.start(last.Items)
@@ -190,12 +199,14 @@ func (c *core[T]) next(e event, now time.Time) action {
 		return c.woken(e, now)
 	case callVerify:
 		return c.verified(e, now)
+	case callHead:
+		return c.headed(e, now)
 	case callProbe:
 		return c.probed(e, now)
 	case callProgress:
 		return c.wait(now) // what counts is the answer, not whether it could be requested
 	}
-	if e.check {
+	if e.back {
 		c.listing = listing[T]{} // begun with another etcd, maybe
 	}
 	return c.list(callList, c.listBound) // a pause is over, or etcd is back
@@ -337,17 +348,26 @@ func (c *core[T]) woken(e event, now time.Time) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if c.checking = e.check; c.checking || c.replica.moved {
+	if e.lost {
+		c.replica.life.trouble(now)
+	}
+	if c.anew = e.anew || e.back && c.mayHaveMoved(now); c.anew || c.replica.moved {
 		c.flush(now)
 		return c.list(callVerify, firstListBound)
 	}
 	return c.wait(now)
 }
 
+// mayHaveMoved reports whether a reconnect may have led the watch to another etcd than that of the list. Its stream does not
+// tell where streams are made anew unseen, and where the connection was lost before there was a watch.
+func (c *core[T]) mayHaveMoved(now time.Time) bool {
+	return c.replica.life.often || now.Sub(c.openedAt) < youngFor
+}
+
 // wait waits for the watch, unless something else is due before.
 func (c *core[T]) wait(now time.Time) action {
 	c.flush(now)
-	until, probe, err := c.replica.due(now)
+	until, by, err := c.replica.due(now)
 	if err != nil {
 		return c.rebuild(c.errorOf("watch", err, nil), now)
 	}
@@ -356,10 +376,7 @@ func (c *core[T]) wait(now time.Time) action {
 	}
 	if !until.After(now) {
 		c.signOfLife = now.Add(signOfLifeEvery)
-		if probe {
-			return action{call: callProbe, bound: probeBound}
-		}
-		return action{call: callProgress, bound: progressBound}
+		return c.ask(by)
 	}
 	if c.replica.set.left && !c.replica.set.full() {
 		again := c.listedAt.Add(c.leftPause)
@@ -375,6 +392,18 @@ func (c *core[T]) wait(now time.Time) action {
 	return action{call: callWait, until: until}
 }
 
+// ask has a sign of life asked for.
+func (c *core[T]) ask(by call) action {
+	switch by {
+	case callProgress:
+		return action{call: by, bound: progressBound}
+	case callHead:
+		// What another range has read will do, and the two will be due at the same time from then on.
+		return action{call: by, bound: probeBound, age: c.replica.life.patience() / 2}
+	}
+	return action{call: by, bound: probeBound}
+}
+
 func (c *core[T]) verified(e event, now time.Time) action {
 	more, err := c.page(e)
 	switch {
@@ -388,9 +417,24 @@ func (c *core[T]) verified(e event, now time.Time) action {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
-	if c.checking {
-		c.replica.suspect(now)
+	if c.anew {
+		c.replica.anew(now)
 		c.signOfLife = time.Time{}
+	}
+	return c.wait(now)
+}
+
+// headed has the range probed if etcd has moved on.
+func (c *core[T]) headed(e event, now time.Time) action {
+	if e.err != nil {
+		return c.rebuild(c.errorOf("list", e.err, e.why), now)
+	}
+	movedOn, err := c.replica.headed(e.head)
+	switch {
+	case err != nil:
+		return c.rebuild(c.errorOf("watch", err, e.why), now)
+	case movedOn:
+		return c.ask(callProbe)
 	}
 	return c.wait(now)
 }

@@ -18,7 +18,9 @@ const ms = time.Millisecond
 // Events, as the shell would report them.
 var (
 	ok      = event{}
-	check   = event{check: true}
+	lost    = event{lost: true}
+	anew    = event{anew: true}
+	back    = event{back: true}
 	closed  = failed(errClosed)
 	late    = failed(context.DeadlineExceeded)
 	refused = failed(rpctypes.ErrPermissionDenied)
@@ -29,6 +31,9 @@ func read(resp *clientv3.GetResponse) event       { return event{read: resp} }
 func answered(resp *clientv3.WatchResponse) event { return event{answer: resp} }
 func because(e event, cause string) event         { e.why = errors.New(cause); return e }
 func from(member uint64, e event) event           { e.answer.Header.MemberId = member; return e }
+func where(revision int, at time.Duration) event {
+	return event{head: head{header(1, 1, revision), start.Add(at)}}
+}
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
 }
@@ -80,6 +85,8 @@ func (d do[T]) text(now time.Time) string {
 		parts = append(parts, fmt.Sprint("wait ", d.until.Sub(now)))
 	case callVerify:
 		parts = append(parts, fmt.Sprint("verify ", d.page, "within ", d.bound))
+	case callHead:
+		parts = append(parts, fmt.Sprint("read where etcd is within ", d.bound))
 	case callProbe:
 		parts = append(parts, fmt.Sprint("probe within ", d.bound))
 	case callProgress:
@@ -108,7 +115,9 @@ func testSpec() Spec[string] {
 }
 
 func testCore(spec Spec[string]) *core[string] {
-	return newCore(spec, &Config[string]{Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second})
+	return newCore(spec, &Config[string]{
+		Equal: func(a, b string) bool { return a == b }, MaxRefusedPause: 5 * time.Second, Streams: NewStreams(),
+	})
 }
 
 // follow goes through the rules, and returns the last update.
@@ -160,30 +169,50 @@ func TestCoreFollows(t *testing.T) {
 			rule{6 * time.Second, late, "request progress within 1s"},
 			rule{7 * time.Second, late, "request progress within 1s"},
 			rule{8 * time.Second, late, "request progress within 1s"},
-			rule{9 * time.Second, late, "probe within 500ms"},
-			rule{9 * time.Second, keys(11, 1, 5), "request progress within 1s"}, // etcd has moved on
+			rule{9 * time.Second, late, "read where etcd is within 500ms"},
+			rule{9 * time.Second, where(11, 9*time.Second), "probe within 500ms"}, // etcd has moved on
+			rule{9 * time.Second, keys(11, 1, 5), "request progress within 1s"},
 			rule{10 * time.Second, late, "request progress within 1s"},
 			rule{11 * time.Second, late, "close the watch: silent, etcd watch interrupted, pause 50ms"},
 			rule{11 * time.Second, ok, "list within 1s"},
 		),
 		"a watch that does not answer while nobody writes": with(watching,
 			rule{1 * time.Second, answered(events(10)), "wait 4s"},
-			rule{9 * time.Second, ok, "probe within 500ms"},
-			rule{9 * time.Second, keys(10, 1, 5), "wait 4s"},
-			rule{17 * time.Second, ok, "probe within 500ms"},
-			rule{17 * time.Second, keys(11, 1, 5), "request progress within 1s"}, // somebody does
+			rule{9 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{9 * time.Second, where(10, 9*time.Second), "wait 4s"},
+			rule{13 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{13 * time.Second, where(10, 12500*ms), "wait 3.5s"}, // as another range has read
+			rule{17 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{17 * time.Second, where(11, 17*time.Second), "probe within 500ms"}, // somebody does
+			rule{17 * time.Second, keys(11, 1, 5), "request progress within 1s"},
 			rule{17 * time.Second, ok, "wait 1s"},
 			rule{18 * time.Second, answered(events(11)), "wait 4s"},
-			rule{26 * time.Second, ok, "probe within 500ms"},
+			rule{22 * time.Second, ok, "request progress within 1s"},
 		),
 		"a watch that never answers": with(watching,
-			rule{8 * time.Second, ok, "probe within 500ms"},
-			rule{8 * time.Second, keys(20, 1, 5), "wait 8s"},
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
+			rule{8 * time.Second, keys(20, 1, 5), "request progress within 1s"},
+			rule{10 * time.Second, late, "wait 6s"},
 			rule{16 * time.Second, ok, "probe within 500ms"},
 			rule{16 * time.Second, keys(30, 2, 25), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
+		"a watch that has missed something": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
+			rule{8 * time.Second, keys(20, 2, 15), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+		),
+		"a read that fails": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{9 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+		),
+		"a read that shows another etcd": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, where(9, 8*time.Second), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+		),
 		"a probe that fails": with(watching,
-			rule{8 * time.Second, ok, "probe within 500ms"},
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
 			rule{9 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
 		"a lagging member": with(watching,
@@ -233,7 +262,7 @@ func TestCoreListsAgain(t *testing.T) {
 			rule{39 * time.Second, ok, "list within 1s"},
 			rule{40 * time.Second, late, "etcd list failed, publish [a=1] with the error, pause 50ms"},
 		),
-		"a check ends a pause": with(interrupted, rule{time.Second, check, "list within 1s"}),
+		"a reconnect ends a pause": with(interrupted, rule{time.Second, back, "list within 1s"}),
 		"watches that break at once, and one that was steady": with(interrupted,
 			rule{1 * time.Second, ok, "list within 1s"},
 			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "watch from 11 within 5s"},
@@ -276,7 +305,7 @@ func TestCoreStarts(t *testing.T) {
 			{1 * time.Second, ok, "list within 2s"},
 			{3 * time.Second, late, "list locally within 500ms"},
 			{3 * time.Second, late, "pause 100ms"},
-			{3 * time.Second, check, "list within 4s"},
+			{3 * time.Second, back, "list within 4s"},
 			{3 * time.Second, refused, "publish nothing known with the error, pause 500ms"},
 		}},
 		{"with what is known from earlier", remembered, []rule{
@@ -309,7 +338,7 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 				rule{4 * time.Second, refused, "pause 4s"},
 				rule{8 * time.Second, ok, "list within 10s"},
 				rule{8 * time.Second, refused, "pause 5s"}, // the longest that the configuration allows
-				rule{9 * time.Second, check, "list within 10s"},
+				rule{9 * time.Second, back, "list within 10s"},
 				rule{9 * time.Second, refused, "pause 5s"},
 				// Another trouble in between has pauses of its own.
 				rule{14 * time.Second, ok, "list within 10s"},
@@ -329,23 +358,46 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 
 func TestCoreVerifies(t *testing.T) {
 	for name, rules := range map[string][]rule{
-		"a check": with(watching,
-			rule{1 * time.Second, check, "verify within 1s"},
+		"another stream": with(watching,
+			rule{1 * time.Second, anew, "verify within 1s"},
 			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
 			rule{1 * time.Second, answered(events(10)), "wait 4s"},
 		),
-		"a check that finds what the watch has missed": with(watching,
-			rule{1 * time.Second, check, "verify within 1s"},
+		"a stream that is lost for long": with(watching,
+			rule{2 * time.Second, lost, "request progress within 1s"},
+			rule{3 * time.Second, late, "request progress within 1s"},
+			rule{6 * time.Second, late, "read where etcd is within 500ms"},
+			rule{6500 * ms, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+		),
+		"a stream that is lost for a moment": with(watching,
+			rule{2 * time.Second, lost, "request progress within 1s"},
+			rule{2 * time.Second, ok, "wait 1s"},
+			rule{2 * time.Second, anew, "verify within 1s"},
+			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
+		),
+		"a reconnect, where streams are made anew unseen": with(watching,
+			rule{1 * time.Second, back, "verify within 1s"},
+			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
+		),
+		"another stream, which shows what the watch has missed": with(watching,
+			rule{1 * time.Second, anew, "verify within 1s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1], request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
 		),
-		"a check of a watch that never answers": with(watching,
-			rule{8 * time.Second, ok, "probe within 500ms"},
-			rule{8 * time.Second, keys(10, 1, 5), "wait 8s"},
-			rule{9 * time.Second, check, "verify within 1s"},
-			rule{9 * time.Second, read(list(10, kv("a", "1", 5))), "probe within 500ms"},
-			rule{9 * time.Second, keys(10, 1, 5), "wait 8s"},
+		"another stream of a watch that never answers": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, where(10, 8*time.Second), "wait 4s"},
+			rule{9 * time.Second, anew, "verify within 1s"},
+			rule{9 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
+			rule{9 * time.Second, ok, "wait 1s"},
+		),
+		"another member of a stream that was made anew": with(watching,
+			rule{1 * time.Second, from(7, answered(events(10))), "wait 4s"},
+			rule{2 * time.Second, anew, "verify within 1s"},
+			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
+			rule{2 * time.Second, ok, "wait 1s"},
+			rule{2 * time.Second, from(8, answered(events(10))), "wait 4s"},
 		),
 		"another member": with(watching,
 			rule{1 * time.Second, from(7, answered(events(10))), "wait 4s"},
@@ -354,15 +406,30 @@ func TestCoreVerifies(t *testing.T) {
 			rule{3 * time.Second, read(list(12, kv("a", "1", 5), kv("b", "1", 12))), "wait 4s"},
 		),
 		"another history": with(watching,
-			rule{1 * time.Second, check, "verify within 1s"},
+			rule{1 * time.Second, anew, "verify within 1s"},
 			rule{1 * time.Second, read(list(9, kv("a", "1", 5))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 		),
 		"no answer": with(watching,
-			rule{1 * time.Second, check, "verify within 1s"},
+			rule{1 * time.Second, anew, "verify within 1s"},
 			rule{2 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
+	}
+}
+
+// TestCoreLeavesReconnectsToTheStream has a range whose stream tells when it is made anew take no notice of a reconnect, unless that
+// may have come between the list and the watch.
+func TestCoreLeavesReconnectsToTheStream(t *testing.T) {
+	for name, rules := range map[string][]rule{
+		"watching":               with(watching, rule{youngFor, back, "wait 3s"}),
+		"the watch is just open": with(watching, rule{youngFor - 1, back, "verify within 1s"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testCore(testSpec())
+			c.replica.life.often = false
+			c.follow(t, rules...)
+		})
 	}
 }
 
@@ -377,7 +444,7 @@ func TestCorePaces(t *testing.T) {
 	c.follow(t,
 		rule{0, answered(events(11, put("a", "2", 11))), wait(10)},
 		rule{1 * unit, answered(events(12, put("a", "3", 12))), wait(9)},
-		rule{10*unit + paceShare, ok, fmt.Sprint("publish [a=3], wait ", progressAfter-9*unit-paceShare)},
+		rule{10*unit + paceShare, ok, fmt.Sprint("publish [a=3], wait ", minPatience-9*unit-paceShare)},
 	)
 	charge(ms, 11)
 	c.follow(t,

@@ -79,10 +79,12 @@ func (l *life) outcome() event {
 	switch l.doing {
 	case callList, callListLocal, callVerify, callProbe:
 		return read(l.read())
+	case callHead:
+		return event{head: head{l.header(), l.now}}
 	case callWait:
 		return l.heard(b)
 	}
-	return event{check: b&1 == 1}
+	return event{back: b&1 == 1}
 }
 
 func (l *life) header() *etcdserverpb.ResponseHeader {
@@ -115,13 +117,13 @@ func (l *life) kv(key string) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: int64(b >> 6), ModRevision: int64(b >> 3)}
 }
 
-// heard returns what ends a wait: nothing, a check or an answer of the watch.
+// heard returns what ends a wait: nothing, another connection or an answer of the watch.
 func (l *life) heard(b byte) event {
 	switch b & 3 {
 	case 0:
 		return event{}
 	case 1:
-		return check
+		return []event{anew, back, {lost: true}, {}}[b>>2&3]
 	}
 	resp := watchAnswer(l.header())
 	switch b >> 2 & 3 {

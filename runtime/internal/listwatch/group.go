@@ -50,17 +50,14 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 	}
 }
 
-// Check compares every range with etcd at once: it verifies the range and asks its watch for a sign of
-// life, or lists the range without waiting out a pause. Call it after a reconnect, which the etcd client
-// hides: etcd may be another than before.
-func (g *Group[T]) Check() {
+// Reconnected tells that the connection to etcd is back, which the etcd client hides: etcd may be another than before. A
+// range that waits to be listed is listed at once. One whose watch has a stream that is made anew unseen is verified,
+// and its watch asked for a sign of life; the others are when their stream is made anew.
+func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for w := range g.watchers {
-		select {
-		case w.check <- struct{}{}:
-		default: // a check is pending
-		}
+		signal(w.back)
 	}
 }
 

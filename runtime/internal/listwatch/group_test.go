@@ -146,7 +146,7 @@ func TestGroupFollows(t *testing.T) {
 			return keys(11, 2, 11).read, nil
 		}
 		f.mu.Unlock()
-		time.Sleep(silentAfter + time.Second)
+		time.Sleep(minPatience + unansweredAfter + time.Second)
 		synctest.Wait()
 		if f.watches[0] != "0" || len(f.progress) == 0 || f.progress[0] != "0" || len(h.relisted) != 0 {
 			t.Errorf("silence: watches on %q, progress requested on %q, relisted %q", f.watches, f.progress, h.relisted)
@@ -168,8 +168,8 @@ func TestGroupFollows(t *testing.T) {
 	})
 }
 
-// TestGroupChecks verifies what is watched, and lists at once what waits to be listed again.
-func TestGroupChecks(t *testing.T) {
+// TestGroupReconnected verifies what is watched, and lists at once what waits to be listed again.
+func TestGroupReconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeEtcd{}
 		f.answering(nil, rpctypes.ErrPermissionDenied)
@@ -180,13 +180,13 @@ func TestGroupChecks(t *testing.T) {
 		synctest.Wait()
 		f.answering(list(10), nil)
 		before := f.counts()
-		g.Check()
+		g.Reconnected()
 		synctest.Wait()
 		if after := f.counts(); after[0] != before[0]+1 || after[1] != 1 {
 			t.Errorf("calls %v became %v, want a list and a watch at once", before, after)
 		}
-		g.Check()
-		g.Check()
+		g.Reconnected()
+		g.Reconnected()
 		synctest.Wait()
 		if after := f.counts(); after[0] < before[0]+2 || after[2] == 0 {
 			t.Errorf("calls %v became %v, want another list and a request for progress", before, after)

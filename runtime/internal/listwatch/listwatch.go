@@ -4,15 +4,18 @@
 //
 //	core.go     the core of a range: takes in events, decides what to ask and what to publish
 //	replica.go  ... what is known of the range, and whether etcd's answers fit it
+//	signs.go    ... when its watch owes a sign of life
 //	list.go     ... a list, page by page
 //	set.go      ... its entries
 //	bounds.go   ... how many of them are kept, and which
 //	pace.go     ... how often updates go out
+//	pulse.go    the signs of life that one range asks for and all share
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
+//	streams.go  the gRPC streams of their watches
 //	client.go   a client that receives no answer of any size
 //
-// The first six do no I/O, start nothing and read no clock.
+// The first eight do no I/O, start nothing and read no clock.
 package listwatch
 
 import (
@@ -88,7 +91,7 @@ type Spec[T any] struct {
 // Config is what the ranges of a group have in common.
 type Config[T any] struct {
 	Client Client
-	// Streams are shared by the groups of a client. Nil: the group has its own.
+	// Streams are the client's, which its groups share. Nil: the group has its own.
 	Streams *Streams
 	// Equal reports whether a new value says the same as the old one, which is then kept.
 	Equal func(a, b T) bool

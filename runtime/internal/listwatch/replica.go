@@ -2,28 +2,18 @@ package listwatch
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-const (
-	// progressAfter is the silence after which the watch is asked for a progress notification.
-	progressAfter = 4 * time.Second
-	// silentAfter is the silence after which a watch is probed, or given up.
-	silentAfter = 8 * time.Second
-	// answerWithin is how long a watch has for a progress notification once etcd has moved on.
-	answerWithin = 2 * time.Second
-	// lagAllowed is how long answers may come from behind what is known: a member that lags for
-	// longer, or a history that was replaced, is settled by a new list.
-	lagAllowed = time.Second
-)
+// lagAllowed is how long answers may come from behind what is known: a member that lags for
+// longer, or a history that was replaced, is settled by a new list.
+const lagAllowed = time.Second
 
 // Reasons to list again. Each names itself in logs and metrics.
 var (
 	errClosed   = errors.New("the watch was closed")
-	errSilent   = fmt.Errorf("the watch did not answer for %v", silentAfter)
 	errReplaced = errors.New("etcd's revision went backwards: it was restored from a backup or wiped")
 	errCluster  = errors.New("another etcd cluster answered")
 	errMissed   = errors.New("the watch missed changes")
@@ -31,12 +21,6 @@ var (
 
 // replica is what is known of a range. Its methods take etcd's answers, and decide whether they fit
 // what is known. If one does not, they return an error, and the range must be listed again.
-//
-// A watch that is silent is asked for a progress notification. If none comes, a probe, a small read of
-// the range, finds out whether it missed anything. One that has sent such notifications before, and
-// sends none though etcd has moved on, is dead. On an etcd where nobody writes it need not be: etcd
-// sends none while any watch of the stream starts at a revision to come. One that never has sent any may
-// be behind etcd's gRPC proxy, which knows no such requests, and is probed from then on.
 //
 // What is known stays known through every error, until a list replaces it.
 type replica[T any] struct {
@@ -48,14 +32,11 @@ type replica[T any] struct {
 	term        uint64    // of the last answer
 	revision    int64     // the highest that any answer carried
 	applied     int64     // the revision up to which events are in set
-	heardAt     time.Time // when the watch last answered
+	life        signs     // of the watch
 	behindSince time.Time // since when answers carry a lower revision; zero: they do not
 	member      uint64    // the member that the watch is on; 0: not known
 	moved       bool      // the watch has moved to another member
 	total       int64     // how many keys the range has, whatever they hold
-	progress    bool      // the watch has answered a request for progress
-	noProgress  bool      // it has not, and is not asked any more
-	movedOn     bool      // etcd has moved on since the watch last answered
 }
 
 // listed takes a list, and reports whether the snapshot changed. A linearizable list is the truth even
@@ -87,7 +68,7 @@ func (r *replica[T]) verified(l *listing[T]) (changed bool, err error) {
 
 // watching notes that a watch from the revision after the list's was opened.
 func (r *replica[T]) watching(now time.Time) {
-	r.heardAt, r.progress, r.noProgress, r.movedOn = now, false, false, false
+	r.life.begin(now)
 	r.member, r.moved = 0, false
 }
 
@@ -100,12 +81,11 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 	if err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision(), now); err != nil {
 		return false, err
 	}
-	r.heardAt, r.movedOn = now, false
+	r.life.heard(resp.IsProgressNotify(), now)
 	if member := resp.Header.GetMemberId(); member != r.member {
 		r.moved = r.moved || r.member != 0
 		r.member = member
 	}
-	r.progress = r.progress || resp.IsProgressNotify()
 	for _, event := range resp.Events {
 		if event.Kv.ModRevision <= r.applied {
 			continue // already in the list
@@ -151,29 +131,34 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64, now time.Time) 
 	return nil
 }
 
-// suspect makes a sign of life due now.
-func (r *replica[T]) suspect(now time.Time) {
-	due := now.Add(-progressAfter)
-	if r.noProgress {
-		due = now.Add(-silentAfter)
-	}
-	if r.heardAt.After(due) {
-		r.heardAt = due
-	}
+// anew notes that the stream of the watch was made anew, maybe to another member or another etcd.
+func (r *replica[T]) anew(now time.Time) {
+	r.member = 0
+	r.life.trouble(now)
 }
 
-// due returns when a sign of life is due: a progress notification of the watch or, if asking for that is
-// of no use, a probe of the range. An error means that the watch is dead.
-func (r *replica[T]) due(now time.Time) (at time.Time, probe bool, err error) {
-	switch silent := now.Sub(r.heardAt) >= silentAfter; {
-	case silent && r.movedOn:
-		return now, false, errSilent
-	case silent || r.noProgress:
-		return r.heardAt.Add(silentAfter), true, nil
-	case !r.behindSince.IsZero():
-		return r.behindSince.Add(lagAllowed), false, nil
+// due returns when a sign of life is due, and the call that asks for it. An error means that the watch is dead.
+func (r *replica[T]) due(now time.Time) (at time.Time, by call, err error) {
+	at, by, err = r.life.due(now)
+	if by == callProgress && !r.behindSince.IsZero() {
+		at = earlier(at, r.behindSince.Add(lagAllowed))
 	}
-	return r.heardAt.Add(progressAfter), false, nil
+	return at, by, err
+}
+
+// headed takes where etcd was at some time since the watch last answered, and reports whether it has moved on, so that only a probe can tell whether
+// the watch has missed something.
+func (r *replica[T]) headed(h head) (movedOn bool, err error) {
+	switch revision := h.header.GetRevision(); {
+	case h.header.GetClusterId() != r.cluster:
+		return false, errCluster
+	case revision < r.revision:
+		return false, errReplaced
+	case revision > r.revision:
+		return true, nil
+	}
+	r.life.still(h.at)
+	return false, nil
 }
 
 // probed takes a probe of the range: the number of keys, and the key changed last. An error means that
@@ -187,11 +172,10 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
 		return errMissed
 	}
-	r.noProgress = !r.progress
-	r.heardAt = now
-	if r.progress && resp.Header.GetRevision() > r.revision {
-		r.revision, r.movedOn = resp.Header.GetRevision(), true
-		r.heardAt = now.Add(answerWithin - silentAfter)
+	r.life.probed(now)
+	if !r.life.mute && resp.Header.GetRevision() > r.revision {
+		r.revision = resp.Header.GetRevision()
+		r.life.movedOn(now)
 	}
 	return nil
 }

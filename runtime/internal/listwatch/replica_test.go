@@ -168,70 +168,6 @@ func TestReplicaForgivesALaggingMember(t *testing.T) {
 	}
 }
 
-func TestReplicaNoticesSilence(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		// what happened at the start
-		answered, probed bool
-		after            time.Duration
-		// what is due then
-		at    time.Duration
-		probe bool
-		err   error
-	}{
-		{"young", false, false, 0, progressAfter, false, nil},
-		{"quiet", false, false, progressAfter, progressAfter, false, nil},
-		{"quiet for long", false, false, silentAfter - 1, progressAfter, false, nil},
-		{"silent from the start", false, false, silentAfter, silentAfter, true, nil},
-		{"silent, but answered before", true, false, silentAfter, silentAfter, true, nil},
-		{"silent, but answered before, and nobody has written", true, true, progressAfter, progressAfter, false, nil},
-		{"never answered but probed, quiet", false, true, progressAfter, silentAfter, true, nil},
-		{"never answered but probed, silent", false, true, silentAfter, silentAfter, true, nil},
-	} {
-		r, _ := newReplica()
-		r.listed(whole(r, list(10)), false)
-		r.watching(start)
-		if tt.answered {
-			if _, err := r.heard(events(10), start); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if tt.probed {
-			if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 10)}, start); err != nil {
-				t.Fatal(err)
-			}
-		}
-		at, probe, err := r.due(start.Add(tt.after))
-		if at.Sub(start) != tt.at || probe != tt.probe || !errors.Is(err, tt.err) {
-			t.Errorf("%s: due after %v, probe %v, %v, want %v, %v, %v", tt.name, at.Sub(start), probe, err, tt.at, tt.probe, tt.err)
-		}
-	}
-}
-
-func TestReplicaUnderSuspicion(t *testing.T) {
-	r, _ := newReplica()
-	r.listed(whole(r, list(10)), false)
-	r.watching(start)
-	r.suspect(start)
-	if at, probe, _ := r.due(start); at.After(start) || probe {
-		t.Errorf("suspect: due after %v, probe %v, want a request for progress at once", at.Sub(start), probe)
-	}
-	if _, err := r.heard(events(10), start); err != nil {
-		t.Fatal(err)
-	}
-	if at, _, _ := r.due(start); at.Sub(start) != progressAfter {
-		t.Errorf("after an answer: due after %v, want %v", at.Sub(start), progressAfter)
-	}
-	r.watching(start)
-	if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 10)}, start); err != nil {
-		t.Fatal(err)
-	}
-	r.suspect(start)
-	if at, probe, _ := r.due(start); at.After(start) || !probe {
-		t.Errorf("suspect, and never answered: due after %v, probe %v, want a probe at once", at.Sub(start), probe)
-	}
-}
-
 func TestReplicaProbed(t *testing.T) {
 	create := put("b", "bad", 11)
 	create.Kv.CreateRevision = 11
@@ -313,32 +249,45 @@ func TestReplicaVerifies(t *testing.T) {
 	}
 }
 
-// TestReplicaSilentThoughEtcdMovedOn shows a watch that is dead: it has answered before, and answers no more though etcd has a
-// reason to.
-func TestReplicaSilentThoughEtcdMovedOn(t *testing.T) {
-	for _, answers := range []bool{false, true} {
+// TestReplicaComparesWithEtcd takes where etcd is for a sign of life only while etcd is where the replica is.
+func TestReplicaComparesWithEtcd(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		header  *etcdserverpb.ResponseHeader
+		movedOn bool
+		want    error
+	}{
+		{"where it was", header(1, 1, 10), false, nil},
+		{"further on", header(1, 2, 11), true, nil},
+		{"restored", header(1, 1, 9), false, errReplaced},
+		{"another cluster", header(2, 1, 10), false, errCluster},
+	} {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10)), false)
 		r.watching(start)
-		if _, err := r.heard(events(10), start); err != nil {
-			t.Fatal(err)
+		later := start.Add(time.Minute)
+		movedOn, err := r.headed(head{tt.header, later})
+		if movedOn != tt.movedOn || !errors.Is(err, tt.want) {
+			t.Errorf("%s: moved on %v, error %v, want %v, %v", tt.name, movedOn, err, tt.movedOn, tt.want)
 		}
-		later := start.Add(silentAfter)
-		if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 20)}, later); err != nil {
-			t.Fatal(err)
+		if alive := r.life.heardAt.Equal(later); alive != (tt.want == nil && !tt.movedOn) {
+			t.Errorf("%s: a sign of life %v", tt.name, alive)
 		}
-		if at, probe, err := r.due(later); at.After(later) || probe || err != nil {
-			t.Errorf("due after %v, probe %v, %v, want a request for progress at once", at.Sub(later), probe, err)
-		}
-		want := errSilent
-		if answers {
-			want = nil
-			if _, err := r.heard(events(20), later); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if _, _, err := r.due(later.Add(answerWithin)); !errors.Is(err, want) {
-			t.Errorf("%v later: %v, want %v", answerWithin, err, want)
-		}
+	}
+}
+
+// TestReplicaProbedAfterEtcdMovedOn has the watch answer for what a probe has shown of etcd.
+func TestReplicaProbedAfterEtcdMovedOn(t *testing.T) {
+	r, _ := newReplica()
+	r.listed(whole(r, list(10)), false)
+	r.watching(start)
+	if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 20)}, start); err != nil {
+		t.Fatal(err)
+	}
+	if at, by, err := r.due(start); at.After(start) || by != callProgress || err != nil {
+		t.Errorf("due %v later, by call %d, %v, want a request for progress at once", at.Sub(start), by, err)
+	}
+	if movedOn, err := r.headed(head{header(1, 1, 20), start}); movedOn || err != nil {
+		t.Errorf("etcd has moved on once more: %v, %v", movedOn, err)
 	}
 }

@@ -2,7 +2,13 @@ package listwatch
 
 import (
 	"context"
+	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/metadata"
 )
 
 // streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each
@@ -17,10 +23,22 @@ const streamKey = "etcd-discovery-stream"
 type Streams struct {
 	n    atomic.Uint64
 	turn chan struct{} // holds a value while a watch is being opened
+	seen bool          // made is called
+
+	reading chan struct{} // holds a value while head reads
+
+	mu        sync.Mutex
+	pulse     pulse
+	followers map[uint64]map[*follower]struct{} // by their stream
 }
 
-// NewStreams returns the streams of a client.
-func NewStreams() *Streams { return &Streams{turn: make(chan struct{}, 1)} }
+// NewStreams returns the streams of a client that makes them anew unseen.
+func NewStreams() *Streams {
+	return &Streams{
+		turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
+		followers: make(map[uint64]map[*follower]struct{}),
+	}
+}
 
 // open waits for the turn to open a watch, and returns the stream to open it on. The caller gives the turn back by
 // opened, unless there is an error.
@@ -37,3 +55,104 @@ func (s *Streams) opened() { <-s.turn }
 
 // retire has later watches open on another stream than the given one.
 func (s *Streams) retire(stream uint64) { s.n.CompareAndSwap(stream, stream+1) }
+
+// on returns the context of calls on a stream.
+func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, streamKey, strconv.FormatUint(stream, 10))
+}
+
+// follower is a watch that is told of its stream.
+type follower struct {
+	makes      bool // the stream is about to be made for this watch
+	lost, anew func()
+}
+
+// follow opens a watch on a stream, and calls lost whenever the stream is lost from then on, and anew when it is made
+// anew, until stop is called. Both must return at once.
+func (s *Streams) follow(stream uint64, open, lost, anew func()) (stop func()) {
+	f := &follower{lost: lost, anew: anew}
+	s.mu.Lock()
+	f.makes = len(s.followers[stream]) == 0
+	if f.makes {
+		s.followers[stream] = make(map[*follower]struct{})
+	}
+	s.followers[stream][f] = struct{}{}
+	s.mu.Unlock()
+	open()
+	s.mu.Lock()
+	f.makes = false
+	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if delete(s.followers[stream], f); len(s.followers[stream]) == 0 {
+			delete(s.followers, stream)
+		}
+	}
+}
+
+// lost notes that the etcd client has lost the stream of a context.
+func (s *Streams) lost(ctx context.Context) {
+	s.tell(ctx, func(f *follower) { f.lost() })
+}
+
+// made notes that the etcd client has made the stream of a context. If it was not for the first watch on it, it may lead
+// to another etcd than before.
+func (s *Streams) made(ctx context.Context) {
+	s.tell(ctx, func(f *follower) {
+		if f.makes {
+			f.makes = false
+		} else {
+			f.anew()
+		}
+	})
+}
+
+// tell calls f for the watches on the stream of a context.
+func (s *Streams) tell(ctx context.Context, f func(*follower)) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	for _, text := range md.Get(streamKey) {
+		stream, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			continue // not one of these
+		}
+		s.mu.Lock()
+		for follower := range s.followers[stream] {
+			f(follower)
+		}
+		s.mu.Unlock()
+	}
+}
+
+// ask reports whether a stream is to be asked for progress now.
+func (s *Streams) ask(stream uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pulse.ask(stream, time.Now())
+}
+
+// head returns where etcd is, by read or as another range has read it no longer ago than the given age.
+func (s *Streams) head(ctx context.Context, age time.Duration, read func() (*etcdserverpb.ResponseHeader, error)) (head, error) {
+	select {
+	case s.reading <- struct{}{}:
+		defer func() { <-s.reading }()
+	case <-ctx.Done():
+		return head{}, ctx.Err()
+	}
+	now := time.Now()
+	s.mu.Lock()
+	h, ok := s.pulse.recent(age, now)
+	s.mu.Unlock()
+	if ok {
+		return h, nil
+	}
+	header, err := read()
+	if err != nil {
+		return head{}, err
+	}
+	h = head{header, now}
+	s.mu.Lock()
+	s.pulse.head = h
+	s.mu.Unlock()
+	return h, nil
+}

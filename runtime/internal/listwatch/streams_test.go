@@ -5,9 +5,14 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // TestOneWatchIsOpenedAtATime has two groups of a client share its streams: while etcd has not answered the watch of one,
@@ -55,4 +60,139 @@ func TestTheTurnToOpenAWatchIsBounded(t *testing.T) {
 	if stream, err := s.open(t.Context()); stream != 1 || err != nil {
 		t.Errorf("after a failure: stream %d, %v, want 1", stream, err)
 	}
+}
+
+func TestStreamsTellTheirWatches(t *testing.T) {
+	s := NewStreams()
+	made := func(stream uint64) { s.made(s.on(t.Context(), stream)) }
+	var lost, told [3]int
+	follow := func(i int, stream uint64, open func()) (stop func()) {
+		return s.follow(stream, open, func() { lost[i]++ }, func() { told[i]++ })
+	}
+	expect := func(when string, want [3]int) {
+		t.Helper()
+		if told != want {
+			t.Errorf("%s: told %v, want %v", when, told, want)
+		}
+	}
+	first := follow(0, 7, func() { made(7) })
+	second := follow(1, 7, func() {})
+	third := follow(2, 8, func() { made(8); made(8) })
+	expect("a stream that is lost as soon as it is made", [3]int{0, 0, 1})
+	made(7)
+	expect("a stream is made anew", [3]int{1, 1, 1})
+	if s.lost(s.on(t.Context(), 7)); lost != [3]int{1, 1, 0} {
+		t.Errorf("a stream is lost: told %v", lost)
+	}
+	first()
+	made(7)
+	made(9)
+	s.made(t.Context())
+	expect("after a watch was closed", [3]int{1, 2, 1})
+	second()
+	third()
+	if len(s.followers) != 0 {
+		t.Errorf("%d streams are remembered that have no watch", len(s.followers))
+	}
+	// One that was left is not yet ended in the etcd client, which has the next watch use it.
+	defer follow(0, 7, func() {})()
+	made(7)
+	expect("a stream that was there already", [3]int{2, 2, 1})
+}
+
+func TestARangeReadsWhereEtcdIsForAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewStreams()
+		var reads atomic.Int64
+		read := func() (*etcdserverpb.ResponseHeader, error) {
+			time.Sleep(100 * time.Millisecond)
+			return header(1, 1, int(reads.Add(1))), nil
+		}
+		began := time.Now()
+		for range 10 {
+			go func() {
+				if h, err := s.head(t.Context(), 500*time.Millisecond, read); err != nil || h.header.Revision != 1 || !h.at.Equal(began) {
+					t.Errorf("%v as of %v later, %v", h.header, h.at.Sub(began), err)
+				}
+			}()
+		}
+		time.Sleep(50 * time.Millisecond)
+		impatient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		defer cancel()
+		if _, err := s.head(impatient, 500*time.Millisecond, read); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while another reads: %v, want the context's error", err)
+		}
+		time.Sleep(time.Second)
+		away := errors.New("away")
+		if _, err := s.head(t.Context(), 500*time.Millisecond, func() (*etcdserverpb.ResponseHeader, error) { return nil, away }); !errors.Is(err, away) {
+			t.Errorf("etcd is away: %v", err)
+		}
+		if h, err := s.head(t.Context(), 500*time.Millisecond, read); err != nil || h.header.Revision != 2 {
+			t.Errorf("after a second: %v, %v", h.header, err)
+		}
+	})
+}
+
+// TestMessagesAtRest counts what the ranges of a process ask of etcd within ten minutes in which nothing happens, once the first two
+// are over, on an etcd that answers requests for progress and on one where nobody writes, which does not.
+func TestMessagesAtRest(t *testing.T) {
+	for name, answers := range map[string]bool{"somebody writes": true, "nobody writes": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &resting{answers: answers}
+				g := newGroup(nil, &hooks{}, &bytes.Buffer{})
+				g.cfg.Client, g.cfg.Streams = f, NewStreams()
+				g.cfg.Streams.seen = true
+				defer g.Close()
+				for range 200 {
+					g.Follow(testSpec(), func(Update[string]) {})
+					time.Sleep(7 * time.Millisecond)
+				}
+				time.Sleep(2 * time.Minute)
+				before := f.asked.Load()
+				time.Sleep(10 * time.Minute)
+				if asked := f.asked.Load() - before; asked > 20 || asked < 19 {
+					t.Errorf("%d messages in ten minutes, want one each %v for 200 watches", asked, maxPatience)
+				}
+			})
+		})
+	}
+}
+
+// resting is an etcd in which nothing happens.
+type resting struct {
+	answers bool // requests for progress
+	asked   atomic.Int64
+
+	mu      sync.Mutex
+	watches []chan clientv3.WatchResponse
+}
+
+func (r *resting) Get(context.Context, string, ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	r.asked.Add(1)
+	return list(10), nil
+}
+
+func (r *resting) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan {
+	answers := make(chan clientv3.WatchResponse, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.watches = append(r.watches, answers)
+	return answers
+}
+
+func (r *resting) RequestProgress(context.Context) error {
+	r.asked.Add(1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, w := range r.watches {
+		if !r.answers {
+			continue
+		}
+		select {
+		case w <- *events(10):
+		default: // one is there already
+		}
+	}
+	return nil
 }

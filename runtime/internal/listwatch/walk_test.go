@@ -142,6 +142,7 @@ func startWalk() *walked {
 	w := &walked{now: start, etcd: history{first: 10, rev: 10, states: make([]content, 1)}}
 	w.etcd.set(0, "1")
 	w.core = testCore(testSpec())
+	w.core.replica.life.often = false
 	w.step(event{})
 	return w
 }
@@ -271,6 +272,8 @@ func (w *walked) answer() bool {
 			w.now = w.do.until
 		}
 		w.step(event{})
+	case callHead:
+		w.step(event{head: head{w.etcd.header(), w.now}})
 	case callProbe:
 		w.step(event{read: w.probe()})
 	case callProgress:
@@ -384,7 +387,7 @@ func (w *walked) notice() bool {
 		return false
 	}
 	w.check, w.resume = false, nil
-	w.step(event{check: true})
+	w.step(event{back: w.do.call == callPause || w.core.replica.life.often, anew: w.do.call == callWait && !w.core.replica.life.often})
 	return true
 }
 
@@ -421,6 +424,13 @@ var walkEvents = []coretest.Event[walked]{
 		could := w.do.call == callWait && w.watching
 		if could {
 			w.step(event{err: errClosed})
+		}
+		return could
+	}},
+	{Name: "the stream is lost", Do: func(w *walked) bool {
+		could := w.do.call == callWait && w.watching
+		if could {
+			w.step(event{lost: true})
 		}
 		return could
 	}},

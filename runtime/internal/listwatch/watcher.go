@@ -3,21 +3,22 @@ package listwatch
 import (
 	"cmp"
 	"context"
-	"strconv"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
 type watcher[T any] struct {
-	cfg   *Config[T]
-	spec  Spec[T]
-	sink  func(Update[T])
-	check chan struct{} // receives when a check is wanted
+	cfg  *Config[T]
+	spec Spec[T]
+	sink func(Update[T])
+	lost chan struct{} // receives when the stream of the watch was lost
+	anew chan struct{} // receives when the stream of the watch was made anew
+	back chan struct{} // receives when the connection to etcd is back
 
 	// Used by run alone.
 	core    *core[T]
@@ -25,13 +26,14 @@ type watcher[T any] struct {
 	stream  uint64 // that the watch is on
 	answers clientv3.WatchChan
 	cancel  context.CancelFunc // closes the watch; nil: there is none
+	leave   func()             // ends following its stream; nil: it was not opened
 }
 
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
 	return &watcher[T]{
 		cfg: cfg, spec: spec, sink: sink,
-		check: make(chan struct{}, 1),
-		core:  newCore(spec, cfg),
+		lost: make(chan struct{}, 1), anew: make(chan struct{}, 1), back: make(chan struct{}, 1),
+		core: newCore(spec, cfg),
 	}
 }
 
@@ -89,6 +91,8 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 		return w.read(ctx, a, a.page.opts(w.spec.Range)...)
 	case callListLocal:
 		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
+	case callHead:
+		return w.head(ctx, a)
 	case callProbe:
 		return w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
 			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
@@ -120,9 +124,10 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	}
 	defer w.cfg.Streams.opened()
 	w.stream = stream
-	ctx = w.onStream(ctx)
-	w.answers = w.cfg.Client.Watch(ctx, w.spec.Range.From,
-		w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
+	w.leave = w.cfg.Streams.follow(stream, func() {
+		w.answers = w.cfg.Client.Watch(w.onStream(ctx), w.spec.Range.From,
+			w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
+	}, func() { signal(w.lost) }, func() { signal(w.anew) })
 	if !overdue.Stop() {
 		w.cfg.Streams.retire(stream) // before the next one has its turn
 		return event{err: errNotOpened}
@@ -135,9 +140,32 @@ func (w *watcher[T]) closeWatch() {
 		w.cancel()
 		w.cancel, w.answers = nil, nil
 	}
+	if w.leave != nil {
+		w.leave()
+		w.leave = nil
+		drain(w.lost)
+		drain(w.anew)
+	}
+}
+
+// head reads a key, for the header of the answer: the first of the range, which whoever follows the range may read.
+func (w *watcher[T]) head(ctx context.Context, a action) event {
+	ctx, cancel := context.WithTimeout(ctx, a.bound)
+	defer cancel()
+	h, err := w.cfg.Streams.head(ctx, a.age, func() (*etcdserverpb.ResponseHeader, error) {
+		resp, err := w.cfg.Client.Get(ctx, w.spec.Range.From, clientv3.WithKeysOnly())
+		if err != nil {
+			return nil, err
+		}
+		return resp.Header, nil
+	})
+	return event{head: h, err: err}
 }
 
 func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) event {
+	if !w.cfg.Streams.ask(w.stream) {
+		return event{}
+	}
 	ctx, cancel := context.WithTimeout(w.onStream(ctx), bound)
 	defer cancel()
 	return event{err: w.cfg.Client.RequestProgress(ctx)}
@@ -145,7 +173,7 @@ func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) e
 
 // onStream returns the context of calls on the watch's stream.
 func (w *watcher[T]) onStream(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, strconv.FormatUint(w.stream, 10))
+	return w.cfg.Streams.on(clientv3.WithRequireLeader(ctx), w.stream)
 }
 
 func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
@@ -156,10 +184,30 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 			return event{err: errClosed}
 		}
 		return event{answer: &answer}
-	case <-w.check:
-		return event{check: true}
+	case <-w.lost:
+		return event{lost: true}
+	case <-w.anew:
+		return event{anew: true}
+	case <-w.back:
+		return event{back: true}
 	case <-w.timer.C:
 	case <-ctx.Done():
 	}
 	return event{}
+}
+
+// signal has a channel of one place receive, unless it is about to already.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// drain forgets a signal that nobody has received.
+func drain(c <-chan struct{}) {
+	select {
+	case <-c:
+	default:
+	}
 }

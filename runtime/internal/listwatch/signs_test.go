@@ -1,0 +1,111 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+)
+
+// TestSigns goes through what happens to a watch, and says after each event when a sign of life is due, and how it is asked for.
+func TestSigns(t *testing.T) {
+	const s = time.Second
+	type step struct {
+		at   time.Duration
+		do   func(*signs, time.Time)
+		want string // after do
+	}
+	var (
+		nothing = func(*signs, time.Time) {}
+		trouble = (*signs).trouble
+		still   = (*signs).still
+		movedOn = func(l *signs, now time.Time) { l.probed(now); l.movedOn(now) }
+		probed  = (*signs).probed
+		event   = func(l *signs, now time.Time) { l.heard(false, now) }
+		answer  = func(l *signs, now time.Time) { l.heard(true, now) }
+	)
+	for name, steps := range map[string][]step{
+		"patience grows with the peace": {
+			{4 * s, answer, "progress in 4s"},
+			{8 * s, answer, "progress in 8s"},
+			{16 * s, answer, "progress in 16s"},
+			{32 * s, answer, "progress in 30s"},
+			{3600 * s, answer, "progress in 30s"},
+			{3610 * s, event, "progress in 30s"},
+		},
+		"trouble ends the peace": {
+			{3600 * s, answer, "progress in 30s"},
+			{3601 * s, trouble, "progress in 0s"},
+			{3601 * s, answer, "progress in 4s"},
+			{3605 * s, answer, "progress in 4s"},
+			{3609 * s, answer, "progress in 8s"},
+		},
+		"a watch on an etcd where nobody writes": {
+			{4 * s, nothing, "progress in 0s"},
+			{8 * s, nothing, "head in 0s"},
+			{8 * s, still, "head in 8s"},
+			{16 * s, still, "head in 16s"},
+			{60 * s, still, "head in 30s"},
+			{90 * s, movedOn, "progress in 0s"},
+			{90 * s, answer, "progress in 30s"},
+			{120 * s, nothing, "progress in 0s"},
+			{124 * s, nothing, "head in 0s"},
+		},
+		"an event says more than that nobody writes": {
+			{8 * s, still, "head in 8s"},
+			{9 * s, event, "progress in 9s"},
+		},
+		"trouble on an etcd where nobody writes": {
+			{60 * s, still, "head in 30s"},
+			{61 * s, trouble, "progress in 0s"},
+			{65 * s, nothing, "head in 0s"},
+			{65 * s, still, "head in 4s"},
+		},
+		"a dead watch": {
+			{4 * s, answer, "progress in 4s"},
+			{12 * s, movedOn, "progress in 0s"},
+			{13 * s, nothing, "progress in 0s"},
+			{14 * s, nothing, "dead"},
+		},
+		"a watch behind a proxy": {
+			{8 * s, movedOn, "progress in 0s"},
+			{10 * s, nothing, "probe in 6s"},
+			{16 * s, probed, "probe in 8s"},
+			{3600 * s, probed, "probe in 8s"},
+			{3601 * s, event, "probe in 8s"},
+			{3602 * s, trouble, "probe in 0s"},
+			{3603 * s, answer, "progress in 4s"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var l signs
+			l.begin(start)
+			for _, st := range steps {
+				now := start.Add(st.at)
+				st.do(&l, now)
+				if got := dueText(&l, now); got != st.want {
+					t.Fatalf("after %v: %s, want %s", st.at, got, st.want)
+				}
+			}
+		})
+	}
+}
+
+func dueText(l *signs, now time.Time) string {
+	at, by, err := l.due(now)
+	if errors.Is(err, errSilent) {
+		return "dead"
+	}
+	name := map[call]string{callProgress: "progress", callHead: "head", callProbe: "probe"}[by]
+	return fmt.Sprintf("%s in %v", name, max(0, at.Sub(now)))
+}
+
+// TestSignsOfAWatchThatMovesUnseen has it asked as often in peace as after trouble.
+func TestSignsOfAWatchThatMovesUnseen(t *testing.T) {
+	l := signs{often: true}
+	l.begin(start)
+	later := start.Add(time.Hour)
+	if l.heard(true, later); dueText(&l, later) != "progress in 4s" {
+		t.Errorf("after an hour: %s", dueText(&l, later))
+	}
+}

@@ -260,7 +260,8 @@ func TestK5_ADeletedLiveConfig(t *testing.T) {
 		}
 	}
 	w.delete(configKey)
-	report.Took(t, "K5", "the deletion is followed after", reached(t, conn, soon, "a", "b"))
+	// The other keys are followed for a minute, which is more than a busy machine's etcd can bear.
+	report.Took(t, "K5", "the deletion is followed after", reached(t, conn, 4*soon, "a", "b"))
 }
 
 func canceled() context.Context {

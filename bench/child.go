@@ -57,6 +57,7 @@ func init() {
 		"arrivals":  childArrivals,
 		"sequence":  childSequence,
 		"follow":    childFollow,
+		"update":    childUpdate,
 		"cold":      childCold,
 		"conns":     childConns,
 		"register":  childRegister,

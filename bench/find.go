@@ -34,6 +34,25 @@ func (c *child) open() (*group, error) {
 	if err != nil {
 		return nil, err
 	}
+	return c.all(open)
+}
+
+// openProbed is open through gRPC.
+func (c *child) openProbed() (*group, error) {
+	p := installProbe(c.Key)
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	open, err := p.openerOf(c.Peer, client)
+	if err != nil {
+		return nil, err
+	}
+	return c.all(open)
+}
+
+// all opens c's connections, and waits until all know all of the service.
+func (c *child) all(open opener) (*group, error) {
 	g := &group{}
 	if err := open(g, c.Conns); err != nil {
 		return nil, err
@@ -48,7 +67,7 @@ var changeScenario = &scenario{
 	run: runChange,
 	Scenario: report.Scenario{
 		Name: "change", Title: "one change to state",
-		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until the resolver has told gRPC.",
+		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until gRPC has told the policy that connects. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},
@@ -56,7 +75,7 @@ var changeScenario = &scenario{
 			{Name: "missed"},
 		},
 		Targets: []target{
-			{Case: "10 endpoints", Metric: "p50 µs", Limit: 1.05, Of: []string{peerFloor}},
+			{Case: "10 endpoints", Metric: "p50 µs", Limit: 1.10, Of: []string{peerFloor}},
 			{Case: "1000 endpoints", Metric: "p50 µs", Limit: 1.10, Of: []string{peerFloor}},
 			{Case: "10 endpoints", Metric: "p99 µs", Limit: 1.5, Of: []string{peerFloor}},
 			{Case: "1000 endpoints", Metric: "p99 µs", Limit: 1.5, Of: []string{peerFloor}},
@@ -203,7 +222,7 @@ func (c *changer) took() (took []float64, missed int, err error) {
 }
 
 func childArrivals(c *child) (map[string]float64, error) {
-	g, err := c.open()
+	g, err := c.openProbed()
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +251,7 @@ var sequenceScenario = &scenario{
 	run: runSequence,
 	Scenario: report.Scenario{
 		Name: "sequence", Title: "one change upon another",
-		About: "An endpoint is added or removed as soon as the resolver has told gRPC of the change before it, 400 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until the resolver has told gRPC.",
+		About: "An endpoint is added or removed as soon as the change before it has arrived, 400 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until gRPC has told the policy that connects. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},
@@ -241,7 +260,9 @@ var sequenceScenario = &scenario{
 		},
 		Targets: []target{
 			{Case: "10 endpoints", Metric: "p50 µs", Limit: 2, Of: []string{peerFloor}},
+			{Case: "100 endpoints", Metric: "p50 µs", Limit: 2, Of: []string{peerFloor}},
 			{Case: "1000 endpoints", Metric: "p50 µs", Limit: 3, Of: []string{peerFloor}},
+			{Case: "1000 endpoints", Metric: "p50 µs", Ahead: true, Of: []string{peerEtcd}},
 		},
 	},
 }
@@ -253,7 +274,7 @@ func runSequence(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer etcd.close()
-	for _, size := range []int{10, 1000} {
+	for _, size := range []int{10, 100, 1000} {
 		err := b.each(ctx, finders, func(peer string, round int) error {
 			if err := etcd.clear(ctx); err != nil {
 				return err
@@ -281,16 +302,16 @@ func runSequence(ctx context.Context, b *bench) error {
 }
 
 func childSequence(c *child) (map[string]float64, error) {
+	g, err := c.openProbed()
+	if err != nil {
+		return nil, err
+	}
 	writer, err := c.client()
 	if err != nil {
 		return nil, err
 	}
 	defer writer.Close()
 	if _, err := writer.Get(context.Background(), "bench/warm/"); err != nil {
-		return nil, err
-	}
-	g, err := c.open()
-	if err != nil {
 		return nil, err
 	}
 	if err := c.meet("ready"); err != nil {

@@ -34,6 +34,7 @@ var scenarios = []*scenario{
 	sequenceScenario,
 	rolloutScenario,
 	churnScenario,
+	updateScenario,
 	coldScenario,
 	connsScenario,
 	registrationsScenario,

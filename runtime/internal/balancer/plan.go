@@ -98,6 +98,12 @@ func makePlan(in *input, before *plan) *plan {
 	if p.instead = in.nothing(); p.instead != nil {
 		return p
 	}
+	if in.undivided() {
+		p.shape = shape{policy: in.config.child.name()}
+		p.views, p.left = []view{{}}, in.endpoints
+		p.add(leafKey{}, in.endpoints)
+		return p
+	}
 	p.shape = shape{lanes: in.config.lanesKey, split: in.config.splitKey, preferZone: in.config.PreferZone, policy: in.config.child.name()}
 
 	known := before.lazyKnown()
@@ -127,6 +133,14 @@ func makePlan(in *input, before *plan) *plan {
 	p.reportLanes()
 	p.reportSplit()
 	return p
+}
+
+// undivided reports whether no pass divides the endpoints, or leaves one out. Most plans are of this kind, and one more
+// change of many is not worth a walk through the passes.
+func (in *input) undivided() bool {
+	c, most := in.config, in.client.Most
+	return len(c.Drain) == 0 && len(c.Split) == 0 && c.lanes == nil && !c.PreferZone && in.client.Selector == nil &&
+		in.subsetOf() == 0 && (most == 0 || len(in.endpoints) <= most) && in.summary != nil && len(in.summary.Methods) < 2
 }
 
 // lazyKnown returns a function that returns the addresses that a plan uses. They are gathered once, and only where

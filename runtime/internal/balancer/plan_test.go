@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"math"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -76,6 +77,48 @@ func planOf(t *testing.T, config string, fleet []resolver.Endpoint) *plan {
 
 // fleet is five endpoints in two zones.
 func fleet() []resolver.Endpoint { return ends("a v1 x", "b v1 y", "c v2 x", "d v2 y", "e - x") }
+
+// TestUndividedPlan compares the plan of endpoints that nothing divides with the one that all passes make.
+func TestUndividedPlan(t *testing.T) {
+	fleet := ends("a v1 x s/M", "b v2 y s/M")
+	summary := &attr.Summary{Methods: []string{"s/M"}}
+	for _, tt := range []struct {
+		name      string
+		change    func(*input)
+		undivided bool
+	}{
+		{"nothing asked for", func(*input) {}, true},
+		{"another policy below", func(in *input) { in.config = mustConfig(t, `{"childPolicy":[{"pick_first":{}}]}`) }, true},
+		{"room for all", func(in *input) { in.client = &attr.Client{Most: 2} }, true},
+		{"some are held", func(in *input) { in.held = map[string]struct{}{"a:1": {}} }, true},
+		{"too many", func(in *input) { in.client = &attr.Client{Most: 1} }, false},
+		{"no summary", func(in *input) { in.summary = nil }, false},
+		{"two sets of methods", func(in *input) { in.summary = &attr.Summary{Methods: []string{"s/M", "s/N"}} }, false},
+		{"a selector", func(in *input) { in.client = &attr.Client{Selector: func(*endpoint.Endpoint) bool { return true }} }, false},
+		{"a subset", func(in *input) { in.client = &attr.Client{Subset: 1} }, false},
+		{"a subset in the config", func(in *input) { in.config = mustConfig(t, `{"subset":1}`) }, false},
+		{"a drain", func(in *input) { in.config = mustConfig(t, `{"drain":["a"]}`) }, false},
+		{"a split", func(in *input) { in.config = mustConfig(t, `{"split":[{"match":{"version":"v1"},"weight":1}]}`) }, false},
+		{"zones", func(in *input) { in.config = mustConfig(t, `{"preferZone":true}`) }, false},
+		{"lanes", func(in *input) { in.config = mustConfig(t, `{`+laneConfig+`}`) }, false},
+	} {
+		in := &input{service: "acme/user", config: mustConfig(t, `{}`), client: &attr.Client{}, endpoints: fleet, summary: summary}
+		tt.change(in)
+		if in.undivided() != tt.undivided {
+			t.Errorf("%s: undivided is %v, want %v", tt.name, !tt.undivided, tt.undivided)
+		}
+		if !tt.undivided {
+			continue
+		}
+		whole := *in
+		whole.summary = nil
+		short, long := makePlan(in, nil), makePlan(&whole, nil)
+		short.in, long.in, long.shape.classes = nil, nil, nil
+		if !reflect.DeepEqual(short, long) {
+			t.Errorf("%s: %+v, want %+v", tt.name, short, long)
+		}
+	}
+}
 
 func TestPlan(t *testing.T) {
 	const split = `"split":[{"match":{"version":"v2"},"weight":5},{"match":{"version":"v1"},"weight":95}]`

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -13,7 +14,7 @@ type silence struct {
 	mu      sync.Mutex
 	dialing int
 	of      string    // the address that heard is about
-	heardAt time.Time // when it was dialed or given up, since heard was last asked; zero: not yet
+	heardAt time.Time // when it was dialed or given up, since forget; zero: not yet
 }
 
 // dial is for grpc.WithContextDialer.
@@ -40,10 +41,22 @@ func (s *silence) connections() int {
 	return s.dialing
 }
 
-// heard returns when the address of interest was dialed or given up, if it was since the last call.
-func (s *silence) heard() (at time.Time, ok bool) {
+// forget forgets what was heard of the address of interest.
+func (s *silence) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at, s.heardAt = s.heardAt, time.Time{}
-	return at, !at.IsZero()
+	s.heardAt = time.Time{}
+}
+
+// hear returns when the address of interest was dialed or given up first since forget, for which it waits.
+func (s *silence) hear(limit time.Duration) (at time.Time, err error) {
+	for began := time.Now(); time.Since(began) < limit; time.Sleep(10 * time.Millisecond) {
+		s.mu.Lock()
+		at = s.heardAt
+		s.mu.Unlock()
+		if !at.IsZero() {
+			return at, nil
+		}
+	}
+	return at, fmt.Errorf("%s was neither dialed nor given up within %v", s.of, limit)
 }

@@ -132,7 +132,7 @@ func childUpdate(c *child) (map[string]float64, error) {
 		if i == 0 {
 			word = "ready"
 		}
-		network.heard()
+		network.forget()
 		before := used()
 		if err := c.meet(word); err != nil {
 			return nil, err
@@ -140,14 +140,16 @@ func childUpdate(c *child) (map[string]float64, error) {
 		began := time.Now()
 		change(i%2 == 0)
 		time.Sleep(updateTakes)
+		if c.Peer != peerSubset {
+			at, err := network.hear(patience)
+			if err != nil {
+				return nil, fmt.Errorf("change %d: %w", i, err)
+			}
+			took = append(took, float64(at.Sub(began))/1e6)
+		}
 		after := used()
 		cpu = append(cpu, float64(after.cpu-before.cpu)/1e6)
 		allocated = append(allocated, float64(after.allocated-before.allocated)/1e6)
-		if at, ok := network.heard(); ok {
-			took = append(took, float64(at.Sub(began))/1e6)
-		} else if c.Peer != peerSubset {
-			return nil, fmt.Errorf("no connection has followed change %d within %v", i, updateTakes)
-		}
 	}
 	fmt.Println("changed")
 	values := map[string]float64{

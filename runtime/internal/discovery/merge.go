@@ -21,12 +21,13 @@ type merger struct {
 
 // merge returns the set of items, which are sorted by key. Neither may be written to.
 func (m *merger) merge(items []*item) []*Backend {
-	if m.set != nil && slices.Equal(items, m.items) {
+	old := m.items
+	before, behind := alike(old, items)
+	if m.set != nil && before == len(old) && before == len(items) {
 		return m.set
 	}
-	before := m.items
 	m.items = items
-	if m.addrs == nil || !m.patch(difference(before, items)) {
+	if m.addrs == nil || !m.patch(difference(old[before:len(old)-behind], items[before:len(items)-behind])) {
 		m.rebuild()
 	}
 	return m.set

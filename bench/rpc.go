@@ -117,7 +117,7 @@ var rpcScenario = &scenario{
 			{Name: "allocations a call", Ratio: true},
 		},
 		Targets: []target{
-			{Case: "3 backends", Metric: "µs a call", Limit: 1.02, Of: []string{peerStatic}},
+			{Case: "3 backends", Metric: "µs a call", Limit: 1.01, Of: []string{peerStatic}},
 			{Case: "3 backends", Metric: "allocations a call", Limit: 1.005, Of: []string{peerStatic}},
 		},
 	},

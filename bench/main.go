@@ -17,6 +17,8 @@
 //	registrars.go who registers them
 //	backends.go   a process of backends
 //	clients.go    connections as each peer's users make them
+//	probe.go      what stands where those end, in place of the policy that connects
+//	silence.go    ... and in place of the network
 //	find.go, rpc.go, … scenarios: what each does, its targets, and how its figures are shown
 //
 // What is made of the results is in internal: results has the figures and ratios, report the verdicts,

@@ -59,6 +59,7 @@ func init() {
 		"follow":    childFollow,
 		"update":    childUpdate,
 		"cold":      childCold,
+		"rest":      childRest,
 		"conns":     childConns,
 		"register":  childRegister,
 		"rpc":       childRPC,

@@ -5,7 +5,6 @@ import (
 	"net/url"
 
 	"github.com/zeromicro/go-zero/core/conf"
-	"github.com/zeromicro/go-zero/core/logx"
 	"github.com/zeromicro/go-zero/zrpc"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
@@ -29,7 +28,6 @@ func dialerOf(peer string, client *clientv3.Client, addrs []string) (dialer, err
 			return registry.NewClient(&etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: key}, append(opts, plaintext)...)
 		}, nil
 	case peerGoZero:
-		logx.Disable()
 		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 			return zeroConn(client.Endpoints(), key, opts)
 		}, nil

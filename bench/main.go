@@ -44,6 +44,7 @@ import (
 
 func main() {
 	log.SetFlags(0)
+	logx.Disable() // go-zero tells each minute what a process uses, whoever imports it
 	if len(os.Args) == 3 && os.Args[1] == childFlag {
 		if err := runChild(os.Args[2]); err != nil {
 			log.Fatal(err)
@@ -55,7 +56,6 @@ func main() {
 	corpus := flag.String("corpus", os.Getenv("CORPUS"), "a plugin request, gzipped or not, for the scenario generator")
 	render := flag.Bool("render", false, "run nothing; write the documents again")
 	flag.Parse()
-	logx.Disable() // go-zero tells each minute what a process uses
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, *names, *rounds, *corpus, *render); err != nil {

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/zeromicro/go-zero/core/discov"
-	"github.com/zeromicro/go-zero/core/logx"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/naming/endpoints"
 	"golang.org/x/sync/errgroup"
@@ -120,7 +119,6 @@ func namingRegistrar(client *clientv3.Client) *registrar {
 }
 
 func goZeroRegistrar(client *clientv3.Client) *registrar {
-	logx.Disable()
 	var publishers []*discov.Publisher
 	return &registrar{
 		register: func(key string, i int) error {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/zeromicro/go-zero/core/discov"
-	"github.com/zeromicro/go-zero/core/logx"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	etcdnaming "go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc/resolver"
@@ -51,7 +50,6 @@ func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 }
 
 func discovSubscribe(endpoints []string, key string) (*discov.Subscriber, error) {
-	logx.Disable()
 	return discov.NewSubscriber(endpoints, key)
 }
 
@@ -222,35 +220,53 @@ type opener func(g *group, n int) error
 
 // openerOf makes a peer ready. For the floor it is one watch, however many connections are asked for.
 func openerOf(peer, service string, client *clientv3.Client) (opener, error) {
+	openerOf, err := openersOf(peer, client)
+	if err != nil {
+		return nil, err
+	}
+	return openerOf(service), nil
+}
+
+// openersOf is openerOf for several services of one process.
+func openersOf(peer string, client *clientv3.Client) (func(service string) opener, error) {
 	if peer == peerFloor {
-		return func(g *group, _ int) error {
-			s := g.add()
-			f := &naked{client: client, service: service, told: func(size int) { g.tell(s, resolver.State{}, size) }}
-			go func() {
-				if err := f.run(context.Background()); err != nil {
-					slog.Error("the floor gave up", "error", err)
-				}
-			}()
-			return nil
+		return func(service string) opener {
+			return func(g *group, _ int) error { follow(g, client, service); return nil }
 		}, nil
 	}
 	builder, err := builderOf(peer, client)
 	if err != nil {
 		return nil, err
 	}
-	target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
-	return func(g *group, n int) error {
-		stubs := make([]*stub, n)
-		for i := range stubs {
-			stubs[i] = g.add()
-		}
-		for _, s := range stubs {
-			if _, err := builder.Build(target, s, resolver.BuildOptions{}); err != nil {
-				return err
-			}
-		}
-		return nil
+	return func(service string) opener {
+		target := resolver.Target{URL: url.URL{Scheme: builder.Scheme(), Path: "/" + service}}
+		return func(g *group, n int) error { return build(g, n, builder, target) }
 	}, nil
+}
+
+// follow has the floor follow a service.
+func follow(g *group, client *clientv3.Client, service string) {
+	s := g.add()
+	f := &naked{client: client, service: service, told: func(size int) { g.tell(s, resolver.State{}, size) }}
+	go func() {
+		if err := f.run(context.Background()); err != nil {
+			slog.Error("the floor gave up", "error", err)
+		}
+	}()
+}
+
+// build builds n resolvers for a target.
+func build(g *group, n int, builder resolver.Builder, target resolver.Target) error {
+	stubs := make([]*stub, n)
+	for i := range stubs {
+		stubs[i] = g.add()
+	}
+	for _, s := range stubs {
+		if _, err := builder.Build(target, s, resolver.BuildOptions{}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // within waits for what a channel tells, for a bounded time.

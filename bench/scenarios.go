@@ -47,5 +47,6 @@ var scenarios = []*scenario{
 	recoveryScenario,
 	awayScenario,
 	generatorScenario,
+	restScenario,
 	scaleScenario,
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/go-kratos/kratos/v2/selector"
 	"github.com/go-kratos/kratos/v2/selector/p2c"
-	"github.com/zeromicro/go-zero/core/logx"
 	_ "github.com/zeromicro/go-zero/zrpc" // registers p2c_ewma
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -70,7 +69,6 @@ func runSlow(ctx context.Context, b *bench) error {
 }
 
 func childSlow(c *child) (map[string]float64, error) {
-	logx.Disable()
 	balancer.Register(base.NewBalancerBuilder(policyOf[peerKratos], kratosBuilder{}, base.Config{}))
 	backends, err := serveUnevenly()
 	if err != nil {

@@ -142,9 +142,14 @@ func clientConfig(layers ...string) (string, error) {
 	return serviceconfig.Wrap(merged, balancer.Name)
 }
 
+// plain reports whether a call asks nothing of the interceptors but that they explain its error, as most do.
+func (b *clientBuilder) plain(ctx context.Context) bool {
+	return b.leader == nil && balancer.Wishless(ctx)
+}
+
 // unary intercepts the unary calls of the connection, as stream does the others.
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if b.leader == nil && balancer.Wishless(ctx) {
+	if b.plain(ctx) {
 		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
 	}
 	if err := b.checkTarget(ctx, method, cc); err != nil {
@@ -161,7 +166,7 @@ func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any
 }
 
 func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if b.leader == nil && balancer.Wishless(ctx) {
+	if b.plain(ctx) {
 		stream, err := streamer(ctx, desc, cc, method, opts...)
 		return stream, b.explain(err)
 	}

@@ -2,5 +2,4 @@
 
 package runtime
 
-// underRace reports whether the race detector runs.
 const underRace = false

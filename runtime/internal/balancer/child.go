@@ -23,8 +23,8 @@ type child struct {
 	balancer            balancer.Balancer
 	ended               bool // it was closed or has panicked, and must not be called any more; guarded by policy.calls
 	members             members
-	hearsMeanwhile      bool        // see there
-	serving             atomic.Bool // calls go to some of its endpoints
+	hearsMeanwhile      bool        // see the map of that name
+	serving             atomic.Bool // some of its endpoints serve
 	lone                atomic.Bool // each of its endpoints has one address
 	toldTally           func()      // has takeTally called soon; nil: nothing is counted
 

@@ -28,7 +28,7 @@ func (c *child) withholds() bool {
 	return c.hearsMeanwhile && c.serving.Load() && c.lone.Load()
 }
 
-// setServing notes whether calls go to some endpoints of the leaf.
+// setServing notes whether some endpoints of the leaf serve.
 func (c *child) setServing(serving bool) {
 	if c.serving.Swap(serving) && !serving {
 		c.policy.pool.tellFailed(c)
@@ -42,7 +42,7 @@ func (c *child) setLone(lone bool) {
 	}
 }
 
-// tellFailed tells owner of the failures that were withheld, and how far their connections are.
+// tellFailed tells owner of the failures that were withheld, and what their connections do since.
 func (p *pool) tellFailed(owner *child) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

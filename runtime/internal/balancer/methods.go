@@ -75,7 +75,7 @@ func classesOf(endpoints []resolver.Endpoint) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// classesOf is the function of that name for some of the input's endpoints. It looks at these only if it must.
+// classesOf returns the classes of some of the input's endpoints. It looks at these only if the summary does not tell.
 func (in *input) classesOf(endpoints []resolver.Endpoint) []string {
 	if in.summary == nil || len(endpoints) != len(in.endpoints) && len(in.summary.Methods) > 1 {
 		return classesOf(endpoints)

@@ -102,7 +102,7 @@ type subConn struct {
 	// Guarded by pool.mu.
 	connected bool // since it was last idle
 	failed    bool // since it was last ready
-	withheld  bool // its owner was not told of that, see failing.go
+	withheld  bool // its owner was not told that it failed, see failing.go
 	shut      bool
 	stands    standing // as its owner's tally has it
 	health    func(balancer.SubConnState)

@@ -119,8 +119,8 @@ func (c *conn) deliver() {
 	}
 }
 
-// dearest returns the most that an update of so many endpoints is taken to cost. The clock also counts the time for
-// which others had the processors, and on a busy machine that is most of what it counts.
+// dearest returns the most that an update of that many endpoints is charged. The clock also counts the time for which
+// others had the processors, and on a busy machine that is most of what it counts.
 func dearest(endpoints int) time.Duration {
 	return 50*time.Microsecond + time.Duration(endpoints)*2*time.Microsecond
 }

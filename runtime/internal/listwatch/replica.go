@@ -146,8 +146,8 @@ func (r *replica[T]) due(now time.Time) (at time.Time, by call, err error) {
 	return at, by, err
 }
 
-// headed takes where etcd was at some time since the watch last answered, and reports whether it has moved on, so that only a probe can tell whether
-// the watch has missed something.
+// headed takes a head that was read after the watch last answered, and reports whether etcd has moved on. Then only a
+// probe can tell whether the watch has missed something.
 func (r *replica[T]) headed(h head) (movedOn bool, err error) {
 	switch revision := h.header.GetRevision(); {
 	case h.header.GetClusterId() != r.cluster:
@@ -173,7 +173,7 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
 		return errMissed
 	}
 	r.life.probed(now)
-	if !r.life.mute && resp.Header.GetRevision() > r.revision {
+	if !r.life.noProgress && resp.Header.GetRevision() > r.revision {
 		r.revision = resp.Header.GetRevision()
 		r.life.movedOn(now)
 	}

@@ -32,22 +32,22 @@ type signs struct {
 	// often says that etcd may become another one unseen: the watch is asked as often in peace as after trouble.
 	often bool
 
-	troubleAt time.Time // since when there is peace
-	heardAt   time.Time // the last sign of life
-	answerBy  time.Time // when the watch must have answered, for etcd has moved on; zero: it need not
-	answers   bool      // the watch has answered a request for progress
-	mute      bool      // it does not answer any, though etcd has moved on
-	quiet     bool      // the last sign of life was that etcd has not moved on
+	troubleAt  time.Time // when there was trouble last, or the watch was opened: since then there is peace
+	heardAt    time.Time // the last sign of life
+	answerBy   time.Time // when the watch must have answered, for etcd has moved on; zero: it need not
+	answers    bool      // the watch has answered a request for progress
+	noProgress bool      // it does not answer any, though etcd has moved on
+	quiet      bool      // the last sign of life was that etcd has not moved on
 }
 
 // begin notes that the watch was opened.
 func (s *signs) begin(now time.Time) { *s = signs{often: s.often, troubleAt: now, heardAt: now} }
 
-// trouble notes that the watch has lost its connection, or is on another etcd than before, maybe. A sign of life is due now.
+// trouble notes that the watch has lost its connection, or may be on another etcd than before. A sign of life is due now.
 func (s *signs) trouble(now time.Time) {
 	s.troubleAt, s.quiet = now, false
 	s.heardAt = now.Add(-minPatience)
-	if s.mute {
+	if s.noProgress {
 		s.heardAt = now.Add(-probeEvery)
 	}
 }
@@ -56,7 +56,7 @@ func (s *signs) trouble(now time.Time) {
 func (s *signs) heard(progress bool, now time.Time) {
 	s.heardAt, s.answerBy, s.quiet = now, time.Time{}, false
 	if progress {
-		s.answers, s.mute = true, false
+		s.answers, s.noProgress = true, false
 	}
 }
 
@@ -86,12 +86,13 @@ func (s *signs) due(now time.Time) (at time.Time, by call, err error) {
 		case s.answers:
 			return now, callProgress, errSilent
 		}
-		s.mute, s.answerBy = true, time.Time{}
+		s.noProgress, s.answerBy = true, time.Time{}
+	}
+	if s.noProgress {
+		return s.heardAt.Add(probeEvery), callProbe, nil
 	}
 	at = s.heardAt.Add(s.patience())
 	switch {
-	case s.mute:
-		return s.heardAt.Add(probeEvery), callProbe, nil
 	case s.quiet:
 		return at, callHead, nil
 	case now.Before(at.Add(unansweredAfter)):

@@ -16,14 +16,15 @@ import (
 const streamKey = "etcd-discovery-stream"
 
 // Streams numbers the gRPC streams that the watches of an etcd client share. A stream authenticates once,
-// so a fault such as an expired token stays with it: after any failure, watches open on the next one.
+// so a fault such as an expired token stays with it: after any failure, watches open on the next one. Watches that
+// share a stream are told when it is lost and made anew, and share their signs of life.
 //
 // One watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that never
 // ends, and its Close then never returns.
 type Streams struct {
 	n    atomic.Uint64
 	turn chan struct{} // holds a value while a watch is being opened
-	seen bool          // made is called
+	seen bool          // made and lost are called
 
 	reading chan struct{} // holds a value while head reads
 
@@ -32,7 +33,7 @@ type Streams struct {
 	followers map[uint64]map[*follower]struct{} // by their stream
 }
 
-// NewStreams returns the streams of a client that makes them anew unseen.
+// NewStreams returns the streams of a client that makes them anew unseen. [Bounded] returns those of one that does not.
 func NewStreams() *Streams {
 	return &Streams{
 		turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
@@ -131,7 +132,7 @@ func (s *Streams) ask(stream uint64) bool {
 	return s.pulse.ask(stream, time.Now())
 }
 
-// head returns where etcd is, by read or as another range has read it no longer ago than the given age.
+// head returns where etcd is: as another range has read it, if that is no longer ago than the given age, or by read.
 func (s *Streams) head(ctx context.Context, age time.Duration, read func() (*etcdserverpb.ResponseHeader, error)) (head, error) {
 	select {
 	case s.reading <- struct{}{}:

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"strconv"
 	"sync/atomic"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/peer"
@@ -50,15 +50,8 @@ func (f *farm) addrs(n int) []string {
 
 // visits returns what the backends from the index from on have seen since they were asked last.
 func (f *farm) visits(from, n int) ([]visits, error) {
-	if err := f.proc.tell(); err != nil {
-		return nil, err
-	}
-	line, err := f.proc.line(patience)
-	if err != nil {
-		return nil, err
-	}
 	seen := make(map[string]visits)
-	if err := json.Unmarshal([]byte(line), &seen); err != nil {
+	if err := f.proc.ask(&seen); err != nil {
 		return nil, err
 	}
 	all := make([]visits, n)
@@ -71,7 +64,7 @@ func (f *farm) visits(from, n int) ([]visits, error) {
 // visits are the calls that a backend has answered.
 type visits struct {
 	First, Last int64 // when they arrived, in nanoseconds of Unix time; 0: never
-	Stale       int64 // that began when its withdrawal had to be known; see seer
+	Stale       int64 // that began when its withdrawal had to be known; see the scenario joins
 }
 
 // backend counts its visits.
@@ -120,26 +113,72 @@ func (b *backends) take() map[int]visits {
 
 // childBackends serves, and answers each line with the visits.
 func childBackends(c *child) (map[string]float64, error) {
-	lis, err := net.Listen("tcp4", "0.0.0.0:0")
-	if err != nil {
-		return nil, err
-	}
 	b := &backends{}
-	s := grpc.NewServer()
-	grpc_health_v1.RegisterHealthServer(s, b)
-	go func() { _ = s.Serve(lis) }() // until the process ends
-	_, port, err := net.SplitHostPort(lis.Addr().String())
+	at, err := serveAt("0.0.0.0:0", b)
 	if err != nil {
 		return nil, err
 	}
-	for word := port; ; {
-		if err := c.meet(word); err != nil {
-			return nil, err
-		}
-		text, err := json.Marshal(b.take())
+	_, port, err := net.SplitHostPort(at)
+	if err != nil {
+		return nil, err
+	}
+	return nil, c.answer(port, func() (any, error) { return b.take(), nil })
+}
+
+// serving answers calls at once.
+type serving struct {
+	grpc_health_v1.UnimplementedHealthServer
+}
+
+func (serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
+}
+
+// serveAt answers calls at an address until the process ends, and returns the address with its port.
+func serveAt(addr string, health grpc_health_v1.HealthServer) (string, error) {
+	lis, err := net.Listen("tcp4", addr)
+	if err != nil {
+		return "", err
+	}
+	s := grpc.NewServer()
+	grpc_health_v1.RegisterHealthServer(s, health)
+	go func() { _ = s.Serve(lis) }() // until the process ends
+	return lis.Addr().String(), nil
+}
+
+// serve starts n backends and returns their addresses.
+func serve(n int) ([]string, error) {
+	var addrs []string
+	for range n {
+		addr, err := serveAt("127.0.0.1:0", serving{})
 		if err != nil {
 			return nil, err
 		}
-		word = string(text)
+		addrs = append(addrs, addr)
 	}
+	return addrs, nil
+}
+
+// zeroKey is where go-zero finds the backends: it would take the other style's values for addresses.
+const zeroKey = "zero/" + serviceKey
+
+// backendsKey returns the key at which a peer finds what putBackends has put.
+func backendsKey(peer string) string {
+	if peer == peerGoZero {
+		return zeroKey
+	}
+	return serviceKey
+}
+
+// putBackends registers addresses in both styles, without a lease.
+func putBackends(ctx context.Context, client *clientv3.Client, addrs []string) error {
+	for i, a := range addrs {
+		if _, err := client.Put(ctx, serviceKey+"/"+a, namingValue(a)); err != nil {
+			return err
+		}
+		if _, err := client.Put(ctx, zeroKey+"/"+strconv.Itoa(i+1), a); err != nil {
+			return err
+		}
+	}
+	return nil
 }

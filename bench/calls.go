@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -87,25 +86,19 @@ func callsDuringChurn(ctx context.Context, etcd *server, farm *farm, peer string
 	if err := putAll(ctx, etcd.client, style, -callsBackends, others); err != nil {
 		return nil, err
 	}
-	p, err := spawn(params{
+	p, err := spawnTo(params{
 		Role: "calls", Peer: peer, Endpoints: etcd.endpoints(), Key: serviceKey, Conns: callsCallers,
 		Backends: farm.addrs(callsBackends + 1)[1:], Limit: callsMeasured,
-	})
+	}, "ready", patience)
 	if err != nil {
 		return nil, err
 	}
 	defer p.end()
-	if err := p.await("ready", patience); err != nil {
-		return nil, err
-	}
 	const lasts = callsWarm + callsMeasured + 100*time.Millisecond
 	var churn errgroup.Group
 	churn.Go(func() error { return etcd.rollout(ctx, style, others, int(lasts/callsPace/2), callsPace) })
 	time.Sleep(callsWarm)
-	if err := p.tell(); err != nil {
-		return nil, err
-	}
-	values, err := p.values(patience)
+	values, err := p.finish(patience)
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +115,7 @@ func childCalls(c *child) (map[string]float64, error) {
 		return nil, err
 	}
 	var attempts atomic.Int64
-	conn, err := dial(c.Key, grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		attempts.Add(1)
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", addr)
-	}))
+	conn, err := dial(c.Key, countDials(&attempts))
 	if err != nil {
 		return nil, err
 	}

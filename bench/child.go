@@ -47,6 +47,9 @@ type params struct {
 	Limit     time.Duration // of what is measured
 	Backends  []string
 	Changes   int
+	First     int    // of those who take turns, who begins
+	Dir       string // of etcd
+	Proxied   bool   // there is a proxy before etcd
 }
 
 // roles are what a child can be. Each returns what it has measured.
@@ -114,6 +117,24 @@ func (c *child) meet(word string) error {
 		return err
 	}
 	return c.profile()
+}
+
+// answer tells the parent a word, and answers each line from then on with a line of JSON.
+func (c *child) answer(word string, what func() (any, error)) error {
+	for {
+		if err := c.meet(word); err != nil {
+			return err
+		}
+		v, err := what()
+		if err != nil {
+			return err
+		}
+		text, err := json.Marshal(v)
+		if err != nil {
+			return err
+		}
+		word = string(text)
+	}
 }
 
 // profile writes a CPU profile of what follows the child's first meeting to the directory that BENCH_PROFILE
@@ -213,6 +234,19 @@ func spawn(p params) (*proc, error) {
 	return c, nil
 }
 
+// spawnTo is spawn, and waits until the child is at word.
+func spawnTo(p params, word string, within time.Duration) (*proc, error) {
+	child, err := spawn(p)
+	if err != nil {
+		return nil, err
+	}
+	if err := child.await(word, within); err != nil {
+		child.end()
+		return nil, err
+	}
+	return child, nil
+}
+
 var errLate = errors.New("the child process took too long")
 
 // line is the next that the child says.
@@ -241,6 +275,26 @@ func (p *proc) await(word string, within time.Duration) error {
 func (p *proc) tell() error {
 	_, err := fmt.Fprintln(p.stdin)
 	return err
+}
+
+// ask has a child that answers do so, and takes its answer.
+func (p *proc) ask(answer any) error {
+	if err := p.tell(); err != nil {
+		return err
+	}
+	line, err := p.line(patience)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(line), answer)
+}
+
+// finish has the child go on to its end, and returns what it has measured.
+func (p *proc) finish(within time.Duration) (map[string]float64, error) {
+	if err := p.tell(); err != nil {
+		return nil, err
+	}
+	return p.values(within)
 }
 
 // values are what the child has measured. The child ends.

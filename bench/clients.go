@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"net"
 	"net/url"
+	"sync/atomic"
 
 	"github.com/zeromicro/go-zero/core/conf"
 	"github.com/zeromicro/go-zero/zrpc"
@@ -21,15 +23,21 @@ type dialer func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error)
 
 // dialerOf returns a peer's. Static goes to addrs, whatever the key.
 func dialerOf(peer string, client *clientv3.Client, addrs []string) (dialer, error) {
+	if peer == peerGoZero {
+		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+			return zeroConn(client.Endpoints(), key, opts)
+		}, nil
+	}
+	return roundRobinOf(peer, client, addrs)
+}
+
+// roundRobinOf is dialerOf, but go-zero's resolver gets a plain connection with round robin, as the others have.
+func roundRobinOf(peer string, client *clientv3.Client, addrs []string) (dialer, error) {
 	switch peer {
 	case peerOurs:
 		registry := newRegistry(client)
 		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-			return registry.NewClient(&etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: key}, append(opts, plaintext)...)
-		}, nil
-	case peerGoZero:
-		return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
-			return zeroConn(client.Endpoints(), key, opts)
+			return registry.NewClient(healthAt(key), append(opts, plaintext)...)
 		}, nil
 	case peerStatic:
 		return func(_ string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
@@ -46,7 +54,23 @@ func dialerOf(peer string, client *clientv3.Client, addrs []string) (dialer, err
 	}, nil
 }
 
+const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
+// healthAt describes the service that is called, at a key.
+func healthAt(key string) *etcdrpc.ServiceDesc {
+	return &etcdrpc.ServiceDesc{Name: grpc_health_v1.Health_ServiceDesc.ServiceName, Key: key}
+}
+
+// countDials has the attempts to connect counted.
+func countDials(attempts *atomic.Int64) grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		attempts.Add(1)
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", addr)
+	})
+}
 
 // zeroConn is go-zero's with its defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its
 // breaker and a timeout. Only the resolver takes all endpoints, not 32 at random, of which none may serve.
@@ -78,6 +102,11 @@ func staticConn(addrs []string, opts ...grpc.DialOption) (*grpc.ClientConn, erro
 	m.InitialState(state)
 	return grpc.NewClient("static:///"+serviceKey, append(opts, plaintext, grpc.WithResolvers(m))...)
 }
+
+// method is what is called: the health check, whose messages are small.
+const method = grpc_health_v1.Health_Check_FullMethodName
+
+func check(ctx context.Context, conn *grpc.ClientConn) error { return checkAs(ctx, conn, "") }
 
 // checkAs is check with a text that the backends see.
 func checkAs(ctx context.Context, conn *grpc.ClientConn, text string) error {

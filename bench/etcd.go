@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	// writers is how many changes are under way at a time when it is to be as many as etcd takes.
 	writers = 32
 )
+
+// keyOf returns the key of the service i, where there are several.
+func keyOf(i int) string { return serviceKey + strconv.Itoa(i) }
 
 // style is how a peer keeps an endpoint.
 type style func(i int) (key, value string)
@@ -66,14 +70,17 @@ func startEtcd(dir string) (*server, error) {
 		return nil, err
 	}
 	<-etcd.Server.ReadyNotify()
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{etcd.Clients[0].Addr().String()}, DialTimeout: 5 * time.Second, Logger: zap.NewNop(),
-	})
+	client, err := newClient(etcd.Clients[0].Addr().String())
 	if err != nil {
 		etcd.Close()
 		return nil, err
 	}
 	return &server{etcd, client}, nil
+}
+
+// newClient returns a client for what is not measured.
+func newClient(endpoint string) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
 }
 
 func (s *server) endpoints() []string { return s.client.Endpoints() }

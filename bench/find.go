@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/zeromicro/go-zero/core/discov"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
@@ -112,9 +113,9 @@ func (b *bench) change(ctx context.Context, etcd *server, size, round int) error
 	}
 	changers := make([]*changer, len(finders))
 	for i, peer := range finders {
-		c := &changer{client: etcd.client, style: styleOf(peer, changeKey(i)), size: size}
+		c := &changer{client: etcd.client, style: styleOf(peer, keyOf(i)), size: size}
 		var err error
-		c.child, err = ready(ctx, etcd, params{Role: "arrivals", Peer: peer, Key: changeKey(i), Size: size, Conns: 1})
+		c.child, err = ready(ctx, etcd, params{Role: "arrivals", Peer: peer, Key: keyOf(i), Size: size, Conns: 1})
 		if err != nil {
 			return fmt.Errorf("%s: %w", peer, err)
 		}
@@ -148,23 +149,13 @@ func (b *bench) change(ctx context.Context, etcd *server, size, round int) error
 	return nil
 }
 
-func changeKey(i int) string { return serviceKey + strconv.Itoa(i) }
-
 // ready starts a child on a service of so many endpoints, and waits until it knows them.
 func ready(ctx context.Context, etcd *server, p params) (*proc, error) {
 	if err := putAll(ctx, etcd.client, styleOf(p.Peer, p.Key), 0, p.Size); err != nil {
 		return nil, err
 	}
 	p.Endpoints = etcd.endpoints()
-	child, err := spawn(p)
-	if err != nil {
-		return nil, err
-	}
-	if err := child.await("ready", patience); err != nil {
-		child.end()
-		return nil, err
-	}
-	return child, nil
+	return spawnTo(p, "ready", patience)
 }
 
 // changer adds an endpoint to a service and removes it, in turns.
@@ -199,10 +190,7 @@ func (c *changer) change(ctx context.Context) (err error) {
 // took returns how long each change took to arrive, in microseconds, sorted. One that did not before
 // the next but one counts as if it had arrived then.
 func (c *changer) took() (took []float64, missed int, err error) {
-	if err := c.child.tell(); err != nil {
-		return nil, 0, err
-	}
-	arrivals, err := c.child.values(patience)
+	arrivals, err := c.child.finish(patience)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -287,10 +275,7 @@ func runSequence(ctx context.Context, b *bench) error {
 				return err
 			}
 			defer p.end()
-			if err := p.tell(); err != nil {
-				return err
-			}
-			values, err := p.values(patience)
+			values, err := p.finish(patience)
 			if err != nil {
 				return err
 			}
@@ -510,10 +495,7 @@ func runCold(ctx context.Context, b *bench) error {
 			return err
 		}
 		defer p.end()
-		if err := p.tell(); err != nil {
-			return err
-		}
-		values, err := p.values(patience)
+		values, err := p.finish(patience)
 		if err != nil {
 			return err
 		}
@@ -564,7 +546,7 @@ func warm(peer string, client *clientv3.Client) error {
 		return err
 	}
 	// It has a client of its own, which it makes for the first key.
-	_, err := discovSubscribe(client.Endpoints(), "bench/warm")
+	_, err := discov.NewSubscriber(client.Endpoints(), "bench/warm")
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
@@ -56,8 +55,7 @@ func childInstances(c *child) (map[string]float64, error) {
 		return nil, err
 	}
 	registry := newRegistry(client)
-	instances, err := registry.NewInstances(&etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: serviceKey},
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	instances, err := registry.NewInstances(healthAt(serviceKey), plaintext)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +75,7 @@ func childInstances(c *child) (map[string]float64, error) {
 	var all turns
 	for turn := range turnsEach {
 		for i := range calls {
-			i = (i + turn + c.Changes) % len(calls)
+			i = (i + turn + c.First) % len(calls)
 			if err := all.take(i, rounds, func() error { return calls[i](ctx) }); err != nil {
 				return nil, err
 			}
@@ -96,7 +94,7 @@ func childInstances(c *child) (map[string]float64, error) {
 func callKept(addrs []string) (func(context.Context) error, error) {
 	var clients []grpc_health_v1.HealthClient
 	for _, addr := range addrs {
-		conn, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient("passthrough:///"+addr, plaintext)
 		if err != nil {
 			return nil, err
 		}

@@ -22,9 +22,6 @@ const (
 	joinsSlack   = 5 * time.Millisecond // from when a withdrawal is seen until calls must heed it
 )
 
-// joiners are those whose calls find instances by etcd.
-var joiners = callers[1:]
-
 var joinsScenario = &scenario{
 	run: runJoins,
 	Scenario: report.Scenario{
@@ -34,7 +31,7 @@ var joinsScenario = &scenario{
 			"Times are from just before the write is sent until the first call arrives at the instance, and the last. Over 100 instances a call goes to any of them. "+
 			"Calls after are those that reached it though they began %v or more after a watch of its own in the client's process had seen the key deleted.",
 			joinsStay, joinsChanges, joinsCallers, joinsSlack),
-		Peers: joiners, Base: peerEtcd,
+		Peers: etcdCallers, Base: peerEtcd,
 		Metrics: []metric{
 			{Name: "first call p50 ms", Ratio: true, Plot: true},
 			{Name: "first call p90 ms"},
@@ -45,8 +42,8 @@ var joinsScenario = &scenario{
 			{Name: "failed"},
 		},
 		Targets: []target{
-			{Case: "3 instances", Metric: "first call p50 ms", Limit: 1.1, Of: joiners[1:]},
-			{Case: "100 instances", Metric: "first call p50 ms", Limit: 1.1, Of: joiners[1:]},
+			{Case: "3 instances", Metric: "first call p50 ms", Limit: 1.1, Of: etcdCallers[1:]},
+			{Case: "100 instances", Metric: "first call p50 ms", Limit: 1.1, Of: etcdCallers[1:]},
 			{Case: "3 instances", Metric: "calls after", Limit: 0},
 			{Case: "100 instances", Metric: "calls after", Limit: 0},
 		},
@@ -66,7 +63,7 @@ func runJoins(ctx context.Context, b *bench) error {
 	}
 	defer farm.proc.end()
 	for _, size := range []int{3, 100} {
-		err := b.each(ctx, joiners, func(peer string, round int) error {
+		err := b.each(ctx, etcdCallers, func(peer string, round int) error {
 			values, err := joinAndLeave(ctx, etcd, farm, peer, size)
 			if err != nil {
 				return err
@@ -90,14 +87,11 @@ func joinAndLeave(ctx context.Context, etcd *server, farm *farm, peer string, si
 	if err := putAll(ctx, etcd.client, style, joinsChanges, joinsChanges+size); err != nil {
 		return nil, err
 	}
-	p, err := spawn(params{Role: "joins", Peer: peer, Endpoints: etcd.endpoints(), Key: serviceKey, Conns: joinsCallers})
+	p, err := spawnTo(params{Role: "joins", Peer: peer, Endpoints: etcd.endpoints(), Key: serviceKey, Conns: joinsCallers}, "ready", patience)
 	if err != nil {
 		return nil, err
 	}
 	defer p.end()
-	if err := p.await("ready", patience); err != nil {
-		return nil, err
-	}
 	var came, went [joinsChanges]time.Time
 	for i := range joinsChanges {
 		key, value := style(i)
@@ -112,10 +106,7 @@ func joinAndLeave(ctx context.Context, etcd *server, farm *farm, peer string, si
 		}
 		time.Sleep(joinsApart)
 	}
-	if err := p.tell(); err != nil {
-		return nil, err
-	}
-	values, err := p.values(patience)
+	values, err := p.finish(patience)
 	if err != nil {
 		return nil, err
 	}

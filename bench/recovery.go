@@ -42,14 +42,12 @@ func runRecovery(ctx context.Context, b *bench) error {
 		if values["after a cut with compaction, s"], err = recoverWatch(ctx, peer, cluster); err != nil {
 			return nil, err
 		}
-		p, err := spawn(params{Role: "register", Peer: peer, Endpoints: cluster.Endpoints(), Size: 1})
+		registered := params{Role: "register", Peer: peer, Endpoints: cluster.Endpoints(), Size: 1}
+		p, err := spawnTo(registered, "registered", patience)
 		if err != nil {
 			return nil, err
 		}
 		defer p.end()
-		if err := p.await("registered", patience); err != nil {
-			return nil, err
-		}
 		// Deleting comes first, for it leaves the lease.
 		values["after the key is deleted, s"], err = recoverKey(ctx, cluster, func(kv *mvccpb.KeyValue) error {
 			_, err := cluster.Admin().Delete(ctx, string(kv.Key))
@@ -60,13 +58,10 @@ func runRecovery(ctx context.Context, b *bench) error {
 		}
 		if values["after the key is deleted, s"] == never {
 			p.end()
-			if p, err = spawn(params{Role: "register", Peer: peer, Endpoints: cluster.Endpoints(), Size: 1}); err != nil {
+			if p, err = spawnTo(registered, "registered", patience); err != nil {
 				return nil, err
 			}
 			defer p.end()
-			if err := p.await("registered", patience); err != nil {
-				return nil, err
-			}
 		}
 		values["after the lease is revoked, s"], err = recoverKey(ctx, cluster, func(kv *mvccpb.KeyValue) error {
 			_, err := cluster.Admin().Revoke(ctx, clientv3.LeaseID(kv.Lease))
@@ -84,14 +79,13 @@ func recoverWatch(ctx context.Context, peer string, cluster *etcdtest.Cluster) (
 	if err := putAll(ctx, admin, style, 0, size); err != nil {
 		return 0, err
 	}
-	p, err := spawn(params{Role: "recover", Peer: peer, Key: serviceKey, Endpoints: cluster.Endpoints(), Size: size, Final: size + added, Conns: 1, Limit: bound})
+	p, err := spawnTo(params{
+		Role: "recover", Peer: peer, Key: serviceKey, Endpoints: cluster.Endpoints(), Size: size, Final: size + added, Conns: 1, Limit: bound,
+	}, "ready", patience)
 	if err != nil {
 		return 0, err
 	}
 	defer p.end()
-	if err := p.await("ready", patience); err != nil {
-		return 0, err
-	}
 	cluster.Cut()
 	// One by one, for the history of the last change is not compacted.
 	for i := size; i < size+added; i++ {
@@ -105,10 +99,7 @@ func recoverWatch(ctx context.Context, peer string, cluster *etcdtest.Cluster) (
 	time.Sleep(3 * time.Second)
 	cluster.Restore()
 	restored := time.Now()
-	if err := p.tell(); err != nil {
-		return 0, err
-	}
-	values, err := p.values(bound + patience)
+	values, err := p.finish(bound + patience)
 	if err != nil {
 		return 0, err
 	}

@@ -162,22 +162,16 @@ var registrationsScenario = &scenario{
 func runRegistrations(ctx context.Context, b *bench) error {
 	return b.atOnce(ctx, finders, func(peer string, cluster *etcdtest.Cluster) (map[string]float64, error) {
 		const window = 20 * time.Second
-		p, err := spawn(params{Role: "register", Peer: peer, Endpoints: cluster.Endpoints(), Size: 100})
+		p, err := spawnTo(params{Role: "register", Peer: peer, Endpoints: cluster.Endpoints(), Size: 100}, "registered", patience)
 		if err != nil {
 			return nil, err
 		}
 		defer p.end()
-		if err := p.await("registered", patience); err != nil {
-			return nil, err
-		}
 		leases := cluster.Calls().Count(etcdtest.LeaseGrant, "")
 		renewed := cluster.Calls().Count(etcdtest.LeaseKeepAlive, "")
 		time.Sleep(window)
 		renewed = cluster.Calls().Count(etcdtest.LeaseKeepAlive, "") - renewed
-		if err := p.tell(); err != nil {
-			return nil, err
-		}
-		values, err := p.values(patience)
+		values, err := p.finish(patience)
 		if err != nil {
 			return nil, err
 		}

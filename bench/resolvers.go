@@ -49,10 +49,6 @@ func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	return nil, fmt.Errorf("%q makes no resolvers", peer)
 }
 
-func discovSubscribe(endpoints []string, key string) (*discov.Subscriber, error) {
-	return discov.NewSubscriber(endpoints, key)
-}
-
 // discovBuilder is what go-zero's zrpc makes of discov, except that zrpc takes 32 endpoints at
 // random and this takes all, as the others do.
 type discovBuilder struct{ etcd []string }
@@ -60,7 +56,7 @@ type discovBuilder struct{ etcd []string }
 func (b discovBuilder) Scheme() string { return "discov" }
 
 func (b discovBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	sub, err := discovSubscribe(b.etcd, target.Endpoint())
+	sub, err := discov.NewSubscriber(b.etcd, target.Endpoint())
 	if err != nil {
 		return nil, err
 	}

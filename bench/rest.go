@@ -5,11 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
@@ -63,25 +60,17 @@ func (b *bench) rest(ctx context.Context, peer string, round int) (map[string]fl
 	if err != nil {
 		return nil, err
 	}
-	defer etcd.proc.end()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.direct}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		return nil, err
-	}
-	defer client.Close()
+	defer etcd.close()
 	for i := range restKeys {
-		if err := putAll(ctx, client, styleOf(peer, restKey(i)), 0, restEndpoints); err != nil {
+		if err := putAll(ctx, etcd.client, styleOf(peer, keyOf(i)), 0, restEndpoints); err != nil {
 			return nil, err
 		}
 	}
-	p, err := spawn(params{Role: "rest", Peer: peer, Endpoints: []string{etcd.endpoint}, Size: restEndpoints, Conns: restKeys})
+	p, err := spawnTo(params{Role: "rest", Peer: peer, Endpoints: []string{etcd.endpoint}, Size: restEndpoints, Conns: restKeys}, "ready", 2*patience)
 	if err != nil {
 		return nil, err
 	}
 	defer p.end()
-	if err := p.await("ready", 2*patience); err != nil {
-		return nil, err
-	}
 	if err := sleep(ctx, calming); err != nil {
 		return nil, err
 	}
@@ -107,10 +96,7 @@ func restOf(ctx context.Context, p *proc, etcd *counted) (map[string]float64, er
 	if err != nil {
 		return nil, err
 	}
-	if err := p.tell(); err != nil {
-		return nil, err
-	}
-	values, err := p.values(patience)
+	values, err := p.finish(patience)
 	if err != nil {
 		return nil, err
 	}
@@ -118,8 +104,6 @@ func restOf(ctx context.Context, p *proc, etcd *counted) (map[string]float64, er
 	values["etcd CPU ms a minute"] = (after["cpu"] - before["cpu"]) * 1e3
 	return values, nil
 }
-
-func restKey(i int) string { return serviceKey + strconv.Itoa(i) }
 
 func childRest(c *child) (map[string]float64, error) {
 	client, err := c.client()
@@ -136,7 +120,7 @@ func childRest(c *child) (map[string]float64, error) {
 	held, groups := live(), make([]*group, c.Conns)
 	for i := range groups {
 		groups[i] = &group{}
-		if err := openerOf(restKey(i))(groups[i], 1); err != nil {
+		if err := openerOf(keyOf(i))(groups[i], 1); err != nil {
 			return nil, err
 		}
 	}

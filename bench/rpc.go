@@ -3,107 +3,15 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"net/url"
-	"slices"
-	"strconv"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
-	etcdrpc "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-// method is what is called: the health check, whose messages are small.
-const method = grpc_health_v1.Health_Check_FullMethodName
-
-// zeroKey is where go-zero finds the backends.
-const zeroKey = "zero/" + serviceKey
-
-const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
-
-// serving answers calls.
-type serving struct {
-	grpc_health_v1.UnimplementedHealthServer
-}
-
-func (serving) Check(context.Context, *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	return &grpc_health_v1.HealthCheckResponse{Status: grpc_health_v1.HealthCheckResponse_SERVING}, nil
-}
-
-// serve starts n backends and returns their addresses.
-func serve(n int) ([]string, error) {
-	var addrs []string
-	for range n {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		s := grpc.NewServer()
-		grpc_health_v1.RegisterHealthServer(s, serving{})
-		go func() { _ = s.Serve(lis) }() // until the process ends
-		addrs = append(addrs, lis.Addr().String())
-	}
-	return addrs, nil
-}
-
-// dial returns how to make a connection as a peer's users do.
-func dial(peer string, client *clientv3.Client, backends []string) (func() (*grpc.ClientConn, error), error) {
-	creds := grpc.WithTransportCredentials(insecure.NewCredentials())
-	if peer == peerOurs {
-		registry := newRegistry(client)
-		desc := &etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: serviceKey}
-		return func() (*grpc.ClientConn, error) { return registry.NewClient(desc, creds) }, nil
-	}
-	var builder resolver.Builder
-	if peer == peerStatic {
-		m := manual.NewBuilderWithScheme("static")
-		var state resolver.State
-		for _, addr := range backends {
-			state.Endpoints = append(state.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: addr}}})
-		}
-		m.InitialState(state)
-		builder = m
-	} else {
-		var err error
-		if builder, err = builderOf(peer, client); err != nil {
-			return nil, err
-		}
-	}
-	path := "/" + serviceKey
-	if peer == peerGoZero {
-		path = "/" + zeroKey // for it would take the other style's values for addresses
-	}
-	target := (&url.URL{Scheme: builder.Scheme(), Path: path}).String()
-	return func() (*grpc.ClientConn, error) {
-		return grpc.NewClient(target, creds, grpc.WithResolvers(builder), grpc.WithDefaultServiceConfig(roundRobin))
-	}, nil
-}
-
-func check(ctx context.Context, conn *grpc.ClientConn) error {
-	return conn.Invoke(ctx, method, &grpc_health_v1.HealthCheckRequest{}, &grpc_health_v1.HealthCheckResponse{})
-}
-
-// putBackends registers addresses in both styles, without a lease.
-func putBackends(ctx context.Context, client *clientv3.Client, addrs []string) error {
-	for i, a := range addrs {
-		if _, err := client.Put(ctx, serviceKey+"/"+a, namingValue(a)); err != nil {
-			return err
-		}
-		if _, err := client.Put(ctx, zeroKey+"/"+strconv.Itoa(i+1), a); err != nil {
-			return err
-		}
-	}
-	return nil
-}
 
 var rpcScenario = &scenario{
 	run: runRPC,
@@ -131,6 +39,9 @@ func runRPC(ctx context.Context, b *bench) error {
 // callers are those whose calls are compared.
 var callers = []string{peerStatic, peerOurs, peerEtcd, peerGoZero}
 
+// etcdCallers are those of them that find backends by etcd.
+var etcdCallers = callers[1:]
+
 func childRPC(c *child) (map[string]float64, error) {
 	const rounds, calls = 200, 100
 	ctx := context.Background()
@@ -156,7 +67,7 @@ func childRPC(c *child) (map[string]float64, error) {
 	var all turns
 	for turn := range rounds {
 		for i := range conns {
-			i = (i + turn + c.Changes) % len(conns)
+			i = (i + turn + c.First) % len(conns)
 			if err := all.take(i, calls, func() error { return check(ctx, conns[i]) }); err != nil {
 				return nil, err
 			}
@@ -173,11 +84,11 @@ func childRPC(c *child) (map[string]float64, error) {
 
 // connect makes a connection and calls until all backends are in use.
 func connect(ctx context.Context, peer string, client *clientv3.Client, backends []string) (*grpc.ClientConn, error) {
-	newConn, err := dial(peer, client, backends)
+	dial, err := roundRobinOf(peer, client, backends)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := newConn()
+	conn, err := dial(backendsKey(peer))
 	if err != nil {
 		return nil, err
 	}
@@ -194,7 +105,7 @@ var awayScenario = &scenario{
 	Scenario: report.Scenario{
 		Name: "away", Title: "the first call while etcd is away",
 		About:   "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 20 s for the first and 10 s for the second.",
-		Peers:   callers[1:],
+		Peers:   etcdCallers,
 		Metrics: []metric{{Name: "first call returns, s", Plot: true}, {Name: "works after, s", Plot: true}},
 		Targets: []target{
 			{Metric: "first call returns, s", Limit: 2.05},
@@ -210,26 +121,19 @@ func runAway(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	return b.atOnce(ctx, slices.DeleteFunc(slices.Clone(callers), func(p string) bool { return p == peerStatic }),
-		func(peer string, cluster *etcdtest.Cluster) (map[string]float64, error) {
-			if err := putBackends(ctx, cluster.Admin(), backends); err != nil {
-				return nil, err
-			}
-			cluster.Cut()
-			p, err := spawn(params{Role: "away", Peer: peer, Endpoints: cluster.Endpoints(), Limit: 10 * time.Second})
-			if err != nil {
-				return nil, err
-			}
-			defer p.end()
-			if err := p.await("returned", 2*patience); err != nil {
-				return nil, err
-			}
-			cluster.Restore()
-			if err := p.tell(); err != nil {
-				return nil, err
-			}
-			return p.values(patience)
-		})
+	return b.atOnce(ctx, etcdCallers, func(peer string, cluster *etcdtest.Cluster) (map[string]float64, error) {
+		if err := putBackends(ctx, cluster.Admin(), backends); err != nil {
+			return nil, err
+		}
+		cluster.Cut()
+		p, err := spawnTo(params{Role: "away", Peer: peer, Endpoints: cluster.Endpoints(), Limit: 10 * time.Second}, "returned", 2*patience)
+		if err != nil {
+			return nil, err
+		}
+		defer p.end()
+		cluster.Restore()
+		return p.finish(patience)
+	})
 }
 
 func childAway(c *child) (map[string]float64, error) {
@@ -237,11 +141,11 @@ func childAway(c *child) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	newConn, err := dial(c.Peer, client, nil)
+	dial, err := roundRobinOf(c.Peer, client, nil)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := newConn()
+	conn, err := dial(backendsKey(c.Peer))
 	if err != nil {
 		return nil, err
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -25,8 +24,8 @@ import (
 )
 
 const (
-	untilCalm       = 35 * time.Second // until processes ask as rarely as they ever do
-	rest            = 30 * time.Second // how long etcd is watched while nothing happens
+	scaleCalming    = 35 * time.Second // until processes ask as rarely as they ever do
+	scaleMeasured   = 30 * time.Second // how long etcd is watched while nothing happens
 	scaleChanges    = 10
 	processesAChild = 250 // simulated client processes in one real one
 	scaleEndpoints  = 100 // while the number of processes grows
@@ -99,7 +98,7 @@ func (b *bench) grow(ctx context.Context, etcd *server, size, round int) error {
 		return err
 	}
 	defer p.end()
-	sent, err := b.addOneByOne(ctx, etcd.client, size, []*proc{p}, 700*time.Millisecond)
+	sent, err := addOneByOne(ctx, etcd.client, size, []*proc{p}, 700*time.Millisecond)
 	if err != nil {
 		return err
 	}
@@ -114,7 +113,7 @@ func (b *bench) grow(ctx context.Context, etcd *server, size, round int) error {
 }
 
 // addOneByOne adds endpoints, and returns when each was sent.
-func (b *bench) addOneByOne(ctx context.Context, client *clientv3.Client, size int, children []*proc, apart time.Duration) ([]time.Time, error) {
+func addOneByOne(ctx context.Context, client *clientv3.Client, size int, children []*proc, apart time.Duration) ([]time.Time, error) {
 	for _, p := range children {
 		if err := p.tell(); err != nil {
 			return nil, err
@@ -205,13 +204,8 @@ func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) e
 	if err != nil {
 		return err
 	}
-	defer etcd.proc.end()
-	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.direct}, DialTimeout: 5 * time.Second, Logger: zap.NewNop()})
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	if err := putAll(ctx, client, styleOf(peerOurs, serviceKey), 0, scaleEndpoints); err != nil {
+	defer etcd.close()
+	if err := putAll(ctx, etcd.client, styleOf(peerOurs, serviceKey), 0, scaleEndpoints); err != nil {
 		return err
 	}
 	children, err := startProcesses(etcd.endpoint, n)
@@ -224,7 +218,7 @@ func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) e
 		return err
 	}
 	// etcd answers no request for a sign of life on a watch whose first revision is yet to come.
-	if _, err := client.Put(ctx, "bench/other", "x"); err != nil {
+	if _, err := etcd.client.Put(ctx, "bench/other", "x"); err != nil {
 		return err
 	}
 	values := make(map[string]float64)
@@ -235,7 +229,7 @@ func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) e
 	if err != nil {
 		return err
 	}
-	sent, err := b.addOneByOne(ctx, client, scaleEndpoints, children, time.Second)
+	sent, err := addOneByOne(ctx, etcd.client, scaleEndpoints, children, time.Second)
 	if err != nil {
 		return err
 	}
@@ -316,12 +310,13 @@ func childProcesses(c *child) (map[string]float64, error) {
 
 // counted is an etcd in a process of its own, which tells what it carries.
 type counted struct {
-	proc             *proc
-	endpoint, direct string // the first may be a proxy's
+	proc     *proc
+	endpoint string           // may be a proxy's
+	client   *clientv3.Client // goes to etcd itself
 }
 
 func startCounted(dir string, proxied bool) (*counted, error) {
-	p, err := spawn(params{Role: "etcd", Key: dir, Conns: map[bool]int{true: 1}[proxied]})
+	p, err := spawn(params{Role: "etcd", Dir: dir, Proxied: proxied})
 	if err != nil {
 		return nil, err
 	}
@@ -331,72 +326,63 @@ func startCounted(dir string, proxied bool) (*counted, error) {
 		return nil, err
 	}
 	endpoint, direct, _ := strings.Cut(line, " ")
-	return &counted{p, endpoint, direct}, nil
+	client, err := newClient(direct)
+	if err != nil {
+		p.end()
+		return nil, err
+	}
+	return &counted{p, endpoint, client}, nil
+}
+
+func (e *counted) close() {
+	e.client.Close()
+	e.proc.end()
 }
 
 func (e *counted) stats() (map[string]float64, error) {
-	if err := e.proc.tell(); err != nil {
-		return nil, err
-	}
-	line, err := e.proc.line(patience)
-	if err != nil {
-		return nil, err
-	}
 	values := make(map[string]float64)
-	return values, json.Unmarshal([]byte(line), &values)
+	return values, e.proc.ask(&values)
 }
 
 // atRest adds what etcd carries while nothing changes.
 func (e *counted) atRest(values map[string]float64) error {
-	time.Sleep(untilCalm)
+	time.Sleep(scaleCalming)
 	before, err := e.stats()
 	if err != nil {
 		return err
 	}
-	time.Sleep(rest)
+	time.Sleep(scaleMeasured)
 	after, err := e.stats()
 	if err != nil {
 		return err
 	}
 	for name, metric := range map[string]string{"messages a second": "messages", "lists a second": "lists", "bytes out a second": "sent"} {
-		values[name] = (after[metric] - before[metric]) / rest.Seconds()
+		values[name] = (after[metric] - before[metric]) / scaleMeasured.Seconds()
 	}
-	values["etcd CPU %"] = (after["cpu"] - before["cpu"]) / rest.Seconds() * 100
+	values["etcd CPU %"] = (after["cpu"] - before["cpu"]) / scaleMeasured.Seconds() * 100
 	values["etcd RSS MB"] = after["rss"] / 1e6
 	values["watches"], values["streams"] = after["watches"], after["streams"]
 	return nil
 }
 
-// childEtcd runs etcd, and grpc-proxy before it where a connection is asked for, and answers each
-// line with what it carries.
+// childEtcd runs etcd, and grpc-proxy before it if asked to, and answers each line with what it carries.
 func childEtcd(c *child) (map[string]float64, error) {
-	if err := os.MkdirAll(c.Key, 0o700); err != nil {
+	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	etcd, err := startEtcd(c.Key)
+	etcd, err := startEtcd(c.Dir)
 	if err != nil {
 		return nil, err
 	}
 	defer etcd.close()
 	direct := etcd.endpoints()[0]
 	endpoint := direct
-	if c.Conns > 0 {
+	if c.Proxied {
 		if endpoint, err = startProxy(etcd.client); err != nil {
 			return nil, err
 		}
 	}
-	if err := c.meet(endpoint + " " + direct); err != nil {
-		return nil, err
-	}
-	for {
-		stats, err := json.Marshal(carried())
-		if err != nil {
-			return nil, err
-		}
-		if err := c.meet(string(stats)); err != nil {
-			return nil, err
-		}
-	}
+	return nil, c.answer(endpoint+" "+direct, func() (any, error) { return carried() })
 }
 
 // startProxy serves what `etcd grpc-proxy` does, and returns its address.
@@ -417,13 +403,17 @@ func startProxy(client *clientv3.Client) (string, error) {
 }
 
 // carried reads etcd's own metrics.
-func carried() map[string]float64 {
+func carried() (map[string]float64, error) {
 	now := used()
-	values := map[string]float64{"cpu": now.cpu.Seconds(), "at": float64(now.at.UnixMicro()) / 1e6, "rss": resident()}
+	rss, err := resident()
+	if err != nil {
+		return nil, err
+	}
 	families, err := prometheus.DefaultGatherer.Gather()
 	if err != nil {
-		return values
+		return nil, err
 	}
+	values := map[string]float64{"cpu": now.cpu.Seconds(), "at": float64(now.at.UnixMicro()) / 1e6, "rss": rss}
 	for _, family := range families {
 		for _, m := range family.Metric {
 			method := ""
@@ -446,19 +436,18 @@ func carried() map[string]float64 {
 			}
 		}
 	}
-	return values
+	return values, nil
 }
 
-// resident is this process's memory in bytes, as the kernel counts it.
-func resident() float64 {
+// resident returns this process's memory in bytes, as the kernel counts it.
+func resident() (float64, error) {
 	raw, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		return 0
+		return 0, err
 	}
-	fields := strings.Fields(string(raw))
-	if len(fields) < 2 {
-		return 0
+	var size, pages float64
+	if _, err := fmt.Sscan(string(raw), &size, &pages); err != nil {
+		return 0, fmt.Errorf("/proc/self/statm: %w", err)
 	}
-	pages, _ := strconv.ParseFloat(fields[1], 64) // the kernel's own
-	return pages * float64(os.Getpagesize())
+	return pages * float64(os.Getpagesize()), nil
 }

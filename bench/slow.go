@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
@@ -76,7 +74,7 @@ func childSlow(c *child) (map[string]float64, error) {
 	}
 	values := make(map[string]float64)
 	for i := range pickers {
-		peer := pickers[(i+c.Changes)%len(pickers)]
+		peer := pickers[(i+c.First)%len(pickers)]
 		if err := backends.measure(peer, values); err != nil {
 			return nil, fmt.Errorf("%s: %w", peer, err)
 		}
@@ -106,18 +104,15 @@ func (l lasting) Check(ctx context.Context, in *grpc_health_v1.HealthCheckReques
 func serveUnevenly() (*uneven, error) {
 	u := &uneven{}
 	for i := range slowBackends {
-		lis, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
 		l := lasting{takes: slowUsual, calls: new(atomic.Int64)}
 		if i == 0 {
 			l.takes = slowSlow
 		}
-		s := grpc.NewServer()
-		grpc_health_v1.RegisterHealthServer(s, l)
-		go func() { _ = s.Serve(lis) }() // until the process ends
-		u.addrs, u.calls = append(u.addrs, lis.Addr().String()), append(u.calls, l.calls)
+		addr, err := serveAt("127.0.0.1:0", l)
+		if err != nil {
+			return nil, err
+		}
+		u.addrs, u.calls = append(u.addrs, addr), append(u.calls, l.calls)
 	}
 	return u, nil
 }
@@ -130,7 +125,7 @@ func (u *uneven) measure(peer string, values map[string]float64) error {
 		state.Addresses = append(state.Addresses, resolver.Address{Addr: addr}) // which policies of gRPC's package base read
 	}
 	m.InitialState(state)
-	conn, err := grpc.NewClient("static:///"+serviceKey, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(m),
+	conn, err := grpc.NewClient("static:///"+serviceKey, plaintext, grpc.WithResolvers(m),
 		grpc.WithDefaultServiceConfig(fmt.Sprintf(`{"loadBalancingConfig":[{%q:{}}]}`, policyOf[peer])))
 	if err != nil {
 		return err

@@ -4,13 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -28,7 +25,7 @@ const (
 // peerOneConn is the floor with one connection a service instead of one an endpoint.
 const peerOneConn = "floor, one connection each"
 
-var starters = append([]string{peerFloor, peerOneConn}, callers[1:]...)
+var starters = append([]string{peerFloor, peerOneConn}, etcdCallers...)
 
 var startScenario = &scenario{
 	run: runStart,
@@ -82,55 +79,30 @@ func startOnce(ctx context.Context, etcd *server, farm *farm, peer string) (map[
 		return nil, err
 	}
 	for i := range startServices {
-		style := styleAt(peer, startKey(i), func(n int) string { return farm.addr(i*startEndpoints + n) })
+		style := styleAt(peer, keyOf(i), func(n int) string { return farm.addr(i*startEndpoints + n) })
 		if err := putAll(ctx, etcd.client, style, 0, startEndpoints); err != nil {
 			return nil, err
 		}
 	}
-	p, err := spawn(params{Role: "start", Peer: peer, Endpoints: etcd.endpoints(), Limit: startMeasured})
+	p, err := spawnTo(params{Role: "start", Peer: peer, Endpoints: etcd.endpoints(), Limit: startMeasured}, "ready", patience)
 	if err != nil {
 		return nil, err
 	}
 	defer p.end()
-	if err := p.await("ready", patience); err != nil {
-		return nil, err
-	}
-	before, err := requested()
+	before, err := carried()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.tell(); err != nil {
-		return nil, err
-	}
-	values, err := p.values(patience)
+	values, err := p.finish(patience)
 	if err != nil {
 		return nil, err
 	}
-	after, err := requested()
+	after, err := carried()
 	if err != nil {
 		return nil, err
 	}
-	values["requests to etcd"] = after - before
+	values["requests to etcd"] = after["messages"] - before["messages"]
 	return values, nil
-}
-
-func startKey(i int) string { return "bench/start" + strconv.Itoa(i) }
-
-// requested is how many messages the etcd of this process has got from clients.
-func requested() (float64, error) {
-	families, err := prometheus.DefaultGatherer.Gather()
-	if err != nil {
-		return 0, err
-	}
-	total := 0.0
-	for _, family := range families {
-		if family.GetName() == "grpc_server_msg_received_total" {
-			for _, m := range family.Metric {
-				total += m.GetCounter().GetValue()
-			}
-		}
-	}
-	return total, nil
 }
 
 func childStart(c *child) (map[string]float64, error) {
@@ -147,11 +119,6 @@ func childStart(c *child) (map[string]float64, error) {
 		return nil, err
 	}
 	var attempts atomic.Int64
-	counting := grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		attempts.Add(1)
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", addr)
-	})
 	var (
 		calls errgroup.Group
 		mu    sync.Mutex
@@ -159,7 +126,7 @@ func childStart(c *child) (map[string]float64, error) {
 	)
 	for i := range startServices {
 		calls.Go(func() error {
-			conn, err := dial(startKey(i), counting)
+			conn, err := dial(keyOf(i), countDials(&attempts))
 			if err != nil {
 				return err
 			}

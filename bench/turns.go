@@ -14,7 +14,7 @@ func (b *bench) inTurns(ctx context.Context, role, c string, peers []string, met
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		p, err := spawn(params{Role: role, Endpoints: etcd.endpoints(), Changes: round})
+		p, err := spawn(params{Role: role, Endpoints: etcd.endpoints(), First: round})
 		if err != nil {
 			return err
 		}

@@ -62,7 +62,7 @@ func runUpdate(ctx context.Context, b *bench) error {
 	}
 	defer etcd.close()
 	for i, peer := range updaters {
-		if err := putAll(ctx, etcd.client, styleOf(peer, changeKey(i)), 0, updateEndpoints); err != nil {
+		if err := putAll(ctx, etcd.client, styleOf(peer, keyOf(i)), 0, updateEndpoints); err != nil {
 			return err
 		}
 	}
@@ -77,18 +77,15 @@ func runUpdate(ctx context.Context, b *bench) error {
 func (b *bench) update(ctx context.Context, etcd *server, round int) error {
 	var changers []*changer
 	for i, peer := range updaters {
-		c := &changer{client: etcd.client, style: styleOf(peer, changeKey(i)), size: updateEndpoints}
+		c := &changer{client: etcd.client, style: styleOf(peer, keyOf(i)), size: updateEndpoints}
 		var err error
-		c.child, err = spawn(params{
-			Role: "update", Peer: peer, Key: changeKey(i), Endpoints: etcd.endpoints(), Size: updateEndpoints, Changes: 2 * updatePairs,
-		})
+		c.child, err = spawnTo(params{
+			Role: "update", Peer: peer, Key: keyOf(i), Endpoints: etcd.endpoints(), Size: updateEndpoints, Changes: 2 * updatePairs,
+		}, "ready", patience)
 		if err != nil {
-			return err
-		}
-		defer c.child.end()
-		if err := c.child.await("ready", patience); err != nil {
 			return fmt.Errorf("%s: %w", peer, err)
 		}
+		defer c.child.end()
 		changers = append(changers, c)
 	}
 	for turn := range 2 * updatePairs {
@@ -216,12 +213,11 @@ func (c *child) updated() (dial dialer, change func(come bool), err error) {
 	}
 	// By default a service gets a quarter of the descriptors.
 	registry := newRegistry(client, etcdrpc.WithLimits(etcdrpc.Limits{Connections: 2 * c.Size}))
-	desc := etcdrpc.ServiceDesc{Name: "grpc.health.v1.Health", Key: c.Key}
 	return func(key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 		if c.Peer == peerSubset {
 			opts = append(opts, etcdrpc.WithSubset(updateSubset))
 		}
-		return registry.NewClient(&desc, append(opts, plaintext)...)
+		return registry.NewClient(healthAt(key), append(opts, plaintext)...)
 	}, change, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 // What the scenario calls does.
@@ -135,9 +136,9 @@ func childCalls(c *child) (map[string]float64, error) {
 	}
 	lasted := after.at.Sub(before.at).Seconds()
 	return map[string]float64{
-		"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100],
+		"p50 µs": results.Percentile(took, 50), "p99 µs": results.Percentile(took, 99),
 		"calls a second":    float64(len(took)) / lasted,
-		"CPU µs a call":     float64((after.cpu - before.cpu).Microseconds()) / float64(len(took)),
+		"CPU µs a call":     us(after.cpu-before.cpu) / float64(len(took)),
 		"attempts a second": float64(tried) / lasted,
 		"failed":            float64(failed),
 	}, nil
@@ -182,7 +183,7 @@ func (c *pauselessCaller) note(took time.Duration, err error) {
 		c.failed, c.err = c.failed+1, err
 		return
 	}
-	c.took = append(c.took, float64(took)/1e3)
+	c.took = append(c.took, us(took))
 }
 
 // take returns how many microseconds each call took that returned well since take was called last, sorted,

@@ -183,6 +183,10 @@ func used() usage {
 	}
 }
 
+// ms and us are a time in milliseconds and microseconds, as results have it.
+func ms(d time.Duration) float64 { return float64(d) / 1e6 }
+func us(d time.Duration) float64 { return float64(d) / 1e3 }
+
 // live is how much the heap holds, in bytes.
 func live() float64 {
 	runtime.GC()

@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -143,7 +144,7 @@ func (b *bench) change(ctx context.Context, etcd *server, size, round int) error
 			return fmt.Errorf("%s: %w", peer, err)
 		}
 		b.record(fmt.Sprintf("%d endpoints", size), peer, round, map[string]float64{
-			"p50 µs": took[len(took)/2], "p99 µs": took[len(took)*99/100], "missed": float64(missed),
+			"p50 µs": results.Percentile(took, 50), "p99 µs": results.Percentile(took, 99), "missed": float64(missed),
 		})
 	}
 	return nil
@@ -321,13 +322,13 @@ func childSequence(c *child) (map[string]float64, error) {
 		if !ok {
 			return nil, fmt.Errorf("change %d did not arrive within %v", i, patience)
 		}
-		took[i] = float64(at.Sub(sent).Nanoseconds()) / 1e3
+		took[i] = us(at.Sub(sent))
 	}
 	cpu := used().cpu - before.cpu
 	slices.Sort(took)
 	return map[string]float64{
-		"p50 µs": took[len(took)/2], "p90 µs": took[len(took)*9/10],
-		"CPU µs a change": float64(cpu.Nanoseconds()) / 1e3 / float64(len(took)),
+		"p50 µs": results.Percentile(took, 50), "p90 µs": results.Percentile(took, 90),
+		"CPU µs a change": us(cpu) / float64(len(took)),
 	}, nil
 }
 
@@ -447,7 +448,7 @@ func childFollow(c *child) (map[string]float64, error) {
 	_, ok := within(arrived, c.Limit)
 	after := used()
 	values := map[string]float64{
-		"CPU ms":       float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"CPU ms":       ms(after.cpu - before.cpu),
 		"allocated MB": float64(after.allocated-before.allocated) / 1e6,
 	}
 	g.mu.Lock()
@@ -531,8 +532,8 @@ func childCold(c *child) (map[string]float64, error) {
 	}
 	after := used()
 	values := map[string]float64{
-		"time ms":      float64(after.at.Sub(before.at).Microseconds()) / 1e3,
-		"CPU ms":       float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"time ms":      ms(after.at.Sub(before.at)),
+		"CPU ms":       ms(after.cpu - before.cpu),
 		"allocated MB": float64(after.allocated-before.allocated) / 1e6,
 		"kept MB":      (live() - held) / 1e6,
 	}

@@ -37,7 +37,6 @@ func runInstances(ctx context.Context, b *bench) error {
 }
 
 func childInstances(c *child) (map[string]float64, error) {
-	const turnsEach, rounds = 100, 100
 	ctx := context.Background()
 	client, err := c.client()
 	if err != nil {
@@ -59,33 +58,28 @@ func childInstances(c *child) (map[string]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	each := func(ctx context.Context) error {
+	each := func() error {
 		return etcdrpc.Each(ctx, instances, grpc_health_v1.NewHealthClient,
 			func(ctx context.Context, _ etcdrpc.Endpoint, c grpc_health_v1.HealthClient) error {
 				_, err := c.Check(ctx, &grpc_health_v1.HealthCheckRequest{})
 				return err
 			})
 	}
-	calls := []func(context.Context) error{kept, each}
+	calls := []func() error{func() error { return kept(ctx) }, each}
 	for _, call := range calls { // connects
-		if err := call(ctx); err != nil {
+		if err := call(); err != nil {
 			return nil, err
 		}
 	}
-	var all turns
-	for turn := range turnsEach {
-		for i := range calls {
-			i = (i + turn + c.First) % len(calls)
-			if err := all.take(i, rounds, func() error { return calls[i](ctx) }); err != nil {
-				return nil, err
-			}
-		}
+	took, err := c.takeTurns(100, 100, calls)
+	if err != nil {
+		return nil, err
 	}
 	values := make(map[string]float64)
 	for i, peer := range peersOfInstances {
-		values[peer+" µs a round"] = results.Median(all.wall[i])
-		values[peer+" KB a round"] = results.Median(all.bytes[i])
-		values[peer+" allocations a round"] = results.Median(all.mallocs[i])
+		values[peer+" µs a round"] = results.Median(took.wall[i])
+		values[peer+" KB a round"] = results.Median(took.bytes[i])
+		values[peer+" allocations a round"] = results.Median(took.mallocs[i])
 	}
 	return values, nil
 }

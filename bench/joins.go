@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 // What the scenario joins does.
@@ -133,8 +134,8 @@ func addVisits(values map[string]float64, seen []visits, came, went []time.Time)
 	}
 	slices.Sort(first)
 	slices.Sort(last)
-	values["first call p50 ms"], values["first call p90 ms"] = first[len(first)/2], first[len(first)*9/10]
-	values["last call p50 ms"], values["last call p90 ms"] = last[len(last)/2], last[len(last)*9/10]
+	values["first call p50 ms"], values["first call p90 ms"] = results.Percentile(first, 50), results.Percentile(first, 90)
+	values["last call p50 ms"], values["last call p90 ms"] = results.Percentile(last, 50), results.Percentile(last, 90)
 }
 
 func childJoins(c *child) (map[string]float64, error) {

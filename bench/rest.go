@@ -139,7 +139,7 @@ func childRest(c *child) (map[string]float64, error) {
 	after := used()
 	runtime.KeepAlive(groups)
 	return map[string]float64{
-		"CPU ms a minute": float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"CPU ms a minute": ms(after.cpu - before.cpu),
 		"kept MB":         kept / 1e6,
 	}, nil
 }

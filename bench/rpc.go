@@ -43,7 +43,6 @@ var callers = []string{peerStatic, peerOurs, peerEtcd, peerGoZero}
 var etcdCallers = callers[1:]
 
 func childRPC(c *child) (map[string]float64, error) {
-	const rounds, calls = 200, 100
 	ctx := context.Background()
 	client, err := c.client()
 	if err != nil {
@@ -56,28 +55,23 @@ func childRPC(c *child) (map[string]float64, error) {
 	if err := putBackends(ctx, client, backends); err != nil {
 		return nil, err
 	}
-	var conns []*grpc.ClientConn
+	var calls []func() error
 	for _, peer := range callers {
 		conn, err := connect(ctx, peer, client, backends)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", peer, err)
 		}
-		conns = append(conns, conn)
+		calls = append(calls, func() error { return check(ctx, conn) })
 	}
-	var all turns
-	for turn := range rounds {
-		for i := range conns {
-			i = (i + turn + c.First) % len(conns)
-			if err := all.take(i, calls, func() error { return check(ctx, conns[i]) }); err != nil {
-				return nil, err
-			}
-		}
+	took, err := c.takeTurns(200, 100, calls)
+	if err != nil {
+		return nil, err
 	}
 	values := make(map[string]float64)
 	for i, peer := range callers {
-		values[peer+" µs a call"] = results.Median(all.wall[i])
-		values[peer+" CPU µs a call"] = results.Median(all.cpu[i])
-		values[peer+" allocations a call"] = results.Median(all.mallocs[i])
+		values[peer+" µs a call"] = results.Median(took.wall[i])
+		values[peer+" CPU µs a call"] = results.Median(took.cpu[i])
+		values[peer+" allocations a call"] = results.Median(took.mallocs[i])
 	}
 	return values, nil
 }

@@ -181,7 +181,7 @@ func childGrow(c *child) (map[string]float64, error) {
 	if !ok {
 		return nil, errors.New("not all endpoints arrived")
 	}
-	values := map[string]float64{"first state ms": at.Sub(began).Seconds() * 1e3}
+	values := map[string]float64{"first state ms": ms(at.Sub(began))}
 	settle()
 	values["kept KB"] = (live() - held) / 1e3
 	before := used()
@@ -192,7 +192,7 @@ func childGrow(c *child) (map[string]float64, error) {
 		return nil, err
 	}
 	after := used()
-	values["CPU a change µs"] = float64((after.cpu - before.cpu).Microseconds()) / scaleChanges
+	values["CPU a change µs"] = us(after.cpu-before.cpu) / scaleChanges
 	values["allocated a change KB"] = float64(after.allocated-before.allocated) / scaleChanges / 1e3
 	runtime.KeepAlive(g)
 	return values, nil

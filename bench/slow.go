@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 const (
@@ -146,8 +147,8 @@ func (u *uneven) measure(peer string, values map[string]float64) error {
 			slow = float64(n - before[i])
 		}
 	}
-	values[peer+" p50 ms"] = took[len(took)/2]
-	values[peer+" p99 ms"] = took[len(took)*99/100]
+	values[peer+" p50 ms"] = results.Percentile(took, 50)
+	values[peer+" p99 ms"] = results.Percentile(took, 99)
 	values[peer+" calls to the slow one, %"] = slow / all * 100
 	return nil
 }
@@ -176,7 +177,7 @@ func callAll(conn *grpc.ClientConn, lasts time.Duration) ([]float64, error) {
 			for err == nil && time.Now().Before(end) {
 				began := time.Now()
 				err = check(context.Background(), conn)
-				own = append(own, float64(time.Since(began))/1e6)
+				own = append(own, ms(time.Since(began)))
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
 // What the scenario start does.
@@ -122,7 +123,7 @@ func childStart(c *child) (map[string]float64, error) {
 	var (
 		calls errgroup.Group
 		mu    sync.Mutex
-		took  []float64
+		took  []float64 // sorted
 	)
 	for i := range startServices {
 		calls.Go(func() error {
@@ -135,7 +136,7 @@ func childStart(c *child) (map[string]float64, error) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			took = append(took, time.Since(before.at).Seconds()*1e3)
+			took = append(took, ms(time.Since(before.at)))
 			return nil
 		})
 	}
@@ -145,8 +146,8 @@ func childStart(c *child) (map[string]float64, error) {
 	time.Sleep(time.Until(before.at.Add(c.Limit)))
 	after := used()
 	return map[string]float64{
-		"time ms": took[len(took)-1], "median service ms": took[len(took)/2],
-		"CPU ms":   float64((after.cpu - before.cpu).Microseconds()) / 1e3,
+		"time ms": took[len(took)-1], "median service ms": results.Percentile(took, 50),
+		"CPU ms":   ms(after.cpu - before.cpu),
 		"attempts": float64(attempts.Load()),
 	}, nil
 }

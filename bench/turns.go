@@ -37,16 +37,30 @@ func (b *bench) inTurns(ctx context.Context, role, c string, peers []string, met
 	return nil
 }
 
-// turns collects what each of several measures in turns of so many.
+// turns is what calls took that were made in turns.
 type turns struct {
-	wall, cpu, mallocs, bytes [][]float64 // µs, µs, number and KB of one, by who measures and turn
+	wall, cpu, mallocs, bytes [][]float64 // µs, µs, number and KB of one, by call and round
 }
 
-// take has measure i called n times, and notes what one took.
-func (t *turns) take(i, n int, measure func() error) error {
+// takeTurns makes each of calls n times in each of the rounds, which begin with another one each time.
+func (c *child) takeTurns(rounds, n int, calls []func() error) (*turns, error) {
+	t := &turns{}
+	for round := range rounds {
+		for i := range calls {
+			i = (i + round + c.First) % len(calls)
+			if err := t.take(i, n, calls[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return t, nil
+}
+
+// take has call i made n times, and notes what one took.
+func (t *turns) take(i, n int, call func() error) error {
 	before := used()
 	for range n {
-		if err := measure(); err != nil {
+		if err := call(); err != nil {
 			return err
 		}
 	}
@@ -57,8 +71,8 @@ func (t *turns) take(i, n int, measure func() error) error {
 		}
 		(*to)[i] = append((*to)[i], total/float64(n))
 	}
-	each(&t.wall, float64(after.at.Sub(before.at))/1e3)
-	each(&t.cpu, float64(after.cpu-before.cpu)/1e3)
+	each(&t.wall, us(after.at.Sub(before.at)))
+	each(&t.cpu, us(after.cpu-before.cpu))
 	each(&t.mallocs, float64(after.mallocs-before.mallocs))
 	each(&t.bytes, float64(after.allocated-before.allocated)/1e3)
 	return nil

@@ -142,10 +142,10 @@ func childUpdate(c *child) (map[string]float64, error) {
 			if err != nil {
 				return nil, fmt.Errorf("change %d: %w", i, err)
 			}
-			took = append(took, float64(at.Sub(began))/1e6)
+			took = append(took, ms(at.Sub(began)))
 		}
 		after := used()
-		cpu = append(cpu, float64(after.cpu-before.cpu)/1e6)
+		cpu = append(cpu, ms(after.cpu-before.cpu))
 		allocated = append(allocated, float64(after.allocated-before.allocated)/1e6)
 	}
 	fmt.Println("changed")

@@ -92,6 +92,9 @@ func summarize(byRound map[int]sample) (Figure, bool) {
 // Median returns the median of values, of which there is at least one.
 func Median(values []float64) float64 { return summaryOf(slices.Clone(values)).Center }
 
+// Percentile returns the value below which the given percentage of values is. They are sorted, and there is at least one.
+func Percentile(sorted []float64, percent int) float64 { return sorted[len(sorted)*percent/100] }
+
 // summaryOf sorts values.
 func summaryOf(values []float64) benchmath.Summary {
 	s := benchmath.AssumeNothing.Summary(benchmath.NewSample(values, &benchmath.DefaultThresholds), Confidence)

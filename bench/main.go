@@ -10,16 +10,21 @@
 //	main.go       what to run
 //	scenarios.go  the scenarios
 //	documents.go  the documents and results.jsonl
-//	child.go      the measured processes
+//	rounds.go     runs of all peers, one after the other or at once
+//	turns.go      ... or in turns within one process
+//	child.go      a measured process, from inside
+//	proc.go       ... and from outside
 //	etcd.go       the etcd that they use, and what changes in it
-//	turns.go      peers that take turns within one process
+//	counted.go    ... in a process of its own, which tells what it carries
 //	resolvers.go  who finds endpoints
 //	registrars.go who registers them
-//	backends.go   a process of backends
+//	find.go       a measured process that finds endpoints
 //	clients.go    connections as each peer's users make them
-//	probe.go      what stands where those end, in place of the policy that connects
+//	backends.go   what they call
+//	stub.go       what stands in place of gRPC
+//	probe.go      ... in place of the load balancing policy
 //	silence.go    ... and in place of the network
-//	find.go, rpc.go, … scenarios: what each does, its targets, and how its figures are shown
+//	change.go, … scenarios: what each does, its targets, and how its figures are shown
 //
 // What is made of the results is in internal: results has the figures and ratios, report the verdicts,
 // tables, plots and documents. Another scenario is a file with its description and what it runs, a line
@@ -145,20 +150,4 @@ func (b *bench) record(c, peer string, round int, values map[string]float64) {
 		Scenario: b.scenario, Case: c, Peer: peer, Round: round, Values: values,
 		At: time.Now().UTC().Truncate(time.Second), Machine: b.machine,
 	})
-}
-
-// each runs every peer once a round, beginning with another one each time.
-func (b *bench) each(ctx context.Context, peers []string, run func(peer string, round int) error) error {
-	for round := range b.rounds {
-		for i := range peers {
-			peer := peers[(i+round)%len(peers)]
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := run(peer, round); err != nil {
-				return fmt.Errorf("%s, round %d: %w", peer, round, err)
-			}
-		}
-	}
-	return nil
 }

@@ -54,31 +54,27 @@ type params struct {
 }
 
 // roles are what a child can be. Each returns what it has measured.
-var roles = map[string]func(*child) (map[string]float64, error){}
-
-func init() {
-	maps.Copy(roles, map[string]func(*child) (map[string]float64, error){
-		"arrivals":  childArrivals,
-		"sequence":  childSequence,
-		"follow":    childFollow,
-		"update":    childUpdate,
-		"cold":      childCold,
-		"rest":      childRest,
-		"conns":     childConns,
-		"register":  childRegister,
-		"rpc":       childRPC,
-		"instances": childInstances,
-		"slow":      childSlow,
-		"recover":   childRecover,
-		"away":      childAway,
-		"grow":      childGrow,
-		"processes": childProcesses,
-		"etcd":      childEtcd,
-		"backends":  childBackends,
-		"calls":     childCalls,
-		"joins":     childJoins,
-		"start":     childStart,
-	})
+var roles = map[string]func(*child) (map[string]float64, error){
+	"arrivals":  childArrivals,
+	"sequence":  childSequence,
+	"follow":    childFollow,
+	"update":    childUpdate,
+	"cold":      childCold,
+	"rest":      childRest,
+	"conns":     childConns,
+	"register":  childRegister,
+	"rpc":       childRPC,
+	"instances": childInstances,
+	"slow":      childSlow,
+	"recover":   childRecover,
+	"away":      childAway,
+	"grow":      childGrow,
+	"processes": childProcesses,
+	"etcd":      childEtcd,
+	"backends":  childBackends,
+	"calls":     childCalls,
+	"joins":     childJoins,
+	"start":     childStart,
 }
 
 // child is a measured process, seen from inside.

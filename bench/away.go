@@ -14,7 +14,7 @@ var awayScenario = &scenario{
 	run: runAway,
 	Scenario: report.Scenario{
 		Name: "away", Title: "the first call while etcd is away",
-		About:   "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. Never is not within 20 s for the first and 10 s for the second.",
+		About:   "With a deadline of 2 s. etcd comes back when the call has returned; then calls are made until one works. *Never* means not within 20 s for the first, and not within 10 s for the second.",
 		Peers:   etcdCallers,
 		Metrics: []metric{{Name: "first call returns, s", Plot: true}, {Name: "works after, s", Plot: true}},
 		Targets: []target{

@@ -13,14 +13,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
 )
 
-// gRPCsPart is why a change takes longer than the floor's by more than it should.
-const gRPCsPart = "gRPC's own hand-over is in it, which the floor has not"
+// gRPCsPart is why a change takes longer, beside the floor's, than it should.
+const gRPCsPart = "it includes gRPC's own hand-over, which the floor does not have"
 
 var changeScenario = &scenario{
 	run: runChange,
 	Scenario: report.Scenario{
 		Name: "change", Title: "one change to state",
-		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until gRPC has told the policy that connects. The floor has no gRPC.",
+		About: "An endpoint is added or removed, long after the change before it. The time is from just before the write is sent to etcd, by another process, until gRPC has handed the new state to the load balancing policy. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},

@@ -30,7 +30,7 @@ var joinsScenario = &scenario{
 		Title: "an instance comes and goes",
 		About: fmt.Sprintf("Beside 3 and 100 instances, which are another process, one is put to etcd, and %v later its key is deleted while it goes on serving; %d times, each time at another address. %d callers call without a pause. "+
 			"Times are from just before the write is sent until the first call arrives at the instance, and the last. Over 100 instances a call goes to any of them. "+
-			"Calls after are those that reached it though they began %v or more after a watch of its own in the client's process had seen the key deleted.",
+			"Calls after are those that reached it although they began %v or more after another watch in the client's process had seen its key deleted.",
 			joinsStay, joinsChanges, joinsCallers, joinsSlack),
 		Peers: etcdCallers, Base: peerEtcd,
 		Metrics: []metric{

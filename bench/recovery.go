@@ -12,14 +12,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
-// bound is how long is waited for a recovery before it counts as never.
+// bound is the time after which a recovery counts as one that never comes.
 const bound = 8 * time.Second
 
 var recoveryScenario = &scenario{
 	run: runRecovery,
 	Scenario: report.Scenario{
 		Name: "recovery", Title: "recovery",
-		About: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: until it knows of them. A registration loses its key, then its lease: until the key is back. Never is not within 8 s.",
+		About: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: the time is from the end of the cut until it knows of them. A registration loses its key, then its lease: the time is until the key is back. *Never* means not within 8 s.",
 		Peers: finders[1:],
 		Metrics: []metric{
 			{Name: "after a cut with compaction, s", Plot: true},

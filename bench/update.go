@@ -54,7 +54,7 @@ var updateScenario = &scenario{
 const updateCase = "10,000 endpoints"
 
 // runUpdate has all peers there at once, each with a service of its own, and has them take turns from one change to the
-// next. So this project's pause between dear updates passes while the others are at work.
+// next. So this project's pause between costly updates passes while the others are at work.
 func runUpdate(ctx context.Context, b *bench) error {
 	etcd, err := startEtcd(b.dir)
 	if err != nil {

@@ -106,7 +106,7 @@ func (c *conn) deliver() {
 			began := time.Now()
 			c.begun, c.sent, c.leader = true, s.Sequence, l
 			c.send(s)
-			c.key.spent.Add(int64(min(time.Since(began), dearest(len(s.Endpoints)))))
+			c.key.spent.Add(int64(min(time.Since(began), maxCharge(len(s.Endpoints)))))
 		}
 		c.mu.Lock()
 		if !c.missed || c.closed {
@@ -119,9 +119,9 @@ func (c *conn) deliver() {
 	}
 }
 
-// dearest returns the most that an update of that many endpoints is charged. The clock also counts the time for which
+// maxCharge returns the most that an update of that many endpoints is charged. The clock also counts the time for which
 // others had the processors, and on a busy machine that is most of what it counts.
-func dearest(endpoints int) time.Duration {
+func maxCharge(endpoints int) time.Duration {
 	return 50*time.Microsecond + time.Duration(endpoints)*2*time.Microsecond
 }
 

@@ -28,7 +28,7 @@ const (
 )
 
 var generatorScenario = &scenario{
-	run: runGenerator,
+	run: runGenerator, extra: true,
 	Scenario: report.Scenario{
 		Name: "generator", Title: "generating",
 		About: "The plugin and gRPC's own generate for the same request, with the option on every service.",

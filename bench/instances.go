@@ -17,7 +17,7 @@ import (
 var peersOfInstances = []string{peerStatic, peerOurs}
 
 var instancesScenario = &scenario{
-	run: runInstances,
+	run: runInstances, extra: true,
 	Scenario: report.Scenario{
 		Name: "instances", Title: "a call to each of 3 instances",
 		About: "Health checks of three connected instances at once: by `runtime.Each`, and by a connection that is kept for each of them (static). Client and servers are one process, the two take turns of 100 rounds.",
@@ -71,7 +71,7 @@ func childInstances(c *child) (map[string]float64, error) {
 			return nil, err
 		}
 	}
-	took, err := c.takeTurns(100, 100, calls)
+	took, err := c.takeTurns(60, 100, calls)
 	if err != nil {
 		return nil, err
 	}

@@ -56,7 +56,7 @@ func main() {
 		}
 		return
 	}
-	names := flag.String("scenario", "", "scenarios to run, separated by commas; all but scale by default")
+	names := flag.String("scenario", "", "scenarios to run, separated by commas; by default all but "+strings.Join(extras(), ", "))
 	rounds := flag.Int("rounds", 5, "runs of each peer")
 	corpus := flag.String("corpus", os.Getenv("CORPUS"), "a plugin request, gzipped or not, for the scenario generator")
 	render := flag.Bool("render", false, "run nothing; write the documents again")
@@ -96,6 +96,17 @@ func run(ctx context.Context, names string, rounds int, corpus string, render bo
 		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.Name, time.Since(began).Round(time.Second))
 	}
 	return writeDocuments(known)
+}
+
+// extras returns the names of the scenarios that run by name alone.
+func extras() []string {
+	var names []string
+	for _, s := range scenarios {
+		if s.extra {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // choose finds the scenarios by their names.

@@ -44,7 +44,7 @@ var churnScenario = &scenario{
 	run: runChurn,
 	Scenario: report.Scenario{
 		Name: "churn", Title: "500 changes a second among 1,000 endpoints",
-		About: "For 3 s an endpoint comes or goes every 2 ms.",
+		About: "For 2 s an endpoint comes or goes every 2 ms.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "CPU ms", Ratio: true, Plot: true},
@@ -57,7 +57,7 @@ var churnScenario = &scenario{
 
 // runChurn changes 500 of 1,000 endpoints a second.
 func runChurn(ctx context.Context, b *bench) error {
-	const size, replaced = 1000, 750
+	const size, replaced = 1000, 500
 	return b.follow(ctx, []int{20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
 		return replaced, etcd.rollout(ctx, style, size, replaced, 2*time.Millisecond)
 	})
@@ -77,7 +77,7 @@ func (b *bench) follow(ctx context.Context, conns []int, size int, change func(c
 			c = fmt.Sprintf("%d connections", n)
 		}
 		err := b.each(ctx, finders, func(peer string, round int) error {
-			const limit = 8 * time.Second
+			const limit = 4 * time.Second
 			if err := etcd.clear(ctx); err != nil {
 				return err
 			}

@@ -62,7 +62,7 @@ func childRPC(c *child) (map[string]float64, error) {
 		}
 		calls = append(calls, func() error { return check(ctx, conn) })
 	}
-	took, err := c.takeTurns(200, 100, calls)
+	took, err := c.takeTurns(120, 100, calls)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 type scenario struct {
 	report.Scenario
 	run   func(context.Context, *bench) error
-	extra bool // not part of a run of everything
+	extra bool // runs by its name alone, for it takes long, or the others say most of it
 }
 
 // What a scenario consists of.

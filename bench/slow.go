@@ -40,15 +40,15 @@ const (
 	slowCallers  = 200
 	slowUsual    = 40 * time.Millisecond
 	slowSlow     = 10 * slowUsual
-	slowWarm     = time.Second
-	slowMeasured = 1500 * time.Millisecond
+	slowWarm     = 500 * time.Millisecond
+	slowMeasured = time.Second
 )
 
 var slowScenario = &scenario{
 	run: runSlow,
 	Scenario: report.Scenario{
 		Name: "slow", Title: "one of 5 backends is ten times slower",
-		About: "200 callers call for 1.5 s, after 1 s of it. One backend takes 400 ms and each other 40 ms. This project picks by etcd_peak_ewma, go-zero by its p2c_ewma, kratos by its p2c.",
+		About: "200 callers call for 1 s, after half a second of it. One backend takes 400 ms and each other 40 ms. This project picks by etcd_peak_ewma, go-zero by its p2c_ewma, kratos by its p2c.",
 		Peers: pickers, Base: peerGoZero,
 		Metrics: []metric{
 			{Name: "p50 ms"},

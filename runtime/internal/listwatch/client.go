@@ -90,19 +90,19 @@ func (w boundedWatch) Watch(ctx context.Context, opts ...grpc.CallOption) (etcds
 		return nil, err
 	}
 	w.streams.made(ctx)
-	return boundedStream{stream, w.streams}, nil
+	return boundedStream{stream, func() { w.streams.lost(ctx) }}, nil
 }
 
 type boundedStream struct {
 	etcdserverpb.Watch_WatchClient
-	streams *Streams
+	lost func()
 }
 
 // Recv notes when the stream is lost.
 func (s boundedStream) Recv() (*etcdserverpb.WatchResponse, error) {
 	resp, err := s.Watch_WatchClient.Recv()
 	if err != nil {
-		s.streams.lost(s.Context())
+		s.lost()
 	}
 	return resp, err
 }

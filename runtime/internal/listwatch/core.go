@@ -72,6 +72,7 @@ const (
 type event struct {
 	read   *clientv3.GetResponse   // callList, callListLocal, callVerify, callProbe
 	head   head                    // callHead
+	latest int64                   // callHead, callProbe: the highest revision that a watch of the stream began at
 	answer *clientv3.WatchResponse // callWait
 	lost   bool                    // callWait: the stream of the watch was lost, and is about to be made anew
 	anew   bool                    // callWait: the stream of the watch was made anew
@@ -367,10 +368,7 @@ func (c *core[T]) mayHaveMoved(now time.Time) bool {
 // wait waits for the watch, unless something else is due before.
 func (c *core[T]) wait(now time.Time) action {
 	c.flush(now)
-	until, by, err := c.replica.due(now)
-	if err != nil {
-		return c.rebuild(c.errorOf("watch", err, nil), now)
-	}
+	until, by := c.replica.due(now)
 	if until.Before(c.signOfLife) {
 		until = c.signOfLife
 	}
@@ -398,8 +396,9 @@ func (c *core[T]) ask(by call) action {
 	case callProgress:
 		return action{call: by, bound: progressBound}
 	case callHead:
-		// What another range has read will do, and the two will be due at the same time from then on.
-		return action{call: by, bound: probeBound, age: c.replica.life.patience() / 2}
+		// What another range has read will do, and the two will be due at the same time from then on. It must be no
+		// older than what is known.
+		return action{call: by, bound: probeBound, age: min(c.replica.life.patience()/2, c.now.Sub(c.listedAt))}
 	}
 	return action{call: by, bound: probeBound}
 }
@@ -424,18 +423,19 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	return c.wait(now)
 }
 
-// headed has the range probed if etcd has moved on.
+// headed has the range probed if etcd has moved on and owes no answer.
 func (c *core[T]) headed(e event, now time.Time) action {
 	if e.err != nil {
 		return c.rebuild(c.errorOf("list", e.err, e.why), now)
 	}
-	movedOn, err := c.replica.headed(e.head)
+	probe, err := c.replica.headed(e.head, e.latest, now)
 	switch {
 	case err != nil:
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
-	case movedOn:
+	case probe:
 		return c.ask(callProbe)
 	}
+	c.signOfLife = time.Time{} // it was etcd that was asked last, and the watch may have to answer now
 	return c.wait(now)
 }
 
@@ -443,7 +443,7 @@ func (c *core[T]) probed(e event, now time.Time) action {
 	if e.err != nil {
 		return c.rebuild(c.errorOf("list", e.err, e.why), now)
 	}
-	if err := c.replica.probed(e.read, now); err != nil {
+	if err := c.replica.probed(e.read, e.latest, now); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.signOfLife = time.Time{} // it was a probe that was asked last, and the watch may have to answer now

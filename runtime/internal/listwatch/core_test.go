@@ -34,6 +34,9 @@ func from(member uint64, e event) event           { e.answer.Header.MemberId = m
 func where(revision int, at time.Duration) event {
 	return event{head: head{header(1, 1, revision), start.Add(at)}}
 }
+
+// beside is an event while a watch of the same stream has begun at a revision.
+func beside(latest int64, e event) event { e.latest = latest; return e }
 func keys(revision, n, last int) event {
 	return read(&clientv3.GetResponse{Header: header(1, 1, revision), Count: int64(n), Kvs: list(0, kv("k", "", last)).Kvs})
 }
@@ -170,10 +173,10 @@ func TestCoreFollows(t *testing.T) {
 			rule{7 * time.Second, late, "request progress within 1s"},
 			rule{8 * time.Second, late, "request progress within 1s"},
 			rule{9 * time.Second, late, "read where etcd is within 500ms"},
-			rule{9 * time.Second, where(11, 9*time.Second), "probe within 500ms"}, // etcd has moved on
-			rule{9 * time.Second, keys(11, 1, 5), "request progress within 1s"},
+			rule{9 * time.Second, where(11, 9*time.Second), "request progress within 1s"}, // etcd has moved on
 			rule{10 * time.Second, late, "request progress within 1s"},
-			rule{11 * time.Second, late, "close the watch: silent, etcd watch interrupted, pause 50ms"},
+			rule{11 * time.Second, late, "probe within 500ms"},
+			rule{11 * time.Second, keys(11, 1, 5), "close the watch: silent, etcd watch interrupted, pause 50ms"},
 			rule{11 * time.Second, ok, "list within 1s"},
 		),
 		"a watch that does not answer while nobody writes": with(watching,
@@ -183,24 +186,30 @@ func TestCoreFollows(t *testing.T) {
 			rule{13 * time.Second, ok, "read where etcd is within 500ms"},
 			rule{13 * time.Second, where(10, 12500*ms), "wait 3.5s"}, // as another range has read
 			rule{17 * time.Second, ok, "read where etcd is within 500ms"},
-			rule{17 * time.Second, where(11, 17*time.Second), "probe within 500ms"}, // somebody does
-			rule{17 * time.Second, keys(11, 1, 5), "request progress within 1s"},
+			rule{17 * time.Second, where(11, 17*time.Second), "request progress within 1s"}, // somebody does
 			rule{17 * time.Second, ok, "wait 1s"},
 			rule{18 * time.Second, answered(events(11)), "wait 4s"},
 			rule{22 * time.Second, ok, "request progress within 1s"},
 		),
 		"a watch that never answers": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
-			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
-			rule{8 * time.Second, keys(20, 1, 5), "request progress within 1s"},
-			rule{10 * time.Second, late, "wait 6s"},
-			rule{16 * time.Second, ok, "probe within 500ms"},
-			rule{16 * time.Second, keys(30, 2, 25), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "request progress within 1s"},
+			rule{10 * time.Second, late, "probe within 500ms"},
+			rule{10 * time.Second, keys(20, 1, 5), "wait 8s"},
+			rule{18 * time.Second, ok, "probe within 500ms"},
+			rule{18 * time.Second, keys(30, 2, 25), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+		),
+		"a watch on an etcd that has moved on, but not to where another one began": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, beside(12, where(11, 8*time.Second)), "probe within 500ms"},
+			rule{8 * time.Second, beside(12, keys(11, 1, 5)), "wait 4s"},
+			rule{12 * time.Second, ok, "read where etcd is within 500ms"},
 		),
 		"a watch that has missed something": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
-			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
-			rule{8 * time.Second, keys(20, 2, 15), "close the watch: missed, etcd watch interrupted, pause 50ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "request progress within 1s"},
+			rule{10 * time.Second, late, "probe within 500ms"},
+			rule{10 * time.Second, keys(20, 2, 15), "close the watch: missed, etcd watch interrupted, pause 50ms"},
 		),
 		"a read that fails": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
@@ -212,8 +221,9 @@ func TestCoreFollows(t *testing.T) {
 		),
 		"a probe that fails": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
-			rule{8 * time.Second, where(20, 8*time.Second), "probe within 500ms"},
-			rule{9 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+			rule{8 * time.Second, where(20, 8*time.Second), "request progress within 1s"},
+			rule{10 * time.Second, late, "probe within 500ms"},
+			rule{11 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
 		"a lagging member": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},

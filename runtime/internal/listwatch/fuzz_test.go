@@ -80,7 +80,7 @@ func (l *life) outcome() event {
 	case callList, callListLocal, callVerify, callProbe:
 		return read(l.read())
 	case callHead:
-		return event{head: head{l.header(), l.now}}
+		return event{head: head{l.header(), l.now}, latest: int64(l.next())}
 	case callWait:
 		return l.heard(b)
 	}

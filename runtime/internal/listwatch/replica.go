@@ -137,45 +137,51 @@ func (r *replica[T]) anew(now time.Time) {
 	r.life.trouble(now)
 }
 
-// due returns when a sign of life is due, and the call that asks for it. An error means that the watch is dead.
-func (r *replica[T]) due(now time.Time) (at time.Time, by call, err error) {
-	at, by, err = r.life.due(now)
+// due returns when a sign of life is due, and the call that asks for it.
+func (r *replica[T]) due(now time.Time) (at time.Time, by call) {
+	at, by = r.life.due(now)
 	if by == callProgress && !r.behindSince.IsZero() {
 		at = earlier(at, r.behindSince.Add(lagAllowed))
 	}
-	return at, by, err
+	return at, by
 }
 
-// headed takes a head that was read after the watch last answered, and reports whether etcd has moved on. Then only a
-// probe can tell whether the watch has missed something.
-func (r *replica[T]) headed(h head) (movedOn bool, err error) {
-	switch revision := h.header.GetRevision(); {
+// headed takes where etcd was at some time since the watch last answered. latest is the highest revision that a watch
+// of the stream began at. It reports whether only a probe can tell if the watch has missed something.
+func (r *replica[T]) headed(h head, latest int64, now time.Time) (probe bool, err error) {
+	revision := h.header.GetRevision()
+	switch {
 	case h.header.GetClusterId() != r.cluster:
 		return false, errCluster
 	case revision < r.revision:
 		return false, errReplaced
-	case revision > r.revision:
+	case revision == r.revision:
+		r.life.still(h.at)
+	case revision < latest:
 		return true, nil
+	default:
+		r.life.movedOn(latest, now)
 	}
-	r.life.still(h.at)
 	return false, nil
 }
 
 // probed takes a probe of the range: the number of keys, and the key changed last. An error means that
-// the watch has missed something.
-func (r *replica[T]) probed(resp *clientv3.GetResponse, now time.Time) error {
+// the watch has missed something, or owes an answer.
+func (r *replica[T]) probed(resp *clientv3.GetResponse, latest int64, now time.Time) error {
+	revision := resp.Header.GetRevision()
 	switch {
 	case resp.Header.GetClusterId() != r.cluster:
 		return errCluster
-	case resp.Header.GetRevision() < r.revision:
+	case revision < r.revision:
 		return errReplaced
 	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
 		return errMissed
 	}
-	r.life.probed(now)
-	if !r.life.noProgress && resp.Header.GetRevision() > r.revision {
-		r.revision = resp.Header.GetRevision()
-		r.life.movedOn(now)
+	if err := r.life.probed(revision, latest, now); err != nil {
+		return err
+	}
+	if !r.life.noProgress { // a proxy's watch tells of lower revisions for as long as it likes
+		r.revision = revision
 	}
 	return nil
 }

@@ -140,8 +140,8 @@ func TestReplicaNoticesAReplacedHistory(t *testing.T) {
 		if _, err := r.heard(answer, start); err != nil {
 			t.Fatalf("%s, once: %v; a member may lag", name, err)
 		}
-		if at, _, err := r.due(start); at.Sub(start) != lagAllowed || err != nil {
-			t.Errorf("%s: a sign of life is due %v later, %v, want as soon as lag is no excuse", name, at.Sub(start), err)
+		if at, _ := r.due(start); at.Sub(start) != lagAllowed {
+			t.Errorf("%s: a sign of life is due %v later, want as soon as lag is no excuse", name, at.Sub(start))
 		}
 		if _, err := r.heard(answer, start.Add(lagAllowed)); !errors.Is(err, errReplaced) {
 			t.Errorf("%s, still after %v: %v, want %v", name, lagAllowed, err, errReplaced)
@@ -194,7 +194,7 @@ func TestReplicaProbed(t *testing.T) {
 		if tt.changed > 0 {
 			resp.Kvs = []*mvccpb.KeyValue{kv("b", "", tt.changed)}
 		}
-		if err := r.probed(resp, start); !errors.Is(err, tt.want) {
+		if err := r.probed(resp, 0, start); !errors.Is(err, tt.want) {
 			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
 		}
 	}
@@ -252,42 +252,42 @@ func TestReplicaVerifies(t *testing.T) {
 // TestReplicaComparesWithEtcd takes where etcd is for a sign of life only while etcd is where the replica is.
 func TestReplicaComparesWithEtcd(t *testing.T) {
 	for _, tt := range []struct {
-		name    string
-		header  *etcdserverpb.ResponseHeader
-		movedOn bool
-		want    error
+		name   string
+		header *etcdserverpb.ResponseHeader
+		latest int64 // the highest revision that a watch of the stream began at
+		probe  bool
+		by     call // how the next sign of life is asked for
+		want   error
 	}{
-		{"where it was", header(1, 1, 10), false, nil},
-		{"further on", header(1, 2, 11), true, nil},
-		{"restored", header(1, 1, 9), false, errReplaced},
-		{"another cluster", header(2, 1, 10), false, errCluster},
+		{"where it was", header(1, 1, 10), 11, false, callHead, nil},
+		{"further on", header(1, 2, 11), 11, false, callProgress, nil},
+		{"further on, but not where each watch began", header(1, 2, 11), 12, true, 0, nil},
+		{"restored", header(1, 1, 9), 11, false, 0, errReplaced},
+		{"another cluster", header(2, 1, 10), 11, false, 0, errCluster},
 	} {
 		r, _ := newReplica()
 		r.listed(whole(r, list(10)), false)
 		r.watching(start)
 		later := start.Add(time.Minute)
-		movedOn, err := r.headed(head{tt.header, later})
-		if movedOn != tt.movedOn || !errors.Is(err, tt.want) {
-			t.Errorf("%s: moved on %v, error %v, want %v, %v", tt.name, movedOn, err, tt.movedOn, tt.want)
+		probe, err := r.headed(head{tt.header, later}, tt.latest, later)
+		if probe != tt.probe || !errors.Is(err, tt.want) {
+			t.Errorf("%s: probe %v, error %v, want %v, %v", tt.name, probe, err, tt.probe, tt.want)
 		}
-		if alive := r.life.heardAt.Equal(later); alive != (tt.want == nil && !tt.movedOn) {
-			t.Errorf("%s: a sign of life %v", tt.name, alive)
+		if _, by := r.due(later); !probe && err == nil && by != tt.by {
+			t.Errorf("%s: the next sign of life is asked for by call %d, want %d", tt.name, by, tt.by)
 		}
 	}
 }
 
-// TestReplicaProbedAfterEtcdMovedOn has the watch answer for what a probe has shown of etcd.
-func TestReplicaProbedAfterEtcdMovedOn(t *testing.T) {
+// TestReplicaIsWhereAProbeFoundEtcd has a probe that finds nothing missed tell where etcd is.
+func TestReplicaIsWhereAProbeFoundEtcd(t *testing.T) {
 	r, _ := newReplica()
 	r.listed(whole(r, list(10)), false)
 	r.watching(start)
-	if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 20)}, start); err != nil {
+	if err := r.probed(&clientv3.GetResponse{Header: header(1, 1, 20)}, 21, start); err != nil {
 		t.Fatal(err)
 	}
-	if at, by, err := r.due(start); at.After(start) || by != callProgress || err != nil {
-		t.Errorf("due %v later, by call %d, %v, want a request for progress at once", at.Sub(start), by, err)
-	}
-	if movedOn, err := r.headed(head{header(1, 1, 20), start}); movedOn || err != nil {
-		t.Errorf("etcd has moved on once more: %v, %v", movedOn, err)
+	if probe, err := r.headed(head{header(1, 1, 20), start}, 21, start); probe || err != nil {
+		t.Errorf("etcd has moved on once more: %v, %v", probe, err)
 	}
 }

@@ -22,12 +22,12 @@ var errSilent = fmt.Errorf("the watch did not answer for %v though etcd has move
 
 // signs decides when a watch owes a sign of life, and how it is asked for.
 //
-// A silent watch is asked for a progress notification. On an etcd where nobody writes there may be none: etcd sends
-// none while any watch of the stream starts at a revision to come. So if none comes, a read finds out whether etcd
-// has moved on. As long as it has not, a watch can have missed nothing, and only the read is repeated. Once it has,
-// the range is probed, and the watch is asked again. One that has sent such notifications before, and sends none now,
-// is dead. One that has never sent any is behind etcd's gRPC proxy, which knows no such requests, and its range is
-// probed from then on.
+// A silent watch is asked for a progress notification. etcd sends none while any watch of the stream begins at a
+// revision to come, so on an etcd where nobody writes there may be none. Then a read finds out whether etcd has moved
+// on. As long as it has not, a watch can have missed nothing, and only the read is repeated. Once etcd has reached the
+// revisions that all watches of the stream began at, it owes an answer, and the watch is asked again. If none comes, the
+// range is probed. A watch that has sent such notifications before, and sends none now, is dead. One that has never sent
+// any is behind etcd's gRPC proxy, which knows no such requests, and its range is probed from then on.
 type signs struct {
 	// often says that etcd may become another one unseen: the watch is asked as often in peace as after trouble.
 	often bool
@@ -35,6 +35,7 @@ type signs struct {
 	troubleAt  time.Time // when there was trouble last, or the watch was opened: since then there is peace
 	heardAt    time.Time // the last sign of life
 	answerBy   time.Time // when the watch must have answered, for etcd has moved on; zero: it need not
+	owedFrom   int64     // ... and the highest revision that a watch of its stream had begun at when that was found
 	answers    bool      // the watch has answered a request for progress
 	noProgress bool      // it does not answer any, though etcd has moved on
 	quiet      bool      // the last sign of life was that etcd has not moved on
@@ -45,7 +46,7 @@ func (s *signs) begin(now time.Time) { *s = signs{often: s.often, troubleAt: now
 
 // trouble notes that the watch has lost its connection, or may be on another etcd than before. A sign of life is due now.
 func (s *signs) trouble(now time.Time) {
-	s.troubleAt, s.quiet = now, false
+	s.troubleAt, s.quiet, s.answerBy = now, false, time.Time{}
 	s.heardAt = now.Add(-minPatience)
 	if s.noProgress {
 		s.heardAt = now.Add(-probeEvery)
@@ -63,11 +64,30 @@ func (s *signs) heard(progress bool, now time.Time) {
 // still notes that etcd has not moved on, as was read at the given time.
 func (s *signs) still(at time.Time) { s.heardAt, s.quiet = at, true }
 
-// probed notes that the watch has missed nothing.
-func (s *signs) probed(now time.Time) { s.heardAt = now }
+// movedOn notes that etcd has moved on, and reached the highest revision that a watch of the stream began at, so that it
+// owes an answer.
+func (s *signs) movedOn(latest int64, now time.Time) {
+	s.quiet, s.owedFrom, s.answerBy = false, latest, now.Add(answerWithin)
+}
 
-// movedOn notes that etcd has moved on, so that the watch has a reason to answer.
-func (s *signs) movedOn(now time.Time) { s.quiet, s.answerBy = false, now.Add(answerWithin) }
+// probed notes that the watch has missed nothing of an etcd at a revision. An error means that it is dead all the same:
+// it owes an answer.
+func (s *signs) probed(revision, latest int64, now time.Time) error {
+	owed := !s.answerBy.IsZero()
+	s.heardAt, s.answerBy = now, time.Time{}
+	switch {
+	case s.noProgress:
+	case revision < latest:
+		s.quiet = true
+	case !owed || latest != s.owedFrom: // a watch that began meanwhile has kept etcd from answering
+		s.movedOn(latest, now)
+	case s.answers:
+		return errSilent
+	default:
+		s.noProgress = true
+	}
+	return nil
+}
 
 // patience returns the silence after which a sign of life is due.
 func (s *signs) patience() time.Duration {
@@ -77,26 +97,20 @@ func (s *signs) patience() time.Duration {
 	return min(max(s.heardAt.Sub(s.troubleAt), minPatience), maxPatience)
 }
 
-// due returns when a sign of life is due, and the call that asks for it. An error means that the watch is dead.
-func (s *signs) due(now time.Time) (at time.Time, by call, err error) {
-	if !s.answerBy.IsZero() {
-		switch {
-		case now.Before(s.answerBy):
-			return now, callProgress, nil
-		case s.answers:
-			return now, callProgress, errSilent
-		}
-		s.noProgress, s.answerBy = true, time.Time{}
-	}
-	if s.noProgress {
-		return s.heardAt.Add(probeEvery), callProbe, nil
-	}
+// due returns when a sign of life is due, and the call that asks for it.
+func (s *signs) due(now time.Time) (at time.Time, by call) {
 	at = s.heardAt.Add(s.patience())
 	switch {
+	case s.noProgress:
+		return s.heardAt.Add(probeEvery), callProbe
+	case now.Before(s.answerBy):
+		return now, callProgress
+	case !s.answerBy.IsZero():
+		return s.answerBy, callProbe
 	case s.quiet:
-		return at, callHead, nil
+		return at, callHead
 	case now.Before(at.Add(unansweredAfter)):
-		return at, callProgress, nil
+		return at, callProgress
 	}
-	return at.Add(unansweredAfter), callHead, nil
+	return at.Add(unansweredAfter), callHead
 }

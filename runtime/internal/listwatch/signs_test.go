@@ -15,14 +15,19 @@ func TestSigns(t *testing.T) {
 		do   func(*signs, time.Time)
 		want string // after do
 	}
+	var dead error
 	var (
 		nothing = func(*signs, time.Time) {}
 		trouble = (*signs).trouble
 		still   = (*signs).still
-		movedOn = func(l *signs, now time.Time) { l.probed(now); l.movedOn(now) }
-		probed  = (*signs).probed
-		event   = func(l *signs, now time.Time) { l.heard(false, now) }
-		answer  = func(l *signs, now time.Time) { l.heard(true, now) }
+		movedOn = func(l *signs, now time.Time) { l.movedOn(100, now) }
+		// A probe finds nothing missed, while etcd owes an answer, and while it need not answer yet.
+		probed = func(l *signs, now time.Time) { dead = l.probed(100, 100, now) }
+		early  = func(l *signs, now time.Time) { dead = l.probed(100, 101, now) }
+		// ... and after another watch has begun on the stream, where etcd has been since.
+		later  = func(l *signs, now time.Time) { dead = l.probed(101, 101, now) }
+		event  = func(l *signs, now time.Time) { l.heard(false, now) }
+		answer = func(l *signs, now time.Time) { l.heard(true, now) }
 	)
 	for name, steps := range map[string][]step{
 		"patience grows with the peace": {
@@ -65,12 +70,30 @@ func TestSigns(t *testing.T) {
 			{4 * s, answer, "progress in 4s"},
 			{12 * s, movedOn, "progress in 0s"},
 			{13 * s, nothing, "progress in 0s"},
-			{14 * s, nothing, "dead"},
+			{14 * s, nothing, "probe in 0s"},
+			{14 * s, probed, "dead"},
+		},
+		"a watch that another one keeps from being answered": {
+			{4 * s, answer, "progress in 4s"},
+			{12 * s, movedOn, "progress in 0s"},
+			{14 * s, early, "head in 14s"},
+		},
+		"a watch that another one has kept from being answered": {
+			{4 * s, answer, "progress in 4s"},
+			{12 * s, movedOn, "progress in 0s"},
+			{14 * s, later, "progress in 0s"},
+			{16 * s, later, "dead"},
+		},
+		"an etcd that has moved on, but not to where another watch began": {
+			{8 * s, early, "head in 8s"},
+		},
+		"an etcd that has moved on since it was asked where it is": {
+			{8 * s, probed, "progress in 0s"},
 		},
 		"a watch behind a proxy": {
 			{8 * s, movedOn, "progress in 0s"},
-			{10 * s, nothing, "probe in 6s"},
-			{16 * s, probed, "probe in 8s"},
+			{10 * s, nothing, "probe in 0s"},
+			{10 * s, probed, "probe in 8s"},
 			{3600 * s, probed, "probe in 8s"},
 			{3601 * s, event, "probe in 8s"},
 			{3602 * s, trouble, "probe in 0s"},
@@ -80,10 +103,15 @@ func TestSigns(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var l signs
 			l.begin(start)
+			dead = nil
 			for _, st := range steps {
 				now := start.Add(st.at)
 				st.do(&l, now)
-				if got := dueText(&l, now); got != st.want {
+				got := dueText(&l, now)
+				if errors.Is(dead, errSilent) {
+					got = "dead"
+				}
+				if got != st.want {
 					t.Fatalf("after %v: %s, want %s", st.at, got, st.want)
 				}
 			}
@@ -92,10 +120,7 @@ func TestSigns(t *testing.T) {
 }
 
 func dueText(l *signs, now time.Time) string {
-	at, by, err := l.due(now)
-	if errors.Is(err, errSilent) {
-		return "dead"
-	}
+	at, by := l.due(now)
 	name := map[call]string{callProgress: "progress", callHead: "head", callProbe: "probe"}[by]
 	return fmt.Sprintf("%s in %v", name, max(0, at.Sub(now)))
 }

@@ -64,14 +64,15 @@ func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
 
 // follower is a watch that is told of its stream.
 type follower struct {
-	makes      bool // the stream is about to be made for this watch
-	lost, anew func()
+	lost, anew func() // called when the stream is lost, and when it is made anew; both must return at once
+
+	// Guarded by Streams.mu.
+	first int64 // the revision that the watch began at, or no less than that if its stream was made anew since
+	makes bool  // the stream is about to be made for this watch
 }
 
-// follow opens a watch on a stream, and calls lost whenever the stream is lost from then on, and anew when it is made
-// anew, until stop is called. Both must return at once.
-func (s *Streams) follow(stream uint64, open, lost, anew func()) (stop func()) {
-	f := &follower{lost: lost, anew: anew}
+// follow opens a watch on a stream, and tells f of the stream from then on, until stop is called.
+func (s *Streams) follow(stream uint64, f *follower, open func()) (stop func()) {
 	s.mu.Lock()
 	f.makes = len(s.followers[stream]) == 0
 	if f.makes {
@@ -90,6 +91,25 @@ func (s *Streams) follow(stream uint64, open, lost, anew func()) (stop func()) {
 			delete(s.followers, stream)
 		}
 	}
+}
+
+// resumed notes that the etcd client has a watch go on at a revision, at the highest.
+func (s *Streams) resumed(f *follower, revision int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f.first = max(f.first, revision)
+}
+
+// latest returns the highest revision that a watch of a stream began at. Before etcd has reached it, etcd answers no
+// request for progress on the stream.
+func (s *Streams) latest(stream uint64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	latest := int64(0)
+	for f := range s.followers[stream] {
+		latest = max(latest, f.first)
+	}
+	return latest
 }
 
 // lost notes that the etcd client has lost the stream of a context.

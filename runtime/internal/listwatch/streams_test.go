@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // TestOneWatchIsOpenedAtATime has two groups of a client share its streams: while etcd has not answered the watch of one,
@@ -67,7 +65,7 @@ func TestStreamsTellTheirWatches(t *testing.T) {
 	made := func(stream uint64) { s.made(s.on(t.Context(), stream)) }
 	var lost, told [3]int
 	follow := func(i int, stream uint64, open func()) (stop func()) {
-		return s.follow(stream, open, func() { lost[i]++ }, func() { told[i]++ })
+		return s.follow(stream, &follower{first: int64(10 * i), lost: func() { lost[i]++ }, anew: func() { told[i]++ }}, open)
 	}
 	expect := func(when string, want [3]int) {
 		t.Helper()
@@ -83,6 +81,9 @@ func TestStreamsTellTheirWatches(t *testing.T) {
 	expect("a stream is made anew", [3]int{1, 1, 1})
 	if s.lost(s.on(t.Context(), 7)); lost != [3]int{1, 1, 0} {
 		t.Errorf("a stream is lost: told %v", lost)
+	}
+	if latest := [3]int64{s.latest(7), s.latest(8), s.latest(9)}; latest != [3]int64{10, 20, 0} {
+		t.Errorf("the latest watches of the streams began at %v", latest)
 	}
 	first()
 	made(7)
@@ -131,68 +132,4 @@ func TestARangeReadsWhereEtcdIsForAll(t *testing.T) {
 			t.Errorf("after a second: %v, %v", h.header, err)
 		}
 	})
-}
-
-// TestMessagesAtRest counts what the ranges of a process ask of etcd within ten minutes in which nothing happens, once the first two
-// are over, on an etcd that answers requests for progress and on one where nobody writes, which does not.
-func TestMessagesAtRest(t *testing.T) {
-	for name, answers := range map[string]bool{"somebody writes": true, "nobody writes": false} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				f := &resting{answers: answers}
-				g := newGroup(nil, &hooks{}, &bytes.Buffer{})
-				g.cfg.Client, g.cfg.Streams = f, NewStreams()
-				g.cfg.Streams.seen = true
-				defer g.Close()
-				for range 200 {
-					g.Follow(testSpec(), func(Update[string]) {})
-					time.Sleep(7 * time.Millisecond)
-				}
-				time.Sleep(2 * time.Minute)
-				before := f.asked.Load()
-				time.Sleep(10 * time.Minute)
-				if asked := f.asked.Load() - before; asked > 20 || asked < 19 {
-					t.Errorf("%d messages in ten minutes, want one each %v for 200 watches", asked, maxPatience)
-				}
-			})
-		})
-	}
-}
-
-// resting is an etcd in which nothing happens.
-type resting struct {
-	answers bool // requests for progress
-	asked   atomic.Int64
-
-	mu      sync.Mutex
-	watches []chan clientv3.WatchResponse
-}
-
-func (r *resting) Get(context.Context, string, ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	r.asked.Add(1)
-	return list(10), nil
-}
-
-func (r *resting) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan {
-	answers := make(chan clientv3.WatchResponse, 1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.watches = append(r.watches, answers)
-	return answers
-}
-
-func (r *resting) RequestProgress(context.Context) error {
-	r.asked.Add(1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, w := range r.watches {
-		if !r.answers {
-			continue
-		}
-		select {
-		case w <- *events(10):
-		default: // one is there already
-		}
-	}
-	return nil
 }

@@ -26,6 +26,7 @@ type walked struct {
 	etcd history
 
 	watching bool
+	began    int64 // the revision that the watch began at
 	next     int64 // the revision from which on the watch has yet to tell
 	progress bool  // ... and it is to answer a request for progress
 	check    bool  // the connection is back, and the core has not been told
@@ -265,7 +266,7 @@ func (w *walked) answer() bool {
 		w.unseen = w.unseen && err != nil
 		w.step(event{read: resp, err: err})
 	case callWatch:
-		w.watching, w.next, w.progress = true, w.do.revision, false
+		w.watching, w.next, w.began, w.progress = true, w.do.revision, w.do.revision, false
 		w.step(event{})
 	case callWait:
 		if w.do.until.After(w.now) {
@@ -273,9 +274,9 @@ func (w *walked) answer() bool {
 		}
 		w.step(event{})
 	case callHead:
-		w.step(event{head: head{w.etcd.header(), w.now}})
+		w.step(event{head: head{w.etcd.header(), w.now}, latest: w.began})
 	case callProbe:
-		w.step(event{read: w.probe()})
+		w.step(event{read: w.probe(), latest: w.began})
 	case callProgress:
 		w.progress = w.watching
 		w.step(event{})
@@ -464,7 +465,7 @@ var walkEvents = []coretest.Event[walked]{
 func watchWalk(start func() *walked) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Counted: map[string]string{
-			"walked.next": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
+			"walked.next": "rev", "walked.began": "rev", "signs.owedFrom": "rev", "history.first": "rev", "history.rev": "rev", "history.compacted": "rev", "entry.create": "rev", "entry.mod": "rev",
 			"action.revision": "rev", "page.revision": "rev", "replica.revision": "rev", "replica.applied": "rev",
 			"Item.CreateRevision": "rev", "Item.ModRevision": "rev", "Snapshot.Revision": "rev",
 		},

@@ -11,6 +11,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
+// tries is how often where etcd is is read before it counts as not answering.
+const tries = 2
+
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
 type watcher[T any] struct {
 	cfg  *Config[T]
@@ -21,12 +24,13 @@ type watcher[T any] struct {
 	back chan struct{} // receives when the connection to etcd is back
 
 	// Used by run alone.
-	core    *core[T]
-	timer   *time.Timer
-	stream  uint64 // that the watch is on
-	answers clientv3.WatchChan
-	cancel  context.CancelFunc // closes the watch; nil: there is none
-	leave   func()             // ends following its stream; nil: it was not opened
+	core     *core[T]
+	timer    *time.Timer
+	stream   uint64 // that the watch is on
+	answers  clientv3.WatchChan
+	cancel   context.CancelFunc // closes the watch; nil: there is none
+	leave    func()             // ends following its stream; nil: it was not opened
+	follower *follower          // that follows it
 }
 
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
@@ -87,15 +91,16 @@ func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 // do makes a call and returns its outcome. It returns early when ctx ends.
 func (w *watcher[T]) do(ctx context.Context, a action) event {
 	switch a.call {
-	case callList, callVerify:
+	case callList:
 		return w.read(ctx, a, a.page.opts(w.spec.Range)...)
+	case callVerify:
+		return w.verify(ctx, a)
 	case callListLocal:
 		return w.read(ctx, a, append(a.page.opts(w.spec.Range), clientv3.WithSerializable())...)
 	case callHead:
 		return w.head(ctx, a)
 	case callProbe:
-		return w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+		return w.probe(ctx, a)
 	case callWatch:
 		return w.openWatch(ctx, a)
 	case callProgress:
@@ -114,6 +119,15 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
+// verify reads a page beside the watch. If the watch goes on on a stream that was made anew, it has begun by then.
+func (w *watcher[T]) verify(ctx context.Context, a action) event {
+	e := w.read(ctx, a, a.page.opts(w.spec.Range)...)
+	if e.err == nil {
+		w.cfg.Streams.resumed(w.follower, e.read.Header.GetRevision()+1)
+	}
+	return e
+}
+
 // openWatch opens the watch. The etcd client blocks until etcd has answered, so the time is bounded.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	ctx, w.cancel = context.WithCancel(ctx)
@@ -124,10 +138,11 @@ func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	}
 	defer w.cfg.Streams.opened()
 	w.stream = stream
-	w.leave = w.cfg.Streams.follow(stream, func() {
+	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }, anew: func() { signal(w.anew) }}
+	w.leave = w.cfg.Streams.follow(stream, w.follower, func() {
 		w.answers = w.cfg.Client.Watch(w.onStream(ctx), w.spec.Range.From,
 			w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
-	}, func() { signal(w.lost) }, func() { signal(w.anew) })
+	})
 	if !overdue.Stop() {
 		w.cfg.Streams.retire(stream) // before the next one has its turn
 		return event{err: errNotOpened}
@@ -150,16 +165,35 @@ func (w *watcher[T]) closeWatch() {
 
 // head reads a key, for the header of the answer: the first of the range, which whoever follows the range may read.
 func (w *watcher[T]) head(ctx context.Context, a action) event {
-	ctx, cancel := context.WithTimeout(ctx, a.bound)
+	ctx, cancel := context.WithTimeout(ctx, tries*a.bound)
 	defer cancel()
-	h, err := w.cfg.Streams.head(ctx, a.age, func() (*etcdserverpb.ResponseHeader, error) {
-		resp, err := w.cfg.Client.Get(ctx, w.spec.Range.From, clientv3.WithKeysOnly())
-		if err != nil {
-			return nil, err
+	h, err := w.cfg.Streams.head(ctx, a.age, func() (h *etcdserverpb.ResponseHeader, err error) {
+		for range tries { // one that hangs must not have all ranges that wait for it taken for cut off
+			if h, err = w.header(ctx, a.bound); err == nil {
+				return h, nil
+			}
 		}
-		return resp.Header, nil
+		return nil, err
 	})
-	return event{head: h, err: err}
+	return event{head: h, latest: w.cfg.Streams.latest(w.stream), err: err}
+}
+
+func (w *watcher[T]) header(ctx context.Context, bound time.Duration) (*etcdserverpb.ResponseHeader, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	resp, err := w.cfg.Client.Get(ctx, w.spec.Range.From, clientv3.WithKeysOnly())
+	if err != nil {
+		return nil, err
+	}
+	return resp.Header, nil
+}
+
+// probe reads the number of keys and the one changed last.
+func (w *watcher[T]) probe(ctx context.Context, a action) event {
+	e := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	e.latest = w.cfg.Streams.latest(w.stream)
+	return e
 }
 
 func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) event {

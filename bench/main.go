@@ -33,6 +33,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log"
@@ -81,12 +82,15 @@ func run(ctx context.Context, names string, rounds int, corpus string, render bo
 	if err != nil {
 		return err
 	}
+	var failed error // one scenario that fails does not keep the others from being measured
 	for _, s := range chosen {
 		began := time.Now()
 		fmt.Fprintf(os.Stderr, "%s: %s\n", s.Name, s.Title)
 		b := &bench{scenario: s.Name, machine: machine(), rounds: rounds, corpus: corpus}
 		if err := b.runIn(ctx, s); err != nil {
-			return fmt.Errorf("%s: %w", s.Name, err)
+			fmt.Fprintf(os.Stderr, "%s failed: %v\n\n", s.Name, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", s.Name, err))
+			continue
 		}
 		known = known.With(s.Name, b.runs)
 		if err := known.Save(resultsFile); err != nil {
@@ -95,7 +99,7 @@ func run(ctx context.Context, names string, rounds int, corpus string, render bo
 		fmt.Print(s.Text(known))
 		fmt.Fprintf(os.Stderr, "%s took %v\n\n", s.Name, time.Since(began).Round(time.Second))
 	}
-	return writeDocuments(known)
+	return errors.Join(failed, writeDocuments(known))
 }
 
 // extras returns the names of the scenarios that run by name alone.

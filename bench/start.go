@@ -34,7 +34,7 @@ var startScenario = &scenario{
 		Name:  "start",
 		Title: "a process with 50 services starts",
 		About: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The servers are another process. The time is until each service has answered its first call. "+
-			"CPU and attempts to connect are those of the first %v; requests are the messages that etcd gets in that time. "+
+			"CPU, attempts to connect and requests, which are the messages that etcd gets, are those of the first %v, or of the time if that is longer. "+
 			"The floor lists all keys at the same time and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
 			startServices, startEndpoints, startMeasured),
 		Peers: starters, Base: peerFloor,

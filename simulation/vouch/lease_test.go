@@ -128,13 +128,14 @@ func TestLeasesAfterElection(t *testing.T) { onBoth(t, 3, leasesAfterElection) }
 func leasesAfterElection(_ *testing.T, c *cluster) {
 	s := c.dial(c.follower())
 	all := c.lasting(s).watchAll()
-	lease := s.grant(3)
+	const ttl = 5 // leaves a busy machine time to elect before the lease expires
+	lease := s.grant(ttl)
 	s.put("a", lease)
 	time.Sleep(2 * time.Second)
 	begun := time.Now()
 	c.elect()
 	all.awaitDeletes(1)
-	c.within("the expiry after the election", time.Since(begun), 3*time.Second+c.election, tick)
+	c.within("the expiry after the election", time.Since(begun), ttl*time.Second+c.election, tick)
 }
 
 // watchAll watches all keys.

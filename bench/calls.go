@@ -53,23 +53,10 @@ var callsScenario = &scenario{
 
 // runCalls measures the calls of a client while endpoints that it does not need come and go.
 func runCalls(ctx context.Context, b *bench) error {
-	etcd, err := startEtcd(b.dir)
-	if err != nil {
-		return err
-	}
-	defer etcd.close()
-	farm, err := startFarm()
-	if err != nil {
-		return err
-	}
-	defer farm.proc.end()
-	return b.each(ctx, callers, func(peer string, round int) error {
-		values, err := callsDuringChurn(ctx, etcd, farm, peer)
-		if err != nil {
-			return err
-		}
-		b.record("1,000 endpoints", peer, round, values)
-		return nil
+	return b.withBackends(func(etcd *server, farm *farm) error {
+		return b.measure(ctx, "1,000 endpoints", callers, func(peer string) (map[string]float64, error) {
+			return callsDuringChurn(ctx, etcd, farm, peer)
+		})
 	})
 }
 

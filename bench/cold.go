@@ -35,21 +35,8 @@ func runCold(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer etcd.close()
-	return b.each(ctx, finders, func(peer string, round int) error {
-		if err := etcd.clear(ctx); err != nil {
-			return err
-		}
-		p, err := ready(ctx, etcd, params{Role: "cold", Peer: peer, Key: serviceKey, Size: 10_000, Conns: 1})
-		if err != nil {
-			return err
-		}
-		defer p.end()
-		values, err := p.finish(patience)
-		if err != nil {
-			return err
-		}
-		b.record("10,000 endpoints", peer, round, values)
-		return nil
+	return b.measure(ctx, "10,000 endpoints", finders, func(peer string) (map[string]float64, error) {
+		return finished(ctx, etcd, params{Role: "cold", Peer: peer, Key: serviceKey, Size: 10_000, Conns: 1})
 	})
 }
 

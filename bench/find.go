@@ -56,6 +56,19 @@ func ready(ctx context.Context, etcd *server, p params) (*proc, error) {
 	return spawnTo(p, "ready", patience)
 }
 
+// finished starts a child on a service of so many endpoints, alone in etcd, and returns what it has measured.
+func finished(ctx context.Context, etcd *server, p params) (map[string]float64, error) {
+	if err := etcd.clear(ctx); err != nil {
+		return nil, err
+	}
+	child, err := ready(ctx, etcd, p)
+	if err != nil {
+		return nil, err
+	}
+	defer child.end()
+	return child.finish(patience)
+}
+
 // warm connects a peer to etcd.
 func warm(peer string, client *clientv3.Client) error {
 	if _, err := client.Get(context.Background(), "bench/warm/"); err != nil || peer != peerGoZero {

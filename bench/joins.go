@@ -55,30 +55,17 @@ var joinsScenario = &scenario{
 
 // runJoins measures how soon calls follow a change.
 func runJoins(ctx context.Context, b *bench) error {
-	etcd, err := startEtcd(b.dir)
-	if err != nil {
-		return err
-	}
-	defer etcd.close()
-	farm, err := startFarm()
-	if err != nil {
-		return err
-	}
-	defer farm.proc.end()
-	for _, size := range []int{3, 100} {
-		err := b.each(ctx, etcdCallers, func(peer string, round int) error {
-			values, err := joinAndLeave(ctx, etcd, farm, peer, size)
+	return b.withBackends(func(etcd *server, farm *farm) error {
+		for _, size := range []int{3, 100} {
+			err := b.measure(ctx, fmt.Sprintf("%d instances", size), etcdCallers, func(peer string) (map[string]float64, error) {
+				return joinAndLeave(ctx, etcd, farm, peer, size)
+			})
 			if err != nil {
-				return err
+				return fmt.Errorf("%d instances: %w", size, err)
 			}
-			b.record(fmt.Sprintf("%d instances", size), peer, round, values)
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("%d instances: %w", size, err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func joinAndLeave(ctx context.Context, etcd *server, farm *farm, peer string, size int) (map[string]float64, error) {

@@ -27,6 +27,33 @@ func (b *bench) each(ctx context.Context, peers []string, run func(peer string, 
 	return nil
 }
 
+// measure is each, and records what the runs have measured.
+func (b *bench) measure(ctx context.Context, c string, peers []string, run func(peer string) (map[string]float64, error)) error {
+	return b.each(ctx, peers, func(peer string, round int) error {
+		values, err := run(peer)
+		if err != nil {
+			return err
+		}
+		b.record(c, peer, round, values)
+		return nil
+	})
+}
+
+// withBackends calls f with an etcd, and with backends in a process of their own, which end with it.
+func (b *bench) withBackends(f func(*server, *farm) error) error {
+	etcd, err := startEtcd(b.dir)
+	if err != nil {
+		return err
+	}
+	defer etcd.close()
+	farm, err := startFarm()
+	if err != nil {
+		return err
+	}
+	defer farm.proc.end()
+	return f(etcd, farm)
+}
+
 // atOnce makes all runs at the same time, each with an etcd of its own that can be broken.
 func (b *bench) atOnce(ctx context.Context, peers []string, run func(peer string, cluster *etcdtest.Cluster) (map[string]float64, error)) error {
 	type key struct {

@@ -38,21 +38,8 @@ func runSequence(ctx context.Context, b *bench) error {
 	}
 	defer etcd.close()
 	for _, size := range []int{10, 100, 1000} {
-		err := b.each(ctx, finders, func(peer string, round int) error {
-			if err := etcd.clear(ctx); err != nil {
-				return err
-			}
-			p, err := ready(ctx, etcd, params{Role: "sequence", Peer: peer, Key: serviceKey, Size: size, Conns: 1, Changes: 400})
-			if err != nil {
-				return err
-			}
-			defer p.end()
-			values, err := p.finish(patience)
-			if err != nil {
-				return err
-			}
-			b.record(fmt.Sprintf("%d endpoints", size), peer, round, values)
-			return nil
+		err := b.measure(ctx, fmt.Sprintf("%d endpoints", size), finders, func(peer string) (map[string]float64, error) {
+			return finished(ctx, etcd, params{Role: "sequence", Peer: peer, Key: serviceKey, Size: size, Conns: 1, Changes: 400})
 		})
 		if err != nil {
 			return fmt.Errorf("%d endpoints: %w", size, err)

@@ -55,23 +55,10 @@ var startScenario = &scenario{
 
 // runStart measures the first calls of a process.
 func runStart(ctx context.Context, b *bench) error {
-	etcd, err := startEtcd(b.dir)
-	if err != nil {
-		return err
-	}
-	defer etcd.close()
-	farm, err := startFarm()
-	if err != nil {
-		return err
-	}
-	defer farm.proc.end()
-	return b.each(ctx, starters, func(peer string, round int) error {
-		values, err := startOnce(ctx, etcd, farm, peer)
-		if err != nil {
-			return err
-		}
-		b.record("50 services", peer, round, values)
-		return nil
+	return b.withBackends(func(etcd *server, farm *farm) error {
+		return b.measure(ctx, "50 services", starters, func(peer string) (map[string]float64, error) {
+			return startOnce(ctx, etcd, farm, peer)
+		})
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/scenarios"
 )
 
 const (
@@ -31,8 +32,17 @@ var (
 func render(rs results.Set) (map[string][]byte, error) {
 	return report.Files([]report.Document{
 		{Name: "performance.md", Template: performance},
-		{Name: "scaling.md", Template: scaling, Data: map[string]int{"endpoints": scaleEndpoints}},
+		{Name: "scaling.md", Template: scaling, Data: map[string]int{"endpoints": scenarios.ScaleEndpoints}},
 	}, described(), rs)
+}
+
+// described returns what readers are told of the scenarios.
+func described() []*report.Scenario {
+	var all []*report.Scenario
+	for _, s := range scenarios.All() {
+		all = append(all, &s.Scenario)
+	}
+	return all
 }
 
 // writeDocuments writes what the results say, and removes the plots of what is no longer measured.

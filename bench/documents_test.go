@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/scenarios"
 )
 
 func known(t *testing.T) results.Set {
@@ -23,8 +24,8 @@ func known(t *testing.T) results.Set {
 // TestEveryTargetIsMeasured catches a misspelt case, and a scenario that was not run.
 func TestEveryTargetIsMeasured(t *testing.T) {
 	all := known(t)
-	for _, s := range scenarios {
-		if s.extra {
+	for _, s := range scenarios.All() {
+		if s.Extra {
 			continue
 		}
 		for _, v := range s.Verdicts(all) {

@@ -1,0 +1,94 @@
+// Command gozero is the measured processes of go-zero. Bench builds and starts it. Whatever links go-zero's zrpc also
+// runs its statistics, which take some 2 ms of CPU a second; they are a cost of its users alone.
+package main
+
+import (
+	"log"
+	"net/url"
+	"os"
+
+	"github.com/zeromicro/go-zero/core/conf"
+	"github.com/zeromicro/go-zero/core/discov"
+	"github.com/zeromicro/go-zero/core/logx"
+	"github.com/zeromicro/go-zero/zrpc" // registers p2c_ewma, too
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/scenarios"
+)
+
+func main() {
+	log.SetFlags(0)
+	logx.Disable() // it would tell each minute what the process uses
+	if !scenarios.IsChild(os.Args) {
+		log.Fatal("bench starts this program: see make bench")
+	}
+	if err := scenarios.RunChild(os.Args, goZero{}); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// goZero is go-zero as its users have it.
+type goZero struct{}
+
+func (goZero) Connect(etcd []string) error {
+	// There is no client before the first key is asked for.
+	_, err := discov.NewSubscriber(etcd, "bench/warm")
+	return err
+}
+
+func (goZero) Builder(etcd []string) resolver.Builder { return discovBuilder{etcd} }
+
+// Dial has zrpc's defaults: p2c_ewma, and interceptors for tracing, durations, metrics, its breaker and a timeout. Only
+// the resolver takes all endpoints, not 32 at random, of which none may serve.
+func (goZero) Dial(etcd []string, key string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	var config zrpc.RpcClientConf
+	if err := conf.FillDefault(&config); err != nil {
+		return nil, err
+	}
+	builder := discovBuilder{etcd}
+	config.Target = (&url.URL{Scheme: builder.Scheme(), Path: "/" + key}).String()
+	with := []zrpc.ClientOption{zrpc.WithDialOption(grpc.WithResolvers(builder))}
+	for _, opt := range opts {
+		with = append(with, zrpc.WithDialOption(opt))
+	}
+	client, err := zrpc.NewClient(config, with...)
+	if err != nil {
+		return nil, err
+	}
+	return client.Conn(), nil
+}
+
+func (goZero) Publish(etcd []string, key, addr string) (stop func(), err error) {
+	p := discov.NewPublisher(etcd, key, addr)
+	return p.Stop, p.KeepAlive()
+}
+
+// discovBuilder is what go-zero's zrpc makes of discov, except that zrpc takes 32 endpoints at
+// random and this takes all, as the others do.
+type discovBuilder struct{ etcd []string }
+
+func (b discovBuilder) Scheme() string { return "discov" }
+
+func (b discovBuilder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	sub, err := discov.NewSubscriber(b.etcd, target.Endpoint())
+	if err != nil {
+		return nil, err
+	}
+	update := func() {
+		values := sub.Values()
+		addrs := make([]resolver.Address, 0, len(values))
+		for _, value := range values {
+			addrs = append(addrs, resolver.Address{Addr: value})
+		}
+		_ = cc.UpdateState(resolver.State{Addresses: addrs})
+	}
+	sub.AddListener(update)
+	update()
+	return discovResolver{sub}, nil
+}
+
+type discovResolver struct{ sub *discov.Subscriber }
+
+func (discovResolver) ResolveNow(resolver.ResolveNowOptions) {}
+func (r discovResolver) Close()                              { r.sub.Close() }

@@ -5,7 +5,9 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/bench/internal/results"
@@ -52,6 +54,24 @@ func TestDocumentsShowTheResults(t *testing.T) {
 			t.Error(err)
 		} else if filepath.Ext(name) == ".md" && !bytes.Equal(written, text) { // plots may differ by processor in the last digit
 			t.Errorf("%s is out of date: run `go run . -render`", name)
+		}
+	}
+}
+
+// TestProseIsNarrow leaves out tables, and lines that are generated.
+func TestProseIsNarrow(t *testing.T) {
+	const width = 120
+	for name, text := range map[string]string{"performance.md.tmpl": performance, "scaling.md.tmpl": scaling} {
+		n := 0
+		for line := range strings.Lines(text) {
+			n++
+			line = strings.TrimSuffix(line, "\n")
+			if strings.HasPrefix(line, "|") || strings.HasPrefix(line, "{{") {
+				continue
+			}
+			if long := utf8.RuneCountInString(line); long > width {
+				t.Errorf("%s:%d has %d characters, want at most %d: %s", name, n, long, width, line)
+			}
 		}
 	}
 }

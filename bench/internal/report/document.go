@@ -42,6 +42,10 @@ func Files(documents []Document, scenarios []*Scenario, set results.Set) (map[st
 				p.own = append(p.own, s)
 			}
 		}
+		p.visible = p.own
+		if strings.Contains(d.Template, "{{targets}}") {
+			p.visible = scenarios
+		}
 		text, err := p.render(d)
 		if err != nil {
 			return nil, err
@@ -60,6 +64,7 @@ func Files(documents []Document, scenarios []*Scenario, set results.Set) (map[st
 type page struct {
 	scenarios []*Scenario // all that there are
 	own       []*Scenario // those that the document is to show
+	visible   []*Scenario // those of which it has figures, if only beside targets
 	set       results.Set
 	shown     map[*Scenario]bool
 }
@@ -78,10 +83,10 @@ func (p *page) render(d Document) ([]byte, error) {
 			if err != nil {
 				return "", err
 			}
-			return s.part(p.set, cases, metrics).markdown(), nil
+			return markdown(s.part(p.set, cases, metrics).rows), nil
 		},
 		"targets":    func() string { return targets(p.scenarios, p.set) },
-		"measured":   func() string { return measured(p.own, p.set) },
+		"measured":   p.measured,
 		"confidence": func() string { return confidence },
 	}).Parse(d.Template)
 	if err != nil {
@@ -92,6 +97,15 @@ func (p *page) render(d Document) ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// measured says when and on what the page's scenarios were measured, and which of its figures have no interval.
+func (p *page) measured() string {
+	text := measured(p.own, p.set)
+	if note := blind(p.visible, p.set); note != "" {
+		text += "\n\n" + note
+	}
+	return text
 }
 
 func (p *page) find(name string) (*Scenario, error) {
@@ -108,7 +122,7 @@ func (p *page) find(name string) (*Scenario, error) {
 func (s *Scenario) section(set results.Set) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "## %s\n\n`make bench SCENARIO=%s`. %s\n\n", s.heading(), s.Name, s.About)
-	out.WriteString(s.whole(set).markdown() + "\n\n")
+	out.WriteString(markdown(s.whole(set).rows) + "\n\n")
 	for _, p := range s.charts(set) {
 		fmt.Fprintf(&out, "![%s](%s)\n", p.title, path.Join(PlotsDir, p.file))
 	}

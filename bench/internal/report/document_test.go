@@ -111,14 +111,42 @@ func TestFilesMissNothing(t *testing.T) {
 }
 
 func TestTooFewRunsAreSaid(t *testing.T) {
-	for runs, want := range map[int]string{
-		1: "\n\n1 run has no interval: need >= 5 samples for confidence interval at level 0.9.",
-		4: "\n\n4 runs have no interval: need >= 5 samples for confidence interval at level 0.9.",
-		5: "|",
-	} {
-		if got := sample.whole(sampleRuns(runs)).markdown(); !strings.HasSuffix(got, want) {
-			t.Errorf("%d runs:\n%s\nwant at the end %q", runs, got, want)
+	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{targets}}\n{{scenario \"s\"}}\n"}}
+	const note = "These figures have no interval, for there were too few rounds that gave one: all of a < b & c."
+	for rounds, want := range map[int]int{1: 1, 4: 1, 5: 0} {
+		files, err := Files(documents, []*Scenario{sample}, sampleRuns(rounds))
+		if err != nil {
+			t.Fatal(err)
 		}
+		page := string(files["p.md"])
+		if got := strings.Count(page, note); got != want || strings.Count(page, "interval") != want || strings.Contains(page, "unknown") {
+			t.Errorf("%d rounds: the page says it %d times, want %d times and nothing else of it:\n%s", rounds, got, want, page)
+		}
+	}
+	want := "4 runs have no interval: need >= 5 samples for confidence interval at level 0.9.\nfew: ms, at most 2 of floor: not reached, noise unknown: "
+	if got := sample.Text(sampleRuns(4)); !strings.Contains(got, want) {
+		t.Errorf("the terminal is told\n%s\nwant %q in it", got, want)
+	}
+}
+
+func TestBlind(t *testing.T) {
+	few := &Scenario{Name: "few", Title: "few rounds", Peers: []string{Ours}, Metrics: []Metric{{Name: "ms"}}}
+	part := &Scenario{Name: "part", Title: "a figure that was absent once", Peers: []string{Ours}, Metrics: []Metric{{Name: "ms"}, {Name: "now and then"}}}
+	var set results.Set
+	for round := range 5 {
+		values := map[string]float64{"ms": 1}
+		if round > 0 {
+			values["now and then"] = 2
+		}
+		set = append(set, results.Run{Scenario: "part", Peer: Ours, Round: round, Values: values})
+	}
+	set = append(set, results.Run{Scenario: "few", Peer: Ours, Values: map[string]float64{"ms": 1}})
+	want := "These figures have no interval, for there were too few rounds that gave one: all of few rounds, and some of a figure that was absent once."
+	if got := blind([]*Scenario{part, few}, set); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := blind([]*Scenario{part, few}, nil); got != "" {
+		t.Errorf("of what was not measured: %q", got)
 	}
 }
 

@@ -15,8 +15,10 @@ type row []string
 
 // table is the figures of some cases, and what has to be said about them.
 type table struct {
-	rows  []row
-	blind []string // figures without an interval: why
+	rows    []row
+	figures int
+	blind   []string // figures without an interval: why
+	blinds  int      // how many they are
 }
 
 // cell returns a figure as text, and notes if it has no interval.
@@ -24,7 +26,9 @@ func (t *table) cell(f results.Figure, ok bool) string {
 	if !ok {
 		return "-"
 	}
+	t.figures++
 	if f.NoInterval != nil {
+		t.blinds++
 		t.note(f)
 	}
 	return show(f)
@@ -38,15 +42,6 @@ func (t *table) note(f results.Figure) {
 	if note := fmt.Sprintf("%s no interval: %v.", runs, f.NoInterval); !slices.Contains(t.blind, note) {
 		t.blind = append(t.blind, note)
 	}
-}
-
-// markdown is the table, and the notes below it.
-func (t *table) markdown() string {
-	text := markdown(t.rows)
-	if len(t.blind) > 0 {
-		text += "\n\n" + strings.Join(t.blind, " ")
-	}
-	return text
 }
 
 // whole has the scenario's figures: medians, intervals, and ratios to the base.
@@ -94,6 +89,47 @@ func (s *Scenario) part(set results.Set, cases string, metrics []string) *table 
 		t.rows = append(t.rows, r)
 	}
 	return t
+}
+
+// blind says once for a page which scenarios have figures without an interval, "" if none has.
+func blind(scenarios []*Scenario, set results.Set) string {
+	var all, some []string
+	for _, s := range scenarios {
+		figures, blinds := s.sight(set)
+		switch blinds {
+		case 0:
+		case figures:
+			all = append(all, s.Title)
+		default:
+			some = append(some, s.Title)
+		}
+	}
+	var parts []string
+	if len(all) > 0 {
+		parts = append(parts, "all of "+strings.Join(all, "; "))
+	}
+	if len(some) > 0 {
+		parts = append(parts, "some of "+strings.Join(some, "; "))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "These figures have no interval, for there were too few rounds that gave one: " + strings.Join(parts, ", and ") + "."
+}
+
+// sight returns how many figures pages show of the scenario, and how many of these have no interval.
+func (s *Scenario) sight(set results.Set) (figures, blinds int) {
+	t := s.whole(set)
+	figures, blinds = t.figures, t.blinds
+	for _, v := range s.Verdicts(set) {
+		if v.figure != "" {
+			figures++
+		}
+		if v.Outcome != v.Outcome.sighted() {
+			blinds++
+		}
+	}
+	return figures, blinds
 }
 
 // Text is the scenario's figures and verdicts for a terminal.

@@ -49,6 +49,17 @@ func (o Outcome) Missed() bool {
 	return o == NotReached || o == NotReachedInNoise || o == NotReachedBlindly
 }
 
+// sighted is the outcome without that its noise is unknown, which a page says once.
+func (o Outcome) sighted() Outcome {
+	switch o {
+	case ReachedBlindly:
+		return Reached
+	case NotReachedBlindly:
+		return NotReached
+	}
+	return o
+}
+
 // Verdicts returns one for each target, and one for each case of a target of all.
 func (s *Scenario) Verdicts(set results.Set) []Verdict {
 	set = s.runs(set)
@@ -168,19 +179,22 @@ func (t Target) words(c, leader string, more bool) string {
 }
 
 // text is the outcome for a terminal.
-func (v Verdict) text() string {
+func (v Verdict) text() string { return v.tell(v.Outcome) }
+
+func (v Verdict) tell(o Outcome) string {
 	if v.figure == "" {
-		return string(v.Outcome)
+		return string(o)
 	}
-	return string(v.Outcome) + ": " + v.figure
+	return string(o) + ": " + v.figure
 }
 
 // markdown leads from a target that is not reached to its section, which says more.
 func (v Verdict) markdown() string {
-	if !v.Outcome.Missed() {
-		return v.text()
+	outcome := v.Outcome.sighted()
+	if !outcome.Missed() {
+		return v.tell(outcome)
 	}
-	text := fmt.Sprintf("[%s](%s): %s", v.Outcome, v.scenario.link(), v.figure)
+	text := fmt.Sprintf("[%s](%s): %s", outcome, v.scenario.link(), v.figure)
 	if v.reason != "" {
 		text += "; " + v.reason
 	}

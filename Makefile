@@ -138,13 +138,16 @@ reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliab
 		go run $(RACE) ./soak -duration $(DURATION) -seed $(SEED) && \
 		go run ./cmd/reliability
 
+# How often make bench and make scale measure. Five rounds are the fewest that give an interval.
+ROUNDS ?= 5
+
 .PHONY: bench
 bench: ## Measure alongside other systems, and write docs/performance.md (SCENARIO=NAME for a part of it)
-	cd bench && go run . $(if $(SCENARIO),-scenario $(SCENARIO))
+	cd bench && go run . -rounds '$(ROUNDS)' $(if $(SCENARIO),-scenario '$(SCENARIO)')
 
 .PHONY: scale
-scale: ## Measure how cost grows and write docs/scaling.md
-	cd bench && go run . -scenario scale -rounds 2
+scale: ## Measure how cost grows and write docs/scaling.md, in a quarter of an hour (ROUNDS=3 for fewer, without intervals)
+	cd bench && go run . -rounds '$(ROUNDS)' -scenario scale
 
 .PHONY: generate
 generate: ## Generate all code

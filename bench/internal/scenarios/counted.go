@@ -1,11 +1,11 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -52,13 +52,14 @@ func (e *counted) stats() (map[string]float64, error) {
 }
 
 // atRest adds what etcd carries while nothing changes.
-func (e *counted) atRest(values map[string]float64) error {
-	time.Sleep(scaleCalming)
+func (e *counted) atRest(ctx context.Context, values map[string]float64) error {
 	before, err := e.stats()
 	if err != nil {
 		return err
 	}
-	time.Sleep(scaleMeasured)
+	if err := sleep(ctx, scaleMeasured); err != nil {
+		return err
+	}
 	after, err := e.stats()
 	if err != nil {
 		return err

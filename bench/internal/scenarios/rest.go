@@ -26,55 +26,98 @@ var restScenario = &Scenario{
 	run: runRest, Extra: true,
 	Scenario: report.Scenario{
 		Name: "rest", Title: "100 keys of 100 endpoints at rest",
-		About: "A connection to each of 100 keys, on one etcd client. Nothing changes for two minutes, of which the second counts. Messages are all that etcd receives, whatever they ask for. Each peer has an etcd of its own, and all rest at the same time.",
+		About: "A connection to each of 100 keys, on one etcd client. Nothing changes for two minutes, of which the second counts. Messages are all that etcd receives, whatever they ask for. Each run has an etcd of its own, and all rest at the same time.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{{Name: "messages a minute", Plot: true}, {Name: "CPU ms a minute"}, {Name: "etcd CPU ms a minute"}, {Name: "kept MB", Ratio: true}},
 		Targets: []target{{Metric: "messages a minute", Limit: 4}},
 	},
 }
 
+// runRest has all peers of all rounds rest at the same time: they do little but wait.
 func runRest(ctx context.Context, b *bench) error {
+	var all []*resting
+	defer func() {
+		for _, r := range all {
+			r.end()
+		}
+	}()
 	for round := range b.Rounds {
-		resting, values := new(errgroup.Group), make([]map[string]float64, len(finders))
-		for i, peer := range finders {
-			resting.Go(func() (err error) {
-				if values[i], err = b.rest(ctx, peer, round); err != nil {
-					return fmt.Errorf("%s, round %d: %w", peer, round, err)
-				}
-				return nil
-			})
+		started, err := b.startResting(ctx, round)
+		all = append(all, started...)
+		if err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
 		}
-		if err := resting.Wait(); err != nil {
+	}
+	if err := sleep(ctx, calming); err != nil {
+		return err
+	}
+	values, measured := make([]map[string]float64, len(all)), new(errgroup.Group)
+	for i, r := range all {
+		measured.Go(func() (err error) {
+			if values[i], err = restOf(ctx, r.proc, r.etcd); err != nil {
+				err = fmt.Errorf("%s, round %d: %w", r.peer, r.round, err)
+			}
 			return err
-		}
-		for i, peer := range finders {
-			b.record("", peer, round, values[i])
-		}
+		})
+	}
+	if err := measured.Wait(); err != nil {
+		return err
+	}
+	for i, r := range all {
+		b.record("", r.peer, r.round, values[i])
 	}
 	return nil
 }
 
-// rest lets a peer rest on an etcd of its own.
-func (b *bench) rest(ctx context.Context, peer string, round int) (map[string]float64, error) {
-	etcd, err := b.startCounted(filepath.Join(b.dir, fmt.Sprintf("rest-%d-%s", round, report.Slug(peer))), false)
-	if err != nil {
-		return nil, err
+// resting is a peer that rests on an etcd of its own.
+type resting struct {
+	peer  string
+	round int
+	etcd  *counted
+	proc  *proc
+}
+
+func (r *resting) end() {
+	if r.proc != nil {
+		r.proc.end()
 	}
-	defer etcd.close()
+	if r.etcd != nil {
+		r.etcd.close()
+	}
+}
+
+// startResting starts the peers of a round, all at once. Those that it returns are to be ended, after an error, too.
+func (b *bench) startResting(ctx context.Context, round int) ([]*resting, error) {
+	var starting errgroup.Group
+	var started []*resting
+	for _, peer := range finders {
+		r := &resting{peer: peer, round: round}
+		started = append(started, r)
+		starting.Go(func() error {
+			if err := b.rest(ctx, r); err != nil {
+				return fmt.Errorf("%s: %w", peer, err)
+			}
+			return nil
+		})
+	}
+	return started, starting.Wait()
+}
+
+// rest starts a peer on an etcd of its own.
+func (b *bench) rest(ctx context.Context, r *resting) (err error) {
+	r.etcd, err = b.startCounted(filepath.Join(b.dir, fmt.Sprintf("rest-%d-%s", r.round, report.Slug(r.peer))), false)
+	if err != nil {
+		return err
+	}
 	for i := range restKeys {
-		if err := putAll(ctx, etcd.client, styleOf(peer, keyOf(i)), 0, restEndpoints); err != nil {
-			return nil, err
+		if err := putAll(ctx, r.etcd.client, styleOf(r.peer, keyOf(i)), 0, restEndpoints); err != nil {
+			return err
 		}
 	}
-	p, err := b.spawnTo(params{Role: "rest", Peer: peer, Endpoints: []string{etcd.endpoint}, Size: restEndpoints, Conns: restKeys}, "ready", 2*patience)
-	if err != nil {
-		return nil, err
-	}
-	defer p.end()
-	if err := sleep(ctx, calming); err != nil {
-		return nil, err
-	}
-	return restOf(ctx, p, etcd)
+	r.proc, err = b.spawnTo(params{
+		Role: "rest", Peer: r.peer, Endpoints: []string{r.etcd.endpoint}, Size: restEndpoints, Conns: restKeys,
+	}, "ready", 2*patience)
+	return err
 }
 
 // restOf returns what a process and its etcd do in a minute.

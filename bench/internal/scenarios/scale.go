@@ -68,13 +68,8 @@ func runScale(ctx context.Context, b *bench) error {
 	}
 	etcd.close()
 	for round := range b.Rounds {
-		for _, processes := range []int{1, 10, 100, 1000} {
-			if err := b.processes(ctx, processes, false, round); err != nil {
-				return fmt.Errorf("%d processes: %w", processes, err)
-			}
-		}
-		if err := b.processes(ctx, 100, true, round); err != nil {
-			return fmt.Errorf("behind the proxy: %w", err)
+		if err := b.fleets(ctx, round); err != nil {
+			return fmt.Errorf("round %d: %w", round, err)
 		}
 	}
 	return nil
@@ -192,61 +187,103 @@ func childGrow(c *child) (map[string]float64, error) {
 	return values, nil
 }
 
-// processes measures what so many client processes, each with one connection, are to etcd.
-func (b *bench) processes(ctx context.Context, n int, proxied bool, round int) error {
-	etcd, err := b.startCounted(fmt.Sprintf("%s/scale-%d-%d-%v", b.dir, round, n, proxied), proxied)
-	if err != nil {
-		return err
-	}
-	defer etcd.close()
-	if err := putAll(ctx, etcd.client, styleOf(peerOurs, serviceKey), 0, ScaleEndpoints); err != nil {
-		return err
-	}
-	children, err := b.startProcesses(etcd.endpoint, n)
-	defer func() {
-		for _, p := range children {
-			p.end()
+// fleets measures what so many client processes, each with one connection, are to etcd. Every fleet has an etcd of its
+// own. All rest at the same time, which takes next to nothing; then one after the other has changes to follow.
+func (b *bench) fleets(ctx context.Context, round int) error {
+	all := []*fleet{{processes: 1}, {processes: 10}, {processes: 100}, {processes: 1000}, {processes: 100, proxied: true}}
+	for _, f := range all {
+		defer f.end()
+		if err := b.startFleet(ctx, f, round); err != nil {
+			return fmt.Errorf("%s: %w", f, err)
 		}
-	}()
-	if err != nil {
+	}
+	if err := sleep(ctx, scaleCalming); err != nil {
+		return err
+	}
+	var resting errgroup.Group
+	for _, f := range all {
+		resting.Go(func() error { return f.etcd.atRest(ctx, f.values) })
+	}
+	if err := resting.Wait(); err != nil {
+		return err
+	}
+	for _, f := range all {
+		if err := f.change(ctx); err != nil {
+			return fmt.Errorf("%s: %w", f, err)
+		}
+		b.record(f.String(), peerOurs, round, f.values)
+	}
+	return nil
+}
+
+// fleet is client processes of one etcd.
+type fleet struct {
+	processes int
+	proxied   bool
+	etcd      *counted
+	children  []*proc
+	values    map[string]float64
+}
+
+// String is the fleet's case in the results.
+func (f *fleet) String() string {
+	if f.proxied {
+		return strconv.Itoa(f.processes) + " processes behind grpc-proxy"
+	}
+	return strconv.Itoa(f.processes) + " processes"
+}
+
+func (f *fleet) end() {
+	for _, p := range f.children {
+		p.end()
+	}
+	if f.etcd != nil {
+		f.etcd.close()
+	}
+}
+
+// startFleet starts a fleet's etcd and its processes, and waits until these know the endpoints.
+func (b *bench) startFleet(ctx context.Context, f *fleet, round int) (err error) {
+	f.values = make(map[string]float64)
+	if f.etcd, err = b.startCounted(fmt.Sprintf("%s/scale-%d-%s", b.dir, round, report.Slug(f.String())), f.proxied); err != nil {
+		return err
+	}
+	if err := putAll(ctx, f.etcd.client, styleOf(peerOurs, serviceKey), 0, ScaleEndpoints); err != nil {
+		return err
+	}
+	if f.children, err = b.startProcesses(f.etcd.endpoint, f.processes); err != nil {
 		return err
 	}
 	// etcd answers no request for a sign of life on a watch whose first revision is yet to come.
-	if _, err := etcd.client.Put(ctx, "bench/other", "x"); err != nil {
-		return err
-	}
-	values := make(map[string]float64)
-	if err := etcd.atRest(values); err != nil {
-		return err
-	}
-	before, err := etcd.stats()
+	_, err = f.etcd.client.Put(ctx, "bench/other", "x")
+	return err
+}
+
+// change adds what changes take and cost, when the fleet has been at rest.
+func (f *fleet) change(ctx context.Context) error {
+	before, err := f.etcd.stats()
 	if err != nil {
 		return err
 	}
-	sent, err := addOneByOne(ctx, etcd.client, ScaleEndpoints, children, time.Second)
+	sent, err := addOneByOne(ctx, f.etcd.client, ScaleEndpoints, f.children, time.Second)
 	if err != nil {
 		return err
 	}
 	var arrivals []map[string]float64
-	for _, p := range children {
+	for _, p := range f.children {
 		arrived, err := p.values(patience)
 		if err != nil {
 			return err
 		}
 		arrivals = append(arrivals, arrived)
 	}
-	after, err := etcd.stats()
+	after, err := f.etcd.stats()
 	if err != nil {
 		return err
 	}
-	values["to the last client ms"] = lastArrival(sent, arrivals) * 1e3
-	idle := values["etcd CPU %"] / 100 * (after["at"] - before["at"])
-	values["etcd CPU a change ms"] = max(0, after["cpu"]-before["cpu"]-idle) * 1e3 / scaleChanges
-	c := strconv.Itoa(n) + " processes"
-	if proxied {
-		c += " behind grpc-proxy"
-	}
-	b.record(c, peerOurs, round, values)
+	f.values["to the last client ms"] = lastArrival(sent, arrivals) * 1e3
+	idle := f.values["etcd CPU %"] / 100 * (after["at"] - before["at"])
+	f.values["etcd CPU a change ms"] = max(0, after["cpu"]-before["cpu"]-idle) * 1e3 / scaleChanges
 	return nil
 }
 

@@ -20,8 +20,8 @@ const (
 	callsBackends = 3                    // that serve
 	callsSize     = 1000                 // endpoints, those included
 	callsPace     = 2 * time.Millisecond // from one change to the next
-	callsWarm     = 400 * time.Millisecond
-	callsMeasured = 1500 * time.Millisecond
+	callsWarm     = time.Second
+	callsMeasured = 1200 * time.Millisecond
 	callsCallers  = 4
 )
 

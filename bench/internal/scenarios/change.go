@@ -56,7 +56,7 @@ func runChange(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) change(ctx context.Context, etcd *server, size, round int) error {
-	const warm, counted = 20, 160
+	const warm, counted = 20, 120
 	if err := etcd.clear(ctx); err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 var peersOfInstances = []string{peerStatic, peerOurs}
 
 // instancesTurns is how many turns each of them has.
-const instancesTurns = 60
+const instancesTurns = 40
 
 var instancesScenario = &Scenario{
 	run: runInstances,

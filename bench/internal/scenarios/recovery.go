@@ -13,13 +13,13 @@ import (
 )
 
 // bound is the time after which a recovery counts as one that never comes.
-const bound = 8 * time.Second
+const bound = 6 * time.Second
 
 var recoveryScenario = &Scenario{
 	run: runRecovery,
 	Scenario: report.Scenario{
 		Name: "recovery", Title: "recovery",
-		About: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: the time is from the end of the cut until it knows of them. A registration loses its key, then its lease: the time is until the key is back. *Never* means not within 8 s.",
+		About: "A client is cut off from etcd for 3 s, in which endpoints come and history is compacted: the time is from the end of the cut until it knows of them. A registration loses its key, then its lease: the time is until the key is back. *Never* means not within " + bound.String() + ".",
 		Peers: finders[1:],
 		Metrics: []metric{
 			{Name: "after a cut with compaction, s", Plot: true},

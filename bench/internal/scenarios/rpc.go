@@ -13,7 +13,7 @@ import (
 )
 
 // rpcTurns is how many turns each caller has.
-const rpcTurns = 120
+const rpcTurns = 80
 
 var rpcScenario = &Scenario{
 	run: runRPC,

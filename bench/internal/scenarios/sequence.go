@@ -14,7 +14,7 @@ var sequenceScenario = &Scenario{
 	run: runSequence,
 	Scenario: report.Scenario{
 		Name: "sequence", Title: "one change upon another",
-		About: "An endpoint is added or removed as soon as the change before it has arrived, 400 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until gRPC has handed the new state to the load balancing policy. The floor has no gRPC.",
+		About: "An endpoint is added or removed as soon as the change before it has arrived, 300 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until gRPC has handed the new state to the load balancing policy. The floor has no gRPC.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},
@@ -39,7 +39,7 @@ func runSequence(ctx context.Context, b *bench) error {
 	defer etcd.close()
 	for _, size := range []int{10, 100, 1000} {
 		err := b.measure(ctx, fmt.Sprintf("%d endpoints", size), finders, func(peer string) (map[string]float64, error) {
-			return b.finished(ctx, etcd, params{Role: "sequence", Peer: peer, Key: serviceKey, Size: size, Conns: 1, Changes: 400})
+			return b.finished(ctx, etcd, params{Role: "sequence", Peer: peer, Key: serviceKey, Size: size, Conns: 1, Changes: 300})
 		})
 		if err != nil {
 			return fmt.Errorf("%d endpoints: %w", size, err)

@@ -21,7 +21,7 @@ import (
 const (
 	updateEndpoints = 10_000
 	updateSubset    = 20
-	updatePairs     = 3                      // endpoints that come and go, in each run
+	updatePairs     = 2                      // endpoints that come and go, in each run
 	updateTakes     = 200 * time.Millisecond // in which an update is over
 )
 

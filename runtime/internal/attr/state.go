@@ -2,6 +2,7 @@ package attr
 
 import (
 	"hash/maphash"
+	"strconv"
 
 	"google.golang.org/grpc/resolver"
 
@@ -25,6 +26,14 @@ type State struct {
 	Endpoints []resolver.Endpoint
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 	Summary   *Summary            // of Endpoints; nil: not known
+}
+
+// String returns what gRPC's logs and channelz say of the state. It is short, for gRPC asks for it at each update.
+func (s *State) String() string {
+	if s.Pending {
+		return "endpoints not known yet"
+	}
+	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
 // Summary is what a pass over a set of endpoints would find out. Those who make the set one change at a time know it

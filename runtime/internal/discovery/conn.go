@@ -140,6 +140,9 @@ func (c *conn) send(s *State) {
 	}
 	switch {
 	case c.opts.Ours:
+		// Our policy takes them from told. gRPC before 1.84 writes out each state that it is given, for a log line that
+		// is not printed either: some 3 KB an endpoint.
+		state.Endpoints = []resolver.Endpoint{}
 	case !s.Known && !s.Refused:
 		return // gRPC has calls wait for a first state, whatever the policy
 	case len(state.Endpoints) == 0 && !c.served:

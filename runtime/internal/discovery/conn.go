@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/serviceconfig"
@@ -103,10 +102,10 @@ func (c *conn) notify() {
 func (c *conn) deliver() {
 	for {
 		if s, l := c.key.State(), c.opts.Candidates.Leader(); !c.begun || s.Sequence != c.sent || l != c.leader {
-			began := time.Now()
+			ended := c.key.keys.spending.begin()
 			c.begun, c.sent, c.leader = true, s.Sequence, l
 			c.send(s)
-			c.key.spent.Add(int64(min(time.Since(began), maxCharge(len(s.Endpoints)))))
+			c.key.spent.Add(int64(ended()))
 		}
 		c.mu.Lock()
 		if !c.missed || c.closed {
@@ -117,12 +116,6 @@ func (c *conn) deliver() {
 		c.missed = false
 		c.mu.Unlock()
 	}
-}
-
-// maxCharge returns the most that an update of that many endpoints is charged. The clock also counts the time for which
-// others had the processors, and on a busy machine that is most of what it counts.
-func maxCharge(endpoints int) time.Duration {
-	return 50*time.Microsecond + time.Duration(endpoints)*2*time.Microsecond
 }
 
 // send gives a state to gRPC.

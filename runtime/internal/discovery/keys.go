@@ -3,6 +3,7 @@ package discovery
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -46,6 +47,7 @@ type Keys struct {
 	configs   *listwatch.Group[liveConfig]
 	elections *listwatch.Group[string]
 	disk      *disk
+	spending  *spending // on updates of connections
 
 	// configSeen holds the ranges of keys that have had a live config. It outlives a Key, because gRPC
 	// keeps the last config that it was given.
@@ -77,8 +79,9 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		candidates: make(map[string]*Candidates),
 
-		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
-		keys: make(map[place]*Key),
+		disk:     newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
+		spending: &spending{processors: runtime.GOMAXPROCS(0)},
+		keys:     make(map[place]*Key),
 	}
 }
 

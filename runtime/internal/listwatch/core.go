@@ -385,7 +385,7 @@ func (c *core[T]) wait(now time.Time) action {
 		until = earlier(until, again)
 	}
 	if c.unpublished {
-		until = earlier(until, c.pace.due(now))
+		until = earlier(until, c.pace.due(c.withdraws(), now))
 	}
 	return action{call: callWait, until: until}
 }
@@ -463,16 +463,19 @@ func (c *core[T]) recovered() {
 
 // flush publishes a change if pacing allows. The end of an error is published without delay.
 func (c *core[T]) flush(now time.Time) {
-	if c.unpublished && (c.told != nil || !c.pace.due(now).After(now)) {
+	if c.unpublished && (c.told != nil || !c.pace.due(c.withdraws(), now).After(now)) {
 		c.publish(nil)
 	}
 }
 
 func (c *core[T]) publish(err error) {
+	c.pace.sent(c.withdraws(), c.now)
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
 	c.unpublished, c.told = false, err
-	c.pace.sent()
 }
+
+// withdraws reports whether the next update withdraws an entry.
+func (c *core[T]) withdraws() bool { return len(c.replica.set.removed) > 0 }
 
 func (c *core[T]) malformed(key string, err error) {
 	c.effects.malformed = append(c.effects.malformed, key)

@@ -443,18 +443,37 @@ func TestCoreLeavesReconnectsToTheStream(t *testing.T) {
 	}
 }
 
+// TestCorePacesWithdrawals has an entry be deleted while other changes wait.
+func TestCorePacesWithdrawals(t *testing.T) {
+	c := testCore(testSpec())
+	c.follow(t, watching...)
+	c.pace.changes.take(changeRate, time.Hour, start)
+	c.follow(t,
+		rule{0, answered(events(11, put("b", "2", 11))), fmt.Sprint("wait ", maxPacePause)},
+		rule{100 * ms, answered(events(12, del("a", 12))), "publish [b=2], wait 4s"},
+		rule{100 * ms, answered(events(13, put("b", "3", 13))), fmt.Sprint("wait ", maxPacePause-100*ms)},
+	)
+	c.pace.withdrawals.take(withdrawalRate, time.Hour, start.Add(100*ms))
+	c.follow(t,
+		rule{200 * ms, answered(events(14, del("b", 14))), fmt.Sprint("wait ", maxPacePause-200*ms)},
+		rule{maxPacePause, ok, fmt.Sprint("publish [], wait ", minPatience-(maxPacePause-200*ms))},
+	)
+}
+
 func TestCorePaces(t *testing.T) {
 	// An update that went out at so many units is paid for, and the next is due, 10 later.
-	const unit = paceShare * ms / 10
-	wait := func(units int) string { return fmt.Sprint("wait ", time.Duration(units)*unit+1) }
+	unit := changeRate.share * ms / 10
+	wait := func(units int) string { return fmt.Sprint("wait ", time.Duration(units)*unit) }
 	c := testCore(testSpec())
-	charge := func(cost time.Duration, at int) { c.pace.take(cost, start.Add(time.Duration(at)*unit)) }
+	charge := func(cost time.Duration, at int) {
+		c.pace.changes.take(changeRate, cost, start.Add(time.Duration(at)*unit))
+	}
 	c.follow(t, watching...)
-	charge(paceBurst+ms, 0)
+	charge(changeRate.burst+ms-1, 0)
 	c.follow(t,
 		rule{0, answered(events(11, put("a", "2", 11))), wait(10)},
 		rule{1 * unit, answered(events(12, put("a", "3", 12))), wait(9)},
-		rule{10*unit + paceShare, ok, fmt.Sprint("publish [a=3], wait ", minPatience-9*unit-paceShare)},
+		rule{10 * unit, ok, fmt.Sprint("publish [a=3], wait ", minPatience-9*unit)},
 	)
 	charge(ms, 11)
 	c.follow(t,

@@ -274,7 +274,7 @@ func TestGroupChargesUpdates(t *testing.T) {
 			answers <- *events(change, put("a", fmt.Sprint(change), change))
 			synctest.Wait()
 		}
-		for range 5 { // until such a cost is believed
+		for range fewCosts + 1 { // until such a cost is usual
 			time.Sleep(time.Second)
 			add()
 		}
@@ -282,7 +282,7 @@ func TestGroupChargesUpdates(t *testing.T) {
 			t.Fatalf("%d updates, want the list and five changes", n)
 		}
 		// This much may go out at once.
-		for range paceBurst/dear - 1 {
+		for range changeRate.burst/dear - 1 {
 			time.Sleep(dear)
 			add()
 		}

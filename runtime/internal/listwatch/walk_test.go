@@ -459,7 +459,12 @@ var walkEvents = []coretest.Event[walked]{
 		return w.etcd.rev < was
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
-	{Name: "the last update was dear", Do: func(w *walked) bool { w.core.charge(2*maxCost, w.now); return w.core.pace.spent < paceBurst }},
+	{Name: "the last update was dear", Do: func(w *walked) bool {
+		changes := &w.core.pace.changes
+		could := changes.spent < changeRate.burst
+		changes.take(changeRate, 2*maxCost, w.now)
+		return could
+	}},
 }
 
 func watchWalk(start func() *walked) coretest.World[walked] {

@@ -31,7 +31,7 @@ var parts = []part{
 		{"D12", "The etcd client is wrapped, by clientv3/namespace say", "Every call goes through the wrapper."},
 		{"D13", "The member asked is behind the others, or there is no leader to ask", "Lists are linearizable. Only with nothing known and no leader is a member's own view taken, until there is a leader; an older revision never replaces a newer one."},
 		{"D14", "100 connections to one service in one process", "One list and one watch of the key, and one each of its live service config."},
-		{"D15", "5,000 endpoints are replaced in a rollout", "The first changes at once, then steps whose pauses grow with what an update costs."},
+		{"D15", "5,000 endpoints are replaced in a rollout", "The first changes at once, then steps whose pauses grow with what an update costs; withdrawals have a reserve."},
 		{"D16", "A value names `unix:/x`, `dns:///x`, a user, a newline, or is a megabyte long", "Never dialled; reported with a bounded text; the other endpoints serve."},
 	}},
 	{"Resolving", []row{

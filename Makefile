@@ -32,11 +32,12 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
 .PHONY: test
-# Only modules with tests, so that nothing else is compiled with the race detector. Those that take longest come first.
+# Only modules and packages with tests, so that nothing else is compiled with the race detector. Those that take longest come first.
 test: MODULES := $(foreach module,integration cmd/etcdrpc $(filter-out integration cmd/etcdrpc,$(MODULES)) tools/release,\
 	$(if $(shell git ls-files --cached --others --exclude-standard '$(module)/*_test.go'),$(module)))
 # Without vet, which lint does for our code; go test would vet dependencies, too.
-test: export COMMAND = go test $(RACE) -p 2 -vet=off -timeout 10m $(TESTFLAGS) ./...
+test: export COMMAND = go test $(RACE) -p 2 -vet=off -timeout 10m $(TESTFLAGS) $$(go list -f "$$WITHTESTS" ./...)
+test: export WITHTESTS = {{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}
 test: ## Run all tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
 	@# Two modules at a time, and two packages of each, because the tests on real etcd mostly wait.

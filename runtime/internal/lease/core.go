@@ -208,6 +208,9 @@ func (c *core) heard(now time.Time, key string, kv *keyValue) {
 			if s.key != key || e.want != present {
 				continue
 			}
+			if kv == nil && s.has == ours && s.pending == nil {
+				c.doubt(now, s)
+			}
 			asWanted := kv != nil && c.isOwn(kv.lease) && kv.value == s.value
 			if kv == nil || s.has != foreign && !asWanted {
 				c.nudge(now)

@@ -13,27 +13,48 @@ import (
 // maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
 const maxRenewals = 4
 
+// renewal keeps one lease alive.
+type renewal struct {
+	stop  context.CancelFunc
+	doubt chan struct{} // receives when the core doubts the lease
+}
+
 // renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
 // held.
 func (s *Session) renewLeases(ids []clientv3.LeaseID) {
-	for id, stop := range s.renewals {
+	for id, r := range s.renewals {
 		if !slices.Contains(ids, id) {
-			stop()
+			r.stop()
 			delete(s.renewals, id)
 		}
 	}
 	for _, id := range ids {
 		if s.renewals[id] == nil && s.ctx.Err() == nil {
 			ctx, stop := context.WithCancel(s.ctx)
-			s.renewals[id] = stop
-			s.wg.Go(func() { s.keepAlive(ctx, id) })
+			r := &renewal{stop: stop, doubt: make(chan struct{}, 1)}
+			s.renewals[id] = r
+			s.wg.Go(func() { s.keepAlive(ctx, id, r.doubt) })
+		}
+	}
+	s.renewDoubted()
+}
+
+// renewDoubted has the renewals of leases that the core doubts ask it when they are due. It must be called with mu held.
+func (s *Session) renewDoubted() {
+	for id, r := range s.renewals {
+		if !s.core.doubts(id) {
+			continue
+		}
+		select {
+		case r.doubt <- struct{}{}:
+		default: // it is about to
 		}
 	}
 }
 
 // keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there
-// are none.
-func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
+// are none or the core doubts it.
+func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, doubt <-chan struct{}) {
 	answers, err := s.client.Lease.KeepAlive(ctx, id)
 	if err != nil {
 		s.keepAliveEnded(ctx, id, err)
@@ -52,17 +73,19 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID) {
 			if answer != nil {
 				s.renewed(id, answer)
 			}
+			continue
+		case <-doubt:
 		case <-timer.C:
-			var due bool
-			var wait time.Duration
-			s.locked(func(c *core, now time.Time) { due, wait = c.renewal(now, id) })
-			if due {
-				s.renewOnce(ctx, id, waiting)
-			}
-			timer.Reset(wait)
 		case <-ctx.Done():
 			return
 		}
+		var due bool
+		var wait time.Duration
+		s.locked(func(c *core, now time.Time) { due, wait = c.renewal(now, id) })
+		if due {
+			s.renewOnce(ctx, id, waiting)
+		}
+		timer.Reset(wait)
 	}
 }
 
@@ -120,7 +143,10 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 		sent := time.Now()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {
-			s.locked(func(c *core, _ time.Time) { c.prove(sent, id) })
+			s.locked(func(c *core, _ time.Time) {
+				c.prove(sent, id)
+				c.trust(sent, id)
+			})
 			s.renewed(id, answer)
 			s.tellCandidates()
 			return

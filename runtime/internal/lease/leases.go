@@ -15,6 +15,7 @@ type heldLease struct {
 	expires    time.Time     // unless it is renewed
 	proven     time.Time     // when the grant or the renewal was sent that is known to have been the last; see prove
 	renewAt    time.Time     // no renewal out of turn before
+	doubted    time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
 	tombstones []*slot       // the keys that were on it and must stay absent
 	presumed   bool          // seemed to be gone, and may be back
 	denied     bool          // etcd does not let us revoke it

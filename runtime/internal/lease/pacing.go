@@ -3,6 +3,8 @@ package lease
 import (
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
@@ -27,10 +29,30 @@ const (
 
 // pacing spaces the puts of a key that others keep changing.
 type pacing struct {
-	putAt     time.Time     // of the last put
-	spacing   time.Duration // between putAt and the next restoration
-	notBefore time.Time     // no put before
-	foreignAt time.Time     // when the key was last found to be someone else's
+	putAt     time.Time        // of the last put
+	spacing   time.Duration    // between putAt and the next restoration
+	notBefore time.Time        // no put before
+	foreignAt time.Time        // when the key was last found to be someone else's
+	doubted   bool             // the lease was doubted since the last put
+	deletedOn clientv3.LeaseID // that the key was on when it was last found deleted
+}
+
+// paused reports whether the key, if someone deletes it now, is put again only after a pause.
+func (p *pacing) paused(now time.Time) bool {
+	return now.Sub(p.putAt) <= calm && now.Before(p.putAt.Add(p.spacing))
+}
+
+// deleted takes in that the key was found deleted, and spaces its restoration.
+func (p *pacing) deleted(now time.Time, on clientv3.LeaseID) {
+	p.disturbed(now)
+	p.deletedOn = on
+}
+
+// excuse takes in that a lease does not exist any more. A key that went with it was deleted by nobody, and need not wait.
+func (p *pacing) excuse(gone clientv3.LeaseID) {
+	if p.deletedOn == gone {
+		p.deletedOn, p.notBefore = 0, time.Time{}
+	}
 }
 
 // disturbed takes in that someone deleted the key or wrote over it, and spaces its restoration.

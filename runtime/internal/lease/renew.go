@@ -8,8 +8,8 @@ import (
 )
 
 // The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the
-// TTL has passed without an answer, the lease is renewed out of turn, on another connection if there is
-// one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
+// TTL has passed without an answer, or there is a doubt whether it still stands, the lease is renewed out of
+// turn, on another connection if there is one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
 const (
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
@@ -48,12 +48,37 @@ func (c *core) renewal(now time.Time, id clientv3.LeaseID) (due bool, wait time.
 	if proof := later(h.proven.Add(h.life/provesIn), h.renewAt); c.elects() && proof.Before(at) {
 		at = proof
 	}
+	if !h.doubted.IsZero() && h.renewAt.Before(at) {
+		at = h.renewAt
+	}
 	if now.Before(at) {
 		return false, at.Sub(now)
 	}
 	wait = min(max(h.life/renewSpacing, renewSpacingMin), renewSpacingMax)
 	h.renewAt = now.Add(wait)
 	return true, wait
+}
+
+// doubt takes in that a key has gone from etcd. Its lease may have gone, too. The put would tell, but if that is to wait,
+// the lease is renewed at once. There is one doubt for each put of a key, so that who deletes keys again and again causes
+// no more renewals than writes.
+func (c *core) doubt(now time.Time, s *slot) {
+	if h := c.held(s.lease); h != nil && !s.doubted && s.paused(now) {
+		s.doubted, h.doubted = true, now
+	}
+}
+
+// doubts reports whether a renewal is to tell if a lease still stands.
+func (c *core) doubts(id clientv3.LeaseID) bool {
+	h := c.held(id)
+	return h != nil && !h.doubted.IsZero()
+}
+
+// trust takes in that etcd renewed a lease on a request that was sent at a time. A doubt that has arisen since stays.
+func (c *core) trust(sent time.Time, id clientv3.LeaseID) {
+	if h := c.held(id); h != nil && !sent.Before(h.doubted) {
+		h.doubted = time.Time{}
+	}
 }
 
 // keepAliveEnded replaces a lease. It need not be dead: the client may have given up for reasons of its own. If

@@ -120,7 +120,7 @@ type Session struct {
 	closeErr error // of the first Close
 	watches  map[string]*watch
 
-	renewals map[clientv3.LeaseID]context.CancelFunc
+	renewals map[clientv3.LeaseID]*renewal
 
 	telling sync.Mutex // serialises the calls of Item.Elect
 }
@@ -131,7 +131,7 @@ func New(client *clientv3.Client, opts Options) *Session {
 	return &Session{
 		client: client, opts: opts, ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]context.CancelFunc),
+		core: newCore(opts.TTL, jitter), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]*renewal),
 	}
 }
 

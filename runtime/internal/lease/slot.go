@@ -156,6 +156,7 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 	if s.on(id) {
 		s.setAbsent()
 	}
+	s.excuse(id)
 }
 
 // resolve takes in that no write on a lease is ambiguous any more.
@@ -170,7 +171,8 @@ func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
 	switch {
 	case kv == nil:
 		if s.has == ours && e.want == present && !s.retired {
-			s.disturbed(now)
+			c.doubt(now, s)
+			s.deleted(now, s.lease)
 			e.err = fmt.Errorf("key %q was deleted", s.key)
 		}
 		s.setAbsent()

@@ -123,7 +123,10 @@ func (s *Session) listen(ctx context.Context, w *watch, key string) error {
 			if event.Type == clientv3.EventTypePut {
 				kv = &keyValue{string(event.Kv.Value), clientv3.LeaseID(event.Kv.Lease), event.Kv.ModRevision, event.Kv.CreateRevision}
 			}
-			s.locked(func(c *core, now time.Time) { c.heard(now, key, kv) })
+			s.locked(func(c *core, now time.Time) {
+				c.heard(now, key, kv)
+				s.renewDoubted()
+			})
 		}
 		s.poke()
 	}

@@ -1,0 +1,197 @@
+package lease
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// restored registers a, has somebody delete it and the session put it back: the next put is to wait.
+func (s *script) restored() {
+	s.t.Helper()
+	s.have("a")
+	s.run(checkUnwatched)
+	s.delete("a")
+	s.run(checkMin)
+	s.settle()
+	if calls := strings.Join(s.calls, ", "); calls != "check a, check a, put a" {
+		s.t.Fatalf("the calls are %s", calls)
+	}
+	s.calls = nil
+}
+
+// delete has somebody delete a key, of which a watch tells.
+func (s *script) delete(key string) {
+	s.etcd.remove(key)
+	s.core.heard(s.now, key, nil)
+}
+
+// renewIfDue sends a renewal if one is due out of turn, and reports whether.
+func (s *script) renewIfDue() bool {
+	id := s.core.lease
+	due, _ := s.core.renewal(s.now, id)
+	if !due {
+		return false
+	}
+	if _, ok := s.etcd.leases[id]; !ok {
+		s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
+		return true
+	}
+	s.core.trust(s.now, id)
+	s.core.renewed(s.now, id, ttl, 0)
+	return true
+}
+
+// A key that goes again soon after it was put back waits for its next put. Its lease may have been revoked, so that is
+// asked first.
+func TestG1_ARevokedLeaseOwesNoPause(t *testing.T) {
+	for name, learn := range map[string]func(s *script){
+		"a watch tells": func(s *script) { s.core.heard(s.now, "a", nil) },
+		"a watch tells, and the key is checked first": func(s *script) {
+			s.core.heard(s.now, "a", nil)
+			s.run(checkMin + time.Millisecond)
+			s.state("a", Lost)
+		},
+		"a check tells": func(s *script) {
+			s.core.nudge(s.now)
+			s.run(checkMin + time.Millisecond)
+			s.state("a", Lost)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScript(t)
+			s.restored()
+			s.core.held(1).granted = s.now.Add(-youngLease) // it has no reason to delay the next grant
+			s.renewAt = s.now.Add(time.Minute)              // no keepalive comes to help
+			s.etcd.revoke(1)
+			learn(s)
+			if !s.renewIfDue() {
+				t.Fatal("no renewal is due")
+			}
+			s.settle()
+			s.state("a", Registered)
+			if kv := s.etcd.get("a"); kv == nil || kv.lease != 2 {
+				t.Errorf("etcd has %+v; the calls were %s", kv, strings.Join(s.calls, ", "))
+			}
+		})
+	}
+}
+
+// Who deletes a key again and again causes no more renewals than puts, and puts at a limited rate as ever.
+func TestG2_DeletionsCauseFewRenewals(t *testing.T) {
+	s := newScript(t)
+	s.restored()
+	renewals := 0
+	for end := s.now.Add(time.Minute); s.now.Before(end); {
+		s.delete("a")
+		s.core.heard(s.now, "a", nil) // once more, for good measure
+		if s.renewIfDue() {
+			renewals++
+		}
+		s.run(10 * time.Millisecond)
+	}
+	puts := strings.Count(strings.Join(s.calls, ", "), "put a")
+	if puts < 20 || puts > 60 {
+		t.Errorf("%d puts in a minute, want one in 1 s to 2 s", puts)
+	}
+	if renewals < 20 || renewals > puts+1 {
+		t.Errorf("%d renewals in a minute, with %d puts", renewals, puts)
+	}
+}
+
+// A doubt lasts until a renewal is answered that was sent since.
+func TestADoubtIsNotDropped(t *testing.T) {
+	s := newScript(t)
+	s.restored()
+	due := func(want bool, when string) {
+		t.Helper()
+		if got, _ := s.core.renewal(s.now, 1); got != want || s.core.doubts(1) != (want || when == "in between") {
+			t.Errorf("%s: a renewal is due: %v, want %v; there is a doubt: %v", when, got, want, s.core.doubts(1))
+		}
+	}
+	s.core.renewed(s.now, 1, ttl, 0)
+	if got, _ := s.core.renewal(s.now, 1); got || s.core.doubts(1) {
+		t.Fatal("there is a doubt before there is a reason")
+	}
+	before := s.now.Add(-time.Millisecond)
+	s.delete("a")
+	due(true, "the key has gone")
+	due(false, "in between")
+	s.now = s.now.Add(ttl / renewSpacing)
+	due(true, "no answer has come")
+	s.core.trust(before, 1)
+	s.core.renewed(s.now, 1, ttl, 0)
+	s.now = s.now.Add(ttl / renewSpacing)
+	due(true, "what was sent before was answered")
+	s.core.renewalFailed(s.now, 1, context.DeadlineExceeded)
+	s.now = s.now.Add(ttl / renewSpacing)
+	due(true, "the time of a renewal has run out")
+	s.core.trust(s.now, 1)
+	s.now = s.now.Add(ttl / renewSpacing)
+	due(false, "a renewal was answered")
+}
+
+// revokedLease does not answer its first question, and has been revoked.
+type revokedLease struct {
+	clientv3.Lease
+	asked *int
+}
+
+func (revokedLease) KeepAlive(context.Context, clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
+	return make(chan *clientv3.LeaseKeepAliveResponse), nil
+}
+
+func (l revokedLease) TimeToLive(ctx context.Context, _ clientv3.LeaseID, _ ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
+	if *l.asked++; *l.asked == 1 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return &clientv3.LeaseTimeToLiveResponse{TTL: -1}, nil
+}
+
+func (revokedLease) KeepAliveOnce(context.Context, clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	return nil, rpctypes.ErrLeaseNotFound
+}
+
+// A doubt is followed at once while the renewals are waiting for their turn, and again if etcd does not answer.
+func TestADoubtWakesTheRenewals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const id, life = 7, 15 * time.Second
+		asked := 0
+		s := New(&clientv3.Client{Lease: revokedLease{asked: &asked}}, Options{TTL: life})
+		s.core.granted(time.Now(), id, life)
+		s.mu.Lock()
+		s.renewLeases([]clientv3.LeaseID{id})
+		s.mu.Unlock()
+		time.Sleep(time.Second)
+		if asked != 0 {
+			t.Fatalf("%d questions without a reason", asked)
+		}
+		doubted := time.Now()
+		s.locked(func(c *core, now time.Time) {
+			c.held(id).doubted = now
+			s.renewDoubted()
+		})
+		synctest.Wait()
+		if asked != 1 {
+			t.Errorf("%d questions at once, want 1", asked)
+		}
+		for range 100 {
+			var gone bool
+			if s.locked(func(c *core, _ time.Time) { gone = c.held(id) == nil }); gone {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if took := time.Since(doubted); asked != 2 || took > renewSpacingMax+askTimeout {
+			t.Errorf("the lease was found gone after %v and %d questions", took, asked)
+		}
+		s.cancel()
+		s.wg.Wait()
+	})
+}

@@ -1,0 +1,76 @@
+package registration
+
+import (
+	goruntime "runtime"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// watchStreams counts the goroutines in which the etcd client serves the streams of watches.
+func watchStreams() int {
+	buf := make([]byte, 16<<20)
+	stacks := string(buf[:goruntime.Stack(buf, true)])
+	n := 0
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
+		if strings.Contains(stack, "go.etcd.io/etcd/client/v3.(*watchG") {
+			n++
+		}
+	}
+	return n
+}
+
+// connection waits until the connection to etcd is up, or is not.
+func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
+	t.Helper()
+	ctx := kit.Bounded(t, soon)
+	for state := conn.GetState(); (state == connectivity.Ready) != up; state = conn.GetState() {
+		if !conn.WaitForStateChange(ctx, state) {
+			t.Fatalf("the connection stays %s", state)
+		}
+	}
+}
+
+// A server watches its own keys anew after each reconnect. Of the watches before, nothing is left.
+func TestG30_Reconnects(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	calls := w.etcd.Calls()
+	watching := func(more int) {
+		t.Helper()
+		kit.Eventually(t, soon, "the own key is watched", func() bool { return calls.Count(etcdtest.Watch, "") >= more })
+	}
+	watching(1)
+	one := 0
+	kit.Eventually(t, soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
+	const reconnects = 30
+	for i := range reconnects {
+		calls.Reset()
+		if i%3 == 2 {
+			w.etcd.Pause() // what is sent from here on is not answered before the cut
+		}
+		if i%3 != 0 {
+			w.delete(entry)
+		}
+		w.etcd.Cut()
+		connection(t, w.client.ActiveConnection(), false)
+		w.etcd.Resume()
+		w.etcd.Restore()
+		connection(t, w.client.ActiveConnection(), true)
+		watching(1)
+	}
+	w.state(g, runtime.StateRegistered)
+	left := 0
+	kit.Eventually(t, soon, "streams to end", func() bool { left = watchStreams() - one; return left <= 0 })
+	report.Count(t, "G30", "reconnects", reconnects)
+	report.Count(t, "G30", "goroutines left of earlier watches", max(left, 0))
+	w.delete(entry)
+	kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+}

@@ -85,12 +85,17 @@ type boundedWatch struct {
 // Watch adds the bound to the options of a stream. The etcd client calls it for the first watch of a stream, and again
 // whenever the stream was lost.
 func (w boundedWatch) Watch(ctx context.Context, opts ...grpc.CallOption) (etcdserverpb.Watch_WatchClient, error) {
+	ctx, end := w.streams.bound(ctx)
 	stream, err := w.WatchClient.Watch(ctx, append(opts[:len(opts):len(opts)], grpc.MaxCallRecvMsgSize(maxWatchAnswer))...)
 	if err != nil {
+		end()
 		return nil, err
 	}
 	w.streams.made(ctx)
-	return boundedStream{stream, func() { w.streams.lost(ctx) }}, nil
+	return boundedStream{stream, func() {
+		end()
+		w.streams.lost(ctx)
+	}}, nil
 }
 
 type boundedStream struct {

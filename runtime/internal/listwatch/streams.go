@@ -31,13 +31,14 @@ type Streams struct {
 	mu        sync.Mutex
 	pulse     pulse
 	followers map[uint64]map[*follower]struct{} // by their stream
+	ends      map[uint64]context.CancelFunc     // of the streams that the etcd client has made or is making
 }
 
 // NewStreams returns the streams of a client that makes them anew unseen. [Bounded] returns those of one that does not.
 func NewStreams() *Streams {
 	return &Streams{
 		turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
-		followers: make(map[uint64]map[*follower]struct{}),
+		followers: make(map[uint64]map[*follower]struct{}), ends: make(map[uint64]context.CancelFunc),
 	}
 }
 
@@ -55,7 +56,43 @@ func (s *Streams) open(ctx context.Context) (stream uint64, err error) {
 func (s *Streams) opened() { <-s.turn }
 
 // retire has later watches open on another stream than the given one.
-func (s *Streams) retire(stream uint64) { s.n.CompareAndSwap(stream, stream+1) }
+func (s *Streams) retire(stream uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n.CompareAndSwap(stream, stream+1)
+	s.endUnused(stream)
+}
+
+// endUnused ends a stream that has no watch and gets none any more. The etcd client keeps it if its watch was given up
+// while it was being opened. It must be called with mu held.
+func (s *Streams) endUnused(stream uint64) {
+	if end := s.ends[stream]; end != nil && s.unused(stream) {
+		end()
+		delete(s.ends, stream)
+	}
+}
+
+func (s *Streams) unused(stream uint64) bool {
+	return stream < s.n.Load() && len(s.followers[stream]) == 0
+}
+
+// bound returns the context for a stream that the etcd client is about to make, which ends when the stream is not used any
+// more or end is called.
+func (s *Streams) bound(ctx context.Context) (_ context.Context, end context.CancelFunc) {
+	ctx, end = context.WithCancel(ctx)
+	stream, ok := streamOf(ctx)
+	if !ok {
+		return ctx, end
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if before := s.ends[stream]; before != nil {
+		before() // the client makes a stream anew when it has lost it
+	}
+	s.ends[stream] = end
+	s.endUnused(stream)
+	return ctx, end
+}
 
 // on returns the context of calls on a stream.
 func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
@@ -89,6 +126,7 @@ func (s *Streams) follow(stream uint64, f *follower, open func()) (stop func()) 
 		defer s.mu.Unlock()
 		if delete(s.followers[stream], f); len(s.followers[stream]) == 0 {
 			delete(s.followers, stream)
+			s.endUnused(stream)
 		}
 	}
 }
@@ -131,18 +169,26 @@ func (s *Streams) made(ctx context.Context) {
 
 // tell calls f for the watches on the stream of a context.
 func (s *Streams) tell(ctx context.Context, f func(*follower)) {
+	stream, ok := streamOf(ctx)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for follower := range s.followers[stream] {
+		f(follower)
+	}
+}
+
+// streamOf returns the stream that a context is of, false if it is of none.
+func streamOf(ctx context.Context) (stream uint64, ok bool) {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	for _, text := range md.Get(streamKey) {
-		stream, err := strconv.ParseUint(text, 10, 64)
-		if err != nil {
-			continue // not one of these
+		if stream, err := strconv.ParseUint(text, 10, 64); err == nil {
+			return stream, true
 		}
-		s.mu.Lock()
-		for follower := range s.followers[stream] {
-			f(follower)
-		}
-		s.mu.Unlock()
 	}
+	return 0, false
 }
 
 // ask reports whether a stream is to be asked for progress now.

@@ -102,10 +102,10 @@ func (c *conn) notify() {
 func (c *conn) deliver() {
 	for {
 		if s, l := c.key.State(), c.opts.Candidates.Leader(); !c.begun || s.Sequence != c.sent || l != c.leader {
-			ended := c.key.keys.spending.begin()
+			stop := c.key.keys.cpu.start()
 			c.begun, c.sent, c.leader = true, s.Sequence, l
 			c.send(s)
-			c.key.spent.Add(int64(ended()))
+			c.key.spent.Add(int64(stop()))
 		}
 		c.mu.Lock()
 		if !c.missed || c.closed {
@@ -133,8 +133,8 @@ func (c *conn) send(s *State) {
 	}
 	switch {
 	case c.opts.Ours:
-		// Our policy takes them from told. gRPC before 1.84 writes out each state that it is given, for a log line that
-		// is not printed either: some 3 KB an endpoint.
+		// Our policy takes them from told. gRPC before 1.84 formats each state for a log line, printed or not: some
+		// 3 KB an endpoint.
 		state.Endpoints = []resolver.Endpoint{}
 	case !s.Known && !s.Refused:
 		return // gRPC has calls wait for a first state, whatever the policy

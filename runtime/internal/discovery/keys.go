@@ -47,7 +47,7 @@ type Keys struct {
 	configs   *listwatch.Group[liveConfig]
 	elections *listwatch.Group[string]
 	disk      *disk
-	spending  *spending // on updates of connections
+	cpu       *virtualClock // for updates of connections
 
 	// configSeen holds the ranges of keys that have had a live config. It outlives a Key, because gRPC
 	// keeps the last config that it was given.
@@ -79,9 +79,9 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		candidates: make(map[string]*Candidates),
 
-		disk:     newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
-		spending: &spending{processors: runtime.GOMAXPROCS(0)},
-		keys:     make(map[place]*Key),
+		disk: newDisk(cfg.SnapshotDir, cfg.Endpoints, cfg.Allowed, cfg.Logger),
+		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
+		keys: make(map[place]*Key),
 	}
 }
 

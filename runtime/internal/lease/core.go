@@ -208,7 +208,7 @@ func (c *core) heard(now time.Time, key string, kv *keyValue) {
 			if s.key != key || e.want != present {
 				continue
 			}
-			if kv == nil && s.has == ours && s.pending == nil {
+			if kv == nil {
 				c.doubt(now, s)
 			}
 			asWanted := kv != nil && c.isOwn(kv.lease) && kv.value == s.value

@@ -39,8 +39,11 @@ type pacing struct {
 
 // paused reports whether the key, if someone deletes it now, is put again only after a pause.
 func (p *pacing) paused(now time.Time) bool {
-	return now.Sub(p.putAt) <= calm && now.Before(p.putAt.Add(p.spacing))
+	return now.Before(p.putAt.Add(p.spacing))
 }
+
+// put takes in that the key was put.
+func (p *pacing) put(now time.Time) { p.putAt, p.doubted, p.deletedOn = now, false, 0 }
 
 // deleted takes in that the key was found deleted, and spaces its restoration.
 func (p *pacing) deleted(now time.Time, on clientv3.LeaseID) {

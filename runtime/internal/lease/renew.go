@@ -9,7 +9,8 @@ import (
 
 // The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the
 // TTL has passed without an answer, or there is a doubt whether it still stands, the lease is renewed out of
-// turn, on another connection if there is one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
+// turn, on another connection if there is one, until an answer comes. The attempts are renewSpacing of a TTL
+// apart, within these limits.
 const (
 	renewSpacing    = 16
 	renewSpacingMin = 100 * time.Millisecond
@@ -44,14 +45,14 @@ func (c *core) renewal(now time.Time, id clientv3.LeaseID) (due bool, wait time.
 	if h == nil {
 		return false, tick
 	}
-	at := later(h.expires.Add(-h.life/2), h.renewAt)
-	if proof := later(h.proven.Add(h.life/provesIn), h.renewAt); c.elects() && proof.Before(at) {
+	at := h.expires.Add(-h.life / 2)
+	if proof := h.proven.Add(h.life / provesIn); c.elects() && proof.Before(at) {
 		at = proof
 	}
-	if !h.doubted.IsZero() && h.renewAt.Before(at) {
-		at = h.renewAt
+	if !h.doubted.IsZero() {
+		at = now
 	}
-	if now.Before(at) {
+	if at = later(at, h.renewAt); now.Before(at) {
 		return false, at.Sub(now)
 	}
 	wait = min(max(h.life/renewSpacing, renewSpacingMin), renewSpacingMax)
@@ -63,7 +64,7 @@ func (c *core) renewal(now time.Time, id clientv3.LeaseID) (due bool, wait time.
 // the lease is renewed at once. There is one doubt for each put of a key, so that who deletes keys again and again causes
 // no more renewals than writes.
 func (c *core) doubt(now time.Time, s *slot) {
-	if h := c.held(s.lease); h != nil && !s.doubted && s.paused(now) {
+	if h := c.held(s.lease); h != nil && s.has == ours && s.pending == nil && !s.doubted && s.paused(now) {
 		s.doubted, h.doubted = true, now
 	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // stream is where a watch is opened. The etcd client keeps a stream whose watch was given up while it was being opened,
-// as each reconnect has one: nothing but Close ends it. So each watch has a Watcher that is closed with it, on the client's
-// connection.
+// as each reconnect has one, until its Watcher is closed. So each watch has a Watcher that is closed with it, on the
+// client's connection.
 type stream struct {
 	clientv3.Watcher
 	own bool // made for one watch

@@ -205,7 +205,8 @@ func (c *core) putDone(now time.Time, st *step, revision int64) {
 	if s.elect != nil && s.created == 0 {
 		s.readFrom(now)
 	}
-	s.ourRev, s.putAt, s.yielded, s.doubted = revision, now, false, false
+	s.ourRev, s.yielded = revision, false
+	s.put(now)
 	s.accepted()
 	c.dropTombstone(s.key)
 	if !slices.ContainsFunc(st.e.slots, func(s *slot) bool { return s.refused != nil }) {

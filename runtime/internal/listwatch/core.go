@@ -469,12 +469,12 @@ func (c *core[T]) flush(now time.Time) {
 }
 
 func (c *core[T]) publish(err error) {
-	c.pace.sent(c.withdraws(), c.now)
+	c.pace.sent(c.withdraws(), c.now) // before the snapshot, which forgets what was removed
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
 	c.unpublished, c.told = false, err
 }
 
-// withdraws reports whether the next update withdraws an entry.
+// withdraws reports whether an entry was removed since the last update.
 func (c *core[T]) withdraws() bool { return len(c.replica.set.removed) > 0 }
 
 func (c *core[T]) malformed(key string, err error) {

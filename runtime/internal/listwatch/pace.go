@@ -18,7 +18,7 @@ const (
 var (
 	// changeRate is that of all updates.
 	changeRate = rate{share: 250, burst: 8 * time.Millisecond}
-	// withdrawalRate is that of updates that could not go out by changeRate, and that withdraw an endpoint:
+	// withdrawalRate is that of updates that could not go out by changeRate, and that remove an entry:
 	// until one has gone out, calls go to a server that is about to stop.
 	withdrawalRate = rate{share: 100, burst: 20 * time.Millisecond}
 )
@@ -29,7 +29,8 @@ var (
 // rollout costs a bounded share of a core. Withdrawals have a reserve. The zero value has full budgets.
 //
 // The cheaper an update, the smaller the part of its cost that counts: an update that costs less than
-// hearing of the change is not what makes a rollout expensive, and one that costs much more is.
+// hearing of the change is not what makes a rollout expensive, and one that costs much more is. The reserve
+// is charged in full.
 //
 // A cost is measured by the clock, so it includes whatever else the machine did meanwhile. No more than
 // twice the usual cost is believed, and nothing while it is not known what is usual.
@@ -120,14 +121,12 @@ const fewCosts = 4
 // usual holds the last costs.
 type usual struct {
 	costs [8]time.Duration
-	n     int // how many costs there were, up to two rounds of the array
+	n     int // costs added
 }
 
 func (u *usual) add(cost time.Duration) {
 	u.costs[u.n%len(u.costs)] = cost
-	if u.n++; u.n == 2*len(u.costs) {
-		u.n = len(u.costs)
-	}
+	u.n++
 }
 
 // median returns the usual cost, 0 while too few are known.

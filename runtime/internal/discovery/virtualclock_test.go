@@ -20,9 +20,9 @@ func (c slowConn) UpdateState(resolver.State) error {
 	return nil
 }
 
-// TestSpending has connections take updates at the same time: they are charged what so many processors can have worked
+// TestVirtualClock has connections take updates at the same time: they are charged what so many processors can have worked
 // for them, however long each of them took.
-func TestSpending(t *testing.T) {
+func TestVirtualClock(t *testing.T) {
 	const ms = time.Millisecond
 	for _, tt := range []struct {
 		name  string
@@ -36,7 +36,7 @@ func TestSpending(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := &Key{keys: &Keys{spending: &spending{processors: 2}}}
+				k := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}
 				k.state.Store(&State{Sequence: 1, Known: true})
 				var all sync.WaitGroup
 				for _, takes := range tt.takes {

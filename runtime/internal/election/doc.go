@@ -19,7 +19,8 @@
 //     this process, which may run slower than etcd's by as much. Answers to renewals whose time is not known do not
 //     count, nor does a renewal that was sent when that time had run out: etcd may have decided by then to end the lease.
 //     While it is not known on which of two leases the key is, the one that ends first counts.
-//   - This process has not begun to delete the key. The leadership ends before the deletion is sent.
+//   - This process has not begun to delete the key. The leadership ends before the deletion is sent. One that is to stand
+//     again meanwhile waits until the deletion is known to have failed, or to miss the key, which has moved to another lease.
 //
 // So a key with a lower create revision than the next leader's exists until after its holder has stepped down. A process
 // that stands still for a while may notice that late, and a call to a store may be under way when the leadership ends.

@@ -109,10 +109,11 @@ func createdBy(st *step, revision int64) int64 {
 	return 0
 }
 
-// candidacy returns what is known of an entry's candidate. It is nothing unless the whole entry is in etcd.
+// candidacy returns what is known of an entry's candidate. It is nothing unless the whole entry is in etcd, nor while a
+// deletion of the candidate may be on its way: an entry that was paused when it was sent may have been resumed.
 func (c *core) candidacy(now time.Time, e *entry) Candidacy {
 	s := e.candidate()
-	if s == nil || c.closing || e.want != present || !s.placed() || s.created == 0 || e.conflicted() || !c.placed(now, e) {
+	if s == nil || c.closing || e.want != present || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !c.placed(now, e) {
 		return Candidacy{}
 	}
 	until := c.held(s.lease).provenUntil()

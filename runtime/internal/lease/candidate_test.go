@@ -1,18 +1,23 @@
 package lease
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // candidate is an entry of a key and a candidate.
-func candidate(key string) []Item {
-	return append(item(key, "v"), Item{
-		Key: func(clientv3.LeaseID) string { return key + "?" }, Value: key, Elect: func(Candidacy) {},
+func candidate(key string) []Item { return plusCandidate(key, item(key, "v")) }
+
+// plusCandidate returns the items of an entry with a candidate.
+func plusCandidate(name string, items []Item) []Item {
+	return append(items, Item{
+		Key: func(clientv3.LeaseID) string { return name + "?" }, Value: name, Elect: func(Candidacy) {},
 	})
 }
 
@@ -199,5 +204,52 @@ func TestCandidatesOfUnknownWrites(t *testing.T) {
 		if !s.stands("a") {
 			t.Errorf("fate %d: it does not stand in the end: %v", fate, s.entries["a"].err)
 		}
+	}
+}
+
+// A candidate that is to stand again while its deletion is under way stands when the deletion can do it no harm any more.
+func TestCandidatesOfUnknownDeletions(t *testing.T) {
+	for fate := range 4 {
+		s := newScript(t)
+		s.have("b") // so that the lease stays
+		s.stand("a")
+		e, deleted := s.entries["a"], false
+		s.fail = func() int {
+			if pending := e.candidate().pending; pending == nil || pending.kind != remove {
+				return 0
+			}
+			deleted = true
+			s.want("a", present)
+			if s.stands("a") {
+				t.Errorf("fate %d: it stands while its deletion is under way", fate)
+			}
+			return fate
+		}
+		s.want("a", paused)
+		for range 300 {
+			s.run(100 * time.Millisecond)
+			s.stands("a")
+		}
+		if !deleted || !s.stands("a") {
+			t.Errorf("fate %d: in the end, after a deletion (%v), it does not stand: %v", fate, deleted, e.err)
+		}
+	}
+}
+
+// A revocation that was not answered may arrive although the next one is denied.
+func TestCandidatesOfUnknownRevocations(t *testing.T) {
+	s := newScript(t)
+	s.stand("a")
+	s.want("a", paused)
+	s.core.sweep(s.now)
+	h := s.core.revocable(s.now)
+	if h == nil {
+		t.Fatal("the lease is not revoked")
+	}
+	s.core.revokeFailed(s.now, h.id, context.DeadlineExceeded)
+	s.core.revokeFailed(s.now, h.id, rpctypes.ErrPermissionDenied)
+	s.want("a", present)
+	if s.stands("a") {
+		t.Error("it stands on a lease that may be revoked yet")
 	}
 }

@@ -75,6 +75,9 @@ func (c *core) unanswered(now time.Time, steps []step) {
 		}
 		st.s.pending = st
 		st.s.ambiguous = append(st.s.ambiguous, st.lease)
+		if st.kind == remove {
+			st.s.deletions = append(st.s.deletions, st.lease)
+		}
 		if st.s.blind {
 			st.s.pending = nil
 			c.replaceLease(now, st.lease, errUnsettled(st.s.key))
@@ -218,6 +221,9 @@ func (c *core) revokeFailed(now time.Time, id clientv3.LeaseID, err error) {
 	case isRefusal(err):
 		c.revokeDenied(now, id)
 	default:
+		if h := c.held(id); h != nil {
+			h.proven = time.Time{} // the lease may go whatever becomes of the next attempt
+		}
 		c.failed(now, fmt.Errorf("revoke lease %x: %w", int64(id), err))
 	}
 }

@@ -44,6 +44,7 @@ type slot struct {
 
 	pending   *step              // a write whose outcome is not known
 	ambiguous []clientv3.LeaseID // those on which a write may have arrived, or may yet
+	deletions []clientv3.LeaseID // those of them that a deletion is guarded by which may have arrived, or may yet
 
 	// Reads and writes are refused key by key.
 	readAccess
@@ -161,7 +162,15 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 
 // resolve takes in that no write on a lease is ambiguous any more.
 func (s *slot) resolve(id clientv3.LeaseID) {
-	s.ambiguous = slices.DeleteFunc(s.ambiguous, func(l clientv3.LeaseID) bool { return l == id })
+	is := func(l clientv3.LeaseID) bool { return l == id }
+	s.ambiguous = slices.DeleteFunc(s.ambiguous, is)
+	s.deletions = slices.DeleteFunc(s.deletions, is)
+}
+
+// mayGo reports whether a deletion of the key was sent that may have arrived, or may yet. It misses a key that has
+// moved to another lease meanwhile.
+func (s *slot) mayGo() bool {
+	return s.pending != nil && s.pending.kind == remove || slices.Contains(s.deletions, s.lease)
 }
 
 // found takes in what etcd has under a key; nil: nothing.

@@ -63,6 +63,14 @@ func startRegistered(t *testing.T, n int, items func(name, value string) []Item)
 // plusNamed returns the items of an entry with a second key, which has the id of its lease.
 func plusNamed(name, value string) []Item { return append(item(name, value), named("z", value)...) }
 
+// standing returns the items of an entry. That of a has a second key, which has the id of its lease, and a candidate.
+func standing(name, value string) []Item {
+	if name != "a" {
+		return item(name, value)
+	}
+	return plusCandidate(name, plusNamed(name, value))
+}
+
 func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
 		return false
@@ -119,9 +127,28 @@ func (w *walked) renew(after time.Duration) {
 		} else if !w.silent {
 			w.etcd.leases[id] = w.now.Add(ttl)
 			w.core.renewed(w.now, id, ttl, w.etcd.rev)
+			if w.core.elects() {
+				w.core.prove(w.now, id)
+			}
 		}
 	}
-	w.etcd.expire(w.now)
+	w.takes(func() { w.etcd.expire(w.now) })
+}
+
+// takes has etcd take a call in, or the time, and notes if that takes a candidate away that may lead.
+func (w *walked) takes(do func()) {
+	had := make(map[*slot]bool)
+	for _, e := range w.all() {
+		if s := e.candidate(); s != nil {
+			had[s] = w.etcd.get(s.key) != nil
+		}
+	}
+	do()
+	for _, e := range w.all() {
+		if s := e.candidate(); had[s] && w.etcd.get(s.key) == nil && w.core.candidacy(w.now, e) != (Candidacy{}) {
+			w.breaks("a candidate that may lead is not taken away: %s", s.key)
+		}
+	}
 }
 
 // begin has the session make its next call, for which it may wait. It reports false if a call is under way or
@@ -228,6 +255,9 @@ func (w *walked) grant(f fate) {
 	}
 	if f == answered {
 		w.core.granted(w.now, w.etcd.ids, ttl)
+		if w.core.elects() {
+			w.core.proveGrant(w.now, w.etcd.ids)
+		}
 		return
 	}
 	w.pass(callTimeout)
@@ -237,7 +267,7 @@ func (w *walked) grant(f fate) {
 func (w *walked) revoke(id clientv3.LeaseID, f fate) {
 	_, known := w.etcd.leases[id]
 	if f != lost {
-		w.etcd.revoke(id)
+		w.takes(func() { w.etcd.revoke(id) })
 	}
 	switch {
 	case f != answered:
@@ -292,7 +322,7 @@ func (w *walked) arrive(steps []step) (made bool, kvs []*keyValue, err error) {
 			taken = append(taken, st.s.key)
 		}
 	}
-	made, kvs, err = w.etcd.write(steps)
+	w.takes(func() { made, kvs, err = w.etcd.write(steps) })
 	if made && len(taken) > 0 && !w.restored {
 		w.breaks("a newer process keeps its keys: %q were taken", taken)
 	}
@@ -470,6 +500,10 @@ var leaseEvents = []coretest.Event[walked]{
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
+	{Name: "writes under the next lease's name are denied, or allowed again", Do: func(w *walked) bool {
+		flip(w.etcd.unwritable, fmt.Sprintf("z/%d", w.etcd.ids+1))
+		return true
+	}},
 	{Name: "etcd is full, or not any more", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
 	{Name: "etcd has too many requests, or not any more", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
 
@@ -569,6 +603,23 @@ func TestWalk(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",
 			"a call is done and not answered", "a call is delayed", "a delayed call arrives", "the keepalive ends", "a is deleted", "another process takes a",
 			"the lease is revoked")...))
+	})
+	stands := append(calls, "pause a", "resume a", "drop a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
+		"the keepalive ends", "renewals stop", "another process takes a", "writes of a are denied, or allowed again",
+		"writes under the next lease's name are denied, or allowed again")
+	t.Run("an entry has a candidate", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 2, standing) }, stands...))
+	})
+	t.Run("a candidate is deleted", func(t *testing.T) {
+		coretest.Walk(t, 4, leaseWalk(func() *walked {
+			w := startRegistered(t, 2, standing)
+			w.setWant(0, paused)
+			for w.entries[0].candidate().pending == nil {
+				w.end(answered)
+				w.begin()
+			}
+			return w
+		}, stands...))
 	})
 	t.Run("etcd is restored", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked {

@@ -81,9 +81,11 @@ func (e *entry) others() []*slot {
 	return slices.DeleteFunc(slices.Clone(e.slots), func(s *slot) bool { return s.elect != nil || s.retired })
 }
 
-// barred reports whether s is a candidate whose entry is not in etcd because etcd refuses it. It must not lead.
-func (e *entry) barred(s *slot) bool {
-	return s.elect != nil && slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
+// barred reports whether s is a candidate whose entry is not in etcd because etcd refuses it. It must not lead. One whose
+// entry is there under its retired name goes on.
+func (c *core) barred(now time.Time, e *entry, s *slot) bool {
+	return s.elect != nil && !c.placed(now, e) &&
+		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
 }
 
 // backed leaves out the puts of candidates whose entries are not in etcd, nor put there by the same transaction.

@@ -97,6 +97,13 @@ func TestCandidates(t *testing.T) {
 				s.t.Errorf("etcd has %+v", kv)
 			}
 		}, "grant, put a a?, grant, put a a?, revoke 1", true},
+		{"goes on while its entry is there under its earlier name", func(s *script) {
+			s.items("a", plusCandidate("a", named("a", "v")))
+			s.settle()
+			s.etcd.unwritable["a/2"], s.etcd.unwritable["a/3"] = true, true
+			s.core.replaceLease(s.now, 1, errUnsettled("b"))
+			s.run(4 * time.Second)
+		}, "grant, put a/1 a?, grant, put a/2 a?, put a/2, put a/2, put a/2, put a/2, grant, put a/3 a?, put a/3, put a/3, revoke 2, check a? a/1, put a/3, put a/3", true},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			s := newScript(t)

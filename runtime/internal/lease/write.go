@@ -127,7 +127,7 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present && !e.conflicted() && !e.barred(s) || s.has != ours || s.pending != nil {
+	if e.want == present && !e.conflicted() && !c.barred(now, e, s) || s.has != ours || s.pending != nil {
 		return nil
 	}
 	h := c.held(s.lease)

@@ -100,6 +100,9 @@ func (c *core) isFirst() bool {
 	return c.own.Created != 0 && c.first == First{c.own.Key, c.own.Created}
 }
 
+// unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.
+func (c *core) unanswered() bool { return c.isFirst() && c.lowest != c.own.Created }
+
 // due returns what is to be done.
 func (c *core) due(now time.Time) effects {
 	var e effects
@@ -107,7 +110,7 @@ func (c *core) due(now time.Time) effects {
 		e.wake = t.Until
 		return e
 	}
-	if !c.isFirst() || c.lowest == c.own.Created || c.asking != 0 || ended(now, c.own.Until) {
+	if !c.unanswered() || c.asking != 0 || ended(now, c.own.Until) {
 		return e
 	}
 	if now.Before(c.askAt) {

@@ -1,7 +1,6 @@
 package election
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -56,7 +55,7 @@ type Election struct {
 	term    Term              // as of the last event
 	leads   map[uint64]func() // end the contexts of the term
 	given   uint64            // the contexts so far
-	askErr  error             // of the last question
+	askErr  error             // of the last question that counted
 }
 
 // New returns the election of a candidate among those under a prefix. It does no I/O. Hand its Stood to the lease
@@ -126,7 +125,9 @@ func (e *Election) ask(question uint64) {
 	defer cancel()
 	lowest, err := e.lowest(ctx)
 	e.event(func(now time.Time) effects {
-		e.askErr = err
+		if question == e.core.asking {
+			e.askErr = err
+		}
 		return e.core.answered(now, question, lowest, err == nil)
 	})
 }
@@ -172,7 +173,10 @@ func (e *Election) Err() error {
 	err := e.candidates.Err()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if err = cmp.Or(err, e.askErr); err == nil || e.closed {
+	if err == nil && e.core.unanswered() {
+		err = e.askErr
+	}
+	if err == nil || e.closed {
 		return nil
 	}
 	return fmt.Errorf("whether the instance leads is not known: read its candidates, under %q: %w", e.prefix, err)

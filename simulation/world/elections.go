@@ -199,7 +199,8 @@ func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
 }
 
 // steady returns the life that has led since a time, as far as a caller whose way to etcd was free all the time can know,
-// "" if there is none.
+// "" if there is none. Callers find the leader by its entry: one that somebody deletes, or overwrites, leads all the same,
+// and cannot put the entry back while it does not reach etcd.
 func (w *World) steady(c *caller, since time.Time) string {
 	at := since.Sub(w.began)
 	changed := func(c etcd.Change) bool { return strings.HasPrefix(c.Key, candidates) }
@@ -207,12 +208,22 @@ func (w *World) steady(c *caller, since time.Time) string {
 		slices.ContainsFunc(w.since(since), changed) || w.pardoned() {
 		return ""
 	}
-	for _, s := range w.standers() {
-		if s.runs() != 0 && s.began().Before(since) {
-			return s.id
+	for _, s := range w.servers {
+		now := s.sight()
+		if now.stands != nil && now.stands.runs() != 0 && now.stands.began().Before(since) && s.untouched(now.from, since) {
+			return now.id
 		}
 	}
 	return ""
+}
+
+// untouched reports whether etcd has the entries of the shop of the server's life that dials from a host, and nobody else has
+// changed them since a time.
+func (s *server) untouched(from string, since time.Time) bool {
+	keys := s.etcdKeys(shopKey, s.w.leasesLeft(from))
+	return s.lacks(shopKey) == "" && !slices.ContainsFunc(s.w.since(since), func(c etcd.Change) bool {
+		return c.Client != from && slices.Contains(keys, c.Key)
+	})
 }
 
 const (
@@ -227,8 +238,12 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 	own := slices.DeleteFunc(s.w.etcd.Entries(candidates), func(e etcd.Entry) bool {
 		return !slices.Contains(s.w.leasesLeft(now.from), e.Lease)
 	})
-	if wrong.longer(handsOver, "the candidate is left", !now.in && len(own) > 0 && !full) {
-		s.w.report(check.HandedOver, "%s has left %v ago, and etcd has its candidates %v", now.id, handsOver, own)
+	leaves := handsOver
+	if now.flaps {
+		leaves += damping
+	}
+	if wrong.longer(leaves, "the candidate is left", !now.in && len(own) > 0 && !full) {
+		s.w.report(check.HandedOver, "%s has left %v ago, and etcd has its candidates %v", now.id, leaves, own)
 	}
 	first, ok := s.w.first()
 	next := ok && slices.Contains(own, first) && now.in && !lacks && !full

@@ -100,6 +100,7 @@ func (s *server) look(seen *watched) {
 type sight struct {
 	id, from string
 	in       bool
+	flaps    bool
 	wants    string
 	registry *runtime.Registry // nil: the server is down
 	stands   *stander
@@ -108,7 +109,7 @@ type sight struct {
 func (s *server) sight() sight {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return sight{s.id, s.from, s.in, fmt.Sprint(s.wants), s.live, s.stands}
+	return sight{s.id, s.from, s.in, s.flaps, fmt.Sprint(s.wants), s.live, s.stands}
 }
 
 // lookAt judges what etcd has of a server whose way to etcd is free.

@@ -20,6 +20,9 @@ const (
 	drainDelay = time.Second
 	// stopTimeout is how long they then wait for calls to end.
 	stopTimeout = 2 * time.Second
+	// damping is how long after its health has turned SERVING a server may take to follow the next change: it waits for half
+	// a second until it believes it, and for two more until the next.
+	damping = 2500 * time.Millisecond
 	// leaveTimeout is how long a call that takes them out of etcd, or puts them back, may take.
 	leaveTimeout = 3 * time.Second
 	// serveEnds is how long Serve may take after its context's end, with all of that.
@@ -29,7 +32,7 @@ const (
 // want notes whether the server is meant to be in etcd.
 func (s *server) want(in bool) {
 	s.mu.Lock()
-	s.in = in
+	s.in, s.flaps = in, false
 	s.mu.Unlock()
 	s.w.observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
@@ -50,6 +53,9 @@ func (s *server) leave(ctx context.Context) {
 	var err error
 	switch s.spec.Mode {
 	case schedule.Serve:
+		s.mu.Lock()
+		s.flaps = began.Sub(s.turned) < damping
+		s.mu.Unlock()
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
 		return
 	case schedule.Announce:
@@ -110,6 +116,7 @@ func (s *server) enter(ctx context.Context) {
 	s.leaving = new(atomic.Bool)
 	switch s.spec.Mode {
 	case schedule.Serve:
+		s.turned = time.Now()
 		s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
 	case schedule.Announce:
 		life, cancel := context.WithCancel(ctx)

@@ -32,6 +32,8 @@ type server struct {
 	listener net.Listener
 	grpc     *grpc.Server
 	health   *health.Server
+	turned   time.Time               // when its health last turned SERVING again
+	flaps    bool                    // its health turned NOT_SERVING soon after that; under mu
 	server   *runtime.Server         // of the modes serve and announce
 	leaving  *atomic.Bool            // entering is to stop trying
 	entries  []*runtime.Registration // of the mode register; under mu

@@ -292,6 +292,23 @@ func TestLine(t *testing.T) {
 	}
 }
 
+func TestLineOfAnotherLife(t *testing.T) {
+	j := New(began)
+	for range 2 {
+		for range mostAlike {
+			j.Line(at(0), "server 1", "a")
+		}
+		j.Begin("server 1")
+	}
+	expect(t, j, "")
+	for range mostAlike {
+		j.Line(at(0), "server 0", "a")
+	}
+	j.Begin("server 1")
+	j.Line(at(0), "server 0", "a")
+	expect(t, j, Lines)
+}
+
 // expect checks that the judge has found one problem, of a rule; none if it is "".
 func expect(t *testing.T, j *Judge, want Rule) {
 	t.Helper()

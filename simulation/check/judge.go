@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -86,8 +87,10 @@ func (j *Judge) Up(now time.Time, i Instance) {
 	j.lives[i.ID] = &life{Instance: i, up: true, since: now}
 }
 
-// Begin notes that a process begins another life, which dials from another host: its links are healthy.
+// Begin notes that a process begins another life, which dials from another host: its links are healthy. It does not know
+// what the life before has logged.
 func (j *Judge) Begin(process string) {
+	maps.DeleteFunc(j.lines, func(of string, _ []time.Time) bool { return strings.HasPrefix(of, process+": ") })
 	maps.DeleteFunc(j.links, func(between [2]string, _ *link) bool { return slices.Contains(between[:], process) })
 }
 

@@ -115,16 +115,17 @@ func (w *World) wrongLanes(ctx context.Context) {
 	}
 }
 
-// wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was.
+// wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
+// a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
 func (w *World) wrongLane(ctx context.Context, c *caller, p policy, lane string) string {
 	serving := slices.DeleteFunc(w.registered(), func(addr string) bool { return addr == nobodyAddr })
-	want := w.inLane(p.routes, lane, serving)
+	want, waits := w.inLane(p.routes, lane, serving), w.waits(c.spec.Policy)
 	for range len(serving) + 1 {
 		record := c.prepare(c.clients.registry, shopKey, shopKey, shopWho, "")
-		record.MayFail = len(want) == 0
+		record.MayFail = len(want) == 0 || slices.ContainsFunc(p.routes, func(r route) bool { return r.Strict })
 		from, code := c.ask(runtime.WithLane(ctx, lane), c.clients.shop, record)
 		switch addr := w.addressOf(from); {
-		case len(want) == 0 && code != codes.Unavailable:
+		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
 			return fmt.Sprintf("a call in %s, which has no instance, ended with %v at %q", lane, code, from)
 		case len(want) > 0 && !slices.Contains(want, addr):
 			return fmt.Sprintf("a call in %s went to %q (%v), and not to one of %v", lane, addr, code, want)

@@ -45,6 +45,12 @@ func (w *World) methodsNow(generated string) (m methodConfig, known bool) {
 	return methodsOf(live.Value, generated), !ok || !schedule.BadConfig(live.Value)
 }
 
+// waits reports whether calls wait for an instance that is ready, or may.
+func (w *World) waits(generated string) bool {
+	now, known := w.methodsNow(generated)
+	return now.waits || !known
+}
+
 // longestWait returns how long a call of the shop may take by the method's timeout, 0 if none bounds it. A caller that may not
 // have heard of the live config may go by any that etcd has had.
 func (w *World) longestWait(generated string, settled bool) time.Duration {

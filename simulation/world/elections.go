@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 // polls is what the world keeps of elections. Guarded by the world's mu.
 type polls struct {
 	standing []*stander       // the lives that stand, in the order of their beginnings
+	sat      time.Time        // when one of them last ended
 	forced   time.Time        // when a candidate was last taken out of etcd by force
 	store    *leader.Fence    // that all leaders write to
 	created  map[string]int64 // by candidate's key: its token
@@ -63,6 +65,7 @@ func (w *World) stand(s *stander) {
 func (w *World) sit(s *stander) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.polls.sat = time.Now()
 	w.polls.standing = slices.DeleteFunc(w.polls.standing, func(other *stander) bool { return other == s })
 }
 
@@ -229,7 +232,8 @@ func (s *server) untouched(from string, since time.Time) bool {
 const (
 	// handsOver is how soon the candidate of a server that has left is gone, and how soon the next then leads.
 	handsOver = 500 * time.Millisecond
-	// withoutLeader is how long nobody may lead though somebody could.
+	// withoutLeader is how long nobody may lead though somebody could, since a server that stood last ended: if it was killed,
+	// its candidate may be the next that has to expire.
 	withoutLeader = ttl + keptWithin
 )
 
@@ -260,7 +264,11 @@ func (w *World) lookForLeader(wrong lasting) {
 			now := s.sight()
 			return s.elects() && now.registry != nil && now.in && s.lacks(shopKey) == ""
 		})
-	if wrong.longer(withoutLeader, "nobody leads", nobody && !w.etcd.Full()) {
+	w.mu.Lock()
+	what := fmt.Sprint("nobody leads since ", w.polls.sat)
+	w.mu.Unlock()
+	maps.DeleteFunc(wrong, func(other string, _ time.Time) bool { return other != what })
+	if wrong.longer(withoutLeader, what, nobody && !w.etcd.Full()) {
 		w.report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v", withoutLeader, w.etcd.Entries(candidates))
 	}
 }

@@ -17,6 +17,7 @@ type Call struct {
 	Target     string        // the instance that was asked for, "" any
 	Subset     int           // how many instances the connection uses, 0 all
 	MayFail    bool          // as unavailable, whatever is known
+	Routed     bool          // lanes may keep it from instances that serve its method
 	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
@@ -53,7 +54,7 @@ func (j *Judge) Call(c Call) {
 	case codes.OK:
 		j.answered(c)
 	case codes.Unimplemented:
-		if solid := j.solid(c); len(solid) > 0 && j.told(c) {
+		if solid := j.solid(c); len(solid) > 0 && j.told(c) && !c.Routed {
 			j.Report(c.End, Unserved, "%s of %s ends in Unimplemented, though %s serve it: %s", c.Method, c.Caller, and(solid), c.Err)
 		}
 	case codes.Unavailable, codes.DeadlineExceeded:

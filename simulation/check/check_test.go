@@ -135,6 +135,7 @@ func TestCall(t *testing.T) {
 		"answered by one that is leaving":         {leave, call(answeredBy("first")), ""},
 
 		"unimplemented":                    {call: call(unimplemented), want: Unserved},
+		"unimplemented, outside lanes":     {call: call(unimplemented, func(c *Call) { c.Routed = true })},
 		"unimplemented, another is untold": {func(j *Judge) { j.lives["second"].Tells = false }, call(unimplemented), ""},
 		"unimplemented, an entry has ceased to tell": {
 			func(j *Judge) {

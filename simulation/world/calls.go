@@ -128,6 +128,7 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Begin:   time.Now(),
 		Drained: c.w.drainedNames(),
 		Deaf:    c.w.deafSince(from),
+		Routed:  c.w.routed(c.spec.Policy),
 		Settled: key == shopKey && c.w.quiet() && !c.w.disturbed(c.index, time.Since(c.w.began)-promptly),
 	}
 	call.Known = addrsOf(keyStatus(registry, key).Endpoints)

@@ -9,21 +9,11 @@ import (
 	"google.golang.org/grpc/resolver"
 )
 
-// slowConn takes its time for every state.
-type slowConn struct {
-	resolver.ClientConn
-	takes time.Duration
-}
+const ms = time.Millisecond
 
-func (c slowConn) UpdateState(resolver.State) error {
-	time.Sleep(c.takes)
-	return nil
-}
-
-// TestVirtualClock has connections take updates at the same time: they are charged what so many processors can have worked
-// for them, however long each of them took.
+// TestVirtualClock has updates run at the same time: they cost what so many processors can have worked for them, however
+// long each of them took.
 func TestVirtualClock(t *testing.T) {
-	const ms = time.Millisecond
 	for _, tt := range []struct {
 		name  string
 		takes []time.Duration
@@ -36,19 +26,57 @@ func TestVirtualClock(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				k := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}
-				k.state.Store(&State{Sequence: 1, Known: true})
+				c := &virtualClock{processors: 2}
+				var mu sync.Mutex
+				var spent time.Duration
 				var all sync.WaitGroup
 				for _, takes := range tt.takes {
-					c := &conn{key: k, cc: slowConn{takes: takes}, opts: Options{Ours: true}}
-					all.Go(c.deliver)
+					all.Go(func() {
+						stop := c.start()
+						time.Sleep(takes)
+						cost := stop()
+						mu.Lock()
+						defer mu.Unlock()
+						spent += cost
+					})
 				}
 				all.Wait()
 				// Fractions of a nanosecond are lost.
-				if spent := time.Duration(k.spent.Load()); spent > tt.want || spent < tt.want-time.Microsecond {
-					t.Errorf("they are charged %v, want %v", spent, tt.want)
+				if spent > tt.want || spent < tt.want-time.Microsecond {
+					t.Errorf("they cost %v, want %v", spent, tt.want)
 				}
 			})
 		})
 	}
+}
+
+// slowConn takes its time for every state.
+type slowConn struct {
+	resolver.ClientConn
+	takes time.Duration
+}
+
+func (c *slowConn) UpdateState(resolver.State) error {
+	time.Sleep(c.takes)
+	return nil
+}
+
+// TestWaitingIsHardlyCharged has a connection take updates, of which one waits for a processor.
+func TestWaitingIsHardlyCharged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, cc := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}, &slowConn{}
+		c := &conn{key: k, cc: cc, opts: Options{Ours: true}}
+		for i, tt := range []struct{ takes, charged time.Duration }{
+			{time.Second, 0}, {ms, 0}, {ms, 0}, {ms, 0}, // a start
+			{ms, ms}, {time.Second, 2 * ms}, {ms, ms},
+		} {
+			k.state.Store(&State{Sequence: uint64(i), Known: true})
+			cc.takes = tt.takes
+			c.running = true
+			c.deliver()
+			if charged := time.Duration(k.spent.Swap(0)); charged != tt.charged+unseen {
+				t.Errorf("%d: an update that takes %v is charged %v, want %v", i, tt.takes, charged, tt.charged+unseen)
+			}
+		}
+	})
 }

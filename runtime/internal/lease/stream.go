@@ -20,7 +20,8 @@ type stream struct {
 }
 
 // newStream returns a stream for one watch. A Watcher that the caller has put into the client is used as it is: it may
-// change keys, and streams below it are its own.
+// change keys, and streams below it are its own. One made by clientv3.NewWatchFromWatchClient cannot be told from the
+// client's.
 func newStream(c *clientv3.Client) stream {
 	conn := c.ActiveConnection()
 	if conn == nil || reflect.TypeOf(c.Watcher) != reflect.TypeOf(clientv3.NewWatcher(c)) {

@@ -266,7 +266,7 @@ func TestGroupChargesUpdates(t *testing.T) {
 		var updates atomic.Int32
 		defer g.Follow(spec, func(Update[string]) {
 			updates.Add(1)
-			time.Sleep(dear)
+			time.Sleep(ms)
 		})()
 		change := 10
 		add := func() {
@@ -282,12 +282,12 @@ func TestGroupChargesUpdates(t *testing.T) {
 			t.Fatalf("%d updates, want the list and five changes", n)
 		}
 		// This much may go out at once.
-		for range changeRate.burst/dear - 1 {
-			time.Sleep(dear)
+		for range changeRate.burst/ms - 1 {
+			time.Sleep(ms)
 			add()
 		}
-		spent.Store(int64(dear))
-		time.Sleep(dear)
+		spent.Store(int64(ms))
+		time.Sleep(ms)
 		before := updates.Load()
 		add()
 		if n := updates.Load(); n != before {

@@ -9,6 +9,7 @@
 //	set.go      ... its entries
 //	bounds.go   ... how many of them are kept, and which
 //	pace.go     ... how often updates go out
+//	usual.go    what updates cost, on a machine that has other things to do
 //	pulse.go    the signs of life that one range asks for and all share
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
@@ -83,8 +84,8 @@ type Spec[T any] struct {
 	// Last is the last snapshot of an earlier Follow, or nil. It is not published by itself, but
 	// updates carry it, as provisional, until a list has answered.
 	Last *Snapshot[T]
-	// Spent returns the time that was spent on updates outside of sink since it was last called. It
-	// must be quick. nil: none.
+	// Spent returns the time that was spent on updates outside of sink since it was last called, as
+	// [Usual] believes it. It must be quick. nil: none.
 	Spent func() time.Duration
 }
 

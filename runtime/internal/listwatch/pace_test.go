@@ -21,8 +21,8 @@ func TestBudget(t *testing.T) {
 			{20 * time.Second, time.Hour, maxPacePause}, // one long update is not paid for ever
 			{20*time.Second + maxPacePause, 0, 0},       // but for that long
 			{30 * time.Second, r.burst + ms - 1, r.share * ms},
-			{30*time.Second + 50*ms, 0, r.share*ms - 50*ms},         // to wait leaves it at that
-			{30*time.Second + 50*ms - 1, 0, r.share*ms - 50*ms + 1}, // as does a clock that goes back
+			{30*time.Second + r.share*ms/2, 0, r.share * ms / 2},     // to wait leaves it at that
+			{30*time.Second + r.share*ms/2 - 1, 0, r.share*ms/2 + 1}, // as does a clock that goes back
 		} {
 			now := start.Add(tt.at)
 			b.take(r, tt.taken, now)
@@ -33,69 +33,10 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// paced returns a pace to which such a cost is usual.
-func paced(cost time.Duration) *pace {
-	p := &pace{}
-	for range fewCosts {
-		p.usual.add(cost)
-	}
-	return p
-}
-
-// TestPaceBelieves has an update cost what is usual, or what is not.
-func TestPaceBelieves(t *testing.T) {
-	const us = time.Microsecond
-	for _, tt := range []struct {
-		name    string
-		usual   time.Duration
-		parts   []time.Duration // as they become known
-		counted time.Duration
-	}{
-		{"cheap", 50 * us, []time.Duration{50 * us}, 500},
-		{"cheap, in parts", 50 * us, []time.Duration{30 * us, 0, 20 * us}, 500},
-		{"not so cheap", 200 * us, []time.Duration{200 * us}, 32 * us},
-		{"dear", 500 * us, []time.Duration{500 * us}, 500 * us},
-		{"very dear", ms, []time.Duration{ms}, 4 * ms},
-		{"dearer than usual", 500 * us, []time.Duration{ms}, 4 * ms},
-		{"dearer than usual, in parts", 500 * us, []time.Duration{600 * us, 400 * us}, 4 * ms},
-		{"hardly believed", 500 * us, []time.Duration{20 * ms}, 4 * ms},
-		{"hardly believed, in parts", 500 * us, []time.Duration{20 * ms, 20 * ms}, 4 * ms},
-		{"hardly believed of a cheap one", 50 * us, []time.Duration{20 * ms}, 4 * us},
-		{"nothing is usual yet", 0, []time.Duration{20 * ms}, 0},
-		{"beyond all bounds", time.Hour, []time.Duration{time.Hour}, changeRate.burst + maxPacePause/changeRate.share - 1},
-	} {
-		p := paced(tt.usual)
-		p.sent(false, start)
-		for _, part := range tt.parts {
-			p.spend(part, start)
-		}
-		if p.changes.spent != tt.counted {
-			t.Errorf("%s: %v counts, want %v", tt.name, p.changes.spent, tt.counted)
-		}
-	}
-}
-
-// TestUsual has costs become usual.
-func TestUsual(t *testing.T) {
-	var u usual
-	for i, tt := range []struct{ cost, usual time.Duration }{
-		{20, 0}, {1, 0}, {30, 0}, // a start: everybody waits for the processors
-		{2, 2}, {2, 2}, {900, 2}, {2, 2}, {900, 2}, // most tell
-		{9, 2}, {9, 9}, {9, 9}, {9, 9}, // the first are forgotten
-		{1, 9}, {1, 9}, {1, 9}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {1, 1}, {5, 1}, {5, 1}, {5, 1}, {5, 1}, {5, 5},
-	} {
-		u.add(tt.cost)
-		if got := u.median(); got != tt.usual {
-			t.Errorf("%d: after %v, %v is usual, want %v", i, tt.cost, got, tt.usual)
-		}
-	}
-}
-
-// TestPaceShare has changes come all the time: updates take their share, and more only while they are
-// cheap.
+// TestPaceShare has changes come all the time: updates take their share.
 func TestPaceShare(t *testing.T) {
-	for _, cost := range []time.Duration{dear / 10, dear / 2, dear, 5 * dear, 20 * dear} {
-		p := paced(cost)
+	for _, cost := range []time.Duration{ms / 20, ms / 2, ms, 5 * ms, 100 * ms} {
+		var p pace
 		const long = 100 * time.Second
 		now, spent := start, time.Duration(0)
 		for now.Before(start.Add(long)) {
@@ -104,9 +45,8 @@ func TestPaceShare(t *testing.T) {
 			p.spend(cost, now)
 			spent += cost
 		}
-		share := long / changeRate.share * dear / cost * dear / cost
-		limit := max(share+changeRate.burst*dear/cost*dear/cost, long/maxPacePause*cost) + 5*cost
-		if spent > limit {
+		share := long / changeRate.share
+		if limit := max(share+changeRate.burst, long/maxPacePause*cost) + 5*cost; spent > limit {
 			t.Errorf("updates of %v take %v of %v, want at most %v", cost, spent, long, limit)
 		}
 		if spent < share {
@@ -115,11 +55,58 @@ func TestPaceShare(t *testing.T) {
 	}
 }
 
+// TestPaceOfLateCosts has changes come faster than connections tell what the updates before have cost.
+func TestPaceOfLateCosts(t *testing.T) {
+	const every, long = ms, 10 * time.Second
+	for _, takes := range []time.Duration{5 * ms, 20 * ms, 100 * ms} {
+		var p pace
+		var spent time.Duration
+		var ends time.Time // of the update that a connection takes
+		again := false     // it is to take another
+		for now := start; now.Before(start.Add(long)); now = now.Add(every) {
+			if !ends.IsZero() && !now.Before(ends) {
+				p.spend(takes, now)
+				spent += takes
+				ends = time.Time{}
+			}
+			if !p.due(false, now).After(now) {
+				p.sent(false, now)
+				p.spend(20*time.Microsecond, now) // what the watch itself does
+				again = true
+			}
+			if again && ends.IsZero() {
+				ends, again = now.Add(takes), false
+			}
+		}
+		if most := max(2*long/changeRate.share, (long/maxPacePause+1)*3*takes); spent > most {
+			t.Errorf("updates of %v take %v of %v, want %v at most", takes, spent, long, most)
+		}
+	}
+}
+
+// TestPaceWaitsNoLonger has connections tell again and again of costs just before the next update may go out.
+func TestPaceWaitsNoLonger(t *testing.T) {
+	var p pace
+	p.sent(false, start)
+	now := start
+	for range 20 {
+		p.spend(50*ms, now)
+		due := p.due(false, now)
+		if !due.After(now) {
+			break
+		}
+		now = due
+	}
+	if waited := now.Sub(start); waited != maxPacePause {
+		t.Errorf("an update waits for %v, want %v", waited, maxPacePause)
+	}
+}
+
 // TestPaceReserve has withdrawals come while changes use up their budget: they go out at once, and take no more
 // than their own.
 func TestPaceReserve(t *testing.T) {
-	const cost, every = 2 * ms, 250 * ms // less than a share of the reserve
-	p := paced(cost)
+	const cost, every = ms, 250 * ms // less than the reserve has
+	var p pace
 	var late, withdrawn int
 	now, spent := start, time.Duration(0)
 	send := func(withdraws bool) {
@@ -149,7 +136,8 @@ func TestPaceReserve(t *testing.T) {
 	if most := 100*time.Second/withdrawalRate.share + withdrawalRate.burst; spent == 0 || spent > most {
 		t.Errorf("the reserve gave %v, want something, and %v at most", spent, most)
 	}
-	for range 100 { // more than there is
+	p.changes.take(changeRate, time.Hour, now)
+	for range 1000 { // more than there is
 		send(true)
 	}
 	if wait := p.due(true, now).Sub(now); wait != maxPacePause {

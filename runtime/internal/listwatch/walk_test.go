@@ -462,7 +462,7 @@ var walkEvents = []coretest.Event[walked]{
 	{Name: "the last update was dear", Do: func(w *walked) bool {
 		changes := &w.core.pace.changes
 		could := changes.spent < changeRate.burst
-		changes.take(changeRate, 2*maxCost, w.now)
+		changes.take(changeRate, 2*changeRate.burst, w.now)
 		return could
 	}},
 }

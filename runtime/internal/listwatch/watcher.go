@@ -25,6 +25,7 @@ type watcher[T any] struct {
 
 	// Used by run alone.
 	core     *core[T]
+	usual    Usual // costs of updates, in this goroutine
 	timer    *time.Timer
 	stream   uint64 // that the watch is on
 	answers  clientv3.WatchChan
@@ -57,7 +58,7 @@ func (w *watcher[T]) run(ctx context.Context) {
 		if do.update != nil && ctx.Err() == nil {
 			w.sink(*do.update)
 			published = time.Now()
-			w.core.charge(published.Sub(now), published)
+			w.core.charge(w.usual.Believe(published.Sub(now)), published)
 		}
 		e = w.do(ctx, do.action)
 		if e.err != nil && w.cfg.Why != nil {

@@ -34,8 +34,8 @@ var rolloutScenario = &Scenario{
 
 // runRollout replaces all of 3,000 endpoints as fast as etcd goes.
 func runRollout(ctx context.Context, b *bench) error {
-	const size = 3000
-	return b.follow(ctx, []int{1, 20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
+	const size, limit = 3000, 2 * time.Second
+	return b.follow(ctx, []int{1, 20}, size, limit, func(ctx context.Context, etcd *server, style style) (int, error) {
 		return size, etcd.rollout(ctx, style, size, size, 0)
 	})
 }
@@ -44,7 +44,7 @@ var churnScenario = &Scenario{
 	run: runChurn,
 	Scenario: report.Scenario{
 		Name: "churn", Title: "500 changes a second among 1,000 endpoints",
-		About: "For 1 s an endpoint comes or goes every 2 ms.",
+		About: "For 2 s an endpoint comes or goes every 2 ms.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "CPU ms", Ratio: true, Plot: true},
@@ -57,15 +57,15 @@ var churnScenario = &Scenario{
 
 // runChurn makes 500 changes a second.
 func runChurn(ctx context.Context, b *bench) error {
-	const size, replaced = 1000, 250
-	return b.follow(ctx, []int{20}, size, func(ctx context.Context, etcd *server, style style) (int, error) {
+	const size, replaced, limit = 1000, 500, 4 * time.Second
+	return b.follow(ctx, []int{20}, size, limit, func(ctx context.Context, etcd *server, style style) (int, error) {
 		return replaced, etcd.rollout(ctx, style, size, replaced, 2*time.Millisecond)
 	})
 }
 
 // follow measures what connections spend on following changes, which change makes; it returns how
-// many endpoints it has put.
-func (b *bench) follow(ctx context.Context, conns []int, size int, change func(context.Context, *server, style) (int, error)) error {
+// many endpoints it has put. They know the last change by limit, or have missed it.
+func (b *bench) follow(ctx context.Context, conns []int, size int, limit time.Duration, change func(context.Context, *server, style) (int, error)) error {
 	etcd, err := startEtcd(b.dir)
 	if err != nil {
 		return err
@@ -77,7 +77,6 @@ func (b *bench) follow(ctx context.Context, conns []int, size int, change func(c
 			c = fmt.Sprintf("%d connections", n)
 		}
 		err := b.each(ctx, finders, func(peer string, round int) error {
-			const limit = 2 * time.Second
 			if err := etcd.clear(ctx); err != nil {
 				return err
 			}

@@ -159,6 +159,18 @@ func (c *child) profile() error {
 	return pprof.StartCPUProfile(out)
 }
 
+// warmOpener returns the opener of connections by an etcd client that is connected already.
+func (c *child) warmOpener() (opener, error) {
+	client, err := c.client()
+	if err != nil {
+		return nil, err
+	}
+	if err := warm(c.Peer, client); err != nil {
+		return nil, err
+	}
+	return openerOf(c.Peer, c.Key, client)
+}
+
 // client makes an etcd client as the documents of etcd would.
 func (c *child) client() (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{

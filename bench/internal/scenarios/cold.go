@@ -41,14 +41,7 @@ func runCold(ctx context.Context, b *bench) error {
 }
 
 func childCold(c *child) (map[string]float64, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	if err := warm(c.Peer, client); err != nil {
-		return nil, err
-	}
-	open, err := openerOf(c.Peer, c.Key, client)
+	open, err := c.warmOpener()
 	if err != nil {
 		return nil, err
 	}

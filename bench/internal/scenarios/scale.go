@@ -151,14 +151,7 @@ func arrivalsOf(c *child, g *group, values map[string]float64) error {
 }
 
 func childGrow(c *child) (map[string]float64, error) {
-	client, err := c.client()
-	if err != nil {
-		return nil, err
-	}
-	if err := warm(c.Peer, client); err != nil {
-		return nil, err
-	}
-	open, err := openerOf(c.Peer, c.Key, client)
+	open, err := c.warmOpener()
 	if err != nil {
 		return nil, err
 	}

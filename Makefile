@@ -120,8 +120,8 @@ WAY ?=
 OWN ?= 64
 
 .PHONY: hostile
-hostile: ## Have one of ten services written to by someone hostile, and write docs/hostile.md (WAY=config for a part of it)
-	cd integration && go run ./hostile -way '$(WAY)' -own $(OWN) -write ../docs/hostile.md
+hostile: ## Have one of ten services written to by someone hostile, and write docs/measured/hostile.md (WAY=config for a part of it)
+	cd integration && go run ./hostile -way '$(WAY)' -own $(OWN) -write ../docs/measured/hostile.md
 
 .PHONY: mutants
 mutants: ## Show that the fault tests fail when a protection is taken out
@@ -132,7 +132,7 @@ RUNS    ?= 10
 FIGURES := cmd/reliability/figures.jsonl
 
 .PHONY: reliability
-reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliability.md from the results
+reliability: ## Run the fault tests RUNS times and a soak, and write docs/measured/reliability.md from the results
 	rm -f integration/$(FIGURES)
 	cd integration && export RELIABILITY_REPORT='$(CURDIR)/integration/$(FIGURES)' && \
 		go test $(RACE) -count=$(RUNS) -p 1 -timeout 2h $(FAULTS) && \
@@ -143,11 +143,11 @@ reliability: ## Run the fault tests RUNS times and a soak, and write docs/reliab
 ROUNDS ?= 5
 
 .PHONY: bench
-bench: ## Measure alongside other systems, and write docs/performance.md (SCENARIO=NAME for a part of it)
+bench: ## Measure alongside other systems, and write docs/measured/performance.md (SCENARIO=NAME for a part of it)
 	cd bench && go run . -rounds '$(ROUNDS)' $(if $(SCENARIO),-scenario '$(SCENARIO)')
 
 .PHONY: scale
-scale: ## Measure how cost grows and write docs/scaling.md, in a quarter of an hour (ROUNDS=3 for fewer, without intervals)
+scale: ## Measure how cost grows and write docs/measured/scaling.md, in a quarter of an hour (ROUNDS=3 for fewer, without intervals)
 	cd bench && go run . -rounds '$(ROUNDS)' -scenario scale
 
 .PHONY: generate

@@ -18,7 +18,7 @@ import (
 const (
 	// resultsFile holds the last run of each scenario.
 	resultsFile = "results.jsonl"
-	docs        = "../docs"
+	docs        = "../docs/measured"
 )
 
 var (
@@ -28,7 +28,7 @@ var (
 	scaling string
 )
 
-// render returns the documents and plots by their paths below docs.
+// render returns the documents and plots by their paths below docs/measured.
 func render(rs results.Set) (map[string][]byte, error) {
 	return report.Files([]report.Document{
 		{Name: "performance.md", Template: performance},

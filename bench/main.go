@@ -5,7 +5,7 @@
 // Every run is a fresh process, so that its CPU time, allocations and goroutines are its own; the
 // peers take turns within each round, so that a busy machine is equally unkind to all. The processes
 // are this binary, and those of go-zero are cmd/gozero, which alone links it.
-// What was measured goes to results.jsonl, one line a run; docs/performance.md, docs/scaling.md and
+// What was measured goes to results.jsonl, one line a run; docs/measured/performance.md, docs/measured/scaling.md and
 // their plots are written from that file.
 //
 //	main.go       what to run

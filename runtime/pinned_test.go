@@ -27,7 +27,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// These tests pin what is exact of what docs/performance.md measures. A number that grows is a cost for every user: find
+// These tests pin what is exact of what docs/measured/performance.md measures. A number that grows is a cost for every user: find
 // out why, and raise it here only with the reason.
 
 // etcdOfTests answers as an etcd would that has n endpoints of one key. It stands behind the interfaces of the client.
@@ -138,7 +138,7 @@ func TestPinned_OneChange(t *testing.T) {
 			allocations, bytes := costOfChange(t, tt.endpoints)
 			t.Logf("%v allocations, %v bytes", allocations, bytes)
 			if allocations > tt.allocations || bytes > tt.bytes {
-				t.Errorf("a change among %d endpoints takes %v allocations and %v bytes, want %v and %v at most: see \"One change to state\" in docs/performance.md",
+				t.Errorf("a change among %d endpoints takes %v allocations and %v bytes, want %v and %v at most: see \"One change to state\" in docs/measured/performance.md",
 					tt.endpoints, allocations, bytes, tt.allocations, tt.bytes)
 			}
 		})
@@ -213,7 +213,7 @@ func TestPinned_UnaryCall(t *testing.T) {
 	want, got := allocationsOfCall(t, static), allocationsOfCall(t, ours)
 	t.Logf("%v allocations, of which static has %v", got, want)
 	if got > want+0.5 {
-		t.Errorf("a call takes %v allocations, and %v on a connection with a static list: see \"Unary calls over 3 backends\" in docs/performance.md", got, want)
+		t.Errorf("a call takes %v allocations, and %v on a connection with a static list: see \"Unary calls over 3 backends\" in docs/measured/performance.md", got, want)
 	}
 }
 
@@ -259,7 +259,7 @@ func TestPinned_Connections(t *testing.T) {
 	etcd.mu.Lock()
 	defer etcd.mu.Unlock()
 	if etcd.asked["list"] != 1 || etcd.asked["watch"] != 1 {
-		t.Errorf("%d connections ask etcd for %v, want one list and one watch: see \"100 connections to one key\" in docs/performance.md", conns, etcd.asked)
+		t.Errorf("%d connections ask etcd for %v, want one list and one watch: see \"100 connections to one key\" in docs/measured/performance.md", conns, etcd.asked)
 	}
 }
 

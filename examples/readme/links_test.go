@@ -12,15 +12,15 @@ var link = regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
 
 // TestLinks follows every link of the documentation into the repository.
 func TestLinks(t *testing.T) {
-	pages, err := filepath.Glob(filepath.Join(repository, "*.md"))
-	if err != nil {
-		t.Fatal(err)
+	var pages []string
+	for _, dir := range []string{"", "docs", "docs/measured"} {
+		found, err := filepath.Glob(filepath.Join(repository, dir, "*.md"))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("no pages in %q: %v", dir, err)
+		}
+		pages = append(pages, found...)
 	}
-	docs, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, page := range append(pages, docs...) {
+	for _, page := range pages {
 		text, err := os.ReadFile(page)
 		if err != nil {
 			t.Fatal(err)

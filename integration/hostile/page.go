@@ -14,7 +14,7 @@ import (
 //go:embed hostile.md.tmpl
 var pageText string
 
-// page returns docs/hostile.md.
+// page returns docs/measured/hostile.md.
 func page(results []result, duration time.Duration, own int, now time.Time) ([]byte, error) {
 	tmpl, err := template.New("").Parse(pageText)
 	if err != nil {

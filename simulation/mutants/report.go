@@ -72,9 +72,9 @@ func report(outcomes []outcome, o options) error {
 // intro is what the page says before its table.
 const intro = `# Protections taken out
 
-` + "`go run ./mutants`" + ` in [simulation](../simulation) takes protections out of the code, one at a time, and shows which test
+` + "`go run ./mutants`" + ` in [simulation](../../simulation) takes protections out of the code, one at a time, and shows which test
 notices. Each is a mutant: a change of a few lines that somebody might make by mistake, such as a condition that is lost,
-a write without its guard, or a bound that is lifted. They stand in [simulation/mutants](../simulation/mutants), a file for each
+a write without its guard, or a bound that is lifted. They stand in [simulation/mutants](../../simulation/mutants), a file for each
 part of the code, and a test sees to it that they fit the code as it is.
 
 For each mutant these are tried, until one notices:

@@ -1,4 +1,4 @@
-// Command reliability writes docs/reliability.md: the situations of rows.go, with what the tests
+// Command reliability writes docs/measured/reliability.md: the situations of rows.go, with what the tests
 // measured in them. The figures are recorded by make reliability, in figures.jsonl.
 package main
 
@@ -23,7 +23,7 @@ import (
 
 func main() {
 	figures := flag.String("figures", "cmd/reliability/figures.jsonl", "`file` that the tests wrote")
-	out := flag.String("out", "../docs/reliability.md", "`file` to write")
+	out := flag.String("out", "../docs/measured/reliability.md", "`file` to write")
 	flag.Parse()
 	if err := run(*figures, *out); err != nil {
 		fmt.Fprintln(os.Stderr, "reliability:", err)

@@ -20,12 +20,12 @@ func TestPageIsUpToDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile("../../../docs/reliability.md")
+	got, err := os.ReadFile("../../../docs/measured/reliability.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Error("docs/reliability.md is not what the figures make of it: go run ./cmd/reliability in integration")
+		t.Error("docs/measured/reliability.md is not what the figures make of it: go run ./cmd/reliability in integration")
 	}
 }
 

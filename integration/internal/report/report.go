@@ -1,4 +1,4 @@
-// Package report collects what the fault tests measure, for the table in docs/reliability.md.
+// Package report collects what the fault tests measure, for the table in docs/measured/reliability.md.
 package report
 
 import (

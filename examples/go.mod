@@ -14,9 +14,7 @@ require (
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/examples/shop v0.0.0-00010101000000-000000000000
-	github.com/google/wire v0.7.0
 	go.etcd.io/etcd/client/v3 v3.7.3
-	go.uber.org/fx v1.24.0
 	golang.org/x/mod v0.42.0
 	google.golang.org/grpc v1.85.0
 	k8s.io/api v0.37.2
@@ -44,6 +42,7 @@ require (
 	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/subcommands v1.2.0 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	github.com/google/wire v0.7.0 // indirect
 	github.com/gorilla/websocket v1.5.3 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.0 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3 // indirect
@@ -90,7 +89,6 @@ require (
 	go.opentelemetry.io/otel/sdk v1.45.0 // indirect
 	go.opentelemetry.io/otel/trace v1.47.0 // indirect
 	go.opentelemetry.io/proto/otlp v1.11.0 // indirect
-	go.uber.org/dig v1.19.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
 	go.uber.org/zap v1.28.0 // indirect
 	go.yaml.in/yaml/v2 v2.4.4 // indirect

@@ -1,3 +1,4 @@
-// Package docs checks the pages in docs: their commands are run, their Go is compiled, their proto
-// is generated from, their service configs are validated, and their links lead somewhere.
+// Package docs checks README.md and the pages in docs: that their links lead somewhere, their commands run, their Go
+// compiles, their proto generates, their service configs are valid, and the files that they quote are those of the
+// quickstart.
 package docs

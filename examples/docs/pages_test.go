@@ -19,21 +19,27 @@ type block struct {
 	text     string
 }
 
-// page is one of docs/*.md.
+// page is a page of the documentation. Its name is its path in the repository.
 type page struct{ name, text string }
 
-func pages(t *testing.T) (all []page) {
+// pages returns the pages in docs, which are all but those at the root.
+func pages(t *testing.T) []page {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
+	return append(pagesIn(t, "docs"), pagesIn(t, "docs/measured")...)
+}
+
+func pagesIn(t *testing.T, dir string) (all []page) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(repository, dir, "*.md"))
 	if err != nil || len(files) == 0 {
-		t.Fatalf("found no pages: %v", err)
+		t.Fatalf("found no pages in %s: %v", dir, err)
 	}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, page{filepath.Base(file), string(text)})
+		all = append(all, page{filepath.ToSlash(filepath.Join(dir, filepath.Base(file))), string(text)})
 	}
 	return all
 }
@@ -110,17 +116,17 @@ var (
 
 // TestLinks follows the links that stay in the repository.
 func TestLinks(t *testing.T) {
-	for _, p := range pages(t) {
+	for _, p := range append(pages(t), pagesIn(t, ".")...) {
 		for _, match := range link.FindAllStringSubmatch(fenced.ReplaceAllString(p.text, ""), -1) {
 			target, anchor, _ := strings.Cut(match[1], "#")
 			if strings.Contains(target, "://") {
 				continue
 			}
-			file := filepath.Join(repository, "docs", p.name)
+			file := p.name
 			if target != "" {
-				file = filepath.Join(repository, "docs", target)
+				file = filepath.Join(filepath.Dir(p.name), target)
 			}
-			checkLink(t, p.name, match[1], file, anchor)
+			checkLink(t, p.name, match[1], filepath.Join(repository, file), anchor)
 		}
 	}
 }

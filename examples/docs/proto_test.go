@@ -37,7 +37,7 @@ func TestProto(t *testing.T) {
 	}
 	blocks := all(t, "proto")
 	for i, b := range blocks {
-		file := filepath.Join(dir, "proto", fmt.Sprintf("page%d/v1/%s.proto", i, b.page))
+		file := filepath.Join(dir, "proto", fmt.Sprintf("page%d/v1/page.proto", i))
 		write(t, file, fmt.Sprintf(protoHead, i)+fmt.Sprintf("// %s:%d\n", b.page, b.line)+b.text)
 	}
 	out := t.TempDir()

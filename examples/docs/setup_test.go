@@ -39,7 +39,7 @@ func serve(ctx context.Context, registry *runtime.Registry, key string, listener
 
 // TestKeysFromConfiguration runs the code of the page: one service under two keys that no proto names.
 func TestKeysFromConfiguration(t *testing.T) {
-	onPage(t, "setup.md", "setup_test.go")
+	onPage(t, "docs/setup.md", "setup_test.go")
 	etcd := etcdtest.Start(t)
 	registry := runtime.NewRegistry(etcd.Client(t))
 	t.Cleanup(func() { registry.Close(context.Background()) })

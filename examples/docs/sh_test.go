@@ -1,3 +1,5 @@
+//go:build unix
+
 package docs
 
 import (
@@ -42,12 +44,12 @@ func TestCommands(t *testing.T) {
 // refused is a command that must fail. By itself, bash goes on when it does not.
 var refused = regexp.MustCompile(`(?m)^! (.+)$`)
 
-// example is a command that runs an example, which the example's own test does.
-var example = regexp.MustCompile(`(?m)^go run \./(\w+)$`)
+// example is a command that runs an example, which the examples' own test does.
+var example = regexp.MustCompile(`(?m)^go run \. (\w+)$`)
 
 func run(t *testing.T, bin, script string) {
 	t.Helper()
-	script = example.ReplaceAllString(script, "test -f $1/main_test.go")
+	script = example.ReplaceAllString(script, "test -f $1/$1.go")
 	script = refused.ReplaceAllString(script, "if $1; then echo 'it was not refused' >&2; exit 1; fi")
 	etcd := etcdtest.Start(t)
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euxo pipefail\n"+script)

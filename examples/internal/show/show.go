@@ -9,10 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -24,17 +22,19 @@ import (
 // patience bounds every wait for something that should take a moment.
 const patience = 15 * time.Second
 
-// Main runs an example, and ends the process with 1 when that fails.
-func Main(name string, tell func(context.Context, *Stage) error, opts ...etcdtest.Option) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := Run(ctx, os.Stdout, tell, opts...); err != nil {
-		fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
-		os.Exit(1)
-	}
+// Example is one of the examples.
+type Example struct {
+	Name string // its directory
+	Tell func(context.Context, *Stage) error
+	Etcd []etcdtest.Option // of the etcd that it runs on
 }
 
-// Run runs an example on an etcd of its own. What it tells goes to out.
+// Run runs the example on an etcd of its own. What it tells goes to out.
+func (e Example) Run(ctx context.Context, out io.Writer) error {
+	return Run(ctx, out, e.Tell, e.Etcd...)
+}
+
+// Run calls tell with an etcd of its own. What it tells goes to out.
 func Run(ctx context.Context, out io.Writer, tell func(context.Context, *Stage) error, opts ...etcdtest.Option) (err error) {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {

@@ -1,13 +1,12 @@
-// Command zones keeps calls in the caller's own zone while the service runs there. Run it from the
-// directory above:
+// Package zones keeps calls in the caller's own zone while the service runs there. Run it from the directory above:
 //
-//	go run ./zones
+//	go run . zones
 //
 // shop/v1/catalog.proto says it in one line: load_balancing: {prefer_zone: true}. The example
 // starts two servers in zone eu-1a and one in eu-1b, and a caller in eu-1a. Its calls stay there,
 // spill over when both servers of the zone have left, and come back when there is one again. A caller
 // that does not say where it is calls all servers. It exits with 1 when a call went elsewhere.
-package main
+package zones
 
 import (
 	"context"
@@ -23,7 +22,8 @@ import (
 
 const calls = 1000
 
-func main() { show.Main("zones", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "zones", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	near1, err := serve(ctx, stage, "near-1", "eu-1a")

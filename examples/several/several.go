@@ -1,13 +1,13 @@
-// Command several serves several services from one process. Run it from the directory above:
+// Package several serves several services from one process. Run it from the directory above:
 //
-//	go run ./several
+//	go run . several
 //
 // In shop/v1/orders.proto, Orders and Payments name the same key, because one process serves them always:
 // they are one entry in etcd, and their callers share one watch. Catalog has a key of its own, so
 // that it can move to a process of its own one day without its callers noticing. The example shows
 // the entries, that all of them hang on one lease, and that they are gone when the server has
 // drained. It exits with 1 when that is not so.
-package main
+package several
 
 import (
 	"context"
@@ -24,7 +24,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-func main() { show.Main("several", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "several", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	registry, err := stage.Registry()

@@ -1,13 +1,13 @@
-// Command broadcast calls every instance of a service once. Run it from the directory above:
+// Package broadcast calls every instance of a service once. Run it from the directory above:
 //
-//	go run ./broadcast
+//	go run . broadcast
 //
 // runtime.Each does it, for whatever concerns all instances: dropping a cache, reading a setting,
 // gathering numbers. The example calls three servers. It starts a fourth while calls are under
 // way, which is called the next time. And it registers one that does not answer, which delays
 // none of the others and is named in the error. It exits with 1 when a server was called more or
 // less than once.
-package main
+package broadcast
 
 import (
 	"context"
@@ -29,7 +29,8 @@ import (
 // patience is how long the calls may take that meet a crashed server.
 const patience = time.Second
 
-func main() { show.Main("broadcast", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "broadcast", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	servers, err := stage.Registry()

@@ -1,14 +1,14 @@
-// Command affinity has all calls for a user reach the same server, whoever makes them. Run it from
+// Package affinity has all calls for a user reach the same server, whoever makes them. Run it from
 // the directory above:
 //
-//	go run ./affinity
+//	go run . affinity
 //
 // shop/v1/carts.proto says it in one line: affinity: "user.id". The example starts four servers
 // that keep carts in memory, and two callers with connections of their own that fill the carts of
 // 200 users in turn: no cart is ever found half empty, which it would be had a call gone elsewhere.
 // Then one server leaves: its users move, and hardly any other. It exits with 1 when a cart is in
 // pieces, or when more than 1.5/N of the users moved.
-package main
+package affinity
 
 import (
 	"context"
@@ -25,7 +25,8 @@ import (
 
 const users = 200
 
-func main() { show.Main("affinity", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "affinity", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	servers, err := stage.Registry()

@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func TestEtcdAway(t *testing.T) {
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
-	addr := closedPort(t)
+	addr := refusing(t)
 	output, err := exec.CommandContext(t.Context(), client, "-etcd", addr).CombinedOutput()
 	if exit := new(exec.ExitError); !errors.As(err, &exit) {
 		t.Fatalf("%v, want a failure\n%s", err, output)
@@ -31,15 +31,21 @@ func TestEtcdAway(t *testing.T) {
 	}
 }
 
-// closedPort returns an address at which nothing listens.
-func closedPort(t *testing.T) string {
+// refusing returns an address that refuses connections while the test runs. It is the near end of a connection, so that
+// nobody else is given the port.
+func refusing(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
-	return listener.Addr().String()
+	t.Cleanup(func() { listener.Close() })
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn.LocalAddr().String()
 }
 
 // TestLint checks that buf lint and buf format accept what init writes.

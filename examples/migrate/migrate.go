@@ -1,7 +1,7 @@
-// Command migrate moves a service from go-zero's keys to etcd's own layout, under load and with no
+// Package migrate moves a service from go-zero's keys to etcd's own layout, under load and with no
 // call lost. Run it from the directory above:
 //
-//	go run ./migrate
+//	go run . migrate
 //
 // What is here before is in old.go: servers that put <key>/<lease id> by themselves, and a caller
 // that lists and watches the key and takes the values for addresses. Then, as docs/migration.md has it:
@@ -11,7 +11,7 @@
 //  3. Drop: servers that write the new layout alone take the place of those that write both.
 //
 // Calls go on all the while. It exits with 1 when one of them fails.
-package main
+package migrate
 
 import (
 	"context"
@@ -31,7 +31,8 @@ import (
 
 var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
-func main() { show.Main("migrate", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "migrate", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	registry, err := stage.Registry()

@@ -1,11 +1,11 @@
-// Command slowstart adds a server to two that have run for a while, and shows how its share of the calls grows
+// Package slowstart adds a server to two that have run for a while, and shows how its share of the calls grows
 // over three seconds. Run it from the directory above:
 //
-//	go run ./slowstart
+//	go run . slowstart
 //
 // It starts an etcd and the servers, and exits with 1 when the share does not begin small or does not become
 // the full one.
-package main
+package slowstart
 
 import (
 	"context"
@@ -28,7 +28,8 @@ const (
 
 var config = fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":%q,"minPercent":10}}}]}`, window)
 
-func main() { show.Main("slowstart", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "slowstart", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	servers, err := stage.Registry()

@@ -1,12 +1,11 @@
-// Command leader has one server at a time hand out numbers, elected among three. Run it from the directory
-// above:
+// Package leader has one server at a time hand out numbers, elected among three. Run it from the directory above:
 //
-//	go run ./leader
+//	go run . leader
 //
 // shop/v1/invoices.proto says it in one line: to: LEADER. Numbers go to a store that refuses whoever no longer
 // leads. The leader drains, then the next one does, while callers go on: every number is handed out once. The
 // example exits with 1 when a number is missing or there twice.
-package main
+package leader
 
 import (
 	"context"
@@ -24,7 +23,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-func main() { show.Main("leader", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "leader", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	numbers := new(store)

@@ -11,18 +11,14 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	"sigs.k8s.io/yaml"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/showtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/kubernetes"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-func TestKubernetes(t *testing.T) {
-	showtest.Run(t, tell, "called at its own", "exited with 0", "none failed")
-}
 
 // TestManifests reads the manifests into Kubernetes' own types, which have no room for a field that
 // is misspelled, and compares them with what the server does.
 func TestManifests(t *testing.T) {
-	manifests, err := os.ReadFile("greeter.yaml")
+	manifests, err := os.ReadFile("kubernetes/greeter.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,8 +52,8 @@ const bound = (3 + 1 + 20 + 5) * time.Second
 
 func checkPod(t *testing.T, pod corev1.PodSpec) {
 	t.Helper()
-	if got := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; got != grace || got <= bound {
-		t.Errorf("the grace period is %v, want %v, and more than %v", got, grace, bound)
+	if got := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second; got != kubernetes.Grace || got <= bound {
+		t.Errorf("the grace period is %v, want %v, and more than %v", got, kubernetes.Grace, bound)
 	}
 	container := pod.Containers[0]
 	if container.Lifecycle != nil {

@@ -1,14 +1,14 @@
-// Command tls shows TLS to etcd and between services, and etcd roles with the least that is needed.
+// Package tls shows TLS to etcd and between services, and etcd roles with the least that is needed.
 // Run it from the directory above:
 //
-//	go run ./tls
+//	go run . tls
 //
 // It starts an etcd that speaks TLS and asks for users, and gives it the roles and users of roles.sh
 // and users.sh by etcdctl, as docs/security.md has them. Then a server and a caller work with one of these roles
 // each, over TLS, and it is shown what they cannot do: the caller cannot register, plaintext is not
 // spoken, and who may write the service's entries still cannot pass for its servers. It exits with
 // 1 when one of these could.
-package main
+package tls
 
 import (
 	"bufio"
@@ -39,7 +39,8 @@ const rootPassword = "change-me-first"
 
 var key = greeterv1.GreeterService_EtcdServiceDesc.Key
 
-func main() { show.Main("tls", tell, options...) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "tls", Tell: tell, Etcd: options}
 
 var options = []etcdtest.Option{etcdtest.WithTLS(), etcdtest.WithAuth(rootPassword)}
 

@@ -1,11 +1,11 @@
-// Command lanes tests a branch among the servers that everyone uses: calls with its lane reach it, through
+// Package lanes tests a branch among the servers that everyone uses: calls with its lane reach it, through
 // a server in between that knows nothing of the branch. Run it from the directory above:
 //
-//	go run ./lanes
+//	go run . lanes
 //
 // It starts an etcd, two greeters and a front that calls them, then a greeter of the branch "pr-7". It exits
 // with 1 when calls do not go where they should.
-package main
+package lanes
 
 import (
 	"context"
@@ -25,7 +25,8 @@ const config = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}]}`
 
 var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
 
-func main() { show.Main("lanes", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "lanes", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	servers, err := stage.Registry()

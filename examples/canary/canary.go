@@ -1,12 +1,12 @@
-// Command canary moves the calls of running clients from one version to the next, step by step,
+// Package canary moves the calls of running clients from one version to the next, step by step,
 // with one etcd key and without a restart. Run it from the directory above:
 //
-//	go run ./canary
+//	go run . canary
 //
 // It starts an etcd, two servers of version v1 and one of v2, and gives v2 5 % of the calls, then
 // half, then takes one of the old servers out of use, then forgets all that again. After each step
 // it counts where 2000 calls went. It exits with 1 when they did not go where they should.
-package main
+package canary
 
 import (
 	"context"
@@ -47,7 +47,8 @@ var steps = []step{
 	{"no live config", "", map[string]float64{"new": 100. / 3, "old-1": 100. / 3, "old-2": 100. / 3}},
 }
 
-func main() { show.Main("canary", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "canary", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) error {
 	servers, err := stage.Registry()

@@ -1,4 +1,4 @@
-package readme
+package docs
 
 import (
 	"os"
@@ -9,8 +9,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/quickstart"
 )
-
-const repository = "../.."
 
 // TestFilesAreTheQuickstarts compares the files in the README with those that init writes, which are those of
 // examples/quickstart.
@@ -34,16 +32,16 @@ func TestFilesAreTheQuickstarts(t *testing.T) {
 	}
 }
 
-// block is a fenced block of the README: a file's content, or commands if file is "".
-type block struct{ file, text string }
+// quoted is a fenced block of the README: a file's content, or commands if file is "".
+type quoted struct{ file, text string }
 
 var (
-	heading = regexp.MustCompile(`(?m)^## (.+)$`)
-	fenced  = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(\\w+)\n(.*?)^```$")
+	nextSection = regexp.MustCompile(`(?m)^## `)
+	quote       = regexp.MustCompile("(?ms)(?:^`([^`\n]+)`:\n\n)?^```(\\w+)\n(.*?)^```$")
 )
 
 // section is what the README's section of that name has in fenced blocks.
-func section(t *testing.T, name string) (blocks []block) {
+func section(t *testing.T, name string) (blocks []quoted) {
 	t.Helper()
 	readme, err := os.ReadFile(filepath.Join(repository, "README.md"))
 	if err != nil {
@@ -53,15 +51,15 @@ func section(t *testing.T, name string) (blocks []block) {
 	if !found {
 		t.Fatalf("the README has no section %q", name)
 	}
-	if next := heading.FindStringIndex(text); next != nil {
+	if next := nextSection.FindStringIndex(text); next != nil {
 		text = text[:next[0]]
 	}
-	for _, match := range fenced.FindAllStringSubmatch(text, -1) {
+	for _, match := range quote.FindAllStringSubmatch(text, -1) {
 		file, language, content := match[1], match[2], match[3]
 		if (file == "") != (language == "sh") {
 			t.Fatalf("neither commands nor a named file: %q", match[0])
 		}
-		blocks = append(blocks, block{file: file, text: content})
+		blocks = append(blocks, quoted{file: file, text: content})
 	}
 	return blocks
 }

@@ -1,7 +1,6 @@
-// Command kubernetes shows what happens when Kubernetes replaces a pod. Run it from the directory
-// above:
+// Package kubernetes shows what happens when Kubernetes replaces a pod. Run it from the directory above:
 //
-//	go run ./kubernetes
+//	go run . kubernetes
 //
 // greeter.yaml has the manifests: the pod's address by the Downward API, a readiness that means "in
 // etcd", a grace period that is longer than the server takes, and no preStop hook. The example does
@@ -9,7 +8,7 @@
 // environment of the manifest, starts a second one, and when that is called, sends the first SIGTERM. That one
 // has to leave etcd, finish its calls and exit with 0 within the grace period, while calls go on without
 // a pause. It exits with 1 when it does not, or when a call fails.
-package main
+package kubernetes
 
 import (
 	"bufio"
@@ -34,10 +33,11 @@ import (
 // serverPackage is what the image of the manifest would run.
 const serverPackage = "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/server"
 
-// grace is the terminationGracePeriodSeconds of the manifest.
-const grace = 40 * time.Second
+// Grace is the terminationGracePeriodSeconds of the manifest.
+const Grace = 40 * time.Second
 
-func main() { show.Main("kubernetes", tell) }
+// Example is what the command in the directory above runs.
+var Example = show.Example{Name: "kubernetes", Tell: tell}
 
 func tell(ctx context.Context, stage *show.Stage) (err error) {
 	dir, err := os.MkdirTemp("", "kubernetes")
@@ -137,10 +137,10 @@ func (p *pod) terminate(stage *show.Stage) error {
 			return fmt.Errorf("a pod that is told to stop exits with 0: %w\n%s", err, p.log.Bytes())
 		}
 		stage.Say("SIGTERM: it left etcd, finished its calls and exited with 0, in %v of the %v that it has",
-			time.Since(asked).Round(time.Millisecond), grace)
+			time.Since(asked).Round(time.Millisecond), Grace)
 		return nil
-	case <-time.After(grace):
-		return fmt.Errorf("a pod still runs %v after SIGTERM, and Kubernetes would kill it", grace)
+	case <-time.After(Grace):
+		return fmt.Errorf("a pod still runs %v after SIGTERM, and Kubernetes would kill it", Grace)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -61,9 +62,11 @@ func newGroup(t *testing.T) *group {
 	return &group{t: t, namespace: strings.ReplaceAll(t.Name(), "/", "_") + "/"}
 }
 
-func (g *group) registry(w *wire) *runtime.Registry {
+func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {
 	g.t.Helper()
-	client := etcd.Client(g.t, func(c *clientv3.Config) { c.DialOptions = append(c.DialOptions, grpc.WithContextDialer(w.dial)) })
+	client := etcd.Client(g.t, func(c *clientv3.Config) {
+		c.DialOptions = append(append(c.DialOptions, grpc.WithContextDialer(w.dial)), opts...)
+	})
 	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	g.t.Cleanup(func() {
 		w.set(up)
@@ -142,7 +145,9 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	for _, set := range set {
 		set(i)
 	}
-	i.registry = g.registry(i.wire)
+	if i.registry == nil {
+		i.registry = g.registry(i.wire)
+	}
 	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
 	i.server = i.registry.NewServer(i.grpc)
 	leaderpb.RegisterCounterServer(i.server, i)
@@ -213,6 +218,19 @@ func (g *group) clientOf(desc *runtime.ServiceDesc) leaderpb.CounterClient {
 		g.t.Fatal(err)
 	}
 	return leaderpb.NewCounterClient(conn)
+}
+
+// on has an instance use a registry.
+func on(r *runtime.Registry) func(*instance) { return func(i *instance) { i.registry = r } }
+
+// candidates returns the candidates in etcd.
+func (g *group) candidates() []*mvccpb.KeyValue {
+	g.t.Helper()
+	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+candidates, clientv3.WithPrefix())
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return resp.Kvs
 }
 
 // under returns the description of the service under a key, in a layout; nil: the default.

@@ -18,7 +18,7 @@ func CandidatePrefix(namespace, name string) string {
 	return namespace + servicekey.LeaderPrefix(name)
 }
 
-// Leader is the candidate that was created first.
+// Leader is the candidate that precedes all others.
 type Leader struct {
 	election.First
 	Instance string
@@ -123,12 +123,12 @@ func (c *Candidates) follow() {
 	})
 }
 
-// first returns the candidate that was created first.
+// first returns the candidate that precedes all others.
 func first(items []*listwatch.Item[string]) Leader {
 	var l Leader
 	for _, item := range items {
-		if l.Created == 0 || item.CreateRevision < l.Created {
-			l = Leader{election.First{Key: item.Key, Created: item.CreateRevision}, item.Value}
+		if one := (election.First{Key: item.Key, Created: item.CreateRevision}); one.Precedes(l.First) {
+			l = Leader{one, item.Value}
 		}
 	}
 	return l

@@ -28,3 +28,14 @@ func InstanceOf(prefix string, entry *mvccpb.KeyValue) (string, error) {
 	}
 	return string(entry.Value), nil
 }
+
+// earliest returns which precedes all others: a candidate, or one of the candidates among entries under a prefix.
+func earliest(first First, prefix string, entries []*mvccpb.KeyValue) First {
+	for _, entry := range entries {
+		one := First{string(entry.Key), entry.CreateRevision}
+		if _, err := InstanceOf(prefix, entry); err == nil && one.Precedes(first) {
+			first = one
+		}
+	}
+	return first
+}

@@ -14,10 +14,20 @@ const (
 	warnAt = 5
 )
 
-// First is the candidate with the lowest create revision, as far as a watch of the candidates tells.
+// First is the candidate that precedes all others, as far as a watch of the candidates tells.
 type First struct {
 	Key     string // "": there is none, or nothing is known
 	Created int64
+}
+
+// Precedes reports whether a candidate precedes another one: it was created earlier or, where one transaction created
+// both, has the lower key. Any candidate precedes the zero value. The watch of the candidates and the question to etcd
+// both go by it.
+func (f First) Precedes(other First) bool {
+	if f.Created != other.Created {
+		return f.Created < other.Created || other == (First{})
+	}
+	return f.Key < other.Key
 }
 
 // Term is a leadership. The zero value is none.
@@ -31,7 +41,7 @@ type core struct {
 	own   lease.Candidacy
 	first First
 
-	lowest int64  // the create revision for which etcd has said that no candidate has a lower one
+	lowest int64  // the create revision for which etcd has said that no candidate precedes the own one
 	asking uint64 // the number of the question that etcd is being asked; 0: none
 	asked  uint64 // the questions so far
 	others int    // answers in a row that named another candidate
@@ -41,7 +51,7 @@ type core struct {
 
 // effects is what an event leaves to do.
 type effects struct {
-	ask  uint64    // the number of a question: ask etcd which candidate is the lowest; its answer is the event answered
+	ask  uint64    // the number of a question: ask etcd which candidate precedes all others; its answer is the event answered
 	warn First     // log that etcd names this candidate, and the watch the own one
 	wake time.Time // when the event tick is due; zero: never
 }
@@ -62,7 +72,8 @@ func (c *core) heard(now time.Time, first First) effects {
 	return c.due(now)
 }
 
-// answered takes in etcd's answer to a question: the candidate that is the lowest. ok is false if there was no answer.
+// answered takes in etcd's answer to a question: the candidate that precedes all others. ok is false if there was no
+// answer.
 func (c *core) answered(now time.Time, question uint64, lowest First, ok bool) effects {
 	if question != c.asking || question == 0 {
 		return c.due(now)

@@ -2,8 +2,11 @@ package election
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
@@ -103,6 +106,17 @@ func TestCore(t *testing.T) {
 	}
 }
 
+func TestPrecedes(t *testing.T) {
+	order := []First{{"b", 4}, {"a", 5}, {"c", 5}, {"d", 5}, {"a", 6}, {}}
+	for i, a := range order {
+		for j, b := range order {
+			if got := a.Precedes(b); a != (First{}) && got != (i < j) {
+				t.Errorf("%v precedes %v: %v", a, b, got)
+			}
+		}
+	}
+}
+
 // The clock that runs while the machine sleeps ends a leadership, too.
 func TestEnded(t *testing.T) {
 	now := time.Now()
@@ -138,15 +152,37 @@ func (w *world) time() time.Time { return at(time.Duration(w.now) * time.Second)
 
 func (w *world) key(i int) string { return fmt.Sprint("k", i) }
 
-// first returns what etcd says of the candidates.
-func (w *world) first() First {
-	var f First
+// entries returns the candidates in etcd, by their keys.
+func (w *world) entries() []*mvccpb.KeyValue {
+	var all []*mvccpb.KeyValue
 	for i := range w.instances {
-		if c := w.instances[i].created; c != 0 && (f.Created == 0 || c < f.Created) {
-			f = First{w.key(i), c}
+		if c := w.instances[i].created; c != 0 {
+			all = append(all, &mvccpb.KeyValue{Key: []byte(w.key(i)), CreateRevision: c, Lease: 1, Value: []byte("x")})
 		}
 	}
-	return f
+	return all
+}
+
+// first returns what a watch tells of the candidates.
+func (w *world) first() First { return earliest(First{}, "", w.entries()) }
+
+// answer returns what etcd answers to a question, which may have the candidates in another order.
+func (w *world) answer() First {
+	all := w.entries()
+	slices.Reverse(all)
+	return earliest(First{}, "", all)
+}
+
+// stand has etcd create a candidate at its revision.
+func (w *world) stand(i int) {
+	x := &w.instances[i]
+	x.created, x.expires, x.proven, x.renewed = w.revision, w.now+ttl, w.now+ttl, 0
+	w.stood(i)
+}
+
+// free reports whether an instance has no candidate, and knows it.
+func (w *world) free(i int) bool {
+	return w.instances[i].created == 0 && w.instances[i].core.own == (lease.Candidacy{})
 }
 
 // stood tells an instance of its candidate.
@@ -163,13 +199,11 @@ func events(i int) []coretest.Event[world] {
 	name := func(what string) string { return fmt.Sprint(what, " ", i) }
 	return []coretest.Event[world]{
 		{Name: name("stand"), Do: func(w *world) bool {
-			x := &w.instances[i]
-			if x.created != 0 || w.instances[i].core.own != (lease.Candidacy{}) {
+			if !w.free(i) {
 				return false
 			}
 			w.revision++
-			x.created, x.expires, x.proven, x.renewed = w.revision, w.now+ttl, w.now+ttl, 0
-			w.stood(i)
+			w.stand(i)
 			return true
 		}},
 		{Name: name("renew"), Do: func(w *world) bool {
@@ -211,7 +245,7 @@ func events(i int) []coretest.Event[world] {
 			if x.core.asking == 0 {
 				return false
 			}
-			x.core.answered(w.time(), x.core.asking, w.first(), true)
+			x.core.answered(w.time(), x.core.asking, w.answer(), true)
 			return true
 		}},
 		{Name: name("no answer"), Do: func(w *world) bool {
@@ -265,6 +299,16 @@ func TestWalk(t *testing.T) {
 		}
 		return true
 	}}
+	// As by an instance of an earlier version, or by somebody else.
+	together := coretest.Event[world]{Name: "stand together", Do: func(w *world) bool {
+		if !w.free(0) || !w.free(1) {
+			return false
+		}
+		w.revision++
+		w.stand(0)
+		w.stand(1)
+		return true
+	}}
 	coretest.Walk(t, 8, coretest.World[world]{
 		Start: func() *world { return new(world) },
 		Copy:  func(w *world) *world { c := *w; return &c },
@@ -276,7 +320,7 @@ func TestWalk(t *testing.T) {
 			}
 			return fmt.Sprintf("%+v", k)
 		},
-		Events: append(append(events(0), events(1)...), pass),
+		Events: append(append(events(0), events(1)...), together, pass),
 		Rules: []coretest.Rule[world]{
 			{Name: "never two leaders", Broken: func(_, w *world) string {
 				a, b := w.instances[0].core.term(w.time()), w.instances[1].core.term(w.time())

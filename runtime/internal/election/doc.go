@@ -4,16 +4,19 @@
 //	election.go  the core's shell: its timer, its question to etcd, and those who wait for the leadership
 //
 // Each instance that stands for election has a candidate in etcd: a key of its own under the segment of the service
-// key, on the lease of its entry, put with the entry in one transaction. The candidate with the lowest create revision
-// leads, and that revision is the token of its leadership. Package lease keeps the key, and tells how long it is there
-// for certain. Package discovery watches the candidates.
+// key, on the lease of its entry, put with the entry or after it. The candidate with the lowest create revision leads,
+// and that revision is the token of its leadership. Package lease keeps the key, creates no two candidates of one election
+// in one transaction, and tells how long the key is there for certain. Package discovery watches the candidates.
+//
+// Two may have one revision all the same, where an earlier version of this package or somebody else has created them.
+// Of these the one with the lowest key leads: [First.Precedes] is the order, wherever one is needed.
 //
 // # Why two never lead at a time
 //
 // An instance leads only while all of this holds:
 //
-//   - etcd has answered a linearizable read: of all candidates, its own has the lowest create revision. etcd's
-//     revisions only grow, so this stays so for as long as the key exists.
+//   - etcd has answered a linearizable read: its own candidate precedes all others. etcd's revisions only grow, so this
+//     stays so for as long as the key exists.
 //   - The key exists. It hangs on a lease that etcd keeps for its TTL from the moment when it takes a renewal in, and
 //     that is not before the renewal was sent. The leadership ends a tenth of the TTL earlier than that, by the clock of
 //     this process, which may run slower than etcd's by as much. Answers to renewals whose time is not known do not

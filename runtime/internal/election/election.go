@@ -16,8 +16,8 @@ import (
 // askTimeout bounds a question to etcd.
 const askTimeout = 2 * time.Second
 
-// lowestFew is how many entries a question reads at a time. One transaction creates fewer with one revision.
-const lowestFew = 256
+// pageSize is how many entries a question reads at a time.
+const pageSize = 256
 
 // ErrEnded is the cause of the end of a context that [Election.Lead] returned, when the leadership has ended.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
@@ -90,8 +90,8 @@ func (e *Election) event(event func(now time.Time) effects) {
 	if do.warn != (First{}) {
 		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
 	}
-	if do.ask != 0 {
-		e.asking.Go(func() { e.ask(do.ask) })
+	if created := e.core.own.Created; do.ask != 0 {
+		e.asking.Go(func() { e.ask(do.ask, created) })
 	}
 	e.wake(do.wake)
 }
@@ -119,11 +119,11 @@ func (e *Election) wake(at time.Time) {
 	}
 }
 
-// ask asks etcd which candidate is the lowest.
-func (e *Election) ask(question uint64) {
+// ask asks etcd which candidate is the lowest, for an own one that was created at a revision.
+func (e *Election) ask(question uint64, created int64) {
 	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
 	defer cancel()
-	lowest, err := e.lowest(ctx)
+	lowest, err := e.lowest(ctx, created)
 	e.event(func(now time.Time) effects {
 		if question == e.core.asking {
 			e.askErr = err
@@ -132,24 +132,22 @@ func (e *Election) ask(question uint64) {
 	})
 }
 
-// lowest reads the candidate with the lowest create revision. Entries that are none are skipped: if one becomes a
-// candidate later, no process leads with it, for the name of a candidate is random.
-func (e *Election) lowest(ctx context.Context) (First, error) {
-	for from := int64(0); ; {
-		resp, err := e.client.KV.Get(ctx, e.prefix, clientv3.WithPrefix(), clientv3.WithLimit(lowestFew), clientv3.WithMinCreateRev(from),
-			clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend))
+// lowest reads the candidates that were created at a revision or before, and returns the one that precedes all others.
+// Entries that are none are skipped: if one becomes a candidate later, no process leads with it, for the name of a
+// candidate is random.
+func (e *Election) lowest(ctx context.Context, created int64) (First, error) {
+	var first First
+	from, end := e.prefix, clientv3.GetPrefixRangeEnd(e.prefix)
+	for {
+		resp, err := e.client.KV.Get(ctx, from, clientv3.WithRange(end), clientv3.WithMaxCreateRev(created), clientv3.WithLimit(pageSize))
 		if err != nil {
 			return First{}, err
 		}
-		for _, kv := range resp.Kvs {
-			if _, err := InstanceOf(e.prefix, kv); err == nil {
-				return First{string(kv.Key), kv.CreateRevision}, nil
-			}
-			from = kv.CreateRevision
+		first = earliest(first, e.prefix, resp.Kvs)
+		if len(resp.Kvs) < pageSize {
+			return first, nil
 		}
-		if len(resp.Kvs) < lowestFew {
-			return First{}, nil
-		}
+		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
 	}
 }
 

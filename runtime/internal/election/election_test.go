@@ -3,6 +3,7 @@ package election
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -29,6 +30,54 @@ func (w *told) says(e *Election, f First) {
 type answer struct {
 	lowest First
 	err    error
+}
+
+// pages is an etcd with candidates, which it returns by their keys.
+type pages struct {
+	clientv3.KV
+	all []*mvccpb.KeyValue
+}
+
+func (k *pages) Get(_ context.Context, from string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	op := clientv3.OpGet(from, opts...)
+	var page []*mvccpb.KeyValue
+	for _, kv := range k.all {
+		if string(kv.Key) >= from && kv.CreateRevision <= op.MaxCreateRev() && len(page) < pageSize {
+			page = append(page, kv)
+		}
+	}
+	return &clientv3.GetResponse{Kvs: page}, nil
+}
+
+// However many candidates one transaction has created, the question names the first of them, as the watch does.
+func TestE2_OneOrder(t *testing.T) {
+	for _, row := range []struct {
+		rule   string
+		strays int // below all candidates
+		ties   int
+		later  int
+	}{
+		{"one", 0, 1, 0},
+		{"more than etcd sorts in their order", 0, 13, 13},
+		{"many", 0, 3 * pageSize, 1},
+		{"after many that are none", 2 * pageSize, 2, 0},
+	} {
+		etcd := &pages{}
+		add := func(prefix string, n int, kv mvccpb.KeyValue) {
+			for i := range n {
+				one := kv
+				one.Key = fmt.Appendf(nil, "p/%s%04d", prefix, i)
+				etcd.all = append(etcd.all, &one)
+			}
+		}
+		add("a", row.strays, mvccpb.KeyValue{CreateRevision: 4})
+		add("b", row.later, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
+		add("c", row.ties, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
+		e := &Election{prefix: "p/", client: &clientv3.Client{KV: etcd}}
+		if got, err := e.lowest(t.Context(), 5); got != (First{"p/c0000", 5}) || err != nil {
+			t.Errorf("%s: the first is %v, %v", row.rule, got, err)
+		}
+	}
 }
 
 // asked is an etcd that is asked for the lowest candidate. It sends each question a channel for its answer.

@@ -88,14 +88,16 @@ func (c *core) barred(now time.Time, e *entry, s *slot) bool {
 		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
 }
 
-// backed leaves out the puts of candidates whose entries are not in etcd, nor put there by the same transaction.
-func (c *core) backed(now time.Time, steps []step) []step {
-	backs := func(o *slot) bool {
-		return o.placed() && c.kept(now, o.lease) || slices.ContainsFunc(steps, func(st step) bool { return st.s == o })
+// electable reports whether a candidate may be put in one transaction with steps. Its entry must be in etcd, or be put
+// there by them. They must have no other candidate for the election: the two would share their create revision, and so
+// the token of their terms.
+func (c *core) electable(now time.Time, st *step, steps []step) bool {
+	for _, o := range st.e.others() {
+		if !(o.placed() && c.kept(now, o.lease)) && !slices.ContainsFunc(steps, func(st step) bool { return st.s == o }) {
+			return false
+		}
 	}
-	return slices.DeleteFunc(steps, func(st step) bool {
-		return st.s.elect != nil && slices.ContainsFunc(st.e.others(), func(o *slot) bool { return !backs(o) })
-	})
+	return !slices.ContainsFunc(steps, func(o step) bool { return o.s.elect != nil && o.s.election == st.s.election })
 }
 
 // createdBy returns the create revision of a key after a put of it, 0 if that is not known.

@@ -14,10 +14,13 @@ import (
 // candidate is an entry of a key and a candidate.
 func candidate(key string) []Item { return plusCandidate(key, item(key, "v")) }
 
-// plusCandidate returns the items of an entry with a candidate.
-func plusCandidate(name string, items []Item) []Item {
+// plusCandidate returns the items of an entry with a candidate, for an election of its own.
+func plusCandidate(name string, items []Item) []Item { return plusRival(name, name, items) }
+
+// plusRival returns the items of an entry with a candidate for an election.
+func plusRival(election, name string, items []Item) []Item {
 	return append(items, Item{
-		Key: func(clientv3.LeaseID) string { return name + "?" }, Value: name, Elect: func(Candidacy) {},
+		Key: func(clientv3.LeaseID) string { return name + "?" }, Value: name, Elect: func(Candidacy) {}, Election: election,
 	})
 }
 
@@ -117,6 +120,57 @@ func TestCandidates(t *testing.T) {
 			}
 		})
 	}
+}
+
+// No two terms of an election share a token: two candidates of one process are never created at one revision.
+func TestE1_OneElectionTwoTransactions(t *testing.T) {
+	s := newScript(t)
+	for _, key := range []string{"a", "b", "c"} {
+		s.items(key, plusRival("e", key, item(key, "v")))
+	}
+	s.items("d", candidate("d")) // of another election
+	s.settle()
+	s.etcd.revoke(1)
+	s.core.renewalFailed(s.now, 1, rpctypes.ErrLeaseNotFound)
+	s.run(time.Second)
+	puts := "grant, put a a? b c d d?, put b?, put c?"
+	if got, want := strings.Join(s.calls, ", "), puts+", "+puts; got != want {
+		t.Errorf("calls: %s\nwant:  %s", got, want)
+	}
+	for _, key := range []string{"a", "b", "c", "d"} {
+		if !s.stands(key) {
+			t.Errorf("%s does not stand", key)
+		}
+	}
+}
+
+// A refused entry keeps no other out, whatever its candidate waits for.
+func TestG31_OthersGetIn(t *testing.T) {
+	s := newScript(t)
+	for _, key := range []string{"a", "b"} {
+		s.etcd.unwritable[key] = true
+		s.items(key, candidate(key))
+	}
+	s.add("c")
+	s.items("d", candidate("d"))
+	s.run(time.Second)
+	s.state("c", Registered)
+	s.state("d", Registered)
+	if !s.stands("d") {
+		t.Error("d does not stand")
+	}
+}
+
+func TestG31_GrantedLater(t *testing.T) {
+	s := newScript(t)
+	s.etcd.unwritable["a"], s.etcd.unwritable["b"] = true, true
+	s.items("a", candidate("a"))
+	s.add("b")
+	s.run(3 * time.Second)
+	delete(s.etcd.unwritable, "b")
+	s.run(2 * refusedMin)
+	s.state("b", Registered)
+	s.state("a", Registering)
 }
 
 // A candidacy counts from when a renewal was sent, and a chain of renewals that broke is not mended by a late one.

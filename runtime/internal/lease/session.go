@@ -86,6 +86,9 @@ type Item struct {
 	// and must neither block nor call the session. When the key is to go, it is called before etcd is. An entry has
 	// one candidate at the most, after its other keys. etcd does not have the candidate without these.
 	Elect func(Candidacy)
+	// Election names the candidate's election. No transaction creates two candidates of one: they would have one
+	// create revision.
+	Election string
 }
 
 // Options configure a Session.

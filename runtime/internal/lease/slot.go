@@ -36,6 +36,7 @@ type slot struct {
 	markRev int64  // the mod revision that a mark expects which may yet arrive; 0: there is none
 
 	elect     func(Candidacy) // of the entry's candidate, as in Item; nil: this is another key
+	election  string          // of the candidate, as in Item
 	candidacy Candidacy       // that elect was last told
 
 	stored
@@ -63,7 +64,7 @@ type stored struct {
 
 func newSlot(item Item, lease clientv3.LeaseID) *slot {
 	return &slot{
-		key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect,
+		key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect, election: item.Election,
 		readAccess: newReadAccess(), writeAccess: newWriteAccess(),
 	}
 }

@@ -71,6 +71,9 @@ func standing(name, value string) []Item {
 	return plusCandidate(name, plusNamed(name, value))
 }
 
+// rivals returns the items of an entry with a candidate, all for one election.
+func rivals(name, value string) []Item { return plusRival("e", name, item(name, value)) }
+
 func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
 		return false
@@ -372,6 +375,7 @@ func (w *walked) settle() string {
 
 // settleBut is settle, but the rights to a stay as they are, and only b is asked for.
 func (w *walked) settleBut() string {
+	delete(w.etcd.unwritable, "b")
 	unreadable, unwritable := maps.Clone(w.etcd.unreadable), maps.Clone(w.etcd.unwritable)
 	defer func() { w.etcd.unreadable, w.etcd.unwritable = unreadable, unwritable }()
 	e, kv := w.entries[1], w.etcd.get("b")
@@ -416,6 +420,21 @@ var leaseRules = []coretest.Rule[walked]{
 		}
 		return ""
 	}},
+	{Name: "no two candidates of an election are created at one revision", Broken: func(_, w *walked) string {
+		created := make(map[string]int64)
+		for _, e := range w.all() {
+			s := e.candidate()
+			if s == nil || w.etcd.get(s.key) == nil {
+				continue
+			}
+			now := w.etcd.get(s.key).created
+			if now == created[s.election] {
+				return fmt.Sprintf("%s is one of two created at %d", s.key, now)
+			}
+			created[s.election] = now
+		}
+		return ""
+	}},
 	{Name: "what is said to be in etcd is there", Broken: func(_, w *walked) string {
 		for _, e := range w.all() {
 			if ok, _ := e.synced(); !ok || e.want != present || w.tampered {
@@ -434,6 +453,7 @@ var leaseRules = []coretest.Rule[walked]{
 // leaseEvents are what may happen, in the walk of all or of some of it.
 var leaseEvents = []coretest.Event[walked]{
 	{Name: "add a", Do: func(w *walked) bool { return w.add(0) }},
+	{Name: "add b", Do: func(w *walked) bool { return w.add(1) }},
 	{Name: "update a", Do: func(w *walked) bool { return w.update(0) }},
 	{Name: "pause a", Do: func(w *walked) bool { return w.setWant(0, paused) }},
 	{Name: "resume a", Do: func(w *walked) bool { return w.setWant(0, present) }},
@@ -500,6 +520,7 @@ var leaseEvents = []coretest.Event[walked]{
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
+	{Name: "writes of b are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "b"); return true }},
 	{Name: "writes under the next lease's name are denied, or allowed again", Do: func(w *walked) bool {
 		flip(w.etcd.unwritable, fmt.Sprintf("z/%d", w.etcd.ids+1))
 		return true
@@ -598,6 +619,30 @@ func TestWalk(t *testing.T) {
 		w := leaseWalk(registered(2), rights...)
 		w.Settle = (*walked).settleBut
 		coretest.Walk(t, 4, w)
+	})
+	t.Run("G31: a refused entry keeps no other out", func(t *testing.T) {
+		w := leaseWalk(func() *walked {
+			w := startWalk()
+			w.items = standing
+			w.etcd.unwritable["a"], w.etcd.unwritable["b"] = true, true
+			w.add(0)
+			w.add(1)
+			for w.entries[0].refused == nil || w.entries[1].refused == nil {
+				w.end(answered)
+			}
+			return w
+		}, append(calls, "update a", "pause a", "resume a", "the lease is revoked",
+			"writes of a are denied, or allowed again", "writes of b are denied, or allowed again")...)
+		w.Settle = (*walked).settleBut
+		coretest.Walk(t, 4, w)
+	})
+	t.Run("E1: two stand for one election", func(t *testing.T) {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
+			w := startWalk()
+			w.items = rivals
+			return w
+		}, append(calls, "add a", "add b", "pause a", "resume a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
+			"the lease is revoked")...))
 	})
 	t.Run("an entry has two keys, one with its lease's id", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(func() *walked { return startRegistered(t, 1, plusNamed) }, append(calls, "add a", "update a", "pause a", "resume a", "drop a", "close",

@@ -60,9 +60,12 @@ func (st *step) arrived(kv *keyValue) bool {
 	return kv != nil && kv.lease == st.lease && kv.value == st.value && kv.rev > st.rev
 }
 
-// goesWith reports whether two steps may be in one transaction.
-func (st *step) goesWith(o *step) bool {
-	return st.lease == o.lease && (st.kind == putBlind) == (o.kind == putBlind)
+// joins reports whether a step may be in one transaction with others.
+func (c *core) joins(now time.Time, st *step, steps []step) bool {
+	if len(steps) > 0 && (st.lease != steps[0].lease || (st.kind == putBlind) != (steps[0].kind == putBlind)) {
+		return false
+	}
+	return st.s.elect == nil || st.kind == remove || c.electable(now, st, steps)
 }
 
 // removals returns the next transaction on the way out of etcd: first marks, then deletions. Keys on a lease
@@ -79,11 +82,11 @@ func (c *core) puts(now time.Time) []step {
 	if c.lease == 0 || now.Before(c.putsAt) {
 		return nil
 	}
-	return c.backed(now, c.collect(now, c.putStep))
+	return c.collect(now, c.putStep)
 }
 
 // collect returns the steps of one transaction, given the step of each key. A key that was refused is tried
-// by itself.
+// by itself. What may not be put yet takes no place: others would wait as long.
 func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step) []step {
 	var steps []step
 	bytes := 0
@@ -93,7 +96,7 @@ func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step)
 				continue
 			}
 			st := next(now, e, s)
-			if st == nil || len(steps) > 0 && !st.goesWith(&steps[0]) {
+			if st == nil || !c.joins(now, st, steps) {
 				continue
 			}
 			bytes += 3*len(s.key) + len(st.value) + 64 // the key is in the guard, the write and the read

@@ -36,9 +36,10 @@ func (r *Registrar) items(e Entry, elected *election.Election) ([]lease.Item, er
 	if len(instance) > election.MaxInstance {
 		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), election.MaxInstance)
 	}
-	key := r.config.Elections.Prefix(e.Key) + e.candidate
+	prefix := r.config.Elections.Prefix(e.Key)
+	key := prefix + e.candidate
 	return append(items, lease.Item{
-		Key: func(clientv3.LeaseID) string { return key }, Value: instance, Elect: elected.Stood,
+		Key: func(clientv3.LeaseID) string { return key }, Value: instance, Elect: elected.Stood, Election: prefix,
 	}), nil
 }
 

@@ -1,0 +1,141 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+// Servers of one registry share a lease, and their candidates come back at the same time when it is lost. Whoever leads
+// next has a token of its own.
+func TestE1_OneRegistry(t *testing.T) {
+	g := newGroup(t)
+	registry := g.registry(&wire{})
+	a, b := g.start("a", on(registry)), g.start("b", on(registry))
+	lost := clientv3.LeaseID(g.candidates()[0].Lease)
+	if _, err := etcd.Admin().Revoke(kit.Bounded(t, soon), lost); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "both to stand again", func() bool { return len(g.candidates()) == 2 })
+	if all := g.candidates(); all[0].CreateRevision == all[1].CreateRevision {
+		t.Errorf("both are created at %d", all[0].CreateRevision)
+	}
+	kit.Eventually(t, soon, "one to lead", func() bool { return a.leads.Holds() || b.leads.Holds() })
+	first, next := a, b
+	if b.leads.Holds() {
+		first, next = b, a
+	}
+	was, _ := first.leads.Token()
+	if err := first.server.Withdraw(kit.Bounded(t, soon)); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "the other to lead", next.leads.Holds)
+	is, _ := next.leads.Token()
+	if _, err := g.store.add(is, 1); err != nil {
+		t.Error(err)
+	}
+	if _, err := g.store.add(was, 1); err == nil {
+		t.Errorf("the store takes the token %d of the leader before, after %d", was, is)
+	}
+}
+
+// Of candidates that one transaction has created, as an earlier version did, all name the same one, however many they are.
+func TestE2_OneOrder(t *testing.T) {
+	g := newGroup(t)
+	prefix := g.namespace + candidates
+	among := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		put := candidateIn(req, prefix)
+		if put == nil {
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}
+		txn := req.(*pb.TxnRequest)
+		tied := &pb.TxnRequest{Compare: txn.Compare, Success: txn.Success, Failure: txn.Failure}
+		for i := range 30 {
+			other := &pb.PutRequest{Key: fmt.Appendf(nil, "%s~%02d", prefix, i), Value: []byte("x"), Lease: put.Lease}
+			tied.Success = append(tied.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: other}})
+		}
+		err := invoke(ctx, method, tied, reply, cc, opts...)
+		if err == nil { // one that was created later, and comes first in etcd's order of keys
+			_, err = etcd.Admin().Put(ctx, prefix+"!", "x", clientv3.WithLease(clientv3.LeaseID(put.Lease)))
+		}
+		return err
+	})
+	a := g.start("a", on(g.registry(&wire{}, among)))
+	if n := len(g.candidates()); n != 32 {
+		t.Fatalf("%d candidates", n)
+	}
+	kit.Eventually(t, soon, "the first to lead", a.leads.Holds)
+}
+
+// candidateIn returns the put of a candidate in a call to etcd, nil if there is none.
+func candidateIn(req any, prefix string) *pb.PutRequest {
+	txn, _ := req.(*pb.TxnRequest)
+	for _, op := range txn.GetSuccess() {
+		if put := op.GetRequestPut(); put != nil && strings.HasPrefix(string(put.Key), prefix) {
+			return put
+		}
+	}
+	return nil
+}
+
+// Entries that etcd refuses keep no other of the process out, whatever their candidates wait for.
+func TestG31_OthersGetIn(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("root"))
+	keys := []string{"acme/refused", "acme/too", "acme/later", "acme/allowed"}
+	grant := func(key string) func(context.Context, string) error {
+		return func(ctx context.Context, role string) error {
+			_, err := etcd.Admin().RoleGrantPermission(ctx, role, key+"/", key+"0", clientv3.PermissionType(clientv3.PermReadWrite))
+			return err
+		}
+	}
+	rights := []func(context.Context, string) error{grant("_grpc_leader")}
+	for _, key := range keys {
+		rights = append(rights, grant(key))
+	}
+	registry := registryAs(t, etcd, "process", rights...)
+	lease := func(key string) int64 {
+		resp, err := etcd.Admin().Get(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(resp.Kvs) == 0 {
+			return 0
+		}
+		return resp.Kvs[0].Lease
+	}
+	for i, key := range keys {
+		desc := under(key, nil)
+		if i >= 2 {
+			desc.Leader = nil
+		}
+		server := registry.NewServer(grpc.NewServer())
+		leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
+		server.Publish(desc)
+		if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, key := range keys[:3] {
+		if _, err := etcd.Admin().RoleRevokePermission(kit.Bounded(t, soon), "process", key+"/", key+"0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := etcd.Admin().Revoke(kit.Bounded(t, soon), clientv3.LeaseID(lease("acme/allowed"))); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "what is allowed to be back", func() bool { return lease("acme/allowed") != 0 })
+	if err := grant("acme/later")(kit.Bounded(t, soon), "process"); err != nil {
+		t.Fatal(err)
+	}
+	kit.Eventually(t, soon, "what is allowed again to be back", func() bool { return lease("acme/later") != 0 })
+}

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -57,19 +56,14 @@ func TestK9_RefusedLiveConfig(t *testing.T) {
 // TestK11_CauseOfAnOutage has the errors of Watch, and the log, say why etcd cannot be reached.
 func TestK11_CauseOfAnOutage(t *testing.T) {
 	leak.Beside(t)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := lis.Addr().String()
-	lis.Close()
+	refuses := kit.Refusing(t)
 	for _, tt := range []struct {
 		name    string
 		cluster []etcdtest.Option
 		client  func(*clientv3.Config)
 		want    string
 	}{
-		{"refused", nil, func(c *clientv3.Config) { c.Endpoints = []string{closed} }, "connect: connection refused"},
+		{"refused", nil, func(c *clientv3.Config) { c.Endpoints = []string{refuses} }, "connect: connection refused"},
 		{"a TLS server in plaintext", []etcdtest.Option{etcdtest.WithTLS()}, func(c *clientv3.Config) {
 			c.Endpoints = []string{strings.TrimPrefix(c.Endpoints[0], "https://")}
 			c.TLS = nil

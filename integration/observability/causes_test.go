@@ -35,16 +35,6 @@ type failure struct {
 
 var caller = etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})
 
-func closedPort(t *testing.T) string {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lis.Close()
-	return lis.Addr().String()
-}
-
 // with returns a function that makes a client with a changed configuration.
 func with(change func(*testing.T, *clientv3.Config)) func(*testing.T, *etcdtest.Cluster) *clientv3.Client {
 	return func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
@@ -53,7 +43,7 @@ func with(change func(*testing.T, *clientv3.Config)) func(*testing.T, *etcdtest.
 }
 
 var failures = []failure{
-	{"nothing listens", nil, with(func(t *testing.T, c *clientv3.Config) { c.Endpoints = []string{closedPort(t)} }),
+	{"nothing listens", nil, with(func(t *testing.T, c *clientv3.Config) { c.Endpoints = []string{kit.Refusing(t)} }),
 		[]string{"connect: connection refused"}},
 	{"etcd speaks TLS, the client does not", []etcdtest.Option{etcdtest.WithTLS()}, with(func(_ *testing.T, c *clientv3.Config) {
 		c.Endpoints, c.TLS = []string{strings.TrimPrefix(c.Endpoints[0], "https://")}, nil

@@ -20,7 +20,7 @@ RELEASE = cd tools/release && GOWORK=off go run
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
 
 # The tests of the fault list.
-FAULTS := ./discovery ./registration ./traffic
+FAULTS := ./discovery ./registration
 
 .PHONY: help
 help: ## List the targets

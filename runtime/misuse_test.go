@@ -187,3 +187,15 @@ func TestCallsOnAClosedConnection(t *testing.T) {
 		t.Errorf("a call on a closed connection: %v, want gRPC's own error", err)
 	}
 }
+
+// TestOutlierDetectionIsNotLinked has a service config name a policy that the program does not link, which no generated
+// code does: the error names both.
+func TestOutlierDetectionIsNotLinked(t *testing.T) {
+	_, err := offline(t).NewClient(&ServiceDesc{
+		Name: "demo.Demo", Key: "demo",
+		ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}}]}`,
+	}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err == nil || !strings.Contains(err.Error(), `"demo.Demo"`) || !strings.Contains(err.Error(), "outlier_detection_experimental") {
+		t.Errorf("%v; want an error that names the service and the policy", err)
+	}
+}

@@ -1,0 +1,226 @@
+package discovery
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
+)
+
+// failure is a way in which etcd fails a process.
+type failure struct {
+	name    string
+	cluster []etcdtest.Option
+	client  func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client
+	want    []string // in each place where a user looks
+}
+
+var caller = etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})
+
+// with returns a function that makes a client with a changed configuration.
+func with(change func(*testing.T, *clientv3.Config)) func(*testing.T, *etcdtest.Cluster) *clientv3.Client {
+	return func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		return etcd.Client(t, func(c *clientv3.Config) { change(t, c) })
+	}
+}
+
+var failures = []failure{
+	{"nothing listens", nil, with(func(t *testing.T, c *clientv3.Config) { c.Endpoints = []string{kit.Refusing(t)} }),
+		[]string{"connect: connection refused"}},
+	{"etcd speaks TLS, the client does not", []etcdtest.Option{etcdtest.WithTLS()}, with(func(_ *testing.T, c *clientv3.Config) {
+		c.Endpoints, c.TLS = []string{strings.TrimPrefix(c.Endpoints[0], "https://")}, nil
+	}), []string{"error reading server preface"}},
+	{"the client speaks TLS, etcd does not", nil, with(func(_ *testing.T, c *clientv3.Config) {
+		c.Endpoints, c.TLS = []string{"https://" + strings.TrimPrefix(c.Endpoints[0], "http://")}, &tls.Config{MinVersion: tls.VersionTLS12}
+	}), []string{"authentication handshake failed"}},
+	{"another CA", []etcdtest.Option{etcdtest.WithTLS()}, with(func(_ *testing.T, c *clientv3.Config) {
+		c.TLS = &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	}), []string{"certificate signed by unknown authority"}},
+	{"no rights", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		return etcd.Client(t, etcdtest.As("caller", "p"))
+	}, []string{"permission denied", `etcd user "caller"`}},
+	{"no user", []etcdtest.Option{caller}, with(func(_ *testing.T, c *clientv3.Config) { c.Username, c.Password = "", "" }),
+		[]string{"user name is empty"}},
+	{"a wrong password", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		client := etcd.Client(t, etcdtest.As("caller", "p"))
+		if _, err := etcd.Admin().UserChangePassword(bounded(t), "caller", "another"); err != nil {
+			t.Fatal(err)
+		}
+		return client
+	}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
+	{"a member that is never reached", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		etcd.Pause()
+		t.Cleanup(etcd.Resume)
+		return etcd.Client(t)
+	}, []string{"127.0.0.1", "does not answer"}},
+	{"a member that hangs", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		client := etcd.Client(t)
+		if _, err := client.Get(bounded(t), "x"); err != nil {
+			t.Fatal(err)
+		}
+		etcd.Pause()
+		t.Cleanup(etcd.Resume)
+		return client
+	}, []string{"127.0.0.1", "does not answer"}},
+	{"a quorum that is lost", []etcdtest.Option{etcdtest.WithMembers(3)}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
+		etcd.Member(1).Stop()
+		etcd.Member(2).Stop()
+		return etcd.Client(t, func(c *clientv3.Config) { c.Endpoints = []string{etcd.Member(0).Endpoint()} })
+	}, []string{"no leader"}},
+}
+
+// outage is a registry whose etcd fails, and what a user does with it.
+type outage struct {
+	registry *runtime.Registry
+	server   *runtime.Server // that serves
+	conn     *grpc.ClientConn
+	log      *lines
+}
+
+const failing = "acme/failing"
+
+// places are where a user looks for the cause.
+var places = map[string]func(context.Context, *outage) string{
+	"the error of a call": func(ctx context.Context, o *outage) string {
+		_, err := healthpb.NewHealthClient(o.conn).Check(ctx, &healthpb.HealthCheckRequest{})
+		return fmt.Sprint(err)
+	},
+	"the error of Watch": func(ctx context.Context, o *outage) string {
+		for _, err := range o.registry.Watch(ctx, failing) {
+			if err != nil { // without a quorum, one member's own view comes before
+				return err.Error()
+			}
+		}
+		return "none"
+	},
+	"the error of Register": func(ctx context.Context, o *outage) string {
+		_, err := o.registry.Register(ctx, failing+"/registered", runtime.Endpoint{Addr: "10.0.0.1:1"})
+		return fmt.Sprint(err)
+	},
+	"the error of Announce": func(ctx context.Context, o *outage) string {
+		return fmt.Sprint(newServer(o.registry, failing+"/announced").Announce(ctx, "10.0.0.1:1"))
+	},
+	"the status of the key": func(_ context.Context, o *outage) string {
+		for _, k := range o.registry.Status().Keys {
+			return fmt.Sprint(k.Err)
+		}
+		return "none"
+	},
+	"the status of the server": func(_ context.Context, o *outage) string {
+		for _, s := range o.server.Status() {
+			return fmt.Sprint(s.Err)
+		}
+		return "none"
+	},
+	"the status page": func(_ context.Context, o *outage) string {
+		w := httptest.NewRecorder()
+		statuspage.Handler(o.registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
+		return w.Body.String()
+	},
+	"the log of the key":    func(_ context.Context, o *outage) string { return o.log.with("etcd list failed") },
+	"the log of the server": func(_ context.Context, o *outage) string { return o.log.with("etcd registration failing") },
+}
+
+// TestCauses has etcd fail in every way, and looks for the cause in every place where a user looks.
+func TestCauses(t *testing.T) {
+	for _, f := range failures {
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			etcd := etcdtest.Start(t, f.cluster...)
+			o := newOutage(t, f.client(t, etcd))
+			for place, look := range places {
+				t.Run(place, func(t *testing.T) {
+					var said string
+					defer func() {
+						if t.Failed() {
+							t.Logf("it says %s", said)
+						}
+					}()
+					eventually(t, fmt.Sprintf("%q is named", f.want), func() bool {
+						ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+						defer cancel()
+						said = look(ctx, o)
+						return names(said, f.want)
+					})
+				})
+			}
+		})
+	}
+}
+
+// TestRegistersAtLast has a server that cannot register, and can later: the log says both.
+func TestRegistersAtLast(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	etcd.Cut()
+	o := newOutage(t, etcd.Client(t))
+	eventually(t, "the failure is logged", func() bool { return o.log.with("etcd registration failing") != "" })
+	etcd.Restore()
+	eventually(t, "the success is logged", func() bool {
+		return strings.Contains(o.log.with("etcd registration registered"), "key="+failing+"/served/")
+	})
+	lines := strings.Split(strings.TrimSpace(o.log.with("registration")), "\n")
+	if len(lines) != 2 || !strings.Contains(lines[0], "key="+failing+"/served/") || !strings.Contains(lines[0], "error=\"") {
+		t.Errorf("the log has\n%s", strings.Join(lines, "\n"))
+	}
+}
+
+// names reports whether a text has all causes, which quotes may be escaped in.
+func names(text string, causes []string) bool {
+	text = strings.ReplaceAll(text, "\\", "")
+	return !slices.ContainsFunc(causes, func(cause string) bool { return !strings.Contains(text, cause) })
+}
+
+// newOutage returns a registry with a connection in use, and a server that serves until the test ends.
+func newOutage(t *testing.T, client *clientv3.Client) *outage {
+	t.Helper()
+	o := &outage{log: &lines{}}
+	o.registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(o.log, nil))))
+	var err error
+	o.conn, err = o.registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: failing}, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.conn.Connect()
+	o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // an error: etcd fails
+	t.Cleanup(func() {
+		stop()
+		<-served
+		_ = o.registry.Close(ctx) // likewise
+	})
+	return o
+}
+
+// newServer returns a server that publishes gRPC's health service under a key.
+func newServer(registry *runtime.Registry, key string, opts ...runtime.ServerOption) *runtime.Server {
+	s := grpc.NewServer()
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	server := registry.NewServer(s, opts...)
+	server.Publish(&runtime.ServiceDesc{Name: "grpc.health.v1.Health", Key: key})
+	return server
+}

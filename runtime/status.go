@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
@@ -31,7 +32,7 @@ type KeyStatus struct {
 	Endpoints     []Endpoint // in use, sorted by instance
 	Held          int        // how many of Endpoints have vanished from etcd and are kept for a grace
 	HeldAddrs     []string   // the addresses of these, sorted
-	DrainedAddrs  []string   // the addresses of those Endpoints that the live config drains, sorted; a drain of all is ignored
+	DrainedAddrs  []string   // the addresses of those Endpoints that get no new calls by the live config, sorted
 	Leaving       []Endpoint // in etcd, but no longer among Endpoints, because their owners are withdrawing them
 	Provisional   bool       // the endpoints may be behind etcd
 	Changed       time.Time  // when the endpoints last changed
@@ -59,7 +60,7 @@ func (r *Registry) Status() RegistryStatus {
 		for _, item := range state.Leaving {
 			ks.Leaving = append(ks.Leaving, Endpoint(item.Value.Endpoint))
 		}
-		ks.DrainedAddrs = drained(state.Live, ks.Endpoints)
+		ks.DrainedAddrs = drained(state.Live, ks.Endpoints, state.Held)
 		s.Keys = append(s.Keys, ks)
 	}
 	slices.SortFunc(s.Keys, func(a, b KeyStatus) int { return cmp.Compare(a.Key, b.Key) })
@@ -69,37 +70,33 @@ func (r *Registry) Status() RegistryStatus {
 	return s
 }
 
-// drained returns the addresses of the endpoints that a live config names as drained, sorted.
-func drained(live string, endpoints []Endpoint) []string {
-	if live == "" {
+// drained returns the addresses of the endpoints that clients keep new calls from by a live config, sorted.
+func drained(live string, endpoints []Endpoint, held map[string]struct{}) (addrs []string) {
+	policy := etcdOf(live)
+	if policy == nil {
 		return nil
 	}
-	names := make(map[string]bool)
-	for _, name := range drainOf(live) {
-		names[name] = true
-	}
-	var addrs []string
-	for _, ep := range endpoints {
-		if names[ep.Instance] || names[ep.Addr] {
-			addrs = append(addrs, ep.Addr)
+	value := func(i int, name string) string { e := endpoint.Endpoint(endpoints[i]); return e.Field(name) }
+	d := policy.FollowDrain(len(endpoints), value, func(i int) bool { _, ok := held[endpoints[i].Addr]; return ok })
+	for i, drained := range d.Drained {
+		if drained {
+			addrs = append(addrs, endpoints[i].Addr)
 		}
 	}
 	slices.Sort(addrs)
 	return addrs
 }
 
-// drainOf returns what the policy that a live config puts in force drains: instance ids and addresses.
-func drainOf(live string) []string {
+// etcdOf returns the policy "etcd" that a live config puts in force, nil if there is none.
+func etcdOf(live string) *serviceconfig.Etcd {
 	config, err := serviceconfig.Parse(live)
 	if err != nil {
-		return nil // cannot be: it is in force
+		return nil // there is none: what is in force can be read
 	}
 	policy, err := serviceconfig.FirstLinked(config.LoadBalancing, grpccheck.Registered)
 	if err != nil {
 		return nil // it is about other things than load balancing
 	}
-	if etcd, ok := policy.Config.(*serviceconfig.Etcd); ok {
-		return etcd.Drain
-	}
-	return nil
+	etcd, _ := policy.Config.(*serviceconfig.Etcd)
+	return etcd
 }

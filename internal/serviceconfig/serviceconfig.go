@@ -11,6 +11,7 @@
 //	etcd.go            the policy "etcd"
 //	split.go           ... its groups
 //	route.go           ... its lanes
+//	drain.go           ... when its drain is followed
 //	slowstart.go       ... shares that grow
 //	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap

@@ -83,23 +83,6 @@ func (l *lanes) base(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return left
 }
 
-// keepBase returns what a drain has left of endpoints and, if it leaves none of the base that is selected, or only
-// held ones while others are not, the base: the calls without a lane would go to the lanes.
-func (p *plan) keepBase(endpoints, left []resolver.Endpoint) []resolver.Endpoint {
-	if p.lanes == nil {
-		return left
-	}
-	base, stay := p.lanes.base(selected(endpoints, p.in.client)), p.lanes.base(selected(left, p.in.client))
-	if len(base) == 0 || len(stay) > 0 && !(p.in.allHeld(stay) && !p.in.allHeld(base)) {
-		return left
-	}
-	p.report("drain leaves no endpoint that is in no lane, and is ignored for these %d", len(base))
-	named := make(map[string]bool)
-	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
-		return !p.lanes.isBase(ep) && p.in.config.drains(ep, named)
-	})
-}
-
 // lanePaths says where the calls of a lane go.
 type lanePaths struct {
 	routes *routes

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -196,38 +197,45 @@ func (p *plan) add(key leafKey, endpoints []resolver.Endpoint) {
 	p.places[key] = leaf
 }
 
-// drain leaves out the drained endpoints, unless the others are none, or held and so possibly dead,
-// while drained ones are not.
+// drain leaves out the endpoints that the config drains.
 func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	c := p.in.config
 	if len(c.Drain) == 0 {
 		return endpoints
 	}
-	named := make(map[string]bool, len(c.Drain)) // the names in Drain that are an endpoint's
+	names := make(map[string]bool, len(c.Drain)) // those in Drain that are an endpoint's
+	var inBase func(i int) bool
+	if p.lanes != nil {
+		inBase = func(i int) bool { return p.lanes.isBase(endpoints[i]) && isSelected(endpoints[i], p.in.client) }
+	}
+	d := serviceconfig.FollowDrain(len(endpoints), func(i int) bool { return c.drains(endpoints[i], names) }, inBase, p.in.heldAt(endpoints))
+	p.reportDrain(names)
+	switch d.Ignored {
+	case serviceconfig.DrainNamesAll:
+		p.report("drain names all %d endpoints and is ignored", d.Kept)
+	case serviceconfig.DrainLeavesHeld:
+		p.report("drain leaves endpoints alone that have vanished from etcd, and is ignored meanwhile")
+	case serviceconfig.DrainNamesBase:
+		p.report("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	}
 	left := make([]resolver.Endpoint, 0, len(endpoints))
-	for _, ep := range endpoints {
-		if !c.drains(ep, named) {
+	for i, ep := range endpoints {
+		if !d.Drained[i] {
 			left = append(left, ep)
 		}
 	}
-	p.reportDrain(named)
-	switch {
-	case len(left) == 0:
-		p.report("drain names all %d endpoints and is ignored", len(endpoints))
-		return endpoints
-	case p.in.allHeld(left) && !p.in.allHeld(endpoints):
-		p.report("drain leaves endpoints alone that have vanished from etcd, and is ignored meanwhile")
-		return endpoints
-	}
-	return p.keepBase(endpoints, left)
+	return left
 }
 
-// allHeld reports whether etcd no longer has any of the endpoints.
-func (in *input) allHeld(endpoints []resolver.Endpoint) bool {
-	return len(in.held) > 0 && !slices.ContainsFunc(endpoints, func(ep resolver.Endpoint) bool {
-		_, held := in.held[address(ep)]
-		return !held
-	})
+// heldAt returns a function that reports which of the endpoints etcd no longer has, nil if it has all.
+func (in *input) heldAt(endpoints []resolver.Endpoint) func(i int) bool {
+	if len(in.held) == 0 {
+		return nil
+	}
+	return func(i int) bool {
+		_, held := in.held[address(endpoints[i])]
+		return held
+	}
 }
 
 // drains reports whether an endpoint is drained, and notes by which names.

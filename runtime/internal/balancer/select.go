@@ -36,11 +36,17 @@ func selected(endpoints []resolver.Endpoint, client *attr.Client) []resolver.End
 	}
 	left := make([]resolver.Endpoint, 0, len(endpoints))
 	for _, ep := range endpoints {
-		if e := attr.Endpoint(ep); e == nil || client.Selector(e) {
+		if isSelected(ep, client) {
 			left = append(left, ep)
 		}
 	}
 	return left
+}
+
+// isSelected reports whether a connection's selector, if it has one, selects an endpoint.
+func isSelected(ep resolver.Endpoint, client *attr.Client) bool {
+	e := attr.Endpoint(ep)
+	return client.Selector == nil || e == nil || client.Selector(e)
 }
 
 // minMost is how many endpoints a set may have at least, however many sets there are.

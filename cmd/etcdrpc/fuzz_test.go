@@ -181,7 +181,8 @@ func FuzzSurvey(f *testing.F) {
 		survey.LeaseIDs(services)
 		v := &view{services: services, full: func(key string) string { return "prod/" + key }}
 		var out bytes.Buffer
-		output.Table(&out, instanceHead, v.rows())
+		head, cells := table(columns, v.rows())
+		output.Table(&out, head, cells)
 		if n := strings.Count(out.String(), "\n"); n != 1+len(seen) {
 			t.Fatalf("%d entries are shown in %d lines:\n%s", len(seen), n, out.String())
 		}

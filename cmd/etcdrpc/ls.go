@@ -39,7 +39,8 @@ for other things as well.`,
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 				return nil
 			}
-			output.Table(cmd.OutOrStdout(), instanceHead, rows)
+			head, cells := table(columns, rows)
+			output.Table(cmd.OutOrStdout(), head, cells)
 			return nil
 		}),
 	}

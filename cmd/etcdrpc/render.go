@@ -1,9 +1,6 @@
 package main
 
 import (
-	"strconv"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -72,47 +69,4 @@ func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained map[s
 		out.Lease = &leaseJSON{survey.LeaseName(i.Entry.Lease), t.Left, t.Granted}
 	}
 	return out
-}
-
-var instanceHead = []string{"SERVICE", "INSTANCE", "ADDRESS", "VERSION", "ZONE", "WEIGHT", "LAYOUT", "LEASE", "STATE"}
-
-// rows returns the services as lines of a table under instanceHead.
-func (v *view) rows() [][]string {
-	var rows [][]string
-	for _, s := range v.services {
-		drained, called := s.Drained(), s.Merged().ByAddr()
-		for n := range s.Instances {
-			i := &s.Instances[n]
-			state := "registered"
-			switch {
-			case i.Leaving() || called[i.Addr] == nil:
-				state = "leaving"
-			case drained[i.Addr]:
-				state = "drained"
-			}
-			weight := ""
-			if i.Weight != 0 {
-				weight = strconv.FormatUint(uint64(i.Weight), 10)
-			}
-			rows = append(rows, []string{s.Key, i.Instance, i.Addr, i.Version, i.Zone, weight,
-				s.LayoutName(*i), v.timeLeft(i.Entry.Lease), state})
-		}
-		for _, i := range s.Malformed {
-			rows = append(rows, []string{s.Key, i.Instance, "", "", "", "", "", v.timeLeft(i.Entry.Lease), "malformed: " + i.Err.Error()})
-		}
-	}
-	return rows
-}
-
-func (v *view) timeLeft(lease int64) string {
-	t, known := v.leases[lease]
-	switch {
-	case lease == 0:
-		return "none"
-	case !known:
-		return ""
-	case t.Expired():
-		return "expired"
-	}
-	return output.Seconds(t.Left) + " of " + output.Seconds(t.Granted)
 }

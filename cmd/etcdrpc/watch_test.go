@@ -59,6 +59,18 @@ func TestFrame_Columns(t *testing.T) {
 	}
 }
 
+// TestFrame_MoreColumns draws a column that nobody knew of.
+func TestFrame_MoreColumns(t *testing.T) {
+	rows := watched(fullValue).rows()
+	more := append(onScreen(columns), column{head: "NEW", cell: func(*row) string { return "new" }})
+	for width := range 120 {
+		frameTable(more, rows, 0, len(rows), width)
+	}
+	if got := frameTable(more, rows, 0, 1, 200)[1]; !strings.HasSuffix(got, "registered  new") {
+		t.Errorf("the row is %q", got)
+	}
+}
+
 // TestFrame_SameAddress drops the address first where instances are named by it.
 func TestFrame_SameAddress(t *testing.T) {
 	v := watched()

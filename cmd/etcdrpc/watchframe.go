@@ -13,19 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// The columns of a frame: those of instanceHead without the service.
-const (
-	columnInstance = iota
-	columnAddress
-	columnVersion
-	columnZone
-	columnWeight
-	columnLayout
-	columnLease
-	columnState
-	columnCount
-)
-
 const (
 	gap       = 2  // between columns
 	narrow    = 15 // the width that a column is not cut below while others can be dropped
@@ -60,7 +47,7 @@ func frame(v *view, key string, now time.Time, w window) []string {
 		printable.Short(cmp.Or(w.note, v.note), output.MaxText),
 	}
 	if len(rows) > 0 {
-		lines = append(lines, frameTable(rows, from, to, w.width)...)
+		lines = append(lines, frameTable(onScreen(columns), rows, from, to, w.width)...)
 	}
 	if more {
 		lines = append(lines, fmt.Sprintf("%d to %d of %d", from+1, to, len(rows)))
@@ -72,83 +59,87 @@ func frame(v *view, key string, now time.Time, w window) []string {
 }
 
 // frameTable returns a head and some of the rows. The columns are as wide as all rows need, so that they do not jump.
-func frameTable(rows [][]string, from, to, width int) []string {
-	table := [][]string{instanceHead[1:]}
-	for _, row := range rows {
-		cells := make([]string, columnCount)
-		for i, cell := range row[1:] {
-			cells[i] = printable.Short(cell, output.MaxCell)
-			if cells[i] == "" {
-				cells[i] = "-"
-			}
+func frameTable(columns []column, rows []row, from, to, width int) []string {
+	head, cells := table(columns, rows)
+	for _, line := range cells {
+		for i, cell := range line {
+			line[i] = cmp.Or(printable.Short(cell, output.MaxCell), "-")
 		}
-		table = append(table, cells)
 	}
-	widths := fit(table, width)
-	lines := []string{tableLine(table[0], widths)}
-	for _, cells := range table[1+from : 1+to] {
-		lines = append(lines, tableLine(cells, widths))
+	widths := fit(columns, rows, append(cells, head), width)
+	lines := []string{tableLine(head, widths)}
+	for _, line := range cells[from:to] {
+		lines = append(lines, tableLine(line, widths))
 	}
 	return lines
 }
 
-// tableLine returns cells in columns of some widths, without those of width 0.
+// tableLine returns cells in columns of some widths, without those of width 0. The last goes on to the end of the line.
 func tableLine(cells []string, widths []int) string {
 	var parts []string
-	for i, cell := range cells {
-		if i == columnState {
-			parts = append(parts, cell)
-		} else if widths[i] > 0 {
+	last := len(cells) - 1
+	for i, cell := range cells[:last] {
+		if widths[i] > 0 {
 			cell = cut(cell, widths[i])
 			parts = append(parts, cell+strings.Repeat(" ", widths[i]-displaywidth.String(cell)))
 		}
 	}
-	return strings.Join(parts, strings.Repeat(" ", gap))
+	return strings.Join(append(parts, cells[last]), strings.Repeat(" ", gap))
 }
 
-// fit returns how wide the columns of a table are, in a line of some width. A column that is 0 wide is dropped. The state
-// has the width of its longest first word; what it says after that is cut at the end of the line.
-func fit(table [][]string, width int) []int {
-	widths := make([]int, columnCount)
-	sameAddress := true
-	for n, row := range table {
-		for i, cell := range row {
-			if i == columnState {
+// fit returns how wide columns are, in a line of some width. A column that is 0 wide is dropped. The last has the width of
+// its longest first word; what it says after that is cut at the end of the line.
+func fit(columns []column, rows []row, cells [][]string, width int) []int {
+	widths := make([]int, len(columns))
+	last := len(columns) - 1
+	for _, line := range cells {
+		for i, cell := range line {
+			if i == last {
 				cell, _, _ = strings.Cut(cell, " ")
 			}
 			widths[i] = max(widths[i], displaywidth.String(cell))
 		}
-		sameAddress = sameAddress && (n == 0 || row[columnInstance] == row[columnAddress])
 	}
-	fits := func() bool {
+	room := func() int {
 		total := -gap
 		for _, w := range widths {
 			if w > 0 {
 				total += w + gap
 			}
 		}
-		return total <= width
+		return width - total
 	}
-	if fits() {
+	if room() >= 0 {
 		return widths
 	}
-	for i := range columnState {
+	for i := range last {
 		widths[i] = min(widths[i], max(narrow, width/4))
 	}
-	order := []int{columnLayout, columnWeight, columnZone, columnVersion, columnLease, columnAddress}
-	if sameAddress {
-		order = slices.Insert(order[:len(order)-1], 0, columnAddress)
-	}
-	for _, i := range order {
-		if fits() {
+	for _, i := range dropOrder(columns, rows) {
+		if room() >= 0 {
 			return widths
 		}
 		widths[i] = 0
 	}
-	if !fits() {
-		widths[columnInstance] = max(0, width-gap-widths[columnState])
-	}
+	first := slices.IndexFunc(columns, func(c column) bool { return c.rank == kept })
+	widths[first] = max(0, widths[first]+min(0, room()))
 	return widths
+}
+
+// dropOrder returns the columns that may be dropped, by their indices, in the order in which they are.
+func dropOrder(columns []column, rows []row) (order []int) {
+	ranks := make([]int, len(columns))
+	for i, c := range columns {
+		ranks[i] = c.rank
+		if c.repeats != nil && !slices.ContainsFunc(rows, func(r row) bool { return !c.repeats(&r) }) {
+			ranks[i] = lsOnly // before all others
+		}
+		if c.rank != kept {
+			order = append(order, i)
+		}
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Compare(ranks[a], ranks[b]) })
+	return order
 }
 
 // cut returns the beginning of a text that fits a width.

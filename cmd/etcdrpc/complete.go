@@ -6,7 +6,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -49,13 +48,13 @@ func (a *app) completeInstances(cmd *cobra.Command, args []string, typed string)
 	})
 }
 
-// completeDrained offers a key, and then what the list of its live config names, whether that is in force or not.
+// completeDrained offers a key, and then what the list of its live config names.
 func (a *app) completeDrained(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	return a.completeSecond(cmd, args, typed, func(s *survey.Service) []string {
-		if s.Config == nil {
-			return nil
+		if policy := s.Policy(); policy != nil {
+			return policy.Drain
 		}
-		return liveconfig.Drained(s.Config.Value)
+		return nil
 	})
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -27,7 +26,7 @@ func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
 		return nil
 	}
 	key := p.full(s.Config.Key)
-	config, err := serviceconfig.ParseLive(string(s.Config.Value))
+	config, err := s.Live()
 	if err != nil {
 		all = append(all, Finding{KindBadPolicy, []string{key}, "clients do not go by the live policy: " + err.Error(),
 			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.Key))})
@@ -43,8 +42,7 @@ func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
 	case err != nil || len(s.Instances) == 0:
 		return all
 	}
-	policy := liveconfig.Policy(s.Config.Value)
-	if policy != nil {
+	if policy := s.Policy(); policy != nil {
 		all = append(all, p.checkDrain(s, policy)...)
 		all = append(all, p.checkSplit(s, policy)...)
 	}
@@ -68,7 +66,7 @@ func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) [
 func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all []Finding) {
 	key := p.full(s.Config.Key)
 	clients := s.Merged()
-	if clients.Drain(policy).NamesAll {
+	if _, ignored := clients.Drain(policy); ignored == serviceconfig.DrainNamesAll {
 		all = append(all, Finding{KindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))})
 	}

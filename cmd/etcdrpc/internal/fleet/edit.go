@@ -110,9 +110,9 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 	case console.EditRemove:
 		return "", nil, nil
 	}
-	c, err := liveconfig.Parse([]byte(old))
+	c, err := liveconfig.Parse(old)
 	if err != nil {
-		return "", nil, err
+		return "", nil, fmt.Errorf("clients do not go by the live config that is there: %w", err)
 	}
 	begin := steer.Beginning{Child: cmp.Or(asked.Child, liveconfig.DefaultPolicy), NoRoutes: asked.NoRoutes}
 	switch asked.Kind {

@@ -36,10 +36,11 @@ func versionOf(s *survey.Service, era int) string {
 
 func summarize(s *survey.Service, version string, closed bool) console.Summary {
 	sum := console.Summary{Key: s.Key, Version: version, Policy: console.PolicyNone}
+	_, refused := s.Live()
 	switch {
 	case closed:
 		sum.Policy = console.PolicyClosed
-	case s.Config != nil && liveconfig.Check(string(s.Config.Value)) != nil:
+	case refused != nil:
 		sum.Policy = console.PolicyRefused
 	case s.Config != nil:
 		sum.Policy = console.PolicyInForce
@@ -117,8 +118,8 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 	}
 	called, drained, explained := clients.ByAddr(), s.Drained(), byEntry(x)
 	var listed []string
-	if s.Config != nil {
-		listed = liveconfig.Drained(s.Config.Value)
+	if policy := s.Policy(); policy != nil {
+		listed = policy.Drain
 	}
 	for n := range s.Instances {
 		i := &s.Instances[n]
@@ -178,13 +179,13 @@ func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 	if s.Config == nil {
 		return proposeSplit(console.Config{Whole: true}, clients)
 	}
-	c := console.Config{Revision: s.Config.ModRevision, Problem: problemOf(liveconfig.Check(string(s.Config.Value)))}
+	live, err := s.Live()
+	c := console.Config{Revision: s.Config.ModRevision, Problem: problemOf(err)}
 	if c.Text, c.Whole = shownConfig(s.Config.Value); !c.Whole || c.Problem != "" {
 		return c
 	}
-	live, err := liveconfig.Parse(s.Config.Value)
-	c.Balances = err == nil && live.NamesPolicy()
-	if policy := liveconfig.Policy(s.Config.Value); policy != nil {
+	c.Balances = len(live.LoadBalancing) > 0
+	if policy := s.Policy(); policy != nil {
 		for n, split := range policy.Split {
 			empty := x != nil && slices.Contains(x.Empty, n)
 			c.Splits = append(c.Splits, console.Split{Match: matchText(split.Match), Weight: split.Weight, Empty: empty})

@@ -2,28 +2,58 @@ package liveconfig
 
 import (
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 func TestChildPolicy(t *testing.T) {
 	for text, want := range map[string]string{
-		"round_robin":              `[{"round_robin":{}}]`,
-		"weighted":                 `[{"etcd_weighted":{}}]`,
-		`{"pick_first":{}}`:        `[{"pick_first":{}}]`,
-		` [{"a":{}},{"b":{}}] `:    `[{"a":{}},{"b":{}}]`,
+		"round_robin":       `[{"round_robin":{}}]`,
+		"weighted":          `[{"etcd_weighted":{}}]`,
+		`{"pick_first":{}}`: `[{"pick_first":{}}]`,
+		` [{"pick_first":{}},{"round_robin":{}}] `: `[{"pick_first":{}},{"round_robin":{}}]`,
 		"":                         "",
 		"[]":                       "",
 		`{}`:                       "",
+		`{"nope":{}}`:              "",
 		`{"a":{},"b":{}}`:          "",
 		`{"pick_first":{}} excess`: "",
+		`[{"pick_first":{}}]}}],"methodConfig":[{"name":[{}]}],"x":[{"y":{"z":[]`: "",
 	} {
 		got, err := ChildPolicy(text)
-		if string(got) != want || (err != nil) != (want == "") {
-			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
+		config := serviceconfig.Config{LoadBalancing: got}
+		if err == nil && config.JSON() != `{"loadBalancingConfig":`+want+`}` || (err != nil) != (want == "") {
+			t.Errorf("%q: %s, %v; want %s", text, config.JSON(), err, want)
 		}
 	}
-	for _, policy := range shortPolicies {
-		if err := Check(`{"loadBalancingConfig":[` + policy.json + `]}`); err != nil {
-			t.Errorf("%s: %v", policy.name, err)
+	for _, name := range PolicyNames() {
+		if _, err := ChildPolicy(name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestConfig_String keeps the text of what is not edited.
+func TestConfig_String(t *testing.T) {
+	const rest = `"methodConfig":[{"name":[{}],"timeout":"1.50s"}]`
+	for text, want := range map[string]string{
+		``: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["a"]}}]}`,
+		`{"loadBalancingPolicy":"pick_first",` + rest + `}`:                     `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}],"drain":["a"]}}],` + rest + `}`,
+		`{` + rest + `,"loadBalancingConfig":[{"etcd":{"drain":["b"]}}]}`:       `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["b","a"]}}],` + rest + `}`,
+		`{"loadBalancingConfig":[{"etcd":{}},{"round_robin":{}}],` + rest + `}`: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["a"]}},{"round_robin":{}}],` + rest + `}`,
+	} {
+		c, err := Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		child, err := ChildPolicy("round_robin")
+		if err != nil || c.String() != text {
+			t.Fatal(c, err)
+		}
+		policy := c.Begin(child)
+		policy.Drain = append(policy.Drain, "a")
+		if got := c.String(); got != want {
+			t.Errorf("%s becomes %s, not %s", text, got, want)
 		}
 	}
 }

@@ -16,16 +16,6 @@ func TooDeep(text []byte) bool {
 	return rawjson.Depth(text, serviceconfig.MaxDepth) > serviceconfig.MaxDepth
 }
 
-// Policy returns the policy "etcd" of a live config, nil if clients go by none there.
-func Policy(text []byte) *serviceconfig.Etcd {
-	c, err := serviceconfig.ParseLive(string(text))
-	if err != nil || len(c.LoadBalancing) == 0 {
-		return nil
-	}
-	policy, _ := c.LoadBalancing[0].Config.(*serviceconfig.Etcd)
-	return policy
-}
-
 // AsJSON returns text as a part of JSON: as it is or, where it is none or nests too deep, as a string. "" becomes null.
 func AsJSON(text string) any {
 	switch {
@@ -47,18 +37,23 @@ func Check(text string) error {
 // Pretty returns JSON for people, with the fields of objects in the order of their names, so that two texts that say
 // the same look the same. Text that is not JSON is returned escaped, on one line.
 func Pretty(text []byte) string {
+	if out, ok := rewritten(text, "  "); ok {
+		return out
+	}
+	return printable.Text(string(text))
+}
+
+// rewritten returns JSON with the fields of objects in the order of their names. ok is false for what is none, or too deep.
+func rewritten(text []byte, indent string) (_ string, ok bool) {
 	if TooDeep(text) {
-		return printable.Text(string(text))
+		return "", false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.UseNumber()
 	var v any
 	if err := decoder.Decode(&v); err != nil || decoder.More() {
-		return printable.Text(string(text))
+		return "", false
 	}
-	out, err := output.Marshal(v, "  ")
-	if err != nil {
-		return printable.Text(string(text))
-	}
-	return string(out)
+	out, err := output.Marshal(v, indent)
+	return string(out), err == nil
 }

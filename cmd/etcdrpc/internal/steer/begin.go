@@ -1,7 +1,6 @@
 package steer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,60 +21,59 @@ type Beginning struct {
 	NoRoutes   bool // it may lack routes, though instances say their lanes
 }
 
-// child returns what a config balances by if it does not say so itself yet. It refuses to begin one without routes for
-// clients whose proto file seems to have some.
-func (b *Beginning) child(clients *survey.Service, c *liveconfig.Config) (json.RawMessage, error) {
-	if !c.NamesPolicy() && !b.NoRoutes {
+// policy returns the policy "etcd" of a config, which it begins where there is none. It refuses to begin one without routes
+// for clients whose proto file seems to have some.
+func (b *Beginning) policy(clients *survey.Service, c *liveconfig.Config) (*serviceconfig.Etcd, error) {
+	if !c.Balances() && !b.NoRoutes {
 		if err := checkNoLanes(clients); err != nil {
 			return nil, err
 		}
 	}
-	return liveconfig.ChildPolicy(b.Child)
-}
-
-// begins reports whether the edit has a live policy say how to balance where none did, so that clients go no more by
-// what the proto file says of that.
-func (e *Edit) begins() bool {
-	old, err := liveconfig.Parse([]byte(e.OldText()))
-	if err == nil && old.NamesPolicy() {
-		return false
+	child, err := liveconfig.ChildPolicy(b.Child)
+	if err != nil {
+		return nil, err
 	}
-	config, err := liveconfig.Parse([]byte(e.New))
-	return err == nil && config.NamesPolicy()
+	return c.Begin(child), nil
 }
 
-// Warnings say what is lost by the edit. They come before all else that is said of it.
+// Split divides the calls among groups.
+func (b *Beginning) Split(s *survey.Service, c *liveconfig.Config, splits []serviceconfig.Split) error {
+	policy, err := b.policy(s.Merged(), c)
+	if err == nil {
+		policy.Split = splits
+	}
+	return err
+}
+
+// Warnings say what is lost where a live policy comes to say how to balance and none did, so that clients go no more by what
+// the proto file says of that. They come before all else that is said of the edit.
 func (e *Edit) Warnings() []string {
-	if !e.Changes() || !e.begins() {
+	old, err := liveconfig.Parse(e.OldText())
+	if !e.Changes() || err == nil && old.Balances() {
 		return nil
+	}
+	config, err := liveconfig.Parse(e.New)
+	if err != nil || !config.Balances() {
+		return nil
+	}
+	policy, picks := config.Etcd(), config.LoadBalancing
+	if policy != nil {
+		picks = policy.ChildPolicy
+	}
+	names := make([]string, len(picks))
+	for n, p := range picks {
+		names[n] = p.Name
 	}
 	all := []string{fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
 		"What it leaves out no longer holds: the policy itself, routes (lanes) and lane_header, prefer_zone and zone_min_percent, "+
 		"subset, slow_start, max_concurrent_requests, outlier_detection. It balances by %s. Back to the proto file: etcdrpc policy rm %s",
-		balancesBy(e.New), output.Shell(e.Key))}
-	if policy := liveconfig.Policy([]byte(e.New)); e.Service != nil && (policy == nil || policy.Route == nil) {
+		strings.Join(names, ", "), output.Shell(e.Key))}
+	if e.Service != nil && (policy == nil || policy.Route == nil) {
 		if names := laned(e.Service.Merged()); len(names) > 0 {
 			all = append(all, fmt.Sprintf("It has no routes, so calls without a lane reach those that say they are in one, too: %s", output.SomeOf(names)))
 		}
 	}
 	return all
-}
-
-// balancesBy names the policies that pick among instances by a live config that is good.
-func balancesBy(text string) string {
-	config, err := serviceconfig.ParseLive(text)
-	if err != nil {
-		return "nothing that clients go by"
-	}
-	list := config.LoadBalancing
-	if etcd := liveconfig.Policy([]byte(text)); etcd != nil {
-		list = etcd.ChildPolicy
-	}
-	names := make([]string, len(list))
-	for n, policy := range list {
-		names[n] = policy.Name
-	}
-	return strings.Join(names, ", ")
 }
 
 // laned returns the instances that say which lane they are in.

@@ -11,6 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // editTries bounds how often an edit is done anew because someone else was faster.
@@ -26,9 +27,9 @@ func EditDrained(ctx context.Context, s *store.Store, e Edit, change func(*surve
 			return nil, err
 		}
 		e.Old, e.Service = found.Config, found
-		config, err := liveconfig.Parse([]byte(e.OldText()))
+		config, err := liveconfig.Parse(e.OldText())
 		if err != nil {
-			return nil, fmt.Errorf("%w; mend it with policy set or policy rm", err)
+			return nil, fmt.Errorf("clients do not go by the live policy: %w; mend it with policy set or policy rm", err)
 		}
 		if e.Notes, err = change(found, config); err != nil {
 			return nil, err
@@ -47,32 +48,57 @@ func (b *Beginning) Drain(s *survey.Service, c *liveconfig.Config, name string) 
 	if err != nil {
 		return err
 	}
-	drained, err := c.Drained()
-	if err != nil {
-		return err
-	}
 	clients := s.Merged()
 	called := cmp.Or(clients.At(i.Addr), i)
-	if called.OnList(drained) {
+	var now serviceconfig.Etcd
+	if policy := c.Etcd(); policy != nil {
+		now = *policy
+	}
+	if called.OnList(now.Drain) {
 		return nil
 	}
-	drained = append(drained, s.DrainName(i, called))
-	if err := clients.CheckLeft(drained); err != nil {
+	then := now
+	then.Drain = append(slices.Clone(now.Drain), s.DrainName(i, called))
+	if err := checkLeft(clients, &now, &then); err != nil {
 		return err
 	}
-	if err := clients.CheckLanesLeft(liveconfig.Policy([]byte(c.String())), drained); err != nil {
-		return err
-	}
-	begins := !c.NamesPolicy()
-	child, err := b.child(clients, c)
+	begins := !c.Balances()
+	policy, err := b.policy(clients, c)
 	if err != nil {
 		return err
 	}
-	if err := c.SetDrained(drained, child); err != nil {
-		return err
+	policy.Drain = then.Drain
+	policy.PreferZone = policy.PreferZone || begins && b.PreferZone
+	return nil
+}
+
+// checkLeft refuses a list that clients would not follow, though they follow the one there is now, and one that leaves no
+// instance of a strict lane, whose calls would fail.
+func checkLeft(clients *survey.Service, now, then *serviceconfig.Etcd) error {
+	_, before := clients.Drain(now)
+	switch _, after := clients.Drain(then); {
+	case after == serviceconfig.DrainNamesAll:
+		return errors.New("it is the last one that is not drained, and clients ignore a list that leaves them none: register another first")
+	case after == serviceconfig.DrainNamesBase && before != after:
+		return errors.New("it is the last one in no lane that is not drained, and clients ignore a list that leaves them none of these: register another first")
 	}
-	if begins && b.PreferZone {
-		return c.Set("preferZone", true)
+	placed := clients.Placement(then)
+	if placed == nil {
+		return nil
+	}
+	lanes := serviceconfig.NewLanes(then.Route)
+	for _, lane := range placed.Made {
+		left := func(list []string) bool {
+			for i, in := range placed.Of {
+				if slices.Contains(in, lane) && !clients.Instances[i].OnList(list) {
+					return true
+				}
+			}
+			return false
+		}
+		if lanes.Strict(lane) && left(now.Drain) && !left(then.Drain) {
+			return fmt.Errorf("it is the last one in the lane %q that is not drained, and the calls of the lane would fail, for it is strict: register another first", lane)
+		}
 	}
 	return nil
 }
@@ -82,9 +108,9 @@ var ErrNotDrained = errors.New("it is not drained")
 
 // Undrain takes an instance off the list of those to drain.
 func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
-	drained, err := c.Drained()
-	if err != nil {
-		return nil, err
+	policy := c.Etcd()
+	if policy == nil || len(policy.Drain) == 0 {
+		return nil, fmt.Errorf("%w: nothing is", ErrNotDrained)
 	}
 	names := []string{name}
 	if found, err := s.Find(name); err == nil {
@@ -95,15 +121,12 @@ func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []stri
 			}
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(drained), func(d string) bool { return slices.Contains(names, d) })
-	if len(left) == len(drained) {
-		if len(drained) == 0 {
-			return nil, fmt.Errorf("%w: nothing is", ErrNotDrained)
-		}
-		return nil, fmt.Errorf("%w; what is: %s", ErrNotDrained, strings.Join(drained, ", "))
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return slices.Contains(names, d) })
+	if len(left) == len(policy.Drain) {
+		return nil, fmt.Errorf("%w; what is: %s", ErrNotDrained, strings.Join(left, ", "))
 	}
-	if err := c.SetDrained(left, nil); err != nil {
-		return nil, err
+	if policy.Drain = left; len(left) == 0 {
+		policy.Drain = nil
 	}
 	if len(left) > 0 || !c.BegunByDrain() {
 		return nil, nil

@@ -46,11 +46,10 @@ type Explained struct {
 
 // Explain goes through the passes that a client goes through, in the same order, with every instance ready.
 func Explain(s *survey.Service, from Caller) (*Explanation, error) {
-	if s.Config == nil {
-		return nil, NoPolicy(s.Key)
-	}
-	config, err := serviceconfig.ParseLive(string(s.Config.Value))
+	config, err := s.Live()
 	switch {
+	case s.Config == nil:
+		return nil, NoPolicy(s.Key)
 	case err != nil:
 		return nil, fmt.Errorf("clients do not go by the live policy of %s: %w", s.Key, err)
 	case len(config.LoadBalancing) == 0:
@@ -139,14 +138,14 @@ func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []
 
 // drain leaves out what is drained.
 func (x *Explanation) drain(set []int) []int {
-	drain := x.Service.Drain(x.etcd)
-	switch {
-	case drain.NamesAll:
+	drained, ignored := x.Service.Drain(x.etcd)
+	switch ignored {
+	case serviceconfig.DrainNamesAll:
 		x.note("The drain names every instance and is ignored.")
-	case drain.NamesBase:
+	case serviceconfig.DrainNamesBase:
 		x.note("The drain names every instance that is in no lane, and is ignored for these.")
 	}
-	return x.keep(set, func(i int) (bool, string) { return !drain.Addrs[x.Service.Instances[i].Addr], "is drained" })
+	return x.keep(set, func(i int) (bool, string) { return !drained[x.Service.Instances[i].Addr], "is drained" })
 }
 
 // lane leaves the instances of the caller's lane, or of the base.

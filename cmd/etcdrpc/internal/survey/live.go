@@ -1,0 +1,56 @@
+package survey
+
+import "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+
+// Live returns the live config of the service as clients read it, nil if there is none. The error says why they do not go by it.
+func (s *Service) Live() (*serviceconfig.Config, error) {
+	if s.Config == nil {
+		return nil, nil
+	}
+	return serviceconfig.ParseLive(string(s.Config.Value))
+}
+
+// Policy returns the policy "etcd" of the live config, nil if clients go by none.
+func (s *Service) Policy() *serviceconfig.Etcd {
+	live, err := s.Live()
+	if err != nil || live == nil || len(live.LoadBalancing) == 0 {
+		return nil
+	}
+	policy, _ := live.LoadBalancing[0].Config.(*serviceconfig.Etcd)
+	return policy
+}
+
+// Placement returns which instances are in which lanes, nil if no route of the policy asks for lanes. The policy may be nil.
+func (s *Service) Placement(policy *serviceconfig.Etcd) *serviceconfig.Placement {
+	if policy == nil || policy.Route == nil {
+		return nil
+	}
+	return serviceconfig.NewLanes(policy.Route).Place(len(s.Instances), s.field)
+}
+
+// field returns a value of an instance, by a name as a match has it.
+func (s *Service) field(i int, name string) string { return s.Instances[i].Field(name) }
+
+// Drained returns the addresses that clients keep new calls from by the live config. All entries of an address are drained
+// with it, whichever of them clients know it by.
+func (s *Service) Drained() map[string]bool {
+	policy := s.Policy()
+	if policy == nil || len(policy.Drain) == 0 {
+		return nil
+	}
+	addrs, _ := s.Merged().Drain(policy)
+	return addrs
+}
+
+// Drain returns the addresses that a policy keeps new calls from, for a service with the instances that clients make, and
+// why its list is not followed; 0: it is.
+func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, ignored serviceconfig.DrainFault) {
+	d := policy.FollowDrain(len(s.Instances), s.field, nil)
+	addrs = make(map[string]bool)
+	for i, drained := range d.Drained {
+		if drained {
+			addrs[s.Instances[i].Addr] = true
+		}
+	}
+	return addrs, d.Ignored
+}

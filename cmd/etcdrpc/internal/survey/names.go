@@ -1,0 +1,42 @@
+package survey
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// OnList reports whether a list of ids and addresses names an instance.
+func (i *Instance) OnList(names []string) bool {
+	return slices.Contains(names, i.Instance) || slices.Contains(names, i.Addr)
+}
+
+// Find returns the instance with an id or an address. An etcd key's last part will do as well.
+func (s *Service) Find(name string) (*Instance, error) {
+	for n := range s.Instances {
+		i := &s.Instances[n]
+		if name == i.Instance || name == i.Addr || i.Entry.Key == s.Key+"/"+name || i.Entry.Key == s.Key+name {
+			return i, nil
+		}
+	}
+	if len(s.Instances) == 0 {
+		return nil, errors.New("no instance is registered under this key")
+	}
+	names := make([]string, 0, len(s.Instances))
+	for _, i := range s.Instances {
+		names = append(names, i.Instance)
+	}
+	return nil, fmt.Errorf("no such instance is registered: there are %s", output.SomeOf(slices.Compact(names)))
+}
+
+// DrainName returns what the list calls an instance: its id, or the address where clients may know it by another id. They
+// do where they call its address by what another entry says, and for home-made JSON, where it depends on the json_layout of a
+// client which field is the id.
+func (s *Service) DrainName(i, called *Instance) string {
+	if called.Instance != i.Instance || isHomeMade(s.Key, called.Entry) {
+		return i.Addr
+	}
+	return i.Instance
+}

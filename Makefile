@@ -123,9 +123,12 @@ OWN ?= 64
 hostile: ## Have one of ten services written to by someone hostile, and write docs/measured/hostile.md (WAY=config for a part of it)
 	cd integration && go run ./hostile -way '$(WAY)' -own $(OWN) -write ../docs/measured/hostile.md
 
+# A regular expression on room/name: which mutants to try. The page is written only if all are tried.
+MUTANT ?=
+
 .PHONY: mutants
-mutants: ## Show that the fault tests fail when a protection is taken out
-	cd integration && go run ./mutants
+mutants: ## Take out one protection after the other, and write docs/measured/mutants.md: which test notices (MUTANT=lease/no-fight)
+	cd simulation && go run ./mutants -mutant '$(MUTANT)'
 
 # What make reliability measures, and how often.
 RUNS    ?= 10

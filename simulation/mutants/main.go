@@ -1,112 +1,123 @@
-// Command mutants takes protections out of the code one at a time, and reports what notices. Each *.txt beside this
-// file holds the mutants of one room; see mutant.go for their form.
+// Command mutants takes protections out of the code, one at a time, and finds out which test notices. Each *.txt beside
+// this file holds the mutants of one room.
 //
-// For each mutant it builds the tests with the mutated file in place of the real one, and tries in this order
-// what may notice:
+//	mutant.go  what a mutant is, and how it is written
+//	weave.go   builds all of them into the code, of which one is in force at a time
+//	runner.go  builds tests and runs them
+//	notice.go  which tests to try for a mutant, and in what order
+//	page.go    the page about a run of all
 //
-//   - the simulation: the schedules of a range of seeds, in package walk, until one finds a problem or the
-//     budget is spent;
-//   - the walk of the mutated core, where the package has one: every sequence of events to a depth;
-//   - the test on real etcd that the mutant names;
-//   - the test of the mutated package that it names: a decision that only costs more, or is rarely wrong, shows there alone.
+// The files on disk stay as they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant.
 //
-// Before a test counts, it must pass without any mutant: the schedules by the same seeds. The files on disk stay as
-// they are, and must not be edited meanwhile. The exit status is 1 if nobody notices a mutant, or if one does not
-// compile.
-//
-//	go run ./mutants                   # all of them
-//	go run ./mutants -only '^lease/'   # those of one room
-//	go run ./mutants -build            # only build them
+//	go run ./mutants                    # all of them
+//	go run ./mutants -mutant '^lease/'  # those of one room
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
 
-// options are the command's flags.
-type options struct {
-	only    *regexp.Regexp
-	build   bool
-	real    bool
-	first   uint64
-	seeds   int
-	budget  time.Duration
-	workers int
-	write   string
-}
-
-func parse() (options, error) {
-	var o options
-	only := flag.String("only", "", "try the mutants whose `room/name` matches this regular expression")
-	flag.BoolVar(&o.build, "build", false, "build the mutated packages, and try nothing")
-	flag.BoolVar(&o.real, "real", false, "try the tests on real etcd even where another test notices")
-	flag.Uint64Var(&o.first, "first", 1, "the first `seed` of the schedules")
-	flag.IntVar(&o.seeds, "seeds", 1000, "how many seeds to try, unless the budget is spent before")
-	flag.DurationVar(&o.budget, "budget", 40*time.Second, "how long to try schedules for each mutant")
-	flag.IntVar(&o.workers, "workers", 1, "how many mutants to try at a time, 2 at most")
-	flag.StringVar(&o.write, "write", "", "write the outcomes as a table in Markdown to this `file`")
-	flag.Parse()
-	o.workers = max(1, min(o.workers, 2))
-	var err error
-	o.only, err = regexp.Compile(*only)
-	return o, err
-}
-
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	o, err := parse()
-	if err == nil {
-		err = run(ctx, o)
-	}
-	if err != nil {
+	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
+	seeds := flag.Int("seeds", 300, "how many schedules a push walks, from seed 1 on")
+	flag.Parse()
+	if err := run(ctx, *some, *seeds); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, o options) error {
-	mutants, err := load(o.only)
+func run(ctx context.Context, some string, seeds int) error {
+	began := time.Now()
+	only, err := regexp.Compile(some)
 	if err != nil {
 		return err
 	}
-	r, err := newRunner(ctx, o)
+	mutants, err := load(only)
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(r.dir)
+	root, err := findRoot(ctx)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(root, "docs", "measured", "mutants.md")
+	last, err := readPage(file)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := weave(root, dir, mutants)
+	if err != nil {
+		return err
+	}
+	r := newRunner(root, dir, overlay)
+	outcomes, err := r.tryAll(ctx, mutants, last, seeds)
+	if err != nil {
+		return err
+	}
+	if some == "" {
+		if err := writePage(file, outcomes, seeds, time.Since(began)); err != nil {
+			return err
+		}
+	}
+	return sum(outcomes)
+}
+
+// findRoot returns the root of the repository.
+func findRoot(ctx context.Context) (string, error) {
+	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	return filepath.Dir(filepath.Dir(strings.TrimSpace(string(mod)))), err
+}
+
+// tryAll tries mutants, as many at a time as there are places for tests.
+func (r *runner) tryAll(ctx context.Context, mutants []*mutant, last map[string]*probe, seeds int) ([]outcome, error) {
 	outcomes := make([]outcome, len(mutants))
-	indexes := make(chan int)
 	var workers sync.WaitGroup
-	for range o.workers {
+	free := make(chan struct{}, cap(r.busy)+cap(r.waiting))
+	for i, m := range mutants {
+		free <- struct{}{}
 		workers.Go(func() {
-			for i := range indexes {
-				outcomes[i] = r.try(ctx, mutants[i])
-				if !o.build || outcomes[i].err != nil {
-					fmt.Println(outcomes[i])
-				}
+			defer func() { <-free }()
+			if ctx.Err() == nil {
+				outcomes[i] = r.try(ctx, m, last[m.id()], seeds)
+				fmt.Println(outcomes[i])
 			}
 		})
 	}
-	for i := range mutants {
-		select {
-		case indexes <- i:
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	close(indexes)
 	workers.Wait()
-	if err := ctx.Err(); err != nil {
-		return err
+	return outcomes, ctx.Err()
+}
+
+// sum says how many mutants were noticed. Its error names those that were not, with the command that tries one again.
+func sum(outcomes []outcome) error {
+	failed := slices.DeleteFunc(slices.Clone(outcomes), func(o outcome) bool { return o.by != nil })
+	fmt.Printf("%d mutants, of which %d are noticed\n", len(outcomes), len(outcomes)-len(failed))
+	var errs []error
+	for _, o := range failed {
+		what := "nobody notices that this is gone: " + o.mutant.out
+		if o.err != nil {
+			what = o.err.Error()
+		}
+		errs = append(errs, fmt.Errorf("make mutants MUTANT='^%s$'\n\t%s", o.mutant.id(), what))
 	}
-	return report(outcomes, o)
+	return errors.Join(errs...)
 }

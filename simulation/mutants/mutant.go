@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -25,15 +27,17 @@ var rooms embed.FS
 //	-	if c.checking = e.check; c.checking || c.replica.moved {
 //	+	if c.checking = e.check; c.replica.moved {
 //
+// where real names a test of module integration, and unit one of the mutated package.
+//
 // The lines with a minus are the old text, which the file has exactly once, and those with a plus the new one. White
 // space at the ends of either does not count. Where two places protect from the same, another file line, of the same
-// or another file, begins another edit. A line that begins with # is a comment, and so is everything before the first mutant.
+// or another file, begins another edit. Edits change what functions do, and the values of variables, and nothing else.
+// A line that begins with # is a comment, and so is everything before the first mutant.
 type mutant struct {
 	room, name string
-	row        string   // of the lists of what must never go wrong
-	out        string   // what is taken out, for people
-	real       []string // a package of module integration, and a test of it; nil: none
-	unit       string   // a test of the package that the first edit is in; "": none
+	row        string // of the lists of what must never go wrong
+	out        string // what is taken out, for people
+	tests      []test // that should notice it
 	edits      []edit
 }
 
@@ -113,9 +117,10 @@ func read(room, block string) (*mutant, error) {
 		case "file":
 			m.edits = append(m.edits, edit{file: value})
 		case "real":
-			m.real = strings.Fields(value)
+			pkg, name, _ := strings.Cut(value, " ")
+			m.tests = append(m.tests, test{path.Join("integration", pkg), name})
 		case "unit":
-			m.unit = value
+			m.tests = append(m.tests, test{name: value})
 		default:
 			return nil, fmt.Errorf("mutant %q: the line %q begins with none of row, out, file, real, unit, - and +", name, strings.TrimSpace(line))
 		}
@@ -123,15 +128,18 @@ func read(room, block string) (*mutant, error) {
 	if m.row == "" || m.out == "" || len(m.edits) == 0 {
 		return nil, fmt.Errorf("mutant %q: want a row, what is taken out, and a file", name)
 	}
+	for i := range m.tests {
+		t := &m.tests[i]
+		if t.dir = cmp.Or(t.dir, m.dir()); t.name == "" {
+			return nil, fmt.Errorf("mutant %q: want the name of a test in %s", name, t.dir)
+		}
+	}
 	for i := range m.edits {
 		e := &m.edits[i]
 		e.old, e.new = strings.TrimSpace(e.old), strings.TrimSpace(e.new)
 		if e.file == "" || e.old == "" || e.old == e.new {
 			return nil, fmt.Errorf("mutant %q: want two different texts of a file", name)
 		}
-	}
-	if m.real != nil && len(m.real) != 2 {
-		return nil, fmt.Errorf("mutant %q: real is %q: want a package and a test", name, m.real)
 	}
 	return m, nil
 }

@@ -31,11 +31,10 @@ func TestMutantsFit(t *testing.T) {
 				t.Errorf("mutant %s: %v", m.id(), err)
 			}
 		}
-		if m.real != nil && !hasTest(t, filepath.Join(integration, m.real[0]), m.real[1]) {
-			t.Errorf("mutant %s: there is no test %s in integration/%s", m.id(), m.real[1], m.real[0])
-		}
-		if m.unit != "" && !hasTest(t, m.dir(), m.unit) {
-			t.Errorf("mutant %s: there is no test %s in %s", m.id(), m.unit, m.dir())
+		for _, test := range m.tests {
+			if !hasTest(t, test.dir, test.name) {
+				t.Errorf("mutant %s: there is no test %s in %s", m.id(), test.name, test.dir)
+			}
 		}
 	}
 }
@@ -63,8 +62,8 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	edits := []edit{{"a/b.go", "old {\n\t\tmore", "new {"}, {"a/c.go", "gone", ""}}
-	if m.id() != "room/name" || m.row != "D1, D2" || m.out != "what is gone" || m.dir() != "a" || m.real[1] != "TestY" ||
-		m.unit != "TestZ" || !slices.Equal(m.edits, edits) {
+	if m.id() != "room/name" || m.row != "D1, D2" || m.out != "what is gone" || m.dir() != "a" || !slices.Equal(m.edits, edits) ||
+		!slices.Equal(m.tests, []test{{"integration/x", "TestY"}, {"a", "TestZ"}}) {
 		t.Errorf("read %+v", *m)
 	}
 	for _, bad := range []string{

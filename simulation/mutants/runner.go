@@ -1,281 +1,92 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 )
 
-// The directories of the modules and of the simulation's tests, below the root of the repository.
-const (
-	simulation  = "simulation"
-	integration = "integration"
-	walkDir     = simulation + "/walk"
-)
+// walkDir is the package that walks schedules.
+const walkDir = "simulation/walk"
 
-// Bounds of tests that take as long as they need.
-const (
-	coreTimeout = 2 * time.Minute
-	realTimeout = 3 * time.Minute
-)
+// test is a test by its package, relative to the root of the repository, and its name, a regular expression. Of package
+// walk, TestWalk/17 is the schedule of seed 17, and TestWalk/1-50 are those of 50 seeds.
+type test struct{ dir, name string }
 
-// runner tries mutants. It is safe for concurrent use.
-type runner struct {
-	options
-	root  string // of the repository
-	dir   string // for what it builds
-	green int    // how many schedules pass without any mutant
+func (t test) onEtcd() bool { return strings.HasPrefix(t.dir, "integration/") }
 
-	mu     sync.Mutex
-	sound  map[string]func() error // by test: why it does not count, nil if it passes without any mutant
-	builds int                     // numbers them
+// isWalk reports whether make cores runs the test.
+func (t test) isWalk() bool {
+	return strings.HasPrefix(t.dir, "runtime/internal/") && strings.Contains(t.name, "Walk")
 }
 
-// newRunner returns a runner, after it has tried the schedules without any mutant.
-func newRunner(ctx context.Context, o options) (*runner, error) {
-	r := &runner{options: o, sound: make(map[string]func() error)}
-	mod, err := output(ctx, ".", nil, "go", "env", "GOMOD")
-	if err != nil {
-		return nil, err
-	}
-	r.root = filepath.Dir(filepath.Dir(strings.TrimSpace(mod)))
-	if r.dir, err = os.MkdirTemp("", "mutants"); err != nil {
-		return nil, err
-	}
-	if o.build {
-		return r, nil
-	}
-	if err := r.tryUnmutated(ctx); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(r.dir))
-	}
-	return r, nil
-}
-
-// tryUnmutated finds out how many schedules pass.
-func (r *runner) tryUnmutated(ctx context.Context) error {
-	binary, err := r.compile(ctx, walkDir, nil)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(binary)
-	w, err := r.walk(ctx, binary, r.seeds)
-	if err != nil {
-		return err
-	}
-	if w.why != "" {
-		return fmt.Errorf("seed %d finds something without any mutant: %s", w.seed, w.why)
-	}
-	if r.green = w.done; r.green == 0 {
-		return fmt.Errorf("no schedule has ended within %v", r.budget)
-	}
-	fmt.Printf("%d schedules pass without any mutant, in %v\n", w.done, w.took.Round(time.Second))
-	return nil
-}
-
-// notice is a kind of test that notices a mutant.
-type notice int
+// when says which runs of the tests have one.
+type when string
 
 const (
-	bySchedule notice = iota
-	byWalk
-	byReal
-	byUnit
-	notices // how many kinds there are
+	push  when = "push"  // go test -short, make cores and make simulate
+	night when = "night" // go test
 )
 
-// outcome says what noticed a mutant.
-type outcome struct {
-	mutant *mutant
-	by     string        // "": nobody
-	kind   notice        // what kind of test that is
-	seed   uint64        // of the schedule; 0: it was none
-	after  time.Duration // from the start of the test
-	why    string        // what it said
-	real   string        // what the test on real etcd said where -real asks for it
-	err    error         // the mutant could not be tried
+// args returns the arguments of a test binary.
+func (p probe) args() []string {
+	args := []string{"-test.v", "-test.failfast", "-test.timeout=3m"}
+	if p.at == push && !p.isWalk() {
+		args = append(args, "-test.short")
+	}
+	name := p.name
+	if walk, seeds, ok := strings.Cut(name, "/"); ok && p.dir == walkDir {
+		var first, last int
+		if n, _ := fmt.Sscanf(seeds, "%d-%d", &first, &last); n < 2 {
+			last = first
+		}
+		name, args = walk, append(args, fmt.Sprintf("-first=%d", first), fmt.Sprintf("-seeds=%d", last-first+1))
+	}
+	return append(args, "-test.run=^"+name+"$")
 }
 
-// try tries one mutant.
-func (r *runner) try(ctx context.Context, m *mutant) outcome {
-	o := outcome{mutant: m}
-	overlay, err := r.overlay(m)
-	if err != nil {
-		return outcome{mutant: m, err: err}
+// result is how tests went.
+type result struct {
+	failed string // the first that failed; "": none did
+	why    string // what it said
+	passed bool   // not all were skipped
+	took   time.Duration
+}
+
+var (
+	failedTest = regexp.MustCompile(`(?m)^--- FAIL: (\w+)`)
+	lastTest   = regexp.MustCompile(`(?s).*\n=== RUN   (\w+)`)
+	lastSeed   = regexp.MustCompile(`(?s).*\n=== RUN   (TestWalk/\d+)`)
+	passedTest = regexp.MustCompile(`(?m)^--- PASS: `)
+)
+
+// parseOutput returns what the output of a test binary says.
+func parseOutput(t test, out string, failed error) result {
+	r := result{passed: passedTest.MatchString(out)}
+	if failed == nil {
+		return r
 	}
-	if r.build {
-		_, o.err = output(ctx, filepath.Join(r.root, m.dir()), overlay, "go", "build", ".")
-		return o
+	patterns := []*regexp.Regexp{failedTest, lastTest}
+	if t.dir == walkDir {
+		patterns = []*regexp.Regexp{lastSeed, failedTest}
 	}
-	for _, notices := range []func(context.Context, *outcome, []string) error{r.inSchedules, r.inCore} {
-		if o.err = notices(ctx, &o, overlay); o.err != nil || o.by != "" {
-			break
+	for _, p := range patterns {
+		if found := p.FindStringSubmatch("\n" + out); found != nil && r.failed == "" {
+			r.failed = found[1]
 		}
 	}
-	if o.err == nil && m.real != nil && (o.by == "" || r.real) {
-		o.err = r.onRealEtcd(ctx, &o, overlay)
-	}
-	if o.err == nil && m.unit != "" && o.by == "" {
-		o.err = r.inPackage(ctx, &o, overlay)
-	}
-	return o
-}
-
-// overlay writes the mutated files, and returns the environment in which the go command takes them for the real ones.
-func (r *runner) overlay(m *mutant) (env []string, err error) {
-	mutated, err := m.apply(r.root)
-	if err != nil {
-		return nil, err
-	}
-	base := filepath.Join(r.dir, m.room+"-"+m.name)
-	replace := make(map[string]string)
-	for file, text := range mutated {
-		name := fmt.Sprintf("%s-%d.go", base, len(replace))
-		replace[filepath.Join(r.root, file)] = name
-		if err := os.WriteFile(name, text, 0o644); err != nil {
-			return nil, err
-		}
-	}
-	list, err := json.Marshal(map[string]any{"Replace": replace})
-	if err != nil {
-		return nil, err
-	}
-	overlay := base + ".json"
-	if err := os.WriteFile(overlay, list, 0o644); err != nil {
-		return nil, err
-	}
-	return []string{strings.TrimSpace("GOFLAGS=" + os.Getenv("GOFLAGS") + " -overlay=" + overlay)}, nil
-}
-
-// inSchedules looks for a schedule that notices the mutant.
-func (r *runner) inSchedules(ctx context.Context, o *outcome, overlay []string) error {
-	binary, err := r.compile(ctx, walkDir, overlay)
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(binary)
-	w, err := r.walk(ctx, binary, r.green)
-	if err == nil && w.why != "" {
-		o.by, o.kind, o.seed, o.after, o.why = "simulation", bySchedule, w.seed, w.took, w.why
-	}
-	return err
-}
-
-// inCore has the walk of the mutated core notice the mutant, where there is one.
-func (r *runner) inCore(ctx context.Context, o *outcome, overlay []string) error {
-	dir := o.mutant.dir()
-	if _, err := os.Stat(filepath.Join(r.root, dir, "walk_test.go")); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	} else if err != nil {
-		return err
-	}
-	began := time.Now()
-	why, err := r.fails(ctx, dir, "Walk", coreTimeout, overlay)
-	if err == nil && why != "" {
-		o.by, o.kind, o.after, o.why = "walk of core "+filepath.Base(dir), byWalk, time.Since(began), why
-	}
-	return err
-}
-
-// onRealEtcd has the test on real etcd notice the mutant.
-func (r *runner) onRealEtcd(ctx context.Context, o *outcome, overlay []string) error {
-	pkg, test := o.mutant.real[0], o.mutant.real[1]
-	began := time.Now()
-	why, err := r.fails(ctx, filepath.Join(integration, pkg), "^"+test+"$", realTimeout, overlay)
-	switch {
-	case err != nil:
-		return err
-	case why == "":
-		o.real = test + " passes"
-	case o.by == "":
-		o.by, o.kind, o.after, o.why = test, byReal, time.Since(began), why
-	default:
-		o.real = test + " notices it, too"
-	}
-	return nil
-}
-
-// inPackage has the test of the mutated package that the mutant names notice it.
-func (r *runner) inPackage(ctx context.Context, o *outcome, overlay []string) error {
-	began := time.Now()
-	why, err := r.fails(ctx, o.mutant.dir(), "^"+o.mutant.unit+"$", coreTimeout, overlay)
-	if err == nil && why != "" {
-		o.by, o.kind, o.after, o.why = o.mutant.unit, byUnit, time.Since(began), why
-	}
-	return err
-}
-
-// fails returns what tests of a package say if they fail with a mutant, "" if they pass. It is an error if they fail
-// without one, too, or if there are none.
-func (r *runner) fails(ctx context.Context, dir, tests string, timeout time.Duration, overlay []string) (why string, err error) {
-	if err := r.isSound(ctx, dir, tests, timeout); err != nil {
-		return "", err
-	}
-	_, why, err = r.test(ctx, dir, tests, timeout, overlay)
-	return why, err
-}
-
-// isSound returns why tests do not count, nil if they pass without any mutant. It runs them once.
-func (r *runner) isSound(ctx context.Context, dir, tests string, timeout time.Duration) error {
-	r.mu.Lock()
-	sound := r.sound[dir+tests]
-	if sound == nil {
-		sound = sync.OnceValue(func() error {
-			passed, why, err := r.test(ctx, dir, tests, timeout, nil)
-			if err == nil && (why != "" || passed == 0) {
-				err = fmt.Errorf("the tests %q of %s do not pass without any mutant: %s", tests, dir, why)
-			}
-			return err
-		})
-		r.sound[dir+tests] = sound
-	}
-	r.mu.Unlock()
-	return sound()
-}
-
-// test runs tests of a package. It returns how many passed, and what a failed one says.
-func (r *runner) test(ctx context.Context, dir, tests string, timeout time.Duration, overlay []string) (passed int, why string, err error) {
-	binary, err := r.compile(ctx, dir, overlay)
-	if err != nil {
-		return 0, "", err
-	}
-	defer os.RemoveAll(binary)
-	out, err := output(ctx, filepath.Join(r.root, dir), overlay, binary, "-test.v", "-test.run="+tests, "-test.timeout="+timeout.String())
-	if ctx.Err() != nil {
-		return 0, "", ctx.Err()
-	}
-	if err != nil {
-		return 0, complaint(out), nil
-	}
-	return strings.Count("\n"+out, "\n--- PASS: "), "", nil
-}
-
-// compile builds the tests of a package, and returns the binary.
-func (r *runner) compile(ctx context.Context, dir string, overlay []string) (binary string, err error) {
-	r.mu.Lock()
-	r.builds++
-	binary = filepath.Join(r.dir, fmt.Sprintf("%d.test", r.builds))
-	r.mu.Unlock()
-	_, err = output(ctx, filepath.Join(r.root, dir), overlay, "go", "test", "-c", "-o", binary, ".")
-	return binary, err
-}
-
-// output runs a command in dir, with more in its environment. Its error has what the command printed.
-func output(ctx context.Context, dir string, env []string, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return string(out), fmt.Errorf("%s %s in %s: %w\n%s", name, strings.Join(args, " "), dir, err, out)
-	}
-	return string(out), nil
+	_, said, _ := strings.Cut(out, "=== RUN   "+r.failed+"\n")
+	r.failed, r.why = cmp.Or(r.failed, t.name), complaint(cmp.Or(said, out))
+	return r
 }
 
 // complaint returns what a failed test said first, for people.
@@ -284,11 +95,102 @@ func complaint(out string) string {
 	for line := range strings.Lines(out) {
 		line = strings.TrimSpace(line)
 		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.Contains(line, "_test.go:") {
-			return line
+			return line[:min(len(line), 200)]
 		}
-		if first == "" && line != "" && !strings.HasPrefix(line, "=== ") {
+		if first == "" && !strings.HasPrefix(line, "=== ") {
 			first = line
 		}
 	}
-	return "it fails: " + first
+	return first
+}
+
+// runner builds tests, with all mutants in them, and runs them. It is safe for concurrent use.
+type runner struct {
+	root string
+	env  []string // has the go command take the files with mutants
+	dir  string   // for what is built
+
+	busy, waiting chan struct{} // places for tests that keep a processor busy, and for those that mostly wait
+
+	mu       sync.Mutex
+	binaries map[string]func() (string, error) // by package
+	sound    map[string]func() (result, error) // tests without any mutant
+}
+
+func newRunner(root, dir, overlay string) *runner {
+	return &runner{
+		root: root, dir: dir,
+		env:      append(os.Environ(), strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay)),
+		busy:     make(chan struct{}, runtime.NumCPU()),
+		waiting:  make(chan struct{}, 2*runtime.NumCPU()),
+		binaries: make(map[string]func() (string, error)),
+		sound:    make(map[string]func() (result, error)),
+	}
+}
+
+// run runs tests with a mutant in force, or none.
+func (r *runner) run(ctx context.Context, p probe, mutant string) (result, error) {
+	binary, err := once(r, r.binaries, p.dir, func() (string, error) { return r.build(ctx, p.dir) })
+	if err != nil {
+		return result{}, err
+	}
+	place := r.busy
+	if p.onEtcd() {
+		place = r.waiting
+	}
+	place <- struct{}{}
+	defer func() { <-place }()
+	began := time.Now()
+	out, failed := r.output(ctx, filepath.Join(r.root, p.dir), mutant, binary, p.args()...)
+	if err := ctx.Err(); err != nil {
+		return result{}, err
+	}
+	if exit := (*exec.ExitError)(nil); failed != nil && !errors.As(failed, &exit) {
+		return result{}, failed
+	}
+	got := parseOutput(p.test, out, failed)
+	got.took = time.Since(began)
+	return got, nil
+}
+
+// isSound returns an error unless a test passes without any mutant.
+func (r *runner) isSound(ctx context.Context, p probe) error {
+	_, err := once(r, r.sound, fmt.Sprint(p), func() (result, error) {
+		got, err := r.run(ctx, p, "")
+		if err == nil && !got.passed {
+			err = fmt.Errorf("%s in %s does not pass without any mutant: %s", p.name, p.dir, got.why)
+		}
+		return got, err
+	})
+	return err
+}
+
+// build builds the tests of a package.
+func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
+	r.busy <- struct{}{}
+	defer func() { <-r.busy }()
+	binary = filepath.Join(r.dir, strings.ReplaceAll(dir, "/", "-")+".test")
+	out, err := r.output(ctx, filepath.Join(r.root, dir), "", "go", "test", "-c", "-o", binary, ".")
+	if err != nil {
+		return "", fmt.Errorf("building the tests of %s: %w\n%s", dir, err, out)
+	}
+	return binary, nil
+}
+
+func (r *runner) output(ctx context.Context, dir, mutant, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = dir, append(r.env[:len(r.env):len(r.env)], inForce+"="+mutant)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// once returns what f returned for the key, which it calls once.
+func once[T any](r *runner, all map[string]func() (T, error), key string, f func() (T, error)) (T, error) {
+	r.mu.Lock()
+	if all[key] == nil {
+		all[key] = sync.OnceValues(f)
+	}
+	get := all[key]
+	r.mu.Unlock()
+	return get()
 }

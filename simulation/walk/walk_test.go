@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func TestWalk(t *testing.T) {
 	}
 	end := time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
 	for seed := *first; seed < *first+*seeds && (*minutes == 0 || time.Now().Before(end)); seed++ {
-		walk(t, schedule.New(seed))
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { walk(t, schedule.New(seed)) })
 	}
 }
 

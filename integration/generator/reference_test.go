@@ -147,7 +147,7 @@ func markIdentifiers(line string) string {
 func (p *page) text(indent, comment string) {
 	before := "\n" // what goes before the next line of text
 	if indent != "" {
-		before = " — "
+		before = ". "
 	}
 	var block []string // lines of code
 	for line := range strings.Lines(comment + "\n\n") {

@@ -29,11 +29,9 @@
 //     }
 //   };
 //
-// Durations are google.protobuf.Duration, with the fields seconds and nanos:
-// {nanos: 500000000} is half a second.
+// Durations are google.protobuf.Duration: {nanos: 500000000} is half a second.
 //
-// The plugin checks every rule written here when code is generated. Whatever
-// breaks one is an error with its place in the file.
+// What breaks a rule written here is an error with its place in the file.
 
 package discoveryv1
 
@@ -85,9 +83,8 @@ const (
 	//
 	//	<key>/<host:port>  {"network":"tcp","address":"10.0.0.7:9000","weight":10,"tags":null}
 	Layout_LAYOUT_KITEX Layout = 6
-	// The format of GoFrame: the metadata alone, since the address is in the key. GoFrame's
-	// own readers look for keys of five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION,
-	// and do not know IPv6.
+	// The format of GoFrame: the metadata alone. GoFrame's own readers want keys of five
+	// parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION, and do not know IPv6.
 	//
 	//	<key>/<host:port>  {"version":"v1","weight":10}
 	Layout_LAYOUT_GO_FRAME Layout = 7
@@ -206,46 +203,30 @@ func (To) EnumDescriptor() ([]byte, []int) {
 	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{1}
 }
 
-// Code is a status code of gRPC, by the same number.
+// Code is a status code of gRPC, by the same number. CODE_UNAVAILABLE is the usual one to
+// try again after.
 type Code int32
 
 const (
-	// Not an error: no call is tried again after it. The zero value has no other
-	// name, so that every number is gRPC's own.
+	// The zero value has no other name, so that every number is gRPC's own.
 	// buf:lint:ignore ENUM_ZERO_VALUE_SUFFIX
-	Code_CODE_OK Code = 0
-	// The call was cancelled, mostly by the caller.
-	Code_CODE_CANCELLED Code = 1
-	// An error of an unknown kind.
-	Code_CODE_UNKNOWN Code = 2
-	// The request is wrong whatever the state of the system.
-	Code_CODE_INVALID_ARGUMENT Code = 3
-	// The deadline passed before the call was done.
-	Code_CODE_DEADLINE_EXCEEDED Code = 4
-	// What was asked for does not exist.
-	Code_CODE_NOT_FOUND Code = 5
-	// What was to be created exists.
-	Code_CODE_ALREADY_EXISTS Code = 6
-	// The caller may not do this.
-	Code_CODE_PERMISSION_DENIED Code = 7
-	// Something has run out: a quota, or room.
-	Code_CODE_RESOURCE_EXHAUSTED Code = 8
-	// The system is not in the state that the call needs.
+	Code_CODE_OK                  Code = 0
+	Code_CODE_CANCELLED           Code = 1
+	Code_CODE_UNKNOWN             Code = 2
+	Code_CODE_INVALID_ARGUMENT    Code = 3
+	Code_CODE_DEADLINE_EXCEEDED   Code = 4
+	Code_CODE_NOT_FOUND           Code = 5
+	Code_CODE_ALREADY_EXISTS      Code = 6
+	Code_CODE_PERMISSION_DENIED   Code = 7
+	Code_CODE_RESOURCE_EXHAUSTED  Code = 8
 	Code_CODE_FAILED_PRECONDITION Code = 9
-	// The call was aborted, mostly by a concurrent one.
-	Code_CODE_ABORTED Code = 10
-	// The call went past the valid range.
-	Code_CODE_OUT_OF_RANGE Code = 11
-	// The method is not implemented, or not enabled.
-	Code_CODE_UNIMPLEMENTED Code = 12
-	// Something that should always hold does not.
-	Code_CODE_INTERNAL Code = 13
-	// The service cannot be reached for now: the usual one to try again after.
-	Code_CODE_UNAVAILABLE Code = 14
-	// Data is lost or damaged for good.
-	Code_CODE_DATA_LOSS Code = 15
-	// The call carries no valid credentials.
-	Code_CODE_UNAUTHENTICATED Code = 16
+	Code_CODE_ABORTED             Code = 10
+	Code_CODE_OUT_OF_RANGE        Code = 11
+	Code_CODE_UNIMPLEMENTED       Code = 12
+	Code_CODE_INTERNAL            Code = 13
+	Code_CODE_UNAVAILABLE         Code = 14
+	Code_CODE_DATA_LOSS           Code = 15
+	Code_CODE_UNAUTHENTICATED     Code = 16
 )
 
 // Enum value maps for Code.
@@ -324,57 +305,50 @@ type ServiceOptions struct {
 	// "acme/user" under "acme/user/".
 	//
 	// A key is made of segments with a single "/" between them. One leading slash
-	// is legal and makes a different key. White space, control characters,
-	// invisible ones and the segments "." and ".." are refused, and so is
-	// "_grpc_config" as the first segment: live service configs are kept there.
-	// What is no plain host name when "/" is written as "." (see authority) is
-	// legal beside an explicit authority.
+	// makes a different key. White space, control characters, invisible ones and the
+	// segments "." and ".." are refused, and so is "_grpc_config" as the first one.
+	// A key that gives no host name (see authority) needs an authority.
 	//
-	// Several services may name the same key: one process that serves them all.
-	// They must agree on layout and lease_ttl. One key must not lie under another,
-	// as "acme/user/admin" does under "acme/user".
+	// Services that one process serves may share a key. They must agree on layout and
+	// lease_ttl. One key must not lie under another, as "acme/user/admin" does under
+	// "acme/user".
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// What servers write. Clients read every layout that has a slash after the
 	// key, whatever is said here. Default: LAYOUT_ENDPOINT_JSON.
-	//
-	// For JSON of your own, see json_layout.
 	Layout Layout `protobuf:"varint,2,opt,name=layout,proto3,enum=etcd.discovery.v1.Layout" json:"layout,omitempty"`
-	// How long an endpoint stays in etcd after its process has died without
-	// saying so. Whole seconds, from 1 s to 24 h. Default: that of the registry
-	// that the server uses, which is 15 s unless set otherwise.
+	// How long an endpoint stays in etcd after its process has died without saying
+	// so. Whole seconds, 1 s to 24 h. Default: that of the server's registry, 15 s
+	// unless set otherwise.
 	LeaseTtl *durationpb.Duration `protobuf:"bytes,3,opt,name=lease_ttl,json=leaseTtl,proto3" json:"lease_ttl,omitempty"`
 	// The :authority of the calls and the name that TLS checks the server's
 	// certificate against: a host or host:port. Default: the key without its
 	// leading slash and with "/" written as ".", so "acme/user" gives "acme.user".
 	//
-	// Services that name different keys must not share the host, in whatever case and
-	// with whatever port: a certificate for the one is a certificate for the other.
+	// Services with different keys must not share the host: a certificate for the one
+	// is a certificate for the other. Case and port do not tell hosts apart.
 	Authority string `protobuf:"bytes,4,opt,name=authority,proto3" json:"authority,omitempty"`
 	// How calls are spread over the endpoints. Default: round_robin.
 	LoadBalancing *LoadBalancing `protobuf:"bytes,5,opt,name=load_balancing,json=loadBalancing,proto3" json:"load_balancing,omitempty"`
-	// How clients call the methods that do not say otherwise, field by field: a method
-	// that has only a timeout still has the retry that is given here. An affinity
-	// belongs to one method and is an error here. Default: none.
+	// How clients call the methods that do not say otherwise, field by field. An
+	// affinity is an error here. Default: none.
 	//
 	// It holds for every method. A timeout ends streams, too: give long ones another.
-	// A retry makes calls again that change something, and streams as long as nothing
-	// has come back: name only codes after which that does no harm, or take it from a
-	// method with retry: {max_attempts: 1}.
+	// A retry makes calls again that change something: take it from a method with
+	// retry: {max_attempts: 1}.
 	DefaultMethod *MethodOptions `protobuf:"bytes,6,opt,name=default_method,json=defaultMethod,proto3" json:"default_method,omitempty"`
 	// When clients stop retrying because too many calls fail. Default: never.
 	RetryThrottling *RetryThrottling `protobuf:"bytes,7,opt,name=retry_throttling,json=retryThrottling,proto3" json:"retry_throttling,omitempty"`
-	// Whether clients watch, by gRPC's health protocol, the health of this service on
-	// each endpoint, and send no calls where it is not SERVING. Not beside pick_first,
-	// which takes no part in it. An endpoint without a health service counts as
-	// healthy, but one whose health service does not know this service gets no calls.
-	// Default: false.
+	// Whether clients watch the health of this service on each endpoint, and send no
+	// calls where it is not SERVING. An endpoint without a health service counts as
+	// healthy. One whose health service does not know this service gets no calls. Not
+	// beside pick_first. Default: false.
 	HealthCheck bool `protobuf:"varint,8,opt,name=health_check,json=healthCheck,proto3" json:"health_check,omitempty"`
 	// A layout for JSON of your own: servers write it, and clients read it beside all
-	// other layouts. A service with both this and layout is an error.
+	// other layouts. Not beside layout.
 	JsonLayout *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
-	// Which instance the calls go to. LEADER: the one that leads, elected among the
-	// instances that serve this service. A method may say otherwise. Not beside
-	// ring_hash, an affinity or pick_first. Default: any.
+	// Which instance the calls go to. LEADER: the one that is elected among those that
+	// serve this service. A method may say otherwise. Not beside ring_hash or
+	// pick_first, nor with an affinity of the same method. Default: any.
 	To            To `protobuf:"varint,10,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -480,10 +454,10 @@ func (x *ServiceOptions) GetTo() To {
 	return To_TO_UNSPECIFIED
 }
 
-// JSONLayout names the top-level fields of a JSON object. What has no name is not
-// written. It is not read either, but where a known layout has the address in the same
-// field: what is read of that layout is read then, too. An address is required; one
-// name for two fields is an error. For {addr: "addr" version: "ver" name: "name"}:
+// JSONLayout names the top-level fields of a JSON object. What has no name is neither
+// written nor read, save where a known layout has the address in the same field: that
+// one is read, too. An address is required; one name for two fields is an error. For
+// {addr: "addr" version: "ver" name: "name"}:
 //
 //	<key>/<instance>  {"name":"user","addr":"10.0.0.7:9000","ver":"v1"}
 type JSONLayout struct {
@@ -496,16 +470,15 @@ type JSONLayout struct {
 	Port string `protobuf:"bytes,3,opt,name=port,proto3" json:"port,omitempty"`
 	// The instance id. Default: only the last segment of the etcd key has it.
 	Instance string `protobuf:"bytes,4,opt,name=instance,proto3" json:"instance,omitempty"`
-	// The version: written as a string, read as a string or a number.
+	// The version: written as a string, read as a string or a number, as the zone is.
 	Version string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
-	// The zone: written as a string, read as a string or a number.
+	// The zone.
 	Zone string `protobuf:"bytes,6,opt,name=zone,proto3" json:"zone,omitempty"`
-	// The weight: written as a number, read as a number or a string. Without
-	// runtime.WithWeight it is left out.
+	// The weight: written as a number, read as a number or a string. Left out without
+	// runtime.WithWeight.
 	Weight string `protobuf:"bytes,7,opt,name=weight,proto3" json:"weight,omitempty"`
 	// An object of strings. It also holds the version, the zone and the weight if they have
-	// no field of their own. Default: there is no metadata, and so no mark that a server is
-	// leaving: its callers take that for a loss.
+	// no field of their own. Default: no metadata, and so no mark that a server is leaving.
 	Metadata string `protobuf:"bytes,8,opt,name=metadata,proto3" json:"metadata,omitempty"`
 	// Written as the last segment of the key. Not read.
 	Name          string `protobuf:"bytes,9,opt,name=name,proto3" json:"name,omitempty"`
@@ -622,41 +595,36 @@ type LoadBalancing struct {
 	//	*LoadBalancing_PeakEwma
 	Policy isLoadBalancing_Policy `protobuf_oneof:"policy"`
 	// Leave endpoints that fail more often than the others out for a while. Not
-	// beside pick_first, which would ignore it. Default: none is left out.
+	// beside pick_first. Default: none is left out.
 	//
-	// gRPC for Go has this within its xDS support, which adds about 22 MB to a
-	// binary. Code generated for a service with this option imports it, by way of the
-	// module github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection; no other code does.
+	// The generated code then imports github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection,
+	// which adds about 22 MB to a binary: gRPC for Go has this in its xDS support.
 	OutlierDetection *OutlierDetection `protobuf:"bytes,10,opt,name=outlier_detection,json=outlierDetection,proto3" json:"outlier_detection,omitempty"`
-	// Call the endpoints in the caller's own zone, and others only when none there
-	// is ready. The zone of a process is what it gives runtime.WithZone; a caller
-	// without one calls them all. Default: false.
+	// Call the endpoints in the caller's own zone (runtime.WithZone), and others only
+	// when none there is ready. A caller without a zone calls them all. Default: false.
 	PreferZone bool `protobuf:"varint,11,opt,name=prefer_zone,json=preferZone,proto3" json:"prefer_zone,omitempty"`
-	// With prefer_zone: the share of the zone's instances, in percent, at most 100, that
-	// must be ready for the zone to take all of its callers' calls. Below it, calls go to
-	// other zones in proportion to what is missing: of 60, with 30 ready, one half. Beside
-	// pick_first and ring_hash an error, and without prefer_zone too. Default (0): calls
-	// leave the zone only when none there is ready.
+	// Only with prefer_zone: the share of the zone's instances, in percent, at most 100,
+	// that must be ready for all calls to stay. Below it, calls go to other zones in
+	// proportion to what is missing: of 60, with 30 ready, one half. Not beside
+	// pick_first and ring_hash. Default (0): calls leave when none is ready.
 	ZoneMinPercent uint32 `protobuf:"varint,12,opt,name=zone_min_percent,json=zoneMinPercent,proto3" json:"zone_min_percent,omitempty"`
-	// How many endpoints each client uses, at most 100000. Each uses others, so that all
-	// get about as many clients. Of this and runtime.WithSubset the smaller holds. Default
-	// (0): all.
+	// How many endpoints each client uses, at most 100000. Of this and runtime.WithSubset
+	// the smaller holds. Default (0): all.
 	Subset uint32 `protobuf:"varint,13,opt,name=subset,proto3" json:"subset,omitempty"`
-	// Let the share of an instance that has just started grow. With round_robin,
-	// weighted and peak_ewma; beside another policy an error. Default: an instance gets
-	// its full share at once.
+	// Let the share of an instance that has just started grow. Only with round_robin,
+	// weighted and peak_ewma. Default: an instance gets its full share at once.
 	SlowStart *SlowStart `protobuf:"bytes,14,opt,name=slow_start,json=slowStart,proto3" json:"slow_start,omitempty"`
 	// Lanes: which instances get the calls that have a lane (runtime.WithLane). An
-	// instance is in each lane that a route puts it in, up to 4. An instance in a lane
-	// gets no other calls while there are instances in none. A call whose lane has no
-	// instance goes to the instances in no lane. At most 64. Default: none.
+	// instance is in each lane that a route puts it in, up to 4, and gets no other calls
+	// while there are instances in none. At most 64. Default: none.
 	Route []*Route `protobuf:"bytes,15,rep,name=route,proto3" json:"route,omitempty"`
 	// The request header that names the lane of a call whose context names none, in
 	// lower case: "x-lane". Only with route. Default: none, the context alone counts.
 	LaneHeader string `protobuf:"bytes,16,opt,name=lane_header,json=laneHeader,proto3" json:"lane_header,omitempty"`
-	// How many calls a client may have under way at one instance. A call goes to another
-	// where an instance has as many, and fails with UNAVAILABLE where all have. Not beside
-	// pick_first. Default (0): no bound.
+	// How many calls a client may have under way at one address. A call goes to another
+	// where one has as many, and fails with UNAVAILABLE where all have. With ring_hash and
+	// prefer_zone it may fail while others are free. Not beside pick_first. Default (0):
+	// no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -855,10 +823,9 @@ func (*LoadBalancing_Weighted) isLoadBalancing_Policy() {}
 
 func (*LoadBalancing_PeakEwma) isLoadBalancing_Policy() {}
 
-// SlowStart lets the share of an instance grow evenly over a time, from when this
-// client first saw it ready after it started. Servers say in their entries when they
-// started. An instance that has run for longer than the window gets its full share at
-// once.
+// SlowStart lets the share of an instance grow evenly, from when this client first saw
+// it ready after it started. One that had run for longer than the window by then, or
+// whose entry does not say when it started, gets its full share at once.
 type SlowStart struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How long the share grows, required: 1 s to 1 h.
@@ -925,9 +892,9 @@ type Route struct {
 	// What names an instance's own lane, such as "lane" for metadata, or "version". Each
 	// value that an instance has is a lane, up to 256.
 	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
-	// Whether the calls fail with UNAVAILABLE while no instance of the lane is ready. Else
-	// they go to the instances in no lane. The first route that names a lane, or has a
-	// label, says so for the lane. Default: false.
+	// Whether calls fail with UNAVAILABLE while no instance of the lane is ready, instead
+	// of going to those in no lane. The first route that names a lane, or has a label,
+	// says so for the lane. Default: false.
 	Strict        bool `protobuf:"varint,4,opt,name=strict,proto3" json:"strict,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1028,7 +995,7 @@ func (*RoundRobin) Descriptor() ([]byte, []int) {
 	return file_etcd_discovery_v1_options_proto_rawDescGZIP(), []int{5}
 }
 
-// PickFirst keeps to one endpoint, the first that answers.
+// PickFirst keeps to one endpoint.
 type PickFirst struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Try the endpoints in random order, so that clients spread. Default: false.
@@ -1074,8 +1041,7 @@ func (x *PickFirst) GetShuffleAddressList() bool {
 	return false
 }
 
-// LeastRequest picks a few endpoints at random and takes the one with the fewest
-// calls under way.
+// LeastRequest takes the one with the fewest calls under way, of a few.
 type LeastRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many are picked, 2 to 10. Default (0): 2.
@@ -1121,13 +1087,12 @@ func (x *LeastRequest) GetChoiceCount() uint32 {
 	return 0
 }
 
-// RingHash maps the affinity of a call onto a ring of endpoints, so that few
-// calls move when an endpoint comes or goes. A call without an affinity goes to a
-// random endpoint.
+// RingHash maps the affinity of a call onto a ring of endpoints, so that few calls move
+// when an endpoint comes or goes. A call without one goes to a random endpoint. A weight
+// above 65536 counts as 65536.
 type RingHash struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The least number of places on the ring, at most 8388608 and at most
-	// max_ring_size. Default (0): 1024.
+	// The least number of places on the ring, at most max_ring_size. Default (0): 1024.
 	MinRingSize uint64 `protobuf:"varint,1,opt,name=min_ring_size,json=minRingSize,proto3" json:"min_ring_size,omitempty"`
 	// The greatest number of places on the ring, at most 8388608. gRPC caps it at
 	// 4096 unless the client's environment sets GRPC_RING_HASH_CAP higher.
@@ -1181,9 +1146,8 @@ func (x *RingHash) GetMaxRingSize() uint64 {
 	return 0
 }
 
-// Weighted shares the calls out in proportion to the endpoints' weights: those that
-// they registered with (runtime.WithWeight), 1 where there is none. A weight that
-// changes is in force at once.
+// Weighted shares the calls out in proportion to the weights that the endpoints registered
+// with (runtime.WithWeight), 1 where there is none. A change is in force at once.
 type Weighted struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1221,9 +1185,8 @@ func (*Weighted) Descriptor() ([]byte, []int) {
 }
 
 // PeakEwma picks two endpoints at random and takes the one with the lower latency,
-// averaged with a decay of 10 s, times the calls under way. A failed call counts as a
-// slow one. An endpoint without a call for a second is tried again now and then. The
-// endpoints' weights do not count.
+// averaged over 10 s, times the calls under way. A failed call counts as a slow one.
+// Weights do not count.
 type PeakEwma struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1266,11 +1229,10 @@ type OutlierDetection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Time between two looks at the endpoints, at least 0.1 s. Default: 10 s.
 	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
-	// How long an endpoint is left out, times how often it was. Not negative.
-	// Default: 30 s.
+	// How long an endpoint is left out, times how often it was. Default: 30 s.
 	BaseEjectionTime *durationpb.Duration `protobuf:"bytes,2,opt,name=base_ejection_time,json=baseEjectionTime,proto3" json:"base_ejection_time,omitempty"`
-	// The longest that an endpoint is left out, not negative, at least
-	// base_ejection_time. Default: 300 s, or base_ejection_time if that is longer.
+	// The longest that an endpoint is left out, at least base_ejection_time. Default:
+	// 300 s, or base_ejection_time if that is longer.
 	MaxEjectionTime *durationpb.Duration `protobuf:"bytes,3,opt,name=max_ejection_time,json=maxEjectionTime,proto3" json:"max_ejection_time,omitempty"`
 	// How many of the endpoints may be left out at a time, in percent, at most 100;
 	// one may be in any case. Default (0): 10.
@@ -1355,11 +1317,11 @@ func (x *OutlierDetection) GetFailurePercentageEjection() *FailurePercentageEjec
 	return nil
 }
 
-// SuccessRateEjection leaves endpoints out whose success rate is lower than the
-// mean of all by more than some standard deviations.
+// SuccessRateEjection leaves endpoints out whose success rate is lower than the mean by
+// more than some standard deviations.
 type SuccessRateEjection struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many standard deviations, in thousandths: 1900 is 1.9. Default (0): 1900.
+	// How many standard deviations, in thousandths. Default (0): 1900.
 	StdevFactor uint32 `protobuf:"varint,1,opt,name=stdev_factor,json=stdevFactor,proto3" json:"stdev_factor,omitempty"`
 	// The chance that an endpoint found so is left out, in percent, at most 100.
 	// Default (0): 100.
@@ -1513,28 +1475,24 @@ type MethodOptions struct {
 	// The longest that a call may take, above zero. A shorter deadline of the
 	// caller's wins. Default: none.
 	Timeout *durationpb.Duration `protobuf:"bytes,1,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Whether a call waits for an endpoint to be ready, up to its deadline, where it
-	// would else fail at once. Where default_method says so, it holds for every
-	// method: a call takes it back by grpc.WaitForReady(false). Default: false.
+	// Whether a call waits for an endpoint to be ready, up to its deadline, instead of
+	// failing at once. A call takes it back by grpc.WaitForReady(false). Default: false.
 	WaitForReady bool `protobuf:"varint,2,opt,name=wait_for_ready,json=waitForReady,proto3" json:"wait_for_ready,omitempty"`
 	// Whether and how a failed call is tried again. Default: only where gRPC knows
 	// that no server has seen it.
 	Retry *Retry `protobuf:"bytes,3,opt,name=retry,proto3" json:"retry,omitempty"`
 	// The path of a request field, such as "user.id": calls with equal values reach
-	// the same endpoint. Field names as the proto file spells them, through singular
-	// messages to a singular field that is an integer, a bool, an enum, a string or
-	// bytes. Not for methods that stream requests.
+	// the same endpoint. It leads through singular messages to a singular integer, bool,
+	// enum, string or bytes. Not for methods that stream requests.
 	//
-	// A call with the field unset, empty, zero or false, or with the default that a
-	// proto2 file gives it, has no affinity and goes to a random endpoint. An affinity
-	// that the caller has put into the context, by runtime.WithAffinity, wins. The
-	// value itself is not sent: a hash of it is.
+	// A call with the field unset, empty, zero or false, or with its proto2 default, has
+	// no affinity and goes to a random endpoint. runtime.WithAffinity wins.
 	//
 	// The service's policy is then ring_hash; beside another one an affinity is an
 	// error. Default: none.
 	Affinity string `protobuf:"bytes,4,opt,name=affinity,proto3" json:"affinity,omitempty"`
-	// Which instance the calls go to. An error in default_method: the service has an
-	// option of its own. Default: as the service says.
+	// Which instance the calls go to. An error in default_method. Default: as the service
+	// says.
 	To            To `protobuf:"varint,5,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1611,8 +1569,8 @@ type Retry struct {
 	// How often a call is tried in all, the first time included: 2 to 5. In a method,
 	// 1 without other fields takes the retry of default_method back.
 	MaxAttempts uint32 `protobuf:"varint,1,opt,name=max_attempts,json=maxAttempts,proto3" json:"max_attempts,omitempty"`
-	// The wait before the second attempt, above zero, at most max_backoff. Waits are
-	// random, between 0.8 and 1.2 of the time given.
+	// The wait before the second attempt, above zero, at most max_backoff. Waits vary by
+	// a fifth.
 	InitialBackoff *durationpb.Duration `protobuf:"bytes,2,opt,name=initial_backoff,json=initialBackoff,proto3" json:"initial_backoff,omitempty"`
 	// The longest wait between two attempts.
 	MaxBackoff *durationpb.Duration `protobuf:"bytes,3,opt,name=max_backoff,json=maxBackoff,proto3" json:"max_backoff,omitempty"`
@@ -1690,9 +1648,8 @@ func (x *Retry) GetCodes() []Code {
 }
 
 // RetryThrottling stops retries while too many calls fail. Each connection begins with
-// max_tokens. A call that fails takes one, and one that succeeds adds token_ratio, up
-// to max_tokens. While half of them or fewer are left no call is tried again. Both
-// fields are required.
+// max_tokens. A call that fails takes one, and one that succeeds adds token_ratio. While
+// half of them or fewer are left no call is tried again. Both fields are required.
 type RetryThrottling struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many tokens there are, 1 to 1000.
@@ -1768,8 +1725,7 @@ var file_etcd_discovery_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 
 // Extension fields to descriptorpb.ServiceOptions.
 var (
-	// How the service is found in etcd. A service without it is left alone: the
-	// plugin generates nothing for it.
+	// How the service is found in etcd. Nothing is generated for a service without it.
 	//
 	// optional etcd.discovery.v1.ServiceOptions service = 52379;
 	E_Service = &file_etcd_discovery_v1_options_proto_extTypes[0]

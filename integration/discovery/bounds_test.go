@@ -95,6 +95,7 @@ func TestS4_KnownEndpointsStay(t *testing.T) {
 
 // A large range is listed page by page, in the memory of a page.
 func TestS4_LargeRangesAreListed(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Bytes: 64 << 20}))
 	const n = 10_000
 	w.flood("i", n, 1000)
@@ -108,6 +109,7 @@ func TestS4_LargeRangesAreListed(t *testing.T) {
 
 // Values that are larger than etcd takes by default are stepped over.
 func TestS4_HugeValues(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil)
 	huge := strings.Repeat("x", 1_500_000)
 	for i := range 8 {
@@ -120,6 +122,7 @@ func TestS4_HugeValues(t *testing.T) {
 
 // Ten thousand honest endpoints are known in a process of 1 GiB.
 func TestS4_TenThousandHonestEndpointsLoadIn1GiB(t *testing.T) {
+	kit.Night(t)
 	before := debug.SetMemoryLimit(1 << 30)
 	defer debug.SetMemoryLimit(before)
 	w := newWorld(t, nil)
@@ -142,6 +145,7 @@ func TestS4_TenThousandHonestEndpointsLoadIn1GiB(t *testing.T) {
 
 // A mark of leaving makes an entry larger, and is taken where the bytes are used up.
 func TestS4_AMarkOfLeavingIsTakenWhereTheBytesAreUsedUp(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Bytes: 40_000}), runtime.WithEmptyGrace(0))
 	label := strings.Repeat("x", 400)
@@ -158,7 +162,6 @@ func TestS4_AMarkOfLeavingIsTakenWhereTheBytesAreUsedUp(t *testing.T) {
 		w.put(key+"/f", fmt.Sprintf(`{"Addr":"f:9000","Metadata":{"label":"%s"}}`, strings.Repeat("x", size)))
 	}
 	kit.Eventually(t, soon, "the bytes are used up", func() bool { return w.logs.Count("the rest is left out") > 0 })
-	time.Sleep(time.Second)
 	honest("n", `,"grpc_leaving":"true"`)
 	deadline := time.After(soon)
 	for {
@@ -180,6 +183,7 @@ func TestS4_AMarkOfLeavingIsTakenWhereTheBytesAreUsedUp(t *testing.T) {
 // After a pause, etcd puts up to a thousand changes into one answer of a watch. One that is too large to be received
 // has the key listed instead.
 func TestS4_AnAnswerOfAWatchIsBounded(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil)
 	w.put(key+"/m", "m:9000")
 	sets := w.watch(key)
@@ -214,6 +218,7 @@ func (k kv) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*cl
 
 // Where the caller has wrapped the KV, pages have few keys.
 func TestS4_APageThroughAWrapperIsBounded(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil)
 	var largest atomic.Int64
 	w.client.KV = kv{namespace.NewKV(w.client.KV, "ns/"), &largest}
@@ -232,6 +237,7 @@ func TestS4_APageThroughAWrapperIsBounded(t *testing.T) {
 
 // All instances are all, however few of them may be connected to.
 func TestS4_AllInstancesAreAll(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Connections: 20}))
 	const n = 30
@@ -255,6 +261,7 @@ func TestS4_AllInstancesAreAll(t *testing.T) {
 
 // Old entries of servers that are dead leave room for live ones.
 func TestS4_DeadOldEntriesLeaveRoomForLiveOnes(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil, runtime.WithLimits(runtime.Limits{Connections: 16}))
 	for i := range 16 {
 		w.put(fmt.Sprintf("%s/dead%02d", key, i), fmt.Sprintf(`{"Addr":"127.0.0.1:%d"}`, i+1))
@@ -262,12 +269,9 @@ func TestS4_DeadOldEntriesLeaveRoomForLiveOnes(t *testing.T) {
 	for _, name := range []string{"x", "y", "z"} {
 		w.register(w.serve(name))
 	}
-	client := basic.NewGreeterClient(w.conn())
-	var err error
-	for began := time.Now(); time.Since(began) < 2*soon; time.Sleep(100 * time.Millisecond) {
-		if _, err = client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err == nil {
-			return
-		}
-	}
-	t.Errorf("for %v no call has reached any of three live servers: %v", 2*soon, err)
+	conn := w.conn()
+	kit.Eventually(t, 2*soon, "a call reaches any of three live servers", func() bool {
+		_, err := call(kit.Bounded(t, soon), conn)
+		return err == nil
+	})
 }

@@ -37,9 +37,6 @@ func TestD1_CompactedWhileDisconnected(t *testing.T) {
 	w.etcd.Restore()
 	took := reached(t, conn, soon, "b")
 	report.Took(t, "D1", "converged after reconnecting", took)
-	if took > time.Second {
-		t.Errorf("converged after %v, want under 1 s", took)
-	}
 }
 
 // closer is a Watcher whose watches end soon after they began, for as long as it is broken.
@@ -96,6 +93,7 @@ func TestD3_DeletedWhileDisconnected(t *testing.T) {
 }
 
 func TestD4_RevisionGoesBackwards(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(0)) // the wiped etcd is empty for a moment
 	w.register(w.serve("a"))
 	for range 100 {
@@ -110,9 +108,6 @@ func TestD4_RevisionGoesBackwards(t *testing.T) {
 	w.register(w.serve("c"))
 	took := reached(t, conn, 2*soon, "b", "c")
 	report.Took(t, "D4", "converged after etcd was wiped", took)
-	if took > 10*time.Second {
-		t.Errorf("converged after %v, want under 10 s", took)
-	}
 }
 
 // etcd was wiped while nobody was connected, and by now its revision is higher than it was: no number
@@ -134,14 +129,12 @@ func TestD4_RevisionPassed(t *testing.T) {
 	w.etcd.Restore()
 	took := reached(t, conn, 2*soon, "b", "c")
 	report.Took(t, "D4", "converged after etcd was wiped and had passed its old revision", took)
-	if took > 10*time.Second {
-		t.Errorf("converged after %v, want under 10 s", took)
-	}
 }
 
 // TestD4_AStreamThatMoves has the watches go on at another member while the client as a whole stays connected. Nothing tells that but the
 // stream itself, and the other member may be of an etcd that was restored.
 func TestD4_AStreamThatMoves(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
 	reached(t, w.conn(), soon, "a")
@@ -414,7 +407,10 @@ func TestD14_HundredConnections(t *testing.T) {
 
 func TestD15_Rollout(t *testing.T) {
 	w := newWorld(t, nil)
-	const n = 5000
+	n := 5000
+	if testing.Short() {
+		n = 1000
+	}
 	w.fill(n, 0)
 	var updates atomic.Int64
 	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool {

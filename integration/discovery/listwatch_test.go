@@ -19,6 +19,7 @@ import (
 
 // TestK9_RefusedLiveConfig has a user who may read endpoints, and no live configs.
 func TestK9_RefusedLiveConfig(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	const config = "_grpc_config/" + key
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{

@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
@@ -91,22 +90,6 @@ func TestMethodsOfARollout(t *testing.T) {
 	}
 }
 
-func TestServersThatPublishNothing(t *testing.T) {
-	f := newFleet(t)
-	f.start("silent") // by Register: no word of its methods
-	f.serve("newer", newer(), nil)
-	conn := f.client(policy(`{"round_robin":{}}`))
-	only(t, conn, "newer", "silent")
-	seen := map[codes.Code]bool{}
-	for range 20 {
-		err := conn.Invoke(kit.Bounded(t, soon), "/basic.Greeter/SayBye", &basic.HelloRequest{}, &basic.HelloReply{})
-		seen[status.Code(err)] = true
-	}
-	if !seen[codes.OK] || !seen[codes.Unimplemented] {
-		t.Errorf("codes %v: want calls of the method to go to both", seen)
-	}
-}
-
 func TestServersAnswerHealth(t *testing.T) {
 	f := newFleet(t)
 	f.serve("a", &basic.Greeter_ServiceDesc, nil)
@@ -118,39 +101,6 @@ func TestServersAnswerHealth(t *testing.T) {
 			t.Errorf("%q: %v, %v", service, reply, err)
 		}
 	}
-}
-
-// TestClientSideHealth has a client leave a server out that says it is not well, while etcd has it.
-func TestClientSideHealth(t *testing.T) {
-	f := newFleet(t)
-	checked := health.NewServer()
-	for _, name := range []string{"a", "b"} {
-		f.start(name)
-	}
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	sick := &backend{name: "sick"}
-	g := grpc.NewServer()
-	basic.RegisterGreeterServer(g, sick)
-	healthpb.RegisterHealthServer(g, checked)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = g.Serve(lis) }()
-	t.Cleanup(func() { g.Stop(); <-done })
-	sick.addr = lis.Addr().String()
-	f.register(sick)
-
-	conn := f.client(`{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":"basic.Greeter"}}`)
-	weighted := f.client(`{"loadBalancingConfig":[{"etcd_weighted":{}}],"healthCheckConfig":{"serviceName":"basic.Greeter"}}`)
-	checked.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-	only(t, conn, "a", "b", "sick")
-	only(t, weighted, "a", "b", "sick")
-	checked.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_NOT_SERVING)
-	only(t, conn, "a", "b")
-	only(t, weighted, "a", "b")
-	checked.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_SERVING)
-	only(t, conn, "a", "b", "sick")
 }
 
 // TestAnnounceTimeout has Serve end when etcd does not take the service in time.

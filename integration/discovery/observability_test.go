@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
 )
@@ -186,6 +187,7 @@ func (l *lines) with(text string) string {
 
 // TestMetrics_Namespaces tells keys of one name in two namespaces apart.
 func TestMetrics_Namespaces(t *testing.T) {
+	kit.Night(t)
 	etcd := etcdtest.Start(t)
 	if _, err := etcd.Admin().Put(bounded(t), "prod/acme/user/a", "10.0.0.1:1"); err != nil {
 		t.Fatal(err)
@@ -209,39 +211,6 @@ func TestMetrics_Namespaces(t *testing.T) {
 			status, _ := value(t, reader, "etcdrpc.discovery.status", key, attribute.String("etcdrpc.discovery.state", "following"))
 			return points == 1 && got == want && status == 1
 		})
-	}
-}
-
-func TestLogs(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	log := &lines{}
-	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.NewTextHandler(log, nil))))
-	defer registry.Close(bounded(t))
-	registration, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the registration is logged", func() bool { return strings.Contains(log.String(), "state=registered") })
-	quiet := log.String()
-	if strings.Count(quiet, "\n") != 1 {
-		t.Errorf("after a registration the log has\n%s", quiet)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second) // a while in steady state
-	defer cancel()
-	for set, err := range registry.Watch(ctx, "acme/user") {
-		if err != nil || len(set) != 1 {
-			t.Errorf("watch: %v, %v", set, err)
-		}
-	}
-	if log.String() != quiet {
-		t.Errorf("in steady state the log has become\n%s", log)
-	}
-	if err := registration.Close(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "the end of the registration is logged", func() bool { return strings.Contains(log.String(), "state=closed") })
-	if text := log.String(); strings.Count(text, "\n") != 2 {
-		t.Errorf("after the end of the registration the log has\n%s", text)
 	}
 }
 

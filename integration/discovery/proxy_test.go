@@ -13,12 +13,14 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
 // TestBehindGrpcProxy follows etcd through its gRPC proxy, which answers no request for a sign of
 // life: the watch is kept all the same.
 func TestBehindGrpcProxy(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -134,6 +134,7 @@ func skipped(t *testing.T, reader *metric.ManualReader) (n int) {
 
 // An entry that moves outside is not followed there. It counts as vanished, so its last address is held.
 func TestAllowedAddressesWhenAnEntryMoves(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	bait, dialed := w.bait(outside)
 	w.register("honest", w.serve(&greeter{name: "honest"}))
@@ -149,6 +150,7 @@ func TestAllowedAddressesWhenAnEntryMoves(t *testing.T) {
 
 // The file of a snapshot may be of a process without the filter, or with another.
 func TestAllowedAddressesFromTheSnapshot(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	dir := t.TempDir()
 	bait, dialed := w.bait(outside)
@@ -176,6 +178,7 @@ func TestAllowedAddressesFromTheSnapshot(t *testing.T) {
 
 // What a process registers is not what it dials.
 func TestAllowedAddressesAreNotForServers(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	registry := w.registry(w.as("greeter-server"), runtime.WithAllowedAddresses())
 	_, err := registry.Register(kit.Bounded(t, soon), guardedKey, runtime.Endpoint{Addr: "10.0.0.1:80"})
@@ -191,6 +194,7 @@ func TestAllowedAddressesAreNotForServers(t *testing.T) {
 }
 
 func TestAllowedAddressesWithABadPrefix(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	registry := w.registry(w.as("greeter-caller"), runtime.WithAllowedAddresses(netip.Prefix{}))
 	if _, err := registry.NewClient(greeterAt(guardedKey), insecurely); err == nil || !strings.Contains(err.Error(), "WithAllowedAddresses") {

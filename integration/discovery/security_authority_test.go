@@ -17,7 +17,7 @@ import (
 // authority signs the certificates of the services.
 type authority struct {
 	certificate *x509.Certificate
-	key  *ecdsa.PrivateKey
+	key         *ecdsa.PrivateKey
 }
 
 func newAuthority(t *testing.T) *authority {

@@ -28,6 +28,7 @@ func (w *guarded) live(config string) {
 }
 
 func TestConfigWriterRepeatsCalls(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	var calls atomic.Int64
 	w.register("a", w.serve(&greeter{do: func(context.Context) error {
@@ -54,6 +55,7 @@ func TestConfigWriterRepeatsCalls(t *testing.T) {
 }
 
 func TestConfigWriterMakesCallsFail(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("a", w.serve(&greeter{name: "a long name"}))
 	client := w.client(w.registry(w.as("greeter-caller")))
@@ -76,6 +78,7 @@ func TestConfigWriterMakesCallsFail(t *testing.T) {
 }
 
 func TestConfigWriterMakesCallsWait(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("a", "127.0.0.1:1")
 	client := w.client(w.registry(w.as("greeter-caller")))
@@ -91,6 +94,7 @@ func TestConfigWriterMakesCallsWait(t *testing.T) {
 }
 
 func TestConfigWriterSteersCalls(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("a", w.serve(&greeter{name: "a"}))
 	w.register("b", w.serve(&greeter{name: "b"}))
@@ -103,6 +107,7 @@ func TestConfigWriterSteersCalls(t *testing.T) {
 
 // A live config names no server, no authority and no credentials: calls reach the service's servers over TLS, or fail.
 func TestConfigWriterCannotNameServers(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	ca := newAuthority(t)
 	addr, dialed := w.bait("127.0.0.1")
@@ -136,6 +141,7 @@ func TestConfigWriterCannotNameServers(t *testing.T) {
 }
 
 func TestConfigWriterCannotTouchOtherKeys(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	writer := w.as("greeter-operator")
 	w.allowed(touching(writer, "_grpc_config/"+guardedKey)...)
@@ -147,6 +153,7 @@ func TestConfigWriterCannotTouchOtherKeys(t *testing.T) {
 
 // What is wrong with one service's live config is nothing to the others: they are read apart.
 func TestConfigWriterCannotHurtOtherServices(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("a", w.serve(&greeter{name: "a"}))
 	w.put("acme/other/b", w.serve(&greeter{name: "b"}))

@@ -27,6 +27,7 @@ func (w *guarded) write(c *clientv3.Client, instance, value string, opts ...clie
 }
 
 func TestKeyWriterTakesPlaintextCalls(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("honest", w.serve(&greeter{name: "honest"}))
 	client := w.client(w.registry(w.as("greeter-caller")))
@@ -37,6 +38,7 @@ func TestKeyWriterTakesPlaintextCalls(t *testing.T) {
 }
 
 func TestKeyWriterTakesTheServiceAway(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	writer := w.as("greeter-server")
 	g, err := w.registry(w.as("greeter-server")).Register(kit.Bounded(t, soon), guardedKey, runtime.Endpoint{Addr: "10.0.0.1:80"}, runtime.WithInstance("honest"))
@@ -81,6 +83,7 @@ func (w *guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 }
 
 func TestKeyWriterHasCallersDialAnyAddress(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	addr, dialed := w.bait("127.0.0.1")
 	w.write(w.as("greeter-server"), "bait", addr)
@@ -93,6 +96,7 @@ func TestKeyWriterHasCallersDialAnyAddress(t *testing.T) {
 
 // Weight, zone, version, the mark of leaving and the list of methods are an entry's own words.
 func TestKeyWriterSteersCalls(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	a, b := w.serve(&greeter{name: "a"}), w.serve(&greeter{name: "b"})
 	w.register("a", a)
@@ -113,6 +117,7 @@ func TestKeyWriterSteersCalls(t *testing.T) {
 }
 
 func TestKeyWriterKeepsADeadServersEntry(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	writer, lease := w.as("greeter-server"), w.grant()
 	w.put(guardedKey+"/dead", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -162,6 +167,7 @@ func TestKeyWriterCannotPassForAServerOverTLS(t *testing.T) {
 }
 
 func TestKeyWriterCannotTouchOtherKeys(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	writer := w.as("greeter-server")
 	w.allowed(touching(writer, guardedKey+"/10.0.0.1:80")...)
@@ -173,6 +179,7 @@ func TestKeyWriterCannotTouchOtherKeys(t *testing.T) {
 
 // The leases of other services, those of entries in any case, are out of reach.
 func TestKeyWriterCannotTouchOtherLeases(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put("acme/other/x", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -189,6 +196,7 @@ func TestKeyWriterCannotTouchOtherLeases(t *testing.T) {
 
 // What cannot be read is skipped, and the honest entries serve.
 func TestKeyWriterCannotSpoilOtherEntries(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.register("honest", w.serve(&greeter{name: "honest"}))
 	writer := w.as("greeter-server")
@@ -205,6 +213,7 @@ func TestKeyWriterCannotSpoilOtherEntries(t *testing.T) {
 
 // Servers of other services register and stay registered while the writer does all it can to etcd.
 func TestKeyWriterCannotHurtOtherServices(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	_, err := w.etcd.Admin().RoleAdd(kit.Bounded(t, soon), "other-server")
 	must(t, err)

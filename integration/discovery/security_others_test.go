@@ -62,6 +62,7 @@ func running(c *clientv3.Client) []attempt {
 }
 
 func TestReaderSeesTheService(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", `{"Addr":"10.0.0.1:80","Metadata":{"version":"v1","zone":"z","any":"other"}}`, clientv3.WithLease(lease))
@@ -76,6 +77,7 @@ func TestReaderSeesTheService(t *testing.T) {
 }
 
 func TestReaderCannotChangeAnything(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -93,6 +95,7 @@ func TestReaderCannotChangeAnything(t *testing.T) {
 
 // etcd bounds neither how many leases a user has nor who ends one without keys.
 func TestAnyUserGrantsLeases(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	user := w.as()
 	for range 100 {
@@ -106,6 +109,7 @@ func TestAnyUserGrantsLeases(t *testing.T) {
 }
 
 func TestAnyUserSeesMembersAndTimesOfLeases(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -117,6 +121,7 @@ func TestAnyUserSeesMembersAndTimesOfLeases(t *testing.T) {
 }
 
 func TestAnyUserCannotTouchKeys(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	user := w.as()
 	for _, k := range []string{guardedKey + "/a", "_grpc_config/" + guardedKey, "x"} {
@@ -126,6 +131,7 @@ func TestAnyUserCannotTouchKeys(t *testing.T) {
 }
 
 func TestAnyUserCannotTouchLeasesWithKeys(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	w.put(guardedKey+"/a", "10.0.0.1:80", clientv3.WithLease(lease))
@@ -134,6 +140,7 @@ func TestAnyUserCannotTouchLeasesWithKeys(t *testing.T) {
 }
 
 func TestAnyUserCannotRunTheCluster(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.denied(running(w.as())...)
 	w.denied(running(w.as("greeter-caller", "greeter-operator"))...)
@@ -156,6 +163,7 @@ func (g *grantedLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGra
 // A lease is without keys between its grant and the first put, and its id can be guessed: etcd counts. Who ends it then
 // holds the server up for a moment.
 func TestAnyUserCannotKeepAServerOut(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	user, client := w.as(), w.as("greeter-server")
 	var once sync.Once
@@ -169,6 +177,7 @@ func TestAnyUserCannotKeepAServerOut(t *testing.T) {
 }
 
 func TestNobodyCannotDoAnything(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	lease := w.grant()
 	nobody, err := clientv3.New(clientv3.Config{Endpoints: w.etcd.Endpoints(), Logger: zap.NewNop()})

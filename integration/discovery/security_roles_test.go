@@ -93,12 +93,14 @@ func TestRolesAreEnough(t *testing.T) {
 }
 
 func TestRolesAreEnoughInANamespace(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	w.works(guardedKey, w.as("prod-greeter-server"), w.as("prod-greeter-caller"), w.as("prod-greeter-operator"), runtime.WithNamespace("prod/"))
 }
 
 // Neither sees the other: the roles of a namespace say nothing of the keys without it.
 func TestRolesOfANamespaceAreForNoOther(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	for _, role := range []string{"greeter-server", "greeter-caller", "greeter-operator"} {
 		inside, outside := w.as("prod-"+role), w.as(role)
@@ -109,6 +111,7 @@ func TestRolesOfANamespaceAreForNoOther(t *testing.T) {
 
 // A server writes its entries in any layout with a slash, and a caller reads them, with the same two roles.
 func TestRolesAreEnoughInEachLayout(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	servers, callers := w.registry(w.as("greeter-server")), w.registry(w.as("greeter-caller"))
 	sets := w.follow(callers, guardedKey)
@@ -141,6 +144,7 @@ func (w *guarded) comes(sets <-chan []runtime.Endpoint, addr string) {
 }
 
 func TestRolesAreEnoughForTheLeaseSuffix(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	for i, role := range []string{"legacy-server", "legacy-server-beside-2"} {
 		servers, callers := w.registry(w.as(role)), w.registry(w.as("legacy-caller"))
@@ -164,6 +168,7 @@ func TestRolesAreEnoughForTheLeaseSuffix(t *testing.T) {
 // The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them
 // all out: any digit may begin a lease id.
 func TestS9_TheSuffixRangeCoversNeighboursWithADigit(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	server := w.as("legacy-server")
 	w.allowed(slices.Concat(touching(server, legacy+"2/10.0.0.1:80"), touching(server, legacy+"/x"), touching(server, legacy+"7587869"))...)
@@ -175,6 +180,7 @@ func TestS9_TheSuffixRangeCoversNeighboursWithADigit(t *testing.T) {
 // Such a neighbour can be left out of what the servers may write, because its entries have a slash where a
 // lease id has a digit or ends.
 func TestS9_ANeighbourIsLeftOutOfTheRange(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	server := w.as("legacy-server-beside-2")
 	w.denied(slices.Concat(touching(server, legacy+"2/10.0.0.1:80"), touching(server, legacy+"2/"), touching(server, "_grpc_config/"+legacy))...)
@@ -188,6 +194,7 @@ func TestS9_ANeighbourIsLeftOutOfTheRange(t *testing.T) {
 // A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers: who writes it may choose a
 // lease id that makes an entry of either.
 func TestS9_ANeighbourInTheSuffixForgesEntries(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	admin, ctx := w.etcd.Admin(), kit.Bounded(t, soon)
 	must(t, command{"role", "add", "legacy2-server"}.run(ctx, admin))
@@ -202,6 +209,7 @@ func TestS9_ANeighbourInTheSuffixForgesEntries(t *testing.T) {
 // A lease id begins with 15 bits of the member that grants it, so any digit but 0 may come first. The rest is a clock
 // that counts on, so that the next one can be guessed.
 func TestLeaseIDs(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	members, err := w.etcd.Admin().MemberList(kit.Bounded(t, soon))
 	must(t, err)

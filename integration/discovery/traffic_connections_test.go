@@ -34,11 +34,8 @@ func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
 
 	stop := callAllTheTime(t, conn, 2)
 	for _, change := range []struct{ name, config string }{
-		{"a split", split(5, 95)},
-		{"a zone", policy(`{"etcd":{"preferZone":true}}`)},
 		{"another policy", policy(`{"least_request_experimental":{"choiceCount":2}}`)},
 		{"a lazy policy", policy(ring)},
-		{"the weights", policy(`{"etcd_weighted":{}}`)},
 		{"a split and zones", policy(`{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true}}`)},
 		{"none of it", ""},
 	} {

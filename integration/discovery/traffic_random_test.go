@@ -1,15 +1,13 @@
 package discovery
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
+	goruntime "runtime"
 	"runtime/metrics"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -28,6 +26,7 @@ var (
 // link every policy and call all the time: each config is refused with a reason or in force, and the
 // process neither spins nor grows.
 func TestS1_RandomLiveConfigs(t *testing.T) {
+	kit.Night(t)
 	seed := *randomSeed
 	if seed == 0 {
 		seed = rand.Uint64()
@@ -60,9 +59,9 @@ func TestS1_RandomLiveConfigs(t *testing.T) {
 	report.Count(t, "S1", "MB of heap at the most", int(<-peak>>20))
 
 	// At rest, with the last config of each key in force.
-	before := cpuTime(t)
+	before := cpuTime()
 	<-time.After(time.Second)
-	idle := cpuTime(t) - before
+	idle := cpuTime() - before
 	report.Took(t, "S1", "CPU in a second of rest, 8 clients", idle)
 	if idle > time.Second/2 {
 		t.Errorf("%v of CPU in a second of rest", idle)
@@ -184,19 +183,6 @@ func randomConfig(random *rand.Rand) string {
 	return `{"loadBalancingConfig":[` + one(etcd(), etcd(), child()) + `]` + seldom(`,`+method, ``) + `}`
 }
 
-func TestRandomConfigsAreJSONMostly(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	valid := 0
-	for range 1000 {
-		if json.Valid([]byte(randomConfig(random))) {
-			valid++
-		}
-	}
-	if valid < 900 {
-		t.Errorf("%d of 1000 random configs are JSON", valid)
-	}
-}
-
 // watchHeap returns the largest heap seen until the end. More than a bound fails the test.
 func watchHeap(t *testing.T, end time.Time) <-chan uint64 {
 	const bound = 1 << 30
@@ -216,12 +202,10 @@ func watchHeap(t *testing.T, end time.Time) <-chan uint64 {
 	return largest
 }
 
-// cpuTime returns the time that the process has spent.
-func cpuTime(t *testing.T) time.Duration {
-	t.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(os.NewSyscallError("getrusage", err))
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+// cpuTime returns the time that the process has spent in Go code. Go reckons it when it collects garbage.
+func cpuTime() time.Duration {
+	goruntime.GC()
+	sample := []metrics.Sample{{Name: "/cpu/classes/user:cpu-seconds"}}
+	metrics.Read(sample)
+	return time.Duration(sample[0].Value.Float64() * float64(time.Second))
 }

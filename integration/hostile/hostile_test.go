@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 )
 
@@ -20,6 +21,7 @@ func TestMain(m *testing.M) {
 
 // TestOthersAreNotHurt is make hostile in short: a few ways, and bounds that a busy machine keeps.
 func TestOthersAreNotHurt(t *testing.T) {
+	kit.Night(t)
 	if problem := unfit(); problem != nil {
 		t.Skip(problem)
 	}

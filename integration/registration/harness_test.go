@@ -165,14 +165,6 @@ func (w *world) state(g *runtime.Registration, state runtime.State) {
 	kit.Eventually(w.t, soon, "state "+state.String(), func() bool { return g.Status().State == state })
 }
 
-// within fails the test when something that the contract bounds took longer.
-func within(t *testing.T, took, bound time.Duration, what string) {
-	t.Helper()
-	if took > bound {
-		t.Errorf("%s took %v, more than %v", what, took, bound)
-	}
-}
-
 func addr(i int) string { return fmt.Sprintf("10.0.%d.%d:9000", i/250, i%250+1) }
 
 // contents are the keys that etcd is to have, each with a text that its value is to contain.
@@ -219,31 +211,19 @@ func (w *world) is(prefix string, want contents, when string) {
 	}
 }
 
-// becomes waits until etcd has exactly the wanted contents below prefix. It returns how long that took, and fails
-// the test when that is longer than backSoon.
+// becomes waits until etcd has exactly the wanted contents below prefix, and returns how long that took.
 func (w *world) becomes(prefix string, want contents, when string) time.Duration {
 	w.t.Helper()
-	return w.becomesWithin(backSoon, prefix, want, when)
-}
-
-// becomesWithin is becomes with another bound.
-func (w *world) becomesWithin(bound time.Duration, prefix string, want contents, when string) time.Duration {
-	w.t.Helper()
-	start := time.Now()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		diff := want.differs(w.values(prefix))
-		took := time.Since(start)
-		if diff == "" {
-			within(w.t, took, bound, "to be as wanted "+when)
-			return took
+	var diff string
+	defer func() {
+		if w.t.Failed() {
+			w.t.Log(diff)
 		}
-		if took > soon {
-			w.t.Fatalf("%v %s: %s", soon, when, diff)
-		}
-		<-tick.C
-	}
+	}()
+	return kit.Eventually(w.t, soon, "etcd is as wanted "+when, func() bool {
+		diff = want.differs(w.values(prefix))
+		return diff == ""
+	})
 }
 
 func must(t *testing.T, err error) {

@@ -98,81 +98,20 @@ func TestG19_OneKeyMayNotBeRead(t *testing.T) {
 	w.becomes("svc/", want, "after one was overwritten")
 }
 
-// Nothing that happens to one service touches the others.
-func TestG19_TheOthersAreNeverLost(t *testing.T) {
-	w := newBlindWorld(t)
-	all, want := w.services(w.blindRegistry(), 20)
-	events := w.etcd.Admin().Watch(kit.Bounded(t, time.Minute), "svc/", clientv3.WithPrefix(), clientv3.WithFilterPut())
-	must(t, all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
-	must(t, all[5].Close(kit.Bounded(t, soon)))
-	must(t, all[6].Pause(kit.Bounded(t, soon)))
-	must(t, all[blind].Close(kit.Bounded(t, soon)))
-	for _, i := range []int{5, 6, blind} {
-		delete(want, service(i)+"/"+addr(0))
-	}
-	w.is("svc/", want, "after some were closed")
-	if n := w.logs.Count("state=lost"); n > 0 {
-		t.Errorf("%d turned to lost", n)
-	}
-	for deleted := 0; deleted < 3; {
-		answer, ok := <-events
-		if !ok {
-			t.Fatalf("only %d deletions were seen", deleted)
-		}
-		for _, event := range answer.Events {
-			deleted++
-			if want[string(event.Kv.Key)] != "" {
-				t.Errorf("%s was gone", event.Kv.Key)
-			}
-		}
-	}
-}
-
-// A right that is granted later is noticed: when the connection is back, and otherwise within a minute.
+// A right that is granted later is noticed when the connection is back. (Otherwise within a minute, says the walk of the
+// core.)
 func TestG19_GrantedLater(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newBlindWorld(t)
 	_, want := w.services(w.blindRegistry(), 20)
 	w.delete(service(3) + "/" + addr(0))
 	w.becomes("svc/", want, "after one was deleted") // so the process has looked, and been denied
 	w.permit("svc", service(blind)+"/", mayBoth)
-	if !report.Long() {
-		w.etcd.Cut()
-		w.etcd.Restore()
-	}
-	start := time.Now()
+	w.etcd.Cut()
+	w.etcd.Restore()
 	w.delete(service(blind) + "/" + addr(0))
-	const bound = 70 * time.Second
-	for want.differs(w.values("svc/")) != "" {
-		if time.Since(start) > bound {
-			t.Fatalf("%v after the grant: %s", bound, want.differs(w.values("svc/")))
-		}
-		<-time.After(10 * time.Millisecond)
-	}
-	report.Took(t, "G19", "a key that was deleted back after the right to read it was granted", time.Since(start))
-}
-
-// The older process may not read that a newer one has its key, until the right is granted.
-func TestG19_TheNewerKeepsItsKeyAfterAGrant(t *testing.T) {
-	leak.Beside(t)
-	w := newBlindWorld(t)
-	all, _ := w.services(w.blindRegistry(), 20)
-	must(t, all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion("older"))) // without a look
-	newer := register(t, w.registry, service(blind), addr(0), runtime.WithVersion("newer"))
-	blindKey := service(blind) + "/" + addr(0)
-	rev := w.get(blindKey).rev
-	w.permit("svc", service(blind)+"/", mayBoth)
-	<-time.After(1500 * time.Millisecond) // a denial may count for a second, not for ever
-	for i := range 3 {
-		if err := all[blind].Update(kit.Bounded(t, soon), runtime.WithVersion(fmt.Sprint("older", i))); err == nil {
-			t.Error("an update of what a newer process holds succeeded")
-		}
-	}
-	if got := w.get(blindKey); got == nil || got.rev != rev {
-		t.Errorf("after the older one's Update: %+v, want it as it was at revision %d", got, rev)
-	}
-	w.state(all[blind], runtime.StateConflict)
-	w.state(newer, runtime.StateRegistered)
+	report.Took(t, "G19", "a key that was deleted back after the right to read it was granted", w.becomes("svc/", want, "after the grant"))
 }
 
 // grantedLease calls granted with each new lease before Grant returns.
@@ -208,6 +147,7 @@ func newRivals(t *testing.T) (w *world, hang func(key string, id clientv3.LeaseI
 
 // Another user hangs a key on our lease. We may not write that key, so etcd refuses our puts on the lease.
 func TestS3_AnothersKeyOnAFreshLease(t *testing.T) {
+	kit.Night(t)
 	w, hang := newRivals(t)
 	client := w.etcd.Client(t, etcdtest.As("b", "p"))
 	var once sync.Once
@@ -216,7 +156,6 @@ func TestS3_AnothersKeyOnAFreshLease(t *testing.T) {
 	g := register(t, w.newRegistry(client), "b/svc", addr(0))
 	took := time.Since(start)
 	report.Took(t, "S3", "registered though another's key hangs on the fresh lease", took)
-	within(t, took, backSoon, "to register")
 	if got := w.get("b/svc/" + addr(0)); got == nil || got.lease != g.Status().LeaseID || got.lease == w.get("a/key").lease {
 		t.Errorf("registered as %+v, on the lease that another's key hangs on", got)
 	}
@@ -231,12 +170,12 @@ func TestS3_AnothersKeyOnALeaseInUse(t *testing.T) {
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	took := time.Since(start)
 	report.Took(t, "S3", "updated though another's key hangs on the lease", took)
-	within(t, took, backSoon, "to update")
 	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
 	w.there("b/svc/"+addr(0), was)
 }
 
 func TestS3_AnothersKeyOnAPausedEntrysLease(t *testing.T) {
+	kit.Night(t)
 	w, hang := newRivals(t)
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0))
 	must(t, g.Pause(kit.Bounded(t, soon)))
@@ -247,26 +186,27 @@ func TestS3_AnothersKeyOnAPausedEntrysLease(t *testing.T) {
 	must(t, g.Resume(kit.Bounded(t, soon)))
 	took := time.Since(start)
 	report.Took(t, "S3", "resumed though another would hang a key on the lease", took)
-	within(t, took, backSoon, "to resume")
 }
 
 // A lease without keys would be an invitation to others to hang theirs on it.
 func TestS3_NoEmptyLeaseLiesAbout(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	for range 2 {
 		must(t, g.Pause(kit.Bounded(t, soon)))
-		kit.Eventually(t, backSoon, "no lease while all is paused", func() bool { return len(w.leases()) == 0 })
+		kit.Eventually(t, soon, "no lease while all is paused", func() bool { return len(w.leases()) == 0 })
 		must(t, g.Resume(kit.Bounded(t, soon)))
 		w.is(key, contents{entry: ""}, "after Resume")
 	}
 	must(t, g.Close(kit.Bounded(t, soon)))
-	kit.Eventually(t, backSoon, "no lease after Close", func() bool { return len(w.leases()) == 0 })
+	kit.Eventually(t, soon, "no lease after Close", func() bool { return len(w.leases()) == 0 })
 }
 
 // A role loses and regains each permission in turn.
 func TestPermissionsComeAndGo(t *testing.T) {
+	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user("svc", 2))})
 	all, want := w.services(w.blindRegistry(), 2)

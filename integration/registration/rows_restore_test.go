@@ -34,6 +34,9 @@ func TestG16_RestoredFromABackup(t *testing.T) {
 		{name: "whose revision is passed again", passed: 100},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			if tt.since+tt.others > 0 {
+				kit.Night(t)
+			}
 			leak.Beside(t)
 			w := newWorld(t, nil)
 			v1, v2 := runtime.WithVersion("v1"), runtime.WithVersion("v2")

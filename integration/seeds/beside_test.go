@@ -7,6 +7,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -47,6 +48,7 @@ var theirReaders = []theirReader{
 // What ours write in a second layout is no harm to a reader of the first: what it does not
 // understand it passes over, or takes for an address that gRPC then finds nobody at.
 func TestLayouts_BesideTheirReaders(t *testing.T) {
+	kit.Night(t)
 	for _, reader := range theirReaders {
 		t.Run(reader.name, func(t *testing.T) {
 			w := newWorld(t)

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -103,6 +104,7 @@ func TestEtcdNaming_TheirWriterOurClient(t *testing.T) {
 
 // As etcd's documentation does it by etcdctl: put, del, lease grant, put --lease, lease keep-alive.
 func TestEtcdNaming_EtcdctlOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	const key = "my-service"
 	stays, goes := w.serve("stays"), w.serve("goes")
@@ -144,6 +146,7 @@ func TestEtcdNaming_EtcdctlOurClient(t *testing.T) {
 }
 
 func TestEtcdNaming_AddressWithoutPort(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	const key = "my-service"
 	w.put(key+"/1.2.3.4", `{"Addr":"1.2.3.4","Metadata":"..."}`)

@@ -13,6 +13,7 @@ import (
 // TestGoZero_ListsAgain checks what the README says of go-zero's subscriber: it notices that etcd was wiped or restored
 // from a backup, since it lists again when its connection is back.
 func TestGoZero_ListsAgain(t *testing.T) {
+	kit.Night(t)
 	const key = "user.rpc"
 	for name, replace := range map[string]func(*etcdtest.Cluster, *etcdtest.Backup) error{
 		"wiped":    func(etcd *etcdtest.Cluster, _ *etcdtest.Backup) error { return etcd.Wipe() },

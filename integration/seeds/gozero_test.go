@@ -7,6 +7,7 @@ import (
 	"github.com/zeromicro/go-zero/core/discov"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -50,6 +51,7 @@ func TestGoZero_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestGoZero_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	conn := w.dial("discov:///"+userRPC.Key, w.goZeroResolver())
 	registry := w.newRegistry()

@@ -1,22 +1,21 @@
 package seeds
 
 import (
-	"context"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 var callee = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/grpcEtcd/callee", Layout: runtime.Plain}
 
 func TestGrpcEtcd_TheirWriterOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	peer := newGrpcEtcd(t, w.etcd.Endpoints()[0])
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
@@ -42,6 +41,7 @@ func TestGrpcEtcd_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestGrpcEtcd_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	peer := newGrpcEtcd(t, w.etcd.Endpoints()[0])
 	conn := w.dial("grpcEtcd://caller/callee", peer.resolver())
@@ -64,35 +64,10 @@ func TestGrpcEtcd_OurWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a")
 }
 
-// Both ways of leaving on a signal; theirs and ours, in one process, hear the same one. (Not
-// SIGTERM and the like, for which go-zero has handlers that end the process.)
-func TestGrpcEtcd_UnregisterOnSignal(t *testing.T) {
-	w := newWorld(t)
-	peer := newGrpcEtcd(t, w.etcd.Endpoints()[0])
-	stays, theirs := w.serve("stays"), w.serve("theirs")
-	peer.register("callee", stays.addr, time.Second)
-	entry := peer.register("callee", theirs.addr, time.Second)
-	entry.unregisterOn(syscall.SIGHUP)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
-	defer stop()
-	w.run(ctx, w.newRegistry(), "ours", func(s *runtime.Server) {
-		registerGreeter(s, "ours", callee)
-	})
-	w.publish("ours too", callee)
-	conn := w.conn(callee)
-	w.balanced(conn, "stays", "theirs", "ours", "ours too")
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
-	w.balanced(conn, "stays", "ours too")
-	if left := w.entries(grpcEtcdKey("callee", "")); len(left) != 2 {
-		t.Errorf("in etcd are %+v, want two", left)
-	}
-}
-
 // The addresses of a cluster in one string with ";" between: theirs splits it, and so does the
 // caller of ours, who makes the etcd client.
 func TestGrpcEtcd_SeveralEtcdEndpoints(t *testing.T) {
+	kit.Night(t)
 	t.Parallel()
 	cluster := etcdtest.Start(t, etcdtest.WithMembers(3))
 	endpoints := strings.Join(cluster.Endpoints(), ";")

@@ -5,10 +5,12 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 func TestHanjm_TheirWriterOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, runtime.WithEmptyGrace(0))
 	peer := hanjmResolver{w.theirs}
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
@@ -45,6 +47,7 @@ func TestHanjm_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestHanjm_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	peer := hanjmResolver{w.theirs}
 	conn := w.dial("hanjm:///"+greeterKey, peer.resolver())

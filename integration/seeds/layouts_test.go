@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -153,6 +154,7 @@ func TestLayouts_DualWrite(t *testing.T) {
 // While a fleet moves from a JSON without room for metadata, written beside another layout, its versions and weights
 // stay in force.
 func TestLayouts_WeightsWhileBothAreWritten(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	plainJSON := runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "ver", Weight: "w"})
 	for _, second := range []runtime.Layout{runtime.GoZero, runtime.LeaseSuffix} {
@@ -173,6 +175,7 @@ func TestLayouts_WeightsWhileBothAreWritten(t *testing.T) {
 // A client whose proto names the fields of a home-made JSON sees what servers say that write the default layout
 // already: the version, the weight, and that they leave.
 func TestLayouts_HomeMadeClientOfDefaultServers(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	tutorial := runtime.JSONLayout(runtime.JSONFields{Addr: "Addr", Version: "Version", Weight: "Weight", Name: "Name"})
 	const key = "tutorial/greeter"

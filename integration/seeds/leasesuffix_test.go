@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -18,6 +19,7 @@ func suffixed(service string) *runtime.ServiceDesc {
 }
 
 func TestLeaseSuffix_TheirWriterOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, runtime.WithEmptyGrace(0))
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
 	w.suffixRegister("hello", a.addr, 5*time.Second)
@@ -48,6 +50,7 @@ func TestLeaseSuffix_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	gateway := w.suffixGateway("hello")
 	seen := w.watch("hello", runtime.LeaseSuffix) // what ours have for the gateway
@@ -107,6 +110,7 @@ func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
 
 // Every service calls others: ours finds theirs, which finds ours, which finds theirs.
 func TestLeaseSuffix_EveryServiceCallsOthers(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	ourClient := func(service string) basic.GreeterClient { return basic.NewGreeterClient(w.conn(suffixed(service))) }
 	theirClient := func(service string) basic.GreeterClient {
@@ -126,6 +130,7 @@ func TestLeaseSuffix_EveryServiceCallsOthers(t *testing.T) {
 // A lister of the prefix "hello" finds "hello2<lease id>" in it, too. Ours tells them apart: what
 // follows the key of an entry is the very lease that it hangs on.
 func TestLeaseSuffix_Neighbours(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	theirs, theirs2 := w.serve("theirs"), w.serve("theirs2")
 	w.suffixRegister("hello", theirs.addr, 5*time.Second)

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -159,6 +160,7 @@ func bySplit(m *member) int { return m.weight * map[string]int{"v1": 1, "v2": 4}
 // replace theirs in their layout, the old client goes, and the fleet moves to a key of its own, where a client finds both
 // versions. Every client honours the weights throughout.
 func TestMigration_FromTutorialUnderLoad(t *testing.T) {
+	kit.Night(t)
 	f := newTutorialFleet(newWorld(t))
 	versioned := func(m *member) *runtime.ServiceDesc {
 		return &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/" + m.version, Layout: tutorialLayout, ServiceConfig: weighted}
@@ -190,6 +192,7 @@ func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 // The same without the version in the keys: a client finds both versions from the start, and the fleet changes its layout
 // under the same key.
 func TestMigration_FromTutorialWithOneKeyUnderLoad(t *testing.T) {
+	kit.Night(t)
 	f := newTutorialFleet(newWorld(t))
 	theirs := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", Layout: tutorialLayout, ServiceConfig: weighted}
 	ours := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", ServiceConfig: weighted}

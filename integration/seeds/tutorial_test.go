@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -15,6 +16,7 @@ var tutorialLayout = runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version
 const weighted = `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`
 
 func TestTutorial_TheirWriterOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, runtime.WithEmptyGrace(0))
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
 	w.tutorialRegister(tutorialServer{"user", a.addr, "v1", 1}, true, 5*time.Second)
@@ -42,6 +44,7 @@ func TestTutorial_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestTutorial_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	v1 := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user/v1", Layout: tutorialLayout}
 	a := w.publish("a", v1, runtime.WithVersion("v1"), runtime.WithWeight(1))

@@ -5,12 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 var underEtcd = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/etcd", Layout: runtime.Plain}
 
 func TestXiezengcheng_TheirWriterOurClient(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t, runtime.WithEmptyGrace(0))
 	a, b, users := w.serve("a"), w.serve("b"), w.serve("users")
 	w.xieRegisterServer("/etcd/order-service-1", a.addr, 5*time.Second)
@@ -36,6 +38,7 @@ func TestXiezengcheng_TheirWriterOurClient(t *testing.T) {
 }
 
 func TestXiezengcheng_OurWriterTheirReader(t *testing.T) {
+	kit.Night(t)
 	w := newWorld(t)
 	registry := w.newRegistry()
 	a := w.publishGreeter(registry, &greeter{name: "a"}, underEtcd, runtime.WithInstance("order-service-1"))

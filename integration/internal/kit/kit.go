@@ -34,6 +34,15 @@ func Eventually(t *testing.T, within time.Duration, what string, ok func() bool)
 	return time.Since(start)
 }
 
+// Night skips a test that runs by night: what it holds is held by day by the tests of a package, the walk of a core or the
+// schedules of the simulation, or changes with etcd alone; or it measures more than it tests. See CONTRIBUTING.md.
+func Night(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs by night: make night")
+	}
+}
+
 // Refusing returns an address of loopback that refuses connections until the test ends. One end of a connection has its
 // port, so that nobody else is given it, as happens to the port of a listener that was closed.
 func Refusing(t testing.TB) string {

@@ -13,12 +13,6 @@ import (
 // Env names the file that figures are appended to, one JSON object a line. Unset: nowhere.
 const Env = "RELIABILITY_REPORT"
 
-// LongEnv asks some tests for their long form when it is set: more tries, longer faults.
-const LongEnv = "RELIABILITY_LONG"
-
-// Long reports whether LongEnv is set.
-func Long() bool { return os.Getenv(LongEnv) != "" }
-
 // Figure is one thing that was measured.
 type Figure struct {
 	Row   string `json:"row"`   // of the fault list, "D1"

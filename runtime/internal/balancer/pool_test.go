@@ -344,7 +344,7 @@ func TestClaim(t *testing.T) {
 	if n := len(claims.parsed); n > 0 {
 		t.Errorf("%d claims are remembered", n)
 	}
-	if c, err := parseConfig(json.RawMessage(fmt.Sprintf(`{"claim":%d}`, 1<<40))); err != nil || c.Claim != 1<<40 || len(claims.parsed) > 0 {
+	if c, err := parseConfig(json.RawMessage(fmt.Sprintf(`{"claim":%d}`, uint64(1<<40)))); err != nil || c.Claim != 1<<40 || len(claims.parsed) > 0 {
 		t.Errorf("a claim of nobody: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -131,16 +130,6 @@ func TestLoadRefusesWhatWasDamaged(t *testing.T) {
 		if got, _, err := Load(dir, away(s)); err == nil {
 			t.Errorf("%s: Load = %v, want an error", name, got)
 		}
-	}
-}
-
-func TestLoadDoesNotWaitForAPipe(t *testing.T) {
-	dir, s := t.TempDir(), source("k")
-	if err := syscall.Mkfifo(s.path(dir), 0o600); err != nil {
-		t.Skip(err)
-	}
-	if got, _, err := Load(dir, away(s)); err == nil {
-		t.Errorf("Load = %v, want an error", got)
 	}
 }
 

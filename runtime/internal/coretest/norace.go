@@ -2,5 +2,5 @@
 
 package coretest
 
-// shallower is how many events less deep walks go than they say.
-const shallower = 0
+// raceDetector says whether the tests run with the race detector.
+const raceDetector = false

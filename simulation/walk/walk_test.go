@@ -12,33 +12,36 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/harness"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/world"
 )
 
 var (
-	first   = flag.Uint64("first", 1, "the seed of the first schedule")
-	seeds   = flag.Uint64("seeds", 12, "how many schedules to walk, of that seed and the next")
-	minutes = flag.Float64("minutes", 0, "how many minutes to begin schedules; 0: no limit")
-	file    = flag.String("schedule", "", "walk the one schedule in this JSON file instead")
-	times   = flag.Int("times", 1, "how many times to walk each schedule")
-	traces  = flag.String("traces", "", "write the trace of a schedule that fails to a file in this directory")
-	out     = flag.String("out", "", "append a line of JSON for each schedule to this file")
+	first  = flag.Uint64("first", 1, "the seed of the first schedule")
+	seeds  = flag.Uint64("seeds", 0, "how many schedules to walk, of that seed and the next")
+	file   = flag.String("schedule", "", "walk the one schedule in this JSON file instead")
+	times  = flag.Int("times", 1, "how many times to walk each schedule")
+	traces = flag.String("traces", "", "write the trace of a schedule that fails to a file in this directory")
+	out    = flag.String("out", "", "append a line of JSON for each schedule to this file")
 )
 
+// TestWalk walks what the flags say, for the command simulate and for the mutants.
 func TestWalk(t *testing.T) {
 	if *file != "" {
 		walk(t, load(t, *file))
 		return
 	}
-	end := time.Now().Add(time.Duration(*minutes * float64(time.Minute)))
-	for seed := *first; seed < *first+*seeds && (*minutes == 0 || time.Now().Before(end)); seed++ {
+	for seed := *first; seed < *first+*seeds; seed++ {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) { walk(t, schedule.New(seed)) })
 	}
 }
 
-// TestKept walks the schedules that found a defect.
+// TestKept walks the schedules that found a defect. The race detector is for other tests: see the command simulate, which
+// walks them, too.
 func TestKept(t *testing.T) {
+	if raceDetector {
+		t.Skip("make simulate walks these without the race detector")
+	}
 	files, err := filepath.Glob("testdata/*.json")
 	if err != nil {
 		t.Fatal(err)
@@ -61,8 +64,8 @@ func load(t *testing.T, file string) schedule.Schedule {
 func walk(t *testing.T, s schedule.Schedule) {
 	for range *times {
 		began := time.Now()
-		var result world.Result
-		inBubble(t, func(t *testing.T) { result = world.Run(t.Context(), s) })
+		var result harness.Result
+		inBubble(t, func(t *testing.T) { result = harness.Run(t.Context(), s) })
 		record(t, s, result, time.Since(began))
 		if len(result.Problems) > 0 {
 			writeTrace(t, s, result)
@@ -72,7 +75,7 @@ func walk(t *testing.T, s schedule.Schedule) {
 }
 
 // writeTrace writes what happened in a schedule that failed to a file.
-func writeTrace(t *testing.T, s schedule.Schedule, r world.Result) {
+func writeTrace(t *testing.T, s schedule.Schedule, r harness.Result) {
 	if *traces == "" {
 		return
 	}
@@ -93,7 +96,7 @@ func (p problems) String() string {
 }
 
 // record appends a line about a schedule to the file that the flags name.
-func record(t *testing.T, s schedule.Schedule, r world.Result, took time.Duration) {
+func record(t *testing.T, s schedule.Schedule, r harness.Result, took time.Duration) {
 	if *out == "" {
 		return
 	}

@@ -1,0 +1,113 @@
+package acme
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// What operators put.
+const (
+	// Nobody is an entry of an address that nobody serves.
+	Nobody     = `{"Addr":"` + NobodyAddr + `"}`
+	NobodyAddr = "10.9.0.9:80"
+	NobodyKey  = ShopKey + "/nobody"
+	// BadKey holds an entry that readers skip.
+	BadKey = ShopKey + "/bad"
+	// NoLease is for keys that stay until they are deleted.
+	NoLease = 0
+)
+
+// IsOperators reports whether an operator has put the entry.
+func IsOperators(e etcd.Entry) bool {
+	return e.Value == Nobody && e.Lease == NoLease || e.Key == BadKey
+}
+
+// The metadata of an entry that is about to go, and those that say what methods are served there.
+const (
+	LeavingMark = "grpc_leaving"
+	MethodsName = "grpc_methods"
+)
+
+var addrPattern = regexp.MustCompile(`10\.\d+\.\d+\.\d+:\d+`)
+
+// AddrIn returns the address that a value names.
+func AddrIn(value string) string { return addrPattern.FindString(value) }
+
+// Address returns the address that an entry names, "" if readers are to skip it.
+func Address(key, value string) string {
+	if key == BadKey || strings.Contains(value, LeavingMark) {
+		return ""
+	}
+	return AddrIn(value)
+}
+
+// Said is what an entry says of an instance.
+type Said struct {
+	Addr, Version, Zone, Methods string
+	Weight                       uint32 // 1 stands for none as well
+}
+
+// In returns what an entry has room for in a layout.
+func (s Said) In(layout string) Said {
+	if layout == schedule.Plain || layout == schedule.GoZero {
+		return Said{Addr: s.Addr}
+	}
+	return s
+}
+
+// Decode returns what a value says in a layout, an address that nobody has if it is in another.
+func Decode(layout, value string) Said {
+	var entry struct {
+		Addr      string            // of endpoint_json
+		Metadata  map[string]any    // of endpoint_json and kratos
+		Version   string            // of kratos
+		Endpoints []string          // of kratos
+		Address   string            // of kitex
+		Weight    uint32            // of kitex
+		Tags      map[string]string // of kitex
+	}
+	if layout == schedule.Plain || layout == schedule.GoZero {
+		return Said{Addr: value}
+	}
+	if json.Unmarshal([]byte(value), &entry) != nil {
+		return Said{}
+	}
+	metadata := entry.Tags
+	if layout != schedule.Kitex {
+		metadata = make(map[string]string)
+		for name, value := range entry.Metadata {
+			metadata[name] = fmt.Sprint(value)
+		}
+	}
+	switch layout {
+	case schedule.Kratos:
+		if len(entry.Endpoints) == 0 {
+			return Said{}
+		}
+		return Said{Addr: strings.TrimPrefix(entry.Endpoints[0], "grpc://"), Version: entry.Version}.with(metadata)
+	case schedule.Kitex:
+		return Said{Addr: entry.Address, Weight: entry.Weight}.with(metadata)
+	default:
+		return Said{Addr: entry.Addr}.with(metadata)
+	}
+}
+
+// with fills in what metadata says, and forgets an entry that is about to go.
+func (s Said) with(metadata map[string]string) Said {
+	if _, ok := metadata[LeavingMark]; ok {
+		return Said{}
+	}
+	s.Version, s.Zone, s.Methods = cmp.Or(s.Version, metadata["version"]), metadata["zone"], metadata[MethodsName]
+	if weight, err := strconv.ParseUint(metadata["weight"], 10, 32); err == nil {
+		s.Weight = uint32(weight)
+	}
+	s.Weight = max(1, s.Weight)
+	return s
+}

@@ -1,0 +1,103 @@
+package harness
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+)
+
+// idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
+const idleTimeout = 4 * time.Second
+
+// How a caller stops. It has nothing to withdraw.
+const (
+	// closeTimeout bounds the context of Registry.Close.
+	closeTimeout = time.Second
+	// closesWithin is how long Registry.Close may take.
+	closesWithin = 200 * time.Millisecond
+	// endsWithin is how long calls and watches may take to end, from the beginning of Registry.Close.
+	endsWithin = 400 * time.Millisecond
+)
+
+func (c *caller) start(ctx context.Context) {
+	c.do(func() {
+		if c.end != nil {
+			return
+		}
+		c.begin()
+		c.w.Observe(func(j *check.Judge) { j.Begin(c.name()) })
+		c.open(runtime.WithZone(c.spec.Zone))
+		clients := c.dial()
+		c.clients = clients
+		ctx, c.end = context.WithCancel(ctx)
+		c.under = new(sync.WaitGroup)
+		c.mu.Lock()
+		c.watched, c.watchErr, c.live = nil, nil, c.registry
+		c.mu.Unlock()
+		random := rand.New(rand.NewPCG(c.w.Plan.Seed, uint64(c.index)<<32+uint64(c.life)))
+		c.under.Go(func() { c.watch(ctx, clients.registry) })
+		c.under.Go(func() { c.traffic(ctx, clients, random) })
+	})
+}
+
+// dial makes the clients of a life.
+func (c *caller) dial() clients {
+	options := append(c.dialOptions(), grpc.WithIdleTimeout(idleTimeout))
+	if c.spec.Subset > 0 {
+		options = append(options, runtime.WithSubset(c.spec.Subset))
+	}
+	shop, err := c.registry.NewClient(acme.Shop(c.spec.Policy), options...)
+	if err != nil {
+		panic(err)
+	}
+	user, err := c.registry.NewClient(acme.User(), c.dialOptions()...)
+	if err != nil {
+		panic(err)
+	}
+	instances, err := c.registry.NewInstances(acme.Shop(""), c.dialOptions()...)
+	if err != nil {
+		panic(err)
+	}
+	return clients{c.registry, shop, user, instances}
+}
+
+func (c *caller) watch(ctx context.Context, registry *runtime.Registry) {
+	for set, err := range registry.Watch(ctx, acme.ShopKey) {
+		c.w.Note("%s watches: %v %v", c.name(), acme.Addrs(set), err)
+		c.mu.Lock()
+		if c.watchErr = err; err == nil {
+			c.watched = set
+		}
+		c.mu.Unlock()
+	}
+}
+
+// stop ends the process in order. It has nothing to withdraw, so nobody else can tell this from being killed.
+func (c *caller) stop(ctx context.Context) {
+	c.do(func() {
+		if c.end == nil {
+			return
+		}
+		c.mu.Lock()
+		c.live = nil
+		c.mu.Unlock()
+		c.end()
+		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
+		defer cancel()
+		began := time.Now()
+		c.registry.Close(ctx)
+		c.bound(ctx, began, "Registry.Close", closesWithin)
+		c.under.Wait()
+		c.bound(ctx, began, "ending calls and watches", endsWithin)
+		c.client.Close()
+		c.vanish()
+		c.end = nil
+	})
+}

@@ -1,0 +1,245 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+)
+
+// callAtLast has each caller call, once everything else is as it should be, in every way in which its calls are to go somewhere,
+// and reports those that do not go there within a bound.
+func (t *trial) callAtLast(ctx context.Context) {
+	for _, judge := range []func(context.Context, *caller){
+		t.callShared, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections, t.callInVain,
+	} {
+		for _, c := range t.callers {
+			judge(ctx, c)
+		}
+	}
+}
+
+// reconnecting is how long a connection may wait before it is tried again: gRPC's longest backoff, with its jitter.
+const reconnecting = 150 * time.Second
+
+// atLast looks every second at what is wrong with calls of a caller, until nothing is or connections must have been made again.
+// It reports what it has seen last.
+func (t *trial) atLast(rule check.Rule, who string, look func() string) {
+	wrong := ""
+	for end := time.Now().Add(reconnecting); time.Now().Before(end); time.Sleep(time.Second) {
+		if wrong = look(); wrong == "" {
+			return
+		}
+	}
+	t.Report(rule, "%s: %s", who, wrong)
+}
+
+// callShared judges that calls are shared out as configured.
+func (t *trial) callShared(ctx context.Context, c *caller) {
+	policy, known := t.Policy(c.spec.Policy)
+	t.atLast(check.Shares, fmt.Sprintf("%s, under %q", c.name(), policy), func() string {
+		served := make(map[string]int)
+		n := rounds * len(t.Registered())
+		for range n {
+			if from := c.call(ctx, c.clients, acme.Who, ""); from != "" {
+				served[t.addressOf(from)]++
+			}
+		}
+		return t.wrongShares(c, policy, known, served, n)
+	})
+}
+
+// wrongShares describes how the sharing out of n calls differs from the policy, "" if it does not.
+func (t *trial) wrongShares(c *caller, policy string, known bool, served map[string]int, n int) string {
+	var wrong []string
+	serving := t.Serving()
+	for addr, calls := range served {
+		switch {
+		case !slices.Contains(serving, addr):
+			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which etcd does not have", calls, addr))
+		case t.drained(policy, addr) && len(serving) > 1:
+			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
+		}
+	}
+	subset := acme.SubsetOf(c.spec.Subset, policy)
+	switch p, err := acme.ParsePolicy(policy); {
+	case !known || err != nil:
+	case subset > 0:
+		wrong = append(wrong, t.wrongSubset(subset, p, serving, served)...)
+	default:
+		wrong = append(wrong, t.misdirected(p, c.spec.Zone, serving, served, n)...)
+	}
+	slices.Sort(wrong)
+	return strings.Join(wrong, "; ")
+}
+
+// drained reports whether the policy drains the server at an address.
+func (t *trial) drained(policy, addr string) bool {
+	drained := t.Plan.Drained(policy)
+	return slices.ContainsFunc(t.servers, func(s *server) bool {
+		name := s.addr
+		if s.spec.Named {
+			name = s.instanceID()
+		}
+		return s.addr == addr && slices.Contains(drained, name)
+	})
+}
+
+// callLanes judges that calls in lanes reach the lanes' instances, if the policy has routes.
+func (t *trial) callLanes(ctx context.Context, c *caller) {
+	policy, known := t.Policy(c.spec.Policy)
+	p, err := acme.ParsePolicy(policy)
+	if !known || err != nil || len(p.Routes) == 0 {
+		return
+	}
+	for _, lane := range lanes {
+		t.atLast(check.Lanes, fmt.Sprintf("%s, under %q", c.name(), policy), func() string { return t.wrongLane(ctx, c, p, lane) })
+	}
+}
+
+// wrongLane describes a call of a lane that was not answered by an instance of it, "" if each was. Where a route is strict,
+// a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
+func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane string) string {
+	serving := t.Serving()
+	want, waits := t.inLane(p.Routes, lane, serving), t.Waits(c.spec.Policy)
+	for range len(serving) + 1 {
+		call := c.prepare(c.clients.registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
+		call.MayFail = len(want) == 0 || p.Strict()
+		from, code := c.ask(runtime.WithLane(ctx, lane), c.clients.shop, call)
+		switch addr := t.addressOf(from); {
+		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):
+			return fmt.Sprintf("a call in %s, which has no instance, ended with %v at %q", lane, code, from)
+		case len(want) > 0 && !slices.Contains(want, addr):
+			return fmt.Sprintf("a call in %s went to %q (%v), and not to one of %v", lane, addr, code, want)
+		}
+	}
+	return ""
+}
+
+// callsOfOne is how many calls are made with one affinity, to see whether they reach one instance.
+const callsOfOne = 3
+
+// callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
+func (t *trial) callAffine(ctx context.Context, c *caller) {
+	if policy, known := t.Policy(c.spec.Policy); known && strings.Contains(policy, "ring_hash") {
+		t.atLast(check.Affine, c.name(), func() string { return c.scattered(ctx) })
+	}
+}
+
+// scattered describes an affinity whose calls reach several instances, "" if there is none.
+func (c *caller) scattered(ctx context.Context) string {
+	for _, affinity := range affinities {
+		first := ""
+		for n := range callsOfOne {
+			from := c.call(runtime.WithAffinity(ctx, affinity), c.clients, acme.Who, "")
+			if n == 0 {
+				first = from
+			}
+			if from != first || from == "" {
+				return fmt.Sprintf("calls with the affinity %s were answered by %q and %q", affinity, first, from)
+			}
+		}
+	}
+	return ""
+}
+
+// callTargets judges that each instance of the shop is reached by its name.
+func (t *trial) callTargets(ctx context.Context, c *caller) {
+	for _, addr := range t.Registered() {
+		t.atLast(check.Reached, c.name(), func() string { return t.wrongTarget(ctx, c, addr) })
+	}
+}
+
+// wrongTarget describes how a call to the instance at an address went wrong, "" if it did not.
+func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string {
+	bounded, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	all, err := c.clients.instances.All(bounded)
+	if err != nil {
+		return fmt.Sprintf("its instances: %v", err)
+	}
+	i := slices.IndexFunc(all, func(i runtime.Instance) bool { return i.Addr == addr })
+	if i < 0 {
+		return fmt.Sprintf("%s is none of its instances", addr)
+	}
+	name := all[i].Instance
+	if !t.Named(name, addr) {
+		return fmt.Sprintf("it takes %q for the name of %s", name, addr)
+	}
+	if from := t.addressOf(c.call(ctx, c.clients, acme.Who, name)); from != addr {
+		return fmt.Sprintf("a call to %q at %s was answered by %q", name, addr, from)
+	}
+	return ""
+}
+
+// callLeaders judges that calls for the leader reach it. If none leads, none stands, or settle has said so.
+func (t *trial) callLeaders(ctx context.Context, c *caller) {
+	i := slices.IndexFunc(t.servers, func(s *server) bool { return s.candidate.leadsWith() != 0 })
+	if i < 0 {
+		return
+	}
+	t.atLast(check.Led, c.name(), func() string {
+		if from := c.askLeader(ctx, c.clients); from != t.servers[i].id {
+			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", t.servers[i].id, from)
+		}
+		return ""
+	})
+}
+
+// mostConnections is how many a caller may have to a server: one for each of its clients.
+const mostConnections = 3
+
+// countConnections reports a caller with more connections to a server than it has clients.
+func (t *trial) countConnections(_ context.Context, c *caller) {
+	for i := range t.servers {
+		if n := t.network.Connections(c.from, t.Plan.Host(i)); n > mostConnections {
+			t.Report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, t.Plan.Name(i))
+		}
+	}
+}
+
+const (
+	// patience is the deadline of calls whose method's timeout is to end them.
+	patience = 10 * time.Second
+	// noticing is how long callers take to notice that they are cut off.
+	noticing = time.Second
+	// slack is how far from its timeout such a call may end.
+	slack = 200 * time.Millisecond
+)
+
+// callInVain judges, if methods have a timeout, that it ends calls of instances that do not answer, and, where calls wait for
+// instances that are ready, of some that the caller cannot reach.
+func (t *trial) callInVain(ctx context.Context, c *caller) {
+	methods, known := t.Methods(c.spec.Policy)
+	if !known || methods.Timeout == 0 {
+		return
+	}
+	t.timesOut(ctx, c, methods.Timeout, "all servers a black hole", network.Link{Stalled: true})
+	if methods.Waits {
+		t.timesOut(ctx, c, methods.Timeout, "all servers cut off", network.Link{Cut: true})
+	}
+}
+
+// timesOut judges a call while the links of its caller to all servers are as given.
+func (t *trial) timesOut(ctx context.Context, c *caller, timeout time.Duration, what string, link network.Link) {
+	c.setLinks(c.from, link)
+	defer c.setLinks(c.from, network.Link{})
+	time.Sleep(noticing)
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	began := time.Now()
+	_, err := acme.Ask(ctx, c.clients.shop, acme.Who)
+	took := time.Since(began)
+	if status.Code(err) != codes.DeadlineExceeded || (took-timeout).Abs() > slack {
+		t.Report(check.Timeouts, "a call of %s with %s, which should end after %v, ended after %v: %v", c.name(), what, timeout, took, err)
+	}
+}

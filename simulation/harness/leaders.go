@@ -1,0 +1,79 @@
+package harness
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+)
+
+const (
+	// handsOver is how soon the candidate of a server that has left is gone, and how soon the next then leads.
+	handsOver = 500 * time.Millisecond
+	// withoutLeader is how long nobody may lead though somebody could, since a server that stood last ended: if it was killed,
+	// its candidate may be the next that has to expire.
+	withoutLeader = acme.TTL + keptWithin
+)
+
+// lookAtCandidate judges what etcd has of a server's candidate, where nothing is on the server's way to etcd.
+func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
+	own := s.own(now.from, acme.Candidates)
+	leaves := handsOver
+	if now.flaps {
+		leaves += damping
+	}
+	if wrong.longer(leaves, "the candidate is left", !now.in && len(own) > 0 && !full) {
+		s.w.Report(check.HandedOver, "%s has left %v ago, and etcd has its candidates %v", now.id, leaves, own)
+	}
+	first, ok := s.w.FirstCandidate()
+	next := ok && slices.Contains(own, first) && now.in && !lacks && !full
+	if wrong.longer(handsOver, "the first candidate does not lead", next && now.candidate.leadsWith() == 0) {
+		s.w.Report(check.HandedOver, "%s has the first candidate for %v, and does not lead", now.id, handsOver)
+	}
+}
+
+// lookForLeader reports that nobody has led for a while, though somebody could.
+func (t *trial) lookForLeader(wrong lasting) {
+	nobody := !slices.ContainsFunc(t.election.standing(), func(c *candidate) bool { return c.leadsWith() != 0 }) &&
+		!slices.ContainsFunc(t.servers, func(s *server) bool { return t.Hampered(s.index) }) &&
+		slices.ContainsFunc(t.servers, func(s *server) bool {
+			now := s.sight()
+			return s.elects() && now.registry != nil && now.in && s.lacks(acme.ShopKey) == ""
+		})
+	what := fmt.Sprint("nobody leads since ", t.election.last())
+	maps.DeleteFunc(wrong, func(other string, _ time.Time) bool { return other != what })
+	if wrong.longer(withoutLeader, what, nobody && !t.Etcd.Full()) {
+		t.Report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v", withoutLeader, t.Etcd.Entries(acme.Candidates))
+	}
+}
+
+// wrongLeader describes how candidates and leaders differ from what they should be in the end: each server that stands has a
+// candidate, and one leads.
+func (t *trial) wrongLeader() string {
+	var wrong, lead []string
+	has := t.Etcd.Entries(acme.Candidates)
+	n := 0
+	for _, s := range t.servers {
+		if !s.elects() || !s.in {
+			continue
+		}
+		n++
+		if len(s.own(s.from, acme.Candidates)) == 0 {
+			wrong = append(wrong, s.id+" has no candidate")
+		}
+		if s.candidate.leadsWith() != 0 {
+			lead = append(lead, s.id)
+		}
+	}
+	if len(has) != n {
+		wrong = append(wrong, fmt.Sprintf("%d servers stand, and etcd has the candidates %v", n, has))
+	}
+	if len(lead) != min(n, 1) {
+		wrong = append(wrong, fmt.Sprintf("of %d servers that stand %v lead", n, lead))
+	}
+	return strings.Join(wrong, "; ")
+}

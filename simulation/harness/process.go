@@ -1,0 +1,214 @@
+package harness
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
+)
+
+// process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
+// turn may read all of it, and change it; mu guards what others read as well.
+type process struct {
+	w        *world
+	index    int           // its place among the processes
+	host     string        // where it listens
+	turn     chan struct{} // held by what happens to the process
+	mu       *sync.Mutex
+	life     int       // counts, from 1
+	begun    time.Time // when that life has
+	from     string    // where it dials from: each life has its own, so that a dead one can be cut off for good
+	log      *counter
+	dials    *atomic.Int64 // to etcd
+	client   *clientv3.Client
+	registry *runtime.Registry
+	live     *runtime.Registry // nil: the process is down; under mu
+}
+
+func newProcess(w *world, index int) process {
+	p := process{
+		w: w, index: index, host: w.Plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64),
+	}
+	p.log = &counter{logged: func(about, line string) {
+		w.Note("%s logs: %s", p.name(), line)
+		if about != "" {
+			w.Observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
+		}
+	}}
+	return p
+}
+
+func (p *process) name() string { return p.w.Plan.Name(p.index) }
+
+// do runs f when nothing else happens to the process.
+func (p *process) do(f func()) {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	f()
+}
+
+// begin begins another life.
+func (p *process) begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.life++
+	p.begun = time.Now()
+	p.from = dialHost(p.index, p.life)
+}
+
+// current returns the latest life and where it dials from, for those who do not hold the turn.
+func (p *process) current() (life int, from string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.life, p.from
+}
+
+// running returns the registry, nil while the process is down, for those who do not hold the turn.
+func (p *process) running() *runtime.Registry {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.live
+}
+
+// cutOff reports whether the present life is cut off from etcd.
+func (p *process) cutOff() bool {
+	p.mu.Lock()
+	begun := p.begun
+	p.mu.Unlock()
+	return p.w.CutOff(p.index, begun)
+}
+
+// lessee is a client's leases. It has the record note those that it is granted.
+type lessee struct {
+	clientv3.Lease
+	record *record.Record
+	from   string
+}
+
+// Grant asks etcd for a lease.
+func (l lessee) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := l.Lease.Grant(ctx, ttl)
+	if err == nil {
+		l.record.Granted(l.from, int64(resp.ID))
+	}
+	return resp, err
+}
+
+// connectAgain is how long a process waits before it tries again to make a client.
+const connectAgain = time.Second
+
+// connect makes a client of etcd, as the documentation recommends.
+func (p *process) connect() {
+	config := clientv3.Config{
+		Endpoints:            p.w.memberAddrs(),
+		DialTimeout:          5 * time.Second,
+		DialKeepAliveTime:    10 * time.Second,
+		DialKeepAliveTimeout: 3 * time.Second,
+		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd())},
+		Logger:               zap.NewNop(),
+	}
+	for {
+		client, err := p.w.rights.client(config, p.name())
+		if err == nil {
+			client.Lease = lessee{client.Lease, p.w.Record, p.from}
+			p.client = client
+			return
+		}
+		// With a password, New itself asks etcd, which may be away.
+		time.Sleep(connectAgain)
+	}
+}
+
+// open makes a registry.
+func (p *process) open(opts ...runtime.Option) {
+	p.connect()
+	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(p.log)))
+	p.registry = runtime.NewRegistry(p.client, opts...)
+}
+
+// closing is how long Registry.Close may take.
+const closing = 6 * time.Second
+
+// shut closes the registry and the client.
+func (p *process) shut(ctx context.Context) {
+	_ = p.closeRegistry(ctx) // what it could not take out of etcd expires, and settle checks that
+	p.client.Close()
+}
+
+// closeRegistry closes the registry. If that returns nil, it checks that no lease is left in etcd.
+func (p *process) closeRegistry(ctx context.Context) error {
+	began := time.Now()
+	err := p.registry.Close(ctx)
+	p.bound(ctx, began, "Registry.Close", closing)
+	if left := p.w.LeasesLeft(p.from); err == nil && len(left) > 0 && !p.w.ResetSince(began.Add(-record.HeardOfReset)) {
+		p.w.Report(check.LeftBehind, "Registry.Close of %s returned nil, and etcd has its leases %x", p.name(), left)
+	}
+	return err
+}
+
+// bound reports a call that took longer than its context and its own bound allow.
+func (p *process) bound(ctx context.Context, began time.Time, what string, most time.Duration) {
+	p.w.Bound(ctx, began, what, p.name(), most)
+}
+
+// dead returns a context that has ended. What is closed with it has no time to tell anybody.
+func dead() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+// vanish takes this life off the network for good.
+func (p *process) vanish() { p.w.network.Remove(p.from) }
+
+// crash ends all connections of this life at once. To stop a gRPC server takes as long as a handshake that is under way.
+func (p *process) crash() {
+	p.w.network.Crash(p.host)
+	p.vanish()
+}
+
+func (p *process) dialOptions() []grpc.DialOption {
+	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
+}
+
+// dialEtcd returns what dials as from the present life, and counts that.
+func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
+	dial := p.w.network.Dialer(p.from)
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		p.dials.Add(1)
+		return dial(ctx, addr)
+	}
+}
+
+// noteLink has the judge hear of the link to another process, unless the life that dials from a host has ended.
+func (p *process) noteLink(from string, to int, l network.Link) {
+	if _, now := p.current(); now == from {
+		p.w.Observe(func(j *check.Judge) { j.Link(time.Now(), p.name(), p.w.Plan.Name(to), l.Cut, l.Stalled) })
+	}
+}
+
+// noteReset has the judge hear that connections to another process are reset.
+func (p *process) noteReset(to int) {
+	p.w.Observe(func(j *check.Judge) { j.Reset(time.Now(), p.name(), p.w.Plan.Name(to)) })
+}
+
+// setLinks sets the links of a life from all other processes.
+func (p *process) setLinks(from string, l network.Link) {
+	for i := range p.w.Plan.Processes() {
+		p.w.network.Set(p.w.Plan.Host(i), from, l)
+		p.noteLink(from, i, l)
+	}
+}

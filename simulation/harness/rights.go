@@ -1,0 +1,73 @@
+package harness
+
+import (
+	"strings"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// rights holds what each process may do in etcd, where etcd asks for passwords.
+type rights struct {
+	*record.Record
+	mu      sync.Mutex
+	refused map[int]string // by process: the right that it lacks
+}
+
+func newRights(w *record.Record) *rights {
+	r := &rights{Record: w, refused: make(map[int]string)}
+	r.apply()
+	return r
+}
+
+// refuse takes a right from a process until the returned function is called.
+func (r *rights) refuse(who int, what string) (restore func()) {
+	set := func(what string) {
+		r.mu.Lock()
+		r.refused[who] = what
+		r.mu.Unlock()
+		r.apply()
+	}
+	set(what)
+	return func() { set("") }
+}
+
+// apply sets the rights in etcd.
+func (r *rights) apply() {
+	if !r.Plan.Auth {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	users := []etcd.User{{Name: "root", Password: password, Root: true}}
+	for i := range r.Plan.Processes() + len(r.Plan.Servers) { // the twins, too
+		users = append(users, etcd.User{Name: r.Plan.Name(i), Password: password, Rights: rightsWithout(r.refused[i])})
+	}
+	r.Etcd.Protect(users...)
+}
+
+const password = "secret"
+
+// rightsWithout returns the rights of a process to which one thing is refused.
+func rightsWithout(what string) []etcd.Right {
+	services := etcd.Right{From: acme.Prefix, To: rangeEnd(acme.Prefix), Read: what != schedule.Read, Write: what != schedule.Write}
+	config := etcd.Right{From: acme.Configs, To: rangeEnd(acme.Configs), Read: what != schedule.ReadConfig}
+	elections := etcd.Right{From: acme.Leaders + acme.Prefix, To: rangeEnd(acme.Leaders + acme.Prefix), Read: services.Read, Write: services.Write}
+	return []etcd.Right{services, elections, config}
+}
+
+// rangeEnd returns the end of the range of keys that begin with a prefix, which ends with a slash.
+func rangeEnd(prefix string) string { return strings.TrimSuffix(prefix, "/") + "0" }
+
+// client makes a client of etcd under the name of a process.
+func (r *rights) client(config clientv3.Config, name string) (*clientv3.Client, error) {
+	if r.Plan.Auth {
+		config.Username, config.Password = name, password
+	}
+	return clientv3.New(config)
+}

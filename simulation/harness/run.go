@@ -1,0 +1,131 @@
+// Package harness carries out a schedule: an etcd cluster, servers, callers and operators on a network in memory, all on the
+// clock of a testing/synctest bubble. It goes through the public API alone, and notes what it sees for package check. From the
+// bottom up:
+//
+//	world.go               what processes run in: the network, etcd, and the record of what has happened
+//	process.go             a host on the network, and a client of etcd
+//	presence.go, server.go what a server is to have in etcd, and what it does for that
+//	election.go            the lives of servers that stand for election
+//	caller.go, writer.go   who calls, and who writes to etcd by code of its own
+//	steps.go, operator.go  the steps of schedules
+//	sample.go, leaders.go  what must hold all the time
+//	settle.go              what must hold in the end, and the files after it, what calls must then do
+//	run.go                 all of it, from the beginning to the end
+package harness
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// Result is the outcome of a schedule.
+type Result struct {
+	Problems []check.Problem
+	Virtual  time.Duration // how long it took in the world
+	Trace    []byte        // the events, one a line
+	Calls    int
+}
+
+// Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
+func Run(ctx context.Context, plan schedule.Schedule) Result {
+	t := newTrial(newWorld(plan))
+	watchdog := time.AfterFunc(longest, t.hangs)
+	defer watchdog.Stop()
+	t.start(ctx)
+	watched := t.watchOver(ctx)
+	t.carryOut(ctx)
+	t.settle(ctx)
+	watched()
+	t.tearDown(ctx)
+	result := Result{Virtual: t.Now()}
+	result.Problems, result.Trace = t.Result()
+	for _, c := range t.callers {
+		result.Calls += int(c.calls.Load())
+	}
+	return result
+}
+
+const (
+	// longest is how long a world may take.
+	longest = 30 * time.Minute
+	// lastLines is how many lines of the trace are shown when it takes longer.
+	lastLines = 100
+)
+
+// hangs ends the test process: there is no other way out of a bubble in which something waits for ever.
+func (t *trial) hangs() {
+	problems, trace := t.Result()
+	lines := strings.Split(string(trace), "\n")
+	panic(fmt.Sprintf("seed %d hangs\n%v%v\n%s", t.Plan.Seed, t.Plan, problems, strings.Join(lines[max(0, len(lines)-lastLines):], "\n")))
+}
+
+// start starts every process.
+func (t *trial) start(ctx context.Context) {
+	for _, s := range t.servers {
+		s.start(ctx)
+	}
+	for _, c := range t.callers {
+		c.start(ctx)
+	}
+	for _, o := range t.writers {
+		o.start(ctx)
+	}
+}
+
+// watchOver watches over all processes until the returned function is called.
+func (t *trial) watchOver(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { t.measure(ctx) })
+	watching.Go(func() { t.sample(ctx) })
+	return func() {
+		cancel()
+		watching.Wait()
+	}
+}
+
+// carryOut has each step happen at its time, and returns when the last one is over.
+func (t *trial) carryOut(ctx context.Context) {
+	var steps sync.WaitGroup
+	for _, step := range t.Plan.Steps {
+		steps.Go(func() {
+			time.Sleep(step.At - t.Now())
+			t.Note("%s", t.Plan.Words(step))
+			faults[step.Kind](t, ctx, step)
+		})
+	}
+	steps.Wait()
+	t.undo()
+}
+
+// tearDown stops every process in order, and reports what is left behind.
+func (t *trial) tearDown(ctx context.Context) {
+	for _, s := range t.servers {
+		s.stop(ctx)
+	}
+	for _, e := range append(t.serversEntries(), t.Etcd.Entries(acme.Leaders)...) {
+		t.Report(check.LeftBehind, "%s holds %q on lease %x after all servers have stopped in order", e.Key, e.Value, e.Lease)
+	}
+	t.later.Wait() // callers hear that servers have left
+	for _, c := range t.callers {
+		c.stop(ctx)
+	}
+	for _, o := range t.writers {
+		o.kill()
+	}
+	time.Sleep(2 * acme.TTL) // until what was left to expire has expired
+	for _, lease := range t.Etcd.Leases() {
+		t.Report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
+	}
+	t.Etcd.Close()
+	if n := t.network.Connections("", ""); n > 0 {
+		t.Report(check.LeftBehind, "%d connections are open", n)
+	}
+}

@@ -1,0 +1,159 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+)
+
+// sample looks again and again at what every server has in etcd, and at what callers say of it.
+func (t *trial) sample(ctx context.Context) {
+	servers, callers := make([]seenServer, len(t.servers)), make([]lasting, len(t.callers))
+	for i := range servers {
+		servers[i] = seenServer{wrong: make(lasting), lost: make(lasting)}
+	}
+	for i := range callers {
+		callers[i] = make(lasting)
+	}
+	leaderless := make(lasting)
+	tick := time.NewTicker(sampling)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for i, s := range t.servers {
+			s.look(&servers[i])
+		}
+		for i, c := range t.callers {
+			c.lookAtKey(callers[i])
+		}
+		t.election.lookAtLeaders()
+		t.election.lookAtTerms()
+		t.lookForLeader(leaderless)
+	}
+}
+
+// seenServer is what has been seen of a server so far.
+type seenServer struct {
+	was   string  // since when wrong counts: which life it is, what it wants, and whether its way to etcd is free
+	wrong lasting // while that is so
+	lost  lasting
+}
+
+// look looks at a server.
+func (s *server) look(seen *seenServer) {
+	now, hampered := s.sight(), s.w.Hampered(s.index)
+	if is := fmt.Sprint(now.id, now.in, now.wants, hampered); is != seen.was {
+		seen.was = is
+		seen.wrong.forget()
+	}
+	if now.registry == nil {
+		return
+	}
+	if !hampered {
+		s.lookAt(now, seen.wrong)
+	}
+	s.lookForLost(now, seen.lost)
+}
+
+// lookAt judges what etcd has of a server whose way to etcd is free.
+func (s *server) lookAt(now sight, wrong lasting) {
+	full := s.w.Etcd.Full()
+	statuses := now.registry.Status().Registrations
+	for _, key := range s.keys() {
+		lacks, own := s.lacks(key), s.own(now.from, key+"/")
+		free := !full && !s.taken(now.from, key)
+		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free && !s.justPut(now.from, key, time.Now().Add(-sampling))) {
+			s.w.Report(check.Kept, "%s reaches etcd, and for %v %s", now.id, keptWithin, lacks)
+		}
+		if wrong.tooLong(key+" is left", !now.in && len(own) > 0) {
+			s.w.Report(check.Kept, "%s reaches etcd and has left %v ago, and etcd has %v", now.id, keptWithin, own)
+		}
+		i := slices.IndexFunc(statuses, func(status runtime.Status) bool { return status.Key == key })
+		if i >= 0 && now.in {
+			s.lookAtStatus(now, statuses[i], wrong, len(own) < len(s.layouts()), lacks == "", full)
+		}
+	}
+	if s.elects() {
+		s.lookAtCandidate(now, wrong, s.lacks(acme.ShopKey) != "", full)
+	}
+	left := s.w.LeasesLeft(now.from)
+	if now.in && len(left) > 0 {
+		left = left[:len(left)-1] // in use
+	}
+	if wrong.tooLong("leases are left", len(left) > 0 && !full) {
+		s.w.Report(check.LeftBehind, "%s reaches etcd, and for %v has not revoked the leases %x", now.id, keptWithin, left)
+	}
+}
+
+// lookAtStatus judges what a server says of an entry that it wants in etcd.
+func (s *server) lookAtStatus(now sight, status runtime.Status, wrong lasting, absent, there, full bool) {
+	registered := status.State == runtime.StateRegistered
+	if wrong.tooLong(status.Key+" is said to be there", absent && registered) {
+		s.w.Report(check.Status, "%s says that %s is %v, and etcd has not had it for %v", now.id, status.Key, status.State, keptWithin)
+	}
+	if wrong.tooLong(status.Key+" is said not to be there", there && (!registered || status.Err != nil) && !full) {
+		s.w.Report(check.Status, "%s says that %s is %v: %v, and etcd has had it for %v", now.id, status.Key, status.State, status.Err, keptWithin)
+	}
+	refused := absent && full && time.Since(status.Since) > keptWithin // it was tried meanwhile
+	if wrong.tooLong(status.Key+" is not said to be refused", refused && status.Err == nil) {
+		s.w.Report(check.Status, "%s says that %s is %v without an error, and etcd has refused it for %v", now.id, status.Key, status.State, keptWithin)
+	}
+}
+
+// lookForLost judges whether a server, be it cut off from etcd, knows that it is not there because its lease has expired.
+func (s *server) lookForLost(now sight, wrong lasting) {
+	gone := len(s.w.LeasesLeft(now.from)) == 0 && !s.w.HearsLate(s.index)
+	for _, status := range now.registry.Status().Registrations {
+		registered := gone && status.State == runtime.StateRegistered
+		if wrong.longer(acme.TTL+keptWithin, now.id+status.Key, registered) {
+			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, acme.TTL+keptWithin)
+		}
+	}
+}
+
+// noticed is how soon a process has noticed that it is cut off: its watch has not answered for a while, and no list does.
+const noticed = 12 * time.Second
+
+// lookAtKey judges whether a caller says of the shop if etcd can be followed.
+func (c *caller) lookAtKey(wrong lasting) {
+	registry := c.running()
+	if registry == nil {
+		wrong.forget()
+		return
+	}
+	err := keyStatus(registry, acme.ShopKey).Err
+	if wrong.longer(noticed, "cut off", c.cutOff() && err == nil) {
+		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it follows %s", c.name(), noticed, acme.ShopKey)
+	}
+	if wrong.tooLong("not cut off", !c.w.Hampered(c.index) && !c.w.Unanswered(c.index) && err != nil) {
+		c.w.Report(check.Status, "%s has reached etcd for %v, and says of %s: %v", c.name(), keptWithin, acme.ShopKey, err)
+	}
+}
+
+// measure judges the rates of all processes, a window at a time. The last window is a part of one.
+func (t *trial) measure(ctx context.Context) {
+	before := make(map[int]check.Counts)
+	tick := time.NewTicker(check.Window)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+		for i := range t.Plan.Processes() {
+			done := t.requests.askedBy(i)
+			done.Lines, done.Dials = t.process(i).log.count(), int(t.process(i).dials.Load())
+			t.Observe(func(j *check.Judge) { j.Rate(time.Now(), t.Plan.Name(i), done.Sub(before[i])) })
+			before[i] = done
+		}
+	}
+}

@@ -1,0 +1,212 @@
+package harness
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// faults holds one for every kind of step.
+var faults = map[schedule.Kind]fault{
+	schedule.MemberStops: lasts(func(t *trial, s schedule.Step) func() {
+		t.stopMember(s.Who)
+		return func() { t.startMember(s.Who) }
+	}),
+	schedule.MemberIsolated: lasts(func(t *trial, s schedule.Step) func() { return t.isolate(s.Who) }),
+	schedule.QuorumLost: lasts(func(t *trial, _ schedule.Step) func() {
+		var members []int
+		for i := range t.Plan.Members {
+			members = append(members, i)
+		}
+		return t.isolate(members...)
+	}),
+	schedule.MemberLags: lasts(func(t *trial, s schedule.Step) func() {
+		t.Etcd.Lag(s.Who, s.Milliseconds())
+		return func() { t.Etcd.Lag(s.Who, 0) }
+	}),
+	schedule.LeaderChanges: once(func(t *trial, s schedule.Step) { t.Etcd.Elect(s.Who) }),
+	schedule.Compaction:    once(func(t *trial, _ schedule.Step) { t.Etcd.Compact() }),
+	schedule.Restore:       once((*trial).restore),
+	schedule.Wipe:          once(func(t *trial, s schedule.Step) { t.reset(s.For, t.Etcd.Wipe) }),
+	schedule.NoSpace: lasts(func(t *trial, _ schedule.Step) func() {
+		t.Etcd.Alarm(true)
+		return func() { t.Etcd.Alarm(false) }
+	}),
+	schedule.RightsRefused: lasts(func(t *trial, s schedule.Step) func() { return t.rights.refuse(s.Who, s.Text) }),
+	schedule.TokensExpire:  once(func(t *trial, _ schedule.Step) { t.Etcd.ExpireTokens() }),
+
+	schedule.AnswersLost:  meddle(func(schedule.Step) etcd.Verdict { return etcd.Verdict{Lose: true} }),
+	schedule.AnswersLate:  meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{After: s.Milliseconds()} }),
+	schedule.RequestsLate: meddle(func(s schedule.Step) etcd.Verdict { return etcd.Verdict{Before: s.Milliseconds()} }),
+	schedule.RequestsFail: meddle(func(s schedule.Step) etcd.Verdict {
+		if s.N == schedule.Busy {
+			return etcd.Verdict{Busy: true}
+		}
+		return etcd.Verdict{Err: status.Error(codes.Unavailable, "etcdserver: leader changed")}
+	}),
+
+	schedule.CutFromEtcd:       fromEtcd(func(schedule.Step) network.Link { return network.Link{Cut: true} }),
+	schedule.StalledFromEtcd:   fromEtcd(func(schedule.Step) network.Link { return network.Link{Stalled: true} }),
+	schedule.SlowToEtcd:        fromEtcd(func(s schedule.Step) network.Link { return network.Link{Delay: s.Milliseconds()} }),
+	schedule.StalledFromMember: lasts((*trial).stalledFromMember),
+	schedule.ResetFromEtcd:     once((*trial).resetFromEtcd),
+	schedule.CutFromServer:     fromServer(network.Link{Cut: true}),
+	schedule.StalledFromServer: fromServer(network.Link{Stalled: true}),
+	schedule.ResetFromServer:   once((*trial).resetFromServer),
+	schedule.SlowToServers:     lasts((*trial).slowToServers),
+
+	schedule.EntryDeleted:     onEntries(func(t *trial, e etcd.Entry) { t.Etcd.Delete(e.Key) }),
+	schedule.EntriesDeleted:   once(func(t *trial, _ schedule.Step) { t.Etcd.DeletePrefix(acme.ShopKey + "/") }),
+	schedule.EntryOverwritten: lasts((*trial).entryOverwritten),
+	schedule.EntryReplaced:    onEntries(func(t *trial, e etcd.Entry) { t.put(e.Key, acme.Nobody, etcd.SameLease) }),
+	schedule.LeaseRevoked:     onEntries((*trial).revoke),
+	schedule.EntryAdded:       lasts((*trial).entryAdded),
+	schedule.BadEntryAdded: lasts(func(t *trial, s schedule.Step) func() {
+		t.put(acme.BadKey, s.Text, acme.NoLease)
+		return func() { t.Etcd.Delete(acme.BadKey) }
+	}),
+	schedule.NeighbourAdded: once(func(t *trial, s schedule.Step) { t.put(s.Text, acme.Nobody, acme.NoLease) }),
+	schedule.ConfigPut:      once((*trial).configPut),
+	schedule.ConfigDeleted:  once((*trial).configDeleted),
+	schedule.BadConfigPut:   once(func(t *trial, s schedule.Step) { t.put(acme.ConfigKey, s.Text, acme.NoLease) }),
+
+	schedule.ServerKilled: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.servers[s.Who].kill()
+		t.startAgain(ctx, s)
+	},
+	schedule.ServerRestarts: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.servers[s.Who].stop(ctx)
+		t.startAgain(ctx, s)
+	},
+	schedule.ServerPauses:  func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].pause(ctx, s.For) },
+	schedule.ServerUpdates: func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].update(ctx, uint32(s.N)) },
+	schedule.TwinStarts: func(t *trial, ctx context.Context, s schedule.Step) { // under the instance id of a server
+		t.twins[s.Who].start(ctx)
+		time.Sleep(s.For)
+		t.twins[s.Who].stop(ctx)
+	},
+	schedule.CallerRestarts: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.caller(s.Who).stop(ctx)
+		t.caller(s.Who).start(ctx)
+	},
+	schedule.CallerIdles: lasts(func(t *trial, s schedule.Step) func() {
+		t.caller(s.Who).idle.Store(true)
+		return func() { t.caller(s.Who).idle.Store(false) }
+	}),
+	schedule.WriterDies: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.writer(s.Who).kill()
+		time.Sleep(s.For)
+		t.writer(s.Who).start(ctx)
+	},
+}
+
+// isolate cuts members of etcd off from each other.
+func (t *trial) isolate(members ...int) (end func()) {
+	set := func(on bool) {
+		for _, i := range members {
+			t.Etcd.Isolate(i, on)
+		}
+	}
+	set(true)
+	return func() { set(false) }
+}
+
+// restore restores a backup that is made as the step begins.
+func (t *trial) restore(s schedule.Step) {
+	backup := t.Etcd.Backup()
+	time.Sleep(s.For - s.Milliseconds())
+	put := t.Etcd.Restore
+	if s.Text == schedule.AsNew {
+		put = t.Etcd.RestoreAsNew
+	}
+	t.reset(s.Milliseconds(), func() { put(backup) })
+}
+
+// meddle has requests of a process meet with a verdict.
+func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
+	return lasts(func(t *trial, s schedule.Step) func() { return t.requests.add(s.Who, s.Text, verdict(s)) })
+}
+
+// startAgain starts a server that has ended, changed as the step says.
+func (t *trial) startAgain(ctx context.Context, s schedule.Step) {
+	time.Sleep(s.For)
+	server := t.servers[s.Who]
+	server.do(func() {
+		if s.N == 1 {
+			server.port++
+		}
+		switch s.Text {
+		case schedule.WithNewer:
+			server.spec.Newer = true
+		case schedule.WithoutNewer:
+			server.spec.Newer = false
+		}
+	})
+	server.start(ctx)
+}
+
+// The faults of links disturb those of one life. If that life ends meanwhile, it is off the network for good, and the next one
+// has healthy links.
+
+// fromEtcd changes the links of a process to all members.
+func fromEtcd(link func(schedule.Step) network.Link) fault {
+	return lasts(func(t *trial, s schedule.Step) func() {
+		_, from := t.process(s.Who).current()
+		set := func(l network.Link) {
+			t.Deaf(from, l.Cut || l.Stalled)
+			for i := range t.Plan.Members {
+				t.network.Set(from, memberHost(i), l)
+			}
+		}
+		set(link(s))
+		return func() { set(network.Link{}) }
+	})
+}
+
+func (t *trial) stalledFromMember(s schedule.Step) (end func()) {
+	_, from := t.process(s.Who).current()
+	t.network.Set(from, memberHost(s.Whom), network.Link{Stalled: true})
+	return func() { t.network.Set(from, memberHost(s.Whom), network.Link{}) }
+}
+
+func (t *trial) resetFromEtcd(s schedule.Step) {
+	_, from := t.process(s.Who).current()
+	for i := range t.Plan.Members {
+		t.network.Reset(from, memberHost(i))
+	}
+}
+
+// fromServer changes the link between a caller and a server.
+func fromServer(link network.Link) fault {
+	return lasts(func(t *trial, s schedule.Step) func() {
+		p := t.process(s.Who)
+		_, from := p.current()
+		set := func(l network.Link) {
+			p.noteLink(from, s.Whom, l)
+			t.network.Set(from, t.Plan.Host(s.Whom), l)
+		}
+		set(link)
+		return func() { set(network.Link{}) }
+	})
+}
+
+func (t *trial) resetFromServer(s schedule.Step) {
+	p := t.process(s.Who)
+	p.noteReset(s.Whom)
+	_, from := p.current()
+	t.network.Reset(from, t.Plan.Host(s.Whom))
+}
+
+func (t *trial) slowToServers(s schedule.Step) (end func()) {
+	p := t.process(s.Who)
+	_, from := p.current()
+	p.setLinks(from, network.Link{Delay: s.Milliseconds()})
+	return func() { p.setLinks(from, network.Link{}) }
+}

@@ -1,0 +1,58 @@
+package harness
+
+import "slices"
+
+// trial is a schedule under way: a world, and the processes in it.
+type trial struct {
+	*world
+	readers *readers // the callers
+	servers []*server
+	twins   []*server // by server: who takes its instance id
+	callers []*caller
+	writers []*writer
+}
+
+func newTrial(w *world) *trial {
+	t := &trial{world: w, readers: &readers{w: w}}
+	for i, spec := range w.Plan.Servers {
+		t.servers = append(t.servers, newServer(t.readers, i, spec))
+		t.twins = append(t.twins, newTwin(t.readers, i))
+	}
+	for i, spec := range w.Plan.Callers {
+		c := newCaller(w, len(t.servers)+i, spec)
+		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, &c.process)
+	}
+	for i, spec := range w.Plan.Writers {
+		t.writers = append(t.writers, newWriter(w, len(t.servers)+len(t.callers)+i, spec))
+	}
+	return t
+}
+
+// process returns the process with an index, as steps name it.
+func (t *trial) process(i int) *process {
+	switch {
+	case i < len(t.servers):
+		return &t.servers[i].process
+	case i < len(t.servers)+len(t.callers):
+		return &t.caller(i).process
+	default:
+		return &t.writer(i).process
+	}
+}
+
+// caller returns the caller with an index among all processes.
+func (t *trial) caller(i int) *caller { return t.callers[i-len(t.servers)] }
+
+// writer returns the writer with an index among all processes.
+func (t *trial) writer(i int) *writer { return t.writers[i-len(t.servers)-len(t.callers)] }
+
+// addressOf returns the address of a life of a server, "" if it has ended.
+func (t *trial) addressOf(id string) string {
+	if i := slices.IndexFunc(t.servers, func(s *server) bool { return s.id == id }); i >= 0 {
+		return t.servers[i].addr
+	}
+	if i := slices.IndexFunc(t.writers, func(o *writer) bool { return o.id == id }); i >= 0 {
+		return t.writers[i].addr()
+	}
+	return ""
+}

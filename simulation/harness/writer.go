@@ -1,0 +1,131 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// writer is a server with code of its own for etcd, as is common: it grants a lease, puts its entry, keeps the lease
+// alive, and starts over a while after anything has gone wrong.
+type writer struct {
+	process
+	spec schedule.Writer
+
+	id       string
+	up       bool
+	listener net.Listener
+	grpc     *grpc.Server
+	end      context.CancelFunc
+	running  *sync.WaitGroup
+}
+
+// How the code of writers deals with etcd.
+const (
+	// putTimeout is how long the grant and the put may take together.
+	putTimeout = 3 * time.Second
+	// startOver is how long it waits before it starts over.
+	startOver = time.Second
+)
+
+func newWriter(w *world, index int, spec schedule.Writer) *writer {
+	return &writer{process: newProcess(w, index), spec: spec}
+}
+
+func (o *writer) addr() string { return fmt.Sprintf("%s:%d", o.host, schedule.Port) }
+
+func (o *writer) start(ctx context.Context) {
+	o.do(func() {
+		if o.up {
+			return // another step has started it: stopping takes time
+		}
+		o.begin()
+		o.connect()
+		listener, err := o.w.network.Listen(o.addr())
+		if err != nil {
+			panic(err) // a fault of the world's own
+		}
+		o.listener, o.grpc = listener, grpc.NewServer()
+		o.id = fmt.Sprintf("%s, life %d", o.name(), o.life)
+		acme.Instance{Name: o.id}.Register(o.grpc, acme.ShopName, "Who")
+		o.w.Observe(func(j *check.Judge) {
+			j.Up(time.Now(), check.Instance{ID: o.id, Process: o.name(), Addr: o.addr(), Methods: []string{acme.Who}})
+		})
+		o.up, o.running = true, new(sync.WaitGroup)
+		ctx, o.end = context.WithCancel(ctx)
+		server, client := o.grpc, o.client
+		go func() { _ = server.Serve(listener) }()
+		o.running.Go(func() {
+			for ctx.Err() == nil {
+				o.keep(ctx, client)
+				select {
+				case <-ctx.Done():
+				case <-time.After(startOver):
+				}
+			}
+		})
+	})
+}
+
+// keep puts the entry on a lease, and returns when the lease is no longer kept alive.
+func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
+	bounded, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	lease, err := client.Grant(bounded, int64(acme.TTL/time.Second))
+	if err != nil {
+		return
+	}
+	key, value := o.entry(lease.ID)
+	if _, err := client.Put(bounded, key, value, clientv3.WithLease(lease.ID)); err != nil {
+		return
+	}
+	alive, err := client.KeepAlive(ctx, lease.ID)
+	if err != nil {
+		return
+	}
+	for range alive {
+	}
+}
+
+// entry returns the key and the value of the writer's entry, in its layout.
+func (o *writer) entry(lease clientv3.LeaseID) (key, value string) {
+	addr := o.addr()
+	switch o.spec.Layout {
+	case schedule.Plain:
+		return acme.ShopKey + "/" + addr, addr
+	case schedule.GoZero:
+		return fmt.Sprintf("%s/%d", acme.ShopKey, lease), addr
+	case schedule.Kratos:
+		return acme.ShopKey + "/writer", fmt.Sprintf(`{"id":"writer","name":"shop","version":"v1","metadata":null,"endpoints":["grpc://%s"]}`, addr)
+	case schedule.Kitex:
+		return acme.ShopKey + "/" + addr, fmt.Sprintf(`{"network":"tcp","address":%q,"weight":10,"tags":null}`, addr)
+	default:
+		return acme.ShopKey + "/" + addr, fmt.Sprintf(`{"Op":0,"Addr":%q,"Metadata":"an old one"}`, addr)
+	}
+}
+
+// kill ends the process without a word to anybody. Such code seldom ends in another way.
+func (o *writer) kill() {
+	o.do(func() {
+		if !o.up {
+			return
+		}
+		o.up = false
+		o.w.Observe(func(j *check.Judge) { j.Down(time.Now(), o.id, true) })
+		o.listener.Close()
+		o.crash()
+		o.end()
+		o.grpc.Stop()
+		o.running.Wait()
+		o.client.Close()
+	})
+}

@@ -1,0 +1,158 @@
+package record
+
+import (
+	"slices"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+const (
+	// Promptly is how soon a caller that can reach etcd hears of a change.
+	Promptly = 2500 * time.Millisecond
+	// Aftermath is how long a fault on the way to etcd excuses processes after it has ended, and shortly how long one does that
+	// they notice at once.
+	Aftermath = 6 * time.Second
+	shortly   = 3 * time.Second
+	// HeardOfReset is how soon processes know that etcd was restored.
+	HeardOfReset = 15 * time.Second
+	// triedAgain is how long after a refusal at most a process asks again.
+	triedAgain = 65 * time.Second
+	// listed is how long after a list that etcd carried out without an answer it is clear that there will be none: the longest that
+	// a list may take, and a pause.
+	listed = 12 * time.Second
+	// tokenTimeout is how long it takes etcd's client to wait in vain for a token, and what follows: see leaderless.
+	tokenTimeout = 8 * time.Second
+)
+
+// leaderless are the faults that may leave members without a leader for a while. etcd's client then waits for a token until
+// the member gives up, and nothing else goes on meanwhile.
+var leaderless = []schedule.Kind{schedule.MemberStops, schedule.MemberIsolated, schedule.QuorumLost}
+
+// aftermaths hold by kind how long after a fault on its way to etcd a process may be behind.
+type aftermaths map[schedule.Kind]time.Duration
+
+// excuse says which faults excuse something: of those that befall all processes, and of those that befall the one that the step
+// names.
+type excuse struct{ all, one aftermaths }
+
+var (
+	// hampers keeps a process from doing what it should in etcd.
+	hampers = excuse{
+		aftermaths{
+			schedule.MemberStops: Aftermath, schedule.MemberIsolated: Aftermath, schedule.QuorumLost: Aftermath, schedule.MemberLags: Aftermath,
+			schedule.LeaderChanges: Aftermath, schedule.TokensExpire: Aftermath,
+			schedule.Restore: HeardOfReset, schedule.Wipe: HeardOfReset,
+		},
+		aftermaths{
+			schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.RequestsFail: Aftermath,
+			schedule.CutFromEtcd: Aftermath, schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
+			schedule.SlowToEtcd: Aftermath, schedule.ResetFromEtcd: Aftermath, schedule.RightsRefused: triedAgain,
+		},
+	}
+	// disturbs keeps a process from hearing of a change promptly. A new leader does not: watches go on.
+	disturbs = excuse{
+		aftermaths{
+			schedule.MemberStops: shortly, schedule.MemberIsolated: shortly, schedule.QuorumLost: shortly, schedule.MemberLags: shortly,
+			schedule.Restore: Aftermath, schedule.Wipe: Aftermath, schedule.TokensExpire: shortly,
+		},
+		aftermaths{
+			schedule.RightsRefused: Aftermath, schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath,
+			schedule.RequestsFail: shortly, schedule.CutFromEtcd: shortly, schedule.StalledFromEtcd: Aftermath,
+			schedule.StalledFromMember: Aftermath, schedule.SlowToEtcd: shortly, schedule.ResetFromEtcd: shortly, schedule.CallerRestarts: shortly,
+		},
+	}
+	// delays has a process hear late of what etcd has done.
+	delays = excuse{
+		aftermaths{schedule.MemberLags: Aftermath},
+		aftermaths{
+			schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.SlowToEtcd: Aftermath,
+			schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
+		},
+	}
+	// unanswers has a process wait for the answer of a list, which will not come.
+	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
+)
+
+// befell reports whether there was a fault that excuses, or the aftermath of one, for a process at any time between two.
+func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
+	return slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		after, ok := e.all[s.Kind]
+		if !ok && s.Who == process {
+			after, ok = e.one[s.Kind]
+		}
+		if r.Plan.Auth && slices.Contains(leaderless, s.Kind) {
+			after = max(after, tokenTimeout)
+		}
+		return ok && s.At <= to && from < s.At+s.For+after
+	})
+}
+
+// Hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
+func (r *Record) Hampered(process int) bool { return r.befell(hampers, process, r.Now(), r.Now()) }
+
+// HamperedSince reports whether there was one since a time.
+func (r *Record) HamperedSince(process int, at time.Duration) bool {
+	return r.befell(hampers, process, at, r.Now())
+}
+
+// HearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.
+func (r *Record) HearsLate(process int) bool { return r.befell(delays, process, r.Now(), r.Now()) }
+
+// Unanswered reports whether a process may wait for the answer of a list, which will not come.
+func (r *Record) Unanswered(process int) bool { return r.befell(unanswers, process, r.Now(), r.Now()) }
+
+// Disturbed reports whether a process may have missed a change made at a time.
+func (r *Record) Disturbed(process int, at time.Duration) bool {
+	return r.befell(disturbs, process, at, at+Promptly) || r.onDeadWatch(process, at+Promptly)
+}
+
+// DisturbedSince reports whether a process may have missed a change since a time.
+func (r *Record) DisturbedSince(process int, at time.Duration) bool {
+	return r.befell(disturbs, process, at, r.Now()) || r.onDeadWatch(process, r.Now())
+}
+
+// onDeadWatch reports whether a process may have opened a watch before a time that etcd has never answered. It then hears of
+// changes when it next compares what it knows with etcd, 8 s later at the most.
+func (r *Record) onDeadWatch(process int, before time.Duration) bool {
+	return slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.AnswersLost && s.Who == process && s.At < before && (s.Text == schedule.AnyMethod || s.Text == "Watch")
+	})
+}
+
+// CutOff reports whether a life of a process that has begun at a time is cut off from etcd. One that began at the same instant may
+// not be.
+func (r *Record) CutOff(process int, begun time.Time) bool {
+	now := r.Now()
+	return slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.CutFromEtcd && s.Who == process && begun.Sub(r.Began) < s.At && s.At <= now && now < s.At+s.For
+	})
+}
+
+// Full reports whether etcd has had no space at any time since one.
+func (r *Record) Full(since time.Duration) bool {
+	return r.Etcd.Full() || slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.NoSpace && s.At+s.For > since && s.At < r.Now()
+	})
+}
+
+// ResetHidden reports whether etcd was last restored or wiped while a process had a connection to a member that was a black
+// hole. Its client then does not tell it that the others were lost.
+func (r *Record) ResetHidden(process int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	last := r.lastReset()
+	at := last.Sub(r.Began)
+	return !last.IsZero() && slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.StalledFromMember && s.Who == process && s.At <= at && at <= s.At+s.For+Aftermath
+	})
+}
+
+// Pardoned reports whether two may believe that they lead: a candidate was taken out of etcd by force, and its owner has not
+// had to renew its lease since, or etcd was restored or wiped, and not all have heard of it.
+func (r *Record) Pardoned() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.forced.IsZero() && time.Since(r.forced) < acme.TTL || r.lastReset().After(time.Now().Add(-HeardOfReset))
+}

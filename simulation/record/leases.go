@@ -1,0 +1,63 @@
+package record
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+)
+
+// Granted notes that the life that dials from a host was granted a lease. One whose grant was not answered is nobody's.
+func (r *Record) Granted(from string, lease int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.granted[from] = append(r.granted[from], lease)
+}
+
+// hang takes in a change of a key, and has the judge hear if a process has deleted what hung on a lease of somebody else. It must
+// be called with mu held.
+func (r *Record) hang(c etcd.Change) {
+	lease := r.leases[c.Key]
+	if !c.Delete {
+		r.leases[c.Key] = c.Lease
+		return
+	}
+	delete(r.leases, c.Key)
+	ours := strings.HasPrefix(c.Key, acme.Prefix) || strings.HasPrefix(c.Key, acme.Leaders)
+	if c.Client != "" && ours && !slices.Contains(r.granted[c.Client], lease) {
+		r.judge.Report(c.At, check.Deleted, "%s has deleted %s, which hung on lease %x of somebody else", c.Client, c.Key, lease)
+	}
+}
+
+// LeasesLeft returns the leases of a life, in the order of their grants, that etcd has.
+func (r *Record) LeasesLeft(from string) []int64 {
+	has := r.Etcd.Leases()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(r.granted[from]), func(id int64) bool {
+		return !slices.ContainsFunc(has, func(l etcd.Lease) bool { return l.ID == id })
+	})
+}
+
+// PutOn returns the leases on which the life that dials from a host has put keys.
+func (r *Record) PutOn(from string) map[int64]bool {
+	leases := make(map[int64]bool)
+	for _, c := range r.Since(time.Time{}) {
+		if c.Client == from && !c.Delete {
+			leases[c.Lease] = true
+		}
+	}
+	return leases
+}
+
+// Forced notes that a lease is about to be revoked by force.
+func (r *Record) Forced(lease int64) {
+	if slices.ContainsFunc(r.Etcd.Entries(acme.Candidates), func(e etcd.Entry) bool { return e.Lease == lease }) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.forced = time.Now()
+	}
+}

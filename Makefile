@@ -104,14 +104,17 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 cores: ## Walk every sequence of events of the runtime's cores, up to a certain length
 	go test -count=1 -run 'Walk' ./runtime/internal/...
 
-# How many schedules to walk, from which seed on (default 1; 0 chooses one), and for how many minutes at most; or one SEED.
-SEEDS   ?=
-FIRST   ?=
-MINUTES ?=
+# How many schedules to walk instead of the same ones each time, from which seed on (0 chooses one), and for how many minutes at
+# most; or one SEED, or the one SCHEDULE in a file.
+SEEDS    ?=
+FIRST    ?=
+MINUTES  ?=
+SCHEDULE ?=
 
 .PHONY: simulate
-simulate: ## Walk random schedules of faults in virtual time (SEEDS=1000 FIRST=0 MINUTES=2, or SEED=17 alone)
+simulate: ## Walk the same random schedules of faults in virtual time (FIRST=0 MINUTES=30 for others, SEED=17 or SCHEDULE=FILE for one)
 	cd simulation && go run ./cmd/simulate $(if $(SEED),$(if $(filter-out file,$(origin SEED)),-seed $(SEED))) \
+		$(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))') \
 		$(if $(FIRST),-first $(FIRST)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES))
 
 # A pattern for the attacks to try. The page is written only if all are tried.

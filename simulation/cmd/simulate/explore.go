@@ -1,38 +1,67 @@
 package main
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
-// perProcess is how many schedules a process walks before another takes its place, so that memory stays bounded.
-const perProcess = 200
+const (
+	// perProcess is how many schedules a process walks before another takes its place, so that memory stays bounded.
+	perProcess = 200
+	// often is how many times a single schedule is walked: it does not go the same way each time.
+	often = 10
+)
 
-// A failure is a schedule with problems.
+// single is a schedule that is walked by itself.
+type single struct {
+	schedule schedule.Schedule
+	file     string // "": it is drawn from its seed
+}
+
+// name names the schedule in a failure.
+func (s single) name() string {
+	if s.file != "" {
+		return s.file
+	}
+	return fmt.Sprintf("seed %d", s.schedule.Seed)
+}
+
+// flag is the command line that walks it.
+func (s single) flag() string {
+	if s.file != "" {
+		return "-schedule " + s.file
+	}
+	return fmt.Sprintf("-seed %d", s.schedule.Seed)
+}
+
+// failure is a schedule with problems.
 type failure struct {
-	seed     uint64
+	schedule single
 	problems []check.Problem
 	output   string // of the process, when it ended by it
 }
 
-// An explorer walks seeds in several processes and keeps count.
+// explorer walks schedules in one process a CPU and keeps count.
 type explorer struct {
 	walker *walker
 	out    io.Writer // for failures, as they are found
 
 	mu       sync.Mutex
-	next     uint64 // the seed that nobody has taken
-	left     int
+	one      []single // that nobody has taken
+	next     uint64   // the seed that nobody has taken
+	left     int      // how many more there are
 	walked   int
 	faults   int
 	virtual  time.Duration
@@ -40,74 +69,98 @@ type explorer struct {
 	failures []failure
 }
 
-// explore walks all seeds, unless ctx ends before.
-func (e *explorer) explore(ctx context.Context, processes int) error {
-	errs := make(chan error, processes)
+// explore walks all there is, unless ctx ends before.
+func (e *explorer) explore(ctx context.Context) error {
+	processes := runtime.NumCPU()
 	each := min(perProcess, max(1, e.left/processes))
-	for range processes {
-		go func() {
-			for {
-				first, n := e.take(each)
-				if n == 0 || ctx.Err() != nil {
-					errs <- nil
-					return
-				}
-				if err := e.walkRange(ctx, first, n); err != nil {
-					errs <- err
+	errs := make([]error, processes)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() {
+			for errs[i] == nil && ctx.Err() == nil {
+				one, first, n := e.take(each)
+				switch {
+				case one != nil:
+					errs[i] = e.walkOne(ctx, *one)
+				case n > 0:
+					errs[i] = e.walkRange(ctx, first, n)
+				default:
 					return
 				}
 			}
-		}()
+		})
 	}
-	var err error
-	for range processes {
-		err = cmp.Or(err, <-errs)
-	}
-	return err
+	all.Wait()
+	return errors.Join(errs...)
 }
 
-// take returns the next seeds to walk, n at most.
-func (e *explorer) take(n int) (first uint64, taken int) {
+// take returns a schedule to walk, or n seeds at most, or nothing.
+func (e *explorer) take(n int) (one *single, first uint64, taken int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if len(e.one) > 0 {
+		one, e.one = &e.one[0], e.one[1:]
+		return one, 0, 0
+	}
 	first, taken = e.next, min(n, e.left)
 	e.next += uint64(taken)
 	e.left -= taken
-	return first, taken
+	return nil, first, taken
+}
+
+// walkOne walks a schedule some times, in one process.
+func (e *explorer) walkOne(ctx context.Context, s single) error {
+	failed := false
+	ended, err := e.walker.walkSchedule(ctx, s.schedule, often, func(w walk.Report) {
+		failed = failed || len(w.Problems) > 0
+		e.add(w, s)
+	})
+	if err == nil && !ended.stopped && !ended.ok && (ended.hung || ended.crash != "" || !failed) {
+		e.fail(failure{s, []check.Problem{ended.problem()}, ended.output})
+	}
+	e.spend(ended)
+	return err
 }
 
 // walkRange walks n seeds, in one process unless a seed ends it.
 func (e *explorer) walkRange(ctx context.Context, first uint64, n int) error {
+	seed := func(n uint64) single { return single{schedule: schedule.New(n)} }
 	for end := first + uint64(n); first < end; {
 		next, failed := first, false
 		ended, err := e.walker.walkSeeds(ctx, first, int(end-first), func(w walk.Report) {
 			next = w.Seed + 1
 			failed = failed || len(w.Problems) > 0
-			e.add(w)
+			e.add(w, seed(w.Seed))
 		})
 		if err != nil {
 			return err
 		}
-		e.mu.Lock()
-		e.cpu += ended.cpu
-		e.mu.Unlock()
+		e.spend(ended)
 		switch {
 		case ended.stopped:
 			return nil
 		case next < end && (ended.hung || ended.crash != "" || next == first):
-			e.fail(failure{next, []check.Problem{ended.problem()}, ended.output})
+			e.fail(failure{seed(next), []check.Problem{ended.problem()}, ended.output})
 			next++
 		case ended.crash != "" || !ended.ok && !failed:
 			p := ended.problem()
 			p.Text += fmt.Sprintf(" (in one of seeds %d to %d)", first, next-1)
-			e.fail(failure{first, []check.Problem{p}, ended.output})
+			e.fail(failure{seed(first), []check.Problem{p}, ended.output})
 		}
 		first = next
 	}
 	return nil
 }
 
-func (e *explorer) add(w walk.Report) {
+// spend counts what a process took.
+func (e *explorer) spend(ended ending) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cpu += ended.cpu
+}
+
+// add counts a walk of a schedule.
+func (e *explorer) add(w walk.Report, s single) {
 	virtual, err := time.ParseDuration(w.Virtual)
 	e.mu.Lock()
 	e.walked++
@@ -118,7 +171,7 @@ func (e *explorer) add(w walk.Report) {
 		w.Problems = append(w.Problems, check.Problem{Rule: "reports can be read", Text: err.Error()})
 	}
 	if len(w.Problems) > 0 {
-		e.fail(failure{seed: w.Seed, problems: w.Problems})
+		e.fail(failure{schedule: s, problems: w.Problems})
 	}
 }
 
@@ -128,7 +181,7 @@ func (e *explorer) fail(f failure) {
 	e.failures = append(e.failures, f)
 	const shown = 20
 	if len(e.failures) <= shown {
-		fmt.Fprintf(e.out, "seed %d:\n%s", f.seed, lines(f.problems))
+		fmt.Fprintf(e.out, "%s:\n%s", f.schedule.name(), lines(f.problems))
 	}
 }
 
@@ -162,20 +215,20 @@ func (e *explorer) summary() string {
 	var b strings.Builder
 	b.WriteString(e.progress())
 	if e.cpu > 0 {
-		fmt.Fprintf(&b, "; %.0f schedules a CPU minute", float64(e.walked)/e.cpu.Minutes())
+		fmt.Fprintf(&b, "; %.1f schedules a CPU second", float64(e.walked)/e.cpu.Seconds())
 	}
 	b.WriteString("\n")
 	rules := e.byRule()
 	for _, rule := range slices.Sorted(maps.Keys(rules)) {
 		const shown = 10
-		seeds := fmt.Sprint(rules[rule][0].seed)
-		for _, f := range rules[rule][1:min(shown, len(rules[rule]))] {
-			seeds += fmt.Sprintf(", %d", f.seed)
+		var names []string
+		for _, f := range rules[rule][:min(shown, len(rules[rule]))] {
+			names = append(names, f.schedule.name())
 		}
 		if len(rules[rule]) > shown {
-			seeds += ", ..."
+			names = append(names, "...")
 		}
-		fmt.Fprintf(&b, "%6d  %s: seed %s\n", len(rules[rule]), rule, seeds)
+		fmt.Fprintf(&b, "%6d  %s: %s\n", len(rules[rule]), rule, strings.Join(names, ", "))
 	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,43 +18,41 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
-// How often a schedule is walked to see whether it fails: while it is shrunk, and before and after.
-const (
-	shrinkWalks = 3
-	finalWalks  = 10
-)
+// shrinkWalks is how often a schedule is walked, while it is shrunk, to see whether it fails.
+const shrinkWalks = 3
 
-// explain describes a failing schedule in words, shrinks it for as long as budget allows and keeps what is left in dir.
-func explain(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, f failure, dir string, budget time.Duration, out io.Writer) error {
+// keep describes a failing schedule in words, shrinks it, and keeps what is left in a file. Beside it stands what happened.
+func (o *options) keep(ctx context.Context, w *walker, rule check.Rule, f failure, out io.Writer) (file string, err error) {
+	s := f.schedule.schedule
 	fmt.Fprintf(out, "\n%s%s", s, lines(f.problems))
-	name := filepath.Join(dir, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(string(rule), " ", "-")))
-	if f.output != "" {
-		if err := keepOutput(f.output, name+".txt"); err != nil {
-			return err
+	name := filepath.Join(o.failures, fmt.Sprintf("%d-%s", s.Seed, strings.ReplaceAll(string(rule), " ", "-")))
+	happened := f.output
+	if rule != hang && o.shrink > 0 { // a hang takes too long to try again
+		var trace string
+		if s, trace, err = shrink(ctx, w, s, rule, o.shrink, out); err != nil {
+			return "", err
 		}
-		fmt.Fprintf(out, "The process ended; what it said is in %s.\n", name+".txt")
+		happened = cmp.Or(happened, trace)
 	}
-	if rule != hang && budget > 0 { // a hang takes too long to try again
-		shrunk, err := shrink(ctx, w, s, rule, budget, out)
+	if happened != "" {
+		text, err := os.ReadFile(happened)
+		if err == nil {
+			err = os.WriteFile(name+".txt", text, 0o644)
+		}
 		if err != nil {
-			return err
+			return "", err
 		}
-		s = shrunk
+		fmt.Fprintf(out, "What happened is in %s.\n", name+".txt")
 	}
-	b, err := json.MarshalIndent(s, "", "\t")
+	text, err := json.MarshalIndent(s, "", "\t")
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := os.WriteFile(name+".json", append(b, '\n'), 0o644); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "Walk it again:\n\tgo run ./cmd/simulate -schedule %[1]s -times 10\nReplay it exactly:\n"+
-		"\tgo run ./cmd/simulate -replay -schedule %[1]s -tries 20 -times 3\n", name+".json")
-	return nil
+	return name + ".json", os.WriteFile(name+".json", append(text, '\n'), 0o644)
 }
 
-// shrink returns a smaller schedule that breaks the same rule, or s.
-func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, budget time.Duration, out io.Writer) (schedule.Schedule, error) {
+// shrink returns a smaller schedule that breaks the same rule, or s, and the file with the trace of a walk that does.
+func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, budget time.Duration, out io.Writer) (smaller schedule.Schedule, trace string, err error) {
 	bounded, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	var errs error
@@ -63,33 +62,31 @@ func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule
 			return false
 		}
 		tried++
-		n, err := failing(bounded, w, s, rule, shrinkWalks)
+		n, _, err := failing(bounded, w, s, rule, shrinkWalks)
 		errs = errors.Join(errs, err)
 		return n > 0
 	}
-	again, err := failing(bounded, w, s, rule, finalWalks)
+	again, trace, err := failing(bounded, w, s, rule, often)
 	if err != nil {
-		return s, err
+		return s, trace, err
 	}
-	fmt.Fprintf(out, "It fails again in %d of %d walks.\n", again, finalWalks)
+	fmt.Fprintf(out, "It fails again in %d of %d walks.\n", again, often)
 	if again == 0 {
-		return s, nil
+		return s, trace, nil
 	}
 	steps := len(s.Steps)
 	s = schedule.Shrink(s, fails)
 	if errs != nil {
-		return s, errs
+		return s, trace, errs
 	}
-	often, err := failing(ctx, w, s, rule, finalWalks)
-	fmt.Fprintf(out, "Shrunk from %d steps to %d in %d tries; fails in %d of %d walks:\n%s\n",
-		steps, len(s.Steps), tried, often, finalWalks, s)
-	return s, err
+	again, last, err := failing(ctx, w, s, rule, often)
+	fmt.Fprintf(out, "Shrunk from %d steps to %d in %d tries; fails in %d of %d walks:\n%s\n", steps, len(s.Steps), tried, again, often, s)
+	return s, cmp.Or(last, trace), err
 }
 
 // failing walks a schedule some times, in another process after one that it ends, and returns how often it broke
-// a rule.
-func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, times int) (int, error) {
-	failed := 0
+// a rule, and the file with the trace of a walk that did.
+func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, times int) (failed int, trace string, err error) {
 	for left := times; left > 0 && ctx.Err() == nil; {
 		walked := 0
 		ended, err := w.walkSchedule(ctx, s, left, func(report walk.Report) {
@@ -99,7 +96,10 @@ func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rul
 			}
 		})
 		if err != nil {
-			return failed, err
+			return failed, trace, err
+		}
+		if file := filepath.Join(filepath.Dir(ended.output), fmt.Sprintf("%d.txt", s.Seed)); !ended.ok && exists(file) {
+			trace = file
 		}
 		if !ended.ok && !ended.stopped && walked < left {
 			walked++
@@ -108,37 +108,34 @@ func failing(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rul
 			}
 		}
 		if left -= walked; walked == 0 && ctx.Err() == nil {
-			return failed, fmt.Errorf("walking %d times reported nothing", times)
+			return failed, trace, fmt.Errorf("walking %d times reported nothing", times)
 		}
 	}
-	return failed, nil
+	return failed, trace, nil
+}
+
+func exists(file string) bool {
+	_, err := os.Stat(file)
+	return err == nil
 }
 
 // makeRoom makes sure, before anything is walked, that failing schedules can be kept in dir. What it returns removes dir again
 // if it was made for nothing.
 func makeRoom(dir string) (tidy func(), err error) {
-	_, missing := os.Stat(dir)
+	missing := !exists(dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("-failures: %w", err)
+		return nil, fmt.Errorf("what fails cannot be kept: %w", err)
 	}
 	try, err := os.CreateTemp(dir, "try")
 	if err != nil {
-		return nil, fmt.Errorf("-failures: %w", err)
+		return nil, fmt.Errorf("what fails cannot be kept: %w", err)
 	}
 	if err := errors.Join(try.Close(), os.Remove(try.Name())); err != nil {
-		return nil, fmt.Errorf("-failures: %w", err)
+		return nil, fmt.Errorf("what fails cannot be kept: %w", err)
 	}
 	return func() {
-		if missing != nil {
+		if missing {
 			_ = os.Remove(dir) // it stays when there is something in it
 		}
 	}, nil
-}
-
-func keepOutput(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o644)
 }

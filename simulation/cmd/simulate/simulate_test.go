@@ -1,11 +1,10 @@
 package main
 
 import (
-	"math"
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -13,17 +12,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// standIn has the flags of the walk, and seeds that fail, crash and hang.
-const standIn = "github.com/etcdrpc/protoc-gen-go-etcd/simulation/cmd/simulate/testdata/walk"
-
-// simulate runs with options as they are by default, save for what change does to them, and returns what is printed.
-func simulate(t *testing.T, wantFailed bool, change func(*options)) string {
-	t.Helper()
-	o := options{
-		pkg: standIn, first: 1, procs: 2, hang: 2 * time.Second, shrink: time.Minute, failures: t.TempDir(),
-		times: 1, chance: 1, tries: 1,
+// standIn are options for a walk that has the flags of the real one, and seeds that fail, crash and hang.
+func standIn(t *testing.T) options {
+	return options{
+		first: 1, pkg: "github.com/etcdrpc/protoc-gen-go-etcd/simulation/cmd/simulate/testdata/walk",
+		hang: 2 * time.Second, shrink: time.Minute, failures: t.TempDir(),
 	}
-	change(&o)
+}
+
+// simulate runs with options and returns what is printed.
+func simulate(t *testing.T, wantFailed bool, o options) string {
+	t.Helper()
 	var out strings.Builder
 	failed, err := o.run(t.Context(), &out)
 	if err != nil {
@@ -46,121 +45,132 @@ func wantMatch(t *testing.T, text string, patterns ...string) {
 }
 
 func TestExplore(t *testing.T) {
-	kept := t.TempDir()
-	out := simulate(t, true, func(o *options) { o.seeds, o.failures = 12, kept })
+	o := standIn(t)
+	o.seeds = 12
+	out := simulate(t, true, o)
 	wantMatch(t, out,
 		`^Walking from seed 1 on\.$`,
 		`^seed 3:\n	1\.500 s: no steps: \d+$`,
 		`^seed 5:\n	crash: panic: a panic of the schedule's own`,
 		`^seed 8:\n	hang: nothing was walked for too long$`,
-		`^10 schedules, \d+ faults, 13m0s of virtual time, 3 failed; \d+ schedules a CPU minute$`,
+		`^10 schedules, \d+ faults, 13m0s of virtual time, 3 failed; [\d.]+ schedules a CPU second$`,
 		`^ +1  crash: seed 5$`,
 		`^ +1  hang: seed 8$`,
 		`^ +1  no steps: seed 3$`,
 		`^It fails again in 10 of 10 walks\.\nShrunk from \d+ steps to 0 in \d+ tries; fails in 10 of 10 walks:\nseed 5: `,
 		`^Shrunk from \d+ steps to 1 in \d+ tries; fails in 10 of 10 walks:\nseed 3: `,
-		`^	go run \./cmd/simulate -schedule `+kept+`/3-no-steps\.json -times 10$`,
 	)
-	s, err := schedule.Load(filepath.Join(kept, "3-no-steps.json"))
+	if _, again, _ := strings.Cut(out, "\nTo walk what failed again:\n"); again != "seed 5: crash:\n"+
+		"\tcd simulation && go run ./cmd/simulate -seed 5\n\tcd simulation && go run ./cmd/simulate -schedule "+o.failures+"/5-crash.json\n"+
+		"seed 8: hang:\n"+
+		"\tcd simulation && go run ./cmd/simulate -seed 8\n\tcd simulation && go run ./cmd/simulate -schedule "+o.failures+"/8-hang.json\n"+
+		"seed 3: no steps:\n"+
+		"\tcd simulation && go run ./cmd/simulate -seed 3\n\tcd simulation && go run ./cmd/simulate -schedule "+o.failures+"/3-no-steps.json\n" {
+		t.Errorf("it ends with %q", again)
+	}
+	s, err := schedule.Load(filepath.Join(o.failures, "3-no-steps.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Seed != 3 || len(s.Steps) != 1 {
 		t.Errorf("kept seed %d with %d steps, want seed 3 with 1", s.Seed, len(s.Steps))
 	}
-	for file, says := range map[string]string{"5-crash.txt": "panic: a panic", "8-hang.txt": "SIGQUIT"} {
-		if b, err := os.ReadFile(filepath.Join(kept, file)); err != nil || !strings.Contains(string(b), says) {
+	for file, says := range map[string]string{"3-no-steps.txt": "the trace", "5-crash.txt": "panic: a panic", "8-hang.txt": "SIGQUIT"} {
+		if b, err := os.ReadFile(filepath.Join(o.failures, file)); err != nil || !strings.Contains(string(b), says) {
 			t.Errorf("%s does not say %q: %v\n%s", file, says, err, b)
 		}
 	}
 }
 
 func TestExploreForAWhile(t *testing.T) {
-	start := time.Now()
-	out := simulate(t, false, func(o *options) { o.minutes, o.first = 0.1, 1000 })
-	if took := time.Since(start); took > time.Minute {
-		t.Errorf("took %v", took)
-	}
-	wantMatch(t, out, `^[1-9]\d* schedules, .* 0 failed; `)
+	o := standIn(t)
+	o.minutes, o.first = 0.1, 1000
+	wantMatch(t, simulate(t, false, o), `^[1-9]\d* schedules, .* 0 failed; `)
 }
 
-func TestWalkOne(t *testing.T) {
-	wantMatch(t, simulate(t, false, func(o *options) { o.seed, o.times = 1, 5 }), `^seed 1: 0 of 5 walks failed$`)
-	kept := t.TempDir()
-	wantMatch(t, simulate(t, true, func(o *options) { o.seed, o.failures = 3, kept }), `^seed 3: 1 of 1 walks failed$`)
-	wantMatch(t, simulate(t, true, func(o *options) { o.schedule = filepath.Join(kept, "3-no-steps.json") }),
-		`^Shrunk from 1 steps to 1 `)
-	wantMatch(t, simulate(t, true, func(o *options) { o.seed, o.times, o.shrink = 5, 3, 0 }), `^seed 5: 1 of 1 walks failed$`)
+// TestOneAlone walks one seed, and one schedule that was kept, some times.
+func TestOneAlone(t *testing.T) {
+	o := standIn(t)
+	o.seed, o.failures = 1, filepath.Join(t.TempDir(), "failures")
+	wantMatch(t, simulate(t, false, o), `^10 schedules, .* 0 failed; `)
+	if exists(o.failures) {
+		t.Errorf("%s is left, and nothing has failed", o.failures)
+	}
+	o.seed = 3
+	wantMatch(t, simulate(t, true, o), `^10 schedules, .* 10 failed; `)
+	o.seed, o.schedule = 0, filepath.Join(o.failures, "3-no-steps.json")
+	wantMatch(t, simulate(t, true, o), `^Shrunk from 1 steps to 1 `, `go run ./cmd/simulate -schedule `+o.schedule+`$`)
+	o.seed, o.schedule, o.shrink = 5, "", 0
+	wantMatch(t, simulate(t, true, o), `^ +1  crash: seed 5$`)
 }
 
-// TestReplay replays what differs each time without it.
-func TestReplay(t *testing.T) {
-	if !strings.HasPrefix(runtime.Version(), replayedGo+".") {
-		t.Skipf("exact replay is of %s, this is %s", replayedGo, runtime.Version())
-	}
-	trace := regexp.MustCompile(`seed 1, chance (\d): 10 of 10 traces are identical: ([0-9a-f]{16})\n`)
-	replay := func(chance uint64) string {
-		out := simulate(t, false, func(o *options) { o.replay, o.seed, o.times, o.chance = true, 1, 10, chance })
-		found := trace.FindStringSubmatch(out)
-		if found == nil {
-			t.Fatal("the traces differ")
+// TestNothingWalked ends before a single schedule is walked: that is no success.
+func TestNothingWalked(t *testing.T) {
+	o := standIn(t)
+	o.minutes = 1e-9
+	ended, end := context.WithCancel(t.Context())
+	end()
+	for _, ctx := range []context.Context{t.Context(), ended} {
+		var out strings.Builder
+		if failed, err := o.run(ctx, &out); !failed && err == nil {
+			t.Errorf("nothing was walked, and all is well:\n%s", &out)
 		}
-		return found[2]
 	}
-	if one, again, other := replay(1), replay(1), replay(2); one != again || one == other {
-		t.Errorf("traces %s and %s of one chance, %s of another", one, again, other)
-	}
-	wantMatch(t, simulate(t, true, func(o *options) { o.replay, o.seed, o.tries, o.times = true, 3, 2, 2 }),
-		`^seed 3, chance 1: 2 of 2 traces are identical: [0-9a-f]{16}\n	1\.500 s: no steps: \d+$`)
-	wantMatch(t, simulate(t, true, func(o *options) { o.replay, o.seed = true, 5 }),
-		`^seed 5, chance 1: 1 of 1 traces are identical: none\n	crash: panic: a panic of the schedule's own`)
 }
 
-func TestOverlayIsOfOneGo(t *testing.T) {
-	if _, err := writeOverlay(t.TempDir(), t.TempDir(), "go1.99.1"); err == nil {
-		t.Error("another Go is taken")
-	}
-	goroot := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(goroot, "src", "runtime"), 0o755); err != nil {
+// TestNowhereToKeep has a file where failing schedules are to be kept: it says so before it walks.
+func TestNowhereToKeep(t *testing.T) {
+	o := standIn(t)
+	o.seed, o.failures = 1, filepath.Join(t.TempDir(), "failures")
+	if err := os.WriteFile(o.failures, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range edits {
-		if err := os.WriteFile(filepath.Join(goroot, "src", e.file), []byte("package runtime\n"), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := writeOverlay(t.TempDir(), goroot, replayedGo+".1"); err == nil {
-		t.Error("a runtime without what is to be edited is taken")
+	var out strings.Builder
+	if _, err := o.run(t.Context(), &out); err == nil || out.Len() > 0 {
+		t.Errorf("%v, after it said %q", err, &out)
 	}
 }
 
-func TestOptions(t *testing.T) {
-	good := options{first: 1, times: 1, tries: 1, procs: 1, hang: time.Minute}
-	for name, c := range map[string]struct {
-		change func(*options)
-		good   bool
-	}{
-		"many":                   {func(*options) {}, true},
-		"for a while":            {func(o *options) { o.minutes = 0.5 }, true},
-		"one":                    {func(o *options) { o.seed, o.times = 1, 3 }, true},
-		"replay":                 {func(o *options) { o.schedule, o.replay, o.tries = "x", true, 3 }, true},
-		"seed and schedule":      {func(o *options) { o.seed, o.schedule = 1, "x" }, false},
-		"one for a while":        {func(o *options) { o.seed, o.minutes = 1, 1 }, false},
-		"replay many":            {func(o *options) { o.replay = true }, false},
-		"replay and race":        {func(o *options) { o.seed, o.replay, o.race = 1, true, true }, false},
-		"tries without a replay": {func(o *options) { o.seed, o.tries = 1, 2 }, false},
-		"no process":             {func(o *options) { o.procs = 0 }, false},
-		"one from a seed on":     {func(o *options) { o.seed, o.first = 1, 7 }, false},
-		"no time to walk":        {func(o *options) { o.hang = 0 }, false},
-		"no time at all":         {func(o *options) { o.minutes = math.NaN() }, false},
-		"time without end":       {func(o *options) { o.minutes = math.Inf(1) }, false},
-		"more than there are":    {func(o *options) { o.first, o.seeds = math.MaxUint64, 2 }, false},
-		"some near the last":     {func(o *options) { o.first, o.minutes = math.MaxUint64-10, 1 }, true},
+// TestBadSchedules reads schedules that no world can carry out: they are refused, and not taken for a crash of the runtime.
+func TestBadSchedules(t *testing.T) {
+	const world = `{"seed":1,"members":1,"servers":[{"mode":"serve"}],"callers":[{}],"steps":[`
+	for says, text := range map[string]string{
+		"members":                  `{}`,
+		`no kind "no such kind"`:   world + `{"kind":"no such kind"}]}`,
+		"caller 1 to 1":            world + `{"kind":"caller restarts","who":99}]}`,
+		"unknown field \"stairs\"": `{"stairs":[]}`,
 	} {
-		o := good
-		c.change(&o)
-		if err := o.check(); (err == nil) != c.good {
-			t.Errorf("%s: %v", name, err)
+		file := filepath.Join(t.TempDir(), "schedule.json")
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
 		}
+		o, err := parse([]string{"-schedule", file})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out strings.Builder
+		if failed, err := o.run(t.Context(), &out); failed || err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, %v; it does not say %q", text, failed, err, says)
+		}
+	}
+}
+
+func TestParse(t *testing.T) {
+	for _, args := range [][]string{
+		{"17"}, {"-seed", "0"}, {"-seed", "-1"}, {"-seeds", "10", "17"}, {"-minutes", "two"}, {"-seeds", "-1"},
+		{"-seed", "1", "-schedule", "x"}, {"-seed", "1", "-minutes", "1"}, {"-seed", "1", "-first", "7"}, {"-schedule", "x", "-seeds", "2"},
+		{"-minutes", "NaN"}, {"-minutes", "Inf"},
+	} {
+		if _, err := parse(args); err == nil {
+			t.Errorf("%q are taken", args)
+		}
+	}
+	for _, args := range [][]string{{}, {"-seed", "17"}, {"-minutes", "0.5", "-first", "0"}, {"-schedule", "x"}} {
+		if _, err := parse(args); err != nil {
+			t.Errorf("%q: %v", args, err)
+		}
+	}
+	if o, err := parse([]string{"-first", "7", "-seeds", "3"}); err != nil || o.first != 7 || o.seeds != 3 || o.minutes != 0 {
+		t.Errorf("%+v, %v", o, err)
 	}
 }

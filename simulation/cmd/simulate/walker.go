@@ -51,25 +51,23 @@ type walker struct {
 type ending struct {
 	ok      bool
 	hung    bool
-	crash   string // the line with which Go or the race detector ended it
-	output  string // the file with all it said, unless it is ok
+	crash   string // the line with which Go ended it
+	output  string // the file with all it said, unless it is ok; the traces of what failed are beside it
 	cpu     time.Duration
 	stopped bool // by the context, not by itself
 }
 
-// build builds the test binary of pkg in dir.
-func build(ctx context.Context, pkg, dir string, env []string, flags ...string) (string, error) {
+// build builds the walk in dir. A process has one CPU to itself, which makes for twice as many walks as sharing all of them
+// does. The environment has the last word.
+func (o *options) build(ctx context.Context, dir string) (*walker, error) {
 	binary := filepath.Join(dir, "walk.test")
-	cmd := exec.CommandContext(ctx, "go", append(append([]string{"test", "-c", "-o", binary}, flags...), pkg)...)
-	cmd.Env = append(os.Environ(), env...)
+	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, o.pkg)
 	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("building the walk: %w", err)
+		return nil, fmt.Errorf("building the walk: %w", err)
 	}
-	if _, err := os.Stat(binary); err != nil {
-		return "", fmt.Errorf("%s has no tests: %w", pkg, err)
-	}
-	return binary, nil
+	env := append([]string{"GOGC=400", "GOMAXPROCS=1"}, os.Environ()...)
+	return &walker{binary: binary, dir: filepath.Join(dir, "processes"), env: env, hang: o.hang}, nil
 }
 
 // walkSeeds walks n schedules from a seed on.
@@ -83,7 +81,7 @@ func (w *walker) walkSchedule(ctx context.Context, s schedule.Schedule, times in
 	if err != nil {
 		return ending{}, err
 	}
-	return w.run(ctx, b, each, "-schedule", "schedule.json", "-times", fmt.Sprint(times))
+	return w.run(ctx, b, each, "-schedule", "schedule.json", "-times", fmt.Sprint(times), "-traces", ".")
 }
 
 // run runs a process until it ends, nothing has been walked for too long or ctx is done, and calls each for every walk
@@ -104,9 +102,7 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk.Re
 	}
 	defer said.Close()
 	cmd := exec.CommandContext(ctx, w.binary, append([]string{"-test.run=^TestWalk$", "-out=walks.jsonl"}, args...)...)
-	cmd.Args[0] = filepath.Base(w.binary) // no path, here or in TMPDIR, so that a replay's memory is laid out alike
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, said, said
-	cmd.Env = append(w.env[:len(w.env):len(w.env)], "TMPDIR=.")
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, said, said, w.env
 	switch err := cmd.Start(); {
 	case err != nil && ctx.Err() != nil:
 		return ending{stopped: true}, nil
@@ -148,7 +144,7 @@ func (w *walker) wait(cmd *exec.Cmd, reports *reports, each func(walk.Report)) (
 	for news := time.Now(); ; {
 		select {
 		case err := <-ended:
-			if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+			if cmd.ProcessState == nil { // else it has ended, be it by the context
 				return hung, fmt.Errorf("waiting for the walk: %w", err)
 			}
 			_, err = reports.read(each)
@@ -215,8 +211,8 @@ func (e ending) problem() check.Problem {
 	return check.Problem{Rule: crash, Text: e.crash}
 }
 
-// fatal matches the line with which Go ends a process, or that the race detector begins with.
-var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: |WARNING: DATA RACE).*$`)
+// fatal matches the line with which Go ends a process.
+var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)
 
 // lastWords returns the line of output that says why the process ended, if one does.
 func lastWords(output string) (string, error) {

@@ -5,15 +5,9 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
-	"hash/fnv"
-	"io"
-	"math/rand/v2"
 	"os"
-	"runtime"
-	"slices"
-	"sync"
+	"path/filepath"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -26,7 +20,7 @@ var (
 	times = flag.Int("times", 1, "how often")
 	out   = flag.String("out", "", "where to append results")
 
-	_ = flag.Int("minutes", 0, "not obeyed")
+	traces = flag.String("traces", "", "where to write the traces of what fails")
 )
 
 // The seeds with which something is wrong.
@@ -59,15 +53,18 @@ func walk(t *testing.T, s schedule.Schedule) {
 	case hanging:
 		time.Sleep(time.Hour)
 	}
-	var trace string
-	synctest.Test(t, func(*testing.T) { trace = bubble() })
 	var problems []map[string]any
 	if s.Seed == failing && len(s.Steps) > 0 {
 		problems = append(problems, map[string]any{"rule": "no steps", "at": 1500 * time.Millisecond, "text": fmt.Sprint(len(s.Steps))})
 		t.Errorf("seed %d: %v", s.Seed, problems)
+		if *traces != "" {
+			if err := os.WriteFile(filepath.Join(*traces, fmt.Sprintf("%d.txt", s.Seed)), []byte("the trace"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	report(t, map[string]any{
-		"seed": s.Seed, "virtual": "1m20s", "faults": len(s.Steps), "took": "1ms", "problems": problems, "trace": trace,
+		"seed": s.Seed, "virtual": "1m20s", "faults": len(s.Steps), "took": "1ms", "problems": problems, "trace": "",
 	})
 }
 
@@ -84,66 +81,4 @@ func report(t *testing.T, line map[string]any) {
 	if _, err := f.Write(append(b, '\n')); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// bubble does what Go leaves to chance: selects, timers of one instant, map iteration, random numbers, addresses as keys,
-// goroutines that become ready together, a contended mutex.
-func bubble() string {
-	trace := fnv.New64a()
-	var mu sync.Mutex
-	note := func(format string, args ...any) {
-		mu.Lock()
-		defer mu.Unlock()
-		fmt.Fprintf(trace, format, args...)
-	}
-	a, b, done := make(chan int), make(chan int), make(chan struct{})
-	var wg sync.WaitGroup
-	for worker := range 8 {
-		wg.Go(func() {
-			byAddress := map[*int]int{}
-			byName := map[string]int{}
-			for round := 0; ; round++ {
-				byAddress[new(int)] = round
-				byName[fmt.Sprint(worker, round)] = round
-				select {
-				case n := <-a:
-					note("%d a %d\n", worker, n)
-				case n := <-b:
-					note("%d b %d\n", worker, n)
-				case <-time.After(time.Duration(rand.IntN(3)) * time.Millisecond):
-					mu.Lock()
-					runtime.Gosched()
-					work(trace)
-					mu.Unlock()
-				case <-done:
-					note("%d %v %v\n", worker, values(byAddress), values(byName))
-					return
-				}
-			}
-		})
-	}
-	for n := range 300 {
-		select {
-		case a <- n:
-		case b <- n:
-		}
-	}
-	close(done)
-	wg.Wait()
-	return fmt.Sprintf("%016x", trace.Sum64())
-}
-
-// work takes long enough for the monitor thread to notice, now and then.
-func work(w io.Writer) {
-	for range rand.IntN(20_000) {
-		fmt.Fprint(w, ".")
-	}
-}
-
-func values[K comparable](m map[K]int) []int {
-	var all []int
-	for _, v := range m {
-		all = append(all, v)
-	}
-	return slices.Clip(all)
 }

@@ -31,17 +31,19 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@echo 'Building; the first time this takes a minute or two.'
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
+# What make test and make night run: flags of go test, and modules. Those that the integration tests build on run with them, at their versions,
+# so that nothing is compiled twice; make oldest and make newest run them at others.
+TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools/release
+test night: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
+
 .PHONY: test
-# Only modules and packages with tests, so that nothing else is compiled with the race detector. Those that take longest come first.
-test: MODULES := $(foreach module,integration cmd/etcdrpc $(filter-out integration cmd/etcdrpc,$(MODULES)) tools/release,\
-	$(if $(shell git ls-files --cached --others --exclude-standard '$(module)/*_test.go'),$(module)))
-# Without vet, which lint does for our code; go test would vet dependencies, too.
-test: export COMMAND = go test $(RACE) -p 2 -vet=off -timeout 10m $(TESTFLAGS) $$(go list -f "$$WITHTESTS" ./...)
-test: export WITHTESTS = {{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}
-test: ## Run all tests of all modules, with the race detector where there is a C compiler
+test: ## Run the tests of all modules, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
-	@# Two modules at a time, and two packages of each, because the tests on real etcd mostly wait.
-	@printf '%s\n' $(MODULES) | xargs -n 1 -P 2 sh -c 'echo "== $$0: $$COMMAND"; cd "$$0" && eval "$$COMMAND"'
+	@tools/test "-short -timeout 10m $$FLAGS" $(TESTED)
+
+.PHONY: night
+night: ## Run the tests that make test runs, and those that wait long or that others hold by day
+	@tools/test "-timeout 30m $$FLAGS" $(TESTED)
 
 .PHONY: setups
 setups: ## Follow each section of docs/setup.md in a project of its own
@@ -116,6 +118,10 @@ simulate: ## Walk the same random schedules of faults in virtual time (FIRST=0 M
 	cd simulation && go run ./cmd/simulate $(if $(SEED),$(if $(filter-out file,$(origin SEED)),-seed $(SEED))) \
 		$(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))') \
 		$(if $(FIRST),-first $(FIRST)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES))
+
+.PHONY: vouch
+vouch: ## Compare the simulation's model of etcd with the real one
+	cd simulation && go test -count=1 -timeout 10m ./vouch
 
 # A pattern for the attacks to try. The page is written only if all are tried.
 WAY ?=

@@ -17,7 +17,7 @@ const nextSteps = `Wrote a first service, module %s. To generate its code and bu
 
   go generate -x
 
-The first time this takes a few minutes: it downloads and builds buf and the plugins.
+The first time this takes ten minutes or so: it downloads and builds buf and its plugins, 2 GB on empty caches.
 `
 
 const inWorkspace = `

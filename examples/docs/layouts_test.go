@@ -17,11 +17,10 @@ var linkedTest = regexp.MustCompile("\\[`(Test\\w+)`\\]\\(([^)]+)\\)")
 const (
 	layoutColumn = iota
 	systemColumn
-	_
-	_
+	_ // the key
 	readColumn
 	writtenColumn
-	columns = writtenColumn + 2
+	columns = writtenColumn + 1
 )
 
 // TestLayouts reads the table that has the tests of each layout, and finds every layout in it, with a test for either
@@ -31,7 +30,7 @@ func TestLayouts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, table, ok := strings.Cut(string(text), "| layout | system | its entry |")
+	_, table, ok := strings.Cut(string(text), "| layout | system | key |")
 	if !ok {
 		t.Fatal("there is no such table")
 	}

@@ -21,15 +21,20 @@ func page(results []result, duration time.Duration, own int, now time.Time) ([]b
 		return nil, err
 	}
 	var calm []int
-	added := 0
+	var over []string
+	added, failed := 0, 0
 	for _, r := range results {
+		if len(r.excess(bounds)) > 0 {
+			over = append(over, r.Way)
+		}
+		failed += r.Failed + r.AgainFailed
 		calm = append(calm, r.CalmKiB)
 		added = max(added, max(r.PeakKiB, r.AgainKiB)-r.CalmKiB)
 	}
 	slices.Sort(calm)
 	var doc bytes.Buffer
 	err = tmpl.Execute(&doc, map[string]any{
-		"Results": results, "Duration": duration, "Own": own, "Added": added >> 10, "Date": now.Format(time.DateOnly), "Calm": calm[len(calm)/2] >> 10,
+		"Results": results, "Over": strings.Join(over, ", "), "Failed": failed, "Duration": duration, "Own": own, "Added": added >> 10, "Date": now.Format(time.DateOnly), "Calm": calm[len(calm)/2] >> 10,
 		"Go": goruntime.Version(), "System": goruntime.GOOS + "/" + goruntime.GOARCH, "Processors": goruntime.NumCPU(),
 		"Instances": instances, "Rate": int(time.Second / callPeriod), "Descriptors": descriptorLimit,
 		"Memory": bounds.memory, "Processor": bounds.processor, "Lines": bounds.lines, "Heard": bounds.heard,

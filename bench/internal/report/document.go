@@ -43,7 +43,7 @@ func Files(documents []Document, scenarios []*Scenario, set results.Set) (map[st
 			}
 		}
 		p.visible = p.own
-		if strings.Contains(d.Template, "{{targets}}") {
+		if strings.Contains(d.Template, "{{missed}}") {
 			p.visible = scenarios
 		}
 		text, err := p.render(d)
@@ -76,6 +76,7 @@ func (p *page) render(d Document) ([]byte, error) {
 			if err != nil {
 				return "", err
 			}
+			p.shown[s] = true
 			return s.section(p.set), nil
 		},
 		"part": func(name, cases string, metrics ...string) (string, error) {
@@ -83,9 +84,18 @@ func (p *page) render(d Document) ([]byte, error) {
 			if err != nil {
 				return "", err
 			}
+			p.shown[s] = true
 			return markdown(s.part(p.set, cases, metrics).rows), nil
 		},
-		"targets":    func() string { return targets(p.scenarios, p.set) },
+		"beside": func(name, c, metric string, peers ...string) (string, error) {
+			s, err := p.find(name)
+			if err != nil {
+				return "", err
+			}
+			return s.beside(p.set, c, metric, peers)
+		},
+		"missed":     func() string { return missed(p.scenarios, p.set) },
+		"reached":    func() string { return targets(p.scenarios, p.set, true) },
 		"measured":   p.measured,
 		"confidence": func() string { return confidence },
 	}).Parse(d.Template)
@@ -111,7 +121,6 @@ func (p *page) measured() string {
 func (p *page) find(name string) (*Scenario, error) {
 	for _, s := range p.scenarios {
 		if s.Name == name {
-			p.shown[s] = true
 			return s, nil
 		}
 	}

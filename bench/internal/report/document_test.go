@@ -62,15 +62,20 @@ func sampleRuns(rounds int) results.Set {
 }
 
 func TestFiles(t *testing.T) {
-	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{targets}}\n{{scenario \"s\"}}\nof {{.}}, {{confidence}}\n", Data: "data"}}
+	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{missed}}\n{{reached}}\n{{beside \"s\" \"few\" \"ms\" \"this project\" \"stuck\" \"nobody\"}}\n{{scenario \"s\"}}\nof {{.}}, {{confidence}}\n", Data: "data"}}
 	first, err := Files(documents, []*Scenario{sample}, sampleRuns(5))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `Measured on 2026-01-02, m.
+0 of 1 targets are reached, 0 of these within noise. These are not:
+
 | scenario | target |  |
 | --- | --- | --- |
 | a < b & c | few: ms, at most 2 of floor | [not reached](#a--b--c): 8.50 (4.75 to 10.4) |
+| scenario | target |  |
+| --- | --- | --- |
+51 | never | –
 ## A < b & c
 
 ` + "`make bench SCENARIO=s`" + `. What is done.
@@ -102,6 +107,7 @@ func TestFilesMissNothing(t *testing.T) {
 	for _, tt := range []struct{ template, want string }{
 		{"", "no document shows the scenario s"},
 		{`{{scenario "t"}}`, `no scenario "t"`},
+		{`{{beside "s" "few" "ms" "floor"}}`, "no document shows the scenario s"},
 	} {
 		_, err := Files([]Document{{Name: "p.md", Template: tt.template}}, []*Scenario{sample}, nil)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -111,7 +117,7 @@ func TestFilesMissNothing(t *testing.T) {
 }
 
 func TestTooFewRunsAreSaid(t *testing.T) {
-	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{targets}}\n{{scenario \"s\"}}\n"}}
+	documents := []Document{{Name: "p.md", Template: "{{measured}}\n{{missed}}\n{{scenario \"s\"}}\n"}}
 	const note = "These figures have no interval, for there were too few rounds that gave one: all of a < b & c."
 	for rounds, want := range map[int]int{1: 1, 4: 1, 5: 0} {
 		files, err := Files(documents, []*Scenario{sample}, sampleRuns(rounds))

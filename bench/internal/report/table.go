@@ -91,6 +91,24 @@ func (s *Scenario) part(set results.Set, cases string, metrics []string) *table 
 	return t
 }
 
+// beside has the medians of a figure of several peers, as cells of a row.
+func (s *Scenario) beside(set results.Set, c, metric string, peers []string) (string, error) {
+	set = s.runs(set)
+	if len(set) > 0 && !slices.Contains(set.Cases(), c) {
+		return "", fmt.Errorf("%s has no case %q", s.Name, c)
+	}
+	var r row
+	for _, peer := range peers {
+		f, ok := set.Figure(c, peer, metric)
+		if !ok {
+			r = append(r, "–")
+			continue
+		}
+		r = append(r, median(f, number))
+	}
+	return strings.Join(r, " | "), nil
+}
+
 // blind says once for a page which scenarios have figures without an interval, "" if none has.
 func blind(scenarios []*Scenario, set results.Set) string {
 	var all, some []string
@@ -154,14 +172,19 @@ func (s *Scenario) Text(set results.Set) string {
 func show(f results.Figure) string { return showBy(f, number) }
 
 func showBy(f results.Figure, number func(float64) string) string {
+	low, high, ok := f.Spread()
+	if !ok || number(low) == number(high) {
+		return median(f, number)
+	}
+	return fmt.Sprintf("%s (%s to %s)", number(f.Median), number(low), number(high))
+}
+
+// median is a figure without its interval.
+func median(f results.Figure, number func(float64) string) string {
 	if f.Bound && f.Median < results.Never {
 		return "> " + number(f.Median)
 	}
-	low, high, ok := f.Spread()
-	if !ok || number(low) == number(high) {
-		return number(f.Median)
-	}
-	return fmt.Sprintf("%s (%s to %s)", number(f.Median), number(low), number(high))
+	return number(f.Median)
 }
 
 // number has three digits that count, or two where it is small.

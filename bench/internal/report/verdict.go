@@ -201,14 +201,42 @@ func (v Verdict) markdown() string {
 	return text
 }
 
-// targets is the table of all targets.
-func targets(scenarios []*Scenario, set results.Set) string {
+// missed says how many targets are reached, and has those that are not in a table.
+func missed(scenarios []*Scenario, set results.Set) string {
+	all, reached, noise := 0, 0, 0
+	for _, s := range scenarios {
+		for _, v := range s.Verdicts(set) {
+			all++
+			if v.Outcome.holds() {
+				reached++
+			}
+			if v.Outcome == ReachedInNoise {
+				noise++
+			}
+		}
+	}
+	text := fmt.Sprintf("%d of %d targets are reached, %d of these within noise.", reached, all, noise)
+	if reached < all {
+		text += " These are not:\n\n" + targets(scenarios, set, false)
+	}
+	return text
+}
+
+// holds reports whether the target is reached, as far as is known.
+func (o Outcome) holds() bool {
+	return o == Reached || o == ReachedInNoise || o == ReachedBlindly
+}
+
+// targets is a table of the targets that are reached, or of all others.
+func targets(scenarios []*Scenario, set results.Set, reached bool) string {
 	rows := []row{{"scenario", "target", ""}}
 	for _, s := range scenarios {
 		title := s.Title
 		for _, v := range s.Verdicts(set) {
-			rows = append(rows, row{title, v.Target, v.markdown()})
-			title = ""
+			if v.Outcome.holds() == reached {
+				rows = append(rows, row{title, v.Target, v.markdown()})
+				title = ""
+			}
 		}
 	}
 	return markdown(rows)

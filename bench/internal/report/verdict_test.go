@@ -103,7 +103,7 @@ func TestEveryTargetHasAVerdict(t *testing.T) {
 | --- | --- | --- |
 | title | ms, at most 1 | not measured |
 |  | every case: ms, at most 1 | not measured |`
-	if got := targets([]*Scenario{s}, nil); got != want {
+	if got := targets([]*Scenario{s}, nil, false); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -30,8 +30,8 @@ var callsScenario = &Scenario{
 	Scenario: report.Scenario{
 		Name:  "calls",
 		Title: "calls while 1,000 endpoints churn",
-		About: fmt.Sprintf("%d of 1,000 endpoints serve, in another process, and stay. At each other address nobody listens, so a connection is refused at once and policies pick among those that serve. "+
-			"Of the others one comes or goes every %v while %d callers call without a pause, for %v after %v of it. Static knows the %[1]d that serve and nothing else; etcd takes the same writes meanwhile. "+
+		About: fmt.Sprintf("%d of 1,000 endpoints serve, in another process; at each other address nobody listens, and a connection is refused at once. "+
+			"Of these one comes or goes every %v while %d callers call without a pause, for %v after %v of it. Static knows the %[1]d that serve. "+
 			"CPU is the client process's, and attempts are those to connect.",
 			callsBackends, callsPace, callsCallers, callsMeasured, callsWarm),
 		Peers: callers, Base: peerStatic,

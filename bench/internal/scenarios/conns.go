@@ -16,7 +16,7 @@ var connsScenario = &Scenario{
 	run: runConns,
 	Scenario: report.Scenario{
 		Name: "conns", Title: "100 connections to one key",
-		About: "What a process asks of etcd for 100 connections, and what each holds beyond gRPC's own. The memory of a connection is that of the 99 after the first, which are added when the first has brought what is shared.",
+		About: "What a process asks of etcd for 100 connections, and what each holds beyond gRPC's own. The memory of a connection is that of the 99 after the first.",
 		Peers: finders[1:],
 		Metrics: []metric{
 			{Name: "lists"},

@@ -23,7 +23,7 @@ var instancesScenario = &Scenario{
 	run: runInstances,
 	Scenario: report.Scenario{
 		Name: "instances", Title: "a call to each of 3 instances",
-		About: "Health checks of three connected instances at once: by `runtime.Each`, and by a connection that is kept for each of them (static). Client and servers are one process, the two take turns of 100 rounds.",
+		About: "Health checks of three connected instances at once: by `runtime.Each`, and by a connection that is kept for each of them (static). The two take turns of 100 rounds.",
 		Peers: peersOfInstances, Base: peerStatic,
 		Metrics: []metric{
 			{Name: "µs a round", Ratio: true, Plot: true},

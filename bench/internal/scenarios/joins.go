@@ -31,10 +31,10 @@ var joinsScenario = &Scenario{
 	Scenario: report.Scenario{
 		Name:  "joins",
 		Title: "an instance comes and goes",
-		About: fmt.Sprintf("Beside 3 and 100 instances, which are another process, one is put to etcd, and %v later its key is deleted while it goes on serving; %d times, each time at another address. %d callers call without a pause. "+
-			"Times are from just before the write is sent until the first call arrives at the instance, and the last. Over 100 instances a call goes to any of them. "+
-			"Calls after %[4]v are those that reached it although they began %[4]v or more after another watch in the client's process had seen its key deleted. "+
-			"An instance that got no call before it went is missed: it is counted, and left out of the times.",
+		About: fmt.Sprintf("Beside 3 and 100 instances, one is put to etcd, and %v later its key is deleted while it goes on serving; %d times, each time at another address. %d callers call without a pause. "+
+			"Times are from the write until the first call arrives at the instance, and the last. "+
+			"Calls after %[4]v are those that began %[4]v or more after another watch in the client's process had seen its key deleted. "+
+			"An instance that got no call is missed, and left out of the times.",
 			joinsStay, joinsChanges, joinsCallers, joinsSlack),
 		Peers: etcdCallers, Base: peerEtcd,
 		Metrics: []metric{

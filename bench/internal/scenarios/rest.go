@@ -26,7 +26,7 @@ var restScenario = &Scenario{
 	run: runRest, Extra: true,
 	Scenario: report.Scenario{
 		Name: "rest", Title: "100 keys of 100 endpoints at rest",
-		About: "A connection to each of 100 keys, on one etcd client. Nothing changes for two minutes, of which the second counts. Messages are all that etcd receives, whatever they ask for. Each run has an etcd of its own, and all rest at the same time.",
+		About: "A connection to each of 100 keys, on one etcd client. Nothing changes for two minutes, of which the second counts. Messages are all that etcd receives. Each run has an etcd of its own.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{{Name: "messages a minute", Plot: true}, {Name: "CPU ms a minute"}, {Name: "etcd CPU ms a minute"}, {Name: "kept MB", Ratio: true}},
 		Targets: []target{{Metric: "messages a minute", Limit: 4}},

@@ -19,7 +19,7 @@ var rpcScenario = &Scenario{
 	run: runRPC,
 	Scenario: report.Scenario{
 		Name: "rpc", Title: "unary calls over 3 backends",
-		About: "Health checks by round robin, client and servers in one process, the connections taking turns of 100 calls. go-zero and servers for it are another process, with turns among the others'.",
+		About: "Health checks by round robin, client and servers in one process, the connections taking turns of 100 calls. go-zero has a process of its own.",
 		Peers: callers, Base: peerStatic,
 		Metrics: []metric{
 			{Name: "µs a call", Ratio: true, Plot: true},

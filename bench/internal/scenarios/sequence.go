@@ -14,7 +14,7 @@ var sequenceScenario = &Scenario{
 	run: runSequence,
 	Scenario: report.Scenario{
 		Name: "sequence", Title: "one change upon another",
-		About: "An endpoint is added or removed as soon as the change before it has arrived, 300 times. The time is from just before the write is sent to etcd, by another etcd client of the same process, until gRPC has handed the new state to the load balancing policy. The floor has no gRPC.",
+		About: "An endpoint is added or removed as soon as the change before it has arrived, 300 times. The time is as above, and the write is by another etcd client of the same process.",
 		Peers: finders, Base: peerFloor,
 		Metrics: []metric{
 			{Name: "p50 µs", Ratio: true, Plot: true},

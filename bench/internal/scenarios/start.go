@@ -33,9 +33,9 @@ var startScenario = &Scenario{
 	Scenario: report.Scenario{
 		Name:  "start",
 		Title: "a process with 50 services starts",
-		About: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The servers are another process. The time is until each service has answered its first call. "+
-			"CPU, attempts to connect and requests, which are the messages that etcd gets, are those of the first %v, or of the time if that is longer. "+
-			"The floor lists all keys at the same time and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
+		About: fmt.Sprintf("A process calls %d services of %d endpoints each, all at once, with nothing connected yet, not even etcd. The time is until each service has answered its first call. "+
+			"CPU, attempts to connect and requests to etcd are those of the first %v, or of the time if that is longer. "+
+			"The floor lists all keys and goes by round robin over what it has listed, for good; floor, one connection each, goes to the first endpoint of each list.",
 			startServices, startEndpoints, startMeasured),
 		Peers: starters, Base: peerFloor,
 		Metrics: []metric{

@@ -34,9 +34,8 @@ var updateScenario = &Scenario{
 	run: runUpdate,
 	Scenario: report.Scenario{
 		Name: "update", Title: "one change among 10,000 endpoints, through gRPC",
-		About: fmt.Sprintf("An endpoint comes, and goes again, beside %d that a connection has. The figures are those of the process for each of the two: what it takes from etcd's event through gRPC to a picker in force. "+
-			"Static's list is handed to gRPC by a resolver in its process, with the one endpoint changed. The time is until gRPC dials the endpoint that came, or gives up the one that went; with a subset it mostly does neither. "+
-			"No endpoint answers: in place of the network there is a dialer that waits.", updateEndpoints),
+		About: fmt.Sprintf("An endpoint comes, and goes again, beside %d that a connection has: for each of the two, from etcd's event through gRPC to a picker in force. "+
+			"Static's list is handed to gRPC by a resolver in its process. The time is until gRPC dials the endpoint that came, or gives up the one that went; with a subset it mostly does neither.", updateEndpoints),
 		Peers: updaters, Base: peerStatic,
 		Metrics: []metric{
 			{Name: "CPU ms", Ratio: true, Plot: true},

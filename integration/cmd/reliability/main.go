@@ -88,7 +88,7 @@ func render(figures []report.Figure) ([]byte, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	tmpl, err := template.New("").Parse(text)
+	tmpl, err := template.New("").Funcs(template.FuncMap{"worst": worst(figures)}).Parse(text)
 	if err != nil {
 		return nil, err
 	}
@@ -143,13 +143,35 @@ func measured(figures []report.Figure) []string {
 // spread is one value where all are the same.
 func spread(values []string) string {
 	values = slices.Clone(values)
-	slices.SortFunc(values, func(a, b string) int { return cmp.Compare(number(a), number(b)) })
+	slices.SortFunc(values, compare)
 	least, most := values[0], values[len(values)-1]
 	if least == most {
 		return "**" + most + "**"
 	}
 	return fmt.Sprintf("%s / **%s** / %s", least, values[len(values)/2], most)
 }
+
+// worst returns a function for the template: the most that was measured under any of the names, each a row and a label.
+func worst(figures []report.Figure) func(names ...string) (string, error) {
+	values := make(map[string][]string)
+	for _, f := range figures {
+		name := f.Row + " " + f.Label
+		values[name] = append(values[name], f.Value)
+	}
+	return func(names ...string) (string, error) {
+		var found []string
+		for _, name := range names {
+			if len(values[name]) == 0 {
+				return "", fmt.Errorf("nothing was recorded of %q", name)
+			}
+			found = append(found, values[name]...)
+		}
+		return slices.MaxFunc(found, compare), nil
+	}
+}
+
+// compare orders values.
+func compare(a, b string) int { return cmp.Compare(number(a), number(b)) }
 
 // number is what values are compared by: nanoseconds, or the number itself.
 func number(value string) float64 {

@@ -13,6 +13,8 @@ import (
 func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	var message string
 	switch {
+	case client.ActiveConnection() == nil:
+		return // the client sends nothing itself
 	case client.Username != "" && client.Password != "":
 		message = "etcd password is sent without TLS"
 	case token(client) != "":

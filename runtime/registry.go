@@ -58,6 +58,7 @@ type Registry struct {
 //
 // A client that is to notice a dead connection needs DialKeepAliveTime and DialKeepAliveTimeout,
 // such as 10 s, the least that gRPC takes, and 3 s; leave PermitWithoutStream off, which etcd punishes.
+// Its MaxCallRecvMsgSize, such as 8 MiB, bounds the memory that one answer of etcd takes, whoever writes there.
 func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r := &Registry{
 		client: client,
@@ -75,13 +76,12 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	warnOfPlaintext(client, r.opts.logger)
-	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: client.Endpoints, User: client.Username})
+	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
 	r.err = errors.Join(r.err, err)
-	bounded, streams := listwatch.Bounded(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: bounded, Streams: streams, Endpoints: client.Endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: client, Streams: listwatch.StreamsOf(client), Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
@@ -162,6 +162,15 @@ func (r *Registry) start() error {
 		r.running.Go(func() { r.etcd.Run(r.ctx) })
 	}
 	return nil
+}
+
+// endpoints returns those of the etcd client. One that was put together from parts has none: up to etcd's client 3.6, it cannot
+// even be asked.
+func (r *Registry) endpoints() []string {
+	if r.client.ActiveConnection() == nil {
+		return nil
+	}
+	return r.client.Endpoints()
 }
 
 // allKeys returns the keys that the registry knows, for metrics.

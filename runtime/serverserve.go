@@ -117,7 +117,7 @@ func (s *Server) Announce(ctx context.Context, addr string) error {
 
 // advertised returns the configuration of the address to announce, without a listener's part.
 func (s *Server) advertised() advertise.Config {
-	return advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.client.Endpoints()}
+	return advertise.Config{Option: s.opts.advertise, Env: os.Getenv(advertise.EnvName), Etcd: s.registry.endpoints()}
 }
 
 // announcement returns the configuration of an announcement for a server that listens on listen.

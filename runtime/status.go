@@ -46,7 +46,7 @@ type KeyStatus struct {
 func (r *Registry) Status() RegistryStatus {
 	var s RegistryStatus
 	if r.client != nil {
-		s.Etcd = EtcdStatus{Endpoints: r.client.Endpoints(), Err: r.etcd.Down()}
+		s.Etcd = EtcdStatus{Endpoints: r.endpoints(), Err: r.etcd.Down()}
 	}
 	for _, k := range r.allKeys() {
 		state := k.State()

@@ -54,6 +54,7 @@ type group struct {
 	t         *testing.T
 	namespace string
 	store     store
+	parts     func() *clientv3.Client // returns a client that was put together from parts; nil: the usual one
 }
 
 func newGroup(t *testing.T) *group {
@@ -64,9 +65,14 @@ func newGroup(t *testing.T) *group {
 
 func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {
 	g.t.Helper()
-	client := etcd.Client(g.t, func(c *clientv3.Config) {
-		c.DialOptions = append(append(c.DialOptions, grpc.WithContextDialer(w.dial)), opts...)
-	})
+	var client *clientv3.Client
+	if g.parts != nil {
+		client = g.parts()
+	} else {
+		client = etcd.Client(g.t, func(c *clientv3.Config) {
+			c.DialOptions = append(append(c.DialOptions, grpc.WithContextDialer(w.dial)), opts...)
+		})
+	}
 	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	g.t.Cleanup(func() {
 		w.set(up)

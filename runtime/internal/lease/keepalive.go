@@ -7,7 +7,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/connectivity"
 )
 
 // maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
@@ -107,8 +106,8 @@ func (s *Session) keepAliveEnded(ctx context.Context, id clientv3.LeaseID, err e
 	s.poke()
 }
 
-// answers reports whether etcd answers a question about a lease. The client's KeepAliveOnce tries without a
-// pause while etcd is away behind a connection that is well, which a proxy's is.
+// answers reports whether etcd answers a question about a lease. While it does not, the client's KeepAliveOnce tries without
+// a pause.
 func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
 	within := askTimeout
 	s.locked(func(c *core, _ time.Time) {
@@ -124,10 +123,6 @@ func (s *Session) answers(ctx context.Context, id clientv3.LeaseID) bool {
 
 // renewOnce renews a lease on a stream of its own, which the etcd client opens to the next member.
 func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting chan struct{}) {
-	// While there is no connection, the client's KeepAliveOnce tries without a pause.
-	if conn := s.client.ActiveConnection(); conn != nil && conn.GetState() != connectivity.Ready {
-		return
-	}
 	select {
 	case waiting <- struct{}{}:
 	default:

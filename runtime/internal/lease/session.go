@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -114,8 +113,6 @@ type Session struct {
 	wake   chan struct{}
 	done   chan struct{} // closed when run has ended, and all that it started
 	wg     sync.WaitGroup
-
-	streams atomic.Uint64 // of watches, counted
 
 	mu       sync.Mutex
 	core     *core

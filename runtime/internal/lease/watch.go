@@ -103,17 +103,18 @@ func (s *Session) watch(ctx context.Context, w *watch, key string) {
 	}
 }
 
-// streamKey is the metadata key of a watch's stream. Below a Watcher of the caller's, the etcd client opens one gRPC
-// stream for each distinct outgoing metadata. Each watch has a stream of its own: if etcd denies one, say for an expired token, while
-// another one of the stream ends or is denied, its client can be left with a stream that never ends. Its Close then never returns.
+// streamKey is the metadata key of a watch's stream: the etcd client opens one gRPC stream for each distinct outgoing
+// metadata. Each key has a stream of its own: if etcd denies one watch, say for an expired token, while another one of the stream
+// is denied, its client can be left with a stream that never ends. Its Close then never returns.
+//
+// The etcd client keeps a stream whose watch is closed while it is being opened or resumed, as each reconnect has one, until
+// the next watch on it is closed. So a key's next watch is on the same stream.
 const streamKey = "etcd-registration-stream"
 
 func (s *Session) listen(ctx context.Context, w *watch, key string) error {
-	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, streamKey, fmt.Sprintf("%x %d", key, s.streams.Add(1))))
-	stream := newStream(s.client)
-	defer stream.end()
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, streamKey, fmt.Sprintf("%x", key)))
 	defer cancel()
-	answers := stream.Watch(ctx, key)
+	answers := s.client.Watcher.Watch(ctx, key)
 	s.locked(func(*core, time.Time) { w.ready = true })
 	s.nudge()
 	for answer := range answers {

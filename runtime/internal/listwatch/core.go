@@ -30,9 +30,6 @@ const (
 	// steadyAfter is how long a watch must have lived for the next failure to be retried at once.
 	steadyAfter = 5 * time.Second
 
-	// youngFor is how long after a watch was opened a reconnect may be told that came before.
-	youngFor = time.Second
-
 	// firstRetryPause is the pause after a failure, and firstRefusedPause that after a refusal, which
 	// lasts until someone changes something.
 	firstRetryPause   = 50 * time.Millisecond
@@ -60,7 +57,7 @@ const (
 	callList                  // read a page of the range
 	callListLocal             // read one as one member sees it, which takes no leader
 	callWatch                 // open a watch from the revision on
-	callWait                  // wait until an instant, for an answer of the watch, or for the stream or the connection to be made anew
+	callWait                  // wait until an instant, for an answer of the watch, or for the stream to be lost or the connection to be back
 	callVerify                // read a page of the range beside the watch
 	callHead                  // read where etcd is, or take what another range has read
 	callProbe                 // read the number of keys and the one changed last
@@ -74,8 +71,7 @@ type event struct {
 	head   head                    // callHead
 	latest int64                   // callHead, callProbe: the highest revision that a watch of the stream began at
 	answer *clientv3.WatchResponse // callWait
-	lost   bool                    // callWait: the stream of the watch was lost, and is about to be made anew
-	anew   bool                    // callWait: the stream of the watch was made anew
+	lost   bool                    // callWait: the stream of the watch was lost, and is being made anew
 	back   bool                    // callPause, callWait: the connection to etcd is back
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
@@ -133,14 +129,13 @@ type core[T any] struct {
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
 	listWhy   error           // ... and what it does not say itself
-	anySize   bool            // pages may have any number of keys, for their size is bounded
 	retries   backoff.Backoff // of lists that failed
 	refusals  backoff.Backoff // of lists that were refused
 	rebuilds  backoff.Backoff // of watches
 
 	openedAt   time.Time     // when the watch was opened; zero: there is none
 	signOfLife time.Time     // when the watch may be asked for a sign of life again
-	anew       bool          // callVerify is for a stream that was made anew
+	back       bool          // callVerify is for a connection that is back
 	listedAt   time.Time     // when a list was last complete
 	leftPause  time.Duration // see firstLeftPause
 
@@ -160,12 +155,12 @@ type core[T any] struct {
 func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 	c := &core[T]{
 		name:      spec.Range.From,
-		listBound: firstListBound, anySize: boundsPages(cfg.Client),
-		retries:  backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
-		refusals: backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
-		rebuilds: backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
+		listBound: firstListBound,
+		retries:   backoff.Backoff{Base: firstRetryPause, Max: maxListPause},
+		refusals:  backoff.Backoff{Base: firstRefusedPause, Max: max(cfg.MaxRefusedPause, firstRefusedPause)},
+		rebuilds:  backoff.Backoff{Base: firstRetryPause, Max: maxWatchPause},
 	}
-	c.replica.life.often = !cfg.Streams.seen
+	c.replica.life.often = !cfg.Streams.connected
 	c.replica.set = set[T]{decode: spec.Decode, equal: cfg.Equal, malformed: c.malformed, size: cfg.Size, bounds: cfg.Bounds, maxKey: len(spec.Range.From) + maxSuffix}
 	if last := spec.Last; last != nil {
 		c.replica.set.start(last.Items)
@@ -215,15 +210,7 @@ func (c *core[T]) next(e event, now time.Time) action {
 
 // list has the next page of the list under way read.
 func (c *core[T]) list(call call, bound time.Duration) action {
-	next := c.listing.page()
-	switch {
-	case c.anySize:
-	case c.listing.header == nil:
-		next.limit = min(next.limit, unboundedFirst)
-	default:
-		next.limit = min(next.limit, unboundedPage)
-	}
-	return action{call: call, bound: bound, page: next}
+	return action{call: call, bound: bound, page: c.listing.page()}
 }
 
 // page takes the outcome of reading a page, and reports whether to read another now. An error ends this try; the
@@ -349,20 +336,14 @@ func (c *core[T]) woken(e event, now time.Time) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.lost {
+	if e.lost && !c.replica.life.suspect() {
 		c.replica.life.trouble(now)
 	}
-	if c.anew = e.anew || e.back && c.mayHaveMoved(now); c.anew || c.replica.moved {
+	if c.back = e.back; c.back || c.replica.moved {
 		c.flush(now)
 		return c.list(callVerify, firstListBound)
 	}
 	return c.wait(now)
-}
-
-// mayHaveMoved reports whether a reconnect may have led the watch to another etcd than that of the list. Its stream does not
-// tell where streams are made anew unseen, and where the connection was lost before there was a watch.
-func (c *core[T]) mayHaveMoved(now time.Time) bool {
-	return c.replica.life.often || now.Sub(c.openedAt) < youngFor
 }
 
 // wait waits for the watch, unless something else is due before.
@@ -416,8 +397,8 @@ func (c *core[T]) verified(e event, now time.Time) action {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
-	if c.anew {
-		c.replica.anew(now)
+	if c.back {
+		c.replica.reconnected(now)
 		c.signOfLife = time.Time{}
 	}
 	return c.wait(now)

@@ -19,7 +19,6 @@ const ms = time.Millisecond
 var (
 	ok      = event{}
 	lost    = event{lost: true}
-	anew    = event{anew: true}
 	back    = event{back: true}
 	closed  = failed(errClosed)
 	late    = failed(context.DeadlineExceeded)
@@ -368,8 +367,8 @@ func TestK9_CoreBacksOffFromRefusals(t *testing.T) {
 
 func TestCoreVerifies(t *testing.T) {
 	for name, rules := range map[string][]rule{
-		"another stream": with(watching,
-			rule{1 * time.Second, anew, "verify within 1s"},
+		"the connection is back": with(watching,
+			rule{1 * time.Second, back, "verify within 1s"},
 			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
 			rule{1 * time.Second, answered(events(10)), "wait 4s"},
@@ -380,31 +379,38 @@ func TestCoreVerifies(t *testing.T) {
 			rule{6 * time.Second, late, "read where etcd is within 500ms"},
 			rule{6500 * ms, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
+		"a stream that is made anew again and again": with(watching,
+			rule{2 * time.Second, lost, "request progress within 1s"},
+			rule{3 * time.Second, late, "request progress within 1s"},
+			rule{4 * time.Second, late, "request progress within 1s"},
+			rule{4 * time.Second, ok, "wait 1s"},
+			rule{4500 * ms, lost, "wait 500ms"},
+			rule{5 * time.Second, lost, "request progress within 1s"},
+			rule{6 * time.Second, late, "read where etcd is within 500ms"},
+			rule{6 * time.Second, where(10, 6*time.Second), "wait 4s"},
+			rule{7 * time.Second, lost, "request progress within 1s"},
+		),
 		"a stream that is lost for a moment": with(watching,
 			rule{2 * time.Second, lost, "request progress within 1s"},
 			rule{2 * time.Second, ok, "wait 1s"},
-			rule{2 * time.Second, anew, "verify within 1s"},
+			rule{2 * time.Second, back, "verify within 1s"},
 			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
 		),
-		"a reconnect, where streams are made anew unseen": with(watching,
+		"another connection, which shows what the watch has missed": with(watching,
 			rule{1 * time.Second, back, "verify within 1s"},
-			rule{1 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
-		),
-		"another stream, which shows what the watch has missed": with(watching,
-			rule{1 * time.Second, anew, "verify within 1s"},
 			rule{1 * time.Second, read(list(12, kv("b", "1", 12))), "publish [b=1], request progress within 1s"},
 			rule{1 * time.Second, ok, "wait 1s"},
 		),
-		"another stream of a watch that never answers": with(watching,
+		"another connection of a watch that never answers": with(watching,
 			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
 			rule{8 * time.Second, where(10, 8*time.Second), "wait 4s"},
-			rule{9 * time.Second, anew, "verify within 1s"},
+			rule{9 * time.Second, back, "verify within 1s"},
 			rule{9 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
 			rule{9 * time.Second, ok, "wait 1s"},
 		),
-		"another member of a stream that was made anew": with(watching,
+		"another member after a reconnect": with(watching,
 			rule{1 * time.Second, from(7, answered(events(10))), "wait 4s"},
-			rule{2 * time.Second, anew, "verify within 1s"},
+			rule{2 * time.Second, back, "verify within 1s"},
 			rule{2 * time.Second, read(list(10, kv("a", "1", 5))), "request progress within 1s"},
 			rule{2 * time.Second, ok, "wait 1s"},
 			rule{2 * time.Second, from(8, answered(events(10))), "wait 4s"},
@@ -416,30 +422,15 @@ func TestCoreVerifies(t *testing.T) {
 			rule{3 * time.Second, read(list(12, kv("a", "1", 5), kv("b", "1", 12))), "wait 4s"},
 		),
 		"another history": with(watching,
-			rule{1 * time.Second, anew, "verify within 1s"},
+			rule{1 * time.Second, back, "verify within 1s"},
 			rule{1 * time.Second, read(list(9, kv("a", "1", 5))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 		),
 		"no answer": with(watching,
-			rule{1 * time.Second, anew, "verify within 1s"},
+			rule{1 * time.Second, back, "verify within 1s"},
 			rule{2 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
 	} {
 		t.Run(name, func(t *testing.T) { testCore(testSpec()).follow(t, rules...) })
-	}
-}
-
-// TestCoreLeavesReconnectsToTheStream has a range whose stream tells when it is made anew take no notice of a reconnect, unless that
-// may have come between the list and the watch.
-func TestCoreLeavesReconnectsToTheStream(t *testing.T) {
-	for name, rules := range map[string][]rule{
-		"watching":               with(watching, rule{youngFor, back, "wait 3s"}),
-		"the watch is just open": with(watching, rule{youngFor - 1, back, "verify within 1s"}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := testCore(testSpec())
-			c.replica.life.often = false
-			c.follow(t, rules...)
-		})
 	}
 }
 

@@ -2,104 +2,178 @@ package listwatch
 
 import (
 	"context"
-	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
-// silentEtcd does not answer watches, or does not even connect.
-type silentEtcd struct {
-	connects bool
-	reached  chan struct{} // receives when it is being connected to, and when a watch is asked for
+// theirs is a WatchClient of the caller's. It makes no stream before connect is closed, and answers nothing before answer is.
+type theirs struct {
+	connect, answer, lose chan struct{}
+
+	made chan string // receives when a stream is being made
 }
 
-type silentStream struct {
-	etcdserverpb.Watch_WatchClient
-	ctx     context.Context
-	reached chan struct{}
+func newTheirs() *theirs {
+	return &theirs{connect: make(chan struct{}), answer: make(chan struct{}), lose: make(chan struct{}), made: make(chan string, 100)}
 }
 
-func (e silentEtcd) Watch(ctx context.Context, _ ...grpc.CallOption) (etcdserverpb.Watch_WatchClient, error) {
-	e.reached <- struct{}{}
-	if !e.connects {
-		<-ctx.Done()
+func (e *theirs) Watch(ctx context.Context, _ ...grpc.CallOption) (etcdserverpb.Watch_WatchClient, error) {
+	md, _ := metadata.FromOutgoingContext(ctx)
+	e.made <- strings.Join(md.Get(streamKey), ",")
+	select {
+	case <-e.connect:
+		return &theirStream{ctx: ctx, e: e, asked: make(chan struct{}, 100)}, nil
+	case <-ctx.Done():
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
-	return silentStream{ctx: ctx, reached: e.reached}, nil
 }
 
-func (s silentStream) Send(*etcdserverpb.WatchRequest) error {
-	s.reached <- struct{}{}
+type theirStream struct {
+	etcdserverpb.Watch_WatchClient
+	ctx   context.Context
+	e     *theirs
+	asked chan struct{} // receives when a watch is asked for
+	id    int64
+}
+
+func (s *theirStream) Send(req *etcdserverpb.WatchRequest) error {
+	if req.GetCreateRequest() != nil {
+		s.asked <- struct{}{}
+	}
 	return nil
 }
 
-func (s silentStream) Recv() (*etcdserverpb.WatchResponse, error) {
-	<-s.ctx.Done()
-	return nil, status.FromContextError(s.ctx.Err()).Err()
+func (s *theirStream) Recv() (*etcdserverpb.WatchResponse, error) {
+	asked := s.asked
+	for {
+		select {
+		case <-asked:
+			select {
+			case <-s.e.answer:
+			case <-s.ctx.Done():
+				return nil, status.FromContextError(s.ctx.Err()).Err()
+			}
+			s.id++
+			return &etcdserverpb.WatchResponse{Header: &etcdserverpb.ResponseHeader{Revision: 1}, WatchId: s.id, Created: true}, nil
+		case s.e.lose <- struct{}{}:
+			return nil, status.Error(codes.Unavailable, "lost")
+		case <-s.ctx.Done():
+			return nil, status.FromContextError(s.ctx.Err()).Err()
+		}
+	}
 }
 
-func (s silentStream) CloseSend() error { return nil }
+func (s *theirStream) CloseSend() error { return nil }
 
-// serving counts the goroutines of the etcd client's streams.
-func serving() int {
-	buf := make([]byte, 4<<20)
-	return strings.Count(string(buf[:runtime.Stack(buf, true)]), "go.etcd.io/etcd/client/v3.(*watchG")
+// opens returns how a watch is opened by a Watcher that the caller has made of a stub.
+func opens(t *testing.T, e *theirs) func(context.Context) clientv3.WatchChan {
+	client := clientv3.NewCtxClient(t.Context())
+	client.Watcher = clientv3.NewWatchFromWatchClient(e, client)
+	return func(ctx context.Context) clientv3.WatchChan { return client.Watch(ctx, "a", clientv3.WithRev(2)) }
 }
 
-// A watch that is given up while it is opened leaves no stream behind, once that has no other watch.
-func TestStreamsThatAreGivenUpEnd(t *testing.T) {
-	for name, etcd := range map[string]silentEtcd{
-		"there is no connection": {connects: false, reached: make(chan struct{}, 10)},
-		"etcd does not answer":   {connects: true, reached: make(chan struct{}, 10)},
-	} {
+// However many watches are given up while they are opened, few streams are made for them, and watches can be opened
+// on each once etcd answers.
+func TestG30_StreamsAreUsedAgain(t *testing.T) {
+	for name, connects := range map[string]bool{"there is no connection": false, "etcd does not answer": true} {
 		t.Run(name, func(t *testing.T) {
-			s := NewStreams()
-			watcher := clientv3.NewWatchFromWatchClient(boundedWatch{etcd, s}, clientv3.NewCtxClient(t.Context()))
-			ctx, cancel := context.WithCancel(t.Context())
-			watched := make(chan struct{})
-			give := func() *follower { return &follower{lost: func() {}, anew: func() {}} }
-			other := s.follow(0, give(), func() {})
-			stop := s.follow(0, give(), func() {
-				go func() {
-					defer close(watched)
-					for range watcher.Watch(s.on(ctx, 0), "a") {
-					}
-				}()
-				if <-etcd.reached; etcd.connects {
-					<-etcd.reached
+			e, s := newTheirs(), NewStreams()
+			if connects {
+				close(e.connect)
+			}
+			watch := opens(t, e)
+			// open follows a stream, and opens a watch on it.
+			open := func(ctx context.Context) (stream uint64, stop func()) {
+				stream, err := s.open(t.Context())
+				if err != nil {
+					t.Fatal(err)
 				}
-			})
-			s.retire(0)
-			cancel()
-			<-watched
-			stop()
-			if serving() == 0 {
-				t.Error("a stream ends that another watch follows")
+				defer s.opened()
+				stop = s.follow(stream, &follower{lost: func() {}})
+				ctx, opened := s.watchOn(ctx, stream)
+				watch(ctx)
+				opened()
+				return stream, stop
 			}
-			other()
-			for deadline := time.Now().Add(5 * time.Second); serving() > 0; runtime.Gosched() {
-				if time.Now().After(deadline) {
-					t.Fatal("goroutines of the stream are left")
+			made := make(map[uint64]bool)
+			for range 30 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if !made[s.current] {
+					go func() { <-e.made; cancel() }()
+				} else {
+					cancel()
 				}
+				stream, stop := open(ctx)
+				made[stream] = true
+				s.retire(stream)
+				stop()
 			}
-			if len(s.ends) != 0 {
-				t.Errorf("%d streams are remembered that have ended", len(s.ends))
+			if len(made) > spareStreams+1 {
+				t.Errorf("%d streams are made, want %d at the most", len(made), spareStreams+1)
 			}
-			late, _ := s.bound(s.on(t.Context(), 0))
-			if late.Err() == nil || len(s.ends) != 0 {
-				t.Error("a stream that has no watch can be made again")
+			if !connects {
+				close(e.connect)
 			}
-			current, end := s.bound(s.on(t.Context(), 1))
-			if current.Err() != nil {
-				t.Error("a stream that is not retired is not used")
+			close(e.answer)
+			for range made {
+				ctx, cancel := context.WithCancel(t.Context())
+				stream, stop := open(ctx)
+				cancel()
+				s.retire(stream)
+				stop()
 			}
-			end()
+			if n := len(s.unused); n > spareStreams+1 {
+				t.Errorf("%d streams are kept without a watch", n)
+			}
 		})
+	}
+}
+
+func TestStreamsWithAWatchAreNotUsedAgain(t *testing.T) {
+	s := NewStreams()
+	stop := s.follow(0, &follower{lost: func() {}})
+	for range 10 {
+		s.retire(s.current)
+		if s.current == 0 {
+			t.Fatal("a stream is used again that has a watch")
+		}
+	}
+	stop()
+	used := map[uint64]bool{}
+	for range 2 * spareStreams {
+		s.retire(s.current)
+		used[s.current] = true
+	}
+	if !used[0] {
+		t.Errorf("the streams %v are used, and not that which has no watch any more", used)
+	}
+}
+
+// TestD4_AStreamThatIsMadeAnewIsTold has the etcd client make the stream of two watches anew, which it hides.
+func TestD4_AStreamThatIsMadeAnewIsTold(t *testing.T) {
+	e, s := newTheirs(), NewStreams()
+	close(e.connect)
+	close(e.answer)
+	open := opens(t, e)
+	told := make(chan int, 10)
+	for i := range 2 {
+		defer s.follow(0, &follower{lost: func() { told <- i }})()
+		ctx, opened := s.watchOn(t.Context(), 0)
+		open(ctx)
+		opened()
+	}
+	if len(told) != 0 {
+		t.Errorf("%d are told of a stream that stands", len(told))
+	}
+	<-e.lose
+	if a, b := <-told, <-told; a+b != 1 {
+		t.Errorf("%d and %d are told, want each", a, b)
 	}
 }

@@ -123,7 +123,7 @@ func (l *life) heard(b byte) event {
 	case 0:
 		return event{}
 	case 1:
-		return []event{anew, back, {lost: true}, {}}[b>>2&3]
+		return []event{back, back, {lost: true}, {}}[b>>2&3]
 	}
 	resp := watchAnswer(l.header())
 	switch b >> 2 & 3 {

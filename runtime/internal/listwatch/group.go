@@ -51,8 +51,7 @@ func (g *Group[T]) Follow(spec Spec[T], sink func(Update[T])) (stop func()) {
 }
 
 // Reconnected tells that the connection to etcd is back, which the etcd client hides: etcd may be another than before. A
-// range that waits to be listed is listed at once. One whose watch has a stream that is made anew unseen is verified,
-// and its watch asked for a sign of life; the others are when their stream is made anew.
+// range that waits to be listed is listed at once. The others are verified, and their watches asked for a sign of life.
 func (g *Group[T]) Reconnected() {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -1,6 +1,7 @@
 package listwatch
 
 import (
+	"errors"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -12,12 +13,15 @@ import (
 
 const (
 	// firstPage is how many keys the first page of a list asks for. A later page asks for as many as make about
-	// pageBytes, by the sizes in the page before it.
-	firstPage = 1000
-	minPage   = 100 // where etcd is slow
-	maxPage   = 10_000
+	// pageBytes, by the sizes in the page before it. The etcd client may take answers of any size, and an entry may have
+	// 1.5 MiB by default, so no page has many.
+	firstPage = 32
+	minPage   = 8 // where etcd is slow
+	maxPage   = 64
 	pageBytes = 512 << 10
 )
+
+var errTooLarge = errors.New("the entry is too large to be received")
 
 // page is a part of a range that is to be read.
 type page struct {

@@ -14,7 +14,6 @@
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
-//	client.go   a client that receives no answer of any size
 //
 // The first eight do no I/O, start nothing and read no clock.
 package listwatch

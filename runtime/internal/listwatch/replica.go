@@ -131,8 +131,8 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64, now time.Time) 
 	return nil
 }
 
-// anew notes that the stream of the watch was made anew, maybe to another member or another etcd.
-func (r *replica[T]) anew(now time.Time) {
+// reconnected notes that the watch goes on over another connection, maybe at another member or another etcd.
+func (r *replica[T]) reconnected(now time.Time) {
 	r.member = 0
 	r.life.trouble(now)
 }

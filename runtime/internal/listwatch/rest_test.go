@@ -98,7 +98,7 @@ func quiet(t *testing.T, then func(e *quietEtcd, g *Group[string], relisted *ato
 		g := newGroup(nil, &hooks{}, &bytes.Buffer{})
 		g.cfg.Hooks.Relisted = func(string) { relisted.Add(1) }
 		g.cfg.Client, g.cfg.Streams = e, NewStreams()
-		g.cfg.Streams.seen = true
+		g.cfg.Streams.connected = true
 		defer g.Close()
 		for range 100 {
 			follow(g)

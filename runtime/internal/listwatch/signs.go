@@ -53,6 +53,9 @@ func (s *signs) trouble(now time.Time) {
 	}
 }
 
+// suspect reports whether there has been no sign of life since there was trouble.
+func (s *signs) suspect() bool { return s.heardAt.Before(s.troubleAt) }
+
 // heard notes an answer of the watch, which may be a progress notification.
 func (s *signs) heard(progress bool, now time.Time) {
 	s.heardAt, s.answerBy, s.quiet = now, time.Time{}, false

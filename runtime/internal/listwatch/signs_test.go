@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // TestSigns goes through what happens to a watch, and says after each event when a sign of life is due, and how it is asked for.
@@ -123,6 +125,24 @@ func dueText(l *signs, now time.Time) string {
 	at, by := l.due(now)
 	name := map[call]string{callProgress: "progress", callHead: "head", callProbe: "probe"}[by]
 	return fmt.Sprintf("%s in %v", name, max(0, at.Sub(now)))
+}
+
+// TestK12_WithoutAConnectionSignsAreFrequent has the watches of a client without a connection asked often.
+func TestK12_WithoutAConnectionSignsAreFrequent(t *testing.T) {
+	for _, connected := range []bool{false, true} {
+		streams := StreamsOf(clientv3.NewCtxClient(t.Context()))
+		if connected {
+			client, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			streams = StreamsOf(client)
+		}
+		if c := newCore(testSpec(), &Config[string]{Streams: streams}); c.replica.life.often == connected {
+			t.Errorf("with a connection %v, often is %v", connected, connected)
+		}
+	}
 }
 
 // TestSignsOfAWatchThatMovesUnseen has it asked as often in peace as after trouble.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -15,31 +16,44 @@ import (
 // distinct outgoing metadata.
 const streamKey = "etcd-discovery-stream"
 
+// spareStreams is how many streams without a watch are kept before the first of them is used again: one may be of a member
+// that hangs.
+const spareStreams = 3
+
 // Streams numbers the gRPC streams that the watches of an etcd client share. A stream authenticates once,
 // so a fault such as an expired token stays with it: after any failure, watches open on the next one. Watches that
-// share a stream are told when it is lost and made anew, and share their signs of life.
+// share a stream are told when it is lost, and share their signs of life.
+//
+// The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on it is
+// closed. Nobody else can end it. So streams that have no watch are used again, and few are ever left.
 //
 // One watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that never
 // ends, and its Close then never returns.
 type Streams struct {
-	n    atomic.Uint64
-	turn chan struct{} // holds a value while a watch is being opened
-	seen bool          // made and lost are called
+	turn      chan struct{} // holds a value while a watch is being opened
+	connected bool          // the client has a connection, whose returns are told
 
 	reading chan struct{} // holds a value while head reads
 
 	mu        sync.Mutex
 	pulse     pulse
+	current   uint64                            // where watches are opened
+	numbered  uint64                            // the highest stream so far
+	unused    []uint64                          // streams before the current one that have no watch
 	followers map[uint64]map[*follower]struct{} // by their stream
-	ends      map[uint64]context.CancelFunc     // of the streams that the etcd client has made or is making
 }
 
-// NewStreams returns the streams of a client that makes them anew unseen. [Bounded] returns those of one that does not.
+// StreamsOf returns the streams of a client. One that was put together from parts may have no connection. Nothing tells then
+// that its etcd may have become another one, so its watches are asked for signs of life often.
+func StreamsOf(c *clientv3.Client) *Streams {
+	s := NewStreams()
+	s.connected = c.ActiveConnection() != nil
+	return s
+}
+
+// NewStreams returns the streams of a client without a connection.
 func NewStreams() *Streams {
-	return &Streams{
-		turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
-		followers: make(map[uint64]map[*follower]struct{}), ends: make(map[uint64]context.CancelFunc),
-	}
+	return &Streams{turn: make(chan struct{}, 1), reading: make(chan struct{}, 1), followers: make(map[uint64]map[*follower]struct{})}
 }
 
 // open waits for the turn to open a watch, and returns the stream to open it on. The caller gives the turn back by
@@ -47,7 +61,9 @@ func NewStreams() *Streams {
 func (s *Streams) open(ctx context.Context) (stream uint64, err error) {
 	select {
 	case s.turn <- struct{}{}:
-		return s.n.Load(), nil
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.current, nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
@@ -59,74 +75,92 @@ func (s *Streams) opened() { <-s.turn }
 func (s *Streams) retire(stream uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.n.CompareAndSwap(stream, stream+1)
-	s.endUnused(stream)
-}
-
-// endUnused ends a stream that has no watch and gets none any more. The etcd client keeps it if its watch was given up
-// while it was being opened. It must be called with mu held.
-func (s *Streams) endUnused(stream uint64) {
-	if end := s.ends[stream]; end != nil && s.unused(stream) {
-		end()
-		delete(s.ends, stream)
+	if stream != s.current {
+		return
+	}
+	if len(s.unused) < spareStreams {
+		s.numbered++
+		s.current = s.numbered
+	} else {
+		s.current, s.unused = s.unused[0], s.unused[1:]
+	}
+	if len(s.followers[stream]) == 0 {
+		s.unused = append(s.unused, stream)
 	}
 }
 
-func (s *Streams) unused(stream uint64) bool {
-	return stream < s.n.Load() && len(s.followers[stream]) == 0
-}
-
-// bound returns the context for a stream that the etcd client is about to make, which ends when the stream is not used any
-// more or end is called.
-func (s *Streams) bound(ctx context.Context) (_ context.Context, end context.CancelFunc) {
-	ctx, end = context.WithCancel(ctx)
-	stream, ok := streamOf(ctx)
-	if !ok {
-		return ctx, end
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if before := s.ends[stream]; before != nil {
-		before() // the client makes a stream anew when it has lost it
-	}
-	s.ends[stream] = end
-	s.endUnused(stream)
-	return ctx, end
-}
-
-// on returns the context of calls on a stream.
+// on returns the context of calls on a stream, which takes a member that has a leader.
 func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, streamKey, strconv.FormatUint(stream, 10))
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, strconv.FormatUint(stream, 10))
+}
+
+// watchOn returns the context of a watch on a stream. From the call of opened on, it tells the watches on the stream when that
+// is made anew.
+func (s *Streams) watchOn(ctx context.Context, stream uint64) (_ context.Context, opened func()) {
+	var isOpen atomic.Bool
+	return streamContext{s.on(ctx, stream), func() {
+		if isOpen.Load() {
+			s.lost(stream)
+		}
+	}}, func() { isOpen.Store(true) }
+}
+
+// streamContext is the context of a watch. The etcd client makes a lost stream anew without a word, but whoever makes a
+// stream asks its context for the metadata to be sent.
+type streamContext struct {
+	context.Context
+	asked func()
+}
+
+func (c streamContext) Value(key any) any {
+	if key == outgoing {
+		c.asked()
+	}
+	return c.Context.Value(key)
+}
+
+// outgoing is the key of a context's metadata to be sent.
+var outgoing = func() (outgoing any) {
+	metadata.FromOutgoingContext(keyContext{context.Background(), &outgoing})
+	return outgoing
+}()
+
+// keyContext notes the key that it is asked for.
+type keyContext struct {
+	context.Context
+	key *any
+}
+
+func (c keyContext) Value(key any) any {
+	*c.key = key
+	return nil
 }
 
 // follower is a watch that is told of its stream.
 type follower struct {
-	lost, anew func() // called when the stream is lost, and when it is made anew; both must return at once
+	lost func() // called when the stream is lost and being made anew; must return at once
 
 	// Guarded by Streams.mu.
 	first int64 // the revision that the watch began at, or no less than that if its stream was made anew since
-	makes bool  // the stream is about to be made for this watch
 }
 
-// follow opens a watch on a stream, and tells f of the stream from then on, until stop is called.
-func (s *Streams) follow(stream uint64, f *follower, open func()) (stop func()) {
+// follow tells f of a stream, until stop is called.
+func (s *Streams) follow(stream uint64, f *follower) (stop func()) {
 	s.mu.Lock()
-	f.makes = len(s.followers[stream]) == 0
-	if f.makes {
+	defer s.mu.Unlock()
+	if s.followers[stream] == nil {
 		s.followers[stream] = make(map[*follower]struct{})
 	}
 	s.followers[stream][f] = struct{}{}
-	s.mu.Unlock()
-	open()
-	s.mu.Lock()
-	f.makes = false
-	s.mu.Unlock()
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		if delete(s.followers[stream], f); len(s.followers[stream]) == 0 {
-			delete(s.followers, stream)
-			s.endUnused(stream)
+		if delete(s.followers[stream], f); len(s.followers[stream]) > 0 {
+			return
+		}
+		delete(s.followers, stream)
+		if stream != s.current {
+			s.unused = append(s.unused, stream)
 		}
 	}
 }
@@ -150,45 +184,13 @@ func (s *Streams) latest(stream uint64) int64 {
 	return latest
 }
 
-// lost notes that the etcd client has lost the stream of a context.
-func (s *Streams) lost(ctx context.Context) {
-	s.tell(ctx, func(f *follower) { f.lost() })
-}
-
-// made notes that the etcd client has made the stream of a context. If it was not for the first watch on it, it may lead
-// to another etcd than before.
-func (s *Streams) made(ctx context.Context) {
-	s.tell(ctx, func(f *follower) {
-		if f.makes {
-			f.makes = false
-		} else {
-			f.anew()
-		}
-	})
-}
-
-// tell calls f for the watches on the stream of a context.
-func (s *Streams) tell(ctx context.Context, f func(*follower)) {
-	stream, ok := streamOf(ctx)
-	if !ok {
-		return
-	}
+// lost tells the watches on a stream that it is being made anew.
+func (s *Streams) lost(stream uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for follower := range s.followers[stream] {
-		f(follower)
+	for f := range s.followers[stream] {
+		f.lost()
 	}
-}
-
-// streamOf returns the stream that a context is of, false if it is of none.
-func streamOf(ctx context.Context) (stream uint64, ok bool) {
-	md, _ := metadata.FromOutgoingContext(ctx)
-	for _, text := range md.Get(streamKey) {
-		if stream, err := strconv.ParseUint(text, 10, 64); err == nil {
-			return stream, true
-		}
-	}
-	return 0, false
 }
 
 // ask reports whether a stream is to be asked for progress now.

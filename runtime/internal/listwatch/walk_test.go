@@ -388,7 +388,7 @@ func (w *walked) notice() bool {
 		return false
 	}
 	w.check, w.resume = false, nil
-	w.step(event{back: w.do.call == callPause || w.core.replica.life.often, anew: w.do.call == callWait && !w.core.replica.life.often})
+	w.step(event{back: true})
 	return true
 }
 

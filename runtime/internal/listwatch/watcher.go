@@ -20,7 +20,6 @@ type watcher[T any] struct {
 	spec Spec[T]
 	sink func(Update[T])
 	lost chan struct{} // receives when the stream of the watch was lost
-	anew chan struct{} // receives when the stream of the watch was made anew
 	back chan struct{} // receives when the connection to etcd is back
 
 	// Used by run alone.
@@ -37,7 +36,7 @@ type watcher[T any] struct {
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
 	return &watcher[T]{
 		cfg: cfg, spec: spec, sink: sink,
-		lost: make(chan struct{}, 1), anew: make(chan struct{}, 1), back: make(chan struct{}, 1),
+		lost: make(chan struct{}, 1), back: make(chan struct{}, 1),
 		core: newCore(spec, cfg),
 	}
 }
@@ -120,7 +119,7 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// verify reads a page beside the watch. If the watch goes on on a stream that was made anew, it has begun by then.
+// verify reads a page beside the watch. If the watch goes on with another etcd, that has reached the revision which it goes on at.
 func (w *watcher[T]) verify(ctx context.Context, a action) event {
 	e := w.read(ctx, a, a.page.opts(w.spec.Range)...)
 	if e.err == nil {
@@ -133,19 +132,20 @@ func (w *watcher[T]) verify(ctx context.Context, a action) event {
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	ctx, w.cancel = context.WithCancel(ctx)
 	overdue := time.AfterFunc(a.bound, w.cancel)
-	stream, err := w.cfg.Streams.open(ctx)
+	streams := w.cfg.Streams
+	stream, err := streams.open(ctx)
 	if err != nil {
 		return event{err: errNotOpened}
 	}
-	defer w.cfg.Streams.opened()
+	defer streams.opened()
 	w.stream = stream
-	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }, anew: func() { signal(w.anew) }}
-	w.leave = w.cfg.Streams.follow(stream, w.follower, func() {
-		w.answers = w.cfg.Client.Watch(w.onStream(ctx), w.spec.Range.From,
-			w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
-	})
+	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
+	w.leave = streams.follow(stream, w.follower)
+	ctx, opened := streams.watchOn(ctx, stream)
+	w.answers = w.cfg.Client.Watch(ctx, w.spec.Range.From, w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
+	opened()
 	if !overdue.Stop() {
-		w.cfg.Streams.retire(stream) // before the next one has its turn
+		streams.retire(stream) // before the next one has its turn
 		return event{err: errNotOpened}
 	}
 	return event{}
@@ -160,7 +160,6 @@ func (w *watcher[T]) closeWatch() {
 		w.leave()
 		w.leave = nil
 		drain(w.lost)
-		drain(w.anew)
 	}
 }
 
@@ -201,14 +200,9 @@ func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) e
 	if !w.cfg.Streams.ask(w.stream) {
 		return event{}
 	}
-	ctx, cancel := context.WithTimeout(w.onStream(ctx), bound)
+	ctx, cancel := context.WithTimeout(w.cfg.Streams.on(ctx, w.stream), bound)
 	defer cancel()
 	return event{err: w.cfg.Client.RequestProgress(ctx)}
-}
-
-// onStream returns the context of calls on the watch's stream.
-func (w *watcher[T]) onStream(ctx context.Context) context.Context {
-	return w.cfg.Streams.on(clientv3.WithRequireLeader(ctx), w.stream)
 }
 
 func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
@@ -221,8 +215,6 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 		return event{answer: &answer}
 	case <-w.lost:
 		return event{lost: true}
-	case <-w.anew:
-		return event{anew: true}
 	case <-w.back:
 		return event{back: true}
 	case <-w.timer.C:

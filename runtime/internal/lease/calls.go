@@ -9,6 +9,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+// markTimeout bounds the call that marks keys as leaving, which holds up the deletion after it.
+const markTimeout = time.Second
+
 // do makes one call, and hands its outcome to the core.
 func (s *Session) do(o op) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeoutOf(o))
@@ -26,7 +29,7 @@ func (s *Session) do(o op) {
 	}
 }
 
-// timeoutOf returns the bound of a call. It is short for a mark, which holds up the deletion after it.
+// timeoutOf returns the bound of a call.
 func timeoutOf(o op) time.Duration {
 	if o, ok := o.(writeOp); ok && o.steps[0].kind == mark {
 		return markTimeout
@@ -44,10 +47,7 @@ func (s *Session) grant(ctx context.Context, o grantOp) {
 		s.locked(func(c *core, now time.Time) { c.grantFailed(now, err) })
 		return
 	}
-	s.locked(func(c *core, now time.Time) {
-		c.granted(now, resp.ID, time.Duration(resp.TTL)*time.Second)
-		c.proveGrant(sent, resp.ID)
-	})
+	s.locked(func(c *core, now time.Time) { c.granted(now, sent, resp.ID, time.Duration(resp.TTL)*time.Second) })
 }
 
 func (s *Session) revoke(ctx context.Context, o revokeOp) {

@@ -34,7 +34,7 @@ func (s *script) stand(key string) {
 // stands reports whether the candidate of a key may lead as far as the session knows, and checks that with etcd.
 func (s *script) stands(key string) bool {
 	s.t.Helper()
-	is := s.core.candidacy(s.now, s.entries[key])
+	is := s.entries[key].candidacyOf(s.now, &s.core.leases)
 	if is == (Candidacy{}) {
 		return false
 	}
@@ -174,13 +174,13 @@ func TestG31_GrantedLater(t *testing.T) {
 }
 
 // A candidacy counts from when a renewal was sent, and a chain of renewals that broke is not mended by a late one.
-func TestProofs(t *testing.T) {
+func TestConfirmations(t *testing.T) {
 	s := newScript(t)
 	s.stand("a")
-	e, begun := s.entries["a"], s.core.held(1).proven
+	e, begun := s.entries["a"], s.core.get(1).confirmed
 	until := func(want time.Time) {
 		t.Helper()
-		if got := s.core.candidacy(begun, e).Until; !got.Equal(want) {
+		if got := e.candidacyOf(begun, &s.core.leases).Until; !got.Equal(want) {
 			t.Errorf("until %v, want %v", got, want)
 		}
 	}
@@ -188,33 +188,33 @@ func TestProofs(t *testing.T) {
 	until(begun.Add(life))
 	s.core.renewed(begun.Add(time.Second), 1, ttl, 0) // an answer, to a request of an unknown time
 	until(begun.Add(life))
-	s.core.prove(begun.Add(time.Second), 1)
+	s.core.confirm(begun.Add(time.Second), 1)
 	until(begun.Add(time.Second + life))
-	s.core.prove(begun, 1) // overtaken
+	s.core.confirm(begun, 1) // overtaken
 	until(begun.Add(time.Second + life))
-	s.core.prove(begun.Add(time.Second+life), 1) // too late to tell
+	s.core.confirm(begun.Add(time.Second+life), 1) // too late to tell
 	until(begun.Add(time.Second + life))
-	s.core.prove(begun.Add(2*time.Second), 9) // not ours
-	if s.core.candidacy(begun.Add(time.Second+life), e) != (Candidacy{}) {
+	s.core.confirm(begun.Add(2*time.Second), 9) // not ours
+	if e.candidacyOf(begun.Add(time.Second+life), &s.core.leases) != (Candidacy{}) {
 		t.Error("it stands when its time has run out")
 	}
 
 	e.candidate().ambiguous = []clientv3.LeaseID{7} // it may be on a lease that is gone
 	until(time.Time{})
 	e.candidate().ambiguous = nil
-	s.core.held(1).revoking = true
+	s.core.get(1).revoking = true
 	until(time.Time{})
-	s.core.held(1).revoking = false
+	s.core.get(1).revoking = false
 
-	s.core.keepProven(begun.Add(life))
+	s.core.replaceLate(begun.Add(life), true)
 	if s.core.replace != nil {
 		t.Error("the lease is replaced before its time")
 	}
-	s.core.keepProven(begun.Add(time.Second + life))
+	s.core.replaceLate(begun.Add(time.Second+life), true)
 	if s.core.replace == nil {
 		t.Error("the lease is not replaced though nothing can prove it")
 	}
-	if due, wait := s.core.renewal(begun.Add(time.Second), 1); due || wait != ttl/provesIn {
+	if due, wait := s.core.renewalDue(begun.Add(time.Second), 1, s.core.elects()); due || wait != ttl/confirmsIn {
 		t.Errorf("renewal is due: %v, and again in %v", due, wait)
 	}
 }
@@ -227,7 +227,7 @@ func TestCandidaciesAreTold(t *testing.T) {
 		t.Helper()
 		var got []bool
 		for _, c := range s.core.candidacies(s.now) {
-			got = append(got, c.Created != 0)
+			got = append(got, c.candidacy.Created != 0)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)

@@ -18,7 +18,7 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "entry.go", "slot.go", "pacing.go", "leases.go", "candidate.go", "restore.go", "write.go", "probe.go", "refusal.go", "renew.go")
+	coretest.Check(t, "answers.go", "pacing.go", "slot.go", "leases.go", "entry.go", "candidate.go", "op.go", "core.go", "lifetime.go", "read.go", "write.go", "next.go")
 }
 
 // script is a life that is told what to do.
@@ -75,7 +75,7 @@ func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
 	s.t.Helper()
-	if err := s.core.update(s.entries[key], item(key, value)); err != nil {
+	if err := s.entries[key].update(item(key, value), s.core.lease); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -182,15 +182,15 @@ func TestCalls(t *testing.T) {
 			s.run(minute)
 			s.calls = nil
 			s.etcd.remove("a")
-			s.core.heard(s.now, "a", nil)
+			s.core.onEvent(s.now, "a", nil)
 			s.run(checkMin)
 		}, "check a, put a"},
 		{"our own put is not", func(s *script) {
 			s.have("a")
 			s.run(minute)
 			s.calls = nil
-			s.core.heard(s.now, "a", &keyValue{value: "v", lease: 1, rev: 101})
-			s.core.heard(s.now, "b", nil)
+			s.core.onEvent(s.now, "a", &keyValue{value: "v", lease: 1, rev: 101})
+			s.core.onEvent(s.now, "b", nil)
 			s.run(checkMin)
 		}, ""},
 		{"a renewal that tells of an earlier revision has the keys checked", func(s *script) {
@@ -305,7 +305,7 @@ func TestCalls(t *testing.T) {
 			s.core.nudge(s.now)
 			s.run(time.Second)
 			s.etcd.remove("a")
-			s.core.heard(s.now, "a", nil)
+			s.core.onEvent(s.now, "a", nil)
 		}, "check a, read a, put a, check a"},
 
 		{"G1: a lost lease is replaced", func(s *script) {
@@ -355,7 +355,7 @@ func TestCalls(t *testing.T) {
 		{"G22: a refused batch is halved down to the key at fault", func(s *script) {
 			s.add("a", "b", "c", "d")
 			s.etcd.unwritable["c"] = true
-			s.core.suspectAt = s.now.Add(minute)
+			s.core.faultAt = s.now.Add(minute)
 		}, "grant, put a b c d, put a b, put c d, put c, read c, put c, put d"},
 		{"G22: etcd is full: removals go through", func(s *script) {
 			s.have("a", "b")
@@ -526,10 +526,10 @@ func TestFailingWritesWait(t *testing.T) {
 func TestUpdateRefuses(t *testing.T) {
 	s := newScript(t)
 	s.have("a")
-	if err := s.core.update(s.entries["a"], item("b", "v")); err == nil {
+	if err := s.entries["a"].update(item("b", "v"), s.core.lease); err == nil {
 		t.Error("an update changed the key")
 	}
-	if err := s.core.update(s.entries["a"], nil); err == nil {
+	if err := s.entries["a"].update(nil, s.core.lease); err == nil {
 		t.Error("an update changed the layouts")
 	}
 	if _, err := s.core.add(s.now, item("a", "v"), false); err == nil {
@@ -554,7 +554,7 @@ func TestSynced(t *testing.T) {
 		{"never once it is given up", func(s *script) { s.have("a"); s.want("a", gone); s.settle() }, Closed, false, "closed"},
 		{"not while a put of what is to go is under way", func(s *script) {
 			s.add("a")
-			s.core.granted(s.now, 1, ttl)
+			s.core.granted(s.now, s.now, 1, ttl)
 			s.core.next(s.now)
 			s.want("a", gone)
 		}, Registering, false, "closed"},
@@ -602,7 +602,7 @@ func TestSynced(t *testing.T) {
 		{"it registers while a lease moves", func(s *script) {
 			s.have("a")
 			s.core.keepAliveEnded(s.now, 1, errors.New("ended"))
-			s.core.granted(s.now, 2, ttl)
+			s.core.granted(s.now, s.now, 2, ttl)
 		}, Registered, true, ""},
 		{"it is lost when its lease is not renewed", func(s *script) {
 			s.have("a")
@@ -685,7 +685,7 @@ func TestG27_Renewal(t *testing.T) {
 	s := newScript(t)
 	due := func(want bool, wantWait time.Duration) {
 		t.Helper()
-		if got, wait := s.core.renewal(s.now, 1); got != want || wait != wantWait {
+		if got, wait := s.core.renewalDue(s.now, 1, s.core.elects()); got != want || wait != wantWait {
 			t.Errorf("renewal is due: %v, and again in %v; want %v, %v", got, wait, want, wantWait)
 		}
 	}
@@ -710,7 +710,7 @@ func TestG27_Renewal(t *testing.T) {
 	}
 	inUse(1)
 	s.core.keepAliveEnded(s.now, 1, errors.New("ended"))
-	s.core.granted(s.now, 2, ttl)
+	s.core.granted(s.now, s.now, 2, ttl)
 	s.etcd.leases[2], s.etcd.ids = s.now.Add(ttl), 2
 	inUse(1, 2) // until the key has moved
 	s.settle()
@@ -730,7 +730,7 @@ func TestClose(t *testing.T) {
 	s.core.close(s.now) // while the grant is under way
 	s.state("a", Closed)
 	s.etcd.leases[1] = s.now.Add(ttl)
-	s.core.granted(s.now, 1, ttl)
+	s.core.granted(s.now, s.now, 1, ttl)
 	if s.core.finished() {
 		t.Error("finished with a lease")
 	}
@@ -833,9 +833,9 @@ func TestOps(t *testing.T) {
 		guard clientv3.Cmp
 		isPut bool
 	}{
-		{step{nil, s, put, "v", 7, 5}, clientv3.Compare(clientv3.ModRevision("a"), "=", 5), true},
-		{step{nil, s, mark, "v!", 7, 5}, clientv3.Compare(clientv3.ModRevision("a"), "=", 5), true},
-		{step{nil, s, remove, "", 7, 0}, clientv3.Compare(clientv3.LeaseValue("a"), "=", 7), false},
+		{step{nil, s, write{put, "v", 7, 5}}, clientv3.Compare(clientv3.ModRevision("a"), "=", 5), true},
+		{step{nil, s, write{mark, "v!", 7, 5}}, clientv3.Compare(clientv3.ModRevision("a"), "=", 5), true},
+		{step{nil, s, write{remove, "", 7, 0}}, clientv3.Compare(clientv3.LeaseValue("a"), "=", 7), false},
 	} {
 		if got := row.step.guard(); !reflect.DeepEqual(got, row.guard) {
 			t.Errorf("guard %+v, want %+v", got, row.guard)

@@ -28,13 +28,13 @@ func (s *script) restored() {
 // delete has somebody delete a key, of which a watch tells.
 func (s *script) delete(key string) {
 	s.etcd.remove(key)
-	s.core.heard(s.now, key, nil)
+	s.core.onEvent(s.now, key, nil)
 }
 
 // renewIfDue sends a renewal if one is due out of turn, and reports whether.
 func (s *script) renewIfDue() bool {
 	id := s.core.lease
-	due, _ := s.core.renewal(s.now, id)
+	due, _ := s.core.renewalDue(s.now, id, s.core.elects())
 	if !due {
 		return false
 	}
@@ -42,7 +42,7 @@ func (s *script) renewIfDue() bool {
 		s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}
-	s.core.trust(s.now, id)
+	s.core.confirm(s.now, id)
 	s.core.renewed(s.now, id, ttl, 0)
 	return true
 }
@@ -51,9 +51,9 @@ func (s *script) renewIfDue() bool {
 // asked first.
 func TestG1_ARevokedLeaseOwesNoPause(t *testing.T) {
 	for name, learn := range map[string]func(s *script){
-		"a watch tells": func(s *script) { s.core.heard(s.now, "a", nil) },
+		"a watch tells": func(s *script) { s.core.onEvent(s.now, "a", nil) },
 		"a watch tells, and the key is checked first": func(s *script) {
-			s.core.heard(s.now, "a", nil)
+			s.core.onEvent(s.now, "a", nil)
 			s.run(checkMin + time.Millisecond)
 			s.state("a", Lost)
 		},
@@ -66,8 +66,8 @@ func TestG1_ARevokedLeaseOwesNoPause(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newScript(t)
 			s.restored()
-			s.core.held(1).granted = s.now.Add(-youngLease) // it has no reason to delay the next grant
-			s.renewAt = s.now.Add(time.Minute)              // no keepalive comes to help
+			s.core.get(1).granted = s.now.Add(-youngLease) // it has no reason to delay the next grant
+			s.renewAt = s.now.Add(time.Minute)             // no keepalive comes to help
 			s.etcd.revoke(1)
 			learn(s)
 			if !s.renewIfDue() {
@@ -89,7 +89,7 @@ func TestG2_DeletionsCauseFewRenewals(t *testing.T) {
 	renewals := 0
 	for end := s.now.Add(time.Minute); s.now.Before(end); {
 		s.delete("a")
-		s.core.heard(s.now, "a", nil) // once more, for good measure
+		s.core.onEvent(s.now, "a", nil) // once more, for good measure
 		if s.renewIfDue() {
 			renewals++
 		}
@@ -105,17 +105,17 @@ func TestG2_DeletionsCauseFewRenewals(t *testing.T) {
 }
 
 // A doubt lasts until a renewal is answered that was sent since.
-func TestADoubtIsNotDropped(t *testing.T) {
+func TestASuspicionIsNotDropped(t *testing.T) {
 	s := newScript(t)
 	s.restored()
 	due := func(want bool, when string) {
 		t.Helper()
-		if got, _ := s.core.renewal(s.now, 1); got != want || s.core.doubts(1) != (want || when == "in between") {
-			t.Errorf("%s: a renewal is due: %v, want %v; there is a doubt: %v", when, got, want, s.core.doubts(1))
+		if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got != want || s.core.suspects(1) != (want || when == "in between") {
+			t.Errorf("%s: a renewal is due: %v, want %v; there is a doubt: %v", when, got, want, s.core.suspects(1))
 		}
 	}
 	s.core.renewed(s.now, 1, ttl, 0)
-	if got, _ := s.core.renewal(s.now, 1); got || s.core.doubts(1) {
+	if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got || s.core.suspects(1) {
 		t.Fatal("there is a doubt before there is a reason")
 	}
 	before := s.now.Add(-time.Millisecond)
@@ -124,14 +124,14 @@ func TestADoubtIsNotDropped(t *testing.T) {
 	due(false, "in between")
 	s.now = s.now.Add(ttl / renewSpacing)
 	due(true, "no answer has come")
-	s.core.trust(before, 1)
+	s.core.confirm(before, 1)
 	s.core.renewed(s.now, 1, ttl, 0)
 	s.now = s.now.Add(ttl / renewSpacing)
 	due(true, "what was sent before was answered")
 	s.core.renewalFailed(s.now, 1, context.DeadlineExceeded)
 	s.now = s.now.Add(ttl / renewSpacing)
 	due(true, "the time of a renewal has run out")
-	s.core.trust(s.now, 1)
+	s.core.confirm(s.now, 1)
 	s.now = s.now.Add(ttl / renewSpacing)
 	due(false, "a renewal was answered")
 }
@@ -164,7 +164,7 @@ func TestADoubtWakesTheRenewals(t *testing.T) {
 		const id, life = 7, 15 * time.Second
 		asked := 0
 		s := New(&clientv3.Client{Lease: revokedLease{asked: &asked}}, Options{TTL: life})
-		s.core.granted(time.Now(), id, life)
+		s.core.granted(time.Now(), time.Now(), id, life)
 		s.mu.Lock()
 		s.renewLeases([]clientv3.LeaseID{id})
 		s.mu.Unlock()
@@ -174,8 +174,8 @@ func TestADoubtWakesTheRenewals(t *testing.T) {
 		}
 		doubted := time.Now()
 		s.locked(func(c *core, now time.Time) {
-			c.held(id).doubted = now
-			s.renewDoubted()
+			c.get(id).suspected = now
+			s.renewSuspects()
 		})
 		synctest.Wait()
 		if asked != 1 {
@@ -183,7 +183,7 @@ func TestADoubtWakesTheRenewals(t *testing.T) {
 		}
 		for range 100 {
 			var gone bool
-			if s.locked(func(c *core, _ time.Time) { gone = c.held(id) == nil }); gone {
+			if s.locked(func(c *core, _ time.Time) { gone = c.get(id) == nil }); gone {
 				break
 			}
 			time.Sleep(50 * time.Millisecond)

@@ -23,7 +23,7 @@ type entry struct {
 	items         []Item
 	slots         []*slot // one for each item, then the retired ones
 	want          want
-	seq           int   // counts the changes of want by SetPaused, so that the later one wins
+	seq           int   // counts the calls of setPaused that changed want, so that the later one wins
 	wasRegistered bool  // since it was added or resumed
 	refused       error // etcd's last refusal of a key
 	state         State
@@ -34,40 +34,46 @@ type entry struct {
 	changed       notifier // of the next change of news
 }
 
-// add adds an entry. A key that another entry has is an error, unless that one is going.
-func (c *core) add(now time.Time, items []Item, pause bool) (*entry, error) {
+// news is what those who wait for an entry wait for.
+type news struct {
+	state          State
+	seq            int
+	synced, failed bool
+}
+
+// change is one of an entry's state.
+type change struct {
+	key      string
+	lease    clientv3.LeaseID
+	from, to State
+	err      error
+}
+
+func newEntry(now time.Time, items []Item, pause bool, lease clientv3.LeaseID) *entry {
 	e := &entry{items: items, since: now}
 	if pause {
 		e.want = paused
 	}
 	for _, item := range items {
-		e.slots = append(e.slots, newSlot(item, c.lease))
+		e.slots = append(e.slots, newSlot(item, lease))
 	}
-	for _, other := range c.entries {
-		if err := e.inherit(other); err != nil {
-			return nil, err
-		}
-	}
-	c.entries = append(c.entries, e)
-	c.changes = append(c.changes, change{key: e.key(), from: Initial, to: Registering})
-	c.refreshEntry(now, e)
-	return e, nil
+	return e
 }
 
 // inherit takes over the keys of another entry that is going, so that its removal does not hit the new
-// entry.
-func (e *entry) inherit(other *entry) error {
+// entry. A key of one that is not is an error.
+func (e *entry) inherit(from *entry) error {
 	for i, s := range e.slots {
-		j := slices.IndexFunc(other.slots, func(o *slot) bool { return o.key == s.key })
+		j := slices.IndexFunc(from.slots, func(o *slot) bool { return o.key == s.key })
 		if j < 0 {
 			continue
 		}
-		if other.want != gone {
+		if from.want != gone {
 			return fmt.Errorf("key %q is already registered by this process", s.key)
 		}
-		e.slots[i] = other.slots[j]
+		e.slots[i] = from.slots[j]
 		e.slots[i].adopt(s.value, s.leaving)
-		other.slots = slices.Delete(other.slots, j, j+1)
+		from.slots = slices.Delete(from.slots, j, j+1)
 	}
 	return nil
 }
@@ -82,10 +88,23 @@ func (e *entry) setWant(w want) {
 	e.retry()
 	for _, s := range e.slots {
 		s.marked = false
-		if w != present && s.has != ours {
+		if w != present && s.has != self {
 			s.mayBeBack()
 		}
 	}
+}
+
+// setPaused takes e out of etcd, or puts it back. It returns the number of the change.
+func (e *entry) setPaused(pause bool) (seq int) {
+	w := present
+	if pause {
+		w = paused
+	}
+	if w != e.want {
+		e.setWant(w)
+		e.seq++
+	}
+	return e.seq
 }
 
 // retry forgets refusals, so that the keys are tried at once.
@@ -96,13 +115,33 @@ func (e *entry) retry() {
 	}
 }
 
+// refuse takes in that etcd refuses a key.
+func (e *entry) refuse(err error) { e.refused, e.err = err, err }
+
+// accepted takes in that etcd took a key.
+func (e *entry) accepted() {
+	if !slices.ContainsFunc(e.slots, func(s *slot) bool { return s.refused != nil }) {
+		e.refused = nil
+	}
+}
+
+// fail notes why e is not in etcd as wanted.
+func (e *entry) fail(err error) { e.err = err }
+
+// setCause notes why e is not in etcd, unless another reason is known.
+func (e *entry) setCause(err error) {
+	if e.want == present && e.err == nil {
+		e.err = err
+	}
+}
+
 // update gives e new values under the same keys.
-func (c *core) update(e *entry, items []Item) error {
+func (e *entry) update(items []Item, lease clientv3.LeaseID) error {
 	if len(items) != len(e.items) {
 		return errors.New("an update cannot change the layouts")
 	}
 	for i, item := range items {
-		if from, to := e.items[i].Key(c.lease), item.Key(c.lease); from != to {
+		if from, to := e.items[i].Key(lease), item.Key(lease); from != to {
 			return fmt.Errorf("an update cannot change the key %q to %q: close the registration and register anew", from, to)
 		}
 	}
@@ -113,16 +152,19 @@ func (c *core) update(e *entry, items []Item) error {
 	return nil
 }
 
-// rekey gives e the keys that it has on a lease. Keys that differ from the earlier ones replace them; those
-// are retired, and count for the entry until they go.
+// rekey gives e the keys that it has on a lease that was granted. Keys that differ from the earlier ones replace them;
+// those are retired, and count for the entry until they go.
 func (e *entry) rekey(id clientv3.LeaseID) {
+	if e.want == gone {
+		return
+	}
+	e.refused = nil
 	for i, item := range e.items {
 		old := e.slots[i]
 		if item.Key(id) == old.key {
 			continue
 		}
-		e.slots[i] = newSlot(item, id)
-		e.slots[i].suspectAt, e.slots[i].suspicions = old.suspectAt, old.suspicions
+		e.slots[i] = old.renamed(item, id)
 		if old.placed() || !old.settled() {
 			old.retired = true
 			e.slots = append(e.slots, old)
@@ -130,21 +172,52 @@ func (e *entry) rekey(id clientv3.LeaseID) {
 	}
 }
 
-// stateOf returns the state of an entry, and drops retired slots that are gone.
-func (c *core) stateOf(now time.Time, e *entry) State {
+// refresh brings the state up to date, and returns whether it has changed.
+func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 	e.slots = slices.DeleteFunc(e.slots, func(s *slot) bool { return s.retired && !s.placed() && s.settled() })
+	from, to := e.state, e.stateOf(now, l)
+	e.wasRegistered = e.wasRegistered || e.want == present && to == Registered
+	if to == Registered && e.upToDate() {
+		e.refused = nil // nothing is left to be written
+	}
+	if to == Paused || to == Closed || to == Registered && e.refused == nil {
+		e.err = e.leftover
+	}
+	if to == Lost && e.err == nil {
+		e.err = l.notRenewed()
+	}
+	if to != from {
+		e.state, e.since = to, now
+	}
+	e.wake()
+	return change{e.key(), l.lease, from, to, e.err}, to != from
+}
+
+// end marks e closed, whether or not it is out of etcd. held says that the session leaves a lease.
+func (e *entry) end(now time.Time, held bool) change {
+	from := e.state
+	if e.remains() && held {
+		e.leftover = e.leftoverErr()
+	}
+	e.state, e.since, e.err = Closed, now, e.leftover
+	e.wake()
+	return change{e.key(), 0, from, Closed, e.err}
+}
+
+// stateOf returns the state of e.
+func (e *entry) stateOf(now time.Time, l *leases) State {
 	switch {
-	case e.want == gone && !e.remains() && !c.undone():
+	case e.want == gone && !e.remains() && !l.undone():
 		return Closed
-	case e.want == paused && !e.remains() && !c.undone():
+	case e.want == paused && !e.remains() && !l.undone():
 		return Paused
-	case e.want != present && e.state == Registered && c.expired(now, e):
+	case e.want != present && e.state == Registered && e.expired(now, l):
 		return Lost // etcd has yet to say so
 	case e.want != present:
 		return e.state
 	case e.conflicted():
 		return Conflict
-	case c.placed(now, e):
+	case e.placed(now, l):
 		return Registered
 	case e.wasRegistered:
 		return Lost
@@ -152,9 +225,11 @@ func (c *core) stateOf(now time.Time, e *entry) State {
 	return Registering
 }
 
+func (e *entry) wanted() bool { return e.want == present }
+
 // conflicted reports whether another process has a key of the entry.
 func (e *entry) conflicted() bool {
-	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == foreign })
+	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == other })
 }
 
 // remains reports whether a key of the entry is in etcd or may be.
@@ -169,10 +244,10 @@ func (e *entry) removable() bool {
 
 // placed reports whether every key of the entry is in etcd on a lease that is kept, be it under its retired
 // name.
-func (c *core) placed(now time.Time, e *entry) bool {
+func (e *entry) placed(now time.Time, l *leases) bool {
 	placed := 0
 	for _, s := range e.slots {
-		if s.placed() && c.kept(now, s.lease) {
+		if s.placed() && l.kept(now, s.lease) {
 			placed++
 		}
 	}
@@ -180,13 +255,20 @@ func (c *core) placed(now time.Time, e *entry) bool {
 }
 
 // expired reports whether a key of the entry hangs on a lease that has expired, as far as known.
-func (c *core) expired(now time.Time, e *entry) bool {
-	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && !c.alive(now, s.lease) })
+func (e *entry) expired(now time.Time, l *leases) bool {
+	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && !l.alive(now, s.lease) })
 }
 
-// moved reports whether every key of the entry hangs on a lease.
-func (e *entry) moved(id clientv3.LeaseID) bool {
-	return !slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.on(id) })
+// holds reports whether the entry is wanted, and keys of it have yet to move from a lease to the current one.
+func (e *entry) holds(id, current clientv3.LeaseID) bool {
+	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.on(current) }) &&
+		slices.ContainsFunc(e.slots, func(s *slot) bool { return s.on(id) })
+}
+
+// needsPut reports whether a wanted key is to be put now, on a lease. An entry that has lost a key to another process puts
+// none, and gives up the others, until that one is free: a process has all keys of an instance or none.
+func (e *entry) needsPut(now time.Time, s *slot, on clientv3.LeaseID) bool {
+	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
 }
 
 // upToDate reports whether etcd has the entry as it is wanted.
@@ -194,9 +276,7 @@ func (e *entry) upToDate() bool {
 	if e.want != present {
 		return e.state == Paused || e.state == Closed
 	}
-	return e.state == Registered && !slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool {
-		return !s.asWanted() || s.pending != nil || s.mustRead || slices.Contains(s.ambiguous, s.lease)
-	})
+	return e.state == Registered && !slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.upToDate() })
 }
 
 // synced reports whether etcd has the entry as it is wanted. The error says why it is no use to wait.
@@ -211,7 +291,7 @@ func (e *entry) synced() (bool, error) {
 }
 
 // leaseOf returns the lease that an entry hangs on, or is to hang on.
-func (c *core) leaseOf(e *entry) clientv3.LeaseID {
+func (e *entry) leaseOf(current clientv3.LeaseID) clientv3.LeaseID {
 	if e.state == Closed {
 		return 0
 	}
@@ -220,7 +300,7 @@ func (c *core) leaseOf(e *entry) clientv3.LeaseID {
 			return s.lease
 		}
 	}
-	return c.lease
+	return current
 }
 
 // leftoverErr returns an error that names a key of the entry which may still be in etcd, and its lease.
@@ -243,13 +323,6 @@ func (e *entry) key() string {
 		return ""
 	}
 	return e.slots[0].key
-}
-
-// news is what those who wait for an entry wait for.
-type news struct {
-	state          State
-	seq            int
-	synced, failed bool
 }
 
 // wake wakes those who wait for the entry, if there is news.

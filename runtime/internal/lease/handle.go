@@ -28,27 +28,19 @@ type Status struct {
 func (h *Handle) Status() Status {
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	return Status{State: h.e.state, Key: h.e.key(), Lease: h.s.core.leaseOf(h.e), Err: h.e.err, Since: h.e.since}
+	return Status{h.e.state, h.e.key(), h.e.leaseOf(h.s.core.lease), h.e.err, h.e.since}
 }
 
 // Set gives the entry new values under its keys. They are written in the background.
 func (h *Handle) Set(items []Item) error {
-	return h.change(func() error { return h.s.core.update(h.e, items) })
+	return h.change(func() error { return h.e.update(items, h.s.core.lease) })
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background.
 func (h *Handle) SetPaused(pause bool) (Change, error) {
 	change := Change{h: h}
 	err := h.change(func() error {
-		w := present
-		if pause {
-			w = paused
-		}
-		if w != h.e.want {
-			h.e.setWant(w)
-			h.e.seq++
-		}
-		change.seq = h.e.seq
+		change.seq = h.e.setPaused(pause)
 		return nil
 	})
 	return change, err
@@ -78,7 +70,7 @@ func (h *Handle) Sync(ctx context.Context) error { return h.wait(ctx, (*entry).s
 
 // Drop takes the entry out of etcd for good, in the background.
 func (h *Handle) Drop() {
-	defer h.s.tellCandidates()
+	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	h.e.setWant(gone)
@@ -93,19 +85,17 @@ func (h *Handle) Close(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
 	defer cancel()
 	err := h.wait(ctx, func(e *entry) (bool, error) { return e.state == Closed, e.refused })
-	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry
-		h.s.mu.Lock()
-		defer h.s.mu.Unlock()
-		return h.e.leftover
-	}
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
+	if err == nil || errors.Is(err, ErrClosed) { // a session that is closed has ended the entry
+		return h.e.leftover
+	}
 	return fmt.Errorf("%w: %w", h.e.leftoverErr(), err)
 }
 
 // change changes the entry by do, unless it is closed.
 func (h *Handle) change(do func() error) error {
-	defer h.s.tellCandidates()
+	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {
@@ -135,18 +125,10 @@ func (h *Handle) wait(ctx context.Context, done func(*entry) (bool, error)) erro
 		case <-h.s.done:
 			return ErrClosed
 		case <-ctx.Done():
-			return h.late(context.Cause(ctx))
+			if last := h.Status().Err; last != nil {
+				return fmt.Errorf("%w; the last error from etcd: %w", context.Cause(ctx), last)
+			}
+			return h.s.explained(context.Cause(ctx))
 		}
 	}
-}
-
-// late returns the end of a context with the reason why what it waited for has not come.
-func (h *Handle) late(cause error) error {
-	h.s.mu.Lock()
-	last := h.e.err
-	h.s.mu.Unlock()
-	if last == nil {
-		return h.s.explained(cause)
-	}
-	return fmt.Errorf("%w; the last error from etcd: %w", cause, last)
 }

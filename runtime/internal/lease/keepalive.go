@@ -9,13 +9,19 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
+const (
+	// renewTimeout bounds a renewal out of turn, askTimeout the question that goes before that.
+	renewTimeout = 2 * time.Second
+	askTimeout   = 500 * time.Millisecond
+)
+
 // maxRenewals bounds the renewals of a lease out of turn that wait for an answer at a time.
 const maxRenewals = 4
 
 // renewal keeps one lease alive.
 type renewal struct {
-	stop  context.CancelFunc
-	doubt chan struct{} // receives when the core doubts the lease
+	stop    context.CancelFunc
+	suspect chan struct{} // receives when the core suspects that the lease is gone
 }
 
 // renewLeases starts and stops renewals so that they fit the leases in use. It must be called with mu
@@ -30,30 +36,30 @@ func (s *Session) renewLeases(ids []clientv3.LeaseID) {
 	for _, id := range ids {
 		if s.renewals[id] == nil && s.ctx.Err() == nil {
 			ctx, stop := context.WithCancel(s.ctx)
-			r := &renewal{stop: stop, doubt: make(chan struct{}, 1)}
+			r := &renewal{stop: stop, suspect: make(chan struct{}, 1)}
 			s.renewals[id] = r
-			s.wg.Go(func() { s.keepAlive(ctx, id, r.doubt) })
+			s.wg.Go(func() { s.keepAlive(ctx, id, r.suspect) })
 		}
 	}
-	s.renewDoubted()
+	s.renewSuspects()
 }
 
-// renewDoubted has the renewals of leases that the core doubts ask it when they are due. It must be called with mu held.
-func (s *Session) renewDoubted() {
+// renewSuspects has the renewals of leases that the core suspects ask it when they are due. It must be called with mu held.
+func (s *Session) renewSuspects() {
 	for id, r := range s.renewals {
-		if !s.core.doubts(id) {
+		if !s.core.suspects(id) {
 			continue
 		}
 		select {
-		case r.doubt <- struct{}{}:
+		case r.suspect <- struct{}{}:
 		default: // it is about to
 		}
 	}
 }
 
 // keepAlive takes in the answers to the etcd client's keepalives, and renews the lease out of turn when there
-// are none or the core doubts it.
-func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, doubt <-chan struct{}) {
+// are none or the core suspects it.
+func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, suspect <-chan struct{}) {
 	answers, err := s.client.Lease.KeepAlive(ctx, id)
 	if err != nil {
 		s.keepAliveEnded(ctx, id, err)
@@ -73,14 +79,14 @@ func (s *Session) keepAlive(ctx context.Context, id clientv3.LeaseID, doubt <-ch
 				s.renewed(id, answer)
 			}
 			continue
-		case <-doubt:
+		case <-suspect:
 		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
 		var due bool
 		var wait time.Duration
-		s.locked(func(c *core, now time.Time) { due, wait = c.renewal(now, id) })
+		s.locked(func(c *core, now time.Time) { due, wait = c.renewalDue(now, id, c.elects()) })
 		if due {
 			s.renewOnce(ctx, id, waiting)
 		}
@@ -130,6 +136,7 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 	}
 	s.wg.Go(func() {
 		defer func() { <-waiting }()
+		defer s.elect()
 		if !s.answers(ctx, id) {
 			return
 		}
@@ -138,16 +145,11 @@ func (s *Session) renewOnce(ctx context.Context, id clientv3.LeaseID, waiting ch
 		sent := time.Now()
 		answer, err := s.client.Lease.KeepAliveOnce(ctx, id)
 		if err == nil {
-			s.locked(func(c *core, _ time.Time) {
-				c.prove(sent, id)
-				c.trust(sent, id)
-			})
+			s.locked(func(c *core, _ time.Time) { c.confirm(sent, id) })
 			s.renewed(id, answer)
-			s.tellCandidates()
 			return
 		}
 		s.locked(func(c *core, now time.Time) { c.renewalFailed(now, id, err) })
-		s.tellCandidates()
 		s.poke()
 	})
 }

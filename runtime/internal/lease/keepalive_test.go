@@ -25,18 +25,18 @@ func (l farLease) KeepAliveOnce(_ context.Context, id clientv3.LeaseID) (*client
 }
 
 // A renewal proves that the lease lives from when it was sent: etcd may have taken it in at once.
-func TestProofCountsFromTheSending(t *testing.T) {
+func TestConfirmedFromTheSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const id = 7
 		s := New(&clientv3.Client{Lease: farLease{answersAfter: time.Second}}, Options{TTL: 10 * time.Second})
 		granted := time.Now()
 		s.core.lease = id
-		s.core.leases = []*heldLease{{id: id, life: 10 * time.Second, expires: granted.Add(10 * time.Second), proven: granted}}
+		s.core.held = []*heldLease{{id: id, life: 10 * time.Second, expires: granted.Add(10 * time.Second), confirmed: granted}}
 		time.Sleep(3 * time.Second)
 		sent := time.Now()
 		s.renewOnce(t.Context(), id, make(chan struct{}, 1))
 		s.wg.Wait()
-		if got := s.core.held(id).proven; !got.Equal(sent) {
+		if got := s.core.get(id).confirmed; !got.Equal(sent) {
 			t.Errorf("proven %v after the renewal was sent", got.Sub(sent))
 		}
 	})

@@ -1,10 +1,35 @@
 package lease
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+)
+
+const (
+	// youngLease is the age below which the loss of a lease delays the next grant.
+	youngLease = 5 * time.Second
+	// maxPresumed is how many earlier leases are revoked again when etcd was restored.
+	maxPresumed = 64
+	// marginOf is the share of a TTL, one in so many, by which a candidate counts its lease as ended before etcd can end
+	// it. The clocks of the two may run apart by that much.
+	marginOf = 10
+	// confirmsIn is the share of a TTL, one in so many, after which the lease of a candidate is renewed out of turn.
+	confirmsIn = 4
+)
+
+// The etcd client renews a lease each third of its TTL, on one stream to one member. When half of the
+// TTL has passed without an answer, or the lease is suspected to be gone, it is renewed out of turn, on another
+// connection if there is one, until an answer comes. The attempts are renewSpacing of a TTL apart, within these limits.
+const (
+	renewSpacing    = 16
+	renewSpacingMin = 100 * time.Millisecond
+	renewSpacingMax = time.Second
 )
 
 // heldLease is a lease of the session: the current one, or a retired one that is not revoked yet.
@@ -13,9 +38,9 @@ type heldLease struct {
 	granted    time.Time
 	life       time.Duration // the TTL, as etcd gave it
 	expires    time.Time     // unless it is renewed
-	proven     time.Time     // when the grant or the renewal was sent that is known to have been the last; see prove
+	confirmed  time.Time     // when the grant or the renewal was sent that is known to have been the last; see confirm
 	renewAt    time.Time     // no renewal out of turn before
-	doubted    time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
+	suspected  time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
 	tombstones []*slot       // the keys that were on it and must stay absent
 	presumed   bool          // seemed to be gone, and may be back
 	denied     bool          // etcd does not let us revoke it
@@ -23,127 +48,287 @@ type heldLease struct {
 	retryAt    time.Time     // no revocation before
 }
 
-// held returns a lease of the session, nil if there is no such lease.
-func (c *core) held(id clientv3.LeaseID) *heldLease {
-	i := slices.IndexFunc(c.leases, func(h *heldLease) bool { return h.id == id })
+// leases are those of a session. One is current, then retired, then gone. A retired one is revoked when no wanted key is
+// on it.
+type leases struct {
+	ttl    time.Duration
+	jitter func(time.Duration) time.Duration // shortens a pause at random
+
+	lease       clientv3.LeaseID   // the current one; 0: none
+	held        []*heldLease       // the current one, and the retired ones
+	everGranted []clientv3.LeaseID // every lease that was granted to this session, however long ago
+	replace     error              // why the current lease is to be replaced; nil: it is not
+
+	grantAt      time.Time // no grant before
+	grants       backoff.Backoff
+	young        bool // the last lease that was replaced was young
+	replacements backoff.Backoff
+	endings      backoff.Backoff // of keepalives of young leases
+}
+
+func newLeases(ttl time.Duration, jitter func(time.Duration) time.Duration) leases {
+	return leases{
+		ttl: ttl, jitter: jitter,
+		grants:       backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		replacements: backoff.Backoff{Base: 200 * time.Millisecond, Max: time.Second},
+		endings:      backoff.Backoff{Base: 500 * time.Millisecond, Max: 30 * time.Second},
+	}
+}
+
+// get returns a lease of the session, nil if there is no such lease.
+func (l *leases) get(id clientv3.LeaseID) *heldLease {
+	i := slices.IndexFunc(l.held, func(h *heldLease) bool { return h.id == id })
 	if i < 0 {
 		return nil
 	}
-	return c.leases[i]
+	return l.held[i]
 }
 
 // alive reports whether a lease of the session has not expired, as far as known.
-func (c *core) alive(now time.Time, id clientv3.LeaseID) bool {
-	h := c.held(id)
+func (l *leases) alive(now time.Time, id clientv3.LeaseID) bool {
+	h := l.get(id)
 	return h != nil && now.Before(h.expires)
 }
 
 // kept reports whether a lease is alive and no revocation of it was sent.
-func (c *core) kept(now time.Time, id clientv3.LeaseID) bool {
-	return c.alive(now, id) && !c.held(id).revoking
+func (l *leases) kept(now time.Time, id clientv3.LeaseID) bool {
+	return l.alive(now, id) && !l.get(id).revoking
 }
 
 // undone reports whether earlier leases have yet to be revoked that etcd may have again, with keys that were deleted.
-func (c *core) undone() bool {
-	return slices.ContainsFunc(c.leases, func(h *heldLease) bool { return h.presumed && !h.denied })
+func (l *leases) undone() bool {
+	return slices.ContainsFunc(l.held, func(h *heldLease) bool { return h.presumed && !h.denied })
+}
+
+// unrevoked reports whether there are leases that etcd may let us revoke.
+func (l *leases) unrevoked() bool {
+	return slices.ContainsFunc(l.held, func(h *heldLease) bool { return !h.denied })
 }
 
 // isOwn reports whether a lease was ever granted to this session.
-func (c *core) isOwn(id clientv3.LeaseID) bool { return id != 0 && slices.Contains(c.everGranted, id) }
-
-// granted takes in the lease that the entries are to hang on from now on.
-func (c *core) granted(now time.Time, id clientv3.LeaseID, life time.Duration) {
-	c.succeeded()
-	c.leases = append(c.leases, &heldLease{id: id, granted: now, life: life, expires: now.Add(life)})
-	c.everGranted = append(c.everGranted, id)
-	c.lease, c.replace = id, nil
-	c.scheduleCheck(now)
-	for _, e := range c.entries {
-		if e.want != gone {
-			e.refused = nil
-			e.rekey(id)
-		}
-	}
+func (l *leases) isOwn(id clientv3.LeaseID) bool {
+	return id != 0 && slices.Contains(l.everGranted, id)
 }
+
+// hold takes in a lease that was granted on a request that was sent at a time. It is the current one from now on.
+func (l *leases) hold(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
+	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), confirmed: sent})
+	l.everGranted = append(l.everGranted, id)
+	l.lease, l.replace = id, nil
+}
+
+// retire leaves the session without a current lease.
+func (l *leases) retire() { l.lease, l.replace = 0, nil }
 
 // replaceLease has the entries move from a lease to another one, if it is the current one. It need not be
 // dead. Leases that are replaced young, one after the other, are replaced less and less often.
-func (c *core) replaceLease(now time.Time, id clientv3.LeaseID, why error) {
-	if id != c.lease || id == 0 || c.replace != nil {
+func (l *leases) replaceLease(now time.Time, id clientv3.LeaseID, why error) {
+	if id != l.lease || id == 0 || l.replace != nil {
 		return
 	}
-	c.replace = why
-	if now.Sub(c.held(id).granted) >= youngLease {
-		c.hasty = false
-		c.replacements.Reset()
-		c.endings.Reset()
+	l.replace = why
+	if now.Sub(l.get(id).granted) >= youngLease {
+		l.young = false
+		l.replacements.Reset()
+		l.endings.Reset()
 		return
 	}
-	if c.hasty {
-		c.grantAt = later(c.grantAt, now.Add(c.jitter(c.replacements.Bound())))
+	if l.young {
+		l.delayGrant(now, &l.replacements)
 	}
-	c.hasty = true
+	l.young = true
 }
 
-// revocable returns a retired lease that no wanted key hangs on any more, nil if there is none. A key that
-// cannot be moved keeps its lease until that expires.
-func (c *core) revocable(now time.Time) *heldLease {
-	for _, h := range c.leases {
-		if h.id != c.lease && !now.Before(h.retryAt) && (!c.alive(now, h.id) || !c.holdsWanted(h.id)) {
-			return h
-		}
+// spaceGrants has the next grant wait, longer each time, because etcd grants none or leases are lost young.
+func (l *leases) spaceGrants(now time.Time) { l.grantAt = now.Add(l.jitter(l.grants.Bound())) }
+
+// delayGrant has the next grant wait, longer each time, if it does not wait longer already.
+func (l *leases) delayGrant(now time.Time, b *backoff.Backoff) {
+	l.grantAt = latest(l.grantAt, now.Add(l.jitter(b.Bound())))
+}
+
+// replaceEnded replaces a lease whose keepalive has ended. It need not be dead: the client may have given up for reasons of
+// its own. If it does so again and again there is time, for the lease is renewed out of turn.
+func (l *leases) replaceEnded(now time.Time, id clientv3.LeaseID, err error) {
+	young := l.young
+	l.replaceLease(now, id, err)
+	if young && l.young && id == l.lease {
+		l.delayGrant(now, &l.endings)
 	}
-	return nil
 }
 
-// holdsWanted reports whether a wanted key hangs on a lease and has yet to move to the current one.
-func (c *core) holdsWanted(id clientv3.LeaseID) bool {
-	return !c.closing && slices.ContainsFunc(c.entries, func(e *entry) bool {
-		return e.want == present && !e.moved(c.lease) && slices.ContainsFunc(e.slots, func(s *slot) bool { return s.on(id) })
-	})
+// replaceLate replaces the current lease where it was not renewed in time. If a candidate needs it, that is when no
+// renewal can confirm it any more.
+func (l *leases) replaceLate(now time.Time, elects bool) {
+	h := l.get(l.lease)
+	switch {
+	case h == nil:
+	case !now.Before(h.expires) && l.replace == nil:
+		l.replace = fmt.Errorf("lease %x was not renewed for %v", int64(h.id), h.life)
+	case elects && over(now, h.confirmedUntil()):
+		l.replaceLease(now, h.id, fmt.Errorf("lease %x was not renewed in time for an election", int64(h.id)))
+	}
 }
 
-// lost takes in that a lease does not exist any more, so that no write on it can arrive any more. err is nil
-// if this session revoked it.
-func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
-	c.succeeded()
-	h := c.held(id)
-	c.leases = slices.DeleteFunc(c.leases, func(h *heldLease) bool { return h.id == id })
+// drop takes in that a lease does not exist any more, and reports whether it was the current one. err is nil if this
+// session revoked it.
+func (l *leases) drop(now time.Time, id clientv3.LeaseID, err error) (current bool) {
+	h := l.get(id)
+	l.held = slices.DeleteFunc(l.held, func(h *heldLease) bool { return h.id == id })
 	if h != nil && !h.presumed && err != nil {
-		c.presumeAlive(now, id) // an etcd that does not know this lease may know those before
+		l.presumeAlive(now, id) // an etcd that does not know this lease may know those before
 	}
-	if c.lease == id {
-		c.lease, c.replace = 0, nil
-		if h != nil && now.Sub(h.granted) < youngLease {
-			c.grantAt = now.Add(c.jitter(c.grants.Bound()))
-		} else {
-			c.grants.Reset()
+	if l.lease != id {
+		return false
+	}
+	l.retire()
+	if h != nil && now.Sub(h.granted) < youngLease {
+		l.spaceGrants(now)
+	} else {
+		l.grants.Reset()
+	}
+	return true
+}
+
+// presumeAlive has earlier leases revoked again, except one that is known to be gone: a restored etcd may
+// have them.
+func (l *leases) presumeAlive(now time.Time, except clientv3.LeaseID) {
+	for _, id := range l.everGranted[max(0, len(l.everGranted)-maxPresumed):] {
+		if id != except && l.get(id) == nil {
+			l.held = append(l.held, &heldLease{id: id, granted: now, life: l.ttl, expires: now.Add(l.ttl), presumed: true})
 		}
-		c.blame(err)
 	}
-	for _, e := range c.entries {
-		for _, s := range e.slots {
-			if e.want != present && err != nil && s.on(id) {
-				s.mayBeBack() // an etcd that does not know the lease may know those before
-			}
-			s.leaseGone(now, id)
-		}
-	}
-	c.refresh(now)
 }
 
 // revokeDenied takes in that etcd does not let us revoke a lease. It is not renewed, so it expires; unwanted
 // keys on it are deleted one by one.
-func (c *core) revokeDenied(now time.Time, id clientv3.LeaseID) {
-	c.succeeded()
-	if h := c.held(id); h != nil {
-		h.denied, h.revoking, h.retryAt = true, false, later(h.expires, now.Add(refusedMin))
+func (l *leases) revokeDenied(now time.Time, id clientv3.LeaseID) {
+	if h := l.get(id); h != nil {
+		h.denied, h.revoking, h.retryAt = true, false, latest(h.expires, now.Add(refusedMin))
 	}
-	c.refresh(now)
 }
 
-// revoked takes in that a retired lease is revoked.
-func (c *core) revoked(now time.Time, id clientv3.LeaseID, revision int64) {
-	c.atRevision(now, revision)
-	c.lost(now, id, nil)
+// revokeUnanswered takes in that a lease may go whatever becomes of the next attempt to revoke it.
+func (l *leases) revokeUnanswered(id clientv3.LeaseID) {
+	if h := l.get(id); h != nil {
+		h.confirmed = time.Time{}
+	}
+}
+
+// renewed takes in that etcd renewed a lease for a time.
+func (l *leases) renewed(now time.Time, id clientv3.LeaseID, life time.Duration) {
+	if h := l.get(id); h != nil {
+		h.expires = now.Add(life)
+	}
+}
+
+// confirm takes in that etcd renewed a lease on a request that was sent at a time, so that the lease lives for its TTL
+// from then on at least. The answers to the etcd client's own keepalives confirm nothing: nobody knows when the request
+// was sent.
+//
+// A renewal that was sent when the time before had run out confirms nothing either. etcd may have decided to end the lease
+// by then, and a new etcd leader renews it all the same while the old one's decision is under way.
+//
+// A suspicion that has arisen since stays.
+func (l *leases) confirm(sent time.Time, id clientv3.LeaseID) {
+	h := l.get(id)
+	if h == nil {
+		return
+	}
+	if sent.After(h.confirmed) && !over(sent, h.confirmedUntil()) {
+		h.confirmed = sent
+	}
+	if !sent.Before(h.suspected) {
+		h.suspected = time.Time{}
+	}
+}
+
+// confirmedUntil returns until when a lease is known to live, the zero time if that is not known.
+func (h *heldLease) confirmedUntil() time.Time {
+	if h == nil || h.confirmed.IsZero() || h.revoking || h.presumed {
+		return time.Time{}
+	}
+	return h.confirmed.Add(h.life - h.life/marginOf)
+}
+
+// over reports whether a time has come by either clock. The monotonic one may stand still while the machine sleeps.
+func over(now, until time.Time) bool {
+	return !now.Before(until) || !now.Round(0).Before(until.Round(0))
+}
+
+// suspect takes in that a key has gone from etcd. Its lease may have gone, too. The put would tell, but if that is to wait,
+// the lease is renewed at once. There is one suspicion for each put of a key, so that who deletes keys again and again
+// causes no more renewals than writes.
+func (l *leases) suspect(now time.Time, s *slot) {
+	if h := l.get(s.lease); h != nil && s.has == self && s.pending == nil && !s.suspected && s.putWaits(now) {
+		s.suspected, h.suspected = true, now
+	}
+}
+
+// suspects reports whether a renewal is to tell if a lease still exists.
+func (l *leases) suspects(id clientv3.LeaseID) bool {
+	h := l.get(id)
+	return h != nil && !h.suspected.IsZero()
+}
+
+// renewalDue reports whether a lease is to be renewed out of turn now, and when to ask again. elects says that a candidate
+// needs it confirmed.
+func (l *leases) renewalDue(now time.Time, id clientv3.LeaseID, elects bool) (due bool, wait time.Duration) {
+	h := l.get(id)
+	if h == nil {
+		return false, tick
+	}
+	at := h.expires.Add(-h.life / 2)
+	if confirm := h.confirmed.Add(h.life / confirmsIn); elects && confirm.Before(at) {
+		at = confirm
+	}
+	if !h.suspected.IsZero() {
+		at = now
+	}
+	if at = latest(at, h.renewAt); now.Before(at) {
+		return false, at.Sub(now)
+	}
+	wait = min(max(h.life/renewSpacing, renewSpacingMin), renewSpacingMax)
+	h.renewAt = now.Add(wait)
+	return true, wait
+}
+
+// addTombstone remembers a key that was deleted while its lease lives. If the key is back, etcd was
+// restored. A lease with too many is replaced.
+func (l *leases) addTombstone(now time.Time, key string, id clientv3.LeaseID, most int) {
+	h := l.get(id)
+	if h == nil {
+		return
+	}
+	h.tombstones = append(h.tombstones, &slot{key: key, stored: stored{has: absent}})
+	if len(h.tombstones) >= most {
+		l.replaceLease(now, id, errors.New("many keys have come and gone on it"))
+	}
+}
+
+// dropTombstone forgets that a key was deleted, because it is in use again.
+func (l *leases) dropTombstone(key string) {
+	for _, h := range l.held {
+		h.tombstones = slices.DeleteFunc(h.tombstones, func(s *slot) bool { return s.key == key })
+	}
+}
+
+// notRenewed returns why entries are lost whose lease has expired as far as known.
+func (l *leases) notRenewed() error {
+	if l.replace != nil {
+		return l.replace
+	}
+	return fmt.Errorf("lease %x was not renewed in time", int64(l.lease))
+}
+
+// leftover returns an error that names the lease that a closed session leaves in etcd, nil if there is none.
+func (l *leases) leftover(cause error) error {
+	if len(l.held) == 0 {
+		return nil
+	}
+	if cause == nil {
+		cause = errors.New("etcd denies it")
+	}
+	h := l.held[len(l.held)-1]
+	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(h.id), h.life, cause)
 }

@@ -9,6 +9,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
+// slowCall is the time after which a call without an answer is logged.
+const slowCall = time.Second
+
 // report logs and counts the changes of state since the last report.
 func (s *Session) report() {
 	s.mu.Lock()

@@ -313,7 +313,7 @@ func (l *life) elapse() {
 		if _, ok := l.etcd.leases[id]; ok {
 			l.etcd.leases[id] = l.now.Add(ttl)
 			l.core.renewed(l.now, id, ttl, 0)
-			l.core.prove(l.now, id)
+			l.core.confirm(l.now, id)
 		} else {
 			l.core.keepAliveEnded(l.now, id, errors.New("ended"))
 		}
@@ -335,8 +335,7 @@ func (l *life) call(o op) {
 		l.etcd.leases[l.etcd.ids] = l.now.Add(ttl)
 		l.during()
 		l.note("granted %d for %v", l.etcd.ids, l.core.replace)
-		l.core.granted(l.now, l.etcd.ids, ttl)
-		l.core.proveGrant(l.now, l.etcd.ids)
+		l.core.granted(l.now, l.now, l.etcd.ids, ttl)
 		l.renewAt = l.now
 	case revokeOp:
 		if l.etcd.poisoned[o.lease] {
@@ -487,7 +486,7 @@ func (u *told) act() {
 	switch u.rand.IntN(4) {
 	case 0:
 		u.note("update %d=%s", i, value)
-		if err := u.core.update(e, items); err != nil {
+		if err := e.update(items, u.core.lease); err != nil {
 			u.t.Fatal(err)
 		}
 		e.retry()

@@ -172,7 +172,7 @@ func TestG13_AKeyOfTheLeaseKeepsItsUpdate(t *testing.T) {
 	s := newScript(t)
 	s.items("a", named("a", "v"))
 	s.settle()
-	if err := s.core.update(s.entries["a"], named("a", "w")); err != nil {
+	if err := s.entries["a"].update(named("a", "w"), s.core.lease); err != nil {
 		t.Fatal(err)
 	}
 	s.settle()

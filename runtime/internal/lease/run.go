@@ -1,6 +1,59 @@
 package lease
 
-import "time"
+import (
+	"context"
+	"time"
+)
+
+// Start puts an entry in etcd in the background, or only remembers it if pause is set. A key that is there
+// already is taken over, for this process is the newer one.
+func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.core.closing {
+		return nil, ErrClosed
+	}
+	e, err := s.core.add(time.Now(), items, pause)
+	if err != nil {
+		return nil, err
+	}
+	if !s.started {
+		s.started = true
+		go s.run()
+	}
+	s.poke()
+	return &Handle{s, e}, nil
+}
+
+// Close takes everything out of etcd by revoking the lease, and returns when that is done. When ctx ends or 5 s
+// have passed before, the error names the lease that is left to expire. The session has stopped in either case.
+func (s *Session) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, CloseTimeout)
+	defer cancel()
+	s.mu.Lock()
+	s.core.close(time.Now())
+	started := s.started
+	s.poke()
+	s.mu.Unlock()
+	s.elect()
+	if !started {
+		s.cancel()
+		return nil
+	}
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+		s.cancel()
+		<-s.done
+	}
+	why := s.explained(context.Cause(ctx))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closeErr == nil {
+		s.closeErr = s.core.leftover(why)
+	}
+	return s.closeErr
+}
 
 // run makes the calls to etcd, one at a time, until the session ends.
 func (s *Session) run() {
@@ -38,7 +91,7 @@ func (s *Session) next() (op, time.Duration, bool) {
 	s.renewLeases(s.core.inUse(time.Now()))
 	s.watchKeys()
 	s.mu.Unlock()
-	s.tellCandidates() // before op is sent: who no longer leads hears of it before etcd does
+	s.elect() // before op is sent: who no longer leads hears of it before etcd does
 	s.report()
 	return op, wait, finished
 }
@@ -50,23 +103,4 @@ func (s *Session) end() {
 	s.core.end(time.Now())
 	s.mu.Unlock()
 	s.report()
-}
-
-// locked calls f with the lock held.
-func (s *Session) locked(f func(c *core, now time.Time)) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	f(s.core, time.Now())
-}
-
-// tellCandidates tells the entries' candidates what has changed for them.
-func (s *Session) tellCandidates() {
-	s.telling.Lock()
-	defer s.telling.Unlock()
-	s.mu.Lock()
-	changed := s.core.candidacies(time.Now())
-	s.mu.Unlock()
-	for _, t := range changed {
-		t.tell(t.Candidacy)
-	}
 }

@@ -6,16 +6,18 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
-// holding says whose key etcd has, as far as known.
-type holding int
+// holder says whose key etcd has, as far as known.
+type holder int
 
 const (
-	unknown holding = iota
+	unknown holder = iota
 	absent
-	ours    // on a lease of ours
-	foreign // another process's, put after ours
+	self  // on a lease of ours
+	other // another process, which put it after us
 )
 
 // keyValue is what etcd has under a key.
@@ -24,6 +26,34 @@ type keyValue struct {
 	lease   clientv3.LeaseID
 	rev     int64 // the mod revision
 	created int64 // the create revision
+}
+
+type kind int
+
+const (
+	put      kind = iota // if the key is as known
+	putBlind             // whatever the key is, because etcd does not let us read it
+	mark                 // put the value that says that the key is about to go, if the key is as known
+	remove               // if the key still hangs on the lease
+)
+
+// String names the kind for errors.
+func (k kind) String() string { return [...]string{"put", "put", "mark", "delete"}[k] }
+
+// write is a write to one key.
+type write struct {
+	kind  kind
+	value string           // the put's
+	lease clientv3.LeaseID // the put's, or the one that a removal is guarded by
+	rev   int64            // the mod revision that a guarded put or a mark expects
+}
+
+// arrived reports whether the write was made, given what is under its key now. It may arrive later if not.
+func (w *write) arrived(kv *keyValue) bool {
+	if w.kind == remove {
+		return kv == nil || kv.lease != w.lease
+	}
+	return kv != nil && kv.lease == w.lease && kv.value == w.value && kv.rev > w.rev
 }
 
 // slot is one key of an entry: what is wanted there, what etcd has there, and when to read or write it.
@@ -37,15 +67,15 @@ type slot struct {
 
 	elect     func(Candidacy) // of the entry's candidate, as in Item; nil: this is another key
 	election  string          // of the candidate, as in Item
-	candidacy Candidacy       // that elect was last told
+	candidacy Candidacy       // that elect was last called with
 
 	stored
-	ourRev  int64 // of our last put, as far as known: an older put of another process did not follow it
-	yielded bool  // to another process that put the key after us
+	ownRev   int64 // of our last put, as far as known: an older put of another process did not follow it
+	conceded bool  // to another process that put the key after us
 
-	pending   *step              // a write whose outcome is not known
+	pending   *write             // its outcome is not known
 	ambiguous []clientv3.LeaseID // those on which a write may have arrived, or may yet
-	deletions []clientv3.LeaseID // those of them that a deletion is guarded by which may have arrived, or may yet
+	deletions []clientv3.LeaseID // those on which a deletion may
 
 	// Reads and writes are refused key by key.
 	readAccess
@@ -55,7 +85,7 @@ type slot struct {
 
 // stored is what etcd has under a key, as far as known.
 type stored struct {
-	has     holding
+	has     holder
 	lease   clientv3.LeaseID // that the key hangs on, where it is ours
 	written string           // its value, where it is ours
 	rev     int64            // its mod revision; 0: absent, or not known
@@ -63,30 +93,39 @@ type stored struct {
 }
 
 func newSlot(item Item, lease clientv3.LeaseID) *slot {
-	return &slot{
-		key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect, election: item.Election,
-		readAccess: newReadAccess(), writeAccess: newWriteAccess(),
-	}
+	s := &slot{key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect, election: item.Election}
+	s.denials = backoff.Backoff{Base: refusedMin, Max: refusedMax}
+	s.refusals = s.denials
+	s.faults = backoff.Backoff{Base: leaseFaultMin, Max: leaseFaultMax}
+	return s
+}
+
+// renamed returns the slot of the name that the item has on another lease. Its first denial is as little the lease's
+// fault as the last one was.
+func (s *slot) renamed(item Item, lease clientv3.LeaseID) *slot {
+	next := newSlot(item, lease)
+	next.leaseFault = s.leaseFault
+	return next
 }
 
 // adopt gives the key to a new entry, which takes over whoever holds it. Calls for the old one may be
 // under way, so the key is read before anything is built on what is known.
 func (s *slot) adopt(value, leaving string) {
 	s.value, s.leaving, s.retired, s.marked = value, leaving, false, false
-	s.ourRev, s.yielded = 0, false
+	s.ownRev, s.conceded = 0, false
 	s.retry()
 	s.readFrom(time.Time{})
 }
 
 // placed reports whether the key is in etcd as ours, as far as known.
-func (s *stored) placed() bool { return s.has == ours }
+func (s *stored) placed() bool { return s.has == self }
 
 // on reports whether the key is ours and hangs on a lease.
-func (s *stored) on(id clientv3.LeaseID) bool { return s.has == ours && s.lease == id }
+func (s *stored) on(id clientv3.LeaseID) bool { return s.has == self && s.lease == id }
 
 // markable reports whether the key can be marked and has not been.
 func (s *slot) markable() bool {
-	return s.has == ours && s.leaving != "" && !s.marked && !s.retired && !s.blind && s.pending == nil
+	return s.has == self && s.leaving != "" && !s.marked && !s.retired && !s.unreadable && s.pending == nil
 }
 
 // settled reports whether there is nothing left to find out about the key.
@@ -94,12 +133,17 @@ func (s *slot) settled() bool { return s.pending == nil && len(s.ambiguous) == 0
 
 // asWanted reports whether the key has its value and keeps it. While the key is as a mark expects that was not
 // answered, the mark may arrive: putting the value once more ends that.
-func (s *slot) asWanted() bool { return s.has == ours && s.written == s.value && s.rev != s.markRev }
+func (s *slot) asWanted() bool { return s.has == self && s.written == s.value && s.rev != s.markRev }
+
+// upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
+func (s *slot) upToDate() bool {
+	return s.asWanted() && s.pending == nil && !s.mustRead && !slices.Contains(s.ambiguous, s.lease)
+}
 
 // needsRead reports whether the key is to be read before it is put. The right to read one that could not be
 // read may be back, and the key another process's by now.
 func (s *slot) needsRead(now time.Time) bool {
-	return s.mustRead || s.pending != nil || s.blind && s.ourRev != 0 && now.Sub(s.lastRead) > readFresh
+	return s.mustRead || s.pending != nil || s.unreadable && s.ownRev != 0 && now.Sub(s.lastRead) > readFresh
 }
 
 // readTells takes in that a guarded put was denied, and reports whether the key is to be read to tell why. It is
@@ -121,13 +165,20 @@ func (s *slot) readDue(now time.Time) bool {
 
 // conflictDue reports whether to find out if another process still has the key.
 func (s *slot) conflictDue(now time.Time) bool {
-	return s.has == foreign && !now.Before(s.notBefore) && !now.Before(s.readAt)
+	return s.has == other && !now.Before(s.notBefore) && !now.Before(s.readAt)
+}
+
+// look has it found out soon if another process still has the key.
+func (s *slot) look(now time.Time) {
+	if s.has == other {
+		s.notBefore = latest(now, s.otherAt.Add(checkMin))
+	}
 }
 
 // mayBeBack has the key read that is to go and is thought to have gone, or to be another process's: an etcd that was
 // restored may have it as ours again.
 func (s *slot) mayBeBack() {
-	if s.ourRev != 0 {
+	if s.ownRev != 0 {
 		s.readFrom(time.Time{})
 	}
 }
@@ -135,12 +186,32 @@ func (s *slot) mayBeBack() {
 // setAbsent takes in that etcd does not have the key.
 func (s *slot) setAbsent() { s.stored = stored{has: absent} }
 
+// setOwn takes in that etcd has the key on a lease of ours.
+func (s *slot) setOwn(kv *keyValue) {
+	s.stored, s.ownRev = stored{self, kv.lease, kv.value, kv.rev, kv.created}, kv.rev
+}
+
+// found takes in what another process has put under the key. It returns an error if that process is the newer one, which
+// keeps the key. Otherwise this one takes the key over.
+func (s *slot) found(now time.Time, kv *keyValue) error {
+	if s.ownRev == 0 && !s.conceded {
+		s.has, s.rev = unknown, kv.rev
+		return nil
+	}
+	s.stored, s.conceded = stored{has: other}, true
+	s.otherAt, s.notBefore = now, now.Add(conflictEvery)
+	if kv.lease == 0 {
+		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", s.key)
+	}
+	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", s.key, int64(kv.lease))
+}
+
 // forget gives up all that is known of the key, which is to be read.
 func (s *slot) forget() {
-	if s.has == foreign {
+	if s.has == other {
 		s.notBefore = time.Time{}
 	}
-	s.has, s.ourRev = unknown, 0
+	s.has, s.ownRev = unknown, 0
 	s.readFrom(time.Time{})
 }
 
@@ -149,7 +220,7 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 	if slices.Contains(s.ambiguous, id) {
 		s.resolve(id)
 		// The write may have arrived before the lease went, and have taken the key along.
-		if s.blind {
+		if s.unreadable {
 			s.written = "" // so that it is put again, if it is to be there
 		} else {
 			s.readFrom(now)
@@ -158,7 +229,7 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 	if s.on(id) {
 		s.setAbsent()
 	}
-	s.excuse(id)
+	s.forgive(id)
 }
 
 // resolve takes in that no write on a lease is ambiguous any more.
@@ -174,60 +245,66 @@ func (s *slot) mayGo() bool {
 	return s.pending != nil && s.pending.kind == remove || slices.Contains(s.deletions, s.lease)
 }
 
-// found takes in what etcd has under a key; nil: nothing.
-func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
-	s.readable(now)
-	c.settle(now, s, kv)
-	switch {
-	case kv == nil:
-		if s.has == ours && e.want == present && !s.retired {
-			c.doubt(now, s)
-			s.deleted(now, s.lease)
-			e.err = fmt.Errorf("key %q was deleted", s.key)
-		}
-		s.setAbsent()
-	case kv.rev < s.ourRev:
-		c.restored(now)
-	case c.isOwn(kv.lease):
-		if s.has == ours && s.rev != kv.rev && kv.value != s.value {
-			s.disturbed(now)
-			e.err = fmt.Errorf("key %q was overwritten", s.key)
-		}
-		c.dropTombstone(s.key)
-		s.stored, s.ourRev = stored{ours, kv.lease, kv.value, kv.rev, kv.created}, kv.rev
-	case s.ourRev == 0 && !s.yielded: // the newer process takes over
-		s.has, s.rev = unknown, kv.rev
-	default:
-		s.stored, s.yielded = stored{has: foreign}, true
-		s.foreignAt, s.notBefore = now, now.Add(conflictEvery)
-		e.err = conflictError{s.key, kv.lease}
+// send notes that a write is under way.
+func (s *slot) send(w write) { s.pending = &w }
+
+// unanswered takes in that a write may have arrived, or may yet arrive. A mark is tried once: the deletion matters more.
+func (s *slot) unanswered(w write) {
+	if w.kind == mark {
+		s.markRev = w.rev
+		return
+	}
+	s.pending = &w
+	s.ambiguous = append(s.ambiguous, w.lease)
+	if w.kind == remove {
+		s.deletions = append(s.deletions, w.lease)
 	}
 }
 
-// settle decides whether a pending write arrived, now that its key was read. One that did not may do so
-// for as long as its lease lives, so the lease is replaced.
-func (c *core) settle(now time.Time, s *slot, kv *keyValue) {
-	st := s.pending
-	if st == nil {
-		return
+// settle decides whether the pending write arrived, now that the key was read; kv is nil if it is absent. It returns
+// the write if that did not: it may do so for as long as its lease lives.
+func (s *slot) settle(kv *keyValue) (late *write) {
+	w := s.pending
+	if w == nil {
+		return nil
 	}
 	s.pending = nil
-	if st.arrived(kv) {
-		s.resolve(st.lease)
-		return
+	if w.arrived(kv) {
+		s.resolve(w.lease)
+		return nil
 	}
-	c.replaceLease(now, st.lease, fmt.Errorf("key %q: a write that etcd did not answer may arrive late", s.key))
+	return w
 }
 
-// conflictError says that another process holds a key.
-type conflictError struct {
-	key   string
-	lease clientv3.LeaseID
+// done takes in that a write is made, at a revision.
+func (s *slot) done(now time.Time, w write, revision int64) {
+	switch w.kind {
+	case mark:
+		s.marked, s.written, s.rev, s.ownRev = true, w.value, revision, revision
+	case remove:
+		s.refused = nil
+		s.wasRead(now) // the answer tells what a read would
+		s.setAbsent()
+	default:
+		s.stored = stored{self, w.lease, w.value, revision, s.createdBy(w, revision)}
+		if s.elect != nil && s.created == 0 {
+			s.readFrom(now)
+		}
+		s.ownRev, s.conceded = revision, false
+		s.wasPut(now)
+		s.accepted()
+	}
 }
 
-func (e conflictError) Error() string {
-	if e.lease == 0 {
-		return fmt.Sprintf("key %q was put by someone else, on no lease: delete it, or register under another instance id", e.key)
+// createdBy returns the create revision of the key after a put of it, 0 if that is not known.
+func (s *slot) createdBy(w write, revision int64) int64 {
+	switch {
+	case w.kind != put:
+		return 0
+	case w.rev == 0:
+		return revision
+	case s.has == self && s.rev == w.rev:
+		return s.created
 	}
-	return fmt.Sprintf("key %q is held by another process, on lease %x: give each its own instance id", e.key, int64(e.lease))
+	return 0
 }

@@ -96,7 +96,7 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	if err := w.core.update(e, w.items(names[i], value)); err != nil {
+	if err := e.update(w.items(names[i], value), w.core.lease); err != nil {
 		panic(err)
 	}
 	e.retry()
@@ -131,7 +131,7 @@ func (w *walked) renew(after time.Duration) {
 			w.etcd.leases[id] = w.now.Add(ttl)
 			w.core.renewed(w.now, id, ttl, w.etcd.rev)
 			if w.core.elects() {
-				w.core.prove(w.now, id)
+				w.core.confirm(w.now, id)
 			}
 		}
 	}
@@ -148,7 +148,7 @@ func (w *walked) takes(do func()) {
 	}
 	do()
 	for _, e := range w.all() {
-		if s := e.candidate(); had[s] && w.etcd.get(s.key) == nil && w.core.candidacy(w.now, e) != (Candidacy{}) {
+		if s := e.candidate(); had[s] && w.etcd.get(s.key) == nil && e.candidacyOf(w.now, &w.core.leases) != (Candidacy{}) {
 			w.breaks("a candidate that may lead is not taken away: %s", s.key)
 		}
 	}
@@ -257,10 +257,7 @@ func (w *walked) grant(f fate) {
 		w.etcd.leases[w.etcd.ids] = w.now.Add(ttl)
 	}
 	if f == answered {
-		w.core.granted(w.now, w.etcd.ids, ttl)
-		if w.core.elects() {
-			w.core.proveGrant(w.now, w.etcd.ids)
-		}
+		w.core.granted(w.now, w.now, w.etcd.ids, ttl)
 		return
 	}
 	w.pass(callTimeout)
@@ -490,7 +487,7 @@ var leaseEvents = []coretest.Event[walked]{
 		if kv := w.etcd.get("a"); kv != nil && kv.lease == theirs {
 			return false
 		}
-		if e := w.entries[0]; e != nil && len(e.slots) > 0 && e.slots[0].ourRev != 0 {
+		if e := w.entries[0]; e != nil && len(e.slots) > 0 && e.slots[0].ownRev != 0 {
 			w.newer["a"] = true
 		}
 		w.etcd.put("a", "x", theirs)
@@ -516,7 +513,7 @@ var leaseEvents = []coretest.Event[walked]{
 		w.core.renewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}},
-	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.heard(w.now, "a", w.etcd.get("a")); return true }},
+	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onEvent(w.now, "a", w.etcd.get("a")); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},
@@ -563,7 +560,7 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	shape := &coretest.Shape{
 		Ranked: map[string]string{"clientv3.LeaseID": "lease"},
 		Counted: map[string]string{
-			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ourRev": "rev", "slot.markRev": "rev", "step.rev": "rev",
+			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ownRev": "rev", "slot.markRev": "rev", "write.rev": "rev",
 			"probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
 		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},

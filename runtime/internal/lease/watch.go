@@ -48,11 +48,9 @@ type watch struct {
 // watchKeys starts and stops watches so that they fit the entries. It must be called with mu held.
 func (s *Session) watchKeys() {
 	var keys []string
-	for _, e := range s.core.entries {
-		for _, slot := range e.slots {
-			if e.wasRegistered && e.want == present && !slot.retired {
-				keys = append(keys, slot.key)
-			}
+	for e, slot := range s.core.slots() {
+		if e.wasRegistered && e.want == present && !slot.retired {
+			keys = append(keys, slot.key)
 		}
 	}
 	if len(keys) > maxWatches || s.core.closing || s.ctx.Err() != nil {
@@ -75,10 +73,7 @@ func (s *Session) watchKeys() {
 		}
 		watched = watched && w.ready
 	}
-	if s.core.watched && !watched {
-		s.core.checkAt = time.Now()
-	}
-	s.core.watched = watched
+	s.core.setWatched(time.Now(), watched)
 }
 
 // watch listens until ctx ends or etcd denies it. While it does not listen, the checks find out what happens
@@ -99,7 +94,7 @@ func (s *Session) watch(ctx context.Context, w *watch, key string) {
 			<-ctx.Done()
 			return
 		}
-		timer.Reset(jitter(checkUnwatched))
+		timer.Reset(shorten(checkUnwatched))
 	}
 }
 
@@ -127,8 +122,8 @@ func (s *Session) listen(ctx context.Context, w *watch, key string) error {
 				kv = &keyValue{string(event.Kv.Value), clientv3.LeaseID(event.Kv.Lease), event.Kv.ModRevision, event.Kv.CreateRevision}
 			}
 			s.locked(func(c *core, now time.Time) {
-				c.heard(now, key, kv)
-				s.renewDoubted()
+				c.onEvent(now, key, kv)
+				s.renewSuspects()
 			})
 		}
 		s.poke()

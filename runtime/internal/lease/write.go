@@ -1,72 +1,20 @@
 package lease
 
 import (
+	"fmt"
 	"slices"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 const (
-	// MaxOps and maxBytes bound a transaction. etcd takes 128 operations and 1.5 MiB.
-	MaxOps   = 100
+	// maxBytes bounds a transaction. etcd takes 1.5 MiB.
 	maxBytes = 1 << 20
+	// leaseFaultEvery is the least time between two leases that are replaced because etcd denied a put.
+	leaseFaultEvery = 10 * time.Second
+	// minTombstones is how many deleted keys are remembered for a lease before it is replaced, and more where
+	// there are more entries, so that to move them costs no more than the deletions did.
+	minTombstones = 100
 )
-
-// step is a write to one key. A transaction makes all of its steps or, if a guard does not hold, none; it
-// returns the keys then.
-type step struct {
-	e     *entry
-	s     *slot
-	kind  kind
-	value string           // the put's
-	lease clientv3.LeaseID // the put's, or the one that a removal is guarded by
-	rev   int64            // the mod revision that a guarded put or a mark expects
-}
-
-type kind int
-
-const (
-	put      kind = iota // if the key is as known
-	putBlind             // whatever the key is, because etcd does not let us read it
-	mark                 // put the value that says that the key is about to go, if the key is as known
-	remove               // if the key still hangs on the lease
-)
-
-// String names the kind for errors.
-func (k kind) String() string { return [...]string{"put", "put", "mark", "delete"}[k] }
-
-// guard returns the condition of the step. A blind put has none.
-func (st *step) guard() clientv3.Cmp {
-	if st.kind == remove {
-		return clientv3.Compare(clientv3.LeaseValue(st.s.key), "=", st.lease)
-	}
-	return clientv3.Compare(clientv3.ModRevision(st.s.key), "=", st.rev)
-}
-
-// op returns the write.
-func (st *step) op() clientv3.Op {
-	if st.kind == remove {
-		return clientv3.OpDelete(st.s.key)
-	}
-	return clientv3.OpPut(st.s.key, st.value, clientv3.WithLease(st.lease))
-}
-
-// arrived reports whether the step was made, given what is under its key now. It may arrive later if not.
-func (st *step) arrived(kv *keyValue) bool {
-	if st.kind == remove {
-		return kv == nil || kv.lease != st.lease
-	}
-	return kv != nil && kv.lease == st.lease && kv.value == st.value && kv.rev > st.rev
-}
-
-// joins reports whether a step may be in one transaction with others.
-func (c *core) joins(now time.Time, st *step, steps []step) bool {
-	if len(steps) > 0 && (st.lease != steps[0].lease || (st.kind == putBlind) != (steps[0].kind == putBlind)) {
-		return false
-	}
-	return st.s.elect == nil || st.kind == remove || c.electable(now, st, steps)
-}
 
 // removals returns the next transaction on the way out of etcd: first marks, then deletions. Keys on a lease
 // that is about to be revoked need no deletion.
@@ -90,32 +38,50 @@ func (c *core) puts(now time.Time) []step {
 func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step) []step {
 	var steps []step
 	bytes := 0
-	for _, e := range c.entries {
-		for _, s := range e.slots {
-			if now.Before(s.retryAt) || s.refused != nil && len(steps) > 0 {
-				continue
-			}
-			st := next(now, e, s)
-			if st == nil || !c.joins(now, st, steps) {
-				continue
-			}
-			bytes += 3*len(s.key) + len(st.value) + 64 // the key is in the guard, the write and the read
-			if len(steps) > 0 && bytes > maxBytes {
-				return steps
-			}
-			steps = append(steps, *st)
-			if len(steps) >= int(c.writeSize) || s.refused != nil {
-				return steps
-			}
+	for e, s := range c.slots() {
+		if now.Before(s.retryAt) || s.refused != nil && len(steps) > 0 {
+			continue
+		}
+		st := next(now, e, s)
+		if st == nil || !c.joins(now, st, steps) {
+			continue
+		}
+		bytes += 3*len(s.key) + len(st.value) + 64 // the key is in the guard, the write and the read
+		if len(steps) > 0 && bytes > maxBytes {
+			return steps
+		}
+		steps = append(steps, *st)
+		if len(steps) >= int(c.writeSize) || s.refused != nil {
+			return steps
 		}
 	}
 	return steps
 }
 
+// joins reports whether a step may be in one transaction with others.
+func (c *core) joins(now time.Time, st *step, steps []step) bool {
+	if len(steps) > 0 && (st.lease != steps[0].lease || (st.kind == putBlind) != (steps[0].kind == putBlind)) {
+		return false
+	}
+	return st.s.elect == nil || st.kind == remove || c.electable(now, st, steps)
+}
+
+// electable reports whether a candidate may be put in one transaction with steps. Its entry must be in etcd, or be put
+// there by them. They must have no other candidate for the election: the two would share their create revision, and so
+// the token of their terms.
+func (c *core) electable(now time.Time, st *step, steps []step) bool {
+	for _, o := range st.e.others() {
+		if !(o.placed() && c.kept(now, o.lease)) && !slices.ContainsFunc(steps, func(st step) bool { return st.s == o }) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(steps, func(o step) bool { return o.s.elect != nil && o.s.election == st.s.election })
+}
+
 // send notes that the outcome of steps is not known.
 func (c *core) send(steps []step) op {
-	for i := range steps {
-		steps[i].s.pending = &steps[i]
+	for _, st := range steps {
+		st.s.send(st.write)
 	}
 	return writeOp{steps}
 }
@@ -125,36 +91,30 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 	if e.want == present || !s.markable() || !c.alive(now, s.lease) {
 		return nil
 	}
-	return &step{e, s, mark, s.leaving, s.lease, s.rev}
+	return &step{e, s, write{mark, s.leaving, s.lease, s.rev}}
 }
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present && !e.conflicted() && !c.barred(now, e, s) || s.has != ours || s.pending != nil {
+	if e.want == present && !e.conflicted() && !e.mustResign(now, s, &c.leases) || s.has != self || s.pending != nil {
 		return nil
 	}
-	h := c.held(s.lease)
+	h := c.get(s.lease)
 	if h == nil || !h.denied && !c.wanted() {
 		return nil
 	}
-	return &step{e, s, remove, "", s.lease, 0}
+	return &step{e, s, write{remove, "", s.lease, 0}}
 }
 
 // putStep returns the put of a key, nil if it needs none now or must be read before.
 func (c *core) putStep(now time.Time, e *entry, s *slot) *step {
-	if !c.needsPut(now, e, s) || s.needsRead(now) {
+	if !e.needsPut(now, s, c.lease) || s.needsRead(now) {
 		return nil
 	}
-	if s.blind {
-		return &step{e, s, putBlind, s.value, c.lease, 0}
+	if s.unreadable {
+		return &step{e, s, write{putBlind, s.value, c.lease, 0}}
 	}
-	return &step{e, s, put, s.value, c.lease, s.rev}
-}
-
-// needsPut reports whether a wanted key is to be put now. An entry that has lost a key to another process puts
-// none, and gives up the others, until that one is free: a process has all keys of an instance or none.
-func (c *core) needsPut(now time.Time, e *entry, s *slot) bool {
-	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(c.lease) && s.asWanted())
+	return &step{e, s, write{put, s.value, c.lease, s.rev}}
 }
 
 // wrote takes in the answer to a transaction: either its steps are made, or kvs has the keys as they are.
@@ -162,8 +122,7 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 	c.succeeded()
 	c.writeSize.grow(len(steps))
 	c.atRevision(now, revision)
-	for i := range steps {
-		st := &steps[i]
+	for i, st := range steps {
 		st.s.pending = nil
 		if made {
 			c.stepDone(now, st, revision)
@@ -178,42 +137,134 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 // wentMeanwhile takes in that the lease of steps may have gone while they were under way, as a renewal tells: what
 // they put is gone with it, and none of them arrives any more.
 func (c *core) wentMeanwhile(now time.Time, steps []step) {
-	for i := range steps {
-		if st := &steps[i]; c.held(st.lease) == nil {
+	for _, st := range steps {
+		if c.get(st.lease) == nil {
 			st.s.leaseGone(now, st.lease)
 		}
 	}
 }
 
 // stepDone takes in that a step is made.
-func (c *core) stepDone(now time.Time, st *step, revision int64) {
-	s := st.s
+func (c *core) stepDone(now time.Time, st step, revision int64) {
+	st.s.done(now, st.write, revision)
 	switch st.kind {
 	case mark:
-		s.marked, s.written, s.rev, s.ourRev = true, st.value, revision, revision
 	case remove:
-		s.refused = nil
-		s.readable(now) // the answer tells what a read would
-		s.setAbsent()
-		c.addTombstone(now, s, st.lease)
+		c.addTombstone(now, st.s.key, st.lease, max(minTombstones, len(c.entries)))
 	default:
-		c.putDone(now, st, revision)
+		c.dropTombstone(st.s.key)
+		st.e.accepted()
+		c.full.Reset()
 	}
 }
 
-// putDone takes in that a key was put.
-func (c *core) putDone(now time.Time, st *step, revision int64) {
+// writeFailed takes in that a transaction failed or was not answered.
+func (c *core) writeFailed(now time.Time, steps []step, err error) {
+	for _, st := range steps {
+		st.s.pending = nil
+	}
+	switch {
+	case isLeaseNotFound(err):
+		c.lost(now, steps[0].lease, fmt.Errorf("lease %x expired or was revoked", int64(steps[0].lease)))
+	case isFull(err):
+		c.etcdFull(now, steps, err)
+	case isBusy(err):
+		c.failed(now, fmt.Errorf("%s %q: %w", steps[0].kind, steps[0].s.key, err))
+	case !isRefusal(err):
+		c.unanswered(now, steps)
+		c.failed(now, fmt.Errorf("%s %q: %w", steps[0].kind, steps[0].s.key, err))
+	case len(steps) > 1: // one key's fault must not be the others'
+		c.succeeded()
+		c.writeSize.shrink(len(steps))
+		if mayHaveArrived(err) {
+			c.unanswered(now, steps)
+		}
+	default:
+		c.succeeded()
+		c.refusedStep(now, steps[0], err)
+	}
+	c.wentMeanwhile(now, steps)
+	c.refresh(now)
+}
+
+// unanswered takes in that steps may have arrived, or may yet arrive. Where a mark is among them, etcd is slow: all keys
+// that are to go are removed without one.
+func (c *core) unanswered(now time.Time, steps []step) {
+	for _, st := range steps {
+		st.s.unanswered(st.write)
+		if st.kind == mark {
+			c.skipMarks()
+		} else if st.s.unreadable {
+			c.abandon(now, st.s)
+		}
+	}
+}
+
+func (c *core) skipMarks() {
+	for e, s := range c.slots() {
+		s.marked = s.marked || e.want != present
+	}
+}
+
+// refusedStep takes in that etcd refused the write of one key.
+func (c *core) refusedStep(now time.Time, st step, err error) {
 	s := st.s
-	s.stored = stored{ours, st.lease, st.value, revision, createdBy(st, revision)}
-	if s.elect != nil && s.created == 0 {
-		s.readFrom(now)
+	err = fmt.Errorf("key %q: %w", s.key, err)
+	switch {
+	case st.kind == mark:
+		s.marked = true
+	case st.kind != remove && st.value != s.value: // not a refusal of the present value
+	case !isDenied(err):
+		c.refuse(now, st, err)
+	case st.kind == put && s.readTells(now):
+		// The guard needs the right to read, too. A read tells which of the two is missing.
+	case st.kind == remove:
+		c.removalDenied(now, st, err)
+	case c.leaseAtFault(now, st, err):
+	default:
+		c.refuse(now, st, err)
 	}
-	s.ourRev, s.yielded = revision, false
-	s.put(now)
-	s.accepted()
-	c.dropTombstone(s.key)
-	if !slices.ContainsFunc(st.e.slots, func(s *slot) bool { return s.refused != nil }) {
-		st.e.refused = nil
+}
+
+// refuse takes in that etcd refuses the write of a key for the key's sake.
+func (c *core) refuse(now time.Time, st step, err error) {
+	c.writeSize.grow(1)
+	st.s.refuse(now, err, c.jitter)
+	st.e.refuse(err)
+	c.complain(now, err, wasRefused)
+}
+
+// leaseAtFault replaces the lease because of one denied put: another user's key may hang on it, and etcd then
+// denies our puts. It reports false if that was tried lately, so that the key is at fault.
+func (c *core) leaseAtFault(now time.Time, st step, err error) bool {
+	if !st.s.leaseAtFault(now) || now.Before(c.faultAt) || st.lease != c.lease {
+		return false
 	}
-	c.full.Reset()
+	c.faultAt = now.Add(leaseFaultEvery)
+	c.replaceLease(now, st.lease, err)
+	return true
+}
+
+// removalDenied replaces the lease, whose end removes the key. Revoking it takes no right to read.
+func (c *core) removalDenied(now time.Time, st step, err error) {
+	if h := c.get(st.lease); h != nil && !h.denied && st.s.refused == nil {
+		c.replaceLease(now, st.lease, err)
+		st.s.retryAt = now.Add(refusedMin)
+		return
+	}
+	c.refuse(now, st, err)
+}
+
+// etcdFull takes in that etcd has no space left. It refuses puts then, and takes deletions.
+func (c *core) etcdFull(now time.Time, steps []step, err error) {
+	c.succeeded()
+	c.putsAt = now.Add(c.jitter(c.full.Bound()))
+	for _, st := range steps {
+		if st.kind == mark {
+			st.s.marked = true
+			continue
+		}
+		st.e.refuse(fmt.Errorf("put %q: %w", st.s.key, err))
+	}
+	c.complain(now, err, wasRefused)
 }

@@ -1,0 +1,38 @@
+package lease
+
+import (
+	"errors"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+)
+
+func isLeaseNotFound(err error) bool { return errors.Is(err, rpctypes.ErrLeaseNotFound) }
+
+func isDenied(err error) bool { return etcderr.Code(err) == codes.PermissionDenied }
+
+func isFull(err error) bool { return errors.Is(err, rpctypes.ErrNoSpace) }
+
+// isBusy reports whether etcd has taken no notice of a request because it has too many.
+func isBusy(err error) bool { return errors.Is(err, rpctypes.ErrTooManyRequests) }
+
+// isRefusal reports whether an error is an answer that a retry does not change.
+func isRefusal(err error) bool {
+	if isBusy(err) {
+		return false
+	}
+	switch etcderr.Code(err) {
+	case codes.PermissionDenied, codes.InvalidArgument, codes.ResourceExhausted, codes.OutOfRange, codes.Unimplemented:
+		return true
+	}
+	return false
+}
+
+// mayHaveArrived reports whether the answer may have been refused instead of the request: gRPC has one error
+// for messages that are too large to receive, on either side.
+func mayHaveArrived(err error) bool {
+	return etcderr.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message larger")
+}

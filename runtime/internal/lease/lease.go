@@ -1,0 +1,94 @@
+// Package lease keeps keys of this process in etcd for as long as the process wants them there. They are on
+// one lease, which it renews. Keys that are lost or changed are put back.
+//
+// From the ground up, each file knowing those above it alone:
+//
+//	lease.go      what callers name: items, states, candidacies, errors
+//	answers.go    what etcd's errors say
+//	pacing.go     how often a key is read and written
+//	slot.go       one key: what is wanted there, and what etcd has there as far as known
+//	leases.go     the leases of a session, and which of them live as far as known
+//	entry.go      the keys that are registered together, and the state that they are in
+//	candidate.go  an entry's candidate for an election
+//	op.go         the calls to etcd
+//	core.go       all entries and leases, and when to look at them
+//	lifetime.go   what becomes of leases, and of the keys on them
+//	read.go       what to read, and what was found
+//	write.go      what to write, and what came of it
+//	next.go       which call is next
+//
+// These decide, and do nothing else. The rest makes the calls: session.go, log.go, calls.go, keepalive.go, stream.go,
+// watch.go, run.go, and handle.go.
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// tick is the longest time that the session's goroutine waits.
+	tick = time.Second
+	// callTimeout bounds each call to etcd.
+	callTimeout = 3 * time.Second
+	// CloseTimeout bounds the Close methods, for callers who do not.
+	CloseTimeout = 5 * time.Second
+)
+
+// ErrClosed is what a session's methods return after its Close.
+var ErrClosed = errors.New("the registry is closed")
+
+// ErrDropped is what the methods of an entry return after its Drop or Close.
+var ErrDropped = errors.New("the registration is closed")
+
+// ErrSuperseded is what Wait returns once a later SetPaused has said otherwise.
+var ErrSuperseded = errors.New("a later call has said otherwise")
+
+// State is how an entry stands.
+type State int
+
+// The states of an entry.
+const (
+	Registering State = iota // not in etcd yet
+	Registered               // in etcd, on a lease that is being renewed
+	Lost                     // was in etcd and, as far as known, is not; it is being put back
+	Conflict                 // someone else holds a key of it; it is taken again when they let go
+	Paused                   // taken out of etcd on demand
+	Closed                   // taken out of etcd for good
+
+	Initial State = -1 // before the first state; only Options.Changed gets it
+)
+
+func (s State) String() string {
+	names := [...]string{"registering", "registered", "lost", "conflict", "paused", "closed"}
+	if s < 0 || int(s) >= len(names) {
+		return fmt.Sprintf("State(%d)", int(s))
+	}
+	return names[s]
+}
+
+// Item is one key of an entry and its value.
+type Item struct {
+	Key   func(clientv3.LeaseID) string // a pure function; most ignore the lease
+	Value string
+	// Leaving is put in the place of Value just before the key is deleted, to tell readers that its owner
+	// deletes it. "": there is no room for such a mark.
+	Leaving string
+	// Elect makes the key a candidate. It is called with each change of what is known of the key, one call at a time,
+	// and must neither block nor call the session. When the key is to go, it is called before etcd is. An entry has
+	// one candidate at the most, after its other keys. etcd does not have the candidate without these.
+	Elect func(Candidacy)
+	// Election names the candidate's election. No transaction creates two candidates of one: they would have one
+	// create revision.
+	Election string
+}
+
+// Candidacy is what is known of a candidate's key in etcd. The zero value says that the key may be gone.
+type Candidacy struct {
+	Key     string
+	Created int64     // the key's create revision
+	Until   time.Time // the key is there until then, unless someone deletes it by force
+}

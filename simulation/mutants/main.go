@@ -113,11 +113,7 @@ func sum(outcomes []outcome) error {
 	fmt.Printf("%d mutants, of which %d are noticed\n", len(outcomes), len(outcomes)-len(failed))
 	var errs []error
 	for _, o := range failed {
-		what := "nobody notices that this is gone: " + o.mutant.out
-		if o.err != nil {
-			what = o.err.Error()
-		}
-		errs = append(errs, fmt.Errorf("make mutants MUTANT='^%s$'\n\t%s", o.mutant.id(), what))
+		errs = append(errs, o.err, fmt.Errorf("nobody notices that this is gone: %s\n\tmake mutants MUTANT=%s", o.mutant.out, o.mutant.id()))
 	}
 	return errors.Join(errs...)
 }

@@ -53,7 +53,7 @@ func (m *mutant) id() string { return m.room + "/" + m.name }
 // dir returns the directory of the mutated package.
 func (m *mutant) dir() string { return filepath.Dir(m.edits[0].file) }
 
-// load returns the mutants whose id matches.
+// load returns the mutants whose id matches, or the one that has this id.
 func load(only *regexp.Regexp) ([]*mutant, error) {
 	names, err := fs.Glob(rooms, "*.txt")
 	if err != nil {
@@ -76,6 +76,9 @@ func load(only *regexp.Regexp) ([]*mutant, error) {
 				return nil, fmt.Errorf("%s is there twice", m.id())
 			}
 			seen[m.id()] = true
+			if m.id() == only.String() {
+				return []*mutant{m}, nil
+			}
 			if only.MatchString(m.id()) {
 				all = append(all, m)
 			}

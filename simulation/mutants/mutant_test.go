@@ -39,6 +39,17 @@ func TestMutantsFit(t *testing.T) {
 	}
 }
 
+func TestLoad(t *testing.T) {
+	for only, want := range map[string]int{"lease/no-fight": 1, "^lease/no-f|^etcdconn/": 3} {
+		if got, err := load(regexp.MustCompile(only)); err != nil || len(got) != want {
+			t.Errorf("%q: %d mutants, %v; want %d", only, len(got), err, want)
+		}
+	}
+	if _, err := load(regexp.MustCompile("^no-room/")); err == nil {
+		t.Error("there are mutants of a room that is not there")
+	}
+}
+
 func hasTest(t *testing.T, dir, test string) bool {
 	files, err := filepath.Glob(filepath.Join(root, dir, "*_test.go"))
 	if err != nil {

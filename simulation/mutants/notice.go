@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -27,7 +28,7 @@ type notice struct {
 type outcome struct {
 	mutant *mutant
 	by     *notice // nil: nobody
-	err    error   // why it could not be tried
+	err    error   // why some tests did not count
 }
 
 // probes returns what may notice a mutant, in the order in which to try: who noticed it last time; what runs on a push,
@@ -64,29 +65,35 @@ func (m *mutant) probes(last *probe, seeds int) []probe {
 	return probes
 }
 
-// try finds out who notices a mutant. Whoever does must pass without it.
+// try finds out who notices a mutant. Whoever does must do so alone, rather than by chance among many, and must pass
+// without the mutant.
 func (r *runner) try(ctx context.Context, m *mutant, last *probe, seeds int) outcome {
+	o := outcome{mutant: m}
 	for _, p := range m.probes(last, seeds) {
 		got, err := r.run(ctx, p, m.id())
-		if err == nil && got.failed != "" {
+		if err == nil && got.failed != "" && got.failed != p.name {
 			p.name = got.failed
-			if err = r.isSound(ctx, p); err == nil {
-				return outcome{mutant: m, by: &notice{p, got.took, got.why}}
-			}
+			got, err = r.run(ctx, p, m.id())
 		}
 		if err != nil {
-			return outcome{mutant: m, err: fmt.Errorf("%s: %w", m.id(), err)}
+			o.err = err
+			return o
 		}
+		if got.failed == "" {
+			continue
+		}
+		if err := r.isSound(ctx, p); err != nil {
+			o.err = errors.Join(o.err, err) // another may notice all the same
+			continue
+		}
+		return outcome{mutant: m, by: &notice{p, got.took, got.why}}
 	}
-	return outcome{mutant: m}
+	return o
 }
 
 // String returns the outcome in a line.
 func (o outcome) String() string {
-	switch {
-	case o.err != nil:
-		return fmt.Sprintf("ERROR %v", o.err)
-	case o.by == nil:
+	if o.by == nil {
 		return fmt.Sprintf("%-44s NOBODY notices", o.mutant.id())
 	}
 	return fmt.Sprintf("%-44s %s in %s, %s, %v: %s", o.mutant.id(), o.by.name, o.by.dir, o.by.at, o.by.after.Round(time.Second/10), o.by.why)

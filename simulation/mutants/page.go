@@ -25,10 +25,10 @@ var kinds = []string{"walks of cores", "other tests of the mutated package", "sc
 // kind returns the kind of a test, of which a mutant says what is its own package.
 func (t test) kind() int {
 	switch {
-	case t.isWalk():
-		return 0
 	case t.dir == walkDir:
 		return 2
+	case t.isWalk():
+		return 0
 	case t.onEtcd():
 		return 3
 	}

@@ -24,9 +24,9 @@ type test struct{ dir, name string }
 
 func (t test) onEtcd() bool { return strings.HasPrefix(t.dir, "integration/") }
 
-// isWalk reports whether make cores runs the test.
+// isWalk reports whether make cores or make simulate runs the test, on a push and without -short.
 func (t test) isWalk() bool {
-	return strings.HasPrefix(t.dir, "runtime/internal/") && strings.Contains(t.name, "Walk")
+	return strings.Contains(t.name, "Walk") && (t.dir == walkDir || strings.HasPrefix(t.dir, "runtime/internal/"))
 }
 
 // when says which runs of the tests have one.
@@ -39,7 +39,7 @@ const (
 
 // args returns the arguments of a test binary.
 func (p probe) args() []string {
-	args := []string{"-test.v", "-test.failfast", "-test.timeout=3m"}
+	args := []string{"-test.v", "-test.failfast", "-test.timeout=" + p.timeout().String()}
 	if p.at == push && !p.isWalk() {
 		args = append(args, "-test.short")
 	}
@@ -52,6 +52,14 @@ func (p probe) args() []string {
 		name, args = walk, append(args, fmt.Sprintf("-first=%d", first), fmt.Sprintf("-seeds=%d", last-first+1))
 	}
 	return append(args, "-test.run=^"+name+"$")
+}
+
+// timeout returns after what time tests hang.
+func (p probe) timeout() time.Duration {
+	if p.onEtcd() || strings.ContainsAny(p.name, "*-") {
+		return 3 * time.Minute
+	}
+	return time.Minute // for one test, as a mutant may well have it hang
 }
 
 // result is how tests went.

@@ -128,7 +128,7 @@ type runner struct {
 func newRunner(root, dir, overlay string) *runner {
 	return &runner{
 		root: root, dir: dir,
-		env:      append(os.Environ(), strings.TrimSpace("GOFLAGS="+os.Getenv("GOFLAGS")+" -overlay="+overlay)),
+		env:      append(os.Environ(), "GOFLAGS="+os.Getenv("GOFLAGS")+" '-overlay="+overlay+"'"),
 		busy:     make(chan struct{}, runtime.NumCPU()),
 		waiting:  make(chan struct{}, 2*runtime.NumCPU()),
 		binaries: make(map[string]func() (string, error)),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -21,11 +22,10 @@ const inForce = "MUTANT_IN_FORCE"
 // which counts. So the tests of a package are built once for all mutants.
 func weave(root, dir string, mutants []*mutant) (overlay string, err error) {
 	files := make(map[string]*woven) // by name
+	var errs []error
 	for _, m := range mutants {
 		mutated, err := m.apply(root)
-		if err != nil {
-			return "", err
-		}
+		errs = append(errs, err)
 		for name, text := range mutated {
 			if files[name] == nil {
 				if files[name], err = newWoven(root, name); err != nil {
@@ -33,9 +33,12 @@ func weave(root, dir string, mutants []*mutant) (overlay string, err error) {
 				}
 			}
 			if err := files[name].add(m.id(), text); err != nil {
-				return "", fmt.Errorf("mutant %s, %s: %w", m.id(), name, err)
+				errs = append(errs, fmt.Errorf("mutant %s, %s: %w", m.id(), name, err))
 			}
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return "", err
 	}
 	texts := make(map[string]string)
 	for name, w := range files {

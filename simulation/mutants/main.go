@@ -33,7 +33,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	some := flag.String("mutant", "", "try only the mutants whose `room/name` matches this regular expression")
-	seeds := flag.Int("seeds", 300, "how many schedules a push walks, from seed 1 on")
+	seeds := flag.Int("seeds", 300, "how many of the schedules that a push walks to try")
 	flag.Parse()
 	if err := run(ctx, *some, *seeds); err != nil {
 		fmt.Fprintln(os.Stderr, err)

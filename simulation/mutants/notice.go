@@ -53,10 +53,10 @@ func (m *mutant) probes(last *probe, seeds int) []probe {
 		}
 	}
 	add(push, own)
+	add(push, onEtcd)
 	for first := 1; first <= seeds; first += atOnce {
 		add(push, []test{{walkDir, fmt.Sprintf("TestWalk/%d-%d", first, min(first+atOnce-1, seeds))}})
 	}
-	add(push, onEtcd)
 	add(night, own)
 	add(night, onEtcd)
 	if last != nil && last.at == night {

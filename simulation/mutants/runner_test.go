@@ -56,7 +56,7 @@ func TestProbes(t *testing.T) {
 		last *probe
 		want string
 	}{
-		{nil, "TestUnit push, .* push, .*Walk.* push, TestWalk/1-50 push, TestWalk/51-70 push, TestReal push, " +
+		{nil, "TestUnit push, .* push, .*Walk.* push, TestReal push, TestWalk/1-50 push, TestWalk/51-70 push, " +
 			"TestUnit night, .* night, .*Walk.* night, TestReal night"},
 		{&probe{test{walkDir, "TestWalk/17"}, push}, "TestWalk/17 push, TestUnit push, "},
 		{&probe{test{"integration/x", "TestY"}, night}, "TestY push, TestY night, TestUnit push, "},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,7 +140,7 @@ func newRunner(root, dir, overlay string) *runner {
 // run runs tests with a mutant in force, or none.
 func (r *runner) run(ctx context.Context, p probe, mutant string) (result, error) {
 	binary, err := once(r, r.binaries, p.dir, func() (string, error) { return r.build(ctx, p.dir) })
-	if err != nil {
+	if err != nil || binary == "" {
 		return result{}, err
 	}
 	place := r.busy
@@ -173,7 +174,7 @@ func (r *runner) isSound(ctx context.Context, p probe) error {
 	return err
 }
 
-// build builds the tests of a package.
+// build builds the tests of a package. Without tests there is no binary.
 func (r *runner) build(ctx context.Context, dir string) (binary string, err error) {
 	r.busy <- struct{}{}
 	defer func() { <-r.busy }()
@@ -181,6 +182,9 @@ func (r *runner) build(ctx context.Context, dir string) (binary string, err erro
 	out, err := r.output(ctx, filepath.Join(r.root, dir), "", "go", "test", "-c", "-o", binary, ".")
 	if err != nil {
 		return "", fmt.Errorf("building the tests of %s: %w\n%s", dir, err, out)
+	}
+	if _, err := os.Stat(binary); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
 	}
 	return binary, nil
 }

@@ -65,14 +65,14 @@ func All(entries []Entry) []*Service {
 		}
 		return groups[key]
 	}
+	owner := Owners(entries)
 	for i, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &entries[i]
-		} else if key := OwnerOf(e); key != "" && !isCandidate(e.Key) {
+		} else if key := owner(e); key != "" && !isCandidate(e.Key) {
 			group(key).Add(e)
 		}
 	}
-	collectStrays(groups)
 	return sorted(groups, func(s *Service) bool {
 		known := func(i Instance) bool { return !s.IsMapped(i) }
 		return slices.ContainsFunc(s.Instances, known) || s.Evident()
@@ -135,19 +135,6 @@ func (s *Service) Add(e Entry) bool {
 	return true
 }
 
-// OwnerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
-// entry hangs on that lease, or else the part before the last slash.
-func OwnerOf(e Entry) string {
-	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
-	if e.Lease != 0 && !json {
-		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-		if ok && stem != "" && !strings.HasSuffix(stem, "/") {
-			return stem
-		}
-	}
-	return e.Key[:max(strings.LastIndexByte(e.Key, '/'), 0)]
-}
-
 // isCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below
 // what is looked at. What is kept there otherwise has no double slash.
 func isCandidate(key string) bool {
@@ -158,43 +145,9 @@ func isCandidate(key string) bool {
 	return ok && strings.Contains(rest, "//")
 }
 
-// LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
-const LeaseDigits = 15
-
-// HasLeaseSuffix reports whether a key is that of a service with what may be a lease id behind it, as in the lease suffix
-// layout.
-func HasLeaseSuffix(service, key string) bool {
-	suffix, ok := strings.CutPrefix(key, service)
-	return ok && len(suffix) >= LeaseDigits && strings.Trim(suffix, "0123456789") == ""
-}
-
-// IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
-// another lease than its key says.
-func (s *Service) IsStray(e Entry) bool {
-	if !HasLeaseSuffix(s.Key, e.Key) {
-		return false
-	}
-	onLease := e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-	return !onLease && endpoint.CheckAddr(string(e.Value), true) == nil
-}
-
 // errStray returns why no client reads a stray.
 func errStray(e Entry) error {
 	return fmt.Errorf("the lease id in the key is not that of its lease (%s), so no client reads it", LeaseName(e.Lease))
-}
-
-// collectStrays moves strays to the services in the lease suffix layout that they seem to belong to.
-func collectStrays(groups map[string]*Service) {
-	for _, s := range groups {
-		if !s.Uses(endpoint.LeaseSuffix) {
-			continue
-		}
-		parent := groups[OwnerOf(Entry{Key: s.Key})]
-		if parent == nil {
-			continue
-		}
-		parent.Instances = slices.DeleteFunc(parent.Instances, func(i Instance) bool { return s.IsStray(i.Entry) && s.Add(i.Entry) })
-	}
 }
 
 // LeaseName returns a lease as etcdctl spells it.

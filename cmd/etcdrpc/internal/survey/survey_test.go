@@ -1,6 +1,7 @@
 package survey
 
 import (
+	"fmt"
 	"testing"
 )
 
@@ -37,6 +38,22 @@ func TestSurveyAll_Owners(t *testing.T) {
 		}
 		if got != tc.want {
 			t.Errorf("%s: %q is of %q, want %q", tc.name, tc.key, got, tc.want)
+		}
+	}
+}
+
+// TestSurveyAll_Strays has an entry on another lease than its key says belong to the longest key that it may be of.
+func TestSurveyAll_Strays(t *testing.T) {
+	const lease = 7587882123456789012
+	var entries []Entry
+	for _, key := range []string{"pay", "pay7", "acme/pay", "acme/pay1"} {
+		entries = append(entries, Entry{Key: fmt.Sprint(key, lease), Value: []byte("10.0.0.7:80"), Lease: lease})
+	}
+	for stray, want := range map[string]string{"pay77587882123456789013": "pay7", "pay87587882123456789013": "pay", "acme/pay17587882123456789013": "acme/pay1"} {
+		for _, s := range All(append(entries, Entry{Key: stray, Value: []byte("10.0.0.8:80"), Lease: 1})) {
+			if got := len(s.Malformed) > 0; got != (s.Key == want) {
+				t.Errorf("%s is of %s, want %s", stray, s.Key, want)
+			}
 		}
 	}
 }

@@ -1,0 +1,70 @@
+package survey
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// OwnerOf returns the key of the service that an entry belongs to: the part before the lease id, if the
+// entry hangs on that lease, or else the part before the last slash.
+func OwnerOf(e Entry) string {
+	json := strings.HasPrefix(strings.TrimSpace(string(e.Value)), "{")
+	if e.Lease != 0 && !json {
+		stem, ok := strings.CutSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+		if ok && stem != "" && !strings.HasSuffix(stem, "/") {
+			return stem
+		}
+	}
+	return e.Key[:max(strings.LastIndexByte(e.Key, '/'), 0)]
+}
+
+// Owners returns a function that tells which service each of some entries belongs to, by its key: [OwnerOf] or, of a stray,
+// the longest key of a service that has an entry in the lease suffix layout.
+func Owners(entries []Entry) func(e Entry) string {
+	suffixed := make(map[string]bool)
+	for _, e := range entries {
+		key := OwnerOf(e)
+		if key+strconv.FormatInt(e.Lease, 10) == e.Key && Decode(AnyLayout, key, e).Layout == endpoint.LeaseSuffix {
+			suffixed[key] = true
+		}
+	}
+	return func(e Entry) string {
+		if stem, ok := StrayStem(e); ok {
+			for n := len(e.Key) - LeaseDigits; n >= len(stem); n-- {
+				if suffixed[e.Key[:n]] {
+					return e.Key[:n]
+				}
+			}
+		}
+		return OwnerOf(e)
+	}
+}
+
+// LeaseDigits is the least length of a decimal lease id: etcd's are nearly random numbers of 63 bits.
+const LeaseDigits = 15
+
+// HasLeaseSuffix reports whether a key is that of a service with what may be a lease id behind it, as in the lease suffix
+// layout.
+func HasLeaseSuffix(service, key string) bool {
+	suffix, ok := strings.CutPrefix(key, service)
+	return ok && len(suffix) >= LeaseDigits && strings.Trim(suffix, "0123456789") == ""
+}
+
+// IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
+// another lease than its key says.
+func (s *Service) IsStray(e Entry) bool {
+	if !HasLeaseSuffix(s.Key, e.Key) {
+		return false
+	}
+	onLease := e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+	return !onLease && endpoint.CheckAddr(string(e.Value), true) == nil
+}
+
+// StrayStem returns the key of a stray without the digits that it ends in.
+func StrayStem(e Entry) (stem string, ok bool) {
+	stem = strings.TrimRight(e.Key, "0123456789")
+	ok = stem != "" && !strings.HasSuffix(stem, "/") && (&Service{Key: stem}).IsStray(e)
+	return stem, ok
+}

@@ -50,15 +50,8 @@ func newCall(a *app) *cobra.Command {
 		Long: `call calls a method of the service at KEY, with JSON in and JSON out. METHOD is
 package.Service/Method or, where that is clear, Service/Method or Method.
 
-It calls an instance that clients may call by the live policy, at random; --instance calls
-the one named, whatever the policy says, and --each all that are not drained.
-
-What the methods take and return is asked of the server by gRPC's reflection, unless
---protoset or --proto gives its descriptors.
-
-It speaks TLS, and verifies the certificate against the name that clients of KEY expect by
-default. Where the proto file sets another authority, give that by --authority.
-Nothing is sent in plaintext without --plaintext.`,
+Without other flags it calls an instance that clients may call by the live policy, at random,
+over TLS, and asks the server by gRPC's reflection what the method takes and returns.`,
 		Example: `  etcdrpc call acme/user GetUser -d '{"id": "7"}'
   etcdrpc call acme/user acme.user.v1.Users/Import -d @users.json --instance 10.0.0.7:9000
   etcdrpc call acme/user Flush --each --plaintext`,
@@ -88,15 +81,15 @@ func (o *callOptions) addTo(cmd *cobra.Command, a *app) {
 	flags := cmd.Flags()
 	flags.StringVarP(&o.data, "data", "d", "{}", "the requests as `JSON`, one value each; @FILE reads a file, - standard input")
 	flags.StringArrayVarP(&o.headers, "header", "H", nil, "`'name: value'` of metadata to send; a value for a name in -bin is in base64; may be repeated")
-	flags.StringVar(&o.instance, "instance", "", "call the instance with this `id` or address")
-	flags.BoolVar(&o.each, "each", false, "call each instance, and write a line for each")
+	flags.StringVar(&o.instance, "instance", "", "call the instance with this `id` or address, whatever the live policy says")
+	flags.BoolVar(&o.each, "each", false, "call each instance that is not drained, and write a line for each")
 	flags.IntVar(&o.parallel, "parallel", 1, "how `many` instances --each calls at once")
 	flags.DurationVar(&o.timeout, "timeout", 10*time.Second, "how long the call of an instance may take; 0: until it ends")
 	flags.BoolVar(&o.transport.Plaintext, "plaintext", false, "call without TLS")
 	flags.StringVar(&o.transport.Files.CA, "service-cacert", "", "verify the service's certificate with the CA bundle in this `file`, not with the system's")
 	flags.StringVar(&o.transport.Files.Cert, "service-cert", "", "identify to the service by the TLS certificate in this `file`")
 	flags.StringVar(&o.transport.Files.Key, "service-key", "", "the TLS key `file` of --service-cert")
-	flags.StringVar(&o.transport.Authority, "authority", "", "the `name` that the service's certificate has to have (default: the one that KEY gives)")
+	flags.StringVar(&o.transport.Authority, "authority", "", "the `name` that the service's certificate has to have, as authority in the proto file (default: the one that KEY gives)")
 	flags.StringArrayVar(&o.described.Protosets, "protoset", nil, "take the descriptors from this `file`, as protoc --descriptor_set_out writes it; may be repeated")
 	flags.StringArrayVar(&o.described.Protos, "proto", nil, "take the descriptors from this proto `file`, of edition 2023 at most; may be repeated")
 	flags.StringArrayVar(&o.described.ImportPaths, "import-path", nil, "look for --proto and its imports below this `directory`; may be repeated")

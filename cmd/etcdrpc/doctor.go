@@ -22,9 +22,7 @@ changes nothing. It exits with 1 when something is wrong.
 
 What it looks for:
 ` + doctor.KindsHelp() + `
-It connects to each address from where it runs, and says no more to it; --no-dial
-leaves that out. With --deep it asks each for its health, as gRPC clients do, and
-looks at the certificates of those that speak TLS.`,
+It connects to each address from where it runs, and says no more to it.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				return keyArgs(0)(cmd, args)

@@ -27,11 +27,8 @@ by its id or its address. Calls under way go on, and the instance stays register
 
 It adds the instance to the list "drain" of the live policy, and keeps the rest of
 it. Where there is no live policy yet that says how to balance, drain has to begin
-one, and it takes the place of all that the proto file says of that; etcd does not
-know what that is. So say it with --child-policy where it is not round_robin, and with
---prefer-zone where the proto file has prefer_zone. Where it has more, such as routes,
-put it in force by policy set first: drain refuses to begin a policy without routes
-while instances have the metadata "lane", unless --no-routes says that there are none.
+one, by its flags, and it takes the place of all that the proto file says of that.
+Where that is more than they say, such as routes, put it in force by policy set first.
 Timeouts and retries stay those of the generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user 10.0.0.7:9000 --child-policy ring_hash`,
@@ -56,8 +53,8 @@ Timeouts and retries stay those of the generated code.`,
 		}),
 	}
 	cmd.Flags().StringVar(&begin.Child, "child-policy", liveconfig.DefaultPolicy,
-		"the `policy` that a new live policy balances by: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON")
-	cmd.Flags().BoolVar(&begin.PreferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone")
+		"the `policy` that a new live policy balances by, as the proto file has it: "+strings.Join(liveconfig.PolicyNames(), ", ")+", or gRPC's JSON")
+	cmd.Flags().BoolVar(&begin.PreferZone, "prefer-zone", false, "have a new live policy prefer the client's own zone, as prefer_zone in the proto file does")
 	cmd.Flags().BoolVar(&begin.NoRoutes, "no-routes", false, "begin a live policy without routes even where instances have the metadata \"lane\"")
 	complete(cmd.RegisterFlagCompletionFunc("child-policy", cobra.FixedCompletions(liveconfig.PolicyNames(), cobra.ShellCompDirectiveNoFileComp)))
 	addDryRun(cmd, &dryRun)

@@ -34,12 +34,10 @@ func newSD(a *app) *cobra.Command {
 		Short: "Tell Prometheus where the instances are",
 		Long: `sd serves the instances of the services whose keys begin with PREFIX as Prometheus'
 http_sd reads them, at / and at /sd. It follows etcd, answers from memory, and while etcd
-is away serves what it knew last. With --once it writes them to standard output, for file_sd,
-and ends.
+is away serves what it knew last.
 
 The labels are __meta_etcdrpc_key, _instance, _address, _version, _zone, _weight, _layout,
 _state ("registered" or "drained") and _metadata_<name>; those without a value are left out.
-The target is the address of the instance, with the port that --port or --port-metadata gives.
 An instance that does not say its port is left out.`,
 		Example: `  etcdrpc sd --port-metadata metrics_port
   etcdrpc sd --once --port 9100 acme/ > targets.json`,
@@ -63,7 +61,7 @@ An instance that does not say its port is left out.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&opts.listen, "listen", "127.0.0.1:9469", "serve at this `address`; whoever reaches it may read what it serves")
-	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output, and end")
+	flags.BoolVar(&opts.once, "once", false, "write the targets to standard output, as file_sd reads them, and end")
 	flags.IntVar(&opts.port.Number, "port", 0, "the `port` of the metrics of every instance (default: the one of its address)")
 	flags.StringVar(&opts.port.Metadata, "port-metadata", "", "the `name` of the piece of metadata that is the port of an instance's metrics")
 	return cmd

@@ -41,12 +41,8 @@ func newUI(a *app) *cobra.Command {
 change, finds what is wrong, drains instances, and changes splits and live configs:
 checked, with the difference shown before anything is written.
 
-It listens on a loopback address unless --listen says otherwise. Another address
-needs a token: that in --token-file, or one that is made and printed. Whoever opens
-the console acts as the user that etcdrpc was given; --read-only writes nothing.
-
-The console speaks plain HTTP: beyond this host, put a proxy with TLS before it, and
-name it with --host.`,
+Whoever opens the console acts as the user that etcdrpc was given. It speaks plain
+HTTP: beyond this host, put a proxy with TLS before it.`,
 		Example: `  etcdrpc ui
   etcdrpc ui --read-only --listen 0.0.0.0:8080 --token-file console.token --host console.example.com`,
 		Args: cobra.NoArgs,
@@ -54,9 +50,9 @@ name it with --host.`,
 			return u.serve(ctx, cmd, s)
 		}),
 	}
-	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on")
-	cmd.Flags().StringVar(&u.tokenFile, "token-file", "", "the `file` with the token that the console asks for")
-	cmd.Flags().StringSliceVar(&u.hosts, "host", nil, "`names` that the console may be called by, besides addresses, separated by commas")
+	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on; one that is no loopback address needs a token")
+	cmd.Flags().StringVar(&u.tokenFile, "token-file", "", "the `file` with the token that the console asks for; without it one is made and printed where one is needed")
+	cmd.Flags().StringSliceVar(&u.hosts, "host", nil, "`names` that the console may be called by, besides addresses, separated by commas: those of a proxy, say")
 	cmd.Flags().BoolVar(&u.readOnly, "read-only", false, "write nothing")
 	return cmd
 }

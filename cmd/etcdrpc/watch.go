@@ -19,7 +19,7 @@ func newWatch(a *app) *cobra.Command {
 		Long: `watch shows the instances of the service at KEY and follows them until it is
 interrupted. On a terminal it draws a table anew at each change: the arrows and the page
 keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each change: "+" came,
-"-" left, "~" changed. With --output json these lines are JSON, one object each.`,
+"-" left, "~" changed.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {

@@ -27,7 +27,7 @@ type deep struct {
 }
 
 func (d *deep) addTo(flags *pflag.FlagSet) {
-	flags.BoolVar(&d.on, "deep", false, "speak to the instances: gRPC, their health, and TLS where they have it")
+	flags.BoolVar(&d.on, "deep", false, "speak to the instances as gRPC clients do: ask for their health, and look at their certificates where they have TLS")
 	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients use TLS, and trust the CA bundle in this `file`")
 	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
 }

@@ -150,6 +150,11 @@ func TestAdopt_Layouts(t *testing.T) {
 		{"addresses of the caller's own host", "acme/user/0.0.0.0:1 0.0.0.0:1\nacme/user/[::1]:2 [::1]:2\nacme/user/localhost:3 localhost:3\nacme/user/10.0.0.7:4 10.0.0.7:4\nacme/user/localhost.acme:5 localhost.acme:5",
 			`key: "acme/user" layout: LAYOUT_PLAIN`, 5, []string{`local-address: 3 entries have an address that means the caller's own host, such as 0.0.0.0:1: clients call it there`}},
 		{"times and images", `acme/user/h:9001 {"port":9001,"at":"12:30","img":"shop:12","Host":"h"}`, `key: "acme/user" json_layout: { host: "Host" port: "port" }`, 1, []string{`lost: "at"`}},
+		{"home-made that clients read in part", `acme/user/n1 {"addr":"10.0.0.1:9000","id":"n1","labels":{"team":"blue"}}`,
+			`key: "acme/user" json_layout: { addr: "addr" instance: "id" metadata: "labels" }`, 1, []string{"instance: 1 entry has a key that does not end in the address"}},
+		{"a known layout beside home-made ones that resemble it", "tut/user/a {\"Name\":\"user\",\"Addr\":\"10.0.0.1:9000\"}\ntut/user/b {\"Name\":\"user\",\"Addr\":\"10.0.0.2:9000\"}\n" +
+			`tut/user/c {"Op":0,"Addr":"10.0.0.3:9000","Metadata":{"version":"v2"}}`, `key: "tut/user" json_layout: { addr: "Addr" name: "Name" }`, 3, []string{"mixed-layouts: the entries are in 2 layouts: endpoint_json (1), json_layout (2)"}},
+		{"go-micro's without a node", `/micro/registry/user/u-1 {"name":"user","version":"latest","metadata":null,"endpoints":[],"nodes":null}`, "", 0, []string{"go-micro entry: the address is null"}},
 		{"cut short", `acme/user/h:9001 {"Op":0,"Addr":"10.0.0`, "", 0, []string{"unread: clients would not read the entry: malformed JSON"}},
 		{"wrong types", `acme/user/h:9001 {"Op":"0","Addr":7,"Metadata":[]}`, "", 0, []string{"unread"}},
 		{"not UTF-8", "acme/user/h:9001 {\"Addr\":\"h:9001\xff\"}", "", 0, []string{"not valid UTF-8"}},
@@ -261,32 +266,6 @@ func TestAdopt_Nothing(t *testing.T) {
 	for prefix, entries := range map[string]string{"hello": "hello7587882123456789010 @0 10.0.0.7:9000", "/settings": "/settings/db @0 db:5432", "acme/us": "acme/user/a h:9001"} {
 		if v, err := adopt.Read(prefix, entriesFrom(entries), asIs); err != nil || len(v.Proposals) != 1 {
 			t.Errorf("%q: %v", prefix, err)
-		}
-	}
-}
-
-// TestAdopt_WritesWhatWasThere has each layout's own writer write entries with all that it has room for: adopt names the layout
-// and finds nothing that would be lost or change.
-func TestAdopt_WritesWhatWasThere(t *testing.T) {
-	mapped := endpoint.MappedJSON(endpoint.JSONFields{Host: "host", Port: "port", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "meta", Name: "svc"})
-	for _, layout := range []endpoint.Layout{
-		endpoint.EndpointJSON, endpoint.Plain, endpoint.GoZero, endpoint.LeaseSuffix, endpoint.Kratos, endpoint.Kitex, endpoint.GoFrame, endpoint.GoMicro, mapped,
-	} {
-		key := "/service/default/default/user/latest"
-		e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}
-		if layout.Metadata() {
-			e.Version, e.Zone, e.Weight, e.Metadata = "v2", "eu-1a", 7, map[string]string{"team": "blue"}
-		}
-		value, err := layout.Encode(key, e)
-		if err != nil {
-			t.Fatal(err)
-		}
-		v, err := adopt.Read(key, []survey.Entry{{Key: layout.Key(key, e, someLease), Value: value, Lease: someLease}}, asIs)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if p := v.Proposals[0]; p.Layout != layout || p.Read() != 1 || found(p) != "" {
-			t.Errorf("%v: taken for %v, found\n%s", layout, p.Layout, found(p))
 		}
 	}
 }

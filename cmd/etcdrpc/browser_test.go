@@ -47,6 +47,7 @@ type browser struct {
 // openBrowser opens a page of a console in a tab of the given width. Without a browser the test is skipped.
 func openBrowser(t *testing.T, s *served, width int64, scripts bool) *browser {
 	t.Helper()
+	night(t)
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if found, err := exec.LookPath(name); err == nil {
@@ -96,6 +97,16 @@ func openBrowser(t *testing.T, s *served, width int64, scripts bool) *browser {
 	}
 	b.run(network.Enable(), runtime.Enable(), tab.Enable(), emulation.SetScriptExecutionDisabled(!scripts), b.size(width, 800))
 	return b
+}
+
+// openShop opens the console of a shop, whose service acme/user has a live config unless that is "".
+func openShop(t *testing.T, config string) (*browser, *etcdtest.Cluster) {
+	t.Helper()
+	s := newShop(t, console.Options{})
+	if config != "" {
+		putConfig(t, s.etcd, "acme/user", config)
+	}
+	return openBrowser(t, s, 1280, true), s.etcd
 }
 
 func (b *browser) size(width, height int64) chromedp.Action {
@@ -158,14 +169,14 @@ func (b *browser) checkOrigin() {
 	}
 }
 
+const isLive = `document.querySelector("#live").dataset.state === "on"`
+
 const hasRow = `document.querySelector("#services tbody") && document.querySelector("#services tbody").rows.length`
 
 func TestBrowserFollows(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, etcd := openShop(t, "")
 	b.open("/")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 
 	// The key "/" goes to the filter, and what is typed there changes the rows and the address.
 	b.run(input.DispatchKeyEvent(input.KeyDown).WithKey("/").WithText("/"), input.DispatchKeyEvent(input.KeyUp).WithKey("/"))
@@ -176,9 +187,7 @@ func TestBrowserFollows(t *testing.T) {
 
 	// A change comes by itself, and takes neither the focus nor what is typed.
 	put := time.Now()
-	if _, err := etcd.Admin().Put(t.Context(), "acme/order-more/10.0.0.1:1", "10.0.0.1:1"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/order-more/10.0.0.1:1", "10.0.0.1:1")
 	b.until(hasRow + ` === 2`)
 	t.Logf("a change was on the screen after %v", time.Since(put))
 	if got := eval[string](b, `document.activeElement.id + ":" + document.activeElement.value`); got != "q:order" {
@@ -186,11 +195,9 @@ func TestBrowserFollows(t *testing.T) {
 	}
 
 	b.openService("acme/user")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 	b.run(chromedp.Click(`.instances details summary`, chromedp.ByQuery), chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/10.0.0.99:1", "10.0.0.99:1"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/user/10.0.0.99:1", "10.0.0.99:1")
 	putConfig(t, etcd, "acme/user", weighted)
 	b.until(`document.querySelector("#instances").innerText.includes("10.0.0.99:1") && document.querySelector("#split").innerText.includes("Check the split")`)
 	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
@@ -204,19 +211,13 @@ func TestBrowserFollows(t *testing.T) {
 
 // A service that goes, and comes again, takes nothing that was typed with it.
 func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, etcd := openShop(t, "")
 	b.openService("acme/order")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 	b.run(chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
-	if _, err := etcd.Admin().Delete(t.Context(), "acme/order", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
+	deleteKey(t, etcd, "acme/order", clientv3.WithPrefix())
 	b.until(`document.body.innerText.includes("nothing is registered")`)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/order/10.0.0.7:9001", "10.0.0.7:9001"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/order/10.0.0.7:9001", "10.0.0.7:9001")
 	b.until(`!document.body.innerText.includes("nothing is registered")`)
 	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
 		t.Errorf("what was typed has become %s", got)
@@ -225,9 +226,7 @@ func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
 	// A page of nothing becomes that of a service which comes, with a filter that filters.
 	b.openService("acme/late")
 	b.until(`document.querySelector("#live").dataset.state === "on" && document.querySelector("#q") === null`)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/late/10.0.0.7:9001", "10.0.0.7:9001"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/late/10.0.0.7:9001", "10.0.0.7:9001")
 	b.run(chromedp.SetValue("#q", "none", chromedp.ByID))
 	b.until(`document.body.innerText.includes("No instance matches")`)
 }
@@ -235,12 +234,9 @@ func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
 // Forms follow the live config until somebody fills them in, though that be taken back: then they keep their revision,
 // and the operator is told that it is an old one.
 func TestBrowserKeepsRevision(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	putConfig(t, etcd, "acme/user", weighted)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, etcd := openShop(t, weighted)
 	b.openService("acme/user")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 	const shown = `[...document.querySelectorAll(".split fieldset input:not([type=hidden]), .split output")].map((e) => e.value || e.textContent).join(" ")`
 
 	b.run(chromedp.Focus(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery))
@@ -264,7 +260,7 @@ func TestBrowserKeepsRevision(t *testing.T) {
 			t.Errorf("%s: the page says:\n%s", form, text)
 		}
 		b.openService("acme/user")
-		b.until(`document.querySelector("#live").dataset.state === "on"`)
+		b.until(isLive)
 	}
 	begin()
 	putConfig(t, etcd, "acme/user", strings.ReplaceAll(weighted, "90", "70"))
@@ -274,9 +270,7 @@ func TestBrowserKeepsRevision(t *testing.T) {
 
 // A browser has few connections to one host: tabs that nobody sees leave them to the others.
 func TestBrowserManyTabs(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, etcd := openShop(t, "")
 	hide := func(b *browser, hidden bool) {
 		eval[any](b, fmt.Sprintf(`(() => { Object.defineProperty(document, "hidden", {value: %t, configurable: true}); document.dispatchEvent(new Event("visibilitychange")); })()`, hidden))
 	}
@@ -295,13 +289,11 @@ func TestBrowserManyTabs(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.open("/")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 
 	// One that is seen again shows what has changed meanwhile.
 	hide(b, true)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/late/10.0.0.1:1", "10.0.0.1:1"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/late/10.0.0.1:1", "10.0.0.1:1")
 	hide(b, false)
 	b.until(`document.querySelector("#services").innerText.includes("acme/late")`)
 }
@@ -311,9 +303,7 @@ func TestBrowserDrains(t *testing.T) {
 	shop(t, etcd)
 	for _, scripts := range []bool{true, false} {
 		t.Run(fmt.Sprintf("scripts=%t", scripts), func(t *testing.T) {
-			if _, err := etcd.Admin().Delete(t.Context(), survey.ConfigPrefix+"acme/user"); err != nil {
-				t.Fatal(err)
-			}
+			deleteKey(t, etcd, survey.ConfigPrefix+"acme/user")
 			b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, scripts)
 			b.openService("acme/user")
 			b.run(chromedp.Click(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery), chromedp.WaitVisible(".diff .plus", chromedp.ByQuery))
@@ -343,10 +333,7 @@ func TestBrowserDrains(t *testing.T) {
 }
 
 func TestBrowserSplits(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	putConfig(t, etcd, "acme/user", weighted)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, etcd := openShop(t, weighted)
 	b.openService("acme/user")
 	b.until(`document.querySelector(".split output").textContent.startsWith("10.0")`)
 	// The slider and the number are one.
@@ -387,9 +374,7 @@ func TestBrowserSplits(t *testing.T) {
 
 // The first press of Tab shows the way to the content, and what has the focus is seen.
 func TestBrowserKeyboard(t *testing.T) {
-	etcd := etcdtest.Start(t)
-	shop(t, etcd)
-	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 1280, true)
+	b, _ := openShop(t, "")
 	b.openService("acme/user")
 	b.run(chromedp.KeyEvent("\t"))
 	if got := eval[string](b, `document.activeElement.className + " " + getComputedStyle(document.activeElement).outlineStyle`); got != "skip solid" {
@@ -407,11 +392,9 @@ func TestBrowserKeyboard(t *testing.T) {
 // Names that would run scripts or break the page are shown as text.
 func TestBrowserHostile(t *testing.T) {
 	etcd := etcdtest.Start(t)
-	hostileWorld(t, etcd.Admin())
+	hostileWorld(t, etcd)
 	evil := `"><img src=x onerror=alert(1)><script>alert(1)</script>`
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/"+evil, fmt.Sprintf(`{"Addr":"10.0.0.1:1","Metadata":{"version":%q}}`, evil)); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/user/"+evil, fmt.Sprintf(`{"Addr":"10.0.0.1:1","Metadata":{"version":%q}}`, evil))
 	b := openBrowser(t, serveConsole(t, etcd, console.Options{}), 320, true)
 	for _, path := range []string{"/", "/service?key=acme%2Fuser", "/history?key=acme%2Fuser", "/?q=" + url.QueryEscape(evil)} {
 		b.open(path)
@@ -421,11 +404,9 @@ func TestBrowserHostile(t *testing.T) {
 		}
 	}
 	b.openService("acme/user")
-	b.until(`document.querySelector("#live").dataset.state === "on"`)
+	b.until(isLive)
 	refreshed := eval[string](b, `document.documentElement.dataset.refreshed || ""`)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/"+evil+"2", "10.0.0.2:1"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/user/"+evil+"2", "10.0.0.2:1")
 	b.until(fmt.Sprintf(`(document.documentElement.dataset.refreshed || "") !== %q`, refreshed))
 	if n := eval[int](b, `document.querySelectorAll("img, script:not([src='/assets/live.js'])").length`); n > 0 {
 		t.Errorf("%d elements came with a change", n)
@@ -491,16 +472,7 @@ func (b *browser) picture(name string, width int64, scheme string) {
 // showcase fills etcd with what one may see on a busy day.
 func showcase(t *testing.T, etcd *etcdtest.Cluster) {
 	t.Helper()
-	granted, err := etcd.Admin().Grant(t.Context(), 600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	put := func(key, value string, options ...clientv3.OpOption) {
-		t.Helper()
-		if _, err := etcd.Admin().Put(t.Context(), key, value, options...); err != nil {
-			t.Fatal(err)
-		}
-	}
+	lease := granted(t, etcd, 600)
 	for s, name := range []string{"acme/billing", "acme/cart", "acme/order", "acme/search", "acme/user", "shop/checkout", "shop/stock"} {
 		for i := range 3 + 2*s%5 {
 			addr := fmt.Sprintf("10.0.%d.%d:9000", s%4, i+5)
@@ -508,12 +480,12 @@ func showcase(t *testing.T, etcd *etcdtest.Cluster) {
 			if i == 0 {
 				version = "v1.9.0"
 			}
-			put(name+"/"+addr, fmt.Sprintf(`{"Addr":%q,"Metadata":{"version":%q,"zone":"eu-1%c","weight":100,"team":"%s"}}`, addr, version, 'a'+rune(i%3), "blue"), clientv3.WithLease(granted.ID))
+			putKey(t, etcd, name+"/"+addr, fmt.Sprintf(`{"Addr":%q,"Metadata":{"version":%q,"zone":"eu-1%c","weight":100,"team":"%s"}}`, addr, version, 'a'+rune(i%3), "blue"), lease)
 		}
 	}
-	put("acme/user/10.0.0.30:9000", `{"Addr":"10.0.0.30:9000","Metadata":{"version":"v1.8.2","zone":"eu-1b","weight":100,"grpc_leaving":"true"}}`, clientv3.WithLease(granted.ID))
-	put("acme/user/10.0.0.31:9000", `{"Addr":"10.0.0.31`, clientv3.WithLease(granted.ID))
-	put("acme/user/10.0.0.40:9000", `{"Addr":"10.0.0.40:9000","Metadata":{"version":"v1.9.0","zone":"eu-1b","weight":100}}`)
+	putKey(t, etcd, "acme/user/10.0.0.30:9000", `{"Addr":"10.0.0.30:9000","Metadata":{"version":"v1.8.2","zone":"eu-1b","weight":100,"grpc_leaving":"true"}}`, lease)
+	putKey(t, etcd, "acme/user/10.0.0.31:9000", `{"Addr":"10.0.0.31`, lease)
+	putKey(t, etcd, "acme/user/10.0.0.40:9000", `{"Addr":"10.0.0.40:9000","Metadata":{"version":"v1.9.0","zone":"eu-1b","weight":100}}`)
 	putConfig(t, etcd, "acme/user", `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"drain":["10.0.0.7:9000"],"split":[{"match":{"version":"v1.9.0"},"weight":10},{"match":{"version":"v1.8.2"},"weight":90}]}}]}`)
 	putConfig(t, etcd, "shop/stock", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
 }

@@ -96,6 +96,7 @@ func TestReadData(t *testing.T) {
 
 // TestCall_LargeResponse takes a message that is larger than gRPC's own limit.
 func TestCall_LargeResponse(t *testing.T) {
+	t.Parallel()
 	s, err := usersSchema(t.Context(), protoDir)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func TestCall_LargeResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, errs, code := callAt(t, serveUsers(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
+	out, errs, code := callAt(t, etcdtest.Start(t), serveUsers(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
 	if code != exitFine || len(out) < size {
 		t.Errorf("it ends with %d and %d bytes: %s", code, len(out), errs)
 	}
@@ -125,16 +126,10 @@ func serveUsers(t *testing.T, server *grpc.Server) (addr string) {
 }
 
 // callAt calls a method at the only instance of a service.
-func callAt(t *testing.T, addr string, args ...string) (out, errs string, code int) {
+func callAt(t *testing.T, etcd *etcdtest.Cluster, addr string, args ...string) (out, errs string, code int) {
 	t.Helper()
-	etcd := etcdtest.Start(t)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/a", addr); err != nil {
-		t.Fatal(err)
-	}
-	var stdout, stderr bytes.Buffer
-	args = append([]string{"call", "acme/user", "--plaintext", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, args...)
-	code = newApp().execute(t.Context(), args, &stdout, &stderr)
-	return stdout.String(), stderr.String(), code
+	putKey(t, etcd, "acme/user/a", addr)
+	return executed(t, newApp(), append(at(etcd, "call", "acme/user", "--plaintext"), args...)...)
 }
 
 // liar is a reflection that knows one service, and of every file what file says.
@@ -171,9 +166,11 @@ func (l *liar) ServerReflectionInfo(stream refv1.ServerReflection_ServerReflecti
 
 // TestCall_LyingReflection has the search for a method end where the files of a server do not.
 func TestCall_LyingReflection(t *testing.T) {
+	t.Parallel()
 	file := func(name string, imports ...string) *descriptorpb.FileDescriptorProto {
 		return &descriptorpb.FileDescriptorProto{Name: &name, Dependency: imports}
 	}
+	etcd := etcdtest.Start(t)
 	more := 0
 	for name, tc := range map[string]struct {
 		file func(name string) *descriptorpb.FileDescriptorProto
@@ -196,7 +193,7 @@ func TestCall_LyingReflection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := grpc.NewServer()
 			refv1.RegisterServerReflectionServer(server, &liar{file: tc.file})
-			_, errs, code := callAt(t, serveUsers(t, server), "Users/Get", "--timeout", "0")
+			_, errs, code := callAt(t, etcd, serveUsers(t, server), "Users/Get", "--timeout", "0")
 			if code != exitWrong || !strings.Contains(errs, tc.want) {
 				t.Errorf("it ends with %d and says %s", code, errs)
 			}
@@ -218,6 +215,7 @@ func (s silentInput) Read([]byte) (int, error) {
 
 // TestCall_Ends has a call end with its time, and with the command, also while standard input says nothing.
 func TestCall_Ends(t *testing.T) {
+	t.Parallel()
 	s, err := usersSchema(t.Context(), protoDir)
 	if err != nil {
 		t.Fatal(err)
@@ -228,9 +226,7 @@ func TestCall_Ends(t *testing.T) {
 	}
 	defer stop()
 	etcd := etcdtest.Start(t)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/a", addr); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/user/a", addr)
 	const never, atRead, atDial = "", "read", "dial"
 	for _, tc := range []struct {
 		name        string
@@ -259,9 +255,9 @@ func TestCall_Ends(t *testing.T) {
 				reached(atDial)
 				return new(net.Dialer).DialContext(ctx, network, addr)
 			}
-			var out, errs syncBuffer
+			var out, errs written
 			code := make(chan int, 1)
-			args := append([]string{"call", "acme/user", "--plaintext", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, tc.args...)
+			args := append(at(etcd, "call", "acme/user", "--plaintext"), tc.args...)
 			go func() { code <- a.execute(ctx, args, &out, &errs) }()
 			select {
 			case got := <-code:

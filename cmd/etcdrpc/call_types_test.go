@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
 // echoProto has what takes more than the type of a method to be read. A server that echoes makes a Box of a Sealed.
@@ -65,7 +66,7 @@ func TestCall_Types(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := serveUsers(t, newEchoServer(t, schema))
+	etcd, addr := etcdtest.Start(t), serveUsers(t, newEchoServer(t, schema))
 	raw, err := proto.Marshal(unknownAny)
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func TestCall_Types(t *testing.T) {
 	} {
 		for source, args := range map[string][]string{"reflected": nil, "given": {"--proto", "echo.proto", "--import-path", dir}} {
 			t.Run(name+", "+source, func(t *testing.T) {
-				out, errs, code := callAt(t, addr, append([]string{tt.method, "-o", "json", "-d", tt.data}, args...)...)
+				out, errs, code := callAt(t, etcd, addr, append([]string{tt.method, "-o", "json", "-d", tt.data}, args...)...)
 				want := tt.want
 				if want == "" {
 					want = tt.data
@@ -105,7 +106,7 @@ func TestCall_UnknownDetail(t *testing.T) {
 	server := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 		return status.ErrorProto(&spb.Status{Code: int32(codes.PermissionDenied), Message: "no", Details: []*anypb.Any{unknownAny}})
 	}))
-	_, errs, code := callAt(t, serveUsers(t, server), "Users/Get", "-o", "json")
+	_, errs, code := callAt(t, etcdtest.Start(t), serveUsers(t, server), "Users/Get", "-o", "json")
 	if code != exitWrong || !strings.Contains(errs, "PermissionDenied: no\n") || !strings.Contains(errs, `"value": "CAE="`) {
 		t.Errorf("it ends with %d and says %s", code, errs)
 	}
@@ -139,13 +140,13 @@ func TestCall_Edition2024(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := serveUsers(t, newEchoServer(t, schema))
+	etcd, addr := etcdtest.Start(t), serveUsers(t, newEchoServer(t, schema))
 	for _, args := range [][]string{nil, {"--protoset", set}} {
-		if out, errs, code := callAt(t, addr, append(args, "Same", "-o", "json", "-d", `{"id":"x"}`)...); code != exitFine || out != "{\"id\":\"x\"}\n" {
+		if out, errs, code := callAt(t, etcd, addr, append(args, "Same", "-o", "json", "-d", `{"id":"x"}`)...); code != exitFine || out != "{\"id\":\"x\"}\n" {
 			t.Errorf("%q ends with %d: %s%s", args, code, out, errs)
 		}
 	}
-	_, errs, code := callAt(t, addr, "Same", "--proto", "echo.proto", "--import-path", dir)
+	_, errs, code := callAt(t, etcd, addr, "Same", "--proto", "echo.proto", "--import-path", dir)
 	if code != exitWrong || !strings.Contains(errs, `"2024"`) || !strings.Contains(errs, "give it by --protoset") {
 		t.Errorf("it ends with %d and says %s", code, errs)
 	}

@@ -50,8 +50,7 @@ func TestCauses(t *testing.T) {
 			defer cancel()
 			for _, command := range [][]string{{"ls"}, {"doctor"}, {"watch", "acme/user"}, {"sd", "--once"}} {
 				var out, errs bytes.Buffer
-				args := append([]string{"--command-timeout", "1h", "--dial-timeout", "1h"}, append(command, tt.args...)...)
-				code := newApp().execute(ctx, args, &out, &errs)
+				code := newApp().execute(ctx, append(append(command, "--command-timeout", "1h", "--dial-timeout", "1h"), tt.args...), &out, &errs)
 				for _, want := range tt.want {
 					if code != exitWrong || !strings.Contains(errs.String(), want) {
 						t.Errorf("%s ends with %d and says %s, want %q", command[0], code, errs.String(), want)

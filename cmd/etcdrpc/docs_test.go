@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -174,16 +175,9 @@ func pageApp(dial func(context.Context) (net.Conn, error)) *app {
 // put replaces everything in etcd.
 func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	t.Helper()
-	client := etcd.Client(t)
-	ctx := t.Context()
-	if _, err := client.Delete(ctx, "", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
-	granted, err := client.Grant(ctx, 15)
-	if err != nil {
-		t.Fatal(err)
-	}
-	renewals, err := client.KeepAlive(ctx, granted.ID)
+	deleteKey(t, etcd, "", clientv3.WithPrefix())
+	lease := granted(t, etcd, 15)
+	renewals, err := etcd.Client(t).KeepAlive(t.Context(), lease)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,12 +186,10 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 		}
 	}()
 	for key, value := range states[state] {
-		lease := granted.ID
 		if slices.Contains(noLease, key) {
-			lease = clientv3.NoLease
-		}
-		if _, err := client.Put(ctx, key, value, clientv3.WithLease(lease)); err != nil {
-			t.Fatal(err)
+			putKey(t, etcd, key, value)
+		} else {
+			putKey(t, etcd, key, value, lease)
 		}
 	}
 }
@@ -211,28 +203,22 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, dial func(context.Context) (
 	expected := output.Lines(e.output)
 	first := len(expected) - len(e.meanwhile)
 	await := func(n int) {
-		if err := f.wait(regexp.MustCompile(`\A(.*\n){` + string(rune('0'+n)) + `}`)); err != nil {
+		if err := f.wait(fmt.Sprintf(`\A(.*\n){%d}`, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	await(first)
 	for i, what := range e.meanwhile {
 		if key, ok := strings.CutPrefix(what, "del "); ok {
-			if _, err := etcd.Admin().Delete(t.Context(), key); err != nil {
-				t.Fatal(err)
-			}
-		} else {
-			var out bytes.Buffer
-			if code := pageApp(dial).execute(t.Context(), words(what)[1:], &out, &out); code != 0 {
-				t.Fatalf("%s: %s", what, out.String())
-			}
+			deleteKey(t, etcd, key)
+		} else if out, errs, code := executed(t, pageApp(dial), words(what)[1:]...); code != 0 {
+			t.Fatalf("%s: %s%s", what, out, errs)
 		}
 		await(first + i + 1)
 	}
 	f.stop()
 	<-f.code
-	text, _ := f.read()
-	return text
+	return f.String()
 }
 
 // shellOutput is what a command prints that is not etcdrpc, run in the repository.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -70,18 +69,11 @@ func (f *planted) dying(key, value string) {
 
 func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	f.t.Helper()
-	client := f.etcd.Admin()
 	if ttl > 0 {
-		granted, err := client.Grant(f.t.Context(), ttl)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		lease = granted.ID
+		lease = granted(f.t, f.etcd, ttl)
 		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
 	}
-	if _, err := client.Put(f.t.Context(), f.namespace+key, value, clientv3.WithLease(lease)); err != nil {
-		f.t.Fatal(err)
-	}
+	putKey(f.t, f.etcd, f.namespace+key, value, lease)
 	return lease
 }
 
@@ -122,15 +114,13 @@ func (f *planted) doctor(args ...string) (found doctor.Report, stderr string) {
 	for _, lease := range f.worn {
 		f.awaitWorn(lease)
 	}
-	var out, errs bytes.Buffer
 	a := newApp()
 	a.dial = f.dial
-	args = append([]string{"doctor", "-o", "json", "--namespace", f.namespace, "--endpoints", strings.Join(f.etcd.Endpoints(), ",")}, args...)
-	a.execute(f.t.Context(), args, &out, &errs)
-	if err := json.Unmarshal(out.Bytes(), &found); err != nil {
-		f.t.Fatalf("doctor %q: %v: %s%s", args, err, out.String(), errs.String())
+	out, stderr, _ := executed(f.t, a, append(at(f.etcd, "doctor", "-o", "json", "--namespace", f.namespace), args...)...)
+	if err := json.Unmarshal([]byte(out), &found); err != nil {
+		f.t.Fatalf("doctor %q: %v: %s%s", args, err, out, stderr)
 	}
-	return found, errs.String()
+	return found, stderr
 }
 
 // awaitWorn waits until a third of a lease is left.
@@ -186,42 +176,38 @@ func newYard(t *testing.T) *yard {
 		t.Fatal(err)
 	}
 	later := time.Now().Add(time.Hour)
-	y.healthy = y.serve(y.ca.issuer("", later), grpc_health_v1.HealthCheckResponse_SERVING)
-	y.plain = y.serve(nil, grpc_health_v1.HealthCheckResponse_SERVING)
-	y.notServing = y.serve(y.ca.issuer("", later), grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), grpc_health_v1.HealthCheckResponse_SERVING)
-	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), grpc_health_v1.HealthCheckResponse_SERVING)
-	y.foreign = y.serve(newAuthority(t).issuer("", later), grpc_health_v1.HealthCheckResponse_SERVING)
-	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), grpc_health_v1.HealthCheckResponse_SERVING)
-	mutual := y.ca.issuer("", later)
+	secure := func() *tls.Config { return y.ca.issuer("", later) }
+	says := func(statuses map[string]bool) func(*grpc.Server) {
+		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, healthOf(statuses)) }
+	}
+	serving := says(map[string]bool{"": true})
+	y.healthy = y.serve(secure(), serving)
+	y.plain = y.serve(nil, serving)
+	y.notServing = y.serve(secure(), says(map[string]bool{"": false}))
+	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), serving)
+	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), serving)
+	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
+	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), serving)
+	mutual := secure()
 	mutual.ClientAuth = tls.RequireAnyClientCert
-	y.mutual = y.serve(mutual, grpc_health_v1.HealthCheckResponse_SERVING)
-	y.partly = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
-		checks := health.NewServer()
-		checks.SetServingStatus("acme.Grape", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-		grpc_health_v1.RegisterHealthServer(server, checks)
-	})
-	y.many = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
-		checks := health.NewServer()
-		for n := range 9 {
-			checks.SetServingStatus(fmt.Sprintf("acme.S%d", n+1), grpc_health_v1.HealthCheckResponse_SERVING)
-		}
-		checks.SetServingStatus("acme.S9", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-		grpc_health_v1.RegisterHealthServer(server, checks)
-	})
-	y.forgetful = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
+	y.mutual = y.serve(mutual, serving)
+	y.partly = y.serve(secure(), says(map[string]bool{"acme.Grape": false}))
+	many := make(map[string]bool)
+	for n := range 9 {
+		many[fmt.Sprintf("acme.S%d", n+1)] = n < 8
+	}
+	y.many = y.serve(secure(), says(many))
+	y.forgetful = y.serve(secure(), func(server *grpc.Server) {
 		grpc_health_v1.RegisterHealthServer(server, serviceless{health.NewServer()})
 	})
-	y.idle = y.serveWith(y.ca.issuer("", later), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+	y.idle = y.serve(secure(), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 		return status.Error(codes.Unavailable, "no healthy upstream")
 	}))
-	y.failing = y.serveWith(y.ca.issuer("", later), func(server *grpc.Server) {
-		grpc_health_v1.RegisterHealthServer(server, health.NewServer())
-	}, grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
+	y.failing = y.serve(secure(), says(nil), grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
 		return nil, status.Error(codes.Internal, "panic: nil pointer")
 	}))
-	y.bare = y.serveWith(y.ca.issuer("", later), func(*grpc.Server) {})
-	y.http2 = y.serveHTTP(y.ca.issuer("", later), true)
+	y.bare = y.serve(secure(), nil)
+	y.http2 = y.serveHTTP(secure(), true)
 	y.http1 = y.accept(func(conn net.Conn) {
 		if _, err := conn.Read(make([]byte, 512)); err == nil {
 			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
@@ -230,12 +216,12 @@ func newYard(t *testing.T) *yard {
 	})
 	y.silent = y.accept(func(net.Conn) {})
 	hang := func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, hangingHealth{}) }
-	y.hanging = y.serveWith(nil, hang)
-	y.hangingTLS = y.serveWith(y.ca.issuer("", later), hang)
-	y.noHTTP2 = y.serveHTTP(y.ca.issuer("", later), false)
-	choosy := y.ca.issuer("", later)
+	y.hanging = y.serve(nil, hang)
+	y.hangingTLS = y.serve(secure(), hang)
+	y.noHTTP2 = y.serveHTTP(secure(), false)
+	choosy := secure()
 	choosy.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
-	y.choosy = y.serveWith(choosy, func(*grpc.Server) {})
+	y.choosy = y.serve(choosy, nil)
 	return y
 }
 
@@ -259,18 +245,21 @@ func (s serviceless) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRe
 	return s.Server.Check(ctx, in)
 }
 
-// serve runs a gRPC server with a health service. config is nil for one without TLS.
-func (y *yard) serve(config *tls.Config, serving grpc_health_v1.HealthCheckResponse_ServingStatus) string {
-	y.t.Helper()
-	return y.serveWith(config, func(server *grpc.Server) {
-		checks := health.NewServer()
-		checks.SetServingStatus("", serving)
-		grpc_health_v1.RegisterHealthServer(server, checks)
-	})
+// healthOf is a health service that says of services whether they serve.
+func healthOf(statuses map[string]bool) *health.Server {
+	checks := health.NewServer()
+	for name, serves := range statuses {
+		status := grpc_health_v1.HealthCheckResponse_NOT_SERVING
+		if serves {
+			status = grpc_health_v1.HealthCheckResponse_SERVING
+		}
+		checks.SetServingStatus(name, status)
+	}
+	return checks
 }
 
-// serveWith runs a gRPC server. register may be nil.
-func (y *yard) serveWith(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
+// serve runs a gRPC server. config is nil for one without TLS, and register for one without services.
+func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
 	if config != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))

@@ -145,6 +145,7 @@ func plantShared(t *testing.T, f *planted) {
 
 // TestDoctor_Healthy looks at fleets with which nothing is wrong.
 func TestDoctor_Healthy(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
 	for n, tt := range healthy {
 		t.Run(tt.name, func(t *testing.T) {
@@ -166,6 +167,7 @@ func TestDoctor_Healthy(t *testing.T) {
 
 // TestDoctor_HealthyAuthority looks at a service whose proto sets an authority.
 func TestDoctor_HealthyAuthority(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
 	f := newFleet(t, etcd, y, "prod/")
 	f.instance("acme/billing", "10.2.5.1:9000")
@@ -182,6 +184,7 @@ func TestDoctor_HealthyAuthority(t *testing.T) {
 // TestDoctor_Roles makes the roles of docs/security.md, by the commands that it shows, and runs doctor as each: they lack
 // nothing that they need.
 func TestDoctor_Roles(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t, etcdtest.WithAuth("secret")), newYard(t)
 	roles := makeRoles(t, etcd.Admin())
 	if len(roles) < 9 {
@@ -261,6 +264,7 @@ func grantRole(t *testing.T, client *clientv3.Client, words []string) {
 
 // TestDoctor_RoleNamedRead looks at what is advised to a user whose role has the name of a right.
 func TestDoctor_RoleNamedRead(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "read", Password: "secret",
 		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/"), etcdtest.ReadOnly("_grpc_config/acme/user")}}))
 	f := newFleet(t, etcd, newYard(t), "")
@@ -274,6 +278,7 @@ func TestDoctor_RoleNamedRead(t *testing.T) {
 
 // TestDoctor_Part looks as users who may not read all, and are told so.
 func TestDoctor_Part(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "vault", Password: "secret",
 		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("vault/")}}))
 	f := newFleet(t, etcd, newYard(t), "")
@@ -290,6 +295,7 @@ func TestDoctor_Part(t *testing.T) {
 
 // TestDoctor_RemedyInNamespace runs the command that a remedy gives, beside a namespace in which the same key is well.
 func TestDoctor_RemedyInNamespace(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
 	newFleet(t, etcd, y, "").policy("acme/user", "{}")
 	f := newFleet(t, etcd, y, "-prod one/")
@@ -315,6 +321,7 @@ func TestDoctor_RemedyInNamespace(t *testing.T) {
 
 // TestDoctor_FaultsByThemselves plants what excludes the rest.
 func TestDoctor_FaultsByThemselves(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
 	for n, tt := range []struct {
 		name string
@@ -358,6 +365,7 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 // TestDoctor_OtherFrameworks looks at entries that clients cannot read: doctor names who writes such, and has nothing
 // deleted that may live.
 func TestDoctor_OtherFrameworks(t *testing.T) {
+	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
 	for n, tt := range []struct{ writer, key, value string }{
 		{"GoFrame", "/service/default/default/user/latest/one", `{"protocol":"http"}`},

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -15,8 +14,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
@@ -47,13 +44,9 @@ var hostile = []string{
 const hostileKey = "acme/user"
 
 // hostileWorld fills etcd with what somebody may write who may write keys below acme/ and live configs.
-func hostileWorld(t *testing.T, client *clientv3.Client) {
+func hostileWorld(t *testing.T, etcd *etcdtest.Cluster) {
 	t.Helper()
-	ctx := context.Background()
-	granted, err := client.Grant(ctx, 600)
-	if err != nil {
-		t.Fatal(err)
-	}
+	lease := granted(t, etcd, 600)
 	put := func(key string, value any) {
 		t.Helper()
 		text, ok := value.(string)
@@ -66,9 +59,7 @@ func hostileWorld(t *testing.T, client *clientv3.Client) {
 			}
 			text = out.String()
 		}
-		if _, err := client.Put(ctx, key, text, clientv3.WithLease(granted.ID)); err != nil {
-			t.Fatal(err)
-		}
+		putKey(t, etcd, key, text, lease)
 	}
 	type object = map[string]any
 	for i, text := range hostile {
@@ -83,8 +74,8 @@ func hostileWorld(t *testing.T, client *clientv3.Client) {
 		put(at("bad value"), text)
 		put(at("bad op"), object{"Op": text, "Addr": addr(1005)})
 		put(at("bad kind"), object{"Addr": object{text: text}})
-		put(fmt.Sprintf("acme/%s%d", text, granted.ID), addr(1006)) // lease suffix
-		put("acme/"+text+"/10.0.0.1:1", "10.0.0.1:1")               // a service key
+		put(fmt.Sprintf("acme/%s%d", text, lease), addr(1006)) // lease suffix
+		put("acme/"+text+"/10.0.0.1:1", "10.0.0.1:1")          // a service key
 		put("acme/"+text+"/nested/10.0.0.1:1", "10.0.0.1:1")
 		put(survey.ConfigPrefix+"acme/"+text, `{"loadBalancingConfig":[`)
 		put(survey.ConfigPrefix+"acme/raw"+text, text)
@@ -98,14 +89,6 @@ func hostileWorld(t *testing.T, client *clientv3.Client) {
 	}
 	put(survey.ConfigPrefix+hostileKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": hostile[:len(hostile)-1], "childPolicy": []object{{"round_robin": object{}}}}}}})
-}
-
-// command runs a command line and returns what it wrote.
-func command(t *testing.T, etcd *etcdtest.Cluster, args ...string) (stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	newApp().execute(t.Context(), append(args, "--endpoints", strings.Join(etcd.Endpoints(), ",")), &out, &errs)
-	return out.String(), errs.String()
 }
 
 // checkShown fails if a text would do harm to a terminal.
@@ -151,12 +134,13 @@ func readJSON(t *testing.T, what, text string, into any) {
 
 // TestS12_Commands runs every command on an etcd full of hostile text.
 func TestS12_Commands(t *testing.T) {
-	for _, name := range connectionFlags {
-		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
-	}
+	unsetFlags(t)
 	etcd := etcdtest.Start(t)
-	hostileWorld(t, etcd.Admin())
-	run := func(args ...string) (string, string) { return command(t, etcd, args...) }
+	hostileWorld(t, etcd)
+	run := func(args ...string) (stdout, stderr string) {
+		stdout, stderr, _ = executed(t, newApp(), at(etcd, args...)...)
+		return stdout, stderr
+	}
 	text := func(lines int, args ...string) {
 		t.Helper()
 		out, errs := run(args...)
@@ -301,7 +285,8 @@ func TestS12_Commands(t *testing.T) {
 	})
 	t.Run("completion", func(t *testing.T) {
 		for _, args := range [][]string{{"ls", ""}, {"doctor", "acme/"}, {"policy", "get", ""}, {"drain", hostileKey, ""}, {"undrain", hostileKey, ""}, {"undrain", "acme/split0", ""}, {"call", hostileKey, ""}, {"call", hostileKey, "Get", "--instance", ""}} {
-			out, errs := completion(t, etcd, args...)
+			// cobra's hidden command, which shells ask.
+			out, errs, _ := executed(t, newApp(), append(at(etcd, "__complete"), args...)...)
 			what := fmt.Sprintf("completion of %q", args)
 			checkShown(t, what, out)
 			checkShown(t, what, errs)
@@ -317,33 +302,25 @@ func TestS12_Commands(t *testing.T) {
 	})
 	t.Run("watch", func(t *testing.T) {
 		var services []serviceJSON
-		asJSON(&services, "ls", hostileKey+"/")
+		asJSON(&services, "ls", hostileKey)
 		entries := 0
 		for _, s := range services {
 			if s.Key == hostileKey {
 				entries = len(s.Instances) + len(s.Malformed)
 			}
 		}
-		if entries == 0 {
-			out, _ := run("ls", hostileKey, "-o", "json")
-			readJSON(t, "ls", out, &services)
-			entries = len(services[0].Instances) + len(services[0].Malformed)
-		}
 		for _, format := range []string{"table", "json"} {
-			f := startFollower(newApp(), []string{"watch", hostileKey, "-o", format, "--endpoints", strings.Join(etcd.Endpoints(), ",")})
-			last := regexp.MustCompile(`plain--prefix`) // any entry: all come at once, before what follows
-			if err := f.wait(last); err != nil {
+			f := startFollower(newApp(), at(etcd, "watch", hostileKey, "-o", format))
+			if err := f.wait(`plain--prefix`); err != nil { // any entry: all come at once, before what follows
 				t.Fatal(err)
 			}
-			if _, err := etcd.Admin().Put(t.Context(), hostileKey+"/zz"+format, "127.0.0.1:1"); err != nil {
-				t.Fatal(err)
-			}
-			if err := f.wait(regexp.MustCompile("zz" + format + ".*\n")); err != nil {
+			putKey(t, etcd, hostileKey+"/zz"+format, "127.0.0.1:1")
+			if err := f.wait("zz" + format + ".*\n"); err != nil {
 				t.Fatal(err)
 			}
 			f.stop()
 			<-f.code
-			out, _ := f.read()
+			out := f.String()
 			checkShown(t, "watch -o "+format, out)
 			entries++
 			checkLineCount(t, "watch -o "+format, strings.ReplaceAll(out, strings.Repeat(`x\n`, 1000), ""), entries)
@@ -365,14 +342,6 @@ func TestS12_Commands(t *testing.T) {
 		checkShown(t, "screen", shown)
 		checkLineCount(t, "screen", shown, 3+len(s.Instances)+len(s.Malformed))
 	})
-}
-
-// completion runs cobra's hidden command, which shells ask.
-func completion(t *testing.T, etcd *etcdtest.Cluster, args ...string) (stdout, stderr string) {
-	t.Helper()
-	var out, errs bytes.Buffer
-	newApp().execute(t.Context(), append([]string{"__complete", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, args...), &out, &errs)
-	return out.String(), errs.String()
 }
 
 // TestShellDeletes has a shell run the commands that doctor shows for malformed entries.
@@ -426,10 +395,9 @@ func TestPasswordOverPlaintext(t *testing.T) {
 		{[]string{"--endpoints", "http://127.0.0.1:1", "--user", "u:secret"}, false},
 		{[]string{"--endpoints", "unix:///no/such.sock", "--user", "u:secret"}, false},
 	} {
-		var out, errs bytes.Buffer
-		newApp().execute(t.Context(), append([]string{"ls", "--dial-timeout", "50ms", "--command-timeout", "50ms"}, tt.args...), &out, &errs)
-		if got := strings.Contains(errs.String(), "etcdrpc: warning: the password of u is sent without TLS to "); got != tt.want || strings.Contains(errs.String(), "secret") {
-			t.Errorf("%q: %s", tt.args, errs.String())
+		_, errs, _ := executed(t, newApp(), append([]string{"ls", "--dial-timeout", "50ms", "--command-timeout", "50ms"}, tt.args...)...)
+		if got := strings.Contains(errs, "etcdrpc: warning: the password of u is sent without TLS to "); got != tt.want || strings.Contains(errs, "secret") {
+			t.Errorf("%q: %s", tt.args, errs)
 		}
 	}
 }

@@ -77,55 +77,54 @@ func withImports(file protoreflect.FileDescriptor) (all []*descriptorpb.FileDesc
 	return all
 }
 
-// checkPasted has the plugin generate code from a proto file with the option.
-func checkPasted(t *testing.T, option string) {
+// checkPasted has the plugin generate code from a proto file with the option, and returns it.
+func checkPasted(t *testing.T, option string) (code string) {
 	t.Helper()
 	code, err := generated(t, pasted(option))
 	if err != nil {
 		t.Errorf("the option cannot be pasted: %v\n%s", err, option)
-		return
-	}
-	opts := readOption(t, option)
-	if key := fmt.Sprintf("%q", opts.GetKey()); !strings.Contains(code, key) {
+	} else if key := fmt.Sprintf("%q", readOption(t, option).GetKey()); !strings.Contains(code, key) {
 		t.Errorf("the key %s is not in the code generated from\n%s", key, option)
 	}
+	return code
 }
 
-// TestAdopt_PastedOptions generates code from what adopt prints for entries of each layout, the services together in one proto.
-func TestAdopt_PastedOptions(t *testing.T) {
+// TestAdopt_WritesWhatWasThere has each layout's own writer write entries with all that it has room for: adopt names the layout
+// and finds nothing that would be lost or change, and code is generated from what it prints, also from all in one proto.
+func TestAdopt_WritesWhatWasThere(t *testing.T) {
 	mapped := endpoint.MappedJSON(endpoint.JSONFields{Host: "host", Port: "port", Instance: "id", Version: "ver", Zone: "az", Weight: "w", Metadata: "meta", Name: "svc"})
 	odd := endpoint.MappedJSON(endpoint.JSONFields{Addr: "addr\"\\\u2028ü\x00", Weight: "weight"})
 	var options []string
-	for name, want := range map[string]endpoint.Layout{
-		"json": endpoint.EndpointJSON, "plain": endpoint.Plain, "zero": endpoint.GoZero, "suffix": endpoint.LeaseSuffix, "kratos": endpoint.Kratos, "kitex": endpoint.Kitex,
-		"frame": endpoint.GoFrame, "micro": endpoint.GoMicro, "mapped": mapped, "odd": odd,
+	for n, layout := range []endpoint.Layout{
+		endpoint.EndpointJSON, endpoint.Plain, endpoint.GoZero, endpoint.LeaseSuffix, endpoint.Kratos, endpoint.Kitex, endpoint.GoFrame, endpoint.GoMicro, mapped, odd,
 	} {
-		key := "/service/default/default/" + name + "/latest"
-		e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000", Weight: 7}
-		if want == odd {
-			e.Instance = "one" // under its address it would be taken for GoFrame's
+		key := fmt.Sprintf("/service/default/default/user%d/latest", n)
+		e := endpoint.Endpoint{Instance: "10.0.0.7:9000", Addr: "10.0.0.7:9000"}
+		switch {
+		case layout == odd: // under its address it would be taken for GoFrame's
+			e.Instance, e.Weight = "one", 7
+		case layout.Metadata():
+			e.Version, e.Zone, e.Weight, e.Metadata = "v2", "eu-1a", 7, map[string]string{"team": "blue"}
 		}
-		value, err := want.Encode(key, e)
+		value, err := layout.Encode(key, e)
 		if err != nil {
 			t.Fatal(err)
 		}
-		v, err := adopt.Read(key, []survey.Entry{{Key: want.Key(key, e, someLease), Value: value, Lease: someLease}}, asIs)
+		v, err := adopt.Read(key, []survey.Entry{{Key: layout.Key(key, e, someLease), Value: value, Lease: someLease}}, asIs)
 		if err != nil {
 			t.Fatal(err)
 		}
-		option := v.Proposals[0].Option()
-		checkPasted(t, option)
-		options = append(options, option)
-		code, err := generated(t, pasted(option))
-		if err != nil {
-			t.Fatal(err)
+		p := v.Proposals[0]
+		if p.Read() != 1 || layout != odd && (p.Layout != layout || found(p) != "") {
+			t.Errorf("%v: taken for %v, found\n%s", layout, p.Layout, found(p))
 		}
-		layout := strings.ReplaceAll(want.String(), "_", "")
-		if want.JSON() && v.Proposals[0].IsMapped() {
-			layout = "JSONLayout("
+		options = append(options, p.Option())
+		code, name := checkPasted(t, p.Option()), strings.ReplaceAll(layout.String(), "_", "")
+		if layout.JSON() && p.IsMapped() {
+			name = "JSONLayout("
 		}
-		if want != endpoint.EndpointJSON && !strings.Contains(strings.ToLower(code), "runtime."+strings.ToLower(layout)) {
-			t.Errorf("the code for %v does not name it:\n%s", want, code)
+		if layout != endpoint.EndpointJSON && !strings.Contains(strings.ToLower(code), "runtime."+strings.ToLower(name)) {
+			t.Errorf("the code for %v does not name it:\n%s", layout, code)
 		}
 	}
 	if _, err := generated(t, pasted(options...)); err != nil {

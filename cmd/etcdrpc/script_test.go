@@ -21,7 +21,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -34,10 +33,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the scripts in testdata/script, each on an etcd of its own.
 func TestScripts(t *testing.T) {
-	for _, name := range connectionFlags {
-		// A user's own settings are none of the tests'.
-		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
-	}
+	unsetFlags(t)
 	protos, err := filepath.Abs(protoDir)
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +52,6 @@ func TestScripts(t *testing.T) {
 			"put":     putCmd,
 			"del":     delCmd,
 			"value":   valueCmd,
-			"worn":    wornCmd,
 			"listen":  listenCmd,
 			"exits":   exitsCmd,
 			"follow":  followCmd,
@@ -72,6 +67,14 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
+}
+
+// unsetFlags keeps a user's own settings from the tests.
+func unsetFlags(t *testing.T) {
+	t.Helper()
+	for _, name := range connectionFlags {
+		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
+	}
 }
 
 type worldKey struct{}
@@ -119,38 +122,34 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("CA", cluster.CAFile())
 }
 
-// putCmd puts a key: put [lease|dying] KEY VALUE. With lease it hangs on one of 15 s that is renewed;
-// with dying on one of 6 s that is not. @ in KEY is the lease's decimal id, and
-// VALUE may be the name of a file.
+// putCmd puts a key: put [lease] KEY VALUE. With lease it hangs on one of 15 s that is renewed. @ in KEY is the lease's
+// decimal id, and VALUE may be the name of a file.
 func putCmd(ts *testscript.TestScript, _ bool, args []string) {
 	client := in(ts).etcd.Admin()
-	ctx := context.Background()
-	how := ""
-	if args[0] == "lease" || args[0] == "dying" {
-		how, args = args[0], args[1:]
+	leased := args[0] == "lease"
+	if leased {
+		args = args[1:]
 	}
 	key, value := args[0], args[1]
 	if text, err := os.ReadFile(ts.MkAbs(value)); err == nil {
 		value = strings.TrimSpace(string(text))
 	}
 	var lease clientv3.LeaseID
-	if how != "" {
-		granted, err := client.Grant(ctx, map[string]int64{"lease": 15, "dying": 6}[how])
+	if leased {
+		ctx, stop := context.WithCancel(context.Background())
+		ts.Defer(stop)
+		granted, err := client.Grant(ctx, 15)
 		ts.Check(err)
 		lease = granted.ID
 		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
-	}
-	if how == "lease" {
-		ctx, stop := context.WithCancel(ctx)
 		renewals, err := client.KeepAlive(ctx, lease)
 		ts.Check(err)
 		go func() {
 			for range renewals {
 			}
 		}()
-		ts.Defer(stop)
 	}
-	_, err := client.Put(ctx, key, value, clientv3.WithLease(lease))
+	_, err := client.Put(context.Background(), key, value, clientv3.WithLease(lease))
 	ts.Check(err)
 }
 
@@ -159,23 +158,6 @@ func delCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if resp.Deleted == 0 {
 		ts.Fatalf("%s was not there", args[0])
-	}
-}
-
-// wornCmd waits until a third of the lease of a key is left.
-func wornCmd(ts *testscript.TestScript, _ bool, args []string) {
-	client := in(ts).etcd.Admin()
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	resp, err := client.Get(ctx, args[0])
-	ts.Check(err)
-	for {
-		t, err := client.TimeToLive(ctx, clientv3.LeaseID(resp.Kvs[0].Lease))
-		ts.Check(err)
-		if t.TTL*3 <= t.GrantedTTL {
-			return
-		}
-		store.Pause(ctx, 50*time.Millisecond)
 	}
 }
 
@@ -223,50 +205,63 @@ func exitsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// follower is a command line that runs until it is interrupted.
-type follower struct {
+// written is what has been written, by whichever goroutine. Its zero value is ready.
+type written struct {
 	mu   sync.Mutex
 	text bytes.Buffer
-	more chan struct{}
-	stop context.CancelFunc
-	code chan int
+	more chan struct{} // closed at the next write; nil: nobody waits
 }
 
-func (f *follower) Write(p []byte) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	close(f.more)
-	f.more = make(chan struct{})
-	return f.text.Write(p)
+func (w *written) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.more != nil {
+		close(w.more)
+		w.more = nil
+	}
+	return w.text.Write(p)
 }
 
-func (f *follower) read() (string, <-chan struct{}) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.text.String(), f.more
+func (w *written) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
 }
 
-func startFollower(a *app, args []string) *follower {
-	ctx, stop := context.WithCancel(context.Background())
-	f := &follower{more: make(chan struct{}), stop: stop, code: make(chan int, 1)}
-	go func() { f.code <- a.execute(ctx, args, f, f) }()
-	return f
-}
-
-// wait returns once the output matches.
-func (f *follower) wait(pattern *regexp.Regexp) error {
-	deadline := time.After(soon)
+// wait returns once what has been written matches.
+func (w *written) wait(pattern string) error {
+	match, deadline := regexp.MustCompile(pattern), time.After(soon)
 	for {
-		text, more := f.read()
-		if pattern.MatchString(text) {
+		w.mu.Lock()
+		text := w.text.String()
+		if w.more == nil {
+			w.more = make(chan struct{})
+		}
+		more := w.more
+		w.mu.Unlock()
+		if match.MatchString(text) {
 			return nil
 		}
 		select {
 		case <-more:
 		case <-deadline:
-			return fmt.Errorf("%q was not seen in:\n%s", pattern, text)
+			return fmt.Errorf("%q was not seen in:\n%q", pattern, text)
 		}
 	}
+}
+
+// follower is a command line that runs until it is interrupted.
+type follower struct {
+	written
+	stop context.CancelFunc
+	code chan int
+}
+
+func startFollower(a *app, args []string) *follower {
+	ctx, stop := context.WithCancel(context.Background())
+	f := &follower{stop: stop, code: make(chan int, 1)}
+	go func() { f.code <- a.execute(ctx, args, f, f) }()
+	return f
 }
 
 func newApp() *app {
@@ -286,8 +281,7 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w.follow.stop()
 	select {
 	case code := <-w.follow.code:
-		text, _ := w.follow.read()
-		fmt.Fprint(ts.Stdout(), text)
+		fmt.Fprint(ts.Stdout(), w.follow.String())
 		if code != 0 {
 			ts.Fatalf("it exited with %d", code)
 		}
@@ -298,7 +292,7 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 
 // seenCmd waits until what runs has written something.
 func seenCmd(ts *testscript.TestScript, _ bool, args []string) {
-	ts.Check(in(ts).follow.wait(regexp.MustCompile("(?m)" + args[0])))
+	ts.Check(in(ts).follow.wait("(?m)" + args[0]))
 }
 
 // editCmd runs several etcdrpc at once: edit ONE... -- OTHER... -- ...
@@ -315,9 +309,9 @@ func editCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	var running sync.WaitGroup
 	codes := make([]int, len(lines))
-	var out syncBuffer
+	out := &written{}
 	for i, line := range lines {
-		running.Go(func() { codes[i] = newApp().execute(context.Background(), line, &out, &out) })
+		running.Go(func() { codes[i] = newApp().execute(context.Background(), line, out, out) })
 	}
 	running.Wait()
 	for _, code := range codes {
@@ -325,15 +319,4 @@ func editCmd(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("exit codes %v:\n%s", codes, out.String())
 		}
 	}
-}
-
-type syncBuffer struct {
-	mu sync.Mutex
-	bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.Buffer.Write(p)
 }

@@ -24,20 +24,20 @@ type prometheusGroup struct {
 	Labels  map[string]string `json:"labels"`
 }
 
+// servedAt is where sd says that it serves.
+var servedAt = regexp.MustCompile(`at (http://\S+)`)
+
 var prometheusLabel = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 // targetsCmd waits until the sd that runs names exactly the targets given.
 func targetsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
-	text, _ := w.follow.read()
-	match := regexp.MustCompile(`at (http://\S+)`).FindStringSubmatch(text)
-	if match == nil {
-		ts.Fatalf("nothing is served:\n%s", text)
-	}
+	ts.Check(w.follow.wait(`at http://`))
+	url := servedAt.FindStringSubmatch(w.follow.String())[1]
 	ctx, cancel := context.WithTimeout(context.Background(), soon)
 	defer cancel()
 	for {
-		groups, _ := refreshed(w.t, match[1])
+		groups, _ := refreshed(w.t, url)
 		var got []string
 		for _, g := range groups {
 			got = append(got, g.Targets...)
@@ -91,23 +91,17 @@ func refreshed(t testing.TB, url string) (groups []prometheusGroup, status int) 
 
 // TestSD runs sd as Prometheus sees it.
 func TestSD(t *testing.T) {
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	etcd.Cut()
-	f := startFollower(newApp(), []string{"sd", "acme/", "--listen", "127.0.0.1:0", "--command-timeout", "1s", "--endpoints", strings.Join(etcd.Endpoints(), ",")})
+	f := startFollower(newApp(), at(etcd, "sd", "acme/", "--listen", "127.0.0.1:0", "--command-timeout", "1s"))
 	defer f.stop()
-	if err := f.wait(regexp.MustCompile(`at (http://\S+)`)); err != nil {
+	if err := f.wait(`at http://`); err != nil {
 		t.Fatal(err)
 	}
-	text, _ := f.read()
-	url := regexp.MustCompile(`at (http://\S+)`).FindStringSubmatch(text)[1]
+	url := servedAt.FindStringSubmatch(f.String())[1]
 	if _, status := refreshed(t, url); status != http.StatusServiceUnavailable {
 		t.Errorf("%d before etcd was read, want 503", status)
-	}
-	put := func(key, value string) {
-		t.Helper()
-		if _, err := etcd.Admin().Put(t.Context(), key, value); err != nil {
-			t.Fatal(err)
-		}
 	}
 	await := func(what string, ok func([]prometheusGroup) bool) {
 		t.Helper()
@@ -124,15 +118,15 @@ func TestSD(t *testing.T) {
 			store.Pause(ctx, 10*time.Millisecond)
 		}
 	}
-	put("acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1"}}`)
-	put("other/10.0.0.1:1", "10.0.0.1:1")
+	putKey(t, etcd, "acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1"}}`)
+	putKey(t, etcd, "other/10.0.0.1:1", "10.0.0.1:1")
 	etcd.Restore()
 	await("the first list", func(g []prometheusGroup) bool {
 		return len(g) == 1 && g[0].Targets[0] == "10.0.0.7:9000" && g[0].Labels["__meta_etcdrpc_version"] == "v1"
 	})
-	put("acme/user/10.0.0.8:9000", "10.0.0.8:9000")
+	putKey(t, etcd, "acme/user/10.0.0.8:9000", "10.0.0.8:9000")
 	await("one that came", func(g []prometheusGroup) bool { return len(g) == 2 })
-	put(survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
+	putKey(t, etcd, survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	await("a drain", func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
 
 	if n := etcd.Calls().Count(etcdtest.Watch, ""); n != 2 {
@@ -148,7 +142,7 @@ func TestSD(t *testing.T) {
 
 	// What was known last is kept while etcd is away, and what was missed is seen after.
 	etcd.Cut()
-	put("acme/user/10.0.0.9:9000", "10.0.0.9:9000")
+	putKey(t, etcd, "acme/user/10.0.0.9:9000", "10.0.0.9:9000")
 	if g, _ := refreshed(t, url); len(g) != 2 {
 		t.Errorf("%v while etcd is away", g)
 	}

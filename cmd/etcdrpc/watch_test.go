@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/clipperhouse/displaywidth"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -155,18 +154,12 @@ func TestFrame_Height(t *testing.T) {
 
 // TestWatch_Leases counts what changes cost etcd, with more instances than a terminal shows.
 func TestWatch_Leases(t *testing.T) {
-	const instances, changes, height = 300, 10, 24
+	t.Parallel()
+	const instances, changes, height = 60, 2, 24
 	etcd := etcdtest.Start(t)
-	admin := etcd.Admin()
 	put := func(n int, value string) {
 		t.Helper()
-		lease, err := admin.Grant(t.Context(), 600)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := admin.Put(t.Context(), fmt.Sprintf("acme/user/%03d", n), value, clientv3.WithLease(lease.ID)); err != nil {
-			t.Fatal(err)
-		}
+		putKey(t, etcd, fmt.Sprintf("acme/user/%03d", n), value, granted(t, etcd, 600))
 	}
 	for n := range instances {
 		put(n, fmt.Sprintf("10.0.0.%d:9000", n))
@@ -239,9 +232,7 @@ func TestView_Drain(t *testing.T) {
 // TestWatch_BrokenOutput ends a watch whose reader has gone.
 func TestWatch_BrokenOutput(t *testing.T) {
 	etcd := etcdtest.Start(t)
-	if _, err := etcd.Admin().Put(t.Context(), "acme/user/a", "10.0.0.7:9000"); err != nil {
-		t.Fatal(err)
-	}
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
 	reader, out := io.Pipe()
 	if err := reader.Close(); err != nil {
 		t.Fatal(err)
@@ -249,7 +240,7 @@ func TestWatch_BrokenOutput(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	var errs bytes.Buffer
-	code := newApp().execute(ctx, []string{"watch", "acme/user", "--endpoints", strings.Join(etcd.Endpoints(), ",")}, out, &errs)
+	code := newApp().execute(ctx, at(etcd, "watch", "acme/user"), out, &errs)
 	if code != exitWrong || strings.Contains(errs.String(), "trying again") {
 		t.Errorf("it ends with %d and says %s", code, errs.String())
 	}

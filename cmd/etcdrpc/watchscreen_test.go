@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -25,9 +24,7 @@ import (
 type terminal struct {
 	t             *testing.T
 	master, slave *os.File
-	mu            sync.Mutex
-	text          bytes.Buffer
-	more          chan struct{}
+	written
 }
 
 func newTerminal(t *testing.T) *terminal {
@@ -38,7 +35,7 @@ func newTerminal(t *testing.T) *terminal {
 	if err != nil {
 		t.Skipf("no pseudo terminal: %v", err)
 	}
-	p := &terminal{t: t, master: master, slave: slave, more: make(chan struct{})}
+	p := &terminal{t: t, master: master, slave: slave}
 	p.resize(80, 24)
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(p, master) }) // ends with an error when both ends are closed
@@ -48,14 +45,6 @@ func newTerminal(t *testing.T) *terminal {
 		reading.Wait()
 	})
 	return p
-}
-
-func (p *terminal) Write(text []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	close(p.more)
-	p.more = make(chan struct{})
-	return p.text.Write(text)
 }
 
 func (p *terminal) resize(width, height uint16) {
@@ -74,19 +63,8 @@ func (p *terminal) forget() {
 
 func (p *terminal) wait(pattern string) {
 	p.t.Helper()
-	late := time.After(soon)
-	for {
-		p.mu.Lock()
-		text, more := p.text.String(), p.more
-		p.mu.Unlock()
-		if regexp.MustCompile(pattern).MatchString(text) {
-			return
-		}
-		select {
-		case <-more:
-		case <-late:
-			p.t.Fatalf("%q is not drawn:\n%q", pattern, text)
-		}
+	if err := p.written.wait(pattern); err != nil {
+		p.t.Fatal(err)
 	}
 }
 
@@ -105,20 +83,8 @@ const (
 // TestWatch_Terminal runs watch on a terminal: it sees a change and another size, and gives the terminal back.
 func TestWatch_Terminal(t *testing.T) {
 	etcd := etcdtest.Start(t)
-	put := func(key, value string) {
-		t.Helper()
-		if _, err := etcd.Admin().Put(t.Context(), key, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	del := func(key string) {
-		t.Helper()
-		if _, err := etcd.Admin().Delete(t.Context(), key); err != nil {
-			t.Fatal(err)
-		}
-	}
-	put("acme/user/a", "10.0.0.7:9000")
-	args := []string{"watch", "acme/user", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
+	putKey(t, etcd, "acme/user/a", "10.0.0.7:9000")
+	args := at(etcd, "watch", "acme/user")
 	for name, end := range map[string]func(p *terminal, cancel func()){
 		"q":      func(p *terminal, _ func()) { p.press("q") },
 		"Ctrl-C": func(p *terminal, _ func()) { p.press("\x03") },
@@ -136,8 +102,8 @@ func TestWatch_Terminal(t *testing.T) {
 			go func() { code <- newApp().execute(ctx, args, p.slave, io.Discard) }()
 			p.wait(entersScreen)
 			p.wait(`10\.0\.0\.7:9000`)
-			put("acme/user/b", "10.0.0.8:9000")
-			defer del("acme/user/b")
+			putKey(t, etcd, "acme/user/b", "10.0.0.8:9000")
+			defer deleteKey(t, etcd, "acme/user/b")
 			p.wait(`10\.0\.0\.8:9000`)
 			p.forget()
 			p.resize(30, 10)
@@ -189,9 +155,7 @@ func TestWatch_TerminalWithoutEtcd(t *testing.T) {
 	if code != exitWrong || !strings.Contains(errs.String(), "connection refused") {
 		t.Errorf("it ended with %d: %s", code, errs.String())
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.text.Len() > 0 {
-		t.Errorf("it drew %q", p.text.String())
+	if text := p.String(); text != "" {
+		t.Errorf("it drew %q", text)
 	}
 }

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// night skips what takes long, and what only shows once more what another test holds, in the tests of each push.
+func night(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("by night")
+	}
+}
+
+// putKey puts a key into etcd, on a lease if one is given.
+func putKey(t testing.TB, etcd *etcdtest.Cluster, key, value string, lease ...clientv3.LeaseID) {
+	t.Helper()
+	var opts []clientv3.OpOption
+	for _, id := range lease {
+		opts = append(opts, clientv3.WithLease(id))
+	}
+	if _, err := etcd.Admin().Put(t.Context(), key, value, opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func deleteKey(t testing.TB, etcd *etcdtest.Cluster, key string, opts ...clientv3.OpOption) {
+	t.Helper()
+	if _, err := etcd.Admin().Delete(t.Context(), key, opts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// granted returns a lease of some seconds that nobody renews.
+func granted(t testing.TB, etcd *etcdtest.Cluster, seconds int64) clientv3.LeaseID {
+	t.Helper()
+	lease, err := etcd.Admin().Grant(t.Context(), seconds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lease.ID
+}
+
+// at returns a command line that goes to an etcd.
+func at(etcd *etcdtest.Cluster, args ...string) []string {
+	return append(args[:len(args):len(args)], "--endpoints", strings.Join(etcd.Endpoints(), ","))
+}
+
+// execute runs a command line of an app and returns what it wrote, and its exit code.
+func executed(t testing.TB, a *app, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = a.execute(t.Context(), args, &out, &errs)
+	return out.String(), errs.String(), code
+}

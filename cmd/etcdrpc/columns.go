@@ -72,17 +72,10 @@ func table(columns []column, rows []row) (head []string, cells [][]string) {
 // rows returns the entries of the services.
 func (v *view) rows() (rows []row) {
 	for _, s := range v.services {
-		drained, called := s.Drained(), s.Merged().ByAddr()
+		states := s.States()
 		for n := range s.Instances {
 			i := &s.Instances[n]
-			state := "registered"
-			switch {
-			case i.Leaving() || called[i.Addr] == nil:
-				state = "leaving"
-			case drained[i.Addr]:
-				state = "drained"
-			}
-			rows = append(rows, row{i, s.Key, s.LayoutName(*i), v.timeLeft(i.Entry.Lease), state})
+			rows = append(rows, row{i, s.Key, s.LayoutName(*i), v.timeLeft(i.Entry.Lease), string(states.Of(i))})
 		}
 		for n := range s.Malformed {
 			i := &s.Malformed[n]

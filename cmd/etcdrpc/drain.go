@@ -39,7 +39,7 @@ Timeouts and retries stay those of the generated code.`,
 				return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 			}
 			done := fmt.Sprintf("Clients of %s send no new calls to %s.", args[0], args[1])
-			e, err := steer.EditDrained(ctx, s, steer.Edit{Key: args[0], DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
+			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
 				return nil, begin.Drain(s, c, args[1])
 			})
 			if errors.Is(err, steer.ErrNoRoutes) {
@@ -72,7 +72,7 @@ live policy, and keeps the rest of it. The instance need not be registered.`,
 		ValidArgsFunction: a.completeDrained,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			done := fmt.Sprintf("Clients of %s send calls to %s again.", args[0], args[1])
-			e, err := steer.EditDrained(ctx, s, steer.Edit{Key: args[0], DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
+			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
 				return steer.Undrain(s, c, args[1])
 			})
 			if err != nil {

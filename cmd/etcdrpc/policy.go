@@ -41,12 +41,9 @@ func newPolicyGet(a *app) *cobra.Command {
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			live, err := s.Get(ctx, survey.ConfigPrefix+args[0])
+			live, err := liveOf(ctx, s, args[0])
 			if err != nil {
 				return err
-			}
-			if live == nil {
-				return steer.NoPolicy(args[0])
 			}
 			out := cmd.OutOrStdout()
 			if a.output == output.FormatJSON {
@@ -59,6 +56,15 @@ func newPolicyGet(a *app) *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+// liveOf reads the live policy of a service that has one.
+func liveOf(ctx context.Context, s *store.Store, key string) (*survey.Entry, error) {
+	live, err := s.Get(ctx, store.ConfigOf(key).From)
+	if err == nil && live == nil {
+		err = steer.NoPolicy(key)
+	}
+	return live, err
 }
 
 type policyJSON struct {
@@ -89,16 +95,15 @@ file says of that: routes, zones, the subset, slow start and the rest. set says 
 			if err != nil {
 				return err
 			}
-			live, err := s.Get(ctx, survey.ConfigPrefix+args[0])
+			found, known, err := s.Steered(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			e := steer.Edit{Key: args[0], Old: live, New: text, DryRun: dryRun, Done: "The live policy of " + args[0] + " is in force."}
-			e.Service = s.Visible(ctx, args[0])
+			e := steer.Edit{Service: found, New: text, DryRun: dryRun, Done: "The live policy of " + args[0] + " is in force."}
 			if err := e.Apply(ctx, s); err != nil {
 				return err
 			}
-			if e.Service != nil && len(e.Service.Instances) == 0 { // a mistyped key looks like that
+			if known && len(found.Instances) == 0 { // a mistyped key looks like that
 				output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(args[0]))
 			}
 			return e.Show(cmd.OutOrStdout(), a.output)
@@ -116,14 +121,11 @@ func newPolicyRm(a *app) *cobra.Command {
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			live, err := s.Get(ctx, survey.ConfigPrefix+args[0])
+			live, err := liveOf(ctx, s, args[0])
 			if err != nil {
 				return err
 			}
-			if live == nil {
-				return steer.NoPolicy(args[0])
-			}
-			e := steer.Edit{Key: args[0], Old: live, DryRun: dryRun, Done: "The live policy of " + args[0] + " is removed: its clients go back to the generated one."}
+			e := steer.Edit{Service: &survey.Service{Key: args[0], Config: live}, DryRun: dryRun, Done: "The live policy of " + args[0] + " is removed: its clients go back to the generated one."}
 			if err := e.Apply(ctx, s); err != nil {
 				return err
 			}

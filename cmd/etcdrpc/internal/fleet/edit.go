@@ -33,7 +33,7 @@ func (f *Fleet) Propose(ctx context.Context, asked console.Edit) (*console.Propo
 		return nil, err
 	}
 	p := &console.Proposal{
-		Config: string(printable.JSON([]byte(e.New))), Revision: revisionOf(e.Old), Changes: e.Changes(), Warnings: e.Warnings(), Notes: e.Notes,
+		Config: string(printable.JSON([]byte(e.New))), Revision: revisionOf(e.Service.Config), Changes: e.Changes(), Warnings: e.Warnings(), Notes: e.Notes,
 		Diff: diffLines(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))),
 	}
 	p.Moved = p.Revision != asked.Revision && asked.Kind != console.EditDrain && asked.Kind != console.EditUndrain
@@ -48,7 +48,7 @@ func (f *Fleet) Apply(ctx context.Context, asked console.Edit) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	switch found := revisionOf(e.Old); {
+	switch found := revisionOf(e.Service.Config); {
 	case !e.Changes():
 		return found, nil // the button was pressed twice
 	case found != asked.Revision:
@@ -77,16 +77,11 @@ func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, erro
 	if err := endpoint.CheckKey(asked.Key); err != nil {
 		return nil, err
 	}
-	config, err := f.store.Get(ctx, survey.ConfigPrefix+asked.Key)
+	found, _, err := f.store.Steered(ctx, asked.Key)
 	if err != nil {
 		return nil, err
 	}
-	found := f.store.Visible(ctx, asked.Key)
-	if found == nil {
-		found = &survey.Service{Key: asked.Key}
-	}
-	found.Config = config
-	e := &steer.Edit{Key: asked.Key, Old: config, Service: found}
+	e := &steer.Edit{Service: found}
 	if e.New, e.Notes, err = edited(found, asked, e.OldText()); err != nil {
 		return nil, err
 	}

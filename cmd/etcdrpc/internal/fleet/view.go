@@ -46,9 +46,9 @@ func summarize(s *survey.Service, version string, closed bool) console.Summary {
 		sum.Policy = console.PolicyInForce
 	}
 	clients := s.Merged()
-	called, drained := clients.ByAddr(), s.Drained()
+	states := s.States()
 	for n := range s.Instances {
-		switch i := &s.Instances[n]; stateOf(i, called[i.Addr], drained) {
+		switch stateOf(&s.Instances[n], states) {
 		case console.Leaving:
 			sum.Counts.Leaving++
 		case console.Drained:
@@ -70,17 +70,13 @@ func summarize(s *survey.Service, version string, closed bool) console.Summary {
 	return sum
 }
 
-// stateOf returns what becomes of an entry, without a look at its lease. called is what clients call at its address.
-func stateOf(i, called *survey.Instance, drained map[string]bool) console.State {
-	switch {
-	case called == nil || i.Leaving():
-		return console.Leaving
-	case called.Entry.Key != i.Entry.Key:
+// stateOf returns what becomes of an entry, without a look at its lease.
+func stateOf(i *survey.Instance, states survey.States) console.State {
+	state := states.Of(i)
+	if state != survey.Leaving && states.Called(i).Entry.Key != i.Entry.Key {
 		return console.Double
-	case drained[i.Addr]:
-		return console.Drained
 	}
-	return console.Registered
+	return console.State(state)
 }
 
 // Service is part of console.Backend.
@@ -116,7 +112,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 	if x != nil {
 		out.Notes = x.Notes
 	}
-	called, drained, explained := clients.ByAddr(), s.Drained(), byEntry(x)
+	states, explained := s.States(), byEntry(x)
 	var listed []string
 	if policy := s.Policy(); policy != nil {
 		listed = policy.Drain
@@ -125,7 +121,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		i := &s.Instances[n]
 		shown := console.Instance{
 			ID: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Layout: s.LayoutName(*i),
-			EtcdKey: full(i.Entry.Key), State: stateOf(i, called[i.Addr], drained), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
+			EtcdKey: full(i.Entry.Key), State: stateOf(i, states), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
 		}
 		shown.Listed = shown.State != console.Double && i.OnList(listed)
 		share, known := explained[i.Entry.Key]
@@ -134,7 +130,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		}
 		switch {
 		case shown.State == console.Double:
-			shown.Problem = i.WhyUncalled(called[i.Addr])
+			shown.Problem = i.WhyUncalled(states.Called(i))
 		case known && shown.State == console.Registered && share.Share == 0:
 			shown.Problem = share.Why
 		case shown.Listed && shown.State == console.Registered:

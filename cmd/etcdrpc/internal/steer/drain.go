@@ -19,14 +19,13 @@ const editTries = 10
 
 // EditDrained changes the live policy of a service by what change does to it, again and again until
 // nobody else has changed it meanwhile.
-func EditDrained(ctx context.Context, s *store.Store, e Edit, change func(*survey.Service, *liveconfig.Config) (notes []string, err error)) (*Edit, error) {
-	key := e.Key
+func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change func(*survey.Service, *liveconfig.Config) (notes []string, err error)) (*Edit, error) {
 	for try := 1; ; try++ {
 		found, _, _, err := s.Service(ctx, key)
 		if err != nil {
 			return nil, err
 		}
-		e.Old, e.Service = found.Config, found
+		e.Service = found
 		config, err := liveconfig.Parse(e.OldText())
 		if err != nil {
 			return nil, fmt.Errorf("clients do not go by the live policy: %w; mend it with policy set or policy rm", err)

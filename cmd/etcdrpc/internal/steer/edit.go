@@ -19,24 +19,20 @@ func NoPolicy(key string) error {
 
 // Edit is a change of a live policy.
 type Edit struct {
-	Key    string
-	Old    *survey.Entry // nil: none
-	New    string        // "" none
-	DryRun bool
-	Done   string   // what to say when it is written
-	Notes  []string // for the user, after the difference
-
-	Service *survey.Service // whose policy it is; nil: not known
-
-	Written int64 // the revision at which it was written; 0: it was not
+	Service *survey.Service // whose policy it is, with the old one; without instances where they are not known
+	New     string          // "" none
+	DryRun  bool
+	Done    string   // what to say when it is written
+	Notes   []string // for the user, after the difference
+	Written int64    // the revision at which it was written; 0: it was not
 }
 
 // OldText returns the config that is replaced.
 func (e *Edit) OldText() string {
-	if e.Old == nil {
+	if e.Service.Config == nil {
 		return ""
 	}
-	return string(e.Old.Value)
+	return string(e.Service.Config.Value)
 }
 
 // Changes reports whether the new config says anything else than the old.
@@ -48,14 +44,14 @@ func (e *Edit) Changes() bool {
 func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
 	if e.New != "" {
 		if err := liveconfig.Check(e.New); err != nil {
-			return fmt.Errorf("policy of %q: %w", e.Key, err)
+			return fmt.Errorf("policy of %q: %w", e.Service.Key, err)
 		}
 	}
 	if e.DryRun || !e.Changes() {
 		return nil
 	}
 	var err error
-	e.Written, err = s.Replace(ctx, survey.ConfigPrefix+e.Key, e.Old, e.New)
+	e.Written, err = s.Replace(ctx, store.ConfigOf(e.Service.Key).From, e.Service.Config, e.New)
 	return err
 }
 
@@ -63,7 +59,7 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
 func (e *Edit) outcome() string {
 	switch {
 	case !e.Changes():
-		return "The live policy of " + e.Key + " is this already; nothing was written."
+		return "The live policy of " + e.Service.Key + " is this already; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
 	}
@@ -74,7 +70,7 @@ func (e *Edit) outcome() string {
 func (e *Edit) Show(out io.Writer, f output.Format) error {
 	if f == output.FormatJSON {
 		return output.WriteJSON(out, EditJSON{
-			Key: e.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
+			Key: e.Service.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
 			Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
 		})
 	}

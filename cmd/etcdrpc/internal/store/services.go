@@ -84,12 +84,18 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 	return found, r, revision, err
 }
 
-// Visible returns what is registered under a key, nil where that is not to be seen by who may write policies only.
-func (s *Store) Visible(ctx context.Context, key string) *survey.Service {
-	entries, _, _, err := s.scanEntries(ctx, key)
+// Steered reads the live config of a service, with what is registered. known is false where that is not to be seen, as by who
+// may write policies only.
+func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service, known bool, err error) {
+	config, err := s.Get(ctx, ConfigOf(key).From)
 	if err != nil {
-		return nil
+		return nil, false, err
 	}
-	found, _ := survey.Of(key, entries)
-	return found
+	found = &survey.Service{Key: key}
+	entries, _, _, err := s.scanEntries(ctx, key)
+	if err == nil {
+		found, _ = survey.Of(key, entries)
+	}
+	found.Config = config
+	return found, err == nil, nil
 }

@@ -11,15 +11,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/descriptorpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
@@ -48,17 +45,7 @@ func TestProtosets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var set descriptorpb.FileDescriptorSet
-	var add func(protoreflect.FileDescriptor)
-	add = func(file protoreflect.FileDescriptor) {
-		for i := range file.Imports().Len() {
-			add(file.Imports().Get(i).FileDescriptor)
-		}
-		if !slices.ContainsFunc(set.File, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == file.Path() }) {
-			set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
-		}
-	}
-	add(file)
+	set := descriptorpb.FileDescriptorSet{File: withImports(file)}
 	name := filepath.Join(t.TempDir(), "users.binpb")
 	raw, err := proto.Marshal(&set)
 	if err != nil {
@@ -106,22 +93,20 @@ func TestCall_LargeResponse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out, errs, code := callAt(t, etcdtest.Start(t), serveUsers(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
+	out, errs, code := callAt(t, etcdtest.Start(t), serveUntilEnd(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
 	if code != exitFine || len(out) < size {
 		t.Errorf("it ends with %d and %d bytes: %s", code, len(out), errs)
 	}
 }
 
-// serveUsers serves until the test ends.
-func serveUsers(t *testing.T, server *grpc.Server) (addr string) {
+// serveUntilEnd serves until the test ends.
+func serveUntilEnd(t *testing.T, server *grpc.Server) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // nil after Stop
-	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	t.Cleanup(serveOn(server, listener))
 	return listener.Addr().String()
 }
 
@@ -193,7 +178,7 @@ func TestCall_LyingReflection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := grpc.NewServer()
 			refv1.RegisterServerReflectionServer(server, &liar{file: tc.file})
-			_, errs, code := callAt(t, etcd, serveUsers(t, server), "Users/Get", "--timeout", "0")
+			_, errs, code := callAt(t, etcd, serveUntilEnd(t, server), "Users/Get", "--timeout", "0")
 			if code != exitWrong || !strings.Contains(errs, tc.want) {
 				t.Errorf("it ends with %d and says %s", code, errs)
 			}

@@ -66,7 +66,7 @@ func TestCall_Types(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcd, addr := etcdtest.Start(t), serveUsers(t, newEchoServer(t, schema))
+	etcd, addr := etcdtest.Start(t), serveUntilEnd(t, newEchoServer(t, schema))
 	raw, err := proto.Marshal(unknownAny)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestCall_UnknownDetail(t *testing.T) {
 	server := grpc.NewServer(grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 		return status.ErrorProto(&spb.Status{Code: int32(codes.PermissionDenied), Message: "no", Details: []*anypb.Any{unknownAny}})
 	}))
-	_, errs, code := callAt(t, etcdtest.Start(t), serveUsers(t, server), "Users/Get", "-o", "json")
+	_, errs, code := callAt(t, etcdtest.Start(t), serveUntilEnd(t, server), "Users/Get", "-o", "json")
 	if code != exitWrong || !strings.Contains(errs, "PermissionDenied: no\n") || !strings.Contains(errs, `"value": "CAE="`) {
 		t.Errorf("it ends with %d and says %s", code, errs)
 	}
@@ -140,7 +140,7 @@ func TestCall_Edition2024(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	etcd, addr := etcdtest.Start(t), serveUsers(t, newEchoServer(t, schema))
+	etcd, addr := etcdtest.Start(t), serveUntilEnd(t, newEchoServer(t, schema))
 	for _, args := range [][]string{nil, {"--protoset", set}} {
 		if out, errs, code := callAt(t, etcd, addr, append(args, "Same", "-o", "json", "-d", `{"id":"x"}`)...); code != exitFine || out != "{\"id\":\"x\"}\n" {
 			t.Errorf("%q ends with %d: %s%s", args, code, out, errs)

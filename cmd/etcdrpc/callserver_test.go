@@ -2,19 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -143,14 +137,14 @@ func listenUsers(s *invoke.Schema, args []string, caFile string) (addr string, s
 	u := &users{broken: slices.Contains(args, "broken"), name: "Ada"}
 	var opts []grpc.ServerOption
 	if slices.Contains(args, "tls") {
-		creds, pemText, err := selfSigned(certificate)
+		ca, err := newAuthority()
 		if err != nil {
 			return "", nil, err
 		}
-		if err := os.WriteFile(caFile, pemText, 0o600); err != nil {
+		if err := os.WriteFile(caFile, ca.pem(), 0o600); err != nil {
 			return "", nil, err
 		}
-		opts = append(opts, grpc.Creds(creds))
+		opts = append(opts, grpc.Creds(credentials.NewTLS(ca.issuer(certificate, time.Now().Add(time.Hour)))))
 	}
 	server, err := newUsersServer(s, u, !slices.Contains(args, "noreflection"), opts...)
 	if err != nil {
@@ -160,27 +154,14 @@ func listenUsers(s *invoke.Schema, args []string, caFile string) (addr string, s
 	if err != nil {
 		return "", nil, err
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = server.Serve(listener) // nil after Stop
-	}()
-	return listener.Addr().String(), func() { server.Stop(); <-done }, nil
+	return listener.Addr().String(), serveOn(server, listener), nil
 }
 
-func selfSigned(name string) (credentials.TransportCredentials, []byte, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, err
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name}, NotAfter: time.Now().Add(time.Hour),
-		IsCA: true, BasicConstraintsValid: true}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		return nil, nil, err
-	}
-	creds := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
-	return creds, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
+// serveOn serves until stop.
+func serveOn(server *grpc.Server, listener net.Listener) (stop func()) {
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = server.Serve(listener) }) // nil after stop
+	return func() { server.Stop(); serving.Wait() }
 }
 
 // usersCmd starts a server of users and sets a variable to its address: users NAME [broken] [noreflection] [tls]. The

@@ -81,12 +81,12 @@ func bare(etcd *etcdtest.Cluster) string {
 // strangersCA writes the certificate of a CA that has signed nothing else.
 func strangersCA(t *testing.T) (file string) {
 	t.Helper()
-	_, text, err := selfSigned("nobody")
+	ca, err := newAuthority()
 	if err != nil {
 		t.Fatal(err)
 	}
 	file = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, text, 0o600); err != nil {
+	if err := os.WriteFile(file, ca.pem(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return file

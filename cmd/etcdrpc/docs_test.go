@@ -149,14 +149,7 @@ func pageServer(t *testing.T) func(context.Context) (net.Conn, error) {
 		t.Fatal(err)
 	}
 	listener := bufconn.Listen(64 << 10)
-	done := make(chan error, 1)
-	go func() { done <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	t.Cleanup(serveOn(server, listener))
 	return listener.DialContext
 }
 

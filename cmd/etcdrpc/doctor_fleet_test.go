@@ -170,7 +170,15 @@ type yard struct {
 }
 
 func newYard(t *testing.T) *yard {
-	y := &yard{t: t, ca: newAuthority(t)}
+	ca, err := newAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, err := newAuthority()
+	if err != nil {
+		t.Fatal(err)
+	}
+	y := &yard{t: t, ca: ca}
 	y.caFile = filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(y.caFile, y.ca.pem(), 0o600); err != nil {
 		t.Fatal(err)
@@ -186,7 +194,7 @@ func newYard(t *testing.T) *yard {
 	y.notServing = y.serve(secure(), says(map[string]bool{"": false}))
 	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), serving)
 	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), serving)
-	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
+	y.foreign = y.serve(stranger.issuer("", later), serving)
 	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), serving)
 	mutual := secure()
 	mutual.ClientAuth = tls.RequireAnyClientCert
@@ -268,21 +276,7 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	if register != nil {
 		register(server)
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		y.t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	running.Go(func() {
-		if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // a short test stops it first
-			y.t.Errorf("serve: %v", err)
-		}
-	})
-	y.t.Cleanup(func() {
-		server.Stop()
-		running.Wait()
-	})
-	return listener.Addr().String()
+	return serveUntilEnd(y.t, server)
 }
 
 // serveHTTP runs a web server, over HTTP/1 alone without http2.
@@ -326,28 +320,23 @@ func (y *yard) accept(handle func(net.Conn)) string {
 
 // authority signs certificates.
 type authority struct {
-	t    *testing.T
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
+func newAuthority() (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: t.Name()}, IsCA: true, BasicConstraintsValid: true,
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the authority of a test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	cert, err := x509.ParseCertificate(raw)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &authority{t, cert, key}
+	return &authority{cert, key}, err
 }
 
 func (a *authority) pem() []byte {

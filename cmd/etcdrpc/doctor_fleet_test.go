@@ -153,7 +153,6 @@ type yard struct {
 	many       string // gRPC over TLS of nine services, of which the last, acme.S9, says so
 	forgetful  string // gRPC over TLS that answers in time for the server as a whole alone
 	idle       string // gRPC over TLS that answers every call as a proxy without an upstream does
-	failing    string // gRPC over TLS whose health check fails
 	bare       string // gRPC over TLS without a health service
 	http2      string // HTTP/2 over TLS that is not gRPC
 	expired    string // and the next two: gRPC over TLS with a certificate that is not good
@@ -162,9 +161,7 @@ type yard struct {
 	identified string // gRPC over TLS with a certificate for an identity and no name
 	mutual     string // gRPC over TLS for clients with a certificate
 	http1      string // HTTP/1
-	silent     string // it accepts, and says nothing
-	hanging    string // gRPC without TLS whose health check never answers
-	hangingTLS string // the same over TLS
+	hanging    string // gRPC over TLS whose health check never answers
 	noHTTP2    string // HTTP/1 over TLS, which refuses HTTP/2
 	choosy     string // gRPC over TLS that refuses all names
 }
@@ -211,21 +208,10 @@ func newYard(t *testing.T) *yard {
 	y.idle = y.serve(secure(), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 		return status.Error(codes.Unavailable, "no healthy upstream")
 	}))
-	y.failing = y.serve(secure(), says(nil), grpc.UnaryInterceptor(func(context.Context, any, *grpc.UnaryServerInfo, grpc.UnaryHandler) (any, error) {
-		return nil, status.Error(codes.Internal, "panic: nil pointer")
-	}))
 	y.bare = y.serve(secure(), nil)
 	y.http2 = y.serveHTTP(secure(), true)
-	y.http1 = y.accept(func(conn net.Conn) {
-		if _, err := conn.Read(make([]byte, 512)); err == nil {
-			_, _ = conn.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n"))
-		}
-		conn.Close()
-	})
-	y.silent = y.accept(func(net.Conn) {})
-	hang := func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, hangingHealth{}) }
-	y.hanging = y.serve(nil, hang)
-	y.hangingTLS = y.serve(secure(), hang)
+	y.http1 = y.serveHTTP(nil, false)
+	y.hanging = y.serve(secure(), func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, hangingHealth{}) })
 	y.noHTTP2 = y.serveHTTP(secure(), false)
 	choosy := secure()
 	choosy.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
@@ -279,43 +265,18 @@ func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...gr
 	return serveUntilEnd(y.t, server)
 }
 
-// serveHTTP runs a web server, over HTTP/1 alone without http2.
+// serveHTTP runs a web server, over HTTP/1 alone without http2. config is nil for one without TLS.
 func (y *yard) serveHTTP(config *tls.Config, http2 bool) string {
 	server := httptest.NewUnstartedServer(http.NotFoundHandler())
 	server.EnableHTTP2, server.TLS = http2, config
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	server.StartTLS()
+	if config != nil {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
 	y.t.Cleanup(server.Close)
 	return server.Listener.Addr().String()
-}
-
-// accept hands each connection to a function, and closes all at the end of the test.
-func (y *yard) accept(handle func(net.Conn)) string {
-	y.t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		y.t.Fatal(err)
-	}
-	var conns []net.Conn
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			conns = append(conns, conn)
-			running.Go(func() { handle(conn) })
-		}
-	})
-	y.t.Cleanup(func() {
-		listener.Close()
-		running.Wait()
-		for _, conn := range conns {
-			conn.Close()
-		}
-	})
-	return listener.Addr().String()
 }
 
 // authority signs certificates.

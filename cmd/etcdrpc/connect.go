@@ -33,12 +33,9 @@ type settings struct {
 	warnings                    io.Writer // nil: they are dropped
 }
 
-// connectionFlags are the flags that have an environment variable.
-var connectionFlags = []string{
-	"endpoints", "cacert", "cert", "key", "user", "password", "dial-timeout", "command-timeout", "namespace",
-}
-
-func (s *settings) addTo(flags *pflag.FlagSet) {
+// flags returns the flags, each of which has an environment variable.
+func (s *settings) flags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
 	flags.StringSliceVar(&s.endpoints, "endpoints", []string{"127.0.0.1:2379"}, "`addresses` of etcd, separated by commas")
 	flags.StringVar(&s.caFile, "cacert", "", "verify etcd's certificate with the CA bundle in this `file`")
 	flags.StringVar(&s.certFile, "cert", "", "identify to etcd by the TLS certificate in this `file`")
@@ -48,6 +45,7 @@ func (s *settings) addTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&s.dialTimeout, "dial-timeout", 2*time.Second, "how long to try to connect")
 	flags.DurationVar(&s.commandTimeout, "command-timeout", 5*time.Second, "how long etcd may take for one request")
 	flags.StringVar(&s.namespace, "namespace", "", "`prefix` of all keys, as in runtime.WithNamespace")
+	return flags
 }
 
 // open connects to etcd.
@@ -120,19 +118,22 @@ func (s *settings) credentials() (user, password string, err error) {
 // environment is the prefix of the variables that stand for flags: etcdctl's.
 const environment = "ETCDCTL_"
 
-// fromEnvironment sets the flags that were not given from the variables named after them.
+// variable returns the name of the variable that stands for a flag.
+func variable(flag *pflag.Flag) string {
+	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
+}
+
+// fromEnvironment sets the flags of the connection that were not given from the variables named after them.
 func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
 	var errs []error
-	for _, name := range connectionFlags {
-		variable := environment + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		flag := flags.Lookup(name)
-		value, ok := lookup(variable)
-		if flag == nil || flag.Changed || !ok || value == "" {
-			continue
+	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
+		value, _ := lookup(variable(flag))
+		if value == "" || flags.Changed(flag.Name) {
+			return
 		}
-		if err := flags.Set(name, value); err != nil {
-			errs = append(errs, fmt.Errorf("environment variable %s: %w", variable, err))
+		if err := flags.Set(flag.Name, value); err != nil {
+			errs = append(errs, fmt.Errorf("environment variable %s: %w", variable(flag), err))
 		}
-	}
+	})
 	return errors.Join(errs...)
 }

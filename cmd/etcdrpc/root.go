@@ -66,7 +66,7 @@ service that no layout reads; 2 wrong usage.`,
 		SilenceErrors: true,
 	}
 	flags := root.PersistentFlags()
-	a.settings.addTo(flags)
+	flags.AddFlagSet(a.settings.flags())
 	flags.VarP(&a.output, "output", "o", "`format` of the output: table or json")
 	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -72,9 +73,7 @@ func TestScripts(t *testing.T) {
 // unsetFlags keeps a user's own settings from the tests.
 func unsetFlags(t *testing.T) {
 	t.Helper()
-	for _, name := range connectionFlags {
-		t.Setenv(environment+strings.ToUpper(strings.ReplaceAll(name, "-", "_")), "")
-	}
+	new(settings).flags().VisitAll(func(flag *pflag.Flag) { t.Setenv(variable(flag), "") })
 }
 
 type worldKey struct{}

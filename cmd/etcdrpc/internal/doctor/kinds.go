@@ -8,66 +8,49 @@ import (
 // Kind is a sort of fault.
 type Kind string
 
-// The kinds of faults.
-const (
-	KindPermission   Kind = "permission"
-	KindEmpty        Kind = "empty"
-	KindMalformed    Kind = "malformed"
-	KindNoLease      Kind = "no-lease"
-	KindExpiring     Kind = "expiring"
-	KindUnreachable  Kind = "unreachable"
-	KindLocal        Kind = "local-address"
-	KindDuplicate    Kind = "duplicate-address"
-	KindMixedLayouts Kind = "mixed-layouts"
-	KindBadKey       Kind = "bad-key"
-	KindNestedKey    Kind = "nested-key"
-	KindNeighbour    Kind = "neighbour"
-	KindTLSName      Kind = "tls-name"
-	KindBadPolicy    Kind = "bad-policy"
-	KindOrphanPolicy Kind = "orphan-policy"
-	KindLane         Kind = "lane"
-	KindPlaintext    Kind = "plaintext-password"
-	KindUnlinked     Kind = "unlinked-policy"
-	KindNoMatch      Kind = "no-match"
-	KindUnserved     Kind = "unserved-method"
-	KindNotGRPC      Kind = "not-grpc" // this and the next with --deep alone
-	KindNotServing   Kind = "not-serving"
-	KindTransport    Kind = "transport"
-	KindCertificate  Kind = "certificate"
-	KindJSONLayout   Kind = "json-layout" // of a note
-)
-
 // Kinds are all kinds, in the order in which they are shown.
-var Kinds = []struct {
+var Kinds []struct {
 	Kind Kind
 	what string
-}{
-	{KindPermission, "etcd does not let the user read what it has to"},
-	{KindEmpty, "nothing is registered at the KEY given"},
-	{KindMalformed, "an entry that no client can read"},
-	{KindNoLease, "an entry that stays when its server dies"},
-	{KindExpiring, "a lease that nobody renews any more"},
-	{KindUnreachable, "an address that accepts no connection"},
-	{KindLocal, "an address that means the host of whoever calls it"},
-	{KindDuplicate, "several instances with one address"},
-	{KindMixedLayouts, "a service written in several layouts"},
-	{KindBadKey, "a service key that no client can be given"},
-	{KindNestedKey, "a service below another one"},
-	{KindNeighbour, "a service that the readers of another one mix up with it"},
-	{KindTLSName, "services whose servers TLS cannot tell apart"},
-	{KindBadPolicy, "a live policy that clients do not go by"},
-	{KindUnlinked, "a live policy that clients do not link by default"},
-	{KindNoMatch, "a split or drain of a live policy that names no instance"},
-	{KindUnserved, "a methodConfig of a live policy for what no instance serves"},
-	{KindOrphanPolicy, "a live policy for a service without instances"},
-	{KindLane, "routes of a live policy that put no instance in a lane, or too many"},
-	{KindPlaintext, "a password of --user that is sent without TLS"},
-	{KindNotGRPC, "a port that does not speak gRPC (--deep)"},
-	{KindNotServing, "a server whose health check says that it is not serving, fails, or hangs (--deep)"},
-	{KindTransport, "plaintext where clients use TLS, or the reverse (--deep)"},
-	{KindCertificate, "a certificate that clients refuse (--deep)"},
-	{KindJSONLayout, "JSON that clients read only with a json_layout: a note, no fault"},
 }
+
+// newKind adds a kind to those that are known, and says what it is.
+func newKind(name Kind, what string) Kind {
+	Kinds = append(Kinds, struct {
+		Kind Kind
+		what string
+	}{name, what})
+	return name
+}
+
+// The kinds of faults.
+var (
+	KindPermission   = newKind("permission", "etcd does not let the user read what it has to")
+	KindEmpty        = newKind("empty", "nothing is registered at the KEY given")
+	KindMalformed    = newKind("malformed", "an entry that no client can read")
+	KindNoLease      = newKind("no-lease", "an entry that stays when its server dies")
+	KindExpiring     = newKind("expiring", "a lease that nobody renews any more")
+	KindUnreachable  = newKind("unreachable", "an address that accepts no connection")
+	KindLocal        = newKind("local-address", "an address that means the host of whoever calls it")
+	KindDuplicate    = newKind("duplicate-address", "several instances with one address")
+	KindMixedLayouts = newKind("mixed-layouts", "a service written in several layouts")
+	KindBadKey       = newKind("bad-key", "a service key that no client can be given")
+	KindNestedKey    = newKind("nested-key", "a service below another one")
+	KindNeighbour    = newKind("neighbour", "a service that the readers of another one mix up with it")
+	KindTLSName      = newKind("tls-name", "services whose servers TLS cannot tell apart")
+	KindBadPolicy    = newKind("bad-policy", "a live policy that clients do not go by")
+	KindUnlinked     = newKind("unlinked-policy", "a live policy that clients do not link by default")
+	KindNoMatch      = newKind("no-match", "a split or drain of a live policy that names no instance")
+	KindUnserved     = newKind("unserved-method", "a methodConfig of a live policy for what no instance serves")
+	KindOrphanPolicy = newKind("orphan-policy", "a live policy for a service without instances")
+	KindLane         = newKind("lane", "routes of a live policy that put no instance in a lane, or too many")
+	KindPlaintext    = newKind("plaintext-password", "a password of --user that is sent without TLS")
+	KindNotGRPC      = newKind("not-grpc", "a port that does not speak gRPC (--deep)")
+	KindNotServing   = newKind("not-serving", "a server whose health check says that it is not serving, fails, or hangs (--deep)")
+	KindTransport    = newKind("transport", "plaintext where clients use TLS, or the reverse (--deep)")
+	KindCertificate  = newKind("certificate", "a certificate that clients refuse (--deep)")
+	KindJSONLayout   = newKind("json-layout", "JSON that clients read only with a json_layout: a note, no fault")
+)
 
 // KindNames returns the names of all kinds.
 func KindNames() []string {

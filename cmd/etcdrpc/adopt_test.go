@@ -36,6 +36,11 @@ func entriesFrom(text string) (entries []survey.Entry) {
 		e.Value = []byte(value)
 		entries = append(entries, e)
 	}
+	return sortedOnce(entries)
+}
+
+// sortedOnce sorts entries by their keys, each of which is there once, as etcd has them.
+func sortedOnce(entries []survey.Entry) []survey.Entry {
 	slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
 	return slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io"
 	"slices"
 	"strconv"
@@ -139,6 +138,20 @@ func FuzzDiff(f *testing.F) {
 	})
 }
 
+// linesOf makes entries below a prefix of lines: key, lease and value.
+func linesOf(text, prefix string) (entries []survey.Entry) {
+	for line := range strings.SplitSeq(text, "\n") {
+		parts := strings.SplitN(line, " ", 3)
+		if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
+			continue
+		}
+		lease, _ := strconv.ParseInt(parts[1], 10, 64)
+		revision := int64(len(entries))
+		entries = append(entries, survey.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease, CreateRevision: revision, ModRevision: revision})
+	}
+	return sortedOnce(entries)
+}
+
 // FuzzSurvey finds the services in whatever etcd holds. Each line is an entry: key, lease and value.
 func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"Addr\":\"10.0.0.7:80\"}\nacme/user/7587882123456789012 7587882123456789012 10.0.0.7:80\n_grpc_config/acme/user 0 {\"loadBalancingConfig\":[{\"etcd\":{\"drain\":[\"a\"]}}]}")
@@ -146,18 +159,7 @@ func FuzzSurvey(f *testing.F) {
 	f.Add("acme/user/a 1 {\"endpoint\":\"h:9000\",\"ver\":\"v1\"}\nacme/user/h:80 1 {\"endpoint\":\"h:80\"}\nacme/user/h:81 0 {\"endpoint\":\"h\"}\nconfig/db 0 {\"url\":\"db:5432\"}")
 	f.Add("motd 0 10.0.0.7:80\n/ 0 h:1\n// 0 h:1\n 0 \n_grpc_config/ 0 {}\na\x1b[2J/\u202e 0 bad\x1b[2J")
 	f.Fuzz(func(t *testing.T, text string) {
-		var entries []survey.Entry
-		for i, line := range strings.Split(text, "\n") {
-			e := survey.Entry{CreateRevision: int64(i), ModRevision: int64(i)}
-			var value string
-			if n, err := fmt.Sscanf(line, "%s %d %s", &e.Key, &e.Lease, &value); err != nil && n < 2 {
-				continue
-			}
-			e.Value = []byte(value)
-			entries = append(entries, e)
-		}
-		slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
-		entries = slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
+		entries := linesOf(text, "")
 		services := survey.All(entries)
 		seen := make(map[string]string)
 		for _, s := range services {
@@ -214,17 +216,7 @@ func FuzzAdopt(f *testing.F) {
 	}
 	f.Add("acme/user/a 1 h:1", "acme/user/a")
 	f.Fuzz(func(t *testing.T, text, prefix string) {
-		var entries []survey.Entry
-		for line := range strings.SplitSeq(text, "\n") {
-			parts := strings.SplitN(line, " ", 3)
-			if len(parts) < 3 || !strings.HasPrefix(parts[0], prefix) {
-				continue
-			}
-			lease, _ := strconv.ParseInt(parts[1], 10, 64)
-			entries = append(entries, survey.Entry{Key: parts[0], Value: []byte(parts[2]), Lease: lease})
-		}
-		slices.SortFunc(entries, func(a, b survey.Entry) int { return strings.Compare(a.Key, b.Key) })
-		entries = slices.CompactFunc(entries, func(a, b survey.Entry) bool { return a.Key == b.Key })
+		entries := linesOf(text, prefix)
 		v, err := adopt.Read(prefix, entries, asIs)
 		if err != nil {
 			checkShown(t, "the error", printed(err))

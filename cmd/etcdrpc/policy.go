@@ -27,7 +27,11 @@ the service at KEY goes by it within moments: it is laid over the config that wa
 generated from the proto file, top-level field by field.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usage.Mistake(errors.New("policy needs one of explain, get, set and rm"))
+			var names []string
+			for _, c := range cmd.Commands() {
+				names = append(names, c.Name())
+			}
+			return usage.Mistake(fmt.Errorf("policy needs one of %s", strings.Join(names, ", ")))
 		},
 	}
 	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicyRm(a), newPolicyExplain(a))

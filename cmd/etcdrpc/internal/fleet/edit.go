@@ -21,9 +21,8 @@ import (
 )
 
 const (
-	maxDiff     = 4000 // lines of a difference
-	shareRows   = 500
-	kindsOfEdit = "drain, undrain, split, policy or remove"
+	maxDiff   = 4000 // lines of a difference
+	shareRows = 500
 )
 
 // Propose is part of console.Backend.
@@ -123,7 +122,7 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 			err = begin.Split(s, c, groups)
 		}
 	default:
-		err = fmt.Errorf("%.20q is no edit: want %s", asked.Kind, kindsOfEdit)
+		err = fmt.Errorf("%.20q is no edit", asked.Kind)
 	}
 	if errors.Is(err, steer.ErrNoRoutes) {
 		err = fmt.Errorf("%w. Put a live config with the routes of the proto file in force first, or say that it has none", err)

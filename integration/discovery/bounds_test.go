@@ -247,14 +247,10 @@ func TestS4_AllInstancesAreAll(t *testing.T) {
 	}
 	desc := basic.Greeter_EtcdServiceDesc
 	instances, err := w.registry.NewInstances(&desc, plaintext()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { instances.Close() })
 	all, err := instances.All(kit.Bounded(t, soon))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if len(all) != n {
 		t.Errorf("%d of %d instances, and the log says %q", len(all), n, strings.Join(w.logs.Lines(), "\n"))
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -62,7 +61,7 @@ var failures = []failure{
 		[]string{"user name is empty"}},
 	{"a wrong password", []etcdtest.Option{caller}, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t, etcdtest.As("caller", "p"))
-		if _, err := etcd.Admin().UserChangePassword(bounded(t), "caller", "another"); err != nil {
+		if _, err := etcd.Admin().UserChangePassword(kit.Bounded(t, soon), "caller", "another"); err != nil {
 			t.Fatal(err)
 		}
 		return client
@@ -74,7 +73,7 @@ var failures = []failure{
 	}, []string{"127.0.0.1", "does not answer"}},
 	{"a member that hangs", nil, func(t *testing.T, etcd *etcdtest.Cluster) *clientv3.Client {
 		client := etcd.Client(t)
-		if _, err := client.Get(bounded(t), "x"); err != nil {
+		if _, err := client.Get(kit.Bounded(t, soon), "x"); err != nil {
 			t.Fatal(err)
 		}
 		etcd.Pause()
@@ -156,7 +155,7 @@ func TestCauses(t *testing.T) {
 							t.Logf("it says %s", said)
 						}
 					}()
-					eventually(t, fmt.Sprintf("%q is named", f.want), func() bool {
+					kit.Eventually(t, soon, fmt.Sprintf("%q is named", f.want), func() bool {
 						ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 						defer cancel()
 						said = look(ctx, o)
@@ -181,15 +180,10 @@ func newOutage(t *testing.T, client *clientv3.Client) *outage {
 	o.registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(o.log, nil))))
 	var err error
 	o.conn, err = o.registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: failing}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	o.conn.Connect()
 	o.server = newServer(o.registry, failing+"/served", runtime.WithDrainDelay(0))
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan struct{})
 	go func() { defer close(served); _ = o.server.Serve(ctx, lis) }() // an error: etcd fails

@@ -16,9 +16,7 @@ func TestResolverAmongTheOptions(t *testing.T) {
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.Authority = "greeter.example"
 	conn, err := w.registry.NewClient(&desc, grpc.WithResolvers(w.registry.Resolver()), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	reached(t, conn, soon, "a")
 	if got := s.authority.Load(); got != "greeter.example" {
 		t.Errorf("the server saw the authority %v", got)

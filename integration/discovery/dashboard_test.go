@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -37,30 +38,26 @@ func expose(t *testing.T) exposed {
 	etcd := etcdtest.Start(t)
 	gatherer := prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)),
 		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(exporter))))
 	t.Cleanup(func() {
-		if err := registry.Close(bounded(t)); err != nil {
+		if err := registry.Close(kit.Bounded(t, soon)); err != nil {
 			t.Error(err)
 		}
 	})
-	if _, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"}); err != nil {
+	if _, err := registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"}); err != nil {
 		t.Fatal(err)
 	}
 	follow(t, registry, "acme/user")
-	eventually(t, "the endpoints are known", func() bool { return len(gather(t, gatherer)["etcdrpc_endpoint_count"]) > 0 })
+	kit.Eventually(t, soon, "the endpoints are known", func() bool { return len(gather(t, gatherer)["etcdrpc_endpoint_count"]) > 0 })
 	return gather(t, gatherer)
 }
 
 func gather(t *testing.T, from prometheus.Gatherer) exposed {
 	t.Helper()
 	families, err := from.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	all := make(exposed)
 	for _, family := range families {
 		// Prometheus adds these to what it reads.
@@ -150,16 +147,12 @@ type alerts struct {
 func TestAlerts(t *testing.T) {
 	metrics := expose(t)
 	file, err := os.Open(filepath.Join(pages, "prometheus-alerts.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer file.Close()
 	decoder := yaml.NewDecoder(file)
 	decoder.KnownFields(true)
 	var rules alerts
-	if err := decoder.Decode(&rules); err != nil {
-		t.Fatal(err)
-	}
+	must(t, decoder.Decode(&rules))
 	found := make(map[string]bool)
 	for _, rule := range rules.Groups[0].Rules {
 		if found[rule.Alert] || rule.Labels["severity"] == "" || rule.Annotations["summary"] == "" || rule.Annotations["description"] == "" {
@@ -188,9 +181,7 @@ func TestAlerts(t *testing.T) {
 func metricsPage(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile(pages + ".md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return string(text)
 }
 
@@ -214,13 +205,9 @@ type dashboard struct {
 func TestDashboard(t *testing.T) {
 	metrics := expose(t)
 	text, err := os.ReadFile(filepath.Join(pages, "grafana-dashboard.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var d dashboard
-	if err := json.Unmarshal(text, &d); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(text, &d))
 	shown := make(map[string]bool)
 	variables := []string{"$__rate_interval", "5m"}
 	for _, v := range d.Templating.List {

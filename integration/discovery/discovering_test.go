@@ -101,9 +101,7 @@ func TestD4_RevisionGoesBackwards(t *testing.T) {
 	}
 	conn := w.conn()
 	reached(t, conn, soon, "a")
-	if err := w.etcd.Wipe(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Wipe())
 	w.register(w.serve("b"))
 	w.register(w.serve("c"))
 	took := reached(t, conn, 2*soon, "b", "c")
@@ -118,9 +116,7 @@ func TestD4_RevisionPassed(t *testing.T) {
 	conn := w.conn()
 	reached(t, conn, soon, "a")
 	w.etcd.Cut()
-	if err := w.etcd.Wipe(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Wipe())
 	w.register(w.serve("b"))
 	w.register(w.serve("c"))
 	for range 100 {
@@ -160,9 +156,7 @@ func TestD5_QuorumLost(t *testing.T) {
 	kit.Eventually(t, 5*time.Second, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
 	for _, i := range []int{0, 1} {
-		if err := w.etcd.Member(i).Restart(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.etcd.Member(i).Restart())
 	}
 	if _, err := w.etcd.Leader(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
@@ -258,9 +252,7 @@ func TestD9_PermissionGrantedLater(t *testing.T) {
 	_, err1 := admin.RoleAdd(kit.Bounded(t, soon), "reader")
 	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "reader", key+"/", clientv3.GetPrefixRangeEnd(key+"/"), clientv3.PermissionType(clientv3.PermRead))
 	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "reader")
-	if err := errors.Join(err1, err2, err3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(err1, err2, err3))
 	report.Took(t, "D9", "works after the grant", reached(t, conn, soon, "a"))
 }
 
@@ -330,9 +322,7 @@ func TestD12_WrappedClient(t *testing.T) {
 	w.put("tenant/"+key+"/b", b.addr)
 	report.Took(t, "D12", "a change seen through the wrapped client", reached(t, conn, soon, "a", "b"))
 	registration, err := w.registry.Register(kit.Bounded(t, soon), "other", runtime.Endpoint{Addr: a.addr})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if got, err := w.etcd.Admin().Get(kit.Bounded(t, soon), "tenant/other/"+a.addr); err != nil || got.Count != 1 {
 		t.Errorf("the registration is not in the namespace: %v, %v", got, err)
 	}
@@ -366,9 +356,7 @@ func TestD13_StaleMember(t *testing.T) {
 	conn := w.conn()
 	report.Took(t, "D13", "first call of a new process without a leader", reached(t, conn, soon, "a"))
 	for _, i := range []int{0, 1} {
-		if err := w.etcd.Member(i).Restart(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.etcd.Member(i).Restart())
 	}
 	if _, err := w.etcd.Leader(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)

@@ -7,10 +7,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,9 +71,7 @@ func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	desc := basic.Greeter_EtcdServiceDesc
 	conn, err := w.registry.NewClient(&desc, append(plaintext(), opts...)...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return conn
 }
 
@@ -94,9 +90,7 @@ func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 func (w *world) grant() clientv3.LeaseID {
 	w.t.Helper()
 	lease, err := w.etcd.Admin().Grant(kit.Bounded(w.t, soon), 60)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return lease.ID
 }
 
@@ -151,7 +145,7 @@ type server struct {
 	basic.UnimplementedGreeterServer
 	name      string
 	addr      string
-	listener  *counting
+	made      atomic.Int64  // connections to it
 	authority atomic.Value  // of the last call
 	holding   chan struct{} // a call with "hold" came in
 	release   chan struct{} // it may go on
@@ -177,20 +171,11 @@ func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 // serve starts a server that is registered nowhere.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	s := &server{
-		name: name, addr: lis.Addr().String(), listener: &counting{Listener: lis},
-		holding: make(chan struct{}), release: make(chan struct{}),
-	}
+	lis := kit.Listen(w.t)
+	s := &server{name: name, addr: lis.Addr().String(), holding: make(chan struct{}), release: make(chan struct{})}
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, s)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = g.Serve(s.listener) }()
-	s.stop = sync.OnceFunc(func() { g.Stop(); <-done })
-	w.t.Cleanup(s.stop)
+	s.stop = kit.Serve(w.t, g, counting{lis, &s.made})
 	return s
 }
 

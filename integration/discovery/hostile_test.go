@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
@@ -67,12 +68,10 @@ func put(t *testing.T, client *clientv3.Client, key string, value any) {
 		var out bytes.Buffer
 		encoder := json.NewEncoder(&out)
 		encoder.SetEscapeHTML(false)
-		if err := encoder.Encode(value); err != nil {
-			t.Fatal(err)
-		}
+		must(t, encoder.Encode(value))
 		text = out.String()
 	}
-	if _, err := client.Put(bounded(t), key, text); err != nil {
+	if _, err := client.Put(kit.Bounded(t, soon), key, text); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -122,7 +121,7 @@ func TestS12_Registry(t *testing.T) {
 	defer registry.Close(context.Background())
 	readHostile(t, registry, etcd.Admin(), key)
 	for name := range handlers {
-		eventually(t, "the log has the malformed values", func() bool { return strings.Contains(logs[name].String(), "malformed value in etcd skipped") })
+		kit.Eventually(t, soon, "the log has the malformed values", func() bool { return strings.Contains(logs[name].String(), "malformed value in etcd skipped") })
 		checkLog(t, name, logs[name].String())
 	}
 }
@@ -145,21 +144,19 @@ func checkLog(t *testing.T, name, text string) {
 func readHostile(t *testing.T, registry *runtime.Registry, admin *clientv3.Client, key string) {
 	t.Helper()
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	checkError(t, "a call", check(bounded(t), conn))
-	eventually(t, "the endpoints are known", func() bool { return registry.Status().Keys[0].Known })
+	must(t, err)
+	checkError(t, "a call", check(kit.Bounded(t, soon), conn))
+	kit.Eventually(t, soon, "the endpoints are known", func() bool { return registry.Status().Keys[0].Known })
 	read := hostile
 	if testing.Short() {
 		read = hostile[:2] // a second for each live config
 	}
 	for i, evil := range read {
 		for _, layout := range []string{"json", "plain", "op"} {
-			checkError(t, "a call to an instance", check(runtime.WithTarget(bounded(t), layout+evil), conn))
+			checkError(t, "a call to an instance", check(runtime.WithTarget(kit.Bounded(t, soon), layout+evil), conn))
 		}
 		readConfigs(t, registry, admin, key, i, evil)
-		checkError(t, "a call", check(bounded(t), conn))
+		checkError(t, "a call", check(kit.Bounded(t, soon), conn))
 		if i == 0 {
 			checkPage(t, registry)
 		}
@@ -185,14 +182,14 @@ func readConfigs(t *testing.T, registry *runtime.Registry, admin *clientv3.Clien
 		object{"methodConfig": []object{{"name": []object{{}}, "timeout": evil}}},
 	}
 	put(t, admin, "_grpc_config/"+key, bad[n%len(bad)])
-	eventually(t, "the bad live config is seen", func() bool { return status().ConfigErr != nil })
+	kit.Eventually(t, soon, "the bad live config is seen", func() bool { return status().ConfigErr != nil })
 	checkError(t, "Status", status().ConfigErr)
 	checkPage(t, registry)
 	evil = evil[:min(len(evil), 10_000)] // more would not be accepted
 	put(t, admin, "_grpc_config/"+key, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
 		"childPolicy": []object{{"round_robin": object{}}}}}}})
-	eventually(t, "the good live config is seen", func() bool { return status().ConfigErr == nil })
+	kit.Eventually(t, soon, "the good live config is seen", func() bool { return status().ConfigErr == nil })
 }
 
 // readErrors reads the errors about names that a caller may have from etcd.
@@ -202,14 +199,14 @@ func readErrors(t *testing.T, registry *runtime.Registry, key string) {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
 			continue // an odd name, but one that shows; and what a caller gives is not cut
 		}
-		_, err := registry.Register(bounded(t), key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
+		_, err := registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
 		checkError(t, "Register", err)
-		_, err = registry.Register(bounded(t), "acme/"+evil, runtime.Endpoint{Addr: "127.0.0.1:1"})
+		_, err = registry.Register(kit.Bounded(t, soon), "acme/"+evil, runtime.Endpoint{Addr: "127.0.0.1:1"})
 		checkError(t, "Register", err)
-		_, err = registry.Register(bounded(t), key, runtime.Endpoint{Addr: evil})
+		_, err = registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: evil})
 		checkError(t, "Register", err)
-		checkError(t, "Remove", registry.Remove(bounded(t), key, "nobody"+evil))
-		for _, err := range registry.Watch(bounded(t), "acme/"+evil) {
+		checkError(t, "Remove", registry.Remove(kit.Bounded(t, soon), key, "nobody"+evil))
+		for _, err := range registry.Watch(kit.Bounded(t, soon), "acme/"+evil) {
 			checkError(t, "Watch", err)
 			break
 		}
@@ -220,12 +217,10 @@ func readErrors(t *testing.T, registry *runtime.Registry, key string) {
 func readEach(t *testing.T, registry *runtime.Registry, key string) {
 	t.Helper()
 	instances, err := registry.NewInstances(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer instances.Close()
 	same := func(c grpc.ClientConnInterface) grpc.ClientConnInterface { return c }
-	err = runtime.Each(bounded(t), instances, same, func(ctx context.Context, _ runtime.Endpoint, c grpc.ClientConnInterface) error { return check(ctx, c) })
+	err = runtime.Each(kit.Bounded(t, soon), instances, same, func(ctx context.Context, _ runtime.Endpoint, c grpc.ClientConnInterface) error { return check(ctx, c) })
 	var all interface{ Unwrap() []error }
 	if !errors.As(err, &all) {
 		t.Fatalf("Each: %v", err)

@@ -28,9 +28,7 @@ func (w *world) instances(opts ...grpc.DialOption) *runtime.Instances {
 	w.t.Helper()
 	desc := basic.Greeter_EtcdServiceDesc
 	i, err := w.registry.NewInstances(&desc, append(plaintext(), opts...)...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return i
 }
 
@@ -101,8 +99,8 @@ func TestK2_CallsToEachInstance(t *testing.T) {
 		servers = append(servers, w.register(w.serve(name)))
 	}
 	i := w.instances()
-	if all, err := i.All(kit.Bounded(t, soon)); err != nil || len(all) != 3 || servers[0].listener.n.Load() != 0 {
-		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].listener.n.Load())
+	if all, err := i.All(kit.Bounded(t, soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
+		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
 	for range 20 {
 		names, err := ask(kit.Bounded(t, soon), i)
@@ -112,7 +110,7 @@ func TestK2_CallsToEachInstance(t *testing.T) {
 	}
 	connections := 0
 	for _, s := range servers {
-		connections += int(s.listener.n.Load())
+		connections += int(s.made.Load())
 	}
 	report.Count(t, "K2", "connections for 20 calls to each of 3 instances", connections)
 	if connections != 3 {
@@ -120,9 +118,7 @@ func TestK2_CallsToEachInstance(t *testing.T) {
 	}
 
 	all, err := i.All(kit.Bounded(t, soon))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	servers[1].stop()
 	names, err := ask(kit.Bounded(t, soon), i)
 	if strings.Join(names, "") != "ac" || err == nil || !strings.Contains(err.Error(), `"b"`) || strings.Contains(err.Error(), `"a"`) {
@@ -169,9 +165,7 @@ func TestInstancesUnderAPolicyOfTheCallers(t *testing.T) {
 	}
 	i := w.instances(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
 	all, err := i.All(kit.Bounded(t, soon))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for range 10 {
 		for _, instance := range all {
 			if name, err := call(kit.Bounded(t, soon), instance.Conn); err != nil || name != instance.Instance {
@@ -298,9 +292,7 @@ func TestK7_TwoClustersInOneDirectory(t *testing.T) {
 	two.register(two.serve("two"))
 	for _, w := range []*world{one, two} {
 		reached(t, w.conn(), soon, w.registered())
-		if err := w.registry.Close(kit.Bounded(t, soon)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, w.registry.Close(kit.Bounded(t, soon)))
 		w.etcd.Cut()
 		w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	}
@@ -332,9 +324,7 @@ func TestK10_MethodOptionsBeforeTheFirstList(t *testing.T) {
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.ServiceConfig = `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"basic.Greeter"}],"timeout":"0.5s"}]}`
 	conn, err := w.registry.NewClient(&desc, plaintext()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	time.AfterFunc(soon, cancel)

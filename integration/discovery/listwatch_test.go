@@ -42,9 +42,7 @@ func TestK9_RefusedLiveConfig(t *testing.T) {
 	_, err1 := admin.RoleAdd(kit.Bounded(t, soon), "configs")
 	_, err2 := admin.RoleGrantPermission(kit.Bounded(t, soon), "configs", config, "", clientv3.PermissionType(clientv3.PermRead))
 	_, err3 := admin.UserGrantRole(kit.Bounded(t, soon), "caller", "configs")
-	if err := errors.Join(err1, err2, err3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, errors.Join(err1, err2, err3))
 	w.etcd.Cut()
 	kit.Eventually(t, soon, "the loss of the connection is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	w.etcd.Restore()

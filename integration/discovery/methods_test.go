@@ -2,8 +2,8 @@ package discovery
 
 import (
 	"context"
-	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,10 +28,7 @@ func newer() *grpc.ServiceDesc {
 // serve runs a runtime.Server until the returned function is called, which drains it.
 func (f *fleet) serve(name string, desc *grpc.ServiceDesc, setup func(*runtime.Server), opts ...runtime.RegisterOption) (stop func()) {
 	f.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	lis := kit.Listen(f.t)
 	s := f.newRegistry().NewServer(grpc.NewServer(), runtime.WithDrainDelay(50*time.Millisecond))
 	s.RegisterService(desc, &backend{name: name})
 	s.Publish(&basic.Greeter_EtcdServiceDesc, append(opts, runtime.WithInstance(name))...)
@@ -41,17 +38,12 @@ func (f *fleet) serve(name string, desc *grpc.ServiceDesc, setup func(*runtime.S
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, lis) }()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			f.t.Errorf("%s: %v", name, err)
 		}
-	}
+	})
 	f.t.Cleanup(stop)
 	return stop
 }
@@ -109,10 +101,7 @@ func TestAnnounceTimeout(t *testing.T) {
 	registry := f.newRegistry()
 	f.etcd.Cut()
 	t.Cleanup(f.etcd.Restore)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	s := registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
 	basic.RegisterGreeterServerToEtcd(s, &backend{})
 	if err := s.Serve(kit.Bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), key) {
@@ -148,9 +137,7 @@ func TestHealthTellsOfTheRegistration(t *testing.T) {
 func (f *fleet) entry(name string) runtime.Endpoint {
 	f.t.Helper()
 	for set, err := range f.registry.Watch(kit.Bounded(f.t, soon), key) {
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		must(f.t, err)
 		for _, e := range set {
 			if e.Instance == name {
 				return e

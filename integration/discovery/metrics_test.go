@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -35,7 +36,7 @@ func TestMetricNames(t *testing.T) {
 	reader := metric.NewManualReader()
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)),
 		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))))
-	defer registry.Close(bounded(t))
+	defer registry.Close(kit.Bounded(t, soon))
 	if got := described(t, reader); len(got) != 4 {
 		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
 	}
@@ -45,7 +46,7 @@ func TestMetricNames(t *testing.T) {
 		}
 	}
 	follow(t, registry, "acme/user")
-	eventually(t, "the key is followed", func() bool {
+	kit.Eventually(t, soon, "the key is followed", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.status", attribute.String("etcdrpc.discovery.state", "following"))
 		return n == 1
 	})
@@ -58,9 +59,7 @@ func TestMetricNames(t *testing.T) {
 func follow(t *testing.T, registry *runtime.Registry, key string) {
 	t.Helper()
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn.Connect()
 }
 
@@ -68,9 +67,7 @@ func follow(t *testing.T, registry *runtime.Registry, key string) {
 func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	t.Helper()
 	var collected metricdata.ResourceMetrics
-	if err := reader.Collect(bounded(t), &collected); err != nil {
-		t.Fatal(err)
-	}
+	must(t, reader.Collect(kit.Bounded(t, soon), &collected))
 	for _, scope := range collected.ScopeMetrics {
 		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
 			t.Errorf("the scope is %+v, want one with a version", scope.Scope)

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.opentelemetry.io/otel/attribute"
@@ -27,32 +26,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
 )
 
-func bounded(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	ctx := bounded(t)
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("not within %v: %s", soon, what)
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-}
-
 // value reads the sum of a metric's points that have the attributes.
 func value(t *testing.T, reader *metric.ManualReader, name string, want ...attribute.KeyValue) (sum float64, points int) {
 	t.Helper()
 	var all metricdata.ResourceMetrics
-	if err := reader.Collect(context.Background(), &all); err != nil {
-		t.Fatal(err)
-	}
+	must(t, reader.Collect(context.Background(), &all))
 	add := func(set attribute.Set, v float64) {
 		for _, kv := range want {
 			if got, ok := set.Value(kv.Key); !ok || got != kv.Value {
@@ -93,35 +71,27 @@ func TestMetrics(t *testing.T) {
 		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))))
 	is := func(name string, want float64, attrs ...attribute.KeyValue) {
 		t.Helper()
-		eventually(t, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
+		kit.Eventually(t, soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
 	}
 	state := func(s runtime.State) attribute.KeyValue {
 		return attribute.String("etcdrpc.registration.state", s.String())
 	}
 
-	registration, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	registration, err := registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	must(t, err)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
-	if _, err := etcd.Admin().Delete(bounded(t), "acme/user/10.0.0.1:1"); err != nil {
+	if _, err := etcd.Admin().Delete(kit.Bounded(t, soon), "acme/user/10.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
 	is("etcdrpc.registration.restorations", 1)
 	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
 	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
-	if err := registration.Pause(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, registration.Pause(kit.Bounded(t, soon)))
 	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
-	if err := registration.Resume(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, registration.Resume(kit.Bounded(t, soon)))
 
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn.Connect()
 	key := attribute.String("etcdrpc.key", "acme/user")
 	is("etcdrpc.endpoint.count", 1, key, attribute.String("etcdrpc.endpoint.state", "listed"))
@@ -130,24 +100,24 @@ func TestMetrics(t *testing.T) {
 	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > soon.Seconds() {
 		t.Errorf("age %v of %d points", age, points)
 	}
-	if _, err := etcd.Admin().Put(bounded(t), "acme/user/bad", "{"); err != nil {
+	if _, err := etcd.Admin().Put(kit.Bounded(t, soon), "acme/user/bad", "{"); err != nil {
 		t.Fatal(err)
 	}
 	is("etcdrpc.discovery.malformed_values", 1, attribute.String("etcdrpc.range", "endpoints"))
 
 	etcd.Cut()
-	if _, err := etcd.Admin().Put(bounded(t), "x", "y"); err != nil {
+	if _, err := etcd.Admin().Put(kit.Bounded(t, soon), "x", "y"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := etcd.Compact(bounded(t)); err != nil {
+	if _, err := etcd.Compact(kit.Bounded(t, soon)); err != nil {
 		t.Fatal(err)
 	}
 	etcd.Restore()
-	eventually(t, "a relist for compaction", func() bool {
+	kit.Eventually(t, soon, "a relist for compaction", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
 		return n > 0
 	})
-	if err := registry.Close(bounded(t)); err != nil {
+	if err := registry.Close(kit.Bounded(t, soon)); err != nil {
 		t.Error(err)
 	}
 	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
@@ -189,7 +159,7 @@ func (l *lines) with(text string) string {
 func TestMetrics_Namespaces(t *testing.T) {
 	kit.Night(t)
 	etcd := etcdtest.Start(t)
-	if _, err := etcd.Admin().Put(bounded(t), "prod/acme/user/a", "10.0.0.1:1"); err != nil {
+	if _, err := etcd.Admin().Put(kit.Bounded(t, soon), "prod/acme/user/a", "10.0.0.1:1"); err != nil {
 		t.Fatal(err)
 	}
 	reader := metric.NewManualReader()
@@ -198,15 +168,13 @@ func TestMetrics_Namespaces(t *testing.T) {
 		registry := runtime.NewRegistry(etcd.Client(t), runtime.WithNamespace(namespace), runtime.WithMeterProvider(provider))
 		t.Cleanup(func() { registry.Close(context.Background()) })
 		conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		conn.Connect()
 	}
 	listed := attribute.String("etcdrpc.endpoint.state", "listed")
 	for namespace, want := range map[string]float64{"prod/": 1, "test/": 0} {
 		key := attribute.String("etcdrpc.key", namespace+"acme/user")
-		eventually(t, namespace, func() bool {
+		kit.Eventually(t, soon, namespace, func() bool {
 			got, points := value(t, reader, "etcdrpc.endpoint.count", key, listed)
 			status, _ := value(t, reader, "etcdrpc.discovery.status", key, attribute.String("etcdrpc.discovery.state", "following"))
 			return points == 1 && got == want && status == 1
@@ -217,14 +185,12 @@ func TestMetrics_Namespaces(t *testing.T) {
 func TestStatusPage(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	defer registry.Close(bounded(t))
-	if _, err := registry.Register(bounded(t), "acme/user", runtime.Endpoint{Instance: "a", Addr: "10.0.0.1:1"}, runtime.WithVersion("v1")); err != nil {
+	defer registry.Close(kit.Bounded(t, soon))
+	if _, err := registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Instance: "a", Addr: "10.0.0.1:1"}, runtime.WithVersion("v1")); err != nil {
 		t.Fatal(err)
 	}
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: "acme/user"}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn.Connect()
 	var page struct {
 		Keys []struct {
@@ -234,12 +200,10 @@ func TestStatusPage(t *testing.T) {
 		}
 		Registrations []struct{ Key, State, Lease string }
 	}
-	eventually(t, "the page shows the endpoint", func() bool {
+	kit.Eventually(t, soon, "the page shows the endpoint", func() bool {
 		w := httptest.NewRecorder()
 		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format=json", nil))
-		if err := json.Unmarshal(w.Body.Bytes(), &page); err != nil {
-			t.Fatal(err)
-		}
+		must(t, json.Unmarshal(w.Body.Bytes(), &page))
 		return len(page.Keys) == 1 && len(page.Keys[0].Endpoints) == 1
 	})
 	k, r := page.Keys[0], page.Registrations
@@ -255,7 +219,7 @@ func TestStatusPage(t *testing.T) {
 func TestMarks(t *testing.T) {
 	etcd := etcdtest.Start(t)
 	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)))
-	defer registry.Close(bounded(t))
+	defer registry.Close(kit.Bounded(t, soon))
 	const key = "acme/user"
 	for _, name := range []string{"a", "b", "c"} {
 		put(t, etcd.Admin(), key+"/"+name, object{"Addr": "10.0.0.1:" + strconv.Itoa(int(name[0]))})
@@ -263,20 +227,18 @@ func TestMarks(t *testing.T) {
 	put(t, etcd.Admin(), key+"/d", object{"Addr": "10.0.0.1:100", "Metadata": object{"grpc_leaving": "true"}})
 	put(t, etcd.Admin(), "_grpc_config/"+key, object{"loadBalancingConfig": []object{{"etcd": object{"drain": []string{"b", "10.0.0.1:99"}}}}})
 	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn.Connect()
 	var s runtime.RegistryStatus
 	is := func(what string, ok func(runtime.KeyStatus) bool) {
 		t.Helper()
-		eventually(t, what, func() bool { s = registry.Status(); return len(s.Keys) == 1 && ok(s.Keys[0]) })
+		kit.Eventually(t, soon, what, func() bool { s = registry.Status(); return len(s.Keys) == 1 && ok(s.Keys[0]) })
 	}
 	is("two of three are drained", func(k runtime.KeyStatus) bool {
 		return len(k.Endpoints) == 3 && slices.Equal(k.DrainedAddrs, []string{"10.0.0.1:98", "10.0.0.1:99"})
 	})
 	is("one is leaving", func(k runtime.KeyStatus) bool { return len(k.Leaving) == 1 && k.Leaving[0].Instance == "d" })
-	if _, err := etcd.Admin().Delete(bounded(t), key+"/", clientv3.WithPrefix()); err != nil {
+	if _, err := etcd.Admin().Delete(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix()); err != nil {
 		t.Fatal(err)
 	}
 	is("those that vanish are held", func(k runtime.KeyStatus) bool {
@@ -287,14 +249,14 @@ func TestMarks(t *testing.T) {
 		t.Errorf("etcd is shown as %+v", s.Etcd)
 	}
 	etcd.Stop()
-	eventually(t, "the page says that etcd is away", func() bool {
+	kit.Eventually(t, soon, "the page says that etcd is away", func() bool {
 		w := httptest.NewRecorder()
 		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 		text := w.Body.String()
 		return strings.Contains(text, "<code>"+etcd.Endpoints()[0]+"</code> <span class=\"state lost\">not connected</span>") &&
 			strings.Count(text, `<span class="state held">`) == 3 && strings.Count(text, `<span class="state drained">`) == 2
 	})
-	eventually(t, "the cause is known", func() bool {
+	kit.Eventually(t, soon, "the cause is known", func() bool {
 		err := registry.Status().Etcd.Err
 		return err != nil && strings.Contains(err.Error(), "connection error")
 	})

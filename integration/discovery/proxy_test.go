@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
@@ -30,10 +29,7 @@ func TestBehindGrpcProxy(t *testing.T) {
 	proxy := grpc.NewServer()
 	etcdserverpb.RegisterKVServer(proxy, kv)
 	etcdserverpb.RegisterWatchServer(proxy, watch)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	done := make(chan struct{})
 	go func() { defer close(done); _ = proxy.Serve(lis) }()
 	t.Cleanup(func() { proxy.Stop(); cancel(); <-done; <-watchDone })

@@ -63,9 +63,7 @@ func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 		registry := w.newRegistry(w.etcd.Client(t))
 		desc := basic.Greeter_EtcdServiceDesc
 		conn, err := registry.NewClient(&desc, plaintext()...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if known {
 			reached(t, conn, soon, "a")
 			w.etcd.Pause()
@@ -163,9 +161,7 @@ func TestR6_EtcdDownForLong(t *testing.T) {
 	w.etcd.Stop()
 	kit.Eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
-	if err := w.etcd.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Restart())
 	w.register(w.serve("c"))
 	took := reached(t, conn, soon, "a", "b", "c")
 	load.none(t)
@@ -182,9 +178,7 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	w := newWorld(t, nil, runtime.WithSnapshotDir(dir))
 	w.register(w.serve("a"))
 	reached(t, w.conn(), soon, "a")
-	if err := w.registry.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Close(kit.Bounded(t, soon)))
 	w.etcd.Cut()
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	took := reached(t, w.conn(), soon, "a")
@@ -197,9 +191,7 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("on disk: %v, %v, want one file", files, err)
 	}
-	if err := os.WriteFile(files[0], []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(files[0], []byte("{"), 0o600))
 	w.registry = w.newRegistry(w.etcd.Client(t), runtime.WithSnapshotDir(dir))
 	if _, err := call(kit.Bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
@@ -214,10 +206,10 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 // counting is a listener that counts connections.
 type counting struct {
 	net.Listener
-	n atomic.Int64
+	n *atomic.Int64
 }
 
-func (c *counting) Accept() (net.Conn, error) {
+func (c counting) Accept() (net.Conn, error) {
 	conn, err := c.Listener.Accept()
 	if err == nil {
 		c.n.Add(1)
@@ -240,13 +232,13 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 		return true
 	}))
 	reached(t, conn, soon, "a")
-	connections := a.listener.n.Load()
+	connections := a.made.Load()
 	for _, metadata := range []string{`{"version":"v2"}`, `{"version":"v2","weight":7}`, `{"version":"v2","zone":"z","x":"y"}`, `{"version":"last"}`} {
 		put(metadata)
 		reached(t, conn, soon, "a")
 	}
 	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
-	n := a.listener.n.Load()
+	n := a.made.Load()
 	report.Count(t, "R8", "new connections for 4 changes of metadata", int(n-connections))
 	if n != connections {
 		t.Errorf("%d connections, want the first alone", n)
@@ -352,9 +344,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	dial := func(opts ...grpc.DialOption) *grpc.ClientConn {
 		t.Helper()
 		conn, err := w.registry.NewClient(&desc, append(plaintext(), opts...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return conn
 	}
 	generated, callers := dial(), dial(runtime.WithDefaultServiceConfig(limit(30)))
@@ -362,9 +352,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	inForce(generated, 10)
 	inForce(callers, 30)
 
-	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, limit(60)))
 	report.Took(t, "R12", "a live config in force after", inForce(generated, 60))
 	inForce(callers, 60)
 	inForce(disabled, 10)
@@ -377,9 +365,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
-	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), key, ""))
 	inForce(generated, 10)
 	inForce(callers, 30)
 	reached(t, generated, soon, "a", "b")
@@ -415,10 +401,7 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 func TestR14_HostileContentAndTLS(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithTLS()}) // for its certificates: they name 127.0.0.1
 	var asked atomic.Value
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	defer lis.Close()
 	go func() {
 		for {
@@ -437,9 +420,7 @@ func TestR14_HostileContentAndTLS(t *testing.T) {
 	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"ServerName":"evil","authority":"evil","insecure":true},"ServerName":"evil"}`, lis.Addr()))
 	desc := basic.Greeter_EtcdServiceDesc
 	conn, err := w.registry.NewClient(&desc, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{})))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	start := time.Now()
 	if _, err := call(kit.Bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
 		t.Errorf("call: %v, want the handshake to fail", err)
@@ -462,9 +443,7 @@ func TestBareResolver(t *testing.T) {
 		t.Helper()
 		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(w.registry.Resolver()),
 			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
 		return conn
 	}

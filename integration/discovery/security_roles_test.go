@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -47,8 +46,7 @@ func (w *guarded) works(key string, server, caller, operator *clientv3.Client, o
 // announced serves the greeter and waits until it is registered.
 func (w *guarded) announced(r *runtime.Registry, desc *runtime.ServiceDesc) {
 	w.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	must(w.t, err)
+	lis := kit.Listen(w.t)
 	server := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 	basic.RegisterGreeterServer(server, &greeter{name: "server"})
 	server.Publish(desc)

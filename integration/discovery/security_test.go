@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -227,13 +225,10 @@ func (g *greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.H
 // serve starts a server that is registered nowhere, and returns its address.
 func (w *guarded) serve(g *greeter, opts ...grpc.ServerOption) (addr string) {
 	w.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	must(w.t, err)
+	lis := kit.Listen(w.t)
 	server := grpc.NewServer(opts...)
 	basic.RegisterGreeterServer(server, g)
-	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(lis) })
-	w.t.Cleanup(func() { server.Stop(); serving.Wait() })
+	kit.Serve(w.t, server, lis)
 	return lis.Addr().String()
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -145,28 +144,19 @@ func TestP7_AHealthCheckThatALiveConfigBrings(t *testing.T) {
 	checked.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_NOT_SERVING)
 	conn := f.client(policy(`{"round_robin":{}}`))
 	only(t, conn, "a", "sick")
-	if err := f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd_weighted":{}}],"healthCheckConfig":{"serviceName":"basic.Greeter"}}`); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd_weighted":{}}],"healthCheckConfig":{"serviceName":"basic.Greeter"}}`))
 	only(t, conn, "a")
-	if err := f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"round_robin":{}}]}`); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"round_robin":{}}]}`))
 	only(t, conn, "a", "sick")
 }
 
 // healthy starts a server that answers health checks, and is not registered.
 func (f *fleet) healthy(name string, checked *health.Server) *backend {
 	f.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	lis := kit.Listen(f.t)
 	s := &backend{name: name, addr: lis.Addr().String(), grpc: grpc.NewServer()}
 	basic.RegisterGreeterServer(s.grpc, s)
 	healthpb.RegisterHealthServer(s.grpc, checked)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.grpc.Serve(lis) }()
-	f.t.Cleanup(func() { s.grpc.Stop(); <-done })
+	kit.Serve(f.t, s.grpc, lis)
 	return s
 }

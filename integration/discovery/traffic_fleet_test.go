@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -62,7 +61,6 @@ type backend struct {
 	registration *runtime.Registration
 	calls        atomic.Int64
 	connections  atomic.Int64
-	gate         sync.Mutex    // held: no connection is accepted
 	hold         chan struct{} // calls with "hold" wait for it
 	holding      chan struct{}
 	headers      atomic.Value // metadata.MD of the last call
@@ -80,34 +78,13 @@ func (s *backend) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.H
 	return &basic.HelloReply{Message: s.name}, nil
 }
 
-type gated struct {
-	net.Listener
-	n    *atomic.Int64
-	gate *sync.Mutex
-}
-
-func (c gated) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.gate.Lock()
-		c.gate.Unlock() //nolint:staticcheck // what is waited for is the gate alone
-		c.n.Add(1)
-	}
-	return conn, err
-}
-
 // listen starts a server that is not registered.
 func (f *fleet) listen(name string) *backend {
 	f.t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	lis := kit.Listen(f.t)
 	s := &backend{name: name, addr: lis.Addr().String(), hold: make(chan struct{}), holding: make(chan struct{}), grpc: grpc.NewServer()}
 	basic.RegisterGreeterServer(s.grpc, s)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.grpc.Serve(gated{lis, &s.connections, &s.gate}) }()
-	f.t.Cleanup(func() { s.grpc.Stop(); <-done })
+	kit.Serve(f.t, s.grpc, counting{lis, &s.connections})
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.all[name] = s
@@ -126,16 +103,12 @@ func (f *fleet) register(s *backend, opts ...runtime.RegisterOption) {
 	f.t.Helper()
 	var err error
 	s.registration, err = f.servers.Register(kit.Bounded(f.t, soon), key, runtime.Endpoint{Instance: s.name, Addr: s.addr}, opts...)
-	if err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, err)
 }
 
 func (s *backend) leave(t *testing.T) {
 	t.Helper()
-	if err := s.registration.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.registration.Close(kit.Bounded(t, soon)))
 }
 
 // client returns a connection with a service config of its own.
@@ -169,9 +142,7 @@ func share(t *testing.T, conn grpc.ClientConnInterface, n int) map[string]int {
 	ctx := kit.Bounded(t, 6*soon)
 	for range n {
 		name, err := call(ctx, conn)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		counts[name]++
 	}
 	return counts
@@ -250,9 +221,7 @@ func (l *loops) stop() {
 func (f *fleet) live(config string) {
 	f.t.Helper()
 	before := f.registry.Status().Keys[0].ServiceConfig
-	if err := f.registry.SetServiceConfig(kit.Bounded(f.t, soon), key, config); err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, f.registry.SetServiceConfig(kit.Bounded(f.t, soon), key, config))
 	kit.Eventually(f.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
 		return f.registry.Status().Keys[0].ServiceConfig != before
 	})

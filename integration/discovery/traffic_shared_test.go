@@ -38,9 +38,7 @@ func TestS8_LivePoliciesShareConnections(t *testing.T) {
 	}
 	// Faster than a client follows: it skips what is replaced before its time.
 	for i := range 231 {
-		if err := f.servers.SetServiceConfig(kit.Bounded(t, soon), key, policy([]string{`{"round_robin":{}}`, ring}[i%2])); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, policy([]string{`{"round_robin":{}}`, ring}[i%2])))
 	}
 	for _, s := range servers {
 		if name, err := call(runtime.WithTarget(kit.Bounded(t, soon), s.name), conn); err != nil || name != s.name {

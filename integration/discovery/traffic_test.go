@@ -95,9 +95,7 @@ func TestLiveSplit(t *testing.T) {
 
 	put := func(config string) {
 		t.Helper()
-		if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, config); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.registry.SetServiceConfig(kit.Bounded(t, soon), key, config))
 	}
 	put(split(5, 95))
 	took := kit.Eventually(t, soon, "the split is in force", func() bool { return share(t, conn, 100)["new"] <= 6 })
@@ -168,9 +166,7 @@ func TestLiveDrain(t *testing.T) {
 	<-b.holding
 	drain := func(what string) {
 		t.Helper()
-		if err := f.registry.SetServiceConfig(kit.Bounded(t, soon), key, policy(`{"etcd":{"drain":[`+what+`]}}`)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, f.registry.SetServiceConfig(kit.Bounded(t, soon), key, policy(`{"etcd":{"drain":[`+what+`]}}`)))
 	}
 	drain(fmt.Sprintf("%q", b.addr)) // by address
 	t.Logf("drained after %v", only(t, conn, "a"))

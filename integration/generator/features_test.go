@@ -1,7 +1,9 @@
 package generator
 
 import (
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/types/descriptorpb"
@@ -20,35 +22,33 @@ func TestFeatures(t *testing.T) {
 	}
 }
 
+// says is what a proto file says of its edition.
+var says = regexp.MustCompile(`(?m)^(?:edition|syntax) = "(\w+)";`)
+
 // TestEveryEdition says that testdata has a case for each edition that is supported.
 func TestEveryEdition(t *testing.T) {
-	var seen []descriptorpb.Edition
+	seen := make(map[descriptorpb.Edition]bool)
 	for _, name := range cases(t) {
 		files := sources{}
 		files.readDir(t, dataDir+"/"+name, name)
-		for _, file := range files.compile(t, none, "").GetProtoFile() {
-			if slices.Contains(files.paths(), file.GetName()) {
-				seen = append(seen, edition(file))
+		for path, text := range files {
+			match := says.FindStringSubmatch(text)
+			if match == nil {
+				t.Fatalf("%s says nothing of its edition", path)
 			}
+			edition, ok := descriptorpb.Edition_value["EDITION_"+strings.ToUpper(match[1])]
+			if !ok {
+				t.Fatalf("%s is of edition %s", path, match[1])
+			}
+			seen[descriptorpb.Edition(edition)] = true
 		}
 	}
 	response := generate(t, new(pluginpb.CodeGeneratorRequest))
 	for number := range descriptorpb.Edition_name {
 		supported := number >= response.GetMinimumEdition() && number <= response.GetMaximumEdition()
-		if supported && !slices.Contains(seen, descriptorpb.Edition(number)) {
+		if supported && !seen[descriptorpb.Edition(number)] {
 			t.Errorf("no case has %v", descriptorpb.Edition(number))
 		}
-	}
-}
-
-func edition(file *descriptorpb.FileDescriptorProto) descriptorpb.Edition {
-	switch file.GetSyntax() {
-	case "editions":
-		return file.GetEdition()
-	case "proto3":
-		return descriptorpb.Edition_EDITION_PROTO3
-	default:
-		return descriptorpb.Edition_EDITION_PROTO2
 	}
 }
 

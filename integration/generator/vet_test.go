@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // TestExportedNames says that a service has three exported names in our code, also where
@@ -64,6 +66,7 @@ func exported(file *ast.File) []string {
 // TestVet says that the code of every case compiles beside that of the other plugins,
 // and that go vet has nothing to say of it.
 func TestVet(t *testing.T) {
+	kit.Night(t)
 	vet(t, cases(t)...)
 	vet(t, "-tags=protoopaque", "hybrid", "affinityapi")
 }

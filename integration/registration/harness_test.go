@@ -74,9 +74,7 @@ func (w *world) register(key, addr string, opts ...runtime.RegisterOption) *runt
 func register(t *testing.T, r *runtime.Registry, key, addr string, opts ...runtime.RegisterOption) *runtime.Registration {
 	t.Helper()
 	g, err := r.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr}, opts...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if st := g.Status(); st.State != runtime.StateRegistered || st.Err != nil || st.LeaseID == 0 || st.Key != key {
 		t.Fatalf("status after Register: %+v", st)
 	}
@@ -93,9 +91,7 @@ type kv struct {
 func (w *world) get(etcdKey string) *kv {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), etcdKey)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	if len(resp.Kvs) == 0 {
 		return nil
 	}
@@ -106,9 +102,7 @@ func (w *world) get(etcdKey string) *kv {
 func (w *world) keys(prefix string) []string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	var keys []string
 	for _, kv := range resp.Kvs {
 		keys = append(keys, string(kv.Key))
@@ -119,9 +113,7 @@ func (w *world) keys(prefix string) []string {
 func (w *world) leases() []clientv3.LeaseID {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Leases(kit.Bounded(w.t, soon))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	var ids []clientv3.LeaseID
 	for _, l := range resp.Leases {
 		ids = append(ids, l.ID)
@@ -193,9 +185,7 @@ func (c contents) differs(values map[string]string) string {
 func (w *world) values(prefix string) map[string]string {
 	w.t.Helper()
 	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), prefix, clientv3.WithPrefix())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	values := make(map[string]string)
 	for _, kv := range resp.Kvs {
 		values[string(kv.Key)] = string(kv.Value)

@@ -40,15 +40,11 @@ func TestLayouts(t *testing.T) {
 	if got := w.keys(""); len(got) != 4 || w.get("ns/"+key+id) == nil || w.get("ns/"+key+"/"+id) == nil {
 		t.Errorf("after a new registration with lease %s: %v", id, got)
 	}
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	if got := w.get("ns/" + key + "/i"); got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","zone":"z"}}` {
 		t.Errorf("after Update: %s", got.value)
 	}
-	if err := g.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Close(kit.Bounded(t, soon)))
 	if got := w.keys(""); len(got) > 0 {
 		t.Errorf("left after Close: %v", got)
 	}
@@ -69,9 +65,7 @@ func TestLeases(t *testing.T) {
 	if n, keys := len(w.leases()), w.keys("a/"); n != 2 || len(keys) != 2 {
 		t.Fatalf("%d leases for %v, want 2", n, keys)
 	}
-	if err := own.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, own.Close(kit.Bounded(t, soon)))
 	if n, keys := len(w.leases()), w.keys("a/"); n != 1 || len(keys) != 1 {
 		t.Fatalf("%d leases for %v after Close, want 1", n, keys)
 	}
@@ -127,9 +121,7 @@ func TestAddRemove(t *testing.T) {
 	ctx := kit.Bounded(t, soon)
 	must := func(err error) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 	}
 	must(w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: "1.2.3.4"}))
 	must(w.registry.Add(ctx, "svc", runtime.Endpoint{Addr: addr(1), Instance: "i"}, runtime.WithLayouts(runtime.Kratos, runtime.Kitex)))
@@ -250,9 +242,7 @@ func TestClientClosed(t *testing.T) {
 	client := w.etcd.Client(t)
 	r := w.newRegistry(client)
 	g := register(t, r, key, addr(0))
-	if err := client.Close(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, client.Close())
 	w.state(g, runtime.StateLost)
 	if err := r.Close(kit.Bounded(t, time.Second)); err == nil {
 		t.Error("Close says that all is withdrawn")
@@ -285,9 +275,7 @@ func TestGoroutines(t *testing.T) {
 	// watch is given up while it is being opened.
 	kit.Eventually(t, soon, "few goroutines", func() bool { return count()-before <= 10 })
 	report.Count(t, "G5", "goroutines for 100 registrations", count()-before)
-	if err := r.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, r.Close(kit.Bounded(t, soon)))
 	// The client's own lessor stays.
 	kit.Eventually(t, soon, "none of the runtime's left", func() bool { return !strings.Contains(stacks(), "protoc-gen-go-etcd/runtime") })
 }

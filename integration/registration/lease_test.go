@@ -26,9 +26,7 @@ func TestRegister(t *testing.T) {
 	if got == nil || got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"k":"v","version":"v1"}}` || got.lease != g.Status().LeaseID {
 		t.Fatalf("in etcd: %+v, want it on lease %x", got, g.Status().LeaseID)
 	}
-	if err := g.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Close(kit.Bounded(t, soon)))
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
 	}
@@ -113,9 +111,7 @@ func TestG1_LeaderDies(t *testing.T) {
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)}, runtime.WithLeaseTTL(2*time.Second))
 	g := w.register(key, addr(0))
 	leader, err := w.etcd.Leader(kit.Bounded(t, soon))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	leader.Stop()
 	kit.Eventually(t, soon, "another leader", func() bool {
 		next, err := w.etcd.Leader(kit.Bounded(t, soon))
@@ -125,9 +121,7 @@ func TestG1_LeaderDies(t *testing.T) {
 		got := w.get(entry)
 		return got != nil && g.Status().State == runtime.StateRegistered && got.lease == g.Status().LeaseID
 	})
-	if err := g.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Close(kit.Bounded(t, soon)))
 	if keys := w.keys(""); len(keys) > 0 {
 		t.Errorf("left after Close: %v", keys)
 	}
@@ -158,9 +152,7 @@ func TestG2_DeletedAfterWipe(t *testing.T) {
 		w.put("unrelated", "x")
 	}
 	w.put(entry, "x", clientv3.WithLease(g.Status().LeaseID)) // heard, so the watch is beyond all of that
-	if err := w.etcd.Wipe(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Wipe())
 	was := g.Status().LeaseID
 	w.there(entry, was)
 	kit.Eventually(t, soon, "registered", func() bool {
@@ -273,17 +265,13 @@ func TestG4_NewerTakesOver(t *testing.T) {
 	if err := older.Update(kit.Bounded(t, soon), runtime.WithVersion("older")); err == nil {
 		t.Error("an update of what another process holds succeeded")
 	}
-	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
 	if got := w.get(entry); got.rev != rev {
 		t.Errorf("fought: %+v", got)
 	}
 	// The newer one goes: the older is back.
 	start := time.Now()
-	if err := newer.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, newer.Close(kit.Bounded(t, soon)))
 	w.state(older, runtime.StateRegistered)
 	report.Took(t, "G4", "older process back after the newer one left", time.Since(start))
 	if got := w.get(entry); !strings.Contains(got.value, "older") {
@@ -345,9 +333,7 @@ func TestG5_HundredServices(t *testing.T) {
 		}()
 	}
 	for range 300 {
-		if err := <-errs; err != nil {
-			t.Fatal(err)
-		}
+		must(t, <-errs)
 	}
 	report.Took(t, "G5", "300 services registered", time.Since(start))
 	if n := len(w.leases()); n != 1 {
@@ -359,9 +345,7 @@ func TestG5_HundredServices(t *testing.T) {
 		t.Errorf("%d transactions", txns)
 	}
 	start = time.Now()
-	if err := w.registry.Close(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Close(kit.Bounded(t, soon)))
 	report.Took(t, "G5", "300 services withdrawn", time.Since(start))
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
@@ -385,9 +369,7 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 			}
 		}()
 		if i%2 == 0 {
-			if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseGrant", "", 1); err != nil {
-				t.Fatal(err)
-			}
+			must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "LeaseGrant", "", 1))
 		}
 		if err := r.Close(kit.Bounded(t, soon)); err != nil {
 			t.Fatalf("try %d: Close: %v", i, err)
@@ -418,9 +400,7 @@ func TestG6_RegisterGivesUp(t *testing.T) {
 		}()
 		g, err := w.registry.Register(ctx, key, runtime.Endpoint{Addr: addr(0)})
 		if err == nil {
-			if err := g.Close(kit.Bounded(t, soon)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, g.Close(kit.Bounded(t, soon)))
 		} else if !errors.Is(err, context.Canceled) {
 			t.Fatalf("try %d: %v", i, err)
 		}
@@ -434,18 +414,14 @@ func TestG13_Update(t *testing.T) {
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	before := w.get(entry)
 	start := time.Now()
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2"), runtime.WithWeight(7)))
 	report.Took(t, "G13", "an update in etcd after", time.Since(start))
 	const want = `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"version":"v2","weight":7}}`
 	after := w.get(entry)
 	if after.lease != before.lease || after.value != want {
 		t.Errorf("after Update: %+v, want the same lease and %s", after, want)
 	}
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	if got := w.get(entry); got.rev != after.rev {
 		t.Error("an update that changes nothing was written")
 	}
@@ -466,36 +442,26 @@ func TestPause(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0), runtime.WithVersion("v1"))
 	for range 2 {
-		if err := g.Pause(kit.Bounded(t, soon)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, g.Pause(kit.Bounded(t, soon)))
 		if keys := w.keys(""); len(keys) > 0 || g.Status().State != runtime.StatePaused {
 			t.Errorf("paused: %v, %+v", keys, g.Status())
 		}
 		kit.Eventually(t, soon, "no empty lease is left", func() bool { return len(w.leases()) == 0 })
 	}
-	if err := g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
 	if keys := w.keys(""); len(keys) > 0 {
 		t.Errorf("an update while paused put %v", keys)
 	}
 	for range 2 {
-		if err := g.Resume(kit.Bounded(t, soon)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, g.Resume(kit.Bounded(t, soon)))
 		if got := w.get(entry); got == nil || !strings.Contains(got.value, "v2") {
 			t.Errorf("resumed: %+v", got)
 		}
 	}
 	w.register("another", addr(1)) // the lease stays
-	if err := g.Pause(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Pause(kit.Bounded(t, soon)))
 	w.revoke(g.Status().LeaseID)
-	if err := g.Resume(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, g.Resume(kit.Bounded(t, soon)))
 	if got := w.get(entry); got == nil {
 		t.Error("not resumed after the lease was lost in a pause")
 	}

@@ -50,9 +50,7 @@ func (g *greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.H
 func listen(t *testing.T, addr string) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return lis
 }
 
@@ -88,9 +86,7 @@ func TestG7_EtcdDownAtStartup(t *testing.T) {
 	stop := serve(t, s, lis)
 
 	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("does not serve while etcd is away: %v", err)
@@ -99,9 +95,7 @@ func TestG7_EtcdDownAtStartup(t *testing.T) {
 		st := s.Status()
 		return len(st) == 1 && st[0].State == runtime.StateRegistering && st[0].Err != nil
 	})
-	if err := w.etcd.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Restart())
 	took := kit.Eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
 	report.Took(t, "G7", "registered after etcd came up", took)
 	registered(t, s)
@@ -127,9 +121,7 @@ func outside(t *testing.T) string {
 	}
 	defer conn.Close()
 	host, _, err := net.SplitHostPort(conn.LocalAddr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return host
 }
 
@@ -153,9 +145,7 @@ func TestG8_Advertised(t *testing.T) {
 			basic.RegisterGreeterServerToEtcd(s, &greeter{})
 			lis := listen(t, tt.listen)
 			_, port, err := net.SplitHostPort(lis.Addr().String())
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			stop := serve(t, s, lis)
 			registered(t, s)
 			want := tt.want
@@ -223,9 +213,7 @@ func TestG9_RollingRestart(t *testing.T) {
 	stops := []func() error{run(0), run(1), run(2)}
 	callers := w.newRegistry(w.etcd.Client(t))
 	client, err := basic.NewGreeterClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	calls, failed := rolling(t, client, 20, func() {
 		for i := range stops {
 			start := time.Now()
@@ -253,9 +241,7 @@ func TestG9_DrainIsBounded(t *testing.T) {
 	stop := serve(t, s, lis)
 	registered(t, s)
 	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	go func() { _, _ = basic.NewGreeterClient(conn).SayHello(context.Background(), &basic.HelloRequest{}) }()
 	<-g.began
@@ -280,9 +266,7 @@ func TestG9_Order(t *testing.T) {
 	stop := serve(t, s, lis)
 	registered(t, s)
 	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer conn.Close()
 	began := time.Now()
 	go func() { _ = stop() }()
@@ -365,9 +349,7 @@ func (w *world) process() (*os.Process, string) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), child+"="+w.etcd.Endpoints()[0])
 	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
@@ -380,17 +362,13 @@ func TestG10_Killed(t *testing.T) {
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), w.get(etcdKey).lease)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	s := w.registry.NewServer(grpc.NewServer())
 	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "other"})
 	serve(t, s, listen(t, "127.0.0.1:0"))
 	registered(t, s)
 	client, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	reached := func(name string) func() bool {
 		return func() bool {
 			reply, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
@@ -399,9 +377,7 @@ func TestG10_Killed(t *testing.T) {
 	}
 	kit.Eventually(t, soon, "the child called", reached("child"))
 	start := time.Now()
-	if err := p.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, p.Kill())
 	took := kit.Eventually(t, soon, "another called", reached("other"))
 	report.Took(t, "G10", "calls reach another server after a kill", took)
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
@@ -420,9 +396,7 @@ func TestG11_Health(t *testing.T) {
 	h.SetServingStatus(name, healthpb.HealthCheckResponse_NOT_SERVING)
 	healthpb.RegisterHealthServer(s, h)
 	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	if err := s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"))
 	state := func(want runtime.State, keys int) time.Duration {
 		t.Helper()
 		return kit.Eventually(t, soon, want.String(), func() bool {
@@ -441,9 +415,7 @@ func TestG11_Health(t *testing.T) {
 	state(runtime.StatePaused, 0)
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	state(runtime.StateRegistered, 1)
-	if err := s.Withdraw(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Withdraw(kit.Bounded(t, soon)))
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after Withdraw: %v, %v", keys, leases)
 	}
@@ -461,9 +433,7 @@ func TestG15_Asked(t *testing.T) {
 	since := g.Status().Since
 	// The line may come a moment after Register has returned.
 	kit.Eventually(t, soon, "one log line for one registration", func() bool { return w.logs.Count("msg=") == 1 })
-	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 3))
 	if n := w.logs.Count("msg="); n != 1 || g.Status().Since != since {
 		t.Errorf("something happened in steady state: %v", w.logs.Lines())
 	}
@@ -486,9 +456,7 @@ func TestServicesOfOneProcess(t *testing.T) {
 	s.Publish(&runtime.ServiceDesc{Name: "a.B", Key: "a"}, runtime.WithWeight(3))
 	s.Publish(&runtime.ServiceDesc{Name: "b.B", Key: "b", Layout: runtime.Kratos})
 	s.Publish(&runtime.ServiceDesc{Name: "c.C", Key: "c", LeaseTTL: 20 * time.Second}, runtime.WithZoneTag(""))
-	if err := s.Announce(kit.Bounded(t, soon), "10.0.0.1:9000"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Announce(kit.Bounded(t, soon), "10.0.0.1:9000"))
 	want := map[string]string{
 		"a/10.0.0.1:9000": `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"grpc_started":"T","version":"v1","weight":3,"zone":"z"}}`,
 		"b/10.0.0.1:9000": `{"id":"10.0.0.1:9000","name":"b","version":"","metadata":{"grpc_started":"T","zone":"z"},"endpoints":["grpc://10.0.0.1:9000","grpcs://10.0.0.1:9000"]}`,
@@ -510,9 +478,7 @@ func TestServicesOfOneProcess(t *testing.T) {
 	if err != nil || ttl.GrantedTTL != 20 {
 		t.Errorf("lease of c: %+v, %v", ttl, err)
 	}
-	if err := s.Withdraw(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, s.Withdraw(kit.Bounded(t, soon)))
 	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
 		t.Errorf("left after Withdraw: %v, %v", keys, leases)
 	}

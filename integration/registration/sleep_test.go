@@ -14,13 +14,9 @@ func TestG14_ProcessSleeps(t *testing.T) {
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	was := w.get(etcdKey).lease
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	must(t, p.Signal(syscall.SIGSTOP))
 	kit.Eventually(t, soon, "expired", func() bool { return w.get(etcdKey) == nil })
-	if err := p.Signal(syscall.SIGCONT); err != nil {
-		t.Fatal(err)
-	}
+	must(t, p.Signal(syscall.SIGCONT))
 	took := w.there(etcdKey, was)
 	report.Took(t, "G14", "back after the process slept longer than the TTL", took)
 }

@@ -35,9 +35,7 @@ func TestG12_NeverPlaintext(t *testing.T) {
 	registered(t, s)
 
 	bad := filepath.Join(t.TempDir(), "bad.pem")
-	if err := os.WriteFile(bad, []byte("no certificate"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	must(t, os.WriteFile(bad, []byte("no certificate"), 0o600))
 	for _, file := range []string{bad, filepath.Join(t.TempDir(), "missing.pem")} {
 		// As a program does that goes on in spite of the error.
 		creds, err := credentials.NewClientTLSFromFile(file, "")
@@ -49,9 +47,7 @@ func TestG12_NeverPlaintext(t *testing.T) {
 		}
 	}
 	client, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{})))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call over TLS to a server without: %v, want Unavailable", err)
 	}

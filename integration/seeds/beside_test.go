@@ -22,9 +22,7 @@ type theirReader struct {
 var theirReaders = []theirReader{
 	{"etcd naming", runtime.EndpointJSON, "my-service", func(w *world) *grpc.ClientConn {
 		builder, err := resolver.NewBuilder(w.theirs)
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		must(w.t, err)
 		return w.dial("etcd:///my-service", builder)
 	}},
 	{"hanjm", runtime.EndpointJSON, "my-service", func(w *world) *grpc.ClientConn {
@@ -76,9 +74,7 @@ func (w *world) besideTheirReader(reader theirReader, second layout) {
 			endpoint.Instance = s.addr
 		}
 		registration, err := w.newRegistry().Register(bounded(w.t), reader.key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
-		if err != nil {
-			w.t.Fatal(err)
-		}
+		must(w.t, err)
 		defer func() {
 			if err := registration.Close(bounded(w.t)); err != nil {
 				w.t.Error(err)

@@ -38,9 +38,7 @@ func (generatedConn) NewStream(context.Context, *grpc.StreamDesc, string, ...grp
 func (w *world) generated() grpc.ClientConnInterface {
 	w.t.Helper()
 	client, err := basic.NewGreeterClientFromEtcd(w.registry, plaintext())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return generatedConn{client}
 }
 
@@ -48,9 +46,7 @@ func (w *world) generated() grpc.ClientConnInterface {
 func (w *world) namingManager(service string) endpoints.Manager {
 	w.t.Helper()
 	manager, err := endpoints.NewManager(w.theirs, service)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return manager
 }
 
@@ -61,9 +57,7 @@ func TestEtcdNaming_TheirWriterOurClient(t *testing.T) {
 	add := func(s *server, opts ...clientv3.OpOption) {
 		t.Helper()
 		endpoint := endpoints.Endpoint{Addr: s.addr, Metadata: map[string]any{"version": "v2", "weight": 7, "team": "blue"}}
-		if err := manager.AddEndpoint(bounded(t), greeterKey+"/"+s.addr, endpoint, opts...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, manager.AddEndpoint(bounded(t), greeterKey+"/"+s.addr, endpoint, opts...))
 	}
 	conn, seen := w.generated(), w.watch(greeterKey)
 
@@ -76,15 +70,11 @@ func TestEtcdNaming_TheirWriterOurClient(t *testing.T) {
 		}
 	}
 
-	if err := manager.DeleteEndpoint(bounded(t), greeterKey+"/"+a.addr); err != nil {
-		t.Fatal(err)
-	}
+	must(t, manager.DeleteEndpoint(bounded(t), greeterKey+"/"+a.addr))
 	w.balanced(conn, "b")
 
 	lease, err := w.theirs.Grant(bounded(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	add(c, clientv3.WithLease(lease.ID))
 	w.balanced(conn, "b", "c")
 	w.revoke(lease.ID)
@@ -96,9 +86,7 @@ func TestEtcdNaming_TheirWriterOurClient(t *testing.T) {
 		endpoints.NewAddUpdateOpts(greeterKey+"/1", endpoints.Endpoint{Addr: a.addr}),
 		endpoints.NewAddUpdateOpts(greeterKey+"/2", endpoints.Endpoint{Addr: c.addr}),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	w.balanced(conn, "a", "c")
 }
 
@@ -124,15 +112,11 @@ func TestEtcdNaming_EtcdctlOurClient(t *testing.T) {
 	w.balanced(conn, "stays")
 
 	lease, err := w.theirs.Grant(bounded(t), 2)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	keepAlive, stop := context.WithCancel(context.Background())
 	defer stop()
 	answers, err := w.theirs.KeepAlive(keepAlive, lease.ID)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	w.put(key+"/"+goes.addr, fmt.Sprintf(`{"Addr":%q,"Metadata":"..."}`, goes.addr), clientv3.WithLease(lease.ID))
 	w.balanced(conn, "stays", "goes")
 	for alive := time.Now().Add(time.Duration(lease.TTL+1) * time.Second); time.Now().Before(alive); {
@@ -150,18 +134,14 @@ func TestEtcdNaming_AddressWithoutPort(t *testing.T) {
 	w := newWorld(t)
 	const key = "my-service"
 	w.put(key+"/1.2.3.4", `{"Addr":"1.2.3.4","Metadata":"..."}`)
-	if err := w.namingManager(key).AddEndpoint(bounded(t), key+"/db8", endpoints.Endpoint{Addr: "2001:db8::1"}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.namingManager(key).AddEndpoint(bounded(t), key+"/db8", endpoints.Endpoint{Addr: "2001:db8::1"}))
 	seen := w.watch(key)
 	if got := seen.becomes("1.2.3.4:443", "[2001:db8::1]:443"); got[0].Instance != "1.2.3.4" {
 		t.Errorf("instance %q, want the last part of the key", got[0].Instance)
 	}
 
 	// Ours writes it as it is given.
-	if err := w.registry.Add(bounded(t), key, runtime.Endpoint{Addr: "greeter.example"}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Add(bounded(t), key, runtime.Endpoint{Addr: "greeter.example"}))
 	seen.becomes("1.2.3.4:443", "[2001:db8::1]:443", "greeter.example:443")
 	list, err := w.namingManager(key).List(bounded(t))
 	if err != nil || list[key+"/greeter.example"].Addr != "greeter.example" {
@@ -186,9 +166,7 @@ func TestEtcdNaming_OurWriterTheirReader(t *testing.T) {
 		})
 	}
 	builder, err := resolver.NewBuilder(w.theirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	conn := w.dial("etcd:///"+greeterKey, builder)
 
 	a := register("a", runtime.WithVersion("v2"), runtime.WithWeight(7), runtime.WithMetadata("team", "blue"))
@@ -196,9 +174,7 @@ func TestEtcdNaming_OurWriterTheirReader(t *testing.T) {
 	w.balanced(conn, "a", "b")
 	manager := w.namingManager(greeterKey)
 	list, err := manager.List(bounded(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	metadata, _ := list[greeterKey+"/"+a.addr].Metadata.(map[string]any)
 	delete(metadata, "grpc_started") // differs in each run
 	if !maps.Equal(metadata, map[string]any{"version": "v2", "weight": 7.0, "team": "blue", "grpc_methods": "basic.Greeter/SayHello"}) {
@@ -211,19 +187,13 @@ func TestEtcdNaming_OurWriterTheirReader(t *testing.T) {
 	a.stop()
 	w.balanced(conn, "b")
 	c := w.serve("c")
-	if err := w.registry.Add(bounded(t), greeterKey, runtime.Endpoint{Addr: c.addr}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Add(bounded(t), greeterKey, runtime.Endpoint{Addr: c.addr}))
 	w.balanced(conn, "b", "c")
-	if err := w.registry.Remove(bounded(t), greeterKey, c.addr); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Remove(bounded(t), greeterKey, c.addr))
 	w.balanced(conn, "b")
 
 	// Theirs deletes by force; the server is alive and puts itself back.
-	if err := manager.DeleteEndpoint(bounded(t), greeterKey+"/second"); err != nil {
-		t.Fatal(err)
-	}
+	must(t, manager.DeleteEndpoint(bounded(t), greeterKey+"/second"))
 	w.entryAt(greeterKey + "/second")
 	w.balanced(conn, "b")
 }

@@ -28,14 +28,10 @@ func TestGoZero_ListsAgain(t *testing.T) {
 				}
 			}
 			backup, err := etcd.Backup()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			put("10.0.0.1:9000")
 			subscriber, err := discov.NewSubscriber(etcd.Endpoints(), key)
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			defer subscriber.Close()
 			follows := func(want ...string) {
 				t.Helper()
@@ -44,9 +40,7 @@ func TestGoZero_ListsAgain(t *testing.T) {
 				})
 			}
 			follows("10.0.0.1:9000")
-			if err := replace(etcd, backup); err != nil {
-				t.Fatal(err)
-			}
+			must(t, replace(etcd, backup))
 			follows()
 			put("10.0.0.2:9000")
 			follows("10.0.0.2:9000")

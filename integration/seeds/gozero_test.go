@@ -35,9 +35,7 @@ func TestGoZero_TheirWriterOurClient(t *testing.T) {
 	}
 
 	// The publisher puts back what is deleted once it watches.
-	if err := w.etcd.Calls().Wait(bounded(t), etcdtest.Watch, userRPC.Key+"/7", 1); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.etcd.Calls().Wait(bounded(t), etcdtest.Watch, userRPC.Key+"/7", 1))
 	w.delete(userRPC.Key + "/7")
 	w.entryAt(userRPC.Key + "/7")
 	w.balanced(conn, "a", "b", "c")

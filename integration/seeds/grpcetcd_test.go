@@ -75,9 +75,7 @@ func TestGrpcEtcd_SeveralEtcdEndpoints(t *testing.T) {
 	config := cluster.Config()
 	config.Endpoints = strings.Split(endpoints, ";")
 	client, err := clientv3.New(config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	w := &world{t: t, etcd: cluster}
 	w.registry = registryOn(t, client)
@@ -90,9 +88,7 @@ func TestGrpcEtcd_SeveralEtcdEndpoints(t *testing.T) {
 	w.balanced(theirs, "theirs", "ours")
 
 	leader, err := cluster.Leader(bounded(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	leader.Stop()
 	if _, err := cluster.Leader(bounded(t)); err != nil {
 		t.Fatal(err)

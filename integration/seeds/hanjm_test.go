@@ -16,17 +16,13 @@ func TestHanjm_TheirWriterOurClient(t *testing.T) {
 	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
 	update := func(op uint8, s *server, opts ...clientv3.OpOption) {
 		t.Helper()
-		if err := peer.update(bounded(t), greeterKey, namingUpdate{Op: op, Addr: s.addr}, opts...); err != nil {
-			t.Fatal(err)
-		}
+		must(t, peer.update(bounded(t), greeterKey, namingUpdate{Op: op, Addr: s.addr}, opts...))
 	}
 	conn := w.generated()
 	update(namingAdd, a)
 	update(namingAdd, b)
 	lease, err := w.theirs.Grant(bounded(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	update(namingAdd, c, clientv3.WithLease(lease.ID))
 	w.balanced(conn, "a", "b", "c")
 	w.revoke(lease.ID)
@@ -37,9 +33,7 @@ func TestHanjm_TheirWriterOurClient(t *testing.T) {
 	w.balanced(conn, "a")
 	update(namingAdd, b)
 	w.balanced(conn, "a", "b")
-	if err := w.registry.Remove(bounded(t), greeterKey, b.addr); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Remove(bounded(t), greeterKey, b.addr))
 	w.balanced(conn, "a")
 	if err := w.registry.Remove(bounded(t), greeterKey, b.addr); err == nil {
 		t.Error("the removal of what is not there is no error")
@@ -58,14 +52,10 @@ func TestHanjm_OurWriterTheirReader(t *testing.T) {
 		t.Errorf("the entry is %+v", got)
 	}
 
-	if err := w.registry.Add(bounded(t), greeterKey, runtime.Endpoint{Addr: b.addr}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, w.registry.Add(bounded(t), greeterKey, runtime.Endpoint{Addr: b.addr}))
 	w.balanced(conn, "a", "b")
 	// Theirs deletes by force what ours has added.
-	if err := peer.update(bounded(t), greeterKey, namingUpdate{Op: namingDelete, Addr: b.addr}); err != nil {
-		t.Fatal(err)
-	}
+	must(t, peer.update(bounded(t), greeterKey, namingUpdate{Op: namingDelete, Addr: b.addr}))
 	w.balanced(conn, "a")
 	w.publish("c", desc)
 	w.balanced(conn, "a", "c")

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"testing"
@@ -25,6 +24,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -95,9 +95,7 @@ func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 func (w *world) delete(key string) {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Delete(bounded(w.t), key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	if response.Deleted != 1 {
 		w.t.Fatalf("there is no %q to delete", key)
 	}
@@ -120,9 +118,7 @@ type entry struct {
 func (w *world) entries(prefix string) []entry {
 	w.t.Helper()
 	response, err := w.etcd.Admin().Get(bounded(w.t), prefix, clientv3.WithPrefix())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	found := make([]entry, len(response.Kvs))
 	for i, kv := range response.Kvs {
 		found[i] = entry{string(kv.Key), string(kv.Value), clientv3.LeaseID(kv.Lease)}
@@ -193,15 +189,6 @@ type server struct {
 // lease is what the entries of one of our servers hang on.
 func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lis
-}
-
 // serve starts a server that knows nothing of etcd, for peers to register.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
@@ -210,7 +197,7 @@ func (w *world) serve(name string) *server {
 
 func (w *world) serveGreeter(impl *greeter) *server {
 	w.t.Helper()
-	lis := listen(w.t)
+	lis := kit.Listen(w.t)
 	g := grpc.NewServer()
 	basic.RegisterGreeterServer(g, impl)
 	var serving sync.WaitGroup
@@ -249,7 +236,7 @@ func (w *world) run(ctx context.Context, registry *runtime.Registry, name string
 	w.t.Helper()
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
 	register(s)
-	lis := listen(w.t)
+	lis := kit.Listen(w.t)
 	ctx, cancel := context.WithCancel(ctx)
 	var serving sync.WaitGroup
 	serving.Go(func() {
@@ -270,9 +257,7 @@ func (w *world) run(ctx context.Context, registry *runtime.Registry, name string
 func (w *world) conn(desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
 	conn, err := w.registry.NewClient(desc, append(opts, plaintext())...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	return conn
 }
 
@@ -281,9 +266,7 @@ func (w *world) dial(target string, by resolver.Builder, opts ...grpc.DialOption
 	w.t.Helper()
 	defaults := []grpc.DialOption{plaintext(), grpc.WithResolvers(by), grpc.WithDefaultServiceConfig(roundRobin)}
 	conn, err := grpc.NewClient(target, append(defaults, opts...)...)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
@@ -400,4 +383,11 @@ func bounded(t testing.TB) context.Context {
 // ended tells an error that comes with the end of a context from others.
 func ended(ctx context.Context, err error) bool {
 	return ctx.Err() != nil || errors.Is(err, context.Canceled)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

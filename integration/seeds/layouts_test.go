@@ -129,9 +129,7 @@ func TestLayouts_DualWrite(t *testing.T) {
 					}
 					return
 				}
-				if err != nil {
-					t.Fatal(err)
-				}
+				must(t, err)
 				if got := w.entries(key); len(got) != 2 {
 					t.Errorf("in etcd are %+v, want two", got)
 				}
@@ -140,9 +138,7 @@ func TestLayouts_DualWrite(t *testing.T) {
 				if carries != (seen[0].Version == "v2") {
 					t.Errorf("read as %+v", seen[0])
 				}
-				if err := registration.Close(bounded(t)); err != nil {
-					t.Fatal(err)
-				}
+				must(t, registration.Close(bounded(t)))
 				if got := w.entries(key); len(got) != 0 {
 					t.Errorf("left in etcd are %+v", got)
 				}

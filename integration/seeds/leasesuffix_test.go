@@ -98,13 +98,9 @@ func TestLeaseSuffix_OurWriterTheirReader(t *testing.T) {
 	// What is no gRPC server of ours, such as one of HTTP, is registered by its address.
 	web := &server{addr: "10.0.0.7:8080"}
 	registration, err := w.registry.Register(bounded(t), "hello", runtime.Endpoint{Addr: web.addr}, runtime.WithLayouts(runtime.LeaseSuffix))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	lists(a, c, web)
-	if err := registration.Close(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, registration.Close(bounded(t)))
 	lists(a, c)
 }
 
@@ -141,9 +137,7 @@ func TestLeaseSuffix_Neighbours(t *testing.T) {
 	w.put("hello-admin/1", admin.addr)
 	w.put("hello123", admin.addr) // on no lease
 	lease, err := w.theirs.Grant(bounded(t), 60)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	w.put("hello123456", admin.addr, clientv3.WithLease(lease.ID)) // on another one
 
 	w.balanced(w.conn(suffixed("hello")), "theirs", "ours")

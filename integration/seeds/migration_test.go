@@ -21,9 +21,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	both := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key}
 	oldReader := w.dial("discov:///"+key, w.goZeroResolver())
 	builder, err := resolver.NewBuilder(w.theirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	newReader := w.dial("etcd:///"+key, builder)
 
 	// Theirs alone.

@@ -115,9 +115,7 @@ func (f *tutorialFleet) oursBeside(desc, old func(m *member) *runtime.ServiceDes
 		s := f.publish(name, desc(m), runtime.WithVersion(m.version), runtime.WithWeight(uint32(m.weight)))
 		its := runtime.Endpoint{Addr: s.addr, Version: m.version, Weight: uint32(m.weight)}
 		beside, err := f.newRegistry().Register(bounded(f.t), old(m).Key, its, runtime.WithLayouts(old(m).Layout))
-		if err != nil {
-			f.t.Fatal(err)
-		}
+		must(f.t, err)
 		return func() {
 			if err := beside.Close(bounded(f.t)); err != nil {
 				f.t.Error(err)
@@ -132,9 +130,7 @@ func (f *tutorialFleet) split(key string) {
 	f.t.Helper()
 	const config = `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":4}],` +
 		`"childPolicy":[{"etcd_weighted":{}}]}}]}`
-	if err := f.registry.SetServiceConfig(bounded(f.t), key, config); err != nil {
-		f.t.Fatal(err)
-	}
+	must(f.t, f.registry.SetServiceConfig(bounded(f.t), key, config))
 }
 
 // always describes all members alike.

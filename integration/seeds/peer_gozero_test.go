@@ -20,9 +20,7 @@ func TestMain(m *testing.M) {
 func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
 	w.t.Helper()
 	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
-	if err := publisher.KeepAlive(); err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, publisher.KeepAlive())
 	w.t.Cleanup(func() {
 		publisher.Stop()
 		w.eventually("go-zero has unregistered "+addr, func() bool {

@@ -31,9 +31,7 @@ var grpcEtcdResolverScheme = strings.ToLower(grpcEtcdScheme)
 func newGrpcEtcd(t *testing.T, endpoints string) *grpcEtcd {
 	t.Helper()
 	client, err := clientv3.New(clientv3.Config{Endpoints: strings.Split(endpoints, ";"), DialTimeout: soon})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(func() { _ = client.Close() })
 	return &grpcEtcd{t: t, client: client}
 }

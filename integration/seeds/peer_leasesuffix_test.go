@@ -27,9 +27,7 @@ type suffixEntry struct {
 func (w *world) suffixRegister(service, addr string, ttl time.Duration) *suffixEntry {
 	w.t.Helper()
 	e := &suffixEntry{w: w, service: service, addr: addr}
-	if err := e.put(bounded(w.t), ttl); err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, e.put(bounded(w.t), ttl))
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { e.loop(ctx, ttl) })

@@ -46,14 +46,10 @@ type tutorialEntry struct {
 func (w *world) tutorialRegister(s tutorialServer, inKey bool, ttl time.Duration) *tutorialEntry {
 	w.t.Helper()
 	value, err := json.Marshal(s)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	e := &tutorialEntry{w: w, key: tutorialKey(s, inKey), value: string(value), ttl: ttl}
 	ctx, cancel := context.WithCancel(context.Background())
-	if err := e.register(ctx); err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, e.register(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { e.keep(ctx) })
 	e.unregister = sync.OnceFunc(func() {

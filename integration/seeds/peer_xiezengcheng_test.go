@@ -26,16 +26,12 @@ func (w *world) xieRegisterServer(key, addr string, ttl time.Duration) *xieRegis
 	ctx, cancel := context.WithCancel(context.Background())
 	w.t.Cleanup(cancel)
 	lease, err := w.theirs.Grant(ctx, int64(ttl/time.Second))
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	if _, err := w.theirs.Put(ctx, key, addr, clientv3.WithLease(lease.ID)); err != nil {
 		w.t.Fatal(err)
 	}
 	answers, err := w.theirs.KeepAlive(ctx, lease.ID)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	must(w.t, err)
 	r := &xieRegister{w: w, lease: lease.ID, cancel: cancel, renewed: make(chan struct{})}
 	go func() {
 		defer close(r.renewed)

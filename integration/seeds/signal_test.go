@@ -31,9 +31,7 @@ func TestGrpcEtcd_UnregisterOnSignal(t *testing.T) {
 	w.publish("ours too", callee)
 	conn := w.conn(callee)
 	w.balanced(conn, "stays", "theirs", "ours", "ours too")
-	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
-		t.Fatal(err)
-	}
+	must(t, syscall.Kill(syscall.Getpid(), syscall.SIGHUP))
 	w.balanced(conn, "stays", "ours too")
 	if left := w.entries(grpcEtcdKey("callee", "")); len(left) != 2 {
 		t.Errorf("in etcd are %+v, want two", left)

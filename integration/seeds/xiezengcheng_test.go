@@ -51,9 +51,7 @@ func TestXiezengcheng_OurWriterTheirReader(t *testing.T) {
 
 	// Close revokes the lease.
 	lease := a.lease()
-	if err := registry.Close(bounded(t)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, registry.Close(bounded(t)))
 	w.gone(lease)
 	w.balanced(conn, "b")
 	if got := w.onlyEntry("/etcd/"); got.value != b.addr {

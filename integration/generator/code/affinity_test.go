@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"strings"
 	"testing"
 
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinityapi"
@@ -31,10 +31,7 @@ const (
 // serveAll starts a server for all services, and returns when it is in etcd.
 func serveAll(t *testing.T, registry *runtime.Registry, name string) {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	g := grpc.NewServer(grpc.UnaryInterceptor(answer(name)), grpc.StreamInterceptor(answerStream(name)))
 	server := registry.NewServer(g)
 	instance := runtime.WithInstance(name)
@@ -45,17 +42,8 @@ func serveAll(t *testing.T, registry *runtime.Registry, name string) {
 	affinityapi.RegisterHybridServerToEtcd(server, affinityapi.UnimplementedHybridServer{}, instance)
 	oldgrpc.RegisterServiceServerToEtcd(server, oldgrpc.UnimplementedServiceServer{}, instance)
 
-	done := make(chan error, 1)
-	go func() { done <- g.Serve(lis) }()
-	t.Cleanup(func() {
-		g.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	if err := server.Announce(within(t, soon), lis.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
+	kit.Serve(t, g, lis)
+	must(t, server.Announce(within(t, soon), lis.Addr().String()))
 }
 
 // answer answers for every method: the empty message is one of every type.
@@ -110,9 +98,7 @@ func (s *seen) options() []grpc.DialOption {
 func noted[C any](t *testing.T, registry *runtime.Registry, s *seen, newClient func(*runtime.Registry, ...grpc.DialOption) (C, error)) C {
 	t.Helper()
 	c, err := newClient(registry, s.options()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return c
 }
 

@@ -2,7 +2,6 @@ package code
 
 import (
 	"context"
-	"net"
 	"sync/atomic"
 	"testing"
 
@@ -12,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
 )
@@ -35,25 +35,13 @@ func (s *flaky) Get(context.Context, *emptypb.Empty) (*emptypb.Empty, error) {
 // serveFlaky starts a server, and returns when it is in etcd.
 func serveFlaky(t *testing.T, registry *runtime.Registry) *flaky {
 	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
 	g, impl := grpc.NewServer(), new(flaky)
 	announced := registry.NewServer(g)
 	outlierpb.RegisterFailuresServerToEtcd(announced, impl)
 	outlierpb.RegisterEverythingServerToEtcd(announced, impl)
-	done := make(chan error, 1)
-	go func() { done <- g.Serve(lis) }()
-	t.Cleanup(func() {
-		g.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	if err := announced.Announce(within(t, soon), lis.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
+	kit.Serve(t, g, lis)
+	must(t, announced.Announce(within(t, soon), lis.Addr().String()))
 	return impl
 }
 
@@ -67,9 +55,7 @@ func TestLeftOut(t *testing.T) {
 	bad, good := serveFlaky(t, registry), serveFlaky(t, registry)
 	bad.failing.Store(true)
 	client, err := outlierpb.NewFailuresClientFromEtcd(registry, plaintext())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	ctx := within(t, 2*soon)
 	const enough = 100
 	for served := 0; served < enough; served++ { // one after another
@@ -92,9 +78,7 @@ func TestEverything(t *testing.T) {
 	registry := newRegistry(t, runtime.WithZone("eu-1a"))
 	serveFlaky(t, registry)
 	client, err := outlierpb.NewEverythingClientFromEtcd(registry, plaintext())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := client.Get(within(t, soon), new(emptypb.Empty)); err != nil {
 		t.Error(err)
 	}

@@ -32,12 +32,8 @@ func TestSameServer(t *testing.T) {
 	for i := range 60 {
 		name := fmt.Sprintf("secret-name-%d", i)
 		request := &affinity.Request{Who: &affinity.Request_Name{Name: name}, GetString: name}
-		if err := unary(first.Oneof, request)(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if err := unary(second.Renamed, request)(ctx); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unary(first.Oneof, request)(ctx))
+		must(t, unary(second.Renamed, request)(ctx))
 		if one.instance() != other.instance() {
 			t.Errorf("%s reached %s and %s", name, one.instance(), other.instance())
 		}
@@ -77,13 +73,9 @@ func TestStreamSameServer(t *testing.T) {
 	ctx := within(t, 2*soon)
 	for id := range int64(20) {
 		request := &affinity.Request{User: &affinity.User{Id: id + 1, Parent: &affinity.User{Id: id + 1}}}
-		if err := unary(c.Nested, request)(ctx); err != nil {
-			t.Fatal(err)
-		}
+		must(t, unary(c.Nested, request)(ctx))
 		want := last.instance()
-		if err := stream(c.List, request)(ctx); err != nil {
-			t.Fatal(err)
-		}
+		must(t, stream(c.List, request)(ctx))
 		if last.instance() != want {
 			t.Errorf("id %d reached %s, and with a stream %s", id+1, want, last.instance())
 		}

@@ -2,7 +2,6 @@ package code
 
 import (
 	"context"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
 )
@@ -86,15 +86,6 @@ func (s *counter) newGRPC() *grpc.Server {
 	return grpc.NewServer(grpc.UnaryInterceptor(s.unary), grpc.StreamInterceptor(s.stream))
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return lis
-}
-
 // announce starts a server that has the given health service or none, and returns when it is in etcd. The runtime
 // knows nothing of that health.
 func announce(t *testing.T, registry *runtime.Registry, checks *health.Server) *counter {
@@ -106,26 +97,16 @@ func announce(t *testing.T, registry *runtime.Registry, checks *health.Server) *
 	if checks != nil {
 		healthpb.RegisterHealthServer(g, checks)
 	}
-	lis, done := listen(t), make(chan error, 1)
-	go func() { done <- g.Serve(lis) }()
-	t.Cleanup(func() {
-		g.Stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	if err := announced.Announce(within(t, soon), lis.Addr().String()); err != nil {
-		t.Fatal(err)
-	}
+	lis := kit.Listen(t)
+	kit.Serve(t, g, lis)
+	must(t, announced.Announce(within(t, soon), lis.Addr().String()))
 	return s
 }
 
 func clientOf[C any](t *testing.T, registry *runtime.Registry, newClient func(*runtime.Registry, ...grpc.DialOption) (C, error)) C {
 	t.Helper()
 	c, err := newClient(registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return c
 }
 
@@ -278,7 +259,7 @@ func serveCounter(t *testing.T, registry *runtime.Registry) *counter {
 	s.register(r)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	lis := listen(t)
+	lis := kit.Listen(t)
 	go func() { done <- r.Serve(ctx, lis) }()
 	t.Cleanup(func() {
 		cancel()

@@ -44,18 +44,14 @@ func TestSpelling(t *testing.T) {
 }
 
 func testRow(t *testing.T, last *seen, row row) {
-	if err := row.call(within(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, row.call(within(t, soon)))
 	if last.affinity != row.want {
 		t.Errorf("affinity %q; want %q", last.affinity, row.want)
 	}
 	if row.want == "" {
 		return
 	}
-	if err := row.call(runtime.WithAffinity(within(t, soon), "the caller's")); err != nil {
-		t.Fatal(err)
-	}
+	must(t, row.call(runtime.WithAffinity(within(t, soon), "the caller's")))
 	if last.affinity != "the caller's" {
 		t.Errorf("affinity %q; want the one that the context had", last.affinity)
 	}

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc"
 )
 
 // Bounded returns a context that ends after d, or with the test.
@@ -43,14 +45,30 @@ func Night(t *testing.T) {
 	}
 }
 
-// Refusing returns an address of loopback that refuses connections until the test ends. One end of a connection has its
-// port, so that nobody else is given it, as happens to the port of a listener that was closed.
-func Refusing(t testing.TB) string {
+// Listen listens on a port of loopback that is free. Who serves closes it.
+func Listen(t testing.TB) net.Listener {
 	t.Helper()
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return lis
+}
+
+// Serve has a server serve until the test ends, or stop is called.
+func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
+	done := make(chan struct{})
+	go func() { defer close(done); _ = g.Serve(lis) }() // ends with Stop
+	stop = sync.OnceFunc(func() { g.Stop(); <-done })
+	t.Cleanup(stop)
+	return stop
+}
+
+// Refusing returns an address of loopback that refuses connections until the test ends. One end of a connection has its
+// port, so that nobody else is given it, as happens to the port of a listener that was closed.
+func Refusing(t testing.TB) string {
+	t.Helper()
+	lis := Listen(t)
 	defer lis.Close()
 	// A port that is asked for is nobody else's, unlike one that connecting chooses.
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}

@@ -368,8 +368,12 @@ func TestD13_StaleMember(t *testing.T) {
 func TestD14_HundredConnections(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.register(w.serve("a"))
+	connections := 100
+	if testing.Short() {
+		connections = 20
+	}
 	var all sync.WaitGroup
-	for range 100 {
+	for range connections {
 		conn := w.conn()
 		all.Go(func() { reached(t, conn, soon, "a") })
 	}
@@ -384,7 +388,7 @@ func TestD14_HundredConnections(t *testing.T) {
 		return len(set) == 1 // one address
 	})
 	calls := w.etcd.Calls()
-	report.Count(t, "D14", "lists of the key for 100 connections and 50 changes", calls.Count(etcdtest.Range, key))
+	report.Count(t, "D14", fmt.Sprintf("lists of the key for %d connections and 50 changes", connections), calls.Count(etcdtest.Range, key))
 	report.Count(t, "D14", "watches of the key", calls.Count(etcdtest.Watch, key))
 	for _, k := range []string{key, "_grpc_config/" + key} {
 		if lists, watches := calls.Count(etcdtest.Range, k), calls.Count(etcdtest.Watch, k); lists != 1 || watches != 1 {

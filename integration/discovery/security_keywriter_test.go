@@ -132,6 +132,7 @@ func TestKeyWriterKeepsADeadServersEntry(t *testing.T) {
 // An impostor of the same authority, whose certificate is another service's, gets no call, and neither does one
 // that speaks plaintext. Nothing in an entry changes the name.
 func TestKeyWriterCannotPassForAServerOverTLS(t *testing.T) {
+	kit.Night(t)
 	w := newGuarded(t)
 	ca := newAuthority(t)
 	var stolen atomic.Int64

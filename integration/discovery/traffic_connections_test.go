@@ -40,7 +40,7 @@ func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
 		{"none of it", ""},
 	} {
 		f.live(change.config)
-		share(t, conn, 200)
+		share(t, conn, 60)
 		report.Count(t, "P7", "connections made by "+change.name+", over 20 instances", connections()-first)
 	}
 	for _, name := range names {

@@ -37,7 +37,11 @@ func TestS8_LivePoliciesShareConnections(t *testing.T) {
 		share(t, conn, 50)
 	}
 	// Faster than a client follows: it skips what is replaced before its time.
-	for i := range 231 {
+	flips := 231
+	if testing.Short() {
+		flips = 31
+	}
+	for i := range flips {
 		must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, policy([]string{`{"round_robin":{}}`, ring}[i%2])))
 	}
 	for _, s := range servers {
@@ -50,7 +54,7 @@ func TestS8_LivePoliciesShareConnections(t *testing.T) {
 	for _, s := range servers {
 		more += int(s.connections.Load())
 	}
-	report.Count(t, "S8", "connections made by 235 live policies, over 5 instances", more)
+	report.Count(t, "S8", fmt.Sprintf("connections made by %d live policies, over 5 instances", 4+flips), more)
 	if more != 0 {
 		t.Errorf("%d connections were made", more)
 	}

@@ -1,5 +1,5 @@
-// Package etcd is a model of an etcd cluster behind the gRPC services that etcd's client calls. Package vouch has the
-// real etcd vouch for it.
+// Package etcd is a model of an etcd cluster behind the gRPC services that etcd's client calls. Package conformance compares
+// it with the real etcd.
 //
 // A core decides: the state that the members agree on (state.go, with the store, the leases, the rights and the
 // transactions), what a stream of watches hears (watch.go), and who leads, who reaches whom and who has applied what

@@ -1,4 +1,4 @@
-package vouch
+package conformance
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // onBoth runs a scenario on etcd and, in virtual time, on the model.
 func onBoth(t *testing.T, members int, scenario func(*testing.T, *cluster)) {
 	t.Helper()
-	waits(t)
+	long(t)
 	t.Run("model", func(t *testing.T) { onModel(t, members, scenario) })
 	t.Run("etcd", func(t *testing.T) {
 		scenario(t, newRealCluster(t, startEtcd(t, etcdtest.WithMembers(members))))

@@ -1,4 +1,4 @@
-package vouch
+package conformance
 
 import (
 	"context"
@@ -21,7 +21,7 @@ import (
 
 // TestScriptsOnFollower plays random scripts to a member that does not lead.
 func TestScriptsOnFollower(t *testing.T) {
-	waits(t)
+	long(t)
 	model := etcd.New(3)
 	t.Cleanup(model.Close)
 	for _, member := range []int{0, 2} {

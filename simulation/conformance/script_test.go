@@ -1,4 +1,4 @@
-package vouch
+package conformance
 
 import (
 	"bytes"
@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"iter"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -23,39 +21,35 @@ var (
 	steps   = flag.Int("steps", 200, "how many `steps` a random script has")
 )
 
-// TestMain lets more tests run at once than there are: those on real etcd wait more than they work, and some for others.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if err := flag.Set("test.parallel", "64"); err != nil {
-		panic(err)
+// long skips a test where only the shortest are to run. One random script then shows that the comparison works: the rest need
+// to run only when the model changes, or etcd's version.
+func long(t *testing.T) {
+	if testing.Short() {
+		t.Skip("the model and etcd are compared at length without -short")
 	}
-	os.Exit(m.Run())
 }
 
 // seeds are those of the random scripts, one in so many of a kind that takes longer.
 func seeds(oneIn int) iter.Seq[uint64] {
+	n := (*scripts + oneIn - 1) / oneIn
+	if testing.Short() {
+		n = 1
+	}
 	return func(yield func(uint64) bool) {
-		for i := range (*scripts + oneIn - 1) / oneIn {
-			if !yield(*first + uint64(i)) {
-				return
-			}
+		for i := 0; i < n && yield(*first+uint64(i)); i++ {
 		}
 	}
 }
 
 // TestScripts plays random scripts to etcd and to the model.
 func TestScripts(t *testing.T) {
-	divide(t, 2, 1, func(t *testing.T, seeds iter.Seq[uint64]) {
-		model := etcd.New(1)
-		t.Cleanup(model.Close)
-		p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
-		begun, n := time.Now(), 0
-		for seed := range seeds {
-			p.play(seed, *steps)
-			n++
-		}
-		t.Logf("%d scripts of %d steps in %v%s", n, *steps, time.Since(begun).Round(time.Millisecond), p.summary())
-	})
+	model := etcd.New(1)
+	t.Cleanup(model.Close)
+	p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))
+	for seed := range seeds(1) {
+		p.play(seed, *steps)
+	}
+	t.Log(p.summary())
 }
 
 // play draws a script from a seed and plays it to both. It begins and ends without keys, leases and history.

@@ -1,4 +1,4 @@
-package vouch
+package conformance
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ import (
 
 // TestOperator has the model's operator do what clients ask of etcd, and its observers see what clients see of etcd.
 func TestOperator(t *testing.T) {
-	works(t)
+	long(t)
 	model := etcd.New(1)
 	t.Cleanup(model.Close)
 	p := newPair(t, dialReal(t, startEtcd(t), 0), dialModel(t, model, 0))

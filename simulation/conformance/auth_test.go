@@ -1,9 +1,8 @@
-package vouch
+package conformance
 
 import (
 	"context"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -25,18 +24,17 @@ var always = etcd.Right{From: sentinel, Read: true, Write: true}
 
 // TestScriptsWithAuth plays random scripts of several users whose rights change.
 func TestScriptsWithAuth(t *testing.T) {
-	divide(t, 2, 3, func(t *testing.T, seeds iter.Seq[uint64]) {
-		s := secure(t)
-		for seed := range seeds {
-			s.play(seed, *steps)
-		}
-		t.Log(s.summary())
-	})
+	long(t)
+	s := secure(t)
+	for seed := range seeds(3) {
+		s.play(seed, *steps)
+	}
+	t.Log(s.summary())
 }
 
 // TestExpiredTokens lets tokens expire: a token that is used lives on, one that is not ends.
 func TestExpiredTokens(t *testing.T) {
-	waits(t)
+	long(t)
 	const ttl, sweep = 4 * time.Second, time.Second // etcd looks for expired tokens once in a sweep
 	s := secureWith(t, []etcdtest.Option{etcdtest.WithTokenTTL(ttl)}, etcd.WithTokenTTL(ttl))
 	p := s.as("alice")
@@ -59,7 +57,7 @@ func TestExpiredTokens(t *testing.T) {
 
 // TestAuthOffAndOn turns authentication off and on, and changes a password: tokens of before are of no use.
 func TestAuthOffAndOn(t *testing.T) {
-	works(t)
+	long(t)
 	s := secure(t)
 	p, forged := s.as("alice"), s.as("forged")
 	s.refuses(forged, rpctypes.ErrGRPCInvalidAuthToken)

@@ -1,2 +1,0 @@
-// Package vouch holds the tests by which the real etcd vouches for the model of it.
-package vouch

@@ -141,9 +141,7 @@ func leasesAfterElection(_ *testing.T, c *cluster) {
 // watchAll watches all keys.
 func (s *side) watchAll() *stream {
 	all := s.open()
-	all.ask(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-		CreateRequest: &pb.WatchCreateRequest{Key: []byte("\x00"), RangeEnd: []byte("\x00")},
-	}})
+	all.ask(watchFor(&pb.WatchCreateRequest{Key: []byte("\x00"), RangeEnd: []byte("\x00")}))
 	return all
 }
 

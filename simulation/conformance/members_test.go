@@ -39,11 +39,11 @@ func TestMemberList(t *testing.T) {
 	onBoth(t, 3, func(t *testing.T, c *cluster) {
 		s := c.dial(c.leader())
 		revision := s.put("a", 0)
-		list, err := s.cluster.MemberList(s.ctx, &pb.MemberListRequest{Linearizable: true})
+		list, err := pb.NewClusterClient(s.conn).MemberList(s.ctx, &pb.MemberListRequest{Linearizable: true})
 		if err != nil {
 			t.Fatal(err)
 		}
-		status, err := s.maintenance.Status(s.ctx, &pb.StatusRequest{})
+		status, err := pb.NewMaintenanceClient(s.conn).Status(s.ctx, &pb.StatusRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,12 +27,28 @@ func (l leases) add(id int64) {
 	l.ids[number], l.numbers[id] = id, number
 }
 
+// id is the id of a lease, given its number.
+func (l leases) id(number int64) int64 {
+	if id, ok := l.ids[number]; ok {
+		return id
+	}
+	return number
+}
+
+// number is the number of a lease, given its id.
+func (l leases) number(id int64) int64 {
+	if number, ok := l.numbers[id]; ok {
+		return number
+	}
+	return id
+}
+
 // resolve returns a copy of a request with ids in place of numbers.
 func (l leases) resolve(req proto.Message) proto.Message {
 	req = proto.Clone(req)
 	rewrite(req.ProtoReflect(), func(field string, n int64) int64 {
-		if id, ok := l.ids[n]; ok && isLease(field) {
-			return id
+		if isLease(field) {
+			return l.id(n)
 		}
 		return n
 	})
@@ -45,9 +61,7 @@ func (l leases) normal(msg proto.Message) proto.Message {
 	rewrite(msg.ProtoReflect(), func(field string, n int64) int64 {
 		switch {
 		case isLease(field):
-			if number, ok := l.numbers[n]; ok {
-				return number
-			}
+			return l.number(n)
 		case n != 0 && (field == "cluster_id" || field == "member_id" || field == "memberID" || field == "raft_term"):
 			return 1
 		}

@@ -80,7 +80,7 @@ func (o *operator) deed() (req proto.Message, do func() string) {
 	switch n := o.IntN(8); {
 	case n < 2:
 		return &pb.PutRequest{Key: []byte(key), Value: value, Lease: lease}, func() string {
-			return outcome(model.Put(key, string(value), o.id(lease)))
+			return outcome(model.Put(key, string(value), o.p.model.leases.id(lease)))
 		}
 	case n == 2:
 		return &pb.PutRequest{Key: []byte(key), Value: value, IgnoreLease: true}, func() string {
@@ -110,7 +110,7 @@ func (o *operator) deed() (req proto.Message, do func() string) {
 			return "done"
 		}
 	default:
-		return &pb.LeaseRevokeRequest{ID: lease}, func() string { return outcome(model.Revoke(o.id(lease))) }
+		return &pb.LeaseRevokeRequest{ID: lease}, func() string { return outcome(model.Revoke(o.p.model.leases.id(lease))) }
 	}
 }
 
@@ -121,14 +121,6 @@ func outcome(err error) string {
 	return "done"
 }
 
-// id is the model's id of a lease.
-func (o *operator) id(lease int64) int64 {
-	if id, ok := o.p.model.leases.ids[lease]; ok {
-		return id
-	}
-	return lease
-}
-
 // compareChanges compares what the model's observers saw with etcd's events.
 func (o *operator) compareChanges(events []proto.Message) {
 	o.mu.Lock()
@@ -136,42 +128,29 @@ func (o *operator) compareChanges(events []proto.Message) {
 	var real, model []string
 	for _, m := range events {
 		e := m.(*mvccpb.Event)
-		real = append(real, describeChange(string(e.Kv.Key), string(e.Kv.Value), e.Kv.Lease, e.Kv.ModRevision, e.Type == mvccpb.Event_DELETE))
+		real = append(real, describeChange(e.Kv.Key, e.Kv.Value, e.Kv.Lease, e.Kv.ModRevision, e.Type == mvccpb.Event_DELETE))
 	}
 	for _, c := range o.changes {
-		lease := c.Lease
-		if number, ok := o.p.model.leases.numbers[lease]; ok {
-			lease = number
-		}
-		model = append(model, describeChange(c.Key, c.Value, lease, c.Revision, c.Delete))
+		model = append(model, describeChange(c.Key, c.Value, o.p.model.leases.number(c.Lease), c.Revision, c.Delete))
 		if c.Expired || c.At.IsZero() {
 			o.p.t.Errorf("a change of an operator or a client: %+v", c)
 		}
 	}
-	if i := firstDifference(real, model); i >= 0 {
-		o.p.t.Errorf("change %d of %d and %d\n  etcd:  %s\n  model: %s", i, len(real), len(model), at(real, i), at(model, i))
-	}
+	o.compare("changes", real, model)
 }
 
-func describeChange(key, value string, lease, revision int64, deleted bool) string {
+func describeChange[T string | []byte](key, value T, lease, revision int64, deleted bool) string {
 	return fmt.Sprintf("%d: %q = %q, lease %d, deleted %t", revision, key, value, lease, deleted)
 }
 
-// firstDifference is where two lists part, -1 if they do not.
-func firstDifference(a, b []string) int {
-	for i := range max(len(a), len(b)) {
-		if at(a, i) != at(b, i) {
-			return i
+// compare reports where two lists part.
+func (o *operator) compare(what string, real, model []string) {
+	for i := range max(len(real), len(model)) {
+		if i >= len(real) || i >= len(model) || real[i] != model[i] {
+			o.p.t.Errorf("%s differ from number %d on\n  etcd:  %q\n  model: %q", what, i, real[min(i, len(real)):], model[min(i, len(model)):])
+			return
 		}
 	}
-	return -1
-}
-
-func at(list []string, i int) string {
-	if i < len(list) {
-		return list[i]
-	}
-	return "nothing"
 }
 
 // compareState compares what the model says of itself with what etcd answers.
@@ -180,22 +159,15 @@ func (o *operator) compareState() {
 	var real, model []string
 	all := &pb.RangeRequest{Key: []byte("\x00"), RangeEnd: []byte("\x00")}
 	for _, kv := range p.real.must(all).(*pb.RangeResponse).Kvs {
-		real = append(real, describeChange(string(kv.Key), string(kv.Value), kv.Lease, kv.ModRevision, false))
-		real = append(real, fmt.Sprint(kv.CreateRevision, kv.Version))
+		real = append(real, describeChange(kv.Key, kv.Value, kv.Lease, kv.ModRevision, false), fmt.Sprint(kv.CreateRevision, kv.Version))
 		if e, ok := o.model.Get(string(kv.Key)); !ok || e.Mod != kv.ModRevision {
 			p.t.Errorf("the model has %+v, %t for %s", e, ok, words(kv))
 		}
 	}
 	for _, e := range o.model.Entries("") {
-		lease := e.Lease
-		if number, ok := p.model.leases.numbers[lease]; ok {
-			lease = number
-		}
-		model = append(model, describeChange(e.Key, e.Value, lease, e.Mod, false), fmt.Sprint(e.Create, e.Version))
+		model = append(model, describeChange(e.Key, e.Value, p.model.leases.number(e.Lease), e.Mod, false), fmt.Sprint(e.Create, e.Version))
 	}
-	if i := firstDifference(real, model); i >= 0 {
-		p.t.Errorf("entries\n  etcd:  %s\n  model: %s", at(real, i), at(model, i))
-	}
+	o.compare("entries", real, model)
 	if revision := o.model.Revision(); revision != p.now {
 		p.t.Errorf("the model is at revision %d, etcd at %d", revision, p.now)
 	}
@@ -204,24 +176,16 @@ func (o *operator) compareState() {
 
 func (o *operator) compareLeases() {
 	p := o.p
-	leases := map[int64]string{}
+	var real, model []string
 	for _, l := range o.model.Leases() {
 		slices.Sort(l.Keys)
-		number := l.ID
-		if n, ok := p.model.leases.numbers[l.ID]; ok {
-			number = n
-		}
-		leases[number] = fmt.Sprintf("%v %q", l.TTL, l.Keys)
+		model = append(model, fmt.Sprintf("%d: %v %q", p.model.leases.number(l.ID), l.TTL, l.Keys))
 	}
 	for _, l := range p.real.must(&pb.LeaseLeasesRequest{}).(*pb.LeaseLeasesResponse).Leases {
 		ttl := p.real.must(&pb.LeaseTimeToLiveRequest{ID: l.ID, Keys: true}).(*pb.LeaseTimeToLiveResponse)
-		real := fmt.Sprintf("%v %q", time.Duration(ttl.GrantedTTL)*time.Second, ttl.Keys)
-		if leases[l.ID] != real {
-			p.t.Errorf("lease %d\n  etcd:  %s\n  model: %s", l.ID, real, leases[l.ID])
-		}
-		delete(leases, l.ID)
+		real = append(real, fmt.Sprintf("%d: %v %q", l.ID, time.Duration(ttl.GrantedTTL)*time.Second, ttl.Keys))
 	}
-	if len(leases) > 0 {
-		p.t.Errorf("the model has leases that etcd has not: %v", leases)
-	}
+	slices.Sort(real)
+	slices.Sort(model)
+	o.compare("leases", real, model)
 }

@@ -22,6 +22,8 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
@@ -116,12 +118,7 @@ type side struct {
 
 	issued string // the last token that was given
 
-	kv          pb.KVClient
-	lease       pb.LeaseClient
-	watch       pb.WatchClient
-	auth        pb.AuthClient
-	maintenance pb.MaintenanceClient
-	cluster     pb.ClusterClient
+	conn *grpc.ClientConn
 
 	keepalive pb.Lease_LeaseKeepAliveClient // nil until used, and after an error
 	leases    leases
@@ -141,12 +138,7 @@ func newSide(t testing.TB, name, target string, opts ...grpc.DialOption) *side {
 		cancel()
 		conn.Close()
 	})
-	return &side{
-		t: t, name: name, ctx: ctx, leases: newLeases(),
-		kv: pb.NewKVClient(conn), lease: pb.NewLeaseClient(conn), watch: pb.NewWatchClient(conn),
-		auth: pb.NewAuthClient(conn), maintenance: pb.NewMaintenanceClient(conn),
-		cluster: pb.NewClusterClient(conn),
-	}
+	return &side{t: t, name: name, ctx: ctx, conn: conn, leases: newLeases()}
 }
 
 // fork is the same side with streams of its own.
@@ -189,34 +181,27 @@ func (s *side) call(req proto.Message) answer {
 	return answer{msg: s.leases.normal(msg)}
 }
 
+// methods are those of the services by the names of what is asked, without "Request".
+var methods = map[string]string{
+	"Range": "KV/Range", "Put": "KV/Put", "DeleteRange": "KV/DeleteRange", "Txn": "KV/Txn", "Compaction": "KV/Compact",
+	"LeaseGrant": "Lease/LeaseGrant", "LeaseRevoke": "Lease/LeaseRevoke", "LeaseTimeToLive": "Lease/LeaseTimeToLive",
+	"LeaseLeases": "Lease/LeaseLeases", "Alarm": "Maintenance/Alarm", "Authenticate": "Auth/Authenticate",
+}
+
 func (s *side) send(ctx context.Context, req proto.Message) (proto.Message, error) {
-	switch req := req.(type) {
-	case *pb.RangeRequest:
-		return s.kv.Range(ctx, req)
-	case *pb.PutRequest:
-		return s.kv.Put(ctx, req)
-	case *pb.DeleteRangeRequest:
-		return s.kv.DeleteRange(ctx, req)
-	case *pb.TxnRequest:
-		return s.kv.Txn(ctx, req)
-	case *pb.CompactionRequest:
-		return s.kv.Compact(ctx, req)
-	case *pb.LeaseGrantRequest:
-		return s.lease.LeaseGrant(ctx, req)
-	case *pb.LeaseRevokeRequest:
-		return s.lease.LeaseRevoke(ctx, req)
-	case *pb.LeaseTimeToLiveRequest:
-		return s.lease.LeaseTimeToLive(ctx, req)
-	case *pb.LeaseLeasesRequest:
-		return s.lease.LeaseLeases(ctx, req)
-	case *pb.LeaseKeepAliveRequest:
-		return s.renew(req)
-	case *pb.AlarmRequest:
-		return s.maintenance.Alarm(ctx, req)
-	case *pb.AuthenticateRequest:
-		return s.auth.Authenticate(ctx, req)
+	if renewal, ok := req.(*pb.LeaseKeepAliveRequest); ok {
+		return s.renew(renewal)
 	}
-	panic(fmt.Sprintf("no service for %T", req))
+	name := strings.TrimSuffix(string(req.ProtoReflect().Descriptor().Name()), "Request")
+	t, err := protoregistry.GlobalTypes.FindMessageByName(protoreflect.FullName("etcdserverpb." + name + "Response"))
+	if err != nil {
+		panic(err)
+	}
+	resp := t.New().Interface()
+	if err := s.conn.Invoke(ctx, "/etcdserverpb."+methods[name], req, resp); err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // must is call for what is not refused.
@@ -232,7 +217,7 @@ func (s *side) must(req proto.Message) proto.Message {
 // renew sends a keepalive on the stream that is open, and opens one where there is none.
 func (s *side) renew(req *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
 	if s.keepalive == nil {
-		stream, err := s.lease.LeaseKeepAlive(s.outgoing(s.ctx))
+		stream, err := pb.NewLeaseClient(s.conn).LeaseKeepAlive(s.outgoing(s.ctx))
 		if err != nil {
 			return nil, err
 		}

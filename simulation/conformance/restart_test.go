@@ -212,7 +212,7 @@ func (r *restarted) inspect() {
 // header is that of an answer, as it came.
 func (s *side) header() *pb.ResponseHeader {
 	s.t.Helper()
-	resp, err := s.kv.Range(s.ctx, &pb.RangeRequest{Key: []byte("a")})
+	resp, err := pb.NewKVClient(s.conn).Range(s.ctx, &pb.RangeRequest{Key: []byte("a")})
 	if err != nil {
 		s.t.Fatal(err)
 	}

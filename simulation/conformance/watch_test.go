@@ -35,7 +35,7 @@ type stream struct {
 // open starts a stream of watches and a watch of the sentinel on it.
 func (s *side) open() *stream {
 	ctx, cancel := context.WithCancel(s.outgoing(s.ctx))
-	client, err := s.watch.Watch(ctx)
+	client, err := pb.NewWatchClient(s.conn).Watch(ctx)
 	if err != nil {
 		cancel()
 		s.t.Fatalf("%s: open a stream of watches: %v", s.name, err)
@@ -110,6 +110,14 @@ func (st *stream) await(what string, enough func() bool) {
 			st.side.t.Fatalf("%s: no %s within %v; what came: %v", st.side.name, what, patience, st.take())
 		}
 	}
+}
+
+func watchFor(req *pb.WatchCreateRequest) *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: req}}
+}
+
+func cancelOf(id int64) *pb.WatchRequest {
+	return &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
 }
 
 // ask sends a request that is answered, and returns the answer.
@@ -214,7 +222,7 @@ func (p *pair) sides() []*side { return []*side{p.real, p.model} }
 // create starts a watch and compares the answers.
 func (p *pair) create(stream int, req *pb.WatchCreateRequest) *pb.WatchResponse {
 	p.t.Helper()
-	real := p.ask(stream, &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: req}})
+	real := p.ask(stream, watchFor(req))
 	p.count(req, errors.New(real.CancelReason))
 	if !real.Canceled {
 		p.alive[stream][real.WatchId] = true
@@ -227,15 +235,12 @@ func (p *pair) create(stream int, req *pb.WatchCreateRequest) *pb.WatchResponse 
 func (p *pair) cancel(stream int, id int64) {
 	p.t.Helper()
 	p.settle() // etcd drops what it has not yet sent to a watch that is cancelled
-	req := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{
-		CancelRequest: &pb.WatchCancelRequest{WatchId: id},
-	}}
 	if p.alive[stream][id] {
 		delete(p.alive[stream], id)
-		p.ask(stream, req)
+		p.ask(stream, cancelOf(id))
 		return
 	}
-	p.tell(stream, req)
+	p.tell(stream, cancelOf(id))
 }
 
 // progress asks for the progress of a stream. Whether that is answered shows when all has come.
@@ -252,9 +257,7 @@ func (p *pair) progress(stream int) {
 // ping waits until both have read all that was sent on a stream: they read one request after the other.
 func (p *pair) ping(stream int) {
 	p.t.Helper()
-	p.ask(stream, &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-		CreateRequest: &pb.WatchCreateRequest{Key: []byte(sentinel), StartRevision: -1}, // refused
-	}})
+	p.ask(stream, watchFor(&pb.WatchCreateRequest{Key: []byte(sentinel), StartRevision: -1})) // refused
 }
 
 // ask sends a request on a stream and compares the answers.
@@ -312,13 +315,9 @@ func (p *pair) mark() int64 {
 // watch of its own, which begins at the revision, has then got its event.
 func (p *pair) catchUp(revision int64) {
 	for _, s := range p.sides() {
-		created := s.probe.ask(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
-			CreateRequest: &pb.WatchCreateRequest{Key: []byte(sentinel), StartRevision: revision},
-		}})
+		created := s.probe.ask(watchFor(&pb.WatchCreateRequest{Key: []byte(sentinel), StartRevision: revision}))
 		s.probe.await("event in the past", func() bool { return s.probe.seen >= revision })
-		s.probe.ask(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{
-			CancelRequest: &pb.WatchCancelRequest{WatchId: created.WatchId},
-		}})
+		s.probe.ask(cancelOf(created.WatchId))
 		s.probe.take()
 	}
 	p.past = false

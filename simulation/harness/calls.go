@@ -67,7 +67,8 @@ type way func(c *caller, ctx context.Context, via clients, r *rand.Rand)
 
 // ways holds the ways to call, each as often as it is drawn. More than half of the calls are plain ones of the shop.
 var ways = append([]way{
-	calling(acme.UserWho), calling(acme.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane, (*caller).callLeader, calling(acme.WhoNewer), calling(acme.WhoNewer),
+	calling(acme.UserWho), calling(acme.WhoNewer), (*caller).callOne, (*caller).callEach, (*caller).callAffine, (*caller).callInLane,
+	(*caller).callLeader, calling(acme.WhoNewer), calling(acme.WhoNewer),
 }, slices.Repeat([]way{calling(acme.Who)}, plainCalls)...)
 
 // calling returns the way that calls a method of any instance.

@@ -27,7 +27,7 @@ type options struct {
 }
 
 // defaultSeeds is how many seeds are walked where the command line does not say: as many as two quiet cores walk in a minute.
-const defaultSeeds = 2000
+const defaultSeeds = 1200
 
 // parse reads the command line.
 func parse(args []string) (*options, error) {

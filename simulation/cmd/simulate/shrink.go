@@ -52,7 +52,9 @@ func (o *options) keep(ctx context.Context, w *walker, rule check.Rule, f failur
 }
 
 // shrink returns a smaller schedule that breaks the same rule, or s, and the file with the trace of a walk that does.
-func shrink(ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, budget time.Duration, out io.Writer) (smaller schedule.Schedule, trace string, err error) {
+func shrink(
+	ctx context.Context, w *walker, s schedule.Schedule, rule check.Rule, budget time.Duration, out io.Writer,
+) (smaller schedule.Schedule, trace string, err error) {
 	bounded, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	var errs error

@@ -19,7 +19,7 @@ type options struct {
 	seed     uint64 // 0: none
 	schedule string
 
-	pkg      string        // whose tests walk
+	binary   string        // what walks; "": it is built
 	kept     string        // a pattern for the files of schedules that are always walked; "": none
 	failures string        // the directory for schedules that fail
 	hang     time.Duration // how long one schedule may take before it counts as hanging
@@ -27,12 +27,11 @@ type options struct {
 }
 
 // defaultSeeds is how many seeds are walked where the command line does not say: as many as two quiet cores walk in a minute.
-const defaultSeeds = 1200
+const defaultSeeds = 1000
 
 // parse reads the command line.
 func parse(args []string) (*options, error) {
 	o := &options{
-		pkg:  "github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk",
 		kept: "walk/testdata/*.json", failures: "failures", hang: time.Minute, shrink: time.Minute,
 	}
 	f := flag.NewFlagSet("simulate", flag.ContinueOnError)

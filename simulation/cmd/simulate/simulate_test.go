@@ -12,11 +12,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// standIn are options for a walk that has the flags of the real one, and seeds that fail, crash and hang.
+// standIn are options for the walk of TestWalk, which has seeds that fail, crash and hang.
 func standIn(t *testing.T) options {
+	t.Helper()
+	binary, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
 	return options{
-		first: 1, pkg: "github.com/etcdrpc/protoc-gen-go-etcd/simulation/cmd/simulate/testdata/walk",
-		hang: 2 * time.Second, shrink: time.Minute, failures: t.TempDir(),
+		first: 1, binary: binary, hang: 5 * time.Second, shrink: time.Minute, failures: t.TempDir(),
 	}
 }
 
@@ -84,7 +88,7 @@ func TestExplore(t *testing.T) {
 
 func TestExploreForAWhile(t *testing.T) {
 	o := standIn(t)
-	o.minutes, o.first = 0.1, 1000
+	o.minutes, o.first = 0.05, 1000
 	wantMatch(t, simulate(t, false, o), `^[1-9]\d* schedules, .* 0 failed; `)
 }
 

@@ -60,11 +60,14 @@ type ending struct {
 // build builds the walk in dir. A process has one CPU to itself, which makes for twice as many walks as sharing all of them
 // does. The environment has the last word.
 func (o *options) build(ctx context.Context, dir string) (*walker, error) {
-	binary := filepath.Join(dir, "walk.test")
-	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, o.pkg)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("building the walk: %w", err)
+	binary := o.binary
+	if binary == "" {
+		binary = filepath.Join(dir, "walk.test")
+		cmd := exec.CommandContext(ctx, "go", "test", "-c", "-o", binary, "github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk")
+		cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+		if err := cmd.Run(); err != nil {
+			return nil, fmt.Errorf("building the walk: %w", err)
+		}
 	}
 	env := append([]string{"GOGC=400", "GOMAXPROCS=1"}, os.Environ()...)
 	return &walker{binary: binary, dir: filepath.Join(dir, "processes"), env: env, hang: o.hang}, nil

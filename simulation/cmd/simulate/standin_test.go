@@ -1,5 +1,4 @@
-// Package walk stands in for the simulation's own: it obeys the same flags, and some of its seeds fail.
-package walk
+package main
 
 import (
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
+// The flags of package walk's test, for which TestWalk stands in.
 var (
 	first = flag.Uint64("first", 1, "the first seed")
 	seeds = flag.Int("seeds", 1, "how many seeds")
@@ -25,36 +25,40 @@ var (
 
 // The seeds with which something is wrong.
 const (
-	failing  = 3
-	crashing = 5
-	hanging  = 8
+	failingSeed  = 3
+	crashingSeed = 5
+	hangingSeed  = 8
 )
 
+// TestWalk is the walk that other tests have this binary do. By itself it does nothing.
 func TestWalk(t *testing.T) {
+	if *out == "" {
+		return
+	}
 	if *file != "" {
 		s, err := schedule.Load(*file)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range *times {
-			walk(t, s)
+			walkStandIn(t, s)
 		}
 		return
 	}
 	for seed := *first; seed < *first+uint64(*seeds); seed++ {
-		walk(t, schedule.New(seed))
+		walkStandIn(t, schedule.New(seed))
 	}
 }
 
-func walk(t *testing.T, s schedule.Schedule) {
+func walkStandIn(t *testing.T, s schedule.Schedule) {
 	switch s.Seed {
-	case crashing:
+	case crashingSeed:
 		panic("a panic of the schedule's own")
-	case hanging:
+	case hangingSeed:
 		time.Sleep(time.Hour)
 	}
 	var problems []map[string]any
-	if s.Seed == failing && len(s.Steps) > 0 {
+	if s.Seed == failingSeed && len(s.Steps) > 0 {
 		problems = append(problems, map[string]any{"rule": "no steps", "at": 1500 * time.Millisecond, "text": fmt.Sprint(len(s.Steps))})
 		t.Errorf("seed %d: %v", s.Seed, problems)
 		if *traces != "" {
@@ -63,12 +67,12 @@ func walk(t *testing.T, s schedule.Schedule) {
 			}
 		}
 	}
-	report(t, map[string]any{
+	writeReport(t, map[string]any{
 		"seed": s.Seed, "virtual": "1m20s", "faults": len(s.Steps), "took": "1ms", "problems": problems, "trace": "",
 	})
 }
 
-func report(t *testing.T, line map[string]any) {
+func writeReport(t *testing.T, line map[string]any) {
 	b, err := json.Marshal(line)
 	if err != nil {
 		t.Fatal(err)

@@ -134,7 +134,7 @@ func readJSON(t *testing.T, what, text string, into any) {
 
 // TestS12_Commands runs every command on an etcd full of hostile text.
 func TestS12_Commands(t *testing.T) {
-	unsetFlags(t)
+	t.Parallel()
 	etcd := etcdtest.Start(t)
 	hostileWorld(t, etcd)
 	run := func(args ...string) (stdout, stderr string) {

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,12 +31,24 @@ import (
 const soon = 15 * time.Second
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"etcdrpc": main})
+	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
+}
+
+// tests are all of this package. They mostly wait, so more of them run at once than there may be processors, and a user's own
+// settings are none of theirs.
+type tests struct{ *testing.M }
+
+func (all tests) Run() int {
+	new(settings).flags().VisitAll(func(f *pflag.Flag) { os.Unsetenv(variable(f)) })
+	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+		panic(err)
+	}
+	return all.M.Run()
 }
 
 // TestScripts runs the scripts in testdata/script, each on an etcd of its own.
 func TestScripts(t *testing.T) {
-	unsetFlags(t)
+	t.Parallel()
 	protos, err := filepath.Abs(protoDir)
 	if err != nil {
 		t.Fatal(err)
@@ -68,12 +82,6 @@ func TestScripts(t *testing.T) {
 			},
 		},
 	})
-}
-
-// unsetFlags keeps a user's own settings from the tests.
-func unsetFlags(t *testing.T) {
-	t.Helper()
-	new(settings).flags().VisitAll(func(flag *pflag.Flag) { t.Setenv(variable(flag), "") })
 }
 
 type worldKey struct{}

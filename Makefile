@@ -119,9 +119,9 @@ simulate: ## Walk the same random schedules of faults in virtual time (FIRST=0 M
 		$(if $(SCHEDULE),-schedule '$(abspath $(SCHEDULE))') \
 		$(if $(FIRST),-first $(FIRST)) $(if $(SEEDS),-seeds $(SEEDS)) $(if $(MINUTES),-minutes $(MINUTES))
 
-.PHONY: vouch
-vouch: ## Compare the simulation's model of etcd with the real one
-	cd simulation && go test -count=1 -timeout 10m ./vouch
+.PHONY: conformance
+conformance: ## Compare the simulation's model of etcd with the real one
+	cd simulation && go test -count=1 -timeout 10m ./conformance
 
 # A pattern for the attacks to try. The page is written only if all are tried.
 WAY ?=

@@ -153,7 +153,7 @@ func TestD5_QuorumLost(t *testing.T) {
 	load := underLoad(t, conn, 2)
 	w.etcd.Member(0).Stop()
 	w.etcd.Member(1).Stop()
-	kit.Eventually(t, 5*time.Second, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
+	kit.Eventually(t, soon, "the loss is seen", func() bool { return w.logs.Count("interrupted") > 0 })
 	load.more(t, 100)
 	for _, i := range []int{0, 1} {
 		must(t, w.etcd.Member(i).Restart())

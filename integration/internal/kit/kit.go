@@ -55,13 +55,54 @@ func Listen(t testing.TB) net.Listener {
 	return lis
 }
 
-// Serve has a server serve until the test ends, or stop is called.
+// Serve has a server serve until the test ends, or stop is called. Until the test ends nobody else is given its port: who
+// connects to it after stop is cut off at once.
 func Serve(t testing.TB, g *grpc.Server, lis net.Listener) (stop func()) {
-	done := make(chan struct{})
-	go func() { defer close(done); _ = g.Serve(lis) }() // ends with Stop
-	stop = sync.OnceFunc(func() { g.Stop(); <-done })
+	h := &held{Listener: lis, conns: make(chan net.Conn), closed: make(chan struct{})}
+	var running sync.WaitGroup
+	running.Go(h.run)
+	t.Cleanup(func() { _ = lis.Close(); running.Wait() }) // after stop
+	running.Go(func() { _ = g.Serve(h) })                 // ends with Stop
+	stop = sync.OnceFunc(g.Stop)
 	t.Cleanup(stop)
 	return stop
+}
+
+// held is a listener that keeps its port when it is closed.
+type held struct {
+	net.Listener
+	conns  chan net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// run accepts connections until the listener below is closed.
+func (h *held) run() {
+	for {
+		conn, err := h.Listener.Accept()
+		if err != nil {
+			return
+		}
+		select {
+		case h.conns <- conn:
+		case <-h.closed:
+			_ = conn.Close() // nothing was sent
+		}
+	}
+}
+
+func (h *held) Accept() (net.Conn, error) {
+	select {
+	case conn := <-h.conns:
+		return conn, nil
+	case <-h.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *held) Close() error {
+	h.once.Do(func() { close(h.closed) })
+	return nil
 }
 
 // Refusing returns an address of loopback that refuses connections until the test ends. One end of a connection has its

@@ -26,6 +26,7 @@ type fakeEtcd struct {
 	gets     []clientv3.Op
 	watches  []string // the streams that watches were opened on
 	progress []string // the streams that progress was requested on
+	anybody  int      // the watches that do not ask for a member with a leader
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -40,6 +41,9 @@ func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	f.mu.Lock()
 	f.watches = append(f.watches, stream(ctx))
+	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
+		f.anybody++
+	}
 	answers := f.answers
 	f.mu.Unlock()
 	if answers == nil {
@@ -164,6 +168,9 @@ func TestGroupFollows(t *testing.T) {
 			if !strings.Contains(log.String(), line) {
 				t.Errorf("%q is not logged:\n%s", line, log)
 			}
+		}
+		if f.anybody > 0 {
+			t.Errorf("%d of %d watches ask for no member with a leader", f.anybody, len(f.watches))
 		}
 	})
 }

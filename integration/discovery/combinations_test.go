@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -41,32 +40,5 @@ func TestInstancesHeldAtTheirOldAddress(t *testing.T) {
 	}
 	if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn); err != nil || got != "b" {
 		t.Errorf("a held target: %q, %v", got, err)
-	}
-}
-
-// TestP5_ATargetBeforeThePolicyIsConnected makes the first call of a connection one that names its
-// instance, where the policy is ours though the config is not: named by the caller, or live.
-func TestP5_ATargetBeforeThePolicyIsConnected(t *testing.T) {
-	kit.Night(t)
-	for name, tt := range map[string]struct{ given, live string }{
-		"named by the caller": {given: `{"loadBalancingConfig":[{"etcd":{}}]}`},
-		"live":                {given: `{"loadBalancingConfig":[{"round_robin":{}}]}`, live: `{"loadBalancingConfig":[{"round_robin":{}}]}`},
-	} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, nil)
-			for _, name := range []string{"a", "b"} {
-				w.register(w.serve(name))
-			}
-			if tt.live != "" {
-				w.put("_grpc_config/"+key, tt.live)
-			}
-			for range 5 {
-				conn := w.conn(grpc.WithDefaultServiceConfig(tt.given))
-				if got, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn); err != nil || got != "b" {
-					t.Errorf("%q, %v", got, err)
-				}
-				_ = conn.Close()
-			}
-		})
 	}
 }

@@ -111,6 +111,7 @@ func TestD4_RevisionGoesBackwards(t *testing.T) {
 // etcd was wiped while nobody was connected, and by now its revision is higher than it was: no number
 // in its answers says that anything happened.
 func TestD4_RevisionPassed(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	conn := w.conn()
@@ -143,6 +144,7 @@ func TestD4_AStreamThatMoves(t *testing.T) {
 }
 
 func TestD5_QuorumLost(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	// The member that is left keeps its connections: a watch that wants a leader hears of the loss at once, and
 	// another one would only be found silent after 8 s.
@@ -332,6 +334,7 @@ func TestD12_WrappedClient(t *testing.T) {
 }
 
 func TestD13_StaleMember(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)})
 	w.register(w.serve("a"))
 	kit.Eventually(t, soon, "every member has the endpoint", func() bool {

@@ -107,6 +107,7 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 // TestS12_Registry follows a service whose keys and live configs are hostile, and reads all that a registry shows
 // of it: the log through three handlers, the status page, and the errors that callers get.
 func TestS12_Registry(t *testing.T) {
+	leak.Beside(t)
 	leak.Check(t)
 	etcd := etcdtest.Start(t)
 	const key = "acme/user"

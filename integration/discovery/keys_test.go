@@ -62,6 +62,7 @@ func ids(endpoints []runtime.Endpoint) string {
 // TestK1_EveryReaderSeesOneState takes the leases of a whole service away: connections, watches and
 // the status hold the same endpoints, and calls to each instance leave out all that is held.
 func TestK1_EveryReaderSeesOneState(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	lease := w.grant()
 	for _, name := range []string{"a", "b"} {
@@ -177,6 +178,7 @@ func TestInstancesUnderAPolicyOfTheCallers(t *testing.T) {
 
 // TestInstancesWhileEtcdIsAway waits within the context, and names etcd.
 func TestInstancesWhileEtcdIsAway(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.etcd.Cut()
@@ -232,6 +234,7 @@ func TestK3_AnOrderlyLeaveIsNotHeld(t *testing.T) {
 
 // TestK5_ADeletedLiveConfig deletes a live config while a connection is idle and its key forgotten.
 func TestK5_ADeletedLiveConfig(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	for _, name := range []string{"a", "b"} {
 		w.register(w.serve(name))
@@ -322,6 +325,7 @@ func (w *world) registered() string {
 // TestK10_MethodOptionsBeforeTheFirstList calls without a deadline while etcd is away: the proto's
 // timeout ends the call.
 func TestK10_MethodOptionsBeforeTheFirstList(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.etcd.Cut()
@@ -416,6 +420,7 @@ func TestP11_QuestionableTargets(t *testing.T) {
 
 // TestS10_LiveConfigsForLoadBalancingAlone refuses all else where the option is set.
 func TestS10_LiveConfigsForLoadBalancingAlone(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithLiveLoadBalancingOnly())
 	w.register(w.serve("a"))
 	w.register(w.serve("b"))
@@ -445,6 +450,7 @@ func TestS10_LimitsAreNotLifted(t *testing.T) {
 
 // TestS5_LiveConfigsAtTheBounds puts configs at and beyond the bounds: each is refused soon, and nothing is lost.
 func TestS5_LiveConfigsAtTheBounds(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, []etcdtest.Option{})
 	w.register(w.serve("a"))
 	conn := w.conn()

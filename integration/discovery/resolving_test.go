@@ -30,6 +30,7 @@ import (
 )
 
 func TestR1_EtcdDownWhenBuilt(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.register(w.serve("a"))
 	w.etcd.Cut()
@@ -110,6 +111,7 @@ func TestR4_NoEndpoint(t *testing.T) {
 }
 
 func TestR5_SetVanishes(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
 	for _, name := range []string{"a", "b", "c"} {
 		w.register(w.serve(name))

@@ -11,8 +11,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -130,33 +128,4 @@ func (f *fleet) flip() {
 	defer cancel()
 	_ = f.servers.SetServiceConfig(ctx, key, policy(`{"etcd":{`+parts[rand.IntN(len(parts))]+`"childPolicy":[`+children[rand.IntN(len(children))]+`]}}`))
 	time.Sleep(200 * time.Millisecond)
-}
-
-// TestP7_AHealthCheckThatALiveConfigBrings turns client-side health checks on live, with another policy,
-// over connections that are shared: what says that it does not serve gets no calls.
-func TestP7_AHealthCheckThatALiveConfigBrings(t *testing.T) {
-	kit.Night(t)
-	f := newFleet(t)
-	checked := health.NewServer()
-	f.start("a")
-	sick := f.healthy("sick", checked)
-	f.register(sick)
-	checked.SetServingStatus("basic.Greeter", healthpb.HealthCheckResponse_NOT_SERVING)
-	conn := f.client(policy(`{"round_robin":{}}`))
-	only(t, conn, "a", "sick")
-	must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"etcd_weighted":{}}],"healthCheckConfig":{"serviceName":"basic.Greeter"}}`))
-	only(t, conn, "a")
-	must(t, f.servers.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"round_robin":{}}]}`))
-	only(t, conn, "a", "sick")
-}
-
-// healthy starts a server that answers health checks, and is not registered.
-func (f *fleet) healthy(name string, checked *health.Server) *backend {
-	f.t.Helper()
-	lis := kit.Listen(f.t)
-	s := &backend{name: name, addr: lis.Addr().String(), grpc: grpc.NewServer()}
-	basic.RegisterGreeterServer(s.grpc, s)
-	healthpb.RegisterHealthServer(s.grpc, checked)
-	kit.Serve(f.t, s.grpc, lis)
-	return s
 }

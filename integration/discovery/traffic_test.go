@@ -86,6 +86,7 @@ func split(v2, v1 int) string {
 }
 
 func TestLiveSplit(t *testing.T) {
+	leak.Beside(t)
 	f := newFleet(t)
 	f.start("old1", runtime.WithVersion("v1"))
 	f.start("old2", runtime.WithVersion("v1"))
@@ -228,39 +229,6 @@ func TestSubset(t *testing.T) {
 	}
 	if changed > 0 {
 		t.Errorf("%d other connections moved when one server left", changed)
-	}
-}
-
-// TestLiveSubset has a live config give every client a subset, and change its size, under load.
-func TestLiveSubset(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	f := newFleet(t)
-	for i := range 6 {
-		f.start(fmt.Sprintf("s%d", i))
-	}
-	const config = `{"etcd":{"subset":%d,"childPolicy":[{"round_robin":{}}]}}`
-	conn, few := f.client(""), f.client("", runtime.WithSubset(2))
-	uses := func(of *grpc.ClientConn, n int) {
-		t.Helper()
-		kit.Eventually(t, soon, fmt.Sprintf("%d servers are called", n), func() bool { return len(share(t, of, 18)) == n })
-	}
-	uses(conn, 6)
-	stop := callAllTheTime(t, conn, 2)
-	for _, tt := range []struct{ subset, want, few int }{{3, 3, 2}, {1, 1, 1}, {5, 5, 2}} {
-		f.live(policy(fmt.Sprintf(config, tt.subset)))
-		uses(conn, tt.want)
-		uses(few, tt.few)
-	}
-	f.live("")
-	uses(conn, 6)
-	if stop() == 0 {
-		t.Error("no calls")
-	}
-	for name, s := range f.all {
-		if n := s.connections.Load(); n > 4 { // each client's, and again where a smaller subset lacks it
-			t.Errorf("%d connections to %s", n, name)
-		}
 	}
 }
 

@@ -221,6 +221,7 @@ func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-ch
 }
 
 func TestG3_KeepAliveEnds(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	halt := make(chan struct{})

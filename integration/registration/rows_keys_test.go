@@ -59,17 +59,7 @@ func (w *world) permit(role, prefix string, kind clientv3.PermissionType) {
 	must(w.t, err)
 }
 
-func (w *world) forbid(role, prefix string) {
-	w.t.Helper()
-	_, err := w.etcd.Admin().RoleRevokePermission(kit.Bounded(w.t, soon), role, prefix, clientv3.GetPrefixRangeEnd(prefix))
-	must(w.t, err)
-}
-
-const (
-	mayRead  = clientv3.PermissionType(clientv3.PermRead)
-	mayWrite = clientv3.PermissionType(clientv3.PermWrite)
-	mayBoth  = clientv3.PermissionType(clientv3.PermReadWrite)
-)
+const mayBoth = clientv3.PermissionType(clientv3.PermReadWrite)
 
 // blind is the one service of many that its role may write and not read.
 const blind = 7
@@ -202,40 +192,4 @@ func TestS3_NoEmptyLeaseLiesAbout(t *testing.T) {
 	}
 	must(t, g.Close(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "no lease after Close", func() bool { return len(w.leases()) == 0 })
-}
-
-// A role loses and regains each permission in turn.
-func TestPermissionsComeAndGo(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user("svc", 2))})
-	all, want := w.services(w.blindRegistry(), 2)
-	changed := service(0) + "/"
-	for i, tt := range []struct {
-		name   string
-		lose   func()
-		denied bool // to write
-	}{
-		{"read", func() { w.permit("svc", changed, mayWrite) }, false},
-		{"write", func() { w.permit("svc", changed, mayRead) }, true},
-		{"read and write", func() { w.forbid("svc", changed) }, true},
-	} {
-		tt.lose()
-		version := fmt.Sprintf("without%d", i)
-		err := all[0].Update(kit.Bounded(t, soon), runtime.WithVersion(version))
-		if denied := err != nil; denied != tt.denied {
-			t.Errorf("Update without the permission to %s: %v", tt.name, err)
-		}
-		// The other one is none of that one's business.
-		w.delete(service(1) + "/" + addr(0))
-		kit.Eventually(t, soon, "the other one back without the permission to "+tt.name, func() bool { return w.get(service(1)+"/"+addr(0)) != nil })
-		w.permit("svc", changed, mayBoth)
-		want[changed+addr(0)] = version
-		took := kit.Eventually(t, soon, "as wanted with the permission to "+tt.name+" again", func() bool { return want.differs(w.values("svc/")) == "" })
-		report.Took(t, "G19", "an update that was refused in etcd after the right was regained", took)
-	}
-	for _, g := range all {
-		must(t, g.Close(kit.Bounded(t, soon)))
-	}
-	w.is("svc/", contents{}, "after Close")
 }

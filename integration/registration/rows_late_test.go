@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -134,6 +135,7 @@ func anyOp(op clientv3.Op, is func(clientv3.Op) bool) bool {
 
 // A first put that lands late undoes neither an update nor a Register that failed.
 func TestG17_AFirstPutLandsLate(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	client := w.etcd.Client(t)
 	late := &lateKV{KV: client.KV}

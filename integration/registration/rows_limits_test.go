@@ -8,12 +8,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // etcd without space refuses puts and new leases, but entries can still be removed.
 func TestG22_NoSpace(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	all, want := w.services(w.registry, 4)
 	closed, paused, updated := all[0], all[1], all[2]

@@ -361,6 +361,7 @@ func (w *world) process() (*os.Process, string) {
 }
 
 func TestG10_Killed(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), w.get(etcdKey).lease)
@@ -430,6 +431,7 @@ func TestG11_Health(t *testing.T) {
 }
 
 func TestG15_Asked(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	since := g.Status().Since

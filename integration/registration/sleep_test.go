@@ -7,10 +7,12 @@ import (
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 )
 
 func TestG14_ProcessSleeps(t *testing.T) {
+	leak.Beside(t)
 	w := newWorld(t, nil)
 	p, etcdKey := w.process()
 	was := w.get(etcdKey).lease

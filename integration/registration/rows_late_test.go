@@ -28,29 +28,28 @@ const landsAfter = 300 * time.Millisecond
 type lateKV struct {
 	clientv3.KV
 
-	mu      sync.Mutex
-	counter int // of writes until the late one; 0: none is to come
-	err     error
-	landed  chan struct{} // closed when it has landed, or was refused
+	mu            sync.Mutex
+	next          bool          // the next write is the late one
+	begun, landed chan struct{} // closed when it begins, and when it has landed or was refused
 }
 
-// delay has the nth write from now land late, and return err to its writer.
-func (k *lateKV) delay(n int, err error) {
+// delay has the next write land late.
+func (k *lateKV) delay() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.counter, k.err, k.landed = n, err, make(chan struct{})
+	k.next, k.begun, k.landed = true, make(chan struct{}), make(chan struct{})
 }
 
-// due counts a write. If it is the late one, due returns a channel to close when it has landed.
-func (k *lateKV) due() (landed chan struct{}, err error) {
+// due returns a channel to close when a write has landed if it is the late one.
+func (k *lateKV) due() (landed chan struct{}) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.counter > 0 {
-		if k.counter--; k.counter == 0 {
-			return k.landed, k.err
-		}
+	if !k.next {
+		return nil
 	}
-	return nil, nil
+	k.next = false
+	close(k.begun)
+	return k.landed
 }
 
 func (k *lateKV) Txn(ctx context.Context) clientv3.Txn { return &lateTxn{kv: k, ctx: ctx} }
@@ -102,7 +101,7 @@ func (x *lateTxn) Commit() (*clientv3.TxnResponse, error) {
 
 // write writes, now or late.
 func write[R any](ctx context.Context, k *lateKV, do func(context.Context) (R, error)) (R, error) {
-	landed, late := k.due()
+	landed := k.due()
 	if landed == nil {
 		return do(ctx)
 	}
@@ -118,7 +117,7 @@ func write[R any](ctx context.Context, k *lateKV, do func(context.Context) (R, e
 	case <-ctx.Done():
 	}
 	var none R
-	return none, late
+	return none, context.DeadlineExceeded
 }
 
 // puts reports whether an op writes a value.
@@ -143,14 +142,17 @@ func TestG17_AFirstPutLandsLate(t *testing.T) {
 	r := w.newRegistry(client)
 	register(t, r, "another", addr(9)) // the lease stays
 
-	late.delay(1, context.DeadlineExceeded)
-	if _, err := r.Register(kit.Bounded(t, lateAnswer/2), "svc/failed", runtime.Endpoint{Addr: addr(0)}); err == nil {
+	late.delay()
+	ctx, cancel := context.WithCancel(kit.Bounded(t, soon))
+	begun := late.begun
+	go func() { <-begun; cancel() }() // the write is under way when its caller gives up
+	if _, err := r.Register(ctx, "svc/failed", runtime.Endpoint{Addr: addr(0)}); err == nil {
 		t.Error("Register succeeded without an answer")
 	}
 	<-late.landed
 	took := w.becomes("svc/failed", contents{}, "after a failed Register landed")
 
-	late.delay(1, context.DeadlineExceeded)
+	late.delay()
 	g, err := r.Register(kit.Bounded(t, soon), "svc/updated", runtime.Endpoint{Addr: addr(0)}, runtime.WithVersion("v1"))
 	must(t, err)
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))

@@ -52,65 +52,26 @@ func (s *script) stands(key string) bool {
 
 func TestCandidates(t *testing.T) {
 	for _, row := range []struct {
-		rule  string
-		do    func(s *script)
-		want  string // calls
-		leads bool
+		rule, do string
+		want     string // calls
+		leads    bool
 	}{
-		{"goes with its entry", func(s *script) { s.stand("a") }, "grant, put a a?", true},
-		{"resigns with its entry", func(s *script) { s.have("b"); s.stand("a"); s.want("a", paused); s.settle() }, "put a a?, mark a, remove a a?", false},
-		{"is new after a pause", func(s *script) {
-			s.have("b")
-			s.stand("a")
-			s.want("a", paused)
-			s.settle()
-			s.want("a", present)
-			s.settle()
-		}, "put a a?, mark a, remove a a?, put a a?", true},
-		{"goes when the session does", func(s *script) { s.stand("a"); s.core.close(s.now); s.settle() }, "grant, put a a?, mark a, revoke 1", false},
-		{"takes over the entry, not the candidate, of a process before", func(s *script) {
-			s.etcd.put("a", "x", theirs)
-			s.stand("a")
-		}, "grant, put a a?, put a a?", true},
-		{"stays out without its entry", func(s *script) { s.etcd.unwritable["a"] = true; s.stand("a") }, "grant, put a a?, put a, put a, grant, put a, put a, revoke 1", false},
-		{"leaves when another process takes the entry", func(s *script) {
-			s.stand("a")
-			s.etcd.put("a", "x", theirs)
-			s.core.nudge(s.now)
-			s.run(time.Second)
-		}, "grant, put a a?, check a a?, remove a?", false},
-		{"does not lead while its entry is deleted", func(s *script) {
-			s.stand("a")
-			s.etcd.remove("a")
-			s.core.nudge(s.now)
-			s.during = func() { s.stands("a") }
-			s.run(time.Second)
-		}, "grant, put a a?, check a a?, put a", true},
-		{"is created anew when it is deleted", func(s *script) {
-			s.stand("a")
-			s.etcd.remove("a?")
-			s.core.nudge(s.now)
-			s.run(time.Second)
-		}, "grant, put a a?, check a a?, put a?", true},
-		{"keeps its revision on another lease", func(s *script) {
-			s.stand("a")
-			s.core.replaceLease(s.now, 1, errUnsettled("b"))
-			s.settle()
-			if kv := s.etcd.get("a?"); kv.created == kv.rev || kv.lease != 2 {
-				s.t.Errorf("etcd has %+v", kv)
-			}
-		}, "grant, put a a?, grant, put a a?, revoke 1", true},
-		{"goes on while its entry is there under its earlier name", func(s *script) {
-			s.items("a", plusCandidate("a", named("a", "v")))
-			s.settle()
-			s.etcd.unwritable["a/2"], s.etcd.unwritable["a/3"] = true, true
-			s.core.replaceLease(s.now, 1, errUnsettled("b"))
-			s.run(4 * time.Second)
-		}, "grant, put a/1 a?, grant, put a/2 a?, put a/2, put a/2, put a/2, put a/2, grant, put a/3 a?, put a/3, put a/3, revoke 2, check a? a/1, put a/3, put a/3", true},
+		{"goes with its entry", "stand a", "grant, put a a?", true},
+		{"resigns with its entry", "have b; stand a; pause a; settle", "put a a?, mark a, remove a a?", false},
+		{"is new after a pause", "have b; stand a; pause a; settle; resume a; settle", "put a a?, mark a, remove a a?, put a a?", true},
+		{"goes when the session does", "stand a; close; settle", "grant, put a a?, mark a, revoke 1", false},
+		{"takes over the entry, not the candidate, of a process before", "another a; stand a", "grant, put a a?, put a a?", true},
+		{"stays out without its entry", "forbid a; stand a", "grant, put a a?, put a, put a, grant, put a, put a, revoke 1", false},
+		{"leaves when another process takes the entry", "stand a; another a; nudge; run 1s", "grant, put a a?, check a a?, remove a?", false},
+		{"does not lead while its entry is deleted", "stand a; delete a; nudge; ask a; run 1s", "grant, put a a?, check a a?, put a", true},
+		{"is created anew when it is deleted", "stand a; delete a?; nudge; run 1s", "grant, put a a?, check a a?, put a?", true},
+		{"keeps its revision on another lease", "stand a; replace 1; settle", "grant, put a a?, grant, put a a?, revoke 1", true},
+		{"goes on while its entry is there under its earlier name", "stand-named a; forbid a/2 a/3; replace 1; run 4s",
+			"grant, put a/1 a?, grant, put a/2 a?, put a/2, put a/2, put a/2, put a/2, grant, put a/3 a?, put a/3, put a/3, revoke 2, check a? a/1, put a/3, put a/3", true},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			s := newScript(t)
-			row.do(s)
+			s.play(row.do)
 			calls := slices.DeleteFunc(s.calls, func(call string) bool { return strings.HasPrefix(call, "read") })
 			if got := strings.Join(calls, ", "); got != row.want {
 				t.Errorf("calls: %s\nwant:  %s", got, row.want)
@@ -244,28 +205,6 @@ func TestCandidaciesAreTold(t *testing.T) {
 	tells(true)
 	s.core.close(s.now)
 	tells(false)
-}
-
-// Whatever becomes of its writes, a candidate stands only with a key that etcd keeps until then.
-func TestCandidatesOfUnknownWrites(t *testing.T) {
-	for fate := 1; fate <= 3; fate++ {
-		s := newScript(t)
-		s.fate(fate)
-		s.stand("a")
-		for range 100 {
-			s.run(100 * time.Millisecond)
-			s.stands("a")
-		}
-		s.core.replaceLease(s.now, s.core.lease, errUnsettled("b"))
-		s.fate(fate)
-		for range 300 {
-			s.run(100 * time.Millisecond)
-			s.stands("a")
-		}
-		if !s.stands("a") {
-			t.Errorf("fate %d: it does not stand in the end: %v", fate, s.entries["a"].err)
-		}
-	}
 }
 
 // A candidate that is to stand again while its deletion is under way stands when the deletion can do it no harm any more.

@@ -167,22 +167,6 @@ func TestG13_RefusedAfterTheNextUpdate(t *testing.T) {
 	}
 }
 
-// A key that is named by its lease has its last value on the next lease, too.
-func TestG13_AKeyOfTheLeaseKeepsItsUpdate(t *testing.T) {
-	s := newScript(t)
-	s.items("a", named("a", "v"))
-	s.settle()
-	if err := s.entries["a"].update(named("a", "w"), s.core.lease); err != nil {
-		t.Fatal(err)
-	}
-	s.settle()
-	s.core.keepAliveEnded(s.now, 1, rpctypes.ErrTimeout)
-	s.settle()
-	if kv := s.etcd.get("a/2"); kv == nil || kv.value != "w" || len(s.etcd.kvs) != 1 {
-		t.Errorf("etcd has %+v, want a/2 with the updated value", s.etcd.kvs)
-	}
-}
-
 // A key that someone overwrites again and again is put back at once, after a second, and then every 2 s.
 func TestG18_OverwrittenAgainAndAgain(t *testing.T) {
 	s := newScript(t)
@@ -203,87 +187,6 @@ func TestG18_OverwrittenAgainAndAgain(t *testing.T) {
 			t.Errorf("put back after %v, want 0, %v, and then %v each", after, restoreMin, restoreMax)
 			break
 		}
-	}
-}
-
-// Of two processes with one instance id the newer one gets all keys of an entry: none keeps half of them.
-func TestG4_AllKeysOrNone(t *testing.T) {
-	older, newer := newScript(t), newScript(t)
-	newer.etcd = older.etcd
-	newer.etcd.ids = 10
-	items := func(value string) []Item { return append(item("json", value), item("kitex", value)...) }
-	both := func(d time.Duration) {
-		for end := older.now.Add(d); older.now.Before(end); {
-			older.run(10 * time.Millisecond)
-			newer.run(older.now.Sub(newer.now))
-		}
-	}
-	older.items("e", items("older"))
-	both(time.Second)
-	newer.items("e", items("newer"))
-	both(5 * time.Second)
-	older.state("e", Conflict)
-	newer.state("e", Registered)
-	newer.etcd.remove("kitex")
-	for older.etcd.get("kitex") == nil { // the older one is the first to look
-		older.run(10 * time.Millisecond)
-	}
-	both(time.Minute)
-	states := []State{older.entries["e"].state, newer.entries["e"].state}
-	slices.Sort(states)
-	if want := []State{Registered, Conflict}; !slices.Equal(states, slices.Sorted(slices.Values(want))) {
-		t.Errorf("the older one is %s (%v), the newer one %s (%v), and etcd has %+v", older.entries["e"].state, older.entries["e"].err,
-			newer.entries["e"].state, newer.entries["e"].err, newer.etcd.kvs)
-	}
-	if json, kitex := newer.etcd.get("json"), newer.etcd.get("kitex"); json == nil || kitex == nil || json.lease != kitex.lease {
-		t.Errorf("json is %+v and kitex %+v, want both on one lease", json, kitex)
-	}
-}
-
-// An update is not done while an earlier one may arrive late, on the lease that the key is on.
-func TestG17_AnUpdateIsNotDoneBeforeALateOneCannotArrive(t *testing.T) {
-	s := newScript(t)
-	s.have("a")
-	e := s.entries["a"]
-	s.update("a", "w")
-	o, _ := s.core.next(s.now)
-	delayed := o.(writeOp).steps
-	s.core.writeFailed(s.now, delayed, rpctypes.ErrTimeout)
-	s.update("a", "v")
-	s.now = s.now.Add(time.Second)
-	o, _ = s.core.next(s.now)
-	s.call(o) // the key is read, and still has the value
-	if ok, err := e.synced(); ok || err != nil {
-		t.Errorf("the update is done: %v, %v", ok, err)
-	}
-	s.settle()
-	if _, _, err := s.etcd.write(delayed); err != nil {
-		s.note("late: %v", err)
-	}
-	if kv := s.etcd.get("a"); kv == nil || kv.value != "v" {
-		t.Errorf("etcd has %+v", kv)
-	}
-	if ok, err := e.synced(); !ok || err != nil {
-		t.Errorf("the update is not done: %v, %v", ok, err)
-	}
-}
-
-// A mark that arrives after the key is wanted again does not say of it that it is about to go.
-func TestG17_ALateMark(t *testing.T) {
-	s := newScript(t)
-	s.have("a", "b")
-	s.want("a", paused)
-	o, _ := s.core.next(s.now)
-	delayed := o.(writeOp).steps
-	s.core.writeFailed(s.now, delayed, rpctypes.ErrTimeout)
-	s.want("a", present)
-	s.run(time.Second)
-	s.state("a", Registered)
-	if _, _, err := s.etcd.write(delayed); err != nil {
-		t.Fatal(err)
-	}
-	if kv := s.etcd.get("a"); kv == nil || kv.value != "v" {
-		t.Errorf("etcd has %+v", kv)
 	}
 }
 

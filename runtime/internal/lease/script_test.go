@@ -1,0 +1,193 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// script is a life that is told what to do.
+type script struct {
+	*life
+	entries map[string]*entry
+	op      op // that the verb next has begun
+}
+
+func newScript(t *testing.T) *script {
+	s := &script{life: newLife(t, 1), entries: make(map[string]*entry)}
+	s.core.jitter = func(d time.Duration) time.Duration { return d }
+	return s
+}
+
+// add registers keys with marks, each an entry.
+func (s *script) add(keys ...string) {
+	s.t.Helper()
+	for _, key := range keys {
+		s.items(key, item(key, "v"))
+	}
+}
+
+func (s *script) items(name string, items []Item) {
+	s.t.Helper()
+	e, err := s.core.add(s.now, items, false)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.entries[name] = e
+}
+
+// have registers keys, and forgets the calls for it.
+func (s *script) have(keys ...string) {
+	s.t.Helper()
+	s.add(keys...)
+	s.settle()
+	for _, key := range keys {
+		s.state(key, Registered)
+	}
+	s.calls = nil
+}
+
+// settle lets the session work until it waits.
+func (s *script) settle() { s.run(20 * time.Millisecond) }
+
+func (s *script) update(key, value string) {
+	s.t.Helper()
+	if err := s.entries[key].update(item(key, value), s.core.lease); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *script) want(key string, w want) {
+	s.entries[key].setWant(w)
+	s.core.refresh(s.now)
+}
+
+func (s *script) state(key string, want State) {
+	s.t.Helper()
+	if e := s.entries[key]; e.state != want {
+		s.t.Errorf("%s is %s (%v), want %s", key, e.state, e.err, want)
+	}
+}
+
+// fate has the next write lost (1), done without an answer (2) or late (3).
+func (s *script) fate(f int) {
+	s.fail = func() int { s.fail = func() int { return 0 }; return f }
+}
+
+// play does what a text says: statements between semicolons, each a verb and what it is for.
+func (s *script) play(text string) {
+	s.t.Helper()
+	for statement := range strings.SplitSeq(text, "; ") {
+		verb, arg, _ := strings.Cut(statement, " ")
+		switch n, _ := strconv.Atoi(arg); {
+		case ofSession[verb] != nil:
+			ofSession[verb](s, clientv3.LeaseID(n))
+		case verb == "have":
+			s.have(strings.Fields(arg)...)
+		case verb == "run":
+			d, err := time.ParseDuration(arg)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			s.run(d)
+		case verb == "fate":
+			s.fate(n)
+		case ofKey[verb] != nil:
+			for _, key := range strings.Fields(arg) {
+				key, value, _ := strings.Cut(key, "=")
+				ofKey[verb](s, key, value)
+			}
+		default:
+			s.t.Fatalf("no such verb: %q", statement)
+		}
+	}
+}
+
+// ofKey has the verbs that are for keys, each with a value or without.
+var ofKey = map[string]func(s *script, key, value string){
+	"add":         func(s *script, key, _ string) { s.add(key) },
+	"another":     func(s *script, key, _ string) { s.etcd.put(key, "x", theirs) }, // process puts the key
+	"put":         func(s *script, key, value string) { s.etcd.put(key, value, 1) },
+	"orphan":      func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
+	"delete":      func(s *script, key, _ string) { s.etcd.remove(key) },
+	"event":       func(s *script, key, _ string) { s.core.onEvent(s.now, key, nil) },
+	"update":      func(s *script, key, value string) { s.update(key, value) },
+	"pause":       func(s *script, key, _ string) { s.want(key, paused) },
+	"resume":      func(s *script, key, _ string) { s.want(key, present) },
+	"drop":        func(s *script, key, _ string) { s.want(key, gone) },
+	"unmark":      func(s *script, key, _ string) { s.entries[key].slots[0].leaving = "" }, // there is no room for a mark
+	"hide":        func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
+	"forbid":      func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
+	"stand":       func(s *script, key, _ string) { s.stand(key) },
+	"ask":         func(s *script, key, _ string) { s.during = func() { s.stands(key) } }, // at each call
+	"two":         func(s *script, key, _ string) { s.items(key, append(item(key, "v"), item(key+"2", "v")...)) },
+	"stand-named": func(s *script, key, _ string) { s.items(key, plusCandidate(key, named(key, "v"))); s.settle() },
+	"named":       func(s *script, key, _ string) { s.items(key, named(key, "v")) },
+	"paused": func(s *script, key, _ string) {
+		e, err := s.core.add(s.now, item(key, "v"), true)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		s.entries[key] = e
+	},
+	"until-out": func(s *script, key, _ string) {
+		for s.entries[key].remains() {
+			o, _ := s.core.next(s.now)
+			s.call(o)
+		}
+	},
+}
+
+// ofSession has the verbs that are for the session or its etcd, some of them for a lease.
+var ofSession = map[string]func(s *script, id clientv3.LeaseID){
+	"settle":          func(s *script, _ clientv3.LeaseID) { s.settle() },
+	"forget":          func(s *script, _ clientv3.LeaseID) { s.settle(); s.calls = nil }, // the calls so far
+	"close":           func(s *script, _ clientv3.LeaseID) { s.core.close(s.now) },
+	"nudge":           func(s *script, _ clientv3.LeaseID) { s.core.nudge(s.now) },
+	"reconnected":     func(s *script, _ clientv3.LeaseID) { s.core.reconnected(s.now) },
+	"slept":           func(s *script, _ clientv3.LeaseID) { s.core.lastWall = s.core.lastWall.Add(-time.Minute) },
+	"watched":         func(s *script, _ clientv3.LeaseID) { s.core.watched = true },
+	"full":            func(s *script, _ clientv3.LeaseID) { s.etcd.full = !s.etcd.full },
+	"busy":            func(s *script, _ clientv3.LeaseID) { s.etcd.busy = !s.etcd.busy },
+	"large":           func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
+	"down":            func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
+	"backup":          func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
+	"restore":         func(s *script, _ clientv3.LeaseID) { s.etcd.restore(s.now, s.past[len(s.past)-1]) },
+	"written":         func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
+	"ahead":           func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
+	"renewed-behind":  func(s *script, id clientv3.LeaseID) { s.core.renewed(s.now, id, ttl, 1) },
+	"revoke":          func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
+	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
+	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, s.now, id, ttl) },
+	"ended":           func(s *script, id clientv3.LeaseID) { s.core.keepAliveEnded(s.now, id, errors.New("ended")) },
+	"replace":         func(s *script, id clientv3.LeaseID) { s.core.replaceLease(s.now, id, errors.New("a test")) },
+	"lost":            func(s *script, id clientv3.LeaseID) { s.core.lost(s.now, id, errors.New("requested lease not found")) },
+	"presume-but":     func(s *script, id clientv3.LeaseID) { s.core.presumeAlive(s.now, id) },
+	"renewal-unknown": func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrLeaseNotFound) },
+	"renewal-denied":  func(s *script, id clientv3.LeaseID) { s.core.renewalFailed(s.now, id, rpctypes.ErrPermissionDenied) },
+	"renewal-unanswered": func(s *script, id clientv3.LeaseID) {
+		s.core.renewalFailed(s.now, id, status.Error(codes.Unavailable, "x"))
+	},
+	"fault-elsewhere": func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
+	"next":            func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
+	"timeout": func(s *script, _ clientv3.LeaseID) {
+		s.core.writeFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
+	},
+	"churn": func(s *script, _ clientv3.LeaseID) {
+		for i := range minTombstones {
+			s.items("a", []Item{{Key: func(clientv3.LeaseID) string { return fmt.Sprint("k", i) }, Value: "v"}})
+			s.settle()
+			s.want("a", gone)
+			s.calls = nil
+			s.settle()
+		}
+	},
+}

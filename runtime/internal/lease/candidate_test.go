@@ -209,21 +209,21 @@ func TestCandidaciesAreTold(t *testing.T) {
 
 // A candidate that is to stand again while its deletion is under way stands when the deletion can do it no harm any more.
 func TestCandidatesOfUnknownDeletions(t *testing.T) {
-	for fate := range 4 {
+	for f := range delayed + 1 {
 		s := newScript(t)
 		s.have("b") // so that the lease stays
 		s.stand("a")
 		e, deleted := s.entries["a"], false
-		s.fail = func() int {
+		s.fail = func() fate {
 			if pending := e.candidate().pending; pending == nil || pending.kind != remove {
-				return 0
+				return answered
 			}
 			deleted = true
 			s.want("a", present)
 			if s.stands("a") {
-				t.Errorf("fate %d: it stands while its deletion is under way", fate)
+				t.Errorf("fate %d: it stands while its deletion is under way", f)
 			}
-			return fate
+			return f
 		}
 		s.want("a", paused)
 		for range 300 {
@@ -231,7 +231,7 @@ func TestCandidatesOfUnknownDeletions(t *testing.T) {
 			s.stands("a")
 		}
 		if !deleted || !s.stands("a") {
-			t.Errorf("fate %d: in the end, after a deletion (%v), it does not stand: %v", fate, deleted, e.err)
+			t.Errorf("fate %d: in the end, after a deletion (%v), it does not stand: %v", f, deleted, e.err)
 		}
 	}
 }

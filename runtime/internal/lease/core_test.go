@@ -209,6 +209,7 @@ func TestSynced(t *testing.T) {
 		{"a full etcd", "full; add a; settle", Registering, false, "database space exceeded"},
 		{"it registers while a lease moves", "have a; ended 1; granted 2", Registered, true, ""},
 		{"it is lost when its lease is not renewed", "have a; down; run 30s", Lost, false, ""},
+		{"and whatever is heard of first", "have a; later 30; failed; refresh", Lost, false, ""},
 		{"it is lost, too, when its lease ends before etcd has answered a pause", "have a; down; pause a; run 30s", Lost, false, ""},
 		{"G24: not while the revocation that a pause has led to is under way", "have a; unmark a; pause a; next; resume a", Registering, false, ""},
 		{"G16: nor out of etcd while earlier leases may be back", "have a b; replace 1; settle; presume-but 2; unmark a; pause a; until-out a",
@@ -228,27 +229,6 @@ func TestSynced(t *testing.T) {
 				t.Error("nothing says why it is lost")
 			}
 		})
-	}
-}
-
-// An entry is lost as soon as its lease has expired, whatever is heard of first, and says why.
-func TestG1_LostSaysWhy(t *testing.T) {
-	s := newScript(t)
-	s.have("a")
-	s.now = s.now.Add(2 * ttl)
-	s.core.failed(s.now, errors.New("no answer"))
-	s.core.refresh(s.now)
-	s.state("a", Lost)
-	if e := s.entries["a"]; e.err == nil {
-		t.Error("nothing says why it is lost")
-	}
-	s = newScript(t)
-	s.have("a")
-	s.core.keepAliveEnded(s.now, 1, errors.New("ended"))
-	s.now = s.now.Add(2 * ttl)
-	s.core.refresh(s.now)
-	if e := s.entries["a"]; e.err == nil || e.err.Error() != "ended" {
-		t.Errorf("the reason is %v", e.err)
 	}
 }
 
@@ -290,68 +270,51 @@ func TestG27_Renewal(t *testing.T) {
 }
 
 func TestClose(t *testing.T) {
-	s := newScript(t)
-	s.core.close(s.now)
-	if !s.core.finished() || s.core.leftover(nil) != nil {
-		t.Error("not finished without a lease")
-	}
-
-	s = newScript(t)
-	s.add("a")
-	s.core.next(s.now)
-	s.core.close(s.now) // while the grant is under way
-	s.state("a", Closed)
-	s.etcd.leases[1] = s.now.Add(ttl)
-	s.core.granted(s.now, s.now, 1, ttl)
-	if s.core.finished() {
-		t.Error("finished with a lease")
-	}
-	s.settle()
-	if !s.core.finished() || s.core.leftover(nil) != nil {
-		t.Errorf("not finished: %v", s.core.leftover(nil))
-	}
-
-	s = newScript(t)
-	s.have("a")
-	s.core.close(s.now)
-	s.core.end(s.now)
-	s.state("a", Closed)
-	if err := s.core.leftover(errors.New("late")); err == nil || err.Error() != "lease 1 was not revoked, it and its keys expire by themselves within 15s: late" {
-		t.Errorf("leftover: %v", err)
-	}
-
-	s = newScript(t)
-	s.have("a")
-	s.etcd.poisoned[1], s.etcd.unwritable["a"] = true, true
-	s.core.close(s.now)
-	s.run(3 * time.Second)
-	if err := s.core.leftover(nil); !s.core.finished() || err == nil || !strings.Contains(err.Error(), "denies") {
-		t.Errorf("finished %v, leftover: %v", s.core.finished(), err)
+	for _, row := range []struct {
+		rule, do string
+		finished bool
+		leftover string // "": nothing is left
+	}{
+		{"without a lease", "close", true, ""},
+		{"while a grant is under way", "add a; next; close; lease 1; granted 1", false, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
+		{"once that lease is revoked", "add a; next; close; lease 1; granted 1; settle", true, ""},
+		{"before the lease is revoked", "have a; close; end", false, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
+		{"where etcd denies it", "have a; poison 1; forbid a; close; run 3s", true, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
+	} {
+		s := newScript(t)
+		s.play(row.do)
+		for key, e := range s.entries {
+			if e.state != Closed && row.finished && row.leftover == "" {
+				t.Errorf("%s: %s is %s", row.rule, key, e.state)
+			}
+		}
+		left := ""
+		if err := s.core.leftover(errors.New("late")); err != nil {
+			left = err.Error()
+		}
+		if s.core.finished() != row.finished || left != row.leftover {
+			t.Errorf("%s: finished %v, left %q", row.rule, s.core.finished(), left)
+		}
 	}
 }
 
 // G26: the first failure to register is reported, later ones rarely.
 func TestG26_Complaints(t *testing.T) {
+	refused := `%s and 0 others: key "%[1]s": etcdserver: permission denied`
 	for _, row := range []struct {
-		rule string
-		do   func(s *script)
-		want []string // at once
-		late int      // how many after ten minutes
+		rule, do string
+		want     []string // at once
+		late     int      // how many after ten minutes
 	}{
-		{"no answer", func(s *script) { s.etcd.down = true; s.add("a", "b", "c") }, []string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
-		{"a refusal", func(s *script) { s.etcd.unwritable["a"] = true; s.add("a", "b") }, []string{`a and 0 others: key "a": etcdserver: permission denied`}, 10},
-		{"refusals of many keys", func(s *script) {
-			for _, key := range numbered(30) {
-				s.etcd.unwritable[key] = true
-				s.add(key)
-			}
-		}, []string{`k0000 and 0 others: key "k0000": etcdserver: permission denied`}, 10},
-		{"a full etcd", func(s *script) { s.etcd.full = true; s.add("a") }, []string{"a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"}, 10},
-		{"all is well", func(s *script) { s.add("a") }, nil, 0},
+		{"no answer", "down; add a b c", []string{`a and 2 others: grant a lease: context deadline exceeded`}, 10},
+		{"a refusal", "forbid a; add a b", []string{fmt.Sprintf(refused, "a")}, 10},
+		{"refusals of many keys", "forbid " + strings.Join(numbered(30), " ") + "; add " + strings.Join(numbered(30), " "), []string{fmt.Sprintf(refused, "k0000")}, 10},
+		{"a full etcd", "full; add a", []string{"a and 0 others: grant a lease: etcdserver: mvcc: database space exceeded"}, 10},
+		{"all is well", "add a", nil, 0},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			s := newScript(t)
-			row.do(s)
+			s.play(row.do)
 			s.run(4 * time.Second)
 			var got []string
 			for _, c := range s.core.complaints {

@@ -148,6 +148,81 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 	return true, nil, nil
 }
 
+// fate is what becomes of a call.
+type fate int
+
+const (
+	answered   fate = iota
+	lost            // it never arrives, and its time runs out
+	unanswered      // it is carried out, and its time runs out
+	delayed         // its time runs out, and it may arrive later
+)
+
+// answer is etcd's to a call.
+type answer struct {
+	lease clientv3.LeaseID // that was granted
+	made  bool
+	kvs   []*keyValue
+	rev   int64
+	err   error
+}
+
+// do carries a call out.
+func (m *model) do(o op, now time.Time) (a answer) {
+	switch o := o.(type) {
+	case grantOp:
+		if m.full {
+			return answer{err: rpctypes.ErrNoSpace}
+		}
+		m.ids++
+		a.lease, m.leases[m.ids] = m.ids, now.Add(ttl)
+	case revokeOp:
+		if m.poisoned[o.lease] {
+			return answer{err: rpctypes.ErrPermissionDenied}
+		}
+		if _, ok := m.leases[o.lease]; !ok {
+			return answer{err: rpctypes.ErrLeaseNotFound}
+		}
+		m.revoke(o.lease)
+	case probeOp:
+		a.kvs, a.err = m.read(o.probes)
+	case writeOp:
+		a.made, a.kvs, a.err = m.write(o.steps)
+	}
+	a.rev = m.rev
+	return a
+}
+
+// tell tells a core of the answer to a call, or that there was none.
+func (a answer) tell(c *core, now time.Time, o op) {
+	switch o := o.(type) {
+	case grantOp:
+		if a.err != nil {
+			c.grantFailed(now, a.err)
+			return
+		}
+		c.granted(now, now, a.lease, ttl)
+	case revokeOp:
+		if a.err != nil {
+			c.revokeFailed(now, o.lease, a.err)
+			return
+		}
+		c.revoked(now, o.lease, a.rev)
+	case probeOp:
+		if a.err != nil {
+			c.probeFailed(now, o.probes, a.err)
+			return
+		}
+		c.probed(now, o.probes, a.kvs, a.rev)
+	case writeOp:
+		if a.err != nil {
+			c.writeFailed(now, o.steps, a.err)
+			return
+		}
+		c.wrote(now, o.steps, a.made, a.kvs, a.rev)
+	}
+}
+
 func (m *model) holds(st step) bool {
 	kv := m.kvs[st.s.key]
 	switch st.kind {
@@ -207,16 +282,15 @@ type life struct {
 	renewAt time.Time
 	seen    map[string]bool // the changes of state, "from --> to"
 	phase   string          // of the lease
-	// fail decides about the fate of a write: 0 answered, 1 lost, 2 done but not answered, 3 done late. A revocation
-	// is answered, or done but not answered.
-	fail func() int
+	// fail decides about the fate of a write. A revocation is answered, or done but not answered.
+	fail func() fate
 	// during is called while a call is under way: before and after what etcd does.
 	during func()
 }
 
 func newLife(t testing.TB, seed uint64) *life {
 	now := time.Unix(1e9, 0)
-	l := &life{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: now, start: now, etcd: newModel(), fail: func() int { return 0 }, during: func() {},
+	l := &life{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: now, start: now, etcd: newModel(), fail: func() fate { return answered }, during: func() {},
 		seen: make(map[string]bool), phase: "none"}
 	l.core = newCore(ttl, func(d time.Duration) time.Duration { return d - time.Duration(l.rand.Int64N(int64(d)/4+1)) })
 	return l
@@ -304,7 +378,7 @@ func (l *life) elapse() {
 			return false
 		}
 		res, _, err := l.etcd.write(w.steps)
-		l.note("late: %s: %v %v", steps(w.steps), res, err)
+		l.note("late: %s: %v %v", describe(writeOp{w.steps}), res, err)
 		return true
 	})
 	l.etcd.expire(l.now)
@@ -320,107 +394,37 @@ func (l *life) elapse() {
 	}
 }
 
+// call has the call that the session asks for come to an end.
 func (l *life) call(o op) {
+	f, a := answered, answer{}
+	switch o := o.(type) {
+	case writeOp:
+		f = l.fail()
+	case revokeOp:
+		if _, ok := l.etcd.leases[o.lease]; ok && l.fail() == unanswered {
+			f = unanswered
+		}
+	}
 	if l.etcd.down {
-		l.timeout(o)
-		return
+		f = lost
 	}
-	switch o := o.(type) {
-	case grantOp:
-		if l.etcd.full {
-			l.core.grantFailed(l.now, rpctypes.ErrNoSpace)
-			return
-		}
-		l.etcd.ids++
-		l.etcd.leases[l.etcd.ids] = l.now.Add(ttl)
-		l.during()
-		l.note("granted %d for %v", l.etcd.ids, l.core.replace)
-		l.core.granted(l.now, l.now, l.etcd.ids, ttl)
-		l.renewAt = l.now
-	case revokeOp:
-		if l.etcd.poisoned[o.lease] {
-			l.core.revokeFailed(l.now, o.lease, rpctypes.ErrPermissionDenied)
-			return
-		}
-		_, ok := l.etcd.leases[o.lease]
-		l.note("revoke %d: %v", o.lease, ok)
-		if !ok {
-			l.during()
-			l.core.revokeFailed(l.now, o.lease, rpctypes.ErrLeaseNotFound)
-			return
-		}
-		l.etcd.revoke(o.lease)
-		if l.fail() == 2 {
-			l.timeout(o)
-			return
-		}
-		rev := l.etcd.rev
-		l.during()
-		l.core.revoked(l.now, o.lease, rev)
-	case probeOp:
-		kvs, err := l.etcd.read(o.probes)
-		rev := l.etcd.rev
-		l.during()
-		if err != nil {
-			l.core.probeFailed(l.now, o.probes, err)
-			return
-		}
-		l.core.probed(l.now, o.probes, kvs, rev)
-	case writeOp:
-		l.write(o)
+	if f == delayed {
+		late := late{l.now.Add(timeoutOf(o) + time.Duration(l.rand.Int64N(int64(5*time.Second)))), o.(writeOp).steps}
+		l.lates = append(l.lates, late)
 	}
-}
-
-func (l *life) write(o writeOp) {
-	switch l.fail() {
-	case 1:
-		l.note("lost: %s", steps(o.steps))
-		l.timeout(o)
-	case 2:
-		res, _, err := l.etcd.write(o.steps)
-		l.note("unanswered: %s: %v %v", steps(o.steps), res, err)
-		l.timeout(o)
-	case 3:
-		l.note("to be late: %s", steps(o.steps))
-		l.lates = append(l.lates, late{l.now.Add(timeoutOf(o) + time.Duration(l.rand.Int64N(int64(5*time.Second)))), slices.Clone(o.steps)})
-		l.timeout(o)
-	default:
-		made, kvs, err := l.etcd.write(o.steps)
-		rev := l.etcd.rev
-		l.note("%s: %v %v", steps(o.steps), made, err)
-		l.during()
-		if err != nil {
-			l.core.writeFailed(l.now, o.steps, err)
-			return
-		}
-		l.core.wrote(l.now, o.steps, made, kvs, rev)
+	if f == answered || f == unanswered {
+		a = l.etcd.do(o, l.now)
 	}
-}
-
-// timeout is the end of a call that is not answered.
-func (l *life) timeout(o op) {
-	err := context.DeadlineExceeded
-	l.now = l.now.Add(timeoutOf(o))
+	l.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
+	if f != answered {
+		l.now = l.now.Add(timeoutOf(o))
+		a = answer{err: context.DeadlineExceeded}
+	}
 	l.during()
-	switch o := o.(type) {
-	case grantOp:
-		l.core.grantFailed(l.now, err)
-	case revokeOp:
-		l.core.revokeFailed(l.now, o.lease, err)
-	case probeOp:
-		l.core.probeFailed(l.now, o.probes, err)
-	case writeOp:
-		l.core.writeFailed(l.now, o.steps, err)
+	a.tell(l.core, l.now, o)
+	if a.lease != 0 {
+		l.renewAt = l.now
 	}
-}
-
-func steps(steps []step) string {
-	var all []string
-	for _, st := range steps {
-		kind := kinds[st.kind]
-		all = append(all, fmt.Sprintf("%s %s=%s rev %d lease %d", kind, st.s.key, st.value, st.rev, st.lease))
-	}
-	return strings.Join(all, ", ")
 }
 
 // item is a key with a mark.
@@ -507,12 +511,7 @@ func (u *told) all() []*entry {
 	return slices.DeleteFunc(slices.Clone(u.entries), func(e *entry) bool { return e == nil })
 }
 
-// newTold returns a user of n entries of one key each.
-func newTold(t testing.TB, seed uint64, n int) *told {
-	return &told{life: newLife(t, seed), entries: make([]*entry, n), items: func(i int, value string) []Item {
-		return item(fmt.Sprint("k", i), value)
-	}}
-}
+func oneItem(i int, value string) []Item { return item(fmt.Sprint("k", i), value) }
 
 // converge fails the test unless etcd is as it was said to be within a time.
 func (u *told) converge(seed uint64, within time.Duration) {
@@ -530,85 +529,74 @@ func (u *told) converge(seed uint64, within time.Duration) {
 	}
 }
 
-// Writes are lost, done without an answer, or done late: whatever was said last is what etcd has, within
-// 3 s of the last write's arrival.
-func TestG17_LateWrites(t *testing.T) {
-	for seed := range uint64(*worlds) {
-		u := newTold(t, seed, 3)
-		u.fail = func() int {
-			if u.rand.IntN(3) > 0 {
-				return 0
-			}
-			return 1 + u.rand.IntN(3)
-		}
-		for range 20 {
-			u.act()
-			u.run(time.Duration(u.rand.Int64N(int64(2 * time.Second))))
-		}
-		u.fail = func() int { return 0 }
-		for len(u.lates) > 0 {
-			u.run(50 * time.Millisecond)
-		}
-		u.converge(seed, 3*time.Second)
-	}
+// mixedItems returns the items of an entry: one to three keys, with a mark or without, some of them with the lease's
+// id.
+func mixedItems(i int, value string) []Item {
+	json := item(fmt.Sprint("k", i), value)[0]
+	kitex := item(fmt.Sprint("x", i), "x"+value)[0]
+	plain := Item{Key: func(clientv3.LeaseID) string { return fmt.Sprint("p", i) }, Value: "addr"}
+	zero := named(fmt.Sprint("z", i), "addr"+value)[0]
+	return [][]Item{{json}, {json, kitex, zero}, {zero}, {plain, json}, {zero, json}}[i%5]
 }
 
-// Etcd goes back to an earlier state, at any moment, and however long ago that was.
-func TestG16_Restored(t *testing.T) {
-	for seed := range uint64(*worlds) {
-		u := newTold(t, seed, 4)
-		for range 30 {
-			u.act()
-			u.run(time.Duration(u.rand.Int64N(int64(time.Second))))
-			if u.rand.IntN(4) == 0 {
-				u.note("backup")
-				u.past = append(u.past, u.etcd.clone())
-			}
-		}
-		if len(u.past) == 0 {
-			continue
-		}
-		u.etcd.down = true
-		u.run(time.Duration(u.rand.Int64N(int64(ttl))))
-		u.note("restore")
-		u.etcd.restore(u.now, u.past[u.rand.IntN(len(u.past))])
-		if u.rand.IntN(2) == 0 {
-			u.etcd.rev += 1000 // others have written since
-		}
-		u.etcd.down = false
-		u.run(time.Second) // the call that was under way
-		u.core.reconnected(u.now)
-		u.converge(seed, 3*time.Second)
-	}
-}
-
-// All faults at once, and then none: etcd is as wanted once refused keys have been tried again.
+// Faults of all kinds, and then none: whatever was said last is what etcd has, once refused keys have been tried again.
+// Entries have one key or several, and are told to change while calls are under way.
 func TestEverything(t *testing.T) {
 	seen := make(map[string]bool)
-	resumedIntoConflict(t, seen)
-	for seed := range 3 * uint64(*worlds) { // the rarest change of state is in one life of 200
-		u := newTold(t, seed, 6)
-		u.seen = seen
-		u.fail = func() int {
-			if u.rand.IntN(6) > 0 {
-				return 0
+	rareLives(t, seen)
+	var everything []string
+	for _, d := range disturbances {
+		everything = append(everything, d.name)
+	}
+	few := max(1, *worlds/10) // each takes ten times as long as one of entries with one key
+	for _, row := range []struct {
+		name    string
+		seeds   int
+		items   func(i int, value string) []Item
+		acts    bool     // also while a call is under way
+		without []string // disturbances
+		within  time.Duration
+	}{
+		{"one key each", 3 * *worlds, oneItem, false, nil, 100 * time.Second}, // the rarest change of state is in one life of 200
+		{"late writes alone", few, mixedItems, true, everything, 3 * time.Second},
+		{"all rights", few, mixedItems, true, []string{"unreadable", "unwritable", "poison"}, 100 * time.Second},
+		{"no restores", few, mixedItems, true, []string{"backup", "restore"}, 100 * time.Second},
+		{"everything", few, mixedItems, true, nil, 100 * time.Second},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			for seed := range uint64(row.seeds) {
+				u := &told{life: newLife(t, seed), entries: make([]*entry, 6), items: row.items}
+				u.seen = seen
+				u.during = func() {
+					for row.acts && u.rand.IntN(4) == 0 {
+						u.act()
+					}
+				}
+				u.fail = func() fate {
+					if u.rand.IntN(6) > 0 {
+						return answered
+					}
+					return lost + fate(u.rand.IntN(3))
+				}
+				for range 60 {
+					u.disturb(row.without...)
+					u.run(time.Duration(u.rand.Int64N(int64(2 * time.Second))))
+				}
+				u.heal()
+				for len(u.lates) > 0 {
+					u.run(50 * time.Millisecond)
+				}
+				u.converge(seed, row.within)
+				u.peace(seed)
 			}
-			return 1 + u.rand.IntN(3)
-		}
-		for range 60 {
-			u.disturb()
-			u.run(time.Duration(u.rand.Int64N(int64(2 * time.Second))))
-		}
-		u.heal()
-		u.converge(seed, 100*time.Second)
-		u.peace(seed)
+		})
 	}
 	checkDiagrams(t, seen)
 }
 
 // heal ends all that is wrong with etcd.
 func (u *told) heal() {
-	u.fail, u.during = func() int { return 0 }, func() {}
+	u.fail, u.during = func() fate { return answered }, func() {}
 	m := u.etcd
 	m.down, m.full, m.limit = false, false, MaxOps
 	m.revoke(theirs)
@@ -633,17 +621,16 @@ func (u *told) peace(seed uint64) {
 	}
 }
 
-// resumedIntoConflict lives a life that is rare: a pause finds that another process has taken the key.
-func resumedIntoConflict(t *testing.T, seen map[string]bool) {
-	s := newScript(t)
-	s.seen = seen
-	s.have("a", "b")
-	s.etcd.put("a", "x", theirs)
-	s.want("a", paused)
-	s.settle()
-	s.want("a", present)
-	s.settle()
-	s.state("a", Conflict)
+// rareLives has changes of state that hardly ever happen at random.
+func rareLives(t *testing.T, seen map[string]bool) {
+	for _, text := range []string{
+		"have a b; another a; pause a; settle; resume a; settle",
+		"have a; unmark a; pause a; next; resume a; run 1s",
+	} {
+		s := newScript(t)
+		s.seen = seen
+		s.play(text)
+	}
 }
 
 // disturbances are what may happen to the session or its etcd, each to one of its keys.

@@ -3,7 +3,6 @@ package lease
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,32 +33,6 @@ func (s *script) puts() (n int) {
 		}
 	}
 	return n
-}
-
-// A key that cannot be read is on the lease that it was put on until that lease goes, whichever other lease goes
-// before.
-func TestG19_ABlindKeyStaysKnown(t *testing.T) {
-	for name, w := range map[string]want{"paused": paused, "closed": gone} {
-		t.Run(name, func(t *testing.T) {
-			s := newScript(t)
-			s.etcd.unreadable["a"] = true
-			s.have("a", "b")
-			s.during = func() {
-				if len(s.calls) > 0 && s.calls[len(s.calls)-1] == "revoke 1" {
-					s.want("a", w)
-				}
-			}
-			s.fate(1)
-			s.update("a", "w")
-			s.run(10 * time.Minute)
-			if !slices.Contains(s.calls, "revoke 1") {
-				t.Fatalf("the lease was not left: %q", s.calls)
-			}
-			if kv := s.etcd.get("a"); kv != nil && s.core.alive(s.now, kv.lease) {
-				t.Errorf("the entry is %s, and after 10 minutes etcd has %+v", s.entries["a"].state, *kv)
-			}
-		})
-	}
 }
 
 // etcd says that it has too many requests: it gets few more, and every key once it has time.
@@ -120,7 +93,7 @@ func TestClosedEntriesLeaveTheOthers(t *testing.T) {
 func TestMarksLeaveTimeForTheRevocation(t *testing.T) {
 	s := newScript(t)
 	s.have(numbered(500)...)
-	s.fail = func() int { return 2 }
+	s.fail = func() fate { return 2 }
 	s.core.close(s.now)
 	s.run(CloseTimeout)
 	if !s.core.finished() || len(s.etcd.kvs)+len(s.etcd.leases) > 0 {

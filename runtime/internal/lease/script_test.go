@@ -78,8 +78,8 @@ func (s *script) state(key string, want State) {
 }
 
 // fate has the next write lost (1), done without an answer (2) or late (3).
-func (s *script) fate(f int) {
-	s.fail = func() int { s.fail = func() int { return 0 }; return f }
+func (s *script) fate(f fate) {
+	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }
 
 // play does what a text says: statements between semicolons, each a verb and what it is for.
@@ -99,7 +99,7 @@ func (s *script) play(text string) {
 			}
 			s.run(d)
 		case verb == "fate":
-			s.fate(n)
+			s.fate(fate(n))
 		case ofKey[verb] != nil:
 			for _, key := range strings.Fields(arg) {
 				key, value, _ := strings.Cut(key, "=")
@@ -164,6 +164,11 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"written":         func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
 	"ahead":           func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
 	"renewed-behind":  func(s *script, id clientv3.LeaseID) { s.core.renewed(s.now, id, ttl, 1) },
+	"later":           func(s *script, seconds clientv3.LeaseID) { s.now = s.now.Add(time.Duration(seconds) * time.Second) },
+	"failed":          func(s *script, _ clientv3.LeaseID) { s.core.failed(s.now, errors.New("no answer")) },
+	"refresh":         func(s *script, _ clientv3.LeaseID) { s.core.refresh(s.now) },
+	"end":             func(s *script, _ clientv3.LeaseID) { s.core.end(s.now) },
+	"lease":           func(s *script, id clientv3.LeaseID) { s.etcd.leases[id] = s.now.Add(ttl) },
 	"revoke":          func(s *script, id clientv3.LeaseID) { s.etcd.revoke(id) },
 	"poison":          func(s *script, id clientv3.LeaseID) { s.etcd.poisoned[id] = true },
 	"granted":         func(s *script, id clientv3.LeaseID) { s.core.granted(s.now, s.now, id, ttl) },

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
 )
@@ -186,11 +185,11 @@ func (w *walked) judge(o op) {
 		puts := st.kind == put || st.kind == putBlind
 		switch {
 		case st.lease == 0 || !w.core.isOwn(st.lease):
-			w.breaks("a write is guarded by a lease of ours: %s", steps(writes.steps))
+			w.breaks("a write is guarded by a lease of ours: %s", describe(writes))
 		case puts && (st.e.want != present || st.value != st.s.value):
-			w.breaks("what is put is wanted: %s", steps(writes.steps))
+			w.breaks("what is put is wanted: %s", describe(writes))
 		case puts && !w.tampered && w.core.replace == nil && w.mayArrive(st):
-			w.breaks("a write that may yet arrive is settled before a newer one: %s", steps(writes.steps))
+			w.breaks("a write that may yet arrive is settled before a newer one: %s", describe(writes))
 		}
 	}
 }
@@ -212,121 +211,53 @@ func (w *walked) mayArrive(st step) bool {
 	})
 }
 
-type fate int
-
-const (
-	answered   fate = iota
-	lost            // it never arrives, and its time runs out
-	unanswered      // it is carried out, and its time runs out
-	delayed         // its time runs out, and it may arrive later
-)
-
 // end has the call under way come to an end, or the next one.
 func (w *walked) end(f fate) bool {
 	if w.call == nil && !w.begin() {
 		return false
 	}
-	o := w.call
+	o, a := w.call, answer{}
 	w.call = nil
 	switch o := o.(type) {
-	case grantOp:
+	case writeOp:
 		if f == delayed {
-			return false
+			w.lates = append(w.lates, o.steps)
 		}
-		w.grant(f)
-	case revokeOp:
-		if f == delayed {
-			return false
-		}
-		w.revoke(o.lease, f)
 	case probeOp:
 		if f == delayed || f == unanswered {
 			return false // as if it were lost
 		}
-		w.probe(o.probes, f)
-	case writeOp:
-		w.write(o, f)
+	default:
+		if f == delayed {
+			return false
+		}
 	}
+	if f == answered || f == unanswered {
+		a = w.arrive(o)
+	}
+	if f != answered {
+		w.pass(timeoutOf(o))
+		a = answer{err: context.DeadlineExceeded}
+	}
+	a.tell(w.core, w.now, o)
 	w.core.changes, w.core.complaints = nil, nil
 	return true
 }
 
-func (w *walked) grant(f fate) {
-	if f != lost {
-		w.etcd.ids++
-		w.etcd.leases[w.etcd.ids] = w.now.Add(ttl)
-	}
-	if f == answered {
-		w.core.granted(w.now, w.now, w.etcd.ids, ttl)
-		return
-	}
-	w.pass(callTimeout)
-	w.core.grantFailed(w.now, context.DeadlineExceeded)
-}
-
-func (w *walked) revoke(id clientv3.LeaseID, f fate) {
-	_, known := w.etcd.leases[id]
-	if f != lost {
-		w.takes(func() { w.etcd.revoke(id) })
-	}
-	switch {
-	case f != answered:
-		w.pass(callTimeout)
-		w.core.revokeFailed(w.now, id, context.DeadlineExceeded)
-	case known:
-		w.core.revoked(w.now, id, w.etcd.rev)
-	default:
-		w.core.revokeFailed(w.now, id, rpctypes.ErrLeaseNotFound)
-	}
-}
-
-func (w *walked) probe(probes []probe, f fate) {
-	kvs, err := w.etcd.read(probes)
-	if f != answered {
-		w.pass(callTimeout)
-		err = context.DeadlineExceeded
-	}
-	if err != nil {
-		w.core.probeFailed(w.now, probes, err)
-		return
-	}
-	w.core.probed(w.now, probes, kvs, w.etcd.rev)
-}
-
-func (w *walked) write(o writeOp, f fate) {
-	var made bool
-	var kvs []*keyValue
-	var err error
-	if f == answered || f == unanswered {
-		made, kvs, err = w.arrive(o.steps)
-	}
-	if f == delayed {
-		w.lates = append(w.lates, o.steps)
-	}
-	if f != answered {
-		w.pass(timeoutOf(o))
-		err = context.DeadlineExceeded
-	}
-	if err != nil {
-		w.core.writeFailed(w.now, o.steps, err)
-		return
-	}
-	w.core.wrote(w.now, o.steps, made, kvs, w.etcd.rev)
-}
-
-// arrive has etcd carry out a write.
-func (w *walked) arrive(steps []step) (made bool, kvs []*keyValue, err error) {
+// arrive has etcd carry out a call.
+func (w *walked) arrive(o op) (a answer) {
 	var taken []string
-	for _, st := range steps {
+	writes, _ := o.(writeOp)
+	for _, st := range writes.steps {
 		if kv := w.etcd.get(st.s.key); kv != nil && kv.lease == theirs && w.newer[st.s.key] && st.kind != putBlind {
 			taken = append(taken, st.s.key)
 		}
 	}
-	w.takes(func() { made, kvs, err = w.etcd.write(steps) })
-	if made && len(taken) > 0 && !w.restored {
+	w.takes(func() { a = w.etcd.do(o, w.now) })
+	if a.made && len(taken) > 0 && !w.restored {
 		w.breaks("a newer process keeps its keys: %q were taken", taken)
 	}
-	return made, kvs, err
+	return a
 }
 
 // arriveLate has the write that was given up first arrive.
@@ -336,7 +267,7 @@ func (w *walked) arriveLate() bool {
 	}
 	steps := w.lates[0]
 	w.lates = slices.Clone(w.lates[1:])
-	_, _, _ = w.arrive(steps) // nobody hears what became of it
+	w.arrive(writeOp{steps}) // nobody hears what became of it
 	return true
 }
 

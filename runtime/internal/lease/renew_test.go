@@ -50,35 +50,20 @@ func (s *script) renewIfDue() bool {
 // A key that goes again soon after it was put back waits for its next put. Its lease may have been revoked, so that is
 // asked first.
 func TestG1_ARevokedLeaseOwesNoPause(t *testing.T) {
-	for name, learn := range map[string]func(s *script){
-		"a watch tells": func(s *script) { s.core.onEvent(s.now, "a", nil) },
-		"a watch tells, and the key is checked first": func(s *script) {
-			s.core.onEvent(s.now, "a", nil)
-			s.run(checkMin + time.Millisecond)
-			s.state("a", Lost)
-		},
-		"a check tells": func(s *script) {
-			s.core.nudge(s.now)
-			s.run(checkMin + time.Millisecond)
-			s.state("a", Lost)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := newScript(t)
-			s.restored()
-			s.core.get(1).granted = s.now.Add(-youngLease) // it has no reason to delay the next grant
-			s.renewAt = s.now.Add(time.Minute)             // no keepalive comes to help
-			s.etcd.revoke(1)
-			learn(s)
-			if !s.renewIfDue() {
-				t.Fatal("no renewal is due")
-			}
-			s.settle()
-			s.state("a", Registered)
-			if kv := s.etcd.get("a"); kv == nil || kv.lease != 2 {
-				t.Errorf("etcd has %+v; the calls were %s", kv, strings.Join(s.calls, ", "))
-			}
-		})
+	for _, learn := range []string{"event a", "event a; run 201ms", "nudge; run 201ms"} {
+		s := newScript(t)
+		s.restored()
+		s.core.get(1).granted = s.now.Add(-youngLease) // it has no reason to delay the next grant
+		s.renewAt = s.now.Add(time.Minute)             // no keepalive comes to help
+		s.play("revoke 1; " + learn)
+		if !s.renewIfDue() {
+			t.Fatalf("%s: no renewal is due", learn)
+		}
+		s.settle()
+		s.state("a", Registered)
+		if kv := s.etcd.get("a"); kv == nil || kv.lease != 2 {
+			t.Errorf("%s: etcd has %+v; the calls were %s", learn, kv, strings.Join(s.calls, ", "))
+		}
 	}
 }
 
@@ -104,19 +89,19 @@ func TestG2_DeletionsCauseFewRenewals(t *testing.T) {
 	}
 }
 
-// A doubt lasts until a renewal is answered that was sent since.
+// A suspicion lasts until a renewal is answered that was sent since.
 func TestASuspicionIsNotDropped(t *testing.T) {
 	s := newScript(t)
 	s.restored()
 	due := func(want bool, when string) {
 		t.Helper()
 		if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got != want || s.core.suspects(1) != (want || when == "in between") {
-			t.Errorf("%s: a renewal is due: %v, want %v; there is a doubt: %v", when, got, want, s.core.suspects(1))
+			t.Errorf("%s: a renewal is due: %v, want %v; suspected: %v", when, got, want, s.core.suspects(1))
 		}
 	}
 	s.core.renewed(s.now, 1, ttl, 0)
 	if got, _ := s.core.renewalDue(s.now, 1, s.core.elects()); got || s.core.suspects(1) {
-		t.Fatal("there is a doubt before there is a reason")
+		t.Fatal("suspected without a reason")
 	}
 	before := s.now.Add(-time.Millisecond)
 	s.delete("a")
@@ -158,8 +143,8 @@ func (revokedLease) KeepAliveOnce(context.Context, clientv3.LeaseID) (*clientv3.
 	return nil, rpctypes.ErrLeaseNotFound
 }
 
-// A doubt is followed at once while the renewals are waiting for their turn, and again if etcd does not answer.
-func TestADoubtWakesTheRenewals(t *testing.T) {
+// A suspicion is followed at once while the renewals are waiting for their turn, and again if etcd does not answer.
+func TestASuspicionWakesTheRenewals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const id, life = 7, 15 * time.Second
 		asked := 0
@@ -172,7 +157,7 @@ func TestADoubtWakesTheRenewals(t *testing.T) {
 		if asked != 0 {
 			t.Fatalf("%d questions without a reason", asked)
 		}
-		doubted := time.Now()
+		suspected := time.Now()
 		s.locked(func(c *core, now time.Time) {
 			c.get(id).suspected = now
 			s.renewSuspects()
@@ -188,10 +173,43 @@ func TestADoubtWakesTheRenewals(t *testing.T) {
 			}
 			time.Sleep(50 * time.Millisecond)
 		}
-		if took := time.Since(doubted); asked != 2 || took > renewSpacingMax+askTimeout {
+		if took := time.Since(suspected); asked != 2 || took > renewSpacingMax+askTimeout {
 			t.Errorf("the lease was found gone after %v and %d questions", took, asked)
 		}
 		s.cancel()
 		s.wg.Wait()
+	})
+}
+
+// farLease answers a renewal after a while.
+type farLease struct {
+	clientv3.Lease
+	answersAfter time.Duration
+}
+
+func (farLease) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
+	return &clientv3.LeaseTimeToLiveResponse{}, nil
+}
+
+func (l farLease) KeepAliveOnce(_ context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	time.Sleep(l.answersAfter)
+	return &clientv3.LeaseKeepAliveResponse{ID: id, TTL: 10}, nil
+}
+
+// A renewal proves that the lease lives from when it was sent: etcd may have taken it in at once.
+func TestConfirmedFromTheSending(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const id = 7
+		s := New(&clientv3.Client{Lease: farLease{answersAfter: time.Second}}, Options{TTL: 10 * time.Second})
+		granted := time.Now()
+		s.core.lease = id
+		s.core.held = []*heldLease{{id: id, life: 10 * time.Second, expires: granted.Add(10 * time.Second), confirmed: granted}}
+		time.Sleep(3 * time.Second)
+		sent := time.Now()
+		s.renewOnce(t.Context(), id, make(chan struct{}, 1))
+		s.wg.Wait()
+		if got := s.core.get(id).confirmed; !got.Equal(sent) {
+			t.Errorf("proven %v after the renewal was sent", got.Sub(sent))
+		}
 	})
 }

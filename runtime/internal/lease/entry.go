@@ -107,6 +107,9 @@ func (e *entry) setPaused(pause bool) (seq int) {
 	return e.seq
 }
 
+// close has e removed with the session's leases.
+func (e *entry) close() { e.want = gone }
+
 // retry forgets refusals, so that the keys are tried at once.
 func (e *entry) retry() {
 	e.refused = nil

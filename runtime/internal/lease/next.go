@@ -38,7 +38,7 @@ func (c *core) due(now time.Time) op {
 		return c.send(steps)
 	}
 	if h := c.revocable(now); h != nil {
-		h.revoking = true
+		h.send()
 		return revokeOp{h.id}
 	}
 	if probes := c.checks(now); len(probes) > 0 {
@@ -104,7 +104,7 @@ func (c *core) finished() bool {
 func (c *core) close(now time.Time) {
 	c.closing = true
 	for _, e := range c.entries {
-		e.want = gone
+		e.close()
 	}
 	c.sweep(now)
 }

@@ -94,6 +94,9 @@ func (a *readAccess) wasRead(now time.Time) {
 	a.denials.Reset()
 }
 
+// asKnown takes in that the key was compared with what is known of it, and is the same.
+func (a *readAccess) asKnown(now time.Time) { a.lastRead = now }
+
 // readDenied takes in that the key cannot be read. It is tried again, less and less often.
 func (a *readAccess) readDenied(now time.Time, jitter func(time.Duration) time.Duration) {
 	a.mustRead, a.lastRead, a.unreadable = false, now, true
@@ -129,6 +132,9 @@ func (f *leaseFault) leaseAtFault(now time.Time) bool {
 func (a *writeAccess) refuse(now time.Time, err error, jitter func(time.Duration) time.Duration) {
 	a.refused, a.retryAt = err, now.Add(jitter(a.refusals.Bound()))
 }
+
+// wait has the key written no earlier than after a while.
+func (a *writeAccess) wait(now time.Time, d time.Duration) { a.retryAt = now.Add(d) }
 
 // retry forgets a refusal, so that the key is tried at once.
 func (a *writeAccess) retry() { a.refused, a.retryAt = nil, time.Time{} }

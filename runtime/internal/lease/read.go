@@ -68,7 +68,7 @@ func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision i
 	c.atRevision(now, revision)
 	for i, p := range probes {
 		if kvs == nil {
-			p.s.lastRead = now
+			p.s.asKnown(now)
 		} else {
 			c.found(now, p.e, p.s, kvs[i])
 		}
@@ -183,7 +183,7 @@ func (c *core) readDenied(now time.Time, p probe) {
 // abandon gives up finding out what became of a pending write, because the key cannot be read.
 func (c *core) abandon(now time.Time, s *slot) {
 	if w := s.pending; w != nil {
-		s.pending = nil
+		s.answered()
 		c.replaceLease(now, w.lease, errUnsettled(s.key))
 	}
 }

@@ -245,8 +245,12 @@ func (s *slot) mayGo() bool {
 	return s.pending != nil && s.pending.kind == remove || slices.Contains(s.deletions, s.lease)
 }
 
-// send notes that a write is under way.
+// send notes that a write is under way, and answered that it is not any more.
 func (s *slot) send(w write) { s.pending = &w }
+func (s *slot) answered()    { s.pending = nil }
+
+// skipMark has the key removed without a mark.
+func (s *slot) skipMark() { s.marked = true }
 
 // unanswered takes in that a write may have arrived, or may yet arrive. A mark is tried once: the deletion matters more.
 func (s *slot) unanswered(w write) {

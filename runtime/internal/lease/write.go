@@ -123,7 +123,7 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 	c.writeSize.grow(len(steps))
 	c.atRevision(now, revision)
 	for i, st := range steps {
-		st.s.pending = nil
+		st.s.answered()
 		if made {
 			c.stepDone(now, st, revision)
 		} else {
@@ -161,7 +161,7 @@ func (c *core) stepDone(now time.Time, st step, revision int64) {
 // writeFailed takes in that a transaction failed or was not answered.
 func (c *core) writeFailed(now time.Time, steps []step, err error) {
 	for _, st := range steps {
-		st.s.pending = nil
+		st.s.answered()
 	}
 	switch {
 	case isLeaseNotFound(err):
@@ -202,7 +202,9 @@ func (c *core) unanswered(now time.Time, steps []step) {
 
 func (c *core) skipMarks() {
 	for e, s := range c.slots() {
-		s.marked = s.marked || e.want != present
+		if e.want != present {
+			s.skipMark()
+		}
 	}
 }
 
@@ -212,7 +214,7 @@ func (c *core) refusedStep(now time.Time, st step, err error) {
 	err = fmt.Errorf("key %q: %w", s.key, err)
 	switch {
 	case st.kind == mark:
-		s.marked = true
+		s.skipMark()
 	case st.kind != remove && st.value != s.value: // not a refusal of the present value
 	case !isDenied(err):
 		c.refuse(now, st, err)
@@ -249,7 +251,7 @@ func (c *core) leaseAtFault(now time.Time, st step, err error) bool {
 func (c *core) removalDenied(now time.Time, st step, err error) {
 	if h := c.get(st.lease); h != nil && !h.denied && st.s.refused == nil {
 		c.replaceLease(now, st.lease, err)
-		st.s.retryAt = now.Add(refusedMin)
+		st.s.wait(now, refusedMin)
 		return
 	}
 	c.refuse(now, st, err)
@@ -261,7 +263,7 @@ func (c *core) etcdFull(now time.Time, steps []step, err error) {
 	c.putsAt = now.Add(c.jitter(c.full.Bound()))
 	for _, st := range steps {
 		if st.kind == mark {
-			st.s.marked = true
+			st.s.skipMark()
 			continue
 		}
 		st.e.refuse(fmt.Errorf("put %q: %w", st.s.key, err))

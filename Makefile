@@ -173,6 +173,9 @@ generate: ## Generate all code
 golden: ## Accept the plugin's output as expected; review the diff
 	cd integration/generator && go test . -update
 
+# The packages of generated code, which integration can import.
+GENERATED = $(addprefix github.com/etcdrpc/protoc-gen-go-etcd/,$(sort $(patsubst %/,%,$(dir $(shell git ls-files 'testdata/*_etcd.pb.go')))))
+
 .PHONY: lint
 lint: MODULES += tools/release
 lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
@@ -180,6 +183,7 @@ lint: ## Check the Go and the proto files, and that go.mod is tidy and actions a
 	$(BUF) format --diff --exit-code
 	$(RELEASE) ./tidy -diff $(foreach module,$(MODULES),'$(CURDIR)/$(module)')
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
+	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
 		{ echo 'Pin these actions by commit hash, followed by a comment with the version.' >&2; exit 1; }
 

@@ -8,8 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 )
 
 // TestExportedNames says that a service has three exported names in our code, also where
@@ -61,29 +59,6 @@ func exported(file *ast.File) []string {
 	names = slices.DeleteFunc(names, func(name string) bool { return !ast.IsExported(name) })
 	slices.Sort(names)
 	return names
-}
-
-// TestVet says that the code of every case compiles beside that of the other plugins,
-// and that go vet has nothing to say of it.
-func TestVet(t *testing.T) {
-	kit.Night(t)
-	vet(t, cases(t)...)
-	vet(t, "-tags=protoopaque", "hybrid", "affinityapi")
-}
-
-// vet checks the packages of cases. An argument that is a flag goes to go vet.
-func vet(t *testing.T, cases ...string) {
-	t.Helper()
-	args := []string{"vet"}
-	for _, name := range cases {
-		if !strings.HasPrefix(name, "-") {
-			name = dataPackage + "/" + name
-		}
-		args = append(args, name)
-	}
-	if output, err := exec.CommandContext(t.Context(), "go", args...).CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, output)
-	}
 }
 
 // TestDependencies says that gRPC's xDS support, which is large, is linked where outlier

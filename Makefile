@@ -10,11 +10,15 @@ EXAMPLES := $(sort $(patsubst %/,%,$(dir $(shell \
 	git ls-files --cached --others --exclude-standard 'examples/*/buf.gen.yaml'))))
 
 BUF  := go tool -modfile='$(CURDIR)/tools/go.mod' buf
-# These two run in every module. One has a go.work, beside which the go command accepts no -modfile.
+# These run in other modules. One has a go.work, beside which the go command accepts no -modfile.
 VULN = $(shell cd tools/release && go tool -n govulncheck)
+SBOM = $(shell cd tools/release && go tool -n cyclonedx-gomod)
+LICENSES = $(shell cd tools/release && go tool -n go-licenses)
 LINT = $(shell cd tools/lint && go tool -n golangci-lint)
-# The commands of tools/release run in their own module.
-RELEASE = cd tools/release && GOWORK=off go run
+# This runs in its own module.
+RELEASE = cd tools/release && GOWORK=off go run . -C '$(CURDIR)'
+# go mod tidy in any module, with -diff to change nothing: only cmd/etcdrpc has a go.work, which go mod tidy ignores.
+TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
@@ -181,7 +185,7 @@ lint: MODULES += tools/release
 lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
 	$(BUF) lint
 	$(BUF) format --diff --exit-code
-	$(RELEASE) ./tidy -diff $(foreach module,$(MODULES),'$(CURDIR)/$(module)')
+	$(call each,$(call TIDY,-diff))
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))
 	@! grep -n 'uses:' .github/workflows/*.yml | grep -vE 'uses: [^@ ]+@[0-9a-f]{40} # v[0-9]' || \
@@ -189,22 +193,35 @@ lint: ## Check the Go and the proto files, and that go.mod is tidy and actions a
 
 .PHONY: api
 api: ## Compare the exported API of the published modules with that of the last release
-	@$(RELEASE) ./api -C '$(CURDIR)'
+	@$(RELEASE) -api
 
 # Which version to release: v1.2.3, or v1.2.3-rc.1.
 VERSION ?=
 
 .PHONY: release
 release: ## Commit and tag a release of the published modules, VERSION=v1.2.3; it pushes nothing
-	@$(RELEASE) . -C '$(CURDIR)' '$(VERSION)'
+	@$(RELEASE) '$(VERSION)'
 
 .PHONY: rehearsal
 rehearsal: ## Release a clone, and run every command of README and docs that fetches a module
 	cd tools/release && go test -count=1 -timeout 15m -v ./rehearsal -rehearse
 
+.PHONY: try
+try: ## Release a clone, and say how to fetch that in another shell, as if it were published
+	cd tools/release && go test -count=1 -timeout 0 -v -run TestRehearsal ./rehearsal -rehearse -serve
+
+# The modules that users fetch, and the licences that what they import may have.
+PUBLISHED := . etcdtest outlierdetection cmd/etcdrpc
+ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
+
 .PHONY: sbom
+sbom: MODULES := $(PUBLISHED)
+sbom: DIST = '$(CURDIR)/dist'/$$(basename $$(go list -m))
 sbom: ## Write the dependencies of the published modules, with versions and licences, to dist/
-	$(RELEASE) ./sbom -out '$(CURDIR)/dist'
+	@mkdir -p dist
+	$(call each,$(LICENSES) report --ignore github.com/etcdrpc ./... >$(DIST).licenses.csv)
+	$(call each,$(SBOM) mod -json -type library -test -licenses -short-purls -noserial -notimestamp -output $(DIST).cdx.json .)
+	$(call each,$(LICENSES) check --ignore github.com/etcdrpc --allowed_licenses=$(ALLOWED) ./...)
 
 .PHONY: vuln vuln-newest
 vuln: MODULES := $(filter-out $(LOWEST),$(MODULES))
@@ -219,7 +236,7 @@ vuln-newest:
 .PHONY: tidy
 tidy: MODULES += compat tools/release
 tidy: ## Tidy all modules
-	$(RELEASE) ./tidy $(foreach module,$(MODULES),'$(CURDIR)/$(module)')
+	$(call each,$(call TIDY))
 
 # each runs a command in every module, and fails at the end if it failed in any.
 each = @status=0; for module in $(MODULES); do echo "== $$module: $(1)"; \

@@ -8,6 +8,7 @@ go 1.26.0
 tool (
 	github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
 	github.com/google/go-licenses/v2
+	golang.org/x/exp/cmd/gorelease
 	golang.org/x/vuln/cmd/govulncheck
 )
 

@@ -1,6 +1,7 @@
 // Command release releases this repository's modules: release [-C DIR] VERSION. It updates the changelog and the versions
 // that the modules require of each other, commits both, and tags the commit for every module that users fetch. It pushes
-// nothing. If it fails, the files, the branch and the tags are as before.
+// nothing. If it fails, the files, the branch and the tags are as before. With -api it compares the exported API of the last
+// commit with that of the last release instead.
 package main
 
 import (
@@ -11,11 +12,11 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/api"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
@@ -24,26 +25,37 @@ func main() {
 	log.SetFlags(0)
 	log.SetPrefix("release: ")
 	dir := flag.String("C", ".", "the repository")
+	api := flag.Bool("api", false, "compare the API with that of the last release, and release nothing")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := release(ctx, *dir, strings.Join(flag.Args(), " "), os.Stdout); err != nil {
+	var err error
+	if *api {
+		err = compare(ctx, git.Repo{Dir: *dir}, os.Stdout)
+	} else {
+		err = release(ctx, git.Repo{Dir: *dir}, strings.Join(flag.Args(), " "), os.Stdout)
+	}
+	if err != nil {
 		stop()
 		log.Fatal(err)
 	}
 }
 
-func release(ctx context.Context, dir, version string, out io.Writer) error {
-	repo := git.Repo{Dir: dir}
+func release(ctx context.Context, repo git.Repo, version string, out io.Writer) error {
 	p, err := makePlan(ctx, repo, version)
 	if err != nil {
 		return err
 	}
-	if err := checkAPI(ctx, repo, p, out); err != nil {
+	temp, err := tempDir()
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	if err := checkAPI(ctx, repo, temp, p.Base, version, out); err != nil {
 		return err
 	}
 	fmt.Fprintln(out, "Updating what the modules require of each other, and building them as users will fetch them.")
-	staged, err := stage(ctx, repo, p)
+	staged, err := stage(ctx, repo, p, temp)
 	if err != nil {
 		return err
 	}
@@ -51,6 +63,15 @@ func release(ctx context.Context, dir, version string, out io.Writer) error {
 		return err
 	}
 	return printNext(context.WithoutCancel(ctx), repo, p, out)
+}
+
+// tempDir makes a directory, and returns its path as git prints it.
+func tempDir() (string, error) {
+	dir, err := os.MkdirTemp("", "release")
+	if err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
 }
 
 // makePlan plans the release of the repository as it is.
@@ -74,23 +95,6 @@ func makePlan(ctx context.Context, repo git.Repo, version string) (*plan.Plan, e
 		state.Files[name] = string(text)
 	}
 	return plan.New(state, version, time.Now())
-}
-
-// checkAPI returns an error if the version is too low for the changes in the API.
-func checkAPI(ctx context.Context, repo git.Repo, p *plan.Plan, out io.Writer) error {
-	if p.Base == "" {
-		fmt.Fprintln(out, "This is the first release: there is no earlier API to compare with.")
-		return nil
-	}
-	changes, err := api.Since(ctx, repo, p.Base)
-	if err != nil {
-		return fmt.Errorf("comparing the API with that of %s: %w", p.Base, err)
-	}
-	if err := plan.CheckAPI(p.Base, p.Version, changes); err != nil {
-		return err
-	}
-	fmt.Fprintln(out, plan.Summary(p.Base, changes))
-	return nil
 }
 
 // printNext prints the commands that publish the release, and those that undo it.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -117,7 +118,7 @@ func removeOld(t *testing.T, repo git.Repo) {
 func mustRelease(t *testing.T, repo git.Repo, version string) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := release(t.Context(), repo.Dir, version, &out); err != nil {
+	if err := release(t.Context(), repo, version, &out); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -127,7 +128,7 @@ func mustRelease(t *testing.T, repo git.Repo, version string) string {
 func mustRefuse(t *testing.T, repo git.Repo, version, want string) {
 	t.Helper()
 	before := everything(t, repo)
-	err := release(t.Context(), repo.Dir, version, new(bytes.Buffer))
+	err := release(t.Context(), repo, version, new(bytes.Buffer))
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("%s: %v; want %q", version, err, want)
 	}
@@ -140,7 +141,7 @@ func TestRelease(t *testing.T) {
 	repo := newSmall(t)
 	out := mustRelease(t, repo, "v0.1.0")
 	for _, want := range []string{
-		"there is no earlier API to compare with",
+		"There is no release yet",
 		"git push --atomic origin main refs/tags/etcdtest/v0.1.0 refs/tags/outlierdetection/v0.1.0 refs/tags/cmd/etcdrpc/v0.1.0\n" +
 			"  git push origin refs/tags/v0.1.0\n",
 		"git tag -d etcdtest/v0.1.0 outlierdetection/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
@@ -165,14 +166,28 @@ func TestRelease(t *testing.T) {
 		t.Errorf("it has left %s", dirty)
 	}
 	checkSums(t, repo)
+
+	// What is printed to push can be run where a branch has the tag's name.
+	run(t, repo, "branch", "v0.1.0")
+	run(t, repo, "remote", "add", "origin", t.TempDir())
+	run(t, repo, "init", "--quiet", "--bare", run(t, repo, "remote", "get-url", "origin"))
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "git push") {
+			cmd := exec.CommandContext(t.Context(), "sh", "-c", line)
+			cmd.Dir = repo.Dir
+			if text, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%s: %v\n%s", line, err, text)
+			}
+		}
+	}
 }
 
 // checkSums has the go command fetch the tags, as if they were pushed, and compare them with go.sum.
 func checkSums(t *testing.T, repo git.Repo) {
 	t.Helper()
-	env := []string{
-		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" + repo.Dir + ".insteadOf", "GIT_CONFIG_VALUE_0=https://" + modules.Root,
-		"GOPROXY=direct", "GOMODCACHE=" + filepath.Join(t.TempDir(), "mod"), "GOFLAGS=-modcacherw", "GONOSUMDB=*", "GOWORK=off",
+	env, err := repo.Env(t.Context(), filepath.Join(t.TempDir(), "mod"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"mod", "verify"}, {"vet", "./..."}} {
 		if _, err := command.Run(t.Context(), filepath.Join(repo.Dir, "cmd/etcdrpc"), env, "go", args...); err != nil {
@@ -183,21 +198,19 @@ func checkSums(t *testing.T, repo git.Repo) {
 
 func TestNextReleases(t *testing.T) {
 	repo := newSmall(t)
+	run(t, repo, "config", "column.ui", "always") // tags are found however the user has git show them
 	mustRelease(t, repo, "v0.1.0")
 
 	addNew(t, repo, "etcdtest")
-	mustRefuse(t, repo, "v0.1.1", "v0.1.1 would have to be v0.2.0 or later:\n  compatible: "+modules.Root+"/etcdtest: New: added")
+	mustRefuse(t, repo, "v0.1.1", "v0.1.1 would have to be v0.2.0 or later:\n# "+modules.Root+"/etcdtest\n## compatible changes\nNew: added")
 	mustRefuse(t, repo, "v0.1.0", "the tag v0.1.0 exists\nthe tag etcdtest/v0.1.0 exists")
-	out := mustRelease(t, repo, "v0.2.0")
-	if want := "at least v0.2.0:\n  compatible: " + modules.Root + "/etcdtest: New: added"; !strings.Contains(out, want) {
-		t.Errorf("it says\n%s\nwithout %q", out, want)
+	if out := mustRelease(t, repo, "v0.2.0"); !strings.Contains(out, "New: added") {
+		t.Errorf("it says\n%s", out)
 	}
 
-	write(t, repo, "runtime/runtime.go", "// Package runtime is small.\npackage runtime\n")
 	write(t, repo, "internal/secret/more.go", "package secret\n\n// More is more.\nconst More = 1\n")
-	list(t, repo, "Old is gone.")
-	commitAll(t, repo)
-	mustRefuse(t, repo, "v0.2.1", "v0.2.1 would have to be v0.3.0 or later:\n  not compatible: "+modules.Root+"/runtime.Old: removed")
+	removeOld(t, repo)
+	mustRefuse(t, repo, "v0.2.1", "v0.2.1 would have to be v0.3.0 or later:\n# "+modules.Root+"/runtime\n## incompatible changes\nOld: removed")
 	mustRelease(t, repo, "v0.3.0")
 	if text := read(t, repo, "CHANGELOG.md"); !strings.Contains(text, "## Unreleased\n\n## [v0.3.0] - ") || !strings.Contains(text, "## [v0.2.0] - ") {
 		t.Errorf("the changelog is\n%s", text)
@@ -219,31 +232,11 @@ func TestCloneWithoutTags(t *testing.T) {
 	}
 }
 
-// TestCandidateBecomesVersion says that a version can follow its candidate with nothing changed in between.
-func TestCandidateBecomesVersion(t *testing.T) {
+// TestCandidates says that a version can follow its candidate with nothing changed in between, and that a fix can be released while
+// there are candidates of the next minor version.
+func TestCandidates(t *testing.T) {
 	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0-rc.1")
-	mustRelease(t, repo, "v0.1.0")
-}
-
-// TestIgnoredFiles says that what git ignores is no part of the API.
-func TestIgnoredFiles(t *testing.T) {
-	repo := newSmall(t)
-	write(t, repo, ".gitignore", "scratch.go\n")
-	commitAll(t, repo)
-	mustRelease(t, repo, "v0.1.0")
-	write(t, repo, "runtime/scratch.go", "package runtime\n\n// Scratch is not committed.\nfunc Scratch() {}\n")
-	list(t, repo, "A fix.")
-	commitAll(t, repo)
-	out := mustRelease(t, repo, "v0.1.1")
-	if strings.Contains(out, "Scratch") {
-		t.Error(out)
-	}
-}
-
-// TestFixBesideCandidates says that a fix can be released while there are candidates of the next minor version.
-func TestFixBesideCandidates(t *testing.T) {
-	repo := newSmall(t)
 	mustRelease(t, repo, "v0.1.0")
 	addNew(t, repo, "runtime")
 	mustRelease(t, repo, "v0.2.0-rc.1")
@@ -251,6 +244,16 @@ func TestFixBesideCandidates(t *testing.T) {
 	run(t, repo, "rm", "-q", "runtime/new.go")
 	commitAll(t, repo)
 	mustRelease(t, repo, "v0.1.1")
+}
+
+// TestCarriageReturns says that a release is possible where git writes files with carriage returns.
+func TestCarriageReturns(t *testing.T) {
+	repo := newSmall(t)
+	run(t, repo, "config", "core.autocrlf", "true")
+	run(t, repo, "rm", "-rq", "--cached", ".")
+	run(t, repo, "reset", "--hard", "--quiet")
+	mustRelease(t, repo, "v0.1.0")
+	checkSums(t, repo)
 }
 
 func TestRefusals(t *testing.T) {
@@ -268,12 +271,8 @@ func TestRefusals(t *testing.T) {
 			write(t, r, "cmd/etcdrpc/main_test.go", strings.Replace(small["cmd/etcdrpc/main_test.go"], "Start()", "Begin()", 1))
 			commitAll(t, r)
 		}, "v0.1.0", "undefined: etcdtest.Begin"},
-		{"a hook that refuses", func(t *testing.T, r git.Repo) { hook(t, r, "exit 1") }, "v0.1.0", "git commit"},
-		{"an interrupted commit", func(t *testing.T, r git.Repo) { hook(t, r, "kill -INT $PPID") }, "v0.1.0", "git commit"},
 		{"an interrupted tag", func(t *testing.T, r git.Repo) { interrupt(t, r, "etcdtest/v0.1.0") }, "v0.1.0", "git tag"},
 		{"an interrupted last tag", func(t *testing.T, r git.Repo) { interrupt(t, r, "v0.1.0") }, "v0.1.0", "git tag"},
-		{"a hook that leaves a file", func(t *testing.T, r git.Repo) { hook(t, r, "mkdir -p out && echo report >out/report; exit 1") }, "v0.1.0", "git commit"},
-		{"a hook that changes", func(t *testing.T, r git.Repo) { hook(t, r, "echo more >> LICENSE; git add LICENSE") }, "v0.1.0", "is not what was built"},
 		{"a tag where a tag needs a directory", func(t *testing.T, r git.Repo) { run(t, r, "tag", "cmd") }, "v0.1.0", "cmd/etcdrpc/v0.1.0"},
 	}
 	for _, tt := range tests {
@@ -287,24 +286,12 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// hook makes git run commands before each commit.
-func hook(t *testing.T, repo git.Repo, commands string) {
-	t.Helper()
-	writeHook(t, repo, "pre-commit", commands)
-}
-
 // interrupt makes git interrupt itself once it has made a tag, the first time.
 func interrupt(t *testing.T, repo git.Repo, tag string) {
 	t.Helper()
-	writeHook(t, repo, "reference-transaction",
-		`[ "$1" = committed ] && grep -q 'refs/tags/`+tag+`$' && mkdir .git/interrupted && kill -INT $PPID; exit 0`)
-}
-
-func writeHook(t *testing.T, repo git.Repo, name, commands string) {
-	t.Helper()
-	file := filepath.Join(".git", "hooks", name)
-	write(t, repo, file, "#!/bin/sh\n"+commands+"\n")
-	if err := os.Chmod(filepath.Join(repo.Dir, file), 0o700); err != nil {
+	hook := filepath.Join(".git", "hooks", "reference-transaction")
+	write(t, repo, hook, "#!/bin/sh\n[ \"$1\" = committed ] && grep -q 'refs/tags/"+tag+"$' && mkdir .git/interrupted && kill -INT $PPID; exit 0\n")
+	if err := os.Chmod(filepath.Join(repo.Dir, hook), 0o700); err != nil {
 		t.Fatal(err)
 	}
 }

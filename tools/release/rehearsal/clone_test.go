@@ -1,13 +1,13 @@
 package rehearsal
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/mod/semver"
-
+	execute "github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
 )
@@ -21,7 +21,16 @@ func newClone(t *testing.T) git.Repo {
 	} {
 		t.Setenv(name, value)
 	}
+	index := []string{"GIT_INDEX_FILE=" + filepath.Join(t.TempDir(), "index")} // the user's stays as it is
+	var tree []byte
+	for _, args := range [][]string{{"read-tree", "HEAD"}, {"add", "--all", ":/"}, {"write-tree"}} {
+		var err error
+		if tree, err = execute.Run(t.Context(), repository, index, "git", args...); err != nil {
+			t.Fatal(err)
+		}
+	}
 	source := git.Repo{Dir: repository}
+	commit := mustGit(t, source, "commit-tree", "-p", "HEAD", "-m", "Commit the changes", strings.TrimSpace(string(tree)))
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -30,38 +39,11 @@ func newClone(t *testing.T) git.Repo {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run(t, clone, "checkout", "--quiet", "-B", plan.Branch)
-	run(t, clone, "rm", "--quiet", "-r", ".")
-	for _, name := range strings.Split(strings.TrimSuffix(run(t, source, "ls-files", "-z", "--full-name", "--cached", "--others", "--exclude-standard", ":/"), "\x00"), "\x00") {
-		copyFile(t, filepath.Join(repository, name), filepath.Join(clone.Dir, name))
-	}
-	commitAll(t, clone, "Commit the changes")
+	mustGit(t, clone, "checkout", "--quiet", "-B", plan.Branch, commit)
 	return clone
 }
 
-// copyFile copies a file if it exists.
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	info, err := os.Stat(from)
-	if os.IsNotExist(err) {
-		return
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, content, info.Mode().Perm()); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func run(t *testing.T, repo git.Repo, args ...string) string {
+func mustGit(t *testing.T, repo git.Repo, args ...string) string {
 	t.Helper()
 	out, err := repo.Git(t.Context(), args...)
 	if err != nil {
@@ -70,32 +52,22 @@ func run(t *testing.T, repo git.Repo, args ...string) string {
 	return out
 }
 
-func commitAll(t *testing.T, repo git.Repo, message string) {
-	t.Helper()
-	run(t, repo, "add", "--all")
-	run(t, repo, "commit", "--quiet", "--no-verify", "--allow-empty", "--message", message)
-}
-
-// change appends to a file of the clone, lists that as unreleased, and commits both.
+// change writes a file of the clone, lists that as unreleased, and commits both.
 func change(t *testing.T, clone git.Repo, name, text string) {
 	t.Helper()
-	edit(t, clone, name, func(old string) string { return old + text })
-	edit(t, clone, plan.Changelog, func(old string) string {
-		return strings.Replace(old, "## Unreleased\n", "## Unreleased\n\n### Changed\n\n- What the rehearsal changes.\n", 1)
-	})
-	commitAll(t, clone, "Change")
-}
-
-func edit(t *testing.T, clone git.Repo, name string, by func(string) string) {
-	t.Helper()
-	file := filepath.Join(clone.Dir, name)
-	text, err := os.ReadFile(file)
+	changelog := filepath.Join(clone.Dir, plan.Changelog)
+	old, err := os.ReadFile(changelog)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte(by(string(text))), 0o600); err != nil {
-		t.Fatal(err)
+	listed := strings.Replace(string(old), "## Unreleased\n", "## Unreleased\n\n### Changed\n\n- What the rehearsal changes.\n", 1)
+	for file, text := range map[string]string{changelog: listed, filepath.Join(clone.Dir, name): text} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
+	mustGit(t, clone, "add", "--all")
+	mustGit(t, clone, "commit", "--quiet", "--no-verify", "--message", "Change")
 }
 
 // next returns the next minor version after all that are tagged.
@@ -105,9 +77,11 @@ func next(t *testing.T, clone git.Repo) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	last := plan.Last(tags)
-	if last == "" {
-		return "v0.1.0"
+	var major, minor int
+	if last := plan.Last(tags); last != "" {
+		if _, err := fmt.Sscanf(last, "v%d.%d", &major, &minor); err != nil {
+			t.Fatal(err)
+		}
 	}
-	return plan.Lowest(semver.Canonical(strings.TrimSuffix(last, semver.Prerelease(last))), []plan.Change{{Compatible: true}})
+	return fmt.Sprintf("v%d.%d.0", major, minor+1)
 }

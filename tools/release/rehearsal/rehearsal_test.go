@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"strings"
@@ -16,10 +18,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/git"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/plan"
-	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/proxy"
 )
 
-var rehearse = flag.Bool("rehearse", false, "make the release, which takes minutes the first time")
+var (
+	rehearse = flag.Bool("rehearse", false, "make the release, which takes minutes the first time")
+	serve    = flag.Bool("serve", false, "serve the release to be tried, instead of running the commands")
+)
 
 // TestRehearsal releases a clone, and runs the documents' commands that fetch the release.
 func TestRehearsal(t *testing.T) {
@@ -28,18 +32,21 @@ func TestRehearsal(t *testing.T) {
 	}
 	start := time.Now()
 	clone := newClone(t)
-	change(t, clone, plan.Changelog, "")
+	change(t, clone, "rehearsal", "")
 	version := next(t, clone)
 	timed(t, "make release", func() { t.Log(mustMake(t, clone, "release", "VERSION="+version)) })
 	checkRelease(t, clone, version)
 	timed(t, "make sbom", func() { t.Log(mustMake(t, clone, "sbom")) })
 
-	served, err := proxy.Start(t.Context(), clone)
-	if err != nil {
+	r := &released{version: version}
+	var err error
+	if r.env, err = clone.Env(t.Context(), moduleCache(t)); err != nil {
 		t.Fatal(err)
 	}
-	defer served.Close()
-	r := &released{version: version, proxy: served, cache: moduleCache(t)}
+	if *serve {
+		r.serve(t)
+		return
+	}
 	for _, c := range commands(t) {
 		if k, ok := c.kind(); ok && k.check != "" {
 			t.Run(c.page+" "+k.name, func(t *testing.T) { r.run(t, c, k) })
@@ -80,11 +87,11 @@ func mustMake(t *testing.T, clone git.Repo, args ...string) string {
 func checkRelease(t *testing.T, clone git.Repo, version string) {
 	t.Helper()
 	for _, m := range modules.All {
-		if run(t, clone, "rev-parse", m.Tag(version)+"^{commit}") != run(t, clone, "rev-parse", plan.Branch) {
+		if mustGit(t, clone, "rev-parse", m.Tag(version)+"^{commit}") != mustGit(t, clone, "rev-parse", plan.Branch) {
 			t.Errorf("%s is not the commit of %s", m.Tag(version), plan.Branch)
 		}
 	}
-	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" {
+	if dirty := mustGit(t, clone, "status", "--porcelain"); dirty != "" {
 		t.Errorf("the release left %s", dirty)
 	}
 	changelog, err := os.ReadFile(filepath.Join(clone.Dir, plan.Changelog))
@@ -96,11 +103,22 @@ func checkRelease(t *testing.T, clone git.Repo, version string) {
 	}
 }
 
-// released is a release that a proxy serves.
+// released is a release that the go command fetches from a clone.
 type released struct {
 	version string
-	proxy   *proxy.Proxy
-	cache   string // the module cache of its users
+	env     []string // in which it does
+}
+
+// serve prints how to try the release, and waits until it is interrupted.
+func (r *released) serve(t *testing.T) {
+	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	fmt.Printf("\n%s is served until you press ^C. To fetch it in another shell as if it were published:\n\n", r.version)
+	for _, variable := range append(r.env, "GOSUMDB=off") {
+		name, value, _ := strings.Cut(variable, "=")
+		fmt.Printf("export %s='%s'\n", name, value)
+	}
+	<-ctx.Done()
 }
 
 // run runs a command of a page, and checks that it gets the version.
@@ -137,14 +155,14 @@ func moduleCache(t *testing.T) string {
 	return dir
 }
 
-// script runs a bash script in a directory, where the go command fetches from the proxy, and returns its output.
+// script runs a bash script in a directory, where the go command fetches the release, and returns its output.
 func (r *released) script(t *testing.T, dir, script string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script)
 	cmd.Dir = dir
-	cmd.Env = append(append(plain(), r.proxy.Env(r.cache)...), "GOSUMDB=off", "GOBIN="+filepath.Join(t.TempDir(), "gobin"), "TMPDIR="+t.TempDir())
+	cmd.Env = append(append(plain(), r.env...), "GOSUMDB=off", "GOBIN="+filepath.Join(t.TempDir(), "gobin"), "TMPDIR="+t.TempDir())
 	// A group of its own, so that its background jobs can be killed with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -179,38 +197,29 @@ func plain() (env []string) {
 
 // checkDevelopment checks that after a release, cmd/etcdrpc is built with what is beside it, and tidy.
 func checkDevelopment(t *testing.T, clone git.Repo) {
-	for dir, args := range map[string][]string{
-		"cmd/etcdrpc":   {"vet", "./..."},
-		"tools/release": {"run", "./tidy", "-diff", "../../cmd/etcdrpc"},
-	} {
-		cmd := exec.CommandContext(t.Context(), "go", args...)
-		cmd.Dir, cmd.Env = filepath.Join(clone.Dir, dir), append(plain(), "GOPROXY=off")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("go %s in %s: %v\n%s", strings.Join(args, " "), dir, err, out)
-		}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", "../../tools/tidy -diff && go vet ./...")
+	cmd.Dir, cmd.Env = filepath.Join(clone.Dir, "cmd/etcdrpc"), append(plain(), "GOPROXY=off")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 
 // checkNext checks that the next minor version may add to the API, and that a patch version may not take from it.
 func checkNext(t *testing.T, clone git.Repo) {
-	const file, function = "runtime/statuspage/rehearsal.go", "package statuspage\n\n// Rehearsed is new.\nfunc Rehearsed() {}\n"
-	if err := os.WriteFile(filepath.Join(clone.Dir, file), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	change(t, clone, file, function)
+	const file, empty = "runtime/statuspage/rehearsal.go", "package statuspage\n"
+	change(t, clone, file, empty+"\n// Rehearsed is new.\nfunc Rehearsed() {}\n")
 	minor := next(t, clone)
 	timed(t, "make release "+minor, func() { t.Log(mustMake(t, clone, "release", "VERSION="+minor)) })
 
-	edit(t, clone, file, func(string) string { return "package statuspage\n" })
-	change(t, clone, file, "")
-	before := run(t, clone, "for-each-ref")
-	patch := plan.Lowest(minor, nil)
+	change(t, clone, file, empty)
+	before := mustGit(t, clone, "for-each-ref")
+	patch := strings.TrimSuffix(minor, "0") + "1"
 	out, err := runMake(t, clone, "release", "VERSION="+patch)
 	t.Logf("make release %s:\n%s", patch, out)
-	if want := "runtime/statuspage.Rehearsed: removed"; err == nil || !strings.Contains(out, want) {
+	if want := "Rehearsed: removed"; err == nil || !strings.Contains(out, want) {
 		t.Errorf("%v; want %q", err, want)
 	}
-	if dirty := run(t, clone, "status", "--porcelain"); dirty != "" || run(t, clone, "for-each-ref") != before {
-		t.Errorf("the refused release left %q, %s", dirty, run(t, clone, "for-each-ref"))
+	if after := mustGit(t, clone, "for-each-ref") + mustGit(t, clone, "status", "--porcelain"); after != before {
+		t.Errorf("the refused release left %s", after)
 	}
 }

@@ -1,12 +1,15 @@
-// Package git runs git in a repository.
+// Package git runs git in a repository, and has the go command fetch from one.
 package git
 
 import (
 	"context"
+	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
+	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/modules"
 )
 
 // A Repo is a git repository, or a directory in one.
@@ -45,12 +48,24 @@ func (r Repo) Clone(ctx context.Context, dir string) (Repo, error) {
 	return Repo{dir}, err
 }
 
-// Checkout makes a clone in dir and checks out a revision there.
-func (r Repo) Checkout(ctx context.Context, dir, revision string) error {
-	clone, err := r.Clone(ctx, dir)
+// Env returns an environment in which the go command fetches the modules of this repository from the tags here, as if they were
+// pushed, and all others from the user's module cache or GOPROXY. The module cache modcache must not be the user's, since the
+// tags may never be pushed, and no older than they are. With -trimpath, builds are shared by all such caches.
+func (r Repo) Env(ctx context.Context, modcache string) ([]string, error) {
+	out, err := command.Run(ctx, r.Dir, nil, "go", "env", "GOMODCACHE", "GOPROXY", "GOVCS")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = clone.Git(ctx, "checkout", "--quiet", "--detach", revision)
-	return err
+	user := strings.Split(string(out), "\n")
+	cache := url.URL{Scheme: "file", Path: filepath.ToSlash(filepath.Join(user[0], "cache", "download"))}
+	return []string{
+		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=url.file://" + r.Dir + ".insteadOf", "GIT_CONFIG_VALUE_0=https://" + modules.Root,
+		"GONOPROXY=" + modules.Root, "GONOSUMDB=" + modules.Root, "GOPRIVATE=none",
+		"GOVCS=" + strings.TrimSuffix(modules.Root+":git,"+user[2], ","),
+		"GOPROXY=" + cache.String() + "," + user[1], "GOMODCACHE=" + modcache,
+		"GOWORK=off", "GOFLAGS=-modcacherw -trimpath", "GOBIN=",
+		// The go command takes a released version to be the same for good, and keeps an index of it beside what it has
+		// built: where a release is tried again, it would look for the files of the last time.
+		"GODEBUG=goindex=0",
+	}, nil
 }

@@ -24,21 +24,8 @@ var All = []Module{
 // Path returns the module's path.
 func (m Module) Path() string { return path.Join(Root, m.Dir) }
 
-// Name returns the last element of the module's path.
-func (m Module) Name() string { return path.Base(m.Path()) }
-
 // File returns the path in the repository of a file of the module.
 func (m Module) File(name string) string { return path.Join(m.Dir, name) }
 
 // Tag returns the module's tag for a version.
 func (m Module) Tag(version string) string { return path.Join(m.Dir, version) }
-
-// ByPath returns the module with a module path.
-func ByPath(path string) (Module, bool) {
-	for _, m := range All {
-		if m.Path() == path {
-			return m, true
-		}
-	}
-	return Module{}, false
-}

@@ -18,17 +18,10 @@ func checkVersion(version string) error {
 	switch {
 	case version == "":
 		return errors.New("there is no version: name it, as in make release VERSION=v1.2.3")
-	case !semver.IsValid(version) || semver.Canonical(version)+semver.Build(version) != version:
+	case semver.Canonical(version) != version || module.IsPseudoVersion(version):
 		return fmt.Errorf("%q is not a semantic version of the form v1.2.3 or v1.2.3-rc.1", version)
-	case semver.Build(version) != "":
-		return fmt.Errorf("%q has build metadata, which the go command does not accept in a tag: leave out %q", version, semver.Build(version))
-	case module.IsPseudoVersion(version):
-		return fmt.Errorf("%q has the form that the go command gives to commits without a tag", version)
 	}
-	if module.CheckPathMajor(version, "") != nil {
-		return fmt.Errorf("%q does not fit the module path %s, which would have to end in /%s", version, modules.Root, semver.Major(version))
-	}
-	return nil
+	return module.CheckPathMajor(version, "")
 }
 
 // checkTags returns an error if version cannot be the next one after those that are tagged. A candidate comes after all. A

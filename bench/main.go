@@ -44,7 +44,6 @@ func main() {
 	}
 	names := flag.String("scenario", "", "scenarios to run, separated by commas; by default all but "+strings.Join(extras(), ", "))
 	rounds := flag.Int("rounds", 5, "runs of each peer; five are the least that give an interval")
-	corpus := flag.String("corpus", os.Getenv("CORPUS"), "a plugin request, gzipped or not, for the scenario generator")
 	render := flag.Bool("render", false, "run nothing; write the documents again")
 	flag.Parse()
 	chosen, err := choose(*names, *rounds, flag.Args())
@@ -56,14 +55,14 @@ func main() {
 	if *render {
 		chosen = nil
 	}
-	if err := run(ctx, chosen, *rounds, *corpus); err != nil {
+	if err := run(ctx, chosen, *rounds); err != nil {
 		stop()
 		log.Fatal(err)
 	}
 }
 
 // run measures the scenarios, and writes the documents.
-func run(ctx context.Context, chosen []*scenarios.Scenario, rounds int, corpus string) error {
+func run(ctx context.Context, chosen []*scenarios.Scenario, rounds int) error {
 	known, err := results.Load(resultsFile)
 	if err != nil {
 		return fmt.Errorf("%s: %w", resultsFile, err)
@@ -77,7 +76,7 @@ func run(ctx context.Context, chosen []*scenarios.Scenario, rounds int, corpus s
 	}
 	defer os.RemoveAll(dir)
 	began := time.Now()
-	o := scenarios.Options{Rounds: rounds, Corpus: corpus, Machine: machine()}
+	o := scenarios.Options{Rounds: rounds, Machine: machine()}
 	if slices.ContainsFunc(chosen, (*scenarios.Scenario).NeedsGoZero) {
 		if o.GoZero, err = buildGoZero(ctx, dir); err != nil {
 			return err

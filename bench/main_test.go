@@ -27,7 +27,7 @@ func TestChoose(t *testing.T) {
 }
 
 func TestChooseByDefault(t *testing.T) {
-	if got, want := extras(), []string{"generator", "rest", "scale"}; !slices.Equal(got, want) {
+	if got, want := extras(), []string{"rest", "scale"}; !slices.Equal(got, want) {
 		t.Errorf("by name alone: %q, want %q", got, want)
 	}
 	chosen, err := choose("", 5, nil)

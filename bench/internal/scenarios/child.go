@@ -63,13 +63,11 @@ var roles = map[string]func(*child) (map[string]float64, error){
 	"arrivals":  childArrivals,
 	"sequence":  childSequence,
 	"follow":    childFollow,
-	"update":    childUpdate,
 	"cold":      childCold,
 	"rest":      childRest,
 	"conns":     childConns,
 	"register":  childRegister,
 	"rpc":       childRPC,
-	"instances": childInstances,
 	"slow":      childSlow,
 	"recover":   childRecover,
 	"away":      childAway,
@@ -79,7 +77,6 @@ var roles = map[string]func(*child) (map[string]float64, error){
 	"backends":  childBackends,
 	"calls":     childCalls,
 	"joins":     childJoins,
-	"start":     childStart,
 }
 
 // child is a measured process, seen from inside.

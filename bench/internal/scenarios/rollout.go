@@ -40,29 +40,6 @@ func runRollout(ctx context.Context, b *bench) error {
 	})
 }
 
-var churnScenario = &Scenario{
-	run: runChurn,
-	Scenario: report.Scenario{
-		Name: "churn", Title: "500 changes a second among 1,000 endpoints",
-		About: "For 2 s an endpoint comes or goes every 2 ms.",
-		Peers: finders, Base: peerFloor,
-		Metrics: []metric{
-			{Name: "CPU ms", Ratio: true, Plot: true},
-			{Name: "allocated MB", Ratio: true},
-			{Name: "updates"},
-		},
-		Targets: []target{{Case: "20 connections", Metric: "CPU ms", Limit: 1.5, Of: []string{peerFloor}}},
-	},
-}
-
-// runChurn makes 500 changes a second.
-func runChurn(ctx context.Context, b *bench) error {
-	const size, replaced, limit = 1000, 500, 4 * time.Second
-	return b.follow(ctx, []int{20}, size, limit, func(ctx context.Context, etcd *server, style style) (int, error) {
-		return replaced, etcd.rollout(ctx, style, size, replaced, 2*time.Millisecond)
-	})
-}
-
 // follow measures what connections spend on following changes, which change makes; it returns how
 // many endpoints it has put. They know the last change by limit, or have missed it.
 func (b *bench) follow(ctx context.Context, conns []int, size int, limit time.Duration, change func(context.Context, *server, style) (int, error)) error {

@@ -15,7 +15,6 @@
 //	backends.go   what they call
 //	stub.go       what stands in place of gRPC
 //	probe.go      ... in place of the load balancing policy
-//	silence.go    ... and in place of the network
 //	change.go, …  each scenario: what it does, its targets, and how its figures are shown
 package scenarios
 
@@ -48,20 +47,15 @@ func All() []*Scenario {
 		changeScenario,
 		sequenceScenario,
 		rolloutScenario,
-		churnScenario,
-		updateScenario,
 		coldScenario,
 		connsScenario,
 		registrationsScenario,
 		rpcScenario,
-		instancesScenario,
 		slowScenario,
 		callsScenario,
 		joinsScenario,
-		startScenario,
 		recoveryScenario,
 		awayScenario,
-		generatorScenario,
 		restScenario,
 		scaleScenario,
 	}
@@ -70,7 +64,6 @@ func All() []*Scenario {
 // Options say how a scenario is run.
 type Options struct {
 	Rounds  int    // runs of each peer
-	Corpus  string // the request of the scenario generator: a file; "" makes one up
 	GoZero  string // the program cmd/gozero
 	Machine string // what measures, in words
 }

@@ -159,20 +159,3 @@ func (s Shares) String() string {
 	slices.Sort(parts)
 	return strings.Join(parts, ", ")
 }
-
-// NothingLeft fails if there is a key or a lease in etcd.
-func (s *Stage) NothingLeft(ctx context.Context) error {
-	keys, err := s.Etcd.Admin().Get(ctx, "", clientv3.WithPrefix(), clientv3.WithKeysOnly())
-	if err != nil {
-		return err
-	}
-	leases, err := s.Etcd.Admin().Leases(ctx)
-	if err != nil {
-		return err
-	}
-	if len(keys.Kvs)+len(leases.Leases) > 0 {
-		return fmt.Errorf("left in etcd are %v and %v", keys.Kvs, leases.Leases)
-	}
-	s.Say("nothing is left in etcd")
-	return nil
-}

@@ -39,8 +39,9 @@ func TestMain(m *testing.M) {
 type tests struct{ *testing.M }
 
 func (all tests) Run() int {
-	new(settings).flags().VisitAll(func(f *pflag.Flag) { os.Unsetenv(variable(f)) })
-	if err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0)))); err != nil {
+	err := flag.Set("test.parallel", strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
+	new(settings).flags().VisitAll(func(f *pflag.Flag) { err = errors.Join(err, os.Unsetenv(variable(f))) })
+	if err != nil {
 		panic(err)
 	}
 	return all.M.Run()

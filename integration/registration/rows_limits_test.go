@@ -28,7 +28,6 @@ func TestG22_NoSpace(t *testing.T) {
 	start := time.Now()
 	must(t, closed.Close(kit.Bounded(t, soon)))
 	report.Took(t, "G22", "closed while etcd has no space left", time.Since(start))
-	start = time.Now()
 	must(t, paused.Pause(kit.Bounded(t, soon)))
 	delete(want, service(0)+"/"+addr(0))
 	delete(want, service(1)+"/"+addr(0))

@@ -65,7 +65,7 @@ func (i Instance) Register(to grpc.ServiceRegistrar, service string, methods ...
 }
 
 func (i Instance) handler(full string) grpc.MethodHandler {
-	answer := func(ctx context.Context, _ any) (any, error) {
+	answer := func(ctx context.Context, _ any) (any, error) { //nolint:unparam // as gRPC's interceptors want it
 		if full == Lead {
 			i.Led(ctx)
 		}

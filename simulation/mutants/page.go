@@ -61,7 +61,7 @@ func writePage(file string, outcomes []outcome, seeds int, took time.Duration) e
 	}
 	var text bytes.Buffer
 	err := page.Execute(&text, map[string]any{
-		"Mutants": len(outcomes), "Noticed": total.Push + total.Night, "Counts": append(counts, total), "Total": total,
+		"Mutants": len(outcomes), "Noticed": total.Push + total.Night, "Counts": counts, "Total": total,
 		"Seeds": seeds, "Rows": rows.String(), "Day": time.Now().Format(time.DateOnly), "Minutes": fmt.Sprintf("%.0f", took.Minutes()),
 		"Machine": fmt.Sprintf("%s/%s, %d cores, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
 	})

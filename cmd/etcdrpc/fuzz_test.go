@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -113,11 +112,7 @@ func FuzzDiff(f *testing.F) {
 		if n := int(times); len(before)*n < serviceconfig.MaxSize && len(after)*n < serviceconfig.MaxSize {
 			before, after = before+strings.Repeat("\n"+before, n), after+strings.Repeat("\n"+after, n)
 		}
-		start := time.Now()
 		shown := output.Diff(before, after)
-		if took := time.Since(start); took > 10*time.Second {
-			t.Fatalf("took %v for %d and %d bytes", took, len(before), len(after))
-		}
 		var a, b []string
 		for line := range strings.SplitSeq(strings.TrimSuffix(shown, "\n"), "\n") {
 			switch {

@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/balancer"
@@ -395,14 +394,8 @@ func TestS5_HostileTextsAreCheap(t *testing.T) {
 		}
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		start := time.Now()
 		c, err := ParseLive(text)
-		took := time.Since(start)
 		runtime.ReadMemStats(&after)
-		// Milliseconds on a quiet machine; with the race detector on a busy one, more.
-		if limit := 5 * time.Second; took > limit {
-			t.Errorf("%s took %v, want less than %v", name, took, limit)
-		}
 		// No more than a hundred bytes for each byte.
 		if got := after.TotalAlloc - before.TotalAlloc; got > 100*MaxSize {
 			t.Errorf("%s allocated %d bytes", name, got)
@@ -413,7 +406,7 @@ func TestS5_HostileTextsAreCheap(t *testing.T) {
 		if c != nil && len(c.JSON()) > 4*MaxSize {
 			t.Errorf("%s is written in %d bytes", name, len(c.JSON()))
 		}
-		t.Logf("%-15s %8v %9d bytes, accepted %v", name, took.Round(time.Microsecond), after.TotalAlloc-before.TotalAlloc, err == nil)
+		t.Logf("%-15s %9d bytes, accepted %v", name, after.TotalAlloc-before.TotalAlloc, err == nil)
 	}
 }
 

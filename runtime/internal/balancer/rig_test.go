@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/peer"
@@ -34,6 +35,7 @@ type server struct {
 	open        atomic.Int64
 	calls       atomic.Int64
 	gate        atomic.Pointer[chan struct{}] // accepts once it is closed
+	waiting     atomic.Int64                  // at the gate
 	grpc        *grpc.Server
 }
 
@@ -48,6 +50,7 @@ func (l gated) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	if gate := l.s.gate.Load(); gate != nil {
+		l.s.waiting.Add(1)
 		<-*gate
 	}
 	l.s.connections.Add(1)
@@ -74,6 +77,7 @@ func serve(t *testing.T, spec string) *server {
 		t.Fatal(err)
 	}
 	s := &server{Endpoint: *attr.Endpoint(ends(spec)[0])}
+	holdPort(t, lis)
 	s.Addr = lis.Addr().String()
 	served := parseClass(s.Metadata[endpoint.MethodsName])
 	s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
@@ -92,6 +96,22 @@ func serve(t *testing.T, spec string) *server {
 	go func() { defer close(done); _ = s.grpc.Serve(gated{lis, s}) }()
 	t.Cleanup(func() { s.grpc.Stop(); <-done })
 	return s
+}
+
+// holdPort has the port of a listener be nobody else's until the test ends, also when the listener is closed: then it
+// refuses connections. A connection has it that the listener accepted.
+func holdPort(t *testing.T, lis net.Listener) {
+	t.Helper()
+	far, err := net.Dial("tcp", lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = far.Close() })
+	near, err := lis.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = near.Close() })
 }
 
 func serveAll(t *testing.T, specs ...string) []*server {
@@ -113,12 +133,28 @@ func endpoints(servers []*server) []resolver.Endpoint {
 	return all
 }
 
+// lastBuilt is the policy that gRPC has built last. UpdateState returns once the policy has the state, so a rig finds its
+// own there.
+var lastBuilt atomic.Pointer[policy]
+
+// noting builds the policies of rigs.
+type noting struct{ builder }
+
+func (n noting) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	b := n.builder.Build(cc, opts)
+	lastBuilt.Store(b.(*policy))
+	return b
+}
+
+func init() { balancer.Register(noting{}) }
+
 // rig is a real gRPC connection over the policy, told its state by hand.
 type rig struct {
 	t        *testing.T
 	client   *attr.Client
 	resolver *manual.Resolver
 	conn     *grpc.ClientConn
+	policy   *policy // set by the first hand
 	sequence uint64
 
 	mu      sync.Mutex
@@ -164,6 +200,19 @@ func (r *rig) hand(config string, s *attr.State) {
 		r.t.Fatal(parsed.Err)
 	}
 	r.resolver.UpdateState(attr.SetState(resolver.State{Endpoints: s.Endpoints, ServiceConfig: parsed}, s))
+	if r.policy == nil {
+		r.policy = lastBuilt.Load()
+	}
+}
+
+// inForce waits until what was handed down last is what calls go by.
+func (r *rig) inForce() {
+	r.t.Helper()
+	eventually(r.t, "the last plan serves", func() bool {
+		r.policy.calls.Lock()
+		defer r.policy.calls.Unlock()
+		return r.policy.core.waiting == nil
+	})
 }
 
 // call makes one call and returns the address that answered.
@@ -178,31 +227,45 @@ func (r *rig) call(ctx context.Context, method string, opts ...grpc.CallOption) 
 	return p.Addr.String(), err
 }
 
-// load makes calls from several goroutines until stop is called, which returns what went wrong.
-func (r *rig) load(method string) (stop func() (calls int64, slowest time.Duration)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	var n, worst atomic.Int64
-	for range 4 {
-		wg.Go(func() {
+// callers is how many goroutines make the calls of a load.
+const callers = 4
+
+// load is calls made without a pause. One that fails fails the test.
+type load struct {
+	t     *testing.T
+	calls atomic.Int64
+	end   context.CancelFunc
+	all   sync.WaitGroup
+}
+
+func (r *rig) load(method string) *load {
+	ctx, end := context.WithCancel(context.Background())
+	l := &load{t: r.t, end: end}
+	for range callers {
+		l.all.Go(func() {
 			for ctx.Err() == nil {
-				start := time.Now()
 				if _, err := r.call(context.Background(), method); err != nil {
-					r.t.Errorf("a call under load: %v", err)
+					l.t.Errorf("a call under load: %v", err)
 					return
 				}
-				n.Add(1)
-				if took := int64(time.Since(start)); took > worst.Load() {
-					worst.Store(took)
-				}
+				l.calls.Add(1)
 			}
 		})
 	}
-	return func() (int64, time.Duration) {
-		cancel()
-		wg.Wait()
-		return n.Load(), time.Duration(worst.Load())
-	}
+	return l
+}
+
+// goOn waits until calls that began after it was called have been answered.
+func (l *load) goOn() {
+	l.t.Helper()
+	enough := l.calls.Load() + 10*callers
+	eventually(l.t, "the calls go on", func() bool { return l.calls.Load() >= enough })
+}
+
+func (l *load) stop() {
+	l.end()
+	l.all.Wait()
+	l.t.Logf("%d calls", l.calls.Load())
 }
 
 // eventually waits until f holds.

@@ -178,12 +178,8 @@ func TestG25_AContextEnds(t *testing.T) {
 	} {
 		for _, after := range []time.Duration{0, 50 * time.Millisecond} {
 			ctx, cancel := context.WithTimeout(context.Background(), after)
-			start := time.Now()
 			err := call(ctx)
 			cancel()
-			if took := time.Since(start); took > after+time.Second {
-				t.Errorf("%s with %v took %v", name, after, took)
-			}
 			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("%s: %v", name, err)
 			}

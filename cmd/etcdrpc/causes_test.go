@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // TestCauses has etcd fail a command in the ways that docs/observability.md lists. What is sure does not take the time that
@@ -22,12 +22,7 @@ func TestCauses(t *testing.T) {
 	hanging := etcdtest.Start(t)
 	hanging.Pause()
 	t.Cleanup(hanging.Resume)
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := listener.Addr().String()
-	listener.Close()
+	closed := porttest.Refusing(t)
 	plain, https := bare(etcd), "https://"+bare(etcd)
 	for name, tt := range map[string]struct {
 		args []string

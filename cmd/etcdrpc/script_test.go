@@ -25,6 +25,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // soon bounds what is to happen at once: generous, for machines that are busy.
@@ -188,14 +189,17 @@ func listenCmd(ts *testscript.TestScript, _ bool, names []string) {
 		names = names[1:]
 	}
 	for _, name := range names {
+		if closed {
+			addr, release, err := porttest.Refuse()
+			ts.Check(err)
+			ts.Setenv(name, addr)
+			ts.Defer(release)
+			continue
+		}
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		ts.Check(err)
 		ts.Setenv(name, listener.Addr().String())
-		if closed {
-			ts.Check(listener.Close())
-		} else {
-			ts.Defer(func() { listener.Close() })
-		}
+		ts.Defer(func() { listener.Close() })
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
 )
@@ -43,7 +44,7 @@ func with(change func(*testing.T, *clientv3.Config)) func(*testing.T, *etcdtest.
 }
 
 var failures = []failure{
-	{"nothing listens", nil, with(func(t *testing.T, c *clientv3.Config) { c.Endpoints = []string{kit.Refusing(t)} }),
+	{"nothing listens", nil, with(func(t *testing.T, c *clientv3.Config) { c.Endpoints = []string{porttest.Refusing(t)} }),
 		[]string{"connect: connection refused"}},
 	{"etcd speaks TLS, the client does not", []etcdtest.Option{etcdtest.WithTLS()}, with(func(_ *testing.T, c *clientv3.Config) {
 		c.Endpoints, c.TLS = []string{strings.TrimPrefix(c.Endpoints[0], "https://")}, nil

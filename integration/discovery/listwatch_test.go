@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // TestK9_RefusedLiveConfig has a user who may read endpoints, and no live configs.
@@ -55,7 +56,7 @@ func TestK9_RefusedLiveConfig(t *testing.T) {
 // TestK11_CauseOfAnOutage has the errors of Watch, and the log, say why etcd cannot be reached.
 func TestK11_CauseOfAnOutage(t *testing.T) {
 	leak.Beside(t)
-	refuses := kit.Refusing(t)
+	refuses := porttest.Refusing(t)
 	for _, tt := range []struct {
 		name    string
 		cluster []etcdtest.Option

@@ -20,6 +20,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
@@ -163,6 +164,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	porttest.Hold(g.t, lis) // who stops it has it refuse connections
 	i.addr = lis.Addr().String()
 	served := make(chan struct{})
 	go func() {

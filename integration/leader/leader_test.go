@@ -287,12 +287,16 @@ func TestUnreachable(t *testing.T) {
 	a := g.start("a")
 	g.leader(g.client())
 	a.grpc.Stop()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err := g.client().Add(ctx, &leaderpb.AddRequest{})
-	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), `instance "a" at "`+a.addr) || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("the call ends with %v", err)
-	}
+	client := g.client()
+	kit.Eventually(t, soon, "a call to say who refused", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		defer cancel()
+		_, err := client.Add(ctx, &leaderpb.AddRequest{})
+		if status.Code(err) != codes.DeadlineExceeded {
+			t.Fatalf("the call ends with %v", err)
+		}
+		return strings.Contains(err.Error(), `instance "a" at "`+a.addr) && strings.Contains(err.Error(), "refused")
+	})
 }
 
 // A call that is refused until it ends, ends as its context does.

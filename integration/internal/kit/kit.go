@@ -105,22 +105,6 @@ func (h *held) Close() error {
 	return nil
 }
 
-// Refusing returns an address of loopback that refuses connections until the test ends. One end of a connection has its
-// port, so that nobody else is given it, as happens to the port of a listener that was closed.
-func Refusing(t testing.TB) string {
-	t.Helper()
-	lis := Listen(t)
-	defer lis.Close()
-	// A port that is asked for is nobody else's, unlike one that connecting chooses.
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)}}
-	held, err := dialer.DialContext(t.Context(), "tcp", lis.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = held.Close() }) // nothing was sent
-	return held.LocalAddr().String()
-}
-
 // Logs collects what a registry logs: it is a writer for a slog.Handler. It is safe for concurrent use.
 type Logs struct {
 	mu    sync.Mutex

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
@@ -77,7 +78,7 @@ func serve(t *testing.T, spec string) *server {
 		t.Fatal(err)
 	}
 	s := &server{Endpoint: *attr.Endpoint(ends(spec)[0])}
-	holdPort(t, lis)
+	porttest.Hold(t, lis)
 	s.Addr = lis.Addr().String()
 	served := parseClass(s.Metadata[endpoint.MethodsName])
 	s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
@@ -96,22 +97,6 @@ func serve(t *testing.T, spec string) *server {
 	go func() { defer close(done); _ = s.grpc.Serve(gated{lis, s}) }()
 	t.Cleanup(func() { s.grpc.Stop(); <-done })
 	return s
-}
-
-// holdPort has the port of a listener be nobody else's until the test ends, also when the listener is closed: then it
-// refuses connections. A connection has it that the listener accepted.
-func holdPort(t *testing.T, lis net.Listener) {
-	t.Helper()
-	far, err := net.Dial("tcp", lis.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = far.Close() })
-	near, err := lis.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = near.Close() })
 }
 
 func serveAll(t *testing.T, specs ...string) []*server {

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 const soon = 10 * time.Second
@@ -56,6 +58,7 @@ func TestK11_ConnKnowsTheCause(t *testing.T) {
 		t.Fatal(err)
 	}
 	addr := lis.Addr().String()
+	porttest.Hold(t, lis)
 	lis.Close()
 	c := dial(t, addr)
 	back := make(chan struct{}, 10)

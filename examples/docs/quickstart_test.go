@@ -2,11 +2,12 @@ package docs
 
 import (
 	"errors"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // quickstartDir is the directory of the README's service.
@@ -20,7 +21,7 @@ func TestEtcdAway(t *testing.T) {
 	if output, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
-	addr := refusing(t)
+	addr := porttest.Refusing(t)
 	output, err := exec.CommandContext(t.Context(), client, "-etcd", addr).CombinedOutput()
 	if exit := new(exec.ExitError); !errors.As(err, &exit) {
 		t.Fatalf("%v, want a failure\n%s", err, output)
@@ -29,23 +30,6 @@ func TestEtcdAway(t *testing.T) {
 	if last := lines[len(lines)-1]; !strings.Contains(last, "dial tcp "+addr+": connect: connection refused") {
 		t.Errorf("the last line is %s", last)
 	}
-}
-
-// refusing returns an address that refuses connections while the test runs. It is the near end of a connection, so that
-// nobody else is given the port.
-func refusing(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	conn, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn.LocalAddr().String()
 }
 
 // TestLint checks that buf lint and buf format accept what init writes.

@@ -315,7 +315,7 @@ func TestS7_ManyGroupsAndNamesCostOnePass(t *testing.T) {
 	}
 	in := &input{config: mustConfig(t, `{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`),
 		client: &attr.Client{}, endpoints: bigFleet(10_000)}
-	if n := testing.AllocsPerRun(1, func() { makePlan(in, nil) }); n > 2500 { // a pass a group makes a thousand more
+	if n := testing.AllocsPerRun(1, func() { makePlan(in, nil) }); n > 2500 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -128,6 +128,8 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	w.etcd = cluster
 	ts.Setenv("ETCDCTL_ENDPOINTS", strings.Join(cluster.Endpoints(), ","))
+	ts.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m") // what a script bounds it says itself, and machines may be busy
+	ts.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	ts.Setenv("CA", cluster.CAFile())
 }
 

@@ -55,7 +55,7 @@ func run(t *testing.T, bin, script string) {
 	cmd := exec.CommandContext(t.Context(), "bash", "-c", "set -euxo pipefail\n"+script)
 	cmd.Dir = examples
 	cmd.Env = append(os.Environ(), "PATH="+bin+string(filepath.ListSeparator)+os.Getenv("PATH"),
-		"ETCDCTL_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","))
+		"ETCDCTL_ENDPOINTS="+strings.Join(etcd.Endpoints(), ","), "ETCDCTL_DIAL_TIMEOUT=1m", "ETCDCTL_COMMAND_TIMEOUT=1m")
 	// What the script leaves in the background goes with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -92,7 +92,7 @@ func etcdctl(ctx context.Context, stage *show.Stage, script string) error {
 		stage.Say("$ %s", lines.Text())
 		cmd := exec.CommandContext(ctx, "go", append([]string{"tool"}, arguments...)...)
 		cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+strings.Join(stage.Etcd.Endpoints(), ","),
-			"ETCDCTL_CACERT="+stage.Etcd.CAFile(), "ETCDCTL_USER=root:"+rootPassword)
+			"ETCDCTL_CACERT="+stage.Etcd.CAFile(), "ETCDCTL_USER=root:"+rootPassword, "ETCDCTL_COMMAND_TIMEOUT=1m")
 		if output, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s: %w\n%s", lines.Text(), err, output)
 		}

@@ -198,9 +198,7 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	if _, err := call(kit.Bounded(t, 2*time.Second), w.conn()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("with a corrupt file: %v, want to wait for etcd", err)
 	}
-	if w.logs.Count("cannot be used") != 1 {
-		t.Error("the corrupt file is not reported")
-	}
+	kit.Eventually(t, soon, "the corrupt file is reported", func() bool { return w.logs.Count("cannot be used") == 1 })
 	w.etcd.Restore()
 	reached(t, w.conn(), soon, "a")
 }

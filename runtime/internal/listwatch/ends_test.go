@@ -2,6 +2,7 @@ package listwatch
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -175,5 +176,39 @@ func TestD4_AStreamThatIsMadeAnewIsTold(t *testing.T) {
 	<-e.lose
 	if a, b := <-told, <-told; a+b != 1 {
 		t.Errorf("%d and %d are told, want each", a, b)
+	}
+}
+
+// Two registries may have one etcd client. The loss of a stream is known by the context of its first watch alone, so they share
+// none: each hears of its own.
+func TestK12_RegistriesOfAClientShareNoStream(t *testing.T) {
+	e := newTheirs()
+	close(e.connect)
+	close(e.answer)
+	watch := opens(t, e)
+	var lost [2]chan struct{}
+	var last any
+	for i := range lost {
+		lost[i] = make(chan struct{}, 100)
+		s := NewStreams()
+		stream, err := s.open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.follow(stream, &follower{lost: func() { lost[i] <- struct{}{} }})()
+		ctx, opened := s.watchOn(t.Context(), stream)
+		watch(ctx)
+		opened()
+		s.opened()
+		md, _ := metadata.FromOutgoingContext(ctx)
+		if reflect.DeepEqual(md, last) {
+			t.Fatalf("both are on the stream of %v", md)
+		}
+		last = md
+	}
+	<-e.lose
+	<-e.lose
+	for _, lost := range lost {
+		<-lost
 	}
 }

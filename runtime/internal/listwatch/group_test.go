@@ -59,9 +59,11 @@ func (f *fakeEtcd) RequestProgress(ctx context.Context) error {
 	return nil
 }
 
+// stream returns the stream of a context, as its Streams number it.
 func stream(ctx context.Context) string {
 	md, _ := metadata.FromOutgoingContext(ctx)
-	return strings.Join(md.Get(streamKey), ",")
+	_, stream, _ := strings.Cut(strings.Join(md.Get(streamKey), ","), "/")
+	return stream
 }
 
 // answering has reads answered so from now on, and watches by the channel that is returned.

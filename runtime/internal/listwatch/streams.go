@@ -2,7 +2,7 @@ package listwatch
 
 import (
 	"context"
-	"strconv"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +30,7 @@ const spareStreams = 3
 // One watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that never
 // ends, and its Close then never returns.
 type Streams struct {
+	number    uint64        // tells their streams from those of others on the same etcd client, who would not hear of a loss
 	turn      chan struct{} // holds a value while a watch is being opened
 	connected bool          // the client has a connection, whose returns are told
 
@@ -43,6 +44,9 @@ type Streams struct {
 	followers map[uint64]map[*follower]struct{} // by their stream
 }
 
+// numbers counts the Streams of the process.
+var numbers atomic.Uint64
+
 // StreamsOf returns the streams of a client. One that was put together from parts may have no connection. Nothing tells then
 // that its etcd may have become another one, so its watches are asked for signs of life often.
 func StreamsOf(c *clientv3.Client) *Streams {
@@ -53,7 +57,10 @@ func StreamsOf(c *clientv3.Client) *Streams {
 
 // NewStreams returns the streams of a client without a connection.
 func NewStreams() *Streams {
-	return &Streams{turn: make(chan struct{}, 1), reading: make(chan struct{}, 1), followers: make(map[uint64]map[*follower]struct{})}
+	return &Streams{
+		number: numbers.Add(1), turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
+		followers: make(map[uint64]map[*follower]struct{}),
+	}
 }
 
 // open waits for the turn to open a watch, and returns the stream to open it on. The caller gives the turn back by
@@ -91,7 +98,7 @@ func (s *Streams) retire(stream uint64) {
 
 // on returns the context of calls on a stream, which takes a member that has a leader.
 func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, strconv.FormatUint(stream, 10))
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%d/%d", s.number, stream))
 }
 
 // watchOn returns the context of a watch on a stream. From the call of opened on, it tells the watches on the stream when that

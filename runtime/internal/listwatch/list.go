@@ -33,10 +33,10 @@ type page struct {
 
 // opts returns the options of a read of the page. A range of one key has no pages.
 func (p page) opts(r Range) []clientv3.OpOption {
-	if r.End == "" {
-		return r.opts()
+	opts := r.opts()
+	if r.End != "" {
+		opts = append(opts, clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 	}
-	opts := r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 	if p.keysOnly {
 		opts = append(opts, clientv3.WithKeysOnly())
 	}
@@ -73,7 +73,9 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	}
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {
-			s.report(string(kv.Key), nil, errTooLarge)
+			key := string(kv.Key)
+			s.report(key, nil, errTooLarge)
+			l.load.keep(key)
 		}
 	} else {
 		l.load.add(resp.Kvs)

@@ -113,6 +113,34 @@ func TestCoreListsInPages(t *testing.T) {
 	}
 }
 
+// The value of a key alone may be more than the client receives, too. Then its key is read alone, and one that is known stays
+// as it was.
+func TestCoreListsAKeyWhoseValueIsTooLarge(t *testing.T) {
+	spec := testSpec()
+	spec.Range = Range{From: "k/"}
+	c := testCore(spec)
+	tooLarge := []rule{
+		{1 * time.Second, large, "list 4 within 1s"},
+		{1 * time.Second, large, "list 1 within 1s"},
+		{1 * time.Second, large, "list 1 keys only within 1s"},
+	}
+	c.follow(t, with([]rule{{0, ok, "list within 1s"}}, append(tooLarge,
+		rule{1 * time.Second, read(list(10, kv("k/", "", 5))), "malformed value in etcd skipped, publish [], watch from 11 within 5s"},
+		rule{1 * time.Second, ok, "wait 4s"},
+		rule{1 * time.Second, answered(events(11, put("k/", "1", 11))), "publish [k/=1], wait 4s"},
+		rule{2 * time.Second, failed(large.err), "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+		rule{2 * time.Second, ok, "list within 1s"},
+		rule{2 * time.Second, large, "list 4 within 1s"},
+		rule{2 * time.Second, large, "list 1 within 1s"},
+		rule{2 * time.Second, large, "list 1 keys only within 1s"},
+		rule{2 * time.Second, read(list(12, kv("k/", "", 12))), "malformed value in etcd skipped, watch from 13 within 5s"},
+	)...)...)
+	keysOnly := page{limit: 1, keysOnly: true}
+	if op := clientv3.OpGet(spec.Range.From, keysOnly.opts(spec.Range)...); !op.IsKeysOnly() {
+		t.Error("the value is read")
+	}
+}
+
 // TestAListHoldsNoMoreThanIsKept has a range of many pages leave no more in memory than twice its bounds.
 func TestAListHoldsNoMoreThanIsKept(t *testing.T) {
 	s := newSet(new([]string))

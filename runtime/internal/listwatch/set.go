@@ -146,6 +146,18 @@ func (l *load[T]) add(kvs []*mvccpb.KeyValue) {
 	}
 }
 
+// keep takes a key of the list whose value is not known. An entry that was known stays as it was.
+func (l *load[T]) keep(key string) {
+	l.pass(key)
+	if hash, ok := l.set.bad[hashOf(key)]; ok {
+		remember(&l.bad, hashOf(key), hash)
+	}
+	if len(l.rest) > 0 && l.rest[0].Key == key {
+		l.items, l.rest = append(l.items, l.rest[0]), l.rest[1:]
+		l.used = l.used.plus(l.set.usageOf(l.items[len(l.items)-1]))
+	}
+}
+
 // pass notes that the entries before key which the list has not had are gone.
 func (l *load[T]) pass(key string) {
 	for len(l.rest) > 0 && l.rest[0].Key < key {

@@ -83,11 +83,19 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 	if err := closed.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	without := func(take func(*clientv3.Client)) *Registry {
+		client, parts := away(t), clientv3.NewCtxClient(t.Context())
+		parts.KV, parts.Watcher, parts.Lease = client.KV, client.Watcher, client.Lease
+		take(parts)
+		return NewRegistry(parts)
+	}
 	for name, tt := range map[string]struct {
 		registry *Registry
 		want     error
 	}{
 		"of a nil client":   {NewRegistry(nil), errNilClient},
+		"without a KV":      {without(func(c *clientv3.Client) { c.KV = nil }), errPart},
+		"without a Watcher": {without(func(c *clientv3.Client) { c.Watcher = nil }), errPart},
 		"closed":            {closed, errClosed},
 		"with a bad prefix": {NewRegistry(away(t), WithAllowedAddresses(netip.Prefix{})), errors.New("etcd: WithAllowedAddresses: prefix 1 of 1 is invalid Prefix")},
 	} {
@@ -105,6 +113,22 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		}
 		if err := tt.registry.Close(t.Context()); err != nil {
 			t.Errorf("a registry %s: close: %v", name, err)
+		}
+	}
+}
+
+// A client that was put together for discovery needs no Lease.
+func TestK12_AClientWithoutALease(t *testing.T) {
+	client := clientv3.NewCtxClient(t.Context())
+	client.KV, client.Watcher = away(t).KV, away(t).Watcher
+	r := NewRegistry(client)
+	defer r.Close(t.Context())
+	for use, f := range uses(r) {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+		err := f(ctx)
+		cancel()
+		if leases := use == "Register" || use == "Serve" || use == "Announce"; errors.Is(err, errPart) != leases {
+			t.Errorf("%s: %v; needs a lease: %v", use, err, leases)
 		}
 	}
 }

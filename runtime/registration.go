@@ -51,7 +51,7 @@ type Registration struct{ registered *registrar.Registration }
 // from another process: the newer one wins, and the older one's registration turns to StateConflict. If this
 // process has such an entry, Register returns an error.
 func (r *Registry) Register(ctx context.Context, key string, ep Endpoint, opts ...RegisterOption) (*Registration, error) {
-	if err := r.start(); err != nil {
+	if err := r.startLeasing(); err != nil {
 		return nil, err
 	}
 	g, err := r.register(ctx, key, ep, opts)

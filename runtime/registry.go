@@ -22,6 +22,7 @@ import (
 
 var (
 	errNilClient = errors.New("etcd: NewRegistry was given a nil etcd client")
+	errPart      = errors.New("etcd: NewRegistry was given an etcd client that lacks a part")
 	errClosed    = fmt.Errorf("etcd: %w", registrar.ErrClosed)
 )
 
@@ -79,7 +80,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
-	r.err = errors.Join(r.err, err)
+	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil))
 	r.keys = discovery.NewKeys(discovery.Config{
 		Client: client, Streams: listwatch.StreamsOf(client), Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
@@ -162,6 +163,22 @@ func (r *Registry) start() error {
 		r.running.Go(func() { r.etcd.Run(r.ctx) })
 	}
 	return nil
+}
+
+// startLeasing is start for what needs a lease.
+func (r *Registry) startLeasing() error {
+	if err := r.start(); err != nil {
+		return err
+	}
+	return lacks("Lease", r.client.Lease == nil)
+}
+
+// lacks returns an error that names a part of an etcd client, if that is missing.
+func lacks(part string, missing bool) error {
+	if !missing {
+		return nil
+	}
+	return fmt.Errorf("%w: its %s is nil", errPart, part)
 }
 
 // endpoints returns those of the etcd client. One that was put together from parts has none: up to etcd's client 3.6, it cannot

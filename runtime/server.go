@@ -54,7 +54,7 @@ type Server struct {
 // [Server.Announce].
 func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 	server := &Server{registry: r, grpc: s, opts: newServerOptions(opts)}
-	err := r.start()
+	err := r.startLeasing()
 	if err == nil {
 		server.group = r.published.NewGroup()
 	} else {

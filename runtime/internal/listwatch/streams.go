@@ -3,6 +3,7 @@ package listwatch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,6 +160,7 @@ func (s *Streams) follow(stream uint64, f *follower) (stop func()) {
 		s.followers[stream] = make(map[*follower]struct{})
 	}
 	s.followers[stream][f] = struct{}{}
+	s.unused = slices.DeleteFunc(s.unused, func(unused uint64) bool { return unused == stream }) // it was retired since open
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -60,6 +60,25 @@ func TestTheTurnToOpenAWatchIsBounded(t *testing.T) {
 	}
 }
 
+// A stream may be retired while a watch is about to follow it. It is not used twice for that: a failure leads to another one.
+func TestAStreamRetiredBeforeItIsFollowed(t *testing.T) {
+	s := NewStreams()
+	stream, err := s.open(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.retire(stream)
+	stop := s.follow(stream, &follower{})
+	s.opened()
+	stop()
+	for range 3 * spareStreams {
+		before := s.current
+		if s.retire(before); s.current == before {
+			t.Fatalf("stream %d is used again at once; unused are %d", before, s.unused)
+		}
+	}
+}
+
 func TestStreamsTellTheirWatches(t *testing.T) {
 	s := NewStreams()
 	var lost [3]int

@@ -35,13 +35,13 @@ demo: ## Watch calls survive a killed, a drained and a new server, and a lost et
 	@echo 'Building; the first time this takes a minute or two.'
 	@cd examples && go run ./demo $(DEMOFLAGS)
 
-# What make test and make night run: flags of go test, and modules. Those that the integration tests build on run with them, at their versions,
-# so that nothing is compiled twice; make oldest and make newest run them at others.
+# What make test and make night test. The packages that the integration tests import are tested from that module, with its versions of
+# dependencies, so that each is compiled once; make oldest and make newest test them with others.
 TESTED := integration=github.com/etcdrpc/protoc-gen-go-etcd/... cmd/etcdrpc examples simulation bench tools/release
 test night: export FLAGS = $(RACE) -p 2 -vet=off $(TESTFLAGS)
 
 .PHONY: test
-test: ## Run the tests of all modules, with the race detector where there is a C compiler
+test: ## Run the tests of all modules but compat and integration/versions, with the race detector where there is a C compiler
 	@$(if $(RACE),,echo 'No C compiler: the tests run without the race detector.')
 	@tools/test "-short -timeout 10m $$FLAGS" $(TESTED)
 

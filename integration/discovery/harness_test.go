@@ -1,5 +1,5 @@
 // Package discovery tests callers against real etcd: every row of the fault list that is about discovering and resolving,
-// by name; where calls go (traffic_*, lanes, methods); what a registry tells of itself (observability, causes, dashboard,
+// by name; where calls go (traffic_*, methods); what a registry tells of itself (observability, causes, dashboard,
 // metrics, hostile); and what docs/security.md says of each role (security_*).
 package discovery
 

@@ -1,5 +1,5 @@
-// Package acme is the services of simulated worlds: their keys and methods, what entries and configs say of them in each
-// layout, without I/O, clock or lock.
+// Package acme is the services of simulated worlds: their keys and methods, how to serve and call them, and what entries and
+// configs say of them in each layout.
 package acme
 
 import (

@@ -2,15 +2,18 @@
 // clock of a testing/synctest bubble. It goes through the public API alone, and notes what it sees for package check. From the
 // bottom up:
 //
-//	world.go               what processes run in: the network, etcd, and the record of what has happened
-//	process.go             a host on the network, and a client of etcd
-//	presence.go, server.go what a server is to have in etcd, and what it does for that
-//	election.go            the lives of servers that stand for election
-//	caller.go, writer.go   who calls, and who writes to etcd by code of its own
-//	steps.go, operator.go  the steps of schedules
-//	sample.go, leaders.go  what must hold all the time
-//	settle.go              what must hold in the end, and the files after it, what calls must then do
-//	run.go                 all of it, from the beginning to the end
+//	world.go, hosts.go, requests.go, rights.go  what processes run in
+//	process.go, log.go, task.go                 a host on the network, and a client of etcd
+//	presence.go                                 what a server is to have in etcd, compared with what is there
+//	server.go, lives.go, serving.go, leaving.go a server, from its start to its end
+//	election.go                                 the lives of servers that stand for election
+//	caller.go, calls.go, readers.go             who calls, and what callers must hear of
+//	writer.go                                   who writes to etcd by code of its own
+//	fault.go, steps.go, operator.go             the steps of schedules
+//	lasting.go, sample.go, leaders.go           what must hold all the time
+//	settle.go                                   what must hold in the end
+//	lastcalls.go, shares.go                     where calls must go then
+//	trial.go, run.go                            all of it, from the beginning to the end
 package harness
 
 import (

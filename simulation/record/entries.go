@@ -55,7 +55,7 @@ func (r *Record) noteAll(entries []etcd.Entry) {
 	}
 }
 
-// shop returns the entries of the shop that name an address, by address.
+// shop calls each with every entry of the shop that names an address.
 func (r *Record) shop(each func(addr string, e etcd.Entry)) {
 	for _, e := range r.Etcd.Entries(acme.ShopKey + "/") {
 		if addr := acme.Address(e.Key, e.Value); addr != "" {

@@ -10,15 +10,15 @@
 //	leases.go     the leases of a session, and which of them live as far as known
 //	entry.go      the keys that are registered together, and the state that they are in
 //	candidate.go  an entry's candidate for an election
-//	op.go         the calls to etcd
+//	op.go         the calls that the core asks for
 //	core.go       all entries and leases, and when to look at them
 //	lifetime.go   what becomes of leases, and of the keys on them
 //	read.go       what to read, and what was found
 //	write.go      what to write, and what came of it
 //	next.go       which call is next
 //
-// These decide, and do nothing else. The rest makes the calls: session.go, log.go, calls.go, keepalive.go, stream.go,
-// watch.go, run.go, and handle.go.
+// These decide, and do nothing else. The rest makes the calls, and tells who waits: session.go, run.go, calls.go,
+// keepalive.go, watch.go, log.go, handle.go, and notifier.go.
 package lease
 
 import (

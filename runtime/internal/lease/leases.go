@@ -38,7 +38,7 @@ type heldLease struct {
 	granted    time.Time
 	life       time.Duration // the TTL, as etcd gave it
 	expires    time.Time     // unless it is renewed
-	confirmed  time.Time     // when the grant or the renewal was sent that is known to have been the last; see confirm
+	confirmed  time.Time     // when the latest grant or renewal that etcd has answered was sent; zero: not known, see confirm
 	renewAt    time.Time     // no renewal out of turn before
 	suspected  time.Time     // since when it may have been revoked, for a key on it has gone; zero: nothing says so
 	tombstones []*slot       // the keys that were on it and must stay absent

@@ -74,8 +74,8 @@ type slot struct {
 	conceded bool  // to another process that put the key after us
 
 	pending   *write             // its outcome is not known
-	ambiguous []clientv3.LeaseID // those on which a write may have arrived, or may yet
-	deletions []clientv3.LeaseID // those on which a deletion may
+	ambiguous []clientv3.LeaseID // leases of writes that etcd has not answered: they may have arrived, or may still
+	deletions []clientv3.LeaseID // of these, those of deletions
 
 	// Reads and writes are refused key by key.
 	readAccess
@@ -175,8 +175,8 @@ func (s *slot) look(now time.Time) {
 	}
 }
 
-// mayBeBack has the key read that is to go and is thought to have gone, or to be another process's: an etcd that was
-// restored may have it as ours again.
+// mayBeBack has the key read although it is to go and is thought gone, or another process's: a restored etcd may have it
+// as ours again.
 func (s *slot) mayBeBack() {
 	if s.ownRev != 0 {
 		s.readFrom(time.Time{})

@@ -15,7 +15,7 @@
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
 //
-// The first eight do no I/O, start nothing and read no clock.
+// The first nine do no I/O, start nothing and read no clock.
 package listwatch
 
 import (

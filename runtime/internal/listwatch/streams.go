@@ -127,7 +127,8 @@ func (c streamContext) Value(key any) any {
 	return c.Context.Value(key)
 }
 
-// outgoing is the key of a context's metadata to be sent.
+// outgoing is the key under which a context has the metadata to be sent. gRPC does not export it, so a context that notes
+// what it is asked for catches it.
 var outgoing = func() (outgoing any) {
 	metadata.FromOutgoingContext(keyContext{context.Background(), &outgoing})
 	return outgoing

@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// fewCosts is how many costs do not tell yet what is usual: those of a process that starts, say, whose
-// processors everybody waits for.
+// fewCosts is how many costs are too few to tell what is usual: while a process starts, everything waits for a processor.
 const fewCosts = 4
 
 // Usual corrects costs that are measured by the clock, which include whatever else the machine did

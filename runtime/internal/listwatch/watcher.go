@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
-// tries is how often where etcd is is read before it counts as not answering.
+// tries is how often etcd's revision is asked for before etcd counts as not answering.
 const tries = 2
 
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
@@ -119,7 +119,8 @@ func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOpti
 	return event{read: resp, err: err}
 }
 
-// verify reads a page beside the watch. If the watch goes on with another etcd, that has reached the revision which it goes on at.
+// verify reads a page beside the watch. If etcd's client resumes the watch, it does so at the revision after this answer's
+// at the latest.
 func (w *watcher[T]) verify(ctx context.Context, a action) event {
 	e := w.read(ctx, a, a.page.opts(w.spec.Range)...)
 	if e.err == nil {

@@ -2,7 +2,9 @@ package conformance
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math"
 	"net"
@@ -224,7 +226,7 @@ func (s *side) renew(req *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse,
 		s.keepalive = stream
 	}
 	err := s.keepalive.Send(req)
-	if err == nil {
+	if err == nil || errors.Is(err, io.EOF) { // of a stream that has ended, Recv says why
 		var resp *pb.LeaseKeepAliveResponse
 		if resp, err = s.keepalive.Recv(); err == nil {
 			return resp, nil

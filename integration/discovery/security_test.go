@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -70,16 +69,7 @@ func (w *guarded) as(roles ...string) *clientv3.Client {
 // registry returns a registry of a process that is the client's user.
 func (w *guarded) registry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
-	logger := slog.New(slog.NewTextHandler(w.logs, nil))
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
-	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := registry.Close(ctx); err != nil {
-			w.t.Logf("close the registry: %v", err)
-		}
-	})
-	return registry
+	return kit.Registry(w.t, w.logs, client, opts...)
 }
 
 // put writes as root, around whoever is tested.

@@ -3,9 +3,7 @@
 package registration
 
 import (
-	"context"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -53,16 +51,7 @@ func (w *world) in(t *testing.T) *world {
 // here, for etcd may be away then.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
-	logger := slog.New(slog.NewTextHandler(w.logs, nil))
-	registry := runtime.NewRegistry(client, append([]runtime.Option{runtime.WithLogger(logger)}, opts...)...)
-	w.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if err := registry.Close(ctx); err != nil {
-			w.t.Logf("close the registry: %v", err)
-		}
-	})
-	return registry
+	return kit.Registry(w.t, w.logs, client, opts...)
 }
 
 // register registers an endpoint with the default registry.

@@ -20,6 +20,9 @@ RELEASE = cd tools/release && GOWORK=off go run . -C '$(CURDIR)'
 # go mod tidy in any module, with -diff to change nothing: only cmd/etcdrpc has a go.work, which go mod tidy ignores.
 TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
+# Objects that name no directory are compiled once for all clones.
+export GOFLAGS := $(shell go env GOFLAGS) -trimpath
+
 # The race detector needs a C compiler.
 RACE := $(if $(shell command -v $(or $(CC),gcc) clang),-race)
 
@@ -96,7 +99,7 @@ FUZZ     ?= .
 
 .PHONY: fuzz
 fuzz: ## Fuzz the parsers of untrusted input, ten minutes in all (FUZZTIME=10m for each target, FUZZ=FuzzLive)
-	$(call each,'$(CURDIR)/tools/fuzz' '$(FUZZTIME)' '$(FUZZ)')
+	@tools/fuzz '$(FUZZTIME)' '$(FUZZ)' $(MODULES)
 
 # How long a soak takes, and the seed of its faults; 0 chooses one.
 DURATION ?= 5m
@@ -183,8 +186,7 @@ GENERATED = $(addprefix github.com/etcdrpc/protoc-gen-go-etcd/,$(sort $(patsubst
 .PHONY: lint
 lint: MODULES += tools/release
 lint: ## Check the Go and the proto files, and that go.mod is tidy and actions are pinned
-	$(BUF) lint
-	$(BUF) format --diff --exit-code
+	@set -e; for module in . examples/quickstart; do (set -x; cd $$module; $(BUF) lint; $(BUF) format --diff --exit-code); done
 	$(call each,$(call TIDY,-diff))
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 	cd integration && go vet $(GENERATED) && go vet -tags=protoopaque $(filter %/hybrid %/affinityapi,$(GENERATED))

@@ -2,14 +2,19 @@ package docs
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
+	"slices"
 	"testing"
-)
 
-// generator is the example whose go.mod has the tools that generate code.
-const generator = "../shop"
+	"github.com/bufbuild/protocompile"
+	"github.com/bufbuild/protocompile/protoutil"
+	protobuf "google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/descriptorpb"
+	"google.golang.org/protobuf/types/pluginpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	"github.com/etcdrpc/protoc-gen-go-etcd/proto"
+)
 
 const protoHead = `syntax = "proto3";
 package page%[1]d.v1;
@@ -20,44 +25,48 @@ message GetRequest { User user = 1; }
 message GetReply {}
 `
 
-const protoTemplate = `{"version": "v2", "plugins": [
-	{"local": ["go", "tool", "protoc-gen-go"], "out": %[1]q, "opt": "paths=source_relative"},
-	{"local": ["go", "tool", "protoc-gen-go-grpc"], "out": %[1]q, "opt": "paths=source_relative"},
-	{"local": ["go", "tool", "protoc-gen-go-etcd"], "out": %[1]q, "opt": "paths=source_relative"}
-]}`
-
-// TestProto generates code from the services of the pages.
+// TestProto compiles the services of the pages and generates code from them.
 func TestProto(t *testing.T) {
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "buf.yaml"), "version: v2\nmodules:\n  - path: proto\n  - path: etcd\n")
-	export := exec.CommandContext(t.Context(), "go", "tool", "protoc-gen-go-etcd", "export", filepath.Join(dir, "etcd"))
-	export.Dir = generator
-	if output, err := export.CombinedOutput(); err != nil {
-		t.Fatalf("export: %v\n%s", err, output)
+	options, err := proto.Files.ReadFile(optionsProto)
+	if err != nil {
+		t.Fatal(err)
 	}
-	blocks := all(t, "proto")
-	for i, b := range blocks {
-		file := filepath.Join(dir, "proto", fmt.Sprintf("page%d/v1/page.proto", i))
-		write(t, file, fmt.Sprintf(protoHead, i)+fmt.Sprintf("// %s:%d\n", b.page, b.line)+b.text)
-	}
-	out := t.TempDir()
-	generate := exec.CommandContext(t.Context(), "go", "tool", "buf", "generate", filepath.Join(dir, "proto"), "--template", fmt.Sprintf(protoTemplate, out))
-	generate.Dir = generator
-	if output, err := generate.CombinedOutput(); err != nil {
-		t.Fatalf("generate: %v\n%s", err, output)
-	}
-	generated, err := filepath.Glob(filepath.Join(out, "page*/v1/*_etcd.pb.go"))
-	if err != nil || len(generated) != len(blocks) {
-		t.Errorf("%d of %d blocks gave code: %v, %v", len(generated), len(blocks), generated, err)
+	for i, b := range all(t, "proto") {
+		file := fmt.Sprintf("page%d/v1/page.proto", i)
+		compiler := protocompile.Compiler{
+			Resolver: protocompile.WithStandardImports(&protocompile.SourceResolver{Accessor: protocompile.SourceAccessorFromMap(map[string]string{
+				file:         fmt.Sprintf(protoHead, i) + b.text,
+				optionsProto: string(options),
+			})}),
+			SourceInfoMode: protocompile.SourceInfoStandard,
+		}
+		compiled, err := compiler.Compile(t.Context(), file)
+		if err != nil {
+			t.Errorf("%s:%d: %v", b.page, b.line, err)
+			continue
+		}
+		request, err := protobuf.Marshal(&pluginpb.CodeGeneratorRequest{FileToGenerate: []string{file}, ProtoFile: withImports(compiled[0])})
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := gen.Respond(request)
+		if err != nil || response.Error != nil || len(response.GetFile()) != 1 {
+			t.Errorf("%s:%d: %d files of code: %v, %s", b.page, b.line, len(response.GetFile()), err, response.GetError())
+		}
 	}
 }
 
-func write(t *testing.T, file, text string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
-		t.Fatal(err)
+const optionsProto = "etcd/discovery/v1/options.proto"
+
+// withImports returns a file with all that it imports, before what imports it.
+func withImports(file protoreflect.FileDescriptor) []*descriptorpb.FileDescriptorProto {
+	var files []*descriptorpb.FileDescriptorProto
+	for i := range file.Imports().Len() {
+		for _, imported := range withImports(file.Imports().Get(i).FileDescriptor) {
+			if !slices.ContainsFunc(files, func(f *descriptorpb.FileDescriptorProto) bool { return f.GetName() == imported.GetName() }) {
+				files = append(files, imported)
+			}
+		}
 	}
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	return append(files, protoutil.ProtoFromFileDescriptor(file))
 }

@@ -31,14 +31,3 @@ func TestEtcdAway(t *testing.T) {
 		t.Errorf("the last line is %s", last)
 	}
 }
-
-// TestLint checks that buf lint and buf format accept what init writes.
-func TestLint(t *testing.T) {
-	for _, args := range [][]string{{"lint"}, {"format", "--diff", "--exit-code"}} {
-		cmd := exec.CommandContext(t.Context(), "go", append([]string{"tool", "-modfile=tools/go.mod", "buf"}, args...)...)
-		cmd.Dir = quickstartDir
-		if output, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%s: %v\n%s", strings.Join(args, " "), err, output)
-		}
-	}
-}

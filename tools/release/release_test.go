@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/tools/release/internal/command"
@@ -35,6 +37,9 @@ var small = map[string]string{
 // newSmall returns that repository, with one commit on main.
 func newSmall(t *testing.T) git.Repo {
 	t.Helper()
+	if err := fetchTools(); err != nil {
+		t.Fatal(err)
+	}
 	for name, value := range map[string]string{
 		"GIT_CONFIG_GLOBAL": os.DevNull, "GIT_CONFIG_SYSTEM": os.DevNull, "GOFLAGS": "", "GOPROXY": "off",
 		"GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.com", "GIT_COMMITTER_NAME": "A", "GIT_COMMITTER_EMAIL": "a@example.com",
@@ -49,6 +54,12 @@ func newSmall(t *testing.T) git.Repo {
 	commitAll(t, repo)
 	return repo
 }
+
+// fetchTools builds what checkAPI runs while modules may still be fetched, which they may not be in the small repository.
+var fetchTools = sync.OnceValue(func() error {
+	_, err := command.Run(context.Background(), ".", []string{"GOWORK=off"}, "go", "tool", "-n", "gorelease")
+	return err
+})
 
 func run(t *testing.T, repo git.Repo, args ...string) string {
 	t.Helper()

@@ -306,7 +306,8 @@ type ServiceOptions struct {
 	//
 	// A key is made of segments with a single "/" between them. One leading slash
 	// makes a different key. White space, control characters, invisible ones and the
-	// segments "." and ".." are refused, and so is "_grpc_config" as the first one.
+	// segments "." and ".." are refused, and so are "_grpc_config" and "_grpc_leader" as
+	// the first one.
 	// A key that gives no host name (see authority) needs an authority.
 	//
 	// Services that one process serves may share a key. They must agree on layout and

@@ -40,13 +40,6 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-// in returns the world for a subtest.
-func (w *world) in(t *testing.T) *world {
-	sub := *w
-	sub.t = t
-	return &sub
-}
-
 // newRegistry returns a registry that is closed with the test. Whether etcd lets it is not checked
 // here, for etcd may be away then.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
@@ -111,25 +104,30 @@ func (w *world) leases() []clientv3.LeaseID {
 	return ids
 }
 
+// nothing fails the test if there is a key or a lease in etcd.
+func (w *world) nothing(when string) {
+	w.t.Helper()
+	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
+		w.t.Errorf("left %s: keys %v, leases %v", when, keys, leases)
+	}
+}
+
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
+	must(w.t, err)
 }
 
 func (w *world) delete(k string) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k)
+	must(w.t, err)
 }
 
 func (w *world) revoke(id clientv3.LeaseID) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, soon), id); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.etcd.Admin().Revoke(kit.Bounded(w.t, soon), id)
+	must(w.t, err)
 }
 
 // there waits until the key is in etcd on a lease that is not was, and returns how long that took.

@@ -2,8 +2,8 @@ package registration
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,169 +19,70 @@ import (
 
 const entry = key + "/" + "10.0.0.1:9000"
 
-func TestRegister(t *testing.T) {
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0), runtime.WithVersion("v1"), runtime.WithMetadata("k", "v"))
-	got := w.get(entry)
-	if got == nil || got.value != `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"k":"v","version":"v1"}}` || got.lease != g.Status().LeaseID {
-		t.Fatalf("in etcd: %+v, want it on lease %x", got, g.Status().LeaseID)
-	}
-	must(t, g.Close(kit.Bounded(t, soon)))
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
-	}
-	if st := g.Status(); st.State != runtime.StateClosed || st.LeaseID != 0 {
-		t.Errorf("status after Close: %+v", st)
-	}
-	if err := g.Close(kit.Bounded(t, soon)); err != nil {
-		t.Errorf("second Close: %v", err)
-	}
-	if err := g.Update(kit.Bounded(t, soon)); err == nil {
-		t.Error("Update after Close succeeded")
-	}
-}
-
+// TestG1_LeaseRevoked has one service and then twenty, as many as are not watched one by one.
 func TestG1_LeaseRevoked(t *testing.T) {
 	leak.Beside(t)
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0))
-	for range 3 {
-		was := g.Status().LeaseID
-		w.revoke(was)
-		took := w.there(entry, was)
-		report.Took(t, "G1", "back after the lease was revoked", took)
-		w.state(g, runtime.StateRegistered)
+	for n, label := range map[int]string{1: "back", 20: "20 services back"} {
+		w := newWorld(t, nil)
+		all, want := w.services(w.registry, n)
+		for range 3 {
+			was := all[0].Status().LeaseID
+			w.revoke(was)
+			w.there(service(0)+"/"+addr(0), was)
+			report.Took(t, "G1", label+" after the lease was revoked", w.becomes("svc/", want, "on another lease"))
+			for _, g := range all {
+				w.state(g, runtime.StateRegistered)
+			}
+		}
+		kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
 	}
-	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
 }
 
-// As many services as are not watched one by one.
-func TestG1_LeaseOfManyRevoked(t *testing.T) {
-	kit.Night(t)
-	w := newWorld(t, nil)
-	var g *runtime.Registration
-	for i := range 20 {
-		g = w.register(key+addr(i), addr(i))
-	}
-	was := g.Status().LeaseID
-	w.revoke(was)
-	took := kit.Eventually(t, soon, "all keys back", func() bool { return len(w.keys(key)) == 20 })
-	report.Took(t, "G1", "20 services back after the lease was revoked", took)
-}
-
-func TestG1_Expired(t *testing.T) {
+// TestClientClosed closes the client under a registry: nothing spins, and Close does not hang.
+func TestClientClosed(t *testing.T) {
 	kit.Night(t)
 	leak.Beside(t)
-	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
-	g := w.register(key, addr(0))
-	was := g.Status().LeaseID
-	w.etcd.Cut()
-	kit.Eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
+	w := newWorld(t, nil)
+	client := w.etcd.Client(t)
+	r := w.newRegistry(client)
+	g := register(t, r, key, addr(0))
+	must(t, client.Close())
 	w.state(g, runtime.StateLost)
-	if st := g.Status(); st.Err == nil {
-		t.Error("nothing says why the registration is lost")
-	}
-	w.etcd.Restore()
-	took := w.there(entry, was)
-	report.Took(t, "G1", "back after an outage longer than the TTL", took)
-	w.state(g, runtime.StateRegistered)
-	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
-}
-
-// Nothing is answered and nothing is refused: a black hole.
-func TestG1_BlackHole(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil, runtime.WithLeaseTTL(time.Second))
-	g := w.register(key, addr(0))
-	was := g.Status().LeaseID
-	w.etcd.Pause()
-	kit.Eventually(t, soon, "expiry", func() bool { return len(w.keys("")) == 0 })
-	w.state(g, runtime.StateLost)
-	w.etcd.Resume()
-	took := w.there(entry, was)
-	report.Took(t, "G1", "back after a black hole longer than the TTL", took)
-	kit.Eventually(t, soon, "one lease", func() bool { return len(w.leases()) == 1 })
-}
-
-// The member that the lease is renewed at dies with its power as the leader.
-func TestG1_LeaderDies(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithMembers(3)}, runtime.WithLeaseTTL(2*time.Second))
-	g := w.register(key, addr(0))
-	leader, err := w.etcd.Leader(kit.Bounded(t, soon))
-	must(t, err)
-	leader.Stop()
-	kit.Eventually(t, soon, "another leader", func() bool {
-		next, err := w.etcd.Leader(kit.Bounded(t, soon))
-		return err == nil && next != leader
-	})
-	kit.Eventually(t, soon, "registered", func() bool {
-		got := w.get(entry)
-		return got != nil && g.Status().State == runtime.StateRegistered && got.lease == g.Status().LeaseID
-	})
-	must(t, g.Close(kit.Bounded(t, soon)))
-	if keys := w.keys(""); len(keys) > 0 {
-		t.Errorf("left after Close: %v", keys)
+	if err := r.Close(kit.Bounded(t, soon)); err == nil {
+		t.Error("Close says that all is withdrawn")
 	}
 }
 
-func TestG2_KeyDeleted(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0))
-	id := g.Status().LeaseID
-	for range 4 {
-		w.delete(entry)
-		took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
-		report.Took(t, "G2", "own key back after it was deleted", took)
-	}
-	if got := w.get(entry); got.lease != id {
-		t.Errorf("put back on lease %x, was %x", got.lease, id)
-	}
-}
-
-// The wiped etcd's revision is lower than the one that the server's watch is at.
+// TestG2_DeletedAfterWipe deletes a server's key, and again in a wiped etcd, whose revision is lower than the one that the
+// server's watch was at.
 func TestG2_DeletedAfterWipe(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
+	deleted := func(label string) {
+		t.Helper()
+		w.delete(entry)
+		took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
+		report.Took(t, "G2", "own key back after it was deleted"+label, took)
+	}
+	deleted("")
 	for range 100 {
 		w.put("unrelated", "x")
 	}
-	w.put(entry, "x", clientv3.WithLease(g.Status().LeaseID)) // heard, so the watch is beyond all of that
-	must(t, w.etcd.Wipe())
 	was := g.Status().LeaseID
-	w.there(entry, was)
-	kit.Eventually(t, soon, "registered", func() bool {
-		st := g.Status()
-		return st.State == runtime.StateRegistered && st.LeaseID != was
-	})
+	w.put(entry, "x", clientv3.WithLease(was))
+	w.becomes(entry, contents{entry: addr(0)}, "after it was overwritten, so the watch is beyond all of that")
 	w.etcd.Calls().Reset()
-	if err := w.etcd.Calls().Wait(kit.Bounded(t, soon), etcdtest.Txn, "", 1); err != nil {
-		t.Fatal(err) // so that no check of the keys is due for another reason
-	}
-	w.delete(entry)
-	took := kit.Eventually(t, soon, "put back", func() bool { return w.get(entry) != nil })
-	report.Took(t, "G2", "own key back after it was deleted in a wiped etcd", took)
-	// A check that came by chance may have put it back. The next is 5 s away.
-	w.delete(entry)
-	if again := kit.Eventually(t, soon, "put back again", func() bool { return w.get(entry) != nil }); again > 3*time.Second {
-		t.Errorf("put back again after %v, as by a check", again)
-	}
-}
-
-func TestG2_KeyOfManyDeleted(t *testing.T) {
-	kit.Night(t)
-	w := newWorld(t, nil)
-	for i := range 20 {
-		w.register(key+addr(i), addr(i))
-	}
-	w.delete(key + addr(7) + "/" + addr(7))
-	took := kit.Eventually(t, soon, "put back", func() bool { return len(w.keys(key)) == 20 })
-	report.Took(t, "G2", "one of 20 own keys back after it was deleted", took)
+	must(t, w.etcd.Wipe())
+	w.there(entry, was)
+	kit.Eventually(t, soon, "watched from a revision that the wiped etcd has", func() bool {
+		now := w.get(entry).rev
+		return slices.ContainsFunc(w.etcd.Calls().All(), func(call etcdtest.Call) bool {
+			return call.Op == etcdtest.Watch && call.Key == entry && call.Revision <= now+1
+		})
+	})
+	w.state(g, runtime.StateRegistered)
+	deleted(" in a wiped etcd")
 }
 
 // failingLease is a Lease whose KeepAlive channels can be closed as by a client that gives up.
@@ -192,32 +93,14 @@ type failingLease struct {
 
 func (l *failingLease) KeepAlive(ctx context.Context, id clientv3.LeaseID) (<-chan *clientv3.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	in, err := l.Lease.KeepAlive(ctx, id)
-	if err != nil {
-		cancel()
-		return nil, err
-	}
-	out := make(chan *clientv3.LeaseKeepAliveResponse)
 	go func() {
 		defer cancel()
-		defer close(out)
-		for {
-			select {
-			case resp, ok := <-in:
-				if !ok {
-					return
-				}
-				select {
-				case out <- resp: // blocks unless drained
-				case <-ctx.Done():
-					return
-				}
-			case <-l.halt:
-				return
-			}
+		select {
+		case <-l.halt:
+		case <-ctx.Done():
 		}
 	}()
-	return out, nil
+	return l.Lease.KeepAlive(ctx, id)
 }
 
 func TestG3_KeepAliveEnds(t *testing.T) {
@@ -337,6 +220,8 @@ func TestG5_HundredServices(t *testing.T) {
 		must(t, <-errs)
 	}
 	report.Took(t, "G5", "300 services registered", time.Since(start))
+	kit.Eventually(t, soon, "few goroutines", func() bool { return len(leak.Ours()) <= 10 })
+	report.Count(t, "G5", "goroutines of ours for 300 services", len(leak.Ours()))
 	if n := len(w.leases()); n != 1 {
 		t.Errorf("%d leases", n)
 	}
@@ -348,9 +233,7 @@ func TestG5_HundredServices(t *testing.T) {
 	start = time.Now()
 	must(t, w.registry.Close(kit.Bounded(t, soon)))
 	report.Took(t, "G5", "300 services withdrawn", time.Since(start))
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		t.Errorf("left after Close: keys %v, leases %v", keys, leases)
-	}
+	w.nothing("after Close")
 }
 
 func TestG6_CloseRacesGrant(t *testing.T) {
@@ -379,35 +262,8 @@ func TestG6_CloseRacesGrant(t *testing.T) {
 		w.etcd.Calls().Reset()
 	}
 	leak.None(t)
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		t.Errorf("left after %d tries: keys %v, leases %v", tries, keys, leases)
-	}
+	w.nothing("after all tries")
 	report.Count(t, "G6", fmt.Sprintf("keys and leases left after %d tries", tries), len(w.keys(""))+len(w.leases()))
-}
-
-func TestG6_RegisterGivesUp(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	w.register("another", addr(9)) // the lease stays
-	for i := range 100 {
-		ctx, cancel := context.WithCancel(context.Background())
-		w.etcd.Calls().Reset()
-		go func() {
-			defer cancel()
-			if i%2 == 0 {
-				_ = w.etcd.Calls().Wait(kit.Bounded(t, soon), "Txn", "", 1)
-			}
-		}()
-		g, err := w.registry.Register(ctx, key, runtime.Endpoint{Addr: addr(0)})
-		if err == nil {
-			must(t, g.Close(kit.Bounded(t, soon)))
-		} else if !errors.Is(err, context.Canceled) {
-			t.Fatalf("try %d: %v", i, err)
-		}
-		// What was on its way when the context ended is taken out behind the call.
-		kit.Eventually(t, soon, "nothing left behind", func() bool { return len(w.keys(key)) == 0 })
-	}
 }
 
 func TestG13_Update(t *testing.T) {
@@ -436,34 +292,5 @@ func TestG13_Update(t *testing.T) {
 	w.there(entry, before.lease)
 	if got := w.get(entry); got.value != want {
 		t.Errorf("after a new registration: %s, want %s", got.value, want)
-	}
-}
-
-func TestPause(t *testing.T) {
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0), runtime.WithVersion("v1"))
-	for range 2 {
-		must(t, g.Pause(kit.Bounded(t, soon)))
-		if keys := w.keys(""); len(keys) > 0 || g.Status().State != runtime.StatePaused {
-			t.Errorf("paused: %v, %+v", keys, g.Status())
-		}
-		kit.Eventually(t, soon, "no empty lease is left", func() bool { return len(w.leases()) == 0 })
-	}
-	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
-	if keys := w.keys(""); len(keys) > 0 {
-		t.Errorf("an update while paused put %v", keys)
-	}
-	for range 2 {
-		must(t, g.Resume(kit.Bounded(t, soon)))
-		if got := w.get(entry); got == nil || !strings.Contains(got.value, "v2") {
-			t.Errorf("resumed: %+v", got)
-		}
-	}
-	w.register("another", addr(1)) // the lease stays
-	must(t, g.Pause(kit.Bounded(t, soon)))
-	w.revoke(g.Status().LeaseID)
-	must(t, g.Resume(kit.Bounded(t, soon)))
-	if got := w.get(entry); got == nil {
-		t.Error("not resumed after the lease was lost in a pause")
 	}
 }

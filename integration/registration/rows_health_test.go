@@ -3,7 +3,7 @@ package registration
 import (
 	"context"
 	"errors"
-	"sync"
+	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -16,72 +16,53 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// handWritten is a health service as people write them: Check, and perhaps a Watch that does not last.
+// handWritten is a health service as people write them: a Check, and a Watch that answers once and ends with an error.
 type handWritten struct {
 	healthpb.UnimplementedHealthServer
-	watch bool // answers once, then ends with an error
-
-	mu     sync.Mutex
-	status healthpb.HealthCheckResponse_ServingStatus
+	status atomic.Int32
 }
 
-func (h *handWritten) set(serving bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.status = healthpb.HealthCheckResponse_NOT_SERVING; serving {
-		h.status = healthpb.HealthCheckResponse_SERVING
-	}
+func (h *handWritten) set(status healthpb.HealthCheckResponse_ServingStatus) {
+	h.status.Store(int32(status))
+}
+
+func (h *handWritten) answer() *healthpb.HealthCheckResponse {
+	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(h.status.Load())}
 }
 
 func (h *handWritten) Check(context.Context, *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return &healthpb.HealthCheckResponse{Status: h.status}, nil
+	return h.answer(), nil
 }
 
-func (h *handWritten) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
-	if !h.watch {
-		return h.UnimplementedHealthServer.Watch(req, stream)
-	}
-	resp, err := h.Check(stream.Context(), req)
-	if err != nil {
-		return err
-	}
-	return errors.Join(stream.Send(resp), errors.New("no more of that"))
+func (h *handWritten) Watch(_ *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
+	return errors.Join(stream.Send(h.answer()), errors.New("no more of that"))
 }
 
 func TestG20_HandWrittenHealth(t *testing.T) {
 	kit.Night(t)
-	for _, tt := range []struct {
-		name  string
-		watch bool
-	}{{"Check only", false}, {"a Watch that ends with an error", true}} {
-		t.Run(tt.name, func(t *testing.T) {
-			leak.Beside(t)
-			w := newWorld(t, nil)
-			h := &handWritten{watch: tt.watch}
-			h.set(false)
-			s := w.registry.NewServer(grpc.NewServer())
-			healthpb.RegisterHealthServer(s, h)
-			basic.RegisterGreeterServerToEtcd(s, &greeter{})
-			must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
-			if st := s.Status(); len(st) != 1 || st[0].State != runtime.StatePaused || len(w.keys(key)) > 0 {
-				t.Errorf("announced while it is not healthy: %+v, %v", st, w.keys(key))
-			}
-			for range 2 {
-				for _, serving := range []bool{true, false} {
-					h.set(serving)
-					keys := 0
-					if serving {
-						keys = 1
-					}
-					took := kit.Eventually(t, soon, "followed", func() bool { return len(w.keys(key)) == keys })
-					report.Took(t, "G20", "a change followed, with "+tt.name, took)
-				}
-			}
-			must(t, s.Withdraw(kit.Bounded(t, soon)))
-		})
+	leak.Beside(t)
+	w := newWorld(t, nil)
+	h := &handWritten{}
+	h.set(healthpb.HealthCheckResponse_NOT_SERVING)
+	s := w.registry.NewServer(grpc.NewServer())
+	healthpb.RegisterHealthServer(s, h)
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	must(t, s.Announce(kit.Bounded(t, soon), addr(0)))
+	if st := s.Status(); len(st) != 1 || st[0].State != runtime.StatePaused || len(w.keys(key)) > 0 {
+		t.Errorf("announced while it is not healthy: %+v, %v", st, w.keys(key))
 	}
+	followed := func(keys int) {
+		t.Helper()
+		took := kit.Eventually(t, soon, "followed", func() bool { return len(w.keys(key)) == keys })
+		report.Took(t, "G20", "a change followed, with a Watch that ends with an error", took)
+	}
+	for range 2 {
+		h.set(healthpb.HealthCheckResponse_SERVING)
+		followed(1)
+		h.set(healthpb.HealthCheckResponse_NOT_SERVING)
+		followed(0)
+	}
+	must(t, s.Withdraw(kit.Bounded(t, soon)))
 }
 
 // hanging is a health service that waits until it is released.

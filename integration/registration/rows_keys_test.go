@@ -1,9 +1,8 @@
 package registration
 
 import (
-	"context"
 	"fmt"
-	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,43 +42,23 @@ func TestG18_Overwritten(t *testing.T) {
 	}
 }
 
-// user is someone who may read and write all of n services.
-func user(name string, n int) etcdtest.User {
-	u := etcdtest.User{Name: name, Password: "p"}
-	for i := range n {
-		u.Permissions = append(u.Permissions, etcdtest.ReadWrite(service(i)+"/"))
-	}
-	return u
-}
-
-// permit gives a role a permission in place of the one that it had, if any.
-func (w *world) permit(role, prefix string, kind clientv3.PermissionType) {
-	w.t.Helper()
-	_, err := w.etcd.Admin().RoleGrantPermission(kit.Bounded(w.t, soon), role, prefix, clientv3.GetPrefixRangeEnd(prefix), kind)
-	must(w.t, err)
-}
-
-const mayBoth = clientv3.PermissionType(clientv3.PermReadWrite)
-
-// blind is the one service of many that its role may write and not read.
-const blind = 7
-
-func newBlindWorld(t *testing.T) *world {
-	u := user("svc", 20)
-	u.Permissions[blind].Read = false
-	return newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", u)})
-}
-
-func (w *world) blindRegistry() *runtime.Registry {
-	w.t.Helper()
-	return w.newRegistry(w.etcd.Client(w.t, etcdtest.As("svc", "p")))
-}
-
+// TestG19_OneKeyMayNotBeRead has 20 services under one user, who may write one of them and not read it, and a service that
+// is nothing of that user's.
 func TestG19_OneKeyMayNotBeRead(t *testing.T) {
 	leak.Beside(t)
-	w := newBlindWorld(t)
-	_, want := w.services(w.blindRegistry(), 20)
-	w.is("svc/", want, "after Register")
+	const n, blind = 20, 7
+	user := etcdtest.User{Name: "svc", Password: "p"}
+	for i := range n {
+		user.Permissions = append(user.Permissions, etcdtest.Permission{Prefix: service(i) + "/", Read: i != blind, Write: true})
+	}
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
+	registry := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p")))
+	_, want := w.services(registry, n)
+	_, err := registry.Register(kit.Bounded(t, soon), "forbidden", runtime.Endpoint{Addr: addr(0)})
+	if err == nil || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), "forbidden/") {
+		t.Errorf("Register without a permission: %v", err)
+	}
+	w.is("", want, "after Register")
 
 	w.delete(service(3) + "/" + addr(0))
 	took := w.becomes("svc/", want, "after one was deleted")
@@ -88,108 +67,17 @@ func TestG19_OneKeyMayNotBeRead(t *testing.T) {
 	w.becomes("svc/", want, "after one was overwritten")
 }
 
-// A right that is granted later is noticed when the connection is back. (Otherwise within a minute, says the walk of the
-// core.)
-func TestG19_GrantedLater(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newBlindWorld(t)
-	_, want := w.services(w.blindRegistry(), 20)
-	w.delete(service(3) + "/" + addr(0))
-	w.becomes("svc/", want, "after one was deleted") // so the process has looked, and been denied
-	w.permit("svc", service(blind)+"/", mayBoth)
-	w.etcd.Cut()
-	w.etcd.Restore()
-	w.delete(service(blind) + "/" + addr(0))
-	report.Took(t, "G19", "a key that was deleted back after the right to read it was granted", w.becomes("svc/", want, "after the grant"))
-}
-
-// grantedLease calls granted with each new lease before Grant returns.
-type grantedLease struct {
-	clientv3.Lease
-	granted func(clientv3.LeaseID)
-}
-
-func (l *grantedLease) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
-	resp, err := l.Lease.Grant(ctx, ttl)
-	if err == nil {
-		l.granted(resp.ID)
-	}
-	return resp, err
-}
-
-// newRivals returns a world of two users, a and b. Each may write the keys of its own service. hang has a put a
-// key on a lease.
-func newRivals(t *testing.T) (w *world, hang func(key string, id clientv3.LeaseID)) {
-	users := []etcdtest.User{
-		{Name: "a", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("a/")}},
-		{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}},
-	}
-	w = newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", users...)})
-	a := w.etcd.Client(t, etcdtest.As("a", "p"))
-	return w, func(key string, id clientv3.LeaseID) {
-		w.t.Helper()
-		if _, err := a.Put(kit.Bounded(t, soon), key, "x", clientv3.WithLease(id)); err != nil {
-			t.Errorf("hang %s on lease %x: %v", key, int64(id), err)
-		}
-	}
-}
-
-// Another user hangs a key on our lease. We may not write that key, so etcd refuses our puts on the lease.
-func TestS3_AnothersKeyOnAFreshLease(t *testing.T) {
-	kit.Night(t)
-	w, hang := newRivals(t)
-	client := w.etcd.Client(t, etcdtest.As("b", "p"))
-	var once sync.Once
-	client.Lease = &grantedLease{client.Lease, func(id clientv3.LeaseID) { once.Do(func() { hang("a/key", id) }) }}
-	start := time.Now()
-	g := register(t, w.newRegistry(client), "b/svc", addr(0))
-	took := time.Since(start)
-	report.Took(t, "S3", "registered though another's key hangs on the fresh lease", took)
-	if got := w.get("b/svc/" + addr(0)); got == nil || got.lease != g.Status().LeaseID || got.lease == w.get("a/key").lease {
-		t.Errorf("registered as %+v, on the lease that another's key hangs on", got)
-	}
-}
-
+// TestS3_AnothersKeyOnALeaseInUse hangs a key on the lease of a process that may not write it, so that etcd refuses that
+// process's puts on the lease.
 func TestS3_AnothersKeyOnALeaseInUse(t *testing.T) {
-	w, _ := newRivals(t)
+	user := etcdtest.User{Name: "b", Password: "p", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("b/")}}
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
 	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0), runtime.WithVersion("v1"))
 	was := g.Status().LeaseID
-	w.put("a/key", "x", clientv3.WithLease(was)) // which takes one who may write both
+	w.put("a/key", "x", clientv3.WithLease(was))
 	start := time.Now()
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
-	took := time.Since(start)
-	report.Took(t, "S3", "updated though another's key hangs on the lease", took)
+	report.Took(t, "S3", "updated though another's key hangs on the lease", time.Since(start))
 	w.is("b/", contents{"b/svc/" + addr(0): "v2"}, "after Update")
 	w.there("b/svc/"+addr(0), was)
-}
-
-func TestS3_AnothersKeyOnAPausedEntrysLease(t *testing.T) {
-	kit.Night(t)
-	w, hang := newRivals(t)
-	g := register(t, w.newRegistry(w.etcd.Client(t, etcdtest.As("b", "p"))), "b/svc", addr(0))
-	must(t, g.Pause(kit.Bounded(t, soon)))
-	for _, id := range w.leases() {
-		hang("a/key", id)
-	}
-	start := time.Now()
-	must(t, g.Resume(kit.Bounded(t, soon)))
-	took := time.Since(start)
-	report.Took(t, "S3", "resumed though another would hang a key on the lease", took)
-}
-
-// A lease without keys would be an invitation to others to hang theirs on it.
-func TestS3_NoEmptyLeaseLiesAbout(t *testing.T) {
-	kit.Night(t)
-	leak.Beside(t)
-	w := newWorld(t, nil)
-	g := w.register(key, addr(0))
-	for range 2 {
-		must(t, g.Pause(kit.Bounded(t, soon)))
-		kit.Eventually(t, soon, "no lease while all is paused", func() bool { return len(w.leases()) == 0 })
-		must(t, g.Resume(kit.Bounded(t, soon)))
-		w.is(key, contents{entry: ""}, "after Resume")
-	}
-	must(t, g.Close(kit.Bounded(t, soon)))
-	kit.Eventually(t, soon, "no lease after Close", func() bool { return len(w.leases()) == 0 })
 }

@@ -3,11 +3,14 @@ package registration
 import (
 	"context"
 	"slices"
-	"sync"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
@@ -18,145 +21,111 @@ import (
 // leavingMark is in the value of an entry that its owner is about to delete.
 const leavingMark = `"grpc_leaving":"true"`
 
-// lateAnswer is the time after which a late write fails for its writer.
-const lateAnswer = 50 * time.Millisecond
-
-// landsAfter is the time after which it lands.
-const landsAfter = 300 * time.Millisecond
-
-// lateKV is a KV that has one write land late, after it has failed for its writer.
-type lateKV struct {
-	clientv3.KV
-
-	mu            sync.Mutex
-	next          bool          // the next write is the late one
-	begun, landed chan struct{} // closed when it begins, and when it has landed or was refused
-}
-
-// delay has the next write land late.
-func (k *lateKV) delay() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.next, k.begun, k.landed = true, make(chan struct{}), make(chan struct{})
-}
-
-// due returns a channel to close when a write has landed if it is the late one.
-func (k *lateKV) due() (landed chan struct{}) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !k.next {
-		return nil
+// onWrites returns a registry that asks a hook before each transaction that writes a value. What the hook answers with an
+// error is not sent but by the hook, with land.
+func (w *world) onWrites(hook func(ctx context.Context, land func(context.Context) error) error) *runtime.Registry {
+	w.t.Helper()
+	intercept := func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if txn, ok := req.(*etcdserverpb.TxnRequest); ok && puts(txn) {
+			land := func(ctx context.Context) error { return invoke(ctx, method, req, new(etcdserverpb.TxnResponse), conn) }
+			if err := hook(ctx, land); err != nil {
+				return err
+			}
+		}
+		return invoke(ctx, method, req, reply, conn, opts...)
 	}
-	k.next = false
-	close(k.begun)
-	return k.landed
+	return w.newRegistry(w.etcd.Client(w.t, func(cfg *clientv3.Config) {
+		cfg.DialOptions = append(cfg.DialOptions, grpc.WithChainUnaryInterceptor(intercept))
+	}))
 }
 
-func (k *lateKV) Txn(ctx context.Context) clientv3.Txn { return &lateTxn{kv: k, ctx: ctx} }
-
-func (k *lateKV) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
-	resp, err := k.Do(ctx, clientv3.OpPut(key, value, opts...))
-	return resp.Put(), err
+// puts reports whether a transaction writes a value.
+func puts(txn *etcdserverpb.TxnRequest) bool {
+	return slices.ContainsFunc(slices.Concat(txn.GetSuccess(), txn.GetFailure()), func(op *etcdserverpb.RequestOp) bool {
+		return op.GetRequestPut() != nil || op.GetRequestTxn() != nil && puts(op.GetRequestTxn())
+	})
 }
 
-func (k *lateKV) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
-	if !puts(op) {
-		return k.KV.Do(ctx, op)
-	}
-	return write(ctx, k, func(ctx context.Context) (clientv3.OpResponse, error) { return k.KV.Do(ctx, op) })
-}
+// lateWrite is a write that begins, gets no answer, and lands, each when the test has it so.
+type lateWrite struct{ begun, unanswered, land, landed chan struct{} }
 
-// lateTxn is a transaction that may be the late one.
-type lateTxn struct {
-	kv          *lateKV
-	ctx         context.Context
-	cmps        []clientv3.Cmp
-	then, other []clientv3.Op
-}
-
-func (x *lateTxn) If(cmps ...clientv3.Cmp) clientv3.Txn {
-	x.cmps = cmps
-	return x
-}
-
-func (x *lateTxn) Then(ops ...clientv3.Op) clientv3.Txn {
-	x.then = ops
-	return x
-}
-
-func (x *lateTxn) Else(ops ...clientv3.Op) clientv3.Txn {
-	x.other = ops
-	return x
-}
-
-func (x *lateTxn) Commit() (*clientv3.TxnResponse, error) {
-	commit := func(ctx context.Context) (*clientv3.TxnResponse, error) {
-		return x.kv.KV.Txn(ctx).If(x.cmps...).Then(x.then...).Else(x.other...).Commit()
-	}
-	if !puts(clientv3.OpTxn(x.cmps, x.then, x.other)) {
-		return commit(x.ctx)
-	}
-	return write(x.ctx, x.kv, commit)
-}
-
-// write writes, now or late.
-func write[R any](ctx context.Context, k *lateKV, do func(context.Context) (R, error)) (R, error) {
-	landed := k.due()
-	if landed == nil {
-		return do(ctx)
-	}
-	go func() {
-		defer close(landed)
-		<-time.After(landsAfter)
-		behind, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
-		defer cancel()
-		_, _ = do(behind) // whether etcd still takes it is its writer's affair
-	}()
-	select {
-	case <-time.After(lateAnswer):
-	case <-ctx.Done():
-	}
-	var none R
-	return none, context.DeadlineExceeded
-}
-
-// puts reports whether an op writes a value.
-func puts(op clientv3.Op) bool { return anyOp(op, clientv3.Op.IsPut) }
-
-// anyOp reports whether an op, or one within its transaction, is of a kind.
-func anyOp(op clientv3.Op, is func(clientv3.Op) bool) bool {
-	if !op.IsTxn() {
-		return is(op)
-	}
-	_, then, other := op.Txn()
-	return slices.ContainsFunc(slices.Concat(then, other), func(op clientv3.Op) bool { return anyOp(op, is) })
-}
-
-// A first put that lands late undoes neither an update nor a Register that failed.
+// TestG17_AFirstPutLandsLate has first puts land late. They undo neither an update nor a Register that failed.
 func TestG17_AFirstPutLandsLate(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	client := w.etcd.Client(t)
-	late := &lateKV{KV: client.KV}
-	client.KV = late
-	r := w.newRegistry(client)
+	var next atomic.Pointer[lateWrite]
+	r := w.onWrites(func(ctx context.Context, land func(context.Context) error) error {
+		late := next.Swap(nil)
+		if late == nil {
+			return nil
+		}
+		close(late.begun)
+		go func() {
+			defer close(late.landed)
+			<-late.land
+			behind, cancel := context.WithTimeout(context.WithoutCancel(ctx), soon)
+			defer cancel()
+			_ = land(behind) // whether etcd still takes it is its writer's affair
+		}()
+		<-late.unanswered
+		return context.DeadlineExceeded
+	})
+	delay := func() *lateWrite {
+		late := &lateWrite{make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})}
+		next.Store(late)
+		return late
+	}
 	register(t, r, "another", addr(9)) // the lease stays
 
-	late.delay()
+	late := delay()
 	ctx, cancel := context.WithCancel(kit.Bounded(t, soon))
-	begun := late.begun
-	go func() { <-begun; cancel() }() // the write is under way when its caller gives up
+	go func() { <-late.begun; cancel() }()
 	if _, err := r.Register(ctx, "svc/failed", runtime.Endpoint{Addr: addr(0)}); err == nil {
 		t.Error("Register succeeded without an answer")
 	}
+	close(late.unanswered)
+	close(late.land)
 	<-late.landed
 	took := w.becomes("svc/failed", contents{}, "after a failed Register landed")
 
-	late.delay()
+	late = delay()
+	close(late.unanswered)
 	g, err := r.Register(kit.Bounded(t, soon), "svc/updated", runtime.Endpoint{Addr: addr(0)}, runtime.WithVersion("v1"))
 	must(t, err)
 	must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
+	close(late.land)
 	<-late.landed
 	took = max(took, w.becomes("svc/updated", contents{"svc/updated/" + addr(0): "v2"}, "after the first put landed"))
 	report.Took(t, "G17", "etcd as said after the landing, at most", took)
+}
+
+// TestG24_ResumeDuringAPause has a Resume overtake a Pause: it does not return nil before etcd has answered the Pause's mark.
+func TestG24_ResumeDuringAPause(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, nil)
+	writes := make(chan struct{}, 100)
+	r := w.onWrites(func(context.Context, func(context.Context) error) error {
+		writes <- struct{}{}
+		return nil
+	})
+	g := register(t, r, key, addr(0))
+	register(t, r, "other", addr(1))
+	w.etcd.Pause()
+	for len(writes) > 0 {
+		<-writes
+	}
+	paused := make(chan error, 1)
+	go func() { paused <- g.Pause(kit.Bounded(t, soon)) }()
+	<-writes
+	if err := g.Resume(kit.Bounded(t, 300*time.Millisecond)); err == nil {
+		t.Error("Resume returned nil without etcd")
+	}
+	w.etcd.Resume()
+	if <-paused == nil {
+		t.Error("Pause, which was overtaken, returned nil")
+	}
+	must(t, g.Resume(kit.Bounded(t, soon)))
+	if got := w.get(entry); got == nil || strings.Contains(got.value, leavingMark) {
+		t.Errorf("after Resume etcd has %+v", got)
+	}
 }

@@ -1,8 +1,6 @@
 package registration
 
 import (
-	goruntime "runtime"
-	"strings"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -10,22 +8,13 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // watchStreams counts the goroutines in which the etcd client serves the streams of watches.
-func watchStreams() int {
-	buf := make([]byte, 16<<20)
-	stacks := string(buf[:goruntime.Stack(buf, true)])
-	n := 0
-	for stack := range strings.SplitSeq(stacks, "\n\n") {
-		if strings.Contains(stack, "go.etcd.io/etcd/client/v3.(*watchG") {
-			n++
-		}
-	}
-	return n
-}
+func watchStreams() int { return len(leak.In("go.etcd.io/etcd/client/v3.(*watchG")) }
 
 // connection waits until the connection to etcd is up, or is not.
 func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
@@ -43,11 +32,11 @@ func TestG30_Reconnects(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))
 	calls := w.etcd.Calls()
-	watching := func(more int) {
+	watching := func() {
 		t.Helper()
-		kit.Eventually(t, soon, "the own key is watched", func() bool { return calls.Count(etcdtest.Watch, "") >= more })
+		must(t, calls.Wait(kit.Bounded(t, soon), etcdtest.Watch, "", 1))
 	}
-	watching(1)
+	watching()
 	one := 0
 	kit.Eventually(t, soon, "a stream is served", func() bool { one = watchStreams(); return one > 0 })
 	const reconnects = 30
@@ -64,7 +53,7 @@ func TestG30_Reconnects(t *testing.T) {
 		w.etcd.Resume()
 		w.etcd.Restore()
 		connection(t, w.client.ActiveConnection(), true)
-		watching(1)
+		watching()
 	}
 	w.state(g, runtime.StateRegistered)
 	left := 0

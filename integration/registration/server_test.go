@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,24 +26,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
+// greeter answers with its name, after a delay.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	name  string
 	delay time.Duration
-	began chan struct{} // gets a value at each call, if there is room
+	calls atomic.Int64
 }
 
-func (g *greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
-	select {
-	case g.began <- struct{}{}:
-	default:
-	}
-	select {
-	case <-time.After(g.delay):
-		return &basic.HelloReply{Message: g.name}, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
+func (g *greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
+	g.calls.Add(1)
+	time.Sleep(g.delay)
+	return &basic.HelloReply{Message: g.name}, nil
 }
 
 func listen(t *testing.T, addr string) net.Listener {
@@ -54,21 +47,48 @@ func listen(t *testing.T, addr string) net.Listener {
 	return lis
 }
 
-// serve runs a server until stop, which returns what Serve did.
-func serve(t *testing.T, s *runtime.Server, lis net.Listener) (stop func() error) {
-	t.Helper()
+// serving is a server of the greeter.
+type serving struct {
+	*runtime.Server
+	grpc *grpc.Server
+	addr string
+	stop func() error // ends Serve, and returns what it did
+
+	greeter basic.GreeterClient // of this server, whatever is in etcd
+	health  healthpb.HealthClient
+}
+
+// serve starts a server with a health service, which may not be in etcd yet.
+func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtime.ServerOption) *serving {
+	w.t.Helper()
+	g := grpc.NewServer()
+	s := &serving{Server: w.registry.NewServer(g, append([]runtime.ServerOption{runtime.WithDrainDelay(0)}, opts...)...), grpc: g, addr: lis.Addr().String()}
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	basic.RegisterGreeterServerToEtcd(s.Server, impl)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
-	stop = sync.OnceValue(func() error {
+	s.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-served
 	})
-	t.Cleanup(func() { _ = stop() })
-	return stop
+	w.t.Cleanup(func() { _ = s.stop() })
+	conn, err := grpc.NewClient(s.addr, insecurely)
+	must(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	s.greeter, s.health = basic.NewGreeterClient(conn), healthpb.NewHealthClient(conn)
+	return s
 }
 
-func registered(t *testing.T, s *runtime.Server) {
+// registered starts a server on a port of loopback, and returns when it is in etcd.
+func (w *world) registered(impl basic.GreeterServer, opts ...runtime.ServerOption) *serving {
+	w.t.Helper()
+	s := w.serve(impl, kit.Listen(w.t), opts...)
+	s.awaitRegistered(w.t)
+	return s
+}
+
+func (s *serving) awaitRegistered(t *testing.T) {
 	t.Helper()
 	kit.Eventually(t, soon, "registered", func() bool {
 		st := s.Status()
@@ -76,19 +96,22 @@ func registered(t *testing.T, s *runtime.Server) {
 	})
 }
 
+// caller returns a client that finds the greeter by etcd.
+func (w *world) caller(registry *runtime.Registry) basic.GreeterClient {
+	w.t.Helper()
+	client, err := basic.NewGreeterClientFromEtcd(registry, insecurely)
+	must(w.t, err)
+	return client
+}
+
+var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 func TestG7_EtcdDownAtStartup(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
 	w.etcd.Stop()
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
-	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "a"})
-	lis := listen(t, "127.0.0.1:0")
-	stop := serve(t, s, lis)
-
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	defer conn.Close()
-	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
+	s := w.serve(&greeter{}, kit.Listen(t))
+	if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("does not serve while etcd is away: %v", err)
 	}
 	kit.Eventually(t, soon, "an error in the status", func() bool {
@@ -98,17 +121,9 @@ func TestG7_EtcdDownAtStartup(t *testing.T) {
 	must(t, w.etcd.Restart())
 	took := kit.Eventually(t, soon, "in etcd", func() bool { return len(w.keys(key)) == 1 })
 	report.Took(t, "G7", "registered after etcd came up", took)
-	registered(t, s)
-	if err := stop(); err != nil {
+	s.awaitRegistered(t)
+	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
-	}
-
-	// Within a context it is an error.
-	w.etcd.Stop()
-	s = w.registry.NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	if err := s.Announce(kit.Bounded(t, 300*time.Millisecond), "127.0.0.1:80"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Announce while etcd is away: %v", err)
 	}
 }
 
@@ -141,13 +156,10 @@ func TestG8_Advertised(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.listen+tt.option+tt.env, func(t *testing.T) {
 			t.Setenv("GRPC_ADVERTISE_ADDR", tt.env)
-			s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(tt.option), runtime.WithDrainDelay(0))
-			basic.RegisterGreeterServerToEtcd(s, &greeter{})
-			lis := listen(t, tt.listen)
-			_, port, err := net.SplitHostPort(lis.Addr().String())
+			s := w.serve(&greeter{}, listen(t, tt.listen), runtime.WithAdvertiseAddress(tt.option))
+			s.awaitRegistered(t)
+			_, port, err := net.SplitHostPort(s.addr)
 			must(t, err)
-			stop := serve(t, s, lis)
-			registered(t, s)
 			want := tt.want
 			if strings.Contains(want, "%s") {
 				want = fmt.Sprintf(want, port)
@@ -155,7 +167,7 @@ func TestG8_Advertised(t *testing.T) {
 			if got := w.get(key + "/" + want); got == nil || !strings.Contains(got.value, `"`+want+`"`) {
 				t.Errorf("%v in etcd, want %s", w.keys(key), want)
 			}
-			if err := stop(); err != nil {
+			if err := s.stop(); err != nil {
 				t.Errorf("Serve: %v", err)
 			}
 		})
@@ -166,7 +178,7 @@ func TestG8_Advertised(t *testing.T) {
 	for _, bad := range undialable {
 		s := w.registry.NewServer(grpc.NewServer(), runtime.WithAdvertiseAddress(bad))
 		basic.RegisterGreeterServerToEtcd(s, &greeter{})
-		if err := s.Serve(kit.Bounded(t, soon), listen(t, "127.0.0.1:0")); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
+		if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), "WithAdvertiseAddress") {
 			t.Errorf("Serve with the address %s: %v", bad, err)
 		}
 	}
@@ -202,26 +214,19 @@ func TestG9_RollingRestart(t *testing.T) {
 	kit.Night(t)
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	run := func(i int) func() error {
-		s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(300*time.Millisecond))
-		healthpb.RegisterHealthServer(s, health.NewServer())
-		basic.RegisterGreeterServerToEtcd(s, &greeter{name: fmt.Sprint(i), delay: 5 * time.Millisecond})
-		stop := serve(t, s, listen(t, "127.0.0.1:0"))
-		registered(t, s)
-		return stop
+	run := func() *serving {
+		return w.registered(&greeter{delay: 5 * time.Millisecond}, runtime.WithDrainDelay(300*time.Millisecond))
 	}
-	stops := []func() error{run(0), run(1), run(2)}
-	callers := w.newRegistry(w.etcd.Client(t))
-	client, err := basic.NewGreeterClientFromEtcd(callers, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	servers := []*serving{run(), run(), run()}
+	client := w.caller(w.newRegistry(w.etcd.Client(t)))
 	calls, failed := rolling(t, client, 20, func() {
-		for i := range stops {
+		for _, s := range servers {
 			start := time.Now()
-			if err := stops[i](); err != nil {
-				t.Errorf("server %d: %v", i, err)
+			if err := s.stop(); err != nil {
+				t.Errorf("server at %s: %v", s.addr, err)
 			}
 			report.Took(t, "G9", "drain under load, with a delay of 300 ms", time.Since(start))
-			stops[i] = run(i + 3)
+			run()
 		}
 	})
 	report.Count(t, "G9", "calls in a rolling restart", calls)
@@ -231,24 +236,44 @@ func TestG9_RollingRestart(t *testing.T) {
 	}
 }
 
+// deaf is a service whose call does not end with its context.
+type deaf struct {
+	basic.UnimplementedGreeterServer
+	began, released chan struct{}
+}
+
+func newDeaf() *deaf { return &deaf{began: make(chan struct{}), released: make(chan struct{})} }
+
+func (d *deaf) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
+	close(d.began)
+	<-d.released
+	return &basic.HelloReply{}, nil
+}
+
+// call makes the one call of a deaf service, and returns once it has begun. answered gets its error.
+func (d *deaf) call(t *testing.T, s *serving) (answered <-chan error) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
+		done <- err
+	}()
+	<-d.began
+	return done
+}
+
+// TestG9_DrainIsBounded drains a server while etcd is away and a call ignores the end of its context.
 func TestG9_DrainIsBounded(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	g := &greeter{delay: time.Hour, began: make(chan struct{}, 1)}
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0), runtime.WithStopTimeout(100*time.Millisecond))
-	basic.RegisterGreeterServerToEtcd(s, g)
-	lis := listen(t, "127.0.0.1:0")
-	stop := serve(t, s, lis)
-	registered(t, s)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	defer conn.Close()
-	go func() { _, _ = basic.NewGreeterClient(conn).SayHello(context.Background(), &basic.HelloRequest{}) }()
-	<-g.began
+	d := newDeaf()
+	s := w.registered(d, runtime.WithStopTimeout(100*time.Millisecond))
+	defer close(d.released)
+	d.call(t, s)
 	w.etcd.Pause()
 	start := time.Now()
 	hangs := time.AfterFunc(soon, w.etcd.Resume) // if the drain waits for etcd, it succeeds
-	err = stop()
+	err := s.stop()
 	hangs.Stop()
 	report.Took(t, "G9", "drain while etcd is away and a call hangs, with a stop timeout of 100 ms", time.Since(start))
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "expires") || !strings.Contains(err.Error(), "calls") {
@@ -256,70 +281,46 @@ func TestG9_DrainIsBounded(t *testing.T) {
 	}
 }
 
-// The health service says NOT_SERVING before the key goes, and the key goes before the listener.
+// TestG9_Order has the health service say NOT_SERVING before the key goes, and the key go before the listener. The delay for
+// callers to hear of it ends with the gRPC server.
 func TestG9_Order(t *testing.T) {
 	w := newWorld(t, nil)
-	const delay = 500 * time.Millisecond
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(delay))
-	h := health.NewServer()
-	healthpb.RegisterHealthServer(s, h)
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	lis := listen(t, "127.0.0.1:0")
-	stop := serve(t, s, lis)
-	registered(t, s)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	defer conn.Close()
-	began := time.Now()
-	go func() { _ = stop() }()
+	s := w.registered(&greeter{}, runtime.WithDrainDelay(time.Hour))
+	go func() { _ = s.stop() }()
 	kit.Eventually(t, soon, "withdrawn", func() bool { return len(w.keys(key)) == 0 })
-	resp, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
+	resp, err := s.health.Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: "basic.Greeter"})
 	if err != nil || resp.Status != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("while the server drains its health is %v, %v", resp, err)
 	}
-	if _, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
+	if _, err := s.greeter.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); err != nil {
 		t.Errorf("while the server drains a call fails: %v", err)
 	}
-	if err := stop(); err != nil {
+	s.grpc.Stop()
+	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
-	}
-	if took := time.Since(began); took < delay {
-		t.Errorf("Serve returned %v after its context ended, and callers have %v to hear of it", took, delay)
 	}
 }
 
 // TestG9_CallsUnderWayFinish has a call begin before its server drains, and end after that takes no calls any more.
 func TestG9_CallsUnderWayFinish(t *testing.T) {
 	w := newWorld(t, nil)
-	g := &deaf{began: make(chan struct{}), released: make(chan struct{})}
-	s := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0), runtime.WithStopTimeout(2*soon))
-	basic.RegisterGreeterServerToEtcd(s, g)
-	lis := listen(t, "127.0.0.1:0")
-	stop := serve(t, s, lis)
-	registered(t, s)
-	conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	defer conn.Close()
-	answered := make(chan error, 1)
-	go func() {
-		_, err := basic.NewGreeterClient(conn).SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
-		answered <- err
-	}()
-	<-g.began
-	go func() { _ = stop() }()
+	d := newDeaf()
+	s := w.registered(d, runtime.WithStopTimeout(2*soon))
+	answered := d.call(t, s)
+	go func() { _ = s.stop() }()
 	kit.Eventually(t, soon, "the server takes no new connection", func() bool {
-		c, err := net.Dial("tcp", lis.Addr().String())
+		c, err := net.Dial("tcp", s.addr)
 		if err != nil {
 			return true
 		}
 		c.Close()
 		return false
 	})
-	close(g.released)
+	close(d.released)
 	if err := <-answered; err != nil {
 		t.Errorf("the call under way: %v", err)
 	}
-	if err := stop(); err != nil {
+	if err := s.stop(); err != nil {
 		t.Errorf("Serve: %v", err)
 	}
 }
@@ -366,12 +367,8 @@ func TestG10_Killed(t *testing.T) {
 	p, etcdKey := w.process()
 	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), w.get(etcdKey).lease)
 	must(t, err)
-	s := w.registry.NewServer(grpc.NewServer())
-	basic.RegisterGreeterServerToEtcd(s, &greeter{name: "other"})
-	serve(t, s, listen(t, "127.0.0.1:0"))
-	registered(t, s)
-	client, err := basic.NewGreeterClientFromEtcd(w.registry, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
+	w.registered(&greeter{name: "other"})
+	client := w.caller(w.registry)
 	reached := func(name string) func() bool {
 		return func() bool {
 			reply, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{})
@@ -419,15 +416,7 @@ func TestG11_Health(t *testing.T) {
 	h.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 	state(runtime.StateRegistered, 1)
 	must(t, s.Withdraw(kit.Bounded(t, soon)))
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		t.Errorf("left after Withdraw: %v, %v", keys, leases)
-	}
-	if err := s.Announce(kit.Bounded(t, soon), "127.0.0.1:80"); err != nil {
-		t.Errorf("Announce after Withdraw: %v", err)
-	}
-	if len(w.keys(key)) != 1 {
-		t.Error("not announced again")
-	}
+	w.nothing("after Withdraw")
 }
 
 func TestG15_Asked(t *testing.T) {
@@ -446,44 +435,5 @@ func TestG15_Asked(t *testing.T) {
 	report.Took(t, "G15", "loss and return of a registration logged after", took)
 	if w.logs.Count("level=WARN") != 1 || w.logs.Count("state=lost") != 1 || w.logs.Count(entry) != 3 {
 		t.Errorf("logged: %v", w.logs.Lines())
-	}
-}
-
-// started matches the time at which a server says that it started.
-var started = regexp.MustCompile(`\b\d{10}\b`)
-
-// Several services of one key are one entry; services of one TTL are on one lease.
-func TestServicesOfOneProcess(t *testing.T) {
-	w := newWorld(t, nil, runtime.WithZone("z"))
-	s := w.registry.NewServer(grpc.NewServer())
-	s.Publish(&runtime.ServiceDesc{Name: "a.A", Key: "a"}, runtime.WithVersion("v1"))
-	s.Publish(&runtime.ServiceDesc{Name: "a.B", Key: "a"}, runtime.WithWeight(3))
-	s.Publish(&runtime.ServiceDesc{Name: "b.B", Key: "b", Layout: runtime.Kratos})
-	s.Publish(&runtime.ServiceDesc{Name: "c.C", Key: "c", LeaseTTL: 20 * time.Second}, runtime.WithZoneTag(""))
-	must(t, s.Announce(kit.Bounded(t, soon), "10.0.0.1:9000"))
-	want := map[string]string{
-		"a/10.0.0.1:9000": `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"grpc_started":"T","version":"v1","weight":3,"zone":"z"}}`,
-		"b/10.0.0.1:9000": `{"id":"10.0.0.1:9000","name":"b","version":"","metadata":{"grpc_started":"T","zone":"z"},"endpoints":["grpc://10.0.0.1:9000","grpcs://10.0.0.1:9000"]}`,
-		"c/10.0.0.1:9000": `{"Op":0,"Addr":"10.0.0.1:9000","Metadata":{"grpc_started":"T"}}`,
-	}
-	if keys := w.keys(""); len(keys) != len(want) {
-		t.Errorf("in etcd: %v", keys)
-	}
-	for etcdKey, value := range want {
-		if got := w.get(etcdKey); got == nil || started.ReplaceAllString(got.value, "T") != value {
-			t.Errorf("%s is %+v, want %s", etcdKey, got, value)
-		}
-	}
-	st := s.Status()
-	if len(st) != 3 || st[0].LeaseID != st[1].LeaseID || st[0].LeaseID == st[2].LeaseID {
-		t.Errorf("status: %+v", st)
-	}
-	ttl, err := w.etcd.Admin().TimeToLive(kit.Bounded(t, soon), st[2].LeaseID)
-	if err != nil || ttl.GrantedTTL != 20 {
-		t.Errorf("lease of c: %+v, %v", ttl, err)
-	}
-	must(t, s.Withdraw(kit.Bounded(t, soon)))
-	if keys, leases := w.keys(""), w.leases(); len(keys)+len(leases) > 0 {
-		t.Errorf("left after Withdraw: %v, %v", keys, leases)
 	}
 }

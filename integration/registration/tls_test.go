@@ -1,12 +1,10 @@
 package registration
 
 import (
-	"context"
 	"crypto/tls"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
@@ -24,15 +21,8 @@ import (
 // without it.
 func TestG12_NeverPlaintext(t *testing.T) {
 	w := newWorld(t, nil)
-	var calls atomic.Int64
-	plaintext := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		calls.Add(1)
-		return handler(ctx, req)
-	}))
-	s := w.registry.NewServer(plaintext, runtime.WithDrainDelay(0))
-	basic.RegisterGreeterServerToEtcd(s, &greeter{})
-	serve(t, s, listen(t, "127.0.0.1:0"))
-	registered(t, s)
+	g := &greeter{}
+	w.registered(g)
 
 	bad := filepath.Join(t.TempDir(), "bad.pem")
 	must(t, os.WriteFile(bad, []byte("no certificate"), 0o600))
@@ -51,8 +41,8 @@ func TestG12_NeverPlaintext(t *testing.T) {
 	if _, err := client.SayHello(kit.Bounded(t, soon), &basic.HelloRequest{}); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call over TLS to a server without: %v, want Unavailable", err)
 	}
-	report.Count(t, "G12", "calls that left in plaintext", int(calls.Load()))
-	if n := calls.Load(); n > 0 {
+	report.Count(t, "G12", "calls that left in plaintext", int(g.calls.Load()))
+	if n := g.calls.Load(); n > 0 {
 		t.Errorf("%d calls left in plaintext", n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,39 +86,31 @@ func None(t testing.TB) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-tick.C {
-		if left = ours(); len(left) == 0 {
+		if left = Ours(); len(left) == 0 {
 			return
 		}
 	}
 	t.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
 }
 
-// ours are the stacks of the goroutines that None is about.
-func ours() []string {
-	buf := make([]byte, 1<<20)
-	for {
-		n := runtime.Stack(buf, true)
-		if n < len(buf) {
-			buf = buf[:n]
-			break
-		}
-		buf = make([]byte, 2*len(buf))
-	}
-	var left []string
-	for stack := range strings.SplitSeq(string(buf), "\n\n") {
-		if strings.Contains(stack, etcdStream) {
-			continue
-		}
-		if strings.Contains(stack, module+"/runtime.") || strings.Contains(stack, module+"/runtime/") {
-			left = append(left, stack)
-		}
-	}
-	return left
+// Ours are the stacks of the goroutines that None is about.
+func Ours() []string {
+	const module = "github.com/etcdrpc/protoc-gen-go-etcd"
+	return In(module+"/runtime.", module+"/runtime/")
 }
 
-const (
-	module = "github.com/etcdrpc/protoc-gen-go-etcd"
-	// etcdStream is in the stack of a goroutine in which the etcd client receives from a stream, through a wrapper of the
-	// runtime's. The client keeps a stream, until it is closed itself, for which a watch was given up while it was opened.
-	etcdStream = "go.etcd.io/etcd/client/v3.(*watchG"
-)
+// In are the stacks of the goroutines that are in one of these functions, or in one whose name begins so.
+func In(functions ...string) []string {
+	buf := make([]byte, 1<<20)
+	n := runtime.Stack(buf, true)
+	for ; n == len(buf); n = runtime.Stack(buf, true) {
+		buf = make([]byte, 2*len(buf))
+	}
+	var found []string
+	for stack := range strings.SplitSeq(string(buf[:n]), "\n\n") {
+		if slices.ContainsFunc(functions, func(function string) bool { return strings.Contains(stack, function) }) {
+			found = append(found, stack)
+		}
+	}
+	return found
+}

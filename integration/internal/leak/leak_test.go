@@ -31,7 +31,7 @@ func TestOurs(t *testing.T) {
 		}
 	}()
 	<-next // there was news: etcd cannot be reached
-	if len(ours()) == 0 {
+	if len(Ours()) == 0 {
 		t.Error("a registry that follows a key has no goroutine")
 	}
 	cancel()

@@ -225,6 +225,9 @@ func TestRegisterMisuse(t *testing.T) {
 	if err := r.Add(ctx, "a/", ep); err == nil {
 		t.Error("added under a bad key")
 	}
+	if err := r.Add(ctx, "a", ep, WithLayouts(nil)); err == nil || !strings.Contains(err.Error(), "nil layout") {
+		t.Errorf("added in a nil layout: %v", err)
+	}
 	if err := r.Remove(ctx, "a", ""); err == nil {
 		t.Error("removed the empty instance")
 	}

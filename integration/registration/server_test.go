@@ -72,7 +72,12 @@ func (w *world) serve(impl basic.GreeterServer, lis net.Listener, opts ...runtim
 		cancel()
 		return <-served
 	})
-	w.t.Cleanup(func() { _ = s.stop() })
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			g.Stop() // which ends any drain
+		}
+		_ = s.stop()
+	})
 	conn, err := grpc.NewClient(s.addr, insecurely)
 	must(w.t, err)
 	w.t.Cleanup(func() { _ = conn.Close() })

@@ -1,73 +1,119 @@
 package seeds
 
 import (
-	"fmt"
+	"context"
+	"os"
+	"slices"
 	"testing"
 
 	"github.com/zeromicro/go-zero/core/discov"
+	"github.com/zeromicro/go-zero/core/logx"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-var userRPC = &runtime.ServiceDesc{Name: "basic.Greeter", Key: "user.rpc", Layout: runtime.GoZero}
-
-func TestGoZero_TheirWriterOurClient(t *testing.T) {
-	w := newWorld(t)
-	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
-	w.goZeroPublish(userRPC.Key, a.addr)
-	inB := w.goZeroPublish(userRPC.Key, b.addr)
-	w.goZeroPublish(userRPC.Key, c.addr, discov.WithId(7)) // an id in place of the lease's
-	w.goZeroPublish("user.rpc2", w.serve("neighbour").addr)
-
-	conn, seen := w.conn(userRPC), w.watch(userRPC.Key)
-	w.balanced(conn, "a", "b", "c")
-	for _, e := range seen.becomes(a.addr, b.addr, c.addr) {
-		// A lease's id is none of the instance's: it changes with each registration.
-		want := e.Addr
-		if e.Addr == c.addr {
-			want = "7"
-		}
-		if e.Instance != want {
-			t.Errorf("the instance of %s is %q, want %q", e.Addr, e.Instance, want)
-		}
-	}
-
-	// The publisher puts back what is deleted once it watches.
-	must(t, w.etcd.Calls().Wait(bounded(t), etcdtest.Watch, userRPC.Key+"/7", 1))
-	w.delete(userRPC.Key + "/7")
-	w.entryAt(userRPC.Key + "/7")
-	w.balanced(conn, "a", "b", "c")
-
-	inB.Pause()
-	w.balanced(conn, "a", "c")
-	inB.Resume()
-	w.balanced(conn, "a", "b", "c")
-	inB.Stop()
-	w.balanced(conn, "a", "c")
+// goZero is go-zero's own core/discov.
+var goZero = system{
+	name:      "go-zero",
+	desc:      &runtime.ServiceDesc{Name: "basic.Greeter", Key: "user.rpc", Layout: runtime.GoZero},
+	target:    "etcd:///user.rpc",
+	neighbour: "user.rpc2",
+	register:  func(w *world, key, addr string) (leave func()) { return w.goZeroPublish(key, addr).Stop },
+	returns:   true,
+	dial:      func(w *world) *grpc.ClientConn { return w.goZeroConn("user.rpc") },
 }
+
+func TestGoZero_TheirWriterOurClient(t *testing.T) { goZero.theirWriterOurClient(t) }
 
 func TestGoZero_OurWriterTheirReader(t *testing.T) {
 	kit.Night(t)
-	w := newWorld(t)
-	conn := w.dial("discov:///"+userRPC.Key, w.goZeroResolver())
-	registry := w.newRegistry()
-	a, b := w.publishGreeter(registry, &greeter{name: "a"}, userRPC), w.publish("b", userRPC)
-	// A second one in the process has a lease of its own, for the lease is the key.
-	c := w.publishGreeter(registry, &greeter{name: "c"}, userRPC)
-	for _, s := range []*server{a, b, c} {
-		got := w.entryAt(fmt.Sprintf("%s/%d", userRPC.Key, s.lease()))
-		if got.value != s.addr || got.lease != s.lease() {
-			t.Errorf("the entry is %+v", got)
-		}
-	}
-	w.balanced(conn, "a", "b", "c")
+	goZero.ourWriterTheirReader(t)
+}
 
-	lost := b.lease()
-	w.revoke(lost)
-	w.eventually("b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
-	w.balanced(conn, "a", "b", "c")
-	c.stop()
-	w.balanced(conn, "a", "b")
+// TestGoZero_ListsAgain checks what the README says of go-zero's subscriber: it notices that etcd was wiped or restored
+// from a backup, since it lists again when its connection is back.
+func TestGoZero_ListsAgain(t *testing.T) {
+	kit.Night(t)
+	const key = "user.rpc"
+	for name, replace := range map[string]func(*etcdtest.Cluster, *etcdtest.Backup) error{
+		"wiped":    func(etcd *etcdtest.Cluster, _ *etcdtest.Backup) error { return etcd.Wipe() },
+		"restored": (*etcdtest.Cluster).RestoreBackup,
+	} {
+		t.Run(name, func(t *testing.T) {
+			etcd := etcdtest.Start(t)
+			put := func(name string) {
+				t.Helper()
+				if _, err := etcd.Admin().Put(kit.Bounded(t, soon), key+"/"+name, name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			backup, err := etcd.Backup()
+			must(t, err)
+			put("10.0.0.1:9000")
+			subscriber, err := discov.NewSubscriber(etcd.Endpoints(), key)
+			must(t, err)
+			defer subscriber.Close()
+			follows := func(want ...string) {
+				t.Helper()
+				kit.Eventually(t, 2*soon, "go-zero sees the entries", func() bool {
+					return slices.Equal(slices.Sorted(slices.Values(subscriber.Values())), want)
+				})
+			}
+			follows("10.0.0.1:9000")
+			must(t, replace(etcd, backup))
+			follows()
+			put("10.0.0.2:9000")
+			follows("10.0.0.2:9000")
+		})
+	}
+}
+
+func TestMain(m *testing.M) {
+	logx.Disable() // go-zero keeps its etcd clients until the process ends, and logs that etcd is away
+	os.Exit(m.Run())
+}
+
+// goZeroPublish registers with go-zero's own publisher, and unregisters with the test.
+func (w *world) goZeroPublish(key, addr string, opts ...discov.PubOption) *discov.Publisher {
+	w.t.Helper()
+	publisher := discov.NewPublisher(w.etcd.Endpoints(), key, addr, opts...)
+	must(w.t, publisher.KeepAlive())
+	w.t.Cleanup(func() {
+		publisher.Stop()
+		w.eventually("go-zero has unregistered "+addr, func() bool {
+			return !slices.ContainsFunc(w.entries(key+"/"), func(e entry) bool { return e.value == addr })
+		})
+	})
+	return publisher
+}
+
+// goZeroConn returns a connection that resolves by go-zero's own subscriber, as its zrpc does.
+func (w *world) goZeroConn(key string) *grpc.ClientConn {
+	w.t.Helper()
+	return w.dial("discov:///"+key, peerResolver{"discov", func(ctx context.Context, target resolver.Target, update func([]resolver.Address)) error {
+		subscriber, err := discov.NewSubscriber(w.etcd.Endpoints(), target.Endpoint())
+		if err != nil {
+			return err
+		}
+		defer subscriber.Close()
+		changed := make(chan struct{}, 1)
+		subscriber.AddListener(func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		})
+		for {
+			update(bare(slices.Sorted(slices.Values(subscriber.Values()))))
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}})
 }

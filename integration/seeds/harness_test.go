@@ -3,17 +3,18 @@
 // docs/layouts.md says which test shows what.
 //
 // Where a system can be had it is used: etcd's own client/v3/naming, and go-zero's core/discov. The
-// others are small peers in files named peer_..., written from their formats and habits. Frameworks
-// whose dependencies are large have a module of their own, compat.
+// others are written from their formats and habits. Frameworks whose dependencies are large have a
+// module of their own, compat.
 package seeds
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -47,49 +48,34 @@ type world struct {
 func newWorld(t *testing.T, opts ...runtime.Option) *world {
 	t.Helper()
 	t.Parallel()
-	return newWorldOn(t, etcdtest.Start(t), opts...)
-}
-
-func newWorldOn(t *testing.T, etcd *etcdtest.Cluster, opts ...runtime.Option) *world {
-	t.Helper()
-	w := &world{t: t, etcd: etcd, theirs: etcd.Client(t)}
+	w := &world{t: t, etcd: etcdtest.Start(t)}
+	w.theirs = w.etcd.Client(t)
 	w.registry = w.newRegistry(opts...)
 	return w
 }
 
-// newRegistry stands for another process: a registry with an etcd client of its own.
+// newRegistry stands for another process: a registry with an etcd client of its own, which is closed with the test.
 func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
-	return registryOn(w.t, w.etcd.Client(w.t), opts...)
+	return kit.Registry(w.t, io.Discard, w.etcd.Client(w.t), opts...)
 }
 
-// registryOn returns a registry that is closed with the test.
-func registryOn(t *testing.T, client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
-	quiet := runtime.WithLogger(slog.New(slog.DiscardHandler))
-	registry := runtime.NewRegistry(client, append([]runtime.Option{quiet}, opts...)...)
-	t.Cleanup(func() {
-		if err := registry.Close(bounded(t)); err != nil {
-			t.Errorf("close the registry: %v", err)
-		}
-	})
-	return registry
-}
-
-// follow keeps a goroutine going for the test, and waits for it in the end.
-func (w *world) follow(run func(ctx context.Context)) {
+// follow keeps a goroutine going until stop or the end of the test, and waits for it.
+func (w *world) follow(run func(ctx context.Context)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { run(ctx) })
-	w.t.Cleanup(func() { cancel(); running.Wait() })
+	stop = func() { cancel(); running.Wait() }
+	w.t.Cleanup(stop)
+	return stop
 }
 
 // put, delete and revoke are what an operator does with etcdctl.
 
 func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.etcd.Admin().Put(bounded(w.t), key, value, opts...)
+	must(w.t, err)
 }
 
 func (w *world) delete(key string) {
@@ -103,9 +89,8 @@ func (w *world) delete(key string) {
 
 func (w *world) revoke(lease clientv3.LeaseID) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Revoke(bounded(w.t), lease); err != nil {
-		w.t.Fatal(err)
-	}
+	_, err := w.etcd.Admin().Revoke(bounded(w.t), lease)
+	must(w.t, err)
 }
 
 // entry is a key of etcd's with its value.
@@ -126,57 +111,25 @@ func (w *world) entries(prefix string) []entry {
 	return found
 }
 
-// onlyEntry waits until there is one entry under a prefix, and returns it.
-func (w *world) onlyEntry(prefix string) entry {
+// entryOf waits until one entry has the address of a server, and returns it.
+func (w *world) entryOf(s *server) entry {
 	w.t.Helper()
 	var found []entry
-	w.eventually("one entry under "+prefix, func() bool {
-		found = w.entries(prefix)
+	w.eventually("one entry has "+s.addr, func() bool {
+		found = slices.DeleteFunc(w.entries(""), func(e entry) bool { return !strings.Contains(e.key+" "+e.value, s.addr) })
 		return len(found) == 1
 	})
 	return found[0]
 }
 
-// entryAt waits until there is a key, and returns it.
-func (w *world) entryAt(key string) entry {
-	w.t.Helper()
-	var found entry
-	w.eventually("there is "+key, func() bool {
-		all := w.entries(key)
-		i := slices.IndexFunc(all, func(e entry) bool { return e.key == key })
-		if i >= 0 {
-			found = all[i]
-		}
-		return i >= 0
-	})
-	return found
-}
-
-// gone waits until a lease is no more.
-func (w *world) gone(lease clientv3.LeaseID) {
-	w.t.Helper()
-	w.eventually(fmt.Sprintf("lease %x is gone", lease), func() bool {
-		left, err := w.etcd.Admin().TimeToLive(bounded(w.t), lease)
-		return err == nil && left.TTL == -1
-	})
-}
-
-// greeter answers with its name, and with what it hears from the next one where it has one.
+// greeter answers with its name.
 type greeter struct {
 	basic.UnimplementedGreeterServer
 	name string
-	next basic.GreeterClient
 }
 
-func (g *greeter) SayHello(ctx context.Context, request *basic.HelloRequest) (*basic.HelloReply, error) {
-	if g.next == nil {
-		return &basic.HelloReply{Message: g.name}, nil
-	}
-	reply, err := g.next.SayHello(ctx, request)
-	if err != nil {
-		return nil, err
-	}
-	return &basic.HelloReply{Message: g.name + ">" + reply.Message}, nil
+func (g greeter) SayHello(context.Context, *basic.HelloRequest) (*basic.HelloReply, error) {
+	return &basic.HelloReply{Message: g.name}, nil
 }
 
 // server is a greeter that listens.
@@ -192,63 +145,39 @@ func (s *server) lease() clientv3.LeaseID { return s.ours.Status()[0].LeaseID }
 // serve starts a server that knows nothing of etcd, for peers to register.
 func (w *world) serve(name string) *server {
 	w.t.Helper()
-	return w.serveGreeter(&greeter{name: name})
-}
-
-func (w *world) serveGreeter(impl *greeter) *server {
-	w.t.Helper()
 	lis := kit.Listen(w.t)
 	g := grpc.NewServer()
-	basic.RegisterGreeterServer(g, impl)
-	var serving sync.WaitGroup
-	serving.Go(func() {
+	basic.RegisterGreeterServer(g, greeter{name: name})
+	stop := w.follow(func(context.Context) {
 		if err := g.Serve(lis); err != nil {
-			w.t.Errorf("serve %s: %v", impl.name, err)
+			w.t.Errorf("serve %s: %v", name, err)
 		}
 	})
-	stop := sync.OnceFunc(func() { g.GracefulStop(); serving.Wait() })
-	w.t.Cleanup(func() { g.Stop(); stop() })
-	return &server{name: impl.name, addr: lis.Addr().String(), stop: stop}
+	w.t.Cleanup(g.Stop) // before it is waited for
+	return &server{name: name, addr: lis.Addr().String(), stop: func() { g.GracefulStop(); stop() }}
 }
 
-// publish starts a process of ours with one server in it, which stop drains.
+// publish starts a process of ours with one server in it, which stop drains. It returns when that is in etcd.
 func (w *world) publish(name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
-	return w.publishGreeter(w.newRegistry(), &greeter{name: name}, desc, opts...)
+	return w.publishIn(w.newRegistry(), name, desc, opts...)
 }
 
-func (w *world) publishGreeter(registry *runtime.Registry, impl *greeter, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
-	w.t.Helper()
-	return w.run(context.Background(), registry, impl.name, func(s *runtime.Server) {
-		basic.RegisterGreeterServer(s, impl)
-		s.Publish(desc, opts...)
-	})
-}
-
-func registerGreeter(s *runtime.Server, name string, desc *runtime.ServiceDesc) {
-	basic.RegisterGreeterServer(s, &greeter{name: name})
-	s.Publish(desc)
-}
-
-// run serves what register has registered until ctx ends or the server is stopped. It returns when
-// that is in etcd.
-func (w *world) run(ctx context.Context, registry *runtime.Registry, name string, register func(*runtime.Server)) *server {
+// publishIn starts a server in a process.
+func (w *world) publishIn(registry *runtime.Registry, name string, desc *runtime.ServiceDesc, opts ...runtime.RegisterOption) *server {
 	w.t.Helper()
 	s := registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(200*time.Millisecond))
-	register(s)
+	basic.RegisterGreeterServer(s, greeter{name: name})
+	s.Publish(desc, opts...)
 	lis := kit.Listen(w.t)
-	ctx, cancel := context.WithCancel(ctx)
-	var serving sync.WaitGroup
-	serving.Go(func() {
+	stop := w.follow(func(ctx context.Context) {
 		if err := s.Serve(ctx, lis); err != nil {
 			w.t.Errorf("serve %s: %v", name, err)
 		}
 	})
-	stop := sync.OnceFunc(func() { cancel(); serving.Wait() })
-	w.t.Cleanup(stop)
 	w.eventuallyOr(func() string { return fmt.Sprintf("%s is registered: %+v", name, s.Status()) }, func() bool {
 		status := s.Status()
-		return len(status) > 0 && !slices.ContainsFunc(status, func(s runtime.Status) bool { return s.State != runtime.StateRegistered })
+		return len(status) == 1 && status[0].State == runtime.StateRegistered
 	})
 	return &server{name: name, addr: lis.Addr().String(), stop: stop, ours: s}
 }

@@ -52,7 +52,7 @@ func TestLayouts_OurWriterOurClient(t *testing.T) {
 			a := w.publish("a", desc, runtime.WithInstance("one"), runtime.WithVersion("v2"), runtime.WithMetadata("k", "v"))
 			spell := strings.NewReplacer("KEY", desc.Key, "INSTANCE", "one", "ADDR", a.addr, "LEASE", fmt.Sprint(int64(a.lease())))
 			want := entry{spell.Replace(l.key), spell.Replace(l.value), a.lease()}
-			got := w.onlyEntry(desc.Key)
+			got := w.entryOf(a)
 			if n := len(started.FindAllString(got.value, -1)); n != strings.Count(l.value, "grpc_methods") {
 				t.Errorf("the entry says %d times when the server started: %s", n, got.value)
 			}
@@ -145,45 +145,5 @@ func TestLayouts_DualWrite(t *testing.T) {
 				}
 			})
 		}
-	}
-}
-
-// While a fleet moves from a JSON without room for metadata, written beside another layout, its versions and weights
-// stay in force.
-func TestLayouts_WeightsWhileBothAreWritten(t *testing.T) {
-	kit.Night(t)
-	w := newWorld(t)
-	plainJSON := runtime.JSONLayout(runtime.JSONFields{Addr: "addr", Version: "ver", Weight: "w"})
-	for _, second := range []runtime.Layout{runtime.GoZero, runtime.LeaseSuffix} {
-		for _, instance := range []string{"node-1", "10.0.0.7:9000"} {
-			key := second.String() + "-" + instance + "/greeter"
-			endpoint := runtime.Endpoint{Instance: instance, Addr: "10.0.0.7:9000", Version: "v2", Weight: 5}
-			if _, err := w.registry.Register(bounded(t), key, endpoint, runtime.WithLayouts(plainJSON, second)); err != nil {
-				t.Fatal(err)
-			}
-			seen := w.watch(key, plainJSON, runtime.LeaseSuffix).becomes(endpoint.Addr)
-			if seen[0].Weight != 5 || seen[0].Version != "v2" {
-				t.Errorf("%v, instance %s: read as %+v", second, instance, seen[0])
-			}
-		}
-	}
-}
-
-// A client whose proto names the fields of a home-made JSON sees what servers say that write the default layout
-// already: the version, the weight, and that they leave.
-func TestLayouts_HomeMadeClientOfDefaultServers(t *testing.T) {
-	kit.Night(t)
-	w := newWorld(t)
-	tutorial := runtime.JSONLayout(runtime.JSONFields{Addr: "Addr", Version: "Version", Weight: "Weight", Name: "Name"})
-	const key = "tutorial/greeter"
-	endpoint := runtime.Endpoint{Addr: "10.0.0.7:9000", Version: "v2", Weight: 5}
-	if _, err := w.registry.Register(bounded(t), key, endpoint); err != nil {
-		t.Fatal(err)
-	}
-	if seen := w.watch(key).becomes(endpoint.Addr); seen[0].Weight != 5 || seen[0].Version != "v2" {
-		t.Errorf("without the fields: read as %+v", seen[0])
-	}
-	if seen := w.watch(key, tutorial).becomes(endpoint.Addr); seen[0].Weight != 5 || seen[0].Version != "v2" {
-		t.Errorf("with the fields: read as %+v", seen[0])
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/client/v3/naming/resolver"
 
@@ -19,7 +18,7 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	w := newWorld(t)
 	const key = "fleet/greeter"
 	both := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key}
-	oldReader := w.dial("discov:///"+key, w.goZeroResolver())
+	oldReader := w.goZeroConn(key)
 	builder, err := resolver.NewBuilder(w.theirs)
 	must(t, err)
 	newReader := w.dial("etcd:///"+key, builder)
@@ -63,37 +62,6 @@ func TestMigration_FromGoZeroUnderLoad(t *testing.T) {
 	}
 	naming.stop()
 	ours.stop()
-}
-
-// A fleet moves away from the lease suffix. The gateway lists whatever begins with the name of the service, so it finds each
-// of our addresses twice, which does no harm.
-func TestMigration_FromLeaseSuffixUnderLoad(t *testing.T) {
-	kit.Night(t)
-	w := newWorld(t)
-	const key = "hello"
-	plain := &runtime.ServiceDesc{Name: "basic.Greeter", Key: key, Layout: runtime.Plain}
-	old := w.serve("old")
-	entry := w.suffixRegister(key, old.addr, 5*time.Second)
-	gateway := w.load("the gateway", w.dial("suffix:///"+key, w.suffixResolver()))
-	before := w.load("our client that reads the lease suffix", w.conn(suffixed(key)))
-	before.reaches("old")
-	dual := w.publish("dual", plain, runtime.WithLayouts(runtime.LeaseSuffix, runtime.Plain))
-	gateway.reaches("old", "dual")
-	before.reaches("old", "dual")
-	entry.unregister()
-	gateway.reaches("dual")
-	before.reaches("dual")
-	old.stop()
-
-	after := w.load("our client that does not", w.conn(plain))
-	after.reaches("dual")
-	gateway.stop()
-	before.stop()
-	w.publish("new", plain)
-	after.reaches("dual", "new")
-	dual.stop()
-	after.reaches("new")
-	after.stop()
 }
 
 // Where the old layout and the new one share a key, servers cannot write both. Our clients read both, so once all callers are

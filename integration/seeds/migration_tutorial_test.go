@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -32,6 +31,9 @@ type caller struct {
 	*load
 	weigh func(*member) int
 }
+
+// weighted is the service config for load_balancing: {weighted: {}}.
+const weighted = `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`
 
 // fleetWeights are the weights of the servers of each version.
 var fleetWeights = []int{1, 3}
@@ -91,13 +93,12 @@ func (f *tutorialFleet) roll(step string, start func(m *member, name string) (le
 }
 
 // startTheirs starts the tutorial's own servers.
-func (f *tutorialFleet) startTheirs(inKey bool) {
+func (f *tutorialFleet) startTheirs() {
 	f.t.Helper()
 	for _, m := range f.members {
 		m.name = "theirs " + m.name
 		s := f.serve(m.name)
-		e := f.tutorialRegister(tutorialServer{"user", s.addr, m.version, int64(m.weight)}, inKey, 5*time.Second)
-		m.leave, m.stop = e.unregister, s.stop
+		m.leave, m.stop = f.tutorialRegister(tutorialServer{"user", s.addr, m.version, int64(m.weight)}), s.stop
 	}
 }
 
@@ -163,8 +164,8 @@ func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 	}
 	user := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "acme/user", ServiceConfig: weighted}
 
-	f.startTheirs(true)
-	old := f.call("the tutorial's client", f.tutorialConn("user"), byWeight)
+	f.startTheirs()
+	old := f.call("the tutorial's client", f.tutorialConn(), byWeight)
 	f.judge("before")
 	v1 := f.call("our client of v1", f.conn(versioned(f.members[0])), ofVersion("v1"))
 	v2 := f.call("our client of v2", f.conn(versioned(f.members[2])), ofVersion("v2"))
@@ -183,31 +184,4 @@ func TestMigration_FromTutorialUnderLoad(t *testing.T) {
 		t.Errorf("left are %+v", left)
 	}
 	f.retire(both)
-}
-
-// The same without the version in the keys: a client finds both versions from the start, and the fleet changes its layout
-// under the same key.
-func TestMigration_FromTutorialWithOneKeyUnderLoad(t *testing.T) {
-	kit.Night(t)
-	f := newTutorialFleet(newWorld(t))
-	theirs := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", Layout: tutorialLayout, ServiceConfig: weighted}
-	ours := &runtime.ServiceDesc{Name: "basic.Greeter", Key: "/user", ServiceConfig: weighted}
-
-	f.startTheirs(false)
-	old := f.call("the tutorial's client", f.tutorialConn("user"), byWeight)
-	f.judge("before")
-	one := f.call("our client", f.conn(theirs), byWeight)
-	f.judge("our client")
-	f.split(ours.Key)
-	one.weigh = bySplit
-	f.judge("split")
-	f.roll("their-layout", f.ours(always(theirs)))
-	f.retire(old)
-	f.roll("ours", f.ours(always(ours)))
-	for _, left := range f.entries("/user/") {
-		if !strings.Contains(left.value, `"Metadata"`) {
-			t.Errorf("left is %+v", left)
-		}
-	}
-	f.retire(one)
 }

@@ -2,12 +2,39 @@ package seeds
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/resolver"
 )
+
+// dialReader returns a connection by the resolver of a system that lists a prefix, and then applies puts and deletes. address
+// reads an entry, and returns "" for one that it passes over.
+func (w *world) dialReader(target, prefix string, address func(*mvccpb.KeyValue) string) *grpc.ClientConn {
+	w.t.Helper()
+	scheme, _, _ := strings.Cut(strings.ToLower(target), ":") // as gRPC parses it
+	return w.dial(target, peerResolver{scheme, func(ctx context.Context, _ resolver.Target, update func([]resolver.Address)) error {
+		known := map[string]string{} // addresses by key
+		return followPrefix(ctx, w.theirs, prefix, func(events []*clientv3.Event) {
+			for _, event := range events {
+				if event.Type == clientv3.EventTypeDelete {
+					delete(known, string(event.Kv.Key))
+				} else if addr := address(event.Kv); addr != "" {
+					known[string(event.Kv.Key)] = addr
+				}
+			}
+			update(bare(slices.Compact(slices.Sorted(maps.Values(known)))))
+		})
+	}})
+}
+
+// valueOf reads an entry whose value is the address.
+func valueOf(kv *mvccpb.KeyValue) string { return string(kv.Value) }
 
 // peerResolver is what the gRPC resolvers of all peers share. follow is a peer's own: it tells the
 // addresses behind a target each time they change, until ctx ends.

@@ -1,0 +1,159 @@
+package seeds
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// A system is one that this project succeeds, with a service in it.
+type system struct {
+	name      string
+	desc      *runtime.ServiceDesc
+	target    string            // by which callers of ours find the service without a ServiceDesc; "" for none
+	opts      []grpc.DialOption // of callers of ours, where only these tell the service from its neighbour
+	neighbour string            // the key of a service whose entries lie beside
+
+	// register has their writer put a server's entry under a service's key, and keep it up until leave.
+	register func(w *world, key, addr string) (leave func())
+	returns  bool // their writer puts an entry on another lease when its lease is gone
+	// dial returns a connection with their reader.
+	dial func(w *world) *grpc.ClientConn
+}
+
+var systems = []system{etcdNaming, hanjm, grpcEtcd, xiezengcheng, leaseSuffix, tutorial, goZero}
+
+// theirWriterOurClient has callers of ours find what their writer registers.
+func (s system) theirWriterOurClient(t *testing.T) {
+	w := newWorld(t, runtime.WithEmptyGrace(0))
+	a, b, c := w.serve("a"), w.serve("b"), w.serve("c")
+	s.register(w, s.desc.Key, a.addr)
+	s.register(w, s.desc.Key, b.addr)
+	leave := s.register(w, s.desc.Key, c.addr)
+	s.register(w, s.neighbour, w.serve("neighbour").addr)
+	conns := []*grpc.ClientConn{w.conn(s.desc, s.opts...)}
+	if s.target != "" {
+		conns = append(conns, w.dial(s.target, w.registry.Resolver()))
+	}
+	reach := func(names ...string) {
+		t.Helper()
+		for _, conn := range conns {
+			w.balanced(conn, names...)
+		}
+	}
+	reach("a", "b", "c")
+	if s.returns {
+		lost := w.entryOf(c).lease
+		w.revoke(lost)
+		w.eventually("c is on another lease", func() bool { return w.entryOf(c).lease != lost })
+		reach("a", "b", "c")
+	}
+	leave()
+	reach("a", "b")
+}
+
+// ourWriterTheirReader has their reader find what servers of ours register, of which two are in one process.
+func (s system) ourWriterTheirReader(t *testing.T) {
+	w := newWorld(t)
+	conn, registry := s.dial(w), w.newRegistry()
+	a, b, c := w.publishIn(registry, "a", s.desc), w.publish("b", s.desc), w.publishIn(registry, "c", s.desc)
+	w.balanced(conn, "a", "b", "c")
+	for _, server := range []*server{a, b, c} {
+		if got := w.entryOf(server); got.lease != server.lease() {
+			t.Errorf("%s is on lease %x, and says %x", server.name, got.lease, server.lease())
+		}
+	}
+	lost := b.lease()
+	w.revoke(lost)
+	w.eventually("b is on another lease", func() bool { return b.lease() != lost && b.lease() != 0 })
+	w.balanced(conn, "a", "b", "c")
+	c.stop()
+	w.balanced(conn, "a", "b")
+}
+
+// TestLayouts_BesideTheirReaders has servers of ours write a second layout beside the one that a reader knows. It is no harm
+// to the reader: what it does not understand it passes over, or takes for an address that gRPC then finds nobody at.
+func TestLayouts_BesideTheirReaders(t *testing.T) {
+	kit.Night(t)
+	for _, s := range systems {
+		t.Run(s.name, func(t *testing.T) {
+			w := newWorld(t)
+			for _, second := range layouts {
+				w.besideTheirReader(s, second)
+			}
+		})
+	}
+}
+
+func (w *world) besideTheirReader(s system, second layout) {
+	w.t.Helper()
+	first := layout{s.desc.Layout, "KEY/INSTANCE", ""} // a home-made one
+	if i := slices.IndexFunc(layouts, func(l layout) bool { return l.Layout == s.desc.Layout }); i >= 0 {
+		first = layouts[i]
+	}
+	// grpcEtcd reads the address off the key, where KITEX and GO_FRAME have it, too.
+	byAddr := s.name == grpcEtcd.name
+	if first.sharesKey(second) || byAddr && second.key == "KEY/ADDR" {
+		return
+	}
+	for _, server := range []*server{w.serve("a"), w.serve("b")} {
+		endpoint := runtime.Endpoint{Instance: server.name, Addr: server.addr, Version: "v2"}
+		if byAddr {
+			endpoint.Instance = server.addr
+		}
+		registration, err := w.newRegistry().Register(bounded(w.t), s.desc.Key, endpoint, runtime.WithLayouts(first.Layout, second.Layout))
+		must(w.t, err)
+		defer func() {
+			if err := registration.Close(bounded(w.t)); err != nil {
+				w.t.Error(err)
+			}
+		}()
+	}
+	w.balanced(s.dial(w), "a", "b")
+}
+
+// keepEntry is what the systems' writers have in common: an entry on a lease, which a loop renews each second. When that
+// fails it is put on another lease. leave ends it.
+func (w *world) keepEntry(key func(clientv3.LeaseID) string, value string) (leave func()) {
+	w.t.Helper()
+	var lease clientv3.LeaseID
+	put := func(ctx context.Context) error {
+		granted, err := w.theirs.Grant(ctx, 5)
+		if err != nil {
+			return err
+		}
+		lease = granted.ID
+		_, err = w.theirs.Put(ctx, key(lease), value, clientv3.WithLease(lease))
+		return err
+	}
+	must(w.t, put(bounded(w.t)))
+	stop := w.follow(func(ctx context.Context) {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return
+			}
+			if _, err := w.theirs.KeepAliveOnce(ctx, lease); err == nil {
+				continue
+			}
+			if err := put(ctx); err != nil && !ended(ctx, err) {
+				w.t.Logf("put %s again: %v", key(lease), err)
+			}
+		}
+	})
+	return sync.OnceFunc(func() {
+		stop()
+		w.revoke(lease)
+	})
+}

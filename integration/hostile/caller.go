@@ -57,14 +57,12 @@ type message struct {
 type change struct {
 	Addr string
 	Now  state
-	At   time.Time
 }
 
 // state is how a caller has an instance.
 type state string
 
 const (
-	known   state = "known"
 	reached state = "reached" // a call to it has succeeded
 	gone    state = "gone"
 )
@@ -73,11 +71,8 @@ const (
 type counts struct {
 	Calls, Failed int
 	FirstErr      string
-	Slowest       time.Duration
-	Answered      int // calls to the hostile service that succeeded
-
-	Lines, Longest int      // of the log
-	Sample         []string // some of the lines
+	Lines         int      // of the log
+	Sample        []string // some of the lines
 }
 
 // caller is the process that is to go on undisturbed.
@@ -195,7 +190,6 @@ func (c *caller) note(key string, took time.Duration, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Calls++
-	c.counts.Slowest = max(c.counts.Slowest, took)
 	if err == nil {
 		if c.waiting[key] {
 			delete(c.waiting, key)
@@ -214,12 +208,7 @@ func (c *caller) note(key string, took time.Duration, err error) {
 // callHostile calls the hostile service at the same rate. Whether the calls succeed is its own affair.
 func (c *caller) callHostile(ctx context.Context, client basic.GreeterClient) {
 	for n := range ticks(ctx, callPeriod) {
-		err := callOnce(ctx, n, client)
-		c.mu.Lock()
-		if err == nil {
-			c.counts.Answered++
-		}
-		c.mu.Unlock()
+		_ = callOnce(ctx, n, client)
 	}
 }
 
@@ -236,7 +225,6 @@ func (c *caller) watch(ctx context.Context, key string, client basic.GreeterClie
 		}
 		for _, addr := range addrs {
 			if before != nil && !slices.Contains(before, addr) {
-				c.report(addr, known)
 				go c.reach(ctx, addr, client)
 			}
 		}
@@ -262,7 +250,7 @@ func (c *caller) reach(ctx context.Context, addr string, client basic.GreeterCli
 }
 
 func (c *caller) report(addr string, now state) {
-	c.send(message{Change: &change{Addr: addr, Now: now, At: time.Now()}})
+	c.send(message{Change: &change{Addr: addr, Now: now}})
 }
 
 // answer sends the counts for each line of in, and returns when that ends.
@@ -290,7 +278,6 @@ func (c *caller) Write(line []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.counts.Lines++
-	c.counts.Longest = max(c.counts.Longest, len(line))
 	if len(c.counts.Sample) < samples {
 		c.counts.Sample = append(c.counts.Sample, strings.TrimSpace(string(line[:min(len(line), length)]))+"\n")
 	}

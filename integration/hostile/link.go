@@ -3,87 +3,56 @@ package main
 import (
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// linkRate is what a slow link carries from etcd, in bytes a second.
+// linkRate is what a slow link carries from where it leads, in bytes a second.
 const linkRate = 4 << 20
 
 // link is a way to an address, which can be slow.
 type link struct {
 	lis  net.Listener
-	to   string
 	slow atomic.Bool
-
-	mu    sync.Mutex
-	conns []net.Conn
-	done  sync.WaitGroup
 }
 
-func newLink(to string) (*link, error) {
+// newLink returns a way to an address. Its connections are among those that are held.
+func (t *traps) newLink(to string) (*link, error) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
-	l := &link{lis: lis, to: to}
-	l.done.Go(l.serve)
+	l := &link{lis: lis}
+	t.done.Go(func() {
+		t.accept(lis, func(near net.Conn) {
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				return
+			}
+			go func() {
+				defer far.Close()
+				_, _ = io.Copy(far, near) // ends with either connection
+			}()
+			l.carry(near, far)
+		})
+	})
 	return l, nil
 }
 
-func (l *link) addr() string { return l.lis.Addr().String() }
-
-func (l *link) serve() {
+// carry copies, at linkRate while the link is slow, until either end closes.
+func (l *link) carry(to, from net.Conn) {
+	defer from.Close()
+	buf := make([]byte, 16<<10)
 	for {
-		near, err := l.lis.Accept()
+		n, err := from.Read(buf)
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", l.to)
-		if err != nil {
-			near.Close()
-			continue
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
 		}
-		l.mu.Lock()
-		l.conns = append(l.conns, near, far)
-		l.mu.Unlock()
-		l.done.Go(func() { carry(far, near, io.Copy) })
-		l.done.Go(func() { carry(near, far, l.copy) })
-	}
-}
-
-// carry copies until either end closes.
-func carry(to, from net.Conn, copying func(io.Writer, io.Reader) (int64, error)) {
-	defer to.Close()
-	defer from.Close()
-	_, _ = copying(to, from) // its end is the connection's
-}
-
-// copy copies at linkRate while the link is slow.
-func (l *link) copy(to io.Writer, from io.Reader) (n int64, err error) {
-	buf := make([]byte, 16<<10)
-	for {
-		k, err := from.Read(buf)
-		if err != nil {
-			return n, err
-		}
-		if _, err := to.Write(buf[:k]); err != nil {
-			return n, err
-		}
-		n += int64(k)
 		if l.slow.Load() {
-			time.Sleep(time.Duration(k) * time.Second / linkRate)
+			time.Sleep(time.Duration(n) * time.Second / linkRate)
 		}
 	}
-}
-
-func (l *link) close() {
-	l.lis.Close()
-	l.mu.Lock()
-	for _, conn := range l.conns {
-		conn.Close()
-	}
-	l.mu.Unlock()
-	l.done.Wait()
 }

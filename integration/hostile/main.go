@@ -30,12 +30,11 @@ func main() {
 	only := flag.String("way", "", "measure only the ways whose names match this `pattern`")
 	duration := flag.Duration("for", 8*time.Second, "how long each way goes on")
 	own := flag.Int("own", 0, "how many `MiB` the caller keeps in use besides")
-	verbose := flag.Bool("v", false, "show some of what the caller logs")
 	out := flag.String("write", "", "write the page to this `file`, if all ways are measured")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	exit(run(ctx, *only, *duration, *own, *verbose, *out))
+	exit(run(ctx, *only, *duration, *own, *out))
 }
 
 func exit(err error) {
@@ -54,7 +53,7 @@ func unfit() error {
 	return nil
 }
 
-func run(ctx context.Context, only string, duration time.Duration, own int, verbose bool, out string) error {
+func run(ctx context.Context, only string, duration time.Duration, own int, out string) error {
 	if err := unfit(); err != nil {
 		return err
 	}
@@ -86,10 +85,7 @@ func run(ctx context.Context, only string, duration time.Duration, own int, verb
 		results = append(results, r)
 		if excess := r.excess(bounds); len(excess) > 0 {
 			hurt++
-			fmt.Printf("    HURTS: %s\n", strings.Join(excess, "\n    HURTS: "))
-		}
-		if verbose && len(r.Sample) > 0 {
-			fmt.Printf("    log: %s", strings.Join(r.Sample, "    log: "))
+			fmt.Printf("HURTS: %s\n%s\n", strings.Join(excess, "; "), r.details())
 		}
 	}
 	if out != "" && len(results) == len(ways) {

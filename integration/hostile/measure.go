@@ -42,13 +42,10 @@ type result struct {
 	Calls       int
 	Failed      int
 	FirstErr    string
-	Slowest     time.Duration
-	Answered    int     // calls to the hostile service
 	CalmKiB     int     // peak of the memory, undisturbed
 	PeakKiB     int     // and beside the writer
 	Processor   float64 // cores, more than undisturbed
 	Lines       float64 // a second
-	Longest     int     // line
 	Descriptors int
 	Heard       time.Duration // until a change of another service was known, at the worst
 	Unheard     string
@@ -56,7 +53,6 @@ type result struct {
 
 	// Of a second caller, started beside what was written.
 	AgainKiB    int
-	AgainTook   time.Duration
 	AgainFailed int
 
 	Sample []string // lines of the log
@@ -67,26 +63,56 @@ func (r result) Memory() float64 {
 	return float64(max(r.PeakKiB, r.AgainKiB)) / float64(max(1, r.CalmKiB))
 }
 
+// column is a part of a result that has a limit.
+type column struct {
+	name, text string
+	within     bool
+}
+
+// columns are those of the page.
+func (r result) columns(l limits) []column {
+	failed := r.Failed + r.AgainFailed
+	calls := fmt.Sprintf("%d of %d", failed, r.Calls)
+	if r.Err != "" {
+		line, _, _ := strings.Cut(r.Err, "\n")
+		calls += "; " + line
+	}
+	heard := fmt.Sprint(r.Heard.Round(10 * time.Millisecond))
+	if r.Unheard != "" {
+		heard = fmt.Sprintf("not in %v", visitTimeout)
+	}
+	return []column{
+		{"failed calls", calls, failed == 0 && r.Err == ""},
+		{"memory", fmt.Sprintf("%d to %d MiB, x %.2f", r.CalmKiB>>10, max(r.PeakKiB, r.AgainKiB)>>10, r.Memory()), r.Memory() < l.memory},
+		{"cores", fmt.Sprintf("%.2f", max(0, r.Processor)), r.Processor < l.processor}, // below zero is noise
+		{"log lines a second", fmt.Sprintf("%.1f", r.Lines), r.Lines < l.lines},
+		{"descriptors", fmt.Sprint(r.Descriptors), r.Descriptors < descriptorLimit},
+		{"heard", heard, r.Crowded || r.Heard < l.heard && r.Unheard == ""},
+	}
+}
+
 // excess says which limits do not hold.
-func (r result) excess(l limits) []string {
-	var found []string
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			found = append(found, fmt.Sprintf(format, args...))
+func (r result) excess(l limits) (found []string) {
+	for _, c := range r.columns(l) {
+		if !c.within {
+			found = append(found, c.name+": "+c.text)
 		}
 	}
-	check(r.Err == "", "%s", r.Err)
-	check(r.Failed == 0, "%d of %d calls failed, the first: %s", r.Failed, r.Calls, r.FirstErr)
-	check(r.AgainFailed == 0, "%d calls failed after a start beside it, the first: %s", r.AgainFailed, r.FirstErr)
-	check(r.Memory() < l.memory, "memory x %.2f", r.Memory())
-	check(r.Processor < l.processor, "%.2f of a core", r.Processor)
-	check(r.Lines < l.lines, "%.1f log lines a second", r.Lines)
-	check(r.Descriptors < descriptorLimit, "%d descriptors", r.Descriptors)
-	if !r.Crowded {
-		check(r.Unheard == "", "%s", r.Unheard)
-		check(r.Heard < l.heard, "heard after %v", r.Heard)
-	}
 	return found
+}
+
+// details say more of what is over a limit.
+func (r result) details() string {
+	return fmt.Sprintf("%s\n%s\n%s\nThe log:\n%s", r.Err, r.FirstErr, r.Unheard, strings.Join(r.Sample, ""))
+}
+
+// String is a result on a line.
+func (r result) String() string {
+	text := fmt.Sprintf("%-24s %6d puts %6.1f MB", r.Way, r.Puts, float64(r.Bytes)/1e6)
+	for _, c := range r.columns(bounds) {
+		text += fmt.Sprintf(" | %s %s", c.name, c.text)
+	}
+	return text
 }
 
 // run measures a way.
@@ -110,18 +136,18 @@ func (w *world) try(ctx context.Context, way way, t times, r *result) error {
 	defer a.close()
 	etcd := strings.TrimPrefix(w.etcd.Config().Endpoints[0], "http://")
 	if way.link {
-		if a.link, err = newLink(etcd); err != nil {
+		if a.link, err = w.traps.newLink(etcd); err != nil {
 			return err
 		}
-		defer a.link.close()
-		etcd = a.link.addr()
+		defer a.link.lis.Close()
+		etcd = a.link.lis.Addr().String()
 	}
 	p, err := w.startCaller(way, etcd, false)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	if _, err := p.awaitReady(time.Now(), patience); err != nil {
+	if err := p.awaitReady(); err != nil {
 		return err
 	}
 	pause(ctx, t.start)
@@ -154,8 +180,8 @@ func (w *world) disturb(ctx context.Context, way way, a *attack, p *process, t t
 		return err
 	}
 	r.CalmKiB, r.PeakKiB, r.Processor, r.Descriptors = calm.peak, m.peak, m.beyond(calm), m.descriptors
-	r.Calls, r.Failed, r.FirstErr, r.Slowest, r.Answered = m.Calls, m.Failed, m.FirstErr, m.Slowest, m.Answered
-	r.Lines, r.Longest, r.Sample = float64(m.Lines)/m.took.Seconds(), m.Longest, m.Sample
+	r.Calls, r.Failed, r.FirstErr = m.Calls, m.Failed, m.FirstErr
+	r.Lines, r.Sample = float64(m.Lines)/m.took.Seconds(), m.Sample
 	return a.failure()
 }
 
@@ -164,13 +190,12 @@ func (w *world) again(ctx context.Context, way way, a *attack, etcd string, t ti
 	if way.slowStart {
 		a.link.slow.Store(true)
 	}
-	began := time.Now()
 	p, err := w.startCaller(way, etcd, true)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	if r.AgainTook, err = p.awaitReady(began, patience); err != nil {
+	if err := p.awaitReady(); err != nil {
 		return fmt.Errorf("started beside it: %w", err)
 	}
 	if way.slowStart {

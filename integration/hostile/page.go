@@ -44,41 +44,16 @@ func page(results []result, duration time.Duration, own int, now time.Time) ([]b
 
 // Row is a result as a row of the page's table. What is over its bound is bold.
 func (r result) Row() string {
-	cell := func(ok bool, format string, args ...any) string {
-		text := fmt.Sprintf(format, args...)
-		if !ok {
-			text = "**" + text + "**"
-		}
-		return text
-	}
-	failed, written := r.Failed+r.AgainFailed, fmt.Sprintf("%d puts", r.Puts)
+	written := fmt.Sprintf("%d puts", r.Puts)
 	if r.Bytes > 100_000 {
 		written += fmt.Sprintf(", %.1f MB", float64(r.Bytes)/1e6)
 	}
-	heard := cell(r.Crowded || r.Heard < bounds.heard, "%v", r.Heard.Round(10*time.Millisecond))
-	if r.Unheard != "" {
-		heard = cell(r.Crowded, "not in %v", visitTimeout)
+	cells := []string{r.Way, r.Finding, r.What, written}
+	for _, c := range r.columns(bounds) {
+		if !c.within {
+			c.text = "**" + c.text + "**"
+		}
+		cells = append(cells, c.text)
 	}
-	ended := ""
-	if r.Err != "" {
-		ended, _, _ = strings.Cut("; "+r.Err, "\n")
-	}
-	return strings.Join([]string{
-		r.Way, r.Finding, r.What, written,
-		cell(failed == 0 && r.Err == "", "%d of %d%s", failed, r.Calls, ended),
-		cell(r.Memory() < bounds.memory, "%d to %d MiB, x %.2f", r.CalmKiB>>10, max(r.PeakKiB, r.AgainKiB)>>10, r.Memory()),
-		cell(r.Processor < bounds.processor, "%.2f", max(0, r.Processor)), // below zero is noise
-		cell(r.Lines < bounds.lines, "%.1f", r.Lines),
-		cell(r.Descriptors < descriptorLimit, "%d", r.Descriptors),
-		heard,
-	}, " | ")
-}
-
-// String is a result on a line.
-func (r result) String() string {
-	return fmt.Sprintf("%-24s %6d puts %6.1f MB | failed %d/%d slowest %v | memory %d -> %d MiB, started %d MiB in %v (x %.2f) | "+
-		"%.2f core | %.1f lines/s longest %d | %d descriptors | heard %v",
-		r.Way, r.Puts, float64(r.Bytes)/1e6, r.Failed+r.AgainFailed, r.Calls, r.Slowest.Round(time.Millisecond),
-		r.CalmKiB>>10, r.PeakKiB>>10, r.AgainKiB>>10, r.AgainTook.Round(time.Millisecond), r.Memory(),
-		r.Processor, r.Lines, r.Longest, r.Descriptors, r.Heard.Round(time.Millisecond))
+	return strings.Join(cells, " | ")
 }

@@ -30,17 +30,8 @@ type process struct {
 	ready   chan struct{} // closed once every honest service has answered
 	counted chan counts
 	ended   chan struct{} // closed once it has ended
+	changes chan change   // for who awaits one; more than there is room for are lost
 	stderr  tail
-
-	mu      sync.Mutex
-	heard   map[news]time.Time
-	changed chan struct{} // closed at the next change
-}
-
-// news is how a caller has an address.
-type news struct {
-	addr string
-	now  state
 }
 
 // startProcess starts a caller with its limits.
@@ -54,8 +45,7 @@ func startProcess(o orders) (*process, error) {
 		return nil, err
 	}
 	p := &process{
-		ready: make(chan struct{}), counted: make(chan counts, 1), ended: make(chan struct{}),
-		heard: make(map[news]time.Time), changed: make(chan struct{}),
+		ready: make(chan struct{}), counted: make(chan counts, 1), ended: make(chan struct{}), changes: make(chan change, 1000),
 	}
 	p.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, descriptorLimit), self)
 	p.cmd.Env = append(os.Environ(), callerEnv+"="+string(text), "GOMEMLIMIT="+memoryLimit)
@@ -89,44 +79,39 @@ func (p *process) listen(out io.Reader) {
 		case m.Counts != nil:
 			p.counted <- *m.Counts
 		case m.Change != nil:
-			p.mu.Lock()
-			p.heard[news{m.Change.Addr, m.Change.Now}] = m.Change.At
-			close(p.changed)
-			p.changed = make(chan struct{})
-			p.mu.Unlock()
+			select {
+			case p.changes <- *m.Change:
+			default:
+			}
 		}
 	}
 }
 
-// await returns when the caller came to have an address so.
-func (p *process) await(ctx context.Context, addr string, now state) (time.Time, error) {
+// await returns once the caller has come to have an address so.
+func (p *process) await(ctx context.Context, addr string, now state) error {
 	for {
-		p.mu.Lock()
-		at, ok := p.heard[news{addr, now}]
-		changed := p.changed
-		p.mu.Unlock()
-		if ok {
-			return at, nil
-		}
 		select {
-		case <-changed:
+		case got := <-p.changes:
+			if got == (change{addr, now}) {
+				return nil
+			}
 		case <-p.ended:
-			return time.Time{}, p.failure()
+			return p.failure()
 		case <-ctx.Done():
-			return time.Time{}, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }
 
-// awaitReady returns how long the caller took until every honest service had answered.
-func (p *process) awaitReady(began time.Time, within time.Duration) (time.Duration, error) {
+// awaitReady returns once every honest service has answered.
+func (p *process) awaitReady() error {
 	select {
 	case <-p.ready:
-		return time.Since(began), nil
+		return nil
 	case <-p.ended:
-		return 0, p.failure()
-	case <-time.After(within):
-		return 0, fmt.Errorf("the caller has not reached every service in %v", within)
+		return p.failure()
+	case <-time.After(patience):
+		return fmt.Errorf("the caller has not reached every service in %v", patience)
 	}
 }
 

@@ -5,54 +5,42 @@ import (
 	"testing"
 )
 
-func TestSeedRepeatsThePlan(t *testing.T) {
-	for seed := range uint64(20) {
-		a, b := newPlan(seed), newPlan(seed)
-		for n := range 20 {
-			if one, two := fmt.Sprint(a.next()), fmt.Sprint(b.next()); one != two {
-				t.Fatalf("seed %d, storm %d:\n%s\n%s", seed, n, one, two)
-			}
-		}
-	}
-	if fmt.Sprint(newPlan(1).next()) == fmt.Sprint(newPlan(2).next()) {
-		t.Error("two seeds have the same storm")
-	}
-}
-
-func TestPlanSparesServers(t *testing.T) {
+// TestPlan checks that a seed repeats its storms, that these have every kind of fault, and that servers are spared which ran
+// before.
+func TestPlan(t *testing.T) {
 	seen := map[kind]int{}
 	for seed := range uint64(50) {
-		p := newPlan(seed)
+		p, again := newPlan(seed), newPlan(seed)
 		for n := range 20 {
-			before := p.up
+			left := p.up
 			storm := p.next()
-			spare := before
+			if one, two := fmt.Sprint(storm), fmt.Sprint(again.next()); one != two {
+				t.Fatalf("seed %d, storm %d:\n%s\n%s", seed, n, one, two)
+			}
 			for i, f := range storm {
 				seen[f.kind]++
 				if i > 0 && f.after < storm[i-1].after {
 					t.Fatalf("seed %d, storm %d: not in the order of time: %v", seed, n, storm)
 				}
+				if f.kind >= kill && left[f.on[0]] != (f.kind == kill || f.kind == drain) {
+					t.Fatalf("seed %d, storm %d: %v, and it runs: %t", seed, n, f, left[f.on[0]])
+				}
 				if f.kind == kill || f.kind == drain {
-					if !before[f.on[0]] {
-						t.Fatalf("seed %d, storm %d: %v, which does not run", seed, n, f)
-					}
-					spare[f.on[0]] = false
+					left[f.on[0]] = false
 				}
 			}
-			left := 0
-			for _, up := range spare {
+			count := 0
+			for _, up := range left {
 				if up {
-					left++
+					count++
 				}
 			}
-			if left < spared {
-				t.Fatalf("seed %d, storm %d: only %d servers are left that ran before: %v", seed, n, left, storm)
+			if count < spared {
+				t.Fatalf("seed %d, storm %d: only %d servers are left that ran before: %v", seed, n, count, storm)
 			}
 		}
 	}
-	for k := range kinds {
-		if seen[k] == 0 {
-			t.Errorf("no storm has the fault %q", k)
-		}
+	if len(seen) != int(kinds) {
+		t.Errorf("the storms have the faults %v", seen)
 	}
 }

@@ -7,8 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -32,17 +31,13 @@ const (
 type server struct {
 	index  int
 	logger *slog.Logger
-	ending *sync.WaitGroup // what is left of lives that are over
-
-	starting sync.Mutex // one thing at a time is done to a server
-
-	mu   sync.Mutex
-	addr string // of this life, or of the last one
-	life *life  // nil while it does not run
+	last   string // its last address; for start alone
+	life   atomic.Pointer[life]
 }
 
 // life is a server while it runs: what a process would have.
 type life struct {
+	addr     string
 	client   *clientv3.Client
 	registry *runtime.Registry
 	grpc     *grpc.Server
@@ -68,7 +63,14 @@ func (g greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.He
 
 // start begins a life, at the last address if that is to be had.
 func (s *server) start(cfg clientv3.Config, moved bool) error {
-	lis, err := s.listen(moved)
+	addr := "127.0.0.1:0"
+	if s.last != "" && !moved {
+		addr = s.last
+	}
+	lis, err := net.Listen("tcp", addr)
+	if err != nil { // someone else has it by now
+		lis, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		return err
 	}
@@ -76,68 +78,38 @@ func (s *server) start(cfg clientv3.Config, moved bool) error {
 	if err != nil {
 		return errors.Join(err, lis.Close())
 	}
-	l := &life{client: client, grpc: grpc.NewServer(), served: make(chan error, 1)}
+	l := &life{addr: lis.Addr().String(), client: client, grpc: grpc.NewServer(), served: make(chan error, 1)}
 	l.registry = runtime.NewRegistry(client, runtime.WithLogger(s.logger), runtime.WithLeaseTTL(leaseTTL))
 	l.server = l.registry.NewServer(l.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
-	addr := lis.Addr().String()
 	healthpb.RegisterHealthServer(l.server, health.NewServer())
-	basic.RegisterGreeterServerToEtcd(l.server, greeter{addr: addr}, runtime.WithMetadata("server", strconv.Itoa(s.index)))
+	basic.RegisterGreeterServerToEtcd(l.server, greeter{addr: l.addr})
 	ctx, stop := context.WithCancel(context.Background())
 	l.stop = stop
 	go func() { l.served <- l.server.Serve(ctx, lis) }()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.addr, s.life = addr, l
+	s.last = l.addr
+	s.life.Store(l)
 	return nil
-}
-
-func (s *server) listen(moved bool) (net.Listener, error) {
-	if s.addr != "" && !moved {
-		if lis, err := net.Listen("tcp", s.addr); err == nil {
-			return lis, nil
-		} // else someone else has it by now
-	}
-	return net.Listen("tcp", "127.0.0.1:0")
-}
-
-// current is the life and its address; nil while the server does not run.
-func (s *server) current() (*life, string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.life, s.addr
-}
-
-// take ends what current returns.
-func (s *server) take() *life {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	l := s.life
-	s.life = nil
-	return l
 }
 
 // kill ends a life as a killed process does: its connections break, and what it has in etcd stays
 // until the lease expires.
 func (s *server) kill() {
-	l := s.take()
+	l := s.life.Swap(nil)
 	if l == nil {
 		return
 	}
 	l.client.Close() // first, so that it says nothing to etcd any more
 	l.grpc.Stop()
 	l.stop()
-	s.ending.Go(func() {
-		err := <-l.served
-		s.logger.Debug("a process would just be gone", "error", err)
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		l.registry.Close(ctx)
-	})
+	<-l.served // a process would just be gone
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	l.registry.Close(ctx)
 }
 
 // drain ends a life in order.
 func (s *server) drain() error {
-	l := s.take()
+	l := s.life.Swap(nil)
 	if l == nil {
 		return nil
 	}

@@ -8,16 +8,20 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
+
+// prefix is what the keys of the endpoints begin with.
+var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
 
 // world is everything that runs.
 type world struct {
@@ -26,19 +30,14 @@ type world struct {
 	servers [servers]*server
 	clients []*client
 	start   time.Time
-	figures figures
-	load    load
 
 	violated context.CancelCauseFunc // with what is violated
-	stop     context.CancelFunc      // ends the callers
-	running  sync.WaitGroup          // callers and watches
-	ending   sync.WaitGroup          // what is left of servers that ended
+	callers  sync.WaitGroup
+	stormy   atomic.Bool // etcd has not been whole all the time since the storm began
 
-	stormy atomic.Bool // etcd has not been whole all the time since the storm began
-
-	mu      sync.Mutex
-	said    []string            // the last lines
-	retired map[string]struct{} // the addresses of servers that ended
+	faults          int
+	calls           atomic.Int64
+	back, converged time.Duration // the worst
 }
 
 func newWorld(dir string, verbose bool) (*world, error) {
@@ -46,21 +45,40 @@ func newWorld(dir string, verbose bool) (*world, error) {
 	if verbose {
 		out = os.Stderr
 	}
-	w := &world{logger: slog.New(slog.NewTextHandler(out, nil)), retired: make(map[string]struct{}), stop: func() {}}
-	etcd, err := etcdtest.New(dir, etcdtest.WithMembers(members))
-	if err != nil {
-		return nil, err
+	w := &world{logger: slog.New(slog.NewTextHandler(out, nil)), start: time.Now()}
+	for i := range w.servers {
+		w.servers[i] = &server{index: i, logger: w.logger.With("server", i)}
 	}
+	etcd, err := etcdtest.New(dir, etcdtest.WithMembers(members))
 	w.etcd = etcd
-	w.start = time.Now()
-	return w, nil
+	return w, err
 }
 
-// begin starts the servers, then the clients, and waits for everyone to know everyone.
+// soak has storms, with a calm after each, until the time is over.
+func (w *world) soak(ctx context.Context, seed uint64, duration time.Duration) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer w.callers.Wait()
+	defer cancel(nil)
+	w.violated = cancel
+	if err := w.begin(ctx); err != nil {
+		return err
+	}
+	plan := newPlan(seed)
+	for n := 1; time.Since(w.start) < duration; n++ {
+		w.say("storm %d", n)
+		w.storm(ctx, plan.next())
+		if err := w.calm(ctx); err != nil {
+			w.violated(err) // unless something was before, which is why
+			return fmt.Errorf("violated after %v: %w", time.Since(w.start), context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// begin starts the servers, then the clients, waits for everyone to know everyone, and has the clients call.
 func (w *world) begin(ctx context.Context) error {
-	for i := range w.servers {
-		w.servers[i] = &server{index: i, logger: w.logger.With("server", i), ending: &w.ending}
-		if err := w.servers[i].start(w.etcd.Config(), true); err != nil {
+	for _, s := range w.servers {
+		if err := s.start(w.etcd.Config(), true); err != nil {
 			return err
 		}
 	}
@@ -71,16 +89,14 @@ func (w *world) begin(ctx context.Context) error {
 		}
 		w.clients = append(w.clients, c)
 	}
-	following, stop := context.WithCancel(ctx)
-	w.stop = stop
 	if err := w.calm(ctx); err != nil {
-		return w.explain(err)
+		return err
 	}
-	w.figures = figures{} // to start is no fault
+	w.back, w.converged = 0, 0 // to start is no fault
 	for _, c := range w.clients {
-		w.running.Go(func() {
-			if err := c.call(following, &w.load); err != nil {
-				w.violated(fmt.Errorf("at %v: %w", w.at(), err))
+		w.callers.Go(func() {
+			if err := c.call(ctx, &w.calls); err != nil {
+				w.violated(err)
 			}
 		})
 	}
@@ -94,16 +110,15 @@ func (w *world) storm(ctx context.Context, faults []fault) {
 	var all sync.WaitGroup
 	defer all.Wait()
 	for _, f := range faults {
-		select {
-		case <-time.After(time.Until(began.Add(f.after))):
-		case <-ctx.Done():
+		sleep(ctx, time.Until(began.Add(f.after)))
+		if ctx.Err() != nil {
 			return
 		}
 		w.say("  %v", f)
-		w.figures.faults[f.kind]++
+		w.faults++
 		all.Go(func() {
 			if err := w.apply(ctx, f); err != nil {
-				w.violated(fmt.Errorf("at %v: %w", w.at(), err))
+				w.violated(err)
 			}
 		})
 	}
@@ -113,117 +128,160 @@ func (w *world) storm(ctx context.Context, faults []fault) {
 func (w *world) apply(ctx context.Context, f fault) error {
 	switch f.kind {
 	case cut:
-		w.forAWhile(ctx, f, (*etcdtest.Member).Cut, (*etcdtest.Member).Restore)
+		return w.forAWhile(ctx, f, (*etcdtest.Member).Cut, succeeds((*etcdtest.Member).Restore))
 	case pause:
-		w.forAWhile(ctx, f, (*etcdtest.Member).Pause, (*etcdtest.Member).Resume)
+		return w.forAWhile(ctx, f, (*etcdtest.Member).Pause, succeeds((*etcdtest.Member).Resume))
 	case halt:
-		var errs []error
-		w.forAWhile(ctx, f, (*etcdtest.Member).Stop, func(m *etcdtest.Member) { errs = append(errs, m.Restart()) })
-		return errors.Join(errs...)
+		return w.forAWhile(ctx, f, (*etcdtest.Member).Stop, (*etcdtest.Member).Restart)
 	case wipe:
 		return w.etcd.Wipe()
 	case compact, revoke, remove:
 		w.meddle(ctx, f)
+		return nil
+	}
+	s := w.servers[f.on[0]]
+	switch f.kind {
+	case kill:
+		s.kill()
+	case drain:
+		if err := s.drain(); !w.stormy.Load() {
+			return err
+		} // else it could not take its key out
 	default:
-		return w.onServer(f)
+		return s.start(w.etcd.Config(), f.kind == move)
 	}
 	return nil
 }
 
-func (w *world) forAWhile(ctx context.Context, f fault, begin, end func(*etcdtest.Member)) {
+func succeeds(do func(*etcdtest.Member)) func(*etcdtest.Member) error {
+	return func(m *etcdtest.Member) error {
+		do(m)
+		return nil
+	}
+}
+
+func (w *world) forAWhile(ctx context.Context, f fault, begin func(*etcdtest.Member), end func(*etcdtest.Member) error) (err error) {
 	for _, i := range f.on {
 		begin(w.etcd.Member(i))
 	}
-	select {
-	case <-time.After(f.lasts):
-	case <-ctx.Done():
-	}
+	sleep(ctx, f.lasts)
 	for _, i := range f.on {
-		end(w.etcd.Member(i))
+		err = errors.Join(err, end(w.etcd.Member(i)))
 	}
-	w.say("  %v is over", f.kind)
+	return err
 }
 
 // meddle does by hand what an operator could. etcd may be unable to: then that is so.
 func (w *world) meddle(ctx context.Context, f fault) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	admin := w.etcd.Admin()
-	var err error
 	if f.kind == compact {
-		_, err = w.etcd.Compact(ctx)
+		_, _ = w.etcd.Compact(ctx)
+		return
 	}
 	for _, i := range f.on {
-		_, addr := w.servers[i].current()
-		if f.kind == remove {
-			_, err = admin.Delete(ctx, prefix+addr)
-			continue
+		l := w.servers[i].life.Load()
+		switch {
+		case l == nil:
+		case f.kind == remove:
+			_, _ = w.etcd.Admin().Delete(ctx, prefix+l.addr)
+		default:
+			for _, status := range l.server.Status() {
+				_, _ = w.etcd.Admin().Revoke(ctx, status.LeaseID)
+			}
 		}
-		var got *clientv3.GetResponse
-		if got, err = admin.Get(ctx, prefix+addr); err != nil || len(got.Kvs) == 0 {
-			continue
-		}
-		_, err = admin.Revoke(ctx, clientv3.LeaseID(got.Kvs[0].Lease))
-	}
-	if err != nil {
-		w.say("  %v: %v", f.kind, err)
 	}
 }
 
-func (w *world) onServer(f fault) error {
-	s := w.servers[f.on[0]]
-	s.starting.Lock()
-	defer s.starting.Unlock()
-	_, addr := s.current()
-	switch f.kind {
-	case kill:
+// end stops everything in order and checks that nothing of it is left in etcd.
+func (w *world) end() error {
+	errs := make(chan error, servers)
+	for _, s := range w.servers {
+		go func() { errs <- s.drain() }()
+	}
+	err := w.eachClient((*client).close)
+	for range servers {
+		err = errors.Join(err, <-errs)
+	}
+	err = errors.Join(err, w.leftInEtcd())
+	w.etcd.Close()
+	return err
+}
+
+// abandon stops everything after a violation.
+func (w *world) abandon() {
+	for _, s := range w.servers {
 		s.kill()
-		w.retire(addr, true)
-	case drain:
-		err := s.drain()
-		w.retire(addr, true)
-		if !w.stormy.Load() {
-			return err
-		} // else it could not take its key out
-	case launch:
-		if err := s.start(w.etcd.Config(), f.moved); err != nil {
-			return err
-		}
-		_, addr := s.current()
-		w.retire(addr, false)
+	}
+	_ = w.eachClient((*client).close) // there is a violation to report already
+	w.etcd.Close()
+}
+
+func (w *world) leftInEtcd() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	keys, err := w.etcd.Admin().Get(ctx, "", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	if err != nil {
+		return err
+	}
+	leases, err := w.etcd.Admin().Leases(ctx)
+	if err != nil {
+		return err
+	}
+	if len(keys.Kvs)+len(leases.Leases) > 0 {
+		return fmt.Errorf("left in etcd: keys %v, leases %v", keys.Kvs, leases.Leases)
 	}
 	return nil
 }
 
-// retire notes whether an address is one of the past.
-func (w *world) retire(addr string, past bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if past {
-		w.retired[addr] = struct{}{}
-	} else {
-		delete(w.retired, addr)
+// report prints the figures, and adds them to those of the fault tests.
+func (w *world) report() error {
+	var errs []error
+	for _, f := range []report.Figure{
+		{Label: "faults", Value: fmt.Sprint(w.faults)},
+		{Label: "calls", Value: fmt.Sprint(w.calls.Load())},
+		{Label: "failed calls", Value: "0"},
+		{Label: "all servers registered after a storm, at the worst", Value: w.back.Round(time.Millisecond).String()},
+		{Label: "all clients converged after a storm, at the worst", Value: w.converged.Round(time.Millisecond).String()},
+	} {
+		fmt.Printf("%s: %s\n", f.Label, f.Value)
+		f.Row = "soak"
+		errs = append(errs, report.Write(f))
+	}
+	return errors.Join(errs...)
+}
+
+// say prints a line.
+func (w *world) say(format string, args ...any) {
+	fmt.Printf("%10v  %s\n", time.Since(w.start).Round(time.Millisecond), fmt.Sprintf(format, args...))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 
-// at is the time since the start.
-func (w *world) at() time.Duration { return time.Since(w.start).Round(time.Millisecond) }
-
-// say prints a line, and keeps it for explain.
-func (w *world) say(format string, args ...any) {
-	line := fmt.Sprintf("%10v  %s", w.at(), fmt.Sprintf(format, args...))
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	fmt.Println(line)
-	w.said = append(w.said[max(0, len(w.said)-40):], line)
+// stock is what the process has open.
+type stock struct {
+	goroutines goleak.Option
+	files      int
 }
 
-// explain adds the last faults to a violation.
-func (w *world) explain(err error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return fmt.Errorf("violated: %w\nWhat came before:\n%s", err, strings.Join(w.said, "\n"))
+func takeStock() stock { return stock{goleak.IgnoreCurrent(), openFiles()} }
+
+// compare tells what there is more of than at the start.
+func (s stock) compare() error {
+	err := goleak.Find(s.goroutines)
+	if more := openFiles() - s.files; more > 0 {
+		err = errors.Join(err, fmt.Errorf("%d file descriptors more than at the start", more))
+	}
+	return err
 }
 
-// prefix is what the keys of the endpoints begin with.
-var prefix = basic.Greeter_EtcdServiceDesc.Key + "/"
+// openFiles counts this process's file descriptors. Where the system does not tell, there are none.
+func openFiles() int {
+	entries, _ := os.ReadDir("/proc/self/fd")
+	return len(entries)
+}

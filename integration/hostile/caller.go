@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/rpc"
 	"os"
 	goruntime "runtime"
 	"slices"
@@ -46,29 +46,11 @@ type orders struct {
 	DNS       string   // a name server instead of the machine's; "" for none
 }
 
-// A message is a line of a caller's standard output.
-type message struct {
-	Ready  bool    `json:",omitempty"` // a call to each honest service has succeeded
-	Change *change `json:",omitempty"`
-	Counts *counts `json:",omitempty"` // the answer to a line of standard input
-}
+// A Visit is an instance of an honest service that comes and goes.
+type Visit struct{ Key, Addr string }
 
-// change is news of an instance of an honest service.
-type change struct {
-	Addr string
-	Now  state
-}
-
-// state is how a caller has an instance.
-type state string
-
-const (
-	reached state = "reached" // a call to it has succeeded
-	gone    state = "gone"
-)
-
-// counts are what a caller has done and logged since it was last asked.
-type counts struct {
+// Counts are what a caller has done and logged since it was last asked.
+type Counts struct {
 	Calls, Failed int
 	FirstErr      string
 	Lines         int      // of the log
@@ -79,26 +61,77 @@ type counts struct {
 type caller struct {
 	orders   orders
 	registry *runtime.Registry
-	out      struct {
-		sync.Mutex
-		*json.Encoder
-	}
+	clients  map[string]basic.GreeterClient // of the honest services
+	ready    chan struct{}                  // closed once a call to each of them has succeeded
 
 	mu      sync.Mutex
-	counts  counts
+	counts  Counts
 	waiting map[string]bool // the honest services that have not answered yet
+}
+
+// remote is what the caller's parent may call, over the caller's standard input and output. Package rpc wants an argument and
+// an answer of each method.
+type remote struct{ c *caller }
+
+// Ready returns once a call to each honest service has succeeded.
+func (r remote) Ready(bool, *bool) error {
+	<-r.c.ready
+	return nil
+}
+
+// Count returns the counts, which begin anew.
+func (r remote) Count(_ bool, answer *Counts) error {
+	r.c.mu.Lock()
+	defer r.c.mu.Unlock()
+	*answer, r.c.counts = r.c.counts, Counts{}
+	return nil
+}
+
+// Reach returns once the caller knows an instance, and a call to it has succeeded.
+func (r remote) Reach(v Visit, _ *bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), visitTimeout)
+	defer cancel()
+	r.c.await(ctx, v, true)
+	for n := range ticks(ctx, 10*time.Millisecond) {
+		if callOnce(runtime.WithTarget(ctx, v.Addr), n, r.c.clients[v.Key]) == nil {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// Lose returns once the caller does not know an instance any more.
+func (r remote) Lose(v Visit, _ *bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), visitTimeout)
+	defer cancel()
+	r.c.await(ctx, v, false)
+	return ctx.Err()
+}
+
+// await returns once the caller knows an instance, or does not.
+func (c *caller) await(ctx context.Context, v Visit, known bool) {
+	for set, err := range c.registry.Watch(ctx, v.Key) {
+		if err == nil && known == slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Addr == v.Addr }) {
+			return
+		}
+	}
+}
+
+// pipe is the way between a caller and its parent.
+type pipe struct {
+	io.Reader
+	io.WriteCloser
 }
 
 // runCaller runs a caller until its standard input ends.
 func runCaller(text string) error {
-	c := &caller{waiting: make(map[string]bool)}
+	c := &caller{waiting: make(map[string]bool), clients: make(map[string]basic.GreeterClient), ready: make(chan struct{})}
 	if err := json.Unmarshal([]byte(text), &c.orders); err != nil {
 		return err
 	}
 	own := bytes.Repeat([]byte{1}, c.orders.Own<<20)
 	defer goruntime.KeepAlive(own)
 	go litter()
-	c.out.Encoder = json.NewEncoder(os.Stdout)
 	if c.orders.DNS != "" {
 		net.DefaultResolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "udp", c.orders.DNS)
@@ -114,8 +147,14 @@ func runCaller(text string) error {
 	defer etcd.Close()
 	c.registry = runtime.NewRegistry(etcd, runtime.WithLogger(slog.New(slog.NewTextHandler(c, nil))),
 		runtime.WithSnapshotDir(c.orders.Snapshots), runtime.WithZone("a"))
+	parent := rpc.NewServer()
+	if err := parent.RegisterName("caller", remote{c}); err != nil {
+		return err
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	err = errors.Join(c.begin(ctx), c.answer(os.Stdin))
+	if err = c.begin(ctx); err == nil {
+		parent.ServeConn(pipe{os.Stdin, os.Stdout})
+	}
 	stop()
 	return errors.Join(err, c.registry.Close(context.Background()))
 }
@@ -136,24 +175,26 @@ func litter() {
 	goruntime.KeepAlive(last)
 }
 
-// begin starts the calls and the watches, which end with ctx.
-func (c *caller) begin(ctx context.Context) error {
+// begin starts the calls, which end with ctx.
+func (c *caller) begin(ctx context.Context) (err error) {
 	for i, key := range c.orders.Services {
-		client, err := c.dial(key, honestPolicies[i%len(honestPolicies)])
-		if err != nil {
+		if c.clients[key], err = c.dial(key, honestPolicies[i%len(honestPolicies)]); err != nil {
 			return err
 		}
-		c.mu.Lock()
 		c.waiting[key] = true
-		c.mu.Unlock()
+	}
+	for key, client := range c.clients {
 		go c.call(ctx, key, client)
-		go c.watch(ctx, key, client)
 	}
 	client, err := c.dial(c.orders.Hostile, c.orders.Policy)
 	if err != nil {
 		return err
 	}
-	go c.callHostile(ctx, client)
+	go func() {
+		for n := range ticks(ctx, callPeriod) {
+			_ = callOnce(ctx, n, client) // whether it succeeds is its own affair
+		}
+	}()
 	return nil
 }
 
@@ -194,7 +235,7 @@ func (c *caller) note(key string, took time.Duration, err error) {
 		if c.waiting[key] {
 			delete(c.waiting, key)
 			if len(c.waiting) == 0 {
-				c.send(message{Ready: true})
+				close(c.ready)
 			}
 		}
 		return
@@ -205,73 +246,6 @@ func (c *caller) note(key string, took time.Duration, err error) {
 	}
 }
 
-// callHostile calls the hostile service at the same rate. Whether the calls succeed is its own affair.
-func (c *caller) callHostile(ctx context.Context, client basic.GreeterClient) {
-	for n := range ticks(ctx, callPeriod) {
-		_ = callOnce(ctx, n, client)
-	}
-}
-
-// watch reports the instances of an honest service that come and go, and calls those that come.
-func (c *caller) watch(ctx context.Context, key string, client basic.GreeterClient) {
-	var before []string
-	for set, err := range c.registry.Watch(ctx, key) {
-		if err != nil {
-			continue // the log has it
-		}
-		var addrs []string
-		for _, endpoint := range set {
-			addrs = append(addrs, endpoint.Addr)
-		}
-		for _, addr := range addrs {
-			if before != nil && !slices.Contains(before, addr) {
-				go c.reach(ctx, addr, client)
-			}
-		}
-		for _, addr := range before {
-			if !slices.Contains(addrs, addr) {
-				c.report(addr, gone)
-			}
-		}
-		before = addrs
-	}
-}
-
-// reach calls an instance until it answers.
-func (c *caller) reach(ctx context.Context, addr string, client basic.GreeterClient) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	for n := range ticks(ctx, 10*time.Millisecond) {
-		if callOnce(runtime.WithTarget(ctx, addr), n, client) == nil {
-			c.report(addr, reached)
-			return
-		}
-	}
-}
-
-func (c *caller) report(addr string, now state) {
-	c.send(message{Change: &change{Addr: addr, Now: now}})
-}
-
-// answer sends the counts for each line of in, and returns when that ends.
-func (c *caller) answer(in io.Reader) error {
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		c.mu.Lock()
-		answer := c.counts
-		c.counts = counts{}
-		c.mu.Unlock()
-		c.send(message{Counts: &answer})
-	}
-	return lines.Err()
-}
-
-func (c *caller) send(m message) {
-	c.out.Lock()
-	defer c.out.Unlock()
-	_ = c.out.Encode(m) // else nobody is there to hear it
-}
-
 // Write counts the lines that the registry logs.
 func (c *caller) Write(line []byte) (int, error) {
 	const samples, length = 20, 400
@@ -279,7 +253,7 @@ func (c *caller) Write(line []byte) (int, error) {
 	defer c.mu.Unlock()
 	c.counts.Lines++
 	if len(c.counts.Sample) < samples {
-		c.counts.Sample = append(c.counts.Sample, strings.TrimSpace(string(line[:min(len(line), length)]))+"\n")
+		c.counts.Sample = append(c.counts.Sample, strings.TrimSpace(string(line[:min(len(line), length)])))
 	}
 	return len(line), nil
 }

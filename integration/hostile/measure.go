@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,7 +104,8 @@ func (r result) excess(l limits) (found []string) {
 
 // details say more of what is over a limit.
 func (r result) details() string {
-	return fmt.Sprintf("%s\n%s\n%s\nThe log:\n%s", r.Err, r.FirstErr, r.Unheard, strings.Join(r.Sample, ""))
+	all := append([]string{r.Err, r.FirstErr, r.Unheard}, r.Sample...)
+	return strings.Join(slices.DeleteFunc(all, func(line string) bool { return line == "" }), "\n")
 }
 
 // String is a result on a line.
@@ -235,7 +237,7 @@ func (w *world) visits(ctx context.Context, p *process) (worst time.Duration, un
 
 // measurement is what a caller took for a while.
 type measurement struct {
-	counts
+	Counts
 	took        time.Duration
 	processor   time.Duration
 	peak        int // KiB
@@ -268,7 +270,7 @@ func (p *process) measure(ctx context.Context, d time.Duration) (m measurement, 
 	}
 	m.took, m.peak = last.at.Sub(first.at), last.peak
 	m.processor = last.processor - first.processor
-	m.counts, err = p.count()
+	m.Counts, err = p.count()
 	m.Lines += p.stderr.take()
 	return m, err
 }

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"net/rpc"
 	"os"
 	"os/exec"
 	"strconv"
@@ -25,13 +23,11 @@ const (
 
 // process is a caller, as its parent has it.
 type process struct {
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	ready   chan struct{} // closed once every honest service has answered
-	counted chan counts
-	ended   chan struct{} // closed once it has ended
-	changes chan change   // for who awaits one; more than there is room for are lost
-	stderr  tail
+	cmd    *exec.Cmd
+	in     io.Closer
+	remote *rpc.Client
+	ended  chan struct{} // closed once it has ended
+	stderr tail
 }
 
 // startProcess starts a caller with its limits.
@@ -44,90 +40,55 @@ func startProcess(o orders) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &process{
-		ready: make(chan struct{}), counted: make(chan counts, 1), ended: make(chan struct{}), changes: make(chan change, 1000),
-	}
+	p := &process{ended: make(chan struct{})}
 	p.cmd = exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, descriptorLimit), self)
 	p.cmd.Env = append(os.Environ(), callerEnv+"="+string(text), "GOMEMLIMIT="+memoryLimit)
-	p.cmd.Stderr = &p.stderr
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return nil, err
-	}
-	out, err := p.cmd.StdoutPipe()
+	out, stdout := io.Pipe()
+	p.cmd.Stdout, p.cmd.Stderr = stdout, &p.stderr
+	in, err := p.cmd.StdinPipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
 	}
-	go p.listen(out)
+	go func() {
+		_ = p.cmd.Wait() // what it wrote to stderr says why
+		stdout.Close()
+		close(p.ended)
+	}()
+	p.in, p.remote = in, rpc.NewClient(pipe{out, in})
 	return p, nil
 }
 
-// listen takes what the caller says until it ends.
-func (p *process) listen(out io.Reader) {
-	defer close(p.ended)
-	for lines := json.NewDecoder(bufio.NewReader(out)); ; {
-		var m message
-		if lines.Decode(&m) != nil {
-			_ = p.cmd.Wait() // what it wrote to stderr says why
-			return
-		}
-		switch {
-		case m.Ready:
-			close(p.ready)
-		case m.Counts != nil:
-			p.counted <- *m.Counts
-		case m.Change != nil:
-			select {
-			case p.changes <- *m.Change:
-			default:
-			}
-		}
-	}
-}
-
-// await returns once the caller has come to have an address so.
-func (p *process) await(ctx context.Context, addr string, now state) error {
-	for {
-		select {
-		case got := <-p.changes:
-			if got == (change{addr, now}) {
-				return nil
-			}
-		case <-p.ended:
-			return p.failure()
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+// call calls the caller's remote.
+func (p *process) call(within time.Duration, method string, argument, answer any) error {
+	select {
+	case call := <-p.remote.Go("caller."+method, argument, answer, nil).Done:
+		return call.Error
+	case <-p.ended:
+		return p.failure()
+	case <-time.After(within):
+		return fmt.Errorf("no answer in %v", within)
 	}
 }
 
 // awaitReady returns once every honest service has answered.
 func (p *process) awaitReady() error {
-	select {
-	case <-p.ready:
-		return nil
-	case <-p.ended:
-		return p.failure()
-	case <-time.After(patience):
-		return fmt.Errorf("the caller has not reached every service in %v", patience)
+	if err := p.call(patience, "Ready", true, new(bool)); err != nil {
+		return fmt.Errorf("the caller has not reached every service: %w", err)
 	}
+	return nil
 }
 
 // count asks what the caller has done since it was last asked.
-func (p *process) count() (counts, error) {
-	if _, err := io.WriteString(p.in, "\n"); err != nil {
-		return counts{}, errors.Join(p.failure(), err)
+func (p *process) count() (Counts, error) {
+	answer := new(Counts)
+	err := p.call(20*time.Second, "Count", true, answer)
+	if err != nil {
+		return Counts{}, fmt.Errorf("count: %w", err)
 	}
-	select {
-	case c := <-p.counted:
-		return c, nil
-	case <-p.ended:
-		return counts{}, p.failure()
-	case <-time.After(20 * time.Second):
-		return counts{}, errors.New("the caller does not answer")
-	}
+	return *answer, nil
 }
 
 // failure says how the process ended.

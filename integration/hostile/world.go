@@ -182,7 +182,7 @@ func (w *world) clean() error {
 // visit registers one more instance of an honest service, and takes it out again. It returns how long after it was in
 // etcd the caller reached it, or how long after it was out of it the caller knew, at the worst.
 func (w *world) visit(ctx context.Context, n int, p *process) (time.Duration, error) {
-	key, addr := honest[n%len(honest)], w.traps.addr(w.traps.serving, visitors+n)
+	v := Visit{honest[n%len(honest)], w.traps.addr(w.traps.serving, visitors+n)}
 	registry := w.newRegistry() // a process that starts
 	defer func() {
 		// A context of its own, for the entry is to be out in any case.
@@ -190,21 +190,21 @@ func (w *world) visit(ctx context.Context, n int, p *process) (time.Duration, er
 		defer cancel()
 		_ = registry.Close(closing) // its entry expires with its lease
 	}()
-	entry, err := registry.Register(ctx, key, runtime.Endpoint{Addr: addr})
+	entry, err := registry.Register(ctx, v.Key, runtime.Endpoint{Addr: v.Addr})
 	if err != nil {
-		return 0, fmt.Errorf("register an instance of %s: %w", key, err)
+		return 0, fmt.Errorf("register an instance of %s: %w", v.Key, err)
 	}
 	since := time.Now()
-	if err := p.await(ctx, addr, reached); err != nil {
-		return 0, fmt.Errorf("the caller has not reached a new instance of %s: %w", key, err)
+	if err := p.call(visitTimeout, "Reach", v, new(bool)); err != nil {
+		return 0, fmt.Errorf("the caller has not reached a new instance of %s: %w", v.Key, err)
 	}
 	worst := time.Since(since)
 	if err := entry.Close(ctx); err != nil {
-		return 0, fmt.Errorf("withdraw an instance of %s: %w", key, err)
+		return 0, fmt.Errorf("withdraw an instance of %s: %w", v.Key, err)
 	}
 	since = time.Now()
-	if err := p.await(ctx, addr, gone); err != nil {
-		return 0, fmt.Errorf("the caller still has an instance of %s that was withdrawn: %w", key, err)
+	if err := p.call(visitTimeout, "Lose", v, new(bool)); err != nil {
+		return 0, fmt.Errorf("the caller still has an instance of %s that was withdrawn: %w", v.Key, err)
 	}
 	return max(worst, time.Since(since)), nil
 }

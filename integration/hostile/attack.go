@@ -112,6 +112,26 @@ func (a *attack) putAll(ctx context.Context, entries iter.Seq2[string, string]) 
 	flush()
 }
 
+// puts is a write of n entries.
+func puts(n int, value func(a *attack, i int) string) func(context.Context, *attack) {
+	return func(ctx context.Context, a *attack) {
+		a.putAll(ctx, numbered(n, func(i int) string { return value(a, i) }))
+	}
+}
+
+// flips is a write of n entries again and again. value is told which time it is.
+func flips(n int, value func(a *attack, round, i int) string) func(context.Context, *attack) {
+	return func(ctx context.Context, a *attack) {
+		forever(ctx, func(round int) {
+			a.putAll(ctx, numbered(n, func(i int) string { return value(a, round, i) }))
+		})
+	}
+}
+
+// serving and closing are the addresses with a number of the traps that are used most.
+func (a *attack) serving(n int) string { return a.traps.addr(a.traps.serving, n) }
+func (a *attack) closing(n int) string { return a.traps.addr(a.traps.closing, n) }
+
 // forever calls f with 0, 1, 2 and so on until ctx ends, one call after the other.
 func forever(ctx context.Context, f func(n int)) {
 	for n := 0; ctx.Err() == nil; n++ {

@@ -74,9 +74,13 @@ type caller struct {
 type remote struct{ c *caller }
 
 // Ready returns once a call to each honest service has succeeded.
-func (r remote) Ready(bool, *bool) error {
-	<-r.c.ready
-	return nil
+func (r remote) Ready(within time.Duration, _ *bool) error {
+	select {
+	case <-r.c.ready:
+		return nil
+	case <-time.After(within):
+		return fmt.Errorf("not every service has answered in %v", within)
+	}
 }
 
 // Count returns the counts, which begin anew.

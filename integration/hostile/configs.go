@@ -35,7 +35,7 @@ var badConfigs = []string{
 // fleet are 10,000 entries of different versions, zones and metadata, without a server.
 func (a *attack) fleet(ctx context.Context) {
 	a.putAll(ctx, numbered(10_000, func(i int) string {
-		return entry(a.traps.addr(a.traps.closing, i),
+		return entry(a.closing(i),
 			"version", fmt.Sprintf(`"v%d"`, i%300), "zone", fmt.Sprintf(`"z%d"`, i%7), "m", fmt.Sprintf(`"%d"`, i))
 	}))
 }
@@ -55,7 +55,7 @@ var configWays = []way{
 		every(ctx, 4, func(n int) { a.putConfig(ctx, deep[n%len(deep)]) })
 	}},
 	{name: "busy detection", row: "S6", what: "outlier detection with the shortest interval that is allowed, over 600 servers", write: func(ctx context.Context, a *attack) {
-		a.putAll(ctx, numbered(600, func(i int) string { return entry(a.traps.addr(a.traps.serving, i)) }))
+		a.putAll(ctx, numbered(600, func(i int) string { return entry(a.serving(i)) }))
 		a.putConfig(ctx, policy(`{"outlier_detection_experimental":{"interval":"0.1s","baseEjectionTime":"0.1s","maxEjectionTime":"0.1s",`+
 			`"maxEjectionPercent":100,"successRateEjection":{"stdevFactor":1,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},`+
 			`"failurePercentageEjection":{"threshold":1,"enforcementPercentage":100,"minimumHosts":1,"requestVolume":1},`+
@@ -81,18 +81,18 @@ var configWays = []way{
 		}
 		a.putConfig(ctx, policy(`{"etcd":{"split":[`+strings.Join(groups, ",")+`],"preferZone":true,"childPolicy":[{"round_robin":{}}]}}`))
 		every(ctx, 20, func(n int) {
-			a.put(ctx, fmt.Sprintf("%06d", n%10_000), entry(a.traps.addr(a.traps.closing, n%10_000), "version", fmt.Sprintf(`"v%d"`, n)))
+			a.put(ctx, fmt.Sprintf("%06d", n%10_000), entry(a.closing(n%10_000), "version", fmt.Sprintf(`"v%d"`, n)))
 		})
 	}},
 	{name: "large drains", row: "S7", what: "225 KB of drain over 10,000 entries, one of which changes 20 times a second", write: func(ctx context.Context, a *attack) {
 		a.fleet(ctx)
 		var drained []string
 		for i := range 10_000 {
-			drained = append(drained, fmt.Sprintf(`"%s"`, a.traps.addr(a.traps.closing, i+5000)))
+			drained = append(drained, fmt.Sprintf(`"%s"`, a.closing(i+5000)))
 		}
 		a.putConfig(ctx, policy(`{"etcd":{"drain":[`+strings.Join(drained, ",")+`],"childPolicy":[{"round_robin":{}}]}}`))
 		every(ctx, 20, func(n int) {
-			a.put(ctx, fmt.Sprintf("%06d", n%10_000), entry(a.traps.addr(a.traps.closing, n%10_000), "n", fmt.Sprint(n)))
+			a.put(ctx, fmt.Sprintf("%06d", n%10_000), entry(a.closing(n%10_000), "n", fmt.Sprint(n)))
 		})
 	}},
 	{name: "wrong in a row", row: "S11", what: "50 configs a second, each wrong in its own way", write: func(ctx context.Context, a *attack) {
@@ -132,7 +132,7 @@ var configWays = []way{
 		a.putConfig(ctx, policy(`{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","minRingSize":8388608,"maxRingSize":8388608}}`))
 		every(ctx, 10, func(n int) {
 			a.putAll(ctx, numbered(600, func(i int) string {
-				return entry(a.traps.addr(a.traps.serving, i), "weight", fmt.Sprint(1+(n+i)%1000))
+				return entry(a.serving(i), "weight", fmt.Sprint(1+(n+i)%1000))
 			}))
 		})
 	}},

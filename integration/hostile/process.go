@@ -54,7 +54,7 @@ func startProcess(o orders) (*process, error) {
 	}
 	go func() {
 		_ = p.cmd.Wait() // what it wrote to stderr says why
-		stdout.Close()
+		_ = stdout.Close() // which cannot fail
 		close(p.ended)
 	}()
 	p.in, p.remote = in, rpc.NewClient(pipe{out, in})
@@ -75,8 +75,8 @@ func (p *process) call(within time.Duration, method string, argument, answer any
 
 // awaitReady returns once every honest service has answered.
 func (p *process) awaitReady() error {
-	if err := p.call(patience, "Ready", true, new(bool)); err != nil {
-		return fmt.Errorf("the caller has not reached every service: %w", err)
+	if err := p.call(2*patience, "Ready", patience, new(bool)); err != nil {
+		return fmt.Errorf("start the caller: %w", err)
 	}
 	return nil
 }

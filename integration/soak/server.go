@@ -101,7 +101,7 @@ func (s *server) kill() {
 	l.client.Close() // first, so that it says nothing to etcd any more
 	l.grpc.Stop()
 	l.stop()
-	<-l.served // a process would just be gone
+	s.logger.Debug("a process would just be gone", "error", <-l.served)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	l.registry.Close(ctx)

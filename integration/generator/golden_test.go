@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 )
 
 // dataPackage is the import path of testdata.
@@ -102,8 +102,8 @@ func testGolden(t *testing.T, name string) {
 // serviceConfig finds the configs in generated code.
 var serviceConfig = regexp.MustCompile("(?m)^\tServiceConfig: (.*),$")
 
-// TestServiceConfigs says that all that is generated may also stand in etcd: one description serves the
-// generator, the clients and the operators.
+// TestServiceConfigs says that gRPC takes all that is generated, which may also stand in etcd: one description serves
+// the generator, the clients and the operators.
 func TestServiceConfigs(t *testing.T) {
 	n := 0
 	for _, name := range cases(t) {
@@ -114,7 +114,7 @@ func TestServiceConfigs(t *testing.T) {
 				if err != nil {
 					t.Fatalf("%s: %s: %v", path, match[1], err)
 				}
-				config, err := serviceconfig.ParseLive(text)
+				config, err := grpccheck.Live(text)
 				if err != nil {
 					t.Errorf("%s: %s: %v", path, text, err)
 				} else if again := config.JSON(); again != text {

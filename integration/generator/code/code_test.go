@@ -10,17 +10,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/lanes"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
-	outlierpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
 )
 
 // The three names of a service and their types.
@@ -70,47 +63,6 @@ func newRegistry(t *testing.T, opts ...runtime.Option) *runtime.Registry {
 		}
 	})
 	return registry
-}
-
-// TestServiceConfigs says that gRPC takes the service configs.
-func TestServiceConfigs(t *testing.T) {
-	for _, desc := range []*runtime.ServiceDesc{
-		&methods.Methods_EtcdServiceDesc,
-		&servicewide.Defaults_EtcdServiceDesc,
-		&servicewide.AffinityBeside_EtcdServiceDesc,
-		&servicewide.Throttled_EtcdServiceDesc,
-		&servicewide.Checked_EtcdServiceDesc,
-		&servicewide.CheckedZone_EtcdServiceDesc,
-		&policies.Unset_EtcdServiceDesc,
-		&policies.Empty_EtcdServiceDesc,
-		&policies.RoundRobin_EtcdServiceDesc,
-		&policies.PickFirst_EtcdServiceDesc,
-		&policies.Shuffled_EtcdServiceDesc,
-		&policies.Least_EtcdServiceDesc,
-		&policies.LeastOfFour_EtcdServiceDesc,
-		&policies.Ring_EtcdServiceDesc,
-		&policies.BigRing_EtcdServiceDesc,
-		&policies.Weighted_EtcdServiceDesc,
-		&policies.Zone_EtcdServiceDesc,
-		&policies.ZoneAndAffinity_EtcdServiceDesc,
-		&lanes.Labelled_EtcdServiceDesc,
-		&lanes.Named_EtcdServiceDesc,
-		&affinity.Kinds_EtcdServiceDesc,
-		&affinity.Places_EtcdServiceDesc,
-		&outlierpb.Failures_EtcdServiceDesc,
-		&outlierpb.Everything_EtcdServiceDesc,
-		&outlierpb.Defaults_EtcdServiceDesc,
-	} {
-		conn, err := grpc.NewClient("passthrough:///none", grpc.WithTransportCredentials(insecure.NewCredentials()),
-			grpc.WithDefaultServiceConfig(desc.ServiceConfig))
-		if err != nil {
-			t.Errorf("%s: %v", desc.Name, err)
-			continue
-		}
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
-	}
 }
 
 func must(t testing.TB, err error) {

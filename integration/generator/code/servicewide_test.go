@@ -77,7 +77,6 @@ func (s *counter) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 
 func (s *counter) register(to *runtime.Server) {
 	servicewide.RegisterDefaultsServerToEtcd(to, servicewide.UnimplementedDefaultsServer{})
-	servicewide.RegisterThrottledServerToEtcd(to, servicewide.UnimplementedThrottledServer{})
 	servicewide.RegisterCheckedServerToEtcd(to, servicewide.UnimplementedCheckedServer{})
 	servicewide.RegisterCheckedZoneServerToEtcd(to, servicewide.UnimplementedCheckedZoneServer{})
 }
@@ -175,34 +174,6 @@ func TestDefaultWait(t *testing.T) {
 	announce(t, registry, nil)
 	if err := <-answer; err != nil {
 		t.Error(err)
-	}
-}
-
-// TestRetryThrottling says that retries stop while most calls fail, and are there again when calls succeed. Each
-// update of the endpoints begins anew, so a few retries more are no fault.
-func TestRetryThrottling(t *testing.T) {
-	registry := newRegistry(t)
-	s := announce(t, registry, nil)
-	c := clientOf(t, registry, servicewide.NewThrottledClientFromEtcd)
-	ctx := within(t, 2*soon)
-	call := func(n, failures int) (calls int) {
-		s.fail(failures)
-		for range n {
-			if _, err := c.Get(ctx, new(emptypb.Empty), grpc.WaitForReady(true)); (err == nil) == (failures > 0) {
-				t.Fatal(err)
-			}
-		}
-		calls, _ = s.seen()
-		return calls
-	}
-	call(1, 0)
-	const n = 10
-	if calls := call(n, 2*n); calls == n || calls > n+n/2 {
-		t.Errorf("%d calls reached the server as %d; want the first tried again, and hardly any other", n, calls)
-	}
-	call(40, 0) // 5 tokens, of which 4 count
-	if calls := call(1, 2); calls != 2 {
-		t.Errorf("after successes a call reached the server %d times; want 2", calls)
 	}
 }
 

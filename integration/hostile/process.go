@@ -53,7 +53,7 @@ func startProcess(o orders) (*process, error) {
 		return nil, err
 	}
 	go func() {
-		_ = p.cmd.Wait() // what it wrote to stderr says why
+		_ = p.cmd.Wait()   // what it wrote to stderr says why
 		_ = stdout.Close() // which cannot fail
 		close(p.ended)
 	}()

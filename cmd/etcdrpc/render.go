@@ -1,7 +1,6 @@
 package main
 
 import (
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -39,7 +38,7 @@ type (
 // view is services with what is known of their leases, to be shown.
 type view struct {
 	services []*survey.Service
-	leases   map[int64]store.LeaseTime
+	leases   map[int64]survey.LeaseTime
 	full     func(key string) string // a key as etcd has it
 	note     string                  // what is not known of the services
 }

@@ -12,7 +12,6 @@ import (
 
 	"github.com/clipperhouse/displaywidth"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -25,7 +24,7 @@ func watched(values ...string) *view {
 		entries = append(entries, survey.Entry{Key: key + "/" + string(rune('a'+n)), Value: []byte(value), Lease: 1, CreateRevision: int64(n + 1), ModRevision: int64(n + 1)})
 	}
 	s := survey.All(entries)[0]
-	times := map[int64]store.LeaseTime{1: {Left: 14, Granted: 15}}
+	times := map[int64]survey.LeaseTime{1: {Left: 14, Granted: 15}}
 	return &view{services: []*survey.Service{s}, leases: times, full: func(key string) string { return key }}
 }
 

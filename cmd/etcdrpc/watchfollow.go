@@ -26,8 +26,8 @@ type watch struct {
 	wanted  func(*view) []int64 // the leases whose time left is shown
 	refresh bool                // look at those leases again and again
 
-	times  map[int64]store.LeaseTime // as far as they are known
-	looked map[string]condition      // the entries that have been looked at, by their keys
+	times  map[int64]survey.LeaseTime // as far as they are known
+	looked map[string]condition       // the entries that have been looked at, by their keys
 }
 
 // outputError is a view that could not be shown. Another attempt would leave a gap in what was.
@@ -159,7 +159,7 @@ func (w *watch) time(ctx context.Context, v *view, leases []int64) (*view, error
 	if err != nil {
 		return nil, err
 	}
-	times := make(map[int64]store.LeaseTime)
+	times := make(map[int64]survey.LeaseTime)
 	for _, id := range survey.LeaseIDs(v.services) {
 		if t, ok := w.times[id]; ok {
 			times[id] = t

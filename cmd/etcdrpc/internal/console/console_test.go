@@ -10,6 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // fixed is a backend that does not change.
@@ -24,12 +26,12 @@ func (f *fixed) Service(key string) *Service {
 	}
 	return nil
 }
-func (*fixed) Changed() <-chan struct{}                                 { return nil }
-func (*fixed) Leases(context.Context, []int64) (map[int64]Lease, error) { return nil, nil }
-func (*fixed) Findings(string, bool) Findings                           { return Findings{} }
-func (*fixed) History(context.Context, string) (*History, error)        { return &History{}, nil }
-func (*fixed) Propose(context.Context, Edit) (*Proposal, error)         { return &Proposal{}, nil }
-func (*fixed) Apply(context.Context, Edit) (written int64, _ error)     { return 1, nil }
+func (*fixed) Changed() <-chan struct{}                                            { return nil }
+func (*fixed) Leases(context.Context, []int64) (map[int64]survey.LeaseTime, error) { return nil, nil }
+func (*fixed) Findings(string, bool) Findings                                      { return Findings{} }
+func (*fixed) History(context.Context, string) (*History, error)                   { return &History{}, nil }
+func (*fixed) Propose(context.Context, Edit) (*Proposal, error)                    { return &Proposal{}, nil }
+func (*fixed) Apply(context.Context, Edit) (written int64, _ error)                { return 1, nil }
 
 func newConsole(t *testing.T, o Options) *Console {
 	t.Helper()
@@ -47,12 +49,12 @@ type leasing struct {
 }
 
 func (*leasing) Service(key string) *Service {
-	return &Service{Summary: Summary{Key: key}, Instances: []Instance{{ID: "well", State: Registered, Lease: 1}, {ID: "late", State: Registered, Lease: 2}}}
+	return &Service{Summary: Summary{Key: key}, Instances: []Instance{{ID: "well", State: survey.Registered, Lease: 1}, {ID: "late", State: survey.Registered, Lease: 2}}}
 }
 
-func (l *leasing) Leases(_ context.Context, ids []int64) (map[int64]Lease, error) {
+func (l *leasing) Leases(_ context.Context, ids []int64) (map[int64]survey.LeaseTime, error) {
 	l.asked = append(l.asked, ids)
-	return map[int64]Lease{1: {Left: 14, Granted: 15}, 2: {Left: 3, Granted: 15}}, l.err
+	return map[int64]survey.LeaseTime{1: {Left: 14, Granted: 15}, 2: {Left: 3, Granted: 15}}, l.err
 }
 
 // A page asks for each lease once, and before it filters by what these say.

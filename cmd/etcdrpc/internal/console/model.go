@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // Backend is what the console shows and changes. All texts in it may be hostile.
@@ -17,7 +19,7 @@ type Backend interface {
 	// Changed returns a channel that is closed at the next change of anything in the fleet.
 	Changed() <-chan struct{}
 	// Leases asks for the time left on leases.
-	Leases(ctx context.Context, ids []int64) (map[int64]Lease, error)
+	Leases(ctx context.Context, ids []int64) (map[int64]survey.LeaseTime, error)
 	// Findings returns what is wrong with a service as far as it is known, and has it looked for again if that was
 	// long ago, or if anew.
 	Findings(key string, anew bool) Findings
@@ -90,35 +92,26 @@ type Service struct {
 	Recent    []Change // since the console began, the latest first
 }
 
-// State is what becomes of an instance.
-type State string
-
-// The states of instances.
+// The states of instances besides those of survey.
 const (
-	Registered State = "registered"
-	Drained    State = "drained"
-	Leaving    State = "leaving"
-	Double     State = "double" // another entry of the same address stands for both
-	Expiring   State = "expiring"
-	Malformed  State = "malformed"
+	Double    survey.State = "double" // another entry of the same address stands for both
+	Expiring  survey.State = "expiring"
+	Malformed survey.State = "malformed"
 )
 
 // Instance is one entry of a service.
 type Instance struct {
 	ID, Addr, Version, Zone, Layout string
 
-	EtcdKey  string // in full
-	Weight   uint32 // 0: it says none
-	State    State  // as far as it shows without its lease
-	Listed   bool   // the live config names it to be drained, which clients may ignore
-	Problem  string // why it is malformed, or not called, or called though it is listed
-	Lease    int64  // 0: none
+	EtcdKey  string       // in full
+	Weight   uint32       // 0: it says none
+	State    survey.State // as far as it shows without its lease
+	Listed   bool         // the live config names it to be drained, which clients may ignore
+	Problem  string       // why it is malformed, or not called, or called though it is listed
+	Lease    int64        // 0: none
 	Metadata [][2]string
 	Share    float64 // of the calls by the live policy, in percent; below 0: not known
 }
-
-// Lease is what is left of a lease, and what it was granted with, in seconds. Left is below 0 where etcd knows it no more.
-type Lease struct{ Left, Granted int64 }
 
 // Config is the live config of a service.
 type Config struct {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 func TestOverviewFilter(t *testing.T) {
@@ -53,9 +55,9 @@ func TestPager(t *testing.T) {
 func TestServicePage(t *testing.T) {
 	s := &Service{Editable: true, Summary: Summary{Key: "acme/user"}}
 	for n := range instanceRows + 5 {
-		s.Instances = append(s.Instances, Instance{ID: fmt.Sprint("i", n), EtcdKey: fmt.Sprint("k", n), State: Registered, Lease: int64(1 + n%3)})
+		s.Instances = append(s.Instances, Instance{ID: fmt.Sprint("i", n), EtcdKey: fmt.Sprint("k", n), State: survey.Registered, Lease: int64(1 + n%3)})
 	}
-	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = Drained, Leaving, Malformed
+	s.Instances[1].State, s.Instances[2].State, s.Instances[3].State = survey.Drained, survey.Leaving, Malformed
 	s.Instances[1].Listed = true
 	p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{})
 	if got := p.undecided(); len(got) > 0 {
@@ -68,13 +70,13 @@ func TestServicePage(t *testing.T) {
 	if got := p.leaseIDs(); !slices.Equal(got, []int64{1, 2, 3}) {
 		t.Errorf("it asks for the leases %v", got)
 	}
-	p.takeLeases(map[int64]Lease{1: {Left: 14, Granted: 15}, 2: {Left: 5, Granted: 15}})
+	p.takeLeases(map[int64]survey.LeaseTime{1: {Left: 14, Granted: 15}, 2: {Left: 5, Granted: 15}})
 	for n, want := range []struct {
-		state  State
+		state  survey.State
 		action string
 		known  bool
 	}{
-		{Registered, "drain", true}, {Drained, "undrain", true}, {Leaving, "", false}, {Malformed, "", true}, {Expiring, "drain", true},
+		{survey.Registered, "drain", true}, {survey.Drained, "undrain", true}, {survey.Leaving, "", false}, {Malformed, "", true}, {Expiring, "drain", true},
 	} {
 		if row := p.Rows[n]; row.State != want.state || row.Action != want.action || row.Known != want.known {
 			t.Errorf("row %d: %s, %q, %t; want %+v", n, row.State, row.Action, row.Known, want)
@@ -97,15 +99,15 @@ func TestFilterState(t *testing.T) {
 		i.ID, i.EtcdKey = fmt.Sprint("i", len(s.Instances)), fmt.Sprint("k", len(s.Instances))
 		s.Instances = append(s.Instances, i)
 	}
-	leases := make(map[int64]Lease)
+	leases := make(map[int64]survey.LeaseTime)
 	for n := range int64(instanceRows) {
-		add(Instance{State: Registered, Lease: 1 + n})
-		leases[1+n] = Lease{Left: 12, Granted: 15}
+		add(Instance{State: survey.Registered, Lease: 1 + n})
+		leases[1+n] = survey.LeaseTime{Left: 12, Granted: 15}
 	}
-	add(Instance{State: Registered, Lease: 1001, Version: "v2"})
-	add(Instance{State: Registered})
-	add(Instance{State: Drained, Lease: 1001})
-	leases[1001] = Lease{Left: 5, Granted: 15}
+	add(Instance{State: survey.Registered, Lease: 1001, Version: "v2"})
+	add(Instance{State: survey.Registered})
+	add(Instance{State: survey.Drained, Lease: 1001})
+	leases[1001] = survey.LeaseTime{Left: 5, Granted: 15}
 	for query, want := range map[string]struct{ asked, found int }{
 		"":            {0, instanceRows + 3},
 		"v2":          {0, 1},
@@ -131,7 +133,7 @@ func TestFilterState(t *testing.T) {
 		}
 	}
 	for n := range int64(filterLeases) {
-		add(Instance{State: Registered, Lease: 2000 + n})
+		add(Instance{State: survey.Registered, Lease: 2000 + n})
 	}
 	p := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{"q": {"expiring"}})
 	if n := len(p.undecided()); n != filterLeases || p.Undecided != instanceRows+1 {

@@ -5,6 +5,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 const (
@@ -68,7 +70,7 @@ type instanceRow struct {
 	Instance
 	Action string // "drain", "undrain" or ""
 	Known  bool   // the lease's time is
-	Left   Lease
+	Left   survey.LeaseTime
 	Wrong  []Finding
 }
 
@@ -96,7 +98,7 @@ func (p *servicePage) Scale() uint64 {
 // action returns what can be done to an instance.
 func (i *Instance) action(fixed bool) string {
 	switch {
-	case fixed || i.State != Registered && i.State != Drained:
+	case fixed || i.State != survey.Registered && i.State != survey.Drained:
 		return ""
 	case i.Listed:
 		return string(EditUndrain)
@@ -105,7 +107,7 @@ func (i *Instance) action(fixed bool) string {
 }
 
 // matches reports whether each word of a query is in what an instance says of itself, or its state.
-func (i *Instance) matches(query string, state State) bool {
+func (i *Instance) matches(query string, state survey.State) bool {
 	for _, word := range strings.Fields(strings.ToLower(query)) {
 		if !contains(word, i.ID, i.Addr, i.Version, i.Zone, string(state)) {
 			return false
@@ -115,12 +117,12 @@ func (i *Instance) matches(query string, state State) bool {
 }
 
 // mayExpire reports whether it depends on its lease which state an instance is in.
-func (i *Instance) mayExpire() bool { return i.State == Registered && i.Lease != 0 }
+func (i *Instance) mayExpire() bool { return i.State == survey.Registered && i.Lease != 0 }
 
 // undecided returns the leases that the query depends on, which are none unless it names a state.
 func (p *servicePage) undecided() []int64 {
 	ids := leasesOf(p.found, func(row *instanceRow) bool {
-		return row.mayExpire() && row.matches(p.Query, Registered) != row.matches(p.Query, Expiring)
+		return row.mayExpire() && row.matches(p.Query, survey.Registered) != row.matches(p.Query, Expiring)
 	})
 	asked := min(len(ids), filterLeases)
 	p.Undecided = len(ids) - asked
@@ -153,9 +155,8 @@ func leasesOf(rows []instanceRow, wanted func(*instanceRow) bool) []int64 {
 	return slices.Compact(ids)
 }
 
-// takeLeases fills in the time left. An entry that would be registered is expiring where little is left: clients of
-// etcd renew a lease when a third of its time has passed.
-func (p *servicePage) takeLeases(leases map[int64]Lease) {
+// takeLeases fills in the time left. An entry that would be registered is expiring where little is left.
+func (p *servicePage) takeLeases(leases map[int64]survey.LeaseTime) {
 	for n := range p.found {
 		row := &p.found[n]
 		left, ok := leases[row.Lease]
@@ -163,7 +164,7 @@ func (p *servicePage) takeLeases(leases map[int64]Lease) {
 			continue
 		}
 		row.Known, row.Left = true, left
-		if row.State == Registered && left.Left*3 <= left.Granted {
+		if row.State == survey.Registered && left.RunsOut() {
 			row.State = Expiring
 		}
 	}

@@ -32,7 +32,7 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 		if replaced[id] {
 			settled = untilLate(p.leases[id])
 		}
-		if runsOut(p.leases[id]) || replaced[id] && settled <= maxSettle {
+		if p.leases[id].RunsOut() || replaced[id] && settled <= maxSettle {
 			doubtful = append(doubtful, id)
 			wait = max(wait, renewal, settled)
 		}
@@ -50,7 +50,7 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 }
 
 // compare takes in a second look at leases.
-func (p *patient) compare(again map[int64]store.LeaseTime, replaced map[int64]bool) {
+func (p *patient) compare(again map[int64]survey.LeaseTime, replaced map[int64]bool) {
 	p.stale, p.behind = make(map[int64]bool), make(map[int64]bool)
 	for id, now := range again {
 		before := p.leases[id]
@@ -58,16 +58,13 @@ func (p *patient) compare(again map[int64]store.LeaseTime, replaced map[int64]bo
 		if !now.Expired() && now.Left >= before.Left {
 			continue // it was renewed
 		}
-		p.stale[id] = now.Expired() || runsOut(before)
+		p.stale[id] = now.Expired() || before.RunsOut()
 		p.behind[id] = replaced[id] && (now.Expired() || untilLate(now) <= 0)
 	}
 }
 
-// runsOut reports whether a lease missed two renewals.
-func runsOut(t store.LeaseTime) bool { return t.Left*3 <= t.Granted }
-
 // untilLate returns when a lease will have missed a renewal by more than a second, unless it is renewed.
-func untilLate(t store.LeaseTime) time.Duration {
+func untilLate(t survey.LeaseTime) time.Duration {
 	const late = 2 // seconds, of which one is what etcd rounds down by
 	return time.Duration(t.Left-(t.Granted*2/3-late)) * time.Second
 }

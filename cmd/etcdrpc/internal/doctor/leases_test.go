@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -26,8 +25,8 @@ func TestCompareLeases(t *testing.T) {
 		{"it missed two", 5, 3, true, true, true},
 		{"it went with its entry", 2, -1, true, true, true},
 	} {
-		p := &patient{leases: map[int64]store.LeaseTime{1: {Left: tt.before, Granted: 15}}}
-		p.compare(map[int64]store.LeaseTime{1: {Left: tt.now, Granted: 15}}, map[int64]bool{1: tt.replaced})
+		p := &patient{leases: map[int64]survey.LeaseTime{1: {Left: tt.before, Granted: 15}}}
+		p.compare(map[int64]survey.LeaseTime{1: {Left: tt.now, Granted: 15}}, map[int64]bool{1: tt.replaced})
 		if p.stale[1] != tt.stale || p.behind[1] != tt.isBehind || p.leases[1].Left != tt.now {
 			t.Errorf("%s: stale %v, behind %v, %+v", tt.name, p.stale[1], p.behind[1], p.leases[1])
 		}
@@ -41,7 +40,7 @@ func TestUntilLate(t *testing.T) {
 	}{
 		{14, 15, 6 * time.Second}, {8, 15, 0}, {5, 6, 3 * time.Second}, {2, 3, 2 * time.Second},
 	} {
-		if got := untilLate(store.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
+		if got := untilLate(survey.LeaseTime{Left: tt.left, Granted: tt.granted}); got != tt.want {
 			t.Errorf("%d of %d s are left: %v, want %v", tt.left, tt.granted, got, tt.want)
 		}
 	}

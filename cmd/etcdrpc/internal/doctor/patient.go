@@ -15,7 +15,7 @@ import (
 type patient struct {
 	key      string            // "" all
 	services []*survey.Service // those looked at, and others; sorted by key
-	leases   map[int64]store.LeaseTime
+	leases   map[int64]survey.LeaseTime
 	stale    map[int64]bool             // leases that nobody renews
 	behind   map[int64]bool             // leases that missed a renewal, of entries in whose place a newer one stands
 	probed   bool                       // the addresses were connected to

@@ -49,11 +49,11 @@ func summarize(s *survey.Service, version string, closed bool) console.Summary {
 	states := s.States()
 	for n := range s.Instances {
 		switch stateOf(&s.Instances[n], states) {
-		case console.Leaving:
+		case survey.Leaving:
 			sum.Counts.Leaving++
-		case console.Drained:
+		case survey.Drained:
 			sum.Counts.Drained++
-		case console.Registered:
+		case survey.Registered:
 			sum.Counts.Registered++
 		}
 	}
@@ -71,12 +71,12 @@ func summarize(s *survey.Service, version string, closed bool) console.Summary {
 }
 
 // stateOf returns what becomes of an entry, without a look at its lease.
-func stateOf(i *survey.Instance, states survey.States) console.State {
+func stateOf(i *survey.Instance, states survey.States) survey.State {
 	state := states.Of(i)
 	if state != survey.Leaving && states.Called(i).Entry.Key != i.Entry.Key {
 		return console.Double
 	}
-	return console.State(state)
+	return state
 }
 
 // Service is part of console.Backend.
@@ -131,9 +131,9 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		switch {
 		case shown.State == console.Double:
 			shown.Problem = i.WhyUncalled(states.Called(i))
-		case known && shown.State == console.Registered && share.Share == 0:
+		case known && shown.State == survey.Registered && share.Share == 0:
 			shown.Problem = share.Why
-		case shown.Listed && shown.State == console.Registered:
+		case shown.Listed && shown.State == survey.Registered:
 			shown.Problem = "is called all the same, for the drain leaves nothing else"
 		}
 		out.Instances = append(out.Instances, shown)
@@ -243,14 +243,9 @@ func proposeSplit(c console.Config, clients *survey.Service) console.Config {
 }
 
 // Leases is part of console.Backend.
-func (f *Fleet) Leases(ctx context.Context, ids []int64) (map[int64]console.Lease, error) {
+func (f *Fleet) Leases(ctx context.Context, ids []int64) (map[int64]survey.LeaseTime, error) {
 	if f.troubled() {
 		return nil, errTroubled
 	}
-	found, err := f.store.Quick().Leases(ctx, ids)
-	all := make(map[int64]console.Lease, len(found))
-	for id, t := range found {
-		all[id] = console.Lease{Left: t.Left, Granted: t.Granted}
-	}
-	return all, err
+	return f.store.Quick().Leases(ctx, ids)
 }

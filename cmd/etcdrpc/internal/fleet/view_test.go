@@ -78,7 +78,7 @@ func TestDetail_DrainUnknown(t *testing.T) {
 	s := service(t, etcdPolicy(`,"drain":["n1"]`),
 		`n1 {"Op":0,"Addr":"10.0.0.1:9000","Metadata":{}}`, `u1 {"id":"u1","name":"user","endpoints":["grpc://10.0.0.1:9000"]}`, "n2 10.0.0.2:9000")
 	for _, i := range detail(s, func(key string) string { return key }).Instances {
-		if i.State == console.Drained {
+		if i.State == survey.Drained {
 			t.Errorf("%s is drained", i.ID)
 		}
 	}
@@ -88,7 +88,7 @@ func TestDetail_DrainUnknown(t *testing.T) {
 func TestDetail_DrainIgnored(t *testing.T) {
 	t.Parallel()
 	s := service(t, etcdPolicy(`,"drain":["10.0.0.1:9000"]`), "10.0.0.1:9000 10.0.0.1:9000")
-	if i := detail(s, func(key string) string { return key }).Instances[0]; i.State != console.Registered || !i.Listed || i.Share != 100 || i.Problem == "" {
+	if i := detail(s, func(key string) string { return key }).Instances[0]; i.State != survey.Registered || !i.Listed || i.Share != 100 || i.Problem == "" {
 		t.Errorf("%+v", i)
 	}
 }

@@ -8,25 +8,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // atOnce bounds the requests for leases that are under way at once.
 const atOnce = 16
 
-// LeaseTime is what is left of a lease, and what it was granted with, in seconds.
-type LeaseTime struct{ Left, Granted int64 }
-
-// Expired reports whether etcd knows the lease no more.
-func (t LeaseTime) Expired() bool { return t.Left < 0 }
-
 // Leases asks for the time left on each lease. The first that fails ends it.
-func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]LeaseTime, error) {
+func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]survey.LeaseTime, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var (
 		mu   sync.Mutex
 		errs []error
-		left = make(map[int64]LeaseTime, len(ids))
+		left = make(map[int64]survey.LeaseTime, len(ids))
 	)
 	parallel.Each(len(ids), atOnce, func(n int) {
 		t, err := s.lease(ctx, ids[n])
@@ -45,12 +40,12 @@ func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]LeaseTime, e
 	return left, nil
 }
 
-func (s *Store) lease(ctx context.Context, id int64) (LeaseTime, error) {
+func (s *Store) lease(ctx context.Context, id int64) (survey.LeaseTime, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	resp, err := s.client.TimeToLive(ctx, clientv3.LeaseID(id))
 	if err != nil {
-		return LeaseTime{}, s.explain(fmt.Sprintf("ask for the time left on lease %x", id), err)
+		return survey.LeaseTime{}, s.explain(fmt.Sprintf("ask for the time left on lease %x", id), err)
 	}
-	return LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}, nil
+	return survey.LeaseTime{Left: resp.TTL, Granted: resp.GrantedTTL}, nil
 }

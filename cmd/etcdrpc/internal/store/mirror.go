@@ -10,8 +10,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 const (
@@ -36,22 +34,6 @@ type Mirror struct {
 	seen            atomic.Int64  // the revision that etcd has reached
 }
 
-// Listing is all that a mirror may read, at one time.
-type Listing struct {
-	Entries  map[string]survey.Entry // by their keys
-	Revision int64
-	Parts    []KeyRange // what may be read, sorted, without overlap
-	Whole    bool       // that is all of the ranges
-
-	revisions []int64 // at which each part was read
-}
-
-// Has reports whether a key may be read.
-func (l *Listing) Has(key string) bool { return Within(l.Parts, KeyOnly(key)) }
-
-// Reads reports whether some of a range may be read.
-func (l *Listing) Reads(r KeyRange) bool { return overlaps(l.Parts, r) }
-
 // Run ends with ctx.
 func (m *Mirror) Run(ctx context.Context) {
 	for ctx.Err() == nil {
@@ -64,7 +46,7 @@ func (m *Mirror) Run(ctx context.Context) {
 
 // follow lists and then watches, and returns nil when it is time to list anew.
 func (m *Mirror) follow(ctx context.Context) error {
-	l, err := m.list(ctx)
+	l, err := m.Store.List(ctx, m.Ranges...)
 	if err != nil {
 		return err
 	}
@@ -117,52 +99,4 @@ func (m *Mirror) check(ctx context.Context, key string) error {
 		}
 		failed = err != nil
 	}
-}
-
-// list reads all that the user may. The error is ErrDenied if that is nothing.
-func (m *Mirror) list(ctx context.Context) (Listing, error) {
-	l := Listing{Entries: make(map[string]survey.Entry), Whole: true}
-	var denied error
-	for _, r := range disjoint(m.Ranges) {
-		err := m.scan(ctx, &l, r)
-		if errors.Is(err, ErrDenied) {
-			l.Whole, denied = false, err
-			err = m.scan(ctx, &l, m.allowed(ctx, r)...)
-		}
-		if err != nil {
-			return l, err
-		}
-	}
-	if len(l.Parts) == 0 {
-		return l, denied
-	}
-	return l, nil
-}
-
-// scan adds parts to a listing.
-func (m *Mirror) scan(ctx context.Context, l *Listing, parts ...KeyRange) error {
-	for _, part := range parts {
-		entries, revision, err := m.Store.Scan(ctx, part)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			l.Entries[e.Key] = e
-		}
-		l.Revision = max(l.Revision, revision)
-		l.Parts, l.revisions = append(l.Parts, part), append(l.revisions, revision)
-	}
-	return nil
-}
-
-// allowed returns what the roles of the user allow to read of a range, as far as they are known.
-func (m *Mirror) allowed(ctx context.Context, r KeyRange) []KeyRange {
-	if m.Store.User == "" {
-		return nil
-	}
-	parts, err := m.Store.readable(ctx, r)
-	if err != nil {
-		return nil
-	}
-	return parts
 }

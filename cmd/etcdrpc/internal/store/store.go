@@ -148,27 +148,6 @@ func (s *Store) page(ctx context.Context, r KeyRange, revision int64) (*clientv3
 	return s.kv.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
 }
 
-// ScanReadable lists what the user may read of a range: all of it or, where that is denied, the
-// parts that the user's roles allow, which it returns as well.
-func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.Entry, parts []KeyRange, err error) {
-	entries, _, err = s.Scan(ctx, r)
-	if !errors.Is(err, ErrDenied) || s.User == "" {
-		return entries, nil, err
-	}
-	allowed, rolesErr := s.readable(ctx, r)
-	if rolesErr != nil || len(allowed) == 0 {
-		return nil, nil, err
-	}
-	for _, part := range allowed {
-		more, _, err := s.Scan(ctx, part)
-		if err != nil {
-			return nil, nil, err
-		}
-		entries = append(entries, more...)
-	}
-	return entries, allowed, nil
-}
-
 // scanEntries lists what may be an entry of a service key, in any layout, or lies below it.
 func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, revision int64, err error) {
 	r = EntriesOf(survey.AnyLayout, key)

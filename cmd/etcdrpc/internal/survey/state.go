@@ -32,3 +32,12 @@ func (t States) Of(i *Instance) State {
 	}
 	return Registered
 }
+
+// LeaseTime is what is left of a lease, and what it was granted with, in seconds.
+type LeaseTime struct{ Left, Granted int64 }
+
+// Expired reports whether etcd knows the lease no more.
+func (t LeaseTime) Expired() bool { return t.Left < 0 }
+
+// RunsOut reports whether a lease missed two renewals: clients of etcd renew one when a third of its time has passed.
+func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }

@@ -1,0 +1,74 @@
+package store
+
+import (
+	"context"
+	"errors"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// Listing is all that the user may read of some ranges, at one time.
+type Listing struct {
+	Entries  map[string]survey.Entry // by their keys
+	Revision int64
+	Parts    []KeyRange // what may be read, sorted, without overlap
+	Whole    bool       // that is all of the ranges
+
+	revisions []int64 // at which each part was read
+}
+
+// Has reports whether a key may be read.
+func (l *Listing) Has(key string) bool { return Within(l.Parts, KeyOnly(key)) }
+
+// Reads reports whether some of a range may be read.
+func (l *Listing) Reads(r KeyRange) bool { return overlaps(l.Parts, r) }
+
+// List reads some ranges or, of one that is denied, the parts that the user's roles allow. The error is ErrDenied if that is
+// nothing.
+func (s *Store) List(ctx context.Context, ranges ...KeyRange) (Listing, error) {
+	l := Listing{Entries: make(map[string]survey.Entry), Whole: true}
+	var denied error
+	for _, r := range disjoint(ranges) {
+		err := s.add(ctx, &l, r)
+		if errors.Is(err, ErrDenied) {
+			l.Whole, denied = false, err
+			err = s.add(ctx, &l, s.readable(ctx, r)...)
+		}
+		if err != nil {
+			return l, err
+		}
+	}
+	if len(l.Parts) == 0 {
+		return l, denied
+	}
+	return l, nil
+}
+
+// add reads parts into a listing.
+func (s *Store) add(ctx context.Context, l *Listing, parts ...KeyRange) error {
+	for _, part := range parts {
+		entries, revision, err := s.Scan(ctx, part)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			l.Entries[e.Key] = e
+		}
+		l.Revision = max(l.Revision, revision)
+		l.Parts, l.revisions = append(l.Parts, part), append(l.revisions, revision)
+	}
+	return nil
+}
+
+// ScanReadable returns what the user may read of a range, in the order of the keys, and the parts that this is; nil: it is
+// all of the range.
+func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.Entry, parts []KeyRange, err error) {
+	l, err := s.List(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !l.Whole {
+		parts = l.Parts
+	}
+	return survey.InOrder(l.Entries), parts, nil
+}

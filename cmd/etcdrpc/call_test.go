@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +16,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/descriptorpb"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
 
@@ -32,52 +28,6 @@ func TestParseHeaders(t *testing.T) {
 		if md, err := parseHeaders([]string{bad}); err == nil {
 			t.Errorf("%q is %v", bad, md)
 		}
-	}
-}
-
-// TestProtosets reads descriptors of two files that share an import.
-func TestProtosets(t *testing.T) {
-	compiled, err := usersSchema(t.Context(), protoDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := compiled.Resolver.FindFileByPath(usersProto)
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := descriptorpb.FileDescriptorSet{File: withImports(file)}
-	name := filepath.Join(t.TempDir(), "users.binpb")
-	raw, err := proto.Marshal(&set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, raw, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, err := (&invoke.Descriptors{Protosets: []string{name, name}}).Schema(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	method, err := s.Find("ListUsers")
-	if err != nil || invoke.FullMethod(method) != "acme.user.v1.Users/ListUsers" || !method.IsStreamingServer() {
-		t.Errorf("ListUsers is %v, %v", method, err)
-	}
-}
-
-// TestReadData has requests that are cut in the middle of a stream end the call.
-func TestReadData(t *testing.T) {
-	opts := &callOptions{data: "-"}
-	in, err := opts.readData(bytes.NewBufferString(`{"a":1} [2] {"b"`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{`{"a":1}`, `[2]`} {
-		if got, err := in(t.Context()); err != nil || string(got) != want {
-			t.Errorf("%s, %v; want %s", got, err, want)
-		}
-	}
-	if got, err := in(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "--data: ") {
-		t.Errorf("%s, %v", got, err)
 	}
 }
 

@@ -141,7 +141,7 @@ func TestCall_Edition2024(t *testing.T) {
 		t.Fatal(err)
 	}
 	etcd, addr := etcdtest.Start(t), serveUntilEnd(t, newEchoServer(t, schema))
-	for _, args := range [][]string{nil, {"--protoset", set}} {
+	for _, args := range [][]string{nil, {"--protoset", set}, {"--protoset", set, "--protoset", set}} { // files may be there twice
 		if out, errs, code := callAt(t, etcd, addr, append(args, "Same", "-o", "json", "-d", `{"id":"x"}`)...); code != exitFine || out != "{\"id\":\"x\"}\n" {
 			t.Errorf("%q ends with %d: %s%s", args, code, out, errs)
 		}

@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -258,4 +259,24 @@ func normal(text string) string {
 		text = c.pattern.ReplaceAllString(text, c.with)
 	}
 	return strings.TrimSpace(text)
+}
+
+// TestKindsAreDocumented looks for kinds of the page's table that there are not. The page says what a kind's name leaves
+// open; doctor --help lists all of them.
+func TestKindsAreDocumented(t *testing.T) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## doctor")
+	section, _, _ = strings.Cut(section, "\n## ")
+	rows := regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ").FindAllStringSubmatch(section, -1)
+	if len(rows) == 0 {
+		t.Errorf("%s has no table of kinds", page)
+	}
+	for _, row := range rows {
+		if !slices.Contains(doctor.KindNames(), row[1]) {
+			t.Errorf("%s explains the kind %s, which there is not", page, row[1])
+		}
+	}
 }

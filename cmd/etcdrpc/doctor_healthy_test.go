@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"testing"
@@ -19,9 +18,9 @@ import (
 var healthy = []struct {
 	name  string
 	notes int // kinds of things that are told, and are no fault
-	plant func(t *testing.T, f *planted)
+	plant func(f *planted)
 }{
-	{"JSON with TLS and leases", 0, func(_ *testing.T, f *planted) {
+	{"JSON with TLS and leases", 0, func(f *planted) {
 		for n, methods := range []string{"acme.User/Get,List", "acme.User/Get,List;acme.Admin/Ban"} {
 			addr := fmt.Sprintf("10.2.1.%d:9000", n+1)
 			f.says("acme/user", addr, `{"version":"v1","weight":100,"zone":"eu-1a","grpc_started":"1767225600","grpc_methods":"`+methods+`"}`)
@@ -35,7 +34,7 @@ var healthy = []struct {
 		f.route("10.2.1.10:9000", f.yard.bare)
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
-	{"the other layouts", 2, func(_ *testing.T, f *planted) {
+	{"the other layouts", 2, func(f *planted) {
 		f.lease("user.rpc/@", "10.2.2.1:9000")
 		f.lease("user.rpc/@", "10.2.2.2:9000")
 		f.lease("/microservices/user/1", `{"id":"1","name":"user","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.2.2.3:9000?isSecure=false","http://10.2.2.3:8000"]}`)
@@ -47,7 +46,7 @@ var healthy = []struct {
 		f.lease("/services/shop/10.2.2.9:20000", `{"ID":"10.2.2.9:20000","ServiceName":"shop","Host":"10.2.2.9","Port":20000,"Enable":true,"Healthy":true,"Weight":100,"Metadata":{}}`)
 		f.lease("nacos/stock/10.2.2.10#9000", `{"instanceId":"10.2.2.10#9000","ip":"10.2.2.10","port":9000,"weight":1.0,"healthy":true,"enabled":true,"ephemeral":true,"clusterName":"DEFAULT","metadata":{}}`)
 	}},
-	{"split, drain, lanes and zones", 0, func(_ *testing.T, f *planted) {
+	{"split, drain, lanes and zones", 0, func(f *planted) {
 		f.says("acme/user", "10.2.3.1:9000", `{"version":"v1","zone":"eu-1a"}`)
 		f.says("acme/user", "10.2.3.2:9000", `{"version":"v1","zone":"eu-1b"}`)
 		f.says("acme/user", "10.2.3.3:9000", `{"version":"v2","zone":"eu-1a"}`)
@@ -58,11 +57,11 @@ var healthy = []struct {
 		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
 	}},
 	{"an etcd that is shared with others", 1, plantShared},
-	{"sessions in JSON beside the counter that numbers them", 1, func(_ *testing.T, f *planted) {
+	{"sessions in JSON beside the counter that numbers them", 1, func(f *planted) {
 		f.lease("by-dev/meta/session/proxy-5", `{"ServerID":5,"ServerName":"proxy","Address":"10.2.10.1:19529","Exclusive":false,"TriggerKill":true,"Version":"2.3"}`)
 		f.put("by-dev/meta/session/id", "6")
 	}},
-	{"namespaces, with an election in each", 0, func(_ *testing.T, f *planted) {
+	{"namespaces, with an election in each", 0, func(f *planted) {
 		for n, namespace := range []string{"prod/", "staging/"} {
 			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)
 			f.instance(namespace+"acme/user", addr)
@@ -70,14 +69,14 @@ var healthy = []struct {
 			f.put(namespace+survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
 		}
 	}},
-	{"servers that write two layouts", 0, func(_ *testing.T, f *planted) {
+	{"servers that write two layouts", 0, func(f *planted) {
 		for n := range 2 {
 			addr := fmt.Sprintf("10.2.7.%d:9000", n+1)
 			f.instance("acme/user", addr)
 			f.lease("acme/user@", addr)
 		}
 	}},
-	{"a server that withdraws its entry", 0, func(_ *testing.T, f *planted) {
+	{"a server that withdraws its entry", 0, func(f *planted) {
 		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`)
 		f.route("10.2.8.1:9000", "")
 		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`)
@@ -85,20 +84,24 @@ var healthy = []struct {
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
 	}},
-	{"a server that is drained before it stops", 0, func(_ *testing.T, f *planted) {
+	{"a server that is drained before it stops", 0, func(f *planted) {
 		f.instance("acme/user", "10.2.9.1:9000")
 		f.route("10.2.9.1:9000", f.yard.notServing)
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 	}},
-	{"one host alone", 0, func(_ *testing.T, f *planted) {
+	{"an authority that the proto sets", 0, func(f *planted) {
+		f.instance("acme/billing", "10.2.5.1:9000")
+		f.route("10.2.5.1:9000", f.yard.misnamed)
+	}},
+	{"one host alone", 0, func(f *planted) {
 		f.instance("acme/user", "127.0.0.1:9000")
 		f.instance("acme/order", "[::1]:9000")
 	}},
 }
 
 // plantShared puts beside a service what others keep in etcd.
-func plantShared(t *testing.T, f *planted) {
+func plantShared(f *planted) {
 	f.instance("acme/user", "10.2.4.1:9000")
 	for key, value := range map[string]string{
 		"config/db/url":                           "postgres://db:5432/users",
@@ -125,18 +128,18 @@ func plantShared(t *testing.T, f *planted) {
 	f.lease("sessions/alice/web", `{"since":"2026-01-02T03:04:05Z"}`)
 	f.lease("skydns/local/web/x1", `{"host":"10.2.4.5","port":8080,"ttl":60}`)
 
-	client := f.etcd.Client(t)
-	session, err := concurrency.NewSession(client, concurrency.WithContext(t.Context()))
+	client := f.etcd.Client(f.t)
+	session, err := concurrency.NewSession(client, concurrency.WithContext(f.t.Context()))
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	t.Cleanup(session.Orphan)
-	if err := concurrency.NewMutex(session, f.namespace+"locks/import").Lock(t.Context()); err != nil {
-		t.Fatal(err)
+	f.t.Cleanup(session.Orphan)
+	if err := concurrency.NewMutex(session, f.namespace+"locks/import").Lock(f.t.Context()); err != nil {
+		f.t.Fatal(err)
 	}
 	for key, candidate := range map[string]string{"election/leader": "10.2.4.6:7000", "election/cleaner": "10.2.4.6"} {
-		if err := concurrency.NewElection(session, f.namespace+key).Campaign(t.Context(), candidate); err != nil {
-			t.Fatal(err)
+		if err := concurrency.NewElection(session, f.namespace+key).Campaign(f.t.Context(), candidate); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 	f.route("10.2.4.6:7000", "") // whoever stands may be at an address of another network
@@ -150,8 +153,8 @@ func TestDoctor_Healthy(t *testing.T) {
 	for n, tt := range healthy {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
-			tt.plant(t, f)
-			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile)
+			tt.plant(f)
+			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else")
 			for _, f := range found.Findings {
 				t.Errorf("invented: %+v", f)
 			}
@@ -162,22 +165,6 @@ func TestDoctor_Healthy(t *testing.T) {
 				t.Error("no service was found")
 			}
 		})
-	}
-}
-
-// TestDoctor_HealthyAuthority looks at a service whose proto sets an authority.
-func TestDoctor_HealthyAuthority(t *testing.T) {
-	t.Parallel()
-	etcd, y := etcdtest.Start(t), newYard(t)
-	f := newFleet(t, etcd, y, "prod/")
-	f.instance("acme/billing", "10.2.5.1:9000")
-	f.route("10.2.5.1:9000", y.misnamed)
-	args := []string{"--deep", "--service-cacert", y.caFile}
-	if found, _ := f.doctor(args...); len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindCertificate {
-		t.Errorf("found %+v", found.Findings)
-	}
-	if found, _ := f.doctor(append(args, "--service-authority", "acme/billing=somebody.else")...); len(found.Findings) != 0 {
-		t.Errorf("invented: %+v", found.Findings)
 	}
 }
 
@@ -259,63 +246,6 @@ func grantRole(t *testing.T, client *clientv3.Client, words []string) {
 	}
 	if _, err := client.RoleGrantPermission(t.Context(), role, key, end, right); err != nil {
 		t.Fatalf("%s: %v", role, err)
-	}
-}
-
-// TestDoctor_RoleNamedRead looks at what is advised to a user whose role has the name of a right.
-func TestDoctor_RoleNamedRead(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "read", Password: "secret",
-		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/"), etcdtest.ReadOnly("_grpc_config/acme/user")}}))
-	f := newFleet(t, etcd, newYard(t), "")
-	f.instance("acme/user", "10.3.2.1:9000")
-	found, _ := f.doctor("acme/user", "--serve", "--no-dial", "--user", "read:secret")
-	want := "etcdctl role grant-permission --prefix read readwrite acme/user/"
-	if len(found.Findings) != 1 || found.Findings[0].Fix != want {
-		t.Errorf("found %+v, want the fix %s", found.Findings, want)
-	}
-}
-
-// TestDoctor_Part looks as users who may not read all, and are told so.
-func TestDoctor_Part(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("secret", etcdtest.User{Name: "vault", Password: "secret",
-		Permissions: []etcdtest.Permission{etcdtest.ReadOnly("vault/")}}))
-	f := newFleet(t, etcd, newYard(t), "")
-	f.instance("acme/user", "10.3.3.1:9000")
-	found, _ := f.doctor("--no-dial", "--user", "vault:secret")
-	if want := `The user "vault" may read this part only: vault/*`; len(found.Findings) != 0 || found.Services != 0 || found.Part != want {
-		t.Errorf("found %+v, want the part %s", found, want)
-	}
-	found, _ = f.doctor("--no-dial")
-	if len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindPermission || len(found.Findings[0].Where) != 0 {
-		t.Errorf("without a user: found %+v", found)
-	}
-}
-
-// TestDoctor_RemedyInNamespace runs the command that a remedy gives, beside a namespace in which the same key is well.
-func TestDoctor_RemedyInNamespace(t *testing.T) {
-	t.Parallel()
-	etcd, y := etcdtest.Start(t), newYard(t)
-	newFleet(t, etcd, y, "").policy("acme/user", "{}")
-	f := newFleet(t, etcd, y, "-prod one/")
-	f.policy("acme/user", "{}")
-	found, _ := f.doctor("--no-dial")
-	if len(found.Findings) != 1 || found.Findings[0].Kind != doctor.KindOrphanPolicy {
-		t.Fatalf("found %+v", found.Findings)
-	}
-	_, command, _ := strings.Cut(found.Findings[0].Fix, ": ")
-	if want := "etcdrpc policy rm --namespace='-prod one/' acme/user"; command != want {
-		t.Fatalf("the command %s, want %s", command, want)
-	}
-	a := newApp()
-	args := []string{"policy", "rm", "--namespace=-prod one/", "acme/user", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
-	if code := a.execute(t.Context(), args, io.Discard, io.Discard); code != 0 {
-		t.Errorf("%s: exit %d", command, code)
-	}
-	left, err := etcd.Admin().Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithKeysOnly())
-	if err != nil || len(left.Kvs) != 1 || string(left.Kvs[0].Key) != "_grpc_config/acme/user" {
-		t.Errorf("left %v, %v", left, err)
 	}
 }
 

@@ -381,23 +381,3 @@ shift; [ "$1" = -- ] && shift; printf '%s' "$1" > ` + dir + `/deleted`
 		}
 	}
 }
-
-func TestPasswordOverPlaintext(t *testing.T) {
-	// A name that no resolver is asked for.
-	for _, tt := range []struct {
-		args []string
-		want bool
-	}{
-		{[]string{"--endpoints", "http://no such:2379", "--user", "u:secret"}, true},
-		{[]string{"--endpoints", "no such:2379", "--user", "u", "--password", "secret"}, true},
-		{[]string{"--endpoints", "http://no such:2379"}, false},
-		{[]string{"--endpoints", "https://no such:2379", "--user", "u:secret"}, false},
-		{[]string{"--endpoints", "http://127.0.0.1:1", "--user", "u:secret"}, false},
-		{[]string{"--endpoints", "unix:///no/such.sock", "--user", "u:secret"}, false},
-	} {
-		_, errs, _ := executed(t, newApp(), append([]string{"ls", "--dial-timeout", "50ms", "--command-timeout", "50ms"}, tt.args...)...)
-		if got := strings.Contains(errs, "etcdrpc: warning: the password of u is sent without TLS to "); got != tt.want || strings.Contains(errs, "secret") {
-			t.Errorf("%q: %s", tt.args, errs)
-		}
-	}
-}

@@ -100,8 +100,8 @@ type world struct {
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
 
 // etcdCmd starts an etcd: etcd [tls] [auth]. With auth there are root (secret), reader (secret), who
-// may read acme/user/ alone, caller (secret), who may read its live policy as well, and owner (secret), who may do anything
-// with acme/ and its live policies.
+// may read acme/user/ alone, read (secret), who may read its live policy as well and has a role with the name of a right, and
+// owner (secret), who may do anything with acme/ and its live policies.
 func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	var opts []etcdtest.Option
@@ -112,7 +112,7 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 		case "auth":
 			opts = append(opts, etcdtest.WithAuth("secret",
 				etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
-				etcdtest.User{Name: "caller", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
+				etcdtest.User{Name: "read", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("acme/user/")}},
 				etcdtest.User{Name: "owner", Password: "secret", Permissions: []etcdtest.Permission{
 					etcdtest.ReadWrite("acme/"), etcdtest.ReadWrite("_grpc_config/acme/")}}))
 		}
@@ -123,7 +123,7 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	ts.Defer(cluster.Close)
 	if slices.Contains(args, "auth") {
-		_, err := cluster.Admin().RoleGrantPermission(context.Background(), "caller", "_grpc_config/acme/user", "", clientv3.PermissionType(clientv3.PermRead))
+		_, err := cluster.Admin().RoleGrantPermission(context.Background(), "read", "_grpc_config/acme/user", "", clientv3.PermissionType(clientv3.PermRead))
 		ts.Check(err)
 	}
 	w.etcd = cluster

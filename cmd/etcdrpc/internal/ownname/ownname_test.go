@@ -43,6 +43,8 @@ func TestOnly(t *testing.T) {
 		{"[::1]:9469", "localhost:9469", http.StatusOK},
 		{"127.0.0.1:9469", "evil.example:9469", http.StatusMisdirectedRequest},
 		{"10.0.0.7:9469", "sd.example:9469", http.StatusOK},
+		{"0.0.0.0:9469", "sd.example:9469", http.StatusOK},
+		{"[::]:9469", "sd.example:9469", http.StatusOK},
 	} {
 		request := httptest.NewRequest(http.MethodGet, "/sd", http.NoBody)
 		request.Host = tt.host

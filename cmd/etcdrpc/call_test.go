@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -34,30 +33,12 @@ func TestParseHeaders(t *testing.T) {
 // TestCall_LargeResponse takes a message that is larger than gRPC's own limit.
 func TestCall_LargeResponse(t *testing.T) {
 	t.Parallel()
-	s, err := usersSchema(t.Context(), protoDir)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const size = 5 << 20
-	server, err := newUsersServer(s, &users{name: strings.Repeat("x", size)}, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, errs, code := callAt(t, etcdtest.Start(t), serveUntilEnd(t, server), "Users/GetUser", "-d", `{"id":"7"}`)
+	addr := newUsersServer(t, &users{name: strings.Repeat("x", size)}, true)
+	out, errs, code := callAt(t, etcdtest.Start(t), addr, "Users/GetUser", "-d", `{"id":"7"}`)
 	if code != exitFine || len(out) < size {
 		t.Errorf("it ends with %d and %d bytes: %s", code, len(out), errs)
 	}
-}
-
-// serveUntilEnd serves until the test ends.
-func serveUntilEnd(t *testing.T, server *grpc.Server) (addr string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(serveOn(server, listener))
-	return listener.Addr().String()
 }
 
 // callAt calls a method at the only instance of a service.
@@ -151,17 +132,8 @@ func (s silentInput) Read([]byte) (int, error) {
 // TestCall_Ends has a call end with its time, and with the command, also while standard input says nothing.
 func TestCall_Ends(t *testing.T) {
 	t.Parallel()
-	s, err := usersSchema(t.Context(), protoDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr, stop, err := listenUsers(s, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stop()
 	etcd := etcdtest.Start(t)
-	putKey(t, etcd, "acme/user/a", addr)
+	putKey(t, etcd, "acme/user/a", newUsersServer(t, &users{}, true))
 	const never, atRead, atDial = "", "read", "dial"
 	for _, tc := range []struct {
 		name        string
@@ -194,13 +166,8 @@ func TestCall_Ends(t *testing.T) {
 			code := make(chan int, 1)
 			args := append(at(etcd, "call", "acme/user", "--plaintext"), tc.args...)
 			go func() { code <- a.execute(ctx, args, &out, &errs) }()
-			select {
-			case got := <-code:
-				if got != exitWrong || !regexp.MustCompile(tc.want).MatchString(errs.String()) || out.String() != "" {
-					t.Errorf("it ends with %d, says %q, and writes %q", got, errs.String(), out.String())
-				}
-			case <-time.After(soon):
-				t.Fatal("it does not end")
+			if got := ends(t, code); got != exitWrong || !regexp.MustCompile(tc.want).MatchString(errs.String()) || out.String() != "" {
+				t.Errorf("it ends with %d, says %q, and writes %q", got, errs.String(), out.String())
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/base64"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"google.golang.org/grpc/reflection"
 	refv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -58,10 +58,7 @@ service Echo {
 // TestCall_Types has responses shown that take extensions, and types that nobody knows.
 func TestCall_Types(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "echo.proto"), []byte(echoProto), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	dir := filepath.Dir(tempFile(t, "echo.proto", []byte(echoProto)))
 	schema, err := invoke.CompileProtos(t.Context(), []string{"echo.proto"}, []string{dir})
 	if err != nil {
 		t.Fatal(err)
@@ -115,27 +112,20 @@ func TestCall_UnknownDetail(t *testing.T) {
 // TestCall_Edition2024 calls by descriptors what cannot be compiled yet.
 func TestCall_Edition2024(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	source, set := filepath.Join(dir, "echo.proto"), filepath.Join(dir, "echo.binpb")
-	if err := os.WriteFile(source, []byte(`edition = "2024"; package echo; message M {} service Echo { rpc Same(M) returns (M); }`), 0o600); err != nil {
+	source := tempFile(t, "echo.proto", []byte(`edition = "2024"; package echo; message M {} service Echo { rpc Same(M) returns (M); }`))
+	var described descriptorpb.FileDescriptorSet
+	if err := prototext.Unmarshal([]byte(`file {
+		name: "echo.proto" package: "echo" syntax: "editions" edition: EDITION_2024
+		message_type { name: "M" field { name: "id" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL } }
+		service { name: "Echo" method { name: "Same" input_type: ".echo.M" output_type: ".echo.M" } }
+	}`), &described); err != nil {
 		t.Fatal(err)
 	}
-	file := &descriptorpb.FileDescriptorProto{
-		Name: proto.String("echo.proto"), Package: proto.String("echo"), Syntax: proto.String("editions"), Edition: descriptorpb.Edition_EDITION_2024.Enum(),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M"), Field: []*descriptorpb.FieldDescriptorProto{{
-			Name: proto.String("id"), Number: proto.Int32(1), Type: descriptorpb.FieldDescriptorProto_TYPE_STRING.Enum(), Label: descriptorpb.FieldDescriptorProto_LABEL_OPTIONAL.Enum(),
-		}}}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Echo"), Method: []*descriptorpb.MethodDescriptorProto{{
-			Name: proto.String("Same"), InputType: proto.String(".echo.M"), OutputType: proto.String(".echo.M"),
-		}}}},
-	}
-	raw, err := proto.Marshal(&descriptorpb.FileDescriptorSet{File: []*descriptorpb.FileDescriptorProto{file}})
+	raw, err := proto.Marshal(&described)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(set, raw, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	set := tempFile(t, "echo.binpb", raw)
 	schema, err := (&invoke.Descriptors{Protosets: []string{set}}).Schema(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +136,7 @@ func TestCall_Edition2024(t *testing.T) {
 			t.Errorf("%q ends with %d: %s%s", args, code, out, errs)
 		}
 	}
-	_, errs, code := callAt(t, etcd, addr, "Same", "--proto", "echo.proto", "--import-path", dir)
+	_, errs, code := callAt(t, etcd, addr, "Same", "--proto", "echo.proto", "--import-path", filepath.Dir(source))
 	if code != exitWrong || !strings.Contains(errs, `"2024"`) || !strings.Contains(errs, "give it by --protoset") {
 		t.Errorf("it ends with %d and says %s", code, errs)
 	}

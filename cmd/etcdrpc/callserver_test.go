@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -33,8 +33,13 @@ const (
 )
 
 // usersSchema is that of the services that the tests call.
-func usersSchema(ctx context.Context, dir string) (*invoke.Schema, error) {
-	return invoke.CompileProtos(ctx, []string{usersProto}, []string{dir})
+func usersSchema(t testing.TB) *invoke.Schema {
+	t.Helper()
+	s, err := invoke.CompileProtos(t.Context(), []string{usersProto}, []string{protoDir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // users serves the services of users.proto.
@@ -43,13 +48,14 @@ type users struct {
 	name   string // of every user
 }
 
-// newUsersServer returns a server, with reflection or without.
-func newUsersServer(s *invoke.Schema, u *users, reflects bool, opts ...grpc.ServerOption) (*grpc.Server, error) {
-	server := grpc.NewServer(opts...)
+// newUsersServer starts a server, with reflection or without.
+func newUsersServer(t testing.TB, u *users, reflects bool, opts ...grpc.ServerOption) (addr string) {
+	t.Helper()
+	server, s := grpc.NewServer(opts...), usersSchema(t)
 	for _, name := range s.Services {
 		described, err := s.Service(name)
 		if err != nil {
-			return nil, err
+			t.Fatal(err)
 		}
 		desc := &grpc.ServiceDesc{ServiceName: string(name), HandlerType: (*any)(nil)}
 		for i := range described.Methods().Len() {
@@ -64,7 +70,7 @@ func newUsersServer(s *invoke.Schema, u *users, reflects bool, opts ...grpc.Serv
 	if reflects {
 		refv1.RegisterServerReflectionServer(server, reflection.NewServerV1(reflection.ServerOptions{Services: server, DescriptorResolver: s.Resolver}))
 	}
-	return server, nil
+	return serveUntilEnd(t, server)
 }
 
 // serve answers each request with as many users as the method has to.
@@ -132,45 +138,28 @@ func refusal() error {
 	return st.Err()
 }
 
-// listenUsers serves until stop. args may have broken, noreflection, and tls, which writes the certificate to a file.
-func listenUsers(s *invoke.Schema, args []string, caFile string) (addr string, stop func(), err error) {
-	u := &users{broken: slices.Contains(args, "broken"), name: "Ada"}
-	var opts []grpc.ServerOption
-	if slices.Contains(args, "tls") {
-		ca, err := newAuthority()
-		if err != nil {
-			return "", nil, err
-		}
-		if err := os.WriteFile(caFile, ca.pem(), 0o600); err != nil {
-			return "", nil, err
-		}
-		opts = append(opts, grpc.Creds(credentials.NewTLS(ca.issuer(certificate, time.Now().Add(time.Hour)))))
-	}
-	server, err := newUsersServer(s, u, !slices.Contains(args, "noreflection"), opts...)
-	if err != nil {
-		return "", nil, err
-	}
+// serveUntilEnd serves until the test ends.
+func serveUntilEnd(t testing.TB, server *grpc.Server) (addr string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return "", nil, err
+		t.Fatal(err)
 	}
-	return listener.Addr().String(), serveOn(server, listener), nil
-}
-
-// serveOn serves until stop.
-func serveOn(server *grpc.Server, listener net.Listener) (stop func()) {
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = server.Serve(listener) }) // nil after stop
-	return func() { server.Stop(); serving.Wait() }
+	serving.Go(func() { _ = server.Serve(listener) }) // nil after it is stopped
+	t.Cleanup(func() { server.Stop(); serving.Wait() })
+	return listener.Addr().String()
 }
 
 // usersCmd starts a server of users and sets a variable to its address: users NAME [broken] [noreflection] [tls]. The
 // certificate is in the file NAME.pem.
 func usersCmd(ts *testscript.TestScript, _ bool, args []string) {
-	s, err := usersSchema(context.Background(), in(ts).protos)
-	ts.Check(err)
-	addr, stop, err := listenUsers(s, args[1:], ts.MkAbs(args[0]+".pem"))
-	ts.Check(err)
-	ts.Defer(stop)
-	ts.Setenv(args[0], addr)
+	t, has := in(ts).t, func(word string) bool { return slices.Contains(args[1:], word) }
+	var opts []grpc.ServerOption
+	if has("tls") {
+		ca := newAuthority(t)
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pem"), ca.pem(), 0o600))
+		opts = append(opts, grpc.Creds(credentials.NewTLS(ca.issuer(certificate, time.Now().Add(time.Hour)))))
+	}
+	ts.Setenv(args[0], newUsersServer(t, &users{broken: has("broken"), name: "Ada"}, !has("noreflection"), opts...))
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -33,8 +31,8 @@ func TestCauses(t *testing.T) {
 		"not for a user either":   {[]string{"--endpoints", closed, "--user", "caller:p"}, []string{"connect: connection refused"}},
 		"etcd alone speaks TLS":   {[]string{"--endpoints", bare(secured)}, []string{"error reading server preface", "if it speaks TLS, give --cacert"}},
 		"the command alone does":  {[]string{"--endpoints", https}, []string{"authentication handshake failed", "if it does not speak TLS, leave out --cacert"}},
-		"so does a CA":            {[]string{"--endpoints", plain, "--cacert", strangersCA(t)}, []string{"authentication handshake failed", "if it does not speak TLS"}},
-		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", strangersCA(t)}, []string{"certificate signed by unknown authority", "--cacert names the CA"}},
+		"so does a CA":            {[]string{"--endpoints", plain, "--cacert", newAuthority(t).file(t)}, []string{"authentication handshake failed", "if it does not speak TLS"}},
+		"another CA":              {[]string{"--endpoints", bare(secured), "--cacert", newAuthority(t).file(t)}, []string{"certificate signed by unknown authority", "--cacert names the CA"}},
 		"a wrong password":        {[]string{"--endpoints", bare(guarded), "--user", "caller:q"}, []string{"authentication failed, invalid user ID or password", `etcd user "caller"`}},
 		"a member that hangs":     {[]string{"--endpoints", bare(hanging), "--command-timeout", "200ms"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
 		"it hangs for a user too": {[]string{"--endpoints", bare(hanging), "--dial-timeout", "200ms", "--user", "a:b"}, []string{"not within 200ms", bare(hanging), "does not answer"}},
@@ -71,18 +69,4 @@ func TestCauses_Console(t *testing.T) {
 func bare(etcd *etcdtest.Cluster) string {
 	_, addr, _ := strings.Cut(etcd.Endpoints()[0], "://")
 	return addr
-}
-
-// strangersCA writes the certificate of a CA that has signed nothing else.
-func strangersCA(t *testing.T) (file string) {
-	t.Helper()
-	ca, err := newAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(file, ca.pem(), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
 }

@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -111,7 +110,7 @@ func TestPage(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	dial := pageServer(t)
+	server := newUsersServer(t, &users{name: "Ada"}, true)
 	t.Chdir(dir)
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
@@ -126,10 +125,10 @@ func TestPage(t *testing.T) {
 		case args[0] != "etcdrpc":
 			got = shellOutput(t, root, e.command)
 		case args[1] == "watch":
-			got = followed(t, etcd, dial, e, args[1:])
+			got = followed(t, etcd, server, e, args[1:])
 		default:
 			var out bytes.Buffer
-			pageApp(dial).execute(t.Context(), args[1:], &out, &out)
+			pageApp(server).execute(t.Context(), args[1:], &out, &out)
 			got = out.String()
 		}
 		if got, want := normal(got), normal(e.output); got != want {
@@ -138,30 +137,14 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// pageServer starts the server that all instances of the page are, and returns how to connect to it.
-func pageServer(t *testing.T) func(context.Context) (net.Conn, error) {
-	t.Helper()
-	s, err := usersSchema(t.Context(), protoDir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := newUsersServer(s, &users{name: "Ada"}, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener := bufconn.Listen(64 << 10)
-	t.Cleanup(serveOn(server, listener))
-	return listener.DialContext
-}
-
-// pageApp connects to the instances of the page, of which one is dead.
-func pageApp(dial func(context.Context) (net.Conn, error)) *app {
+// pageApp connects to the instances of the page, which are all one server, but for one that is dead.
+func pageApp(server string) *app {
 	a := newApp()
 	a.dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if addr == "10.0.0.11:9000" {
 			return nil, &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		}
-		return dial(ctx)
+		return new(net.Dialer).DialContext(ctx, network, server)
 	}
 	return a
 }
@@ -190,9 +173,9 @@ func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 
 // followed is what a command that does not end prints while things happen: the lines that come with
 // them are awaited one by one.
-func followed(t *testing.T, etcd *etcdtest.Cluster, dial func(context.Context) (net.Conn, error), e example, args []string) string {
+func followed(t *testing.T, etcd *etcdtest.Cluster, server string, e example, args []string) string {
 	t.Helper()
-	f := startFollower(pageApp(dial), args)
+	f := startFollower(pageApp(server), args)
 	defer f.stop()
 	expected := output.Lines(e.output)
 	first := len(expected) - len(e.meanwhile)
@@ -205,7 +188,7 @@ func followed(t *testing.T, etcd *etcdtest.Cluster, dial func(context.Context) (
 	for i, what := range e.meanwhile {
 		if key, ok := strings.CutPrefix(what, "del "); ok {
 			deleteKey(t, etcd, key)
-		} else if out, errs, code := executed(t, pageApp(dial), words(what)[1:]...); code != 0 {
+		} else if out, errs, code := executed(t, pageApp(server), words(what)[1:]...); code != 0 {
 			t.Fatalf("%s: %s%s", what, out, errs)
 		}
 		await(first + i + 1)

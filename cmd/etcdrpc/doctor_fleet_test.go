@@ -19,8 +19,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -167,23 +165,17 @@ type yard struct {
 }
 
 func newYard(t *testing.T) *yard {
-	ca, err := newAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stranger, err := newAuthority()
-	if err != nil {
-		t.Fatal(err)
-	}
-	y := &yard{t: t, ca: ca}
-	y.caFile = filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(y.caFile, y.ca.pem(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	y := &yard{t: t, ca: newAuthority(t)}
+	y.caFile = y.ca.file(t)
 	later := time.Now().Add(time.Hour)
 	secure := func() *tls.Config { return y.ca.issuer("", later) }
 	says := func(statuses map[string]bool) func(*grpc.Server) {
 		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, healthOf(statuses)) }
+	}
+	hangs := func(slow func(service string) bool) func(*grpc.Server) {
+		return func(server *grpc.Server) {
+			grpc_health_v1.RegisterHealthServer(server, slowHealth{health.NewServer(), slow})
+		}
 	}
 	serving := says(map[string]bool{"": true})
 	y.healthy = y.serve(secure(), serving)
@@ -191,7 +183,7 @@ func newYard(t *testing.T) *yard {
 	y.notServing = y.serve(secure(), says(map[string]bool{"": false}))
 	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), serving)
 	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), serving)
-	y.foreign = y.serve(stranger.issuer("", later), serving)
+	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
 	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), serving)
 	mutual := secure()
 	mutual.ClientAuth = tls.RequireAnyClientCert
@@ -202,16 +194,14 @@ func newYard(t *testing.T) *yard {
 		many[fmt.Sprintf("acme.S%d", n+1)] = n < 8
 	}
 	y.many = y.serve(secure(), says(many))
-	y.forgetful = y.serve(secure(), func(server *grpc.Server) {
-		grpc_health_v1.RegisterHealthServer(server, serviceless{health.NewServer()})
-	})
+	y.forgetful = y.serve(secure(), hangs(func(service string) bool { return service != "" }))
 	y.idle = y.serve(secure(), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 		return status.Error(codes.Unavailable, "no healthy upstream")
 	}))
 	y.bare = y.serve(secure(), nil)
 	y.http2 = y.serveHTTP(secure(), true)
 	y.http1 = y.serveHTTP(nil, false)
-	y.hanging = y.serve(secure(), func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, hangingHealth{}) })
+	y.hanging = y.serve(secure(), hangs(func(string) bool { return true }))
 	y.noHTTP2 = y.serveHTTP(secure(), false)
 	choosy := secure()
 	choosy.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
@@ -219,21 +209,14 @@ func newYard(t *testing.T) *yard {
 	return y
 }
 
-// hangingHealth answers when nobody waits any more.
-type hangingHealth struct {
-	grpc_health_v1.UnimplementedHealthServer
+// slowHealth answers for some services when nobody waits any more.
+type slowHealth struct {
+	*health.Server
+	slow func(service string) bool
 }
 
-func (hangingHealth) Check(ctx context.Context, _ *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
-}
-
-// serviceless answers for the server as a whole, and for a service when nobody waits any more.
-type serviceless struct{ *health.Server }
-
-func (s serviceless) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
-	if in.GetService() != "" {
+func (s slowHealth) Check(ctx context.Context, in *grpc_health_v1.HealthCheckRequest) (*grpc_health_v1.HealthCheckResponse, error) {
+	if s.slow(in.GetService()) {
 		<-ctx.Done()
 	}
 	return s.Server.Check(ctx, in)
@@ -285,23 +268,33 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority() (*authority, error) {
+func newAuthority(t testing.TB) *authority {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "the authority of a test"}, IsCA: true, BasicConstraintsValid: true,
 		NotBefore: time.Now().Add(-48 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign}
 	raw, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	cert, err := x509.ParseCertificate(raw)
-	return &authority{cert, key}, err
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &authority{cert, key}
 }
 
 func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
+// file returns the name of a file with its certificate.
+func (a *authority) file(t testing.TB) string {
+	t.Helper()
+	return tempFile(t, "ca.pem", a.pem())
 }
 
 // issue returns a certificate for a name, or for an identity if that is a URL.

@@ -2,8 +2,11 @@ package main
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -58,4 +61,26 @@ func executed(t testing.TB, a *app, args ...string) (stdout, stderr string, code
 	var out, errs bytes.Buffer
 	code = a.execute(t.Context(), args, &out, &errs)
 	return out.String(), errs.String(), code
+}
+
+// ends returns the exit code of a command line that is to end.
+func ends(t testing.TB, code <-chan int) int {
+	t.Helper()
+	select {
+	case got := <-code:
+		return got
+	case <-time.After(soon):
+		t.Fatal("it does not end")
+		return -1
+	}
+}
+
+// tempFile writes a file for the time of a test.
+func tempFile(t testing.TB, name string, text []byte) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -60,7 +60,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			// By default every process that the race detector looks at ends by sleeping for a second.
 			env.Setenv("GORACE", "atexit_sleep_ms=0")
-			env.Values[worldKey{}] = &world{t: env.T().(testing.TB), defers: env.Defer, protos: protos}
+			env.Values[worldKey{}] = &world{t: env.T().(testing.TB)}
 			env.Setenv("PROTOS", protos)
 			return nil
 		},
@@ -91,10 +91,8 @@ type worldKey struct{}
 // world is what one script acts on.
 type world struct {
 	t      testing.TB
-	defers func(func())
 	etcd   *etcdtest.Cluster
 	follow *follower
-	protos string // where the protos of the services are that are called
 }
 
 func in(ts *testscript.TestScript) *world { return ts.Value(worldKey{}).(*world) }
@@ -293,14 +291,10 @@ func followCmd(ts *testscript.TestScript, _ bool, args []string) {
 		return
 	}
 	w.follow.stop()
-	select {
-	case code := <-w.follow.code:
-		fmt.Fprint(ts.Stdout(), w.follow.String())
-		if code != 0 {
-			ts.Fatalf("it exited with %d", code)
-		}
-	case <-time.After(soon):
-		ts.Fatalf("it did not end")
+	code := ends(w.t, w.follow.code)
+	fmt.Fprint(ts.Stdout(), w.follow.String())
+	if code != 0 {
+		ts.Fatalf("it exited with %d", code)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -229,10 +227,7 @@ func TestConsoleBegins(t *testing.T) {
 
 // A token that an editor ends with a line feed is the text before it.
 func TestConsoleToken(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte("a token that is long\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	file := tempFile(t, "token", []byte("a token that is long\n"))
 	if token, made, err := (&ui{tokenFile: file}).token(&net.TCPAddr{}); token != "a token that is long" || made || err != nil {
 		t.Errorf("%q, %t, %v", token, made, err)
 	}

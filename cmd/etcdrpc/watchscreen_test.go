@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/term"
@@ -112,13 +111,8 @@ func TestWatch_Terminal(t *testing.T) {
 			}
 			p.wait(`\x1b\[4;\d+H(\x1b\[m)?(a +)?registered`) // beside the id, where the address was
 			end(p, cancel)
-			select {
-			case got := <-code:
-				if got != 0 {
-					t.Errorf("it ends with %d", got)
-				}
-			case <-time.After(soon):
-				t.Fatal("it does not end")
+			if got := ends(t, code); got != 0 {
+				t.Errorf("it ends with %d", got)
 			}
 			p.wait(leavesScreen)
 			if after, err := term.GetState(int(p.slave.Fd())); err != nil || *after != *before {

@@ -14,31 +14,41 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// fixed is a backend that does not change.
-type fixed struct{ fleet Fleet }
-
-func (f *fixed) Fleet() *Fleet { return &f.fleet }
-func (f *fixed) Service(key string) *Service {
-	for _, s := range f.fleet.Services {
-		if s.Key == key {
-			return &Service{Summary: s, Editable: true}
-		}
-	}
-	return nil
+// fixed is a backend that does not change, and is asked for nothing else than this.
+type fixed struct {
+	Backend
+	fleet Fleet
 }
-func (*fixed) Changed() <-chan struct{}                                            { return nil }
-func (*fixed) Leases(context.Context, []int64) (map[int64]survey.LeaseTime, error) { return nil, nil }
-func (*fixed) Findings(string, bool) Findings                                      { return Findings{} }
-func (*fixed) History(context.Context, string) (*History, error)                   { return &History{}, nil }
-func (*fixed) Propose(context.Context, Edit) (*Proposal, error)                    { return &Proposal{}, nil }
-func (*fixed) Apply(context.Context, Edit) (written int64, _ error)                { return 1, nil }
+
+func (f *fixed) Fleet() *Fleet                                        { return &f.fleet }
+func (*fixed) Findings(string, bool) Findings                         { return Findings{} }
+func (*fixed) Apply(context.Context, Edit) (written int64, err error) { return 1, nil }
 
 func newConsole(t *testing.T, o Options) *Console {
 	t.Helper()
-	o.Backend, o.Log = &fixed{Fleet{Services: []Summary{{Key: "acme/user"}}}}, log.New(t.Output(), "", 0)
+	if o.Log = log.New(t.Output(), "", 0); o.Backend == nil {
+		o.Backend = &fixed{fleet: Fleet{Services: []Summary{{Key: "acme/user"}}}}
+	}
 	c := New(o)
 	t.Cleanup(c.Close)
 	return c
+}
+
+// ask sends a request, with headers given as names and values, to 127.0.0.1 unless one of them is Host.
+func ask(c *Console, method, path, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
+	if body != "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	for i := 0; i < len(headers); i += 2 {
+		if headers[i] == "Host" {
+			r.Host = headers[i+1]
+		}
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	w := httptest.NewRecorder()
+	c.ServeHTTP(w, r)
+	return w
 }
 
 // leasing is a backend of two instances, of which the second is expiring.
@@ -72,10 +82,7 @@ func TestPageLeases(t *testing.T) {
 		{"registered", errors.New("etcd is away"), [][]int64{{1, 2}}, "well"},
 	} {
 		b := &leasing{err: c.err}
-		console := New(Options{Loopback: true, Backend: b, Log: log.New(t.Output(), "", 0)})
-		t.Cleanup(console.Close)
-		w := httptest.NewRecorder()
-		console.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://127.0.0.1/service?key=acme/user&q="+c.query, nil))
+		w := ask(newConsole(t, Options{Loopback: true, Backend: b}), http.MethodGet, "/service?key=acme/user&q="+c.query, "")
 		var shown []string
 		for _, id := range []string{"well", "late"} {
 			if strings.Contains(w.Body.String(), `<th scope="row">`+id) {
@@ -104,10 +111,7 @@ func TestHost(t *testing.T) {
 		{Options{Hosts: []string{"console.example"}}, "console.example:443", true},
 		{Options{Hosts: []string{"console.example"}}, "other.example", false},
 	} {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Host = c.host
-		w := httptest.NewRecorder()
-		newConsole(t, c.options).ServeHTTP(w, r)
+		w := ask(newConsole(t, c.options), http.MethodGet, "/", "", "Host", c.host)
 		if got := w.Code != http.StatusMisdirectedRequest; got != c.ours {
 			t.Errorf("%+v, %q: status %d", c.options, c.host, w.Code)
 		}
@@ -115,9 +119,7 @@ func TestHost(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	w := httptest.NewRecorder()
-	r := httptest.NewRequest(http.MethodGet, "http://127.0.0.1/", nil)
-	newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+	w := ask(newConsole(t, Options{Loopback: true}), http.MethodGet, "/", "")
 	csp := w.Header().Get("Content-Security-Policy")
 	for _, want := range []string{"default-src 'none'", "script-src 'self'", "style-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"} {
 		if !strings.Contains(csp, want) {
@@ -140,11 +142,7 @@ func TestCrossOrigin(t *testing.T) {
 		{"Sec-Fetch-Site", "same-origin", http.StatusSeeOther},
 		{"Origin", "http://127.0.0.1", http.StatusSeeOther},
 	} {
-		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/apply?key=acme/user", strings.NewReader("revision=1"))
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		r.Header.Set(c.name, c.value)
-		w := httptest.NewRecorder()
-		newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+		w := ask(newConsole(t, Options{Loopback: true}), http.MethodPost, "/apply?key=acme/user", "revision=1", c.name, c.value)
 		if w.Code != c.status {
 			t.Errorf("%s: %s: status %d, not %d", c.name, c.value, w.Code, c.status)
 		}
@@ -154,33 +152,21 @@ func TestCrossOrigin(t *testing.T) {
 func TestToken(t *testing.T) {
 	const token = "a token of some length"
 	c := newConsole(t, Options{Loopback: true, Token: token})
-	ask := func(method, path, body string, headers ...string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(method, "http://127.0.0.1"+path, strings.NewReader(body))
-		if body != "" {
-			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		}
-		for i := 0; i < len(headers); i += 2 {
-			r.Header.Set(headers[i], headers[i+1])
-		}
-		w := httptest.NewRecorder()
-		c.ServeHTTP(w, r)
-		return w
-	}
-	if w := ask(http.MethodGet, "/service?key=acme/user", ""); w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/login?next=") {
+	if w := ask(c, http.MethodGet, "/service?key=acme/user", ""); w.Code != http.StatusSeeOther || !strings.HasPrefix(w.Header().Get("Location"), "/login?next=") {
 		t.Errorf("without the token: status %d, to %s", w.Code, w.Header().Get("Location"))
 	}
 	for _, path := range []string{"/propose", "/apply", "/examine"} {
-		if w := ask(http.MethodPost, path, "revision=1"); w.Code != http.StatusUnauthorized {
+		if w := ask(c, http.MethodPost, path, "revision=1"); w.Code != http.StatusUnauthorized {
 			t.Errorf("%s without the token: status %d", path, w.Code)
 		}
 	}
-	if w := ask(http.MethodGet, "/events", ""); w.Code != http.StatusUnauthorized {
+	if w := ask(c, http.MethodGet, "/events", ""); w.Code != http.StatusUnauthorized {
 		t.Errorf("events without the token: status %d", w.Code)
 	}
-	if w := ask(http.MethodPost, "/login", "token=wrong"); w.Code != http.StatusUnauthorized || w.Header().Get("Set-Cookie") != "" {
+	if w := ask(c, http.MethodPost, "/login", "token=wrong"); w.Code != http.StatusUnauthorized || w.Header().Get("Set-Cookie") != "" {
 		t.Errorf("a wrong token: status %d", w.Code)
 	}
-	w := ask(http.MethodPost, "/login", url.Values{"token": {token}, "next": {"/service?key=acme/user"}}.Encode())
+	w := ask(c, http.MethodPost, "/login", url.Values{"token": {token}, "next": {"/service?key=acme/user"}}.Encode())
 	cookie := w.Result().Cookies()
 	if w.Code != http.StatusSeeOther || len(cookie) != 1 || w.Header().Get("Location") != "/service?key=acme/user" {
 		t.Fatalf("the token: status %d, %d cookies, to %s", w.Code, len(cookie), w.Header().Get("Location"))
@@ -189,12 +175,12 @@ func TestToken(t *testing.T) {
 		t.Errorf("the cookie is %v", cookie[0])
 	}
 	for _, headers := range [][]string{{"Cookie", cookie[0].Name + "=" + cookie[0].Value}, {"Authorization", "Bearer " + token}} {
-		if w := ask(http.MethodGet, "/", "", headers...); w.Code != http.StatusOK {
+		if w := ask(c, http.MethodGet, "/", "", headers...); w.Code != http.StatusOK {
 			t.Errorf("with %s: status %d", headers[0], w.Code)
 		}
 	}
 	for _, headers := range [][]string{{"Cookie", cookie[0].Name + "=" + token}, {"Authorization", "Bearer x"}, {"Authorization", "Bearer "}} {
-		if w := ask(http.MethodGet, "/", "", headers...); w.Code == http.StatusOK {
+		if w := ask(c, http.MethodGet, "/", "", headers...); w.Code == http.StatusOK {
 			t.Errorf("with %v: status %d", headers, w.Code)
 		}
 	}
@@ -219,10 +205,7 @@ func TestLocal(t *testing.T) {
 }
 
 func TestLargeForm(t *testing.T) {
-	r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/apply", strings.NewReader("revision=1&config="+strings.Repeat("x", maxBody)))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w := httptest.NewRecorder()
-	newConsole(t, Options{Loopback: true}).ServeHTTP(w, r)
+	w := ask(newConsole(t, Options{Loopback: true}), http.MethodPost, "/apply", "revision=1&config="+strings.Repeat("x", maxBody))
 	if w.Code != http.StatusBadRequest {
 		t.Errorf("status %d", w.Code)
 	}

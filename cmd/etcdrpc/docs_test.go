@@ -153,15 +153,7 @@ func pageApp(server string) *app {
 func put(t *testing.T, etcd *etcdtest.Cluster, state string) {
 	t.Helper()
 	deleteKey(t, etcd, "", clientv3.WithPrefix())
-	lease := granted(t, etcd, 15)
-	renewals, err := etcd.Client(t).KeepAlive(t.Context(), lease)
-	if err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		for range renewals {
-		}
-	}()
+	lease := renewed(t, etcd)
 	for key, value := range states[state] {
 		if slices.Contains(noLease, key) {
 			putKey(t, etcd, key, value)

@@ -50,6 +50,21 @@ func granted(t testing.TB, etcd *etcdtest.Cluster, seconds int64) clientv3.Lease
 	return lease.ID
 }
 
+// renewed returns a lease of 15 s that is renewed until the test ends.
+func renewed(t testing.TB, etcd *etcdtest.Cluster) clientv3.LeaseID {
+	t.Helper()
+	lease := granted(t, etcd, 15)
+	renewals, err := etcd.Client(t).KeepAlive(t.Context(), lease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		for range renewals {
+		}
+	}()
+	return lease
+}
+
 // at returns a command line that goes to an etcd.
 func at(etcd *etcdtest.Cluster, args ...string) []string {
 	return append(args[:len(args):len(args)], "--endpoints", strings.Join(etcd.Endpoints(), ","))

@@ -134,32 +134,16 @@ func etcdCmd(ts *testscript.TestScript, _ bool, args []string) {
 // putCmd puts a key: put [lease] KEY VALUE. With lease it hangs on one of 15 s that is renewed. @ in KEY is the lease's
 // decimal id, and VALUE may be the name of a file.
 func putCmd(ts *testscript.TestScript, _ bool, args []string) {
-	client := in(ts).etcd.Admin()
-	leased := args[0] == "lease"
-	if leased {
-		args = args[1:]
+	w := in(ts)
+	var lease clientv3.LeaseID
+	if args[0] == "lease" {
+		lease, args = renewed(w.t, w.etcd), args[1:]
 	}
-	key, value := args[0], args[1]
+	key, value := strings.ReplaceAll(args[0], "@", strconv.FormatInt(int64(lease), 10)), args[1]
 	if text, err := os.ReadFile(ts.MkAbs(value)); err == nil {
 		value = strings.TrimSpace(string(text))
 	}
-	var lease clientv3.LeaseID
-	if leased {
-		ctx, stop := context.WithCancel(context.Background())
-		ts.Defer(stop)
-		granted, err := client.Grant(ctx, 15)
-		ts.Check(err)
-		lease = granted.ID
-		key = strings.ReplaceAll(key, "@", strconv.FormatInt(int64(lease), 10))
-		renewals, err := client.KeepAlive(ctx, lease)
-		ts.Check(err)
-		go func() {
-			for range renewals {
-			}
-		}()
-	}
-	_, err := client.Put(context.Background(), key, value, clientv3.WithLease(lease))
-	ts.Check(err)
+	putKey(w.t, w.etcd, key, value, lease)
 }
 
 func delCmd(ts *testscript.TestScript, _ bool, args []string) {

@@ -34,31 +34,40 @@ func targetsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	w := in(ts)
 	ts.Check(w.follow.wait(`at http://`))
 	url := servedAt.FindStringSubmatch(w.follow.String())[1]
-	ctx, cancel := context.WithTimeout(context.Background(), soon)
-	defer cancel()
-	for {
-		groups, _ := refreshed(w.t, url)
+	awaitTargets(w.t, url, func(groups []prometheusGroup) bool {
 		var got []string
 		for _, g := range groups {
 			got = append(got, g.Targets...)
 		}
-		if slices.Equal(got, args) {
+		return slices.Equal(got, args)
+	})
+}
+
+// awaitTargets asks for the targets until they are as wanted.
+func awaitTargets(t testing.TB, url string, ok func([]prometheusGroup) bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
+	defer cancel()
+	for {
+		groups, _ := refreshed(t, url)
+		if ok(groups) {
 			return
 		}
 		if ctx.Err() != nil {
-			ts.Fatalf("the targets are %q", got)
+			t.Fatalf("the targets are %v", groups)
 		}
 		store.Pause(ctx, 10*time.Millisecond)
 	}
 }
 
-// refreshed is what Prometheus would make of an answer.
-func refreshed(t testing.TB, url string) (groups []prometheusGroup, status int) {
+// refreshed is what Prometheus would make of an answer, if it asks by the name of the URL, or by another.
+func refreshed(t testing.TB, url string, host ...string) (groups []prometheusGroup, status int) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
 	if err != nil {
 		t.Fatal(err)
 	}
+	request.Host = strings.Join(host, "")
 	resp, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -103,31 +112,16 @@ func TestSD(t *testing.T) {
 	if _, status := refreshed(t, url); status != http.StatusServiceUnavailable {
 		t.Errorf("%d before etcd was read, want 503", status)
 	}
-	await := func(what string, ok func([]prometheusGroup) bool) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), soon)
-		defer cancel()
-		for {
-			groups, _ := refreshed(t, url)
-			if ok(groups) {
-				return
-			}
-			if ctx.Err() != nil {
-				t.Fatalf("%s: %v", what, groups)
-			}
-			store.Pause(ctx, 10*time.Millisecond)
-		}
-	}
 	putKey(t, etcd, "acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000","Metadata":{"version":"v1"}}`)
 	putKey(t, etcd, "other/10.0.0.1:1", "10.0.0.1:1")
 	etcd.Restore()
-	await("the first list", func(g []prometheusGroup) bool {
+	awaitTargets(t, url, func(g []prometheusGroup) bool {
 		return len(g) == 1 && g[0].Targets[0] == "10.0.0.7:9000" && g[0].Labels["__meta_etcdrpc_version"] == "v1"
 	})
 	putKey(t, etcd, "acme/user/10.0.0.8:9000", "10.0.0.8:9000")
-	await("one that came", func(g []prometheusGroup) bool { return len(g) == 2 })
+	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 2 })
 	putKey(t, etcd, survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
-	await("a drain", func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
+	awaitTargets(t, url, func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
 
 	if n := etcd.Calls().Count(etcdtest.Watch, ""); n != 2 {
 		t.Errorf("%d watches, want one of the entries and one of the live policies", n)
@@ -147,23 +141,13 @@ func TestSD(t *testing.T) {
 		t.Errorf("%v while etcd is away", g)
 	}
 	etcd.Restore()
-	await("one that came meanwhile", func(g []prometheusGroup) bool { return len(g) == 3 })
+	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 3 })
 	if _, status := refreshed(t, url+"/x"); status != http.StatusNotFound {
 		t.Errorf("%d for another path", status)
 	}
 	// A page of another site that has its name resolve to this address sees nothing.
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Host = "evil.example"
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	if answer.StatusCode != http.StatusMisdirectedRequest {
-		t.Errorf("%d by the name %s", answer.StatusCode, request.Host)
+	if _, status := refreshed(t, url, "evil.example"); status != http.StatusMisdirectedRequest {
+		t.Errorf("%d by another's name", status)
 	}
 	f.stop()
 	if code := <-f.code; code != 0 {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"runtime"
 	"runtime/debug"
 
@@ -20,11 +21,7 @@ func newVersion(a *app) *cobra.Command {
 			if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 				v.Version = info.Main.Version
 			}
-			if a.output == output.FormatJSON {
-				return output.WriteJSON(cmd.OutOrStdout(), v)
-			}
-			output.Sayf(cmd.OutOrStdout(), "etcdrpc %s (%s)\n", v.Version, v.Go)
-			return nil
+			return output.Show(cmd.OutOrStdout(), a.output, v, func(out io.Writer) { output.Sayf(out, "etcdrpc %s (%s)\n", v.Version, v.Go) })
 		},
 	}
 }

@@ -55,12 +55,7 @@ func (p *Proposal) where(entries []survey.Instance) (keys []string) {
 	return keys
 }
 
-func entriesHave(n int) string {
-	if n == 1 {
-		return "1 entry has"
-	}
-	return fmt.Sprintf("%d entries have", n)
-}
+func entriesHave(n int) string { return output.CountedIs(n, "entry", "has", "have") }
 
 func (p *Proposal) keyFindings() (all []doctor.Finding) {
 	if err := p.keyErr(); err != nil {

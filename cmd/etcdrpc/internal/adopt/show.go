@@ -29,11 +29,7 @@ func (v *Adoption) json() []ProposalJSON {
 
 // Show writes what there is to adopt.
 func (v *Adoption) Show(out io.Writer, f output.Format) error {
-	if f == output.FormatJSON {
-		return output.WriteJSON(out, v.json())
-	}
-	v.print(out)
-	return nil
+	return output.Show(out, f, v.json(), v.print)
 }
 
 func (v *Adoption) print(out io.Writer) {

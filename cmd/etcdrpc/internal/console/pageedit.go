@@ -51,8 +51,7 @@ func (c *Console) propose(r *http.Request) (*answer, error) {
 	p := c.confirm(e)
 	proposal, err := c.Backend.Propose(r.Context(), e)
 	if err != nil {
-		p.Refused = err.Error()
-		return &answer{status: http.StatusUnprocessableEntity, template: "confirm", model: p}, nil
+		return p.refused(http.StatusUnprocessableEntity, err), nil
 	}
 	p.take(proposal)
 	return &answer{template: "confirm", model: p}, nil
@@ -70,14 +69,12 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	}
 	p := c.confirm(e)
 	if !errors.Is(err, ErrConflict) {
-		p.Refused = err.Error()
-		return &answer{status: http.StatusUnprocessableEntity, template: "confirm", model: p}, nil
+		return p.refused(http.StatusUnprocessableEntity, err), nil
 	}
 	p.Conflict = true
 	proposal, err := c.Backend.Propose(r.Context(), e)
 	if err != nil {
-		p.Refused = err.Error()
-		return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
+		return p.refused(http.StatusConflict, err), nil
 	}
 	p.take(proposal)
 	return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
@@ -89,6 +86,12 @@ func (c *Console) confirm(e Edit) *confirmPage {
 		p.Begins = true
 	}
 	return p
+}
+
+// refused shows why an edit is not done.
+func (p *confirmPage) refused(status int, err error) *answer {
+	p.Refused = err.Error()
+	return &answer{status: status, template: "confirm", model: p}
 }
 
 // Over reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.

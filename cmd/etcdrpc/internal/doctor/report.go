@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"fmt"
 	"io"
 	"slices"
 
@@ -38,11 +37,7 @@ func (p *patient) report(d *Options) *Report {
 
 // Show writes the report.
 func (r *Report) Show(out io.Writer, f output.Format) error {
-	if f == output.FormatJSON {
-		return output.WriteJSON(out, r)
-	}
-	r.print(out)
-	return nil
+	return output.Show(out, f, r, r.print)
 }
 
 func (r *Report) print(out io.Writer) {
@@ -57,7 +52,7 @@ func (r *Report) print(out io.Writer) {
 		output.Sayf(out, "Nothing is wrong with %s.\n", looked)
 		return
 	}
-	output.Sayf(out, "%s wrong with %s.\n", isAre(len(r.Findings)), looked)
+	output.Sayf(out, "%s wrong with %s.\n", output.CountedIs(len(r.Findings), "thing", "is", "are"), looked)
 }
 
 // Show writes the finding for people.
@@ -67,11 +62,4 @@ func (f Finding) Show(out io.Writer) {
 		output.Sayf(out, "  at  %s\n", key)
 	}
 	output.Sayf(out, "  do  %s\n\n", f.Fix)
-}
-
-func isAre(n int) string {
-	if n == 1 {
-		return "1 thing is"
-	}
-	return fmt.Sprintf("%d things are", n)
 }

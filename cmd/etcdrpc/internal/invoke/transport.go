@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -57,22 +57,27 @@ func (t *Transport) Check(key string) (*tls.Config, error) {
 // Link is a connection to one instance.
 type Link struct {
 	*grpc.ClientConn
-	attempts *attempts
+	accepted atomic.Pointer[attempt] // the last attempt to connect; nil: TCP did not accept it
 }
+
+// attempt is a connection that TCP accepted.
+type attempt struct{ err error } // of the TLS handshake
 
 // Connect makes a connection to an address. cfg is nil for plaintext.
 func (t *Transport) Connect(addr string, cfg *tls.Config, dial dialing.Func) (*Link, error) {
-	l := &Link{attempts: new(attempts)}
+	l := new(Link)
 	creds := insecure.NewCredentials()
 	if cfg != nil {
-		creds = noted{credentials.NewTLS(cfg), l.attempts}
+		creds = noted{credentials.NewTLS(cfg), l}
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds), grpc.WithDisableServiceConfig(), grpc.WithUserAgent("etcdrpc"),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxResponse)),
 		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
 			conn, err := dial(ctx, "tcp", addr)
-			l.attempts.set(err == nil, nil)
+			if l.accepted.Store(nil); err == nil {
+				l.accepted.Store(new(attempt))
+			}
 			return conn, err
 		}),
 	}
@@ -102,8 +107,8 @@ func (l *Link) Reach(ctx context.Context) bool {
 
 // Hint says what may help where an instance accepts connections and yet could not be spoken to, "" if nothing is known to.
 func (l *Link) Hint(t *Transport) string {
-	accepted, err := l.attempts.last()
-	if l.GetState() == connectivity.Ready || !accepted {
+	last := l.accepted.Load()
+	if l.GetState() == connectivity.Ready || last == nil {
 		return ""
 	}
 	if t.Plaintext {
@@ -112,47 +117,28 @@ func (l *Link) Hint(t *Transport) string {
 	var unknown x509.UnknownAuthorityError
 	var wrongName x509.HostnameError
 	switch {
-	case err == nil:
+	case last.err == nil:
 		return ""
-	case errors.As(err, &unknown):
+	case errors.As(last.err, &unknown):
 		return "--service-cacert FILE names the CA of its certificate"
-	case errors.As(err, &wrongName):
+	case errors.As(last.err, &wrongName):
 		return fmt.Sprintf("its certificate does not name %s: --authority NAME gives what the proto sets", t.Authority)
 	}
 	return "if it does not speak TLS, --plaintext calls it without"
 }
 
-// attempts keeps how far the last attempt to connect came.
-type attempts struct {
-	mu       sync.Mutex
-	accepted bool  // by TCP
-	err      error // of the TLS handshake
-}
-
-func (a *attempts) set(accepted bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.accepted, a.err = accepted, err
-}
-
-func (a *attempts) last() (accepted bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.accepted, a.err
-}
-
 // noted are credentials that note why handshakes fail, which gRPC tells as text only.
 type noted struct {
 	credentials.TransportCredentials
-	attempts *attempts
+	link *Link
 }
 
 func (n noted) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	secured, info, err := n.TransportCredentials.ClientHandshake(ctx, authority, conn)
-	n.attempts.set(true, err)
+	n.link.accepted.Store(&attempt{err})
 	return secured, info, err
 }
 
 func (n noted) Clone() credentials.TransportCredentials {
-	return noted{n.TransportCredentials.Clone(), n.attempts}
+	return noted{n.TransportCredentials.Clone(), n.link}
 }

@@ -94,6 +94,15 @@ func Table(w io.Writer, head []string, rows [][]string) {
 	}
 }
 
+// Show writes v as JSON, or has it said.
+func Show(w io.Writer, f Format, v any, say func(io.Writer)) error {
+	if f == FormatJSON {
+		return WriteJSON(w, v)
+	}
+	say(w)
+	return nil
+}
+
 // WriteJSON writes v over several lines.
 func WriteJSON(w io.Writer, v any) error { return encode(w, v, "  ") }
 

@@ -54,3 +54,11 @@ func Counted(n int, what string) string {
 	}
 	return fmt.Sprintf("%d %ss", n, what)
 }
+
+// CountedIs begins a sentence about counted things: "1 entry has", "2 entries have".
+func CountedIs(n int, what, is, are string) string {
+	if n == 1 {
+		return Counted(n, what) + " " + is
+	}
+	return Counted(n, what) + " " + are
+}

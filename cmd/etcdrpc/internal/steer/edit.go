@@ -68,23 +68,17 @@ func (e *Edit) outcome() string {
 
 // Show writes what changes, and how it went.
 func (e *Edit) Show(out io.Writer, f output.Format) error {
-	if f == output.FormatJSON {
-		return output.WriteJSON(out, EditJSON{
-			Key: e.Service.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
-			Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
-		})
-	}
-	for _, warning := range e.Warnings() {
-		output.Sayf(out, "%s\n", warning)
-	}
-	for _, line := range output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New)))) {
+	return output.Show(out, f, EditJSON{
+		Key: e.Service.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
+		Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
+	}, e.print)
+}
+
+func (e *Edit) print(out io.Writer) {
+	difference := output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
+	for _, line := range slices.Concat(e.Warnings(), difference, []string{e.outcome()}, e.Notes) {
 		output.Sayf(out, "%s\n", line)
 	}
-	output.Sayf(out, "%s\n", e.outcome())
-	for _, note := range e.Notes {
-		output.Sayf(out, "%s\n", note)
-	}
-	return nil
 }
 
 // EditJSON is the JSON of an edit.

@@ -285,20 +285,18 @@ func (x *Explanation) among() string {
 	return x.Policy + " picks by what it sees of the instances: the shares are those of instances that do equally well."
 }
 
-var explainedHead = []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}
-
 // Show writes the explanation.
 func (x *Explanation) Show(out io.Writer, f output.Format) error {
-	if f == output.FormatJSON {
-		return output.WriteJSON(out, x)
-	}
+	return output.Show(out, f, x, x.print)
+}
+
+func (x *Explanation) print(out io.Writer) {
 	rows := make([][]string, len(x.Instances))
 	for n, i := range x.Instances {
 		rows[n] = []string{strconv.FormatFloat(i.Share, 'f', 1, 64) + " %", i.Instance, i.Addr, i.Why}
 	}
-	output.Table(out, explainedHead, rows)
+	output.Table(out, []string{"SHARE", "INSTANCE", "ADDRESS", "WHY"}, rows)
 	for _, note := range x.Notes {
 		output.Sayf(out, "%s\n", note)
 	}
-	return nil
 }

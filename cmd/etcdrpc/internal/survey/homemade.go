@@ -160,11 +160,7 @@ func repeats(fields endpoint.JSONFields, key string, e Entry, addr string) bool 
 // hasKnownNames reports whether an object has the names of etcd's naming package, kitex or dubbo and so is theirs, be it
 // well-formed or not. The others' entries have arrays, which no json_layout does.
 func hasKnownNames(object []byte) bool {
-	names := make(map[string]bool)
-	rawjson.Members(object, func(name, _ []byte) bool {
-		names[string(name)] = true
-		return len(names) <= maxColumns
-	})
+	names := namesIn(object)
 	naming := 0
 	for _, name := range []string{"Op", "Addr", "Metadata"} {
 		if names[name] {
@@ -174,6 +170,16 @@ func hasKnownNames(object []byte) bool {
 	return names["Addr"] && naming == len(names) ||
 		names["address"] && names["network"] ||
 		names["Host"] && names["Port"] && names["ServiceName"] && names["Enable"]
+}
+
+// namesIn returns the names of an object's fields, or of as many of them as are looked at.
+func namesIn(object []byte) map[string]bool {
+	names := make(map[string]bool)
+	rawjson.Members(object, func(name, _ []byte) bool {
+		names[string(name)] = true
+		return len(names) <= maxColumns
+	})
+	return names
 }
 
 // GoFrameKey reports whether a key has GoFrame's five parts, /service/DEPLOYMENT/NAMESPACE/NAME/VERSION.

@@ -1,5 +1,10 @@
 package survey
 
+import (
+	"strconv"
+	"time"
+)
+
 // State is what becomes of an entry.
 type State string
 
@@ -41,3 +46,12 @@ func (t LeaseTime) Expired() bool { return t.Left < 0 }
 
 // RunsOut reports whether a lease missed two renewals: clients of etcd renew one when a third of its time has passed.
 func (t LeaseTime) RunsOut() bool { return t.Left*3 <= t.Granted }
+
+// StartedText returns when a server started, as a time if it is one.
+func StartedText(value string) string {
+	seconds, err := strconv.ParseUint(value, 10, 33)
+	if err != nil {
+		return value
+	}
+	return time.Unix(int64(seconds), 0).UTC().Format(time.RFC3339)
+}

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 )
 
 // writers are the frameworks whose entries are known by what only they write. The names are the fields of the JSON.
@@ -41,11 +39,7 @@ func WriterOf(key string, e Entry) string {
 	if !IsObject(e.Value) {
 		return ""
 	}
-	names := make(map[string]bool)
-	rawjson.Members(e.Value, func(name, _ []byte) bool {
-		names[string(name)] = true
-		return len(names) <= maxColumns
-	})
+	names := namesIn(e.Value)
 	for _, w := range writers {
 		if !slices.ContainsFunc(w.fields, func(field string) bool { return !names[field] }) {
 			if w.name != goMicro || hasMicroNodes(e.Value) {

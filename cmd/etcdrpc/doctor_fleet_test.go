@@ -138,37 +138,27 @@ func (f *planted) awaitWorn(lease clientv3.LeaseID) {
 	}
 }
 
-// yard is the servers that fleets share.
+// yard is the servers that fleets share, by their addresses: newYard says what each is.
 type yard struct {
 	t      *testing.T
-	ca     *authority
 	caFile string
 
-	healthy    string // gRPC over TLS, with a certificate for whatever name is asked for
-	plain      string // gRPC without TLS
-	notServing string // gRPC over TLS that says so
-	partly     string // gRPC over TLS of which one service, acme.Grape, says so
-	many       string // gRPC over TLS of nine services, of which the last, acme.S9, says so
-	forgetful  string // gRPC over TLS that answers in time for the server as a whole alone
-	idle       string // gRPC over TLS that answers every call as a proxy without an upstream does
-	bare       string // gRPC over TLS without a health service
-	http2      string // HTTP/2 over TLS that is not gRPC
-	expired    string // and the next two: gRPC over TLS with a certificate that is not good
-	misnamed   string
-	foreign    string
-	identified string // gRPC over TLS with a certificate for an identity and no name
-	mutual     string // gRPC over TLS for clients with a certificate
-	http1      string // HTTP/1
-	hanging    string // gRPC over TLS whose health check never answers
-	noHTTP2    string // HTTP/1 over TLS, which refuses HTTP/2
-	choosy     string // gRPC over TLS that refuses all names
+	healthy, plain, bare, mutual           string
+	notServing, partly, many               string
+	forgetful, hanging, idle               string
+	expired, misnamed, foreign, identified string
+	http1, http2, noHTTP2, choosy          string
 }
 
 func newYard(t *testing.T) *yard {
-	y := &yard{t: t, ca: newAuthority(t)}
-	y.caFile = y.ca.file(t)
-	later := time.Now().Add(time.Hour)
-	secure := func() *tls.Config { return y.ca.issuer("", later) }
+	ca, later := newAuthority(t), time.Now().Add(time.Hour)
+	y := &yard{t: t, caFile: ca.file(t)}
+	secure := func(change func(*tls.Config)) *tls.Config { // with a certificate for whatever name is asked for
+		config := ca.issuer("", later)
+		change(config)
+		return config
+	}
+	good := secure(func(*tls.Config) {})
 	says := func(statuses map[string]bool) func(*grpc.Server) {
 		return func(server *grpc.Server) { grpc_health_v1.RegisterHealthServer(server, healthOf(statuses)) }
 	}
@@ -178,34 +168,35 @@ func newYard(t *testing.T) *yard {
 		}
 	}
 	serving := says(map[string]bool{"": true})
-	y.healthy = y.serve(secure(), serving)
+	y.healthy = y.serve(good, serving)
 	y.plain = y.serve(nil, serving)
-	y.notServing = y.serve(secure(), says(map[string]bool{"": false}))
-	y.expired = y.serve(y.ca.issuer("", time.Now().Add(-time.Minute)), serving)
-	y.misnamed = y.serve(y.ca.issuer("somebody.else", later), serving)
-	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
-	y.identified = y.serve(y.ca.issuer("spiffe://acme/fir", later), serving)
-	mutual := secure()
-	mutual.ClientAuth = tls.RequireAnyClientCert
-	y.mutual = y.serve(mutual, serving)
-	y.partly = y.serve(secure(), says(map[string]bool{"acme.Grape": false}))
-	many := make(map[string]bool)
-	for n := range 9 {
-		many[fmt.Sprintf("acme.S%d", n+1)] = n < 8
+	y.bare = y.serve(good, nil) // without a health service
+	y.mutual = y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving)
+
+	y.notServing = y.serve(good, says(map[string]bool{"": false}))
+	y.partly = y.serve(good, says(map[string]bool{"acme.Grape": false}))
+	many := map[string]bool{"acme.S9": false}
+	for n := range 8 {
+		many[fmt.Sprintf("acme.S%d", n+1)] = true
 	}
-	y.many = y.serve(secure(), says(many))
-	y.forgetful = y.serve(secure(), hangs(func(service string) bool { return service != "" }))
-	y.idle = y.serve(secure(), nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+	y.many = y.serve(good, says(many))
+	y.forgetful = y.serve(good, hangs(func(service string) bool { return service != "" }))
+	y.hanging = y.serve(good, hangs(func(string) bool { return true }))
+	y.idle = y.serve(good, nil, grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as a proxy without an upstream
 		return status.Error(codes.Unavailable, "no healthy upstream")
 	}))
-	y.bare = y.serve(secure(), nil)
-	y.http2 = y.serveHTTP(secure(), true)
+
+	y.expired = y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving)
+	y.misnamed = y.serve(ca.issuer("somebody.else", later), serving)
+	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
+	y.identified = y.serve(ca.issuer("spiffe://acme/fir", later), serving) // a certificate for an identity and no name
+
 	y.http1 = y.serveHTTP(nil, false)
-	y.hanging = y.serve(secure(), hangs(func(string) bool { return true }))
-	y.noHTTP2 = y.serveHTTP(secure(), false)
-	choosy := secure()
-	choosy.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
-	y.choosy = y.serve(choosy, nil)
+	y.http2 = y.serveHTTP(good.Clone(), true)
+	y.noHTTP2 = y.serveHTTP(good.Clone(), false)
+	y.choosy = y.serve(secure(func(config *tls.Config) { // refuses all names
+		config.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("no such name") }
+	}), nil)
 	return y
 }
 

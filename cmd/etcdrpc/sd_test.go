@@ -122,6 +122,10 @@ func TestSD(t *testing.T) {
 	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 2 })
 	putKey(t, etcd, survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	awaitTargets(t, url, func(g []prometheusGroup) bool { return g[1].Labels["__meta_etcdrpc_state"] == "drained" })
+	putKey(t, etcd, "acme/user/gone", "10.0.0.9:9000")
+	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 3 })
+	deleteKey(t, etcd, "acme/user/gone")
+	awaitTargets(t, url, func(g []prometheusGroup) bool { return len(g) == 2 })
 
 	if n := etcd.Calls().Count(etcdtest.Watch, ""); n != 2 {
 		t.Errorf("%d watches, want one of the entries and one of the live policies", n)

@@ -10,7 +10,7 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"unicode/utf8"
+	"text/tabwriter"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
@@ -73,24 +73,20 @@ func SayLines(w io.Writer, text string) {
 
 // Table writes rows in columns. Empty cells are shown as "-", save in the last column.
 func Table(w io.Writer, head []string, rows [][]string) {
-	all := append([][]string{head}, rows...)
-	widths := make([]int, len(head))
-	for _, row := range all {
+	var out bytes.Buffer
+	columns := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	for _, row := range append([][]string{head}, rows...) {
 		for i := range row {
 			row[i] = printable.Short(row[i], MaxCell)
 			if row[i] == "" && i < len(head)-1 {
 				row[i] = "-"
 			}
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i]))
 		}
+		fmt.Fprintln(columns, strings.Join(row, "\t"))
 	}
-	for _, row := range all {
-		var line strings.Builder
-		for i, cell := range row {
-			line.WriteString(cell)
-			line.WriteString(strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
-		}
-		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
+	columns.Flush() //nolint:errcheck // to memory
+	for line := range strings.Lines(out.String()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
 }
 

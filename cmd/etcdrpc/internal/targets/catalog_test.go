@@ -1,55 +1,25 @@
 package targets
 
 import (
-	"encoding/json"
-	"slices"
-	"strings"
+	"bytes"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
+// TestCatalog keeps little of a value that is too long, and has a list where there are no targets. TestSD follows etcd.
 func TestCatalog(t *testing.T) {
 	c := newCatalog(Port{})
-	put := func(key, value string) *clientv3.Event {
-		return &clientv3.Event{Type: mvccpb.PUT, Kv: &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), Lease: 1}}
+	c.replace(nil)
+	if text, known, err := c.json(); string(text) != "[]" || !known || err != nil {
+		t.Errorf("no targets are %s, %t, %v", text, known, err)
 	}
-	targets := func() (all []string) {
-		t.Helper()
-		text, known, err := c.json()
-		if err != nil || !known {
-			t.Fatal(known, err)
-		}
-		var groups []Group
-		if err := json.Unmarshal(text, &groups); err != nil {
-			t.Fatal(err)
-		}
-		for _, g := range groups {
-			all = append(all, g.Targets...)
-		}
-		return all
-	}
-	if _, known, _ := c.json(); known {
-		t.Error("the targets are known before they are listed")
-	}
-	c.replace(map[string]survey.Entry{"acme/user/a": {Key: "acme/user/a", Value: []byte("10.0.0.7:1"), Lease: 1}})
-	if got := targets(); !slices.Equal(got, []string{"10.0.0.7:1"}) {
-		t.Errorf("after the list: %q", got)
-	}
-	c.apply([]*clientv3.Event{put("acme/user/b", "10.0.0.8:1"), {Type: mvccpb.DELETE, Kv: &mvccpb.KeyValue{Key: []byte("acme/user/a")}}})
-	if got := targets(); !slices.Equal(got, []string{"10.0.0.8:1"}) {
-		t.Errorf("after a change: %q", got)
-	}
-	c.apply([]*clientv3.Event{put("acme/user/c", strings.Repeat("x", 2*endpoint.MaxValue))})
+	long := &mvccpb.KeyValue{Key: []byte("acme/user/c"), Value: bytes.Repeat([]byte("x"), 2*endpoint.MaxValue)}
+	c.apply([]*clientv3.Event{{Type: mvccpb.PUT, Kv: long}})
 	if got := len(c.entries["acme/user/c"].Value); got > endpoint.MaxValue+1 {
 		t.Errorf("%d bytes are kept of a value that is too long", got)
-	}
-	c.replace(nil)
-	if text, _, _ := c.json(); string(text) != "[]" {
-		t.Errorf("no targets are %s", text)
 	}
 }

@@ -258,7 +258,6 @@ func TestAdopt_Services(t *testing.T) {
 // TestAdopt_Nothing has prefixes with nothing below them.
 func TestAdopt_Nothing(t *testing.T) {
 	for _, tc := range []struct{ prefix, entries, want string }{
-		{"acme", "", `nothing is below "acme"`},
 		{"_grpc_config/", "_grpc_config/acme/user {}", `nothing is below "_grpc_config/"`},
 		{"acme/user", "acme/user 10.0.0.7:9000", `the keys that begin so are entries of "acme": etcdrpc adopt acme`},
 		{"acme/user/10", "acme/user/10.0.0.7:9000 10.0.0.7:9000", "etcdrpc adopt acme/user"},

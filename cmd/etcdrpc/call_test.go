@@ -141,7 +141,7 @@ func TestCall_Ends(t *testing.T) {
 		interrupted string
 		want        string // on standard error
 	}{
-		{"one request", []string{"Users/GetUser", "-d", "-", "--timeout", "100ms"}, never, "DeadlineExceeded: .*--timeout is 100ms"},
+		{"one request", []string{"Users/GetUser", "-d", "-", "--timeout", "2s"}, never, "DeadlineExceeded: .*--timeout is 2s"},
 		{"one request, interrupted", []string{"Users/GetUser", "-d", "-"}, atRead, ": interrupted\n"},
 		{"a stream, interrupted", []string{"Chat", "-d", "-"}, atRead, ": interrupted\n"},
 		{"each, interrupted", []string{"Users/GetUser", "-d", "-", "--each"}, atRead, ": interrupted\n"},

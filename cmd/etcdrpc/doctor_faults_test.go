@@ -26,9 +26,8 @@ var faults = []fault{
 		f.instance("acme/alpha", "10.1.1.1:9000")
 		f.lease("acme/alpha/old", "10.1.1.2")
 	}},
-	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one", func(f *planted) {
-		f.lease("acme/bravo/one", "10.1.2.1:99999")
-	}},
+	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one",
+		func(f *planted) { f.lease("acme/bravo/one", "10.1.2.1:99999") }},
 	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *planted) {
 		f.instance("acme/charlie", "10.1.3.1:9000")
 		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)
@@ -38,10 +37,8 @@ var faults = []fault{
 		f.dying("acme/delta-left@", "10.1.4.2:9000") // what an earlier run of a server left behind goes with its lease
 		f.lease("acme/delta-left@", "10.1.4.2:9000")
 	}},
-	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000", func(f *planted) {
-		f.instance("acme/echo", "10.1.5.1:9000")
-		f.route("10.1.5.1:9000", "")
-	}},
+	{"a server that is not there", doctor.KindUnreachable, "10.1.5.1:9000 accepts no connection", "acme/echo/10.1.5.1:9000",
+		func(f *planted) { f.instance("acme/echo", "10.1.5.1:9000", "") }},
 	{"a server that died", doctor.KindUnreachable, "nobody renews its lease", "acme/foxtrot/10.1.6.1:9000", func(f *planted) {
 		f.dying("acme/foxtrot/10.1.6.1:9000", `{"Addr":"10.1.6.1:9000"}`)
 		f.route("10.1.6.1:9000", "")
@@ -107,9 +104,8 @@ var faults = []fault{
 		}
 		f.etcdPolicy("acme/violet", `"drain":["n1"]`)
 	}},
-	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey", func(f *planted) {
-		f.policy("acme/whiskey", `{"methodConfig":[]}`)
-	}},
+	{"a policy without a service", doctor.KindOrphanPolicy, "acme/whiskey, but no instance", "_grpc_config/acme/whiskey",
+		func(f *planted) { f.policy("acme/whiskey", `{"methodConfig":[]}`) }},
 	{"a timeout for a service that is not served", doctor.KindUnserved, `"acme.Xrai"`, "_grpc_config/acme/xray", func(f *planted) {
 		f.says("acme/xray", "10.1.24.1:9000", `{"grpc_methods":"acme.Xray/Get,List"}`)
 		f.policy("acme/xray", `{"methodConfig":[{"name":[{"service":"acme.Xrai"}],"timeout":"1s"},{"name":[{"service":"acme.Xray","method":"Get"}],"timeout":"1s"}]}`)
@@ -124,66 +120,44 @@ var faults = []fault{
 	}},
 	{"the address 0.0.0.0", doctor.KindLocal, "0.0.0.0:9000 means", "acme/zulu/0.0.0.0:9000", func(f *planted) { f.instance("acme/zulu", "0.0.0.0:9000") }},
 	{"a loopback address in a fleet of several hosts", doctor.KindLocal, "127.0.0.1:9000 means", "acme/cedar/127.0.0.1:9000", func(f *planted) { f.instance("acme/cedar", "127.0.0.1:9000") }},
-	{"a port that speaks HTTP/1", doctor.KindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000", func(f *planted) {
-		f.instance("acme/dogwood", "10.1.30.1:9000")
-		f.route("10.1.30.1:9000", f.yard.http1)
-	}},
-	{"a server that is not serving", doctor.KindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000", func(f *planted) {
-		f.instance("acme/fir", "10.1.32.1:9000")
-		f.route("10.1.32.1:9000", f.yard.notServing)
-	}},
-	{"a service that is not serving, of a server that is", doctor.KindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000", func(f *planted) {
-		f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`)
-		f.route("10.1.37.1:9000", f.yard.partly)
-	}},
-	{"the last of many services", doctor.KindNotServing, `not serving: "acme.S9"`, "acme/quince/10.1.43.1:9000", func(f *planted) {
-		f.says("acme/quince", "10.1.43.1:9000", `{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`)
-		f.route("10.1.43.1:9000", f.yard.many)
-	}},
-	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within 3s: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000", func(f *planted) {
-		f.says("acme/rowan", "10.1.44.1:9000", `{"grpc_methods":"acme.Rowan/Get"}`)
-		f.route("10.1.44.1:9000", f.yard.forgetful)
-	}},
-	{"a proxy without an upstream", doctor.KindNotServing, `fails gRPC's health check with Unavailable ("no healthy upstream"): the server as a whole`, "acme/sorrel/10.1.45.1:9000", func(f *planted) {
-		f.says("acme/sorrel", "10.1.45.1:9000", `{"grpc_methods":"acme.Sorrel/Get"}`)
-		f.route("10.1.45.1:9000", f.yard.idle)
-	}},
-	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000", func(f *planted) {
-		f.instance("acme/fig", "10.1.38.1:9000")
-		f.route("10.1.38.1:9000", f.yard.http2)
-	}},
-	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000", func(f *planted) {
-		f.instance("acme/maple", "10.1.40.1:9000")
-		f.route("10.1.40.1:9000", f.yard.hanging)
-	}},
-	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000", func(f *planted) {
-		f.instance("acme/myrtle", "10.1.41.1:9000")
-		f.route("10.1.41.1:9000", f.yard.noHTTP2)
-	}},
-	{"TLS for another name alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000", func(f *planted) {
-		f.instance("acme/nutmeg", "10.1.42.1:9000")
-		f.route("10.1.42.1:9000", f.yard.choosy)
-	}},
-	{"a certificate that has expired", doctor.KindCertificate, "expired at", "acme/gum/10.1.33.1:9000", func(f *planted) {
-		f.instance("acme/gum", "10.1.33.1:9000")
-		f.route("10.1.33.1:9000", f.yard.expired)
-	}},
-	{"a certificate for another name", doctor.KindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000", func(f *planted) {
-		f.instance("acme/hazel", "10.1.34.1:9000")
-		f.route("10.1.34.1:9000", f.yard.misnamed)
-	}},
-	{"a certificate for an identity alone", doctor.KindCertificate, `the identity "spiffe://acme/fir" and no host name, so clients that verify the name acme.willow,`, "acme/willow/10.1.47.1:9000", func(f *planted) {
-		f.instance("acme/willow", "10.1.47.1:9000")
-		f.route("10.1.47.1:9000", f.yard.identified)
-	}},
-	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000", func(f *planted) {
-		f.instance("acme/iroko", "10.1.35.1:9000")
-		f.route("10.1.35.1:9000", f.yard.foreign)
-	}},
-	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000", func(f *planted) {
-		f.instance("acme/juniper", "10.1.36.1:9000")
-		f.route("10.1.36.1:9000", f.yard.plain)
-	}},
+	{"a port that speaks HTTP/1", doctor.KindNotGRPC, "speaks HTTP/1", "acme/dogwood/10.1.30.1:9000",
+		func(f *planted) { f.instance("acme/dogwood", "10.1.30.1:9000", f.yard.http1) }},
+	{"a server that is not serving", doctor.KindNotServing, "10.1.32.1:9000 says that it is not serving", "acme/fir/10.1.32.1:9000",
+		func(f *planted) { f.instance("acme/fir", "10.1.32.1:9000", f.yard.notServing) }},
+	{"a service that is not serving, of a server that is", doctor.KindNotServing, `not serving: "acme.Grape"`, "acme/grape/10.1.37.1:9000",
+		func(f *planted) {
+			f.says("acme/grape", "10.1.37.1:9000", `{"grpc_methods":"acme.Fig/Get;acme.Grape/Get"}`, f.yard.partly)
+		}},
+	{"the last of many services", doctor.KindNotServing, `not serving: "acme.S9"`, "acme/quince/10.1.43.1:9000",
+		func(f *planted) {
+			f.says("acme/quince", "10.1.43.1:9000", `{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`, f.yard.many)
+		}},
+	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within 3s: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000",
+		func(f *planted) {
+			f.says("acme/rowan", "10.1.44.1:9000", `{"grpc_methods":"acme.Rowan/Get"}`, f.yard.forgetful)
+		}},
+	{"a proxy without an upstream", doctor.KindNotServing, `fails gRPC's health check with Unavailable ("no healthy upstream"): the server as a whole`, "acme/sorrel/10.1.45.1:9000",
+		func(f *planted) {
+			f.says("acme/sorrel", "10.1.45.1:9000", `{"grpc_methods":"acme.Sorrel/Get"}`, f.yard.idle)
+		}},
+	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000",
+		func(f *planted) { f.instance("acme/fig", "10.1.38.1:9000", f.yard.http2) }},
+	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000",
+		func(f *planted) { f.instance("acme/maple", "10.1.40.1:9000", f.yard.hanging) }},
+	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000",
+		func(f *planted) { f.instance("acme/myrtle", "10.1.41.1:9000", f.yard.noHTTP2) }},
+	{"TLS for another name alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.nutmeg": tls: `, "acme/nutmeg/10.1.42.1:9000",
+		func(f *planted) { f.instance("acme/nutmeg", "10.1.42.1:9000", f.yard.choosy) }},
+	{"a certificate that has expired", doctor.KindCertificate, "expired at", "acme/gum/10.1.33.1:9000",
+		func(f *planted) { f.instance("acme/gum", "10.1.33.1:9000", f.yard.expired) }},
+	{"a certificate for another name", doctor.KindCertificate, `"somebody.else", not for acme.hazel`, "acme/hazel/10.1.34.1:9000",
+		func(f *planted) { f.instance("acme/hazel", "10.1.34.1:9000", f.yard.misnamed) }},
+	{"a certificate for an identity alone", doctor.KindCertificate, `the identity "spiffe://acme/fir" and no host name, so clients that verify the name acme.willow,`, "acme/willow/10.1.47.1:9000",
+		func(f *planted) { f.instance("acme/willow", "10.1.47.1:9000", f.yard.identified) }},
+	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000",
+		func(f *planted) { f.instance("acme/iroko", "10.1.35.1:9000", f.yard.foreign) }},
+	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000",
+		func(f *planted) { f.instance("acme/juniper", "10.1.36.1:9000", f.yard.plain) }},
 }
 
 // plantHealthy puts in place what nothing is wrong with.

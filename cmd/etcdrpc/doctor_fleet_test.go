@@ -62,7 +62,7 @@ func (f *planted) lease(key, value string) { f.putOn(key, value, 3600) }
 
 // dying puts a key on a lease that nobody renews.
 func (f *planted) dying(key, value string) {
-	f.worn = append(f.worn, f.putOn(key, value, 9))
+	f.worn = append(f.worn, f.putOn(key, value, 12))
 }
 
 func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
@@ -75,12 +75,15 @@ func (f *planted) putOn(key, value string, ttl int64) (lease clientv3.LeaseID) {
 	return lease
 }
 
-// instance puts a well-formed entry on a lease.
-func (f *planted) instance(key, addr string) { f.lease(key+"/"+addr, `{"Addr":"`+addr+`"}`) }
+// instance puts a well-formed entry on a lease. Its address leads to a server, if one is given.
+func (f *planted) instance(key, addr string, server ...string) { f.says(key, addr, "null", server...) }
 
-// says puts a well-formed entry with metadata on a lease.
-func (f *planted) says(key, addr, metadata string) {
+// says is instance with metadata.
+func (f *planted) says(key, addr, metadata string, server ...string) {
 	f.lease(key+"/"+addr, `{"Addr":"`+addr+`","Metadata":`+metadata+`}`)
+	for _, to := range server {
+		f.route(addr, to)
+	}
 }
 
 func (f *planted) policy(key, config string) { f.put(survey.ConfigPrefix+key, config) }

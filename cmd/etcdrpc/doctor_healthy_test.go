@@ -28,10 +28,8 @@ var healthy = []struct {
 		f.instance("acme/user-admin", "10.2.1.3:9000")
 		f.instance("acme/order", "user.internal:9000")
 		f.instance("acme/mail", "[2001:db8::7]:9000")
-		f.instance("acme/closed", "10.2.1.9:9000")
-		f.route("10.2.1.9:9000", f.yard.mutual)
-		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`)
-		f.route("10.2.1.10:9000", f.yard.bare)
+		f.instance("acme/closed", "10.2.1.9:9000", f.yard.mutual)
+		f.says("acme/bare", "10.2.1.10:9000", `{"grpc_methods":"acme.Bare/Do"}`, f.yard.bare)
 		f.policy("acme/user", `{"methodConfig":[{"name":[{"service":"acme.User","method":"Get"},{"service":"acme.Admin"},{"service":"grpc.health.v1.Health"},{}],"timeout":"1s"}]}`)
 	}},
 	{"the other layouts", 2, func(f *planted) {
@@ -77,22 +75,18 @@ var healthy = []struct {
 		}
 	}},
 	{"a server that withdraws its entry", 0, func(f *planted) {
-		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`)
-		f.route("10.2.8.1:9000", "")
-		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`)
-		f.route("10.2.8.2:9000", f.yard.notServing)
+		f.says("acme/user", "10.2.8.1:9000", `{"grpc_leaving":"true"}`, "")
+		f.says("acme/user", "10.2.8.2:9000", `{"grpc_leaving":"true"}`, f.yard.notServing)
 		f.lease("acme/user/a", `{"Addr":"10.2.8.3:9000","Metadata":{"grpc_leaving":"true"}}`)
 		f.lease("acme/user/b", `{"Addr":"10.2.8.3:9000"}`)
 	}},
 	{"a server that is drained before it stops", 0, func(f *planted) {
-		f.instance("acme/user", "10.2.9.1:9000")
-		f.route("10.2.9.1:9000", f.yard.notServing)
+		f.instance("acme/user", "10.2.9.1:9000", f.yard.notServing)
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 	}},
 	{"an authority that the proto sets", 0, func(f *planted) {
-		f.instance("acme/billing", "10.2.5.1:9000")
-		f.route("10.2.5.1:9000", f.yard.misnamed)
+		f.instance("acme/billing", "10.2.5.1:9000", f.yard.misnamed)
 	}},
 	{"one host alone", 0, func(f *planted) {
 		f.instance("acme/user", "127.0.0.1:9000")
@@ -277,8 +271,7 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 			f.route("10.4.3.3:9000", y.plain)
 		}},
 		{"a certificate that has expired, with an authority that is not known", []string{"--deep"}, doctor.KindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *planted) {
-			f.instance("acme/user", "10.4.4.1:9000")
-			f.route("10.4.4.1:9000", y.expired)
+			f.instance("acme/user", "10.4.4.1:9000", y.expired)
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

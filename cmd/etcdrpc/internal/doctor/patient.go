@@ -34,7 +34,8 @@ type patient struct {
 func (p *patient) readAll(ctx context.Context, s *store.Store) error {
 	entries, parts, err := s.ScanReadable(ctx, store.Everything)
 	if errors.Is(err, store.ErrDenied) {
-		return p.readClosed(ctx, s, err)
+		p.findings = append(p.findings, denied(ctx, s, store.Everything, rightRead, "no service can be found", err))
+		return nil
 	}
 	if err != nil {
 		return err
@@ -45,41 +46,19 @@ func (p *patient) readAll(ctx context.Context, s *store.Store) error {
 		return nil
 	}
 	p.part = store.PartOnly(s.User, parts)
-	configs := store.PrefixRange(survey.ConfigPrefix)
-	if !store.Within(parts, configs) {
-		if err := p.readConfigs(ctx, s); err != nil {
-			return err
-		}
-	}
-	grants, err := s.Grants(ctx)
-	if err != nil {
-		return err
-	}
-	return p.readGranted(ctx, s, grants)
-}
-
-// readClosed reads what a user may who may list nothing: the live configs that are granted one by one.
-func (p *patient) readClosed(ctx context.Context, s *store.Store, failed error) error {
-	if s.User != "" {
-		grants, err := s.Grants(ctx)
-		if err == nil && len(store.GrantedConfigs(grants)) > 0 {
-			return p.readGranted(ctx, s, grants)
-		}
-	}
-	p.findings = append(p.findings, denied(ctx, s, store.Everything, rightRead, "no service can be found", failed))
-	return nil
-}
-
-// readConfigs reads the live config of each service by itself.
-func (p *patient) readConfigs(ctx context.Context, s *store.Store) error {
+	unread := !store.Within(parts, store.PrefixRange(survey.ConfigPrefix))
 	for _, service := range p.services {
-		if err := p.readConfig(ctx, s, service); err != nil {
-			return err
+		service.Closed = !store.Within(parts, store.EntriesOf(endpoint.Reader{}, service.Key))
+		if unread {
+			if err := p.readConfig(ctx, s, service); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
+// readConfig reads the live config of a service by itself.
 func (p *patient) readConfig(ctx context.Context, s *store.Store, service *survey.Service) (err error) {
 	config := store.ConfigOf(service.Key)
 	service.Config, err = s.Get(ctx, config.From)

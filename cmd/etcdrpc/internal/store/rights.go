@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,8 +11,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// Grants returns what the roles of the user allow to be read, below the namespace. Anyone may ask etcd for their own roles.
-func (s *Store) Grants(ctx context.Context) (all []KeyRange, err error) {
+// grants returns what the roles of the user allow to be read, below the namespace. Anyone may ask etcd for their own roles.
+func (s *Store) grants(ctx context.Context) (all []KeyRange, err error) {
 	roles, err := s.Roles(ctx)
 	if err != nil {
 		return nil, err
@@ -40,22 +39,6 @@ func (s *Store) Grants(ctx context.Context) (all []KeyRange, err error) {
 		}
 	}
 	return all, nil
-}
-
-// GrantedConfigs returns the services whose live configs the roles of the user allow to be read one by one.
-func GrantedConfigs(grants []KeyRange) (keys []string) {
-	for _, g := range grants {
-		if key, ok := strings.CutPrefix(g.From, survey.ConfigPrefix); ok && g == KeyOnly(g.From) && key != "" {
-			keys = append(keys, key)
-		}
-	}
-	slices.Sort(keys)
-	return slices.Compact(keys)
-}
-
-// Covers reports whether the entries of a service key may be listed, as far as one of the grants says.
-func Covers(grants []KeyRange, key string) bool {
-	return Within(grants, EntriesOf(endpoint.Reader{}, key))
 }
 
 // EntriesInParts lists the entries of a service key that the user may read, in any layout. The error is ErrDenied if the user
@@ -88,7 +71,7 @@ func (s *Store) readable(ctx context.Context, r KeyRange) []KeyRange {
 	if s.User == "" {
 		return nil
 	}
-	grants, err := s.Grants(ctx)
+	grants, err := s.grants(ctx)
 	if err != nil {
 		return nil
 	}

@@ -114,6 +114,8 @@ func TestPage(t *testing.T) {
 	t.Chdir(dir)
 	etcd := etcdtest.Start(t)
 	t.Setenv("ETCDCTL_ENDPOINTS", strings.Join(etcd.Endpoints(), ","))
+	t.Setenv("ETCDCTL_DIAL_TIMEOUT", "1m")
+	t.Setenv("ETCDCTL_COMMAND_TIMEOUT", "1m")
 	put(t, etcd, "healthy")
 	for _, e := range all {
 		if e.state != "" {

@@ -132,7 +132,7 @@ var faults = []fault{
 		func(f *planted) {
 			f.says("acme/quince", "10.1.43.1:9000", `{"grpc_methods":"acme.S1/Get;acme.S2/Get;acme.S3/Get;acme.S4/Get;acme.S5/Get;acme.S6/Get;acme.S7/Get;acme.S8/Get;acme.S9/Get"}`, f.yard.many)
 		}},
-	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within 3s: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000",
+	{"a service whose check hangs", doctor.KindNotServing, `fails gRPC's health check with no answer within ` + hangTime + `: "acme.Rowan"`, "acme/rowan/10.1.44.1:9000",
 		func(f *planted) {
 			f.says("acme/rowan", "10.1.44.1:9000", `{"grpc_methods":"acme.Rowan/Get"}`, f.yard.forgetful)
 		}},
@@ -142,7 +142,7 @@ var faults = []fault{
 		}},
 	{"a web server", doctor.KindNotGRPC, "answers gRPC with HTTP status 404", "acme/fig/10.1.38.1:9000",
 		func(f *planted) { f.instance("acme/fig", "10.1.38.1:9000", f.yard.http2) }},
-	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within 3s", "acme/maple/10.1.40.1:9000",
+	{"a health check that hangs over TLS", doctor.KindNotServing, "10.1.40.1:9000 speaks HTTP/2, but did not answer gRPC's health check within " + hangTime, "acme/maple/10.1.40.1:9000",
 		func(f *planted) { f.instance("acme/maple", "10.1.40.1:9000", f.yard.hanging) }},
 	{"TLS with HTTP/1 alone", doctor.KindNotGRPC, `refuses HTTP/2 over TLS (ALPN h2) for the name "acme.myrtle": tls: no application protocol`, "acme/myrtle/10.1.41.1:9000",
 		func(f *planted) { f.instance("acme/myrtle", "10.1.41.1:9000", f.yard.noHTTP2) }},
@@ -172,24 +172,38 @@ func plantHealthy(f *planted) {
 func TestDoctor_Faults(t *testing.T) {
 	t.Parallel()
 	etcd, y := etcdtest.Start(t), newYard(t)
-	deep := []string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", "3s"}
+	look := func(t *testing.T, namespace, timeout string, faults ...fault) {
+		f := newFleet(t, etcd, y, namespace)
+		plantHealthy(f)
+		for _, tt := range faults {
+			tt.plant(f)
+		}
+		f.finds([]string{"--deep", "--service-cacert", y.caFile, "--probe-timeout", timeout}, faults...)
+	}
+	// What hangs is planted apart, for it alone takes the time that instances have: all others have as much as they need.
+	together := make(map[string][]fault)
 	for n, tt := range faults {
+		timeout := "1m"
+		if strings.Contains(tt.says, "within "+hangTime) {
+			timeout = hangTime
+		}
+		together[timeout] = append(together[timeout], tt)
 		t.Run(tt.name, func(t *testing.T) {
 			night(t)
 			t.Parallel()
-			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
-			plantHealthy(f)
-			tt.plant(f)
-			f.finds(deep, tt)
+			look(t, fmt.Sprintf("fleet%d/", n), timeout, tt)
 		})
 	}
-	f := newFleet(t, etcd, y, "all/")
-	plantHealthy(f)
-	for _, tt := range faults {
-		tt.plant(f)
+	for timeout, all := range together {
+		t.Run("all within "+timeout, func(t *testing.T) {
+			t.Parallel()
+			look(t, "all-"+timeout+"/", timeout, all...)
+		})
 	}
-	f.finds(deep, faults...)
 }
+
+// hangTime is how long what hangs is waited for.
+const hangTime = "3s"
 
 // finds wants each of some faults found once, and nothing else.
 func (f *planted) finds(args []string, faults ...fault) {

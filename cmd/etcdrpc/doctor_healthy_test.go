@@ -148,7 +148,7 @@ func TestDoctor_Healthy(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFleet(t, etcd, y, fmt.Sprintf("fleet%d/", n))
 			tt.plant(f)
-			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else")
+			found, stderr := f.doctor("--deep", "--service-cacert", y.caFile, "--service-authority", "acme/billing=somebody.else", "--probe-timeout", "1m")
 			for _, f := range found.Findings {
 				t.Errorf("invented: %+v", f)
 			}
@@ -257,20 +257,20 @@ func TestDoctor_FaultsByThemselves(t *testing.T) {
 	}{
 		{"no service at the key", []string{"acme/usr", "--no-dial"}, doctor.KindEmpty, "nothing is registered", "acme/usr/", func(f *planted) { f.instance("acme/user", "10.4.1.1:9000") }},
 		{"a live policy for a bad key", []string{"--no-dial"}, doctor.KindBadKey, "white space", "_grpc_config/acme/a b", func(f *planted) { f.policy("acme/a b", "{}") }},
-		{"plaintext beside TLS", []string{"--deep"}, doctor.KindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *planted) {
+		{"plaintext beside TLS", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindTransport, "10.4.2.1:9000 speaks plaintext where 2 of the service speak TLS", "acme/user/10.4.2.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.2.1:9000")
 			f.instance("acme/user", "10.4.2.2:9000")
 			f.instance("acme/user", "10.4.2.3:9000")
 			f.route("10.4.2.1:9000", y.plain)
 		}},
-		{"TLS where the others speak plaintext", []string{"--deep"}, doctor.KindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *planted) {
+		{"TLS where the others speak plaintext", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindTransport, "10.4.3.1:9000 speaks TLS where 2 of the service speak plaintext", "acme/user/10.4.3.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.3.1:9000")
 			f.instance("acme/user", "10.4.3.2:9000")
 			f.instance("acme/user", "10.4.3.3:9000")
 			f.route("10.4.3.2:9000", y.plain)
 			f.route("10.4.3.3:9000", y.plain)
 		}},
-		{"a certificate that has expired, with an authority that is not known", []string{"--deep"}, doctor.KindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *planted) {
+		{"a certificate that has expired, with an authority that is not known", []string{"--deep", "--probe-timeout", "1m"}, doctor.KindCertificate, "expired", "acme/user/10.4.4.1:9000", func(f *planted) {
 			f.instance("acme/user", "10.4.4.1:9000", y.expired)
 		}},
 	} {

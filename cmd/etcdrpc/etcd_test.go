@@ -65,9 +65,10 @@ func renewed(t testing.TB, etcd *etcdtest.Cluster) clientv3.LeaseID {
 	return lease
 }
 
-// at returns a command line that goes to an etcd.
+// at returns a command line that goes to an etcd, which takes its time where machines are busy.
 func at(etcd *etcdtest.Cluster, args ...string) []string {
-	return append(args[:len(args):len(args)], "--endpoints", strings.Join(etcd.Endpoints(), ","))
+	where := []string{args[0], "--endpoints", strings.Join(etcd.Endpoints(), ","), "--dial-timeout", "1m", "--command-timeout", "1m"}
+	return append(where, args[1:]...)
 }
 
 // executed runs a command line of an app and returns what it wrote, and its exit code.

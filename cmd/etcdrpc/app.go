@@ -46,18 +46,22 @@ type action func(ctx context.Context, cmd *cobra.Command, s *store.Store, args [
 // connected makes an action a cobra command's RunE.
 func (a *app) connected(do action) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
-			return err
-		}
-		a.running = true
-		a.settings.warnings = cmd.ErrOrStderr()
-		s, err := a.settings.open(cmd.Context())
+		s, err := a.open(cmd, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
 		defer s.Close()
 		return do(cmd.Context(), cmd, s, args)
 	}
+}
+
+// open connects to etcd once the command line and the environment are understood.
+func (a *app) open(cmd *cobra.Command, warnings io.Writer) (*store.Store, error) {
+	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+		return nil, err
+	}
+	a.running, a.settings.warnings = true, warnings
+	return a.settings.open(cmd.Context())
 }
 
 // keyArgs accepts a service key, and n more arguments.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -76,13 +75,10 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 // forCompletion runs something on etcd while a shell waits.
 func (a *app) forCompletion(cmd *cobra.Command, do func(*store.Store) error) {
 	a.settings.noPrompt = true
-	err := fromEnvironment(cmd.Flags(), os.LookupEnv)
+	s, err := a.open(cmd, nil)
 	if err == nil {
-		var s *store.Store
-		if s, err = a.settings.open(cmd.Context()); err == nil {
-			defer s.Close()
-			err = do(s)
-		}
+		defer s.Close()
+		err = do(s)
 	}
 	if err != nil {
 		cobra.CompDebugln(printable.Short(err.Error(), output.MaxText), false)

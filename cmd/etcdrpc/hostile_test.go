@@ -118,6 +118,17 @@ func checkLineCount(t *testing.T, what, text string, want int) {
 	}
 }
 
+// checkLines fails for each line that is none of those that a command writes.
+func checkLines(t *testing.T, what, text, pattern string) {
+	t.Helper()
+	own := regexp.MustCompile(`^(` + pattern + `)$`)
+	for line := range strings.SplitSeq(strings.TrimSpace(text), "\n") {
+		if !own.MatchString(line) {
+			t.Errorf("%s: a line of another: %.100q", what, line)
+		}
+	}
+}
+
 // readJSON checks that a command's JSON shows what it says, on as many lines as it has to have, and reads it.
 func readJSON(t *testing.T, what, text string, into any) {
 	t.Helper()
@@ -195,12 +206,7 @@ func TestS12_Commands(t *testing.T) {
 			}
 			text(lines, args...)
 			out, _ := run(args...)
-			line := regexp.MustCompile(`^(|  (at|do)  .*|\d+ things are wrong with .*|(` + strings.Join(doctor.KindNames(), "|") + `): .*)$`)
-			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
-				if !line.MatchString(l) {
-					t.Errorf("%q: a line of its own: %.100q", args, l)
-				}
-			}
+			checkLines(t, fmt.Sprintf("%q", args), out, `|  (at|do)  .*|\d+ things are wrong with .*|(`+strings.Join(doctor.KindNames(), "|")+`): .*`)
 		}
 	})
 	t.Run("adopt", func(t *testing.T) {
@@ -218,12 +224,7 @@ func TestS12_Commands(t *testing.T) {
 			}
 			text(-1, "adopt", prefix)
 			out, _ := run("adopt", prefix)
-			line := regexp.MustCompile(`^(|  (at|do)  .*|  option .*|    .*|  \};|[a-z-]+: .*|.*; clients read \d+ of .*|There (is|are) .*)$`)
-			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
-				if !line.MatchString(l) {
-					t.Errorf("adopt of %q: a line of its own: %.100q", prefix, l)
-				}
-			}
+			checkLines(t, fmt.Sprintf("adopt of %q", prefix), out, `|  (at|do)  .*|  option .*|    .*|  \};|[a-z-]+: .*|.*; clients read \d+ of .*|There (is|are) .*`)
 		}
 	})
 	t.Run("policy", func(t *testing.T) {
@@ -290,11 +291,7 @@ func TestS12_Commands(t *testing.T) {
 			what := fmt.Sprintf("completion of %q", args)
 			checkShown(t, what, out)
 			checkShown(t, what, errs)
-			for word := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
-				if !regexp.MustCompile(`^[\w/.:@%+=,-]+$`).MatchString(word) {
-					t.Errorf("%s: offers %q", what, word)
-				}
-			}
+			checkLines(t, what, out, `[\w/.:@%+=,-]+`)
 			if args[0] == "ls" && !slices.Contains(strings.Split(out, "\n"), hostileKey) {
 				t.Errorf("%s: %q is not offered", what, hostileKey)
 			}
@@ -324,12 +321,7 @@ func TestS12_Commands(t *testing.T) {
 			checkShown(t, "watch -o "+format, out)
 			entries++
 			checkLineCount(t, "watch -o "+format, strings.ReplaceAll(out, strings.Repeat(`x\n`, 1000), ""), entries)
-			line := regexp.MustCompile(`^(\d\d:\d\d:\d\d\.\d{3} [+~-] .*|\{"time":.*\})$`)
-			for l := range strings.SplitSeq(strings.TrimSpace(out), "\n") {
-				if !line.MatchString(l) {
-					t.Errorf("watch: a line of its own: %.100q", l)
-				}
-			}
+			checkLines(t, "watch", out, `\d\d:\d\d:\d\d\.\d{3} [+~-] .*|\{"time":.*\}`)
 		}
 	})
 	t.Run("screen", func(t *testing.T) {

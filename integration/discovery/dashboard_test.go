@@ -3,7 +3,6 @@ package discovery
 import (
 	"cmp"
 	"encoding/json"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,10 +16,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	otelprom "go.opentelemetry.io/otel/exporters/prometheus"
-	"go.opentelemetry.io/otel/sdk/metric"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
@@ -35,21 +32,13 @@ type exposed map[string]map[string][]string
 // expose has a registry follow a key and register an entry, and returns what Prometheus would read.
 func expose(t *testing.T) exposed {
 	t.Helper()
-	etcd := etcdtest.Start(t)
 	gatherer := prometheus.NewRegistry()
 	exporter, err := otelprom.New(otelprom.WithRegisterer(gatherer))
 	must(t, err)
-	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)),
-		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(exporter))))
-	t.Cleanup(func() {
-		if err := registry.Close(kit.Bounded(t, soon)); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"}); err != nil {
-		t.Fatal(err)
-	}
-	follow(t, registry, "acme/user")
+	w := newWorld(t, nil, metered(exporter))
+	_, err = w.registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	must(t, err)
+	dial(t, w.registry, greeterAt("acme/user")).Connect()
 	kit.Eventually(t, soon, "the endpoints are known", func() bool { return len(gather(t, gatherer)["etcdrpc_endpoint_count"]) > 0 })
 	return gather(t, gatherer)
 }

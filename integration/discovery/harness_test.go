@@ -1,6 +1,6 @@
 // Package discovery tests callers against real etcd: every row of the fault list that is about discovering and resolving,
-// by name; where calls go (traffic_*, methods); what a registry tells of itself (observability, causes, dashboard,
-// metrics, hostile); and what docs/security.md says of each role (security_*).
+// by name; where calls go (traffic); what a registry tells of itself (observability, causes, dashboard, metrics, hostile);
+// and what docs/security.md says of each role (security_*).
 package discovery
 
 import (
@@ -9,15 +9,14 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -26,10 +25,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-const key = "helloworld/greeter"
+const (
+	key       = "helloworld/greeter"
+	configKey = "_grpc_config/" + key
+)
 
-// soon bounds what is to happen at once: generous, for machines that are busy.
-const soon = 30 * time.Second
+func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // world is one etcd, one registry on it, and servers that are registered by hand.
 type world struct {
@@ -49,8 +57,6 @@ func newWorld(t *testing.T, cluster []etcdtest.Option, opts ...runtime.Option) *
 	return w
 }
 
-func TestMain(m *testing.M) { os.Exit(leak.Main(m)) }
-
 // newRegistry returns a registry that is closed with the test, which then has no goroutine of it left.
 func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
 	w.t.Helper()
@@ -66,25 +72,46 @@ func (w *world) newRegistry(client *clientv3.Client, opts ...runtime.Option) *ru
 	return registry
 }
 
+// greeterAt returns the description of the greeter under a key.
+func greeterAt(key string) *runtime.ServiceDesc {
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.Key = key
+	return &desc
+}
+
+var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
+
 // conn returns a connection to the service.
 func (w *world) conn(opts ...grpc.DialOption) *grpc.ClientConn {
 	w.t.Helper()
-	desc := basic.Greeter_EtcdServiceDesc
-	conn, err := w.registry.NewClient(&desc, append(plaintext(), opts...)...)
-	must(w.t, err)
+	return dial(w.t, w.registry, greeterAt(key), opts...)
+}
+
+// dial returns a connection in plaintext, unless the options say otherwise.
+func dial(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDesc, opts ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := registry.NewClient(desc, append([]grpc.DialOption{insecurely}, opts...)...)
+	must(t, err)
 	return conn
 }
 
-func plaintext() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}
-}
-
-// put writes a value under the service's key, around what is tested.
+// put writes to etcd, around what is tested.
 func (w *world) put(k, v string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...); err != nil {
-		w.t.Fatal(err)
+	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), k, v, opts...)
+	must(w.t, err)
+}
+
+// get reads from etcd, around what is tested; nil for nothing.
+func (w *world) get(k string) *string {
+	w.t.Helper()
+	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), k)
+	must(w.t, err)
+	if len(resp.Kvs) == 0 {
+		return nil
 	}
+	value := string(resp.Kvs[0].Value)
+	return &value
 }
 
 func (w *world) grant() clientv3.LeaseID {
@@ -94,37 +121,45 @@ func (w *world) grant() clientv3.LeaseID {
 	return lease.ID
 }
 
-func (w *world) delete(k string) {
+func (w *world) delete(k string, opts ...clientv3.OpOption) {
 	w.t.Helper()
-	if _, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k); err != nil {
-		w.t.Fatal(err)
+	_, err := w.etcd.Admin().Delete(kit.Bounded(w.t, soon), k, opts...)
+	must(w.t, err)
+}
+
+// commit carries operations out in transactions of a hundred.
+func (w *world) commit(ops []clientv3.Op) {
+	w.t.Helper()
+	for len(ops) > 0 {
+		n := min(len(ops), 100)
+		_, err := w.etcd.Admin().Txn(kit.Bounded(w.t, soon)).Then(ops[:n]...).Commit()
+		must(w.t, err)
+		ops = ops[n:]
 	}
 }
 
-// fill puts n endpoints of a version, in transactions.
-func (w *world) fill(n, version int) {
-	w.t.Helper()
-	for from := 0; from < n; from += 100 {
-		var ops []clientv3.Op
-		for i := from; i < from+100; i++ {
-			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/i%05d", key, i),
-				fmt.Sprintf(`{"Addr":"10.%d.%d.%d:9000","Metadata":{"version":"%d"}}`, version, i/250, i%250, version)))
-		}
-		if _, err := w.etcd.Admin().Txn(kit.Bounded(w.t, soon)).Then(ops...).Commit(); err != nil {
-			w.t.Fatal(err)
+// status is of the service's key, once it is followed.
+func (w *world) status() runtime.KeyStatus {
+	for _, s := range w.registry.Status().Keys {
+		if s.Key == key {
+			return s
 		}
 	}
+	return runtime.KeyStatus{}
 }
 
 // watch yields the sets of a key, as Registry.Watch does.
 func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
 	w.t.Helper()
+	return w.watchAs(w.registry, key, layouts...)
+}
+
+func (w *world) watchAs(registry *runtime.Registry, key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
 	ctx, cancel := context.WithCancel(context.Background())
 	sets := make(chan []runtime.Endpoint)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for set, err := range w.registry.Watch(ctx, key, layouts...) {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for set, err := range registry.Watch(ctx, key, layouts...) {
 			if err != nil {
 				w.t.Logf("watch %s: %v", key, err)
 				continue
@@ -135,45 +170,44 @@ func (w *world) watch(key string, layouts ...runtime.Layout) <-chan []runtime.En
 				return
 			}
 		}
-	}()
-	w.t.Cleanup(func() { cancel(); <-done })
+	})
+	w.t.Cleanup(func() { cancel(); watching.Wait() })
 	return sets
 }
 
 // server is a greeter that answers with its name.
 type server struct {
 	basic.UnimplementedGreeterServer
-	name      string
-	addr      string
-	made      atomic.Int64  // connections to it
-	authority atomic.Value  // of the last call
-	holding   chan struct{} // a call with "hold" came in
-	release   chan struct{} // it may go on
-	stop      func()
+	name    string
+	addr    string
+	do      func(context.Context) error // before it answers; nil: nothing
+	made    atomic.Int64                // connections to it
+	headers atomic.Value                // metadata.MD of the last call
+	stop    func()
 }
 
 func (s *server) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	if values := md.Get(":authority"); len(values) > 0 {
-		s.authority.Store(values[0])
-	}
-	if len(md.Get("block")) > 0 {
-		<-ctx.Done()
-		return nil, status.FromContextError(ctx.Err()).Err()
-	}
-	if len(md.Get("hold")) > 0 {
-		close(s.holding)
-		<-s.release
+	s.headers.Store(md)
+	if s.do != nil {
+		if err := s.do(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return &basic.HelloReply{Message: s.name}, nil
 }
 
 // serve starts a server that is registered nowhere.
-func (w *world) serve(name string) *server {
+func (w *world) serve(name string, opts ...grpc.ServerOption) *server {
+	w.t.Helper()
+	return w.start(&server{name: name}, opts...)
+}
+
+func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)
-	s := &server{name: name, addr: lis.Addr().String(), holding: make(chan struct{}), release: make(chan struct{})}
-	g := grpc.NewServer()
+	s.addr = lis.Addr().String()
+	g := grpc.NewServer(opts...)
 	basic.RegisterGreeterServer(g, s)
 	s.stop = kit.Serve(w.t, g, counting{lis, &s.made})
 	return s
@@ -184,6 +218,39 @@ func (w *world) register(s *server) *server {
 	w.t.Helper()
 	w.put(key+"/"+s.name, fmt.Sprintf(`{"Op":0,"Addr":%q}`, s.addr))
 	return s
+}
+
+// registerAll starts and registers servers.
+func (w *world) registerAll(names ...string) {
+	w.t.Helper()
+	for _, name := range names {
+		w.register(w.serve(name))
+	}
+}
+
+// calling starts and registers servers, and returns a connection whose calls reach all of them.
+func (w *world) calling(names ...string) *grpc.ClientConn {
+	w.t.Helper()
+	w.registerAll(names...)
+	conn := w.conn()
+	reached(w.t, conn, soon, names...)
+	return conn
+}
+
+// tag puts a server's endpoint with metadata.
+func (w *world) tag(s *server, metadata string) {
+	w.t.Helper()
+	w.put(key+"/"+s.name, fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, s.addr, metadata))
+}
+
+// live puts a live service config and waits until it is in force, which takes up to a second after the one before.
+func (w *world) live(config string) {
+	w.t.Helper()
+	before := w.status().ServiceConfig
+	must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), key, config))
+	kit.Eventually(w.t, soon, fmt.Sprintf("the live config %s is in force", config), func() bool {
+		return w.status().ServiceConfig != before
+	})
 }
 
 // rerun runs the test again in a process of its own, with more in its environment.

@@ -8,25 +8,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"testing"
 	"unicode"
 	"unicode/utf8"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health/grpc_health_v1"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage"
 )
 
 // hostile are texts that would do harm where they are shown as they are.
@@ -44,9 +33,23 @@ var hostile = []string{
 
 type object = map[string]any
 
-// fillHostile writes what somebody may write who may write the keys of a service and its live config.
-func fillHostile(t *testing.T, client *clientv3.Client, key string) {
-	t.Helper()
+// putJSON writes a text as it is, and anything else as JSON that is not escaped for HTML.
+func (w *world) putJSON(etcdKey string, value any) {
+	w.t.Helper()
+	if text, ok := value.(string); ok {
+		w.put(etcdKey, text)
+		return
+	}
+	var out bytes.Buffer
+	encoder := json.NewEncoder(&out)
+	encoder.SetEscapeHTML(false)
+	must(w.t, encoder.Encode(value))
+	w.put(etcdKey, out.String())
+}
+
+// fillHostile writes what somebody may write who may write the keys of a service.
+func (w *world) fillHostile() {
+	w.t.Helper()
 	for i, text := range hostile {
 		addr := fmt.Sprintf("127.0.0.1:%d", i+1)
 		tags := object{"version": text, "zone": text, "weight": text, text: text}
@@ -56,28 +59,13 @@ func fillHostile(t *testing.T, client *clientv3.Client, key string) {
 			"address": object{"Addr": text}, "op": object{"Op": text, "Addr": addr}, "kind": object{"Addr": object{text: text}},
 			"network": object{"network": text, "address": addr}, "endpoints": object{"endpoints": []string{"grpc://" + text}},
 		} {
-			put(t, client, key+"/"+layout+text, value)
+			w.putJSON(key+"/"+layout+text, value)
 		}
 	}
 }
 
-func put(t *testing.T, client *clientv3.Client, key string, value any) {
-	t.Helper()
-	text, ok := value.(string)
-	if !ok {
-		var out bytes.Buffer
-		encoder := json.NewEncoder(&out)
-		encoder.SetEscapeHTML(false)
-		must(t, encoder.Encode(value))
-		text = out.String()
-	}
-	if _, err := client.Put(kit.Bounded(t, soon), key, text); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// checkText fails if a text of one line would do harm where it is shown, or is long.
-func checkText(t *testing.T, what, text string, longest int) {
+// harmless fails if a text of one line would do harm where it is shown, or is long.
+func harmless(t *testing.T, what, text string, longest int) {
 	t.Helper()
 	if i := strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }); i >= 0 {
 		t.Errorf("%s shows %.80q", what, text[i:])
@@ -88,6 +76,15 @@ func checkText(t *testing.T, what, text string, longest int) {
 	if len(text) > longest {
 		t.Errorf("%s has %d bytes: %.80s", what, len(text), text)
 	}
+}
+
+func harmlessError(t *testing.T, what string, err error) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("%s: no error", what)
+		return
+	}
+	harmless(t, what, err.Error(), 4<<10)
 }
 
 // naive is a handler that escapes nothing.
@@ -105,153 +102,109 @@ func (n naive) Handle(_ context.Context, r slog.Record) error {
 }
 
 // TestS12_Registry follows a service whose keys and live configs are hostile, and reads all that a registry shows
-// of it: the log through three handlers, the status page, and the errors that callers get.
+// of it: the log, the status page, and the errors that callers get. Another service is called meanwhile.
 func TestS12_Registry(t *testing.T) {
 	leak.Beside(t)
-	leak.Check(t)
-	etcd := etcdtest.Start(t)
-	const key = "acme/user"
-	fillHostile(t, etcd.Admin(), key)
-	logs := map[string]*lines{"text": {}, "JSON": {}, "naive": {}}
-	handlers := map[string]slog.Handler{
-		"text": slog.NewTextHandler(logs["text"], nil), "JSON": slog.NewJSONHandler(logs["JSON"], nil),
-		"naive": naive{slog.NewTextHandler(logs["naive"], nil), logs["naive"]},
+	w := newWorld(t, nil)
+	w.fillHostile()
+	w.registry = w.newRegistry(w.client, runtime.WithLogger(slog.New(naive{slog.NewTextHandler(w.logs, nil), w.logs})))
+	conn := w.conn()
+	w.put("acme/other/a", w.serve("other").addr)
+	other := dial(t, w.registry, greeterAt("acme/other"))
+	calls := func() {
+		t.Helper()
+		_, err := within(conn, soon)
+		harmlessError(t, "a call", err)
+		reached(t, other, soon, "other")
 	}
-	all := slog.NewMultiHandler(slices.Collect(maps.Values(handlers))...)
-	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(all)))
-	defer registry.Close(context.Background())
-	readHostile(t, registry, etcd.Admin(), key)
-	for name := range handlers {
-		kit.Eventually(t, soon, "the log has the malformed values", func() bool { return strings.Contains(logs[name].String(), "malformed value in etcd skipped") })
-		checkLog(t, name, logs[name].String())
-	}
-}
-
-func checkLog(t *testing.T, name, text string) {
-	t.Helper()
-	starts := map[string]string{"text": "time=", "JSON": `{"time":`, "naive": ""}
-	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
-		checkText(t, "the log", line, 4<<10)
-		if !strings.HasPrefix(line, starts[name]) || name == "naive" && !strings.HasPrefix(line, "WARN ") && !strings.HasPrefix(line, "INFO ") {
-			t.Errorf("the log has a line of its own: %.80q", line)
-		}
-		if name == "JSON" && !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %.80q", line)
-		}
-	}
-}
-
-// readHostile reads what a registry shows.
-func readHostile(t *testing.T, registry *runtime.Registry, admin *clientv3.Client, key string) {
-	t.Helper()
-	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	checkError(t, "a call", check(kit.Bounded(t, soon), conn))
-	kit.Eventually(t, soon, "the endpoints are known", func() bool { return registry.Status().Keys[0].Known })
+	calls()
+	kit.Eventually(t, soon, "the endpoints are known", func() bool { return w.status().Known })
 	read := hostile
 	if testing.Short() {
 		read = hostile[:2] // a second for each live config
 	}
 	for i, evil := range read {
 		for _, layout := range []string{"json", "plain", "op"} {
-			checkError(t, "a call to an instance", check(runtime.WithTarget(kit.Bounded(t, soon), layout+evil), conn))
+			_, err := call(runtime.WithTarget(kit.Bounded(t, soon), layout+evil), conn)
+			harmlessError(t, "a call to an instance", err)
 		}
-		readConfigs(t, registry, admin, key, i, evil)
-		checkError(t, "a call", check(kit.Bounded(t, soon), conn))
-		if i == 0 {
-			checkPage(t, registry)
+		w.readConfigs(i, evil)
+		calls()
+	}
+	w.readPage()
+	w.readErrors()
+	for line := range strings.SplitSeq(strings.TrimSuffix(strings.Join(w.logs.Lines(), ""), "\n"), "\n") {
+		harmless(t, "the log", line, 4<<10)
+		if !strings.HasPrefix(line, "WARN ") && !strings.HasPrefix(line, "INFO ") {
+			t.Errorf("the log has a line of its own: %.80q", line)
 		}
 	}
-	checkPage(t, registry)
-	readErrors(t, registry, key)
-	readEach(t, registry, key)
-}
-
-func check(ctx context.Context, conn grpc.ClientConnInterface) error {
-	_, err := grpc_health_v1.NewHealthClient(conn).Check(ctx, &grpc_health_v1.HealthCheckRequest{})
-	return err
+	if w.logs.Count("malformed value in etcd skipped") == 0 {
+		t.Error("the log does not have the malformed values")
+	}
 }
 
 // readConfigs puts a live config that holds a hostile text, the nth of some, and reads why it is not in force. The last
 // one is good. Each takes a second, for a registry reads no more than one.
-func readConfigs(t *testing.T, registry *runtime.Registry, admin *clientv3.Client, key string, n int, evil string) {
-	t.Helper()
-	status := func() runtime.KeyStatus { return registry.Status().Keys[0] }
+func (w *world) readConfigs(n int, evil string) {
+	w.t.Helper()
 	bad := []any{
 		evil, object{evil: evil}, object{"loadBalancingConfig": []object{{evil: object{}}}}, object{"loadBalancingConfig": evil},
 		object{"methodConfig": []object{{"name": []object{{"service": evil}, {"service": evil}}}}},
 		object{"methodConfig": []object{{"name": []object{{}}, "timeout": evil}}},
 	}
-	put(t, admin, "_grpc_config/"+key, bad[n%len(bad)])
-	kit.Eventually(t, soon, "the bad live config is seen", func() bool { return status().ConfigErr != nil })
-	checkError(t, "Status", status().ConfigErr)
-	checkPage(t, registry)
+	w.putJSON(configKey, bad[n%len(bad)])
+	kit.Eventually(w.t, soon, "the bad live config is seen", func() bool { return w.status().ConfigErr != nil })
+	harmlessError(w.t, "Status", w.status().ConfigErr)
+	w.readPage()
 	evil = evil[:min(len(evil), 10_000)] // more would not be accepted
-	put(t, admin, "_grpc_config/"+key, object{"loadBalancingConfig": []object{{"etcd": object{
+	w.putJSON(configKey, object{"loadBalancingConfig": []object{{"etcd": object{
 		"drain": []string{"json" + evil, evil}, "split": []object{{"match": object{"version": evil}, "weight": 1}, {"match": object{"version": evil, "zone": evil}, "weight": 1}},
 		"childPolicy": []object{{"round_robin": object{}}}}}}})
-	kit.Eventually(t, soon, "the good live config is seen", func() bool { return status().ConfigErr == nil })
+	kit.Eventually(w.t, soon, "the good live config is seen", func() bool { return w.status().ConfigErr == nil })
 }
 
-// readErrors reads the errors about names that a caller may have from etcd.
-func readErrors(t *testing.T, registry *runtime.Registry, key string) {
-	t.Helper()
+// readErrors reads the errors about names that a caller may have from etcd, and those of calls to each instance.
+func (w *world) readErrors() {
+	w.t.Helper()
+	ctx := kit.Bounded(w.t, 4*soon)
 	for _, evil := range hostile {
 		if strings.HasPrefix(evil, "<script>") || len(evil) > 1000 {
 			continue // an odd name, but one that shows; and what a caller gives is not cut
 		}
-		_, err := registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
-		checkError(t, "Register", err)
-		_, err = registry.Register(kit.Bounded(t, soon), "acme/"+evil, runtime.Endpoint{Addr: "127.0.0.1:1"})
-		checkError(t, "Register", err)
-		_, err = registry.Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: evil})
-		checkError(t, "Register", err)
-		checkError(t, "Remove", registry.Remove(kit.Bounded(t, soon), key, "nobody"+evil))
-		for _, err := range registry.Watch(kit.Bounded(t, soon), "acme/"+evil) {
-			checkError(t, "Watch", err)
+		_, err := w.registry.Register(ctx, key, runtime.Endpoint{Instance: evil, Addr: "127.0.0.1:1"})
+		harmlessError(w.t, "Register", err)
+		_, err = w.registry.Register(ctx, "acme/"+evil, runtime.Endpoint{Addr: "127.0.0.1:1"})
+		harmlessError(w.t, "Register", err)
+		_, err = w.registry.Register(ctx, key, runtime.Endpoint{Addr: evil})
+		harmlessError(w.t, "Register", err)
+		harmlessError(w.t, "Remove", w.registry.Remove(ctx, key, "nobody"+evil))
+		for _, err := range w.registry.Watch(ctx, "acme/"+evil) {
+			harmlessError(w.t, "Watch", err)
 			break
 		}
 	}
-}
-
-// readEach reads the errors of calls to each instance.
-func readEach(t *testing.T, registry *runtime.Registry, key string) {
-	t.Helper()
-	instances, err := registry.NewInstances(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	defer instances.Close()
-	same := func(c grpc.ClientConnInterface) grpc.ClientConnInterface { return c }
-	err = runtime.Each(kit.Bounded(t, soon), instances, same, func(ctx context.Context, _ runtime.Endpoint, c grpc.ClientConnInterface) error { return check(ctx, c) })
+	_, err := ask(ctx, w.instances())
 	var all interface{ Unwrap() []error }
 	if !errors.As(err, &all) {
-		t.Fatalf("Each: %v", err)
+		w.t.Fatalf("Each: %v", err)
 	}
 	for _, err := range all.Unwrap() {
-		checkError(t, "Each", err)
+		harmlessError(w.t, "Each", err)
 	}
 }
 
-func checkError(t *testing.T, what string, err error) {
-	t.Helper()
-	if err == nil {
-		t.Errorf("%s: no error", what)
-		return
-	}
-	checkText(t, what, err.Error(), 4<<10)
-}
-
-func checkPage(t *testing.T, registry *runtime.Registry) {
-	t.Helper()
+func (w *world) readPage() {
+	w.t.Helper()
 	for _, format := range []string{"html", "json"} {
-		w := httptest.NewRecorder()
-		statuspage.Handler(registry).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/?format="+format, nil))
-		if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "etcdctl del") {
-			t.Errorf("the page as %s: %d, %.100s", format, w.Code, w.Body)
+		text := page(w.t, w.registry, format)
+		if !strings.Contains(text, "etcdctl del") {
+			w.t.Errorf("the page as %s: %.100s", format, text)
 		}
-		for line := range strings.SplitSeq(w.Body.String(), "\n") {
-			checkText(t, "the page as "+format, line, 1<<20)
+		for line := range strings.SplitSeq(text, "\n") {
+			harmless(w.t, "the page as "+format, line, 1<<20)
 			if strings.HasPrefix(strings.TrimSpace(line), "FIX:") || strings.Contains(line, "<script") {
-				t.Errorf("the page as %s has the line %.80q", format, line)
+				w.t.Errorf("the page as %s has the line %.80q", format, line)
 			}
 		}
 	}

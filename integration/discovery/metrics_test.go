@@ -2,7 +2,6 @@ package discovery
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -11,13 +10,75 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
+
+// metered has a registry's metrics read by a reader.
+func metered(reader metric.Reader) runtime.Option {
+	return runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader)))
+}
+
+// collect returns what a reader collects of a registry.
+func collect(t *testing.T, reader *metric.ManualReader) (all []metricdata.Metrics) {
+	t.Helper()
+	var collected metricdata.ResourceMetrics
+	must(t, reader.Collect(kit.Bounded(t, soon), &collected))
+	for _, scope := range collected.ScopeMetrics {
+		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
+			t.Errorf("the scope is %+v, want one with a version", scope.Scope)
+		}
+		all = append(all, scope.Metrics...)
+	}
+	return all
+}
+
+// point is one of a metric's.
+type point struct {
+	attrs attribute.Set
+	value float64
+}
+
+func pointsOf(data metricdata.Aggregation) (kind string, all []point) {
+	switch data := data.(type) {
+	case metricdata.Sum[int64]:
+		kind = "updowncounter"
+		if data.IsMonotonic {
+			kind = "counter"
+		}
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, float64(p.Value)})
+		}
+	case metricdata.Gauge[float64]:
+		kind = "gauge"
+		for _, p := range data.DataPoints {
+			all = append(all, point{p.Attributes, p.Value})
+		}
+	default:
+		kind = fmt.Sprintf("%T", data)
+	}
+	return kind, all
+}
+
+// value reads the sum of a metric's points that have the attributes.
+func value(t *testing.T, reader *metric.ManualReader, name string, want ...attribute.KeyValue) (sum float64, points int) {
+	t.Helper()
+	for _, m := range collect(t, reader) {
+		if m.Name != name {
+			continue
+		}
+		_, all := pointsOf(m.Data)
+		for _, p := range all {
+			lacks := func(kv attribute.KeyValue) bool { got, ok := p.attrs.Value(kv.Key); return !ok || got != kv.Value }
+			if !slices.ContainsFunc(want, lacks) {
+				sum += p.value
+				points++
+			}
+		}
+	}
+	return sum, points
+}
 
 // pinned are all metrics: dashboards and alerts of users are made of these words.
 var pinned = []string{
@@ -32,11 +93,8 @@ var pinned = []string{
 
 // TestMetricNames pins the name, kind, unit and attributes of every metric. The docs have each.
 func TestMetricNames(t *testing.T) {
-	etcd := etcdtest.Start(t)
 	reader := metric.NewManualReader()
-	registry := runtime.NewRegistry(etcd.Client(t), runtime.WithLogger(slog.New(slog.DiscardHandler)),
-		runtime.WithMeterProvider(metric.NewMeterProvider(metric.WithReader(reader))))
-	defer registry.Close(kit.Bounded(t, soon))
+	w := newWorld(t, nil, metered(reader))
 	if got := described(t, reader); len(got) != 4 {
 		t.Errorf("before anything is used %d counters are reported, want 4:\n%s", len(got), strings.Join(got, "\n"))
 	}
@@ -45,7 +103,7 @@ func TestMetricNames(t *testing.T) {
 			t.Errorf("docs/observability.md does not have the metric %s", name)
 		}
 	}
-	follow(t, registry, "acme/user")
+	dial(t, w.registry, greeterAt("acme/user")).Connect()
 	kit.Eventually(t, soon, "the key is followed", func() bool {
 		n, _ := value(t, reader, "etcdrpc.discovery.status", attribute.String("etcdrpc.discovery.state", "following"))
 		return n == 1
@@ -55,65 +113,77 @@ func TestMetricNames(t *testing.T) {
 	}
 }
 
-// follow has a registry follow a key until it is closed.
-func follow(t *testing.T, registry *runtime.Registry, key string) {
-	t.Helper()
-	conn, err := registry.NewClient(&runtime.ServiceDesc{Name: "acme.User", Key: key}, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	conn.Connect()
-}
-
 // described returns what a reader collects, as pinned has it.
 func described(t *testing.T, reader *metric.ManualReader) (all []string) {
 	t.Helper()
-	var collected metricdata.ResourceMetrics
-	must(t, reader.Collect(kit.Bounded(t, soon), &collected))
-	for _, scope := range collected.ScopeMetrics {
-		if scope.Scope.Name != "github.com/etcdrpc/protoc-gen-go-etcd/runtime" || scope.Scope.Version == "" {
-			t.Errorf("the scope is %+v, want one with a version", scope.Scope)
+	for _, m := range collect(t, reader) {
+		if m.Description == "" {
+			t.Errorf("%s has no description", m.Name)
 		}
-		for _, m := range scope.Metrics {
-			kind, attrs := kindOf(m.Data)
-			if m.Description == "" {
-				t.Errorf("%s has no description", m.Name)
+		kind, points := pointsOf(m.Data)
+		values := make(map[string][]string)
+		for _, p := range points {
+			for _, kv := range p.attrs.ToSlice() {
+				values[string(kv.Key)] = append(values[string(kv.Key)], kv.Value.String())
 			}
-			all = append(all, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", m.Name, kind, m.Unit, attrs)))
 		}
+		line := []string{m.Name, kind, m.Unit}
+		for _, name := range slices.Sorted(maps.Keys(values)) {
+			slices.Sort(values[name])
+			line = append(line, name+"="+strings.Join(slices.Compact(values[name]), "|"))
+		}
+		all = append(all, strings.Join(line, " "))
 	}
 	slices.Sort(all)
 	return all
 }
 
-// kindOf returns the kind of a metric, and its attributes with their values.
-func kindOf(data metricdata.Aggregation) (kind, attrs string) {
-	values := make(map[string][]string)
-	add := func(set attribute.Set) {
-		for _, kv := range set.ToSlice() {
-			name := string(kv.Key)
-			values[name] = append(values[name], kv.Value.String())
-		}
+// TestMetrics follows and registers a service in a namespace, which is part of its key's name.
+func TestMetrics(t *testing.T) {
+	reader := metric.NewManualReader()
+	w := newWorld(t, nil, metered(reader), runtime.WithNamespace("prod/"))
+	is := func(name string, want float64, attrs ...attribute.KeyValue) {
+		t.Helper()
+		kit.Eventually(t, soon, name, func() bool { got, _ := value(t, reader, name, attrs...); return got == want })
 	}
-	switch data := data.(type) {
-	case metricdata.Sum[int64]:
-		kind = "updowncounter"
-		if data.IsMonotonic {
-			kind = "counter"
-		}
-		for _, p := range data.DataPoints {
-			add(p.Attributes)
-		}
-	case metricdata.Gauge[float64]:
-		kind = "gauge"
-		for _, p := range data.DataPoints {
-			add(p.Attributes)
-		}
-	default:
-		return fmt.Sprintf("%T", data), ""
+	state := func(s runtime.State) attribute.KeyValue {
+		return attribute.String("etcdrpc.registration.state", s.String())
 	}
-	var named []string
-	for _, name := range slices.Sorted(maps.Keys(values)) {
-		slices.Sort(values[name])
-		named = append(named, name+"="+strings.Join(slices.Compact(values[name]), "|"))
+
+	registration, err := w.registry.Register(kit.Bounded(t, soon), "acme/user", runtime.Endpoint{Addr: "10.0.0.1:1"})
+	must(t, err)
+	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
+	w.delete("prod/acme/user/10.0.0.1:1")
+	is("etcdrpc.registration.restorations", 1)
+	is("etcdrpc.registration.count", 1, state(runtime.StateRegistered))
+	is("etcdrpc.registration.count", 0, state(runtime.StateLost))
+	must(t, registration.Pause(kit.Bounded(t, soon)))
+	is("etcdrpc.registration.count", 1, state(runtime.StatePaused))
+	must(t, registration.Resume(kit.Bounded(t, soon)))
+
+	dial(t, w.registry, greeterAt("acme/user")).Connect()
+	key := attribute.String("etcdrpc.key", "prod/acme/user")
+	is("etcdrpc.endpoint.count", 1, key, attribute.String("etcdrpc.endpoint.state", "listed"))
+	is("etcdrpc.discovery.status", 1, key, attribute.String("etcdrpc.discovery.state", "following"))
+	is("etcdrpc.discovery.status", 0, key, attribute.String("etcdrpc.discovery.state", "stale"))
+	if age, points := value(t, reader, "etcdrpc.endpoint.age", key); points != 1 || age < 0 || age > soon.Seconds() {
+		t.Errorf("age %v of %d points", age, points)
 	}
-	return kind, strings.Join(named, " ")
+	w.put("prod/acme/user/bad", "{")
+	is("etcdrpc.discovery.malformed_values", 1, attribute.String("etcdrpc.range", "endpoints"))
+
+	w.etcd.Cut()
+	w.put("x", "y")
+	_, err = w.etcd.Compact(kit.Bounded(t, soon))
+	must(t, err)
+	w.etcd.Restore()
+	kit.Eventually(t, soon, "a relist for compaction", func() bool {
+		n, _ := value(t, reader, "etcdrpc.discovery.relists", attribute.String("error.type", "compacted"))
+		return n > 0
+	})
+	must(t, w.registry.Close(kit.Bounded(t, soon)))
+	if n, points := value(t, reader, "etcdrpc.endpoint.count"); points > 0 {
+		t.Errorf("a closed registry still reports %v endpoints", n)
+	}
+	is("etcdrpc.registration.count", 0)
 }

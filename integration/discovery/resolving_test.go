@@ -2,8 +2,13 @@ package discovery
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,11 +22,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
@@ -41,6 +44,10 @@ func TestR1_EtcdDownWhenBuilt(t *testing.T) {
 	report.Took(t, "R1", "a call with a deadline of 1 s ended after", time.Since(start))
 	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "etcd") || !strings.Contains(err.Error(), key) {
 		t.Errorf("call: %v, want DeadlineExceeded, naming etcd and %q", err, key)
+	}
+	all, err := w.instances().All(kit.Bounded(t, time.Second))
+	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), key) {
+		t.Errorf("All = %v, %v, want DeadlineExceeded, naming %q", all, err, key)
 	}
 	w.etcd.Restore()
 	report.Took(t, "R1", "works after etcd is up", reached(t, conn, soon, "a"))
@@ -62,9 +69,7 @@ func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 	w.register(w.serve("a"))
 	for _, known := range []bool{true, false} {
 		registry := w.newRegistry(w.etcd.Client(t))
-		desc := basic.Greeter_EtcdServiceDesc
-		conn, err := registry.NewClient(&desc, plaintext()...)
-		must(t, err)
+		conn := dial(t, registry, greeterAt(key))
 		if known {
 			reached(t, conn, soon, "a")
 			w.etcd.Pause()
@@ -72,14 +77,10 @@ func TestR3_CloseWhileEtcdHangs(t *testing.T) {
 			conn.Connect() // etcd hangs already: the first list is under way
 		}
 		start := time.Now()
-		if err := conn.Close(); err != nil {
-			t.Error(err)
-		}
+		must(t, conn.Close())
 		report.Took(t, "R3", "closing a connection while etcd hangs", time.Since(start))
 		start = time.Now()
-		if err := registry.Close(kit.Bounded(t, soon)); err != nil {
-			t.Error(err)
-		}
+		must(t, registry.Close(kit.Bounded(t, soon)))
 		report.Took(t, "R3", "closing the registry while etcd hangs", time.Since(start))
 		leak.None(t)
 	}
@@ -112,53 +113,31 @@ func TestR4_NoEndpoint(t *testing.T) {
 
 func TestR5_SetVanishes(t *testing.T) {
 	leak.Beside(t)
-	w := newWorld(t, nil, runtime.WithEmptyGrace(2*time.Second))
-	for _, name := range []string{"a", "b", "c"} {
-		w.register(w.serve(name))
-	}
-	conn := w.conn()
-	reached(t, conn, soon, "a", "b", "c")
+	w := newWorld(t, nil)
+	conn := w.calling("a", "b", "c")
+	brief := dial(t, w.newRegistry(w.client, runtime.WithEmptyGrace(2*time.Second)), greeterAt(key))
+	reached(t, brief, soon, "a", "b", "c")
 	w.delete(key + "/a")
 	report.Took(t, "R5", "one withdrawn of three followed after", reached(t, conn, soon, "b", "c"))
 
 	deleted := time.Now() // before, for the watch may hear of it before the answer is here
-	if _, err := w.etcd.Admin().Delete(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix()); err != nil {
-		t.Fatal(err)
-	}
-	kit.Eventually(t, soon, "the loss is heard", func() bool { return w.registry.Status().Keys[0].Held == 2 })
-	reached(t, conn, soon, "b", "c")
-	kit.Eventually(t, soon, "the loss is followed", func() bool { _, err := call(kit.Bounded(t, soon), conn); return err != nil })
+	w.delete(key+"/", clientv3.WithPrefix())
+	kit.Eventually(t, soon, "the loss is followed", func() bool { _, err := within(brief, soon); return err != nil })
 	took := time.Since(deleted)
 	report.Took(t, "R5", "all vanished followed after, with a grace of 2 s", took)
 	if took < 2*time.Second {
 		t.Errorf("followed after %v, within the grace", took)
 	}
-}
-
-// TestR5_MostVanish has three of five vanish at once, which looks like leases that were lost.
-func TestR5_MostVanish(t *testing.T) {
-	w := newWorld(t, nil)
-	names := []string{"a", "b", "c", "d", "e"}
-	for _, name := range names {
-		w.register(w.serve(name))
+	if held := w.status().Held; held != 2 {
+		t.Errorf("%d endpoints are held for the grace of 30 s, want 2", held)
 	}
-	conn := w.conn()
-	reached(t, conn, soon, names...)
-	lost := []clientv3.Op{clientv3.OpDelete(key + "/a"), clientv3.OpDelete(key + "/b"), clientv3.OpDelete(key + "/c")}
-	if _, err := w.etcd.Admin().Txn(kit.Bounded(t, soon)).Then(lost...).Commit(); err != nil {
-		t.Fatal(err)
-	}
-	kit.Eventually(t, soon, "the loss is heard, and the lost are held", func() bool { return w.registry.Status().Keys[0].Held == 3 })
-	reached(t, conn, soon, names...)
+	reached(t, conn, soon, "b", "c")
 }
 
 func TestR6_EtcdDownForLong(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	w.register(w.serve("a"))
-	w.register(w.serve("b"))
-	conn := w.conn()
-	reached(t, conn, soon, "a", "b")
+	conn := w.calling("a", "b")
 	load := underLoad(t, conn, 2)
 	w.etcd.Stop()
 	kit.Eventually(t, 2*soon, "the outage is seen", func() bool { return w.logs.Count("interrupted") > 0 })
@@ -203,27 +182,10 @@ func TestR7_StartsWhileEtcdIsDown(t *testing.T) {
 	reached(t, w.conn(), soon, "a")
 }
 
-// counting is a listener that counts connections.
-type counting struct {
-	net.Listener
-	n *atomic.Int64
-}
-
-func (c counting) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.n.Add(1)
-	}
-	return conn, err
-}
-
 func TestR8_OnlyMetadataChanges(t *testing.T) {
 	w := newWorld(t, nil)
 	a := w.serve("a")
-	put := func(metadata string) {
-		w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a.addr, metadata))
-	}
-	put(`{}`)
+	w.tag(a, `{}`)
 	var updates atomic.Int64
 	var version atomic.Value
 	conn := w.conn(runtime.WithSelector(func(e runtime.Endpoint) bool {
@@ -234,7 +196,7 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 	reached(t, conn, soon, "a")
 	connections := a.made.Load()
 	for _, metadata := range []string{`{"version":"v2"}`, `{"version":"v2","weight":7}`, `{"version":"v2","zone":"z","x":"y"}`, `{"version":"last"}`} {
-		put(metadata)
+		w.tag(a, metadata)
 		reached(t, conn, soon, "a")
 	}
 	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "last" })
@@ -245,9 +207,9 @@ func TestR8_OnlyMetadataChanges(t *testing.T) {
 	}
 	seen := updates.Load()
 	for range 5 {
-		put(`{"version":"last"}`)
+		w.tag(a, `{"version":"last"}`)
 	}
-	put(`{"version":"after"}`)
+	w.tag(a, `{"version":"after"}`)
 	kit.Eventually(t, soon, "the change is seen", func() bool { return version.Load() == "after" })
 	if n := updates.Load() - seen; n != 1 {
 		t.Errorf("%d updates, want one: equal values are none", n)
@@ -264,9 +226,7 @@ func TestR9_OneTransactionOneUpdate(t *testing.T) {
 	for i := range 100 {
 		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s/%d", key, i), fmt.Sprintf("10.0.0.1:%d", i+1)))
 	}
-	if _, err := w.etcd.Admin().Txn(kit.Bounded(t, soon)).Then(ops...).Commit(); err != nil {
-		t.Fatal(err)
-	}
+	w.commit(ops)
 	set := <-changes
 	report.Count(t, "R9", "of 100 endpoints put in one transaction in the first update", len(set))
 	if len(set) != 100 {
@@ -276,11 +236,7 @@ func TestR9_OneTransactionOneUpdate(t *testing.T) {
 
 func TestR10_TwoClusters(t *testing.T) {
 	one, two := newWorld(t, nil), newWorld(t, nil)
-	one.register(one.serve("a"))
-	two.register(two.serve("b"))
-	c1, c2 := one.conn(), two.conn()
-	reached(t, c1, soon, "a")
-	reached(t, c2, soon, "b")
+	c1, c2 := one.calling("a"), two.calling("b")
 	crossed := 0
 	for range 100 {
 		for conn, want := range map[*grpc.ClientConn]string{c1: "a", c2: "b"} {
@@ -326,8 +282,7 @@ func TestR11_Proxy(t *testing.T) {
 func TestR12_ServiceConfigs(t *testing.T) {
 	leak.Beside(t)
 	w := newWorld(t, nil)
-	w.register(w.serve("a"))
-	w.register(w.serve("b"))
+	w.registerAll("a", "b")
 	// The limit that a request exceeds tells which config is in force.
 	limit := func(bytes int) string {
 		return fmt.Sprintf(`{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":%d}]}`, bytes)
@@ -341,14 +296,8 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	}
 	desc := basic.Greeter_EtcdServiceDesc
 	desc.ServiceConfig = limit(10)
-	dial := func(opts ...grpc.DialOption) *grpc.ClientConn {
-		t.Helper()
-		conn, err := w.registry.NewClient(&desc, append(plaintext(), opts...)...)
-		must(t, err)
-		return conn
-	}
-	generated, callers := dial(), dial(runtime.WithDefaultServiceConfig(limit(30)))
-	disabled := dial(grpc.WithDisableServiceConfig())
+	generated, callers := dial(t, w.registry, &desc), dial(t, w.registry, &desc, runtime.WithDefaultServiceConfig(limit(30)))
+	disabled := dial(t, w.registry, &desc, grpc.WithDisableServiceConfig())
 	inForce(generated, 10)
 	inForce(callers, 30)
 
@@ -361,7 +310,7 @@ func TestR12_ServiceConfigs(t *testing.T) {
 	if err := w.registry.SetServiceConfig(kit.Bounded(t, soon), key, `{"loadBalancingConfig":[{"nope":{}}]}`); err == nil || !strings.Contains(err.Error(), "nope") {
 		t.Errorf("setting a bad config: %v, want an error that names what is bad", err)
 	}
-	w.put("_grpc_config/"+key, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
+	w.put(configKey, `{"methodConfig":[{"timeout":"0.2s"}]}`) // around the check
 	kit.Eventually(t, soon, "the bad config is reported", func() bool { return w.logs.Count("bad live service config") > 0 })
 	inForce(callers, 60)
 
@@ -373,8 +322,15 @@ func TestR12_ServiceConfigs(t *testing.T) {
 
 func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 	w := newWorld(t, nil)
-	w.register(w.serve("a"))
-	b := w.register(w.serve("b"))
+	w.registerAll("a")
+	holding, release := make(chan struct{}), make(chan struct{})
+	w.register(w.start(&server{name: "b", do: func(ctx context.Context) error {
+		if md, _ := metadata.FromIncomingContext(ctx); len(md.Get("hold")) > 0 {
+			close(holding)
+			<-release
+		}
+		return nil
+	}}))
 	conn := w.conn()
 	reached(t, conn, soon, "a", "b")
 	held := make(chan error, 1)
@@ -386,10 +342,10 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 		}
 		held <- err
 	}()
-	<-b.holding
+	<-holding
 	w.delete(key + "/b")
 	reached(t, conn, soon, "a")
-	close(b.release)
+	close(release)
 	cut := 0
 	if err := <-held; err != nil {
 		cut++
@@ -398,69 +354,105 @@ func TestR13_CallsUnderWayOnAWithdrawnEndpoint(t *testing.T) {
 	report.Count(t, "R13", "calls under way that were cut", cut)
 }
 
-func TestR14_HostileContentAndTLS(t *testing.T) {
-	w := newWorld(t, []etcdtest.Option{etcdtest.WithTLS()}) // for its certificates: they name 127.0.0.1
-	var asked atomic.Value
-	lis := kit.Listen(t)
-	defer lis.Close()
-	go func() {
-		for {
-			conn, err := lis.Accept()
-			if err != nil {
-				return
-			}
-			server := tls.Server(conn, &tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-				asked.Store(hello.ServerName)
-				return nil, fmt.Errorf("no certificate")
-			}})
-			_ = server.Handshake()
-			_ = conn.Close()
-		}
-	}()
-	w.put(key+"/a", fmt.Sprintf(`{"Addr":%q,"Metadata":{"ServerName":"evil","authority":"evil","insecure":true},"ServerName":"evil"}`, lis.Addr()))
-	desc := basic.Greeter_EtcdServiceDesc
-	conn, err := w.registry.NewClient(&desc, grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{})))
+// certified returns the credentials of a server with a new certificate, which callers trust by roots.
+func certified(t *testing.T, roots *x509.CertPool, name string) grpc.ServerOption {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	must(t, err)
-	start := time.Now()
-	if _, err := call(kit.Bounded(t, soon), conn); status.Code(err) != codes.Unavailable {
-		t.Errorf("call: %v, want the handshake to fail", err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	must(t, err)
+	certificate, err := x509.ParseCertificate(der)
+	must(t, err)
+	roots.AddCert(certificate)
+	return grpc.Creds(credentials.NewServerTLSFromCert(&tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}))
+}
+
+// TestR14_HostileContentAndTLS has impostors in etcd. One whose certificate callers trust, but for another name, gets no
+// call, and neither does one that speaks plaintext. Nothing in an entry changes the name.
+func TestR14_HostileContentAndTLS(t *testing.T) {
+	w := newWorld(t, nil)
+	roots := x509.NewCertPool()
+	var stolen atomic.Int64
+	thief := func(context.Context) error { stolen.Add(1); return nil }
+	w.register(w.serve("honest", certified(t, roots, "helloworld.greeter")))
+	conn := w.conn(grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12})))
+	reached(t, conn, soon, "honest")
+	for i, impostor := range []*server{w.start(&server{do: thief}, certified(t, roots, "evil.example")), w.start(&server{do: thief})} {
+		for j, more := range []string{``, `,"ServerName":"evil.example"`,
+			`,"Metadata":{"ServerName":"evil.example","authority":"evil.example","insecure":true,"weight":4294967295}`} {
+			w.put(fmt.Sprintf("%s/evil-%d-%d", key, i, j), fmt.Sprintf(`{"Addr":%q%s}`, impostor.addr, more))
+		}
 	}
-	report.Took(t, "R14", "a call to a server without the certificate failed after", time.Since(start))
-	if name := asked.Load(); name != "helloworld.greeter" {
-		t.Errorf("TLS was asked for %q, want the key's name", name)
+	for range 200 {
+		if name, err := within(conn, soon); err != nil || name != "honest" {
+			t.Fatalf("a call beside impostors: %q, %v", name, err)
+		}
 	}
-	if _, err := w.registry.NewClient(&desc); err == nil || !strings.Contains(err.Error(), "transport") {
+	w.delete(key + "/honest")
+	took := kit.Eventually(t, soon, "calls fail for want of a server with the right certificate", func() bool {
+		_, err := within(conn, soon)
+		return err != nil && strings.Contains(err.Error(), "authentication handshake failed")
+	})
+	report.Took(t, "R14", "a call to a server without the certificate failed after", took)
+	if n := stolen.Load(); n > 0 {
+		t.Errorf("%d calls reached an impostor", n)
+	}
+	if _, err := w.registry.NewClient(greeterAt(key)); err == nil || !strings.Contains(err.Error(), "transport") {
 		t.Errorf("without credentials: %v, want gRPC's error", err)
 	}
+}
+
+// bare returns a connection to a target, by gRPC's own means.
+func (w *world) bare(registry *runtime.Registry, target string) *grpc.ClientConn {
+	w.t.Helper()
+	conn, err := grpc.NewClient(target, insecurely, grpc.WithResolvers(registry.Resolver()),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	must(w.t, err)
+	w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
 }
 
 func TestBareResolver(t *testing.T) {
 	w := newWorld(t, nil)
 	w.put("/services/greeter/a", w.serve("a").addr)
-	b, lease := w.serve("b"), w.grant()
-	w.put(fmt.Sprintf("/services/greeter%d", lease), b.addr, clientv3.WithLease(lease))
-	dial := func(target string) *grpc.ClientConn {
-		t.Helper()
-		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithResolvers(w.registry.Resolver()),
-			grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
-		must(t, err)
-		t.Cleanup(func() { _ = conn.Close() })
-		return conn
-	}
-	reached(t, dial("etcd:////services/greeter"), soon, "a")
-	reached(t, dial("etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
+	lease := w.grant()
+	w.put(fmt.Sprintf("/services/greeter%d", lease), w.serve("b").addr, clientv3.WithLease(lease))
+	reached(t, w.bare(w.registry, "etcd:////services/greeter"), soon, "a")
+	reached(t, w.bare(w.registry, "etcd:////services/greeter?layout=lease_suffix"), soon, "a", "b")
+}
+
+// TestP11_QuestionableTargets refuses what a target says beyond a key and one layout.
+func TestP11_QuestionableTargets(t *testing.T) {
+	w := newWorld(t, nil)
 	for target, want := range map[string]string{
-		"etcd:///nobody":                  "nobody",
-		"etcd:///x?layout=nope":           "nope",
-		"etcd:///x?nope=1":                "nope",
-		"etcd://caller/callee":            "three slashes",
-		"etcd:///a//b":                    "double slash",
-		"etcd:///_grpc_config/a":          "_grpc_config",
-		"etcd:///a%20b?layout=endpoint":   "white space",
-		"etcd:///x?layout=endpoint&a=%zz": "invalid URL escape",
+		"etcd:///acme/user#2":                                "#",
+		"etcd:///acme/user?layout=plain&layout=lease_suffix": "layout",
+		"etcd:///acme/user?layout=":                          "layout",
+		"etcd:///nobody":                                     "nobody",
+		"etcd:///x?layout=nope":                              "nope",
+		"etcd:///x?nope=1":                                   "nope",
+		"etcd://caller/callee":                               "three slashes",
+		"etcd:///a//b":                                       "double slash",
+		"etcd:///_grpc_config/a":                             "_grpc_config",
+		"etcd:///a%20b?layout=endpoint":                      "white space",
+		"etcd:///x?layout=endpoint&a=%zz":                    "invalid URL escape",
 	} {
-		if _, err := call(kit.Bounded(t, soon), dial(target)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
+		if _, err := within(w.bare(w.registry, target), soon); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want Unavailable with %q", target, err, want)
 		}
+	}
+}
+
+// TestResolverAmongTheOptions does not replace the client's own resolver, which knows the authority.
+func TestResolverAmongTheOptions(t *testing.T) {
+	w := newWorld(t, nil)
+	s := w.register(w.serve("a"))
+	desc := basic.Greeter_EtcdServiceDesc
+	desc.Authority = "greeter.example"
+	reached(t, dial(t, w.registry, &desc, grpc.WithResolvers(w.registry.Resolver())), soon, "a")
+	if got := s.headers.Load().(metadata.MD).Get(":authority"); len(got) != 1 || got[0] != "greeter.example" {
+		t.Errorf("the server saw the authority %v", got)
 	}
 }

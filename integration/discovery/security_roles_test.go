@@ -3,228 +3,213 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"maps"
+	"net"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
-// works runs a server, a caller and an operator of a service, each with its role alone.
-func (w *guarded) works(key string, server, caller, operator *clientv3.Client, opts ...runtime.Option) {
-	w.t.Helper()
-	desc := greeterAt(key)
-	w.announced(w.registry(server, opts...), desc)
-	callers := w.registry(caller, opts...)
-	conn, err := callers.NewClient(desc, insecurely)
-	must(w.t, err)
-	w.reaches(basic.NewGreeterClient(conn), "server")
-	sets := w.follow(callers, key)
-	if set := <-sets; len(set) != 1 {
-		w.t.Errorf("the caller's Watch yields %v, want the server", set)
-	}
-
-	// The operator's config is in force once it fails the calls.
-	must(w.t, w.registry(operator, opts...).SetServiceConfig(kit.Bounded(w.t, soon), key, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
-	kit.Eventually(w.t, soon, "the caller goes by the live config", func() bool {
-		_, err := greet(w.t, basic.NewGreeterClient(conn), soon)
-		return err != nil && strings.Contains(err.Error(), "deadline")
-	})
-	if n := w.logs.Count("permission denied"); n > 0 {
-		w.t.Errorf("something was refused: %s", w.logs.Lines())
-	}
-}
-
-// announced serves the greeter and waits until it is registered.
-func (w *guarded) announced(r *runtime.Registry, desc *runtime.ServiceDesc) {
-	w.t.Helper()
-	lis := kit.Listen(w.t)
-	server := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
-	basic.RegisterGreeterServer(server, &greeter{name: "server"})
-	server.Publish(desc)
-	ctx, stop := context.WithCancel(context.Background())
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := server.Serve(ctx, lis); err != nil {
-			w.t.Errorf("the server's end, with its entry withdrawn: %v", err)
-		}
-	})
-	w.t.Cleanup(func() { stop(); serving.Wait() })
-	kit.Eventually(w.t, soon, "the server is registered", func() bool {
-		st := server.Status()
-		return len(st) == 1 && st[0].State == runtime.StateRegistered
-	})
-}
-
-// follow yields the sets that Watch yields.
-func (w *guarded) follow(r *runtime.Registry, key string, layouts ...runtime.Layout) <-chan []runtime.Endpoint {
-	ctx, stop := context.WithCancel(context.Background())
-	sets := make(chan []runtime.Endpoint)
-	var following sync.WaitGroup
-	following.Go(func() {
-		for set, err := range r.Watch(ctx, key, layouts...) {
-			if err != nil {
-				w.t.Logf("watch %s: %v", key, err)
-				continue
-			}
-			select {
-			case sets <- set:
-			case <-ctx.Done():
-			}
-		}
-	})
-	w.t.Cleanup(func() { stop(); following.Wait() })
-	return sets
-}
-
+// TestRolesAreEnough runs a server, a caller and an operator of a service, each with its role alone.
 func TestRolesAreEnough(t *testing.T) {
-	w := newGuarded(t)
-	w.works(guardedKey, w.as("greeter-server"), w.as("greeter-caller"), w.as("greeter-operator"))
-}
-
-func TestRolesAreEnoughInANamespace(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	w.works(guardedKey, w.as("prod-greeter-server"), w.as("prod-greeter-caller"), w.as("prod-greeter-operator"), runtime.WithNamespace("prod/"))
-}
-
-// Neither sees the other: the roles of a namespace say nothing of the keys without it.
-func TestRolesOfANamespaceAreForNoOther(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	for _, role := range []string{"greeter-server", "greeter-caller", "greeter-operator"} {
-		inside, outside := w.as("prod-"+role), w.as(role)
-		w.denied(slices.Concat(touching(inside, guardedKey+"/x"), touching(inside, "_grpc_config/"+guardedKey),
-			touching(outside, "prod/"+guardedKey+"/x"), touching(outside, "prod/_grpc_config/"+guardedKey))...)
+	for _, tt := range []struct{ namespace, server, caller, operator string }{
+		{"", "greeter-server", "greeter-caller", "greeter-operator"},
+		{"prod/", "prod-greeter-server", "prod-greeter-caller", "prod-greeter-operator"},
+	} {
+		t.Run(tt.server, func(t *testing.T) {
+			w := newGuarded(t)
+			as := func(role string) *runtime.Registry {
+				return w.newRegistry(w.as(role), runtime.WithNamespace(tt.namespace))
+			}
+			w.announced(as(tt.server), greeterAt(guardedKey))
+			callers := as(tt.caller)
+			conn := dial(t, callers, greeterAt(guardedKey))
+			reached(t, conn, soon, "server")
+			if set := <-w.watchAs(callers, guardedKey); ids(set) != "server" {
+				t.Errorf("the caller's Watch yields %v, want the server", set)
+			}
+			// The operator's config is in force once it fails the calls.
+			must(t, as(tt.operator).SetServiceConfig(kit.Bounded(t, soon), guardedKey, `{"methodConfig":[{"name":[{}],"timeout":"0.000000001s"}]}`))
+			kit.Eventually(t, soon, "the caller goes by the live config", func() bool {
+				_, err := within(conn, soon)
+				return status.Code(err) == codes.DeadlineExceeded
+			})
+			if n := w.logs.Count("permission denied"); n > 0 {
+				t.Errorf("something was refused: %s", w.logs.Lines())
+			}
+		})
 	}
 }
 
-// A server writes its entries in any layout with a slash, and a caller reads them, with the same two roles.
-func TestRolesAreEnoughInEachLayout(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	servers, callers := w.registry(w.as("greeter-server")), w.registry(w.as("greeter-caller"))
-	sets := w.follow(callers, guardedKey)
-	for i, layout := range []runtime.Layout{runtime.EndpointJSON, runtime.Plain, runtime.GoZero, runtime.Kratos, runtime.Kitex} {
-		addr := fmt.Sprintf("10.0.0.%d:80", i)
-		g, err := servers.Register(kit.Bounded(t, soon), guardedKey, runtime.Endpoint{Addr: addr}, runtime.WithLayouts(layout))
-		must(t, err)
-		w.comes(sets, addr)
-		must(t, g.Update(kit.Bounded(t, soon), runtime.WithVersion("v2")))
-		must(t, g.Pause(kit.Bounded(t, soon)))
-		must(t, g.Resume(kit.Bounded(t, soon)))
-		must(t, g.Close(kit.Bounded(t, soon)))
-	}
-}
-
-// comes waits for a set that has the address.
-func (w *guarded) comes(sets <-chan []runtime.Endpoint, addr string) {
+// bait listens for connections that nobody should make.
+func (w guarded) bait(host string) (addr string, dialed *atomic.Int64) {
 	w.t.Helper()
-	ctx := kit.Bounded(w.t, soon)
-	for {
-		select {
-		case set := <-sets:
-			if slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Addr == addr }) {
+	lis, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	must(w.t, err)
+	dialed = new(atomic.Int64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := lis.Accept()
+			if err != nil {
 				return
 			}
-		case <-ctx.Done():
-			w.t.Fatalf("%s does not come", addr)
+			dialed.Add(1)
+			_ = conn.Close()
 		}
-	}
+	}()
+	w.t.Cleanup(func() { _ = lis.Close(); <-done })
+	return lis.Addr().String(), dialed
 }
 
-func TestRolesAreEnoughForTheLeaseSuffix(t *testing.T) {
+// TestKeyWriterDirectsCalls has whoever may write entries decide where calls go, in plaintext.
+func TestKeyWriterDirectsCalls(t *testing.T) {
 	kit.Night(t)
 	w := newGuarded(t)
-	for i, role := range []string{"legacy-server", "legacy-server-beside-2"} {
-		servers, callers := w.registry(w.as(role)), w.registry(w.as("legacy-caller"))
-		sets := w.follow(callers, legacy, runtime.LeaseSuffix)
-		for n := range 3 { // each on a lease of its own
-			addr := fmt.Sprintf("10.0.%d.%d:80", i, n)
-			_, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: addr}, runtime.WithLayouts(runtime.LeaseSuffix))
-			must(t, err)
-			w.comes(sets, addr)
-		}
-		// The slash layouts as well, for a migration.
-		g, err := servers.Register(kit.Bounded(t, soon), legacy, runtime.Endpoint{Addr: "10.1.1.1:80"})
+	a, b := w.serve("a").addr, w.serve("b").addr
+	w.enter("a", a)
+	conn := w.caller()
+	reached(t, conn, soon, "a")
+	w.enter("a", w.serve("evil").addr)
+	reached(t, conn, soon, "evil")
+	// The mark of leaving and the list of methods are an entry's own words, and so are weight, zone and version.
+	for _, tt := range []struct{ out, in string }{
+		{`{"grpc_leaving":"true"}`, `{}`},
+		{`{"grpc_methods":"basic.Greeter/Other"}`, `{"grpc_methods":"basic.Greeter/Other,SayHello"}`},
+	} {
+		w.enter("a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a, tt.out))
+		w.enter("b", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, b, tt.in))
+		reached(t, conn, soon, "b")
+		w.enter("b", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, b, tt.out))
+		w.enter("a", fmt.Sprintf(`{"Addr":%q,"Metadata":%s}`, a, tt.in))
+		reached(t, conn, soon, "a")
+	}
+	addr, dialed := w.bait("127.0.0.1")
+	w.enter("a", addr)
+	kit.Eventually(t, soon, "the caller connects to what is no server of the service", func() bool {
+		_, _ = within(conn, time.Second)
+		return dialed.Load() > 0
+	})
+}
+
+// TestConfigWriterChangesCalls has whoever may write a live config repeat calls that have failed, and make them wait.
+func TestConfigWriterChangesCalls(t *testing.T) {
+	kit.Night(t)
+	w := newGuarded(t)
+	live := func(config string) {
+		t.Helper()
+		// It goes around the checks of SetServiceConfig, which are the caller's.
+		_, err := w.as("greeter-operator").Put(kit.Bounded(t, soon), guardedConfig, config)
 		must(t, err)
-		must(t, g.Close(kit.Bounded(t, soon)))
 	}
-	if n := w.logs.Count("denied"); n > 0 {
-		t.Errorf("something was refused: %s", w.logs.Lines())
+	var calls atomic.Int64
+	s := w.start(&server{do: func(context.Context) error {
+		calls.Add(1)
+		return status.Error(codes.Internal, "done all the same")
+	}})
+	w.enter("a", s.addr)
+	conn := w.caller()
+	live(`{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.001s","maxBackoff":"0.001s","backoffMultiplier":1,"retryableStatusCodes":["INTERNAL"]}}]}`)
+	kit.Eventually(t, soon, "a call is made 5 times", func() bool {
+		calls.Store(0)
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.Internal && calls.Load() == 5
+	})
+	s.stop()
+	kit.Eventually(t, soon, "calls fail at once", func() bool {
+		_, err := within(conn, soon)
+		return status.Code(err) == codes.Unavailable
+	})
+	live(`{"methodConfig":[{"name":[{}],"waitForReady":true}]}`)
+	kit.Eventually(t, soon, "calls wait for as long as they may", func() bool {
+		_, err := within(conn, 100*time.Millisecond)
+		return status.Code(err) == codes.DeadlineExceeded
+	})
+}
+
+// Loopback has many addresses, so one may stand for the fleet's network and another for what is not to be dialed.
+const (
+	inside  = "127.0.0.1"
+	outside = "127.0.0.9"
+)
+
+// outsiders puts entries that lead outside of the fleet, in each layout and spelling, and returns how many.
+func (w guarded) outsiders(addr string) int {
+	w.t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	must(w.t, err)
+	values := []string{
+		addr,
+		"localhost:" + port,
+		fmt.Sprintf(`{"Addr":%q}`, addr),
+		fmt.Sprintf(`{"endpoints":["grpc://%s"]}`, addr),
+		fmt.Sprintf(`{"network":"tcp","address":%q}`, addr),
+		"[::ffff:" + outside + "]:" + port,
+		"127.9:" + port,
+		"0177.0.0.1:" + port,
 	}
-}
-
-// The range of the lease suffix takes in keys that continue the service's with a digit. No range could leave them
-// all out: any digit may begin a lease id.
-func TestS9_TheSuffixRangeCoversNeighboursWithADigit(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	server := w.as("legacy-server")
-	w.allowed(slices.Concat(touching(server, legacy+"2/10.0.0.1:80"), touching(server, legacy+"/x"), touching(server, legacy+"7587869"))...)
-	w.denied(slices.Concat(touching(server, legacy), touching(server, legacy+"-admin/x"), touching(server, legacy+"x/y"),
-		touching(server, legacy+".v2/x"), touching(server, legacy+"_2/x"), touching(server, "_grpc_config/"+legacy), touching(server, guardedKey+"/x"))...)
-	w.denied(listing(server, legacy, legacy+":"), listing(server, "acme/", "acme0"))
-}
-
-// Such a neighbour can be left out of what the servers may write, because its entries have a slash where a
-// lease id has a digit or ends.
-func TestS9_ANeighbourIsLeftOutOfTheRange(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	server := w.as("legacy-server-beside-2")
-	w.denied(slices.Concat(touching(server, legacy+"2/10.0.0.1:80"), touching(server, legacy+"2/"), touching(server, "_grpc_config/"+legacy))...)
-	for _, id := range []string{"1", "2", "20", "2000000000000000000", "29", "3", "9223372036854775807"} {
-		w.allowed(putting(server, legacy+id), deleting(server, legacy+id))
+	for i, value := range values {
+		w.enter(fmt.Sprintf("evil-%d", i), value)
 	}
-	// Any other neighbour takes a gap of its own.
-	w.allowed(putting(server, legacy+"22/10.0.0.1:80"))
+	return len(values)
 }
 
-// A neighbour in the lease suffix itself cannot be told apart by ranges, nor by readers: who writes it may choose a
-// lease id that makes an entry of either.
-func TestS9_ANeighbourInTheSuffixForgesEntries(t *testing.T) {
-	kit.Night(t)
-	w := newGuarded(t)
-	admin, ctx := w.etcd.Admin(), kit.Bounded(t, soon)
-	must(t, command{"role", "add", "legacy2-server"}.run(ctx, admin))
-	must(t, command{"role", "grant-permission", "legacy2-server", "readwrite", legacy + "2/", legacy + "2:"}.run(ctx, admin))
-	neighbour := w.as("legacy2-server")
-	must(t, grantAs(ctx, neighbour, 2345))
-	w.allowed(hanging(neighbour, legacy+"2345", 2345))
-	sets := w.follow(w.registry(w.as("legacy-caller")), legacy, runtime.LeaseSuffix)
-	w.comes(sets, "10.6.6.6:80")
+func allowing(prefix string) runtime.Option {
+	return runtime.WithAllowedAddresses(netip.MustParsePrefix(prefix))
 }
 
-// A lease id begins with 15 bits of the member that grants it, so any digit but 0 may come first. The rest is a clock
-// that counts on, so that the next one can be guessed.
-func TestLeaseIDs(t *testing.T) {
-	kit.Night(t)
+func TestAllowedAddresses(t *testing.T) {
 	w := newGuarded(t)
-	members, err := w.etcd.Admin().MemberList(kit.Bounded(t, soon))
+	bait, dialed := w.bait(outside)
+	w.enter("honest", w.serve("honest").addr)
+	n := w.outsiders(bait)
+	reader := metric.NewManualReader()
+	registry := w.newRegistry(w.as("greeter-caller"), allowing("10.0.0.0/8"), allowing(inside+"/32"), // which add up
+		metered(reader))
+
+	if set := <-w.watchAs(registry, guardedKey); ids(set) != "honest" {
+		t.Errorf("Watch yields %v, want the honest one alone", set)
+	}
+	client := dial(t, registry, greeterAt(guardedKey))
+	instances, err := registry.NewInstances(greeterAt(guardedKey), insecurely)
 	must(t, err)
-	member := int64(members.Members[0].ID & 0x7FFF)
-	last := int64(w.grant())
-	for range 20 {
-		id := int64(w.grant())
-		if id>>48 != member || id <= last || id > last+100 {
-			t.Errorf("after %x, the member %x gave the lease id %x", last, member, id)
+	bare := w.bare(registry, "etcd:///"+guardedKey)
+	for range 50 {
+		for how, conn := range map[string]*grpc.ClientConn{"NewClient": client, "Resolver": bare} {
+			if got, err := within(conn, soon); err != nil || got != "honest" {
+				t.Fatalf("%s: a call reached %q, %v", how, got, err)
+			}
 		}
-		last = id
 	}
-	first := make(map[byte]bool)
-	for bits := range int64(1 << 15) {
-		first[strconv.FormatInt(bits<<48+last&(1<<48-1), 10)[0]] = true
+	if names, err := ask(kit.Bounded(t, soon), instances); err != nil || strings.Join(names, " ") != "honest" {
+		t.Errorf("Each called %q, %v", names, err)
 	}
-	if len(first) != 9 || first['0'] {
-		t.Errorf("the first digits of lease ids are %q", slices.Collect(maps.Keys(first)))
+	if _, err := call(runtime.WithTarget(kit.Bounded(t, soon), "evil-0"), client); err == nil {
+		t.Error("a call reached an instance that is not allowed, by its name")
+	}
+	if n := dialed.Load(); n > 0 {
+		t.Errorf("%d connections to an address that is not allowed", n)
+	}
+	if got, _ := value(t, reader, "etcdrpc.discovery.malformed_values"); int(got) != n {
+		t.Errorf("%v entries are counted as skipped, want %d", got, n)
+	}
+	// Those that are logged, which are not all, have their key and the reason.
+	for entry, why := range []string{"none of the allowed prefixes", "a name may lead anywhere"} {
+		if !slices.ContainsFunc(w.logs.Lines(), func(line string) bool {
+			return strings.Contains(line, fmt.Sprintf("%s/evil-%d ", guardedKey, entry)) && strings.Contains(line, why)
+		}) {
+			t.Errorf("no line says of entry %d: %s: %s", entry, why, w.logs.Lines())
+		}
 	}
 }

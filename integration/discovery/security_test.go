@@ -6,53 +6,39 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
 // The services of the page.
 const (
-	guardedKey = "acme/greeter"
-	legacy     = "acme/legacy" // in LEASE_SUFFIX
+	guardedKey    = "acme/greeter"
+	guardedConfig = "_grpc_config/" + guardedKey
+	legacy        = "acme/legacy" // in LEASE_SUFFIX
 )
 
-// guarded is one etcd with authentication on and the roles of the page.
-type guarded struct {
-	t    *testing.T
-	etcd *etcdtest.Cluster
-	logs *kit.Logs
-}
+// guarded is an etcd with authentication on and the roles of the page.
+type guarded struct{ *world }
 
 // newGuarded starts an etcd for a test that runs beside others, since most of its time is etcd's.
-func newGuarded(t *testing.T) *guarded {
+func newGuarded(t *testing.T) guarded {
 	t.Helper()
-	t.Parallel()
-	leak.Later(t)
-	w := &guarded{t: t, etcd: etcdtest.Start(t, etcdtest.WithAuth("root")), logs: &kit.Logs{}}
+	leak.Beside(t)
+	w := guarded{newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root")})}
 	for _, c := range commands(t) {
 		must(t, c.run(kit.Bounded(t, soon), w.etcd.Admin()))
 	}
 	return w
 }
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // as returns an etcd client of a user with the given roles and no others.
-func (w *guarded) as(roles ...string) *clientv3.Client {
+func (w guarded) as(roles ...string) *clientv3.Client {
 	w.t.Helper()
 	ctx, admin, name := kit.Bounded(w.t, soon), w.etcd.Admin(), cmp.Or(strings.Join(roles, "+"), "without-a-role")
 	if _, err := admin.UserGet(ctx, name); err != nil {
@@ -66,37 +52,17 @@ func (w *guarded) as(roles ...string) *clientv3.Client {
 	return w.etcd.Client(w.t, etcdtest.As(name, "secret"))
 }
 
-// registry returns a registry of a process that is the client's user.
-func (w *guarded) registry(client *clientv3.Client, opts ...runtime.Option) *runtime.Registry {
+// enter puts an entry under the greeter's key, as whoever has its servers' role.
+func (w guarded) enter(name, value string) {
 	w.t.Helper()
-	return kit.Registry(w.t, w.logs, client, opts...)
-}
-
-// put writes as root, around whoever is tested.
-func (w *guarded) put(etcdKey, value string, opts ...clientv3.OpOption) {
-	w.t.Helper()
-	_, err := w.etcd.Admin().Put(kit.Bounded(w.t, soon), etcdKey, value, opts...)
+	_, err := w.as("greeter-server").Put(kit.Bounded(w.t, soon), guardedKey+"/"+name, value)
 	must(w.t, err)
 }
 
-// get reads as root; nil for nothing.
-func (w *guarded) get(etcdKey string) *string {
+// caller returns a connection to the greeter of a process that has its callers' role.
+func (w guarded) caller() *grpc.ClientConn {
 	w.t.Helper()
-	resp, err := w.etcd.Admin().Get(kit.Bounded(w.t, soon), etcdKey)
-	must(w.t, err)
-	if len(resp.Kvs) == 0 {
-		return nil
-	}
-	value := string(resp.Kvs[0].Value)
-	return &value
-}
-
-// grant returns a new lease of root's, with nothing on it.
-func (w *guarded) grant() clientv3.LeaseID {
-	w.t.Helper()
-	granted, err := w.etcd.Admin().Grant(kit.Bounded(w.t, soon), 60)
-	must(w.t, err)
-	return granted.ID
+	return dial(w.t, w.newRegistry(w.as("greeter-caller")), greeterAt(guardedKey))
 }
 
 // attempt is something that a user tries.
@@ -106,7 +72,7 @@ type attempt struct {
 }
 
 // allowed fails the test for each attempt that etcd does not let through.
-func (w *guarded) allowed(all ...attempt) {
+func (w guarded) allowed(all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
 		if err := a.do(kit.Bounded(w.t, soon)); err != nil {
@@ -116,11 +82,16 @@ func (w *guarded) allowed(all ...attempt) {
 }
 
 // denied fails the test for each attempt that etcd does not refuse for want of a permission.
-func (w *guarded) denied(all ...attempt) {
+func (w guarded) denied(all ...attempt) {
+	w.t.Helper()
+	w.refused("permission denied", all...)
+}
+
+func (w guarded) refused(why string, all ...attempt) {
 	w.t.Helper()
 	for _, a := range all {
-		if err := a.do(kit.Bounded(w.t, soon)); err == nil || !strings.Contains(err.Error(), "permission denied") {
-			w.t.Errorf("may %s: %v, want a permission denied", a.what, err)
+		if err := a.do(kit.Bounded(w.t, soon)); err == nil || !strings.Contains(err.Error(), why) {
+			w.t.Errorf("may %s: %v, want: %s", a.what, err, why)
 		}
 	}
 }
@@ -157,12 +128,15 @@ func deleting(c *clientv3.Client, etcdKey string) attempt {
 	return attempt{"delete " + etcdKey, func(ctx context.Context) error { _, err := c.Delete(ctx, etcdKey); return err }}
 }
 
-// touching is every way to read or write a key.
-func touching(c *clientv3.Client, etcdKey string) []attempt {
-	return []attempt{getting(c, etcdKey), watching(c, etcdKey), putting(c, etcdKey), deleting(c, etcdKey), {"compare " + etcdKey, func(ctx context.Context) error {
-		_, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(etcdKey), "=", 0)).Commit()
-		return err
-	}}}
+// touching is every way to read or write keys.
+func touching(c *clientv3.Client, etcdKeys ...string) (all []attempt) {
+	for _, k := range etcdKeys {
+		all = append(all, getting(c, k), watching(c, k), putting(c, k), deleting(c, k), attempt{"compare " + k, func(ctx context.Context) error {
+			_, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Version(k), "=", 0)).Commit()
+			return err
+		}})
+	}
+	return all
 }
 
 func hanging(c *clientv3.Client, etcdKey string, lease clientv3.LeaseID) attempt {
@@ -171,12 +145,12 @@ func hanging(c *clientv3.Client, etcdKey string, lease clientv3.LeaseID) attempt
 	return a
 }
 
-func revoking(c *clientv3.Client, lease clientv3.LeaseID) attempt {
-	return attempt{"revoke a lease", func(ctx context.Context) error { _, err := c.Revoke(ctx, lease); return err }}
-}
-
-func renewing(c *clientv3.Client, lease clientv3.LeaseID) attempt {
-	return attempt{"renew a lease", func(ctx context.Context) error { _, err := c.KeepAliveOnce(ctx, lease); return err }}
+// ending is every way to change a lease.
+func ending(c *clientv3.Client, lease clientv3.LeaseID) []attempt {
+	return []attempt{
+		{"renew a lease", func(ctx context.Context) error { _, err := c.KeepAliveOnce(ctx, lease); return err }},
+		{"revoke a lease", func(ctx context.Context) error { _, err := c.Revoke(ctx, lease); return err }},
+	}
 }
 
 func asking(c *clientv3.Client, lease clientv3.LeaseID, opts ...clientv3.LeaseOption) attempt {
@@ -189,72 +163,49 @@ func asking(c *clientv3.Client, lease clientv3.LeaseID, opts ...clientv3.LeaseOp
 	}}
 }
 
-// greeterAt returns the description of the greeter under a key of the page.
-func greeterAt(key string) *runtime.ServiceDesc {
-	desc := basic.Greeter_EtcdServiceDesc
-	desc.Key = key
-	return &desc
+func granting(c *clientv3.Client) attempt {
+	return attempt{"grant a lease", func(ctx context.Context) error { _, err := c.Grant(ctx, 60); return err }}
 }
 
-// greeter answers with its name.
-type greeter struct {
-	basic.UnimplementedGreeterServer
-	name string
-	do   func(context.Context) error // before it answers; nil: nothing
+// grantAs has a user grant a lease with an id of its choice.
+func grantAs(ctx context.Context, c *clientv3.Client, id int64) error {
+	_, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: 60})
+	return err
 }
 
-func (g *greeter) SayHello(ctx context.Context, _ *basic.HelloRequest) (*basic.HelloReply, error) {
-	if g.do != nil {
-		if err := g.do(ctx); err != nil {
-			return nil, err
-		}
+func listingLeases(c *clientv3.Client) attempt {
+	return attempt{"list the leases", func(ctx context.Context) error { _, err := c.Leases(ctx); return err }}
+}
+
+func seeingMembers(c *clientv3.Client) attempt {
+	return attempt{"see the members", func(ctx context.Context) error { _, err := c.MemberList(ctx); return err }}
+}
+
+// running is what takes a root.
+func running(c *clientv3.Client) []attempt {
+	return []attempt{
+		{"compact", func(ctx context.Context) error { _, err := c.Compact(ctx, 1); return err }},
+		{"take a snapshot", func(ctx context.Context) error {
+			r, err := c.Snapshot(ctx)
+			if err == nil {
+				_, err = r.Read(make([]byte, 1))
+				_ = r.Close()
+			}
+			return err
+		}},
+		{"defragment", func(ctx context.Context) error { _, err := c.Defragment(ctx, c.Endpoints()[0]); return err }},
+		{"move the leader", func(ctx context.Context) error { _, err := c.MoveLeader(ctx, 1); return err }},
+		{"add a member", func(ctx context.Context) error {
+			_, err := c.MemberAdd(ctx, []string{"http://127.0.0.1:1"})
+			return err
+		}},
+		{"raise an alarm", func(ctx context.Context) error {
+			_, err := pb.NewMaintenanceClient(c.ActiveConnection()).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE})
+			return err
+		}},
+		{"see the users", func(ctx context.Context) error { _, err := c.UserList(ctx); return err }},
+		{"see another's role", func(ctx context.Context) error { _, err := c.RoleGet(ctx, "greeter-server"); return err }},
+		{"make a user", func(ctx context.Context) error { _, err := c.UserAdd(ctx, "x", "x"); return err }},
+		{"turn authentication off", func(ctx context.Context) error { _, err := c.AuthDisable(ctx); return err }},
 	}
-	return &basic.HelloReply{Message: g.name}, nil
-}
-
-// serve starts a server that is registered nowhere, and returns its address.
-func (w *guarded) serve(g *greeter, opts ...grpc.ServerOption) (addr string) {
-	w.t.Helper()
-	lis := kit.Listen(w.t)
-	server := grpc.NewServer(opts...)
-	basic.RegisterGreeterServer(server, g)
-	kit.Serve(w.t, server, lis)
-	return lis.Addr().String()
-}
-
-// register puts a server's entry under the greeter's key, as root.
-func (w *guarded) register(name, addr string) {
-	w.t.Helper()
-	w.put(guardedKey+"/"+name, fmt.Sprintf(`{"Addr":%q}`, addr))
-}
-
-var insecurely = grpc.WithTransportCredentials(insecure.NewCredentials())
-
-// client returns a caller of the greeter.
-func (w *guarded) client(r *runtime.Registry, opts ...grpc.DialOption) basic.GreeterClient {
-	w.t.Helper()
-	conn, err := r.NewClient(greeterAt(guardedKey), append([]grpc.DialOption{insecurely}, opts...)...)
-	must(w.t, err)
-	return basic.NewGreeterClient(conn)
-}
-
-// greet calls once, and returns who answered.
-func greet(t *testing.T, c basic.GreeterClient, within time.Duration) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), within)
-	defer cancel()
-	reply, err := c.SayHello(ctx, &basic.HelloRequest{})
-	return reply.GetMessage(), err
-}
-
-// reaches waits until calls reach a server, over and over.
-func (w *guarded) reaches(c basic.GreeterClient, name string) {
-	w.t.Helper()
-	row := 0
-	kit.Eventually(w.t, soon, "calls reach "+name, func() bool {
-		got, err := greet(w.t, c, time.Second)
-		if row++; err != nil || got != name {
-			row = 0
-		}
-		return row >= 10
-	})
 }

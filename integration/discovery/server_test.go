@@ -1,0 +1,83 @@
+package discovery
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// announced serves the greeter under the name "server" until the test ends, and waits until it is registered. It returns
+// its address.
+func (w *world) announced(r *runtime.Registry, desc *runtime.ServiceDesc) string {
+	w.t.Helper()
+	lis := kit.Listen(w.t)
+	s := r.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
+	basic.RegisterGreeterServer(s, &server{name: "server"})
+	s.Publish(desc, runtime.WithInstance("server"))
+	ctx, stop := context.WithCancel(context.Background())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := s.Serve(ctx, lis); err != nil {
+			w.t.Errorf("the server's end, with its entry withdrawn: %v", err)
+		}
+	})
+	w.t.Cleanup(func() { stop(); serving.Wait() })
+	kit.Eventually(w.t, soon, "the server is registered", func() bool {
+		st := s.Status()
+		return len(st) == 1 && st[0].State == runtime.StateRegistered
+	})
+	return lis.Addr().String()
+}
+
+// TestServersAnswerHealth asks the health service of a server for each service, and whether etcd has the server.
+func TestServersAnswerHealth(t *testing.T) {
+	w := newWorld(t, nil)
+	addr := w.announced(w.registry, greeterAt(key))
+	conn := w.conn()
+	check := func(service string) (healthpb.HealthCheckResponse_ServingStatus, error) {
+		reply, err := healthpb.NewHealthClient(conn).Check(kit.Bounded(t, soon), &healthpb.HealthCheckRequest{Service: service})
+		return reply.GetStatus(), err
+	}
+	for service, want := range map[string]codes.Code{"": codes.OK, "basic.Greeter": codes.OK, "nobody": codes.NotFound} {
+		got, err := check(service)
+		if status.Code(err) != want || err == nil && got != healthpb.HealthCheckResponse_SERVING {
+			t.Errorf("%q: %v, %v", service, got, err)
+		}
+	}
+	registered := func(want healthpb.HealthCheckResponse_ServingStatus) {
+		t.Helper()
+		kit.Eventually(t, soon, want.String(), func() bool {
+			got, err := check(runtime.RegistrationHealth)
+			return err == nil && got == want
+		})
+	}
+	registered(healthpb.HealthCheckResponse_SERVING)
+	w.put(key+"/server", fmt.Sprintf(`{"Addr":%q,"Metadata":{"mine":"no"}}`, addr)) // a conflict
+	registered(healthpb.HealthCheckResponse_NOT_SERVING)
+	w.delete(key + "/server")
+	registered(healthpb.HealthCheckResponse_SERVING)
+}
+
+// TestAnnounceTimeout has Serve end when etcd does not take the service in time.
+func TestAnnounceTimeout(t *testing.T) {
+	w := newWorld(t, nil)
+	w.etcd.Cut()
+	s := w.registry.NewServer(grpc.NewServer(), runtime.WithAnnounceTimeout(200*time.Millisecond), runtime.WithDrainDelay(time.Millisecond))
+	basic.RegisterGreeterServerToEtcd(s, &server{})
+	if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); err == nil || !strings.Contains(err.Error(), key) {
+		t.Errorf("Serve: %v, want that %q could not be announced", err, key)
+	}
+	w.etcd.Restore()
+}

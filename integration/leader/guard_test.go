@@ -41,15 +41,10 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 			a := g.start("a", func(i *instance) { i.watch = watch })
 			kit.Eventually(t, soon, "a to lead", a.leads.Holds)
 			stream, err := g.client().Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := stream.Recv(); err != nil {
-				t.Fatal(err)
-			}
-			if err := a.server.Withdraw(kit.Bounded(t, soon)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
+			_, err = stream.Recv()
+			must(t, err)
+			must(t, a.server.Withdraw(kit.Bounded(t, soon)))
 			for err == nil {
 				_, err = stream.Recv()
 			}
@@ -90,9 +85,7 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 				ended <- err
 			}()
 			await(t, begun)
-			if err := a.server.Withdraw(kit.Bounded(t, soon)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, a.server.Withdraw(kit.Bounded(t, soon)))
 			err := await(t, ended)
 			if fails && (status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no longer leads")) || !fails && err != nil {
 				t.Errorf("the call ends with %v", err)

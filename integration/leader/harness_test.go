@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,27 +26,22 @@ import (
 )
 
 const (
-	ttl = 2 * time.Second // of leader.Counter, and what etcd makes of it
-	// soon is for what takes no time but that of a busy machine.
-	soon = 15 * time.Second
+	// soon is for what takes no time but that of a busy machine, and of a lease of 2 s.
+	soon       = 15 * time.Second
+	entries    = "leader/counter"
+	candidates = "_grpc_leader/" + entries + "//"
 )
 
 // etcd is shared by all tests, each of which has a namespace of its own.
 var etcd *etcdtest.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "leader")
+func must(t *testing.T, err error) {
+	t.Helper()
 	if err != nil {
-		panic(err)
+		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
-	if etcd, err = etcdtest.New(dir); err != nil {
-		panic(err)
-	}
-	defer etcd.Close()
-	return m.Run()
 }
 
 // group is instances of one service that stand for election, and the store that they write to.
@@ -76,34 +70,10 @@ func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {
 	}
 	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
 	g.t.Cleanup(func() {
-		w.set(up)
+		w.mend()
 		_ = registry.Close(kit.Bounded(g.t, soon)) // what a test has killed may be left
 	})
 	return registry
-}
-
-// another returns a group of other instances.
-func (g *group) another() *group {
-	return &group{t: g.t, namespace: "another/" + g.namespace}
-}
-
-// attempts is how often within has something tried.
-const attempts = 3
-
-// within has attempt tried, each time with another group, until one takes no longer than bound: a busy machine may slow
-// down any one, but hardly all.
-func within(g *group, bound time.Duration, attempt func(g *group) time.Duration) {
-	g.t.Helper()
-	var took []time.Duration
-	for range attempts {
-		took = append(took, attempt(g))
-		if slices.Min(took) <= bound {
-			g.t.Logf("took %v", took)
-			return
-		}
-		g = g.another()
-	}
-	g.t.Errorf("took %v, want %v at most", took, bound)
 }
 
 // store is fenced.
@@ -160,10 +130,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	leaderpb.RegisterCounterServer(i.server, i)
 	i.server.Publish(desc, runtime.WithInstance(name))
 	i.leads = leader.Of(i.server, desc)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	lis := kit.Listen(g.t)
 	porttest.Hold(g.t, lis) // who stops it has it refuse connections
 	i.addr = lis.Addr().String()
 	served := make(chan struct{})
@@ -178,9 +145,7 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 
 func (i *instance) announce() {
 	i.group.t.Helper()
-	if err := i.server.Announce(kit.Bounded(i.group.t, soon), i.addr); err != nil {
-		i.group.t.Fatal(err)
-	}
+	must(i.group.t, i.server.Announce(kit.Bounded(i.group.t, soon), i.addr))
 }
 
 func (i *instance) Add(ctx context.Context, req *leaderpb.AddRequest) (*leaderpb.AddResponse, error) {
@@ -207,12 +172,6 @@ func (i *instance) Watch(_ *leaderpb.AddRequest, stream leaderpb.Counter_WatchSe
 	return err
 }
 
-// kill does to the instance what SIGKILL does.
-func (i *instance) kill() {
-	i.wire.set(cut)
-	i.grpc.Stop()
-}
-
 func (g *group) client() leaderpb.CounterClient {
 	g.t.Helper()
 	return g.clientOf(&leaderpb.Counter_EtcdServiceDesc)
@@ -222,9 +181,7 @@ func (g *group) client() leaderpb.CounterClient {
 func (g *group) clientOf(desc *runtime.ServiceDesc) leaderpb.CounterClient {
 	g.t.Helper()
 	conn, err := g.registry(&wire{}).NewClient(desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }
 
@@ -235,9 +192,7 @@ func on(r *runtime.Registry) func(*instance) { return func(i *instance) { i.regi
 func (g *group) candidates() []*mvccpb.KeyValue {
 	g.t.Helper()
 	resp, err := etcd.Admin().Get(kit.Bounded(g.t, soon), g.namespace+candidates, clientv3.WithPrefix())
-	if err != nil {
-		g.t.Fatal(err)
-	}
+	must(g.t, err)
 	return resp.Kvs
 }
 
@@ -276,96 +231,41 @@ func await[T any](t *testing.T, c <-chan T) T {
 	}
 }
 
-// state is of a wire.
-type state int
-
-const (
-	up state = iota
-	cut
-	stalled
-)
-
-// wire is one instance's way to etcd, which a test can break.
+// wire is one instance's way to etcd, which a test can cut.
 type wire struct {
-	mu      sync.Mutex
-	state   state
-	changed chan struct{}
-	conns   []net.Conn
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
 }
 
-// set breaks the wire or mends it.
-func (w *wire) set(s state) {
+// cut ends all connections and lets none be made until mend.
+func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state = s
-	if w.changed != nil {
-		close(w.changed)
-		w.changed = nil
-	}
-	if s != cut {
-		return
-	}
+	w.isCut = true
 	for _, c := range w.conns {
 		_ = c.Close() // it may be closed
 	}
 	w.conns = nil
 }
 
-// now returns the state, and a channel that is closed when it changes.
-func (w *wire) now() (state, <-chan struct{}) {
+func (w *wire) mend() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.changed == nil {
-		w.changed = make(chan struct{})
-	}
-	return w.state, w.changed
-}
-
-// through waits while the wire is stalled.
-func (w *wire) through() error {
-	for {
-		switch s, changed := w.now(); s {
-		case up:
-			return nil
-		case cut:
-			return net.ErrClosed
-		default:
-			<-changed
-		}
-	}
+	w.isCut = false
 }
 
 func (w *wire) dial(ctx context.Context, addr string) (net.Conn, error) {
-	if s, _ := w.now(); s != up {
-		return nil, net.ErrClosed
-	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(addr, "http://"))
 	if err != nil {
 		return nil, err
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.isCut {
+		_ = conn.Close() // nothing was sent
+		return nil, net.ErrClosed
+	}
 	w.conns = append(w.conns, conn)
-	return wired{conn, w}, nil
-}
-
-// wired is a connection through a wire.
-type wired struct {
-	net.Conn
-	wire *wire
-}
-
-func (c wired) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	if err := c.wire.through(); err != nil {
-		return 0, err
-	}
-	return n, err
-}
-
-func (c wired) Write(b []byte) (int, error) {
-	if err := c.wire.through(); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
+	return conn, nil
 }

@@ -53,9 +53,8 @@ func TestLayoutsThatDisagree(t *testing.T) {
 func TestStrayKeys(t *testing.T) {
 	g := newGroup(t)
 	for key, value := range map[string]string{"zz": "", "x/y": "x", "x": "x"} {
-		if _, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_leader/leader/counter//"+key, value); err != nil {
-			t.Fatal(err)
-		}
+		_, err := etcd.Admin().Put(t.Context(), g.namespace+candidates+key, value)
+		must(t, err)
 	}
 	g.start("a")
 	g.leader(g.client())

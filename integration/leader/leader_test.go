@@ -32,9 +32,7 @@ func TestCallsGoToTheLeader(t *testing.T) {
 		}
 	}
 	stream, err := client.Watch(kit.Bounded(t, soon), &leaderpb.AddRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if reply, err := stream.Recv(); err != nil || reply.GetServer() != "a" {
 		t.Errorf("a stream: %v, %v", reply, err)
 	}
@@ -72,9 +70,7 @@ func TestGuard(t *testing.T) {
 		{b, "1", codes.Unavailable, "does not lead"},
 	} {
 		conn, err := grpc.NewClient(row.to.addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		ctx := kit.Bounded(t, soon)
 		if row.token != "" {
 			ctx = metadata.AppendToOutgoingContext(ctx, leader.TokenHeader, row.token)
@@ -118,108 +114,75 @@ func TestNoLeader(t *testing.T) {
 	}
 }
 
-// A leader that resigns in order is followed at once.
+// A leader that resigns in order is followed by the next.
 func TestResigns(t *testing.T) {
-	for how, resign := range map[string]func(t *testing.T, i *instance) error{
-		"withdraw": func(t *testing.T, i *instance) error { return i.server.Withdraw(kit.Bounded(t, soon)) },
-		"close":    func(t *testing.T, i *instance) error { return i.registry.Close(kit.Bounded(t, soon)) },
-	} {
-		t.Run(how, func(t *testing.T) {
-			within(newGroup(t), 200*time.Millisecond, func(g *group) time.Duration {
-				first := g.start("a")
-				second := g.start("b")
-				client := g.client()
-				g.leader(client)
-				begun, ended := make(chan struct{}), make(chan bool, 1)
-				ran := make(chan error, 1)
-				go func() {
-					ran <- first.leads.Run(t.Context(), func(ctx context.Context, token int64) error {
-						close(begun)
-						<-ctx.Done()
-						// The candidate is there for as long as the function may believe that it leads.
-						resp, err := etcd.Admin().Get(context.WithoutCancel(ctx), g.namespace+"_grpc_leader/", clientv3.WithPrefix())
-						ended <- err == nil && len(resp.Kvs) > 0 && errors.Is(context.Cause(ctx), leader.ErrEnded)
-						return nil
-					})
-				}()
-				await(t, begun)
-				began := time.Now()
-				if err := resign(t, first); err != nil {
-					t.Fatal(err)
-				}
-				who := g.leader(client)
-				took := time.Since(began)
-				if who != "b" || !second.leads.Holds() {
-					t.Errorf("%s answers", who)
-				}
-				if first.leads.Holds() {
-					t.Error("who has resigned still leads")
-				}
-				if !await(t, ended) {
-					t.Error("the function's context did not end with its leadership")
-				}
-				if how == "close" {
-					if err := await(t, ran); err == nil {
-						t.Error("Run goes on after the registry is closed")
-					}
-				}
-				return took
-			})
+	g := newGroup(t)
+	first, second := g.start("a"), g.start("b")
+	client := g.client()
+	g.leader(client)
+	begun, ended := make(chan struct{}), make(chan bool, 1)
+	ran := make(chan error, 1)
+	go func() {
+		ran <- first.leads.Run(t.Context(), func(ctx context.Context, token int64) error {
+			close(begun)
+			<-ctx.Done()
+			// The candidate is there for as long as the function may believe that it leads.
+			resp, err := etcd.Admin().Get(context.WithoutCancel(ctx), g.namespace+candidates, clientv3.WithPrefix())
+			ended <- err == nil && len(resp.Kvs) > 0 && errors.Is(context.Cause(ctx), leader.ErrEnded)
+			return nil
 		})
+	}()
+	await(t, begun)
+	must(t, first.server.Withdraw(kit.Bounded(t, soon)))
+	if who := g.leader(client); who != "b" || !second.leads.Holds() {
+		t.Errorf("%s answers", who)
+	}
+	if first.leads.Holds() {
+		t.Error("who has resigned still leads")
+	}
+	if !await(t, ended) {
+		t.Error("the function's context did not end with its leadership")
+	}
+	must(t, first.registry.Close(kit.Bounded(t, soon)))
+	if err := await(t, ran); err == nil {
+		t.Error("Run goes on after the registry is closed")
 	}
 }
 
-// Whatever takes the leader's way to etcd, the next one follows when its lease has ended, and never before the leader
-// has stepped down.
-func TestFails(t *testing.T) {
-	for how, fail := range map[string]func(*instance){
-		"killed":  (*instance).kill,
-		"cut off": func(i *instance) { i.wire.set(cut) },
-		"stalled": func(i *instance) { i.wire.set(stalled) },
-	} {
-		t.Run(how, func(t *testing.T) {
-			within(newGroup(t), ttl+time.Second, func(g *group) time.Duration {
-				first := g.start("a")
-				second := g.start("b")
-				client := g.client()
-				g.leader(client)
-				was, _ := first.leads.Token()
-				both := make(chan bool, 1)
-				ctx, stop := context.WithCancel(t.Context())
-				defer stop()
-				go func() {
-					_ = second.leads.Run(ctx, func(context.Context, int64) error { // ends with ctx
-						both <- first.leads.Holds()
-						return nil
-					})
-				}()
-				fail(first)
-				began := time.Now()
-				kit.Eventually(t, soon, "b to answer", func() bool { return g.leader(client) == "b" })
-				took := time.Since(began)
-				if await(t, both) {
-					t.Error("both lead")
-				}
-				if is, _ := second.leads.Token(); is <= was {
-					t.Errorf("the token is %d, after %d", is, was)
-				}
-				if _, err := g.store.add(was, 1); err == nil {
-					t.Error("the store takes the token of the leader before")
-				}
-				if how == "killed" {
-					return took
-				}
-				first.wire.set(up)
-				kit.Eventually(t, soon, "a to stand again", func() bool {
-					status := first.server.Status()
-					return len(status) == 1 && status[0].State == runtime.StateRegistered
-				})
-				if who := g.leader(client); who != "b" || first.leads.Holds() {
-					t.Errorf("%s leads after a has come back", who)
-				}
-				return took
-			})
+// A leader that is cut off from etcd is followed by the next when its lease has ended, and never before it has stepped down.
+func TestCutOff(t *testing.T) {
+	g := newGroup(t)
+	first, second := g.start("a"), g.start("b")
+	client := g.client()
+	g.leader(client)
+	was, _ := first.leads.Token()
+	both := make(chan bool, 1)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	go func() {
+		_ = second.leads.Run(ctx, func(context.Context, int64) error { // ends with ctx
+			both <- first.leads.Holds()
+			return nil
 		})
+	}()
+	first.wire.cut()
+	kit.Eventually(t, soon, "b to answer", func() bool { return g.leader(client) == "b" })
+	if await(t, both) {
+		t.Error("both lead")
+	}
+	if is, _ := second.leads.Token(); is <= was {
+		t.Errorf("the token is %d, after %d", is, was)
+	}
+	if _, err := g.store.add(was, 1); err == nil {
+		t.Error("the store takes the token of the leader before")
+	}
+	first.wire.mend()
+	kit.Eventually(t, soon, "a to stand again", func() bool {
+		status := first.server.Status()
+		return len(status) == 1 && status[0].State == runtime.StateRegistered
+	})
+	if who := g.leader(client); who != "b" || first.leads.Holds() {
+		t.Errorf("%s leads after a has come back", who)
 	}
 }
 
@@ -231,36 +194,17 @@ func TestDeletedByForce(t *testing.T) {
 	client := g.client()
 	g.leader(client)
 	was, _ := first.leads.Token()
-	resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter//", clientv3.WithFirstCreate()...)
-	if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != "a" {
-		t.Fatalf("etcd has %v, %v", resp, err)
-	}
-	if _, err := etcd.Admin().Delete(t.Context(), string(resp.Kvs[0].Key)); err != nil {
-		t.Fatal(err)
+	for _, candidate := range g.candidates() {
+		if string(candidate.Value) == "a" {
+			_, err := etcd.Admin().Delete(t.Context(), string(candidate.Key))
+			must(t, err)
+		}
 	}
 	kit.Eventually(t, soon, "b to lead", func() bool { return g.leader(client) == "b" })
-	kit.Eventually(t, soon, "a to stand behind b", func() bool {
-		resp, err := etcd.Admin().Get(t.Context(), g.namespace+"_grpc_leader/leader/counter//", clientv3.WithPrefix())
-		return err == nil && len(resp.Kvs) == 2 && !first.leads.Holds()
-	})
+	kit.Eventually(t, soon, "a to stand behind b", func() bool { return len(g.candidates()) == 2 && !first.leads.Holds() })
 	if _, err := g.store.add(was, 1); err == nil {
 		t.Error("the store takes the token of the leader before")
 	}
-}
-
-// A process that takes an entry over does not take over the leadership of the one before.
-func TestTakenOver(t *testing.T) {
-	g := newGroup(t)
-	first := g.start("a")
-	client := g.client()
-	g.leader(client)
-	was, _ := first.leads.Token()
-	next := g.start("a") // the same instance id
-	kit.Eventually(t, soon, "the newer to lead", next.leads.Holds)
-	if is, _ := next.leads.Token(); is <= was || first.leads.Holds() {
-		t.Errorf("the token is %d, after %d; the older leads: %v", is, was, first.leads.Holds())
-	}
-	g.leader(client)
 }
 
 // A token that the caller has sent along is dropped, as where a handler forwards the metadata of its own call.
@@ -273,9 +217,7 @@ func TestForwardedMetadata(t *testing.T) {
 		t.Errorf("a call: %v", err)
 	}
 	stream, err := client.Watch(ctx, &leaderpb.AddRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := stream.Recv(); err != nil {
 		t.Errorf("a stream: %v", err)
 	}
@@ -305,7 +247,7 @@ func TestRefusedUntilTheEnd(t *testing.T) {
 	a := g.start("a")
 	client := g.client()
 	g.leader(client)
-	a.wire.set(stalled) // it steps down, and its candidate stays for a while
+	a.wire.cut() // it steps down, and its candidate stays for a while
 	kit.Eventually(t, soon, "a to step down", func() bool { return !a.leads.Holds() })
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()

@@ -10,9 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
-	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
 // Servers of one registry share a lease, and their candidates come back at the same time when it is lost. Whoever leads
@@ -22,9 +20,8 @@ func TestE1_OneRegistry(t *testing.T) {
 	registry := g.registry(&wire{})
 	a, b := g.start("a", on(registry)), g.start("b", on(registry))
 	lost := clientv3.LeaseID(g.candidates()[0].Lease)
-	if _, err := etcd.Admin().Revoke(kit.Bounded(t, soon), lost); err != nil {
-		t.Fatal(err)
-	}
+	_, err := etcd.Admin().Revoke(kit.Bounded(t, soon), lost)
+	must(t, err)
 	kit.Eventually(t, soon, "both to stand again", func() bool { return len(g.candidates()) == 2 })
 	if all := g.candidates(); all[0].CreateRevision == all[1].CreateRevision {
 		t.Errorf("both are created at %d", all[0].CreateRevision)
@@ -35,9 +32,7 @@ func TestE1_OneRegistry(t *testing.T) {
 		first, next = b, a
 	}
 	was, _ := first.leads.Token()
-	if err := first.server.Withdraw(kit.Bounded(t, soon)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, first.server.Withdraw(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "the other to lead", next.leads.Holds)
 	is, _ := next.leads.Token()
 	if _, err := g.store.add(is, 1); err != nil {
@@ -85,57 +80,4 @@ func candidateIn(req any, prefix string) *pb.PutRequest {
 		}
 	}
 	return nil
-}
-
-// Entries that etcd refuses keep no other of the process out, whatever their candidates wait for.
-func TestG31_OthersGetIn(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("root"))
-	keys := []string{"acme/refused", "acme/too", "acme/later", "acme/allowed"}
-	grant := func(key string) func(context.Context, string) error {
-		return func(ctx context.Context, role string) error {
-			_, err := etcd.Admin().RoleGrantPermission(ctx, role, key+"/", key+"0", clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		}
-	}
-	rights := []func(context.Context, string) error{grant("_grpc_leader")}
-	for _, key := range keys {
-		rights = append(rights, grant(key))
-	}
-	registry := registryAs(t, etcd, "process", rights...)
-	lease := func(key string) int64 {
-		resp, err := etcd.Admin().Get(kit.Bounded(t, soon), key+"/", clientv3.WithPrefix())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(resp.Kvs) == 0 {
-			return 0
-		}
-		return resp.Kvs[0].Lease
-	}
-	for i, key := range keys {
-		desc := under(key, nil)
-		if i >= 2 {
-			desc.Leader = nil
-		}
-		server := registry.NewServer(grpc.NewServer())
-		leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
-		server.Publish(desc)
-		if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, key := range keys[:3] {
-		if _, err := etcd.Admin().RoleRevokePermission(kit.Bounded(t, soon), "process", key+"/", key+"0"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := etcd.Admin().Revoke(kit.Bounded(t, soon), clientv3.LeaseID(lease("acme/allowed"))); err != nil {
-		t.Fatal(err)
-	}
-	kit.Eventually(t, soon, "what is allowed to be back", func() bool { return lease("acme/allowed") != 0 })
-	if err := grant("acme/later")(kit.Bounded(t, soon), "process"); err != nil {
-		t.Fatal(err)
-	}
-	kit.Eventually(t, soon, "what is allowed again to be back", func() bool { return lease("acme/later") != 0 })
 }

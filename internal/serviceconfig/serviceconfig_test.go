@@ -160,6 +160,8 @@ var refused = []struct{ row, text, want string }{
 	{"", `{"loadBalancingConfig":[]}`, `loadBalancingConfig: the list is empty: name policies, or leave the field out`},
 	{"", `{"loadBalancingPolicy":"round_robin","loadBalancingConfig":[{"round_robin":{}}]}`,
 		`loadBalancingPolicy: stands beside loadBalancingConfig, which gRPC prefers: leave it out`},
+	{"", `{"authority":"evil"}`, `unknown field "authority": want healthCheckConfig, loadBalancingConfig, loadBalancingPolicy, methodConfig, retryThrottling`},
+	{"", policyOf(`{"rls_experimental":{"routeLookupConfig":{"lookupService":"evil:1"}}}`), `loadBalancingConfig[0]: no policy is named "rls_experimental": want ` + policyNames},
 	{"P9", `{"loadBalancingPolicy":"grpclb"}`, `loadBalancingPolicy: no policy is named "grpclb": want ` + policyNames},
 	{"P9", `{"loadBalancingPolicy":"weighted_target_experimental"}`, `loadBalancingPolicy: no policy is named "weighted_target_experimental": want ` + policyNames},
 	{"S1", `{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`, `loadBalancingPolicy: no policy is named "xds_cluster_impl_experimental": want ` + policyNames},

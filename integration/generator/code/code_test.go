@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -29,20 +30,7 @@ const soon = 20 * time.Second
 // etcd is shared by all tests, each of which has a namespace of its own.
 var etcd *etcdtest.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "code")
-	if err != nil {
-		panic(err)
-	}
-	defer os.RemoveAll(dir)
-	if etcd, err = etcdtest.New(dir); err != nil {
-		panic(err)
-	}
-	defer etcd.Close()
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(kit.OnEtcd(m, &etcd)) }
 
 func within(t *testing.T, d time.Duration) context.Context {
 	t.Helper()

@@ -18,27 +18,17 @@ func TestRestoreBackup(t *testing.T) {
 			cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
 			client := cluster.Client(t)
 			lease, err := client.Grant(within(t, 10*time.Second), 60)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := client.Put(within(t, 10*time.Second), "leased", "v", clientv3.WithLease(lease.ID)); err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
+			must(t, second(client.Put(within(t, 10*time.Second), "leased", "v", clientv3.WithLease(lease.ID))))
 			put(t, client, "k", "then")
 			_, then := get(t, client, "k")
 			backup, err := cluster.Backup()
-			if err != nil {
-				t.Fatal(err)
-			}
+			must(t, err)
 			for range 2 { // it can be restored again
 				put(t, client, "k", "later")
 				put(t, client, "new", "later")
-				if _, err := client.Delete(within(t, 10*time.Second), "leased"); err != nil {
-					t.Fatal(err)
-				}
-				if err := cluster.RestoreBackup(backup); err != nil {
-					t.Fatal(err)
-				}
+				must(t, second(client.Delete(within(t, 10*time.Second), "leased")))
+				must(t, cluster.RestoreBackup(backup))
 				wantValue(t, client, "k", "then")
 				wantValue(t, client, "new", "")
 				wantValue(t, client, "leased", "v")
@@ -58,22 +48,16 @@ func TestRestoreBackupWithAuth(t *testing.T) {
 	cluster := etcdtest.Start(t, etcdtest.WithAuth("secret"))
 	put(t, cluster.Admin(), "k", "then")
 	backup, err := cluster.Backup()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	put(t, cluster.Client(t), "k", "later")
-	if err := cluster.RestoreBackup(backup); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cluster.RestoreBackup(backup))
 	wantValue(t, cluster.Admin(), "k", "then")
 	wantValue(t, cluster.Client(t), "k", "then")
 }
 
 func TestBackupOfAnotherCluster(t *testing.T) {
 	backup, err := etcdtest.Start(t).Backup()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if err := etcdtest.Start(t).RestoreBackup(backup); err == nil {
 		t.Error("a cluster took the backup of another")
 	}
@@ -84,9 +68,7 @@ func TestNoSpace(t *testing.T) {
 		cluster := etcdtest.Start(t, etcdtest.WithMembers(members))
 		client := cluster.Client(t)
 		put(t, client, "k", "v")
-		if err := cluster.SetNoSpace(within(t, 10*time.Second), true); err != nil {
-			t.Fatal(err)
-		}
+		must(t, cluster.SetNoSpace(within(t, 10*time.Second), true))
 		if _, err := client.Put(within(t, 10*time.Second), "k", "w"); !errors.Is(err, rpctypes.ErrNoSpace) {
 			t.Errorf("a put while there is no space: %v, want %v", err, rpctypes.ErrNoSpace)
 		}
@@ -96,9 +78,7 @@ func TestNoSpace(t *testing.T) {
 		if _, err := client.Delete(within(t, 10*time.Second), "k"); err != nil {
 			t.Errorf("a deletion while there is no space: %v", err)
 		}
-		if err := cluster.SetNoSpace(within(t, 10*time.Second), false); err != nil {
-			t.Fatal(err)
-		}
+		must(t, cluster.SetNoSpace(within(t, 10*time.Second), false))
 		put(t, client, "k", "w")
 	}
 }

@@ -24,6 +24,13 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func put(t *testing.T, client clientv3.KV, key, value string) {
 	t.Helper()
 	if _, err := client.Put(within(t, 10*time.Second), key, value); err != nil {
@@ -51,13 +58,6 @@ func wantValue(t *testing.T, client clientv3.KV, key, want string) {
 	}
 }
 
-func TestOneMember(t *testing.T) {
-	cluster := etcdtest.Start(t)
-	client := cluster.Client(t)
-	put(t, client, "greeter/a", "10.0.0.1:80")
-	wantValue(t, cluster.Admin(), "greeter/a", "10.0.0.1:80")
-}
-
 func TestImpossibleOptions(t *testing.T) {
 	for name, opt := range map[string]etcdtest.Option{
 		"no members":      etcdtest.WithMembers(0),
@@ -72,9 +72,7 @@ func TestImpossibleOptions(t *testing.T) {
 
 func TestCloseTwice(t *testing.T) {
 	cluster, err := etcdtest.New(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	cluster.Close()
 	cluster.Close()
 }
@@ -85,9 +83,7 @@ func TestLosesTheLeaderAndGoesOn(t *testing.T) {
 	put(t, client, "k", "before")
 
 	leader, err := cluster.Leader(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	leader.Stop()
 	leader.Stop()
 	next, err := cluster.Leader(within(t, 10*time.Second))
@@ -96,9 +92,7 @@ func TestLosesTheLeaderAndGoesOn(t *testing.T) {
 	}
 	put(t, client, "k", "after")
 
-	if err := leader.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, leader.Restart())
 	alone := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{leader.Endpoint()} })
 	wantValue(t, alone, "k", "after")
 }
@@ -116,9 +110,7 @@ func TestQuorumLostAndBack(t *testing.T) {
 	if err := cluster.Member(2).Restart(); err != nil {
 		t.Fatalf("restart without a quorum: %v", err)
 	}
-	if err := cluster.Member(0).Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cluster.Member(0).Restart())
 	put(t, client, "k", "x")
 }
 
@@ -126,9 +118,7 @@ func TestRestartKeepsTheData(t *testing.T) {
 	cluster := etcdtest.Start(t)
 	client := cluster.Client(t)
 	put(t, client, "k", "v")
-	if err := cluster.Restart(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cluster.Restart())
 	wantValue(t, client, "k", "v")
 }
 
@@ -140,9 +130,7 @@ func TestWipeTurnsTheRevisionBack(t *testing.T) {
 			put(t, client, "k", "v")
 		}
 		_, before := get(t, client, "k")
-		if err := cluster.Wipe(); err != nil {
-			t.Fatal(err)
-		}
+		must(t, cluster.Wipe())
 		value, after := get(t, client, "k")
 		if value != "" || after >= before {
 			t.Errorf("%d members: %q at revision %d after the wipe, at %d before", members, value, after, before)
@@ -156,9 +144,7 @@ func TestCompact(t *testing.T) {
 	put(t, client, "k", "v1")
 	put(t, client, "k", "v2")
 	revision, err := cluster.Compact(within(t, 10*time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if _, err := client.Get(t.Context(), "k", clientv3.WithRev(revision-1)); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("reading before the compacted revision: %v, want %v", err, rpctypes.ErrCompacted)
 	}
@@ -246,9 +232,7 @@ func TestAuth(t *testing.T) {
 		}
 	}
 
-	if err := cluster.Wipe(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, cluster.Wipe())
 	wantValue(t, cluster.Client(t, etcdtest.As("reader", "r")), "greeter/a", "")
 	wantValue(t, cluster.Admin(), "greeter/a", "")
 }
@@ -277,22 +261,14 @@ func TestCalls(t *testing.T) {
 	get(t, client, "user-admin/a")
 	put(t, cluster.Admin(), "user/a", "v")
 	lease, err := client.Grant(ctx, 60)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.KeepAliveOnce(ctx, lease.ID); err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
+	must(t, second(client.KeepAliveOnce(ctx, lease.ID)))
 	_, err = client.Txn(ctx).If(clientv3.Compare(clientv3.Version("user/b"), "=", 0)).
 		Then(clientv3.OpPut("user/b", "v", clientv3.WithLease(lease.ID)), clientv3.OpPut("user/c", "v")).
 		Else(clientv3.OpGet("user/b")).Commit()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	watches := []clientv3.WatchChan{client.Watch(ctx, "user/", clientv3.WithPrefix()), client.Watch(ctx, "other/")}
-	if err := calls.Wait(ctx, etcdtest.Watch, "", len(watches)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, calls.Wait(ctx, etcdtest.Watch, "", len(watches)))
 
 	for _, want := range []struct {
 		op     etcdtest.Op
@@ -329,9 +305,7 @@ func TestCallTellsHowItWasAsked(t *testing.T) {
 	member := cluster.Member(2)
 	client := cluster.Client(t, func(cfg *clientv3.Config) { cfg.Endpoints = []string{member.Endpoint()} })
 	_, err := client.Get(within(t, 10*time.Second), "user/", clientv3.WithPrefix(), clientv3.WithSerializable())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := etcdtest.Call{Op: etcdtest.Range, Member: 2, Key: "user/", End: "user0", Serializable: true}
 	if all := cluster.Calls().All(); len(all) != 1 || all[0] != want {
 		t.Errorf("calls %+v, want only %+v", all, want)

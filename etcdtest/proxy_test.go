@@ -13,9 +13,7 @@ import (
 func echo(t *testing.T) (addr string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -35,20 +33,23 @@ func echo(t *testing.T) (addr string) {
 func proxied(t *testing.T) (*proxy, net.Conn) {
 	t.Helper()
 	p, err := newProxy(anyPort)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p.setUpstream(echo(t))
 	t.Cleanup(p.close)
 	return p, dial(t, p)
 }
 
-func dial(t *testing.T, p *proxy) net.Conn {
+func must(t *testing.T, err error) {
 	t.Helper()
-	conn, err := net.Dial("tcp", p.addr())
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func dial(t *testing.T, p *proxy) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.addr())
+	must(t, err)
 	t.Cleanup(func() { conn.Close() })
 	return conn
 }
@@ -62,9 +63,7 @@ func say(t *testing.T, conn net.Conn, text string) {
 
 func hear(t *testing.T, conn net.Conn, want string) {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
+	must(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 	got := make([]byte, len(want))
 	if _, err := io.ReadFull(conn, got); err != nil || string(got) != want {
 		t.Fatalf("heard %q, %v; want %q", got, err, want)
@@ -74,9 +73,7 @@ func hear(t *testing.T, conn net.Conn, want string) {
 func TestProxyPassesTheEndOfOneDirection(t *testing.T) {
 	_, conn := proxied(t)
 	say(t, conn, "hello")
-	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
+	must(t, conn.(*net.TCPConn).CloseWrite())
 	if got, err := io.ReadAll(conn); string(got) != "hello" || err != nil {
 		t.Errorf("got %q, %v", got, err)
 	}
@@ -116,9 +113,7 @@ func TestProxyPauseHoldsBack(t *testing.T) {
 	during := dial(t, p)
 	for _, conn := range []net.Conn{before, during} {
 		say(t, conn, "held")
-		if err := conn.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
+		must(t, conn.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
 		if n, err := conn.Read(make([]byte, 1)); n > 0 || !isTimeout(err) {
 			t.Errorf("read %d bytes, %v; want a timeout", n, err)
 		}

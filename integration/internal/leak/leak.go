@@ -49,12 +49,7 @@ func Check(t testing.TB) {
 func Beside(t *testing.T) {
 	t.Helper()
 	t.Parallel()
-	Later(t)
-}
-
-// Later leaves the check of a parallel test to [Main]: Check does nothing for it.
-func Later(t testing.TB) {
-	tests.Store(t, true)
+	tests.Store(t, true) // Check does nothing for it
 	t.Cleanup(func() { tests.Delete(t) })
 }
 

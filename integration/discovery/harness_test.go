@@ -203,6 +203,7 @@ func (w *world) serve(name string, opts ...grpc.ServerOption) *server {
 	return w.start(&server{name: name}, opts...)
 }
 
+// start starts a server that is made already.
 func (w *world) start(s *server, opts ...grpc.ServerOption) *server {
 	w.t.Helper()
 	lis := kit.Listen(w.t)

@@ -83,6 +83,9 @@ func TestKeyWriterDirectsCalls(t *testing.T) {
 	reached(t, conn, soon, "a")
 	w.enter("a", w.serve("evil").addr)
 	reached(t, conn, soon, "evil")
+	w.enter("a", a)
+	w.enter("b", b)
+	reached(t, conn, soon, "a", "b")
 	// The mark of leaving and the list of methods are an entry's own words, and so are weight, zone and version.
 	for _, tt := range []struct{ out, in string }{
 		{`{"grpc_leaving":"true"}`, `{}`},

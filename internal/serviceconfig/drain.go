@@ -13,7 +13,7 @@ type DrainFault int
 // The faults. The zero value is a list that is followed.
 const (
 	DrainNamesAll   DrainFault = iota + 1 // it leaves no instance
-	DrainLeavesHeld                       // it leaves those alone that etcd no longer has, which may be dead
+	DrainLeavesHeld                       // it leaves only instances that etcd no longer has, which may be dead
 	DrainNamesBase                        // it leaves none that is in no lane, or only held ones: it is ignored for these
 )
 
@@ -24,15 +24,15 @@ func FollowDrain(n int, named, base, held func(i int) bool) Drain {
 	for i := range n {
 		d.Drained[i] = named(i)
 	}
-	switch none, dead, _ := d.left(nil, held); {
+	switch none, onlyHeld, _ := d.left(nil, held); {
 	case none:
 		return Drain{make([]bool, n), DrainNamesAll, n}
-	case dead:
+	case onlyHeld:
 		return Drain{make([]bool, n), DrainLeavesHeld, n}
 	case base == nil:
 		return d
 	}
-	if none, dead, size := d.left(base, held); none || dead {
+	if none, onlyHeld, size := d.left(base, held); none || onlyHeld {
 		d.Ignored, d.Kept = DrainNamesBase, size
 		for i := range n {
 			d.Drained[i] = d.Drained[i] && !base(i)
@@ -42,7 +42,7 @@ func FollowDrain(n int, named, base, held func(i int) bool) Drain {
 }
 
 // left reports whether no instance of a set is left, or only held ones while others are drained. A nil set is all.
-func (d *Drain) left(in, held func(i int) bool) (none, dead bool, size int) {
+func (d *Drain) left(in, held func(i int) bool) (none, onlyHeld bool, size int) {
 	left, alive, aliveLeft := 0, false, false
 	for i, drained := range d.Drained {
 		if in != nil && !in(i) {

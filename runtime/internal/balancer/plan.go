@@ -214,7 +214,7 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	case serviceconfig.DrainNamesAll:
 		p.report("drain names all %d endpoints and is ignored", d.Kept)
 	case serviceconfig.DrainLeavesHeld:
-		p.report("drain leaves endpoints alone that have vanished from etcd, and is ignored meanwhile")
+		p.report("drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile")
 	case serviceconfig.DrainNamesBase:
 		p.report("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
 	}

@@ -41,12 +41,12 @@ type core struct {
 	own   lease.Candidacy
 	first First
 
-	lowest int64  // the create revision for which etcd has said that no candidate precedes the own one
-	asking uint64 // the number of the question that etcd is being asked; 0: none
-	asked  uint64 // the questions so far
-	others int    // answers in a row that named another candidate
-	askAt  time.Time
-	pause  time.Duration // before the next question, if this one is not answered
+	confirmed int64  // the create revision for which etcd has said that no candidate precedes the own one
+	asking    uint64 // the number of the question that etcd is being asked; 0: none
+	asked     uint64 // the questions so far
+	others    int    // answers in a row that named another candidate
+	askAt     time.Time
+	pause     time.Duration // before the next question, if this one is not answered
 }
 
 // effects is what an event leaves to do.
@@ -60,7 +60,7 @@ type effects struct {
 func (c *core) stood(now time.Time, own lease.Candidacy) effects {
 	if own.Created != c.own.Created {
 		c.askAt, c.pause = time.Time{}, askAgainMin
-		c.lowest, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
+		c.confirmed, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
 	}
 	c.own = own
 	return c.due(now)
@@ -74,23 +74,23 @@ func (c *core) heard(now time.Time, first First) effects {
 
 // answered takes in etcd's answer to a question: the candidate that precedes all others. ok is false if there was no
 // answer.
-func (c *core) answered(now time.Time, question uint64, lowest First, ok bool) effects {
+func (c *core) answered(now time.Time, question uint64, first First, ok bool) effects {
 	if question != c.asking || question == 0 {
 		return c.due(now)
 	}
 	c.asking = 0
-	if ok && (lowest == First{c.own.Key, c.own.Created}) {
-		c.lowest, c.pause, c.others = c.own.Created, askAgainMin, 0
+	if ok && (first == First{c.own.Key, c.own.Created}) {
+		c.confirmed, c.pause, c.others = c.own.Created, askAgainMin, 0
 		return c.due(now)
 	}
 	c.askAt = now.Add(c.pause)
 	c.pause = min(2*c.pause, askAgainMax)
-	if ok && lowest != (First{}) {
+	if ok && first != (First{}) {
 		c.others++
 	}
 	e := c.due(now)
-	if ok && c.others == warnAt && lowest != (First{}) {
-		e.warn = lowest
+	if ok && c.others == warnAt && first != (First{}) {
+		e.warn = first
 	}
 	return e
 }
@@ -100,7 +100,7 @@ func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // term returns the leadership at a time.
 func (c *core) term(now time.Time) Term {
-	if !c.isFirst() || c.lowest != c.own.Created || ended(now, c.own.Until) {
+	if !c.isFirst() || c.confirmed != c.own.Created || ended(now, c.own.Until) {
 		return Term{}
 	}
 	return Term{c.own.Created, c.own.Until}
@@ -112,7 +112,7 @@ func (c *core) isFirst() bool {
 }
 
 // unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.
-func (c *core) unanswered() bool { return c.isFirst() && c.lowest != c.own.Created }
+func (c *core) unanswered() bool { return c.isFirst() && c.confirmed != c.own.Created }
 
 // due returns what is to be done.
 func (c *core) due(now time.Time) effects {

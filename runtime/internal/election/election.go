@@ -119,23 +119,23 @@ func (e *Election) wake(at time.Time) {
 	}
 }
 
-// ask asks etcd which candidate is the lowest, for an own one that was created at a revision.
+// ask asks etcd which candidate is the first, for an own one that was created at a revision.
 func (e *Election) ask(question uint64, created int64) {
 	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
 	defer cancel()
-	lowest, err := e.lowest(ctx, created)
+	first, err := e.first(ctx, created)
 	e.event(func(now time.Time) effects {
 		if question == e.core.asking {
 			e.askErr = err
 		}
-		return e.core.answered(now, question, lowest, err == nil)
+		return e.core.answered(now, question, first, err == nil)
 	})
 }
 
-// lowest reads the candidates that were created at a revision or before, and returns the one that precedes all others.
+// first reads the candidates that were created at a revision or before, and returns the one that precedes all others.
 // Entries that are none are skipped: if one becomes a candidate later, no process leads with it, for the name of a
 // candidate is random.
-func (e *Election) lowest(ctx context.Context, created int64) (First, error) {
+func (e *Election) first(ctx context.Context, created int64) (First, error) {
 	var first First
 	from, end := e.prefix, clientv3.GetPrefixRangeEnd(e.prefix)
 	for {

@@ -28,8 +28,8 @@ func (w *told) says(e *Election, f First) {
 
 // answer is etcd's to a question.
 type answer struct {
-	lowest First
-	err    error
+	first First
+	err   error
 }
 
 // pages is an etcd with candidates, which it returns by their keys.
@@ -74,13 +74,13 @@ func TestE2_OneOrder(t *testing.T) {
 		add("b", row.later, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
 		add("c", row.ties, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
 		e := &Election{prefix: "p/", client: &clientv3.Client{KV: etcd}}
-		if got, err := e.lowest(t.Context(), 5); got != (First{"p/c0000", 5}) || err != nil {
+		if got, err := e.first(t.Context(), 5); got != (First{"p/c0000", 5}) || err != nil {
 			t.Errorf("%s: the first is %v, %v", row.rule, got, err)
 		}
 	}
 }
 
-// asked is an etcd that is asked for the lowest candidate. It sends each question a channel for its answer.
+// asked is an etcd that is asked for the first candidate. It sends each question a channel for its answer.
 type asked struct {
 	clientv3.KV
 	questions chan chan answer
@@ -97,7 +97,7 @@ func (k *asked) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*cli
 	if a.err != nil {
 		return nil, a.err
 	}
-	kv := &mvccpb.KeyValue{Key: []byte(a.lowest.Key), CreateRevision: a.lowest.Created, Lease: 1, Value: []byte("a")}
+	kv := &mvccpb.KeyValue{Key: []byte(a.first.Key), CreateRevision: a.first.Created, Lease: 1, Value: []byte("a")}
 	return &clientv3.GetResponse{Kvs: []*mvccpb.KeyValue{kv}}, nil
 }
 
@@ -114,7 +114,7 @@ func TestErr(t *testing.T) {
 		}, failed},
 		{"an answer tells", func(_ *Election, _ *told, questions chan chan answer) {
 			<-questions <- answer{err: failed}
-			<-questions <- answer{lowest: First{"a", 5}}
+			<-questions <- answer{first: First{"a", 5}}
 		}, nil},
 		{"behind another it does not lead", func(e *Election, w *told, questions chan chan answer) {
 			<-questions <- answer{err: failed}
@@ -125,7 +125,7 @@ func TestErr(t *testing.T) {
 			before := <-questions
 			e.Stood(lease.Candidacy{})
 			e.Stood(lease.Candidacy{Key: "a", Created: 5, Until: time.Now().Add(time.Minute)})
-			<-questions <- answer{lowest: First{"a", 5}}
+			<-questions <- answer{first: First{"a", 5}}
 			synctest.Wait()
 			before <- answer{err: failed}
 		}, nil},

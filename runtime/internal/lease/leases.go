@@ -200,8 +200,8 @@ func (l *leases) presumeAlive(now time.Time, except clientv3.LeaseID) {
 	}
 }
 
-// send notes that a revocation is under way.
-func (h *heldLease) send() { h.revoking = true }
+// markRevoking notes that a revocation is under way.
+func (h *heldLease) markRevoking() { h.revoking = true }
 
 // revokeDenied takes in that etcd does not let us revoke a lease. It is not renewed, so it expires; unwanted
 // keys on it are deleted one by one.

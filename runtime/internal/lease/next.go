@@ -38,7 +38,7 @@ func (c *core) due(now time.Time) op {
 		return c.send(steps)
 	}
 	if h := c.revocable(now); h != nil {
-		h.send()
+		h.markRevoking()
 		return revokeOp{h.id}
 	}
 	if probes := c.checks(now); len(probes) > 0 {

@@ -71,7 +71,7 @@ type event struct {
 	head   head                    // callHead
 	latest int64                   // callHead, callProbe: the highest revision that a watch of the stream began at
 	answer *clientv3.WatchResponse // callWait
-	lost   bool                    // callWait: the stream of the watch was lost, and is being made anew
+	lost   bool                    // callWait: the stream of the watch was lost, and is being reopened
 	back   bool                    // callPause, callWait: the connection to etcd is back
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down

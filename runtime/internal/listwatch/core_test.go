@@ -379,7 +379,7 @@ func TestCoreVerifies(t *testing.T) {
 			rule{6 * time.Second, late, "read where etcd is within 500ms"},
 			rule{6500 * ms, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
-		"a stream that is made anew again and again": with(watching,
+		"a stream that is reopened again and again": with(watching,
 			rule{2 * time.Second, lost, "request progress within 1s"},
 			rule{3 * time.Second, late, "request progress within 1s"},
 			rule{4 * time.Second, late, "request progress within 1s"},

@@ -157,7 +157,7 @@ func TestStreamsWithAWatchAreNotUsedAgain(t *testing.T) {
 	}
 }
 
-// TestD4_AStreamThatIsMadeAnewIsTold has the etcd client make the stream of two watches anew, which it hides.
+// TestD4_AStreamThatIsMadeAnewIsTold has the etcd client reopen the stream of two watches, which it hides.
 func TestD4_AStreamThatIsMadeAnewIsTold(t *testing.T) {
 	e, s := newTheirs(), NewStreams()
 	close(e.connect)

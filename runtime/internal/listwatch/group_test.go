@@ -157,7 +157,7 @@ func TestGroupFollows(t *testing.T) {
 			t.Errorf("silence: watches on %q, progress requested on %q, relisted %q", f.watches, f.progress, h.relisted)
 		}
 
-		// One that breaks is opened anew on another stream.
+		// One that breaks is reopened on another stream.
 		f.answering(list(12, kv("a", "2", 12)), nil)
 		close(answers)
 		time.Sleep(time.Second)

@@ -103,7 +103,7 @@ func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
 }
 
 // watchOn returns the context of a watch on a stream. From the call of opened on, it tells the watches on the stream when that
-// is made anew.
+// is reopened.
 func (s *Streams) watchOn(ctx context.Context, stream uint64) (_ context.Context, opened func()) {
 	var isOpen atomic.Bool
 	return streamContext{s.on(ctx, stream), func() {
@@ -113,7 +113,7 @@ func (s *Streams) watchOn(ctx context.Context, stream uint64) (_ context.Context
 	}}, func() { isOpen.Store(true) }
 }
 
-// streamContext is the context of a watch. The etcd client makes a lost stream anew without a word, but whoever makes a
+// streamContext is the context of a watch. The etcd client reopens a lost stream without a word, but whoever opens a
 // stream asks its context for the metadata to be sent.
 type streamContext struct {
 	context.Context
@@ -147,10 +147,10 @@ func (c keyContext) Value(key any) any {
 
 // follower is a watch that is told of its stream.
 type follower struct {
-	lost func() // called when the stream is lost and being made anew; must return at once
+	lost func() // called when the stream is lost and being reopened; must return at once
 
 	// Guarded by Streams.mu.
-	first int64 // the revision that the watch began at, or no less than that if its stream was made anew since
+	first int64 // the revision that the watch began at, or no less than that if its stream was reopened since
 }
 
 // follow tells f of a stream, until stop is called.
@@ -194,7 +194,7 @@ func (s *Streams) latest(stream uint64) int64 {
 	return latest
 }
 
-// lost tells the watches on a stream that it is being made anew.
+// lost tells the watches on a stream that it is being reopened.
 func (s *Streams) lost(stream uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -59,7 +59,7 @@ type explorer struct {
 	out    io.Writer // for failures, as they are found
 
 	mu       sync.Mutex
-	one      []single // that nobody has taken
+	singles  []single // that nobody has taken
 	next     uint64   // the seed that nobody has taken
 	left     int      // how many more there are
 	walked   int
@@ -98,8 +98,8 @@ func (e *explorer) explore(ctx context.Context) error {
 func (e *explorer) take(n int) (one *single, first uint64, taken int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.one) > 0 {
-		one, e.one = &e.one[0], e.one[1:]
+	if len(e.singles) > 0 {
+		one, e.singles = &e.singles[0], e.singles[1:]
 		return one, 0, 0
 	}
 	first, taken = e.next, min(n, e.left)

@@ -85,7 +85,7 @@ func (o *options) run(ctx context.Context, out io.Writer) (failed bool, err erro
 // fill gives an explorer what it is to walk.
 func (o *options) fill(e *explorer) error {
 	if o.seed != 0 {
-		e.one = []single{{schedule: schedule.New(o.seed)}}
+		e.singles = []single{{schedule: schedule.New(o.seed)}}
 		return nil
 	}
 	files := []string{o.schedule}
@@ -100,7 +100,7 @@ func (o *options) fill(e *explorer) error {
 		if err != nil {
 			return err
 		}
-		e.one = append(e.one, single{s, file})
+		e.singles = append(e.singles, single{s, file})
 	}
 	if o.one() {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// standIn are options for the walk of TestWalk, which has seeds that fail, crash and hang.
-func standIn(t *testing.T) options {
+// substitute returns options for the walk of TestWalk, which has seeds that fail, crash and hang.
+func substitute(t *testing.T) options {
 	t.Helper()
 	binary, err := os.Executable()
 	if err != nil {
@@ -49,7 +49,7 @@ func wantMatch(t *testing.T, text string, patterns ...string) {
 }
 
 func TestExplore(t *testing.T) {
-	o := standIn(t)
+	o := substitute(t)
 	o.seeds = hangingSeed - 1
 	out := simulate(t, true, o)
 	wantMatch(t, out,
@@ -85,7 +85,7 @@ func TestExploreAHang(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a hang is waited for without -short")
 	}
-	o := standIn(t)
+	o := substitute(t)
 	o.first, o.seeds, o.hang = hangingSeed-1, 3, 5*time.Second
 	wantMatch(t, simulate(t, true, o),
 		`^seed 8:\n	hang: nothing was walked for too long$`,
@@ -105,14 +105,14 @@ func wantSays(t *testing.T, file, says string) {
 
 // TestExploreForAWhile has more minutes than the schedules take.
 func TestExploreForAWhile(t *testing.T) {
-	o := standIn(t)
+	o := substitute(t)
 	o.minutes, o.first, o.seeds = 60, 1000, 12
 	wantMatch(t, simulate(t, false, o), `^12 schedules, .* 0 failed; `)
 }
 
 // TestOneAlone walks one seed, and one schedule that was kept, some times.
 func TestOneAlone(t *testing.T) {
-	o := standIn(t)
+	o := substitute(t)
 	o.seed, o.failures = 1, filepath.Join(t.TempDir(), "failures")
 	wantMatch(t, simulate(t, false, o), `^10 schedules, .* 0 failed; `)
 	if exists(o.failures) {
@@ -128,7 +128,7 @@ func TestOneAlone(t *testing.T) {
 
 // TestNothingWalked ends before a single schedule is walked: that is no success.
 func TestNothingWalked(t *testing.T) {
-	o := standIn(t)
+	o := substitute(t)
 	o.minutes = 1e-9
 	ended, end := context.WithCancel(t.Context())
 	end()
@@ -142,7 +142,7 @@ func TestNothingWalked(t *testing.T) {
 
 // TestNowhereToKeep has a file where failing schedules are to be kept: it says so before it walks.
 func TestNowhereToKeep(t *testing.T) {
-	o := standIn(t)
+	o := substitute(t)
 	o.seed, o.failures = 1, filepath.Join(t.TempDir(), "failures")
 	if err := os.WriteFile(o.failures, nil, 0o644); err != nil {
 		t.Fatal(err)

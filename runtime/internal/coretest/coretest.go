@@ -1,8 +1,9 @@
-// Package coretest checks that a core is pure, a value whose transitions depend on their arguments alone, and
-// walks every sequence of events that it may be given, up to a depth. What a core decides, a shell around it does.
+// Package coretest checks that a core is pure, a value whose transitions depend on their arguments alone, and walks every
+// sequence of events that it may be given, up to a depth, and random ones that are longer. What a core decides, a shell around
+// it does.
 //
 //	coretest.go  what a core must not do
-//	walk.go      the walk
+//	walk.go      the walks
 //	shape.go     copies states and compares them
 //
 // "go test -run Walk -v ./runtime/internal/lease -args -depth 8" walks deeper than the tests do by default.

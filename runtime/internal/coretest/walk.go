@@ -4,12 +4,16 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 )
 
-var depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: the default of each")
+var (
+	depth = flag.Int("depth", 0, "how many events deep each walk of a core goes; 0: the default of each")
+	lives = flag.Int("lives", 0, "how many random lives of a core are lived; 0: the default of each")
+)
 
 // World is a core with its surroundings, which the core's effects change and whose events reach the core. An S is a
 // state of both.
@@ -42,13 +46,10 @@ type Rule[S any] struct {
 // Walk walks every sequence of events up to a number of events, the shortest first, and fails the test with the
 // shortest one that breaks a rule, panics, or leads to a state from which all does not become well.
 //
-// It skips the test under the race detector, which sees nothing in a core without goroutines and takes ten times as long
-// for it.
+// It skips the test under the race detector.
 func Walk[S any](t *testing.T, events int, w World[S]) {
 	t.Helper()
-	if raceDetector {
-		t.Skip("a core has no goroutines: walk it without the race detector")
-	}
+	skipUnderRace(t)
 	usual := events
 	if *depth > 0 {
 		events = *depth
@@ -65,6 +66,57 @@ func Walk[S any](t *testing.T, events int, w World[S]) {
 			t.Errorf("%q never happened", w.Events[i].Name)
 		}
 	}
+}
+
+// Live has a world live some lives, in each of which so many events are tried at random: rarer and deeper combinations than
+// Walk comes to. It fails the test with the one that breaks a rule, panics, or ends in a state from which all does not become
+// well.
+func Live[S any](t *testing.T, n, events int, w World[S]) {
+	t.Helper()
+	skipUnderRace(t)
+	if *lives > 0 {
+		n = *lives
+	}
+	start := time.Now()
+	r := &walker[S]{World: w, settled: make(map[key]int), met: make([]int, len(w.Events))}
+	for seed := range uint64(n) {
+		if broken, path := r.live(rand.New(rand.NewPCG(seed, 1)), events); broken != "" {
+			t.Fatalf("life %d: %s\n%s", seed, broken, strings.Join(path, "\n"))
+		}
+	}
+	t.Logf("%d lives: %d steps in %.1f s", n, r.steps, time.Since(start).Seconds())
+	for i, met := range r.met {
+		if met == 0 {
+			t.Errorf("%q never happened", w.Events[i].Name)
+		}
+	}
+}
+
+// skipUnderRace skips the test under the race detector, which sees nothing in a core without goroutines and takes ten times as
+// long for it.
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if raceDetector {
+		t.Skip("a core has no goroutines: walk it without the race detector")
+	}
+}
+
+// live tries events at random, and returns the rule that is broken and what has happened before.
+func (w *walker[S]) live(random *rand.Rand, events int) (broken string, path []string) {
+	s := w.Start()
+	for range events {
+		event := random.IntN(len(w.Events))
+		after, broken := w.step(s, event)
+		if after == nil && broken == "" {
+			continue
+		}
+		path = append(path, fmt.Sprintf("  %d. %s", len(path)+1, w.Events[event].Name))
+		if broken != "" {
+			return broken, path
+		}
+		s = after
+	}
+	return w.settle(s), path
 }
 
 type key [16]byte

@@ -18,26 +18,28 @@ var (
 	arrows = regexp.MustCompile(`(?m)^\s*(\S+) --> (\S+?)(:.*)?$`)
 )
 
-// checkDiagrams compares the changes that were seen with those that the docs draw.
-func checkDiagrams(t *testing.T, seen map[string]bool) {
-	t.Helper()
+// checkDiagrams compares the changes that all walks have seen with those that the docs draw.
+func checkDiagrams(t *testing.T) {
+	if len(seen) == 0 {
+		t.Skip("nothing was walked")
+	}
 	page, err := os.ReadFile(diagrams)
 	if err != nil {
 		t.Fatal(err)
 	}
-	drawn := make(map[string]bool)
+	drawn := make(map[string]bool) // whether it happens in walks, too: what takes a restored etcd is too rare
 	for _, block := range blocks.FindAllStringSubmatch(string(page), -1) {
 		if strings.Contains(block[1], "registering") || strings.Contains(block[1], "replacing") {
 			draw(drawn, block[1])
 		}
 	}
 	for _, arrow := range slices.Sorted(maps.Keys(seen)) {
-		if !drawn[arrow] {
+		if _, ok := drawn[arrow]; !ok {
 			t.Errorf("%s happens, and %s does not draw it", arrow, diagrams)
 		}
 	}
 	for _, arrow := range slices.Sorted(maps.Keys(drawn)) {
-		if !seen[arrow] && arrow != "[*] --> none" && !strings.HasSuffix(arrow, "[*]") {
+		if drawn[arrow] && !seen[arrow] && arrow != "[*] --> none" && !strings.HasSuffix(arrow, "[*]") {
 			t.Errorf("%s is drawn in %s and never happened", arrow, diagrams)
 		}
 	}
@@ -53,7 +55,7 @@ func draw(drawn map[string]bool, diagram string) {
 	}
 	for _, arrow := range arrows.FindAllStringSubmatch(diagram, -1) {
 		if arrow[1] != "wanted" {
-			drawn[arrow[1]+" --> "+arrow[2]] = true
+			drawn[arrow[1]+" --> "+arrow[2]] = !strings.Contains(arrow[3], "restored")
 			continue
 		}
 		for state := range inner {

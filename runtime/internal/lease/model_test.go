@@ -1,14 +1,8 @@
 package lease
 
 import (
-	"context"
-	"errors"
-	"flag"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -256,91 +250,10 @@ func (m *model) read(probes []probe) ([]*keyValue, error) {
 	return kvs, nil
 }
 
-const ttl = 15 * time.Second
-
-var worlds = flag.Int("worlds", 100, "how many random lives each test of the session lives")
-
-// late is a write that arrives at an instant, for nobody to hear of.
-type late struct {
-	at    time.Time
-	steps []step
-}
-
-// life is a session on a model, in virtual time.
-type life struct {
-	t     testing.TB
-	rand  *rand.Rand
-	now   time.Time
-	start time.Time
-	etcd  *model
-	core  *core
-	lates []late
-	past  []*model // backups
-	log   []string
-
-	calls   []string // as the rows of TestCalls have them
-	renewAt time.Time
-	seen    map[string]bool // the changes of state, "from --> to"
-	phase   string          // of the lease
-	// fail decides about the fate of a write. A revocation is answered, or done but not answered.
-	fail func() fate
-	// during is called while a call is under way: before and after what etcd does.
-	during func()
-}
-
-func newLife(t testing.TB, seed uint64) *life {
-	now := time.Unix(1e9, 0)
-	l := &life{t: t, rand: rand.New(rand.NewPCG(seed, 1)), now: now, start: now, etcd: newModel(), fail: func() fate { return answered }, during: func() {},
-		seen: make(map[string]bool), phase: "none"}
-	l.core = newCore(ttl, func(d time.Duration) time.Duration { return d - time.Duration(l.rand.Int64N(int64(d)/4+1)) })
-	return l
-}
-
-func (l *life) note(format string, args ...any) {
-	l.log = append(l.log, fmt.Sprintf("%8.3f rev %d: ", l.now.Sub(l.start).Seconds(), l.etcd.rev)+fmt.Sprintf(format, args...))
-}
-
-// observe notes what changed.
-func (l *life) observe() {
-	for _, c := range l.core.changes {
-		from := c.from.String()
-		if c.from == Initial {
-			from = "[*]"
-		}
-		l.seen[from+" --> "+c.to.String()] = true
-	}
-	l.core.changes = nil
-	phase := "held"
-	switch {
-	case l.core.lease == 0:
-		phase = "none"
-	case l.core.replace != nil:
-		phase = "replacing"
-	}
-	if phase != l.phase {
-		l.seen[l.phase+" --> "+phase] = true
-		l.phase = phase
-	}
-}
-
-// run lets the session work for a time.
-func (l *life) run(d time.Duration) {
-	for end := l.now.Add(d); l.now.Before(end); {
-		l.elapse()
-		l.observe()
-		o, wait := l.core.next(l.now)
-		if o == nil {
-			l.now = l.now.Add(min(wait, end.Sub(l.now), 100*time.Millisecond))
-			continue
-		}
-		l.calls = append(l.calls, describe(o))
-		l.during()
-		l.call(o)
-		l.now = l.now.Add(time.Millisecond)
-		l.observe()
-	}
-	l.elapse()
-}
+const (
+	ttl    = 15 * time.Second
+	theirs = 99 // the lease of another process, which does not end
+)
 
 // kinds are the names of the kinds of steps in the rows of TestCalls, and in logs.
 var kinds = [...]string{put: "put", putBlind: "blind", mark: "mark", remove: "remove"}
@@ -371,74 +284,18 @@ func describe(o op) string {
 	return strings.Join(words, " ")
 }
 
-// elapse does what time does to etcd.
-func (l *life) elapse() {
-	l.lates = slices.DeleteFunc(l.lates, func(w late) bool {
-		if l.now.Before(w.at) {
-			return false
-		}
-		res, _, err := l.etcd.write(w.steps)
-		l.note("late: %s: %v %v", describe(writeOp{w.steps}), res, err)
-		return true
-	})
-	l.etcd.expire(l.now)
-	if id := l.core.lease; id != 0 && !l.now.Before(l.renewAt) && !l.etcd.down {
-		l.renewAt = l.now.Add(ttl / 3)
-		if _, ok := l.etcd.leases[id]; ok {
-			l.etcd.leases[id] = l.now.Add(ttl)
-			l.core.renewed(l.now, id, ttl, 0)
-			l.core.confirm(l.now, id)
-		} else {
-			l.core.keepAliveEnded(l.now, id, errors.New("ended"))
-		}
-	}
-}
-
-// call has the call that the session asks for come to an end.
-func (l *life) call(o op) {
-	f, a := answered, answer{}
-	switch o := o.(type) {
-	case writeOp:
-		f = l.fail()
-	case revokeOp:
-		if _, ok := l.etcd.leases[o.lease]; ok && l.fail() == unanswered {
-			f = unanswered
-		}
-	}
-	if l.etcd.down {
-		f = lost
-	}
-	if f == delayed {
-		late := late{l.now.Add(timeoutOf(o) + time.Duration(l.rand.Int64N(int64(5*time.Second)))), o.(writeOp).steps}
-		l.lates = append(l.lates, late)
-	}
-	if f == answered || f == unanswered {
-		a = l.etcd.do(o, l.now)
-	}
-	l.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
-	if f != answered {
-		l.now = l.now.Add(timeoutOf(o))
-		a = answer{err: context.DeadlineExceeded}
-	}
-	l.during()
-	a.tell(l.core, l.now, o)
-	if a.lease != 0 {
-		l.renewAt = l.now
-	}
-}
-
 // item is a key with a mark.
 func item(key, value string) []Item {
 	return []Item{{Key: func(clientv3.LeaseID) string { return key }, Value: value, Leaving: value + "!"}}
 }
 
 // wrong says how etcd differs from what the session was told; "" if it does not.
-func (l *life) wrong(entries []*entry) string {
+func wrong(c *core, m *model, entries []*entry) string {
 	want := make(map[string]string)
 	for _, e := range entries {
 		if e.want == present {
 			for _, item := range e.items {
-				want[item.Key(l.core.lease)] = item.Value
+				want[item.Key(c.lease)] = item.Value
 			}
 			if e.state != Registered || e.err != nil {
 				return fmt.Sprintf("%s is %s: %v", e.key(), e.state, e.err)
@@ -447,248 +304,22 @@ func (l *life) wrong(entries []*entry) string {
 			return fmt.Sprintf("%s is to go, and %s", e.key(), e.state)
 		}
 	}
-	for key, kv := range l.etcd.kvs {
+	for key, kv := range m.kvs {
 		if want[key] != kv.value {
 			return fmt.Sprintf("%s is %q in etcd, want %q", key, kv.value, want[key])
 		}
-		if kv.lease != l.core.lease {
-			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.lease, l.core.lease)
+		if kv.lease != c.lease {
+			return fmt.Sprintf("%s is on lease %d, want %d", key, kv.lease, c.lease)
 		}
 		delete(want, key)
 	}
 	for key := range want {
 		return key + " is not in etcd"
 	}
-	for id := range l.etcd.leases {
-		if id != l.core.lease {
-			return fmt.Sprintf("lease %d is left, beside %d", id, l.core.lease)
+	for id := range m.leases {
+		if id != c.lease {
+			return fmt.Sprintf("lease %d is left, beside %d", id, c.lease)
 		}
 	}
 	return ""
 }
-
-// told is what a user does with entries, at random.
-type told struct {
-	*life
-	items   func(i int, value string) []Item // of the entry i
-	entries []*entry
-}
-
-func (u *told) act() {
-	i, value := u.rand.IntN(len(u.entries)), fmt.Sprint("v", u.rand.IntN(1000))
-	items := u.items(i, value)
-	e := u.entries[i]
-	if e == nil || e.want == gone {
-		u.note("add %d=%s", i, value)
-		e, err := u.core.add(u.now, items, u.rand.IntN(5) == 0)
-		if err != nil {
-			u.t.Fatal(err)
-		}
-		u.entries[i] = e
-		return
-	}
-	switch u.rand.IntN(4) {
-	case 0:
-		u.note("update %d=%s", i, value)
-		if err := e.update(items, u.core.lease); err != nil {
-			u.t.Fatal(err)
-		}
-		e.retry()
-	case 1:
-		u.note("pause %d", i)
-		e.setWant(paused)
-	case 2:
-		u.note("resume %d", i)
-		e.setWant(present)
-	default:
-		u.note("drop %d", i)
-		e.setWant(gone)
-	}
-	u.core.refresh(u.now)
-}
-
-func (u *told) all() []*entry {
-	return slices.DeleteFunc(slices.Clone(u.entries), func(e *entry) bool { return e == nil })
-}
-
-func oneItem(i int, value string) []Item { return item(fmt.Sprint("k", i), value) }
-
-// converge fails the test unless etcd is as it was said to be within a time.
-func (u *told) converge(seed uint64, within time.Duration) {
-	u.t.Helper()
-	end := u.now.Add(within)
-	for {
-		why := u.wrong(u.all())
-		if why == "" {
-			return
-		}
-		if !u.now.Before(end) {
-			u.t.Fatalf("seed %d: not within %v: %s\n%s", seed, within, why, strings.Join(u.log, "\n"))
-		}
-		u.run(100 * time.Millisecond)
-	}
-}
-
-// mixedItems returns the items of an entry: one to three keys, with a mark or without, some of them with the lease's
-// id.
-func mixedItems(i int, value string) []Item {
-	json := item(fmt.Sprint("k", i), value)[0]
-	kitex := item(fmt.Sprint("x", i), "x"+value)[0]
-	plain := Item{Key: func(clientv3.LeaseID) string { return fmt.Sprint("p", i) }, Value: "addr"}
-	zero := named(fmt.Sprint("z", i), "addr"+value)[0]
-	return [][]Item{{json}, {json, kitex, zero}, {zero}, {plain, json}, {zero, json}}[i%5]
-}
-
-// Faults of all kinds, and then none: whatever was said last is what etcd has, once refused keys have been tried again.
-// Entries have one key or several, and are told to change while calls are under way.
-func TestEverything(t *testing.T) {
-	seen := make(map[string]bool)
-	rareLives(t, seen)
-	var everything []string
-	for _, d := range disturbances {
-		everything = append(everything, d.name)
-	}
-	few := max(1, *worlds/10) // each takes ten times as long as one of entries with one key
-	for _, row := range []struct {
-		name    string
-		seeds   int
-		items   func(i int, value string) []Item
-		acts    bool     // also while a call is under way
-		without []string // disturbances
-		within  time.Duration
-	}{
-		{"one key each", 3 * *worlds, oneItem, false, nil, 100 * time.Second}, // the rarest change of state is in one life of 200
-		{"late writes alone", few, mixedItems, true, everything, 3 * time.Second},
-		{"all rights", few, mixedItems, true, []string{"unreadable", "unwritable", "poison"}, 100 * time.Second},
-		{"no restores", few, mixedItems, true, []string{"backup", "restore"}, 100 * time.Second},
-		{"everything", few, mixedItems, true, nil, 100 * time.Second},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			for seed := range uint64(row.seeds) {
-				u := &told{life: newLife(t, seed), entries: make([]*entry, 6), items: row.items}
-				u.seen = seen
-				u.during = func() {
-					for row.acts && u.rand.IntN(4) == 0 {
-						u.act()
-					}
-				}
-				u.fail = func() fate {
-					if u.rand.IntN(6) > 0 {
-						return answered
-					}
-					return lost + fate(u.rand.IntN(3))
-				}
-				for range 60 {
-					u.disturb(row.without...)
-					u.run(time.Duration(u.rand.Int64N(int64(2 * time.Second))))
-				}
-				u.heal()
-				for len(u.lates) > 0 {
-					u.run(50 * time.Millisecond)
-				}
-				u.converge(seed, row.within)
-				u.peace(seed)
-			}
-		})
-	}
-	checkDiagrams(t, seen)
-}
-
-// heal ends all that is wrong with etcd.
-func (u *told) heal() {
-	u.fail, u.during = func() fate { return answered }, func() {}
-	m := u.etcd
-	m.down, m.full, m.limit = false, false, MaxOps
-	m.revoke(theirs)
-	m.unreadable, m.unwritable, m.poisoned = map[string]bool{}, map[string]bool{}, map[clientv3.LeaseID]bool{}
-	u.note("healed")
-}
-
-// peace fails the test unless etcd stays as it was said to be without another write, and a Close leaves nothing.
-func (u *told) peace(seed uint64) {
-	u.t.Helper()
-	// Writes arrive late, leases were not to be revoked, and a keepalive that keeps ending delays a move by up to 30 s.
-	u.run(time.Minute)
-	m, rev := u.etcd, u.etcd.rev
-	u.run(3 * time.Minute)
-	if why := u.wrong(u.all()); why != "" || m.rev > rev {
-		u.t.Fatalf("seed %d: %d writes in peace: %s\n%s", seed, m.rev-rev, why, strings.Join(u.log, "\n"))
-	}
-	u.core.close(u.now)
-	u.run(time.Second)
-	if left := u.core.leftover(nil); !u.core.finished() || len(m.kvs)+len(m.leases) > 0 || left != nil {
-		u.t.Fatalf("seed %d: closed, and left %v, %v: %v\n%s", seed, m.kvs, m.leases, left, strings.Join(u.log, "\n"))
-	}
-}
-
-// rareLives has changes of state that hardly ever happen at random.
-func rareLives(t *testing.T, seen map[string]bool) {
-	for _, text := range []string{
-		"have a b; another a; pause a; settle; resume a; settle",
-		"have a; unmark a; pause a; next; resume a; run 1s",
-	} {
-		s := newScript(t)
-		s.seen = seen
-		s.play(text)
-	}
-}
-
-// disturbances are what may happen to the session or its etcd, each to one of its keys.
-var disturbances = []struct {
-	name string
-	do   func(u *told, key string)
-}{
-	{"down", func(u *told, _ string) { u.etcd.down = !u.etcd.down }},
-	{"full", func(u *told, _ string) { u.etcd.full = !u.etcd.full }},
-	{"limit", func(u *told, _ string) { u.etcd.limit = 1 + u.rand.IntN(4) }},
-	{"unreadable", func(u *told, key string) { u.etcd.unreadable[key] = !u.etcd.unreadable[key] }},
-	{"unwritable", func(u *told, key string) { u.etcd.unwritable[key] = !u.etcd.unwritable[key] }},
-	{"poison", func(u *told, _ string) { u.etcd.poisoned[u.core.lease] = true }},
-	{"delete", func(u *told, key string) { u.etcd.remove(key) }},
-	{"overwrite", func(u *told, key string) {
-		if kv := u.etcd.get(key); kv != nil {
-			u.etcd.put(key, "other", kv.lease)
-		}
-	}},
-	{"revoke", func(u *told, _ string) { u.etcd.revoke(u.core.lease) }},
-	{"backup", func(u *told, _ string) { u.past = append(u.past, u.etcd.clone()) }},
-	{"restore", func(u *told, _ string) {
-		if len(u.past) > 0 && u.rand.IntN(3) == 0 {
-			u.etcd.restore(u.now, u.past[u.rand.IntN(len(u.past))])
-		}
-	}},
-	{"theirs", func(u *told, key string) {
-		if !strings.Contains(key, "/") { // nobody else has a key of our lease's
-			u.etcd.put(key, "theirs", theirs)
-		}
-	}},
-	{"leave", func(u *told, key string) {
-		if kv := u.etcd.get(key); kv != nil && kv.lease == theirs {
-			u.etcd.remove(key)
-		}
-	}},
-	{"reconnect", func(u *told, _ string) { u.core.reconnected(u.now) }},
-	{"nudge", func(u *told, _ string) { u.core.nudge(u.now) }},
-	{"ended", func(u *told, _ string) {
-		if u.core.lease != 0 {
-			u.core.keepAliveEnded(u.now, u.core.lease, errors.New("ended"))
-		}
-	}},
-}
-
-// disturb does one thing to the session or its etcd, which is not one of those left out, or acts.
-func (u *told) disturb(without ...string) {
-	i := u.rand.IntN(len(u.entries))
-	items := u.items(i, "")
-	key := items[u.rand.IntN(len(items))].Key(u.core.lease)
-	n := u.rand.IntN(len(disturbances) + 3)
-	if n >= len(disturbances) || slices.Contains(without, disturbances[n].name) {
-		u.act()
-		return
-	}
-	u.note("%s %s", disturbances[n].name, key)
-	disturbances[n].do(u, key)
-}
-
-// theirs is the lease of another process, which does not end.
-const theirs = 99

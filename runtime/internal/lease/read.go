@@ -110,7 +110,7 @@ func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
 			e.fail(fmt.Errorf("key %q was deleted", s.key))
 		}
 		s.setAbsent()
-	case kv.rev < s.ownRev:
+	case kv.rev < s.ownRev, c.isOwn(kv.lease) && c.get(kv.lease) == nil: // an earlier state, or on a lease that was gone
 		c.restored(now)
 	case c.isOwn(kv.lease):
 		if s.has == self && s.rev != kv.rev && kv.value != s.value {

@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,17 +16,113 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// script is a life that is told what to do.
+// script is a session on a model, in virtual time, that is told what to do.
 type script struct {
-	*life
-	entries map[string]*entry
-	op      op // that the verb next has begun
+	t          *testing.T
+	now, start time.Time
+	etcd       *model
+	core       *core
+	entries    map[string]*entry
+	op         op // that the verb next has begun
+	lates      []late
+	past       []*model // backups
+	log        []string
+	calls      []string // as the rows of TestCalls have them
+	renewAt    time.Time
+
+	fail   func() fate // decides about the fate of a write; a revocation is answered, or done but not answered
+	during func()      // is called while a call is under way: before and after what etcd does
+}
+
+// late is a write that arrives at an instant, for nobody to hear of.
+type late struct {
+	at    time.Time
+	steps []step
 }
 
 func newScript(t *testing.T) *script {
-	s := &script{life: newLife(t, 1), entries: make(map[string]*entry)}
-	s.core.jitter = func(d time.Duration) time.Duration { return d }
-	return s
+	now := time.Unix(1e9, 0)
+	return &script{
+		t: t, now: now, start: now, etcd: newModel(), core: newCore(ttl, func(d time.Duration) time.Duration { return d }),
+		entries: make(map[string]*entry), fail: func() fate { return answered }, during: func() {},
+	}
+}
+
+func (s *script) note(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf("%8.3f rev %d: ", s.now.Sub(s.start).Seconds(), s.etcd.rev)+fmt.Sprintf(format, args...))
+}
+
+// run lets the session work for a time.
+func (s *script) run(d time.Duration) {
+	for end := s.now.Add(d); s.now.Before(end); {
+		s.elapse()
+		o, wait := s.core.next(s.now)
+		if o == nil {
+			s.now = s.now.Add(min(wait, end.Sub(s.now), 100*time.Millisecond))
+			continue
+		}
+		s.calls = append(s.calls, describe(o))
+		s.during()
+		s.call(o)
+		s.now = s.now.Add(time.Millisecond)
+	}
+	s.elapse()
+}
+
+// elapse does what time does to etcd.
+func (s *script) elapse() {
+	s.lates = slices.DeleteFunc(s.lates, func(w late) bool {
+		if s.now.Before(w.at) {
+			return false
+		}
+		res, _, err := s.etcd.write(w.steps)
+		s.note("late: %s: %v %v", describe(writeOp{w.steps}), res, err)
+		return true
+	})
+	s.etcd.expire(s.now)
+	if id := s.core.lease; id != 0 && !s.now.Before(s.renewAt) && !s.etcd.down {
+		s.renewAt = s.now.Add(ttl / 3)
+		if _, ok := s.etcd.leases[id]; ok {
+			s.etcd.leases[id] = s.now.Add(ttl)
+			s.core.renewed(s.now, id, ttl, 0)
+			s.core.confirm(s.now, id)
+		} else {
+			s.core.keepAliveEnded(s.now, id, errors.New("ended"))
+		}
+	}
+}
+
+// call has the call that the session asks for come to an end.
+func (s *script) call(o op) {
+	f, a := answered, answer{}
+	switch o := o.(type) {
+	case writeOp:
+		f = s.fail()
+	case revokeOp:
+		if _, ok := s.etcd.leases[o.lease]; ok && s.fail() == unanswered {
+			f = unanswered
+		}
+	}
+	if s.etcd.down {
+		f = lost
+	}
+	if f == delayed {
+		late := late{s.now.Add(timeoutOf(o) + time.Second), o.(writeOp).steps}
+		s.lates = append(s.lates, late)
+	}
+	if f == answered || f == unanswered {
+		a = s.etcd.do(o, s.now)
+	}
+	s.note("%s, fate %d: %v %v", describe(o), f, a.made, a.err)
+	if f != answered {
+		s.now = s.now.Add(timeoutOf(o))
+		a = answer{err: context.DeadlineExceeded}
+	}
+	s.during()
+	a.tell(s.core, s.now, o)
+	if a.lease != 0 {
+		s.renewAt = s.now
+	}
 }
 
 // add registers keys with marks, each an entry.

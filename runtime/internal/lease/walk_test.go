@@ -30,13 +30,16 @@ type walked struct {
 	newer    map[string]bool // keys that another process has put after we did
 	tampered bool            // somebody else had a hand in what etcd has
 	restored bool
+	rested   bool   // nothing was left to do, and nothing was done
 	broken   string // a rule that a call broke
+
+	phase string // of the lease
 }
 
 var names = [...]string{"a", "b"}
 
 func startWalk() *walked {
-	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), items: item}
+	w := &walked{now: time.Unix(1e9, 0), etcd: newModel(), newer: make(map[string]bool), items: item, phase: "none"}
 	w.core = newCore(ttl, func(d time.Duration) time.Duration { return d })
 	return w
 }
@@ -135,9 +138,10 @@ func (w *walked) renew(after time.Duration) {
 		}
 	}
 	w.takes(func() { w.etcd.expire(w.now) })
+	w.observe()
 }
 
-// takes has etcd take a call in, or the time, and notes if that takes a candidate away that may lead.
+// takes has etcd take a call in, or the time, and notes if that takes a candidate away that may lead, as after a restore.
 func (w *walked) takes(do func()) {
 	had := make(map[*slot]bool)
 	for _, e := range w.all() {
@@ -147,7 +151,7 @@ func (w *walked) takes(do func()) {
 	}
 	do()
 	for _, e := range w.all() {
-		if s := e.candidate(); had[s] && w.etcd.get(s.key) == nil && e.candidacyOf(w.now, &w.core.leases) != (Candidacy{}) {
+		if s := e.candidate(); !w.restored && had[s] && w.etcd.get(s.key) == nil && e.candidacyOf(w.now, &w.core.leases) != (Candidacy{}) {
 			w.breaks("a candidate that may lead is not taken away: %s", s.key)
 		}
 	}
@@ -240,8 +244,35 @@ func (w *walked) end(f fate) bool {
 		a = answer{err: context.DeadlineExceeded}
 	}
 	a.tell(w.core, w.now, o)
-	w.core.changes, w.core.complaints = nil, nil
+	w.core.complaints = nil
+	w.observe()
 	return true
+}
+
+// seen are the changes of state in all walks, "from --> to".
+var seen = make(map[string]bool)
+
+// observe notes what has changed.
+func (w *walked) observe() {
+	for _, c := range w.core.changes {
+		from := c.from.String()
+		if c.from == Initial {
+			from = "[*]"
+		}
+		seen[from+" --> "+c.to.String()] = true
+	}
+	w.core.changes = nil
+	phase := "held"
+	switch {
+	case w.core.lease == 0:
+		phase = "none"
+	case w.core.replace != nil:
+		phase = "replacing"
+	}
+	if phase != w.phase {
+		seen[w.phase+" --> "+phase] = true
+		w.phase = phase
+	}
 }
 
 // arrive has etcd carry out a call.
@@ -274,8 +305,9 @@ func (w *walked) arriveLate() bool {
 // heal ends all that is wrong with etcd, but leaves the other process and its keys out.
 func (w *walked) heal() (was bool) {
 	m := w.etcd
-	was = m.busy || m.full || w.silent || len(m.unreadable)+len(m.unwritable)+len(w.newer) > 0
-	m.busy, m.full, w.silent = false, false, false
+	was = m.busy || m.full || w.silent || m.limit < MaxOps || len(m.unreadable)+len(m.unwritable)+len(m.poisoned)+len(w.newer) > 0
+	m.busy, m.full, w.silent, m.limit = false, false, false, MaxOps
+	clear(m.poisoned)
 	clear(m.unreadable)
 	clear(m.unwritable)
 	clear(w.newer)
@@ -301,6 +333,40 @@ func (w *walked) settle() string {
 	return "a call is answered"
 }
 
+// settleAndRest is settle. Once nothing is left to do, nothing is done in peace, and a Close leaves nothing.
+func (w *walked) settleAndRest() string {
+	if why := w.settle(); why != "" || w.rested {
+		return why
+	}
+	w.rested = true
+	w.rest(time.Minute) // leases were not to be revoked, and a keepalive that keeps ending delays a move
+	rev := w.etcd.rev
+	w.rest(3 * time.Minute)
+	if why := w.wrong(); why != "" || w.etcd.rev > rev {
+		w.breaks("nothing is written in peace: %d writes, %s", w.etcd.rev-rev, why)
+	}
+	w.core.close(w.now)
+	w.rest(time.Second)
+	if left := w.core.leftover(nil); !w.core.finished() || len(w.etcd.kvs)+len(w.etcd.leases) > 0 || left != nil {
+		w.breaks("a Close leaves nothing: %v, %v, %v", w.etcd.kvs, w.etcd.leases, left)
+	}
+	return "time passes, and it is closed"
+}
+
+// rest lets the session work for a time.
+func (w *walked) rest(d time.Duration) {
+	for end := w.now.Add(d); w.now.Before(end); {
+		o, wait := w.core.next(w.now)
+		if o == nil {
+			w.pass(min(wait, end.Sub(w.now)))
+			continue
+		}
+		w.call = o
+		w.end(answered)
+		w.pass(time.Millisecond)
+	}
+}
+
 // settleBut is settle, but the rights to a stay as they are, and only b is asked for.
 func (w *walked) settleBut() string {
 	delete(w.etcd.unwritable, "b")
@@ -323,10 +389,7 @@ func (w *walked) wrong() string {
 	if w.call != nil {
 		return "a call is under way"
 	}
-	if why := (&life{core: w.core, etcd: w.etcd}).wrong(w.all()); why != "" {
-		return why
-	}
-	return ""
+	return wrong(w.core, w.etcd, w.all())
 }
 
 func (w *walked) all() []*entry {
@@ -444,6 +507,9 @@ var leaseEvents = []coretest.Event[walked]{
 		w.core.renewalFailed(w.now, id, rpctypes.ErrLeaseNotFound)
 		return true
 	}},
+	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool { w.etcd.poisoned[w.core.lease] = true; return w.core.lease != 0 }},
+	{Name: "etcd takes few operations at a time, or many again", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
+	{Name: "the keys are to be checked", Do: func(w *walked) bool { w.core.nudge(w.now); return true }},
 	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onEvent(w.now, "a", w.etcd.get("a")); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
@@ -456,6 +522,7 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "etcd is full, or not any more", Do: func(w *walked) bool { w.etcd.full = !w.etcd.full; return true }},
 	{Name: "etcd has too many requests, or not any more", Do: func(w *walked) bool { w.etcd.busy = !w.etcd.busy; return true }},
 
+	{Name: "etcd is well", Do: (*walked).heal},
 	{Name: "etcd is backed up", Do: func(w *walked) bool { w.past = w.etcd.clone(); return true }},
 	{Name: "etcd is restored", Do: (*walked).restore},
 	{Name: "etcd is restored, and others have written since", Do: func(w *walked) bool { could := w.restore(); w.etcd.rev += 1000; return could }},
@@ -494,7 +561,7 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 			"keyValue.rev": "rev", "stored.rev": "rev", "slot.ownRev": "rev", "slot.markRev": "rev", "write.rev": "rev",
 			"probe.rev": "rev", "core.revision": "rev", "model.rev": "rev",
 		},
-		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now"},
+		Ignored: []string{"core.complainAt", "entry.since", "entry.shown", "walked.now", "walked.phase"},
 		Old:     calm + time.Second,
 	}
 	world := coretest.World[walked]{
@@ -511,6 +578,23 @@ func leaseWalk(start func() *walked, events ...string) coretest.World[walked] {
 	if len(world.Events) != len(events) {
 		panic("no such event")
 	}
+	return world
+}
+
+// lifeOf is what may happen in a life: anything, but that the session is closed before its end.
+func lifeOf(items func(name, value string) []Item) coretest.World[walked] {
+	var events []string
+	for _, e := range leaseEvents {
+		if e.Name != "close" {
+			events = append(events, e.Name)
+		}
+	}
+	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
+	answered := world.Events[slices.IndexFunc(world.Events, func(e coretest.Event[walked]) bool { return e.Name == "a call is answered" })]
+	for range len(events) { // so that there is something to disturb
+		world.Events = append(world.Events, answered)
+	}
+	world.Settle, world.Within = (*walked).settleAndRest, 400
 	return world
 }
 
@@ -602,4 +686,8 @@ func TestWalk(t *testing.T) {
 		}, append(calls, "update a", "pause a", "resume a", "drop b",
 			"the TTL passes", "etcd is backed up", "etcd is restored", "etcd is restored, and others have written since", "the connection is back")...))
 	})
+	t.Run("lives", func(t *testing.T) { coretest.Live(t, 400, 300, lifeOf(item)) })
+	t.Run("lives of a candidate", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(standing)) })
+	t.Run("lives of rivals", func(t *testing.T) { coretest.Live(t, 200, 300, lifeOf(rivals)) })
+	t.Run("the docs draw what happens", checkDiagrams)
 }

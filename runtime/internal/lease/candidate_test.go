@@ -1,7 +1,6 @@
 package lease
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -122,18 +121,6 @@ func TestG31_OthersGetIn(t *testing.T) {
 	}
 }
 
-func TestG31_GrantedLater(t *testing.T) {
-	s := newScript(t)
-	s.etcd.unwritable["a"], s.etcd.unwritable["b"] = true, true
-	s.items("a", candidate("a"))
-	s.add("b")
-	s.run(3 * time.Second)
-	delete(s.etcd.unwritable, "b")
-	s.run(2 * refusedMin)
-	s.state("b", Registered)
-	s.state("a", Registering)
-}
-
 // A candidacy counts from when a renewal was sent, and a chain of renewals that broke is not mended by a late one.
 func TestConfirmations(t *testing.T) {
 	s := newScript(t)
@@ -205,51 +192,4 @@ func TestCandidaciesAreTold(t *testing.T) {
 	tells(true)
 	s.core.close(s.now)
 	tells(false)
-}
-
-// A candidate that is to stand again while its deletion is under way stands when the deletion can do it no harm any more.
-func TestCandidatesOfUnknownDeletions(t *testing.T) {
-	for f := range delayed + 1 {
-		s := newScript(t)
-		s.have("b") // so that the lease stays
-		s.stand("a")
-		e, deleted := s.entries["a"], false
-		s.fail = func() fate {
-			if pending := e.candidate().pending; pending == nil || pending.kind != remove {
-				return answered
-			}
-			deleted = true
-			s.want("a", present)
-			if s.stands("a") {
-				t.Errorf("fate %d: it stands while its deletion is under way", f)
-			}
-			return f
-		}
-		s.want("a", paused)
-		for range 300 {
-			s.run(100 * time.Millisecond)
-			s.stands("a")
-		}
-		if !deleted || !s.stands("a") {
-			t.Errorf("fate %d: in the end, after a deletion (%v), it does not stand: %v", f, deleted, e.err)
-		}
-	}
-}
-
-// A revocation that was not answered may arrive although the next one is denied.
-func TestCandidatesOfUnknownRevocations(t *testing.T) {
-	s := newScript(t)
-	s.stand("a")
-	s.want("a", paused)
-	s.core.sweep(s.now)
-	h := s.core.revocable(s.now)
-	if h == nil {
-		t.Fatal("the lease is not revoked")
-	}
-	s.core.revokeFailed(s.now, h.id, context.DeadlineExceeded)
-	s.core.revokeFailed(s.now, h.id, rpctypes.ErrPermissionDenied)
-	s.want("a", present)
-	if s.stands("a") {
-		t.Error("it stands on a lease that may be revoked yet")
-	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -24,7 +23,6 @@ type script struct {
 	core       *core
 	entries    map[string]*entry
 	op         op // that the verb next has begun
-	lates      []late
 	past       []*model // backups
 	log        []string
 	calls      []string // as the rows of TestCalls have them
@@ -32,12 +30,6 @@ type script struct {
 
 	fail   func() fate // decides about the fate of a write; a revocation is answered, or done but not answered
 	during func()      // is called while a call is under way: before and after what etcd does
-}
-
-// late is a write that arrives at an instant, for nobody to hear of.
-type late struct {
-	at    time.Time
-	steps []step
 }
 
 func newScript(t *testing.T) *script {
@@ -71,14 +63,6 @@ func (s *script) run(d time.Duration) {
 
 // elapse does what time does to etcd.
 func (s *script) elapse() {
-	s.lates = slices.DeleteFunc(s.lates, func(w late) bool {
-		if s.now.Before(w.at) {
-			return false
-		}
-		res, _, err := s.etcd.write(w.steps)
-		s.note("late: %s: %v %v", describe(writeOp{w.steps}), res, err)
-		return true
-	})
 	s.etcd.expire(s.now)
 	if id := s.core.lease; id != 0 && !s.now.Before(s.renewAt) && !s.etcd.down {
 		s.renewAt = s.now.Add(ttl / 3)
@@ -105,10 +89,6 @@ func (s *script) call(o op) {
 	}
 	if s.etcd.down {
 		f = lost
-	}
-	if f == delayed {
-		late := late{s.now.Add(timeoutOf(o) + time.Second), o.(writeOp).steps}
-		s.lates = append(s.lates, late)
 	}
 	if f == answered || f == unanswered {
 		a = s.etcd.do(o, s.now)
@@ -175,7 +155,7 @@ func (s *script) state(key string, want State) {
 	}
 }
 
-// fate has the next write lost (1), done without an answer (2) or late (3).
+// fate has the next write lost (1) or done without an answer (2).
 func (s *script) fate(f fate) {
 	s.fail = func() fate { s.fail = func() fate { return answered }; return f }
 }

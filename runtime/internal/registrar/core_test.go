@@ -12,7 +12,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go", "claims.go", "entry.go") }
@@ -27,139 +26,27 @@ func published(t *testing.T, service, key string, layouts ...endpoint.Layout) En
 	return e
 }
 
-// A rule is what happens to a server, and where it stands then: "phase", "phase: effects" or the error.
-func TestG24_Phases(t *testing.T) {
-	for name, rules := range map[string][][2]string{
-		"announced and withdrawn": {
-			{"announce", "announcing"},
-			{"placed", "serving"},
-			{"withdraw", "withdrawn: unfollow drop"},
-		},
-		"announced again": {
-			{"announce", "announcing"},
-			{"withdraw", "withdrawn: unfollow drop"},
-			{"announce", "announcing"},
-			{"placed", "serving"},
-		},
-		"withdrawn while it is announced": {
-			{"announce", "announcing"},
-			{"withdraw", "withdrawn: unfollow drop"},
-			{"placed", "withdrawn"},
-		},
-		"a later announcement is not what an earlier one comes to": {
-			{"announce", "announcing"},
-			{"withdraw", "withdrawn: unfollow drop"},
-			{"announce", "announcing"},
-			{"earlier placed", "announcing"},
-			{"earlier failed", "announcing"},
-			{"failed", "withdrawn: unfollow drop"},
-		},
-		"fails, and another try succeeds": {
-			{"announce", "announcing"},
-			{"failed", "withdrawn: unfollow drop"},
-			{"announce", "announcing"},
-			{"placed", "serving"},
-		},
-		"Announce gives up though the entries were all there for a moment": {
-			{"announce", "announcing"},
-			{"placed", "serving"},
-			{"failed", "withdrawn: unfollow drop"},
-		},
-		"twice": {
-			{"announce", "announcing"},
-			{"announce", "the server is announced already"},
-			{"placed", "serving"},
-			{"announce", "the server is announced already"},
-			{"serve", "the server is announced already"},
-		},
-		"served": {
-			{"serve", "announcing"},
-			{"placed", "serving"},
-			{"end", "draining: unfollow"},
-			{"withdraw", "draining: drop"},
-			{"drained", "stopped"},
-			{"withdraw", "stopped"},
-			{"serve", "the server has been served: make another for another listener"},
-			{"announce", "the server has been served: make another for another listener"},
-		},
-		"ends before the entries are in etcd": {
-			{"serve", "announcing"},
-			{"end", "draining: unfollow"},
-			{"placed", "draining"},
-			{"failed", "draining"},
-			{"announce", "the server is draining"},
-			{"serve", "the server is draining"},
-		},
-		"withdrawn while it serves, which it goes on doing": {
-			{"serve", "announcing"},
-			{"placed", "serving"},
-			{"withdraw", "withdrawn: unfollow drop"},
-			{"serve", "the server has been announced before: Serve is for one that has not"},
-			{"announce", "announcing"},
-			{"withdraw", "withdrawn: unfollow drop"},
-			{"end", "draining"},
-		},
-		"nothing to withdraw": {
-			{"withdraw", "idle"},
-			{"serve", "announcing"},
-		},
+// What may happen in a phase is for the walk. Announce and Serve say why they cannot.
+func TestG24_BeginRefuses(t *testing.T) {
+	for _, row := range []struct {
+		before []event
+		on     event
+		want   string
+	}{
+		{[]event{announce}, announce, "the server is announced already"},
+		{[]event{announce, placed}, serve, "the server is announced already"},
+		{[]event{serve, end}, announce, "the server is draining"},
+		{[]event{serve, end}, serve, "the server is draining"},
+		{[]event{serve, placed, end, withdraw, drained}, serve, "the server has been served: make another for another listener"},
+		{[]event{serve, placed, end, withdraw, drained}, announce, "the server has been served: make another for another listener"},
+		{[]event{serve, placed, withdraw}, serve, "the server has been announced before: Serve is for one that has not"},
 	} {
-		t.Run(name, func(t *testing.T) {
-			var c core
-			for i, rule := range rules {
-				if got := c.tell(rule[0]); got != rule[1] {
-					t.Errorf("rule %d: on %s: %q, want %q", i, rule[0], got, rule[1])
-				}
-			}
-		})
-	}
-}
-
-// tell gives the core an event of the present round, or an "earlier" one, and spells the outcome.
-func (c *core) tell(text string) string {
-	text, earlier := strings.CutPrefix(text, "earlier ")
-	round := c.round
-	if earlier {
-		round--
-	}
-	on := announce
-	for on.String() != text {
-		on++
-	}
-	if on == announce || on == serve {
-		if err := c.begin(on); err != nil {
-			return err.Error()
+		var c core
+		for _, on := range row.before {
+			c.step(on)
 		}
-		return c.phase.String()
-	}
-	effects := c.stepRound(round, on)
-	said := []string{c.phase.String()}
-	if effects != 0 {
-		said[0] += ":"
-	}
-	if effects&unfollow != 0 {
-		said = append(said, "unfollow")
-	}
-	if effects&drop != 0 {
-		said = append(said, "drop")
-	}
-	return strings.Join(said, " ")
-}
-
-// Whatever happens, an entry that is in etcd has somebody who will take it out.
-func TestEveryPhaseIsLeft(t *testing.T) {
-	for p := idle; p <= stopped; p++ {
-		var on []string
-		for _, tr := range transitions {
-			if tr.from == p && tr.to != p {
-				on = append(on, tr.on.String())
-			}
-			if (tr.from == announcing || tr.from == serving) && tr.to == withdrawn && tr.effect != unfollow|drop {
-				t.Errorf("%s leaves %s with effect %d", tr.on, tr.from, tr.effect)
-			}
-		}
-		if len(on) == 0 != (p == stopped) {
-			t.Errorf("phase %s is left on %v", p, on)
+		if err := c.begin(row.on); err == nil || err.Error() != row.want {
+			t.Errorf("%v after %v: %v, want %q", row.on, row.before, err, row.want)
 		}
 	}
 }
@@ -254,72 +141,5 @@ func TestFault(t *testing.T) {
 	}
 	if got := errors.Join(c.faults...).Error(); got != "early\nlate" {
 		t.Errorf("faults: %q", got)
-	}
-}
-
-func TestG11_Health(t *testing.T) {
-	c := core{entries: []Entry{published(t, "a.A", "a"), published(t, "b.B", "b"), published(t, "c.C", "c")}}
-	if err := c.begin(serve); err != nil {
-		t.Fatal(err)
-	}
-	want := func(when string, paused ...bool) {
-		t.Helper()
-		for i := range c.entries {
-			if c.paused(i) != paused[i] {
-				t.Errorf("%s: entry %d is paused: %v", when, i, c.paused(i))
-			}
-		}
-	}
-	want("nothing is known", false, false, false)
-	if !c.hear(c.round, 1, true) {
-		t.Error("health is of no use while the server is announced")
-	}
-	c.firstHealth([]bool{false, false, true})
-	want("what was heard since counts for more", true, false, false)
-	c.hear(c.round, 2, false)
-	want("a service turned unhealthy", true, false, true)
-	if c.hear(c.round-1, 0, true) {
-		t.Error("an earlier round's health is of use")
-	}
-	c.step(end)
-	if c.hear(c.round, 0, true) {
-		t.Error("health is of use while the server drains")
-	}
-	want("neither changes anything", true, false, true)
-}
-
-func TestObserve(t *testing.T) {
-	const registering, registered, lost, paused = lease.Registering, lease.Registered, lease.Lost, lease.Paused
-	for name, tt := range map[string]struct {
-		states     []lease.State
-		registered bool
-		phase      phase
-	}{
-		"not all are started":               {[]lease.State{registered}, false, announcing},
-		"one is on its way":                 {[]lease.State{registered, registering}, false, announcing},
-		"one is lost":                       {[]lease.State{registered, lost}, false, announcing},
-		"all are there":                     {[]lease.State{registered, registered}, true, serving},
-		"one is paused for its health":      {[]lease.State{paused, registered}, false, serving},
-		"one is paused, and healthy by now": {[]lease.State{registered, paused}, false, announcing},
-	} {
-		c := core{entries: []Entry{published(t, "a.A", "a"), published(t, "b.B", "b")}}
-		if err := c.begin(announce); err != nil {
-			t.Fatal(err)
-		}
-		c.hear(c.round, 0, false)
-		if got := c.observe(c.round, tt.states); got != tt.registered || c.phase != tt.phase {
-			t.Errorf("%s: registered %v in phase %s, want %v in %s", name, got, c.phase, tt.registered, tt.phase)
-		}
-		if c.observe(c.round+1, tt.states) {
-			t.Errorf("%s: another round is registered", name)
-		}
-		c.step(withdraw)
-		if c.observe(c.round, tt.states) || c.phase != withdrawn {
-			t.Errorf("%s: registered after it was withdrawn", name)
-		}
-	}
-	var nothing core
-	if err := nothing.begin(serve); err != nil || !nothing.observe(nothing.round, nil) || nothing.phase != serving {
-		t.Errorf("a server without entries is in phase %s: %v", nothing.phase, err)
 	}
 }

@@ -93,25 +93,3 @@ func TestMergerAllocations(t *testing.T) {
 		t.Errorf("taking an endpoint out and putting it back takes %v allocations, want 4", n)
 	}
 }
-
-func BenchmarkMerger(b *testing.B) {
-	for _, n := range []int{10, 1000, 10_000} {
-		items := someItems(n)
-		without := slices.Delete(slices.Clone(items), n/2, n/2+1)
-		b.Run(fmt.Sprintf("one change of %d", n), func(b *testing.B) {
-			var m merger
-			m.merge(items)
-			b.ReportAllocs()
-			for b.Loop() {
-				m.merge(without)
-				m.merge(items)
-			}
-		})
-		b.Run(fmt.Sprintf("all %d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				new(merger).merge(items)
-			}
-		})
-	}
-}

@@ -47,7 +47,8 @@ var walkedEntries = map[string]struct {
 	"a": {endpoint.EndpointJSON, "a:1"},
 	"b": {endpoint.EndpointJSON, "b:1"},
 	"c": {endpoint.EndpointJSON, "c:1"},
-	"p": {endpoint.Plain, "a:1"}, // of the same server as a, without room for a mark
+	"p": {endpoint.Plain, "a:1"},        // of the same server as a, without room for a mark
+	"n": {endpoint.EndpointJSON, "a:1"}, // of another one, which has taken its address
 }
 
 // backends are those of entries, by name and whether they are marked.
@@ -395,6 +396,8 @@ var keyEvents = []coretest.Event[walked]{
 	{Name: "a's plain entry is put", Do: func(w *walked) bool { return w.put("p") }},
 	{Name: "a's plain entry names another address", Do: func(w *walked) bool { return w.overwrite("p") }},
 	{Name: "a's plain entry is deleted", Do: func(w *walked) bool { return w.remove("p") }},
+	{Name: "another is put at a's address", Do: func(w *walked) bool { return w.put("n") }},
+	{Name: "another at a's address is deleted", Do: func(w *walked) bool { return w.remove("n") }},
 	{Name: "the watch tells", Do: (*walked).tell},
 	{Name: "a list tells", Do: (*walked).list},
 	{Name: "etcd is away", Do: func(w *walked) bool { return w.fail(errors.New("away")) }},
@@ -458,6 +461,10 @@ func TestWalk(t *testing.T) {
 	t.Run("K3: a mark beside a layout without", func(t *testing.T) {
 		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "p", "b") }, "a is put", "a is marked", "a is deleted",
 			"a's plain entry is put", "a's plain entry is deleted", "b is deleted", "the watch tells", "a list tells", "10 s pass"))
+	})
+	t.Run("K3: another comes to the address of a marked one", func(t *testing.T) {
+		coretest.Walk(t, 6, keyWalk(func() *walked { return startRead("a", "b") }, "a is put", "a is marked", "a is deleted",
+			"another is put at a's address", "another at a's address is deleted", "a's plain entry is put", "the watch tells", "a list tells", "10 s pass"))
 	})
 	t.Run("an entry names another address for a while", func(t *testing.T) {
 		coretest.Walk(t, 7, keyWalk(func() *walked {

@@ -187,35 +187,6 @@ func TestG20_CheckOnly(t *testing.T) {
 	})
 }
 
-func TestG20_WatchEnds(t *testing.T) {
-	var now atomic.Int32
-	now.Store(int32(serving))
-	f := &fake{
-		check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) {
-			return is(servingStatus(now.Load())), nil
-		},
-		watch: func(_ string, stream healthpb.Health_WatchServer) error {
-			if err := stream.Send(is(serving)); err != nil {
-				return err
-			}
-			time.Sleep(5 * time.Second)
-			return errBroken
-		},
-	}
-	in(t, f, []string{"a"}, func(t *testing.T, r *rig) {
-		time.Sleep(6 * time.Second)
-		now.Store(int32(notServing))
-		time.Sleep(checkInterval)
-		r.expect(t, "unhealthy after the Watch ended", "a false")
-		r.logged(t, 1, "broken")
-		time.Sleep(minWatchPause)
-		if f.watches.Load() != 4 {
-			t.Errorf("%d Watches of two services, want each opened again", f.watches.Load())
-		}
-		r.expect(t, "the Watch says what it said before", "a true")
-	})
-}
-
 func TestG20_CheckWaits(t *testing.T) {
 	const services = 20
 	var names []string
@@ -253,21 +224,6 @@ func TestG20_CheckWaits(t *testing.T) {
 			})
 		})
 	}
-}
-
-// A Check that answers late is late, and no more.
-func TestG20_CheckIsSlow(t *testing.T) {
-	f := &fake{check: func(context.Context, string) (*healthpb.HealthCheckResponse, error) {
-		time.Sleep(3 * time.Second)
-		return is(notServing), nil
-	}}
-	in(t, f, []string{"a"}, func(t *testing.T, r *rig) {
-		if r.took != firstWait || !r.first[0] {
-			t.Errorf("Follow took %v, and returned %v", r.took, r.first)
-		}
-		time.Sleep(2 * time.Second)
-		r.expect(t, "it answered", "a false")
-	})
 }
 
 func TestG20_FollowEndsWithItsContext(t *testing.T) {
@@ -403,32 +359,6 @@ func TestG20_SendDoesNotWaitForReport(t *testing.T) {
 		<-reported
 	}
 	follower.Stop()
-}
-
-func TestG20_Flapping(t *testing.T) {
-	h := health.NewServer()
-	in(t, h, []string{"a", "b"}, func(t *testing.T, r *rig) {
-		transactions, flaps := 0, 0
-		for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(10 * time.Millisecond) {
-			h.SetServingStatus("", []servingStatus{notServing, serving}[flaps%2])
-			flaps++
-		}
-		h.SetServingStatus("", serving)
-		r.mu.Lock()
-		for _, report := range r.report {
-			if strings.HasPrefix(report, "a ") {
-				transactions += map[bool]int{true: 1, false: 2}[strings.HasSuffix(report, "true")]
-			}
-		}
-		r.report = nil
-		r.mu.Unlock()
-		t.Logf("%d changes of health in a minute: %d transactions of an entry", flaps, transactions)
-		if transactions > 2 {
-			t.Errorf("%d transactions of an entry in a minute of %d changes", transactions, flaps)
-		}
-		time.Sleep(3 * time.Second)
-		r.expect(t, "it is healthy in the end", "a true", "b true")
-	})
 }
 
 func TestStream(t *testing.T) {

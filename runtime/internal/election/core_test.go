@@ -68,6 +68,14 @@ func TestCore(t *testing.T) {
 			c.tick(at(askAgainMin))
 			return c.answered(at(0), c.asking, First{}, false)
 		}, 0, 2 * askAgainMin, 0},
+		{"an answer for a candidate before counts for nothing", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), first)
+			question := c.asking
+			c.stood(at(0), lease.Candidacy{})
+			c.stood(at(0), own(5, 10*s)) // after a restore of etcd, revisions repeat
+			return c.answered(at(0), question, first, true)
+		}, 0, 0, 0},
 		{"nor does one that was given before the candidate was lost", func(c *core) effects {
 			lead(c)
 			c.stood(at(0), lease.Candidacy{})

@@ -160,6 +160,11 @@ func checkBounds(t *testing.T, s *set[string], etcd map[string]*mvccpb.KeyValue,
 			t.Errorf("%s was known and is not kept", key)
 		}
 	}
+	for _, item := range s.commit() {
+		if kv := etcd[item.Key]; kv != nil && !s.left && item.Value != string(kv.Value) {
+			t.Errorf("%s has an earlier value", item.Key)
+		}
+	}
 	if !s.left && used.entries != len(etcd) {
 		t.Errorf("%d of %d entries are kept, and none is said to be left out", used.entries, len(etcd))
 	}
@@ -249,60 +254,45 @@ func TestS11_CoreLogsFewLines(t *testing.T) {
 func TestS4_WhatFitsAgainIsFound(t *testing.T) {
 	const bound = 20
 	c := boundedCore(bound)
-	rev := 100
 	var kvs []*mvccpb.KeyValue
 	for n := range bound {
 		kvs = append(kvs, created(fmt.Sprintf("k/%02d", n), "1", 5+n))
 	}
-	now := start
-	c.step(ok, now)
-	c.step(read(list(rev, kvs...)), now)
-	c.step(ok, now)
+	c.step(ok, start)
+	c.step(read(list(100, kvs...)), start)
+	c.step(ok, start)
 	// An honest instance comes that finds no room, and one of the others goes.
-	c.step(answered(events(101, &clientv3.Event{Type: clientv3.EventTypePut, Kv: created("k/zz", "1", 101)})), now)
-	e := answered(events(102, del("k/00", 102)))
-	for ; now.Sub(start) < time.Hour; now = now.Add(time.Second) {
-		do := c.step(e, now)
-		e = answered(events(102))
-		switch do.call {
-		case callVerify, callList:
-			return // it looks
-		case callProgress:
-			e = ok
-		}
+	came := created("k/zz", "1", 101)
+	c.step(answered(events(101, &clientv3.Event{Type: clientv3.EventTypePut, Kv: came})), start)
+	c.answer(answered(events(102, del("k/00", 102))), append(kvs[1:], came), 102, time.Hour)
+	if items := c.replica.set.commit(); len(items) != bound || items[bound-1].Key != "k/zz" {
+		t.Errorf("after an hour %s are kept", text(items))
 	}
-	t.Errorf("for an hour, %d of %d entries are kept, %d fit, and none is looked for", c.replica.set.used.entries, c.replica.total, bound)
 }
 
-// badRange answers the core like an etcd that has n keys with bad values and one good one behind them. It returns
-// how many keys etcd had to send within the time.
-func badRange(c *core[string], n int, d time.Duration) (sent, lists int) {
-	kvs := make([]*mvccpb.KeyValue, n+1)
-	for i := range n {
-		kvs[i] = created(fmt.Sprintf("k/%06d", i), "bad", 5)
-	}
-	kvs[n] = created("k/good", "1", 5)
-	e := ok
+// answer gives the core an event, and then answers it for a time like an etcd that has these keys. It returns how many of
+// them etcd had to send, and how many lists there were.
+func (c *core[T]) answer(e event, kvs []*mvccpb.KeyValue, rev int, d time.Duration) (sent, lists int) {
 	for now := start; now.Sub(start) < d; {
 		do := c.step(e, now)
 		e = ok
 		switch do.call {
 		case callList, callVerify:
 			from := 0
-			for do.page.from != "" && from <= n && string(kvs[from].Key) < do.page.from {
+			for do.page.from != "" && from < len(kvs) && string(kvs[from].Key) < do.page.from {
 				from++
 			}
 			if from == 0 {
 				lists++
 			}
-			to := min(n+1, from+int(do.page.limit))
+			to := min(len(kvs), from+int(do.page.limit))
 			sent += to - from
-			resp := list(100, kvs[from:to]...)
-			resp.More, resp.Count = to <= n, int64(n+1-from)
+			resp := list(rev, kvs[from:to]...)
+			resp.More, resp.Count = to < len(kvs), int64(len(kvs)-from)
 			e = event{read: resp}
 		case callWait:
 			now = now.Add(time.Second)
-			e = answered(watchAnswer(header(1, 1, 100)))
+			e = answered(watchAnswer(header(1, 1, rev)))
 		case callPause:
 			now = now.Add(do.bound)
 		}
@@ -310,11 +300,18 @@ func badRange(c *core[string], n int, d time.Duration) (sent, lists int) {
 	return sent, lists
 }
 
+// badKeys are far more unreadable keys than entries are kept, and a good one behind them.
+func badKeys() []*mvccpb.KeyValue {
+	var kvs []*mvccpb.KeyValue
+	for i := range 60_000 {
+		kvs = append(kvs, created(fmt.Sprintf("k/%06d", i), "bad", 5))
+	}
+	return append(kvs, created("k/good", "1", 5))
+}
+
 // A range of far more unreadable keys than entries are kept is not listed again and again.
 func TestS4_UnreadableKeysAreNotListedAgain(t *testing.T) {
-	c := boundedCore(20_000)
-	sent, lists := badRange(c, 60_000, time.Hour)
-	if lists > 60 {
+	if sent, lists := boundedCore(20_000).answer(ok, badKeys(), 100, time.Hour); lists > 60 {
 		t.Errorf("in an hour in which nothing changed, %d lists had etcd send %d keys", lists, sent)
 	}
 }
@@ -322,7 +319,7 @@ func TestS4_UnreadableKeysAreNotListedAgain(t *testing.T) {
 // However many keys cannot be read, the entry behind them is known.
 func TestS4_UnreadableKeysDoNotHideHonestOnes(t *testing.T) {
 	c := boundedCore(20_000)
-	badRange(c, 60_000, time.Minute)
+	c.answer(ok, badKeys(), 100, time.Minute)
 	if items := c.replica.set.commit(); len(items) != 1 {
 		t.Errorf("%d entries are known of the one that can be read", len(items))
 	}
@@ -331,33 +328,16 @@ func TestS4_UnreadableKeysDoNotHideHonestOnes(t *testing.T) {
 // An entry that went while no watch was open is not kept, whatever else has come.
 func TestS4_WhatIsGoneIsNotKeptForEver(t *testing.T) {
 	c := boundedCore(4)
-	gone := created("k/z", "1", 5)
 	c.step(ok, start)
-	c.step(read(list(10, gone)), start)
+	c.step(read(list(10, created("k/z", "1", 5))), start)
 	c.step(ok, start)
 	// The watch ends; meanwhile k/z is deleted, and nine others come.
-	now := start.Add(time.Minute)
-	c.step(failed(errClosed), now)
 	var kvs []*mvccpb.KeyValue
 	for n := range 9 {
 		kvs = append(kvs, created(fmt.Sprintf("k/a%d", n), "1", 20+n))
 	}
-	e := ok
-	for ; now.Sub(start) < time.Hour; now = now.Add(time.Second) {
-		do := c.step(e, now)
-		e = ok
-		switch do.call {
-		case callList, callVerify:
-			resp := list(40, kvs...)
-			resp.Count = 9
-			e = event{read: resp}
-		case callWait:
-			e = answered(events(40))
-		}
-	}
-	for _, item := range c.replica.set.commit() {
-		if item.Key == "k/z" {
-			t.Error("k/z was deleted an hour ago, and is still among the entries")
-		}
+	c.answer(failed(errClosed), kvs, 40, time.Hour)
+	if items := text(c.replica.set.commit()); strings.Contains(items, "k/z") {
+		t.Errorf("k/z was deleted an hour ago, and is still among %s", items)
 	}
 }

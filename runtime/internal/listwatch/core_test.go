@@ -145,6 +145,13 @@ var watching = []rule{
 	{0, ok, "wait 4s"},
 }
 
+// ended is the last answer of a watch: etcd has compacted what it asks for, unless that is 0.
+func ended(revision int, compacted int64) *clientv3.WatchResponse {
+	resp := watchAnswer(header(1, 1, revision))
+	resp.CompactRevision, resp.Canceled = compacted, true
+	return resp
+}
+
 func with(first []rule, rest ...rule) []rule { return append(first[:len(first):len(first)], rest...) }
 
 func TestCoreFollows(t *testing.T) {
@@ -224,6 +231,28 @@ func TestCoreFollows(t *testing.T) {
 			rule{10 * time.Second, late, "probe within 500ms"},
 			rule{11 * time.Second, late, "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
 		),
+		"compacted": with(watching, rule{1 * time.Second, answered(ended(50, 40)), "close the watch: compacted, etcd watch interrupted, pause 50ms"}),
+		"canceled":  with(watching, rule{1 * time.Second, answered(ended(50, 0)), "close the watch: watch_error, etcd watch interrupted, pause 50ms"}),
+		"another cluster": with(watching,
+			rule{1 * time.Second, answered(watchAnswer(header(2, 1, 50))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+		),
+		"another cluster, by a read": with(watching,
+			rule{8 * time.Second, ok, "read where etcd is within 500ms"},
+			rule{8 * time.Second, event{head: head{header(2, 1, 10), start.Add(8 * time.Second)}}, "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+		),
+		"an earlier term": with(watching,
+			rule{1 * time.Second, answered(watchAnswer(header(1, 0, 100))), "wait 1s"},
+			rule{2 * time.Second, answered(watchAnswer(header(1, 0, 100))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+			rule{2 * time.Second, ok, "list within 1s"},
+			rule{2 * time.Second, read(list(5, kv("b", "1", 3))), "publish [b=1], watch from 6 within 5s"}, // the truth, lower as it is
+		),
+		"a member that lags for a moment": with(watching,
+			rule{1 * time.Second, answered(events(9)), "wait 1s"},
+			rule{1500 * ms, answered(events(10)), "wait 4s"},
+			rule{2 * time.Second, answered(events(9)), "wait 1s"},
+			rule{2500 * ms, answered(events(11)), "wait 4s"},
+		),
+		"a proxy, which leaves headers empty": with(watching, rule{1 * time.Second, answered(watchAnswer(header(0, 0, 0))), "wait 4s"}),
 		"a lagging member": with(watching,
 			rule{1 * time.Second, answered(events(9)), "wait 1s"},
 			rule{2 * time.Second, ok, "request progress within 1s"},
@@ -424,6 +453,10 @@ func TestCoreVerifies(t *testing.T) {
 		"another history": with(watching,
 			rule{1 * time.Second, back, "verify within 1s"},
 			rule{1 * time.Second, read(list(9, kv("a", "1", 5))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
+		),
+		"another cluster": with(watching,
+			rule{1 * time.Second, back, "verify within 1s"},
+			rule{1 * time.Second, of(2, read(list(20))), "close the watch: replaced, etcd watch interrupted, pause 50ms"},
 		),
 		"no answer": with(watching,
 			rule{1 * time.Second, back, "verify within 1s"},

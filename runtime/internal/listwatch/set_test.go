@@ -2,9 +2,6 @@ package listwatch
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"slices"
 	"strings"
 	"testing"
 
@@ -79,51 +76,5 @@ func TestSetKeepsWhatDoesNotChange(t *testing.T) {
 	after := s.commit()
 	if before[0] != after[0] || before[1] == after[1] || text(before) != "a=1 b=1" {
 		t.Errorf("%q became %q: want a kept, b new, and the old snapshot as it was", text(before), text(after))
-	}
-}
-
-// TestSetAgainstAMap compares with the obvious implementation.
-func TestSetAgainstAMap(t *testing.T) {
-	random := rand.New(rand.NewPCG(1, 2))
-	s := newSet(new([]string))
-	want := map[string]string{}
-	for range 5000 {
-		key := fmt.Sprintf("k%02d", random.IntN(40))
-		switch random.IntN(12) {
-		case 0, 1, 2:
-			_, there := want[key]
-			if changed := s.remove(key); changed != there {
-				t.Fatalf("remove(%s) = %v, want %v", key, changed, there)
-			}
-			delete(want, key)
-		case 3:
-			var kvs []*mvccpb.KeyValue
-			clear(want)
-			for i := range 40 {
-				if random.IntN(2) == 0 {
-					key := fmt.Sprintf("k%02d", i)
-					want[key] = "l"
-					kvs = append(kvs, kv(key, "l", 1))
-				}
-			}
-			s.replace(kvs)
-		default:
-			value := fmt.Sprint(random.IntN(3))
-			old, there := want[key]
-			if changed := s.put(kv(key, value, 1)); changed != (!there || old != value) {
-				t.Fatalf("put(%s, %s) = %v over %q", key, value, changed, old)
-			}
-			want[key] = value
-		}
-		if random.IntN(3) == 0 {
-			var parts []string
-			for key, value := range want {
-				parts = append(parts, key+"="+value)
-			}
-			slices.Sort(parts)
-			if got := text(s.commit()); got != strings.Join(parts, " ") {
-				t.Fatalf("got  %s\nwant %s", got, strings.Join(parts, " "))
-			}
-		}
 	}
 }

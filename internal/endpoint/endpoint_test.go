@@ -1,10 +1,7 @@
 package endpoint
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -36,26 +33,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// Of an address in two layouts, that wins which knows the version and the weight; and the order of the entries
-// does not matter.
-func TestMergeMappedWithoutMetadata(t *testing.T) {
-	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver", Weight: "w"})
-	const addr = "10.0.0.7:9000"
-	for _, instance := range []string{addr, "node-1"} {
-		entries := []Entry{
-			{&Endpoint{Instance: instance, Addr: addr, Version: "v2", Weight: 5}, l, 7},
-			{&Endpoint{Instance: addr, Addr: addr}, GoZero, 7},
-		}
-		for range 2 {
-			if set := Merge(entries); len(set) != 1 || entries[set[0]].Endpoint.Weight != 5 {
-				t.Errorf("instance %s, %v first: the endpoint is %+v", instance, entries[0].Layout, entries[set[0]].Endpoint)
-			}
-			slices.Reverse(entries)
-		}
-	}
-}
-
-// Of entries of one address the same one wins in whatever order they come.
+// Of entries of one address the same one wins in whatever order they come: each two have a winner.
 func TestMergeOrder(t *testing.T) {
 	l := MappedJSON(JSONFields{Addr: "addr", Version: "ver"})
 	entries := []Entry{ // the first wins
@@ -78,36 +56,6 @@ func TestMergeOrder(t *testing.T) {
 				t.Errorf("%+v in %v beats %+v in %v: %v", *entries[i].Endpoint, entries[i].Layout, *entries[j].Endpoint, entries[j].Layout, got)
 			}
 		}
-	}
-	for order := range permutations(5) {
-		for from := range len(entries) - 5 {
-			var some []Entry
-			for _, i := range order {
-				some = append(some, entries[from+i])
-			}
-			if set := Merge(some); len(set) != 1 || some[set[0]] != entries[from] {
-				t.Fatalf("in the order %v from %d the set is %v", order, from, set)
-			}
-		}
-	}
-}
-
-// permutations iterates over the orders of the numbers below n.
-func permutations(n int) iter.Seq[[]int] {
-	return func(yield func([]int) bool) {
-		var visit func(order []int) bool
-		visit = func(order []int) bool {
-			if len(order) == n {
-				return yield(order)
-			}
-			for i := range n {
-				if !slices.Contains(order, i) && !visit(append(slices.Clone(order), i)) {
-					return false
-				}
-			}
-			return true
-		}
-		visit(nil)
 	}
 }
 
@@ -229,74 +177,6 @@ func TestK3_LeavingRoundTrip(t *testing.T) {
 		if e := (Endpoint{Metadata: map[string]string{LeavingName: value}}); e.Leaving() {
 			t.Errorf("%q marks an entry as leaving", value)
 		}
-	}
-}
-
-// TestOthersReadOurs reads what we write as others do: kratos fails its whole list on a value that it
-// cannot parse, and each has fields of its own and no others. The mark of leaving is but a piece of
-// metadata to them.
-func TestOthersReadOurs(t *testing.T) {
-	e := Endpoint{Instance: "i", Addr: "h:1", Version: "v", Zone: "z", Weight: 3, Metadata: map[string]string{"weight2": "1"}}
-	type instance struct {
-		ID        string            `json:"id"`
-		Name      string            `json:"name"`
-		Version   string            `json:"version"`
-		Metadata  map[string]string `json:"metadata"`
-		Endpoints []string          `json:"endpoints"`
-	}
-	type info struct {
-		Network string            `json:"network"`
-		Address string            `json:"address"`
-		Weight  int               `json:"weight"`
-		Tags    map[string]string `json:"tags"`
-	}
-	type update struct {
-		Op       int
-		Addr     string
-		Metadata any
-	}
-	for _, e := range []Endpoint{e, e.WithLeaving()} {
-		mark := e.Metadata[LeavingName]
-
-		var kratos instance
-		read(t, Kratos, e, &kratos)
-		if kratos.Name != "svc" || kratos.ID != "i" || kratos.Version != "v" || kratos.Endpoints[0] != "grpc://h:1" || kratos.Metadata[LeavingName] != mark {
-			t.Errorf("kratos reads %+v as %+v", e, kratos)
-		}
-		var kitex info
-		read(t, Kitex, e, &kitex)
-		if kitex.Network != "tcp" || kitex.Address != "h:1" || kitex.Weight != 3 || kitex.Tags["weight2"] != "1" || kitex.Tags[LeavingName] != mark {
-			t.Errorf("kitex reads %+v as %+v", e, kitex)
-		}
-		var naming update
-		read(t, EndpointJSON, e, &naming)
-		if naming.Op != 0 || naming.Addr != "h:1" || (naming.Metadata.(map[string]any)[LeavingName] != nil) != (mark != "") {
-			t.Errorf("etcd's naming package reads %+v as %+v", e, naming)
-		}
-		for _, layout := range []Layout{Plain, LeaseSuffix, GoZero} {
-			if value, err := layout.Encode("ns/svc", e); err != nil || string(value) != "h:1" {
-				t.Errorf("%s: %s, %v", layout, value, err)
-			}
-		}
-	}
-	var kitex info
-	read(t, Kitex, Endpoint{Instance: "i", Addr: "h:1"}, &kitex)
-	if kitex.Weight != 0 || kitex.Tags != nil {
-		t.Errorf("kitex reads a bare endpoint as %+v", kitex)
-	}
-}
-
-// read decodes what a layout writes into the struct of its reader, which must know every field.
-func read(t *testing.T, layout Layout, e Endpoint, into any) {
-	t.Helper()
-	value, err := layout.Encode("ns/svc", e)
-	if err != nil {
-		t.Fatal(err)
-	}
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(into); err != nil {
-		t.Errorf("%s: %s: %v", layout, value, err)
 	}
 }
 

@@ -39,10 +39,7 @@ func TestMappedJSON(t *testing.T) {
 		}
 	}
 	for value, want := range map[string]string{
-		`{"endpoint":5}`:                       "the address is 5, not a string",
 		`{"endpoint":"h"}`:                     `address "h": want host:port`,
-		`{"endpoint":"h:1,h:2,h:3,h:4,h:5"}`:   "want host:port",
-		`{"endpoint":["h:1","h:2"]}`:           "not a string",
 		`{"endpoint":"h:1","id":"a/b"}`:        "must not have a slash",
 		`{"endpoint":"h:1"`:                    "malformed JSON",
 		`{"endpoint":"h:1","labels":{"k":"v"}`: "malformed JSON",
@@ -198,17 +195,6 @@ func TestMappedReaderReadsTheOthersWhole(t *testing.T) {
 	} {
 		if _, layout, _, err := mappedReader(t, fields).Decode("a/user", "a/user/a", []byte(value), 1); err == nil {
 			t.Errorf("%v: %s is an endpoint, in %v", fields, value, layout)
-		}
-	}
-}
-
-// A reader reads a kratos entry also where a field of the home-made JSON is one of kratos' and has no address.
-func TestMappedReaderReadsKratosBesideItsFields(t *testing.T) {
-	value := `{"id":"user-1","name":"user","version":"v2","metadata":null,"endpoints":["grpc://10.0.0.7:9000"]}`
-	for _, fields := range []JSONFields{{Addr: "endpoints", Metadata: "labels"}} {
-		e, _, _, err := mappedReader(t, fields).Decode("a/user", "a/user/user-1", []byte(value), 1)
-		if err != nil || e.Addr != "10.0.0.7:9000" {
-			t.Errorf("%v: %+v, %v", fields, e, err)
 		}
 	}
 }

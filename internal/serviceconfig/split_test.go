@@ -102,28 +102,3 @@ func TestS7_MatchingIsNoLoopInALoop(t *testing.T) {
 		t.Errorf("an endpoint was looked at %d times", gets)
 	}
 }
-
-func BenchmarkMatch(b *testing.B) {
-	for _, n := range []int{3, maxSplits} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			splits := make([]Split, n)
-			for i := range splits {
-				splits[i].Match = map[string]string{"version": "v1"}
-				for name := range maxMatch - 1 {
-					splits[i].Match[fmt.Sprint(name)] = fmt.Sprint(i >> name & 1)
-				}
-			}
-			m := NewMatcher(splits)
-			get := func(name string) string {
-				if name == "version" {
-					return "v1"
-				}
-				return "1"
-			}
-			b.ReportAllocs()
-			for b.Loop() {
-				m.Match(get)
-			}
-		})
-	}
-}

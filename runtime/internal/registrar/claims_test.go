@@ -127,20 +127,3 @@ func TestG29_Claims(t *testing.T) {
 		})
 	}
 }
-
-func BenchmarkClaims(b *testing.B) {
-	for b.Loop() {
-		var c claims
-		var added []*claim
-		for i := range 1000 {
-			claim, err := c.add(at(fmt.Sprintf("acme/service-%d", i), "i", "h:1", 15))
-			if err != nil {
-				b.Fatal(err)
-			}
-			added = append(added, claim)
-		}
-		for _, claim := range added {
-			c.remove(claim)
-		}
-	}
-}

@@ -14,12 +14,12 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 )
 
-// onBoth runs a scenario on etcd and, in virtual time, on the model.
+// onBoth runs a scenario on the model, in virtual time, and on etcd.
 func onBoth(t *testing.T, members int, scenario func(*testing.T, *cluster)) {
 	t.Helper()
-	long(t)
 	t.Run("model", func(t *testing.T) { onModel(t, members, scenario) })
 	t.Run("etcd", func(t *testing.T) {
+		long(t)
 		scenario(t, newRealCluster(t, startEtcd(t, etcdtest.WithMembers(members))))
 	})
 }

@@ -222,50 +222,6 @@ func TestLag(t *testing.T) {
 	})
 }
 
-// TestStop stops the leader and starts it again.
-func TestStop(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		heard := apis[0].watch(t.Context(), t)
-		synctest.Wait()
-		c.Stop(0)
-		if _, ok := <-heard; !ok {
-			t.Error("the watch ended without an error")
-		}
-		expect(t, "put on its way to the leader", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
-			"7s: "+rpctypes.ErrGRPCTimeoutDueToLeaderFail.Error())
-		expect(t, "put", timed(func() string { return code(apis[1].put("a", "1", 0)) }), "0s: ok")
-		expect(t, "what was lost", apis[1].get("b", false), "")
-		conn := connect(t, serve(c, 0))
-		defer conn.Close()
-		expect(t, "serializable range", apiOf(conn).get("a", true), "1")
-	})
-}
-
-// TestRestore goes back to a backup that has a lease.
-func TestRestore(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		lease := c.Grant(10 * time.Second)
-		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
-		b, rev := c.Backup(), c.Revision()
-		expect(t, "put", code(apis[0].put("b", "1", 0)), "ok")
-		heard := apis[0].watch(t.Context(), t)
-		time.Sleep(9 * time.Second)
-		c.Restore(b)
-		if _, ok := <-heard; !ok {
-			t.Error("the watch ended without an error")
-		}
-		expect(t, "revision", c.Revision(), rev)
-		expect(t, "lease", c.Leases()[0].Remaining, 11*time.Second)
-		time.Sleep(time.Second)
-		expect(t, "what was put since", apis[0].get("b", false), "")
-		expect(t, "what was put before", apis[0].get("a", false), "1")
-		time.Sleep(11 * time.Second)
-		expect(t, "what was on the lease", apis[0].get("a", false), "")
-		c.Wipe()
-		expect(t, "revision when wiped", c.Revision(), 1)
-	})
-}
-
 // TestIntercept delays, loses and refuses calls.
 func TestIntercept(t *testing.T) {
 	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
@@ -303,53 +259,6 @@ func TestIntercept(t *testing.T) {
 		verdict = etcd.Verdict{Busy: true}
 		expect(t, "refused for too many", put("6"), status.Error(codes.Unknown, rpctypes.ErrTooManyRequests.Error()).Error())
 		expect(t, "no effect", apis[0].get("a", false), "4")
-	})
-}
-
-// TestAlarm refuses what writes bytes.
-func TestAlarm(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		lease := c.Grant(10 * time.Second)
-		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
-		c.Alarm(true)
-		expect(t, "put", code(apis[0].put("a", "2", lease)), rpctypes.ErrGRPCNoSpace.Error())
-		_, err := apis[0].LeaseGrant(t.Context(), &pb.LeaseGrantRequest{TTL: 10})
-		expect(t, "grant", code(err), rpctypes.ErrGRPCNoSpace.Error())
-		_, err = apis[0].DeleteRange(t.Context(), &pb.DeleteRangeRequest{Key: []byte("a")})
-		expect(t, "delete", code(err), "ok")
-		c.Alarm(false)
-		expect(t, "put", code(apis[0].put("a", "2", lease)), "ok")
-	})
-}
-
-// TestAuth has rights change under a client.
-func TestAuth(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		may := etcd.User{Name: "u", Password: "p", Rights: []etcd.Right{{From: "a/", To: "a0", Read: true, Write: true}}}
-		c.Protect(may)
-		expect(t, "put without a name", code(apis[0].put("a/1", "", 0)), rpctypes.ErrGRPCUserEmpty.Error())
-		_, err := apis[0].Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "u", Password: "q"})
-		expect(t, "wrong password", code(err), rpctypes.ErrGRPCAuthFailed.Error())
-		r, err := apis[0].Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "u", Password: "p"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, r.Token)
-		put := func(key string) string {
-			_, err := apis[0].Put(ctx, &pb.PutRequest{Key: []byte(key)})
-			return code(err)
-		}
-		expect(t, "own key", put("a/1"), "ok")
-		expect(t, "another key", put("b"), rpctypes.ErrGRPCPermissionDenied.Error())
-		expect(t, "watch of all", <-apis[0].watch(ctx, t), "0s: "+rpctypes.ErrGRPCPermissionDenied.Error())
-		c.Protect(etcd.User{Name: "u", Password: "p"})
-		expect(t, "right taken", put("a/1"), rpctypes.ErrGRPCPermissionDenied.Error())
-		c.Protect(may)
-		expect(t, "right given back", put("a/1"), "ok")
-		c.ExpireTokens()
-		expect(t, "expired token", put("a/1"), rpctypes.ErrGRPCInvalidAuthToken.Error())
-		c.Protect()
-		expect(t, "auth off", put("b"), "ok")
 	})
 }
 
@@ -469,51 +378,5 @@ func TestWatchVerdicts(t *testing.T) {
 		expect(t, "begun late", <-heard, "2s: PUT a=3")
 		verdict = etcd.Verdict{Err: rpctypes.ErrGRPCNoSpace}
 		expect(t, "refused", <-apis[0].watch(t.Context(), t), "0s: "+rpctypes.ErrGRPCNoSpace.Error())
-	})
-}
-
-// TestExpiry has a lease expire with its keys, in one revision.
-func TestExpiry(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		lease := c.Grant(time.Second) // the least is 2 s
-		for _, key := range []string{"a", "b"} {
-			if err := c.Put(key, "", lease); err != nil {
-				t.Fatal(err)
-			}
-		}
-		heard := apis[0].watch(t.Context(), t)
-		expect(t, "first", <-heard, "2s: DELETE a=")
-		expect(t, "second", <-heard, "2s: DELETE b=")
-		expect(t, "revision", c.Revision(), 4)
-	})
-}
-
-// TestExpiredIsNotRenewed asks to renew a lease that has expired and waits to be revoked.
-func TestExpiredIsNotRenewed(t *testing.T) {
-	inBubble(t, 1, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		time.Sleep(200 * time.Millisecond)
-		lease := c.Grant(2 * time.Second)
-		expect(t, "put", code(apis[0].put("a", "1", lease)), "ok")
-		gone := make(chan time.Time, 1)
-		c.OnCommit(func(ch etcd.Change) {
-			if ch.Expired && ch.Delete && ch.Key == "a" {
-				gone <- ch.At
-			}
-		})
-		began := time.Now()
-		stream, err := apis[0].LeaseKeepAlive(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2100 * time.Millisecond)
-		if err := stream.Send(&pb.LeaseKeepAliveRequest{ID: lease}); err != nil {
-			t.Fatal(err)
-		}
-		r, err := stream.Recv()
-		if err != nil || r.TTL != 0 {
-			t.Errorf("the lease was renewed: %v, %v", r, err)
-		}
-		expect(t, "answered after", time.Since(began), 2300*time.Millisecond)
-		expect(t, "expired after", (<-gone).Sub(began), 2300*time.Millisecond)
 	})
 }

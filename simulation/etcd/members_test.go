@@ -89,34 +89,3 @@ func seen(m *members, now time.Time) string {
 	}
 	return fmt.Sprintf("leader %d, %s, %ssee it", m.leader, works, who)
 }
-
-// TestElectedOnce has the clock be told when to look, and the election come then.
-func TestElectedOnce(t *testing.T) {
-	began := time.Unix(0, 0)
-	m := newMembers(3, began, 1, -1)
-	m.settle(began)
-	if next := m.next(); !next.IsZero() {
-		t.Errorf("at rest there is something to do at %v", next)
-	}
-	m.all[0].running = false
-	now := began
-	m.settle(now)
-	for range 10 {
-		next := m.next()
-		if next.IsZero() {
-			break
-		}
-		if !next.After(now) && now != began {
-			t.Fatalf("at %v there is something to do at %v, again", now, next)
-		}
-		now = next
-		m.settle(now)
-		m.electDue(now)
-		for i := range m.all {
-			m.endDue(i, now)
-		}
-	}
-	if m.leader != 1 || m.term != 3 || now.Sub(began) != electionTime {
-		t.Errorf("member %d leads in term %d after %v", m.leader, m.term, now.Sub(began))
-	}
-}

@@ -77,12 +77,10 @@ func (c *Cluster) Revoke(lease int64) error {
 
 // Compact drops the history before the present revision.
 func (c *Cluster) Compact() {
-	c.mu.Lock()
-	defer c.unlock()
-	if c.state.store.rev > c.state.store.compacted {
-		c.state.store.compacted = c.state.store.rev
-		c.committed(time.Now())
-	}
+	_ = c.operate(func(time.Time) error { // there may be nothing to drop
+		_, err := c.state.compact(c.state.store.rev)
+		return err
+	})
 }
 
 // operate carries out f on the committed state.

@@ -11,30 +11,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 )
 
-// TestRestoreAsNew restores a backup twice, the second time as a new cluster: that has other ids, and a term of its own.
-func TestRestoreAsNew(t *testing.T) {
-	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
-		expect(t, "put", code(apis[0].put("a", "1", 0)), "ok")
-		c.Elect(1)
-		b, first := c.Backup(), apis[2].header(t, false)
-		c.Elect(0)
-		c.Elect(1)
-		c.Restore(b)
-		time.Sleep(2 * time.Second) // until connected again
-		again := apis[2].header(t, false)
-		expect(t, "the cluster", again.ClusterId, first.ClusterId)
-		expect(t, "the member", again.MemberId, first.MemberId)
-		expect(t, "the term", again.RaftTerm, first.RaftTerm+1)
-		c.RestoreAsNew(b)
-		time.Sleep(2 * time.Second)
-		other := apis[2].header(t, false)
-		expect(t, "the same cluster", other.ClusterId == first.ClusterId, false)
-		expect(t, "the same member", other.MemberId == first.MemberId, false)
-		expect(t, "the term", other.RaftTerm, 2)
-		expect(t, "what was put", apis[0].get("a", false), "1")
-	})
-}
-
 // TestTermOfTheIsolated has the others elect leaders while a member is cut off from them: its term is the one that it knows.
 func TestTermOfTheIsolated(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -23,13 +22,8 @@ func (fullOf) Refuse()  {}
 func (fullOf) Reclaim() {}
 
 func TestS4_ClientsOfAKeyShareABudget(t *testing.T) {
-	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{"127.0.0.1:1"}, DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = etcd.Close() }()
 	var logged bytes.Buffer
-	r := NewRegistry(etcd, WithLimits(Limits{Connections: 1}), WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
+	r := NewRegistry(away(t), WithLimits(Limits{Connections: 1}), WithLogger(slog.New(slog.NewTextHandler(&logged, nil))))
 	defer func() { _ = r.Close(context.Background()) }()
 	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
 	one, _, err := r.newClient(&ServiceDesc{Name: "s.A", Key: "acme/user"}, clientOptions{}, []grpc.DialOption{plain})

@@ -9,7 +9,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"go.etcd.io/etcd/api/v3/version"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -32,39 +31,6 @@ func TestScriptsOnFollower(t *testing.T) {
 	for seed := range seeds(10) {
 		p.play(seed, *steps)
 	}
-}
-
-// TestMemberList asks for the members and how one of them is.
-func TestMemberList(t *testing.T) {
-	onBoth(t, 3, func(t *testing.T, c *cluster) {
-		s := c.dial(c.leader())
-		revision := s.put("a", 0)
-		list, err := pb.NewClusterClient(s.conn).MemberList(s.ctx, &pb.MemberListRequest{Linearizable: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		status, err := pb.NewMaintenanceClient(s.conn).Status(s.ctx, &pb.StatusRequest{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(list.Members) != 3 || status.Leader != status.Header.MemberId || status.Header.Revision != revision {
-			t.Errorf("members %v, status %v", list.Members, status)
-		}
-		if status.Version != version.Version || status.RaftTerm != status.Header.RaftTerm || status.RaftTerm == 0 ||
-			status.RaftIndex == 0 || status.DbSize == 0 || len(status.Errors) != 0 {
-			t.Errorf("status %v", status)
-		}
-		ids := map[uint64]bool{}
-		for _, m := range list.Members {
-			ids[m.ID] = true
-			if m.Name == "" || len(m.ClientURLs) != 1 || m.IsLearner {
-				t.Errorf("member %v", m)
-			}
-		}
-		if len(ids) != 3 || !ids[list.Header.MemberId] || list.Header.MemberId != status.Header.MemberId {
-			t.Errorf("members %v, asked of %x", list.Members, list.Header.MemberId)
-		}
-	})
 }
 
 // requiringLeader is a side that asks only members with a leader.

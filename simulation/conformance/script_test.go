@@ -104,8 +104,6 @@ type drawer struct {
 	*rand.Rand
 	p *pair
 
-	unputting, undeleting bool // no puts in transactions, or no deletions
-
 	secured bool // authentication is on: who may not change an alarm cannot mark how far it is while one is raised
 }
 
@@ -154,7 +152,7 @@ func (d *drawer) request() proto.Message {
 	case n < 500:
 		return d.deleteRange()
 	case n < 650:
-		return d.wholeTxn()
+		return d.txn()
 	case n < 710:
 		return &pb.LeaseGrantRequest{ID: d.newLease(), TTL: d.ttl()}
 	case n < 735:
@@ -337,51 +335,33 @@ func (d *drawer) compaction() (revision int64, physical bool) {
 	return d.p.now - d.Int64N(10), d.chance(2)
 }
 
-// wholeTxn is a transaction that stands for itself. It deletes no key that it puts as well: etcd 3.7.3 does not notice
-// that where one of them is nested, or where the deletion has no end, and a compaction at such a revision makes it lose
-// the key and end its process at the next reading.
-func (d *drawer) wholeTxn() *pb.TxnRequest {
-	defer func() { d.unputting, d.undeleting = false, false }()
-	switch d.IntN(3) {
-	case 0:
-		return d.txn(0)
-	case 1:
-		d.unputting = true
-	default:
-		d.undeleting = true
-	}
-	return d.txn(2)
-}
-
-// txn is a transaction with others in it down to a depth.
-func (d *drawer) txn(depth int) *pb.TxnRequest {
+// txn is a transaction.
+func (d *drawer) txn() *pb.TxnRequest {
 	req := &pb.TxnRequest{}
 	for range d.IntN(3) {
 		req.Compare = append(req.Compare, d.compare())
 	}
 	for range d.IntN(4) {
-		req.Success = append(req.Success, d.op(depth))
+		req.Success = append(req.Success, d.op())
 	}
 	for range d.IntN(3) {
-		req.Failure = append(req.Failure, d.op(depth))
+		req.Failure = append(req.Failure, d.op())
 	}
 	return req
 }
 
-func (d *drawer) op(depth int) *pb.RequestOp {
+func (d *drawer) op() *pb.RequestOp {
 	switch n := d.IntN(20); {
-	case n < 8 && !d.unputting:
+	case n < 8:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: d.put()}}
 	case n < 13:
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: d.readRange()}}
-	case n < 16 && !d.undeleting:
+	case n < 16:
 		req := d.deleteRange()
 		if string(req.RangeEnd) == "\x00" {
 			req.RangeEnd = []byte("\xff\xff") // as far as all keys, but noticed
 		}
 		return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: req}}
-	case depth > 0:
-		return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: d.txn(depth - 1)}}
 	case d.chance(10):
 		return &pb.RequestOp{}
 	default:
@@ -430,9 +410,6 @@ func (d *drawer) bigTxn() *pb.TxnRequest {
 			}})
 		}
 	}
-	d.undeleting = true
-	req.Success[0] = &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: d.txn(0)}}
-	d.undeleting = false
 	return req
 }
 

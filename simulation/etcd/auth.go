@@ -225,8 +225,6 @@ func (s *state) mayOp(who requester, op *pb.RequestOp) error {
 		return s.mayPut(who, r.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return s.mayDelete(who, r.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn:
-		return s.mayTxn(who, r.RequestTxn)
 	}
 	return nil
 }

@@ -27,13 +27,3 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 		return resp, nil
 	})
 }
-
-// AuthStatus answers whether auth is on.
-func (s *authServer) AuthStatus(ctx context.Context, r *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	return serve(ctx, s.n, Call{Method: "AuthStatus"}, func() (*pb.AuthStatusResponse, error) {
-		return write(ctx, s.n, r, func(requester, time.Time) (*pb.AuthStatusResponse, error) {
-			a := &s.n.c.state.auth
-			return &pb.AuthStatusResponse{Header: &pb.ResponseHeader{}, Enabled: a.on(), AuthRevision: a.revision}, nil
-		})
-	})
-}

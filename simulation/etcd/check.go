@@ -1,11 +1,13 @@
 package etcd
 
 import (
+	"slices"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// maxTxnOps is the most operations, or comparisons, that a transaction may have; what a nested one may have is what is left.
+// maxTxnOps is the most operations, or comparisons, that a transaction may have.
 const maxTxnOps = 128
 
 func checkRange(r *pb.RangeRequest) error {
@@ -39,20 +41,7 @@ func checkDelete(r *pb.DeleteRangeRequest) error {
 
 // checkTxn checks a transaction's form, then that no key is written twice.
 func checkTxn(r *pb.TxnRequest) error {
-	if err := checkTxnForm(r, maxTxnOps); err != nil {
-		return err
-	}
-	for _, ops := range [][]*pb.RequestOp{r.Success, r.Failure} {
-		if _, err := written(ops); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func checkTxnForm(r *pb.TxnRequest, room int) error {
-	n := max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure()))
-	if n > room {
+	if max(len(r.GetCompare()), len(r.GetSuccess()), len(r.GetFailure())) > maxTxnOps {
 		return rpctypes.ErrGRPCTooManyOps
 	}
 	for _, c := range r.GetCompare() {
@@ -60,17 +49,23 @@ func checkTxnForm(r *pb.TxnRequest, room int) error {
 			return rpctypes.ErrGRPCEmptyKey
 		}
 	}
-	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+	branches := [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()}
+	for _, ops := range branches {
 		for _, op := range ops {
-			if err := checkOp(op, room-n); err != nil {
+			if err := checkOp(op); err != nil {
 				return err
 			}
+		}
+	}
+	for _, ops := range branches {
+		if err := checkWritten(ops); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-func checkOp(op *pb.RequestOp, room int) error {
+func checkOp(op *pb.RequestOp) error {
 	switch r := op.Request.(type) {
 	case *pb.RequestOp_RequestRange:
 		return checkRange(r.RequestRange)
@@ -78,86 +73,27 @@ func checkOp(op *pb.RequestOp, room int) error {
 		return checkPut(r.RequestPut)
 	case *pb.RequestOp_RequestDeleteRange:
 		return checkDelete(r.RequestDeleteRange)
-	case *pb.RequestOp_RequestTxn:
-		return checkTxnForm(r.RequestTxn, room)
 	}
 	return rpctypes.ErrGRPCKeyNotFound
 }
 
-// writes is what a list of operations puts and deletes.
-type writes struct {
-	puts    map[string]bool
-	deletes []span
-}
-
-// deleted reports whether key is among the deletes. Here, and here alone, etcd does not take an end of "\x00" for no end.
-func (w *writes) deleted(key string) bool {
-	for _, d := range w.deletes {
-		if key == d.from && d.to == "" || key >= d.from && key < d.to {
-			return true
-		}
-	}
-	return false
-}
-
-// put adds a key; a key that is written already is an error.
-func (w *writes) put(key string) error {
-	if w.puts[key] || w.deleted(key) {
-		return rpctypes.ErrGRPCDuplicateKey
-	}
-	w.puts[key] = true
-	return nil
-}
-
-// written returns what ops write, in the order in which etcd looks at them: the deletes, the nested transactions, the puts.
-// So a nested delete after a nested put of the same key passes.
-func written(ops []*pb.RequestOp) (*writes, error) {
-	w := &writes{puts: map[string]bool{}}
+// checkWritten refuses operations that write a key twice. Here, and here alone, etcd does not take an end of "\x00" for no end.
+func checkWritten(ops []*pb.RequestOp) error {
+	written := make(map[string]bool)
 	for _, op := range ops {
-		if r := op.GetRequestDeleteRange(); r != nil {
-			w.deletes = append(w.deletes, spanOf(r.Key, r.RangeEnd))
-		}
-	}
-	for _, op := range ops {
-		if r := op.GetRequestTxn(); r != nil {
-			if err := w.nest(r); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, op := range ops {
-		if r := op.GetRequestPut(); r != nil {
-			if err := w.put(string(r.Key)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return w, nil
-}
-
-// nest adds what a nested transaction writes. Its two branches may write the same keys, for only one of them is taken.
-func (w *writes) nest(r *pb.TxnRequest) error {
-	success, err := written(r.Success)
-	if err != nil {
-		return err
-	}
-	failure, err := written(r.Failure)
-	if err != nil {
-		return err
-	}
-	for key := range success.puts {
-		if err := w.put(key); err != nil {
-			return err
-		}
-	}
-	for key := range failure.puts {
-		if success.puts[key] {
+		put := op.GetRequestPut()
+		if put == nil {
 			continue
 		}
-		if err := w.put(key); err != nil {
-			return err
+		key := string(put.Key)
+		deleted := slices.ContainsFunc(ops, func(op *pb.RequestOp) bool {
+			d := op.GetRequestDeleteRange()
+			return d != nil && (key == string(d.Key) && len(d.RangeEnd) == 0 || key >= string(d.Key) && key < string(d.RangeEnd))
+		})
+		if written[key] || deleted {
+			return rpctypes.ErrGRPCDuplicateKey
 		}
+		written[key] = true
 	}
-	w.deletes = append(append(w.deletes, success.deletes...), failure.deletes...)
 	return nil
 }

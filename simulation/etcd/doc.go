@@ -12,6 +12,6 @@
 // instant, waits for a quorum, or is lost, as it would be in etcd. An election takes 1.2 s, and the first member that is
 // reached wins it.
 //
-// Left out is what the runtime does not use: answers in fragments, streamed ranges, snapshots over the wire, users and
-// roles by request, learners, and changes of membership.
+// Left out is what the runtime does not use: nested transactions, answers in fragments, streamed ranges, snapshots over the
+// wire, users and roles by request, how members are and who they are, learners, and changes of membership.
 package etcd

@@ -97,8 +97,6 @@ func txnKeys(r *pb.TxnRequest) []string {
 				keys = append(keys, string(r.RequestPut.GetKey()))
 			case *pb.RequestOp_RequestDeleteRange:
 				keys = append(keys, string(r.RequestDeleteRange.GetKey()))
-			case *pb.RequestOp_RequestTxn:
-				keys = append(keys, txnKeys(r.RequestTxn)...)
 			}
 		}
 	}

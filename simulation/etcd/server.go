@@ -27,6 +27,5 @@ func (n *node) newServer() *grpc.Server {
 	pb.RegisterLeaseServer(s, &leaseServer{n: n})
 	pb.RegisterAuthServer(s, &authServer{n: n})
 	pb.RegisterMaintenanceServer(s, &maintenanceServer{n: n})
-	pb.RegisterClusterServer(s, &clusterServer{n: n})
 	return s
 }

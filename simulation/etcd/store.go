@@ -51,7 +51,6 @@ type store struct {
 	trimmed   int64           // what was overwritten or deleted before it is dropped
 	items     []*item         // sorted by key
 	log       []*mvccpb.Event // all changes that are kept, in order
-	size      int64           // roughly the bytes of log
 }
 
 func newStore() store { return store{rev: 1, compacted: -1} }
@@ -115,13 +114,7 @@ func (s *store) add(e *mvccpb.Event) {
 	}
 	s.items[i].versions = append(s.items[i].versions, e)
 	s.log = append(s.log, e)
-	s.size += bytesOf(e)
 }
-
-func bytesOf(e *mvccpb.Event) int64 { return int64(keyOverhead + len(e.Kv.Key) + len(e.Kv.Value)) }
-
-// keyOverhead is what a version of a key costs beside its bytes, as etcd estimates it.
-const keyOverhead = 256
 
 // trim drops the history that nobody can ask for any more: what was overwritten or deleted before rev.
 func (s *store) trim(rev int64) {
@@ -143,12 +136,6 @@ func (s *store) trim(rev int64) {
 	}
 	s.items = slices.DeleteFunc(s.items, func(it *item) bool { return len(it.versions) == 0 })
 	s.log = s.log[len(s.log)-len(s.since(rev, s.rev)):]
-	s.size = 0
-	for _, it := range s.items {
-		for _, e := range it.versions {
-			s.size += bytesOf(e)
-		}
-	}
 }
 
 // view is the store as a member that has applied so much of it sees it.

@@ -18,9 +18,9 @@ func serializable(r *pb.TxnRequest) bool {
 	return every(r, func(op *pb.RequestOp) bool { return op.GetRequestRange().GetSerializable() })
 }
 
-// puts reports whether a transaction, or one nested in it, may put a key.
+// puts reports whether a transaction may put a key.
 func puts(r *pb.TxnRequest) bool {
-	return !every(r, func(op *pb.RequestOp) bool { return op.GetRequestPut() == nil && !puts(op.GetRequestTxn()) })
+	return !every(r, func(op *pb.RequestOp) bool { return op.GetRequestPut() == nil })
 }
 
 func every(r *pb.TxnRequest, is func(*pb.RequestOp) bool) bool {
@@ -34,31 +34,14 @@ func every(r *pb.TxnRequest, is func(*pb.RequestOp) bool) bool {
 	return true
 }
 
-// chosen is a transaction with the branch that its comparisons take, nested ones included. All of them are made before
-// anything is carried out.
-type chosen struct {
-	succeeded bool
-	ops       []*pb.RequestOp
-	nested    map[*pb.RequestOp]*chosen
-}
-
-func choose(v view, r *pb.TxnRequest) *chosen {
-	c := &chosen{succeeded: true, ops: r.GetSuccess()}
+// choose returns the branch that a transaction's comparisons take. All of them are made before anything is carried out.
+func choose(v view, r *pb.TxnRequest) (succeeded bool, ops []*pb.RequestOp) {
 	for _, cmp := range r.GetCompare() {
 		if !compare(v, cmp) {
-			c.succeeded, c.ops = false, r.GetFailure()
-			break
+			return false, r.GetFailure()
 		}
 	}
-	for _, op := range c.ops {
-		if t := op.GetRequestTxn(); t != nil {
-			if c.nested == nil {
-				c.nested = map[*pb.RequestOp]*chosen{}
-			}
-			c.nested[op] = choose(v, t)
-		}
-	}
-	return c
+	return true, r.GetSuccess()
 }
 
 // compare reports whether a comparison holds for all keys of its range.
@@ -106,8 +89,8 @@ func holds(c *pb.Compare, kv *mvccpb.KeyValue) bool {
 }
 
 // check reports why the branch that is taken cannot be carried out.
-func (s *state) check(v view, c *chosen) error {
-	for _, op := range c.ops {
+func (s *state) check(v view, ops []*pb.RequestOp) error {
+	for _, op := range ops {
 		var err error
 		switch r := op.Request.(type) {
 		case *pb.RequestOp_RequestRange:
@@ -117,8 +100,6 @@ func (s *state) check(v view, c *chosen) error {
 			err = v.revisionErr(r.RequestRange.Revision)
 		case *pb.RequestOp_RequestPut:
 			err = s.checkPut(r.RequestPut)
-		case *pb.RequestOp_RequestTxn:
-			err = s.check(v, c.nested[op])
 		}
 		if err != nil {
 			return err
@@ -135,13 +116,13 @@ func (s *state) txn(who requester, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if err := s.mayTxn(who, r); err != nil {
 		return nil, err
 	}
-	c := choose(s.whole(), r)
-	if err := s.check(s.whole(), c); err != nil {
+	succeeded, ops := choose(s.whole(), r)
+	if err := s.check(s.whole(), ops); err != nil {
 		return nil, err
 	}
 	var resp *pb.TxnResponse
 	s.write(who, false, func(w *writer) {
-		resp = s.carryOut(w, c)
+		resp = &pb.TxnResponse{Succeeded: succeeded, Responses: s.carryOut(w, ops)}
 		resp.Header = &pb.ResponseHeader{Revision: w.rev()}
 	})
 	return resp, nil
@@ -149,12 +130,12 @@ func (s *state) txn(who requester, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 
 // query answers a transaction that only reads, from a member's view.
 func (s *state) query(v view, r *pb.TxnRequest) (*pb.TxnResponse, error) {
-	c := choose(v, r)
-	if err := s.check(v, c); err != nil {
+	succeeded, ops := choose(v, r)
+	if err := s.check(v, ops); err != nil {
 		return nil, err
 	}
-	resp := &pb.TxnResponse{Header: &pb.ResponseHeader{Revision: v.rev}, Succeeded: c.succeeded}
-	for _, op := range c.ops {
+	resp := &pb.TxnResponse{Header: &pb.ResponseHeader{Revision: v.rev}, Succeeded: succeeded}
+	for _, op := range ops {
 		ranged, err := v.list(op.GetRequestRange())
 		if err != nil {
 			return nil, err
@@ -165,9 +146,8 @@ func (s *state) query(v view, r *pb.TxnRequest) (*pb.TxnResponse, error) {
 }
 
 // carryOut carries out the branch that is taken. What is in it was checked, so nothing fails.
-func (s *state) carryOut(w *writer, c *chosen) *pb.TxnResponse {
-	resp := &pb.TxnResponse{Header: &pb.ResponseHeader{}, Succeeded: c.succeeded}
-	for _, op := range c.ops {
+func (s *state) carryOut(w *writer, ops []*pb.RequestOp) (all []*pb.ResponseOp) {
+	for _, op := range ops {
 		out := &pb.ResponseOp{}
 		switch r := op.Request.(type) {
 		case *pb.RequestOp_RequestRange:
@@ -180,10 +160,8 @@ func (s *state) carryOut(w *writer, c *chosen) *pb.TxnResponse {
 			out.Response = &pb.ResponseOp_ResponsePut{ResponsePut: s.doPut(w, r.RequestPut)}
 		case *pb.RequestOp_RequestDeleteRange:
 			out.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: s.doDelete(w, r.RequestDeleteRange)}
-		case *pb.RequestOp_RequestTxn:
-			out.Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: s.carryOut(w, c.nested[op])}
 		}
-		resp.Responses = append(resp.Responses, out)
+		all = append(all, out)
 	}
-	return resp
+	return all
 }

@@ -137,32 +137,6 @@ func TestMessagesAtRest(t *testing.T) {
 	}
 }
 
-// TestOthersWriteAtTimes has an etcd that is quiet most of the time cost as much as one that always is, and no watch be
-// taken for dead, whenever ranges are followed.
-func TestOthersWriteAtTimes(t *testing.T) {
-	quiet(t, func(e *quietEtcd, g *Group[string], relisted *atomic.Int64) {
-		for i := range 60 {
-			time.Sleep(37 * time.Second)
-			e.write()
-			if i%10 == 0 {
-				time.Sleep(2 * time.Second)
-				follow(g)
-				time.Sleep(5 * time.Second)
-			}
-		}
-		e.take()
-		time.Sleep(10 * time.Minute)
-		e.write()
-		time.Sleep(10 * time.Minute)
-		if asked := e.take(); asked > 50 {
-			t.Errorf("%d messages in 20 minutes, want about two a minute", asked)
-		}
-		if n := relisted.Load(); n > 0 {
-			t.Errorf("%d ranges were listed again", n)
-		}
-	})
-}
-
 // TestAReadThatHangs has one request lost, and then etcd hang.
 func TestAReadThatHangs(t *testing.T) {
 	quiet(t, func(e *quietEtcd, _ *Group[string], relisted *atomic.Int64) {

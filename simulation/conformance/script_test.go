@@ -77,7 +77,7 @@ func (p *pair) clear() {
 	for _, lease := range p.must(&pb.LeaseLeasesRequest{}).(*pb.LeaseLeasesResponse).Leases {
 		p.must(&pb.LeaseRevokeRequest{ID: lease.ID})
 	}
-	p.must(&pb.DeleteRangeRequest{Key: []byte("\x00"), RangeEnd: []byte("\x00"), PrevKv: true})
+	p.must(&pb.DeleteRangeRequest{Key: []byte("\x00"), RangeEnd: []byte("\x00")})
 }
 
 func (p *pair) forgetLeases() {
@@ -170,8 +170,8 @@ func (d *drawer) request() proto.Message {
 	}
 }
 
-// compact compacts after all watches have got what there was: etcd looks the value before a change up when it sends
-// the event, unless it is compacted by then.
+// compact compacts after all watches have got what there was: whether one gets the past or hears that it is compacted is else
+// a matter of time.
 func (p *pair) compact(revision int64, physical bool) {
 	p.t.Helper()
 	p.settle()
@@ -287,7 +287,7 @@ func (d *drawer) seldomRevision(n int) int64 {
 }
 
 func (d *drawer) put() *pb.PutRequest {
-	req := &pb.PutRequest{Key: d.key(), Value: d.value(), Lease: d.attach(), PrevKv: d.chance(3)}
+	req := &pb.PutRequest{Key: d.key(), Value: d.value(), Lease: d.attach()}
 	if d.chance(10) {
 		req.IgnoreValue = true
 		if !d.chance(6) {
@@ -323,7 +323,7 @@ func (d *drawer) readRange() *pb.RangeRequest {
 }
 
 func (d *drawer) deleteRange() *pb.DeleteRangeRequest {
-	req := &pb.DeleteRangeRequest{Key: d.key(), PrevKv: d.chance(2)}
+	req := &pb.DeleteRangeRequest{Key: d.key()}
 	req.RangeEnd = d.end(req.Key)
 	return req
 }
@@ -423,18 +423,9 @@ func (d *drawer) bigPut() *pb.PutRequest {
 func (d *drawer) stream() int { return d.IntN(len(d.p.alive)) }
 
 func (d *drawer) watch(start int64) *pb.WatchCreateRequest {
-	req := &pb.WatchCreateRequest{
-		Key: d.key(), StartRevision: start, PrevKv: d.chance(2), ProgressNotify: d.chance(4),
-		Fragment: d.chance(8),
-	}
+	req := &pb.WatchCreateRequest{Key: d.key(), StartRevision: start}
 	if len(req.Key) > 0 { // else it is the key \x00, and a range from there on has the sentinel
 		req.RangeEnd = d.end(req.Key)
-	}
-	if d.chance(4) {
-		req.Filters = append(req.Filters, pb.WatchCreateRequest_FilterType(d.IntN(2)))
-	}
-	if d.chance(8) {
-		req.WatchId = d.Int64N(6)
 	}
 	return req
 }

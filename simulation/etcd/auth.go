@@ -173,28 +173,14 @@ func before(key, end string) bool { return end == "" || key < end }
 
 // mayPut returns an error if who may not put. Attaching a key to a lease takes the right to revoke it.
 func (s *state) mayPut(who requester, r *pb.PutRequest) error {
-	key := span{from: string(r.Key)}
-	if err := s.auth.may(who, key, true); err != nil {
+	if err := s.auth.may(who, span{from: string(r.Key)}, true); err != nil {
 		return err
 	}
-	if err := s.mayChangeLease(who, r.Lease); err != nil {
-		return err
-	}
-	if r.PrevKv {
-		return s.auth.may(who, key, false)
-	}
-	return nil
+	return s.mayChangeLease(who, r.Lease)
 }
 
 func (s *state) mayDelete(who requester, r *pb.DeleteRangeRequest) error {
-	sp := spanOf(r.Key, r.RangeEnd)
-	if err := s.auth.may(who, sp, true); err != nil {
-		return err
-	}
-	if r.PrevKv {
-		return s.auth.may(who, sp, false)
-	}
-	return nil
+	return s.auth.may(who, spanOf(r.Key, r.RangeEnd), true)
 }
 
 // mayTxn returns an error if who may not do all of a transaction, whichever branch is taken.

@@ -12,6 +12,7 @@
 // instant, waits for a quorum, or is lost, as it would be in etcd. An election takes 1.2 s, and the first member that is
 // reached wins it.
 //
-// Left out is what the runtime does not use: nested transactions, answers in fragments, streamed ranges, snapshots over the
-// wire, users and roles by request, how members are and who they are, learners, and changes of membership.
+// Left out is what the runtime does not use: nested transactions; earlier values, filters and ids by request of a watch, and
+// notices of its progress that it has not asked for; answers in fragments, streamed ranges, snapshots over the wire; users and
+// roles by request; who the members are, and how; learners, and changes of membership.
 package etcd

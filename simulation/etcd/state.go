@@ -103,11 +103,7 @@ func (s *state) doPut(w *writer, r *pb.PutRequest) *pb.PutResponse {
 	}
 	w.put(key, value, id)
 	s.lessor.move(key, prev.GetLease(), id)
-	resp := &pb.PutResponse{Header: &pb.ResponseHeader{Revision: w.rev()}}
-	if r.PrevKv {
-		resp.PrevKv = prev
-	}
-	return resp
+	return &pb.PutResponse{Header: &pb.ResponseHeader{Revision: w.rev()}}
 }
 
 // deleteRange applies a delete request.
@@ -125,11 +121,7 @@ func (s *state) doDelete(w *writer, r *pb.DeleteRangeRequest) *pb.DeleteRangeRes
 	for _, kv := range gone {
 		s.lessor.move(string(kv.Key), kv.Lease, 0)
 	}
-	resp := &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{Revision: w.rev()}, Deleted: int64(len(gone))}
-	if r.PrevKv {
-		resp.PrevKvs = gone
-	}
-	return resp
+	return &pb.DeleteRangeResponse{Header: &pb.ResponseHeader{Revision: w.rev()}, Deleted: int64(len(gone))}
 }
 
 // compact applies a compaction. Members drop the history once all of them have applied it.

@@ -19,13 +19,8 @@ type watcher struct {
 	keys      span
 	start     int64 // revision asked for; 0 for now
 	next      int64 // the first revision not sent yet
-	noPut     bool
-	noDelete  bool
-	prev      bool
-	progress  bool // asked for progress
-	idle      bool // was sent nothing since progress was last due
-	synced    bool // gets what happens as it happens
-	compacted bool // ended, for its revision is compacted; it stays until it is cancelled
+	synced    bool  // gets what happens as it happens
+	compacted bool  // ended, for its revision is compacted; it stays until it is cancelled
 }
 
 // watchStream is the watches of one stream, and what is to be sent to it.
@@ -40,11 +35,6 @@ func (ws *watchStream) send(r *pb.WatchResponse, rev int64) {
 	ws.queue = append(ws.queue, r)
 }
 
-func (ws *watchStream) find(id int64) (int, bool) {
-	i := slices.IndexFunc(ws.watchers, func(w *watcher) bool { return w.id == id })
-	return i, i >= 0
-}
-
 // create adds a watch, unless may refuses its keys.
 func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) error) {
 	keys := spanOf(r.Key, r.RangeEnd)
@@ -55,18 +45,8 @@ func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) e
 		ws.send(&pb.WatchResponse{WatchId: -1, Created: true, Canceled: true, CancelReason: reason}, v.rev)
 		return
 	}
-	w := &watcher{
-		id: r.WatchId, keys: keys, start: r.StartRevision, next: r.StartRevision,
-		noPut:    slices.Contains(r.Filters, pb.WatchCreateRequest_NOPUT),
-		noDelete: slices.Contains(r.Filters, pb.WatchCreateRequest_NODELETE),
-		prev:     r.PrevKv, progress: r.ProgressNotify, idle: true,
-	}
-	if w.id == 0 {
-		for taken := true; taken; ws.nextID++ {
-			_, taken = ws.find(ws.nextID)
-			w.id = ws.nextID
-		}
-	}
+	w := &watcher{id: ws.nextID, keys: keys, start: r.StartRevision, next: r.StartRevision}
+	ws.nextID++
 	if w.synced = w.start == 0 || w.start > v.rev; w.synced {
 		w.next = max(w.start, v.rev+1)
 	}
@@ -75,7 +55,7 @@ func (ws *watchStream) create(v view, r *pb.WatchCreateRequest, may func(span) e
 }
 
 // refusal returns why a watch is refused, "" if it is not.
-func (ws *watchStream) refusal(r *pb.WatchCreateRequest, keys span, may func(span) error) string {
+func (*watchStream) refusal(r *pb.WatchCreateRequest, keys span, may func(span) error) string {
 	if r.StartRevision < 0 {
 		return rpctypes.ErrCompacted.Error()
 	}
@@ -85,15 +65,12 @@ func (ws *watchStream) refusal(r *pb.WatchCreateRequest, keys span, may func(spa
 	if keys.to != "" && keys.to != "\x00" && keys.from >= keys.to {
 		return "mvcc: watcher range is empty"
 	}
-	if _, taken := ws.find(r.WatchId); taken && r.WatchId != 0 {
-		return "mvcc: duplicate watch ID provided on the WatchStream"
-	}
 	return ""
 }
 
 // cancel removes a watch; one that is not there is not answered.
 func (ws *watchStream) cancel(v view, id int64) {
-	if i, ok := ws.find(id); ok {
+	if i := slices.IndexFunc(ws.watchers, func(w *watcher) bool { return w.id == id }); i >= 0 {
 		ws.watchers = slices.Delete(ws.watchers, i, i+1)
 		ws.send(&pb.WatchResponse{WatchId: id, Canceled: true}, v.rev)
 	}
@@ -108,16 +85,6 @@ func (ws *watchStream) progressAll(v view) {
 	}
 	if len(ws.watchers) > 0 {
 		ws.send(&pb.WatchResponse{WatchId: -1}, v.rev)
-	}
-}
-
-// progressIdle sends progress to the watches that asked for it and were sent nothing for a while.
-func (ws *watchStream) progressIdle(v view) {
-	for _, w := range ws.watchers {
-		if w.progress && w.idle && w.synced && v.rev >= w.start {
-			ws.send(&pb.WatchResponse{WatchId: w.id}, v.rev)
-		}
-		w.idle = true
 	}
 }
 
@@ -192,26 +159,11 @@ func (w *watcher) matches(e *mvccpb.Event) bool { return w.keys.contains(string(
 func (ws *watchStream) deliver(v view, w *watcher, events []*mvccpb.Event) {
 	var out []*mvccpb.Event
 	for _, e := range events {
-		put := e.Type == mvccpb.Event_PUT
-		if !w.matches(e) || put && w.noPut || !put && w.noDelete {
-			continue
+		if w.matches(e) {
+			out = append(out, e)
 		}
-		if w.prev && !(put && e.Kv.CreateRevision == e.Kv.ModRevision) {
-			e = &mvccpb.Event{Type: e.Type, Kv: e.Kv, PrevKv: v.before(e.Kv)}
-		}
-		out = append(out, e)
 	}
 	if len(out) > 0 {
-		w.idle = false
 		ws.send(&pb.WatchResponse{WatchId: w.id, Events: out}, v.rev)
 	}
-}
-
-// before returns what a key was before a change, or nil if that is compacted.
-func (v view) before(kv *mvccpb.KeyValue) *mvccpb.KeyValue {
-	rev := kv.ModRevision - 1
-	if rev < v.compacted {
-		return nil
-	}
-	return v.get(string(kv.Key), rev)
 }

@@ -8,9 +8,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// progressInterval is how often a watch that is sent nothing else is sent progress.
-const progressInterval = 10 * time.Minute
-
 type watchServer struct {
 	pb.UnimplementedWatchServer
 	n *node
@@ -40,15 +37,9 @@ func (s *watchServer) Watch(server pb.Watch_WatchServer) error {
 
 // sendAll sends what is queued, until the stream ends.
 func (s *stream) sendAll(send func(*pb.WatchResponse) error) error {
-	progress := time.NewTicker(progressInterval)
-	defer progress.Stop()
 	for {
 		select {
 		case <-s.signal:
-		case <-progress.C:
-			s.n.c.mu.Lock()
-			s.watches.progressIdle(s.n.view())
-			s.n.c.mu.Unlock()
 		case err := <-s.ended:
 			return err
 		case <-s.ctx.Done():

@@ -289,12 +289,6 @@ func (d *drawer) seldomRevision(n int) int64 {
 func (d *drawer) put() *pb.PutRequest {
 	req := &pb.PutRequest{Key: d.key(), Value: d.value(), Lease: d.attach()}
 	if d.chance(10) {
-		req.IgnoreValue = true
-		if !d.chance(6) {
-			req.Value = nil
-		}
-	}
-	if d.chance(10) {
 		req.IgnoreLease = true
 		if !d.chance(6) {
 			req.Lease = 0

@@ -24,8 +24,6 @@ func checkPut(r *pb.PutRequest) error {
 	switch {
 	case len(r.GetKey()) == 0:
 		return rpctypes.ErrGRPCEmptyKey
-	case r.IgnoreValue && len(r.Value) != 0:
-		return rpctypes.ErrGRPCValueProvided
 	case r.IgnoreLease && r.Lease != 0:
 		return rpctypes.ErrGRPCLeaseProvided
 	}

@@ -143,32 +143,20 @@ func timed(f func() string) string {
 	return fmt.Sprintf("%v: %s", time.Since(began), s)
 }
 
-// TestIsolated cuts a follower from its peers, and lets it back.
+// TestIsolated cuts a follower from its peers, and lets it back: it answers from what it knew, and hears of the rest. What it refuses
+// is compared with etcd in package conformance.
 func TestIsolated(t *testing.T) {
 	inBubble(t, 3, func(t *testing.T, c *etcd.Cluster, apis []api) {
 		expect(t, "put", code(apis[1].put("a", "1", 0)), "ok")
-		ctx, cancel := context.WithCancel(t.Context())
-		defer cancel()
-		wants, does := apis[1].watch(hasLeader(ctx), t), apis[1].watch(ctx, t)
+		heard := apis[1].watch(t.Context(), t)
 		synctest.Wait()
 		c.Isolate(1, true)
-		expect(t, "serializable range", apis[1].get("a", true), "1")
 		expect(t, "put through another", code(apis[0].put("a", "2", 0)), "ok")
-		expect(t, "serializable range after that", apis[1].get("a", true), "1")
-		expect(t, "put that is lost", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
-			"7s: "+rpctypes.ErrGRPCTimeout.Error())
-		expect(t, "put without a leader", timed(func() string { return code(apis[1].put("b", "1", 0)) }),
-			"7s: rpc error: code = DeadlineExceeded desc = context deadline exceeded")
-		expect(t, "linearizable range", timed(func() string { return apis[1].get("a", false) }),
-			"7s: "+rpctypes.ErrGRPCTimeout.Error())
-		_, err := apis[1].LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 1})
-		expect(t, "time to live", code(err), rpctypes.ErrGRPCNoLeader.Error())
-		_, err = apis[1].Range(hasLeader(ctx), &pb.RangeRequest{Key: []byte("a"), Serializable: true})
-		expect(t, "range that wants a leader", code(err), rpctypes.ErrGRPCNoLeader.Error())
-		expect(t, "watch that wants a leader", <-wants, "4s: "+rpctypes.ErrGRPCNoLeader.Error())
+		expect(t, "serializable range", apis[1].get("a", true), "1")
+		time.Sleep(28 * time.Second)
 		c.Isolate(1, false)
-		expect(t, "watch that does not", <-does, "28s: PUT a=2")
-		expect(t, "linearizable range again", apis[1].get("a", false), "2")
+		expect(t, "watch", <-heard, "28s: PUT a=2")
+		expect(t, "linearizable range", apis[1].get("a", false), "2")
 	})
 }
 

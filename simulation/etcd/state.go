@@ -86,22 +86,19 @@ func (s *state) checkPut(r *pb.PutRequest) error {
 	if r.Lease != 0 && s.lessor.leases[r.Lease] == nil {
 		return errLeaseNotFound
 	}
-	if (r.IgnoreValue || r.IgnoreLease) && s.store.get(string(r.Key), s.store.rev) == nil {
+	if r.IgnoreLease && s.store.get(string(r.Key), s.store.rev) == nil {
 		return errKeyNotFound
 	}
 	return nil
 }
 
 func (s *state) doPut(w *writer, r *pb.PutRequest) *pb.PutResponse {
-	key, value, id := string(r.Key), r.Value, r.Lease
+	key, id := string(r.Key), r.Lease
 	prev := s.store.get(key, s.store.rev+1)
-	if r.IgnoreValue {
-		value = prev.GetValue()
-	}
 	if r.IgnoreLease {
 		id = prev.GetLease()
 	}
-	w.put(key, value, id)
+	w.put(key, r.Value, id)
 	s.lessor.move(key, prev.GetLease(), id)
 	return &pb.PutResponse{Header: &pb.ResponseHeader{Revision: w.rev()}}
 }

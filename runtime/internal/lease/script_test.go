@@ -22,7 +22,7 @@ type script struct {
 	etcd       *model
 	core       *core
 	entries    map[string]*entry
-	op         op // that the verb next has begun
+	op         op       // that the verb next has begun
 	past       []*model // backups
 	log        []string
 	calls      []string // as the rows of TestCalls have them

@@ -1,7 +1,6 @@
 package registrar
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -127,19 +126,5 @@ func TestPublish(t *testing.T) {
 	c.step(withdraw)
 	if err := c.publish(published(t, "c.C", "c"), Details{}); err != nil {
 		t.Errorf("published after it was withdrawn: %v", err)
-	}
-}
-
-func TestFault(t *testing.T) {
-	var c core
-	if c.fault(errors.New("early")) {
-		t.Error("before the server is announced is too late")
-	}
-	c.step(serve)
-	if !c.fault(errors.New("late")) {
-		t.Error("after the server is announced is not too late")
-	}
-	if got := errors.Join(c.faults...).Error(); got != "early\nlate" {
-		t.Errorf("faults: %q", got)
 	}
 }

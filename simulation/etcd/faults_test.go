@@ -118,10 +118,6 @@ func (a api) watch(ctx context.Context, t *testing.T) <-chan string {
 	return heard
 }
 
-func hasLeader(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-}
-
 func expect[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {

@@ -591,7 +591,7 @@ func lifeOf(items func(name, value string) []Item) coretest.World[walked] {
 	}
 	world := leaseWalk(func() *walked { w := startWalk(); w.items = items; return w }, events...)
 	answered := world.Events[slices.IndexFunc(world.Events, func(e coretest.Event[walked]) bool { return e.Name == "a call is answered" })]
-	for range len(events) { // so that there is something to disturb
+	for range events { // so that there is something to disturb
 		world.Events = append(world.Events, answered)
 	}
 	world.Settle, world.Within = (*walked).settleAndRest, 400

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/cespare/xxhash/v2"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -14,10 +15,11 @@ import (
 // AffinityHeader is the request metadata that ring_hash hashes. Generated service configs name it.
 const AffinityHeader = serviceconfig.AffinityHeader
 
-// affinity is a key that calls are tied to, and the hash of it that travels.
+// affinity is a key that calls are tied to.
 type affinity struct {
 	key  string
-	hash uint64
+	hash uint64 // of the key
+	ring uint64 // of the header, as ring_hash has it
 }
 
 // WithAffinity ties the calls made with ctx to key. "" removes an affinity.
@@ -31,9 +33,10 @@ func WithAffinity(ctx context.Context, key string) context.Context {
 		md = metadata.MD{}
 	}
 	sum := sha256.Sum256([]byte(key))
-	a := affinity{key, binary.BigEndian.Uint64(sum[:])}
-	md.Set(AffinityHeader, fmt.Sprintf("%016x", a.hash))
-	return metadata.NewOutgoingContext(withAffinity(ctx, a), md)
+	hash := binary.BigEndian.Uint64(sum[:])
+	header := fmt.Sprintf("%016x", hash)
+	md.Set(AffinityHeader, header)
+	return metadata.NewOutgoingContext(withAffinity(ctx, affinity{key, hash, xxhash.Sum64String(header)}), md)
 }
 
 func withAffinity(ctx context.Context, a affinity) context.Context {

@@ -1,50 +1,38 @@
-// Package balancer is the load balancing policy "etcd". It stands above another policy, such as
-// round_robin, and adds what takes knowledge of instances: groups with shares of the calls, zones,
-// subsets, draining, methods that only some instances serve, lanes, calls that name their instance, and errors
-// that name the service.
+// Package balancer is the load balancing policy "etcd": which instances a call may go to, and which of these it goes to. It
+// is one set of connections, one for each address, and a plan, which is views of that set.
 //
 //	config.go    the policy's JSON
-//	claim.go     whether a connection's default config is the one that NewClient gave
-//	plan.go      the plan: which endpoints a call may go to, in one order of passes
-//	lanes.go     ... the pass by lanes
-//	methods.go   ... the pass by methods, of the base and within each lane
-//	split.go     ... the pass by groups
-//	zones.go     ... the pass by zone, and the share of a zone's calls that stays
-//	select.go    ... the passes by selector and subset
-//	core.go      the core: the plan in force, the plan to follow it, and their leaves
+//	plan.go      the plan: what a connection may call, in one order of passes
+//	drain.go     ... the pass that leaves out what is drained
+//	lanes.go     ... the lanes, and the base
+//	route.go     ... from a call to its view, which its first call makes
+//	methods.go   ... by methods, of which instances say which they serve
+//	split.go     ... by groups
+//	zones.go     ... by zone, and the part of a zone's calls that stays
+//	subset.go    ... the subset that a connection uses
+//	view.go      what of a view can take calls now
+//	table.go     ... and the shares of its members
+//	conn.go      all that is known of an address
+//	station.go   ... of the calls to it, while gRPC is idle, too
+//	peak.go      ... how long they take
+//	slowstart.go ... and its share while it has just started
+//	core.go      the core: which connections there are, and which plan picks go by
 //	balancer.go  the policy, which is the core's shell
-//	child.go     the policy below of one leaf, and the ClientConn that it sees
-//	members.go   ... and the addresses of its endpoints
-//	pool.go      one SubConn for each address, shared by all leaves and targets
-//	tally.go     ... and how many of a leaf's are ready
-//	dialing.go   ... which connects when it has a place in the service's budget
-//	failing.go   ... and which keeps failing while others serve
 //	queue.go     events that wait for the policy's lock
-//	verdict.go   configs that made a policy below panic
 //	picker.go    picking for one call
 //	wishes.go    what a call asks for by its context
 //	target.go    ... calls that name their instance
 //	affinity.go  ... calls that are tied to a key
 //	lane.go      ... calls that have a lane
 //	leader.go    calls that are for the leader
-//	stations.go  what a connection knows of each address, whichever leaf calls it
-//	records.go   ... and of each call under way there
-//	ready.go     what our own policies below have in common: the endpoints that are ready, and their shares
-//	weighted.go  the policy "etcd_weighted": by the endpoints' static weights
-//	peakewma.go  the policy "etcd_peak_ewma": by how long calls take and how many are under way
-//	peak.go      ... the estimate
-//	slowstart.go the share of an instance that has just started
-//	bound.go     the bound of calls under way
-//	leastrequest.go  ... and least_request within it
-//	standin.go   policies that stand in for gRPC's where those cannot do what the config asks for
+//	way.go       the ways of picking, each in a file of its name
+//	below.go     a policy of others that picks in their place
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (
 	"encoding/json"
-	"errors"
-	"fmt"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -57,6 +45,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
 
 // Name is the policy's name in a service config.
@@ -64,10 +53,8 @@ const Name = serviceconfig.EtcdName
 
 func init() {
 	balancer.Register(builder{})
-	balancer.Register(weightedBuilder{})
-	balancer.Register(peakEwmaBuilder{})
-	balancer.Register(equalBuilder{})
-	balancer.Register(leastBuilder{})
+	balancer.Register(alone{WeightedName})
+	balancer.Register(alone{PeakEwmaName})
 }
 
 type builder struct{}
@@ -79,76 +66,185 @@ func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancin
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	p := &policy{cc: cc, opts: opts, children: make(map[*leaf]*child)}
-	p.sequence.shuffle()
+	p := &policy{cc: cc, opts: opts, core: newCore()}
 	p.targets.policy = p
 	p.queue.start = func() { p.do(func() {}) }
-	p.pool = newPool(cc, p.queue.put)
-	p.stations = newStations(opts.Target.Endpoint())
 	return p
 }
 
-// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time.
-// Policies below, pickers and SubConns call back at any time, from anywhere and with locks of their own
-// held: such events go into the queue, and whoever holds calls handles them.
+// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, policies
+// below and calls have their say at any time, from anywhere and with locks of their own held: such events go into the
+// queue, and whoever holds calls handles them.
 type policy struct {
-	cc       balancer.ClientConn
-	opts     balancer.BuildOptions
-	sequence sequence // of the choices among groups
-	pool     *pool
-	targets  targets
-	queue    queue
-	stations *stations
+	cc      balancer.ClientConn
+	opts    balancer.BuildOptions
+	targets targets
+	queue   queue
 
-	// calls is held around every call of a policy below, and guards what follows. No callback and no
-	// pick takes it.
+	// calls guards what follows. No pick, and no callback of gRPC's, takes it.
 	calls    sync.Mutex
 	core     core
-	children map[*leaf]*child
-	state    resolver.State // the last from the resolver
-	health   string         // the last healthCheckConfig from the resolver
-	leader   *leader        // as the resolver says; nil: no call is for one
-	in       *input         // state, as plans take it; nil: there was none yet
-	settling *time.Timer    // for core.expire
-	sweeping *time.Timer    // for pool.sweep
-	sweepAt  time.Time      // when sweeping is due
-	broken   []brokenLeaf   // leaves whose policy panicked, until mend
-	verdicts verdicts       // on the configs of policies below
-	errs     []error        // of the policies below, in this update
-	members  members        // of in
-	dirty    bool           // a picker is to be published
-	inForce  bool           // gRPC goes by what is published
-	reported []string       // problems of the last plan, told to Client.Report
-	after    []func()       // to be called when calls is free
+	in       *input              // the last plan's; nil: there was none yet
+	good     *config             // the last that has served; nil: none has
+	bad      map[string]error    // why configs of policies below are not used
+	below    *below              // of the last plan; nil: it has none
+	state    resolver.State      // the last from the resolver
+	health   string              // the last healthCheckConfig from the resolver
+	leader   *leader             // as the resolver says; nil: no call is for one
+	budget   *descriptors.Budget // nil: no bound
+	share    *descriptors.Share  // of budget
+	epoch    uint64              // of the last picker
+	waking   *time.Timer         // for core.expire
+	wakeAt   time.Time           // when waking is due
+	reported []string            // problems of the last plan, told to Client.Report
+	after    []func()            // to be called when calls is free
 	closed   bool
-}
-
-// brokenLeaf is a leaf whose policy panicked.
-type brokenLeaf struct {
-	leaf *leaf
-	why  error
 }
 
 // do runs f with calls held, and then the events in the queue.
 func (p *policy) do(f func()) {
 	p.calls.Lock()
-	p.queue.claim()
 	if !p.closed {
 		f()
 	}
-	p.queue.drain()
-	for len(p.broken) > 0 {
-		p.mend()
-		p.queue.drain()
-	}
-	p.publish()
-	p.sweep()
+	p.carryOut()
 	after := p.after
 	p.after = nil
 	p.calls.Unlock()
 	for _, f := range after {
 		f()
 	}
+}
+
+// carryOut carries out the core's effects, and hands it the events in the queue, until there are none. Then it gives gRPC a
+// new picker, if one is due.
+func (p *policy) carryOut() {
+	publish := false
+	for {
+		out := p.core.take(time.Now())
+		publish = publish || out.publish
+		for _, s := range out.steps {
+			p.step(s)
+		}
+		for _, plan := range out.ended {
+			p.retire(plan)
+		}
+		p.wake(out.wake)
+		events := p.queue.take()
+		for _, event := range events {
+			if !p.closed {
+				event()
+			}
+		}
+		if len(events)+len(out.steps) == 0 {
+			break
+		}
+	}
+	if publish && !p.closed {
+		p.publish()
+	}
+}
+
+// step has gRPC do a step of the core's.
+func (p *policy) step(s step) {
+	x := s.conn
+	switch s.do {
+	case dial:
+		p.dial(x)
+	case watch:
+		subConn := x.subConn
+		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.heard(x, subConn, p.core.health, state) })
+	case give:
+		x.place.Give()
+	case end:
+		if x.subConn != nil {
+			x.subConn.Shutdown()
+		}
+		x.subConn = nil
+		x.place.Give()
+	}
+}
+
+// dial connects to x, when there is a place for it.
+func (p *policy) dial(x *conn) {
+	if x.subConn == nil {
+		var subConn balancer.SubConn
+		subConn, err := p.cc.NewSubConn(x.endpoint.Addresses, balancer.NewSubConnOptions{
+			StateListener: func(state balancer.SubConnState) { p.heard(x, subConn, p.core.changed, state) },
+		})
+		if err != nil {
+			p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, time.Now())
+			return
+		}
+		x.subConn = subConn
+		x.place = p.share.NewPlace(func() { p.queue.put(func() { p.granted(x, subConn) }) })
+	}
+	if x.place.Take(x.named) {
+		x.subConn.Connect()
+		return
+	}
+	if report := p.budget.Report(time.Now()); report != nil {
+		p.after = append(p.after, report)
+	}
+	p.core.refused(x, p.budget.Err(), time.Now())
+}
+
+// granted is the event that a connection is given its place.
+func (p *policy) granted(x *conn, subConn balancer.SubConn) {
+	switch {
+	case x.subConn != subConn:
+	case x.wanted || x.named:
+		x.subConn.Connect()
+	default:
+		p.core.giveUp(x)
+	}
+}
+
+// heard puts the news of a SubConn into the queue. What is late is left out.
+func (p *policy) heard(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
+	p.queue.put(func() {
+		if x.subConn == subConn {
+			event(x, s, time.Now())
+		}
+	})
+}
+
+// retire ends what a plan has that no other has.
+func (p *policy) retire(plan *plan) {
+	if b := plan.below; b != nil && (p.core.plan == nil || p.core.plan.below != b) && (p.core.old == nil || p.core.old.below != b) {
+		b.close()
+	}
+}
+
+// wake has the core told the time at a time, unless that is zero.
+func (p *policy) wake(at time.Time) {
+	if at.IsZero() || at.Equal(p.wakeAt) || p.closed {
+		return
+	}
+	if p.waking != nil {
+		p.waking.Stop()
+	}
+	p.wakeAt = at
+	p.waking = time.AfterFunc(time.Until(at), func() {
+		p.do(func() {
+			p.wakeAt = time.Time{}
+			p.core.expire(time.Now())
+		})
+	})
+}
+
+// publish gives gRPC a new picker.
+func (p *policy) publish() {
+	if p.core.plan == nil {
+		return
+	}
+	if p.core.serves() {
+		p.good = p.core.plan.in.config
+	}
+	p.epoch++
+	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
+		policy: p, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, gone: p.core.gone,
+	}})
 }
 
 // UpdateClientConnState takes the endpoints and the config.
@@ -159,22 +255,13 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	}
 	p.do(func() {
 		sequence := p.take(s.ResolverState, c)
-		p.targets.update(&known{p.in.service, p.in.endpoints, p.in.client, sequence, p.in.pending})
+		p.targets.update(&known{
+			service: p.in.service, endpoints: p.in.endpoints, client: p.in.client, sequence: sequence,
+			pending: p.in.pending, err: p.in.err, most: int64(c.MaxConcurrentRequests),
+		})
 		p.plan()
 	})
-	return p.outcome(c)
-}
-
-// configOf returns the policy's config, the default one if gRPC gave none.
-func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
-	c, ok := given.(*config)
-	switch {
-	case given != nil && !ok:
-		return nil, fmt.Errorf("etcd: the policy was given the config of another: %T", given)
-	case c == nil:
-		return defaultConfig()
-	}
-	return c, nil
+	return nil
 }
 
 // bareClient is what connections are told of that were made without options of ours. They share a subset.
@@ -184,142 +271,80 @@ var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 	told := attr.StateOf(s)
 	if told == nil {
-		told = &attr.State{Endpoints: s.Endpoints}
+		told = &attr.State{Given: true}
+	}
+	endpoints, summary := told.Endpoints, told.Summary
+	if told.Given {
+		endpoints = distinct(s.Endpoints)
 	}
 	client := told.Client
 	if client == nil {
 		client = bareClient
 	}
 	if p.in != nil && told.Health != p.health {
-		p.pool.recheck()
+		p.core.recheck()
 	}
 	p.health = told.Health
-	p.pool.bound(client.Connections)
+	if p.budget != client.Connections {
+		p.budget, p.share = client.Connections, client.Connections.NewShare()
+	}
 	p.state = s
 	p.in = &input{
 		service: p.opts.Target.Endpoint(), config: c, client: client,
-		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
+		endpoints: endpoints, summary: summary, held: told.Held, pending: told.Pending, err: told.Err,
 	}
-	p.members.replace(p.in.endpoints)
-	p.stations.prune(p.resolved, len(told.Endpoints))
 	p.leader = leaderOf(client, told.Leader)
-	p.dirty = p.dirty || p.leader != nil
-	if client.Taken != nil {
-		client.Taken()
-	}
-	p.pool.resolved()
 	return told.Sequence
 }
 
-// plan makes a plan of p.in, and hands it to the core. If a policy below panicked with the config, the
-// plan uses the last one that works.
+// distinct leaves out the endpoints that have no address, or that of another.
+func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	seen := make(map[string]bool, len(endpoints))
+	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
+		addr := address(&ep)
+		twice := addr == "" || seen[addr]
+		seen[addr] = true
+		return twice
+	})
+}
+
+// plan hands the core a plan of p.in. If a policy below has panicked with the config, the plan uses the last one that
+// works.
 func (p *policy) plan() {
 	in := *p.in
-	good, err := p.verdicts.choose(in.config, p.core.config())
-	if err != nil && good == nil {
-		in.endpoints, in.pending, in.err, good = nil, false, err, in.config
+	if err := p.condemned(in.config); err != nil && p.good == nil {
+		in.endpoints, in.pending, in.err = nil, false, err
+	} else if err != nil {
+		in.config = p.good
 	}
-	in.config = good
-	p.stations.set(good.terms())
-	next := makePlan(&in, p.core.plan())
-	p.errs = nil
-	p.apply(p.core.update(next, time.Now()))
+	next := makePlan(&in)
+	next.asked = func() { p.queue.put(func() { p.core.asked(time.Now()) }) }
+	if p.below = nil; next.instead == nil && in.config.below != nil {
+		p.below = p.belowOf(next)
+		next.below = p.below
+	}
+	p.core.update(next, p.remembered, time.Now())
 	p.report(next.reports)
 }
 
-// outcome returns the error of an update. gRPC then asks the resolver again, which would not help while
-// there are no endpoints: the watch reports the first one by itself.
-func (p *policy) outcome(c *config) error {
-	p.calls.Lock()
-	defer p.calls.Unlock()
-	err := p.verdicts.of(&c.child)
-	if p.in != nil && len(p.in.endpoints) > 0 {
-		err = errors.Join(append(p.errs, err)...)
+// remembered returns what is known of the calls to an address since before gRPC was idle.
+func (p *policy) remembered(addr string) *station {
+	if x, ok := p.in.client.Stations.LoadAndDelete(addr); ok {
+		return x.(*station)
 	}
-	return err
+	return &station{}
 }
 
-// apply carries out the core's effects.
-func (p *policy) apply(e effects) {
-	for _, le := range e.leaves {
-		switch le.do {
-		case buildLeaf:
-			p.children[le.leaf] = p.newChild(le.leaf)
-			p.children[le.leaf].update()
-		case updateLeaf:
-			p.children[le.leaf].update()
-		case closeLeaf:
-			p.children[le.leaf].close()
-			delete(p.children, le.leaf)
-		}
-	}
-	p.dirty = p.dirty || e.publish
-	if !e.wake.IsZero() {
-		p.wake(&p.settling, e.wake, func() { p.apply(p.core.expire(time.Now())) })
-	}
-}
-
-// wake has f run at a time, instead of what the timer was for.
-func (p *policy) wake(timer **time.Timer, at time.Time, f func()) {
-	if *timer != nil {
-		(*timer).Stop()
-	}
-	*timer = time.AfterFunc(time.Until(at), func() { p.do(f) })
-}
-
-// mend makes a new plan after policies below have panicked.
-func (p *policy) mend() {
-	for len(p.broken) > 0 {
-		b := p.broken[0]
-		p.broken = p.broken[1:]
-		name := b.leaf.policy.name()
-		if err := p.verdicts.condemn(b.leaf.policy, b.why); err != nil {
-			p.tell(fmt.Sprintf("the policy %q is not used: %v", name, b.why))
-		}
-		delete(p.children, b.leaf)
-		p.apply(p.core.fail(b.leaf))
-	}
-	if p.in != nil && !p.closed {
-		p.plan()
-	}
-}
-
-// publish gives gRPC a new picker, if one is due.
-func (p *policy) publish() {
-	if !p.dirty || p.closed {
+// remember keeps what is known of the calls to each address.
+func (p *policy) remember() {
+	if p.in == nil || p.in.client == bareClient {
 		return
 	}
-	p.dirty = false
-	s := p.only(connecting())
-	if p.core.serving != nil {
-		s = p.assemble(p.core.serving)
-		p.verdicts.good = p.core.config()
-	}
-	p.cc.UpdateState(s)
-	// gRPC uses the previous policy until this one leaves Connecting.
-	if !p.inForce && p.in != nil && s.ConnectivityState != connectivity.Connecting {
-		p.inForce = true
-		if p.in.client.InForce != nil {
-			p.after = append(p.after, p.in.client.InForce)
-		}
+	p.in.client.Stations.Clear()
+	for _, x := range p.core.all {
+		p.in.client.Stations.Store(x.addr, x.station)
 	}
 }
-
-// sweep gives up connections that nothing uses any more.
-func (p *policy) sweep() {
-	if p.closed {
-		return
-	}
-	after, next := p.pool.sweep(p.resolved, time.Now())
-	p.after = append(p.after, after...)
-	if !next.IsZero() && !next.Equal(p.sweepAt) {
-		p.sweepAt = next
-		p.wake(&p.sweeping, next, func() { p.sweepAt = time.Time{} })
-	}
-}
-
-// resolved reports whether the resolver has an address.
-func (p *policy) resolved(addr string) bool { return p.members.has(addr) }
 
 // report tells the problems of a plan that the plan before did not have.
 func (p *policy) report(reports []string) {
@@ -341,8 +366,8 @@ func (p *policy) tell(problem string) {
 func (p *policy) ResolverError(err error) {
 	p.do(func() {
 		if p.in != nil && len(p.in.endpoints) > 0 {
-			for _, c := range p.children {
-				c.call(func() { c.balancer.ResolverError(err) })
+			if p.below != nil {
+				p.below.call(func(b balancer.Balancer) { b.ResolverError(err) })
 			}
 			return
 		}
@@ -361,11 +386,11 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has the policies below connect again.
+// ExitIdle has the policy below connect again. Our own ways of picking are never idle.
 func (p *policy) ExitIdle() {
 	p.do(func() {
-		for _, c := range p.children {
-			c.call(func() { c.balancer.ExitIdle() })
+		if p.below != nil {
+			p.below.call(balancer.Balancer.ExitIdle)
 		}
 	})
 }
@@ -373,13 +398,11 @@ func (p *policy) ExitIdle() {
 // Close ends the policy and what it made.
 func (p *policy) Close() {
 	p.do(func() {
-		p.apply(p.core.close())
+		p.remember()
+		p.core.closeAll()
 		p.closed = true
-		for _, timer := range []*time.Timer{p.settling, p.sweeping} {
-			if timer != nil {
-				timer.Stop()
-			}
+		if p.waking != nil {
+			p.waking.Stop()
 		}
-		p.after = append(p.after, p.pool.close()...)
 	})
 }

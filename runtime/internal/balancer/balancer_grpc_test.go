@@ -188,7 +188,7 @@ func TestWhatWaitsForTheFirstStateIsAnswered(t *testing.T) {
 	r.hand(etcdConfig(`{}`), &attr.State{Pending: true})
 	errs := make(chan error, 2)
 	go func() { _, err := r.call(context.Background(), "/s.A/M"); errs <- err }()
-	go func() { _, err := r.call(WithTargetAt(context.Background(), "b", 2), "/s.A/M"); errs <- err }()
+	go func() { _, err := r.call(WithTargetAt(context.Background(), "b", "", 2), "/s.A/M"); errs <- err }()
 	<-begun
 	<-begun
 	r.update(`{}`, servers)

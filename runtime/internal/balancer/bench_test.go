@@ -14,12 +14,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-type fixedPicker struct{}
-
-func (fixedPicker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
-	return balancer.PickResult{}, nil
-}
-
 // pickOfTests is a config whose picks are looked at.
 type pickOfTests struct {
 	name   string
@@ -48,6 +42,7 @@ var picksOfTests = []pickOfTests{
 	{name: "no lane", config: `{` + laneConfig + `}`},
 	{name: "a bound", config: `{"maxConcurrentRequests":100}`},
 	{name: "slow start", config: `{` + slowConfig + `}`, starts: true},
+	{name: "ring_hash", config: `{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`},
 	{name: "weighted", config: `{"childPolicy":[{"etcd_weighted":{}}]}`},
 	{name: "least_request, a bound", config: `{"maxConcurrentRequests":100,"childPolicy":[{"least_request_experimental":{}}]}`},
 	{name: "peak_ewma", config: `{` + peakConfig + `}`},
@@ -110,10 +105,10 @@ func BenchmarkPick(b *testing.B) {
 	}
 	// What of peak_ewma's comes after the pick, and what a reading of the clock takes: it has two.
 	b.Run("the end of a call of peak_ewma", func(b *testing.B) {
-		stations := newStations("acme/user")
-		at, now := stations.at("10.0.0.1:9000"), sinceEpoch()
+		x := &station{}
 		for b.Loop() {
-			begin(stations, at, now, nil)(balancer.DoneInfo{BytesReceived: true})
+			x.enter(0)
+			recorded(x, true)(balancer.DoneInfo{BytesReceived: true})
 		}
 	})
 	b.Run("the clock", func(b *testing.B) {
@@ -139,10 +134,3 @@ func TestPickAllocatesNothing(t *testing.T) {
 }
 
 // fixedSet returns n endpoints that are ready.
-func fixedSet(n int) *readySet {
-	s := &readySet{sequence: &sequence{}, stations: newStations("acme/user")}
-	for i, ep := range bigFleet(n) {
-		s.members = append(s.members, member{fixedPicker{}, uint64(i%5 + 1), ep})
-	}
-	return s
-}

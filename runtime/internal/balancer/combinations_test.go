@@ -9,35 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc/balancer"
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	"google.golang.org/grpc/connectivity"
-	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
-
-// TestS1_BuildPanicsInSeveralLeaves has a policy panic while it is built, in a plan of two leaves.
-func TestS1_BuildPanicsInSeveralLeaves(t *testing.T) {
-	s := script(t)
-	s.build = func(balancer.ClientConn) { panic("boom") }
-	p, cc := newPolicy(t)
-	defer func() {
-		if v := recover(); v != nil {
-			p.calls.Unlock() // or the clean-up waits for it
-			t.Errorf("the process would have ended: %v", v)
-		}
-	}()
-	c := mustConfig(t, `{"childPolicy":[{"`+s.name+`":{}}],"split":[{"match":{"version":"v1"},"weight":1}]}`)
-	if err := hand(p, c, &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1 - -", "b v2 - -")}); err == nil {
-		t.Error("no error")
-	}
-	settle(p, cc)
-	if _, err := cc.pick(context.Background(), "/s.A/M"); err == nil {
-		t.Error("picked")
-	}
-}
 
 // TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead has all but one instance vanish at once, and that
 // one is drained: of the others, which are held, none lives.
@@ -165,7 +141,7 @@ func TestWhatLivesIsPicked(t *testing.T) {
 			}
 			have := map[string]bool{}
 			for _, ep := range ends(all...) {
-				have[address(ep)] = true
+				have[address(&ep)] = true
 			}
 			seen := map[string]int{}
 			for _, s := range cc.open() {
@@ -178,23 +154,3 @@ func TestWhatLivesIsPicked(t *testing.T) {
 	}
 }
 
-// BenchmarkRoutesOfHugeEntries makes a plan of eight entries, each of which names as many methods as
-// an entry holds, as one who writes a service's entries can have every caller do at each update.
-func BenchmarkRoutesOfHugeEntries(b *testing.B) {
-	var eps []resolver.Endpoint
-	for c := range 8 {
-		text := []byte("s/")
-		for i := 0; len(text) < 60<<10; i++ {
-			text = fmt.Appendf(text, "%x%d,", i, c)
-		}
-		addr := fmt.Sprintf("10.0.0.%d:1", c)
-		eps = append(eps, attr.New(&endpoint.Endpoint{Instance: addr, Addr: addr, Metadata: map[string]string{endpoint.MethodsName: string(text)}}, new(attr.Storage)))
-	}
-	config, err := parseConfig([]byte(`{}`))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		makePlan(&input{config: config, client: &attr.Client{}, endpoints: eps}, nil)
-	}
-}

@@ -3,11 +3,9 @@ package balancer
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"sync"
 
 	"google.golang.org/grpc/balancer"
-	_ "google.golang.org/grpc/balancer/roundrobin" // the default policy below
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -19,28 +17,12 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	serviceconfig.Etcd
 
-	child    childConfig
-	drained  map[string]struct{} // Drain
-	matcher  *serviceconfig.Matcher
-	splitKey string // what Split matches, without the weights
-	lanes    *serviceconfig.Lanes
-	lanesKey string // which endpoints Route puts in which lanes
+	way     way          // of picking; nil: the policy below picks
+	below   *belowConfig // a policy that is not ours
+	drained map[string]struct{}
+	matcher *serviceconfig.Matcher // of Split
+	lanes   *serviceconfig.Lanes
 }
-
-// terms returns what the config asks of every leaf.
-func (c *config) terms() terms { return terms{c.MaxConcurrentRequests, c.SlowStart} }
-
-// childConfig is the policy below: the first of a list that is registered in this binary.
-type childConfig struct {
-	builder balancer.Builder
-	config  grpcserviceconfig.LoadBalancingConfig
-	text    string // config as JSON
-}
-
-func (c *childConfig) name() string { return c.builder.Name() }
-
-// same reports whether c and o configure the same policy in the same way.
-func (c *childConfig) same(o *childConfig) bool { return c.name() == o.name() && c.text == o.text }
 
 // defaultConfig returns the config of a policy that was given none.
 var defaultConfig = sync.OnceValues(func() (*config, error) { return parseConfig(json.RawMessage("{}")) })
@@ -50,40 +32,58 @@ func parseConfig(text json.RawMessage) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &config{Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)), matcher: serviceconfig.NewMatcher(e.Split)}
-	if c.child, err = parseChild(e); err != nil {
-		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
+	c := &config{
+		Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)),
+		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
 	}
 	for _, name := range e.Drain {
 		c.drained[name] = struct{}{}
 	}
-	var key strings.Builder
-	for _, s := range e.Split {
-		key.WriteString(s.Key() + "|")
+	if err := c.parseChild(); err != nil {
+		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
 	}
-	c.splitKey = key.String()
-	c.lanes = serviceconfig.NewLanes(e.Route)
-	c.lanesKey = c.lanes.Key()
-	claims.note(e.Claim)
 	return c, nil
 }
 
-func parseChild(e *serviceconfig.Etcd) (childConfig, error) {
-	policy, err := serviceconfig.FirstLinked(e.ChildPolicy, func(name string) bool { return balancer.Get(name) != nil })
+// parseChild finds out how c picks: by the first of its policies that is ours or linked.
+func (c *config) parseChild() error {
+	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return isWay(name) || balancer.Get(name) != nil })
 	if err != nil {
-		return childConfig{}, err
+		return err
 	}
-	policy = standIn(policy, e)
-	text, err := policy.ConfigJSON()
+	if c.way = wayOf(policy); c.way != nil {
+		return nil
+	}
+	c.below, err = parseBelow(policy)
+	return err
+}
+
+// configOf returns the policy's config, the default one if gRPC gave none.
+func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
+	c, ok := given.(*config)
+	switch {
+	case given != nil && !ok:
+		return nil, fmt.Errorf("etcd: the policy was given the config of another: %T", given)
+	case c == nil:
+		return defaultConfig()
+	}
+	return c, nil
+}
+
+// alone is the config of a policy of ours that stands by itself, as in a service config that names "etcd_weighted" where
+// "etcd" would stand.
+type alone struct{ name string }
+
+func (a alone) Name() string { return a.name }
+
+func (a alone) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	return builder{}.Build(cc, opts)
+}
+
+func (a alone) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
+	below, err := json.Marshal(map[string]any{"childPolicy": []any{map[string]json.RawMessage{a.name: text}}})
 	if err != nil {
-		return childConfig{}, fmt.Errorf("%s: %w", policy.Name, err)
+		return nil, err
 	}
-	child := childConfig{builder: balancer.Get(policy.Name), text: string(text)}
-	if parser, ok := child.builder.(balancer.ConfigParser); ok {
-		parse := func() (err error) { child.config, err = parser.ParseConfig(text); return err }
-		if err := recovered(parse); err != nil {
-			return childConfig{}, fmt.Errorf("%s: %w", policy.Name, err)
-		}
-	}
-	return child, nil
+	return parseConfig(below)
 }

@@ -1,7 +1,7 @@
 package balancer
 
 import (
-	"slices"
+	"errors"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -11,363 +11,536 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// settleWithin bounds how long a plan that can serve waits for the last of its leaves.
-const settleWithin = 5 * time.Second
+const (
+	// linger is how long a connection is kept that nothing wants, while its address is known: another plan may be about
+	// to want it.
+	linger = 5 * time.Second
+	// lasting is how long a connection must last for the next to be made at once. gRPC spaces attempts that fail; a
+	// server that takes connections and ends them would be connected to without end.
+	lasting = time.Second
+	// slowest bounds how long such a server is left alone, as gRPC does with one that refuses.
+	slowest = 2 * time.Minute
+)
 
-// core decides which plan is in force, and which leaves there are. Its methods are the events; they
-// return the effects. It does nothing itself.
+// errEnded is the error of calls while connections do not last.
+var errEnded = errors.New("etcd: the server has ended the connection, and others before")
+
+// core decides which connections there are, and which plan picks go by. Its methods are the events; they note the effects.
+// It does nothing itself.
 //
-// A plan of the same shape as a generation takes over that generation's leaves. A plan of another shape
-// begins a new generation, with leaves of its own, beside the one that serves: so no plan ever picks from
-// endpoints that its routes were not made for. The old generation serves until the new one can. It only
-// shrinks meanwhile: an endpoint that may not be called any more leaves both generations at once.
+// A new plan takes over each call's view as soon as that can serve, or nothing in it is left to be tried. Until then, and
+// for settleWithin at most, the old plan serves it, without what may not be called any more.
 type core struct {
-	serving *generation // nil: there was no plan yet, or its policy panicked
-	waiting *generation // takes over once it can; nil: none
+	conns map[string]*conn
+	all   []*conn
+	kinds [3]int // of the connections that are wanted, by kind
 
-	deadline time.Time // when waiting stops waiting for its last leaves
-	expired  bool      // deadline is past
+	plan     *plan
+	old      *plan     // serves what plan cannot yet; nil: there is none
+	gone     []bool    // the endpoints of old that may not be called any more
+	deadline time.Time // when old ends
+	timed    bool      // time alone may change something
 
 	out effects
 }
 
-// effects are what the shell is to do: build, update and close policies below, in the order of leaves,
-// then publish a picker.
+// effects are what the shell is to do, in the order of steps, and then publish a picker.
 type effects struct {
-	leaves  []leafEffect
+	steps   []step
 	publish bool
-	wake    time.Time // when to call expire; zero: as before
+	ended   []*plan   // that no picker goes by any more
+	wake    time.Time // when to call expire; zero: never
 }
 
-type leafEffect struct {
+// step is something that the shell has gRPC do with a connection.
+type step struct {
 	do   verb
-	leaf *leaf
+	conn *conn
 }
 
 type verb int
 
 const (
-	buildLeaf verb = iota
-	updateLeaf
-	closeLeaf
+	dial  verb = iota // connect, once there is a place in the budget
+	watch             // ask for its health
+	end               // close it
+	give              // give its place in the budget back
 )
 
-// generation is a plan with leaves of its own.
-type generation struct {
-	plan   *plan
-	leaves map[leafKey]*leaf // of plan's places, the ones that have endpoints left
-}
+func newCore() core { return core{conns: make(map[string]*conn)} }
 
-// leaf is a set of endpoints with a policy that picks from it.
-type leaf struct {
-	key       leafKey
-	endpoints []resolver.Endpoint
-	policy    childConfig
-	state     balancer.State // the last that the policy published
-	tried     bool           // one was ready, or failed: it need not be waited for
-	counted   bool           // readiness is kept: the share of a zone's calls may depend on it
-	readiness readiness
-	closed    bool
+// at returns the connection to the address of an endpoint. station, if it is not nil, returns what is remembered of it.
+func (c *core) at(ep *resolver.Endpoint, remembered func(addr string) *station) *conn {
+	addr := address(ep)
+	x := c.conns[addr]
+	if x == nil {
+		x = newConn(addr, remembered(addr))
+		c.conns[addr] = x
+		c.all = append(c.all, x)
+	}
+	return x
 }
 
 // update takes a new plan.
-func (c *core) update(next *plan, now time.Time) effects {
-	switch {
-	case c.serving == nil:
-		c.serving = c.begin(next)
-	case c.serving.plan.shape.equal(&next.shape):
-		c.end(c.waiting)
-		c.waiting = nil
-		c.fill(c.serving, next)
-	case c.waiting != nil && c.waiting.plan.shape.equal(&next.shape):
-		c.narrow(c.serving, next)
-		c.fill(c.waiting, next)
-	default:
-		if c.waiting == nil {
-			c.deadline, c.expired = now.Add(settleWithin), false
-			c.out.wake = c.deadline
+func (c *core) update(next *plan, remembered func(addr string) *station, now time.Time) {
+	before := c.plan
+	next.conns = make([]*conn, len(next.left))
+	same, behind := 0, 0
+	if before != nil {
+		same, behind = alike(before.left, next.left)
+		copy(next.conns, before.conns[:same])
+		copy(next.conns[len(next.left)-behind:], before.conns[len(before.left)-behind:])
+	}
+	for i := range next.left {
+		x := next.conns[i]
+		if x == nil {
+			x = c.at(&next.left[i], remembered)
+			next.conns[i] = x
+			x.endpoint = next.left[i]
+			if x.kind == ready {
+				x.see(attr.Endpoint(x.endpoint), now)
+			}
 		}
-		c.narrow(c.serving, next)
-		replaced := c.waiting
-		c.waiting = c.begin(next)
-		c.end(replaced)
+		x.left = next
 	}
-	c.out.publish = true
-	c.settle()
-	return c.take()
-}
-
-// leafState takes a state that the policy of a leaf has published.
-func (c *core) leafState(l *leaf, s balancer.State) effects {
-	if !l.closed {
-		l.state = s
-		l.tried = l.tried || s.ConnectivityState == connectivity.Ready || s.ConnectivityState == connectivity.TransientFailure
-		c.out.publish = c.serving.has(l)
-		c.settle()
-	}
-	return c.take()
-}
-
-// leafReadiness takes how many endpoints of a leaf are ready.
-func (c *core) leafReadiness(l *leaf, r readiness) effects {
-	if !l.closed {
-		percent := c.zoneMinPercent()
-		before := l.staying(percent)
-		l.readiness = r
-		c.out.publish = c.serving.has(l) && l.staying(percent) != before
-	}
-	return c.take()
-}
-
-// expire takes the time, at effects.wake or later.
-func (c *core) expire(now time.Time) effects {
-	if c.waiting != nil && !now.Before(c.deadline) {
-		c.expired = true
-		c.settle()
-	}
-	return c.take()
-}
-
-// fail takes the news that the policy of a leaf panicked, and must not be called any more. The leaf's
-// generation ends, and the other one goes on.
-func (c *core) fail(l *leaf) effects {
-	if l.closed {
-		return c.take()
-	}
-	l.closed = true
-	if c.waiting.has(l) {
-		c.end(c.waiting)
+	if c.old == nil || before.isSettled() {
+		c.end(c.old)
+		c.old, c.deadline = before, now.Add(settleWithin)
 	} else {
-		c.end(c.serving)
-		c.serving = c.waiting
+		c.end(before)
 	}
-	c.waiting = nil
+	c.plan = next
+	next.adopt(before)
+	c.want(now)
+	c.closeLeft(now)
+	c.narrow()
+	c.settle(now)
 	c.out.publish = true
-	return c.take()
 }
 
-// close ends both generations.
-func (c *core) close() effects {
-	c.end(c.waiting)
-	c.end(c.serving)
-	c.serving, c.waiting = nil, nil
-	return c.take()
+// end notes that no picker goes by a plan any more.
+func (c *core) end(p *plan) {
+	if p != nil {
+		c.out.ended = append(c.out.ended, p)
+	}
 }
 
-func (c *core) take() effects {
-	out := c.out
-	c.out = effects{}
-	out.leaves = slices.DeleteFunc(out.leaves, func(e leafEffect) bool { return e.do == updateLeaf && e.leaf.closed })
-	return out
-}
-
-// settle has the waiting generation take over if it can serve, or if the old one does not.
-func (c *core) settle() {
-	if c.waiting == nil || c.serving.state() == connectivity.Ready && !c.waiting.settled(c.expired) {
+// adopt makes the view of calls without a wish, and those that calls have asked the plan before for, which may be nil.
+func (p *plan) adopt(before *plan) {
+	if p.instead != nil || p.below != nil {
 		return
 	}
-	if c.expired {
-		for _, l := range c.waiting.leaves {
-			l.tried = true
+	p.find(call{})
+	if before != nil {
+		for _, v := range before.called() {
+			p.find(v.of)
 		}
 	}
-	c.end(c.serving)
-	c.serving, c.waiting = c.waiting, nil
-	c.out.publish = true
 }
 
-// begin returns a new generation.
-func (c *core) begin(p *plan) *generation {
-	g := &generation{leaves: make(map[leafKey]*leaf, len(p.places))}
-	c.fill(g, p)
-	return g
-}
-
-// fill gives the leaves of a generation the endpoints of a plan of its shape.
-func (c *core) fill(g *generation, p *plan) {
-	g.plan = p
-	inVain := c.triedInVain()
-	for _, v := range p.views {
-		for _, group := range v.groups {
-			for _, t := range group.tiers {
-				if l := g.leaves[t.key]; l != nil {
-					c.hand(l, t.endpoints, p.in.config.child)
-					continue
+// want marks what the plan wants, and connects to it.
+func (c *core) want(now time.Time) {
+	c.kinds = [3]int{}
+	for _, x := range c.all {
+		x.wanted = false
+	}
+	p := c.plan
+	switch {
+	case p.instead != nil || p.below != nil:
+	case p.traits.single:
+		c.wantFirst()
+	case !p.chooses():
+		for _, x := range p.conns {
+			c.wants(x)
+		}
+	default:
+		for _, v := range p.called() {
+			for _, g := range v.groups {
+				for _, t := range g.tiers {
+					for _, m := range t.members {
+						c.wants(p.conns[m])
+					}
 				}
-				l := &leaf{key: t.key, endpoints: t.endpoints, policy: p.in.config.child, state: connecting(), tried: inVain[t.key.lane]}
-				l.counted = p.hasZones() && t.key.zone == ownZone
-				g.leaves[t.key] = l
-				c.out.leaves = append(c.out.leaves, leafEffect{buildLeaf, l})
 			}
 		}
 	}
-	for key, l := range g.leaves {
-		if _, ok := p.places[key]; !ok {
-			c.drop(g, l)
+	for _, x := range c.all {
+		if x.wanted || x.named {
+			x.spare = time.Time{}
+			c.connect(x, now)
+		} else if x.spare.IsZero() && !x.new() {
+			x.spare, c.timed = now.Add(linger), true
 		}
 	}
 }
 
-// narrow takes endpoints out of a generation that may not be called any more, or that say something else
-// of themselves than when the generation's routes were made.
-func (c *core) narrow(g *generation, next *plan) {
-	if len(g.leaves) == 0 {
-		return
+// new reports whether nothing was done about x yet.
+func (x *conn) new() bool { return x.raw == connectivity.Idle && !x.dialing && x.now.Load() == untried }
+
+func (c *core) wants(x *conn) {
+	if !x.wanted {
+		x.wanted = true
+		c.kinds[x.kind]++
 	}
-	left := make(map[string]resolver.Endpoint, len(next.left))
-	for _, ep := range next.left {
-		left[address(ep)] = ep
-	}
-	for _, l := range g.leaves {
-		kept := make([]resolver.Endpoint, 0, len(l.endpoints))
-		for _, ep := range l.endpoints {
-			if now, ok := left[address(ep)]; ok && routedAlike(ep, now) {
-				kept = append(kept, now)
+}
+
+// wantFirst wants of each group the first that is ready or, if there is none, the first that is not tried in vain.
+func (c *core) wantFirst() {
+	for _, v := range c.plan.called() {
+		for _, g := range v.groups {
+			if x := c.first(&g); x != nil {
+				c.wants(x)
 			}
 		}
-		if len(kept) == 0 {
-			c.drop(g, l)
-		} else {
-			c.hand(l, kept, l.policy)
+	}
+}
+
+func (c *core) first(g *group) *conn {
+	for _, t := range g.tiers {
+		var next *conn
+		for _, m := range t.members {
+			x := c.plan.conns[m]
+			if x.kind == ready {
+				return x
+			}
+			if next == nil && (x.kind == trying || x.raw == connectivity.Idle || x.raw == connectivity.Connecting) {
+				next = x
+			}
+		}
+		if next != nil {
+			return next
 		}
 	}
+	return nil
 }
 
-// hand gives a leaf its endpoints and its policy's config, unless it has them already.
-func (c *core) hand(l *leaf, endpoints []resolver.Endpoint, policy childConfig) {
-	if l.policy.same(&policy) && identical(l.endpoints, endpoints) {
+// connect connects to x unless it is connected, or must wait.
+func (c *core) connect(x *conn, now time.Time) {
+	if x.raw == connectivity.Idle && !x.dialing && !now.Before(x.notYet) {
+		x.dialing = true
+		c.do(dial, x)
+	}
+}
+
+// closeLeft closes what nothing wants any more, at once where its address is not known any more, and forgets what the plan
+// does not have.
+func (c *core) closeLeft(now time.Time) {
+	var known map[string]bool
+	kept := c.all[:0]
+	for _, x := range c.all {
+		if x.left != c.plan && !x.wanted && !x.named {
+			if known == nil {
+				known = make(map[string]bool, len(c.plan.in.endpoints))
+				for i := range c.plan.in.endpoints {
+					known[address(&c.plan.in.endpoints[i])] = true
+				}
+			}
+			if !known[x.addr] || x.new() {
+				x.spare = now
+			}
+		}
+		if !x.spare.IsZero() && !now.Before(x.spare) {
+			if c.close(x); x.left != c.plan {
+				delete(c.conns, x.addr)
+				continue
+			}
+		}
+		kept = append(kept, x)
+	}
+	clear(c.all[len(kept):])
+	c.all = kept
+}
+
+// close closes x, which is then as new.
+func (c *core) close(x *conn) {
+	c.do(end, x)
+	x.raw, x.dialing, x.healthy, x.brief = connectivity.Idle, false, false, 0
+	x.notYet, x.spare = time.Time{}, time.Time{}
+	c.set(x, *untried)
+	x.now.Store(untried)
+}
+
+// narrow finds what of the old plan may not be called any more, or says something else of itself than when the old plan was
+// made.
+func (c *core) narrow() {
+	c.gone = nil
+	if c.old == nil {
 		return
 	}
-	l.endpoints, l.policy = endpoints, policy
-	c.out.leaves = append(c.out.leaves, leafEffect{updateLeaf, l})
+	c.gone = make([]bool, len(c.old.left))
+	for i, x := range c.old.conns {
+		c.gone[i] = x.left != c.plan || !routedAlike(c.old.left[i], x.endpoint)
+	}
 }
 
-// end closes all leaves of a generation, which may be nil.
-func (c *core) end(g *generation) {
-	if g == nil {
+// settle ends the old plan if the new one has nothing left to be tried, or its time is up.
+func (c *core) settle(now time.Time) {
+	if c.old == nil {
 		return
 	}
-	for _, l := range g.leaves {
-		c.drop(g, l)
+	tried := c.kinds[trying] == 0
+	if c.plan.below != nil {
+		tried = c.plan.below.state().ConnectivityState != connectivity.Connecting
+	}
+	late := !now.Before(c.deadline) && c.plan.below == nil // of a policy below it is not known when it will serve
+	if tried || late || !c.canServe(c.old) {
+		c.end(c.old)
+		c.old, c.gone = nil, nil
+		c.out.publish = true
 	}
 }
 
-func (c *core) drop(g *generation, l *leaf) {
-	delete(g.leaves, l.key)
-	if !l.closed {
-		l.closed = true
-		c.out.leaves = append(c.out.leaves, leafEffect{closeLeaf, l})
-	}
-}
-
-func (g *generation) has(l *leaf) bool { return g != nil && g.leaves[l.key] == l }
-
-// settled reports whether a generation can serve, and has no leaf that is connecting. If expired, it need
-// only be able to serve. An idle leaf can: it connects when it is called.
-func (g *generation) settled(expired bool) bool {
-	if s := g.state(); s != connectivity.Ready && s != connectivity.Idle {
+// canServe reports whether a plan, the old one, can still serve.
+func (c *core) canServe(p *plan) bool {
+	switch {
+	case p.instead != nil:
 		return false
+	case p.below != nil:
+		return p.below.state().ConnectivityState == connectivity.Ready
 	}
-	if expired {
-		return true
-	}
-	for _, l := range g.leaves {
-		if l.state.ConnectivityState == connectivity.Connecting {
-			return false
-		}
-	}
-	return true
-}
-
-// state returns the connectivity of a generation as a whole.
-func (g *generation) state() connectivity.State {
-	if g.plan.instead != nil {
-		return g.plan.instead.ConnectivityState
-	}
-	return g.best(&g.plan.views[0]).ConnectivityState
-}
-
-// best returns the state of the best group of a view.
-func (g *generation) best(v *view) balancer.State {
-	best := balancer.State{ConnectivityState: connectivity.Shutdown}
-	for i := range v.groups {
-		if s, ok := g.tierInUse(&v.groups[i]); ok && better(s, best) {
-			best = s
-		}
-	}
-	return best
-}
-
-// tierInUse returns the state of the first tier that can take calls or, if none can, the best state. ok
-// is false if no tier is left.
-func (g *generation) tierInUse(group *group) (best balancer.State, ok bool) {
-	for i := range group.tiers {
-		l := g.leaves[group.tiers[i].key]
-		if l == nil {
-			continue
-		}
-		if usable(l.state) {
-			return l.state, true
-		}
-		if !ok || better(l.state, best) {
-			best, ok = l.state, true
-		}
-	}
-	return best, ok
-}
-
-// isNew reports whether a view waits for the first answer of its endpoints.
-func (g *generation) isNew(v *view) bool {
-	for _, group := range v.groups {
-		for _, t := range group.tiers {
-			if l := g.leaves[t.key]; l != nil && !l.tried {
-				return true
-			}
+	for i, x := range p.conns {
+		if x.kind == ready && !c.gone[i] {
+			return true
 		}
 	}
 	return false
 }
 
-// triedInVain returns the lanes whose calls go to the base already, because their endpoints were tried.
-func (c *core) triedInVain() map[string]bool {
-	if c.serving == nil || c.serving.plan.lanes == nil {
-		return nil
+// name takes the news that a call has named the instance at an endpoint, and returns its connection.
+func (c *core) name(ep *resolver.Endpoint, remembered func(addr string) *station, now time.Time) *conn {
+	x := c.at(ep, remembered)
+	x.named, x.spare = true, time.Time{}
+	if len(x.endpoint.Addresses) == 0 {
+		x.endpoint = *ep
 	}
-	lanes := make(map[string]bool)
-	for key, l := range c.serving.leaves {
-		before, ok := lanes[key.lane]
-		lanes[key.lane] = (before || !ok) && l.tried && !usable(l.state)
-	}
-	delete(lanes, "")
-	return lanes
+	c.connect(x, now)
+	return x
 }
 
-// usable reports whether a picker can take calls: an idle policy connects when it is called.
-func usable(s balancer.State) bool {
-	return s.ConnectivityState == connectivity.Ready || s.ConnectivityState == connectivity.Idle
-}
+// keep takes the news that calls can still name the instance of x.
+func (c *core) keep(x *conn) { x.named, x.spare = true, time.Time{} }
 
-// ranks orders states as gRPC aggregates them.
-var ranks = [...]int{
-	connectivity.Shutdown: 0, connectivity.TransientFailure: 1, connectivity.Idle: 2, connectivity.Connecting: 3, connectivity.Ready: 4,
-}
-
-func better(a, b balancer.State) bool { return ranks[a.ConnectivityState] > ranks[b.ConnectivityState] }
-
-// identical reports whether two sets hold the same endpoints, by identity.
-func identical(a, b []resolver.Endpoint) bool {
-	if len(a) != len(b) {
-		return false
+// forget takes the news that calls cannot name the instance of x any more.
+func (c *core) forget(x *conn, now time.Time) {
+	x.named = false
+	if !x.wanted {
+		x.spare, c.timed = now.Add(linger), true
 	}
-	for i := range a {
-		if !identicalEndpoints(&a[i], &b[i]) {
-			return false
+}
+
+// changed takes a state of the SubConn of x.
+func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
+	was := x.raw
+	x.raw, x.dialing = s.ConnectivityState, false
+	switch s.ConnectivityState {
+	case connectivity.Connecting:
+	case connectivity.Ready:
+		x.since, x.healthy = now, false
+		c.do(watch, x)
+	case connectivity.TransientFailure:
+		x.healthy = false
+		c.do(give, x)
+		c.set(x, condition{kind: failing, err: s.ConnectionError})
+	case connectivity.Idle:
+		c.ended(x, was, now)
+	case connectivity.Shutdown:
+		return // by ourselves
+	}
+	if c.plan.traits.single {
+		c.want(now)
+	}
+	c.settle(now)
+}
+
+// ended takes the news that the connection of x, which was in a state, is no more.
+func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
+	x.healthy = false
+	if was != connectivity.TransientFailure { // gRPC has seen to that
+		if x.brief++; was == connectivity.Ready && now.Sub(x.since) >= lasting {
+			x.brief = 0
+		}
+		if x.brief > 1 { // once may be chance
+			x.notYet, c.timed = now.Add(min(slowest, lasting<<min(x.brief-2, 10))), true
+			c.set(x, condition{kind: failing, err: errEnded})
+		} else {
+			c.set(x, condition{kind: trying})
 		}
 	}
-	return true
+	if x.wanted || x.named {
+		c.connect(x, now)
+	}
+	if !x.dialing {
+		c.do(give, x)
+	}
 }
 
-func identicalEndpoints(a, b *resolver.Endpoint) bool {
+// health takes what is known of the health of x, which is connected.
+func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
+	if x.raw != connectivity.Ready {
+		return
+	}
+	switch s.ConnectivityState {
+	case connectivity.Ready:
+		x.healthy = true
+		x.see(attr.Endpoint(x.endpoint), now)
+		c.set(x, condition{kind: ready})
+	case connectivity.TransientFailure:
+		x.healthy = false
+		c.set(x, condition{kind: failing, err: s.ConnectionError})
+	default:
+		if x.healthy = false; x.kind == ready {
+			c.set(x, condition{kind: trying})
+		}
+	}
+	if c.plan.traits.single {
+		c.want(now)
+	}
+	c.settle(now)
+}
+
+// refused takes the news that there is no place in the budget for x. What nothing wants makes room.
+func (c *core) refused(x *conn, err error, now time.Time) {
+	c.set(x, condition{kind: failing, err: err, waits: x.kind == trying})
+	for _, o := range c.all {
+		if !o.spare.IsZero() {
+			o.spare = now
+		}
+	}
+	c.closeLeft(now)
+	c.settle(now)
+}
+
+// recheck has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
+func (c *core) recheck() {
+	for _, x := range c.all {
+		if x.raw == connectivity.Ready {
+			c.do(watch, x)
+		}
+	}
+}
+
+// giveUp takes the news that x was given its place, which nothing wants any more.
+func (c *core) giveUp(x *conn) {
+	x.dialing = false
+	c.do(give, x)
+}
+
+// asked takes the news that calls have asked the plan for another view.
+func (c *core) asked(now time.Time) {
+	c.want(now)
+	c.out.publish = true
+}
+
+// belowChanged takes the news that the policy below has published something.
+func (c *core) belowChanged(now time.Time) {
+	c.settle(now)
+	c.out.publish = true
+}
+
+// expire takes the time.
+func (c *core) expire(now time.Time) {
+	for _, x := range c.all {
+		if x.wanted || x.named {
+			c.connect(x, now)
+		}
+	}
+	c.closeLeft(now)
+	c.settle(now)
+}
+
+// closeAll ends everything.
+func (c *core) closeAll() {
+	for _, x := range c.all {
+		c.do(end, x)
+	}
+	c.end(c.old)
+	c.end(c.plan)
+	c.conns, c.all, c.old, c.plan = nil, nil, nil, nil
+}
+
+func (c *core) do(v verb, x *conn) { c.out.steps = append(c.out.steps, step{v, x}) }
+
+// set sets the condition of x.
+func (c *core) set(x *conn, s condition) {
+	if x.wanted {
+		c.kinds[x.kind]--
+		c.kinds[s.kind]++
+	}
+	if x.kind = s.kind; s.kind == ready {
+		s.subConn = x.subConn
+	}
+	x.now.Store(&s)
+	c.out.publish = true
+}
+
+// take returns the effects since it was last called, and when to call expire.
+func (c *core) take(now time.Time) effects {
+	out := c.out
+	c.out = effects{}
+	if len(out.steps) > 0 || out.publish {
+		out.wake = c.wake(now)
+	}
+	return out
+}
+
+// wake returns when time alone will change something, zero for never.
+func (c *core) wake(now time.Time) (at time.Time) {
+	sooner := func(t time.Time) {
+		if t.After(now) && (at.IsZero() || t.Before(at)) {
+			at = t
+		}
+	}
+	if c.timed {
+		for _, x := range c.all {
+			sooner(x.spare)
+			if x.raw == connectivity.Idle {
+				sooner(x.notYet)
+			}
+		}
+		c.timed = !at.IsZero()
+	}
+	if c.old != nil {
+		sooner(c.deadline)
+	}
+	return at
+}
+
+// state returns the connectivity of what picks go by.
+func (c *core) state() connectivity.State {
+	switch {
+	case c.plan.instead != nil:
+		return c.plan.instead.state
+	case c.old != nil:
+		return connectivity.Ready
+	case c.plan.below != nil:
+		return c.plan.below.state().ConnectivityState
+	case c.kinds[ready] > 0:
+		return connectivity.Ready
+	case c.kinds[trying] > 0:
+		return connectivity.Connecting
+	}
+	return connectivity.TransientFailure
+}
+
+// serves reports whether the plan serves.
+func (c *core) serves() bool {
+	return c.old == nil && c.plan.instead == nil && c.state() == connectivity.Ready
+}
+
+// alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
+// identity: most of a list is then compared without a look at what it points to.
+func alike(a, b []resolver.Endpoint) (before, behind int) {
+	n := min(len(a), len(b))
+	for before < n && identical(&a[before], &b[before]) {
+		before++
+	}
+	for behind < n-before && identical(&a[len(a)-1-behind], &b[len(b)-1-behind]) {
+		behind++
+	}
+	return before, behind
+}
+
+func identical(a, b *resolver.Endpoint) bool {
 	return a.Attributes == b.Attributes && len(a.Addresses) == len(b.Addresses) &&
 		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
 }
@@ -381,31 +554,4 @@ func routedAlike(before, now resolver.Endpoint) bool {
 	weighed := *a
 	weighed.Weight = b.Weight
 	return weighed.Equal(*b)
-}
-
-// plan returns the latest plan, nil if there is none.
-func (c *core) plan() *plan {
-	switch {
-	case c.waiting != nil:
-		return c.waiting.plan
-	case c.serving != nil:
-		return c.serving.plan
-	}
-	return nil
-}
-
-// zoneMinPercent returns the one in force, 0 if there is none.
-func (c *core) zoneMinPercent() uint32 {
-	if c.serving == nil {
-		return 0
-	}
-	return c.serving.plan.in.config.ZoneMinPercent
-}
-
-// config returns the config in force, nil if there is none.
-func (c *core) config() *config {
-	if c.serving == nil {
-		return nil
-	}
-	return c.serving.plan.in.config
 }

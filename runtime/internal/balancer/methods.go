@@ -1,184 +1,109 @@
 package balancer
 
 import (
-	"maps"
 	"slices"
 	"strings"
-
-	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// maxViews bounds how many sets of endpoints, of the base or of a lane, are kept apart by the methods that they
-// serve. A rollout makes one; beyond the bound, methods go to all endpoints.
-const maxViews = 8
+// maxClasses bounds how many sets of methods are told apart among the endpoints of a lane, and how many sets of endpoints
+// are made of them. A rollout makes one; beyond the bound, methods go to all endpoints.
+const maxClasses = 8
 
-// elsewhere stands for the view of the methods that only others serve: the base, where a lane does not.
-const elsewhere = -1
-
-// routes says which view serves a method: 0, the view of all endpoints, unless a map names another.
-type routes struct {
-	methods  map[string]int // by full method name, "/helloworld.Greeter/SayHello"
-	services map[string]int // for a service's other methods, "/helloworld.Greeter/"
-	sets     [][]bool       // for each view but the first, the classes that are in it
+// classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
+type classes struct {
+	texts []string // nil: there are too many to keep apart
+	of    []uint8  // of each member; nil: all are of the first
 }
 
-// view returns the index of the view for a method. It allocates nothing.
-func (r *routes) view(method string) int {
-	if r.methods == nil {
-		return 0
+func (p *plan) classesOf(members []int32) (c classes) {
+	if s := p.in.summary; s != nil && len(s.Methods) < 2 {
+		return classes{texts: s.Methods}
 	}
-	if i, ok := r.methods[method]; ok {
-		return i
-	}
-	return r.services[method[:strings.LastIndexByte(method, '/')+1]]
-}
-
-// byMethod returns the endpoints of each view of the base: first all, then those that serve methods which others
-// do not, as in a rollout that adds one. classes are the endpoints'.
-func (p *plan) byMethod(endpoints []resolver.Endpoint, classes []string, before *plan) []set {
-	if len(endpoints) == 0 {
-		return nil
-	}
-	sets := []set{{endpoints: endpoints, among: 1}}
-	if len(classes) < 2 {
-		return sets
-	}
-	p.shape.classes = classes
-	if before != nil && slices.Equal(before.shape.classes, classes) {
-		p.routes = before.routes
-	} else {
-		p.routes = makeRoutes(classes, nil)
-	}
-	for i, served := range viewsOf(endpoints, classes, p.routes.sets) {
-		sets = append(sets, set{key: leafKey{view: i + 1}, endpoints: served, among: 1})
-	}
-	return sets
-}
-
-// classesOf returns the distinct texts in which endpoints name their methods, sorted. It returns nil if
-// there are too many to keep apart.
-func classesOf(endpoints []resolver.Endpoint) []string {
-	seen := make(map[string]struct{}, 2)
-	last := ""
-	for i, ep := range endpoints {
-		text := attr.Methods(ep)
-		if i > 0 && text == last {
-			continue
-		}
-		last = text
-		if seen[text] = struct{}{}; len(seen) > maxViews {
-			return nil
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
-// classesOf returns the classes of some of the input's endpoints. It looks at these only if the summary does not tell.
-func (in *input) classesOf(endpoints []resolver.Endpoint) []string {
-	if in.summary == nil || len(endpoints) != len(in.endpoints) && len(in.summary.Methods) > 1 {
-		return classesOf(endpoints)
-	}
-	if len(in.summary.Methods) > maxViews {
-		return nil
-	}
-	return in.summary.Methods
-}
-
-// viewsOf returns the endpoints of each set of classes.
-func viewsOf(endpoints []resolver.Endpoint, classes []string, sets [][]bool) [][]resolver.Endpoint {
-	views := make([][]resolver.Endpoint, len(sets))
-	class, last := 0, ""
-	for i, ep := range endpoints {
-		if text := attr.Methods(ep); i == 0 || text != last {
-			last = text
-			class, _ = slices.BinarySearch(classes, text)
-		}
-		for v, in := range sets {
-			if in[class] {
-				views[v] = append(views[v], ep)
+	c.of = make([]uint8, len(members))
+	class := 0
+	for i, m := range members {
+		text := attr.Methods(p.left[m])
+		if i == 0 || text != c.texts[class] {
+			if class = slices.Index(c.texts, text); class < 0 {
+				if len(c.texts) == maxClasses {
+					return classes{}
+				}
+				class = len(c.texts)
+				c.texts = append(c.texts, text)
 			}
 		}
-	}
-	return views
-}
-
-// makeRoutes finds the methods that some classes serve and others do not, and the classes to send them
-// to: the ones that name the method, and the ones that name no methods at all. It knows the methods of others, too:
-// what only these serve is served elsewhere.
-func makeRoutes(texts, others []string) routes {
-	known := make([]class, 0, len(texts)+len(others))
-	for _, text := range slices.Concat(texts, others) {
-		known = append(known, parseClass(text))
-	}
-	classes := known[:len(texts)]
-	r := routes{methods: make(map[string]int), services: make(map[string]int)}
-	seen := make(map[string]int) // view by which classes are in it
-	route := func(to map[string]int, name string, has func(*class) bool) {
-		in := make([]byte, len(classes))
-		set := make([]bool, len(classes))
-		n := 0
-		for i := range classes {
-			if classes[i].unknown || has(&classes[i]) {
-				in[i], set[i] = 1, true
-				n++
-			}
-		}
-		switch {
-		case n == len(classes):
-			to[name] = 0
-			return
-		case n == 0:
-			to[name] = 0
-			if slices.ContainsFunc(known[len(classes):], func(o class) bool { return o.unknown || has(&o) }) {
-				to[name] = elsewhere
-			}
-			return
-		}
-		i, ok := seen[string(in)]
-		if !ok && len(r.sets) < maxViews {
-			r.sets = append(r.sets, set)
-			i = len(r.sets)
-			seen[string(in)] = i
-		}
-		to[name] = i
-	}
-	for _, c := range known {
-		for _, method := range slices.Sorted(maps.Keys(c.methods)) {
-			if _, done := r.methods[method]; !done {
-				route(r.methods, method, func(o *class) bool { return o.methods[method] })
-			}
-		}
-		for _, service := range slices.Sorted(maps.Keys(c.services)) {
-			if _, done := r.services[service]; !done {
-				// A method that nobody names is not served where the service's methods are named.
-				route(r.services, service, func(o *class) bool { return !o.services[service] })
-			}
-		}
-	}
-	return r
-}
-
-// class is the set of methods that some endpoints name.
-type class struct {
-	unknown  bool // they name none, so they may serve any
-	methods  map[string]bool
-	services map[string]bool
-}
-
-// parseClass reads "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do".
-func parseClass(text string) class {
-	c := class{unknown: text == "", methods: make(map[string]bool), services: make(map[string]bool)}
-	for part := range strings.SplitSeq(text, ";") {
-		service, methods, ok := strings.Cut(part, "/")
-		if !ok {
-			continue
-		}
-		c.services["/"+service+"/"] = true
-		for method := range strings.SplitSeq(methods, ",") {
-			c.methods["/"+service+"/"+method] = true
-		}
+		c.of[i] = uint8(class)
 	}
 	return c
+}
+
+// everyClass stands for all classes of a lane.
+const everyClass = ^uint32(0)
+
+// serving returns the classes that serve a method, as bits: the ones that name it, and the ones that name no methods at all.
+// A method that nobody names is not served where other methods of its service are. elsewhere reports that only others, of
+// the base, are known to serve it; then, and where nobody does, all classes are returned.
+func serving(method string, texts, others []string) (in uint32, elsewhere bool) {
+	if len(texts) == 0 {
+		return everyClass, false
+	}
+	service, name := split(method)
+	named, known := false, false
+	for _, text := range slices.Concat(texts, others) {
+		named = named || names(text, service, name)
+		known = known || names(text, service, "")
+	}
+	if !known {
+		return everyClass, false
+	}
+	serves := func(text string) bool {
+		return text == "" || named && names(text, service, name) || !named && !names(text, service, "")
+	}
+	n := 0
+	for i, text := range texts {
+		if serves(text) {
+			in |= 1 << i
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return everyClass, slices.ContainsFunc(others, serves)
+	case len(texts):
+		return everyClass, false
+	}
+	return in, false
+}
+
+// split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
+func split(method string) (service, name string) {
+	service, name, _ = strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	return service, name
+}
+
+// names reports whether a text such as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do" names a method of a service,
+// or any if method is "".
+func names(text, service, method string) bool {
+	for part := range strings.SplitSeq(text, ";") {
+		rest, ok := strings.CutPrefix(part, service)
+		if !ok || !strings.HasPrefix(rest, "/") {
+			continue
+		}
+		if method == "" || namesMethod(rest[1:], method) {
+			return true
+		}
+	}
+	return false
+}
+
+// namesMethod reports whether a list such as "SayHello,SayBye" has a method.
+func namesMethod(list, method string) bool {
+	for name := range strings.SplitSeq(list, ",") {
+		if name == method {
+			return true
+		}
+	}
+	return false
 }

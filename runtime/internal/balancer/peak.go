@@ -30,11 +30,10 @@ const (
 
 // peak estimates how long a call to an address takes. The zero value knows nothing yet.
 type peak struct {
-	underWay atomic.Int64  // calls
-	picked   atomic.Int64  // when a call was last picked, in nanoseconds since epoch
-	heard    atomic.Int64  // when a call last ended
-	latency  atomic.Uint64 // a float64, in nanoseconds; 0: unknown
-	failing  atomic.Uint64 // a float64: 1 minus the health
+	picked  atomic.Int64  // when a call was last picked, in nanoseconds since epoch
+	heard   atomic.Int64  // when a call last ended
+	latency atomic.Uint64 // a float64, in nanoseconds; 0: unknown
+	failing atomic.Uint64 // a float64: 1 minus the health
 }
 
 func loadFloat(x *atomic.Uint64) float64 { return math.Float64frombits(x.Load()) }
@@ -101,15 +100,15 @@ func kept(since, constant time.Duration) float64 {
 	return math.Exp(-x)
 }
 
-// cost returns what a call to an address with a latency costs.
-func (p *peak) cost(latency float64) float64 {
-	return latency * (float64(p.underWay.Load()) + 1) / (1 - loadFloat(&p.failing))
+// cost returns what a call to c costs if it takes latency.
+func (c *station) cost(latency float64) float64 {
+	return latency * (float64(c.calls.Load()) + 1) / (1 - loadFloat(&c.peak.failing))
 }
 
-// cheaper reports whether a call to p costs no more than one to o. A latency that is not known yet is assumed to be the
-// other's, so that new endpoints share the calls with old ones by how many are under way.
-func (p *peak) cheaper(o *peak) bool {
-	mine, others := loadFloat(&p.latency), loadFloat(&o.latency)
+// costs returns what calls to c and to o cost. A latency that is not known yet is assumed to be the other's, so that new
+// endpoints share the calls with old ones by how many are under way.
+func (c *station) costs(o *station) (mine, others float64) {
+	mine, others = loadFloat(&c.peak.latency), loadFloat(&o.peak.latency)
 	switch {
 	case mine == 0 && others == 0:
 		mine, others = 1, 1
@@ -118,16 +117,19 @@ func (p *peak) cheaper(o *peak) bool {
 	case others == 0:
 		others = mine
 	}
-	return p.cost(mine) <= o.cost(others)
+	return c.cost(mine), o.cost(others)
 }
 
-// dearer reports whether a call to p costs much more than one to o, whatever is under way at either.
-func (p *peak) dearer(o *peak) bool {
-	mine, others := loadFloat(&p.latency), loadFloat(&o.latency)
-	if mine == 0 || others == 0 {
-		mine, others = 1, 1
-	}
-	return mine/(1-loadFloat(&p.failing)) > muchDearer*others/(1-loadFloat(&o.failing))
+// cheaper reports whether a call to c costs no more than one to o.
+func (c *station) cheaper(o *station) bool {
+	mine, others := c.costs(o)
+	return mine <= others
+}
+
+// dearer reports whether a call to c costs much more than one to o.
+func (c *station) dearer(o *station) bool {
+	mine, others := c.costs(o)
+	return mine > muchDearer*others
 }
 
 // retry reports whether the endpoint should get a call to show whether it has recovered. n is random: where calls are

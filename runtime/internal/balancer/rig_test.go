@@ -80,11 +80,11 @@ func serve(t *testing.T, spec string) *server {
 	s := &server{Endpoint: *attr.Endpoint(ends(spec)[0])}
 	porttest.Hold(t, lis)
 	s.Addr = lis.Addr().String()
-	served := parseClass(s.Metadata[endpoint.MethodsName])
+	served := s.Metadata[endpoint.MethodsName]
 	s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		s.calls.Add(1)
 		method, _ := grpc.MethodFromServerStream(stream)
-		if !served.unknown && !served.methods[method] {
+		if in, name := split(method); served != "" && !names(served, in, name) {
 			return status.Errorf(codes.Unimplemented, "%s does not serve %s", s.Instance, method)
 		}
 		var in emptypb.Empty
@@ -196,7 +196,7 @@ func (r *rig) inForce() {
 	eventually(r.t, "the last plan serves", func() bool {
 		r.policy.calls.Lock()
 		defer r.policy.calls.Unlock()
-		return r.policy.core.waiting == nil
+		return r.policy.core.old == nil
 	})
 }
 

@@ -16,7 +16,7 @@ const (
 	shareUnits = 10_000
 )
 
-// start is the state of an address in a slow start. The zero value has the full share.
+// start is the slow start of an address. It is immutable.
 type start struct {
 	says  string        // when its server started, as its entry says
 	known bool          // says is a time, so since and ran are meant
@@ -24,18 +24,25 @@ type start struct {
 	ran   time.Duration // how long its server had run by then, if the clocks agree
 }
 
-// see notes that an address with the entry e is ready. If the entry names another time than before, the server has
-// restarted. wall is now in the time that entries are in.
-func (s *start) see(e *endpoint.Endpoint, now time.Duration, wall time.Time) {
-	if e == nil || e.Metadata[endpoint.StartedName] == s.says {
+// see notes that an address with the entry e is ready at now. If the entry names another time than before, the server has
+// restarted.
+func (x *station) see(e *endpoint.Endpoint, now time.Time) {
+	if e == nil {
+		return
+	}
+	says, before := e.Metadata[endpoint.StartedName], x.start.Load()
+	if before == nil && says == "" || before != nil && before.says == says {
 		return
 	}
 	at, ok := e.Started()
-	*s = start{says: e.Metadata[endpoint.StartedName], known: ok, since: now, ran: wall.Sub(at)}
+	x.start.Store(&start{says: says, known: ok, since: now.Sub(epoch), ran: now.Sub(at)})
 }
 
 // share returns the part of its weight that an address has at now, at most 1, and whether that still grows.
 func (s *start) share(of *serviceconfig.SlowStart, now time.Duration) (share float64, grows bool) {
+	if s == nil || of == nil {
+		return 1, false
+	}
 	window, age := time.Duration(of.Window), now-s.since
 	if !s.known || s.ran > window || age >= window {
 		return 1, false

@@ -7,36 +7,27 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// bySplit returns the endpoints of each group of the split, and last those that match none.
-func (p *plan) bySplit(endpoints []resolver.Endpoint) [][]resolver.Endpoint {
+// bySplit returns the members of each group of the split, and last those that match none.
+func (p *plan) bySplit(members []int32) [][]int32 {
 	c := p.in.config
 	if len(c.Split) == 0 {
-		return [][]resolver.Endpoint{endpoints}
+		return [][]int32{members}
 	}
-	group := c.groupOf()
-	groups := make([]int, len(endpoints))
-	sizes := make([]int, len(c.Split)+1)
-	for i, ep := range endpoints {
-		groups[i] = group(ep)
-		sizes[groups[i]]++
+	group, groups := c.groupOf(), make([][]int32, len(c.Split)+1)
+	for _, m := range members {
+		g := group(&p.left[m])
+		groups[g] = append(groups[g], m)
 	}
-	sets := make([][]resolver.Endpoint, len(sizes))
-	for i, size := range sizes {
-		sets[i] = make([]resolver.Endpoint, 0, size)
-	}
-	for i, ep := range endpoints {
-		sets[groups[i]] = append(sets[groups[i]], ep)
-	}
-	return sets
+	return groups
 }
 
 // groupOf returns a function that finds the group of an endpoint: the first that it matches, or
 // len(c.Split). It is not safe for concurrent use.
-func (c *config) groupOf() func(resolver.Endpoint) int {
+func (c *config) groupOf() func(*resolver.Endpoint) int {
 	var e *endpoint.Endpoint
 	get := func(name string) string { return e.Field(name) }
-	return func(ep resolver.Endpoint) int {
-		if e = attr.Endpoint(ep); e == nil {
+	return func(ep *resolver.Endpoint) int {
+		if e = attr.Endpoint(*ep); e == nil {
 			return len(c.Split)
 		}
 		if i := c.matcher.Match(get); i >= 0 {
@@ -61,47 +52,43 @@ func (c *config) weight(group int) uint32 {
 // reportSplit reports the groups that have no endpoint, and why.
 func (p *plan) reportSplit() {
 	splits := p.in.config.Split
-	if len(splits) == 0 || len(p.views) == 0 {
+	if len(splits) == 0 {
 		return
 	}
-	has := make([]bool, len(splits)+1)
-	for _, g := range p.views[0].groups {
-		has[g.tiers[0].key.group] = true
-	}
-	var exists, drained, laned []bool // computed for the first group that is empty
+	in := p.bySplit(p.base.members)
+	var all matches // computed for the first group that is empty
 	for i := range splits {
-		if has[i] {
+		if len(in[i]) > 0 {
 			continue
 		}
-		if exists == nil {
-			exists, drained, laned = p.matched()
+		if all == nil {
+			all = p.matched()
 		}
 		why := "no endpoint"
 		switch {
-		case exists[i] && drained[i]:
+		case all[i].exists && all[i].drained:
 			why = "only endpoints that are drained"
-		case exists[i] && laned[i]:
+		case all[i].exists && all[i].laned:
 			why = "only endpoints that are in a lane"
-		case exists[i]:
+		case all[i].exists:
 			why = "no endpoint that is selected for this connection"
 		}
 		p.report("split[%d] matches %s: the other groups have its share", i, why)
 	}
 }
 
-// matched returns for each group whether it has endpoints before any pass, and whether all of these are
-// drained, or all in a lane.
-func (p *plan) matched() (exists, drained, laned []bool) {
+// matches says for each group whether it has endpoints before any pass, and whether all of these are drained, or in a lane.
+type matches []struct{ exists, drained, laned bool }
+
+func (p *plan) matched() matches {
 	c := p.in.config
-	n := len(c.Split) + 1
-	exists, drained, laned = make([]bool, n), make([]bool, n), make([]bool, n)
-	group := c.groupOf()
-	named := make(map[string]bool)
-	for _, ep := range p.in.endpoints {
-		i, isDrained := group(ep), c.drains(ep, named)
-		drained[i] = isDrained && (!exists[i] || drained[i])
-		laned[i] = !p.lanes.isBase(ep) && (!exists[i] || laned[i])
-		exists[i] = true
+	all, group, named := make(matches, len(c.Split)+1), c.groupOf(), make(map[string]bool)
+	for i := range p.in.endpoints {
+		ep := &p.in.endpoints[i]
+		m := &all[group(ep)]
+		m.drained = c.drains(ep, named) && (!m.exists || m.drained)
+		m.laned = !p.placed.isBase(ep) && (!m.exists || m.laned)
+		m.exists = true
 	}
-	return exists, drained, laned
+	return all
 }

@@ -3,15 +3,13 @@ package balancer
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
@@ -21,19 +19,22 @@ import (
 // targetRef names the instance that a call goes to.
 type targetRef struct {
 	instance string
+	addr     string // tells it from others with the same id; "": the first of that id, or wherever it is now
 	sequence uint64 // of the key's state that the instance is from; 0: any
 	waits    bool   // the call, which is wait-for-ready, waits while the instance is not there
 }
 
 // WithTarget has the calls made with ctx go to the given instance.
 func WithTarget(ctx context.Context, instance string) context.Context {
-	return WithTargetAt(ctx, instance, 0)
+	return WithTargetAt(ctx, instance, "", 0)
 }
 
-// WithTargetAt is WithTarget for an instance from the key's state with the given sequence: the calls wait
+// WithTargetAt is WithTarget for an instance at an address, from the key's state with the given sequence: the calls wait
 // until the policy has that state.
-func WithTargetAt(ctx context.Context, instance string, sequence uint64) context.Context {
-	return wishing(ctx, func(w *wishes) { w.target, w.named = targetRef{instance: instance, sequence: sequence}, true })
+func WithTargetAt(ctx context.Context, instance, addr string, sequence uint64) context.Context {
+	return wishing(ctx, func(w *wishes) {
+		w.target, w.named = targetRef{instance: instance, addr: addr, sequence: sequence}, true
+	})
 }
 
 // Target returns the instance that the calls made with ctx go to, if they name one.
@@ -42,14 +43,20 @@ func Target(ctx context.Context) (instance string, ok bool) {
 	return w.target.instance, w.named
 }
 
-// targets holds the instances that calls have named. A pick takes only its lock, which is held for
-// moments: an update does its work on all targets without it.
+// targets holds the connections to instances that calls have named. Picks take no lock.
 type targets struct {
 	policy *policy
 	known  atomic.Pointer[known] // nil: nothing was handed down yet
+	conns  sync.Map              // by targetKey
+}
 
-	mu         sync.RWMutex
-	byInstance map[string]*target
+// targetKey is how calls name an instance.
+type targetKey struct{ instance, addr string }
+
+// target is an instance that calls have named. Its connection is one of the set's, and stays until the instance leaves.
+type target struct {
+	instance string
+	conn     *conn
 }
 
 // known is what the policy was last told of the key.
@@ -59,186 +66,112 @@ type known struct {
 	client    *attr.Client
 	sequence  uint64
 	pending   bool
-}
-
-// target is an instance that calls have named. It shares the SubConn of the policies below, or opens one,
-// and ends when the instance leaves.
-type target struct {
-	instance  string
-	addresses []resolver.Address
-	state     atomic.Pointer[targetState]
-	station   *station
-	subConn   *subConn // guarded by policy.calls; nil until it is made
-}
-
-// targetState is the state of a target's SubConn.
-type targetState struct {
-	connectivity connectivity.State
-	err          error // in TransientFailure: why
-	conn         balancer.SubConn
+	err       error // why there are no endpoints
+	most      int64 // calls under way at one instance; 0: no bound
 }
 
 // pick picks the connection to an instance; it never picks another.
 func (t *targets) pick(ref targetRef) (balancer.PickResult, error) {
-	t.mu.RLock()
-	x := t.byInstance[ref.instance]
-	t.mu.RUnlock()
-	if x == nil {
+	x, ok := t.conns.Load(targetKey{ref.instance, ref.addr})
+	if !ok {
 		return balancer.PickResult{}, t.open(ref)
 	}
-	switch s := x.state.Load(); s.connectivity {
-	case connectivity.Ready:
-		return t.within(x, s.conn)
-	case connectivity.Idle:
-		t.policy.queue.put(func() { x.connect() })
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-	case connectivity.TransientFailure:
-		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", x.instance, x.addresses[0].Addr, s.err)
-	default: // Connecting, or Shutdown: a picker that knows that the instance has left is about to follow
-		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	c := x.(*target).conn
+	switch now := c.now.Load(); now.kind {
+	case ready:
+		return t.within(x.(*target), now.subConn)
+	case failing:
+		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", ref.instance, c.addr, now.err)
 	}
+	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
 // within returns the connection to a target, unless as many calls are under way there as may be.
-func (t *targets) within(x *target, conn balancer.SubConn) (balancer.PickResult, error) {
-	most := t.policy.stations.terms.Load().most
+func (t *targets) within(x *target, subConn balancer.SubConn) (balancer.PickResult, error) {
+	most := t.known.Load().most
 	switch {
 	case most == 0:
-		return balancer.PickResult{SubConn: conn}, nil
-	case x.station.enter(most):
-		return balancer.PickResult{SubConn: conn, Done: hold(x.station, nil)}, nil
+		return balancer.PickResult{SubConn: subConn}, nil
+	case x.conn.enter(most):
+		return balancer.PickResult{SubConn: subConn, Done: recorded(x.conn.station, false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", x.instance, t.policy.stations.service, most)
+		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", x.instance, t.known.Load().service, most)
 }
 
-// open makes a target for an instance, and returns the error for the call that named it.
+// open has the policy connect to an instance, and returns the error for the call that named it.
 func (t *targets) open(ref targetRef) error {
 	k := t.known.Load()
 	if k == nil {
 		return balancer.ErrNoSubConnAvailable
 	}
-	ep, err := k.find(ref)
-	if err != nil {
+	if _, err := k.find(ref); err != nil {
 		return err
 	}
-	x := &target{instance: ref.instance, addresses: ep.Addresses, station: t.policy.stations.at(address(ep))}
-	x.state.Store(&targetState{connectivity: connectivity.Connecting})
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.byInstance == nil {
-		t.byInstance = make(map[string]*target)
-	}
-	if t.byInstance[ref.instance] == nil {
-		t.byInstance[ref.instance] = x
-		// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
-		t.policy.queue.put(func() { t.connect(x) })
-	}
+	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
+	t.policy.queue.put(func() { t.connect(ref) })
 	return balancer.ErrNoSubConnAvailable
 }
 
+// connect is the event that open queues.
+func (t *targets) connect(ref targetRef) {
+	key := targetKey{ref.instance, ref.addr}
+	if _, ok := t.conns.Load(key); ok {
+		return
+	}
+	ep, err := t.known.Load().find(ref)
+	if err != nil {
+		t.policy.core.out.publish = true // it left just now
+		return
+	}
+	t.conns.Store(key, &target{ref.instance, t.policy.core.name(ep, t.policy.remembered, time.Now())})
+	t.policy.core.out.publish = true
+}
+
 // find returns the endpoint of an instance, or the error for a call to it.
-func (k *known) find(ref targetRef) (resolver.Endpoint, error) {
-	i := sort.Search(len(k.endpoints), func(i int) bool { return instance(k.endpoints[i]) >= ref.instance })
-	if i < len(k.endpoints) {
-		if e := attr.Endpoint(k.endpoints[i]); e != nil && e.Instance == ref.instance {
-			if k.client.Selector != nil && !k.client.Selector(e) {
-				return resolver.Endpoint{}, status.Errorf(codes.Unavailable,
-					"etcd: instance %.200q of %q is not selected for this connection", ref.instance, k.service)
-			}
-			return k.endpoints[i], nil
+func (k *known) find(ref targetRef) (*resolver.Endpoint, error) {
+	first := sort.Search(len(k.endpoints), func(i int) bool { return instance(&k.endpoints[i]) >= ref.instance })
+	var found *resolver.Endpoint
+	for i := first; i < len(k.endpoints) && instance(&k.endpoints[i]) == ref.instance; i++ {
+		if found == nil || address(&k.endpoints[i]) == ref.addr {
+			found = &k.endpoints[i]
 		}
 	}
 	switch {
+	case found != nil && !isSelected(found, k.client):
+		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", ref.instance, k.service)
+	case found != nil:
+		return found, nil
 	case k.pending || k.sequence < ref.sequence:
-		return resolver.Endpoint{}, balancer.ErrNoSubConnAvailable
-	case ref.waits: // no status, with which gRPC would end the call
-		return resolver.Endpoint{}, fmt.Errorf("etcd: the leader %.200q of %q is not registered", ref.instance, k.service)
+		return nil, balancer.ErrNoSubConnAvailable
+	case ref.waits && k.err == nil: // no status, with which gRPC would end the call
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", ref.instance, k.service)
+	case ref.waits:
+		return nil, k.err
+	case k.err != nil:
+		return nil, status.Error(codes.Unavailable, k.err.Error())
 	}
-	return resolver.Endpoint{}, status.Errorf(codes.Unavailable,
-		"etcd: no instance %.200q is registered under %q", ref.instance, k.service)
+	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", ref.instance, k.service)
 }
 
-// stays reports whether a target's instance is still there, at the same address.
-func (k *known) stays(x *target) bool {
-	ep, err := k.find(targetRef{instance: x.instance})
-	return err == nil && ep.Addresses[0].Addr == x.addresses[0].Addr
-}
-
-// connect is the event that open queues.
-func (t *targets) connect(x *target) {
-	if t.policy.closed {
-		return
-	}
-	if !t.known.Load().stays(x) {
-		t.drop([]*target{x}) // it left just now
-		return
-	}
-	w, err := t.policy.pool.newSubConn(nil, x.addresses, balancer.NewSubConnOptions{
-		StateListener: func(s balancer.SubConnState) { t.changed(x, s) },
-	})
-	if err != nil {
-		t.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err})
-		return
-	}
-	x.subConn = w
-	w.Connect()
-}
-
-// connect has a target that is idle connect.
-func (x *target) connect() {
-	if x.subConn != nil {
-		x.subConn.Connect()
-	}
-}
-
-// changed takes a state of a target's SubConn, and has the waiting calls pick again.
-func (t *targets) changed(x *target, s balancer.SubConnState) {
-	if x.state.Load().connectivity == connectivity.Shutdown {
-		return
-	}
-	state := &targetState{connectivity: s.ConnectivityState, err: s.ConnectionError}
-	if x.subConn != nil {
-		state.conn = x.subConn.real()
-	}
-	x.state.Store(state)
-	t.policy.dirty = true
-}
-
-// update takes a new state of the key, and ends the targets whose instances have left or moved. Calls
-// under way finish.
+// update takes a new state of the key, and ends the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(k *known) {
 	t.known.Store(k)
-	t.drop(slices.DeleteFunc(t.all(), k.stays))
-}
-
-// all returns all targets.
-func (t *targets) all() []*target {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return slices.Collect(maps.Values(t.byInstance))
-}
-
-// drop ends targets.
-func (t *targets) drop(gone []*target) {
-	for some := range slices.Chunk(gone, atOnce) {
-		t.forget(some)
-		for _, x := range some {
-			if x.subConn != nil {
-				x.subConn.Shutdown()
-			}
+	now := time.Now()
+	var stay []*conn // a connection may have two names
+	t.conns.Range(func(key, x any) bool {
+		of := key.(targetKey)
+		ep, err := k.find(targetRef{instance: of.instance, addr: of.addr})
+		c := x.(*target).conn
+		if err == nil && address(ep) == c.addr {
+			stay = append(stay, c)
+			return true
 		}
-		t.policy.dirty = true
-	}
-}
-
-func (t *targets) forget(some []*target) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, x := range some {
-		x.state.Store(&targetState{connectivity: connectivity.Shutdown})
-		if t.byInstance[x.instance] == x {
-			delete(t.byInstance, x.instance)
-		}
+		t.conns.Delete(key)
+		t.policy.core.forget(c, now)
+		return true
+	})
+	for _, c := range stay {
+		t.policy.core.keep(c)
 	}
 }

@@ -3,78 +3,63 @@ package descriptors
 import (
 	"errors"
 	"os"
-	"strings"
 	"testing"
 	"time"
 )
 
-// hearing is a Holder that passes on what it hears.
-type hearing chan string
-
-func (h hearing) Dial()    { h <- "dial" }
-func (h hearing) Refuse()  { h <- "refuse" }
-func (h hearing) Reclaim() { h <- "reclaim" }
-
-func (h hearing) want(t *testing.T, what string) {
-	t.Helper()
-	select {
-	case got := <-h:
-		if got != what {
-			t.Errorf("heard %q, want %q", got, what)
-		}
-	case <-time.After(10 * time.Second):
-		t.Fatalf("never heard %q", what)
+func TestS4_PlacesAreSharedOut(t *testing.T) {
+	logged, now := 0, time.Now()
+	b := NewBudget(2, errors.New("full"), func(missed int) { logged += 1 + missed })
+	given := ""
+	share := b.NewShare()
+	place := func(s *Share, name string) *Place { return s.NewPlace(func() { given += name }) }
+	a, c, d, e := place(share, "a"), place(share, "c"), place(share, "d"), place(share, "e")
+	if !a.Take(false) || !a.Take(false) || !c.Take(false) || b.Report(now) != nil || b.Err().Error() != "full" || b.Limit() != 2 {
+		t.Error("the first two have no places")
 	}
-}
-
-func TestBudget(t *testing.T) {
-	now := time.Now()
-	logged := 0
-	b := NewBudget(0, errors.New("full"), func(missed int) { logged += 1 + missed })
-	heard := make(hearing, 9)
-	first, second, third := b.NewShare().NewPlace(heard, 1), b.NewShare().NewPlace(heard, 1), b.NewShare().NewPlace(heard, 1)
-	if got := first.Want(false, now); got != Held || b.Report(now) != nil || b.Err().Error() != "full" {
-		t.Errorf("the first: %v", got)
-	}
-	first.Leave(now)
-	if got := second.Want(false, now); got != Waiting || second.Outcome() != Waiting {
-		t.Errorf("one for whom another is asked back: %v", got)
-	}
-	heard.want(t, "reclaim")
-	first.Join(now)
-	heard.want(t, "refuse")
-	if got := second.Want(false, now); got != Refused || second.Outcome() != Refused {
-		t.Errorf("one for whom there is none: %v", got)
+	if d.Take(false) || d.Take(false) || e.Take(false) {
+		t.Error("there are more than two")
 	}
 	b.Report(now)()
-	if third.Want(true, now); b.Report(now) != nil || logged != 1 {
+	if b.Report(now) != nil || logged != 1 {
 		t.Errorf("%d lines are logged", logged)
 	}
-	first.Opened(now.Add(-time.Hour))
-	first.Ended(now.Add(50*time.Millisecond - grace)) // it lapses soon
-	heard.want(t, "dial")
-	second.Failed(now)
-	heard.want(t, "dial")
-	third.Release(now)
-	if len(heard) > 0 {
-		t.Errorf("heard %q as well", <-heard)
+	other := place(b.NewShare(), "o")
+	if !other.Take(false) {
+		t.Error("one that holds none is refused its first")
+	}
+	other.Give()
+	if given != "" {
+		t.Errorf("%s are given a place beyond the bound", given)
+	}
+	a.Give()
+	a.Take(false)
+	a.Take(true) // a call names it
+	c.Give()
+	if given != "da" {
+		t.Errorf("given to %q in this order, want who has waited longest, then who is urgent", given)
+	}
+	e.Give() // it waits no longer
+	d.Give()
+	d.Give()
+	if given != "da" || b.used != 1 || share.held != 1 {
+		t.Errorf("given to %q, %d used", given, b.used)
 	}
 }
 
 func TestS11_TheBoundIsNotLoggedWithoutEnd(t *testing.T) {
 	b := NewBudget(1, nil, func(int) {})
-	heard := make(hearing, 1000)
 	share := b.NewShare()
-	first, second := share.NewPlace(heard, 1), share.NewPlace(heard, 1)
+	first, second := share.NewPlace(func() {}), share.NewPlace(func() {})
 	now, lines := time.Now(), 0
 	for range 100 {
-		first.Want(false, now)
-		second.Want(false, now)
+		first.Take(false)
+		second.Take(false)
 		if b.Report(now) != nil {
 			lines++
 		}
-		first.Failed(now)
-		second.Failed(now)
+		first.Give()
+		second.Give()
 	}
 	if lines != 5 {
 		t.Errorf("%d lines", lines)
@@ -83,28 +68,12 @@ func TestS11_TheBoundIsNotLoggedWithoutEnd(t *testing.T) {
 
 func TestPlacesOfNoBudget(t *testing.T) {
 	var b *Budget
-	p := b.NewShare().NewPlace(nil, 1)
-	now := time.Now()
+	p := b.NewShare().NewPlace(nil)
 	for range 2 {
-		if p.Want(false, now) != Held || p.Outcome() != Held {
+		if !p.Take(false) {
 			t.Error("it is bounded")
 		}
-		p.Opened(now)
-		p.Ended(now)
-		p.Failed(now)
-		p.Leave(now)
-		p.Join(now)
-		p.Release(now)
-	}
-}
-
-func TestCost(t *testing.T) {
-	for addresses, want := range map[string]int{
-		"10.0.0.1:80": 1, "[::1]:80": 1, "10.0.0.1:80 10.0.0.2:80": 1, "a.example:80": 2, "10.0.0.1:80 a.example:80": 2, "unix:/run/x": 2, "x": 2,
-	} {
-		if got := Cost(strings.Fields(addresses)...); got != want {
-			t.Errorf("%s: %d, want %d", addresses, got, want)
-		}
+		p.Give()
 	}
 }
 

@@ -1,11 +1,8 @@
-// Package descriptors shares out the file descriptors that a process may spend on the connections to one
-// service, so that whoever writes the service's keys cannot take the ones of the process's other services.
+// Package descriptors bounds the file descriptors that a process may spend on the connections to one service, so that
+// whoever writes the service's keys cannot take the ones of the process's other services.
 //
 //	limit.go   how many descriptors the process may open
-//	core.go    the core: who has a place, and who waits
-//	queue.go   who of those is next
-//	pace.go    how often what has failed is tried again
-//	budget.go  the budget of a service, which is the core's shell
+//	budget.go  the connections of a service
 package descriptors
 
 // unlimited stands for a limit that does not exist or cannot be read.

@@ -1,0 +1,245 @@
+package balancer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// belowConfig is a policy below that is not ours, and its config.
+type belowConfig struct {
+	builder balancer.Builder
+	config  grpcserviceconfig.LoadBalancingConfig
+	text    string // config as JSON
+}
+
+func parseBelow(policy serviceconfig.Policy) (*belowConfig, error) {
+	text, err := policy.ConfigJSON()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", policy.Name, err)
+	}
+	b := &belowConfig{builder: balancer.Get(policy.Name), text: string(text)}
+	if parser, ok := b.builder.(balancer.ConfigParser); ok {
+		parse := func() (err error) { b.config, err = parser.ParseConfig(text); return err }
+		if err := recovered(parse); err != nil {
+			return nil, fmt.Errorf("%s: %w", policy.Name, err)
+		}
+	}
+	return b, nil
+}
+
+// maxBad bounds how many configs are remembered as bad.
+const maxBad = 16
+
+// condemned returns why a config is not used: a policy below has panicked with it. nil: it is.
+func (p *policy) condemned(c *config) error {
+	if c.below == nil {
+		return nil
+	}
+	return p.bad[c.below.builder.Name()+c.below.text]
+}
+
+// condemn makes a new plan after a policy below has panicked.
+func (p *policy) condemn(b *below, why error) {
+	c := b.config
+	if p.bad == nil || len(p.bad) >= maxBad {
+		p.bad = make(map[string]error)
+	}
+	p.bad[c.builder.Name()+c.text] = fmt.Errorf("etcd: the policy %q is not used: %w", c.builder.Name(), why)
+	p.tell(fmt.Sprintf("the policy %q is not used: %v", c.builder.Name(), why))
+	if p.below == b {
+		p.below = nil
+	}
+	p.plan()
+}
+
+// below is a policy that is not ours, which picks among what selector, drain and subset leave. It makes connections of its
+// own. Its methods are called one after another in a goroutine, so that nothing waits for it.
+type below struct {
+	balancer.ClientConn // gRPC's, or that of a policy above
+	policy              *policy
+	config              *belowConfig // the last; guarded by policy.calls
+
+	// Used by the goroutine alone.
+	balancer balancer.Balancer
+	dead     bool // it has panicked, and may have left locks locked
+
+	mu       sync.Mutex
+	calls    []func()
+	running  bool
+	told     balancer.State
+	subConns []balancer.SubConn
+	closed   bool
+}
+
+// belowOf returns the policy below for a plan: that of the plan before if it is of the same kind. It is told of the plan.
+func (p *policy) belowOf(next *plan) *below {
+	c := next.in.config.below
+	b := p.below
+	if b == nil || b.config.builder.Name() != c.builder.Name() {
+		b = &below{ClientConn: p.cc, policy: p, told: connecting()}
+		b.put(func() { b.balancer = c.builder.Build(b, p.opts) })
+	}
+	b.config = c
+	state := p.state
+	most := 0
+	if p.budget != nil {
+		most = p.budget.Limit()
+	}
+	state.Endpoints = next.endpointsOf(next.bySubset(next.all(), bounds{next.in.subsetOf(), most}))
+	state.Addresses = attr.Addresses(state.Endpoints) // policies that are older than endpoints know no others
+	b.call(func(child balancer.Balancer) {
+		// An error would have gRPC ask the resolver again, which has nothing else to say.
+		_ = child.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c.config})
+	})
+	return b
+}
+
+// call calls the policy below.
+func (b *below) call(f func(balancer.Balancer)) { b.put(func() { f(b.balancer) }) }
+
+// put has f called after what was put before.
+func (b *below) put(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.calls = append(b.calls, f); !b.running {
+		b.running = true
+		go b.run()
+	}
+}
+
+// run calls what was put, until there is nothing.
+func (b *below) run() {
+	for {
+		b.mu.Lock()
+		calls := b.calls
+		b.calls = nil
+		b.running = len(calls) > 0
+		b.mu.Unlock()
+		if len(calls) == 0 {
+			return
+		}
+		for _, f := range calls {
+			if b.dead {
+				continue
+			}
+			if err := recovered(func() error { f(); return nil }); err != nil {
+				b.dead = true
+				b.policy.queue.put(func() { b.policy.condemn(b, err) })
+			}
+		}
+	}
+}
+
+// close ends the policy below, and what it has left open.
+func (b *below) close() {
+	b.put(func() { b.balancer.Close() })
+	b.mu.Lock()
+	b.closed = true
+	left := b.subConns
+	b.subConns = nil
+	b.mu.Unlock()
+	for _, subConn := range left {
+		subConn.Shutdown()
+	}
+}
+
+// state returns what the policy below has published last.
+func (b *below) state() balancer.State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.told
+}
+
+// UpdateState implements [balancer.ClientConn].
+func (b *below) UpdateState(s balancer.State) {
+	if s.Picker == nil {
+		s.Picker = connecting().Picker
+	}
+	b.mu.Lock()
+	b.told = s
+	b.mu.Unlock()
+	b.policy.queue.put(func() { b.policy.core.belowChanged(time.Now()) })
+}
+
+var errClosed = errors.New("etcd: the policy is closed: no new SubConns")
+
+// NewSubConn implements [balancer.ClientConn].
+func (b *below) NewSubConn(addrs []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	b.mu.Lock()
+	closed := b.closed
+	b.mu.Unlock()
+	if closed {
+		return nil, errClosed // gRPC's lazy policies may be woken after they were closed
+	}
+	var subConn balancer.SubConn
+	listener := opts.StateListener
+	opts.StateListener = func(s balancer.SubConnState) {
+		if s.ConnectivityState == connectivity.Shutdown {
+			b.forget(subConn)
+		}
+		b.call(func(child balancer.Balancer) {
+			if listener != nil {
+				listener(s)
+			} else {
+				child.UpdateSubConnState(subConn, s) //nolint:staticcheck // deprecated, but counted on by somebody
+			}
+		})
+	}
+	subConn, err := b.ClientConn.NewSubConn(addrs, opts)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		subConn.Shutdown()
+		return nil, errClosed
+	}
+	b.subConns = append(b.subConns, subConn)
+	return subConn, nil
+}
+
+func (b *below) forget(subConn balancer.SubConn) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.subConns = slices.DeleteFunc(b.subConns, func(s balancer.SubConn) bool { return s == subConn })
+}
+
+// pick picks by the policy below.
+func (b *below) pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	var result balancer.PickResult
+	err := recovered(func() (err error) {
+		result, err = b.state().Picker.Pick(info)
+		return err
+	})
+	return result, err
+}
+
+// connecting is the state of a policy below before it has said anything.
+func connecting() balancer.State {
+	return balancer.State{ConnectivityState: connectivity.Connecting, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)}
+}
+
+// recovered calls f, which runs code of others, and returns its error or, if it panics, the panic as an
+// error.
+func recovered(f func() error) (err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			err = fmt.Errorf("panic: %s", printable.Short(fmt.Sprint(value), 200))
+		}
+	}()
+	return f()
+}

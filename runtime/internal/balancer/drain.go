@@ -1,0 +1,99 @@
+package balancer
+
+import (
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// drain leaves out the endpoints that the config drains.
+func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
+	c := p.in.config
+	if len(c.Drain) == 0 {
+		return endpoints
+	}
+	names := make(map[string]bool, len(c.Drain)) // those in Drain that are an endpoint's
+	var inBase func(i int) bool
+	if p.placed != nil {
+		inBase = func(i int) bool { return p.placed.isBase(&endpoints[i]) && isSelected(&endpoints[i], p.in.client) }
+	}
+	d := serviceconfig.FollowDrain(len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, p.in.heldAt(endpoints))
+	p.reportDrain(names)
+	switch d.Ignored {
+	case serviceconfig.DrainNamesAll:
+		p.report("drain names all %d endpoints and is ignored", d.Kept)
+	case serviceconfig.DrainLeavesHeld:
+		p.report("drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile")
+	case serviceconfig.DrainNamesBase:
+		p.report("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	}
+	left := make([]resolver.Endpoint, 0, len(endpoints))
+	for i, ep := range endpoints {
+		if !d.Drained[i] {
+			left = append(left, ep)
+		}
+	}
+	return left
+}
+
+// heldAt returns a function that reports which of the endpoints etcd no longer has, nil if it has all.
+func (in *input) heldAt(endpoints []resolver.Endpoint) func(i int) bool {
+	if len(in.held) == 0 {
+		return nil
+	}
+	return func(i int) bool { return in.isHeld(&endpoints[i]) }
+}
+
+// isHeld reports whether etcd no longer has an endpoint.
+func (in *input) isHeld(ep *resolver.Endpoint) bool {
+	_, held := in.held[address(ep)]
+	return held
+}
+
+// drains reports whether an endpoint is drained, and notes by which names.
+func (c *config) drains(ep *resolver.Endpoint, named map[string]bool) bool {
+	e := attr.Endpoint(*ep)
+	if e == nil {
+		return false
+	}
+	_, byInstance := c.drained[e.Instance]
+	_, byAddr := c.drained[e.Addr]
+	if byInstance {
+		named[e.Instance] = true
+	}
+	if byAddr {
+		named[e.Addr] = true
+	}
+	return byInstance || byAddr
+}
+
+// maxReported bounds how many names one report spells out.
+const maxReported = 5
+
+// reportDrain reports the names in drain that are no endpoint's.
+func (p *plan) reportDrain(named map[string]bool) {
+	var unknown []string
+	more := 0
+	for _, name := range p.in.config.Drain {
+		switch {
+		case named[name]:
+		case len(unknown) < maxReported:
+			unknown = append(unknown, fmt.Sprintf("%.80q", name))
+		default:
+			more++
+		}
+	}
+	switch {
+	case len(unknown) == 0:
+	case more > 0:
+		p.report("drain names %s and %d more, which are no endpoints of %q", strings.Join(unknown, ", "), more, p.in.service)
+	case len(unknown) > 1:
+		p.report("drain names %s, which are no endpoints of %q", strings.Join(unknown, ", "), p.in.service)
+	default:
+		p.report("drain names %s, which is no endpoint of %q", unknown[0], p.in.service)
+	}
+}

@@ -1,0 +1,288 @@
+package balancer
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// view is where the calls of one kind go: those of a lane, or without one, of methods that the same instances serve. All
+// views of a plan are of one set of connections.
+type view struct {
+	plan   *plan
+	groups []group
+	of     call // that it was made for
+	strict bool // its lane is
+
+	settled atomic.Bool // it could serve, or nothing in it was left to be tried
+	making  sync.Mutex  // the next standing
+	now     atomic.Pointer[standing]
+}
+
+// group is the endpoints that have one share of a view's calls.
+type group struct {
+	weight uint32
+	tiers  []*tier // in order of preference
+}
+
+// tier is endpoints of a group between which nothing but the way of picking decides.
+type tier struct {
+	members  []int32 // of plan.left
+	zone     int
+	sequence sequence
+	ring     ringOf
+}
+
+// standing is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
+type standing struct {
+	epoch     uint64 // of the picker
+	groups    []share
+	otherwise error // for calls, if there are no groups
+	yields    bool  // there are none, and nothing is left to be tried: a lane that is not strict leaves its calls to the base
+}
+
+// share is a group in which some endpoints are ready, and its share of the calls.
+type share struct {
+	upTo uint64 // the sum of the weights up to and with this group's
+	stay uint64 // the sum up to which its calls stay in the client's zone
+	away int    // the set for the others, by index
+	sets []*set
+}
+
+// set is the members of a tier that are ready.
+type set struct {
+	view  *view
+	tier  *tier
+	conns []*conn
+	at    []int32 // the index in conns of each member of the tier, -1 for none; for rings alone
+
+	most    int64                    // calls under way at one of them; 0: no bound
+	slow    *serviceconfig.SlowStart // nil: all have their full share at once
+	weights []uint64                 // nil: all have the same
+
+	table    atomic.Pointer[table]
+	renewing atomic.Bool
+}
+
+// stand returns the standing of a view, for a picker. A call does not wait for another that makes one, if there is an older.
+func (v *view) stand(p *picker) *standing {
+	s := v.now.Load()
+	if s != nil && s.epoch >= p.epoch {
+		return s
+	}
+	if s != nil && !v.making.TryLock() {
+		return s
+	}
+	if s == nil {
+		v.making.Lock()
+	}
+	defer v.making.Unlock()
+	if s = v.now.Load(); s == nil || s.epoch < p.epoch {
+		s = v.survey(p.epoch, p.goneOf(v.plan))
+		v.now.Store(s)
+	}
+	return s
+}
+
+// survey looks at the connections of a view. gone, if it is not nil, says which endpoints may not be called any more.
+func (v *view) survey(epoch uint64, gone []bool) *standing {
+	s := &standing{epoch: epoch}
+	heaviest := uint32(0)
+	looks := make([]look, len(v.groups))
+	settled, tried := true, true
+	for i := range v.groups {
+		looks[i] = v.look(&v.groups[i], gone)
+		settled = settled && looks[i].settled
+		tried = tried && looks[i].tried
+		if len(looks[i].sets) > 0 {
+			heaviest = max(heaviest, v.groups[i].weight)
+		} else if s.otherwise == nil {
+			s.otherwise = looks[i].err
+		}
+	}
+	if settled {
+		v.settled.Store(true)
+	}
+	for i := range v.groups {
+		weight := v.groups[i].weight
+		switch {
+		case len(looks[i].sets) == 0:
+		case weight > 0:
+			s.add(weight, &looks[i])
+		case heaviest == 0:
+			s.add(1, &looks[i]) // only groups without a share are left
+		}
+	}
+	if s.yields = tried && len(s.groups) == 0; !tried || s.otherwise == nil {
+		s.otherwise = balancer.ErrNoSubConnAvailable
+	}
+	return s
+}
+
+// look is what is found of a group.
+type look struct {
+	sets    []*set
+	stay    fraction // of the calls of the client's zone
+	away    int
+	settled bool  // it can serve as the plan has it, or nothing is left to be tried
+	tried   bool  // nothing is left to be tried
+	err     error // of an endpoint that has failed
+}
+
+// look looks at the connections of a group.
+func (v *view) look(g *group, gone []bool) look {
+	l := look{stay: allCalls, tried: true, settled: true}
+	percent := v.plan.in.config.ZoneMinPercent
+	for _, t := range g.tiers {
+		n := v.count(t, gone)
+		if n.err != nil && l.err == nil {
+			l.err = n.err
+		}
+		// It serves as the plan has it once the best of what there is serves.
+		l.settled = l.settled && (len(l.sets) > 0 || n.ready > 0 || n.trying == 0)
+		l.tried = l.tried && n.trying == 0
+		if n.ready == 0 {
+			continue
+		}
+		l.sets = append(l.sets, v.set(t, n.ready, gone))
+		switch {
+		case percent == 0 || !v.plan.hasZones():
+		case len(l.sets) == 1 && t.zone == ownZone:
+			l.stay = staying(percent, n)
+		case l.sets[0].tier.zone == ownZone && t.zone != ownZone && l.away == 0:
+			l.away = len(l.sets) - 1
+		}
+	}
+	if l.away == 0 {
+		l.stay = allCalls
+	}
+	return l
+}
+
+// counts are what a tier's connections are.
+type counts struct {
+	members, ready, trying int
+	waiting                int // for a place to connect, and never tried, so nothing is known of them
+	err                    error
+}
+
+func (v *view) count(t *tier, gone []bool) (n counts) {
+	for _, m := range t.members {
+		if gone != nil && gone[m] {
+			continue
+		}
+		n.members++
+		s := v.plan.conns[m].now.Load()
+		switch s.kind {
+		case ready:
+			n.ready++
+		case failing:
+			if n.err == nil {
+				n.err = s.err
+			}
+		case trying:
+			n.trying++
+		}
+		if s.waits {
+			n.waiting++
+		}
+	}
+	return n
+}
+
+// set returns the n members of a tier that are ready.
+func (v *view) set(t *tier, n int, gone []bool) *set {
+	c := v.plan.in.config
+	s := &set{view: v, tier: t, conns: make([]*conn, 0, n), most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
+	weighs, _ := c.way.(ringHash)
+	if c.way.traits().weighs {
+		s.weights = make([]uint64, 0, n)
+	}
+	if weighs.header != "" {
+		s.at = make([]int32, len(t.members))
+	}
+	for i, m := range t.members {
+		conn := v.plan.conns[m]
+		is := conn.now.Load().kind == ready && (gone == nil || !gone[m])
+		if s.at != nil {
+			if s.at[i] = -1; is {
+				s.at[i] = int32(len(s.conns))
+			}
+		}
+		if !is {
+			continue
+		}
+		s.conns = append(s.conns, conn)
+		if s.weights != nil {
+			s.weights = append(s.weights, weightOf(&v.plan.left[m]))
+		}
+	}
+	return s
+}
+
+// weightBits is by how many bits weights are shifted left, for the part of a weight that stays in a zone to be exact.
+// The sum of all weights stays below 1<<60.
+const weightBits = 20
+
+// add adds a group.
+func (s *standing) add(weight uint32, l *look) {
+	begin, wide := uint64(0), uint64(weight)<<weightBits
+	if n := len(s.groups); n > 0 {
+		begin = s.groups[n-1].upTo
+	}
+	g := share{upTo: begin + wide, stay: begin + wide, sets: l.sets, away: l.away}
+	if l.stay != allCalls {
+		hi, lo := bits.Mul64(wide, l.stay.n)
+		part, _ := bits.Div64(hi, lo, l.stay.of)
+		g.stay = begin + part
+	}
+	s.groups = append(s.groups, g)
+}
+
+// choose returns the index of the group for a call, and whether the call leaves the client's zone. hash, of a call with an
+// affinity, chooses the group alone: of a key's calls as many leave the zone as of any other's.
+func (s *standing) choose(w *wishes, seq *sequence) (group int, leaves bool) {
+	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
+		return 0, false
+	}
+	total := s.groups[len(s.groups)-1].upTo
+	if w.affinity.key == "" {
+		at, _ := bits.Mul64(seq.next(), total)
+		group = s.group(at)
+		return group, at >= s.groups[group].stay
+	}
+	at, _ := bits.Mul64(w.affinity.hash, total)
+	group = s.group(at)
+	begin := uint64(0)
+	if group > 0 {
+		begin = s.groups[group-1].upTo
+	}
+	at, _ = bits.Mul64(seq.next(), s.groups[group].upTo-begin)
+	return group, begin+at >= s.groups[group].stay
+}
+
+// group returns the index of the group in whose share at lies.
+func (s *standing) group(at uint64) int {
+	for i := range s.groups {
+		if at < s.groups[i].upTo {
+			return i
+		}
+	}
+	return 0
+}
+
+// isSettled reports whether the view can serve, or nothing in it is left to be tried.
+func (v *view) isSettled() bool {
+	if !v.settled.Load() {
+		v.survey(0, nil)
+	}
+	return v.settled.Load()
+}
+
+// settleWithin is how long a new plan may take to serve.
+const settleWithin = 5 * time.Second

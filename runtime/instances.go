@@ -88,7 +88,7 @@ func (i *Instances) instances(s *discovery.State) []Instance {
 		if _, held := s.Held[e.Addr]; held {
 			continue
 		}
-		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, e.Instance, s.Sequence}})
+		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, e.Instance, e.Addr, s.Sequence}})
 	}
 	return list
 }
@@ -138,15 +138,16 @@ func (i *Instances) ended(ctx context.Context) error {
 type instanceConn struct {
 	conn     *grpc.ClientConn
 	instance string
+	addr     string // tells it from others with the same id
 	sequence uint64 // of the state that the instance is from: a policy that is behind waits for it
 }
 
 func (c instanceConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return c.conn.Invoke(balancer.WithTargetAt(ctx, c.instance, c.sequence), method, args, reply, opts...)
+	return c.conn.Invoke(balancer.WithTargetAt(ctx, c.instance, c.addr, c.sequence), method, args, reply, opts...)
 }
 
 func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return c.conn.NewStream(balancer.WithTargetAt(ctx, c.instance, c.sequence), desc, method, opts...)
+	return c.conn.NewStream(balancer.WithTargetAt(ctx, c.instance, c.addr, c.sequence), desc, method, opts...)
 }
 
 // Each calls call once for every instance that [Instances.All] returns now, all at the same time, and

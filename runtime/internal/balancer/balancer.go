@@ -66,9 +66,9 @@ func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancin
 }
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	p := &policy{cc: cc, opts: opts, core: newCore()}
+	p := &policy{cc: cc, opts: opts, core: newCore(), spawn: func(f func()) { go f() }, now: time.Now}
 	p.targets.policy = p
-	p.queue.start = func() { p.do(func() {}) }
+	p.queue.start = func() { p.spawn(func() { p.do(func() {}) }) }
 	return p
 }
 
@@ -80,6 +80,8 @@ type policy struct {
 	opts    balancer.BuildOptions
 	targets targets
 	queue   queue
+	spawn   func(func())     // runs a function in a goroutine of its own
+	now     func() time.Time // the clock
 
 	// calls guards what follows. No pick, and no callback of gRPC's, takes it.
 	calls    sync.Mutex
@@ -121,7 +123,7 @@ func (p *policy) do(f func()) {
 func (p *policy) carryOut() {
 	publish := false
 	for {
-		out := p.core.take(time.Now())
+		out := p.core.take(p.now())
 		publish = publish || out.publish
 		for _, s := range out.steps {
 			p.step(s)
@@ -173,7 +175,7 @@ func (p *policy) dial(x *conn) {
 			StateListener: func(state balancer.SubConnState) { p.heard(x, subConn, p.core.changed, state) },
 		})
 		if err != nil {
-			p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, time.Now())
+			p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, p.now())
 			return
 		}
 		x.subConn = subConn
@@ -183,10 +185,10 @@ func (p *policy) dial(x *conn) {
 		x.subConn.Connect()
 		return
 	}
-	if report := p.budget.Report(time.Now()); report != nil {
+	if report := p.budget.Report(p.now()); report != nil {
 		p.after = append(p.after, report)
 	}
-	p.core.refused(x, p.budget.Err(), time.Now())
+	p.core.refused(x, p.budget.Err(), p.now())
 }
 
 // granted is the event that a connection is given its place.
@@ -204,7 +206,7 @@ func (p *policy) granted(x *conn, subConn balancer.SubConn) {
 func (p *policy) heard(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.queue.put(func() {
 		if x.subConn == subConn {
-			event(x, s, time.Now())
+			event(x, s, p.now())
 		}
 	})
 }
@@ -228,7 +230,7 @@ func (p *policy) wake(at time.Time) {
 	p.waking = time.AfterFunc(time.Until(at), func() {
 		p.do(func() {
 			p.wakeAt = time.Time{}
-			p.core.expire(time.Now())
+			p.core.expire(p.now())
 		})
 	})
 }
@@ -318,12 +320,12 @@ func (p *policy) plan() {
 		in.config = p.good
 	}
 	next := makePlan(&in)
-	next.asked = func() { p.queue.put(func() { p.core.asked(time.Now()) }) }
-	if p.below = nil; next.instead == nil && in.config.below != nil {
-		p.below = p.belowOf(next)
-		next.below = p.below
+	next.asked = func() { p.queue.put(func() { p.core.asked(p.now()) }) }
+	if next.instead == nil && in.config.below != nil {
+		next.below = p.belowOf(next)
 	}
-	p.core.update(next, p.remembered, time.Now())
+	p.below = next.below
+	p.core.update(next, p.remembered, p.now())
 	p.report(next.reports)
 }
 

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/balancer/base"
@@ -54,15 +53,18 @@ func (p *policy) condemned(c *config) error {
 // condemn makes a new plan after a policy below has panicked.
 func (p *policy) condemn(b *below, why error) {
 	c := b.config
-	if p.bad == nil || len(p.bad) >= maxBad {
-		p.bad = make(map[string]error)
+	key := c.builder.Name() + c.text
+	if p.bad[key] == nil {
+		if p.bad == nil || len(p.bad) >= maxBad {
+			p.bad = make(map[string]error)
+		}
+		p.bad[key] = fmt.Errorf("etcd: the policy %q is not used: %w", c.builder.Name(), why)
+		p.tell(fmt.Sprintf("the policy %q is not used: %v", c.builder.Name(), why))
 	}
-	p.bad[c.builder.Name()+c.text] = fmt.Errorf("etcd: the policy %q is not used: %w", c.builder.Name(), why)
-	p.tell(fmt.Sprintf("the policy %q is not used: %v", c.builder.Name(), why))
 	if p.below == b {
 		p.below = nil
+		p.plan()
 	}
-	p.plan()
 }
 
 // below is a policy that is not ours, which picks among what selector, drain and subset leave. It makes connections of its
@@ -116,7 +118,7 @@ func (b *below) put(f func()) {
 	defer b.mu.Unlock()
 	if b.calls = append(b.calls, f); !b.running {
 		b.running = true
-		go b.run()
+		b.policy.spawn(b.run)
 	}
 }
 
@@ -171,7 +173,7 @@ func (b *below) UpdateState(s balancer.State) {
 	b.mu.Lock()
 	b.told = s
 	b.mu.Unlock()
-	b.policy.queue.put(func() { b.policy.core.belowChanged(time.Now()) })
+	b.policy.queue.put(func() { b.policy.core.belowChanged(b.policy.now()) })
 }
 
 var errClosed = errors.New("etcd: the policy is closed: no new SubConns")

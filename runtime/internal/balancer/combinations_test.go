@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"time"
 
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	"google.golang.org/grpc/connectivity"
@@ -72,8 +73,11 @@ func TestWhatLivesIsPicked(t *testing.T) {
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		p, cc := newPolicy(t)
+		now := time.Now()
+		p.now = func() time.Time { return now }
 		client := &attr.Client{Subset: r.IntN(4), Zone: []string{"", "x"}[r.IntN(2)], Seed: maphash.MakeSeed()}
 		for step := range 15 {
+			p.do(func() { now = now.Add(time.Minute); p.core.expire(now) })
 			var all []string
 			held := map[string]struct{}{}
 			drained := map[string]bool{}
@@ -153,4 +157,3 @@ func TestWhatLivesIsPicked(t *testing.T) {
 		p.Close()
 	}
 }
-

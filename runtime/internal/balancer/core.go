@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -130,10 +131,12 @@ func (p *plan) adopt(before *plan) {
 	if p.instead != nil || p.below != nil {
 		return
 	}
-	p.find(call{})
+	p.find(p.base, "")
 	if before != nil {
 		for _, v := range before.called() {
-			p.find(v.of)
+			if l := p.laneLike(v.lane); l != nil {
+				p.find(l, v.method)
+			}
 		}
 	}
 }
@@ -184,31 +187,31 @@ func (c *core) wants(x *conn) {
 	}
 }
 
-// wantFirst wants of each group the first that is ready or, if there is none, the first that is not tried in vain.
+// wantFirst wants of each group the first that is ready; if there is none, the first that is not tried yet; if there is none
+// either, all.
 func (c *core) wantFirst() {
 	for _, v := range c.plan.called() {
 		for _, g := range v.groups {
-			if x := c.first(&g); x != nil {
+			if x := cmp.Or(c.first(&g, ready), c.first(&g, trying)); x != nil {
 				c.wants(x)
+				continue
+			}
+			for _, t := range g.tiers {
+				for _, m := range t.members {
+					c.wants(c.plan.conns[m])
+				}
 			}
 		}
 	}
 }
 
-func (c *core) first(g *group) *conn {
+// first returns the first connection of a group that is of a kind, nil if there is none.
+func (c *core) first(g *group, is kind) *conn {
 	for _, t := range g.tiers {
-		var next *conn
 		for _, m := range t.members {
-			x := c.plan.conns[m]
-			if x.kind == ready {
+			if x := c.plan.conns[m]; x.kind == is {
 				return x
 			}
-			if next == nil && (x.kind == trying || x.raw == connectivity.Idle || x.raw == connectivity.Connecting) {
-				next = x
-			}
-		}
-		if next != nil {
-			return next
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ type fakeConn struct {
 	state  balancer.State
 	states int
 
-	draining atomic.Int64 // goroutines that drain the policy's queue
+	draining atomic.Int64 // goroutines of the policy
 }
 
 type fakeSubConn struct {
@@ -191,11 +191,12 @@ func newPolicy(t testing.TB) (*policy, *fakeConn) {
 	t.Helper()
 	cc := &fakeConn{down: make(map[string]error)}
 	p := builder{}.Build(cc, balancer.BuildOptions{Target: resolver.Target{}}).(*policy)
-	start := p.queue.start
-	p.queue.start = func() {
+	p.spawn = func(f func()) {
 		cc.draining.Add(1)
-		defer cc.draining.Add(-1)
-		start()
+		go func() {
+			defer cc.draining.Add(-1)
+			f()
+		}()
 	}
 	t.Cleanup(p.Close)
 	return p, cc

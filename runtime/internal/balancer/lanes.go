@@ -2,6 +2,7 @@ package balancer
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
 
@@ -17,9 +18,18 @@ type lane struct {
 	members []int32 // of plan.left
 	among   int     // how many lanes share the endpoints that they may have
 
+	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
+	routes atomic.Pointer[map[string]*route] // by method, of those that were called
+
 	// Made by the first call, guarded by plan.making.
 	classes classes
 	views   map[uint32]*view // by the classes in them, as bits
+}
+
+func newLane(name string) *lane {
+	l := &lane{name: name}
+	l.routes.Store(&map[string]*route{})
+	return l
 }
 
 // placed says which endpoints are in which lanes.
@@ -66,7 +76,8 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base.
 func (p *plan) divideByLane() {
-	p.base = &lane{among: 1}
+	p.base = newLane("")
+	p.base.among = 1
 	if p.placed == nil {
 		p.base.members = p.all()
 		return
@@ -80,7 +91,8 @@ func (p *plan) divideByLane() {
 		for _, name := range names {
 			l := p.lanes[name]
 			if l == nil {
-				l = &lane{name: name, strict: p.placed.config.Strict(name)}
+				l = newLane(name)
+				l.strict = p.placed.config.Strict(name)
 				p.lanes[name] = l
 			}
 			l.members = append(l.members, int32(i))
@@ -92,6 +104,14 @@ func (p *plan) divideByLane() {
 	if len(p.base.members) == 0 {
 		p.placed.noBase, p.base.members = true, p.all()
 	}
+}
+
+// laneLike returns the lane that a lane of another plan is in this, nil if it has no endpoints.
+func (p *plan) laneLike(l *lane) *lane {
+	if l.name == "" {
+		return p.base
+	}
+	return p.lanes[l.name]
 }
 
 // reportLanes reports what is wrong with the lanes.

@@ -13,13 +13,26 @@ const maxClasses = 8
 
 // classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
 type classes struct {
-	texts []string // nil: there are too many to keep apart
-	of    []uint8  // of each member; nil: all are of the first
+	texts []string // nil: there are too many to keep apart, or no others
+	of    []uint8  // of each member
+}
+
+// methodsDiffer reports whether some endpoints name other methods than others.
+func (p *plan) methodsDiffer() bool {
+	if s := p.in.summary; s != nil {
+		return len(s.Methods) > 1
+	}
+	for i := range p.left {
+		if attr.Methods(p.left[i]) != attr.Methods(p.left[0]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *plan) classesOf(members []int32) (c classes) {
-	if s := p.in.summary; s != nil && len(s.Methods) < 2 {
-		return classes{texts: s.Methods}
+	if !p.differ {
+		return classes{} // whatever the method, it is served by all or by none
 	}
 	c.of = make([]uint8, len(members))
 	class := 0

@@ -41,10 +41,11 @@ func (p *picker) pick(plan *plan, info balancer.PickInfo, w *wishes) (balancer.P
 	case plan.below != nil:
 		return plan.below.pick(info)
 	}
-	first, then, err := plan.route(info, w)
+	route, err := plan.route(info, w)
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
+	first, then := route.first, route.then
 	s := first.stand(p)
 	if plan == p.plan && p.old != nil && !first.settled.Load() {
 		if result, err := p.pick(p.old, info, w); err == nil {
@@ -123,8 +124,8 @@ func (v *view) explain(err error) error {
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, as many as max_concurrent_requests allows",
 			v.plan.in.service, v.plan.in.config.MaxConcurrentRequests)
-	case v.strict:
-		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.in.service, v.of.lane, err)
+	case v.lane.strict:
+		return fmt.Errorf("etcd: no endpoint of %q in the lane %q, which is strict, is ready: %w", v.plan.in.service, v.lane.name, err)
 	}
 	return err
 }

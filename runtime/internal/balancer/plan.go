@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
@@ -43,9 +42,9 @@ type plan struct {
 	sequence sequence         // of the choices among groups
 	rings    rings
 
+	differ bool // some of left serve other methods than others
 	making sync.Mutex
-	routes atomic.Pointer[map[call]route] // that are known
-	views  []*view                        // that are made, guarded by making
+	views  []*view // that calls have asked for, guarded by making
 }
 
 // instead is what there is where there is nothing to call.
@@ -59,7 +58,6 @@ type instead struct {
 // way of picking.
 func makePlan(in *input) *plan {
 	p := &plan{in: in, instead: in.nothing()}
-	p.routes.Store(&map[call]route{})
 	p.sequence.shuffle()
 	if p.instead != nil {
 		return p
@@ -72,6 +70,7 @@ func makePlan(in *input) *plan {
 	if p.instead != nil {
 		return p
 	}
+	p.differ = p.methodsDiffer()
 	p.divideByLane()
 	p.reportLanes()
 	p.reportSplit()

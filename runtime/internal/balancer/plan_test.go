@@ -38,4 +38,3 @@ func mustConfig(t *testing.T, text string) *config {
 }
 
 var seedOfTests = maphash.MakeSeed()
-

@@ -7,5 +7,5 @@ import (
 )
 
 func TestCoreIsPure(t *testing.T) {
-	coretest.Check(t, "core.go", "plan.go", "methods.go", "lanes.go", "split.go", "select.go", "zones.go", "slowstart.go")
+	coretest.Check(t, "core.go", "drain.go", "methods.go", "split.go", "zones.go", "subset.go")
 }

@@ -4,7 +4,7 @@ import "sync"
 
 // queue holds events until they are handled one after another, by whoever holds policy.calls. Many events share one picker.
 type queue struct {
-	start func() // has the queue drained, called in a goroutine of its own
+	start func() // has the queue drained; it returns at once
 
 	mu        sync.Mutex
 	events    []func()
@@ -18,7 +18,7 @@ func (q *queue) put(event func()) {
 	q.events = append(q.events, event)
 	if !q.scheduled {
 		q.scheduled = true
-		go q.start()
+		q.start()
 	}
 }
 

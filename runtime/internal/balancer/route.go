@@ -6,76 +6,83 @@ import (
 	"google.golang.org/grpc/balancer"
 )
 
-// call is what of a call decides on its view.
-type call struct{ lane, method string }
+// route is where the calls of a lane go, or those of one of its methods.
+type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
 
-// route is where calls go.
-type route struct {
-	first, then *view // then takes what first cannot; nil: nothing does
-	err         error // why there is no view
-}
-
-// maxRoutes bounds how many routes are known. A caller has few methods, save one that passes on the calls of others.
-const maxRoutes = 4096
+// maxRoutes bounds how many methods of a lane have routes that are kept. A caller has few, save one that passes on the
+// calls of others.
+const maxRoutes = 1024
 
 // route returns the views of a call: that of its lane and method and, where it may go there as well, the base's.
-func (p *plan) route(info balancer.PickInfo, w *wishes) (first, then *view, err error) {
-	var of call
+func (p *plan) route(info balancer.PickInfo, w *wishes) (*route, error) {
+	l := p.base
 	if p.placed != nil {
-		of.lane = laneOf(info.Ctx, w, p.in.config.LaneHeader)
-		if l := p.lanes[of.lane]; l == nil && of.lane != "" {
-			if p.placed.config.Strict(of.lane) {
-				return nil, nil, p.emptyLane(of.lane)
+		if name := laneOf(info.Ctx, w, p.in.config.LaneHeader); name != "" {
+			if in := p.lanes[name]; in != nil {
+				l = in
+			} else if p.placed.config.Strict(name) {
+				return nil, p.emptyLane(name)
 			}
-			of.lane = ""
 		}
 	}
-	if s := p.in.summary; s == nil || len(s.Methods) > 1 {
-		of.method = info.FullMethodName
-	}
-	r, ok := (*p.routes.Load())[of]
-	if !ok {
-		r = p.find(of)
-		if p.traits.single || p.chooses() {
-			p.asked()
+	if !p.differ {
+		if r := l.route.Load(); r != nil {
+			return r, nil
 		}
+		return p.find(l, ""), nil
 	}
-	return r.first, r.then, r.err
+	if r := (*l.routes.Load())[info.FullMethodName]; r != nil {
+		return r, nil
+	}
+	return p.find(l, info.FullMethodName), nil
 }
 
-// find makes a route, and the views that it needs.
-func (p *plan) find(of call) route {
+// find makes a route, and the views that it needs. method is "" where all endpoints serve the same.
+func (p *plan) find(l *lane, method string) *route {
 	p.making.Lock()
 	defer p.making.Unlock()
-	known := *p.routes.Load()
-	if r, ok := known[of]; ok {
+	known := *l.routes.Load()
+	if r := known[method]; r != nil {
 		return r
 	}
-	r := route{first: p.viewIn(p.base, nil, of)}
-	if l := p.lanes[of.lane]; l != nil {
-		own := p.viewIn(l, p.base, of)
-		switch {
-		case own == nil && l.strict: // only the base serves the method: the lane's own answer says so
-			r = route{first: p.viewIn(l, nil, of)}
-		case own == nil:
-		case l.strict:
-			r = route{first: own}
-		default:
-			r = route{first: own, then: r.first}
-		}
-	}
-	next := make(map[call]route, len(known)+1)
+	made := len(p.views)
+	r := p.makeRoute(l, method)
+	next := make(map[string]*route, len(known)+1)
 	if len(known) < maxRoutes {
 		maps.Copy(next, known)
 	}
-	next[of] = r
-	p.routes.Store(&next)
+	next[method] = r
+	l.routes.Store(&next)
+	if !p.differ {
+		l.route.Store(r)
+	}
+	if len(p.views) > made && (p.traits.single || p.chooses()) && p.asked != nil {
+		p.asked()
+	}
 	return r
+}
+
+// makeRoute must be called with making held.
+func (p *plan) makeRoute(l *lane, method string) *route {
+	base := p.viewIn(p.base, nil, method)
+	if l == p.base {
+		return &route{first: base}
+	}
+	own := p.viewIn(l, p.base, method)
+	switch {
+	case own == nil && l.strict: // only the base serves the method: the lane's own answer says so
+		return &route{first: p.viewIn(l, nil, method)}
+	case own == nil:
+		return &route{first: base}
+	case l.strict:
+		return &route{first: own}
+	}
+	return &route{first: own, then: base}
 }
 
 // viewIn returns the view of a lane's endpoints that serve a call, nil if only other ones are known to. It must be called
 // with making held.
-func (p *plan) viewIn(l, other *lane, of call) *view {
+func (p *plan) viewIn(l, other *lane, method string) *view {
 	if l.views == nil {
 		l.classes, l.views = p.classesOf(l.members), make(map[uint32]*view)
 	}
@@ -83,7 +90,7 @@ func (p *plan) viewIn(l, other *lane, of call) *view {
 	if other != nil {
 		others = other.classes.texts
 	}
-	in, elsewhere := serving(of.method, l.classes.texts, others)
+	in, elsewhere := serving(method, l.classes.texts, others)
 	switch {
 	case elsewhere:
 		return nil
@@ -92,7 +99,7 @@ func (p *plan) viewIn(l, other *lane, of call) *view {
 	}
 	v := l.views[in]
 	if v == nil {
-		v = p.makeView(l, in, of)
+		v = p.makeView(l, in, method)
 		l.views[in] = v
 		p.views = append(p.views, v)
 	}
@@ -100,7 +107,7 @@ func (p *plan) viewIn(l, other *lane, of call) *view {
 }
 
 // makeView divides the endpoints of a lane that are in some classes.
-func (p *plan) makeView(l *lane, in uint32, of call) *view {
+func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	members := l.members
 	if in != everyClass {
 		members = nil
@@ -110,7 +117,7 @@ func (p *plan) makeView(l *lane, in uint32, of call) *view {
 			}
 		}
 	}
-	v := &view{plan: p, of: of, strict: l.strict}
+	v := &view{plan: p, lane: l, method: method}
 	groups := p.bySplit(members)
 	most := bounds{p.in.subsetOf(), mostOf(p.in.client.Most, l.among*len(groups))}
 	for g, share := range groups {

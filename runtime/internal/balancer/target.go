@@ -6,7 +6,6 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -124,7 +123,7 @@ func (t *targets) connect(ref targetRef) {
 		t.policy.core.out.publish = true // it left just now
 		return
 	}
-	t.conns.Store(key, &target{ref.instance, t.policy.core.name(ep, t.policy.remembered, time.Now())})
+	t.conns.Store(key, &target{ref.instance, t.policy.core.name(ep, t.policy.remembered, t.policy.now())})
 	t.policy.core.out.publish = true
 }
 
@@ -157,7 +156,7 @@ func (k *known) find(ref targetRef) (*resolver.Endpoint, error) {
 // update takes a new state of the key, and ends the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(k *known) {
 	t.known.Store(k)
-	now := time.Now()
+	now := t.policy.now()
 	var stay []*conn // a connection may have two names
 	t.conns.Range(func(key, x any) bool {
 		of := key.(targetKey)

@@ -16,8 +16,8 @@ import (
 type view struct {
 	plan   *plan
 	groups []group
-	of     call // that it was made for
-	strict bool // its lane is
+	lane   *lane
+	method string // of a call that it was made for
 
 	settled atomic.Bool // it could serve, or nothing in it was left to be tried
 	making  sync.Mutex  // the next standing

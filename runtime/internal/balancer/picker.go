@@ -1,6 +1,7 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -28,38 +29,69 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	if p.leader.has(info.FullMethodName) {
 		return p.leader.pick(&p.policy.targets)
 	}
-	return p.pick(p.plan, info, w)
-}
-
-// pick picks by a plan or, where it cannot serve a call yet, by the old one.
-func (p *picker) pick(plan *plan, info balancer.PickInfo, w *wishes) (balancer.PickResult, error) {
+	plan, of := p.plan, p.plan.instead
 	switch {
-	case plan.instead != nil:
-		return balancer.PickResult{}, plan.instead.err
-	case plan.below != nil && plan == p.plan && p.old != nil: // until it has published something
-		return p.pick(p.old, info, w)
-	case plan.below != nil:
+	case of != nil:
+		return balancer.PickResult{}, of.err
+	case plan.below != nil && p.old == nil:
 		return plan.below.pick(info)
+	case p.old != nil && !p.serves(&info, w):
+		if plan = p.old; plan.below != nil {
+			return plan.below.pick(info)
+		}
 	}
-	route, err := plan.route(info, w)
+	c, err := p.pick(plan, &info, w)
+	if err != nil && plan == p.old && p.plan.below == nil {
+		plan = p.plan
+		c, err = p.pick(plan, &info, w)
+	}
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	first, then := route.first, route.then
-	s := first.stand(p)
-	if plan == p.plan && p.old != nil && !first.settled.Load() {
-		if result, err := p.pick(p.old, info, w); err == nil {
-			return result, nil
+	result := balancer.PickResult{SubConn: c.now.Load().subConn}
+	if plan.counts {
+		result.Done = recorded(c.station, plan.traits.times)
+	}
+	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
+		if result.Done != nil {
+			result.Done(balancer.DoneInfo{})
+		}
+		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
+	}
+	return result, nil
+}
+
+// serves reports whether the plan serves a call, rather than the old one.
+func (p *picker) serves(info *balancer.PickInfo, w *wishes) bool {
+	if p.plan.below != nil {
+		return false
+	}
+	r, err := p.plan.route(info, w)
+	if err != nil {
+		return true
+	}
+	r.first.stand(p)
+	return r.first.settled.Load()
+}
+
+// pick picks by a plan.
+func (p *picker) pick(plan *plan, info *balancer.PickInfo, w *wishes) (*conn, error) {
+	r, err := plan.route(info, w)
+	if err != nil {
+		return nil, err
+	}
+	s := r.first.stand(p)
+	if len(s.groups) > 0 || r.then == nil || !s.yields {
+		c, err := plan.take(info.Ctx, w, s)
+		if err == nil {
+			return c, nil
+		}
+		if err != errFull || r.then == nil {
+			return nil, r.first.explain(err)
 		}
 	}
-	if len(s.groups) > 0 || then == nil || !s.yields {
-		result, err := plan.take(info, w, s)
-		if err != errFull || then == nil {
-			return result, first.explain(err)
-		}
-	}
-	result, err := plan.take(info, w, then.stand(p))
-	return result, then.explain(err)
+	c, err := plan.take(info.Ctx, w, r.then.stand(p))
+	return c, r.then.explain(err)
 }
 
 // goneOf returns which endpoints of a plan may not be called any more, nil if all may.
@@ -73,44 +105,37 @@ func (p *picker) goneOf(plan *plan) []bool {
 // errFull says that all that a call may go to have as many calls under way as may be.
 var errFull = errors.New("full")
 
-// take returns where a call goes by a standing.
-func (p *plan) take(info balancer.PickInfo, w *wishes, s *standing) (balancer.PickResult, error) {
+// take returns where a call goes by a standing. Where calls are counted, it is.
+func (p *plan) take(ctx context.Context, w *wishes, s *standing) (*conn, error) {
 	if len(s.groups) == 0 {
-		return balancer.PickResult{}, s.otherwise
+		return nil, s.otherwise
 	}
 	chosen, leaves := s.choose(w, &p.sequence)
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if result, err := p.takeFrom(info, w, g.sets[g.away]); err != errFull {
-				return result, err
+			if c := p.takeFrom(ctx, w, g.sets[g.away]); c != nil {
+				return c, nil
 			}
 		}
 		for _, set := range g.sets {
-			if result, err := p.takeFrom(info, w, set); err != errFull {
-				return result, err
+			if c := p.takeFrom(ctx, w, set); c != nil {
+				return c, nil
 			}
 		}
 	}
-	return balancer.PickResult{}, errFull
+	return nil, errFull
 }
 
-// takeFrom returns the instance of a set that a call goes to.
-func (p *plan) takeFrom(info balancer.PickInfo, w *wishes, s *set) (balancer.PickResult, error) {
+// takeFrom returns the instance of a set that a call goes to, nil if all are full.
+func (p *plan) takeFrom(ctx context.Context, w *wishes, s *set) *conn {
 	for {
-		i := p.in.config.way.pick(info.Ctx, w, s)
+		i := p.in.config.way.pick(ctx, w, s)
 		if i < 0 {
-			return balancer.PickResult{}, errFull
+			return nil
 		}
-		c := s.conns[i]
-		subConn := c.now.Load().subConn
-		switch {
-		case subConn == nil: // it was lost just now, and another picker is about to follow
-			return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
-		case !p.traits.counts && s.most == 0:
-			return balancer.PickResult{SubConn: subConn}, nil
-		case c.enter(s.most):
-			return balancer.PickResult{SubConn: subConn, Done: recorded(c.station, p.traits.times)}, nil
+		if c := s.conns[i]; !p.counts || c.enter(s.most) {
+			return c
 		}
 	}
 }

@@ -30,6 +30,7 @@ type input struct {
 type plan struct {
 	in       *input
 	traits   traits              // of the way of picking
+	counts   bool                // calls under way are counted
 	left     []resolver.Endpoint // that may be called at all
 	conns    []*conn             // of left; set by the core
 	placed   *placed             // nil: there are no lanes
@@ -64,6 +65,7 @@ func makePlan(in *input) *plan {
 	}
 	if in.config.way != nil {
 		p.traits = in.config.way.traits()
+		p.counts = p.traits.counts || in.config.MaxConcurrentRequests > 0
 	}
 	p.placed = in.placeInLanes()
 	p.left = p.selectFrom(p.drain(in.endpoints))

@@ -14,7 +14,7 @@ type route struct{ first, then *view } // then takes what first cannot; nil: not
 const maxRoutes = 1024
 
 // route returns the views of a call: that of its lane and method and, where it may go there as well, the base's.
-func (p *plan) route(info balancer.PickInfo, w *wishes) (*route, error) {
+func (p *plan) route(info *balancer.PickInfo, w *wishes) (*route, error) {
 	l := p.base
 	if p.placed != nil {
 		if name := laneOf(info.Ctx, w, p.in.config.LaneHeader); name != "" {

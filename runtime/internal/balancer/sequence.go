@@ -16,4 +16,4 @@ func (s *sequence) shuffle() { s.i.Store(rand.Uint64()) }
 func (s *sequence) next() uint64 { return s.i.Add(1) * 0x9e3779b97f4a7c15 }
 
 // turn returns whose turn of n it is.
-func (s *sequence) turn(n int) int { return int(s.i.Add(1) % uint64(n)) }
+func (s *sequence) turn(n int) int { return int(uint32(s.i.Add(1)) % uint32(n)) }

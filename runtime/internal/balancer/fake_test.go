@@ -190,6 +190,10 @@ func (s *fakeSubConn) UpdateAddresses(addrs []resolver.Address) {
 func newPolicy(t testing.TB) (*policy, *fakeConn) {
 	t.Helper()
 	cc := &fakeConn{down: make(map[string]error)}
+	return newPolicyOver(t, cc), cc
+}
+
+func newPolicyOver(t testing.TB, cc *fakeConn) *policy {
 	p := builder{}.Build(cc, balancer.BuildOptions{Target: resolver.Target{}}).(*policy)
 	p.spawn = func(f func()) {
 		cc.draining.Add(1)
@@ -199,7 +203,7 @@ func newPolicy(t testing.TB) (*policy, *fakeConn) {
 		}()
 	}
 	t.Cleanup(p.Close)
-	return p, cc
+	return p
 }
 
 // settle has all be told that there is to tell.

@@ -3,18 +3,15 @@ package balancer
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 	"testing"
 
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// bigFleet returns n endpoints of three versions, three zones and two sets of methods.
+// bigFleet returns n endpoints of three versions, four zones and two sets of methods.
 func bigFleet(n int) []resolver.Endpoint {
 	fleet := make([]resolver.Endpoint, n)
 	for i := range fleet {
@@ -35,75 +32,69 @@ func bigEndpoint(i int, build string) resolver.Endpoint {
 	}, new(attr.Storage))
 }
 
-// bigConfig splits in three, prefers zones, and drains 1,000 names.
-func bigConfig(tb testing.TB) *config {
-	var drain []string
-	for i := range 1000 {
-		drain = append(drain, fmt.Sprintf("%q", fmt.Sprintf("i%05d", i*7)))
-	}
-	c, err := parseConfig(json.RawMessage(`{"preferZone":true,"drain":[` + strings.Join(drain, ",") + `],"split":[
-		{"match":{"version":"v0"},"weight":90},{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]}`))
+// summaryOfBig is what discovery knows of a bigFleet.
+var summaryOfBig = &attr.Summary{Methods: []string{"helloworld.Greeter/SayHello,SayBye", "helloworld.Greeter/SayHello,SayBye,SayNew"}}
+
+// configsOfBig are nothing, and all that divides.
+var configsOfBig = map[string]string{
+	"plain": `{}`,
+	"all": `{"preferZone":true,"zoneMinPercent":50,"drain":["i00007"],"route":[{"label":"build"},{"lane":"red","match":{"version":"v1"}}],
+		"split":[{"match":{"version":"v0"},"weight":90},{"match":{"zone":"z1"},"weight":9},{"match":{"version":"v2"},"weight":1}]}`,
+}
+
+func (c *fakeConn) connected(tb testing.TB, config string, fleet []resolver.Endpoint) (update func([]resolver.Endpoint)) {
+	parsed, err := parseConfig(json.RawMessage(config))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return c
+	p := newPolicyOver(tb, c)
+	client := &attr.Client{Zone: "z1", Seed: seedOfTests}
+	update = func(fleet []resolver.Endpoint) {
+		_ = hand(p, parsed, &attr.State{Client: client, Endpoints: fleet, Summary: summaryOfBig})
+		settle(p, c)
+		for _, method := range []string{"SayHello", "SayNew"} {
+			if _, err := c.pick(tb.Context(), "/helloworld.Greeter/"+method); err != nil {
+				tb.Fatal(err)
+			}
+			if _, err := c.pick(WithLane(tb.Context(), "red"), "/helloworld.Greeter/"+method); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	update(fleet)
+	return update
 }
 
-// BenchmarkUpdate compares an update of 10,000 endpoints through the policy with what gRPC's
-// round_robin takes for the same.
-func BenchmarkUpdate(b *testing.B) {
-	const n = 10_000
-	fleet := bigFleet(n)
-	c := bigConfig(b)
-	client := &attr.Client{Zone: "z1"}
-	hand := func(lb balancer.Balancer, endpoints []resolver.Endpoint) {
-		state := attr.SetState(resolver.State{Endpoints: endpoints}, &attr.State{Client: client, Endpoints: endpoints})
-		if err := lb.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c}); err != nil {
-			b.Fatal(err)
-		}
+// BenchmarkConnect makes a connection to a service, until calls go to all of its endpoints.
+func BenchmarkConnect(b *testing.B) {
+	for name, config := range configsOfBig {
+		b.Run(name, func(b *testing.B) {
+			fleet := bigFleet(1000)
+			b.ReportAllocs()
+			for b.Loop() {
+				(&fakeConn{}).connected(b, config, fleet)
+			}
+		})
 	}
-	p, cc := newPolicy(b)
-	hand(p, fleet)
-	settle(p, cc)
-	rrConn := &fakeConn{}
-	rr := balancer.Get(roundrobin.Name).Build(rrConn, balancer.BuildOptions{})
-	hand(rr, fleet)
-	rrConn.pump(nil)
+}
 
-	one := func(i int) []resolver.Endpoint {
-		next := append([]resolver.Endpoint{}, fleet...)
-		next[n/2+1] = bigEndpoint(n/2+1, fmt.Sprint(i))
-		return next
-	}
-	all := func(i int) []resolver.Endpoint {
-		next := make([]resolver.Endpoint, n)
-		for j := range next {
-			next[j] = bigEndpoint(j, fmt.Sprint(i))
-		}
-		return next
-	}
-	less := func(i int) []resolver.Endpoint { return fleet[:n-i%2] }
-	for _, change := range []struct {
-		name string
-		next func(i int) []resolver.Endpoint
-	}{{"one endpoint's attributes", one}, {"all attributes", all}, {"one endpoint comes or goes", less}} {
-		states := [][]resolver.Endpoint{change.next(1), change.next(2)}
-		for _, of := range []struct {
-			name string
-			lb   balancer.Balancer
-			cc   *fakeConn
-		}{{"round_robin", rr, rrConn}, {"etcd", p, cc}} {
-			b.Run(change.name+"/"+of.name, func(b *testing.B) {
+// BenchmarkUpdate changes an endpoint of many, and calls it.
+func BenchmarkUpdate(b *testing.B) {
+	for _, n := range []int{1000, 10_000} {
+		for name, config := range configsOfBig {
+			b.Run(fmt.Sprintf("one of %d, %s", n, name), func(b *testing.B) {
+				fleet := bigFleet(n)
+				update := (&fakeConn{}).connected(b, config, fleet)
+				next := append([]resolver.Endpoint{}, fleet...)
+				next[n/2+1] = bigEndpoint(n/2+1, "2")
+				states := [][]resolver.Endpoint{next, fleet}
 				b.ReportAllocs()
 				i := 0
 				for b.Loop() {
-					hand(of.lb, states[i%2])
+					update(states[i%2])
 					i++
 				}
-				b.StopTimer()
-				of.cc.pump(func() { p.do(func() {}) })
 			})
 		}
 	}
-	rr.Close()
 }

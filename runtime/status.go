@@ -97,6 +97,5 @@ func etcdOf(live string) *serviceconfig.Etcd {
 	if err != nil {
 		return nil // it is about other things than load balancing
 	}
-	etcd, _ := policy.Config.(*serviceconfig.Etcd)
-	return etcd
+	return policy.Etcd()
 }

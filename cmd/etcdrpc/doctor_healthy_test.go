@@ -52,7 +52,7 @@ var healthy = []struct {
 		f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1},{"match":{"version":"v3"},"weight":0}],`+
 			`"drain":["10.2.3.2:9000"],"preferZone":true,"route":[{"label":"lane"}],"childPolicy":[{"etcd_weighted":{}}]`)
 		f.instance("acme/order", "10.2.3.5:9000")
-		f.etcdPolicy("acme/order", `"drain":[],"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}},{"least_request_experimental":{}}]`)
+		f.policy("acme/order", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":[]}}]}},{"least_request_experimental":{}}]}`)
 	}},
 	{"an etcd that is shared with others", 1, plantShared},
 	{"sessions in JSON beside the counter that numbers them", 1, func(f *planted) {

@@ -50,7 +50,13 @@ func FuzzLiveConfig(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		policy := c.Begin(child)
+		policy, err := c.Begin(child)
+		if err != nil {
+			if len(c.LoadBalancing) == 1 {
+				t.Fatalf("%s: %v", text, err)
+			}
+			return
+		}
 		if name == "" || !utf8.ValidString(name) || slices.Contains(policy.Drain, name) {
 			return
 		}

@@ -126,8 +126,8 @@ func TestP7_ChangesConnectToNothingAnew(t *testing.T) {
 	for _, change := range []struct{ name, config string }{
 		{"another policy", `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`},
 		{"a lazy policy", ring},
-		{"weights and outlier detection", `{"loadBalancingConfig":[{"etcd":{"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[` +
-			`{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`},
+		{"weights and outlier detection", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{},"childPolicy":[` +
+			`{"etcd":{"slowStart":{"window":"10s"},"maxConcurrentRequests":64,"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`},
 		{"a split and zones", `{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}],"preferZone":true}}]}`},
 		{"none of it", ""},
 	} {

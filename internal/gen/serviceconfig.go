@@ -58,17 +58,17 @@ func says(options *discoveryv1.MethodOptions) bool {
 	return options.GetTimeout() != nil || options.GetWaitForReady() || options.GetRetry() != nil
 }
 
-// loadBalancing returns the policy of a service, below the policies that leave endpoints
-// out before it picks.
+// loadBalancing returns the policy of a service, below the one that decides where it picks, below the one that leaves
+// failing endpoints out of that.
 func loadBalancing(s *service) serviceconfig.Policy {
 	lb := s.options.GetLoadBalancing()
 	policy := picking(s)
-	if detection := lb.GetOutlierDetection(); detection != nil {
-		policy = serviceconfig.Policy{Name: serviceconfig.OutlierDetectionName, Config: outlierDetection(detection, policy)}
-	}
 	if etcd := etcdConfig(lb); etcd != nil {
 		etcd.ChildPolicy = []serviceconfig.Policy{policy}
 		policy = serviceconfig.Policy{Name: serviceconfig.EtcdName, Config: etcd}
+	}
+	if detection := lb.GetOutlierDetection(); detection != nil {
+		policy = serviceconfig.Policy{Name: serviceconfig.OutlierDetectionName, Config: outlierDetection(detection, policy)}
 	}
 	return policy
 }

@@ -112,25 +112,56 @@ func (e *Etcd) check() error {
 	case e.LaneHeader != "" && e.Route == nil:
 		return in(laneHeaderField, errors.New("has no effect without route: set that too"))
 	}
-	return e.checkPolicies(e.ChildPolicy)
-}
-
-// checkPolicies refuses options that have no effect with one of policies, or of those below them.
-func (e *Etcd) checkPolicies(policies []Policy) error {
-	for _, p := range policies {
-		switch {
-		case e.ZoneMinPercent > 0 && !Spills(p.Name):
-			return in(zoneMinPercentField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
-		case e.SlowStart != nil && !StartsSlowly(p.Name):
-			return in(slowStartField, fmt.Errorf("has no effect beside %q: want round_robin, %s or %s", p.Name, WeightedName, PeakEwmaName))
-		case e.MaxConcurrentRequests > 0 && !Bounds(p.Name):
-			return in(maxRequestsField, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name))
-		}
-		if err := e.checkPolicies(p.children()); err != nil {
+	for _, p := range e.ChildPolicy {
+		if err := e.checkBeside(p.Name); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkBeside refuses an option that has no effect where a policy picks.
+func (e *Etcd) checkBeside(policy string) error {
+	asks := e.asks()
+	switch {
+	case asks != "" && !Ours(policy):
+		return in(asks, fmt.Errorf("has no effect beside %.80q, which picks by itself: leave one of them out", policy))
+	case e.ZoneMinPercent > 0 && !Spills(policy):
+		return in(zoneMinPercentField, fmt.Errorf("has no effect beside %q: leave one of them out", policy))
+	case e.SlowStart != nil && !StartsSlowly(policy):
+		return in(slowStartField, fmt.Errorf("has no effect beside %q: want round_robin, %s or %s", policy, WeightedName, PeakEwmaName))
+	case e.MaxConcurrentRequests > 0 && !Bounds(policy):
+		return in(maxRequestsField, fmt.Errorf("has no effect beside %q: leave one of them out", policy))
+	}
+	return nil
+}
+
+// asks returns the first option that asks something of each pick, "" if none does. zoneMinPercent and laneHeader never
+// stand alone. drain and subset only choose endpoints, so they go with any policy.
+func (e *Etcd) asks() (field string) {
+	switch {
+	case e.Split != nil:
+		return splitField
+	case e.PreferZone:
+		return preferZoneField
+	case e.Route != nil:
+		return routeField
+	case e.SlowStart != nil:
+		return slowStartField
+	case e.MaxConcurrentRequests > 0:
+		return maxRequestsField
+	}
+	return ""
+}
+
+// Ours reports whether a policy picks among the connections of the policy "etcd". Any other has connections of its own, and
+// stands below it as one child.
+func Ours(policy string) bool {
+	switch policy {
+	case RoundRobinName, PickFirstName, LeastRequestName, RingHashName, WeightedName, PeakEwmaName:
+		return true
+	}
+	return false
 }
 
 // Spills reports whether calls can leave a zone in proportion where a policy picks, which they cannot if it keeps
@@ -140,14 +171,9 @@ func Spills(policy string) bool { return policy != PickFirstName && policy != Ri
 // Bounds reports whether calls under way can be bounded where a policy picks. pick_first has nowhere else to go.
 func Bounds(policy string) bool { return policy != PickFirstName }
 
-// StartsSlowly reports whether a policy, or the policies below it, can let a share grow. No policy that is not
-// described in this package is known to.
+// StartsSlowly reports whether a share can grow where a policy picks.
 func StartsSlowly(policy string) bool {
-	switch policy {
-	case RoundRobinName, WeightedName, PeakEwmaName, OutlierDetectionName:
-		return true
-	}
-	return false
+	return policy == RoundRobinName || policy == WeightedName || policy == PeakEwmaName
 }
 
 func readDrain(v value) ([]string, error) {

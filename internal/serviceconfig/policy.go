@@ -68,6 +68,15 @@ func (p Policy) children() []Policy {
 	return nil
 }
 
+// Etcd returns the config of the policy "etcd", at which p may be or which may stand below it, nil if there is none.
+func (p Policy) Etcd() *Etcd {
+	if detection, ok := p.Config.(*OutlierDetection); ok {
+		p = detection.ChildPolicy[0]
+	}
+	etcd, _ := p.Config.(*Etcd)
+	return etcd
+}
+
 // Bare is the config of policies that have no fields: round_robin, etcd_weighted and etcd_peak_ewma.
 type Bare struct{}
 
@@ -143,7 +152,7 @@ const top = ""
 var policyRules map[string]policyRule
 
 func init() {
-	leaf := []string{top, EtcdName, OutlierDetectionName}
+	leaf := []string{top, OutlierDetectionName, EtcdName}
 	bare := fields[Bare]{}
 	policyRules = map[string]policyRule{
 		RoundRobinName: {read: configReader(bare, nil), below: leaf},
@@ -154,9 +163,9 @@ func init() {
 		WeightedRoundRobinName: {read: configReader(weightedRoundRobinFields, nil), below: leaf, from: "google.golang.org/grpc/balancer/weightedroundrobin"},
 		WeightedName:           {read: configReader(bare, nil), below: leaf},
 		PeakEwmaName:           {read: configReader(bare, nil), below: leaf},
-		OutlierDetectionName: {read: configReader(outlierFields, (*OutlierDetection).check, childField), below: []string{top, EtcdName},
+		OutlierDetectionName: {read: configReader(outlierFields, (*OutlierDetection).check, childField), below: []string{top},
 			from: "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection"},
-		EtcdName: {read: configReader(etcdFields, (*Etcd).check), below: []string{top}},
+		EtcdName: {read: configReader(etcdFields, (*Etcd).check), below: []string{top, OutlierDetectionName}},
 	}
 }
 
@@ -285,6 +294,16 @@ func (c *OutlierDetection) check() error {
 		return in("maxEjectionTime", fmt.Errorf("%v is below baseEjectionTime, which is %v; left out, that is %v",
 			*c.MaxEjectionTime, base, DefaultBaseEjection))
 	}
+	etcd, ok := c.ChildPolicy[0].Config.(*Etcd)
+	if !ok {
+		return nil
+	}
+	for i, p := range etcd.ChildPolicy {
+		if !slices.Contains(policyRules[p.Name].below, OutlierDetectionName) {
+			at := fmt.Sprintf("%s[0].%s.%s[%d]", childField, EtcdName, childField, i)
+			return in(at, misplaced(p.Name, OutlierDetectionName))
+		}
+	}
 	return nil
 }
 
@@ -328,10 +347,18 @@ func readPolicy(name string, v value, parent string) (Policy, error) {
 	case !ok:
 		return Policy{}, fmt.Errorf("no policy is named %.80q: want %s", name, strings.Join(slices.Sorted(maps.Keys(policyRules)), ", "))
 	case !slices.Contains(rule.below, parent):
-		return Policy{}, fmt.Errorf("the policy %q must not stand below %q", name, parent)
+		return Policy{}, misplaced(name, parent)
 	}
 	config, err := rule.read(v)
 	return Policy{name, config}, in(name, err)
+}
+
+// misplaced says that a policy must not stand below another and, if it may stand above it, how to write that.
+func misplaced(name, parent string) error {
+	if slices.Contains(policyRules[parent].below, name) {
+		return fmt.Errorf(`the policy %q must not stand below %q but above it: {%[1]q: {..., %[3]q: [{%[2]q: {...}}]}}`, name, parent, childField)
+	}
+	return fmt.Errorf("the policy %q must not stand below %q", name, parent)
 }
 
 // isDescribed reports whether name is a described policy's, whatever its case: gRPC can be told to ignore

@@ -107,7 +107,7 @@ var accepted = []struct{ text, json string }{
 		`"failurePercentageEjection":{"threshold":100,"enforcementPercentage":0,"minimumHosts":0,"requestVolume":0},` + outlierChild), ``},
 	{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{etcdOf(``), etcdOf(outlierChild)},
-	{etcdOf(`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}},{"pick_first":{}}]`), ``},
+	{outlierOf(`"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}},{"weighted_round_robin":{}}]`), ``},
 	{policyOf(`{"etcd":{` + outlierChild + `}},{"round_robin":{}}`), ``},
 	{etcdOf(`"drain":["a","10.0.0.1:80"],"preferZone":true`), etcdOf(`"preferZone":true,"drain":["a","10.0.0.1:80"],` + outlierChild)},
 	{etcdOf(`"drain":[ ]`), etcdOf(outlierChild)},
@@ -115,7 +115,9 @@ var accepted = []struct{ text, json string }{
 		etcdOf(`"split":[{"match":{"version":"v2","zone":""},"weight":1},{"match":{"version":"v1"},"weight":0}],` + outlierChild)},
 	{etcdOf(`"preferZone":true,"zoneMinPercent":70,"subset":20,"maxConcurrentRequests":100,` + outlierChild), ``},
 	{etcdOf(`"slowStart":{"window":"30s"},"childPolicy":[{"etcd_peak_ewma":{}}]`), ``},
-	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}]`), ``},
+	{etcdOf(`"slowStart":{"window":"3600s","minPercent":100},"childPolicy":[{"etcd_weighted":{}}]`), ``},
+	{etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), ``},
+	{etcdOf(`"subset":2,"drain":["a"],"childPolicy":[{"weighted_round_robin":{}}]`), ``},
 	{etcdOf(`"route":[{"lane":"a/b","match":{"version":"v2"}},{"label":"lane","strict":true}],"laneHeader":"x-lane",` + outlierChild), ``},
 }
 
@@ -233,8 +235,11 @@ var refused = []struct{ row, text, want string }{
 	{"S1", outlierOf(``), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: is missing`},
 	{"S1", policyOf(`{"outlier_detection_experimental":null}`), `loadBalancingConfig[0].outlier_detection_experimental: want an object, not null`},
 	{"S1", outlierOf(`"childPolicy":null`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: want a list of policies, not null`},
-	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0].outlier_detection_experimental.childPolicy: is missing`},
-	{"", outlierOf(`"childPolicy":[{"etcd":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0]: the policy "etcd" must not stand below "outlier_detection_experimental"`},
+	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: ` + above},
+	{"", etcdOf(`"childPolicy":[{"round_robin":{}},{"outlier_detection_experimental":{` + outlierChild + `}}]`), `loadBalancingConfig[0].etcd.childPolicy[1]: ` + above},
+	{"P4", outlierOf(`"childPolicy":[{"round_robin":{}},{"etcd":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[1]: the policy "etcd" must be the first of the list`},
+	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
+	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}},{"pick_first":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[1]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
 	{"", outlierOf(`"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
 	{"S5", outlierOf(`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"round_robin":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0]: the policy "outlier_detection_experimental" must not stand below "outlier_detection_experimental"`},
 	// Policies, by field.
@@ -285,7 +290,14 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: is 172800s: want at most 3600s`},
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
 	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": want round_robin, etcd_weighted or etcd_peak_ewma`},
-	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"weighted_round_robin":{}}]}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "weighted_round_robin": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", outlierOf(`"childPolicy":[{"etcd":{"slowStart":{"window":"1s"},"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.slowStart: has no effect beside "ring_hash_experimental": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "pick_first": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "ring_hash_experimental": leave one of them out`},
+	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
+	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,` + others), `loadBalancingConfig[0].etcd.preferZone: ` + byItself},
+	{"", etcdOf(`"route":[{"label":"lane"}],"laneHeader":"x-lane",` + others), `loadBalancingConfig[0].etcd.route: ` + byItself},
+	{"", etcdOf(`"slowStart":{"window":"1s"},` + others), `loadBalancingConfig[0].etcd.slowStart: ` + byItself},
+	{"", etcdOf(`"maxConcurrentRequests":1,` + others), `loadBalancingConfig[0].etcd.maxConcurrentRequests: ` + byItself},
 	{"", etcdOf(`"laneHeader":"x-lane"`), `loadBalancingConfig[0].etcd.laneHeader: has no effect without route: set that too`},
 	{"", etcdOf(`"laneHeader":"x lane","route":[{"label":"lane"}]`), `loadBalancingConfig[0].etcd.laneHeader: ` + badHeader + `"x lane"`},
 	{"", etcdOf(`"route":[]`), `loadBalancingConfig[0].etcd.route: the list is empty: name routes, or leave the field out`},
@@ -304,6 +316,9 @@ var refused = []struct{ row, text, want string }{
 const (
 	etcdNames   = "childPolicy, drain, laneHeader, maxConcurrentRequests, preferZone, route, slowStart, split, subset, zoneMinPercent"
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
+	above       = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
+	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
+	byItself    = `has no effect beside "weighted_round_robin", which picks by itself: leave one of them out`
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
 )
 
@@ -380,7 +395,7 @@ func TestS5_HostileTextsAreCheap(t *testing.T) {
 		"drain":          etcdOf(fill(MaxSize-200, `"drain":[`, `"a",`, `]`)),
 		"drain of text":  etcdOf(fill(MaxSize-200, `"drain":["`, `\u2028`, `"]`)),
 		"policies":       policyOf(fill(MaxSize-100, ``, `{"round_robin":{}},`, ``)),
-		"outlier":        policyOf(fill(MaxSize-100, ``, `{"outlier_detection_experimental":{"successRateEjection":{},"failurePercentageEjection":{},"childPolicy":[{"round_robin":{}}]}},`, ``)),
+		"outlier":        policyOf(fill(MaxSize-100, ``, `{"outlier_detection_experimental":{"successRateEjection":{},"failurePercentageEjection":{},"childPolicy":[{"etcd":{}}]}},`, ``)),
 		"etcd":           etcdOf(fill(MaxSize-200, `"childPolicy":[`, `{"weighted_round_robin":{}},`, `]`)),
 		"codes":          retryOf("retryableStatusCodes", fill(MaxSize-400, `[`, `14,`, `]`)),
 		"methods":        `{"methodConfig":[` + numbered(MaxSize-100, `{"name":[{"service":"%d"}]}`) + `]}`,
@@ -456,8 +471,8 @@ func TestLinked(t *testing.T) {
 		{outlierOf(outlierChild), `outlier_detection_experimental`, `the policy "round_robin" is not linked`},
 		{policyOf(`{"weighted_round_robin":{}}`), ``, `the policy "weighted_round_robin" is not linked in this binary: import _ "google.golang.org/grpc/balancer/weightedroundrobin"`},
 		{policyOf(`{"outlier_detection_experimental":{` + outlierChild + `}},{"pick_first":{}}`), `pick_first round_robin`, ``},
-		{etcdOf(`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}]`), `etcd outlier_detection_experimental`, `the policy "etcd_weighted" is not linked`},
-		{etcdOf(`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}}]`), `etcd outlier_detection_experimental round_robin`, ``},
+		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}}]}}]`), `etcd outlier_detection_experimental`, `the policy "etcd_weighted" is not linked`},
+		{outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd_weighted":{}},{"round_robin":{}}]}}]`), `etcd outlier_detection_experimental round_robin`, ``},
 	} {
 		c, err := Parse(tt.text)
 		if err != nil {
@@ -479,7 +494,7 @@ func TestParseEtcd(t *testing.T) {
 		{`{}`, `{"childPolicy":[{"round_robin":{}}]}`},
 		{`{"claim":7}`, `{"childPolicy":[{"round_robin":{}}],"claim":7}`},
 		{`{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
-		{`{"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"custom":{}}]}}]}`, `{"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"custom":{}}]}}]}`},
+		{`{"drain":["a"],"subset":2,"childPolicy":[{"custom":{}}]}`, `{"subset":2,"drain":["a"],"childPolicy":[{"custom":{}}]}`},
 	} {
 		e, err := ParseEtcd(json.RawMessage(tt.text))
 		if err != nil {
@@ -500,7 +515,8 @@ func TestParseEtcd(t *testing.T) {
 		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want childPolicy, claim` + strings.TrimPrefix(etcdNames, "childPolicy")},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
 		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
-		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0].outlier_detection_experimental.childPolicy: is missing`},
+		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + above},
+		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which picks by itself: leave one of them out`},
 		{`{"childPolicy":[{"round_robin":{"x":1}}]}`, `policy "etcd": childPolicy[0].round_robin: unknown field "x": there is none`},
 	} {
 		if _, err := ParseEtcd(json.RawMessage(tt.text)); err == nil || err.Error() != tt.want {

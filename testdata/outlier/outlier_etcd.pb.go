@@ -44,7 +44,7 @@ func RegisterFailuresServerToEtcd(server *runtime.Server, impl FailuresServer, o
 var Everything_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "outlier.Everything",
 	Key:           "outlier/everything",
-	ServiceConfig: `{"loadBalancingConfig":[{"etcd":{"preferZone":true,"childPolicy":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"2.500s","maxEjectionTime":"3s","maxEjectionPercent":100,"successRateEjection":{"stdevFactor":1000,"enforcementPercentage":99,"minimumHosts":2,"requestVolume":3},"failurePercentageEjection":{"threshold":98,"enforcementPercentage":97,"minimumHosts":4,"requestVolume":5},"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`,
+	ServiceConfig: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"2.500s","maxEjectionTime":"3s","maxEjectionPercent":100,"successRateEjection":{"stdevFactor":1000,"enforcementPercentage":99,"minimumHosts":2,"requestVolume":3},"failurePercentageEjection":{"threshold":98,"enforcementPercentage":97,"minimumHosts":4,"requestVolume":5},"childPolicy":[{"etcd":{"preferZone":true,"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`,
 }
 
 // NewEverythingClientFromEtcd returns a client that calls the servers of outlier.Everything

@@ -27,7 +27,7 @@ var crashing = []string{
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{}}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":null}]}`,
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":null}}]}`,
-	`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"outlier_detection_experimental":{}}]}}]}`,
+	`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":null}]}}]}`,
 	`{"loadBalancingPolicy":"outlier_detection_experimental"}`,
 	`{"loadBalancingPolicy":"xds_cluster_impl_experimental"}`,
 }
@@ -52,8 +52,8 @@ var lively = []string{
 	`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.1s","baseEjectionTime":"9223372035s","maxEjectionTime":"9223372035s","maxEjectionPercent":100,` +
 		`"successRateEjection":{"stdevFactor":4294967295,"enforcementPercentage":100,"minimumHosts":0,"requestVolume":0},` +
 		`"failurePercentageEjection":{"threshold":0,"enforcementPercentage":100,"minimumHosts":0,"requestVolume":0},"childPolicy":[{"round_robin":{}}]}}]}`,
-	`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":4294967295},{"match":{"version":""},"weight":4294967295}],"preferZone":true,"drain":["a"],` +
-		`"childPolicy":[{"outlier_detection_experimental":{"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`,
+	`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":4294967295},` +
+		`{"match":{"version":""},"weight":4294967295}],"preferZone":true,"drain":["a"],"childPolicy":[{"etcd_weighted":{}}]}}]}}]}`,
 	`{"methodConfig":[{"name":[{}],"timeout":"0.000000001s","waitForReady":true,"maxRequestMessageBytes":0,"maxResponseMessageBytes":0,` +
 		`"retryPolicy":{"maxAttempts":5,"initialBackoff":"0.000000001s","maxBackoff":"9223372035s","backoffMultiplier":1e308,"retryableStatusCodes":["INTERNAL"]}}]}`,
 }

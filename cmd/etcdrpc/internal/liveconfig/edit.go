@@ -37,22 +37,31 @@ func (c *Config) Etcd() *serviceconfig.Etcd {
 	if !c.Balances() {
 		return nil
 	}
-	policy, _ := c.LoadBalancing[0].Config.(*serviceconfig.Etcd)
-	return policy
+	return c.LoadBalancing[0].Etcd()
 }
 
-// Begin returns the policy "etcd", which it puts above the present policies where it is not there, or above child where
-// there are none.
-func (c *Config) Begin(child []serviceconfig.Policy) *serviceconfig.Etcd {
+// Begin returns the policy "etcd", which it puts above the present policies where it is not there, but below outlier
+// detection, or above child where there are none.
+func (c *Config) Begin(child []serviceconfig.Policy) (*serviceconfig.Etcd, error) {
 	if policy := c.Etcd(); policy != nil {
-		return policy
+		return policy, nil
+	}
+	above := &c.LoadBalancing
+	for _, p := range c.LoadBalancing {
+		detection, ok := p.Config.(*serviceconfig.OutlierDetection)
+		switch {
+		case ok && len(c.LoadBalancing) > 1:
+			return nil, fmt.Errorf("the live policy lists %q beside others, above which %q must not stand: put %[2]q below it with policy set", p.Name, serviceconfig.EtcdName)
+		case ok:
+			above = &detection.ChildPolicy
+		}
 	}
 	if c.Balances() {
-		child = c.LoadBalancing
+		child = *above
 	}
 	policy := &serviceconfig.Etcd{ChildPolicy: child}
-	c.LoadBalancing = []serviceconfig.Policy{{Name: serviceconfig.EtcdName, Config: policy}}
-	return policy
+	*above = []serviceconfig.Policy{{Name: serviceconfig.EtcdName, Config: policy}}
+	return policy, nil
 }
 
 // BegunByDrain reports whether there is nothing in the config but what drain begins one with.

@@ -35,12 +35,16 @@ func TestChildPolicy(t *testing.T) {
 
 // TestConfig_String keeps the text of what is not edited.
 func TestConfig_String(t *testing.T) {
+	detection := func(child string) string { return `{"outlier_detection_experimental":{"childPolicy":[` + child + `]}}` }
 	const rest = `"methodConfig":[{"name":[{}],"timeout":"1.50s"}]`
 	for text, want := range map[string]string{
 		``: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["a"]}}]}`,
-		`{"loadBalancingPolicy":"pick_first",` + rest + `}`:                     `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}],"drain":["a"]}}],` + rest + `}`,
-		`{` + rest + `,"loadBalancingConfig":[{"etcd":{"drain":["b"]}}]}`:       `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["b","a"]}}],` + rest + `}`,
-		`{"loadBalancingConfig":[{"etcd":{}},{"round_robin":{}}],` + rest + `}`: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["a"]}},{"round_robin":{}}],` + rest + `}`,
+		`{"loadBalancingPolicy":"pick_first",` + rest + `}`:                                   `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}],"drain":["a"]}}],` + rest + `}`,
+		`{` + rest + `,"loadBalancingConfig":[{"etcd":{"drain":["b"]}}]}`:                     `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["b","a"]}}],` + rest + `}`,
+		`{"loadBalancingConfig":[` + detection(`{"etcd_weighted":{}}`) + `]}`:                 `{"loadBalancingConfig":[` + detection(`{"etcd":{"childPolicy":[{"etcd_weighted":{}}],"drain":["a"]}}`) + `]}`,
+		`{"loadBalancingConfig":[` + detection(`{"etcd":{"drain":["b"]}}`) + `]}`:             `{"loadBalancingConfig":[` + detection(`{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["b","a"]}}`) + `]}`,
+		`{"loadBalancingConfig":[{"pick_first":{}},` + detection(`{"round_robin":{}}`) + `]}`: ``,
+		`{"loadBalancingConfig":[{"etcd":{}},{"round_robin":{}}],` + rest + `}`:               `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["a"]}},{"round_robin":{}}],` + rest + `}`,
 	} {
 		c, err := Parse(text)
 		if err != nil {
@@ -50,7 +54,13 @@ func TestConfig_String(t *testing.T) {
 		if err != nil || c.String() != text {
 			t.Fatal(c, err)
 		}
-		policy := c.Begin(child)
+		policy, err := c.Begin(child)
+		if err != nil {
+			if want != "" {
+				t.Errorf("%s: %v", text, err)
+			}
+			continue
+		}
 		policy.Drain = append(policy.Drain, "a")
 		if got := c.String(); got != want {
 			t.Errorf("%s becomes %s, not %s", text, got, want)

@@ -33,7 +33,7 @@ func (b *Beginning) policy(clients *survey.Service, c *liveconfig.Config) (*serv
 	if err != nil {
 		return nil, err
 	}
-	return c.Begin(child), nil
+	return c.Begin(child)
 }
 
 // Split divides the calls among groups.

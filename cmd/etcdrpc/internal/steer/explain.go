@@ -72,15 +72,14 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 
 // setPolicy takes in a policy, and which one below it picks.
 func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
-	if x.etcd, _ = policy.Config.(*serviceconfig.Etcd); x.etcd == nil {
+	if detection, ok := policy.Config.(*serviceconfig.OutlierDetection); ok {
+		x.note("An instance that fails more often than the others has no calls for a while: the shares are those while none does.")
+		policy = detection.ChildPolicy[0]
+	}
+	if x.etcd = policy.Etcd(); x.etcd == nil {
 		x.etcd = &serviceconfig.Etcd{ChildPolicy: []serviceconfig.Policy{policy}}
 	}
-	picks := x.etcd.ChildPolicy[0]
-	if detection, ok := picks.Config.(*serviceconfig.OutlierDetection); ok {
-		x.note("An instance that fails more often than the others has no calls for a while: the shares are those while none does.")
-		picks = detection.ChildPolicy[0]
-	}
-	x.Policy = picks.Name
+	x.Policy = x.etcd.ChildPolicy[0].Name
 }
 
 // qualify says when the shares are others.

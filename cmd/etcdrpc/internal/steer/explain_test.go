@@ -28,7 +28,7 @@ func TestExplain(t *testing.T) {
 		{`{"etcd":{}}`, "", "", "a20 b20 c20 d20 e20"},
 		{`{"etcd_weighted":{}}`, "", "", "a14 b43 c14 d14 e14"},
 		{outliers, "", "", "a14 b43 c14 d14 e14"},
-		{`{"etcd":{"childPolicy":[` + outliers + `]}}`, "", "", "a14 b43 c14 d14 e14"},
+		{`{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["b"],"childPolicy":[{"etcd_weighted":{}}]}}]}}`, "", "", "a25 c25 d25 e25"},
 		{`{"etcd":{"preferZone":true}}`, "", "x", "a33 c33 e33"},
 		{`{"etcd":{"preferZone":true}}`, "", "z", "a20 b20 c20 d20 e20"},
 		{`{"etcd":{` + split + `}}`, "", "", "a38 b38 c13 d13"},

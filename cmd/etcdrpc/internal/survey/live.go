@@ -16,8 +16,7 @@ func (s *Service) Policy() *serviceconfig.Etcd {
 	if err != nil || live == nil || len(live.LoadBalancing) == 0 {
 		return nil
 	}
-	policy, _ := live.LoadBalancing[0].Config.(*serviceconfig.Etcd)
-	return policy
+	return live.LoadBalancing[0].Etcd()
 }
 
 // Placement returns which instances are in which lanes, nil if no route of the policy asks for lanes. The policy may be nil.

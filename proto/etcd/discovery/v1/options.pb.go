@@ -623,9 +623,8 @@ type LoadBalancing struct {
 	// lower case: "x-lane". Only with route. Default: none, the context alone counts.
 	LaneHeader string `protobuf:"bytes,16,opt,name=lane_header,json=laneHeader,proto3" json:"lane_header,omitempty"`
 	// How many calls a client may have under way at one address. A call goes to another
-	// where one has as many, and fails with UNAVAILABLE where all have. With ring_hash and
-	// prefer_zone it may fail while others are free. Not beside pick_first. Default (0):
-	// no bound.
+	// where one has as many, and fails with UNAVAILABLE where all that it may go to have.
+	// Not beside pick_first. Default (0): no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
@@ -1089,15 +1088,13 @@ func (x *LeastRequest) GetChoiceCount() uint32 {
 }
 
 // RingHash maps the affinity of a call onto a ring of endpoints, so that few calls move
-// when an endpoint comes or goes. A call without one goes to a random endpoint. A weight
-// above 65536 counts as 65536.
+// when an endpoint comes or goes. A call without one goes to a random endpoint.
 type RingHash struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The least number of places on the ring, at most max_ring_size. Default (0): 1024.
 	MinRingSize uint64 `protobuf:"varint,1,opt,name=min_ring_size,json=minRingSize,proto3" json:"min_ring_size,omitempty"`
-	// The greatest number of places on the ring, at most 8388608. gRPC caps it at
-	// 4096 unless the client's environment sets GRPC_RING_HASH_CAP higher.
-	// Default (0): 4096.
+	// The greatest number of places on the ring, at most 8388608. More than 4096 count
+	// as 4096. Default (0): 4096.
 	MaxRingSize   uint64 `protobuf:"varint,2,opt,name=max_ring_size,json=maxRingSize,proto3" json:"max_ring_size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -1,0 +1,477 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+)
+
+// walked is a core with what its effects have led to. A copy is made by doing all again.
+type walked struct {
+	*walks
+	core   core
+	now    time.Time
+	fleet  [3]int // which variant of each endpoint there is; 0: none
+	config int
+	health map[*conn]bool // it is asked for
+	wake   time.Time
+	asks   bool // a view was made
+	done   []string // events
+	broken string
+}
+
+// walks are what may happen in a walk.
+type walks struct {
+	configs []*config
+	texts   []string
+	plans   map[string]*input
+	events  []string
+}
+
+// variants are what each endpoint may say of itself.
+var variants = func() (all [3][]resolver.Endpoint) {
+	for i, name := range []string{"a", "b", "c"} {
+		for _, says := range []string{"v1 x s.A/M", "v2 y s.A/M,New"} {
+			all[i] = append(all[i], ends(name+" "+says)...)
+		}
+	}
+	return all
+}()
+
+const (
+	byVersion = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
+	strictRed = `"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]`
+	looseRed  = `"route":[{"lane":"red","match":{"version":"v2"}}]`
+	firstOne  = `"childPolicy":[{"pick_first":{}}]`
+)
+
+// walkedCalls are the kinds of calls that are looked at.
+var walkedCalls = []struct{ lane, method string }{{"", "M"}, {"", "New"}, {"red", "M"}}
+
+func newWalks(t *testing.T, texts ...string) *walks {
+	w := &walks{texts: texts}
+	for _, text := range texts {
+		w.configs = append(w.configs, mustConfig(t, "{"+text+"}"))
+	}
+	for i := range variants {
+		for v := range 3 {
+			w.events = append(w.events, fmt.Sprintf("fleet %d %d", i, v))
+		}
+	}
+	for c := range texts {
+		w.events = append(w.events, fmt.Sprintf("config %d", c))
+	}
+	for _, addr := range []string{"a:1", "b:1", "c:1"} {
+		for _, what := range []string{"ready", "fails", "ends", "idle", "well", "unwell"} {
+			w.events = append(w.events, what+" "+addr)
+		}
+	}
+	w.events = append(w.events, "refused b:1", "granted b:1", "named c:1", "forgotten c:1", "time 1s", "time 5s")
+	return w
+}
+
+// begin returns a walk in which nothing has happened.
+func (ws *walks) begin() *walked {
+	w := &walked{walks: ws, core: newCore(), now: epoch, fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
+	w.update()
+	return w
+}
+
+func (ws *walks) start() *walked {
+	w := ws.begin()
+	for _, addr := range []string{"a:1", "b:1"} {
+		w.do("ready " + addr)
+		w.do("well " + addr)
+	}
+	return w
+}
+
+func (w *walked) copy() *walked {
+	c := w.walks.begin()
+	for _, event := range w.done {
+		c.do(event)
+	}
+	c.broken = w.broken
+	return c
+}
+
+func (w *walked) happen(event int) bool {
+	before := w.picks()
+	update := strings.HasPrefix(w.events[event], "fleet") || strings.HasPrefix(w.events[event], "config")
+	if !w.do(w.events[event]) {
+		return false
+	}
+	for i, c := range before {
+		after := w.picks()[i]
+		if update && c.conn != nil && after.conn == nil && w.mayServe(c.conn, i) {
+			w.breaks("a change of plan loses no call: %v was served by %s, and now %v", walkedCalls[i], c.conn.addr, after.err)
+		}
+	}
+	return true
+}
+
+func (w *walked) breaks(format string, args ...any) {
+	if w.broken == "" {
+		w.broken = fmt.Sprintf(format, args...)
+	}
+}
+
+// picked is what a call met.
+type picked struct {
+	conn *conn
+	err  error
+}
+
+// picks makes a call of each kind.
+func (w *walked) picks() (all []picked) {
+	p := &picker{policy: &policy{}, epoch: 1, plan: w.core.plan, old: w.core.old, gone: w.core.gone}
+	for i := range walkedCalls {
+		info, _ := infoOf(i)
+		for _, plan := range []*plan{p.plan, p.old} {
+			if plan != nil && plan.instead == nil { // each plan is looked at anew
+				for _, v := range plan.called() {
+					v.now.Store(nil)
+				}
+			}
+		}
+		result, err := p.Pick(info)
+		x := picked{err: err}
+		for _, c := range w.core.all {
+			if err == nil && c.subConn == result.SubConn {
+				x.conn = c
+			}
+		}
+		all = append(all, x)
+	}
+	return all
+}
+
+// mayServe reports whether a connection may serve a call by the plan, and is ready.
+func (w *walked) mayServe(x *conn, call int) bool {
+	p := w.core.plan
+	if x.kind != ready || p.instead != nil {
+		return false
+	}
+	info, wish := infoOf(call)
+	r, err := p.route(&info, wish)
+	if err != nil {
+		return false
+	}
+	for _, v := range []*view{r.first, r.then} {
+		if v == nil {
+			continue
+		}
+		for _, g := range v.groups {
+			for _, t := range g.tiers {
+				if slices.ContainsFunc(t.members, func(m int32) bool { return p.conns[m] == x }) {
+					return true
+				}
+			}
+		}
+		if !v.survey(1, nil).yields {
+			return false
+		}
+	}
+	return false
+}
+
+// infoOf returns a call.
+func infoOf(call int) (balancer.PickInfo, *wishes) {
+	c := walkedCalls[call]
+	ctx := context.Background()
+	if c.lane != "" {
+		ctx = WithLane(ctx, c.lane)
+	}
+	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, wishesOf(ctx)
+}
+
+func (w *walked) update() {
+	var fleet []resolver.Endpoint
+	for i, v := range w.fleet {
+		if v > 0 {
+			fleet = append(fleet, variants[i][v-1])
+		}
+	}
+	next := makePlan(&input{config: w.configs[w.config], client: &attr.Client{Zone: "x", Seed: seedOfTests}, endpoints: fleet})
+	next.asked = func() { w.asks = true }
+	w.core.update(next, func(string) *station { return &station{} }, w.now)
+	w.carryOut()
+}
+
+// do has something happen. It reports whether it could.
+func (w *walked) do(event string) (could bool) {
+	w.done = append(w.done, event)
+	var i, v int
+	verb, name, _ := strings.Cut(event, " ")
+	x := w.core.conns[name]
+	switch verb {
+	case "fleet":
+		_, _ = fmt.Sscan(name, &i, &v)
+		if could = w.fleet[i] != v; could {
+			w.fleet[i] = v
+			w.update()
+		}
+		return could
+	case "config":
+		_, _ = fmt.Sscan(name, &i)
+		if could = w.config != i; could {
+			w.config = i
+			w.update()
+		}
+		return could
+	case "time":
+		d, _ := time.ParseDuration(name)
+		w.now = w.now.Add(d)
+		if !w.wake.IsZero() && !w.now.Before(w.wake) {
+			w.core.expire(w.now)
+		}
+	case "named":
+		if could = w.fleet[2] > 0 && (x == nil || !x.named); !could {
+			return false
+		}
+		w.core.name(&variants[2][w.fleet[2]-1], func(string) *station { return &station{} }, w.now)
+	case "forgotten":
+		if could = x != nil && x.named; !could {
+			return false
+		}
+		w.core.forget(x, w.now)
+	default:
+		if x == nil || x.subConn == nil || !w.tell(x, verb) {
+			return false
+		}
+	}
+	w.carryOut()
+	return true
+}
+
+// tell tells the core what became of a connection.
+func (w *walked) tell(x *conn, what string) bool {
+	connecting := x.raw == connectivity.Idle && x.dialing || x.raw == connectivity.Connecting
+	switch {
+	case what == "ready" && connecting:
+		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
+	case what == "fails" && connecting:
+		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
+	case what == "ends" && x.raw == connectivity.Ready, what == "idle" && x.raw == connectivity.TransientFailure:
+		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
+	case what == "well" && w.health[x] && !x.healthy:
+		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
+	case what == "unwell" && w.health[x] && x.healthy:
+		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
+	case what == "refused" && x.raw == connectivity.Idle && x.dialing && !x.now.Load().waits:
+		w.core.refused(x, errors.New("none is free"), w.now)
+	case what == "granted" && x.raw == connectivity.Idle && x.dialing && x.now.Load().waits:
+	default:
+		return false
+	}
+	return true
+}
+
+// walkedSubConn is what gRPC would have made.
+type walkedSubConn struct {
+	balancer.SubConn
+	of *conn
+}
+
+// carryOut carries out effects.
+func (w *walked) carryOut() {
+	for {
+		out := w.core.take(w.now)
+		for _, s := range out.steps {
+			x := s.conn
+			switch s.do {
+			case dial:
+				if x.subConn != nil && x.raw != connectivity.Idle {
+					w.breaks("%s is connected to twice", x.addr)
+				}
+				if x.subConn == nil {
+					x.subConn = &walkedSubConn{of: x}
+				}
+			case watch:
+				w.health[x] = true
+			case end:
+				x.subConn = nil
+				delete(w.health, x)
+			case give:
+				if x.raw == connectivity.Ready || x.raw == connectivity.Connecting {
+					w.breaks("%s gives its place back while it is %v", x.addr, x.raw)
+				}
+			}
+			if x.raw != connectivity.Ready {
+				delete(w.health, x)
+			}
+		}
+		if !out.wake.IsZero() {
+			w.wake = out.wake
+		}
+		if len(out.steps) > 0 {
+			continue
+		}
+		w.picks()
+		if !w.asks {
+			return
+		}
+		w.asks = false
+		w.core.asked(w.now)
+	}
+}
+
+// key describes all that what may happen next depends on.
+func (w *walked) key() string {
+	var text strings.Builder
+	plan := func(p *plan) {
+		if p == nil {
+			text.WriteString("none")
+			return
+		}
+		fmt.Fprint(&text, slices.Index(w.configs, p.in.config))
+		for i := range p.left {
+			fmt.Fprint(&text, " ", instance(&p.left[i]), attr.Endpoint(p.left[i]).Version)
+		}
+		for _, v := range p.called() {
+			fmt.Fprint(&text, " ", v.lane.name, v.method, v.settled.Load())
+		}
+	}
+	in := func(at time.Time) time.Duration {
+		if at.IsZero() {
+			return -1
+		}
+		return max(0, at.Sub(w.now))
+	}
+	fmt.Fprint(&text, w.fleet, w.config, ":")
+	plan(w.core.plan)
+	fmt.Fprint(&text, "; ", in(w.core.deadline), w.core.gone)
+	plan(w.core.old)
+	all := slices.Clone(w.core.all)
+	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
+	for _, x := range all {
+		fmt.Fprint(&text, "; ", x.addr, x.raw, x.kind, x.now.Load().waits, x.wanted, x.named, x.dialing, x.healthy, x.subConn != nil, w.health[x],
+			min(lasting, w.now.Sub(x.since)), min(x.brief, 3), in(x.notYet), in(x.spare))
+	}
+	return text.String()
+}
+
+// settle has every connection become ready.
+func (w *walked) settle() string {
+	for _, x := range w.core.all {
+		for _, what := range []string{"idle", "ready", "well"} {
+			if w.do(what + " " + x.addr) {
+				return what + " " + x.addr
+			}
+		}
+	}
+	timed := w.core.old != nil || slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.spare.IsZero() || x.raw == connectivity.Idle && x.wanted })
+	if timed {
+		if w.wake.IsZero() {
+			return "nothing happens, and something is left over"
+		}
+		w.do("time 5s")
+		return "time passes"
+	}
+	if w.fleet == [3]int{} {
+		return ""
+	}
+	for i, c := range w.picks() {
+		if v2 := slices.Contains(w.fleet[:], 2); c.err != nil && (walkedCalls[i].lane == "" || w.core.plan.placed == nil || v2) {
+			return fmt.Sprintf("nothing happens, and %v gets %v", walkedCalls[i], c.err)
+		}
+	}
+	return ""
+}
+
+var coreRules = []coretest.Rule[walked]{
+	{Name: "always", Broken: func(_, w *walked) string { return w.broken }},
+	{Name: "P1, P2: a call goes to what may be called, and serves it", Broken: func(_, w *walked) string {
+		for i, c := range w.picks() {
+			if c.conn == nil {
+				continue
+			}
+			at := slices.Index(w.core.plan.conns, c.conn)
+			if at < 0 {
+				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
+			}
+			served := slices.ContainsFunc(w.core.plan.left, func(ep resolver.Endpoint) bool {
+				return attr.Endpoint(ep).Version == "v2" && w.core.plan.placed.isBase(&ep)
+			})
+			if says := attr.Endpoint(w.core.plan.left[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" && w.core.old == nil {
+				return fmt.Sprintf("%v goes to %s, which does not serve it", walkedCalls[i], c.conn.addr)
+			}
+		}
+		return ""
+	}},
+	{Name: "P20: a call is served where an endpoint that it may go to is ready", Broken: func(_, w *walked) string {
+		for i, c := range w.picks() {
+			for _, x := range w.core.plan.conns {
+				if c.err != nil && w.mayServe(x, i) {
+					return fmt.Sprintf("%v gets %v, and %s is ready", walkedCalls[i], c.err, x.addr)
+				}
+			}
+		}
+		return ""
+	}},
+	{Name: "P6: an old plan serves for a while", Broken: func(_, w *walked) string {
+		switch {
+		case w.core.old == nil:
+		case w.core.kinds[trying] == 0:
+			return "though nothing is left to be tried"
+		case !w.now.Before(w.core.deadline):
+			return "for too long"
+		case w.wake.IsZero() || w.wake.After(w.core.deadline):
+			return "and nobody looks"
+		}
+		return ""
+	}},
+	{Name: "what is wanted is connected to, and what is not known is closed", Broken: func(_, w *walked) string {
+		kinds := [3]int{}
+		for _, x := range w.core.all {
+			if x.wanted {
+				kinds[x.kind]++
+			}
+			if (x.wanted || x.named) && x.raw == connectivity.Idle && !x.dialing && !w.now.Before(x.notYet) {
+				return x.addr + " is not connected to"
+			}
+			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.named && x.subConn != nil && x.spare.IsZero() {
+				return x.addr + " is not known and open"
+			}
+			if !x.wanted && !x.named && x.subConn != nil && x.spare.IsZero() {
+				return x.addr + " is not wanted and open for ever"
+			}
+		}
+		if kinds != w.core.kinds {
+			return fmt.Sprintf("%v are counted as %v", kinds, w.core.kinds)
+		}
+		return ""
+	}},
+}
+
+func TestWalkCore(t *testing.T) {
+	for _, texts := range [][]string{
+		{``, byVersion, `"preferZone":true`, strictRed},
+		{``, `"drain":["a"]`, looseRed, `"preferZone":true,"zoneMinPercent":100`},
+		{``, firstOne, firstOne + `,` + byVersion},
+		{``, `"subset":1`, `"subset":1,` + looseRed},
+	} {
+		ws := newWalks(t, texts...)
+		world := coretest.World[walked]{
+			Start: ws.start, Copy: (*walked).copy, Key: (*walked).key, Rules: coreRules, Settle: (*walked).settle, Within: 60,
+		}
+		for i, event := range ws.events {
+			world.Events = append(world.Events, coretest.Event[walked]{Name: event, Do: func(w *walked) bool { return w.happen(i) }})
+		}
+		t.Run(strings.Join(texts, " or "), func(t *testing.T) {
+			coretest.Walk(t, 3, world)
+			coretest.Live(t, 30, 60, world)
+		})
+	}
+}

@@ -152,7 +152,7 @@ const top = ""
 var policyRules map[string]policyRule
 
 func init() {
-	leaf := []string{top, OutlierDetectionName, EtcdName}
+	leaf := []string{top, EtcdName, OutlierDetectionName}
 	bare := fields[Bare]{}
 	policyRules = map[string]policyRule{
 		RoundRobinName: {read: configReader(bare, nil), below: leaf},
@@ -294,14 +294,9 @@ func (c *OutlierDetection) check() error {
 		return in("maxEjectionTime", fmt.Errorf("%v is below baseEjectionTime, which is %v; left out, that is %v",
 			*c.MaxEjectionTime, base, DefaultBaseEjection))
 	}
-	etcd, ok := c.ChildPolicy[0].Config.(*Etcd)
-	if !ok {
-		return nil
-	}
-	for i, p := range etcd.ChildPolicy {
-		if !slices.Contains(policyRules[p.Name].below, OutlierDetectionName) {
-			at := fmt.Sprintf("%s[0].%s.%s[%d]", childField, EtcdName, childField, i)
-			return in(at, misplaced(p.Name, OutlierDetectionName))
+	for i, p := range c.ChildPolicy[0].children() { // there are some below "etcd" alone
+		if p.Name == PickFirstName {
+			return in(fmt.Sprintf("%s[0].%s.%[1]s[%[3]d]", childField, EtcdName, i), misplaced(p.Name, OutlierDetectionName))
 		}
 	}
 	return nil

@@ -235,8 +235,8 @@ var refused = []struct{ row, text, want string }{
 	{"S1", outlierOf(``), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: is missing`},
 	{"S1", policyOf(`{"outlier_detection_experimental":null}`), `loadBalancingConfig[0].outlier_detection_experimental: want an object, not null`},
 	{"S1", outlierOf(`"childPolicy":null`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy: want a list of policies, not null`},
-	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: ` + above},
-	{"", etcdOf(`"childPolicy":[{"round_robin":{}},{"outlier_detection_experimental":{` + outlierChild + `}}]`), `loadBalancingConfig[0].etcd.childPolicy[1]: ` + above},
+	{"S1", etcdOf(`"childPolicy":[{"outlier_detection_experimental":{}}]`), `loadBalancingConfig[0].etcd.childPolicy[0]: ` + belowEtcd},
+	{"", etcdOf(`"childPolicy":[{"round_robin":{}},{"outlier_detection_experimental":{` + outlierChild + `}}]`), `loadBalancingConfig[0].etcd.childPolicy[1]: ` + belowEtcd},
 	{"P4", outlierOf(`"childPolicy":[{"round_robin":{}},{"etcd":{}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[1]: the policy "etcd" must be the first of the list`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"etcd":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 	{"", outlierOf(`"childPolicy":[{"etcd":{"childPolicy":[{"round_robin":{}},{"pick_first":{}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.childPolicy[1]: the policy "pick_first" must not stand below "outlier_detection_experimental"`},
@@ -316,7 +316,7 @@ var refused = []struct{ row, text, want string }{
 const (
 	etcdNames   = "childPolicy, drain, laneHeader, maxConcurrentRequests, preferZone, route, slowStart, split, subset, zoneMinPercent"
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
-	above       = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
+	belowEtcd   = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
 	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
 	byItself    = `has no effect beside "weighted_round_robin", which picks by itself: leave one of them out`
 	badHeader   = `want the name of a header, of letters, digits, ".", "-" and "_", that does not end in "-bin", not `
@@ -515,7 +515,7 @@ func TestParseEtcd(t *testing.T) {
 		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want childPolicy, claim` + strings.TrimPrefix(etcdNames, "childPolicy")},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
 		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
-		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + above},
+		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + belowEtcd},
 		{`{"preferZone":true,"childPolicy":[{"round_robin":{}},{"custom":{}}]}`, `policy "etcd": preferZone: has no effect beside "custom", which picks by itself: leave one of them out`},
 		{`{"childPolicy":[{"round_robin":{"x":1}}]}`, `policy "etcd": childPolicy[0].round_robin: unknown field "x": there is none`},
 	} {

@@ -47,7 +47,7 @@ func parseConfig(text json.RawMessage) (*config, error) {
 
 // parseChild finds out how c picks: by the first of its policies that is ours or linked.
 func (c *config) parseChild() error {
-	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return isWay(name) || balancer.Get(name) != nil })
+	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
 	if err != nil {
 		return err
 	}

@@ -22,16 +22,6 @@ type traits struct {
 	single bool // one connection at a time serves, as in pick_first
 }
 
-// isWay reports whether a policy is one of ours.
-func isWay(policy string) bool {
-	switch policy {
-	case serviceconfig.RoundRobinName, serviceconfig.PickFirstName, serviceconfig.LeastRequestName,
-		serviceconfig.RingHashName, serviceconfig.WeightedName, serviceconfig.PeakEwmaName:
-		return true
-	}
-	return false
-}
-
 // wayOf returns the way that a policy picks, nil if it is not ours.
 func wayOf(policy serviceconfig.Policy) way {
 	switch c := policy.Config.(type) {

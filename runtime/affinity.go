@@ -21,8 +21,7 @@ func Affinity(ctx context.Context) (key string, ok bool) {
 
 // WithTarget has the calls made with the returned context go to the given instance of the service,
 // by its instance id, and to no other: while that instance is not there they end with Unavailable.
-// It works on connections made by [Registry.NewClient], so also in generated clients, whose policy
-// was not replaced by grpc.WithDefaultServiceConfig.
+// It works on connections made by [Registry.NewClient], so also in generated clients.
 func WithTarget(ctx context.Context, instance string) context.Context {
 	return balancer.WithTarget(ctx, instance)
 }

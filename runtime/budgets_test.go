@@ -11,15 +11,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
-
-type fullOf struct{}
-
-func (fullOf) Dial()    {}
-func (fullOf) Refuse()  {}
-func (fullOf) Reclaim() {}
 
 func TestS4_ClientsOfAKeyShareABudget(t *testing.T) {
 	var logged bytes.Buffer
@@ -42,15 +34,11 @@ func TestS4_ClientsOfAKeyShareABudget(t *testing.T) {
 	if shared == nil || all.client.Connections != shared || other.client.Connections == shared {
 		t.Error("the clients of a key do not share its budget alone")
 	}
-	now := time.Now()
-	place := shared.NewShare().NewPlace(fullOf{}, 1)
-	if got := place.Want(false, now); got != descriptors.Held {
-		t.Errorf("the first: %v", got)
+	share := shared.NewShare()
+	if !share.NewPlace(nil).Take(false) || share.NewPlace(nil).Take(false) {
+		t.Error("it has not one place")
 	}
-	if got := shared.NewShare().NewPlace(fullOf{}, 1).Want(false, now); got != descriptors.Refused {
-		t.Errorf("the second: %v", got)
-	}
-	shared.Report(now)()
+	shared.Report(time.Now())()
 	if line := logged.String(); !strings.Contains(line, "level=WARN") || !strings.Contains(line, "key=acme/user") || !strings.Contains(line, "limit=1") {
 		t.Errorf("logged: %s", line)
 	}

@@ -15,8 +15,6 @@ import (
 
 	// Client-side health checks, for service configs with a healthCheckConfig.
 	_ "google.golang.org/grpc/health"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
 )
 
 // NewClient returns a connection to a service, as generated constructors do. It does no I/O: calls
@@ -27,8 +25,8 @@ import (
 //
 // The service config in force is the live one in etcd, over [WithDefaultServiceConfig], over the
 // description's, for each top-level field. If none names a policy, it is round_robin.
-// grpc.WithDefaultServiceConfig instead replaces the description's until a live one is seen, and
-// grpc.WithDisableServiceConfig turns the live one off.
+// grpc.WithDisableServiceConfig turns the live one off. grpc.WithDefaultServiceConfig has no effect here: give the
+// config by this package's option of that name.
 //
 // The connection is the caller's to close; [Registry.Close] closes what is left.
 func (r *Registry) NewClient(desc *ServiceDesc, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
@@ -52,22 +50,14 @@ func (r *Registry) newClient(desc *ServiceDesc, mine clientOptions, opts []grpc.
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
 	}
-	config, effective := balancer.Claim(config)
-	b := newClientBuilder(r.discoverer(), desc, mine, authority)
+	b := newClientBuilder(r.discoverer(), desc, mine, authority, config)
 	// Before the caller's options: gRPC takes the first resolver of a scheme, and of other options the last.
-	all := []grpc.DialOption{
-		grpc.WithResolvers(b),
-		grpc.WithNoProxy(),
-		grpc.WithDefaultServiceConfig(config),
-	}
+	all := []grpc.DialOption{grpc.WithResolvers(b), grpc.WithNoProxy()}
 	all = append(all, opts...)
-	// Last, so innermost: they see the errors of the connection itself.
-	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream))
-	if mine.targetsOnly {
-		all = append(all, grpc.WithDefaultServiceConfig(config)) // whatever the caller gave: this policy knows targets
-	}
+	// The interceptors are last, so innermost: they see the errors of the connection itself. The config is the last of
+	// its kind, so in force: there is no reading one of the caller's.
+	all = append(all, grpc.WithChainUnaryInterceptor(b.unary), grpc.WithChainStreamInterceptor(b.stream), grpc.WithDefaultServiceConfig(config.JSON))
 	conn, err := grpc.NewClient(targetOf(desc.Key), all...)
-	b.ours = effective()
 	if err != nil {
 		return nil, nil, fmt.Errorf("etcd: connect to service %q: %w", desc.Name, err)
 	}

@@ -12,7 +12,7 @@ import (
 // BenchmarkInterceptor times what a unary call passes on its way to gRPC, with a context as deep as that of a call with a
 // deadline and metadata.
 func BenchmarkInterceptor(b *testing.B) {
-	of := &clientBuilder{ours: true, desc: &ServiceDesc{Key: "acme/user"}}
+	of := &clientBuilder{desc: &ServiceDesc{Key: "acme/user"}}
 	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(context.Background(), "k", "v"), time.Hour)
 	defer cancel()
 	invoker := func(context.Context, string, any, any, *grpc.ClientConn, ...grpc.CallOption) error { return nil }

@@ -50,8 +50,8 @@ func WithSubset(n int) grpc.DialOption {
 
 // WithDefaultServiceConfig lays a gRPC service config, as JSON, over the generated one, top-level
 // field by field; a live one in etcd is laid over both. A config that gRPC refuses is an error of
-// the constructor. It works with [Registry.NewClient] and generated constructors, and is ignored
-// elsewhere.
+// the constructor. It works with [Registry.NewClient] and generated constructors, where gRPC's own option of that name
+// has no effect, and is ignored elsewhere.
 func WithDefaultServiceConfig(json string) grpc.DialOption {
 	return dialOption{apply: func(o *clientOptions) { o.serviceConfig = json }}
 }

@@ -5,18 +5,17 @@ import (
 	"fmt"
 	"hash/maphash"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
@@ -50,25 +49,19 @@ type clientBuilder struct {
 	authority string
 	client    *attr.Client
 
-	leader      *leaderCalls  // nil: no method is for the leader
-	ours        bool          // the default service config in force is the one that NewClient gave
-	taken       atomic.Bool   // our policy was given a state, and is about to be in force
-	inForce     chan struct{} // closed when the policy of the connection is ours; once it is, it stays so
-	inForceOnce sync.Once
+	config serviceconfig.Wrapped // in force until there is a live one
+	given  discovery.Given
 
-	handedOnce sync.Once
-	handed     chan struct{}                 // closed when gRPC has taken a first state
-	key        atomic.Pointer[discovery.Key] // nil until the connection leaves idle
+	leader *leaderCalls                  // nil: no method is for the leader
+	key    atomic.Pointer[discovery.Key] // nil until the connection leaves idle
 }
 
-func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string) *clientBuilder {
-	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, handed: make(chan struct{}), inForce: make(chan struct{})}
+func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
+	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
 	budget := d.budgets.of(desc.Key)
 	b.client = &attr.Client{
 		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Connections: budget,
-		Report:  b.report,
-		Taken:   func() { b.taken.Store(true) },
-		InForce: func() { b.inForceOnce.Do(func() { close(b.inForce) }) },
+		Report: b.report,
 	}
 	if !opts.targetsOnly {
 		b.client.Most = endpointsPerConnection * budget.Limit()
@@ -96,7 +89,7 @@ func (b *clientBuilder) Scheme() string { return Scheme }
 // OverrideAuthority implements [resolver.AuthorityOverrider].
 func (b *clientBuilder) OverrideAuthority(resolver.Target) string { return b.authority }
 
-func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
@@ -107,12 +100,7 @@ func (b *clientBuilder) Build(_ resolver.Target, cc resolver.ClientConn, _ resol
 		candidates = b.leader.candidates
 	}
 	return discovery.Resolve(key, cc, discovery.Options{
-		Config:     b.serviceConfig,
-		Client:     b.client,
-		Select:     func(s *attr.State) []resolver.Endpoint { return balancer.Select(b.client, s) },
-		Ours:       b.ours,
-		Candidates: candidates,
-		Handed:     func() { b.handedOnce.Do(func() { close(b.handed) }) },
+		Client: b.client, Default: b.config, Disabled: opts.DisableServiceConfig, Given: &b.given, Candidates: candidates,
 	}), nil
 }
 
@@ -122,24 +110,14 @@ func (b *clientBuilder) discoveryKey() *discovery.Key {
 	return b.keys.Key(b.desc.Key, reader)
 }
 
-// serviceConfig returns the config to use, given the live one.
-func (b *clientBuilder) serviceConfig(live string) string {
-	config, err := clientConfig(b.desc.ServiceConfig, b.opts.serviceConfig, live)
-	if err != nil {
-		// The layers were checked one by one, the live one when it came in.
-		b.logger.Error("service configs do not merge", "service", b.desc.Name, "error", err)
-	}
-	return config
-}
-
-// clientConfig returns the service config of a connection: the layers merged, from the lowest to the
-// highest, with their load balancing policy put under our own.
-func clientConfig(layers ...string) (string, error) {
+// clientConfig returns the default service config of a connection: the layers merged, from the lowest to the highest,
+// with our own load balancing policy.
+func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 	merged, err := serviceconfig.Merge(layers...)
 	if err != nil {
-		return "", err
+		return serviceconfig.Wrapped{}, err
 	}
-	return serviceconfig.Wrap(merged, balancer.Name)
+	return serviceconfig.Wrap(merged, grpccheck.Registered)
 }
 
 // plain reports whether a call asks nothing of the interceptors but that they explain its error, as most do.
@@ -151,9 +129,6 @@ func (b *clientBuilder) plain(ctx context.Context) bool {
 func (b *clientBuilder) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	if b.plain(ctx) {
 		return b.explain(invoker(ctx, method, req, reply, cc, opts...))
-	}
-	if err := b.checkTarget(ctx, method, cc); err != nil {
-		return b.explain(err)
 	}
 	ctx, err := sendLane(ctx)
 	if err != nil {
@@ -169,9 +144,6 @@ func (b *clientBuilder) stream(ctx context.Context, desc *grpc.StreamDesc, cc *g
 	if b.plain(ctx) {
 		stream, err := streamer(ctx, desc, cc, method, opts...)
 		return stream, b.explain(err)
-	}
-	if err := b.checkTarget(ctx, method, cc); err != nil {
-		return nil, b.explain(err)
 	}
 	ctx, err := sendLane(ctx)
 	if err != nil {
@@ -192,65 +164,6 @@ func (b *clientBuilder) explainLeader(err error) error {
 		return annotate(b.explain(err), why)
 	}
 	return b.explain(err)
-}
-
-// checkTarget refuses a call that is for one instance if grpc.WithDefaultServiceConfig has replaced our
-// policy: another one would send it to any instance.
-func (b *clientBuilder) checkTarget(ctx context.Context, method string, cc *grpc.ClientConn) error {
-	instance, named := balancer.Target(ctx)
-	leader := b.leader.has(ctx, method)
-	if !named && !leader || b.ours || isClosed(b.inForce) {
-		return nil
-	}
-	cc.Connect() // a live config may bring our policy back: wait for the first state
-	waiting, done := context.WithCancel(ctx)
-	defer done()
-	ended := closing(waiting, cc)
-	event := b.handed
-	for range 2 {
-		select {
-		case <-event:
-		case <-ended:
-			if ctx.Err() == nil {
-				return status.Error(codes.Canceled, "etcd: the connection is closing")
-			}
-			return status.FromContextError(ctx.Err()).Err()
-		}
-		if !b.taken.Load() {
-			break
-		}
-		if isClosed(b.inForce) {
-			return nil
-		}
-		event = b.inForce // it still connects
-	}
-	who := "the leader"
-	if !leader {
-		who = fmt.Sprintf("instance %q", instance)
-	}
-	return status.Errorf(codes.FailedPrecondition,
-		"etcd: the call is for %s of %q, but grpc.WithDefaultServiceConfig has replaced the load balancing policy that would see to that: give the config by runtime.WithDefaultServiceConfig",
-		who, b.desc.Key)
-}
-
-func isClosed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
-}
-
-// closing returns a channel that is closed when a connection is, or ctx is done.
-func closing(ctx context.Context, cc *grpc.ClientConn) <-chan struct{} {
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for s := cc.GetState(); s != connectivity.Shutdown && cc.WaitForStateChange(ctx, s); s = cc.GetState() {
-		}
-	}()
-	return ended
 }
 
 // explain adds to the error of a call, if there is one, that the endpoints are not known yet, and why.

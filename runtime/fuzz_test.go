@@ -52,7 +52,7 @@ func FuzzTarget(f *testing.F) {
 // checkTargetAuthority has net/url read the authority of a target's connections.
 func checkTargetAuthority(t *testing.T, target resolver.Target) {
 	t.Helper()
-	authority := builder{}.OverrideAuthority(target)
+	authority := new(builder).OverrideAuthority(target)
 	u, err := url.Parse("https://" + strings.ReplaceAll(authority, "%", "%25"))
 	if err != nil || u.Path != "" || u.User != nil || u.Fragment != "" || u.RawQuery != "" ||
 		strings.ContainsFunc(authority, func(r rune) bool { return r <= ' ' || r > '~' }) {

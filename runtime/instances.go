@@ -35,7 +35,7 @@ type Instances struct {
 }
 
 // NewInstances returns the instances of a service. It takes the options of [Registry.NewClient] and,
-// like that, does no I/O. A policy that grpc.WithDefaultServiceConfig names is ignored, because calls
+// like that, does no I/O. A load balancing policy of the service config counts for nothing, because calls
 // name their instance.
 func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*Instances, error) {
 	mine, opts := splitDialOptions(opts)

@@ -129,7 +129,7 @@ type Limits struct {
 	// that has left is not counted while its last calls finish.
 	//
 	// The limit holds for NewClient, NewInstances and calls that name their instance. It does not hold for a bare
-	// Resolver, or where grpc.WithDefaultServiceConfig replaces our policy.
+	// Resolver.
 	// Default: a quarter of the file descriptors that the process may open, at least 16.
 	Connections int
 }

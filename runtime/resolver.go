@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/resolver"
 
@@ -24,24 +25,26 @@ const Scheme = "etcd"
 //
 // The service config is gRPC's default one until there is a live one in etcd, which replaces it whole
 // and for good. For round robin give
-// grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`).
+// grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`). Give each connection a Resolver of its
+// own, which knows whether that has had a live config.
 //
 // [Registry.NewClient] does more, and is what generated code uses.
 func (r *Registry) Resolver() resolver.Builder {
-	return builder{usable: r.start, key: func(name string, reader endpoint.Reader) *discovery.Key { return r.keys.Key(name, reader) }}
+	return &builder{usable: r.start, key: func(name string, reader endpoint.Reader) *discovery.Key { return r.keys.Key(name, reader) }}
 }
 
 // builder resolves targets that a caller wrote.
 type builder struct {
 	usable func() error // returns why nothing can be resolved, nil if it can
 	key    func(name string, reader endpoint.Reader) *discovery.Key
+	given  sync.Map // *discovery.Given by the target's URL
 }
 
-func (b builder) Scheme() string { return Scheme }
+func (*builder) Scheme() string { return Scheme }
 
 // OverrideAuthority implements [resolver.AuthorityOverrider]. A key that gives no host name is
 // percent-encoded, which no certificate names: such a connection needs grpc.WithAuthority.
-func (b builder) OverrideAuthority(target resolver.Target) string {
+func (b *builder) OverrideAuthority(target resolver.Target) string {
 	authority, ok := servicekey.Authority(target.Endpoint())
 	if !ok {
 		return url.QueryEscape(authority)
@@ -49,7 +52,7 @@ func (b builder) OverrideAuthority(target resolver.Target) string {
 	return authority
 }
 
-func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (b *builder) Build(target resolver.Target, cc resolver.ClientConn, opts resolver.BuildOptions) (resolver.Resolver, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
@@ -58,14 +61,8 @@ func (b builder) Build(target resolver.Target, cc resolver.ClientConn, _ resolve
 		return nil, fmt.Errorf("etcd: target %q: %w", target.URL.String(), err)
 	}
 	shared := b.key(key, endpoint.Reader{LeaseSuffix: layout == endpoint.LeaseSuffix})
-	return discovery.Resolve(shared, cc, discovery.Options{
-		Config: func(live string) string {
-			if live == "" {
-				return "{}"
-			}
-			return live
-		},
-	}), nil
+	given, _ := b.given.LoadOrStore(target.URL.String(), new(discovery.Given))
+	return discovery.Resolve(shared, cc, discovery.Options{Disabled: opts.DisableServiceConfig, Given: given.(*discovery.Given)}), nil
 }
 
 // parseTarget reads a target that a caller wrote. layout is nil where it names none.

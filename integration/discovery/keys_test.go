@@ -9,17 +9,16 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/balancer/randomsubsetting"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/report"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
-
-// roundRobin is a service config that names a policy of gRPC's, which knows no targets.
-const roundRobin = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 
 // drainA is a live config that drains an instance.
 const drainA = `{"loadBalancingConfig":[{"etcd":{"drain":["a"],"childPolicy":[{"round_robin":{}}]}}]}`
@@ -73,7 +72,7 @@ func TestK2_CallsToEachInstance(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		servers = append(servers, w.register(w.serve(name)))
 	}
-	i := w.instances(grpc.WithDefaultServiceConfig(roundRobin))
+	i := w.instances()
 	if all, err := i.All(kit.Bounded(t, soon)); err != nil || len(all) != 3 || servers[0].made.Load() != 0 {
 		t.Fatalf("All = %v, %v, with %d connections, want three instances and no connection", all, err, servers[0].made.Load())
 	}
@@ -201,24 +200,11 @@ func TestK7_TwoClustersInOneDirectory(t *testing.T) {
 	}
 }
 
-// TestP5_TargetUnderAPolicyOfTheCallers fails, naming the cause, rather than reach any instance.
+// TestP5_TargetUnderAPolicyOfTheCallers reaches the instance: gRPC's own default service config has no effect.
 func TestP5_TargetUnderAPolicyOfTheCallers(t *testing.T) {
 	w := newWorld(t, nil)
 	w.registerAll("a", "b", "c")
-	conn := w.conn(grpc.WithDefaultServiceConfig(roundRobin))
-	for range 12 {
-		name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn)
-		if status.Code(err) != codes.FailedPrecondition || !strings.Contains(err.Error(), "grpc.WithDefaultServiceConfig") {
-			t.Fatalf("a call for b: %q, %v, want FailedPrecondition, naming the option", name, err)
-		}
-	}
-	reached(t, conn, soon, "a", "b", "c")
-	// A live config brings the policy back that knows targets.
-	w.put(configKey, roundRobin)
-	kit.Eventually(t, soon, "a call for b reaches it", func() bool {
-		name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn)
-		return err == nil && name == "b"
-	})
+	conn := w.conn(grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}],"methodConfig":[{"name":[{}],"timeout":"0s"}]}`))
 	astray := 0
 	for range 12 {
 		if name, err := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn); err != nil || name != "b" {
@@ -226,7 +212,69 @@ func TestP5_TargetUnderAPolicyOfTheCallers(t *testing.T) {
 			t.Errorf("a call for b: %q, %v", name, err)
 		}
 	}
+	reached(t, conn, soon, "a", "b", "c")
 	report.Count(t, "P5", "calls that reached another instance", astray)
+}
+
+// TestP16_APolicyAboveOurs narrows the endpoints down to 2 of 6, and keeps no call from the one that it names.
+func TestP16_APolicyAboveOurs(t *testing.T) {
+	w := newWorld(t, nil)
+	names := []string{"a", "b", "c", "d", "e", "f"}
+	w.registerAll(names...)
+	conn := w.conn(runtime.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"random_subsetting_experimental":{"subsetSize":2,"childPolicy":[{"etcd":{}}]}}]}`))
+	called := map[string]bool{}
+	for range 40 {
+		name, err := within(conn, soon)
+		must(t, err)
+		called[name] = true
+	}
+	if len(called) != 2 {
+		t.Errorf("the calls went to %v, want 2 instances", called)
+	}
+	for _, want := range names {
+		if name, err := call(runtime.WithTarget(kit.Bounded(t, soon), want), conn); err != nil || name != want {
+			t.Errorf("a call for %s: %q, %v", want, name, err)
+		}
+	}
+	w.live(drainA) // replaces the policy
+	reached(t, conn, soon, "b", "c", "d", "e", "f")
+}
+
+// TestK16_TargetOfAKeyThatMayNotBeRead names the permission.
+func TestK16_TargetOfAKeyThatMayNotBeRead(t *testing.T) {
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("secret", etcdtest.User{Name: "caller", Password: "p"})})
+	w.registry = w.newRegistry(w.etcd.Client(t, etcdtest.As("caller", "p")))
+	i := w.instances()
+	_, target := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), w.conn())
+	_, all := i.All(kit.Bounded(t, soon))
+	_, each := ask(kit.Bounded(t, soon), i)
+	for what, err := range map[string]error{"WithTarget": target, "All": all, "Each": each} {
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), key) || !strings.Contains(err.Error(), "permission denied") {
+			t.Errorf("%s: %v, want Unavailable, naming %q and the permission", what, err, key)
+		}
+	}
+	if !strings.Contains(fmt.Sprint(target), `"b"`) {
+		t.Errorf("a call for b: %v, want it to name that", target)
+	}
+}
+
+// TestK18_AConnectionMadeAfterALiveConfig keeps its own default one, though others of the process were given the live one.
+func TestK18_AConnectionMadeAfterALiveConfig(t *testing.T) {
+	leak.Beside(t)
+	w := newWorld(t, nil)
+	w.registerAll("a", "b", "c")
+	w.put(configKey, `{"loadBalancingConfig":[{"pick_first":{}}]}`)
+	bare := w.bare(w.registry, "etcd:///"+key)
+	before, err := within(bare, soon)
+	must(t, err)
+	for range 30 {
+		if name, err := within(bare, soon); err != nil || name != before {
+			t.Fatalf("under pick_first a call reached %q, %v, after %q", name, err, before)
+		}
+	}
+	w.delete(configKey)
+	kit.Eventually(t, soon, "the deletion is seen", func() bool { return w.status().ServiceConfig == "" })
+	reached(t, w.bare(w.registry, "etcd:///"+key), soon, "a", "b", "c")
 }
 
 // TestS10_LiveConfigsForLoadBalancingAlone refuses all else where the option is set.

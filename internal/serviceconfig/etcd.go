@@ -50,8 +50,6 @@ type Etcd struct {
 	// ChildPolicy lists policies, of which the first that is linked picks among the remaining endpoints.
 	// The default is round_robin, so it is never empty once read.
 	ChildPolicy []Policy `json:"childPolicy"`
-	// Claim identifies a config that the process itself hands to gRPC. Only [ParseEtcd] reads it.
-	Claim uint64 `json:"claim,omitempty"`
 }
 
 var etcdFields = fields[Etcd]{
@@ -71,17 +69,6 @@ var etcdFields = fields[Etcd]{
 	childField: func(e *Etcd, v value) error { return assign(&e.ChildPolicy)(readPolicies(v, EtcdName)) },
 }
 
-// trustedEtcdFields is etcdFields and the fields that only the process itself may use.
-var trustedEtcdFields = fields[Etcd]{
-	"claim": func(e *Etcd, v value) error { return assign(&e.Claim)(number[uint64](v, 0, 1<<63)) },
-}
-
-func init() {
-	for name, read := range etcdFields {
-		trustedEtcdFields[name] = read
-	}
-}
-
 // ParseEtcd reads the config of the policy "etcd", as gRPC hands it to the policy. It may come from the
 // caller's own code, so policies below may be ones that are not described here; their configs are kept
 // as they are.
@@ -91,7 +78,7 @@ func ParseEtcd(text json.RawMessage) (*Etcd, error) {
 		return nil, fmt.Errorf("policy %q: %w", EtcdName, err)
 	}
 	v.trusted = true
-	e, err := readObject(v, trustedEtcdFields)
+	e, err := readObject(v, etcdFields)
 	if err == nil {
 		err = e.check()
 	}

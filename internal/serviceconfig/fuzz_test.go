@@ -48,11 +48,11 @@ func checkLayers(t *testing.T, live string) {
 	if err != nil {
 		t.Fatalf("%s: %v", live, err)
 	}
-	wrapped, err := Wrap(merged, EtcdName)
+	wrapped, err := Wrap(merged, unless(""))
 	if err != nil {
 		t.Fatalf("%s: %v", merged, err)
 	}
-	for _, text := range []string{merged, wrapped} {
+	for _, text := range []string{merged, wrapped.JSON} {
 		if _, err := Parse(text); err != nil {
 			t.Fatalf("%s is laid over the generated config, %s: %v", live, text, err)
 		}
@@ -60,17 +60,17 @@ func checkLayers(t *testing.T, live string) {
 			t.Fatalf("%s is laid over the generated config, %s: %v", live, text, err)
 		}
 	}
-	if again, err := Wrap(wrapped, EtcdName); err != nil || again != wrapped {
-		t.Fatalf("%s is wrapped again as %s, %v", wrapped, again, err)
+	if again, err := Wrap(wrapped.JSON, unless("")); err != nil || again != wrapped {
+		t.Fatalf("%+v is wrapped again as %+v, %v", wrapped, again, err)
 	}
 }
 
 // FuzzParseEtcd reads the config of the policy "etcd" as gRPC hands it over.
 func FuzzParseEtcd(f *testing.F) {
 	for _, text := range []string{
-		`{}`, `{"drain":[]}`, `{"drain":["a"],"preferZone":true,"claim":7}`,
+		`{}`, `{"drain":[]}`, `{"drain":["a"],"preferZone":true}`,
 		`{"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"","zone":"z"}}],"childPolicy":[{"custom":{"a":[1]}},{"pick_first":{}}]}`,
-		`{"childPolicy":[{"etcd":{}}]}`, `{"claim":-1}`, `{"childPolicy":null}`,
+		`{"childPolicy":[{"etcd":{}}]}`, `{"childPolicy":null}`,
 	} {
 		f.Add([]byte(text))
 	}

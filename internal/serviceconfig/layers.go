@@ -68,33 +68,97 @@ func Merge(configs ...string) (string, error) {
 	return string(out), err
 }
 
-// Wrap puts the config's load balancing policies, or round_robin if it has none, under the policy of the
-// given name, as its childPolicy. If the config has that policy already, it keeps its config. Either way
-// it is then the only policy at the top.
-func Wrap(text, policy string) (string, error) {
+// Wrapped is a service config of which the policy "etcd" is a part.
+type Wrapped struct {
+	JSON   string
+	Top    string // the policy at the top: "etcd", or one with "etcd" directly below it
+	Health string // the healthCheckConfig; "": none
+}
+
+// Wrap puts a config's load balancing policies, or round_robin if it has none, under the policy "etcd", as its
+// childPolicy. An "etcd" at the top keeps its config. Outlier detection stays above "etcd", and so does a policy whose
+// childPolicy names "etcd". In each case one policy remains at the top: of a list, the first that is registered.
+func Wrap(text string, registered func(policy string) bool) (Wrapped, error) {
 	o, err := parseLayer(text)
 	if err != nil {
-		return "", err
+		return Wrapped{}, err
 	}
-	child, err := policiesOf(o)
+	policies, err := policiesOf(o)
 	if err != nil {
-		return "", err
+		return Wrapped{}, err
 	}
-	config, found, err := findPolicy(child, policy)
+	top, config, err := wrap(policies, registered)
 	if err != nil {
-		return "", err
-	}
-	if !found {
-		if config, err = marshal(map[string]any{childField: child}); err != nil {
-			return "", err
-		}
+		return Wrapped{}, in(configField, err)
 	}
 	delete(o, policyField)
-	if o[configField], err = marshal([]object{{policy: config}}); err != nil {
-		return "", err
+	if o[configField], err = marshal([]object{{top: config}}); err != nil {
+		return Wrapped{}, err
 	}
 	out, err := marshal(o)
-	return string(out), err
+	return Wrapped{string(out), top, string(o[healthField])}, err
+}
+
+// wrap returns the policy to stand at the top instead of policies, and its config.
+func wrap(policies []object, registered func(policy string) bool) (top string, config json.RawMessage, err error) {
+	config, found, err := findEtcd(policies)
+	if err != nil || found {
+		return EtcdName, config, err
+	}
+	for i, entry := range policies {
+		for name, raw := range entry {
+			if len(entry) > 1 || !registered(name) {
+				continue
+			}
+			config, err := above(name, raw)
+			if err != nil {
+				return "", nil, in(fmt.Sprintf("[%d]", i), err)
+			}
+			if config != nil {
+				return name, config, nil
+			}
+			return underEtcd(policies[i : i+1])
+		}
+	}
+	return underEtcd(policies) // which says what is wrong with them
+}
+
+func underEtcd(policies []object) (top string, config json.RawMessage, err error) {
+	config, err = marshal(map[string]any{childField: policies})
+	return EtcdName, config, err
+}
+
+// above returns the config of a policy that stays above "etcd", with that in its childPolicy; nil if it does not stay.
+func above(policy string, raw json.RawMessage) (json.RawMessage, error) {
+	if policy == OutlierDetectionName {
+		// Below "etcd" its config would be read as strictly.
+		if _, err := readPolicy(policy, value{raw: raw, trusted: true}, top); err != nil {
+			return nil, err
+		}
+	}
+	var config object
+	var children []object
+	if json.Unmarshal(raw, &config) != nil || json.Unmarshal(config[childField], &children) != nil {
+		return nil, nil // it is not for us to say what the config of such a policy is
+	}
+	_, found, err := findEtcd(children)
+	if err != nil {
+		return nil, in(policy, in(childField, err))
+	}
+	switch {
+	case found:
+		return raw, nil
+	case policy != OutlierDetectionName:
+		return nil, nil
+	}
+	name, below, err := underEtcd(children)
+	if err != nil {
+		return nil, err
+	}
+	if config[childField], err = marshal([]object{{name: below}}); err != nil {
+		return nil, err
+	}
+	return marshal(config)
 }
 
 // policiesOf returns the load balancing policies of a config, round_robin if it has none.
@@ -117,16 +181,16 @@ func policiesOf(o object) ([]object, error) {
 	return []object{{name: json.RawMessage("{}")}}, nil
 }
 
-// findPolicy returns the config of a policy in a list. It may stand there only first, alone in its entry.
-func findPolicy(policies []object, policy string) (config json.RawMessage, found bool, err error) {
+// findEtcd returns the config of the policy "etcd" in a list. It may stand there only first, alone in its entry.
+func findEtcd(policies []object) (config json.RawMessage, found bool, err error) {
 	for i, entry := range policies {
 		for name, raw := range entry {
 			switch {
-			case !strings.EqualFold(name, policy):
-			case name != policy:
-				return nil, false, fmt.Errorf("%s[%d]: no policy is named %q: want %q", configField, i, name, policy)
+			case !strings.EqualFold(name, EtcdName):
+			case name != EtcdName:
+				return nil, false, in(fmt.Sprintf("[%d]", i), fmt.Errorf("no policy is named %q: want %q", name, EtcdName))
 			case i > 0 || len(entry) > 1:
-				return nil, false, fmt.Errorf("%s[%d]: the policy %q must be the first of the list, alone in its entry", configField, i, policy)
+				return nil, false, in(fmt.Sprintf("[%d]", i), fmt.Errorf("the policy %q must be the first of the list, alone in its entry", EtcdName))
 			case string(raw) == "null":
 				config, found = json.RawMessage("{}"), true
 			default:

@@ -60,23 +60,38 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":[{"etcd":null}]}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
 	{`{"loadBalancingPolicy":"etcd"}`, `{"loadBalancingConfig":[{"etcd":{}}]}`},
 	{`{"loadBalancingPolicy":"etcd","methodConfig":[]}`, `{"loadBalancingConfig":[{"etcd":{}}],"methodConfig":[]}`},
+	{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"1s","childPolicy":[{"a":{}}]}},{"b":{}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"a":{}}]}}],"interval":"1s"}}]}`},
+	{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["x"]}}]}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":["x"]}}]}}]}`},
+	{`{"loadBalancingConfig":[{"absent":{}},{"outlier_detection_experimental":{"childPolicy":[{"a":{}}]}}]}`,
+		`{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"childPolicy":[{"a":{}}]}}]}}]}`},
+	{`{"loadBalancingConfig":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"absent":{"childPolicy":[{"etcd":{}}]}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{"size":2,"childPolicy":[{"etcd":{}}]}},{"b":{}}]}`, `{"loadBalancingConfig":[{"a":{"size":2,"childPolicy":[{"etcd":{}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}}]}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"childPolicy":[{"b":{}}]}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{"childPolicy":7}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"childPolicy":7}}]}}]}`},
+}
+
+// unless returns what a binary links that lacks one policy.
+func unless(absent string) func(string) bool {
+	return func(policy string) bool { return policy != absent }
 }
 
 // TestP4_TheTopPolicyIsOurs says that gRPC never sees the deprecated field, under which a config named
 // none but ours and became pick_first.
 func TestP4_TheTopPolicyIsOurs(t *testing.T) {
 	for _, tt := range wrapped {
-		got, err := Wrap(tt.in, EtcdName)
-		if err != nil || got != tt.want {
-			t.Errorf("Wrap(%s) = %s, %v, want %s", tt.in, got, err, tt.want)
+		got, err := Wrap(tt.in, unless("absent"))
+		if err != nil || got.JSON != tt.want {
+			t.Errorf("Wrap(%s) = %s, %v, want %s", tt.in, got.JSON, err, tt.want)
 		}
 		var config struct {
 			LoadBalancingPolicy any
 			LoadBalancingConfig []map[string]json.RawMessage
 		}
-		if err := json.Unmarshal([]byte(got), &config); err != nil || config.LoadBalancingPolicy != nil ||
-			len(config.LoadBalancingConfig) != 1 || config.LoadBalancingConfig[0][EtcdName] == nil {
-			t.Errorf("Wrap(%s) = %s, which gRPC takes for another policy", tt.in, got)
+		if err := json.Unmarshal([]byte(got.JSON), &config); err != nil || config.LoadBalancingPolicy != nil ||
+			len(config.LoadBalancingConfig) != 1 || config.LoadBalancingConfig[0][got.Top] == nil {
+			t.Errorf("Wrap(%s) = %+v, which gRPC takes for another policy", tt.in, got)
 		}
 	}
 	for _, tt := range []struct{ in, want string }{
@@ -86,10 +101,14 @@ func TestP4_TheTopPolicyIsOurs(t *testing.T) {
 		{`{"loadBalancingPolicy":"Etcd"}`, `loadBalancingConfig[0]: no policy is named "Etcd": want "etcd"`},
 		{`{"loadBalancingConfig":7}`, `loadBalancingConfig: json: cannot unmarshal number into Go value of type []map[string]json.RawMessage`},
 		{`{"loadBalancingPolicy":7}`, `loadBalancingPolicy: json: cannot unmarshal number into Go value of type string`},
+		{`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0s","childPolicy":[{"a":{}}]}}]}`,
+			`loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
+		{`{"loadBalancingConfig":[{"a":{"childPolicy":[{"b":{}},{"etcd":{}}]}}]}`,
+			`loadBalancingConfig[0].a.childPolicy[1]: the policy "etcd" must be the first of the list, alone in its entry`},
 		{`null`, `the service config is null: want a JSON object`},
 	} {
-		if got, err := Wrap(tt.in, EtcdName); err == nil || err.Error() != tt.want {
-			t.Errorf("Wrap(%s) = %s, %v\nwant %s", tt.in, got, err, tt.want)
+		if got, err := Wrap(tt.in, unless("absent")); err == nil || err.Error() != tt.want {
+			t.Errorf("Wrap(%s) = %+v, %v\nwant %s", tt.in, got, err, tt.want)
 		}
 	}
 }

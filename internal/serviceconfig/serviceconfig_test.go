@@ -492,7 +492,6 @@ func TestLinked(t *testing.T) {
 func TestParseEtcd(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{`{}`, `{"childPolicy":[{"round_robin":{}}]}`},
-		{`{"claim":7}`, `{"childPolicy":[{"round_robin":{}}],"claim":7}`},
 		{`{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`, `{"childPolicy":[{"custom":{"any":[1,null]}},{"round_robin":{}}]}`},
 		{`{"drain":["a"],"subset":2,"childPolicy":[{"custom":{}}]}`, `{"subset":2,"drain":["a"],"childPolicy":[{"custom":{}}]}`},
 	} {
@@ -512,7 +511,7 @@ func TestParseEtcd(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{``, `policy "etcd": the service config is empty: want a JSON object`},
 		{`null`, `policy "etcd": the service config is null: want a JSON object`},
-		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want childPolicy, claim` + strings.TrimPrefix(etcdNames, "childPolicy")},
+		{`{"splits":[]}`, `policy "etcd": unknown field "splits": want ` + etcdNames},
 		{`{"childPolicy":[{"ETCD":{}}]}`, `policy "etcd": childPolicy[0]: no policy is named "ETCD": want ` + policyNames},
 		{`{"childPolicy":[{"etcd":{}}]}`, `policy "etcd": childPolicy[0]: the policy "etcd" must not stand below "etcd"`},
 		{`{"childPolicy":[{"outlier_detection_experimental":{}}]}`, `policy "etcd": childPolicy[0]: ` + belowEtcd},

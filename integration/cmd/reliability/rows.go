@@ -91,7 +91,7 @@ var parts = []part{
 		{"K11", "etcd cannot be connected to", "Errors, log and status name the cause: a refused port, a failed handshake."},
 	}},
 	{"One plan a connection", []row{
-		{"P5", "A call names its instance, and grpc.WithDefaultServiceConfig has replaced the policy that would see to it", "It fails and names the option. It never reaches another instance."},
+		{"P5", "A call names its instance, and the connection was given grpc.WithDefaultServiceConfig", "The option has no effect there. The call never reaches another instance."},
 		{"P7", "A split, a zone, another policy below or a target, while 20 instances are connected to", "No connection is made, and no call fails."},
 	}},
 }

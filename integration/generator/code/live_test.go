@@ -110,11 +110,11 @@ func (l live) try(text string) error {
 	if err != nil {
 		return err
 	}
-	wrapped, err := serviceconfig.Wrap(config.JSON(), serviceconfig.EtcdName)
+	wrapped, err := serviceconfig.Wrap(config.JSON(), grpccheck.Registered)
 	if err != nil {
 		return err
 	}
-	for _, text := range []string{config.JSON(), wrapped} {
+	for _, text := range []string{config.JSON(), wrapped.JSON} {
 		if err := l.call(text); err != nil {
 			return err
 		}

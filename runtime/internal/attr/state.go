@@ -25,7 +25,7 @@ type State struct {
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
 	Endpoints []resolver.Endpoint
-	Given     bool                // the endpoints are those of the resolver's state, of which a policy above may have left some out
+	Given     bool                // those of the resolver's state are there too, of which a policy above may have chosen
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 	Summary   *Summary            // of Endpoints; nil: not known
 }
@@ -62,8 +62,6 @@ type Client struct {
 	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
 	Stations      sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
 	Report        func(problem string)          // called with each problem of the service config; may be nil
-	Taken         func()                        // called when the policy is given a state: it is, or will be, in force; may be nil
-	InForce       func()                        // called when gRPC starts to use the policy's pickers; may be nil
 }
 
 // SetState adds s to a resolver's state.

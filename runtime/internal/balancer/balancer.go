@@ -256,10 +256,10 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		return err
 	}
 	p.do(func() {
-		sequence := p.take(s.ResolverState, c)
+		told := p.take(s.ResolverState, c)
 		p.targets.update(&known{
-			service: p.in.service, endpoints: p.in.endpoints, client: p.in.client, sequence: sequence,
-			pending: p.in.pending, err: p.in.err, most: int64(c.MaxConcurrentRequests),
+			service: p.in.service, endpoints: told.Endpoints, client: p.in.client, sequence: told.Sequence,
+			pending: told.Pending, err: told.Err, most: int64(c.MaxConcurrentRequests),
 		})
 		p.plan()
 	})
@@ -269,15 +269,11 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 // bareClient is what connections are told of that were made without options of ours. They share a subset.
 var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 
-// take stores the resolver's state and the config, and returns the state's sequence.
-func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
-	told := attr.StateOf(s)
+// take stores the resolver's state and the config, and returns what is told of the key.
+func (p *policy) take(s resolver.State, c *config) (told *attr.State) {
+	told = attr.StateOf(s)
 	if told == nil {
-		told = &attr.State{Given: true}
-	}
-	endpoints, summary := told.Endpoints, told.Summary
-	if told.Given {
-		endpoints = distinct(s.Endpoints)
+		told = &attr.State{Endpoints: distinct(s.Endpoints)}
 	}
 	client := told.Client
 	if client == nil {
@@ -287,16 +283,19 @@ func (p *policy) take(s resolver.State, c *config) (sequence uint64) {
 		p.core.recheck()
 	}
 	p.health = told.Health
-	if p.budget != client.Connections {
+	if p.budget != client.Connections || p.in == nil {
 		p.budget, p.share = client.Connections, client.Connections.NewShare()
 	}
 	p.state = s
 	p.in = &input{
 		service: p.opts.Target.Endpoint(), config: c, client: client,
-		endpoints: endpoints, summary: summary, held: told.Held, pending: told.Pending, err: told.Err,
+		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
+	}
+	if told.Given && len(s.Endpoints) != len(told.Endpoints) { // a policy above has chosen; targets may be any still
+		p.in.endpoints, p.in.summary = s.Endpoints, nil
 	}
 	p.leader = leaderOf(client, told.Leader)
-	return told.Sequence
+	return told
 }
 
 // distinct leaves out the endpoints that have no address, or that of another.

@@ -26,7 +26,7 @@ type walked struct {
 	config int
 	health map[*conn]bool // it is asked for
 	wake   time.Time
-	asks   bool // a view was made
+	asks   bool     // a view was made
 	done   []string // events
 	broken string
 }

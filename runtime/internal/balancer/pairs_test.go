@@ -40,7 +40,9 @@ func wayFeature(name, config string) feature {
 
 var features = []feature{
 	{name: "subset", config: `"subset":2`},
-	{name: "selector", client: func(c *attr.Client) { c.Selector = func(e *endpoint.Endpoint) bool { return !strings.HasPrefix(e.Instance, "k") } }},
+	{name: "selector", client: func(c *attr.Client) {
+		c.Selector = func(e *endpoint.Endpoint) bool { return !strings.HasPrefix(e.Instance, "k") }
+	}},
 	{name: "drain", config: `"drain":["a"]`},
 	{name: "split", config: byVersion},
 	{name: "prefer_zone", config: `"preferZone":true`},

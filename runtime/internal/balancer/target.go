@@ -143,12 +143,10 @@ func (k *known) find(ref targetRef) (*resolver.Endpoint, error) {
 		return found, nil
 	case k.pending || k.sequence < ref.sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case ref.waits && k.err == nil: // no status, with which gRPC would end the call
+	case ref.waits: // no status, with which gRPC would end the call
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", ref.instance, k.service)
-	case ref.waits:
-		return nil, k.err
 	case k.err != nil:
-		return nil, status.Error(codes.Unavailable, k.err.Error())
+		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", ref.instance, k.service, k.err)
 	}
 	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", ref.instance, k.service)
 }

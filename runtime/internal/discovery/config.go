@@ -25,7 +25,6 @@ type configCore struct {
 
 	good  string // in force, as canonical JSON; "": none
 	known bool   // etcd has said whether there is one
-	seen  bool   // there is or was one
 	bad   error  // why what etcd has is not in force; nil: it is
 
 	value  *liveConfig // the last value read; nil: none
@@ -82,7 +81,7 @@ func (c *configCore) settle(now time.Time) warning {
 		}
 		return warning{}
 	}
-	c.good, c.seen = json, true
+	c.good = json
 	return warning{}
 }
 

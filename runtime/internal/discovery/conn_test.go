@@ -2,30 +2,75 @@ package discovery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/resolver"
-	"google.golang.org/grpc/serviceconfig"
+	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
-// firstStates counts the states that gRPC is given.
-type firstStates struct {
+// side is gRPC's side of a connection. It parses as gRPC does, and notes what it is given.
+type side struct {
 	resolver.ClientConn
-	n int
+	states []resolver.State
+	errs   []error
 }
 
-func (c *firstStates) UpdateState(resolver.State) error { c.n++; return nil }
+func (s *side) UpdateState(state resolver.State) error {
+	s.states = append(s.states, state)
+	return nil
+}
+func (s *side) ReportError(err error) { s.errs = append(s.errs, err) }
 
-func (c *firstStates) ParseServiceConfig(string) *serviceconfig.ParseResult {
-	return new(serviceconfig.ParseResult)
+func (s *side) last() resolver.State { return s.states[len(s.states)-1] }
+
+// Scheme and what follows make a side the resolver of the connection that it is of.
+func (s *side) Scheme() string { return "side" }
+func (s *side) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+	s.ClientConn = cc
+	return s, nil
+}
+func (s *side) ResolveNow(resolver.ResolveNowOptions) {}
+func (s *side) Close()                                {}
+
+func newSide(t testing.TB, opts ...grpc.DialOption) *side {
+	s := new(side)
+	cc, err := grpc.NewClient("side:///x", append(opts, grpc.WithResolvers(s), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cc.Close() })
+	cc.Connect()
+	return s
+}
+
+func silentKeys(t testing.TB) *Keys {
+	ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
+	t.Cleanup(ks.Close)
+	return ks
+}
+
+// defaultOf returns what NewClient gives gRPC as its default.
+func defaultOf(t testing.TB, text string) serviceconfig.Wrapped {
+	w, err := serviceconfig.Wrap(text, grpccheck.Registered)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // A connection of ours has its service config at once, though etcd never answers: calls end by their method's timeout.
@@ -33,14 +78,157 @@ func TestK10_AStateBeforeTheFirstList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ks := NewKeys(Config{Client: silent{}, Streams: listwatch.NewStreams(), Logger: slog.New(slog.DiscardHandler), Endpoints: func() []string { return nil }})
 		defer ks.Close()
-		cc := new(firstStates)
-		r := Resolve(ks.Key("acme/user", endpoint.Reader{}), cc, Options{Ours: true, Client: new(attr.Client), Config: func(string) string { return "{}" }})
+		cc := new(side)
+		r := Resolve(ks.Key("acme/user", endpoint.Reader{}), cc, Options{Client: new(attr.Client), Given: new(Given), Default: defaultOf(t, "")})
 		defer r.Close()
 		synctest.Wait()
-		if cc.n != 1 {
-			t.Errorf("gRPC was given %d states, want 1", cc.n)
+		if len(cc.states) != 1 {
+			t.Errorf("gRPC was given %d states, want 1", len(cc.states))
 		}
 	})
+}
+
+// TestALiveConfigIsParsedOnce has connections hand what they share.
+func TestALiveConfigIsParsedOnce(t *testing.T) {
+	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
+	below := defaultOf(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
+	handed := func(s *side, below serviceconfig.Wrapped, live string) *grpcserviceconfig.ParseResult {
+		c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: below}}
+		c.send(&State{LiveKnown: true, Live: live})
+		c.send(&State{LiveKnown: true, Live: live})
+		if s.states[0].ServiceConfig != s.last().ServiceConfig {
+			t.Error("a config was parsed again for a change of something else")
+		}
+		return s.last().ServiceConfig
+	}
+	retrying := `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":4,"initialBackoff":"1s","maxBackoff":"1s","backoffMultiplier":1,"retryableStatusCodes":["UNAVAILABLE"]}}]}`
+	one, same := handed(newSide(t), below, retrying), handed(newSide(t), below, retrying)
+	if one != same || one.Err != nil {
+		t.Errorf("two connections of one description were handed %p, %v and %p", one, one.Err, same)
+	}
+	if other := handed(newSide(t), defaultOf(t, ""), retrying); other == one {
+		t.Error("two descriptions share a config")
+	}
+	for most, want := range map[int]int{3: 3, 9: 4} {
+		got := handed(newSide(t, grpc.WithMaxCallAttempts(most)), below, retrying).Config.(*grpc.ServiceConfig).Methods[""].RetryPolicy.MaxAttempts //nolint:staticcheck // what gRPC goes by
+		if got != want {
+			t.Errorf("a connection of which calls may have %d attempts has %d, want %d", most, got, want)
+		}
+	}
+	if next := handed(newSide(t), below, "{}"); next == one {
+		t.Error("a new live config changes nothing")
+	}
+}
+
+// TestK18_WhatAConnectionWasGiven deletes a live config: connections that were given it are given what is left, and
+// others keep what they have.
+func TestK18_WhatAConnectionWasGiven(t *testing.T) {
+	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
+	live, gone := &State{Known: true, LiveKnown: true, Live: `{"loadBalancingConfig":[{"pick_first":{}}]}`}, &State{Known: true, LiveKnown: true}
+	for name, opts := range map[string]Options{"bare": {}, "ours": {Client: new(attr.Client), Default: defaultOf(t, "")}} {
+		t.Run(name, func(t *testing.T) {
+			start := func(given *Given) (*conn, *side) {
+				s := newSide(t)
+				opts := opts
+				opts.Given = given
+				return &conn{key: key, cc: s, served: true, opts: opts}, s
+			}
+			given := new(Given)
+			c, s := start(given)
+			c.send(gone)
+			if s.last().ServiceConfig != nil {
+				t.Error("a config was handed before there was one")
+			}
+			c.send(live)
+			if s.last().ServiceConfig == nil {
+				t.Fatal("the live config was not handed")
+			}
+			asleep, new := given, new(Given)
+			c, s = start(asleep)
+			c.send(&State{Known: true})
+			if s.last().ServiceConfig != given.config.Load().parsed {
+				t.Error("a connection that was idle was handed another config, though etcd has said nothing")
+			}
+			c.send(gone)
+			if s.last().ServiceConfig == nil || s.last().ServiceConfig.Err != nil {
+				t.Error("a connection that was given the live config, and was idle, keeps it")
+			}
+			c, s = start(new)
+			c.send(gone)
+			if s.last().ServiceConfig != nil {
+				t.Error("a connection that never was given the live config was handed another")
+			}
+		})
+	}
+}
+
+// TestP16_EndpointsForAPolicyAbove says whom the endpoints are handed by gRPC's own field.
+func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
+	key := silentKeys(t).Key("acme/user", endpoint.Reader{})
+	known := &State{Known: true, LiveKnown: true, Endpoints: []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "a:1"}}}}}
+	for top, want := range map[string]string{
+		serviceconfig.EtcdName:             "pending:0 empty:0 known:0",
+		serviceconfig.OutlierDetectionName: "pending:0,given empty:0,given known:1,given",
+		"random_subsetting_experimental":   "error known:1,given",
+	} {
+		s := newSide(t)
+		c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Default: serviceconfig.Wrapped{JSON: "{}", Top: top}}}
+		c.send(&State{})
+		c.send(&State{Refused: true, Err: errors.New("permission denied")})
+		c.send(known)
+		var got []string
+		names := []string{"pending", "empty", "known"}
+		for range s.errs {
+			got, names = append(got, "error"), names[2:]
+		}
+		for i, state := range s.states {
+			word := fmt.Sprintf("%s:%d", names[i], len(state.Endpoints))
+			if attr.StateOf(state).Given {
+				word += ",given"
+			}
+			got = append(got, word)
+		}
+		if text := strings.Join(got, " "); text != want {
+			t.Errorf("under %s gRPC was handed %s, want %s", top, text, want)
+		}
+	}
+	// One that ignores service configs has the default one in force, whatever is live.
+	s := newSide(t)
+	c := &conn{key: key, cc: s, opts: Options{Client: new(attr.Client), Given: new(Given), Disabled: true, Default: defaultOf(t, "")}}
+	c.send(&State{Known: true, LiveKnown: true, Live: `{"healthCheckConfig":{"serviceName":"x"}}`})
+	if told := attr.StateOf(s.last()); told.Health != "" || s.last().ServiceConfig != nil {
+		t.Errorf("a connection that ignores live configs is told of one: %+v", told)
+	}
+}
+
+// BenchmarkLiveConfig hands changes to 200 connections of one description, under a live config of 64 KiB: of the config
+// itself, and of anything else.
+func BenchmarkLiveConfig(b *testing.B) {
+	key, below := silentKeys(b).Key("acme/user", endpoint.Reader{}), defaultOf(b, "")
+	var live [2]string
+	for i := range live {
+		var methods []string
+		for n := 0; n*260 < 64<<10; n++ {
+			methods = append(methods, fmt.Sprintf(`{"name":[{"service":"acme.v1.UserService","method":"Method%06d"}],"timeout":"%d.500s","retryPolicy":`+
+				`{"maxAttempts":4,"initialBackoff":"0.100s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}`, n, i))
+		}
+		live[i] = `{"loadBalancingConfig":[{"etcd":{"drain":["a"]}}],"methodConfig":[` + strings.Join(methods, ",") + `]}`
+	}
+	var conns []*conn
+	for range 200 {
+		conns = append(conns, &conn{key: key, cc: newSide(b), opts: Options{Client: new(attr.Client), Given: new(Given), Default: below}})
+	}
+	for name, change := range map[string]int{"config": 1, "endpoints": 0} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for n := range b.N {
+				for _, c := range conns {
+					c.send(&State{Known: true, LiveKnown: true, Live: live[n*change%2]})
+					c.cc.(*side).states = nil
+				}
+			}
+		})
+	}
 }
 
 type silent struct{}

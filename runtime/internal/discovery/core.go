@@ -74,12 +74,10 @@ type saved struct {
 	cluster uint64
 }
 
-// newCore returns the core of a key that nobody reads. liveSeen says that the key has had a live
-// service config before; read checks one, and returns it as canonical JSON.
-func newCore(grace time.Duration, liveSeen bool, read func(liveConfig) (string, error)) *core {
-	c := &core{hold: hold{grace: grace}, state: &State{LiveSeen: liveSeen}, saved: &saved{}}
-	c.config.seen, c.config.read = liveSeen, read
-	return c
+// newCore returns the core of a key that nobody reads. read checks a live service config, and returns it as canonical
+// JSON.
+func newCore(grace time.Duration, read func(liveConfig) (string, error)) *core {
+	return &core{hold: hold{grace: grace}, state: &State{}, saved: &saved{}, config: configCore{read: read}}
 }
 
 // joined adds a reader.
@@ -183,7 +181,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 	old := c.state
 	next := &State{
 		Sequence: old.Sequence, Changed: old.Changed,
-		Live: c.config.good, LiveKnown: c.config.known, LiveSeen: c.config.seen, LiveErr: c.config.bad,
+		Live: c.config.good, LiveKnown: c.config.known, LiveErr: c.config.bad,
 		Err: c.entries.err, Refused: refused(c.entries.err), Provisional: c.entries.provisional,
 		Leaving: c.entries.leaving,
 	}
@@ -203,7 +201,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.summary = c.sums.summary()
 		next.Changed = now
 	}
-	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveSeen != old.LiveSeen || next.LiveKnown != old.LiveKnown ||
+	matters := !same || !maps.Equal(next.Held, old.Held) || next.Live != old.Live || next.LiveKnown != old.LiveKnown ||
 		len(next.Backends) == 0 && newError(old, next) // calls fail with that error
 	if matters {
 		next.Sequence++

@@ -14,6 +14,7 @@
 //	keys.go      the keys of a registry, and where they are in etcd
 //	disk.go      the last known endpoints, in files
 //	conn.go      the resolver of one gRPC connection
+//	handed.go    ... and the service config that it hands over
 //	virtualclock.go ... what updates cost
 //
 // The first seven do no I/O, hold no lock and read no clock.

@@ -19,7 +19,8 @@ type Key struct {
 	connections atomic.Int64
 	state       atomic.Pointer[State] // the core's
 	asked       time.Time             // when Keys.Key last returned it; guarded by Keys.mu
-	spent       atomic.Int64          // nanoseconds that connections spent on updates, for listwatch to pace
+	configs     configs
+	spent       atomic.Int64 // nanoseconds that connections spent on updates, for listwatch to pace
 
 	mu      sync.Mutex
 	core    *core
@@ -103,9 +104,6 @@ func (k *Key) carry(e effects) {
 	}
 	if w := e.warn; w.text != "" {
 		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
-	}
-	if k.core.state.LiveSeen {
-		k.keys.configSeen.Store(k.spec.place, struct{}{})
 	}
 	if e.changed {
 		for r := range k.readers {

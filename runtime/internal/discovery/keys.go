@@ -49,10 +49,6 @@ type Keys struct {
 	disk      *disk
 	cpu       *virtualClock // for updates of connections
 
-	// configSeen holds the ranges of keys that have had a live config. It outlives a Key, because gRPC
-	// keeps the last config that it was given.
-	configSeen sync.Map
-
 	mu         sync.Mutex
 	keys       map[place]*Key
 	candidates map[string]*Candidates // by the service key
@@ -95,8 +91,7 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	if !ok {
 		ks.forget()
 		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
-		_, seen := ks.configSeen.Load(spec.place)
-		k.core = newCore(ks.cfg.EmptyGrace, seen, spec.read)
+		k.core = newCore(ks.cfg.EmptyGrace, spec.read)
 		k.state.Store(k.core.state)
 		ks.keys[spec.place] = k
 	}

@@ -23,7 +23,6 @@ type State struct {
 
 	Live      string // live service config, canonical JSON; "" none
 	LiveKnown bool   // etcd has said whether there is one
-	LiveSeen  bool   // there is or was one
 	LiveErr   error  // why the one in etcd is not in force; nil: it is
 
 	Err     error // why etcd cannot be followed now; nil: it is

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 const ms = time.Millisecond
@@ -65,7 +68,7 @@ func (c *slowConn) UpdateState(resolver.State) error {
 func TestWaitingIsHardlyCharged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, cc := &Key{keys: &Keys{cpu: &virtualClock{processors: 2}}}, &slowConn{}
-		c := &conn{key: k, cc: cc, opts: Options{Ours: true}}
+		c := &conn{key: k, cc: cc, opts: Options{Client: new(attr.Client), Given: new(Given), Default: serviceconfig.Wrapped{Top: serviceconfig.EtcdName}}}
 		for i, tt := range []struct{ takes, charged time.Duration }{
 			{time.Second, 0}, {ms, 0}, {ms, 0}, {ms, 0}, // a start
 			{ms, ms}, {time.Second, 2 * ms}, {ms, ms},

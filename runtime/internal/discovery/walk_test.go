@@ -67,7 +67,7 @@ var walkedBackends = func() map[string]*Backend {
 
 func startWalk() *walked {
 	w := &walked{
-		now: start, core: newCore(30*time.Second, false, readTest), truth: map[string]*item{}, told: map[string]*item{},
+		now: start, core: newCore(30*time.Second, readTest), truth: map[string]*item{}, told: map[string]*item{},
 		marked: map[string]mark{}, orderly: map[string]bool{}, heldSince: map[string]time.Time{}, disk: "?",
 	}
 	w.seen = w.core.state
@@ -297,7 +297,7 @@ func (w *walked) settle() string {
 
 // shown is what a reader sees of a state.
 func shown(s *State) string {
-	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.LiveSeen, s.Refused, s.Err)
+	return fmt.Sprint(s.Known, names(s.Backends), slices.Sorted(maps.Keys(s.Held)), s.Live, s.LiveKnown, s.Refused, s.Err)
 }
 
 var keyRules = []coretest.Rule[walked]{
@@ -326,10 +326,7 @@ var keyRules = []coretest.Rule[walked]{
 	}},
 	{Name: "K6: only a deletion deletes a config", Broken: func(before, w *walked) string {
 		was, is := before.core.state, w.core.state
-		switch {
-		case was.LiveSeen && !is.LiveSeen:
-			return "it is forgotten that there was one"
-		case was.Live != "" && is.Live == "" && w.config != nil:
+		if was.Live != "" && is.Live == "" && w.config != nil {
 			return fmt.Sprintf("%s is gone, and etcd has %v", was.Live, w.config)
 		}
 		return ""

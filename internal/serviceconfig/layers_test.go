@@ -53,7 +53,7 @@ var wrapped = []struct{ in, want string }{
 	{`{"loadBalancingConfig":null}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}]}}]}`},
 	{`{"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}]}}]}`},
 	{`{"LOADBALANCINGPOLICY":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"pick_first":{}}]}}]}`},
-	{`{"loadBalancingConfig":[{"a":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"x":1}},{"b":{}}]}}]}`},
+	{`{"loadBalancingConfig":[{"a":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{"x":1}}]}}]}`},
 	{`{"loadBalancingConfig":[{"a":{}}],"loadBalancingPolicy":"pick_first"}`, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"a":{}}]}}]}`},
 	{`{"loadBalancingConfig":[{"etcd":{"x":1}}]}`, `{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},
 	{`{"loadBalancingConfig":[{"etcd":{"x":1}},{"b":{}}]}`, `{"loadBalancingConfig":[{"etcd":{"x":1}}]}`},

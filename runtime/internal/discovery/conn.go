@@ -125,8 +125,8 @@ func (c *conn) send(s *State) {
 		Leader: attr.Leader{Instance: c.leader.Instance, Token: c.leader.Created},
 	}
 	state := resolver.State{Endpoints: s.Endpoints}
-	wrapped := c.opts.Default
-	if config := c.config(s); config != nil {
+	config, wrapped := c.config(s), c.opts.Default
+	if config != nil {
 		state.ServiceConfig, wrapped = config.parsed, config.Wrapped
 	}
 	told.Health = wrapped.Health
@@ -154,6 +154,7 @@ func (c *conn) send(s *State) {
 		state = attr.SetState(state, told)
 	}
 	c.served = c.served || s.Known
+	c.opts.Given.config.Store(config)
 	// The error is a request to resolve again, which the watch makes needless.
 	_ = c.cc.UpdateState(state)
 }
@@ -179,10 +180,8 @@ func (c *conn) config(s *State) *handed {
 	if !s.LiveKnown || last == nil && s.Live == "" || last != nil && last.live == s.Live {
 		return last
 	}
-	next := c.key.handed(c.cc, c.opts.Default.JSON, s.Live)
-	if next.parsed.Err != nil {
-		return last
+	if next := c.key.handed(c.cc, c.opts.Default.JSON, s.Live); next.parsed.Err == nil {
+		return next
 	}
-	c.opts.Given.config.Store(next)
-	return next
+	return last
 }

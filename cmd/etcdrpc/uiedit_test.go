@@ -176,7 +176,7 @@ func TestConsoleRefuses(t *testing.T) {
 		form                url.Values
 		want                []string
 	}{
-		{"acme/order", "drain", "10.0.0.7:9001", nil, []string{"the last one that is not drained"}},
+		{"acme/order", "drain", "10.0.0.7:9001", nil, []string{"clients would not follow that"}},
 		{"acme/user", "drain", "10.0.0.77:9000", nil, []string{"no such instance is registered"}},
 		{"acme/user", "policy", "", url.Values{"config": {typo}}, []string{"clients would not go by it", "round_robbin&#34;:{}", "<textarea"}},
 		{"acme/user", "policy", "", url.Values{"config": {`mine: "typed"`}}, []string{"clients would not go by it", "mine: &#34;typed&#34;"}},
@@ -266,7 +266,7 @@ func TestConsoleConflict(t *testing.T) {
 	putKey(t, s.etcd, key+"/10.0.0.10:9000", "10.0.0.10:9000")
 	_, page = s.propose(key, "drain", nil, "instance", "10.0.0.10:9000")
 	deleteKey(t, s.etcd, key+"/10.0.0.9:9000")
-	s.shows(s.apply(key, page, http.StatusUnprocessableEntity), "the last one that is not drained")
+	s.shows(s.apply(key, page, http.StatusUnprocessableEntity), "clients would not follow that")
 	s.wrote(key, both)
 }
 

@@ -11,6 +11,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
 )
 
 // referencePath is the page for users that is made of options.proto.
@@ -37,6 +40,24 @@ func TestOptionsReference(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Errorf("docs/options.md is not up to date; run `make golden` (-want +got):\n%s", diff)
+	}
+}
+
+// TestOptionsAreDescribed says that each field of LoadBalancing is an option of the policy "etcd", but for those that are
+// policies, and that the options that are not there are those of live configs alone.
+func TestOptionsAreDescribed(t *testing.T) {
+	fields := new(discoveryv1.LoadBalancing).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		field := fields.Get(i)
+		if o := serviceconfig.OptionNamed(field.JSONName()); o == nil && field.ContainingOneof() == nil && field.Name() != "outlier_detection" {
+			t.Errorf("%s is not described", field.Name())
+		}
+	}
+	for _, o := range serviceconfig.Options {
+		field := fields.ByName(protoreflect.Name(o.Proto()))
+		if o.LiveOnly != (field == nil) || field != nil && field.JSONName() != o.Name {
+			t.Errorf("%s is %q in a proto file, and the field there is %v", o.Name, o.Proto(), field)
+		}
 	}
 }
 
@@ -81,12 +102,20 @@ func (p *page) fields(message *protogen.Message) {
 	for _, field := range message.Fields {
 		if oneof := field.Oneof; oneof == nil || oneof.Desc.IsSynthetic() {
 			p.item("", code(field.Desc.Name()), kind(field), field.Comments.Leading)
+			p.live(field)
 		} else if oneof.Fields[0] == field {
 			p.item("", "One of these", "", oneof.Comments.Leading)
 			for _, member := range oneof.Fields {
 				p.item("  ", code(member.Desc.Name()), kind(member), member.Comments.Leading)
 			}
 		}
+	}
+}
+
+// live says what a live config may hold of a field that is described as an option.
+func (p *page) live(field *protogen.Field) {
+	if o := serviceconfig.OptionNamed(field.Desc.JSONName()); o != nil && field.Parent.Desc.Name() == "LoadBalancing" {
+		p.WriteString("\n  Live: " + o.Rule() + ".\n")
 	}
 }
 

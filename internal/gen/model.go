@@ -16,6 +16,7 @@ type service struct {
 	methods  []*method // those that have the method option, in the file's order
 	position position  // of the service
 	option   position  // of its option
+	newer    bool      // its options have some that this plugin does not know
 }
 
 // A method is one that has the method option.

@@ -4,14 +4,16 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // upgrade is the cure for options that come from a newer options.proto.
 const upgrade = "it is newer than this plugin: upgrade protoc-gen-go-etcd"
 
 // checkNewer notes the fields and enum values in options that this plugin does not
-// know, so that none is ignored.
-func checkNewer(at position, options protoreflect.Message) {
+// know, so that none is ignored, and the durations that are none. It reports whether there are any.
+func checkNewer(at position, options protoreflect.Message) bool {
+	before := len(at.problems.list)
 	checkUnknownFields(at, options)
 	options.Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		field := at.in(fd.Name())
@@ -26,6 +28,7 @@ func checkNewer(at position, options protoreflect.Message) {
 		}
 		return true
 	})
+	return len(at.problems.list) > before
 }
 
 func checkUnknownFields(at position, options protoreflect.Message) {
@@ -47,6 +50,9 @@ func checkNewerValue(at position, fd protoreflect.FieldDescriptor, value protore
 	switch {
 	case fd.Message() != nil:
 		checkNewer(at, value.Message())
+		if d, ok := value.Message().Interface().(*durationpb.Duration); ok {
+			isDuration(at, d)
+		}
 	case fd.Enum() != nil && fd.Enum().Values().ByNumber(value.Enum()) == nil:
 		at.problem("has the value %d of %s; %s", value.Enum(), fd.Enum().FullName(), upgrade)
 	}

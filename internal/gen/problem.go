@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // problems collects what is wrong in a request, so that all of it is said at once.
@@ -108,6 +110,38 @@ func (p position) in(field protoreflect.Name) position {
 	p.message = fd.Message()
 	p.field = strings.TrimPrefix(p.field+"."+string(field), ".")
 	return p
+}
+
+// fault notes what is wrong with a field below the message that p is, in the words of proto files. picks is what they call the
+// policy that picks.
+func (p position) fault(f *serviceconfig.Fault, picks string) {
+	fields, at, last := p.message.Fields(), p, protoreflect.FieldDescriptor(nil)
+	for _, step := range f.Path {
+		if i, err := strconv.Atoi(strings.Trim(step, "[]")); err == nil {
+			at = at.index(i)
+		} else if fd := at.message.Fields().ByJSONName(step); fd != nil { // else a key of a map, which has one position
+			at, last = at.in(fd.Name()), fd
+		}
+	}
+	text := f.Err.Error()
+	var unwanted *serviceconfig.Unwanted
+	switch {
+	case errors.As(f, &unwanted) && unwanted.Got == "":
+		text = "is missing: give it " + unwanted.Want
+	case errors.As(f, &unwanted):
+		got := unwanted.Got
+		if last.Kind() != protoreflect.StringKind {
+			got = strings.Trim(got, `"`) // of a duration, or a large number
+		}
+		text = "is " + got + ": give it " + unwanted.Want
+	}
+	for _, policy := range serviceconfig.Picking {
+		text = strings.ReplaceAll(text, strconv.Quote(policy.Name), picks)
+	}
+	for i := range fields.Len() {
+		text = strings.ReplaceAll(text, fields.Get(i).JSONName(), string(fields.Get(i).Name()))
+	}
+	at.problem("%s", text)
 }
 
 // number returns the position of a field that has no name here.

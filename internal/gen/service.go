@@ -10,7 +10,7 @@ import (
 // checkService notes what is wrong with the options of one service by itself, and reports
 // whether its key is valid.
 func checkService(s *service) (keyOK bool) {
-	checkNewer(s.option, s.options.ProtoReflect())
+	s.newer = checkNewer(s.option, s.options.ProtoReflect())
 	keyOK = checkKey(s)
 	checkAuthority(s, keyOK)
 	checkJSONLayout(s)

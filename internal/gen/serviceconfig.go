@@ -2,11 +2,15 @@ package gen
 
 import (
 	"cmp"
+	"encoding/json"
+	"errors"
 	"fmt"
-	"reflect"
+	"maps"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -61,107 +65,80 @@ func says(options *discoveryv1.MethodOptions) bool {
 // loadBalancing returns the policy of a service, below the one that decides where it picks, below the one that leaves
 // failing endpoints out of that.
 func loadBalancing(s *service) serviceconfig.Policy {
-	lb := s.options.GetLoadBalancing()
+	at, lb := s.option.in("load_balancing"), s.options.GetLoadBalancing()
 	policy := picking(s)
-	if etcd := etcdConfig(lb); etcd != nil {
-		etcd.ChildPolicy = []serviceconfig.Policy{policy}
-		policy = serviceconfig.Policy{Name: serviceconfig.EtcdName, Config: etcd}
+	if options := etcdOptions(lb); options != nil {
+		policy = s.lower(at, serviceconfig.EtcdName, options, map[string]any{"childPolicy": []any{policy}})
 	}
 	if detection := lb.GetOutlierDetection(); detection != nil {
-		policy = serviceconfig.Policy{Name: serviceconfig.OutlierDetectionName, Config: outlierDetection(detection, policy)}
+		policy = s.lower(at.in("outlier_detection"), serviceconfig.OutlierDetectionName, detection, map[string]any{"childPolicy": []any{policy}})
 	}
 	return policy
 }
 
-// etcdConfig returns the config of the policy that decides which instances a call may go to, nil if any may be called.
-func etcdConfig(lb *discoveryv1.LoadBalancing) *serviceconfig.Etcd {
-	config := &serviceconfig.Etcd{
-		PreferZone:            lb.GetPreferZone(),
-		ZoneMinPercent:        lb.GetZoneMinPercent(),
-		Subset:                lb.GetSubset(),
-		LaneHeader:            lb.GetLaneHeader(),
-		MaxConcurrentRequests: lb.GetMaxConcurrentRequests(),
-	}
-	if start := lb.GetSlowStart(); start != nil {
-		config.SlowStart = &serviceconfig.SlowStart{
-			Window: serviceconfig.Duration(start.GetWindow().AsDuration()), MinPercent: start.GetMinPercent(),
+// etcdOptions returns what is said for the policy that decides which instances a call may go to, nil if any may be called: the
+// fields that are described as its options.
+func etcdOptions(lb *discoveryv1.LoadBalancing) *discoveryv1.LoadBalancing {
+	var options *discoveryv1.LoadBalancing
+	lb.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if serviceconfig.OptionNamed(fd.JSONName()) != nil {
+			options = cmp.Or(options, new(discoveryv1.LoadBalancing))
+			options.ProtoReflect().Set(fd, value)
 		}
-	}
-	for _, r := range lb.GetRoute() {
-		config.Route = append(config.Route, routeOf(r))
-	}
-	if reflect.DeepEqual(config, &serviceconfig.Etcd{}) {
-		return nil
-	}
-	return config
-}
-
-func routeOf(r *discoveryv1.Route) serviceconfig.Route {
-	return serviceconfig.Route{Lane: r.GetLane(), Match: r.GetMatch(), Label: r.GetLabel(), Strict: r.GetStrict()}
+		return true
+	})
+	return options
 }
 
 // picking returns the policy that picks an endpoint.
 func picking(s *service) serviceconfig.Policy {
-	switch p := s.options.GetLoadBalancing().GetPolicy().(type) {
-	case *discoveryv1.LoadBalancing_PickFirst:
-		config := serviceconfig.PickFirst{ShuffleAddressList: p.PickFirst.GetShuffleAddressList()}
-		return serviceconfig.Policy{Name: serviceconfig.PickFirstName, Config: &config}
-	case *discoveryv1.LoadBalancing_LeastRequest:
-		config := serviceconfig.LeastRequest{ChoiceCount: p.LeastRequest.GetChoiceCount()}
-		return serviceconfig.Policy{Name: serviceconfig.LeastRequestName, Config: &config}
-	case *discoveryv1.LoadBalancing_RingHash:
-		return ringHash(p.RingHash)
-	case *discoveryv1.LoadBalancing_Weighted:
-		return serviceconfig.Policy{Name: serviceconfig.WeightedName, Config: &serviceconfig.Bare{}}
-	case *discoveryv1.LoadBalancing_PeakEwma:
-		return serviceconfig.Policy{Name: serviceconfig.PeakEwmaName, Config: &serviceconfig.Bare{}}
-	case nil:
-		if len(s.withAffinity()) > 0 {
-			return ringHash(nil)
+	lb := s.options.GetLoadBalancing()
+	name := policyName(lb)
+	if name == "" && len(s.withAffinity()) > 0 {
+		name = "ring_hash"
+	}
+	for _, p := range serviceconfig.Picking {
+		if p.Proto == string(name) {
+			said := lb.ProtoReflect().Get(lb.ProtoReflect().Descriptor().Fields().ByName(name)).Message()
+			return s.lower(s.option.in("load_balancing").in(name), p.Name, said.Interface(), p.Given)
 		}
 	}
 	return serviceconfig.Policy{Name: serviceconfig.RoundRobinName, Config: &serviceconfig.Bare{}}
 }
 
-func ringHash(ring *discoveryv1.RingHash) serviceconfig.Policy {
-	config := serviceconfig.RingHash{
-		MinRingSize: ring.GetMinRingSize(), MaxRingSize: ring.GetMaxRingSize(), RequestHashHeader: serviceconfig.AffinityHeader,
-	}
-	return serviceconfig.Policy{Name: serviceconfig.RingHashName, Config: &config}
-}
-
-func outlierDetection(detection *discoveryv1.OutlierDetection, child serviceconfig.Policy) *serviceconfig.OutlierDetection {
-	config := &serviceconfig.OutlierDetection{
-		Interval:           durationOf(detection.GetInterval()),
-		BaseEjectionTime:   durationOf(detection.GetBaseEjectionTime()),
-		MaxEjectionTime:    durationOf(detection.GetMaxEjectionTime()),
-		MaxEjectionPercent: unlessZero(detection.GetMaxEjectionPercent()),
-		ChildPolicy:        []serviceconfig.Policy{child},
-	}
-	if ejection := detection.GetSuccessRateEjection(); ejection != nil {
-		config.SuccessRate = &serviceconfig.SuccessRateEjection{
-			StdevFactor:           unlessZero(ejection.GetStdevFactor()),
-			EnforcementPercentage: unlessZero(ejection.GetEnforcementPercentage()),
-			MinimumHosts:          unlessZero(ejection.GetMinimumHosts()),
-			RequestVolume:         unlessZero(ejection.GetRequestVolume()),
+// lower returns the policy of a name whose config is what a message says, in whose JSON the fields have the same names, and
+// what is given beside. It notes what is wrong with the message.
+func (s *service) lower(at position, policy string, m proto.Message, given map[string]any) serviceconfig.Policy {
+	config := map[string]any{}
+	maps.Copy(config, given)
+	m.ProtoReflect().Range(func(fd protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		field := m.ProtoReflect().New()
+		field.Set(fd, value)
+		text, err := protojson.Marshal(field.Interface())
+		if err != nil {
+			return true // it has a duration that is none, which is noted
+		}
+		if err := json.Unmarshal(text, &config); err != nil {
+			panic(fmt.Sprintf("protobuf's own JSON: %v", err))
+		}
+		return true
+	})
+	p, faults := serviceconfig.ReadPolicy(policy, config)
+	for _, f := range faults {
+		if f.Path[0] != "childPolicy" && (!s.newer || !errors.Is(f, serviceconfig.ErrMissing)) {
+			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
 	}
-	if ejection := detection.GetFailurePercentageEjection(); ejection != nil {
-		config.FailurePercentage = &serviceconfig.FailureEjection{
-			Threshold:             unlessZero(ejection.GetThreshold()),
-			EnforcementPercentage: unlessZero(ejection.GetEnforcementPercentage()),
-			MinimumHosts:          unlessZero(ejection.GetMinimumHosts()),
-			RequestVolume:         unlessZero(ejection.GetRequestVolume()),
-		}
-	}
-	return config
+	return p
 }
 
 // methodConfig returns what options say and, field by field, what they leave to the default.
 func methodConfig(name serviceconfig.MethodName, options, byDefault *discoveryv1.MethodOptions) serviceconfig.Method {
 	config := serviceconfig.Method{Name: []serviceconfig.MethodName{name}}
 	config.Timeout = durationOf(cmp.Or(options.GetTimeout(), byDefault.GetTimeout()))
-	config.WaitForReady = unlessZero(options.GetWaitForReady() || byDefault.GetWaitForReady())
+	if wait := options.GetWaitForReady() || byDefault.GetWaitForReady(); wait {
+		config.WaitForReady = &wait
+	}
 	if retry := cmp.Or(options.GetRetry(), byDefault.GetRetry()); retry != nil && !takesRetryBack(retry) {
 		config.Retry = retryConfig(retry)
 	}
@@ -179,15 +156,6 @@ func retryConfig(retry *discoveryv1.Retry) *serviceconfig.Retry {
 		config.Codes = append(config.Codes, strings.TrimPrefix(code.String(), "CODE_"))
 	}
 	return config
-}
-
-// unlessZero returns a pointer to the value of a field, nil if it is not set.
-func unlessZero[T comparable](value T) *T {
-	var zero T
-	if value == zero {
-		return nil
-	}
-	return &value
 }
 
 // durationOf converts a duration that was checked, nil if it is not set.

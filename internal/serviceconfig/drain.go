@@ -1,5 +1,7 @@
 package serviceconfig
 
+import "fmt"
+
 // Drain is what clients make of a list of instances to drain. They do not follow it where calls would have nowhere to go.
 type Drain struct {
 	Drained []bool // of each instance, whether it gets no new calls
@@ -17,9 +19,22 @@ const (
 	DrainNamesBase                        // it leaves none that is in no lane, or only held ones: it is ignored for these
 )
 
-// FollowDrain decides which of n instances are drained by a list that names some of them. base tells which are in no lane;
+// Problem says why the list is not followed, "" if it is.
+func (d *Drain) Problem() string {
+	switch d.Ignored {
+	case DrainNamesAll:
+		return fmt.Sprintf("drain names all %d endpoints and is ignored", d.Kept)
+	case DrainLeavesHeld:
+		return "drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile"
+	case DrainNamesBase:
+		return fmt.Sprintf("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	}
+	return ""
+}
+
+// FollowDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
 // nil: there are no lanes. held tells which etcd no longer has; nil: it has all. named is asked once for each.
-func FollowDrain(n int, named, base, held func(i int) bool) Drain {
+func FollowDrain(_ *Etcd, n int, named, base, held func(i int) bool) Drain {
 	d := Drain{Drained: make([]bool, n)}
 	for i := range n {
 		d.Drained[i] = named(i)
@@ -75,5 +90,5 @@ func (e *Etcd) FollowDrain(n int, value func(i int, name string) string, held fu
 		base = func(i int) bool { return of[i] == nil }
 	}
 	named := func(i int) bool { return names[value(i, "instance")] || names[value(i, "addr")] }
-	return FollowDrain(n, named, base, held)
+	return FollowDrain(e, n, named, base, held)
 }

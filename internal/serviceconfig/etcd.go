@@ -10,15 +10,9 @@ import (
 )
 
 const (
-	childField          = "childPolicy"
-	splitField          = "split"
-	drainField          = "drain"
-	preferZoneField     = "preferZone"
-	zoneMinPercentField = "zoneMinPercent"
-	slowStartField      = "slowStart"
-	routeField          = "route"
-	laneHeaderField     = "laneHeader"
-	maxRequestsField    = "maxConcurrentRequests"
+	childField = "childPolicy"
+	splitField = "split"
+	drainField = "drain"
 )
 
 // MaxSubset bounds the endpoints of a subset. It is above any number of endpoints that a client keeps.
@@ -52,22 +46,46 @@ type Etcd struct {
 	ChildPolicy []Policy `json:"childPolicy"`
 }
 
-var etcdFields = fields[Etcd]{
-	splitField:      func(e *Etcd, v value) error { return assign(&e.Split)(readSplits(v)) },
-	preferZoneField: func(e *Etcd, v value) error { return assign(&e.PreferZone)(v.bool()) },
-	zoneMinPercentField: func(e *Etcd, v value) error {
-		return assign(&e.ZoneMinPercent)(number[uint32](v, 1, MaxPercent))
+// Options are the options of the policy. An option is added here and in [Etcd], as a field of LoadBalancing in options.proto, and
+// where it does its work.
+var Options = []Option{
+	{Name: splitField, LiveOnly: true, Own: true, kind: typed(func(e *Etcd) *[]Split { return &e.Split }, readSplits)},
+	{
+		Name: "preferZone", Own: true, kind: typed(func(e *Etcd) *bool { return &e.PreferZone }, value.bool),
+		Note: "These are the shares of a client without a zone; others prefer the instances of their own.", Of: Caller.withoutZone,
 	},
-	"subset":        func(e *Etcd, v value) error { return assign(&e.Subset)(number[uint32](v, 1, MaxSubset)) },
-	slowStartField:  func(e *Etcd, v value) error { return set(&e.SlowStart)(readSlowStart(v)) },
-	routeField:      func(e *Etcd, v value) error { return assign(&e.Route)(readRoutes(v)) },
-	laneHeaderField: func(e *Etcd, v value) error { return assign(&e.LaneHeader)(readHeader(v)) },
-	maxRequestsField: func(e *Etcd, v value) error {
-		return assign(&e.MaxConcurrentRequests)(number[uint32](v, 1, math.MaxUint32))
+	{
+		Name: "zoneMinPercent", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.ZoneMinPercent }, 1, MaxPercent), Needs: "preferZone", Beside: Spills,
+		Note: "While less than %s % of the zone's instances are ready, calls go to other zones in proportion to what is missing.", Of: Caller.inZone,
 	},
-	drainField: func(e *Etcd, v value) error { return assign(&e.Drain)(readDrain(v)) },
-	childField: func(e *Etcd, v value) error { return assign(&e.ChildPolicy)(readPolicies(v, EtcdName)) },
+	{
+		Name: "subset", kind: count(func(e *Etcd) *uint32 { return &e.Subset }, 1, MaxSubset),
+		Note: "Each client uses %s instances of a set, different ones in each process; the shares are those over many clients.",
+	},
+	{
+		Name: "slowStart", Own: true, kind: typed(func(e *Etcd) **SlowStart { return &e.SlowStart }, readSlowStart), Beside: StartsSlowly,
+		Note: "An instance that has just started has less: its share grows for %s.",
+	},
+	{
+		Name: "route", Own: true, kind: typed(func(e *Etcd) *[]Route { return &e.Route }, readRoutes),
+		Note: "These are the shares of calls without a lane.", Of: Caller.withoutLane,
+	},
+	{Name: "laneHeader", Own: true, kind: typed(func(e *Etcd) *string { return &e.LaneHeader }, readHeader), Needs: "route"},
+	{
+		Name: "maxConcurrentRequests", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.MaxConcurrentRequests }, 1, math.MaxUint32), Beside: Bounds,
+		Note: "While a client has %s calls under way at an instance, its calls go to others.",
+	},
+	{Name: drainField, LiveOnly: true, kind: typed(func(e *Etcd) *[]string { return &e.Drain }, readDrain)},
+	{Name: childField, LiveOnly: true, kind: typed(func(e *Etcd) *[]Policy { return &e.ChildPolicy }, func(v value) ([]Policy, error) { return readPolicies(v, EtcdName) })},
 }
+
+var etcdFields = func() fields[Etcd] {
+	table := fields[Etcd]{}
+	for _, o := range Options {
+		table[o.Name] = o.read
+	}
+	return table
+}()
 
 // ParseEtcd reads the config of the policy "etcd", as gRPC hands it to the policy. It may come from the
 // caller's own code, so policies below may be ones that are not described here; their configs are kept
@@ -93,52 +111,7 @@ func (e *Etcd) check() error {
 	if e.ChildPolicy == nil {
 		e.ChildPolicy = []Policy{{RoundRobinName, &Bare{}}}
 	}
-	switch {
-	case e.ZoneMinPercent > 0 && !e.PreferZone:
-		return in(zoneMinPercentField, errors.New("has no effect without preferZone: set that too"))
-	case e.LaneHeader != "" && e.Route == nil:
-		return in(laneHeaderField, errors.New("has no effect without route: set that too"))
-	}
-	for _, p := range e.ChildPolicy {
-		if err := e.checkBeside(p.Name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkBeside refuses an option that has no effect where a policy picks.
-func (e *Etcd) checkBeside(policy string) error {
-	asks := e.asks()
-	switch {
-	case asks != "" && !Ours(policy):
-		return in(asks, fmt.Errorf("has no effect beside %.80q, which picks by itself: leave one of them out", policy))
-	case e.ZoneMinPercent > 0 && !Spills(policy):
-		return in(zoneMinPercentField, fmt.Errorf("has no effect beside %q: leave one of them out", policy))
-	case e.SlowStart != nil && !StartsSlowly(policy):
-		return in(slowStartField, fmt.Errorf("has no effect beside %q: want round_robin, %s or %s", policy, WeightedName, PeakEwmaName))
-	case e.MaxConcurrentRequests > 0 && !Bounds(policy):
-		return in(maxRequestsField, fmt.Errorf("has no effect beside %q: leave one of them out", policy))
-	}
-	return nil
-}
-
-// asks returns the first option that asks something of each pick, "" if none does. zoneMinPercent and laneHeader never
-// stand alone. drain and subset only choose endpoints, so they go with any policy.
-func (e *Etcd) asks() (field string) {
-	switch {
-	case e.Split != nil:
-		return splitField
-	case e.PreferZone:
-		return preferZoneField
-	case e.Route != nil:
-		return routeField
-	case e.SlowStart != nil:
-		return slowStartField
-	case e.MaxConcurrentRequests > 0:
-		return maxRequestsField
-	}
-	return ""
+	return e.checkEffects()
 }
 
 // Ours reports whether a policy picks among the connections of the policy "etcd". Any other has connections of its own, and

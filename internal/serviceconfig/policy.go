@@ -39,6 +39,19 @@ const (
 
 const requestHashHeaderField = "requestHashHeader"
 
+// Picking are the policies that proto files name, the default first, and what their configs have that is not said there.
+var Picking = []struct {
+	Proto, Name string
+	Given       map[string]any
+}{
+	{"round_robin", RoundRobinName, nil},
+	{"pick_first", PickFirstName, nil},
+	{"least_request", LeastRequestName, nil},
+	{"ring_hash", RingHashName, map[string]any{requestHashHeaderField: AffinityHeader}},
+	{"weighted", WeightedName, nil},
+	{"peak_ewma", PeakEwmaName, nil},
+}
+
 // MinInterval is the least interval of outlier detection. It is our bound, not gRPC's: in each interval
 // every connection goes through all endpoints, and with an interval of zero that takes a whole core.
 const MinInterval = Duration(100 * time.Millisecond)
@@ -174,8 +187,8 @@ func init() {
 func configReader[T any](table fields[T], check func(*T) error, required ...string) func(v value) (any, error) {
 	return func(v value) (any, error) {
 		c, err := readObject(v, table, required...)
-		if err == nil && check != nil {
-			err = check(&c)
+		if check != nil && (err == nil || v.proto) {
+			err = also(err, check(&c))
 		}
 		return &c, err
 	}
@@ -255,6 +268,9 @@ func readHeader(v value) (string, error) {
 		return "", err
 	}
 	header := strings.ToLower(text)
+	if v.proto && header != text {
+		return "", v.wants(WantHeader + ", in lower case")
+	}
 	if !ValidHeader(header) {
 		return "", v.wants(WantHeader)
 	}
@@ -279,7 +295,7 @@ func (c *RingHash) check() error {
 		most = DefaultMaxRingSize
 	}
 	if least > most {
-		return in("minRingSize", fmt.Errorf("%d is above maxRingSize, which is %d; left out, they are %d and %d",
+		return in("minRingSize", fmt.Errorf("is %d, above maxRingSize, which is %d; left out, they are %d and %d",
 			least, most, DefaultMinRingSize, DefaultMaxRingSize))
 	}
 	return nil
@@ -291,7 +307,7 @@ func (c *OutlierDetection) check() error {
 		base = *c.BaseEjectionTime
 	}
 	if c.MaxEjectionTime != nil && *c.MaxEjectionTime < base {
-		return in("maxEjectionTime", fmt.Errorf("%v is below baseEjectionTime, which is %v; left out, that is %v",
+		return in("maxEjectionTime", fmt.Errorf("is %v, below baseEjectionTime, which is %v; left out, that is %v",
 			*c.MaxEjectionTime, base, DefaultBaseEjection))
 	}
 	for i, p := range c.ChildPolicy[0].children() { // there are some below "etcd" alone

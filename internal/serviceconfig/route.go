@@ -32,21 +32,28 @@ func ValidLane(name string) bool {
 // WantLane says what ValidLane accepts.
 const WantLane = `at most 128 letters, digits and "-_.:/"`
 
-// Check returns what is wrong with a field, and the field's name in JSON, which is also its name in the proto.
-func (r *Route) Check() (field string, err error) {
+func (r *Route) check() error {
 	switch {
 	case r.Label != "" && (r.Lane != "" || r.Match != nil):
-		return "label", errors.New("stands beside lane or match: an instance's lane is either named here or by the instance")
+		return in("label", errors.New("stands beside lane or match: an instance's lane is either named here or by the instance"))
 	case r.Label != "":
-		return "", nil
+		return nil
 	case r.Lane == "":
-		return "lane", errors.New("is missing: name the lane and what its instances match, or the label that holds each instance's lane")
+		return in("lane", fmt.Errorf("%w: name the lane and what its instances match, or the label that holds each instance's lane", ErrMissing))
 	case !ValidLane(r.Lane):
-		return "lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, WantLane)
+		return in("lane", fmt.Errorf("%.60q is no lane: want %s", r.Lane, WantLane))
 	case len(r.Match) == 0:
-		return "match", errors.New("is missing: name what the instances of the lane have in common")
+		return in("match", fmt.Errorf("%w: name what the instances of the lane have in common", ErrMissing))
 	}
-	return "", nil
+	return nil
+}
+
+// identity returns the field that tells the route from others, and its value.
+func (r *Route) identity() (field, name string) {
+	if r.Label != "" {
+		return "label", r.Label
+	}
+	return "lane", r.Lane
 }
 
 var routeFields = fields[Route]{
@@ -58,28 +65,27 @@ var routeFields = fields[Route]{
 
 func readRoutes(v value) ([]Route, error) {
 	var routes []Route
-	seen := map[string]bool{} // lanes and labels, each behind its field
+	seen := map[[2]string]bool{}
 	names := matchNames{}
 	err := v.elements("routes", func(v value) error {
-		if len(routes) == MaxRoutes {
-			return fmt.Errorf("want at most %d routes", MaxRoutes)
-		}
 		r, err := readObject(v, routeFields)
-		if err != nil {
+		routes = append(routes, r)
+		switch {
+		case len(routes) == MaxRoutes+1:
+			return fmt.Errorf("is one too many: want at most %d routes", MaxRoutes)
+		case len(routes) > MaxRoutes:
+			return nil // it has been said
+		case err != nil:
 			return err
 		}
-		if field, err := r.Check(); err != nil {
-			return in(field, err)
+		if err := r.check(); err != nil {
+			return err
 		}
-		field, name := "lane", r.Lane
-		if r.Label != "" {
-			field, name = "label", r.Label
+		field, name := r.identity()
+		if seen[[2]string{field, name}] {
+			return in(field, errors.New("is that of an earlier route"))
 		}
-		if seen[field+name] {
-			return in(field, errors.New("an earlier route has the same"))
-		}
-		seen[field+name] = true
-		routes = append(routes, r)
+		seen[[2]string{field, name}] = true
 		return names.add(r.Match, "routes")
 	})
 	return routes, err

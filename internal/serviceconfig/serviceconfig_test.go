@@ -3,7 +3,9 @@ package serviceconfig
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -191,10 +193,10 @@ var refused = []struct{ row, text, want string }{
 	{"", `{"methodConfig":[{"name":[{},{}]}]}`, `methodConfig[0].name: every method is named twice`},
 	{"", methodOf(`"timeout":"-1s"`), `methodConfig[0].timeout: want more than 0, not "-1s"`},
 	{"", methodOf(`"timeout":"0s"`), `methodConfig[0].timeout: want more than 0, not "0s"`},
-	{"", methodOf(`"timeout":"1m"`), `methodConfig[0].timeout: "1m" is no duration: want seconds such as "1.5s", at most 9223372035s`},
-	{"", methodOf(`"timeout":"1e3s"`), `methodConfig[0].timeout: "1e3s" is no duration: want seconds such as "1.5s", at most 9223372035s`},
-	{"", methodOf(`"timeout":"9223372036s"`), `methodConfig[0].timeout: "9223372036s" is no duration: want seconds such as "1.5s", at most 9223372035s`},
-	{"", methodOf(`"timeout":"9223372035.1s"`), `methodConfig[0].timeout: "9223372035.1s" is no duration: want seconds such as "1.5s", at most 9223372035s`},
+	{"", methodOf(`"timeout":"1m"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "1m"`},
+	{"", methodOf(`"timeout":"1e3s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "1e3s"`},
+	{"", methodOf(`"timeout":"9223372036s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "9223372036s"`},
+	{"", methodOf(`"timeout":"9223372035.1s"`), `methodConfig[0].timeout: want seconds such as "1.5s", at most 9223372035s, not "9223372035.1s"`},
 	{"", methodOf(`"timeout":1`), `methodConfig[0].timeout: want a duration such as "1.5s", not 1`},
 	{"", methodOf(`"waitForReady":"true"`), `methodConfig[0].waitForReady: want true or false, not "true"`},
 	{"", methodOf(`"waitForReady":null`), `methodConfig[0].waitForReady: want true or false, not null`},
@@ -252,15 +254,15 @@ var refused = []struct{ row, text, want string }{
 	{"S16", policyOf(`{"ring_hash_experimental":{"requestHashHeader":""}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: ` + badHeader + `""`},
 	{"", policyOf(`{"ring_hash_experimental":{"requestHashHeader":2}}`), `loadBalancingConfig[0].ring_hash_experimental.requestHashHeader: want a string, not 2`},
 	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":8388609,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: want a whole number from 1 to 8388608, not 8388609`},
-	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":5000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: 5000 is above maxRingSize, which is 4096; left out, they are 1024 and 4096`},
-	{"", policyOf(`{"ring_hash_experimental":{"maxRingSize":1000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: 1024 is above maxRingSize, which is 1000; left out, they are 1024 and 4096`},
+	{"", policyOf(`{"ring_hash_experimental":{"minRingSize":5000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: is 5000, above maxRingSize, which is 4096; left out, they are 1024 and 4096`},
+	{"", policyOf(`{"ring_hash_experimental":{"maxRingSize":1000,"requestHashHeader":"a"}}`), `loadBalancingConfig[0].ring_hash_experimental.minRingSize: is 1024, above maxRingSize, which is 1000; left out, they are 1024 and 4096`},
 	{"", policyOf(`{"weighted_round_robin":{"weightUpdatePeriod":"0.09s"}}`), `loadBalancingConfig[0].weighted_round_robin.weightUpdatePeriod: want at least 0.100s, not "0.09s"`},
 	{"", policyOf(`{"weighted_round_robin":{"errorUtilizationPenalty":-1}}`), `loadBalancingConfig[0].weighted_round_robin.errorUtilizationPenalty: want a number, 0 or more, not -1`},
 	{"S6", outlierOf(`"interval":"0s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0s"`},
 	{"S6", outlierOf(`"interval":"0.000000001s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.interval: want at least 0.100s, not "0.000000001s"`},
 	{"", outlierOf(`"baseEjectionTime":"-1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.baseEjectionTime: want at least 0s, not "-1s"`},
-	{"", outlierOf(`"maxEjectionTime":"29s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: 29s is below baseEjectionTime, which is 30s; left out, that is 30s`},
-	{"", outlierOf(`"baseEjectionTime":"2s","maxEjectionTime":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: 1s is below baseEjectionTime, which is 2s; left out, that is 30s`},
+	{"", outlierOf(`"maxEjectionTime":"29s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: is 29s, below baseEjectionTime, which is 30s; left out, that is 30s`},
+	{"", outlierOf(`"baseEjectionTime":"2s","maxEjectionTime":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionTime: is 1s, below baseEjectionTime, which is 2s; left out, that is 30s`},
 	{"", outlierOf(`"maxEjectionPercent":101,` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.maxEjectionPercent: want a whole number from 0 to 100, not 101`},
 	{"P9", outlierOf(`"intervall":"1s",` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental: unknown field "intervall": want baseEjectionTime, childPolicy, failurePercentageEjection, interval, maxEjectionPercent, maxEjectionTime, successRateEjection`},
 	{"P9", outlierOf(`"successRateEjection":{"stddevFactor":1},` + outlierChild), `loadBalancingConfig[0].outlier_detection_experimental.successRateEjection: unknown field "stddevFactor": want enforcementPercentage, minimumHosts, requestVolume, stdevFactor`},
@@ -287,11 +289,11 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"maxConcurrentRequests":1,"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.maxConcurrentRequests: has no effect beside "pick_first": leave one of them out`},
 	{"", etcdOf(`"slowStart":{}`), `loadBalancingConfig[0].etcd.slowStart.window: is missing`},
 	{"", etcdOf(`"slowStart":{"window":"0s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at least 1s, not "0s"`},
-	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: is 172800s: want at most 3600s`},
+	{"", etcdOf(`"slowStart":{"window":"172800s"}`), `loadBalancingConfig[0].etcd.slowStart.window: want at most 3600s, not "172800s"`},
 	{"", etcdOf(`"slowStart":{"window":"1s","minPercent":101}`), `loadBalancingConfig[0].etcd.slowStart.minPercent: want a whole number from 1 to 100, not 101`},
-	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": want round_robin, etcd_weighted or etcd_peak_ewma`},
-	{"", outlierOf(`"childPolicy":[{"etcd":{"slowStart":{"window":"1s"},"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.slowStart: has no effect beside "ring_hash_experimental": want round_robin, etcd_weighted or etcd_peak_ewma`},
-	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "pick_first": want round_robin, etcd_weighted or etcd_peak_ewma`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"least_request_experimental":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "least_request_experimental": leave one of them out`},
+	{"", outlierOf(`"childPolicy":[{"etcd":{"slowStart":{"window":"1s"},"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]}}]`), `loadBalancingConfig[0].outlier_detection_experimental.childPolicy[0].etcd.slowStart: has no effect beside "ring_hash_experimental": leave one of them out`},
+	{"", etcdOf(`"slowStart":{"window":"1s"},"childPolicy":[{"pick_first":{}}]`), `loadBalancingConfig[0].etcd.slowStart: has no effect beside "pick_first": leave one of them out`},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"a"}}]`), `loadBalancingConfig[0].etcd.zoneMinPercent: has no effect beside "ring_hash_experimental": leave one of them out`},
 	{"", etcdOf(`"split":[{"match":{"a":"1"},"weight":1}],` + others), `loadBalancingConfig[0].etcd.split: ` + byItself},
 	{"", etcdOf(`"preferZone":true,"zoneMinPercent":50,` + others), `loadBalancingConfig[0].etcd.preferZone: ` + byItself},
@@ -305,16 +307,25 @@ var refused = []struct{ row, text, want string }{
 	{"", etcdOf(`"route":[{"lane":"a"}]`), `loadBalancingConfig[0].etcd.route[0].match: is missing: name what the instances of the lane have in common`},
 	{"", etcdOf(`"route":[{"lane":"a","label":"lane"}]`), `loadBalancingConfig[0].etcd.route[0].label: stands beside lane or match: an instance's lane is either named here or by the instance`},
 	{"", etcdOf(`"route":[{"lane":"` + strings.Repeat("a", 10<<10) + `","match":{"a":"1"}}]`), `loadBalancingConfig[0].etcd.route[0].lane: "` + strings.Repeat("a", 60) + `" is no lane: want at most 128 letters, digits and "-_.:/"`},
-	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: an earlier route has the same`},
-	{"", etcdOf(`"route":[{"label":"lane"},{"label":"lane"}]`), `loadBalancingConfig[0].etcd.route[1].label: an earlier route has the same`},
-	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: want at most 64 routes`},
-	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: want at most 8 names`},
-	{"S7", etcdOf(`"split":[` + splits(257, func(i int) string { return fmt.Sprintf(`"a":"%d"`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[256]: want at most 256 groups`},
-	{"S7", etcdOf(`"split":[` + splits(17, func(i int) string { return fmt.Sprintf(`"a%d":""`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[16].match: want at most 16 different names in all groups`},
+	{"", etcdOf(`"route":[{"lane":"a","match":{"a":"1"}},{"lane":"a","match":{"a":"2"}}]`), `loadBalancingConfig[0].etcd.route[1].lane: is that of an earlier route`},
+	{"", etcdOf(`"route":[{"label":"lane"},{"label":"lane"}]`), `loadBalancingConfig[0].etcd.route[1].label: is that of an earlier route`},
+	{"", etcdOf(`"route":[` + strings.TrimSuffix(numberedRoutes(65), ",") + `]`), `loadBalancingConfig[0].etcd.route[64]: is one too many: want at most 64 routes`},
+	{"S7", etcdOf(`"split":[{"match":{"1":"","2":"","3":"","4":"","5":"","6":"","7":"","8":"","9":""},"weight":1}]`), `loadBalancingConfig[0].etcd.split[0].match: has one too many: want at most 8 names`},
+	{"S7", etcdOf(`"split":[` + splits(257, func(i int) string { return fmt.Sprintf(`"a":"%d"`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[256]: is one too many: want at most 256 groups`},
+	{"S7", etcdOf(`"split":[` + splits(17, func(i int) string { return fmt.Sprintf(`"a%d":""`, i) }) + `]`), `loadBalancingConfig[0].etcd.split[16].match: has one name too many: want at most 16 different names in all groups`},
 }
 
+// etcdNames are those of the options, as an error has them.
+var etcdNames = func() string {
+	var names []string
+	for _, o := range Options {
+		names = append(names, o.Name)
+	}
+	slices.Sort(names)
+	return strings.Join(names, ", ")
+}()
+
 const (
-	etcdNames   = "childPolicy, drain, laneHeader, maxConcurrentRequests, preferZone, route, slowStart, split, subset, zoneMinPercent"
 	policyNames = "etcd, etcd_peak_ewma, etcd_weighted, least_request_experimental, outlier_detection_experimental, pick_first, ring_hash_experimental, round_robin, weighted_round_robin"
 	belowEtcd   = `the policy "outlier_detection_experimental" must not stand below "etcd" but above it: {"outlier_detection_experimental": {..., "childPolicy": [{"etcd": {...}}]}}`
 	others      = `"childPolicy":[{"round_robin":{}},{"weighted_round_robin":{}}]`
@@ -380,6 +391,15 @@ func TestParseTakesLimits(t *testing.T) {
 	text := methodOf(`"maxResponseMessageBytes":4294967295`)
 	if c, err := Parse(text); err != nil || c.JSON() != text {
 		t.Errorf("Parse(%s): %v", text, err)
+	}
+}
+
+// What is written of an option is read again.
+func TestOptionsAreFields(t *testing.T) {
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[Etcd]()) {
+		if name, _, _ := strings.Cut(f.Tag.Get("json"), ","); OptionNamed(name) == nil && name != "claim" {
+			t.Errorf("%s is written as %q, which no option is", f.Name, name)
+		}
 	}
 }
 

@@ -1,9 +1,6 @@
 package serviceconfig
 
-import (
-	"fmt"
-	"time"
-)
+import "time"
 
 // The bounds of a slow start's window, and the default of its MinPercent.
 const (
@@ -19,11 +16,14 @@ type SlowStart struct {
 	MinPercent uint32 `json:"minPercent,omitempty"`
 }
 
+// String returns the window.
+func (s *SlowStart) String() string { return time.Duration(s.Window).String() }
+
 var slowStartFields = fields[SlowStart]{
 	"window": func(s *SlowStart, v value) error {
 		d, err := v.duration(MinSlowStart)
 		if err == nil && d > MaxSlowStart {
-			err = fmt.Errorf("is %v: want at most %v", d, MaxSlowStart)
+			err = v.wants("at most " + MaxSlowStart.String())
 		}
 		return assign(&s.Window)(d, err)
 	},
@@ -32,4 +32,7 @@ var slowStartFields = fields[SlowStart]{
 	},
 }
 
-func readSlowStart(v value) (SlowStart, error) { return readObject(v, slowStartFields, "window") }
+func readSlowStart(v value) (*SlowStart, error) {
+	s, err := readObject(v, slowStartFields, "window")
+	return &s, err
+}

@@ -118,7 +118,7 @@ func readSplits(v value) ([]Split, error) {
 	names := matchNames{}
 	err := v.elements("groups", func(v value) error {
 		if len(splits) == maxSplits {
-			return fmt.Errorf("want at most %d groups", maxSplits)
+			return fmt.Errorf("is one too many: want at most %d groups", maxSplits)
 		}
 		s, err := readObject(v, splitFields, "match")
 		if err != nil {
@@ -144,11 +144,12 @@ type matchNames map[string]bool
 
 // add adds the names of one match, and refuses too many. elements names what has the matches.
 func (m matchNames) add(match map[string]string, elements string) error {
+	before := len(m)
 	for name := range match {
 		m[name] = true
 	}
-	if len(m) > maxMatchNames {
-		return in("match", fmt.Errorf("want at most %d different names in all %s", maxMatchNames, elements))
+	if len(m) > maxMatchNames && before <= maxMatchNames {
+		return in("match", fmt.Errorf("has one name too many: want at most %d different names in all %s", maxMatchNames, elements))
 	}
 	return nil
 }
@@ -157,7 +158,7 @@ func readMatch(v value) (map[string]string, error) {
 	match := map[string]string{}
 	err := v.members(func(name string, v value) error {
 		if len(match) == maxMatch {
-			return fmt.Errorf("want at most %d names", maxMatch)
+			return fmt.Errorf("has one too many: want at most %d names", maxMatch)
 		}
 		text, err := v.text()
 		if err != nil {

@@ -20,7 +20,11 @@ import (
 type value struct {
 	raw     []byte
 	trusted bool // from the caller's own code, which may name policies that are not described
+	proto   bool // from a proto file, all of whose faults are told, and which spells everything as it is used
 }
+
+// part returns what is below v.
+func (v value) part(raw []byte) value { return value{raw, v.trusted, v.proto} }
 
 // parseText checks that text is a JSON object. Hostile text costs little: the depth is checked before
 // anything follows the nesting.
@@ -59,32 +63,27 @@ func (v value) String() string {
 	}
 }
 
+// Unwanted is a value that is not what it should be, both described for people.
+type Unwanted struct {
+	Want string
+	Got  string // "": nothing, where something must be
+}
+
+func (e *Unwanted) Error() string {
+	if e.Got == "" {
+		return ErrMissing.Error()
+	}
+	return fmt.Sprintf("want %s, not %s", e.Want, e.Got)
+}
+
+// Is has a value that must be there wrap ErrMissing.
+func (e *Unwanted) Is(err error) bool { return err == ErrMissing && e.Got == "" }
+
 // wants returns the error that the value is not what is wanted.
-func (v value) wants(what string) error { return fmt.Errorf("want %s, not %s", what, v) }
+func (v value) wants(what string) error { return &Unwanted{what, v.String()} }
 
-// pathError is an error with its place in the config, such as "methodConfig[2].timeout".
-type pathError struct {
-	path string
-	err  error
-}
-
-func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
-func (e *pathError) Unwrap() error { return e.err }
-
-// in puts the name of a field, or an index, before the path of err.
-func in(step string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var below *pathError
-	if !errors.As(err, &below) {
-		return &pathError{step, err}
-	}
-	if !strings.HasPrefix(below.path, "[") {
-		step += "."
-	}
-	return &pathError{step + below.path, below.err}
-}
+// ErrMissing is a field that is left out and must not be.
+var ErrMissing = errors.New("is missing")
 
 // fields maps the fields that an object may have to how each is read.
 type fields[T any] map[string]func(*T, value) error
@@ -101,8 +100,10 @@ func readObject[T any](v value, table fields[T], required ...string) (T, error) 
 		required = slices.DeleteFunc(slices.Clone(required), func(r string) bool { return r == name })
 		return in(name, read(&into, member))
 	})
-	if err == nil && len(required) > 0 {
-		err = in(required[0], errors.New("is missing"))
+	if len(required) > 0 && (err == nil || v.proto) {
+		unwanted := new(Unwanted)
+		errors.As(table[required[0]](&into, value{raw: []byte("null")}), &unwanted)
+		err = also(err, in(required[0], &Unwanted{Want: unwanted.Want}))
 	}
 	return into, err
 }
@@ -114,7 +115,7 @@ func unknownField(name string, known []string) error {
 	return fmt.Errorf("unknown field %.80q: want %s", name, strings.Join(known, ", "))
 }
 
-// members calls read for each member of an object, until one is wrong. read must refuse all but a few
+// members calls read for each member of an object, until one is wrong or, of a proto file's, to the end. read must refuse all but a few
 // names, since each name is compared with the ones before it.
 func (v value) members(read func(name string, v value) error) error {
 	if v.raw[0] != '{' {
@@ -129,13 +130,13 @@ func (v value) members(read func(name string, v value) error) error {
 			return false
 		}
 		seen = append(seen, name)
-		err = read(name, value{raw, v.trusted})
-		return err == nil
+		err = also(err, read(name, v.part(raw)))
+		return err == nil || v.proto
 	})
 	return err
 }
 
-// elements calls read for each element of an array that has at least one, until one is wrong.
+// elements calls read for each element of an array that has at least one, as members does.
 func (v value) elements(what string, read func(v value) error) error {
 	if v.raw[0] != '[' {
 		return v.wants("a list of " + what)
@@ -143,11 +144,11 @@ func (v value) elements(what string, read func(v value) error) error {
 	var err error
 	n := 0
 	rawjson.Elements(v.raw, func(raw []byte) bool {
-		if err = read(value{raw, v.trusted}); err != nil {
-			err = in(fmt.Sprintf("[%d]", n), err)
+		if wrong := read(v.part(raw)); wrong != nil {
+			err = also(err, in(fmt.Sprintf("[%d]", n), wrong))
 		}
 		n++
-		return err == nil
+		return err == nil || v.proto
 	})
 	if err == nil && n == 0 {
 		return fmt.Errorf("the list is empty: name %s, or leave the field out", what)
@@ -174,11 +175,19 @@ func (v value) bool() (bool, error) {
 
 // number reads a whole number, written without an exponent, as gRPC wants it.
 func number[N uint32 | uint64](v value, least, most N) (N, error) {
-	n, err := strconv.ParseUint(string(v.raw), 10, 64)
+	text := string(v.raw)
+	if v.proto {
+		text = strings.Trim(text, `"`) // as protobuf's JSON has numbers of 64 bits
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n < uint64(least) || n > uint64(most) {
-		return 0, v.wants(fmt.Sprintf("a whole number from %d to %d", least, most))
+		return 0, v.wants(wantNumber(least, most))
 	}
 	return N(n), nil
+}
+
+func wantNumber[N uint32 | uint64](least, most N) string {
+	return fmt.Sprintf("a whole number from %d to %d", least, most)
 }
 
 // positive reads a number above zero, at most most.
@@ -244,7 +253,7 @@ func (v value) duration(least Duration) (Duration, error) {
 	d, ok := parseSeconds(digits)
 	switch {
 	case !ok:
-		return 0, fmt.Errorf("%.60q is no duration: want seconds such as \"1.5s\", at most %v", text, MaxDuration)
+		return 0, v.wants(`seconds such as "1.5s", at most ` + MaxDuration.String())
 	case !negative && d >= least:
 		return d, nil
 	case least == anyPositive:

@@ -21,15 +21,10 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	if p.placed != nil {
 		inBase = func(i int) bool { return p.placed.isBase(&endpoints[i]) && isSelected(&endpoints[i], p.in.client) }
 	}
-	d := serviceconfig.FollowDrain(len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, p.in.heldAt(endpoints))
+	d := serviceconfig.FollowDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, p.in.heldAt(endpoints))
 	p.reportDrain(names)
-	switch d.Ignored {
-	case serviceconfig.DrainNamesAll:
-		p.report("drain names all %d endpoints and is ignored", d.Kept)
-	case serviceconfig.DrainLeavesHeld:
-		p.report("drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile")
-	case serviceconfig.DrainNamesBase:
-		p.report("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	if problem := d.Problem(); problem != "" {
+		p.report("%s", problem)
 	}
 	left := make([]resolver.Endpoint, 0, len(endpoints))
 	for i, ep := range endpoints {

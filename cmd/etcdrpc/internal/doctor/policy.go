@@ -62,12 +62,16 @@ func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) [
 			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked)}}
 }
 
-// checkDrain finds a drain of everything, which clients ignore, of nothing, or by a name that clients do not know.
+// checkDrain finds a drain that clients do not follow, of nothing, or by a name that clients do not know.
 func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all []Finding) {
 	key := p.full(s.Config.Key)
 	clients := s.Merged()
-	if _, ignored := clients.Drain(policy); ignored == serviceconfig.DrainNamesAll {
-		all = append(all, Finding{KindBadPolicy, []string{key}, "the live policy drains every instance, so clients ignore that and call them all",
+	if _, followed := clients.Drain(policy); followed.Ignored != 0 {
+		kind := KindBadPolicy
+		if followed.Ignored == serviceconfig.DrainNamesBase {
+			kind = KindLane
+		}
+		all = append(all, Finding{kind, []string{key}, "clients do not follow the live policy, whose list to " + followed.Problem(),
 			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))})
 	}
 	var absent []string
@@ -171,13 +175,8 @@ func (p *patient) checkLanes(s *survey.Service) (all []Finding) {
 	for _, problem := range placed.Problems {
 		found(problem, fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key)))
 	}
-	_, ignored := s.Drain(policy)
-	switch {
-	case len(placed.Of) == len(s.Instances):
+	if len(placed.Of) == len(s.Instances) {
 		found("every instance is in a lane, so the calls without a lane go to all of them", "register instances in no lane, or see that the routes match fewer")
-	case ignored == serviceconfig.DrainNamesBase:
-		found("the live policy drains every instance that is in no lane, so clients ignore that for these",
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key)))
 	}
 	return all
 }

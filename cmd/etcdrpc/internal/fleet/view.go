@@ -134,7 +134,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		case known && shown.State == survey.Registered && share.Share == 0:
 			shown.Problem = share.Why
 		case shown.Listed && shown.State == survey.Registered:
-			shown.Problem = "is called all the same, for the drain leaves nothing else"
+			shown.Problem = "is called all the same, for clients do not follow this drain"
 		}
 		out.Instances = append(out.Instances, shown)
 	}

@@ -92,21 +92,10 @@ func (c *Config) String() string {
 // DefaultPolicy is what a live config is begun with if nobody says otherwise.
 const DefaultPolicy = "round_robin"
 
-// shortPolicies are the options of load_balancing in proto files, and how gRPC spells them.
-var shortPolicies = []struct{ name, json string }{
-	{DefaultPolicy, `{"` + serviceconfig.RoundRobinName + `":{}}`},
-	{"pick_first", `{"` + serviceconfig.PickFirstName + `":{}}`},
-	{"least_request", `{"` + serviceconfig.LeastRequestName + `":{}}`},
-	{"ring_hash", `{"` + serviceconfig.RingHashName + `":{"requestHashHeader":"` + serviceconfig.AffinityHeader + `"}}`},
-	{"weighted", `{"` + serviceconfig.WeightedName + `":{}}`},
-	{"peak_ewma", `{"` + serviceconfig.PeakEwmaName + `":{}}`},
-}
-
 // PolicyNames returns the names that [ChildPolicy] takes, the default first.
-func PolicyNames() []string {
-	names := make([]string, len(shortPolicies))
-	for n, p := range shortPolicies {
-		names[n] = p.name
+func PolicyNames() (names []string) {
+	for _, p := range serviceconfig.Picking {
+		names = append(names, p.Proto)
 	}
 	return names
 }
@@ -115,9 +104,10 @@ func PolicyNames() []string {
 // one policy or of a list of them.
 func ChildPolicy(text string) ([]serviceconfig.Policy, error) {
 	text = strings.TrimSpace(text)
-	for _, p := range shortPolicies {
-		if p.name == text {
-			text = p.json
+	for _, p := range serviceconfig.Picking {
+		if p.Proto == text {
+			policy, _ := serviceconfig.ReadPolicy(p.Name, p.Given)
+			return []serviceconfig.Policy{policy}, nil
 		}
 	}
 	if !json.Valid([]byte(text)) {

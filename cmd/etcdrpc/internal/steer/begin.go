@@ -65,8 +65,8 @@ func (e *Edit) Warnings() []string {
 		names[n] = p.Name
 	}
 	all := []string{fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
-		"What it leaves out no longer holds: the policy itself, routes (lanes) and lane_header, prefer_zone and zone_min_percent, "+
-		"subset, slow_start, max_concurrent_requests, outlier_detection. It balances by %s. Back to the proto file: etcdrpc policy rm %s",
+		"What it leaves out no longer holds: the policy itself, routes (lanes), and every other option of load_balancing. It balances by %s. "+
+		"Back to the proto file: etcdrpc policy rm %s",
 		strings.Join(names, ", "), output.Shell(e.Service.Key))}
 	if policy == nil || policy.Route == nil {
 		if names := laned(e.Service.Merged()); len(names) > 0 {

@@ -75,11 +75,8 @@ func (b *Beginning) Drain(s *survey.Service, c *liveconfig.Config, name string) 
 // instance of a strict lane, whose calls would fail.
 func checkLeft(clients *survey.Service, now, then *serviceconfig.Etcd) error {
 	_, before := clients.Drain(now)
-	switch _, after := clients.Drain(then); {
-	case after == serviceconfig.DrainNamesAll:
-		return errors.New("it is the last one that is not drained, and clients ignore a list that leaves them none: register another first")
-	case after == serviceconfig.DrainNamesBase && before != after:
-		return errors.New("it is the last one in no lane that is not drained, and clients ignore a list that leaves them none of these: register another first")
+	if _, after := clients.Drain(then); after.Ignored != 0 && after.Ignored != before.Ignored {
+		return fmt.Errorf("clients would not follow that, for then the list to %s: register another first", after.Problem())
 	}
 	placed := clients.Placement(then)
 	if placed == nil {

@@ -8,7 +8,6 @@ import (
 	"io"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -16,10 +15,7 @@ import (
 )
 
 // Caller is whose calls are explained.
-type Caller struct {
-	Lane string `json:"lane"`
-	Zone string `json:"zone"`
-}
+type Caller = serviceconfig.Caller
 
 // Explanation says where the calls of a client go.
 type Explanation struct {
@@ -84,21 +80,7 @@ func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
 
 // qualify says when the shares are others.
 func (x *Explanation) qualify() {
-	if x.placed != nil && x.Lane == "" {
-		x.note("These are the shares of calls without a lane.")
-	}
-	if x.etcd.PreferZone && x.Zone == "" {
-		x.note("These are the shares of a client without a zone; others prefer the instances of their own.")
-	}
-	if x.etcd.Subset > 0 {
-		x.note("Each client uses %d instances of a set, different ones in each process; the shares are those over many clients.", x.etcd.Subset)
-	}
-	if x.etcd.ZoneMinPercent > 0 && x.Zone != "" {
-		x.note("While less than %d %% of the zone's instances are ready, calls go to other zones in proportion to what is missing.", x.etcd.ZoneMinPercent)
-	}
-	if x.etcd.SlowStart != nil {
-		x.note("An instance that has just started has less: its share grows for %v.", time.Duration(x.etcd.SlowStart.Window))
-	}
+	x.Notes = append(x.Notes, x.etcd.Notes(x.Caller)...)
 	if among := x.among(); among != "" {
 		x.note("%s", among)
 	}
@@ -137,12 +119,9 @@ func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []
 
 // drain leaves out what is drained.
 func (x *Explanation) drain(set []int) []int {
-	drained, ignored := x.Service.Drain(x.etcd)
-	switch ignored {
-	case serviceconfig.DrainNamesAll:
-		x.note("The drain names every instance and is ignored.")
-	case serviceconfig.DrainNamesBase:
-		x.note("The drain names every instance that is in no lane, and is ignored for these.")
+	drained, followed := x.Service.Drain(x.etcd)
+	if problem := followed.Problem(); problem != "" {
+		x.note("The list to %s.", problem)
 	}
 	return x.keep(set, func(i int) (bool, string) { return !drained[x.Service.Instances[i].Addr], "is drained" })
 }

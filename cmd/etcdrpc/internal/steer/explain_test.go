@@ -44,7 +44,7 @@ func TestExplain(t *testing.T) {
 		{`{"etcd":{"route":[{"label":"zone"}]}}`, "", "", "a20 b20 c20 d20 e20"},
 	} {
 		s := &survey.Service{Key: "acme/user", Instances: instances, Config: &survey.Entry{Value: []byte(`{"loadBalancingConfig":[` + tt.policy + `]}`)}}
-		x, err := Explain(s, Caller{tt.lane, tt.zone})
+		x, err := Explain(s, Caller{Lane: tt.lane, Zone: tt.zone})
 		if err != nil {
 			t.Errorf("%s: %v", tt.policy, err)
 			continue

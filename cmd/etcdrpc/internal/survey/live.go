@@ -42,8 +42,8 @@ func (s *Service) Drained() map[string]bool {
 }
 
 // Drain returns the addresses that a policy keeps new calls from, for a service with the instances that clients make, and
-// why its list is not followed; 0: it is.
-func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, ignored serviceconfig.DrainFault) {
+// how clients follow its list.
+func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, followed serviceconfig.Drain) {
 	d := policy.FollowDrain(len(s.Instances), s.field, nil)
 	addrs = make(map[string]bool)
 	for i, drained := range d.Drained {
@@ -51,5 +51,5 @@ func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, igno
 			addrs[s.Instances[i].Addr] = true
 		}
 	}
-	return addrs, d.Ignored
+	return addrs, d
 }

@@ -2,11 +2,13 @@ package serviceconfig
 
 import "fmt"
 
-// Drain is what clients make of a list of instances to drain. They do not follow it where calls would have nowhere to go.
+// Drain is what clients make of a list of instances to drain. They do not follow it where calls would have nowhere to go, or
+// too few of the instances were left.
 type Drain struct {
 	Drained []bool // of each instance, whether it gets no new calls
 	Ignored DrainFault
 	Kept    int // how many instances the list is ignored for
+	least   int // MinHealthyPercent
 }
 
 // DrainFault is why a list of instances to drain is not followed.
@@ -14,9 +16,11 @@ type DrainFault int
 
 // The faults. The zero value is a list that is followed.
 const (
-	DrainNamesAll   DrainFault = iota + 1 // it leaves no instance
-	DrainLeavesHeld                       // it leaves only instances that etcd no longer has, which may be dead
-	DrainNamesBase                        // it leaves none that is in no lane, or only held ones: it is ignored for these
+	DrainNamesAll      DrainFault = iota + 1 // it leaves no instance
+	DrainLeavesHeld                          // it leaves only instances that etcd no longer has, which may be dead
+	DrainNamesBase                           // it leaves none that is in no lane, or only held ones: it is ignored for these
+	DrainLeavesFew                           // it leaves less of those that etcd has than MinHealthyPercent
+	DrainLeavesFewBase                       // ... of these that are in no lane: it is ignored for them
 )
 
 // Problem says why the list is not followed, "" if it is.
@@ -28,50 +32,69 @@ func (d *Drain) Problem() string {
 		return "drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile"
 	case DrainNamesBase:
 		return fmt.Sprintf("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
+	case DrainLeavesFew:
+		return fmt.Sprintf("drain leaves less than %d %% of the %d endpoints, and is ignored", d.least, d.Kept)
+	case DrainLeavesFewBase:
+		return fmt.Sprintf("drain leaves less than %d %% of the %d endpoints that are in no lane, and is ignored for these", d.least, d.Kept)
 	}
 	return ""
 }
 
 // FollowDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
 // nil: there are no lanes. held tells which etcd no longer has; nil: it has all. named is asked once for each.
-func FollowDrain(_ *Etcd, n int, named, base, held func(i int) bool) Drain {
-	d := Drain{Drained: make([]bool, n)}
+func FollowDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
+	d := Drain{Drained: make([]bool, n), least: int(e.MinHealthyPercent)}
 	for i := range n {
 		d.Drained[i] = named(i)
 	}
-	switch none, onlyHeld, _ := d.left(nil, held); {
-	case none:
-		return Drain{make([]bool, n), DrainNamesAll, n}
-	case onlyHeld:
-		return Drain{make([]bool, n), DrainLeavesHeld, n}
-	case base == nil:
+	if fault, _ := d.fault(nil, held); fault != 0 && (base == nil || fault != DrainLeavesFew) {
+		return Drain{make([]bool, n), fault, n, d.least}
+	}
+	if base == nil {
 		return d
 	}
-	if none, onlyHeld, size := d.left(base, held); none || onlyHeld {
+	fault, size := d.fault(base, held)
+	switch fault {
+	case 0:
+		return d
+	case DrainLeavesFew:
+		d.Ignored, d.Kept = DrainLeavesFewBase, size
+	default:
 		d.Ignored, d.Kept = DrainNamesBase, size
-		for i := range n {
-			d.Drained[i] = d.Drained[i] && !base(i)
-		}
+	}
+	for i := range n {
+		d.Drained[i] = d.Drained[i] && !base(i)
 	}
 	return d
 }
 
-// left reports whether no instance of a set is left, or only held ones while others are drained. A nil set is all.
-func (d *Drain) left(in, held func(i int) bool) (none, onlyHeld bool, size int) {
-	left, alive, aliveLeft := 0, false, false
+// fault returns why the list is not to be followed for a set of instances, and the size of the set. A nil set is all.
+func (d *Drain) fault(in, held func(i int) bool) (_ DrainFault, size int) {
+	left, here, hereLeft := 0, 0, 0
 	for i, drained := range d.Drained {
 		if in != nil && !in(i) {
 			continue
 		}
 		size++
-		here := held == nil || !held(i)
-		alive = alive || here
 		if !drained {
 			left++
-			aliveLeft = aliveLeft || here
+		}
+		if held == nil || !held(i) {
+			here++
+			if !drained {
+				hereLeft++
+			}
 		}
 	}
-	return size > 0 && left == 0, left > 0 && alive && !aliveLeft, size
+	switch {
+	case size > 0 && left == 0:
+		return DrainNamesAll, size
+	case here > 0 && hereLeft == 0:
+		return DrainLeavesHeld, size
+	case 100*hereLeft < d.least*here:
+		return DrainLeavesFew, size
+	}
+	return 0, size
 }
 
 // FollowDrain decides which of n instances the policy drains. value returns an instance's value of a name, as a match has

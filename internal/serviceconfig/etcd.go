@@ -39,6 +39,8 @@ type Etcd struct {
 	LaneHeader string `json:"laneHeader,omitempty"`
 	// MaxConcurrentRequests bounds the calls that a client has under way at one endpoint. 0: no bound.
 	MaxConcurrentRequests uint32 `json:"maxConcurrentRequests,omitempty"`
+	// MinHealthyPercent is the share of the endpoints that etcd has which a drain must leave to be followed. 0: any.
+	MinHealthyPercent uint32 `json:"minHealthyPercent,omitempty"`
 	// Drain names instances, or addresses, that get no new calls.
 	Drain []string `json:"drain,omitempty"`
 	// ChildPolicy lists policies, of which the first that is linked picks among the remaining endpoints.
@@ -74,6 +76,10 @@ var Options = []Option{
 	{
 		Name: "maxConcurrentRequests", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.MaxConcurrentRequests }, 1, math.MaxUint32), Beside: Bounds,
 		Note: "While a client has %s calls under way at an instance, its calls go to others.",
+	},
+	{
+		Name: "minHealthyPercent", kind: count(func(e *Etcd) *uint32 { return &e.MinHealthyPercent }, 1, MaxPercent),
+		Note: "A drain is followed while it leaves at least %s % of the instances, or of those in no lane where there are lanes.",
 	},
 	{Name: drainField, LiveOnly: true, kind: typed(func(e *Etcd) *[]string { return &e.Drain }, readDrain)},
 	{Name: childField, LiveOnly: true, kind: typed(func(e *Etcd) *[]Policy { return &e.ChildPolicy }, func(v value) ([]Policy, error) { return readPolicies(v, EtcdName) })},

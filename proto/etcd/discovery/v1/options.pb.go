@@ -626,8 +626,15 @@ type LoadBalancing struct {
 	// where one has as many, and fails with UNAVAILABLE where all that it may go to have.
 	// Not beside pick_first. Default (0): no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
-	unknownFields         protoimpl.UnknownFields
-	sizeCache             protoimpl.SizeCache
+	// A drain is not followed where it would leave less than this share of the instances,
+	// in percent, 1 to 100. What counts is how many etcd has, and how many of these are not
+	// drained, whether connected or not. Where there are lanes only instances in none
+	// count, and only of these is the drain not followed. A live policy that drains takes
+	// the place of all that is said here, so say it there, too. Default (0): as long as one
+	// is left a drain is followed.
+	MinHealthyPercent uint32 `protobuf:"varint,18,opt,name=min_healthy_percent,json=minHealthyPercent,proto3" json:"min_healthy_percent,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *LoadBalancing) Reset() {
@@ -773,6 +780,13 @@ func (x *LoadBalancing) GetLaneHeader() string {
 func (x *LoadBalancing) GetMaxConcurrentRequests() uint32 {
 	if x != nil {
 		return x.MaxConcurrentRequests
+	}
+	return 0
+}
+
+func (x *LoadBalancing) GetMinHealthyPercent() uint32 {
+	if x != nil {
+		return x.MinHealthyPercent
 	}
 	return 0
 }
@@ -1765,7 +1779,7 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x04zone\x18\x06 \x01(\tR\x04zone\x12\x16\n" +
 	"\x06weight\x18\a \x01(\tR\x06weight\x12\x1a\n" +
 	"\bmetadata\x18\b \x01(\tR\bmetadata\x12\x12\n" +
-	"\x04name\x18\t \x01(\tR\x04name\"\x90\x06\n" +
+	"\x04name\x18\t \x01(\tR\x04name\"\xc0\x06\n" +
 	"\rLoadBalancing\x12@\n" +
 	"\vround_robin\x18\x01 \x01(\v2\x1d.etcd.discovery.v1.RoundRobinH\x00R\n" +
 	"roundRobin\x12=\n" +
@@ -1786,7 +1800,8 @@ const file_etcd_discovery_v1_options_proto_rawDesc = "" +
 	"\x05route\x18\x0f \x03(\v2\x18.etcd.discovery.v1.RouteR\x05route\x12\x1f\n" +
 	"\vlane_header\x18\x10 \x01(\tR\n" +
 	"laneHeader\x126\n" +
-	"\x17max_concurrent_requests\x18\x11 \x01(\rR\x15maxConcurrentRequestsB\b\n" +
+	"\x17max_concurrent_requests\x18\x11 \x01(\rR\x15maxConcurrentRequests\x12.\n" +
+	"\x13min_healthy_percent\x18\x12 \x01(\rR\x11minHealthyPercentB\b\n" +
 	"\x06policy\"_\n" +
 	"\tSlowStart\x121\n" +
 	"\x06window\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12\x1f\n" +

@@ -43,6 +43,7 @@ type condition struct {
 	kind    kind
 	subConn balancer.SubConn // while it is ready
 	waits   bool             // for a place in the budget, and it was never tried
+	again   bool             // it is trying, and was connected or tried before
 	err     error            // why it is failing
 }
 

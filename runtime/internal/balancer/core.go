@@ -366,7 +366,7 @@ func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
 			x.notYet, c.timed = now.Add(min(slowest, lasting<<min(x.brief-2, 10))), true
 			c.set(x, condition{kind: failing, err: errEnded})
 		} else {
-			c.set(x, condition{kind: trying})
+			c.set(x, condition{kind: trying, again: true})
 		}
 	}
 	if x.wanted || x.named {
@@ -392,7 +392,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 		c.set(x, condition{kind: failing, err: s.ConnectionError})
 	default:
 		if x.healthy = false; x.kind == ready {
-			c.set(x, condition{kind: trying})
+			c.set(x, condition{kind: trying, again: true})
 		}
 	}
 	if c.plan.traits.single {

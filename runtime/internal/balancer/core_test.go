@@ -356,7 +356,7 @@ func (w *walked) key() string {
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.raw, x.kind, x.now.Load().waits, x.wanted, x.named, x.dialing, x.healthy, x.subConn != nil, w.health[x],
+		fmt.Fprint(&text, "; ", x.addr, x.raw, x.kind, x.now.Load().waits, x.now.Load().again, x.wanted, x.named, x.dialing, x.healthy, x.subConn != nil, w.health[x],
 			min(lasting, w.now.Sub(x.since)), min(x.brief, 3), in(x.notYet), in(x.spare))
 	}
 	return text.String()

@@ -22,6 +22,7 @@ type fakeConn struct {
 	events []func()
 	made   []*fakeSubConn
 	down   map[string]error
+	hangs  map[string]bool // they neither take nor refuse connections
 	state  balancer.State
 	states int
 
@@ -135,7 +136,7 @@ func (s *fakeSubConn) setLocked(state connectivity.State, err error) {
 
 func (s *fakeSubConn) Connect() {
 	s.cc.mu.Lock()
-	err := s.cc.down[s.addrs[0].Addr]
+	err, hangs := s.cc.down[s.addrs[0].Addr], s.cc.hangs[s.addrs[0].Addr]
 	s.cc.mu.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,9 +145,11 @@ func (s *fakeSubConn) Connect() {
 		return
 	}
 	s.setLocked(connectivity.Connecting, nil)
-	if err != nil {
+	switch {
+	case hangs:
+	case err != nil:
 		s.setLocked(connectivity.TransientFailure, err)
-	} else {
+	default:
 		s.setLocked(connectivity.Ready, nil)
 	}
 }

@@ -43,7 +43,7 @@ type standing struct {
 	epoch     uint64 // of the picker
 	groups    []share
 	otherwise error // for calls, if there are no groups
-	yields    bool  // there are none, and nothing is left to be tried: a lane that is not strict leaves its calls to the base
+	yields    bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
 }
 
 // share is a group in which some endpoints are ready, and its share of the calls.
@@ -94,11 +94,12 @@ func (v *view) survey(epoch uint64, gone []bool) *standing {
 	s := &standing{epoch: epoch}
 	heaviest := uint32(0)
 	looks := make([]look, len(v.groups))
-	settled, tried := true, true
+	settled, tried, known := true, true, true
 	for i := range v.groups {
 		looks[i] = v.look(&v.groups[i], gone)
 		settled = settled && looks[i].settled
 		tried = tried && looks[i].tried
+		known = known && looks[i].known
 		if len(looks[i].sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
 		} else if s.otherwise == nil {
@@ -118,7 +119,7 @@ func (v *view) survey(epoch uint64, gone []bool) *standing {
 			s.add(1, &looks[i]) // only groups without a share are left
 		}
 	}
-	if s.yields = tried && len(s.groups) == 0; !tried || s.otherwise == nil {
+	if s.yields = known && len(s.groups) == 0; !tried || s.otherwise == nil {
 		s.otherwise = balancer.ErrNoSubConnAvailable
 	}
 	return s
@@ -131,12 +132,13 @@ type look struct {
 	away    int
 	settled bool  // it can serve as the plan has it, or nothing is left to be tried
 	tried   bool  // nothing is left to be tried
+	known   bool  // nothing is left that was never tried
 	err     error // of an endpoint that has failed
 }
 
 // look looks at the connections of a group.
 func (v *view) look(g *group, gone []bool) look {
-	l := look{stay: allCalls, tried: true, settled: true}
+	l := look{stay: allCalls, tried: true, known: true, settled: true}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range g.tiers {
 		n := v.count(t, gone)
@@ -146,6 +148,7 @@ func (v *view) look(g *group, gone []bool) look {
 		// It serves as the plan has it once the best of what there is serves.
 		l.settled = l.settled && (len(l.sets) > 0 || n.ready > 0 || n.trying == 0)
 		l.tried = l.tried && n.trying == 0
+		l.known = l.known && n.trying == n.again
 		if n.ready == 0 {
 			continue
 		}
@@ -167,6 +170,7 @@ func (v *view) look(g *group, gone []bool) look {
 // counts are what a tier's connections are.
 type counts struct {
 	members, ready, trying int
+	again                  int // of those trying, not for the first time
 	waiting                int // for a place to connect, and never tried, so nothing is known of them
 	err                    error
 }
@@ -186,7 +190,9 @@ func (v *view) count(t *tier, gone []bool) (n counts) {
 				n.err = s.err
 			}
 		case trying:
-			n.trying++
+			if n.trying++; s.again {
+				n.again++
+			}
 		}
 		if s.waits {
 			n.waiting++

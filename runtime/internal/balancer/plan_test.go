@@ -454,20 +454,10 @@ func TestS4_WhatIsUsedStays(t *testing.T) {
 			}
 		}
 	}
-	for _, tt := range []struct {
-		name   string
-		client attr.Client
-		want   int
-	}{
-		{"no bound", attr.Client{}, 8},
-		{"room for all", attr.Client{Most: 8}, 8},
-		{"too many", attr.Client{Most: 3}, 3},
-		{"a subset that is larger", attr.Client{Most: 3, Subset: 5}, 3},
-		{"a subset that is smaller", attr.Client{Most: 3, Subset: 2}, 2},
-	} {
-		tt.client.Seed = seedOfTests
-		if got := plan(&tt.client, `{}`, flooded, nil); len(got) != len("1: ")+tt.want {
-			t.Errorf("%s: %s", tt.name, got)
+	for _, tt := range []struct{ most, subset, want int }{{0, 0, 8}, {8, 0, 8}, {3, 0, 3}, {3, 5, 3}, {3, 2, 2}} {
+		client := &attr.Client{Most: tt.most, Subset: tt.subset, Seed: seedOfTests}
+		if got := plan(client, `{}`, flooded, nil); len(got) != len("1: ")+tt.want {
+			t.Errorf("at most %d, and a subset of %d: %s", tt.most, tt.subset, got)
 		}
 	}
 }

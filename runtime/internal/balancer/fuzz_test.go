@@ -1,0 +1,58 @@
+package balancer
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// FuzzMethods reads what endpoints say of the methods that they serve, a line each. A call to a method goes to all that
+// name it and to all that name none, and to some in any case. Behind an empty line come the lines of others, of the base.
+func FuzzMethods(f *testing.F) {
+	for _, lines := range []string{
+		"helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do\nhelloworld.Greeter/SayHello", "\na/b", "a/b\na/c\nb/c;a/c", "/\n;,\n//", "a/b;a/c\na/b", "a\nb",
+		"a/1\na/2\na/3\na/4\na/5\na/6\na/7\na/8\na/1,2;b/1", "a/b\na/c\n\n\na/d", "a/b\n\na/c",
+	} {
+		f.Add(lines)
+	}
+	f.Fuzz(func(t *testing.T, lines string) {
+		if len(lines) > endpoint.MaxMethods {
+			return
+		}
+		own, base, _ := strings.Cut(lines, "\n\n")
+		texts, others := slices.Compact(slices.Sorted(strings.SplitSeq(own, "\n"))), []string(nil)
+		if base != "" {
+			others = slices.Compact(slices.Sorted(strings.SplitSeq(base, "\n")))
+		}
+		if max(len(texts), len(others)) > maxClasses {
+			return
+		}
+		methods := []string{"/a/b", "/a/", "//", "a", "", "/helloworld.Greeter/SayHello"}
+		for _, text := range slices.Concat(texts, others) {
+			for part := range strings.SplitSeq(text, ";") {
+				service, list, _ := strings.Cut(part, "/")
+				for name := range strings.SplitSeq(list, ",") {
+					methods = append(methods, "/"+service+"/"+name)
+				}
+			}
+		}
+		for _, method := range methods {
+			service, name := split(method)
+			in, elsewhere := serving(method, texts, others)
+			says := func(text string) bool { return text == "" || names(text, service, name) }
+			if in == 0 {
+				t.Fatalf("no class is of %q", method)
+			}
+			for i, text := range texts {
+				if says(text) && (elsewhere || in&(1<<i) == 0) {
+					t.Fatalf("%q is left out of the calls of %q, elsewhere: %v", text, method, elsewhere)
+				}
+			}
+			if elsewhere && !slices.ContainsFunc(others, func(text string) bool { return says(text) || !names(text, service, "") }) {
+				t.Fatalf("%q is left to others that do not serve it", method)
+			}
+		}
+	})
+}

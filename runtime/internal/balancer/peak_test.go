@@ -1,0 +1,345 @@
+package balancer
+
+import (
+	"container/heap"
+	"context"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// simulated is a set of backends that callers call without a break, in virtual time.
+type simulated struct {
+	random *rand.Rand
+	now    time.Duration
+	ends   callEnds
+	took   []time.Duration
+	calls  []int
+	serve  func(backend int) time.Duration
+	pick   func() (backend int, done func())
+}
+
+type simulatedEnd struct {
+	at   time.Duration
+	done func()
+}
+
+type callEnds []simulatedEnd
+
+func (e callEnds) Len() int           { return len(e) }
+func (e callEnds) Less(i, j int) bool { return e[i].at < e[j].at }
+func (e callEnds) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
+func (e *callEnds) Push(x any)        { *e = append(*e, x.(simulatedEnd)) }
+func (e *callEnds) Pop() any          { x := (*e)[len(*e)-1]; *e = (*e)[:len(*e)-1]; return x }
+
+func (s *simulated) call() {
+	i, done := s.pick()
+	took := s.serve(i)
+	s.took = append(s.took, took)
+	s.calls[i]++
+	heap.Push(&s.ends, simulatedEnd{s.now + took, done})
+}
+
+func (s *simulated) run(callers, calls int) {
+	for range callers {
+		s.call()
+	}
+	for range calls {
+		e := heap.Pop(&s.ends).(simulatedEnd)
+		s.now = e.at
+		e.done()
+		s.call()
+	}
+}
+
+func (s *simulated) p99() time.Duration {
+	slices.Sort(s.took)
+	return s.took[len(s.took)*99/100]
+}
+
+// roundRobin, goZero and peakEwma have the backends picked as these policies do.
+func (s *simulated) roundRobin(n int) {
+	i := 0
+	s.pick = func() (int, func()) { i++; return i % n, func() {} }
+}
+
+func (s *simulated) goZero(n int) {
+	type conn struct {
+		lag, underWay float64
+		last, picked  time.Duration
+	}
+	conns := make([]conn, n)
+	load := func(c *conn) float64 { return math.Floor(math.Sqrt(c.lag+1)) * (c.underWay + 1) }
+	s.pick = func() (int, func()) {
+		i, j := s.random.IntN(n), s.random.IntN(n-1)
+		if j >= i {
+			j++
+		}
+		if load(&conns[i]) > load(&conns[j]) {
+			i, j = j, i
+		}
+		if s.now-conns[j].picked > time.Second {
+			i = j
+		}
+		c, began := &conns[i], s.now
+		c.picked = began
+		c.underWay++
+		return i, func() {
+			c.underWay--
+			left := math.Exp(-float64(s.now-c.last) / float64(10*time.Second))
+			if c.last = s.now; c.lag == 0 {
+				left = 0
+			}
+			c.lag = c.lag*left + float64(s.now-began)*(1-left)
+		}
+	}
+}
+
+// peakEwma has set, of n, picked from.
+func (s *simulated) peakEwma(set *set) {
+	s.pick = func() (int, func()) {
+		i, began := set.cheapest(s.now), s.now
+		x := set.conns[i].station
+		x.enter(0)
+		return i, func() {
+			x.calls.Add(-1)
+			x.peak.end(s.now-began, s.now, nil)
+		}
+	}
+}
+
+// TestOneSlowBackend has 200 callers call five backends of which one is ten times as slow. Calls take more or less
+// time, and one in a thousand meets a pause.
+func TestOneSlowBackend(t *testing.T) {
+	const n = 5
+	p99 := make(map[string]time.Duration)
+	for name, policy := range map[string]func(*simulated, int){
+		"round robin": (*simulated).roundRobin, "go-zero": (*simulated).goZero,
+		"peak ewma": func(s *simulated, n int) { s.peakEwma(setOf(t, `{`+peakConfig+`}`, make([]uint32, n)...)) },
+	} {
+		s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, n)}
+		s.serve = func(i int) time.Duration {
+			took := float64(2*time.Millisecond) * math.Exp(s.random.NormFloat64()/2)
+			if i == 0 {
+				took *= 10
+			}
+			if s.random.IntN(1000) == 0 {
+				took += float64(30 * time.Millisecond)
+			}
+			return time.Duration(took)
+		}
+		policy(s, n)
+		s.run(200, 20_000)
+		s.took, s.calls = nil, make([]int, n)
+		s.run(0, 60_000)
+		p99[name] = s.p99()
+		t.Logf("%s: p99 %v, %.2f%% of the calls at the slow one", name, p99[name], float64(s.calls[0])/600)
+	}
+	if ours := p99["peak ewma"]; ours > p99["go-zero"] || ours > p99["round robin"]/2 {
+		t.Errorf("the 99th percentiles: %v", p99)
+	}
+}
+
+func TestPeakEstimates(t *testing.T) {
+	const ms = float64(time.Millisecond)
+	for _, tt := range []struct {
+		what         string
+		before, took float64
+		since        time.Duration
+		least, most  float64
+	}{
+		{"the first call counts as it is", 0, 5 * ms, time.Hour, 5 * ms, 5 * ms},
+		{"a slower one is believed within moments", 5 * ms, 50 * ms, 100 * time.Millisecond, 33 * ms, 34 * ms},
+		{"... and where calls are rare, at once", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
+		{"one of very many says little", 5 * ms, 50 * ms, 10 * time.Microsecond, 5 * ms, 5.01 * ms},
+		{"a faster one is believed slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
+		{"... in ten seconds by two thirds", 50 * ms, 5 * ms, fade, 21 * ms, 22 * ms},
+		{"time does not go back", 50 * ms, 5 * ms, -time.Second, 50 * ms, 50 * ms},
+		{"no call takes no time", 0, 0, 0, 1, 1},
+	} {
+		if got := nextLatency(tt.before, tt.took, tt.since); got < tt.least || got > tt.most {
+			t.Errorf("%s: %v, want %v to %v", tt.what, got, tt.least, tt.most)
+		}
+	}
+	failing := 0.0
+	for range 100 {
+		failing = nextFailing(failing, true, 0)
+	}
+	if failing != 1-minHealth {
+		t.Errorf("after 100 failures: %v", failing)
+	}
+	if failing = nextFailing(failing, false, fade); failing < 0.36 || failing > 0.37 {
+		t.Errorf("after a success ten seconds later: %v", failing)
+	}
+	if failing = nextFailing(failing, false, 10*fade); failing != 0 {
+		t.Errorf("after a success much later: %v", failing)
+	}
+}
+
+func TestWhatCountsAsSlow(t *testing.T) {
+	for code := codes.OK; code <= codes.Unauthenticated; code++ {
+		var p peak
+		p.end(time.Millisecond, time.Second, nil)
+		p.end(time.Millisecond, time.Second, status.Error(code, ""))
+		want := map[codes.Code]bool{codes.Unavailable: true, codes.DeadlineExceeded: true, codes.ResourceExhausted: true, codes.Internal: true, codes.DataLoss: true}[code]
+		if got := loadFloat(&p.failing) > 0; got != want {
+			t.Errorf("%v: %v", code, got)
+		}
+	}
+	var p peak
+	p.end(10*time.Millisecond, time.Second, nil)
+	p.end(time.Microsecond, time.Hour, status.Error(codes.Unavailable, ""))
+	p.end(time.Microsecond, time.Hour, status.Error(codes.Canceled, ""))
+	if got := loadFloat(&p.latency); got != float64(10*time.Millisecond) {
+		t.Errorf("a call that fails at once leaves the latency at %v", time.Duration(got))
+	}
+}
+
+func TestPeakPicks(t *testing.T) {
+	set, now := setOf(t, `{`+peakConfig+`}`, 1, 1), time.Hour
+	a, b := &set.conns[0].peak, &set.conns[1].peak
+	a.picked.Store(int64(now))
+	b.picked.Store(int64(now))
+	picks := func() (first int) {
+		for range 100 {
+			if set.cheapest(now) == 0 {
+				first++
+			}
+		}
+		return first
+	}
+	a.end(time.Millisecond, now, nil)
+	if n := picks(); n == 0 || n == 100 {
+		t.Errorf("one whose latency is not known is picked %d times of 100", 100-n)
+	}
+	set.conns[0].calls.Store(3)
+	if n := picks(); n != 0 {
+		t.Errorf("%d of 100 picks are of the one with more calls under way", n)
+	}
+	b.end(10*time.Millisecond, now, nil)
+	if n := picks(); n != 100 {
+		t.Errorf("%d of 100 picks are of the faster one", n)
+	}
+	if now += retryAfter + 1; true {
+		a.picked.Store(int64(now))
+	}
+	if n := picks(); n != 99 {
+		t.Errorf("after a second without a call, the slow one is tried %d times, want 1", 100-n)
+	}
+	if a.retry(now+2*retryAfter, 1) || !a.retry(now+2*retryAfter, retryOneIn) || a.retry(now+2*retryAfter, retryOneIn) {
+		t.Error("one in ten calls is to try what was quiet, once")
+	}
+	for range 10 {
+		a.end(time.Microsecond, now, status.Error(codes.Unavailable, ""))
+	}
+	if n := picks(); n != 0 {
+		t.Errorf("%d of 100 picks are of one that fails at once", n)
+	}
+}
+
+// TestPeakWhileAllStart has all endpoints be new, as after a deployment, and one of them fail or be slow.
+func TestPeakWhileAllStart(t *testing.T) {
+	for what, end := range map[string]func(*peak, time.Duration){
+		"fails":   func(p *peak, now time.Duration) { p.end(time.Millisecond, now, status.Error(codes.Unavailable, "")) },
+		"is slow": func(p *peak, now time.Duration) { p.end(10*time.Millisecond, now, nil) },
+	} {
+		now := time.Hour
+		set := setOf(t, `{"slowStart":{"window":"600s","minPercent":10},`+peakConfig+`}`, 1, 1, 1, 1, 1)
+		for i := range set.conns {
+			set.starts(i, now)
+		}
+		bad := 0
+		for range 5000 {
+			now += 100 * time.Microsecond
+			i := set.cheapest(now)
+			p := &set.conns[i].peak
+			if i == 0 {
+				bad++
+				end(p, now)
+			} else {
+				p.end(time.Millisecond, now, nil)
+			}
+		}
+		if bad > 50 {
+			t.Errorf("%d of 5000 calls go to the one that %s", bad, what)
+		}
+	}
+}
+
+func TestPeakOfCanceledCalls(t *testing.T) {
+	var p peak
+	p.end(time.Millisecond, time.Hour, nil)
+	p.end(time.Microsecond, time.Hour+time.Second, status.Error(codes.Canceled, ""))
+	if got := time.Duration(loadFloat(&p.latency)); got != time.Millisecond {
+		t.Errorf("a short call that its caller gave up makes the latency %v", got)
+	}
+	p.end(time.Second, time.Hour+2*time.Second, status.Error(codes.Canceled, ""))
+	if got := time.Duration(loadFloat(&p.latency)); got < time.Second/2 || loadFloat(&p.failing) != 0 {
+		t.Errorf("a long call that its caller gave up makes the latency %v, failing %v", got, loadFloat(&p.failing))
+	}
+}
+
+// TestPeakOverServers calls real servers, of which one does not serve what is called.
+func TestPeakOverServers(t *testing.T) {
+	for _, config := range []string{
+		`{"childPolicy":[{"etcd_peak_ewma":{}}]}`,
+		`{"childPolicy":[{"etcd_peak_ewma":{}}],"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`,
+	} {
+		servers := serveAll(t, "a v1", "b v2", "c v1", "d v2 - s.A/Other")
+		r := newRig(t, &attr.Client{})
+		r.update(config, servers)
+		r.connected(servers[:3])
+		for range 200 {
+			if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, s := range servers[:3] {
+			if s.calls.Load() == 0 {
+				t.Errorf("%s: server %d was never called", config, i)
+			}
+		}
+	}
+}
+
+// TestStationsAreKeptWhileIdle has gRPC become idle, and addresses leave before that and meanwhile.
+func TestStationsAreKeptWhileIdle(t *testing.T) {
+	client := &attr.Client{}
+	config := mustConfig(t, `{`+peakConfig+`}`)
+	idled := func(fleet ...string) map[string]*station {
+		p, cc := newPolicy(t)
+		_ = hand(p, config, &attr.State{Client: client, Endpoints: ends(fleet...)})
+		settle(p, cc)
+		all := make(map[string]*station)
+		for addr, x := range p.core.conns {
+			all[addr] = x.station
+		}
+		p.Close()
+		return all
+	}
+	first := idled("a", "b")
+	first["a:1"].enter(0)
+	recorded(first["a:1"], true)(balancer.DoneInfo{BytesReceived: true}) // of a call that ends after all else
+	second := idled("a", "c")
+	if second["a:1"] != first["a:1"] || loadFloat(&second["a:1"].peak.latency) == 0 {
+		t.Error("what was measured is forgotten")
+	}
+	idled("a", "c")
+	if third := idled("a", "b"); third["a:1"] != first["a:1"] || third["b:1"] == first["b:1"] {
+		t.Error("what left is remembered, or what stayed is not")
+	}
+	var x station
+	x.enter(0)
+	recorded(&x, true)(balancer.DoneInfo{})
+	if x.calls.Load() != 0 || loadFloat(&x.peak.latency) != 0 {
+		t.Error("a call that was never sent counts")
+	}
+}

@@ -267,7 +267,7 @@ func (p *paired) check(t *testing.T) string {
 		if of != 1 {
 			t.Errorf("calls go to %d instances, want 1: %v", of, reached)
 		}
-	case !p.on["subset"] && !p.on["pick_first"] && !p.on["affinity"] && of != len(may) && !p.on["unwell"] && !p.on["slow_start"]:
+	case !p.on["subset"] && !p.on["pick_first"] && !p.on["affinity"] && of != len(may) && !p.on["unwell"] && !p.on["slow_start"] && !p.on["etcd_peak_ewma"]:
 		t.Errorf("calls go to %d instances of %d: %v", of, len(may), reached)
 	}
 	return fmt.Sprintf("%d of %d", len(reached), len(may))

@@ -1,0 +1,233 @@
+package balancer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+const ringConfig = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
+
+// begin begins a call with the picker in force, and returns where it goes.
+func (c *fakeConn) begin(ctx context.Context, method string) (addr string, end func(), err error) {
+	c.mu.Lock()
+	picker := c.state.Picker
+	c.mu.Unlock()
+	result, err := picker.Pick(balancer.PickInfo{Ctx: ctx, FullMethodName: method})
+	if err != nil {
+		return "", nil, err
+	}
+	return result.SubConn.(*fakeSubConn).addrs[0].Addr, func() {
+		if result.Done != nil {
+			result.Done(balancer.DoneInfo{BytesReceived: true})
+		}
+	}, nil
+}
+
+// TestP13_WhatIsFullIsPassedOver opens calls until all that they may go to are full: all of one key, all of one zone.
+func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
+	for name, config := range map[string]string{
+		"the next on the ring": `{"maxConcurrentRequests":2,` + ringConfig + `}`,
+		"the next tier":        `{"maxConcurrentRequests":2,"preferZone":true}`,
+		"the other group":      `{"maxConcurrentRequests":2,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":9}]}`,
+		"the base":             `{"maxConcurrentRequests":2,"route":[{"lane":"red","match":{"version":"v1"}}]}`,
+	} {
+		p, cc := newPolicy(t)
+		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "x", Seed: seedOfTests}, Endpoints: ends("a v1 x", "b v2 y", "c v2 y")})
+		settle(p, cc)
+		ctx := WithLane(WithAffinity(t.Context(), "somebody"), "red")
+		at := map[string]int{}
+		for range 6 {
+			addr, _, err := cc.begin(ctx, "/s.A/M")
+			if err != nil {
+				t.Fatalf("%s: a call fails while %v are under way: %v", name, at, err)
+			}
+			at[addr]++
+		}
+		if _, _, err := cc.begin(ctx, "/s.A/M"); err == nil || !strings.Contains(err.Error(), "max_concurrent_requests") {
+			t.Errorf("%s: beyond the bound: %v", name, err)
+		}
+	}
+}
+
+// TestP15_WhatHangsWhileSharesGrow has all instances start, and one of them never answer.
+func TestP15_WhatHangsWhileSharesGrow(t *testing.T) {
+	p, cc := newPolicy(t)
+	var fleet []resolver.Endpoint
+	for i := range 3 {
+		e := endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("%d:1", i)}.WithStarted(p.now())
+		fleet = append(fleet, attr.New(&e, new(attr.Storage)))
+	}
+	_ = hand(p, mustConfig(t, `{`+slowConfig+`,`+peakConfig+`}`), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
+	settle(p, cc)
+	hang := 0
+	for range 500 {
+		addr, end, err := cc.begin(t.Context(), "/s.A/M")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if addr == "0:1" {
+			hang++
+			continue
+		}
+		end()
+	}
+	if hang > 20 {
+		t.Errorf("%d of 500 calls go to what hangs", hang)
+	}
+}
+
+// inUse returns how much memory f leaves in use.
+func inUse(f func() any) uint64 {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	made := f()
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	runtime.KeepAlive(made)
+	return max(after.HeapAlloc, before.HeapAlloc) - before.HeapAlloc
+}
+
+// called calls every lane by every method, so that all views and rings are made.
+func called(t *testing.T, config string, fleet []resolver.Endpoint, lanes, methods int) func() any {
+	return func() any {
+		p, cc := newPolicy(t)
+		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "z0", Seed: seedOfTests}, Endpoints: fleet})
+		settle(p, cc)
+		for lane := range lanes {
+			ctx := WithLane(t.Context(), fmt.Sprintf("l%d", lane))
+			for method := range methods {
+				if _, end, err := cc.begin(ctx, fmt.Sprintf("/s.A/M%d", method)); err == nil {
+					end()
+				}
+			}
+		}
+		return p
+	}
+}
+
+// TestP17_WhatIsCombinedAddsUp has one config and 512 entries make 128 lanes, eight sets of methods, nine groups and two
+// zones, with a ring in each.
+func TestP17_WhatIsCombinedAddsUp(t *testing.T) {
+	var split []string
+	for g := range 8 {
+		split = append(split, fmt.Sprintf(`{"match":{"group":"g%d"},"weight":1}`, g))
+	}
+	config := `{"preferZone":true,"route":[{"label":"lane"},{"label":"other"}],"split":[` + strings.Join(split, ",") + `],` + ringConfig + `}`
+	var fleet []resolver.Endpoint
+	for i := range 512 {
+		e := &endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), Zone: fmt.Sprintf("z%d", i/4%2), Weight: uint32(i + 1), Metadata: map[string]string{
+			"lane": fmt.Sprintf("l%d", i%128), "other": fmt.Sprintf("l%d", i/4), "group": fmt.Sprintf("g%d", i/8%8), endpoint.MethodsName: fmt.Sprintf("s.A/M%d", i/128+i%2*4),
+		}}
+		fleet = append(fleet, attr.New(e, new(attr.Storage)))
+	}
+	plain := inUse(called(t, `{}`, fleet, 1, 1))
+	all := inUse(called(t, config, fleet, 128, 8))
+	if more := int64(all) - int64(plain); more > 32<<20 {
+		t.Errorf("a config and 512 entries take %d KiB more", more>>10)
+	} else {
+		t.Logf("%d KiB, and %d KiB more", plain>>10, more>>10)
+	}
+}
+
+// TestP18_MethodsOfManyLanes has 808 entries of 16 KiB name methods, each others, in 100 lanes.
+func TestP18_MethodsOfManyLanes(t *testing.T) {
+	var fleet []resolver.Endpoint
+	for i := range 808 {
+		text := fmt.Appendf(nil, "s.A/M%d", i%8)
+		for n := 0; len(text) < endpoint.MaxMethods-16; n++ {
+			text = fmt.Appendf(text, ",%x%x", n, i)
+		}
+		e := &endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("10.0.%d.%d:1", i/256, i%256), Metadata: map[string]string{"lane": fmt.Sprintf("l%d", i%100), endpoint.MethodsName: string(text)}}
+		fleet = append(fleet, attr.New(e, new(attr.Storage)))
+	}
+	if more := inUse(called(t, `{"route":[{"label":"lane"}]}`, fleet, 100, 8)); more > 16<<20 {
+		t.Errorf("they take %d KiB", more>>10)
+	} else {
+		t.Logf("%d KiB", more>>10)
+	}
+}
+
+// TestP19_AConnectionIsSmall bounds what a connection to 1,000 endpoints allocates.
+func TestP19_AConnectionIsSmall(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector allocates as well")
+	}
+	fleet := bigFleet(1000)
+	var before, after runtime.MemStats
+	for _, config := range configsOfBig {
+		runtime.ReadMemStats(&before)
+		(&fakeConn{}).connected(t, config, fleet)
+		runtime.ReadMemStats(&after)
+		if took := after.TotalAlloc - before.TotalAlloc; took > 3<<20 {
+			t.Errorf("with %s it allocates %d KiB", config, took>>10)
+		}
+	}
+}
+
+// TestP20_EachCallsOwnSetDecides has live routes come while no instance of the base is up.
+func TestP20_EachCallsOwnSetDecides(t *testing.T) {
+	p, cc := newPolicy(t)
+	cc.down["base:1"] = errors.New("refused")
+	fleet := ends("base v1", "blue v2", "red v3")
+	_ = hand(p, mustConfig(t, `{}`), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
+	settle(p, cc)
+	_ = hand(p, mustConfig(t, `{"route":[{"lane":"red","match":{"version":"v3"},"strict":true},{"lane":"blue","match":{"version":"v2"}}]}`),
+		&attr.State{Client: &attr.Client{}, Endpoints: fleet})
+	settle(p, cc)
+	for range 50 {
+		for _, lane := range []string{"red", "blue"} {
+			if addr, err := cc.pick(WithLane(t.Context(), lane), "/s.A/M"); err != nil || addr != lane+":1" {
+				t.Fatalf("a call of %s goes to %s, %v", lane, addr, err)
+			}
+		}
+		if addr, err := cc.pick(t.Context(), "/s.A/M"); err == nil {
+			t.Fatalf("a call without a lane goes to %s", addr)
+		}
+	}
+}
+
+// TestK17_TwoOfOneInstanceID has two endpoints that have one instance id.
+func TestK17_TwoOfOneInstanceID(t *testing.T) {
+	var reports []string
+	p, cc := newPolicy(t)
+	client := &attr.Client{Report: func(problem string) { reports = append(reports, problem) }}
+	var fleet []resolver.Endpoint
+	for _, addr := range []string{"a:1", "b:1"} {
+		fleet = append(fleet, attr.New(&endpoint.Endpoint{Instance: "host", Addr: addr}, new(attr.Storage)))
+	}
+	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: client, Endpoints: fleet, Summary: &attr.Summary{}})
+	settle(p, cc)
+	at := map[string]int{}
+	for i := range 400 {
+		addr, err := cc.pick(WithAffinity(t.Context(), fmt.Sprint(i)), "/s.A/M")
+		if err != nil {
+			t.Fatal(err)
+		}
+		at[addr]++
+	}
+	if at["a:1"] < 150 || at["b:1"] < 150 {
+		t.Errorf("calls go to %v", at)
+	}
+	for _, want := range []string{"a:1", "b:1"} {
+		ctx := WithTargetAt(t.Context(), "host", want, 0)
+		_, _ = cc.pick(ctx, "/s.A/M")
+		settle(p, cc)
+		if addr, err := cc.pick(ctx, "/s.A/M"); err != nil || addr != want {
+			t.Errorf("a call to the one at %s reaches %s, %v", want, addr, err)
+		}
+	}
+	if len(reports) != 1 || !strings.Contains(reports[0], `"host"`) {
+		t.Errorf("reported %q", reports)
+	}
+}

@@ -125,7 +125,8 @@ func (s *service) lower(at position, policy string, m proto.Message, given map[s
 	})
 	p, faults := serviceconfig.ReadPolicy(policy, config)
 	for _, f := range faults {
-		if f.Path[0] != "childPolicy" && (!s.newer || !errors.Is(f, serviceconfig.ErrMissing)) {
+		below := len(f.Path) > 0 && f.Path[0] == "childPolicy" // which was lowered by itself
+		if !below && (!s.newer || !errors.Is(f, serviceconfig.ErrMissing)) {
 			at.fault(f, cmp.Or(string(policyName(s.options.GetLoadBalancing())), "an affinity"))
 		}
 	}

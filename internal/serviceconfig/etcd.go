@@ -57,11 +57,11 @@ var Options = []Option{
 		Note: "These are the shares of a client without a zone; others prefer the instances of their own.", Of: Caller.withoutZone,
 	},
 	{
-		Name: "zoneMinPercent", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.ZoneMinPercent }, 1, MaxPercent), Needs: "preferZone", Beside: Spills,
+		Name: "zoneMinPercent", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.ZoneMinPercent }, MaxPercent), Needs: "preferZone", Beside: Spills,
 		Note: "While less than %s % of the zone's instances are ready, calls go to other zones in proportion to what is missing.", Of: Caller.inZone,
 	},
 	{
-		Name: "subset", kind: count(func(e *Etcd) *uint32 { return &e.Subset }, 1, MaxSubset),
+		Name: "subset", kind: count(func(e *Etcd) *uint32 { return &e.Subset }, MaxSubset),
 		Note: "Each client uses %s instances of a set, different ones in each process; the shares are those over many clients.",
 	},
 	{
@@ -74,11 +74,11 @@ var Options = []Option{
 	},
 	{Name: "laneHeader", Own: true, kind: typed(func(e *Etcd) *string { return &e.LaneHeader }, readHeader), Needs: "route"},
 	{
-		Name: "maxConcurrentRequests", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.MaxConcurrentRequests }, 1, math.MaxUint32), Beside: Bounds,
+		Name: "maxConcurrentRequests", Own: true, kind: count(func(e *Etcd) *uint32 { return &e.MaxConcurrentRequests }, math.MaxUint32), Beside: Bounds,
 		Note: "While a client has %s calls under way at an instance, its calls go to others.",
 	},
 	{
-		Name: "minHealthyPercent", kind: count(func(e *Etcd) *uint32 { return &e.MinHealthyPercent }, 1, MaxPercent),
+		Name: "minHealthyPercent", kind: count(func(e *Etcd) *uint32 { return &e.MinHealthyPercent }, MaxPercent),
 		Note: "A drain is followed while it leaves at least %s % of the instances, or of those in no lane where there are lanes.",
 	},
 	{Name: drainField, LiveOnly: true, kind: typed(func(e *Etcd) *[]string { return &e.Drain }, readDrain)},

@@ -62,10 +62,10 @@ func typed[T any](at func(e *Etcd) *T, read func(v value) (T, error)) kind {
 	}
 }
 
-// count is the kind of a number within bounds, which is 0 where it is left out.
-func count(at func(e *Etcd) *uint32, least, most uint32) kind {
-	k := typed(at, func(v value) (uint32, error) { return number(v, least, most) })
-	k.want = wantNumber(least, most)
+// count is the kind of a number from 1 to most, which is 0 where it is left out.
+func count(at func(e *Etcd) *uint32, most uint32) kind {
+	k := typed(at, func(v value) (uint32, error) { return number(v, 1, most) })
+	k.want = wantNumber(1, most)
 	return k
 }
 
@@ -123,27 +123,31 @@ func (e *Etcd) Notes(from Caller) (all []string) {
 // checkEffects refuses options that have no effect beside others.
 func (e *Etcd) checkEffects() (err error) {
 	for i := range Options {
-		if o := &Options[i]; o.Needs != "" && o.isSet(e) && !OptionNamed(o.Needs).isSet(e) {
-			err = also(err, in(o.Name, errors.New("has no effect without "+o.Needs+": set that too")))
+		o := &Options[i]
+		if !o.isSet(e) {
+			continue
 		}
-	}
-	return also(err, e.checkPolicies(e.ChildPolicy))
-}
-
-// checkPolicies refuses options that have no effect with one of policies.
-func (e *Etcd) checkPolicies(policies []Policy) (err error) {
-	for _, p := range policies {
-		for i := range Options {
-			switch o := &Options[i]; {
-			case !o.isSet(e):
-			case o.Own && !Ours(p.Name):
-				err = also(err, in(o.Name, fmt.Errorf("has no effect beside %.80q, which picks by itself: leave one of them out", p.Name)))
-			case o.Beside != nil && !o.Beside(p.Name):
-				err = also(err, in(o.Name, fmt.Errorf("has no effect beside %q: leave one of them out", p.Name)))
+		if o.Needs != "" && !OptionNamed(o.Needs).isSet(e) {
+			err = also(err, in(o.Name, errors.New("has no effect without "+o.Needs+": set that too")))
+		} else if policy := o.idleBeside(e.ChildPolicy); policy != "" {
+			why := ""
+			if !Ours(policy) {
+				why = ", which picks by itself"
 			}
+			err = also(err, in(o.Name, fmt.Errorf("has no effect beside %.80q%s: leave one of them out", policy, why)))
 		}
 	}
 	return err
+}
+
+// idleBeside returns the first of policies beside which the option has no effect, "" if there is none.
+func (o *Option) idleBeside(policies []Policy) string {
+	for _, p := range policies {
+		if o.Own && !Ours(p.Name) || o.Beside != nil && !o.Beside(p.Name) {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // ReadPolicy reads a policy as a proto file gives it: its config in protobuf's JSON. It returns all that is wrong with it.

@@ -310,6 +310,9 @@ func (c *OutlierDetection) check() error {
 		return in("maxEjectionTime", fmt.Errorf("is %v, below baseEjectionTime, which is %v; left out, that is %v",
 			*c.MaxEjectionTime, base, DefaultBaseEjection))
 	}
+	if len(c.ChildPolicy) == 0 {
+		return nil // which is noted
+	}
 	for i, p := range c.ChildPolicy[0].children() { // there are some below "etcd" alone
 		if p.Name == PickFirstName {
 			return in(fmt.Sprintf("%s[0].%s.%[1]s[%[3]d]", childField, EtcdName, i), misplaced(p.Name, OutlierDetectionName))

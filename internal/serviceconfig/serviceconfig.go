@@ -8,7 +8,8 @@
 //	serviceconfig.go   the document: Parse, ParseLive
 //	method.go          methodConfig and retryThrottling
 //	policy.go          the policies, and where each may stand
-//	etcd.go            the policy "etcd"
+//	etcd.go            the policy "etcd", and its options
+//	option.go          ... what is said of each, and reading what proto files say
 //	split.go           ... its groups
 //	route.go           ... its lanes
 //	drain.go           ... when its drain is followed
@@ -16,6 +17,7 @@
 //	linked.go          policies that the binary lacks
 //	layers.go          configs over configs: Merge, Wrap
 //	value.go           reading JSON strictly
+//	fault.go           what is wrong, and where
 //
 // Package grpccheck below it asks gRPC itself.
 package serviceconfig

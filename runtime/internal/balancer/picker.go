@@ -114,28 +114,31 @@ func (p *plan) take(ctx context.Context, w *wishes, s *standing) (*conn, error) 
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if c := p.takeFrom(ctx, w, g.sets[g.away]); c != nil {
-				return c, nil
+			if c, err := p.takeFrom(ctx, w, g.sets[g.away]); err != errFull {
+				return c, err
 			}
 		}
 		for _, set := range g.sets {
-			if c := p.takeFrom(ctx, w, set); c != nil {
-				return c, nil
+			if c, err := p.takeFrom(ctx, w, set); err != errFull {
+				return c, err
 			}
 		}
 	}
 	return nil, errFull
 }
 
-// takeFrom returns the instance of a set that a call goes to, nil if all are full.
-func (p *plan) takeFrom(ctx context.Context, w *wishes, s *set) *conn {
+// takeFrom returns the instance of a set that a call goes to.
+func (p *plan) takeFrom(ctx context.Context, w *wishes, s *set) (*conn, error) {
 	for {
 		i := p.in.config.way.pick(ctx, w, s)
-		if i < 0 {
-			return nil
+		switch i {
+		case full:
+			return nil, errFull
+		case wait:
+			return nil, balancer.ErrNoSubConnAvailable
 		}
 		if c := s.conns[i]; !p.counts || c.enter(s.most) {
-			return c
+			return c, nil
 		}
 	}
 }

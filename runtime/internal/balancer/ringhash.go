@@ -38,8 +38,10 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 
 func (ringHash) traits() traits { return traits{weighs: true} }
 
+// pick has a call that is tied to an instance wait while that connects, as gRPC does, so that all callers send it there.
 func (r ringHash) pick(ctx context.Context, w *wishes, s *set) int {
-	points, hash := s.ring(r), r.hash(ctx, w)
+	points := s.ring(r)
+	hash, tied := r.hash(ctx, w)
 	low, high := 0, len(points)
 	for low < high {
 		if half := int(uint(low+high) >> 1); points[half].hash < hash {
@@ -49,25 +51,33 @@ func (r ringHash) pick(ctx context.Context, w *wishes, s *set) int {
 		}
 	}
 	for n := range points {
-		i := s.at[points[(low+n)%len(points)].member]
-		if i >= 0 && !s.full(int(i)) {
+		switch i := s.at[points[(low+n)%len(points)].member]; {
+		case i == connects && tied:
+			return wait
+		case i >= 0 && !s.full(int(i)):
 			return int(i)
 		}
 	}
-	return -1
+	return full
 }
 
-// hash returns the hash of a call, any where it has none.
-func (r ringHash) hash(ctx context.Context, w *wishes) uint64 {
+// hash returns the hash of a call, any where it is not tied.
+func (r ringHash) hash(ctx context.Context, w *wishes) (hash uint64, tied bool) {
 	if w.affinity.key != "" && r.header == AffinityHeader {
-		return w.affinity.ring
+		return w.affinity.ring, true
 	}
 	md, _ := metadata.FromOutgoingContext(ctx)
 	if values := md[r.header]; len(values) > 0 {
-		return xxhash.Sum64String(strings.Join(values, ","))
+		return xxhash.Sum64String(strings.Join(values, ",")), true
 	}
-	return rand.Uint64()
+	return rand.Uint64(), false
 }
+
+// What set.at has for members that are not ready.
+const (
+	fails    = -1
+	connects = -2
+)
 
 // point is a point of a ring, from which on the calls with greater hashes are a member's.
 type point struct {

@@ -93,7 +93,7 @@ func (t *table) find(n uint64) int {
 func (s *set) full(i int) bool { return s.most > 0 && s.conns[i].calls.Load() >= s.most }
 
 // free returns a member that is not full: i if possible, else one by its share of the calls, which t has unless all are
-// alike, else any. It returns -1 if all are full.
+// alike, else any. It returns full if all are.
 func (s *set) free(t *table, i int) int {
 	if !s.full(i) {
 		return i
@@ -114,5 +114,5 @@ func (s *set) free(t *table, i int) int {
 			return j
 		}
 	}
-	return -1
+	return full
 }

@@ -59,7 +59,7 @@ type set struct {
 	view  *view
 	tier  *tier
 	conns []*conn
-	at    []int32 // the index in conns of each member of the tier, -1 for none; for rings alone
+	at    []int32 // the index in conns of each member of the tier, or why it has none; for rings alone
 
 	most    int64                    // calls under way at one of them; 0: no bound
 	slow    *serviceconfig.SlowStart // nil: all have their full share at once
@@ -214,13 +214,14 @@ func (v *view) set(t *tier, n int, gone []bool) *set {
 	}
 	for i, m := range t.members {
 		conn := v.plan.conns[m]
-		is := conn.now.Load().kind == ready && (gone == nil || !gone[m])
-		if s.at != nil {
-			if s.at[i] = -1; is {
-				s.at[i] = int32(len(s.conns))
-			}
+		kind := conn.now.Load().kind
+		if gone != nil && gone[m] {
+			kind = failing
 		}
-		if !is {
+		if s.at != nil {
+			s.at[i] = [...]int32{ready: int32(len(s.conns)), trying: connects, failing: fails}[kind]
+		}
+		if kind != ready {
 			continue
 		}
 		s.conns = append(s.conns, conn)

@@ -10,9 +10,15 @@ import (
 // plan; a way knows no lanes, groups or zones.
 type way interface {
 	traits() traits
-	// pick returns the index of a member that is not full, -1 if all are. It allocates nothing.
+	// pick returns the index of a member that is not full, or why there is none. It allocates nothing.
 	pick(ctx context.Context, w *wishes, s *set) int
 }
+
+// Why a way picks no member.
+const (
+	full = -1 // all are
+	wait = -2 // the call is for one that connects
+)
 
 // traits say what a way needs from the rest of the policy.
 type traits struct {

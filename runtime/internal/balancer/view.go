@@ -141,7 +141,7 @@ func (v *view) look(g *group, gone []bool) look {
 	l := look{stay: allCalls, tried: true, known: true, settled: true}
 	percent := v.plan.in.config.ZoneMinPercent
 	for _, t := range g.tiers {
-		n := v.count(t, gone)
+		set, n := v.see(t, gone)
 		if n.err != nil && l.err == nil {
 			l.err = n.err
 		}
@@ -152,7 +152,7 @@ func (v *view) look(g *group, gone []bool) look {
 		if n.ready == 0 {
 			continue
 		}
-		l.sets = append(l.sets, v.set(t, n.ready, gone))
+		l.sets = append(l.sets, set)
 		switch {
 		case percent == 0 || !v.plan.hasZones():
 		case len(l.sets) == 1 && t.zone == ownZone:
@@ -175,61 +175,62 @@ type counts struct {
 	err                    error
 }
 
-func (v *view) count(t *tier, gone []bool) (n counts) {
-	for _, m := range t.members {
-		if gone != nil && gone[m] {
-			continue
-		}
-		n.members++
-		s := v.plan.conns[m].now.Load()
-		switch s.kind {
-		case ready:
-			n.ready++
-		case failing:
-			if n.err == nil {
-				n.err = s.err
-			}
-		case trying:
-			if n.trying++; s.again {
-				n.again++
-			}
-		}
-		if s.waits {
-			n.waiting++
-		}
-	}
-	return n
-}
-
-// set returns the n members of a tier that are ready.
-func (v *view) set(t *tier, n int, gone []bool) *set {
+// see returns the members of a tier that are ready, and what the others are. It looks at each once, for they change
+// meanwhile.
+func (v *view) see(t *tier, gone []bool) (s *set, n counts) {
 	c := v.plan.in.config
-	s := &set{view: v, tier: t, conns: make([]*conn, 0, n), most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
-	weighs, _ := c.way.(ringHash)
-	if c.way.traits().weighs {
-		s.weights = make([]uint64, 0, n)
-	}
-	if weighs.header != "" {
+	s = &set{view: v, tier: t, most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
+	if _, rings := c.way.(ringHash); rings {
 		s.at = make([]int32, len(t.members))
 	}
 	for i, m := range t.members {
-		conn := v.plan.conns[m]
-		kind := conn.now.Load().kind
-		if gone != nil && gone[m] {
-			kind = failing
+		x := v.plan.conns[m]
+		now, at := x.now.Load(), int32(fails)
+		switch {
+		case gone != nil && gone[m]:
+		case now.kind == ready:
+			at = int32(len(s.conns))
+			s.add(x, len(t.members)-i)
+			n.members++
+			n.ready++
+			if v.plan.traits.weighs {
+				s.weights = append(s.weights, weightOf(&v.plan.left[m]))
+			}
+		default:
+			n.add(now)
+			if now.kind == trying {
+				at = connects
+			}
 		}
 		if s.at != nil {
-			s.at[i] = [...]int32{ready: int32(len(s.conns)), trying: connects, failing: fails}[kind]
-		}
-		if kind != ready {
-			continue
-		}
-		s.conns = append(s.conns, conn)
-		if s.weights != nil {
-			s.weights = append(s.weights, weightOf(&v.plan.left[m]))
+			s.at[i] = at
 		}
 	}
-	return s
+	return s, n
+}
+
+// add adds a member, after which no more than a number will follow, with itself.
+func (s *set) add(x *conn, most int) {
+	if s.conns == nil {
+		s.conns = make([]*conn, 0, most)
+	}
+	s.conns = append(s.conns, x)
+}
+
+// add counts an endpoint that is not ready.
+func (n *counts) add(now *condition) {
+	n.members++
+	switch {
+	case now.kind == trying:
+		if n.trying++; now.again {
+			n.again++
+		}
+	case n.err == nil:
+		n.err = now.err
+	}
+	if now.waits {
+		n.waiting++
+	}
 }
 
 // weightBits is by how many bits weights are shifted left, for the part of a weight that stays in a zone to be exact.

@@ -1,0 +1,225 @@
+package balancer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/ringhash"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// weighing returns n endpoints with weights.
+func weighing(n int, weight func(i int) uint32) []resolver.Endpoint {
+	var all []resolver.Endpoint
+	for i := range n {
+		name := fmt.Sprintf("i%03d", i)
+		all = append(all, attr.New(&endpoint.Endpoint{Instance: name, Addr: name + ":1", Weight: weight(i)}, new(attr.Storage)))
+	}
+	return all
+}
+
+// ofGRPC returns a connection over gRPC's own ring_hash.
+func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
+	t.Helper()
+	builder, cc := balancer.Get(ringhash.Name), &fakeConn{}
+	parsed, err := builder.(balancer.ConfigParser).ParseConfig(json.RawMessage(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := builder.Build(cc, balancer.BuildOptions{})
+	t.Cleanup(b.Close)
+	if err := b.UpdateClientConnState(balancer.ClientConnState{ResolverState: resolver.State{Endpoints: fleet}, BalancerConfig: parsed}); err != nil {
+		t.Fatal(err)
+	}
+	cc.pump(nil)
+	return cc
+}
+
+// pickSoon picks once what it asks for is connected to.
+func (c *fakeConn) pickSoon(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
+		if addr, err := c.pick(ctx, "/s.A/M"); err == nil {
+			return addr
+		}
+		c.pump(nil)
+	}
+	t.Fatal("no pick")
+	return ""
+}
+
+// TestRingsAreGRPCs compares where calls go with where gRPC's ring_hash has them go.
+func TestRingsAreGRPCs(t *testing.T) {
+	same := func(int) uint32 { return 0 }
+	const keys = 1000
+	for _, tt := range []struct {
+		name, config string
+		fleet        []resolver.Endpoint
+	}{
+		{"one", `{}`, weighing(1, same)},
+		{"a few", `{}`, weighing(3, same)},
+		{"many", `{}`, weighing(300, same)},
+		{"of other resolvers", `{}`, []resolver.Endpoint{{Addresses: []resolver.Address{{Addr: "b:1"}}}, {Addresses: []resolver.Address{{Addr: "a:1"}}}}},
+		{"weights", `{}`, weighing(20, func(i int) uint32 { return uint32(i%7 + 1) })},
+		{"weights that differ much", `{}`, weighing(5, func(i int) uint32 { return []uint32{1, 10, 100, 1000, 7}[i] })},
+		{"a small ring", `{"minRingSize":7,"maxRingSize":10}`, weighing(3, func(i int) uint32 { return uint32(3 + i/2) })},
+		{"a ring that is cut", `{"minRingSize":5000,"maxRingSize":8000}`, weighing(7, same)},
+		{"more of the least than of the most", `{"minRingSize":100,"maxRingSize":200}`, weighing(6, func(i int) uint32 { return uint32(1 + i*10) })},
+	} {
+		for header, ctxOf := range map[string]func(key int) context.Context{
+			AffinityHeader: func(key int) context.Context { return WithAffinity(context.Background(), fmt.Sprint(key)) },
+			"x-user": func(key int) context.Context {
+				return metadata.AppendToOutgoingContext(context.Background(), "x-user", fmt.Sprint(key), "x-user", "2")
+			},
+		} {
+			config := strings.Replace(strings.Replace(tt.config, "{", `{"requestHashHeader":"`+header+`",`, 1), ",}", "}", 1)
+			p, ours := newPolicy(t)
+			_ = hand(p, mustConfig(t, `{"childPolicy":[{"ring_hash_experimental":`+config+`}]}`), &attr.State{Endpoints: tt.fleet})
+			settle(p, ours)
+			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
+			for key := range keys {
+				want := theirs.pickSoon(t, ctxOf(key))
+				if got := ours.pickSoon(t, ctxOf(key)); got != want {
+					t.Fatalf("%s, by %s: the key %d goes to %s, and by gRPC's to %s", tt.name, header, key, got, want)
+				}
+				called[want] = true
+			}
+			if len(called) < min(len(tt.fleet), 4) {
+				t.Errorf("%s: %d are called", tt.name, len(called))
+			}
+		}
+	}
+}
+
+// TestP21_RingsKeepTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up.
+func TestP21_RingsKeepTheSharesOfAnyWeights(t *testing.T) {
+	for _, tt := range []struct {
+		weights []uint32
+		want    float64 // the last one's
+	}{
+		{[]uint32{100_000, 900_000}, 0.9},
+		{[]uint32{900_000, 100_000}, 0.1},
+		{[]uint32{1, 4_000_000_000}, 1},
+		{[]uint32{4_000_000_000, 4_000_000_000}, 0.5},
+		{[]uint32{4_000_000_000, 4_000_000_000, 1}, 0},
+	} {
+		fleet := weighing(len(tt.weights), func(i int) uint32 { return tt.weights[i] })
+		p := planOf(t, "{"+ring+"}", fleet)
+		s := standOf(p, instances(fleet)).groups[0].sets[0]
+		hits := 0
+		const n = 20_000
+		for range n { // calls without a key have any hash
+			if p.in.config.way.pick(context.Background(), &noWishes, s) == len(tt.weights)-1 {
+				hits++
+			}
+		}
+		if share := float64(hits) / n; math.Abs(share-tt.want) > 0.03 {
+			t.Errorf("%v: the last one's share is %.3f, want %.2f", tt.weights, share, tt.want)
+		}
+		points := s.ring(p.in.config.way.(ringHash))
+		for i := range tt.weights {
+			if !slices.ContainsFunc(points, func(x point) bool { return x.member == int32(i) }) {
+				t.Errorf("%v: the ring has no point of %d", tt.weights, i)
+			}
+		}
+		if len(points) > 4096+len(tt.weights) {
+			t.Errorf("%v: a ring of %d", tt.weights, len(points))
+		}
+	}
+}
+
+// TestARingGoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and
+// no others move.
+func TestARingGoesOnToTheNext(t *testing.T) {
+	p, cc := newPolicy(t)
+	_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":2,`+ring+`}`), &attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
+	settle(p, cc)
+	pick := func(key int) (string, func()) {
+		result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: WithAffinity(context.Background(), fmt.Sprint(key))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.SubConn.(*fakeSubConn).addrs[0].Addr, func() { result.Done(balancer.DoneInfo{}) }
+	}
+	where := func() (all []string) {
+		for key := range 200 {
+			addr, done := pick(key)
+			done()
+			all = append(all, addr)
+		}
+		return all
+	}
+	first := where()
+	its, done := pick(0)
+	_, another := pick(0)
+	full := where()
+	done()
+	another()
+	if got := where(); !slices.Equal(got, first) {
+		t.Error("once it is not full any more, its calls do not come back")
+	}
+	cc.down[its] = errNoneFree
+	sub := cc.open()[slices.IndexFunc(cc.open(), func(s *fakeSubConn) bool { return s.addrs[0].Addr == its })]
+	sub.set(connectivity.Idle, nil)
+	settle(p, cc)
+	failing := where()
+	next := map[string]bool{}
+	for key, addr := range first {
+		if was := addr == its; was == (full[key] == addr) || full[key] != failing[key] {
+			t.Errorf("the key %d goes to %s, while %s is full to %s, and while that fails to %s", key, addr, its, full[key], failing[key])
+		}
+		next[failing[key]] = true
+	}
+	if len(next) != 4 {
+		t.Errorf("the others are %v", next)
+	}
+	delete(cc.down, its)
+	sub.set(connectivity.Idle, nil)
+	settle(p, cc)
+	if got := where(); !slices.Equal(got, first) {
+		t.Error("once it is back, its calls are not")
+	}
+}
+
+// TestRingsAreBounded has calls of more lanes than rings are kept for.
+func TestRingsAreBounded(t *testing.T) {
+	var specs []string
+	for i := range 3 * maxRings {
+		specs = append(specs, fmt.Sprintf("i%03d v%03d", i, i))
+	}
+	p := planOf(t, `{`+byLabel+`,`+ring+`}`, ends(specs...))
+	_ = standOf(p, instances(p.left))
+	way := p.in.config.way.(ringHash)
+	var tiers []*tier
+	for range 2 {
+		for _, l := range p.lanes {
+			s := p.find(l, "").first.survey(1, nil).groups[0].sets[0]
+			if len(s.ring(way)) == 0 || &s.ring(way)[0] != &s.ring(way)[0] {
+				t.Fatal("a ring is made for each call")
+			}
+			tiers = append(tiers, s.tier)
+		}
+	}
+	kept := 0
+	for _, x := range tiers[len(tiers)/2:] {
+		if x.ring.Load() != nil {
+			kept++
+		}
+	}
+	if kept != maxRings || len(p.rings.kept) != maxRings {
+		t.Errorf("%d rings are kept, and %d are known", kept, len(p.rings.kept))
+	}
+}

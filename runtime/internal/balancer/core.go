@@ -316,6 +316,9 @@ func (c *core) name(ep *resolver.Endpoint, remembered func(addr string) *station
 	if len(x.endpoint.Addresses) == 0 {
 		x.endpoint = *ep
 	}
+	if x.dialing && x.raw == connectivity.Idle { // it may wait for a place, and goes first from now on
+		c.do(dial, x)
+	}
 	c.connect(x, now)
 	return x
 }
@@ -403,7 +406,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 
 // refused takes the news that there is no place in the budget for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
-	c.set(x, condition{kind: failing, err: err, waits: x.kind == trying})
+	c.set(x, condition{kind: failing, err: err, waits: x.kind == trying || x.now.Load().waits})
 	for _, o := range c.all {
 		if !o.spare.IsZero() {
 			o.spare = now

@@ -1,11 +1,21 @@
 package balancer
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
 
@@ -28,4 +38,251 @@ var errNoneFree = errors.New("none is free")
 func budget(limit int) (*descriptors.Budget, *atomic.Int64) {
 	reached := new(atomic.Int64)
 	return descriptors.NewBudget(limit, errNoneFree, func(int) { reached.Add(1) }), reached
+}
+
+// boundTo returns a policy that may have so many connections, and a function that hands it endpoints, and returns which are
+// connected to.
+func boundTo(t *testing.T, limit int) (*policy, *fakeConn, func(config string, fleet ...string) string) {
+	p, cc := newPolicy(t)
+	shared, _ := budget(limit)
+	client := &attr.Client{Connections: shared}
+	return p, cc, func(config string, fleet ...string) string {
+		_ = hand(p, mustConfig(t, "{"+config+"}"), &attr.State{Client: client, Endpoints: ends(fleet...)})
+		settle(p, cc)
+		return cc.connectedTo()
+	}
+}
+
+func (c *fakeConn) connectedTo() (all string) {
+	for _, s := range c.open() {
+		s.mu.Lock()
+		if s.state == connectivity.Ready || s.state == connectivity.Connecting {
+			all += strings.TrimSuffix(s.addrs[0].Addr, ":1")
+		}
+		s.mu.Unlock()
+	}
+	return all
+}
+
+// last returns the last SubConn that was made to an address.
+func (c *fakeConn) last(addr string) (found *fakeSubConn) {
+	for _, s := range c.made {
+		if s.addrs[0].Addr == addr {
+			found = s
+		}
+	}
+	return found
+}
+
+func TestS4_WhatIsMadeAgainKeepsItsPlace(t *testing.T) {
+	p, cc, update := boundTo(t, 1)
+	if got := update("", "a", "b"); got != "a" {
+		t.Fatalf("%s are connected to", got)
+	}
+	a := cc.last("a:1")
+	for _, tt := range []struct {
+		what, want string
+		state      connectivity.State
+	}{
+		{"its connection ends", "a", connectivity.Idle},
+		{"it fails, and the next has its place", "b", connectivity.TransientFailure},
+		{"it has lost its place", "b", connectivity.Idle},
+	} {
+		a.set(tt.state, errors.New("refused"))
+		settle(p, cc)
+		if got := cc.connectedTo(); got != tt.want {
+			t.Errorf("%s: %s are connected to, want %s", tt.what, got, tt.want)
+		}
+	}
+	cc.last("b:1").set(connectivity.TransientFailure, errors.New("refused"))
+	settle(p, cc)
+	if got := cc.connectedTo(); got != "a" {
+		t.Errorf("once the other fails: %s", got)
+	}
+	if n := len(cc.made); n != 2 {
+		t.Errorf("%d SubConns were made", n)
+	}
+}
+
+func TestS4_WhatNothingWantsMakesRoom(t *testing.T) {
+	_, cc, update := boundTo(t, 2)
+	if got := update("", "a", "b"); got != "ab" {
+		t.Fatalf("%s are connected to", got)
+	}
+	if got := update(`"drain":["a"]`, "a", "b"); got != "ab" {
+		t.Errorf("%s: what is drained does not linger", got)
+	}
+	if got := update(`"drain":["a"]`, "a", "b", "c"); got != "bc" || cc.last("a:1").shutdowns != 1 {
+		t.Errorf("%s: what lingers is in the way", got)
+	}
+	if got := update(``, "a", "b", "c", "d"); got != "bc" {
+		t.Errorf("%s", got)
+	}
+	if got := update(``, "a", "d"); got != "ad" {
+		t.Errorf("%s: what leaves is in the way", got)
+	}
+}
+
+func TestS4_WhoLeavesNoLongerWaits(t *testing.T) {
+	p, cc, update := boundTo(t, 1)
+	update("", "a", "b", "c")
+	update("", "a", "c")
+	b := cc.last("b:1")
+	cc.down["a:1"] = errors.New("gone")
+	cc.last("a:1").set(connectivity.Idle, nil)
+	settle(p, cc)
+	if got := cc.connectedTo(); got != "c" || b.connects > 0 {
+		t.Errorf("%s: what left is connected %d times", got, b.connects)
+	}
+	if got := update("", "a", "b"); got != "b" {
+		t.Errorf("%s: what comes again is not", got)
+	}
+}
+
+// openNow waits until n of servers are connected to.
+func openNow(t *testing.T, servers []*server, n int64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%d connections are open", n), func() bool {
+		_, open := connections(servers)
+		return open == n
+	})
+}
+
+func TestS4_CallsGoOverWhatMayBeOpen(t *testing.T) {
+	for _, policy := range []string{`{}`, `{"childPolicy":[{"least_request_experimental":{}}]}`, `{"childPolicy":[{"etcd_weighted":{}}]}`} {
+		servers := serveAll(t, specs(40, "i%02d v%d z%d")...)
+		shared, reached := budget(8)
+		r := newRig(t, &attr.Client{Connections: shared})
+		r.update(policy, servers)
+		load := r.load("/s.A/M")
+		openNow(t, servers, 8)
+		called := make(map[string]bool)
+		eventually(t, "all of them are called", func() bool {
+			addr, err := r.call(context.Background(), "/s.A/M")
+			if err != nil {
+				t.Fatal(err)
+			}
+			called[addr] = true
+			return len(called) == 8
+		})
+		if n := reached.Load(); n != 1 {
+			t.Errorf("%s: said %d times to be reached", policy, n)
+		}
+
+		// Those that leave make room for others.
+		first := without(servers, func(s *server) bool { return s.open.Load() == 0 })
+		stayed := first[:4]
+		left := without(servers, func(s *server) bool { return slices.Contains(first[4:], s) })
+		r.update(policy, left)
+		openNow(t, left, 8)
+		few := append(slices.Clone(stayed[:2]), without(left, func(s *server) bool { return s.open.Load() > 0 })[:6]...)
+		r.update(policy, few)
+		openNow(t, few, 8)
+		load.stop()
+		openNow(t, servers, 8)
+		if made, _ := connections(servers); made > 24 {
+			t.Errorf("%s: %d connections were made", policy, made)
+		}
+		_ = r.conn.Close()
+	}
+}
+
+// TestS4_WhatIsKnownToBeGoodStays has 600 dead entries put beside a set under load.
+func TestS4_WhatIsKnownToBeGoodStays(t *testing.T) {
+	servers := serveAll(t, specs(8, "i%02d v%d z%d")...)
+	shared, reached := budget(16)
+	r := newRig(t, &attr.Client{Connections: shared})
+	r.update(`{}`, servers)
+	r.connected(servers)
+	load := r.load("/s.A/M")
+	r.update(`{}`, append(dead(600), servers...))
+	eventually(t, "the bound is reached", func() bool { return reached.Load() > 0 })
+	late := serve(t, "late")
+	r.update(`{}`, append(dead(60), append(servers, late)...))
+	openNow(t, []*server{late}, 1) // behind the dead ones
+	load.stop()
+	if made, open := connections(servers); made != 8 || open != 8 {
+		t.Errorf("%d connections are open, %d were made", open, made)
+	}
+}
+
+func TestS4_ClientsOfAServiceShareItsBudget(t *testing.T) {
+	servers := serveAll(t, specs(40, "i%02d v%d z%d")...)
+	shared, _ := budget(16)
+	one, two := newRig(t, &attr.Client{Connections: shared}), newRig(t, &attr.Client{Connections: shared})
+	one.update(`{}`, servers)
+	openNow(t, servers, 16)
+	two.update(`{}`, servers) // it has its first beyond the bound
+	for range 20 {
+		if _, err := two.call(context.Background(), "/s.A/M"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, open := connections(servers); open != 17 {
+		t.Errorf("%d connections are open", open)
+	}
+	load := two.load("/s.A/M")
+	_ = one.conn.Close()
+	openNow(t, servers, 16)
+	load.stop()
+}
+
+func TestS4_ACallToAnInstanceGoesFirst(t *testing.T) {
+	servers := serveAll(t, specs(40, "i%02d v%d z%d")...)
+	shared, _ := budget(16)
+	r := newRig(t, &attr.Client{Connections: shared})
+	r.update(`{}`, servers)
+	openNow(t, servers, 16)
+	is := func(s *server) bool { return s.open.Load() > 0 }
+	connected := without(servers, func(s *server) bool { return !is(s) })[0]
+	beyond := without(servers, is)
+	last := beyond[len(beyond)-1] // which has waited least
+	for range 3 {
+		_, err := r.call(WithTarget(context.Background(), last.Instance), "/s.A/M")
+		if status.Code(err) != codes.Unavailable || status.Convert(err).Message() != fmt.Sprintf("etcd: instance %q at %q: %v", last.Instance, last.Addr, errNoneFree) {
+			t.Errorf("with no place for it: %v", err)
+		}
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := r.call(WithTarget(context.Background(), last.Instance), "/s.A/M", grpc.WaitForReady(true))
+		answered <- err
+	}()
+	r.update(`{}`, without(servers, func(s *server) bool { return s == connected }))
+	if err := <-answered; err != nil {
+		t.Errorf("one that waits: %v", err)
+	}
+	openNow(t, servers, 16)
+	if n := len(without(beyond, is)); n != len(beyond)-1 {
+		t.Errorf("%d of those that waited longer are connected to", len(beyond)-1-n)
+	}
+}
+
+func without(servers []*server, gone func(*server) bool) (left []*server) {
+	for _, s := range servers {
+		if !gone(s) {
+			left = append(left, s)
+		}
+	}
+	return left
+}
+
+// TestS4_DeadOnesTakeNoPlaces has dead ones come first.
+func TestS4_DeadOnesTakeNoPlaces(t *testing.T) {
+	for _, policy := range []string{`{"childPolicy":[{"pick_first":{}}]}`, "{" + ring + "}"} {
+		servers := append(dead(20), serveAll(t, specs(20, "i%02d v%d z%d")...)...)
+		shared, _ := budget(3)
+		r := newRig(t, &attr.Client{Connections: shared})
+		r.update(policy, servers)
+		for i := range 60 {
+			ctx := WithAffinity(context.Background(), fmt.Sprint(i))
+			if _, err := r.call(ctx, "/s.A/M", grpc.WaitForReady(true)); err != nil {
+				t.Fatalf("%s: %v", policy, err)
+			}
+		}
+		if _, open := connections(servers); open < 1 || open > 3 {
+			t.Errorf("%s: %d connections are open", policy, open)
+		}
+		_ = r.conn.Close()
+	}
 }

@@ -1,0 +1,68 @@
+package balancer
+
+import (
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// TestFailuresCostNothingWhileOthersServe has 200 endpoints fail again and again. Each is tried again after its pause, and
+// where nothing else is left, calls hear why.
+func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
+	const n, tries = 200, 3
+	p, cc := newPolicy(t)
+	fleet := bigFleet(n)
+	for i := range fleet[1:] {
+		cc.down[address(&fleet[1+i])] = errNoneFree
+	}
+	_ = hand(p, nil, &attr.State{Endpoints: fleet})
+	settle(p, cc)
+	for range tries - 1 {
+		before := cc.states
+		cc.revive()
+		settle(p, cc)
+		if made := cc.states - before; made > 10 {
+			t.Errorf("%d pickers are made", made)
+		}
+	}
+	for _, s := range cc.open() {
+		if addr := s.addrs[0].Addr; cc.down[addr] != nil && s.connects != tries {
+			t.Errorf("%s was tried %d times, want %d", addr, s.connects, tries)
+		}
+	}
+	if state := stateOf(cc).ConnectivityState; state != connectivity.Ready {
+		t.Errorf("the policy is %v", state)
+	}
+	cc.down[address(&fleet[0])] = errNoneFree
+	cc.last(address(&fleet[0])).set(connectivity.Idle, nil)
+	settle(p, cc)
+	if _, err := cc.pick(t.Context(), "/s.A/M"); err == nil || !strings.Contains(err.Error(), errNoneFree.Error()) || stateOf(cc).ConnectivityState != connectivity.TransientFailure {
+		t.Errorf("while all fail, %v: %v", stateOf(cc).ConnectivityState, err)
+	}
+	clear(cc.down)
+	cc.revive()
+	settle(p, cc)
+	reached := map[string]bool{}
+	for range n {
+		addr, _ := cc.pick(t.Context(), "/s.A/M")
+		reached[addr] = true
+	}
+	if len(reached) != n {
+		t.Errorf("once all are up, %d are called", len(reached))
+	}
+}
+
+// TestTheNextAddressIsTried has an endpoint whose first address refuses connections.
+func TestTheNextAddressIsTried(t *testing.T) {
+	alive := serve(t, "a")
+	r := newRig(t, &attr.Client{})
+	ep := resolver.Endpoint{Addresses: []resolver.Address{{Addr: dead(1)[0].Addr}, {Addr: alive.Addr}}}
+	r.hand(etcdConfig(`{}`), &attr.State{Endpoints: []resolver.Endpoint{ep}})
+	if addr, err := r.call(t.Context(), "/s.A/M"); err != nil || addr != alive.Addr {
+		t.Errorf("%s, %v", addr, err)
+	}
+}

@@ -117,6 +117,7 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 			}
 		}
 	}
+	first, _ := p.in.config.way.(pickFirst)
 	v := &view{plan: p, lane: l, method: method}
 	groups := p.bySplit(members)
 	most := bounds{p.in.subsetOf(), mostOf(p.in.client.Most, l.among*len(groups))}
@@ -125,6 +126,9 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 		for zone, near := range p.byZone(share) {
 			for _, chosen := range p.bySubset(near, most) {
 				if len(chosen) > 0 {
+					if first.shuffled {
+						chosen = p.rank(chosen)
+					}
 					t := &tier{members: chosen, zone: zone}
 					t.sequence.shuffle()
 					group.tiers = append(group.tiers, t)

@@ -1,0 +1,63 @@
+package balancer
+
+import (
+	"errors"
+	"hash/maphash"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// TestPickFirst has one instance at a time be connected to, in order.
+func TestPickFirst(t *testing.T) {
+	p, cc := newPolicy(t)
+	now := time.Now()
+	p.now = func() time.Time { return now }
+	update := func(specs ...string) func() {
+		return func() { _ = hand(p, mustConfig(t, "{"+firstOne+"}"), &attr.State{Endpoints: ends(specs...)}) }
+	}
+	fails := func(addr string) func() {
+		return func() { cc.down[addr] = errors.New("refused"); cc.last(addr).set(connectivity.Idle, nil) }
+	}
+	for _, tt := range []struct {
+		what           string
+		do             func()
+		picks, connect string
+	}{
+		{"at first", update("a", "b", "c"), "a:1", "a"},
+		{"one that comes before", update("0", "a", "b", "c"), "a:1", "a"},
+		{"the first fails", fails("a:1"), "0:1", "0"},
+		{"so does the next", fails("0:1"), "b:1", "b"},
+		{"others are up", func() { clear(cc.down); cc.revive() }, "b:1", "b"},
+		{"it leaves", update("0", "a", "c"), "0:1", "0"},
+	} {
+		tt.do()
+		settle(p, cc)
+		now = now.Add(linger)
+		p.do(func() { p.core.expire(now) })
+		settle(p, cc)
+		if got, err := cc.pick(t.Context(), "/s.A/M"); err != nil || got != tt.picks || cc.connectedTo() != tt.connect {
+			t.Errorf("%s: calls go to %s, %v, and %s are connected to, want %s", tt.what, got, err, cc.connectedTo(), tt.picks)
+		}
+	}
+}
+
+// TestPickFirstIsShuffled has clients each have an order of their own, which stays as others come and go.
+func TestPickFirstIsShuffled(t *testing.T) {
+	first := map[byte]int{}
+	for range 100 {
+		in := &input{config: mustConfig(t, `{"childPolicy":[{"pick_first":{"shuffleAddressList":true}}]}`), client: &attr.Client{Seed: maphash.MakeSeed()}, endpoints: fleet()}
+		order := makePlan(in).calls()[len("1: "):]
+		first[order[0]]++
+		in.endpoints = in.endpoints[:4]
+		if got := makePlan(in).calls()[len("1: "):]; order[0] != 'e' && got[0] != order[0] {
+			t.Errorf("the order %s becomes %s", order, got)
+		}
+	}
+	if len(first) != 5 {
+		t.Errorf("the first are %v", first)
+	}
+}

@@ -159,7 +159,7 @@ func TestPlanOfASelector(t *testing.T) {
 	} {
 		client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return strings.Contains(tt.selects, e.Instance) }}
 		p := makePlan(&input{service: "acme/user", config: mustConfig(t, tt.config), client: client, endpoints: fleet()})
-		got := ""
+		var got string
 		if p.instead != nil {
 			got = p.instead.err.Error()
 		} else {

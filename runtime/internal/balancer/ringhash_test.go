@@ -49,7 +49,7 @@ func ofGRPC(t *testing.T, config string, fleet []resolver.Endpoint) *fakeConn {
 }
 
 // pickSoon picks once what it asks for is connected to.
-func (c *fakeConn) pickSoon(t *testing.T, ctx context.Context) string {
+func (c *fakeConn) pickSoon(ctx context.Context, t *testing.T) string {
 	t.Helper()
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); runtime.Gosched() {
 		if addr, err := c.pick(ctx, "/s.A/M"); err == nil {
@@ -91,8 +91,8 @@ func TestRingsAreGRPCs(t *testing.T) {
 			settle(p, ours)
 			theirs, called := ofGRPC(t, config, tt.fleet), map[string]bool{}
 			for key := range keys {
-				want := theirs.pickSoon(t, ctxOf(key))
-				if got := ours.pickSoon(t, ctxOf(key)); got != want {
+				want := theirs.pickSoon(ctxOf(key), t)
+				if got := ours.pickSoon(ctxOf(key), t); got != want {
 					t.Fatalf("%s, by %s: the key %d goes to %s, and by gRPC's to %s", tt.name, header, key, got, want)
 				}
 				called[want] = true
@@ -207,7 +207,7 @@ func TestRingsAreBounded(t *testing.T) {
 	for range 2 {
 		for _, l := range p.lanes {
 			s := p.find(l, "").first.survey(1, nil).groups[0].sets[0]
-			if len(s.ring(way)) == 0 || &s.ring(way)[0] != &s.ring(way)[0] {
+			if made := s.ring(way); len(made) == 0 || &made[0] != &s.ring(way)[0] {
 				t.Fatal("a ring is made for each call")
 			}
 			tiers = append(tiers, s.tier)

@@ -86,9 +86,8 @@ func (c *core) at(ep *resolver.Endpoint, remembered func(addr string) *station) 
 func (c *core) update(next *plan, remembered func(addr string) *station, now time.Time) {
 	before := c.plan
 	next.conns = make([]*conn, len(next.left))
-	same, behind := 0, 0
 	if before != nil {
-		same, behind = alike(before.left, next.left)
+		same, behind := alike(before.left, next.left)
 		copy(next.conns, before.conns[:same])
 		copy(next.conns[len(next.left)-behind:], before.conns[len(before.left)-behind:])
 	}

@@ -35,7 +35,6 @@ type walked struct {
 type walks struct {
 	configs []*config
 	texts   []string
-	plans   map[string]*input
 	events  []string
 }
 

@@ -86,7 +86,7 @@ func (p *picker) pick(plan *plan, info *balancer.PickInfo, w *wishes) (*conn, er
 		if err == nil {
 			return c, nil
 		}
-		if err != errFull || r.then == nil {
+		if !errors.Is(err, errFull) || r.then == nil {
 			return nil, r.first.explain(err)
 		}
 	}
@@ -114,12 +114,12 @@ func (p *plan) take(ctx context.Context, w *wishes, s *standing) (*conn, error) 
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if c, err := p.takeFrom(ctx, w, g.sets[g.away]); err != errFull {
+			if c, err := p.takeFrom(ctx, w, g.sets[g.away]); !errors.Is(err, errFull) {
 				return c, err
 			}
 		}
 		for _, set := range g.sets {
-			if c, err := p.takeFrom(ctx, w, set); err != errFull {
+			if c, err := p.takeFrom(ctx, w, set); !errors.Is(err, errFull) {
 				return c, err
 			}
 		}
@@ -146,9 +146,9 @@ func (p *plan) takeFrom(ctx context.Context, w *wishes, s *set) (*conn, error) {
 // explain returns the error for a call that a view has no endpoint for.
 func (v *view) explain(err error) error {
 	switch {
-	case err == nil || err == balancer.ErrNoSubConnAvailable:
+	case err == nil || errors.Is(err, balancer.ErrNoSubConnAvailable):
 		return err
-	case err == errFull:
+	case errors.Is(err, errFull):
 		return status.Errorf(codes.Unavailable,
 			"etcd: each endpoint of %q that the call may go to has %d calls under way, as many as max_concurrent_requests allows",
 			v.plan.in.service, v.plan.in.config.MaxConcurrentRequests)

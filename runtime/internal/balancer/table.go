@@ -99,7 +99,7 @@ func (s *set) free(t *table, i int) int {
 		return i
 	}
 	for range 2 {
-		j := 0
+		var j int
 		if t != nil {
 			j = t.find(rand.Uint64())
 		} else {

@@ -138,6 +138,9 @@ func (p *plan) called() []*view {
 
 // isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
 func (p *plan) isSettled() bool {
+	if p.below != nil {
+		return p.below.state().ConnectivityState != connectivity.Connecting
+	}
 	for _, v := range p.called() {
 		if !v.isSettled() {
 			return false

@@ -124,9 +124,8 @@ type Limits struct {
 	// sixty-fourth of the process's memory limit (GOMEMLIMIT) if that is less, but at least 16 MiB.
 	Bytes int
 	// Connections is how many connections all clients of a registry together have to the endpoints of a key. Calls go
-	// over the connections that are open; with none, they fail with Unavailable. From 16 on, a sixteenth is kept for
-	// clients that have no connection yet, and another for calls that name their instance. A connection to an endpoint
-	// that has left is not counted while its last calls finish.
+	// over the connections that are open; with none, they fail with Unavailable. A client that has none is given one
+	// in any case. A connection to an endpoint that has left is not counted while its last calls finish.
 	//
 	// The limit holds for NewClient, NewInstances and calls that name their instance. It does not hold for a bare
 	// Resolver.

@@ -15,13 +15,6 @@ import (
 // AffinityHeader is the request metadata that ring_hash hashes. Generated service configs name it.
 const AffinityHeader = serviceconfig.AffinityHeader
 
-// affinity is a key that calls are tied to.
-type affinity struct {
-	key  string
-	hash uint64 // of the key
-	ring uint64 // of the header, as ring_hash has it
-}
-
 // WithAffinity ties the calls made with ctx to key. "" removes an affinity.
 func WithAffinity(ctx context.Context, key string) context.Context {
 	md, _ := metadata.FromOutgoingContext(ctx) // a copy

@@ -1,21 +1,26 @@
 // Package balancer is the load balancing policy "etcd": which instances a call may go to, and which of these it goes to. It
 // is one set of connections, one for each address, and a plan, which is views of that set.
 //
-//	config.go    the policy's JSON
-//	plan.go      the plan: what a connection may call, in one order of passes
+//	config.go    the policy's config
+//	parse.go     ... and its JSON
+//	endpoint.go  what of an endpoint is asked everywhere
+//	input.go     what a plan is made of
+//	plan.go      the plan: lanes, views, groups and tiers of one set of connections
+//	passes.go    what a connection may call, in one order of passes
 //	drain.go     ... the pass that leaves out what is drained
+//	selector.go  ... what the connection's selector does not select
 //	lanes.go     ... the lanes, and the base
 //	route.go     ... from a call to its view, which its first call makes
 //	methods.go   ... by methods, of which instances say which they serve
 //	split.go     ... by groups
 //	zones.go     ... by zone, and the part of a zone's calls that stays
 //	subset.go    ... the subset that a connection uses
-//	view.go      what of a view can take calls now
-//	table.go     ... and the shares of its members
 //	conn.go      all that is known of an address
 //	station.go   ... of the calls to it, while gRPC is idle, too
 //	peak.go      ... how long they take
 //	slowstart.go ... and its share while it has just started
+//	set.go       the members of a tier that are ready, and their shares
+//	view.go      what of a view can take calls now
 //	core.go      the core: which connections there are, and which plan picks go by
 //	balancer.go  the policy, which is the core's shell
 //	queue.go     events that wait for the policy's lock
@@ -26,7 +31,10 @@
 //	lane.go      ... calls that have a lane
 //	leader.go    calls that are for the leader
 //	way.go       the ways of picking, each in a file of its name
+//	ring.go      ... and the rings of ring_hash
+//	sequence.go  ... and whose turn it is
 //	below.go     a policy of others that picks in their place
+//	others.go    ... which one a plan has, and what made it panic
 //
 // Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
@@ -67,7 +75,7 @@ func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancin
 
 func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
 	p := &policy{cc: cc, opts: opts, core: newCore(), spawn: func(f func()) { go f() }, now: time.Now}
-	p.targets.policy = p
+	p.targets = targets{core: &p.core, queue: &p.queue, remembered: p.remembered, now: func() time.Time { return p.now() }}
 	p.queue.start = func() { p.spawn(func() { p.do(func() {}) }) }
 	return p
 }
@@ -213,7 +221,7 @@ func (p *policy) heard(x *conn, subConn balancer.SubConn, event func(*conn, bala
 
 // retire ends what a plan has that no other has.
 func (p *policy) retire(plan *plan) {
-	if b := plan.below; b != nil && (p.core.plan == nil || p.core.plan.below != b) && (p.core.old == nil || p.core.old.below != b) {
+	if b, ok := plan.below.(*below); ok && (p.core.plan == nil || p.core.plan.below != b) && (p.core.old == nil || p.core.old.below != b) {
 		b.close()
 	}
 }
@@ -245,7 +253,7 @@ func (p *policy) publish() {
 	}
 	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		policy: p, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, gone: p.core.gone,
+		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, gone: p.core.gone,
 	}})
 }
 
@@ -321,9 +329,11 @@ func (p *policy) plan() {
 	next := makePlan(&in)
 	next.asked = func() { p.queue.put(func() { p.core.asked(p.now()) }) }
 	if next.instead == nil && in.config.below != nil {
-		next.below = p.belowOf(next)
+		p.below = p.belowOf(next)
+		next.below = p.below
+	} else {
+		p.below = nil
 	}
-	p.below = next.below
 	p.core.update(next, p.remembered, p.now())
 	p.report(next.reports)
 }

@@ -10,69 +10,18 @@ import (
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
-	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
-
-// belowConfig is a policy below that is not ours, and its config.
-type belowConfig struct {
-	builder balancer.Builder
-	config  grpcserviceconfig.LoadBalancingConfig
-	text    string // config as JSON
-}
-
-func parseBelow(policy serviceconfig.Policy) (*belowConfig, error) {
-	text, err := policy.ConfigJSON()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", policy.Name, err)
-	}
-	b := &belowConfig{builder: balancer.Get(policy.Name), text: string(text)}
-	if parser, ok := b.builder.(balancer.ConfigParser); ok {
-		parse := func() (err error) { b.config, err = parser.ParseConfig(text); return err }
-		if err := recovered(parse); err != nil {
-			return nil, fmt.Errorf("%s: %w", policy.Name, err)
-		}
-	}
-	return b, nil
-}
-
-// maxBad bounds how many configs are remembered as bad.
-const maxBad = 16
-
-// condemned returns why a config is not used: a policy below has panicked with it. nil: it is.
-func (p *policy) condemned(c *config) error {
-	if c.below == nil {
-		return nil
-	}
-	return p.bad[c.below.builder.Name()+c.below.text]
-}
-
-// condemn makes a new plan after a policy below has panicked.
-func (p *policy) condemn(b *below, why error) {
-	c := b.config
-	key := c.builder.Name() + c.text
-	if p.bad[key] == nil {
-		if p.bad == nil || len(p.bad) >= maxBad {
-			p.bad = make(map[string]error)
-		}
-		p.bad[key] = fmt.Errorf("etcd: the policy %q is not used: %w", c.builder.Name(), why)
-		p.tell(fmt.Sprintf("the policy %q is not used: %v", c.builder.Name(), why))
-	}
-	if p.below == b {
-		p.below = nil
-		p.plan()
-	}
-}
 
 // below is a policy that is not ours, which picks among what selector, drain and subset leave. It makes connections of its
 // own. Its methods are called one after another in a goroutine, so that nothing waits for it.
 type below struct {
-	balancer.ClientConn // gRPC's, or that of a policy above
-	policy              *policy
-	config              *belowConfig // the last; guarded by policy.calls
+	balancer.ClientConn                 // gRPC's, or that of a policy above
+	config              *belowConfig    // the last; guarded by policy.calls
+	spawn               func(func())    // runs a function in a goroutine of its own
+	changed             func()          // called when it has published something
+	broken              func(why error) // called when it has panicked
 
 	// Used by the goroutine alone.
 	balancer balancer.Balancer
@@ -86,29 +35,6 @@ type below struct {
 	closed   bool
 }
 
-// belowOf returns the policy below for a plan: that of the plan before if it is of the same kind. It is told of the plan.
-func (p *policy) belowOf(next *plan) *below {
-	c := next.in.config.below
-	b := p.below
-	if b == nil || b.config.builder.Name() != c.builder.Name() {
-		b = &below{ClientConn: p.cc, policy: p, told: connecting()}
-		b.put(func() { b.balancer = c.builder.Build(b, p.opts) })
-	}
-	b.config = c
-	state := p.state
-	most := 0
-	if p.budget != nil {
-		most = p.budget.Limit()
-	}
-	state.Endpoints = next.endpointsOf(next.bySubset(next.all(), bounds{next.in.subsetOf(), most}))
-	state.Addresses = attr.Addresses(state.Endpoints) // policies that are older than endpoints know no others
-	b.call(func(child balancer.Balancer) {
-		// An error would have gRPC ask the resolver again, which has nothing else to say.
-		_ = child.UpdateClientConnState(balancer.ClientConnState{ResolverState: state, BalancerConfig: c.config})
-	})
-	return b
-}
-
 // call calls the policy below.
 func (b *below) call(f func(balancer.Balancer)) { b.put(func() { f(b.balancer) }) }
 
@@ -118,7 +44,7 @@ func (b *below) put(f func()) {
 	defer b.mu.Unlock()
 	if b.calls = append(b.calls, f); !b.running {
 		b.running = true
-		b.policy.spawn(b.run)
+		b.spawn(b.run)
 	}
 }
 
@@ -139,7 +65,7 @@ func (b *below) run() {
 			}
 			if err := recovered(func() error { f(); return nil }); err != nil {
 				b.dead = true
-				b.policy.queue.put(func() { b.policy.condemn(b, err) })
+				b.broken(err)
 			}
 		}
 	}
@@ -173,7 +99,7 @@ func (b *below) UpdateState(s balancer.State) {
 	b.mu.Lock()
 	b.told = s
 	b.mu.Unlock()
-	b.policy.queue.put(func() { b.policy.core.belowChanged(b.policy.now()) })
+	b.changed()
 }
 
 var errClosed = errors.New("etcd: the policy is closed: no new SubConns")

@@ -96,7 +96,7 @@ func TestShellAlways(t *testing.T) {
 		clear(cc.down)
 		cc.mu.Unlock()
 		fleet = ends("a v1 x", "b v1 x", "c v2 y")
-		client.Subset = 0
+		client = &attr.Client{Zone: "x", Seed: seedOfTests, Connections: client.Connections}
 		_ = hand(p, configs[0], &attr.State{Client: client, Endpoints: fleet})
 		close(stop)
 		calls.Wait()

@@ -27,7 +27,7 @@ type conn struct {
 	endpoint resolver.Endpoint
 	raw      connectivity.State // the SubConn's
 	wanted   bool               // by the plan
-	left     *plan              // the last plan in which it may be called
+	left     uint64             // the number of the last plan in which it may be called
 	named    bool               // by a call, so that it stays while its instance does
 	dialing  bool               // it was told to connect, and has not answered
 	healthy  bool               // while it is ready

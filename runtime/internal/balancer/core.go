@@ -37,6 +37,7 @@ type core struct {
 	kinds [3]int // of the connections that are wanted, by kind
 
 	plan     *plan
+	number   uint64    // of plan
 	old      *plan     // serves what plan cannot yet; nil: there is none
 	gone     []bool    // the endpoints of old that may not be called any more
 	deadline time.Time // when old ends
@@ -85,6 +86,7 @@ func (c *core) at(ep *resolver.Endpoint, remembered func(addr string) *station) 
 // update takes a new plan.
 func (c *core) update(next *plan, remembered func(addr string) *station, now time.Time) {
 	before := c.plan
+	c.number++
 	next.conns = make([]*conn, len(next.left))
 	if before != nil {
 		same, behind := alike(before.left, next.left)
@@ -101,7 +103,7 @@ func (c *core) update(next *plan, remembered func(addr string) *station, now tim
 				x.see(attr.Endpoint(x.endpoint), now)
 			}
 		}
-		x.left = next
+		x.left = c.number
 	}
 	if c.old == nil || before.isSettled() {
 		c.end(c.old)
@@ -230,7 +232,7 @@ func (c *core) closeLeft(now time.Time) {
 	var known map[string]bool
 	kept := c.all[:0]
 	for _, x := range c.all {
-		if x.left != c.plan && !x.wanted && !x.named {
+		if x.left != c.number && !x.wanted && !x.named {
 			if known == nil {
 				known = make(map[string]bool, len(c.plan.in.endpoints))
 				for i := range c.plan.in.endpoints {
@@ -242,7 +244,7 @@ func (c *core) closeLeft(now time.Time) {
 			}
 		}
 		if !x.spare.IsZero() && !now.Before(x.spare) {
-			if c.close(x); x.left != c.plan {
+			if c.close(x); x.left != c.number {
 				delete(c.conns, x.addr)
 				continue
 			}
@@ -271,7 +273,7 @@ func (c *core) narrow() {
 	}
 	c.gone = make([]bool, len(c.old.left))
 	for i, x := range c.old.conns {
-		c.gone[i] = x.left != c.plan || !routedAlike(c.old.left[i], x.endpoint)
+		c.gone[i] = x.left != c.number || !routedAlike(c.old.left[i], x.endpoint)
 	}
 }
 
@@ -530,33 +532,4 @@ func (c *core) state() connectivity.State {
 // serves reports whether the plan serves.
 func (c *core) serves() bool {
 	return c.old == nil && c.plan.instead == nil && c.state() == connectivity.Ready
-}
-
-// alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
-// identity: most of a list is then compared without a look at what it points to.
-func alike(a, b []resolver.Endpoint) (before, behind int) {
-	n := min(len(a), len(b))
-	for before < n && identical(&a[before], &b[before]) {
-		before++
-	}
-	for behind < n-before && identical(&a[len(a)-1-behind], &b[len(b)-1-behind]) {
-		behind++
-	}
-	return before, behind
-}
-
-func identical(a, b *resolver.Endpoint) bool {
-	return a.Attributes == b.Attributes && len(a.Addresses) == len(b.Addresses) &&
-		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
-}
-
-// routedAlike reports whether an endpoint says the same of itself as before, its weight aside.
-func routedAlike(before, now resolver.Endpoint) bool {
-	a, b := attr.Endpoint(before), attr.Endpoint(now)
-	if a == b || a == nil || b == nil {
-		return a == b
-	}
-	weighed := *a
-	weighed.Weight = b.Weight
-	return weighed.Equal(*b)
 }

@@ -136,7 +136,7 @@ type picked struct {
 
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{policy: &policy{}, epoch: 1, plan: w.core.plan, old: w.core.old, gone: w.core.gone}
+	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, old: w.core.old, gone: w.core.gone}
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		for _, plan := range []*plan{p.plan, p.old} {

@@ -35,20 +35,6 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	return left
 }
 
-// heldAt returns a function that reports which of the endpoints etcd no longer has, nil if it has all.
-func (in *input) heldAt(endpoints []resolver.Endpoint) func(i int) bool {
-	if len(in.held) == 0 {
-		return nil
-	}
-	return func(i int) bool { return in.isHeld(&endpoints[i]) }
-}
-
-// isHeld reports whether etcd no longer has an endpoint.
-func (in *input) isHeld(ep *resolver.Endpoint) bool {
-	_, held := in.held[address(ep)]
-	return held
-}
-
 // drains reports whether an endpoint is drained, and notes by which names.
 func (c *config) drains(ep *resolver.Endpoint, named map[string]bool) bool {
 	e := attr.Endpoint(*ep)

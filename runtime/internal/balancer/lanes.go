@@ -2,42 +2,17 @@ package balancer
 
 import (
 	"fmt"
-	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
-
-// lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
-type lane struct {
-	name    string // "": the base
-	strict  bool
-	members []int32 // of plan.left
-	among   int     // how many lanes share the endpoints that they may have
-
-	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
-	routes atomic.Pointer[map[string]*route] // by method, of those that were called
-
-	// Made by the first call, guarded by plan.making.
-	classes classes
-	views   map[uint32]*view // by the classes in them, as bits
-}
 
 func newLane(name string) *lane {
 	l := &lane{name: name}
 	l.routes.Store(&map[string]*route{})
 	return l
-}
-
-// placed says which endpoints are in which lanes.
-type placed struct {
-	config *serviceconfig.Lanes
-	*serviceconfig.Placement
-	of     map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
-	noBase bool                            // there is no base: all endpoints stand in for it
 }
 
 // placeInLanes returns the lanes of the endpoints, nil if no route asks for lanes.

@@ -11,12 +11,6 @@ import (
 // are made of them. A rollout makes one; beyond the bound, methods go to all endpoints.
 const maxClasses = 8
 
-// classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
-type classes struct {
-	texts []string // nil: there are too many to keep apart, or no others
-	of    []uint8  // of each member
-}
-
 // methodsDiffer reports whether some endpoints name other methods than others.
 func (p *plan) methodsDiffer() bool {
 	if s := p.in.summary; s != nil {

@@ -100,38 +100,6 @@ func kept(since, constant time.Duration) float64 {
 	return math.Exp(-x)
 }
 
-// cost returns what a call to c costs if it takes latency.
-func (c *station) cost(latency float64) float64 {
-	return latency * (float64(c.calls.Load()) + 1) / (1 - loadFloat(&c.peak.failing))
-}
-
-// costs returns what calls to c and to o cost. A latency that is not known yet is assumed to be the other's, so that new
-// endpoints share the calls with old ones by how many are under way.
-func (c *station) costs(o *station) (mine, others float64) {
-	mine, others = loadFloat(&c.peak.latency), loadFloat(&o.peak.latency)
-	switch {
-	case mine == 0 && others == 0:
-		mine, others = 1, 1
-	case mine == 0:
-		mine = others
-	case others == 0:
-		others = mine
-	}
-	return c.cost(mine), o.cost(others)
-}
-
-// cheaper reports whether a call to c costs no more than one to o.
-func (c *station) cheaper(o *station) bool {
-	mine, others := c.costs(o)
-	return mine <= others
-}
-
-// dearer reports whether a call to c costs much more than one to o.
-func (c *station) dearer(o *station) bool {
-	mine, others := c.costs(o)
-	return mine > muchDearer*others
-}
-
 // retry reports whether the endpoint should get a call to show whether it has recovered. n is random: where calls are
 // rare, most endpoints have had none for long, and only one call in retryOneIn may be spent on that.
 func (p *peak) retry(now time.Duration, n uint64) bool {

@@ -12,22 +12,22 @@ import (
 
 // picker picks for one call. It takes no lock, and allocates nothing, unless a header names lanes or hashes.
 type picker struct {
-	policy *policy
-	epoch  uint64 // grows with each picker of the policy
-	leader *leader
-	plan   *plan
-	old    *plan  // serves what plan cannot yet; nil: there is none
-	gone   []bool // the endpoints of old that may not be called any more
+	targets *targets
+	epoch   uint64 // grows with each picker of the policy
+	leader  *leader
+	plan    *plan
+	old     *plan  // serves what plan cannot yet; nil: there is none
+	gone    []bool // the endpoints of old that may not be called any more
 }
 
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	w := wishesOf(info.Ctx)
 	if w.named {
-		return p.policy.targets.pick(w.target)
+		return p.targets.pick(w.target)
 	}
 	if p.leader.has(info.FullMethodName) {
-		return p.leader.pick(&p.policy.targets)
+		return p.leader.pick(p.targets)
 	}
 	plan, of := p.plan, p.plan.instead
 	switch {
@@ -70,7 +70,7 @@ func (p *picker) serves(info *balancer.PickInfo, w *wishes) bool {
 	if err != nil {
 		return true
 	}
-	r.first.stand(p)
+	r.first.stand(p.epoch, nil)
 	return r.first.settled.Load()
 }
 
@@ -80,7 +80,7 @@ func (p *picker) pick(plan *plan, info *balancer.PickInfo, w *wishes) (*conn, er
 	if err != nil {
 		return nil, err
 	}
-	s := r.first.stand(p)
+	s := r.first.stand(p.epoch, p.goneOf(plan))
 	if len(s.groups) > 0 || r.then == nil || !s.yields {
 		c, err := plan.take(info.Ctx, w, s)
 		if err == nil {
@@ -90,7 +90,7 @@ func (p *picker) pick(plan *plan, info *balancer.PickInfo, w *wishes) (*conn, er
 			return nil, r.first.explain(err)
 		}
 	}
-	c, err := plan.take(info.Ctx, w, r.then.stand(p))
+	c, err := plan.take(info.Ctx, w, r.then.stand(p.epoch, p.goneOf(plan)))
 	return c, r.then.explain(err)
 }
 

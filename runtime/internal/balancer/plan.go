@@ -1,28 +1,17 @@
 package balancer
 
 import (
-	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
-
-// input is everything a plan is made of.
-type input struct {
-	service   string // the key's name, for error texts
-	config    *config
-	client    *attr.Client
-	endpoints []resolver.Endpoint
-	summary   *attr.Summary       // of endpoints; nil: not known
-	held      map[string]struct{} // addresses of endpoints that etcd no longer has
-	pending   bool                // the endpoints are not known yet
-	err       error               // why there are no endpoints
-}
 
 // plan says which endpoints a call may go to. A call's lane and method lead to a view of the connections; within it shares
 // lead to a group, what is ready to a tier of the group, and the way of picking to an endpoint. All but the making of views
@@ -39,94 +28,13 @@ type plan struct {
 	reports  []string         // problems of the config, for people
 	asked    func()           // tells that a view was made for which the plan may want more connections
 	instead  *instead         // of picks, where there is nothing to call; else nil
-	below    *below           // picks among left, where the way of picking is not ours
+	below    child            // picks among left, where the way of picking is not ours
 	sequence sequence         // of the choices among groups
 	rings    rings
 
 	differ bool // some of left serve other methods than others
 	making sync.Mutex
 	views  []*view // that calls have asked for, guarded by making
-}
-
-// instead is what there is where there is nothing to call.
-type instead struct {
-	state connectivity.State
-	err   error
-}
-
-// makePlan leaves out what a connection may not call. It is, with route, the order of passes from the entries of a key to a
-// pick: package discovery has merged and held before; then come drain, selector, lane, methods, split, zone, subset, and the
-// way of picking.
-func makePlan(in *input) *plan {
-	p := &plan{in: in, instead: in.nothing()}
-	p.sequence.shuffle()
-	if p.instead != nil {
-		return p
-	}
-	if in.config.way != nil {
-		p.traits = in.config.way.traits()
-		p.counts = p.traits.counts || in.config.MaxConcurrentRequests > 0
-	}
-	p.placed = in.placeInLanes()
-	p.left = p.selectFrom(p.drain(in.endpoints))
-	if p.instead != nil {
-		return p
-	}
-	p.differ = p.methodsDiffer()
-	p.divideByLane()
-	p.reportLanes()
-	p.reportSplit()
-	p.reportTwins()
-	return p
-}
-
-// nothing returns what there is instead if there is nothing to plan, else nil.
-func (in *input) nothing() *instead {
-	switch {
-	case in.client.TargetsOnly:
-		return &instead{connectivity.Ready, errTargetsOnly}
-	case len(in.endpoints) > 0:
-		return nil
-	case in.pending:
-		return &instead{connectivity.Connecting, balancer.ErrNoSubConnAvailable}
-	case in.err != nil:
-		return &instead{connectivity.TransientFailure, in.err}
-	default:
-		return &instead{connectivity.TransientFailure, fmt.Errorf("etcd: no endpoint of %q is known", in.service)}
-	}
-}
-
-// selectFrom returns the endpoints that the connection's selector selects.
-func (p *plan) selectFrom(endpoints []resolver.Endpoint) []resolver.Endpoint {
-	left := selected(endpoints, p.in.client)
-	if len(left) == 0 {
-		text := fmt.Sprintf("etcd: none of the %d endpoints of %q is selected for this connection", len(endpoints), p.in.service)
-		if drained := len(p.in.endpoints) - len(endpoints); drained > 0 {
-			text += fmt.Sprintf(" (%d more are drained)", drained)
-		}
-		p.instead = &instead{connectivity.TransientFailure, errors.New(text)}
-	}
-	return left
-}
-
-// selected returns the endpoints that a connection's selector selects.
-func selected(endpoints []resolver.Endpoint, client *attr.Client) []resolver.Endpoint {
-	if client.Selector == nil {
-		return endpoints
-	}
-	left := make([]resolver.Endpoint, 0, len(endpoints))
-	for i := range endpoints {
-		if isSelected(&endpoints[i], client) {
-			left = append(left, endpoints[i])
-		}
-	}
-	return left
-}
-
-// isSelected reports whether a connection's selector, if it has one, selects an endpoint.
-func isSelected(ep *resolver.Endpoint, client *attr.Client) bool {
-	e := attr.Endpoint(*ep)
-	return client.Selector == nil || e == nil || client.Selector(e)
 }
 
 // called returns the views that calls have asked for.
@@ -170,18 +78,75 @@ func (p *plan) reportTwins() {
 	}
 }
 
-// address returns the address of an endpoint, "" if it has none.
-func address(ep *resolver.Endpoint) string {
-	if len(ep.Addresses) == 0 {
-		return ""
-	}
-	return ep.Addresses[0].Addr
+// lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
+type lane struct {
+	name    string // "": the base
+	strict  bool
+	members []int32 // of plan.left
+	among   int     // how many lanes share the endpoints that they may have
+
+	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
+	routes atomic.Pointer[map[string]*route] // by method, of those that were called
+
+	// Made by the first call, guarded by plan.making.
+	classes classes
+	views   map[uint32]*view // by the classes in them, as bits
 }
 
-// instance returns the instance id of an endpoint, or its address if it was not read from etcd.
-func instance(ep *resolver.Endpoint) string {
-	if e := attr.Endpoint(*ep); e != nil {
-		return e.Instance
-	}
-	return address(ep)
+// placed says which endpoints are in which lanes.
+type placed struct {
+	config *serviceconfig.Lanes
+	*serviceconfig.Placement
+	of     map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
+	noBase bool                            // there is no base: all endpoints stand in for it
+}
+
+// classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
+type classes struct {
+	texts []string // nil: there are too many to keep apart, or no others
+	of    []uint8  // of each member
+}
+
+// route is where the calls of a lane go, or those of one of its methods.
+type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
+
+// view is where the calls of one kind go: those of a lane, or without one, of methods that the same instances serve. All
+// views of a plan are of one set of connections.
+type view struct {
+	plan   *plan
+	groups []group
+	lane   *lane
+	method string // of a call that it was made for
+
+	settled atomic.Bool // it could serve, or nothing in it was left to be tried
+	making  sync.Mutex  // the next standing
+	now     atomic.Pointer[standing]
+}
+
+// group is the endpoints that have one share of a view's calls.
+type group struct {
+	weight uint32
+	tiers  []*tier // in order of preference
+}
+
+// standing is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
+type standing struct {
+	epoch     uint64 // of the picker
+	groups    []share
+	otherwise error // for calls, if there are no groups
+	yields    bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
+}
+
+// share is a group in which some endpoints are ready, and its share of the calls.
+type share struct {
+	upTo uint64 // the sum of the weights up to and with this group's
+	stay uint64 // the sum up to which its calls stay in the client's zone
+	away int    // the set for the others, by index
+	sets []*set
+}
+
+// child is a policy that is not ours, as those see it that pick.
+type child interface {
+	state() balancer.State
+	pick(info balancer.PickInfo) (balancer.PickResult, error)
 }

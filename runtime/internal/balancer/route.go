@@ -6,9 +6,6 @@ import (
 	"google.golang.org/grpc/balancer"
 )
 
-// route is where the calls of a lane go, or those of one of its methods.
-type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
-
 // maxRoutes bounds how many methods of a lane have routes that are kept. A caller has few, save one that passes on the
 // calls of others.
 const maxRoutes = 1024
@@ -129,7 +126,8 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 					if first.shuffled {
 						chosen = p.rank(chosen)
 					}
-					t := &tier{members: chosen, zone: zone}
+					t := &tier{members: chosen, zone: zone, rings: &p.rings}
+					t.hashed = func() ([]string, []uint64) { return p.hashed(t) }
 					t.sequence.shuffle()
 					group.tiers = append(group.tiers, t)
 				}
@@ -140,4 +138,18 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 		}
 	}
 	return v
+}
+
+// hashed returns what a ring is made of: the members' instance ids, of which two that are alike are told apart by their
+// addresses, and their weights.
+func (p *plan) hashed(t *tier) (names []string, weights []uint64) {
+	names, weights = make([]string, len(t.members)), make([]uint64, len(t.members))
+	for i, m := range t.members {
+		ep := &p.left[m]
+		names[i], weights[i] = instance(ep), weightOf(ep)
+		if m > 0 && instance(&p.left[m-1]) == names[i] {
+			names[i] += " " + address(ep)
+		}
+	}
+	return names, weights
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -22,20 +21,6 @@ type start struct {
 	known bool          // says is a time, so since and ran are meant
 	since time.Duration // when it was first seen ready after that start, since epoch
 	ran   time.Duration // how long its server had run by then, if the clocks agree
-}
-
-// see notes that an address with the entry e is ready at now. If the entry names another time than before, the server has
-// restarted.
-func (x *station) see(e *endpoint.Endpoint, now time.Time) {
-	if e == nil {
-		return
-	}
-	says, before := e.Metadata[endpoint.StartedName], x.start.Load()
-	if before == nil && says == "" || before != nil && before.says == says {
-		return
-	}
-	at, ok := e.Started()
-	x.start.Store(&start{says: says, known: ok, since: now.Sub(epoch), ran: now.Sub(at)})
 }
 
 // share returns the part of its weight that an address has at now, at most 1, and whether that still grows.

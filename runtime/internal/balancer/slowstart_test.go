@@ -96,12 +96,12 @@ func (s *set) starts(i int, now time.Duration) {
 }
 
 // next picks at a moment.
-func (s *set) next(now time.Duration) int {
-	if s.view.plan.traits.times {
+func (s *set) next(by way, now time.Duration) int {
+	if _, ok := by.(peakEwma); ok {
 		return s.cheapest(now)
 	}
 	s.currentAt(now) // which is long from now
-	return s.view.plan.in.config.way.pick(context.Background(), &noWishes, s)
+	return by.pick(context.Background(), &noWishes, s)
 }
 
 // TestASlowStartIsAStraightLine counts the picks in each second of a window of ten.
@@ -116,7 +116,8 @@ func TestASlowStartIsAStraightLine(t *testing.T) {
 		{"etcd_peak_ewma", []uint32{1, 1, 1, 1}, 1},
 	} {
 		now := time.Hour
-		s := setOf(t, `{"slowStart":{"window":"10s","minPercent":10},"childPolicy":[{"`+tt.child+`":{}}]}`, tt.weights...)
+		config := `{"slowStart":{"window":"10s","minPercent":10},"childPolicy":[{"` + tt.child + `":{}}]}`
+		s, by := setOf(t, config, tt.weights...), mustConfig(t, config).way
 		s.starts(3, now)
 		if shares := s.makeTable(now + 5*time.Second).shares; math.Abs(shares[3]-0.55) > 1e-9 {
 			t.Errorf("shares %v where nobody picked before, want 0.55 of the last", shares)
@@ -126,7 +127,7 @@ func TestASlowStartIsAStraightLine(t *testing.T) {
 			for range 1000 {
 				var under [10]int
 				for i := range under {
-					under[i] = s.next(now)
+					under[i] = s.next(by, now)
 					s.conns[under[i]].enter(0)
 					picks[under[i]]++
 				}

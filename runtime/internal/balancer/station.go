@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // station is what is remembered of the calls to an address, while gRPC is idle, too.
@@ -76,4 +78,50 @@ func (r *record) end(info balancer.DoneInfo) {
 	}
 	now := sinceEpoch()
 	x.peak.end(now-began, now, info.Err)
+}
+
+// cost returns what a call to c costs if it takes latency.
+func (c *station) cost(latency float64) float64 {
+	return latency * (float64(c.calls.Load()) + 1) / (1 - loadFloat(&c.peak.failing))
+}
+
+// costs returns what calls to c and to o cost. A latency that is not known yet is assumed to be the other's, so that new
+// endpoints share the calls with old ones by how many are under way.
+func (c *station) costs(o *station) (mine, others float64) {
+	mine, others = loadFloat(&c.peak.latency), loadFloat(&o.peak.latency)
+	switch {
+	case mine == 0 && others == 0:
+		mine, others = 1, 1
+	case mine == 0:
+		mine = others
+	case others == 0:
+		others = mine
+	}
+	return c.cost(mine), o.cost(others)
+}
+
+// cheaper reports whether a call to c costs no more than one to o.
+func (c *station) cheaper(o *station) bool {
+	mine, others := c.costs(o)
+	return mine <= others
+}
+
+// dearer reports whether a call to c costs much more than one to o.
+func (c *station) dearer(o *station) bool {
+	mine, others := c.costs(o)
+	return mine > muchDearer*others
+}
+
+// see notes that an address with the entry e is ready at now. If the entry names another time than before, the server has
+// restarted.
+func (x *station) see(e *endpoint.Endpoint, now time.Time) {
+	if e == nil {
+		return
+	}
+	says, before := e.Metadata[endpoint.StartedName], x.start.Load()
+	if before == nil && says == "" || before != nil && before.says == says {
+		return
+	}
+	at, ok := e.Started()
+	x.start.Store(&start{says: says, known: ok, since: now.Sub(epoch), ran: now.Sub(at)})
 }

@@ -59,16 +59,6 @@ type bounds struct {
 	most   int // as many as it may; 0: any number
 }
 
-// subsetOf returns how many endpoints of each set are asked for: the smaller of what the connection and the config
-// say, 0 if neither says anything.
-func (in *input) subsetOf() int {
-	of, all := max(0, in.client.Subset), int(in.config.Subset)
-	if of == 0 || all == 0 {
-		return max(of, all)
-	}
-	return min(of, all)
-}
-
 // bySubset returns the members that a connection uses: those that rank highest for its seed, within bounds. A held endpoint
 // keeps its rank but may be dead: if one is chosen while live ones are left out, a second set has the live ones that rank
 // highest. Where there are too many, those that are in use come first.

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
@@ -14,14 +15,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
-
-// targetRef names the instance that a call goes to.
-type targetRef struct {
-	instance string
-	addr     string // tells it from others with the same id; "": the first of that id, or wherever it is now
-	sequence uint64 // of the key's state that the instance is from; 0: any
-	waits    bool   // the call, which is wait-for-ready, waits while the instance is not there
-}
 
 // WithTarget has the calls made with ctx go to the given instance.
 func WithTarget(ctx context.Context, instance string) context.Context {
@@ -44,9 +37,13 @@ func Target(ctx context.Context) (instance string, ok bool) {
 
 // targets holds the connections to instances that calls have named. Picks take no lock.
 type targets struct {
-	policy *policy
-	known  atomic.Pointer[known] // nil: nothing was handed down yet
-	conns  sync.Map              // by targetKey
+	core       *core
+	queue      *queue
+	remembered func(addr string) *station
+	now        func() time.Time
+
+	known atomic.Pointer[known] // nil: nothing was handed down yet
+	conns sync.Map              // by targetKey
 }
 
 // targetKey is how calls name an instance.
@@ -108,7 +105,7 @@ func (t *targets) open(ref targetRef) error {
 		return err
 	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
-	t.policy.queue.put(func() { t.connect(ref) })
+	t.queue.put(func() { t.connect(ref) })
 	return balancer.ErrNoSubConnAvailable
 }
 
@@ -120,11 +117,11 @@ func (t *targets) connect(ref targetRef) {
 	}
 	ep, err := t.known.Load().find(ref)
 	if err != nil {
-		t.policy.core.out.publish = true // it left just now
+		t.core.out.publish = true // it left just now
 		return
 	}
-	t.conns.Store(key, &target{ref.instance, t.policy.core.name(ep, t.policy.remembered, t.policy.now())})
-	t.policy.core.out.publish = true
+	t.conns.Store(key, &target{ref.instance, t.core.name(ep, t.remembered, t.now())})
+	t.core.out.publish = true
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
@@ -154,7 +151,7 @@ func (k *known) find(ref targetRef) (*resolver.Endpoint, error) {
 // update takes a new state of the key, and ends the targets whose instances have left or moved. Calls under way finish.
 func (t *targets) update(k *known) {
 	t.known.Store(k)
-	now := t.policy.now()
+	now := t.now()
 	var stay []*conn // a connection may have two names
 	t.conns.Range(func(key, x any) bool {
 		of := key.(targetKey)
@@ -165,10 +162,10 @@ func (t *targets) update(k *known) {
 			return true
 		}
 		t.conns.Delete(key)
-		t.policy.core.forget(c, now)
+		t.core.forget(c, now)
 		return true
 	})
 	for _, c := range stay {
-		t.policy.core.keep(c)
+		t.core.keep(c)
 	}
 }

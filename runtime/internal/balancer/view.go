@@ -2,77 +2,15 @@ package balancer
 
 import (
 	"math/bits"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/balancer"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// view is where the calls of one kind go: those of a lane, or without one, of methods that the same instances serve. All
-// views of a plan are of one set of connections.
-type view struct {
-	plan   *plan
-	groups []group
-	lane   *lane
-	method string // of a call that it was made for
-
-	settled atomic.Bool // it could serve, or nothing in it was left to be tried
-	making  sync.Mutex  // the next standing
-	now     atomic.Pointer[standing]
-}
-
-// group is the endpoints that have one share of a view's calls.
-type group struct {
-	weight uint32
-	tiers  []*tier // in order of preference
-}
-
-// tier is endpoints of a group between which nothing but the way of picking decides.
-type tier struct {
-	members  []int32 // of plan.left
-	zone     int
-	sequence sequence
-	ring     ringOf
-}
-
-// standing is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
-type standing struct {
-	epoch     uint64 // of the picker
-	groups    []share
-	otherwise error // for calls, if there are no groups
-	yields    bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
-}
-
-// share is a group in which some endpoints are ready, and its share of the calls.
-type share struct {
-	upTo uint64 // the sum of the weights up to and with this group's
-	stay uint64 // the sum up to which its calls stay in the client's zone
-	away int    // the set for the others, by index
-	sets []*set
-}
-
-// set is the members of a tier that are ready.
-type set struct {
-	view  *view
-	tier  *tier
-	conns []*conn
-	at    []int32 // the index in conns of each member of the tier, or why it has none; for rings alone
-
-	most    int64                    // calls under way at one of them; 0: no bound
-	slow    *serviceconfig.SlowStart // nil: all have their full share at once
-	weights []uint64                 // nil: all have the same
-
-	table    atomic.Pointer[table]
-	renewing atomic.Bool
-}
-
-// stand returns the standing of a view, for a picker. A call does not wait for another that makes one, if there is an older.
-func (v *view) stand(p *picker) *standing {
+// stand returns the standing of a view, for a picker of an epoch. gone, if it is not nil, says which endpoints may not be called any more. A call does not wait for another that makes one, if there is an older.
+func (v *view) stand(epoch uint64, gone []bool) *standing {
 	s := v.now.Load()
-	if s != nil && s.epoch >= p.epoch {
+	if s != nil && s.epoch >= epoch {
 		return s
 	}
 	if s != nil && !v.making.TryLock() {
@@ -82,8 +20,8 @@ func (v *view) stand(p *picker) *standing {
 		v.making.Lock()
 	}
 	defer v.making.Unlock()
-	if s = v.now.Load(); s == nil || s.epoch < p.epoch {
-		s = v.survey(p.epoch, p.goneOf(v.plan))
+	if s = v.now.Load(); s == nil || s.epoch < epoch {
+		s = v.survey(epoch, gone)
 		v.now.Store(s)
 	}
 	return s
@@ -156,7 +94,7 @@ func (v *view) look(g *group, gone []bool) look {
 		switch {
 		case percent == 0 || !v.plan.hasZones():
 		case len(l.sets) == 1 && t.zone == ownZone:
-			l.stay = staying(percent, n)
+			l.stay = staying(percent, n.ready, n.members-n.waiting)
 		case l.sets[0].tier.zone == ownZone && t.zone != ownZone && l.away == 0:
 			l.away = len(l.sets) - 1
 		}
@@ -179,7 +117,7 @@ type counts struct {
 // meanwhile.
 func (v *view) see(t *tier, gone []bool) (s *set, n counts) {
 	c := v.plan.in.config
-	s = &set{view: v, tier: t, most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
+	s = &set{tier: t, most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
 	if _, rings := c.way.(ringHash); rings {
 		s.at = make([]int32, len(t.members))
 	}

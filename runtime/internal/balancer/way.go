@@ -1,10 +1,6 @@
 package balancer
 
-import (
-	"context"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-)
+import "context"
 
 // way chooses one of the instances of a set, which are ready, for a call. It is immutable. Which calls are where is in the
 // plan; a way knows no lanes, groups or zones.
@@ -26,25 +22,4 @@ type traits struct {
 	counts bool // calls under way are counted
 	times  bool // it is measured how long calls take
 	single bool // one connection at a time serves, as in pick_first
-}
-
-// wayOf returns the way that a policy picks, nil if it is not ours.
-func wayOf(policy serviceconfig.Policy) way {
-	switch c := policy.Config.(type) {
-	case *serviceconfig.PickFirst:
-		return pickFirst{shuffled: c.ShuffleAddressList}
-	case *serviceconfig.LeastRequest:
-		return newLeastRequest(c)
-	case *serviceconfig.RingHash:
-		return newRingHash(c)
-	}
-	switch policy.Name {
-	case serviceconfig.RoundRobinName:
-		return roundRobin{}
-	case serviceconfig.WeightedName:
-		return weighted{}
-	case serviceconfig.PeakEwmaName:
-		return peakEwma{}
-	}
-	return nil
 }

@@ -33,3 +33,18 @@ func wishing(ctx context.Context, change func(*wishes)) context.Context {
 
 // Wishless reports whether the calls made with ctx ask nothing of the policy.
 func Wishless(ctx context.Context) bool { return wishesOf(ctx) == &noWishes }
+
+// affinity is a key that calls are tied to.
+type affinity struct {
+	key  string
+	hash uint64 // of the key
+	ring uint64 // of the header, as ring_hash has it
+}
+
+// targetRef names the instance that a call goes to.
+type targetRef struct {
+	instance string
+	addr     string // tells it from others with the same id; "": the first of that id, or wherever it is now
+	sequence uint64 // of the key's state that the instance is from; 0: any
+	waits    bool   // the call, which is wait-for-ready, waits while the instance is not there
+}

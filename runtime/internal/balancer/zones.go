@@ -33,11 +33,12 @@ type fraction struct{ n, of uint64 }
 // allCalls is the part that a zone keeps which keeps all.
 var allCalls = fraction{1, 1}
 
-// staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of its members must be
-// ready for it to take all; below that its part is in proportion, so that it falls from 1 to 0 without a step.
-func staying(percent uint32, is counts) fraction {
-	known := uint64(max(0, is.members-is.waiting))
-	has, wants := 100*min(uint64(is.ready), known), uint64(percent)*known
+// staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of the members that are
+// known, which are not waiting for a place to connect, must be ready for it to take all; below that its part is in
+// proportion, so that it falls from 1 to 0 without a step.
+func staying(percent uint32, ready, known int) fraction {
+	known = max(0, known)
+	has, wants := 100*uint64(min(ready, known)), uint64(percent)*uint64(known)
 	if has >= wants {
 		return allCalls
 	}

@@ -26,7 +26,7 @@ func TestStaying(t *testing.T) {
 		{200, 100, 100, 100, 1}, {200, 90, 100, 100, 0.9}, {10, 0, 10, 50, 1}, // nothing is known of what waits
 		{100_000, 49_999, 0, 50, 0.99998},
 	} {
-		got := staying(tt.percent, counts{members: tt.endpoints, ready: tt.ready, waiting: tt.waiting})
+		got := staying(tt.percent, tt.ready, tt.endpoints-tt.waiting)
 		if share := float64(got.n) / float64(got.of); math.Abs(share-tt.want) > 1e-9 {
 			t.Errorf("%d of %d ready, %d waiting, and %d%% wanted: %v stays, want %v", tt.ready, tt.endpoints, tt.waiting, tt.percent, share, tt.want)
 		}

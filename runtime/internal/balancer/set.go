@@ -3,8 +3,35 @@ package balancer
 import (
 	"math/bits"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
+
+// tier is endpoints of a group between which nothing but the way of picking decides.
+type tier struct {
+	members  []int32 // of plan.left
+	zone     int
+	sequence sequence
+	ring     ringOf
+	rings    *rings                                    // that has it
+	hashed   func() (names []string, weights []uint64) // what it is made of
+}
+
+// set is the members of a tier that are ready.
+type set struct {
+	tier  *tier
+	conns []*conn
+	at    []int32 // the index in conns of each member of the tier, or why it has none; for rings alone
+
+	most    int64                    // calls under way at one of them; 0: no bound
+	slow    *serviceconfig.SlowStart // nil: all have their full share at once
+	weights []uint64                 // nil: all have the same
+
+	table    atomic.Pointer[table]
+	renewing atomic.Bool
+}
 
 // table holds the shares of a set's members at one time. It is immutable.
 type table struct {

@@ -1,0 +1,67 @@
+package balancer
+
+import (
+	"google.golang.org/grpc/experimental/balancer/weight"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// weightOf returns an endpoint's static weight, at least 1.
+func weightOf(ep *resolver.Endpoint) uint64 {
+	if e := attr.Endpoint(*ep); e != nil {
+		return uint64(max(1, e.Weight))
+	}
+	return uint64(max(1, weight.FromEndpoint(*ep).Weight))
+}
+
+// address returns the address of an endpoint, "" if it has none.
+func address(ep *resolver.Endpoint) string {
+	if len(ep.Addresses) == 0 {
+		return ""
+	}
+	return ep.Addresses[0].Addr
+}
+
+// instance returns the instance id of an endpoint, or its address if it was not read from etcd.
+func instance(ep *resolver.Endpoint) string {
+	if e := attr.Endpoint(*ep); e != nil {
+		return e.Instance
+	}
+	return address(ep)
+}
+
+// alike returns how many endpoints two lists have in common at their beginnings, and how many others at their ends, by
+// identity: most of a list is then compared without a look at what it points to.
+func alike(a, b []resolver.Endpoint) (before, behind int) {
+	n := min(len(a), len(b))
+	for before < n && identical(&a[before], &b[before]) {
+		before++
+	}
+	for behind < n-before && identical(&a[len(a)-1-behind], &b[len(b)-1-behind]) {
+		behind++
+	}
+	return before, behind
+}
+
+func identical(a, b *resolver.Endpoint) bool {
+	return a.Attributes == b.Attributes && len(a.Addresses) == len(b.Addresses) &&
+		(len(a.Addresses) == 0 || &a.Addresses[0] == &b.Addresses[0])
+}
+
+// routedAlike reports whether an endpoint says the same of itself as before, its weight aside.
+func routedAlike(before, now resolver.Endpoint) bool {
+	a, b := attr.Endpoint(before), attr.Endpoint(now)
+	if a == b || a == nil || b == nil {
+		return a == b
+	}
+	weighed := *a
+	weighed.Weight = b.Weight
+	return weighed.Equal(*b)
+}
+
+// isSelected reports whether a connection's selector, if it has one, selects an endpoint.
+func isSelected(ep *resolver.Endpoint, client *attr.Client) bool {
+	e := attr.Endpoint(*ep)
+	return client.Selector == nil || e == nil || client.Selector(e)
+}

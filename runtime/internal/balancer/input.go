@@ -1,0 +1,69 @@
+package balancer
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+)
+
+// input is everything a plan is made of.
+type input struct {
+	service   string // the key's name, for error texts
+	config    *config
+	client    *attr.Client
+	endpoints []resolver.Endpoint
+	summary   *attr.Summary       // of endpoints; nil: not known
+	held      map[string]struct{} // addresses of endpoints that etcd no longer has
+	pending   bool                // the endpoints are not known yet
+	err       error               // why there are no endpoints
+}
+
+// heldAt returns a function that reports which of the endpoints etcd no longer has, nil if it has all.
+func (in *input) heldAt(endpoints []resolver.Endpoint) func(i int) bool {
+	if len(in.held) == 0 {
+		return nil
+	}
+	return func(i int) bool { return in.isHeld(&endpoints[i]) }
+}
+
+// isHeld reports whether etcd no longer has an endpoint.
+func (in *input) isHeld(ep *resolver.Endpoint) bool {
+	_, held := in.held[address(ep)]
+	return held
+}
+
+// subsetOf returns how many endpoints of each set are asked for: the smaller of what the connection and the config
+// say, 0 if neither says anything.
+func (in *input) subsetOf() int {
+	of, all := max(0, in.client.Subset), int(in.config.Subset)
+	if of == 0 || all == 0 {
+		return max(of, all)
+	}
+	return min(of, all)
+}
+
+// nothing returns what there is instead if there is nothing to plan, else nil.
+func (in *input) nothing() *instead {
+	switch {
+	case in.client.TargetsOnly:
+		return &instead{connectivity.Ready, errTargetsOnly}
+	case len(in.endpoints) > 0:
+		return nil
+	case in.pending:
+		return &instead{connectivity.Connecting, balancer.ErrNoSubConnAvailable}
+	case in.err != nil:
+		return &instead{connectivity.TransientFailure, in.err}
+	default:
+		return &instead{connectivity.TransientFailure, fmt.Errorf("etcd: no endpoint of %q is known", in.service)}
+	}
+}
+
+// instead is what there is where there is nothing to call.
+type instead struct {
+	state connectivity.State
+	err   error
+}

@@ -1,0 +1,27 @@
+package balancer
+
+// makePlan leaves out what a connection may not call. It is, with route, the order of passes from the entries of a key to a
+// pick: package discovery has merged and held before; then come drain, selector, lane, methods, split, zone, subset, and the
+// way of picking.
+func makePlan(in *input) *plan {
+	p := &plan{in: in, instead: in.nothing()}
+	p.sequence.shuffle()
+	if p.instead != nil {
+		return p
+	}
+	if in.config.way != nil {
+		p.traits = in.config.way.traits()
+		p.counts = p.traits.counts || in.config.MaxConcurrentRequests > 0
+	}
+	p.placed = in.placeInLanes()
+	p.left = p.selectFrom(p.drain(in.endpoints))
+	if p.instead != nil {
+		return p
+	}
+	p.differ = p.methodsDiffer()
+	p.divideByLane()
+	p.reportLanes()
+	p.reportSplit()
+	p.reportTwins()
+	return p
+}

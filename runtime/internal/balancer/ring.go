@@ -1,0 +1,74 @@
+package balancer
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// maxRings is how many rings a plan keeps. What is beyond is made anew for a call, so that lanes, methods and groups do not
+// multiply in memory what one endpoint takes.
+const maxRings = 64
+
+// rings are those that a plan keeps.
+type rings struct {
+	mu   sync.Mutex
+	kept []*ringOf // the oldest first
+}
+
+// add keeps a ring, in place of the oldest if there are too many.
+func (r *rings) add(at *ringOf, made []point) []point {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if at.Swap(&made) != nil {
+		return made
+	}
+	if r.kept = append(r.kept, at); len(r.kept) > maxRings {
+		r.kept[0].Store(nil)
+		r.kept = r.kept[1:]
+	}
+	return made
+}
+
+// ringOf is the ring of a tier; nil: it is not made, or not kept.
+type ringOf = atomic.Pointer[[]point]
+
+// point is a point of a ring, from which on the calls with greater hashes are a member's.
+type point struct {
+	hash   uint64
+	member int32 // of the tier
+}
+
+// makeRing returns the ring of members with names and weights, sorted by hash. least and most are how many points it has.
+func makeRing(names []string, weights []uint64, fewest, most uint64) []point {
+	sum, least := 0.0, math.MaxFloat64
+	for _, w := range weights {
+		sum += float64(w)
+		least = min(least, float64(w))
+	}
+	order := make([]int32, len(names))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return strings.Compare(names[a], names[b]) })
+	least /= sum
+	scale := min(math.Ceil(least*float64(fewest))/least, float64(most))
+	points := make([]point, 0, int(math.Ceil(scale))+len(names))
+	target, text := 0.0, []byte(nil)
+	for _, i := range order {
+		target += scale * (float64(weights[i]) / sum)
+		text = append(append(text[:0], names[i]...), '_')
+		for n, name := 0, len(text); n == 0 || float64(len(points)) < target; n++ { // each has one, where gRPC has none
+			text = strconv.AppendInt(text[:name], int64(n), 10)
+			points = append(points, point{xxhash.Sum64(text), i})
+		}
+	}
+	slices.SortStableFunc(points, func(a, b point) int { return cmp.Compare(a.hash, b.hash) })
+	return points
+}

@@ -80,15 +80,15 @@ func (r *record) end(info balancer.DoneInfo) {
 	x.peak.end(now-began, now, info.Err)
 }
 
-// cost returns what a call to c costs if it takes latency.
-func (c *station) cost(latency float64) float64 {
-	return latency * (float64(c.calls.Load()) + 1) / (1 - loadFloat(&c.peak.failing))
+// cost returns what a call to x costs if it takes latency.
+func (x *station) cost(latency float64) float64 {
+	return latency * (float64(x.calls.Load()) + 1) / (1 - loadFloat(&x.peak.failing))
 }
 
-// costs returns what calls to c and to o cost. A latency that is not known yet is assumed to be the other's, so that new
+// costs returns what calls to x and to o cost. A latency that is not known yet is assumed to be the other's, so that new
 // endpoints share the calls with old ones by how many are under way.
-func (c *station) costs(o *station) (mine, others float64) {
-	mine, others = loadFloat(&c.peak.latency), loadFloat(&o.peak.latency)
+func (x *station) costs(o *station) (mine, others float64) {
+	mine, others = loadFloat(&x.peak.latency), loadFloat(&o.peak.latency)
 	switch {
 	case mine == 0 && others == 0:
 		mine, others = 1, 1
@@ -97,18 +97,18 @@ func (c *station) costs(o *station) (mine, others float64) {
 	case others == 0:
 		others = mine
 	}
-	return c.cost(mine), o.cost(others)
+	return x.cost(mine), o.cost(others)
 }
 
-// cheaper reports whether a call to c costs no more than one to o.
-func (c *station) cheaper(o *station) bool {
-	mine, others := c.costs(o)
+// cheaper reports whether a call to x costs no more than one to o.
+func (x *station) cheaper(o *station) bool {
+	mine, others := x.costs(o)
 	return mine <= others
 }
 
-// dearer reports whether a call to c costs much more than one to o.
-func (c *station) dearer(o *station) bool {
-	mine, others := c.costs(o)
+// dearer reports whether a call to x costs much more than one to o.
+func (x *station) dearer(o *station) bool {
+	mine, others := x.costs(o)
 	return mine > muchDearer*others
 }
 

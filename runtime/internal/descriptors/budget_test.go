@@ -14,10 +14,11 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 	share := b.NewShare()
 	place := func(s *Share, name string) *Place { return s.NewPlace(func() { given += name }) }
 	a, c, d, e := place(share, "a"), place(share, "c"), place(share, "d"), place(share, "e")
-	if !a.Take(false) || !a.Take(false) || !c.Take(false) || b.Report(now) != nil || b.Err().Error() != "full" || b.Limit() != 2 {
+	_ = a.Take(false) // it may ask again
+	if !a.Take(false) || !c.Take(false) || b.Report(now) != nil || b.Err().Error() != "full" || b.Limit() != 2 {
 		t.Error("the first two have no places")
 	}
-	if d.Take(false) || d.Take(false) || e.Take(false) {
+	if d.Take(false) || e.Take(false) {
 		t.Error("there are more than two")
 	}
 	b.Report(now)()

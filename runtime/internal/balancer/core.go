@@ -26,6 +26,9 @@ const (
 // errEnded is the error of calls while connections do not last.
 var errEnded = errors.New("etcd: the server has ended the connection, and others before")
 
+// errUnwell is the error of calls where gRPC does not say why an endpoint is not well, such as that it is ejected.
+var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
+
 // core decides which connections there are, and which plan picks go by. Its methods are the events; they note the effects.
 // It does nothing itself.
 //
@@ -393,7 +396,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 		c.set(x, condition{kind: ready})
 	case connectivity.TransientFailure:
 		x.healthy = false
-		c.set(x, condition{kind: failing, err: s.ConnectionError})
+		c.set(x, condition{kind: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
 	default:
 		if x.healthy = false; x.kind == ready {
 			c.set(x, condition{kind: trying, again: true})

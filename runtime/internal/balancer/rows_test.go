@@ -7,12 +7,15 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
 
 const ringConfig = `"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]`
@@ -229,5 +232,78 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 	}
 	if len(reports) != 1 || !strings.Contains(reports[0], `"host"`) {
 		t.Errorf("reported %q", reports)
+	}
+}
+
+// TestP6_WhatServesStaysUntilWhatFollowsCan has a strict lane come whose instance connects, and then another say otherwise.
+func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
+	p, cc := newPolicy(t)
+	red := WithLane(t.Context(), "red")
+	next := func(config string, fleet ...string) {
+		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
+	}
+	next(`{}`, "a v1")
+	settle(p, cc)
+	const strict = `{"route":[{"lane":"red","match":{"version":"v2"},"strict":true}]}`
+	next(strict, "a v1", "b v2")
+	if addr, err := cc.pick(red, "/s.A/M"); err != nil || addr != "a:1" {
+		t.Errorf("while b connects, a call goes to %q, %v", addr, err)
+	}
+	settle(p, cc)
+	if addr, err := cc.pick(red, "/s.A/M"); err != nil || addr != "b:1" {
+		t.Errorf("once b is connected to, a call goes to %q, %v", addr, err)
+	}
+	next(strings.Replace(strict, "[", `[{"lane":"green","match":{"version":"v3"},"strict":true},`, 1), "a v1", "b v3", "c v2")
+	if addr, err := cc.pick(red, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		t.Errorf("while c connects, a call goes to %q, %v", addr, err)
+	}
+	if addr, err := cc.pick(WithLane(t.Context(), "green"), "/s.A/M"); err != nil || addr != "b:1" {
+		t.Errorf("while c connects, a call of another lane goes to %q, %v", addr, err)
+	}
+}
+
+// A zone keeps its calls while what it lacks waits for a place.
+func TestWhatWaitsIsNotMissing(t *testing.T) {
+	p, cc := newPolicy(t)
+	client := &attr.Client{Zone: "x", Connections: descriptors.NewBudget(2, errors.New("none is free"), func(int) {})}
+	_ = hand(p, mustConfig(t, `{"preferZone":true,"zoneMinPercent":100}`), &attr.State{Client: client, Endpoints: ends("a v1 x", "b v1 y", "c v1 x")})
+	settle(p, cc)
+	for range 20 {
+		if addr, err := cc.pick(t.Context(), "/s.A/M"); err != nil || addr != "a:1" {
+			t.Fatalf("a call goes to %q, %v", addr, err)
+		}
+	}
+}
+
+// A connection is ready once its health is known, and waits where others before it were brief.
+func TestBriefConnections(t *testing.T) {
+	c, now := newCore(), time.Now()
+	c.update(planOf(t, `{}`, ends("a v1")), func(string) *station { return &station{} }, now)
+	x := c.conns["a:1"]
+	for range 2 {
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+		if x.kind == ready {
+			t.Error("ready, and its health is not known")
+		}
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
+	}
+	if x.dialing || !x.notYet.After(now) || !errors.Is(x.now.Load().err, errEnded) {
+		t.Errorf("after two: dialing %v, not before %v, %v", x.dialing, x.notYet, x.now.Load().err)
+	}
+}
+
+// A call that is tied to an instance waits while that connects again.
+func TestATiedCallWaits(t *testing.T) {
+	p, cc := newPolicy(t)
+	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1", "b v1")})
+	settle(p, cc)
+	tied := WithAffinity(t.Context(), "somebody")
+	addr, err := cc.pick(tied, "/s.A/M")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.do(func() { p.core.changed(p.core.conns[addr], balancer.SubConnState{ConnectivityState: connectivity.Idle}, p.now()) })
+	if other, err := cc.pick(tied, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		t.Errorf("it goes to %q, %v", other, err)
 	}
 }

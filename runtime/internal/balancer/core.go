@@ -476,11 +476,12 @@ func (c *core) set(x *conn, s condition) {
 		c.kinds[x.kind]--
 		c.kinds[s.kind]++
 	}
+	// What fails again while others serve is no news.
+	c.out.publish = c.out.publish || x.kind != s.kind || s.kind == ready || c.kinds[ready] == 0
 	if x.kind = s.kind; s.kind == ready {
 		s.subConn = x.subConn
 	}
 	x.now.Store(&s)
-	c.out.publish = true
 }
 
 // take returns the effects since it was last called, and when to call expire.

@@ -25,7 +25,7 @@ func TestFailuresCostNothingWhileOthersServe(t *testing.T) {
 		before := cc.states
 		cc.revive()
 		settle(p, cc)
-		if made := cc.states - before; made > 10 {
+		if made := cc.states - before; made > 0 {
 			t.Errorf("%d pickers are made", made)
 		}
 	}

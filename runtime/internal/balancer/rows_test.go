@@ -302,7 +302,9 @@ func TestATiedCallWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.do(func() { p.core.changed(p.core.conns[addr], balancer.SubConnState{ConnectivityState: connectivity.Idle}, p.now()) })
+	p.do(func() {
+		p.core.changed(p.core.conns[addr], balancer.SubConnState{ConnectivityState: connectivity.Idle}, p.now())
+	})
 	if other, err := cc.pick(tied, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		t.Errorf("it goes to %q, %v", other, err)
 	}

@@ -43,11 +43,11 @@ import (
 	"encoding/json"
 	"hash/maphash"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
@@ -183,7 +183,7 @@ func (p *policy) dial(x *conn) {
 			StateListener: func(state balancer.SubConnState) { p.heard(x, subConn, p.core.changed, state) },
 		})
 		if err != nil {
-			p.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: err}, p.now())
+			p.core.failed(x, err, p.now())
 			return
 		}
 		x.subConn = subConn
@@ -299,22 +299,24 @@ func (p *policy) take(s resolver.State, c *config) (told *attr.State) {
 		service: p.opts.Target.Endpoint(), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
 	}
-	if told.Given && len(s.Endpoints) != len(told.Endpoints) { // a policy above has chosen; targets may be any still
-		p.in.endpoints, p.in.summary = s.Endpoints, nil
+	if before, behind := alike(s.Endpoints, told.Endpoints); told.Given && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {
+		p.in.endpoints, p.in.summary = distinct(s.Endpoints), nil // a policy above has chosen; targets may be any still
 	}
 	p.leader = leaderOf(client, told.Leader)
 	return told
 }
 
-// distinct leaves out the endpoints that have no address, or that of another.
+// distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
-	return slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
+	left := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
 		addr := address(&ep)
 		twice := addr == "" || seen[addr]
 		seen[addr] = true
 		return twice
 	})
+	slices.SortStableFunc(left, func(a, b resolver.Endpoint) int { return strings.Compare(instance(&a), instance(&b)) })
+	return left
 }
 
 // plan hands the core a plan of p.in. If a policy below has panicked with the config, the plan uses the last one that
@@ -390,6 +392,9 @@ func (p *policy) ResolverError(err error) {
 		in := *p.in
 		in.pending, in.err = false, err
 		p.in = &in
+		if p.targets.known.Load() == nil {
+			p.targets.update(&known{service: in.service, client: in.client, err: err})
+		}
 		p.plan()
 	})
 }

@@ -73,12 +73,15 @@ func (b *below) run() {
 
 // close ends the policy below, and what it has left open.
 func (b *below) close() {
-	b.put(func() { b.balancer.Close() })
 	b.mu.Lock()
+	closed := b.closed
 	b.closed = true
 	left := b.subConns
 	b.subConns = nil
 	b.mu.Unlock()
+	if !closed {
+		b.put(func() { b.balancer.Close() })
+	}
 	for _, subConn := range left {
 		subConn.Shutdown()
 	}
@@ -153,7 +156,7 @@ func (b *below) pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		result, err = b.state().Picker.Pick(info)
 		return err
 	})
-	return result, err
+	return result, err // of a panic, which gRPC would not catch, too
 }
 
 // connecting is the state of a policy below before it has said anything.

@@ -117,6 +117,7 @@ func (c *core) update(next *plan, remembered func(addr string) *station, now tim
 	c.plan = next
 	next.adopt(before)
 	c.want(now)
+	c.dropUnknown(now)
 	c.closeLeft(now)
 	c.narrow()
 	c.settle(now)
@@ -229,23 +230,29 @@ func (c *core) connect(x *conn, now time.Time) {
 	}
 }
 
-// closeLeft closes what nothing wants any more, at once where its address is not known any more, and forgets what the plan
-// does not have.
-func (c *core) closeLeft(now time.Time) {
+// dropUnknown has what nothing wants closed now where its address is not known any more, or nothing was done about it yet.
+func (c *core) dropUnknown(now time.Time) {
 	var known map[string]bool
-	kept := c.all[:0]
 	for _, x := range c.all {
-		if x.left != c.number && !x.wanted && !x.named {
-			if known == nil {
-				known = make(map[string]bool, len(c.plan.in.endpoints))
-				for i := range c.plan.in.endpoints {
-					known[address(&c.plan.in.endpoints[i])] = true
-				}
-			}
-			if !known[x.addr] || x.new() {
-				x.spare = now
+		if x.left == c.number || x.wanted || x.named {
+			continue
+		}
+		if known == nil {
+			known = make(map[string]bool, len(c.plan.in.endpoints))
+			for i := range c.plan.in.endpoints {
+				known[address(&c.plan.in.endpoints[i])] = true
 			}
 		}
+		if !known[x.addr] || x.new() {
+			x.spare = now
+		}
+	}
+}
+
+// closeLeft closes what nothing has wanted for a while, and forgets what the plan does not have.
+func (c *core) closeLeft(now time.Time) {
+	kept := c.all[:0]
+	for _, x := range c.all {
 		if !x.spare.IsZero() && !now.Before(x.spare) {
 			if c.close(x); x.left != c.number {
 				delete(c.conns, x.addr)
@@ -429,6 +436,14 @@ func (c *core) recheck() {
 	}
 }
 
+// failed takes the news that no SubConn could be made for x.
+func (c *core) failed(x *conn, err error, now time.Time) {
+	x.dialing = false
+	x.notYet, c.timed = now.Add(lasting), true
+	c.set(x, condition{kind: failing, err: err})
+	c.settle(now)
+}
+
 // giveUp takes the news that x was given its place, which nothing wants any more.
 func (c *core) giveUp(x *conn) {
 	x.dialing = false
@@ -488,9 +503,7 @@ func (c *core) set(x *conn, s condition) {
 func (c *core) take(now time.Time) effects {
 	out := c.out
 	c.out = effects{}
-	if len(out.steps) > 0 || out.publish {
-		out.wake = c.wake(now)
-	}
+	out.wake = c.wake(now)
 	return out
 }
 
@@ -504,13 +517,13 @@ func (c *core) wake(now time.Time) (at time.Time) {
 	if c.timed {
 		for _, x := range c.all {
 			sooner(x.spare)
-			if x.raw == connectivity.Idle {
+			if x.raw == connectivity.Idle && (x.wanted || x.named) {
 				sooner(x.notYet)
 			}
 		}
 		c.timed = !at.IsZero()
 	}
-	if c.old != nil {
+	if c.old != nil && c.plan.below == nil {
 		sooner(c.deadline)
 	}
 	return at

@@ -235,6 +235,7 @@ func (w *walked) do(event string) (could bool) {
 		d, _ := time.ParseDuration(name)
 		w.now = w.now.Add(d)
 		if !w.wake.IsZero() && !w.now.Before(w.wake) {
+			w.wake = time.Time{} // the timer has fired
 			w.core.expire(w.now)
 		}
 	case "named":
@@ -430,6 +431,15 @@ var coreRules = []coretest.Rule[walked]{
 			return "for too long"
 		case w.wake.IsZero() || w.wake.After(w.core.deadline):
 			return "and nobody looks"
+		}
+		return ""
+	}},
+	{Name: "what is to be closed or made later is looked at", Broken: func(_, w *walked) string {
+		for _, x := range w.core.all {
+			later := !x.spare.IsZero() || x.raw == connectivity.Idle && (x.wanted || x.named) && w.now.Before(x.notYet)
+			if later && w.wake.IsZero() {
+				return x.addr + " waits, and nobody looks"
+			}
 		}
 		return ""
 	}},

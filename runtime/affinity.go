@@ -3,7 +3,7 @@ package runtime
 import (
 	"context"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // WithAffinity has the calls made with the returned context go to the instance that key belongs to,
@@ -11,17 +11,18 @@ import (
 // process. Under other policies it chooses the group of a split and nothing else. The key itself is
 // not sent: a hash of it is, as request metadata. "" takes an affinity away.
 func WithAffinity(ctx context.Context, key string) context.Context {
-	return balancer.WithAffinity(ctx, key)
+	return calloptions.WithAffinity(ctx, key)
 }
 
 // Affinity returns the key that was given to [WithAffinity]. ok is false where there is none.
 func Affinity(ctx context.Context) (key string, ok bool) {
-	return balancer.Affinity(ctx)
+	key = calloptions.Of(ctx).Affinity.Text
+	return key, key != ""
 }
 
 // WithTarget has the calls made with the returned context go to the given instance of the service,
 // by its instance id, and to no other: while that instance is not there they end with Unavailable.
 // It works on connections made by [Registry.NewClient], so also in generated clients.
 func WithTarget(ctx context.Context, instance string) context.Context {
-	return balancer.WithTarget(ctx, instance)
+	return calloptions.WithTarget(ctx, calloptions.Target{Instance: instance})
 }

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
-	// The policies that generated service configs name, beside those that gRPC registers itself.
+	// Policies that a service config may name in place of "etcd", beside those that gRPC registers itself.
 	_ "google.golang.org/grpc/balancer/leastrequest"
 	_ "google.golang.org/grpc/balancer/ringhash"
 

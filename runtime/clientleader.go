@@ -10,7 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
@@ -44,8 +44,7 @@ func (l *leaderCalls) has(ctx context.Context, method string) bool {
 	if _, ok := l.methods[method]; !ok {
 		return false
 	}
-	_, named := balancer.Target(ctx)
-	return !named
+	return !calloptions.Of(ctx).Named
 }
 
 // forLeader returns the context and the options of a call to the leader. The call waits while the leader cannot be

@@ -17,7 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
 )
@@ -122,7 +122,7 @@ func clientConfig(layers ...string) (serviceconfig.Wrapped, error) {
 
 // plain reports whether a call asks nothing of the interceptors but that they explain its error, as most do.
 func (b *clientBuilder) plain(ctx context.Context) bool {
-	return b.leader == nil && balancer.Wishless(ctx)
+	return b.leader == nil && calloptions.IsEmpty(ctx)
 }
 
 // unary intercepts the unary calls of the connection, as stream does the others.

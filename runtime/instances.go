@@ -14,6 +14,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 )
 
@@ -88,7 +89,7 @@ func (i *Instances) instances(s *discovery.State) []Instance {
 		if _, held := s.Held[e.Addr]; held {
 			continue
 		}
-		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, e.Instance, e.Addr, s.Sequence}})
+		list = append(list, Instance{Endpoint(*e), instanceConn{i.conn, calloptions.Target{Instance: e.Instance, Addr: e.Addr, Sequence: s.Sequence}}})
 	}
 	return list
 }
@@ -136,18 +137,16 @@ func (i *Instances) ended(ctx context.Context) error {
 
 // instanceConn has the calls on a connection go to one instance.
 type instanceConn struct {
-	conn     *grpc.ClientConn
-	instance string
-	addr     string // tells it from others with the same id
-	sequence uint64 // of the state that the instance is from: a policy that is behind waits for it
+	conn   *grpc.ClientConn
+	target calloptions.Target
 }
 
 func (c instanceConn) Invoke(ctx context.Context, method string, args, reply any, opts ...grpc.CallOption) error {
-	return c.conn.Invoke(balancer.WithTargetAt(ctx, c.instance, c.addr, c.sequence), method, args, reply, opts...)
+	return c.conn.Invoke(calloptions.WithTarget(ctx, c.target), method, args, reply, opts...)
 }
 
 func (c instanceConn) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	return c.conn.NewStream(balancer.WithTargetAt(ctx, c.instance, c.addr, c.sequence), desc, method, opts...)
+	return c.conn.NewStream(calloptions.WithTarget(ctx, c.target), desc, method, opts...)
 }
 
 // Each calls call once for every instance that [Instances.All] returns now, all at the same time, and

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // WithLane has the calls made with the returned context go to the instances in a lane, where the routes of
@@ -17,13 +17,14 @@ import (
 // generated clients, the lane is sent to the server as request metadata: see [CarryLane]. Calls with a lane
 // that is not 1 to 128 letters, digits and "-_.:/" end with InvalidArgument. "" takes a lane away.
 func WithLane(ctx context.Context, lane string) context.Context {
-	return balancer.WithLane(ctx, lane)
+	return calloptions.WithLane(ctx, lane)
 }
 
 // Lane returns the lane that was given to [WithLane], or carried on by [CarryLane]. ok is false where there
 // is none.
 func Lane(ctx context.Context) (lane string, ok bool) {
-	return balancer.Lane(ctx)
+	lane = calloptions.Of(ctx).Lane
+	return lane, lane != ""
 }
 
 // CarryLane has a server carry the lanes of its callers on: the calls that a handler makes with its context

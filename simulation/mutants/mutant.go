@@ -27,7 +27,7 @@ var rooms embed.FS
 //	-	if c.checking = e.check; c.checking || c.replica.moved {
 //	+	if c.checking = e.check; c.replica.moved {
 //
-// where real names a test of module integration, and unit one of the mutated package.
+// where real names a test of module integration, and unit one of the mutated package, or of another: "unit a/b TestY".
 //
 // The lines with a minus are the old text, which the file has exactly once, and those with a plus the new one. White
 // space at the ends of either does not count. Where two places protect from the same, another file line, of the same
@@ -123,7 +123,11 @@ func read(room, block string) (*mutant, error) {
 			pkg, name, _ := strings.Cut(value, " ")
 			m.tests = append(m.tests, test{path.Join("integration", pkg), name})
 		case "unit":
-			m.tests = append(m.tests, test{name: value})
+			dir, name, elsewhere := strings.Cut(value, " ")
+			if !elsewhere {
+				dir, name = "", value
+			}
+			m.tests = append(m.tests, test{dir, name})
 		default:
 			return nil, fmt.Errorf("mutant %q: the line %q begins with none of row, out, file, real, unit, - and +", name, strings.TrimSpace(line))
 		}

@@ -55,13 +55,13 @@ func hasTest(t *testing.T, dir, test string) bool {
 }
 
 func TestRead(t *testing.T) {
-	m, err := read("room", "name\nrow  D1, D2\n# why\nout  what is gone\nfile a/b.go\nreal ./x TestY\nunit TestZ\n-\told {\n-\t\tmore\n+\tnew {\nfile a/c.go\n-\tgone\n\n")
+	m, err := read("room", "name\nrow  D1, D2\n# why\nout  what is gone\nfile a/b.go\nreal ./x TestY\nunit TestZ\nunit b/c TestQ\n-\told {\n-\t\tmore\n+\tnew {\nfile a/c.go\n-\tgone\n\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	edits := []edit{{"a/b.go", "old {\n\t\tmore", "new {"}, {"a/c.go", "gone", ""}}
 	if m.id() != "room/name" || m.row != "D1, D2" || m.out != "what is gone" || m.dir() != "a" || !slices.Equal(m.edits, edits) ||
-		!slices.Equal(m.tests, []test{{"integration/x", "TestY"}, {"a", "TestZ"}}) {
+		!slices.Equal(m.tests, []test{{"integration/x", "TestY"}, {"a", "TestZ"}, {"b/c", "TestQ"}}) {
 		t.Errorf("read %+v", *m)
 	}
 	for _, bad := range []string{

@@ -60,7 +60,7 @@ type Client struct {
 	TargetsOnly   bool                          // calls name their instance: connect to no other
 	LeaderMethods map[string]struct{}           // the full names of the methods whose calls go to the leader; nil: none
 	Connections   *descriptors.Budget           // what the process may spend on connections to the service; nil: no bound
-	Stations      sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
+	Stats         sync.Map                      // what the policy knows of the calls to each address, kept while gRPC is idle
 	Report        func(problem string)          // called with each problem of the service config; may be nil
 }
 

@@ -1,46 +1,33 @@
-// Package balancer is the load balancing policy "etcd": which instances a call may go to, and which of these it goes to. It
+// Package balancer is the load balancing policy "etcd": which endpoints a call may go to, and which of these it goes to. It
 // is one set of connections, one for each address, and a plan, which is views of that set.
 //
+//	register.go  the policies' names
 //	config.go    the policy's config
-//	parse.go     ... and its JSON
 //	endpoint.go  what of an endpoint is asked everywhere
 //	input.go     what a plan is made of
 //	plan.go      the plan: lanes, views, groups and tiers of one set of connections
-//	passes.go    what a connection may call, in one order of passes
-//	drain.go     ... the pass that leaves out what is drained
-//	selector.go  ... what the connection's selector does not select
-//	lanes.go     ... the lanes, and the base
+//	passes.go    ... what a connection may call, in one order of passes
+//	drain.go     ... ... without what is drained
+//	selector.go  ... ... and what the connection's selector does not select
+//	lanes.go     ... ... and the lanes of what is left, and the base
 //	route.go     ... from a call to its view, which its first call makes
-//	methods.go   ... by methods, of which instances say which they serve
-//	split.go     ... by groups
-//	zones.go     ... by zone, and the part of a zone's calls that stays
-//	subset.go    ... the subset that a connection uses
+//	methods.go   ... ... by methods, of which endpoints say which they serve
+//	split.go     ... ... by groups
+//	zones.go     ... ... by zone, and the part of a zone's calls that stays
+//	subset.go    ... ... and the subset that a connection uses
+//	view.go      ... what of a view can take calls now
 //	conn.go      all that is known of an address
-//	station.go   ... of the calls to it, while gRPC is idle, too
-//	peak.go      ... how long they take
-//	slowstart.go ... and its share while it has just started
-//	set.go       the members of a tier that are ready, and their shares
-//	view.go      what of a view can take calls now
 //	core.go      the core: which connections there are, and which plan picks go by
-//	balancer.go  the policy, which is the core's shell
-//	queue.go     events that wait for the policy's lock
 //	picker.go    picking for one call
-//	wishes.go    what a call asks for by its context
-//	target.go    ... calls that name their instance
-//	affinity.go  ... calls that are tied to a key
-//	lane.go      ... calls that have a lane
-//	leader.go    calls that are for the leader
-//	way.go       the ways of picking, each in a file of its name
-//	ring.go      ... and the rings of ring_hash
-//	sequence.go  ... and whose turn it is
-//	below.go     a policy of others that picks in their place
-//	others.go    ... which one a plan has, and what made it panic
+//	target.go    ... one that names its instance
+//	leader.go    ... one for the leader
+//	balancer.go  the policy, which is the core's shell
 //
-// Importing the package registers the policies with gRPC, which knows no other way.
+// What a call asks for is in package calloptions, the ways of picking are in package picking, and a policy of others is in
+// package childpolicy. Importing the package registers the policies with gRPC, which knows no other way.
 package balancer
 
 import (
-	"encoding/json"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -49,45 +36,22 @@ import (
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
-	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/events"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// Name is the policy's name in a service config.
-const Name = serviceconfig.EtcdName
-
-func init() {
-	balancer.Register(builder{})
-	balancer.Register(alone{WeightedName})
-	balancer.Register(alone{PeakEwmaName})
-}
-
-type builder struct{}
-
-func (builder) Name() string { return Name }
-
-func (builder) ParseConfig(text json.RawMessage) (grpcserviceconfig.LoadBalancingConfig, error) {
-	return parseConfig(text)
-}
-
-func (builder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
-	p := &policy{cc: cc, opts: opts, core: newCore(), spawn: func(f func()) { go f() }, now: time.Now}
-	p.targets = targets{core: &p.core, queue: &p.queue, remembered: p.remembered, now: func() time.Time { return p.now() }}
-	p.queue.start = func() { p.spawn(func() { p.do(func() {}) }) }
-	return p
-}
-
-// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, policies
-// below and calls have their say at any time, from anywhere and with locks of their own held: such events go into the
+// policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, a child
+// and calls have their say at any time, from anywhere and with locks of their own held: such events go into the
 // queue, and whoever holds calls handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
 	targets targets
-	queue   queue
+	queue   *events.Queue
 	spawn   func(func())     // runs a function in a goroutine of its own
 	now     func() time.Time // the clock
 
@@ -96,8 +60,9 @@ type policy struct {
 	core     core
 	in       *input              // the last plan's; nil: there was none yet
 	good     *config             // the last that has served; nil: none has
-	bad      map[string]error    // why configs of policies below are not used
-	below    *below              // of the last plan; nil: it has none
+	bad      childpolicy.Bad     // configs that are not used
+	child    *childpolicy.Child  // of the last plan; nil: it has none
+	policy   string              // that child is
 	state    resolver.State      // the last from the resolver
 	health   string              // the last healthCheckConfig from the resolver
 	leader   *leader             // as the resolver says; nil: no call is for one
@@ -131,7 +96,7 @@ func (p *policy) do(f func()) {
 func (p *policy) carryOut() {
 	publish := false
 	for {
-		out := p.core.take(p.now())
+		out := p.core.flush(p.now())
 		publish = publish || out.publish
 		for _, s := range out.steps {
 			p.step(s)
@@ -140,7 +105,7 @@ func (p *policy) carryOut() {
 			p.retire(plan)
 		}
 		p.wake(out.wake)
-		events := p.queue.take()
+		events := p.queue.All()
 		for _, event := range events {
 			if !p.closed {
 				event()
@@ -158,15 +123,15 @@ func (p *policy) carryOut() {
 // step has gRPC do a step of the core's.
 func (p *policy) step(s step) {
 	x := s.conn
-	switch s.do {
+	switch s.action {
 	case dial:
 		p.dial(x)
 	case watch:
 		subConn := x.subConn
-		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.heard(x, subConn, p.core.health, state) })
-	case give:
+		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(x, subConn, p.core.health, state) })
+	case freePlace:
 		x.place.Give()
-	case end:
+	case shutDown:
 		if x.subConn != nil {
 			x.subConn.Shutdown()
 		}
@@ -180,14 +145,14 @@ func (p *policy) dial(x *conn) {
 	if x.subConn == nil {
 		var subConn balancer.SubConn
 		subConn, err := p.cc.NewSubConn(x.endpoint.Addresses, balancer.NewSubConnOptions{
-			StateListener: func(state balancer.SubConnState) { p.heard(x, subConn, p.core.changed, state) },
+			StateListener: func(state balancer.SubConnState) { p.onState(x, subConn, p.core.changed, state) },
 		})
 		if err != nil {
 			p.core.failed(x, err, p.now())
 			return
 		}
 		x.subConn = subConn
-		x.place = p.share.NewPlace(func() { p.queue.put(func() { p.granted(x, subConn) }) })
+		x.place = p.share.NewPlace(func() { p.queue.Put(func() { p.granted(x, subConn) }) })
 	}
 	if x.place.Take(x.named) {
 		x.subConn.Connect()
@@ -203,16 +168,16 @@ func (p *policy) dial(x *conn) {
 func (p *policy) granted(x *conn, subConn balancer.SubConn) {
 	switch {
 	case x.subConn != subConn:
-	case x.wanted || x.named:
+	case x.isUsed():
 		x.subConn.Connect()
 	default:
 		p.core.giveUp(x)
 	}
 }
 
-// heard puts the news of a SubConn into the queue. What is late is left out.
-func (p *policy) heard(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
-	p.queue.put(func() {
+// onState puts the news of a SubConn into the queue. What is late is left out.
+func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
+	p.queue.Put(func() {
 		if x.subConn == subConn {
 			event(x, s, p.now())
 		}
@@ -221,8 +186,9 @@ func (p *policy) heard(x *conn, subConn balancer.SubConn, event func(*conn, bala
 
 // retire ends what a plan has that no other has.
 func (p *policy) retire(plan *plan) {
-	if b, ok := plan.below.(*below); ok && (p.core.plan == nil || p.core.plan.below != b) && (p.core.old == nil || p.core.old.below != b) {
-		b.close()
+	child := plan.child
+	if child != nil && (p.core.plan == nil || p.core.plan.child != child) && (p.core.old == nil || p.core.old.child != child) {
+		child.Close()
 	}
 }
 
@@ -253,7 +219,7 @@ func (p *policy) publish() {
 	}
 	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
-		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, gone: p.core.gone,
+		targets: &p.targets, epoch: p.epoch, leader: p.leader, plan: p.core.plan, old: p.core.old, excluded: p.core.excluded,
 	}})
 }
 
@@ -264,11 +230,8 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		return err
 	}
 	p.do(func() {
-		told := p.take(s.ResolverState, c)
-		p.targets.update(&known{
-			service: p.in.service, endpoints: told.Endpoints, client: p.in.client, sequence: told.Sequence,
-			pending: told.Pending, err: told.Err, most: int64(c.MaxConcurrentRequests),
-		})
+		told := p.store(s.ResolverState, c)
+		p.targets.update(&known{p.in, told.Endpoints, told.Sequence})
 		p.plan()
 	})
 	return nil
@@ -277,8 +240,8 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 // bareClient is what connections are told of that were made without options of ours. They share a subset.
 var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 
-// take stores the resolver's state and the config, and returns what is told of the key.
-func (p *policy) take(s resolver.State, c *config) (told *attr.State) {
+// store keeps the resolver's state and the config, and returns what is told of the key.
+func (p *policy) store(s resolver.State, c *config) (told *attr.State) {
 	told = attr.StateOf(s)
 	if told == nil {
 		told = &attr.State{Endpoints: distinct(s.Endpoints)}
@@ -288,7 +251,7 @@ func (p *policy) take(s resolver.State, c *config) (told *attr.State) {
 		client = bareClient
 	}
 	if p.in != nil && told.Health != p.health {
-		p.core.recheck()
+		p.core.watchAgain()
 	}
 	p.health = told.Health
 	if p.budget != client.Connections || p.in == nil {
@@ -309,43 +272,78 @@ func (p *policy) take(s resolver.State, c *config) (told *attr.State) {
 // distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance.
 func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	seen := make(map[string]bool, len(endpoints))
-	left := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
+	others := slices.DeleteFunc(slices.Clone(endpoints), func(ep resolver.Endpoint) bool {
 		addr := address(&ep)
 		twice := addr == "" || seen[addr]
 		seen[addr] = true
 		return twice
 	})
-	slices.SortStableFunc(left, func(a, b resolver.Endpoint) int { return strings.Compare(instance(&a), instance(&b)) })
-	return left
+	slices.SortStableFunc(others, func(a, b resolver.Endpoint) int { return strings.Compare(instance(&a), instance(&b)) })
+	return others
 }
 
-// plan hands the core a plan of p.in. If a policy below has panicked with the config, the plan uses the last one that
-// works.
+// plan hands the core a plan of p.in. If a child has panicked with the config, the plan uses the last one that works.
 func (p *policy) plan() {
 	in := *p.in
-	if err := p.condemned(in.config); err != nil && p.good == nil {
+	if err := p.bad.Why(in.config.child); err != nil && p.good == nil {
 		in.endpoints, in.pending, in.err = nil, false, err
 	} else if err != nil {
 		in.config = p.good
 	}
 	next := makePlan(&in)
-	next.asked = func() { p.queue.put(func() { p.core.asked(p.now()) }) }
-	if next.instead == nil && in.config.below != nil {
-		p.below = p.belowOf(next)
-		next.below = p.below
-	} else {
-		p.below = nil
-	}
-	p.core.update(next, p.remembered, p.now())
+	next.viewMade = func() { p.queue.Put(func() { p.core.viewMade(p.now()) }) }
+	p.updateChild(next)
+	p.core.update(next, p.now())
 	p.report(next.reports)
 }
 
-// remembered returns what is known of the calls to an address since before gRPC was idle.
-func (p *policy) remembered(addr string) *station {
-	if x, ok := p.in.client.Stations.LoadAndDelete(addr); ok {
-		return x.(*station)
+// updateChild gives a plan its child, if it needs one: that of the plan before, if that is of the same policy.
+func (p *policy) updateChild(next *plan) {
+	c := next.in.config.child
+	if next.instead != nil || c == nil {
+		p.child = nil
+		return
 	}
-	return &station{}
+	if p.child == nil || p.policy != c.Policy() {
+		p.child, p.policy = p.newChild(c), c.Policy()
+	}
+	next.child = p.child
+	most := 0
+	if p.budget != nil {
+		most = p.budget.Limit()
+	}
+	s := p.state
+	s.Endpoints = next.endpointsOf(next.bySubset(next.all(), bounds{next.in.subsetOf(), most}))
+	s.Addresses = attr.Addresses(s.Endpoints) // policies that are older than endpoints know no others
+	p.child.Update(c, s)
+}
+
+func (p *policy) newChild(c *childpolicy.Config) (child *childpolicy.Child) {
+	child = childpolicy.New(p.cc, p.opts, c, childpolicy.Hooks{
+		Spawn:   p.spawn,
+		Changed: func() { p.queue.Put(func() { p.core.childChanged(p.now()) }) },
+		Broken:  func(c *childpolicy.Config, why error) { p.queue.Put(func() { p.replace(child, c, why) }) },
+	})
+	return child
+}
+
+// replace makes a new plan after a child has panicked.
+func (p *policy) replace(child *childpolicy.Child, c *childpolicy.Config, why error) {
+	if err := p.bad.Add(c, why); err != nil {
+		p.tell(strings.TrimPrefix(err.Error(), "etcd: "))
+	}
+	if p.child == child {
+		p.child = nil
+		p.plan()
+	}
+}
+
+// statsOf returns what is known of the calls to an address since before gRPC was idle.
+func (p *policy) statsOf(addr string) *picking.Stats {
+	if x, ok := p.in.client.Stats.LoadAndDelete(addr); ok {
+		return x.(*picking.Stats)
+	}
+	return &picking.Stats{}
 }
 
 // remember keeps what is known of the calls to each address.
@@ -353,9 +351,9 @@ func (p *policy) remember() {
 	if p.in == nil || p.in.client == bareClient {
 		return
 	}
-	p.in.client.Stations.Clear()
+	p.in.client.Stats.Clear()
 	for _, x := range p.core.all {
-		p.in.client.Stations.Store(x.addr, x.station)
+		p.in.client.Stats.Store(x.addr, x.stats)
 	}
 }
 
@@ -379,8 +377,8 @@ func (p *policy) tell(problem string) {
 func (p *policy) ResolverError(err error) {
 	p.do(func() {
 		if p.in != nil && len(p.in.endpoints) > 0 {
-			if p.below != nil {
-				p.below.call(func(b balancer.Balancer) { b.ResolverError(err) })
+			if p.child != nil {
+				p.child.ResolverError(err)
 			}
 			return
 		}
@@ -393,7 +391,7 @@ func (p *policy) ResolverError(err error) {
 		in.pending, in.err = false, err
 		p.in = &in
 		if p.targets.known.Load() == nil {
-			p.targets.update(&known{service: in.service, client: in.client, err: err})
+			p.targets.update(&known{input: p.in})
 		}
 		p.plan()
 	})
@@ -402,11 +400,11 @@ func (p *policy) ResolverError(err error) {
 // UpdateSubConnState is deprecated by gRPC: SubConns have listeners.
 func (p *policy) UpdateSubConnState(balancer.SubConn, balancer.SubConnState) {}
 
-// ExitIdle has the policy below connect again. Our own ways of picking are never idle.
+// ExitIdle has the child connect again. Our own ways of picking are never idle.
 func (p *policy) ExitIdle() {
 	p.do(func() {
-		if p.below != nil {
-			p.below.call(balancer.Balancer.ExitIdle)
+		if p.child != nil {
+			p.child.ExitIdle()
 		}
 	})
 }

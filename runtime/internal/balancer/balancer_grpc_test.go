@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 func TestP7_OneConnectionAnAddress(t *testing.T) {
@@ -45,7 +46,7 @@ func TestP7_OneConnectionAnAddress(t *testing.T) {
 		load.goOn()
 	}
 	for _, s := range servers {
-		addr, err := r.call(WithTarget(context.Background(), s.Instance), "/s.A/M")
+		addr, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: s.Instance}), "/s.A/M")
 		if err != nil || addr != s.Addr {
 			t.Errorf("a call to %s at %s: %s, %v", s.Instance, s.Addr, addr, err)
 		}
@@ -143,7 +144,7 @@ func TestP6_FromRoundRobinToRingHashUnderLoad(t *testing.T) {
 	r.update(`{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`, servers)
 	r.inForce()
 	for i := range 50 {
-		ctx := WithAffinity(context.Background(), string(rune('a'+i)))
+		ctx := calloptions.WithAffinity(context.Background(), string(rune('a'+i)))
 		if _, err := r.call(ctx, "/s.A/M"); err != nil {
 			t.Error(err)
 		}
@@ -188,7 +189,10 @@ func TestWhatWaitsForTheFirstStateIsAnswered(t *testing.T) {
 	r.hand(etcdConfig(`{}`), &attr.State{Pending: true})
 	errs := make(chan error, 2)
 	go func() { _, err := r.call(context.Background(), "/s.A/M"); errs <- err }()
-	go func() { _, err := r.call(WithTargetAt(context.Background(), "b", "", 2), "/s.A/M"); errs <- err }()
+	go func() {
+		_, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b", Addr: "", Sequence: 2}), "/s.A/M")
+		errs <- err
+	}()
 	<-begun
 	<-begun
 	r.update(`{}`, servers)

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // pickOfTests is a config whose picks are looked at.
@@ -30,7 +31,7 @@ const (
 	peakConfig = `"childPolicy":[{"etcd_peak_ewma":{}}]`
 )
 
-func inLane(ctx context.Context) context.Context { return WithLane(ctx, "red") }
+func inLane(ctx context.Context) context.Context { return calloptions.WithLane(ctx, "red") }
 
 // picksOfTests are each option alone, and all of them.
 var picksOfTests = []pickOfTests{
@@ -106,19 +107,6 @@ func BenchmarkPick(b *testing.B) {
 			}
 		})
 	}
-	// What of peak_ewma's comes after the pick, and what a reading of the clock takes: it has two.
-	b.Run("the end of a call of peak_ewma", func(b *testing.B) {
-		x := &station{}
-		for b.Loop() {
-			x.enter(0)
-			recorded(x, true)(balancer.DoneInfo{BytesReceived: true})
-		}
-	})
-	b.Run("the clock", func(b *testing.B) {
-		for b.Loop() {
-			sinceEpoch()
-		}
-	})
 }
 
 // TestPickAllocatesNothing pins what the benchmark shows.
@@ -128,8 +116,8 @@ func TestPickAllocatesNothing(t *testing.T) {
 	}
 	for _, c := range picksOfTests {
 		p, info := c.picker(t)
-		for _, info.Ctx = range []context.Context{info.Ctx, WithAffinity(info.Ctx, "k"), WithLane(info.Ctx, "green")} {
-			if _, tied := Affinity(info.Ctx); c.name == "ring_hash" && !tied {
+		for _, info.Ctx = range []context.Context{info.Ctx, calloptions.WithAffinity(info.Ctx, "k"), calloptions.WithLane(info.Ctx, "green")} {
+			if c.name == "ring_hash" && calloptions.Of(info.Ctx).Affinity.Text == "" {
 				continue // request metadata is copied where there is some
 			}
 			if n := testing.AllocsPerRun(100, func() { pick(t, p, info) }); n > 0 {
@@ -138,5 +126,3 @@ func TestPickAllocatesNothing(t *testing.T) {
 		}
 	}
 }
-
-// fixedSet returns n endpoints that are ready.

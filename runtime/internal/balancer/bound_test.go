@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // boundable are the ways of picking that have a bound.
@@ -77,7 +78,7 @@ func TestABoundHolds(t *testing.T) {
 			}
 			more(4)
 			fails(context.Background())
-			fails(WithTarget(context.Background(), "a"))
+			fails(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "a"}))
 			r.update(bound(3, child), servers)
 			eventually(t, "a higher bound holds", func() bool {
 				_, err := r.call(context.Background(), "/s.A/M")
@@ -140,7 +141,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 						under = append(under[:i], under[i+1:]...)
 					}
 					for _, x := range all {
-						if n := x.calls.Load(); n > 3 {
+						if n := x.stats.UnderWay(); n > 3 {
 							t.Errorf("%d calls are under way", n)
 						}
 					}
@@ -155,7 +156,7 @@ func TestCallsAreCountedOnce(t *testing.T) {
 		}
 		wg.Wait()
 		for _, x := range all {
-			if n := x.calls.Load(); n != 0 {
+			if n := x.stats.UnderWay(); n != 0 {
 				t.Errorf("%s: %s has %d calls", child, x.addr, n)
 			}
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
 
@@ -238,14 +239,14 @@ func TestS4_ACallToAnInstanceGoesFirst(t *testing.T) {
 	beyond := without(servers, is)
 	last := beyond[len(beyond)-1] // which has waited least
 	for range 3 {
-		_, err := r.call(WithTarget(context.Background(), last.Instance), "/s.A/M")
+		_, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: last.Instance}), "/s.A/M")
 		if status.Code(err) != codes.Unavailable || status.Convert(err).Message() != fmt.Sprintf("etcd: instance %q at %q: %v", last.Instance, last.Addr, errNoneFree) {
 			t.Errorf("with no place for it: %v", err)
 		}
 	}
 	answered := make(chan error, 1)
 	go func() {
-		_, err := r.call(WithTarget(context.Background(), last.Instance), "/s.A/M", grpc.WaitForReady(true))
+		_, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: last.Instance}), "/s.A/M", grpc.WaitForReady(true))
 		answered <- err
 	}()
 	r.update(`{}`, without(servers, func(s *server) bool { return s == connected }))
@@ -275,7 +276,7 @@ func TestS4_DeadOnesTakeNoPlaces(t *testing.T) {
 		r := newRig(t, &attr.Client{Connections: shared})
 		r.update(policy, servers)
 		for i := range 60 {
-			ctx := WithAffinity(context.Background(), fmt.Sprint(i))
+			ctx := calloptions.WithAffinity(context.Background(), fmt.Sprint(i))
 			if _, err := r.call(ctx, "/s.A/M", grpc.WaitForReady(true)); err != nil {
 				t.Fatalf("%s: %v", policy, err)
 			}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // TestShellAlways hands random states down while connections come and go and calls are made, and
@@ -44,9 +45,9 @@ func TestShellAlways(t *testing.T) {
 					}
 					ctx := context.Background()
 					if rnd.IntN(4) == 0 {
-						ctx = WithTarget(ctx, string(rune('a'+rnd.IntN(6))))
+						ctx = calloptions.WithTarget(ctx, calloptions.Target{Instance: string(rune('a' + rnd.IntN(6)))})
 					} else if rnd.IntN(2) == 0 {
-						ctx = WithLane(ctx, "red")
+						ctx = calloptions.WithLane(ctx, "red")
 					}
 					cc.mu.Lock()
 					picker := cc.state.Picker
@@ -117,11 +118,11 @@ func TestShellAlways(t *testing.T) {
 			}
 		}
 		p.do(func() {
-			if p.core.old != nil || len(p.core.all) != 3 || p.core.kinds != [3]int{ready: 3} {
-				t.Errorf("seed %d: %d connections are known, by kind %v, another plan: %v", seed, len(p.core.all), p.core.kinds, p.core.old != nil)
+			if p.core.old != nil || len(p.core.all) != 3 || p.core.counts != [3]int{ready: 3} {
+				t.Errorf("seed %d: %d connections are known, by kind %v, another plan: %v", seed, len(p.core.all), p.core.counts, p.core.old != nil)
 			}
 			for _, x := range p.core.all {
-				if n := x.calls.Load(); n != 0 {
+				if n := x.stats.UnderWay(); n != 0 {
 					t.Errorf("seed %d: %s has %d calls", seed, x.addr, n)
 				}
 			}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // TestK4_WhatIsDrainedAndAliveBesideWhatIsHeldAndDead has all but one instance vanish at once, and that
@@ -54,7 +55,7 @@ func TestS8_PickFirstShares(t *testing.T) {
 			some = servers[1:]
 		}
 		r.update(`{`+more+`"childPolicy":[{"`+child+`":{}}]}`, some)
-		if got, err := r.call(WithTarget(context.Background(), "d"), "/s.A/M"); err != nil || got != servers[3].Addr {
+		if got, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "d"}), "/s.A/M"); err != nil || got != servers[3].Addr {
 			t.Errorf("target: %s, %v", got, err)
 		}
 		load.goOn()
@@ -129,7 +130,7 @@ func TestWhatLivesIsPicked(t *testing.T) {
 			ctx := context.Background()
 			if r.IntN(2) == 0 {
 				config += `,"route":[{"lane":"red","match":{"version":"v2"}},{"label":"zone"}]`
-				ctx = WithLane(ctx, []string{"", "red", "y", "green"}[r.IntN(4)])
+				ctx = calloptions.WithLane(ctx, []string{"", "red", "y", "green"}[r.IntN(4)])
 			}
 			_ = hand(p, mustConfig(t, config+"}"), &attr.State{Client: client, Endpoints: ends(all...), Held: held})
 			settle(p, cc)

@@ -1,11 +1,20 @@
 package balancer
 
 import (
+	"encoding/json"
+	"fmt"
+	"sync"
+
 	"google.golang.org/grpc/balancer"
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
+
+// Name is the policy's name in a service config.
+const Name = serviceconfig.EtcdName
 
 // config is the policy's config, with parts of it in the form that plans need. It can be marshalled and
 // parsed again, as gRPC demands of a policy's config.
@@ -13,16 +22,54 @@ type config struct {
 	grpcserviceconfig.LoadBalancingConfig `json:"-"`
 	serviceconfig.Etcd
 
-	way     way          // of picking; nil: the policy below picks
-	below   *belowConfig // a policy that is not ours
-	drained map[string]struct{}
+	way     picking.Way            // nil: the child picks
+	child   *childpolicy.Config    // nil: a way of ours picks
+	drained map[string]struct{}    // instance ids and addresses
 	matcher *serviceconfig.Matcher // of Split
 	lanes   *serviceconfig.Lanes
 }
 
-// belowConfig is a policy below that is not ours, and its config.
-type belowConfig struct {
-	builder balancer.Builder
-	config  grpcserviceconfig.LoadBalancingConfig
-	text    string // config as JSON
+// defaultConfig returns the config of a policy that was given none.
+var defaultConfig = sync.OnceValues(func() (*config, error) { return parseConfig(json.RawMessage("{}")) })
+
+func parseConfig(text json.RawMessage) (*config, error) {
+	e, err := serviceconfig.ParseEtcd(text)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{
+		Etcd: *e, drained: make(map[string]struct{}, len(e.Drain)),
+		matcher: serviceconfig.NewMatcher(e.Split), lanes: serviceconfig.NewLanes(e.Route),
+	}
+	for _, name := range e.Drain {
+		c.drained[name] = struct{}{}
+	}
+	if err := c.parseChild(); err != nil {
+		return nil, fmt.Errorf("policy %q: childPolicy: %w", Name, err)
+	}
+	return c, nil
+}
+
+// parseChild finds out how c picks: by the first of its policies that is ours or linked.
+func (c *config) parseChild() error {
+	policy, err := serviceconfig.FirstLinked(c.ChildPolicy, func(name string) bool { return serviceconfig.Ours(name) || balancer.Get(name) != nil })
+	if err != nil {
+		return err
+	}
+	if c.way = picking.Of(policy); c.way == nil {
+		c.child, err = childpolicy.Parse(policy)
+	}
+	return err
+}
+
+// configOf returns the policy's config, the default one if gRPC gave none.
+func configOf(given grpcserviceconfig.LoadBalancingConfig) (*config, error) {
+	c, ok := given.(*config)
+	switch {
+	case given != nil && !ok:
+		return nil, fmt.Errorf("etcd: the policy was given the config of another: %T", given)
+	case c == nil:
+		return defaultConfig()
+	}
+	return c, nil
 }

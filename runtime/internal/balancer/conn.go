@@ -9,57 +9,65 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // conn is the connection to an address: there is one, whoever calls it. The core decides what becomes of it, and the shell
 // has gRPC do it.
 type conn struct {
-	addr     string
-	*station // kept while gRPC is idle
-
-	now atomic.Pointer[condition] // as picks see it
+	addr    string
+	stats   *picking.Stats            // kept while gRPC is idle
+	current atomic.Pointer[condition] // as picks see it
 
 	// The shell's.
 	subConn balancer.SubConn // nil: there is none
 	place   *descriptors.Place
 
 	// The core's.
-	endpoint resolver.Endpoint
-	raw      connectivity.State // the SubConn's
-	wanted   bool               // by the plan
-	left     uint64             // the number of the last plan in which it may be called
-	named    bool               // by a call, so that it stays while its instance does
-	dialing  bool               // it was told to connect, and has not answered
-	healthy  bool               // while it is ready
-	kind     kind               // as counted
-	since    time.Time          // it was last ready from then on
-	brief    int                // how many of its connections, one after the other, have ended at once
-	notYet   time.Time          // it must not connect before
-	spare    time.Time          // it is closed then, for nothing wants it; zero: something does
+	endpoint   resolver.Endpoint
+	state      connectivity.State // the SubConn's
+	inPlan     uint64             // the number of the last plan in which it may be called
+	wanted     bool               // by the plan
+	named      bool               // by a call, so that it stays while its instance does
+	dialing    bool               // it was told to connect, and has not answered
+	readySince time.Time          // when it was last connected
+	shortLived int                // how many of its connections, one after the other, have not lasted
+	retryAt    time.Time          // it must not connect before
+	closeAt    time.Time          // it is closed then, for nothing wants it; zero: something does
 }
 
 // condition is what picks need to know of a connection. It is immutable.
 type condition struct {
-	kind    kind
-	subConn balancer.SubConn // while it is ready
-	waits   bool             // for a place in the budget, and it was never tried
-	again   bool             // it is trying, and was connected or tried before
-	err     error            // why it is failing
+	readiness readiness
+	subConn   balancer.SubConn // while it is ready
+	waits     bool             // for a place in the budget, and it was never tried
+	again     bool             // it is trying, and was connected or tried before
+	err       error            // why it is failing
 }
 
-// kind is how a connection counts for the plan.
-type kind int8
+// readiness is how a connection counts for the plan.
+type readiness int8
 
 const (
-	trying  kind = iota // it is new, connects, or waits to be asked
-	ready               // connected, and not known to be unwell
-	failing             // tried in vain
+	trying  readiness = iota // it is new, connects, or waits to be asked
+	ready                    // connected, and not known to be unwell
+	failing                  // tried in vain
 )
 
-var untried = &condition{kind: trying}
+var untried = &condition{readiness: trying}
 
-func newConn(addr string, x *station) *conn {
-	c := &conn{addr: addr, station: x, raw: connectivity.Idle}
-	c.now.Store(untried)
-	return c
+func newConn(addr string, stats *picking.Stats) *conn {
+	x := &conn{addr: addr, stats: stats, state: connectivity.Idle}
+	x.current.Store(untried)
+	return x
 }
+
+func (x *conn) is(r readiness) bool { return x.current.Load().readiness == r }
+
+// isNew reports whether nothing was done about x yet.
+func (x *conn) isNew() bool {
+	return x.state == connectivity.Idle && !x.dialing && x.current.Load() == untried
+}
+
+// isUsed reports whether the plan or calls that name its instance want x.
+func (x *conn) isUsed() bool { return x.wanted || x.named }

@@ -10,9 +10,12 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 const (
+	// settleWithin is how long a new plan may take to serve.
+	settleWithin = 5 * time.Second
 	// linger is how long a connection is kept that nothing wants, while its address is known: another plan may be about
 	// to want it.
 	linger = 5 * time.Second
@@ -24,7 +27,7 @@ const (
 )
 
 // errEnded is the error of calls while connections do not last.
-var errEnded = errors.New("etcd: the server has ended the connection, and others before")
+var errEnded = errors.New("etcd: the server has ended the connection, and others before: see its log")
 
 // errUnwell is the error of calls where gRPC does not say why an endpoint is not well, such as that it is ejected.
 var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detection has ejected it")
@@ -35,14 +38,15 @@ var errUnwell = errors.New("etcd: the endpoint is not healthy, or outlier detect
 // A new plan takes over each call's view as soon as that can serve, or nothing in it is left to be tried. Until then, and
 // for settleWithin at most, the old plan serves it, without what may not be called any more.
 type core struct {
-	conns map[string]*conn
-	all   []*conn
-	kinds [3]int // of the connections that are wanted, by kind
+	statsOf func(addr string) *picking.Stats // what is remembered of an address
+	conns   map[string]*conn                 // by address
+	all     []*conn
+	counts  [3]int // of the connections that are wanted, by readiness
 
 	plan     *plan
 	number   uint64    // of plan
 	old      *plan     // serves what plan cannot yet; nil: there is none
-	gone     []bool    // the endpoints of old that may not be called any more
+	excluded []bool    // the endpoints of old that may not be called any more
 	deadline time.Time // when old ends
 	timed    bool      // time alone may change something
 
@@ -59,27 +63,29 @@ type effects struct {
 
 // step is something that the shell has gRPC do with a connection.
 type step struct {
-	do   verb
-	conn *conn
+	action action
+	conn   *conn
 }
 
-type verb int
+type action int
 
 const (
-	dial  verb = iota // connect, once there is a place in the budget
-	watch             // ask for its health
-	end               // close it
-	give              // give its place in the budget back
+	dial      action = iota // connect, once there is a place in the budget
+	watch                   // ask for its health
+	shutDown                // close it
+	freePlace               // give its place in the budget back
 )
 
-func newCore() core { return core{conns: make(map[string]*conn)} }
+func newCore(statsOf func(addr string) *picking.Stats) core {
+	return core{statsOf: statsOf, conns: make(map[string]*conn)}
+}
 
-// at returns the connection to the address of an endpoint. station, if it is not nil, returns what is remembered of it.
-func (c *core) at(ep *resolver.Endpoint, remembered func(addr string) *station) *conn {
+// connTo returns the connection to the address of an endpoint.
+func (c *core) connTo(ep *resolver.Endpoint) *conn {
 	addr := address(ep)
 	x := c.conns[addr]
 	if x == nil {
-		x = newConn(addr, remembered(addr))
+		x = newConn(addr, c.statsOf(addr))
 		c.conns[addr] = x
 		c.all = append(c.all, x)
 	}
@@ -87,75 +93,60 @@ func (c *core) at(ep *resolver.Endpoint, remembered func(addr string) *station) 
 }
 
 // update takes a new plan.
-func (c *core) update(next *plan, remembered func(addr string) *station, now time.Time) {
+func (c *core) update(next *plan, now time.Time) {
 	before := c.plan
 	c.number++
-	next.conns = make([]*conn, len(next.left))
+	next.conns = make([]*conn, len(next.endpoints))
 	if before != nil {
-		same, behind := alike(before.left, next.left)
+		same, behind := alike(before.endpoints, next.endpoints)
 		copy(next.conns, before.conns[:same])
-		copy(next.conns[len(next.left)-behind:], before.conns[len(before.left)-behind:])
+		copy(next.conns[len(next.endpoints)-behind:], before.conns[len(before.endpoints)-behind:])
 	}
-	for i := range next.left {
+	for i := range next.endpoints {
 		x := next.conns[i]
 		if x == nil {
-			x = c.at(&next.left[i], remembered)
+			x = c.connTo(&next.endpoints[i])
 			next.conns[i] = x
-			x.endpoint = next.left[i]
-			if x.kind == ready {
-				x.see(attr.Endpoint(x.endpoint), now)
+			x.endpoint = next.endpoints[i]
+			if x.is(ready) {
+				x.stats.Ready(attr.Endpoint(x.endpoint), now)
 			}
 		}
-		x.left = c.number
+		x.inPlan = c.number
 	}
 	if c.old == nil || before.isSettled() {
-		c.end(c.old)
+		c.retire(c.old)
 		c.old, c.deadline = before, now.Add(settleWithin)
 	} else {
-		c.end(before)
+		c.retire(before)
 	}
 	c.plan = next
 	next.adopt(before)
 	c.want(now)
 	c.dropUnknown(now)
-	c.closeLeft(now)
-	c.narrow()
+	c.closeUnwanted(now)
+	c.exclude()
 	c.settle(now)
 	c.out.publish = true
 }
 
-// end notes that no picker goes by a plan any more.
-func (c *core) end(p *plan) {
+// retire notes that no picker goes by a plan any more.
+func (c *core) retire(p *plan) {
 	if p != nil {
 		c.out.ended = append(c.out.ended, p)
 	}
 }
 
-// adopt makes the view of calls without a wish, and those that calls have asked the plan before for, which may be nil.
-func (p *plan) adopt(before *plan) {
-	if p.instead != nil || p.below != nil {
-		return
-	}
-	p.find(p.base, "")
-	if before != nil {
-		for _, v := range before.called() {
-			if l := p.laneLike(v.lane); l != nil {
-				p.find(l, v.method)
-			}
-		}
-	}
-}
-
 // want marks what the plan wants, and connects to it.
 func (c *core) want(now time.Time) {
-	c.kinds = [3]int{}
+	c.counts = [3]int{}
 	for _, x := range c.all {
 		x.wanted = false
 	}
 	p := c.plan
 	switch {
-	case p.instead != nil || p.below != nil:
-	case p.traits.single:
+	case p.instead != nil || p.child != nil:
+	case p.traits.Single:
 		c.wantFirst()
 	case !p.chooses():
 		for _, x := range p.conns {
@@ -164,31 +155,24 @@ func (c *core) want(now time.Time) {
 	default:
 		for _, v := range p.called() {
 			for _, g := range v.groups {
-				for _, t := range g.tiers {
-					for _, m := range t.members {
-						c.wants(p.conns[m])
-					}
-				}
+				c.wantAll(&g)
 			}
 		}
 	}
 	for _, x := range c.all {
-		if x.wanted || x.named {
-			x.spare = time.Time{}
+		if x.isUsed() {
+			x.closeAt = time.Time{}
 			c.connect(x, now)
-		} else if x.spare.IsZero() && !x.new() {
-			x.spare, c.timed = now.Add(linger), true
+		} else if x.closeAt.IsZero() && !x.isNew() {
+			x.closeAt, c.timed = now.Add(linger), true
 		}
 	}
 }
 
-// new reports whether nothing was done about x yet.
-func (x *conn) new() bool { return x.raw == connectivity.Idle && !x.dialing && x.now.Load() == untried }
-
 func (c *core) wants(x *conn) {
 	if !x.wanted {
 		x.wanted = true
-		c.kinds[x.kind]++
+		c.counts[x.current.Load().readiness]++
 	}
 }
 
@@ -201,22 +185,22 @@ func (c *core) wantFirst() {
 				c.wants(x)
 				continue
 			}
-			for _, t := range g.tiers {
-				for _, m := range t.members {
-					c.wants(c.plan.conns[m])
-				}
-			}
+			c.wantAll(&g)
 		}
 	}
 }
 
-// first returns the first connection of a group that is of a kind, nil if there is none.
-func (c *core) first(g *group, is kind) *conn {
-	for _, t := range g.tiers {
-		for _, m := range t.members {
-			if x := c.plan.conns[m]; x.kind == is {
-				return x
-			}
+func (c *core) wantAll(g *group) {
+	for x := range c.plan.connsOf(g) {
+		c.wants(x)
+	}
+}
+
+// first returns the first connection of a group that is ready, or trying, nil if there is none.
+func (c *core) first(g *group, r readiness) *conn {
+	for x := range c.plan.connsOf(g) {
+		if x.is(r) {
+			return x
 		}
 	}
 	return nil
@@ -224,7 +208,7 @@ func (c *core) first(g *group, is kind) *conn {
 
 // connect connects to x unless it is connected, or must wait.
 func (c *core) connect(x *conn, now time.Time) {
-	if x.raw == connectivity.Idle && !x.dialing && !now.Before(x.notYet) {
+	if x.state == connectivity.Idle && !x.dialing && !now.Before(x.retryAt) {
 		x.dialing = true
 		c.do(dial, x)
 	}
@@ -234,7 +218,7 @@ func (c *core) connect(x *conn, now time.Time) {
 func (c *core) dropUnknown(now time.Time) {
 	var known map[string]bool
 	for _, x := range c.all {
-		if x.left == c.number || x.wanted || x.named {
+		if x.inPlan == c.number || x.isUsed() {
 			continue
 		}
 		if known == nil {
@@ -243,18 +227,18 @@ func (c *core) dropUnknown(now time.Time) {
 				known[address(&c.plan.in.endpoints[i])] = true
 			}
 		}
-		if !known[x.addr] || x.new() {
-			x.spare = now
+		if !known[x.addr] || x.isNew() {
+			x.closeAt = now
 		}
 	}
 }
 
-// closeLeft closes what nothing has wanted for a while, and forgets what the plan does not have.
-func (c *core) closeLeft(now time.Time) {
+// closeUnwanted closes what nothing has wanted for a while, and forgets what the plan does not have.
+func (c *core) closeUnwanted(now time.Time) {
 	kept := c.all[:0]
 	for _, x := range c.all {
-		if !x.spare.IsZero() && !now.Before(x.spare) {
-			if c.close(x); x.left != c.number {
+		if !x.closeAt.IsZero() && !now.Before(x.closeAt) {
+			if c.close(x); x.inPlan != c.number {
 				delete(c.conns, x.addr)
 				continue
 			}
@@ -267,23 +251,23 @@ func (c *core) closeLeft(now time.Time) {
 
 // close closes x, which is then as new.
 func (c *core) close(x *conn) {
-	c.do(end, x)
-	x.raw, x.dialing, x.healthy, x.brief = connectivity.Idle, false, false, 0
-	x.notYet, x.spare = time.Time{}, time.Time{}
+	c.do(shutDown, x)
+	x.state, x.dialing, x.shortLived = connectivity.Idle, false, 0
+	x.retryAt, x.closeAt = time.Time{}, time.Time{}
 	c.set(x, *untried)
-	x.now.Store(untried)
+	x.current.Store(untried) // so that isNew reports it
 }
 
-// narrow finds what of the old plan may not be called any more, or says something else of itself than when the old plan was
+// exclude finds what of the old plan may not be called any more, or says something else of itself than when the old plan was
 // made.
-func (c *core) narrow() {
-	c.gone = nil
+func (c *core) exclude() {
+	c.excluded = nil
 	if c.old == nil {
 		return
 	}
-	c.gone = make([]bool, len(c.old.left))
+	c.excluded = make([]bool, len(c.old.endpoints))
 	for i, x := range c.old.conns {
-		c.gone[i] = x.left != c.number || !routedAlike(c.old.left[i], x.endpoint)
+		c.excluded[i] = x.inPlan != c.number || !routedAlike(c.old.endpoints[i], x.endpoint)
 	}
 }
 
@@ -292,14 +276,14 @@ func (c *core) settle(now time.Time) {
 	if c.old == nil {
 		return
 	}
-	tried := c.kinds[trying] == 0
-	if c.plan.below != nil {
-		tried = c.plan.below.state().ConnectivityState != connectivity.Connecting
+	tried := c.counts[trying] == 0
+	if c.plan.child != nil {
+		tried = c.plan.child.State() != connectivity.Connecting
 	}
-	late := !now.Before(c.deadline) && c.plan.below == nil // of a policy below it is not known when it will serve
+	late := !now.Before(c.deadline) && c.plan.child == nil // of a child it is not known when it will serve
 	if tried || late || !c.canServe(c.old) {
-		c.end(c.old)
-		c.old, c.gone = nil, nil
+		c.retire(c.old)
+		c.old, c.excluded = nil, nil
 		c.out.publish = true
 	}
 }
@@ -309,11 +293,11 @@ func (c *core) canServe(p *plan) bool {
 	switch {
 	case p.instead != nil:
 		return false
-	case p.below != nil:
-		return p.below.state().ConnectivityState == connectivity.Ready
+	case p.child != nil:
+		return p.child.State() == connectivity.Ready
 	}
 	for i, x := range p.conns {
-		if x.kind == ready && !c.gone[i] {
+		if x.is(ready) && !c.excluded[i] {
 			return true
 		}
 	}
@@ -321,13 +305,13 @@ func (c *core) canServe(p *plan) bool {
 }
 
 // name takes the news that a call has named the instance at an endpoint, and returns its connection.
-func (c *core) name(ep *resolver.Endpoint, remembered func(addr string) *station, now time.Time) *conn {
-	x := c.at(ep, remembered)
-	x.named, x.spare = true, time.Time{}
+func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
+	x := c.connTo(ep)
+	x.named, x.closeAt, c.out.publish = true, time.Time{}, true
 	if len(x.endpoint.Addresses) == 0 {
 		x.endpoint = *ep
 	}
-	if x.dialing && x.raw == connectivity.Idle { // it may wait for a place, and goes first from now on
+	if x.dialing && x.state == connectivity.Idle { // it may wait for a place, and goes first from now on
 		c.do(dial, x)
 	}
 	c.connect(x, now)
@@ -335,35 +319,34 @@ func (c *core) name(ep *resolver.Endpoint, remembered func(addr string) *station
 }
 
 // keep takes the news that calls can still name the instance of x.
-func (c *core) keep(x *conn) { x.named, x.spare = true, time.Time{} }
+func (c *core) keep(x *conn) { x.named, x.closeAt = true, time.Time{} }
 
 // forget takes the news that calls cannot name the instance of x any more.
 func (c *core) forget(x *conn, now time.Time) {
 	x.named = false
 	if !x.wanted {
-		x.spare, c.timed = now.Add(linger), true
+		x.closeAt, c.timed = now.Add(linger), true
 	}
 }
 
 // changed takes a state of the SubConn of x.
 func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
-	was := x.raw
-	x.raw, x.dialing = s.ConnectivityState, false
+	was := x.state
+	x.state, x.dialing = s.ConnectivityState, false
 	switch s.ConnectivityState {
 	case connectivity.Connecting:
 	case connectivity.Ready:
-		x.since, x.healthy = now, false
+		x.readySince = now
 		c.do(watch, x)
 	case connectivity.TransientFailure:
-		x.healthy = false
-		c.do(give, x)
-		c.set(x, condition{kind: failing, err: s.ConnectionError})
+		c.do(freePlace, x)
+		c.set(x, condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		c.ended(x, was, now)
 	case connectivity.Shutdown:
 		return // by ourselves
 	}
-	if c.plan.traits.single {
+	if c.plan.traits.Single {
 		c.want(now)
 	}
 	c.settle(now)
@@ -371,45 +354,42 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 
 // ended takes the news that the connection of x, which was in a state, is no more.
 func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
-	x.healthy = false
 	if was != connectivity.TransientFailure { // gRPC has seen to that
-		if x.brief++; was == connectivity.Ready && now.Sub(x.since) >= lasting {
-			x.brief = 0
+		if x.shortLived++; was == connectivity.Ready && now.Sub(x.readySince) >= lasting {
+			x.shortLived = 0
 		}
-		if x.brief > 1 { // once may be chance
-			x.notYet, c.timed = now.Add(min(slowest, lasting<<min(x.brief-2, 10))), true
-			c.set(x, condition{kind: failing, err: errEnded})
+		if x.shortLived > 1 { // once may be chance
+			x.retryAt, c.timed = now.Add(min(slowest, lasting<<min(x.shortLived-2, 10))), true
+			c.set(x, condition{readiness: failing, err: errEnded})
 		} else {
-			c.set(x, condition{kind: trying, again: true})
+			c.set(x, condition{readiness: trying, again: true})
 		}
 	}
-	if x.wanted || x.named {
+	if x.isUsed() {
 		c.connect(x, now)
 	}
 	if !x.dialing {
-		c.do(give, x)
+		c.do(freePlace, x)
 	}
 }
 
 // health takes what is known of the health of x, which is connected.
 func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
-	if x.raw != connectivity.Ready {
+	if x.state != connectivity.Ready {
 		return
 	}
 	switch s.ConnectivityState {
 	case connectivity.Ready:
-		x.healthy = true
-		x.see(attr.Endpoint(x.endpoint), now)
-		c.set(x, condition{kind: ready})
+		x.stats.Ready(attr.Endpoint(x.endpoint), now)
+		c.set(x, condition{readiness: ready})
 	case connectivity.TransientFailure:
-		x.healthy = false
-		c.set(x, condition{kind: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
+		c.set(x, condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
 	default:
-		if x.healthy = false; x.kind == ready {
-			c.set(x, condition{kind: trying, again: true})
+		if x.is(ready) {
+			c.set(x, condition{readiness: trying, again: true})
 		}
 	}
-	if c.plan.traits.single {
+	if c.plan.traits.Single {
 		c.want(now)
 	}
 	c.settle(now)
@@ -417,20 +397,20 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 
 // refused takes the news that there is no place in the budget for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
-	c.set(x, condition{kind: failing, err: err, waits: x.kind == trying || x.now.Load().waits})
+	c.set(x, condition{readiness: failing, err: err, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
-		if !o.spare.IsZero() {
-			o.spare = now
+		if !o.closeAt.IsZero() {
+			o.closeAt = now
 		}
 	}
-	c.closeLeft(now)
+	c.closeUnwanted(now)
 	c.settle(now)
 }
 
-// recheck has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
-func (c *core) recheck() {
+// watchAgain has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
+func (c *core) watchAgain() {
 	for _, x := range c.all {
-		if x.raw == connectivity.Ready {
+		if x.state == connectivity.Ready {
 			c.do(watch, x)
 		}
 	}
@@ -439,25 +419,28 @@ func (c *core) recheck() {
 // failed takes the news that no SubConn could be made for x.
 func (c *core) failed(x *conn, err error, now time.Time) {
 	x.dialing = false
-	x.notYet, c.timed = now.Add(lasting), true
-	c.set(x, condition{kind: failing, err: err})
+	x.retryAt, c.timed = now.Add(lasting), true
+	c.set(x, condition{readiness: failing, err: err})
 	c.settle(now)
 }
 
 // giveUp takes the news that x was given its place, which nothing wants any more.
 func (c *core) giveUp(x *conn) {
 	x.dialing = false
-	c.do(give, x)
+	c.do(freePlace, x)
 }
 
-// asked takes the news that calls have asked the plan for another view.
-func (c *core) asked(now time.Time) {
+// pickAgain has what waits picked for anew.
+func (c *core) pickAgain() { c.out.publish = true }
+
+// viewMade takes the news that calls have asked the plan for another view.
+func (c *core) viewMade(now time.Time) {
 	c.want(now)
 	c.out.publish = true
 }
 
-// belowChanged takes the news that the policy below has published something.
-func (c *core) belowChanged(now time.Time) {
+// childChanged takes the news that the child has published something.
+func (c *core) childChanged(now time.Time) {
 	c.settle(now)
 	c.out.publish = true
 }
@@ -465,42 +448,43 @@ func (c *core) belowChanged(now time.Time) {
 // expire takes the time.
 func (c *core) expire(now time.Time) {
 	for _, x := range c.all {
-		if x.wanted || x.named {
+		if x.isUsed() {
 			c.connect(x, now)
 		}
 	}
-	c.closeLeft(now)
+	c.closeUnwanted(now)
 	c.settle(now)
 }
 
 // closeAll ends everything.
 func (c *core) closeAll() {
 	for _, x := range c.all {
-		c.do(end, x)
+		c.do(shutDown, x)
 	}
-	c.end(c.old)
-	c.end(c.plan)
+	c.retire(c.old)
+	c.retire(c.plan)
 	c.conns, c.all, c.old, c.plan = nil, nil, nil, nil
 }
 
-func (c *core) do(v verb, x *conn) { c.out.steps = append(c.out.steps, step{v, x}) }
+func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a, x}) }
 
 // set sets the condition of x.
-func (c *core) set(x *conn, s condition) {
+func (c *core) set(x *conn, next condition) {
+	was, is := x.current.Load().readiness, next.readiness
 	if x.wanted {
-		c.kinds[x.kind]--
-		c.kinds[s.kind]++
+		c.counts[was]--
+		c.counts[is]++
 	}
 	// What fails again while others serve is no news.
-	c.out.publish = c.out.publish || x.kind != s.kind || s.kind == ready || c.kinds[ready] == 0
-	if x.kind = s.kind; s.kind == ready {
-		s.subConn = x.subConn
+	c.out.publish = c.out.publish || was != is || is == ready || c.counts[ready] == 0
+	if is == ready {
+		next.subConn = x.subConn
 	}
-	x.now.Store(&s)
+	x.current.Store(&next)
 }
 
-// take returns the effects since it was last called, and when to call expire.
-func (c *core) take(now time.Time) effects {
+// flush returns the effects since it was last called, and when to call expire.
+func (c *core) flush(now time.Time) effects {
 	out := c.out
 	c.out = effects{}
 	out.wake = c.wake(now)
@@ -516,14 +500,14 @@ func (c *core) wake(now time.Time) (at time.Time) {
 	}
 	if c.timed {
 		for _, x := range c.all {
-			sooner(x.spare)
-			if x.raw == connectivity.Idle && (x.wanted || x.named) {
-				sooner(x.notYet)
+			sooner(x.closeAt)
+			if x.state == connectivity.Idle && (x.isUsed()) {
+				sooner(x.retryAt)
 			}
 		}
 		c.timed = !at.IsZero()
 	}
-	if c.old != nil && c.plan.below == nil {
+	if c.old != nil && c.plan.child == nil {
 		sooner(c.deadline)
 	}
 	return at
@@ -536,11 +520,11 @@ func (c *core) state() connectivity.State {
 		return c.plan.instead.state
 	case c.old != nil:
 		return connectivity.Ready
-	case c.plan.below != nil:
-		return c.plan.below.state().ConnectivityState
-	case c.kinds[ready] > 0:
+	case c.plan.child != nil:
+		return c.plan.child.State()
+	case c.counts[ready] > 0:
 		return connectivity.Ready
-	case c.kinds[trying] > 0:
+	case c.counts[trying] > 0:
 		return connectivity.Connecting
 	}
 	return connectivity.TransientFailure

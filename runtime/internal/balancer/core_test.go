@@ -14,7 +14,9 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // walked is a core with what its effects have led to. A copy is made by doing all again.
@@ -82,9 +84,13 @@ func newWalks(t *testing.T, texts ...string) *walks {
 	return w
 }
 
+var walkStart = time.Now()
+
+func noStats(string) *picking.Stats { return new(picking.Stats) }
+
 // begin returns a walk in which nothing has happened.
 func (ws *walks) begin() *walked {
-	w := &walked{walks: ws, core: newCore(), now: epoch, fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
+	w := &walked{walks: ws, core: newCore(noStats), now: walkStart, fleet: [3]int{1, 1, 0}, health: make(map[*conn]bool)}
 	w.update()
 	return w
 }
@@ -136,13 +142,13 @@ type picked struct {
 
 // picks makes a call of each kind.
 func (w *walked) picks() (all []picked) {
-	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, old: w.core.old, gone: w.core.gone}
+	p := &picker{targets: &targets{}, epoch: 1, plan: w.core.plan, old: w.core.old, excluded: w.core.excluded}
 	for i := range walkedCalls {
 		info, _ := infoOf(i)
 		for _, plan := range []*plan{p.plan, p.old} {
 			if plan != nil && plan.instead == nil { // each plan is looked at anew
 				for _, v := range plan.called() {
-					v.now.Store(nil)
+					v.last.Store(nil)
 				}
 			}
 		}
@@ -161,7 +167,7 @@ func (w *walked) picks() (all []picked) {
 // mayServe reports whether a connection may serve a call by the plan, and is ready.
 func (w *walked) mayServe(x *conn, call int) bool {
 	p := w.core.plan
-	if x.kind != ready || p.instead != nil {
+	if x.current.Load().readiness != ready || p.instead != nil {
 		return false
 	}
 	info, wish := infoOf(call)
@@ -180,7 +186,7 @@ func (w *walked) mayServe(x *conn, call int) bool {
 				}
 			}
 		}
-		if !v.survey(1, nil).yields {
+		if !v.refresh(1, nil).fallsBack {
 			return false
 		}
 	}
@@ -188,13 +194,13 @@ func (w *walked) mayServe(x *conn, call int) bool {
 }
 
 // infoOf returns a call.
-func infoOf(call int) (balancer.PickInfo, *wishes) {
+func infoOf(call int) (balancer.PickInfo, *calloptions.Options) {
 	c := walkedCalls[call]
 	ctx := context.Background()
 	if c.lane != "" {
-		ctx = WithLane(ctx, c.lane)
+		ctx = calloptions.WithLane(ctx, c.lane)
 	}
-	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, wishesOf(ctx)
+	return balancer.PickInfo{Ctx: ctx, FullMethodName: "/s.A/" + c.method}, calloptions.Of(ctx)
 }
 
 func (w *walked) update() {
@@ -205,8 +211,8 @@ func (w *walked) update() {
 		}
 	}
 	next := makePlan(&input{config: w.configs[w.config], client: &attr.Client{Zone: "x", Seed: seedOfTests}, endpoints: fleet})
-	next.asked = func() { w.asks = true }
-	w.core.update(next, func(string) *station { return &station{} }, w.now)
+	next.viewMade = func() { w.asks = true }
+	w.core.update(next, w.now)
 	w.carryOut()
 }
 
@@ -242,7 +248,7 @@ func (w *walked) do(event string) (could bool) {
 		if could = w.fleet[2] > 0 && (x == nil || !x.named); !could {
 			return false
 		}
-		w.core.name(&variants[2][w.fleet[2]-1], func(string) *station { return &station{} }, w.now)
+		w.core.name(&variants[2][w.fleet[2]-1], w.now)
 	case "forgotten":
 		if could = x != nil && x.named; !could {
 			return false
@@ -259,21 +265,21 @@ func (w *walked) do(event string) (could bool) {
 
 // tell tells the core what became of a connection.
 func (w *walked) tell(x *conn, what string) bool {
-	connecting := x.raw == connectivity.Idle && x.dialing || x.raw == connectivity.Connecting
+	connecting := x.state == connectivity.Idle && x.dialing || x.state == connectivity.Connecting
 	switch {
 	case what == "ready" && connecting:
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
 	case what == "fails" && connecting:
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("refused")}, w.now)
-	case what == "ends" && x.raw == connectivity.Ready, what == "idle" && x.raw == connectivity.TransientFailure:
+	case what == "ends" && x.state == connectivity.Ready, what == "idle" && x.state == connectivity.TransientFailure:
 		w.core.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, w.now)
-	case what == "well" && w.health[x] && !x.healthy:
+	case what == "well" && w.health[x] && !x.is(ready):
 		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, w.now)
-	case what == "unwell" && w.health[x] && x.healthy:
+	case what == "unwell" && w.health[x] && x.is(ready):
 		w.core.health(x, balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: errors.New("unwell")}, w.now)
-	case what == "refused" && x.raw == connectivity.Idle && x.dialing && !x.now.Load().waits:
+	case what == "refused" && x.state == connectivity.Idle && x.dialing && !x.current.Load().waits:
 		w.core.refused(x, errors.New("none is free"), w.now)
-	case what == "granted" && x.raw == connectivity.Idle && x.dialing && x.now.Load().waits:
+	case what == "granted" && x.state == connectivity.Idle && x.dialing && x.current.Load().waits:
 	default:
 		return false
 	}
@@ -289,12 +295,12 @@ type walkedSubConn struct {
 // carryOut carries out effects.
 func (w *walked) carryOut() {
 	for {
-		out := w.core.take(w.now)
+		out := w.core.flush(w.now)
 		for _, s := range out.steps {
 			x := s.conn
-			switch s.do {
+			switch s.action {
 			case dial:
-				if x.subConn != nil && x.raw != connectivity.Idle {
+				if x.subConn != nil && x.state != connectivity.Idle {
 					w.breaks("%s is connected to twice", x.addr)
 				}
 				if x.subConn == nil {
@@ -302,15 +308,15 @@ func (w *walked) carryOut() {
 				}
 			case watch:
 				w.health[x] = true
-			case end:
+			case shutDown:
 				x.subConn = nil
 				delete(w.health, x)
-			case give:
-				if x.raw == connectivity.Ready || x.raw == connectivity.Connecting {
-					w.breaks("%s gives its place back while it is %v", x.addr, x.raw)
+			case freePlace:
+				if x.state == connectivity.Ready || x.state == connectivity.Connecting {
+					w.breaks("%s gives its place back while it is %v", x.addr, x.state)
 				}
 			}
-			if x.raw != connectivity.Ready {
+			if x.state != connectivity.Ready {
 				delete(w.health, x)
 			}
 		}
@@ -325,7 +331,7 @@ func (w *walked) carryOut() {
 			return
 		}
 		w.asks = false
-		w.core.asked(w.now)
+		w.core.viewMade(w.now)
 	}
 }
 
@@ -338,8 +344,8 @@ func (w *walked) key() string {
 			return
 		}
 		fmt.Fprint(&text, slices.Index(w.configs, p.in.config))
-		for i := range p.left {
-			fmt.Fprint(&text, " ", instance(&p.left[i]), attr.Endpoint(p.left[i]).Version)
+		for i := range p.endpoints {
+			fmt.Fprint(&text, " ", instance(&p.endpoints[i]), attr.Endpoint(p.endpoints[i]).Version)
 		}
 		for _, v := range p.called() {
 			fmt.Fprint(&text, " ", v.lane.name, v.method, v.settled.Load())
@@ -353,13 +359,13 @@ func (w *walked) key() string {
 	}
 	fmt.Fprint(&text, w.fleet, w.config, ":")
 	plan(w.core.plan)
-	fmt.Fprint(&text, "; ", in(w.core.deadline), w.core.gone)
+	fmt.Fprint(&text, "; ", in(w.core.deadline), w.core.excluded)
 	plan(w.core.old)
 	all := slices.Clone(w.core.all)
 	slices.SortFunc(all, func(a, b *conn) int { return strings.Compare(a.addr, b.addr) })
 	for _, x := range all {
-		fmt.Fprint(&text, "; ", x.addr, x.raw, x.kind, x.now.Load().waits, x.now.Load().again, x.wanted, x.named, x.dialing, x.healthy, x.subConn != nil, w.health[x],
-			min(lasting, w.now.Sub(x.since)), min(x.brief, 3), in(x.notYet), in(x.spare))
+		fmt.Fprint(&text, "; ", x.addr, x.state, x.current.Load().readiness, x.current.Load().waits, x.current.Load().again, x.wanted, x.named, x.dialing, x.subConn != nil, w.health[x],
+			min(lasting, w.now.Sub(x.readySince)), min(x.shortLived, 3), in(x.retryAt), in(x.closeAt))
 	}
 	return text.String()
 }
@@ -373,7 +379,7 @@ func (w *walked) settle() string {
 			}
 		}
 	}
-	timed := w.core.old != nil || slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.spare.IsZero() || x.raw == connectivity.Idle && x.wanted })
+	timed := w.core.old != nil || slices.ContainsFunc(w.core.all, func(x *conn) bool { return !x.closeAt.IsZero() || x.state == connectivity.Idle && x.wanted })
 	if timed {
 		if w.wake.IsZero() {
 			return "nothing happens, and something is left over"
@@ -403,10 +409,10 @@ var coreRules = []coretest.Rule[walked]{
 			if at < 0 {
 				return fmt.Sprintf("%v goes to %s, which may not be called", walkedCalls[i], c.conn.addr)
 			}
-			served := slices.ContainsFunc(w.core.plan.left, func(ep resolver.Endpoint) bool {
+			served := slices.ContainsFunc(w.core.plan.endpoints, func(ep resolver.Endpoint) bool {
 				return attr.Endpoint(ep).Version == "v2" && w.core.plan.placed.isBase(&ep)
 			})
-			if says := attr.Endpoint(w.core.plan.left[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" && w.core.old == nil {
+			if says := attr.Endpoint(w.core.plan.endpoints[at]); walkedCalls[i].method == "New" && served && says.Version == "v1" && w.core.old == nil {
 				return fmt.Sprintf("%v goes to %s, which does not serve it", walkedCalls[i], c.conn.addr)
 			}
 		}
@@ -425,7 +431,7 @@ var coreRules = []coretest.Rule[walked]{
 	{Name: "P6: an old plan serves for a while", Broken: func(_, w *walked) string {
 		switch {
 		case w.core.old == nil:
-		case w.core.kinds[trying] == 0:
+		case w.core.counts[trying] == 0:
 			return "though nothing is left to be tried"
 		case !w.now.Before(w.core.deadline):
 			return "for too long"
@@ -436,7 +442,7 @@ var coreRules = []coretest.Rule[walked]{
 	}},
 	{Name: "what is to be closed or made later is looked at", Broken: func(_, w *walked) string {
 		for _, x := range w.core.all {
-			later := !x.spare.IsZero() || x.raw == connectivity.Idle && (x.wanted || x.named) && w.now.Before(x.notYet)
+			later := !x.closeAt.IsZero() || x.state == connectivity.Idle && (x.wanted || x.named) && w.now.Before(x.retryAt)
 			if later && w.wake.IsZero() {
 				return x.addr + " waits, and nobody looks"
 			}
@@ -447,20 +453,20 @@ var coreRules = []coretest.Rule[walked]{
 		kinds := [3]int{}
 		for _, x := range w.core.all {
 			if x.wanted {
-				kinds[x.kind]++
+				kinds[x.current.Load().readiness]++
 			}
-			if (x.wanted || x.named) && x.raw == connectivity.Idle && !x.dialing && !w.now.Before(x.notYet) {
+			if (x.wanted || x.named) && x.state == connectivity.Idle && !x.dialing && !w.now.Before(x.retryAt) {
 				return x.addr + " is not connected to"
 			}
-			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.named && x.subConn != nil && x.spare.IsZero() {
+			if known := w.fleet[x.addr[0]-'a'] > 0; !known && !x.named && x.subConn != nil && x.closeAt.IsZero() {
 				return x.addr + " is not known and open"
 			}
-			if !x.wanted && !x.named && x.subConn != nil && x.spare.IsZero() {
+			if !x.wanted && !x.named && x.subConn != nil && x.closeAt.IsZero() {
 				return x.addr + " is not wanted and open for ever"
 			}
 		}
-		if kinds != w.core.kinds {
-			return fmt.Sprintf("%v are counted as %v", kinds, w.core.kinds)
+		if kinds != w.core.counts {
+			return fmt.Sprintf("%v are counted as %v", kinds, w.core.counts)
 		}
 		return ""
 	}},

@@ -21,7 +21,11 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	if p.placed != nil {
 		inBase = func(i int) bool { return p.placed.isBase(&endpoints[i]) && isSelected(&endpoints[i], p.in.client) }
 	}
-	d := serviceconfig.FollowDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, p.in.heldAt(endpoints))
+	var isHeld func(i int) bool
+	if len(p.in.held) > 0 {
+		isHeld = func(i int) bool { return p.in.isHeld(&endpoints[i]) }
+	}
+	d := serviceconfig.FollowDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, isHeld)
 	p.reportDrain(names)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)

@@ -4,8 +4,10 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -20,14 +22,6 @@ type input struct {
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	pending   bool                // the endpoints are not known yet
 	err       error               // why there are no endpoints
-}
-
-// heldAt returns a function that reports which of the endpoints etcd no longer has, nil if it has all.
-func (in *input) heldAt(endpoints []resolver.Endpoint) func(i int) bool {
-	if len(in.held) == 0 {
-		return nil
-	}
-	return func(i int) bool { return in.isHeld(&endpoints[i]) }
 }
 
 // isHeld reports whether etcd no longer has an endpoint.
@@ -67,3 +61,7 @@ type instead struct {
 	state connectivity.State
 	err   error
 }
+
+// errTargetsOnly refuses a call without a target on the connection of an Instances.
+var errTargetsOnly = status.Error(codes.Unavailable,
+	"etcd: a call to each endpoint must be made with the context that it was given, which names the endpoint")

@@ -52,14 +52,15 @@ func (l *placed) isBase(ep *resolver.Endpoint) bool {
 // divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base.
 func (p *plan) divideByLane() {
 	p.base = newLane("")
-	p.base.among = 1
+	p.base.sharers = 1
 	if p.placed == nil {
 		p.base.members = p.all()
 		return
 	}
+	p.reports = append(p.reports, p.placed.Problems...)
 	p.lanes = make(map[string]*lane, len(p.placed.Made))
-	for i := range p.left {
-		names, in := p.placed.of[attr.Endpoint(p.left[i])]
+	for i := range p.endpoints {
+		names, in := p.placed.of[attr.Endpoint(p.endpoints[i])]
 		if !in {
 			p.base.members = append(p.base.members, int32(i))
 		}
@@ -74,28 +75,10 @@ func (p *plan) divideByLane() {
 		}
 	}
 	for _, l := range p.lanes {
-		l.among = len(p.lanes)
+		l.sharers = len(p.lanes)
 	}
 	if len(p.base.members) == 0 {
-		p.placed.noBase, p.base.members = true, p.all()
-	}
-}
-
-// laneLike returns the lane that a lane of another plan is in this, nil if it has no endpoints.
-func (p *plan) laneLike(l *lane) *lane {
-	if l.name == "" {
-		return p.base
-	}
-	return p.lanes[l.name]
-}
-
-// reportLanes reports what is wrong with the lanes.
-func (p *plan) reportLanes() {
-	if p.placed == nil {
-		return
-	}
-	p.reports = append(p.reports, p.placed.Problems...)
-	if p.placed.noBase {
+		p.base.members = p.all()
 		p.report("every endpoint that may be called is in a lane: calls without a lane go to all of them")
 	}
 }

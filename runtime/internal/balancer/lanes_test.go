@@ -13,6 +13,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 const byLabel = `"route":[{"label":"version"}]`
@@ -101,7 +102,7 @@ func TestMethodsOfLanesAreTheirOwn(t *testing.T) {
 // TestADrainOfTheBaseYieldsToWhatIsHeld has all of the base vanish but what is drained.
 func TestADrainOfTheBaseYieldsToWhatIsHeld(t *testing.T) {
 	in := &input{config: mustConfig(t, `{"drain":["a","d"],`+looseRed+`}`), client: &attr.Client{}, endpoints: fleet(), held: heldOf("be")}
-	if got := instances(makePlan(in).left); got != "abce" {
+	if got := instances(makePlan(in).endpoints); got != "abce" {
 		t.Errorf("%s is left", got)
 	}
 }
@@ -115,7 +116,7 @@ func TestLanesTakeNoPlaces(t *testing.T) {
 	for _, config := range []string{`{"route":[{"label":"build"},{"lane":"red","match":{"version":"v1"}}]}`, "{" + byLabel + "}"} {
 		in := &input{config: mustConfig(t, config), client: &attr.Client{Most: 100, Seed: seedOfTests}, endpoints: ends(specs...)}
 		p := makePlan(in)
-		uses := func(l *lane) int { return len(p.find(l, "").first.groups[0].tiers[0].members) }
+		uses := func(l *lane) int { return len(p.addRoute(l, "").first.groups[0].tiers[0].members) }
 		if n := uses(p.base); n != 100 {
 			t.Errorf("%s: the base uses %d", config, n)
 		}
@@ -155,7 +156,7 @@ func TestPicksOfLanes(t *testing.T) {
 		return text
 	}
 	plain := context.Background()
-	red, green := WithLane(plain, "red"), WithLane(plain, "green")
+	red, green := calloptions.WithLane(plain, "red"), calloptions.WithLane(plain, "green")
 	byHeader := metadata.AppendToOutgoingContext(plain, "x-lane", "red")
 	expect := func(name string, ctx context.Context, want string) {
 		t.Helper()
@@ -183,16 +184,16 @@ func TestPicksOfLanes(t *testing.T) {
 	update(looseRed + `,"laneHeader":"x-lane"`)
 	expect("a lane", red, "cd")
 	expect("a lane by a header", byHeader, "cd")
-	expect("a lane by both", WithLane(byHeader, "green"), "abe")
-	_, _ = cc.pick(WithTarget(plain, "c"), "/s.A/M")
+	expect("a lane by both", calloptions.WithLane(byHeader, "green"), "abe")
+	_, _ = cc.pick(calloptions.WithTarget(plain, calloptions.Target{Instance: "c"}), "/s.A/M")
 	settle(p, cc)
-	expect("a target in a lane", WithTarget(WithLane(plain, "green"), "c"), "c")
+	expect("a target in a lane", calloptions.WithTarget(calloptions.WithLane(plain, "green"), calloptions.Target{Instance: "c"}), "c")
 	update(byLabel)
-	expect("a label", WithLane(plain, "v1"), "ab")
-	expect("another", WithLane(plain, "v2"), "cd")
+	expect("a label", calloptions.WithLane(plain, "v1"), "ab")
+	expect("another", calloptions.WithLane(plain, "v2"), "cd")
 	expect("what has none", plain, "e")
 	update(`"route":[{"label":"version","strict":true}]`)
-	expect("a strict label of which there is nothing", WithLane(plain, "v3"), `etcd: no endpoint of "" is in the lane "v3", which is strict`)
+	expect("a strict label of which there is nothing", calloptions.WithLane(plain, "v3"), `etcd: no endpoint of "" is in the lane "v3", which is strict`)
 }
 
 // TestANewLaneIsWaitedFor has calls of a lane wait for its first answer, and no longer: also where another plan follows,
@@ -243,7 +244,7 @@ func TestANewLaneIsWaitedFor(t *testing.T) {
 	} {
 		tt.do()
 		settle(p, cc)
-		got, err := cc.pick(WithLane(t.Context(), "red"), "/s.A/M")
+		got, err := cc.pick(calloptions.WithLane(t.Context(), "red"), "/s.A/M")
 		if err != nil {
 			got = err.Error()
 		}

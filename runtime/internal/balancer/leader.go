@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
@@ -44,7 +45,7 @@ func (l *leader) pick(t *targets) (balancer.PickResult, error) {
 	if l.instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 	}
-	result, err := t.pick(targetRef{instance: l.instance, waits: true})
+	result, err := t.pick(calloptions.Target{Instance: l.instance}, true)
 	if err == nil {
 		result.Metadata = l.token
 	}

@@ -16,8 +16,8 @@ func (p *plan) methodsDiffer() bool {
 	if s := p.in.summary; s != nil {
 		return len(s.Methods) > 1
 	}
-	for i := range p.left {
-		if attr.Methods(p.left[i]) != attr.Methods(p.left[0]) {
+	for i := range p.endpoints {
+		if attr.Methods(p.endpoints[i]) != attr.Methods(p.endpoints[0]) {
 			return true
 		}
 	}
@@ -31,7 +31,7 @@ func (p *plan) classesOf(members []int32) (c classes) {
 	c.of = make([]uint8, len(members))
 	class := 0
 	for i, m := range members {
-		text := attr.Methods(p.left[m])
+		text := attr.Methods(p.endpoints[m])
 		if i == 0 || text != c.texts[class] {
 			if class = slices.Index(c.texts, text); class < 0 {
 				if len(c.texts) == maxClasses {

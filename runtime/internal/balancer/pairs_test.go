@@ -19,6 +19,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // The table of all pairs of features: what a call may meet where two meet. What a pair has to do follows from what each of
@@ -51,8 +52,10 @@ var features = []feature{
 	{name: "strict lane", config: `"route":[{"lane":"red","match":{"team":"red"},"strict":true}]`, call: inLane},
 	{name: "methods", method: "/s.A/New"},
 	{name: "leader", method: "/s.A/Lead", client: func(c *attr.Client) { c.LeaderMethods = map[string]struct{}{"/s.A/Lead": {}} }},
-	{name: "affinity", call: func(ctx context.Context) context.Context { return WithAffinity(ctx, "somebody") }},
-	{name: "target", call: func(ctx context.Context) context.Context { return WithTarget(ctx, "b") }},
+	{name: "affinity", call: func(ctx context.Context) context.Context { return calloptions.WithAffinity(ctx, "somebody") }},
+	{name: "target", call: func(ctx context.Context) context.Context {
+		return calloptions.WithTarget(ctx, calloptions.Target{Instance: "b"})
+	}},
 	{name: "max_concurrent_requests", config: `"maxConcurrentRequests":1`},
 	{name: "slow_start", config: `"slowStart":{"window":"10s"}`},
 	{name: "unwell", state: func(p *paired) { p.unwell = "c" }},

@@ -5,22 +5,21 @@ package balancer
 // way of picking.
 func makePlan(in *input) *plan {
 	p := &plan{in: in, instead: in.nothing()}
-	p.sequence.shuffle()
+	p.sequence.Shuffle()
 	if p.instead != nil {
 		return p
 	}
 	if in.config.way != nil {
-		p.traits = in.config.way.traits()
-		p.counts = p.traits.counts || in.config.MaxConcurrentRequests > 0
+		p.traits = in.config.way.Traits()
+		p.counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
 	p.placed = in.placeInLanes()
-	p.left = p.selectFrom(p.drain(in.endpoints))
+	p.endpoints = p.selectFrom(p.drain(in.endpoints))
 	if p.instead != nil {
 		return p
 	}
 	p.differ = p.methodsDiffer()
 	p.divideByLane()
-	p.reportLanes()
 	p.reportSplit()
 	p.reportTwins()
 	return p

@@ -8,49 +8,50 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // picker picks for one call. It takes no lock, and allocates nothing, unless a header names lanes or hashes.
 type picker struct {
-	targets *targets
-	epoch   uint64 // grows with each picker of the policy
-	leader  *leader
-	plan    *plan
-	old     *plan  // serves what plan cannot yet; nil: there is none
-	gone    []bool // the endpoints of old that may not be called any more
+	targets  *targets
+	epoch    uint64 // grows with each picker of the policy
+	leader   *leader
+	plan     *plan
+	old      *plan  // serves what plan cannot yet; nil: there is none
+	excluded []bool // the endpoints of old that may not be called any more
 }
 
 // Pick implements [balancer.Picker].
 func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	w := wishesOf(info.Ctx)
-	if w.named {
-		return p.targets.pick(w.target)
-	}
-	if p.leader.has(info.FullMethodName) {
-		return p.leader.pick(p.targets)
-	}
-	plan, of := p.plan, p.plan.instead
+	o := calloptions.Of(info.Ctx)
 	switch {
-	case of != nil:
-		return balancer.PickResult{}, of.err
-	case plan.below != nil && p.old == nil:
-		return plan.below.pick(info)
-	case p.old != nil && !p.serves(&info, w):
-		if plan = p.old; plan.below != nil {
-			return plan.below.pick(info)
-		}
+	case o.Named:
+		return p.targets.pick(o.Target, false)
+	case p.leader.has(info.FullMethodName):
+		return p.leader.pick(p.targets)
+	case p.plan.instead != nil:
+		return balancer.PickResult{}, p.plan.instead.err
 	}
-	c, err := p.pick(plan, &info, w)
-	if err != nil && plan == p.old && p.plan.below == nil {
+	plan := p.plan
+	if p.old != nil && !p.serves(&info, o) {
+		plan = p.old
+	}
+	if plan.child != nil {
+		return plan.child.Pick(info)
+	}
+	x, err := p.pickBy(plan, &info, o)
+	if err != nil && plan == p.old && p.plan.child == nil {
 		plan = p.plan
-		c, err = p.pick(plan, &info, w)
+		x, err = p.pickBy(plan, &info, o)
 	}
 	if err != nil {
 		return balancer.PickResult{}, err
 	}
-	result := balancer.PickResult{SubConn: c.now.Load().subConn}
+	result := balancer.PickResult{SubConn: x.current.Load().subConn}
 	if plan.counts {
-		result.Done = recorded(c.station, plan.traits.times)
+		result.Done = x.stats.End(plan.traits.Times)
 	}
 	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
 		if result.Done != nil {
@@ -62,83 +63,79 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 }
 
 // serves reports whether the plan serves a call, rather than the old one.
-func (p *picker) serves(info *balancer.PickInfo, w *wishes) bool {
-	if p.plan.below != nil {
+func (p *picker) serves(info *balancer.PickInfo, o *calloptions.Options) bool {
+	if p.plan.child != nil {
 		return false
 	}
-	r, err := p.plan.route(info, w)
+	r, err := p.plan.route(info, o)
 	if err != nil {
 		return true
 	}
-	r.first.stand(p.epoch, nil)
+	r.first.asOf(p.epoch, nil)
 	return r.first.settled.Load()
 }
 
-// pick picks by a plan.
-func (p *picker) pick(plan *plan, info *balancer.PickInfo, w *wishes) (*conn, error) {
-	r, err := plan.route(info, w)
+// pickBy picks by a plan.
+func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Options) (*conn, error) {
+	r, err := plan.route(info, o)
 	if err != nil {
 		return nil, err
 	}
-	s := r.first.stand(p.epoch, p.goneOf(plan))
-	if len(s.groups) > 0 || r.then == nil || !s.yields {
-		c, err := plan.take(info.Ctx, w, s)
+	var excluded []bool
+	if plan == p.old {
+		excluded = p.excluded
+	}
+	s := r.first.asOf(p.epoch, excluded)
+	if len(s.groups) > 0 || r.then == nil || !s.fallsBack {
+		x, err := plan.pickFrom(info.Ctx, o, s)
 		if err == nil {
-			return c, nil
+			return x, nil
 		}
 		if !errors.Is(err, errFull) || r.then == nil {
 			return nil, r.first.explain(err)
 		}
 	}
-	c, err := plan.take(info.Ctx, w, r.then.stand(p.epoch, p.goneOf(plan)))
-	return c, r.then.explain(err)
-}
-
-// goneOf returns which endpoints of a plan may not be called any more, nil if all may.
-func (p *picker) goneOf(plan *plan) []bool {
-	if plan == p.old {
-		return p.gone
-	}
-	return nil
+	x, err := plan.pickFrom(info.Ctx, o, r.then.asOf(p.epoch, excluded))
+	return x, r.then.explain(err)
 }
 
 // errFull says that all that a call may go to have as many calls under way as may be.
 var errFull = errors.New("full")
 
-// take returns where a call goes by a standing. Where calls are counted, it is.
-func (p *plan) take(ctx context.Context, w *wishes, s *standing) (*conn, error) {
+// pickFrom picks by a snapshot. Where calls are counted, the call has begun.
+func (p *plan) pickFrom(ctx context.Context, o *calloptions.Options, s *snapshot) (*conn, error) {
 	if len(s.groups) == 0 {
-		return nil, s.otherwise
+		return nil, s.err
 	}
-	chosen, leaves := s.choose(w, &p.sequence)
+	chosen, leaves := s.choose(o, &p.sequence)
 	for n := range s.groups {
 		g := &s.groups[(chosen+n)%len(s.groups)]
 		if n == 0 && leaves {
-			if c, err := p.takeFrom(ctx, w, g.sets[g.away]); !errors.Is(err, errFull) {
-				return c, err
+			if x, err := p.pickIn(ctx, o, &g.sets[g.away]); !errors.Is(err, errFull) {
+				return x, err
 			}
 		}
-		for _, set := range g.sets {
-			if c, err := p.takeFrom(ctx, w, set); !errors.Is(err, errFull) {
-				return c, err
+		for i := range g.sets {
+			if x, err := p.pickIn(ctx, o, &g.sets[i]); !errors.Is(err, errFull) {
+				return x, err
 			}
 		}
 	}
 	return nil, errFull
 }
 
-// takeFrom returns the instance of a set that a call goes to.
-func (p *plan) takeFrom(ctx context.Context, w *wishes, s *set) (*conn, error) {
+// pickIn picks one of a set.
+func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) (*conn, error) {
 	for {
-		i := p.in.config.way.pick(ctx, w, s)
+		i := p.in.config.way.Pick(ctx, o, s.Set)
 		switch i {
-		case full:
+		case picking.Full:
 			return nil, errFull
-		case wait:
+		case picking.Wait:
 			return nil, balancer.ErrNoSubConnAvailable
 		}
-		if c := s.conns[i]; !p.counts || c.enter(s.most) {
-			return c, nil
+		if x := s.conns[i]; !p.counts || x.stats.Begin(s.Most) {
+			return x, nil
 		}
 	}
 }
@@ -157,7 +154,3 @@ func (v *view) explain(err error) error {
 	}
 	return err
 }
-
-// errTargetsOnly refuses a call without a target on the connection of an Instances.
-var errTargetsOnly = status.Error(codes.Unavailable,
-	"etcd: a call to each endpoint must be made with the context that it was given, which names the endpoint")

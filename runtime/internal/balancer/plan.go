@@ -2,59 +2,41 @@ package balancer
 
 import (
 	"fmt"
+	"iter"
 	"sync"
 	"sync/atomic"
 
-	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// plan says which endpoints a call may go to. A call's lane and method lead to a view of the connections; within it shares
-// lead to a group, what is ready to a tier of the group, and the way of picking to an endpoint. All but the making of views
-// and what picks count is immutable. Its memory is linear in the endpoints and the config: a view is indexes.
+// plan says which endpoints a call may go to. A call's lane and method lead to a view of the connections. Within the view,
+// shares lead to a group, and the order of preference to the first of its tiers in which an endpoint is ready; there the way
+// of picking chooses. The plan is immutable, save that calls bring views into being, and that connections are given to it
+// once. A view is indexes, so its memory is small beside the connections'.
 type plan struct {
-	in       *input
-	traits   traits              // of the way of picking
-	counts   bool                // calls under way are counted
-	left     []resolver.Endpoint // that may be called at all
-	conns    []*conn             // of left; set by the core
-	placed   *placed             // nil: there are no lanes
-	base     *lane
-	lanes    map[string]*lane // that have endpoints
-	reports  []string         // problems of the config, for people
-	asked    func()           // tells that a view was made for which the plan may want more connections
-	instead  *instead         // of picks, where there is nothing to call; else nil
-	below    child            // picks among left, where the way of picking is not ours
-	sequence sequence         // of the choices among groups
-	rings    rings
+	in        *input
+	traits    picking.Traits
+	counts    bool                // calls under way are counted
+	endpoints []resolver.Endpoint // that may be called at all
+	conns     []*conn             // of endpoints; set by the core
+	placed    *placed             // nil: there are no lanes
+	base      *lane
+	lanes     map[string]*lane   // that have endpoints
+	reports   []string           // problems of the config, for people
+	viewMade  func()             // tells that there is a view for which the plan may want more connections
+	instead   *instead           // of picks, where there is nothing to call; else nil
+	child     *childpolicy.Child // picks among endpoints, where the way of picking is not ours
+	sequence  picking.Sequence   // of the choices among groups
+	rings     picking.Rings
+	differ    bool // some of endpoints serve other methods than others
 
-	differ bool // some of left serve other methods than others
 	making sync.Mutex
 	views  []*view // that calls have asked for, guarded by making
-}
-
-// called returns the views that calls have asked for.
-func (p *plan) called() []*view {
-	p.making.Lock()
-	defer p.making.Unlock()
-	return p.views[:len(p.views):len(p.views)]
-}
-
-// isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
-func (p *plan) isSettled() bool {
-	if p.below != nil {
-		return p.below.state().ConnectivityState != connectivity.Connecting
-	}
-	for _, v := range p.called() {
-		if !v.isSettled() {
-			return false
-		}
-	}
-	return true
 }
 
 // report notes a problem of the config.
@@ -65,9 +47,9 @@ func (p *plan) report(format string, args ...any) {
 // reportTwins reports instance ids that two endpoints have: what identifies an instance is its key in etcd.
 func (p *plan) reportTwins() {
 	twins, first := 0, ""
-	for i := 1; i < len(p.left); i++ {
-		id := instance(&p.left[i])
-		if id == instance(&p.left[i-1]) && p.in.summary != nil {
+	for i := 1; i < len(p.endpoints); i++ {
+		id := instance(&p.endpoints[i])
+		if id == instance(&p.endpoints[i-1]) && p.in.summary != nil {
 			if twins++; twins == 1 {
 				first = id
 			}
@@ -82,8 +64,8 @@ func (p *plan) reportTwins() {
 type lane struct {
 	name    string // "": the base
 	strict  bool
-	members []int32 // of plan.left
-	among   int     // how many lanes share the endpoints that they may have
+	members []int32 // of plan.endpoints
+	sharers int     // how many lanes share the bound on the endpoints of a connection
 
 	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
 	routes atomic.Pointer[map[string]*route] // by method, of those that were called
@@ -97,8 +79,7 @@ type lane struct {
 type placed struct {
 	config *serviceconfig.Lanes
 	*serviceconfig.Placement
-	of     map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
-	noBase bool                            // there is no base: all endpoints stand in for it
+	of map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
 }
 
 // classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
@@ -119,8 +100,8 @@ type view struct {
 	method string // of a call that it was made for
 
 	settled atomic.Bool // it could serve, or nothing in it was left to be tried
-	making  sync.Mutex  // the next standing
-	now     atomic.Pointer[standing]
+	making  sync.Mutex  // the next snapshot
+	last    atomic.Pointer[snapshot]
 }
 
 // group is the endpoints that have one share of a view's calls.
@@ -129,24 +110,22 @@ type group struct {
 	tiers  []*tier // in order of preference
 }
 
-// standing is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
-type standing struct {
-	epoch     uint64 // of the picker
-	groups    []share
-	otherwise error // for calls, if there are no groups
-	yields    bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
+// tier is endpoints of a group between which nothing but the way of picking decides.
+type tier struct {
+	*picking.Tier
+	members []int32 // of plan.endpoints
+	zone    int
 }
 
-// share is a group in which some endpoints are ready, and its share of the calls.
-type share struct {
-	upTo uint64 // the sum of the weights up to and with this group's
-	stay uint64 // the sum up to which its calls stay in the client's zone
-	away int    // the set for the others, by index
-	sets []*set
-}
-
-// child is a policy that is not ours, as those see it that pick.
-type child interface {
-	state() balancer.State
-	pick(info balancer.PickInfo) (balancer.PickResult, error)
+// connsOf yields the connections of a group, in order of preference.
+func (p *plan) connsOf(g *group) iter.Seq[*conn] {
+	return func(yield func(*conn) bool) {
+		for _, t := range g.tiers {
+			for _, m := range t.members {
+				if !yield(p.conns[m]) {
+					return
+				}
+			}
+		}
+	}
 }

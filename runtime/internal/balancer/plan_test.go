@@ -16,6 +16,8 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // ends makes endpoints of "name version zone methods", "-" for nothing.
@@ -61,7 +63,7 @@ func (v *view) describe() string {
 		for _, t := range g.tiers {
 			text := ""
 			for _, m := range t.members {
-				text += instance(&v.plan.left[m])
+				text += instance(&v.plan.endpoints[m])
 			}
 			tiers = append(tiers, text)
 		}
@@ -72,8 +74,8 @@ func (v *view) describe() string {
 
 // goes describes where the calls of a lane and method go.
 func (p *plan) goes(lane, method string) string {
-	ctx := WithLane(context.Background(), lane)
-	switch r, err := p.route(&balancer.PickInfo{Ctx: ctx, FullMethodName: method}, wishesOf(ctx)); {
+	ctx := calloptions.WithLane(context.Background(), lane)
+	switch r, err := p.route(&balancer.PickInfo{Ctx: ctx, FullMethodName: method}, calloptions.Of(ctx)); {
 	case err != nil:
 		return "fails"
 	case r.then != nil:
@@ -137,7 +139,7 @@ func TestPlan(t *testing.T) {
 	}
 	fleet := ends("a", "b")
 	p := planOf(t, `{}`, fleet)
-	if &p.left[0] != &fleet[0] || p.calls() != "1: ab" {
+	if &p.endpoints[0] != &fleet[0] || p.calls() != "1: ab" {
 		t.Error("the endpoints are copied where nothing is asked for")
 	}
 	twins := append(ends("a", "b"), attr.New(&endpoint.Endpoint{Instance: "b", Addr: "b:2"}, new(attr.Storage)))
@@ -216,7 +218,7 @@ func TestK4_ADrainYieldsToWhatIsHeld(t *testing.T) {
 	} {
 		in := &input{service: "acme/user", config: mustConfig(t, `{"drain":["`+strings.Join(strings.Split(tt.drain, ""), `","`)+`"]}`),
 			client: &attr.Client{}, endpoints: ends("a", "b", "c"), held: heldOf(tt.held)}
-		if got := instances(makePlan(in).left); got != tt.want {
+		if got := instances(makePlan(in).endpoints); got != tt.want {
 			t.Errorf("drain of %s while %s are held: %s is left, want %s", tt.drain, tt.held, got, tt.want)
 		}
 	}
@@ -225,7 +227,7 @@ func TestK4_ADrainYieldsToWhatIsHeld(t *testing.T) {
 func TestK4_TheSubsetComesLast(t *testing.T) {
 	all := fleet()
 	best := func(client *attr.Client, from string) string { // of some instances, the one that ranks highest
-		p := &plan{in: &input{client: client}, left: all}
+		p := &plan{in: &input{client: client}, endpoints: all}
 		for _, m := range p.rank(p.all()) {
 			if strings.Contains(from, instance(&all[m])) {
 				return instance(&all[m])
@@ -295,7 +297,7 @@ func TestS7_ManyGroupsAndNamesCostOnePass(t *testing.T) {
 	}
 	in := &input{config: mustConfig(t, `{"split":[`+strings.Join(split, ",")+`],"drain":[`+strings.Join(drain, ",")+`]}`),
 		client: &attr.Client{}, endpoints: bigFleet(10_000)}
-	if n := testing.AllocsPerRun(1, func() { p := makePlan(in); p.find(p.base, "/s.A/M") }); n > 2500 {
+	if n := testing.AllocsPerRun(1, func() { p := makePlan(in); p.addRoute(p.base, "/s.A/M") }); n > 2500 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -316,7 +318,7 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 		}
 	}
 	for i := range 3000 {
-		p.find(p.base, fmt.Sprintf("/s.A/M%d", i))
+		p.addRoute(p.base, fmt.Sprintf("/s.A/M%d", i))
 	}
 	if routes := len(*p.base.routes.Load()); len(p.views) > 1 || routes > maxRoutes+1 {
 		t.Errorf("%d views, %d routes are kept", len(p.views), routes)
@@ -335,7 +337,7 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 	}
 	p = planOf(t, "{}", ends(specs...))
 	for set := range 100 {
-		p.find(p.base, fmt.Sprintf("/s.A/M%d", set))
+		p.addRoute(p.base, fmt.Sprintf("/s.A/M%d", set))
 	}
 	if len(p.views) < 2 || len(p.views) > maxClasses+2 {
 		t.Errorf("%d views", len(p.views))
@@ -392,22 +394,22 @@ func TestParseConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if again := mustConfig(t, string(text)); again.way != way(pickFirst{}) || again.Subset != 2 || !slices.Equal(again.Drain, c.Drain) {
+	if again := mustConfig(t, string(text)); !again.way.Traits().Single || again.Subset != 2 || !slices.Equal(again.Drain, c.Drain) {
 		t.Errorf("marshalled and parsed again: %s", text)
 	}
 }
 
 func TestSequenceKeepsShares(t *testing.T) {
-	s := &standing{}
+	s := &snapshot{}
 	for _, weight := range []uint32{5, 30, 65} {
-		s.add(weight, &look{stay: allCalls})
+		s.add(weight, &groupState{stay: allCalls})
 	}
 	for _, calls := range []int{100, 1000, 10_000} {
-		var seq sequence
-		seq.shuffle()
+		var seq picking.Sequence
+		seq.Shuffle()
 		counts := [3]int{}
 		for range calls {
-			group, _ := s.choose(&noWishes, &seq)
+			group, _ := s.choose(&calloptions.Options{}, &seq)
 			counts[group]++
 		}
 		for group, share := range []float64{0.05, 0.30, 0.65} {
@@ -427,10 +429,10 @@ func TestS4_WhatIsUsedStays(t *testing.T) {
 	const used = "mno"
 	plan := func(client *attr.Client, config string, endpoints []resolver.Endpoint, held map[string]struct{}) string {
 		p := makePlan(&input{service: "acme/user", config: mustConfig(t, config), client: client, endpoints: endpoints, held: held})
-		for i := range p.left {
-			x := newConn(address(&p.left[i]), &station{})
-			if strings.Contains(used, instance(&p.left[i])) {
-				x.now.Store(&condition{kind: ready})
+		for i := range p.endpoints {
+			x := newConn(address(&p.endpoints[i]), new(picking.Stats))
+			if strings.Contains(used, instance(&p.endpoints[i])) {
+				x.current.Store(&condition{readiness: ready})
 			}
 			p.conns = append(p.conns, x)
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,7 +17,9 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // weighing returns n endpoints with weights.
@@ -80,7 +81,7 @@ func TestRingsAreGRPCs(t *testing.T) {
 		{"more of the least than of the most", `{"minRingSize":100,"maxRingSize":200}`, weighing(6, func(i int) uint32 { return uint32(1 + i*10) })},
 	} {
 		for header, ctxOf := range map[string]func(key int) context.Context{
-			AffinityHeader: func(key int) context.Context { return WithAffinity(context.Background(), fmt.Sprint(key)) },
+			serviceconfig.AffinityHeader: func(key int) context.Context { return calloptions.WithAffinity(context.Background(), fmt.Sprint(key)) },
 			"x-user": func(key int) context.Context {
 				return metadata.AppendToOutgoingContext(context.Background(), "x-user", fmt.Sprint(key), "x-user", "2")
 			},
@@ -104,43 +105,6 @@ func TestRingsAreGRPCs(t *testing.T) {
 	}
 }
 
-// TestP21_RingsKeepTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up.
-func TestP21_RingsKeepTheSharesOfAnyWeights(t *testing.T) {
-	for _, tt := range []struct {
-		weights []uint32
-		want    float64 // the last one's
-	}{
-		{[]uint32{100_000, 900_000}, 0.9},
-		{[]uint32{900_000, 100_000}, 0.1},
-		{[]uint32{1, 4_000_000_000}, 1},
-		{[]uint32{4_000_000_000, 4_000_000_000}, 0.5},
-		{[]uint32{4_000_000_000, 4_000_000_000, 1}, 0},
-	} {
-		fleet := weighing(len(tt.weights), func(i int) uint32 { return tt.weights[i] })
-		p := planOf(t, "{"+ring+"}", fleet)
-		s := standOf(p, instances(fleet)).groups[0].sets[0]
-		hits := 0
-		const n = 20_000
-		for range n { // calls without a key have any hash
-			if p.in.config.way.pick(context.Background(), &noWishes, s) == len(tt.weights)-1 {
-				hits++
-			}
-		}
-		if share := float64(hits) / n; math.Abs(share-tt.want) > 0.03 {
-			t.Errorf("%v: the last one's share is %.3f, want %.2f", tt.weights, share, tt.want)
-		}
-		points := s.ring(p.in.config.way.(ringHash))
-		for i := range tt.weights {
-			if !slices.ContainsFunc(points, func(x point) bool { return x.member == int32(i) }) {
-				t.Errorf("%v: the ring has no point of %d", tt.weights, i)
-			}
-		}
-		if len(points) > 4096+len(tt.weights) {
-			t.Errorf("%v: a ring of %d", tt.weights, len(points))
-		}
-	}
-}
-
 // TestARingGoesOnToTheNext has the instance of a key fail or be full: its calls go to the next on the ring, and back, and
 // no others move.
 func TestARingGoesOnToTheNext(t *testing.T) {
@@ -148,7 +112,7 @@ func TestARingGoesOnToTheNext(t *testing.T) {
 	_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":2,`+ring+`}`), &attr.State{Endpoints: weighing(5, func(int) uint32 { return 1 })})
 	settle(p, cc)
 	pick := func(key int) (string, func()) {
-		result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: WithAffinity(context.Background(), fmt.Sprint(key))})
+		result, err := stateOf(cc).Picker.Pick(balancer.PickInfo{Ctx: calloptions.WithAffinity(context.Background(), fmt.Sprint(key))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -191,35 +155,5 @@ func TestARingGoesOnToTheNext(t *testing.T) {
 	settle(p, cc)
 	if got := where(); !slices.Equal(got, first) {
 		t.Error("once it is back, its calls are not")
-	}
-}
-
-// TestRingsAreBounded has calls of more lanes than rings are kept for.
-func TestRingsAreBounded(t *testing.T) {
-	var specs []string
-	for i := range 3 * maxRings {
-		specs = append(specs, fmt.Sprintf("i%03d v%03d", i, i))
-	}
-	p := planOf(t, `{`+byLabel+`,`+ring+`}`, ends(specs...))
-	_ = standOf(p, instances(p.left))
-	way := p.in.config.way.(ringHash)
-	var tiers []*tier
-	for range 2 {
-		for _, l := range p.lanes {
-			s := p.find(l, "").first.survey(1, nil).groups[0].sets[0]
-			if made := s.ring(way); len(made) == 0 || &made[0] != &s.ring(way)[0] {
-				t.Fatal("a ring is made for each call")
-			}
-			tiers = append(tiers, s.tier)
-		}
-	}
-	kept := 0
-	for _, x := range tiers[len(tiers)/2:] {
-		if x.ring.Load() != nil {
-			kept++
-		}
-	}
-	if kept != maxRings || len(p.rings.kept) != maxRings {
-		t.Errorf("%d rings are kept, and %d are known", kept, len(p.rings.kept))
 	}
 }

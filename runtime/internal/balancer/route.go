@@ -4,6 +4,9 @@ import (
 	"maps"
 
 	"google.golang.org/grpc/balancer"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 // maxRoutes bounds how many methods of a lane have routes that are kept. A caller has few, save one that passes on the
@@ -11,10 +14,10 @@ import (
 const maxRoutes = 1024
 
 // route returns the views of a call: that of its lane and method and, where it may go there as well, the base's.
-func (p *plan) route(info *balancer.PickInfo, w *wishes) (*route, error) {
+func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, error) {
 	l := p.base
 	if p.placed != nil {
-		if name := laneOf(info.Ctx, w, p.in.config.LaneHeader); name != "" {
+		if name := calloptions.LaneOf(info.Ctx, o, p.in.config.LaneHeader); name != "" {
 			if in := p.lanes[name]; in != nil {
 				l = in
 			} else if p.placed.config.Strict(name) {
@@ -26,16 +29,16 @@ func (p *plan) route(info *balancer.PickInfo, w *wishes) (*route, error) {
 		if r := l.route.Load(); r != nil {
 			return r, nil
 		}
-		return p.find(l, ""), nil
+		return p.addRoute(l, ""), nil
 	}
 	if r := (*l.routes.Load())[info.FullMethodName]; r != nil {
 		return r, nil
 	}
-	return p.find(l, info.FullMethodName), nil
+	return p.addRoute(l, info.FullMethodName), nil
 }
 
-// find makes a route, and the views that it needs. method is "" where all endpoints serve the same.
-func (p *plan) find(l *lane, method string) *route {
+// addRoute makes a route, and the views that it needs. method is "" where all endpoints serve the same.
+func (p *plan) addRoute(l *lane, method string) *route {
 	p.making.Lock()
 	defer p.making.Unlock()
 	known := *l.routes.Load()
@@ -53,8 +56,8 @@ func (p *plan) find(l *lane, method string) *route {
 	if !p.differ {
 		l.route.Store(r)
 	}
-	if len(p.views) > made && (p.traits.single || p.chooses()) && p.asked != nil {
-		p.asked()
+	if len(p.views) > made && (p.traits.Single || p.chooses()) && p.viewMade != nil {
+		p.viewMade()
 	}
 	return r
 }
@@ -114,22 +117,19 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 			}
 		}
 	}
-	first, _ := p.in.config.way.(pickFirst)
 	v := &view{plan: p, lane: l, method: method}
 	groups := p.bySplit(members)
-	most := bounds{p.in.subsetOf(), mostOf(p.in.client.Most, l.among*len(groups))}
+	most := bounds{p.in.subsetOf(), mostOf(p.in.client.Most, l.sharers*len(groups))}
 	for g, share := range groups {
 		group := group{weight: p.in.config.weight(g)}
 		for zone, near := range p.byZone(share) {
 			for _, chosen := range p.bySubset(near, most) {
 				if len(chosen) > 0 {
-					if first.shuffled {
+					if p.traits.Shuffles {
 						chosen = p.rank(chosen)
 					}
-					t := &tier{members: chosen, zone: zone, rings: &p.rings}
-					t.hashed = func() ([]string, []uint64) { return p.hashed(t) }
-					t.sequence.shuffle()
-					group.tiers = append(group.tiers, t)
+					ring := func() ([]string, []uint64) { return p.ringOf(chosen) }
+					group.tiers = append(group.tiers, &tier{picking.NewTier(&p.rings, ring), chosen, zone})
 				}
 			}
 		}
@@ -140,16 +140,43 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	return v
 }
 
-// hashed returns what a ring is made of: the members' instance ids, of which two that are alike are told apart by their
-// addresses, and their weights.
-func (p *plan) hashed(t *tier) (names []string, weights []uint64) {
-	names, weights = make([]string, len(t.members)), make([]uint64, len(t.members))
-	for i, m := range t.members {
-		ep := &p.left[m]
+// ringOf returns what the ring of members is made of: their instance ids, of which two that are alike are told apart by
+// their addresses, and their weights.
+func (p *plan) ringOf(members []int32) (names []string, weights []uint64) {
+	names, weights = make([]string, len(members)), make([]uint64, len(members))
+	for i, m := range members {
+		ep := &p.endpoints[m]
 		names[i], weights[i] = instance(ep), weightOf(ep)
-		if m > 0 && instance(&p.left[m-1]) == names[i] {
+		if m > 0 && instance(&p.endpoints[m-1]) == names[i] {
 			names[i] += " " + address(ep)
 		}
 	}
 	return names, weights
+}
+
+// adopt makes the view of calls that ask for nothing, and those that calls have asked the plan before for, which may be nil.
+func (p *plan) adopt(before *plan) {
+	if p.instead != nil || p.child != nil {
+		return
+	}
+	p.addRoute(p.base, "")
+	if before == nil {
+		return
+	}
+	for _, v := range before.called() {
+		l := p.lanes[v.lane.name]
+		if v.lane.name == "" {
+			l = p.base
+		}
+		if l != nil {
+			p.addRoute(l, v.method)
+		}
+	}
+}
+
+// called returns the views that calls have asked for.
+func (p *plan) called() []*view {
+	p.making.Lock()
+	defer p.making.Unlock()
+	return p.views[:len(p.views):len(p.views)]
 }

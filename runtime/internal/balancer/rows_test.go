@@ -15,6 +15,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
 )
 
@@ -47,7 +48,7 @@ func TestP13_WhatIsFullIsPassedOver(t *testing.T) {
 		p, cc := newPolicy(t)
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "x", Seed: seedOfTests}, Endpoints: ends("a v1 x", "b v2 y", "c v2 y")})
 		settle(p, cc)
-		ctx := WithLane(WithAffinity(t.Context(), "somebody"), "red")
+		ctx := calloptions.WithLane(calloptions.WithAffinity(t.Context(), "somebody"), "red")
 		at := map[string]int{}
 		for range 6 {
 			addr, _, err := cc.begin(ctx, "/s.A/M")
@@ -108,7 +109,7 @@ func called(t *testing.T, config string, fleet []resolver.Endpoint, lanes, metho
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{Zone: "z0", Seed: seedOfTests}, Endpoints: fleet})
 		settle(p, cc)
 		for lane := range lanes {
-			ctx := WithLane(t.Context(), fmt.Sprintf("l%d", lane))
+			ctx := calloptions.WithLane(t.Context(), fmt.Sprintf("l%d", lane))
 			for method := range methods {
 				if _, end, err := cc.begin(ctx, fmt.Sprintf("/s.A/M%d", method)); err == nil {
 					end()
@@ -190,7 +191,7 @@ func TestP20_EachCallsOwnSetDecides(t *testing.T) {
 	settle(p, cc)
 	for range 50 {
 		for _, lane := range []string{"red", "blue"} {
-			if addr, err := cc.pick(WithLane(t.Context(), lane), "/s.A/M"); err != nil || addr != lane+":1" {
+			if addr, err := cc.pick(calloptions.WithLane(t.Context(), lane), "/s.A/M"); err != nil || addr != lane+":1" {
 				t.Fatalf("a call of %s goes to %s, %v", lane, addr, err)
 			}
 		}
@@ -213,7 +214,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 	settle(p, cc)
 	at := map[string]int{}
 	for i := range 400 {
-		addr, err := cc.pick(WithAffinity(t.Context(), fmt.Sprint(i)), "/s.A/M")
+		addr, err := cc.pick(calloptions.WithAffinity(t.Context(), fmt.Sprint(i)), "/s.A/M")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -223,7 +224,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 		t.Errorf("calls go to %v", at)
 	}
 	for _, want := range []string{"a:1", "b:1"} {
-		ctx := WithTargetAt(t.Context(), "host", want, 0)
+		ctx := calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "host", Addr: want, Sequence: 0})
 		_, _ = cc.pick(ctx, "/s.A/M")
 		settle(p, cc)
 		if addr, err := cc.pick(ctx, "/s.A/M"); err != nil || addr != want {
@@ -238,7 +239,7 @@ func TestK17_TwoOfOneInstanceID(t *testing.T) {
 // TestP6_WhatServesStaysUntilWhatFollowsCan has a strict lane come whose instance connects, and then another say otherwise.
 func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	p, cc := newPolicy(t)
-	red := WithLane(t.Context(), "red")
+	red := calloptions.WithLane(t.Context(), "red")
 	next := func(config string, fleet ...string) {
 		_ = hand(p, mustConfig(t, config), &attr.State{Client: &attr.Client{}, Endpoints: ends(fleet...)})
 	}
@@ -257,7 +258,7 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	if addr, err := cc.pick(red, "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
 		t.Errorf("while c connects, a call goes to %q, %v", addr, err)
 	}
-	if addr, err := cc.pick(WithLane(t.Context(), "green"), "/s.A/M"); err != nil || addr != "b:1" {
+	if addr, err := cc.pick(calloptions.WithLane(t.Context(), "green"), "/s.A/M"); err != nil || addr != "b:1" {
 		t.Errorf("while c connects, a call of another lane goes to %q, %v", addr, err)
 	}
 }
@@ -277,18 +278,18 @@ func TestWhatWaitsIsNotMissing(t *testing.T) {
 
 // A connection is ready once its health is known, and waits where others before it were brief.
 func TestBriefConnections(t *testing.T) {
-	c, now := newCore(), time.Now()
-	c.update(planOf(t, `{}`, ends("a v1")), func(string) *station { return &station{} }, now)
+	c, now := newCore(noStats), time.Now()
+	c.update(planOf(t, `{}`, ends("a v1")), now)
 	x := c.conns["a:1"]
 	for range 2 {
 		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
-		if x.kind == ready {
+		if x.current.Load().readiness == ready {
 			t.Error("ready, and its health is not known")
 		}
 		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
 	}
-	if x.dialing || !x.notYet.After(now) || !errors.Is(x.now.Load().err, errEnded) {
-		t.Errorf("after two: dialing %v, not before %v, %v", x.dialing, x.notYet, x.now.Load().err)
+	if x.dialing || !x.retryAt.After(now) || !errors.Is(x.current.Load().err, errEnded) {
+		t.Errorf("after two: dialing %v, not before %v, %v", x.dialing, x.retryAt, x.current.Load().err)
 	}
 }
 
@@ -297,7 +298,7 @@ func TestATiedCallWaits(t *testing.T) {
 	p, cc := newPolicy(t)
 	_ = hand(p, mustConfig(t, `{`+ringConfig+`}`), &attr.State{Client: &attr.Client{}, Endpoints: ends("a v1", "b v1")})
 	settle(p, cc)
-	tied := WithAffinity(t.Context(), "somebody")
+	tied := calloptions.WithAffinity(t.Context(), "somebody")
 	addr, err := cc.pick(tied, "/s.A/M")
 	if err != nil {
 		t.Fatal(err)

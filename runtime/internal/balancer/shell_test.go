@@ -20,6 +20,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // scripted is a policy below whose every method a test may replace.
@@ -322,7 +323,7 @@ func TestPending(t *testing.T) {
 func TestTargets(t *testing.T) {
 	p, cc := newPolicy(t)
 	to := func(instance string, sequence uint64) error {
-		addr, err := cc.pick(WithTargetAt(context.Background(), instance, "", sequence), "/s.A/M")
+		addr, err := cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: instance, Addr: "", Sequence: sequence}), "/s.A/M")
 		if err == nil && addr != instance+":1" {
 			return fmt.Errorf("reached %s", addr)
 		}
@@ -334,7 +335,7 @@ func TestTargets(t *testing.T) {
 		return to(instance, 0)
 	}
 	client := &attr.Client{Selector: func(e *endpoint.Endpoint) bool { return e.Version != "hidden" }}
-	if !errors.Is(p.targets.open(targetRef{instance: "a"}), balancer.ErrNoSubConnAvailable) {
+	if !errors.Is(p.targets.open(calloptions.Target{Instance: "a"}, false), balancer.ErrNoSubConnAvailable) {
 		t.Error("before the first state a target is not waited for")
 	}
 	_ = hand(p, nil, &attr.State{Client: client, Pending: true})
@@ -375,7 +376,7 @@ func TestTargets(t *testing.T) {
 	settle(p, cc)
 	_ = to("b", 0)
 	settle(p, cc)
-	if addr, err := cc.pick(WithTarget(context.Background(), "b"), "/s.A/M"); err != nil || addr != "b2:1" {
+	if addr, err := cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b"}), "/s.A/M"); err != nil || addr != "b2:1" {
 		t.Errorf("after it is idle: %s, %v", addr, err)
 	}
 	_ = hand(p, nil, &attr.State{Client: client, Sequence: 9, Endpoints: ends("a")})
@@ -386,9 +387,6 @@ func TestTargets(t *testing.T) {
 	if got := addrs(cc.open()); got != "a" {
 		t.Errorf("open: %s", got)
 	}
-	if instance, ok := Target(WithTarget(context.Background(), "a")); instance != "a" || !ok {
-		t.Errorf("Target: %q, %v", instance, ok)
-	}
 }
 
 func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
@@ -397,8 +395,8 @@ func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
 	settle(p, cc)
 	k := p.targets.known.Load()
 	p.calls.Lock() // so that it is opened later
-	_, _ = p.targets.pick(targetRef{instance: "b"})
-	p.targets.known.Store(&known{client: k.client, endpoints: k.endpoints[:1]})
+	_, _ = p.targets.pick(calloptions.Target{Instance: "b"}, false)
+	p.targets.known.Store(&known{input: k.input, all: k.all[:1]})
 	p.calls.Unlock()
 	settle(p, cc)
 	p.targets.conns.Range(func(any, any) bool { t.Error("it is kept"); return false })
@@ -414,9 +412,9 @@ func TestTargetsOnly(t *testing.T) {
 	if _, err := cc.pick(context.Background(), "/s.A/M"); status.Code(err) != codes.Unavailable {
 		t.Errorf("a call without a target: %v", err)
 	}
-	_, _ = cc.pick(WithTarget(context.Background(), "b"), "/s.A/M")
+	_, _ = cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b"}), "/s.A/M")
 	settle(p, cc)
-	if addr, err := cc.pick(WithTarget(context.Background(), "b"), "/s.A/M"); addr != "b:1" || err != nil {
+	if addr, err := cc.pick(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: "b"}), "/s.A/M"); addr != "b:1" || err != nil {
 		t.Errorf("a call with one: %s, %v", addr, err)
 	}
 	if got := addrs(cc.open()); got != "b" {

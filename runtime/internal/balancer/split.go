@@ -15,7 +15,7 @@ func (p *plan) bySplit(members []int32) [][]int32 {
 	}
 	group, groups := c.groupOf(), make([][]int32, len(c.Split)+1)
 	for _, m := range members {
-		g := group(&p.left[m])
+		g := group(&p.endpoints[m])
 		groups[g] = append(groups[g], m)
 	}
 	return groups

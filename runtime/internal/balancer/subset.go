@@ -13,13 +13,13 @@ import (
 // Select returns the endpoints that a connection's selector and subset leave. If some of the subset are held, live
 // endpoints are added. Without a selector and a subset, it returns s.Endpoints itself.
 func Select(client *attr.Client, s *attr.State) []resolver.Endpoint {
-	p := &plan{in: &input{client: client, held: s.Held}, left: selected(s.Endpoints, client)}
+	p := &plan{in: &input{client: client, held: s.Held}, endpoints: selected(s.Endpoints, client)}
 	return p.endpointsOf(p.bySubset(p.all(), bounds{subset: client.Subset, most: client.Most}))
 }
 
 // all returns the indexes of all endpoints that are left.
 func (p *plan) all() []int32 {
-	all := make([]int32, len(p.left))
+	all := make([]int32, len(p.endpoints))
 	for i := range all {
 		all[i] = int32(i)
 	}
@@ -28,15 +28,15 @@ func (p *plan) all() []int32 {
 
 // endpointsOf returns the endpoints of some sets, in their order.
 func (p *plan) endpointsOf(sets [][]int32) []resolver.Endpoint {
-	if len(sets) == 1 && len(sets[0]) == len(p.left) {
-		return p.left
+	if len(sets) == 1 && len(sets[0]) == len(p.endpoints) {
+		return p.endpoints
 	}
 	members := slices.Concat(sets...)
 	slices.Sort(members)
 	members = slices.Compact(members)
 	endpoints := make([]resolver.Endpoint, len(members))
 	for i, m := range members {
-		endpoints[i] = p.left[m]
+		endpoints[i] = p.endpoints[m]
 	}
 	return endpoints
 }
@@ -74,7 +74,7 @@ func (p *plan) bySubset(members []int32, of bounds) [][]int32 {
 	if sticky && p.conns != nil {
 		slices.SortStableFunc(ranking, func(a, b int32) int { return cmp.Compare(p.unused(a), p.unused(b)) })
 	}
-	isHeld := func(m int32) bool { return p.in.isHeld(&p.left[m]) }
+	isHeld := func(m int32) bool { return p.in.isHeld(&p.endpoints[m]) }
 	isLive := func(m int32) bool { return !isHeld(m) }
 	first := inOrder(ranking[:n])
 	if !slices.ContainsFunc(first, isHeld) || !slices.ContainsFunc(ranking[n:], isLive) {
@@ -86,7 +86,7 @@ func (p *plan) bySubset(members []int32, of bounds) [][]int32 {
 
 // unused returns 0 for an endpoint that is connected to, or was tried, and 1 for another.
 func (p *plan) unused(m int32) int {
-	if p.conns[m].now.Load() != untried {
+	if p.conns[m].current.Load() != untried {
 		return 0
 	}
 	return 1
@@ -101,7 +101,7 @@ func (p *plan) rank(members []int32) []int32 {
 	}
 	ranking := make([]ranked, len(members))
 	for i, m := range members {
-		ranking[i] = ranked{m, maphash.String(p.in.client.Seed, instance(&p.left[m]))}
+		ranking[i] = ranked{m, maphash.String(p.in.client.Seed, instance(&p.endpoints[m]))}
 	}
 	slices.SortStableFunc(ranking, func(a, b ranked) int { return cmp.Compare(b.score, a.score) })
 	order := make([]int32, len(members))
@@ -120,5 +120,5 @@ func inOrder(members []int32) []int32 {
 
 // chooses reports whether a connection may not use all endpoints that are left.
 func (p *plan) chooses() bool {
-	return p.in.subsetOf() > 0 || p.in.client.Most > 0 && len(p.left) > p.in.client.Most
+	return p.in.subsetOf() > 0 || p.in.client.Most > 0 && len(p.endpoints) > p.in.client.Most
 }

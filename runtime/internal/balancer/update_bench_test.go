@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // bigFleet returns n endpoints of three versions, four zones and two sets of methods.
@@ -56,7 +57,7 @@ func (c *fakeConn) connected(tb testing.TB, config string, fleet []resolver.Endp
 			if _, err := c.pick(tb.Context(), "/helloworld.Greeter/"+method); err != nil {
 				tb.Fatal(err)
 			}
-			if _, err := c.pick(WithLane(tb.Context(), "red"), "/helloworld.Greeter/"+method); err != nil {
+			if _, err := c.pick(calloptions.WithLane(tb.Context(), "red"), "/helloworld.Greeter/"+method); err != nil {
 				tb.Fatal(err)
 			}
 		}

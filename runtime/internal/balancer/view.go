@@ -1,15 +1,43 @@
 package balancer
 
 import (
+	"cmp"
 	"math/bits"
-	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
-// stand returns the standing of a view, for a picker of an epoch. gone, if it is not nil, says which endpoints may not be called any more. A call does not wait for another that makes one, if there is an older.
-func (v *view) stand(epoch uint64, gone []bool) *standing {
-	s := v.now.Load()
+// snapshot is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
+type snapshot struct {
+	epoch     uint64 // of the picker
+	groups    []share
+	err       error // for calls, if there are no groups
+	fallsBack bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
+}
+
+// share is a group in which some endpoints are ready, and its share of the calls.
+type share struct {
+	upTo uint64 // the sum of the weights up to and with this group's
+	stay uint64 // the sum up to which its calls stay in the client's zone
+	away int    // the set for the others, by index
+	sets []readySet
+}
+
+// readySet is the endpoints of a tier that are ready.
+type readySet struct {
+	*picking.Set
+	conns []*conn // of its members
+	zone  int
+}
+
+// asOf returns the snapshot for a picker of an epoch. excluded, if it is not nil, says which endpoints may not be
+// called any more. A call does not wait for another that makes one, if there is an older.
+func (v *view) asOf(epoch uint64, excluded []bool) *snapshot {
+	s := v.last.Load()
 	if s != nil && s.epoch >= epoch {
 		return s
 	}
@@ -20,155 +48,139 @@ func (v *view) stand(epoch uint64, gone []bool) *standing {
 		v.making.Lock()
 	}
 	defer v.making.Unlock()
-	if s = v.now.Load(); s == nil || s.epoch < epoch {
-		s = v.survey(epoch, gone)
-		v.now.Store(s)
+	if s = v.last.Load(); s == nil || s.epoch < epoch {
+		s = v.refresh(epoch, excluded)
+		v.last.Store(s)
 	}
 	return s
 }
 
-// survey looks at the connections of a view. gone, if it is not nil, says which endpoints may not be called any more.
-func (v *view) survey(epoch uint64, gone []bool) *standing {
-	s := &standing{epoch: epoch}
-	heaviest := uint32(0)
-	looks := make([]look, len(v.groups))
-	settled, tried, known := true, true, true
-	for i := range v.groups {
-		looks[i] = v.look(&v.groups[i], gone)
-		settled = settled && looks[i].settled
-		tried = tried && looks[i].tried
-		known = known && looks[i].known
-		if len(looks[i].sets) > 0 {
+// refresh makes a snapshot.
+func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
+	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
+	heaviest, settled, all := uint32(0), true, counts{}
+	for i := range states {
+		g := &states[i]
+		*g = v.stateOf(&v.groups[i], excluded)
+		all.addAll(g.counts)
+		settled = settled && g.settled
+		if len(g.sets) > 0 {
 			heaviest = max(heaviest, v.groups[i].weight)
-		} else if s.otherwise == nil {
-			s.otherwise = looks[i].err
 		}
 	}
 	if settled {
 		v.settled.Store(true)
 	}
-	for i := range v.groups {
+	for i := range states {
 		weight := v.groups[i].weight
-		switch {
-		case len(looks[i].sets) == 0:
-		case weight > 0:
-			s.add(weight, &looks[i])
-		case heaviest == 0:
-			s.add(1, &looks[i]) // only groups without a share are left
+		if len(states[i].sets) > 0 && (weight > 0 || heaviest == 0) { // all may be groups without a share
+			s.add(max(1, weight), &states[i])
 		}
 	}
-	if s.yields = known && len(s.groups) == 0; !tried || s.otherwise == nil {
-		s.otherwise = balancer.ErrNoSubConnAvailable
+	s.fallsBack = len(s.groups) == 0 && all.trying == all.again
+	if s.err = all.err; all.trying > 0 || s.err == nil {
+		s.err = balancer.ErrNoSubConnAvailable
 	}
 	return s
 }
 
-// look is what is found of a group.
-type look struct {
-	sets    []*set
+// groupState is what the connections of a group are.
+type groupState struct {
+	counts
+	sets    []readySet
 	stay    fraction // of the calls of the client's zone
 	away    int
-	settled bool  // it can serve as the plan has it, or nothing is left to be tried
-	tried   bool  // nothing is left to be tried
-	known   bool  // nothing is left that was never tried
-	err     error // of an endpoint that has failed
+	settled bool // it can serve as the plan has it, or nothing is left to be tried
 }
 
-// look looks at the connections of a group.
-func (v *view) look(g *group, gone []bool) look {
-	l := look{stay: allCalls, tried: true, known: true, settled: true}
+func (v *view) stateOf(of *group, excluded []bool) groupState {
+	g := groupState{stay: allCalls, settled: true}
 	percent := v.plan.in.config.ZoneMinPercent
-	for _, t := range g.tiers {
-		set, n := v.see(t, gone)
-		if n.err != nil && l.err == nil {
-			l.err = n.err
-		}
+	for _, t := range of.tiers {
+		set, n := v.setOf(t, excluded)
+		g.addAll(n)
 		// It serves as the plan has it once the best of what there is serves.
-		l.settled = l.settled && (len(l.sets) > 0 || n.ready > 0 || n.trying == 0)
-		l.tried = l.tried && n.trying == 0
-		l.known = l.known && n.trying == n.again
+		g.settled = g.settled && (len(g.sets) > 0 || n.ready > 0 || n.trying == 0)
 		if n.ready == 0 {
 			continue
 		}
-		l.sets = append(l.sets, set)
+		g.sets = append(g.sets, set)
 		switch {
 		case percent == 0 || !v.plan.hasZones():
-		case len(l.sets) == 1 && t.zone == ownZone:
-			l.stay = staying(percent, n.ready, n.members-n.waiting)
-		case l.sets[0].tier.zone == ownZone && t.zone != ownZone && l.away == 0:
-			l.away = len(l.sets) - 1
+		case len(g.sets) == 1 && t.zone == ownZone:
+			g.stay = staying(percent, n.ready, n.members-n.waiting)
+		case g.sets[0].zone == ownZone && t.zone != ownZone && g.away == 0:
+			g.away = len(g.sets) - 1
 		}
 	}
-	if l.away == 0 {
-		l.stay = allCalls
+	if g.away == 0 {
+		g.stay = allCalls
 	}
-	return l
+	return g
 }
 
-// counts are what a tier's connections are.
+// counts are what connections are.
 type counts struct {
 	members, ready, trying int
-	again                  int // of those trying, not for the first time
-	waiting                int // for a place to connect, and never tried, so nothing is known of them
-	err                    error
+	again                  int   // of those trying, not for the first time
+	waiting                int   // for a place to connect, and never tried, so nothing is known of them
+	err                    error // of one that has failed
 }
 
-// see returns the members of a tier that are ready, and what the others are. It looks at each once, for they change
-// meanwhile.
-func (v *view) see(t *tier, gone []bool) (s *set, n counts) {
-	c := v.plan.in.config
-	s = &set{tier: t, most: int64(c.MaxConcurrentRequests), slow: c.SlowStart}
-	if _, rings := c.way.(ringHash); rings {
-		s.at = make([]int32, len(t.members))
+// add counts a connection.
+func (n *counts) add(c *condition) {
+	one := counts{members: 1}
+	switch c.readiness {
+	case ready:
+		one.ready = 1
+	case trying:
+		if one.trying = 1; c.again {
+			one.again = 1
+		}
+	default:
+		one.err = c.err
 	}
+	if c.waits {
+		one.waiting = 1
+	}
+	n.addAll(one)
+}
+
+func (n *counts) addAll(o counts) {
+	n.members, n.ready, n.trying = n.members+o.members, n.ready+o.ready, n.trying+o.trying
+	n.again, n.waiting, n.err = n.again+o.again, n.waiting+o.waiting, cmp.Or(n.err, o.err)
+}
+
+// setOf returns the members of a tier that are ready, and what all are. It looks at each connection once, for they change
+// meanwhile.
+func (v *view) setOf(t *tier, excluded []bool) (s readySet, n counts) {
+	p := v.plan
+	s = readySet{zone: t.zone, Set: t.NewSet(len(t.members), p.traits, picking.Settings{
+		Most: int64(p.in.config.MaxConcurrentRequests), SlowStart: p.in.config.SlowStart,
+	})}
 	for i, m := range t.members {
-		x := v.plan.conns[m]
-		now, at := x.now.Load(), int32(fails)
-		switch {
-		case gone != nil && gone[m]:
-		case now.kind == ready:
-			at = int32(len(s.conns))
-			s.add(x, len(t.members)-i)
-			n.members++
-			n.ready++
-			if v.plan.traits.weighs {
-				s.weights = append(s.weights, weightOf(&v.plan.left[m]))
-			}
-		default:
-			n.add(now)
-			if now.kind == trying {
-				at = connects
-			}
+		x := p.conns[m]
+		c := x.current.Load()
+		if excluded != nil && excluded[m] {
+			s.LeaveOut(false)
+			continue
 		}
-		if s.at != nil {
-			s.at[i] = at
+		n.add(c)
+		if c.readiness != ready {
+			s.LeaveOut(c.readiness == trying)
+			continue
 		}
+		weight := uint64(0)
+		if p.traits.Weighs {
+			weight = weightOf(&p.endpoints[m])
+		}
+		s.Add(x.stats, weight)
+		if s.conns == nil {
+			s.conns = make([]*conn, 0, len(t.members)-i)
+		}
+		s.conns = append(s.conns, x)
 	}
 	return s, n
-}
-
-// add adds a member, after which no more than a number will follow, with itself.
-func (s *set) add(x *conn, most int) {
-	if s.conns == nil {
-		s.conns = make([]*conn, 0, most)
-	}
-	s.conns = append(s.conns, x)
-}
-
-// add counts an endpoint that is not ready.
-func (n *counts) add(now *condition) {
-	n.members++
-	switch {
-	case now.kind == trying:
-		if n.trying++; now.again {
-			n.again++
-		}
-	case n.err == nil:
-		n.err = now.err
-	}
-	if now.waits {
-		n.waiting++
-	}
 }
 
 // weightBits is by how many bits weights are shifted left, for the part of a weight that stays in a zone to be exact.
@@ -176,44 +188,44 @@ func (n *counts) add(now *condition) {
 const weightBits = 20
 
 // add adds a group.
-func (s *standing) add(weight uint32, l *look) {
+func (s *snapshot) add(weight uint32, g *groupState) {
 	begin, wide := uint64(0), uint64(weight)<<weightBits
 	if n := len(s.groups); n > 0 {
 		begin = s.groups[n-1].upTo
 	}
-	g := share{upTo: begin + wide, stay: begin + wide, sets: l.sets, away: l.away}
-	if l.stay != allCalls {
-		hi, lo := bits.Mul64(wide, l.stay.n)
-		part, _ := bits.Div64(hi, lo, l.stay.of)
-		g.stay = begin + part
+	next := share{upTo: begin + wide, stay: begin + wide, sets: g.sets, away: g.away}
+	if g.stay != allCalls {
+		hi, lo := bits.Mul64(wide, g.stay.n)
+		part, _ := bits.Div64(hi, lo, g.stay.of)
+		next.stay = begin + part
 	}
-	s.groups = append(s.groups, g)
+	s.groups = append(s.groups, next)
 }
 
 // choose returns the index of the group for a call, and whether the call leaves the client's zone. hash, of a call with an
 // affinity, chooses the group alone: of a key's calls as many leave the zone as of any other's.
-func (s *standing) choose(w *wishes, seq *sequence) (group int, leaves bool) {
+func (s *snapshot) choose(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
 	}
 	total := s.groups[len(s.groups)-1].upTo
-	if w.affinity.key == "" {
-		at, _ := bits.Mul64(seq.next(), total)
-		group = s.group(at)
+	if o.Affinity.Text == "" {
+		at, _ := bits.Mul64(seq.Next(), total)
+		group = s.groupAt(at)
 		return group, at >= s.groups[group].stay
 	}
-	at, _ := bits.Mul64(w.affinity.hash, total)
-	group = s.group(at)
+	at, _ := bits.Mul64(o.Affinity.Hash, total)
+	group = s.groupAt(at)
 	begin := uint64(0)
 	if group > 0 {
 		begin = s.groups[group-1].upTo
 	}
-	at, _ = bits.Mul64(seq.next(), s.groups[group].upTo-begin)
+	at, _ = bits.Mul64(seq.Next(), s.groups[group].upTo-begin)
 	return group, begin+at >= s.groups[group].stay
 }
 
-// group returns the index of the group in whose share at lies.
-func (s *standing) group(at uint64) int {
+// groupAt returns the index of the group in whose share at lies.
+func (s *snapshot) groupAt(at uint64) int {
 	for i := range s.groups {
 		if at < s.groups[i].upTo {
 			return i
@@ -225,10 +237,20 @@ func (s *standing) group(at uint64) int {
 // isSettled reports whether the view can serve, or nothing in it is left to be tried.
 func (v *view) isSettled() bool {
 	if !v.settled.Load() {
-		v.survey(0, nil)
+		v.refresh(0, nil)
 	}
 	return v.settled.Load()
 }
 
-// settleWithin is how long a new plan may take to serve.
-const settleWithin = 5 * time.Second
+// isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
+func (p *plan) isSettled() bool {
+	if p.child != nil {
+		return p.child.State() != connectivity.Connecting
+	}
+	for _, v := range p.called() {
+		if !v.isSettled() {
+			return false
+		}
+	}
+	return true
+}

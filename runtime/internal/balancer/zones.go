@@ -16,7 +16,7 @@ func (p *plan) byZone(members []int32) [][]int32 {
 	zones := make([][]int32, 2)
 	for _, m := range members {
 		at := otherZones
-		if e := attr.Endpoint(p.left[m]); e != nil && e.Zone == p.in.client.Zone {
+		if e := attr.Endpoint(p.endpoints[m]); e != nil && e.Zone == p.in.client.Zone {
 			at = ownZone
 		}
 		zones[at] = append(zones[at], m)

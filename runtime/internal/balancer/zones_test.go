@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
 
 func TestStaying(t *testing.T) {
@@ -34,18 +36,18 @@ func TestStaying(t *testing.T) {
 }
 
 // standOf returns a plan's standing for calls without a wish, where the given instances are ready and others fail.
-func standOf(p *plan, are string) *standing {
+func standOf(p *plan, are string) *snapshot {
 	p.conns = nil
-	for i := range p.left {
-		x := newConn(address(&p.left[i]), &station{})
-		is := condition{kind: failing, err: errors.New("refused")}
-		if strings.Contains(are, instance(&p.left[i])) {
-			is = condition{kind: ready}
+	for i := range p.endpoints {
+		x := newConn(address(&p.endpoints[i]), new(picking.Stats))
+		is := condition{readiness: failing, err: errors.New("refused")}
+		if strings.Contains(are, instance(&p.endpoints[i])) {
+			is = condition{readiness: ready}
 		}
-		x.now.Store(&is)
+		x.current.Store(&is)
 		p.conns = append(p.conns, x)
 	}
-	return p.find(p.base, "").first.survey(1, nil)
+	return p.addRoute(p.base, "").first.refresh(1, nil)
 }
 
 // TestSharesOfZonesAndSplitsAreExact has each group of a split keep its share while a part of it leaves the zone.
@@ -67,7 +69,7 @@ func TestSharesOfZonesAndSplitsAreExact(t *testing.T) {
 	} {
 		s := standOf(p, tt.ready)
 		got, ofKey := map[string]int{}, map[string]int{}
-		count := func(in map[string]int, w *wishes) {
+		count := func(in map[string]int, w *calloptions.Options) {
 			group, leaves := s.choose(w, &p.sequence)
 			set := s.groups[group].sets[0]
 			if leaves {
@@ -76,8 +78,8 @@ func TestSharesOfZonesAndSplitsAreExact(t *testing.T) {
 			in[strings.TrimSuffix(set.conns[0].addr, ":1")]++
 		}
 		for range n {
-			count(got, &noWishes)
-			count(ofKey, &wishes{affinity: affinity{key: "k", hash: 1 << 62}})
+			count(got, &calloptions.Options{})
+			count(ofKey, &calloptions.Options{Affinity: calloptions.Key{Text: "k", Hash: 1 << 62}})
 		}
 		for name := range got {
 			if math.Abs(float64(got[name]-tt.want[name])) > 5 {

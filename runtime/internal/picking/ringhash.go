@@ -1,4 +1,4 @@
-package balancer
+package picking
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // ringHash gives calls with the same hash to the same instance while that can take them, and to the next on the ring
@@ -31,12 +32,12 @@ func newRingHash(c *serviceconfig.RingHash) ringHash {
 	return r
 }
 
-func (ringHash) traits() traits { return traits{weighs: true} }
+func (ringHash) Traits() Traits { return Traits{Weighs: true, Rings: true} }
 
-// pick has a call that is tied to an instance wait while that connects, as gRPC does, so that all callers send it there.
-func (r ringHash) pick(ctx context.Context, w *wishes, s *set) int {
+// Pick has a call that is tied to an instance wait while that connects, as gRPC does, so that all callers send it there.
+func (r ringHash) Pick(ctx context.Context, o *calloptions.Options, s *Set) int {
 	points := s.ring(r)
-	hash, tied := r.hash(ctx, w)
+	hash, tied := r.hash(ctx, o)
 	low, high := 0, len(points)
 	for low < high {
 		if half := int(uint(low+high) >> 1); points[half].hash < hash {
@@ -48,18 +49,18 @@ func (r ringHash) pick(ctx context.Context, w *wishes, s *set) int {
 	for n := range points {
 		switch i := s.at[points[(low+n)%len(points)].member]; {
 		case i == connects && tied:
-			return wait
+			return Wait
 		case i >= 0 && !s.full(int(i)):
 			return int(i)
 		}
 	}
-	return full
+	return Full
 }
 
 // hash returns the hash of a call, any where it is not tied.
-func (r ringHash) hash(ctx context.Context, w *wishes) (hash uint64, tied bool) {
-	if w.affinity.key != "" && r.header == AffinityHeader {
-		return w.affinity.ring, true
+func (r ringHash) hash(ctx context.Context, o *calloptions.Options) (hash uint64, tied bool) {
+	if o.Affinity.Text != "" && r.header == serviceconfig.AffinityHeader {
+		return o.Affinity.HeaderHash, true
 	}
 	md, _ := metadata.FromOutgoingContext(ctx)
 	if values := md[r.header]; len(values) > 0 {
@@ -68,14 +69,8 @@ func (r ringHash) hash(ctx context.Context, w *wishes) (hash uint64, tied bool) 
 	return rand.Uint64(), false
 }
 
-// What set.at has for members that are not ready.
-const (
-	fails    = -1
-	connects = -2
-)
-
 // ring returns the ring of the set's tier, ready or not: that some instance is not ready moves no calls but its own.
-func (s *set) ring(r ringHash) []point {
+func (s *Set) ring(r ringHash) []point {
 	if made := s.tier.ring.Load(); made != nil {
 		return *made
 	}

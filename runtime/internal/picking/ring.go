@@ -1,4 +1,4 @@
-package balancer
+package picking
 
 import (
 	"cmp"
@@ -12,18 +12,18 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// maxRings is how many rings a plan keeps. What is beyond is made anew for a call, so that lanes, methods and groups do not
+// maxRings is how many rings are kept. What is beyond is made anew for a call, so that lanes, methods and groups do not
 // multiply in memory what one endpoint takes.
 const maxRings = 64
 
-// rings are those that a plan keeps.
-type rings struct {
+// Rings are the rings that are kept for the tiers of one plan.
+type Rings struct {
 	mu   sync.Mutex
 	kept []*ringOf // the oldest first
 }
 
 // add keeps a ring, in place of the oldest if there are too many.
-func (r *rings) add(at *ringOf, made []point) []point {
+func (r *Rings) add(at *ringOf, made []point) []point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if at.Swap(&made) != nil {

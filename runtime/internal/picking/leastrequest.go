@@ -1,10 +1,11 @@
-package balancer
+package picking
 
 import (
 	"context"
 	"math/rand/v2"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
 
 // leastRequest draws some instances, and picks the one of these with the fewest calls under way.
@@ -14,15 +15,15 @@ func newLeastRequest(c *serviceconfig.LeastRequest) leastRequest {
 	return leastRequest{int(min(max(c.ChoiceCount, serviceconfig.MinChoiceCount), serviceconfig.MaxChoiceCount))}
 }
 
-func (leastRequest) traits() traits { return traits{counts: true} }
+func (leastRequest) Traits() Traits { return Traits{Counts: true} }
 
-func (l leastRequest) pick(_ context.Context, _ *wishes, s *set) int {
-	best := s.free(nil, rand.IntN(len(s.conns)))
+func (l leastRequest) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
+	best := s.free(nil, rand.IntN(len(s.members)))
 	if best < 0 {
 		return best
 	}
 	for range l.choices - 1 {
-		if i := rand.IntN(len(s.conns)); s.conns[i].calls.Load() < s.conns[best].calls.Load() {
+		if i := rand.IntN(len(s.members)); s.members[i].UnderWay() < s.members[best].UnderWay() {
 			best = i
 		}
 	}

@@ -3,7 +3,6 @@ package balancer
 import (
 	"context"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -11,32 +10,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 )
-
-func TestQueue(t *testing.T) {
-	var q queue
-	started := 0
-	q.start = func() { started++ }
-	var done strings.Builder
-	note := func(what string) func() { return func() { done.WriteString(what) } }
-	take := func(events string, starts int) {
-		t.Helper()
-		for _, event := range q.take() {
-			event()
-		}
-		if done.String() != events || started != starts {
-			t.Errorf("%q were handled after %d starts, want %q and %d", done.String(), started, events, starts)
-		}
-		done.Reset()
-	}
-	q.put(note("a"))
-	q.put(func() { q.put(note("c")); note("b")() })
-	take("ab", 1)
-	take("c", 1) // whoever took the others looks again
-	take("", 1)
-	q.put(note("d"))
-	take("d", 2)
-}
 
 // TestP10_NothingHoldsAPickUp picks while the policy is busy with 10,000 targets that leave.
 func TestP10_NothingHoldsAPickUp(t *testing.T) {
@@ -46,7 +21,7 @@ func TestP10_NothingHoldsAPickUp(t *testing.T) {
 	client := &attr.Client{TargetsOnly: true}
 	_ = hand(p, nil, &attr.State{Client: client, Endpoints: fleet})
 	to := func(i int) error {
-		info := balancer.PickInfo{Ctx: WithTarget(context.Background(), fmt.Sprintf("i%05d", i)), FullMethodName: "/s.A/M"}
+		info := balancer.PickInfo{Ctx: calloptions.WithTarget(context.Background(), calloptions.Target{Instance: fmt.Sprintf("i%05d", i)}), FullMethodName: "/s.A/M"}
 		_, err := stateOf(cc).Picker.Pick(info)
 		return err
 	}

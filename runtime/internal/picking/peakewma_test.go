@@ -1,8 +1,7 @@
-package balancer
+package picking
 
 import (
 	"container/heap"
-	"context"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -12,8 +11,6 @@ import (
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
 // simulated is a set of backends that callers call without a break, in virtual time.
@@ -104,11 +101,11 @@ func (s *simulated) goZero(n int) {
 }
 
 // peakEwma has set, of n, picked from.
-func (s *simulated) peakEwma(set *set) {
+func (s *simulated) peakEwma(set *Set) {
 	s.pick = func() (int, func()) {
 		i, began := set.cheapest(s.now), s.now
-		x := set.conns[i].station
-		x.enter(0)
+		x := set.members[i]
+		x.Begin(0)
 		return i, func() {
 			x.calls.Add(-1)
 			x.peak.end(s.now-began, s.now, nil)
@@ -123,7 +120,7 @@ func TestOneSlowBackend(t *testing.T) {
 	p99 := make(map[string]time.Duration)
 	for name, policy := range map[string]func(*simulated, int){
 		"round robin": (*simulated).roundRobin, "go-zero": (*simulated).goZero,
-		"peak ewma": func(s *simulated, n int) { s.peakEwma(setOf(t, `{`+peakConfig+`}`, make([]uint32, n)...)) },
+		"peak ewma": func(s *simulated, n int) { s.peakEwma(setOf(peakEwma{}, nil, make([]uint32, n)...)) },
 	} {
 		s := &simulated{random: rand.New(rand.NewPCG(1, 2)), calls: make([]int, n)}
 		s.serve = func(i int) time.Duration {
@@ -204,8 +201,8 @@ func TestWhatCountsAsSlow(t *testing.T) {
 }
 
 func TestPeakPicks(t *testing.T) {
-	set, now := setOf(t, `{`+peakConfig+`}`, 1, 1), time.Hour
-	a, b := &set.conns[0].peak, &set.conns[1].peak
+	set, now := setOf(peakEwma{}, nil, 1, 1), time.Hour
+	a, b := &set.members[0].peak, &set.members[1].peak
 	a.picked.Store(int64(now))
 	b.picked.Store(int64(now))
 	picks := func() (first int) {
@@ -220,7 +217,7 @@ func TestPeakPicks(t *testing.T) {
 	if n := picks(); n == 0 || n == 100 {
 		t.Errorf("one whose latency is not known is picked %d times of 100", 100-n)
 	}
-	set.conns[0].calls.Store(3)
+	set.members[0].calls.Store(3)
 	if n := picks(); n != 0 {
 		t.Errorf("%d of 100 picks are of the one with more calls under way", n)
 	}
@@ -252,15 +249,15 @@ func TestPeakWhileAllStart(t *testing.T) {
 		"is slow": func(p *peak, now time.Duration) { p.end(10*time.Millisecond, now, nil) },
 	} {
 		now := time.Hour
-		set := setOf(t, `{"slowStart":{"window":"600s","minPercent":10},`+peakConfig+`}`, 1, 1, 1, 1, 1)
-		for i := range set.conns {
+		set := setOf(peakEwma{}, window(10*time.Minute, 10), 1, 1, 1, 1, 1)
+		for i := range set.members {
 			set.starts(i, now)
 		}
 		bad := 0
 		for range 5000 {
 			now += 100 * time.Microsecond
 			i := set.cheapest(now)
-			p := &set.conns[i].peak
+			p := &set.members[i].peak
 			if i == 0 {
 				bad++
 				end(p, now)
@@ -287,59 +284,27 @@ func TestPeakOfCanceledCalls(t *testing.T) {
 	}
 }
 
-// TestPeakOverServers calls real servers, of which one does not serve what is called.
-func TestPeakOverServers(t *testing.T) {
-	for _, config := range []string{
-		`{"childPolicy":[{"etcd_peak_ewma":{}}]}`,
-		`{"childPolicy":[{"etcd_peak_ewma":{}}],"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":1}]}`,
-	} {
-		servers := serveAll(t, "a v1", "b v2", "c v1", "d v2 - s.A/Other")
-		r := newRig(t, &attr.Client{})
-		r.update(config, servers)
-		r.connected(servers[:3])
-		for range 200 {
-			if _, err := r.call(context.Background(), "/s.A/M"); err != nil {
-				t.Fatal(err)
-			}
-		}
-		for i, s := range servers[:3] {
-			if s.calls.Load() == 0 {
-				t.Errorf("%s: server %d was never called", config, i)
-			}
-		}
+func TestACallThatWasNeverSent(t *testing.T) {
+	var x Stats
+	x.Begin(0)
+	x.End(true)(balancer.DoneInfo{})
+	if x.calls.Load() != 0 || loadFloat(&x.peak.latency) != 0 {
+		t.Error("it counts")
 	}
 }
 
-// TestStationsAreKeptWhileIdle has gRPC become idle, and addresses leave before that and meanwhile.
-func TestStationsAreKeptWhileIdle(t *testing.T) {
-	client := &attr.Client{}
-	config := mustConfig(t, `{`+peakConfig+`}`)
-	idled := func(fleet ...string) map[string]*station {
-		p, cc := newPolicy(t)
-		_ = hand(p, config, &attr.State{Client: client, Endpoints: ends(fleet...)})
-		settle(p, cc)
-		all := make(map[string]*station)
-		for addr, x := range p.core.conns {
-			all[addr] = x.station
-		}
-		p.Close()
-		return all
+// BenchmarkEnd times what of peak_ewma's comes after the pick.
+func BenchmarkEnd(b *testing.B) {
+	var x Stats
+	for b.Loop() {
+		x.Begin(0)
+		x.End(true)(balancer.DoneInfo{BytesReceived: true})
 	}
-	first := idled("a", "b")
-	first["a:1"].enter(0)
-	recorded(first["a:1"], true)(balancer.DoneInfo{BytesReceived: true}) // of a call that ends after all else
-	second := idled("a", "c")
-	if second["a:1"] != first["a:1"] || loadFloat(&second["a:1"].peak.latency) == 0 {
-		t.Error("what was measured is forgotten")
-	}
-	idled("a", "c")
-	if third := idled("a", "b"); third["a:1"] != first["a:1"] || third["b:1"] == first["b:1"] {
-		t.Error("what left is remembered, or what stayed is not")
-	}
-	var x station
-	x.enter(0)
-	recorded(&x, true)(balancer.DoneInfo{})
-	if x.calls.Load() != 0 || loadFloat(&x.peak.latency) != 0 {
-		t.Error("a call that was never sent counts")
+}
+
+// BenchmarkClock times what a reading of the clock takes. A pick of peak_ewma's has one, and the end of the call another.
+func BenchmarkClock(b *testing.B) {
+	for b.Loop() {
+		sinceEpoch()
 	}
 }

@@ -1,0 +1,28 @@
+package calloptions
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// WithLane has the calls made with ctx go to the instances of a lane. "" takes a lane away.
+func WithLane(ctx context.Context, lane string) context.Context {
+	if Of(ctx).Lane == lane {
+		return ctx
+	}
+	return with(ctx, func(o *Options) { o.Lane = lane })
+}
+
+// LaneOf returns the lane of a call with options o, "" if it has none. header is the request metadata that names the lane
+// where the options do not, "" if there is none. It allocates only where there is a header.
+func LaneOf(ctx context.Context, o *Options, header string) string {
+	if o.Lane != "" || header == "" {
+		return o.Lane
+	}
+	md, _ := metadata.FromOutgoingContext(ctx)
+	if values := md[header]; len(values) > 0 {
+		return values[len(values)-1]
+	}
+	return ""
+}

@@ -1,0 +1,30 @@
+package events
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestQueue(t *testing.T) {
+	started := 0
+	q := NewQueue(func() { started++ })
+	var done strings.Builder
+	note := func(what string) func() { return func() { done.WriteString(what) } }
+	take := func(events string, starts int) {
+		t.Helper()
+		for _, event := range q.All() {
+			event()
+		}
+		if done.String() != events || started != starts {
+			t.Errorf("%q were handled after %d starts, want %q and %d", done.String(), started, events, starts)
+		}
+		done.Reset()
+	}
+	q.Put(note("a"))
+	q.Put(func() { q.Put(note("c")); note("b")() })
+	take("ab", 1)
+	take("c", 1) // whoever took the others looks again
+	take("", 1)
+	q.Put(note("d"))
+	take("d", 2)
+}

@@ -1,0 +1,116 @@
+package picking
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+)
+
+// peakEwma draws two instances, and picks the one at which a call costs less.
+type peakEwma struct{}
+
+func (peakEwma) Traits() Traits { return Traits{Counts: true, Times: true} }
+
+func (peakEwma) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
+	return s.cheapest(sinceEpoch())
+}
+
+// cheapest draws two members, and returns the one for a call at now, -1 if all are full.
+func (s *Set) cheapest(now time.Duration) int {
+	var t *table
+	if s.SlowStart != nil {
+		t = s.currentAt(now)
+	}
+	i, j := s.two(t)
+	if s.Most > 0 {
+		i, j = s.free(t, i), s.free(t, j)
+	}
+	switch {
+	case i == j || j < 0:
+		return s.picked(i, now)
+	case i < 0: // a call has ended meanwhile
+		return s.picked(j, now)
+	}
+	a, b := s.members[i], s.members[j]
+	if t.grows(i) && a.dearer(b) || !t.grows(i) && !a.cheaper(b) {
+		i, j, b = j, i, a
+	}
+	if b.peak.retry(now, rand.Uint64()) {
+		i = j
+	}
+	return s.picked(i, now)
+}
+
+// picked notes that a member is picked.
+func (s *Set) picked(i int, now time.Duration) int {
+	if i >= 0 {
+		s.members[i].peak.picked.Store(int64(now))
+	}
+	return i
+}
+
+// two draws two members, or one twice.
+func (s *Set) two(t *table) (i, j int) {
+	if t != nil && t.shares != nil {
+		return s.twoOfShares(t)
+	}
+	all, n := uint64(len(s.members)), rand.Uint64()
+	if all == 1 {
+		return 0, 0
+	}
+	i, j = int(n>>32*all>>32), int(n&(1<<32-1)*(all-1)>>32)
+	if j >= i {
+		j++
+	}
+	return i, j
+}
+
+// maxDraws is how often a second member is drawn that may stand beside the first.
+const maxDraws = 4
+
+// twoOfShares is two while a share grows. The first is the one whose turn it is. If its share grows, it gets the call unless
+// it is much dearer than the other, which is any: few calls are under way at it, so it would be the cheaper one too
+// often. Otherwise the other is one whose share no longer grows.
+func (s *Set) twoOfShares(t *table) (i, j int) {
+	i = t.find(s.tier.sequence.Next())
+	for range maxDraws {
+		if j = t.find(rand.Uint64()); j != i && (t.grows(i) || !t.grows(j)) {
+			return i, j
+		}
+	}
+	return i, i
+}
+
+// cost returns what a call to x costs if it takes latency.
+func (x *Stats) cost(latency float64) float64 {
+	return latency * (float64(x.calls.Load()) + 1) / (1 - loadFloat(&x.peak.failing))
+}
+
+// costs returns what calls to x and to o cost. A latency that is not known yet is assumed to be the other's, so that new
+// endpoints share the calls with old ones by how many are under way.
+func (x *Stats) costs(o *Stats) (mine, others float64) {
+	mine, others = loadFloat(&x.peak.latency), loadFloat(&o.peak.latency)
+	switch {
+	case mine == 0 && others == 0:
+		mine, others = 1, 1
+	case mine == 0:
+		mine = others
+	case others == 0:
+		others = mine
+	}
+	return x.cost(mine), o.cost(others)
+}
+
+// cheaper reports whether a call to x costs no more than one to o.
+func (x *Stats) cheaper(o *Stats) bool {
+	mine, others := x.costs(o)
+	return mine <= others
+}
+
+// dearer reports whether a call to x costs much more than one to o.
+func (x *Stats) dearer(o *Stats) bool {
+	mine, others := x.costs(o)
+	return mine > muchDearer*others
+}

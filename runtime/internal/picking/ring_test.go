@@ -1,0 +1,95 @@
+package picking
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
+)
+
+// setOf returns a set of endpoints with weights, all of which are ready.
+func setOf(by Way, slow *serviceconfig.SlowStart, weights ...uint32) *Set {
+	s := tierOf(new(Rings), weights...).NewSet(len(weights), by.Traits(), Settings{SlowStart: slow})
+	for _, weight := range weights {
+		if !by.Traits().Weighs {
+			weight = 0
+		}
+		s.Add(new(Stats), uint64(weight))
+	}
+	return s
+}
+
+func tierOf(rings *Rings, weights ...uint32) *Tier {
+	return NewTier(rings, func() (names []string, all []uint64) {
+		for i, weight := range weights {
+			names, all = append(names, fmt.Sprintf("i%03d", i)), append(all, uint64(weight))
+		}
+		return names, all
+	})
+}
+
+// TestP21_RingsKeepTheSharesOfAnyWeights has weights that gRPC's ring_hash cannot tell apart, or add up.
+func TestP21_RingsKeepTheSharesOfAnyWeights(t *testing.T) {
+	for _, tt := range []struct {
+		weights []uint32
+		want    float64 // the last one's
+	}{
+		{[]uint32{100_000, 900_000}, 0.9},
+		{[]uint32{900_000, 100_000}, 0.1},
+		{[]uint32{1, 4_000_000_000}, 1},
+		{[]uint32{4_000_000_000, 4_000_000_000}, 0.5},
+		{[]uint32{4_000_000_000, 4_000_000_000, 1}, 0},
+	} {
+		by := newRingHash(&serviceconfig.RingHash{})
+		s := setOf(by, nil, tt.weights...)
+		hits := 0
+		const n = 20_000
+		for range n { // calls without a key have any hash
+			if by.Pick(context.Background(), &calloptions.Options{}, s) == len(tt.weights)-1 {
+				hits++
+			}
+		}
+		if share := float64(hits) / n; math.Abs(share-tt.want) > 0.03 {
+			t.Errorf("%v: the last one's share is %.3f, want %.2f", tt.weights, share, tt.want)
+		}
+		points := s.ring(by)
+		for i := range tt.weights {
+			if !slices.ContainsFunc(points, func(x point) bool { return x.member == int32(i) }) {
+				t.Errorf("%v: the ring has no point of %d", tt.weights, i)
+			}
+		}
+		if len(points) > 4096+len(tt.weights) {
+			t.Errorf("%v: a ring of %d", tt.weights, len(points))
+		}
+	}
+}
+
+// TestRingsAreBounded has calls of more tiers than rings are kept for.
+func TestRingsAreBounded(t *testing.T) {
+	by, rings := newRingHash(&serviceconfig.RingHash{}), new(Rings)
+	tiers := make([]*Tier, 3*maxRings)
+	for i := range tiers {
+		tiers[i] = tierOf(rings, 1)
+	}
+	for range 2 {
+		for _, x := range tiers {
+			s := x.NewSet(1, by.Traits(), Settings{})
+			if made := s.ring(by); len(made) == 0 || &made[0] != &s.ring(by)[0] {
+				t.Fatal("a ring is made for each call")
+			}
+		}
+	}
+	kept := 0
+	for _, x := range tiers {
+		if x.ring.Load() != nil {
+			kept++
+		}
+	}
+	if kept != maxRings || len(rings.kept) != maxRings {
+		t.Errorf("%d rings are kept, and %d are known", kept, len(rings.kept))
+	}
+}

@@ -1,0 +1,98 @@
+package picking
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/balancer"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// Stats are what is remembered of the calls to an address, while gRPC is idle, too. The zero value knows of none.
+type Stats struct {
+	calls atomic.Int64 // under way, of those that were counted
+	peak  peak
+	start atomic.Pointer[start] // nil: it has the full share
+}
+
+// epoch is the zero of the clock that picks go by.
+var epoch = time.Now()
+
+func sinceEpoch() time.Duration { return time.Since(epoch) }
+
+// UnderWay returns how many calls are under way, of those that were counted.
+func (x *Stats) UnderWay() int64 { return x.calls.Load() }
+
+// Begin counts a call unless there are as many as may be; 0: any number.
+func (x *Stats) Begin(most int64) bool {
+	if most == 0 {
+		x.calls.Add(1)
+		return true
+	}
+	for {
+		n := x.calls.Load()
+		if n >= most {
+			return false
+		}
+		if x.calls.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// record is a call that is counted, and may be timed. gRPC calls done once, when the call ends. Records
+// are pooled together with these functions, so that a pick allocates nothing.
+type record struct {
+	stats *Stats
+	timed bool
+	began time.Duration
+	done  func(balancer.DoneInfo) // r.end
+}
+
+var records sync.Pool
+
+func init() {
+	records.New = func() any {
+		r := &record{}
+		r.done = r.end
+		return r
+	}
+}
+
+// End returns the function for the end of a call that has begun. One that is timed was picked just now.
+func (x *Stats) End(timed bool) func(balancer.DoneInfo) {
+	r := records.Get().(*record)
+	r.stats, r.timed = x, timed
+	if timed {
+		r.began = time.Duration(x.peak.picked.Load())
+	}
+	return r.done
+}
+
+func (r *record) end(info balancer.DoneInfo) {
+	x, timed, began := r.stats, r.timed, r.began
+	r.stats = nil
+	records.Put(r)
+	x.calls.Add(-1)
+	if !timed || info.Err == nil && !info.BytesReceived {
+		return // or the connection was lost, and gRPC picks again
+	}
+	now := sinceEpoch()
+	x.peak.end(now-began, now, info.Err)
+}
+
+// Ready notes that an address with the entry e is ready at now. If the entry names another time than before, the server has
+// restarted.
+func (x *Stats) Ready(e *endpoint.Endpoint, now time.Time) {
+	if e == nil {
+		return
+	}
+	says, before := e.Metadata[endpoint.StartedName], x.start.Load()
+	if before == nil && says == "" || before != nil && before.says == says {
+		return
+	}
+	at, ok := e.Started()
+	x.start.Store(&start{says: says, known: ok, since: now.Sub(epoch), ran: now.Sub(at)})
+}

@@ -40,9 +40,9 @@ func (d *Drain) Problem() string {
 	return ""
 }
 
-// FollowDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
+// DecideDrain decides which of n instances e drains, whose list names some of them. base tells which are in no lane;
 // nil: there are no lanes. held tells which etcd no longer has; nil: it has all. named is asked once for each.
-func FollowDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
+func DecideDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
 	d := Drain{Drained: make([]bool, n), least: int(e.MinHealthyPercent)}
 	for i := range n {
 		d.Drained[i] = named(i)
@@ -113,5 +113,5 @@ func (e *Etcd) FollowDrain(n int, value func(i int, name string) string, held fu
 		base = func(i int) bool { return of[i] == nil }
 	}
 	named := func(i int) bool { return names[value(i, "instance")] || names[value(i, "addr")] }
-	return FollowDrain(e, n, named, base, held)
+	return DecideDrain(e, n, named, base, held)
 }

@@ -25,7 +25,7 @@ type State struct {
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
 	Endpoints []resolver.Endpoint
-	Given     bool                // those of the resolver's state are there too, of which a policy above may have chosen
+	Given     bool                // they were put into the resolver's state as well, from which a policy above may have taken some
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 	Summary   *Summary            // of Endpoints; nil: not known
 }
@@ -38,8 +38,8 @@ func (s *State) String() string {
 	return strconv.Itoa(len(s.Endpoints)) + " endpoints"
 }
 
-// Summary is what a pass over a set of endpoints would find out. Those who make the set one change at a time know it
-// without. Ring-hash can add up the weights of a set that has one. It is immutable.
+// Summary is what a pass over a set of endpoints would find out. Whoever makes the set one change at a time knows it
+// without one. It is immutable.
 type Summary struct {
 	Methods []string // the distinct texts in which they name the methods that they serve, sorted
 }

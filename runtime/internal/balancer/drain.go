@@ -25,7 +25,7 @@ func (p *plan) drain(endpoints []resolver.Endpoint) []resolver.Endpoint {
 	if len(p.in.held) > 0 {
 		isHeld = func(i int) bool { return p.in.isHeld(&endpoints[i]) }
 	}
-	d := serviceconfig.FollowDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, isHeld)
+	d := serviceconfig.DecideDrain(&c.Etcd, len(endpoints), func(i int) bool { return c.drains(&endpoints[i], names) }, inBase, isHeld)
 	p.reportDrain(names)
 	if problem := d.Problem(); problem != "" {
 		p.report("%s", problem)
@@ -72,13 +72,10 @@ func (p *plan) reportDrain(named map[string]bool) {
 			more++
 		}
 	}
-	switch {
-	case len(unknown) == 0:
-	case more > 0:
-		p.report("drain names %s and %d more, which are no endpoints of %q", strings.Join(unknown, ", "), more, p.in.service)
-	case len(unknown) > 1:
-		p.report("drain names %s, which are no endpoints of %q", strings.Join(unknown, ", "), p.in.service)
-	default:
-		p.report("drain names %s, which is no endpoint of %q", unknown[0], p.in.service)
+	if more > 0 {
+		unknown = append(unknown, fmt.Sprintf("%d more", more))
+	}
+	if len(unknown) > 0 {
+		p.report("drain names %s: no endpoint of %q has that name", strings.Join(unknown, ", "), p.in.service)
 	}
 }

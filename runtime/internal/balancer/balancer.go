@@ -59,7 +59,7 @@ type policy struct {
 	calls    sync.Mutex
 	core     core
 	in       *input              // the last plan's; nil: there was none yet
-	good     *config             // the last that has served; nil: none has
+	served   []*config           // the last two by different children that have served, the newer first
 	bad      childpolicy.Bad     // configs that are not used
 	child    *childpolicy.Child  // of the last plan; nil: it has none
 	policy   string              // that child is
@@ -96,7 +96,7 @@ func (p *policy) do(f func()) {
 func (p *policy) carryOut() {
 	publish := false
 	for {
-		out := p.core.flush(p.now())
+		out := p.core.flush()
 		publish = publish || out.publish
 		for _, s := range out.steps {
 			p.step(s)
@@ -215,7 +215,7 @@ func (p *policy) publish() {
 		return
 	}
 	if p.core.serves() {
-		p.good = p.core.plan.in.config
+		p.noteServed(p.core.plan.in.config)
 	}
 	p.epoch++
 	p.cc.UpdateState(balancer.State{ConnectivityState: p.core.state(), Picker: &picker{
@@ -285,10 +285,13 @@ func distinct(endpoints []resolver.Endpoint) []resolver.Endpoint {
 // plan hands the core a plan of p.in. If a child has panicked with the config, the plan uses the last one that works.
 func (p *policy) plan() {
 	in := *p.in
-	if err := p.bad.Why(in.config.child); err != nil && p.good == nil {
-		in.endpoints, in.pending, in.err = nil, false, err
-	} else if err != nil {
-		in.config = p.good
+	if err := p.bad.Why(in.config.child); err != nil {
+		isGood := func(c *config) bool { return p.bad.Why(c.child) == nil }
+		if i := slices.IndexFunc(p.served, isGood); i >= 0 {
+			in.config = p.served[i]
+		} else {
+			in.endpoints, in.pending, in.err = nil, false, err
+		}
 	}
 	next := makePlan(&in)
 	next.viewMade = func() { p.queue.Put(func() { p.core.viewMade(p.now()) }) }
@@ -336,6 +339,12 @@ func (p *policy) replace(child *childpolicy.Child, c *childpolicy.Config, why er
 		p.child = nil
 		p.plan()
 	}
+}
+
+// noteServed notes a config that serves.
+func (p *policy) noteServed(c *config) {
+	others := slices.DeleteFunc(p.served, func(o *config) bool { return o.child.Same(c.child) })
+	p.served = append([]*config{c}, others[:min(1, len(others))]...)
 }
 
 // statsOf returns what is known of the calls to an address since before gRPC was idle.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -137,6 +138,40 @@ func TestS4_WhoLeavesNoLongerWaits(t *testing.T) {
 	}
 	if got := update("", "a", "b"); got != "b" {
 		t.Errorf("%s: what comes again is not", got)
+	}
+}
+
+// TestS4_WhatIsCalledHasPlaces has fewer places than endpoints, where these are divided.
+func TestS4_WhatIsCalledHasPlaces(t *testing.T) {
+	for _, tt := range []struct{ name, config, fleet, want string }{
+		{"lanes before the base", looseRed, "a v2 x,b v2 x,c v2 x,d v1 x,e v1 x", "da"},
+		{"another zone before the client's", `"preferZone":true`, "a v1 y,b v1 y,c v1 x,d v1 x,e v1 x", "cd"},
+		{"a large group before a small", byVersion, "a v1 x,b v1 x,c v1 x,d v2 x", "ad"},
+	} {
+		p, cc := newPolicy(t)
+		shared, _ := budget(2)
+		_ = hand(p, mustConfig(t, "{"+tt.config+"}"), &attr.State{Client: &attr.Client{Connections: shared, Most: 16, Zone: "x"}, Endpoints: ends(strings.Split(tt.fleet, ",")...)})
+		settle(p, cc)
+		if got := cc.connectedTo(); got != tt.want {
+			t.Errorf("%s: %s are connected to, want %s", tt.name, got, tt.want)
+		}
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// TestS4_AllThatIsConnectedToMayBeCalled has clients of which each may use all endpoints, in one group of several.
+func TestS4_AllThatIsConnectedToMayBeCalled(t *testing.T) {
+	fleet := ends(strings.Split("a v1,b v1,c v1,d v1,e v1,f v1,g v1,h v1,i v1,j v1,k v1,l v1,m v1,n v1,o v1,p v1", ",")...)
+	for range 50 { // seeds
+		p, cc := newPolicy(t)
+		shared, _ := budget(2)
+		_ = hand(p, mustConfig(t, "{"+byVersion+"}"), &attr.State{Client: &attr.Client{Connections: shared, Most: 16, Seed: maphash.MakeSeed()}, Endpoints: fleet})
+		settle(p, cc)
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
+			t.Fatalf("%s are connected to: %v", cc.connectedTo(), err)
+		}
 	}
 }
 

@@ -3,6 +3,8 @@ package balancer
 import (
 	"cmp"
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/balancer"
@@ -147,16 +149,15 @@ func (c *core) want(now time.Time) {
 	switch {
 	case p.instead != nil || p.child != nil:
 	case p.traits.Single:
-		c.wantFirst()
-	case !p.chooses():
-		for _, x := range p.conns {
-			c.wants(x)
-		}
+		c.wantFirst(now)
+	case p.chooses():
+		c.wantInTurn(now)
 	default:
-		for _, v := range p.called() {
-			for _, g := range v.groups {
-				c.wantAll(&g)
-			}
+		if b := p.in.client.Connections; b != nil && len(p.endpoints) > b.Limit() {
+			c.wantInTurn(now)
+		}
+		for _, x := range p.conns {
+			c.wants(x, now)
 		}
 	}
 	for _, x := range c.all {
@@ -169,30 +170,54 @@ func (c *core) want(now time.Time) {
 	}
 }
 
-func (c *core) wants(x *conn) {
+func (c *core) wants(x *conn, now time.Time) {
 	if !x.wanted {
 		x.wanted = true
 		c.counts[x.current.Load().readiness]++
+		c.connect(x, now)
+	}
+}
+
+// wantInTurn wants what calls may go to, in the order in which places are given, so that what is called is not without one
+// for what is not: the first endpoint of each group, with those of the client's zone before others, and of each lane; then the
+// second of each group, and so on.
+func (c *core) wantInTurn(now time.Time) {
+	p := c.plan
+	var groups [][]*conn
+	for _, v := range p.called() {
+		for i := range v.groups {
+			groups = append(groups, slices.Collect(p.connsOf(&v.groups[i])))
+		}
+	}
+	for i, more := 0, true; more; i++ {
+		more = false
+		for _, conns := range groups {
+			if i < len(conns) {
+				more = true
+				c.wants(conns[i], now)
+			}
+		}
+		if i == 0 && !p.chooses() {
+			for _, name := range slices.Sorted(maps.Keys(p.lanes)) {
+				c.wants(p.conns[p.lanes[name].members[0]], now)
+			}
+		}
 	}
 }
 
 // wantFirst wants of each group the first that is ready; if there is none, the first that is not tried yet; if there is none
 // either, all.
-func (c *core) wantFirst() {
+func (c *core) wantFirst(now time.Time) {
 	for _, v := range c.plan.called() {
 		for _, g := range v.groups {
 			if x := cmp.Or(c.first(&g, ready), c.first(&g, trying)); x != nil {
-				c.wants(x)
+				c.wants(x, now)
 				continue
 			}
-			c.wantAll(&g)
+			for x := range c.plan.connsOf(&g) {
+				c.wants(x, now)
+			}
 		}
-	}
-}
-
-func (c *core) wantAll(g *group) {
-	for x := range c.plan.connsOf(g) {
-		c.wants(x)
 	}
 }
 
@@ -288,13 +313,14 @@ func (c *core) settle(now time.Time) {
 	}
 }
 
-// canServe reports whether a plan, the old one, can still serve.
+// canServe reports whether a plan, the old one, can still serve. A child cannot once some of its endpoints may not be called
+// any more, for it would go on to call them.
 func (c *core) canServe(p *plan) bool {
 	switch {
 	case p.instead != nil:
 		return false
 	case p.child != nil:
-		return p.child.State() == connectivity.Ready
+		return p.child.State() == connectivity.Ready && !slices.Contains(c.excluded, true)
 	}
 	for i, x := range p.conns {
 		if x.is(ready) && !c.excluded[i] {
@@ -484,24 +510,25 @@ func (c *core) set(x *conn, next condition) {
 }
 
 // flush returns the effects since it was last called, and when to call expire.
-func (c *core) flush(now time.Time) effects {
+func (c *core) flush() effects {
 	out := c.out
 	c.out = effects{}
-	out.wake = c.wake(now)
+	out.wake = c.wake()
 	return out
 }
 
-// wake returns when time alone will change something, zero for never.
-func (c *core) wake(now time.Time) (at time.Time) {
+// wake returns when time alone will change something, zero for never. That may be past: what falls due while events are
+// handled is not seen by expire.
+func (c *core) wake() (at time.Time) {
 	sooner := func(t time.Time) {
-		if t.After(now) && (at.IsZero() || t.Before(at)) {
+		if !t.IsZero() && (at.IsZero() || t.Before(at)) {
 			at = t
 		}
 	}
 	if c.timed {
 		for _, x := range c.all {
 			sooner(x.closeAt)
-			if x.state == connectivity.Idle && (x.isUsed()) {
+			if x.state == connectivity.Idle && !x.dialing && x.isUsed() {
 				sooner(x.retryAt)
 			}
 		}

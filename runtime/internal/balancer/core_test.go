@@ -295,7 +295,7 @@ type walkedSubConn struct {
 // carryOut carries out effects.
 func (w *walked) carryOut() {
 	for {
-		out := w.core.flush(w.now)
+		out := w.core.flush()
 		for _, s := range out.steps {
 			x := s.conn
 			switch s.action {

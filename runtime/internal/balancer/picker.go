@@ -71,7 +71,7 @@ func (p *picker) serves(info *balancer.PickInfo, o *calloptions.Options) bool {
 	if err != nil {
 		return true
 	}
-	r.first.asOf(p.epoch, nil)
+	r.first.asOf(p.epoch, nil, false)
 	return r.first.settled.Load()
 }
 
@@ -85,9 +85,9 @@ func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Opti
 	if plan == p.old {
 		excluded = p.excluded
 	}
-	s := r.first.asOf(p.epoch, excluded)
+	s := r.first.asOf(p.epoch, excluded, excluded != nil)
 	if len(s.groups) > 0 || r.then == nil || !s.fallsBack {
-		x, err := plan.pickFrom(info.Ctx, o, s)
+		x, err := p.pickFrom(info.Ctx, o, r.first, s, excluded)
 		if err == nil {
 			return x, nil
 		}
@@ -95,8 +95,21 @@ func (p *picker) pickBy(plan *plan, info *balancer.PickInfo, o *calloptions.Opti
 			return nil, r.first.explain(err)
 		}
 	}
-	x, err := plan.pickFrom(info.Ctx, o, r.then.asOf(p.epoch, excluded))
+	x, err := p.pickFrom(info.Ctx, o, r.then, r.then.asOf(p.epoch, excluded, excluded != nil), excluded)
 	return x, r.then.explain(err)
+}
+
+// pickFrom picks by a snapshot of a view. Where one that is older than the picker has no answer, the call waits for the
+// picker's: gRPC asks each picker once, and no other may follow.
+func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, s *snapshot, excluded []bool) (*conn, error) {
+	x, err := v.plan.pickFrom(ctx, o, s)
+	if s.epoch >= p.epoch || err == nil && x.current.Load().subConn != nil {
+		return x, err
+	}
+	if err == nil && v.plan.counts {
+		x.stats.Cancel()
+	}
+	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, excluded, true))
 }
 
 // errFull says that all that a call may go to have as many calls under way as may be.

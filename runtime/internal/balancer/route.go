@@ -119,11 +119,14 @@ func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	}
 	v := &view{plan: p, lane: l, method: method}
 	groups := p.bySplit(members)
-	most := bounds{p.in.subsetOf(), mostOf(p.in.client.Most, l.sharers*len(groups))}
+	of := bounds{subset: p.in.subsetOf()}
+	if p.tooMany() {
+		of.most = mostOf(p.in.client.Most, l.sharers*len(groups))
+	}
 	for g, share := range groups {
 		group := group{weight: p.in.config.weight(g)}
 		for zone, near := range p.byZone(share) {
-			for _, chosen := range p.bySubset(near, most) {
+			for _, chosen := range p.bySubset(near, of) {
 				if len(chosen) > 0 {
 					if p.traits.Shuffles {
 						chosen = p.rank(chosen)

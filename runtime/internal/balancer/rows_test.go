@@ -267,8 +267,10 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 func TestWhatWaitsIsNotMissing(t *testing.T) {
 	p, cc := newPolicy(t)
 	client := &attr.Client{Zone: "x", Connections: descriptors.NewBudget(2, errors.New("none is free"), func(int) {})}
-	_ = hand(p, mustConfig(t, `{"preferZone":true,"zoneMinPercent":100}`), &attr.State{Client: client, Endpoints: ends("a v1 x", "b v1 y", "c v1 x")})
-	settle(p, cc)
+	for _, fleet := range [][]resolver.Endpoint{ends("a v1 x", "b v1 y"), ends("a v1 x", "b v1 y", "c v1 x")} {
+		_ = hand(p, mustConfig(t, `{"preferZone":true,"zoneMinPercent":100}`), &attr.State{Client: client, Endpoints: fleet})
+		settle(p, cc)
+	}
 	for range 20 {
 		if addr, err := cc.pick(t.Context(), "/s.A/M"); err != nil || addr != "a:1" {
 			t.Fatalf("a call goes to %q, %v", addr, err)
@@ -290,6 +292,14 @@ func TestBriefConnections(t *testing.T) {
 	}
 	if x.dialing || !x.retryAt.After(now) || !errors.Is(x.current.Load().err, errEnded) {
 		t.Errorf("after two: dialing %v, not before %v, %v", x.dialing, x.retryAt, x.current.Load().err)
+	}
+	_ = c.flush()
+	c.expire(x.retryAt.Add(-1)) // of another, and this falls due before the effects are taken
+	if at := c.flush().wake; !at.Equal(x.retryAt) {
+		t.Errorf("it wakes at %v, and %v is forgotten", at, x.retryAt)
+	}
+	if c.expire(x.retryAt); !x.dialing || !c.flush().wake.IsZero() {
+		t.Errorf("when it is due: dialing %v, and it wakes at %v", x.dialing, c.wake())
 	}
 }
 

@@ -274,6 +274,61 @@ func TestS1_APanicBelowIsABadConfig(t *testing.T) {
 	}
 }
 
+// TestS1_WhatPanicsAfterItHasServedIsNotUsedAgain has a policy below serve and then panic, each time.
+func TestS1_WhatPanicsAfterItHasServedIsNotUsedAgain(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		s := script(t)
+		s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+			cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(balancer.ErrNoSubConnAvailable)})
+			if len(cs.ResolverState.Endpoints) > 2 && s.count("build") < 10 {
+				panic("boom")
+			}
+			return nil
+		}
+		p, cc := newPolicy(t)
+		state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
+		if before {
+			_ = hand(p, mustConfig(t, `{}`), state)
+			settle(p, cc)
+		}
+		for _, fleet := range [][]resolver.Endpoint{ends("a", "b"), ends("a", "b", "c")} {
+			_ = hand(p, s.config(t), &attr.State{Client: &attr.Client{}, Endpoints: fleet})
+			settle(p, cc)
+		}
+		if n := s.count("build"); n != 1 {
+			t.Errorf("it was built %d times", n)
+		}
+		if _, err := cc.pick(t.Context(), "/s.A/M"); before && err != nil || !before && (err == nil || !strings.Contains(err.Error(), s.name)) {
+			t.Errorf("what was before is %v: %v", before, err)
+		}
+	}
+}
+
+// TestP6_WhatIsDrainedIsNotCalledThroughThePolicyBefore drains an instance along with a policy below that still serves.
+func TestP6_WhatIsDrainedIsNotCalledThroughThePolicyBefore(t *testing.T) {
+	s := script(t)
+	s.update = func(cc balancer.ClientConn, cs balancer.ClientConnState) error {
+		sc, err := cc.NewSubConn(cs.ResolverState.Endpoints[0].Addresses, balancer.NewSubConnOptions{})
+		cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: onePicker{sc}})
+		return err
+	}
+	p, cc := newPolicy(t)
+	cc.hangs = map[string]bool{"a:1": true, "b:1": true}
+	state := &attr.State{Client: &attr.Client{}, Endpoints: ends("a", "b")}
+	_ = hand(p, s.config(t), state)
+	settle(p, cc)
+	_ = hand(p, mustConfig(t, `{}`), state)
+	settle(p, cc)
+	if addr, err := cc.pick(t.Context(), "/s.A/M"); err != nil || addr != "a:1" {
+		t.Errorf("while the plan connects, a call goes to %q, %v", addr, err)
+	}
+	_ = hand(p, mustConfig(t, `{"drain":["a"]}`), state)
+	settle(p, cc)
+	if addr, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+		t.Errorf("once it is drained: %q, %v", addr, err)
+	}
+}
+
 func TestPending(t *testing.T) {
 	p, cc := newPolicy(t)
 	client := &attr.Client{}

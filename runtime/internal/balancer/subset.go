@@ -120,5 +120,8 @@ func inOrder(members []int32) []int32 {
 
 // chooses reports whether a connection may not use all endpoints that are left.
 func (p *plan) chooses() bool {
-	return p.in.subsetOf() > 0 || p.in.client.Most > 0 && len(p.endpoints) > p.in.client.Most
+	return p.in.subsetOf() > 0 || p.tooMany()
 }
+
+// tooMany reports whether more endpoints are left than a connection may use.
+func (p *plan) tooMany() bool { return p.in.client.Most > 0 && len(p.endpoints) > p.in.client.Most }

@@ -34,18 +34,17 @@ type readySet struct {
 	zone  int
 }
 
-// asOf returns the snapshot for a picker of an epoch. excluded, if it is not nil, says which endpoints may not be
-// called any more. A call does not wait for another that makes one, if there is an older.
-func (v *view) asOf(epoch uint64, excluded []bool) *snapshot {
+// asOf returns the snapshot for a picker of an epoch. excluded, if it is not nil, says which endpoints may not be called any
+// more. While another call makes the snapshot, a call that does not wait gets an older one, if there is one.
+func (v *view) asOf(epoch uint64, excluded []bool, waits bool) *snapshot {
 	s := v.last.Load()
 	if s != nil && s.epoch >= epoch {
 		return s
 	}
-	if s != nil && !v.making.TryLock() {
-		return s
-	}
-	if s == nil {
+	if s == nil || waits {
 		v.making.Lock()
+	} else if !v.making.TryLock() {
+		return s
 	}
 	defer v.making.Unlock()
 	if s = v.last.Load(); s == nil || s.epoch < epoch {

@@ -35,6 +35,11 @@ func Parse(policy serviceconfig.Policy) (*Config, error) {
 // Policy returns the name of the policy.
 func (c *Config) Policy() string { return c.builder.Name() }
 
+// Same reports whether two configs, which may be nil, are for one policy and say the same.
+func (c *Config) Same(o *Config) bool {
+	return c == o || c != nil && o != nil && c.Policy() == o.Policy() && c.text == o.text
+}
+
 // maxBad bounds how many configs are remembered as bad.
 const maxBad = 16
 

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
@@ -17,6 +19,7 @@ type Flags struct {
 	first, seeds uint64
 	file         string
 	times        int
+	longest      time.Duration
 	traces, out  string
 }
 
@@ -27,6 +30,7 @@ func NewFlags() *Flags {
 	flag.Uint64Var(&f.seeds, "seeds", 0, "how many schedules to walk, of that seed and the next")
 	flag.StringVar(&f.file, "schedule", "", "walk the one schedule in this JSON file instead")
 	flag.IntVar(&f.times, "times", 1, "how many times to walk each schedule")
+	flag.DurationVar(&f.longest, "longest", 45*time.Second, "how long a schedule may take outside before it counts as hanging")
 	flag.StringVar(&f.traces, "traces", "", "write the trace of a schedule that fails to a file in this directory")
 	flag.StringVar(&f.out, "out", "", "append a line of JSON for each schedule to this file")
 	return f
@@ -55,8 +59,21 @@ func (f *Flags) Load(t *testing.T, file string, walk func(*testing.T, schedule.S
 
 func (f *Flags) repeat(t *testing.T, s schedule.Schedule, walk func(*testing.T, schedule.Schedule)) {
 	for range f.times {
+		stop := f.watch(s.Seed)
 		walk(t, s)
+		stop()
 	}
+}
+
+// watch ends the process when a schedule takes too long outside, and says its seed and where all goroutines are. No clock of a
+// bubble can tell: time stands still there while a goroutine runs, or waits for what is not of the bubble.
+func (f *Flags) watch(seed uint64) (stop func() bool) {
+	return time.AfterFunc(f.longest, func() {
+		all := make([]byte, 64<<20)
+		all = all[:runtime.Stack(all, true)]
+		fmt.Fprintf(os.Stderr, "panic: seed %d hangs: it has taken %v\n\n%s", seed, f.longest, all)
+		os.Exit(2)
+	}).Stop
 }
 
 // WriteTrace writes what happened in a schedule that failed to a file.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/walk"
 )
 
 // substitute returns options for the walk of TestWalk, which has seeds that fail, crash and hang.
@@ -88,12 +90,27 @@ func TestExploreAHang(t *testing.T) {
 	o := substitute(t)
 	o.first, o.seeds, o.hang = hangingSeed-1, 3, 5*time.Second
 	wantMatch(t, simulate(t, true, o),
-		`^seed 8:\n	hang: nothing was walked for too long$`,
+		`^seed 8:\n	hang: panic: seed 8 hangs: it has taken 3.75s$`,
 		`^2 schedules, .* 1 failed; `,
 		`^ +1  hang: seed 8$`,
 		`go run ./cmd/simulate -schedule `+o.failures+`/8-hang.json$`,
 	)
-	wantSays(t, filepath.Join(o.failures, "8-hang.txt"), "SIGQUIT")
+	wantSays(t, filepath.Join(o.failures, "8-hang.txt"), "simulate.walkSubstitute")
+}
+
+// TestHangUnnoticed has a process not notice that its schedule hangs, as where the whole of Go's runtime does.
+func TestHangUnnoticed(t *testing.T) {
+	o := substitute(t)
+	o.hang = time.Second
+	w, err := o.build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, err := w.run(t.Context(), nil, func(walk.Report) {}, "-first", fmt.Sprint(hangingSeed), "-seeds=1", "-longest=1h")
+	if err != nil || !ended.hung || ended.problem().Rule != hang {
+		t.Fatalf("%+v, %v", ended, err)
+	}
+	wantSays(t, ended.output, "SIGQUIT")
 }
 
 func wantSays(t *testing.T, file, says string) {

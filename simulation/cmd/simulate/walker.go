@@ -69,7 +69,7 @@ func (o *options) build(ctx context.Context, dir string) (*walker, error) {
 			return nil, fmt.Errorf("building the walk: %w", err)
 		}
 	}
-	env := append([]string{"GOGC=400", "GOMAXPROCS=1"}, os.Environ()...)
+	env := append([]string{"GOGC=400", "GOMAXPROCS=1", "GOTRACEBACK=crash"}, os.Environ()...)
 	return &walker{binary: binary, dir: filepath.Join(dir, "processes"), env: env, hang: o.hang}, nil
 }
 
@@ -104,7 +104,9 @@ func (w *walker) run(ctx context.Context, scheduleJSON []byte, each func(walk.Re
 		return ending{}, err
 	}
 	defer said.Close()
-	cmd := exec.CommandContext(ctx, w.binary, append([]string{"-test.run=^TestWalk$", "-out=walks.jsonl"}, args...)...)
+	longest := w.hang * 3 / 4 // it dumps more of a hang by itself, if it still can
+	args = append([]string{"-test.run=^TestWalk$", "-out=walks.jsonl", "-longest=" + longest.String()}, args...)
+	cmd := exec.CommandContext(ctx, w.binary, args...)
 	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, said, said, w.env
 	switch err := cmd.Start(); {
 	case err != nil && ctx.Err() != nil:
@@ -208,11 +210,16 @@ func (e ending) problem() check.Problem {
 	switch {
 	case e.hung:
 		return check.Problem{Rule: hang, Text: "nothing was walked for too long"}
+	case hangs.MatchString(e.crash):
+		return check.Problem{Rule: hang, Text: e.crash}
 	case e.crash == "":
 		return check.Problem{Rule: crash, Text: "the process failed without saying why"}
 	}
 	return check.Problem{Rule: crash, Text: e.crash}
 }
+
+// hangs matches the line with which a schedule that hangs ends its process, by the clock of its world or by ours.
+var hangs = regexp.MustCompile(`^panic: seed \d+ hangs`)
 
 // fatal matches the line with which Go ends a process.
 var fatal = regexp.MustCompile(`(?m)^(panic: |fatal error: |runtime: ).*$`)

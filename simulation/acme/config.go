@@ -1,19 +1,25 @@
 package acme
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // Policy is the part of a service config that decides how calls are shared out.
 type Policy struct {
-	Below      string // the policy below
+	schedule.Way
 	Split      []Group
-	Drains     bool
+	Drain      []string // names
+	Least      int      // the percentage of the instances that a drain is to leave
 	PreferZone bool
 	Subset     int // 0: all
+	Most       int // calls under way at an instance; 0: any number
 	Routes     []Route
+	Ejects     bool // it may leave out one instance
 }
 
 // Group is one of a split's.
@@ -30,15 +36,6 @@ type Route struct {
 	Strict bool
 }
 
-// The policies that share calls out exactly.
-const (
-	RoundRobin = "round_robin"
-	Weighted   = "etcd_weighted"
-)
-
-// Exact reports whether the policy below shares calls out exactly.
-func (p Policy) Exact() bool { return p.Below == RoundRobin || p.Below == Weighted }
-
 // Strict reports whether the policy has a route that is.
 func (p Policy) Strict() bool {
 	return slices.ContainsFunc(p.Routes, func(r Route) bool { return r.Strict })
@@ -46,41 +43,35 @@ func (p Policy) Strict() bool {
 
 // ParsePolicy reads a service config.
 func ParsePolicy(config string) (Policy, error) {
-	p := Policy{Below: RoundRobin}
-	var parsed struct {
-		LoadBalancingConfig []map[string]struct {
-			Split       []Group
-			Drain       []string
-			PreferZone  bool
-			Subset      int
-			Route       []Route
-			ChildPolicy []map[string]any
-		}
+	layers, way, err := schedule.Layers(cmp.Or(config, "{}"))
+	if err != nil {
+		return Policy{}, err
 	}
-	if config == "" {
-		return p, nil
+	var etcd struct {
+		Split                 []Group
+		Drain                 []string
+		MinHealthyPercent     int
+		PreferZone            bool
+		Subset                int
+		MaxConcurrentRequests int
+		Route                 []Route
 	}
-	if err := json.Unmarshal([]byte(config), &parsed); err != nil || len(parsed.LoadBalancingConfig) == 0 {
-		return p, err
+	if text, ok := layers["etcd"]; ok {
+		err = json.Unmarshal(text, &etcd)
 	}
-	top := parsed.LoadBalancingConfig[0]
-	etcd, ok := top["etcd"]
-	if !ok {
-		p.Below = onlyKey(top)
-		return p, nil
-	}
-	p.Split, p.Drains, p.PreferZone = etcd.Split, len(etcd.Drain) > 0, etcd.PreferZone
-	p.Subset, p.Routes = etcd.Subset, etcd.Route
-	if len(etcd.ChildPolicy) > 0 {
-		p.Below = onlyKey(etcd.ChildPolicy[0])
-	}
-	return p, nil
+	_, ejects := layers["outlier_detection_experimental"]
+	return Policy{
+		way, etcd.Split, etcd.Drain, etcd.MinHealthyPercent, etcd.PreferZone, etcd.Subset, etcd.MaxConcurrentRequests, etcd.Route, ejects,
+	}, err
 }
 
-func onlyKey[V any](m map[string]V) (key string) {
-	for key = range m {
+// DrainOf returns the names that a service config drains, and whether that depends on how many instances there are.
+func DrainOf(config string) (names []string, depends bool) {
+	p, err := ParsePolicy(config)
+	if err != nil {
+		return nil, false
 	}
-	return key
+	return p.Drain, p.Least > 0
 }
 
 // SubsetOf returns how many instances a client uses that is given a number and a service config, 0 for all.

@@ -17,7 +17,8 @@ type Call struct {
 	Target     string        // the instance that was asked for, "" any
 	Subset     int           // how many instances the connection uses, 0 all
 	MayFail    bool          // as unavailable, whatever is known
-	Routed     bool          // lanes may keep it from instances that serve its method
+	Routed     bool          // lanes, or a policy of others, may keep it from instances that serve its method
+	Ejects     bool          // the connection may have left one instance out
 	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
@@ -88,7 +89,7 @@ func (j *Judge) answered(c Call) {
 // failed judges a call that nothing excuses, by the lives that it should have reached.
 func (j *Judge) failed(c Call) {
 	solid := j.solid(c)
-	if len(solid) == 0 {
+	if len(solid) == 0 || c.Ejects && len(solid) == 1 {
 		return
 	}
 	rule := Forgotten

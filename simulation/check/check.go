@@ -31,6 +31,7 @@ const (
 	Entries    Rule = "in the end etcd has what is served"
 	Readers    Rule = "in the end every reader has what etcd has"
 	Shares     Rule = "in the end calls are shared out as configured"
+	Bounded    Rule = "in the end an instance has as many calls under way as it may, and a call fails only where all have"
 	Lanes      Rule = "in the end calls of a lane reach its instances"
 	Status     Rule = "the status is true"
 	Reached    Rule = "in the end every caller reaches each instance by name"

@@ -60,6 +60,7 @@ func longest(seconds float64) func(*Call) {
 	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
 }
 func unsettled(c *Call)                { c.Settled = false }
+func ejects(c *Call)                   { c.Ejects = true }
 func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
 
 // register puts the entries of instances in etcd.
@@ -149,6 +150,8 @@ func TestCall(t *testing.T) {
 		"an error that the network has not":    {call: call(code(codes.Internal)), want: Failed},
 		"failed":                               {call: call(), want: Failed},
 		"failed, none is said to be known":     {call: call(known(), begin(20)), want: Forgotten},
+		"failed, one may be ejected":           {call: call(ejects), want: Failed},
+		"failed, the only one may be ejected":  {leave, call(ejects), ""},
 		"failed, etcd has long had none":       {vanish(5, first, second), call(), ""},
 		"failed, all leave":                    {both(func(j *Judge, i Instance) { j.Leave(at(9), i.ID, true) }), call(), ""},
 		"failed, all are drained":              {drain(9, "shop-0", second.Addr), call(), ""},

@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	_ "google.golang.org/grpc/balancer/weightedroundrobin" // for configs to name it
 
+	_ "github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection" // likewise
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"

@@ -204,7 +204,8 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Begin:   time.Now(),
 		Drained: c.w.Drained(),
 		Deaf:    c.w.DeafSince(from),
-		Routed:  c.w.Routed(c.spec.Policy),
+		Routed:  c.w.Routed(c.spec.Policy) || c.w.Blind(c.spec.Policy),
+		Ejects:  c.w.Ejects(c.spec.Policy),
 		Settled: key == acme.ShopKey && c.w.Quiet() && !c.w.Disturbed(c.index, c.w.Now()-record.Promptly),
 	}
 	call.Known = acme.Addrs(keyStatus(registry, key).Endpoints)

@@ -20,7 +20,7 @@ import (
 // and reports those that do not go there within a bound.
 func (t *trial) callAtLast(ctx context.Context) {
 	for _, judge := range []func(context.Context, *caller){
-		t.callShared, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections, t.callInVain,
+		t.callShared, t.callAtOnce, t.callLanes, t.callAffine, t.callTargets, t.callLeaders, t.countConnections, t.callInVain,
 	} {
 		for _, c := range t.callers {
 			judge(ctx, c)
@@ -60,37 +60,50 @@ func (t *trial) callShared(ctx context.Context, c *caller) {
 
 // wrongShares describes how the sharing out of n calls differs from the policy, "" if it does not.
 func (t *trial) wrongShares(c *caller, policy string, known bool, served map[string]int, n int) string {
-	var wrong []string
+	p, err := acme.ParsePolicy(policy)
 	serving := t.Serving()
+	left := t.drain(p, serving)
+	var wrong []string
 	for addr, calls := range served {
 		switch {
 		case !slices.Contains(serving, addr):
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which etcd does not have", calls, addr))
-		case t.drained(policy, addr) && len(serving) > 1:
+		case !slices.Contains(left, addr):
 			wrong = append(wrong, fmt.Sprintf("%d calls to %s, which is drained", calls, addr))
 		}
 	}
 	subset := acme.SubsetOf(c.spec.Subset, policy)
-	switch p, err := acme.ParsePolicy(policy); {
+	if p.First {
+		subset = 1
+	}
+	switch {
 	case !known || err != nil:
 	case subset > 0:
-		wrong = append(wrong, t.wrongSubset(subset, p, serving, served)...)
+		wrong = append(wrong, t.wrongSubset(subset, p, left, served)...)
 	default:
-		wrong = append(wrong, t.misdirected(p, c.spec.Zone, serving, served, n)...)
+		wrong = append(wrong, t.misdirected(p, c.spec.Zone, left, served, n)...)
 	}
 	slices.Sort(wrong)
 	return strings.Join(wrong, "; ")
 }
 
-// drained reports whether the policy drains the server at an address.
-func (t *trial) drained(policy, addr string) bool {
-	drained := t.Plan.Drained(policy)
+// drain returns the addresses that a policy does not drain, all if it is to leave more than that.
+func (t *trial) drain(p acme.Policy, addrs []string) []string {
+	left := only(addrs, func(addr string) bool { return !t.drained(p.Drain, addr) })
+	if len(left) == 0 || 100*len(left) < p.Least*len(addrs) {
+		return addrs
+	}
+	return left
+}
+
+// drained reports whether the server at an address is among those that are drained.
+func (t *trial) drained(names []string, addr string) bool {
 	return slices.ContainsFunc(t.servers, func(s *server) bool {
 		name := s.addr
 		if s.spec.Named {
 			name = s.instanceID()
 		}
-		return s.addr == addr && slices.Contains(drained, name)
+		return s.addr == addr && slices.Contains(names, name)
 	})
 }
 
@@ -130,7 +143,8 @@ const callsOfOne = 3
 
 // callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
 func (t *trial) callAffine(ctx context.Context, c *caller) {
-	if policy, known := t.Policy(c.spec.Policy); known && strings.Contains(policy, "ring_hash") {
+	policy, known := t.Policy(c.spec.Policy)
+	if p, err := acme.ParsePolicy(policy); known && err == nil && p.Tied {
 		t.atLast(check.Affine, c.name(), func() string { return c.scattered(ctx) })
 	}
 }
@@ -195,8 +209,8 @@ func (t *trial) callLeaders(ctx context.Context, c *caller) {
 	})
 }
 
-// mostConnections is how many a caller may have to a server: one for each of its clients.
-const mostConnections = 3
+// mostConnections is how many a caller may have to a server: one for each of its clients, and one of a policy that is not ours.
+const mostConnections = 4
 
 // countConnections reports a caller with more connections to a server than it has clients.
 func (t *trial) countConnections(_ context.Context, c *caller) {

@@ -12,7 +12,7 @@
 //	fault.go, steps.go, operator.go             the steps of schedules
 //	lasting.go, sample.go, leaders.go           what must hold all the time
 //	settle.go                                   what must hold in the end
-//	lastcalls.go, shares.go                     where calls must go then
+//	lastcalls.go, shares.go, atonce.go          where calls must go then
 //	trial.go, run.go                            all of it, from the beginning to the end
 package harness
 

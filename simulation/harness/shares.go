@@ -36,9 +36,6 @@ func (w *world) misdirected(p acme.Policy, zone string, serving []string, served
 
 // shares returns the part of the calls that each address should get under a policy, nil if that is not known.
 func (w *world) shares(p acme.Policy, zone string, serving []string) map[string]wanted {
-	if p.Drains { // drains are checked by themselves
-		return nil
-	}
 	groups, weights := w.groups(p, serving)
 	total := 0.0
 	for _, weight := range weights {
@@ -78,7 +75,7 @@ func (w *world) wrongSubset(subset int, p acme.Policy, serving []string, served 
 	if len(served) > most {
 		wrong = append(wrong, fmt.Sprintf("%d instances are called, and the subset has %d", len(served), subset))
 	}
-	if p.Exact() && !p.Drains && !p.PreferZone && len(served) < most {
+	if p.Exact && !p.PreferZone && len(served) < most {
 		wrong = append(wrong, fmt.Sprintf("%d instances are called, though the subset has %d of %d", len(served), subset, len(serving)))
 	}
 	return wrong
@@ -133,7 +130,7 @@ func (w *world) preferred(zone string, addrs []string) []string {
 // spread shares a part of the calls out among addresses by the policy below.
 func (w *world) spread(addrs []string, p acme.Policy, part float64) map[string]wanted {
 	weight := func(string) float64 { return 1 }
-	if p.Below == acme.Weighted {
+	if p.Weighs {
 		weight = w.Weight
 	}
 	total := 0.0
@@ -142,7 +139,7 @@ func (w *world) spread(addrs []string, p acme.Policy, part float64) map[string]w
 	}
 	shares := make(map[string]wanted)
 	for _, addr := range addrs {
-		shares[addr] = wanted{part * weight(addr) / total, p.Exact()}
+		shares[addr] = wanted{part * weight(addr) / total, p.Exact}
 	}
 	return shares
 }

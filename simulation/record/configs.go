@@ -12,10 +12,14 @@ import (
 // oneOfALane is the subset that a caller may be left with by lanes: a single instance may be in one, or in none.
 const oneOfALane = 1
 
-// Drained returns the names that the live config drains.
+// Drained returns the names that the live config drains, whatever instances there are.
 func (r *Record) Drained() []string {
 	live, _ := r.Etcd.Get(acme.ConfigKey)
-	return r.Plan.Drained(live.Value)
+	names, depends := acme.DrainOf(live.Value)
+	if depends {
+		return nil
+	}
+	return names
 }
 
 // drain has the judge hear what a live config drains, if there is one. While it is a bad one, callers keep the last good one. It
@@ -25,7 +29,8 @@ func (r *Record) drain(config string, live bool) {
 	case !live:
 		r.judge.Drain(time.Now())
 	case !schedule.BadConfig(config):
-		r.judge.Drain(time.Now(), r.Plan.Drained(config)...)
+		names, _ := acme.DrainOf(config)
+		r.judge.Drain(time.Now(), names...)
 	}
 }
 
@@ -105,6 +110,16 @@ func (r *Record) any(generated string, is func(acme.Policy) bool) bool {
 // Routed reports whether routes may decide where the calls of a caller go.
 func (r *Record) Routed(generated string) bool {
 	return r.any(generated, func(p acme.Policy) bool { return len(p.Routes) > 0 })
+}
+
+// Blind reports whether a policy that knows nothing of methods may pick for a caller.
+func (r *Record) Blind(generated string) bool {
+	return r.any(generated, func(p acme.Policy) bool { return p.Others })
+}
+
+// Ejects reports whether an instance may be left out by outlier detection that may be in force for a caller.
+func (r *Record) Ejects(generated string) bool {
+	return r.any(generated, func(p acme.Policy) bool { return p.Ejects })
 }
 
 // Strict reports whether a route that may be in force for a caller is.

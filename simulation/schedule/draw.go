@@ -35,6 +35,7 @@ func New(seed uint64) Schedule {
 	}
 	s.Steps = draw(r, s)
 	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
+	redraw(rand.New(rand.NewPCG(seed, 2)), s)
 	return s
 }
 

@@ -2,14 +2,17 @@ package schedule
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 )
 
 func TestNew(t *testing.T) {
 	seen := make(map[Kind]int)
 	var asNew, busy bool
+	configs := ""
 	for seed := range uint64(500) {
 		s := New(seed)
 		if again := New(seed); !reflect.DeepEqual(s, again) {
@@ -18,8 +21,13 @@ func TestNew(t *testing.T) {
 		if len(s.Steps) < fewest || s.Steps[0].At < warmUp || s.Steps[len(s.Steps)-1].At > length {
 			t.Errorf("seed %d: %v", seed, s)
 		}
+		for _, c := range s.Callers {
+			configs += c.Policy
+		}
 		for i, step := range s.Steps {
-			seen[step.Kind]++
+			if seen[step.Kind]++; step.Kind == ConfigPut {
+				configs += step.Text
+			}
 			asNew = asNew || step.Kind == Restore && step.Text == AsNew
 			busy = busy || step.Kind == RequestsFail && step.N == Busy
 			if slices.ContainsFunc(s.Steps[:i], func(other Step) bool { return clash(s, step, other) }) {
@@ -39,6 +47,18 @@ func TestNew(t *testing.T) {
 	for _, k := range catalog {
 		if seen[k.kind] == 0 {
 			t.Errorf("no schedule of 500 has the kind %q", k.kind)
+		}
+	}
+	wanted := []string{"outlier_detection", "minHealthyPercent"}
+	for _, f := range features {
+		wanted = append(wanted, f.forms...)
+	}
+	for _, w := range ways {
+		wanted = append(wanted, fmt.Sprintf("%q:{%s}", w.Name, w.config))
+	}
+	for _, text := range wanted {
+		if !strings.Contains(configs, text) {
+			t.Errorf("no service config of 500 schedules has %s", text)
 		}
 	}
 }

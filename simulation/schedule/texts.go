@@ -56,14 +56,3 @@ func BadConfig(config string) bool { return slices.Contains(badConfigs, config) 
 func drain(instance string) string {
 	return fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"drain":[%q]}}]}`, instance)
 }
-
-// Drained returns the instances that a live config drains, by the ids that Instance returns.
-func (s Schedule) Drained(config string) []string {
-	var drained []string
-	for i := range s.Servers {
-		if instance := s.Instance(i); config == drain(instance) {
-			drained = append(drained, instance)
-		}
-	}
-	return drained
-}

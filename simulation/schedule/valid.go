@@ -43,8 +43,15 @@ func (s Schedule) checkProcesses() error {
 		}
 	}
 	for i, v := range s.Callers {
-		if v.Policy != "" && !slices.Contains(policies, v.Policy) || v.Subset < 0 {
-			return fmt.Errorf("%s has no policy %q or no subset %d", s.Name(len(s.Servers)+i), v.Policy, v.Subset)
+		name := s.Name(len(s.Servers) + i)
+		if v.Subset < 0 {
+			return fmt.Errorf("%s has no subset %d", name, v.Subset)
+		}
+		if v.Policy == "" {
+			continue
+		}
+		if _, _, err := Layers(v.Policy); err != nil {
+			return fmt.Errorf("%s has no policy %q: %w", name, v.Policy, err)
 		}
 	}
 	for i, v := range s.Writers {

@@ -1,0 +1,82 @@
+package harness
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+)
+
+// underWay is how long calls that are made at once take each way.
+const underWay = 100 * time.Millisecond
+
+// callAtOnce judges, if the policy bounds the calls under way at an instance, that as many are taken as there is room for.
+func (t *trial) callAtOnce(ctx context.Context, c *caller) {
+	policy, known := t.Policy(c.spec.Policy)
+	p, err := acme.ParsePolicy(policy)
+	if !known || err != nil || p.Most == 0 {
+		return
+	}
+	t.atLast(check.Bounded, fmt.Sprintf("%s, under %q", c.name(), policy), func() string {
+		return t.wrongBound(ctx, c, p, acme.SubsetOf(c.spec.Subset, policy))
+	})
+}
+
+// wrongBound describes how one call more at once than there is room for goes wrong, "" if one fails and the rest does not.
+func (t *trial) wrongBound(ctx context.Context, c *caller, p acme.Policy, subset int) string {
+	room := t.room(p, subset) * p.Most
+	if room == 0 {
+		return ""
+	}
+	c.setLinks(c.from, network.Link{Delay: underWay})
+	defer c.setLinks(c.from, network.Link{})
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	var mu sync.Mutex
+	var failed []error
+	served := make(map[string]int)
+	var calls sync.WaitGroup
+	for range room + 1 {
+		calls.Go(func() {
+			from, err := acme.Ask(ctx, c.clients.shop, acme.Who)
+			mu.Lock()
+			defer mu.Unlock()
+			if served[t.addressOf(from)]++; err != nil {
+				failed = append(failed, err)
+			}
+		})
+	}
+	calls.Wait()
+	delete(served, "")
+	for addr, n := range served {
+		if n > p.Most {
+			return fmt.Sprintf("%s had %d calls at once, and may have %d", addr, n, p.Most)
+		}
+	}
+	if len(failed) != 1 {
+		return fmt.Sprintf("of %d calls at once, and room for %d, these failed: %v", room+1, room, failed)
+	}
+	return ""
+}
+
+// room returns how many instances calls of a caller may go to under a policy, 0 if that is not known.
+func (t *trial) room(p acme.Policy, subset int) (n int) {
+	if subset > 0 && p.PreferZone {
+		return 0 // of each zone
+	}
+	groups, weights := t.groups(p, t.drain(p, t.Serving()))
+	for i, group := range groups {
+		switch {
+		case weights[i] == 0:
+		case subset > 0:
+			n += min(subset, len(group))
+		default:
+			n += len(group)
+		}
+	}
+	return n
+}

@@ -1,0 +1,137 @@
+package schedule
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+)
+
+// Way is a way of picking, and what is promised of where calls go by it.
+type Way struct {
+	Name   string // of the policy
+	config string
+
+	Exact  bool // calls are shared out exactly
+	Weighs bool // ... by weight
+	First  bool // all calls of a group go to one instance
+	Tied   bool // calls of one affinity go to one instance
+	Others bool // it is not ours, and has connections of its own
+
+	bounds, grows, spills bool // calls under way may be bounded, a share may grow, and calls may leave a zone in proportion
+}
+
+// ways are those that callers pick by, the default first.
+var ways = []Way{
+	{Name: "round_robin", Exact: true, bounds: true, grows: true, spills: true},
+	{Name: "etcd_weighted", Exact: true, Weighs: true, bounds: true, grows: true, spills: true},
+	{Name: "etcd_peak_ewma", bounds: true, grows: true, spills: true},
+	{Name: "least_request_experimental", config: `"choiceCount":3`, bounds: true, spills: true},
+	{Name: "pick_first", First: true},
+	{Name: "pick_first", config: `"shuffleAddressList":true`, First: true},
+	{Name: "ring_hash_experimental", config: `"requestHashHeader":"etcd-affinity"`, Tied: true, bounds: true},
+	{Name: "ring_hash_experimental", config: `"requestHashHeader":"acme-user"`, bounds: true},
+	{Name: "weighted_round_robin", Exact: true, Others: true},
+}
+
+// features are what may stand around a way of picking: one of the forms, with one chance in so many.
+var features = []struct {
+	oneIn int
+	fits  func(Way) bool
+	forms []string
+}{
+	{3, func(w Way) bool { return w.bounds }, []string{`"maxConcurrentRequests":2`, `"maxConcurrentRequests":1`}},
+	{3, func(w Way) bool { return w.grows }, []string{`"slowStart":{"window":"2s"}`, `"slowStart":{"window":"4s","minPercent":20}`}},
+	{3, func(w Way) bool { return w.spills }, []string{`"preferZone":true`, `"preferZone":true,"zoneMinPercent":60`}},
+	{3, func(w Way) bool { return !w.spills && !w.Others }, []string{`"preferZone":true`}},
+	{4, func(Way) bool { return true }, []string{`"subset":2`, `"subset":3`}},
+	{2, func(w Way) bool { return !w.Others }, []string{
+		`"split":[{"match":{"version":"v2"},"weight":30},{"match":{"version":"v1"},"weight":70}]`,
+		`"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":""},"weight":1},{"match":{"version":"v2"},"weight":0}]`,
+		routes + `{"label":"version"}]`,
+		routes + `{"lane":"v2","match":{"version":"v2"}},{"lane":"v1","match":{"version":"v1"},"strict":true}]`,
+	}},
+}
+
+const routes = `"route":[`
+
+// outliers is a config of outlier detection around another policy. It leaves out one instance at a time.
+const outliers = `{"outlier_detection_experimental":{"interval":"1s","baseEjectionTime":"3s","maxEjectionPercent":10,` +
+	`"failurePercentageEjection":{"threshold":50,"minimumHosts":2,"requestVolume":2},"childPolicy":[%s]}}`
+
+// drawPolicy draws a service config, with a drain of an instance unless that is "".
+func drawPolicy(r *rand.Rand, drained string) string {
+	way := pick(r, ways)
+	var fields []string
+	for _, f := range features {
+		if r.IntN(f.oneIn) == 0 && f.fits(way) {
+			fields = append(fields, pick(r, f.forms))
+		}
+	}
+	text := strings.Join(fields, ",")
+	if drained != "" && !strings.Contains(text, routes) {
+		fields = append(fields, pick(r, []string{"", `"minHealthyPercent":60,`, `"minHealthyPercent":70,`})+fmt.Sprintf(`"drain":[%q]`, drained))
+	}
+	fields = append(fields, fmt.Sprintf(`"childPolicy":[{%q:{%s}}]`, way.Name, way.config))
+	policy := `{"etcd":{` + strings.Join(fields, ",") + `}}`
+	if !way.First && r.IntN(4) == 0 {
+		policy = fmt.Sprintf(outliers, policy)
+	}
+	return `{"loadBalancingConfig":[` + policy + `]}`
+}
+
+// redraw draws half of the service configs anew, at random of its own, so that it changes nothing else.
+func redraw(r *rand.Rand, s Schedule) {
+	for i := range s.Callers {
+		if r.IntN(2) == 0 {
+			s.Callers[i].Policy = drawPolicy(r, "")
+		}
+	}
+	for i := range s.Steps {
+		if step := &s.Steps[i]; step.Kind == ConfigPut && r.IntN(2) == 0 {
+			drained := ""
+			if r.IntN(3) == 0 {
+				drained = s.Instance(r.IntN(len(s.Servers)))
+			}
+			step.Text = drawPolicy(r, drained)
+		}
+	}
+}
+
+// Layers returns the configs of the policies in a service config, by their names, and the way of picking, which is the last of
+// them or, if the config says nothing of that, the default.
+func Layers(config string) (map[string]json.RawMessage, Way, error) {
+	var top struct{ LoadBalancingConfig []map[string]json.RawMessage }
+	if err := json.Unmarshal([]byte(config), &top); err != nil {
+		return nil, Way{}, err
+	}
+	layers := make(map[string]json.RawMessage)
+	name := ""
+	for next := top.LoadBalancingConfig; len(next) > 0; {
+		if len(next[0]) != 1 {
+			return nil, Way{}, errors.New("an entry does not name one policy")
+		}
+		var below struct{ ChildPolicy []map[string]json.RawMessage }
+		for name = range next[0] {
+			layers[name] = next[0][name]
+		}
+		if err := json.Unmarshal(layers[name], &below); err != nil {
+			return nil, Way{}, err
+		}
+		next = below.ChildPolicy
+	}
+	if name == "" || name == "etcd" {
+		return layers, ways[0], nil
+	}
+	found := Way{}
+	for _, w := range ways {
+		if w.Name == name && (found.Name == "" || strings.Contains(string(layers[name]), w.config)) {
+			found = w
+		}
+	}
+	if found.Name == "" {
+		return nil, Way{}, fmt.Errorf("nothing is known of the policy %q", name)
+	}
+	return layers, found, nil
+}

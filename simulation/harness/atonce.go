@@ -32,8 +32,7 @@ func (t *trial) wrongBound(ctx context.Context, c *caller, p acme.Policy, subset
 	if room == 0 {
 		return ""
 	}
-	c.setLinks(c.from, network.Link{Delay: underWay})
-	defer c.setLinks(c.from, network.Link{})
+	defer c.alone(network.Link{Delay: underWay})()
 	ctx, cancel := context.WithTimeout(ctx, deadline)
 	defer cancel()
 	var mu sync.Mutex

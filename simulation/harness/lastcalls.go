@@ -243,10 +243,19 @@ func (t *trial) callInVain(ctx context.Context, c *caller) {
 	}
 }
 
+// alone has a caller make no other calls, and changes its links to all servers, until the returned function is called.
+func (c *caller) alone(link network.Link) (end func()) {
+	c.idle.Store(true)
+	c.setLinks(c.from, link)
+	return func() {
+		c.setLinks(c.from, network.Link{})
+		c.idle.Store(false)
+	}
+}
+
 // timesOut judges a call while the links of its caller to all servers are as given.
 func (t *trial) timesOut(ctx context.Context, c *caller, timeout time.Duration, what string, link network.Link) {
-	c.setLinks(c.from, link)
-	defer c.setLinks(c.from, network.Link{})
+	defer c.alone(link)()
 	time.Sleep(noticing)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

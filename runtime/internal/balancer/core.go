@@ -147,7 +147,9 @@ func (c *core) want(now time.Time) {
 	}
 	p := c.plan
 	switch {
-	case p.instead != nil || p.child != nil:
+	case p.instead != nil:
+	case p.child != nil:
+		c.wantOld(now)
 	case p.traits.Single:
 		c.wantFirst(now)
 	case p.chooses():
@@ -175,6 +177,18 @@ func (c *core) wants(x *conn, now time.Time) {
 		x.wanted = true
 		c.counts[x.current.Load().readiness]++
 		c.connect(x, now)
+	}
+}
+
+// wantOld wants what the old plan serves by, until the child does.
+func (c *core) wantOld(now time.Time) {
+	if c.old == nil {
+		return
+	}
+	for _, x := range c.old.conns {
+		if x.is(ready) && x.inPlan == c.number {
+			c.wants(x, now)
+		}
 	}
 }
 
@@ -310,6 +324,9 @@ func (c *core) settle(now time.Time) {
 		c.retire(c.old)
 		c.old, c.excluded = nil, nil
 		c.out.publish = true
+		if c.plan.child != nil {
+			c.want(now)
+		}
 	}
 }
 

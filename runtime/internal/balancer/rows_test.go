@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
@@ -300,6 +301,71 @@ func TestBriefConnections(t *testing.T) {
 	}
 	if c.expire(x.retryAt); !x.dialing || !c.flush().wake.IsZero() {
 		t.Errorf("when it is due: dialing %v, and it wakes at %v", x.dialing, c.wake())
+	}
+	for range 20 {
+		now = x.retryAt
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+		c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now)
+	}
+	if wait := x.retryAt.Sub(now); wait != slowest {
+		t.Errorf("after many: not before %v", wait)
+	}
+	now = x.retryAt
+	c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Ready}, now)
+	if c.changed(x, balancer.SubConnState{ConnectivityState: connectivity.Idle}, now.Add(lasting)); !x.dialing {
+		t.Error("one has lasted, and the next must wait")
+	}
+}
+
+// What a connection says that was closed is no news of the one after it.
+func TestWhatIsLateIsNotHeard(t *testing.T) {
+	p, cc := newPolicy(t)
+	for _, fleet := range [][]string{{"a", "b"}, {"b"}, {"a", "b"}} {
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends(fleet...)})
+		settle(p, cc)
+	}
+	cc.made[0].listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure})
+	settle(p, cc)
+	if x := p.core.conns["a:1"]; cc.made[0].addrs[0].Addr != x.addr || !x.is(ready) {
+		t.Errorf("%s: %+v", x.addr, x.current.Load())
+	}
+}
+
+// gRPC goes by the service config of the time when it is asked for the health of a connection.
+func TestHealthIsAskedAnew(t *testing.T) {
+	p, cc := newPolicy(t)
+	for i, health := range []string{"", "acme.User", "acme.User", "acme.Shop"} {
+		_ = hand(p, mustConfig(t, `{}`), &attr.State{Endpoints: ends("a"), Health: health})
+		settle(p, cc)
+		if got, want := cc.made[0].registers, []int{1, 2, 2, 3}[i]; got != want {
+			t.Errorf("asked %d times by config %d, want %d", got, i, want)
+		}
+	}
+}
+
+// What serves stays until a policy of others can, however long that takes.
+func TestP6_APolicyOfOthersIsWaitedFor(t *testing.T) {
+	s := script(t)
+	s.update = connect
+	p, cc := newPolicy(t)
+	for _, c := range []*config{mustConfig(t, `{}`), s.config(t)} {
+		_ = hand(p, c, &attr.State{Endpoints: ends("a")})
+		settle(p, cc)
+	}
+	now := time.Now().Add(2 * settleWithin)
+	p.now = func() time.Time { return now }
+	p.do(func() { p.core.expire(now) })
+	settle(p, cc)
+	if got, err := cc.pick(t.Context(), "/s.A/M"); got != "a:1" {
+		t.Errorf("a call goes to %q, %v", got, err)
+	}
+	p.child.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: base.NewErrPicker(errUnwell)})
+	settle(p, cc)
+	now = now.Add(linger)
+	p.do(func() { p.core.expire(now) })
+	settle(p, cc)
+	if _, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, errUnwell) || addrs(cc.open()) != "a" {
+		t.Errorf("then it picks (%v), and %s are open", err, addrs(cc.open()))
 	}
 }
 

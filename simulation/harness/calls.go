@@ -208,6 +208,9 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Ejects:  c.w.Ejects(c.spec.Policy),
 		Settled: key == acme.ShopKey && c.w.Quiet() && !c.w.Disturbed(c.index, c.w.Now()-record.Promptly),
 	}
+	if (target != "" || method == acme.Lead) && c.w.Blind(c.spec.Policy) {
+		call.Conn += ", by name" // a policy of others has connections of its own, for other calls
+	}
 	call.Known = acme.Addrs(keyStatus(registry, key).Endpoints)
 	return call
 }

@@ -127,6 +127,7 @@ func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane st
 	for range len(serving) + 1 {
 		call := c.prepare(c.clients.registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
 		call.MayFail = len(want) == 0 || p.Strict()
+		call.Subset = t.Subset(c.spec)
 		from, code := c.ask(runtime.WithLane(ctx, lane), c.clients.shop, call)
 		switch addr := t.addressOf(from); {
 		case len(want) == 0 && code != codes.Unavailable && !(waits && code == codes.DeadlineExceeded):

@@ -36,6 +36,9 @@ func TestPickFirst(t *testing.T) {
 	} {
 		tt.do()
 		settle(p, cc)
+		if tt.what == "at first" && len(cc.made) != 1 {
+			t.Errorf("%d are connected to at first", len(cc.made))
+		}
 		now = now.Add(linger)
 		p.do(func() { p.core.expire(now) })
 		settle(p, cc)

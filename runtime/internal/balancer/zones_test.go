@@ -148,6 +148,13 @@ func TestWhatIsUnwellIsNotReady(t *testing.T) {
 	if got := cc.percentTo(t, "n"); math.Abs(float64(got-50)) > 2 {
 		t.Errorf("%d%% of the calls stay where half are well", got)
 	}
+	for _, s := range cc.open() {
+		s.health(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure}) // as gRPC says that it is ejected
+	}
+	settle(p, cc)
+	if _, err := cc.pick(t.Context(), "/s.A/M"); !errors.Is(err, errUnwell) {
+		t.Errorf("a call where none is well: %v", err)
+	}
 }
 
 // zoneOf returns n endpoints of a zone.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/balancer"
+	_ "google.golang.org/grpc/balancer/roundrobin"
 )
 
 func TestBadConfigsAreBounded(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 )
 
 // Bounds of lanes, which endpoints can make as they like.
@@ -55,18 +54,6 @@ func NewLanes(routes []Route) *Lanes {
 		}
 	}
 	return l
-}
-
-// Key returns a text that identifies which endpoints are in which lanes.
-func (l *Lanes) Key() string {
-	if l == nil {
-		return ""
-	}
-	var key strings.Builder
-	for _, r := range l.routes {
-		fmt.Fprintf(&key, "%q %q %s|", r.Lane, r.Label, Split{Match: r.Match}.Key())
-	}
-	return key.String()
 }
 
 // Strict reports whether the calls of a lane fail while none of its endpoints is ready. The first route
@@ -198,7 +185,7 @@ func (p *placing) label(name, value string) string {
 
 // make decides which lanes are made.
 func (p *placing) make() {
-	labelled := sorted(p.labelled)
+	labelled := slices.Sorted(maps.Keys(p.labelled))
 	if len(labelled) > MaxLabelLanes {
 		p.left = len(labelled) - MaxLabelLanes
 		for _, lane := range labelled[MaxLabelLanes:] {
@@ -215,7 +202,7 @@ func (p *placing) make() {
 			made[lane] = true
 		}
 	}
-	p.Made = sorted(made)
+	p.Made = slices.Sorted(maps.Keys(made))
 }
 
 // tell notes the problems.
@@ -233,13 +220,4 @@ func (p *placing) tell(routes []Route) {
 	if p.crowded > 0 {
 		report("%d endpoints are in more than %d lanes: those of the first routes count", p.crowded, MaxLanesOf)
 	}
-}
-
-func sorted(set map[string]bool) []string {
-	names := make([]string, 0, len(set))
-	for name := range set {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
 }

@@ -61,18 +61,9 @@ func New(e *endpoint.Endpoint, storage *Storage) resolver.Endpoint {
 	return ep
 }
 
-// RingShift returns the number of bits by which the weights of a set must be shifted right for their sum
+// RingShift returns by how many bits the weights of n endpoints, which add up to sum, must be shifted right for their sum
 // to fit in 32 bits. If the sum overflows, ring-hash makes a ring without end.
-func RingShift(endpoints []resolver.Endpoint) uint {
-	sum := uint64(0)
-	for _, ep := range endpoints {
-		sum += RingWeight(ep)
-	}
-	return RingShiftOf(sum, len(endpoints))
-}
-
-// RingShiftOf is RingShift for n endpoints whose weights have a known sum.
-func RingShiftOf(sum uint64, n int) uint {
+func RingShift(sum uint64, n int) uint {
 	shift := uint(0)
 	// Each weight stays at least 1, which may add one for each endpoint.
 	for sum>>shift+uint64(n) > math.MaxUint32 && sum > math.MaxUint32 {

@@ -29,11 +29,14 @@ func TestS2_WeightsOfASetFit(t *testing.T) {
 	}{
 		{0, 0, 0}, {3, 0, 0}, {1<<16 - 1, MaxRingWeight, 0}, {1 << 16, MaxRingWeight, 1}, {1<<16 + 1, math.MaxUint32, 1}, {1 << 18, MaxRingWeight, 3},
 	} {
-		all := set(tt.n, tt.w)
-		if got := RingShift(all); got != tt.shift {
+		all, sum := set(tt.n, tt.w), uint64(0)
+		for _, ep := range all {
+			sum += RingWeight(ep)
+		}
+		if got := RingShift(sum, tt.n); got != tt.shift {
 			t.Errorf("%d endpoints of weight %d: shift %d, want %d", tt.n, tt.w, got, tt.shift)
 		}
-		sum := uint64(0)
+		sum = 0
 		for _, ep := range all {
 			scaled := Scaled(ep, tt.shift)
 			sum += uint64(weight.FromEndpoint(scaled).Weight)

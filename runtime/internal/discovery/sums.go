@@ -43,7 +43,7 @@ func (s *sums) add(methods string, n int) {
 }
 
 // shift returns by how many bits the weights of a set of n are to be scaled down.
-func (s *sums) shift(n int) uint { return attr.RingShiftOf(s.weights, n) }
+func (s *sums) shift(n int) uint { return attr.RingShift(s.weights, n) }
 
 // summary returns the set's, the same one until it says something else.
 func (s *sums) summary() *attr.Summary {

@@ -17,7 +17,7 @@ func (peakEwma) Pick(_ context.Context, _ *calloptions.Options, s *Set) int {
 	return s.cheapest(sinceEpoch())
 }
 
-// cheapest draws two members, and returns the one for a call at now, -1 if all are full.
+// cheapest draws two members, and returns the one for a call at now, Full if all are.
 func (s *Set) cheapest(now time.Duration) int {
 	var t *table
 	if s.SlowStart != nil {
@@ -34,7 +34,7 @@ func (s *Set) cheapest(now time.Duration) int {
 		return s.picked(j, now)
 	}
 	a, b := s.members[i], s.members[j]
-	if t.grows(i) && a.dearer(b) || !t.grows(i) && !a.cheaper(b) {
+	if t.grows(i) && a.costlier(b) || !t.grows(i) && !a.cheaper(b) {
 		i, j, b = j, i, a
 	}
 	if b.peak.retry(now, rand.Uint64()) {
@@ -67,12 +67,12 @@ func (s *Set) two(t *table) (i, j int) {
 	return i, j
 }
 
-// maxDraws is how often a second member is drawn that may stand beside the first.
+// maxDraws bounds how often a second member is drawn, until one may stand beside the first.
 const maxDraws = 4
 
-// twoOfShares is two while a share grows. The first is the one whose turn it is. If its share grows, it gets the call unless
-// it is much dearer than the other, which is any: few calls are under way at it, so it would be the cheaper one too
-// often. Otherwise the other is one whose share no longer grows.
+// twoOfShares is two while a share grows. The first is the member whose turn it is. If its share grows, the second is any
+// other, and the first gets the call unless it is much costlier: with few calls under way, it would be the cheaper one too
+// often. If not, the second is one whose share grows no more.
 func (s *Set) twoOfShares(t *table) (i, j int) {
 	i = t.find(s.tier.sequence.Next())
 	for range maxDraws {
@@ -109,8 +109,8 @@ func (x *Stats) cheaper(o *Stats) bool {
 	return mine <= others
 }
 
-// dearer reports whether a call to x costs much more than one to o.
-func (x *Stats) dearer(o *Stats) bool {
+// costlier reports whether a call to x costs much more than one to o.
+func (x *Stats) costlier(o *Stats) bool {
 	mine, others := x.costs(o)
-	return mine > muchDearer*others
+	return mine > muchCostlier*others
 }

@@ -158,7 +158,7 @@ func TestPeakEstimates(t *testing.T) {
 		{"... and where calls are rare, at once", 5 * ms, 50 * ms, time.Second, 49.9 * ms, 50 * ms},
 		{"one of very many says little", 5 * ms, 50 * ms, 10 * time.Microsecond, 5 * ms, 5.01 * ms},
 		{"a faster one is believed slowly", 50 * ms, 5 * ms, time.Second, 45 * ms, 46 * ms},
-		{"... in ten seconds by two thirds", 50 * ms, 5 * ms, fade, 21 * ms, 22 * ms},
+		{"... in ten seconds by two thirds", 50 * ms, 5 * ms, decay, 21 * ms, 22 * ms},
 		{"time does not go back", 50 * ms, 5 * ms, -time.Second, 50 * ms, 50 * ms},
 		{"no call takes no time", 0, 0, 0, 1, 1},
 	} {
@@ -173,10 +173,10 @@ func TestPeakEstimates(t *testing.T) {
 	if failing != 1-minHealth {
 		t.Errorf("after 100 failures: %v", failing)
 	}
-	if failing = nextFailing(failing, false, fade); failing < 0.36 || failing > 0.37 {
+	if failing = nextFailing(failing, false, decay); failing < 0.36 || failing > 0.37 {
 		t.Errorf("after a success ten seconds later: %v", failing)
 	}
-	if failing = nextFailing(failing, false, 10*fade); failing != 0 {
+	if failing = nextFailing(failing, false, 10*decay); failing != 0 {
 		t.Errorf("after a success much later: %v", failing)
 	}
 }

@@ -10,17 +10,17 @@ import (
 )
 
 const (
-	// fade is the time constant of the averages: after it, what was before counts 1/e.
-	fade = 10 * time.Second
+	// decay is the time constant of the averages: after it, what was before counts 1/e.
+	decay = 10 * time.Second
 	// rise is the time constant for latencies above the estimate, so that a slow endpoint is noticed soon. It is not
 	// zero: where hundreds of calls end in a moment, the slowest of them says little, and would count for ten seconds.
-	rise = fade / 100
+	rise = decay / 100
 	// retryAfter is how long an endpoint goes without a call before it may get one that would go elsewhere.
 	retryAfter = time.Second
 	// retryOneIn bounds such calls: one in so many.
 	retryOneIn = 10
-	// muchDearer is from which ratio of two costs on one is much dearer than the other.
-	muchDearer = 2
+	// muchCostlier is from which ratio of two costs on one is much costlier than the other.
+	muchCostlier = 2
 	// minHealth is the health of an endpoint at which all calls fail.
 	minHealth = 1.0 / 1024
 	// linear is the part of a time constant up to which a straight line is exact enough. It spares math.Exp, which takes
@@ -31,7 +31,7 @@ const (
 // peak estimates how long a call to an address takes. The zero value knows nothing yet.
 type peak struct {
 	picked  atomic.Int64  // when a call was last picked, in nanoseconds since epoch
-	heard   atomic.Int64  // when a call last ended
+	ended   atomic.Int64  // when a call last ended
 	latency atomic.Uint64 // a float64, in nanoseconds; 0: unknown
 	failing atomic.Uint64 // a float64: 1 minus the health
 }
@@ -45,7 +45,7 @@ func storeFloat(x *atomic.Uint64, old, next float64) {
 
 // end notes the outcome of a call.
 func (p *peak) end(took, now time.Duration, err error) {
-	since := now - time.Duration(p.heard.Swap(int64(now)))
+	since := now - time.Duration(p.ended.Swap(int64(now)))
 	code := status.Code(err)
 	latency, failing := loadFloat(&p.latency), loadFloat(&p.failing)
 	fails := overloadedOrGone(code)
@@ -73,7 +73,7 @@ func nextLatency(before, took float64, since time.Duration) float64 {
 	if before == 0 {
 		return took
 	}
-	constant := fade
+	constant := decay
 	if took > before {
 		constant = rise
 	}
@@ -85,7 +85,7 @@ func nextFailing(before float64, fails bool, since time.Duration) float64 {
 	if fails {
 		return 1 - max(minHealth, (1-before)/2)
 	}
-	if next := before * kept(since, fade); next > minHealth {
+	if next := before * kept(since, decay); next > minHealth {
 		return next
 	}
 	return 0

@@ -58,21 +58,19 @@ type policy struct {
 	// calls guards what follows. No pick, and no callback of gRPC's, takes it.
 	calls    sync.Mutex
 	core     core
-	in       *input              // the last plan's; nil: there was none yet
-	served   []*config           // the last two by different children that have served, the newer first
-	bad      childpolicy.Bad     // configs that are not used
-	child    *childpolicy.Child  // of the last plan; nil: it has none
-	policy   string              // that child is
-	state    resolver.State      // the last from the resolver
-	health   string              // the last healthCheckConfig from the resolver
-	leader   *leader             // as the resolver says; nil: no call is for one
-	budget   *descriptors.Budget // nil: no bound
-	share    *descriptors.Share  // of budget
-	epoch    uint64              // of the last picker
-	waking   *time.Timer         // for core.expire
-	wakeAt   time.Time           // when waking is due
-	reported []string            // problems of the last plan, told to Client.Report
-	after    []func()            // to be called when calls is free
+	in       *input             // the last plan's; nil: there was none yet
+	served   []*config          // the last two by different children that have served, the newer first
+	bad      childpolicy.Bad    // configs that are not used
+	child    *childpolicy.Child // of the last plan; nil: it has none
+	state    resolver.State     // the last from the resolver
+	health   string             // the last healthCheckConfig from the resolver
+	leader   *leader            // as the resolver says; nil: no call is for one
+	share    *descriptors.Share // of in.client.Connections
+	epoch    uint64             // of the last picker
+	waking   *time.Timer        // for core.expire
+	wakeAt   time.Time          // when waking is due
+	reported []string           // problems of the last plan, told to Client.Report
+	after    []func()           // to be called when calls is free
 	closed   bool
 }
 
@@ -158,10 +156,11 @@ func (p *policy) dial(x *conn) {
 		x.subConn.Connect()
 		return
 	}
-	if report := p.budget.Report(p.now()); report != nil {
+	budget := p.in.client.Connections
+	if report := budget.Report(p.now()); report != nil {
 		p.after = append(p.after, report)
 	}
-	p.core.refused(x, p.budget.Err(), p.now())
+	p.core.refused(x, budget.Err(), p.now())
 }
 
 // granted is the event that a connection is given its place.
@@ -254,8 +253,8 @@ func (p *policy) store(s resolver.State, c *config) (told *attr.State) {
 		p.core.watchAgain()
 	}
 	p.health = told.Health
-	if p.budget != client.Connections || p.in == nil {
-		p.budget, p.share = client.Connections, client.Connections.NewShare()
+	if p.in == nil || p.in.client.Connections != client.Connections {
+		p.share = client.Connections.NewShare()
 	}
 	p.state = s
 	p.in = &input{
@@ -307,13 +306,13 @@ func (p *policy) updateChild(next *plan) {
 		p.child = nil
 		return
 	}
-	if p.child == nil || p.policy != c.Policy() {
-		p.child, p.policy = p.newChild(c), c.Policy()
+	if p.child == nil || p.child.Policy != c.Policy() {
+		p.child = p.newChild(c)
 	}
 	next.child = p.child
 	most := 0
-	if p.budget != nil {
-		most = p.budget.Limit()
+	if budget := next.in.client.Connections; budget != nil {
+		most = budget.Limit()
 	}
 	s := p.state
 	s.Endpoints = next.endpointsOf(next.bySubset(next.all(), bounds{next.in.subsetOf(), most}))

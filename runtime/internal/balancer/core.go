@@ -293,8 +293,7 @@ func (c *core) close(x *conn) {
 	c.do(shutDown, x)
 	x.state, x.dialing, x.shortLived = connectivity.Idle, false, 0
 	x.retryAt, x.closeAt = time.Time{}, time.Time{}
-	c.set(x, *untried)
-	x.current.Store(untried) // so that isNew reports it
+	c.set(x, untried)
 }
 
 // exclude finds what of the old plan may not be called any more, or says something else of itself than when the old plan was
@@ -383,7 +382,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 		c.do(watch, x)
 	case connectivity.TransientFailure:
 		c.do(freePlace, x)
-		c.set(x, condition{readiness: failing, err: s.ConnectionError})
+		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		c.ended(x, was, now)
 	case connectivity.Shutdown:
@@ -403,9 +402,9 @@ func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
 		}
 		if x.shortLived > 1 { // once may be chance
 			x.retryAt, c.timed = now.Add(min(slowest, lasting<<min(x.shortLived-2, 10))), true
-			c.set(x, condition{readiness: failing, err: errEnded})
+			c.set(x, &condition{readiness: failing, err: errEnded})
 		} else {
-			c.set(x, condition{readiness: trying, again: true})
+			c.set(x, &condition{readiness: trying, again: true})
 		}
 	}
 	if x.isUsed() {
@@ -424,12 +423,12 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	switch s.ConnectivityState {
 	case connectivity.Ready:
 		x.stats.Ready(attr.Endpoint(x.endpoint), now)
-		c.set(x, condition{readiness: ready})
+		c.set(x, &condition{readiness: ready})
 	case connectivity.TransientFailure:
-		c.set(x, condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
+		c.set(x, &condition{readiness: failing, err: cmp.Or(s.ConnectionError, errUnwell)})
 	default:
 		if x.is(ready) {
-			c.set(x, condition{readiness: trying, again: true})
+			c.set(x, &condition{readiness: trying, again: true})
 		}
 	}
 	if c.plan.traits.Single {
@@ -440,7 +439,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 
 // refused takes the news that there is no place in the budget for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
-	c.set(x, condition{readiness: failing, err: err, waits: x.is(trying) || x.current.Load().waits})
+	c.set(x, &condition{readiness: failing, err: err, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
 		if !o.closeAt.IsZero() {
 			o.closeAt = now
@@ -463,7 +462,7 @@ func (c *core) watchAgain() {
 func (c *core) failed(x *conn, err error, now time.Time) {
 	x.dialing = false
 	x.retryAt, c.timed = now.Add(lasting), true
-	c.set(x, condition{readiness: failing, err: err})
+	c.set(x, &condition{readiness: failing, err: err})
 	c.settle(now)
 }
 
@@ -512,7 +511,7 @@ func (c *core) closeAll() {
 func (c *core) do(a action, x *conn) { c.out.steps = append(c.out.steps, step{a, x}) }
 
 // set sets the condition of x.
-func (c *core) set(x *conn, next condition) {
+func (c *core) set(x *conn, next *condition) {
 	was, is := x.current.Load().readiness, next.readiness
 	if x.wanted {
 		c.counts[was]--
@@ -523,7 +522,7 @@ func (c *core) set(x *conn, next condition) {
 	if is == ready {
 		next.subConn = x.subConn
 	}
-	x.current.Store(&next)
+	x.current.Store(next)
 }
 
 // flush returns the effects since it was last called, and when to call expire.

@@ -11,7 +11,7 @@ func makePlan(in *input) *plan {
 	}
 	if in.config.way != nil {
 		p.traits = in.config.way.Traits()
-		p.counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
+		p.traits.Counts = p.traits.Counts || in.config.MaxConcurrentRequests > 0
 	}
 	p.placed = in.placeInLanes()
 	p.endpoints = p.selectFrom(p.drain(in.endpoints))

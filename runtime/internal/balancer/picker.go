@@ -50,7 +50,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return balancer.PickResult{}, err
 	}
 	result := balancer.PickResult{SubConn: x.current.Load().subConn}
-	if plan.counts {
+	if plan.traits.Counts {
 		result.Done = x.stats.End(plan.traits.Times)
 	}
 	if result.SubConn == nil { // it was lost just now, and another picker is about to follow
@@ -147,7 +147,7 @@ func (p *plan) pickIn(ctx context.Context, o *calloptions.Options, s *readySet) 
 		case picking.Wait:
 			return nil, balancer.ErrNoSubConnAvailable
 		}
-		if x := s.conns[i]; !p.counts || x.stats.Begin(s.Most) {
+		if x := s.conns[i]; !p.traits.Counts || x.stats.Begin(s.Most) {
 			return x, nil
 		}
 	}

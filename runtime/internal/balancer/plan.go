@@ -21,7 +21,6 @@ import (
 type plan struct {
 	in        *input
 	traits    picking.Traits
-	counts    bool                // calls under way are counted
 	endpoints []resolver.Endpoint // that may be called at all
 	conns     []*conn             // of endpoints; set by the core
 	placed    *placed             // nil: there are no lanes

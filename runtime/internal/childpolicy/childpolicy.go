@@ -22,6 +22,8 @@ import (
 // Child is a policy that is not ours, which picks among the endpoints that it is given. It makes connections of its own. It
 // is called by one goroutine at a time, which nothing waits for. Child is safe for concurrent use.
 type Child struct {
+	Policy string // its name
+
 	balancer.ClientConn // gRPC's, or that of a policy above
 	hooks               Hooks
 	calls               *events.Queue
@@ -46,7 +48,7 @@ type Hooks struct {
 
 // New builds the policy that a config is for.
 func New(cc balancer.ClientConn, opts balancer.BuildOptions, config *Config, hooks Hooks) *Child {
-	c := &Child{ClientConn: cc, hooks: hooks, config: config, state: connecting()}
+	c := &Child{Policy: config.Policy(), ClientConn: cc, hooks: hooks, config: config, state: connecting()}
 	c.calls = events.NewQueue(func() { hooks.Spawn(c.run) })
 	c.calls.Put(func() { c.balancer = config.builder.Build(c, opts) })
 	return c

@@ -5,7 +5,7 @@
 //	config.go    the policy's config
 //	endpoint.go  what of an endpoint is asked everywhere
 //	input.go     what a plan is made of
-//	plan.go      the plan: lanes, views, groups and tiers of one set of connections
+//	plan.go      the plan: views of one set of connections, their groups and tiers
 //	passes.go    ... what a connection may call, in one order of passes
 //	drain.go     ... ... without what is drained
 //	selector.go  ... ... and what the connection's selector does not select

@@ -39,7 +39,7 @@ func FuzzMethods(f *testing.F) {
 			}
 		}
 		for _, method := range methods {
-			service, name := split(method)
+			service, name := splitMethod(method)
 			in, elsewhere := serving(method, texts, others)
 			says := func(text string) bool { return text == "" || names(text, service, name) }
 			if in == 0 {

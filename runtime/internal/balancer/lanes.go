@@ -2,17 +2,41 @@ package balancer
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
+
+// lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
+type lane struct {
+	name    string // "": the base
+	strict  bool
+	members []int32 // of plan.endpoints
+	sharers int     // how many lanes share the bound on the endpoints of a connection
+
+	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
+	routes atomic.Pointer[map[string]*route] // by method, of those that were called
+
+	// Made by the first call, guarded by plan.making.
+	classes classes
+	views   map[uint32]*view // by the classes in them, as bits
+}
 
 func newLane(name string) *lane {
 	l := &lane{name: name}
 	l.routes.Store(&map[string]*route{})
 	return l
+}
+
+// placed says which endpoints are in which lanes.
+type placed struct {
+	config *serviceconfig.Lanes
+	*serviceconfig.Placement
+	of map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
 }
 
 // placeInLanes returns the lanes of the endpoints, nil if no route asks for lanes.
@@ -21,20 +45,16 @@ func (in *input) placeInLanes() *placed {
 	if config == nil {
 		return nil
 	}
-	all := make([]*endpoint.Endpoint, len(in.endpoints))
-	for i, ep := range in.endpoints {
-		all[i] = attr.Endpoint(ep)
-	}
 	l := &placed{config: config, of: make(map[*endpoint.Endpoint][]string)}
-	l.Placement = config.Place(len(all), func(i int, name string) string {
-		if all[i] == nil {
-			return ""
+	l.Placement = config.Place(len(in.endpoints), func(i int, name string) string {
+		if e := attr.Endpoint(in.endpoints[i]); e != nil {
+			return e.Field(name)
 		}
-		return all[i].Field(name)
+		return ""
 	})
-	for i, in := range l.Of {
-		if all[i] != nil {
-			l.of[all[i]] = in
+	for i, names := range l.Of {
+		if e := attr.Endpoint(in.endpoints[i]); e != nil {
+			l.of[e] = names
 		}
 	}
 	return l

@@ -24,6 +24,13 @@ func (p *plan) methodsDiffer() bool {
 	return false
 }
 
+// classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
+type classes struct {
+	texts []string // nil: there are too many to keep apart, or no others
+	of    []uint8  // of each member
+}
+
+// classesOf returns the classes of members.
 func (p *plan) classesOf(members []int32) (c classes) {
 	if !p.differ {
 		return classes{} // whatever the method, it is served by all or by none
@@ -56,7 +63,7 @@ func serving(method string, texts, others []string) (in uint32, elsewhere bool) 
 	if len(texts) == 0 {
 		return everyClass, false
 	}
-	service, name := split(method)
+	service, name := splitMethod(method)
 	named, known := false, false
 	for _, text := range slices.Concat(texts, others) {
 		named = named || names(text, service, name)
@@ -84,8 +91,8 @@ func serving(method string, texts, others []string) (in uint32, elsewhere bool) 
 	return in, false
 }
 
-// split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
-func split(method string) (service, name string) {
+// splitMethod returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
+func splitMethod(method string) (service, name string) {
 	service, name, _ = strings.Cut(strings.TrimPrefix(method, "/"), "/")
 	return service, name
 }

@@ -8,8 +8,6 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -58,37 +56,6 @@ func (p *plan) reportTwins() {
 		p.report("%d endpoints have an instance id that another has, such as %.80q: they are told apart by their addresses", twins, first)
 	}
 }
-
-// lane is the endpoints of a lane, or of the base, which is where calls without a lane go.
-type lane struct {
-	name    string // "": the base
-	strict  bool
-	members []int32 // of plan.endpoints
-	sharers int     // how many lanes share the bound on the endpoints of a connection
-
-	route  atomic.Pointer[route]             // of all calls, where all endpoints serve the same; nil: not made yet
-	routes atomic.Pointer[map[string]*route] // by method, of those that were called
-
-	// Made by the first call, guarded by plan.making.
-	classes classes
-	views   map[uint32]*view // by the classes in them, as bits
-}
-
-// placed says which endpoints are in which lanes.
-type placed struct {
-	config *serviceconfig.Lanes
-	*serviceconfig.Placement
-	of map[*endpoint.Endpoint][]string // the endpoints in a lane; what is not there is the base
-}
-
-// classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
-type classes struct {
-	texts []string // nil: there are too many to keep apart, or no others
-	of    []uint8  // of each member
-}
-
-// route is where the calls of a lane go, or those of one of its methods.
-type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
 
 // view is where the calls of one kind go: those of a lane, or without one, of methods that the same instances serve. All
 // views of a plan are of one set of connections.

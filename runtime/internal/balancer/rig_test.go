@@ -84,7 +84,7 @@ func serve(t *testing.T, spec string) *server {
 	s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		s.calls.Add(1)
 		method, _ := grpc.MethodFromServerStream(stream)
-		if in, name := split(method); served != "" && !names(served, in, name) {
+		if in, name := splitMethod(method); served != "" && !names(served, in, name) {
 			return status.Errorf(codes.Unimplemented, "%s does not serve %s", s.Instance, method)
 		}
 		var in emptypb.Empty

@@ -13,6 +13,9 @@ import (
 // calls of others.
 const maxRoutes = 1024
 
+// route is where the calls of a lane go, or those of one of its methods.
+type route struct{ first, then *view } // then takes what first cannot; nil: nothing does
+
 // route returns the views of a call: that of its lane and method and, where it may go there as well, the base's.
 func (p *plan) route(info *balancer.PickInfo, o *calloptions.Options) (*route, error) {
 	l := p.base

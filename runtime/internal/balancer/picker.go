@@ -106,7 +106,7 @@ func (p *picker) pickFrom(ctx context.Context, o *calloptions.Options, v *view, 
 	if s.epoch >= p.epoch || err == nil && x.current.Load().subConn != nil {
 		return x, err
 	}
-	if err == nil && v.plan.counts {
+	if err == nil && v.plan.traits.Counts {
 		x.stats.Cancel()
 	}
 	return v.plan.pickFrom(ctx, o, v.asOf(p.epoch, excluded, true))

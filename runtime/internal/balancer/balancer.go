@@ -127,18 +127,18 @@ func (p *policy) step(s step) {
 	case watch:
 		subConn := x.subConn
 		subConn.RegisterHealthListener(func(state balancer.SubConnState) { p.onState(x, subConn, p.core.health, state) })
-	case freePlace:
-		x.place.Give()
+	case release:
+		x.permit.Release()
 	case shutDown:
 		if x.subConn != nil {
 			x.subConn.Shutdown()
 		}
 		x.subConn = nil
-		x.place.Give()
+		x.permit.Release()
 	}
 }
 
-// dial connects to x, when there is a place for it.
+// dial connects to x, once it has a permit.
 func (p *policy) dial(x *conn) {
 	if x.subConn == nil {
 		var subConn balancer.SubConn
@@ -150,9 +150,9 @@ func (p *policy) dial(x *conn) {
 			return
 		}
 		x.subConn = subConn
-		x.place = p.share.NewPlace(func() { p.queue.Put(func() { p.granted(x, subConn) }) })
+		x.permit = p.share.NewPermit(func() { p.queue.Put(func() { p.granted(x, subConn) }) })
 	}
-	if x.place.Take(x.named) {
+	if x.permit.Acquire(x.named) {
 		x.subConn.Connect()
 		return
 	}
@@ -163,7 +163,7 @@ func (p *policy) dial(x *conn) {
 	p.core.refused(x, budget.Err(), p.now())
 }
 
-// granted is the event that a connection is given its place.
+// granted is the event that a connection is given its permit.
 func (p *policy) granted(x *conn, subConn balancer.SubConn) {
 	switch {
 	case x.subConn != subConn:

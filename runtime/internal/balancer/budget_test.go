@@ -87,8 +87,8 @@ func TestS4_WhatIsMadeAgainKeepsItsPlace(t *testing.T) {
 		state      connectivity.State
 	}{
 		{"its connection ends", "a", connectivity.Idle},
-		{"it fails, and the next has its place", "b", connectivity.TransientFailure},
-		{"it has lost its place", "b", connectivity.Idle},
+		{"it fails, and the next has its permit", "b", connectivity.TransientFailure},
+		{"it has lost its permit", "b", connectivity.Idle},
 	} {
 		a.set(tt.state, errors.New("refused"))
 		settle(p, cc)
@@ -276,7 +276,7 @@ func TestS4_ACallToAnInstanceGoesFirst(t *testing.T) {
 	for range 3 {
 		_, err := r.call(calloptions.WithTarget(context.Background(), calloptions.Target{Instance: last.Instance}), "/s.A/M")
 		if status.Code(err) != codes.Unavailable || status.Convert(err).Message() != fmt.Sprintf("etcd: instance %q at %q: %v", last.Instance, last.Addr, errNoneFree) {
-			t.Errorf("with no place for it: %v", err)
+			t.Errorf("without a permit: %v", err)
 		}
 	}
 	answered := make(chan error, 1)

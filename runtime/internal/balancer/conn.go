@@ -21,7 +21,7 @@ type conn struct {
 
 	// The shell's.
 	subConn balancer.SubConn // nil: there is none
-	place   *descriptors.Place
+	permit  *descriptors.Permit
 
 	// The core's.
 	endpoint   resolver.Endpoint
@@ -40,7 +40,7 @@ type conn struct {
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
-	waits     bool             // for a place in the budget, and it was never tried
+	waits     bool             // for a permit, and it was never tried
 	again     bool             // it is trying, and was connected or tried before
 	err       error            // why it is failing
 }

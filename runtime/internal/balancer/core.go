@@ -72,10 +72,10 @@ type step struct {
 type action int
 
 const (
-	dial      action = iota // connect, once there is a place in the budget
-	watch                   // ask for its health
-	shutDown                // close it
-	freePlace               // give its place in the budget back
+	dial     action = iota // connect, once there is a permit
+	watch                  // ask for its health
+	shutDown               // close it
+	release                // give its permit back
 )
 
 func newCore(statsOf func(addr string) *picking.Stats) core {
@@ -353,7 +353,7 @@ func (c *core) name(ep *resolver.Endpoint, now time.Time) *conn {
 	if len(x.endpoint.Addresses) == 0 {
 		x.endpoint = *ep
 	}
-	if x.dialing && x.state == connectivity.Idle { // it may wait for a place, and goes first from now on
+	if x.dialing && x.state == connectivity.Idle { // it may wait for a permit, and goes first from now on
 		c.do(dial, x)
 	}
 	c.connect(x, now)
@@ -381,7 +381,7 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 		x.readySince = now
 		c.do(watch, x)
 	case connectivity.TransientFailure:
-		c.do(freePlace, x)
+		c.do(release, x)
 		c.set(x, &condition{readiness: failing, err: s.ConnectionError})
 	case connectivity.Idle:
 		c.ended(x, was, now)
@@ -411,7 +411,7 @@ func (c *core) ended(x *conn, was connectivity.State, now time.Time) {
 		c.connect(x, now)
 	}
 	if !x.dialing {
-		c.do(freePlace, x)
+		c.do(release, x)
 	}
 }
 
@@ -437,7 +437,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 	c.settle(now)
 }
 
-// refused takes the news that there is no place in the budget for x. What nothing wants makes room.
+// refused takes the news that there is no permit for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
 	c.set(x, &condition{readiness: failing, err: err, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
@@ -466,10 +466,10 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 	c.settle(now)
 }
 
-// giveUp takes the news that x was given its place, which nothing wants any more.
+// giveUp takes the news that x was given its permit, which nothing wants any more.
 func (c *core) giveUp(x *conn) {
 	x.dialing = false
-	c.do(freePlace, x)
+	c.do(release, x)
 }
 
 // pickAgain has what waits picked for anew.

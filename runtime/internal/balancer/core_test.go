@@ -311,9 +311,9 @@ func (w *walked) carryOut() {
 			case shutDown:
 				x.subConn = nil
 				delete(w.health, x)
-			case freePlace:
+			case release:
 				if x.state == connectivity.Ready || x.state == connectivity.Connecting {
-					w.breaks("%s gives its place back while it is %v", x.addr, x.state)
+					w.breaks("%s gives its permit back while it is %v", x.addr, x.state)
 				}
 			}
 			if x.state != connectivity.Ready {

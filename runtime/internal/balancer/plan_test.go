@@ -447,7 +447,7 @@ func TestS4_WhatIsUsedStays(t *testing.T) {
 			want         string
 		}{
 			{"a flood", `{}`, flooded, nil, "^1: mno$"},
-			{"one place is free", `{}`, flooded[:7], nil, "^1: [a-e]mn$"},
+			{"one permit is free", `{}`, flooded[:7], nil, "^1: [a-e]mn$"},
 			{"a held one may be dead", `{}`, flooded, heldOf("o"), "^1: mno > [a-e]mn$"},
 			{"each group has its share, and some at least", split, flooded, nil, `^1: [a-e]{3} \| 9: mno$`},
 		} {

@@ -264,7 +264,7 @@ func TestP6_WhatServesStaysUntilWhatFollowsCan(t *testing.T) {
 	}
 }
 
-// A zone keeps its calls while what it lacks waits for a place.
+// A zone keeps its calls while what it lacks waits for a permit.
 func TestWhatWaitsIsNotMissing(t *testing.T) {
 	p, cc := newPolicy(t)
 	client := &attr.Client{Zone: "x", Connections: descriptors.NewBudget(2, errors.New("none is free"), func(int) {})}

@@ -122,7 +122,7 @@ func (v *view) stateOf(of *group, excluded []bool) groupState {
 type counts struct {
 	members, ready, trying int
 	again                  int   // of those trying, not for the first time
-	waiting                int   // for a place to connect, and never tried, so nothing is known of them
+	waiting                int   // for a permit to connect, and never tried, so nothing is known of them
 	err                    error // of one that has failed
 }
 

@@ -34,7 +34,7 @@ type fraction struct{ n, of uint64 }
 var allCalls = fraction{1, 1}
 
 // staying returns the part of the zone's calls that a tier of the client's own zone takes. percent of the members that are
-// known, which are not waiting for a place to connect, must be ready for it to take all; below that its part is in
+// known, which are not waiting for a permit to connect, must be ready for it to take all; below that its part is in
 // proportion, so that it falls from 1 to 0 without a step.
 func staying(percent uint32, ready, known int) fraction {
 	known = max(0, known)

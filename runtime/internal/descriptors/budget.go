@@ -8,8 +8,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
 )
 
-// Budget bounds the connections of a process to one service, over all of its gRPC connections. A place that is given
-// back goes to who has waited longest. It is safe for concurrent use, and never waits.
+// Budget bounds the connections of a process to one service, over all of its gRPC connections. A permit that is given
+// back goes to whoever has waited longest. It is safe for concurrent use, and never waits.
 type Budget struct {
 	limit  int
 	err    error
@@ -17,8 +17,8 @@ type Budget struct {
 
 	mu      sync.Mutex
 	used    int
-	waiting list.List // of *Place
-	full    bool      // a place was refused since last none waited
+	waiting list.List // of *Permit
+	full    bool      // a permit was refused, and since then some have always waited
 	unsaid  bool      // ... and no line has said so
 	lines   loglimit.Limiter
 }
@@ -58,8 +58,8 @@ func (b *Budget) Report(now time.Time) func() {
 	return func() { b.report(missed) }
 }
 
-// Share is one gRPC connection's part in a budget. While it holds no place it is given one whatever the bound, so that
-// the gRPC connections of a process cannot starve one another. A nil *Share has no bound, and its places are nil.
+// Share is one gRPC connection's part in a budget. While it holds no permit it is given one whatever the bound, so that
+// the gRPC connections of a process cannot starve one another. A nil *Share has no bound, and its permits are nil.
 type Share struct {
 	budget *Budget
 	held   int
@@ -73,25 +73,25 @@ func (b *Budget) NewShare() *Share {
 	return &Share{budget: b}
 }
 
-// Place is the right to be connecting or connected. A nil *Place is always held.
-type Place struct {
+// Permit is the right to be connecting or connected. A nil *Permit is always held.
+type Permit struct {
 	share   *Share
 	granted func()
 	held    bool
 	waits   *list.Element // in Budget.waiting; nil: it does not wait
 }
 
-// NewPlace returns a place that is not held. granted is called, with the budget's lock held, when a place that waits
+// NewPermit returns a permit that is not held. granted is called, with the budget's lock held, when a permit that waits
 // is given: it must return at once and not call the budget.
-func (s *Share) NewPlace(granted func()) *Place {
+func (s *Share) NewPermit(granted func()) *Permit {
 	if s == nil {
 		return nil
 	}
-	return &Place{share: s, granted: granted}
+	return &Permit{share: s, granted: granted}
 }
 
-// Take reports whether the place is held now. If not, it waits until it is given, before all others if it is urgent.
-func (p *Place) Take(urgent bool) bool {
+// Acquire reports whether the permit is held now. If not, it waits until it is given, before all others if it is urgent.
+func (p *Permit) Acquire(urgent bool) bool {
 	if p == nil {
 		return true
 	}
@@ -116,8 +116,8 @@ func (p *Place) Take(urgent bool) bool {
 	return p.held
 }
 
-// Give gives the place back, or has it wait no longer.
-func (p *Place) Give() {
+// Release gives the permit back, or has it wait no longer.
+func (p *Permit) Release() {
 	if p == nil {
 		return
 	}
@@ -134,7 +134,7 @@ func (p *Place) Give() {
 		b.used--
 	}
 	for e := b.waiting.Front(); e != nil && b.used < b.limit; e = b.waiting.Front() {
-		next := b.waiting.Remove(e).(*Place)
+		next := b.waiting.Remove(e).(*Permit)
 		next.waits = nil
 		next.hold()
 		next.granted()
@@ -143,7 +143,7 @@ func (p *Place) Give() {
 }
 
 // hold must be called with the budget's lock held.
-func (p *Place) hold() {
+func (p *Permit) hold() {
 	p.held = true
 	p.share.held++
 	p.share.budget.used++

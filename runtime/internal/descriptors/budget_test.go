@@ -12,37 +12,37 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 	b := NewBudget(2, errors.New("full"), func(missed int) { logged += 1 + missed })
 	given := ""
 	share := b.NewShare()
-	place := func(s *Share, name string) *Place { return s.NewPlace(func() { given += name }) }
-	a, c, d, e := place(share, "a"), place(share, "c"), place(share, "d"), place(share, "e")
-	_ = a.Take(false) // it may ask again
-	if !a.Take(false) || !c.Take(false) || b.Report(now) != nil || b.Err().Error() != "full" || b.Limit() != 2 {
-		t.Error("the first two have no places")
+	permit := func(s *Share, name string) *Permit { return s.NewPermit(func() { given += name }) }
+	a, c, d, e := permit(share, "a"), permit(share, "c"), permit(share, "d"), permit(share, "e")
+	_ = a.Acquire(false) // it may ask again
+	if !a.Acquire(false) || !c.Acquire(false) || b.Report(now) != nil || b.Err().Error() != "full" || b.Limit() != 2 {
+		t.Error("the first two have no permits")
 	}
-	if d.Take(false) || e.Take(false) {
+	if d.Acquire(false) || e.Acquire(false) {
 		t.Error("there are more than two")
 	}
 	b.Report(now)()
 	if b.Report(now) != nil || logged != 1 {
 		t.Errorf("%d lines are logged", logged)
 	}
-	other := place(b.NewShare(), "o")
-	if !other.Take(false) {
+	other := permit(b.NewShare(), "o")
+	if !other.Acquire(false) {
 		t.Error("one that holds none is refused its first")
 	}
-	other.Give()
+	other.Release()
 	if given != "" {
-		t.Errorf("%s are given a place beyond the bound", given)
+		t.Errorf("%s are given a permit beyond the bound", given)
 	}
-	a.Give()
-	a.Take(false)
-	a.Take(true) // a call names it
-	c.Give()
+	a.Release()
+	a.Acquire(false)
+	a.Acquire(true) // a call names it
+	c.Release()
 	if given != "da" {
 		t.Errorf("given to %q in this order, want who has waited longest, then who is urgent", given)
 	}
-	e.Give() // it waits no longer
-	d.Give()
-	d.Give()
+	e.Release() // it waits no longer
+	d.Release()
+	d.Release()
 	if given != "da" || b.used != 1 || share.held != 1 {
 		t.Errorf("given to %q, %d used", given, b.used)
 	}
@@ -55,16 +55,16 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 func TestS11_TheBoundIsNotLoggedWithoutEnd(t *testing.T) {
 	b := NewBudget(1, nil, func(int) {})
 	share := b.NewShare()
-	first, second := share.NewPlace(func() {}), share.NewPlace(func() {})
+	first, second := share.NewPermit(func() {}), share.NewPermit(func() {})
 	now, lines := time.Now(), 0
 	for range 100 {
-		first.Take(false)
-		second.Take(false)
+		first.Acquire(false)
+		second.Acquire(false)
 		if b.Report(now) != nil {
 			lines++
 		}
-		first.Give()
-		second.Give()
+		first.Release()
+		second.Release()
 	}
 	if lines != 5 {
 		t.Errorf("%d lines", lines)
@@ -73,12 +73,12 @@ func TestS11_TheBoundIsNotLoggedWithoutEnd(t *testing.T) {
 
 func TestPlacesOfNoBudget(t *testing.T) {
 	var b *Budget
-	p := b.NewShare().NewPlace(nil)
+	p := b.NewShare().NewPermit(nil)
 	for range 2 {
-		if !p.Take(false) {
+		if !p.Acquire(false) {
 			t.Error("it is bounded")
 		}
-		p.Give()
+		p.Release()
 	}
 }
 

@@ -46,7 +46,7 @@ import (
 
 // policy is the balancer of one connection, and the core's shell. gRPC calls its methods one at a time. SubConns, a child
 // and calls have their say at any time, from anywhere and with locks of their own held: such events go into the
-// queue, and whoever holds calls handles them.
+// queue, and whoever holds mu handles them.
 type policy struct {
 	cc      balancer.ClientConn
 	opts    balancer.BuildOptions
@@ -55,8 +55,8 @@ type policy struct {
 	spawn   func(func())     // runs a function in a goroutine of its own
 	now     func() time.Time // the clock
 
-	// calls guards what follows. No pick, and no callback of gRPC's, takes it.
-	calls    sync.Mutex
+	// mu guards what follows. No pick, and no callback of gRPC's, takes it.
+	mu       sync.Mutex
 	core     core
 	in       *input             // the last plan's; nil: there was none yet
 	served   []*config          // the last two by different children that have served, the newer first
@@ -70,20 +70,20 @@ type policy struct {
 	waking   *time.Timer        // for core.expire
 	wakeAt   time.Time          // when waking is due
 	reported []string           // problems of the last plan, told to Client.Report
-	after    []func()           // to be called when calls is free
+	after    []func()           // to be called when mu is free
 	closed   bool
 }
 
-// do runs f with calls held, and then the events in the queue.
+// do runs f with mu held, and then the events in the queue.
 func (p *policy) do(f func()) {
-	p.calls.Lock()
+	p.mu.Lock()
 	if !p.closed {
 		f()
 	}
 	p.carryOut()
 	after := p.after
 	p.after = nil
-	p.calls.Unlock()
+	p.mu.Unlock()
 	for _, f := range after {
 		f()
 	}
@@ -174,7 +174,7 @@ func (p *policy) granted(x *conn, subConn balancer.SubConn) {
 	}
 }
 
-// onState puts the news of a SubConn into the queue. What is late is left out.
+// onState puts the news of a SubConn into the queue. It is dropped if x has another by then.
 func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
 	p.queue.Put(func() {
 		if x.subConn == subConn {
@@ -236,7 +236,7 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	return nil
 }
 
-// bareClient is what connections are told of that were made without options of ours. They share a subset.
+// bareClient describes the connections that were made without options of ours. They share a subset.
 var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 
 // store keeps the resolver's state and the config, and returns what is told of the key.
@@ -392,8 +392,7 @@ func (p *policy) ResolverError(err error) {
 		}
 		if p.in == nil {
 			p.in = &input{service: p.opts.Target.Endpoint(), client: bareClient}
-			// It is parsed when the process starts to use it, and names nothing that can be missing.
-			p.in.config, _ = defaultConfig()
+			p.in.config, _ = defaultConfig() // it names nothing that can be missing
 		}
 		in := *p.in
 		in.pending, in.err = false, err

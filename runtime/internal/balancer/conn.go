@@ -33,7 +33,7 @@ type conn struct {
 	readySince time.Time          // when it was last connected
 	shortLived int                // how many of its connections, one after the other, have not lasted
 	retryAt    time.Time          // it must not connect before
-	closeAt    time.Time          // it is closed then, for nothing wants it; zero: something does
+	closeAt    time.Time          // when it is closed, for nothing wants it; zero: never
 }
 
 // condition is what picks need to know of a connection. It is immutable.

@@ -253,7 +253,7 @@ func (c *core) connect(x *conn, now time.Time) {
 	}
 }
 
-// dropUnknown has what nothing wants closed now where its address is not known any more, or nothing was done about it yet.
+// dropUnknown has a connection that nothing wants closed now if its address has left, or nothing was done about it yet.
 func (c *core) dropUnknown(now time.Time) {
 	var known map[string]bool
 	for _, x := range c.all {

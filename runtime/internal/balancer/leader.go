@@ -39,8 +39,8 @@ func (l *leader) has(method string) bool {
 	return ok
 }
 
-// pick picks the connection to the leader. While there is none, the call waits; it is wait-for-ready, so also for a leader
-// that cannot be reached, and ends with the error of the last pick.
+// pick picks the connection to the leader. While there is none, the call waits. It is wait-for-ready, so it waits for a
+// leader that cannot be reached, too, and ends with the error of the last pick.
 func (l *leader) pick(t *targets) (balancer.PickResult, error) {
 	if l.instance == "" {
 		return balancer.PickResult{}, balancer.ErrNoSubConnAvailable

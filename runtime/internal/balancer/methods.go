@@ -26,7 +26,7 @@ func (p *plan) methodsDiffer() bool {
 
 // classes are the distinct texts in which the endpoints of a lane name the methods that they serve.
 type classes struct {
-	texts []string // nil: there are too many to keep apart, or no others
+	texts []string // nil: there are too many to tell apart, or they do not differ
 	of    []uint8  // of each member
 }
 
@@ -56,9 +56,9 @@ func (p *plan) classesOf(members []int32) (c classes) {
 // everyClass stands for all classes of a lane.
 const everyClass = ^uint32(0)
 
-// serving returns the classes that serve a method, as bits: the ones that name it, and the ones that name no methods at all.
-// A method that nobody names is not served where other methods of its service are. elsewhere reports that only others, of
-// the base, are known to serve it; then, and where nobody does, all classes are returned.
+// serving returns the classes that serve a method, as bits: those that name it, and those that name no methods at all. If
+// nobody names it, those that name other methods of its service do not serve it. others are the texts of the base: elsewhere
+// reports that only these serve the method. Then, and where nobody does, all classes are returned.
 func serving(method string, texts, others []string) (in uint32, elsewhere bool) {
 	if len(texts) == 0 {
 		return everyClass, false

@@ -1,8 +1,8 @@
 package balancer
 
-// makePlan leaves out what a connection may not call. It is, with route, the order of passes from the entries of a key to a
-// pick: package discovery has merged and held before; then come drain, selector, lane, methods, split, zone, subset, and the
-// way of picking.
+// makePlan leaves out what a connection may not call, and divides the rest by lane. With route, it is the order of passes
+// from the entries of a key to a pick. Package discovery has merged and held them; then come drain, selector, lane, methods,
+// split, zone, subset, and the way of picking.
 func makePlan(in *input) *plan {
 	p := &plan{in: in, instead: in.nothing()}
 	p.sequence.Shuffle()

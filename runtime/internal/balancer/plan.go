@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/childpolicy"
@@ -94,4 +95,17 @@ func (p *plan) connsOf(g *group) iter.Seq[*conn] {
 			}
 		}
 	}
+}
+
+// isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
+func (p *plan) isSettled() bool {
+	if p.child != nil {
+		return p.child.State() != connectivity.Connecting
+	}
+	for _, v := range p.called() {
+		if !v.isSettled() {
+			return false
+		}
+	}
+	return true
 }

@@ -194,8 +194,8 @@ func (r *rig) hand(config string, s *attr.State) {
 func (r *rig) inForce() {
 	r.t.Helper()
 	eventually(r.t, "the last plan serves", func() bool {
-		r.policy.calls.Lock()
-		defer r.policy.calls.Unlock()
+		r.policy.mu.Lock()
+		defer r.policy.mu.Unlock()
 		return r.policy.core.old == nil
 	})
 }

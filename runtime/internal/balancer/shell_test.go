@@ -449,10 +449,10 @@ func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
 	_ = hand(p, nil, &attr.State{Endpoints: ends("a", "b")})
 	settle(p, cc)
 	k := p.targets.known.Load()
-	p.calls.Lock() // so that it is opened later
+	p.mu.Lock() // so that it is opened later
 	_, _ = p.targets.pick(calloptions.Target{Instance: "b"}, false)
 	p.targets.known.Store(&known{input: k.input, all: k.all[:1]})
-	p.calls.Unlock()
+	p.mu.Unlock()
 	settle(p, cc)
 	p.targets.conns.Range(func(any, any) bool { t.Error("it is kept"); return false })
 }

@@ -5,7 +5,6 @@ import (
 	"math/bits"
 
 	"google.golang.org/grpc/balancer"
-	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -14,13 +13,13 @@ import (
 // snapshot is what of a view can take calls, as of one picker. It is immutable, and made by the first pick that needs it.
 type snapshot struct {
 	epoch     uint64 // of the picker
-	groups    []share
+	groups    []readyGroup
 	err       error // for calls, if there are no groups
-	fallsBack bool  // there are none, and nothing is new: a lane that is not strict leaves its calls to the base
+	fallsBack bool  // there are none, and all was tried: a lane that is not strict leaves its calls to the base
 }
 
-// share is a group in which some endpoints are ready, and its share of the calls.
-type share struct {
+// readyGroup is a group in which some endpoints are ready, and its share of the calls.
+type readyGroup struct {
 	upTo uint64 // the sum of the weights up to and with this group's
 	stay uint64 // the sum up to which its calls stay in the client's zone
 	away int    // the set for the others, by index
@@ -54,7 +53,7 @@ func (v *view) asOf(epoch uint64, excluded []bool, waits bool) *snapshot {
 	return s
 }
 
-// refresh makes a snapshot.
+// refresh makes a snapshot, and notes whether the view has settled.
 func (v *view) refresh(epoch uint64, excluded []bool) *snapshot {
 	s, states := &snapshot{epoch: epoch}, make([]groupState, len(v.groups))
 	heaviest, settled, all := uint32(0), true, counts{}
@@ -192,7 +191,7 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	if n := len(s.groups); n > 0 {
 		begin = s.groups[n-1].upTo
 	}
-	next := share{upTo: begin + wide, stay: begin + wide, sets: g.sets, away: g.away}
+	next := readyGroup{upTo: begin + wide, stay: begin + wide, sets: g.sets, away: g.away}
 	if g.stay != allCalls {
 		hi, lo := bits.Mul64(wide, g.stay.n)
 		part, _ := bits.Div64(hi, lo, g.stay.of)
@@ -201,8 +200,8 @@ func (s *snapshot) add(weight uint32, g *groupState) {
 	s.groups = append(s.groups, next)
 }
 
-// choose returns the index of the group for a call, and whether the call leaves the client's zone. hash, of a call with an
-// affinity, chooses the group alone: of a key's calls as many leave the zone as of any other's.
+// choose returns the index of the group for a call, and whether the call leaves the client's zone. An affinity decides on
+// the group alone: as many calls of a key leave the zone as of any other.
 func (s *snapshot) choose(o *calloptions.Options, seq *picking.Sequence) (group int, leaves bool) {
 	if len(s.groups) == 1 && s.groups[0].stay == s.groups[0].upTo {
 		return 0, false
@@ -239,17 +238,4 @@ func (v *view) isSettled() bool {
 		v.refresh(0, nil)
 	}
 	return v.settled.Load()
-}
-
-// isSettled reports whether all that calls have asked for can serve, or has nothing left to be tried.
-func (p *plan) isSettled() bool {
-	if p.child != nil {
-		return p.child.State() != connectivity.Connecting
-	}
-	for _, v := range p.called() {
-		if !v.isSettled() {
-			return false
-		}
-	}
-	return true
 }

@@ -80,7 +80,7 @@ var faults = []fault{
 		f.instance("acme/papa", "10.1.16.1:9000")
 		f.policy("acme/papa", `{"loadBalancingConfig":[{"round_robbin":{}}]}`)
 	}},
-	{"a drain of everything", doctor.KindBadPolicy, "names all 1 endpoints and is ignored", "_grpc_config/acme/sierra", func(f *planted) {
+	{"a drain of everything", doctor.KindBadPolicy, "names the only endpoint and is ignored", "_grpc_config/acme/sierra", func(f *planted) {
 		f.instance("acme/sierra", "10.1.19.1:9000")
 		f.etcdPolicy("acme/sierra", `"drain":["10.1.19.1:9000"]`)
 	}},

@@ -19,7 +19,7 @@ const (
 	DrainNamesAll      DrainFault = iota + 1 // it leaves no instance
 	DrainLeavesHeld                          // it leaves only instances that etcd no longer has, which may be dead
 	DrainNamesBase                           // it leaves none that is in no lane, or only held ones: it is ignored for these
-	DrainLeavesFew                           // it leaves less of those that etcd has than MinHealthyPercent
+	DrainLeavesFew                           // it leaves fewer of those that etcd has than MinHealthyPercent
 	DrainLeavesFewBase                       // ... of these that are in no lane: it is ignored for them
 )
 
@@ -27,15 +27,18 @@ const (
 func (d *Drain) Problem() string {
 	switch d.Ignored {
 	case DrainNamesAll:
+		if d.Kept == 1 {
+			return "drain names the only endpoint and is ignored"
+		}
 		return fmt.Sprintf("drain names all %d endpoints and is ignored", d.Kept)
 	case DrainLeavesHeld:
 		return "drain leaves only endpoints that have vanished from etcd, and is ignored meanwhile"
 	case DrainNamesBase:
 		return fmt.Sprintf("drain leaves no endpoint that is in no lane, and is ignored for these %d", d.Kept)
 	case DrainLeavesFew:
-		return fmt.Sprintf("drain leaves less than %d %% of the %d endpoints, and is ignored", d.least, d.Kept)
+		return fmt.Sprintf("drain leaves fewer than %d %% of the %d endpoints, and is ignored", d.least, d.Kept)
 	case DrainLeavesFewBase:
-		return fmt.Sprintf("drain leaves less than %d %% of the %d endpoints that are in no lane, and is ignored for these", d.least, d.Kept)
+		return fmt.Sprintf("drain leaves fewer than %d %% of the %d endpoints that are in no lane, and is ignored for these", d.least, d.Kept)
 	}
 	return ""
 }

@@ -626,12 +626,12 @@ type LoadBalancing struct {
 	// where one has as many, and fails with UNAVAILABLE where all that it may go to have.
 	// Not beside pick_first. Default (0): no bound.
 	MaxConcurrentRequests uint32 `protobuf:"varint,17,opt,name=max_concurrent_requests,json=maxConcurrentRequests,proto3" json:"max_concurrent_requests,omitempty"`
-	// A drain is not followed where it would leave less than this share of the instances,
+	// A drain is not followed where it would leave fewer than this share of the instances,
 	// in percent, 1 to 100. What counts is how many etcd has, and how many of these are not
-	// drained, whether connected or not. Where there are lanes only instances in none
-	// count, and only of these is the drain not followed. A live policy that drains takes
-	// the place of all that is said here, so say it there, too. Default (0): as long as one
-	// is left a drain is followed.
+	// drained, connected or not. Where there are lanes only instances in none count, and
+	// only of these is the drain not followed. Said here alone it has no effect: the live
+	// config or option that drains takes the place of all that is said here, so say it
+	// there. Default (0): as long as one is left a drain is followed.
 	MinHealthyPercent uint32 `protobuf:"varint,18,opt,name=min_healthy_percent,json=minHealthyPercent,proto3" json:"min_healthy_percent,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache

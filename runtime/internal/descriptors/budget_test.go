@@ -46,8 +46,8 @@ func TestS4_PlacesAreSharedOut(t *testing.T) {
 	if given != "da" || b.used != 1 || share.held != 1 {
 		t.Errorf("given to %q, %d used", given, b.used)
 	}
-	_, _, _ = c.Take(false), d.Take(false), e.Take(true) // one has room
-	if a.Give(); given != "dae" {
+	_, _, _ = c.Acquire(false), d.Acquire(false), e.Acquire(true) // one has room
+	if a.Release(); given != "dae" {
 		t.Errorf("given to %q in this order, want who is urgent before who waits", given)
 	}
 }

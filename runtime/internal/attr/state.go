@@ -25,7 +25,7 @@ type State struct {
 	// Endpoints are the endpoints of the key, held ones included, sorted by instance. They are shared and
 	// must not be written to.
 	Endpoints []resolver.Endpoint
-	Given     bool                // they were put into the resolver's state as well, from which a policy above may have taken some
+	InState   bool                // they are in the resolver's state as well, from which a policy above may have taken some
 	Held      map[string]struct{} // addresses of the Endpoints that etcd no longer has; nil: none
 	Summary   *Summary            // of Endpoints; nil: not known
 }

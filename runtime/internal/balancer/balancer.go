@@ -261,7 +261,7 @@ func (p *policy) store(s resolver.State, c *config) (told *attr.State) {
 		service: p.opts.Target.Endpoint(), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
 	}
-	if before, behind := alike(s.Endpoints, told.Endpoints); told.Given && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {
+	if before, behind := alike(s.Endpoints, told.Endpoints); told.InState && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {
 		p.in.endpoints, p.in.summary = distinct(s.Endpoints), nil // a policy above has chosen; targets may be any still
 	}
 	p.leader = leaderOf(client, told.Leader)

@@ -121,7 +121,7 @@ func (c *conn) deliver() {
 func (c *conn) send(s *State) {
 	told := &attr.State{
 		Client: c.opts.Client, Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
-		Err: c.emptyErr(s), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
+		Err: s.emptyErr(c.key.Name), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
 		Leader: attr.Leader{Instance: c.leader.Instance, Token: c.leader.Created},
 	}
 	state := resolver.State{Endpoints: s.Endpoints}
@@ -150,24 +150,13 @@ func (c *conn) send(s *State) {
 		}
 	}
 	if c.opts.Client != nil {
-		told.Given = wrapped.Top != serviceconfig.EtcdName
+		told.InState = wrapped.Top != serviceconfig.EtcdName
 		state = attr.SetState(state, told)
 	}
 	c.served = c.served || s.Known
 	c.opts.Given.config.Store(config)
 	// The error is a request to resolve again, which the watch makes needless.
 	_ = c.cc.UpdateState(state)
-}
-
-// emptyErr returns why a state has no endpoints, nil if it has some or if that is not known yet.
-func (c *conn) emptyErr(s *State) error {
-	switch {
-	case s.Known && len(s.Backends) == 0:
-		return s.emptyErr(c.key.Name)
-	case !s.Known && s.Refused:
-		return s.Err
-	}
-	return nil
 }
 
 // config returns the service config that gRPC is to have, nil if that is its default one. Where etcd has not said

@@ -186,7 +186,7 @@ func TestP16_EndpointsForAPolicyAbove(t *testing.T) {
 		}
 		for i, state := range s.states {
 			word := fmt.Sprintf("%s:%d", names[i], len(state.Endpoints))
-			if attr.StateOf(state).Given {
+			if attr.StateOf(state).InState {
 				word += ",given"
 			}
 			got = append(got, word)

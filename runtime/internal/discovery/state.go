@@ -49,9 +49,14 @@ func (s *State) form(old *State, shift uint) {
 	s.addresses = old.addresses.after(old.Backends, s.Backends, s.Endpoints)
 }
 
-// emptyErr returns why there are no endpoints.
+// emptyErr returns why there are no endpoints under a key, nil if there are some or if that is not known yet.
 func (s *State) emptyErr(key string) error {
-	if s.Err != nil {
+	switch {
+	case !s.Known && s.Refused:
+		return s.Err
+	case !s.Known || len(s.Backends) > 0:
+		return nil
+	case s.Err != nil:
 		return fmt.Errorf("etcd: no endpoint is registered under %q (as last known: %w)", key, s.Err)
 	}
 	return fmt.Errorf("etcd: no endpoint is registered under %q", key)

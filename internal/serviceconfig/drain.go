@@ -18,9 +18,9 @@ type DrainFault int
 const (
 	DrainNamesAll      DrainFault = iota + 1 // it leaves no instance
 	DrainLeavesHeld                          // it leaves only instances that etcd no longer has, which may be dead
-	DrainNamesBase                           // it leaves none that is in no lane, or only held ones: it is ignored for these
+	DrainNamesBase                           // it leaves none of those in no lane, or only held ones: it is ignored for these
 	DrainLeavesFew                           // it leaves fewer of those that etcd has than MinHealthyPercent
-	DrainLeavesFewBase                       // ... of these that are in no lane: it is ignored for them
+	DrainLeavesFewBase                       // ... of those in no lane: it is ignored for these
 )
 
 // Problem says why the list is not followed, "" if it is.
@@ -100,8 +100,8 @@ func (d *Drain) fault(in, held func(i int) bool) (_ DrainFault, size int) {
 	return 0, size
 }
 
-// FollowDrain decides which of n instances the policy drains. value returns an instance's value of a name, as a match has
-// it, and held is as for the function.
+// FollowDrain is [DecideDrain] for the names in e.Drain and the lanes of e.Route. value returns what an instance has under a
+// name that a match may look up.
 func (e *Etcd) FollowDrain(n int, value func(i int, name string) string, held func(i int) bool) Drain {
 	if len(e.Drain) == 0 {
 		return Drain{Drained: make([]bool, n)}

@@ -80,9 +80,8 @@ func (l *Lanes) Named() []string {
 
 // Placement says which of some endpoints are in which lanes.
 type Placement struct {
-	// Of holds the lanes of each endpoint that is in one. It may have none of the lanes that are made, or only a
-	// label that is no lane: the endpoint then gets no calls of a lane, and those of the base as little as others
-	// that are in a lane.
+	// Of holds the lanes of each endpoint that is not one of the base. They may be none: the lanes of its labels are not
+	// made, or its labels are no lanes. Such an endpoint gets no calls.
 	Of map[int][]string
 	// Made are the lanes that have endpoints, sorted.
 	Made []string
@@ -105,7 +104,7 @@ func (l *Lanes) Place(n int, value func(i int, name string) string) *Placement {
 		}
 		l.place(p, i)
 	}
-	p.make()
+	p.decide()
 	for i, r := range l.routes {
 		if r.Lane != "" && !p.matched[i] {
 			p.Idle = append(p.Idle, i)
@@ -183,8 +182,8 @@ func (p *placing) label(name, value string) string {
 	return ""
 }
 
-// make decides which lanes are made.
-func (p *placing) make() {
+// decide decides which lanes are made.
+func (p *placing) decide() {
 	labelled := slices.Sorted(maps.Keys(p.labelled))
 	if len(labelled) > MaxLabelLanes {
 		p.left = len(labelled) - MaxLabelLanes

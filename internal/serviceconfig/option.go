@@ -22,10 +22,9 @@ type Option struct {
 	Needs string
 	// Beside reports whether it has an effect where a policy picks. Nil: where any does.
 	Beside func(policy string) bool
-	// Note tells people who look at the shares of instances what it makes of the calls of some callers; %s is its value.
-	// Nil: of those of all.
+	// Note tells people who look at the shares of instances what it makes of calls; %s is its value.
 	Note string
-	Of   func(from Caller) bool
+	Of   func(from Caller) bool // whose calls; nil: everyone's
 	kind
 }
 
@@ -53,7 +52,7 @@ func typed[T any](at func(e *Etcd) *T, read func(v value) (T, error)) kind {
 	return kind{
 		read: func(e *Etcd, v value) error {
 			x, err := read(v)
-			if err == nil || v.proto { // of a wrong one, what there is, for it is not left out
+			if err == nil || v.proto { // one that is wrong counts as set beside others
 				*at(e) = x
 			}
 			return err
@@ -148,17 +147,4 @@ func (o *Option) idleBeside(policies []Policy) string {
 		}
 	}
 	return ""
-}
-
-// ReadPolicy reads a policy as a proto file gives it: its config in protobuf's JSON. It returns all that is wrong with it.
-func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
-	text := []byte("{}")
-	if len(config) > 0 {
-		var err error
-		if text, err = marshal(config); err != nil {
-			return Policy{}, faultsIn(err)
-		}
-	}
-	read, err := policyRules[name].read(value{raw: text, proto: true})
-	return Policy{name, read}, faultsIn(err)
 }

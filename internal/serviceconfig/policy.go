@@ -385,3 +385,16 @@ func isDescribed(name string) bool {
 	}
 	return false
 }
+
+// ReadPolicy reads a policy as a proto file gives it: its config in protobuf's JSON. It returns all that is wrong with it.
+func ReadPolicy(name string, config map[string]any) (Policy, []*Fault) {
+	text := []byte("{}")
+	if len(config) > 0 {
+		var err error
+		if text, err = marshal(config); err != nil {
+			return Policy{}, faultsIn(err)
+		}
+	}
+	read, err := policyRules[name].read(value{raw: text, proto: true})
+	return Policy{name, read}, faultsIn(err)
+}

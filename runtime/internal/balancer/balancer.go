@@ -135,6 +135,9 @@ func (p *policy) step(s step) {
 		}
 		x.subConn = nil
 		x.permit.Release()
+		if !p.closed && p.core.conns[x.addr] != x {
+			p.in.client.Stats.CompareAndDelete(x.addr, x.stats)
+		}
 	}
 }
 
@@ -150,7 +153,13 @@ func (p *policy) dial(x *conn) {
 			return
 		}
 		x.subConn = subConn
-		x.permit = p.share.NewPermit(func() { p.queue.Put(func() { p.granted(x, subConn) }) })
+		x.permit = p.share.NewPermit(func() {
+			p.queue.Put(func() {
+				if x.subConn == subConn {
+					p.core.granted(x)
+				}
+			})
+		})
 	}
 	if x.permit.Acquire(x.named) {
 		x.subConn.Connect()
@@ -161,17 +170,6 @@ func (p *policy) dial(x *conn) {
 		p.after = append(p.after, report)
 	}
 	p.core.refused(x, budget.Err(), p.now())
-}
-
-// granted is the event that a connection is given its permit.
-func (p *policy) granted(x *conn, subConn balancer.SubConn) {
-	switch {
-	case x.subConn != subConn:
-	case x.isUsed():
-		x.subConn.Connect()
-	default:
-		p.core.giveUp(x)
-	}
 }
 
 // onState puts the news of a SubConn into the queue. It is dropped if x has another by then.
@@ -346,12 +344,14 @@ func (p *policy) noteServed(c *config) {
 	p.served = append([]*config{c}, others[:min(1, len(others))]...)
 }
 
-// statsOf returns what is known of the calls to an address since before gRPC was idle.
+// statsOf returns what is known of the calls to an address: since before gRPC was idle, or by a policy that this one is about
+// to replace.
 func (p *policy) statsOf(addr string) *picking.Stats {
-	if x, ok := p.in.client.Stats.LoadAndDelete(addr); ok {
-		return x.(*picking.Stats)
+	if p.in.client == bareClient {
+		return &picking.Stats{}
 	}
-	return &picking.Stats{}
+	x, _ := p.in.client.Stats.LoadOrStore(addr, &picking.Stats{})
+	return x.(*picking.Stats)
 }
 
 // remember keeps what is known of the calls to each address.

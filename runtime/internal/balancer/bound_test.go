@@ -168,3 +168,17 @@ func stateOf(cc *fakeConn) balancer.State {
 	defer cc.mu.Unlock()
 	return cc.state
 }
+
+// TestP13_TheBoundHoldsForAPolicyAndItsSuccessor has gRPC build the policy anew, as it does where outlier detection comes or
+// goes above it, while calls are under way.
+func TestP13_TheBoundHoldsForAPolicyAndItsSuccessor(t *testing.T) {
+	client := &attr.Client{}
+	for i, want := range []bool{true, true, false} {
+		p, cc := newPolicy(t)
+		_ = hand(p, mustConfig(t, `{"maxConcurrentRequests":1}`), &attr.State{Client: client, Endpoints: ends("a", "b")})
+		settle(p, cc)
+		if _, _, err := cc.begin(t.Context(), "/s.A/M"); (err == nil) != want {
+			t.Errorf("call %d: %v", i, err)
+		}
+	}
+}

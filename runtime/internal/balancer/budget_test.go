@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
@@ -120,6 +121,9 @@ func TestS4_WhatNothingWantsMakesRoom(t *testing.T) {
 	if got := update(``, "a", "b", "c", "d"); got != "bc" {
 		t.Errorf("%s", got)
 	}
+	if got := update(`"drain":["b","c"]`, "a", "b", "c", "d"); got != "ad" {
+		t.Errorf("%s: what lingers is in the way of what waits already", got)
+	}
 	if got := update(``, "a", "d"); got != "ad" {
 		t.Errorf("%s: what leaves is in the way", got)
 	}
@@ -171,6 +175,28 @@ func TestS4_AllThatIsConnectedToMayBeCalled(t *testing.T) {
 		settle(p, cc)
 		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
 			t.Fatalf("%s are connected to: %v", cc.connectedTo(), err)
+		}
+	}
+}
+
+// TestS4_WhatIsGivenAPlaceIsWaitedFor has a subset take other endpoints while all places are taken.
+func TestS4_WhatIsGivenAPlaceIsWaitedFor(t *testing.T) {
+	specs := strings.Split("a,b,c,d,e,f,g,h", ",")
+	for range 20 { // seeds
+		p, cc := newPolicy(t)
+		shared, _ := budget(2)
+		client := &attr.Client{Connections: shared, Seed: maphash.MakeSeed()}
+		config := mustConfig(t, `{"subset":2}`)
+		_ = hand(p, config, &attr.State{Client: client, Endpoints: ends(specs[:2]...)})
+		settle(p, cc)
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil {
+			t.Fatal(err)
+		}
+		cc.hangs = map[string]bool{"c:1": true, "d:1": true, "e:1": true, "f:1": true, "g:1": true, "h:1": true}
+		_ = hand(p, config, &attr.State{Client: client, Endpoints: ends(specs...)})
+		settle(p, cc)
+		if _, err := cc.pick(t.Context(), "/s.A/M"); err != nil && !errors.Is(err, balancer.ErrNoSubConnAvailable) {
+			t.Fatalf("while %s are connected to: %v", cc.connectedTo(), err)
 		}
 	}
 }

@@ -40,7 +40,8 @@ type conn struct {
 type condition struct {
 	readiness readiness
 	subConn   balancer.SubConn // while it is ready
-	waits     bool             // for a permit, and it was never tried
+	refused   bool             // a permit, for which it waits
+	waits     bool             // ... and it was never tried
 	again     bool             // it is trying, and was connected or tried before
 	err       error            // why it is failing
 }

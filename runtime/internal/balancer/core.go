@@ -162,12 +162,22 @@ func (c *core) want(now time.Time) {
 			c.wants(x, now)
 		}
 	}
+	spare := false
 	for _, x := range c.all {
 		if x.isUsed() {
 			x.closeAt = time.Time{}
 			c.connect(x, now)
 		} else if x.closeAt.IsZero() && !x.isNew() {
 			x.closeAt, c.timed = now.Add(linger), true
+		}
+		spare = spare || !x.closeAt.IsZero()
+	}
+	if !spare {
+		return
+	}
+	for _, x := range c.all { // what waits for a permit asks again, and has what is spare make room
+		if x.isUsed() && x.current.Load().refused {
+			c.do(dial, x)
 		}
 	}
 }
@@ -439,7 +449,7 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 
 // refused takes the news that there is no permit for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
-	c.set(x, &condition{readiness: failing, err: err, waits: x.is(trying) || x.current.Load().waits})
+	c.set(x, &condition{readiness: failing, err: err, refused: true, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
 		if !o.closeAt.IsZero() {
 			o.closeAt = now
@@ -466,10 +476,17 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 	c.settle(now)
 }
 
-// giveUp takes the news that x was given its permit, which nothing wants any more.
-func (c *core) giveUp(x *conn) {
-	x.dialing = false
-	c.do(release, x)
+// granted takes the news that x was given its permit. Calls need not fail any longer, unless nothing wants x any more.
+func (c *core) granted(x *conn) {
+	if !x.isUsed() {
+		x.dialing = false
+		c.do(release, x)
+		return
+	}
+	if x.current.Load().waits {
+		c.set(x, &condition{readiness: trying})
+	}
+	c.do(dial, x)
 }
 
 // pickAgain has what waits picked for anew.

@@ -280,6 +280,7 @@ func (w *walked) tell(x *conn, what string) bool {
 	case what == "refused" && x.state == connectivity.Idle && x.dialing && !x.current.Load().waits:
 		w.core.refused(x, errors.New("none is free"), w.now)
 	case what == "granted" && x.state == connectivity.Idle && x.dialing && x.current.Load().waits:
+		w.core.granted(x)
 	default:
 		return false
 	}

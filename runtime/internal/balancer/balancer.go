@@ -92,7 +92,24 @@ func (p *policy) do(f func()) {
 // carryOut carries out the core's effects, and hands it the events in the queue, until there are none. Then it gives gRPC a
 // new picker, if one is due.
 func (p *policy) carryOut() {
-	publish := false
+	publish := p.act()
+	for events := p.queue.All(); len(events) > 0; events = p.queue.All() {
+		for _, event := range events {
+			if !p.closed {
+				event()
+				publish = p.act() || publish
+			}
+		}
+	}
+	p.wake(p.core.wake())
+	if publish && !p.closed {
+		p.publish()
+	}
+}
+
+// act carries out the core's effects, which may have others, and reports whether a new picker is due. It comes before the next
+// event: of what the core has closed, no news counts.
+func (p *policy) act() (publish bool) {
 	for {
 		out := p.core.flush()
 		publish = publish || out.publish
@@ -102,19 +119,9 @@ func (p *policy) carryOut() {
 		for _, plan := range out.ended {
 			p.retire(plan)
 		}
-		p.wake(out.wake)
-		events := p.queue.All()
-		for _, event := range events {
-			if !p.closed {
-				event()
-			}
+		if len(out.steps) == 0 {
+			return publish
 		}
-		if len(events)+len(out.steps) == 0 {
-			break
-		}
-	}
-	if publish && !p.closed {
-		p.publish()
 	}
 }
 
@@ -153,13 +160,7 @@ func (p *policy) dial(x *conn) {
 			return
 		}
 		x.subConn = subConn
-		x.permit = p.share.NewPermit(func() {
-			p.queue.Put(func() {
-				if x.subConn == subConn {
-					p.core.granted(x)
-				}
-			})
-		})
+		x.permit = p.share.NewPermit(func() { p.whileCurrent(x, subConn, func() { p.core.granted(x) }) })
 	}
 	if x.permit.Acquire(x.named) {
 		x.subConn.Connect()
@@ -172,11 +173,16 @@ func (p *policy) dial(x *conn) {
 	p.core.refused(x, budget.Err(), p.now())
 }
 
-// onState puts the news of a SubConn into the queue. It is dropped if x has another by then.
+// onState queues the news of a SubConn of x.
 func (p *policy) onState(x *conn, subConn balancer.SubConn, event func(*conn, balancer.SubConnState, time.Time), s balancer.SubConnState) {
+	p.whileCurrent(x, subConn, func() { event(x, s, p.now()) })
+}
+
+// whileCurrent queues an event of a SubConn of x. One that is late, for x has another or none by then, is left out.
+func (p *policy) whileCurrent(x *conn, subConn balancer.SubConn, event func()) {
 	p.queue.Put(func() {
 		if x.subConn == subConn {
-			event(x, s, p.now())
+			event()
 		}
 	})
 }

@@ -201,6 +201,24 @@ func TestS4_WhatIsGivenAPlaceIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestS4_WhatMadeRoomIsHeardNoMore has a connection come about just as it is closed, for another to have its place.
+func TestS4_WhatMadeRoomIsHeardNoMore(t *testing.T) {
+	p, cc, update := boundTo(t, 1)
+	cc.hangs = map[string]bool{"a:1": true}
+	if got := update("", "a", "b"); got != "a" {
+		t.Fatalf("%s are connected to", got)
+	}
+	p.spawn = func(func()) {} // what is heard now waits for the update
+	cc.last("a:1").set(connectivity.Ready, nil)
+	cc.pump(nil)
+	if got := update(`"drain":["a"]`, "a", "b"); got != "b" {
+		t.Errorf("%s are connected to", got)
+	}
+	if got := update(`"drain":["b"]`, "a", "b"); got != "a" {
+		t.Errorf("%s are connected to once it may be called again", got)
+	}
+}
+
 // openNow waits until n of servers are connected to.
 func openNow(t *testing.T, servers []*server, n int64) {
 	t.Helper()

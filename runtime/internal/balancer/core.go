@@ -59,8 +59,7 @@ type core struct {
 type effects struct {
 	steps   []step
 	publish bool
-	ended   []*plan   // that no picker goes by any more
-	wake    time.Time // when to call expire; zero: never
+	ended   []*plan // that no picker goes by any more
 }
 
 // step is something that the shell has gRPC do with a connection.
@@ -542,16 +541,15 @@ func (c *core) set(x *conn, next *condition) {
 	x.current.Store(next)
 }
 
-// flush returns the effects since it was last called, and when to call expire.
+// flush returns the effects since it was last called.
 func (c *core) flush() effects {
 	out := c.out
 	c.out = effects{}
-	out.wake = c.wake()
 	return out
 }
 
-// wake returns when time alone will change something, zero for never. That may be past: what falls due while events are
-// handled is not seen by expire.
+// wake returns when expire is to be called, for time alone will change something by then; zero: never. It may be past, for
+// what falls due while events are handled is not seen by expire.
 func (c *core) wake() (at time.Time) {
 	sooner := func(t time.Time) {
 		if !t.IsZero() && (at.IsZero() || t.Before(at)) {

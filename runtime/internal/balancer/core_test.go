@@ -321,8 +321,8 @@ func (w *walked) carryOut() {
 				delete(w.health, x)
 			}
 		}
-		if !out.wake.IsZero() {
-			w.wake = out.wake
+		if wake := w.core.wake(); !wake.IsZero() {
+			w.wake = wake
 		}
 		if len(out.steps) > 0 {
 			continue

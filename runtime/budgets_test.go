@@ -35,7 +35,7 @@ func TestS4_ClientsOfAKeyShareABudget(t *testing.T) {
 		t.Error("the clients of a key do not share its budget alone")
 	}
 	share := shared.NewShare()
-	if !share.NewPlace(nil).Take(false) || share.NewPlace(nil).Take(false) {
+	if !share.NewPermit(nil).Acquire(false) || share.NewPermit(nil).Acquire(false) {
 		t.Error("it has not one place")
 	}
 	shared.Report(time.Now())()

@@ -5,8 +5,7 @@
 //	config.go    the policy's config
 //	endpoint.go  what of an endpoint is asked everywhere
 //	input.go     what a plan is made of
-//	plan.go      the plan: views of one set of connections, their groups and tiers
-//	passes.go    ... what a connection may call, in one order of passes
+//	plan.go      the plan: what a connection may call, in one order of passes, as views of the set
 //	drain.go     ... ... without what is drained
 //	selector.go  ... ... and what the connection's selector does not select
 //	lanes.go     ... ... and the lanes of what is left, and the base

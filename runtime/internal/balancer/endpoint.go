@@ -59,9 +59,3 @@ func routedAlike(before, now resolver.Endpoint) bool {
 	weighed.Weight = b.Weight
 	return weighed.Equal(*b)
 }
-
-// isSelected reports whether a connection's selector, if it has one, selects an endpoint.
-func isSelected(ep *resolver.Endpoint, client *attr.Client) bool {
-	e := attr.Endpoint(*ep)
-	return client.Selector == nil || e == nil || client.Selector(e)
-}

@@ -36,3 +36,9 @@ func selected(endpoints []resolver.Endpoint, client *attr.Client) []resolver.End
 	}
 	return left
 }
+
+// isSelected reports whether a connection's selector, if it has one, selects an endpoint.
+func isSelected(ep *resolver.Endpoint, client *attr.Client) bool {
+	e := attr.Endpoint(*ep)
+	return client.Selector == nil || e == nil || client.Selector(e)
+}

@@ -232,8 +232,8 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 		return err
 	}
 	p.do(func() {
-		told := p.store(s.ResolverState, c)
-		p.targets.update(&known{p.in, told.Endpoints, told.Sequence})
+		p.store(s.ResolverState, c)
+		p.targets.update(p.in)
 		p.plan()
 	})
 	return nil
@@ -242,9 +242,9 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 // bareClient describes the connections that were made without options of ours. They share a subset.
 var bareClient = &attr.Client{Seed: maphash.MakeSeed()}
 
-// store keeps the resolver's state and the config, and returns what is told of the key.
-func (p *policy) store(s resolver.State, c *config) (told *attr.State) {
-	told = attr.StateOf(s)
+// store keeps the resolver's state and the config.
+func (p *policy) store(s resolver.State, c *config) {
+	told := attr.StateOf(s)
 	if told == nil {
 		told = &attr.State{Endpoints: distinct(s.Endpoints)}
 	}
@@ -263,12 +263,12 @@ func (p *policy) store(s resolver.State, c *config) (told *attr.State) {
 	p.in = &input{
 		service: p.opts.Target.Endpoint(), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
+		all: told.Endpoints, sequence: told.Sequence,
 	}
 	if before, behind := alike(s.Endpoints, told.Endpoints); told.InState && before+behind < max(len(s.Endpoints), len(told.Endpoints)) {
 		p.in.endpoints, p.in.summary = distinct(s.Endpoints), nil // a policy above has chosen; targets may be any still
 	}
 	p.leader = leaderOf(client, told.Leader)
-	return told
 }
 
 // distinct leaves out the endpoints that have no address, or that of another, and sorts the others by instance.
@@ -403,7 +403,7 @@ func (p *policy) ResolverError(err error) {
 		in.pending, in.err = false, err
 		p.in = &in
 		if p.targets.known.Load() == nil {
-			p.targets.update(&known{input: p.in})
+			p.targets.update(p.in)
 		}
 		p.plan()
 	})

@@ -12,7 +12,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
 
-// input is everything a plan is made of.
+// input is everything a plan is made of, and what calls may name beside it.
 type input struct {
 	service   string // the key's name, for error texts
 	config    *config
@@ -22,6 +22,9 @@ type input struct {
 	held      map[string]struct{} // addresses of endpoints that etcd no longer has
 	pending   bool                // the endpoints are not known yet
 	err       error               // why there are no endpoints
+
+	all      []resolver.Endpoint // that calls may name, sorted by instance
+	sequence uint64              // of the key's state
 }
 
 // isHeld reports whether etcd no longer has an endpoint.

@@ -451,7 +451,7 @@ func TestTargetThatLeavesBeforeItIsOpened(t *testing.T) {
 	k := p.targets.known.Load()
 	p.mu.Lock() // so that it is opened later
 	_, _ = p.targets.pick(calloptions.Target{Instance: "b"}, false)
-	p.targets.known.Store(&known{input: k.input, all: k.all[:1]})
+	p.targets.known.Store(&input{service: k.service, config: k.config, client: k.client, all: k.all[:1]})
 	p.mu.Unlock()
 	settle(p, cc)
 	p.targets.conns.Range(func(any, any) bool { t.Error("it is kept"); return false })

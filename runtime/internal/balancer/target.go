@@ -22,25 +22,12 @@ type targets struct {
 	queue *events.Queue
 	now   func() time.Time
 
-	known atomic.Pointer[known] // nil: nothing was handed down yet
-	conns sync.Map              // by targetKey
+	known atomic.Pointer[input] // what the policy was last told; nil: nothing yet
+	conns sync.Map              // *conn by targetKey; each stays until its instance leaves
 }
 
 // targetKey is how calls name an instance.
 type targetKey struct{ instance, addr string }
-
-// target is an instance that calls have named. Its connection is one of the set's, and stays until the instance leaves.
-type target struct {
-	instance string
-	conn     *conn
-}
-
-// known is what the policy was last told of the key.
-type known struct {
-	*input
-	all      []resolver.Endpoint // sorted by instance
-	sequence uint64
-}
 
 // pick picks the connection to an instance; it never picks another. A call to the leader waits while that is not there.
 func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, error) {
@@ -48,37 +35,37 @@ func (t *targets) pick(to calloptions.Target, leads bool) (balancer.PickResult, 
 	if !ok {
 		return balancer.PickResult{}, t.open(to, leads)
 	}
-	c := x.(*target).conn
+	c := x.(*conn)
 	switch now := c.current.Load(); now.readiness {
 	case ready:
-		return t.within(x.(*target), now.subConn)
+		return t.within(to.Instance, c, now.subConn)
 	case failing:
 		return balancer.PickResult{}, fmt.Errorf("etcd: instance %.200q at %q: %w", to.Instance, c.addr, now.err)
 	}
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }
 
-// within returns the connection to a target, unless as many calls are under way there as may be.
-func (t *targets) within(x *target, subConn balancer.SubConn) (balancer.PickResult, error) {
-	k := t.known.Load()
-	most := int64(k.config.MaxConcurrentRequests)
+// within returns the connection to an instance, unless as many calls are under way there as may be.
+func (t *targets) within(instance string, x *conn, subConn balancer.SubConn) (balancer.PickResult, error) {
+	in := t.known.Load()
+	most := int64(in.config.MaxConcurrentRequests)
 	switch {
 	case most == 0:
 		return balancer.PickResult{SubConn: subConn}, nil
-	case x.conn.stats.Begin(most):
-		return balancer.PickResult{SubConn: subConn, Done: x.conn.stats.End(false)}, nil
+	case x.stats.Begin(most):
+		return balancer.PickResult{SubConn: subConn, Done: x.stats.End(false)}, nil
 	}
 	return balancer.PickResult{}, status.Errorf(codes.Unavailable,
-		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", x.instance, k.service, most)
+		"etcd: instance %.200q of %q has %d calls under way, as many as max_concurrent_requests allows", instance, in.service, most)
 }
 
 // open has the policy connect to an instance, and returns the error for the call that named it.
 func (t *targets) open(to calloptions.Target, leads bool) error {
-	k := t.known.Load()
-	if k == nil {
+	in := t.known.Load()
+	if in == nil {
 		return balancer.ErrNoSubConnAvailable
 	}
-	if _, err := k.find(to, leads); err != nil {
+	if _, err := in.find(to, leads); err != nil {
 		return err
 	}
 	// gRPC holds locks of its own while it makes a SubConn, and this is the path of a call.
@@ -97,42 +84,42 @@ func (t *targets) connect(to calloptions.Target) {
 		t.core.pickAgain() // it left just now
 		return
 	}
-	t.conns.Store(key, &target{to.Instance, t.core.name(ep, t.now())})
+	t.conns.Store(key, t.core.name(ep, t.now()))
 }
 
 // find returns the endpoint of an instance, or the error for a call to it.
-func (k *known) find(to calloptions.Target, leads bool) (*resolver.Endpoint, error) {
-	first := sort.Search(len(k.all), func(i int) bool { return instance(&k.all[i]) >= to.Instance })
+func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, error) {
+	first := sort.Search(len(in.all), func(i int) bool { return instance(&in.all[i]) >= to.Instance })
 	var found *resolver.Endpoint
-	for i := first; i < len(k.all) && instance(&k.all[i]) == to.Instance; i++ {
-		if found == nil || address(&k.all[i]) == to.Addr {
-			found = &k.all[i]
+	for i := first; i < len(in.all) && instance(&in.all[i]) == to.Instance; i++ {
+		if found == nil || address(&in.all[i]) == to.Addr {
+			found = &in.all[i]
 		}
 	}
 	switch {
-	case found != nil && !isSelected(found, k.client):
-		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, k.service)
+	case found != nil && !isSelected(found, in.client):
+		return nil, status.Errorf(codes.Unavailable, "etcd: instance %.200q of %q is not selected for this connection", to.Instance, in.service)
 	case found != nil:
 		return found, nil
-	case k.pending || k.sequence < to.Sequence:
+	case in.pending || in.sequence < to.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
 	case leads: // no status, with which gRPC would end the call
-		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, k.service)
-	case k.err != nil:
-		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, k.service, k.err)
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.service)
+	case in.err != nil:
+		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, in.service, in.err)
 	}
-	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, k.service)
+	return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q is registered under %q", to.Instance, in.service)
 }
 
 // update takes a new state of the key, and ends the targets whose instances have left or moved. Calls under way finish.
-func (t *targets) update(k *known) {
-	t.known.Store(k)
+func (t *targets) update(in *input) {
+	t.known.Store(in)
 	now := t.now()
 	var stay []*conn // a connection may have two names
 	t.conns.Range(func(key, x any) bool {
 		of := key.(targetKey)
-		ep, err := k.find(calloptions.Target{Instance: of.instance, Addr: of.addr}, false)
-		c := x.(*target).conn
+		ep, err := in.find(calloptions.Target{Instance: of.instance, Addr: of.addr}, false)
+		c := x.(*conn)
 		if err == nil && address(ep) == c.addr {
 			stay = append(stay, c)
 			return true

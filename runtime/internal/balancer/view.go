@@ -127,21 +127,21 @@ type counts struct {
 
 // add counts a connection.
 func (n *counts) add(c *condition) {
-	one := counts{members: 1}
+	n.members++
 	switch c.readiness {
 	case ready:
-		one.ready = 1
+		n.ready++
 	case trying:
-		if one.trying = 1; c.again {
-			one.again = 1
+		n.trying++
+		if c.again {
+			n.again++
 		}
 	default:
-		one.err = c.err
+		n.err = cmp.Or(n.err, c.err)
 	}
 	if c.waits {
-		one.waiting = 1
+		n.waiting++
 	}
-	n.addAll(one)
 }
 
 func (n *counts) addAll(o counts) {

@@ -8,9 +8,5 @@ package descriptors
 // unlimited stands for a limit that does not exist or cannot be read.
 const unlimited = 1 << 20
 
-// Limit returns how many file descriptors the process may have open: the soft limit, which Go raises to the
-// hard one when a process starts.
-func Limit() int { return softLimit() }
-
 // OfOneService returns how many of limit descriptors one service may take: a quarter, but at least 16.
 func OfOneService(limit int) int { return max(16, limit/4) }

@@ -2,5 +2,5 @@
 
 package descriptors
 
-// softLimit returns a large number, for this system has no such limit.
-func softLimit() int { return unlimited }
+// Limit returns a large number, for this system has no limit.
+func Limit() int { return unlimited }

@@ -402,9 +402,7 @@ func (p *policy) ResolverError(err error) {
 		in := *p.in
 		in.pending, in.err = false, err
 		p.in = &in
-		if p.targets.known.Load() == nil {
-			p.targets.update(p.in)
-		}
+		p.targets.update(p.in)
 		p.plan()
 	})
 }

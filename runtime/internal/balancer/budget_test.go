@@ -219,6 +219,22 @@ func TestS4_WhatMadeRoomIsHeardNoMore(t *testing.T) {
 	}
 }
 
+// TestS4_PickFirstFailsWhereNoneIsFree has calls of a method that the instance in use does not serve.
+func TestS4_PickFirstFailsWhereNoneIsFree(t *testing.T) {
+	_, cc, update := boundTo(t, 1)
+	if got := update(firstOne, "a v1 - s.A/M", "b v1 - s.A/New", "c v1 - s.A/New"); got != "a" {
+		t.Fatalf("%s are connected to", got)
+	}
+	_, _ = cc.pick(t.Context(), "/s.A/New")
+	update(firstOne, "a v1 - s.A/M", "b v1 - s.A/New", "c v1 - s.A/New")
+	if _, err := cc.pick(t.Context(), "/s.A/New"); !errors.Is(err, errNoneFree) {
+		t.Errorf("a call that none is free for: %v", err)
+	}
+	if got := update(firstOne, "b v1 - s.A/New", "c v1 - s.A/New"); got != "b" {
+		t.Errorf("%s are connected to once one is", got)
+	}
+}
+
 // openNow waits until n of servers are connected to.
 func openNow(t *testing.T, servers []*server, n int64) {
 	t.Helper()

@@ -72,3 +72,6 @@ func (x *conn) isNew() bool {
 
 // isUsed reports whether the plan or calls that name its instance want x.
 func (x *conn) isUsed() bool { return x.wanted || x.named }
+
+// makesRoom reports whether x is closed where there is no permit for another. What waits for a permit has none to give.
+func (x *conn) makesRoom() bool { return !x.closeAt.IsZero() && !x.current.Load().refused }

@@ -169,13 +169,13 @@ func (c *core) want(now time.Time) {
 		} else if x.closeAt.IsZero() && !x.isNew() {
 			x.closeAt, c.timed = now.Add(linger), true
 		}
-		spare = spare || !x.closeAt.IsZero()
+		spare = spare || x.makesRoom()
 	}
 	if !spare {
 		return
 	}
 	for _, x := range c.all { // what waits for a permit asks again, and has what is spare make room
-		if x.isUsed() && x.current.Load().refused {
+		if x.isUsed() && x.dialing && x.state == connectivity.Idle && x.current.Load().refused {
 			c.do(dial, x)
 		}
 	}
@@ -256,7 +256,11 @@ func (c *core) first(g *group, r readiness) *conn {
 
 // connect connects to x unless it is connected, or must wait.
 func (c *core) connect(x *conn, now time.Time) {
-	if x.state == connectivity.Idle && !x.dialing && !now.Before(x.retryAt) {
+	switch {
+	case x.state != connectivity.Idle || x.dialing:
+	case now.Before(x.retryAt):
+		c.timed = true
+	default:
 		x.dialing = true
 		c.do(dial, x)
 	}
@@ -397,6 +401,11 @@ func (c *core) changed(x *conn, s balancer.SubConnState, now time.Time) {
 	case connectivity.Shutdown:
 		return // by ourselves
 	}
+	c.follow(now)
+}
+
+// follow does what follows from the new condition of a connection.
+func (c *core) follow(now time.Time) {
 	if c.plan.traits.Single {
 		c.want(now)
 	}
@@ -440,22 +449,19 @@ func (c *core) health(x *conn, s balancer.SubConnState, now time.Time) {
 			c.set(x, &condition{readiness: trying, again: true})
 		}
 	}
-	if c.plan.traits.Single {
-		c.want(now)
-	}
-	c.settle(now)
+	c.follow(now)
 }
 
 // refused takes the news that there is no permit for x. What nothing wants makes room.
 func (c *core) refused(x *conn, err error, now time.Time) {
 	c.set(x, &condition{readiness: failing, err: err, refused: true, waits: x.is(trying) || x.current.Load().waits})
 	for _, o := range c.all {
-		if !o.closeAt.IsZero() {
+		if o.makesRoom() {
 			o.closeAt = now
 		}
 	}
 	c.closeUnwanted(now)
-	c.settle(now)
+	c.follow(now)
 }
 
 // watchAgain has the health of what is connected asked for anew: gRPC goes by the service config of the time when it is asked.
@@ -472,7 +478,7 @@ func (c *core) failed(x *conn, err error, now time.Time) {
 	x.dialing = false
 	x.retryAt, c.timed = now.Add(lasting), true
 	c.set(x, &condition{readiness: failing, err: err})
-	c.settle(now)
+	c.follow(now)
 }
 
 // granted takes the news that x was given its permit. Calls need not fail any longer, unless nothing wants x any more.
@@ -482,8 +488,10 @@ func (c *core) granted(x *conn) {
 		c.do(release, x)
 		return
 	}
-	if x.current.Load().waits {
+	if was := x.current.Load(); was.waits {
 		c.set(x, &condition{readiness: trying})
+	} else {
+		c.set(x, &condition{readiness: was.readiness, err: was.err})
 	}
 	c.do(dial, x)
 }

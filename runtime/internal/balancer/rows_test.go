@@ -294,6 +294,10 @@ func TestBriefConnections(t *testing.T) {
 	if x.dialing || !x.retryAt.After(now) || !errors.Is(x.current.Load().err, errEnded) {
 		t.Errorf("after two: dialing %v, not before %v, %v", x.dialing, x.retryAt, x.current.Load().err)
 	}
+	for _, state := range []connectivity.State{connectivity.Connecting, connectivity.TransientFailure, connectivity.Idle} {
+		c.changed(x, balancer.SubConnState{ConnectivityState: state}, now)
+		_ = c.wake() // it has nothing to wait for while it is connecting
+	}
 	c.expire(x.retryAt.Add(-1)) // of another, and this falls due before the next time is asked for
 	if at := c.wake(); !at.Equal(x.retryAt) {
 		t.Errorf("it wakes at %v, and %v is forgotten", at, x.retryAt)

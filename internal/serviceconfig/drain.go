@@ -50,13 +50,14 @@ func DecideDrain(e *Etcd, n int, named, base, held func(i int) bool) Drain {
 	for i := range n {
 		d.Drained[i] = named(i)
 	}
-	if fault, _ := d.fault(nil, held); fault != 0 && (base == nil || fault != DrainLeavesFew) {
-		return Drain{make([]bool, n), fault, n, d.least}
+	fault, size := DrainFault(0), 0
+	if base != nil {
+		fault, size = d.fault(base, held)
 	}
-	if base == nil {
-		return d
+	ofAll, _ := d.fault(nil, held)
+	if ofAll != 0 && (size == 0 || ofAll != DrainLeavesFew) { // without a base, all stand in for it
+		return Drain{make([]bool, n), ofAll, n, d.least}
 	}
-	fault, size := d.fault(base, held)
 	switch fault {
 	case 0:
 		return d

@@ -43,6 +43,7 @@ func TestFollowDrain(t *testing.T) {
 		{"lanes, and all are wanted", "cd", lanes, "", 100, "cd", 0, 0},
 		{"half of the base and a lane, and half are wanted", "acd", lanes, "", 50, "acd", 0, 0},
 		{"half of the base and a lane, and more are wanted", "acd", lanes, "", 51, "cd", DrainLeavesFewBase, 2},
+		{"where all are in lanes, and more are wanted", "a", []Route{{Label: "everyone"}}, "", 80, "", DrainLeavesFew, 4},
 		{"the base, and few are wanted", "ab", lanes, "", 1, "", DrainNamesBase, 2},
 	} {
 		e := &Etcd{Route: tt.routes, Drain: strings.Split(tt.list, ""), MinHealthyPercent: tt.least}
@@ -52,7 +53,7 @@ func TestFollowDrain(t *testing.T) {
 				return instances[i : i+1]
 			case name == "addr":
 				return strings.ToUpper(instances[i : i+1])
-			case name == "lane" && i > 1:
+			case name == "lane" && i > 1, name == "everyone":
 				return "pr"
 			}
 			return ""

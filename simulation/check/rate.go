@@ -15,7 +15,7 @@ const (
 	mostRepeated = 3500
 	mostDials    = 200
 	mostLines    = 40 // logged by a process
-	mostAlike    = 5  // of them about the same
+	mostAlike    = 6  // of them about the same: 5 at once, and the one that may follow after 10 s
 )
 
 // Put notes and judges that a key was put from a host.

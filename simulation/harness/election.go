@@ -24,6 +24,7 @@ type election struct {
 	mu    sync.Mutex
 	lives []*candidate  // that stand, in the order of their beginnings
 	ended time.Time     // when one of them last did
+	told  time.Time     // when the store was last told that etcd was restored or wiped
 	store *leader.Fence // that all leaders write to
 }
 
@@ -245,8 +246,20 @@ func (c *candidate) serves(ctx context.Context) {
 	c.write(token)
 }
 
-// write writes to the store with a token, unless the life has ended, and has the judge hear of it. While not all have heard that
-// etcd was restored or wiped, the store is told to take any.
+// untold reports whether the store is to be told now that etcd was restored or wiped: while not all have heard of that, and
+// where it was not told since.
+func (e *election) untold(now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ResetSince(now.Add(-record.HeardOfReset)) && !e.ResetSince(e.told) {
+		return false
+	}
+	e.told = now
+	return true
+}
+
+// write writes to the store with a token, unless the life has ended, and has the judge hear of it. A store that is told of a
+// restored etcd takes any token.
 func (c *candidate) write(token int64) {
 	c.mu.Lock()
 	ended := c.leads == nil
@@ -255,7 +268,7 @@ func (c *candidate) write(token int64) {
 		return
 	}
 	e := c.election
-	restored := e.ResetSince(time.Now().Add(-record.HeardOfReset))
+	restored := e.untold(time.Now())
 	before, taken := c.leadsWith(), true
 	e.Observe(func(j *check.Judge) {
 		if restored {

@@ -336,8 +336,8 @@ func (c *core[T]) woken(e event, now time.Time) action {
 	if e.answer != nil {
 		c.recovered()
 	}
-	if e.lost && !c.replica.life.suspect() {
-		c.replica.life.trouble(now)
+	if e.lost {
+		c.replica.lost(now)
 	}
 	if c.back = e.back; c.back || c.replica.moved {
 		c.flush(now)
@@ -404,17 +404,19 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	return c.wait(now)
 }
 
-// headed has the range probed if etcd has moved on and owes no answer.
+// headed has the range probed if etcd has moved on and owes no answer, or verified if etcd may be another.
 func (c *core[T]) headed(e event, now time.Time) action {
 	if e.err != nil {
 		return c.rebuild(c.errorOf("list", e.err, e.why), now)
 	}
-	probe, err := c.replica.headed(e.head, e.latest, now)
+	by, err := c.replica.headed(e.head, e.latest, now)
 	switch {
 	case err != nil:
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
-	case probe:
-		return c.ask(callProbe)
+	case by == callProbe:
+		return c.ask(by)
+	case by == callVerify:
+		return c.list(by, firstListBound)
 	}
 	c.signOfLife = time.Time{} // it was etcd that was asked last, and the watch may have to answer now
 	return c.wait(now)
@@ -426,6 +428,9 @@ func (c *core[T]) probed(e event, now time.Time) action {
 	}
 	if err := c.replica.probed(e.read, e.latest, now); err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
+	}
+	if c.replica.reopened {
+		return c.list(callVerify, firstListBound)
 	}
 	c.signOfLife = time.Time{} // it was a probe that was asked last, and the watch may have to answer now
 	return c.wait(now)

@@ -36,6 +36,7 @@ type replica[T any] struct {
 	behindSince time.Time // since when answers carry a lower revision; zero: they do not
 	member      uint64    // the member that the watch is on; 0: not known
 	moved       bool      // the watch has moved to another member
+	reopened    bool      // the stream of the watch was lost: it may go on at another etcd, whose history is as long
 	total       int64     // how many keys the range has, whatever they hold
 }
 
@@ -47,7 +48,7 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied, r.total = r.revision, l.total
-	r.behindSince = time.Time{}
+	r.behindSince, r.reopened = time.Time{}, false
 	return l.load.finish() || changed
 }
 
@@ -86,6 +87,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		r.moved = r.moved || r.member != 0
 		r.member = member
 	}
+	r.moved = r.moved || r.reopened
 	for _, event := range resp.Events {
 		if event.Kv.ModRevision <= r.applied {
 			continue // already in the list
@@ -137,6 +139,14 @@ func (r *replica[T]) reconnected(now time.Time) {
 	r.life.trouble(now)
 }
 
+// lost notes that the stream of the watch was lost, and is being reopened.
+func (r *replica[T]) lost(now time.Time) {
+	r.reopened = true
+	if !r.life.suspect() {
+		r.life.trouble(now)
+	}
+}
+
 // due returns when a sign of life is due, and the call that asks for it.
 func (r *replica[T]) due(now time.Time) (at time.Time, by call) {
 	at, by = r.life.due(now)
@@ -147,22 +157,24 @@ func (r *replica[T]) due(now time.Time) (at time.Time, by call) {
 }
 
 // headed takes where etcd was at some time since the watch last answered. latest is the highest revision that a watch
-// of the stream began at. It reports whether only a probe can tell if the watch has missed something.
-func (r *replica[T]) headed(h head, latest int64, now time.Time) (probe bool, err error) {
+// of the stream began at. It returns the call that can tell whether the watch has missed something, callWait for none.
+func (r *replica[T]) headed(h head, latest int64, now time.Time) (by call, err error) {
 	revision := h.header.GetRevision()
 	switch {
 	case h.header.GetClusterId() != r.cluster:
-		return false, errCluster
+		return callWait, errCluster
 	case revision < r.revision:
-		return false, errReplaced
+		return callWait, errReplaced
 	case revision == r.revision:
-		r.life.still(h.at)
+		if r.life.still(h.at); r.reopened {
+			return callVerify, nil
+		}
 	case revision < latest:
-		return true, nil
+		return callProbe, nil
 	default:
 		r.life.movedOn(latest, now)
 	}
-	return false, nil
+	return callWait, nil
 }
 
 // probed takes a probe of the range: the number of keys, and the key changed last. An error means that

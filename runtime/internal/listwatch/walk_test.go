@@ -34,6 +34,7 @@ type walked struct {
 	past     *history // a backup
 	restored bool     // etcd has ever been
 	unseen   bool     // ... behind a connection that stayed, and nothing has happened since
+	reopened bool     // ... and the stream of the watch is reopened there, of which the core has not been told
 	certain  bool     // a list has been answered with a leader's word
 	last     *Update[string]
 	resume   *page  // the page that the next list must go on with; nil: any
@@ -153,7 +154,7 @@ func (w *walked) step(e event) {
 	failed := w.do
 	d := w.core.step(e, w.now)
 	if d.closeWatch {
-		w.watching = false
+		w.watching, w.reopened = false, false
 	}
 	if d.update != nil {
 		w.judge(d.update)
@@ -392,9 +393,21 @@ func (w *walked) notice() bool {
 	return true
 }
 
+// lose has the core told that the stream of the watch was lost.
+func (w *walked) lose() bool {
+	could := w.do.call == callWait && w.watching
+	if could {
+		w.reopened = false
+		w.step(event{lost: true})
+	}
+	return could
+}
+
 // settle has whatever is asked be answered, and the watch tell.
 func (w *walked) settle() string {
 	switch {
+	case w.reopened && w.lose():
+		return "the stream is lost"
 	case w.well():
 		return ""
 	case w.check && w.notice():
@@ -410,7 +423,7 @@ func (w *walked) settle() string {
 // well reports whether the last update is all there is to say, and the next change will be heard of.
 func (w *walked) well() bool {
 	u := w.last
-	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && w.do.call == callWait &&
+	return u != nil && u.Err == nil && u.Snapshot != nil && !u.Snapshot.Provisional && !w.check && !w.reopened && w.do.call == callWait &&
 		w.watching && w.next == w.etcd.rev+1 && describeItems(u.Snapshot.Items) == w.etcd.at(w.etcd.rev).String()
 }
 
@@ -428,13 +441,7 @@ var walkEvents = []coretest.Event[walked]{
 		}
 		return could
 	}},
-	{Name: "the stream is lost", Do: func(w *walked) bool {
-		could := w.do.call == callWait && w.watching
-		if could {
-			w.step(event{lost: true})
-		}
-		return could
-	}},
+	{Name: "the stream is lost", Do: (*walked).lose},
 	{Name: "a changes", Do: func(w *walked) bool { return w.change(0, false) }},
 	{Name: "a is deleted", Do: func(w *walked) bool { return w.change(0, true) }},
 	{Name: "b changes", Do: func(w *walked) bool { return w.change(1, false) }},
@@ -457,6 +464,13 @@ var walkEvents = []coretest.Event[walked]{
 		}
 		w.check, w.unseen = false, true
 		return w.etcd.rev < was
+	}},
+	{Name: "etcd is restored, and other members stay connected", Do: func(w *walked) bool {
+		if !w.watching || !w.restore() {
+			return false
+		}
+		w.check, w.reopened = false, true
+		return true
 	}},
 	{Name: "the connection is back", Do: (*walked).notice},
 	{Name: "the last update was dear", Do: func(w *walked) bool {

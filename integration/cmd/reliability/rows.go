@@ -20,7 +20,7 @@ var parts = []part{
 		{"D1", "etcd compacts the revision that a watch is at, while the client is disconnected", "The range is listed again and watched from there."},
 		{"D2", "A watch fails, or its channel closes, again and again", "It is rebuilt after a pause that doubles, with jitter, up to 5 s. One log line an interruption."},
 		{"D3", "Endpoints leave etcd while the client is disconnected", "The first list replaces the set; nothing stale survives."},
-		{"D4", "etcd is wiped, or restored from a backup: its revision goes backwards, and a watch at the old one hears nothing, without an error", "What is known is compared with a list after each reconnect, when the watch moves to another member, and at a lower revision in any answer."},
+		{"D4", "etcd is wiped, or restored from a backup: its revision goes backwards, and a watch at the old one hears nothing, without an error", "What is known is compared with a list after each reconnect, when the stream of the watch is reopened or it moves to another member, and at a lower revision in any answer."},
 		{"D5", "etcd loses its quorum", "Watches ask for a leader, so the loss is seen. Calls go on to the last known endpoints."},
 		{"D6", "The connection to an etcd member becomes a black hole", "The etcd client's [keepalive](../discovery.md#the-etcd-client) notices, after 13 s at the most, and moves to another member."},
 		{"D7", "etcd's authentication is on, and the token expires", "Watches go on; one that is opened later works, too."},

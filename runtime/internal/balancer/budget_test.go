@@ -354,6 +354,21 @@ func TestS4_ACallToAnInstanceGoesFirst(t *testing.T) {
 	}
 }
 
+// TestS4_WhoIsNamedIsNext has a permit become free though the plan stays as it is.
+func TestS4_WhoIsNamedIsNext(t *testing.T) {
+	p, cc, update := boundTo(t, 1)
+	if got := update("", "a", "b", "c"); got != "a" {
+		t.Fatalf("%s are connected to", got)
+	}
+	_, _ = cc.pick(calloptions.WithTarget(t.Context(), calloptions.Target{Instance: "c"}), "/s.A/M")
+	settle(p, cc)
+	cc.last("a:1").set(connectivity.TransientFailure, errors.New("refused"))
+	settle(p, cc)
+	if got := cc.connectedTo(); got != "c" {
+		t.Errorf("%s are connected to", got)
+	}
+}
+
 func without(servers []*server, gone func(*server) bool) (left []*server) {
 	for _, s := range servers {
 		if !gone(s) {

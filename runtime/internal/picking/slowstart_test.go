@@ -110,14 +110,15 @@ func TestASlowStartIsAStraightLine(t *testing.T) {
 		}
 		for second := range 12 {
 			picks := make([]int, 4)
-			for range 1000 {
+			const rounds = 4000 // chance alone is then far below what is allowed
+			for range rounds {
 				var under [10]int
 				for i := range under {
 					under[i] = s.next(tt.by, now)
 					s.members[under[i]].Begin(0)
 					picks[under[i]]++
 				}
-				now += time.Millisecond
+				now += time.Second / rounds
 				for _, i := range under {
 					s.members[i].calls.Add(-1)
 					s.members[i].peak.end(time.Millisecond, now, nil)

@@ -111,7 +111,7 @@ soak: ## Throw random faults at 3 etcd members, 10 servers and 20 clients (DURAT
 
 .PHONY: cores
 cores: ## Walk every sequence of events of the runtime's cores, up to a certain length
-	go test -count=1 -run 'Walk' ./runtime/internal/...
+	go test -count=1 -run 'Walk' ./internal/... ./runtime/internal/...
 
 # How many schedules to walk instead of the same ones each time, from which seed on (0 chooses one), and for how many minutes at
 # most; or one SEED, or the one SCHEDULE in a file.

@@ -7,8 +7,8 @@ import (
 	"sync"
 	"weak"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/descriptors"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
 )
 
 // budgets holds the budget of connections of each service key that a registry calls. A budget lives as long as a

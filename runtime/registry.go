@@ -11,11 +11,11 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdlog"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/metrics"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/registrar"
 )

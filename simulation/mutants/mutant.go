@@ -22,7 +22,7 @@ var rooms embed.FS
 //	== verify-after-reconnect
 //	row  D4
 //	out  what a reconnect may have missed is not looked for
-//	file runtime/internal/listwatch/core.go
+//	file internal/listwatch/core.go
 //	real ./discovery TestD4_RevisionPassed
 //	-	if c.checking = e.check; c.checking || c.replica.moved {
 //	+	if c.checking = e.check; c.replica.moved {

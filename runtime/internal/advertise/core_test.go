@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
 // routesOf reads "TARGET>LOCAL" words; without a local address there is no way to the target.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
 func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go") }

@@ -3,7 +3,7 @@ package balancer
 import (
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
 func TestCoreIsPure(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 // Budget bounds the connections of a process to one service, over all of its gRPC connections. A permit that is given

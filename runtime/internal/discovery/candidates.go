@@ -7,9 +7,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
 // CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id

@@ -3,8 +3,8 @@ package discovery
 import (
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 // configSpacing is the least time between two readings of a live service config. Each reads what may be a long text,

@@ -7,9 +7,9 @@ import (
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
 // unseen is what the clock does not see of an update's cost to a connection: its goroutine is woken, and what was in use

@@ -16,11 +16,11 @@ import (
 	grpcserviceconfig "google.golang.org/grpc/serviceconfig"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig/grpccheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	_ "github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/balancer" // the policy "etcd"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
 )
 
 // side is gRPC's side of a connection. It parses as gRPC does, and notes what it is given.

@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 const (

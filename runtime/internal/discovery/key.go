@@ -5,8 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 // Key is one service key, with the state that all of its readers share. It feeds events to its core

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 // item is one entry of a key.

@@ -11,9 +11,9 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 // walked is the core of a key with what is in etcd and on disk, and what has been told.

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc/connectivity"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
 )
 
 // askBound bounds the time to ask for the cause, which takes no I/O while the connection is down.

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 const (

@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
 func TestCoreIsPure(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 // holder says whose key etcd has, as far as known.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
 )
 
 func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go", "claims.go", "entry.go") }

@@ -8,7 +8,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
 // tries is how often etcd's revision is asked for before etcd counts as not answering.

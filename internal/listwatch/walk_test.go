@@ -15,7 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 )
 
 // walked is the core of a range with its etcd, which answers with one key a page.

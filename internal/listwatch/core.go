@@ -9,9 +9,9 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/backoff"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
 
 const (

@@ -24,6 +24,9 @@ const (
 	watchBound     = 5 * time.Second
 	progressBound  = time.Second
 
+	// roundTrips is how many usual round trips each of these bounds, and those of signs, has beside.
+	roundTrips = 3
+
 	// signOfLifeEvery is the time between two requests for a sign of life.
 	signOfLifeEvery = time.Second
 
@@ -47,7 +50,7 @@ const (
 )
 
 // errNotOpened is the outcome of callWatch where etcd has not answered in time.
-var errNotOpened = fmt.Errorf("etcd did not open it within %v", watchBound)
+var errNotOpened = errors.New("etcd did not open it")
 
 // call is what the core has the shell do. The shell feeds its outcome back as the next event.
 type call int
@@ -75,6 +78,8 @@ type event struct {
 	back   bool                    // callPause, callWait: the connection to etcd is back
 	err    error                   // the call failed; callWait: the watch ended
 	why    error                   // what err does not say itself, such as why the connection to etcd is down
+
+	roundTrip time.Duration // how long etcd usually takes to answer; 0: not known
 }
 
 // do is what the shell is to do: carry out the effects, in this order, and then make the call.
@@ -174,7 +179,11 @@ func newCore[T any](spec Spec[T], cfg *Config[T]) *core[T] {
 // value.
 func (c *core[T]) step(e event, now time.Time) do[T] {
 	c.effects, c.now = effects[T]{}, now
+	c.replica.life.beside = roundTrips * e.roundTrip
 	next := c.next(e, now)
+	if next.call != callPause {
+		next.bound += c.replica.life.beside
+	}
 	c.noteLeft()
 	c.doing = next.call
 	return do[T]{c.effects, next}

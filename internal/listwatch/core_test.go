@@ -154,6 +154,23 @@ func ended(revision int, compacted int64) *clientv3.WatchResponse {
 
 func with(first []rule, rest ...rule) []rule { return append(first[:len(first):len(first)], rest...) }
 
+// TestK14_BoundsFollowTheRoundTrip has etcd usually answer after a second: each bound, and what the watch has for its signs of
+// life, is longer by some of that.
+func TestK14_BoundsFollowTheRoundTrip(t *testing.T) {
+	far := func(e event) event { e.roundTrip = time.Second; return e }
+	testCore(testSpec()).follow(t,
+		rule{0, ok, "list within 1s"},
+		rule{0, far(read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 8s"},
+		rule{0, far(ok), "wait 4s"},
+		rule{4 * time.Second, far(ok), "request progress within 4s"},
+		rule{4 * time.Second, far(ok), "wait 1s"},
+		rule{10 * time.Second, far(ok), "request progress within 4s"},
+		rule{11 * time.Second, far(ok), "read where etcd is within 3.5s"},
+		rule{11 * time.Second, far(failed(context.DeadlineExceeded)), "close the watch: watch_error, etcd watch interrupted, pause 50ms"},
+		rule{12 * time.Second, far(ok), "list within 4s"},
+	)
+}
+
 func TestCoreFollows(t *testing.T) {
 	for name, rules := range map[string][]rule{
 		"changes": with(watching,

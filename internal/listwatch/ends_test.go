@@ -90,30 +90,30 @@ func TestG30_StreamsAreUsedAgain(t *testing.T) {
 				close(e.connect)
 			}
 			watch := opens(t, e)
-			// open follows a stream, and opens a watch on it.
-			open := func(ctx context.Context) (stream uint64, stop func()) {
-				stream, err := s.open(t.Context())
+			// open opens a watch on a stream.
+			open := func(ctx context.Context) (on *stream, stop func()) {
+				f := &follower{lost: func() {}}
+				on, err := s.open(t.Context(), false, f)
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer s.opened()
-				stop = s.follow(stream, &follower{lost: func() {}})
-				ctx, opened := s.watchOn(ctx, stream)
+				defer s.opened(on)
+				ctx, opened := s.watchOn(ctx, on)
 				watch(ctx)
 				opened()
-				return stream, stop
+				return on, func() { s.closed(on, f) }
 			}
-			made := make(map[uint64]bool)
+			made := make(map[*stream]bool)
 			for range 30 {
 				ctx, cancel := context.WithCancel(t.Context())
-				if !made[s.current] {
+				if len(s.turns.live) == 0 && len(s.turns.unused) < spareStreams {
 					go func() { <-e.made; cancel() }()
 				} else {
 					cancel()
 				}
-				stream, stop := open(ctx)
-				made[stream] = true
-				s.retire(stream)
+				on, stop := open(ctx)
+				made[on] = true
+				s.retire(on)
 				stop()
 			}
 			if len(made) > spareStreams+1 {
@@ -125,35 +125,15 @@ func TestG30_StreamsAreUsedAgain(t *testing.T) {
 			close(e.answer)
 			for range made {
 				ctx, cancel := context.WithCancel(t.Context())
-				stream, stop := open(ctx)
+				on, stop := open(ctx)
 				cancel()
-				s.retire(stream)
+				s.retire(on)
 				stop()
 			}
-			if n := len(s.unused); n > spareStreams+1 {
+			if n := len(s.turns.unused); n > spareStreams+1 {
 				t.Errorf("%d streams are kept without a watch", n)
 			}
 		})
-	}
-}
-
-func TestStreamsWithAWatchAreNotUsedAgain(t *testing.T) {
-	s := NewStreams()
-	stop := s.follow(0, &follower{lost: func() {}})
-	for range 10 {
-		s.retire(s.current)
-		if s.current == 0 {
-			t.Fatal("a stream is used again that has a watch")
-		}
-	}
-	stop()
-	used := map[uint64]bool{}
-	for range 2 * spareStreams {
-		s.retire(s.current)
-		used[s.current] = true
-	}
-	if !used[0] {
-		t.Errorf("the streams %v are used, and not that which has no watch any more", used)
 	}
 }
 
@@ -165,10 +145,15 @@ func TestD4_AStreamThatIsMadeAnewIsTold(t *testing.T) {
 	open := opens(t, e)
 	told := make(chan int, 10)
 	for i := range 2 {
-		defer s.follow(0, &follower{lost: func() { told <- i }})()
-		ctx, opened := s.watchOn(t.Context(), 0)
+		f := &follower{lost: func() { told <- i }}
+		on, err := s.open(t.Context(), false, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, opened := s.watchOn(t.Context(), on)
 		open(ctx)
 		opened()
+		s.opened(on)
 	}
 	if len(told) != 0 {
 		t.Errorf("%d are told of a stream that stands", len(told))
@@ -191,15 +176,14 @@ func TestK12_RegistriesOfAClientShareNoStream(t *testing.T) {
 	for i := range lost {
 		lost[i] = make(chan struct{}, 100)
 		s := NewStreams()
-		stream, err := s.open(t.Context())
+		on, err := s.open(t.Context(), false, &follower{lost: func() { lost[i] <- struct{}{} }})
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer s.follow(stream, &follower{lost: func() { lost[i] <- struct{}{} }})()
-		ctx, opened := s.watchOn(t.Context(), stream)
+		ctx, opened := s.watchOn(t.Context(), on)
 		watch(ctx)
 		opened()
-		s.opened()
+		s.opened(on)
 		md, _ := metadata.FromOutgoingContext(ctx)
 		if reflect.DeepEqual(md, last) {
 			t.Fatalf("both are on the stream of %v", md)

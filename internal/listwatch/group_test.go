@@ -24,9 +24,10 @@ type fakeEtcd struct {
 	get      func(ctx context.Context, op clientv3.Op) (*clientv3.GetResponse, error)
 	answers  chan clientv3.WatchResponse // of the watch; nil: watches do not open
 	gets     []clientv3.Op
-	watches  []string // the streams that watches were opened on
-	progress []string // the streams that progress was requested on
-	anybody  int      // the watches that do not ask for a member with a leader
+	watches  []string      // the streams that watches were opened on
+	progress []string      // the streams that progress was requested on
+	opening  time.Duration // how long a watch takes to be opened
+	anybody  int           // the watches that do not ask for a member with a leader
 }
 
 func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
@@ -40,12 +41,13 @@ func (f *fakeEtcd) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 
 func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	f.mu.Lock()
-	f.watches = append(f.watches, stream(ctx))
+	f.watches = append(f.watches, streamOf(ctx))
 	if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.MetadataRequireLeaderKey)) == 0 {
 		f.anybody++
 	}
-	answers := f.answers
+	answers, opening := f.answers, f.opening
 	f.mu.Unlock()
+	time.Sleep(opening)
 	if answers == nil {
 		<-ctx.Done()
 	}
@@ -55,12 +57,12 @@ func (f *fakeEtcd) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) 
 func (f *fakeEtcd) RequestProgress(ctx context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.progress = append(f.progress, stream(ctx))
+	f.progress = append(f.progress, streamOf(ctx))
 	return nil
 }
 
-// stream returns the stream of a context, as its Streams number it.
-func stream(ctx context.Context) string {
+// streamOf returns the stream of a context, as its Streams number it.
+func streamOf(ctx context.Context) string {
 	md, _ := metadata.FromOutgoingContext(ctx)
 	_, stream, _ := strings.Cut(strings.Join(md.Get(streamKey), ","), "/")
 	return stream

@@ -11,11 +11,12 @@
 //	pace.go     ... how often updates go out
 //	usual.go    what updates cost, on a machine that has other things to do
 //	pulse.go    the signs of life that one range asks for and all share
+//	turns.go    when each watch is opened, and on which stream
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
 //
-// The first nine do no I/O, start nothing and read no clock.
+// The first ten do no I/O, start nothing and read no clock.
 package listwatch
 
 import (
@@ -103,6 +104,8 @@ type Config[T any] struct {
 	// Why returns what the error of a call does not say itself, nil for nothing. It is added to errors. It
 	// may be nil.
 	Why func(error) error
+	// Last has watches opened after those of other groups that wait for it.
+	Last bool
 	// MaxRefusedPause is the longest pause before a list that etcd refused is tried again.
 	MaxRefusedPause time.Duration
 }

@@ -68,7 +68,7 @@ func (e *quietEtcd) Watch(ctx context.Context, key string, opts ...clientv3.OpOp
 	if e.watches == nil {
 		e.watches = make(map[string][]quietWatch)
 	}
-	e.watches[stream(ctx)] = append(e.watches[stream(ctx)], w)
+	e.watches[streamOf(ctx)] = append(e.watches[streamOf(ctx)], w)
 	return w.answers
 }
 
@@ -76,7 +76,7 @@ func (e *quietEtcd) RequestProgress(ctx context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.asked++
-	watches := e.watches[stream(ctx)]
+	watches := e.watches[streamOf(ctx)]
 	for _, w := range watches {
 		if w.first > e.revision {
 			return nil

@@ -31,6 +31,8 @@ var errSilent = fmt.Errorf("the watch did not answer for %v though etcd has move
 type signs struct {
 	// often says that etcd may become another one unseen: the watch is asked as often in peace as after trouble.
 	often bool
+	// beside is what etcd's answers take on their way, beside the times above.
+	beside time.Duration
 
 	troubleAt  time.Time // when there was trouble last, or the watch was opened: since then there is peace
 	heardAt    time.Time // the last sign of life
@@ -42,7 +44,9 @@ type signs struct {
 }
 
 // begin notes that the watch was opened.
-func (s *signs) begin(now time.Time) { *s = signs{often: s.often, troubleAt: now, heardAt: now} }
+func (s *signs) begin(now time.Time) {
+	*s = signs{often: s.often, beside: s.beside, troubleAt: now, heardAt: now}
+}
 
 // trouble notes that the watch has lost its connection, or may be on another etcd than before. A sign of life is due now.
 func (s *signs) trouble(now time.Time) {
@@ -70,7 +74,7 @@ func (s *signs) still(at time.Time) { s.heardAt, s.quiet = at, true }
 // movedOn notes that etcd has moved on, and reached the highest revision that a watch of the stream began at, so that it
 // owes an answer.
 func (s *signs) movedOn(latest int64, now time.Time) {
-	s.quiet, s.owedFrom, s.answerBy = false, latest, now.Add(answerWithin)
+	s.quiet, s.owedFrom, s.answerBy = false, latest, now.Add(answerWithin+s.beside)
 }
 
 // probed notes that the watch has missed nothing of an etcd at a revision. An error means that it is dead all the same:
@@ -112,8 +116,9 @@ func (s *signs) due(now time.Time) (at time.Time, by call) {
 		return s.answerBy, callProbe
 	case s.quiet:
 		return at, callHead
-	case now.Before(at.Add(unansweredAfter)):
-		return at, callProgress
 	}
-	return at.Add(unansweredAfter), callHead
+	if unanswered := at.Add(unansweredAfter + s.beside); !now.Before(unanswered) {
+		return unanswered, callHead
+	}
+	return at, callProgress
 }

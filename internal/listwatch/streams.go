@@ -3,7 +3,6 @@ package listwatch
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,32 +16,22 @@ import (
 // distinct outgoing metadata.
 const streamKey = "etcd-discovery-stream"
 
-// spareStreams is how many streams without a watch are kept before the first of them is used again: one may be of a member
-// that hangs.
-const spareStreams = 3
-
-// Streams numbers the gRPC streams that the watches of an etcd client share. A stream authenticates once,
-// so a fault such as an expired token stays with it: after any failure, watches open on the next one. Watches that
-// share a stream are told when it is lost, and share their signs of life.
+// Streams are the gRPC streams that the watches of an etcd client share. Watches on one stream are told when it is lost, and
+// share their signs of life. turns decides which watch is opened on which.
 //
-// The etcd client keeps a stream whose last watch is closed while it is being opened or resumed, until the next watch on it is
-// closed. Nobody else can end it. So streams that have no watch are used again, and few are ever left.
-//
-// One watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that never
-// ends, and its Close then never returns.
+// On a stream, one watch is opened at a time. If etcd denies two at the same time, its client can be left with a stream that
+// never ends, and its Close then never returns.
 type Streams struct {
-	number    uint64        // tells their streams from those of others on the same etcd client, who would not hear of a loss
-	turn      chan struct{} // holds a value while a watch is being opened
-	connected bool          // the client has a connection, whose returns are told
-
-	reading chan struct{} // holds a value while head reads
+	number    uint64 // tells their streams from those of others on the same etcd client, who would not hear of a loss
+	connected bool   // the client has a connection, whose returns are told
 
 	mu        sync.Mutex
+	turns     turns
+	waiting   map[*turn]chan struct{} // each closed when the turn has come
+	ticking   bool                    // turns.tick is about to be called
 	pulse     pulse
-	current   uint64                            // where watches are opened
-	numbered  uint64                            // the highest stream so far
-	unused    []uint64                          // streams before the current one that have no watch
-	followers map[uint64]map[*follower]struct{} // by their stream
+	reading   *reading                           // of the head that is under way; nil: none
+	followers map[*stream]map[*follower]struct{} // by their stream
 }
 
 // numbers counts the Streams of the process.
@@ -59,56 +48,93 @@ func StreamsOf(c *clientv3.Client) *Streams {
 // NewStreams returns the streams of a client without a connection.
 func NewStreams() *Streams {
 	return &Streams{
-		number: numbers.Add(1), turn: make(chan struct{}, 1), reading: make(chan struct{}, 1),
-		followers: make(map[uint64]map[*follower]struct{}),
+		number: numbers.Add(1), waiting: make(map[*turn]chan struct{}), followers: make(map[*stream]map[*follower]struct{}),
 	}
 }
 
-// open waits for the turn to open a watch, and returns the stream to open it on. The caller gives the turn back by
-// opened, unless there is an error.
-func (s *Streams) open(ctx context.Context) (stream uint64, err error) {
+// open waits for the turn to open a watch, and returns the stream to open it on. f follows that from then on. The caller gives
+// the turn back by opened, and calls closed once the watch is closed, unless there is an error.
+func (s *Streams) open(ctx context.Context, last bool, f *follower) (*stream, error) {
+	w, came := &turn{last: last}, make(chan struct{})
+	s.mu.Lock()
+	s.turns.queue(w)
+	s.waiting[w] = came
+	s.give()
+	s.mu.Unlock()
 	select {
-	case s.turn <- struct{}{}:
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.current, nil
+	case <-came:
 	case <-ctx.Done():
-		return 0, ctx.Err()
 	}
-}
-
-func (s *Streams) opened() { <-s.turn }
-
-// retire has later watches open on another stream than the given one.
-func (s *Streams) retire(stream uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if stream != s.current {
-		return
+	if w.stream == nil {
+		s.turns.forget(w)
+		delete(s.waiting, w)
+		return nil, ctx.Err()
 	}
-	if len(s.unused) < spareStreams {
-		s.numbered++
-		s.current = s.numbered
-	} else {
-		s.current, s.unused = s.unused[0], s.unused[1:]
+	if s.followers[w.stream] == nil {
+		s.followers[w.stream] = make(map[*follower]struct{})
 	}
-	if len(s.followers[stream]) == 0 {
-		s.unused = append(s.unused, stream)
+	s.followers[w.stream][f] = struct{}{}
+	return w.stream, nil
+}
+
+// give hands out the turns that have come. It must be called with mu held.
+func (s *Streams) give() {
+	for w := s.turns.give(); w != nil; w = s.turns.give() {
+		close(s.waiting[w])
+		delete(s.waiting, w)
 	}
+	if s.turns.left() > 0 && !s.ticking {
+		s.ticking = true
+		time.AfterFunc(turnPatience, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.ticking = false
+			s.turns.tick()
+			s.give()
+		})
+	}
+}
+
+// opened gives a turn back.
+func (s *Streams) opened(on *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turns.opened(on)
+	s.give()
+}
+
+// closed notes that the watch of f is closed.
+func (s *Streams) closed(on *stream, f *follower) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if delete(s.followers[on], f); len(s.followers[on]) == 0 {
+		delete(s.followers, on)
+	}
+	s.turns.closed(on)
+}
+
+// retire has later watches open on another stream than the given one, on which a watch has failed.
+func (s *Streams) retire(on *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.turns.retire(on)
+	s.give()
 }
 
 // on returns the context of calls on a stream, which takes a member that has a leader.
-func (s *Streams) on(ctx context.Context, stream uint64) context.Context {
-	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%d/%d", s.number, stream))
+func (s *Streams) on(ctx context.Context, on *stream) context.Context {
+	return metadata.AppendToOutgoingContext(clientv3.WithRequireLeader(ctx), streamKey, fmt.Sprintf("%d/%d", s.number, on.number))
 }
 
 // watchOn returns the context of a watch on a stream. From the call of opened on, it tells the watches on the stream when that
 // is reopened.
-func (s *Streams) watchOn(ctx context.Context, stream uint64) (_ context.Context, opened func()) {
+func (s *Streams) watchOn(ctx context.Context, on *stream) (_ context.Context, opened func()) {
 	var isOpen atomic.Bool
-	return streamContext{s.on(ctx, stream), func() {
+	return streamContext{s.on(ctx, on), func() {
 		if isOpen.Load() {
-			s.lost(stream)
+			s.lost(on)
 		}
 	}}, func() { isOpen.Store(true) }
 }
@@ -128,7 +154,8 @@ func (c streamContext) Value(key any) any {
 }
 
 // outgoing is the key under which a context has the metadata to be sent. gRPC does not export it, so a context that notes
-// what it is asked for catches it.
+// what it is asked for catches it. Nothing is read by it. If gRPC came to keep the metadata elsewhere, no loss would be told, and
+// the range would find out as it does where the etcd client has no connection: by a sign of life.
 var outgoing = func() (outgoing any) {
 	metadata.FromOutgoingContext(keyContext{context.Background(), &outgoing})
 	return outgoing
@@ -153,28 +180,6 @@ type follower struct {
 	first int64 // the revision that the watch began at, or no less than that if its stream was reopened since
 }
 
-// follow tells f of a stream, until stop is called.
-func (s *Streams) follow(stream uint64, f *follower) (stop func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.followers[stream] == nil {
-		s.followers[stream] = make(map[*follower]struct{})
-	}
-	s.followers[stream][f] = struct{}{}
-	s.unused = slices.DeleteFunc(s.unused, func(unused uint64) bool { return unused == stream }) // it was retired since open
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if delete(s.followers[stream], f); len(s.followers[stream]) > 0 {
-			return
-		}
-		delete(s.followers, stream)
-		if stream != s.current {
-			s.unused = append(s.unused, stream)
-		}
-	}
-}
-
 // resumed notes that the etcd client has a watch go on at a revision, at the highest.
 func (s *Streams) resumed(f *follower, revision int64) {
 	s.mu.Lock()
@@ -184,54 +189,88 @@ func (s *Streams) resumed(f *follower, revision int64) {
 
 // latest returns the highest revision that a watch of a stream began at. Before etcd has reached it, etcd answers no
 // request for progress on the stream.
-func (s *Streams) latest(stream uint64) int64 {
+func (s *Streams) latest(on *stream) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	latest := int64(0)
-	for f := range s.followers[stream] {
+	for f := range s.followers[on] {
 		latest = max(latest, f.first)
 	}
 	return latest
 }
 
 // lost tells the watches on a stream that it is being reopened.
-func (s *Streams) lost(stream uint64) {
+func (s *Streams) lost(on *stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for f := range s.followers[stream] {
+	for f := range s.followers[on] {
 		f.lost()
 	}
 }
 
 // ask reports whether a stream is to be asked for progress now.
-func (s *Streams) ask(stream uint64) bool {
+func (s *Streams) ask(on *stream) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pulse.ask(stream, time.Now())
+	return s.pulse.ask(on, time.Now())
 }
 
-// head returns where etcd is: as another range has read it, if that is no longer ago than the given age, or by read.
-func (s *Streams) head(ctx context.Context, age time.Duration, read func() (*etcdserverpb.ResponseHeader, error)) (head, error) {
-	select {
-	case s.reading <- struct{}{}:
-		defer func() { <-s.reading }()
-	case <-ctx.Done():
-		return head{}, ctx.Err()
-	}
-	now := time.Now()
+// answered notes how long etcd took to answer a read.
+func (s *Streams) answered(took time.Duration) {
 	s.mu.Lock()
-	h, ok := s.pulse.recent(age, now)
-	s.mu.Unlock()
-	if ok {
+	defer s.mu.Unlock()
+	s.pulse.answered(took, time.Now())
+}
+
+// roundTrip returns how long etcd usually takes to answer, 0 while it has not.
+func (s *Streams) roundTrip() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pulse.roundTrip
+}
+
+// reading is a read of the head that is under way. Its outcome is for all who wait for it.
+type reading struct {
+	head head
+	err  error
+	left bool // who read has ended, and knows nothing
+	done chan struct{}
+}
+
+// head returns where etcd is: as another range has read it, if that is no longer ago than the given age, or by read, whose
+// outcome is shared with those who ask meanwhile.
+func (s *Streams) head(ctx context.Context, age time.Duration, read func() (*etcdserverpb.ResponseHeader, error)) (head, error) {
+	s.mu.Lock()
+	now := time.Now()
+	if h, ok := s.pulse.recent(age, now); ok {
+		s.mu.Unlock()
 		return h, nil
 	}
-	header, err := read()
-	if err != nil {
-		return head{}, err
+	if r := s.reading; r != nil && now.Sub(r.head.at) <= age {
+		s.mu.Unlock()
+		select {
+		case <-r.done:
+		case <-ctx.Done():
+			return head{}, ctx.Err()
+		}
+		if r.left {
+			return s.head(ctx, age, read)
+		}
+		return r.head, r.err
 	}
-	h = head{header, now}
-	s.mu.Lock()
-	s.pulse.head = h
+	r := &reading{head: head{at: now}, done: make(chan struct{})}
+	s.reading = r
 	s.mu.Unlock()
-	return h, nil
+	r.head.header, r.err = read()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reading == r {
+		s.reading = nil
+	}
+	r.left = ctx.Err() != nil
+	if r.err == nil && r.head.at.After(s.pulse.head.at) {
+		s.pulse.head = r.head
+	}
+	close(r.done)
+	return r.head, r.err
 }

@@ -13,8 +13,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// TestOneWatchIsOpenedAtATime has two groups of a client share its streams: while etcd has not answered the watch of one,
-// the other waits for its turn, and opens its own on the next stream once the first is given up.
+// TestOneWatchIsOpenedAtATime has two groups of a client share its streams: on each, one watch is opened at a time.
 func TestOneWatchIsOpenedAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeEtcd{}
@@ -32,75 +31,88 @@ func TestOneWatchIsOpenedAtATime(t *testing.T) {
 			defer f.mu.Unlock()
 			return slices.Clone(f.watches)
 		}
-		time.Sleep(watchBound - time.Second)
-		if watches := opened(); len(watches) != 1 {
-			t.Errorf("watches on the streams %v are being opened at the same time", watches)
+		if synctest.Wait(); len(opened()) != 1 {
+			t.Errorf("watches on the streams %v are being opened at the same time", opened())
 		}
-		time.Sleep(watchBound)
-		if watches := opened(); len(watches) < 2 || watches[0] == watches[1] {
-			t.Errorf("watches were opened on the streams %v, want the second on another", watches)
+		time.Sleep(turnPatience)
+		if synctest.Wait(); len(opened()) != 2 || opened()[0] == opened()[1] {
+			t.Errorf("watches were opened on the streams %v, want the second on another", opened())
+		}
+		time.Sleep(watchBound + time.Second)
+		if w := opened(); len(w) != 4 || slices.Contains(w[2:], w[0]) || slices.Contains(w[2:], w[1]) {
+			t.Errorf("watches were opened on the streams %v, want others after the failures", w)
 		}
 	})
 }
 
-func TestTheTurnToOpenAWatchIsBounded(t *testing.T) {
-	s := NewStreams()
-	if stream, err := s.open(t.Context()); stream != 0 || err != nil {
-		t.Fatalf("the first: %d, %v", stream, err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := s.open(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("while another opens: %v, want the context's error", err)
-	}
-	s.retire(0)
-	s.opened()
-	if stream, err := s.open(t.Context()); stream != 1 || err != nil {
-		t.Errorf("after a failure: stream %d, %v, want 1", stream, err)
-	}
+// TestABoundWaitsForTheTurn has more watches wait than can be opened while a watch may take.
+func TestABoundWaitsForTheTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, log := &fakeEtcd{}, &bytes.Buffer{}
+		f.answering(list(10, kv("a", "1", 5)), nil)
+		f.opening = watchBound - time.Second
+		g := newGroup(f, &hooks{}, log)
+		defer g.Close()
+		for range 10 * maxStreams {
+			defer g.Follow(testSpec(), func(Update[string]) {})()
+		}
+		time.Sleep(11 * watchBound)
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if n := len(f.watches); n != 10*maxStreams || log.Len() > 0 {
+			t.Errorf("%d watches were opened, want %d; log %q", n, 10*maxStreams, log)
+		}
+	})
 }
 
-// A stream may be retired while a watch is about to follow it. It is not used twice for that: a failure leads to another one.
-func TestAStreamRetiredBeforeItIsFollowed(t *testing.T) {
+func TestWaitingForATurnEndsWithTheContext(t *testing.T) {
 	s := NewStreams()
-	stream, err := s.open(t.Context())
+	first, err := s.open(t.Context(), false, &follower{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.retire(stream)
-	stop := s.follow(stream, &follower{})
-	s.opened()
-	stop()
-	for range 3 * spareStreams {
-		before := s.current
-		if s.retire(before); s.current == before {
-			t.Fatalf("stream %d is used again at once; unused are %d", before, s.unused)
-		}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.open(ctx, false, &follower{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("while another opens: %v, want the context's error", err)
+	}
+	s.opened(first)
+	if again, err := s.open(t.Context(), false, &follower{}); err != nil || again != first {
+		t.Errorf("after it: stream %v, %v, want the first again", again, err)
 	}
 }
 
 func TestStreamsTellTheirWatches(t *testing.T) {
 	s := NewStreams()
 	var lost [3]int
-	follow := func(i int, stream uint64) (stop func()) {
-		return s.follow(stream, &follower{first: int64(10 * i), lost: func() { lost[i]++ }})
+	followers, on := [3]*follower{}, [3]*stream{}
+	for i := range followers {
+		followers[i] = &follower{first: int64(10 * i), lost: func() { lost[i]++ }}
+		on[i], _ = s.open(t.Context(), false, followers[i])
+		if i != 1 {
+			s.opened(on[i])
+		}
+		if i == 1 {
+			s.retire(on[i])
+		}
 	}
-	first, second, third := follow(0, 7), follow(1, 7), follow(2, 8)
-	if s.lost(7); lost != [3]int{1, 1, 0} {
+	if on[0] != on[1] || on[1] == on[2] {
+		t.Fatalf("the watches are on the streams %v, want two on one", on)
+	}
+	if s.lost(on[0]); lost != [3]int{1, 1, 0} {
 		t.Errorf("a stream is lost: told %v", lost)
 	}
-	if latest := [3]int64{s.latest(7), s.latest(8), s.latest(9)}; latest != [3]int64{10, 20, 0} {
+	if latest := [2]int64{s.latest(on[0]), s.latest(on[2])}; latest != [2]int64{10, 20} {
 		t.Errorf("the latest watches of the streams began at %v", latest)
 	}
-	first()
-	s.lost(7)
-	if s.lost(9); lost != [3]int{1, 2, 0} {
+	s.closed(on[0], followers[0])
+	if s.lost(on[0]); lost != [3]int{1, 2, 0} {
 		t.Errorf("after a watch was closed: told %v", lost)
 	}
-	second()
-	third()
-	if len(s.followers) != 0 {
-		t.Errorf("%d streams are remembered that have no watch", len(s.followers))
+	s.closed(on[1], followers[1])
+	s.closed(on[2], followers[2])
+	if len(s.followers) != 0 || len(s.waiting) != 0 {
+		t.Errorf("%d streams are remembered that have no watch, and %d turns", len(s.followers), len(s.waiting))
 	}
 }
 
@@ -127,11 +139,27 @@ func TestARangeReadsWhereEtcdIsForAll(t *testing.T) {
 			t.Errorf("while another reads: %v, want the context's error", err)
 		}
 		time.Sleep(time.Second)
+		gone, leave := context.WithCancel(t.Context())
+		go func() {
+			_, _ = s.head(gone, 0, func() (*etcdserverpb.ResponseHeader, error) {
+				time.Sleep(time.Second)
+				return nil, gone.Err()
+			})
+		}()
+		synctest.Wait()
+		leave()
+		if h, err := s.head(t.Context(), time.Hour, read); err != nil || h.header.Revision != 1 {
+			t.Errorf("a head of long ago: %v, %v", h.header, err)
+		}
+		if h, err := s.head(t.Context(), 500*time.Millisecond, read); err != nil || h.header.Revision != 2 {
+			t.Errorf("who read has ended: %v, %v, want it to be read again", h.header, err)
+		}
+		time.Sleep(time.Second)
 		away := errors.New("away")
 		if _, err := s.head(t.Context(), 500*time.Millisecond, func() (*etcdserverpb.ResponseHeader, error) { return nil, away }); !errors.Is(err, away) {
 			t.Errorf("etcd is away: %v", err)
 		}
-		if h, err := s.head(t.Context(), 500*time.Millisecond, read); err != nil || h.header.Revision != 2 {
+		if h, err := s.head(t.Context(), 500*time.Millisecond, read); err != nil || h.header.Revision != 3 {
 			t.Errorf("after a second: %v, %v", h.header, err)
 		}
 	})

@@ -3,6 +3,7 @@ package listwatch
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -26,11 +27,10 @@ type watcher[T any] struct {
 	core     *core[T]
 	usual    Usual // costs of updates, in this goroutine
 	timer    *time.Timer
-	stream   uint64 // that the watch is on
 	answers  clientv3.WatchChan
 	cancel   context.CancelFunc // closes the watch; nil: there is none
-	leave    func()             // ends following its stream; nil: it was not opened
-	follower *follower          // that follows it
+	stream   *stream            // that the watch is on; nil: there is none
+	follower *follower          // of the stream
 }
 
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
@@ -60,6 +60,7 @@ func (w *watcher[T]) run(ctx context.Context) {
 			w.core.charge(w.usual.Believe(published.Sub(now)), published)
 		}
 		e = w.do(ctx, do.action)
+		e.roundTrip = w.cfg.Streams.roundTrip()
 		if e.err != nil && w.cfg.Why != nil {
 			e.why = w.cfg.Why(e.err)
 		}
@@ -68,7 +69,9 @@ func (w *watcher[T]) run(ctx context.Context) {
 
 func (w *watcher[T]) carryOut(ctx context.Context, e effects[T]) {
 	if e.closeWatch {
-		w.cfg.Streams.retire(w.stream)
+		if w.stream != nil {
+			w.cfg.Streams.retire(w.stream)
+		}
 		w.closeWatch()
 	}
 	if e.relisted != "" && w.cfg.Hooks.Relisted != nil && ctx.Err() == nil {
@@ -113,10 +116,20 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 }
 
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
-	ctx, cancel := context.WithTimeout(ctx, a.bound)
-	defer cancel()
-	resp, err := w.cfg.Client.Get(ctx, cmp.Or(a.page.from, w.spec.Range.From), opts...)
+	resp, err := w.get(ctx, a.bound, cmp.Or(a.page.from, w.spec.Range.From), opts...)
 	return event{read: resp, err: err}
+}
+
+// get reads keys within a bound.
+func (w *watcher[T]) get(ctx context.Context, bound time.Duration, from string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	asked := time.Now()
+	resp, err := w.cfg.Client.Get(ctx, from, opts...)
+	if err == nil {
+		w.cfg.Streams.answered(time.Since(asked))
+	}
+	return resp, err
 }
 
 // verify reads a page beside the watch. If etcd's client resumes the watch, it does so at the revision after this answer's
@@ -129,64 +142,51 @@ func (w *watcher[T]) verify(ctx context.Context, a action) event {
 	return e
 }
 
-// openWatch opens the watch. The etcd client blocks until etcd has answered, so the time is bounded.
+// openWatch opens the watch once it has its turn. The etcd client blocks until etcd has answered, so the time from then on is
+// bounded.
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
+	streams := w.cfg.Streams
+	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
+	stream, err := streams.open(ctx, w.cfg.Last, w.follower)
+	if err != nil {
+		return event{err: err}
+	}
+	defer streams.opened(stream)
+	w.stream = stream
 	ctx, w.cancel = context.WithCancel(ctx)
 	overdue := time.AfterFunc(a.bound, w.cancel)
-	streams := w.cfg.Streams
-	stream, err := streams.open(ctx)
-	if err != nil {
-		return event{err: errNotOpened}
-	}
-	defer streams.opened()
-	w.stream = stream
-	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
-	w.leave = streams.follow(stream, w.follower)
 	ctx, opened := streams.watchOn(ctx, stream)
 	w.answers = w.cfg.Client.Watch(ctx, w.spec.Range.From, w.spec.Range.opts(clientv3.WithRev(a.revision), clientv3.WithCreatedNotify())...)
 	opened()
 	if !overdue.Stop() {
 		streams.retire(stream) // before the next one has its turn
-		return event{err: errNotOpened}
+		return event{err: fmt.Errorf("%w within %v", errNotOpened, a.bound)}
 	}
 	return event{}
 }
 
 func (w *watcher[T]) closeWatch() {
-	if w.cancel != nil {
-		w.cancel()
-		w.cancel, w.answers = nil, nil
+	if w.stream == nil {
+		return
 	}
-	if w.leave != nil {
-		w.leave()
-		w.leave = nil
-		drain(w.lost)
-	}
+	w.cancel()
+	w.cfg.Streams.closed(w.stream, w.follower)
+	w.cancel, w.answers, w.stream = nil, nil, nil
+	drain(w.lost)
 }
 
 // head reads a key, for the header of the answer: the first of the range, which whoever follows the range may read.
 func (w *watcher[T]) head(ctx context.Context, a action) event {
-	ctx, cancel := context.WithTimeout(ctx, tries*a.bound)
-	defer cancel()
 	h, err := w.cfg.Streams.head(ctx, a.age, func() (h *etcdserverpb.ResponseHeader, err error) {
 		for range tries { // one that hangs must not have all ranges that wait for it taken for cut off
-			if h, err = w.header(ctx, a.bound); err == nil {
-				return h, nil
+			var resp *clientv3.GetResponse
+			if resp, err = w.get(ctx, a.bound, w.spec.Range.From, clientv3.WithKeysOnly()); err == nil {
+				return resp.Header, nil
 			}
 		}
 		return nil, err
 	})
 	return event{head: h, latest: w.cfg.Streams.latest(w.stream), err: err}
-}
-
-func (w *watcher[T]) header(ctx context.Context, bound time.Duration) (*etcdserverpb.ResponseHeader, error) {
-	ctx, cancel := context.WithTimeout(ctx, bound)
-	defer cancel()
-	resp, err := w.cfg.Client.Get(ctx, w.spec.Range.From, clientv3.WithKeysOnly())
-	if err != nil {
-		return nil, err
-	}
-	return resp.Header, nil
 }
 
 // probe reads the number of keys and the one changed last.

@@ -67,7 +67,7 @@ func NewKeys(cfg Config) *Keys {
 		}),
 		configs: listwatch.NewGroup(listwatch.Config[liveConfig]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: liveConfig.equal, Logger: cfg.Logger, Hooks: cfg.ConfigHooks,
-			Why: cfg.Why, MaxRefusedPause: time.Minute,
+			Why: cfg.Why, MaxRefusedPause: time.Minute, Last: true,
 		}),
 		elections: listwatch.NewGroup(listwatch.Config[string]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: func(a, b string) bool { return a == b }, Size: func(s string) int { return len(s) },

@@ -1,0 +1,173 @@
+package walk
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+)
+
+// distant is a registry whose etcd is some way off.
+type distant struct {
+	*runtime.Registry
+	etcd *etcd.Cluster
+	log  lockedBuffer
+
+	mu    sync.Mutex
+	calls map[string]int // by method
+}
+
+// lockedBuffer is a log.
+type lockedBuffer struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) text() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.String()
+}
+
+// inDistance runs f in a bubble, with a registry whose etcd takes a round trip to answer.
+func inDistance(t *testing.T, roundTrip time.Duration, f func(*testing.T, *distant)) {
+	const here, there = "10.0.0.1", "10.0.0.2"
+	inBubble(t, func(t *testing.T) {
+		net := network.New()
+		net.Set(here, there, network.Link{Delay: roundTrip / 2})
+		d := &distant{etcd: etcd.New(1), calls: map[string]int{}}
+		defer d.etcd.Close()
+		d.etcd.Intercept(func(c etcd.Call) etcd.Verdict {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.calls[c.Method]++
+			return etcd.Verdict{}
+		})
+		lis, err := net.Listen(there + ":2379")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.etcd.Serve(0, lis)
+		client, err := clientv3.New(clientv3.Config{
+			Endpoints: []string{there + ":2379"}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithContextDialer(net.Dialer(here))},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		d.Registry = runtime.NewRegistry(client, runtime.WithLogger(slog.New(slog.NewTextHandler(&d.log, nil))))
+		defer d.Close(t.Context())
+		f(t, d)
+	})
+}
+
+// asked returns how many calls of a method etcd has had.
+func (d *distant) asked(method string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls[method]
+}
+
+// TestK13_ManyKeysOfAnEtcdFarAway follows many keys at once. What changes a few round trips later is heard of at once, and
+// nothing is taken for a fault.
+func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
+	const keys = 200
+	for _, roundTrip := range []time.Duration{time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond} {
+		t.Run(roundTrip.String(), func(t *testing.T) {
+			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
+				var following sync.WaitGroup
+				ctx, stop := context.WithCancel(t.Context())
+				defer following.Wait()
+				defer stop()
+				var mu sync.Mutex
+				seen := make(map[int]int) // how many endpoints each key has
+				put := func(name string) {
+					for i := range keys {
+						if err := d.etcd.Put(fmt.Sprintf("service-%d/%s", i, name), `{"Addr":"10.1.1.1:`+name+`"}`, 0); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				current := func() (n int) {
+					mu.Lock()
+					defer mu.Unlock()
+					for _, endpoints := range seen {
+						n += endpoints
+					}
+					return n
+				}
+				put("1")
+				for i := range keys {
+					following.Go(func() {
+						for endpoints, err := range d.Watch(ctx, fmt.Sprintf("service-%d", i)) {
+							if err != nil {
+								t.Error(err)
+							}
+							mu.Lock()
+							seen[i] = len(endpoints)
+							mu.Unlock()
+						}
+					})
+				}
+				time.Sleep(4*roundTrip + time.Second)
+				if n := current(); n != keys {
+					t.Errorf("of %d keys %d are known", keys, n)
+				}
+				put("2")
+				time.Sleep(roundTrip/2 + 10*time.Millisecond)
+				synctest.Wait()
+				if n := current(); n != 2*keys {
+					t.Errorf("of %d changes %d are seen", keys, n-keys)
+				}
+				time.Sleep(time.Minute)
+				if lists, log := d.asked("Range"), d.log.text(); lists > 2*keys+10 || log != "" {
+					t.Errorf("%d lists; log: %s", lists, log)
+				}
+				t.Logf("%v", d.calls)
+			})
+		})
+	}
+}
+
+// TestK14_AQuietEtcdFarAway has nothing happen behind a slow line.
+func TestK14_AQuietEtcdFarAway(t *testing.T) {
+	for _, roundTrip := range []time.Duration{600 * time.Millisecond, 2 * time.Second} {
+		t.Run(roundTrip.String(), func(t *testing.T) {
+			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
+				ctx, stop := context.WithTimeout(t.Context(), 3*time.Minute)
+				defer stop()
+				next, end := iter.Pull2(d.Watch(ctx, "service"))
+				defer end()
+				for _, err, _ := next(); err != nil; _, err, _ = next() {
+				}
+				time.Sleep(20 * time.Second)
+				asked, logged := d.asked("Range"), d.log.text() // while there was no connection, and nothing was known
+				if endpoints, err, ok := next(); ok {
+					t.Errorf("after the first state: %v, %v", endpoints, err)
+				}
+				if lists, log := d.asked("Range")-asked, d.log.text(); lists > 20 || log != logged {
+					t.Errorf("%d reads; log: %s", lists, log)
+				}
+			})
+		})
+	}
+}

@@ -145,6 +145,7 @@ type core[T any] struct {
 	leftPause  time.Duration // see firstLeftPause
 
 	unpublished bool  // the content changed since the last update
+	gathered    int   // ... by so many changes that the watch told of
 	told        error // the error of the last update
 	listFailed  bool  // a failed list was logged, and none has succeeded since
 	causeLogged bool  // ... with more than its error says itself
@@ -334,10 +335,10 @@ func (c *core[T]) opened(e event, now time.Time) action {
 // woken takes the event that ended a wait.
 func (c *core[T]) woken(e event, now time.Time) action {
 	if e.answer != nil {
-		var changed bool
-		if changed, e.err = c.replica.heard(e.answer, now); changed {
-			c.unpublished = true
-		}
+		var changes int
+		changes, e.err = c.replica.heard(e.answer, now)
+		c.unpublished = c.unpublished || changes > 0
+		c.gathered += changes
 	}
 	if e.err != nil {
 		return c.rebuild(c.errorOf("watch", e.err, e.why), now)
@@ -375,7 +376,7 @@ func (c *core[T]) wait(now time.Time) action {
 		until = earlier(until, again)
 	}
 	if c.unpublished {
-		until = earlier(until, c.pace.due(c.withdraws(), now))
+		until = earlier(until, c.pace.due(c.gathered, c.withdraws(), now))
 	}
 	return action{call: callWait, until: until}
 }
@@ -458,15 +459,15 @@ func (c *core[T]) recovered() {
 
 // flush publishes a change if pacing allows. The end of an error is published without delay.
 func (c *core[T]) flush(now time.Time) {
-	if c.unpublished && (c.told != nil || !c.pace.due(c.withdraws(), now).After(now)) {
+	if c.unpublished && (c.told != nil || !c.pace.due(c.gathered, c.withdraws(), now).After(now)) {
 		c.publish(nil)
 	}
 }
 
 func (c *core[T]) publish(err error) {
-	c.pace.sent(c.withdraws(), c.now) // before the snapshot, which forgets what was removed
+	c.pace.sent(c.gathered, c.withdraws(), c.now) // before the snapshot, which forgets what was removed
 	c.effects.update = &Update[T]{Snapshot: c.replica.snapshot(), Err: err}
-	c.unpublished, c.told = false, err
+	c.unpublished, c.gathered, c.told = false, 0, err
 }
 
 // withdraws reports whether an entry was removed since the last update.

@@ -496,6 +496,7 @@ func TestCoreVerifies(t *testing.T) {
 func TestCorePacesWithdrawals(t *testing.T) {
 	c := testCore(testSpec())
 	c.follow(t, watching...)
+	c.pace.crowd = 100
 	c.pace.changes.take(changeRate, time.Hour, start)
 	c.follow(t,
 		rule{0, answered(events(11, put("b", "2", 11))), fmt.Sprint("wait ", maxPacePause)},
@@ -518,6 +519,7 @@ func TestCorePaces(t *testing.T) {
 		c.pace.changes.take(changeRate, cost, start.Add(time.Duration(at)*unit))
 	}
 	c.follow(t, watching...)
+	c.pace.crowd = 100
 	charge(changeRate.burst+ms-1, 0)
 	c.follow(t,
 		rule{0, answered(events(11, put("a", "2", 11))), wait(10)},

@@ -280,8 +280,8 @@ func TestGroupChargesUpdates(t *testing.T) {
 		})()
 		change := 10
 		add := func() {
-			change++
-			answers <- *events(change, put("a", fmt.Sprint(change), change))
+			change += 2 // two at a time, so that they are no sequence
+			answers <- *events(change, put("a", fmt.Sprint(change-1), change-1), put("a", fmt.Sprint(change), change))
 			synctest.Wait()
 		}
 		for range fewCosts + 1 { // until such a cost is usual

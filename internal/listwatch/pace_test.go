@@ -40,8 +40,8 @@ func TestPaceShare(t *testing.T) {
 		const long = 100 * time.Second
 		now, spent := start, time.Duration(0)
 		for now.Before(start.Add(long)) {
-			now = p.due(false, now)
-			p.sent(false, now)
+			now = p.due(2, false, now)
+			p.sent(2, false, now)
 			p.spend(cost, now)
 			spent += cost
 		}
@@ -69,8 +69,8 @@ func TestPaceOfLateCosts(t *testing.T) {
 				spent += takes
 				ends = time.Time{}
 			}
-			if !p.due(false, now).After(now) {
-				p.sent(false, now)
+			if !p.due(2, false, now).After(now) {
+				p.sent(2, false, now)
 				p.spend(20*time.Microsecond, now) // what the watch itself does
 				again = true
 			}
@@ -87,11 +87,11 @@ func TestPaceOfLateCosts(t *testing.T) {
 // TestPaceWaitsNoLonger has connections tell again and again of costs just before the next update may go out.
 func TestPaceWaitsNoLonger(t *testing.T) {
 	var p pace
-	p.sent(false, start)
+	p.sent(2, false, start)
 	now := start
 	for range 20 {
 		p.spend(50*ms, now)
-		due := p.due(false, now)
+		due := p.due(2, false, now)
 		if !due.After(now) {
 			break
 		}
@@ -105,24 +105,24 @@ func TestPaceWaitsNoLonger(t *testing.T) {
 // TestPaceReserve has withdrawals come while changes use up their budget: they go out at once, and take no more
 // than their own.
 func TestPaceReserve(t *testing.T) {
-	const cost, every = ms, 250 * ms // less than the reserve has
+	const cost, every = ms, 500 * ms // less than the reserve has
 	var p pace
 	var late, withdrawn int
 	now, spent := start, time.Duration(0)
 	send := func(withdraws bool) {
-		p.sent(withdraws, now)
+		p.sent(2, withdraws, now)
 		p.spend(cost, now)
-		if p.reserved {
+		if p.payer == byWithdrawals {
 			spent += cost
 		}
 	}
 	for now.Before(start.Add(100 * time.Second)) {
-		if !p.due(false, now).After(now) {
+		if !p.due(2, false, now).After(now) {
 			send(false)
 		}
 		if now.Sub(start)%every == 0 {
 			withdrawn++
-			if p.due(true, now).After(now) {
+			if p.due(2, true, now).After(now) {
 				late++
 			} else {
 				send(true)
@@ -140,7 +140,79 @@ func TestPaceReserve(t *testing.T) {
 	for range 1000 { // more than there is
 		send(true)
 	}
-	if wait := p.due(true, now).Sub(now); wait != maxPacePause {
+	if wait := p.due(2, true, now).Sub(now); wait != maxPacePause {
 		t.Errorf("after too many, a withdrawal waits for %v, want %v", wait, maxPacePause)
+	}
+}
+
+// TestK20_OneChangeUponAnother has each change come some time after the update of the one before. However many there are, each
+// waits for as long as the update before it took, at the most.
+func TestK20_OneChangeUponAnother(t *testing.T) {
+	for _, gap := range []time.Duration{ms / 10, ms, 10 * ms} {
+		var p pace
+		now, cost := start, ms/4
+		for i := range 10_000 {
+			withdraws := i%2 == 0
+			due := p.due(1, withdraws, now)
+			if held := due.Sub(now); held > max(cost-gap, 0) {
+				t.Fatalf("with changes %v after the last update, number %d is held for %v", gap, i, held)
+			}
+			p.sent(1, withdraws, due)
+			now = due.Add(cost)
+			p.spend(cost, now)
+			now = now.Add(gap)
+		}
+	}
+}
+
+// TestPaceOfACrowd has changes come whatever becomes of those before. Those that come one at a time at first make no difference in
+// the long run.
+func TestPaceOfACrowd(t *testing.T) {
+	for _, every := range []time.Duration{ms / 10, ms / 4, ms} {
+		const cost, long = ms, 10 * time.Second
+		var p pace
+		var spent time.Duration
+		changes, came := 0, start
+		for now := start; now.Before(start.Add(long)); {
+			for !came.After(now) {
+				changes, came = changes+1, came.Add(every)
+			}
+			if due := p.due(changes, false, now); due.After(now) {
+				now = earlier(due, came)
+				continue
+			}
+			p.sent(changes, false, now)
+			changes = 0
+			now = now.Add(cost)
+			p.spend(cost, now)
+			spent += cost
+		}
+		if most := 2 * (long/changeRate.share + changeRate.burst); spent > most {
+			t.Errorf("with a change every %v, updates take %v of %v, want %v at most", every, spent, long, most)
+		}
+	}
+}
+
+// After a crowd, changes count as made one upon another once some have come so.
+func TestPaceAfterACrowd(t *testing.T) {
+	var p pace
+	p.sent(2, false, start)
+	p.spend(time.Hour, start)
+	now := start
+	for i := range aloneAfter {
+		if due := p.due(1, false, now); due != now.Add(maxPacePause) {
+			t.Fatalf("number %d waits for %v, want %v", i, due.Sub(now), maxPacePause)
+		}
+		now = now.Add(maxPacePause)
+		p.sent(1, false, now)
+		p.spend(time.Hour, now)
+	}
+	p.sent(1, false, now)
+	p.spend(ms, now)
+	if due := p.due(1, false, now); due != now.Add(alonePause*ms) {
+		t.Errorf("then one waits for %v", due.Sub(now))
+	}
+	if due := p.due(2, false, now); due != now.Add(maxPacePause) {
+		t.Errorf("two wait for %v", due.Sub(now))
 	}
 }

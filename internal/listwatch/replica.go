@@ -73,14 +73,14 @@ func (r *replica[T]) watching(now time.Time) {
 	r.member, r.moved = 0, false
 }
 
-// heard takes an answer of the watch, and reports whether the snapshot changed.
-func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed bool, err error) {
+// heard takes an answer of the watch, and returns how many times the snapshot changed.
+func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes int, err error) {
 	if err := resp.Err(); err != nil {
-		return false, err
+		return 0, err
 	}
 	// The header itself is not passed on: it is a struct in etcd's client up to 3.6, and a pointer from 3.7 on.
 	if err := r.fence(resp.Header.GetClusterId(), resp.Header.GetRaftTerm(), resp.Header.GetRevision(), now); err != nil {
-		return false, err
+		return 0, err
 	}
 	r.life.heard(resp.IsProgressNotify(), now)
 	if member := resp.Header.GetMemberId(); member != r.member {
@@ -88,25 +88,30 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changed
 		r.member = member
 	}
 	r.moved = r.moved || r.reopened
+	last := int64(0)
 	for _, event := range resp.Events {
 		if event.Kv.ModRevision <= r.applied {
 			continue // already in the list
 		}
+		changed := false
 		switch {
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--
-			changed = r.set.remove(string(event.Kv.Key)) || changed
+			changed = r.set.remove(string(event.Kv.Key))
 		case event.IsCreate():
 			r.total++
 			fallthrough
 		default:
-			changed = r.set.put(event.Kv) || changed
+			changed = r.set.put(event.Kv)
+		}
+		if changed && event.Kv.ModRevision != last { // those of one transaction are one change
+			changes, last = changes+1, event.Kv.ModRevision
 		}
 	}
 	if n := len(resp.Events); n > 0 {
 		r.applied = max(r.applied, resp.Events[n-1].Kv.ModRevision)
 	}
-	return changed, nil
+	return changes, nil
 }
 
 // fence compares an answer's header with what is known. A watch from a revision that etcd has not

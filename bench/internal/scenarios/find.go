@@ -3,6 +3,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -65,7 +66,7 @@ func (b *bench) finished(ctx context.Context, etcd *server, p params) (map[strin
 		return nil, err
 	}
 	defer child.end()
-	return child.finish(patience)
+	return child.finish(patience + time.Duration(p.Changes)*20*time.Millisecond)
 }
 
 // warm connects a peer to etcd.

@@ -8,11 +8,12 @@ import (
 	"google.golang.org/grpc/balancer/base"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/resolver"
 )
 
-// probe takes the place of the policies that connect, for the connections to one service. It notes
+// probe takes the place of what connects, for the connections to one service. It notes
 // what it is told as a stub does, and connects to nothing. So what a resolver found has gone through
-// gRPC when it arrives here and, where this project's policy stands above round_robin, through that.
+// gRPC when it arrives here and, for this project's policy, through that: it is given connections that are ready at once.
 type probe struct {
 	service string
 	stubs   []*stub
@@ -29,8 +30,61 @@ func installProbe(service string) *probe {
 			balancer.Register(probeBuilder{policy, p})
 		}
 	}
+	ours := balancer.Get("etcd")
+	balancer.Register(connectionsBuilder{ours, ours.(balancer.ConfigParser), p})
 	return p
 }
+
+// stub is the next connection's.
+func (p *probe) stub() *stub { return p.stubs[(p.built.Add(1)-1)%int64(len(p.stubs))] }
+
+// connectionsBuilder builds this project's policy over connections that are none.
+type connectionsBuilder struct {
+	balancer.Builder
+	balancer.ConfigParser
+	probe *probe
+}
+
+func (b connectionsBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) balancer.Balancer {
+	if opts.Target.Endpoint() == b.probe.service {
+		cc = &connections{ClientConn: cc, stub: b.probe.stub()}
+	}
+	return b.Builder.Build(cc, opts)
+}
+
+// connections are those of one policy. A change has arrived as its connection is made, or shut down.
+type connections struct {
+	balancer.ClientConn
+	stub *stub
+	size atomic.Int64
+}
+
+func (c *connections) NewSubConn(_ []resolver.Address, opts balancer.NewSubConnOptions) (balancer.SubConn, error) {
+	c.stub.group.tell(c.stub, resolver.State{}, int(c.size.Add(1)))
+	return &subConn{all: c, listener: opts.StateListener}, nil
+}
+
+// subConn is ready once it is to connect.
+type subConn struct {
+	balancer.SubConn
+	all      *connections
+	listener func(balancer.SubConnState)
+}
+
+func (s *subConn) Connect() {
+	go s.listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+}
+
+func (s *subConn) Shutdown() {
+	s.all.stub.group.tell(s.all.stub, resolver.State{}, int(s.all.size.Add(-1)))
+	go s.listener(balancer.SubConnState{ConnectivityState: connectivity.Shutdown})
+}
+
+func (s *subConn) RegisterHealthListener(listener func(balancer.SubConnState)) {
+	go listener(balancer.SubConnState{ConnectivityState: connectivity.Ready})
+}
+
+func (s *subConn) UpdateAddresses([]resolver.Address) {}
 
 // probeBuilder has its name from the policy in whose place it is. That still serves other targets:
 // the etcd client uses round_robin, too.
@@ -44,12 +98,12 @@ func (b probeBuilder) Build(cc balancer.ClientConn, opts balancer.BuildOptions) 
 	if opts.Target.Endpoint() != p.service {
 		return b.Builder.Build(cc, opts)
 	}
-	return &probing{cc: cc, stub: p.stubs[(p.built.Add(1)-1)%int64(len(p.stubs))]}
+	return &probing{cc: cc, stub: p.stub()}
 }
 
-// openerOf makes a peer ready to connect. The floor has no gRPC.
+// openerOf makes a peer ready to connect. The floor and a watch have no gRPC.
 func (p *probe) openerOf(peer string, client *clientv3.Client) (opener, error) {
-	if peer == peerFloor {
+	if peer == peerFloor || peer == peerWatch {
 		return openerOf(peer, p.service, client)
 	}
 	dial, err := dialerOf(peer, client, nil)

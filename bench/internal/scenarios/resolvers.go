@@ -22,6 +22,10 @@ const (
 	peerEtcd   = "etcd's resolver"
 	peerGoZero = "go-zero"
 	peerStatic = "static"
+
+	// This project without its own connections: gRPC's with its resolver, and Registry.Watch, without gRPC.
+	peerBare  = report.Ours + ", bare resolver"
+	peerWatch = report.Ours + ", Watch"
 )
 
 // finders are those that find endpoints, and the floor.
@@ -35,7 +39,7 @@ func newRegistry(client *clientv3.Client, opts ...etcdrpc.Option) *etcdrpc.Regis
 // builderOf returns how a peer makes gRPC's resolvers. The floor is not among them.
 func builderOf(peer string, client *clientv3.Client) (resolver.Builder, error) {
 	switch peer {
-	case peerOurs:
+	case peerOurs, peerBare:
 		return newRegistry(client).Resolver(), nil
 	case peerEtcd:
 		return etcdnaming.NewBuilder(client)
@@ -115,6 +119,12 @@ func openersOf(peer string, client *clientv3.Client) (func(service string) opene
 			return func(g *group, _ int) error { follow(g, client, service); return nil }
 		}, nil
 	}
+	if peer == peerWatch {
+		registry := newRegistry(client)
+		return func(service string) opener {
+			return func(g *group, _ int) error { watch(g, registry, service); return nil }
+		}, nil
+	}
 	builder, err := builderOf(peer, client)
 	if err != nil {
 		return nil, err
@@ -132,6 +142,20 @@ func follow(g *group, client *clientv3.Client, service string) {
 	go func() {
 		if err := f.run(context.Background()); err != nil {
 			slog.Error("the floor gave up", "error", err)
+		}
+	}()
+}
+
+// watch has a registry watch a service.
+func watch(g *group, registry *etcdrpc.Registry, service string) {
+	s := g.add()
+	go func() {
+		for endpoints, err := range registry.Watch(context.Background(), service) {
+			if err != nil {
+				slog.Error("the watch", "error", err)
+				continue
+			}
+			g.tell(s, resolver.State{}, len(endpoints))
 		}
 	}()
 }

@@ -93,7 +93,7 @@ func (r *replica[T]) heard(resp *clientv3.WatchResponse, now time.Time) (changes
 		if event.Kv.ModRevision <= r.applied {
 			continue // already in the list
 		}
-		changed := false
+		var changed bool
 		switch {
 		case event.Type == clientv3.EventTypeDelete:
 			r.total--

@@ -96,7 +96,7 @@ func childSequence(c *child) (map[string]float64, error) {
 	slices.Sort(took)
 	return map[string]float64{
 		"p50 µs": results.Percentile(took, 50), "p90 µs": results.Percentile(took, 90),
-		"p99 µs": results.Percentile(took, 99),
+		"p99 µs":          results.Percentile(took, 99),
 		"CPU µs a change": us(cpu) / float64(len(took)),
 	}, nil
 }

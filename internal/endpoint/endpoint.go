@@ -69,6 +69,9 @@ func (e *Endpoint) Started() (at time.Time, ok bool) {
 	return time.Unix(int64(seconds), 0), err == nil
 }
 
+// WithMethods returns e with the methods that its server serves, in the form of [MethodsName]. e stays as it is.
+func (e Endpoint) WithMethods(text string) Endpoint { return e.with(MethodsName, text) }
+
 // WithStarted returns e with the time at which its server started. e stays as it is.
 func (e Endpoint) WithStarted(at time.Time) Endpoint {
 	return e.with(StartedName, strconv.FormatInt(at.Unix(), 10))
@@ -137,7 +140,8 @@ func (e Endpoint) check() error {
 
 func (e *Endpoint) checkPieces() error {
 	if len(e.Metadata) > MaxMetadata {
-		return fmt.Errorf("more than %d pieces of metadata", MaxMetadata)
+		names := slices.Sorted(maps.Keys(e.Metadata))
+		return fmt.Errorf("%d pieces of metadata, more than %d: leave out %.80q, say", len(names), MaxMetadata, names[MaxMetadata])
 	}
 	return nil
 }

@@ -1,7 +1,10 @@
 package endpoint
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unique"
@@ -157,9 +160,16 @@ func (l Layout) Encode(key string, e Endpoint) ([]byte, error) {
 		return nil, err
 	}
 	if len(value) > MaxValue {
-		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata", len(value), MaxValue)
+		return nil, fmt.Errorf("the value would be %d bytes, more than %d: shorten the metadata, %.80q above all", len(value), MaxValue, e.longest())
 	}
 	return value, nil
+}
+
+// longest returns the name of the longest piece of metadata.
+func (e Endpoint) longest() string {
+	return slices.MaxFunc(append(slices.Sorted(maps.Keys(e.Metadata)), ""), func(a, b string) int {
+		return cmp.Compare(len(a)+len(e.Metadata[a]), len(b)+len(e.Metadata[b]))
+	})
 }
 
 // lastSegment returns the last segment of a service key, which other frameworks take for the service's name.

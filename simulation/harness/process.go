@@ -137,6 +137,7 @@ func (p *process) open(opts ...runtime.Option) {
 	p.connect()
 	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(p.log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
+	p.log.registry.Store(p.registry)
 }
 
 // closing is how long Registry.Close may take.

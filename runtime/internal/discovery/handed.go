@@ -39,24 +39,30 @@ type sharers struct {
 
 // handed returns the config for a connection, as it is under a live one. "" is a live one that was deleted.
 func (k *Key) handed(cc resolver.ClientConn, below, live string) *handed {
-	who, cs := sharers{below, attempts(cc)}, &k.configs
+	h, made := k.configs.get(cc, below, live)
+	if err := h.parsed.Err; made && err != nil { // the layers were checked one by one, the live one when it came in
+		k.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force", "key", k.Name, "error", err)
+	}
+	return h
+}
+
+// get returns the config for a connection, and whether it was made just now.
+func (cs *configs) get(cc resolver.ClientConn, below, live string) (h *handed, made bool) {
+	who := sharers{below, attempts(cc)}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	if cs.live != live || len(cs.made) >= maxHanded {
 		cs.live, cs.made = live, nil
 	}
-	h := cs.made[who]
-	if h == nil {
-		h = newHanded(cc, below, live)
-		if cs.made == nil {
-			cs.made = make(map[sharers]*handed)
-		}
-		cs.made[who] = h
-		if err := h.parsed.Err; err != nil { // the layers were checked one by one, the live one when it came in
-			k.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force", "key", k.Name, "error", err)
-		}
+	if h = cs.made[who]; h != nil {
+		return h, false
 	}
-	return h
+	h = newHanded(cc, below, live)
+	if cs.made == nil {
+		cs.made = make(map[sharers]*handed)
+	}
+	cs.made[who] = h
+	return h, true
 }
 
 func newHanded(cc resolver.ClientConn, below, live string) *handed {

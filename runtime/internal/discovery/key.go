@@ -102,9 +102,6 @@ func (k *Key) carry(e effects) {
 	if e.save != nil {
 		k.keys.disk.save(k.spec.place, e.save)
 	}
-	if w := e.warn; w.text != "" {
-		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
-	}
 	if e.changed {
 		for r := range k.readers {
 			r.notify()
@@ -151,10 +148,20 @@ func (k *Key) load() {
 
 // event feeds one event of a subscription to the core, unless the subscription has ended.
 func (k *Key) event(epoch int, event func(now time.Time) effects) {
+	k.carryIf(func() bool { return epoch == k.epoch }, event)
+}
+
+// carryIf feeds an event to the core if it still counts, and carries the effects out.
+func (k *Key) carryIf(counts func() bool, event func(now time.Time) effects) {
+	var e effects
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if epoch == k.epoch {
-		k.carry(event(time.Now()))
+	if counts() {
+		e = event(time.Now())
+		k.carry(e)
+	}
+	k.mu.Unlock()
+	if w := e.warn; w.text != "" {
+		k.keys.cfg.Logger.Warn(w.text, loglimit.Attrs(w.missed, "key", k.spec.configKey, "error", w.err)...)
 	}
 }
 
@@ -169,11 +176,7 @@ func (k *Key) wake(at time.Time) {
 	}
 	var timer *time.Timer
 	timer = time.AfterFunc(time.Until(at), func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if k.timer == timer {
-			k.carry(k.core.tick(time.Now()))
-		}
+		k.carryIf(func() bool { return k.timer == timer }, k.core.tick)
 	})
 	k.timer = timer
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
 )
 
@@ -25,7 +27,9 @@ const (
 type core struct {
 	leases
 	entries []*entry
-	closing bool // no entry is wanted any more
+	busy    []*entry // those that are not quiet: to register one more takes no step over the others
+	ground  ground   // that the quiet ones stand on
+	closing bool     // no entry is wanted any more
 
 	retryAt time.Time // no call before
 	retry   backoff.Backoff
@@ -58,10 +62,36 @@ func newCore(ttl time.Duration, jitter func(time.Duration) time.Duration) *core 
 	}
 }
 
+// ground is what keeps an entry registered of which nothing is heard.
+type ground struct {
+	lease clientv3.LeaseID
+	kept  bool
+}
+
+// rouse has an entry looked at that may be quiet no longer.
+func (c *core) rouse(e *entry) {
+	if e != nil && e.quiet {
+		e.quiet = false
+		c.busy = append(c.busy, e)
+	}
+}
+
+func (c *core) rouseAll() {
+	for _, e := range c.entries {
+		e.quiet = false
+	}
+	c.busy = slices.Clone(c.entries)
+}
+
 // slots returns all keys with their entries.
-func (c *core) slots() iter.Seq2[*entry, *slot] {
+func (c *core) slots() iter.Seq2[*entry, *slot] { return slotsOf(c.entries) }
+
+// busySlots returns the keys of the entries that are not quiet.
+func (c *core) busySlots() iter.Seq2[*entry, *slot] { return slotsOf(c.busy) }
+
+func slotsOf(entries []*entry) iter.Seq2[*entry, *slot] {
 	return func(yield func(*entry, *slot) bool) {
-		for _, e := range c.entries {
+		for _, e := range entries {
 			for _, s := range e.slots {
 				if !yield(e, s) {
 					return
@@ -71,25 +101,64 @@ func (c *core) slots() iter.Seq2[*entry, *slot] {
 	}
 }
 
-// add adds an entry. A key that another entry has is an error, unless that one is going.
-func (c *core) add(now time.Time, items []Item, pause bool) (*entry, error) {
+// add adds an entry, which takes over keys of those that are going. No other has a key of it.
+func (c *core) add(now time.Time, items []Item, pause bool) *entry {
 	e := newEntry(now, items, pause, c.lease)
-	for _, from := range c.entries {
-		if err := e.inherit(from); err != nil {
-			return nil, err
-		}
+	for _, from := range c.busy {
+		e.inherit(from)
 	}
-	c.entries = append(c.entries, e)
+	c.entries, c.busy = append(c.entries, e), append(c.busy, e)
 	c.changes = append(c.changes, change{key: e.key(), from: Initial, to: Registering})
 	c.refreshEntry(now, e)
-	return e, nil
+	return e
+}
+
+// setWant changes where an entry is to be.
+func (c *core) setWant(now time.Time, e *entry, w want) {
+	e.setWant(w)
+	c.rouse(e)
+	c.refreshEntry(now, e)
+}
+
+// setPaused takes an entry out of etcd, or puts it back. It returns the number of the change. A call that changes
+// nothing has what etcd refused tried again.
+func (c *core) setPaused(now time.Time, e *entry, pause bool) (seq int) {
+	w := present
+	if pause {
+		w = paused
+	}
+	if w != e.want {
+		e.seq++
+	}
+	e.retry()
+	c.setWant(now, e, w)
+	return e.seq
+}
+
+// update gives an entry new values under its keys.
+func (c *core) update(now time.Time, e *entry, items []Item) error {
+	if err := e.update(items, c.lease); err != nil {
+		return err
+	}
+	e.retry()
+	c.rouse(e)
+	c.refreshEntry(now, e)
+	return nil
 }
 
 // refresh brings the states of all entries up to date.
 func (c *core) refresh(now time.Time) {
-	for _, e := range c.entries {
+	if on := (ground{c.lease, c.kept(now, c.lease)}); on != c.ground {
+		c.ground = on
+		c.rouseAll()
+	}
+	for _, e := range c.busy {
 		c.refreshEntry(now, e)
 	}
+	c.busy = slices.DeleteFunc(c.busy, func(e *entry) bool {
+		e.quiet = e.rests(c.lease)
+		return e.quiet
+	})
 }
 
 func (c *core) refreshEntry(now time.Time, e *entry) {
@@ -98,15 +167,17 @@ func (c *core) refreshEntry(now time.Time, e *entry) {
 	}
 }
 
-func (c *core) wanted() bool { return slices.ContainsFunc(c.entries, (*entry).wanted) }
+func (c *core) wanted() bool {
+	return len(c.entries) > len(c.busy) || slices.ContainsFunc(c.busy, (*entry).wanted)
+}
 
 // elects reports whether an entry that is to be in etcd has a candidate.
-func (c *core) elects() bool { return slices.ContainsFunc(c.entries, (*entry).elects) }
+func (c *core) elects() bool { return slices.ContainsFunc(c.busy, (*entry).elects) }
 
 // candidacies returns the candidates whose candidacies have changed since it was last called.
 func (c *core) candidacies(now time.Time) []*slot {
 	var changed []*slot
-	for _, e := range c.entries {
+	for _, e := range c.busy {
 		if s := e.newCandidacy(now, &c.leases); s != nil {
 			changed = append(changed, s)
 		}
@@ -118,7 +189,7 @@ func (c *core) candidacies(now time.Time) []*slot {
 // holds.
 func (c *core) nudge(now time.Time) {
 	c.checkAt = latest(now, c.checkedAt.Add(checkMin))
-	for _, s := range c.slots() {
+	for _, s := range c.busySlots() {
 		s.look(now)
 	}
 }
@@ -144,7 +215,7 @@ func (c *core) setWatched(now time.Time, watched bool) {
 
 // setCause notes why the entries are not in etcd, unless another reason is known.
 func (c *core) setCause(err error) {
-	for _, e := range c.entries {
+	for _, e := range c.busy {
 		e.setCause(err)
 	}
 }
@@ -159,7 +230,7 @@ type complaint struct {
 // complain has it logged that etcd does not have entries as they are wanted: the first time, then rarely.
 func (c *core) complain(now time.Time, err error, affected func(*entry) bool) {
 	var out []*entry
-	for _, e := range c.entries {
+	for _, e := range c.busy {
 		if e.want == present && affected(e) {
 			out = append(out, e)
 		}
@@ -184,8 +255,8 @@ func (c *core) succeeded() { c.retry.Reset() }
 // failed takes in a failure that is likely to pass. All calls wait a little.
 func (c *core) failed(now time.Time, err error) {
 	c.retryAt = now.Add(c.jitter(c.retry.Bound()))
-	for _, e := range c.entries {
-		if e.state != Registered && e.want != paused {
+	for _, e := range c.busy {
+		if e.state != Registered && e.state != Paused {
 			e.fail(err)
 		}
 	}

@@ -29,9 +29,16 @@ func TestCalls(t *testing.T) {
 		{"the first put creates", "add a", "grant, put a"},
 		{"puts share a transaction", "add a b", "grant, put a b"},
 		{"a key that is there is taken over", "another a; add a", "grant, put a, put a"},
-		{"what is paused needs no lease", "add a; pause a", ""},
-		{"nor does what starts paused", "paused a", ""},
-		{"what started paused is put when it is resumed", "paused a; settle; resume a", "grant, put a"},
+		{"what is paused needs no lease", "add a; pause a", "read a"},
+		{"nor does what starts paused", "paused a", "read a"},
+		{"what started paused is put when it is resumed", "paused a; forget; resume a", "grant, put a"},
+		{"G32: what a process before this one has left is out while this one is paused", "another a; paused a", "read a, mark a, remove a"},
+		{"G32: on whatever lease it is", "orphan a; paused a; run 10s", "read a, mark a, remove a"},
+		{"G32: one that may not be marked is deleted", "another a; poison 99; paused a", "read a, mark a, remove a"},
+		{"G32: if it stays, it is looked at again", "another a; paused a; fate 1; run 5s", "read a, mark a, remove a"},
+		{"G32: and so is its deletion", "another a; paused a; unmark a; fate 1; run 5s", "read a, remove a, read a, remove a"},
+		{"G32: a resume takes it over", "another a; paused a; next; answered; resume a", "grant, put a"},
+		{"G32: one that comes back is not looked at", "another a; paused a; forget; another a; run 1m", ""},
 		{"an update is a put", "have a; update a=w", "put a"},
 		{"an update that changes nothing writes nothing", "have a; update a=v", ""},
 		{"an update that changes back writes nothing", "have a; update a=w; update a=v", ""},
@@ -166,7 +173,6 @@ func TestFailingWritesWait(t *testing.T) {
 	}
 }
 
-// A key of two entries is an error unless the first one goes.
 func TestUpdateRefuses(t *testing.T) {
 	s := newScript(t)
 	s.have("a")
@@ -175,9 +181,6 @@ func TestUpdateRefuses(t *testing.T) {
 	}
 	if err := s.entries["a"].update(nil, s.core.lease); err == nil {
 		t.Error("an update changed the layouts")
-	}
-	if _, err := s.core.add(s.now, item("a", "v"), false); err == nil {
-		t.Error("two entries of one key")
 	}
 }
 
@@ -196,7 +199,14 @@ func TestSynced(t *testing.T) {
 		{"not before it is gone", "have a; pause a", Registered, false, ""},
 		{"never once it is given up", "have a; drop a; settle", Closed, false, "closed"},
 		{"not while a put of what is to go is under way", "add a; granted 1; next; drop a", Registering, false, "closed"},
-		{"as soon as it starts paused", "paused a", Paused, true, ""},
+		{"G32: if it starts paused, not before etcd is known not to have it", "paused a", Registering, false, ""},
+		{"G32: or while etcd may have it", "another a; paused a; settle; another a; unmark a; pause a", Paused, true, ""},
+		{"G32: then it is", "another a; paused a; settle", Paused, true, ""},
+		{"G32: a refusal says why", "another a; forbid a; paused a; settle", Registering, false, `key "a": etcdserver: permission denied`},
+		{"G38: a conflict says who from the first on", "have a; another a; nudge; settle; pause a; settle; resume a; settle", Conflict, false, "held by another process"},
+		{"G38: a resume waits for what etcd has by now", "have a; another a; nudge; settle; pause a; settle; resume a", Conflict, false, ""},
+		{"G38: a pause of a conflict ends when it is paused", "have a; another a; nudge; settle; pause a", Conflict, false, ""},
+		{"G38: which it is then", "have a; another a; nudge; settle; pause a; settle", Paused, true, ""},
 		{"G24: not while a deletion before a resume is under way", "have a b; unmark a; pause a; next; resume a", Registered, false, ""},
 		{"G24: not while the mark of a pause before is", "have a b; pause a; next; resume a", Registered, false, ""},
 		{"G24: not while the deletion of an entry before is", "have a b; unmark a; drop a; next; add a", Registered, false, ""},

@@ -23,6 +23,7 @@ type entry struct {
 	items         []Item
 	slots         []*slot // one for each item, then the retired ones
 	want          want
+	quiet         bool  // see rests
 	seq           int   // counts the calls of setPaused that changed want, so that the later one wins
 	wasRegistered bool  // since it was added or resumed
 	refused       error // etcd's last refusal of a key
@@ -51,31 +52,27 @@ type change struct {
 
 func newEntry(now time.Time, items []Item, pause bool, lease clientv3.LeaseID) *entry {
 	e := &entry{items: items, since: now}
-	if pause {
-		e.want = paused
-	}
 	for _, item := range items {
 		e.slots = append(e.slots, newSlot(item, lease))
+	}
+	if pause {
+		e.setWant(paused)
 	}
 	return e
 }
 
 // inherit takes over the keys of another entry that is going, so that its removal does not hit the new
-// entry. A key of one that is not is an error.
-func (e *entry) inherit(from *entry) error {
+// entry.
+func (e *entry) inherit(from *entry) {
 	for i, s := range e.slots {
 		j := slices.IndexFunc(from.slots, func(o *slot) bool { return o.key == s.key })
-		if j < 0 {
+		if j < 0 || from.want != gone {
 			continue
-		}
-		if from.want != gone {
-			return fmt.Errorf("key %q is already registered by this process", s.key)
 		}
 		e.slots[i] = from.slots[j]
 		e.slots[i].adopt(s.value, s.leaving)
 		from.slots = slices.Delete(from.slots, j, j+1)
 	}
-	return nil
 }
 
 // setWant changes where e is to be.
@@ -88,23 +85,15 @@ func (e *entry) setWant(w want) {
 	e.retry()
 	for _, s := range e.slots {
 		s.marked = false
-		if w != present && s.has != self {
+		switch {
+		case w == paused && s.has != self && s.elect == nil: // a process before this one may have left it there
+			s.readFrom(time.Time{})
+		case w == present && s.has == other: // who may have let go meanwhile
+			s.readFrom(time.Time{})
+		case w != present && s.has != self:
 			s.mayBeBack()
 		}
 	}
-}
-
-// setPaused takes e out of etcd, or puts it back. It returns the number of the change.
-func (e *entry) setPaused(pause bool) (seq int) {
-	w := present
-	if pause {
-		w = paused
-	}
-	if w != e.want {
-		e.setWant(w)
-		e.seq++
-	}
-	return e.seq
 }
 
 // close has e removed with the session's leases.
@@ -183,10 +172,14 @@ func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 	if to == Registered && e.upToDate() {
 		e.refused = nil // nothing is left to be written
 	}
-	if to == Paused || to == Closed || to == Registered && e.refused == nil {
+	switch {
+	case to == Conflict && e.conflicted():
+		e.err = e.conflict()
+	case to == Paused || to == Registered && e.refused == nil:
+		e.err = e.unverified()
+	case to == Closed:
 		e.err = e.leftover
-	}
-	if to == Lost && e.err == nil {
+	case to == Lost && e.err == nil:
 		e.err = l.notRenewed()
 	}
 	if to != from {
@@ -235,10 +228,28 @@ func (e *entry) conflicted() bool {
 	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.has == other })
 }
 
+// conflict says which process has a key of the entry.
+func (e *entry) conflict() error {
+	return e.slots[slices.IndexFunc(e.slots, func(s *slot) bool { return s.has == other })].conflict()
+}
+
+// unverified returns an error if nobody can tell whether etcd has a key of the entry.
+func (e *entry) unverified() error {
+	i := slices.IndexFunc(e.slots, (*slot).unverified)
+	if i < 0 {
+		return nil
+	}
+	return fmt.Errorf("key %q: etcd does not let this process read it, so whether it is there is not known", e.slots[i].key)
+}
+
 // remains reports whether a key of the entry is in etcd or may be.
 func (e *entry) remains() bool {
-	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() || !s.settled() })
+	return slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() || e.evicts(s) || !s.settled() })
 }
+
+// evicts reports whether a key is to go that a process before this one has left: what is paused is out of etcd, whoever
+// put it there.
+func (e *entry) evicts(s *slot) bool { return e.want == paused && s.has == older }
 
 // removable reports whether the entry is to go and has a key that etcd lets us delete.
 func (e *entry) removable() bool {
@@ -282,12 +293,21 @@ func (e *entry) upToDate() bool {
 	return e.state == Registered && !slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.upToDate() })
 }
 
+// rests reports whether there is nothing to do for the entry until something is heard of its keys or its lease, the
+// current one. One with a candidate never rests, for that is to be confirmed.
+func (e *entry) rests(current clientv3.LeaseID) bool {
+	return e.want == present && e.upToDate() && e.refused == nil && len(e.slots) == len(e.items) &&
+		!slices.ContainsFunc(e.slots, func(s *slot) bool { return !s.on(current) || !s.settled() || s.elect != nil })
+}
+
+func (e *entry) closed() bool { return e.state == Closed }
+
 // synced reports whether etcd has the entry as it is wanted. The error says why it is no use to wait.
 func (e *entry) synced() (bool, error) {
 	switch {
 	case e.want == gone:
 		return false, ErrDropped
-	case e.state == Conflict:
+	case e.state == Conflict && e.want == present && !slices.ContainsFunc(e.slots, func(s *slot) bool { return s.mustRead }):
 		return false, e.err
 	}
 	return e.upToDate(), e.refused
@@ -310,8 +330,11 @@ func (e *entry) leaseOf(current clientv3.LeaseID) clientv3.LeaseID {
 func (e *entry) leftoverErr() error {
 	for _, s := range e.slots {
 		id := s.lease
-		if !s.placed() && len(s.ambiguous) > 0 {
-			id = s.ambiguous[0]
+		if !s.placed() {
+			id = 0
+			if len(s.ambiguous) > 0 {
+				id = s.ambiguous[0]
+			}
 		}
 		if id != 0 {
 			return fmt.Errorf("key %q may stay in etcd until lease %x expires", s.key, int64(id))

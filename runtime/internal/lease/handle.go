@@ -33,14 +33,14 @@ func (h *Handle) Status() Status {
 
 // Set gives the entry new values under its keys. They are written in the background.
 func (h *Handle) Set(items []Item) error {
-	return h.change(func() error { return h.e.update(items, h.s.core.lease) })
+	return h.change(func(now time.Time) error { return h.s.core.update(now, h.e, items) })
 }
 
 // SetPaused takes the entry out of etcd, or puts it back, in the background.
 func (h *Handle) SetPaused(pause bool) (Change, error) {
 	change := Change{h: h}
-	err := h.change(func() error {
-		change.seq = h.e.setPaused(pause)
+	err := h.change(func(now time.Time) error {
+		change.seq = h.s.core.setPaused(now, h.e, pause)
 		return nil
 	})
 	return change, err
@@ -73,8 +73,7 @@ func (h *Handle) Drop() {
 	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
-	h.e.setWant(gone)
-	h.s.core.refreshEntry(time.Now(), h.e)
+	h.s.core.setWant(time.Now(), h.e, gone)
 	h.s.poke()
 }
 
@@ -94,20 +93,15 @@ func (h *Handle) Close(ctx context.Context) error {
 }
 
 // change changes the entry by do, unless it is closed.
-func (h *Handle) change(do func() error) error {
+func (h *Handle) change(do func(now time.Time) error) error {
 	defer h.s.elect()
 	h.s.mu.Lock()
 	defer h.s.mu.Unlock()
 	if h.e.want == gone || h.s.core.closing {
 		return ErrDropped
 	}
-	if err := do(); err != nil {
-		return err
-	}
-	h.e.retry()
-	h.s.core.refreshEntry(time.Now(), h.e)
-	h.s.poke()
-	return nil
+	defer h.s.poke()
+	return do(time.Now())
 }
 
 // wait returns when done reports true or an error, and with an error when ctx or the session ends.

@@ -14,6 +14,7 @@ func (c *core) granted(now, sent time.Time, id clientv3.LeaseID, life time.Durat
 	c.succeeded()
 	c.hold(now, sent, id, life)
 	c.scheduleCheck(now)
+	c.rouseAll()
 	for _, e := range c.entries {
 		e.rekey(id)
 	}
@@ -29,7 +30,7 @@ func (c *core) grantFailed(now time.Time, err error) {
 	}
 	c.succeeded()
 	c.spaceGrants(now)
-	for _, e := range c.entries {
+	for _, e := range c.busy {
 		if e.want == present && e.state != Registered {
 			e.refuse(err)
 		}
@@ -62,7 +63,7 @@ func (c *core) revocable(now time.Time) *heldLease {
 
 // holdsWanted reports whether a wanted key hangs on a lease and has yet to move to the current one.
 func (c *core) holdsWanted(id clientv3.LeaseID) bool {
-	return slices.ContainsFunc(c.entries, func(e *entry) bool { return e.holds(id, c.lease) })
+	return slices.ContainsFunc(c.busy, func(e *entry) bool { return e.holds(id, c.lease) })
 }
 
 // renewed takes in that etcd renewed a lease for a time. An earlier revision than one that is known has the
@@ -96,9 +97,10 @@ func (c *core) renewalFailed(now time.Time, id clientv3.LeaseID, err error) {
 func (c *core) lost(now time.Time, id clientv3.LeaseID, err error) {
 	c.succeeded()
 	if c.drop(now, id, err) {
+		c.rouseAll()
 		c.setCause(err)
 	}
-	for e, s := range c.slots() {
+	for e, s := range c.busySlots() {
 		if e.want != present && err != nil && s.on(id) {
 			s.mayBeBack() // an etcd that does not know the lease may know those before
 		}
@@ -148,7 +150,8 @@ func (c *core) restored(now time.Time) {
 	c.presumeAlive(now, 0)
 	c.replaceLease(now, c.lease, errors.New("etcd was restored to an earlier state"))
 	c.queue = nil
-	for _, s := range c.slots() {
+	c.rouseAll()
+	for _, s := range c.busySlots() {
 		s.forget()
 	}
 }

@@ -57,6 +57,9 @@ func (m *model) restore(now time.Time, past *model) {
 func (m *model) put(key, value string, lease clientv3.LeaseID) {
 	m.rev++
 	m.set(key, value, lease)
+	if lease == theirs {
+		m.leases[lease] = time.Time{}
+	}
 }
 
 func (m *model) set(key, value string, lease clientv3.LeaseID) {
@@ -127,7 +130,7 @@ func (m *model) write(steps []step) (made bool, kvs []*keyValue, err error) {
 		return false, kvs, nil
 	}
 	for _, st := range steps {
-		if _, ok := m.leases[st.lease]; !ok && st.kind != remove {
+		if _, ok := m.leases[st.lease]; !ok && st.kind != remove && st.lease != 0 {
 			return false, nil, rpctypes.ErrLeaseNotFound
 		}
 	}

@@ -60,7 +60,7 @@ func (c *core) wait(now time.Time) time.Duration {
 	if c.wantsLease() {
 		consider(c.grantAt)
 	}
-	for _, s := range c.slots() {
+	for _, s := range c.busySlots() {
 		consider(s.readAt)
 		consider(s.notBefore)
 		consider(s.retryAt)
@@ -89,7 +89,10 @@ func (c *core) sweep(now time.Time) {
 		c.setCause(c.replace)
 	}
 	c.refresh(now)
-	c.entries = slices.DeleteFunc(c.entries, func(e *entry) bool { return e.state == Closed })
+	if slices.ContainsFunc(c.busy, (*entry).closed) {
+		c.entries = slices.DeleteFunc(c.entries, (*entry).closed)
+		c.busy = slices.DeleteFunc(c.busy, (*entry).closed)
+	}
 }
 
 // wantsLease reports whether a lease is to be granted. One that is to be replaced stays in use until then.
@@ -97,12 +100,13 @@ func (c *core) wantsLease() bool { return c.wanted() && (c.lease == 0 || c.repla
 
 // finished reports whether a closing session has nothing left to do.
 func (c *core) finished() bool {
-	return c.closing && !c.unrevoked() && !slices.ContainsFunc(c.entries, (*entry).removable)
+	return c.closing && !c.unrevoked() && !slices.ContainsFunc(c.busy, (*entry).removable)
 }
 
 // close has all entries removed.
 func (c *core) close(now time.Time) {
 	c.closing = true
+	c.rouseAll()
 	for _, e := range c.entries {
 		e.close()
 	}
@@ -116,5 +120,5 @@ func (c *core) end(now time.Time) {
 	for _, e := range c.entries {
 		c.changes = append(c.changes, e.end(now, len(c.held) > 0))
 	}
-	c.entries = nil
+	c.entries, c.busy = nil, nil
 }

@@ -12,7 +12,7 @@ func (c *core) reads(now time.Time) []probe {
 	if c.closing {
 		return nil
 	}
-	for e, s := range c.slots() {
+	for e, s := range c.busySlots() {
 		due := s.readDue(now) || s.needsRead(now) && e.needsPut(now, s, c.lease) || e.want == present && s.conflictDue(now)
 		if due && len(probes) < int(c.readSize) {
 			probes = append(probes, probe{e: e, s: s})
@@ -70,6 +70,7 @@ func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision i
 		if kvs == nil {
 			p.s.asKnown(now)
 		} else {
+			c.rouse(p.e)
 			c.found(now, p.e, p.s, kvs[i])
 		}
 	}
@@ -79,7 +80,7 @@ func (c *core) probed(now time.Time, probes []probe, kvs []*keyValue, revision i
 // unsettled reports whether a write has failed whose outcome is not known. Each is followed by a read, whose success says
 // nothing about the next write.
 func (c *core) unsettled() bool {
-	for _, s := range c.slots() {
+	for _, s := range c.busySlots() {
 		if s.pending != nil || len(s.ambiguous) > 0 {
 			return true
 		}
@@ -176,6 +177,7 @@ func (c *core) readDenied(now time.Time, p probe) {
 		c.replaceLease(now, c.lease, fmt.Errorf("key %q: cannot be read, and whether it stays deleted not seen", p.s.key))
 		return
 	}
+	c.rouse(p.e)
 	p.s.readDenied(now, c.jitter)
 	c.abandon(now, p.s)
 }

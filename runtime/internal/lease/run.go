@@ -13,10 +13,7 @@ func (s *Session) Start(items []Item, pause bool) (*Handle, error) {
 	if s.core.closing {
 		return nil, ErrClosed
 	}
-	e, err := s.core.add(time.Now(), items, pause)
-	if err != nil {
-		return nil, err
-	}
+	e := s.core.add(time.Now(), items, pause)
 	if !s.started {
 		s.started = true
 		go s.run()

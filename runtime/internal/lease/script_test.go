@@ -115,11 +115,7 @@ func (s *script) add(keys ...string) {
 
 func (s *script) items(name string, items []Item) {
 	s.t.Helper()
-	e, err := s.core.add(s.now, items, false)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.entries[name] = e
+	s.entries[name] = s.core.add(s.now, items, false)
 }
 
 // have registers keys, and forgets the calls for it.
@@ -138,14 +134,13 @@ func (s *script) settle() { s.run(20 * time.Millisecond) }
 
 func (s *script) update(key, value string) {
 	s.t.Helper()
-	if err := s.entries[key].update(item(key, value), s.core.lease); err != nil {
+	if err := s.core.update(s.now, s.entries[key], item(key, value)); err != nil {
 		s.t.Fatal(err)
 	}
 }
 
 func (s *script) want(key string, w want) {
-	s.entries[key].setWant(w)
-	s.core.refresh(s.now)
+	s.core.setWant(s.now, s.entries[key], w)
 }
 
 func (s *script) state(key string, want State) {
@@ -203,6 +198,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"drop":        func(s *script, key, _ string) { s.want(key, gone) },
 	"unmark":      func(s *script, key, _ string) { s.entries[key].slots[0].leaving = "" }, // there is no room for a mark
 	"hide":        func(s *script, key, _ string) { s.etcd.unreadable[key] = true },
+	"show":        func(s *script, key, _ string) { delete(s.etcd.unreadable, key) },
 	"forbid":      func(s *script, key, _ string) { s.etcd.unwritable[key] = true },
 	"stand":       func(s *script, key, _ string) { s.stand(key) },
 	"ask":         func(s *script, key, _ string) { s.during = func() { s.stands(key) } }, // at each call
@@ -210,11 +206,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"stand-named": func(s *script, key, _ string) { s.items(key, plusCandidate(key, named(key, "v"))); s.settle() },
 	"named":       func(s *script, key, _ string) { s.items(key, named(key, "v")) },
 	"paused": func(s *script, key, _ string) {
-		e, err := s.core.add(s.now, item(key, "v"), true)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		s.entries[key] = e
+		s.entries[key] = s.core.add(s.now, item(key, "v"), true)
 	},
 	"until-out": func(s *script, key, _ string) {
 		for s.entries[key].remains() {
@@ -260,6 +252,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 		s.core.renewalFailed(s.now, id, status.Error(codes.Unavailable, "x"))
 	},
 	"fault-elsewhere": func(s *script, _ clientv3.LeaseID) { s.core.faultAt = s.now.Add(time.Minute) },
+	"answered":        func(s *script, _ clientv3.LeaseID) { s.call(s.op) },
 	"next":            func(s *script, _ clientv3.LeaseID) { s.op, _ = s.core.next(s.now) },
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.writeFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)

@@ -17,6 +17,7 @@ const (
 	unknown holder = iota
 	absent
 	self  // on a lease of ours
+	older // another process, which put it before us
 	other // another process, which put it after us
 )
 
@@ -86,7 +87,7 @@ type slot struct {
 // stored is what etcd has under a key, as far as known.
 type stored struct {
 	has     holder
-	lease   clientv3.LeaseID // that the key hangs on, where it is ours
+	lease   clientv3.LeaseID // that the key hangs on, where somebody has it
 	written string           // its value, where it is ours
 	rev     int64            // its mod revision; 0: absent, or not known
 	created int64            // its create revision, where it is ours; 0: not known
@@ -125,7 +126,7 @@ func (s *stored) on(id clientv3.LeaseID) bool { return s.has == self && s.lease 
 
 // markable reports whether the key can be marked and has not been.
 func (s *slot) markable() bool {
-	return s.has == self && s.leaving != "" && !s.marked && !s.retired && !s.unreadable && s.pending == nil
+	return s.leaving != "" && !s.marked && !s.retired && !s.unreadable && s.pending == nil
 }
 
 // settled reports whether there is nothing left to find out about the key.
@@ -195,15 +196,29 @@ func (s *slot) setOwn(kv *keyValue) {
 // keeps the key. Otherwise this one takes the key over.
 func (s *slot) found(now time.Time, kv *keyValue) error {
 	if s.ownRev == 0 && !s.conceded {
-		s.has, s.rev = unknown, kv.rev
+		s.stored = stored{has: older, lease: kv.lease, rev: kv.rev}
 		return nil
 	}
-	s.stored, s.conceded = stored{has: other}, true
+	s.stored, s.conceded = stored{has: other, lease: kv.lease}, true
 	s.otherAt, s.notBefore = now, now.Add(conflictEvery)
-	if kv.lease == 0 {
+	return s.conflict()
+}
+
+// conflict returns an error that says who has the key, nil unless that is another process for good.
+func (s *slot) conflict() error {
+	switch {
+	case s.has != other:
+		return nil
+	case s.lease == 0:
 		return fmt.Errorf("key %q was put by someone else, on no lease: delete it, or register under another instance id", s.key)
 	}
-	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", s.key, int64(kv.lease))
+	return fmt.Errorf("key %q is held by another process, on lease %x: give each its own instance id", s.key, int64(s.lease))
+}
+
+// unverified reports whether etcd may have the key, or may not, because it does not let us read it. Elections say
+// themselves what they cannot read.
+func (s *slot) unverified() bool {
+	return s.unreadable && s.elect == nil && s.has != absent && s.has != other
 }
 
 // forget gives up all that is known of the key, which is to be read.
@@ -226,8 +241,11 @@ func (s *slot) leaseGone(now time.Time, id clientv3.LeaseID) {
 			s.readFrom(now)
 		}
 	}
-	if s.on(id) {
+	switch {
+	case s.on(id):
 		s.setAbsent()
+	case s.has == older && s.lease == id:
+		s.forget()
 	}
 	s.forgive(id)
 }
@@ -259,6 +277,9 @@ func (s *slot) unanswered(w write) {
 		return
 	}
 	s.pending = &w
+	if s.has == older && w.kind == remove {
+		return // should it arrive late, it finds the key on another lease
+	}
 	s.ambiguous = append(s.ambiguous, w.lease)
 	if w.kind == remove {
 		s.deletions = append(s.deletions, w.lease)
@@ -284,7 +305,10 @@ func (s *slot) settle(kv *keyValue) (late *write) {
 func (s *slot) done(now time.Time, w write, revision int64) {
 	switch w.kind {
 	case mark:
-		s.marked, s.written, s.rev, s.ownRev = true, w.value, revision, revision
+		s.marked, s.written, s.rev = true, w.value, revision
+		if s.has == self {
+			s.ownRev = revision
+		}
 	case remove:
 		s.refused = nil
 		s.wasRead(now) // the answer tells what a read would

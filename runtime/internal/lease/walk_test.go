@@ -80,11 +80,7 @@ func (w *walked) add(i int) bool {
 	if w.core.closing || w.entries[i] != nil && w.entries[i].want != gone {
 		return false
 	}
-	e, err := w.core.add(w.now, w.items(names[i], "v"), false)
-	if err != nil {
-		panic(err)
-	}
-	w.entries[i] = e
+	w.entries[i] = w.core.add(w.now, w.items(names[i], "v"), false)
 	delete(w.newer, names[i])
 	return true
 }
@@ -98,11 +94,9 @@ func (w *walked) update(i int) bool {
 	if e.items[0].Value == value {
 		value = "w"
 	}
-	if err := e.update(w.items(names[i], value), w.core.lease); err != nil {
+	if err := w.core.update(w.now, e, w.items(names[i], value)); err != nil {
 		panic(err)
 	}
-	e.retry()
-	w.core.refresh(w.now)
 	return true
 }
 
@@ -111,8 +105,7 @@ func (w *walked) setWant(i int, want want) bool {
 	if e == nil || e.want == gone || e.want == want {
 		return false
 	}
-	e.setWant(want)
-	w.core.refresh(w.now)
+	w.core.setWant(w.now, e, want)
 	return true
 }
 
@@ -188,7 +181,7 @@ func (w *walked) judge(o op) {
 	for _, st := range writes.steps {
 		puts := st.kind == put || st.kind == putBlind
 		switch {
-		case st.lease == 0 || !w.core.isOwn(st.lease):
+		case (st.lease == 0 || !w.core.isOwn(st.lease)) && !st.e.evicts(st.s):
 			w.breaks("a write is guarded by a lease of ours: %s", describe(writes))
 		case puts && (st.e.want != present || st.value != st.s.value):
 			w.breaks("what is put is wanted: %s", describe(writes))
@@ -255,6 +248,9 @@ var seen = make(map[string]bool)
 // observe notes what has changed.
 func (w *walked) observe() {
 	for _, c := range w.core.changes {
+		if c.to == Conflict && c.err == nil {
+			w.breaks("nothing says why %s is in conflict", c.key)
+		}
 		from := c.from.String()
 		if c.from == Initial {
 			from = "[*]"
@@ -404,9 +400,20 @@ var leaseRules = []coretest.Rule[walked]{
 				continue
 			}
 			for _, s := range e.slots {
-				if kv := w.etcd.get(s.key); kv != nil && kv.lease != theirs {
+				if kv := w.etcd.get(s.key); kv != nil && (kv.lease != theirs || e.state == Paused && e.err == nil && !w.tampered) {
 					return fmt.Sprintf("%s is %s, and etcd has %+v", s.key, e.state, *kv)
 				}
+			}
+		}
+		return ""
+	}},
+	{Name: "a state has its reason", Broken: func(_, w *walked) string {
+		for _, e := range w.all() {
+			if (e.state == Lost || e.conflicted() && e.state == Conflict) && e.err == nil {
+				return fmt.Sprintf("nothing says why %s is %s", e.key(), e.state)
+			}
+			if s := e.slots; e.want == present && e.state == Registered && s[0].unreadable && e.err == nil {
+				return fmt.Sprintf("%s is %s, and may not be read", e.key(), e.state)
 			}
 		}
 		return ""
@@ -623,6 +630,27 @@ func TestWalk(t *testing.T) {
 			return w
 		}, append(calls, "update a", "pause a", "resume a", "drop a",
 			"a call is done and not answered", "a is deleted", "the lease is revoked", "a renewal finds the lease gone")...))
+	})
+	t.Run("G32: it starts paused, and another process has left its key", func(t *testing.T) {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
+			w := startWalk()
+			w.etcd.put("a", "x", theirs)
+			w.entries[0] = w.core.add(w.now, item("a", "v"), true)
+			return w
+		}, append(calls, "pause a", "resume a", "drop a", "a call is done and not answered", "a call is delayed", "a delayed call arrives",
+			"another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
+	})
+	t.Run("G38: what is in conflict is paused and resumed", func(t *testing.T) {
+		coretest.Walk(t, 5, leaseWalk(func() *walked {
+			w := startRegistered(t, 1, item)
+			w.etcd.put("a", "x", theirs)
+			w.newer["a"], w.tampered = true, true
+			w.core.nudge(w.now)
+			for w.entries[0].state != Conflict {
+				w.end(answered)
+			}
+			return w
+		}, append(calls, "pause a", "resume a", "another process takes a", "another process leaves a", "reads of a are denied, or allowed again")...))
 	})
 	t.Run("rights come and go", func(t *testing.T) {
 		coretest.Walk(t, 4, leaseWalk(registered(2), rights...))

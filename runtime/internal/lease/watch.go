@@ -52,6 +52,9 @@ func (s *Session) watchKeys() {
 		if e.wasRegistered && e.want == present && !slot.retired {
 			keys = append(keys, slot.key)
 		}
+		if len(keys) > maxWatches {
+			break
+		}
 	}
 	if len(keys) > maxWatches || s.core.closing || s.ctx.Err() != nil {
 		keys = nil

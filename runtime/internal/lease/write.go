@@ -38,7 +38,7 @@ func (c *core) puts(now time.Time) []step {
 func (c *core) collect(now time.Time, next func(time.Time, *entry, *slot) *step) []step {
 	var steps []step
 	bytes := 0
-	for e, s := range c.slots() {
+	for e, s := range c.busySlots() {
 		if now.Before(s.retryAt) || s.refused != nil && len(steps) > 0 {
 			continue
 		}
@@ -88,7 +88,7 @@ func (c *core) send(steps []step) op {
 
 // markStep returns the mark of a key that is to go, nil if it needs none now.
 func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present || !s.markable() || !c.alive(now, s.lease) {
+	if e.want == present || !s.markable() || !e.evicts(s) && !c.alive(now, s.lease) {
 		return nil
 	}
 	return &step{e, s, write{mark, s.leaving, s.lease, s.rev}}
@@ -96,12 +96,16 @@ func (c *core) markStep(now time.Time, e *entry, s *slot) *step {
 
 // removeStep returns the deletion of a key that is to go, nil if it needs none now.
 func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
-	if e.want == present && !e.conflicted() && !e.mustResign(now, s, &c.leases) || s.has != self || s.pending != nil {
+	if s.pending != nil {
 		return nil
 	}
-	h := c.get(s.lease)
-	if h == nil || !h.denied && !c.wanted() {
-		return nil
+	if !e.evicts(s) {
+		if e.want == present && !e.conflicted() && !e.mustResign(now, s, &c.leases) || s.has != self {
+			return nil
+		}
+		if h := c.get(s.lease); h == nil || !h.denied && !c.wanted() {
+			return nil
+		}
 	}
 	return &step{e, s, write{remove, "", s.lease, 0}}
 }
@@ -138,7 +142,7 @@ func (c *core) wrote(now time.Time, steps []step, made bool, kvs []*keyValue, re
 // they put is gone with it, and none of them arrives any more.
 func (c *core) wentMeanwhile(now time.Time, steps []step) {
 	for _, st := range steps {
-		if c.get(st.lease) == nil {
+		if c.isOwn(st.lease) && c.get(st.lease) == nil {
 			st.s.leaseGone(now, st.lease)
 		}
 	}
@@ -201,7 +205,7 @@ func (c *core) unanswered(now time.Time, steps []step) {
 }
 
 func (c *core) skipMarks() {
-	for e, s := range c.slots() {
+	for e, s := range c.busySlots() {
 		if e.want != present {
 			s.skipMark()
 		}

@@ -2,15 +2,20 @@ package registrar
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // claims holds the entries that the process has registered, and the number of the lease session that each
-// belongs on.
+// belongs on. Only an error takes a step over all of them.
 type claims struct {
-	held     []*claim
 	keys     map[string]*claim     // by the etcd keys that are known without the lease
+	named    map[sharedKey]*claim  // those on shared sessions whose etcd key is the lease id
+	tallies  map[string]tally      // by service key
 	shared   map[time.Duration]int // the session for the entries of a TTL
 	sessions int                   // the last number given
 }
@@ -22,12 +27,27 @@ type claim struct {
 	dedicated bool // no other entry is to be on the session
 }
 
+type sharedKey struct {
+	session int
+	key     string // the service key
+}
+
+// tally counts the claims that matter to a service key.
+type tally struct {
+	own, suffixed     int // under the key itself, and those of them in the layout that readers could take longer keys for
+	nested, continued int // under longer keys, in the ways of [servicekey.Overlap]
+}
+
+func newClaims() claims {
+	return claims{
+		keys: make(map[string]*claim), named: make(map[sharedKey]*claim), tallies: make(map[string]tally), shared: make(map[time.Duration]int),
+	}
+}
+
 // add claims the keys of an entry. It is an error if readers could take them for another entry's.
 func (c *claims) add(e Entry) (*claim, error) {
-	for _, other := range c.held {
-		if err := overlap(&e, &other.entry); err != nil {
-			return nil, err
-		}
+	if err := c.overlapping(e); err != nil {
+		return nil, err
 	}
 	keys := e.etcdKeys()
 	for _, key := range keys {
@@ -37,41 +57,99 @@ func (c *claims) add(e Entry) (*claim, error) {
 		}
 	}
 	added := &claim{entry: e}
-	added.session, added.dedicated = c.place(e)
-	c.held = append(c.held, added)
-	if c.keys == nil {
-		c.keys = make(map[string]*claim)
-	}
+	c.place(added)
 	for _, key := range keys {
 		c.keys[key] = added
 	}
+	c.count(e, 1)
 	return added, nil
 }
 
-// place returns the session that an entry belongs on: the one for its TTL, or one of its own where two entries
+// place puts a claim on the session that it belongs on: the one for its TTL, or one of its own where two entries
 // would have the lease as their key.
-func (c *claims) place(e Entry) (session int, dedicated bool) {
+func (c *claims) place(added *claim) {
+	e := added.entry
 	shared, ok := c.shared[e.TTL]
-	taken := ok && slices.ContainsFunc(c.held, func(other *claim) bool {
-		return other.session == shared && other.entry.Key == e.Key && other.entry.leaseInKey() && e.leaseInKey()
-	})
-	if ok && !taken {
-		return shared, false
+	if !ok {
+		c.sessions++
+		shared = c.sessions
+		c.shared[e.TTL] = shared
+	}
+	added.session = shared
+	if !e.leaseInKey() {
+		return
+	}
+	if at := (sharedKey{shared, e.Key}); c.named[at] == nil {
+		c.named[at] = added
+		return
 	}
 	c.sessions++
-	if !taken {
-		if c.shared == nil {
-			c.shared = make(map[time.Duration]int)
-		}
-		c.shared[e.TTL] = c.sessions
-	}
-	return c.sessions, taken
+	added.session, added.dedicated = c.sessions, true
 }
 
 // remove gives up a claim.
 func (c *claims) remove(gone *claim) {
-	c.held = slices.DeleteFunc(c.held, func(held *claim) bool { return held == gone })
 	for _, key := range gone.entry.etcdKeys() {
 		delete(c.keys, key)
 	}
+	if at := (sharedKey{gone.session, gone.entry.Key}); c.named[at] == gone {
+		delete(c.named, at)
+	}
+	c.count(gone.entry, -1)
+}
+
+// count adds a number to the tallies that an entry matters to.
+func (c *claims) count(e Entry, by int) {
+	add := func(key string, to func(*tally) *int) {
+		t := c.tallies[key]
+		*to(&t) += by
+		if c.tallies[key] = t; t == (tally{}) {
+			delete(c.tallies, key)
+		}
+	}
+	add(e.Key, func(t *tally) *int { return &t.own })
+	if e.suffixed() {
+		add(e.Key, func(t *tally) *int { return &t.suffixed })
+	}
+	outer(e.Key, func(key string, how servicekey.Overlap) bool {
+		add(key, func(t *tally) *int {
+			if how == servicekey.Nested {
+				return &t.nested
+			}
+			return &t.continued
+		})
+		return false
+	})
+}
+
+// overlapping returns an error unless an entry can be told apart in etcd from all others.
+func (c *claims) overlapping(e Entry) error {
+	over := outer(e.Key, func(key string, how servicekey.Overlap) bool {
+		t := c.tallies[key]
+		return t.own > 0 && how == servicekey.Nested || t.suffixed > 0
+	})
+	under := c.tallies[e.Key].nested > 0 || e.suffixed() && c.tallies[e.Key].continued > 0
+	if !over && !under {
+		return nil
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.tallies)) {
+		t, other := c.tallies[key], Entry{Key: key}
+		if t.suffixed > 0 {
+			other.Layouts = []endpoint.Layout{endpoint.LeaseSuffix}
+		}
+		if err := overlap(&e, &other); t.own > 0 && err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// outer reports whether f is true of a prefix that a service key is nested under, or that it continues with a digit.
+func outer(key string, f func(prefix string, how servicekey.Overlap) bool) bool {
+	for _, how := range []servicekey.Overlap{servicekey.Nested, servicekey.Continued} {
+		if servicekey.Outer(key, how, func(prefix string) bool { return f(prefix, how) }) != "" {
+			return true
+		}
+	}
+	return false
 }

@@ -112,22 +112,21 @@ func (e Entry) join(o Entry, d Details) (Entry, error) {
 	return e, nil
 }
 
-// at returns the entry with an address, the time at which its server started, and the names of the methods of each
-// service there, which callers use in a rollout that adds a method.
+// at returns the entry with an address and, where there is room, the names of the methods of each service there, which
+// callers use in a rollout that adds a method, and the time at which its server started.
 func (e Entry) at(addr string, started time.Time, methods map[string][]string) Entry {
 	e.Endpoint.Addr = addr
 	if text := methodsText(e.Services, methods); text != "" {
-		e.Endpoint.Metadata = maps.Clone(e.Endpoint.Metadata)
-		e.Endpoint.Metadata[endpoint.MethodsName] = text
+		e = e.ifFits(e.Endpoint.WithMethods(text))
 	}
-	return e.startedAt(started)
+	return e.ifFits(e.Endpoint.WithStarted(started))
 }
 
-// startedAt returns the entry with the time at which its server started, unless what an entry must say would then not
-// fit any more: that it leaves, above all.
-func (e Entry) startedAt(at time.Time) Entry {
+// ifFits returns the entry with an endpoint of which the runtime says more than the user did, unless what an entry must
+// say would then not fit any more: what the user wants, and that it leaves.
+func (e Entry) ifFits(says endpoint.Endpoint) Entry {
 	with := e
-	with.Endpoint = e.Endpoint.WithStarted(at)
+	with.Endpoint = says
 	leaving := with.complete().Endpoint.WithLeaving()
 	for _, layout := range e.Layouts {
 		if _, err := layout.Encode(e.Key, leaving); layout.Metadata() && err != nil {
@@ -243,6 +242,8 @@ func (e Entry) etcdKeys() []string {
 	return keys
 }
 
+func (e Entry) suffixed() bool { return slices.Contains(e.Layouts, endpoint.LeaseSuffix) }
+
 func (e Entry) leaseInKey() bool {
 	return slices.ContainsFunc(e.Layouts, endpoint.Layout.LeaseInKey)
 }
@@ -252,7 +253,7 @@ func overlap(outer, inner *Entry) error {
 	if len(outer.Key) > len(inner.Key) {
 		outer, inner = inner, outer
 	}
-	switch servicekey.OverlapOf(outer.Key, inner.Key, slices.Contains(outer.Layouts, endpoint.LeaseSuffix)) {
+	switch servicekey.OverlapOf(outer.Key, inner.Key, outer.suffixed()) {
 	case servicekey.Nested:
 		return fmt.Errorf("the key %q is nested under the key %q: readers of the outer one would see its entries", inner.Key, outer.Key)
 	case servicekey.Continued:

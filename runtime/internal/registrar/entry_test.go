@@ -2,6 +2,7 @@ package registrar
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -144,6 +145,40 @@ func TestAtAnAddress(t *testing.T) {
 	named := at("a", "i", "h:1", 15)
 	if named.complete().Endpoint.Instance != "i" {
 		t.Error("the instance id is replaced")
+	}
+}
+
+// What a registration takes, a server takes: what the runtime adds is left out where there is no room for it. What is too
+// much for both says which piece is.
+func TestG34_OneRuleForMetadata(t *testing.T) {
+	methods := map[string][]string{"a.A": {strings.Repeat("Say", 100)}}
+	pieces := make(map[string]string)
+	for i := range endpoint.MaxMetadata {
+		pieces[fmt.Sprintf("m%03d", i)] = "x"
+	}
+	one := func(long string) map[string]string { return map[string]string{"long": long, "short": "x"} }
+	room := endpoint.MaxValue - len(`{"Op":0,"Addr":"h:1","Metadata":{"long":"","short":"x"}}`)
+	more := maps.Clone(pieces)
+	more["m999"] = "x"
+	for _, tt := range []struct {
+		what     string
+		metadata map[string]string
+		err      string
+	}{
+		{"as many pieces as may be", pieces, ""},
+		{"one more", more, `257 pieces of metadata, more than 256: leave out "m999"`},
+		{"a value as long as may be", one(strings.Repeat("x", room)), ""},
+		{"a longer one", one(strings.Repeat("x", room+1)), `shorten the metadata, "long" above all`},
+	} {
+		e := published(t, "a.A", "a")
+		e.Endpoint.Metadata = tt.metadata
+		registered, announced := e, e.at("h:1", time.Unix(1_700_000_000, 0), methods)
+		registered.Endpoint.Addr = "h:1"
+		for _, e := range []Entry{registered, announced} {
+			if _, err := e.complete().items(""); (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("%s: %v, want %q", tt.what, err, tt.err)
+			}
+		}
 	}
 }
 

@@ -40,8 +40,9 @@ func (g *Group) Publish(e Entry, d Details) error {
 // Fault records an error of a method that cannot return it. Announce and Begin return it.
 func (g *Group) Fault(err error) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.fault(err) {
+	late := g.core.fault(err)
+	g.mu.Unlock()
+	if late {
 		g.registrar.config.Logger.Error("misuse of an etcd server", "error", err)
 	}
 }

@@ -58,6 +58,7 @@ func New(config Config) *Registrar {
 	}
 	return &Registrar{
 		config:        config,
+		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
 		runs:          make(map[*Run]struct{}),
@@ -92,6 +93,7 @@ func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	if err == nil {
 		var g *Registration
 		if g, err = r.add(e, elected, items, pause); err == nil {
+			r.warn(e)
 			return g, nil
 		}
 	}
@@ -116,7 +118,6 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 		r.claims.remove(claim)
 		return nil, err
 	}
-	r.warn(e)
 	g := &Registration{registrar: r, claim: claim, handle: handle, election: elected, entry: e, ended: make(chan struct{})}
 	r.registrations[g] = struct{}{}
 	r.stands()

@@ -1,0 +1,117 @@
+package registration
+
+import (
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
+)
+
+// A process that starts again within the TTL, at its address, and is not healthy at first.
+func TestG32_ThePredecessorsEntryIsOut(t *testing.T) {
+	w := newWorld(t, nil)
+	before, err := w.etcd.Admin().Grant(kit.Bounded(t, soon), 600)
+	must(t, err)
+	w.put(key+"/"+addr(0), `{"Op":0,"Addr":"`+addr(0)+`"}`, clientv3.WithLease(before.ID))
+	ctx := kit.Bounded(t, soon)
+	marked := w.etcd.Admin().Watch(ctx, key+"/"+addr(0))
+
+	s := w.registry.NewServer(grpc.NewServer())
+	h := health.NewServer()
+	healthpb.RegisterHealthServer(s, h)
+	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	h.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_NOT_SERVING)
+	basic.RegisterGreeterServerToEtcd(s, &greeter{})
+	must(t, s.Announce(ctx, addr(0)))
+	if st := s.Status()[0]; st.State != runtime.StatePaused || st.Err != nil || w.get(key+"/"+addr(0)) != nil {
+		t.Errorf("announced: %s (%v), and etcd has %+v", st.State, st.Err, w.get(key+"/"+addr(0)))
+	}
+	if event := (<-marked).Events[0]; !strings.Contains(string(event.Kv.Value), `"grpc_leaving":"true"`) {
+		t.Errorf("it is not marked before it is deleted: %s", event.Kv.Value)
+	}
+	h.SetServingStatus(basic.Greeter_ServiceDesc.ServiceName, healthpb.HealthCheckResponse_SERVING)
+	w.there(key+"/"+addr(0), before.ID)
+	must(t, s.Withdraw(ctx))
+}
+
+// Whatever is logged while a registration is made, kept, in conflict or refused, and while a live config is bad, is logged
+// under no lock.
+func TestG35_ALogHandlerAsks(t *testing.T) {
+	w := newWorld(t, nil)
+	handler := kit.Asking{Handler: slog.NewTextHandler(w.logs, nil), Ask: new(atomic.Pointer[func()])}
+	registry := w.newRegistry(w.client, runtime.WithLogger(slog.New(handler)))
+	server := registry.NewServer(grpc.NewServer())
+	ask := func() {
+		registry.Status()
+		server.Status()
+		for range registry.Watch(t.Context(), key) {
+			break
+		}
+	}
+	for range registry.Watch(t.Context(), key) { // so that what the handler asks for is known
+		break
+	}
+	handler.Ask.Store(&ask)
+
+	g := register(t, registry, key, addr(0), runtime.WithLayouts(runtime.Kratos, runtime.GoZero))
+	w.put("_grpc_config/"+key, "{")
+	kit.Eventually(t, soon, "the bad config logged", func() bool { return w.logs.Count("config") > 0 })
+	must(t, server.Announce(kit.Bounded(t, soon), addr(1)))
+	server.Publish(&basic.Greeter_EtcdServiceDesc)
+	must(t, g.Pause(kit.Bounded(t, soon)))
+	must(t, g.Resume(kit.Bounded(t, soon)))
+	must(t, server.Withdraw(kit.Bounded(t, soon)))
+	for _, line := range []string{"questionable layouts", "misuse of an etcd server", "etcd registration paused"} {
+		if w.logs.Count(line) == 0 {
+			t.Errorf("no line says %q", line)
+		}
+	}
+}
+
+// An entry that another process has taken says so from the first, also after a pause, in its status and its log line.
+func TestG38_AConflictSaysWho(t *testing.T) {
+	w := newWorld(t, nil)
+	g := w.register(key, addr(0))
+	other := register(t, w.newRegistry(w.etcd.Client(t)), key, addr(0))
+	w.state(g, runtime.StateConflict)
+	must(t, g.Pause(kit.Bounded(t, soon)))
+	if st := g.Status(); st.State != runtime.StatePaused || st.Err != nil {
+		t.Errorf("paused: %s (%v)", st.State, st.Err)
+	}
+	const who = "is held by another process"
+	if err := g.Resume(kit.Bounded(t, soon)); err == nil || !strings.Contains(err.Error(), who) {
+		t.Errorf("resumed: %v", err)
+	}
+	if st := g.Status(); st.State != runtime.StateConflict || st.Err == nil || !strings.Contains(st.Err.Error(), who) {
+		t.Errorf("resumed: %s (%v)", st.State, st.Err)
+	}
+	lines := w.logs.Count("etcd registration conflict")
+	if lines == 0 || w.logs.Count(who) < lines {
+		t.Errorf("%d of %d lines say who", w.logs.Count(who), lines)
+	}
+	must(t, g.Pause(kit.Bounded(t, soon)))
+	must(t, other.Close(kit.Bounded(t, soon)))
+	must(t, g.Resume(kit.Bounded(t, soon)))
+}
+
+// A process that may write its key and not read it does not know whether etcd has it.
+func TestG39_WhatCannotBeReadIsNotClaimed(t *testing.T) {
+	user := etcdtest.User{Name: "svc", Password: "p", Permissions: []etcdtest.Permission{{Prefix: key + "/", Write: true}}}
+	w := newWorld(t, []etcdtest.Option{etcdtest.WithAuth("root", user)})
+	g, err := w.newRegistry(w.etcd.Client(t, etcdtest.As("svc", "p"))).Register(kit.Bounded(t, soon), key, runtime.Endpoint{Addr: addr(0)})
+	must(t, err)
+	w.delete(key + "/" + addr(0))
+	if st := g.Status(); st.State != runtime.StateRegistered || st.Err == nil || !strings.Contains(st.Err.Error(), "does not let this process read it") {
+		t.Errorf("%s (%v)", st.State, st.Err)
+	}
+}

@@ -1,0 +1,112 @@
+package lease
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// A process that starts unhealthy takes out what the one before it has left, and says so only then.
+func TestG32_WhatIsPausedIsOut(t *testing.T) {
+	s := newScript(t)
+	s.play("another a; down; paused a; run 5s")
+	if e := s.entries["a"]; e.state != Registering || e.err == nil {
+		t.Errorf("%s (%v) while etcd is away, want registering with the reason", e.state, e.err)
+	}
+	s.etcd.down = false
+	for s.entries["a"].state != Paused {
+		s.settle()
+	}
+	if kv := s.etcd.get("a"); kv != nil {
+		t.Errorf("paused, and etcd has %+v", *kv)
+	}
+	s.play("resume a; settle")
+	s.state("a", Registered)
+}
+
+// To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil.
+func TestG37_NoStepOverTheEntriesThatRest(t *testing.T) {
+	s := newScript(t)
+	s.have(numbered(100)...)
+	if n := len(s.core.busy); n > 0 {
+		t.Fatalf("%d of 100 entries do not rest", n)
+	}
+	clear(s.core.entries)
+	s.have("one-more")
+	if n := len(s.core.busy); n > 0 {
+		t.Error("the entry does not rest")
+	}
+}
+
+// Entries that rest hear of all that concerns them.
+func TestG37_EntriesThatRestAreRoused(t *testing.T) {
+	for _, row := range []struct {
+		do    string
+		state State
+		calls string
+	}{
+		{"lost 1", Registering, ""},
+		{"revoke 1; renewal-unknown 1; run 2s", Registered, "grant, put a b"},
+		{"down; run 30s", Lost, ""},
+		{"ended 1; run 1s", Registered, "grant, put a b, revoke 1"},
+		{"delete a; run 2s", Registered, "check a b, put a"},
+		{"hide a; run 2s", Registered, "check a b, check a, check b"},
+		{"reconnected; ahead; run 1s", Registered, "check a b, read a b, grant, put a b, revoke 1"},
+	} {
+		t.Run(row.do, func(t *testing.T) {
+			s := newScript(t)
+			s.play("have a b; " + row.do)
+			if got := strings.Join(s.calls, ", "); row.calls != "" && got != row.calls {
+				t.Errorf("the calls are %s, want %s", got, row.calls)
+			}
+			if e := s.entries["a"]; e.state != row.state && row.calls != "" {
+				t.Errorf("%s, want %s", e.state, row.state)
+			}
+		})
+	}
+}
+
+// A key that may be written and not read may be there, or not.
+func TestG39_WhatCannotBeReadIsNotClaimed(t *testing.T) {
+	const unknown = `key "a": etcd does not let this process read it, so whether it is there is not known`
+	for _, row := range []struct {
+		do    string
+		state State
+		err   string
+	}{
+		{"hide a; have a", Registered, unknown},
+		{"have a; hide a; run 10s", Registered, unknown},
+		{"hide a; have a; delete a; run 10m", Registered, unknown},
+		{"another a; hide a; paused a; settle", Paused, unknown},
+		{"hide a; have a; pause a; settle", Paused, ""}, // it has gone with its lease
+		{"hide a; have a; show a; run 10m", Registered, ""},
+	} {
+		s := newScript(t)
+		s.play(row.do)
+		e, got := s.entries["a"], ""
+		if e.err != nil {
+			got = e.err.Error()
+		}
+		if e.state != row.state || got != row.err {
+			t.Errorf("%s: %s (%s), want %s (%s)", row.do, e.state, got, row.state, row.err)
+		}
+	}
+}
+
+// An entry in conflict says who has its key, in its status and in its log line, also after a pause.
+func TestG38_AStateHasItsReason(t *testing.T) {
+	s := newScript(t)
+	s.play("have a; another a; nudge; settle")
+	for range 3 {
+		s.play("pause a; settle; resume a; settle")
+		if e := s.entries["a"]; e.state != Conflict || e.err == nil {
+			t.Errorf("%s (%v)", e.state, e.err)
+		}
+		s.now = s.now.Add(time.Minute)
+	}
+	for _, c := range s.core.changes {
+		if c.to == Conflict && c.err == nil {
+			t.Errorf("nothing says why %s is %s", c.key, c.to)
+		}
+	}
+}

@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
@@ -56,6 +58,32 @@ func TestStreamEndsWithTheLeadership(t *testing.T) {
 				t.Errorf("the stream ends with %v, want %q", err, want)
 			}
 		})
+	}
+}
+
+// A handler that waits for a message hears that the leadership has ended, and so does the caller, who sends none.
+func TestE6_RecvHearsOfTheEnd(t *testing.T) {
+	g := newGroup(t)
+	waits := make(chan struct{})
+	a := g.start("a", func(i *instance) {
+		i.within = func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+			close(waits)
+			err := handler(srv, stream) // receives its one message, and that there is no other
+			if !errors.Is(err, leader.ErrEnded) {
+				t.Errorf("Recv returns %v", err)
+			}
+			return err
+		}
+	})
+	kit.Eventually(t, soon, "a to lead", a.leads.Holds)
+	conn, err := g.registry(&wire{}).NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(t, err)
+	stream, err := conn.NewStream(kit.Bounded(t, soon), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, leaderpb.Counter_Watch_FullMethodName)
+	must(t, err)
+	await(t, waits)
+	must(t, a.server.Withdraw(kit.Bounded(t, soon)))
+	if err := stream.RecvMsg(new(leaderpb.AddResponse)); status.Code(err) != codes.Unavailable || !strings.HasSuffix(err.Error(), `no longer leads "leader/counter"`) {
+		t.Errorf("the stream ends with %v", err)
 	}
 }
 

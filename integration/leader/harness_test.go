@@ -49,6 +49,7 @@ type group struct {
 	t         *testing.T
 	namespace string
 	store     store
+	logs      kit.Logs
 	parts     func() *clientv3.Client // returns a client that was put together from parts; nil: the usual one
 }
 
@@ -68,7 +69,7 @@ func (g *group) registry(w *wire, opts ...grpc.DialOption) *runtime.Registry {
 			c.DialOptions = append(append(c.DialOptions, grpc.WithContextDialer(w.dial)), opts...)
 		})
 	}
-	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.DiscardHandler)))
+	registry := runtime.NewRegistry(client, runtime.WithNamespace(g.namespace), runtime.WithLogger(slog.New(slog.NewTextHandler(&g.logs, nil))))
 	g.t.Cleanup(func() {
 		w.mend()
 		_ = registry.Close(kit.Bounded(g.t, soon)) // what a test has killed may be left
@@ -104,6 +105,7 @@ type instance struct {
 	grpc     *grpc.Server
 	leads    *leader.Leadership
 	addr     string
+	within   grpc.StreamServerInterceptor // below the guard; nil: there is none
 
 	// What the methods do. They may be nil, then they answer at once.
 	add   func(ctx context.Context) (*leaderpb.AddResponse, error)
@@ -125,7 +127,11 @@ func (g *group) startAs(name string, desc *runtime.ServiceDesc, set ...func(*ins
 	if i.registry == nil {
 		i.registry = g.registry(i.wire)
 	}
-	i.grpc = grpc.NewServer(leader.Guard(i.registry, desc)...)
+	opts := leader.Guard(i.registry, desc)
+	if i.within != nil {
+		opts = append(opts, grpc.ChainStreamInterceptor(i.within))
+	}
+	i.grpc = grpc.NewServer(opts...)
 	i.server = i.registry.NewServer(i.grpc)
 	leaderpb.RegisterCounterServer(i.server, i)
 	i.server.Publish(desc, runtime.WithInstance(name))

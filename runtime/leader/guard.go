@@ -19,7 +19,8 @@ import (
 //
 // The handlers of the leader's methods get contexts that end with the leadership, then with the cause [ErrEnded]. If it
 // has ended, a handler's error becomes UNAVAILABLE, and a stream ends with that whatever its handler returns, to which it
-// gives [ErrEnded] for each further message. A handler that does not look at its context goes on, and the reply of a unary call is sent.
+// gives [ErrEnded] for each further message, also where the handler is waiting for one. A handler that does not look at
+// its context goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
 	g := guard{}
 	for _, desc := range descs {
@@ -114,8 +115,18 @@ func (s leaderStream) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
+// RecvMsg does not wait for the caller once the leadership has ended. What it leaves behind ends with the handler.
 func (s leaderStream) RecvMsg(m any) error {
-	err := s.ServerStream.RecvMsg(m)
+	received := make(chan error, 1)
+	go func() { received <- s.ServerStream.RecvMsg(m) }()
+	var err error
+	select {
+	case err = <-received:
+	case <-s.leading.Done():
+		if !hasEnded(s.leading) { // it is the call that has ended
+			err = <-received
+		}
+	}
 	if hasEnded(s.leading) {
 		return ErrEnded
 	}

@@ -9,7 +9,7 @@ type part struct {
 // row is a situation and what happens in it; what was measured is in the figures.
 type row struct{ number, situation, happens string }
 
-// proved is a row that needs no etcd, and so has no figures: the tests that prove it.
+// proved is a row that has no figures: the tests that prove it.
 type proved struct {
 	row
 	tests []string
@@ -96,7 +96,7 @@ var parts = []part{
 	}},
 }
 
-// provedRows are decided without etcd: by a core, or between a policy and gRPC.
+// provedRows are those in which nothing is measured: a test shows that it is so, or that it is not.
 var provedRows = []proved{
 	{row{"K4", "`WithSubset` beside hold, drain, zones and splits", "The subset is taken last, of each set that calls choose from."}, []string{"TestK4_TheSubsetComesLast", "TestK4_ASubsetOfOneThatIsHeldAndDead"}},
 	{row{"K8", "The snapshot directory hangs", "Nothing waits for it, save Close, for 100 ms."}, []string{"TestK8_AHungFileSystem"}},
@@ -111,6 +111,9 @@ var provedRows = []proved{
 	{row{"G37", "The ten-thousandth endpoint is registered", "It takes no step over the others."}, []string{"TestG37_NoStepOverTheEntriesThatRest", "TestG37_EntriesThatRestAreRoused", "TestG37_ClaimsTakeNoStepOverTheOthers"}},
 	{row{"G38", "An entry in conflict is paused and resumed", "Its state has its reason from the first, in status and log. Calls return what became true."}, []string{"TestG38_AStateHasItsReason", "TestG38_AConflictSaysWho"}},
 	{row{"G39", "A process may write its key and not read it", "`registered`, and `Err` says that nobody knows whether the key is there."}, []string{"TestG39_WhatCannotBeReadIsNotClaimed"}},
+	{row{"E1", "Two servers of a process stand for one election", "Each term has a token of its own."}, []string{"TestE1_OneRegistry", "TestE1_OneElectionTwoTransactions"}},
+	{row{"E2", "One transaction has created many candidates", "All name the same first."}, []string{"TestE2_OneOrder"}},
+	{row{"E6", "A leadership ends while a handler waits in Recv", "It gets the reason, and the caller's stream ends."}, []string{"TestE6_RecvHearsOfTheEnd"}},
 	{row{"P1", "An instance that lacks a method joins", "No call of that method reaches it."}, []string{"TestP1_ARollbackUnderLoad"}},
 	{row{"P2", "An instance is drained while another plan connects", "It leaves every plan at once."}, []string{"TestP2_ADrainDoesNotWaitForAnotherPlan"}},
 	{row{"P3", "A policy does not shut its connections down", "They end with their endpoint."}, []string{"TestP3_WhatAPolicyLeaksIsShutDown"}},

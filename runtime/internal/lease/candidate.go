@@ -1,11 +1,64 @@
 package lease
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
+
+// unprovenMost is how long a candidate stays on a lease that is not known to live, for another lease to be granted.
+const unprovenMost = time.Second
+
+// candidacy is what a slot knows of itself as a candidate.
+type candidacy struct {
+	elect    func(Candidacy) // as in Item; nil: this is another key
+	election string          // as in Item
+	told     Candidacy       // that elect was last called with
+
+	barred   error     // why it is not to stand, as Handle.Stand says; nil: it is to
+	unproven time.Time // since when its lease is not known to live; zero: it is
+	out      error     // why it is not to be in etcd now; nil: it is to
+}
+
+// judge decides whether the entry's candidate is to be in etcd. One that cannot lead would keep others from it.
+func (e *entry) judge(now time.Time, l *leases) (changed bool) {
+	s := e.candidate()
+	if s == nil {
+		return false
+	}
+	on := l.lease
+	if s.placed() {
+		on = s.lease
+	}
+	switch {
+	case !l.alive(now, on) || !over(now, l.get(on).confirmedUntil()):
+		s.unproven = time.Time{}
+	case s.unproven.IsZero():
+		s.unproven = now
+	}
+	was := s.out
+	switch s.out = nil; {
+	case s.barred != nil:
+		s.out = s.barred
+	case s.unreadable && !s.placed():
+		s.out = fmt.Errorf("candidate %q: etcd does not let it be read", s.key)
+	case !s.unproven.IsZero() && now.Sub(s.unproven) >= unprovenMost:
+		s.out = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
+	}
+	return s.out != nil && was == nil
+}
+
+// outErr returns why the entry does not stand for election, nil if it does, or has no candidate.
+func (e *entry) outErr() error {
+	s := e.candidate()
+	if s == nil || s.out == nil {
+		return nil
+	}
+	return fmt.Errorf("the instance does not stand for election: %w", s.out)
+}
 
 // candidate returns the slot of the entry's candidate, nil if it has none.
 func (e *entry) candidate() *slot {
@@ -24,10 +77,10 @@ func (e *entry) others() []*slot {
 	return slices.DeleteFunc(slices.Clone(e.slots), func(s *slot) bool { return s.elect != nil || s.retired })
 }
 
-// mustResign reports whether s is a candidate whose entry is not in etcd because etcd refuses it. It must not lead. One
-// whose entry is there under its retired name goes on.
+// mustResign reports whether s is a candidate that is not to be in etcd, or whose entry is not in etcd because etcd refuses
+// it. It must not lead. One whose entry is there under its retired name goes on.
 func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
-	return s.elect != nil && !e.placed(now, l) &&
+	return s.out != nil || s.elect != nil && !e.placed(now, l) &&
 		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
 }
 
@@ -35,7 +88,7 @@ func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
 // deletion of the candidate may be on its way: an entry that was paused when it was sent may have been resumed.
 func (e *entry) candidacyOf(now time.Time, l *leases) Candidacy {
 	s := e.candidate()
-	if s == nil || e.want != present || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
+	if s == nil || e.want != present || s.out != nil || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
 		return Candidacy{}
 	}
 	until := l.get(s.lease).confirmedUntil()
@@ -59,9 +112,9 @@ func (e *entry) candidacyOf(now time.Time, l *leases) Candidacy {
 // newCandidacy returns the candidate if its candidacy has changed since this was last called, nil otherwise.
 func (e *entry) newCandidacy(now time.Time, l *leases) *slot {
 	s, is := e.candidate(), e.candidacyOf(now, l)
-	if s == nil || s.candidacy == is {
+	if s == nil || s.told == is {
 		return nil
 	}
-	s.candidacy = is
+	s.told = is
 	return s
 }

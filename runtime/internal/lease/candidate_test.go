@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -175,7 +176,7 @@ func TestCandidaciesAreTold(t *testing.T) {
 		t.Helper()
 		var got []bool
 		for _, c := range s.core.candidacies(s.now) {
-			got = append(got, c.candidacy.Created != 0)
+			got = append(got, c.told.Created != 0)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("told %v, want %v", got, want)
@@ -192,4 +193,89 @@ func TestCandidaciesAreTold(t *testing.T) {
 	tells(true)
 	s.core.close(s.now)
 	tells(false)
+}
+
+// leads checks whether the candidate of a is in etcd and may lead, and that its entry is registered and says why it may not.
+func (s *script) leads(rule string, want bool) {
+	s.t.Helper()
+	s.state("a", Registered)
+	err := s.entries["a"].err
+	if is, in := s.stands("a"), s.etcd.get("a?") != nil; is != want || in != want || want != (err == nil) {
+		s.t.Errorf("%s: it stands: %v, in etcd: %v, want %v; the status says %v", rule, is, in, want, err)
+	}
+}
+
+// Who cannot learn whether it leads keeps nobody from leading.
+func TestE3_WhoCannotReadDoesNotStand(t *testing.T) {
+	s := newScript(t)
+	s.etcd.unreadable["a?"] = true
+	s.stand("a")
+	s.leads("it may not be read", false)
+	delete(s.etcd.unreadable, "a?")
+	s.run(2 * refusedMin)
+	s.leads("it may be read again", true)
+
+	h := &Handle{New(nil, Options{}), s.entries["a"]}
+	h.s.core = s.core
+	h.Stand(errors.New("the election says so"))
+	s.settle()
+	s.leads("it is not to stand", false)
+	h.Stand(nil)
+	s.settle()
+	s.leads("it is to stand again", true)
+
+	s.etcd.unreadable["a?"] = true // and so it is not deleted by itself
+	h.Stand(errors.New("the election says so"))
+	s.run(time.Second)
+	s.leads("what may not be read goes with its lease", false)
+}
+
+// stall lets a leader stand still until nothing can prove its lease, which etcd renews all the same.
+func (s *script) stall() {
+	s.now = s.now.Add(ttl * 95 / 100)
+	s.etcd.leases[s.core.lease] = s.now.Add(ttl)
+	s.core.renewed(s.now, s.core.lease, ttl, 0)
+	s.renewAt = s.now.Add(ttl / 3)
+}
+
+// A leader that has stalled for nearly its TTL goes on with another lease or, where none is to be had, gives way.
+func TestE4_WhoIsNotProvenGivesWay(t *testing.T) {
+	s := newScript(t)
+	s.stand("a")
+	s.stall()
+	s.settle()
+	s.leads("it has another lease", true)
+
+	s.etcd.full = true
+	s.stall()
+	s.run(2 * unprovenMost)
+	s.leads("etcd is full", false)
+	s.run(ttl)
+	s.leads("etcd is full for long", false)
+	s.etcd.full = false
+	s.run(ttl)
+	s.leads("etcd has space again", true)
+}
+
+// Whatever an election has come to when etcd is full, nobody stands who cannot lead.
+func TestE4_FullAtEachStep(t *testing.T) {
+	for n := range 8 {
+		s := newScript(t)
+		calls := 0
+		s.during = func() { calls++; s.etcd.full = s.etcd.full || calls == 2*n+1 }
+		s.stand("a")
+		s.core.replaceLease(s.now, s.core.lease, errors.New("a test"))
+		s.run(time.Second)
+		s.stall()
+		s.run(time.Second)
+		s.etcd.full, calls = true, 100
+		s.stall()
+		s.run(2 * unprovenMost)
+		if s.etcd.get("a?") != nil && !s.stands("a") {
+			t.Errorf("full from call %d on: a candidate is left that may not lead: %s", n, s.calls)
+		}
+		s.etcd.full = false
+		s.run(time.Minute)
+		s.leads("etcd has space again", true)
+	}
 }

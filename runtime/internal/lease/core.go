@@ -174,6 +174,15 @@ func (c *core) wanted() bool {
 // elects reports whether an entry that is to be in etcd has a candidate.
 func (c *core) elects() bool { return slices.ContainsFunc(c.busy, (*entry).elects) }
 
+// judge decides which candidates are to be in etcd.
+func (c *core) judge(now time.Time) {
+	for _, e := range c.entries {
+		if e.judge(now, &c.leases) {
+			c.complain(now, e.outErr(), func(o *entry) bool { return o == e })
+		}
+	}
+}
+
 // candidacies returns the candidates whose candidacies have changed since it was last called.
 func (c *core) candidacies(now time.Time) []*slot {
 	var changed []*slot

@@ -176,7 +176,9 @@ func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 	case to == Conflict && e.conflicted():
 		e.err = e.conflict()
 	case to == Paused || to == Registered && e.refused == nil:
-		e.err = e.unverified()
+		if e.err = e.unverified(); to == Registered && e.err == nil {
+			e.err = e.outErr()
+		}
 	case to == Closed:
 		e.err = e.leftover
 	case to == Lost && e.err == nil:
@@ -256,12 +258,12 @@ func (e *entry) removable() bool {
 	return e.want != present && slices.ContainsFunc(e.slots, func(s *slot) bool { return s.placed() && s.refused == nil })
 }
 
-// placed reports whether every key of the entry is in etcd on a lease that is kept, be it under its retired
-// name.
+// placed reports whether every key of the entry that is to be there is in etcd on a lease that is kept, be it under its
+// retired name.
 func (e *entry) placed(now time.Time, l *leases) bool {
 	placed := 0
 	for _, s := range e.slots {
-		if s.placed() && l.kept(now, s.lease) {
+		if s.out != nil || s.placed() && l.kept(now, s.lease) {
 			placed++
 		}
 	}
@@ -275,14 +277,14 @@ func (e *entry) expired(now time.Time, l *leases) bool {
 
 // holds reports whether the entry is wanted, and keys of it have yet to move from a lease to the current one.
 func (e *entry) holds(id, current clientv3.LeaseID) bool {
-	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.on(current) }) &&
-		slices.ContainsFunc(e.slots, func(s *slot) bool { return s.on(id) })
+	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return s.out == nil && !s.on(current) }) &&
+		slices.ContainsFunc(e.slots, func(s *slot) bool { return s.out == nil && s.on(id) })
 }
 
 // needsPut reports whether a wanted key is to be put now, on a lease. An entry that has lost a key to another process puts
 // none, and gives up the others, until that one is free: a process has all keys of an instance or none.
 func (e *entry) needsPut(now time.Time, s *slot, on clientv3.LeaseID) bool {
-	return e.want == present && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
+	return e.want == present && s.out == nil && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
 }
 
 // upToDate reports whether etcd has the entry as it is wanted.

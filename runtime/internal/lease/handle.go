@@ -63,6 +63,19 @@ func (c Change) Wait(ctx context.Context) error {
 	})
 }
 
+// Stand says why the entry's candidate is not to stand for election; nil: it is to. It takes effect in the background.
+func (h *Handle) Stand(why error) {
+	defer h.s.elect()
+	h.s.locked(func(c *core, now time.Time) {
+		if s := h.e.candidate(); s != nil {
+			s.barred = why
+		}
+		c.judge(now)
+		c.refreshEntry(now, h.e)
+	})
+	h.s.poke()
+}
+
 // Sync returns when the entry is in etcd as it is wanted, or out of it while it is paused. It returns an error
 // when ctx ends before, when the entry is dropped, or when it is no use to wait now: someone else holds a key, or
 // etcd refuses it.

@@ -60,6 +60,7 @@ type leases struct {
 	replace     error              // why the current lease is to be replaced; nil: it is not
 
 	grantAt      time.Time // no grant before
+	ungranted    error     // why no lease was granted when that was last tried; nil: one was
 	grants       backoff.Backoff
 	young        bool // the last lease that was replaced was young
 	replacements backoff.Backoff
@@ -114,7 +115,7 @@ func (l *leases) isOwn(id clientv3.LeaseID) bool {
 func (l *leases) hold(now, sent time.Time, id clientv3.LeaseID, life time.Duration) {
 	l.held = append(l.held, &heldLease{id: id, granted: now, life: life, expires: now.Add(life), confirmed: sent})
 	l.everGranted = append(l.everGranted, id)
-	l.lease, l.replace = id, nil
+	l.lease, l.replace, l.ungranted = id, nil, nil
 }
 
 // retire leaves the session without a current lease.

@@ -24,6 +24,7 @@ func (c *core) granted(now, sent time.Time, id clientv3.LeaseID, life time.Durat
 // grant the permission.
 func (c *core) grantFailed(now time.Time, err error) {
 	err = fmt.Errorf("grant a lease: %w", err)
+	c.ungranted = err
 	if !isRefusal(err) {
 		c.failed(now, err)
 		return

@@ -64,6 +64,7 @@ func (c *core) wait(now time.Time) time.Duration {
 		consider(s.readAt)
 		consider(s.notBefore)
 		consider(s.retryAt)
+		consider(s.unproven.Add(unprovenMost))
 	}
 	return wait
 }
@@ -88,6 +89,7 @@ func (c *core) sweep(now time.Time) {
 	if c.replace != nil && !c.alive(now, c.lease) {
 		c.setCause(c.replace)
 	}
+	c.judge(now)
 	c.refresh(now)
 	if slices.ContainsFunc(c.busy, (*entry).closed) {
 		c.entries = slices.DeleteFunc(c.entries, (*entry).closed)

@@ -78,7 +78,7 @@ func (s *Session) elect() {
 	var changed []*slot
 	s.locked(func(c *core, now time.Time) { changed = c.candidacies(now) })
 	for _, candidate := range changed {
-		candidate.elect(candidate.candidacy) // nobody else changes it meanwhile
+		candidate.elect(candidate.told) // nobody else changes it meanwhile
 	}
 }
 

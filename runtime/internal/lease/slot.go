@@ -66,10 +66,7 @@ type slot struct {
 	marked  bool   // a mark was tried since the key is to go
 	markRev int64  // the mod revision that a mark expects which may yet arrive; 0: there is none
 
-	elect     func(Candidacy) // of the entry's candidate, as in Item; nil: this is another key
-	election  string          // of the candidate, as in Item
-	candidacy Candidacy       // that elect was last called with
-
+	candidacy
 	stored
 	ownRev   int64 // of our last put, as far as known: an older put of another process did not follow it
 	conceded bool  // to another process that put the key after us
@@ -94,7 +91,7 @@ type stored struct {
 }
 
 func newSlot(item Item, lease clientv3.LeaseID) *slot {
-	s := &slot{key: item.Key(lease), value: item.Value, leaving: item.Leaving, elect: item.Elect, election: item.Election}
+	s := &slot{key: item.Key(lease), value: item.Value, leaving: item.Leaving, candidacy: candidacy{elect: item.Elect, election: item.Election}}
 	s.denials = backoff.Backoff{Base: refusedMin, Max: refusedMax}
 	s.refusals = s.denials
 	s.faults = backoff.Backoff{Base: leaseFaultMin, Max: leaseFaultMax}
@@ -138,6 +135,9 @@ func (s *slot) asWanted() bool { return s.has == self && s.written == s.value &&
 
 // upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
 func (s *slot) upToDate() bool {
+	if s.out != nil {
+		return !s.placed()
+	}
 	return s.asWanted() && s.pending == nil && !s.mustRead && !slices.Contains(s.ambiguous, s.lease)
 }
 
@@ -167,6 +167,11 @@ func (s *slot) readDue(now time.Time) bool {
 // conflictDue reports whether to find out if another process still has the key.
 func (s *slot) conflictDue(now time.Time) bool {
 	return s.has == other && !now.Before(s.notBefore) && !now.Before(s.readAt)
+}
+
+// readableDue reports whether to find out if a candidate that is not in etcd, for it could not be read, can be by now.
+func (s *slot) readableDue(now time.Time) bool {
+	return s.elect != nil && s.unreadable && !s.placed() && !now.Before(s.readAt)
 }
 
 // look has it found out soon if another process still has the key.

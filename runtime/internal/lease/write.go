@@ -66,10 +66,13 @@ func (c *core) joins(now time.Time, st *step, steps []step) bool {
 	return st.s.elect == nil || st.kind == remove || c.electable(now, st, steps)
 }
 
-// electable reports whether a candidate may be put in one transaction with steps. Its entry must be in etcd, or be put
-// there by them. They must have no other candidate for the election: the two would share their create revision, and so
+// electable reports whether a candidate may be put in one transaction with steps. Its lease must be known to live, and its
+// entry be in etcd, or be put there by them. They must have no other candidate for the election: the two would share their create revision, and so
 // the token of their terms.
 func (c *core) electable(now time.Time, st *step, steps []step) bool {
+	if over(now, c.get(st.lease).confirmedUntil()) {
+		return false
+	}
 	for _, o := range st.e.others() {
 		if !(o.placed() && c.kept(now, o.lease)) && !slices.ContainsFunc(steps, func(st step) bool { return st.s == o }) {
 			return false
@@ -114,6 +117,9 @@ func (c *core) removeStep(now time.Time, e *entry, s *slot) *step {
 func (c *core) putStep(now time.Time, e *entry, s *slot) *step {
 	if !e.needsPut(now, s, c.lease) || s.needsRead(now) {
 		return nil
+	}
+	if s.unreadable && s.elect != nil {
+		return nil // of one that is put so, nobody knows when it was created
 	}
 	if s.unreadable {
 		return &step{e, s, write{putBlind, s.value, c.lease, 0}}

@@ -93,7 +93,7 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		Elections: registrar.Elections{
 			Prefix:     func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },
-			Candidates: func(key string) election.Candidates { return r.keys.Candidates(key) },
+			Candidates: func(key, instance, addr string) election.Candidates { return r.keys.Standing(key, instance, addr) },
 		},
 	})
 	r.etcd.Reconnected(r.keys.Reconnected)

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"crypto/rand"
 	"log/slog"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	t.Helper()
 	server := registry.NewServer(grpc.NewServer())
 	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
-	server.Publish(desc)
+	server.Publish(desc, runtime.WithInstance(rand.Text()))
 	must(t, server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"))
 	return server
 }

@@ -17,7 +17,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strconv"
 	"sync"
@@ -71,48 +70,31 @@ func (l *Leadership) Holds() bool {
 // Token returns the token of the leadership. ok is false if no instance of the process leads now. A later leader has a
 // higher token.
 func (l *Leadership) Token() (token int64, ok bool) {
-	_, token, _, _ = l.now()
+	_, token, _, _, _ = l.now()
 	return token, token != 0
 }
 
-// now returns the election in which an instance leads, with its token, and the channels that are closed when that may
-// have changed. standing reports whether any instance stands for election. The error says that none ever will.
-func (l *Leadership) now() (e *election.Election, token int64, w watch, err error) {
+// now returns the election in which an instance leads, with its token. standing reports whether any instance stands for
+// election, and changed is closed when something of this may have changed. The error says that none ever will stand.
+func (l *Leadership) now() (e *election.Election, token int64, standing bool, changed <-chan struct{}, err error) {
 	if l.err != nil {
-		return nil, 0, w, l.err
+		return nil, 0, false, nil, l.err
 	}
 	all, changed, err := l.source.Elections(l.key)
 	if err != nil {
-		return nil, 0, w, fmt.Errorf("etcd: the leadership of %q: %w", l.key, err)
+		return nil, 0, false, nil, fmt.Errorf("etcd: the leadership of %q: %w", l.key, err)
 	}
-	w.changed = append(w.changed, changed)
 	for _, one := range all {
-		term, changed, err := one.Term()
+		term, err := one.Term()
 		if err != nil {
 			continue // its registration is closed
 		}
-		w.standing = true
-		w.changed = append(w.changed, changed)
+		standing = true
 		if term.Token != 0 {
 			e, token = one, term.Token
 		}
 	}
-	return e, token, w, nil
-}
-
-// watch is what to wait for until the leadership may be another.
-type watch struct {
-	standing bool
-	changed  []<-chan struct{}
-}
-
-// wait returns when one of the channels is closed, or ctx ends.
-func (w watch) wait(ctx context.Context) {
-	cases := []reflect.SelectCase{{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(ctx.Done())}}
-	for _, c := range w.changed {
-		cases = append(cases, reflect.SelectCase{Dir: reflect.SelectRecv, Chan: reflect.ValueOf(c)})
-	}
-	reflect.Select(cases)
+	return e, token, standing, changed, nil
 }
 
 // Check returns an error unless the call with ctx is for this process as the leader that it is now. The error is a
@@ -129,7 +111,7 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 	if err != nil {
 		return nil, 0, status.Error(codes.FailedPrecondition, err.Error())
 	}
-	e, token, w, err := l.now()
+	e, token, standing, _, err := l.now()
 	switch {
 	case err != nil:
 		return nil, 0, status.Error(codes.Unavailable, err.Error())
@@ -137,7 +119,7 @@ func (l *Leadership) check(ctx context.Context) (*election.Election, int64, erro
 		return e, token, nil
 	case token != 0:
 		return nil, 0, status.Errorf(codes.Unavailable, "etcd: the call is for the leader of %q with the token %d, but this one has %d", l.key, asked, token)
-	case !w.standing:
+	case !standing:
 		return nil, 0, status.Errorf(codes.Unavailable, "etcd: this instance does not lead %q: it is without registration", l.key)
 	}
 	return nil, 0, l.leadsNot()
@@ -170,7 +152,7 @@ func tokenOf(ctx context.Context) (int64, error) {
 // Run may be called before the server is announced.
 func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token int64) error) error {
 	for {
-		e, token, w, err := l.now()
+		e, token, _, changed, err := l.now()
 		if err != nil {
 			return err
 		}
@@ -178,7 +160,10 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 			return context.Cause(ctx)
 		}
 		if e == nil {
-			w.wait(ctx)
+			select {
+			case <-changed:
+			case <-ctx.Done():
+			}
 			continue
 		}
 		leading, done, ok := e.Lead(ctx, token)

@@ -24,18 +24,32 @@ type Leader struct {
 	Instance string
 }
 
+// seen is what is known of the candidates for a key.
+type seen struct {
+	Leader
+	all   []*listwatch.Item[string]
+	blind bool // etcd does not let them be followed
+}
+
 // Candidates follows the candidates for one service key. All of its readers share one watch. It is safe for
 // concurrent use.
 type Candidates struct {
 	keys   *Keys
+	name   string
 	prefix string
-	leader atomic.Pointer[Leader]
+	seen   atomic.Pointer[seen]
 
 	mu      sync.Mutex
-	readers map[*reader]struct{}
+	readers map[*candidateReader]struct{}
 	epoch   int    // counts subscriptions: updates of an older one are dropped
 	stop    func() // ends the subscription; nil: nothing is followed
 	err     error  // what keeps the candidates from being followed now; nil while they are
+}
+
+// candidateReader is a caller of Read or, if it stands itself, of [Standing.Read].
+type candidateReader struct {
+	notify func()
+	stands bool // it is told of each change
 }
 
 // Candidates returns the candidates for a service key, which are not followed before Read is called.
@@ -44,8 +58,8 @@ func (ks *Keys) Candidates(name string) *Candidates {
 	defer ks.mu.Unlock()
 	c := ks.candidates[name]
 	if c == nil {
-		c = &Candidates{keys: ks, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*reader]struct{})}
-		c.leader.Store(&Leader{})
+		c = &Candidates{keys: ks, name: name, prefix: CandidatePrefix(ks.cfg.Namespace, name), readers: make(map[*candidateReader]struct{})}
+		c.seen.Store(&seen{})
 		ks.candidates[name] = c
 	}
 	return c
@@ -56,7 +70,7 @@ func (c *Candidates) Leader() Leader {
 	if c == nil {
 		return Leader{}
 	}
-	return *c.leader.Load()
+	return c.seen.Load().Leader
 }
 
 // Err returns what keeps the candidates from being followed now, nil while they are or nobody reads them.
@@ -69,20 +83,20 @@ func (c *Candidates) Err() error {
 	return c.err
 }
 
-// First implements [election.Candidates].
-func (c *Candidates) First() election.First { return c.leader.Load().First }
-
 // Read has notify called after each change of the leader until stop is called. notify must not block, nor call Read or
 // stop. The first call comes at once.
 func (c *Candidates) Read(notify func()) (stop func()) {
-	r := &reader{notify}
+	return c.read(&candidateReader{notify: notify})
+}
+
+func (c *Candidates) read(r *candidateReader) (stop func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.readers[r] = struct{}{}
 	if c.stop == nil {
 		c.follow()
 	}
-	notify()
+	r.notify()
 	return sync.OnceFunc(func() {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -91,7 +105,7 @@ func (c *Candidates) Read(notify func()) (stop func()) {
 			c.stop()
 			c.stop, c.err = nil, nil
 			c.epoch++
-			c.leader.Store(&Leader{}) // who reads next must not go by it
+			c.seen.Store(&seen{}) // who reads next must not go by it
 		}
 	})
 }
@@ -111,12 +125,14 @@ func (c *Candidates) follow() {
 			return
 		}
 		c.err = u.Err
-		if u.Snapshot == nil {
-			return
+		was := c.seen.Load()
+		next := &seen{was.Leader, was.all, refused(u.Err)}
+		if u.Snapshot != nil {
+			next.Leader, next.all = first(u.Snapshot.Items), u.Snapshot.Items
 		}
-		if next := first(u.Snapshot.Items); next != *c.leader.Load() {
-			c.leader.Store(&next)
-			for r := range c.readers {
+		c.seen.Store(next)
+		for r := range c.readers {
+			if r.stands || next.Leader != was.Leader {
 				r.notify()
 			}
 		}

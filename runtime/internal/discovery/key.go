@@ -114,7 +114,7 @@ func (k *Key) carry(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	endpoints, config := k.spec.endpoints(k.last.endpoints), k.spec.config(k.last.config)
+	endpoints, config := k.spec.endpoints(k.last.endpoints), configSpec(k.spec.configKey, k.last.config)
 	endpoints.Spent = func() time.Duration { return time.Duration(k.spent.Swap(0)) }
 	stopEndpoints := k.keys.endpoints.Follow(endpoints, func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects {

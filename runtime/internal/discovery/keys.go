@@ -199,11 +199,11 @@ func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Back
 	}
 }
 
-// config says how to follow the live service config of the key. Decode takes any value: the core reads it, at its own
+// configSpec says how to follow the live service config under an etcd key. Decode takes any value: the core reads it, at its own
 // pace, and has to tell an invalid one from a deletion. List-watch would skip it.
-func (s spec) config(last *listwatch.Snapshot[liveConfig]) listwatch.Spec[liveConfig] {
+func configSpec(key string, last *listwatch.Snapshot[liveConfig]) listwatch.Spec[liveConfig] {
 	return listwatch.Spec[liveConfig]{
-		Range: listwatch.Range{From: s.configKey}, Last: last,
+		Range: listwatch.Range{From: key}, Last: last,
 		Decode: func(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 			value := entry.Value
 			return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil

@@ -7,9 +7,12 @@ import (
 )
 
 const (
-	// askAgainMin and askAgainMax space the questions to etcd that got no answer.
+	// askAgainMin and askAgainMax space the questions to etcd that got no answer, refusedMin and refusedMax those that it
+	// refuses.
 	askAgainMin = 50 * time.Millisecond
 	askAgainMax = time.Second
+	refusedMin  = 500 * time.Millisecond
+	refusedMax  = time.Minute
 	// warnAt is how many answers in a row must name another candidate than the watch: the watch may be behind.
 	warnAt = 5
 )
@@ -30,6 +33,13 @@ func (f First) Precedes(other First) bool {
 	return f.Key < other.Key
 }
 
+// View is what an instance is told of the candidates.
+type View struct {
+	First  First // that precedes all others
+	Blind  bool  // etcd does not let them be watched, so that First may be another by now
+	Yields bool  // a drain names the instance, and another one stands that it does not name
+}
+
 // Term is a leadership. The zero value is none.
 type Term struct {
 	Token int64     // the candidate's create revision
@@ -38,8 +48,11 @@ type Term struct {
 
 // core decides whether a candidate leads. Its methods are events: each takes the time, and returns what is to be done.
 type core struct {
-	own   lease.Candidacy
-	first First
+	own  lease.Candidacy
+	view View
+
+	refused bool // etcd does not let the instance read who leads
+	yielded bool // it has led, and is to do so no more
 
 	confirmed int64  // the create revision for which etcd has said that no candidate precedes the own one
 	asking    uint64 // the number of the question that etcd is being asked; 0: none
@@ -59,40 +72,61 @@ type effects struct {
 // stood takes in what is known of the own candidate.
 func (c *core) stood(now time.Time, own lease.Candidacy) effects {
 	if own.Created != c.own.Created {
-		c.askAt, c.pause = time.Time{}, askAgainMin
+		if !c.refused {
+			c.askAt, c.pause = time.Time{}, 0
+		}
 		c.confirmed, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
 	}
 	c.own = own
 	return c.due(now)
 }
 
-// heard takes in which candidate is the first.
-func (c *core) heard(now time.Time, first First) effects {
-	c.first = first
+// heard takes in what a watch tells of the candidates.
+func (c *core) heard(now time.Time, view View) effects {
+	c.view = view
 	return c.due(now)
 }
 
-// answered takes in etcd's answer to a question: the candidate that precedes all others. ok is false if there was no
-// answer.
-func (c *core) answered(now time.Time, question uint64, first First, ok bool) effects {
+// answer is etcd's to a question.
+type answer struct {
+	first   First // the candidate that precedes all others
+	err     error // there is no answer
+	refused bool  // ... because etcd does not let the instance read them
+}
+
+// answered takes in the answer to a question.
+func (c *core) answered(now time.Time, question uint64, a answer) effects {
 	if question != c.asking || question == 0 {
 		return c.due(now)
 	}
 	c.asking = 0
-	if ok && (first == First{c.own.Key, c.own.Created}) {
-		c.confirmed, c.pause, c.others = c.own.Created, askAgainMin, 0
-		return c.due(now)
+	switch {
+	case a.refused:
+		c.refused = true
+		c.askAgain(now, refusedMin, refusedMax)
+	case a.err != nil:
+		c.askAgain(now, askAgainMin, askAgainMax)
+	case c.refused: // it is not any more; who is the first has yet to be asked
+		c.refused, c.askAt, c.pause = false, time.Time{}, 0
+	case a.first == First{c.own.Key, c.own.Created}:
+		c.confirmed, c.pause, c.others = c.own.Created, 0, 0
+	case a.first == First{}:
+		c.askAgain(now, askAgainMin, askAgainMax)
+	default:
+		c.askAgain(now, askAgainMin, askAgainMax)
+		if c.others++; c.others == warnAt {
+			e := c.due(now)
+			e.warn = a.first
+			return e
+		}
 	}
+	return c.due(now)
+}
+
+// askAgain has the next question wait, longer each time.
+func (c *core) askAgain(now time.Time, least, most time.Duration) {
+	c.pause = min(max(2*c.pause, least), most)
 	c.askAt = now.Add(c.pause)
-	c.pause = min(2*c.pause, askAgainMax)
-	if ok && first != (First{}) {
-		c.others++
-	}
-	e := c.due(now)
-	if ok && c.others == warnAt && first != (First{}) {
-		e.warn = first
-	}
-	return e
 }
 
 // tick does what has become due.
@@ -100,7 +134,7 @@ func (c *core) tick(now time.Time) effects { return c.due(now) }
 
 // term returns the leadership at a time.
 func (c *core) term(now time.Time) Term {
-	if !c.isFirst() || c.confirmed != c.own.Created || ended(now, c.own.Until) {
+	if c.aside() || !c.isFirst() || c.confirmed != c.own.Created || ended(now, c.own.Until) {
 		return Term{}
 	}
 	return Term{c.own.Created, c.own.Until}
@@ -108,20 +142,26 @@ func (c *core) term(now time.Time) Term {
 
 // isFirst reports whether the own candidate may be in etcd, and is the first as far as the watch tells.
 func (c *core) isFirst() bool {
-	return c.own.Created != 0 && c.first == First{c.own.Key, c.own.Created}
+	return c.own.Created != 0 && (c.view.Blind || c.view.First == First{c.own.Key, c.own.Created})
 }
 
 // unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.
-func (c *core) unanswered() bool { return c.isFirst() && c.confirmed != c.own.Created }
+func (c *core) unanswered() bool {
+	return c.refused || !c.yielded && c.isFirst() && c.confirmed != c.own.Created
+}
+
+// aside reports whether the instance is not to stand, for it cannot lead or is not to.
+func (c *core) aside() bool { return c.refused || c.yielded }
 
 // due returns what is to be done.
 func (c *core) due(now time.Time) effects {
+	c.yielded = c.view.Yields && (c.yielded || c.term(now) != Term{})
 	var e effects
 	if t := c.term(now); t != (Term{}) {
 		e.wake = t.Until
 		return e
 	}
-	if !c.unanswered() || c.asking != 0 || ended(now, c.own.Until) {
+	if !c.unanswered() || c.asking != 0 || !c.refused && ended(now, c.own.Until) {
 		return e
 	}
 	if now.Before(c.askAt) {

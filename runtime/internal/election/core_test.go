@@ -1,16 +1,16 @@
 package election
 
 import (
+	"errors"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
+
+var errLost = errors.New("no answer")
 
 func TestCoreIsPure(t *testing.T) { coretest.Check(t, "core.go") }
 
@@ -29,8 +29,8 @@ func TestCore(t *testing.T) {
 	first := First{"a", 5}
 	lead := func(c *core) {
 		c.stood(at(0), own(5, 10*s))
-		c.heard(at(0), first)
-		c.answered(at(0), c.asking, first, true)
+		c.heard(at(0), View{First: first})
+		c.answered(at(0), c.asking, answer{first: first})
 	}
 	for _, row := range []struct {
 		rule string
@@ -39,42 +39,42 @@ func TestCore(t *testing.T) {
 		wake time.Duration // 0: never
 		term int64         // at 1 s
 	}{
-		{"the first asks", func(c *core) effects { c.stood(at(0), own(5, 10*s)); return c.heard(at(0), first) }, 1, 0, 0},
+		{"the first asks", func(c *core) effects { c.stood(at(0), own(5, 10*s)); return c.heard(at(0), View{First: first}) }, 1, 0, 0},
 		{"once", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
+			c.heard(at(0), View{First: first})
 			return c.stood(at(0), own(5, 11*s))
 		}, 0, 0, 0},
 		{"leads when etcd says so", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
-			return c.answered(at(0), c.asking, first, true)
+			c.heard(at(0), View{First: first})
+			return c.answered(at(0), c.asking, answer{first: first})
 		}, 0, 10 * s, 5},
 		{"not if etcd names another", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
-			return c.answered(at(0), c.asking, First{"b", 4}, true)
+			c.heard(at(0), View{First: first})
+			return c.answered(at(0), c.asking, answer{first: First{"b", 4}})
 		}, 0, askAgainMin, 0},
 		{"asks again without an answer", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
-			c.answered(at(0), c.asking, First{}, false)
+			c.heard(at(0), View{First: first})
+			c.answered(at(0), c.asking, answer{err: errLost})
 			return c.tick(at(askAgainMin))
 		}, 2, 0, 0},
 		{"less and less often", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
-			c.answered(at(0), c.asking, First{}, false)
+			c.heard(at(0), View{First: first})
+			c.answered(at(0), c.asking, answer{err: errLost})
 			c.tick(at(askAgainMin))
-			return c.answered(at(0), c.asking, First{}, false)
+			return c.answered(at(0), c.asking, answer{err: errLost})
 		}, 0, 2 * askAgainMin, 0},
 		{"an answer for a candidate before counts for nothing", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			c.heard(at(0), first)
+			c.heard(at(0), View{First: first})
 			question := c.asking
 			c.stood(at(0), lease.Candidacy{})
 			c.stood(at(0), own(5, 10*s)) // after a restore of etcd, revisions repeat
-			return c.answered(at(0), question, first, true)
+			return c.answered(at(0), question, answer{first: first})
 		}, 0, 0, 0},
 		{"nor does one that was given before the candidate was lost", func(c *core) effects {
 			lead(c)
@@ -83,10 +83,33 @@ func TestCore(t *testing.T) {
 		}, 2, 0, 0},
 		{"goes on when it is renewed", func(c *core) effects { lead(c); return c.stood(at(s), own(5, 12*s)) }, 0, 12 * s, 5},
 		{"steps down by its clock", func(c *core) effects { lead(c); return c.stood(at(0), own(5, s)) }, 0, s, 0},
+		{"whom etcd refuses to say asks whether it still does", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), View{First: first})
+			c.answered(at(0), c.asking, answer{err: errLost, refused: true})
+			return c.stood(at(0), lease.Candidacy{})
+		}, 0, refusedMin, 0},
+		{"and has to ask again who leads", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			c.heard(at(0), View{First: first})
+			c.answered(at(0), c.asking, answer{err: errLost, refused: true})
+			c.tick(at(refusedMin))
+			return c.answered(at(refusedMin), c.asking, answer{})
+		}, 3, 0, 0},
+		{"asks though its watch is refused", func(c *core) effects {
+			c.stood(at(0), own(5, 10*s))
+			return c.heard(at(0), View{First: First{"b", 4}, Blind: true})
+		}, 1, 0, 0},
+		{"yields to another that can lead", func(c *core) effects { lead(c); return c.heard(at(0), View{First: first, Yields: true}) }, 0, 0, 0},
+		{"and stands again where none can", func(c *core) effects {
+			lead(c)
+			c.heard(at(0), View{First: first, Yields: true})
+			return c.heard(at(0), View{First: first})
+		}, 0, 10 * s, 5},
 		{"a new key is a new candidate", func(c *core) effects {
 			lead(c)
 			c.stood(at(0), own(9, 10*s))
-			return c.heard(at(0), First{"a", 9})
+			return c.heard(at(0), View{First: First{"a", 9}})
 		}, 2, 0, 0},
 	} {
 		var c core
@@ -139,6 +162,7 @@ type world struct {
 	now       int
 	revision  int64
 	instances [2]candidate
+	drained   [2]bool
 	highest   int64 // token that a fenced store has seen
 	refused   bool
 }
@@ -147,25 +171,19 @@ func (w *world) time() time.Time { return at(time.Duration(w.now) * time.Second)
 
 func (w *world) key(i int) string { return fmt.Sprint("k", i) }
 
-// entries returns the candidates in etcd, by their keys.
-func (w *world) entries() []*mvccpb.KeyValue {
-	var all []*mvccpb.KeyValue
+// first returns the candidate that precedes all others.
+func (w *world) first() (first First) {
 	for i := range w.instances {
-		if c := w.instances[i].created; c != 0 {
-			all = append(all, &mvccpb.KeyValue{Key: []byte(w.key(i)), CreateRevision: c, Lease: 1, Value: []byte("x")})
+		if one := (First{w.key(i), w.instances[i].created}); one.Created != 0 && one.Precedes(first) {
+			first = one
 		}
 	}
-	return all
+	return first
 }
 
-// first returns what a watch tells of the candidates.
-func (w *world) first() First { return earliest(First{}, "", w.entries()) }
-
-// answer returns what etcd answers to a question, which may have the candidates in another order.
-func (w *world) answer() First {
-	all := w.entries()
-	slices.Reverse(all)
-	return earliest(First{}, "", all)
+// view returns what an instance is told by its watch.
+func (w *world) view(i int) View {
+	return View{First: w.first(), Yields: w.drained[i] && !w.drained[1-i] && w.instances[1-i].created != 0}
 }
 
 // stand has etcd create a candidate at its revision.
@@ -175,9 +193,9 @@ func (w *world) stand(i int) {
 	w.stood(i)
 }
 
-// free reports whether an instance has no candidate, and knows it.
+// free reports whether an instance has no candidate, and knows it, and is to have one.
 func (w *world) free(i int) bool {
-	return w.instances[i].created == 0 && w.instances[i].core.own == (lease.Candidacy{})
+	return !w.instances[i].core.aside() && w.instances[i].created == 0 && w.instances[i].core.own == (lease.Candidacy{})
 }
 
 // stood tells an instance of its candidate.
@@ -229,10 +247,10 @@ func events(i int) []coretest.Event[world] {
 			return true
 		}},
 		{Name: name("hear"), Do: func(w *world) bool {
-			if w.instances[i].core.first == w.first() {
+			if w.instances[i].core.view == w.view(i) {
 				return false
 			}
-			w.instances[i].core.heard(w.time(), w.first())
+			w.instances[i].core.heard(w.time(), w.view(i))
 			return true
 		}},
 		{Name: name("answer"), Do: func(w *world) bool {
@@ -240,7 +258,7 @@ func events(i int) []coretest.Event[world] {
 			if x.core.asking == 0 {
 				return false
 			}
-			x.core.answered(w.time(), x.core.asking, w.answer(), true)
+			x.core.answered(w.time(), x.core.asking, answer{first: w.first()})
 			return true
 		}},
 		{Name: name("no answer"), Do: func(w *world) bool {
@@ -248,7 +266,19 @@ func events(i int) []coretest.Event[world] {
 			if x.core.asking == 0 {
 				return false
 			}
-			x.core.answered(w.time(), x.core.asking, First{}, false)
+			x.core.answered(w.time(), x.core.asking, answer{err: errLost})
+			return true
+		}},
+		{Name: name("a refusal"), Do: func(w *world) bool {
+			x := &w.instances[i]
+			if x.core.asking == 0 {
+				return false
+			}
+			x.core.answered(w.time(), x.core.asking, answer{err: errLost, refused: true})
+			return true
+		}},
+		{Name: name("drain"), Do: func(w *world) bool {
+			w.drained[i] = !w.drained[i]
 			return true
 		}},
 		{Name: name("write"), Do: func(w *world) bool {
@@ -268,8 +298,8 @@ func settle(w *world, i int) string {
 	stand, renew, renewed, resign, hear, answer := 0, 1, 2, 3, 4, 5
 	steps := []int{stand, hear, answer}
 	switch {
-	case x.created == 0:
-		steps = []int{resign, stand}
+	case x.created == 0 || x.core.aside():
+		steps = []int{resign, stand, hear, answer}
 	case x.proven-1 <= w.now+1:
 		steps = append(steps, renewed, renew)
 	}

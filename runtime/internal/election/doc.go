@@ -1,12 +1,17 @@
 // Package election decides whether an instance of this process leads the instances of its service key, and until when.
 //
 //	core.go      decides
-//	election.go  the core's shell: its timer, its question to etcd, and those who wait for the leadership
+//	question.go  asks etcd which candidate is the first
+//	election.go  the core's shell: its timer, and those who wait for the leadership
 //
 // Each instance that stands for election has a candidate in etcd: a key of its own under the segment of the service
 // key, on the lease of its entry, put with the entry or after it. The candidate with the lowest create revision leads,
 // and that revision is the token of its leadership. Package lease keeps the key, creates no two candidates of one election
 // in one transaction, and tells how long the key is there for certain. Package discovery watches the candidates.
+//
+// Who cannot lead does not stand, for it would keep the others from it: package lease takes away a candidate whose lease it
+// cannot prove, or that it may not read, and this one has it take away that of an instance which may not ask who leads, or
+// is to lead no more. Whether it may again is asked less and less often.
 //
 // Two may have one revision all the same, where an earlier version of this package or somebody else has created them.
 // Of these the one with the lowest key leads: [First.Precedes] is the order, wherever one is needed.
@@ -31,6 +36,5 @@
 // leader once the next has written.
 //
 // Two may believe for a moment that they lead if somebody deletes a candidate by force, or restores etcd from a backup.
-// Their tokens differ all the same. After a restore revisions may repeat, and a store's highest token may be above the
-// next leader's: then the store must be told.
+// After a restore revisions may repeat, and with them tokens, unless it bumps the revision.
 package election

@@ -13,22 +13,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// askTimeout bounds a question to etcd.
-const askTimeout = 2 * time.Second
-
-// pageSize is how many entries a question reads at a time.
-const pageSize = 256
-
 // ErrEnded is the cause of the end of a context that [Election.Lead] returned, when the leadership has ended.
 var ErrEnded = errors.New("etcd: this instance no longer leads")
 
 // ErrClosed says that the instance does not stand for election any more.
 var ErrClosed = errors.New("etcd: the instance stands for election no more: its registration is closed")
 
+// errDrained says why an instance leads no more that could.
+var errDrained = errors.New("the live config drains it, and another instance can lead")
+
 // Candidates tells of the candidates for one service key.
 type Candidates interface {
-	// First returns the first candidate.
-	First() First
+	// View returns what is known of them. It must not block.
+	View() View
 	// Err returns why the candidates cannot be followed now, nil while they are.
 	Err() error
 	// Read has notify called after each change until stop is called. notify must not block.
@@ -37,31 +34,36 @@ type Candidates interface {
 
 // Election is one candidate's. Its methods are safe for concurrent use.
 type Election struct {
-	client     *clientv3.Client
+	question
 	logger     *slog.Logger
-	prefix     string // of the keys of all candidates
 	candidates Candidates
+	turned     func() // called when the term has changed, with mu held
 
 	ctx    context.Context // for questions to etcd; ends with Close
 	cancel context.CancelFunc
 	asking sync.WaitGroup
 	stop   func() // ends reading candidates
 
-	mu      sync.Mutex
-	core    core
-	timer   *time.Timer
-	closed  bool
-	changed chan struct{}     // closed at the next change of the term
-	term    Term              // as of the last event
-	leads   map[uint64]func() // end the contexts of the term
-	given   uint64            // the contexts so far
-	askErr  error             // of the last question that counted
+	mu     sync.Mutex
+	core   core
+	timer  *time.Timer
+	closed bool
+	aside  bool              // as of the last event
+	term   Term              // as of the last event
+	leads  map[uint64]func() // end the contexts of the term
+	given  uint64            // the contexts so far
+	askErr error             // of the last question that counted
+
+	standing sync.Mutex      // serialises the calls of stand
+	stand    func(why error) // nil: nobody is attached yet
+	stands   error           // that stand was last called with
 }
 
-// New returns the election of a candidate among those under a prefix. It does no I/O. Hand its Stood to the lease
-// session, and close it when the candidate is gone.
-func New(client *clientv3.Client, logger *slog.Logger, prefix string, candidates Candidates) *Election {
-	e := &Election{client: client, logger: logger, prefix: prefix, candidates: candidates, changed: make(chan struct{}), leads: make(map[uint64]func())}
+// New returns the election of a candidate among those under a prefix. It does no I/O. turned is called when the instance
+// begins to lead or ends, and must neither block nor call the election. Hand its Stood to the lease session, attach that,
+// and close it when the candidate is gone.
+func New(client *clientv3.Client, logger *slog.Logger, prefix string, candidates Candidates, turned func()) *Election {
+	e := &Election{question: question{client.KV, prefix}, logger: logger, candidates: candidates, turned: turned, leads: make(map[uint64]func())}
 	e.ctx, e.cancel = context.WithCancel(context.Background())
 	e.stop = candidates.Read(e.heard)
 	return e
@@ -73,8 +75,8 @@ func (e *Election) Stood(own lease.Candidacy) {
 }
 
 func (e *Election) heard() {
-	first := e.candidates.First()
-	e.event(func(now time.Time) effects { return e.core.heard(now, first) })
+	view := e.candidates.View()
+	e.event(func(now time.Time) effects { return e.core.heard(now, view) })
 }
 
 // event feeds an event to the core and carries the effects out.
@@ -90,8 +92,12 @@ func (e *Election) event(event func(now time.Time) effects) {
 	if do.warn != (First{}) {
 		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
 	}
-	if created := e.core.own.Created; do.ask != 0 {
-		e.asking.Go(func() { e.ask(do.ask, created) })
+	if own, refused := e.core.own, e.core.refused; do.ask != 0 {
+		e.asking.Go(func() { e.ask(do.ask, own, refused) })
+	}
+	if aside := e.core.aside(); aside != e.aside {
+		e.aside = aside
+		e.asking.Go(e.settle)
 	}
 	e.wake(do.wake)
 }
@@ -103,8 +109,7 @@ func (e *Election) turn(term Term) {
 			end()
 		}
 		clear(e.leads)
-		close(e.changed)
-		e.changed = make(chan struct{})
+		e.turned()
 	}
 	e.term = term
 }
@@ -119,51 +124,71 @@ func (e *Election) wake(at time.Time) {
 	}
 }
 
-// ask asks etcd which candidate is the first, for an own one that was created at a revision.
-func (e *Election) ask(question uint64, created int64) {
-	ctx, cancel := context.WithTimeout(e.ctx, askTimeout)
-	defer cancel()
-	first, err := e.first(ctx, created)
+// ask asks etcd a question about the own candidate as it was when that became due.
+func (e *Election) ask(question uint64, own lease.Candidacy, refused bool) {
+	a := e.question.ask(e.ctx, own, refused)
 	e.event(func(now time.Time) effects {
 		if question == e.core.asking {
-			e.askErr = err
+			e.askErr = a.err
 		}
-		return e.core.answered(now, question, first, err == nil)
+		return e.core.answered(now, question, a)
 	})
 }
 
-// first reads the candidates that were created at a revision or before, and returns the one that precedes all others.
-// Entries that are none are skipped: if one becomes a candidate later, no process leads with it, for the name of a
-// candidate is random.
-func (e *Election) first(ctx context.Context, created int64) (First, error) {
-	var first First
-	from, end := e.prefix, clientv3.GetPrefixRangeEnd(e.prefix)
-	for {
-		resp, err := e.client.KV.Get(ctx, from, clientv3.WithRange(end), clientv3.WithMaxCreateRev(created), clientv3.WithLimit(pageSize))
-		if err != nil {
-			return First{}, err
-		}
-		first = earliest(first, e.prefix, resp.Kvs)
-		if len(resp.Kvs) < pageSize {
-			return first, nil
-		}
-		from = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
-	}
+// Attach has stand called with why the instance is not to stand for election, and with nil once it is to again. It must
+// not be called under a lock that stand takes.
+func (e *Election) Attach(stand func(why error)) {
+	e.standing.Lock()
+	e.stand = stand
+	e.standing.Unlock()
+	e.settle()
 }
 
-// Term returns the leadership now, the zero value if the instance does not lead. It also returns a channel that is
-// closed at the next change of the token, and ErrClosed once the election is closed.
-func (e *Election) Term() (term Term, changed <-chan struct{}, err error) {
+// settle has the candidate put or taken away as the core wants it.
+func (e *Election) settle() {
+	e.standing.Lock()
+	defer e.standing.Unlock()
+	e.mu.Lock()
+	why := e.why()
+	e.mu.Unlock()
+	if e.stand == nil || (why == nil) == (e.stands == nil) {
+		return
+	}
+	e.stands = why
+	switch {
+	case why == nil:
+		e.logger.Info("the instance stands for election again", "candidates", e.prefix)
+	case errors.Is(why, errDrained):
+		e.logger.Info("the instance does not stand for election", "candidates", e.prefix, "error", why)
+	default:
+		e.logger.Warn("the instance does not stand for election", "candidates", e.prefix, "error", why)
+	}
+	e.stand(why)
+}
+
+// why returns why the instance is not to stand, nil if it is to. It must be called with mu held.
+func (e *Election) why() error {
+	switch {
+	case e.closed || !e.core.aside():
+		return nil
+	case e.core.refused:
+		return fmt.Errorf("its candidates, under %q, cannot be read: %w", e.prefix, e.askErr)
+	}
+	return errDrained
+}
+
+// Term returns the leadership now, the zero value if the instance does not lead, and ErrClosed once the election is closed.
+func (e *Election) Term() (term Term, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return Term{}, e.changed, ErrClosed
+		return Term{}, ErrClosed
 	}
 	// After a jump of the wall clock and back they may differ, and nobody was told of a change.
 	if term = e.core.term(time.Now()); term.Token != e.term.Token {
 		term = Term{}
 	}
-	return term, e.changed, nil
+	return term, nil
 }
 
 // Err returns why the instance cannot learn whether it leads, nil if it can.
@@ -206,11 +231,7 @@ func (e *Election) Close() {
 	e.closed = true
 	e.wake(time.Time{})
 	e.turn(Term{})
-	select {
-	case <-e.changed:
-	default:
-		close(e.changed) // for those who wait, also if the instance did not lead
-	}
+	e.turned() // for those who wait, also if the instance did not lead
 	e.mu.Unlock()
 	e.stop()
 	e.cancel()

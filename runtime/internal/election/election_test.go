@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -18,7 +21,7 @@ import (
 // told is a watch that says which candidate is the first.
 type told struct{ first First }
 
-func (w *told) First() First     { return w.first }
+func (w *told) View() View       { return View{First: w.first} }
 func (*told) Err() error         { return nil }
 func (*told) Read(func()) func() { return func() {} }
 func (w *told) says(e *Election, f First) {
@@ -26,27 +29,48 @@ func (w *told) says(e *Election, f First) {
 	e.heard()
 }
 
-// answer is etcd's to a question.
-type answer struct {
-	first First
-	err   error
+// keys is an etcd with candidates, sorted by their keys.
+type keys struct {
+	pb.KVClient
+	all   []*mvccpb.KeyValue
+	reads int
+	bytes int // of the largest answer
 }
 
-// pages is an etcd with candidates, which it returns by their keys.
-type pages struct {
-	clientv3.KV
-	all []*mvccpb.KeyValue
-}
-
-func (k *pages) Get(_ context.Context, from string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	op := clientv3.OpGet(from, opts...)
-	var page []*mvccpb.KeyValue
+func (k *keys) Range(_ context.Context, r *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
+	k.reads++
+	answer, bytes := new(pb.RangeResponse), 0
 	for _, kv := range k.all {
-		if string(kv.Key) >= from && kv.CreateRevision <= op.MaxCreateRev() && len(page) < pageSize {
-			page = append(page, kv)
+		key := string(kv.Key)
+		if key < string(r.Key) || len(r.RangeEnd) == 0 && key > string(r.Key) || r.Limit > 0 && int64(len(answer.Kvs)) == r.Limit {
+			continue
 		}
+		one := &mvccpb.KeyValue{Key: kv.Key, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		if !r.KeysOnly {
+			one.Value = kv.Value
+		}
+		answer.Kvs, bytes = append(answer.Kvs, one), bytes+len(one.Key)+len(one.Value)
 	}
-	return &clientv3.GetResponse{Kvs: page}, nil
+	k.bytes = max(k.bytes, bytes)
+	return answer, nil
+}
+
+// first asks which candidate precedes all others.
+func (k *keys) first(t *testing.T, own First) First {
+	t.Helper()
+	first, err := question{clientv3.NewKVFromKVClient(k, nil), "p/"}.first(t.Context(), own)
+	if err != nil {
+		t.Error(err)
+	}
+	return first
+}
+
+func (k *keys) add(prefix string, n int, kv mvccpb.KeyValue) {
+	for i := range n {
+		one := kv
+		one.Key = fmt.Appendf(nil, "p/%s%05d", prefix, i)
+		k.all = append(k.all, &one)
+	}
 }
 
 // However many candidates one transaction has created, the question names the first of them, as the watch does.
@@ -59,23 +83,53 @@ func TestE2_OneOrder(t *testing.T) {
 	}{
 		{"one", 0, 1, 0},
 		{"more than etcd sorts in their order", 0, 13, 13},
-		{"many", 0, 3 * pageSize, 1},
-		{"after many that are none", 2 * pageSize, 2, 0},
+		{"many", 0, 3 * firstPage, 1},
+		{"after many that are none", 2 * firstPage, 2, 0},
 	} {
-		etcd := &pages{}
-		add := func(prefix string, n int, kv mvccpb.KeyValue) {
-			for i := range n {
-				one := kv
-				one.Key = fmt.Appendf(nil, "p/%s%04d", prefix, i)
-				etcd.all = append(etcd.all, &one)
+		etcd := &keys{}
+		etcd.add("a", row.strays, mvccpb.KeyValue{CreateRevision: 4})
+		etcd.add("b", row.later, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
+		etcd.add("c", row.ties, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
+		for i := range row.ties {
+			own := First{fmt.Sprintf("p/c%05d", i), 5}
+			if got := etcd.first(t, own); got != (First{"p/c00000", 5}) {
+				t.Errorf("%s: for %v the first is %v", row.rule, own, got)
 			}
 		}
-		add("a", row.strays, mvccpb.KeyValue{CreateRevision: 4})
-		add("b", row.later, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
-		add("c", row.ties, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
-		e := &Election{prefix: "p/", client: &clientv3.Client{KV: etcd}}
-		if got, err := e.first(t.Context(), 5); got != (First{"p/c0000", 5}) || err != nil {
-			t.Errorf("%s: the first is %v, %v", row.rule, got, err)
+		if got := etcd.first(t, First{"p/c9", 3}); got != (First{}) {
+			t.Errorf("%s: without the own one the first is %v", row.rule, got)
+		}
+	}
+}
+
+// What a question reads is bounded, whatever is under the prefix of the candidates.
+func TestE7_AQuestionIsBounded(t *testing.T) {
+	for _, row := range []struct {
+		rule  string
+		reads int
+		add   func(etcd *keys)
+	}{
+		{"large values", 2, func(etcd *keys) {
+			etcd.add("a", 200, mvccpb.KeyValue{CreateRevision: 9, Lease: 1, Value: make([]byte, 1<<20)})
+		}},
+		{"many keys that are no candidates", 14, func(etcd *keys) {
+			etcd.add("a", 60_000, mvccpb.KeyValue{CreateRevision: 4})
+		}},
+		{"large ones that seem to be earlier candidates", 12, func(etcd *keys) {
+			etcd.add("a", 10, mvccpb.KeyValue{CreateRevision: 4, Lease: 1, Value: make([]byte, 1<<20)})
+		}},
+		{"long keys", 200, func(etcd *keys) {
+			etcd.add(strings.Repeat("a", 100<<10), 200, mvccpb.KeyValue{CreateRevision: 4})
+		}},
+	} {
+		etcd := &keys{}
+		row.add(etcd)
+		etcd.add("b", 1, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
+		if got := etcd.first(t, First{"p/b00000", 5}); got != (First{"p/b00000", 5}) {
+			t.Errorf("%s: the first is %v", row.rule, got)
+		}
+		if most := firstPage * 101 << 10; etcd.reads > row.reads || etcd.bytes > most {
+			t.Errorf("%s: %d reads, of %d bytes at the most; want %d, %d", row.rule, etcd.reads, etcd.bytes, row.reads, most)
 		}
 	}
 }
@@ -135,7 +189,7 @@ func TestErr(t *testing.T) {
 				etcd, w := &asked{questions: make(chan chan answer)}, &told{first: First{"a", 5}}
 				client := clientv3.NewCtxClient(t.Context())
 				client.KV = etcd
-				e := New(client, slog.New(slog.DiscardHandler), "", w)
+				e := New(client, slog.New(slog.DiscardHandler), "", w, func() {})
 				e.heard()
 				e.Stood(lease.Candidacy{Key: "a", Created: 5, Until: time.Now().Add(time.Minute)})
 				row.do(e, w, etcd.questions)

@@ -2,8 +2,8 @@ package election
 
 // Source has the elections in which instances of this process stand.
 type Source interface {
-	// Elections returns those for a service key. changed is closed when there may be others. The error says that there
-	// will never be any more.
+	// Elections returns those for a service key. changed is closed when there may be others, or others lead. The error says
+	// that there will never be any more.
 	Elections(key string) (all []*Election, changed <-chan struct{}, err error)
 }
 

@@ -44,7 +44,7 @@ func (e *entry) judge(now time.Time, l *leases) (changed bool) {
 	case s.barred != nil:
 		s.out = s.barred
 	case s.unreadable && !s.placed():
-		s.out = fmt.Errorf("candidate %q: etcd does not let it be read", s.key)
+		s.out = fmt.Errorf("candidate %q cannot be read: %w", s.key, s.denial)
 	case !s.unproven.IsZero() && now.Sub(s.unproven) >= unprovenMost:
 		s.out = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
 	}

@@ -82,6 +82,7 @@ type readAccess struct {
 	readAt     time.Time // no read before
 	lastRead   time.Time // or when a read was denied last
 	unreadable bool      // etcd does not let us read the key
+	denial     error     // its last answer to a read that it refused
 	denials    backoff.Backoff
 }
 
@@ -98,8 +99,8 @@ func (a *readAccess) wasRead(now time.Time) {
 func (a *readAccess) asKnown(now time.Time) { a.lastRead = now }
 
 // readDenied takes in that the key cannot be read. It is tried again, less and less often.
-func (a *readAccess) readDenied(now time.Time, jitter func(time.Duration) time.Duration) {
-	a.mustRead, a.lastRead, a.unreadable = false, now, true
+func (a *readAccess) readDenied(now time.Time, err error, jitter func(time.Duration) time.Duration) {
+	a.mustRead, a.lastRead, a.unreadable, a.denial = false, now, true, err
 	a.readAt = now.Add(jitter(a.denials.Bound()))
 }
 

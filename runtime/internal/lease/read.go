@@ -154,7 +154,7 @@ func (c *core) probeFailed(now time.Time, probes []probe, err error) {
 		c.readSize.shrink(len(probes))
 		c.requeue(probes)
 	default:
-		c.readDenied(now, probes[0])
+		c.readDenied(now, probes[0], err)
 		c.readSize.grow(1)
 	}
 	c.refresh(now)
@@ -170,7 +170,7 @@ func (c *core) requeue(probes []probe) {
 }
 
 // readDenied takes in that etcd does not let us read a key, or that its value is too large for an answer.
-func (c *core) readDenied(now time.Time, p probe) {
+func (c *core) readDenied(now time.Time, p probe, err error) {
 	c.succeeded()
 	if p.e == nil {
 		c.dropTombstone(p.s.key)
@@ -178,7 +178,7 @@ func (c *core) readDenied(now time.Time, p probe) {
 		return
 	}
 	c.rouse(p.e)
-	p.s.readDenied(now, c.jitter)
+	p.s.readDenied(now, err, c.jitter)
 	c.abandon(now, p.s)
 }
 

@@ -12,8 +12,8 @@ import (
 
 // Elections says how candidates for a service key are found in etcd.
 type Elections struct {
-	Prefix     func(key string) string // of the candidates' etcd keys
-	Candidates func(key string) election.Candidates
+	Prefix     func(key string) string                              // of the candidates' etcd keys
+	Candidates func(key, instance, addr string) election.Candidates // as an instance sees them
 }
 
 // stand makes the election of an entry that stands for one, nil for another. Its candidate gets a name of its own: a
@@ -23,7 +23,8 @@ func (r *Registrar) stand(e *Entry) *election.Election {
 		return nil
 	}
 	e.candidate = rand.Text()
-	return election.New(r.config.Client, r.config.Logger, r.config.Elections.Prefix(e.Key), r.config.Elections.Candidates(e.Key))
+	candidates := r.config.Elections.Candidates(e.Key, e.Layouts[0].Instance(e.Endpoint), e.Endpoint.Addr)
+	return election.New(r.config.Client, r.config.Logger, r.config.Elections.Prefix(e.Key), candidates, r.turned)
 }
 
 // items returns the items of an entry, and its candidate for an election, which may be nil.
@@ -57,7 +58,8 @@ func (e Entry) electable() error {
 	return nil
 }
 
-// Elections returns the elections in which instances of a service key stand. changed is closed when there may be others.
+// Elections returns the elections in which instances of a service key stand. changed is closed when there may be others, or
+// others lead.
 func (r *Registrar) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -76,6 +78,13 @@ func (r *Registrar) Elections(key string) (all []*election.Election, changed <-c
 func (r *Registrar) stands() {
 	close(r.standing)
 	r.standing = make(chan struct{})
+}
+
+// turned tells those who wait that an instance begins to lead, or ends.
+func (r *Registrar) turned() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stands()
 }
 
 // Elections is Registrar.Elections for the entries of the group.

@@ -93,6 +93,9 @@ func (r *Registrar) start(e Entry, pause bool) (*Registration, error) {
 	if err == nil {
 		var g *Registration
 		if g, err = r.add(e, elected, items, pause); err == nil {
+			if elected != nil {
+				elected.Attach(g.handle.Stand)
+			}
 			r.warn(e)
 			return g, nil
 		}

@@ -1,0 +1,213 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+)
+
+// grant gives a user a right to the candidates, or takes it.
+func grant(t *testing.T, etcd *etcdtest.Cluster, user string, right clientv3.PermissionType) {
+	t.Helper()
+	_, err := etcd.Admin().RoleGrantPermission(kit.Bounded(t, soon), user, candidates, strings.TrimSuffix(candidates, "/")+"0", right)
+	must(t, err)
+}
+
+// An instance that may write candidates and not read them does not stand, so that others lead, whether it never could or can
+// no more.
+func TestE3_WhoCannotReadDoesNotStand(t *testing.T) {
+	t.Parallel()
+	user := func(name string, read bool) etcdtest.User {
+		return etcdtest.User{Name: name, Password: "secret", Permissions: []etcdtest.Permission{
+			etcdtest.ReadWrite(entries), {Prefix: candidates, Write: true, Read: read}}}
+	}
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", user("blind", false), user("seeing", true)))
+	desc := &leaderpb.Counter_EtcdServiceDesc
+	blind := announced(t, registryAs(t, etcd, "blind"), desc)
+	if err := blind.Status()[0].Err; err == nil || !strings.Contains(err.Error(), "does not stand for election") {
+		t.Errorf("its status says %v", err)
+	}
+	seeing := announced(t, registryAs(t, etcd, "seeing"), desc)
+	kit.Eventually(t, soon, "the other leads", leader.Of(seeing, desc).Holds)
+
+	// The one that may stands first, and then may no more, while it waits for the next leadership.
+	grant(t, etcd, "blind", clientv3.PermissionType(clientv3.PermReadWrite))
+	count := func() int {
+		resp, err := etcd.Admin().Get(kit.Bounded(t, soon), candidates, clientv3.WithPrefix(), clientv3.WithCountOnly())
+		must(t, err)
+		return int(resp.Count)
+	}
+	kit.Eventually(t, soon, "the first stands", func() bool { return count() == 2 })
+	third := announced(t, registryAs(t, etcd, "seeing"), desc)
+	kit.Eventually(t, soon, "all stand", func() bool { return count() == 3 })
+	grant(t, etcd, "blind", clientv3.PermissionType(clientv3.PermWrite))
+	must(t, seeing.Withdraw(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "the third leads", leader.Of(third, desc).Holds)
+	if status := blind.Status()[0]; status.State != runtime.StateRegistered || status.Err == nil {
+		t.Errorf("the status of the first is %+v", status)
+	}
+	grant(t, etcd, "blind", clientv3.PermissionType(clientv3.PermReadWrite))
+	must(t, third.Withdraw(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "the first leads, which may again", leader.Of(blind, desc).Holds)
+}
+
+// An instance that may read candidates and not write them keeps nobody from leading.
+func TestWhoMayNotWriteCandidates(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("root",
+		etcdtest.User{Name: "reads", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(entries), etcdtest.ReadOnly(candidates)}},
+		etcdtest.User{Name: "both", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(entries), etcdtest.ReadWrite(candidates)}}))
+	desc := &leaderpb.Counter_EtcdServiceDesc
+	server := registryAs(t, etcd, "reads").NewServer(grpc.NewServer())
+	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
+	server.Publish(desc)
+	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), candidates) {
+		t.Errorf("it is announced: %v", err)
+	}
+	kit.Eventually(t, soon, "another leads", leader.Of(announced(t, registryAs(t, etcd, "both"), desc), desc).Holds)
+}
+
+// questions counts the reads of a range with the candidates, and what they bring.
+type questions struct {
+	mu          sync.Mutex
+	reads, most int
+}
+
+func (q *questions) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, cc, opts...)
+	if r, ok := req.(*pb.RangeRequest); ok && r.KeysOnly && strings.Contains(string(r.Key), candidates) {
+		bytes := 0
+		for _, kv := range reply.(*pb.RangeResponse).Kvs {
+			bytes += len(kv.Key) + len(kv.Value)
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.reads, q.most = q.reads+1, max(q.most, bytes)
+	}
+	return err
+}
+
+// Whatever else is under the prefix of the candidates, the only one leads, and what it asks is bounded.
+func TestE7_WhatIsNoCandidateStopsNobody(t *testing.T) {
+	for name, stray := range map[string]struct {
+		n    int
+		size int
+	}{"many": {60_000, 1}, "large": {60, 1 << 20}} {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() {
+				stray.n /= 10
+			}
+			g := newGroup(t)
+			value := strings.Repeat("x", stray.size)
+			lease, err := etcd.Admin().Grant(t.Context(), 600)
+			must(t, err)
+			var puts []clientv3.Op
+			for i := range stray.n {
+				key := fmt.Sprintf("%s%s%c%d", g.namespace, candidates, "!~"[i%2], i) // before and behind any candidate
+				puts = append(puts, clientv3.OpPut(key, value))
+				if stray.size > 1 { // it seems to be a candidate
+					puts[len(puts)-1] = clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))
+				}
+				if len(puts)*stray.size >= 100 || i == stray.n-1 {
+					_, err := etcd.Admin().Txn(t.Context()).Then(puts...).Commit()
+					must(t, err)
+					puts = nil
+				}
+			}
+			var q questions
+			a := g.start("a", on(g.registry(&wire{}, grpc.WithChainUnaryInterceptor(q.unary))))
+			took := kit.Eventually(t, soon, "it to lead", a.leads.Holds)
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			if q.reads > 30 || q.most > 1<<20 {
+				t.Errorf("%d reads, of %d bytes at the most", q.reads, q.most)
+			}
+			t.Logf("leads after %v and %d reads, of %d bytes at the most", took, q.reads, q.most)
+		})
+	}
+}
+
+// A leader that is drained leads no more while another one can, and callers follow.
+func TestE9_ADrainedLeaderResigns(t *testing.T) {
+	g := newGroup(t)
+	a, b := g.start("a"), g.start("b")
+	client := g.client()
+	if who := g.leader(client); who != "a" {
+		t.Fatalf("%s leads", who)
+	}
+	drain := func(names string) {
+		_, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_config/"+entries, `{"loadBalancingConfig":[{"etcd":{"drain":[`+names+`]}}]}`)
+		must(t, err)
+	}
+	drain(`"a"`)
+	kit.Eventually(t, soon, "b to lead", func() bool { return b.leads.Holds() && g.leader(client) == "b" })
+	for range 20 {
+		if who := g.leader(client); who != "b" {
+			t.Fatalf("%s answers", who)
+		}
+	}
+	if status := a.server.Status()[0]; status.State != runtime.StateRegistered || status.Err == nil || !strings.Contains(status.Err.Error(), "drains it") {
+		t.Errorf("the status of a is %+v", status)
+	}
+	drain(`"a", "` + b.addr + `"`) // b alone is left, so it stays
+	kit.Eventually(t, soon, "calls to go on", func() bool { return g.leader(client) == "b" })
+	must(t, b.server.Withdraw(kit.Bounded(t, soon)))
+	kit.Eventually(t, soon, "a to lead, which is the only one", func() bool { return g.leader(client) == "a" })
+	b.announce()
+	drain(`"a"`)
+	kit.Eventually(t, soon, "b to lead again", func() bool { return g.leader(client) == "b" })
+	_, err := etcd.Admin().Delete(t.Context(), g.namespace+"_grpc_config/"+entries)
+	must(t, err)
+	kit.Eventually(t, soon, "a to stand", func() bool { return len(g.candidates()) == 2 && a.server.Status()[0].Err == nil })
+}
+
+// Leaders that follow one another never have one token.
+func TestTokensDiffer(t *testing.T) {
+	n := 20
+	if !testing.Short() {
+		n = 1000
+	}
+	g := newGroup(t)
+	registry := g.registry(&wire{})
+	var terms atomic.Int64
+	seen, repeated := make(map[int64]string), 0
+	servers := []*instance{g.start("a", on(registry)), g.start("b", on(registry)), g.start("c", on(g.registry(&wire{})))}
+	began := time.Now()
+	for terms.Load() < int64(n) {
+		var first *instance
+		kit.Eventually(t, soon, "one to lead", func() bool {
+			for _, s := range servers {
+				if s.leads.Holds() {
+					first = s
+				}
+			}
+			return first != nil
+		})
+		token, ok := first.leads.Token()
+		if !ok {
+			continue
+		}
+		if terms.Add(1); seen[token] != "" {
+			repeated++
+			t.Errorf("%s leads with the token %d, which %s had", first.name, token, seen[token])
+		}
+		seen[token] = first.name
+		must(t, first.server.Withdraw(kit.Bounded(t, soon)))
+		first.announce()
+	}
+	t.Logf("%d leaderships in %v, %d tokens repeated", n, time.Since(began), repeated)
+}

@@ -152,5 +152,7 @@ func (s *Server) publish(desc *ServiceDesc, opts []RegisterOption) error {
 	return nil
 }
 
-// Status returns the states of the entries of this server, sorted by key. There are none before it is announced.
+// Status returns the states of the entries of this server, sorted by key. Err says what to do about one that is not
+// announced, because nobody has called Serve or Announce or because it was published after that. A server that is announced
+// and has nothing published has one status, without a key.
 func (s *Server) Status() []Status { return statusesOf(s.group.Status()) }

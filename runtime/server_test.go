@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	goruntime "runtime"
 	"strings"
@@ -134,12 +135,35 @@ func serveAnnounced(t *testing.T, s *Server) (ctx context.Context, stop func() e
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, lis) }()
-	for len(s.Status()) == 0 {
+	for all := s.Status(); len(all) == 0 || strings.Contains(fmt.Sprint(all[0].Err), "not announced"); all = s.Status() {
 		goruntime.Gosched()
 	}
 	return ctx, func() error {
 		cancel()
 		return <-served
+	}
+}
+
+// A program that calls Serve of the gRPC server, which announces nothing, is told in the status what to do.
+func TestStatusOfAServerThatNobodyAnnounces(t *testing.T) {
+	g := grpc.NewServer()
+	r := offline(t)
+	s := r.NewServer(g)
+	s.Publish(service("a.A", "acme/user"))
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(lis) }()
+	for where, all := range map[string][]Status{"server": s.Status(), "registry": r.Status().Registrations} {
+		if len(all) != 1 || all[0].Key != "acme/user" || all[0].State != StateRegistering || !strings.Contains(all[0].Err.Error(), "call Serve of the runtime.Server") {
+			t.Errorf("the status of the %s: %+v", where, all)
+		}
+	}
+	g.Stop()
+	if err := <-served; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		t.Error(err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -75,6 +76,15 @@ var transitions = []transition{
 	{draining, drained, stopped, 0},
 }
 
+// remindAfter is how long a server may take from Publish to Serve or Announce before that counts as forgotten. Most that
+// fill caches in between take less.
+const remindAfter = 30 * time.Second
+
+var (
+	errUnannounced = errors.New("published, and not announced yet: call Serve of the runtime.Server, or its Announce; Serve of the gRPC server announces nothing")
+	errNothing     = errors.New("the server is announced, and nothing is published on it: register services by the generated RegisterXxxServerToEtcd, or Publish them, before")
+)
+
 // health is the health of an entry's services, as far as known.
 type health int
 
@@ -89,15 +99,18 @@ type core struct {
 	phase   phase
 	round   int // counts the announcements, so that events of an earlier one change nothing
 	entries []Entry
-	health  []health // of the entries, in this round
-	faults  []error  // of methods that cannot return them
+	health  []health       // of the entries, in this round
+	faults  []error        // of methods that cannot return them
+	late    []lease.Status // of entries that came too late to be announced
 }
 
 // publish adds an entry to announce. Services of one key are one entry.
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
 	if c.phase != idle && c.phase != withdrawn {
-		return fmt.Errorf("service %s is published after the server was announced: publish first", name)
+		err := fmt.Errorf("service %s is published after the server was announced: publish first", name)
+		c.late = append(c.late, lease.Status{Key: e.Key, Err: err})
+		return err
 	}
 	for _, other := range c.entries {
 		if slices.Contains(other.Services, name) {
@@ -124,6 +137,31 @@ func (c *core) publish(e Entry, d Details) error {
 func (c *core) fault(err error) (late bool) {
 	c.faults = append(c.faults, err)
 	return c.phase != idle
+}
+
+// unannounced returns why nothing of what was published is in etcd, nil if it was announced or there is nothing.
+func (c *core) unannounced() error {
+	if c.phase != idle || len(c.entries)+len(c.faults) == 0 {
+		return nil
+	}
+	return errors.Join(append(slices.Clone(c.faults), errUnannounced)...)
+}
+
+// unregistered returns what somebody may look for in etcd though nothing puts it there, each with the reason.
+func (c *core) unregistered() []lease.Status {
+	all := slices.Clone(c.late)
+	if why := c.unannounced(); why != nil {
+		for _, e := range c.entries {
+			all = append(all, lease.Status{Key: e.Key, Err: why})
+		}
+		if len(c.entries) == 0 {
+			all = append(all, lease.Status{Err: why})
+		}
+	}
+	if len(c.entries) == 0 && c.live(c.round) {
+		all = append(all, lease.Status{Err: errNothing})
+	}
+	return all
 }
 
 // begin opens a round, on announce or serve.

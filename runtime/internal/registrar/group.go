@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -24,6 +25,9 @@ type Group struct {
 	core core
 	run  *Run // the last one; nil before the first
 
+	since    time.Time   // of the first call that leaves something to announce
+	reminder *time.Timer // runs from then until it is announced; the registrar stops it, too
+
 	reporting sync.Mutex // serialises the calls of Report
 }
 
@@ -34,6 +38,7 @@ func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
 func (g *Group) Publish(e Entry, d Details) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.noted()
 	return g.core.publish(e, d)
 }
 
@@ -41,10 +46,58 @@ func (g *Group) Publish(e Entry, d Details) error {
 func (g *Group) Fault(err error) {
 	g.mu.Lock()
 	late := g.core.fault(err)
+	g.noted()
 	g.mu.Unlock()
 	if late {
-		g.registrar.config.Logger.Error("misuse of an etcd server", "error", err)
+		g.Logger().Error("misuse of an etcd server", "error", err)
 	}
+}
+
+// noted has the registrar know whether the group has something to tell, and begins to wait for an announcement. It must be
+// called with mu held.
+func (g *Group) noted() {
+	if g.since.IsZero() {
+		g.since = time.Now()
+	}
+	noted := g.registrar.note(g, len(g.core.unregistered()) > 0)
+	if noted && g.reminder == nil && g.core.phase == idle {
+		g.reminder = time.AfterFunc(remindAfter, g.remind)
+	}
+}
+
+// remind logs that nobody has announced what was published.
+func (g *Group) remind() {
+	g.mu.Lock()
+	services, err := slices.Concat(g.core.services()...), g.core.unannounced()
+	g.mu.Unlock()
+	if err != nil {
+		g.Logger().Warn("a server is not announced", "services", services, "error", err)
+	}
+}
+
+// stopReminding has the group wait for no announcement, for there is one, or there will be none.
+func (g *Group) stopReminding() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.reminder != nil {
+		g.reminder.Stop()
+	}
+}
+
+// Unregistered returns what somebody may look for in etcd though nothing puts it there: what is not announced yet, or came
+// too late for that.
+func (g *Group) Unregistered() []lease.Status {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.unregistered()
+}
+
+func (g *Group) unregistered() []lease.Status {
+	all := g.core.unregistered()
+	for i := range all {
+		all[i].Since = g.since
+	}
+	return all
 }
 
 // Faults returns the recorded errors as one.
@@ -71,14 +124,15 @@ func (g *Group) Services() []string {
 	return slices.Concat(g.core.services()...)
 }
 
-// Status returns the states of the entries of the last announcement, sorted by service key.
+// Status returns the states of the entries of the last announcement and what Unregistered does, sorted by service key.
 func (g *Group) Status() []lease.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.run == nil {
-		return nil
+	var registrations []*Registration
+	if g.run != nil {
+		registrations = g.run.registrations
 	}
-	return statuses(g.run.registrations)
+	return statuses(registrations, g.unregistered())
 }
 
 // Announce puts the entries in etcd, and returns when they are there, save those that are not healthy.
@@ -109,8 +163,19 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
 func (g *Group) begin(on event) (*Run, error) {
+	g.stopReminding()
+	run, err := g.open(on)
+	if err == nil && run.round == 1 && len(g.Services()) == 0 {
+		g.Logger().Warn("a server has nothing to announce", "error", errNothing)
+	}
+	return run, err
+}
+
+// open opens a round.
+func (g *Group) open(on event) (*Run, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	defer g.noted()
 	if err := errors.Join(g.core.faults...); err != nil {
 		return nil, err
 	}
@@ -168,6 +233,7 @@ func (g *Group) step(on event, why error) *Run {
 		return nil
 	}
 	after := run.carryOut(g.core.step(on), why)
+	g.noted()
 	g.mu.Unlock()
 	after()
 	return run

@@ -1,14 +1,17 @@
 package registrar
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -45,6 +48,12 @@ func group(t *testing.T, r *Registrar) *Group {
 	return g
 }
 
+// begun reports whether an announcement has begun.
+func begun(g *Group) bool {
+	all := g.Status()
+	return len(all) > 0 && !errors.Is(all[0].Err, errUnannounced)
+}
+
 var here = Announcement{Listen: "127.0.0.1:80"}
 
 // bounded returns a context for what is to end long before.
@@ -59,7 +68,7 @@ func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	g := group(t, offline(t))
 	announced := make(chan error, 1)
 	go func() { announced <- g.Announce(bounded(t), here) }()
-	for len(g.Status()) == 0 {
+	for !begun(g) {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
@@ -216,7 +225,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	g := group(t, r)
 	announced := make(chan error, 1)
 	go func() { announced <- g.Announce(bounded(t), here) }()
-	for len(g.Status()) == 0 {
+	for !begun(g) {
 		time.Sleep(time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -342,4 +351,84 @@ func TestG24_AnyOrder(t *testing.T) {
 			t.Fatalf("left: %v", all)
 		}
 	}
+}
+
+// What nobody announces is told of in the status at once, and in the log after a while, once; so is what comes too late, and
+// an announcement of nothing.
+func TestWhatIsNotAnnounced(t *testing.T) {
+	publish := func(service, key string) func(*testing.T, *Group) {
+		return func(t *testing.T, g *Group) {
+			if err := g.Publish(published(t, service, key), Details{}); err != nil {
+				g.Fault(err)
+			}
+		}
+	}
+	begin := func(_ *testing.T, g *Group) { _, _ = g.Begin() } // what it returns is for other tests
+	close := func(t *testing.T, g *Group) { _ = g.registrar.Close(t.Context()) }
+	wait := func(*testing.T, *Group) { time.Sleep(remindAfter) }
+	fault := func(_ *testing.T, g *Group) { g.Fault(errors.New("bad key")) }
+	for name, tt := range map[string]struct {
+		do     []func(*testing.T, *Group)
+		status []string // what the errors say, one each
+		logged []string // what the lines say
+	}{
+		"nothing":                {do: []func(*testing.T, *Group){wait}},
+		"published":              {[]func(*testing.T, *Group){publish("a.A", "a"), publish("b.B", "b")}, []string{"not announced", "not announced"}, nil},
+		"forgotten":              {[]func(*testing.T, *Group){publish("a.A", "a"), publish("b.B", "b"), wait, wait}, []string{"not announced", "not announced"}, []string{"[a.A b.B]"}},
+		"announced":              {[]func(*testing.T, *Group){publish("a.A", "a"), begin, wait}, nil, nil},
+		"the registry closes":    {[]func(*testing.T, *Group){publish("a.A", "a"), close, wait}, []string{"not announced"}, nil},
+		"only faults":            {[]func(*testing.T, *Group){fault, wait}, []string{"bad key"}, []string{"bad key"}},
+		"a fault":                {[]func(*testing.T, *Group){publish("a.A", "a"), fault, wait}, []string{"bad key"}, []string{"bad key"}},
+		"Serve said the fault":   {[]func(*testing.T, *Group){publish("a.A", "a"), fault, begin, wait}, []string{"bad key"}, nil},
+		"too late":               {[]func(*testing.T, *Group){publish("a.A", "a"), begin, publish("b.B", "b"), wait}, []string{"publish first"}, []string{"publish first"}},
+		"nothing to announce":    {[]func(*testing.T, *Group){begin, wait}, []string{"RegisterXxxServerToEtcd"}, []string{"RegisterXxxServerToEtcd"}},
+		"nothing but too late":   {[]func(*testing.T, *Group){begin, publish("b.B", "b")}, []string{"RegisterXxxServerToEtcd", "publish first"}, []string{"RegisterXxxServerToEtcd", "publish first"}},
+		"nothing, and withdrawn": {[]func(*testing.T, *Group){begin, func(t *testing.T, g *Group) { _ = g.Withdraw(t.Context()) }}, nil, []string{"RegisterXxxServerToEtcd"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var logs bytes.Buffer
+				var g *Group
+				status := lockFree{&logs, func() { g.Status(); g.registrar.Status() }}
+				r := New(Config{Logger: slog.New(slog.NewTextHandler(status, nil))})
+				g = r.NewGroup()
+				for _, do := range tt.do {
+					do(t, g)
+				}
+				synctest.Wait()
+				all := g.Status()
+				if len(all) != len(tt.status) {
+					t.Fatalf("status %v, want one for each of %q", all, tt.status)
+				}
+				for i, want := range tt.status {
+					if s := all[i]; !strings.Contains(s.Err.Error(), want) || s.Since.IsZero() {
+						t.Errorf("status %+v, want %q", s, want)
+					}
+				}
+				if got := r.Status(); name != "the registry closes" && len(got) != len(all) {
+					t.Errorf("the registry tells %v", got)
+				}
+				lines := strings.SplitAfter(logs.String(), "\n")
+				if len(lines) != len(tt.logged)+1 {
+					t.Fatalf("log %q, want %q", lines, tt.logged)
+				}
+				for i, want := range tt.logged {
+					if !strings.Contains(lines[i], want) {
+						t.Errorf("log %q, want %q", lines[i], want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// lockFree is where a log goes whose handler asks for the status.
+type lockFree struct {
+	io.Writer
+	ask func()
+}
+
+func (l lockFree) Write(line []byte) (int, error) {
+	l.ask()
+	return l.Writer.Write(line)
 }

@@ -49,6 +49,7 @@ type Registrar struct {
 	runs          map[*Run]struct{}          // those to tell of changes of state
 	tasks         map[chan struct{}]struct{} // in the background; each is closed when its task ends
 	standing      chan struct{}              // closed when an election begins or ends
+	noted         map[*Group]struct{}        // those that have something to tell, see [Group.Unregistered]
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -64,6 +65,7 @@ func New(config Config) *Registrar {
 		runs:          make(map[*Run]struct{}),
 		tasks:         make(map[chan struct{}]struct{}),
 		standing:      make(chan struct{}),
+		noted:         make(map[*Group]struct{}),
 	}
 }
 
@@ -213,16 +215,33 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 }
 
-// Status returns the states of the entries, sorted by service key.
+// note has Status tell of a group, or not, and reports which. A registrar that is closed tells of none.
+func (r *Registrar) note(g *Group, tells bool) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.noted, g)
+	if tells && !r.closed {
+		r.noted[g] = struct{}{}
+		return true
+	}
+	return false
+}
+
+// Status returns the states of the entries, and what its groups tell, sorted by service key.
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
 	all := slices.Collect(maps.Keys(r.registrations))
+	groups := slices.Collect(maps.Keys(r.noted))
 	r.mu.Unlock()
-	return statuses(all)
+	var told []lease.Status
+	for _, g := range groups {
+		told = append(told, g.Unregistered()...)
+	}
+	return statuses(all, told)
 }
 
-func statuses(registrations []*Registration) []lease.Status {
-	var all []lease.Status
+// statuses returns the states of registrations, and those that were told beside, sorted by service key.
+func statuses(registrations []*Registration, all []lease.Status) []lease.Status {
 	for _, g := range registrations {
 		all = append(all, g.Status())
 	}
@@ -238,8 +257,13 @@ func (r *Registrar) Close(ctx context.Context) error {
 	runs := slices.Collect(maps.Keys(r.runs))
 	sessions := slices.Collect(maps.Values(r.sessions))
 	registrations := slices.Collect(maps.Keys(r.registrations))
+	groups := slices.Collect(maps.Keys(r.noted))
+	clear(r.noted)
 	r.stands()
 	r.mu.Unlock()
+	for _, group := range groups {
+		group.stopReminding()
+	}
 	for _, run := range runs {
 		run.step(withdraw, ErrClosed)
 	}

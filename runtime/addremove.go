@@ -15,7 +15,7 @@ func (r *Registry) Add(ctx context.Context, key string, ep Endpoint, opts ...Reg
 		return err
 	}
 	if err := r.add(ctx, key, ep, opts); err != nil {
-		return fmt.Errorf("etcd: add an endpoint under %q: %w", key, err)
+		return fmt.Errorf("etcd: add an endpoint under %q: %w", r.full(key), err)
 	}
 	return nil
 }
@@ -42,7 +42,7 @@ func (r *Registry) Remove(ctx context.Context, key, instance string) error {
 		return err
 	}
 	if err := r.published.Remove(ctx, key, instance); err != nil {
-		return fmt.Errorf("etcd: remove %q under %q: %w", instance, key, err)
+		return fmt.Errorf("etcd: remove %q under %q: %w", instance, r.full(key), err)
 	}
 	return nil
 }

@@ -23,14 +23,14 @@ const (
 
 // leaderCalls makes the calls of one connection that go to the leader of a service.
 type leaderCalls struct {
-	key        string
+	key        string              // with the namespace
 	methods    map[string]struct{} // by their full names
 	candidates *discovery.Candidates
 }
 
-func newLeaderCalls(desc *ServiceDesc, candidates *discovery.Candidates) *leaderCalls {
-	l := &leaderCalls{key: desc.Key, methods: make(map[string]struct{}, len(desc.Leader)), candidates: candidates}
-	for _, method := range desc.Leader {
+func newLeaderCalls(key string, methods []string, candidates *discovery.Candidates) *leaderCalls {
+	l := &leaderCalls{key: key, methods: make(map[string]struct{}, len(methods)), candidates: candidates}
+	for _, method := range methods {
 		l.methods[method] = struct{}{}
 	}
 	return l

@@ -58,7 +58,7 @@ type clientBuilder struct {
 
 func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, authority string, config serviceconfig.Wrapped) *clientBuilder {
 	b := &clientBuilder{discoverer: d, desc: desc, opts: opts, authority: authority, config: config}
-	budget := d.budgets.of(desc.Key)
+	budget := d.budgets.of(d.keys.Full(desc.Key))
 	b.client = &attr.Client{
 		Zone: d.zone, Subset: opts.subset, Seed: d.seed, TargetsOnly: opts.targetsOnly, Connections: budget,
 		Report: b.report,
@@ -67,7 +67,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 		b.client.Most = endpointsPerConnection * budget.Limit()
 	}
 	if len(desc.Leader) > 0 {
-		b.leader = newLeaderCalls(desc, d.keys.Candidates(desc.Key))
+		b.leader = newLeaderCalls(d.keys.Full(desc.Key), desc.Leader, d.keys.Candidates(desc.Key))
 		b.client.LeaderMethods = b.leader.methods
 	}
 	if opts.selector != nil {
@@ -80,7 +80,7 @@ func newClientBuilder(d discoverer, desc *ServiceDesc, opts clientOptions, autho
 func (b *clientBuilder) report(problem string) {
 	if ok, missed := b.client.Connections.AllowLine(time.Now()); ok {
 		b.logger.Warn("questionable load balancing policy",
-			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.desc.Key, "problem", problem)...)
+			loglimit.Attrs(missed, "service", b.desc.Name, "key", b.keys.Full(b.desc.Key), "problem", problem)...)
 	}
 }
 
@@ -175,18 +175,17 @@ func (b *clientBuilder) explain(err error) error {
 	if key == nil || status.Code(err) == codes.Canceled {
 		return err // canceled by the caller, or by the connection's end
 	}
-	state := key.State()
-	if state.Known || state.Refused {
+	if state := key.State(); state.Known || state.Refused {
 		return err
 	}
-	return annotate(err, b.unknown(b.desc.Key, state))
+	return annotate(err, b.unknown(key))
 }
 
 // unknown returns the text that the endpoints of a key are not known, and why.
-func (d *discoverer) unknown(key string, s *discovery.State) string {
-	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key)
-	if s.Err != nil {
-		return text + ": " + s.Err.Error()
+func (d *discoverer) unknown(key *discovery.Key) string {
+	text := fmt.Sprintf("etcd %q has not told the endpoints of %q yet", d.etcd(), key.Full())
+	if err := key.State().Err; err != nil {
+		return text + ": " + err.Error()
 	}
 	if why := d.why(context.DeadlineExceeded); why != nil { // the first list is under way
 		text += ": " + why.Error()

@@ -58,7 +58,7 @@ func (r *Registry) NewInstances(desc *ServiceDesc, opts ...grpc.DialOption) (*In
 func (i *Instances) Close() error {
 	i.stop()
 	if err := i.conn.Close(); err != nil && i.conn.GetState() != connectivity.Shutdown {
-		return fmt.Errorf("etcd: close the connection to the instances of %q: %w", i.desc.Key, err)
+		return fmt.Errorf("etcd: close the connection to the instances of %q: %w", i.key.Full(), err)
 	}
 	return nil
 }
@@ -124,13 +124,13 @@ func (i *Instances) state(ctx context.Context) (*discovery.State, error) {
 func (i *Instances) ended(ctx context.Context) error {
 	select {
 	case <-i.closed:
-		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.desc.Key)
+		return status.Errorf(codes.Canceled, "etcd: the instances of %q are closed", i.key.Full())
 	case <-i.builder.done:
 		return errClosed
 	default:
 	}
 	if err := ctx.Err(); err != nil {
-		return annotate(status.FromContextError(err).Err(), i.builder.unknown(i.desc.Key, i.key.State()))
+		return annotate(status.FromContextError(err).Err(), i.builder.unknown(i.key))
 	}
 	return nil
 }
@@ -165,7 +165,7 @@ func Each[C any](ctx context.Context, i *Instances, newClient func(grpc.ClientCo
 		return err
 	}
 	if len(all) == 0 {
-		return status.Errorf(codes.Unavailable, "etcd: no endpoint to call is registered under %q", i.desc.Key)
+		return status.Errorf(codes.Unavailable, "etcd: no endpoint to call is registered under %q", i.key.Full())
 	}
 	errs := make([]error, len(all))
 	var calls sync.WaitGroup

@@ -117,6 +117,21 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 	}
 }
 
+// Who looks for a key in etcd finds it by the error, which has the namespace.
+func TestErrorsNameTheNamespace(t *testing.T) {
+	for use, f := range uses(offline(t, WithNamespace("prod/"))) {
+		if use == "NewClient" || use == "Serve" || use == "Watch" || use == "Resolver" {
+			continue // while etcd is away they succeed, or say nothing of their own
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		err := f(ctx)
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "prod/a/b") && !strings.Contains(err.Error(), "prod/_grpc_config/a/b") {
+			t.Errorf("%s: %v", use, err)
+		}
+	}
+}
+
 // A client that was put together for discovery needs no Lease.
 func TestK12_AClientWithoutALease(t *testing.T) {
 	client := clientv3.NewCtxClient(t.Context())

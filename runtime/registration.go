@@ -57,7 +57,7 @@ func (r *Registry) Register(ctx context.Context, key string, ep Endpoint, opts .
 	}
 	g, err := r.register(ctx, key, ep, opts)
 	if err != nil {
-		return nil, fmt.Errorf("etcd: register %q: %w", key, err)
+		return nil, fmt.Errorf("etcd: register %q: %w", r.full(key), err)
 	}
 	return g, nil
 }
@@ -139,5 +139,5 @@ func (g *Registration) failed(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("etcd: %s %q: %w", what, g.registered.Key(), err)
+	return fmt.Errorf("etcd: %s %q: %w", what, g.registered.Full(), err)
 }

@@ -181,6 +181,14 @@ func lacks(part string, missing bool) error {
 	return fmt.Errorf("%w: its %s is nil", errPart, part)
 }
 
+// full returns a service key as etcd has it, which begins with the namespace. A nil registry has none.
+func (r *Registry) full(key string) string {
+	if r == nil {
+		return key
+	}
+	return r.opts.namespace + key
+}
+
 // endpoints returns those of the etcd client. One that was put together from parts has none: up to etcd's client 3.6, it cannot
 // even be asked.
 func (r *Registry) endpoints() []string {

@@ -30,7 +30,7 @@ func (r *Registry) SetServiceConfig(ctx context.Context, key, json string) error
 	op := clientv3.OpDelete(configKey)
 	if json != "" {
 		if _, err := grpccheck.Live(json); err != nil {
-			return fmt.Errorf("etcd: service config of %q: %w", key, err)
+			return fmt.Errorf("etcd: service config of %q: %w", r.full(key), err)
 		}
 		op = clientv3.OpPut(configKey, json)
 	}

@@ -33,7 +33,7 @@ func (r *Registry) Watch(ctx context.Context, key string, layouts ...Layout) ite
 			reader, err = readerOf(layouts...)
 		}
 		if err != nil {
-			yield(nil, fmt.Errorf("watch %q: %w", key, err))
+			yield(nil, fmt.Errorf("watch %q: %w", r.full(key), err))
 			return
 		}
 		k := r.keys.Key(key, reader)

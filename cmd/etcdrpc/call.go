@@ -62,7 +62,7 @@ over TLS, and asks the server by gRPC's reflection what the method takes and ret
 			if err != nil {
 				return err
 			}
-			c.out, c.notes = cmd.OutOrStdout(), cmd.ErrOrStderr()
+			c.key, c.out, c.notes = s.Full(args[0]), cmd.OutOrStdout(), cmd.ErrOrStderr()
 			found, _, _, err := s.Service(ctx, args[0])
 			if found == nil {
 				return err
@@ -113,7 +113,7 @@ func (a *app) completeMethods(cmd *cobra.Command, args []string, typed string) (
 type call struct {
 	*callOptions
 	app        *app
-	key, name  string
+	key, name  string      // the key has the namespace
 	tls        *tls.Config // nil: plaintext
 	header     metadata.MD
 	given      *invoke.Schema // nil: the server is asked
@@ -124,7 +124,7 @@ type call struct {
 
 // prepare does what needs neither etcd nor the service.
 func (o *callOptions) prepare(ctx context.Context, a *app, key, name string) (*call, error) {
-	c := &call{callOptions: o, app: a, key: key, name: name}
+	c := &call{callOptions: o, app: a, name: name}
 	switch {
 	case o.each && o.instance != "":
 		return nil, usage.Mistake(errors.New("--each and --instance exclude each other"))

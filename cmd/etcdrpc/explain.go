@@ -37,7 +37,7 @@ nothing of a client's own WithSelector and WithSubset.`,
 			}
 			x, err := steer.Explain(found, from)
 			if err != nil {
-				return err
+				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),

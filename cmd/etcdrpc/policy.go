@@ -66,7 +66,7 @@ func newPolicyGet(a *app) *cobra.Command {
 func liveOf(ctx context.Context, s *store.Store, key string) (*survey.Entry, error) {
 	live, err := s.Get(ctx, store.ConfigOf(key).From)
 	if err == nil && live == nil {
-		err = steer.NoPolicy(key)
+		err = steer.NoPolicy(s.Full(key))
 	}
 	return live, err
 }

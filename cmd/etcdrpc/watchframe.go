@@ -43,7 +43,7 @@ func frame(v *view, key string, now time.Time, w window) []string {
 	rows := v.rows()
 	from, to, more := w.rows(len(rows))
 	lines := []string{
-		fmt.Sprintf("%s at %s: %s (q ends)", printable.Short(key, output.MaxCell), now.Format(time.TimeOnly), output.Counted(len(rows), "instance")),
+		fmt.Sprintf("%s at %s: %s (q ends)", printable.Short(v.full(key), output.MaxCell), now.Format(time.TimeOnly), output.Counted(len(rows), "instance")),
 		printable.Short(cmp.Or(w.note, v.note), output.MaxText),
 	}
 	if len(rows) > 0 {

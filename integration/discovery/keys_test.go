@@ -258,6 +258,21 @@ func TestK16_TargetOfAKeyThatMayNotBeRead(t *testing.T) {
 	}
 }
 
+// TestErrorsNameTheNamespace fails calls for want of an instance, for whoever compares the error with etcd.
+func TestErrorsNameTheNamespace(t *testing.T) {
+	w := newWorld(t, nil, runtime.WithNamespace("prod/"))
+	conn, i := w.conn(), w.instances()
+	_, empty := within(conn, soon)
+	_, each := ask(kit.Bounded(t, soon), i)
+	_, target := call(runtime.WithTarget(kit.Bounded(t, soon), "b"), conn)
+	_, bare := within(w.bare(w.registry, "etcd:///"+key), soon)
+	for what, err := range map[string]error{"a call": empty, "Each": each, "WithTarget": target, "a bare resolver": bare} {
+		if !strings.Contains(fmt.Sprint(err), `"prod/`+key+`"`) {
+			t.Errorf("%s: %v, want the key with the namespace", what, err)
+		}
+	}
+}
+
 // TestK18_AConnectionMadeAfterALiveConfig keeps its own default one, though others of the process were given the live one.
 func TestK18_AConnectionMadeAfterALiveConfig(t *testing.T) {
 	leak.Beside(t)

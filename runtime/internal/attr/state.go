@@ -16,6 +16,7 @@ type stateKey struct{}
 // State tells the policy about a key and the connection what gRPC's own fields do not. It is immutable.
 type State struct {
 	Client   *Client
+	Key      string // with the namespace, for error texts
 	Sequence uint64 // of the key's state: grows with each change
 	Pending  bool   // the endpoints are not known yet: calls wait in the picker
 	Health   string // the service config's healthCheckConfig, which gRPC tells no policy

@@ -27,6 +27,7 @@
 package balancer
 
 import (
+	"cmp"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -261,7 +262,7 @@ func (p *policy) store(s resolver.State, c *config) {
 	}
 	p.state = s
 	p.in = &input{
-		service: p.opts.Target.Endpoint(), config: c, client: client,
+		service: cmp.Or(told.Key, p.opts.Target.Endpoint()), config: c, client: client,
 		endpoints: told.Endpoints, summary: told.Summary, held: told.Held, pending: told.Pending, err: told.Err,
 		all: told.Endpoints, sequence: told.Sequence,
 	}

@@ -14,7 +14,7 @@ import (
 
 // input is everything a plan is made of, and what calls may name beside it.
 type input struct {
-	service   string // the key's name, for error texts
+	service   string // the key, for error texts
 	config    *config
 	client    *attr.Client
 	endpoints []resolver.Endpoint

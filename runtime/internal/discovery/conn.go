@@ -120,8 +120,8 @@ func (c *conn) deliver() {
 // send gives a state to gRPC.
 func (c *conn) send(s *State) {
 	told := &attr.State{
-		Client: c.opts.Client, Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
-		Err: s.emptyErr(c.key.Name), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
+		Client: c.opts.Client, Key: c.key.Full(), Sequence: s.Sequence, Pending: !s.Known && !s.Refused,
+		Err: s.emptyErr(c.key.Full()), Endpoints: s.Endpoints, Held: s.Held, Summary: s.summary,
 		Leader: attr.Leader{Instance: c.leader.Instance, Token: c.leader.Created},
 	}
 	state := resolver.State{Endpoints: s.Endpoints}

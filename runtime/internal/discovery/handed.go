@@ -41,7 +41,7 @@ type sharers struct {
 func (k *Key) handed(cc resolver.ClientConn, below, live string) *handed {
 	h, made := k.configs.get(cc, below, live)
 	if err := h.parsed.Err; made && err != nil { // the layers were checked one by one, the live one when it came in
-		k.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force", "key", k.Name, "error", err)
+		k.keys.cfg.Logger.Error("the service configs together are bad; the last good one stays in force", "key", k.Full(), "error", err)
 	}
 	return h
 }

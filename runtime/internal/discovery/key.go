@@ -12,7 +12,7 @@ import (
 // Key is one service key, with the state that all of its readers share. It feeds events to its core
 // and carries the effects out. It is safe for concurrent use.
 type Key struct {
-	Name string // as users know it, for error texts
+	Name string // without the namespace
 
 	keys        *Keys
 	spec        spec

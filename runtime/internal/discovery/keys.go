@@ -112,6 +112,9 @@ func (ks *Keys) forget() {
 	}
 }
 
+// Full returns a key as etcd has it, which begins with the namespace.
+func (ks *Keys) Full(name string) string { return ks.cfg.Namespace + name }
+
 // All returns the keys that are known, in no order.
 func (ks *Keys) All() []*Key {
 	ks.mu.Lock()
@@ -169,7 +172,7 @@ func (p place) String() string {
 }
 
 func (ks *Keys) spec(name string, reader endpoint.Reader) spec {
-	key := ks.cfg.Namespace + name
+	key := ks.Full(name)
 	from, end := reader.Range(key)
 	return spec{
 		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), place: place{listwatch.Range{From: from, End: end}, reader},

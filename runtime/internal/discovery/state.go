@@ -49,7 +49,7 @@ func (s *State) form(old *State, shift uint) {
 	s.addresses = old.addresses.after(old.Backends, s.Backends, s.Endpoints)
 }
 
-// emptyErr returns why there are no endpoints under a key, nil if there are some or if that is not known yet.
+// emptyErr returns why there are no endpoints under a key, which has the namespace, nil if there are some or if that is not known yet.
 func (s *State) emptyErr(key string) error {
 	switch {
 	case !s.Known && s.Refused:

@@ -132,7 +132,7 @@ func (r *Registrar) add(e Entry, elected *election.Election, items []lease.Item,
 // warn logs what may surprise readers of an entry.
 func (r *Registrar) warn(e Entry) {
 	if warning := e.warning(); warning != "" {
-		r.config.Logger.Warn("questionable layouts", "key", e.Key, "problem", warning)
+		r.config.Logger.Warn("questionable layouts", "key", r.config.Namespace+e.Key, "problem", warning)
 	}
 }
 

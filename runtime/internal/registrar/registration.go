@@ -29,6 +29,9 @@ type Registration struct {
 // Key returns the service key.
 func (g *Registration) Key() string { return g.claim.entry.Key }
 
+// Full returns the service key as etcd has it, which begins with the namespace.
+func (g *Registration) Full() string { return g.registrar.config.Namespace + g.Key() }
+
 // Status returns the state of the entry. Its Key is the service key.
 func (g *Registration) Status() lease.Status {
 	status := g.handle.Status()

@@ -118,7 +118,7 @@ func (run *Run) register(entries []Entry, addr string, first []bool) error {
 	for i, e := range entries {
 		registration, err := g.registrar.start(e.at(addr, started, run.given.Methods), g.core.paused(i))
 		if err != nil {
-			return fmt.Errorf("etcd: announce %q: %w", e.Key, err)
+			return fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
 		}
 		run.registrations = append(run.registrations, registration)
 	}
@@ -152,7 +152,7 @@ func (run *Run) Wait(ctx context.Context) error {
 	defer done()
 	for _, registration := range run.started() {
 		if err := registration.handle.Sync(ctx); err != nil {
-			return run.reason(fmt.Errorf("etcd: announce %q: %w", registration.Key(), err))
+			return run.reason(fmt.Errorf("etcd: announce %q: %w", registration.Full(), err))
 		}
 	}
 	return run.reason(nil)
@@ -197,7 +197,7 @@ func (run *Run) waitGone(ctx context.Context) error {
 	var errs []error
 	for _, registration := range registrations {
 		if err := registration.Close(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Key(), err))
+			errs = append(errs, fmt.Errorf("etcd: withdraw %q: %w", registration.Full(), err))
 		}
 	}
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,10 +13,10 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// NoPolicy returns the error for a service without a live policy.
-func NoPolicy(key string) error {
-	return fmt.Errorf("%s has no live policy: its clients go by what their code was generated with", key)
-}
+var errNoPolicy = errors.New("there is no live policy: clients go by what their code was generated with")
+
+// NoPolicy returns the error for a service without a live policy, by its key with the namespace.
+func NoPolicy(key string) error { return fmt.Errorf("policy of %q: %w", key, errNoPolicy) }
 
 // Edit is a change of a live policy.
 type Edit struct {
@@ -44,7 +45,7 @@ func (e *Edit) Changes() bool {
 func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
 	if e.New != "" {
 		if err := liveconfig.Check(e.New); err != nil {
-			return fmt.Errorf("policy of %q: %w", e.Service.Key, err)
+			return fmt.Errorf("policy of %q: %w", s.Full(e.Service.Key), err)
 		}
 	}
 	if e.DryRun || !e.Changes() {

@@ -4,6 +4,7 @@ package steer
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -45,11 +46,11 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
 	case s.Config == nil:
-		return nil, NoPolicy(s.Key)
+		return nil, errNoPolicy
 	case err != nil:
-		return nil, fmt.Errorf("clients do not go by the live policy of %s: %w", s.Key, err)
+		return nil, fmt.Errorf("clients do not go by the live policy: %w", err)
 	case len(config.LoadBalancing) == 0:
-		return nil, fmt.Errorf("the live policy of %s does not say how to balance: its clients go by what their code was generated with", s.Key)
+		return nil, errors.New("the live policy does not say how to balance: clients go by what their code was generated with")
 	}
 	x := &Explanation{Key: s.Key, Caller: from, Service: s.Merged(), Notes: []string{}}
 	x.setPolicy(config.LoadBalancing[0])

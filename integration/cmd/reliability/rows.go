@@ -118,6 +118,7 @@ var provedRows = []proved{
 	{row{"E6", "A leadership ends while a handler waits in Recv", "It gets the reason, and the caller's stream ends."}, []string{"TestE6_RecvHearsOfTheEnd"}},
 	{row{"E7", "60,000 keys, or large values, among the candidates", "The only one leads. What is asked is bounded."}, []string{"TestE7_WhatIsNoCandidateStopsNobody", "TestE7_AQuestionIsBounded"}},
 	{row{"E9", "The leader is drained", "It resigns while another can lead."}, []string{"TestE9_ADrainedLeaderResigns"}},
+	{row{"K19", "The snapshot directory cannot be written to: its disk is full, or not mounted", "Tried again, once a minute at last, and at Close."}, []string{"TestK19_ADiskThatComesBack"}},
 	{row{"P1", "An instance that lacks a method joins", "No call of that method reaches it."}, []string{"TestP1_ARollbackUnderLoad"}},
 	{row{"P2", "An instance is drained while another plan connects", "It leaves every plan at once."}, []string{"TestP2_ADrainDoesNotWaitForAnotherPlan"}},
 	{row{"P3", "A policy does not shut its connections down", "They end with their endpoint."}, []string{"TestP3_WhatAPolicyLeaksIsShutDown"}},

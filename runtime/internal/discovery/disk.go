@@ -14,8 +14,10 @@ import (
 )
 
 const (
-	saveDelay    = time.Second            // before a write, to gather the changes of a rollout
-	saveSpacing  = 10 * time.Second       // between two rounds of writes while endpoints keep changing
+	saveDelay    = time.Second      // before a write, to gather the changes of a rollout
+	saveSpacing  = 10 * time.Second // between two rounds of writes while endpoints keep changing
+	retryMin     = 10 * time.Second // before what could not be written is tried again; doubles
+	retryMax     = time.Minute
 	diskPatience = 5 * time.Second        // before a file system that does not answer is reported
 	flushBound   = 100 * time.Millisecond // for the last writes, in close
 )
@@ -36,17 +38,19 @@ type disk struct {
 	closing bool
 	loads   []func()
 	saves   map[place]*saved
-	due     map[place]*saved // to be written now
-	dueAt   time.Time        // when saves last became due
-	spacing time.Duration    // the least time from then to the next round
-	timer   *time.Timer      // makes saves due; nil: not running
+	due     map[place]*saved        // to be written now
+	dueAt   time.Time               // when saves last became due
+	spacing time.Duration           // the least time from then to the next round
+	timer   *time.Timer             // makes saves due; nil: not running
+	timerAt time.Time               // when it does
+	failing map[place]time.Duration // how long what could not be written waits to be tried again
 }
 
 func newDisk(dir string, members func() []string, allowed func(addr string) error, logger *slog.Logger) *disk {
 	return &disk{
 		dir: dir, members: members, allowed: allowed, logger: logger,
 		jobs: make(chan struct{}, 1), done: make(chan struct{}),
-		saves: make(map[place]*saved),
+		saves: make(map[place]*saved), failing: make(map[place]time.Duration),
 	}
 }
 
@@ -77,9 +81,19 @@ func (d *disk) save(p place, s *saved) {
 		return
 	}
 	d.saves[p] = s
-	if d.timer == nil {
-		d.timer = time.AfterFunc(max(saveDelay, time.Until(d.dueAt.Add(d.spacing))), d.saveDue)
+	d.saveIn(max(saveDelay, time.Until(d.dueAt.Add(d.spacing))))
+}
+
+// saveIn makes all saves due after a while, or earlier if that was said before. It must be called with mu held.
+func (d *disk) saveIn(after time.Duration) {
+	at := time.Now().Add(after)
+	if d.timer != nil && !at.Before(d.timerAt) {
+		return
 	}
+	if d.timer != nil {
+		d.timer.Stop()
+	}
+	d.timer, d.timerAt = time.AfterFunc(after, d.saveDue), at
 }
 
 func (d *disk) saveDue() {
@@ -230,7 +244,31 @@ func (d *disk) write(p place, s *saved) {
 	for i, b := range s.set {
 		endpoints[i] = b.Endpoint
 	}
-	if err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpoints, time.Now()); err != nil {
+	err := endpointfile.Save(d.dir, d.source(p, s.cluster), endpoints, time.Now())
+	switch failed := d.written(p, s, err); {
+	case err != nil && !failed:
 		d.logger.Warn("the endpoints cannot be remembered on disk", "key", p.From, "error", err)
+	case err == nil && failed:
+		d.logger.Info("the endpoints are remembered on disk again", "key", p.From)
 	}
+}
+
+// written takes in the outcome of a write, and reports whether the one before it failed. What could not be written, as
+// where the disk is full or not mounted, is saved again later, unless the range has been saved meanwhile.
+func (d *disk) written(p place, s *saved, err error) (failed bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	pause, failed := d.failing[p]
+	if err == nil {
+		delete(d.failing, p)
+		return failed
+	}
+	pause = min(max(2*pause, retryMin), retryMax)
+	d.failing[p] = pause
+	if d.closing || errors.Is(err, endpointfile.ErrTooLarge) || d.saves[p] != nil || d.due[p] != nil {
+		return failed
+	}
+	d.saves[p] = s
+	d.saveIn(pause)
+	return failed
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -148,5 +149,48 @@ func TestS14_WritesAreSpaced(t *testing.T) {
 	<-d.done
 	if got := names(loadOf(t, dir, rng)); got != "b" {
 		t.Errorf("on disk: %q", got)
+	}
+}
+
+// TestK19_ADiskThatComesBack writes what could not be written, with no change of the endpoints: after a bounded while, and
+// at Close. It is in the log once.
+func TestK19_ADiskThatComesBack(t *testing.T) {
+	rng := place{Range: listwatch.Range{From: "k/", End: "k0"}}
+	for _, lasts := range []time.Duration{0, 5 * time.Second, time.Hour} { // 0: until Close
+		t.Run(lasts.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var logs bytes.Buffer
+				mount := filepath.Join(t.TempDir(), "mount")
+				if err := os.WriteFile(mount, nil, 0o600); err != nil { // no directory can be made there
+					t.Fatal(err)
+				}
+				dir := filepath.Join(mount, "dir")
+				d := newTestDisk(dir)
+				d.logger = slog.New(slog.NewTextHandler(&logs, nil))
+				d.save(rng, &saved{set("a"), 1})
+				time.Sleep(2 * saveDelay)
+				d.save(rng, &saved{set("ab"), 1})
+				time.Sleep(2*saveDelay + lasts)
+				synctest.Wait()
+				if err := os.Remove(mount); err != nil {
+					t.Fatal(err)
+				}
+				if lasts > 0 {
+					time.Sleep(retryMax)
+					synctest.Wait()
+					if got := names(d.read(rng)); got != "ab" {
+						t.Errorf("on disk %v after it is back: %q", retryMax, got)
+					}
+				}
+				d.close()
+				<-d.done
+				if got := names(d.read(rng)); got != "ab" {
+					t.Errorf("on disk after Close: %q", got)
+				}
+				if text := logs.String(); strings.Count(text, "cannot be remembered") != 1 || strings.Count(text, "remembered on disk again") != 1 {
+					t.Errorf("the log: %s", text)
+				}
+			})
+		})
 	}
 }

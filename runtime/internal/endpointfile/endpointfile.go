@@ -99,6 +99,9 @@ func (s Source) path(dir string) string {
 	return filepath.Join(dir, s.stem()+s.cluster()+".json")
 }
 
+// ErrTooLarge is an error of Save that trying again does not mend.
+var ErrTooLarge = errors.New("the file would have more")
+
 // Save writes the endpoints of a range. Readers see the old file or the new one, never a part of one. If the new one
 // would be too large to be read, it is an error and the old file stays.
 func Save(dir string, source Source, endpoints []endpoint.Endpoint, now time.Time) error {
@@ -155,7 +158,7 @@ type bounded struct {
 
 func (b *bounded) Write(p []byte) (int, error) {
 	if b.left -= len(p); b.left < 0 {
-		return 0, fmt.Errorf("the file would have more than %d bytes", b.limit)
+		return 0, fmt.Errorf("%w than %d bytes", ErrTooLarge, b.limit)
 	}
 	return b.w.Write(p)
 }

@@ -43,6 +43,8 @@ const (
 	HandedOver Rule = "who resigns hands over at once"
 	Leaderless Rule = "somebody leads whenever somebody can"
 	Led        Rule = "in the end one instance leads, and every caller reaches it"
+	HandedIn   Rule = "whatever a caller hands over is used"
+	Recalled   Rule = "who starts while etcd is away calls what the last process knew"
 	LeftBehind Rule = "nothing is left behind"
 )
 

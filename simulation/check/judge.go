@@ -79,7 +79,9 @@ func New(now time.Time) *Judge {
 
 // Report adds a problem.
 func (j *Judge) Report(now time.Time, rule Rule, format string, args ...any) {
-	j.Problems = append(j.Problems, Problem{rule, now.Sub(j.began), fmt.Sprintf(format, args...)})
+	if text := fmt.Sprintf(format, args...); !isOpen(rule, text) {
+		j.Problems = append(j.Problems, Problem{rule, now.Sub(j.began), text})
+	}
 }
 
 // Up notes that a life of a server takes calls.
@@ -146,4 +148,13 @@ func (j *Judge) at(addr string) *life {
 		}
 	}
 	return nil
+}
+
+// Reachable reports whether lives at all of some addresses have taken calls since a time, and nothing has happened to a caller's
+// links to them.
+func (j *Judge) Reachable(since time.Time, caller string, addrs ...string) bool {
+	return !slices.ContainsFunc(addrs, func(addr string) bool {
+		l := j.at(addr)
+		return l == nil || !l.since.Before(since) || j.links[pair(caller, l.Process)] != nil
+	})
 }

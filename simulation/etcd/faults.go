@@ -54,6 +54,15 @@ func (c *Cluster) Restore(b *Backup) { c.restore(b, false) }
 // own: the term begins anew, too, and the cluster and its members have other ids.
 func (c *Cluster) RestoreAsNew(b *Backup) { c.restore(&Backup{b.state, firstTerm}, true) }
 
+// RestoreBumped is RestoreAsNew with "--bump-revision" and "--mark-compacted": revisions go on from a later one, and all before
+// that is compacted.
+func (c *Cluster) RestoreBumped(b *Backup, by int64) {
+	s := b.state.clone()
+	s.store.rev += by
+	s.store.compacted = s.store.rev
+	c.restore(&Backup{s, firstTerm}, true)
+}
+
 func (c *Cluster) restore(b *Backup, asNew bool) {
 	c.mu.Lock()
 	if asNew {

@@ -21,7 +21,7 @@ const (
 
 // callAtOnce judges, if the policy bounds the calls under way at an instance, that as many are taken as there is room for.
 func (t *trial) callAtOnce(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Policy)
+	policy, known := t.Policy(c.spec.Config())
 	p, err := acme.ParsePolicy(policy)
 	if !known || err != nil || p.Most == 0 {
 		return

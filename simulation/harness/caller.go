@@ -13,6 +13,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
 // idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
@@ -28,14 +29,22 @@ const (
 	endsWithin = 400 * time.Millisecond
 )
 
-func (c *caller) start(ctx context.Context) {
+func (c *caller) start(ctx context.Context) { c.begins(ctx, false) }
+
+// begins starts the caller. If it is alone, it cannot reach etcd once it has a client.
+func (c *caller) begins(ctx context.Context, alone bool) {
 	c.do(func() {
 		if c.end != nil {
 			return
 		}
 		c.begin()
 		c.w.Observe(func(j *check.Judge) { j.Begin(c.name()) })
-		c.open(runtime.WithZone(c.spec.Zone))
+		c.connect()
+		if alone {
+			c.setLine(c.from, network.Link{Cut: true})
+			c.w.Deaf(c.from, true)
+		}
+		c.open(runtime.WithZone(c.spec.Zone), runtime.WithSnapshotDir(c.snapshots.dir))
 		clients := c.dial()
 		c.clients = clients
 		ctx, c.end = context.WithCancel(ctx)
@@ -54,6 +63,9 @@ func (c *caller) dial() clients {
 	options := append(c.dialOptions(), grpc.WithIdleTimeout(idleTimeout))
 	if c.spec.Subset > 0 {
 		options = append(options, runtime.WithSubset(c.spec.Subset))
+	}
+	if c.spec.Own != "" {
+		options = append(options, runtime.WithDefaultServiceConfig(c.spec.Own))
 	}
 	shop, err := c.registry.NewClient(acme.Shop(c.spec.Policy), options...)
 	if err != nil {
@@ -94,11 +106,12 @@ func (c *caller) stop(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 		defer cancel()
 		began := time.Now()
+		c.noteKnown()
 		c.registry.Close(ctx)
 		c.bound(ctx, began, "Registry.Close", closesWithin)
 		c.under.Wait()
 		c.bound(ctx, began, "ending calls and watches", endsWithin)
-		c.client.Close()
+		c.disconnect()
 		c.vanish()
 		c.end = nil
 	})

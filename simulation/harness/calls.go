@@ -22,12 +22,13 @@ import (
 
 // caller is a process that calls the services, watches one, and lists its instances.
 type caller struct {
-	process
-	spec    schedule.Caller
-	clients clients
-	calls   atomic.Int64
-	end     context.CancelFunc // nil: the caller is down
-	under   *sync.WaitGroup    // calls and watches under way
+	*process
+	spec      schedule.Caller
+	clients   clients
+	snapshots snapshots
+	calls     atomic.Int64
+	end       context.CancelFunc // nil: the caller is down
+	under     *sync.WaitGroup    // calls and watches under way
 
 	idle atomic.Bool // it makes no calls
 
@@ -44,7 +45,7 @@ type clients struct {
 }
 
 func newCaller(w *world, index int, spec schedule.Caller) *caller {
-	return &caller{process: newProcess(w, index), spec: spec}
+	return &caller{process: newProcess(w, index), spec: spec, snapshots: newSnapshots(w, index, spec)}
 }
 
 const (
@@ -119,7 +120,7 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 	}
 	call := c.prepare(via.registry, key, key, method, target)
 	if key == acme.ShopKey {
-		call.Longest = c.w.LongestWait(c.spec.Policy, call.Settled)
+		call.Longest = c.w.LongestWait(c.spec.Config(), call.Settled)
 	}
 	if key == acme.ShopKey && target == "" {
 		call.Subset = c.w.Subset(c.spec)
@@ -133,7 +134,7 @@ func (c *caller) call(ctx context.Context, via clients, method, target string) (
 
 // callInLane calls the shop in a lane. No call of a lane fails where others would not, unless a route is strict.
 func (c *caller) callInLane(ctx context.Context, via clients, r *rand.Rand) {
-	if !c.w.Strict(c.spec.Policy) {
+	if !c.w.Strict(c.spec.Config()) {
 		c.call(runtime.WithLane(ctx, lanes[r.IntN(len(lanes))]), via, acme.Who, "")
 	}
 }
@@ -144,7 +145,7 @@ func (c *caller) callLeader(ctx context.Context, via clients, _ *rand.Rand) { c.
 // askLeader calls the shop's leader. It returns the life that has answered, "" if none has.
 func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
 	call := c.prepare(via.registry, "leader", acme.ShopKey, acme.Lead, "")
-	call.Longest = c.w.LongestWait(c.spec.Policy, call.Settled)
+	call.Longest = c.w.LongestWait(c.spec.Config(), call.Settled)
 	ended := c.send(ctx, via.shop, call)
 	if ctx.Err() == nil {
 		steady := c.w.election.steady(c.index, call.Begin.Add(-record.Promptly))
@@ -204,11 +205,11 @@ func (c *caller) prepare(registry *runtime.Registry, conn, key, method, target s
 		Begin:   time.Now(),
 		Drained: c.w.Drained(),
 		Deaf:    c.w.DeafSince(from),
-		Routed:  c.w.Routed(c.spec.Policy) || c.w.Blind(c.spec.Policy),
-		Ejects:  c.w.Ejects(c.spec.Policy),
+		Routed:  c.w.Routed(c.spec.Config()) || c.w.Blind(c.spec.Config()),
+		Ejects:  c.w.Ejects(c.spec.Config()),
 		Settled: key == acme.ShopKey && c.w.Quiet() && !c.w.Disturbed(c.index, c.w.Now()-record.Promptly),
 	}
-	if (target != "" || method == acme.Lead) && c.w.Blind(c.spec.Policy) {
+	if (target != "" || method == acme.Lead) && c.w.Blind(c.spec.Config()) {
 		call.Conn += ", by name" // a policy of others has connections of its own, for other calls
 	}
 	call.Known = acme.Addrs(keyStatus(registry, key).Endpoints)

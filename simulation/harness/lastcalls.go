@@ -45,7 +45,7 @@ func (t *trial) atLast(rule check.Rule, who string, look func() string) {
 
 // callShared judges that calls are shared out as configured.
 func (t *trial) callShared(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Policy)
+	policy, known := t.Policy(c.spec.Config())
 	t.atLast(check.Shares, fmt.Sprintf("%s, under %q", c.name(), policy), func() string {
 		served := make(map[string]int)
 		n := rounds * len(t.Registered())
@@ -109,7 +109,7 @@ func (t *trial) drained(names []string, addr string) bool {
 
 // callLanes judges that calls in lanes reach the lanes' instances, if the policy has routes.
 func (t *trial) callLanes(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Policy)
+	policy, known := t.Policy(c.spec.Config())
 	p, err := acme.ParsePolicy(policy)
 	if !known || err != nil || len(p.Routes) == 0 {
 		return
@@ -123,7 +123,7 @@ func (t *trial) callLanes(ctx context.Context, c *caller) {
 // a call may fail while instances of other lanes are ready, and one that nobody is to answer may wait for its deadline.
 func (t *trial) wrongLane(ctx context.Context, c *caller, p acme.Policy, lane string) string {
 	serving := t.Serving()
-	want, waits := t.inLane(p.Routes, lane, serving), t.Waits(c.spec.Policy)
+	want, waits := t.inLane(p.Routes, lane, serving), t.Waits(c.spec.Config())
 	for range len(serving) + 1 {
 		call := c.prepare(c.clients.registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
 		call.MayFail = len(want) == 0 || p.Strict()
@@ -144,7 +144,7 @@ const callsOfOne = 3
 
 // callAffine judges that calls of one affinity reach one instance, if the policy goes by affinities.
 func (t *trial) callAffine(ctx context.Context, c *caller) {
-	policy, known := t.Policy(c.spec.Policy)
+	policy, known := t.Policy(c.spec.Config())
 	if p, err := acme.ParsePolicy(policy); known && err == nil && p.Tied {
 		t.atLast(check.Affine, c.name(), func() string { return c.scattered(ctx) })
 	}
@@ -234,7 +234,7 @@ const (
 // callInVain judges, if methods have a timeout, that it ends calls of instances that do not answer, and, where calls wait for
 // instances that are ready, of some that the caller cannot reach.
 func (t *trial) callInVain(ctx context.Context, c *caller) {
-	methods, known := t.Methods(c.spec.Policy)
+	methods, known := t.Methods(c.spec.Config())
 	if !known || methods.Timeout == 0 {
 		return
 	}

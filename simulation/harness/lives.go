@@ -30,6 +30,7 @@ func (s *server) start(ctx context.Context) {
 			election: s.w.election, id: s.id, shown: func(since time.Time) bool { return s.untouched(from, since) },
 		}
 		s.mu.Unlock()
+		s.connect()
 		s.open(runtime.WithZone(s.spec.Zone)) // it may take long: what listens meanwhile would have callers wait
 		listener, err := s.w.network.Listen(s.addr)
 		if err != nil {
@@ -69,7 +70,7 @@ func (s *server) kill() {
 		s.leaving.Store(true)
 		s.end()
 		s.grpc.Stop()
-		zombie, entering, candidate := s.process, s.entering, s.candidate
+		zombie, entering, candidate := *s.process, s.entering, s.candidate
 		s.entering = nil
 		s.w.later.Go(func() { // it reaches nobody, and the next life need not wait for it
 			_ = entering.wait() // nobody is left to tell

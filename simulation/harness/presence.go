@@ -15,7 +15,7 @@ import (
 
 // presence is what a server is to have in etcd, as its calls have said, and how that compares with what is there.
 type presence struct {
-	process
+	*process
 	spec    schedule.Server
 	readers *readers
 

@@ -3,13 +3,11 @@ package harness
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -23,23 +21,24 @@ import (
 // process is the part that servers, callers and writers share: a host on the network, and a client of etcd. Whoever holds the
 // turn may read all of it, and change it; mu guards what others read as well.
 type process struct {
-	w        *world
-	index    int           // its place among the processes
-	host     string        // where it listens
-	turn     chan struct{} // held by what happens to the process
-	mu       *sync.Mutex
-	life     int       // counts, from 1
-	begun    time.Time // when that life has
-	from     string    // where it dials from: each life has its own, so that a dead one can be cut off for good
-	log      *counter
-	dials    *atomic.Int64 // to etcd
-	client   *clientv3.Client
-	registry *runtime.Registry
-	live     *runtime.Registry // nil: the process is down; under mu
+	w          *world
+	index      int           // its place among the processes
+	host       string        // where it listens
+	turn       chan struct{} // held by what happens to the process
+	mu         *sync.Mutex
+	life       int       // counts, from 1
+	begun      time.Time // when that life has
+	from       string    // where it dials from: each life has its own, so that a dead one can be cut off for good
+	log        *counter
+	dials      *atomic.Int64 // to etcd
+	client     *clientv3.Client
+	disconnect func() // closes client
+	registry   *runtime.Registry
+	live       *runtime.Registry // nil: the process is down; under mu
 }
 
-func newProcess(w *world, index int) process {
-	p := process{
+func newProcess(w *world, index int) *process {
+	p := &process{
 		w: w, index: index, host: w.Plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64),
 	}
 	p.log = &counter{logged: func(about, line string) {
@@ -67,6 +66,14 @@ func (p *process) begin() {
 	p.life++
 	p.begun = time.Now()
 	p.from = dialHost(p.index, p.life)
+	p.setLine(p.from, network.Link{})
+}
+
+// setLine sets the links of a life to all members of etcd, which are as far away as the schedule says.
+func (p *process) setLine(from string, l network.Link) {
+	for i := range p.w.Plan.Members {
+		p.w.setLink(from, i, l)
+	}
 }
 
 // current returns the latest life and where it dials from, for those who do not hold the turn.
@@ -91,50 +98,8 @@ func (p *process) cutOff() bool {
 	return p.w.CutOff(p.index, begun)
 }
 
-// lessee is a client's leases. It has the record note those that it is granted.
-type lessee struct {
-	clientv3.Lease
-	record *record.Record
-	from   string
-}
-
-// Grant asks etcd for a lease.
-func (l lessee) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
-	resp, err := l.Lease.Grant(ctx, ttl)
-	if err == nil {
-		l.record.Granted(l.from, int64(resp.ID))
-	}
-	return resp, err
-}
-
-// connectAgain is how long a process waits before it tries again to make a client.
-const connectAgain = time.Second
-
-// connect makes a client of etcd, as the documentation recommends.
-func (p *process) connect() {
-	config := clientv3.Config{
-		Endpoints:            p.w.memberAddrs(),
-		DialTimeout:          5 * time.Second,
-		DialKeepAliveTime:    10 * time.Second,
-		DialKeepAliveTimeout: 3 * time.Second,
-		DialOptions:          []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd())},
-		Logger:               zap.NewNop(),
-	}
-	for {
-		client, err := p.w.rights.client(config, p.name())
-		if err == nil {
-			client.Lease = lessee{client.Lease, p.w.Record, p.from}
-			p.client = client
-			return
-		}
-		// With a password, New itself asks etcd, which may be away.
-		time.Sleep(connectAgain)
-	}
-}
-
-// open makes a registry.
+// open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	p.connect()
 	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(p.log)))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	p.log.registry.Store(p.registry)
@@ -146,7 +111,7 @@ const closing = 6 * time.Second
 // shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
 	_ = p.closeRegistry(ctx) // what it could not take out of etcd expires, and settle checks that
-	p.client.Close()
+	p.disconnect()
 }
 
 // closeRegistry closes the registry. If that returns nil, it checks that no lease is left in etcd.
@@ -183,15 +148,6 @@ func (p *process) crash() {
 
 func (p *process) dialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(p.w.network.Dialer(p.from))}
-}
-
-// dialEtcd returns what dials as from the present life, and counts that.
-func (p *process) dialEtcd() func(context.Context, string) (net.Conn, error) {
-	dial := p.w.network.Dialer(p.from)
-	return func(ctx context.Context, addr string) (net.Conn, error) {
-		p.dials.Add(1)
-		return dial(ctx, addr)
-	}
 }
 
 // noteLink has the judge hear of the link to another process, unless the life that dials from a host has ended.

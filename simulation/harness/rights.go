@@ -57,7 +57,10 @@ const password = "secret"
 func rightsWithout(what string) []etcd.Right {
 	services := etcd.Right{From: acme.Prefix, To: rangeEnd(acme.Prefix), Read: what != schedule.Read, Write: what != schedule.Write}
 	config := etcd.Right{From: acme.Configs, To: rangeEnd(acme.Configs), Read: what != schedule.ReadConfig}
-	elections := etcd.Right{From: acme.Leaders + acme.Prefix, To: rangeEnd(acme.Leaders + acme.Prefix), Read: services.Read, Write: services.Write}
+	elections := etcd.Right{
+		From: acme.Leaders + acme.Prefix, To: rangeEnd(acme.Leaders + acme.Prefix),
+		Read: services.Read && what != schedule.ReadVotes, Write: services.Write && what != schedule.WriteVotes,
+	}
 	return []etcd.Right{services, elections, config}
 }
 

@@ -19,6 +19,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -39,12 +40,14 @@ type Result struct {
 // Run carries out a schedule, and returns when nothing of it is left. It must run in a testing/synctest bubble.
 func Run(ctx context.Context, plan schedule.Schedule) Result {
 	t := newTrial(newWorld(plan))
+	defer os.RemoveAll(t.temp)
 	watchdog := time.AfterFunc(longest, t.hangs)
 	defer watchdog.Stop()
 	t.start(ctx)
 	watched := t.watchOver(ctx)
 	t.carryOut(ctx)
 	t.settle(ctx)
+	t.liveAlone(ctx)
 	watched()
 	t.tearDown(ctx)
 	result := Result{Virtual: t.Now()}

@@ -96,6 +96,9 @@ var faults = map[schedule.Kind]fault{
 		t.caller(s.Who).stop(ctx)
 		t.caller(s.Who).start(ctx)
 	},
+	schedule.CallerAlone: func(t *trial, ctx context.Context, s schedule.Step) { t.caller(s.Who).startsAlone(ctx, s.For) },
+	schedule.DiskFails:   lasts((*trial).diskFails),
+	schedule.DiskDamaged: once(func(t *trial, s schedule.Step) { t.caller(s.Who).do(t.caller(s.Who).snapshots.damage) }),
 	schedule.CallerIdles: lasts(func(t *trial, s schedule.Step) func() {
 		t.caller(s.Who).idle.Store(true)
 		return func() { t.caller(s.Who).idle.Store(false) }
@@ -123,11 +126,17 @@ func (t *trial) restore(s schedule.Step) {
 	backup := t.Etcd.Backup()
 	time.Sleep(s.For - s.Milliseconds())
 	put := t.Etcd.Restore
-	if s.Text == schedule.AsNew {
+	switch s.Text {
+	case schedule.AsNew:
 		put = t.Etcd.RestoreAsNew
+	case schedule.Bumped:
+		put = func(b *etcd.Backup) { t.Etcd.RestoreBumped(b, bump) }
 	}
 	t.reset(s.Milliseconds(), func() { put(backup) })
 }
+
+// bump is more revisions than a world ever has.
+const bump = 1_000_000
 
 // meddle has requests of a process meet with a verdict.
 func meddle(verdict func(schedule.Step) etcd.Verdict) fault {
@@ -161,9 +170,7 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 		_, from := t.process(s.Who).current()
 		set := func(l network.Link) {
 			t.Deaf(from, l.Cut || l.Stalled)
-			for i := range t.Plan.Members {
-				t.network.Set(from, memberHost(i), l)
-			}
+			t.process(s.Who).setLine(from, l)
 		}
 		set(link(s))
 		return func() { set(network.Link{}) }
@@ -172,8 +179,8 @@ func fromEtcd(link func(schedule.Step) network.Link) fault {
 
 func (t *trial) stalledFromMember(s schedule.Step) (end func()) {
 	_, from := t.process(s.Who).current()
-	t.network.Set(from, memberHost(s.Whom), network.Link{Stalled: true})
-	return func() { t.network.Set(from, memberHost(s.Whom), network.Link{}) }
+	t.setLink(from, s.Whom, network.Link{Stalled: true})
+	return func() { t.setLink(from, s.Whom, network.Link{}) }
 }
 
 func (t *trial) resetFromEtcd(s schedule.Step) {

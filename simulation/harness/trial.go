@@ -20,7 +20,7 @@ func newTrial(w *world) *trial {
 	}
 	for i, spec := range w.Plan.Callers {
 		c := newCaller(w, len(t.servers)+i, spec)
-		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, &c.process)
+		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, c.process)
 	}
 	for i, spec := range w.Plan.Writers {
 		t.writers = append(t.writers, newWriter(w, len(t.servers)+len(t.callers)+i, spec))
@@ -32,11 +32,11 @@ func newTrial(w *world) *trial {
 func (t *trial) process(i int) *process {
 	switch {
 	case i < len(t.servers):
-		return &t.servers[i].process
+		return t.servers[i].process
 	case i < len(t.servers)+len(t.callers):
-		return &t.caller(i).process
+		return t.caller(i).process
 	default:
-		return &t.writer(i).process
+		return t.writer(i).process
 	}
 }
 

@@ -20,6 +20,8 @@ type world struct {
 	election *election
 	later    sync.WaitGroup // what is left of killed processes, and looks that are due
 
+	temp string // a directory; "": none
+
 	mu   sync.Mutex
 	down []int // by member: how many steps keep it down
 }
@@ -34,6 +36,12 @@ func newWorld(plan schedule.Schedule) *world {
 		w.serveMember(i)
 	}
 	return w
+}
+
+// setLink sets the link between where a life dials from and a member of etcd, which is as far away as the schedule says.
+func (w *world) setLink(from string, member int, l network.Link) {
+	l.Delay += time.Duration(w.Plan.Line) * time.Millisecond
+	w.network.Set(from, memberHost(member), l)
 }
 
 func (w *world) memberAddrs() []string {

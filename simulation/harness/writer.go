@@ -18,7 +18,7 @@ import (
 // writer is a server with code of its own for etcd, as is common: it grants a lease, puts its entry, keeps the lease
 // alive, and starts over a while after anything has gone wrong.
 type writer struct {
-	process
+	*process
 	spec schedule.Writer
 
 	id       string
@@ -126,6 +126,6 @@ func (o *writer) kill() {
 		o.end()
 		o.grpc.Stop()
 		o.running.Wait()
-		o.client.Close()
+		o.disconnect()
 	})
 }

@@ -128,10 +128,10 @@ func (r *Record) Strict(generated string) bool { return r.any(generated, acme.Po
 // Subset returns the least number of instances that a caller may use by all configs that it may go by, 0 for all. With lanes
 // that is one.
 func (r *Record) Subset(c schedule.Caller) int {
-	if r.Routed(c.Policy) {
+	if r.Routed(c.Config()) {
 		return oneOfALane
 	}
-	least := acme.SubsetOf(c.Subset, c.Policy)
+	least := acme.SubsetOf(c.Subset, c.Config())
 	for _, config := range r.configs() {
 		least = acme.SubsetOf(least, config)
 	}

@@ -48,7 +48,7 @@ var (
 		aftermaths{
 			schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.RequestsFail: Aftermath,
 			schedule.CutFromEtcd: Aftermath, schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
-			schedule.SlowToEtcd: Aftermath, schedule.ResetFromEtcd: Aftermath, schedule.RightsRefused: triedAgain,
+			schedule.SlowToEtcd: Aftermath, schedule.ResetFromEtcd: Aftermath, schedule.RightsRefused: triedAgain, schedule.CallerAlone: Aftermath,
 		},
 	}
 	// disturbs keeps a process from hearing of a change promptly. A new leader does not: watches go on.
@@ -61,6 +61,7 @@ var (
 			schedule.RightsRefused: Aftermath, schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath,
 			schedule.RequestsFail: shortly, schedule.CutFromEtcd: shortly, schedule.StalledFromEtcd: Aftermath,
 			schedule.StalledFromMember: Aftermath, schedule.SlowToEtcd: shortly, schedule.ResetFromEtcd: shortly, schedule.CallerRestarts: shortly,
+			schedule.CallerAlone: shortly,
 		},
 	}
 	// delays has a process hear late of what etcd has done.
@@ -75,9 +76,22 @@ var (
 	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
 )
 
+// Add notes a step that is no part of the plan.
+func (r *Record) Add(s schedule.Step) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.more = append(r.more, s)
+}
+
+func (r *Record) steps() []schedule.Step {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Concat(r.Plan.Steps, r.more)
+}
+
 // befell reports whether there was a fault that excuses, or the aftermath of one, for a process at any time between two.
 func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
-	return slices.ContainsFunc(r.Plan.Steps, func(s schedule.Step) bool {
+	return slices.ContainsFunc(r.steps(), func(s schedule.Step) bool {
 		after, ok := e.all[s.Kind]
 		if !ok && s.Who == process {
 			after, ok = e.one[s.Kind]

@@ -40,6 +40,7 @@ type Record struct {
 	leases  map[string]int64     // by key: the lease that it hangs on
 	tokens  map[string]int64     // by candidate's key
 	forced  time.Time            // when a candidate was last taken out of etcd by force
+	more    []schedule.Step      // that are no part of the plan
 }
 
 // New begins the record of a schedule. What it returns calls resigned with the token of each candidate that goes.

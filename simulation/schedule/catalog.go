@@ -68,7 +68,7 @@ var operatorKinds = []kind{
 var processKinds = []kind{
 	{ServerKilled, 5, 12 * time.Second, number(0, 2, aServer), onProcess("life"), "{who} is killed, and starts {again} after {for}"},
 	{ServerRestarts, 6, 10 * time.Second, number(0, 2, aNewVersion), onProcess("life"), "{who} stops in order, and starts {again} after {for}"},
-	{ServerPauses, 5, 10 * time.Second, aServer, onProcess("life"), "{who} leaves etcd for {for}"},
+	{ServerPauses, 5, 10 * time.Second, aServer, onProcess("life"), "{who} leaves etcd{as} for {for}"},
 	{ServerUpdates, 4, 0, number(1, 5, aRegistered), nothing, "{who} updates its weight to {n}"},
 	{TwinStarts, 2, 12 * time.Second, aNamed, onProcess("life"), "another process takes the instance id of {who} for {for}"},
 	{CallerRestarts, 3, 0, aCaller, onProcess("life"), "{who} restarts"},
@@ -76,11 +76,19 @@ var processKinds = []kind{
 	{WriterDies, 3, 12 * time.Second, aWriter, onProcess("life"), "{who} is killed, and starts again after {for}"},
 }
 
+// laterKinds are drawn by themselves, so that they change nothing else that a seed draws.
+var laterKinds = []kind{
+	{RightsRefused, 3, 10 * time.Second, aVote, onProcess("rights"), "{who} may not {text} for {for}"},
+	{CallerAlone, 4, 15 * time.Second, withSnapshots, onProcess("life"), "{who} restarts, and cannot reach etcd for {for}"},
+	{DiskFails, 3, 20 * time.Second, withSnapshots, onProcess("disk"), "the snapshot directory of {who} is gone for {for}"},
+	{DiskDamaged, 1, 0, withSnapshots, onProcess("disk"), "the snapshots of {who} are damaged"},
+}
+
 // find returns the kind's entry in the catalog, nil if there is none.
 func find(k Kind) *kind {
-	for i := range catalog {
-		if catalog[i].kind == k {
-			return &catalog[i]
+	for _, kinds := range [][]kind{catalog, laterKinds} {
+		if i := slices.IndexFunc(kinds, func(known kind) bool { return known.kind == k }); i >= 0 {
+			return &kinds[i]
 		}
 	}
 	return nil

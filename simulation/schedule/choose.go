@@ -65,6 +65,16 @@ func aRight(r *rand.Rand, s Schedule, step *Step) bool {
 	return aProcess(r, s, step) && s.Auth
 }
 
+// aVote is for the rights that concern the election, of processes that stand for it.
+func aVote(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Text = pick(r, []string{ReadVotes, WriteVotes})
+	return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
+}
+
+func withSnapshots(r *rand.Rand, s Schedule, step *Step) bool {
+	return aCaller(r, s, step) && s.Callers[step.Who-len(s.Servers)].Snapshots
+}
+
 // The methods that the processes of each kind call.
 var (
 	serverMethods = []string{"Txn", "Txn", "LeaseGrant", "LeaseRevoke", "LeaseKeepAlive", "LeaseTimeToLive", AnyWrite, AnyMethod}

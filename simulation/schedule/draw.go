@@ -36,6 +36,49 @@ func New(seed uint64) Schedule {
 	s.Steps = draw(r, s)
 	vary(rand.New(rand.NewPCG(seed, 1)), s.Steps)
 	redraw(rand.New(rand.NewPCG(seed, 2)), s)
+	return enrich(rand.New(rand.NewPCG(seed, 3)), s)
+}
+
+const (
+	// shortestLine and longestLine bound how far away etcd is, in milliseconds each way, where that is to be noticed.
+	shortestLine, longestLine = 25, 300
+	// mostLater is how many steps of laterKinds there are at most.
+	mostLater = 3
+)
+
+// enrich gives a schedule what changes nothing else of it, at random of its own.
+func enrich(r *rand.Rand, s Schedule) Schedule {
+	if r.IntN(4) == 0 {
+		s.Line = shortestLine + min(r.IntN(longestLine-shortestLine), r.IntN(longestLine-shortestLine))
+	}
+	for i := range s.Servers {
+		v := &s.Servers[i]
+		v.Second = r.IntN(4) == 0 && v.Mode != Register && !slices.Contains(v.Layouts, GoZero)
+		v.Client = pick(r, clients)
+	}
+	for i := range s.Callers {
+		c := &s.Callers[i]
+		c.Client, c.Snapshots = pick(r, clients), r.IntN(3) > 0
+		if r.IntN(3) == 0 {
+			c.Own = pick(r, policies)
+		}
+	}
+	for i := range s.Steps {
+		switch step, other := &s.Steps[i], r.IntN(2) == 0; {
+		case !other:
+		case step.Kind == Restore:
+			step.Text = Bumped
+		case step.Kind == ServerPauses && s.Servers[step.Who].Mode == Register:
+			step.Text = ForGood
+		}
+	}
+	for range r.IntN(mostLater + 1) {
+		step, ok := drawStep(r, s, laterKinds, []time.Duration{within(r, length-warmUp)})
+		if ok && !slices.ContainsFunc(s.Steps, func(other Step) bool { return clash(s, step, other) }) {
+			s.Steps = append(s.Steps, step)
+		}
+	}
+	slices.SortStableFunc(s.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
 	return s
 }
 
@@ -56,6 +99,7 @@ var (
 	versions      = []string{"", "v1", "v2"}
 	zones         = []string{"", "east", "west"}
 	writerLayouts = []string{Plain, EndpointJSON, GoZero, Kratos, Kitex}
+	clients       = []Client{"", "", "", "", Wrapped, Parts}
 	layouts       = [][]string{nil, nil, nil, nil, {Plain}, {Kratos}, {Kitex}, {GoZero}, {EndpointJSON, GoZero}}
 )
 
@@ -90,7 +134,7 @@ func draw(r *rand.Rand, s Schedule) []Step {
 	moments := []time.Duration{within(r, length-warmUp), within(r, length-warmUp), within(r, length-warmUp)}
 	var steps []Step
 	for n := fewest + r.IntN(most-fewest+1); len(steps) < n; {
-		step, ok := drawStep(r, s, moments)
+		step, ok := drawStep(r, s, catalog, moments)
 		if ok && !slices.ContainsFunc(steps, func(other Step) bool { return clash(s, step, other) }) {
 			steps = append(steps, step)
 		}
@@ -100,8 +144,8 @@ func draw(r *rand.Rand, s Schedule) []Step {
 }
 
 // drawStep draws a step. It reports false if the world has nothing for a step of the kind it drew.
-func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
-	k := drawKind(r)
+func drawStep(r *rand.Rand, s Schedule, kinds []kind, moments []time.Duration) (Step, bool) {
+	k := drawKind(r, kinds)
 	step := Step{Kind: k.kind, At: warmUp + within(r, length-warmUp)}
 	if r.IntN(2) == 0 {
 		step.At = min(warmUp+pick(r, moments)+within(r, gathering), length)
@@ -113,19 +157,19 @@ func drawStep(r *rand.Rand, s Schedule, moments []time.Duration) (Step, bool) {
 	return step, k.choose(r, s, &step)
 }
 
-// drawKind draws a kind of step, each as often as its share says.
-func drawKind(r *rand.Rand) kind {
+// drawKind draws one of some kinds, each as often as its share says.
+func drawKind(r *rand.Rand, kinds []kind) kind {
 	var total int
-	for _, k := range catalog {
+	for _, k := range kinds {
 		total += k.share
 	}
 	left := r.IntN(total)
-	for _, k := range catalog {
+	for _, k := range kinds {
 		if left -= k.share; left < 0 {
 			return k
 		}
 	}
-	panic("more was drawn than there is in the catalog")
+	panic("more was drawn than there is")
 }
 
 // within draws a time of less than d, in milliseconds.

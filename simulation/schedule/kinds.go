@@ -12,10 +12,10 @@ const (
 	MemberLags     Kind = "member lags" // by N ms
 	LeaderChanges  Kind = "leader changes"
 	Compaction     Kind = "compaction"
-	Restore        Kind = "restore" // of a backup made at At, at the end of For; Text: AsNew or none
+	Restore        Kind = "restore" // of a backup made at At, at the end of For; Text: AsNew, Bumped or none
 	Wipe           Kind = "wipe"
 	NoSpace        Kind = "no space"
-	RightsRefused  Kind = "rights refused" // Text: Read, Write or ReadConfig
+	RightsRefused  Kind = "rights refused" // Text: one of them
 	TokensExpire   Kind = "tokens expire"
 
 	// Requests of one process to etcd.
@@ -51,11 +51,14 @@ const (
 	// Processes.
 	ServerKilled   Kind = "server killed"   // N 1: it comes back at another port
 	ServerRestarts Kind = "server restarts" // likewise; Text: WithNewer or WithoutNewer
-	ServerPauses   Kind = "server pauses"
-	ServerUpdates  Kind = "server updates" // to the weight N
+	ServerPauses   Kind = "server pauses"   // Text: ForGood or none
+	ServerUpdates  Kind = "server updates"  // to the weight N
 	TwinStarts     Kind = "twin starts"
 	CallerRestarts Kind = "caller restarts"
 	CallerIdles    Kind = "caller idles"
+	CallerAlone    Kind = "caller alone" // it restarts, and its next life cannot reach etcd at first
+	DiskFails      Kind = "disk fails"   // of a caller
+	DiskDamaged    Kind = "disk damaged" // likewise
 	WriterDies     Kind = "writer dies"
 )
 
@@ -64,6 +67,8 @@ const (
 	Read       = "read"
 	Write      = "write"
 	ReadConfig = "read the config"
+	ReadVotes  = "read the candidates"
+	WriteVotes = "write the candidates"
 )
 
 // Sets of methods, in place of the name of one.
@@ -74,6 +79,12 @@ const (
 
 // AsNew is how a cluster is restored from a snapshot: under another id, and in the first raft term again.
 const AsNew = "as a new cluster"
+
+// Bumped is AsNew with revisions that go on after all that the cluster had given, and a history that is compacted up to there.
+const Bumped = "as a new cluster with bumped revisions"
+
+// ForGood is how a server gives up its registrations and makes new ones, in place of pausing them.
+const ForGood = "for good"
 
 // Busy is for requests that fail because etcd has too many to carry out already.
 const Busy = 1

@@ -2,13 +2,17 @@
 // that matter.
 package schedule
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // Schedule is a world and the faults in it. It encodes as JSON, so that a failing one can be kept.
 type Schedule struct {
 	Seed    uint64   `json:"seed"`    // seeds the traffic, too
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
+	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and everybody
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
@@ -22,10 +26,21 @@ type Server struct {
 	Version string   `json:"version,omitempty"`
 	Zone    string   `json:"zone,omitempty"`
 	Weight  uint32   `json:"weight,omitempty"`
-	Newer   bool     `json:"newer,omitempty"` // serves a method that the others do not have
-	Named   bool     `json:"named,omitempty"` // has an instance id of its own, not its address
-	Both    bool     `json:"both,omitempty"`  // serves the second service as well
+	Newer   bool     `json:"newer,omitempty"`  // serves a method that the others do not have
+	Named   bool     `json:"named,omitempty"`  // has an instance id of its own, not its address
+	Both    bool     `json:"both,omitempty"`   // serves the second service as well
+	Second  bool     `json:"second,omitempty"` // a second server of the shop runs in the process, on the same registry
+	Client  Client   `json:"client,omitempty"`
 }
+
+// Client is how a process makes its client of etcd.
+type Client string
+
+// The clients that are not of clientv3.New alone.
+const (
+	Wrapped Client = "wrapped" // KV, Watcher and Lease are others, around those of the client
+	Parts   Client = "parts"   // put together from parts of its own, without a connection that anybody else sees
+)
 
 // The layouts, by the names that package runtime has for them.
 const (
@@ -48,9 +63,30 @@ const (
 
 // Caller is a process that calls the services.
 type Caller struct {
-	Policy string `json:"policy,omitempty"` // the service config that its proto gives
-	Zone   string `json:"zone,omitempty"`
-	Subset int    `json:"subset,omitempty"`
+	Policy    string `json:"policy,omitempty"` // the service config that its proto gives
+	Own       string `json:"own,omitempty"`    // the one that it gives by itself, which is laid over that
+	Zone      string `json:"zone,omitempty"`
+	Subset    int    `json:"subset,omitempty"`
+	Snapshots bool   `json:"snapshots,omitempty"` // it has a snapshot directory
+	Client    Client `json:"client,omitempty"`
+}
+
+// Config returns the service config of the caller before a live one is laid over it, field by field.
+func (c Caller) Config() string {
+	if c.Own == "" || c.Policy == "" {
+		return c.Policy + c.Own
+	}
+	fields := make(map[string]json.RawMessage)
+	for _, config := range []string{c.Policy, c.Own} {
+		if err := json.Unmarshal([]byte(config), &fields); err != nil {
+			panic(err) // Check takes no such thing
+		}
+	}
+	config, err := json.Marshal(fields)
+	if err != nil {
+		panic(err) // it was JSON
+	}
+	return string(config)
 }
 
 // Writer is a server that keeps itself in etcd by code of its own: a lease, a put and keepalives.
@@ -66,7 +102,7 @@ type Step struct {
 	Who  int           `json:"who,omitempty"`  // the process or member that it happens to
 	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
 	N    int           `json:"n,omitempty"`    // milliseconds, a weight, 1 for another port or Busy, by kind
-	Text string        `json:"text,omitempty"` // a value, a method, a right or AsNew, by kind
+	Text string        `json:"text,omitempty"` // a value, a method, a right, or how, by kind
 }
 
 // Milliseconds returns N as a time, for the kinds where it is one.
@@ -75,3 +111,14 @@ func (s Step) Milliseconds() time.Duration { return time.Duration(s.N) * time.Mi
 // Processes returns how many processes there are: servers, then callers, then writers. A step names a process by its place
 // among them.
 func (s Schedule) Processes() int { return len(s.Servers) + len(s.Callers) + len(s.Writers) }
+
+// Client returns how a process makes its client of etcd. Writers and twins do so in the usual way.
+func (s Schedule) Client(process int) Client {
+	switch servers := len(s.Servers); {
+	case process < servers:
+		return s.Servers[process].Client
+	case process < servers+len(s.Callers):
+		return s.Callers[process-servers].Client
+	}
+	return ""
+}

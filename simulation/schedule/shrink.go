@@ -43,12 +43,23 @@ var simplifications = []func(Schedule) Schedule{
 		}
 		return s
 	},
+	func(s Schedule) Schedule { s.Line = 0; return s },
+	plainServers(func(v *Server) { v.Second = false }),
+	plainServers(func(v *Server) { v.Client = "" }),
+	plainCallers(func(c *Caller) { c.Client = "" }),
+	plainCallers(func(c *Caller) { c.Own = "" }),
 	plainServers(func(v *Server) { v.Both = false }),
 	plainServers(func(v *Server) { v.Newer = false }),
 	plainServers(func(v *Server) { v.Layouts = nil }),
 	plainServers(func(v *Server) { v.Version, v.Zone, v.Weight = "", "", 0 }),
 	plainCallers(func(c *Caller) { c.Subset, c.Zone = 0, "" }),
 	plainCallers(func(c *Caller) { c.Policy = "" }),
+	func(s Schedule) Schedule {
+		if !needs(s, CallerAlone, DiskFails, DiskDamaged) {
+			s = plainCallers(func(c *Caller) { c.Snapshots = false })(s)
+		}
+		return s
+	},
 }
 
 func plainServers(change func(*Server)) func(Schedule) Schedule {

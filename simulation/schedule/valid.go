@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -36,6 +37,9 @@ func (s Schedule) checkProcesses() error {
 		if !slices.Contains([]Mode{Serve, Announce, Register}, v.Mode) {
 			return fmt.Errorf("%s has no mode %q", s.Name(i), v.Mode)
 		}
+		if v.Second && (v.Mode == Register || slices.Contains(v.Layouts, GoZero)) {
+			return fmt.Errorf("%s can have no second server", s.Name(i))
+		}
 		for _, layout := range v.Layouts {
 			if !slices.Contains(writerLayouts, layout) {
 				return fmt.Errorf("%s has no layout %q", s.Name(i), layout)
@@ -47,11 +51,10 @@ func (s Schedule) checkProcesses() error {
 		if v.Subset < 0 {
 			return fmt.Errorf("%s has no subset %d", name, v.Subset)
 		}
-		if v.Policy == "" {
-			continue
-		}
-		if _, _, err := Layers(v.Policy); err != nil {
-			return fmt.Errorf("%s has no policy %q: %w", name, v.Policy, err)
+		for _, config := range []string{v.Policy, v.Own} {
+			if _, _, err := Layers(cmp.Or(config, "{}")); err != nil {
+				return fmt.Errorf("%s has no policy %q: %w", name, config, err)
+			}
 		}
 	}
 	for i, v := range s.Writers {
@@ -111,7 +114,7 @@ func (s Schedule) about(k Kind) (who, whom indices) {
 		return process, member
 	case CutFromServer, StalledFromServer, ResetFromServer:
 		return caller, process
-	case SlowToServers, CallerRestarts, CallerIdles:
+	case SlowToServers, CallerRestarts, CallerIdles, CallerAlone, DiskFails, DiskDamaged:
 		return caller, nobody
 	case EntryDeleted, EntryOverwritten, EntryReplaced, LeaseRevoked,
 		ServerKilled, ServerRestarts, ServerPauses, ServerUpdates, TwinStarts:
@@ -127,11 +130,13 @@ func (s Schedule) checkText(step Step) error {
 	var known []string
 	switch step.Kind {
 	case Restore:
-		known = []string{"", AsNew}
+		known = []string{"", AsNew, Bumped}
 	case RightsRefused:
-		known = []string{Read, Write, ReadConfig}
+		known = []string{Read, Write, ReadConfig, ReadVotes, WriteVotes}
 	case AnswersLost, AnswersLate, RequestsLate, RequestsFail:
 		known = slices.Concat(serverMethods, callerMethods, writerMethods)
+	case ServerPauses:
+		known = []string{"", ForGood}
 	case ServerRestarts:
 		known = []string{"", WithNewer, WithoutNewer}
 	default:

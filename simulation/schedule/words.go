@@ -43,6 +43,9 @@ func (s Schedule) String() string {
 	if s.Auth {
 		b.WriteString(" and asks for passwords")
 	}
+	if s.Line > 0 {
+		fmt.Fprintf(&b, ", %d ms away from everybody", s.Line)
+	}
 	b.WriteString("\n")
 	for i, v := range s.Servers {
 		fmt.Fprintf(&b, "  %s %s\n", s.Name(i), v.words(s.Instance(i)))
@@ -129,7 +132,17 @@ func (v Server) words(instance string) string {
 	if v.Both {
 		words = append(words, "serves both services")
 	}
-	return strings.Join(words, ", ")
+	if v.Second {
+		words = append(words, "runs a second server")
+	}
+	return strings.Join(append(words, v.Client.words()...), ", ")
+}
+
+func (c Client) words() []string {
+	if c == "" {
+		return nil
+	}
+	return []string{"has a client of etcd that is " + map[Client]string{Wrapped: "wrapped", Parts: "put together from parts"}[c]}
 }
 
 func (v Caller) words() string {
@@ -143,5 +156,12 @@ func (v Caller) words() string {
 	if v.Policy != "" {
 		words = append(words, "by "+v.Policy)
 	}
+	if v.Own != "" {
+		words = append(words, "by its own "+v.Own)
+	}
+	if v.Snapshots {
+		words = append(words, "keeps snapshots")
+	}
+	words = append(words, v.Client.words()...)
 	return strings.Join(words, ", ")
 }

@@ -1,0 +1,174 @@
+package harness
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
+)
+
+// snapshots is the snapshot directory of a caller, and what its lives are to find there. Whoever holds the caller's turn may
+// change it.
+type snapshots struct {
+	dir    string    // "": none
+	fails  bool      // it is gone for now
+	failed time.Time // when it last was
+	spoilt time.Time // when it was last damaged
+	knew   []string  // what the last life knew when it ended
+	exact  bool      // ... and etcd had told it so, and the directory is to have it
+	after  string    // what may have kept that from being written
+}
+
+// newSnapshots makes a directory for a caller, if it is to have one, below that of the world.
+func newSnapshots(w *world, index int, spec schedule.Caller) snapshots {
+	if !spec.Snapshots {
+		return snapshots{}
+	}
+	return snapshots{dir: filepath.Join(w.tempDir(), fmt.Sprint(index))}
+}
+
+// tempDir returns the directory of the world, which is removed with it.
+func (w *world) tempDir() string {
+	if w.temp == "" {
+		dir, err := os.MkdirTemp("", "simulation")
+		must(err)
+		w.temp = dir
+	}
+	return w.temp
+}
+
+// must ends the process for a fault of the world's own.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// noteKnown notes what a life knows as it ends, before its registry is closed.
+func (c *caller) noteKnown() {
+	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
+	s.knew, s.after = acme.Addrs(status.Endpoints), ""
+	if c.w.Plan.Client(c.index) == schedule.Parts {
+		s.after = ", by a client without endpoints"
+	}
+	changed := status.Known && !status.Provisional && !s.fails
+	s.exact = changed && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
+	if !s.failed.IsZero() && !status.Changed.After(s.failed) {
+		s.after = ", after its directory was gone"
+	}
+}
+
+// fail takes the directory away until the returned function is called: a file is in its place.
+func (s *snapshots) fail() (end func()) {
+	away := s.dir + ".away"
+	if err := os.Rename(s.dir, away); err != nil && !os.IsNotExist(err) {
+		panic(err)
+	}
+	must(os.WriteFile(s.dir, nil, 0o600))
+	s.fails = true
+	return func() {
+		must(os.Remove(s.dir))
+		if err := os.Rename(away, s.dir); err != nil && !os.IsNotExist(err) {
+			panic(err)
+		}
+		s.fails, s.failed = false, time.Now()
+	}
+}
+
+// falseHost is where the addresses in a damaged snapshot begin. No host has such an address.
+const falseHost = "19."
+
+// damage has each file name other addresses.
+func (s *snapshots) damage() {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*"))
+	must(err)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		must(err)
+		must(os.WriteFile(file, bytes.ReplaceAll(text, []byte(`"10.`), []byte(`"`+falseHost)), 0o600))
+	}
+	s.spoilt = time.Now()
+}
+
+const (
+	// recalls is how soon a caller that starts while it cannot reach etcd uses what its last life knew.
+	recalls = 8 * time.Second
+	// alone is how long each caller is to live by that, in the end.
+	livesAlone = recalls + time.Second
+)
+
+// startsAlone restarts a caller, whose next life cannot reach etcd for a time.
+func (c *caller) startsAlone(ctx context.Context, d time.Duration) {
+	c.stop(ctx)
+	began := time.Now()
+	c.begins(ctx, true)
+	life, from := c.current()
+	time.Sleep(min(d, recalls))
+	if now, _ := c.current(); now == life && d >= recalls {
+		c.judgeRecalled(ctx, began)
+	}
+	time.Sleep(d - min(d, recalls))
+	c.setLine(from, network.Link{})
+	c.w.Deaf(from, false)
+}
+
+// judgeRecalled judges what a life that cannot reach etcd knows, and whether it calls that.
+func (c *caller) judgeRecalled(ctx context.Context, began time.Time) {
+	registry := c.running()
+	if registry == nil {
+		return
+	}
+	status := keyStatus(registry, acme.ShopKey)
+	addrs, knew := acme.Addrs(status.Endpoints), c.snapshots.knew
+	switch {
+	case slices.ContainsFunc(addrs, func(addr string) bool { return strings.HasPrefix(addr, falseHost) }):
+		c.w.Report(check.Recalled, "%s uses a damaged snapshot: %v", c.name(), addrs)
+	case !c.snapshots.exact:
+	case len(knew) > 0 && !slices.Equal(addrs, knew):
+		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v%s", c.name(), addrs, knew, c.snapshots.after)
+	case status.Known && (!status.Provisional || status.Err == nil):
+		c.w.Report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
+	}
+	var reachable bool
+	c.w.Observe(func(j *check.Judge) { reachable = j.Reachable(began, c.name(), addrs...) })
+	if !reachable || len(addrs) == 0 || c.idle.Load() {
+		return
+	}
+	call := c.prepare(registry, acme.ShopKey, acme.ShopKey, acme.Who, "")
+	call.MayFail = true // it is judged here
+	if from, code := c.ask(ctx, c.clients.shop, call); code != codes.OK {
+		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, which it can reach, and a call ends with %v (%q)", c.name(), addrs, code, from)
+	}
+}
+
+// liveAlone has all callers with snapshots live by them for a while.
+func (t *trial) liveAlone(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, c := range t.callers {
+		if c.snapshots.dir != "" {
+			t.Add(schedule.Step{Kind: schedule.CallerAlone, At: t.Now(), For: livesAlone, Who: c.index})
+			all.Go(func() { c.startsAlone(ctx, livesAlone) })
+		}
+	}
+	all.Wait()
+}
+
+// diskFails takes the snapshot directory of a caller away.
+func (t *trial) diskFails(s schedule.Step) (end func()) {
+	c := t.caller(s.Who)
+	var back func()
+	c.do(func() { back = c.snapshots.fail() })
+	return func() { c.do(back) }
+}

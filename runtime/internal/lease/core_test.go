@@ -286,10 +286,11 @@ func TestClose(t *testing.T) {
 		leftover string // "": nothing is left
 	}{
 		{"without a lease", "close", true, ""},
-		{"while a grant is under way", "add a; next; close; lease 1; granted 1", false, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
+		{"while a grant is under way", "add a; next; close; lease 1; granted 1", false, "not revoked, and left to expire within 15s: lease 1: late"},
 		{"once that lease is revoked", "add a; next; close; lease 1; granted 1; settle", true, ""},
-		{"before the lease is revoked", "have a; close; end", false, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
-		{"where etcd denies it", "have a; poison 1; forbid a; close; run 3s", true, "lease 1 was not revoked, it and its keys expire by themselves within 15s: late"},
+		{"before the lease is revoked", "have a; close; end", false, "not revoked, and left to expire within 15s: lease 1: late"},
+		{"while a lease is replaced", "have a; poison 1; lease 2; granted 2; close; end", false, "not revoked, and left to expire within 15s: lease 1, lease 2: late"},
+		{"where etcd denies it", "have a; poison 1; forbid a; close; run 3s", true, "not revoked, and left to expire within 15s: lease 1: late"},
 	} {
 		s := newScript(t)
 		s.play(row.do)

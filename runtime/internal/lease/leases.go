@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -325,7 +326,7 @@ func (l *leases) notRenewed() error {
 	return fmt.Errorf("lease %x was not renewed in time", int64(l.lease))
 }
 
-// leftover returns an error that names the lease that a closed session leaves in etcd, nil if there is none.
+// leftover returns an error that names the leases that a closed session leaves in etcd, nil if there are none.
 func (l *leases) leftover(cause error) error {
 	if len(l.held) == 0 {
 		return nil
@@ -333,6 +334,10 @@ func (l *leases) leftover(cause error) error {
 	if cause == nil {
 		cause = errors.New("etcd denies it")
 	}
-	h := l.held[len(l.held)-1]
-	return fmt.Errorf("lease %x was not revoked, it and its keys expire by themselves within %v: %w", int64(h.id), h.life, cause)
+	var left []string
+	life := time.Duration(0)
+	for _, h := range l.held {
+		left, life = append(left, fmt.Sprintf("lease %x", int64(h.id))), max(life, h.life)
+	}
+	return fmt.Errorf("not revoked, and left to expire within %v: %s: %w", life, strings.Join(left, ", "), cause)
 }

@@ -21,6 +21,7 @@ const (
 	SaidIn     Rule = "what was said to be in etcd is there"
 	SaidOut    Rule = "what was said to be out of etcd is out"
 	Kept       Rule = "what is to be in etcd is put back, and what is not to be is taken out, within 3 s"
+	Answers    Rule = "a call that changes etcd succeeds soon where nothing is in its way, and returns what is true"
 	Deleted    Rule = "nobody deletes what hangs on a lease of somebody else"
 	Fight      Rule = "two processes never fight over a key"
 	Listed     Rule = "Instances has what etcd has, and nothing that is only held"

@@ -107,12 +107,10 @@ func (c *caller) stop(ctx context.Context) {
 		defer cancel()
 		began := time.Now()
 		c.noteKnown()
-		c.registry.Close(ctx)
-		c.bound(ctx, began, "Registry.Close", closesWithin)
+		_ = c.closeRegistry(ctx, closesWithin) // it is judged there
 		c.under.Wait()
 		c.bound(ctx, began, "ending calls and watches", endsWithin)
-		c.disconnect()
-		c.vanish()
+		c.linger()
 		c.end = nil
 	})
 }

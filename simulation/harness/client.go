@@ -4,12 +4,14 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
@@ -27,8 +29,12 @@ const (
 func (p *process) connect() {
 	kind := p.w.Plan.Client(p.index)
 	options := []grpc.DialOption{grpc.WithContextDialer(p.dialEtcd())}
-	if kind == schedule.Wrapped {
-		options = append(options, grpc.WithChainUnaryInterceptor(p.seeCall), grpc.WithChainStreamInterceptor(p.seeStream))
+	seen := requestsOf{p.w, p.name(), p.closed, kind == schedule.Wrapped}
+	options = append(options, grpc.WithChainUnaryInterceptor(seen.call), grpc.WithChainStreamInterceptor(seen.stream))
+	if kind == schedule.Parts { // nobody else can have it try again soon
+		options = append(options, grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff: backoff.Config{BaseDelay: time.Second, Multiplier: 1, MaxDelay: time.Second}, MinConnectTimeout: dialTimeout,
+		}))
 	}
 	config := clientv3.Config{
 		Endpoints:            p.w.memberAddrs(),
@@ -86,24 +92,45 @@ type handed struct{}
 
 func hand(ctx context.Context) context.Context { return context.WithValue(ctx, handed{}, true) }
 
-// bypass reports a request that does not, where the client's own KV, Watcher and Lease are wrapped. The stream of keepalives is
-// opened by the client itself.
-func (p *process) bypass(ctx context.Context, method string) {
+// requestsOf judges the requests of a life as they are made.
+type requestsOf struct {
+	w       *world
+	name    string
+	closed  *atomic.Bool // the registry is
+	wrapped bool         // the client's own KV, Watcher and Lease are
+}
+
+// longestRequest is how much time a request may give etcd.
+const longestRequest = 10 * time.Second
+
+// look judges a request of one of etcd's services. The stream of keepalives is opened by etcd's client, and by itself.
+func (r requestsOf) look(ctx context.Context, method string, unary bool) {
 	service, _, _ := strings.Cut(strings.TrimPrefix(method, "/etcdserverpb."), "/")
-	if (service == "KV" || service == "Watch" || service == "Lease") && ctx.Value(handed{}) == nil {
-		p.w.Report(check.HandedIn, "%s of %s goes past what was wrapped", method, p.name())
+	if service != "KV" && service != "Watch" && service != "Lease" || method == pb.Lease_LeaseKeepAlive_FullMethodName {
+		return
+	}
+	if unary && r.closed.Load() { // etcd's client takes up by itself a stream of watches that it was opening as they ended
+		r.w.Report(check.LeftBehind, "the registry of %s is closed, and makes the request %s", r.name, method)
+	}
+	if r.wrapped && ctx.Value(handed{}) == nil {
+		r.w.Report(check.HandedIn, "%s of %s goes past what was wrapped", method, r.name)
+	}
+	if end, ok := ctx.Deadline(); unary && (!ok || time.Until(end) > longestRequest) {
+		r.w.Report(check.Hangs, "%s makes the request %s, which may take until %v", r.name, method, end)
 	}
 }
 
-func (p *process) seeCall(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	p.bypass(ctx, method)
+func (r requestsOf) call(
+	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
+	r.look(ctx, method, true)
 	return next(ctx, method, req, reply, conn, opts...)
 }
 
-func (p *process) seeStream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	if method != pb.Lease_LeaseKeepAlive_FullMethodName {
-		p.bypass(ctx, method)
-	}
+func (r requestsOf) stream(
+	ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, next grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	r.look(ctx, method, false)
 	return next(ctx, desc, conn, method, opts...)
 }
 

@@ -117,6 +117,7 @@ type candidate struct {
 	election *election
 	id       string
 	shown    func(since time.Time) bool // reports whether etcd has shown its entry to callers since a time
+	leaving  *departure                 // of the life
 	running  *task                      // Leadership.Run; nil: it does not stand
 
 	mu    sync.Mutex
@@ -136,7 +137,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.election.mu.Unlock()
 	c.running = newTask(func() error {
 		err := leads.Run(ctx, c.lead)
-		if ctx.Err() == nil {
+		if left, _ := c.leaving.begun(); ctx.Err() == nil && left.IsZero() {
 			c.election.Report(check.Led, "Run of %s returned while it served: %v", c.id, err)
 		}
 		return err

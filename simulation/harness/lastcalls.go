@@ -98,7 +98,7 @@ func (t *trial) drain(p acme.Policy, addrs []string) []string {
 
 // drained reports whether the server at an address is among those that are drained.
 func (t *trial) drained(names []string, addr string) bool {
-	return slices.ContainsFunc(t.servers, func(s *server) bool {
+	return slices.ContainsFunc(t.all(), func(s *server) bool {
 		name := s.addr
 		if s.spec.Named {
 			name = s.instanceID()
@@ -198,13 +198,14 @@ func (t *trial) wrongTarget(ctx context.Context, c *caller, addr string) string 
 
 // callLeaders judges that calls for the leader reach it. If none leads, none stands, or settle has said so.
 func (t *trial) callLeaders(ctx context.Context, c *caller) {
-	i := slices.IndexFunc(t.servers, func(s *server) bool { return s.candidate.leadsWith() != 0 })
+	all := t.all()
+	i := slices.IndexFunc(all, func(s *server) bool { return s.candidate.leadsWith() != 0 })
 	if i < 0 {
 		return
 	}
 	t.atLast(check.Led, c.name(), func() string {
-		if from := c.askLeader(ctx, c.clients); from != t.servers[i].id {
-			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", t.servers[i].id, from)
+		if from := c.askLeader(ctx, c.clients); from != all[i].id {
+			return fmt.Sprintf("%s leads, and a call for the leader was answered by %q", all[i].id, from)
 		}
 		return ""
 	})
@@ -216,7 +217,7 @@ const mostConnections = 4
 // countConnections reports a caller with more connections to a server than it has clients.
 func (t *trial) countConnections(_ context.Context, c *caller) {
 	for i := range t.servers {
-		if n := t.network.Connections(c.from, t.Plan.Host(i)); n > mostConnections {
+		if n := t.network.Connections(c.from, t.Plan.Host(i)); n > mostConnections*t.Plan.Servers[i].Servers() {
 			t.Report(check.LeftBehind, "%s has %d connections to %s", c.name(), n, t.Plan.Name(i))
 		}
 	}

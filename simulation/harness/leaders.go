@@ -21,8 +21,9 @@ const (
 
 // lookAtCandidate judges what etcd has of a server's candidate, where nothing is on the server's way to etcd.
 func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
-	own := s.own(now.from, acme.Candidates)
-	leaves := handsOver
+	own := s.stands(now.from)
+	hands := handsOver + trips*s.w.line()
+	leaves := hands
 	if now.flaps {
 		leaves += damping
 	}
@@ -31,8 +32,8 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 	}
 	first, ok := s.w.FirstCandidate()
 	next := ok && slices.Contains(own, first) && now.in && !lacks && !full
-	if wrong.longer(handsOver, "the first candidate does not lead", next && now.candidate.leadsWith() == 0) {
-		s.w.Report(check.HandedOver, "%s has the first candidate for %v, and does not lead", now.id, handsOver)
+	if wrong.longer(hands, "the first candidate does not lead", next && now.candidate.leadsWith() == 0) {
+		s.w.Report(check.HandedOver, "%s has the first candidate for %v, and does not lead", now.id, hands)
 	}
 }
 
@@ -40,7 +41,7 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 func (t *trial) lookForLeader(wrong lasting) {
 	nobody := !slices.ContainsFunc(t.election.standing(), func(c *candidate) bool { return c.leadsWith() != 0 }) &&
 		!slices.ContainsFunc(t.servers, func(s *server) bool { return t.Hampered(s.index) }) &&
-		slices.ContainsFunc(t.servers, func(s *server) bool {
+		slices.ContainsFunc(t.all(), func(s *server) bool {
 			now := s.sight()
 			return s.elects() && now.registry != nil && now.in && s.lacks(acme.ShopKey) == ""
 		})
@@ -57,12 +58,12 @@ func (t *trial) wrongLeader() string {
 	var wrong, lead []string
 	has := t.Etcd.Entries(acme.Candidates)
 	n := 0
-	for _, s := range t.servers {
+	for _, s := range t.all() {
 		if !s.elects() || !s.in {
 			continue
 		}
 		n++
-		if len(s.own(s.from, acme.Candidates)) == 0 {
+		if len(s.stands(s.from)) == 0 {
 			wrong = append(wrong, s.id+" has no candidate")
 		}
 		if s.candidate.leadsWith() != 0 {

@@ -3,7 +3,8 @@ package harness
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,40 +23,48 @@ func (s *server) start(ctx context.Context) {
 			return // another step has started it: stopping takes time
 		}
 		s.begin()
-		s.appear(fmt.Sprintf("%s:%d", s.host, s.port))
-		from := s.from
-		s.mu.Lock()
-		s.entries = nil
-		s.candidate = &candidate{
-			election: s.w.election, id: s.id, shown: func(since time.Time) bool { return s.untouched(from, since) },
+		for _, one := range s.all() {
+			one.appear(fmt.Sprintf("%s:%d", s.host, one.port))
+			from := s.from
+			s.mu.Lock()
+			one.server, one.entries = nil, nil
+			one.candidate = &candidate{
+				election: s.w.election, id: one.id, shown: func(since time.Time) bool { return one.untouched(from, since) },
+			}
+			s.mu.Unlock()
 		}
-		s.mu.Unlock()
-		s.connect()
-		s.open(runtime.WithZone(s.spec.Zone)) // it may take long: what listens meanwhile would have callers wait
-		listener, err := s.w.network.Listen(s.addr)
-		if err != nil {
-			panic(err) // a fault of the world's own
-		}
-		s.listener = listener
-		s.grpc, s.health = grpc.NewServer(leader.Guard(s.registry, acme.Shop(""))...), health.NewServer()
-		ctx, s.end = context.WithCancel(ctx)
-		s.up, s.leaving = true, new(atomic.Bool)
-		s.mu.Lock()
-		s.in, s.live = true, s.registry
-		s.mu.Unlock()
-		s.w.Observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
-		switch s.spec.Mode {
-		case schedule.Serve:
-			s.serve(ctx)
-		case schedule.Announce:
-			s.startAnnounced(ctx)
-		case schedule.Register:
-			s.startRegistered(ctx)
-		}
-		if s.elects() {
-			s.candidate.start(ctx, s.leadership())
+		s.connect() // it may take long: what listens meanwhile would have callers wait
+		s.open(runtime.WithZone(s.spec.Zone))
+		for _, one := range s.all() {
+			one.serveLife(ctx)
 		}
 	})
+}
+
+// serveLife has a server of a process that has begun serve.
+func (s *server) serveLife(ctx context.Context) {
+	listener, err := s.w.network.Listen(s.addr)
+	must(err)
+	s.listener = listener
+	s.grpc = grpc.NewServer(leader.Guard(s.registry, acme.Shop(""))...)
+	ctx, s.end = context.WithCancel(ctx)
+	s.up, s.leaving = true, new(departure)
+	s.mu.Lock()
+	s.in, s.live, s.health = true, s.registry, health.NewServer()
+	s.mu.Unlock()
+	s.w.Observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
+	switch s.spec.Mode {
+	case schedule.Serve:
+		s.serve(ctx)
+	case schedule.Announce:
+		s.startAnnounced(ctx)
+	case schedule.Register:
+		s.startRegistered(ctx)
+	}
+	if s.elects() {
+		s.candidate.leaving = s.leaving
+		s.candidate.start(ctx, s.leadership())
+	}
 }
 
 // kill ends the process without a word to anybody.
@@ -64,18 +73,29 @@ func (s *server) kill() {
 		if !s.up {
 			return
 		}
-		s.gone(true)
-		s.listener.Close()
+		for _, one := range s.all() {
+			one.gone(true)
+			one.listener.Close()
+		}
 		s.crash()
-		s.leaving.Store(true)
-		s.end()
-		s.grpc.Stop()
-		zombie, entering, candidate := *s.process, s.entering, s.candidate
-		s.entering = nil
+		zombie := *s.process
+		var entering []*task
+		var standing []*candidate
+		for _, one := range s.all() {
+			one.leaving.begin("death")
+			one.end()
+			one.grpc.Stop()
+			entering, standing = append(entering, one.entering), append(standing, one.candidate)
+			one.entering = nil
+		}
 		s.w.later.Go(func() { // it reaches nobody, and the next life need not wait for it
-			_ = entering.wait() // nobody is left to tell
+			for _, task := range entering {
+				_ = task.wait() // nobody is left to tell
+			}
 			zombie.shut(dead())
-			candidate.wait()
+			for _, candidate := range standing {
+				candidate.wait()
+			}
 		})
 	})
 }
@@ -86,37 +106,55 @@ func (s *server) stop(ctx context.Context) {
 		if !s.up {
 			return
 		}
-		s.want(false)
-		began := time.Now()
-		switch s.spec.Mode {
-		case schedule.Serve:
-			s.end()
-			err := s.entering.wait()
-			s.entering = nil
-			s.bound(context.Background(), began, "Serve after its context's end", serveEnds)
-			if err == nil {
-				s.saidOut("Serve", began)
-			}
-		default:
-			if s.abrupt() {
-				s.closeFirst(ctx)
-			} else {
-				s.leave(ctx)
-			}
-			s.end()
-			s.wait()
-			time.Sleep(drainDelay)
-			stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
-			s.grpc.GracefulStop()
-			stopped.Stop()
+		for _, one := range s.all() {
+			one.want(false)
 		}
-		s.gone(false)
+		if s.abrupt() {
+			s.closeFirst(ctx)
+		}
+		var ending sync.WaitGroup
+		for _, one := range s.all() {
+			ending.Go(func() { one.finish(ctx) })
+		}
+		ending.Wait()
+		for _, one := range s.all() {
+			one.gone(false)
+		}
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
-		s.shut(ctx)
-		s.candidate.wait()
-		s.vanish()
+		_ = s.closeRegistry(ctx, closing) // what it could not take out of etcd expires, and settle checks that
+		for _, one := range s.all() {
+			one.candidate.wait()
+		}
+		s.linger()
 	})
+}
+
+// finish has a server leave etcd, if it has not, and serve no more.
+func (s *server) finish(ctx context.Context) {
+	began := time.Now()
+	if s.spec.Mode == schedule.Serve {
+		s.end()
+		err := s.entering.wait()
+		s.entering = nil
+		s.bound(context.Background(), began, "Serve after its context's end", serveEnds)
+		if err != nil && strings.Contains(err.Error(), "withdraw") {
+			s.ended(ctx, "Serve", began, err, serveEnds)
+		}
+		if err == nil {
+			s.saidOut("Serve", began)
+		}
+		return
+	}
+	if !s.abrupt() {
+		s.leave(ctx, s.index%4 != 0)
+	}
+	s.end()
+	s.wait()
+	time.Sleep(drainDelay)
+	stopped := time.AfterFunc(stopTimeout, s.grpc.Stop)
+	s.grpc.GracefulStop()
+	stopped.Stop()
 }
 
 // gone notes that this life takes no more calls.

@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,17 +19,21 @@ type presence struct {
 	*process
 	spec    schedule.Server
 	readers *readers
+	suffix  string // of its names, where a process has several
 
 	// Under mu:
 	id    string // of the life
 	addr  string
 	in    bool                 // it is meant to be in etcd
+	out   bool                 // the call that was to put it there has failed, and is yet to be made again
 	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
 }
 
 // instanceID returns the instance id that the server has been given.
-func (s *presence) instanceID() string { return s.w.Plan.Instance(s.index % s.w.Plan.Processes()) }
+func (s *presence) instanceID() string {
+	return s.w.Plan.Instance(s.index%s.w.Plan.Processes()) + s.suffix
+}
 
 // known returns the life's id and address, for those who do not hold the turn.
 func (s *presence) known() (id, addr string) {
@@ -49,7 +54,8 @@ func (s *presence) keys() []string {
 func (s *presence) appear(addr string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.addr, s.id = addr, fmt.Sprintf("%s, life %d", s.name(), s.life)
+	s.out = false
+	s.addr, s.id = addr, fmt.Sprintf("%s%s, life %d", s.name(), s.suffix, s.life)
 	s.wants = make(map[string]acme.Said)
 	for _, key := range s.keys() {
 		s.wants[key] = s.says(key)
@@ -77,6 +83,15 @@ func (s *presence) want(in bool) {
 	s.in, s.flaps = in, false
 	s.mu.Unlock()
 	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
+}
+
+// failed notes whether the call that is to put a life in etcd has failed.
+func (s *presence) failed(id string, failed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.id == id {
+		s.out = failed
+	}
 }
 
 // weigh notes the weight that an entry is to have from now on, and reports whether that is another one.
@@ -180,8 +195,9 @@ func (s *presence) saidOut(what string, began time.Time) {
 // hindered reports whether etcd may have refused a mark that the server has put since a time, and does not have it. The server
 // then leaves without one, and callers may hold it.
 func (s *presence) hindered(since time.Time) bool {
+	keys := s.etcdKeys(acme.ShopKey, s.w.Leases(s.from))
 	own := slices.DeleteFunc(slices.Clone(s.w.Since(since)), func(c etcd.Change) bool {
-		return c.Client != s.from || !strings.HasPrefix(c.Key, acme.ShopKey+"/")
+		return c.Client != s.from || !slices.Contains(keys, c.Key)
 	})
 	switch {
 	case len(own) == 0:
@@ -205,6 +221,42 @@ func (s *presence) touched(key string, since time.Time) bool {
 	})
 }
 
+// leftNothing checks that etcd has nothing of the server under keys, as a call that has failed is to see to. What hampers the
+// server excuses it for a while: see lookAt.
+func (s *presence) leftNothing(what, from string, began time.Time, keys ...string) {
+	if s.hamperedSince(began) {
+		return
+	}
+	for _, key := range keys {
+		if own := s.own(from, key); len(own) > 0 {
+			id, _ := s.known()
+			s.w.Report(check.SaidOut, "%s of %s has failed, and etcd has %v", what, id, own)
+		}
+	}
+}
+
+// soon is how long a call that changes etcd takes at the most, if nothing is in its way and etcd is near.
+const soon = time.Second
+
+// trips is how many times such a call may go to etcd and back.
+const trips = 8
+
+// ended judges a call that changes what etcd has of the server, and has returned an error or nil: it succeeds soon, unless its
+// context ends before, or others have their hands in it.
+func (s *presence) ended(ctx context.Context, what string, began time.Time, err error, most time.Duration) {
+	most += trips * 2 * s.w.line()
+	took := time.Since(began)
+	if err == nil && took <= most || ctx.Err() != nil && took < most || s.hamperedSince(began) {
+		return
+	}
+	for _, key := range s.keys() {
+		if s.touched(key, began.Add(-keptWithin)) || s.taken(s.from, key) {
+			return
+		}
+	}
+	s.w.Report(check.Answers, "%s of %s took %v, with nothing in its way: %v", what, s.id, took, err)
+}
+
 // justPut reports whether the server has put an entry of a service since a time, which others may have changed already.
 func (s *presence) justPut(from, key string, since time.Time) bool {
 	return slices.ContainsFunc(s.w.Since(since), func(c etcd.Change) bool {
@@ -212,10 +264,26 @@ func (s *presence) justPut(from, key string, since time.Time) bool {
 	})
 }
 
-// own returns the entries under a prefix that hang on a lease of the life that dials from a host.
-func (s *presence) own(from, prefix string) []etcd.Entry {
+// own returns the entries of a service that hang on a lease of the life that dials from a host, by their keys or their address.
+func (s *presence) own(from, key string) []etcd.Entry {
+	_, addr := s.known()
 	leases := s.w.LeasesLeft(from)
-	return slices.DeleteFunc(s.w.Etcd.Entries(prefix), func(e etcd.Entry) bool { return !slices.Contains(leases, e.Lease) })
+	keys := s.etcdKeys(key, leases)
+	return slices.DeleteFunc(s.w.Etcd.Entries(key+"/"), func(e etcd.Entry) bool {
+		return !slices.Contains(leases, e.Lease) || !slices.Contains(keys, e.Key) && !strings.Contains(e.Value, addr)
+	})
+}
+
+// stands returns the candidates that hang on a lease of the life that dials from a host. Their values are the instance ids.
+func (s *presence) stands(from string) []etcd.Entry {
+	_, id := s.known()
+	leases := s.w.LeasesLeft(from)
+	if s.spec.Named {
+		id = s.instanceID()
+	}
+	return slices.DeleteFunc(s.w.Etcd.Entries(acme.Candidates), func(e etcd.Entry) bool {
+		return !slices.Contains(leases, e.Lease) || e.Value != id
+	})
 }
 
 // taken reports whether somebody else holds a key of the life that dials from a host.

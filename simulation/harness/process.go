@@ -2,7 +2,9 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,6 +36,8 @@ type process struct {
 	client     *clientv3.Client
 	disconnect func() // closes client
 	registry   *runtime.Registry
+	closed     *atomic.Bool      // the registry is closed
+	closeErr   error             // by its first Close
 	live       *runtime.Registry // nil: the process is down; under mu
 }
 
@@ -41,7 +45,7 @@ func newProcess(w *world, index int) *process {
 	p := &process{
 		w: w, index: index, host: w.Plan.Host(index), turn: make(chan struct{}, 1), mu: new(sync.Mutex), dials: new(atomic.Int64),
 	}
-	p.log = &counter{logged: func(about, line string) {
+	p.log = &counter{states: make(map[logged]string), logged: func(about, line string) {
 		w.Note("%s logs: %s", p.name(), line)
 		if about != "" {
 			w.Observe(func(j *check.Judge) { j.Line(time.Now(), p.name(), about) })
@@ -65,7 +69,7 @@ func (p *process) begin() {
 	defer p.mu.Unlock()
 	p.life++
 	p.begun = time.Now()
-	p.from = dialHost(p.index, p.life)
+	p.from, p.closed = dialHost(p.index, p.life), new(atomic.Bool)
 	p.setLine(p.from, network.Link{})
 }
 
@@ -100,7 +104,7 @@ func (p *process) cutOff() bool {
 
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(p.log)))
+	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.life})))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	p.log.registry.Store(p.registry)
 }
@@ -110,19 +114,54 @@ const closing = 6 * time.Second
 
 // shut closes the registry and the client.
 func (p *process) shut(ctx context.Context) {
-	_ = p.closeRegistry(ctx) // what it could not take out of etcd expires, and settle checks that
+	_ = p.closeRegistry(ctx, closing)
 	p.disconnect()
 }
 
-// closeRegistry closes the registry. If that returns nil, it checks that no lease is left in etcd.
-func (p *process) closeRegistry(ctx context.Context) error {
+// lingers is how long a client outlives its registry, which is to ask etcd for nothing more.
+const lingers = 6 * time.Second
+
+// linger closes the client a while from now, and then takes this life off the network.
+func (p *process) linger() {
+	disconnect, from := p.disconnect, p.from
+	p.w.later.Go(func() {
+		time.Sleep(lingers)
+		disconnect()
+		p.w.network.Remove(from)
+	})
+}
+
+// closeRegistry closes the registry. It checks that no lease is left in etcd but those that the error names, and that there is no
+// error where nothing was in the way.
+func (p *process) closeRegistry(ctx context.Context, most time.Duration) error {
 	began := time.Now()
 	err := p.registry.Close(ctx)
-	p.bound(ctx, began, "Registry.Close", closing)
-	if left := p.w.LeasesLeft(p.from); err == nil && len(left) > 0 && !p.w.ResetSince(began.Add(-record.HeardOfReset)) {
-		p.w.Report(check.LeftBehind, "Registry.Close of %s returned nil, and etcd has its leases %x", p.name(), left)
+	p.bound(ctx, began, "Registry.Close", most)
+	if p.closed.Swap(true) {
+		if fmt.Sprint(err) != fmt.Sprint(p.closeErr) {
+			p.w.Report(check.Answers, "Registry.Close of %s returned %v, and before that %v", p.name(), err, p.closeErr)
+		}
+		return err
+	}
+	p.closeErr = err
+	if p.w.ResetSince(began.Add(-record.HeardOfReset)) {
+		return err
+	}
+	for _, lease := range p.w.LeasesLeft(p.from) {
+		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("lease %x", lease)) {
+			p.w.Report(check.LeftBehind, "Registry.Close of %s returned %v, and etcd has its lease %x", p.name(), err, lease)
+		}
+	}
+	if err != nil && ctx.Err() == nil && !p.hamperedSince(began) {
+		p.w.Report(check.Answers, "Registry.Close of %s, with nothing in its way: %v", p.name(), err)
 	}
 	return err
+}
+
+// hamperedSince reports whether anything may have kept the process from what it was to do in etcd since a time.
+func (p *process) hamperedSince(began time.Time) bool {
+	at := began.Sub(p.w.Began)
+	return p.w.HamperedSince(p.index, at) || p.w.Full(at)
 }
 
 // bound reports a call that took longer than its context and its own bound allow.

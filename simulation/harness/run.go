@@ -130,6 +130,7 @@ func (t *trial) tearDown(ctx context.Context) {
 	for _, lease := range t.Etcd.Leases() {
 		t.Report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
 	}
+	t.later.Wait() // until clients that lingered are closed
 	t.Etcd.Close()
 	if n := t.network.Connections("", ""); n > 0 {
 		t.Report(check.LeftBehind, "%d connections are open", n)

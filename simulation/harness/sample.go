@@ -6,14 +6,18 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/grpc/health/grpc_health_v1"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // sample looks again and again at what every server has in etcd, and at what callers say of it.
 func (t *trial) sample(ctx context.Context) {
-	servers, callers := make([]seenServer, len(t.servers)), make([]lasting, len(t.callers))
+	all := t.all()
+	servers, callers := make([]seenServer, len(all)), make([]lasting, len(t.callers))
 	for i := range servers {
 		servers[i] = seenServer{wrong: make(lasting), lost: make(lasting)}
 	}
@@ -29,7 +33,7 @@ func (t *trial) sample(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		for i, s := range t.servers {
+		for i, s := range all {
 			s.look(&servers[i])
 		}
 		for i, c := range t.callers {
@@ -67,9 +71,8 @@ func (s *server) look(seen *seenServer) {
 // lookAt judges what etcd has of a server whose way to etcd is free.
 func (s *server) lookAt(now sight, wrong lasting) {
 	full := s.w.Etcd.Full()
-	statuses := now.registry.Status().Registrations
 	for _, key := range s.keys() {
-		lacks, own := s.lacks(key), s.own(now.from, key+"/")
+		lacks, own := s.lacks(key), s.own(now.from, key)
 		free := !full && !s.taken(now.from, key)
 		if wrong.tooLong(key+" is lacking", now.in && lacks != "" && free && !s.justPut(now.from, key, time.Now().Add(-sampling))) {
 			s.w.Report(check.Kept, "%s reaches etcd, and for %v %s", now.id, keptWithin, lacks)
@@ -77,16 +80,26 @@ func (s *server) lookAt(now sight, wrong lasting) {
 		if wrong.tooLong(key+" is left", !now.in && len(own) > 0) {
 			s.w.Report(check.Kept, "%s reaches etcd and has left %v ago, and etcd has %v", now.id, keptWithin, own)
 		}
-		i := slices.IndexFunc(statuses, func(status runtime.Status) bool { return status.Key == key })
-		if i >= 0 && now.in {
-			s.lookAtStatus(now, statuses[i], wrong, len(own) < len(s.layouts()), lacks == "", full)
+		for _, status := range now.statuses {
+			s.lookAtLogged(now, status, wrong)
+			if status.Key != key {
+				continue
+			}
+			out := status.State == runtime.StatePaused || status.State == runtime.StateClosed
+			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil)) {
+				s.w.Report(check.Status, "%s has left %v ago, and says that %s is %v: %v", now.id, keptWithin, key, status.State, status.Err)
+			}
+			if now.in {
+				s.lookAtStatus(now, status, wrong, len(own) < len(s.layouts()), lacks == "", full)
+			}
 		}
 	}
+	s.lookAtHealth(now, wrong)
 	if s.elects() {
 		s.lookAtCandidate(now, wrong, s.lacks(acme.ShopKey) != "", full)
 	}
 	left := s.w.LeasesLeft(now.from)
-	if now.in && len(left) > 0 {
+	if (now.in || s.spec.Second) && len(left) > 0 {
 		left = left[:len(left)-1] // in use
 	}
 	if wrong.tooLong("leases are left", len(left) > 0 && !full) {
@@ -103,16 +116,61 @@ func (s *server) lookAtStatus(now sight, status runtime.Status, wrong lasting, a
 	if wrong.tooLong(status.Key+" is said not to be there", there && (!registered || status.Err != nil) && !full) {
 		s.w.Report(check.Status, "%s says that %s is %v: %v, and etcd has had it for %v", now.id, status.Key, status.State, status.Err, keptWithin)
 	}
+	if wrong.longer(0, status.Key+" has no reason", status.State == runtime.StateConflict && status.Err == nil) {
+		s.w.Report(check.Status, "%s says that %s is %v, and not why", now.id, status.Key, status.State)
+	}
+	waits := status.State == runtime.StateLost || status.State == runtime.StateRegistering
+	if wrong.tooLong(status.Key+" waits for no reason", waits && status.Err == nil && status.State != runtime.StateRegistered) {
+		s.w.Report(check.Status, "%s has said for %v that %s is %v, and not why", now.id, keptWithin, status.Key, status.State)
+	}
+	taken := s.taken(now.from, status.Key)
+	if wrong.tooLong(status.Key+" is taken", taken && status.State != runtime.StateConflict && !full) {
+		s.w.Report(check.Status, "%s says that %s is %v, and somebody else has had the key for %v", now.id, status.Key, status.State, keptWithin)
+	}
+	if wrong.tooLong(status.Key+" is not taken", !taken && status.State == runtime.StateConflict && !full) {
+		s.w.Report(check.Status, "%s says that %s is in conflict, and nobody else has had the key for %v: %v", now.id, status.Key, keptWithin, status.Err)
+	}
+	unknown := registered && !slices.Contains(s.w.LeasesLeft(now.from), int64(status.LeaseID))
+	if wrong.tooLong(status.Key+" is on no lease", unknown) {
+		s.w.Report(check.Status, "%s says that %s is registered on lease %x, which etcd has not had for %v", now.id, status.Key, status.LeaseID, keptWithin)
+	}
 	refused := absent && full && time.Since(status.Since) > keptWithin // it was tried meanwhile
 	if wrong.tooLong(status.Key+" is not said to be refused", refused && status.Err == nil) {
 		s.w.Report(check.Status, "%s says that %s is %v without an error, and etcd has refused it for %v", now.id, status.Key, status.State, keptWithin)
 	}
 }
 
+// lookAtLogged judges whether the log has told of a state.
+func (s *server) lookAtLogged(now sight, status runtime.Status, wrong lasting) {
+	untold := status.State != runtime.StateRegistering && !s.log.told(now.life, status.Key, status.State.String())
+	if wrong.longer(0, status.Key+" is not logged", untold) {
+		s.w.Report(check.Status, "%s says that %s is %v, and has not logged that", now.id, status.Key, status.State)
+	}
+}
+
+// lookAtHealth judges what the health service says of the registrations of a server that is to be in etcd.
+func (s *server) lookAtHealth(now sight, wrong lasting) {
+	if s.spec.Mode == schedule.Register || len(now.statuses) == 0 || !now.in {
+		return
+	}
+	said := grpc_health_v1.HealthCheckResponse_UNKNOWN
+	r, err := now.health.Check(context.Background(), &grpc_health_v1.HealthCheckRequest{Service: runtime.RegistrationHealth})
+	if err == nil {
+		said = r.Status
+	}
+	want := grpc_health_v1.HealthCheckResponse_SERVING
+	if slices.ContainsFunc(now.statuses, func(status runtime.Status) bool { return status.State != runtime.StateRegistered }) {
+		want = grpc_health_v1.HealthCheckResponse_NOT_SERVING
+	}
+	if wrong.longer(0, "health", said != want) {
+		s.w.Report(check.Status, "%s has the registrations %v, and its health service says %v", now.id, now.statuses, said)
+	}
+}
+
 // lookForLost judges whether a server, be it cut off from etcd, knows that it is not there because its lease has expired.
 func (s *server) lookForLost(now sight, wrong lasting) {
 	gone := len(s.w.LeasesLeft(now.from)) == 0 && !s.w.HearsLate(s.index)
-	for _, status := range now.registry.Status().Registrations {
+	for _, status := range now.statuses {
 		registered := gone && status.State == runtime.StateRegistered
 		if wrong.longer(acme.TTL+keptWithin, now.id+status.Key, registered) {
 			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, acme.TTL+keptWithin)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -18,18 +18,19 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
-// server is a process that serves.
+// server is a process that serves, or the second server in one.
 type server struct {
 	presence
-	port int
+	port   int
+	second *server // of the process; nil: there is none
 
 	up        bool // it takes calls
 	listener  net.Listener
 	grpc      *grpc.Server
-	health    *health.Server
+	health    *health.Server          // under mu
 	turned    time.Time               // when its health last turned SERVING again
-	server    *runtime.Server         // of the modes serve and announce
-	leaving   *atomic.Bool            // entering is to stop trying
+	server    *runtime.Server         // of the modes serve and announce; under mu
+	leaving   *departure              // of what puts it in etcd
 	entries   []*runtime.Registration // of the mode register; under mu
 	end       context.CancelFunc
 	entering  *task      // puts it in etcd, or serves
@@ -37,22 +38,34 @@ type server struct {
 }
 
 func newServer(r *readers, index int, spec schedule.Server) *server {
-	return &server{presence: presence{process: newProcess(r.w, index), spec: spec, readers: r}, port: schedule.Port}
+	s := &server{presence: presence{process: newProcess(r.w, index), spec: spec, readers: r}, port: schedule.Port}
+	if spec.Second {
+		s.second = &server{presence: presence{process: s.process, spec: spec, readers: r, suffix: "b"}, port: s.port + 1000}
+	}
+	return s
 }
 
 // newTwin makes a server with the instance id of another.
 func newTwin(r *readers, of int) *server {
 	spec := r.w.Plan.Servers[of]
-	spec.Mode = schedule.Register
+	spec.Mode, spec.Second = schedule.Register, false
 	return newServer(r, r.w.Plan.Processes()+of, spec)
+}
+
+// all returns the servers of the process.
+func (s *server) all() []*server {
+	if s.second == nil {
+		return []*server{s}
+	}
+	return []*server{s, s.second}
 }
 
 // elects reports whether the server stands for election: a registration by hand knows no methods.
 func (s *server) elects() bool { return s.spec.Mode != schedule.Register }
 
-// leadership returns the leadership of this life. Every other server asks its registry for it.
+// leadership returns the leadership of this life. Every other process asks its registry for it, if it has one server.
 func (s *server) leadership() *leader.Leadership {
-	if s.index%2 == 0 {
+	if s.index%2 == 0 || s.spec.Second {
 		return leader.Of(s.server, acme.Shop(""))
 	}
 	return leader.Of(s.registry, acme.Shop(""))
@@ -79,15 +92,47 @@ func (s *server) instance() check.Instance {
 // sight is what there is to see of a server.
 type sight struct {
 	id, from  string
+	life      int
 	in        bool
 	flaps     bool
 	wants     string
 	registry  *runtime.Registry // nil: the server is down
+	health    *health.Server
+	statuses  []runtime.Status // of its own entries
 	candidate *candidate
 }
 
 func (s *server) sight() sight {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return sight{s.id, s.from, s.in, s.flaps, fmt.Sprint(s.wants), s.live, s.candidate}
+	now := sight{s.id, s.from, s.life, s.in && !s.out, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}
+	server, entries := s.server, slices.Clone(s.entries)
+	s.mu.Unlock()
+	if server != nil {
+		now.statuses = server.Status()
+	}
+	for _, entry := range entries {
+		now.statuses = append(now.statuses, entry.Status())
+	}
+	return now
+}
+
+// departure says since when a server leaves etcd, and by which call, if that ends those that are under way to put it there.
+type departure struct {
+	mu sync.Mutex
+	at time.Time
+	by string
+}
+
+// begin notes that the server leaves.
+func (d *departure) begin(by string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at, d.by = time.Now(), by
+}
+
+// begun returns when the server began to leave, zero if it has not, and by which call.
+func (d *departure) begun() (time.Time, string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.at, d.by
 }

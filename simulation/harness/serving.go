@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 )
 
@@ -19,8 +19,9 @@ import (
 const (
 	// enterTimeout is how long one attempt may take.
 	enterTimeout = 4 * time.Second
-	// enterAgain is how long they wait until the next one.
-	enterAgain = 500 * time.Millisecond
+	// enterAgain and enterLater are how long they wait until the next one, in turns: what one has left behind shows in the longer
+	// one.
+	enterAgain, enterLater = 500 * time.Millisecond, 5 * time.Second
 )
 
 // addServices registers the services with a gRPC server, or with a runtime.Server around it.
@@ -39,7 +40,10 @@ func (s *server) addServices(to grpc.ServiceRegistrar) {
 
 // publish makes the runtime.Server of the modes serve and announce.
 func (s *server) publish() {
-	s.server = s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
+	server := s.registry.NewServer(s.grpc, runtime.WithDrainDelay(drainDelay), runtime.WithStopTimeout(stopTimeout))
+	s.mu.Lock()
+	s.server = server
+	s.mu.Unlock()
 	s.addServices(s.server)
 	s.server.Publish(acme.Shop(""), s.options()...)
 	if s.spec.Both {
@@ -96,10 +100,9 @@ func (s *server) startAnnounced(ctx context.Context) {
 }
 
 func (s *server) announce(ctx context.Context) {
-	server, addr, leaving, keys := s.server, s.addr, s.leaving, s.keys()
+	server, addr, try := s.server, s.addr, s.attempt("Announce", s.keys()...)
 	s.entering = newTask(func() error {
-		announce := func(ctx context.Context) error { return server.Announce(ctx, addr) }
-		return s.retry(ctx, leaving, "Announce", announce, keys...)
+		return try.retry(ctx, func(ctx context.Context) error { return server.Announce(ctx, addr) })
 	})
 }
 
@@ -107,20 +110,27 @@ func (s *server) announce(ctx context.Context) {
 func (s *server) startRegistered(ctx context.Context) {
 	s.addServices(s.grpc)
 	s.serveGRPC()
-	registry, leaving, keys := s.registry, s.leaving, s.keys()
-	endpoint, options := runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}, s.options()
+	s.register(ctx)
+}
+
+func (s *server) register(ctx context.Context) {
+	registry, endpoint, options := s.registry, runtime.Endpoint{Addr: s.addr, Zone: s.spec.Zone}, s.options()
+	var tries []attempt
+	for _, key := range s.keys() {
+		tries = append(tries, s.attempt("Register", key))
+	}
 	s.entering = newTask(func() error {
-		for _, key := range keys {
-			register := func(ctx context.Context) error {
-				entry, err := registry.Register(ctx, key, endpoint, options...)
+		for _, try := range tries {
+			err := try.retry(ctx, func(ctx context.Context) error {
+				entry, err := registry.Register(ctx, try.keys[0], endpoint, options...)
 				if err == nil {
 					s.mu.Lock()
 					defer s.mu.Unlock()
 					s.entries = append(s.entries, entry)
 				}
 				return err
-			}
-			if err := s.retry(ctx, leaving, "Register", register, key); err != nil {
+			})
+			if err != nil {
 				return err
 			}
 		}
@@ -131,27 +141,62 @@ func (s *server) startRegistered(ctx context.Context) {
 // errLeaves is why a server is not put in etcd.
 var errLeaves = errors.New("the server leaves")
 
-// retry makes a call that puts the server in etcd under keys until it returns nil or the server leaves, and then checks that the
-// server is there. It runs in the background, and a killed server's may run into the next life, so it is given what it needs of its own.
-func (s *server) retry(ctx context.Context, leaving *atomic.Bool, what string, call func(context.Context) error, keys ...string) error {
-	for !leaving.Load() {
+// attempt is a call that puts a life of a server in etcd under keys. It goes on in the background, and that of a killed server may
+// run into the next life, so it has what it needs of its own.
+type attempt struct {
+	s        *server
+	what     string
+	keys     []string
+	id, from string
+	leaving  *departure
+}
+
+func (s *server) attempt(what string, keys ...string) attempt {
+	return attempt{s, what, keys, s.id, s.from, s.leaving}
+}
+
+// retry makes the call until it returns nil or the server leaves, and checks what it has said.
+func (a attempt) retry(ctx context.Context, call func(context.Context) error) error {
+	for again := enterAgain; ; again = enterAgain + enterLater - again {
+		if left, _ := a.leaving.begun(); !left.IsZero() {
+			return errLeaves
+		}
+		a.s.failed(a.id, false)
 		began := time.Now()
 		bounded, cancel := context.WithTimeout(ctx, enterTimeout)
 		err := call(bounded)
-		s.w.Note("%s of %s: %v", what, s.name(), err)
-		s.bound(bounded, began, what, record.ContextOnly)
+		a.judge(bounded, began, err)
 		cancel()
-		if err == nil && !leaving.Load() {
-			s.saidIn(what, began, keys...)
-		}
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(enterAgain):
+		case <-time.After(again):
 		}
 	}
-	return errLeaves
+}
+
+// judge judges how a call has ended: the server is in etcd, or nothing of it is left there, at once unless the call's context has
+// ended. A call that has been ended by another returns an error.
+func (a attempt) judge(ctx context.Context, began time.Time, err error) {
+	s := a.s
+	s.w.Note("%s of %s: %v", a.what, a.id, err)
+	s.bound(ctx, began, a.what, record.ContextOnly)
+	left, by := a.leaving.begun()
+	switch {
+	case by == "death":
+	case err == nil && (left.IsZero() || by == ""):
+		s.saidIn(a.what, began, a.keys...)
+		s.ended(ctx, a.what, began, nil, soon)
+	case err == nil && left.Before(time.Now()): // at one instant either may have been first
+		s.w.Report(check.SaidIn, "%s of %s returned nil %v after %s had begun", a.what, a.id, time.Since(left), by)
+	case err != nil && left.IsZero():
+		s.failed(a.id, true)
+		s.ended(ctx, a.what, began, err, soon)
+		if ctx.Err() == nil {
+			s.leftNothing(a.what, a.from, began, a.keys...)
+		}
+	}
 }

@@ -62,7 +62,7 @@ func (t *trial) settle(ctx context.Context) {
 func (t *trial) wrongEntries() string {
 	var wrong []string
 	expected := make(map[string]int) // by key and address: how many entries
-	for _, s := range t.servers {
+	for _, s := range t.all() {
 		for _, key := range s.keys() {
 			if s.in {
 				expected[key+" "+s.addr] = max(1, len(s.spec.Layouts))
@@ -90,7 +90,7 @@ func (t *trial) wrongEntries() string {
 			wrong = append(wrong, "there is no entry for "+at)
 		}
 	}
-	for _, s := range t.servers {
+	for _, s := range t.all() {
 		for _, key := range s.keys() {
 			if lacks := s.lacks(key); s.in && lacks != "" {
 				wrong = append(wrong, lacks)
@@ -104,8 +104,9 @@ func (t *trial) wrongEntries() string {
 // wrongStatus describes the registrations whose status is not true.
 func (t *trial) wrongStatus() string {
 	var wrong []string
-	for _, s := range t.servers {
-		for _, status := range s.registry.Status().Registrations {
+	for _, s := range t.all() {
+		statuses := s.sight().statuses
+		for _, status := range statuses {
 			entries := s.found(status.Key)
 			if !s.in || status.State != runtime.StateRegistered {
 				wrong = append(wrong, fmt.Sprintf("%s is %v: %v", s.name(), status.State, status.Err))
@@ -113,8 +114,11 @@ func (t *trial) wrongStatus() string {
 				wrong = append(wrong, fmt.Sprintf("%s says that it is registered on lease %x, and etcd has %v", s.name(), status.LeaseID, entries))
 			}
 		}
-		if n := len(s.registry.Status().Registrations); n != len(s.keys()) {
-			wrong = append(wrong, fmt.Sprintf("%s has %d registrations", s.name(), n))
+		if n := len(statuses); n != len(s.keys()) {
+			wrong = append(wrong, fmt.Sprintf("%s has %d registrations", s.id, n))
+		}
+		if n := len(s.registry.Status().Registrations); n != len(s.keys())*s.spec.Servers() {
+			wrong = append(wrong, fmt.Sprintf("the registry of %s has %d registrations", s.name(), n))
 		}
 	}
 	return strings.Join(wrong, "; ")

@@ -85,7 +85,7 @@ var faults = map[schedule.Kind]fault{
 		t.servers[s.Who].stop(ctx)
 		t.startAgain(ctx, s)
 	},
-	schedule.ServerPauses:  func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].pause(ctx, s.For) },
+	schedule.ServerPauses:  func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].pause(ctx, s) },
 	schedule.ServerUpdates: func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].update(ctx, uint32(s.N)) },
 	schedule.TwinStarts: func(t *trial, ctx context.Context, s schedule.Step) { // under the instance id of a server
 		t.twins[s.Who].start(ctx)

@@ -28,6 +28,15 @@ func newTrial(w *world) *trial {
 	return t
 }
 
+// all returns the servers of all processes.
+func (t *trial) all() []*server {
+	var all []*server
+	for _, s := range t.servers {
+		all = append(all, s.all()...)
+	}
+	return all
+}
+
 // process returns the process with an index, as steps name it.
 func (t *trial) process(i int) *process {
 	switch {
@@ -48,8 +57,9 @@ func (t *trial) writer(i int) *writer { return t.writers[i-len(t.servers)-len(t.
 
 // addressOf returns the address of a life of a server, "" if it has ended.
 func (t *trial) addressOf(id string) string {
-	if i := slices.IndexFunc(t.servers, func(s *server) bool { return s.id == id }); i >= 0 {
-		return t.servers[i].addr
+	all := t.all()
+	if i := slices.IndexFunc(all, func(s *server) bool { return s.id == id }); i >= 0 {
+		return all[i].addr
 	}
 	if i := slices.IndexFunc(t.writers, func(o *writer) bool { return o.id == id }); i >= 0 {
 		return t.writers[i].addr()

@@ -40,9 +40,12 @@ func newWorld(plan schedule.Schedule) *world {
 
 // setLink sets the link between where a life dials from and a member of etcd, which is as far away as the schedule says.
 func (w *world) setLink(from string, member int, l network.Link) {
-	l.Delay += time.Duration(w.Plan.Line) * time.Millisecond
+	l.Delay += w.line()
 	w.network.Set(from, memberHost(member), l)
 }
+
+// line is how long a message to etcd takes each way, at the least.
+func (w *world) line() time.Duration { return time.Duration(w.Plan.Line) * time.Millisecond }
 
 func (w *world) memberAddrs() []string {
 	var addrs []string

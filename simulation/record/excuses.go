@@ -61,7 +61,7 @@ var (
 			schedule.RightsRefused: Aftermath, schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath,
 			schedule.RequestsFail: shortly, schedule.CutFromEtcd: shortly, schedule.StalledFromEtcd: Aftermath,
 			schedule.StalledFromMember: Aftermath, schedule.SlowToEtcd: shortly, schedule.ResetFromEtcd: shortly, schedule.CallerRestarts: shortly,
-			schedule.CallerAlone: shortly,
+			schedule.CallerAlone: Aftermath,
 		},
 	}
 	// delays has a process hear late of what etcd has done.

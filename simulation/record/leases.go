@@ -42,6 +42,13 @@ func (r *Record) LeasesLeft(from string) []int64 {
 	})
 }
 
+// Leases returns all leases that the life that dials from a host was granted.
+func (r *Record) Leases(from string) []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.granted[from])
+}
+
 // PutOn returns the leases on which the life that dials from a host has put keys.
 func (r *Record) PutOn(from string) map[int64]bool {
 	leases := make(map[int64]bool)

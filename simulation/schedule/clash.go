@@ -31,8 +31,13 @@ func members(_ Schedule, s Step) []string {
 	return []string{fmt.Sprintf("member %d", s.Who)}
 }
 
-func onProcess(what string) holder {
-	return func(_ Schedule, s Step) []string { return []string{fmt.Sprintf("%s of %d", what, s.Who)} }
+func onProcess(what ...string) holder {
+	return func(_ Schedule, s Step) (held []string) {
+		for _, thing := range what {
+			held = append(held, fmt.Sprintf("%s of %d", thing, s.Who))
+		}
+		return held
+	}
 }
 
 func onPair(_ Schedule, s Step) []string {

@@ -33,6 +33,14 @@ type Server struct {
 	Client  Client   `json:"client,omitempty"`
 }
 
+// Servers returns how many servers run in the process.
+func (v Server) Servers() int {
+	if v.Second {
+		return 2
+	}
+	return 1
+}
+
 // Client is how a process makes its client of etcd.
 type Client string
 

@@ -1,9 +1,12 @@
 package registration
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
@@ -46,4 +49,25 @@ func TestAddRemove(t *testing.T) {
 	must(w.registry.Remove(ctx, "svc", addr(2)))
 	w.state(g, runtime.StateRegistered)
 	kit.Eventually(t, soon, "put back by its live owner", func() bool { return len(w.keys("ns/svc")) == 3 })
+}
+
+// TestS19_RemoveReadsPages removes instances from a key that holds far more than the client may receive at once, one of
+// them in an entry that is larger than that itself.
+func TestS19_RemoveReadsPages(t *testing.T) {
+	w := newWorld(t, nil)
+	registry := w.newRegistry(w.etcd.Client(t, func(c *clientv3.Config) { c.MaxCallRecvMsgSize = 1 << 20 }))
+	for i := range 40 {
+		w.put(fmt.Sprintf("svc/%02d", i), strings.Repeat("x", 100<<10))
+	}
+	w.put("svc/large", strings.Repeat("x", 1<<20))
+	w.put("svc/z", addr(1))
+	for _, instance := range []string{"00", "large", addr(1)} {
+		must(t, registry.Remove(kit.Bounded(t, soon), "svc", instance))
+	}
+	if keys := w.keys("svc/"); len(keys) != 39 || keys[0] != "svc/01" || keys[38] != "svc/39" {
+		t.Errorf("left: %v", keys)
+	}
+	if err := registry.Remove(kit.Bounded(t, soon), "svc", "large"); err == nil {
+		t.Error("removed what is not there")
+	}
 }

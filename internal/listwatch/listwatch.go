@@ -15,6 +15,7 @@
 //	watcher.go  the shell of a core: a goroutine for each range
 //	group.go    the ranges that are followed
 //	streams.go  the gRPC streams of their watches
+//	pages.go    a range that is read once
 //
 // The first ten do no I/O, start nothing and read no clock.
 package listwatch

@@ -6,10 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -39,63 +41,49 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 		return errors.New("the instance is empty")
 	}
 	key = r.config.Namespace + key
-	found, err := r.list(ctx, key)
-	if err != nil {
-		return err
+	from, end := anyLayout.Range(key)
+	found, err := r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
+	if errors.Is(err, rpctypes.ErrPermissionDenied) && !found {
+		// A role may well be for "key/" only.
+		from, end = endpoint.Reader{}.Range(key)
+		found, err = r.remove(ctx, listwatch.Range{From: from, End: end}, key, instance)
 	}
-	var deletes []clientv3.Op
-	for _, kv := range found {
-		if kv.matches(key, instance) {
-			deletes = append(deletes, clientv3.OpDelete(kv.key))
-		}
+	if err == nil && !found {
+		err = errors.New("no such instance")
 	}
-	if len(deletes) == 0 {
-		return errors.New("no such instance")
-	}
-	for batch := range slices.Chunk(deletes, lease.MaxOps) {
-		if _, err := r.config.Client.KV.Txn(ctx).Then(batch...).Commit(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
-// keyValue is a key of etcd's.
-type keyValue struct {
-	key   string
-	value []byte
-	lease int64
+// remove deletes the entries of an instance from a range, page by page, and reports whether it found any.
+func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instance string) (found bool, err error) {
+	err = listwatch.Pages(ctx, r.config.Client.KV, in, func(page []*mvccpb.KeyValue) error {
+		var deletes []clientv3.Op
+		for _, kv := range page {
+			if matches(kv, key, instance) {
+				deletes = append(deletes, clientv3.OpDelete(string(kv.Key)))
+			}
+		}
+		found = found || len(deletes) > 0
+		for batch := range slices.Chunk(deletes, lease.MaxOps) {
+			if _, err := r.config.Client.KV.Txn(ctx).Then(batch...).Commit(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return found, err
 }
 
 // anyLayout reads all layouts but home-made JSON. Entries of that are found by their keys alone.
 var anyLayout = endpoint.Reader{LeaseSuffix: true}
 
-// list returns the keys that may be entries of a service key, in any layout.
-func (r *Registrar) list(ctx context.Context, key string) ([]keyValue, error) {
-	from, end := anyLayout.Range(key)
-	resp, err := r.config.Client.KV.Get(ctx, from, clientv3.WithRange(end))
-	if errors.Is(err, rpctypes.ErrPermissionDenied) {
-		// A role may well be for "key/" only.
-		from, end = endpoint.Reader{}.Range(key)
-		resp, err = r.config.Client.KV.Get(ctx, from, clientv3.WithRange(end))
-	}
-	if err != nil {
-		return nil, err
-	}
-	all := make([]keyValue, len(resp.Kvs))
-	for i, kv := range resp.Kvs {
-		all[i] = keyValue{string(kv.Key), kv.Value, kv.Lease}
-	}
-	return all, nil
-}
-
-// matches reports whether this is an entry of an instance. A malformed one is known by its key.
-func (kv keyValue) matches(key, instance string) bool {
-	e, _, ok, err := anyLayout.Decode(key, kv.key, kv.value, kv.lease)
+// matches reports whether kv is an entry of an instance. A malformed one is known by its key.
+func matches(kv *mvccpb.KeyValue, key, instance string) bool {
+	e, _, ok, err := anyLayout.Decode(key, string(kv.Key), kv.Value, kv.Lease)
 	if !ok {
 		return false
 	}
-	if strings.TrimPrefix(kv.key, key+"/") == instance {
+	if strings.TrimPrefix(string(kv.Key), key+"/") == instance {
 		return true
 	}
 	return err == nil && (e.Instance == instance || e.Addr == instance)

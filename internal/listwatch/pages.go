@@ -1,0 +1,37 @@
+package listwatch
+
+import (
+	"cmp"
+	"context"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Pages reads a range once, as it is when the first page is read, and calls each with the entries of page after page, sorted
+// by key. What it reads at once is bounded as a list is. An entry that is too large to be received even alone comes without
+// its value. An error of each ends it.
+func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) error {
+	var l listing[struct{}]
+	nothing := &set[struct{}]{
+		decode:    func(*mvccpb.KeyValue) (v struct{}, ok bool, err error) { return v, false, nil },
+		malformed: func(string, error) {},
+	}
+	for more := true; more; {
+		p := l.page()
+		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
+		if err != nil && l.failed(err) {
+			continue
+		}
+		if err == nil {
+			err = each(resp.Kvs)
+		}
+		if err == nil {
+			more, err = l.take(resp, nothing)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -27,7 +27,8 @@ func warnOfPlaintext(client *clientv3.Client, logger *slog.Logger) {
 	}
 }
 
-// token returns the token that the client was given, which it can be from etcd's client 3.7 on.
+// token returns the token that the client was given. The field is exported, but only from etcd's client 3.7 on, and this
+// module is built with older ones, too: there token returns "".
 func token(client *clientv3.Client) string {
 	if token := reflect.ValueOf(client).Elem().FieldByName("Token"); token.Kind() == reflect.String {
 		return token.String()
@@ -35,8 +36,9 @@ func token(client *clientv3.Client) string {
 	return ""
 }
 
-// hasTLS reports whether the client was given a TLS configuration, which only an unexported field says. If another
-// version of etcd's client has no such field, hasTLS reports true, so that no warning is wrong.
+// hasTLS reports whether the client was given a TLS configuration. Most endpoints have no scheme, and then only this
+// unexported field says whether a password goes over the network in plaintext, which is worth a look. Where etcd's client
+// has no such field, hasTLS reports true: no warning is wrong, and TestPasswordOverPlaintext fails for want of one.
 func hasTLS(client *clientv3.Client) bool {
 	creds := reflect.ValueOf(client).Elem().FieldByName("creds")
 	return creds.Kind() != reflect.Interface || !creds.IsNil()

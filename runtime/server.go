@@ -61,15 +61,11 @@ func (r *Registry) NewServer(s GRPCServer, opts ...ServerOption) *Server {
 		server.group = registrar.New(registrar.Config{}).NewGroup() // to return the error from Serve and Announce
 		server.group.Fault(err)
 	}
-	if isNil(s) {
+	if g, ok := s.(*grpc.Server); s == nil || ok && g == nil {
 		server.grpc = nil
 		server.group.Fault(errors.New("etcd: NewServer was given a nil gRPC server"))
 	}
 	return server
-}
-
-func isNil(v any) bool {
-	return v == nil || reflect.ValueOf(v).Kind() == reflect.Pointer && reflect.ValueOf(v).IsNil()
 }
 
 // RegisterService registers a service on the gRPC server beneath. Serve and Announce return the errors for which
@@ -107,6 +103,7 @@ func (s *Server) checkService(desc *grpc.ServiceDesc, impl any) error {
 	if impl == nil || desc.HandlerType == nil {
 		return nil
 	}
+	// gRPC's own question: HandlerType is there to be asked so, and gRPC ends the process by the answer.
 	want := reflect.TypeOf(desc.HandlerType).Elem()
 	if got := reflect.TypeOf(impl); !got.Implements(want) {
 		return fmt.Errorf("etcd: service %s: %v does not implement %v", desc.ServiceName, got, want)

@@ -2,6 +2,7 @@ package advertise
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/netip"
@@ -172,7 +173,7 @@ func TestG28_V6Only(t *testing.T) {
 		if err != nil {
 			t.Skipf("this host cannot listen on %s %s: %v", tt.network, tt.listen, err)
 		}
-		for _, l := range []net.Listener{lis, hidden{lis}, &hidden{&hidden{lis}}} {
+		for _, l := range []net.Listener{lis, hidden{lis}, &hidden{&hidden{lis}}, tls.NewListener(lis, &tls.Config{MinVersion: tls.VersionTLS12})} {
 			if got := V6Only(l); got != tt.want {
 				t.Errorf("%s %s as %T: IPv6 only %v", tt.network, tt.listen, l, got)
 			}

@@ -11,7 +11,9 @@ const maxWrapped = 10
 
 // V6Only reports whether a listener is known to take no IPv4. Its address does not tell: a socket of both
 // families prints [::], too. V6Only looks into wrappers that have a field Listener, such as those of crypto/tls
-// and netutil.LimitListener, and into no others.
+// and netutil.LimitListener, and into no others. The field is exported, but of types that are not, so it has to be found by
+// reflection. A listener that cannot be looked into counts as one of both families, as most are: at worst an address is
+// announced that does not answer, as without a look. TestG28_V6Only fails if that of crypto/tls changes.
 func V6Only(lis net.Listener) bool {
 	for range maxWrapped {
 		if conn, ok := lis.(syscall.Conn); ok {

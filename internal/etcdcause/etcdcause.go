@@ -48,15 +48,19 @@ func (s Standing) Why(err error) error {
 		}
 		return nil
 	}
-	if s.Cause == nil && !etcderr.TimedOut(err) {
+	if s.Cause == nil && !etcderr.TimedOut(err) && s.State != connectivity.Shutdown {
 		return nil
 	}
 	return s.silence()
 }
 
+var errClosed = errors.New("the etcd client was closed: close it after what uses it")
+
 // silence returns why etcd does not answer.
 func (s Standing) silence() error {
 	switch {
+	case s.State == connectivity.Shutdown:
+		return errClosed
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:

@@ -183,7 +183,7 @@ func (c *core[T]) step(e event, now time.Time) do[T] {
 	c.replica.life.beside = roundTrips * e.roundTrip
 	next := c.next(e, now)
 	if next.call != callPause {
-		next.bound += c.replica.life.beside
+		next.bound = min(next.bound+c.replica.life.beside, maxListBound)
 	}
 	c.noteLeft()
 	c.doing = next.call

@@ -9,6 +9,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 const (
@@ -53,25 +54,45 @@ func (t *trial) lookForLeader(wrong lasting) {
 }
 
 // wrongLeader describes how candidates and leaders differ from what they should be in the end: each server that stands has a
-// candidate, and one leads.
+// candidate, unless it is drained and another stands that is not, and one of those leads.
 func (t *trial) wrongLeader() string {
 	var wrong, lead []string
 	has := t.Etcd.Entries(acme.Candidates)
+<<<<<<< ours
 	n := 0
 	for _, s := range t.all() {
+=======
+	live, _ := t.Etcd.Get(acme.ConfigKey)
+	n, stand, undrained := 0, 0, 0
+	led := false // by one that is drained
+	for _, s := range t.servers {
+>>>>>>> theirs
 		if !s.elects() || !s.in {
 			continue
 		}
 		n++
+<<<<<<< ours
 		if len(s.stands(s.from)) == 0 {
+=======
+		drained := t.drained(t.Drained(), s.addr)
+		if !drained {
+			undrained++
+		}
+		if len(s.own(s.from, acme.Candidates)) > 0 {
+			stand++
+		} else if !drained && !schedule.BadConfig(live.Value) {
+>>>>>>> theirs
 			wrong = append(wrong, s.id+" has no candidate")
 		}
 		if s.candidate.leadsWith() != 0 {
-			lead = append(lead, s.id)
+			lead, led = append(lead, s.id), drained
 		}
 	}
-	if len(has) != n {
-		wrong = append(wrong, fmt.Sprintf("%d servers stand, and etcd has the candidates %v", n, has))
+	if len(has) != stand {
+		wrong = append(wrong, fmt.Sprintf("%d of %d servers stand, and etcd has the candidates %v", stand, n, has))
+	}
+	if led && undrained > 0 {
+		wrong = append(wrong, fmt.Sprintf("%v is drained and leads, and %d others are not drained", lead, undrained))
 	}
 	if len(lead) != min(n, 1) {
 		wrong = append(wrong, fmt.Sprintf("of %d servers that stand %v lead", n, lead))

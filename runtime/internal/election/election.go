@@ -54,9 +54,9 @@ type Election struct {
 	given  uint64            // the contexts so far
 	askErr error             // of the last question that counted
 
-	standing sync.Mutex      // serialises the calls of stand
-	stand    func(why error) // nil: nobody is attached yet
-	stands   error           // that stand was last called with
+	standing sync.Mutex        // serialises the calls of stand
+	stand    func(stands bool) // nil: nobody is attached yet
+	barred   bool              // stand was last called with false
 }
 
 // New returns the election of a candidate among those under a prefix. It does no I/O. turned is called when the instance
@@ -135,9 +135,9 @@ func (e *Election) ask(question uint64, own lease.Candidacy, refused bool) {
 	})
 }
 
-// Attach has stand called with why the instance is not to stand for election, and with nil once it is to again. It must
-// not be called under a lock that stand takes.
-func (e *Election) Attach(stand func(why error)) {
+// Attach has stand called when the instance is not to stand for election, and when it is to again. It must not be called
+// under a lock that stand takes.
+func (e *Election) Attach(stand func(stands bool)) {
 	e.standing.Lock()
 	e.stand = stand
 	e.standing.Unlock()
@@ -151,10 +151,10 @@ func (e *Election) settle() {
 	e.mu.Lock()
 	why := e.why()
 	e.mu.Unlock()
-	if e.stand == nil || (why == nil) == (e.stands == nil) {
+	if barred := why != nil; e.stand == nil || barred == e.barred {
 		return
 	}
-	e.stands = why
+	e.barred = why != nil
 	switch {
 	case why == nil:
 		e.logger.Info("the instance stands for election again", "candidates", e.prefix)
@@ -163,7 +163,7 @@ func (e *Election) settle() {
 	default:
 		e.logger.Warn("the instance does not stand for election", "candidates", e.prefix, "error", why)
 	}
-	e.stand(why)
+	e.stand(!e.barred)
 }
 
 // why returns why the instance is not to stand, nil if it is to. It must be called with mu held.
@@ -196,6 +196,9 @@ func (e *Election) Err() error {
 	err := e.candidates.Err()
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.core.refused && !e.closed {
+		return fmt.Errorf("the instance does not stand for election: %w", e.why())
+	}
 	if err == nil && e.core.unanswered() {
 		err = e.askErr
 	}

@@ -18,12 +18,14 @@ type candidacy struct {
 	election string          // as in Item
 	told     Candidacy       // that elect was last called with
 
-	barred   error     // why it is not to stand, as Handle.Stand says; nil: it is to
+	barred   bool      // it is not to stand, as Handle.Stand says
 	unproven time.Time // since when its lease is not known to live; zero: it is
-	out      error     // why it is not to be in etcd now; nil: it is to
+	out      bool      // it is not to be in etcd now
+	outErr   error     // why, unless it is barred
 }
 
-// judge decides whether the entry's candidate is to be in etcd. One that cannot lead would keep others from it.
+// judge decides whether the entry's candidate is to be in etcd. One that cannot lead would keep others from it. It reports
+// whether that is to be logged.
 func (e *entry) judge(now time.Time, l *leases) (changed bool) {
 	s := e.candidate()
 	if s == nil {
@@ -39,25 +41,25 @@ func (e *entry) judge(now time.Time, l *leases) (changed bool) {
 	case s.unproven.IsZero():
 		s.unproven = now
 	}
-	was := s.out
-	switch s.out = nil; {
-	case s.barred != nil:
-		s.out = s.barred
+	was := s.outErr
+	switch s.outErr = nil; {
+	case s.barred:
 	case s.unreadable && !s.placed():
-		s.out = fmt.Errorf("candidate %q cannot be read: %w", s.key, s.denial)
+		s.outErr = fmt.Errorf("candidate %q cannot be read: %w", s.key, s.denial)
 	case !s.unproven.IsZero() && now.Sub(s.unproven) >= unprovenMost:
-		s.out = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
+		s.outErr = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
 	}
-	return s.out != nil && was == nil
+	s.out = s.barred || s.outErr != nil
+	return s.outErr != nil && was == nil
 }
 
-// outErr returns why the entry does not stand for election, nil if it does, or has no candidate.
+// outErr returns why the entry cannot stand for election, nil if it can, or has no candidate.
 func (e *entry) outErr() error {
 	s := e.candidate()
-	if s == nil || s.out == nil {
+	if s == nil || s.outErr == nil {
 		return nil
 	}
-	return fmt.Errorf("the instance does not stand for election: %w", s.out)
+	return fmt.Errorf("the instance does not stand for election: %w", s.outErr)
 }
 
 // candidate returns the slot of the entry's candidate, nil if it has none.
@@ -80,7 +82,7 @@ func (e *entry) others() []*slot {
 // mustResign reports whether s is a candidate that is not to be in etcd, or whose entry is not in etcd because etcd refuses
 // it. It must not lead. One whose entry is there under its retired name goes on.
 func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
-	return s.out != nil || s.elect != nil && !e.placed(now, l) &&
+	return s.out || s.elect != nil && !e.placed(now, l) &&
 		slices.ContainsFunc(e.others(), func(o *slot) bool { return !o.placed() && o.refused != nil })
 }
 
@@ -88,7 +90,7 @@ func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
 // deletion of the candidate may be on its way: an entry that was paused when it was sent may have been resumed.
 func (e *entry) candidacyOf(now time.Time, l *leases) Candidacy {
 	s := e.candidate()
-	if s == nil || e.want != present || s.out != nil || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
+	if s == nil || e.want != present || s.out || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
 		return Candidacy{}
 	}
 	until := l.get(s.lease).confirmedUntil()

@@ -263,7 +263,7 @@ func (e *entry) removable() bool {
 func (e *entry) placed(now time.Time, l *leases) bool {
 	placed := 0
 	for _, s := range e.slots {
-		if s.out != nil || s.placed() && l.kept(now, s.lease) {
+		if s.out || s.placed() && l.kept(now, s.lease) {
 			placed++
 		}
 	}
@@ -277,14 +277,14 @@ func (e *entry) expired(now time.Time, l *leases) bool {
 
 // holds reports whether the entry is wanted, and keys of it have yet to move from a lease to the current one.
 func (e *entry) holds(id, current clientv3.LeaseID) bool {
-	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return s.out == nil && !s.on(current) }) &&
-		slices.ContainsFunc(e.slots, func(s *slot) bool { return s.out == nil && s.on(id) })
+	return e.want == present && slices.ContainsFunc(e.slots[:len(e.items)], func(s *slot) bool { return !s.out && !s.on(current) }) &&
+		slices.ContainsFunc(e.slots, func(s *slot) bool { return !s.out && s.on(id) })
 }
 
 // needsPut reports whether a wanted key is to be put now, on a lease. An entry that has lost a key to another process puts
 // none, and gives up the others, until that one is free: a process has all keys of an instance or none.
 func (e *entry) needsPut(now time.Time, s *slot, on clientv3.LeaseID) bool {
-	return e.want == present && s.out == nil && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
+	return e.want == present && !s.out && !e.conflicted() && !s.retired && !now.Before(s.notBefore) && !(s.on(on) && s.asWanted())
 }
 
 // upToDate reports whether etcd has the entry as it is wanted.

@@ -63,12 +63,12 @@ func (c Change) Wait(ctx context.Context) error {
 	})
 }
 
-// Stand says why the entry's candidate is not to stand for election; nil: it is to. It takes effect in the background.
-func (h *Handle) Stand(why error) {
+// Stand says whether the entry's candidate is to stand for election. It takes effect in the background.
+func (h *Handle) Stand(stands bool) {
 	defer h.s.elect()
 	h.s.locked(func(c *core, now time.Time) {
 		if s := h.e.candidate(); s != nil {
-			s.barred = why
+			s.barred = !stands
 		}
 		c.judge(now)
 		c.refreshEntry(now, h.e)

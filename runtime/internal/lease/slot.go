@@ -135,7 +135,7 @@ func (s *slot) asWanted() bool { return s.has == self && s.written == s.value &&
 
 // upToDate reports whether etcd has the key as wanted, and nothing is under way that may change it.
 func (s *slot) upToDate() bool {
-	if s.out != nil {
+	if s.out {
 		return !s.placed()
 	}
 	return s.asWanted() && s.pending == nil && !s.mustRead && !slices.Contains(s.ambiguous, s.lease)

@@ -184,9 +184,9 @@ func (g *group) client() leaderpb.CounterClient {
 }
 
 // clientOf returns a client of the service under another description.
-func (g *group) clientOf(desc *runtime.ServiceDesc) leaderpb.CounterClient {
+func (g *group) clientOf(desc *runtime.ServiceDesc, opts ...grpc.DialOption) leaderpb.CounterClient {
 	g.t.Helper()
-	conn, err := g.registry(&wire{}).NewClient(desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := g.registry(&wire{}).NewClient(desc, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	must(g.t, err)
 	return leaderpb.NewCounterClient(conn)
 }

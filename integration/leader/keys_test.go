@@ -1,6 +1,7 @@
 package leader
 
 import (
+	"fmt"
 	"path"
 	"strings"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
 // Candidates for a key are none for the key that it is nested under.
@@ -58,4 +60,43 @@ func TestStrayKeys(t *testing.T) {
 	}
 	g.start("a")
 	g.leader(g.client())
+}
+
+// Calls for the leader go to it whatever the policy, and others by the policy, wherever that is said.
+func TestE8_OneRule(t *testing.T) {
+	for policy, fields := range map[string]string{"pick_first": "", "ring_hash_experimental": `"requestHashHeader":"etcd-affinity"`} {
+		config := fmt.Sprintf(`{"loadBalancingConfig":[{"etcd":{"childPolicy":[{%q:{%s}}]}}]}`, policy, fields)
+		for _, live := range []bool{false, true} {
+			t.Run(fmt.Sprint(policy, live), func(t *testing.T) {
+				g := newGroup(t)
+				for _, name := range []string{"a", "b", "c"} {
+					g.start(name)
+				}
+				var opts []grpc.DialOption
+				if live {
+					_, err := etcd.Admin().Put(t.Context(), g.namespace+"_grpc_config/"+entries, config)
+					must(t, err)
+				} else {
+					opts = append(opts, runtime.WithDefaultServiceConfig(config))
+				}
+				client := g.clientOf(&leaderpb.Counter_EtcdServiceDesc, opts...)
+				same := 0 // calls in a row that one instance has answered
+				ctx, last := runtime.WithAffinity(t.Context(), "x"), ""
+				kit.Eventually(t, soon, "other calls to keep to one", func() bool {
+					reply, err := client.Peek(ctx, &leaderpb.AddRequest{}, grpc.WaitForReady(true))
+					must(t, err)
+					if reply.GetServer() != last {
+						same, last = 0, reply.GetServer()
+					}
+					same++
+					return same > 20
+				})
+				for range 10 {
+					if who := g.leader(client); who != "a" {
+						t.Fatalf("%s leads", who)
+					}
+				}
+			})
+		}
+	}
 }

@@ -15,23 +15,10 @@ func checkLeader(s *service) {
 	if s.options.GetDefaultMethod().GetTo() != discoveryv1.To_TO_UNSPECIFIED {
 		s.option.in("default_method").in("to").problem("belongs to the service or to one method: write it there")
 	}
-	if s.options.GetTo() == discoveryv1.To_LEADER {
-		checkLeaderPolicy(s.option, s)
-	}
 	for _, m := range s.methods {
-		if m.options.GetTo() == discoveryv1.To_LEADER && s.options.GetTo() != discoveryv1.To_LEADER {
-			checkLeaderPolicy(m.option, s)
-		}
 		if s.to(m.options) == discoveryv1.To_LEADER && m.options.GetAffinity() != "" {
 			m.option.in("affinity").problem("has no effect beside to: LEADER: leave one of them out")
 		}
-	}
-}
-
-// checkLeaderPolicy notes a policy beside to: LEADER that keeps calls with an instance of its own choice.
-func checkLeaderPolicy(at position, s *service) {
-	if policy := policyName(s.options.GetLoadBalancing()); policy == "ring_hash" || policy == "pick_first" {
-		at.in("to").problem("is LEADER beside %s, which keeps calls with an instance of its own choice: leave one of them out", policy)
 	}
 }
 

@@ -134,13 +134,13 @@ const file_leader_leader_proto_rawDesc = "" +
 	"\x05Watch\x12\x12.leader.AddRequest\x1a\x13.leader.AddResponse\"\b\xda\xc9\x19\x04\n" +
 	"\x02\b<0\x01\x127\n" +
 	"\x04Peek\x12\x12.leader.AddRequest\x1a\x13.leader.AddResponse\"\x06\xda\xc9\x19\x02(\x01\x1a\x1a\xda\xc9\x19\x16\n" +
-	"\x0eleader/counter\x1a\x02\b\x02P\x022\x8f\x01\n" +
-	"\bSchedule\x12/\n" +
-	"\x04List\x12\x12.leader.AddRequest\x1a\x13.leader.AddResponse\x12;\n" +
+	"\x0eleader/counter\x1a\x02\b\x02P\x022\x9c\x01\n" +
+	"\bSchedule\x128\n" +
+	"\x04List\x12\x12.leader.AddRequest\x1a\x13.leader.AddResponse\"\a\xda\xc9\x19\x03\"\x01n\x12;\n" +
 	"\x04Plan\x12\x12.leader.AddRequest\x1a\x13.leader.AddResponse\"\n" +
 	"\xda\xc9\x19\x06\n" +
-	"\x02\b\x05(\x02\x1a\x15\xda\xc9\x19\x11\n" +
-	"\x0fleader/scheduleB7Z5github.com/etcdrpc/protoc-gen-go-etcd/testdata/leaderb\x06proto3"
+	"\x02\b\x05(\x02\x1a\x19\xda\xc9\x19\x15\n" +
+	"\x0fleader/schedule*\x02\"\x00B7Z5github.com/etcdrpc/protoc-gen-go-etcd/testdata/leaderb\x06proto3"
 
 var (
 	file_leader_leader_proto_rawDescOnce sync.Once

@@ -4,8 +4,10 @@
 package leader
 
 import (
+	context "context"
 	runtime "github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	grpc "google.golang.org/grpc"
+	strconv "strconv"
 	time "time"
 )
 
@@ -49,7 +51,7 @@ func RegisterCounterServerToEtcd(server *runtime.Server, impl CounterServer, opt
 var Schedule_EtcdServiceDesc = runtime.ServiceDesc{
 	Name:          "leader.Schedule",
 	Key:           "leader/schedule",
-	ServiceConfig: `{"loadBalancingConfig":[{"round_robin":{}}],"methodConfig":[{"name":[{"service":"leader.Schedule","method":"Plan"}],"timeout":"5s"}]}`,
+	ServiceConfig: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"methodConfig":[{"name":[{"service":"leader.Schedule","method":"Plan"}],"timeout":"5s"}]}`,
 	Leader: []string{
 		"/leader.Schedule/Plan",
 	},
@@ -58,12 +60,15 @@ var Schedule_EtcdServiceDesc = runtime.ServiceDesc{
 // NewScheduleClientFromEtcd returns a client that calls the servers of leader.Schedule
 // that etcd has under the key "leader/schedule". It does no I/O; its connection
 // is closed with the registry.
+//
+// Where a method has an affinity, calls whose requests have the same value in that field
+// reach the same server. One that is in the context already wins: see runtime.WithAffinity.
 func NewScheduleClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOption) (ScheduleClient, error) {
 	conn, err := registry.NewClient(&Schedule_EtcdServiceDesc, opts...)
 	if err != nil {
 		return nil, err
 	}
-	return NewScheduleClient(conn), nil
+	return schedule_affinityClient{NewScheduleClient(conn)}, nil
 }
 
 // RegisterScheduleServerToEtcd has the server serve leader.Schedule with impl and
@@ -71,4 +76,21 @@ func NewScheduleClientFromEtcd(registry *runtime.Registry, opts ...grpc.DialOpti
 func RegisterScheduleServerToEtcd(server *runtime.Server, impl ScheduleServer, opts ...runtime.RegisterOption) {
 	RegisterScheduleServer(server, impl)
 	server.Publish(&Schedule_EtcdServiceDesc, opts...)
+}
+
+// schedule_affinityClient is a ScheduleClient that takes the affinity of calls from their requests.
+type schedule_affinityClient struct {
+	schedule_plainClient
+}
+
+type schedule_plainClient = ScheduleClient
+
+// List takes the affinity from n.
+func (c schedule_affinityClient) List(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error) {
+	if _, ok := runtime.Affinity(ctx); !ok {
+		if value := in.GetN(); value != 0 {
+			ctx = runtime.WithAffinity(ctx, strconv.FormatInt(value, 10))
+		}
+	}
+	return c.schedule_plainClient.List(ctx, in, opts...)
 }

@@ -213,7 +213,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// The calls of one method go to the leader.
+// The calls of one method go to the leader, and those of another one by the service's policy.
 type ScheduleClient interface {
 	List(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error)
 	Plan(ctx context.Context, in *AddRequest, opts ...grpc.CallOption) (*AddResponse, error)
@@ -251,7 +251,7 @@ func (c *scheduleClient) Plan(ctx context.Context, in *AddRequest, opts ...grpc.
 // All implementations must embed UnimplementedScheduleServer
 // for forward compatibility.
 //
-// The calls of one method go to the leader.
+// The calls of one method go to the leader, and those of another one by the service's policy.
 type ScheduleServer interface {
 	List(context.Context, *AddRequest) (*AddResponse, error)
 	Plan(context.Context, *AddRequest) (*AddResponse, error)

@@ -117,6 +117,7 @@ var provedRows = []proved{
 	{row{"E4", "etcd is full, and a leader has stalled for nearly its TTL", "It gives way."}, []string{"TestE4_WhoIsNotProvenGivesWay", "TestE4_FullAtEachStep"}},
 	{row{"E6", "A leadership ends while a handler waits in Recv", "It gets the reason, and the caller's stream ends."}, []string{"TestE6_RecvHearsOfTheEnd"}},
 	{row{"E7", "60,000 keys, or large values, among the candidates", "The only one leads. What is asked is bounded."}, []string{"TestE7_WhatIsNoCandidateStopsNobody", "TestE7_AQuestionIsBounded"}},
+	{row{"E8", "Ring hash or pick_first beside calls for a leader", "These go to it, and the others by the policy, wherever it is said."}, []string{"TestE8_OneRule"}},
 	{row{"E9", "The leader is drained", "It resigns while another can lead."}, []string{"TestE9_ADrainedLeaderResigns"}},
 	{row{"K19", "The snapshot directory cannot be written to: its disk is full, or not mounted", "Tried again, once a minute at last, and at Close."}, []string{"TestK19_ADiskThatComesBack"}},
 	{row{"P1", "An instance that lacks a method joins", "No call of that method reaches it."}, []string{"TestP1_ARollbackUnderLoad"}},

@@ -348,8 +348,8 @@ type ServiceOptions struct {
 	// other layouts. Not beside layout.
 	JsonLayout *JSONLayout `protobuf:"bytes,9,opt,name=json_layout,json=jsonLayout,proto3" json:"json_layout,omitempty"`
 	// Which instance the calls go to. LEADER: the one that is elected among those that
-	// serve this service. A method may say otherwise. Not beside ring_hash or
-	// pick_first, nor with an affinity of the same method. Default: any.
+	// serve this service, whatever its policy. A method may say otherwise. Not with an
+	// affinity of the same method. Default: any.
 	To            To `protobuf:"varint,10,opt,name=to,proto3,enum=etcd.discovery.v1.To" json:"to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -58,30 +58,22 @@ func (t *trial) lookForLeader(wrong lasting) {
 func (t *trial) wrongLeader() string {
 	var wrong, lead []string
 	has := t.Etcd.Entries(acme.Candidates)
-<<<<<<< ours
-	n := 0
-	for _, s := range t.all() {
-=======
 	live, _ := t.Etcd.Get(acme.ConfigKey)
+	names, _ := acme.DrainOf(live.Value) // a leader gives way also where callers do not follow the drain, for it leaves too few
 	n, stand, undrained := 0, 0, 0
 	led := false // by one that is drained
-	for _, s := range t.servers {
->>>>>>> theirs
+	for _, s := range t.all() {
 		if !s.elects() || !s.in {
 			continue
 		}
 		n++
-<<<<<<< ours
-		if len(s.stands(s.from)) == 0 {
-=======
-		drained := t.drained(t.Drained(), s.addr)
+		drained := t.drained(names, s.addr)
 		if !drained {
 			undrained++
 		}
-		if len(s.own(s.from, acme.Candidates)) > 0 {
+		if len(s.stands(s.from)) > 0 {
 			stand++
 		} else if !drained && !schedule.BadConfig(live.Value) {
->>>>>>> theirs
 			wrong = append(wrong, s.id+" has no candidate")
 		}
 		if s.candidate.leadsWith() != 0 {

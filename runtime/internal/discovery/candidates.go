@@ -7,9 +7,9 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
 // CandidatePrefix returns the prefix of the etcd keys of the candidates for a service key. The value of each is the id
@@ -20,7 +20,7 @@ func CandidatePrefix(namespace, name string) string {
 
 // Leader is the candidate that precedes all others.
 type Leader struct {
-	election.First
+	candidate.First
 	Instance string
 }
 
@@ -115,7 +115,7 @@ func (c *Candidates) follow() {
 	epoch := c.epoch
 	c.stop = c.keys.elections.Follow(listwatch.Spec[string]{
 		Range: listwatch.Range{From: c.prefix, End: clientv3.GetPrefixRangeEnd(c.prefix)}, Decode: func(entry *mvccpb.KeyValue) (string, bool, error) {
-			instance, err := election.InstanceOf(c.prefix, entry)
+			instance, err := candidate.InstanceOf(c.prefix, entry)
 			return instance, true, err
 		},
 	}, func(u listwatch.Update[string]) {
@@ -143,7 +143,7 @@ func (c *Candidates) follow() {
 func first(items []*listwatch.Item[string]) Leader {
 	var l Leader
 	for _, item := range items {
-		if one := (election.First{Key: item.Key, Created: item.CreateRevision}); one.Precedes(l.First) {
+		if one := (candidate.First{Key: item.Key, Created: item.CreateRevision}); one.Precedes(l.First) {
 			l = Leader{one, item.Value}
 		}
 	}

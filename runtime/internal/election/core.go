@@ -3,6 +3,7 @@ package election
 import (
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -17,21 +18,8 @@ const (
 	warnAt = 5
 )
 
-// First is the candidate that precedes all others, as far as a watch of the candidates tells.
-type First struct {
-	Key     string // "": there is none, or nothing is known
-	Created int64
-}
-
-// Precedes reports whether a candidate precedes another one: it was created earlier or, where one transaction created
-// both, has the lower key. Any candidate precedes the zero value. The watch of the candidates and the question to etcd
-// both go by it.
-func (f First) Precedes(other First) bool {
-	if f.Created != other.Created {
-		return f.Created < other.Created || other == (First{})
-	}
-	return f.Key < other.Key
-}
+// First is the candidate that precedes all others, as far as known. The zero value is none.
+type First = candidate.First
 
 // View is what an instance is told of the candidates.
 type View struct {
@@ -108,7 +96,7 @@ func (c *core) answered(now time.Time, question uint64, a answer) effects {
 		c.askAgain(now, askAgainMin, askAgainMax)
 	case c.refused: // it is not any more; who is the first has yet to be asked
 		c.refused, c.askAt, c.pause = false, time.Time{}, 0
-	case a.first == First{c.own.Key, c.own.Created}:
+	case a.first == First{Key: c.own.Key, Created: c.own.Created}:
 		c.confirmed, c.pause, c.others = c.own.Created, 0, 0
 	case a.first == First{}:
 		c.askAgain(now, askAgainMin, askAgainMax)
@@ -142,7 +130,7 @@ func (c *core) term(now time.Time) Term {
 
 // isFirst reports whether the own candidate may be in etcd, and is the first as far as the watch tells.
 func (c *core) isFirst() bool {
-	return c.own.Created != 0 && (c.view.Blind || c.view.First == First{c.own.Key, c.own.Created})
+	return c.own.Created != 0 && (c.view.Blind || c.view.First == First{Key: c.own.Key, Created: c.own.Created})
 }
 
 // unanswered reports whether it is for want of etcd's answer that the own candidate does not lead.

@@ -26,7 +26,7 @@ func own(created int64, until time.Duration) lease.Candidacy {
 // When etcd is asked, and when a leadership is looked at again. Who may lead is for the walk.
 func TestCore(t *testing.T) {
 	const s = time.Second
-	first := First{"a", 5}
+	first := First{Key: "a", Created: 5}
 	lead := func(c *core) {
 		c.stood(at(0), own(5, 10*s))
 		c.heard(at(0), View{First: first})
@@ -53,7 +53,7 @@ func TestCore(t *testing.T) {
 		{"not if etcd names another", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
 			c.heard(at(0), View{First: first})
-			return c.answered(at(0), c.asking, answer{first: First{"b", 4}})
+			return c.answered(at(0), c.asking, answer{first: First{Key: "b", Created: 4}})
 		}, 0, askAgainMin, 0},
 		{"asks again without an answer", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
@@ -98,7 +98,7 @@ func TestCore(t *testing.T) {
 		}, 3, 0, 0},
 		{"asks though its watch is refused", func(c *core) effects {
 			c.stood(at(0), own(5, 10*s))
-			return c.heard(at(0), View{First: First{"b", 4}, Blind: true})
+			return c.heard(at(0), View{First: First{Key: "b", Created: 4}, Blind: true})
 		}, 1, 0, 0},
 		{"yields to another that can lead", func(c *core) effects { lead(c); return c.heard(at(0), View{First: first, Yields: true}) }, 0, 0, 0},
 		{"and stands again where none can", func(c *core) effects {
@@ -109,7 +109,7 @@ func TestCore(t *testing.T) {
 		{"a new key is a new candidate", func(c *core) effects {
 			lead(c)
 			c.stood(at(0), own(9, 10*s))
-			return c.heard(at(0), View{First: First{"a", 9}})
+			return c.heard(at(0), View{First: First{Key: "a", Created: 9}})
 		}, 2, 0, 0},
 	} {
 		var c core
@@ -120,17 +120,6 @@ func TestCore(t *testing.T) {
 		}
 		if term := c.term(at(time.Second)).Token; e.ask != row.ask || wake != row.wake || term != row.term {
 			t.Errorf("%s: asks for %d, wakes at %v, leads with %d; want %d, %v, %d", row.rule, e.ask, wake, term, row.ask, row.wake, row.term)
-		}
-	}
-}
-
-func TestPrecedes(t *testing.T) {
-	order := []First{{"b", 4}, {"a", 5}, {"c", 5}, {"d", 5}, {"a", 6}, {}}
-	for i, a := range order {
-		for j, b := range order {
-			if got := a.Precedes(b); a != (First{}) && got != (i < j) {
-				t.Errorf("%v precedes %v: %v", a, b, got)
-			}
 		}
 	}
 }
@@ -150,7 +139,7 @@ func TestEnded(t *testing.T) {
 // The world of the walk is etcd and two instances. A TTL is ttl ticks, and a candidacy one less.
 const ttl = 3
 
-type candidate struct {
+type instance struct {
 	core    core
 	created int64 // in etcd; 0: there is none
 	expires int   // when etcd ends the lease
@@ -161,7 +150,7 @@ type candidate struct {
 type world struct {
 	now       int
 	revision  int64
-	instances [2]candidate
+	instances [2]instance
 	drained   [2]bool
 	highest   int64 // token that a fenced store has seen
 	refused   bool
@@ -174,7 +163,7 @@ func (w *world) key(i int) string { return fmt.Sprint("k", i) }
 // first returns the candidate that precedes all others.
 func (w *world) first() (first First) {
 	for i := range w.instances {
-		if one := (First{w.key(i), w.instances[i].created}); one.Created != 0 && one.Precedes(first) {
+		if one := (First{Key: w.key(i), Created: w.instances[i].created}); one.Created != 0 && one.Precedes(first) {
 			first = one
 		}
 	}

@@ -14,7 +14,7 @@
 // is to lead no more. Whether it may again is asked less and less often.
 //
 // Two may have one revision all the same, where an earlier version of this package or somebody else has created them.
-// Of these the one with the lowest key leads: [First.Precedes] is the order, wherever one is needed.
+// Of these the one with the lowest key leads: [candidate.First] has the order, wherever one is needed.
 //
 // # Why two never lead at a time
 //

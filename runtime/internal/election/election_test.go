@@ -91,12 +91,12 @@ func TestE2_OneOrder(t *testing.T) {
 		etcd.add("b", row.later, mvccpb.KeyValue{CreateRevision: 6, Lease: 1, Value: []byte("x")})
 		etcd.add("c", row.ties, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
 		for i := range row.ties {
-			own := First{fmt.Sprintf("p/c%05d", i), 5}
-			if got := etcd.first(t, own); got != (First{"p/c00000", 5}) {
+			own := First{Key: fmt.Sprintf("p/c%05d", i), Created: 5}
+			if got := etcd.first(t, own); got != (First{Key: "p/c00000", Created: 5}) {
 				t.Errorf("%s: for %v the first is %v", row.rule, own, got)
 			}
 		}
-		if got := etcd.first(t, First{"p/c9", 3}); got != (First{}) {
+		if got := etcd.first(t, First{Key: "p/c9", Created: 3}); got != (First{}) {
 			t.Errorf("%s: without the own one the first is %v", row.rule, got)
 		}
 	}
@@ -125,7 +125,7 @@ func TestE7_AQuestionIsBounded(t *testing.T) {
 		etcd := &keys{}
 		row.add(etcd)
 		etcd.add("b", 1, mvccpb.KeyValue{CreateRevision: 5, Lease: 1, Value: []byte("x")})
-		if got := etcd.first(t, First{"p/b00000", 5}); got != (First{"p/b00000", 5}) {
+		if got := etcd.first(t, First{Key: "p/b00000", Created: 5}); got != (First{Key: "p/b00000", Created: 5}) {
 			t.Errorf("%s: the first is %v", row.rule, got)
 		}
 		if most := firstPage * 101 << 10; etcd.reads > row.reads || etcd.bytes > most {
@@ -168,25 +168,25 @@ func TestErr(t *testing.T) {
 		}, failed},
 		{"an answer tells", func(_ *Election, _ *told, questions chan chan answer) {
 			<-questions <- answer{err: failed}
-			<-questions <- answer{first: First{"a", 5}}
+			<-questions <- answer{first: First{Key: "a", Created: 5}}
 		}, nil},
 		{"behind another it does not lead", func(e *Election, w *told, questions chan chan answer) {
 			<-questions <- answer{err: failed}
 			synctest.Wait()
-			w.says(e, First{"b", 4})
+			w.says(e, First{Key: "b", Created: 4})
 		}, nil},
 		{"a question for a candidate before does not count", func(e *Election, _ *told, questions chan chan answer) {
 			before := <-questions
 			e.Stood(lease.Candidacy{})
 			e.Stood(lease.Candidacy{Key: "a", Created: 5, Until: time.Now().Add(time.Minute)})
-			<-questions <- answer{first: First{"a", 5}}
+			<-questions <- answer{first: First{Key: "a", Created: 5}}
 			synctest.Wait()
 			before <- answer{err: failed}
 		}, nil},
 	} {
 		t.Run(row.rule, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				etcd, w := &asked{questions: make(chan chan answer)}, &told{first: First{"a", 5}}
+				etcd, w := &asked{questions: make(chan chan answer)}, &told{first: First{Key: "a", Created: 5}}
 				client := clientv3.NewCtxClient(t.Context())
 				client.KV = etcd
 				e := New(client, slog.New(slog.DiscardHandler), "", w, func() {})

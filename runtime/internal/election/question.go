@@ -8,6 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -49,9 +50,9 @@ func (q question) first(ctx context.Context, own First) (First, error) {
 		bytes := 1
 		for _, entry := range page {
 			bytes += len(entry.Key)
-			one := First{string(entry.Key), entry.CreateRevision}
+			one := First{Key: string(entry.Key), Created: entry.CreateRevision}
 			found = found || one == own
-			if !one.Precedes(first) || nameFault(q.prefix, entry) != nil {
+			if !one.Precedes(first) || candidate.NameFault(q.prefix, entry) != nil {
 				continue
 			}
 			is, err := q.isCandidate(ctx, one)
@@ -80,7 +81,7 @@ func (q question) isCandidate(ctx context.Context, one First) (bool, error) {
 	if err != nil || len(found) == 0 || found[0].CreateRevision != one.Created {
 		return false, err
 	}
-	_, err = InstanceOf(q.prefix, found[0])
+	_, err = candidate.InstanceOf(q.prefix, found[0])
 	return err == nil, nil
 }
 
@@ -105,7 +106,7 @@ func (q question) ask(ctx context.Context, own lease.Candidacy, refused bool) (a
 	if refused {
 		a.err = q.mayRead(ctx)
 	} else {
-		a.first, a.err = q.first(ctx, First{own.Key, own.Created})
+		a.first, a.err = q.first(ctx, First{Key: own.Key, Created: own.Created})
 	}
 	a.refused = etcderr.Refused(a.err)
 	return a

@@ -6,6 +6,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -34,8 +35,8 @@ func (r *Registrar) items(e Entry, elected *election.Election) ([]lease.Item, er
 		return items, err
 	}
 	instance := e.Layouts[0].Instance(e.Endpoint)
-	if len(instance) > election.MaxInstance {
-		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), election.MaxInstance)
+	if len(instance) > candidate.MaxInstance {
+		return nil, fmt.Errorf("the instance id has %d bytes, more than the %d that stand for election: set a shorter one", len(instance), candidate.MaxInstance)
 	}
 	prefix := r.config.Elections.Prefix(e.Key)
 	key := prefix + e.candidate

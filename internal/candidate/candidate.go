@@ -1,0 +1,56 @@
+// Package candidate says which keys in etcd are candidates for the leadership of a service, and in which order they are.
+package candidate
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// First is a candidate: of all, the one that precedes the others.
+type First struct {
+	Key     string // "": there is none, or nothing is known
+	Created int64
+}
+
+// Precedes reports whether a candidate precedes another one: it was created earlier or, where one transaction created
+// both, has the lower key. Any candidate precedes the zero value. All who
+// read candidates go by it.
+func (f First) Precedes(other First) bool {
+	if f.Created != other.Created {
+		return f.Created < other.Created || other == (First{})
+	}
+	return f.Key < other.Key
+}
+
+// MaxInstance bounds the instance id of a candidate, in bytes.
+const MaxInstance = 1 << 10
+
+// InstanceOf returns the instance id of a candidate, or why the entry under the prefix of the candidates is none. All
+// who read candidates go by it.
+func InstanceOf(prefix string, entry *mvccpb.KeyValue) (string, error) {
+	if err := NameFault(prefix, entry); err != nil {
+		return "", err
+	}
+	if n := len(entry.Value); n == 0 || n > MaxInstance || !utf8.Valid(entry.Value) || servicekey.CheckText(string(entry.Value)) != nil {
+		return "", fmt.Errorf("the value, of %d bytes, is no instance id", n)
+	}
+	return string(entry.Value), nil
+}
+
+// NameFault returns why an entry is no candidate, whatever its value; nil: it may be one.
+func NameFault(prefix string, entry *mvccpb.KeyValue) error {
+	name := strings.TrimPrefix(string(entry.Key), prefix)
+	if name == "" || strings.Contains(name, "/") {
+		return fmt.Errorf("%.80q is no candidate's name", name)
+	}
+	if entry.Lease == 0 {
+		return errors.New("a candidate without a lease")
+	}
+	return nil
+}

@@ -51,9 +51,13 @@ func TestE3_WhoCannotReadDoesNotStand(t *testing.T) {
 		must(t, err)
 		return int(resp.Count)
 	}
-	kit.Eventually(t, soon, "the first stands", func() bool { return count() == 2 })
+	both := func() bool { return leader.Of(blind, desc).Holds() } // its watch may be refused yet, so that the question decides
+	kit.Eventually(t, soon, "the first stands", func() bool { return count() == 2 || both() })
 	third := announced(t, registryAs(t, etcd, "seeing"), desc)
-	kit.Eventually(t, soon, "all stand", func() bool { return count() == 3 })
+	kit.Eventually(t, soon, "all stand", func() bool { return count() == 3 || both() })
+	if both() {
+		t.Error("two lead")
+	}
 	grant(t, etcd, "blind", clientv3.PermissionType(clientv3.PermWrite))
 	must(t, seeing.Withdraw(kit.Bounded(t, soon)))
 	kit.Eventually(t, soon, "the third leads", leader.Of(third, desc).Holds)
@@ -81,22 +85,18 @@ func TestWhoMayNotWriteCandidates(t *testing.T) {
 	kit.Eventually(t, soon, "another leads", leader.Of(announced(t, registryAs(t, etcd, "both"), desc), desc).Holds)
 }
 
-// questions counts the reads of a range with the candidates, and what they bring.
+// questions counts the reads of candidates that are no later pages of a list.
 type questions struct {
 	mu          sync.Mutex
-	reads, most int
+	reads, most int // entries in an answer
 }
 
 func (q *questions) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	err := invoke(ctx, method, req, reply, cc, opts...)
-	if r, ok := req.(*pb.RangeRequest); ok && r.KeysOnly && strings.Contains(string(r.Key), candidates) {
-		bytes := 0
-		for _, kv := range reply.(*pb.RangeResponse).Kvs {
-			bytes += len(kv.Key) + len(kv.Value)
-		}
+	if r, ok := req.(*pb.RangeRequest); ok && r.Revision == 0 && strings.Contains(string(r.Key), candidates) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
-		q.reads, q.most = q.reads+1, max(q.most, bytes)
+		q.reads, q.most = q.reads+1, max(q.most, len(reply.(*pb.RangeResponse).Kvs))
 	}
 	return err
 }
@@ -133,10 +133,10 @@ func TestE7_WhatIsNoCandidateStopsNobody(t *testing.T) {
 			took := kit.Eventually(t, soon, "it to lead", a.leads.Holds)
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			if q.reads > 30 || q.most > 1<<20 {
-				t.Errorf("%d reads, of %d bytes at the most", q.reads, q.most)
+			if q.reads > stray.n/64+stray.n/1000+100 || q.most > 64 {
+				t.Errorf("%d reads, of %d entries at the most", q.reads, q.most)
 			}
-			t.Logf("leads after %v and %d reads, of %d bytes at the most", took, q.reads, q.most)
+			t.Logf("leads after %v and %d reads, of %d entries at the most", took, q.reads, q.most)
 		})
 	}
 }

@@ -39,6 +39,8 @@ type core struct {
 	own  lease.Candidacy
 	view View
 
+	highest int64 // create revision of any candidate seen
+
 	refused bool // etcd does not let the instance read who leads
 	yielded bool // it has led, and is to do so no more
 
@@ -54,24 +56,32 @@ type core struct {
 type effects struct {
 	ask  uint64    // the number of a question: ask etcd which candidate precedes all others; its answer is the event answered
 	warn First     // log that etcd names this candidate, and the watch the own one
+	back int64     // log that the own candidate was created below this revision, so that etcd gives tokens again; 0: no
 	wake time.Time // when the event tick is due; zero: never
 }
 
 // stood takes in what is known of the own candidate.
 func (c *core) stood(now time.Time, own lease.Candidacy) effects {
+	var back int64
 	if own.Created != c.own.Created {
+		if own.Created != 0 && own.Created < c.highest {
+			back, c.highest = c.highest, own.Created
+		}
+		c.highest = max(c.highest, own.Created)
 		if !c.refused {
 			c.askAt, c.pause = time.Time{}, 0
 		}
 		c.confirmed, c.asking, c.others = 0, 0, 0 // an answer counts for the candidate that was there when etcd was asked
 	}
 	c.own = own
-	return c.due(now)
+	e := c.due(now)
+	e.back = back
+	return e
 }
 
 // heard takes in what a watch tells of the candidates.
 func (c *core) heard(now time.Time, view View) effects {
-	c.view = view
+	c.view, c.highest = view, max(c.highest, view.First.Created)
 	return c.due(now)
 }
 

@@ -124,6 +124,19 @@ func TestCore(t *testing.T) {
 	}
 }
 
+// Candidates are created at revisions that grow, unless etcd was restored: that is told once.
+func TestE5_TokensThatComeAgain(t *testing.T) {
+	var c core
+	for i, row := range []struct {
+		own, first, back int64
+	}{{5, 5, 0}, {0, 9, 0}, {11, 11, 0}, {11, 20, 0}, {0, 0, 0}, {7, 7, 20}, {0, 0, 0}, {8, 8, 0}} {
+		e := c.stood(at(0), own(row.own, time.Minute))
+		if c.heard(at(0), View{First: First{Key: "a", Created: row.first}}); e.back != row.back {
+			t.Errorf("step %d tells of %d, want %d", i, e.back, row.back)
+		}
+	}
+}
+
 // The clock that runs while the machine sleeps ends a leadership, too.
 func TestEnded(t *testing.T) {
 	now := time.Now()
@@ -330,7 +343,7 @@ func TestWalk(t *testing.T) {
 			k := *w
 			for i := range k.instances {
 				c := &k.instances[i].core
-				c.asked, c.asking, c.others = 0, min(c.asking, 1), 0
+				c.asked, c.asking, c.others, c.highest = 0, min(c.asking, 1), 0, 0
 			}
 			return fmt.Sprintf("%+v", k)
 		},

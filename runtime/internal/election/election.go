@@ -92,8 +92,12 @@ func (e *Election) event(event func(now time.Time) effects) {
 	if do.warn != (First{}) {
 		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
 	}
-	if own, refused := e.core.own, e.core.refused; do.ask != 0 {
-		e.asking.Go(func() { e.ask(do.ask, own, refused) })
+	if do.back != 0 {
+		e.logger.Error("etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
+			"candidates", e.prefix, "seen", do.back, "created", e.core.own.Created)
+	}
+	if refused := e.core.refused; do.ask != 0 {
+		e.asking.Go(func() { e.ask(do.ask, refused) })
 	}
 	if aside := e.core.aside(); aside != e.aside {
 		e.aside = aside
@@ -124,9 +128,9 @@ func (e *Election) wake(at time.Time) {
 	}
 }
 
-// ask asks etcd a question about the own candidate as it was when that became due.
-func (e *Election) ask(question uint64, own lease.Candidacy, refused bool) {
-	a := e.question.ask(e.ctx, own, refused)
+// ask asks etcd a question. refused says that etcd has refused the one before.
+func (e *Election) ask(question uint64, refused bool) {
+	a := e.question.ask(e.ctx, refused)
 	e.event(func(now time.Time) effects {
 		if question == e.core.asking {
 			e.askErr = a.err

@@ -10,7 +10,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
-	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
 const (
@@ -18,30 +17,29 @@ const (
 	questionTimeout = time.Minute
 	askTimeout      = 2 * time.Second
 
-	// firstPage is how many keys the first read of a question asks for. A later one asks for as many as make about
-	// pageBytes, by those in the one before.
-	firstPage = 64
-	maxPage   = 10_000
+	// firstPage is how many entries the first read of a question asks for. A later one asks for as many as make about
+	// pageBytes, by the sizes in the one before: an entry that is no candidate may have 1.5 MiB, so no page has many.
+	firstPage = 8
+	maxPage   = 64
 	pageBytes = 512 << 10
 )
 
-// question finds out which candidate precedes all others. It reads keys without their values, which may be of any size,
-// and the value of what precedes the own candidate alone.
+// question finds out which candidate precedes all others.
 type question struct {
 	kv     clientv3.KV
 	prefix string
 }
 
-// first returns the candidate that precedes all others, the zero value where the own one is not there. Entries that are
-// none are skipped: if one becomes a candidate later, no process leads with it, for the name of a candidate is random.
-func (q question) first(ctx context.Context, own First) (First, error) {
+// first returns the candidate that precedes all others, the zero value if there is none. Entries that are none are skipped:
+// if one becomes a candidate later, no process leads with it, for the name of a candidate is random. Keys alone would not
+// tell: etcd 3.7 leaves the leases out with the values.
+func (q question) first(ctx context.Context) (first First, err error) {
 	ctx, cancel := context.WithTimeout(ctx, questionTimeout)
 	defer cancel()
-	first, found := own, false
 	for from, limit := q.prefix, int64(firstPage); ; {
-		page, err := q.read(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(q.prefix)), clientv3.WithLimit(limit), clientv3.WithKeysOnly())
-		if etcderr.Code(err) == codes.ResourceExhausted && limit > 1 {
-			limit = max(limit/8, 1) // long keys
+		page, err := q.read(ctx, from, limit)
+		if err != nil && etcderr.Code(err) == codes.ResourceExhausted && limit > 1 {
+			limit = max(limit/8, 1)
 			continue
 		}
 		if err != nil {
@@ -49,52 +47,25 @@ func (q question) first(ctx context.Context, own First) (First, error) {
 		}
 		bytes := 1
 		for _, entry := range page {
-			bytes += len(entry.Key)
+			bytes += len(entry.Key) + len(entry.Value)
 			one := First{Key: string(entry.Key), Created: entry.CreateRevision}
-			found = found || one == own
-			if !one.Precedes(first) || candidate.NameFault(q.prefix, entry) != nil {
-				continue
-			}
-			is, err := q.isCandidate(ctx, one)
-			if err != nil {
-				return First{}, err
-			}
-			if is {
+			if _, fault := candidate.InstanceOf(q.prefix, entry); fault == nil && one.Precedes(first) {
 				first = one
 			}
 		}
 		if int64(len(page)) < limit {
-			break
+			return first, nil
 		}
 		from = string(page[len(page)-1].Key) + "\x00"
 		limit = min(max(int64(pageBytes*len(page)/bytes), 1), maxPage)
 	}
-	if first == own && !found {
-		return First{}, nil
-	}
-	return first, nil
 }
 
-// isCandidate reports whether an entry is a candidate, and still there.
-func (q question) isCandidate(ctx context.Context, one First) (bool, error) {
-	found, err := q.read(ctx, one.Key)
-	if err != nil || len(found) == 0 || found[0].CreateRevision != one.Created {
-		return false, err
-	}
-	_, err = candidate.InstanceOf(q.prefix, found[0])
-	return err == nil, nil
-}
-
-// mayRead returns an error if the candidates cannot be read.
-func (q question) mayRead(ctx context.Context) error {
-	_, err := q.read(ctx, q.prefix, clientv3.WithRange(clientv3.GetPrefixRangeEnd(q.prefix)), clientv3.WithLimit(1), clientv3.WithKeysOnly())
-	return err
-}
-
-func (q question) read(ctx context.Context, key string, opts ...clientv3.OpOption) ([]*mvccpb.KeyValue, error) {
+// read reads a page of what is under the prefix.
+func (q question) read(ctx context.Context, from string, limit int64) ([]*mvccpb.KeyValue, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	resp, err := q.kv.Get(ctx, key, opts...)
+	resp, err := q.kv.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(q.prefix)), clientv3.WithLimit(limit))
 	if err != nil {
 		return nil, err
 	}
@@ -102,11 +73,11 @@ func (q question) read(ctx context.Context, key string, opts ...clientv3.OpOptio
 }
 
 // ask asks who precedes all others, or whether that may be asked at all.
-func (q question) ask(ctx context.Context, own lease.Candidacy, refused bool) (a answer) {
+func (q question) ask(ctx context.Context, refused bool) (a answer) {
 	if refused {
-		a.err = q.mayRead(ctx)
+		_, a.err = q.read(ctx, q.prefix, 1)
 	} else {
-		a.first, a.err = q.first(ctx, First{Key: own.Key, Created: own.Created})
+		a.first, a.err = q.first(ctx)
 	}
 	a.refused = etcderr.Refused(a.err)
 	return a

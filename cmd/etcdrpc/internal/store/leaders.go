@@ -1,0 +1,41 @@
+package store
+
+import (
+	"context"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/candidate"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+)
+
+// Candidate is an instance that stands for the leadership of a service.
+type Candidate struct {
+	candidate.First
+	Instance string
+}
+
+// Candidates reads those for a service, the leader first.
+func (s *Store) Candidates(ctx context.Context, key string) ([]Candidate, error) {
+	entries, _, err := s.Scan(ctx, PrefixRange(servicekey.LeaderPrefix(key)))
+	return CandidatesAmong(key, entries), err
+}
+
+// CandidatesAmong returns the candidates for a service that are among entries, the leader first.
+func CandidatesAmong(key string, entries []survey.Entry) (all []Candidate) {
+	for _, e := range entries {
+		instance, err := candidate.InstanceOf(servicekey.LeaderPrefix(key), &mvccpb.KeyValue{Key: []byte(e.Key), Value: e.Value, Lease: e.Lease})
+		if err == nil {
+			all = append(all, Candidate{candidate.First{Key: e.Key, Created: e.CreateRevision}, instance})
+		}
+	}
+	slices.SortFunc(all, func(a, b Candidate) int {
+		if a.Precedes(b.First) {
+			return -1
+		}
+		return 1
+	})
+	return all
+}

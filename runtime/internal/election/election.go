@@ -81,21 +81,27 @@ func (e *Election) heard() {
 
 // event feeds an event to the core and carries the effects out.
 func (e *Election) event(event func(now time.Time) effects) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.closed {
-		return
-	}
-	now := time.Now()
-	do := event(now)
-	e.turn(e.core.term(now))
+	do, own := e.take(event)
 	if do.warn != (First{}) {
 		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
 	}
 	if do.back != 0 {
 		e.logger.Error("etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
-			"candidates", e.prefix, "seen", do.back, "created", e.core.own.Created)
+			"candidates", e.prefix, "seen", do.back, "created", own.Created)
 	}
+}
+
+// take feeds an event to the core, and carries out what needs the lock. The rest is the caller's, with the own candidate as the
+// event leaves it.
+func (e *Election) take(event func(now time.Time) effects) (effects, lease.Candidacy) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return effects{}, lease.Candidacy{}
+	}
+	now := time.Now()
+	do := event(now)
+	e.turn(e.core.term(now))
 	if refused := e.core.refused; do.ask != 0 {
 		e.asking.Go(func() { e.ask(do.ask, refused) })
 	}
@@ -104,6 +110,7 @@ func (e *Election) event(event func(now time.Time) effects) {
 		e.asking.Go(e.settle)
 	}
 	e.wake(do.wake)
+	return do, e.core.own
 }
 
 // turn takes in the term in force. It must be called with mu held.

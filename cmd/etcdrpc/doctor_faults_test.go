@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -25,6 +26,13 @@ var faults = []fault{
 	{"an entry of no layout beside a good one", doctor.KindMalformed, `address "10.1.1.2"`, "acme/alpha/old", func(f *planted) {
 		f.instance("acme/alpha", "10.1.1.1:9000")
 		f.lease("acme/alpha/old", "10.1.1.2")
+	}},
+	{"a candidate without an entry", doctor.KindLeader, `"gone", which has no entry`, "acme/led//one", func(f *planted) {
+		f.instance("acme/led", "10.1.1.9:9000")
+		f.lease("_grpc_leader/acme/led//one", "gone")
+	}},
+	{"an instance that has yet to start", doctor.KindStarted, "it will start in", "acme/early/10.1.1.8:9000", func(f *planted) {
+		f.says("acme/early", "10.1.1.8:9000", fmt.Sprintf(`{"grpc_started":"%d"}`, time.Now().Add(time.Hour).Unix()))
 	}},
 	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one",
 		func(f *planted) { f.lease("acme/bravo/one", "10.1.2.1:99999") }},

@@ -24,6 +24,7 @@ func newDrain(a *app) *cobra.Command {
 		Short: "Keep new calls from an instance",
 		Long: `drain has the clients of the service at KEY send no new calls to an instance, named
 by its id or its address. Calls under way go on, and the instance stays registered.
+If it leads, it resigns while another instance can lead.
 
 It adds the instance to the list "drain" of the live policy, and keeps the rest of
 it. Where there is no live policy yet that says how to balance, drain has to begin
@@ -39,8 +40,11 @@ Timeouts and retries stay those of the generated code.`,
 				return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
 			}
 			done := fmt.Sprintf("Clients of %s send no new calls to %s.", args[0], args[1])
-			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
-				return nil, begin.Drain(s, c, args[1])
+			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Done: done}, func(found *survey.Service, c *liveconfig.Config) ([]string, error) {
+				if err := begin.Drain(found, c, args[1]); err != nil {
+					return nil, err
+				}
+				return steer.LeaderNotes(ctx, s, found, c.Etcd().Drain)
 			})
 			if errors.Is(err, steer.ErrNoRoutes) {
 				err = fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, give --no-routes",

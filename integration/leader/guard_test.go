@@ -122,6 +122,15 @@ func TestCallEndsWithTheLeadership(t *testing.T) {
 	}
 }
 
+// What a fence can tell of a restored etcd, it tells.
+func TestE5_AFenceNamesTheRestore(t *testing.T) {
+	var f leader.Fence
+	must(t, f.Admit(7))
+	if err := f.Admit(6); err == nil || !strings.Contains(err.Error(), "restored from a backup without --bump-revision") {
+		t.Error(err)
+	}
+}
+
 func TestFence(t *testing.T) {
 	var f leader.Fence
 	for _, row := range []struct {

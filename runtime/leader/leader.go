@@ -182,6 +182,9 @@ func (l *Leadership) Run(ctx context.Context, f func(ctx context.Context, token 
 // Fence refuses the tokens of earlier leaders. A store that several leaders may write to asks it before each write, in
 // the same critical section or transaction. The zero value has seen no token; a store that outlives its process keeps the
 // highest token with its data. A Fence is safe for concurrent use.
+//
+// It takes two leaders with one token for one. There may be two after etcd was restored from a backup without bumping its
+// revision.
 type Fence struct {
 	mu      sync.Mutex
 	highest int64
@@ -195,7 +198,7 @@ func (f *Fence) Admit(token int64) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if token < f.highest {
-		return fmt.Errorf("etcd: the token %d is an earlier leader's: %d has been seen", token, f.highest)
+		return fmt.Errorf("etcd: the token %d is an earlier leader's: %d has been seen (or etcd was wiped, or restored from a backup without --bump-revision)", token, f.highest)
 	}
 	f.highest = token
 	return nil

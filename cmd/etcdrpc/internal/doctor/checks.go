@@ -38,6 +38,7 @@ func (p *patient) check(d *Options) []Finding {
 				all = append(all, f)
 			}
 		}
+		all = append(all, p.checkLeader(s)...)
 		all = append(all, p.checkSpeech(s, d)...)
 		all = append(all, p.checkDuplicates(s)...)
 		all = append(all, p.checkLayouts(s)...)
@@ -97,6 +98,7 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 	if i.Leaving() {
 		return all // clients call it no more, so it may stop
 	}
+	all = append(all, p.checkStarted(i)...)
 	if misleading := p.checkAddress(i); misleading != nil {
 		return append(all, misleading...)
 	}

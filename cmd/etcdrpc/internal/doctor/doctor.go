@@ -22,6 +22,7 @@ type Options struct {
 	skip         []string
 	noDial       bool
 	serve        bool
+	token        int64
 	deep         deep
 	probeTimeout time.Duration
 }
@@ -32,6 +33,7 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
 	d.deep.addTo(flags)
+	flags.Int64Var(&d.token, "token", 0, "the highest `token` that a store has seen of a leader at KEY: says whether etcd gives it again, as after a restore")
 	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
 }
 
@@ -45,6 +47,9 @@ func (d *Options) Check(args []string) error {
 	if d.probeTimeout <= 0 {
 		return errors.New("--probe-timeout must be above zero")
 	}
+	if d.token != 0 && len(args) == 0 {
+		return errors.New("--token needs a KEY")
+	}
 	if d.serve && len(args) == 0 {
 		return errors.New("--serve needs a KEY")
 	}
@@ -55,12 +60,15 @@ func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k))
 
 // Examine looks at etcd and at the instances, and at nothing twice.
 func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
-	p := &patient{full: s.Full, exposed: s.Exposed, etcd: etcdHosts(s.Endpoints())}
+	p := &patient{full: s.Full, exposed: s.Exposed, etcd: etcdHosts(s.Endpoints()), now: time.Now(), candidates: make(map[string][]store.Candidate)}
 	var err error
 	if key == "" {
 		err = p.readAll(ctx, s)
 	} else {
-		err = p.readKey(ctx, s, key)
+		err = p.readWithCandidates(ctx, s, key)
+		if d.token > 0 && err == nil {
+			err = p.askRevision(ctx, s, key, d.token)
+		}
 		if d.serve && err == nil {
 			err = p.askToServe(ctx, s, key)
 		}

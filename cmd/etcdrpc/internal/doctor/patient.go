@@ -5,10 +5,13 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
 // patient is what doctor looks at.
@@ -25,9 +28,12 @@ type patient struct {
 	alone    bool                       // everything is on one host
 	inUse    map[string]*survey.Service // by key, those with entries; nil until they are asked for
 	findings []Finding                  // of reading
-	part     string                     // says what alone the user may read; "": all
-	exposed  []string                   // hosts that the password is sent to without TLS
-	full     func(key string) string
+	now      time.Time                  // zero: times are not looked at
+	// candidates for leaders, by the service's key, where they could be read
+	candidates map[string][]store.Candidate
+	part       string   // says what alone the user may read; "": all
+	exposed    []string // hosts that the password is sent to without TLS
+	full       func(key string) string
 }
 
 // readAll reads whatever the user may.
@@ -42,6 +48,15 @@ func (p *patient) readAll(ctx context.Context, s *store.Store) error {
 	}
 	p.services = survey.All(entries)
 	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return !s.Evident() })
+	var candidates []survey.Entry
+	for _, e := range entries {
+		if strings.HasPrefix(e.Key, servicekey.LeaderSegment+"/") {
+			candidates = append(candidates, e)
+		}
+	}
+	for _, service := range p.services {
+		p.candidates[service.Key] = store.CandidatesAmong(service.Key, candidates)
+	}
 	if parts == nil {
 		return nil
 	}

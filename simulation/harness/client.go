@@ -162,6 +162,11 @@ func (w handedWatcher) Watch(ctx context.Context, key string, opts ...clientv3.O
 	return w.Watcher.Watch(hand(ctx), key, opts...)
 }
 
+// RequestProgress opens the stream if that has just ended.
+func (w handedWatcher) RequestProgress(ctx context.Context) error {
+	return w.Watcher.RequestProgress(hand(ctx))
+}
+
 // lessee is a client's leases. It has the record note those that it is granted, and marks what goes through it.
 type lessee struct {
 	clientv3.Lease

@@ -49,7 +49,7 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	background.Go(func() { served <- s.grpc.Serve(lis) })
 	failed := make(chan error, 1)
 	background.Go(func() { // ends with ctx or the run
-		if err := s.announceServed(ctx, run, s.announcement(listen, from)); err != nil {
+		if err := run.Announce(ctx, s.announcement(listen, from), s.opts.announceTimeout); err != nil {
 			failed <- err
 		}
 	})
@@ -78,28 +78,6 @@ func (s *Server) beginServing() (*registrar.Run, error) {
 		return nil, err
 	}
 	return run, nil
-}
-
-// announceServed announces a server that serves. It returns an error if the announcement fails or takes too long,
-// and nil if ctx or a Withdraw ends it.
-func (s *Server) announceServed(ctx context.Context, run *registrar.Run, a registrar.Announcement) error {
-	bounded := ctx
-	if s.opts.announceTimeout > 0 {
-		var cancel context.CancelFunc
-		bounded, cancel = context.WithTimeout(ctx, s.opts.announceTimeout)
-		defer cancel()
-	}
-	err := run.Start(bounded, a)
-	if err == nil && s.opts.announceTimeout > 0 {
-		err = run.Wait(bounded)
-	}
-	if run.Over() || ctx.Err() != nil {
-		return nil
-	}
-	if err != nil {
-		run.Abandon(err)
-	}
-	return err
 }
 
 // Announce puts the published services in etcd for a server that the caller serves. It returns when they are

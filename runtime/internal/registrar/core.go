@@ -266,9 +266,9 @@ func (c *core) observe(round int, states []lease.State) (registered bool) {
 }
 
 // services returns the names of the services of each entry.
-func (c *core) services() [][]string {
-	all := make([][]string, len(c.entries))
-	for i, e := range c.entries {
+func services(entries []Entry) [][]string {
+	all := make([][]string, len(entries))
+	for i, e := range entries {
 		all[i] = e.Services
 	}
 	return all

@@ -98,10 +98,7 @@ func (g *Group) Elections(key string) (all []*election.Election, changed <-chan 
 	if g.core.phase == stopped {
 		return nil, nil, errEnding
 	}
-	if g.run == nil {
-		return nil, changed, nil
-	}
-	for _, registration := range g.run.registrations {
+	for _, registration := range g.registrations {
 		if registration.election != nil && registration.Key() == key {
 			all = append(all, registration.election)
 		}

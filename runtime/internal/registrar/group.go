@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -20,10 +21,15 @@ var (
 // Group is a set of entries that a server announces together. Its methods are safe for concurrent use.
 type Group struct {
 	registrar *Registrar
+	pokes     chan struct{} // has a value when a state has changed
 
-	mu   sync.Mutex
-	core core
-	run  *Run // the last one; nil before the first
+	mu            sync.Mutex
+	core          core
+	end           context.CancelCauseFunc // ends the last run; what follows is of that, too
+	announced     Announcement
+	follower      *healthcheck.Follower
+	registrations []*Registration
+	earlier       []*Registration // of the runs before, on their way out
 
 	since    time.Time   // of the first call that leaves something to announce
 	reminder *time.Timer // runs from then until it is announced; the registrar stops it, too
@@ -32,7 +38,7 @@ type Group struct {
 }
 
 // NewGroup returns a group without entries.
-func (r *Registrar) NewGroup() *Group { return &Group{registrar: r} }
+func (r *Registrar) NewGroup() *Group { return &Group{registrar: r, pokes: make(chan struct{}, 1)} }
 
 // Publish adds an entry to be announced with the others. d has the details that the entry was made with.
 func (g *Group) Publish(e Entry, d Details) error {
@@ -68,7 +74,7 @@ func (g *Group) noted() {
 // remind logs that nobody has announced what was published.
 func (g *Group) remind() {
 	g.mu.Lock()
-	services, err := slices.Concat(g.core.services()...), g.core.unannounced()
+	services, err := slices.Concat(services(g.core.entries)...), g.core.unannounced()
 	g.mu.Unlock()
 	if err != nil {
 		g.Logger().Warn("a server is not announced", "services", services, "error", err)
@@ -121,18 +127,14 @@ func (g *Group) Idle() bool {
 func (g *Group) Services() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Concat(g.core.services()...)
+	return slices.Concat(services(g.core.entries)...)
 }
 
 // Status returns the states of the entries of the last announcement and what Unregistered does, sorted by service key.
 func (g *Group) Status() []lease.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var registrations []*Registration
-	if g.run != nil {
-		registrations = g.run.registrations
-	}
-	return statuses(registrations, g.unregistered())
+	return statuses(g.registrations, g.unregistered())
 }
 
 // Announce puts the entries in etcd, and returns when they are there, save those that are not healthy.
@@ -143,23 +145,25 @@ func (g *Group) Announce(ctx context.Context, a Announcement) error {
 	if err != nil {
 		return err
 	}
-	if err = run.Start(ctx, a); err == nil {
-		err = run.Wait(ctx)
+	if err = run.start(ctx, a); err == nil {
+		err = run.wait(ctx)
 	}
 	if err == nil {
-		err = run.placed()
+		g.step(run, placed, nil)
+		g.report()
+		err = run.reason(nil)
 	}
 	if err == nil {
 		return nil
 	}
-	run.Abandon(err)
+	left := g.step(run, failed, err)
 	if ctx.Err() != nil {
 		return fmt.Errorf("%w (what of it is in etcd is taken out behind this call)", err)
 	}
-	return errors.Join(err, run.waitGone(ctx))
+	return errors.Join(err, closeAll(ctx, left))
 }
 
-// Begin begins the announcement of a server that is about to serve. [Run.Start] goes on with it.
+// Begin begins the announcement of a server that is about to serve. [Run.Announce] goes on with it.
 func (g *Group) Begin() (*Run, error) { return g.begin(serve) }
 
 func (g *Group) begin(on event) (*Run, error) {
@@ -182,30 +186,91 @@ func (g *Group) open(on event) (*Run, error) {
 	if err := g.core.begin(on); err != nil {
 		return nil, fmt.Errorf("etcd: %w", err)
 	}
-	run := &Run{group: g, round: g.core.round, pokes: make(chan struct{}, 1)}
-	run.life, run.end = context.WithCancelCause(context.Background())
-	if g.run != nil {
-		run.earlier = slices.DeleteFunc(slices.Concat(g.run.earlier, g.run.registrations), func(registration *Registration) bool {
-			return registration.Status().State == lease.Closed
-		})
-	}
-	g.run = run
+	g.earlier = slices.DeleteFunc(slices.Concat(g.earlier, g.registrations), func(registration *Registration) bool {
+		return registration.Status().State == lease.Closed
+	})
+	g.announced, g.follower, g.registrations = Announcement{}, nil, nil
+	run := &Run{group: g, round: g.core.round}
+	run.life, g.end = context.WithCancelCause(context.Background())
 	return run, nil
+}
+
+// given takes in what a run is to announce, and returns the entries.
+func (g *Group) given(run *Run, a Announcement) ([]Entry, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if run.life.Err() == nil {
+		g.announced = a
+	}
+	return slices.Clone(g.core.entries), context.Cause(run.life)
+}
+
+// follows takes in what follows the health of a run's entries. It reports false if the run is over.
+func (g *Group) follows(run *Run, follower *healthcheck.Follower) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if run.life.Err() != nil {
+		return false
+	}
+	g.follower = follower
+	return true
+}
+
+// register registers the entries of a run, and begins to watch their states.
+func (g *Group) register(run *Run, entries []Entry, addr string, first []bool) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err := context.Cause(run.life); err != nil {
+		return err
+	}
+	g.core.firstHealth(first)
+	started := time.Now()
+	for i, e := range entries {
+		registration, err := g.registrar.start(e.at(addr, started, g.announced.Methods), g.core.paused(i))
+		if err != nil {
+			return fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
+		}
+		g.registrations = append(g.registrations, registration)
+	}
+	return g.registrar.track(run)
+}
+
+// started returns the registrations that a run has begun.
+func (g *Group) started(run *Run) []*Registration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.core.round != run.round {
+		return nil
+	}
+	return slices.Clone(g.registrations)
+}
+
+// hear takes in the health of an entry of a run.
+func (g *Group) hear(run *Run, entry int, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.core.hear(run.round, entry, ok) && entry < len(g.registrations) {
+		_, _ = g.registrations[entry].handle.SetPaused(g.core.paused(entry)) // an error: the registrar is closed
+	}
+}
+
+// poke has the states looked at. It never blocks.
+func (g *Group) poke() {
+	select {
+	case g.pokes <- struct{}{}:
+	default:
+	}
 }
 
 // Withdraw takes the entries out of etcd, and returns when they are out. When ctx ends or 5 s have passed
 // before, the error says what may be left. The group can be announced again, unless its server is ending.
 func (g *Group) Withdraw(ctx context.Context) error {
-	run := g.step(withdraw, errWithdrawn)
-	if run == nil {
-		return nil
-	}
-	if err := run.waitGone(ctx); err != nil {
+	if err := closeAll(ctx, g.step(nil, withdraw, errWithdrawn)); err != nil {
 		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.run != run {
+	if g.core.live(g.core.round) {
 		return errors.New("etcd: withdraw: the server was announced again meanwhile")
 	}
 	return nil
@@ -213,46 +278,62 @@ func (g *Group) Withdraw(ctx context.Context) error {
 
 // End begins the end of a server that serves. The health of its entries does not matter any more. Call
 // Withdraw next, and Ended when the server has stopped.
-func (g *Group) End() { g.step(end, errEnding) }
+func (g *Group) End() { g.step(nil, end, errEnding) }
 
 // Ended takes in that the server has stopped.
 func (g *Group) Ended() {
-	g.step(drained, errEnding)
+	g.step(nil, drained, errEnding)
 	g.registrar.mu.Lock()
 	defer g.registrar.mu.Unlock()
 	g.registrar.stands()
 }
 
-// step takes in an event of the last run, and returns that run, nil if there is none. why is the cause if the
-// event ends the run.
-func (g *Group) step(on event, why error) *Run {
+// step takes in an event of a run, or of the last one if run is nil, and carries the effects out. why is the cause if the
+// event ends the run. It returns the registrations that are to be gone once the run is over.
+func (g *Group) step(run *Run, on event, why error) (left []*Registration) {
 	g.mu.Lock()
-	run := g.run
-	if run == nil {
-		g.mu.Unlock()
-		return nil
+	round := g.core.round
+	if run != nil {
+		round = run.round
 	}
-	after := run.carryOut(g.core.step(on), why)
+	left = slices.Clone(g.earlier)
+	if round == g.core.round {
+		left = append(left, g.registrations...)
+	}
+	effects := g.core.stepRound(round, on)
+	if effects&unfollow != 0 {
+		g.end(why) // first, so that wait returns why
+	}
+	if effects&drop != 0 {
+		for _, registration := range g.registrations {
+			registration.Drop() // all at once, not one after the other
+		}
+	}
+	follower := g.follower
 	g.noted()
 	g.mu.Unlock()
-	after()
-	return run
+	if effects&unfollow != 0 {
+		if follower != nil {
+			follower.Stop() // waits for a report, which takes the lock
+		}
+		g.report()
+	}
+	return left
 }
 
-// report calls Report of a run, unless there is a later run.
-func (g *Group) report(run *Run) {
+// report calls Report of the last run.
+func (g *Group) report() {
 	g.reporting.Lock()
 	defer g.reporting.Unlock()
 	g.mu.Lock()
-	states := make([]lease.State, len(run.registrations))
-	for i, registration := range run.registrations {
+	states := make([]lease.State, len(g.registrations))
+	for i, registration := range g.registrations {
 		states[i] = registration.Status().State
 	}
-	registered := g.core.observe(run.round, states)
-	superseded := g.run != run
-	report := run.given.Report
+	registered := g.core.observe(g.core.round, states)
+	report := g.announced.Report
 	g.mu.Unlock()
-	if report != nil && !superseded {
+	if report != nil {
 		report(registered)
 	}
 }

@@ -124,14 +124,14 @@ func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := run.Start(bounded(t), Announcement{Listen: listen}); err != nil {
+		if err := run.start(bounded(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
 		// As if etcd had not answered since: whatever is asked of it waits.
-		run.registrations[0].drop.Do(func() {})
-		run.step(withdraw, errWithdrawn)
+		g.registrations[0].drop.Do(func() {})
+		g.step(run, withdraw, errWithdrawn)
 	}
-	if n := len(g.run.earlier); n != 1 {
+	if n := len(g.earlier); n != 1 {
 		t.Fatalf("%d entries of an earlier announcement are waited for, want 1", n)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -147,17 +147,18 @@ func TestG24_AnnounceOvertakesWithdraw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.registrations = []*Registration{{ // still on its way out
+	left := &Registration{ // still on its way out
 		registrar: g.registrar, claim: &claim{}, handle: dropped(t, g.registrar), ended: make(chan struct{}),
-	}}
-	first.registrations[0].drop.Do(func() {})
+	}
+	left.drop.Do(func() {})
+	g.registrations = []*Registration{left}
 	withdrawn := make(chan error, 1)
 	go func() { withdrawn <- g.Withdraw(bounded(t)) }()
 	<-first.life.Done()
 	if _, err := g.begin(announce); err != nil {
 		t.Fatal(err)
 	}
-	close(first.registrations[0].ended)
+	close(left.ended)
 	if err := <-withdrawn; err == nil || !strings.Contains(err.Error(), "announced again meanwhile") {
 		t.Errorf("Withdraw: %v", err)
 	}
@@ -325,8 +326,8 @@ func TestG24_AnyOrder(t *testing.T) {
 				if err != nil {
 					return
 				}
-				if err := run.Start(ctx, here); err == nil {
-					_ = run.Wait(ctx)
+				if err := run.start(ctx, here); err == nil {
+					_ = run.wait(ctx)
 				}
 				g.End()
 				_ = g.Withdraw(ctx)

@@ -46,7 +46,7 @@ type Registrar struct {
 	claims        claims
 	registrations map[*Registration]struct{} // one a claim
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
-	runs          map[*Run]struct{}          // those to tell of changes of state
+	groups        map[*Group]int             // those to tell of changes of state, by how many runs of theirs want it
 	tasks         map[chan struct{}]struct{} // in the background; each is closed when its task ends
 	standing      chan struct{}              // closed when an election begins or ends
 	noted         map[*Group]struct{}        // those that have something to tell, see [Group.Unregistered]
@@ -62,7 +62,7 @@ func New(config Config) *Registrar {
 		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
-		runs:          make(map[*Run]struct{}),
+		groups:        make(map[*Group]int),
 		tasks:         make(map[chan struct{}]struct{}),
 		standing:      make(chan struct{}),
 		noted:         make(map[*Group]struct{}),
@@ -185,20 +185,23 @@ func (r *Registrar) background(f func()) {
 	}()
 }
 
-// track tells a run of changes of state until it ends.
+// track tells the group of a run of changes of state until the run ends.
 func (r *Registrar) track(run *Run) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return ErrClosed
 	}
-	r.runs[run] = struct{}{}
-	run.poke()
+	g := run.group
+	r.groups[g]++
+	g.poke()
 	r.background(func() {
 		run.watch()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		delete(r.runs, run)
+		if r.groups[g]--; r.groups[g] == 0 {
+			delete(r.groups, g)
+		}
 	})
 	return nil
 }
@@ -210,8 +213,8 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for run := range r.runs {
-		run.poke()
+	for g := range r.groups {
+		g.poke()
 	}
 }
 
@@ -231,10 +234,10 @@ func (r *Registrar) note(g *Group, tells bool) bool {
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
 	all := slices.Collect(maps.Keys(r.registrations))
-	groups := slices.Collect(maps.Keys(r.noted))
+	noted := slices.Collect(maps.Keys(r.noted))
 	r.mu.Unlock()
 	var told []lease.Status
-	for _, g := range groups {
+	for _, g := range noted {
 		told = append(told, g.Unregistered()...)
 	}
 	return statuses(all, told)
@@ -254,18 +257,18 @@ func statuses(registrations []*Registration, all []lease.Status) []lease.Status 
 func (r *Registrar) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
-	runs := slices.Collect(maps.Keys(r.runs))
+	groups := slices.Collect(maps.Keys(r.groups))
 	sessions := slices.Collect(maps.Values(r.sessions))
 	registrations := slices.Collect(maps.Keys(r.registrations))
-	groups := slices.Collect(maps.Keys(r.noted))
+	noted := slices.Collect(maps.Keys(r.noted))
 	clear(r.noted)
 	r.stands()
 	r.mu.Unlock()
-	for _, group := range groups {
-		group.stopReminding()
+	for _, g := range noted {
+		g.stopReminding()
 	}
-	for _, run := range runs {
-		run.step(withdraw, ErrClosed)
+	for _, g := range groups {
+		g.step(nil, withdraw, ErrClosed)
 	}
 	errs := make([]error, len(sessions))
 	var closing sync.WaitGroup

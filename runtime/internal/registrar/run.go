@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -23,46 +22,61 @@ type Announcement struct {
 	Report    func(registered bool) // called with whether all entries are in etcd, at first and when that may have changed; may be nil
 }
 
-// Run is one announcement of a group, until it is withdrawn.
+// Run names one announcement of a group, until it is withdrawn. Once there is a later one, its methods change nothing.
 type Run struct {
 	group *Group
 	round int
 	life  context.Context // ends with the run; its cause says why
-	end   context.CancelCauseFunc
-	pokes chan struct{} // has a value when a state has changed
-
-	// Guarded by the group's lock.
-	given         Announcement
-	follower      *healthcheck.Follower
-	registrations []*Registration
-	earlier       []*Registration // of earlier runs, on their way out when this one began
 }
 
-// Start begins to put the entries in etcd, and does not wait for them. After an error call Abandon.
-func (run *Run) Start(ctx context.Context, a Announcement) error {
+// Announce puts the entries of a server that serves in etcd, in the background. If within is not 0, it returns when they
+// are there, save those that are not healthy, and it is an error if they are not by then. It returns nil if ctx or a
+// Withdraw ends it, and has taken everything out of etcd after an error.
+func (run *Run) Announce(ctx context.Context, a Announcement, within time.Duration) error {
+	bounded := ctx
+	if within > 0 {
+		var cancel context.CancelFunc
+		bounded, cancel = context.WithTimeout(ctx, within)
+		defer cancel()
+	}
+	err := run.start(bounded, a)
+	if err == nil && within > 0 {
+		err = run.wait(bounded)
+	}
+	if run.life.Err() != nil || ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		run.Abandon(err)
+	}
+	return err
+}
+
+// start begins to put the entries in etcd, and does not wait for them. After an error call Abandon.
+func (run *Run) start(ctx context.Context, a Announcement) error {
 	ctx, done := run.within(ctx)
 	defer done()
 	g := run.group
-	g.mu.Lock()
-	run.given = a
-	entries := slices.Clone(g.core.entries)
-	g.mu.Unlock()
-	g.report(run)
+	entries, err := g.given(run, a)
+	if err != nil {
+		return run.reason(err)
+	}
+	g.report()
 	if len(entries) == 0 {
-		return run.register(nil, "", nil)
+		return run.reason(g.register(run, nil, "", nil))
 	}
 	addr, warning, err := a.Advertise.Address(ctx, a.Listen)
 	if err != nil {
 		return run.reason(err)
 	}
 	if warning != "" {
-		g.registrar.config.Logger.Warn("questionable address", "address", addr, "problem", warning)
+		g.Logger().Warn("questionable address", "address", addr, "problem", warning)
 	}
-	first := run.follow(ctx, a.Health)
+	first := run.follow(ctx, a.Health, entries)
 	if err := context.Cause(ctx); err != nil {
 		return run.reason(fmt.Errorf("etcd: announce: %w", err))
 	}
-	return run.reason(run.register(entries, addr, first))
+	return run.reason(g.register(run, entries, addr, first))
 }
 
 // within returns a context that ends with ctx or the run.
@@ -76,93 +90,29 @@ func (run *Run) within(ctx context.Context) (context.Context, func()) {
 }
 
 // follow begins to follow the health of the entries, and returns what is known of it at once.
-func (run *Run) follow(ctx context.Context, server healthpb.HealthServer) []bool {
+func (run *Run) follow(ctx context.Context, server healthpb.HealthServer, entries []Entry) []bool {
 	if server == nil {
 		return nil
 	}
-	g := run.group
-	g.mu.Lock()
-	services := g.core.services()
-	g.mu.Unlock()
-	follower, first := healthcheck.Follow(ctx, server, services, run.hear, g.registrar.config.Logger)
-	g.mu.Lock()
-	ended := run.life.Err() != nil
-	run.follower = follower
-	g.mu.Unlock()
-	if ended {
+	hear := func(entry int, ok bool) { run.group.hear(run, entry, ok) }
+	follower, first := healthcheck.Follow(ctx, server, services(entries), hear, run.group.Logger())
+	if !run.group.follows(run, follower) {
 		follower.Stop() // nobody else does
 	}
 	return first
 }
 
-// hear takes in the health of an entry.
-func (run *Run) hear(entry int, ok bool) {
-	g := run.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.hear(run.round, entry, ok) && entry < len(run.registrations) {
-		_, _ = run.registrations[entry].handle.SetPaused(g.core.paused(entry)) // an error: the registrar is closed
-	}
-}
-
-// register registers the entries, and begins to watch their states.
-func (run *Run) register(entries []Entry, addr string, first []bool) error {
-	g := run.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if err := context.Cause(run.life); err != nil {
-		return err
-	}
-	g.core.firstHealth(first)
-	started := time.Now()
-	for i, e := range entries {
-		registration, err := g.registrar.start(e.at(addr, started, run.given.Methods), g.core.paused(i))
-		if err != nil {
-			return fmt.Errorf("etcd: announce %q: %w", g.registrar.config.Namespace+e.Key, err)
-		}
-		run.registrations = append(run.registrations, registration)
-	}
-	return g.registrar.track(run)
-}
-
-// watch reports changes of state until the run ends.
-func (run *Run) watch() {
-	for {
-		select {
-		case <-run.life.Done():
-			return
-		case <-run.pokes:
-			run.group.report(run)
-		}
-	}
-}
-
-// poke has watch look at the states. It never blocks.
-func (run *Run) poke() {
-	select {
-	case run.pokes <- struct{}{}:
-	default:
-	}
-}
-
-// Wait returns when the entries are in etcd, save those that are not healthy. It returns an error when that
+// wait returns when the entries are in etcd, save those that are not healthy. It returns an error when that
 // cannot be, when ctx ends, or when the run does.
-func (run *Run) Wait(ctx context.Context) error {
+func (run *Run) wait(ctx context.Context) error {
 	ctx, done := run.within(ctx)
 	defer done()
-	for _, registration := range run.started() {
+	for _, registration := range run.group.started(run) {
 		if err := registration.handle.Sync(ctx); err != nil {
 			return run.reason(fmt.Errorf("etcd: announce %q: %w", registration.Full(), err))
 		}
 	}
 	return run.reason(nil)
-}
-
-// started returns the registrations that the run has begun.
-func (run *Run) started() []*Registration {
-	run.group.mu.Lock()
-	defer run.group.mu.Unlock()
-	return slices.Clone(run.registrations)
 }
 
 // reason returns what ended the run, or err if it goes on.
@@ -173,27 +123,13 @@ func (run *Run) reason(err error) error {
 	return err
 }
 
-// placed takes in that the entries are in etcd, save those that are not healthy. It is an error if the run has
-// ended.
-func (run *Run) placed() error {
-	run.step(placed, nil)
-	run.group.report(run)
-	return run.reason(nil)
-}
-
 // Abandon ends a run that cannot be announced. Its entries are taken out of etcd in the background.
-func (run *Run) Abandon(why error) { run.step(failed, why) }
+func (run *Run) Abandon(why error) { run.group.step(run, failed, why) }
 
-// Over reports whether the run was withdrawn or has ended otherwise.
-func (run *Run) Over() bool { return run.life.Err() != nil }
-
-// waitGone returns when the entries of a run that was dropped are out of etcd.
-func (run *Run) waitGone(ctx context.Context) error {
+// closeAll returns when registrations that were dropped are out of etcd.
+func closeAll(ctx context.Context, registrations []*Registration) error {
 	ctx, cancel := context.WithTimeout(ctx, lease.CloseTimeout)
 	defer cancel()
-	run.group.mu.Lock()
-	registrations := slices.Concat(run.earlier, run.registrations)
-	run.group.mu.Unlock()
 	var errs []error
 	for _, registration := range registrations {
 		if err := registration.Close(ctx); err != nil {
@@ -203,34 +139,14 @@ func (run *Run) waitGone(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// step takes in an event of the run, unless there is a later run. why is the cause if the event ends the run.
-func (run *Run) step(on event, why error) {
-	g := run.group
-	g.mu.Lock()
-	after := run.carryOut(g.core.stepRound(run.round, on), why)
-	g.mu.Unlock()
-	after()
-}
-
-// carryOut carries out effects. It must be called with the group's lock held, and the function that it returns
-// without.
-func (run *Run) carryOut(effects effect, why error) (after func()) {
-	if effects&unfollow != 0 {
-		run.end(why) // first, so that Wait returns why
-	}
-	if effects&drop != 0 {
-		for _, registration := range run.registrations {
-			registration.Drop() // all at once, not one after the other
+// watch reports changes of state until the run ends.
+func (run *Run) watch() {
+	for {
+		select {
+		case <-run.life.Done():
+			return
+		case <-run.group.pokes:
+			run.group.report()
 		}
-	}
-	if effects&unfollow == 0 {
-		return func() {}
-	}
-	follower := run.follower
-	return func() {
-		if follower != nil {
-			follower.Stop() // waits for a report, which takes the lock
-		}
-		run.group.report(run)
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
-// walked is the core of a server with its announcements, as [Group] and [Run] carry its effects out.
+// walked is the core of a server with its announcements, as [Group] carries its effects out.
 type walked struct {
 	core      core
 	runs      []announced // one for each round

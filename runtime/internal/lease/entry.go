@@ -173,7 +173,7 @@ func (e *entry) refresh(now time.Time, l *leases) (c change, changed bool) {
 		e.refused = nil // nothing is left to be written
 	}
 	switch {
-	case to == Conflict && e.conflicted():
+	case to == Conflict && e.want == present:
 		e.err = e.conflict()
 	case to == Paused || to == Registered && e.refused == nil:
 		if e.err = e.unverified(); to == Registered && e.err == nil {

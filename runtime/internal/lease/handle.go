@@ -36,31 +36,22 @@ func (h *Handle) Set(items []Item) error {
 	return h.change(func(now time.Time) error { return h.s.core.update(now, h.e, items) })
 }
 
-// SetPaused takes the entry out of etcd, or puts it back, in the background.
-func (h *Handle) SetPaused(pause bool) (Change, error) {
-	change := Change{h: h}
-	err := h.change(func(now time.Time) error {
-		change.seq = h.s.core.setPaused(now, h.e, pause)
+// SetPaused takes the entry out of etcd, or puts it back, in the background. wait returns nil when that is done; it
+// returns the errors of Sync, and ErrSuperseded after a later change.
+func (h *Handle) SetPaused(pause bool) (wait func(context.Context) error, err error) {
+	var seq int
+	err = h.change(func(now time.Time) error {
+		seq = h.s.core.setPaused(now, h.e, pause)
 		return nil
 	})
-	return change, err
-}
-
-// Change is one SetPaused of an entry.
-type Change struct {
-	h   *Handle
-	seq int
-}
-
-// Wait returns nil when the change has been made in etcd. It returns the errors of Sync, and ErrSuperseded after
-// a later change.
-func (c Change) Wait(ctx context.Context) error {
-	return c.h.wait(ctx, func(e *entry) (bool, error) {
-		if e.seq != c.seq {
-			return false, ErrSuperseded
-		}
-		return e.synced()
-	})
+	return func(ctx context.Context) error {
+		return h.wait(ctx, func(e *entry) (bool, error) {
+			if e.seq != seq {
+				return false, ErrSuperseded
+			}
+			return e.synced()
+		})
+	}, err
 }
 
 // Stand says whether the entry's candidate is to stand for election. It takes effect in the background.

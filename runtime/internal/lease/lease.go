@@ -44,7 +44,7 @@ var ErrClosed = errors.New("the registry is closed")
 // ErrDropped is what the methods of an entry return after its Drop or Close.
 var ErrDropped = errors.New("the registration is closed")
 
-// ErrSuperseded is what Wait returns once a later SetPaused has said otherwise.
+// ErrSuperseded is what a wait for a SetPaused returns once a later SetPaused has said otherwise.
 var ErrSuperseded = errors.New("a later call has said otherwise")
 
 // State is how an entry stands.

@@ -71,9 +71,9 @@ func (g *Registration) set(layouts []endpoint.Layout, d Details) error {
 // SetPaused takes the entry out of etcd or puts it back, and returns when that is done. It returns an error when
 // a later call does the opposite.
 func (g *Registration) SetPaused(ctx context.Context, pause bool) error {
-	change, err := g.handle.SetPaused(pause)
+	wait, err := g.handle.SetPaused(pause)
 	if err == nil {
-		err = change.Wait(ctx)
+		err = wait(ctx)
 	}
 	if !errors.Is(err, lease.ErrSuperseded) {
 		return err

@@ -213,11 +213,9 @@ func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
 		t.Errorf("Register: %v", err)
 	}
 	_ = r.Close(ctx) // etcd is nowhere
-	r.waitTasks(bounded(t))
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.tasks) > 0 {
-		t.Errorf("%d tasks go on after Close", len(r.tasks))
+	within := bounded(t)
+	if r.waitTasks(within); within.Err() != nil {
+		t.Error("tasks go on after Close")
 	}
 }
 

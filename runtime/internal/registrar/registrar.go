@@ -47,7 +47,7 @@ type Registrar struct {
 	registrations map[*Registration]struct{} // one a claim
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
 	groups        map[*Group]int             // those to tell of changes of state, by how many runs of theirs want it
-	tasks         map[chan struct{}]struct{} // in the background; each is closed when its task ends
+	tasks         sync.WaitGroup             // in the background; none begins once it is closed
 	standing      chan struct{}              // closed when an election begins or ends
 	noted         map[*Group]struct{}        // those that have something to tell, see [Group.Unregistered]
 }
@@ -63,7 +63,6 @@ func New(config Config) *Registrar {
 		registrations: make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
 		groups:        make(map[*Group]int),
-		tasks:         make(map[chan struct{}]struct{}),
 		standing:      make(chan struct{}),
 		noted:         make(map[*Group]struct{}),
 	}
@@ -156,33 +155,20 @@ func (r *Registrar) release(g *Registration) {
 	r.claims.remove(g.claim)
 	r.stands()
 	if g.election != nil && !r.closed {
-		r.background(g.election.Close)
+		r.tasks.Go(g.election.Close)
 	}
 	if !g.claim.dedicated || r.closed { // Close closes all sessions
 		close(g.ended)
 		return
 	}
 	session := r.sessions[g.claim.session]
-	r.background(func() {
+	r.tasks.Go(func() {
 		defer close(g.ended)
 		g.endErr = session.Close(context.Background()) // takes a few seconds at the most
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.sessions, g.claim.session)
 	})
-}
-
-// background runs f in a goroutine that Close waits for. It must be called with mu held.
-func (r *Registrar) background(f func()) {
-	done := make(chan struct{})
-	r.tasks[done] = struct{}{}
-	go func() {
-		defer close(done)
-		f()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		delete(r.tasks, done)
-	}()
 }
 
 // track tells the group of a run of changes of state until the run ends.
@@ -195,7 +181,7 @@ func (r *Registrar) track(run *Run) error {
 	g := run.group
 	r.groups[g]++
 	g.poke()
-	r.background(func() {
+	r.tasks.Go(func() {
 		run.watch()
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -288,13 +274,13 @@ func (r *Registrar) Close(ctx context.Context) error {
 // waitTasks waits for the tasks in the background, which end with the sessions and the runs. It waits no longer
 // than ctx allows: a health service of the caller's may not answer.
 func (r *Registrar) waitTasks(ctx context.Context) {
-	r.mu.Lock()
-	tasks := slices.Collect(maps.Keys(r.tasks))
-	r.mu.Unlock()
-	for _, task := range tasks {
-		select {
-		case <-task:
-		case <-ctx.Done():
-		}
+	done := make(chan struct{})
+	go func() { // ends with the last task
+		defer close(done)
+		r.tasks.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -41,8 +42,26 @@ func (p Policy) Strict() bool {
 	return slices.ContainsFunc(p.Routes, func(r Route) bool { return r.Strict })
 }
 
-// ParsePolicy reads a service config.
+// parsed holds what was read of service configs, which are read for each call.
+var parsed sync.Map // of reading by their texts
+
+type reading struct {
+	policy Policy
+	err    error
+}
+
+// ParsePolicy reads a service config. The policy is shared.
 func ParsePolicy(config string) (Policy, error) {
+	if known, ok := parsed.Load(config); ok {
+		r := known.(reading)
+		return r.policy, r.err
+	}
+	p, err := readPolicy(config)
+	parsed.Store(config, reading{p, err})
+	return p, err
+}
+
+func readPolicy(config string) (Policy, error) {
 	layers, way, err := schedule.Layers(cmp.Or(config, "{}"))
 	if err != nil {
 		return Policy{}, err

@@ -18,6 +18,7 @@ type Call struct {
 	Subset     int           // how many instances the connection uses, 0 all
 	MayFail    bool          // as unavailable, whatever is known
 	Routed     bool          // lanes, or a policy of others, may keep it from instances that serve its method
+	Nowhere    bool          // the caller knew no instance, neither when it began nor when it ended
 	Ejects     bool          // the connection may have left one instance out
 	Longest    time.Duration // how long the method's config lets it take, 0: for ever
 	Begin, End time.Time
@@ -59,6 +60,9 @@ func (j *Judge) Call(c Call) {
 			j.Report(c.End, Unserved, "%s of %s ends in Unimplemented, though %s serve it: %s", c.Method, c.Caller, and(solid), c.Err)
 		}
 	case codes.Unavailable, codes.DeadlineExceeded:
+		if c.Nowhere && !slices.ContainsFunc([]string{c.Service, "etcd", "dial"}, func(said string) bool { return strings.Contains(c.Err, said) }) {
+			j.Report(c.End, Told, "%s of %s, which knows no instance of %s: %v: %s", c.Method, c.Caller, c.Service, c.Code, c.Err)
+		}
 		if !c.MayFail && !j.excused(c) {
 			j.failed(c)
 		}

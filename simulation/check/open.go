@@ -10,6 +10,7 @@ var open = []struct {
 	text *regexp.Regexp
 }{
 	{"K19", Recalled, regexp.MustCompile(`after its directory was gone$`)},
+	{"E3", Leaderless, regexp.MustCompile(`which may not read them$`)},
 	{"parts", Recalled, regexp.MustCompile(`by a client without endpoints$`)},
 }
 

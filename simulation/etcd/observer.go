@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -77,6 +78,13 @@ func (c *Cluster) Leases() []Lease {
 		out = append(out, Lease{l.id, time.Duration(l.ttl) * time.Second, l.remaining(now), l.sortedKeys()})
 	}
 	return out
+}
+
+// Left returns those of some leases that there are.
+func (c *Cluster) Left(ids []int64) []int64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(ids), func(id int64) bool { return c.state.lessor.leases[id] == nil })
 }
 
 // Change is a put or a delete that was committed.

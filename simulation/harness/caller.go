@@ -2,7 +2,10 @@ package harness
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 )
 
@@ -82,15 +86,37 @@ func (c *caller) dial() clients {
 	return clients{c.registry, shop, user, instances}
 }
 
+// watch follows the shop, and judges that the watch tells of changes alone.
 func (c *caller) watch(ctx context.Context, registry *runtime.Registry) {
+	last := "nothing yet"
 	for set, err := range registry.Watch(ctx, acme.ShopKey) {
 		c.w.Note("%s watches: %v %v", c.name(), acme.Addrs(set), err)
+		item := fmt.Sprint(set, err)
+		if item == last && c.w.still(c.index) {
+			c.w.Report(check.Late, "the watch of %s yields twice in a row: %s", c.name(), item)
+		}
+		last = item
 		c.mu.Lock()
 		if c.watchErr = err; err == nil {
 			c.watched = set
 		}
 		c.mu.Unlock()
 	}
+}
+
+// still reports whether nothing has changed lately of which a reader of the shop may have to tell.
+func (w *world) still(reader int) bool {
+	long := time.Now().Add(-2 * check.Grace)
+	return !w.Hampered(reader) && !w.ResetSince(long) && !slices.ContainsFunc(w.Since(long), func(c etcd.Change) bool {
+		return strings.HasPrefix(c.Key, acme.ShopKey+"/")
+	})
+}
+
+// yielded returns the last set that the watch has yielded.
+func (c *caller) yielded() []runtime.Endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.watched
 }
 
 // stop ends the process in order. It has nothing to withdraw, so nobody else can tell this from being killed.

@@ -157,8 +157,12 @@ func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
 // callEach calls every instance of the shop by itself.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
+	known := keyStatus(via.registry, acme.ShopKey).Known
 	all, err := via.instances.All(bounded)
 	cancel()
+	if err != nil && known && ctx.Err() == nil {
+		c.w.Report(check.Listed, "%s knows the instances, and lists none: %v", c.name(), err)
+	}
 	if err != nil || ctx.Err() != nil {
 		return
 	}
@@ -240,6 +244,9 @@ func (c *caller) send(ctx context.Context, conn grpc.ClientConnInterface, call c
 	}
 	if err != nil {
 		call.Err = err.Error()
+	}
+	if registry := c.running(); err != nil && registry != nil {
+		call.Nowhere = len(call.Known)+len(keyStatus(registry, call.Service).Endpoints) == 0
 	}
 	c.w.Note("%s %s %q: %q %v", c.name(), call.Method, call.Target, from, call.Code)
 	return call

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -117,7 +118,7 @@ type candidate struct {
 	election *election
 	id       string
 	shown    func(since time.Time) bool // reports whether etcd has shown its entry to callers since a time
-	leaving  *departure                 // of the life
+	ending   departure                  // of the life, for good
 	running  *task                      // Leadership.Run; nil: it does not stand
 
 	mu    sync.Mutex
@@ -137,7 +138,7 @@ func (c *candidate) start(ctx context.Context, leads *leader.Leadership) {
 	c.election.mu.Unlock()
 	c.running = newTask(func() error {
 		err := leads.Run(ctx, c.lead)
-		if left, _ := c.leaving.begun(); ctx.Err() == nil && left.IsZero() {
+		if left, _ := c.ending.begun(); ctx.Err() == nil && left.IsZero() {
 			c.election.Report(check.Led, "Run of %s returned while it served: %v", c.id, err)
 		}
 		return err
@@ -225,6 +226,9 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 		case <-time.After(writes):
 		}
 	}
+	if left, _ := c.ending.begun(); left.IsZero() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {
+		e.Report(check.Leads, "the leadership of %s has ended, and its context says %v", c.id, context.Cause(ctx))
+	}
 	e.Note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
 	time.Sleep(straggles)
 	c.write(token)
@@ -247,12 +251,12 @@ func (c *candidate) serves(ctx context.Context) {
 	c.write(token)
 }
 
-// untold reports whether the store is to be told now that etcd was restored or wiped: while not all have heard of that, and
+// untold reports whether the store is to be told now that etcd was restored or wiped, so that revisions may repeat: while not all have heard of that, and
 // where it was not told since.
 func (e *election) untold(now time.Time) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if !e.ResetSince(now.Add(-record.HeardOfReset)) && !e.ResetSince(e.told) {
+	if !e.RepeatedSince(now.Add(-record.HeardOfReset)) && !e.RepeatedSince(e.told) {
 		return false
 	}
 	e.told = now

@@ -40,17 +40,38 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 
 // lookForLeader reports that nobody has led for a while, though somebody could.
 func (t *trial) lookForLeader(wrong lasting) {
-	nobody := !slices.ContainsFunc(t.election.standing(), func(c *candidate) bool { return c.leadsWith() != 0 }) &&
-		!slices.ContainsFunc(t.servers, func(s *server) bool { return t.Hampered(s.index) }) &&
+	hinders, blind := t.hinders()
+	nobody := !hinders && !slices.ContainsFunc(t.election.standing(), func(c *candidate) bool { return c.leadsWith() != 0 }) &&
 		slices.ContainsFunc(t.all(), func(s *server) bool {
 			now := s.sight()
-			return s.elects() && now.registry != nil && now.in && s.lacks(acme.ShopKey) == ""
+			return s.elects() && now.registry != nil && now.in && s.lacks(acme.ShopKey) == "" && !t.Barred(s.index)
 		})
 	what := fmt.Sprint("nobody leads since ", t.election.last())
 	maps.DeleteFunc(wrong, func(other string, _ time.Time) bool { return other != what })
 	if wrong.longer(withoutLeader, what, nobody && !t.Etcd.Full()) {
-		t.Report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v", withoutLeader, t.Etcd.Entries(acme.Candidates))
+		why := ""
+		if blind != "" {
+			why = fmt.Sprintf(", the first of %s, which may not read them", blind)
+		}
+		t.Report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v%s", withoutLeader, t.Etcd.Entries(acme.Candidates), why)
 	}
+}
+
+// hinders reports whether the first candidate is that of a process that may be kept from learning that it leads, and renews its
+// lease all the same. One that may not read the candidates does not stand: blind is its name.
+func (t *trial) hinders() (hinders bool, blind string) {
+	first, _ := t.FirstCandidate()
+	for _, s := range t.servers {
+		_, from := s.current()
+		if !slices.Contains(t.LeasesLeft(from), first.Lease) {
+			continue
+		}
+		if t.Refused(s.index, schedule.ReadVotes) {
+			return t.Hampered(s.index), s.name()
+		}
+		return t.Barred(s.index), ""
+	}
+	return false, ""
 }
 
 // wrongLeader describes how candidates and leaders differ from what they should be in the end: each server that stands has a

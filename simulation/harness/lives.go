@@ -62,7 +62,6 @@ func (s *server) serveLife(ctx context.Context) {
 		s.startRegistered(ctx)
 	}
 	if s.elects() {
-		s.candidate.leaving = s.leaving
 		s.candidate.start(ctx, s.leadership())
 	}
 }
@@ -83,6 +82,7 @@ func (s *server) kill() {
 		var standing []*candidate
 		for _, one := range s.all() {
 			one.leaving.begin("death")
+			one.candidate.ending.begin("death")
 			one.end()
 			one.grpc.Stop()
 			entering, standing = append(entering, one.entering), append(standing, one.candidate)
@@ -108,6 +108,7 @@ func (s *server) stop(ctx context.Context) {
 		}
 		for _, one := range s.all() {
 			one.want(false)
+			one.candidate.ending.begin("stop")
 		}
 		if s.abrupt() {
 			s.closeFirst(ctx)

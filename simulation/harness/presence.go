@@ -137,7 +137,7 @@ func (s *presence) lacks(key string) string {
 	s.mu.Lock()
 	want := s.wants[key]
 	s.mu.Unlock()
-	entries := s.w.Etcd.Entries(key + "/")
+	entries := s.found(key)
 	var lacks []string
 	for _, layout := range s.layouts() {
 		in := want.In(layout)

@@ -13,7 +13,7 @@ import (
 // readers are the processes that follow the shop.
 type readers struct {
 	w   *world
-	all []*process
+	all []*caller
 }
 
 // soon checks, a while from now, that every reader whose way to etcd was not disturbed has heard of a change.
@@ -30,9 +30,12 @@ func (r *readers) soon(change string, heard func(runtime.KeyStatus) bool) {
 			if life, _ := p.current(); registry == nil || life != lives[i] || r.w.Disturbed(p.index, at) {
 				continue
 			}
-			if status := keyStatus(registry, acme.ShopKey); !heard(status) {
-				r.w.Report(check.Late, "%s has not heard after %v that %s: it knows %v and %q", p.name(), record.Promptly, change,
-					acme.Addrs(status.Endpoints), status.ServiceConfig)
+			status := keyStatus(registry, acme.ShopKey)
+			watched := status
+			watched.Endpoints = p.yielded()
+			if !heard(status) || !heard(watched) {
+				r.w.Report(check.Late, "%s has not heard after %v that %s: it knows %v and %q, and its watch has yielded %v", p.name(), record.Promptly,
+					change, acme.Addrs(status.Endpoints), status.ServiceConfig, acme.Addrs(watched.Endpoints))
 			}
 		}
 	})

@@ -70,7 +70,7 @@ func (s *server) look(seen *seenServer) {
 
 // lookAt judges what etcd has of a server whose way to etcd is free.
 func (s *server) lookAt(now sight, wrong lasting) {
-	full := s.w.Etcd.Full()
+	full, barred := s.w.Etcd.Full(), s.w.Barred(s.index)
 	for _, key := range s.keys() {
 		lacks, own := s.lacks(key), s.own(now.from, key)
 		free := !full && !s.taken(now.from, key)
@@ -90,19 +90,19 @@ func (s *server) lookAt(now sight, wrong lasting) {
 				s.w.Report(check.Status, "%s has left %v ago, and says that %s is %v: %v", now.id, keptWithin, key, status.State, status.Err)
 			}
 			if now.in {
-				s.lookAtStatus(now, status, wrong, len(own) < len(s.layouts()), lacks == "", full)
+				s.lookAtStatus(now, status, wrong, len(own) < len(s.layouts()), lacks == "" && !barred, full)
 			}
 		}
 	}
 	s.lookAtHealth(now, wrong)
-	if s.elects() {
+	if s.elects() && !barred {
 		s.lookAtCandidate(now, wrong, s.lacks(acme.ShopKey) != "", full)
 	}
 	left := s.w.LeasesLeft(now.from)
 	if (now.in || s.spec.Second) && len(left) > 0 {
 		left = left[:len(left)-1] // in use
 	}
-	if wrong.tooLong("leases are left", len(left) > 0 && !full) {
+	if wrong.tooLong("leases are left", len(left) > 0 && !full && !barred) {
 		s.w.Report(check.LeftBehind, "%s reaches etcd, and for %v has not revoked the leases %x", now.id, keptWithin, left)
 	}
 }
@@ -188,9 +188,15 @@ func (c *caller) lookAtKey(wrong lasting) {
 		wrong.forget()
 		return
 	}
-	err := keyStatus(registry, acme.ShopKey).Err
+	err, etcdErr := keyStatus(registry, acme.ShopKey).Err, registry.Status().Etcd.Err
 	if wrong.longer(noticed, "cut off", c.cutOff() && err == nil) {
 		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it follows %s", c.name(), noticed, acme.ShopKey)
+	}
+	if wrong.longer(noticed, "no connection", c.cutOff() && etcdErr == nil && c.spec.Client != schedule.Parts) {
+		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it has a connection", c.name(), noticed)
+	}
+	if wrong.tooLong("a connection", !c.w.Hampered(c.index) && etcdErr != nil) {
+		c.w.Report(check.Status, "%s has reached etcd for %v, and says of its connection: %v", c.name(), keptWithin, etcdErr)
 	}
 	if wrong.tooLong("not cut off", !c.w.Hampered(c.index) && !c.w.Unanswered(c.index) && err != nil) {
 		c.w.Report(check.Status, "%s has reached etcd for %v, and says of %s: %v", c.name(), keptWithin, acme.ShopKey, err)

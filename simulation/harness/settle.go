@@ -56,6 +56,7 @@ func (t *trial) settle(ctx context.Context) {
 		}
 	}
 	t.callAtLast(ctx)
+	t.countGoroutines()
 }
 
 // wrongEntries describes the entries that etcd lacks or should not have.

@@ -34,7 +34,7 @@ var faults = map[schedule.Kind]fault{
 	schedule.LeaderChanges: once(func(t *trial, s schedule.Step) { t.Etcd.Elect(s.Who) }),
 	schedule.Compaction:    once(func(t *trial, _ schedule.Step) { t.Etcd.Compact() }),
 	schedule.Restore:       once((*trial).restore),
-	schedule.Wipe:          once(func(t *trial, s schedule.Step) { t.reset(s.For, t.Etcd.Wipe) }),
+	schedule.Wipe:          once(func(t *trial, s schedule.Step) { t.reset(s.For, t.Etcd.Wipe, true) }),
 	schedule.NoSpace: lasts(func(t *trial, _ schedule.Step) func() {
 		t.Etcd.Alarm(true)
 		return func() { t.Etcd.Alarm(false) }
@@ -132,7 +132,7 @@ func (t *trial) restore(s schedule.Step) {
 	case schedule.Bumped:
 		put = func(b *etcd.Backup) { t.Etcd.RestoreBumped(b, bump) }
 	}
-	t.reset(s.Milliseconds(), func() { put(backup) })
+	t.reset(s.Milliseconds(), func() { put(backup) }, s.Text != schedule.Bumped)
 }
 
 // bump is more revisions than a world ever has.

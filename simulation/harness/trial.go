@@ -20,7 +20,7 @@ func newTrial(w *world) *trial {
 	}
 	for i, spec := range w.Plan.Callers {
 		c := newCaller(w, len(t.servers)+i, spec)
-		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, c.process)
+		t.callers, t.readers.all = append(t.callers, c), append(t.readers.all, c)
 	}
 	for i, spec := range w.Plan.Writers {
 		t.writers = append(t.writers, newWriter(w, len(t.servers)+len(t.callers)+i, spec))

@@ -85,13 +85,13 @@ func (w *world) serveMember(i int) {
 	w.Etcd.Serve(i, listener)
 }
 
-// reset changes all that etcd has, while every member is down.
-func (w *world) reset(down time.Duration, change func()) {
+// reset changes all that etcd has, while every member is down. repeats says whether revisions may repeat then.
+func (w *world) reset(down time.Duration, change func(), repeats bool) {
 	for i := range w.Plan.Members {
 		w.stopMember(i)
 	}
 	time.Sleep(down)
-	w.Reset(change)
+	w.Reset(change, repeats)
 	w.rights.apply() // a backup has the rights of its time
 	w.Note("reset to revision %d", w.Etcd.Revision())
 	for i := range w.Plan.Members {

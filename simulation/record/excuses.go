@@ -35,17 +35,21 @@ type aftermaths map[schedule.Kind]time.Duration
 
 // excuse says which faults excuse something: of those that befall all processes, and of those that befall the one that the step
 // names.
-type excuse struct{ all, one aftermaths }
+type excuse struct {
+	all, one aftermaths
+	rights   []string // those whose refusal counts
+}
 
 var (
 	// hampers keeps a process from doing what it should in etcd.
 	hampers = excuse{
-		aftermaths{
+		rights: []string{schedule.Read, schedule.Write},
+		all: aftermaths{
 			schedule.MemberStops: Aftermath, schedule.MemberIsolated: Aftermath, schedule.QuorumLost: Aftermath, schedule.MemberLags: Aftermath,
 			schedule.LeaderChanges: Aftermath, schedule.TokensExpire: Aftermath,
 			schedule.Restore: HeardOfReset, schedule.Wipe: HeardOfReset,
 		},
-		aftermaths{
+		one: aftermaths{
 			schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.RequestsFail: Aftermath,
 			schedule.CutFromEtcd: Aftermath, schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
 			schedule.SlowToEtcd: Aftermath, schedule.ResetFromEtcd: Aftermath, schedule.RightsRefused: triedAgain, schedule.CallerAlone: Aftermath,
@@ -53,11 +57,12 @@ var (
 	}
 	// disturbs keeps a process from hearing of a change promptly. A new leader does not: watches go on.
 	disturbs = excuse{
-		aftermaths{
+		rights: []string{schedule.Read, schedule.ReadConfig, schedule.ReadVotes},
+		all: aftermaths{
 			schedule.MemberStops: shortly, schedule.MemberIsolated: shortly, schedule.QuorumLost: shortly, schedule.MemberLags: shortly,
 			schedule.Restore: Aftermath, schedule.Wipe: Aftermath, schedule.TokensExpire: shortly,
 		},
-		aftermaths{
+		one: aftermaths{
 			schedule.RightsRefused: Aftermath, schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath,
 			schedule.RequestsFail: shortly, schedule.CutFromEtcd: shortly, schedule.StalledFromEtcd: Aftermath,
 			schedule.StalledFromMember: Aftermath, schedule.SlowToEtcd: shortly, schedule.ResetFromEtcd: shortly, schedule.CallerRestarts: shortly,
@@ -66,8 +71,8 @@ var (
 	}
 	// delays has a process hear late of what etcd has done.
 	delays = excuse{
-		aftermaths{schedule.MemberLags: Aftermath},
-		aftermaths{
+		all: aftermaths{schedule.MemberLags: Aftermath},
+		one: aftermaths{
 			schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.SlowToEtcd: Aftermath,
 			schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
 		},
@@ -96,6 +101,9 @@ func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 		if !ok && s.Who == process {
 			after, ok = e.one[s.Kind]
 		}
+		if s.Kind == schedule.RightsRefused && !slices.Contains(e.rights, s.Text) {
+			return false
+		}
 		if r.Plan.Auth && slices.Contains(leaderless, s.Kind) {
 			after = max(after, tokenTimeout)
 		}
@@ -105,6 +113,18 @@ func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 
 // Hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
 func (r *Record) Hampered(process int) bool { return r.befell(hampers, process, r.Now(), r.Now()) }
+
+// Barred reports whether there is a fault on a server's way to the candidates, or was one not long ago.
+func (r *Record) Barred(server int) bool {
+	e := hampers
+	e.rights = []string{schedule.Read, schedule.Write, schedule.ReadVotes, schedule.WriteVotes}
+	return r.befell(e, server, r.Now(), r.Now())
+}
+
+// Refused reports whether a process lacks a right now, or has lacked it not long ago.
+func (r *Record) Refused(process int, right string) bool {
+	return r.befell(excuse{one: aftermaths{schedule.RightsRefused: triedAgain}, rights: []string{right}}, process, r.Now(), r.Now())
+}
 
 // HamperedSince reports whether there was one since a time.
 func (r *Record) HamperedSince(process int, at time.Duration) bool {

@@ -33,14 +33,7 @@ func (r *Record) hang(c etcd.Change) {
 }
 
 // LeasesLeft returns the leases of a life, in the order of their grants, that etcd has.
-func (r *Record) LeasesLeft(from string) []int64 {
-	has := r.Etcd.Leases()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(r.granted[from]), func(id int64) bool {
-		return !slices.ContainsFunc(has, func(l etcd.Lease) bool { return l.ID == id })
-	})
-}
+func (r *Record) LeasesLeft(from string) []int64 { return r.Etcd.Left(r.Leases(from)) }
 
 // Leases returns all leases that the life that dials from a host was granted.
 func (r *Record) Leases(from string) []int64 {

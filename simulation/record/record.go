@@ -29,18 +29,19 @@ type Record struct {
 
 	resigned func(token int64) // is told of each candidate that goes
 
-	mu      sync.Mutex
-	judge   *check.Judge
-	trace   []byte               // a line an event
-	commits []etcd.Change        // all, in order
-	resets  []time.Time          // when etcd was restored or wiped
-	noted   map[string]bool      // the keys of entries that the judge has heard of
-	deaf    map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
-	granted map[string][]int64   // by where a process dials from: its leases as far as it has heard, in order
-	leases  map[string]int64     // by key: the lease that it hangs on
-	tokens  map[string]int64     // by candidate's key
-	forced  time.Time            // when a candidate was last taken out of etcd by force
-	more    []schedule.Step      // that are no part of the plan
+	mu       sync.Mutex
+	judge    *check.Judge
+	trace    []byte               // a line an event
+	commits  []etcd.Change        // all, in order
+	resets   []time.Time          // when etcd was restored or wiped
+	repeated time.Time            // when that last had revisions repeat
+	noted    map[string]bool      // the keys of entries that the judge has heard of
+	deaf     map[string]time.Time // by where a life dials from: since when it cannot hear from etcd
+	granted  map[string][]int64   // by where a process dials from: its leases as far as it has heard, in order
+	leases   map[string]int64     // by key: the lease that it hangs on
+	tokens   map[string]int64     // by candidate's key
+	forced   time.Time            // when a candidate was last taken out of etcd by force
+	more     []schedule.Step      // that are no part of the plan
 }
 
 // New begins the record of a schedule. What it returns calls resigned with the token of each candidate that goes.
@@ -140,10 +141,13 @@ func (r *Record) candidate(c etcd.Change) (resigned int64) {
 	return 0
 }
 
-// Reset notes that etcd is restored or wiped by change, while every member is down.
-func (r *Record) Reset(change func()) {
+// Reset notes that etcd is restored or wiped by change, while every member is down, and whether revisions may repeat then.
+func (r *Record) Reset(change func(), repeats bool) {
 	r.mu.Lock()
 	r.resets = append(r.resets, time.Now())
+	if repeats {
+		r.repeated = time.Now()
+	}
 	r.mu.Unlock()
 	change()
 	live, ok := r.Etcd.Get(acme.ConfigKey)
@@ -179,6 +183,13 @@ func (r *Record) ResetSince(at time.Time) bool {
 	defer r.mu.Unlock()
 	last := r.lastReset()
 	return !last.IsZero() && !last.Before(at)
+}
+
+// RepeatedSince reports whether etcd was restored or wiped since a time so that revisions may repeat.
+func (r *Record) RepeatedSince(at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !r.repeated.IsZero() && !r.repeated.Before(at)
 }
 
 // lastReset returns when etcd was last restored or wiped, zero if it never was. It must be called with mu held.

@@ -29,6 +29,7 @@ const (
 	Timeouts   Rule = "a call waits as its method's config says, and no longer"
 	Requests   Rule = "requests to etcd stay under a rate"
 	Lines      Rule = "log lines stay under a rate"
+	Warned     Rule = "nothing is said to fail that does not"
 	Hangs      Rule = "nothing hangs"
 	Entries    Rule = "in the end etcd has what is served"
 	Readers    Rule = "in the end every reader has what etcd has"

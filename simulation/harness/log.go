@@ -68,8 +68,12 @@ type lifeLog struct {
 	closed *atomic.Bool
 	w      *world
 	name   string
+	index  int
 	life   int
 }
+
+// troubles are the lines that say that etcd does not answer as it should.
+var troubles = map[string]bool{"etcd watch interrupted; listing again": true, "etcd list failed; trying again": true}
 
 // logged is an etcd key of a life.
 type logged struct {
@@ -93,6 +97,9 @@ func (c *counter) told(life int, service, state string) bool {
 func (l lifeLog) Handle(ctx context.Context, r slog.Record) error {
 	if l.closed.Load() {
 		l.w.Report(check.LeftBehind, "the registry of %s is closed, and logs %q", l.name, r.Message)
+	}
+	if troubles[r.Message] && !l.w.Hampered(l.index) && !l.w.DisturbedSince(l.index, l.w.Now()) {
+		l.w.Report(check.Warned, "%s logs %q, with nothing between it and etcd%s", l.name, r.Message, l.w.far())
 	}
 	key, state := "", ""
 	r.Attrs(func(a slog.Attr) bool {

@@ -104,7 +104,7 @@ func (p *process) cutOff() bool {
 
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.life})))
+	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.index, p.life})))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	p.log.registry.Store(p.registry)
 }

@@ -34,8 +34,8 @@ func (r *readers) soon(change string, heard func(runtime.KeyStatus) bool) {
 			watched := status
 			watched.Endpoints = p.yielded()
 			if !heard(status) || !heard(watched) {
-				r.w.Report(check.Late, "%s has not heard after %v that %s: it knows %v and %q, and its watch has yielded %v", p.name(), record.Promptly,
-					change, acme.Addrs(status.Endpoints), status.ServiceConfig, acme.Addrs(watched.Endpoints))
+				r.w.Report(check.Late, "%s has not heard after %v that %s: it knows %v and %q, and its watch has yielded %v%s", p.name(), record.Promptly,
+					change, acme.Addrs(status.Endpoints), status.ServiceConfig, acme.Addrs(watched.Endpoints), r.w.far())
 			}
 		}
 	})

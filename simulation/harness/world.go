@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -46,6 +47,14 @@ func (w *world) setLink(from string, member int, l network.Link) {
 
 // line is how long a message to etcd takes each way, at the least.
 func (w *world) line() time.Duration { return time.Duration(w.Plan.Line) * time.Millisecond }
+
+// far says how far away etcd is, "" if it is near.
+func (w *world) far() string {
+	if w.line() == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %v away", 2*w.line())
+}
 
 func (w *world) memberAddrs() []string {
 	var addrs []string

@@ -79,6 +79,8 @@ var (
 	}
 	// unanswers has a process wait for the answer of a list, which will not come.
 	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
+	// outdates has a stream that is already open refuse the next watch, whenever that is.
+	outdates = excuse{all: aftermaths{schedule.TokensExpire: time.Hour}}
 )
 
 // Add notes a step that is no part of the plan.
@@ -129,6 +131,12 @@ func (r *Record) Refused(process int, right string) bool {
 // HamperedSince reports whether there was one since a time.
 func (r *Record) HamperedSince(process int, at time.Duration) bool {
 	return r.befell(hampers, process, at, r.Now())
+}
+
+// Troubled reports whether a process may say that etcd does not answer as it should.
+func (r *Record) Troubled(process int) bool {
+	now := r.Now()
+	return r.Hampered(process) || r.DisturbedSince(process, now) || r.befell(outdates, process, now, now)
 }
 
 // HearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.

@@ -59,6 +59,8 @@ func method(name string) func(*Call)      { return func(c *Call) { c.Method = na
 func longest(seconds float64) func(*Call) {
 	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
 }
+func said(text string) func(*Call)     { return func(c *Call) { c.Err = text } }
+func nowhere(c *Call)                  { c.Nowhere = true }
 func unsettled(c *Call)                { c.Settled = false }
 func ejects(c *Call)                   { c.Ejects = true }
 func deaf(seconds float64) func(*Call) { return func(c *Call) { c.Deaf = at(seconds) } }
@@ -120,6 +122,8 @@ func TestCall(t *testing.T) {
 		call   Call
 		want   Rule // "": no problem
 	}{
+		"nowhere to go, and not why":              {call: call(known(), nowhere, said("deadline exceeded")), want: Told},
+		"nowhere to go, and why":                  {call: call(known(), nowhere, said("no endpoint is registered under \"shop\""))},
 		"answered":                                {call: call(answeredBy("first"))},
 		"answered within the timeout":             {call: call(answeredBy("first"), longest(0.01))},
 		"answered after the timeout":              {call: call(answeredBy("first"), longest(0.01), func(c *Call) { c.End = at(11) }), want: Timeouts},
@@ -322,5 +326,37 @@ func expect(t *testing.T, j *Judge, want Rule) {
 	}
 	if want == "" && found != nil || want != "" && !slices.Equal(found, []Rule{want}) {
 		t.Errorf("found %q, want %q: %v", found, want, j.Problems)
+	}
+}
+
+func TestReachable(t *testing.T) {
+	for name, row := range map[string]struct {
+		before func(*Judge)
+		want   bool
+	}{
+		"all":                  {func(*Judge) {}, true},
+		"one has ended":        {func(j *Judge) { j.Down(at(9), "first", true) }, false},
+		"one has just begun":   {func(j *Judge) { j.Down(at(9), "first", true); j.Up(at(9), first) }, false},
+		"one link has changed": {func(j *Judge) { j.Link(at(9), "caller 0", "server 1", false, false) }, false},
+	} {
+		j := judge()
+		row.before(j)
+		if got := j.Reachable(at(8), "caller 0", first.Addr, second.Addr); got != row.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestOpen leaves out what an open fault breaks, and nothing else of that rule.
+func TestOpen(t *testing.T) {
+	for _, o := range open {
+		if isOpen(o.rule, "") {
+			t.Errorf("%s excuses all that breaks the rule %q", o.row, o.rule)
+		}
+	}
+	j := New(began)
+	j.Report(at(1), Recalled, "it knows nothing%s", ", after its directory was gone")
+	if j.Report(at(1), Recalled, "it knows nothing"); len(j.Problems) != 1 {
+		t.Error(j.Problems)
 	}
 }

@@ -67,12 +67,18 @@ func TestRestarts(t *testing.T) {
 			r.restart("restart", r.real.Restart, r.again)
 			r.draw()
 			old := []*pb.ResponseHeader{r.pair.real.header(), r.pair.model.header()}
-			r.restoreAsNew()
+			r.restoreAsNew(0)
 			for i, s := range r.sides() {
 				if h := s.header(); h.ClusterId == old[i].ClusterId || h.MemberId == old[i].MemberId || h.RaftTerm != 2 || old[i].RaftTerm == 2 {
 					r.t.Errorf("%s: from %v to %v", s.name, old[i], h)
 				}
 			}
+			r.inspect()
+		}},
+		// ... and as it does with --bump-revision and --mark-compacted.
+		{"restore as new, bumped", func(r *restarted) {
+			r.draw()
+			r.restoreAsNew(1000)
 			r.inspect()
 		}},
 	} {
@@ -183,15 +189,21 @@ func (r *restarted) wipe() {
 	r.forgetLeases()
 }
 
-// restoreAsNew restores a snapshot of both as a new cluster.
-func (r *restarted) restoreAsNew() {
+// restoreAsNew restores a snapshot of both as a new cluster, with revisions that go on from so many later.
+func (r *restarted) restoreAsNew(bump int64) {
 	r.t.Helper()
 	file := r.snapshot()
 	saved, now, compacted := r.model.Backup(), r.now, r.compacted
 	r.draw()
 	began := time.Now()
-	addr := startFrom(r.t, file)
-	r.model.RestoreAsNew(saved)
+	addr := startFrom(r.t, file, bump)
+	if bump == 0 {
+		r.model.RestoreAsNew(saved)
+	} else {
+		r.model.RestoreBumped(saved, bump)
+		now += bump
+		compacted = now
+	}
 	r.reconnect(began, newSide(r.t, "etcd", addr))
 	r.now, r.compacted = now, compacted
 }
@@ -241,7 +253,7 @@ func (r *restarted) snapshot() (file string) {
 }
 
 // startFrom starts a new etcd from a snapshot and returns where clients find it.
-func startFrom(t testing.TB, file string) (addr string) {
+func startFrom(t testing.TB, file string, bump int64) (addr string) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Name, cfg.Dir, cfg.InitialClusterToken = "restored", filepath.Join(t.TempDir(), "data"), "another"
@@ -254,6 +266,7 @@ func startFrom(t testing.TB, file string) (addr string) {
 	err := snapshot.NewV3(zap.NewNop()).Restore(snapshot.RestoreConfig{
 		SnapshotPath: file, Name: cfg.Name, OutputDataDir: cfg.Dir, PeerURLs: []string{peer.String()},
 		InitialCluster: cfg.InitialCluster, InitialClusterToken: cfg.InitialClusterToken,
+		RevisionBump: uint64(bump), MarkCompacted: bump > 0,
 	})
 	if err != nil {
 		t.Fatal(err)

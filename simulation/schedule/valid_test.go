@@ -27,7 +27,7 @@ func TestCheck(t *testing.T) {
 			}
 		}
 	}
-	for _, k := range catalog {
+	for _, k := range slices.Concat(catalog, laterKinds) {
 		if !changed[k.kind] {
 			t.Errorf("no step of the kind %q was tried", k.kind)
 		}
@@ -72,6 +72,8 @@ func TestCheckWorlds(t *testing.T) {
 		"a layout":              func(s *Schedule) { s.Servers[0].Layouts = []string{"?"} },
 		"a writer's layout":     func(s *Schedule) { s.Writers = []Writer{{"?"}} },
 		"a policy":              func(s *Schedule) { s.Callers[0].Policy = "{" },
+		"a second server":       func(s *Schedule) { s.Servers[0].Mode, s.Servers[0].Second = Register, true },
+		"an own policy":         func(s *Schedule) { s.Callers[0].Own = "{" },
 		"a subset":              func(s *Schedule) { s.Callers[0].Subset = -1 },
 		"a right":               func(s *Schedule) { s.Steps = []Step{{Kind: RightsRefused, Text: "?"}} },
 		"a method":              func(s *Schedule) { s.Steps = []Step{{Kind: AnswersLost}} },

@@ -120,7 +120,10 @@ func (c *caller) yielded() []runtime.Endpoint {
 }
 
 // stop ends the process in order. It has nothing to withdraw, so nobody else can tell this from being killed.
-func (c *caller) stop(ctx context.Context) {
+func (c *caller) stop(ctx context.Context) { c.stops(ctx, false) }
+
+// stops ends the process, in order but for what it would write if it were not killed.
+func (c *caller) stops(ctx context.Context, killed bool) {
 	c.do(func() {
 		if c.end == nil {
 			return
@@ -132,7 +135,10 @@ func (c *caller) stop(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, closeTimeout)
 		defer cancel()
 		began := time.Now()
-		c.noteKnown()
+		c.noteKnown(killed)
+		if killed {
+			defer c.snapshots.keep()()
+		}
 		_ = c.closeRegistry(ctx, closesWithin) // it is judged there
 		c.under.Wait()
 		c.bound(ctx, began, "ending calls and watches", endsWithin)

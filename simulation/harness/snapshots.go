@@ -56,16 +56,20 @@ func must(err error) {
 	}
 }
 
-// noteKnown notes what a life knows as it ends, before its registry is closed.
-func (c *caller) noteKnown() {
+// written is how soon a change is in the directory at the latest, be it one of many.
+const written = 12 * time.Second
+
+// noteKnown notes what a life knows as it ends, before its registry is closed. What changed lately may not be written yet if it is
+// killed.
+func (c *caller) noteKnown(killed bool) {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
 	s.knew, s.after = acme.Addrs(status.Endpoints), ""
 	if c.w.Plan.Client(c.index) == schedule.Parts {
 		s.after = ", by a client without endpoints"
 	}
-	changed := status.Known && !status.Provisional && !s.fails
+	changed := status.Known && !status.Provisional && !s.fails && (!killed || time.Since(status.Changed) > written)
 	s.exact = changed && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
-	if !s.failed.IsZero() && !status.Changed.After(s.failed) {
+	if !s.failed.IsZero() && !status.Changed.After(s.failed) || s.fails {
 		s.after = ", after its directory was gone"
 	}
 }
@@ -102,6 +106,24 @@ func (s *snapshots) damage() {
 	s.spoilt = time.Now()
 }
 
+// keep keeps the directory as it is now, until the returned function puts it back.
+func (s *snapshots) keep() (back func()) {
+	if s.dir == "" || s.fails {
+		return func() {}
+	}
+	kept := s.dir + ".kept"
+	must(os.RemoveAll(kept))
+	if err := os.CopyFS(kept, os.DirFS(s.dir)); err != nil && !os.IsNotExist(err) {
+		panic(err)
+	}
+	return func() {
+		must(os.RemoveAll(s.dir))
+		if err := os.Rename(kept, s.dir); err != nil && !os.IsNotExist(err) {
+			panic(err) // there was nothing to keep
+		}
+	}
+}
+
 const (
 	// recalls is how soon a caller that starts while it cannot reach etcd uses what its last life knew.
 	recalls = 8 * time.Second
@@ -109,9 +131,10 @@ const (
 	livesAlone = recalls + time.Second
 )
 
-// startsAlone restarts a caller, whose next life cannot reach etcd for a time.
-func (c *caller) startsAlone(ctx context.Context, d time.Duration) {
-	c.stop(ctx)
+// startsAlone restarts a caller, whose next life cannot reach etcd for a time. If the last one is killed, nothing is written as it
+// ends.
+func (c *caller) startsAlone(ctx context.Context, d time.Duration, killed bool) {
+	c.stops(ctx, killed)
 	began := time.Now()
 	c.begins(ctx, true)
 	life, from := c.current()
@@ -159,7 +182,7 @@ func (t *trial) liveAlone(ctx context.Context) {
 	for _, c := range t.callers {
 		if c.snapshots.dir != "" {
 			t.Add(schedule.Step{Kind: schedule.CallerAlone, At: t.Now(), For: livesAlone, Who: c.index})
-			all.Go(func() { c.startsAlone(ctx, livesAlone) })
+			all.Go(func() { c.startsAlone(ctx, livesAlone, c.index%2 == 0) })
 		}
 	}
 	all.Wait()

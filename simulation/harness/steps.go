@@ -96,7 +96,9 @@ var faults = map[schedule.Kind]fault{
 		t.caller(s.Who).stop(ctx)
 		t.caller(s.Who).start(ctx)
 	},
-	schedule.CallerAlone: func(t *trial, ctx context.Context, s schedule.Step) { t.caller(s.Who).startsAlone(ctx, s.For) },
+	schedule.CallerAlone: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.caller(s.Who).startsAlone(ctx, s.For, s.N == 1)
+	},
 	schedule.DiskFails:   lasts((*trial).diskFails),
 	schedule.DiskDamaged: once(func(t *trial, s schedule.Step) { t.caller(s.Who).do(t.caller(s.Who).snapshots.damage) }),
 	schedule.CallerIdles: lasts(func(t *trial, s schedule.Step) func() {

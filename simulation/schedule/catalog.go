@@ -79,7 +79,7 @@ var processKinds = []kind{
 // laterKinds are drawn by themselves, so that they change nothing else that a seed draws.
 var laterKinds = []kind{
 	{RightsRefused, 3, 10 * time.Second, aVote, onProcess("rights"), "{who} may not {text} for {for}"},
-	{CallerAlone, 4, 15 * time.Second, withSnapshots, onProcess("life", "etcd"), "{who} restarts, and cannot reach etcd for {for}"},
+	{CallerAlone, 4, 15 * time.Second, number(0, 2, withSnapshots), onProcess("life", "etcd"), "{who} {ends}, starts again, and cannot reach etcd for {for}"},
 	{DiskFails, 3, 20 * time.Second, withSnapshots, onProcess("disk"), "the snapshot directory of {who} is gone for {for}"},
 	{DiskDamaged, 1, 0, withSnapshots, onProcess("disk"), "the snapshots of {who} are damaged"},
 }

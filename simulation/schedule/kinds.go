@@ -56,7 +56,7 @@ const (
 	TwinStarts     Kind = "twin starts"
 	CallerRestarts Kind = "caller restarts"
 	CallerIdles    Kind = "caller idles"
-	CallerAlone    Kind = "caller alone" // it restarts, and its next life cannot reach etcd at first
+	CallerAlone    Kind = "caller alone" // it restarts, killed if N is 1, and its next life cannot reach etcd at first
 	DiskFails      Kind = "disk fails"   // of a caller
 	DiskDamaged    Kind = "disk damaged" // likewise
 	WriterDies     Kind = "writer dies"

@@ -80,6 +80,7 @@ func (s Schedule) Words(step Step) string {
 		"{quoted}", fmt.Sprintf("%.80q", step.Text),
 		"{again}", step.again(),
 		"{as}", step.as(),
+		"{ends}", [...]string{"stops", "is killed"}[min(step.N, 1)],
 		"{because}", step.because(),
 	).Replace(k.words)
 }

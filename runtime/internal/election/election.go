@@ -81,27 +81,17 @@ func (e *Election) heard() {
 
 // event feeds an event to the core and carries the effects out.
 func (e *Election) event(event func(now time.Time) effects) {
-	do, own := e.take(event)
-	if do.warn != (First{}) {
-		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
-	}
-	if do.back != 0 {
-		e.logger.Error("etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
-			"candidates", e.prefix, "seen", do.back, "created", own.Created)
-	}
-}
-
-// take feeds an event to the core, and carries out what needs the lock. The rest is the caller's, with the own candidate as the
-// event leaves it.
-func (e *Election) take(event func(now time.Time) effects) (effects, lease.Candidacy) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
-		return effects{}, lease.Candidacy{}
+		return
 	}
 	now := time.Now()
 	do := event(now)
 	e.turn(e.core.term(now))
+	if own := e.core.own; do.warn != (First{}) || do.back != 0 {
+		e.asking.Go(func() { e.log(do, own) }) // under no lock, neither of ours nor of who tells of the event
+	}
 	if refused := e.core.refused; do.ask != 0 {
 		e.asking.Go(func() { e.ask(do.ask, refused) })
 	}
@@ -110,7 +100,17 @@ func (e *Election) take(event func(now time.Time) effects) (effects, lease.Candi
 		e.asking.Go(e.settle)
 	}
 	e.wake(do.wake)
-	return do, e.core.own
+}
+
+// log logs what is wrong in etcd, as the own candidate was then.
+func (e *Election) log(do effects, own lease.Candidacy) {
+	if do.warn != (First{}) {
+		e.logger.Warn("etcd has another first candidate than its watch tells of", "key", do.warn.Key, "created", do.warn.Created)
+	}
+	if do.back != 0 {
+		e.logger.Error("etcd was restored from a backup, or wiped, and gives leaders' tokens again: tell each store that checks them",
+			"candidates", e.prefix, "seen", do.back, "created", own.Created)
+	}
 }
 
 // turn takes in the term in force. It must be called with mu held.
@@ -157,16 +157,9 @@ func (e *Election) Attach(stand func(stands bool)) {
 
 // settle has the candidate put or taken away as the core wants it.
 func (e *Election) settle() {
-	e.standing.Lock()
-	defer e.standing.Unlock()
-	e.mu.Lock()
-	why := e.why()
-	e.mu.Unlock()
-	if barred := why != nil; e.stand == nil || barred == e.barred {
-		return
-	}
-	e.barred = why != nil
+	changed, why := e.standAsWanted()
 	switch {
+	case !changed:
 	case why == nil:
 		e.logger.Info("the instance stands for election again", "candidates", e.prefix)
 	case errors.Is(why, errDrained):
@@ -174,7 +167,21 @@ func (e *Election) settle() {
 	default:
 		e.logger.Warn("the instance does not stand for election", "candidates", e.prefix, "error", why)
 	}
+}
+
+// standAsWanted calls stand if that has changed. why says why the instance is not to stand, nil if it is to.
+func (e *Election) standAsWanted() (changed bool, why error) {
+	e.standing.Lock()
+	defer e.standing.Unlock()
+	e.mu.Lock()
+	why = e.why()
+	e.mu.Unlock()
+	if barred := why != nil; e.stand == nil || barred == e.barred {
+		return false, nil
+	}
+	e.barred = why != nil
 	e.stand(!e.barred)
+	return true, why
 }
 
 // why returns why the instance is not to stand, nil if it is to. It must be called with mu held.

@@ -355,8 +355,8 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	j := New(began)
-	j.Report(at(1), Recalled, "it knows nothing%s", ", after its directory was gone")
-	if j.Report(at(1), Recalled, "it knows nothing"); len(j.Problems) != 1 {
+	j.Report(at(1), open[0].rule, "it does so, and etcd was restored with bumped revisions")
+	if j.Report(at(1), open[0].rule, "it does so"); len(j.Problems) != 1 {
 		t.Error(j.Problems)
 	}
 }

@@ -9,11 +9,7 @@ var open = []struct {
 	rule Rule
 	text *regexp.Regexp
 }{
-	{"K19", Recalled, regexp.MustCompile(`after its directory was gone$`)},
-	{"E3", Leaderless, regexp.MustCompile(`which may not read them$`)},
 	{"E5", Fenced, regexp.MustCompile(`restored with bumped revisions$`)},
-	{"K14", Warned, regexp.MustCompile(`, \d+ms away$`)},
-	{"K14", Late, regexp.MustCompile(`, \d+ms away$`)},
 	{"parts", Recalled, regexp.MustCompile(`by a client without endpoints$`)},
 }
 

@@ -56,8 +56,12 @@ func must(err error) {
 	}
 }
 
-// written is how soon a change is in the directory at the latest, be it one of many.
-const written = 12 * time.Second
+const (
+	// written is how soon a change is in the directory at the latest, be it one of many.
+	written = 12 * time.Second
+	// writtenAgain is how soon what could not be written is, once the directory is back.
+	writtenAgain = 70 * time.Second
+)
 
 // noteKnown notes what a life knows as it ends, before its registry is closed. What changed lately may not be written yet if it is
 // killed.
@@ -67,11 +71,8 @@ func (c *caller) noteKnown(killed bool) {
 	if c.w.Plan.Client(c.index) == schedule.Parts {
 		s.after = ", by a client without endpoints"
 	}
-	changed := status.Known && !status.Provisional && !s.fails && (!killed || time.Since(status.Changed) > written)
-	s.exact = changed && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
-	if !s.failed.IsZero() && !status.Changed.After(s.failed) || s.fails {
-		s.after = ", after its directory was gone"
-	}
+	told := status.Known && !status.Provisional && !s.fails && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
+	s.exact = told && (!killed || time.Since(status.Changed) > written && time.Since(s.failed) > writtenAgain)
 }
 
 // fail takes the directory away until the returned function is called: a file is in its place.

@@ -54,6 +54,9 @@ func (s Standing) Why(err error) error {
 	return s.silence()
 }
 
+// ErrSilent is the cause of an error where nothing is known but that etcd has not answered. It may be far away.
+var ErrSilent = errors.New("does not answer")
+
 var errClosed = errors.New("the etcd client was closed: close it after what uses it")
 
 // silence returns why etcd does not answer.
@@ -64,9 +67,9 @@ func (s Standing) silence() error {
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:
-		return fmt.Errorf("etcd %q does not answer, though the connection is up: it hangs, or has no leader", s.Endpoints)
+		return fmt.Errorf("etcd %q %w, though the connection is up: it hangs, or has no leader", s.Endpoints, ErrSilent)
 	}
-	return fmt.Errorf("etcd %q does not answer: there is no connection to it", s.Endpoints)
+	return fmt.Errorf("etcd %q %w: there is no connection to it", s.Endpoints, ErrSilent)
 }
 
 // Down returns why there is no connection, nil if there is one or none was tried.

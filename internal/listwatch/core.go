@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 )
@@ -285,7 +286,7 @@ func (c *core[T]) listedLocal(e event, now time.Time) action {
 // retry has a failed list made again after a pause. It publishes an error that users do not know yet.
 func (c *core[T]) retry(err, why error) action {
 	err = c.errorOf("list", err, why)
-	c.noteFailed(err, why != nil)
+	c.noteFailed(err, why)
 	if c.unpublished || !etcderr.Same(err, c.told) {
 		c.publish(err)
 	}
@@ -297,8 +298,13 @@ func (c *core[T]) retry(err, why error) action {
 }
 
 // noteFailed logs that a list failed: at first, once more when the cause is known, and when it is another,
-// though not often.
-func (c *core[T]) noteFailed(err error, causeKnown bool) {
+// though not often. That etcd has not answered the very first list within the
+// shortest bound is no news: it may be so far away that a connection takes longer.
+func (c *core[T]) noteFailed(err, why error) {
+	if c.listedAt.IsZero() && c.listBound == firstListBound && errors.Is(why, etcdcause.ErrSilent) {
+		return
+	}
+	causeKnown := why != nil
 	another := !etcderr.Same(err, c.loggedErr) && c.now.Sub(c.loggedAt) >= failureEvery
 	if c.listFailed && !another && (c.causeLogged || !causeKnown) {
 		return

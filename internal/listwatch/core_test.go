@@ -11,6 +11,8 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcdcause"
 )
 
 const ms = time.Millisecond
@@ -22,6 +24,7 @@ var (
 	back    = event{back: true}
 	closed  = failed(errClosed)
 	late    = failed(context.DeadlineExceeded)
+	slow    = event{err: context.DeadlineExceeded, why: fmt.Errorf("etcd %w", etcdcause.ErrSilent)}
 	refused = failed(rpctypes.ErrPermissionDenied)
 )
 
@@ -362,6 +365,21 @@ func TestCoreStarts(t *testing.T) {
 			{3 * time.Second, late, "pause 100ms"},
 			{3 * time.Second, back, "list within 4s"},
 			{3 * time.Second, refused, "publish nothing known with the error, pause 500ms"},
+		}},
+		{"far from etcd", testSpec(), []rule{
+			{0, ok, "list within 1s"},
+			{1 * time.Second, late, "list locally within 500ms"},
+			{2 * time.Second, slow, "publish nothing known with the error, pause 50ms"},
+			{2 * time.Second, ok, "list within 2s"},
+			{3 * time.Second, read(list(9, kv("a", "1", 5))), "publish [a=1], watch from 10 within 5s"},
+		}},
+		{"far from an etcd that hangs", testSpec(), []rule{
+			{0, ok, "list within 1s"},
+			{1 * time.Second, slow, "list locally within 500ms"},
+			{2 * time.Second, slow, "publish nothing known with the error, pause 50ms"},
+			{2 * time.Second, ok, "list within 2s"},
+			{4 * time.Second, slow, "list locally within 500ms"},
+			{5 * time.Second, slow, "etcd list failed, pause 100ms"},
 		}},
 		{"with what is known from earlier", remembered, []rule{
 			{0, ok, "list within 1s"},

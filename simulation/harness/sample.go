@@ -189,10 +189,10 @@ func (c *caller) lookAtKey(wrong lasting) {
 		return
 	}
 	err, etcdErr := keyStatus(registry, acme.ShopKey).Err, registry.Status().Etcd.Err
-	if wrong.longer(noticed, "cut off", c.cutOff() && err == nil) {
+	if wrong.longer(noticed+trips*c.w.line(), "cut off", c.cutOff() && err == nil) {
 		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it follows %s", c.name(), noticed, acme.ShopKey)
 	}
-	if wrong.longer(noticed, "no connection", c.cutOff() && etcdErr == nil && c.spec.Client != schedule.Parts) {
+	if wrong.longer(noticed+trips*c.w.line(), "no connection", c.cutOff() && etcdErr == nil && c.spec.Client != schedule.Parts) {
 		c.w.Report(check.Status, "%s has been cut off from etcd for %v, and says that it has a connection", c.name(), noticed)
 	}
 	if wrong.tooLong("a connection", !c.w.Hampered(c.index) && etcdErr != nil) {

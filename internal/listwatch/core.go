@@ -131,6 +131,7 @@ type core[T any] struct {
 	doing   call
 	effects effects[T] // of this step
 
+	begun     bool            // a list has shown the range
 	listing   listing[T]      // the list under way, by callList, callListLocal or callVerify
 	listBound time.Duration   // of the next page
 	listErr   error           // of the list before callListLocal
@@ -251,7 +252,7 @@ func (c *core[T]) listed(e event, now time.Time) action {
 		c.listErr, c.listWhy = err, e.why
 		return c.list(callListLocal, localListBound)
 	}
-	c.listBound = firstListBound
+	c.begun, c.listBound = true, firstListBound
 	c.retries.Reset()
 	c.refusals.Reset()
 	// What the last watch heard and had no time to publish may be all that is new.
@@ -301,7 +302,7 @@ func (c *core[T]) retry(err, why error) action {
 // though not often. That etcd has not answered the very first list within the
 // shortest bound is no news: it may be so far away that a connection takes longer.
 func (c *core[T]) noteFailed(err, why error) {
-	if c.listedAt.IsZero() && c.listBound == firstListBound && errors.Is(why, etcdcause.ErrSilent) {
+	if !c.begun && c.listBound == firstListBound && errors.Is(why, etcdcause.ErrSilent) {
 		return
 	}
 	causeKnown := why != nil

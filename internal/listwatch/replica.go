@@ -37,6 +37,8 @@ type replica[T any] struct {
 	member      uint64    // the member that the watch is on; 0: not known
 	moved       bool      // the watch has moved to another member
 	reopened    bool      // the stream of the watch was lost: it may go on at another etcd, whose history is as long
+	missing     int64     // a revision that a probe has shown changes up to which the watch has yet to tell of; 0: none
+	missingAt   time.Time // when it was shown
 	total       int64     // how many keys the range has, whatever they hold
 }
 
@@ -48,7 +50,7 @@ func (r *replica[T]) listed(l *listing[T], provisional bool) bool {
 	r.cluster, r.term = l.header.GetClusterId(), l.header.GetRaftTerm()
 	r.revision = l.header.GetRevision()
 	r.applied, r.total = r.revision, l.total
-	r.behindSince, r.reopened = time.Time{}, false
+	r.behindSince, r.reopened, r.missing = time.Time{}, false, 0
 	return l.load.finish() || changed
 }
 
@@ -135,6 +137,9 @@ func (r *replica[T]) fence(cluster, term uint64, revision int64, now time.Time) 
 	}
 	r.behindSince = time.Time{}
 	r.term, r.revision = term, revision
+	if revision >= r.missing {
+		r.missing = 0
+	}
 	return nil
 }
 
@@ -154,6 +159,9 @@ func (r *replica[T]) lost(now time.Time) {
 
 // due returns when a sign of life is due, and the call that asks for it.
 func (r *replica[T]) due(now time.Time) (at time.Time, by call) {
+	if r.missing != 0 {
+		return r.missingAt.Add(lagAllowed + r.life.beside), callProbe
+	}
 	at, by = r.life.due(now)
 	if by == callProgress && !r.behindSince.IsZero() {
 		at = earlier(at, r.behindSince.Add(lagAllowed))
@@ -192,8 +200,15 @@ func (r *replica[T]) probed(resp *clientv3.GetResponse, latest int64, now time.T
 	case revision < r.revision:
 		return errReplaced
 	case resp.Count != r.total || len(resp.Kvs) > 0 && resp.Kvs[0].ModRevision > r.applied:
+		if r.missing == 0 { // the event may be on its way
+			r.missing, r.missingAt = revision, now
+		}
+		if now.Sub(r.missingAt) < lagAllowed+r.life.beside {
+			return nil
+		}
 		return errMissed
 	}
+	r.missing = 0
 	if err := r.life.probed(revision, latest, now); err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ var open = []struct {
 	text *regexp.Regexp
 }{
 	{"E5", Fenced, regexp.MustCompile(`restored with bumped revisions$`)},
-	{"K14", Warned, regexp.MustCompile(`logs "etcd list failed; trying again", .*, [456]\d\dms away$`)}, // the first, while the client connects
 	{"parts", Recalled, regexp.MustCompile(`by a client without endpoints$`)},
 }
 

@@ -251,7 +251,7 @@ func (e *entry) remains() bool {
 
 // evicts reports whether a key is to go that a process before this one has left: what is paused is out of etcd, whoever
 // put it there.
-func (e *entry) evicts(s *slot) bool { return e.want == paused && s.has == older }
+func (e *entry) evicts(s *slot) bool { return e.want == paused && s.has == older && !s.wasOwn }
 
 // removable reports whether the entry is to go and has a key that etcd lets us delete.
 func (e *entry) removable() bool {

@@ -24,6 +24,19 @@ func TestG32_WhatIsPausedIsOut(t *testing.T) {
 	s.state("a", Registered)
 }
 
+// Who has the key of an entry that was in etcd itself is no predecessor, though a restored etcd may have forgotten that.
+func TestG32_AnotherProcessIsLeftAlone(t *testing.T) {
+	s := newScript(t)
+	s.have("a")
+	e := s.entries["a"]
+	e.slots[0].forget() // as after a restore
+	s.play("another a; pause a; settle")
+	if kv := s.etcd.get("a"); kv == nil || s.core.isOwn(kv.lease) {
+		t.Errorf("paused, and etcd has %+v, want the other process's", kv)
+	}
+	s.state("a", Paused)
+}
+
 // To register one more entry, from its start to its rest, takes no step over those that rest: they could be nil.
 func TestG37_NoStepOverTheEntriesThatRest(t *testing.T) {
 	s := newScript(t)

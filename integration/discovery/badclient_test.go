@@ -46,11 +46,14 @@ func (w *world) aLife(t *testing.T, client *clientv3.Client, bound time.Duration
 		return err
 	})
 	server := newServer(registry, "served", runtime.WithDrainDelay(0))
-	lis, served := kit.Listen(t), make(chan error, 1)
+	lis, served := kit.Listen(t), make(chan struct{})
 	serving, stop := context.WithCancel(context.Background())
 	defer stop()
 	do("Serve", func(ctx context.Context) error {
-		go func() { served <- server.Serve(serving, lis) }()
+		go func() {
+			defer close(served)
+			_ = server.Serve(serving, lis) // its error is that of the etcd client
+		}()
 		for ; ; time.Sleep(time.Millisecond) {
 			all := server.Status()
 			if len(all) > 0 && all[0].State == runtime.StateRegistered {
@@ -70,7 +73,7 @@ func (w *world) aLife(t *testing.T, client *clientv3.Client, bound time.Duration
 	do("Close", registry.Close)
 	stop()
 	select {
-	case <-served: // its error is that of the etcd client
+	case <-served:
 	case <-time.After(2 * soon):
 		t.Fatal("Serve does not return")
 	}

@@ -62,12 +62,15 @@ func forLeader(ctx context.Context, opts []grpc.CallOption) (context.Context, []
 // handler has run: then the call is made again, within its deadline and the method's timeout.
 func (l *leaderCalls) call(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts []grpc.CallOption) error {
 	ctx, opts = forLeader(ctx, opts)
-	if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil { // of all attempts together
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, *timeout)
-		defer cancel()
-	}
+	began, bounded := time.Now(), false
 	for pause := refusedMin; ; pause = min(2*pause, refusedMax) {
+		// It is of all attempts together. Before the first one of a connection gRPC may not know it yet.
+		if timeout := cc.GetMethodConfig(method).Timeout; timeout != nil && !bounded {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithDeadline(ctx, began.Add(*timeout))
+			defer cancel()
+			bounded = true
+		}
 		leader := l.candidates.Leader()
 		var trailer metadata.MD
 		err := invoker(ctx, method, req, reply, cc, append(opts[:len(opts):len(opts)], grpc.Trailer(&trailer))...)

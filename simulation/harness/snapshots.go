@@ -137,6 +137,7 @@ const (
 func (c *caller) startsAlone(ctx context.Context, d time.Duration, killed bool) {
 	c.stops(ctx, killed)
 	began := time.Now()
+	c.w.Add(schedule.Step{Kind: schedule.CallerAlone, At: c.w.Now(), For: d, Who: c.index}) // to stop may have taken long
 	c.begins(ctx, true)
 	life, from := c.current()
 	time.Sleep(min(d, recalls))
@@ -182,7 +183,6 @@ func (t *trial) liveAlone(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, c := range t.callers {
 		if c.snapshots.dir != "" {
-			t.Add(schedule.Step{Kind: schedule.CallerAlone, At: t.Now(), For: livesAlone, Who: c.index})
 			all.Go(func() { c.startsAlone(ctx, livesAlone, c.index%2 == 0) })
 		}
 	}

@@ -54,8 +54,10 @@ func (s Standing) Why(err error) error {
 	return s.silence()
 }
 
-// ErrSilent is the cause of an error where nothing is known but that etcd has not answered. It may be far away.
-var ErrSilent = errors.New("does not answer")
+// Silent is the cause of an error where nothing is known but that etcd has not answered. It may be far away.
+type Silent string
+
+func (s Silent) Error() string { return string(s) }
 
 var errClosed = errors.New("the etcd client was closed: close it after what uses it")
 
@@ -67,9 +69,9 @@ func (s Standing) silence() error {
 	case s.Cause != nil:
 		return s.Cause
 	case s.State == connectivity.Ready:
-		return fmt.Errorf("etcd %q %w, though the connection is up: it hangs, or has no leader", s.Endpoints, ErrSilent)
+		return Silent(fmt.Sprintf("etcd %q does not answer, though the connection is up: it hangs, or has no leader", s.Endpoints))
 	}
-	return fmt.Errorf("etcd %q %w: there is no connection to it", s.Endpoints, ErrSilent)
+	return Silent(fmt.Sprintf("etcd %q does not answer: there is no connection to it", s.Endpoints))
 }
 
 // Down returns why there is no connection, nil if there is one or none was tried.

@@ -302,7 +302,7 @@ func (c *core[T]) retry(err, why error) action {
 // though not often. That etcd has not answered the very first list within the
 // shortest bound is no news: it may be so far away that a connection takes longer.
 func (c *core[T]) noteFailed(err, why error) {
-	if !c.begun && c.listBound == firstListBound && errors.Is(why, etcdcause.ErrSilent) {
+	if silent := etcdcause.Silent(""); !c.begun && c.listBound == firstListBound && errors.As(why, &silent) {
 		return
 	}
 	causeKnown := why != nil

@@ -24,7 +24,7 @@ var (
 	back    = event{back: true}
 	closed  = failed(errClosed)
 	late    = failed(context.DeadlineExceeded)
-	slow    = event{err: context.DeadlineExceeded, why: fmt.Errorf("etcd %w", etcdcause.ErrSilent)}
+	slow    = event{err: context.DeadlineExceeded, why: etcdcause.Silent("etcd does not answer")}
 	refused = failed(rpctypes.ErrPermissionDenied)
 )
 

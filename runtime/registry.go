@@ -81,15 +81,16 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)
 	r.err = errors.Join(r.err, err, lacks("KV", client.KV == nil), lacks("Watcher", client.Watcher == nil))
+	streams := listwatch.StreamsOf(client)
 	r.keys = discovery.NewKeys(discovery.Config{
-		Client: client, Streams: listwatch.StreamsOf(client), Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
+		Client: client, Streams: streams, Endpoints: r.endpoints, Why: r.etcd.Why, Namespace: r.opts.namespace, EmptyGrace: r.opts.emptyGrace,
 		Bounds:      listwatch.Bounds{Entries: r.opts.limits.Entries, Bytes: r.opts.limits.Bytes},
 		SnapshotDir: r.opts.snapshotDir, LoadBalancingOnly: r.opts.loadBalancingOnly, Allowed: allowed, Logger: r.opts.logger,
 		EndpointHooks: r.metrics.ListwatchHooks(metrics.Endpoints), ConfigHooks: r.metrics.ListwatchHooks(metrics.ServiceConfig),
 		ElectionHooks: r.metrics.ListwatchHooks(metrics.Candidates),
 	})
 	r.published = registrar.New(registrar.Config{
-		Client: client, Namespace: r.opts.namespace, Logger: r.opts.logger,
+		Client: client, Streams: streams, Namespace: r.opts.namespace, Logger: r.opts.logger,
 		Changed: r.metrics.RegistrationChanged, Why: r.etcd.Why, Reconnected: r.etcd.Reconnected,
 		Elections: registrar.Elections{
 			Prefix:     func(key string) string { return discovery.CandidatePrefix(r.opts.namespace, key) },

@@ -27,7 +27,7 @@ func connection(t *testing.T, conn *grpc.ClientConn, up bool) {
 	}
 }
 
-// A server watches its own keys anew after each reconnect. Of the watches before, nothing is left.
+// A server goes on watching its own keys after each reconnect. Of earlier watches, nothing is left.
 func TestG30_Reconnects(t *testing.T) {
 	w := newWorld(t, nil)
 	g := w.register(key, addr(0))

@@ -78,7 +78,7 @@ var parts = []part{
 		{"G26", "A server cannot register", "The first failure is logged with its cause, those after it rarely."},
 		{"G27", "One of three members is a black hole, and the client has other traffic", "The lease's remaining time is watched: below half of it, another connection or another lease."},
 		{"G29", "One key is registered twice in a process, under two TTLs or in two layouts", "The second is an error, and the first stays."},
-		{"G30", "The connection to etcd is lost and comes back, again and again", "Own keys are watched anew each time. Nothing is left of the watches before, however far they had come."},
+		{"G30", "The connection to etcd is lost and comes back, again and again", "Own keys are watched as before. Nothing is left of earlier watches, however far they had come."},
 		{"S3", "Another user's key hangs on the lease of a process that may not write it, so that etcd refuses what is done with that lease", "It is left for a new one at once. No empty lease lies about."},
 	}},
 	{"One state a key", []row{

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -102,7 +103,10 @@ func firstOf(resp *pb.RangeResponse) *keyValue {
 	if len(resp.GetKvs()) == 0 {
 		return nil
 	}
-	kv := resp.Kvs[0]
+	return keyValueOf(resp.Kvs[0])
+}
+
+func keyValueOf(kv *mvccpb.KeyValue) *keyValue {
 	return &keyValue{string(kv.Value), clientv3.LeaseID(kv.Lease), kv.ModRevision, kv.CreateRevision}
 }
 

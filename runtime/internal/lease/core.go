@@ -14,7 +14,7 @@ const (
 	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, and
 	// checkIdle where there is no lease. All are the upper end of a jittered pause.
 	checkUnwatched = 2 * time.Second
-	checkWatched   = 10 * time.Second
+	checkWatched   = 30 * time.Second
 	checkIdle      = time.Minute
 	// complainEvery is the least time between two complaints about the same.
 	complainEvery = time.Minute

@@ -127,13 +127,34 @@ func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
 	}
 }
 
-// onEvent takes in that a key was put or deleted. kv is nil for a deletion.
-func (c *core) onEvent(now time.Time, key string, kv *keyValue) {
+// maxWatches is the greatest number of keys that a session watches. With more it watches none, and checks
+// them often instead, so that a process with a hundred services does not have a hundred watches.
+const maxWatches = 4
+
+// toWatch returns the keys of which it is to be heard at once when others change them.
+func (c *core) toWatch() []string {
+	if c.closing {
+		return nil
+	}
+	var keys []string
+	for e, s := range c.slots() {
+		if e.wasRegistered && e.want == present && !s.retired {
+			keys = append(keys, s.key)
+		}
+		if len(keys) > maxWatches {
+			return nil
+		}
+	}
+	return keys
+}
+
+// onUpdate takes in what a watch tells of a key, as it was at a revision. kv is nil if there is nothing.
+func (c *core) onUpdate(now time.Time, key string, kv *keyValue, revision int64) {
 	for e, s := range c.slots() {
 		if s.key != key || e.want != present {
 			continue
 		}
-		if kv == nil {
+		if kv == nil && revision >= s.ownRev {
 			c.suspect(now, s)
 		}
 		asWanted := kv != nil && c.isOwn(kv.lease) && kv.value == s.value

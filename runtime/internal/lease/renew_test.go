@@ -28,7 +28,7 @@ func (s *script) restored() {
 // delete has somebody delete a key, of which a watch tells.
 func (s *script) delete(key string) {
 	s.etcd.remove(key)
-	s.core.onEvent(s.now, key, nil)
+	s.core.onUpdate(s.now, key, nil, s.core.revision)
 }
 
 // renewIfDue sends a renewal if one is due out of turn, and reports whether.
@@ -74,7 +74,7 @@ func TestG2_DeletionsCauseFewRenewals(t *testing.T) {
 	renewals := 0
 	for end := s.now.Add(time.Minute); s.now.Before(end); {
 		s.delete("a")
-		s.core.onEvent(s.now, "a", nil) // once more, for good measure
+		s.core.onUpdate(s.now, "a", nil, s.core.revision) // once more, for good measure
 		if s.renewIfDue() {
 			renewals++
 		}

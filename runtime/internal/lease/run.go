@@ -56,6 +56,7 @@ func (s *Session) Close(ctx context.Context) error {
 func (s *Session) run() {
 	defer close(s.done)
 	defer s.wg.Wait()
+	defer s.group.Close()
 	defer s.cancel()
 	if s.opts.Reconnected != nil {
 		defer s.opts.Reconnected(s.reconnected)()

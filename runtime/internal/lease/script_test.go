@@ -191,7 +191,7 @@ var ofKey = map[string]func(s *script, key, value string){
 	"put":         func(s *script, key, value string) { s.etcd.put(key, value, 1) },
 	"orphan":      func(s *script, key, _ string) { s.etcd.put(key, "x", 0) }, // somebody puts it, on no lease
 	"delete":      func(s *script, key, _ string) { s.etcd.remove(key) },
-	"event":       func(s *script, key, _ string) { s.core.onEvent(s.now, key, nil) },
+	"event":       func(s *script, key, _ string) { s.core.onUpdate(s.now, key, nil, s.core.revision) },
 	"update":      func(s *script, key, value string) { s.update(key, value) },
 	"pause":       func(s *script, key, _ string) { s.want(key, paused) },
 	"resume":      func(s *script, key, _ string) { s.want(key, present) },

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
 // Options configure a Session.
@@ -22,6 +23,8 @@ type Options struct {
 	// Reconnected has notify called whenever the connection to etcd is back, until stop is called. It may be
 	// nil.
 	Reconnected func(notify func()) (stop func())
+	// Streams are the client's, see [listwatch.Config].
+	Streams *listwatch.Streams
 }
 
 // Session keeps entries on one lease. The lease is granted when the first entry needs it and revoked with the
@@ -29,6 +32,7 @@ type Options struct {
 type Session struct {
 	client *clientv3.Client
 	opts   Options
+	group  *listwatch.Group[keyValue] // follows the keys of watches
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -50,7 +54,7 @@ type Session struct {
 func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Session{
-		client: client, opts: opts, ctx: ctx, cancel: cancel,
+		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 		core: newCore(opts.TTL, shorten), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]*renewal),
 	}
@@ -69,6 +73,14 @@ func (s *Session) poke() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// reconnected checks the keys at once, and has their watches verified. The connection to etcd is back, and may lead to one
+// that was restored from a backup.
+func (s *Session) reconnected() {
+	s.group.Reconnected()
+	s.locked(func(c *core, now time.Time) { c.reconnected(now) })
+	s.poke()
 }
 
 // elect calls the entries' candidates with what has changed for them.

@@ -517,7 +517,7 @@ var leaseEvents = []coretest.Event[walked]{
 	{Name: "the lease gets a key that may not be written", Do: func(w *walked) bool { w.etcd.poisoned[w.core.lease] = true; return w.core.lease != 0 }},
 	{Name: "etcd takes few operations at a time, or many again", Do: func(w *walked) bool { w.etcd.limit = MaxOps + 1 - w.etcd.limit; return true }},
 	{Name: "the keys are to be checked", Do: func(w *walked) bool { w.core.nudge(w.now); return true }},
-	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onEvent(w.now, "a", w.etcd.get("a")); return true }},
+	{Name: "a watch tells of a", Do: func(w *walked) bool { w.core.onUpdate(w.now, "a", w.etcd.get("a"), w.etcd.rev); return true }},
 
 	{Name: "reads of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unreadable, "a"); return true }},
 	{Name: "writes of a are denied, or allowed again", Do: func(w *walked) bool { flip(w.etcd.unwritable, "a"); return true }},

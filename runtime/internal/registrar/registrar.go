@@ -16,6 +16,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -30,9 +31,10 @@ type Config struct {
 	Logger    *slog.Logger
 	// Changed is called at each change of state of an entry, with its etcd key.
 	Changed func(key string, from, to lease.State)
-	// Why and Reconnected are as in [lease.Options].
+	// Why, Reconnected and Streams are as in [lease.Options].
 	Why         func(error) error
 	Reconnected func(notify func()) (stop func())
+	Streams     *listwatch.Streams
 	Elections   Elections
 }
 
@@ -141,6 +143,7 @@ func (r *Registrar) session(c *claim) *lease.Session {
 	if session == nil {
 		session = lease.New(r.config.Client, lease.Options{
 			TTL: c.entry.TTL, Logger: r.config.Logger, Changed: r.changed, Why: r.config.Why, Reconnected: r.config.Reconnected,
+			Streams: r.config.Streams,
 		})
 		r.sessions[c.session] = session
 	}

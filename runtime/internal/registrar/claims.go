@@ -111,7 +111,7 @@ func (c *claims) count(e Entry, by int) {
 	if e.suffixed() {
 		add(e.Key, func(t *tally) *int { return &t.suffixed })
 	}
-	outer(e.Key, func(key string, how servicekey.Overlap) bool {
+	anyOuter(e.Key, func(key string, how servicekey.Overlap) bool {
 		add(key, func(t *tally) *int {
 			if how == servicekey.Nested {
 				return &t.nested
@@ -124,7 +124,7 @@ func (c *claims) count(e Entry, by int) {
 
 // overlapping returns an error unless an entry can be told apart in etcd from all others.
 func (c *claims) overlapping(e Entry) error {
-	over := outer(e.Key, func(key string, how servicekey.Overlap) bool {
+	over := anyOuter(e.Key, func(key string, how servicekey.Overlap) bool {
 		t := c.tallies[key]
 		return t.own > 0 && how == servicekey.Nested || t.suffixed > 0
 	})
@@ -144,8 +144,8 @@ func (c *claims) overlapping(e Entry) error {
 	return nil
 }
 
-// outer reports whether f is true of a prefix that a service key is nested under, or that it continues with a digit.
-func outer(key string, f func(prefix string, how servicekey.Overlap) bool) bool {
+// anyOuter reports whether f is true of a prefix that a service key is nested under, or that it continues with a digit.
+func anyOuter(key string, f func(prefix string, how servicekey.Overlap) bool) bool {
 	for _, how := range []servicekey.Overlap{servicekey.Nested, servicekey.Continued} {
 		if servicekey.Outer(key, how, func(prefix string) bool { return f(prefix, how) }) != "" {
 			return true

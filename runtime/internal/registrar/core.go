@@ -265,8 +265,8 @@ func (c *core) observe(round int, states []lease.State) (registered bool) {
 	return registered
 }
 
-// services returns the names of the services of each entry.
-func services(entries []Entry) [][]string {
+// serviceNames returns the names of the services of each entry.
+func serviceNames(entries []Entry) [][]string {
 	all := make([][]string, len(entries))
 	for i, e := range entries {
 		all[i] = e.Services

@@ -111,7 +111,7 @@ func TestPublish(t *testing.T) {
 			t.Errorf("publish %v at %q: %v, want %q", step.entry.Services, step.entry.Key, err, step.err)
 		}
 	}
-	if got := fmt.Sprint(services(c.entries)); got != "[[a.A a.B] [b.B]]" {
+	if got := fmt.Sprint(serviceNames(c.entries)); got != "[[a.A a.B] [b.B]]" {
 		t.Errorf("published %s", got)
 	}
 	if ep := c.entries[0].Endpoint; ep.Version != version || ep.Weight != weight {

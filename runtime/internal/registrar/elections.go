@@ -88,24 +88,6 @@ func (r *Registrar) turned() {
 	r.stands()
 }
 
-// Elections is Registrar.Elections for the entries of the group.
-func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
-	if _, changed, err = g.registrar.Elections(key); err != nil {
-		return nil, nil, err
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.core.phase == stopped {
-		return nil, nil, errEnding
-	}
-	for _, registration := range g.registrations {
-		if registration.election != nil && registration.Key() == key {
-			all = append(all, registration.election)
-		}
-	}
-	return all, changed, nil
-}
-
 // closeElections closes the elections of registrations.
 func closeElections(registrations []*Registration) {
 	for _, g := range registrations {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/healthcheck"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -30,6 +31,7 @@ type Group struct {
 	follower      *healthcheck.Follower
 	registrations []*Registration
 	earlier       []*Registration // of the runs before, on their way out
+	watching      int             // the runs whose states are watched
 
 	since    time.Time   // of the first call that leaves something to announce
 	reminder *time.Timer // runs from then until it is announced; the registrar stops it, too
@@ -59,14 +61,14 @@ func (g *Group) Fault(err error) {
 	}
 }
 
-// noted has the registrar know whether the group has something to tell, and begins to wait for an announcement. It must be
+// noted has the group listen while it has something to tell or to hear, and begins to wait for an announcement. It must be
 // called with mu held.
 func (g *Group) noted() {
 	if g.since.IsZero() {
 		g.since = time.Now()
 	}
-	noted := g.registrar.note(g, len(g.core.unregistered()) > 0)
-	if noted && g.reminder == nil && g.core.phase == idle {
+	listens := g.registrar.listen(g, g.watching > 0 || len(g.core.unregistered()) > 0)
+	if listens && g.reminder == nil && g.core.phase == idle {
 		g.reminder = time.AfterFunc(remindAfter, g.remind)
 	}
 }
@@ -74,7 +76,7 @@ func (g *Group) noted() {
 // remind logs that nobody has announced what was published.
 func (g *Group) remind() {
 	g.mu.Lock()
-	services, err := slices.Concat(services(g.core.entries)...), g.core.unannounced()
+	services, err := slices.Concat(serviceNames(g.core.entries)...), g.core.unannounced()
 	g.mu.Unlock()
 	if err != nil {
 		g.Logger().Warn("a server is not announced", "services", services, "error", err)
@@ -90,15 +92,10 @@ func (g *Group) stopReminding() {
 	}
 }
 
-// Unregistered returns what somebody may look for in etcd though nothing puts it there: what is not announced yet, or came
-// too late for that.
-func (g *Group) Unregistered() []lease.Status {
+// unregistered returns what is not announced yet, or came too late for that.
+func (g *Group) unregistered() []lease.Status {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.unregistered()
-}
-
-func (g *Group) unregistered() []lease.Status {
 	all := g.core.unregistered()
 	for i := range all {
 		all[i].Since = g.since
@@ -127,14 +124,33 @@ func (g *Group) Idle() bool {
 func (g *Group) Services() []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return slices.Concat(services(g.core.entries)...)
+	return slices.Concat(serviceNames(g.core.entries)...)
 }
 
-// Status returns the states of the entries of the last announcement and what Unregistered does, sorted by service key.
+// Status returns the states of the entries of the last announcement, and what is not registered, sorted by service key.
 func (g *Group) Status() []lease.Status {
+	told := g.unregistered()
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return statuses(g.registrations, g.unregistered())
+	return statuses(g.registrations, told)
+}
+
+// Elections is Registrar.Elections for the entries of the group.
+func (g *Group) Elections(key string) (all []*election.Election, changed <-chan struct{}, err error) {
+	if _, changed, err = g.registrar.Elections(key); err != nil {
+		return nil, nil, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.core.phase == stopped {
+		return nil, nil, errEnding
+	}
+	for _, registration := range g.registrations {
+		if registration.election != nil && registration.Key() == key {
+			all = append(all, registration.election)
+		}
+	}
+	return all, changed, nil
 }
 
 // Announce puts the entries in etcd, and returns when they are there, save those that are not healthy.
@@ -232,7 +248,28 @@ func (g *Group) register(run *Run, entries []Entry, addr string, first []bool) e
 		}
 		g.registrations = append(g.registrations, registration)
 	}
-	return g.registrar.track(run)
+	if err := g.registrar.background(func() { g.watch(run) }); err != nil {
+		return err
+	}
+	g.watching++
+	g.noted()
+	g.poke()
+	return nil
+}
+
+// watch reports changes of state until a run ends.
+func (g *Group) watch(run *Run) {
+	for run.life.Err() == nil {
+		select {
+		case <-run.life.Done():
+		case <-g.pokes:
+			g.report()
+		}
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watching--
+	g.noted()
 }
 
 // started returns the registrations that a run has begun.
@@ -260,6 +297,12 @@ func (g *Group) poke() {
 	case g.pokes <- struct{}{}:
 	default:
 	}
+}
+
+// close ends the last run, for the registrar closes.
+func (g *Group) close() {
+	g.stopReminding()
+	g.step(nil, withdraw, ErrClosed)
 }
 
 // Withdraw takes the entries out of etcd, and returns when they are out. When ctx ends or 5 s have passed

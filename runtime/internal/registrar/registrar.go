@@ -48,10 +48,16 @@ type Registrar struct {
 	claims        claims
 	registrations map[*Registration]struct{} // one a claim
 	sessions      map[int]*lease.Session     // by number; also those that are being closed
-	groups        map[*Group]int             // those to tell of changes of state, by how many runs of theirs want it
-	tasks         sync.WaitGroup             // in the background; none begins once it is closed
-	standing      chan struct{}              // closed when an election begins or ends
-	noted         map[*Group]struct{}        // those that have something to tell, see [Group.Unregistered]
+	listeners     map[listener]struct{}
+	tasks         sync.WaitGroup // in the background; none begins once it is closed
+	standing      chan struct{}  // closed when an election begins or ends
+}
+
+// listener is a server that announces entries, as the registrar knows it.
+type listener interface {
+	poke()                        // tells of a change of state; it must not block
+	unregistered() []lease.Status // returns what somebody may look for in etcd though nothing puts it there
+	close()                       // tells that the registrar closes
 }
 
 // New returns a registrar. It does no I/O and starts nothing.
@@ -64,9 +70,8 @@ func New(config Config) *Registrar {
 		claims:        newClaims(),
 		registrations: make(map[*Registration]struct{}),
 		sessions:      make(map[int]*lease.Session),
-		groups:        make(map[*Group]int),
+		listeners:     make(map[listener]struct{}),
 		standing:      make(chan struct{}),
-		noted:         make(map[*Group]struct{}),
 	}
 }
 
@@ -174,24 +179,14 @@ func (r *Registrar) release(g *Registration) {
 	})
 }
 
-// track tells the group of a run of changes of state until the run ends.
-func (r *Registrar) track(run *Run) error {
+// background runs a task that ends when the registrar closes.
+func (r *Registrar) background(task func()) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return ErrClosed
 	}
-	g := run.group
-	r.groups[g]++
-	g.poke()
-	r.tasks.Go(func() {
-		run.watch()
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if r.groups[g]--; r.groups[g] == 0 {
-			delete(r.groups, g)
-		}
-	})
+	r.tasks.Go(task)
 	return nil
 }
 
@@ -202,32 +197,32 @@ func (r *Registrar) changed(key string, from, to lease.State) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for g := range r.groups {
-		g.poke()
+	for l := range r.listeners {
+		l.poke()
 	}
 }
 
-// note has Status tell of a group, or not, and reports which. A registrar that is closed tells of none.
-func (r *Registrar) note(g *Group, tells bool) bool {
+// listen adds or removes a listener, and reports whether it is one. A registrar that is closed has none.
+func (r *Registrar) listen(l listener, listens bool) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.noted, g)
-	if tells && !r.closed {
-		r.noted[g] = struct{}{}
+	delete(r.listeners, l)
+	if listens && !r.closed {
+		r.listeners[l] = struct{}{}
 		return true
 	}
 	return false
 }
 
-// Status returns the states of the entries, and what its groups tell, sorted by service key.
+// Status returns the states of the entries, and what its listeners tell, sorted by service key.
 func (r *Registrar) Status() []lease.Status {
 	r.mu.Lock()
 	all := slices.Collect(maps.Keys(r.registrations))
-	noted := slices.Collect(maps.Keys(r.noted))
+	listeners := slices.Collect(maps.Keys(r.listeners))
 	r.mu.Unlock()
 	var told []lease.Status
-	for _, g := range noted {
-		told = append(told, g.Unregistered()...)
+	for _, l := range listeners {
+		told = append(told, l.unregistered()...)
 	}
 	return statuses(all, told)
 }
@@ -246,18 +241,14 @@ func statuses(registrations []*Registration, all []lease.Status) []lease.Status 
 func (r *Registrar) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
-	groups := slices.Collect(maps.Keys(r.groups))
+	listeners := slices.Collect(maps.Keys(r.listeners))
 	sessions := slices.Collect(maps.Values(r.sessions))
 	registrations := slices.Collect(maps.Keys(r.registrations))
-	noted := slices.Collect(maps.Keys(r.noted))
-	clear(r.noted)
+	clear(r.listeners)
 	r.stands()
 	r.mu.Unlock()
-	for _, g := range noted {
-		g.stopReminding()
-	}
-	for _, g := range groups {
-		g.step(nil, withdraw, ErrClosed)
+	for _, l := range listeners {
+		l.close()
 	}
 	errs := make([]error, len(sessions))
 	var closing sync.WaitGroup

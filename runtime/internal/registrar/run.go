@@ -95,7 +95,7 @@ func (run *Run) follow(ctx context.Context, server healthpb.HealthServer, entrie
 		return nil
 	}
 	hear := func(entry int, ok bool) { run.group.hear(run, entry, ok) }
-	follower, first := healthcheck.Follow(ctx, server, services(entries), hear, run.group.Logger())
+	follower, first := healthcheck.Follow(ctx, server, serviceNames(entries), hear, run.group.Logger())
 	if !run.group.follows(run, follower) {
 		follower.Stop() // nobody else does
 	}
@@ -137,16 +137,4 @@ func closeAll(ctx context.Context, registrations []*Registration) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// watch reports changes of state until the run ends.
-func (run *Run) watch() {
-	for {
-		select {
-		case <-run.life.Done():
-			return
-		case <-run.group.pokes:
-			run.group.report()
-		}
-	}
 }

@@ -69,22 +69,6 @@ func TestE3_WhoCannotReadDoesNotStand(t *testing.T) {
 	kit.Eventually(t, soon, "the first leads, which may again", leader.Of(blind, desc).Holds)
 }
 
-// An instance that may read candidates and not write them keeps nobody from leading.
-func TestWhoMayNotWriteCandidates(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("root",
-		etcdtest.User{Name: "reads", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(entries), etcdtest.ReadOnly(candidates)}},
-		etcdtest.User{Name: "both", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(entries), etcdtest.ReadWrite(candidates)}}))
-	desc := &leaderpb.Counter_EtcdServiceDesc
-	server := registryAs(t, etcd, "reads").NewServer(grpc.NewServer())
-	leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
-	server.Publish(desc)
-	if err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"); err == nil || !strings.Contains(err.Error(), candidates) {
-		t.Errorf("it is announced: %v", err)
-	}
-	kit.Eventually(t, soon, "another leads", leader.Of(announced(t, registryAs(t, etcd, "both"), desc), desc).Holds)
-}
-
 // questions counts the reads of candidates that are no later pages of a list.
 type questions struct {
 	mu          sync.Mutex

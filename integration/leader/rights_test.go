@@ -1,8 +1,8 @@
 package leader
 
 import (
-	"context"
 	"crypto/rand"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -17,6 +17,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
 )
 
@@ -36,28 +37,6 @@ func announced(t *testing.T, registry *runtime.Registry, desc *runtime.ServiceDe
 	server.Publish(desc, runtime.WithInstance(rand.Text()))
 	must(t, server.Announce(kit.Bounded(t, soon), "127.0.0.1:1"))
 	return server
-}
-
-// Whoever may not read the candidates is told so.
-func TestWithoutRights(t *testing.T) {
-	t.Parallel()
-	etcd := etcdtest.Start(t, etcdtest.WithAuth("root",
-		etcdtest.User{Name: "server", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite(entries), {Prefix: candidates, Write: true}}},
-		etcdtest.User{Name: "caller", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly(entries), etcdtest.ReadOnly("_grpc_config/" + entries)}}))
-	server := announced(t, registryAs(t, etcd, "server"), &leaderpb.Counter_EtcdServiceDesc)
-	kit.Eventually(t, soon, "the status to say that the candidates cannot be read", func() bool {
-		err := server.Status()[0].Err
-		return err != nil && strings.Contains(err.Error(), candidates) && strings.Contains(err.Error(), "permission denied")
-	})
-
-	conn, err := registryAs(t, etcd, "caller").NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	must(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	_, err = leaderpb.NewCounterClient(conn).Add(ctx, &leaderpb.AddRequest{})
-	if status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "permission denied") {
-		t.Errorf("the call ends with %v", err)
-	}
 }
 
 // Entries that etcd refuses keep no other of the process out, whatever their candidates wait for.
@@ -95,4 +74,99 @@ func TestG31_OthersGetIn(t *testing.T) {
 	_, err = etcd.Admin().RoleGrantPermission(kit.Bounded(t, soon), process.Name, "acme/later/", "acme/later0", clientv3.PermissionType(clientv3.PermReadWrite))
 	must(t, err)
 	kit.Eventually(t, soon, "what is allowed again to be back", func() bool { return lease("acme/later") != 0 })
+}
+
+// rights are to read keys, to write them, both or none.
+type rights struct{ read, write bool }
+
+var mixtures = []rights{{false, false}, {true, false}, {false, true}, {true, true}}
+
+func (r rights) to(prefix string) etcdtest.Permission {
+	return etcdtest.Permission{Prefix: prefix, Read: r.read, Write: r.write}
+}
+
+// Whatever a server may do with entries and candidates, it is announced or told which key it lacks, and keeps nobody from leading.
+func TestServersOfEveryMixtureOfRights(t *testing.T) {
+	t.Parallel()
+	users := []etcdtest.User{{Name: "all", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("mix/"), etcdtest.ReadWrite("_grpc_leader/mix/")}}}
+	for _, entry := range mixtures {
+		for _, candidate := range mixtures {
+			key := fmt.Sprint("mix/", len(users))
+			users = append(users, etcdtest.User{Name: key, Password: "secret", Permissions: []etcdtest.Permission{entry.to(key + "/"), candidate.to("_grpc_leader/" + key + "//")}})
+		}
+	}
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", users...))
+	for i, entry := range mixtures {
+		for j, candidate := range mixtures {
+			t.Run(fmt.Sprintf("entries %+v, candidates %+v", entry, candidate), func(t *testing.T) {
+				t.Parallel()
+				key := users[1+i*len(mixtures)+j].Name
+				desc, registry := under(key, nil), registryAs(t, etcd, key)
+				server := registry.NewServer(grpc.NewServer())
+				leaderpb.RegisterCounterServer(server, leaderpb.UnimplementedCounterServer{})
+				server.Publish(desc, runtime.WithInstance("one"))
+				err := server.Announce(kit.Bounded(t, soon), "127.0.0.1:1")
+				in := entry.write && candidate.write
+				if in != (err == nil) || !in && (!strings.Contains(err.Error(), key+"/") || !strings.Contains(err.Error(), "permission denied")) {
+					t.Errorf("it is announced: %v", err)
+				}
+				leads, other := server, announced(t, registryAs(t, etcd, "all"), desc)
+				if !in || !candidate.read {
+					leads = other
+				}
+				kit.Eventually(t, soon, "who may leads", leader.Of(leads, desc).Holds)
+				kit.Eventually(t, soon, "the status to say what is not known", func() bool {
+					err := server.Status()[0].Err
+					return (err != nil) == (in && !(entry.read && candidate.read))
+				})
+				must(t, registry.Close(kit.Bounded(t, soon)))
+				for _, prefix := range []string{key + "/", "_grpc_leader/" + key + "//"} {
+					left, err := etcd.Admin().Get(kit.Bounded(t, soon), prefix, clientv3.WithPrefix())
+					must(t, err)
+					if len(left.Kvs) != 1 {
+						t.Errorf("%d keys are left under %s", len(left.Kvs)-1, prefix)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A caller needs to read entries and candidates. What it may do with live configs does not matter.
+func TestCallersOfEveryMixtureOfRights(t *testing.T) {
+	g := newGroup(t)
+	var users []etcdtest.User
+	configs := []etcdtest.Permission{{}, etcdtest.ReadOnly("_grpc_config/" + entries), {Prefix: "_grpc_config/" + entries, Write: true}, etcdtest.ReadOnly("_grpc_config/")}
+	for _, config := range configs {
+		for _, may := range [][]etcdtest.Permission{
+			{etcdtest.ReadOnly(entries + "/"), etcdtest.ReadOnly(candidates)},
+			{etcdtest.ReadOnly(entries + "/"), {Prefix: candidates, Write: true}},
+			{{Prefix: entries + "/", Write: true}, etcdtest.ReadOnly(candidates)},
+		} {
+			if config.Prefix != "" {
+				may = append(may, config)
+			}
+			users = append(users, etcdtest.User{Name: fmt.Sprint("caller", len(users)), Password: "secret", Permissions: may})
+		}
+	}
+	etcd := etcdtest.Start(t, etcdtest.WithAuth("root", users...))
+	client := etcd.Admin()
+	g.parts = func() *clientv3.Client { return client }
+	g.namespace = ""
+	g.start("one")
+	for i, user := range users {
+		t.Run(user.Name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := registryAs(t, etcd, user.Name).NewClient(&leaderpb.Counter_EtcdServiceDesc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			must(t, err)
+			within := soon
+			if i%3 != 0 {
+				within = time.Second
+			}
+			_, err = leaderpb.NewCounterClient(conn).Add(kit.Bounded(t, within), &leaderpb.AddRequest{})
+			if i%3 == 0 && err != nil || i%3 != 0 && (status.Code(err) != codes.DeadlineExceeded || !strings.Contains(err.Error(), "permission denied")) {
+				t.Errorf("with %+v the call ends with %v", user.Permissions, err)
+			}
+		})
+	}
 }

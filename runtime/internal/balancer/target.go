@@ -103,7 +103,9 @@ func (in *input) find(to calloptions.Target, leads bool) (*resolver.Endpoint, er
 		return found, nil
 	case in.pending || in.sequence < to.Sequence:
 		return nil, balancer.ErrNoSubConnAvailable
-	case leads: // no status, with which gRPC would end the call
+	case leads && in.err != nil: // no status, with which gRPC would end the call
+		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not known: %w", to.Instance, in.service, in.err)
+	case leads:
 		return nil, fmt.Errorf("etcd: the leader %.200q of %q is not registered", to.Instance, in.service)
 	case in.err != nil:
 		return nil, status.Errorf(codes.Unavailable, "etcd: no instance %.200q of %q is known: %v", to.Instance, in.service, in.err)

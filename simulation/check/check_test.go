@@ -355,7 +355,7 @@ func TestOpen(t *testing.T) {
 		}
 	}
 	j := New(began)
-	j.Report(at(1), open[0].rule, "it does so, and etcd was restored with bumped revisions")
+	j.Report(at(1), open[0].rule, "it does so, by a client without endpoints")
 	if j.Report(at(1), open[0].rule, "it does so"); len(j.Problems) != 1 {
 		t.Error(j.Problems)
 	}

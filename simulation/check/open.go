@@ -9,7 +9,6 @@ var open = []struct {
 	rule Rule
 	text *regexp.Regexp
 }{
-	{"E5", Fenced, regexp.MustCompile(`restored with bumped revisions$`)},
 	{"parts", Recalled, regexp.MustCompile(`by a client without endpoints$`)},
 }
 

@@ -21,12 +21,13 @@ type candidacy struct {
 	barred   bool      // it is not to stand, as Handle.Stand says
 	unproven time.Time // since when its lease is not known to live; zero: it is
 	out      bool      // it is not to be in etcd now
-	outErr   error     // why, unless it is barred
+	outErr   error     // why, unless it is barred or stale
+	since    int64     // etcd's revision when the candidate was last seen to be gone, or may have been: one that was created by then is stale
 }
 
 // judge decides whether the entry's candidate is to be in etcd. One that cannot lead would keep others from it. It reports
 // whether that is to be logged.
-func (e *entry) judge(now time.Time, l *leases) (changed bool) {
+func (e *entry) judge(now time.Time, l *leases, revision int64) (changed bool) {
 	s := e.candidate()
 	if s == nil {
 		return false
@@ -35,8 +36,12 @@ func (e *entry) judge(now time.Time, l *leases) (changed bool) {
 	if s.placed() {
 		on = s.lease
 	}
+	lapsed := over(now, l.get(on).confirmedUntil())
+	if !s.placed() || lapsed {
+		s.since = revision
+	}
 	switch {
-	case !l.alive(now, on) || !over(now, l.get(on).confirmedUntil()):
+	case !l.alive(now, on) || !lapsed:
 		s.unproven = time.Time{}
 	case s.unproven.IsZero():
 		s.unproven = now
@@ -49,9 +54,13 @@ func (e *entry) judge(now time.Time, l *leases) (changed bool) {
 	case !s.unproven.IsZero() && now.Sub(s.unproven) >= unprovenMost:
 		s.outErr = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
 	}
-	s.out = s.barred || s.outErr != nil
+	s.out = s.barred || s.stale() || s.outErr != nil
 	return s.outErr != nil && was == nil
 }
+
+// stale reports whether the candidate is one that was gone, or may have been, and that a restored etcd has again. Others may
+// have led since, with greater tokens. So it has to go, and another one to be created.
+func (s *slot) stale() bool { return s.placed() && s.created != 0 && s.created <= s.since }
 
 // outErr returns why the entry cannot stand for election, nil if it can, or has no candidate.
 func (e *entry) outErr() error {
@@ -90,7 +99,7 @@ func (e *entry) mustResign(now time.Time, s *slot, l *leases) bool {
 // deletion of the candidate may be on its way: an entry that was paused when it was sent may have been resumed.
 func (e *entry) candidacyOf(now time.Time, l *leases) Candidacy {
 	s := e.candidate()
-	if s == nil || e.want != present || s.out || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
+	if s == nil || e.want != present || s.out || s.stale() || !s.placed() || s.created == 0 || s.mayGo() || e.conflicted() || !e.placed(now, l) {
 		return Candidacy{}
 	}
 	until := l.get(s.lease).confirmedUntil()

@@ -177,7 +177,7 @@ func (c *core) elects() bool { return slices.ContainsFunc(c.busy, (*entry).elect
 // judge decides which candidates are to be in etcd.
 func (c *core) judge(now time.Time) {
 	for _, e := range c.busy {
-		if e.judge(now, &c.leases) {
+		if e.judge(now, &c.leases, c.revision) {
 			c.complain(now, e.outErr(), func(o *entry) bool { return o == e })
 		}
 	}

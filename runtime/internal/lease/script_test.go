@@ -230,7 +230,7 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"large":           func(s *script, _ clientv3.LeaseID) { s.etcd.large = true },
 	"down":            func(s *script, _ clientv3.LeaseID) { s.etcd.down = true },
 	"backup":          func(s *script, _ clientv3.LeaseID) { s.past = append(s.past, s.etcd.clone()) },
-	"restore":         func(s *script, _ clientv3.LeaseID) { s.etcd.restore(s.now, s.past[len(s.past)-1]) },
+	"restore":         func(s *script, _ clientv3.LeaseID) { s.etcd.down = false; s.etcd.restore(s.now, s.past[len(s.past)-1]) },
 	"written":         func(s *script, _ clientv3.LeaseID) { s.etcd.rev += 1000 },     // by others
 	"ahead":           func(s *script, _ clientv3.LeaseID) { s.core.revision += 100 }, // was the etcd before
 	"renewed-behind":  func(s *script, id clientv3.LeaseID) { s.core.renewed(s.now, id, ttl, 1) },

@@ -1,11 +1,13 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -114,6 +116,24 @@ func TestRegistryThatCannotBeUsed(t *testing.T) {
 		if err := tt.registry.Close(t.Context()); err != nil {
 			t.Errorf("a registry %s: close: %v", name, err)
 		}
+	}
+}
+
+// A client that names no cluster could not tell its snapshots from another's, and is said to keep none.
+func TestK7_NoSnapshotsWithoutEndpoints(t *testing.T) {
+	dir, etcd, logs := t.TempDir(), newEtcdOfTests("acme/user", "10.0.0.1:9000"), new(bytes.Buffer)
+	r := etcd.registry(t, WithSnapshotDir(dir), WithLogger(slog.New(slog.NewTextHandler(logs, nil))))
+	for set, err := range r.Watch(t.Context(), etcd.key) {
+		if err != nil || len(set) != 1 {
+			t.Fatal(set, err)
+		}
+		break
+	}
+	if err := r.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) > 0 || !strings.Contains(logs.String(), "not remembered on disk") {
+		t.Errorf("kept %v, %v, and logged %s", files, err, logs)
 	}
 }
 

@@ -93,8 +93,9 @@ func WithEmptyGrace(d time.Duration) Option { return func(o *options) { o.emptyG
 
 // WithSnapshotDir keeps the last known endpoints of each key in a file below dir, so that a process
 // that starts while etcd is away can use them. The directory is created when needed. Each file names
-// its etcd cluster and the members, so processes that use several clusters can share a directory. Only
-// Close waits for the file system, for 100 ms at most. Default: none.
+// its etcd cluster and the members, so processes that use several clusters can share a directory. A client
+// that was put together from parts has no endpoints to know its cluster by: with one, nothing is kept.
+// Only Close waits for the file system, for 100 ms at most. Default: none.
 func WithSnapshotDir(dir string) Option { return func(o *options) { o.snapshotDir = dir } }
 
 // WithLiveLoadBalancingOnly has clients refuse live service configs that hold anything but a load

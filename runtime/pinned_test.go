@@ -56,10 +56,10 @@ func (e *etcdOfTests) entry(addr string, revision int64) *mvccpb.KeyValue {
 }
 
 // registry returns a registry on a client of e.
-func (e *etcdOfTests) registry(t *testing.T) *Registry {
+func (e *etcdOfTests) registry(t *testing.T, opts ...Option) *Registry {
 	client := clientv3.NewCtxClient(t.Context())
 	client.KV, client.Watcher = e, e
-	r := NewRegistry(client, WithLogger(slog.New(slog.DiscardHandler)))
+	r := NewRegistry(client, append([]Option{WithLogger(slog.New(slog.DiscardHandler))}, opts...)...)
 	t.Cleanup(func() { _ = r.Close(context.Background()) })
 	return r
 }

@@ -77,6 +77,10 @@ func NewRegistry(client *clientv3.Client, opts ...Option) *Registry {
 		return r
 	}
 	warnOfPlaintext(client, r.opts.logger)
+	if r.opts.snapshotDir != "" && client.ActiveConnection() == nil {
+		r.opts.snapshotDir = "" // while etcd is away, nothing else would tell its snapshots from another cluster's
+		r.opts.logger.Warn("endpoints are not remembered on disk: the etcd client has no endpoints, which say whose they are")
+	}
 	r.etcd = etcdconn.New(client.ActiveConnection(), etcdconn.Client{Endpoints: r.endpoints, User: client.Username})
 	allowed, err := r.opts.addresses()
 	r.metrics, r.err = metrics.New(r.opts.meters, r.allKeys)

@@ -346,17 +346,3 @@ func TestReachable(t *testing.T) {
 		}
 	}
 }
-
-// TestOpen leaves out what an open fault breaks, and nothing else of that rule.
-func TestOpen(t *testing.T) {
-	for _, o := range open {
-		if isOpen(o.rule, "") {
-			t.Errorf("%s excuses all that breaks the rule %q", o.row, o.rule)
-		}
-	}
-	j := New(began)
-	j.Report(at(1), open[0].rule, "it does so, by a client without endpoints")
-	if j.Report(at(1), open[0].rule, "it does so"); len(j.Problems) != 1 {
-		t.Error(j.Problems)
-	}
-}

@@ -285,14 +285,6 @@ func (c *candidate) write(token int64) {
 		j.Write(time.Now(), c.id, token, taken)
 	})
 	if !taken && before == token && c.leadsWith() == token && !e.Pardoned() {
-		e.Report(check.Fenced, "the store has refused a write of %s, which leads with the token %d%s", c.id, token, e.bumped())
+		e.Report(check.Fenced, "the store has refused a write of %s, which leads with the token %d", c.id, token)
 	}
-}
-
-// bumped says that etcd was restored, where its revisions went on from a later one.
-func (e *election) bumped() string {
-	if e.ResetSince(e.Began) && !e.RepeatedSince(e.Began) {
-		return ", and etcd was restored with bumped revisions"
-	}
-	return ""
 }

@@ -28,7 +28,6 @@ type snapshots struct {
 	spoilt time.Time // when it was last damaged
 	knew   []string  // what the last life knew when it ended
 	exact  bool      // ... and etcd had told it so, and the directory is to have it
-	after  string    // what may have kept that from being written
 }
 
 // newSnapshots makes a directory for a caller, if it is to have one, below that of the world.
@@ -67,10 +66,7 @@ const (
 // killed.
 func (c *caller) noteKnown(killed bool) {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
-	s.knew, s.after = acme.Addrs(status.Endpoints), ""
-	if c.w.Plan.Client(c.index) == schedule.Parts {
-		s.after = ", by a client without endpoints"
-	}
+	s.knew = acme.Addrs(status.Endpoints)
 	told := status.Known && !status.Provisional && !s.fails && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
 	s.exact = told && (!killed || time.Since(status.Changed) > written && time.Since(s.failed) > writtenAgain)
 }
@@ -160,9 +156,13 @@ func (c *caller) judgeRecalled(ctx context.Context, began time.Time) {
 	switch {
 	case slices.ContainsFunc(addrs, func(addr string) bool { return strings.HasPrefix(addr, falseHost) }):
 		c.w.Report(check.Recalled, "%s uses a damaged snapshot: %v", c.name(), addrs)
+	case c.w.Plan.Client(c.index) == schedule.Parts: // it has no endpoints to know its cluster by
+		if len(addrs) > 0 {
+			c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, of whichever cluster", c.name(), addrs)
+		}
 	case !c.snapshots.exact:
 	case len(knew) > 0 && !slices.Equal(addrs, knew):
-		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v%s", c.name(), addrs, knew, c.snapshots.after)
+		c.w.Report(check.Recalled, "%s cannot reach etcd and knows %v, and its last life knew %v", c.name(), addrs, knew)
 	case status.Known && (!status.Provisional || status.Err == nil):
 		c.w.Report(check.Recalled, "%s cannot reach etcd, and does not say of %v that they may be behind: %v", c.name(), addrs, status.Err)
 	}

@@ -82,6 +82,11 @@ func (e *etcdOfTests) Get(_ context.Context, key string, _ ...clientv3.OpOption)
 	return resp, nil
 }
 
+// Do reads the live configs, of which there are none.
+func (e *etcdOfTests) Do(context.Context, clientv3.Op) (clientv3.OpResponse, error) {
+	return (&clientv3.TxnResponse{Header: &etcdserverpb.ResponseHeader{Revision: 1}}).OpResponse(), nil
+}
+
 func (e *etcdOfTests) Watch(_ context.Context, key string, _ ...clientv3.OpOption) clientv3.WatchChan {
 	if e.note("watch", key) {
 		return e.answers

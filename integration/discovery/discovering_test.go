@@ -335,9 +335,9 @@ func TestD14_HundredConnections(t *testing.T) {
 	calls := w.etcd.Calls()
 	report.Count(t, "D14", fmt.Sprintf("lists of the key for %d connections and 50 changes", connections), calls.Count(etcdtest.Range, key))
 	report.Count(t, "D14", "watches of the key", calls.Count(etcdtest.Watch, key))
-	for _, k := range []string{key, configKey} {
-		if lists, watches := calls.Count(etcdtest.Range, k), calls.Count(etcdtest.Watch, k); lists != 1 || watches != 1 {
-			t.Errorf("%s: %d lists and %d watches, want one of each", k, lists, watches)
+	for list, watch := range map[string]string{key: key, configKey: "_grpc_config/"} {
+		if lists, watches := calls.Count(etcdtest.Range, list), calls.Count(etcdtest.Watch, watch); lists != 1 || watches != 1 {
+			t.Errorf("%s: %d lists and %d watches, want one of each", list, lists, watches)
 		}
 	}
 }

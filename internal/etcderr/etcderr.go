@@ -24,11 +24,17 @@ func Code(err error) codes.Code {
 // Answer returns the code of an error that is etcd's own answer. ok is false for any other error.
 func Answer(err error) (code codes.Code, ok bool) {
 	var e rpctypes.EtcdError
-	if !errors.As(err, &e) {
-		return codes.OK, false
+	switch {
+	case errors.As(err, &e):
+		return e.Code(), true
+	case err != nil && strings.Contains(err.Error(), deniedWatch):
+		return codes.PermissionDenied, true
 	}
-	return e.Code(), true
+	return codes.OK, false
 }
+
+// deniedWatch is the text by which etcd denies a watch. The etcd client passes it on as a text alone.
+var deniedWatch = rpctypes.ErrGRPCPermissionDenied.Error()
 
 // Refused reports whether an error says that etcd would fail a read in the same way again, until
 // someone changes something.

@@ -2,6 +2,7 @@ package listwatch
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,23 +20,29 @@ const (
 	minPage   = 8 // where etcd is slow
 	maxPage   = 64
 	pageBytes = 512 << 10
+	// maxOps is how many keys a page may ask for by name: as many as etcd lets a transaction read.
+	maxOps = 128
 )
 
 var errTooLarge = errors.New("the entry is too large to be received")
 
 // page is a part of a range that is to be read.
 type page struct {
-	from     string // the first key; "": the range's
+	from     string   // the first key; "": the range's
+	keys     []string // the keys to be read, sorted; nil: all from the first
 	limit    int64
 	revision int64 // 0: the latest
 	keysOnly bool
 }
 
-// opts returns the options of a read of the page. A range of one key has no pages.
+// opts returns the options of a read of the page, or of each of its keys. A range of one key has no pages.
 func (p page) opts(r Range) []clientv3.OpOption {
-	opts := r.opts()
-	if r.End != "" {
-		opts = append(opts, clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
+	var opts []clientv3.OpOption
+	switch {
+	case p.keys != nil:
+		opts = append(opts, clientv3.WithRev(p.revision))
+	case r.End != "":
+		opts = r.opts(clientv3.WithLimit(p.limit), clientv3.WithRev(p.revision))
 	}
 	if p.keysOnly {
 		opts = append(opts, clientv3.WithKeysOnly())
@@ -48,6 +55,7 @@ func (p page) opts(r Range) []clientv3.OpOption {
 type listing[T any] struct {
 	header *etcdserverpb.ResponseHeader // of the first page; nil: none was read
 	total  int64                        // keys in the range, whatever they hold
+	keys   []string                     // those to be read, sorted; nil: all of the range
 	load   *load[T]
 	next   page
 }
@@ -55,9 +63,22 @@ type listing[T any] struct {
 // page returns the page to be read next.
 func (l *listing[T]) page() page {
 	if l.next.limit == 0 {
-		l.next.limit = firstPage
+		l.next.limit, _ = l.limits()
 	}
-	return l.next
+	p := l.next
+	if l.keys != nil {
+		from, _ := slices.BinarySearch(l.keys, p.from)
+		p.keys = l.keys[from:min(from+int(p.limit), len(l.keys))]
+	}
+	return p
+}
+
+// limits returns how many keys the first page asks for, and how many any may.
+func (l *listing[T]) limits() (first, most int64) {
+	if l.keys != nil {
+		return maxOps, maxOps
+	}
+	return firstPage, maxPage
 }
 
 // take adds the answer for a page, and reports whether there are more pages. An error means that another etcd
@@ -70,6 +91,8 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 		return false, errCluster
 	case resp.Header.GetRevision() < l.header.GetRevision():
 		return false, errReplaced
+	case l.keys != nil:
+		l.total += int64(len(resp.Kvs))
 	}
 	if l.next.keysOnly {
 		for _, kv := range resp.Kvs {
@@ -80,16 +103,32 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	} else {
 		l.load.add(resp.Kvs)
 	}
-	if !resp.More || len(resp.Kvs) == 0 {
+	n, last, more := l.reached(resp)
+	if !more {
 		return false, nil
 	}
-	bytes := 0
+	bytes := n
 	for _, kv := range resp.Kvs {
-		bytes += len(kv.Key) + len(kv.Value) + 1
+		bytes += len(kv.Key) + len(kv.Value)
 	}
-	last := string(resp.Kvs[len(resp.Kvs)-1].Key)
-	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*len(resp.Kvs)/bytes), 1), maxPage)}
+	_, most := l.limits()
+	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*n/bytes), 1), most)}
 	return true, nil
+}
+
+// reached returns how many keys an answer is about, the last of them, and whether there are more.
+func (l *listing[T]) reached(resp *clientv3.GetResponse) (n int, last string, more bool) {
+	if l.keys == nil {
+		if n = len(resp.Kvs); n > 0 {
+			last = string(resp.Kvs[n-1].Key)
+		}
+		return n, last, resp.More && n > 0
+	}
+	asked := l.page().keys
+	if n = len(asked); n > 0 {
+		last = asked[n-1]
+	}
+	return n, last, n > 0 && last < l.keys[len(l.keys)-1]
 }
 
 // failed notes that reading a page failed, and makes the next try smaller where that may help. It reports whether

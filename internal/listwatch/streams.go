@@ -53,8 +53,9 @@ func NewStreams() *Streams {
 }
 
 // open waits for the turn to open a watch, and returns the stream to open it on. f follows that from then on. The caller gives
-// the turn back by opened, and calls closed once the watch is closed, unless there is an error.
-func (s *Streams) open(ctx context.Context, last bool, f *follower) (*stream, error) {
+// the turn back by opened, and calls closed once the watch is closed, unless there is no stream: ctx has ended, which is an
+// error, or unless has received before the turn came.
+func (s *Streams) open(ctx context.Context, last bool, f *follower, unless <-chan struct{}) (*stream, error) {
 	w, came := &turn{last: last}, make(chan struct{})
 	s.mu.Lock()
 	s.turns.queue(w)
@@ -63,6 +64,7 @@ func (s *Streams) open(ctx context.Context, last bool, f *follower) (*stream, er
 	s.mu.Unlock()
 	select {
 	case <-came:
+	case <-unless:
 	case <-ctx.Done():
 	}
 	s.mu.Lock()

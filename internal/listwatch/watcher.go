@@ -4,16 +4,24 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
-// tries is how often etcd's revision is asked for before etcd counts as not answering.
-const tries = 2
+const (
+	// tries is how often etcd's revision is asked for before etcd counts as not answering.
+	tries = 2
+	// anotherPause is the pause before a transaction is tried at another member.
+	anotherPause = 25 * time.Millisecond
+)
 
 // watcher is the shell of a core: it follows one range, in a goroutine of its own.
 type watcher[T any] struct {
@@ -31,6 +39,7 @@ type watcher[T any] struct {
 	cancel   context.CancelFunc // closes the watch; nil: there is none
 	stream   *stream            // that the watch is on; nil: there is none
 	follower *follower          // of the stream
+	joined   <-chan struct{}    // closed once somebody wants a key
 }
 
 func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watcher[T] {
@@ -41,7 +50,7 @@ func newWatcher[T any](cfg *Config[T], spec Spec[T], sink func(Update[T])) *watc
 	}
 }
 
-// run lists and follows until ctx ends.
+// run lists and follows until ctx or the core ends.
 func (w *watcher[T]) run(ctx context.Context) {
 	w.timer = time.NewTimer(0)
 	defer w.timer.Stop()
@@ -49,6 +58,7 @@ func (w *watcher[T]) run(ctx context.Context) {
 	var published time.Time
 	for e := (event{}); ctx.Err() == nil; {
 		now := time.Now()
+		e.keys, e.joins, w.joined = w.spec.Keys.wanted()
 		if w.spec.Spent != nil {
 			w.core.charge(w.spec.Spent(), published)
 		}
@@ -58,6 +68,9 @@ func (w *watcher[T]) run(ctx context.Context) {
 			w.sink(*do.update)
 			published = time.Now()
 			w.core.charge(w.usual.Believe(published.Sub(now)), published)
+		}
+		if do.call == callEnd {
+			return
 		}
 		e = w.do(ctx, do.action)
 		e.roundTrip = w.cfg.Streams.roundTrip()
@@ -109,27 +122,74 @@ func (w *watcher[T]) do(ctx context.Context, a action) event {
 	case callProgress:
 		return w.requestProgress(ctx, a.bound)
 	case callWait:
-		return w.wait(ctx, time.Until(a.until), w.answers)
+		return w.wait(ctx, time.Until(a.until), w.answers, w.joined)
 	default:
-		return w.wait(ctx, backoff.Jitter(a.bound), nil)
+		return w.wait(ctx, backoff.Jitter(a.bound), nil, nil)
 	}
 }
 
 func (w *watcher[T]) read(ctx context.Context, a action, opts ...clientv3.OpOption) event {
+	if a.page.keys != nil {
+		resp, err := w.getKeys(ctx, a.bound, a.page.keys, opts...)
+		return event{read: resp, err: err}
+	}
 	resp, err := w.get(ctx, a.bound, cmp.Or(a.page.from, w.spec.Range.From), opts...)
 	return event{read: resp, err: err}
 }
 
 // get reads keys within a bound.
 func (w *watcher[T]) get(ctx context.Context, bound time.Duration, from string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	return within(ctx, w.cfg.Streams, bound, func(ctx context.Context) (*clientv3.GetResponse, error) {
+		return w.cfg.Client.Get(ctx, from, opts...)
+	})
+}
+
+// getKeys reads keys in one transaction within a bound. It returns all that it has found as one answer.
+func (w *watcher[T]) getKeys(ctx context.Context, bound time.Duration, keys []string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	gets := make([]clientv3.Op, len(keys))
+	for i, key := range keys {
+		gets[i] = clientv3.OpGet(key, opts...)
+	}
+	resp, err := within(ctx, w.cfg.Streams, bound, func(ctx context.Context) (clientv3.OpResponse, error) {
+		for {
+			resp, err := w.cfg.Client.Do(ctx, clientv3.OpTxn(nil, gets, nil))
+			// The etcd client goes on to another member with a read, and with a transaction does not.
+			if etcderr.Code(err) != codes.Unavailable || !pause(ctx, anotherPause) {
+				return resp, err
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	all := &clientv3.GetResponse{Header: resp.Txn().Header}
+	for _, one := range resp.Txn().Responses {
+		all.Kvs = append(all.Kvs, one.GetResponseRange().GetKvs()...)
+		all.Count += one.GetResponseRange().GetCount()
+	}
+	return all, nil
+}
+
+// within makes a call within a bound, and notes how long etcd took to answer.
+func within[R any](ctx context.Context, s *Streams, bound time.Duration, call func(context.Context) (R, error)) (R, error) {
 	ctx, cancel := context.WithTimeout(ctx, bound)
 	defer cancel()
 	asked := time.Now()
-	resp, err := w.cfg.Client.Get(ctx, from, opts...)
+	resp, err := call(ctx)
 	if err == nil {
-		w.cfg.Streams.answered(time.Since(asked))
+		s.answered(time.Since(asked))
 	}
 	return resp, err
+}
+
+// pause waits, and reports whether ctx lasted until then.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // verify reads a page beside the watch. If etcd's client resumes the watch, it does so at the revision after this answer's
@@ -147,9 +207,9 @@ func (w *watcher[T]) verify(ctx context.Context, a action) event {
 func (w *watcher[T]) openWatch(ctx context.Context, a action) event {
 	streams := w.cfg.Streams
 	w.follower = &follower{first: a.revision, lost: func() { signal(w.lost) }}
-	stream, err := streams.open(ctx, w.cfg.Last, w.follower)
-	if err != nil {
-		return event{err: err}
+	stream, err := streams.open(ctx, w.cfg.Last, w.follower, w.joined)
+	if stream == nil {
+		return event{err: err, joined: err == nil}
 	}
 	defer streams.opened(stream)
 	w.stream = stream
@@ -191,10 +251,29 @@ func (w *watcher[T]) head(ctx context.Context, a action) event {
 
 // probe reads the number of keys and the one changed last.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
-	e := w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	var e event
+	if a.page.keys == nil {
+		e = w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
+	} else {
+		e = w.probeKeys(ctx, a)
+	}
 	e.latest = w.cfg.Streams.latest(w.stream)
 	return e
+}
+
+// probeKeys is probe for keys by name, all as they were when the first were read.
+func (w *watcher[T]) probeKeys(ctx context.Context, a action) event {
+	all := &clientv3.GetResponse{}
+	for keys := range slices.Chunk(a.page.keys, maxOps) {
+		resp, err := w.getKeys(ctx, a.bound, keys, clientv3.WithKeysOnly(), clientv3.WithRev(all.Header.GetRevision()))
+		if err != nil {
+			return event{err: err}
+		}
+		all.Header, all.Count, all.Kvs = cmp.Or(all.Header, resp.Header), all.Count+resp.Count, append(all.Kvs, resp.Kvs...)
+	}
+	slices.SortFunc(all.Kvs, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.ModRevision, a.ModRevision) })
+	return event{read: all}
 }
 
 func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) event {
@@ -206,7 +285,7 @@ func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) e
 	return event{err: w.cfg.Client.RequestProgress(ctx)}
 }
 
-func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan) event {
+func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3.WatchChan, joined <-chan struct{}) event {
 	w.timer.Reset(d)
 	select {
 	case answer, ok := <-answers:
@@ -218,6 +297,7 @@ func (w *watcher[T]) wait(ctx context.Context, d time.Duration, answers clientv3
 		return event{lost: true}
 	case <-w.back:
 		return event{back: true}
+	case <-joined:
 	case <-w.timer.C:
 	case <-ctx.Done():
 	}

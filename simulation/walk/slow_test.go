@@ -148,6 +148,34 @@ func TestK13_ManyKeysOfAnEtcdFarAway(t *testing.T) {
 	}
 }
 
+// TestK21_RequestsOfAStart counts what following many keys costs etcd: a list and a watch of each one's endpoints, and
+// together little more for all live configs. A config that is put later is heard of.
+func TestK21_RequestsOfAStart(t *testing.T) {
+	const keys = 50
+	for _, roundTrip := range []time.Duration{time.Millisecond, 100 * time.Millisecond} {
+		t.Run(roundTrip.String(), func(t *testing.T) {
+			inDistance(t, roundTrip, func(t *testing.T, d *distant) {
+				ctx, stop := context.WithCancel(t.Context())
+				var following sync.WaitGroup
+				defer following.Wait()
+				defer stop()
+				for i := range keys {
+					following.Go(func() {
+						for range d.Watch(ctx, fmt.Sprintf("service-%d", i)) { //nolint:revive // what is heard does not matter
+						}
+					})
+				}
+				time.Sleep(4*roundTrip + time.Second)
+				requests := d.asked("Range") + d.asked("Txn") + d.asked("Watch")
+				t.Logf("%v", d.calls)
+				if log := d.log.text(); requests > 2*keys+5 || log != "" {
+					t.Errorf("%d requests for %d keys; log: %s", requests, keys, log)
+				}
+			})
+		})
+	}
+}
+
 // TestK14_AQuietEtcdFarAway has nothing happen behind a slow line.
 func TestK14_AQuietEtcdFarAway(t *testing.T) {
 	for _, roundTrip := range []time.Duration{600 * time.Millisecond, 2 * time.Second} {

@@ -240,6 +240,10 @@ func (silent) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clien
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
+func (silent) Do(ctx context.Context, _ clientv3.Op) (clientv3.OpResponse, error) {
+	<-ctx.Done()
+	return clientv3.OpResponse{}, ctx.Err()
+}
 func (silent) Watch(context.Context, string, ...clientv3.OpOption) clientv3.WatchChan { return nil }
 func (silent) RequestProgress(context.Context) error                                  { return nil }
 

@@ -12,6 +12,7 @@
 //	backend.go   an endpoint and its form for gRPC
 //	key.go       the shell of the core: locks, timers, subscriptions
 //	keys.go      the keys of a registry, and where they are in etcd
+//	live.go      ... and their live configs, which are followed together
 //	disk.go      the last known endpoints, in files
 //	conn.go      the resolver of one gRPC connection
 //	handed.go    ... and the service config that it hands over

@@ -26,15 +26,9 @@ type Key struct {
 	core    *core
 	readers map[*reader]struct{}
 	timer   *time.Timer
-	epoch   int    // counts subscriptions: events of an older one are dropped
-	stop    func() // ends the subscription; nil: the key is not followed
-	last    lastSnapshots
-}
-
-// lastSnapshots are the last snapshots of list-watch, which the next subscription starts from.
-type lastSnapshots struct {
-	endpoints *listwatch.Snapshot[*Backend]
-	config    *listwatch.Snapshot[liveConfig]
+	epoch   int                           // counts subscriptions: events of an older one are dropped
+	stop    func()                        // ends the subscription; nil: the key is not followed
+	last    *listwatch.Snapshot[*Backend] // of the endpoints, which the next subscription starts from
 }
 
 // reader is a caller of Read, told of each new state.
@@ -114,19 +108,16 @@ func (k *Key) carry(e effects) {
 func (k *Key) follow() {
 	k.epoch++
 	epoch := k.epoch
-	endpoints, config := k.spec.endpoints(k.last.endpoints), configSpec(k.spec.configKey, k.last.config)
+	endpoints := k.spec.endpoints(k.last)
 	endpoints.Spent = func() time.Duration { return time.Duration(k.spent.Swap(0)) }
 	stopEndpoints := k.keys.endpoints.Follow(endpoints, func(u listwatch.Update[*Backend]) {
 		k.event(epoch, func(now time.Time) effects {
-			k.last.endpoints = u.Snapshot
+			k.last = u.Snapshot
 			return k.core.listed(u, now)
 		})
 	})
-	stopConfig := k.keys.configs.Follow(config, func(u listwatch.Update[liveConfig]) {
-		k.event(epoch, func(now time.Time) effects {
-			k.last.config = u.Snapshot
-			return k.core.configured(u, now)
-		})
+	stopConfig := k.keys.live.follow(k.spec.configKey, func(u listwatch.Update[liveConfig]) {
+		k.event(epoch, func(now time.Time) effects { return k.core.configured(u, now) })
 	})
 	k.stop = func() { stopEndpoints(); stopConfig() }
 }

@@ -45,6 +45,7 @@ type Keys struct {
 	cfg       Config
 	endpoints *listwatch.Group[*Backend]
 	configs   *listwatch.Group[liveConfig]
+	live      *liveConfigs
 	elections *listwatch.Group[string]
 	disk      *disk
 	cpu       *virtualClock // for updates of connections
@@ -59,7 +60,7 @@ func NewKeys(cfg Config) *Keys {
 	if cfg.Allowed == nil {
 		cfg.Allowed = func(string) error { return nil }
 	}
-	return &Keys{
+	ks := &Keys{
 		cfg: cfg,
 		endpoints: listwatch.NewGroup(listwatch.Config[*Backend]{
 			Client: cfg.Client, Streams: cfg.Streams, Equal: (*Backend).Equal, Size: (*Backend).size, Bounds: cfg.Bounds, Logger: cfg.Logger, Hooks: cfg.EndpointHooks,
@@ -79,6 +80,12 @@ func NewKeys(cfg Config) *Keys {
 		cpu:  &virtualClock{processors: runtime.GOMAXPROCS(0)},
 		keys: make(map[place]*Key),
 	}
+	ks.live = newLiveConfigs(ks.configs, cfg.Namespace, func(why error) {
+		if !refused(why) { // a role that may read single configs is as it should be
+			cfg.Logger.Warn("each live service config is followed by itself from now on", "error", why)
+		}
+	})
+	return ks
 }
 
 // Key returns a service's key, which is not followed before its Read is called. read decides which entries
@@ -202,16 +209,11 @@ func (s spec) endpoints(last *listwatch.Snapshot[*Backend]) listwatch.Spec[*Back
 	}
 }
 
-// configSpec says how to follow the live service config under an etcd key. Decode takes any value: the core reads it, at its own
-// pace, and has to tell an invalid one from a deletion. List-watch would skip it.
-func configSpec(key string, last *listwatch.Snapshot[liveConfig]) listwatch.Spec[liveConfig] {
-	return listwatch.Spec[liveConfig]{
-		Range: listwatch.Range{From: key}, Last: last,
-		Decode: func(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
-			value := entry.Value
-			return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
-		},
-	}
+// decodeConfig takes any value for a live service config: the core reads it, at its own pace, and has to tell an invalid one
+// from a deletion. List-watch would skip it.
+func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
+	value := entry.Value
+	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
 }
 
 // read checks a live service config.

@@ -24,7 +24,7 @@ func (ks *Keys) Standing(name, instance, addr string) *Standing {
 // Read implements [election.Candidates].
 func (s *Standing) Read(notify func()) (stop func()) {
 	stopCandidates := s.read(&candidateReader{notify, true})
-	stopConfig := s.keys.configs.Follow(configSpec(ConfigKey(s.keys.cfg.Namespace, s.name), nil), func(u listwatch.Update[liveConfig]) {
+	stopConfig := s.keys.live.follow(ConfigKey(s.keys.cfg.Namespace, s.name), func(u listwatch.Update[liveConfig]) {
 		if u.Snapshot == nil {
 			return
 		}

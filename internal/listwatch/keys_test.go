@@ -1,0 +1,152 @@
+package listwatch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// some is an event while some keys of the range are followed, whose users have joined so many times.
+func some(joins int, keys string, e event) event {
+	e.joins, e.keys = joins, strings.Fields(keys)
+	return e
+}
+
+// crowdOf is an answer of the watch with so many changes of a key.
+func crowdOf(key string, first, n int) event {
+	var all []*clientv3.Event
+	for i := range n {
+		all = append(all, put(key, "1", first+i))
+	}
+	return answered(events(first+n, all...))
+}
+
+func TestCoreFollowsSomeKeys(t *testing.T) {
+	one := []rule{
+		{0, some(1, "a", ok), "list [a] within 1s"},
+		{0, some(1, "a", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
+		{0, some(1, "a", ok), "wait 4s"},
+	}
+	for name, rules := range map[string][]rule{
+		"changes": with(one,
+			rule{1 * time.Second, some(1, "a", answered(events(11, put("b", "1", 11)))), "wait 4s"},
+			rule{2 * time.Second, some(1, "a", answered(events(12, put("a", "2", 12), del("b", 12)))), "publish [a=2], wait 4s"},
+		),
+		"others join while one is listed": {
+			{0, some(1, "a", ok), "list [a] within 1s"},
+			{0, some(3, "a b c", read(list(10, kv("a", "1", 5)))), "publish [a=1], list [a b c] within 1s"},
+			{0, some(3, "a b c", read(list(11, kv("a", "1", 5), kv("c", "1", 11)))), "publish [a=1 c=1], watch from 12 within 5s"},
+		},
+		"another joins before the watch has its turn": {
+			{0, some(1, "a", ok), "list [a] within 1s"},
+			{0, some(1, "a", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
+			{0, some(2, "a b", event{joined: true}), "list [a b] within 1s"},
+			{0, some(2, "a b", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
+			{0, some(3, "a b", event{joined: true}), "publish [a=1], watch from 11 within 5s"},
+		},
+		"another joins while the watch is opened": with(one[:2],
+			rule{0, some(2, "a b", ok), "verify [a b] within 1s"},
+		),
+		"another joins, then changes": with(one,
+			rule{1 * time.Second, some(1, "a", answered(events(11, put("b", "1", 11)))), "wait 4s"},
+			rule{1 * time.Second, some(2, "a b", ok), "verify [a b] within 1s"},
+			rule{1 * time.Second, some(2, "a b", read(list(12, kv("a", "1", 5), kv("b", "2", 12)))), "publish [a=1 b=2], wait 4s"},
+			rule{1 * time.Second, some(2, "a b", answered(events(12, put("b", "2", 12)))), "wait 4s"},
+			rule{2 * time.Second, some(2, "a b", answered(events(13, del("b", 13)))), "publish [a=1], wait 4s"},
+		),
+		"what is left is followed on, for whoever may join again": with(one,
+			rule{1 * time.Second, some(1, "", answered(events(11, put("a", "2", 11)))), "publish [a=2], wait 4s"},
+			rule{1 * time.Second, some(2, "a", ok), "publish [a=2], wait 4s"},
+		),
+		"a probe": with(one,
+			rule{8 * time.Second, some(1, "a", ok), "read where etcd is within 500ms"},
+			rule{8 * time.Second, some(1, "a", beside(12, where(11, 8*time.Second))), "probe within 500ms"},
+			rule{8 * time.Second, some(1, "a", beside(12, keys(11, 1, 5))), "wait 4s"},
+		),
+		"the list is denied": {
+			{0, some(1, "a", ok), "list [a] within 1s"},
+			{0, some(1, "a", refused), "publish nothing known with the error, end"},
+		},
+		"the watch is denied": with(one[:2],
+			rule{0, some(1, "a", failed(rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())))), "publish [a=1] with the error, end"},
+		),
+		"the token is invalid": {
+			{0, some(1, "a", ok), "list [a] within 1s"},
+			{0, some(1, "a", failed(rpctypes.ErrInvalidAuthToken)), "etcd list failed, publish nothing known with the error, pause 500ms"},
+		},
+		"others are written much": with(one,
+			rule{1 * time.Second, some(1, "a", crowdOf("b", 11, maxOthers/otherSize)), "wait 4s"},
+			rule{61 * time.Second, some(1, "a", crowdOf("b", 9000, maxOthers/otherSize)), "wait 4s"},
+		),
+		"others are written too much": with(one,
+			rule{1 * time.Second, some(1, "a", crowdOf("b", 11, maxOthers/otherSize+1)), "publish [a=1] with the error, end"},
+		),
+	} {
+		t.Run(name, func(t *testing.T) {
+			last := testCore(testSpec()).follow(t, rules...)
+			if end := strings.HasSuffix(rules[len(rules)-1].want, "end"); end != errors.Is(last.Err, ErrApart) {
+				t.Errorf("the last error: %v", last.Err)
+			}
+		})
+	}
+}
+
+// TestListOfKeys reads many keys, of which some are there.
+func TestListOfKeys(t *testing.T) {
+	r, _ := newReplica()
+	l := listing[string]{}
+	for i := range 300 {
+		l.keys = append(l.keys, fmt.Sprintf("%03d", i))
+	}
+	var asked []int
+	for more := true; more; {
+		p := l.page()
+		asked = append(asked, len(p.keys))
+		resp := list(10)
+		if p.revision != 0 {
+			resp.Header.Revision = 12
+		}
+		for _, key := range p.keys[:1] {
+			resp.Kvs = append(resp.Kvs, kv(key, "1", 5))
+		}
+		if len(asked) == 2 && l.failed(large.err) {
+			continue
+		}
+		var err error
+		if more, err = l.take(resp, &r.set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.listed(&l, false)
+	if got := fmt.Sprint(asked, text(r.snapshot().Items), " ", r.total, r.applied); got != "[128 128 16 128 28]000=1 128=1 144=1 272=1 4 10" {
+		t.Error(got)
+	}
+}
+
+func TestSnapshotOfAKey(t *testing.T) {
+	r, _ := newReplica()
+	var none *Snapshot[string]
+	if none.Of("a") != nil {
+		t.Error("of no snapshot there is a part")
+	}
+	l := &listing[string]{keys: []string{"a", "b"}}
+	if _, err := l.take(&clientv3.GetResponse{Header: header(1, 1, 10), Kvs: []*mvccpb.KeyValue{kv("b", "1", 5)}}, &r.set); err != nil {
+		t.Fatal(err)
+	}
+	r.listed(l, false)
+	s := r.snapshot()
+	for key, want := range map[string]string{"a": "", "b": "b=1"} {
+		if part := s.Of(key); part == nil || text(part.Items) != want {
+			t.Errorf("%s: %+v", key, part)
+		}
+	}
+	if part := s.Of("c"); part != nil {
+		t.Errorf("of what is not followed: %+v", part)
+	}
+}

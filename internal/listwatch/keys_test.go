@@ -124,7 +124,7 @@ func TestListOfKeys(t *testing.T) {
 		}
 	}
 	r.listed(&l, false)
-	if got := fmt.Sprint(asked, text(r.snapshot().Items), " ", r.total, r.applied); got != "[128 128 16 128 28]000=1 128=1 144=1 272=1 4 10" {
+	if got := fmt.Sprint(asked, text(r.snapshot().Items), " ", r.total, r.applied); got != "[128 64 8 64 64 36]000=1 128=1 136=1 200=1 264=1 5 10" {
 		t.Error(got)
 	}
 }

@@ -1,6 +1,7 @@
 package listwatch
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -20,8 +21,8 @@ const (
 	minPage   = 8 // where etcd is slow
 	maxPage   = 64
 	pageBytes = 512 << 10
-	// maxOps is how many keys a page may ask for by name: as many as etcd lets a transaction read.
-	maxOps = 128
+	// firstKeys is how many keys a first page asks for by name: as many as etcd lets a transaction read.
+	firstKeys = 128
 )
 
 var errTooLarge = errors.New("the entry is too large to be received")
@@ -62,23 +63,15 @@ type listing[T any] struct {
 
 // page returns the page to be read next.
 func (l *listing[T]) page() page {
-	if l.next.limit == 0 {
-		l.next.limit, _ = l.limits()
+	if l.keys == nil {
+		l.next.limit = cmp.Or(l.next.limit, firstPage)
+		return l.next
 	}
+	l.next.limit = cmp.Or(l.next.limit, firstKeys)
 	p := l.next
-	if l.keys != nil {
-		from, _ := slices.BinarySearch(l.keys, p.from)
-		p.keys = l.keys[from:min(from+int(p.limit), len(l.keys))]
-	}
+	from, _ := slices.BinarySearch(l.keys, p.from)
+	p.keys = l.keys[from:min(from+int(p.limit), len(l.keys))]
 	return p
-}
-
-// limits returns how many keys the first page asks for, and how many any may.
-func (l *listing[T]) limits() (first, most int64) {
-	if l.keys != nil {
-		return maxOps, maxOps
-	}
-	return firstPage, maxPage
 }
 
 // take adds the answer for a page, and reports whether there are more pages. An error means that another etcd
@@ -111,8 +104,7 @@ func (l *listing[T]) take(resp *clientv3.GetResponse, s *set[T]) (more bool, err
 	for _, kv := range resp.Kvs {
 		bytes += len(kv.Key) + len(kv.Value)
 	}
-	_, most := l.limits()
-	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*n/bytes), 1), most)}
+	l.next = page{from: last + "\x00", revision: l.header.GetRevision(), limit: min(max(int64(pageBytes*n/bytes), 1), maxPage)}
 	return true, nil
 }
 

@@ -265,7 +265,7 @@ func (w *watcher[T]) probe(ctx context.Context, a action) event {
 // probeKeys is probe for keys by name, all as they were when the first were read.
 func (w *watcher[T]) probeKeys(ctx context.Context, a action) event {
 	all := &clientv3.GetResponse{}
-	for keys := range slices.Chunk(a.page.keys, maxOps) {
+	for keys := range slices.Chunk(a.page.keys, firstKeys) {
 		resp, err := w.getKeys(ctx, a.bound, keys, clientv3.WithKeysOnly(), clientv3.WithRev(all.Header.GetRevision()))
 		if err != nil {
 			return event{err: err}

@@ -103,6 +103,7 @@ func (l *liveConfigs) take(t *together, u listwatch.Update[liveConfig]) (tell []
 		return nil // stopped meanwhile
 	}
 	if errors.Is(u.Err, listwatch.ErrApart) {
+		t.stop()
 		l.together, l.alone = nil, true
 		for f := range l.followers {
 			l.followAlone(f)

@@ -161,7 +161,10 @@ func TestK21_RequestsOfAStart(t *testing.T) {
 				defer stop()
 				for i := range keys {
 					following.Go(func() {
-						for range d.Watch(ctx, fmt.Sprintf("service-%d", i)) { //nolint:revive // what is heard does not matter
+						for _, err := range d.Watch(ctx, fmt.Sprintf("service-%d", i)) {
+							if err != nil {
+								t.Error(err)
+							}
 						}
 					})
 				}

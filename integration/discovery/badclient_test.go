@@ -49,18 +49,21 @@ func (w *world) aLife(t *testing.T, client *clientv3.Client, bound time.Duration
 	lis, served := kit.Listen(t), make(chan struct{})
 	serving, stop := context.WithCancel(context.Background())
 	defer stop()
-	do("Serve", func(ctx context.Context) error {
+	do("Serve", func(context.Context) error {
+		began := time.Now()
 		go func() {
 			defer close(served)
 			_ = server.Serve(serving, lis) // its error is that of the etcd client
 		}()
 		for ; ; time.Sleep(time.Millisecond) {
 			all := server.Status()
-			if len(all) > 0 && all[0].State == runtime.StateRegistered {
+			switch {
+			case len(all) > 0 && all[0].State == runtime.StateRegistered:
 				return nil
-			}
-			if len(all) > 0 && ctx.Err() != nil {
+			case len(all) > 0 && strings.Contains(fmt.Sprint(all[0].Err), "the etcd client was closed"):
 				return all[0].Err
+			case time.Since(began) > soon:
+				return fmt.Errorf("it neither serves nor says why: %+v", all)
 			}
 		}
 	})

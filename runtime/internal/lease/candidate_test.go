@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -120,13 +121,22 @@ func TestG31_OthersGetIn(t *testing.T) {
 		s.etcd.unwritable[key] = true
 		s.items(key, candidate(key))
 	}
-	s.add("c")
+	var others []string
+	for i := range 100 {
+		others = append(others, fmt.Sprint("c", i))
+	}
+	s.add(others...)
 	s.items("d", candidate("d"))
-	s.run(time.Second)
-	s.state("c", Registered)
-	s.state("d", Registered)
-	if !s.stands("d") {
-		t.Error("d does not stand")
+	for _, do := range []string{"run 1s", "revoke 2; heard; run 1s"} {
+		s.play(do)
+		for _, key := range append(others, "d") {
+			if s.state(key, Registered); s.etcd.get(key) == nil {
+				t.Errorf("%s: %s is not in etcd", do, key)
+			}
+		}
+		if !s.stands("d") {
+			t.Errorf("%s: d does not stand", do)
+		}
 	}
 }
 

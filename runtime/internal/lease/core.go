@@ -214,8 +214,9 @@ func (c *core) scheduleCheck(now time.Time) {
 	c.checkAt = now.Add(c.jitter(every))
 }
 
-// setWatched takes in whether every key is watched. The first check without that is due at once.
+// setWatched takes in whether what is to be watched is. The first check is due at once when not every key is watched any more.
 func (c *core) setWatched(now time.Time, watched bool) {
+	watched = watched && len(c.registered(maxWatches+1)) <= maxWatches
 	if c.watched && !watched {
 		c.checkAt = now
 	}

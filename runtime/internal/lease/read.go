@@ -127,22 +127,22 @@ func (c *core) found(now time.Time, e *entry, s *slot, kv *keyValue) {
 	}
 }
 
-// maxWatches is the greatest number of keys that a session watches. With more it watches none, and checks
-// them often instead, so that a process with a hundred services does not have a hundred watches.
+// maxWatches is the greatest number of keys that a session watches, so that a process with a hundred services does not
+// have a hundred watches. With more keys it hears by those that it watches when the lease goes, and checks all often.
 const maxWatches = 4
 
 // toWatch returns the keys of which it is to be heard at once when others change them.
-func (c *core) toWatch() []string {
-	if c.closing {
-		return nil
-	}
+func (c *core) toWatch() []string { return c.registered(maxWatches) }
+
+// registered returns so many of the keys that have been in etcd, and are to be, at most.
+func (c *core) registered(most int) []string {
 	var keys []string
 	for e, s := range c.slots() {
+		if len(keys) == most || c.closing {
+			break
+		}
 		if e.wasRegistered && e.want == present && !s.retired {
 			keys = append(keys, s.key)
-		}
-		if len(keys) > maxWatches {
-			return nil
 		}
 	}
 	return keys

@@ -257,6 +257,11 @@ var ofSession = map[string]func(s *script, id clientv3.LeaseID){
 	"timeout": func(s *script, _ clientv3.LeaseID) {
 		s.core.writeFailed(s.now, s.op.(writeOp).steps, rpctypes.ErrTimeout)
 	},
+	"heard": func(s *script, _ clientv3.LeaseID) { // that what is watched has gone
+		for _, key := range s.core.toWatch() {
+			s.core.onUpdate(s.now, key, nil, s.etcd.rev)
+		}
+	},
 	"churn": func(s *script, _ clientv3.LeaseID) {
 		for i := range minTombstones {
 			s.items("a", []Item{{Key: func(clientv3.LeaseID) string { return fmt.Sprint("k", i) }, Value: "v"}})

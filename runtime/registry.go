@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/etcdconn"
@@ -127,9 +128,14 @@ func (r *Registry) Close(ctx context.Context) error {
 			errs = append(errs, fmt.Errorf("close the connection to %s: %w", conn.Target(), err))
 		}
 	}
-	r.keys.Close()
+	following := make(chan struct{})
+	go func() { // ends with what the registry followed
+		defer close(following)
+		r.keys.Close()
+		r.running.Wait()
+	}()
 	errs = append(errs, r.published.Close(ctx))
-	r.running.Wait()
+	bounded.Wait(ctx, following)
 	errs = append(errs, r.metrics.Close())
 	r.closeErr = errors.Join(errs...)
 	close(r.closeDone)

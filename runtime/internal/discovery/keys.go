@@ -98,7 +98,13 @@ func (ks *Keys) Key(name string, read endpoint.Reader) *Key {
 	if !ok {
 		ks.forget()
 		k = &Key{Name: name, keys: ks, spec: spec, readers: make(map[*reader]struct{})}
-		k.core = newCore(ks.cfg.EmptyGrace, spec.read)
+		k.core = newCore(ks.cfg.EmptyGrace, func(l liveConfig) (json string, err error) {
+			config, err := ks.cfg.parse(l)
+			if err != nil {
+				return "", err
+			}
+			return config.JSON(), nil
+		})
 		k.state.Store(k.core.state)
 		ks.keys[spec.place] = k
 	}
@@ -158,9 +164,7 @@ type spec struct {
 	configKey string // the etcd key of its live service config
 	place
 
-	// See Config.
-	loadBalancingOnly bool
-	allowed           func(addr string) error
+	allowed func(addr string) error // see Config
 }
 
 // place is where a key's endpoints are in etcd, and how they are read.
@@ -183,7 +187,7 @@ func (ks *Keys) spec(name string, reader endpoint.Reader) spec {
 	from, end := reader.Range(key)
 	return spec{
 		key: key, configKey: ConfigKey(ks.cfg.Namespace, name), place: place{listwatch.Range{From: from, End: end}, reader},
-		loadBalancingOnly: ks.cfg.LoadBalancingOnly, allowed: ks.cfg.Allowed,
+		allowed: ks.cfg.Allowed,
 	}
 }
 
@@ -216,17 +220,14 @@ func decodeConfig(entry *mvccpb.KeyValue) (liveConfig, bool, error) {
 	return liveConfig{string(value[:min(len(value), serviceconfig.MaxSize)]), len(value)}, true, nil
 }
 
-// read checks a live service config.
-func (s spec) read(l liveConfig) (json string, err error) {
+// parse reads a live service config. An error means that it is not to be in force.
+func (c *Config) parse(l liveConfig) (*serviceconfig.Config, error) {
 	if l.size > len(l.raw) {
-		return "", fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
+		return nil, fmt.Errorf("the service config has %d bytes, more than %d", l.size, serviceconfig.MaxSize)
 	}
 	config, err := grpccheck.Live(l.raw)
-	if err == nil && s.loadBalancingOnly {
+	if err == nil && c.LoadBalancingOnly {
 		err = config.LoadBalancingOnly()
 	}
-	if err != nil {
-		return "", err
-	}
-	return config.JSON(), nil
+	return config, err
 }

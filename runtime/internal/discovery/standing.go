@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 )
 
@@ -30,7 +29,7 @@ func (s *Standing) Read(notify func()) (stop func()) {
 		}
 		var drain *[]string
 		if len(u.Snapshot.Items) > 0 {
-			config, err := serviceconfig.ParseLive(u.Snapshot.Items[0].Value.raw)
+			config, err := s.keys.cfg.parse(u.Snapshot.Items[0].Value)
 			if err != nil {
 				return // the last good one stays in force
 			}

@@ -3,6 +3,8 @@ package lease
 import (
 	"context"
 	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 )
 
 // Start puts an entry in etcd in the background, or only remembers it if pause is set. A key that is there
@@ -41,7 +43,7 @@ func (s *Session) Close(ctx context.Context) error {
 	case <-s.done:
 	case <-ctx.Done():
 		s.cancel()
-		<-s.done
+		bounded.Wait(ctx, s.done)
 	}
 	why := s.explained(context.Cause(ctx))
 	s.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/election"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
@@ -260,21 +261,9 @@ func (r *Registrar) Close(ctx context.Context) error {
 		})
 	}
 	closing.Wait()
-	closeElections(registrations)
-	r.waitTasks(ctx)
+	bounded.Run(ctx, func() {
+		closeElections(registrations)
+		r.tasks.Wait() // in the background; they end with the sessions and the runs
+	})
 	return errors.Join(errs...)
-}
-
-// waitTasks waits for the tasks in the background, which end with the sessions and the runs. It waits no longer
-// than ctx allows: a health service of the caller's may not answer.
-func (r *Registrar) waitTasks(ctx context.Context) {
-	done := make(chan struct{})
-	go func() { // ends with the last task
-		defer close(done)
-		r.tasks.Wait()
-	}()
-	select {
-	case <-done:
-	case <-ctx.Done():
-	}
 }

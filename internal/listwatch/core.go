@@ -465,11 +465,15 @@ func (c *core[T]) verified(e event, now time.Time) action {
 	case err != nil:
 		return c.rebuild(c.errorOf("list", err, e.why), now)
 	}
+	followed := c.replica.keys
 	changed, err := c.replica.verified(c.listDone(now))
 	if err != nil {
 		return c.rebuild(c.errorOf("watch", err, e.why), now)
 	}
 	c.unpublished = c.unpublished || changed
+	if !slices.Equal(followed, c.replica.keys) {
+		c.publish(nil) // whoever has joined waits for it
+	}
 	if c.back {
 		c.replica.reconnected(now)
 		c.signOfLife = time.Time{}

@@ -27,14 +27,16 @@ func crowdOf(key string, first, n int) event {
 	return answered(events(first+n, all...))
 }
 
+// someWatched are the rules that lead to a watch of one key.
+var someWatched = []rule{
+	{0, some(1, "a", ok), "list [a] within 1s"},
+	{0, some(1, "a", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
+	{0, some(1, "a", ok), "wait 4s"},
+}
+
 func TestCoreFollowsSomeKeys(t *testing.T) {
-	one := []rule{
-		{0, some(1, "a", ok), "list [a] within 1s"},
-		{0, some(1, "a", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
-		{0, some(1, "a", ok), "wait 4s"},
-	}
 	for name, rules := range map[string][]rule{
-		"changes": with(one,
+		"changes": with(someWatched,
 			rule{1 * time.Second, some(1, "a", answered(events(11, put("b", "1", 11)))), "wait 4s"},
 			rule{2 * time.Second, some(1, "a", answered(events(12, put("a", "2", 12), del("b", 12)))), "publish [a=2], wait 4s"},
 		),
@@ -50,21 +52,21 @@ func TestCoreFollowsSomeKeys(t *testing.T) {
 			{0, some(2, "a b", read(list(10, kv("a", "1", 5)))), "publish [a=1], watch from 11 within 5s"},
 			{0, some(3, "a b", event{joined: true}), "publish [a=1], watch from 11 within 5s"},
 		},
-		"another joins while the watch is opened": with(one[:2],
+		"another joins while the watch is opened": with(someWatched[:2],
 			rule{0, some(2, "a b", ok), "verify [a b] within 1s"},
 		),
-		"another joins, then changes": with(one,
+		"another joins, then changes": with(someWatched,
 			rule{1 * time.Second, some(1, "a", answered(events(11, put("b", "1", 11)))), "wait 4s"},
 			rule{1 * time.Second, some(2, "a b", ok), "verify [a b] within 1s"},
 			rule{1 * time.Second, some(2, "a b", read(list(12, kv("a", "1", 5), kv("b", "2", 12)))), "publish [a=1 b=2], wait 4s"},
 			rule{1 * time.Second, some(2, "a b", answered(events(12, put("b", "2", 12)))), "wait 4s"},
 			rule{2 * time.Second, some(2, "a b", answered(events(13, del("b", 13)))), "publish [a=1], wait 4s"},
 		),
-		"what is left is followed on, for whoever may join again": with(one,
+		"what is left is followed on, for whoever may join again": with(someWatched,
 			rule{1 * time.Second, some(1, "", answered(events(11, put("a", "2", 11)))), "publish [a=2], wait 4s"},
 			rule{1 * time.Second, some(2, "a", ok), "publish [a=2], wait 4s"},
 		),
-		"a probe": with(one,
+		"a probe": with(someWatched,
 			rule{8 * time.Second, some(1, "a", ok), "read where etcd is within 500ms"},
 			rule{8 * time.Second, some(1, "a", beside(12, where(11, 8*time.Second))), "probe within 500ms"},
 			rule{8 * time.Second, some(1, "a", beside(12, keys(11, 1, 5))), "wait 4s"},
@@ -73,18 +75,18 @@ func TestCoreFollowsSomeKeys(t *testing.T) {
 			{0, some(1, "a", ok), "list [a] within 1s"},
 			{0, some(1, "a", refused), "publish nothing known with the error, end"},
 		},
-		"the watch is denied": with(one[:2],
+		"the watch is denied": with(someWatched[:2],
 			rule{0, some(1, "a", failed(rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())))), "publish [a=1] with the error, end"},
 		),
 		"the token is invalid": {
 			{0, some(1, "a", ok), "list [a] within 1s"},
 			{0, some(1, "a", failed(rpctypes.ErrInvalidAuthToken)), "etcd list failed, publish nothing known with the error, pause 500ms"},
 		},
-		"others are written much": with(one,
+		"others are written much": with(someWatched,
 			rule{1 * time.Second, some(1, "a", crowdOf("b", 11, maxOthers/otherSize)), "wait 4s"},
 			rule{61 * time.Second, some(1, "a", crowdOf("b", 9000, maxOthers/otherSize)), "wait 4s"},
 		),
-		"others are written too much": with(one,
+		"others are written too much": with(someWatched,
 			rule{1 * time.Second, some(1, "a", crowdOf("b", 11, maxOthers/otherSize+1)), "publish [a=1] with the error, end"},
 		),
 	} {
@@ -95,6 +97,19 @@ func TestCoreFollowsSomeKeys(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestWhoeverJoinsWaitsForNobody has one after the other join where an update has just cost much.
+func TestWhoeverJoinsWaitsForNobody(t *testing.T) {
+	c := testCore(testSpec())
+	c.follow(t, someWatched...)
+	c.charge(time.Second, start)
+	c.follow(t,
+		rule{0, some(2, "a b", ok), "verify [a b] within 1s"},
+		rule{0, some(3, "a b c", read(list(12, kv("a", "2", 11), kv("b", "1", 12)))), "publish [a=2 b=1], verify [a b c] within 1s"},
+		rule{0, some(3, "a b c", read(list(12, kv("a", "2", 11), kv("b", "1", 12)))), "publish [a=2 b=1], wait 4s"},
+		rule{0, some(4, "a b c", ok), "publish [a=2 b=1], wait 4s"},
+	)
 }
 
 // TestListOfKeys reads many keys, of which some are there.

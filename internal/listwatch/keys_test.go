@@ -1,15 +1,23 @@
 package listwatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 // some is an event while some keys of the range are followed, whose users have joined so many times.
@@ -164,4 +172,51 @@ func TestSnapshotOfAKey(t *testing.T) {
 	if part := s.Of("c"); part != nil {
 		t.Errorf("of what is not followed: %+v", part)
 	}
+}
+
+// keysEtcd answers reads of keys by name. All that are asked for are there, each changed at its revision.
+type keysEtcd struct {
+	fakeEtcd
+	errs  []error // of the next reads
+	asked []string
+}
+
+func (e *keysEtcd) Do(_ context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
+	_, gets, _ := op.Txn()
+	e.asked = append(e.asked, fmt.Sprint(len(gets), " at ", gets[0].Rev()))
+	if len(e.errs) > 0 {
+		err := e.errs[0]
+		e.errs = e.errs[1:]
+		return clientv3.OpResponse{}, err
+	}
+	resp := &clientv3.TxnResponse{Header: header(1, 1, 300+len(e.asked))}
+	for _, get := range gets {
+		revision, _ := strconv.Atoi(string(get.KeyBytes()))
+		found := &etcdserverpb.RangeResponse{Count: 1, Kvs: []*mvccpb.KeyValue{kv(string(get.KeyBytes()), "", revision)}}
+		resp.Responses = append(resp.Responses, &etcdserverpb.ResponseOp{Response: &etcdserverpb.ResponseOp_ResponseRange{ResponseRange: found}})
+	}
+	return resp.OpResponse(), nil
+}
+
+// TestProbeOfKeys asks for many keys, of a member that goes away at first: all are counted as they were at one revision.
+func TestProbeOfKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &keysEtcd{errs: []error{status.Error(codes.Unavailable, "the member goes away")}}
+		w := newWatcher(&Config[string]{Client: e, Streams: NewStreams()}, testSpec(), nil)
+		a := action{call: callProbe, bound: time.Second}
+		for i := range 200 {
+			a.page.keys = append(a.page.keys, strconv.Itoa(100+i))
+		}
+		got := w.probe(t.Context(), a)
+		if got.err != nil || got.read.Count != 200 || got.read.Kvs[0].ModRevision != 299 || got.read.Header.GetRevision() != 302 {
+			t.Errorf("%+v", got)
+		}
+		if asked := fmt.Sprint(e.asked); asked != "[128 at 0 128 at 0 72 at 302]" {
+			t.Error(asked)
+		}
+		e.errs = []error{rpctypes.ErrPermissionDenied}
+		if got := w.probe(t.Context(), a); !etcderr.Refused(got.err) {
+			t.Errorf("denied: %+v", got)
+		}
+	})
 }

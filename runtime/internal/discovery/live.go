@@ -118,8 +118,8 @@ func (l *liveConfigs) take(t *together, u listwatch.Update[liveConfig]) (tell []
 	return tell
 }
 
-// part returns the follower's part of an update, and reports whether that is news. What cannot be followed now is none to
-// those who know a config.
+// part returns the follower's part of an update, and reports whether that is news. An error alone is none to a follower that
+// knows of a config.
 func (f *configFollower) part(u listwatch.Update[liveConfig]) (part listwatch.Update[liveConfig], news bool) {
 	part.Snapshot, part.Err = u.Snapshot.Of(f.key), u.Err
 	switch {

@@ -2,6 +2,7 @@ package leader
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -37,7 +38,10 @@ func closes(t *testing.T, r *runtime.Registry) {
 	closed := make(chan error, 1)
 	go func() { closed <- r.Close(kit.Bounded(t, 500*time.Millisecond)) }()
 	select {
-	case <-closed:
+	case err := <-closed:
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close: %v", err)
+		}
 	case <-time.After(soon):
 		t.Error("Close does not return with its context")
 	}
@@ -127,7 +131,10 @@ func TestDrainByAConfigThatIsNotInForce(t *testing.T) {
 	defer stop()
 	go func() {
 		defer close(watched)
-		for range a.registry.Watch(ctx, entries) { // so that the status tells of the key
+		for _, err := range a.registry.Watch(ctx, entries) { // so that the status tells of the key
+			if err != nil && ctx.Err() == nil {
+				t.Errorf("Watch: %v", err)
+			}
 		}
 	}()
 	kit.Eventually(t, soon, "the status to say that the config is not in force", func() bool {

@@ -27,25 +27,31 @@ func NewKeys() *Keys {
 	return &Keys{users: make(map[string]int), sorted: []string{}, joined: make(chan struct{})}
 }
 
-// Add adds a user of a key. An update follows that is about the key, if only with an error.
-func (k *Keys) Add(key string) {
+// Add adds a user of a key. An update follows that is about the key, if only with an error. Add reports false if there are
+// as many keys as one transaction reads: each that joins has all of them read.
+func (k *Keys) Add(key string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.users[key] == 0 && len(k.users) == maxKeys {
+		return false
+	}
 	k.users[key]++
 	k.sorted = slices.Sorted(maps.Keys(k.users))
 	k.joins++
 	close(k.joined)
 	k.joined = make(chan struct{})
+	return true
 }
 
-// Remove takes a user of a key away.
-func (k *Keys) Remove(key string) {
+// Remove takes a user of a key away, and reports whether it was the last of all.
+func (k *Keys) Remove(key string) (last bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.users[key]--; k.users[key] == 0 {
 		delete(k.users, key)
 		k.sorted = slices.Sorted(maps.Keys(k.users))
 	}
+	return len(k.users) == 0
 }
 
 // wanted returns the keys that have users, sorted, how many users have joined, and a channel that is closed when the

@@ -21,8 +21,8 @@ const (
 	minPage   = 8 // where etcd is slow
 	maxPage   = 64
 	pageBytes = 512 << 10
-	// firstKeys is how many keys a first page asks for by name: as many as etcd lets a transaction read.
-	firstKeys = 128
+	// maxKeys is how many keys are followed by name: as many as etcd lets a transaction read by default.
+	maxKeys = 128
 )
 
 var errTooLarge = errors.New("the entry is too large to be received")
@@ -67,7 +67,7 @@ func (l *listing[T]) page() page {
 		l.next.limit = cmp.Or(l.next.limit, firstPage)
 		return l.next
 	}
-	l.next.limit = cmp.Or(l.next.limit, firstKeys)
+	l.next.limit = cmp.Or(l.next.limit, maxKeys)
 	p := l.next
 	from, _ := slices.BinarySearch(l.keys, p.from)
 	p.keys = l.keys[from:min(from+int(p.limit), len(l.keys))]

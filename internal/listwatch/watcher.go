@@ -251,29 +251,17 @@ func (w *watcher[T]) head(ctx context.Context, a action) event {
 
 // probe reads the number of keys and the one changed last.
 func (w *watcher[T]) probe(ctx context.Context, a action) event {
-	var e event
+	opts := []clientv3.OpOption{clientv3.WithKeysOnly()}
 	if a.page.keys == nil {
-		e = w.read(ctx, a, w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
-			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))...)
-	} else {
-		e = w.probeKeys(ctx, a)
+		opts = w.spec.Range.opts(clientv3.WithLimit(1), clientv3.WithKeysOnly(),
+			clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend))
+	}
+	e := w.read(ctx, a, opts...)
+	if a.page.keys != nil && e.err == nil {
+		slices.SortFunc(e.read.Kvs, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.ModRevision, a.ModRevision) })
 	}
 	e.latest = w.cfg.Streams.latest(w.stream)
 	return e
-}
-
-// probeKeys is probe for keys by name, all as they were when the first were read.
-func (w *watcher[T]) probeKeys(ctx context.Context, a action) event {
-	all := &clientv3.GetResponse{}
-	for keys := range slices.Chunk(a.page.keys, firstKeys) {
-		resp, err := w.getKeys(ctx, a.bound, keys, clientv3.WithKeysOnly(), clientv3.WithRev(all.Header.GetRevision()))
-		if err != nil {
-			return event{err: err}
-		}
-		all.Header, all.Count, all.Kvs = cmp.Or(all.Header, resp.Header), all.Count+resp.Count, append(all.Kvs, resp.Kvs...)
-	}
-	slices.SortFunc(all.Kvs, func(a, b *mvccpb.KeyValue) int { return cmp.Compare(b.ModRevision, a.ModRevision) })
-	return event{read: all}
 }
 
 func (w *watcher[T]) requestProgress(ctx context.Context, bound time.Duration) event {

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 )
 
-// liveConfigs follows the live service configs of keys: together, or each by itself once list-watch says that this cannot
-// be. It is safe for concurrent use.
+// liveConfigs follows the live service configs of keys: together, or by itself where there are too many. Each is followed by
+// itself once list-watch says that it cannot be otherwise. It is safe for concurrent use.
 type liveConfigs struct {
 	group *listwatch.Group[liveConfig]
 	all   listwatch.Range // of those of the namespace
@@ -53,12 +53,10 @@ func (l *liveConfigs) follow(key string, sink func(listwatch.Update[liveConfig])
 	f := &configFollower{key: key, sink: sink}
 	l.followers[f] = struct{}{}
 	switch {
-	case l.alone:
-		l.followAlone(f)
-	case l.together == nil:
+	case l.together == nil && !l.alone:
 		l.followTogether(key)
-	default:
-		l.together.keys.Add(key)
+	case l.alone || !l.together.keys.Add(key):
+		l.followAlone(f)
 	}
 	return sync.OnceFunc(func() { l.leave(f) })
 }
@@ -67,12 +65,9 @@ func (l *liveConfigs) leave(f *configFollower) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.followers, f)
-	switch {
-	case f.stop != nil:
+	if f.stop != nil {
 		f.stop()
-	case len(l.followers) > 0:
-		l.together.keys.Remove(f.key)
-	default:
+	} else if l.together.keys.Remove(f.key) {
 		l.together.stop()
 		l.together = nil
 	}
@@ -106,11 +101,16 @@ func (l *liveConfigs) take(t *together, u listwatch.Update[liveConfig]) (tell []
 		t.stop()
 		l.together, l.alone = nil, true
 		for f := range l.followers {
-			l.followAlone(f)
+			if f.stop == nil {
+				l.followAlone(f)
+			}
 		}
 		return []func(){func() { l.apart(u.Err) }}
 	}
 	for f := range l.followers {
+		if f.stop != nil {
+			continue
+		}
 		if part, news := f.part(u); news {
 			tell = append(tell, func() { f.sink(part) })
 		}

@@ -80,3 +80,47 @@ func TestLiveConfigsAreHandedOut(t *testing.T) {
 		t.Errorf("%d are left", len(l.followers))
 	}
 }
+
+// TestManyLiveConfigs follows more live configs than one transaction reads: those beyond are followed one by one, and the
+// others together until the last of them leaves.
+func TestManyLiveConfigs(t *testing.T) {
+	group := listwatch.NewGroup(listwatch.Config[liveConfig]{Client: silent{}, Logger: slog.New(slog.DiscardHandler)})
+	defer group.Close()
+	l := newLiveConfigs(group, "ns/", func(err error) { t.Errorf("followed one by one: %v", err) })
+	follow := func(n int) (stop func()) {
+		return l.follow(fmt.Sprintf("ns/%03d", n), func(listwatch.Update[liveConfig]) {})
+	}
+	alone := func() (n int) {
+		for f := range l.followers {
+			if f.stop != nil {
+				n++
+			}
+		}
+		return n
+	}
+	var together []func()
+	for n := range 128 {
+		together = append(together, follow(n))
+	}
+	if alone() != 0 {
+		t.Errorf("%d of 128 are followed alone", alone())
+	}
+	beyond, again := follow(128), follow(0)
+	if alone() != 1 {
+		t.Errorf("%d of 129 are followed alone, want 1", alone())
+	}
+	for _, stop := range together {
+		stop()
+	}
+	if l.together == nil {
+		t.Error("the last of a key's two followers is followed no more")
+	}
+	again()
+	if l.together != nil || alone() != 1 {
+		t.Errorf("followed together %v, alone %d; want nothing and 1", l.together, alone())
+	}
+	defer beyond()
+	if follow(1); l.together == nil {
+		t.Error("whoever comes then is not followed together")
+	}
+}

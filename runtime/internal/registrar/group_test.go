@@ -18,6 +18,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/bounded"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/lease"
 )
 
@@ -34,7 +35,7 @@ func offline(t *testing.T) *Registrar {
 		defer cancel()
 		_ = r.Close(ctx) // etcd is nowhere
 		client.Close()
-		r.waitTasks(context.Background())
+		r.tasks.Wait()
 	})
 	return r
 }
@@ -56,8 +57,8 @@ func begun(g *Group) bool {
 
 var here = Announcement{Listen: "127.0.0.1:80"}
 
-// bounded returns a context for what is to end long before.
-func bounded(t *testing.T) context.Context {
+// within returns a context for what is to end long before.
+func within(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	t.Cleanup(cancel)
@@ -67,7 +68,7 @@ func bounded(t *testing.T) context.Context {
 func TestG24_WithdrawEndsAnnounce(t *testing.T) {
 	g := group(t, offline(t))
 	announced := make(chan error, 1)
-	go func() { announced <- g.Announce(bounded(t), here) }()
+	go func() { announced <- g.Announce(within(t), here) }()
 	for !begun(g) {
 		time.Sleep(time.Millisecond)
 	}
@@ -103,9 +104,9 @@ func TestG24_WithdrawBeforeTheEntries(t *testing.T) {
 	a := here
 	a.Health = h
 	announced := make(chan error, 1)
-	go func() { announced <- g.Announce(bounded(t), a) }()
+	go func() { announced <- g.Announce(within(t), a) }()
 	<-h.asked
-	if err := g.Withdraw(bounded(t)); err != nil {
+	if err := g.Withdraw(within(t)); err != nil {
 		t.Errorf("Withdraw: %v", err)
 	}
 	if err := <-announced; !errors.Is(err, errWithdrawn) {
@@ -124,7 +125,7 @@ func TestG24_WithdrawWaitsForWhatIsLeft(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := run.start(bounded(t), Announcement{Listen: listen}); err != nil {
+		if err := run.start(within(t), Announcement{Listen: listen}); err != nil {
 			t.Fatal(err)
 		}
 		// As if etcd had not answered since: whatever is asked of it waits.
@@ -153,7 +154,7 @@ func TestG24_AnnounceOvertakesWithdraw(t *testing.T) {
 	left.drop.Do(func() {})
 	g.registrations = []*Registration{left}
 	withdrawn := make(chan error, 1)
-	go func() { withdrawn <- g.Withdraw(bounded(t)) }()
+	go func() { withdrawn <- g.Withdraw(within(t)) }()
 	<-first.life.Done()
 	if _, err := g.begin(announce); err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func dropped(t *testing.T, r *Registrar) *lease.Handle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := session.Close(bounded(t)); err != nil {
+	if err := session.Close(within(t)); err != nil {
 		t.Fatal(err)
 	}
 	return handle
@@ -213,8 +214,8 @@ func TestG25_ADedicatedSessionIsClosed(t *testing.T) {
 		t.Errorf("Register: %v", err)
 	}
 	_ = r.Close(ctx) // etcd is nowhere
-	within := bounded(t)
-	if r.waitTasks(within); within.Err() != nil {
+	soon := within(t)
+	if bounded.Run(soon, r.tasks.Wait); soon.Err() != nil {
 		t.Error("tasks go on after Close")
 	}
 }
@@ -223,7 +224,7 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	r := offline(t)
 	g := group(t, r)
 	announced := make(chan error, 1)
-	go func() { announced <- g.Announce(bounded(t), here) }()
+	go func() { announced <- g.Announce(within(t), here) }()
 	for !begun(g) {
 		time.Sleep(time.Millisecond)
 	}
@@ -233,13 +234,13 @@ func TestCloseEndsAnnouncements(t *testing.T) {
 	if err := <-announced; !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce: %v, want %v", err, ErrClosed)
 	}
-	if err := g.Announce(bounded(t), here); !errors.Is(err, ErrClosed) {
+	if err := g.Announce(within(t), here); !errors.Is(err, ErrClosed) {
 		t.Errorf("Announce after Close: %v, want %v", err, ErrClosed)
 	}
-	if _, err := r.Register(bounded(t), at("b", "i", "h:1", 15)); !errors.Is(err, ErrClosed) {
+	if _, err := r.Register(within(t), at("b", "i", "h:1", 15)); !errors.Is(err, ErrClosed) {
 		t.Errorf("Register after Close: %v, want %v", err, ErrClosed)
 	}
-	if err := g.Withdraw(bounded(t)); err != nil {
+	if err := g.Withdraw(within(t)); err != nil {
 		t.Errorf("Withdraw after Close: %v", err)
 	}
 }
@@ -254,7 +255,7 @@ func TestAnnounceAllOrNothing(t *testing.T) {
 	if err := g.Publish(published(t, "b.B", "b"), Details{}); err != nil {
 		t.Fatal(err)
 	}
-	err := g.Announce(bounded(t), here)
+	err := g.Announce(within(t), here)
 	if err == nil || !strings.Contains(err.Error(), "already registered by this process") {
 		t.Errorf("Announce: %v", err)
 	}
@@ -269,13 +270,13 @@ func TestReport(t *testing.T) {
 	g := r.NewGroup()
 	a := here
 	a.Report = func(registered bool) { last.Store(registered) }
-	if err := g.Announce(bounded(t), a); err != nil {
+	if err := g.Announce(within(t), a); err != nil {
 		t.Fatal(err)
 	}
 	if last.Load() != true {
 		t.Errorf("a group without entries that is announced: %v", last.Load())
 	}
-	if err := g.Withdraw(bounded(t)); err != nil {
+	if err := g.Withdraw(within(t)); err != nil {
 		t.Fatal(err)
 	}
 	if last.Load() != false {

@@ -1,0 +1,27 @@
+package bounded
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestRun(t *testing.T) {
+	for _, tt := range []struct{ takes, bound, want time.Duration }{
+		{time.Second, time.Minute, time.Second},
+		{time.Minute, time.Second, time.Second + grace},
+		{grace / 2, 0, grace / 2},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			begun := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), tt.bound)
+			defer cancel()
+			Run(ctx, func() { time.Sleep(tt.takes) })
+			if got := time.Since(begun); got != tt.want {
+				t.Errorf("%v within %v: returned after %v, want %v", tt.takes, tt.bound, got, tt.want)
+			}
+			time.Sleep(tt.takes) // until f returns, if it has not
+		})
+	}
+}

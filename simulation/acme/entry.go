@@ -18,6 +18,8 @@ const (
 	Nobody     = `{"Addr":"` + NobodyAddr + `"}`
 	NobodyAddr = "10.9.0.9:80"
 	NobodyKey  = ShopKey + "/nobody"
+	// Added is the address of an entry that a process adds, and that nobody serves.
+	Added = "10.9.0.8:80"
 	// BadKey holds an entry that readers skip.
 	BadKey = ShopKey + "/bad"
 	// NoLease is for keys that stay until they are deleted.
@@ -26,7 +28,7 @@ const (
 
 // IsOperators reports whether an operator has put the entry.
 func IsOperators(e etcd.Entry) bool {
-	return e.Value == Nobody && e.Lease == NoLease || e.Key == BadKey
+	return (e.Value == Nobody || AddrIn(e.Value) == Added) && e.Lease == NoLease || e.Key == BadKey
 }
 
 // The metadata of an entry that is about to go, and those that say what methods are served there.
@@ -51,6 +53,7 @@ func Address(key, value string) string {
 // Said is what an entry says of an instance.
 type Said struct {
 	Addr, Version, Zone, Methods string
+	Tier                         string // of the metadata
 	Weight                       uint32 // 1 stands for none as well
 }
 
@@ -105,6 +108,7 @@ func (s Said) with(metadata map[string]string) Said {
 		return Said{}
 	}
 	s.Version, s.Zone, s.Methods = cmp.Or(s.Version, metadata["version"]), metadata["zone"], metadata[MethodsName]
+	s.Tier = metadata["tier"]
 	if weight, err := strconv.ParseUint(metadata["weight"], 10, 32); err == nil {
 		s.Weight = uint32(weight)
 	}

@@ -5,13 +5,13 @@ package acme
 import (
 	"context"
 	"slices"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // The services. Some servers have the newer method of the first, as in a rollout that adds it.
@@ -36,17 +36,14 @@ const (
 	Candidates = Leaders + ShopKey + "/" // for the shop
 )
 
-// TTL is the lease TTL of every service.
-const TTL = 5 * time.Second
-
 // Shop describes the shop, which has a method for its leader.
 func Shop(policy string) *runtime.ServiceDesc {
-	return &runtime.ServiceDesc{Name: ShopName, Key: ShopKey, LeaseTTL: TTL, ServiceConfig: policy, Leader: []string{Lead}}
+	return &runtime.ServiceDesc{Name: ShopName, Key: ShopKey, LeaseTTL: schedule.ShortTTL, ServiceConfig: policy, Leader: []string{Lead}}
 }
 
 // User describes the second service.
 func User() *runtime.ServiceDesc {
-	return &runtime.ServiceDesc{Name: UserName, Key: UserKey, LeaseTTL: TTL}
+	return &runtime.ServiceDesc{Name: UserName, Key: UserKey, LeaseTTL: schedule.ShortTTL}
 }
 
 // Instance is an instance of a service: each of its methods answers with its name.

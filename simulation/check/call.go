@@ -21,6 +21,7 @@ type Call struct {
 	Nowhere    bool          // the caller knew no instance, neither when it began nor when it ended
 	Ejects     bool          // the connection may have left one instance out
 	Longest    time.Duration // how long the method's config lets it take, 0: for ever
+	Waits      time.Duration // how long it waits for somebody to lead, 0: not known
 	Begin, End time.Time
 	From       string // the life that answered, by its ID
 	Code       codes.Code

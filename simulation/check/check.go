@@ -43,6 +43,7 @@ const (
 	Guarded    Rule = "what only the leader serves runs on no other"
 	Fenced     Rule = "a store takes nothing from an earlier leader once it has heard of a later one, and refuses no leader"
 	ToLeader   Rule = "a call for the leader reaches it"
+	Stays      Rule = "a leader leads on while nothing keeps it from that"
 	HandedOver Rule = "who resigns hands over at once"
 	Leaderless Rule = "somebody leads whenever somebody can"
 	Led        Rule = "in the end one instance leads, and every caller reaches it"

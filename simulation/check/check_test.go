@@ -59,6 +59,9 @@ func method(name string) func(*Call)      { return func(c *Call) { c.Method = na
 func longest(seconds float64) func(*Call) {
 	return func(c *Call) { c.Longest = time.Duration(seconds * float64(time.Second)) }
 }
+func waits(seconds float64) func(*Call) {
+	return func(c *Call) { c.Waits = time.Duration(seconds * float64(time.Second)) }
+}
 func said(text string) func(*Call)     { return func(c *Call) { c.Err = text } }
 func nowhere(c *Call)                  { c.Nowhere = true }
 func unsettled(c *Call)                { c.Settled = false }

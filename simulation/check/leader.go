@@ -1,6 +1,7 @@
 package check
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -44,9 +45,27 @@ func (j *Judge) LeaderCall(c Call, leader string) {
 		j.answeredByLeader(c, leader)
 	case c.Code != codes.Unavailable && c.Code != codes.DeadlineExceeded:
 		j.Report(c.End, ToLeader, "%s of %s: %v: %s", c.Method, c.Caller, c.Code, c.Err)
+	case c.Code == codes.Unavailable && c.End.Sub(c.Begin) < c.Waits && !j.broken(c):
+		j.Report(c.End, ToLeader, "%s of %s fails after %v, and may wait for %v: %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Waits, c.Err)
 	case l != nil && l.up && !c.Ejects && j.reached(c, l) && !j.excused(c):
 		j.Report(c.End, ToLeader, "%s of %s after %v: %v: %s; it should have reached %s", c.Method, c.Caller, c.End.Sub(c.Begin), c.Code, c.Err, leader)
 	}
+}
+
+// broken reports whether a connection of the caller may have broken while the call was under way.
+func (j *Judge) broken(c Call) bool {
+	sent := c.Begin.Add(-sentBefore)
+	for _, l := range j.lives {
+		if !l.up && !l.ended.Before(sent) {
+			return true
+		}
+	}
+	for between, to := range j.links {
+		if slices.Contains(between[:], c.Caller) && (to.cut || to.stalled || !to.changed.Before(sent)) {
+			return true
+		}
+	}
+	return false
 }
 
 // answeredByLeader judges a call for the leader by the life that answered it.

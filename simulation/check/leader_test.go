@@ -58,6 +58,10 @@ func TestLeaderCalls(t *testing.T) {
 		"the leader refuses":                 {call(), "second", nil, []Rule{ToLeader}},
 		"the call has no token":              {call(code(codes.FailedPrecondition)), "", nil, []Rule{ToLeader}},
 		"it takes too long":                  {call(longest(0.01), func(c *Call) { c.End = at(12) }), "", nil, []Rule{Timeouts}},
+		"it fails, and may wait":             {call(waits(5)), "", nil, []Rule{ToLeader}},
+		"it fails after it has waited":       {call(waits(0.01)), "", nil, nil},
+		"it fails as its connection breaks":  {call(waits(5)), "", func(j *Judge) { j.Link(at(9), "caller 0", "server 0", true, false) }, nil},
+		"it fails as an instance ends":       {call(waits(5)), "", func(j *Judge) { j.Down(at(10), "second", true) }, nil},
 		"the leader was killed meanwhile":    {call(), "first", func(j *Judge) { j.Down(at(10), "first", true) }, nil},
 		"the leader was cut off":             {call(), "first", func(j *Judge) { j.Link(at(9), "caller 0", "server 0", true, false) }, nil},
 	} {

@@ -87,6 +87,27 @@ func (c *Cluster) Left(ids []int64) []int64 {
 	return slices.DeleteFunc(slices.Clone(ids), func(id int64) bool { return c.state.lessor.leases[id] == nil })
 }
 
+// Watch is a watch that is open.
+type Watch struct {
+	Client   string // host of the peer
+	From, To string // its range; To is "" for the key From alone
+}
+
+// Watches returns the watches of all members.
+func (c *Cluster) Watches() []Watch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []Watch
+	for _, n := range c.nodes {
+		for _, s := range n.streams {
+			for _, w := range s.watches.watchers {
+				out = append(out, Watch{host(s.ctx), w.keys.from, w.keys.to})
+			}
+		}
+	}
+	return out
+}
+
 // Change is a put or a delete that was committed.
 type Change struct {
 	At              time.Time

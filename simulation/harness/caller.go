@@ -18,6 +18,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 // idleTimeout is how long the connections to the shop stay open without calls. It is short, so that they close and open again.
@@ -79,7 +80,11 @@ func (c *caller) dial() clients {
 	if err != nil {
 		panic(err)
 	}
-	instances, err := c.registry.NewInstances(acme.Shop(""), c.dialOptions()...)
+	ofInstances := c.dialOptions()
+	if c.w.Plan.Rests { // it follows the candidates, too
+		ofInstances = append(ofInstances, grpc.WithIdleTimeout(idleTimeout))
+	}
+	instances, err := c.registry.NewInstances(acme.Shop(""), ofInstances...)
 	if err != nil {
 		panic(err)
 	}
@@ -145,4 +150,14 @@ func (c *caller) stops(ctx context.Context, killed bool) {
 		c.linger()
 		c.end = nil
 	})
+}
+
+// startsRefused restarts a caller, whose next life lacks a right for a time.
+func (c *caller) startsRefused(ctx context.Context, r *rights, s schedule.Step) {
+	c.stop(ctx)
+	c.w.Add(schedule.Step{Kind: schedule.RightsRefused, At: c.w.Now(), For: s.For, Who: s.Who, Text: s.Text})
+	restore := r.refuse(s.Who, s.Text)
+	c.start(ctx)
+	time.Sleep(s.For)
+	restore()
 }

@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -146,6 +148,11 @@ func (c *caller) callLeader(ctx context.Context, via clients, _ *rand.Rand) { c.
 func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
 	call := c.prepare(via.registry, "leader", acme.ShopKey, acme.Lead, "")
 	call.Longest = c.w.LongestWait(c.spec.Config(), call.Settled)
+	if !c.w.Bounds(c.spec.Config()) {
+		if call.Waits = deadline; call.Longest > 0 {
+			call.Waits = min(deadline, call.Longest)
+		}
+	}
 	ended := c.send(ctx, via.shop, call)
 	if ctx.Err() == nil {
 		steady := c.w.election.steady(c.index, call.Begin.Add(-record.Promptly))
@@ -157,9 +164,13 @@ func (c *caller) askLeader(ctx context.Context, via clients) (from string) {
 // callEach calls every instance of the shop by itself.
 func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 	bounded, cancel := context.WithTimeout(ctx, deadline)
-	known := keyStatus(via.registry, acme.ShopKey).Known
+	before, began := keyStatus(via.registry, acme.ShopKey), time.Now()
+	known := before.Known
 	all, err := via.instances.All(bounded)
 	cancel()
+	if refused(before) && err != nil && ctx.Err() == nil && time.Since(began) >= deadline {
+		c.w.Report(check.Listed, "%s waits for the instances, which etcd refuses it: %v", c.name(), before.Err)
+	}
 	if err != nil && known && ctx.Err() == nil {
 		c.w.Report(check.Listed, "%s knows the instances, and lists none: %v", c.name(), err)
 	}
@@ -173,6 +184,11 @@ func (c *caller) callEach(ctx context.Context, via clients, _ *rand.Rand) {
 		}
 		c.ask(ctx, i.Conn, c.prepare(via.registry, "instances", acme.ShopKey, acme.Who, i.Instance))
 	}
+}
+
+// refused reports whether etcd has refused all that is asked of a key.
+func refused(k runtime.KeyStatus) bool {
+	return !k.Known && errors.Is(k.Err, rpctypes.ErrPermissionDenied)
 }
 
 // listed checks the list of all instances of the shop: a caller that has heard of everything lists what etcd has, and does not

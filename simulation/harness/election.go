@@ -118,6 +118,7 @@ type candidate struct {
 	election *election
 	id       string
 	shown    func(since time.Time) bool // reports whether etcd has shown its entry to callers since a time
+	secure   func(since time.Time) bool // reports whether nothing since a time is a reason for it to lead no longer
 	ending   departure                  // of the life, for good
 	running  *task                      // Leadership.Run; nil: it does not stand
 
@@ -229,9 +230,15 @@ func (c *candidate) lead(ctx context.Context, token int64) error {
 	if left, _ := c.ending.begun(); left.IsZero() && !errors.Is(context.Cause(ctx), leader.ErrEnded) {
 		e.Report(check.Leads, "the leadership of %s has ended, and its context says %v", c.id, context.Cause(ctx))
 	}
+	if left, _ := c.ending.begun(); left.IsZero() && c.secure(time.Now().Add(-keptWithin)) {
+		e.Report(check.Stays, "%s leads no longer with the token %d, for no reason: %v", c.id, token, context.Cause(ctx))
+	}
 	e.Note("%s leads no longer with the token %d: %v", c.id, token, context.Cause(ctx))
 	time.Sleep(straggles)
 	c.write(token)
+	if token%2 == 0 {
+		return context.Cause(ctx) // as most functions do
+	}
 	return nil
 }
 

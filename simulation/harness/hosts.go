@@ -2,22 +2,6 @@ package harness
 
 import "fmt"
 
-// Each life of a process dials from a host of its own, so that a dead one can be cut off for good.
-
 func memberHost(i int) string { return fmt.Sprintf("10.1.0.%d", i+1) }
 
 func memberAddr(i int) string { return memberHost(i) + ":2379" }
-
-// firstLife is added to a life for the network that it dials from.
-const firstLife = 100
-
-func dialHost(index, life int) string { return fmt.Sprintf("10.%d.0.%d", firstLife+life, index+1) }
-
-// processAt returns the index of the process that dials from a host, -1 if there is none.
-func processAt(host string) int {
-	var life, index int
-	if n, err := fmt.Sscanf(host, "10.%d.0.%d", &life, &index); n != 2 || err != nil || life <= firstLife {
-		return -1
-	}
-	return index - 1
-}

@@ -9,15 +9,14 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
 const (
 	// handsOver is how soon the candidate of a server that has left is gone, and how soon the next then leads.
 	handsOver = 500 * time.Millisecond
-	// withoutLeader is how long nobody may lead though somebody could, since a server that stood last ended: if it was killed,
-	// its candidate may be the next that has to expire.
-	withoutLeader = acme.TTL + keptWithin
 )
 
 // lookAtCandidate judges what etcd has of a server's candidate, where nothing is on the server's way to etcd.
@@ -32,10 +31,27 @@ func (s *server) lookAtCandidate(now sight, wrong lasting, lacks, full bool) {
 		s.w.Report(check.HandedOver, "%s has left %v ago, and etcd has its candidates %v", now.id, leaves, own)
 	}
 	first, ok := s.w.FirstCandidate()
-	next := ok && slices.Contains(own, first) && now.in && !lacks && !full
+	next := ok && slices.Contains(own, first) && now.holds(first.Lease) && now.in && !lacks && !full
 	if wrong.longer(hands, "the first candidate does not lead", next && now.candidate.leadsWith() == 0) {
 		s.w.Report(check.HandedOver, "%s has the first candidate for %v, and does not lead", now.id, hands)
 	}
+}
+
+// secure reports whether nothing since a time is a reason for the life that dials from a host to lead no longer, or to make way.
+func (s *server) secure(from string, since time.Time) bool {
+	at := since.Sub(s.w.Began)
+	s.mu.Lock()
+	stays := s.in && !s.out && s.since.Before(since)
+	s.mu.Unlock()
+	live, _ := s.w.Etcd.Get(acme.ConfigKey)
+	drained, depends := acme.DrainOf(live.Value)
+	return stays && len(drained) == 0 && !depends && !schedule.BadConfig(live.Value) && !s.w.configured(since) &&
+		!s.w.BarredSince(s.index, at+record.Aftermath) && !s.w.Full(at) && !s.w.Pardoned() && s.untouched(from, since)
+}
+
+// configured reports whether the live config has changed since a time.
+func (w *world) configured(since time.Time) bool {
+	return slices.ContainsFunc(w.Since(since), func(c etcd.Change) bool { return c.Key == acme.ConfigKey })
 }
 
 // lookForLeader reports that nobody has led for a while, though somebody could.
@@ -48,12 +64,41 @@ func (t *trial) lookForLeader(wrong lasting) {
 		})
 	what := fmt.Sprint("nobody leads since ", t.election.last())
 	maps.DeleteFunc(wrong, func(other string, _ time.Time) bool { return other != what })
+	// If a server that stood last was killed, its candidate may be the next that has to expire.
+	withoutLeader := t.Plan.LeaseTTL() + keptWithin
 	if wrong.longer(withoutLeader, what, nobody && !t.Etcd.Full()) {
 		why := ""
 		if blind != "" {
 			why = fmt.Sprintf(", the first of %s, which may not read them", blind)
 		}
 		t.Report(check.Leaderless, "nobody has led for %v: etcd has the candidates %v%s", withoutLeader, t.Etcd.Entries(acme.Candidates), why)
+	}
+}
+
+// givesWay is how long a drained leader may lead on while another stands that is not drained.
+const givesWay = 3 * time.Second
+
+// lookForDrained reports a leader that the live config drains, and that leads on though another stands.
+func (t *trial) lookForDrained(wrong lasting) {
+	live, _ := t.Etcd.Get(acme.ConfigKey)
+	names, _ := acme.DrainOf(live.Value)
+	var leads *server
+	others := false
+	for _, s := range t.all() {
+		now := s.sight()
+		free := s.elects() && now.registry != nil && now.in && !t.Barred(s.index) && !t.Refused(s.index, schedule.ReadConfig)
+		switch drained := t.drained(names, s.addr); {
+		case drained && free && now.candidate.leadsWith() != 0:
+			leads = s
+		case !drained && free && s.lacks(acme.ShopKey) == "" && len(s.stands(now.from)) > 0:
+			others = true
+		}
+	}
+	bound := givesWay + trips*t.line()
+	for _, s := range t.all() {
+		if wrong.longer(bound, s.id+" is drained by "+live.Value, leads == s && others && !t.Etcd.Full() && !schedule.BadConfig(live.Value)) {
+			t.Report(check.HandedOver, "%s is drained, and has led on for %v though another stands", s.id, bound)
+		}
 	}
 }
 

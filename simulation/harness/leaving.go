@@ -2,12 +2,15 @@ package harness
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
@@ -193,16 +196,19 @@ func (s *server) change(ctx context.Context, what string, call func(*runtime.Reg
 	}
 }
 
-// update changes the weight of the registrations. It writes nothing if they have it already, or if their layouts have no room
-// for it.
+// update changes the weight of the registrations, and their metadata at the same time. It writes nothing if they have that
+// already, or if their layouts have no room for it.
 func (s *server) update(ctx context.Context, weight uint32) {
+	tier := fmt.Sprint("tier ", weight)
 	s.do(func() {
 		if !s.up {
 			return
 		}
 		s.change(ctx, "Update", func(r *runtime.Registration, ctx context.Context) (writes bool, err error) {
-			writes = s.weigh(r.Status().Key, weight) && s.marks()
-			return writes, r.Update(ctx, runtime.WithWeight(weight))
+			changed := s.expect(r.Status().Key, func(said *acme.Said) { said.Weight, said.Tier = weight, tier })
+			other := newTask(func() error { return r.Update(ctx, runtime.WithMetadata("tier", tier)) })
+			err = r.Update(ctx, runtime.WithWeight(weight))
+			return changed && s.marks(), errors.Join(err, other.wait())
 		})
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
@@ -30,6 +31,7 @@ func (s *server) start(ctx context.Context) {
 			one.server, one.entries = nil, nil
 			one.candidate = &candidate{
 				election: s.w.election, id: one.id, shown: func(since time.Time) bool { return one.untouched(from, since) },
+				secure: func(since time.Time) bool { return one.secure(from, since) },
 			}
 			s.mu.Unlock()
 		}
@@ -50,11 +52,12 @@ func (s *server) serveLife(ctx context.Context) {
 	ctx, s.end = context.WithCancel(ctx)
 	s.up, s.leaving = true, new(departure)
 	s.mu.Lock()
-	s.in, s.live, s.health = true, s.registry, health.NewServer()
+	s.in, s.since, s.live, s.health = true, time.Now(), s.registry, health.NewServer()
 	s.mu.Unlock()
 	s.w.Observe(func(j *check.Judge) { j.Up(time.Now(), s.instance()) })
 	switch s.spec.Mode {
 	case schedule.Serve:
+		s.begunUnready(ctx)
 		s.serve(ctx)
 	case schedule.Announce:
 		s.startAnnounced(ctx)
@@ -64,6 +67,24 @@ func (s *server) serveLife(ctx context.Context) {
 	if s.elects() {
 		s.candidate.start(ctx, s.leadership())
 	}
+}
+
+// begunUnready has the health service say NOT_SERVING at first, if the server is to begin so.
+func (s *server) begunUnready(ctx context.Context) {
+	if s.spec.Unready == 0 {
+		return
+	}
+	s.health.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	s.want(false)
+	life := s.life
+	s.w.later.Go(func() {
+		time.Sleep(time.Duration(s.spec.Unready) * time.Millisecond)
+		s.do(func() {
+			if s.up && s.life == life && !s.in {
+				s.enter(ctx, false)
+			}
+		})
+	})
 }
 
 // kill ends the process without a word to anybody.
@@ -101,7 +122,12 @@ func (s *server) kill() {
 }
 
 // stop ends the process in order.
-func (s *server) stop(ctx context.Context) {
+func (s *server) stop(ctx context.Context) { s.stops(ctx, false) }
+
+// fail ends the process because the listeners of its servers fail. Calls under way are lost.
+func (s *server) fail(ctx context.Context) { s.stops(ctx, true) }
+
+func (s *server) stops(ctx context.Context, fails bool) {
 	s.do(func() {
 		if !s.up {
 			return
@@ -115,11 +141,11 @@ func (s *server) stop(ctx context.Context) {
 		}
 		var ending sync.WaitGroup
 		for _, one := range s.all() {
-			ending.Go(func() { one.finish(ctx) })
+			ending.Go(func() { one.finish(ctx, fails) })
 		}
 		ending.Wait()
 		for _, one := range s.all() {
-			one.gone(false)
+			one.gone(fails)
 		}
 		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 		defer cancel()
@@ -132,19 +158,24 @@ func (s *server) stop(ctx context.Context) {
 }
 
 // finish has a server leave etcd, if it has not, and serve no more.
-func (s *server) finish(ctx context.Context) {
+func (s *server) finish(ctx context.Context, fails bool) {
 	began := time.Now()
 	if s.spec.Mode == schedule.Serve {
-		s.end()
+		if fails {
+			s.listener.Close()
+		} else {
+			s.end()
+		}
 		err := s.entering.wait()
 		s.entering = nil
-		s.bound(context.Background(), began, "Serve after its context's end", serveEnds)
+		s.bound(context.Background(), began, "Serve after its end", serveEnds)
 		if err != nil && strings.Contains(err.Error(), "withdraw") {
 			s.ended(ctx, "Serve", began, err, serveEnds)
-		}
-		if err == nil {
+		} else {
 			s.saidOut("Serve", began)
 		}
+		s.end()
+		s.grpc.Stop()
 		return
 	}
 	if !s.abrupt() {

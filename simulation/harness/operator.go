@@ -1,13 +1,18 @@
 package harness
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/etcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -55,6 +60,60 @@ func (t *trial) entryAdded(schedule.Step) (end func()) {
 		return !ok || slices.Contains(acme.Addrs(k.Endpoints), acme.NobodyAddr)
 	})
 	return func() { t.Etcd.Delete(acme.NobodyKey) }
+}
+
+// entryAddedBy has a process add an entry through its registry, and remove it after a time.
+func (t *trial) entryAddedBy(ctx context.Context, p *process, lasts time.Duration) {
+	there := func() bool {
+		return slices.ContainsFunc(t.Etcd.Entries(acme.ShopKey+"/"), func(e etcd.Entry) bool { return acme.AddrIn(e.Value) == acme.Added })
+	}
+	p.tell(ctx, "Add", func(r *runtime.Registry, ctx context.Context) error {
+		return r.Add(ctx, acme.ShopKey, runtime.Endpoint{Addr: acme.Added})
+	}, there)
+	time.Sleep(lasts)
+	if there() {
+		t.removeInVain(ctx, p, there)
+		p.tell(ctx, "Remove", func(r *runtime.Registry, ctx context.Context) error {
+			return r.Remove(ctx, acme.ShopKey, acme.Added)
+		}, func() bool { return !there() })
+	}
+	t.undo()
+}
+
+// removeInVain has a process remove the entry while etcd refuses it what it asks for: it must not say that it has.
+func (t *trial) removeInVain(ctx context.Context, p *process, there func() bool) {
+	t.Add(schedule.Step{Kind: schedule.RequestsFail, At: t.Now(), Who: p.index, Text: "Txn"})
+	allow := t.requests.add(p.index, "Txn", etcd.Verdict{Err: rpctypes.ErrGRPCTimeout})
+	defer allow()
+	p.tell(ctx, "Remove, which etcd refuses,", func(r *runtime.Registry, ctx context.Context) error {
+		return r.Remove(ctx, acme.ShopKey, acme.Added)
+	}, func() bool { return !there() })
+}
+
+// tell has the process change etcd by a call, and judges that it says whether it has done so.
+func (p *process) tell(ctx context.Context, what string, call func(*runtime.Registry, context.Context) error, done func() bool) {
+	p.do(func() {
+		registry := p.running()
+		if registry == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+		defer cancel()
+		began := time.Now()
+		err := call(registry, ctx)
+		p.w.Note("%s of %s: %v", what, p.name(), err)
+		p.bound(ctx, began, what, record.ContextOnly)
+		others := slices.ContainsFunc(p.w.Since(began), func(c etcd.Change) bool {
+			return c.Client != p.from && strings.HasPrefix(c.Key, acme.ShopKey+"/")
+		})
+		switch {
+		case p.w.ResetSince(began) || others:
+		case err == nil && !done():
+			p.w.Report(check.Answers, "%s of %s returned nil, and etcd has %v", what, p.name(), p.w.Etcd.Entries(acme.ShopKey+"/"))
+		case err != nil && ctx.Err() == nil && !p.hamperedSince(began):
+			p.w.Report(check.Answers, "%s of %s, with nothing in its way: %v", what, p.name(), err)
+		}
+	})
 }
 
 func (t *trial) configPut(s schedule.Step) {

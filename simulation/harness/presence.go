@@ -26,6 +26,7 @@ type presence struct {
 	addr  string
 	in    bool                 // it is meant to be in etcd
 	out   bool                 // the call that was to put it there has failed, and is yet to be made again
+	since time.Time            // of in
 	flaps bool                 // its health turned NOT_SERVING soon after it had turned SERVING
 	wants map[string]acme.Said // by service: what its entries are to say
 }
@@ -80,7 +81,7 @@ func (s *presence) says(key string) acme.Said {
 // want notes whether the server is meant to be in etcd.
 func (s *presence) want(in bool) {
 	s.mu.Lock()
-	s.in, s.flaps = in, false
+	s.in, s.since, s.flaps = in, time.Now(), false
 	s.mu.Unlock()
 	s.w.Observe(func(j *check.Judge) { j.Leave(time.Now(), s.id, !in) })
 }
@@ -94,15 +95,14 @@ func (s *presence) failed(id string, failed bool) {
 	}
 }
 
-// weigh notes the weight that an entry is to have from now on, and reports whether that is another one.
-func (s *presence) weigh(key string, weight uint32) (changed bool) {
+// expect notes what an entry is to say from now on, and reports whether that is something else.
+func (s *presence) expect(key string, change func(*acme.Said)) (changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	want := s.wants[key]
-	changed = want.Weight != weight
-	want.Weight = weight
+	was, want := s.wants[key], s.wants[key]
+	change(&want)
 	s.wants[key] = want
-	return changed
+	return want != was
 }
 
 // layouts returns the layouts of the server's entries.
@@ -247,6 +247,9 @@ func (s *presence) ended(ctx context.Context, what string, began time.Time, err 
 	most += trips * 2 * s.w.line()
 	took := time.Since(began)
 	if err == nil && took <= most || ctx.Err() != nil && took < most || s.hamperedSince(began) {
+		return
+	}
+	if err != nil && strings.Contains(err.Error(), acme.Leaders) && s.w.BarredSince(s.index, began.Sub(s.w.Began)) {
 		return
 	}
 	for _, key := range s.keys() {

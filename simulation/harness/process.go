@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/check"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/network"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/record"
@@ -69,7 +68,7 @@ func (p *process) begin() {
 	defer p.mu.Unlock()
 	p.life++
 	p.begun = time.Now()
-	p.from, p.closed = dialHost(p.index, p.life), new(atomic.Bool)
+	p.from, p.closed = record.DialHost(p.index, p.life), new(atomic.Bool)
 	p.setLine(p.from, network.Link{})
 }
 
@@ -104,7 +103,7 @@ func (p *process) cutOff() bool {
 
 // open makes a registry on the client.
 func (p *process) open(opts ...runtime.Option) {
-	opts = append(opts, runtime.WithLeaseTTL(acme.TTL), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.index, p.life})))
+	opts = append(opts, runtime.WithLeaseTTL(p.w.Plan.LeaseTTL()), runtime.WithEmptyGrace(check.Grace), runtime.WithLogger(slog.New(lifeLog{p.log, p.closed, p.w, p.name(), p.index, p.life})))
 	p.registry = runtime.NewRegistry(p.client, opts...)
 	p.log.registry.Store(p.registry)
 }

@@ -11,7 +11,7 @@
 //	writer.go                                   who writes to etcd by code of its own
 //	fault.go, steps.go, operator.go             the steps of schedules
 //	lasting.go, sample.go, leaders.go           what must hold all the time
-//	settle.go                                   what must hold in the end
+//	settle.go, watches.go, goroutines.go        what must hold in the end
 //	lastcalls.go, shares.go, atonce.go          where calls must go then
 //	trial.go, run.go                            all of it, from the beginning to the end
 package harness
@@ -126,7 +126,7 @@ func (t *trial) tearDown(ctx context.Context) {
 	for _, o := range t.writers {
 		o.kill()
 	}
-	time.Sleep(2 * acme.TTL) // until what was left to expire has expired
+	time.Sleep(2 * t.Plan.LeaseTTL()) // until what was left to expire has expired
 	for _, lease := range t.Etcd.Leases() {
 		t.Report(check.LeftBehind, "lease %x with %v is left in etcd", lease.ID, lease.Keys)
 	}

@@ -24,7 +24,7 @@ func (t *trial) sample(ctx context.Context) {
 	for i := range callers {
 		callers[i] = make(lasting)
 	}
-	leaderless := make(lasting)
+	leaderless, drained := make(lasting), make(lasting)
 	tick := time.NewTicker(sampling)
 	defer tick.Stop()
 	for {
@@ -42,6 +42,7 @@ func (t *trial) sample(ctx context.Context) {
 		t.election.lookAtLeaders()
 		t.election.lookAtTerms()
 		t.lookForLeader(leaderless)
+		t.lookForDrained(drained)
 	}
 }
 
@@ -172,8 +173,8 @@ func (s *server) lookForLost(now sight, wrong lasting) {
 	gone := len(s.w.LeasesLeft(now.from)) == 0 && !s.w.HearsLate(s.index)
 	for _, status := range now.statuses {
 		registered := gone && status.State == runtime.StateRegistered
-		if wrong.longer(acme.TTL+keptWithin, now.id+status.Key, registered) {
-			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, acme.TTL+keptWithin)
+		if wrong.longer(s.w.Plan.LeaseTTL()+keptWithin, now.id+status.Key, registered) {
+			s.w.Report(check.Status, "%s says that %s is %v, and its lease has been gone for %v", now.id, status.Key, status.State, s.w.Plan.LeaseTTL()+keptWithin)
 		}
 	}
 }

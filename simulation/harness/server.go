@@ -102,6 +102,11 @@ type sight struct {
 	candidate *candidate
 }
 
+// holds reports whether an entry of the server hangs on a lease, by what its registry says.
+func (now sight) holds(id int64) bool {
+	return slices.ContainsFunc(now.statuses, func(s runtime.Status) bool { return int64(s.LeaseID) == id })
+}
+
 func (s *server) sight() sight {
 	s.mu.Lock()
 	now := sight{s.id, s.from, s.life, s.in && !s.out, s.flaps, fmt.Sprint(s.wants), s.live, s.health, nil, s.candidate}

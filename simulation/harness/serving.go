@@ -45,9 +45,13 @@ func (s *server) publish() {
 	s.server = server
 	s.mu.Unlock()
 	s.addServices(s.server)
-	s.server.Publish(acme.Shop(""), s.options()...)
+	published := []*runtime.ServiceDesc{acme.Shop("")}
 	if s.spec.Both {
-		s.server.Publish(acme.User(), s.options()...)
+		published = append(published, acme.User())
+	}
+	for _, desc := range published {
+		desc.LeaseTTL = s.w.Plan.LeaseTTL()
+		s.server.Publish(desc, s.options()...)
 	}
 }
 

@@ -35,9 +35,12 @@ func (t *trial) settle(ctx context.Context) {
 		{check.Led, t.wrongLeader},
 	}
 	bound := within
-	if t.Plan.Auth && slices.ContainsFunc(t.Plan.Steps, func(s schedule.Step) bool { return s.Kind == schedule.RightsRefused }) {
+	if t.Plan.Auth && slices.ContainsFunc(t.Plan.Steps, func(s schedule.Step) bool {
+		return s.Kind == schedule.RightsRefused || s.Kind == schedule.CallerRefused
+	}) {
 		bound = withinRefused
 	}
+	bound += t.Plan.LeaseTTL() - schedule.ShortTTL // for what a killed server has left
 	for end := time.Now().Add(bound); ; time.Sleep(looking) {
 		settled := true
 		late := !time.Now().Before(end)
@@ -56,6 +59,7 @@ func (t *trial) settle(ctx context.Context) {
 		}
 	}
 	t.callAtLast(ctx)
+	t.countWatches()
 	t.countGoroutines()
 }
 

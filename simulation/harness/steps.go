@@ -68,6 +68,9 @@ var faults = map[schedule.Kind]fault{
 	schedule.EntryReplaced:    onEntries(func(t *trial, e etcd.Entry) { t.put(e.Key, acme.Nobody, etcd.SameLease) }),
 	schedule.LeaseRevoked:     onEntries((*trial).revoke),
 	schedule.EntryAdded:       lasts((*trial).entryAdded),
+	schedule.EntryAddedBy: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.entryAddedBy(ctx, t.process(s.Who), s.For)
+	},
 	schedule.BadEntryAdded: lasts(func(t *trial, s schedule.Step) func() {
 		t.put(acme.BadKey, s.Text, acme.NoLease)
 		return func() { t.Etcd.Delete(acme.BadKey) }
@@ -85,6 +88,10 @@ var faults = map[schedule.Kind]fault{
 		t.servers[s.Who].stop(ctx)
 		t.startAgain(ctx, s)
 	},
+	schedule.ServerFails: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.servers[s.Who].fail(ctx)
+		t.startAgain(ctx, s)
+	},
 	schedule.ServerPauses:  func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].pause(ctx, s) },
 	schedule.ServerUpdates: func(t *trial, ctx context.Context, s schedule.Step) { t.servers[s.Who].update(ctx, uint32(s.N)) },
 	schedule.TwinStarts: func(t *trial, ctx context.Context, s schedule.Step) { // under the instance id of a server
@@ -98,6 +105,9 @@ var faults = map[schedule.Kind]fault{
 	},
 	schedule.CallerAlone: func(t *trial, ctx context.Context, s schedule.Step) {
 		t.caller(s.Who).startsAlone(ctx, s.For, s.N == 1)
+	},
+	schedule.CallerRefused: func(t *trial, ctx context.Context, s schedule.Step) {
+		t.caller(s.Who).startsRefused(ctx, t.rights, s)
 	},
 	schedule.DiskFails:   lasts((*trial).diskFails),
 	schedule.DiskDamaged: once(func(t *trial, s schedule.Step) { t.caller(s.Who).do(t.caller(s.Who).snapshots.damage) }),

@@ -37,6 +37,15 @@ func (t *trial) all() []*server {
 	return all
 }
 
+// processes returns the processes, in the order of their indices.
+func (t *trial) processes() []*process {
+	var all []*process
+	for i := range t.Plan.Processes() {
+		all = append(all, t.process(i))
+	}
+	return all
+}
+
 // process returns the process with an index, as steps name it.
 func (t *trial) process(i int) *process {
 	switch {

@@ -80,7 +80,7 @@ func (o *writer) start(ctx context.Context) {
 func (o *writer) keep(ctx context.Context, client *clientv3.Client) {
 	bounded, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	lease, err := client.Grant(bounded, int64(acme.TTL/time.Second))
+	lease, err := client.Grant(bounded, int64(schedule.ShortTTL/time.Second))
 	if err != nil {
 		return
 	}

@@ -117,6 +117,11 @@ func (r *Record) Blind(generated string) bool {
 	return r.any(generated, func(p acme.Policy) bool { return p.Others })
 }
 
+// Bounds reports whether calls under way may be bounded by a config that may be in force for a caller.
+func (r *Record) Bounds(generated string) bool {
+	return r.any(generated, func(p acme.Policy) bool { return p.Most > 0 })
+}
+
 // Ejects reports whether an instance may be left out by outlier detection that may be in force for a caller.
 func (r *Record) Ejects(generated string) bool {
 	return r.any(generated, func(p acme.Policy) bool { return p.Ejects })

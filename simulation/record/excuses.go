@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/acme"
 	"github.com/etcdrpc/protoc-gen-go-etcd/simulation/schedule"
 )
 
@@ -37,7 +36,8 @@ type aftermaths map[schedule.Kind]time.Duration
 // names.
 type excuse struct {
 	all, one aftermaths
-	rights   []string // those whose refusal counts
+	unseen   aftermaths // in place of all, where a process may not see at once that etcd was put back
+	rights   []string   // those whose refusal counts
 }
 
 var (
@@ -47,8 +47,9 @@ var (
 		all: aftermaths{
 			schedule.MemberStops: Aftermath, schedule.MemberIsolated: Aftermath, schedule.QuorumLost: Aftermath, schedule.MemberLags: Aftermath,
 			schedule.LeaderChanges: Aftermath, schedule.TokensExpire: Aftermath,
-			schedule.Restore: HeardOfReset, schedule.Wipe: HeardOfReset,
+			schedule.Restore: Aftermath, schedule.Wipe: Aftermath,
 		},
+		unseen: aftermaths{schedule.Restore: HeardOfReset, schedule.Wipe: HeardOfReset},
 		one: aftermaths{
 			schedule.AnswersLost: Aftermath, schedule.AnswersLate: Aftermath, schedule.RequestsLate: Aftermath, schedule.RequestsFail: Aftermath,
 			schedule.CutFromEtcd: Aftermath, schedule.StalledFromEtcd: Aftermath, schedule.StalledFromMember: Aftermath,
@@ -100,6 +101,9 @@ func (r *Record) steps() []schedule.Step {
 func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 	return slices.ContainsFunc(r.steps(), func(s schedule.Step) bool {
 		after, ok := e.all[s.Kind]
+		if longer, late := e.unseen[s.Kind]; late && !r.seen(s, process) {
+			after = longer
+		}
 		if !ok && s.Who == process {
 			after, ok = e.one[s.Kind]
 		}
@@ -113,14 +117,23 @@ func (r *Record) befell(e excuse, process int, from, to time.Duration) bool {
 	})
 }
 
+// seen reports whether a process sees at once that etcd was put back: by revisions that jump ahead, over connections whose loss its
+// client shows.
+func (r *Record) seen(s schedule.Step, process int) bool {
+	return s.Text == schedule.Bumped && r.Plan.Client(process) == ""
+}
+
 // Hampered reports whether there is a fault on a process's way to etcd, or was one not long ago.
 func (r *Record) Hampered(process int) bool { return r.befell(hampers, process, r.Now(), r.Now()) }
 
 // Barred reports whether there is a fault on a server's way to the candidates, or was one not long ago.
-func (r *Record) Barred(server int) bool {
+func (r *Record) Barred(server int) bool { return r.BarredSince(server, r.Now()) }
+
+// BarredSince reports whether there was one since a time.
+func (r *Record) BarredSince(server int, at time.Duration) bool {
 	e := hampers
 	e.rights = []string{schedule.Read, schedule.Write, schedule.ReadVotes, schedule.WriteVotes}
-	return r.befell(e, server, r.Now(), r.Now())
+	return r.befell(e, server, at, r.Now())
 }
 
 // Refused reports whether a process lacks a right now, or has lacked it not long ago.
@@ -196,5 +209,5 @@ func (r *Record) ResetHidden(process int) bool {
 func (r *Record) Pardoned() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return !r.forced.IsZero() && time.Since(r.forced) < acme.TTL || r.lastReset().After(time.Now().Add(-HeardOfReset))
+	return !r.forced.IsZero() && time.Since(r.forced) < r.Plan.LeaseTTL() || r.lastReset().After(time.Now().Add(-HeardOfReset))
 }

@@ -26,10 +26,28 @@ func (r *Record) hang(c etcd.Change) {
 		return
 	}
 	delete(r.leases, c.Key)
-	ours := strings.HasPrefix(c.Key, acme.Prefix) || strings.HasPrefix(c.Key, acme.Leaders)
-	if c.Client != "" && ours && !slices.Contains(r.granted[c.Client], lease) {
+	ours := strings.HasPrefix(c.Key, acme.Prefix) && !strings.HasSuffix(c.Key, acme.Added) || strings.HasPrefix(c.Key, acme.Leaders)
+	if c.Client != "" && ours && !slices.Contains(r.granted[c.Client], lease) && !r.succeeds(c, lease) {
 		r.judge.Report(c.At, check.Deleted, "%s has deleted %s, which hung on lease %x of somebody else", c.Client, c.Key, lease)
 	}
+}
+
+// succeeds reports whether a deleted key is what an earlier life of the process, or an operator without a lease, has put in the
+// place of its own: a life that begins paused takes that out.
+func (r *Record) succeeds(c etcd.Change, lease int64) bool {
+	process := ProcessAt(c.Client)
+	if !strings.HasPrefix(c.Key, acme.Prefix) || process < 0 || process >= len(r.Plan.Servers) {
+		return false
+	}
+	if lease == acme.NoLease {
+		return strings.HasSuffix(c.Key, "/"+r.Plan.Instance(process))
+	}
+	for from, leases := range r.granted {
+		if ProcessAt(from) == process && slices.Contains(leases, lease) {
+			return true
+		}
+	}
+	return false
 }
 
 // LeasesLeft returns the leases of a life, in the order of their grants, that etcd has.

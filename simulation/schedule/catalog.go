@@ -81,6 +81,9 @@ var laterKinds = []kind{
 	{RightsRefused, 3, 10 * time.Second, aVote, onProcess("rights"), "{who} may not {text} for {for}"},
 	{CallerAlone, 4, 15 * time.Second, number(0, 2, withSnapshots), onProcess("life", "etcd"), "{who} {ends}, starts again, and cannot reach etcd for {for}"},
 	{DiskFails, 3, 20 * time.Second, withSnapshots, onProcess("disk"), "the snapshot directory of {who} is gone for {for}"},
+	{ServerFails, 3, 10 * time.Second, aServing, onProcess("life"), "the listener of {who} fails, and it starts again after {for}"},
+	{EntryAddedBy, 3, 8 * time.Second, aProcessOfOurs, whole("dead"), "{who} adds an entry that nobody serves for {for}"},
+	{CallerRefused, 4, 8 * time.Second, aCallerWithout, onProcess("life", "rights"), "{who} restarts, and may not {text} for {for}"},
 	{DiskDamaged, 1, 0, withSnapshots, onProcess("disk"), "the snapshots of {who} are damaged"},
 }
 

@@ -71,6 +71,12 @@ func aVote(r *rand.Rand, s Schedule, step *Step) bool {
 	return aServer(r, s, step) && s.Auth && s.Servers[step.Who].Mode != Register
 }
 
+// aCallerWithout is for callers that know nothing but what they read.
+func aCallerWithout(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Text = Read
+	return aCaller(r, s, step) && s.Auth && !s.Callers[step.Who-len(s.Servers)].Snapshots
+}
+
 func withSnapshots(r *rand.Rand, s Schedule, step *Step) bool {
 	return aCaller(r, s, step) && s.Callers[step.Who-len(s.Servers)].Snapshots
 }
@@ -140,6 +146,15 @@ func aNewVersion(r *rand.Rand, s Schedule, step *Step) bool {
 
 func aRegistered(r *rand.Rand, s Schedule, step *Step) bool {
 	return aServer(r, s, step) && s.Servers[step.Who].Mode == Register
+}
+
+func aServing(r *rand.Rand, s Schedule, step *Step) bool {
+	return aServer(r, s, step) && s.Servers[step.Who].Mode == Serve
+}
+
+func aProcessOfOurs(r *rand.Rand, s Schedule, step *Step) bool {
+	step.Who = r.IntN(len(s.Servers) + len(s.Callers))
+	return true
 }
 
 func aNamed(r *rand.Rand, s Schedule, step *Step) bool {

@@ -42,6 +42,10 @@ func New(seed uint64) Schedule {
 const (
 	// shortestLine and longestLine bound how far away etcd is, in milliseconds each way, where that is to be noticed.
 	shortestLine, longestLine = 25, 300
+	// longTTL is that of leases that outlive many faults, in seconds.
+	longTTL = 15
+	// longestUnready is how long servers may be unready, in milliseconds.
+	longestUnready = 4000
 	// mostLater is how many steps of laterKinds there are at most.
 	mostLater = 3
 )
@@ -79,6 +83,15 @@ func enrich(r *rand.Rand, s Schedule) Schedule {
 		}
 	}
 	slices.SortStableFunc(s.Steps, func(a, b Step) int { return cmp.Compare(a.At, b.At) })
+	if r.IntN(4) == 0 {
+		s.TTL = longTTL
+	}
+	s.Rests = r.IntN(6) == 0
+	for i := range s.Servers {
+		if v := &s.Servers[i]; v.Mode == Serve && r.IntN(3) == 0 {
+			v.Unready = r.IntN(longestUnready)
+		}
+	}
 	return s
 }
 

@@ -41,7 +41,8 @@ const (
 	EntryOverwritten Kind = "entry overwritten"
 	EntryReplaced    Kind = "entry replaced" // its lease is kept
 	LeaseRevoked     Kind = "lease revoked"
-	EntryAdded       Kind = "entry added" // of an address that nobody serves
+	EntryAdded       Kind = "entry added"              // of an address that nobody serves
+	EntryAddedBy     Kind = "entry added by a process" // likewise, through its registry
 	BadEntryAdded    Kind = "bad entry added"
 	NeighbourAdded   Kind = "neighbour added"
 	ConfigPut        Kind = "config put"
@@ -51,14 +52,16 @@ const (
 	// Processes.
 	ServerKilled   Kind = "server killed"   // N 1: it comes back at another port
 	ServerRestarts Kind = "server restarts" // likewise; Text: WithNewer or WithoutNewer
+	ServerFails    Kind = "server fails"    // its listener does
 	ServerPauses   Kind = "server pauses"   // Text: ForGood or none
 	ServerUpdates  Kind = "server updates"  // to the weight N
 	TwinStarts     Kind = "twin starts"
 	CallerRestarts Kind = "caller restarts"
 	CallerIdles    Kind = "caller idles"
-	CallerAlone    Kind = "caller alone" // it restarts, killed if N is 1, and its next life cannot reach etcd at first
-	DiskFails      Kind = "disk fails"   // of a caller
-	DiskDamaged    Kind = "disk damaged" // likewise
+	CallerAlone    Kind = "caller alone"   // it restarts, killed if N is 1, and its next life cannot reach etcd at first
+	CallerRefused  Kind = "caller refused" // it restarts, and its next life lacks the right Text at first
+	DiskFails      Kind = "disk fails"     // of a caller
+	DiskDamaged    Kind = "disk damaged"   // likewise
 	WriterDies     Kind = "writer dies"
 )
 

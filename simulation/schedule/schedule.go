@@ -3,6 +3,7 @@
 package schedule
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -12,7 +13,9 @@ type Schedule struct {
 	Seed    uint64   `json:"seed"`    // seeds the traffic, too
 	Members int      `json:"members"` // of the etcd cluster
 	Auth    bool     `json:"auth,omitempty"`
-	Line    int      `json:"line,omitempty"` // milliseconds each way between etcd and everybody
+	Line    int      `json:"line,omitempty"`  // milliseconds each way between etcd and everybody
+	TTL     int      `json:"ttl,omitempty"`   // seconds of leases; 0: ShortTTL
+	Rests   bool     `json:"rests,omitempty"` // in the end nobody calls for a while
 	Servers []Server `json:"servers"`
 	Callers []Caller `json:"callers"`
 	Writers []Writer `json:"writers,omitempty"`
@@ -26,10 +29,11 @@ type Server struct {
 	Version string   `json:"version,omitempty"`
 	Zone    string   `json:"zone,omitempty"`
 	Weight  uint32   `json:"weight,omitempty"`
-	Newer   bool     `json:"newer,omitempty"`  // serves a method that the others do not have
-	Named   bool     `json:"named,omitempty"`  // has an instance id of its own, not its address
-	Both    bool     `json:"both,omitempty"`   // serves the second service as well
-	Second  bool     `json:"second,omitempty"` // a second server of the shop runs in the process, on the same registry
+	Newer   bool     `json:"newer,omitempty"`   // serves a method that the others do not have
+	Named   bool     `json:"named,omitempty"`   // has an instance id of its own, not its address
+	Both    bool     `json:"both,omitempty"`    // serves the second service as well
+	Second  bool     `json:"second,omitempty"`  // a second server of the shop runs in the process, on the same registry
+	Unready int      `json:"unready,omitempty"` // for how many milliseconds of each life its health is NOT_SERVING at first
 	Client  Client   `json:"client,omitempty"`
 }
 
@@ -111,6 +115,14 @@ type Step struct {
 	Whom int           `json:"whom,omitempty"` // the second one, for kinds with two
 	N    int           `json:"n,omitempty"`    // milliseconds, a weight, 1 for another port or Busy, by kind
 	Text string        `json:"text,omitempty"` // a value, a method, a right, or how, by kind
+}
+
+// ShortTTL is the TTL of leases where a schedule says nothing else.
+const ShortTTL = 5 * time.Second
+
+// LeaseTTL returns the TTL of the leases of servers.
+func (s Schedule) LeaseTTL() time.Duration {
+	return cmp.Or(time.Duration(s.TTL)*time.Second, ShortTTL)
 }
 
 // Milliseconds returns N as a time, for the kinds where it is one.

@@ -42,6 +42,7 @@ func TestNew(t *testing.T) {
 	}
 	for _, words := range []string{
 		AsNew + " after", Bumped, "too many", ForGood, ReadVotes, WriteVotes, "runs a second", "is wrapped", "from parts", "ms away", "by its own",
+		"leases live for", "nobody calls", "is unready for",
 	} {
 		if !strings.Contains(said, words) {
 			t.Errorf("no schedule of 500 says %q", words)

@@ -36,7 +36,10 @@ func fewer[E any](from []E, fails func([]E) bool) []E {
 
 // simplifications are tried one after another, each on the result of the ones before.
 var simplifications = []func(Schedule) Schedule{
-	func(s Schedule) Schedule { s.Auth = s.Auth && needs(s, RightsRefused, TokensExpire); return s },
+	func(s Schedule) Schedule {
+		s.Auth = s.Auth && needs(s, RightsRefused, CallerRefused, TokensExpire)
+		return s
+	},
 	func(s Schedule) Schedule {
 		if s.Members = 1; needs(s, MemberIsolated, QuorumLost, MemberLags, LeaderChanges, StalledFromMember) {
 			s.Members = 3
@@ -44,6 +47,9 @@ var simplifications = []func(Schedule) Schedule{
 		return s
 	},
 	func(s Schedule) Schedule { s.Line = 0; return s },
+	func(s Schedule) Schedule { s.TTL = 0; return s },
+	func(s Schedule) Schedule { s.Rests = false; return s },
+	plainServers(func(v *Server) { v.Unready = 0 }),
 	plainServers(func(v *Server) { v.Second = false }),
 	plainServers(func(v *Server) { v.Client = "" }),
 	plainCallers(func(c *Caller) { c.Client = "" }),

@@ -33,12 +33,18 @@ func (s Schedule) Check() error {
 }
 
 func (s Schedule) checkProcesses() error {
+	if s.TTL < 0 || s.Line < 0 {
+		return fmt.Errorf("leases cannot live for %d s, nor etcd be %d ms away", s.TTL, s.Line)
+	}
 	for i, v := range s.Servers {
 		if !slices.Contains([]Mode{Serve, Announce, Register}, v.Mode) {
 			return fmt.Errorf("%s has no mode %q", s.Name(i), v.Mode)
 		}
 		if v.Second && (v.Mode == Register || slices.Contains(v.Layouts, GoZero)) {
 			return fmt.Errorf("%s can have no second server", s.Name(i))
+		}
+		if v.Unready < 0 || v.Unready > 0 && v.Mode != Serve {
+			return fmt.Errorf("%s cannot be unready for %d ms", s.Name(i), v.Unready)
 		}
 		for _, layout := range v.Layouts {
 			if !slices.Contains(writerLayouts, layout) {
@@ -114,11 +120,13 @@ func (s Schedule) about(k Kind) (who, whom indices) {
 		return process, member
 	case CutFromServer, StalledFromServer, ResetFromServer:
 		return caller, process
-	case SlowToServers, CallerRestarts, CallerIdles, CallerAlone, DiskFails, DiskDamaged:
+	case SlowToServers, CallerRestarts, CallerIdles, CallerAlone, CallerRefused, DiskFails, DiskDamaged:
 		return caller, nobody
 	case EntryDeleted, EntryOverwritten, EntryReplaced, LeaseRevoked,
-		ServerKilled, ServerRestarts, ServerPauses, ServerUpdates, TwinStarts:
+		ServerKilled, ServerRestarts, ServerFails, ServerPauses, ServerUpdates, TwinStarts:
 		return server, nobody
+	case EntryAddedBy:
+		return indices{"process of ours", 0, writers}, nobody
 	case WriterDies:
 		return indices{"writer", writers, s.Processes()}, nobody
 	}
@@ -131,7 +139,7 @@ func (s Schedule) checkText(step Step) error {
 	switch step.Kind {
 	case Restore:
 		known = []string{"", AsNew, Bumped}
-	case RightsRefused:
+	case RightsRefused, CallerRefused:
 		known = []string{Read, Write, ReadConfig, ReadVotes, WriteVotes}
 	case AnswersLost, AnswersLate, RequestsLate, RequestsFail:
 		known = slices.Concat(serverMethods, callerMethods, writerMethods)

@@ -75,6 +75,8 @@ func TestCheckWorlds(t *testing.T) {
 		"a second server":       func(s *Schedule) { s.Servers[0].Mode, s.Servers[0].Second = Register, true },
 		"an own policy":         func(s *Schedule) { s.Callers[0].Own = "{" },
 		"a subset":              func(s *Schedule) { s.Callers[0].Subset = -1 },
+		"a lease":               func(s *Schedule) { s.TTL = -1 },
+		"what is never ready":   func(s *Schedule) { s.Servers[0].Mode, s.Servers[0].Unready = Register, 1 },
 		"a right":               func(s *Schedule) { s.Steps = []Step{{Kind: RightsRefused, Text: "?"}} },
 		"a method":              func(s *Schedule) { s.Steps = []Step{{Kind: AnswersLost}} },
 		"what lasts":            func(s *Schedule) { s.Steps = []Step{{Kind: Compaction, For: time.Hour}} },

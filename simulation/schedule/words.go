@@ -46,6 +46,12 @@ func (s Schedule) String() string {
 	if s.Line > 0 {
 		fmt.Fprintf(&b, ", %d ms away from everybody", s.Line)
 	}
+	if s.TTL > 0 {
+		fmt.Fprintf(&b, ", leases live for %d s", s.TTL)
+	}
+	if s.Rests {
+		b.WriteString(", in the end nobody calls for a while")
+	}
 	b.WriteString("\n")
 	for i, v := range s.Servers {
 		fmt.Fprintf(&b, "  %s %s\n", s.Name(i), v.words(s.Instance(i)))
@@ -115,6 +121,9 @@ func (s Step) because() string {
 
 func (v Server) words(instance string) string {
 	words := []string{"is " + instance, "keeps itself in etcd by " + string(v.Mode)}
+	if v.Unready > 0 {
+		words = append(words, fmt.Sprintf("is unready for %d ms", v.Unready))
+	}
 	if len(v.Layouts) > 0 {
 		words = append(words, "as "+strings.Join(v.Layouts, " and "))
 	}

@@ -64,7 +64,7 @@ func (t *trial) rest() {
 		t.resetFromEtcd(reset)
 	}
 	time.Sleep(rests)
-	key := acme.Candidates + strings.Repeat("A", candidateID)
+	key := acme.Candidates + "/" + strings.Repeat("A", candidateID)
 	t.put(key, acme.Added, acme.NoLease)
 	time.Sleep(heard)
 	t.Etcd.Delete(key)

@@ -52,6 +52,9 @@ func NewStreams() *Streams {
 	}
 }
 
+// Connected reports whether the client has a connection, whose returns are told.
+func (s *Streams) Connected() bool { return s.connected }
+
 // open waits for the turn to open a watch, and returns the stream to open it on. f follows that from then on. The caller gives
 // the turn back by opened, and calls closed once the watch is closed, unless there is no stream: ctx has ended, which is an
 // error, or unless has received before the turn came.

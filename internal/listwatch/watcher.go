@@ -19,7 +19,7 @@ import (
 const (
 	// tries is how often etcd's revision is asked for before etcd counts as not answering.
 	tries = 2
-	// anotherPause is the pause before a transaction is tried at another member.
+	// anotherPause is the first pause before a transaction is tried at another member. Each is twice the one before.
 	anotherPause = 25 * time.Millisecond
 )
 
@@ -151,10 +151,10 @@ func (w *watcher[T]) getKeys(ctx context.Context, bound time.Duration, keys []st
 		gets[i] = clientv3.OpGet(key, opts...)
 	}
 	resp, err := within(ctx, w.cfg.Streams, bound, func(ctx context.Context) (clientv3.OpResponse, error) {
-		for {
+		for d := anotherPause; ; d *= 2 {
 			resp, err := w.cfg.Client.Do(ctx, clientv3.OpTxn(nil, gets, nil))
 			// The etcd client goes on to another member with a read, and with a transaction does not.
-			if etcderr.Code(err) != codes.Unavailable || !pause(ctx, anotherPause) {
+			if etcderr.Code(err) != codes.Unavailable || !pause(ctx, d) {
 				return resp, err
 			}
 		}

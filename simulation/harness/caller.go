@@ -111,8 +111,12 @@ func (c *caller) watch(ctx context.Context, registry *runtime.Registry) {
 
 // still reports whether nothing has changed lately of which a reader of the shop may have to tell.
 func (w *world) still(reader int) bool {
-	long := time.Now().Add(-2 * check.Grace)
-	return !w.Hampered(reader) && !w.ResetSince(long) && !slices.ContainsFunc(w.Since(long), func(c etcd.Change) bool {
+	return !w.Hampered(reader) && w.unchanged(time.Now().Add(-2*check.Grace))
+}
+
+// unchanged reports whether etcd's entries of the shop are what they were at a time.
+func (w *world) unchanged(since time.Time) bool {
+	return !w.ResetSince(since) && !slices.ContainsFunc(w.Since(since), func(c etcd.Change) bool {
 		return strings.HasPrefix(c.Key, acme.ShopKey+"/")
 	})
 }

@@ -151,7 +151,7 @@ func (p *process) closeRegistry(ctx context.Context, most time.Duration) error {
 			p.w.Report(check.LeftBehind, "Registry.Close of %s returned %v, and etcd has its lease %x", p.name(), err, lease)
 		}
 	}
-	if err != nil && ctx.Err() == nil && !p.hamperedSince(began) {
+	if err != nil && ctx.Err() == nil && !p.hamperedSince(began) && !p.w.BarredSince(p.index, began.Sub(p.w.Began)) {
 		p.w.Report(check.Answers, "Registry.Close of %s, with nothing in its way: %v", p.name(), err)
 	}
 	return err

@@ -55,7 +55,8 @@ type seenServer struct {
 
 // look looks at a server.
 func (s *server) look(seen *seenServer) {
-	now, hampered := s.sight(), s.w.Hampered(s.index)
+	now := s.sight()
+	hampered := s.w.Hampered(s.index) || s.w.Plan.Line > 0 && s.w.Barred(s.index) // what is refused is found out by halves
 	if is := fmt.Sprint(now.id, now.in, now.wants, hampered); is != seen.was {
 		seen.was = is
 		seen.wrong.forget()
@@ -87,7 +88,7 @@ func (s *server) lookAt(now sight, wrong lasting) {
 				continue
 			}
 			out := status.State == runtime.StatePaused || status.State == runtime.StateClosed
-			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil)) {
+			if wrong.tooLong(key+" is not said to be out", !now.in && (!out || status.Err != nil) && !barred) {
 				s.w.Report(check.Status, "%s has left %v ago, and says that %s is %v: %v", now.id, keptWithin, key, status.State, status.Err)
 			}
 			if now.in {

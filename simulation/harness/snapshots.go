@@ -68,7 +68,7 @@ func (c *caller) noteKnown(killed bool) {
 	s, status := &c.snapshots, keyStatus(c.registry, acme.ShopKey)
 	s.knew = acme.Addrs(status.Endpoints)
 	told := status.Known && !status.Provisional && !s.fails && (s.spoilt.IsZero() || status.Changed.After(s.spoilt))
-	s.exact = told && (!killed || time.Since(status.Changed) > written && time.Since(s.failed) > writtenAgain)
+	s.exact = told && (!killed || time.Since(status.Changed) > written && time.Since(s.failed) > writtenAgain && c.w.unchanged(time.Now().Add(-written)))
 }
 
 // fail takes the directory away until the returned function is called: a file is in its place.

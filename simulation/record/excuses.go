@@ -80,6 +80,8 @@ var (
 	}
 	// unanswers has a process wait for the answer of a list, which will not come.
 	unanswers = excuse{one: aftermaths{schedule.AnswersLost: listed}}
+	// hides has a watch wait for revisions that a restored etcd has yet to reach: it is asked ever more seldom while nobody writes.
+	hides = excuse{all: aftermaths{schedule.Restore: 30 * time.Second}}
 	// outdates has a stream that is already open refuse the next watch, whenever that is.
 	outdates = excuse{all: aftermaths{schedule.TokensExpire: time.Hour}}
 )
@@ -149,7 +151,7 @@ func (r *Record) HamperedSince(process int, at time.Duration) bool {
 // Troubled reports whether a process may say that etcd does not answer as it should.
 func (r *Record) Troubled(process int) bool {
 	now := r.Now()
-	return r.Hampered(process) || r.DisturbedSince(process, now) || r.befell(outdates, process, now, now)
+	return r.Hampered(process) || r.DisturbedSince(process, now) || r.befell(outdates, process, now, now) || r.befell(hides, process, now, now)
 }
 
 // HearsLate reports whether a process may hear late, or may lately have heard late, of what etcd has done.

@@ -122,7 +122,7 @@ func save(dir string, source Source, endpoints []endpoint.Endpoint, now time.Tim
 func write(w io.Writer, source Source, endpoints []endpoint.Endpoint, now time.Time) error {
 	head, err := json.MarshalIndent(header{
 		Format: format, Cluster: source.cluster(), Members: source.members(), Range: source.Range,
-		Saved: now.UTC().Truncate(time.Second),
+		Saved: now.UTC(),
 	}, "", "  ")
 	if err != nil {
 		return err

@@ -43,7 +43,7 @@ func TestSaveAndLoad(t *testing.T) {
 			if err != nil || !slices.EqualFunc(got, want, endpoint.Endpoint.Equal) {
 				t.Fatalf("Load = %v, %v, want %v", got, err, want)
 			}
-			if !saved.Equal(now.Truncate(time.Second)) {
+			if !saved.Equal(now) {
 				t.Errorf("saved at %v, want %v", saved, now)
 			}
 		}
@@ -97,8 +97,9 @@ func TestLoadTakesTheNewestOfAReplacedCluster(t *testing.T) {
 	dir, s := t.TempDir(), source("k")
 	old := s
 	old.Cluster = 6
+	now := time.Now()
 	for i, s := range []Source{s, old} {
-		saved := time.Now().Add(-time.Duration(i) * time.Hour)
+		saved := now.Add(-time.Duration(i) * time.Millisecond)
 		if err := Save(dir, s, []endpoint.Endpoint{{Instance: "a", Addr: []string{"10.0.0.1:1", "10.0.0.2:2"}[i]}}, saved); err != nil {
 			t.Fatal(err)
 		}

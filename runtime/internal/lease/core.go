@@ -11,10 +11,12 @@ import (
 )
 
 const (
-	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, and
-	// checkIdle where there is no lease. All are the upper end of a jittered pause.
+	// checkUnwatched spaces the checks of our keys; checkWatched does where watches tell of changes, checkHidden where
+	// nothing tells beside that the connection to etcd is another, and checkIdle where there is no lease. All are the upper
+	// end of a jittered pause.
 	checkUnwatched = 2 * time.Second
 	checkWatched   = 30 * time.Second
+	checkHidden    = 10 * time.Second
 	checkIdle      = time.Minute
 	// complainEvery is the least time between two complaints about the same.
 	complainEvery = time.Minute
@@ -44,6 +46,7 @@ type core struct {
 	checkedAt time.Time // when the last one began
 	queue     []probe   // the rest of the check that is under way
 	watched   bool      // every key is watched
+	hidden    bool      // nobody calls reconnected
 	revision  int64     // of etcd's last answer
 
 	lastWall   time.Time    // the wall clock at the last call of next
@@ -208,6 +211,8 @@ func (c *core) scheduleCheck(now time.Time) {
 	switch {
 	case c.lease == 0:
 		every = checkIdle
+	case c.watched && c.hidden:
+		every = checkHidden
 	case c.watched:
 		every = checkWatched
 	}

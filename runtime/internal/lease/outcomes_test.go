@@ -176,3 +176,24 @@ func TestRefusalsAreNotHidden(t *testing.T) {
 		t.Errorf("%d complaints, want one about the answer that did not come, then one about the permission: %v", n, c.complaints)
 	}
 }
+
+// TestChecks spaces the checks by who else tells of changes.
+func TestChecks(t *testing.T) {
+	for name, row := range map[string]struct {
+		lease           clientv3.LeaseID
+		watched, hidden bool
+		want            time.Duration
+	}{
+		"no lease":                                 {0, true, false, checkIdle},
+		"nothing is heard":                         {1, false, false, checkUnwatched},
+		"watches tell":                             {1, true, false, checkWatched},
+		"watches tell, and nobody of a new etcd":   {1, true, true, checkHidden},
+		"nothing is heard, and of no new etcd too": {1, false, true, checkUnwatched},
+	} {
+		c, now := newCore(15, func(d time.Duration) time.Duration { return d }), time.Now()
+		c.lease, c.watched, c.hidden = row.lease, row.watched, row.hidden
+		if c.scheduleCheck(now); c.checkAt.Sub(now) != row.want {
+			t.Errorf("%s: checked after %v, want %v", name, c.checkAt.Sub(now), row.want)
+		}
+	}
+}

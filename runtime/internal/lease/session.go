@@ -23,7 +23,7 @@ type Options struct {
 	// Reconnected has notify called whenever the connection to etcd is back, until stop is called. It may be
 	// nil.
 	Reconnected func(notify func()) (stop func())
-	// Streams are the client's, see [listwatch.Config].
+	// Streams are the client's, see [listwatch.Config]. nil: the session has its own.
 	Streams *listwatch.Streams
 }
 
@@ -53,10 +53,12 @@ type Session struct {
 // New makes a session. It does no I/O and starts nothing.
 func New(client *clientv3.Client, opts Options) *Session {
 	ctx, cancel := context.WithCancel(context.Background())
+	core := newCore(opts.TTL, shorten)
+	core.hidden = opts.Streams == nil || !opts.Streams.Connected()
 	return &Session{
 		client: client, opts: opts, group: newWatches(client, opts.Streams), ctx: ctx, cancel: cancel,
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
-		core: newCore(opts.TTL, shorten), watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]*renewal),
+		core: core, watches: make(map[string]*watch), renewals: make(map[clientv3.LeaseID]*renewal),
 	}
 }
 

@@ -91,16 +91,16 @@ func (c *caller) dial() clients {
 	return clients{c.registry, shop, user, instances}
 }
 
-// watch follows the shop, and judges that the watch tells of changes alone.
+// watch follows the shop, and judges that the watch tells of changes alone, and that the last life's set is still right.
 func (c *caller) watch(ctx context.Context, registry *runtime.Registry) {
-	last := "nothing yet"
+	last, recalled := "nothing yet", false
 	for set, err := range registry.Watch(ctx, acme.ShopKey) {
 		c.w.Note("%s watches: %v %v", c.name(), acme.Addrs(set), err)
 		item := fmt.Sprint(set, err)
-		if item == last && c.w.still(c.index) {
+		if item == last && !recalled && c.w.still(c.index) {
 			c.w.Report(check.Late, "the watch of %s yields twice in a row: %s", c.name(), item)
 		}
-		last = item
+		last, recalled = item, keyStatus(registry, acme.ShopKey).Provisional
 		c.mu.Lock()
 		if c.watchErr = err; err == nil {
 			c.watched = set

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
 
 // attack is what a way of writing has at hand.
@@ -84,8 +87,32 @@ func (a *attack) putConfig(ctx context.Context, text string) {
 	a.note(1, len(text), err)
 }
 
-// putAll puts hostile entries, in transactions as large as etcd takes them.
+// putAll puts hostile entries.
 func (a *attack) putAll(ctx context.Context, entries iter.Seq2[string, string]) {
+	a.putUnder(ctx, hostileKeys, entries)
+}
+
+// stand puts n candidates for the leadership, which stay for a minute.
+func (a *attack) stand(ctx context.Context, n int, instance func(i int) string) {
+	const together = 128 // on a lease: for each key put, etcd checks the rights to all keys on its lease
+	for first := 0; first < n && ctx.Err() == nil; first += together {
+		lease, err := a.keys.Grant(ctx, 60)
+		if err != nil {
+			a.note(0, 0, err)
+			return
+		}
+		a.putUnder(ctx, hostileCandidates, func(yield func(string, string) bool) {
+			for i := range min(together, n-first) {
+				if !yield(fmt.Sprintf("%06d", first+i), instance(first+i)) {
+					return
+				}
+			}
+		}, clientv3.WithLease(lease.ID))
+	}
+}
+
+// putUnder puts hostile values under a prefix, in transactions as large as etcd takes them.
+func (a *attack) putUnder(ctx context.Context, prefix string, entries iter.Seq2[string, string], opts ...clientv3.OpOption) {
 	const ops, size = 128, 1 << 20
 	var batch []clientv3.Op
 	bytes := 0
@@ -106,11 +133,28 @@ func (a *attack) putAll(ctx context.Context, entries iter.Seq2[string, string]) 
 			clear(seen)
 		}
 		seen[instance] = true
-		batch = append(batch, clientv3.OpPut(hostileKeys+mark+instance, value))
+		batch = append(batch, clientv3.OpPut(prefix+mark+instance, value, opts...))
 		bytes += len(instance) + len(value)
 	}
 	flush()
 }
+
+// unseat deletes the first candidate for the leadership, whoever's it is.
+func (a *attack) unseat(ctx context.Context) {
+	first, err := a.keys.Get(ctx, hostileCandidates, append(clientv3.WithFirstCreate(), clientv3.WithKeysOnly())...)
+	if err == nil && len(first.Kvs) > 0 {
+		_, err = a.keys.Delete(ctx, string(first.Kvs[0].Key))
+		a.note(1, 0, err)
+		return
+	}
+	a.note(0, 0, err)
+}
+
+// elected are the methods whose calls go to the leader.
+var elected = []string{basic.Greeter_SayHello_FullMethodName}
+
+// laneOf is the lane of the nth call of the hostile service, and of the nth entry where entries say lanes.
+func laneOf(n int) string { return "lane-" + strconv.Itoa(n%600) }
 
 // puts is a write of n entries.
 func puts(n int, value func(a *attack, i int) string) func(context.Context, *attack) {

@@ -42,6 +42,7 @@ type orders struct {
 	Services  []string // the keys of the honest services
 	Hostile   string   // the key of the hostile one
 	Policy    string   // the load balancing policy for the hostile one, as JSON
+	Elected   bool     // the calls of the hostile one go to its leader
 	Snapshots string   // the snapshot directory
 	DNS       string   // a name server instead of the machine's; "" for none
 }
@@ -182,7 +183,7 @@ func litter() {
 // begin starts the calls, which end with ctx.
 func (c *caller) begin(ctx context.Context) (err error) {
 	for i, key := range c.orders.Services {
-		if c.clients[key], err = c.dial(key, honestPolicies[i%len(honestPolicies)]); err != nil {
+		if c.clients[key], err = c.dial(key, honestPolicies[i%len(honestPolicies)], nil); err != nil {
 			return err
 		}
 		c.waiting[key] = true
@@ -190,20 +191,25 @@ func (c *caller) begin(ctx context.Context) (err error) {
 	for key, client := range c.clients {
 		go c.call(ctx, key, client)
 	}
-	client, err := c.dial(c.orders.Hostile, c.orders.Policy)
+	var leader []string
+	if c.orders.Elected {
+		leader = elected
+	}
+	client, err := c.dial(c.orders.Hostile, c.orders.Policy, leader)
 	if err != nil {
 		return err
 	}
 	go func() {
 		for n := range ticks(ctx, callPeriod) {
-			_ = callOnce(ctx, n, client) // whether it succeeds is its own affair
+			_ = callOnce(runtime.WithLane(ctx, laneOf(n)), n, client) // whether it succeeds is its own affair
 		}
 	}()
 	return nil
 }
 
-func (c *caller) dial(key, policy string) (basic.GreeterClient, error) {
+func (c *caller) dial(key, policy string, leader []string) (basic.GreeterClient, error) {
 	desc := basic.Greeter_EtcdServiceDesc
+	desc.Leader = leader
 	desc.Key, desc.ServiceConfig = key, `{"loadBalancingConfig":[`+policy+`]}`
 	conn, err := c.registry.NewClient(&desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

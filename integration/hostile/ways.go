@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ type way struct {
 	row  string // of the findings that it belongs to; "" for none
 	what string // the writer does
 
+	elected   bool   // the caller calls the leader of the hostile service
 	policy    string // what the caller's own config for the hostile service says; "": round robin
 	slowNames bool   // the caller's name server does not answer
 	link      bool   // the caller reaches etcd over a link
@@ -32,7 +34,7 @@ const (
 )
 
 // ways are all of them: those that were once found to hurt first.
-var ways = append(append(entryWays, trafficWays...), configWays...)
+var ways = slices.Concat(entryWays, trafficWays, electionWays, laneWays, configWays)
 
 // entryWays are about how much there is.
 var entryWays = []way{
@@ -200,6 +202,41 @@ var trafficWays = []way{
 			if _, err := a.keys.Compact(ctx, 0); err != nil {
 				_, _ = a.etcd.Compact(ctx)
 			}
+		})
+	}},
+}
+
+// electionWays are about who leads.
+var electionWays = []way{
+	{name: "candidates", elected: true, what: "60,000 candidates stand for the leadership", write: func(ctx context.Context, a *attack) {
+		a.stand(ctx, 60_000, a.closing)
+	}},
+	{name: "large candidates", elected: true, what: "60 candidates of 1.4 MB", write: func(ctx context.Context, a *attack) {
+		a.stand(ctx, 60, func(i int) string { return text(i, 1400<<10) })
+	}},
+	{name: "unseated", elected: true, passing: true, what: "the first candidate is deleted as fast as etcd can", write: func(ctx context.Context, a *attack) {
+		forever(ctx, func(int) { a.unseat(ctx) })
+	}},
+	{name: "candidates come and go", elected: true, what: "128 candidates change as fast as etcd can, each for another instance", write: func(ctx context.Context, a *attack) {
+		forever(ctx, func(n int) {
+			a.stand(ctx, 128, func(i int) string { return a.serving(n + i) })
+		})
+	}},
+}
+
+// laneWays are about which calls go where.
+var laneWays = []way{
+	{name: "lanes", policy: `{"etcd":{"route":[{"label":"lane"}]}}`, what: "600 entries, each in a lane of its own, which changes all the time", write: flips(600, func(a *attack, n, i int) string {
+		return entry(a.serving(i), "lane", fmt.Sprintf("%q", laneOf(n+i)))
+	})},
+	{name: "routes", what: "64 routes over 10,000 entries, which change 10 times a second", write: func(ctx context.Context, a *attack) {
+		a.fleet(ctx)
+		every(ctx, 10, func(n int) {
+			var routes []string
+			for i := range 64 {
+				routes = append(routes, fmt.Sprintf(`{"lane":%q,"match":{"version":"v%d"},"strict":%t}`, laneOf(n+i), (n+i)%300, i%2 == 0))
+			}
+			a.putConfig(ctx, policy(`{"etcd":{"route":[`+strings.Join(routes, ",")+`]}}`))
 		})
 	}},
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/basic"
 )
@@ -34,11 +35,14 @@ const (
 	hostileKeys   = hostile + "/"
 	hostileConfig = "_grpc_config/" + hostile
 
-	// mark is what the instance ids of the hostile writer begin with.
+	// mark is what the instance ids of the hostile writer begin with, and the names of its candidates.
 	mark = "x"
 )
 
-// The users of etcd. The writer may write the keys of the hostile service and nothing else, the operator its live
+// hostileCandidates are the keys of the candidates for the leadership of the hostile service. Its honest servers stand, too.
+var hostileCandidates = servicekey.LeaderPrefix(hostile)
+
+// The users of etcd. The writer may write the keys and the candidates of the hostile service and nothing else, the operator its live
 // config and nothing else.
 const (
 	userServers  = "servers"
@@ -77,8 +81,10 @@ func newWorld(dir string) (_ *world, err error) {
 		servers.Permissions = append(servers.Permissions, etcdtest.ReadWrite(key+"/"))
 		caller.Permissions = append(caller.Permissions, etcdtest.ReadOnly(key+"/"), etcdtest.ReadOnly("_grpc_config/"+key))
 	}
+	servers.Permissions = append(servers.Permissions, etcdtest.ReadWrite(hostileCandidates))
+	caller.Permissions = append(caller.Permissions, etcdtest.ReadOnly(hostileCandidates))
 	w.etcd, err = etcdtest.New(filepath.Join(dir, "etcd"), etcdtest.WithAuth(password, servers, caller,
-		etcdtest.User{Name: userWriter, Password: password, Permissions: []etcdtest.Permission{etcdtest.ReadWrite(hostileKeys)}},
+		etcdtest.User{Name: userWriter, Password: password, Permissions: []etcdtest.Permission{etcdtest.ReadWrite(hostileKeys), etcdtest.ReadWrite(hostileCandidates)}},
 		etcdtest.User{Name: userOperator, Password: password, Permissions: []etcdtest.Permission{etcdtest.ReadWrite(hostileConfig)}}))
 	if err != nil {
 		return w, err
@@ -127,6 +133,9 @@ func (w *world) serve() error {
 			w.addrs[key] = append(w.addrs[key], lis.Addr().String())
 			desc := basic.Greeter_EtcdServiceDesc
 			desc.Key = key
+			if key == hostile {
+				desc.Leader = elected
+			}
 			server := w.registry.NewServer(grpc.NewServer(), runtime.WithDrainDelay(0))
 			server.RegisterService(&basic.Greeter_ServiceDesc, greeter{})
 			server.Publish(&desc, runtime.WithVersion("v1"), runtime.WithZoneTag(string("ab"[i%2])), runtime.WithWeight(uint32(1+i%3)))
@@ -155,7 +164,7 @@ func (w *world) startCaller(way way, etcd string, again bool) (*process, error) 
 		w.callers++
 	}
 	o := orders{
-		Own: w.own, Etcd: etcd, Services: honest, Hostile: hostile, Policy: way.policy,
+		Own: w.own, Etcd: etcd, Services: honest, Hostile: hostile, Policy: way.policy, Elected: way.elected,
 		Snapshots: filepath.Join(w.dir, fmt.Sprint("snapshots", w.callers)),
 	}
 	if o.Policy == "" {
@@ -173,10 +182,11 @@ func (w *world) clean() error {
 	defer cancel()
 	admin := w.etcd.Admin()
 	_, err := admin.Delete(ctx, hostileKeys+mark, clientv3.WithRange(clientv3.GetPrefixRangeEnd(hostileKeys+mark)))
-	_, err2 := admin.Delete(ctx, hostileConfig)
-	_, err3 := w.etcd.Compact(ctx)
+	_, err2 := admin.Delete(ctx, hostileCandidates+mark, clientv3.WithRange(clientv3.GetPrefixRangeEnd(hostileCandidates+mark)))
+	_, err3 := admin.Delete(ctx, hostileConfig)
+	_, err4 := w.etcd.Compact(ctx)
 	w.etcd.Calls().Reset()
-	return errors.Join(err, err2, err3, w.registered())
+	return errors.Join(err, err2, err3, err4, w.registered())
 }
 
 // visit registers one more instance of an honest service, and takes it out again. It returns how long after it was in

@@ -262,7 +262,7 @@ func (c *core[T]) listed(e event, now time.Time) action {
 	case more:
 		return c.list(callList, c.listBound)
 	case err == nil:
-	case e.err == nil || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
+	case e.err == nil || c.apart(err) || c.replica.known || c.listing.header != nil || etcderr.Refused(err):
 		return c.retry(err, e.why)
 	default:
 		c.listErr, c.listWhy = err, e.why
@@ -352,7 +352,8 @@ func (c *core[T]) noteFailed(err, why error) {
 
 // apart reports whether an error says that the keys of a range cannot be followed together.
 func (c *core[T]) apart(err error) bool {
-	return c.wanted != nil && (etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, errCrowded) || tooLarge(err))
+	return c.wanted != nil && (etcderr.Code(err) == codes.PermissionDenied || errors.Is(err, errCrowded) || tooLarge(err) ||
+		errors.Is(err, rpctypes.ErrTooManyOps)) // etcd's --max-txn-ops is less than by default
 }
 
 // end publishes why the range is followed no longer.

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrApart says that keys of a range cannot be followed together: etcd allows neither to read nor to watch all that it
-// takes, or others write the range so much that hearing of it costs more than it saves. It comes with the last update of a
+// takes, or not so many in a transaction, or others write the range so much that hearing of it costs more than it saves. It comes with the last update of a
 // range. Each key is to be followed by itself then.
 var ErrApart = errors.New("etcd: the keys cannot be followed together")
 

@@ -83,6 +83,15 @@ func TestCoreFollowsSomeKeys(t *testing.T) {
 			{0, some(1, "a", ok), "list [a] within 1s"},
 			{0, some(1, "a", refused), "publish nothing known with the error, end"},
 		},
+		"etcd reads fewer in a transaction": {
+			{0, some(1, "a", ok), "list [a] within 1s"},
+			{0, some(3, "a b c", read(list(10, kv("a", "1", 5)))), "publish [a=1], list [a b c] within 1s"},
+			{0, some(3, "a b c", failed(rpctypes.ErrTooManyOps)), "publish [a=1] with the error, end"},
+		},
+		"etcd reads fewer at once": {
+			{0, some(3, "a b c", ok), "list [a b c] within 1s"},
+			{0, some(3, "a b c", failed(rpctypes.ErrTooManyOps)), "publish nothing known with the error, end"},
+		},
 		"the watch is denied": with(someWatched[:2],
 			rule{0, some(1, "a", failed(rpctypes.Error(errors.New(rpctypes.ErrGRPCPermissionDenied.Error())))), "publish [a=1] with the error, end"},
 		),

@@ -82,6 +82,7 @@ const remindAfter = 30 * time.Second
 
 var (
 	errUnannounced = errors.New("published, and not announced yet: call Serve of the runtime.Server, or its Announce; Serve of the gRPC server announces nothing")
+	errTooLate     = errors.New("published after the server was announced: publish first")
 	errNothing     = errors.New("the server is announced, and nothing is published on it: register services by the generated RegisterXxxServerToEtcd, or Publish them, before")
 )
 
@@ -108,10 +109,11 @@ type core struct {
 func (c *core) publish(e Entry, d Details) error {
 	name := e.Services[0]
 	if c.phase != idle && c.phase != withdrawn {
-		err := fmt.Errorf("service %s is published after the server was announced: publish first", name)
+		err := fmt.Errorf("service %s is %w", name, errTooLate)
 		c.late = append(c.late, lease.Status{Key: e.Key, Err: err})
 		return err
 	}
+	c.late = slices.DeleteFunc(c.late, func(s lease.Status) bool { return s.Key == e.Key })
 	for _, other := range c.entries {
 		if slices.Contains(other.Services, name) {
 			return fmt.Errorf("service %s is published twice", name)
@@ -132,10 +134,12 @@ func (c *core) publish(e Entry, d Details) error {
 	return e.electable()
 }
 
-// fault records an error for Serve and Announce to return. It reports whether the error comes too late for a
-// call under way, and so must be logged.
+// fault records an error for Serve and Announce to return, unless it is that something came too late for one, which is no
+// reason against the next. It reports whether the error comes too late for a call under way, and so must be logged.
 func (c *core) fault(err error) (late bool) {
-	c.faults = append(c.faults, err)
+	if !errors.Is(err, errTooLate) {
+		c.faults = append(c.faults, err)
+	}
 	return c.phase != idle
 }
 

@@ -157,6 +157,9 @@ func TestE9_ADrainedLeaderResigns(t *testing.T) {
 	_, err := etcd.Admin().Delete(t.Context(), g.namespace+"_grpc_config/"+entries)
 	must(t, err)
 	kit.Eventually(t, soon, "a to stand", func() bool { return len(g.candidates()) == 2 })
+	if n := g.logs.Count("etcd registration lost"); n > 0 {
+		t.Errorf("%d losses are told of, and no lease was late: %v", n, g.logs.Lines())
+	}
 }
 
 // Leaders that follow one another never have one token.

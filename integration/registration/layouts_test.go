@@ -1,6 +1,7 @@
 package registration
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -69,5 +70,41 @@ func TestS19_RemoveReadsPages(t *testing.T) {
 	}
 	if err := registry.Remove(kit.Bounded(t, soon), "svc", "large"); err == nil {
 		t.Error("removed what is not there")
+	}
+}
+
+// compacting writes, and compacts etcd, after the first read.
+type compacting struct {
+	clientv3.KV
+	done bool
+}
+
+func (c *compacting) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	resp, err := c.KV.Get(ctx, key, opts...)
+	if err != nil || c.done {
+		return resp, err
+	}
+	c.done = true
+	var put *clientv3.PutResponse
+	for range 2 {
+		if put, err = c.Put(ctx, "other", ""); err != nil {
+			return nil, err
+		}
+	}
+	_, err = c.Compact(ctx, put.Header.Revision)
+	return resp, err
+}
+
+// TestRemoveThroughACompaction removes an instance on a later page, while etcd compacts the history that the first was read of.
+func TestRemoveThroughACompaction(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 100 {
+		w.put(fmt.Sprintf("svc/%03d", i), addr(i))
+	}
+	client := w.etcd.Client(t)
+	client.KV = &compacting{KV: client.KV}
+	must(t, w.newRegistry(client).Remove(kit.Bounded(t, soon), "svc", addr(90)))
+	if w.get("svc/090") != nil {
+		t.Error("it is still there")
 	}
 }

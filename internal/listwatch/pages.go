@@ -3,14 +3,16 @@ package listwatch
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Pages reads a range once, as it is when the first page is read, and calls each with the entries of page after page, sorted
 // by key. What it reads at once is bounded as a list is. An entry that is too large to be received even alone comes without
-// its value. An error of each ends it.
+// its value. An error of each ends it. If etcd compacts its history meanwhile, it begins again.
 func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.KeyValue) error) error {
 	var l listing[struct{}]
 	nothing := &set[struct{}]{
@@ -20,7 +22,7 @@ func Pages(ctx context.Context, kv clientv3.KV, r Range, each func([]*mvccpb.Key
 	for more := true; more; {
 		p := l.page()
 		resp, err := kv.Get(ctx, cmp.Or(p.from, r.From), p.opts(r)...)
-		if err != nil && l.failed(err) {
+		if err != nil && (l.failed(err) || errors.Is(err, rpctypes.ErrCompacted)) {
 			continue
 		}
 		if err == nil {

@@ -21,6 +21,7 @@ type candidacy struct {
 	barred   bool      // it is not to stand, as Handle.Stand says
 	unproven time.Time // since when its lease is not known to live; zero: it is
 	out      bool      // it is not to be in etcd now
+	returns  bool      // it was out or is about to be, and is to be put again: the entry is registered meanwhile
 	outErr   error     // why, unless it is barred or stale
 	since    int64     // etcd's revision when the candidate was last seen to be gone, or may have been: one that was created by then is stale
 }
@@ -54,7 +55,10 @@ func (e *entry) judge(now time.Time, l *leases, revision int64) (changed bool) {
 	case !s.unproven.IsZero() && now.Sub(s.unproven) >= unprovenMost:
 		s.outErr = errors.Join(fmt.Errorf("candidate %q: whether lease %x lives is not known in time", s.key, int64(on)), l.ungranted)
 	}
+	wasOut := s.out
 	s.out = s.barred || s.stale() || s.outErr != nil
+	leaving := s.mayGo()
+	s.returns = (s.returns || wasOut || leaving) && (leaving || !s.placed()) && !s.out && e.want == present
 	return s.outErr != nil && was == nil
 }
 

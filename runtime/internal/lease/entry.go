@@ -263,7 +263,7 @@ func (e *entry) removable() bool {
 func (e *entry) placed(now time.Time, l *leases) bool {
 	placed := 0
 	for _, s := range e.slots {
-		if s.out || s.placed() && l.kept(now, s.lease) {
+		if s.out || s.returns || s.placed() && l.kept(now, s.lease) {
 			placed++
 		}
 	}

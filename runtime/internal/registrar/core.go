@@ -143,6 +143,15 @@ func (c *core) fault(err error) (late bool) {
 	return c.phase != idle
 }
 
+// misuse returns the errors of methods that cannot return them, and of what came too late.
+func (c *core) misuse() error {
+	all := slices.Clone(c.faults)
+	for _, late := range c.late {
+		all = append(all, late.Err)
+	}
+	return errors.Join(all...)
+}
+
 // unannounced returns why nothing of what was published is in etcd, nil if it was announced or there is nothing.
 func (c *core) unannounced() error {
 	if c.phase != idle || len(c.entries)+len(c.faults) == 0 {

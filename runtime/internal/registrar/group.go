@@ -107,7 +107,7 @@ func (g *Group) unregistered() []lease.Status {
 func (g *Group) Faults() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return errors.Join(g.core.faults...)
+	return g.core.misuse()
 }
 
 // Logger returns the registrar's logger.

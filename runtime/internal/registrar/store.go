@@ -65,13 +65,24 @@ func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instanc
 		}
 		found = found || len(deletes) > 0
 		for batch := range slices.Chunk(deletes, lease.MaxOps) {
-			if _, err := r.config.Client.KV.Txn(ctx).Then(batch...).Commit(); err != nil {
+			if err := r.commit(ctx, batch); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
 	return found, err
+}
+
+// commit carries out operations in one transaction, or in several where etcd takes fewer in one.
+func (r *Registrar) commit(ctx context.Context, ops []clientv3.Op) error {
+	_, err := r.config.Client.KV.Txn(ctx).Then(ops...).Commit()
+	if half := len(ops) / 2; half > 0 && errors.Is(err, rpctypes.ErrTooManyOps) {
+		if err = r.commit(ctx, ops[:half]); err == nil {
+			err = r.commit(ctx, ops[half:])
+		}
+	}
+	return err
 }
 
 // anyLayout reads all layouts but home-made JSON. Entries of that are found by their keys alone.

@@ -17,7 +17,7 @@ LICENSES = $(shell cd tools/release && go tool -n go-licenses)
 LINT = $(shell cd tools/lint && go tool -n golangci-lint)
 # This runs in its own module.
 RELEASE = cd tools/release && GOWORK=off go run . -C '$(CURDIR)'
-# go mod tidy in any module, with -diff to change nothing: only cmd/etcdrpc has a go.work, which go mod tidy ignores.
+# go mod tidy in any module, with -diff to change nothing: modules that require others of this repository have a go.work, which go mod tidy ignores.
 TIDY = if [ -e go.work ]; then '$(CURDIR)/tools/tidy' $(1); else GOWORK=off go mod tidy $(1); fi
 
 # Objects that name no directory are compiled once for all clones.
@@ -67,7 +67,7 @@ compat-lint: ## Lint compat, which takes long, for all that it imports is analys
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 
 # The modules that require the oldest versions they work with.
-LOWEST := . outlierdetection integration/versions
+LOWEST := . outlierdetection connectetcd integration/versions
 
 .PHONY: oldest
 oldest: MODULES := $(LOWEST)
@@ -219,7 +219,7 @@ try: ## Release a clone, and say how to fetch that in another shell, as if it we
 	cd tools/release && go test -count=1 -timeout 0 -v -run TestRehearsal ./rehearsal -rehearse -serve
 
 # The modules that users fetch, and the licences that what they import may have.
-PUBLISHED := . etcdtest outlierdetection cmd/etcdrpc
+PUBLISHED := . etcdtest outlierdetection connectetcd cmd/etcdrpc
 ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
 
 .PHONY: sbom

@@ -9,13 +9,17 @@ replace github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../etcdtest
 replace github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection => ../outlierdetection
 
 tool (
+	connectrpc.com/connect/cmd/protoc-gen-connect-go
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	google.golang.org/protobuf/cmd/protoc-gen-go
 )
 
 require (
+	connectrpc.com/connect v1.21.1
+	connectrpc.com/grpchealth v1.5.0
 	github.com/bufbuild/protocompile v0.14.2-0.20260910151042-7436f7c76201
-	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0-00010101000000-000000000000
+	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
+	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd v0.0.0-00010101000000-000000000000
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0-00010101000000-000000000000
 	github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection v0.0.0-00010101000000-000000000000
 	github.com/google/go-cmp v0.7.0
@@ -115,3 +119,5 @@ require (
 	k8s.io/utils v0.0.0-20260626114624-be93311217bd // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
+
+replace github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../connectetcd

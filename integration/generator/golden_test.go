@@ -28,6 +28,68 @@ var parameters = map[string]string{
 	"packagesuffix": "paths=source_relative" + ownPackage,
 }
 
+// connectCases are the cases with code of protoc-gen-connect-go.
+var connectCases = map[string]connectCase{
+	"connect":     {beside: true},
+	"connectsame": {suffix: ",package_suffix=", simple: ",simple"},
+	"connectsuffix": {suffix: ",package_suffix=rpc",
+		managed: ",Mconnectsuffix/opts.proto=" + dataPackage + "/connectsuffix;opts"},
+}
+
+// A connectCase is how the code of a case is generated, by this plugin and by protoc-gen-connect-go.
+type connectCase struct {
+	beside  bool   // gRPC's code is generated, too
+	suffix  string // a parameter of both
+	simple  string // a parameter of protoc-gen-connect-go alone
+	managed string // a parameter of all plugins
+}
+
+// parametersOf returns the parameters that a case is generated with, one time after the other.
+func parametersOf(name string) []string {
+	const paths = "paths=source_relative"
+	if c, ok := connectCases[name]; ok {
+		connect := paths + c.managed + c.suffix + ",connect=true"
+		if c.beside {
+			return []string{paths, connect}
+		}
+		return []string{connect}
+	}
+	if parameter, ok := parameters[name]; ok {
+		return []string{parameter}
+	}
+	return []string{paths}
+}
+
+// generatedCase returns what this plugin makes of a case.
+func generatedCase(t *testing.T, name string, files sources, where positions) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, parameter := range parametersOf(name) {
+		maps.Copy(all, generated(t, files.compile(t, where, parameter)))
+	}
+	return all
+}
+
+// writeOthers writes what the other plugins make of a case.
+func writeOthers(t *testing.T, name string, files sources) {
+	t.Helper()
+	parameter := strings.TrimSuffix(parametersOf(name)[0], ownPackage)
+	c, isConnect := connectCases[name]
+	if isConnect {
+		parameter = "paths=source_relative" + c.managed
+	}
+	request := files.compile(t, everyField, parameter)
+	writeFiles(t, dataDir, runTool(t, "protoc-gen-go", request))
+	if !isConnect || c.beside {
+		writeFiles(t, dataDir, runTool(t, grpcPlugin(name), request))
+	}
+	if isConnect {
+		told := parameter + c.suffix + c.simple
+		request.Parameter = &told
+		writeFiles(t, dataDir, runTool(t, "protoc-gen-connect-go", request))
+	}
+}
+
 // ownPackage is the parameter that has code written to a package of its own. The other plugins do not know it.
 const ownPackage = ",package_suffix=etcd"
 
@@ -66,17 +128,12 @@ func cases(t *testing.T) []string {
 func testGolden(t *testing.T, name string) {
 	files := sources{}
 	files.readDir(t, filepath.Join(dataDir, name), name)
-	parameter, ok := parameters[name]
-	if !ok {
-		parameter = "paths=source_relative"
-	}
-	request := files.compile(t, everyField, parameter)
-	got := generated(t, request)
+	got := generatedCase(t, name, files, everyField)
 
-	if diff := cmp.Diff(got, generated(t, request)); diff != "" {
+	if diff := cmp.Diff(got, generatedCase(t, name, files, everyField)); diff != "" {
 		t.Errorf("two runs differ (-first +second):\n%s", diff)
 	}
-	if diff := cmp.Diff(got, generated(t, files.compile(t, none, parameter))); diff != "" {
+	if diff := cmp.Diff(got, generatedCase(t, name, files, none)); diff != "" {
 		t.Errorf("comments and positions make a difference (-with +without):\n%s", diff)
 	}
 	for path, content := range got {
@@ -89,10 +146,7 @@ func testGolden(t *testing.T, name string) {
 	if *update {
 		clean(t, name)
 		writeFiles(t, dataDir, got)
-		parameter = strings.TrimSuffix(parameter, ownPackage)
-		request.Parameter = &parameter
-		writeFiles(t, dataDir, runTool(t, "protoc-gen-go", request))
-		writeFiles(t, dataDir, runTool(t, grpcPlugin(name), request))
+		writeOthers(t, name, files)
 	}
 	if diff := cmp.Diff(committed(t, name), got); diff != "" {
 		t.Errorf("not what is committed; look, and run `go test . -update` if it is right (-committed +got):\n%s", diff)
@@ -132,7 +186,7 @@ func TestServiceConfigs(t *testing.T) {
 func committed(t *testing.T, name string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
-	for _, path := range slices.Concat(glob(t, name, "*_etcd.pb.go"), glob(t, name, "*/*_etcd.pb.go")) {
+	for _, path := range output(t, name, "_etcd.pb.go", "_etcd.connect.go") {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -149,11 +203,22 @@ func committed(t *testing.T, name string) map[string]string {
 // clean removes all output from the folder of a case.
 func clean(t *testing.T, name string) {
 	t.Helper()
-	for _, path := range slices.Concat(glob(t, name, "*.pb.go"), glob(t, name, "*/*.pb.go")) {
+	for _, path := range output(t, name, ".pb.go", ".connect.go") {
 		if err := os.Remove(path); err != nil {
 			t.Fatal(err)
 		}
 	}
+}
+
+// output returns the files in the folder of a case, or a package below it, whose names end with one of the suffixes.
+func output(t *testing.T, name string, suffixes ...string) []string {
+	t.Helper()
+	var paths []string
+	for _, suffix := range suffixes {
+		paths = append(paths, glob(t, name, "*"+suffix)...)
+		paths = append(paths, glob(t, name, "*/*"+suffix)...)
+	}
+	return paths
 }
 
 func glob(t *testing.T, name, pattern string) []string {
@@ -170,7 +235,7 @@ func glob(t *testing.T, name, pattern string) []string {
 func TestOneRequest(t *testing.T) {
 	files, alone := sources{}, map[string]string{}
 	for _, name := range cases(t) {
-		if _, ok := parameters[name]; !ok {
+		if slices.Equal(parametersOf(name), []string{"paths=source_relative"}) {
 			files.readDir(t, filepath.Join(dataDir, name), name)
 			maps.Copy(alone, committed(t, name))
 		}

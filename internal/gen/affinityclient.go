@@ -39,7 +39,9 @@ func renderAffinityMethod(g *protogen.GeneratedFile, s *service, m *method) {
 	g.P("func (c ", affinityClientName(s.proto), ") ", m.proto.GoName, "(ctx ", contextPackage.Ident("Context"), ", in *", m.proto.Input.GoIdent,
 		", opts ...", grpcPackage.Ident("CallOption"), ") (", resultType(g, s, m), ", error) {")
 	g.P("if _, ok := ", runtimePackage.Ident("Affinity"), "(ctx); !ok {")
-	renderAffinityOf(g, fields)
+	renderAffinityOf(g, fields, func(key string) {
+		g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", key, ")")
+	})
 	g.P("}")
 	g.P("return c.", plainClientName(s.proto), ".", m.proto.GoName, "(ctx, in, opts...)")
 	g.P("}")
@@ -55,10 +57,10 @@ func resultType(g *protogen.GeneratedFile, s *service, m *method) string {
 	return "*" + g.QualifiedGoIdent(m.proto.Output.GoIdent)
 }
 
-// renderAffinityOf writes the statements that put the value of the last field into the
-// context. The way there is through getters, which no message that is missing stops. From the first
+// renderAffinityOf writes the statements that use the value of the last field, as use writes it for an expression of it, if
+// it makes an affinity. The way there is through getters, which no message that is missing stops. From the first
 // field on whose getter may have another name, it is through reflection.
-func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field) {
+func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field, use func(key string)) {
 	value, last := "in", fields[len(fields)-1]
 	reflected := false
 	for i, field := range fields {
@@ -80,7 +82,7 @@ func renderAffinityOf(g *protogen.GeneratedFile, fields []*protogen.Field) {
 	} else {
 		g.P("if value := ", value, "; ", isSet(last.Desc), " {")
 	}
-	g.P("ctx = ", runtimePackage.Ident("WithAffinity"), "(ctx, ", spelling(g, last.Desc, reflected), ")")
+	use(spelling(g, last.Desc, reflected))
 	g.P("}")
 }
 

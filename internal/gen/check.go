@@ -5,7 +5,7 @@ import "google.golang.org/protobuf/compiler/protogen"
 // check notes every problem of the files to generate. Imported files take part in checks
 // that concern several services, but their own problems are left to the run that generates
 // them.
-func check(files []*protogen.File, services map[*protogen.File][]*service, packageSuffix string, problems *problems) {
+func check(files []*protogen.File, services map[*protogen.File][]*service, to target, problems *problems) {
 	var keyed []*service // those whose keys are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
@@ -16,7 +16,7 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, packa
 	}
 	checkKeys(keyed)
 	checkTLSNames(keyed)
-	checkNames(files, services, packageSuffix, problems)
+	checkNames(files, services, to, problems)
 }
 
 // checkOne checks one service by itself, and reports whether its key is valid.

@@ -1,5 +1,5 @@
 // Package gen is the plugin: it reads the options in proto files, checks all of them
-// and writes the Go code that goes beside that of protoc-gen-go-grpc.
+// and writes the Go code that goes beside that of protoc-gen-go-grpc or protoc-gen-connect-go.
 //
 // It works in three steps. The options are read into services (model.go); each rule
 // of options.proto is checked (check.go and the files it calls); and only what
@@ -55,7 +55,7 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 	plugin.SupportedFeatures = uint64(pluginpb.CodeGeneratorResponse_FEATURE_PROTO3_OPTIONAL | pluginpb.CodeGeneratorResponse_FEATURE_SUPPORTS_EDITIONS)
 	plugin.SupportedEditionsMinimum = descriptorpb.Edition_EDITION_PROTO2
 	plugin.SupportedEditionsMaximum = descriptorpb.Edition_EDITION_2024
-	if err := generate(plugin, p.packageSuffix); err != nil {
+	if err := generate(plugin, p.target()); err != nil {
 		plugin.Error(err)
 	}
 	return plugin.Response(), nil
@@ -64,7 +64,7 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 // generate adds a file to the plugin's output for each file to generate that has a
 // service with the option. If anything in the request is wrong it adds none, and its
 // error has a line for each fault.
-func generate(plugin *protogen.Plugin, packageSuffix string) error {
+func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
 	services := make(map[*protogen.File][]*service)
 	reader := newReader(plugin, &problems)
@@ -73,7 +73,7 @@ func generate(plugin *protogen.Plugin, packageSuffix string) error {
 			services[file] = found
 		}
 	}
-	check(plugin.Files, services, packageSuffix, &problems)
+	check(plugin.Files, services, to, &problems)
 	if err := problems.err(plugin.Files); err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func generate(plugin *protogen.Plugin, packageSuffix string) error {
 	}
 	for _, file := range plugin.Files {
 		if file.Generate && len(services[file]) > 0 {
-			render(plugin, file, services[file], outputOf(file, packageSuffix))
+			render(plugin, file, services[file], to)
 		}
 	}
 	return nil

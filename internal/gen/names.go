@@ -10,13 +10,24 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// The exported names of generated code. The first three are ours.
-func descName(s *protogen.Service) string      { return s.GoName + "_EtcdServiceDesc" }
-func newClientName(s *protogen.Service) string { return "New" + s.GoName + "ClientFromEtcd" }
-func registerName(s *protogen.Service) string  { return "Register" + s.GoName + "ServerToEtcd" }
+// The exported names of generated code. The first four are ours, of which each target has three.
+func descName(s *protogen.Service) string            { return s.GoName + "_EtcdServiceDesc" }
+func newClientName(s *protogen.Service) string       { return "New" + s.GoName + "ClientFromEtcd" }
+func registerName(s *protogen.Service) string        { return "Register" + s.GoName + "ServerToEtcd" }
+func registerHandlerName(s *protogen.Service) string { return "Register" + s.GoName + "HandlerToEtcd" }
 
 func clientName(s *protogen.Service) string { return s.GoName + "Client" }
 func serverName(s *protogen.Service) string { return s.GoName + "Server" }
+
+// handlerName is the name that protoc-gen-connect-go gives a server.
+func handlerName(s *protogen.Service) string { return s.GoName + "Handler" }
+
+func (t target) registerName(s *protogen.Service) string {
+	if t.connect {
+		return registerHandlerName(s)
+	}
+	return registerName(s)
+}
 
 // affinityClientName and plainClientName are not exported. No other generated name has an underscore
 // before a small letter, so they collide with none.
@@ -35,19 +46,23 @@ type claim struct {
 type claims map[string]claim
 
 // checkNames notes names that would not compile: names of this plugin and of
-// protoc-gen-go-grpc that collide with each other or with protoc-gen-go's. The code of a
+// the one beside whose code it writes that collide with each other or with protoc-gen-go's. The code of a
 // Go package may come from several files, imported ones among them.
-func checkNames(files []*protogen.File, services map[*protogen.File][]*service, suffix string, problems *problems) {
+func checkNames(files []*protogen.File, services map[*protogen.File][]*service, to target, problems *problems) {
 	packages := make(map[protogen.GoImportPath]claims)
 	for _, file := range files {
 		if file.Generate && len(services[file]) > 0 {
 			packages[file.GoImportPath] = claims{}
-			packages[outputOf(file, suffix).importPath] = claims{}
+			packages[to.output(file).importPath] = claims{}
 		}
 	}
 	for _, file := range files {
 		if claimed := packages[file.GoImportPath]; claimed != nil {
-			claimed.addServices(file, services[file], packages[outputOf(file, suffix).importPath], problems)
+			output := packages[to.output(file).importPath]
+			if to.connect {
+				claimed = output
+			}
+			claimed.addServices(file, services[file], to, output, problems)
 		}
 	}
 	for _, file := range files {
@@ -55,33 +70,32 @@ func checkNames(files []*protogen.File, services map[*protogen.File][]*service, 
 			claimed.compareWith(file)
 		}
 	}
-	checkFileNames(files, services, suffix)
-	checkPackages(files, services, suffix)
+	checkFileNames(files, services, to)
+	checkPackages(files, services, to)
 }
 
 // addServices claims the names of the services of a file, those of this plugin in the package of its output.
-func (c claims) addServices(file *protogen.File, withOption []*service, output claims, problems *problems) {
+func (c claims) addServices(file *protogen.File, withOption []*service, to target, output claims, problems *problems) {
 	ours := make(map[*protogen.Service]bool, len(withOption))
 	for _, s := range withOption {
 		ours[s.proto] = file.Generate
 	}
 	for _, s := range file.Services {
-		c.addService(file, s, ours[s], output, problems)
+		c.addService(file, s, ours[s], to, output, problems)
 	}
 }
 
 // addService claims the names of a service. Of those that another one has claimed, only
 // the first is a problem: the others follow from it.
-func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, output claims, problems *problems) {
+func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, to target, output claims, problems *problems) {
 	at := positionOf(problems, file, s.Desc, s.Location)
-	for _, name := range []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
-		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"} {
+	for _, name := range to.serviceNames(s) {
 		if !c.add(name, claim{ours, at}) {
 			return
 		}
 	}
 	if ours {
-		for _, name := range []string{descName(s), newClientName(s), registerName(s)} {
+		for _, name := range []string{descName(s), newClientName(s), to.registerName(s)} {
 			if !output.add(name, claim{ours, at}) {
 				return
 			}
@@ -89,7 +103,7 @@ func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, 
 	}
 	for _, m := range s.Methods {
 		at := positionOf(problems, file, m.Desc, m.Location)
-		for _, name := range methodNames(s, m) {
+		for _, name := range to.methodNames(s, m) {
 			if !c.add(name, claim{ours, at}) {
 				return
 			}
@@ -97,8 +111,21 @@ func (c claims) addService(file *protogen.File, s *protogen.Service, ours bool, 
 	}
 }
 
-// methodNames returns the names that protoc-gen-go-grpc generates for a method.
-func methodNames(s *protogen.Service, m *protogen.Method) []string {
+// serviceNames returns the names that the other plugin generates for a service.
+func (t target) serviceNames(s *protogen.Service) []string {
+	if t.connect {
+		return []string{clientName(s), "New" + clientName(s), handlerName(s), "New" + handlerName(s), "Unimplemented" + handlerName(s),
+			string(s.Desc.Name()) + "Name"}
+	}
+	return []string{clientName(s), serverName(s), "New" + clientName(s), "Register" + serverName(s),
+		"Unimplemented" + serverName(s), "Unsafe" + serverName(s), s.GoName + "_ServiceDesc"}
+}
+
+// methodNames returns the names that the other plugin generates for a method.
+func (t target) methodNames(s *protogen.Service, m *protogen.Method) []string {
+	if t.connect {
+		return []string{s.GoName + m.GoName + "Procedure"}
+	}
 	prefix := s.GoName + "_" + m.GoName
 	names := []string{prefix + "_FullMethodName"}
 	if m.Desc.IsStreamingClient() || m.Desc.IsStreamingServer() {
@@ -184,8 +211,8 @@ func (c claims) compare(file *protogen.File, name, kind string, declared protore
 
 // checkFileNames notes the files that would have the name of another one: of two files
 // whose output goes to one directory under one name, and of x.proto beside
-// x_etcd.proto, for which protoc-gen-go writes x_etcd.pb.go.
-func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service, suffix string) {
+// x_etcd.proto, for which protoc-gen-go writes x_etcd.pb.go, and protoc-gen-connect-go x_etcd.connect.go.
+func checkFileNames(files []*protogen.File, services map[*protogen.File][]*service, to target) {
 	byPrefix := make(map[string]*protogen.File, len(files))
 	for _, file := range files {
 		first := byPrefix[file.GeneratedFilenamePrefix]
@@ -193,24 +220,30 @@ func checkFileNames(files []*protogen.File, services map[*protogen.File][]*servi
 			byPrefix[file.GeneratedFilenamePrefix] = file
 			continue
 		}
-		if !sameFile(file, first, services, suffix) {
-			sameFile(first, file, services, suffix)
+		if !sameFile(file, first, services, to) {
+			sameFile(first, file, services, to)
+		}
+	}
+	others := make(map[string]*protogen.File, len(files))
+	for _, file := range files {
+		if name := to.otherFile(file); name != "" {
+			others[name] = file
 		}
 	}
 	for _, file := range files {
-		if other := byPrefix[strings.TrimSuffix(outputOf(file, suffix).filename, ".pb.go")]; other != nil {
-			sameFile(file, other, services, suffix)
+		if other := others[to.output(file).filename]; other != nil {
+			sameFile(file, other, services, to)
 		}
 	}
 }
 
 // sameFile notes, and reports, that our output for a file would overwrite the output for
 // another one.
-func sameFile(file, other *protogen.File, services map[*protogen.File][]*service, suffix string) bool {
+func sameFile(file, other *protogen.File, services map[*protogen.File][]*service, to target) bool {
 	if !file.Generate || len(services[file]) == 0 {
 		return false
 	}
 	services[file][0].position.problem("is generated into %s, as code for %s is: rename one of the files",
-		printable.Text(outputOf(file, suffix).filename), pathText(other))
+		printable.Text(to.output(file).filename), pathText(other))
 	return true
 }

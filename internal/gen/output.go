@@ -11,9 +11,21 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
-// suffixParameter is the parameter that puts generated code into a package of its own, as it does for
-// protoc-gen-connect-go.
-const suffixParameter = "package_suffix"
+// The parameters that other Go plugins do not have. suffixParameter puts generated code into a package of its own, as it
+// does for protoc-gen-connect-go; with connectParameter it says what that plugin was told.
+const (
+	suffixParameter  = "package_suffix"
+	connectParameter = "connect"
+)
+
+// connectSuffix is the suffix of packages that protoc-gen-connect-go has by default.
+const connectSuffix = "connect"
+
+// A target is the code that generated code belongs to, and the package that it goes into.
+type target struct {
+	connect bool   // protoc-gen-connect-go's, in the same package; else protoc-gen-go-grpc's
+	suffix  string // of the package; "" for that of protoc-gen-go's code
+}
 
 // An output is where the code generated for a file goes.
 type output struct {
@@ -22,14 +34,31 @@ type output struct {
 	importPath  protogen.GoImportPath
 }
 
-// outputOf returns the output of a file: in the package of protoc-gen-go's code or, with a suffix, in a package below it.
-func outputOf(file *protogen.File, suffix string) output {
-	const extension = "_etcd.pb.go"
-	if suffix == "" {
+// output returns the output of a file: in the package of protoc-gen-go's code or, with a suffix, in a package below it.
+func (t target) output(file *protogen.File) output {
+	if t.connect {
+		return t.place(file, "_etcd.connect.go")
+	}
+	return t.place(file, "_etcd.pb.go")
+}
+
+// otherFile returns the file that another plugin writes for a file and that may have the name of ours, "" for none.
+func (t target) otherFile(file *protogen.File) string {
+	switch {
+	case !t.connect:
+		return file.GeneratedFilenamePrefix + ".pb.go"
+	case len(file.Services) > 0:
+		return t.place(file, ".connect.go").filename
+	}
+	return ""
+}
+
+func (t target) place(file *protogen.File, extension string) output {
+	if t.suffix == "" {
 		return output{file.GeneratedFilenamePrefix + extension, file.GoPackageName, file.GoImportPath}
 	}
 	dir, base := path.Split(file.GeneratedFilenamePrefix)
-	name := string(file.GoPackageName) + suffix
+	name := string(file.GoPackageName) + t.suffix
 	return output{
 		filename:    path.Join(dir, name, base+extension),
 		packageName: protogen.GoPackageName(name),
@@ -38,8 +67,8 @@ func outputOf(file *protogen.File, suffix string) output {
 }
 
 // checkPackages notes the packages of the output that nobody could import, or that would be in the directory of another one.
-func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, suffix string) {
-	if suffix == "" {
+func checkPackages(files []*protogen.File, services map[*protogen.File][]*service, target target) {
+	if target.suffix == "" {
 		return
 	}
 	byPath := make(map[protogen.GoImportPath]*protogen.File, len(files))
@@ -50,7 +79,7 @@ func checkPackages(files []*protogen.File, services map[*protogen.File][]*servic
 		if !file.Generate || len(services[file]) == 0 {
 			continue
 		}
-		to, at := outputOf(file, suffix), services[file][0].position
+		to, at := target.output(file), services[file][0].position
 		if !importable(string(to.packageName)) {
 			at.problem("is generated into a Go package with the name %s, which nobody could import: set another %s", to.packageName, suffixParameter)
 		} else if other := byPath[to.importPath]; other != nil {
@@ -76,17 +105,41 @@ var suffixText = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
 
 // parameters are the parameters that other Go plugins do not have.
 type parameters struct {
-	packageSuffix string
+	connect bool
+	suffix  *string // nil: not given
+}
+
+// target returns the target that the parameters name.
+func (p *parameters) target() target {
+	t := target{connect: p.connect}
+	switch {
+	case p.suffix != nil:
+		t.suffix = *p.suffix
+	case p.connect:
+		t.suffix = connectSuffix
+	}
+	return t
 }
 
 // set sets a parameter that protogen does not know.
 func (p *parameters) set(name, value string) error {
-	if name != suffixParameter {
-		return fmt.Errorf("unknown parameter %q: want %s, or a parameter of every Go plugin: paths, module, M", name, suffixParameter)
+	switch name {
+	case connectParameter:
+		switch value {
+		case "", "true":
+			p.connect = true
+		case "false":
+			p.connect = false
+		default:
+			return fmt.Errorf("%s=%s: want true or false", connectParameter, value)
+		}
+	case suffixParameter:
+		if !suffixText.MatchString(value) {
+			return fmt.Errorf("%s=%s: want ASCII letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
+		}
+		p.suffix = &value
+	default:
+		return fmt.Errorf("unknown parameter %q: want %s, %s, or a parameter of every Go plugin: paths, module, M", name, connectParameter, suffixParameter)
 	}
-	if !suffixText.MatchString(value) {
-		return fmt.Errorf("%s=%s: want ASCII letters, digits and underscores, as in the name of a Go package", suffixParameter, value)
-	}
-	p.packageSuffix = value
 	return nil
 }

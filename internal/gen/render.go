@@ -1,6 +1,7 @@
 package gen
 
 import (
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -18,6 +19,8 @@ const (
 	timePackage    = protogen.GoImportPath("time")
 	grpcPackage    = protogen.GoImportPath("google.golang.org/grpc")
 	runtimePackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/runtime")
+	connectPackage = protogen.GoImportPath("connectrpc.com/connect")
+	bridgePackage  = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd")
 
 	// Imported for what it registers, where a service needs that.
 	outlierPackage = protogen.GoImportPath("github.com/etcdrpc/protoc-gen-go-etcd/outlierdetection")
@@ -36,11 +39,19 @@ var layoutVars = map[discoveryv1.Layout]string{
 }
 
 // render adds the code for the services of a file to the plugin's output.
-func render(plugin *protogen.Plugin, file *protogen.File, services []*service, to output) {
-	g := plugin.NewGeneratedFile(to.filename, to.importPath)
-	renderHeader(g, file, to.packageName)
+func render(plugin *protogen.Plugin, file *protogen.File, services []*service, to target) {
+	out := to.output(file)
+	g := plugin.NewGeneratedFile(out.filename, out.importPath)
+	renderHeader(g, file, out.packageName)
+	if to.connect {
+		renderPin(g, bridgePackage)
+	}
 	for _, s := range services {
 		renderDesc(g, s)
+		if to.connect {
+			renderConnect(g, s, out)
+			continue
+		}
 		renderNewClient(g, s)
 		renderRegister(g, s)
 		renderAffinityClient(g, s)
@@ -57,15 +68,20 @@ func renderHeader(g *protogen.GeneratedFile, file *protogen.File, packageName pr
 	g.P()
 	g.P("package ", packageName)
 	g.P()
-	g.P("// This does not compile beside a version of the runtime package that is too old for")
-	g.P("// this file. The cure is a newer one: go get ", modulePath(runtimePackage), "@latest")
-	g.P("const _ = ", runtimePackage.Ident("SupportPackageIsVersion1"))
+	renderPin(g, runtimePackage)
+}
+
+// renderPin writes what does not compile with a package that is too old.
+func renderPin(g *protogen.GeneratedFile, pkg protogen.GoImportPath) {
+	g.P("// This does not compile beside a version of the ", path.Base(string(pkg)), " package that is too old for")
+	g.P("// this file. The cure is a newer one: go get ", modulePath(pkg), "@latest")
+	g.P("const _ = ", pkg.Ident("SupportPackageIsVersion1"))
 	g.P()
 }
 
 // modulePath is the path of the module that has the package at its top.
 func modulePath(pkg protogen.GoImportPath) string {
-	return strings.TrimSuffix(string(pkg), "/runtime")
+	return strings.TrimSuffix(string(pkg), "/runtime") // all others are at the top of theirs
 }
 
 func renderDesc(g *protogen.GeneratedFile, s *service) {
@@ -108,18 +124,8 @@ func renderLayout(g *protogen.GeneratedFile, s *service) {
 
 func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	name, client := newClientName(s.proto), s.grpcIdent(clientName(s.proto))
-	comment(g, name, " returns a client that calls the servers of ", s.proto.Desc.FullName())
-	comment(g, "that etcd has under the key ", quoted(s), ". It does no I/O; its connection")
-	comment(g, "is closed with the registry.")
+	describeNewClient(g, s)
 	newClient := s.grpcIdent("New" + clientName(s.proto))
-	withAffinity := len(s.withAffinity()) > 0
-	if withAffinity {
-		comment(g)
-		comment(g, "Where a method has an affinity, calls whose requests have the same value in that field")
-		comment(g, "reach the same server. One that is in the context already wins: see runtime.WithAffinity.")
-	}
-	deprecated(g, s.proto.Desc)
-	annotate(g, s, name)
 	local := notHiding(g, newClient)
 	registry, opts, conn, err := local("registry"), local("opts"), local("conn"), local("err")
 	g.P("func ", name, "(", registry, " *", runtimePackage.Ident("Registry"), ", ", opts, " ...", grpcPackage.Ident("DialOption"), ") (", client, ", error) {")
@@ -127,7 +133,7 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	g.P("if ", err, " != nil {")
 	g.P("return nil, ", err)
 	g.P("}")
-	if withAffinity {
+	if len(s.withAffinity()) > 0 {
 		g.P("return ", affinityClientName(s.proto), "{", newClient, "(", conn, ")}, nil")
 	} else {
 		g.P("return ", newClient, "(", conn, "), nil")
@@ -136,12 +142,32 @@ func renderNewClient(g *protogen.GeneratedFile, s *service) {
 	g.P()
 }
 
-func renderRegister(g *protogen.GeneratedFile, s *service) {
-	name := registerName(s.proto)
+// describeNewClient writes what stands before the constructor of a client.
+func describeNewClient(g *protogen.GeneratedFile, s *service) {
+	name := newClientName(s.proto)
+	comment(g, name, " returns a client that calls the servers of ", s.proto.Desc.FullName())
+	comment(g, "that etcd has under the key ", quoted(s), ". It does no I/O; its connection")
+	comment(g, "is closed with the registry.")
+	if len(s.withAffinity()) > 0 {
+		comment(g)
+		comment(g, "Where a method has an affinity, calls whose requests have the same value in that field")
+		comment(g, "reach the same server. One that is in the context already wins: see runtime.WithAffinity.")
+	}
+	deprecated(g, s.proto.Desc)
+	annotate(g, s, name)
+}
+
+// describeRegister writes what stands before the function that registers a server.
+func describeRegister(g *protogen.GeneratedFile, s *service, name string) {
 	comment(g, name, " has the server serve ", s.proto.Desc.FullName(), " with impl and")
 	comment(g, "announce itself in etcd under the key ", quoted(s), " while it serves.")
 	deprecated(g, s.proto.Desc)
 	annotate(g, s, name)
+}
+
+func renderRegister(g *protogen.GeneratedFile, s *service) {
+	name := registerName(s.proto)
+	describeRegister(g, s, name)
 	register := s.grpcIdent("Register" + serverName(s.proto))
 	local := notHiding(g, register)
 	server, impl, opts := local("server"), local("impl"), local("opts")
@@ -154,11 +180,15 @@ func renderRegister(g *protogen.GeneratedFile, s *service) {
 }
 
 // notHiding returns a function that returns the name of a parameter or variable. The name gets an underscore if it would hide the
-// package that function is imported from.
-func notHiding(g *protogen.GeneratedFile, function protogen.GoIdent) func(name string) string {
-	imported, _, _ := strings.Cut(g.QualifiedGoIdent(function), ".")
+// package that one of the identifiers is imported from.
+func notHiding(g *protogen.GeneratedFile, used ...protogen.GoIdent) func(name string) string {
+	imported := make(map[string]bool, len(used))
+	for _, ident := range used {
+		name, _, _ := strings.Cut(g.QualifiedGoIdent(ident), ".")
+		imported[name] = true
+	}
 	return func(name string) string {
-		if name == imported {
+		if imported[name] {
 			return name + "_"
 		}
 		return name

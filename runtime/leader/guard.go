@@ -22,6 +22,12 @@ import (
 // gives [ErrEnded] for each further message, also where the handler is waiting for one. A handler that does not look at
 // its context goes on, and the reply of a unary call is sent.
 func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.ServerOption {
+	unary, stream := Interceptors(registry, descs...)
+	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream)}
+}
+
+// Interceptors returns the interceptors of [Guard], for servers that take them in another way.
+func Interceptors(registry *runtime.Registry, descs ...*runtime.ServiceDesc) (grpc.UnaryServerInterceptor, grpc.StreamServerInterceptor) {
 	g := guard{}
 	for _, desc := range descs {
 		l := Of(registry, desc)
@@ -29,7 +35,7 @@ func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) []grpc.Ser
 			g[method] = l
 		}
 	}
-	return []grpc.ServerOption{grpc.ChainUnaryInterceptor(g.unary), grpc.ChainStreamInterceptor(g.stream)}
+	return g.unary, g.stream
 }
 
 // guard holds the leadership that each method is for, by full method name.

@@ -67,7 +67,7 @@ func checkAPI(ctx context.Context, repo git.Repo, temp, base, version string, ou
 		return err
 	}
 	for _, m := range modules.All {
-		if m.Program || !slices.Contains(tags, m.Tag(base)) {
+		if !m.Alone || !slices.Contains(tags, m.Tag(base)) {
 			continue
 		}
 		report, err := command.Run(ctx, filepath.Join(clone.Dir, m.Dir), env, strings.TrimSpace(string(tool)), "-base="+base)

@@ -9,16 +9,17 @@ const Root = "github.com/etcdrpc/protoc-gen-go-etcd"
 
 // A Module is one that users fetch.
 type Module struct {
-	Dir     string // in the repository, with slashes; "." for the root module
-	Program bool   // whether it is a program, without an API
+	Dir   string // in the repository, with slashes; "." for the root module
+	Alone bool   // whether it requires none of the others, so that its API can be compared before they are released
 }
 
 // All lists each module after those that it may require.
 var All = []Module{
-	{Dir: "."},
-	{Dir: "etcdtest"},
-	{Dir: "outlierdetection"},
-	{Dir: "cmd/etcdrpc", Program: true},
+	{Dir: ".", Alone: true},
+	{Dir: "etcdtest", Alone: true},
+	{Dir: "outlierdetection", Alone: true},
+	{Dir: "connectetcd"},
+	{Dir: "cmd/etcdrpc"},
 }
 
 // Path returns the module's path.

@@ -1,0 +1,80 @@
+package connectetcd
+
+import (
+	"context"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// WithAffinity has the calls of a method go to the instance that a key in their requests belongs to: see
+// [runtime.WithAffinity]. One that is in the context already wins. Generated constructors give it for methods whose proto
+// names a field. The procedure is the method's name as "/acme.user.v1.UserService/GetUser"; the method must have one
+// request, and key returns "" for none. It works with [NewClient], and is ignored elsewhere.
+func WithAffinity[Req any](procedure string, key func(*Req) string) grpc.DialOption {
+	of := func(message any) string {
+		if req, ok := message.(*Req); ok {
+			return key(req)
+		}
+		return ""
+	}
+	return WithClientOptions(connect.WithInterceptors(affinity{procedure, of}))
+}
+
+// affinity is an interceptor of clients that takes the affinity of a method's calls from their requests.
+type affinity struct {
+	procedure string
+	of        func(request any) string
+}
+
+func (a affinity) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if req.Spec().Procedure == a.procedure {
+			ctx = context.WithValue(ctx, affinityKey{}, &affinityValue{a.of(req.Any())})
+		}
+		return next(ctx, req)
+	}
+}
+
+// WrapStreamingClient is for methods that stream their replies. The context is given before the request is known, so
+// the affinity follows when that is sent.
+func (a affinity) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		if spec.Procedure != a.procedure {
+			return next(ctx, spec)
+		}
+		value := new(affinityValue)
+		return affinityConn{next(context.WithValue(ctx, affinityKey{}, value), spec), a.of, value}
+	}
+}
+
+func (affinity) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+type affinityConn struct {
+	connect.StreamingClientConn
+	of    func(request any) string
+	value *affinityValue
+}
+
+func (c affinityConn) Send(message any) error {
+	c.value.key = c.of(message)
+	return c.StreamingClientConn.Send(message)
+}
+
+type affinityKey struct{}
+
+// affinityValue is set before the request is sent.
+type affinityValue struct{ key string }
+
+// affinityOf returns the affinity that the request of a call has, unless the context has one by itself.
+func affinityOf(ctx context.Context) string {
+	value, ok := ctx.Value(affinityKey{}).(*affinityValue)
+	if _, given := runtime.Affinity(ctx); given || !ok {
+		return ""
+	}
+	return value.key
+}

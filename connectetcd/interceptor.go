@@ -1,0 +1,149 @@
+package connectetcd
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+)
+
+// CarryLane has handlers carry the lanes of their callers on: see [runtime.CarryLane]. It is given to handlers by
+// connect.WithInterceptors.
+func CarryLane() connect.Interceptor {
+	return interceptor{runtime.CarryLane, runtime.CarryLaneStream}
+}
+
+// Guard has handlers refuse calls of the leader's methods that this process does not lead for, and ends those that
+// outlive its leadership: see [leader.Guard]. It is given to handlers by connect.WithInterceptors.
+func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) connect.Interceptor {
+	unary, stream := leader.Interceptors(registry, descs...)
+	return interceptor{unary, stream}
+}
+
+// An interceptor has interceptors of a gRPC server intercept the calls of handlers. What handlers get in their contexts
+// is what those of gRPC get: the request's metadata.
+type interceptor struct {
+	unary  grpc.UnaryServerInterceptor
+	stream grpc.StreamServerInterceptor
+}
+
+func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		if req.Spec().IsClient {
+			return next(ctx, req)
+		}
+		sent := sentMetadata{method: req.Spec().Procedure, header: make(http.Header), trailer: make(http.Header)}
+		var resp connect.AnyResponse
+		info := &grpc.UnaryServerInfo{FullMethod: req.Spec().Procedure}
+		_, err := i.unary(sent.incoming(ctx, req.Header()), req.Any(), info, func(ctx context.Context, _ any) (any, error) {
+			var err error
+			resp, err = next(ctx, req)
+			return resp, err
+		})
+		if err != nil {
+			return nil, sent.fail(err)
+		}
+		merge(resp.Header(), sent.header)
+		merge(resp.Trailer(), sent.trailer)
+		return resp, nil
+	}
+}
+
+func (interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		sent := sentMetadata{method: conn.Spec().Procedure, header: conn.ResponseHeader(), trailer: make(http.Header)}
+		stream := serverStream{sent, sent.incoming(ctx, conn.RequestHeader()), conn}
+		info := &grpc.StreamServerInfo{
+			FullMethod:     conn.Spec().Procedure,
+			IsClientStream: conn.Spec().StreamType&connect.StreamTypeClient != 0,
+			IsServerStream: conn.Spec().StreamType&connect.StreamTypeServer != 0,
+		}
+		err := i.stream(nil, stream, info, func(_ any, stream grpc.ServerStream) error {
+			return next(stream.Context(), handlerConn{conn, stream})
+		})
+		if err != nil {
+			return sent.fail(err)
+		}
+		merge(conn.ResponseTrailer(), sent.trailer)
+		return nil
+	}
+}
+
+// sentMetadata is a grpc.ServerTransportStream for what interceptors send with a reply.
+type sentMetadata struct {
+	method          string
+	header, trailer http.Header
+}
+
+func (s sentMetadata) Method() string                  { return s.method }
+func (s sentMetadata) SetHeader(md metadata.MD) error  { addMetadata(s.header, md); return nil }
+func (s sentMetadata) SendHeader(md metadata.MD) error { return s.SetHeader(md) } // with the reply
+func (s sentMetadata) SetTrailer(md metadata.MD) error { addMetadata(s.trailer, md); return nil }
+
+// incoming returns the context of a call as gRPC's interceptors know it.
+func (s sentMetadata) incoming(ctx context.Context, header http.Header) context.Context {
+	md, err := toMetadata(header)
+	if err != nil {
+		md = metadata.MD{} // no caller of gRPC's could have sent that
+	}
+	return grpc.NewContextWithServerTransportStream(metadata.NewIncomingContext(ctx, md), s)
+}
+
+// fail returns the error of a call as Connect sends it, with what interceptors have put in the trailers.
+func (s sentMetadata) fail(err error) error {
+	var failed *connect.Error
+	if !errors.As(err, &failed) {
+		failed = fromStatus(status.Convert(err))
+	}
+	merge(failed.Meta(), s.trailer)
+	return failed
+}
+
+// fromStatus returns a status that is not OK as an error of Connect.
+func fromStatus(s *status.Status) *connect.Error {
+	err := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
+	for _, value := range s.Proto().GetDetails() {
+		if detail, wrong := connect.NewErrorDetail(value); wrong == nil {
+			err.AddDetail(detail)
+		}
+	}
+	return err
+}
+
+func merge(into, from http.Header) {
+	for name, values := range from {
+		into[name] = append(into[name], values...)
+	}
+}
+
+// serverStream is the stream of a handler as gRPC's interceptors know it.
+type serverStream struct {
+	sentMetadata
+	ctx  context.Context
+	conn connect.StreamingHandlerConn
+}
+
+func (s serverStream) Context() context.Context  { return s.ctx }
+func (s serverStream) SetTrailer(md metadata.MD) { addMetadata(s.trailer, md) }
+func (s serverStream) SendMsg(message any) error { return s.conn.Send(message) }
+func (s serverStream) RecvMsg(message any) error { return s.conn.Receive(message) }
+
+// handlerConn is the stream that a handler has, beneath which are gRPC's interceptors.
+type handlerConn struct {
+	connect.StreamingHandlerConn
+	stream grpc.ServerStream
+}
+
+func (c handlerConn) Send(message any) error    { return c.stream.SendMsg(message) }
+func (c handlerConn) Receive(message any) error { return c.stream.RecvMsg(message) }

@@ -1,0 +1,169 @@
+package connectetcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// Server is an HTTP server whose Connect services are in etcd while it serves. Generated code registers services on it;
+// then it is served once, by Serve or by the caller with Announce and Withdraw. Its order is that of [runtime.Server].
+//
+// Callers speak the gRPC protocol, so the HTTP server must speak HTTP/2: with a certificate in its TLSConfig, or without
+// TLS where its Protocols have SetUnencryptedHTTP2(true). Timeouts of the HTTP server, such as WriteTimeout, hold for
+// streams, too.
+type Server struct {
+	http   *http.Server
+	routes *http.ServeMux
+	below  *httpServer
+	server *runtime.Server
+
+	mu     sync.Mutex
+	faults []error // of registering; Serve and Announce return them
+}
+
+// NewServer returns a server on s, which it does not start. Services are registered on the *http.ServeMux that is the
+// Handler of s, whose other routes are left alone; a nil Handler becomes a new one. To put middleware around the services,
+// wrap the Handler after NewServer. The options are those of [runtime.Registry.NewServer].
+func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
+	server := &Server{http: s}
+	if s == nil {
+		server.http = new(http.Server)
+		server.fault(errors.New("connectetcd: NewServer was given a nil http.Server"))
+	}
+	switch handler := server.http.Handler.(type) {
+	case nil:
+		server.routes = http.NewServeMux()
+		server.http.Handler = server.routes
+	case *http.ServeMux:
+		server.routes = handler
+	default:
+		server.routes = http.NewServeMux() // takes what Serve refuses
+		server.fault(fmt.Errorf("connectetcd: the Handler of the http.Server is a %T, in which no service can be registered: give NewServer an *http.ServeMux, and wrap the Handler after that", handler))
+	}
+	server.below = &httpServer{http: server.http}
+	server.server = registry.NewServer(server.below, opts...)
+	return server
+}
+
+// Register registers a service on a server, as generated code does. newHandler is what protoc-gen-connect-go generates,
+// such as greeterv1connect.NewGreeterServiceHandler. The options are those of newHandler, and [WithRegisterOptions].
+// Serve and Announce return the errors.
+func Register[H any](s *Server, desc *runtime.ServiceDesc, newHandler func(H, ...connect.HandlerOption) (string, http.Handler),
+	impl H, opts ...connect.HandlerOption,
+) {
+	var registerOpts []runtime.RegisterOption
+	var handlerOpts []connect.HandlerOption
+	for _, opt := range opts {
+		if ours, ok := opt.(registerOptions); ok {
+			registerOpts = append(registerOpts, ours.opts...)
+		} else if opt != nil {
+			handlerOpts = append(handlerOpts, opt)
+		}
+	}
+	s.server.Publish(desc, registerOpts...)
+	if desc == nil {
+		return // an error of Publish
+	}
+	if any(impl) == nil {
+		s.fault(fmt.Errorf("connectetcd: service %s is registered with a nil implementation", desc.Name))
+		return
+	}
+	s.handle(newHandler(impl, handlerOpts...))
+	s.below.add(desc.Name)
+}
+
+// handle registers a handler, as http.ServeMux does, whose panic becomes an error.
+func (s *Server) handle(pattern string, handler http.Handler) {
+	defer func() {
+		if reason := recover(); reason != nil {
+			s.fault(fmt.Errorf("connectetcd: register %s: %v", pattern, reason))
+		}
+	}()
+	s.routes.Handle(pattern, handler)
+}
+
+// HandleHealth registers gRPC's health service, which reports what checker does, on the server. The entry of a service
+// is out of etcd while checker reports that service, or for a service that it does not know the whole server, as not
+// serving. When the server drains, the services are not serving, if checker is a *grpchealth.StaticChecker or has its method SetStatus.
+// Without a health service the entries are in etcd while the server is announced.
+func (s *Server) HandleHealth(checker grpchealth.Checker, opts ...connect.HandlerOption) {
+	if checker == nil {
+		s.fault(errors.New("connectetcd: HandleHealth was given a nil checker"))
+		return
+	}
+	s.handle(grpchealth.NewHandler(checker, opts...))
+	s.server.RegisterService(&healthpb.Health_ServiceDesc, newHealth(checker))
+}
+
+// Serve serves on lis, which it closes, until ctx ends, and keeps the published services in etcd meanwhile, as
+// [runtime.Server.Serve] does: it announces them in the background; when ctx ends it withdraws them, waits for the drain
+// delay, and has the HTTP server shut down within the stop timeout. Calls that are open then are cut. Serve returns nil
+// after a clean drain. It serves TLS if the http.Server has a certificate in its TLSConfig.
+//
+// A server is served once.
+func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
+	err := s.registered()
+	if err == nil && lis != nil {
+		err = checkHTTP2(s.http, lis)
+	}
+	if err != nil {
+		if lis != nil {
+			err = errors.Join(err, lis.Close())
+		}
+		return err
+	}
+	return s.server.Serve(ctx, lis)
+}
+
+// Announce puts the published services in etcd for a server that the caller serves: see [runtime.Server.Announce]. The
+// caller sees to it that the server speaks HTTP/2.
+func (s *Server) Announce(ctx context.Context, addr string) error {
+	if err := s.registered(); err != nil {
+		return err
+	}
+	return s.server.Announce(ctx, addr)
+}
+
+// Withdraw takes the services out of etcd: see [runtime.Server.Withdraw].
+func (s *Server) Withdraw(ctx context.Context) error { return s.server.Withdraw(ctx) }
+
+// Status returns the states of the entries of this server, sorted by key: see [runtime.Server.Status].
+func (s *Server) Status() []runtime.Status { return s.server.Status() }
+
+// Unwrap returns the server beneath, for [leader.Of]. The caller registers nothing on it and does not serve it.
+func (s *Server) Unwrap() *runtime.Server { return s.server }
+
+func (s *Server) fault(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, err)
+}
+
+// registered returns what was wrong with what was registered, nil for nothing.
+func (s *Server) registered() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.faults...)
+}
+
+// registerOptions is a connect.HandlerOption that Connect ignores and Register applies.
+type registerOptions struct {
+	connect.HandlerOption
+	opts []runtime.RegisterOption
+}
+
+// WithRegisterOptions gives the entry of a service options such as runtime.WithVersion. It works when given to [Register] or a
+// generated function itself, and is ignored elsewhere, also within connect.WithHandlerOptions.
+func WithRegisterOptions(opts ...runtime.RegisterOption) connect.HandlerOption {
+	return registerOptions{connect.WithHandlerOptions(), opts}
+}

@@ -1,0 +1,206 @@
+// Package connectrpc tests clients and servers of Connect on a real etcd, beside those of gRPC.
+package connectrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	connectgo "connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
+)
+
+// soon bounds what takes moments.
+const soon = 10 * time.Second
+
+// etcd is shared by the tests, each of which has a namespace of its own.
+var etcd *etcdtest.Cluster
+
+func TestMain(m *testing.M) {
+	if os.Getenv(processEnv) != "" {
+		os.Exit(serveProcess())
+	}
+	os.Exit(kit.OnEtcd(m, &etcd))
+}
+
+// plaintext is the credentials of clients.
+var plaintext = grpc.WithTransportCredentials(insecure.NewCredentials())
+
+// A world is a namespace of etcd, with registries of its own.
+type world struct {
+	t         *testing.T
+	namespace string
+	logs      kit.Logs
+	registry  *runtime.Registry
+}
+
+func newWorld(t *testing.T, opts ...runtime.Option) *world {
+	t.Helper()
+	t.Cleanup(func() {
+		if strings.Contains(t.Name(), "/") {
+			return // others run yet
+		}
+		leak.None(t)
+		kit.Eventually(t, soon, "no goroutine of ours is left", func() bool {
+			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/connectetcd.")) == 0
+		})
+	})
+	w := &world{t: t, namespace: t.Name() + "/"}
+	w.registry = w.newRegistry(opts...)
+	return w
+}
+
+// newRegistry returns another process' registry.
+func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
+	w.t.Helper()
+	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), append([]runtime.Option{runtime.WithNamespace(w.namespace)}, opts...)...)
+}
+
+// client returns a client of the library.
+func (w *world) client(opts ...grpc.DialOption) connectconnect.LibraryClient {
+	w.t.Helper()
+	client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, append([]grpc.DialOption{plaintext}, opts...)...)
+	must(w.t, err)
+	return client
+}
+
+// h2c returns an HTTP server that speaks HTTP/2 without TLS.
+func h2c() *http.Server {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	return &http.Server{Protocols: &protocols}
+}
+
+// A running server is one that serves until it is stopped, or the test ends.
+type running struct {
+	*connectetcd.Server
+	addr string
+	stop func() error // drains it, and returns what Serve does
+}
+
+// serve serves what register registers, and returns when etcd has it.
+func (w *world) serve(s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
+	w.t.Helper()
+	return w.serveOf(w.newRegistry(), s, register, opts...)
+}
+
+// serveOf is serve for a server of a registry.
+func (w *world) serveOf(registry *runtime.Registry, s *http.Server, register func(*connectetcd.Server), opts ...runtime.ServerOption) *running {
+	w.t.Helper()
+	server := connectetcd.NewServer(registry, s, append([]runtime.ServerOption{runtime.WithDrainDelay(10 * time.Millisecond)}, opts...)...)
+	register(server)
+	lis := kit.Listen(w.t)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx, lis) }()
+	stop := sync.OnceValue(func() error { cancel(); return <-served })
+	w.t.Cleanup(func() { _ = stop() }) // its error is for tests that stop the server
+	kit.Eventually(w.t, soon, "the server is registered", func() bool { return registered(server) })
+	return &running{server, lis.Addr().String(), stop}
+}
+
+func registered(s *connectetcd.Server) bool {
+	all := s.Status()
+	for _, one := range all {
+		if one.State != runtime.StateRegistered {
+			return false
+		}
+	}
+	return len(all) > 0
+}
+
+// libraries serves the library under each name.
+func (w *world) libraries(names ...string) (servers []*running) {
+	w.t.Helper()
+	for _, name := range names {
+		servers = append(servers, w.serve(h2c(), func(s *connectetcd.Server) {
+			connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: name}, connectetcd.WithRegisterOptions(runtime.WithInstance(name)))
+		}))
+	}
+	return servers
+}
+
+// library is a server that says its name.
+type library struct {
+	connectconnect.UnimplementedLibraryHandler
+	name string
+}
+
+func (l library) Borrow(_ context.Context, req *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+	return connectgo.NewResponse(&connect.BorrowReply{Server: l.name}), nil
+}
+
+// Search sends as many books as the shelf has a number.
+func (l library) Search(_ context.Context, req *connectgo.Request[connect.SearchRequest], stream *connectgo.ServerStream[connect.Book]) error {
+	for i := range req.Msg.GetShelf() {
+		if err := stream.Send(&connect.Book{Title: fmt.Sprint(l.name, i)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l library) Return(_ context.Context, stream *connectgo.ClientStream[connect.Book]) (*connectgo.Response[connect.ReturnReply], error) {
+	n := int32(0)
+	for stream.Receive() {
+		n++
+	}
+	return connectgo.NewResponse(&connect.ReturnReply{Books: n}), stream.Err()
+}
+
+// Chat echoes, with the title "hold" at the end.
+func (l library) Chat(_ context.Context, stream *connectgo.BidiStream[connect.Book, connect.Book]) error {
+	var held []*connect.Book
+	for {
+		book, err := stream.Receive()
+		switch {
+		case errors.Is(err, io.EOF):
+			for _, book := range held {
+				if err := stream.Send(book); err != nil {
+					return err
+				}
+			}
+			return nil
+		case err != nil:
+			return err
+		case book.GetTitle() == "hold":
+			held = append(held, book)
+			continue
+		}
+		if err := stream.Send(book); err != nil {
+			return err
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantCode fails the test unless err is an error of Connect with a code and a text.
+func wantCode(t *testing.T, err error, code connectgo.Code, text string) {
+	t.Helper()
+	if err == nil || connectgo.CodeOf(err) != code || !strings.Contains(err.Error(), text) {
+		t.Errorf("%v; want %v: ... %s", err, code, text)
+	}
+}

@@ -1,0 +1,265 @@
+package connectrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"testing"
+
+	connectgo "connectrpc.com/connect"
+	"google.golang.org/grpc"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connectsame"
+)
+
+// The calls of one affinity reach one server, of whichever kind of method they are and whoever makes them.
+func TestAffinity(t *testing.T) {
+	w := newWorld(t)
+	w.libraries("a", "b", "c", "d")
+	client := w.client()
+	ctx := kit.Bounded(t, soon)
+	borrow := func(ctx context.Context, reader string) string {
+		t.Helper()
+		borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{Reader: &connect.Reader{Id: reader}}))
+		must(t, err)
+		return borrowed.Msg.GetServer()
+	}
+	search := func(ctx context.Context, shelf int32) string {
+		t.Helper()
+		found, err := client.Search(ctx, connectgo.NewRequest(&connect.SearchRequest{Shelf: shelf}))
+		must(t, err)
+		defer func() { must(t, found.Close()) }()
+		if !found.Receive() {
+			t.Fatal(found.Err())
+		}
+		return found.Msg().GetTitle()[:1]
+	}
+	used := map[string]bool{}
+	for shelf := range int32(20) {
+		key := strconv.Itoa(int(shelf + 1))
+		first := borrow(ctx, key)
+		used[first] = true
+		for range 3 {
+			if again := borrow(ctx, key); again != first {
+				t.Errorf("reader %s: %s, then %s", key, first, again)
+			}
+			if other := search(ctx, shelf+1); other != first { // 1 is spelled "1"
+				t.Errorf("reader %s: %s, shelf %s", key, first, other)
+			}
+		}
+		// One in the context wins.
+		if other := search(runtime.WithAffinity(ctx, key), 99); other != first {
+			t.Errorf("reader %s: %s, by the context %s", key, first, other)
+		}
+	}
+	if len(used) < 2 {
+		t.Errorf("20 readers reach %v", used)
+	}
+	// gRPC's client, from the same proto.
+	other, err := connect.NewLibraryClientFromEtcd(w.newRegistry(), plaintext)
+	must(t, err)
+	reply, err := other.Borrow(ctx, &connect.BorrowRequest{Reader: &connect.Reader{Id: "7"}})
+	must(t, err)
+	if mine := borrow(ctx, "7"); reply.GetServer() != mine {
+		t.Errorf("reader 7: %s, by gRPC %s", mine, reply.GetServer())
+	}
+}
+
+// simple is a server with the signatures of protoc-gen-connect-go's parameter simple.
+type simple struct {
+	connectsame.UnimplementedGreeterHandler
+	name string
+}
+
+func (s simple) Hello(context.Context, *connectsame.Request) (*connectsame.Reply, error) {
+	return &connectsame.Reply{Text: s.name}, nil
+}
+
+func (s simple) Hellos(_ context.Context, _ *connectsame.Request, stream *connectgo.ServerStream[connectsame.Reply]) error {
+	return stream.Send(&connectsame.Reply{Text: s.name})
+}
+
+func TestAffinityOfSimpleClients(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"a", "b", "c"} {
+		w.serve(h2c(), func(s *connectetcd.Server) {
+			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: name}, connectetcd.WithRegisterOptions(runtime.WithInstance(name)))
+		})
+	}
+	client, err := connectsame.NewGreeterClientFromEtcd(w.registry, plaintext)
+	must(t, err)
+	ctx := kit.Bounded(t, soon)
+	for i := range 10 {
+		hello, err := client.Hello(runtime.WithAffinity(ctx, fmt.Sprint(i)), &connectsame.Request{})
+		must(t, err)
+		hellos, err := client.Hellos(ctx, &connectsame.Request{Name: fmt.Sprint(i)})
+		must(t, err)
+		if !hellos.Receive() || hellos.Msg().GetText() != hello.GetText() {
+			t.Errorf("%d: %q, streamed %q: %v", i, hello.GetText(), hellos.Msg().GetText(), hellos.Err())
+		}
+		must(t, hellos.Close())
+	}
+}
+
+// A lane goes on from a Connect server to what it calls, by unary calls and streams, and from and to servers of gRPC.
+func TestLanes(t *testing.T) {
+	w := newWorld(t)
+	const route = `{"loadBalancingConfig":[{"etcd":{"route":[{"label":"lane"}]}}],"methodConfig":[]}`
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connect/library", route))
+	must(t, w.registry.SetServiceConfig(kit.Bounded(t, soon), "connectsame", route))
+	for _, lane := range []string{"", "red"} {
+		var opts []runtime.RegisterOption
+		if lane != "" {
+			opts = append(opts, runtime.WithMetadata("lane", lane))
+		}
+		w.serve(h2c(), func(s *connectetcd.Server) {
+			connectsame.RegisterGreeterHandlerToEtcd(s, simple{name: "greeter " + lane}, connectetcd.WithRegisterOptions(opts...))
+		})
+	}
+	// The library, in between, has no lane of its own.
+	next, err := connectsame.NewGreeterClientFromEtcd(w.newRegistry(), plaintext)
+	must(t, err)
+	w.replying(replying{
+		borrow: func(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+			hello, err := next.Hello(ctx, &connectsame.Request{})
+			return connectgo.NewResponse(&connect.BorrowReply{Server: hello.GetText()}), err
+		},
+		chat: func(ctx context.Context, stream *connectgo.BidiStream[connect.Book, connect.Book]) error {
+			if _, err := stream.Receive(); err != nil {
+				return err
+			}
+			hello, err := next.Hello(ctx, &connectsame.Request{})
+			return errors.Join(err, stream.Send(&connect.Book{Title: hello.GetText()}))
+		},
+	}, connectgo.WithInterceptors(connectetcd.CarryLane()))
+	client := w.client()
+	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
+	must(t, err)
+	for range 6 {
+		for lane, want := range map[string]string{"": "greeter ", "red": "greeter red", "none": "greeter "} {
+			ctx := runtime.WithLane(kit.Bounded(t, soon), lane)
+			borrowed, err := client.Borrow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+			must(t, err)
+			reply, err := byGRPC.Borrow(ctx, &connect.BorrowRequest{})
+			must(t, err)
+			chat := client.Chat(ctx)
+			must(t, chat.Send(&connect.Book{}))
+			book, err := chat.Receive()
+			must(t, errors.Join(err, chat.CloseRequest(), chat.CloseResponse()))
+			if got := [3]string{borrowed.Msg.GetServer(), reply.GetServer(), book.GetTitle()}; got != [3]string{want, want, want} {
+				t.Errorf("lane %q: %q", lane, got)
+			}
+		}
+	}
+	_, err = client.Borrow(runtime.WithLane(kit.Bounded(t, soon), "no lane"), connectgo.NewRequest(&connect.BorrowRequest{}))
+	wantCode(t, err, connectgo.CodeInvalidArgument, "is no lane")
+}
+
+// desk is a server of which one leads.
+type desk struct {
+	connectconnect.UnimplementedDeskHandler
+	name  string
+	leads func() *leader.Leadership
+	ended chan error
+}
+
+func (d desk) Register(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+	if err := d.leads().Check(ctx); err != nil {
+		return nil, fmt.Errorf("past the guard: %w", err)
+	}
+	return connectgo.NewResponse(&connect.BorrowReply{Server: d.name}), nil
+}
+
+// Follow goes on until its leadership ends.
+func (d desk) Follow(ctx context.Context, _ *connectgo.Request[connect.BorrowRequest], stream *connectgo.ServerStream[connect.BorrowReply]) error {
+	if err := stream.Send(&connect.BorrowReply{Server: d.name}); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	d.ended <- context.Cause(ctx)
+	return nil
+}
+
+func (w *world) desk(name string) (*running, desk) {
+	w.t.Helper()
+	d := desk{name: name, ended: make(chan error, 1)}
+	var leads *leader.Leadership
+	d.leads = func() *leader.Leadership { return leads }
+	registry := w.newRegistry()
+	s := w.serveOf(registry, h2c(), func(s *connectetcd.Server) {
+		leads = leader.Of(s.Unwrap(), &connectconnect.Desk_EtcdServiceDesc)
+		connectconnect.RegisterDeskHandlerToEtcd(s, d, connectetcd.WithRegisterOptions(runtime.WithInstance(name)),
+			connectgo.WithInterceptors(connectetcd.Guard(registry, &connectconnect.Desk_EtcdServiceDesc)))
+	})
+	return s, d
+}
+
+// Calls for the leader reach it, one that does not lead refuses them before the handler runs, and what outlives a
+// leadership ends with it.
+func TestLeader(t *testing.T) {
+	w := newWorld(t)
+	a, deskA := w.desk("a")
+	b, _ := w.desk("b")
+	client, err := connectconnect.NewDeskClientFromEtcd(w.registry, plaintext)
+	must(t, err)
+	register := func(client connectconnect.DeskClient, ctx context.Context) (string, error) {
+		reply, err := client.Register(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+		if err != nil {
+			return "", err
+		}
+		return reply.Msg.GetServer(), nil
+	}
+	ctx := kit.Bounded(t, 3*soon)
+	for range 5 {
+		if got, err := register(client, ctx); err != nil || got != "a" {
+			t.Errorf("%q, %v; want the leader, a", got, err)
+		}
+	}
+	// A caller that asks the one that does not lead, by name or with another's token.
+	_, err = register(client, runtime.WithTarget(ctx, "b"))
+	wantCode(t, err, connectgo.CodeFailedPrecondition, "without runtime.WithTarget")
+	conn, err := grpc.NewClient(b.addr, plaintext)
+	must(t, err)
+	defer conn.Close()
+	direct := connectconnect.NewDeskClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
+	req := connectgo.NewRequest(&connect.BorrowRequest{})
+	req.Header().Set(leader.TokenHeader, "1")
+	_, err = direct.Register(ctx, req)
+	var refused *connectgo.Error
+	if !errors.As(err, &refused) || refused.Code() != connectgo.CodeUnavailable || refused.Meta().Get("Etcd-Leader-Refused") == "" {
+		t.Errorf("one that does not lead: %v, %v; want that it says so in a trailer", err, metaOf(err))
+	}
+	follow, err := client.Follow(ctx, connectgo.NewRequest(&connect.BorrowRequest{}))
+	must(t, err)
+	if !follow.Receive() {
+		t.Fatal(follow.Err())
+	}
+	must(t, a.Withdraw(ctx)) // resigns
+	if cause := <-deskA.ended; !errors.Is(cause, leader.ErrEnded) {
+		t.Errorf("the handler's context ends with %v", cause)
+	}
+	if follow.Receive() {
+		t.Error("a message after the leadership")
+	}
+	wantCode(t, follow.Err(), connectgo.CodeUnavailable, "no longer leads")
+	must(t, follow.Close())
+	if got, err := register(client, ctx); err != nil || got != "b" {
+		t.Errorf("%q, %v; want the new leader, b", got, err)
+	}
+}
+
+func metaOf(err error) http.Header {
+	var failed *connectgo.Error
+	if errors.As(err, &failed) {
+		return failed.Meta()
+	}
+	return nil
+}

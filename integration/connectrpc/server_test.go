@@ -1,0 +1,290 @@
+package connectrpc
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	connectgo "connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/connectetcd"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/connect/connectconnect"
+)
+
+// entries returns what etcd has of the library.
+func (w *world) entries() (values []string) {
+	w.t.Helper()
+	resp, err := etcd.Admin().Get(w.t.Context(), w.namespace+"connect/library/", clientv3.WithPrefix())
+	must(w.t, err)
+	for _, kv := range resp.Kvs {
+		values = append(values, string(kv.Value))
+	}
+	return values
+}
+
+func registerLibrary(s *connectetcd.Server) {
+	connectconnect.RegisterLibraryHandlerToEtcd(s, library{name: "a"})
+}
+
+// A server drains as one of gRPC does: it is withdrawn, takes calls for the drain delay, and finishes those under way.
+func TestDrain(t *testing.T) {
+	w := newWorld(t)
+	arrived, let := make(chan struct{}), make(chan struct{})
+	var late atomic.Int64
+	slow := replying{borrow: func(_ context.Context, req *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+		if req.Msg.GetTitle() == "late" {
+			late.Add(1)
+			return connectgo.NewResponse(&connect.BorrowReply{}), nil
+		}
+		close(arrived)
+		<-let
+		return connectgo.NewResponse(&connect.BorrowReply{Server: "finished"}), nil
+	}}
+	const delay = 300 * time.Millisecond
+	s := w.serve(h2c(), func(s *connectetcd.Server) {
+		connectconnect.RegisterLibraryHandlerToEtcd(s, slow, connectetcd.WithRegisterOptions(runtime.WithVersion("v7")))
+	}, runtime.WithDrainDelay(delay))
+	if all := w.entries(); len(all) != 1 || !strings.Contains(all[0], `"version":"v7"`) || !strings.Contains(all[0], "Borrow") {
+		t.Errorf("etcd has %q; want the version and the methods", all)
+	}
+	conn, err := grpc.NewClient(s.addr, plaintext) // who has not heard of the end
+	must(t, err)
+	defer conn.Close()
+	behind := connectconnect.NewLibraryClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
+
+	finished := make(chan error, 1)
+	go func() {
+		borrowed, err := w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+		if err == nil && borrowed.Msg.GetServer() != "finished" {
+			err = errors.New("another answer")
+		}
+		finished <- err
+	}()
+	<-arrived
+	stopped := make(chan error, 1)
+	began := time.Now()
+	go func() { stopped <- s.stop() }()
+	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	if _, err := behind.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "late"})); err != nil && time.Since(began) < delay {
+		t.Errorf("a call within the drain delay: %v", err)
+	}
+	select {
+	case err := <-stopped:
+		t.Errorf("Serve returns with a call under way: %v", err)
+	case <-time.After(delay + 100*time.Millisecond):
+	}
+	close(let)
+	if err := errors.Join(<-finished, <-stopped); err != nil {
+		t.Error(err)
+	}
+}
+
+// A handler that does not end is cut after the stop timeout.
+func TestDrainOfAHandlerThatHangs(t *testing.T) {
+	w := newWorld(t)
+	arrived, let := make(chan struct{}), make(chan struct{})
+	defer close(let)
+	s := w.serve(h2c(), func(s *connectetcd.Server) {
+		connectconnect.RegisterLibraryHandlerToEtcd(s, replying{chat: func(context.Context, *connectgo.BidiStream[connect.Book, connect.Book]) error {
+			close(arrived)
+			<-let
+			return nil
+		}})
+	}, runtime.WithStopTimeout(100*time.Millisecond))
+	chat := w.client(runtime.WithDefaultServiceConfig(`{"methodConfig":[]}`)).Chat(kit.Bounded(t, soon)) // no retries
+	must(t, chat.Send(&connect.Book{}))
+	<-arrived
+	if err := s.stop(); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Serve: %v; want that calls were cut", err)
+	}
+	_, err := chat.Receive()
+	wantCode(t, err, connectgo.CodeUnavailable, "")
+	_ = chat.CloseResponse()
+}
+
+// Other routes are served as before, those of HTTP/1 too, and a service by every protocol of Connect.
+func TestOtherRoutes(t *testing.T) {
+	w := newWorld(t)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /page", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "a page") })
+	server := h2c()
+	server.Handler = mux
+	s := w.serve(server, func(s *connectetcd.Server) {
+		registerLibrary(s)
+		wrapped := server.Handler // as middleware does
+		server.Handler = http.HandlerFunc(func(rw http.ResponseWriter, req *http.Request) {
+			rw.Header().Set("Middleware", "yes")
+			wrapped.ServeHTTP(rw, req)
+		})
+	})
+	defer http.DefaultClient.CloseIdleConnections()
+	resp, err := http.Get("http://" + s.addr + "/page")
+	must(t, err)
+	text, err := io.ReadAll(resp.Body)
+	must(t, errors.Join(err, resp.Body.Close()))
+	if string(text) != "a page" || resp.Header.Get("Middleware") != "yes" {
+		t.Errorf("the page is %q", text)
+	}
+	borrowed, err := connectconnect.NewLibraryClient(http.DefaultClient, "http://"+s.addr).Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	must(t, err)
+	if borrowed.Msg.GetServer() != "a" {
+		t.Errorf("by the Connect protocol: %v", borrowed.Msg)
+	}
+	borrowed, err = w.client().Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+	must(t, err)
+	if borrowed.Header().Get("Middleware") != "yes" {
+		t.Error("the middleware is not around the service")
+	}
+}
+
+// TLS is the http.Server's: with its own certificate, or a listener that has one.
+func TestTLS(t *testing.T) {
+	unstarted := httptest.NewUnstartedServer(nil)
+	unstarted.StartTLS() // makes a certificate for example.com
+	certificate := unstarted.TLS.Certificates[0]
+	roots := x509.NewCertPool()
+	roots.AddCert(unstarted.Certificate())
+	unstarted.Close()
+	creds := grpc.WithTransportCredentials(credentials.NewTLS(&tls.Config{RootCAs: roots, ServerName: "example.com"}))
+	t.Run("the server's", func(t *testing.T) {
+		w := newWorld(t)
+		w.serve(&http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}, registerLibrary)
+		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
+		must(t, err)
+		callAll(t, client)
+	})
+	t.Run("the listener's", func(t *testing.T) {
+		w := newWorld(t)
+		server := connectetcd.NewServer(w.newRegistry(), new(http.Server), runtime.WithDrainDelay(0))
+		registerLibrary(server)
+		ctx, stop := context.WithCancel(t.Context())
+		served := make(chan error, 1)
+		lis := tls.NewListener(kit.Listen(t), &tls.Config{Certificates: []tls.Certificate{certificate}, NextProtos: []string{"h2"}})
+		go func() { served <- server.Serve(ctx, lis) }()
+		client, err := connectconnect.NewLibraryClientFromEtcd(w.registry, creds)
+		must(t, err)
+		callAll(t, client)
+		stop()
+		must(t, <-served)
+	})
+}
+
+// What cannot be served is an error of Serve, and nothing is announced.
+func TestServeRefuses(t *testing.T) {
+	w := newWorld(t)
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	for name, c := range map[string]struct {
+		server   *http.Server
+		register func(*connectetcd.Server)
+		want     string
+	}{
+		"no HTTP/2":         {new(http.Server), registerLibrary, "speaks no HTTP/2"},
+		"HTTP/1 alone":      {&http.Server{Protocols: &protocols}, registerLibrary, "SetUnencryptedHTTP2(true)"},
+		"HTTP/1 over TLS":   {&http.Server{Protocols: &protocols, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "speaks no HTTP/2"},
+		"TLSNextProto":      {&http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "TLSNextProto"},
+		"another handler":   {&http.Server{Handler: http.NotFoundHandler()}, registerLibrary, "the Handler of the http.Server is a http.HandlerFunc"},
+		"no server":         {nil, registerLibrary, "a nil http.Server"},
+		"twice":             {h2c(), func(s *connectetcd.Server) { registerLibrary(s); registerLibrary(s) }, "register /connect.Library/"},
+		"no implementation": {h2c(), func(s *connectetcd.Server) { connectconnect.RegisterLibraryHandlerToEtcd(s, nil) }, "connect.Library is registered with a nil implementation"},
+		"no checker":        {h2c(), func(s *connectetcd.Server) { s.HandleHealth(nil) }, "a nil checker"},
+		"a bad option": {h2c(), func(s *connectetcd.Server) {
+			connectconnect.RegisterLibraryHandlerToEtcd(s, library{}, connectetcd.WithRegisterOptions(runtime.WithMetadata("zone", "x")))
+		}, "zone"},
+		"two health services": {h2c(), func(s *connectetcd.Server) {
+			s.HandleHealth(grpchealth.NewStaticChecker())
+			s.HandleHealth(grpchealth.NewStaticChecker())
+		}, "/grpc.health.v1.Health/"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := connectetcd.NewServer(w.registry, c.server)
+			c.register(server)
+			lis := kit.Listen(t)
+			if err := server.Serve(kit.Bounded(t, soon), lis); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("Serve: %v; want ... %s", err, c.want)
+			}
+			if _, err := lis.Accept(); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("the listener is open: %v", err)
+			}
+		})
+	}
+	if all := w.entries(); len(all) > 0 {
+		t.Errorf("etcd has %q", all)
+	}
+}
+
+// Entries follow the health that Connect's health service reports, and a drain is seen there.
+func TestHealth(t *testing.T) {
+	for name, wrap := range map[string]func(*grpchealth.StaticChecker) grpchealth.Checker{
+		"watched": func(c *grpchealth.StaticChecker) grpchealth.Checker { return c },
+		"asked":   func(c *grpchealth.StaticChecker) grpchealth.Checker { return struct{ grpchealth.Checker }{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			checker := grpchealth.NewStaticChecker(connectconnect.LibraryName)
+			s := w.serve(h2c(), func(s *connectetcd.Server) {
+				registerLibrary(s)
+				s.HandleHealth(wrap(checker))
+			}, runtime.WithDrainDelay(300*time.Millisecond))
+			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusNotServing)
+			kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+			checker.SetStatus(connectconnect.LibraryName, grpchealth.StatusServing)
+			kit.Eventually(t, soon, "the entry is back", func() bool { return len(w.entries()) == 1 })
+
+			conn, err := grpc.NewClient(s.addr, plaintext)
+			must(t, err)
+			defer conn.Close()
+			health := grpchealth.NewClient(connectetcd.NewHTTPClient(conn), "http://any", connectgo.WithGRPC())
+			resp, err := health.Check(kit.Bounded(t, soon), &grpchealth.CheckRequest{Service: connectconnect.LibraryName})
+			must(t, err)
+			if resp.Status != grpchealth.StatusServing {
+				t.Errorf("the status is %v", resp.Status)
+			}
+			must(t, s.stop())
+			if name != "watched" {
+				return // the status of that cannot be set
+			}
+			if resp, err := checker.Check(t.Context(), &grpchealth.CheckRequest{Service: connectconnect.LibraryName}); err != nil || resp.Status != grpchealth.StatusNotServing {
+				t.Errorf("after the drain: %v, %v", resp, err)
+			}
+		})
+	}
+}
+
+// A server that the caller serves is announced and withdrawn by hand.
+func TestAnnounce(t *testing.T) {
+	w := newWorld(t)
+	httpServer := h2c()
+	s := connectetcd.NewServer(w.newRegistry(), httpServer)
+	registerLibrary(s)
+	lis := kit.Listen(t)
+	served := make(chan error, 1)
+	go func() { served <- httpServer.Serve(lis) }()
+	must(t, s.Announce(kit.Bounded(t, soon), lis.Addr().String()))
+	callAll(t, w.client())
+	must(t, s.Withdraw(kit.Bounded(t, soon)))
+	if all := w.entries(); len(all) > 0 {
+		t.Errorf("etcd has %q", all)
+	}
+	must(t, httpServer.Close())
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+}

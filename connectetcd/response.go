@@ -21,7 +21,11 @@ import (
 func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	h := make(http.Header, len(header)+1)
 	addMetadata(h, header)
-	h.Set("Content-Type", "application/grpc+"+string(c.codec)) // gRPC has checked the server's
+	if sent := header.Get("content-type"); len(sent) > 0 {
+		h.Set("Content-Type", sent[0])
+	} else { // the call has failed before there was one
+		h.Set("Content-Type", "application/grpc+"+string(c.codec))
+	}
 	return &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK, Proto: "HTTP/2.0", ProtoMajor: 2,
 		Header: h, Body: body, Trailer: make(http.Header), ContentLength: -1, Request: c.request,

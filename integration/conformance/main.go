@@ -1,0 +1,87 @@
+// Command conformance makes the calls that connectrpc.com/conformance asks for on its standard input, by a Connect client
+// over a gRPC connection, and says on its standard output what came of them. "make connect-conformance" runs it.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"sync"
+
+	"google.golang.org/protobuf/proto"
+
+	conformancev1 "github.com/etcdrpc/protoc-gen-go-etcd/integration/conformance/gen/connectrpc/conformance/v1"
+)
+
+// parallel is how many calls are made at a time.
+const parallel = 16
+
+func main() {
+	if err := answerAll(context.Background(), bufio.NewReader(os.Stdin), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+// answerAll answers each request, in any order.
+func answerAll(ctx context.Context, in io.Reader, out io.Writer) error {
+	free := make(chan struct{}, parallel)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	var writing sync.Mutex
+	for {
+		req := new(conformancev1.ClientCompatRequest)
+		if err := read(in, req); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		free <- struct{}{}
+		answering.Go(func() {
+			defer func() { <-free }()
+			resp := answer(ctx, req)
+			writing.Lock()
+			defer writing.Unlock()
+			if err := write(out, resp); err != nil {
+				log.Print(err)
+			}
+		})
+	}
+}
+
+func answer(ctx context.Context, req *conformancev1.ClientCompatRequest) *conformancev1.ClientCompatResponse {
+	resp := &conformancev1.ClientCompatResponse{TestName: req.GetTestName()}
+	result, err := call(ctx, req)
+	if err != nil {
+		resp.Result = &conformancev1.ClientCompatResponse_Error{Error: &conformancev1.ClientErrorResult{Message: err.Error()}}
+	} else {
+		resp.Result = &conformancev1.ClientCompatResponse_Response{Response: result}
+	}
+	return resp
+}
+
+// read reads a message behind its length in four bytes. It returns io.EOF if there is none.
+func read(in io.Reader, m proto.Message) error {
+	var length [4]byte
+	if _, err := io.ReadFull(in, length[:]); err != nil {
+		return err
+	}
+	data := make([]byte, binary.BigEndian.Uint32(length[:]))
+	if _, err := io.ReadFull(in, data); err != nil {
+		return fmt.Errorf("read a request: %w", io.ErrUnexpectedEOF)
+	}
+	return proto.Unmarshal(data, m)
+}
+
+func write(out io.Writer, m proto.Message) error {
+	data, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...))
+	return err
+}

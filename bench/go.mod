@@ -9,7 +9,7 @@ replace github.com/etcdrpc/protoc-gen-go-etcd/etcdtest => ../etcdtest
 tool google.golang.org/grpc/cmd/protoc-gen-go-grpc
 
 require (
-	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0-00010101000000-000000000000
+	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
 	github.com/etcdrpc/protoc-gen-go-etcd/etcdtest v0.0.0-00010101000000-000000000000
 	github.com/go-kratos/kratos/v2 v2.9.2
 	github.com/prometheus/client_golang v1.23.2
@@ -29,6 +29,8 @@ require (
 	codeberg.org/go-fonts/liberation v0.5.0 // indirect
 	codeberg.org/go-latex/latex v0.2.0 // indirect
 	codeberg.org/go-pdf/fpdf v0.11.1 // indirect
+	connectrpc.com/connect v1.21.1
+	connectrpc.com/grpchealth v1.5.0
 	git.sr.ht/~sbinet/gg v0.7.0 // indirect
 	github.com/aclements/go-moremath v0.0.0-20210112150236-f10218a38794 // indirect
 	github.com/ajstarks/svgo v0.0.0-20211024235047-1546f124cd8b // indirect
@@ -40,6 +42,7 @@ require (
 	github.com/davecgh/go-spew v1.1.2-0.20180830191138-d8f796af33cc // indirect
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/emicklei/go-restful/v3 v3.12.2 // indirect
+	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd v0.0.0-00010101000000-000000000000
 	github.com/fatih/color v1.18.0 // indirect
 	github.com/fxamacker/cbor/v2 v2.9.0 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
@@ -136,3 +139,5 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.0 // indirect
 	sigs.k8s.io/yaml v1.6.0 // indirect
 )
+
+replace github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../connectetcd

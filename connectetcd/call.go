@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 
@@ -68,10 +67,7 @@ func checkProtocol(req *http.Request) (codec string, err error) {
 	if req.Method != http.MethodPost {
 		return "", fmt.Errorf("connectetcd: a %.10s request, as the Connect protocol has them: %s", req.Method, cure)
 	}
-	contentType, _, err := mime.ParseMediaType(req.Header.Get("Content-Type"))
-	if err != nil {
-		return "", fmt.Errorf("connectetcd: the content type %.100q: %w: %s", req.Header.Get("Content-Type"), err, cure)
-	}
+	contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
 	const prefix = "application/grpc"
 	switch rest, ok := strings.CutPrefix(contentType, prefix); {
 	case ok && rest == "":
@@ -109,15 +105,14 @@ func (c *call) onlyMessage() ([]byte, error) {
 	defer c.body.Close()
 	message, err := c.nextMessage()
 	if errors.Is(err, io.EOF) {
-		err = status.Errorf(codes.Internal, "connectetcd: the request of %s has no message", c.method)
+		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message", c.method)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil && c.request.ContentLength != int64(envelopeLen+len(message)) { // it is -1, or of a compressed message
+		if _, more := c.nextMessage(); !errors.Is(more, io.EOF) {
+			return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message", c.method)
+		}
 	}
-	if _, err := c.nextMessage(); !errors.Is(err, io.EOF) {
-		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message", c.method)
-	}
-	return message, nil
+	return message, err
 }
 
 // nextMessage returns the next message of the request, uncompressed, or io.EOF.

@@ -3,6 +3,7 @@ package connectetcd
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 
@@ -29,14 +30,29 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	if head[0]&^compressedFlag != 0 {
 		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", head[0])
 	}
-	// The buffer grows with what is there, whatever the length says.
-	var buffer bytes.Buffer
 	size := int64(binary.BigEndian.Uint32(head[1:]))
-	buffer.Grow(int(min(size, 1<<20)))
-	if n, err := io.CopyN(&buffer, body, size); err != nil {
-		return nil, false, fmt.Errorf("a message of %d bytes ends after %d: %w", size, n, io.ErrUnexpectedEOF)
+	message, err = readMessage(body, size)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	return buffer.Bytes(), head[0] == compressedFlag, nil
+	if err != nil {
+		return nil, false, fmt.Errorf("a message of %d bytes: %w", size, err)
+	}
+	return message, head[0] == compressedFlag, nil
+}
+
+// largest is the size of the largest message for which memory is taken before its bytes are there.
+const largest = 1 << 20
+
+func readMessage(body io.Reader, size int64) ([]byte, error) {
+	if size <= largest {
+		message := make([]byte, size)
+		_, err := io.ReadFull(body, message)
+		return message, err
+	}
+	var buffer bytes.Buffer
+	_, err := io.CopyN(&buffer, body, size)
+	return buffer.Bytes(), err
 }
 
 // decompress unpacks a message, which is the caller's own.

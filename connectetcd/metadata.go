@@ -10,13 +10,13 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// ownHeaders are those that HTTP or gRPC set themselves, in lower case.
+// ownHeaders are those that HTTP or gRPC set themselves.
 var ownHeaders = map[string]bool{
-	"accept-encoding": true, "connection": true, "content-length": true, "content-type": true, "host": true, "keep-alive": true,
-	"proxy-connection": true, "te": true, "trailer": true, "transfer-encoding": true, "upgrade": true, "user-agent": true,
+	"Accept-Encoding": true, "Connection": true, "Content-Length": true, "Content-Type": true, "Host": true, "Keep-Alive": true,
+	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true,
 
-	"grpc-accept-encoding": true, "grpc-encoding": true, "grpc-message": true, "grpc-message-type": true, "grpc-status": true,
-	"grpc-status-details-bin": true, "grpc-timeout": true,
+	"Grpc-Accept-Encoding": true, "Grpc-Encoding": true, "Grpc-Message": true, "Grpc-Message-Type": true, "Grpc-Status": true,
+	"Grpc-Status-Details-Bin": true, "Grpc-Timeout": true,
 }
 
 // binarySuffix ends the names of headers whose values are bytes, which travel as base64.
@@ -24,12 +24,12 @@ const binarySuffix = "-bin"
 
 // toMetadata returns the metadata that headers mean.
 func toMetadata(header http.Header) (metadata.MD, error) {
-	md := make(metadata.MD, len(header))
+	md := make(metadata.MD)
 	for name, values := range header {
-		name = strings.ToLower(name)
-		if ownHeaders[name] {
+		if ownHeaders[http.CanonicalHeaderKey(name)] {
 			continue
 		}
+		name = strings.ToLower(name)
 		if !strings.HasSuffix(name, binarySuffix) {
 			md[name] = append(md[name], values...)
 			continue
@@ -51,14 +51,15 @@ func toMetadata(header http.Header) (metadata.MD, error) {
 // addMetadata adds the headers for metadata.
 func addMetadata(header http.Header, md metadata.MD) {
 	for name, values := range md {
-		if ownHeaders[name] {
+		canonical := http.CanonicalHeaderKey(name)
+		if ownHeaders[canonical] {
 			continue
 		}
 		for _, value := range values {
 			if strings.HasSuffix(name, binarySuffix) {
 				value = base64.RawStdEncoding.EncodeToString([]byte(value))
 			}
-			header.Add(name, value)
+			header[canonical] = append(header[canonical], value)
 		}
 	}
 }

@@ -68,6 +68,7 @@ var roles = map[string]func(*child) (map[string]float64, error){
 	"conns":     childConns,
 	"register":  childRegister,
 	"rpc":       childRPC,
+	"connect":   childConnect,
 	"slow":      childSlow,
 	"recover":   childRecover,
 	"away":      childAway,

@@ -51,6 +51,7 @@ func All() []*Scenario {
 		connsScenario,
 		registrationsScenario,
 		rpcScenario,
+		connectScenario,
 		slowScenario,
 		callsScenario,
 		joinsScenario,

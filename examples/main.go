@@ -16,6 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/affinity"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/broadcast"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/canary"
+	"github.com/etcdrpc/protoc-gen-go-etcd/examples/connect"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/internal/show"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/kubernetes"
 	"github.com/etcdrpc/protoc-gen-go-etcd/examples/lanes"
@@ -37,6 +38,7 @@ var examples = []show.Example{
 	affinity.Example,
 	broadcast.Example,
 	several.Example,
+	connect.Example,
 	migrate.Example,
 	tls.Example,
 	kubernetes.Example,

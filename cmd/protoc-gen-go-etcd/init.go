@@ -30,6 +30,7 @@ and buf and the plugins are built in a module that belongs in none.
 type initialization struct {
 	module  string
 	replace string // a checkout of this module to use; "" for the version that this command was built from
+	connect bool   // for connect-go instead of gRPC
 }
 
 // parseInit parses the arguments of init. It reports whether they are valid.
@@ -40,6 +41,7 @@ func parseInit(args []string) (initialization, bool) {
 	}
 	flags := flag.NewFlagSet("init", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
+	flags.BoolVar(&i.connect, "connect", false, "")
 	flags.Func("replace", "", func(dir string) error {
 		if i.replace = dir; dir == "" {
 			return errors.New("DIR is empty")
@@ -114,14 +116,14 @@ func (i initialization) write() error {
 func (i initialization) project() (quickstart.Project, error) {
 	if i.replace != "" {
 		dir, err := replacement(i.replace)
-		return quickstart.Project{Module: i.module, Replace: dir}, err
+		return quickstart.Project{Module: i.module, Replace: dir, Connect: i.connect}, err
 	}
 	version, ok := released()
 	if !ok {
 		return quickstart.Project{}, errors.New("this is a development build, whose version no module proxy has: " +
 			"give -replace DIR, where DIR is a checkout of " + quickstart.Self)
 	}
-	return quickstart.Project{Module: i.module, Version: version}, nil
+	return quickstart.Project{Module: i.module, Version: version, Connect: i.connect}, nil
 }
 
 // moduleLine matches the module path in a go.mod.

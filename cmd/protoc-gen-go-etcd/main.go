@@ -4,14 +4,18 @@
 //
 //	path/to/file_etcd.pb.go
 //
+// or, with the parameter connect=true, beside that of protoc-gen-connect-go:
+//
+//	path/to/packageconnect/file_etcd.connect.go
+//
 // By hand it is run as
 //
 //	protoc-gen-go-etcd --version
 //	protoc-gen-go-etcd export DIR
-//	protoc-gen-go-etcd init [-replace DIR] MODULE
+//	protoc-gen-go-etcd init [-connect] [-replace DIR] MODULE
 //
 // where export writes the options' proto file under DIR, and init writes a first service, a module of that path,
-// into the current directory.
+// into the current directory, for gRPC or, with -connect, for connect-go.
 package main
 
 import (
@@ -26,7 +30,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
 )
 
-const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-replace DIR] MODULE]
+const usage = `usage: protoc-gen-go-etcd [--version | --help | export DIR | init [-connect] [-replace DIR] MODULE]
 
 Without arguments it is a plugin: protoc or buf run it, as in
   protoc --go-etcd_out=. --go-etcd_opt=paths=source_relative FILE.proto
@@ -35,6 +39,7 @@ Without arguments it is a plugin: protoc or buf run it, as in
               DIR/etcd/discovery/v1/options.proto
   init MODULE write a first service, a module of that path, into the current
               directory, which must be empty
+              -connect      for connect-go instead of gRPC
               -replace DIR  have it use this project from the source in DIR
   --version   print the version
   --help      print this

@@ -16,34 +16,38 @@ import (
 
 // imports are what the Go of the pages may use without saying so.
 var imports = map[string]string{
-	"context":     "context",
-	"bufconn":     "google.golang.org/grpc/test/bufconn",
-	"clientv3":    "go.etcd.io/etcd/client/v3",
-	"credentials": "google.golang.org/grpc/credentials",
-	"etcdtest":    "github.com/etcdrpc/protoc-gen-go-etcd/etcdtest",
-	"fmt":         "fmt",
-	"greeterv1":   "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1",
-	"grpc":        "google.golang.org/grpc",
-	"health":      "google.golang.org/grpc/health",
-	"healthpb":    "google.golang.org/grpc/health/grpc_health_v1",
-	"http":        "net/http",
-	"insecure":    "google.golang.org/grpc/credentials/insecure",
-	"leader":      "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader",
-	"log":         "log",
-	"net":         "net",
-	"netip":       "net/netip",
-	"os":          "os",
-	"runtime":     "github.com/etcdrpc/protoc-gen-go-etcd/runtime",
-	"shopv1":      "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1",
-	"signal":      "os/signal",
-	"slog":        "log/slog",
-	"statuspage":  "github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage",
-	"strings":     "strings",
-	"syscall":     "syscall",
-	"testing":     "testing",
-	"tls":         "crypto/tls",
-	"time":        "time",
-	"x509":        "crypto/x509",
+	"context":       "context",
+	"connect":       "connectrpc.com/connect",
+	"connectetcd":   "github.com/etcdrpc/protoc-gen-go-etcd/connectetcd",
+	"grpchealth":    "connectrpc.com/grpchealth",
+	"bufconn":       "google.golang.org/grpc/test/bufconn",
+	"clientv3":      "go.etcd.io/etcd/client/v3",
+	"credentials":   "google.golang.org/grpc/credentials",
+	"etcdtest":      "github.com/etcdrpc/protoc-gen-go-etcd/etcdtest",
+	"fmt":           "fmt",
+	"greeterv1":     "github.com/etcdrpc/protoc-gen-go-etcd/examples/quickstart/gen/greeter/v1",
+	"grpc":          "google.golang.org/grpc",
+	"health":        "google.golang.org/grpc/health",
+	"healthpb":      "google.golang.org/grpc/health/grpc_health_v1",
+	"http":          "net/http",
+	"insecure":      "google.golang.org/grpc/credentials/insecure",
+	"leader":        "github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader",
+	"log":           "log",
+	"net":           "net",
+	"netip":         "net/netip",
+	"os":            "os",
+	"runtime":       "github.com/etcdrpc/protoc-gen-go-etcd/runtime",
+	"shopv1":        "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1",
+	"shopv1connect": "github.com/etcdrpc/protoc-gen-go-etcd/examples/shop/gen/shop/v1/shopv1connect",
+	"signal":        "os/signal",
+	"slog":          "log/slog",
+	"statuspage":    "github.com/etcdrpc/protoc-gen-go-etcd/runtime/statuspage",
+	"strings":       "strings",
+	"syscall":       "syscall",
+	"testing":       "testing",
+	"tls":           "crypto/tls",
+	"time":          "time",
+	"x509":          "crypto/x509",
 }
 
 // prelude declares what the pages take for granted.
@@ -64,6 +68,7 @@ var (
 	req          *greeterv1.SayHelloRequest
 	impl         greeterv1.GreeterServiceServer
 	catalog      shopv1.CatalogServer
+	catalogs     shopv1connect.CatalogHandler
 	orders       shopv1.OrdersServer
 	payments     shopv1.PaymentsServer
 	invoices     shopv1.InvoicesServer

@@ -5,7 +5,9 @@ go 1.26.7
 replace github.com/etcdrpc/protoc-gen-go-etcd => ../..
 
 require (
+	connectrpc.com/connect v1.21.1
 	github.com/etcdrpc/protoc-gen-go-etcd v0.0.0
+	github.com/etcdrpc/protoc-gen-go-etcd/connectetcd v0.0.0-00010101000000-000000000000
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
@@ -27,7 +29,7 @@ require (
 	buf.build/go/standard v0.1.1-0.20260325175353-2b287e071df5 // indirect
 	cel.dev/cel-go v0.32.0 // indirect
 	cel.dev/expr v0.25.3 // indirect
-	connectrpc.com/connect v1.20.0 // indirect
+	connectrpc.com/grpchealth v1.5.0 // indirect
 	connectrpc.com/otelconnect v0.9.0 // indirect
 	github.com/Microsoft/go-winio v0.6.2 // indirect
 	github.com/antlr4-go/antlr/v4 v4.13.1 // indirect
@@ -111,8 +113,11 @@ require (
 )
 
 tool (
+	connectrpc.com/connect/cmd/protoc-gen-connect-go
 	github.com/bufbuild/buf/cmd/buf
 	github.com/etcdrpc/protoc-gen-go-etcd/cmd/protoc-gen-go-etcd
 	google.golang.org/grpc/cmd/protoc-gen-go-grpc
 	google.golang.org/protobuf/cmd/protoc-gen-go
 )
+
+replace github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../../connectetcd

@@ -11,14 +11,23 @@ import (
 // CheckModule returns an error if path is not a module path, or that of a module which could not be built with a project's
 // files. The rules for module paths are those of CheckPath in golang.org/x/mod/module, which this module does without for the
 // sake of its users.
-func CheckModule(path string) error {
-	if err := checkModule(path); err != nil {
-		return fmt.Errorf("%q cannot be the path of the new module, as example.com/greeter can: %w", path, err)
+func CheckModule(path string) error { return grpcExample.checkModule(path) }
+
+func (e example) checkModule(path string) error {
+	if err := checkPath(path); err != nil {
+		return unusable(path, err)
+	}
+	if err := e.checkBuilds(path); err != nil {
+		return unusable(path, err)
 	}
 	return nil
 }
 
-func checkModule(path string) error {
+func unusable(path string, err error) error {
+	return fmt.Errorf("%q cannot be the path of the new module, as example.com/greeter can: %w", path, err)
+}
+
+func checkPath(path string) error {
 	if path == "" {
 		return errors.New("it is empty")
 	}
@@ -31,21 +40,18 @@ func checkModule(path string) error {
 	if err := checkHost(elements[0]); err != nil {
 		return err
 	}
-	if err := checkMajor(path, elements[len(elements)-1]); err != nil {
-		return err
-	}
-	return checkBuilds(path, elements)
+	return checkMajor(path, elements[len(elements)-1])
 }
 
 // checkBuilds returns an error for the path of a module that the go command would not build.
-func checkBuilds(path string, elements []string) error {
-	if slices.Contains(elements, "vendor") {
+func (e example) checkBuilds(path string) error {
+	if slices.Contains(strings.Split(path, "/"), "vendor") {
 		return errors.New(`below a directory "vendor" are copies of other modules`)
 	}
 	if strings.HasPrefix(path, Self+"/examples/") {
 		return nil // modules of their own
 	}
-	text, err := files.ReadFile("_files/go.mod" + hidden)
+	text, err := files.ReadFile(e.dir + "/go.mod" + hidden)
 	if err != nil {
 		return err
 	}

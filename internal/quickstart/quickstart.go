@@ -1,5 +1,5 @@
-// Package quickstart holds the files of a first service. They are copies of those in examples/quickstart, a module that
-// is generated, built and tested like any other.
+// Package quickstart holds the files of a first service. They are copies of those in examples/quickstart, and for Connect
+// in examples/quickstart-connect, modules that are generated, built and tested like any other.
 package quickstart
 
 import (
@@ -8,6 +8,7 @@ import (
 	"go/format"
 	"io/fs"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -17,19 +18,24 @@ import (
 // Self is the path of this module.
 const Self = "github.com/etcdrpc/protoc-gen-go-etcd"
 
-// How examples/quickstart names itself and finds this module.
-const (
-	example     = Self + "/examples/quickstart"
-	requirement = Self + " v0.0.0"
-	replacement = "replace " + Self + " => ../.."
+// An example is a module that projects are made of.
+type example struct {
+	dir   string   // of its files here
+	path  string   // its module path
+	needs []string // the modules of this repository that it requires and replaces, below this one
+}
+
+var (
+	grpcExample    = example{"_files", Self + "/examples/quickstart", []string{""}}
+	connectExample = example{"_connect", Self + "/examples/quickstart-connect", []string{"", "/connectetcd"}}
 )
 
 // options is the directory of the options' proto file.
 const options = "third_party/etcd"
 
-// The underscore hides the directory from the go command. "go test ./internal/quickstart -update" writes its files.
+// The underscores hide the directories from the go command. "go test ./internal/quickstart -update" writes their files.
 //
-//go:embed all:_files
+//go:embed all:_files all:_connect
 var files embed.FS
 
 // A Project is a module with a first service.
@@ -37,15 +43,23 @@ type Project struct {
 	Module  string // the module path
 	Version string // the version of this repository's module to require; ignored if Replace is set
 	Replace string // a directory to use in place of this repository's module
+	Connect bool   // whether it is for connect-go instead of gRPC
+}
+
+func (p Project) example() example {
+	if p.Connect {
+		return connectExample
+	}
+	return grpcExample
 }
 
 // Files returns the content of the project's files, by path with slashes.
 func (p Project) Files() (map[string]string, error) {
-	if err := CheckModule(p.Module); err != nil {
+	if err := p.example().checkModule(p.Module); err != nil {
 		return nil, err
 	}
 	all := make(map[string]string)
-	copied, err := fs.Sub(files, "_files")
+	copied, err := fs.Sub(files, p.example().dir)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +90,7 @@ const hidden = ".txt"
 
 // render returns the project's version of a file of the example.
 func (p Project) render(name, text string) (string, error) {
-	text = strings.ReplaceAll(text, example, p.Module)
+	text = strings.ReplaceAll(text, p.example().path, p.Module)
 	switch {
 	case name == "go.mod":
 		return p.requireSelf(text)
@@ -91,16 +105,21 @@ func (p Project) render(name, text string) (string, error) {
 	return text, nil
 }
 
-// requireSelf returns go.mod with the project's requirement of this repository's module.
+// requireSelf returns go.mod with the project's requirements of this repository's modules.
 func (p Project) requireSelf(text string) (string, error) {
-	if !strings.Contains(text, replacement+"\n\n") || !strings.Contains(text, requirement+"\n") {
-		return "", fmt.Errorf("the quickstart's go.mod lacks %q or %q", replacement, requirement)
+	for _, below := range p.example().needs {
+		requirement, replacement := Self+below+" v0.0.0\n", "replace "+Self+below+" => ../.."+below+"\n"
+		if !strings.Contains(text, replacement+"\n") || !strings.Contains(text, requirement) {
+			return "", fmt.Errorf("the quickstart's go.mod lacks %q or %q", replacement, requirement)
+		}
+		if p.Replace != "" {
+			text = strings.Replace(text, replacement, "replace "+Self+below+" => "+quote(p.Replace+filepath.FromSlash(below))+"\n", 1)
+			continue
+		}
+		text = strings.Replace(text, replacement+"\n", "", 1)
+		text = strings.Replace(text, requirement, Self+below+" "+p.Version+"\n", 1)
 	}
-	if p.Replace != "" {
-		return strings.Replace(text, replacement, "replace "+Self+" => "+quote(p.Replace), 1), nil
-	}
-	text = strings.Replace(text, replacement+"\n\n", "", 1)
-	return strings.Replace(text, requirement, Self+" "+p.Version, 1), nil
+	return text, nil
 }
 
 // quote quotes a path for go.mod where it must be.

@@ -12,39 +12,44 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "copy the files of examples/quickstart instead of comparing with them")
+var update = flag.Bool("update", false, "copy the files of the examples instead of comparing with them")
 
-const exampleDir = "../../examples/quickstart"
+// source returns the directory of the example.
+func (e example) source() string { return "../../" + strings.TrimPrefix(e.path, Self+"/") }
 
-// TestFilesAreTheExamples compares the embedded files with those of examples/quickstart, less what is generated there.
+// TestFilesAreTheExamples compares the embedded files with those of the examples, less what is generated there.
 func TestFilesAreTheExamples(t *testing.T) {
-	want := exampleFiles(t)
-	if *update {
-		if err := os.RemoveAll("_files"); err != nil {
-			t.Fatal(err)
-		}
-		if err := Write("_files", want); err != nil {
-			t.Fatal(err)
-		}
-		t.Skip("copied")
+	for _, e := range []example{grpcExample, connectExample} {
+		t.Run(e.dir, func(t *testing.T) {
+			want := e.files(t)
+			if *update {
+				if err := os.RemoveAll(e.dir); err != nil {
+					t.Fatal(err)
+				}
+				if err := Write(e.dir, want); err != nil {
+					t.Fatal(err)
+				}
+				t.Skip("copied")
+			}
+			got := make(map[string]string)
+			err := add(got, os.DirFS(e.dir), "", func(_, text string) (string, error) { return text, nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, got, unhide(want), "run: make generate")
+		})
 	}
-	got := make(map[string]string)
-	err := add(got, os.DirFS("_files"), "", func(_, text string) (string, error) { return text, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	same(t, got, unhide(want), "run: make generate")
 }
 
-// exampleFiles returns the files of the example by the names that they are embedded under.
-func exampleFiles(t *testing.T) map[string]string {
+// files returns the files of the example by the names that they are embedded under.
+func (e example) files(t *testing.T) map[string]string {
 	t.Helper()
 	all := make(map[string]string)
-	err := filepath.WalkDir(exampleDir, func(file string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(e.source(), func(file string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(exampleDir, file)
+		name, err := filepath.Rel(e.source(), file)
 		if err != nil {
 			return err
 		}
@@ -89,18 +94,22 @@ func same(t *testing.T, got, want map[string]string, cure string) {
 
 // TestProjectIsTheExample checks that a project with the example's path is the example, options included.
 func TestProjectIsTheExample(t *testing.T) {
-	got, err := Project{Module: example, Replace: "../.."}.Files()
-	if err != nil {
-		t.Fatal(err)
+	for _, connect := range []bool{false, true} {
+		p := Project{Replace: "../..", Connect: connect}
+		p.Module = p.example().path
+		got, err := p.Files()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := unhide(p.example().files(t))
+		const options = "third_party/etcd/etcd/discovery/v1/options.proto"
+		content, err := os.ReadFile(filepath.Join(p.example().source(), options))
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[options] = string(content)
+		same(t, got, want, "run: make generate")
 	}
-	want := unhide(exampleFiles(t))
-	const options = "third_party/etcd/etcd/discovery/v1/options.proto"
-	content, err := os.ReadFile(filepath.Join(exampleDir, options))
-	if err != nil {
-		t.Fatal(err)
-	}
-	want[options] = string(content)
-	same(t, got, want, "run: make generate")
 }
 
 func TestProject(t *testing.T) {
@@ -113,6 +122,9 @@ func TestProject(t *testing.T) {
 		{"release", Project{Module: "zoo.example/greeter", Version: "v1.2.3"}, "\t" + Self + " v1.2.3\n", "replace"},
 		{"replaced", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Replace: "/src/etcd"},
 			"replace " + Self + " => /src/etcd\n", "v1.2.3"},
+		{"release for Connect", Project{Module: "zoo.example/greeter", Version: "v1.2.3", Connect: true}, "\t" + Self + "/connectetcd v1.2.3\n", "replace"},
+		{"replaced for Connect", Project{Module: "zoo.example/greeter", Replace: "/src/etcd", Connect: true},
+			"replace " + Self + "/connectetcd => /src/etcd/connectetcd\n", "../.."},
 		{"spaces", Project{Module: "zoo.example/greeter", Replace: "/my src/etcd"},
 			"replace " + Self + " => \"/my src/etcd\"\n", "v1.2.3"},
 	}

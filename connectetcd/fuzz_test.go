@@ -1,0 +1,131 @@
+package connectetcd
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+
+	"connectrpc.com/connect"
+)
+
+// frame returns a message as it stands in a body.
+func frame(flags byte, message []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{flags}, uint32(len(message))), message...)
+}
+
+// FuzzRequest reads bodies as Connect's clients, or anyone, write them. What is read without compression is written the
+// same again, and no length makes it take memory that the body has not.
+func FuzzRequest(f *testing.F) {
+	var packed bytes.Buffer
+	writer := gzip.NewWriter(&packed)
+	if _, err := writer.Write([]byte("message")); err != nil {
+		f.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(frame(0, nil))
+	f.Add(frame(0, []byte("message")))
+	f.Add(append(frame(0, []byte("one")), frame(0, []byte("two"))...))
+	f.Add(frame(compressedFlag, packed.Bytes()))
+	f.Add(frame(compressedFlag, []byte("no gzip")))
+	f.Add(frame(2, []byte("end of a stream")))
+	f.Add([]byte{0, 255, 255, 255, 255, 1})
+	f.Add([]byte{0, 0})
+	f.Fuzz(func(t *testing.T, body []byte) {
+		req, err := http.NewRequest(http.MethodPost, "http://any/acme.Greeter/Greet", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/grpc+proto")
+		req.Header.Set("Grpc-Encoding", "gzip")
+		c, err := newCall(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var again []byte
+		compressed := false
+		for rest := body; ; {
+			message, err := c.nextMessage()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return
+			}
+			compressed = compressed || rest[0] == compressedFlag
+			rest = rest[envelopeLen+int(binary.BigEndian.Uint32(rest[1:])):]
+			again = append(again, frame(0, message)...)
+		}
+		if !compressed && !bytes.Equal(again, body) {
+			t.Errorf("%q is written again as %q", body, again)
+		}
+	})
+}
+
+// FuzzMetadata takes any header of a request there and back.
+func FuzzMetadata(f *testing.F) {
+	f.Add("Name", "value")
+	f.Add("name-bin", connect.EncodeBinaryHeader([]byte{0, 255}))
+	f.Add("Name-Bin", "AAA=, AQ")
+	f.Add("Name-Bin", "no base64!")
+	f.Add("grpc-timeout", "1S")
+	f.Fuzz(func(t *testing.T, name, value string) {
+		header := http.Header{name: {value}}
+		md, err := toMetadata(header)
+		if err != nil {
+			return
+		}
+		back := make(http.Header)
+		addMetadata(back, md)
+		md2, err := toMetadata(back)
+		if err != nil {
+			t.Fatalf("%q: %v", back, err)
+		}
+		for key, values := range md {
+			if !slices.Equal(values, md2[key]) {
+				t.Errorf("%q became %q", md, md2)
+			}
+		}
+	})
+}
+
+// FuzzPercentEncode says that Connect reads the messages of statuses as they were.
+func FuzzPercentEncode(f *testing.F) {
+	f.Add("50 % of ü\n")
+	f.Fuzz(func(t *testing.T, message string) {
+		encoded := percentEncode(message)
+		for i := range len(encoded) {
+			if c := encoded[i]; c < ' ' || c > '~' {
+				t.Errorf("%q has the byte %#x", encoded, c)
+			}
+		}
+		if decoded := percentDecode(t, encoded); decoded != message {
+			t.Errorf("%q became %q", message, decoded)
+		}
+	})
+}
+
+func percentDecode(t *testing.T, encoded string) string {
+	t.Helper()
+	var decoded []byte
+	for i := 0; i < len(encoded); i++ {
+		if encoded[i] != '%' {
+			decoded = append(decoded, encoded[i])
+			continue
+		}
+		var b [1]byte
+		if _, err := hex.Decode(b[:], []byte(encoded[i+1:i+3])); err != nil {
+			t.Fatalf("%q: %v", encoded, err)
+		}
+		decoded = append(decoded, b[0])
+		i += 2
+	}
+	return string(decoded)
+}

@@ -119,6 +119,7 @@ func TestPlugin(t *testing.T) {
 		{"unknown parameter", "paths=source_relative,nope=1", 1, `unknown parameter "nope"`},
 		{"bad parameter", "paths=nowhere", 1, "nowhere"},
 		{"a suffix that no import path may have", "paths=source_relative,package_suffix=\u00e9", 1, "package_suffix=\u00e9: want ASCII letters"},
+		{"a connect that is neither", "paths=source_relative,connect=maybe", 1, "connect=maybe: want true or false"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

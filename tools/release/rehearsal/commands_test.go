@@ -63,6 +63,7 @@ var kinds = []kind{
 	{"install the plugin of the project", regexp.MustCompile(`^GOBIN=\$PWD/bin go install ` + own + `/cmd/protoc-gen-go-etcd$`), true, `bin/protoc-gen-go-etcd --version`},
 	{"get the plugin", regexp.MustCompile(`^go get -tool ` + own + `/cmd/protoc-gen-go-etcd@latest$`), true, `go tool protoc-gen-go-etcd --version`},
 	{"get the module", regexp.MustCompile(`^go get ` + own + `@latest$`), true, `go list -m ` + modules.Root},
+	{"get the module for Connect", regexp.MustCompile(`^go get ` + own + `/connectetcd@latest$`), true, `go list -m ` + modules.Root + `/connectetcd`},
 	{"add the checksum", regexp.MustCompile(`^` + checksum + `$`), true, `go tool protoc-gen-go-etcd --version`},
 	// The quickstart runs these two.
 	{"init", regexp.MustCompile(`^go run ` + own + `/cmd/protoc-gen-go-etcd@latest init example.com/greeter$`), false, ""},

@@ -1,0 +1,105 @@
+package connectetcd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// body is the body of a request, which says whether it was closed.
+type body struct {
+	io.Reader
+	closed chan struct{}
+}
+
+func (b body) Close() error {
+	select {
+	case <-b.closed:
+	default:
+		close(b.closed)
+	}
+	return nil
+}
+
+// refusing is a connection on which no call can be made.
+type refusing struct{}
+
+func (refusing) Invoke(context.Context, string, any, any, ...grpc.CallOption) error {
+	return status.Error(codes.Unavailable, "no server")
+}
+
+func (refusing) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.CallOption) (grpc.ClientStream, error) {
+	return nil, status.Error(codes.Unavailable, "no server")
+}
+
+// Whatever is wrong with a request, its error says so, and its body is closed.
+func TestRequestsThatCannotBeMade(t *testing.T) {
+	const (
+		unary  = grpc_health_v1.Health_Check_FullMethodName
+		server = grpc_health_v1.Health_Watch_FullMethodName
+		other  = "/acme.Unknown/Method" // counts as a stream both ways
+	)
+	one := frame(0, []byte("one"))
+	for name, c := range map[string]struct {
+		conn        grpc.ClientConnInterface
+		method      string // GET or POST
+		path        string
+		contentType string
+		body        io.Reader
+		want        string // of Do's error, or of the trailers
+	}{
+		"no connection":     {nil, "POST", unary, "application/grpc+proto", bytes.NewReader(one), "a nil connection"},
+		"GET":               {refusing{}, "GET", unary + "?message=x", "", nil, "a GET request, as the Connect protocol has them"},
+		"Connect":           {refusing{}, "POST", unary, "application/proto", bytes.NewReader(one), "the Connect protocol (content type \"application/proto\")"},
+		"Connect's streams": {refusing{}, "POST", server, "application/connect+json", bytes.NewReader(one), "the Connect protocol"},
+		"gRPC-Web":          {refusing{}, "POST", unary, "application/grpc-web+proto", bytes.NewReader(one), "the gRPC-Web protocol"},
+		"gRPC-Web as text":  {refusing{}, "POST", unary, "application/grpc-web-text", bytes.NewReader(one), "the gRPC-Web protocol"},
+		"a path before":     {refusing{}, "POST", "/api" + unary, "application/grpc", bytes.NewReader(one), "is no method"},
+		"no method":         {refusing{}, "POST", "/acme.Greeter", "application/grpc", bytes.NewReader(one), "is no method"},
+		"no message":        {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(nil), "has no message"},
+		"two messages":      {refusing{}, "POST", server, "application/grpc", bytes.NewReader(append(one, one...)), "more than one message"},
+		"a short message":   {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one[:7]), "unexpected EOF"},
+		"a broken body":     {refusing{}, "POST", unary, "application/grpc", iotest.ErrReader(errors.New("broken")), "broken"},
+		"unknown flags":     {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(frame(4, nil)), "the flags 0x4"},
+		"no server":         {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one), "no server"},
+		"none for a reply":  {refusing{}, "POST", server, "application/grpc", bytes.NewReader(one), "no server"},
+		"none for a stream": {refusing{}, "POST", other, "application/grpc", bytes.NewReader(one), "no server"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			sent := body{c.body, make(chan struct{})}
+			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://any"+c.path, sent)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", c.contentType)
+			resp, err := NewHTTPClient(c.conn).Do(req)
+			if err != nil {
+				if failed := new(connect.Error); !errors.As(err, &failed) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v; want ... %s", err, c.want)
+				}
+			} else {
+				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
+					t.Errorf("the body is %q, %v", rest, err)
+				}
+				if message := resp.Trailer.Get("Grpc-Message"); resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(message, c.want) {
+					t.Errorf("the trailers are %v; want ... %s", resp.Trailer, c.want)
+				}
+				if err := resp.Body.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			<-sent.closed
+		})
+	}
+}

@@ -32,19 +32,18 @@ type call struct {
 	encoding string // of messages that are marked as compressed, "" for none
 }
 
-// newCall returns the call for a request, or an error that says what is not gRPC's. The call has a body either way.
+// newCall returns the gRPC call that a request means, or an error that says why it means none.
 func newCall(req *http.Request) (*call, error) {
-	c := &call{request: req, body: req.Body, method: req.URL.Path}
+	subtype, err := checkProtocol(req)
+	if err != nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, err)
+	}
+	c := &call{request: req, body: req.Body, method: req.URL.Path, codec: codec(subtype)}
 	if c.body == nil {
 		c.body = http.NoBody
 	}
-	subtype, err := checkProtocol(req)
-	if err != nil {
-		return c, connect.NewError(connect.CodeUnimplemented, err)
-	}
-	c.codec = codec(subtype)
 	if strings.Count(c.method, "/") != 2 || !strings.HasPrefix(c.method, "/") {
-		return c, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is no method: want /package.Service/Method, and no path in the client's base URL", c.method))
+		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("connectetcd: the path %q is no method: want /package.Service/Method, and no path in the client's base URL", c.method))
 	}
 	c.desc = streamDesc(c.method)
 	if name := req.Header.Get("Grpc-Encoding"); name != "identity" {
@@ -52,7 +51,7 @@ func newCall(req *http.Request) (*call, error) {
 	}
 	md, err := toMetadata(req.Header)
 	if err != nil {
-		return c, connect.NewError(connect.CodeInternal, err)
+		return nil, connect.NewError(connect.CodeInternal, err)
 	}
 	c.ctx = metadata.NewOutgoingContext(req.Context(), md)
 	if key := affinityOf(req.Context()); key != "" {
@@ -65,16 +64,15 @@ func newCall(req *http.Request) (*call, error) {
 func checkProtocol(req *http.Request) (codec string, err error) {
 	const cure = "the connection speaks gRPC alone: make the client with connect.WithGRPC, and set no other protocol after that"
 	if req.Method != http.MethodPost {
-		return "", fmt.Errorf("connectetcd: a %.10s request, as the Connect protocol has them: %s", req.Method, cure)
+		return "", fmt.Errorf("connectetcd: a %.10s request, which only the Connect protocol has: %s", req.Method, cure)
 	}
 	contentType, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
-	const prefix = "application/grpc"
-	switch rest, ok := strings.CutPrefix(contentType, prefix); {
-	case ok && rest == "":
+	switch {
+	case contentType == "application/grpc":
 		return "proto", nil
-	case ok && strings.HasPrefix(rest, "+"):
-		return rest[1:], nil
-	case ok && (rest == "-web" || strings.HasPrefix(rest, "-web+") || strings.HasPrefix(rest, "-web-")):
+	case strings.HasPrefix(contentType, "application/grpc+"):
+		return strings.TrimPrefix(contentType, "application/grpc+"), nil
+	case strings.HasPrefix(contentType, "application/grpc-web"):
 		return "", fmt.Errorf("connectetcd: the client speaks the gRPC-Web protocol: %s", cure)
 	}
 	return "", fmt.Errorf("connectetcd: the client speaks the Connect protocol (content type %.100q): %s", contentType, cure)
@@ -105,14 +103,18 @@ func (c *call) onlyMessage() ([]byte, error) {
 	defer c.body.Close()
 	message, err := c.nextMessage()
 	if errors.Is(err, io.EOF) {
-		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message", c.method)
+		return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has no message: send one", c.method)
 	}
-	if err == nil && c.request.ContentLength != int64(envelopeLen+len(message)) { // it is -1, or of a compressed message
-		if _, more := c.nextMessage(); !errors.Is(more, io.EOF) {
-			return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message", c.method)
-		}
+	if err != nil || c.request.ContentLength == int64(prefixLen+len(message)) { // the length proves that there is no more
+		return message, err
 	}
-	return message, err
+	switch _, err := c.nextMessage(); {
+	case errors.Is(err, io.EOF):
+		return message, nil
+	case err != nil:
+		return nil, err
+	}
+	return nil, status.Errorf(codes.Internal, "connectetcd: the request of %s has more than one message: send one", c.method)
 }
 
 // nextMessage returns the next message of the request, uncompressed, or io.EOF.
@@ -136,3 +138,25 @@ func (c *call) nextMessage() ([]byte, error) {
 	}
 	return message, nil
 }
+
+// send sends the messages of the request's body. It returns at the end of the body or of the call.
+func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
+	for {
+		message, err := c.nextMessage()
+		switch {
+		case errors.Is(err, io.EOF):
+			_ = stream.CloseSend() // the receiver gets its error
+			return
+		case err != nil:
+			cancel(sendError{err})
+			return
+		}
+		if stream.SendMsg(message) != nil { // as above
+			_ = c.body.Close()
+			return
+		}
+	}
+}
+
+// sendError is the cause of the end of a call whose request could not be sent.
+type sendError struct{ error }

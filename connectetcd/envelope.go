@@ -11,26 +11,26 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// envelopeLen is the length of what stands before each message: a byte of flags and four of length. See
+// prefixLen is the length in bytes of a message's prefix: one of flags and four of length. See
 // https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
-const envelopeLen = 5
+const prefixLen = 5
 
 // compressedFlag marks a message as compressed.
 const compressedFlag = 1
 
-// An envelope is a message that was received, with what stands before it in a body.
+// An envelope is a message with its prefix.
 type envelope []byte
 
 // readEnvelope reads a message. It returns io.EOF at the end of the body.
 func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
-	var head [envelopeLen]byte
-	if _, err := io.ReadFull(body, head[:]); err != nil {
+	var prefix [prefixLen]byte
+	if _, err := io.ReadFull(body, prefix[:]); err != nil {
 		return nil, false, err
 	}
-	if head[0]&^compressedFlag != 0 {
-		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", head[0])
+	if prefix[0]&^compressedFlag != 0 {
+		return nil, false, fmt.Errorf("a message has the flags %#x, which gRPC does not know", prefix[0])
 	}
-	size := int64(binary.BigEndian.Uint32(head[1:]))
+	size := int64(binary.BigEndian.Uint32(prefix[1:]))
 	message, err = readMessage(body, size)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
@@ -38,14 +38,14 @@ func readEnvelope(body io.Reader) (message []byte, compressed bool, err error) {
 	if err != nil {
 		return nil, false, fmt.Errorf("a message of %d bytes: %w", size, err)
 	}
-	return message, head[0] == compressedFlag, nil
+	return message, prefix[0] == compressedFlag, nil
 }
 
-// largest is the size of the largest message for which memory is taken before its bytes are there.
-const largest = 1 << 20
+// maxPrealloc bounds, in bytes, the memory that a length alone can claim.
+const maxPrealloc = 1 << 20
 
 func readMessage(body io.Reader, size int64) ([]byte, error) {
-	if size <= largest {
+	if size <= maxPrealloc {
 		message := make([]byte, size)
 		_, err := io.ReadFull(body, message)
 		return message, err
@@ -55,7 +55,7 @@ func readMessage(body io.Reader, size int64) ([]byte, error) {
 	return buffer.Bytes(), err
 }
 
-// decompress unpacks a message, which is the caller's own.
+// decompress unpacks a message. It sets no limit, for the message comes from this process.
 func decompress(compressor encoding.Compressor, message []byte) ([]byte, error) {
 	from, err := compressor.Decompress(bytes.NewReader(message))
 	if err != nil {
@@ -64,7 +64,8 @@ func decompress(compressor encoding.Compressor, message []byte) ([]byte, error) 
 	return io.ReadAll(from)
 }
 
-// A codec leaves messages as they are: Connect's codec, which has its name, encodes them.
+// A codec passes messages through, for Connect has encoded them. Its value is the name of Connect's codec, which gRPC
+// sends as the content's subtype.
 type codec string
 
 func (c codec) Name() string { return string(c) }
@@ -76,9 +77,9 @@ func (codec) Marshal(message any) (mem.BufferSlice, error) {
 
 func (codec) Unmarshal(data mem.BufferSlice, to any) error {
 	size := data.Len()
-	e := make(envelope, envelopeLen+size)
+	e := make(envelope, prefixLen+size)
 	binary.BigEndian.PutUint32(e[1:], uint32(size)) // gRPC's own length has as many bits
-	data.CopyTo(e[envelopeLen:])
+	data.CopyTo(e[prefixLen:])
 	*to.(*envelope) = e
 	return nil
 }

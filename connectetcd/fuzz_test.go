@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"io"
 	"net/http"
@@ -60,7 +59,7 @@ func FuzzRequest(f *testing.F) {
 				return
 			}
 			compressed = compressed || rest[0] == compressedFlag
-			rest = rest[envelopeLen+int(binary.BigEndian.Uint32(rest[1:])):]
+			rest = rest[prefixLen+int(binary.BigEndian.Uint32(rest[1:])):]
 			again = append(again, frame(0, message)...)
 		}
 		if !compressed && !bytes.Equal(again, body) {
@@ -94,38 +93,4 @@ func FuzzMetadata(f *testing.F) {
 			}
 		}
 	})
-}
-
-// FuzzPercentEncode says that Connect reads the messages of statuses as they were.
-func FuzzPercentEncode(f *testing.F) {
-	f.Add("50 % of ü\n")
-	f.Fuzz(func(t *testing.T, message string) {
-		encoded := percentEncode(message)
-		for i := range len(encoded) {
-			if c := encoded[i]; c < ' ' || c > '~' {
-				t.Errorf("%q has the byte %#x", encoded, c)
-			}
-		}
-		if decoded := percentDecode(t, encoded); decoded != message {
-			t.Errorf("%q became %q", message, decoded)
-		}
-	})
-}
-
-func percentDecode(t *testing.T, encoded string) string {
-	t.Helper()
-	var decoded []byte
-	for i := 0; i < len(encoded); i++ {
-		if encoded[i] != '%' {
-			decoded = append(decoded, encoded[i])
-			continue
-		}
-		var b [1]byte
-		if _, err := hex.Decode(b[:], []byte(encoded[i+1:i+3])); err != nil {
-			t.Fatalf("%q: %v", encoded, err)
-		}
-		decoded = append(decoded, b[0])
-		i += 2
-	}
-	return string(decoded)
 }

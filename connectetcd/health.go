@@ -3,7 +3,6 @@ package connectetcd
 import (
 	"context"
 
-	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -32,7 +31,7 @@ func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*h
 		return nil, toStatus(err)
 	}
 	if resp == nil {
-		return nil, status.Error(codes.Internal, "the checker returned neither a status nor an error")
+		return nil, status.Errorf(codes.Internal, "connectetcd: the grpchealth.Checker returned neither a status nor an error for service %q: return one", req.GetService())
 	}
 	return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_ServingStatus(resp.Status)}, nil
 }
@@ -41,7 +40,7 @@ func (h health) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*h
 func (h health) Watch(req *healthpb.HealthCheckRequest, stream grpc.ServerStreamingServer[healthpb.HealthCheckResponse]) error {
 	watcher, ok := h.checker.(grpchealth.Watcher)
 	if !ok {
-		return status.Error(codes.Unimplemented, "the checker cannot be watched")
+		return status.Error(codes.Unimplemented, "connectetcd: the grpchealth.Checker is no grpchealth.Watcher")
 	}
 	changed := make(chan struct{}, 1)
 	changed <- struct{}{} // the first status
@@ -87,9 +86,4 @@ type settableHealth struct {
 
 func (h settableHealth) SetServingStatus(service string, status healthpb.HealthCheckResponse_ServingStatus) {
 	h.setter.SetStatus(service, grpchealth.Status(status))
-}
-
-// toStatus returns an error of Connect as one of gRPC, which has the same codes.
-func toStatus(err error) error {
-	return status.Error(codes.Code(connect.CodeOf(err)), err.Error())
 }

@@ -1,6 +1,7 @@
 package connectetcd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,18 +12,18 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// NewHTTPClient returns an HTTP client that makes the calls of Connect clients on a gRPC connection, such as one of
-// [runtime.Registry.NewClient]. It is for clients made by hand: generated constructors call [NewClient].
+// NewHTTPClient returns an HTTP client that makes the calls of Connect clients on conn, usually a connection of
+// [runtime.Registry.NewClient]. It is safe for concurrent use, and does not close conn.
 //
-// The client must be made with connect.WithGRPC: calls by the Connect and gRPC-Web protocols end with an error that says
-// so. Scheme and host of the base URL mean nothing, for the connection has the servers; a path in it is an error, for
-// gRPC's methods have none. Nor can interceptors tell the errors of the connection from those of servers: all are wire
-// errors.
+// Make the client with connect.WithGRPC: requests of other protocols fail with connect.CodeUnimplemented. The scheme and
+// host of the base URL are ignored, and it must have no path. connect.IsWireError is true of every error of a call.
 //
-// The limits of messages are the connection's, of which gRPC's default is to receive 4 MiB, and the Connect client's.
-// Requests that the client compresses travel compressed if gRPC has a compressor of that name, as it has for gzip here.
-// Calls of unary methods pass the connection's interceptors of unary calls, others those of streams. Which they are is
-// read from the descriptors that the program links; without one a call counts as a stream.
+// Headers that HTTP or gRPC set themselves are not sent, User-Agent and Grpc-Timeout among them: use grpc.WithUserAgent
+// and the context's deadline. A reply may have 4 MiB unless grpc.MaxCallRecvMsgSize says otherwise;
+// connect.WithReadMaxBytes applies as well. Compressed requests need a gRPC compressor of that name; gzip is registered.
+//
+// Unary calls pass the connection's unary interceptors, all others its stream interceptors. A method whose descriptor is
+// not linked into the program counts as a bidirectional stream.
 func NewHTTPClient(conn grpc.ClientConnInterface) connect.HTTPClient { return httpClient{conn} }
 
 type httpClient struct {
@@ -32,26 +33,32 @@ type httpClient struct {
 // Do implements [connect.HTTPClient]. It returns an error for a request that is not for gRPC. That of a call is in the
 // trailers of its response.
 func (c httpClient) Do(req *http.Request) (*http.Response, error) {
-	call, err := newCall(req)
-	if err == nil && c.conn == nil {
-		err = connect.NewError(connect.CodeInternal, errors.New("connectetcd: NewHTTPClient was given a nil connection"))
-	}
-	switch {
-	case err != nil:
-		_ = call.body.Close() // nothing was read of it
+	call, err := c.newCall(req)
+	if err != nil {
+		if req.Body != nil {
+			_ = req.Body.Close() // as RoundTripper demands; nothing was read of it
+		}
 		return nil, err
-	case call.desc.ClientStreams:
+	}
+	if call.desc.ClientStreams {
 		return c.stream(call), nil
 	}
 	// The request is complete when it is given.
 	message, err := call.onlyMessage()
 	switch {
 	case err != nil:
-		return call.failed(err), nil
+		return call.errorResponse(err), nil
 	case call.desc.ServerStreams:
 		return c.serverStream(call, message), nil
 	}
 	return c.unary(call, message), nil
+}
+
+func (c httpClient) newCall(req *http.Request) (*call, error) {
+	if conn, ok := c.conn.(*grpc.ClientConn); c.conn == nil || ok && conn == nil {
+		return nil, connect.NewError(connect.CodeInternal, errors.New("connectetcd: NewHTTPClient was given a nil connection"))
+	}
+	return newCall(req)
 }
 
 func (c httpClient) unary(call *call, message []byte) *http.Response {
@@ -62,9 +69,8 @@ func (c httpClient) unary(call *call, message []byte) *http.Response {
 	if err != nil {
 		reply = nil
 	}
-	body := &wholeBody{rest: reply}
-	response := call.response(header, body)
-	end(response.Trailer, trailer, err)
+	response := call.response(header, io.NopCloser(bytes.NewReader(reply)))
+	setTrailers(response.Trailer, trailer, err)
 	return response
 }
 
@@ -80,9 +86,9 @@ func (c httpClient) serverStream(call *call, message []byte) *http.Response {
 	}
 	if err != nil && !errors.Is(err, io.EOF) { // io.EOF: the call has ended, and its status says why
 		cancel(nil)
-		return call.failed(err)
+		return call.errorResponse(err)
 	}
-	return call.streamed(ctx, stream, cancel)
+	return call.streamResponse(ctx, stream, cancel)
 }
 
 // stream makes a call that sends its requests while it may receive replies.
@@ -93,27 +99,8 @@ func (c httpClient) stream(call *call) *http.Response {
 	stream, err := c.conn.NewStream(ctx, &call.desc, call.method, call.options()...)
 	if err != nil {
 		cancel(nil)
-		return call.failed(err)
+		return call.errorResponse(err)
 	}
 	go call.send(stream, cancel)
-	return call.streamed(ctx, stream, cancel)
-}
-
-// send sends the messages of the request's body. It returns at the end of the body or of the call.
-func (c *call) send(stream grpc.ClientStream, cancel context.CancelCauseFunc) {
-	for {
-		message, err := c.nextMessage()
-		switch {
-		case errors.Is(err, io.EOF):
-			_ = stream.CloseSend() // the receiver gets its error
-			return
-		case err != nil:
-			cancel(err)
-			return
-		}
-		if stream.SendMsg(message) != nil { // as above
-			_ = c.body.Close()
-			return
-		}
-	}
+	return call.streamResponse(ctx, stream, cancel)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -60,7 +61,7 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 		want        string // of Do's error, or of the trailers
 	}{
 		"no connection":     {nil, "POST", unary, "application/grpc+proto", bytes.NewReader(one), "a nil connection"},
-		"GET":               {refusing{}, "GET", unary + "?message=x", "", nil, "a GET request, as the Connect protocol has them"},
+		"GET":               {refusing{}, "GET", unary + "?message=x", "", nil, "a GET request, which only the Connect protocol has"},
 		"Connect":           {refusing{}, "POST", unary, "application/proto", bytes.NewReader(one), "the Connect protocol (content type \"application/proto\")"},
 		"Connect's streams": {refusing{}, "POST", server, "application/connect+json", bytes.NewReader(one), "the Connect protocol"},
 		"gRPC-Web":          {refusing{}, "POST", unary, "application/grpc-web+proto", bytes.NewReader(one), "the gRPC-Web protocol"},
@@ -68,6 +69,7 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 		"a path before":     {refusing{}, "POST", "/api" + unary, "application/grpc", bytes.NewReader(one), "is no method"},
 		"no method":         {refusing{}, "POST", "/acme.Greeter", "application/grpc", bytes.NewReader(one), "is no method"},
 		"no message":        {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(nil), "has no message"},
+		"then broken":       {refusing{}, "POST", unary, "application/grpc", io.MultiReader(bytes.NewReader(one), iotest.ErrReader(errors.New("broken"))), "broken"},
 		"two messages":      {refusing{}, "POST", server, "application/grpc", bytes.NewReader(append(one, one...)), "more than one message"},
 		"a short message":   {refusing{}, "POST", unary, "application/grpc", bytes.NewReader(one[:7]), "unexpected EOF"},
 		"a broken body":     {refusing{}, "POST", unary, "application/grpc", iotest.ErrReader(errors.New("broken")), "broken"},
@@ -92,7 +94,7 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 				if rest, err := io.ReadAll(resp.Body); len(rest) > 0 || err != nil {
 					t.Errorf("the body is %q, %v", rest, err)
 				}
-				if message := resp.Trailer.Get("Grpc-Message"); resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(message, c.want) {
+				if message := resp.Trailer.Get("Grpc-Message"); resp.Trailer.Get("Grpc-Status") == "0" || !strings.Contains(unescape(t, message), c.want) {
 					t.Errorf("the trailers are %v; want ... %s", resp.Trailer, c.want)
 				}
 				if err := resp.Body.Close(); err != nil {
@@ -101,5 +103,24 @@ func TestRequestsThatCannotBeMade(t *testing.T) {
 			}
 			<-sent.closed
 		})
+	}
+}
+
+func unescape(t *testing.T, message string) string {
+	t.Helper()
+	text, err := url.PathUnescape(message)
+	if err != nil {
+		t.Errorf("%q: %v", message, err)
+	}
+	return text
+}
+
+// A nil connection, as a failed constructor returns it, is an error and no panic.
+func TestNilConnection(t *testing.T) {
+	client := connect.NewClient[grpc_health_v1.HealthCheckRequest, grpc_health_v1.HealthCheckResponse](
+		NewHTTPClient((*grpc.ClientConn)(nil)), "http://any"+grpc_health_v1.Health_Check_FullMethodName, connect.WithGRPC())
+	_, err := client.CallUnary(t.Context(), connect.NewRequest(&grpc_health_v1.HealthCheckRequest{}))
+	if err == nil || !strings.Contains(err.Error(), "a nil connection") {
+		t.Error(err)
 	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -20,6 +23,7 @@ type httpServer struct {
 
 	mu       sync.Mutex
 	services map[string]grpc.ServiceInfo
+	stopped  bool // by GracefulStop or Stop, not by the http.Server's owner
 }
 
 // add notes that the server has a service, if the program links its descriptor, which has the methods.
@@ -57,11 +61,7 @@ func (s *httpServer) RegisterService(desc *grpc.ServiceDesc, _ any) {
 func (s *httpServer) GetServiceInfo() map[string]grpc.ServiceInfo {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	services := make(map[string]grpc.ServiceInfo, len(s.services))
-	for name, info := range s.services {
-		services[name] = info
-	}
-	return services
+	return maps.Clone(s.services)
 }
 
 // Serve returns nil when the server is stopped, as gRPC's does.
@@ -72,27 +72,48 @@ func (s *httpServer) Serve(lis net.Listener) error {
 	} else {
 		err = s.http.Serve(lis)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !errors.Is(err, http.ErrServerClosed) {
+		return err
 	}
-	return err
+	if !s.stopped {
+		return fmt.Errorf("connectetcd: the http.Server was shut down by another than Serve: %w", err)
+	}
+	return nil
+}
+
+func (s *httpServer) stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = true
 }
 
 // GracefulStop returns when calls have ended, or Stop has cut them.
-func (s *httpServer) GracefulStop() { _ = s.http.Shutdown(context.Background()) } // an error: a listener that was closed before
+func (s *httpServer) GracefulStop() {
+	s.stop()
+	_ = s.http.Shutdown(context.Background()) // an error: a listener that was closed before
+}
 
-func (s *httpServer) Stop() { _ = s.http.Close() } // as above
+func (s *httpServer) Stop() {
+	s.stop()
+	_ = s.http.Close() // as above
+}
 
 // checkHTTP2 returns an error if the server will not speak HTTP/2 on a listener.
 func checkHTTP2(s *http.Server, lis net.Listener) error {
 	if hasCertificate(s.TLSConfig) || isTLS(lis) {
 		if !overTLS(s) {
-			return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: its Protocols or TLSNextProto turn it off")
+			return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: call SetHTTP2(true) on its Protocols, or leave Protocols and TLSNextProto nil")
+		}
+		// net/http adds it to the protocols of its own listeners alone.
+		if isTLS(lis) && s.TLSConfig != nil && !slices.Contains(s.TLSConfig.NextProtos, "h2") {
+			return errors.New(`connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: add "h2" to the NextProtos of its TLSConfig and of the listener's, or give Serve a listener without TLS`)
 		}
 		return nil
 	}
 	if s.Protocols == nil || !s.Protocols.UnencryptedHTTP2() {
-		return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: set a certificate in its TLSConfig or, to serve without TLS, have its Protocols SetUnencryptedHTTP2(true)")
+		return errors.New("connectetcd: the http.Server speaks no HTTP/2, which the gRPC protocol needs: set a certificate in its TLSConfig or, without TLS, call SetUnencryptedHTTP2(true) on its Protocols, in place of h2c.NewHandler")
 	}
 	return nil
 }

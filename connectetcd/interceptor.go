@@ -14,15 +14,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/leader"
 )
 
-// CarryLane has handlers carry the lanes of their callers on: see [runtime.CarryLane]. It is given to handlers by
-// connect.WithInterceptors.
-func CarryLane() connect.Interceptor {
+// NewLaneInterceptor returns an interceptor for handlers, given by connect.WithInterceptors: the calls that a handler makes
+// with its context are in the lane of the call that it handles. See [runtime.CarryLane]. Clients ignore it. Handlers'
+// errors that are gRPC statuses reach callers with the status's code.
+func NewLaneInterceptor() connect.Interceptor {
 	return interceptor{runtime.CarryLane, runtime.CarryLaneStream}
 }
 
-// Guard has handlers refuse calls of the leader's methods that this process does not lead for, and ends those that
-// outlive its leadership: see [leader.Guard]. It is given to handlers by connect.WithInterceptors.
-func Guard(registry *runtime.Registry, descs ...*runtime.ServiceDesc) connect.Interceptor {
+// NewLeaderInterceptor returns an interceptor for handlers, given by connect.WithInterceptors, that lets only the leader
+// handle the leader's methods: see [leader.Guard]. Clients ignore it. Handlers' errors that are gRPC statuses, as those of
+// [leader.Leadership.Check], reach callers with the status's code.
+func NewLeaderInterceptor(registry *runtime.Registry, descs ...*runtime.ServiceDesc) connect.Interceptor {
 	unary, stream := leader.Interceptors(registry, descs...)
 	return interceptor{unary, stream}
 }
@@ -50,8 +52,8 @@ func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if err != nil {
 			return nil, sent.fail(err)
 		}
-		merge(resp.Header(), sent.header)
-		merge(resp.Trailer(), sent.trailer)
+		mergeHeaders(resp.Header(), sent.header)
+		mergeHeaders(resp.Trailer(), sent.trailer)
 		return resp, nil
 	}
 }
@@ -75,7 +77,7 @@ func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) con
 		if err != nil {
 			return sent.fail(err)
 		}
-		merge(conn.ResponseTrailer(), sent.trailer)
+		mergeHeaders(conn.ResponseTrailer(), sent.trailer)
 		return nil
 	}
 }
@@ -100,28 +102,22 @@ func (s sentMetadata) incoming(ctx context.Context, header http.Header) context.
 	return grpc.NewContextWithServerTransportStream(metadata.NewIncomingContext(ctx, md), s)
 }
 
-// fail returns the error of a call as Connect sends it, with what interceptors have put in the trailers.
+// fail returns the error of a call as Connect sends it. A gRPC status becomes Connect's error, with the trailers that go
+// with it. Any other error is left alone: it is the handler's, may be shared between calls, and others read its chain.
 func (s sentMetadata) fail(err error) error {
-	var failed *connect.Error
-	if !errors.As(err, &failed) {
-		failed = fromStatus(status.Convert(err))
+	if failed := new(connect.Error); errors.As(err, &failed) {
+		return err
 	}
-	merge(failed.Meta(), s.trailer)
+	st, ok := status.FromError(err)
+	if !ok {
+		return err
+	}
+	failed := fromStatus(st)
+	mergeHeaders(failed.Meta(), s.trailer)
 	return failed
 }
 
-// fromStatus returns a status that is not OK as an error of Connect.
-func fromStatus(s *status.Status) *connect.Error {
-	err := connect.NewError(connect.Code(s.Code()), errors.New(s.Message()))
-	for _, value := range s.Proto().GetDetails() {
-		if detail, wrong := connect.NewErrorDetail(value); wrong == nil {
-			err.AddDetail(detail)
-		}
-	}
-	return err
-}
-
-func merge(into, from http.Header) {
+func mergeHeaders(into, from http.Header) {
 	for name, values := range from {
 		into[name] = append(into[name], values...)
 	}

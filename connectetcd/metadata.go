@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// ownHeaders are those that HTTP or gRPC set themselves.
-var ownHeaders = map[string]bool{
+// reservedHeaders are those that HTTP or gRPC set themselves, in canonical form.
+var reservedHeaders = map[string]bool{
 	"Accept-Encoding": true, "Connection": true, "Content-Length": true, "Content-Type": true, "Host": true, "Keep-Alive": true,
 	"Proxy-Connection": true, "Te": true, "Trailer": true, "Transfer-Encoding": true, "Upgrade": true, "User-Agent": true,
 
@@ -22,11 +22,11 @@ var ownHeaders = map[string]bool{
 // binarySuffix ends the names of headers whose values are bytes, which travel as base64.
 const binarySuffix = "-bin"
 
-// toMetadata returns the metadata that headers mean.
+// toMetadata converts headers to metadata, without the reserved ones.
 func toMetadata(header http.Header) (metadata.MD, error) {
 	md := make(metadata.MD)
 	for name, values := range header {
-		if ownHeaders[http.CanonicalHeaderKey(name)] {
+		if reservedHeaders[http.CanonicalHeaderKey(name)] {
 			continue
 		}
 		name = strings.ToLower(name)
@@ -48,11 +48,11 @@ func toMetadata(header http.Header) (metadata.MD, error) {
 	return md, nil
 }
 
-// addMetadata adds the headers for metadata.
+// addMetadata adds metadata to headers, without the reserved ones.
 func addMetadata(header http.Header, md metadata.MD) {
 	for name, values := range md {
 		canonical := http.CanonicalHeaderKey(name)
-		if ownHeaders[canonical] {
+		if reservedHeaders[canonical] {
 			continue
 		}
 		for _, value := range values {

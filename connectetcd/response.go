@@ -4,20 +4,18 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
-	"strings"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
-// response returns the response to a call, whose trailers are to be added at the end of its body.
+// response returns the response to a call. The caller sets its trailers once the call has ended.
 func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	h := make(http.Header, len(header)+1)
 	addMetadata(h, header)
@@ -32,15 +30,15 @@ func (c *call) response(header metadata.MD, body io.ReadCloser) *http.Response {
 	}
 }
 
-// failed returns the response to a call that no server has answered.
-func (c *call) failed(err error) *http.Response {
-	response := c.response(nil, &wholeBody{})
-	end(response.Trailer, nil, err)
+// errorResponse returns the response to a call that no server has answered.
+func (c *call) errorResponse(err error) *http.Response {
+	response := c.response(nil, http.NoBody)
+	setTrailers(response.Trailer, nil, err)
 	return response
 }
 
-// streamed returns the response to a call, when its headers have come or it has ended.
-func (c *call) streamed(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
+// streamResponse returns the response to a call, when its headers have come or it has ended.
+func (c *call) streamResponse(ctx context.Context, stream grpc.ClientStream, cancel context.CancelCauseFunc) *http.Response {
 	header, _ := stream.Header() // its error is the stream's, which the body gets
 	body := &streamBody{ctx: ctx, stream: stream, cancel: cancel}
 	response := c.response(header, body)
@@ -48,13 +46,13 @@ func (c *call) streamed(ctx context.Context, stream grpc.ClientStream, cancel co
 	return response
 }
 
-// end adds the trailers of a call that has ended with err, nil for OK.
-func end(header http.Header, trailer metadata.MD, err error) {
+// setTrailers sets the trailers of a call that has ended with err, nil for OK.
+func setTrailers(header http.Header, trailer metadata.MD, err error) {
 	addMetadata(header, trailer)
 	s := status.Convert(err)
 	header.Set("Grpc-Status", strconv.Itoa(int(s.Code())))
 	if s.Message() != "" {
-		header.Set("Grpc-Message", percentEncode(s.Message()))
+		header.Set("Grpc-Message", url.PathEscape(s.Message()))
 	}
 	if len(s.Proto().GetDetails()) == 0 {
 		return
@@ -63,35 +61,6 @@ func end(header http.Header, trailer metadata.MD, err error) {
 		header.Set("Grpc-Status-Details-Bin", base64.RawStdEncoding.EncodeToString(details))
 	}
 }
-
-// percentEncode encodes a status message as gRPC sends it: what is not printable ASCII, and %, as its bytes.
-func percentEncode(message string) string {
-	var b strings.Builder
-	for i := range len(message) {
-		if c := message[i]; c < ' ' || c > '~' || c == '%' {
-			fmt.Fprintf(&b, "%%%02X", c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	return b.String()
-}
-
-// A wholeBody is the body of a response that has ended.
-type wholeBody struct {
-	rest envelope
-}
-
-func (b *wholeBody) Read(to []byte) (int, error) {
-	if len(b.rest) == 0 {
-		return 0, io.EOF
-	}
-	n := copy(to, b.rest)
-	b.rest = b.rest[n:]
-	return n, nil
-}
-
-func (b *wholeBody) Close() error { return nil }
 
 // A streamBody is the body of a response that receives messages as it is read.
 type streamBody struct {
@@ -123,10 +92,10 @@ func (b *streamBody) end(err error) {
 	b.ended, b.rest = true, nil
 	if errors.Is(err, io.EOF) {
 		err = nil
-	} else if cause := context.Cause(b.ctx); status.Code(err) == codes.Canceled && cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause // send has canceled the call
+	} else if failed := (sendError{}); errors.As(context.Cause(b.ctx), &failed) {
+		err = failed.error
 	}
-	end(b.trailer, b.stream.Trailer(), err)
+	setTrailers(b.trailer, b.stream.Trailer(), err)
 	b.cancel(nil)
 }
 

@@ -20,7 +20,7 @@ import (
 //
 // Callers speak the gRPC protocol, so the HTTP server must speak HTTP/2: with a certificate in its TLSConfig, or without
 // TLS where its Protocols have SetUnencryptedHTTP2(true). Timeouts of the HTTP server, such as WriteTimeout, hold for
-// streams, too.
+// streams, too. An HTTP server is for one Server, which shuts it down.
 type Server struct {
 	http   *http.Server
 	routes *http.ServeMux
@@ -33,7 +33,8 @@ type Server struct {
 
 // NewServer returns a server on s, which it does not start. Services are registered on the *http.ServeMux that is the
 // Handler of s, whose other routes are left alone; a nil Handler becomes a new one. To put middleware around the services,
-// wrap the Handler after NewServer. The options are those of [runtime.Registry.NewServer].
+// wrap the Handler after NewServer. The caller leaves Serve and Shutdown of s to the Server or else uses
+// [Server.Announce]. The options are those of [runtime.Registry.NewServer].
 func NewServer(registry *runtime.Registry, s *http.Server, opts ...runtime.ServerOption) *Server {
 	server := &Server{http: s}
 	if s == nil {

@@ -139,7 +139,7 @@ func TestLanes(t *testing.T) {
 			hello, err := next.Hello(ctx, &connectsame.Request{})
 			return errors.Join(err, stream.Send(&connect.Book{Title: hello.GetText()}))
 		},
-	}, connectgo.WithInterceptors(connectetcd.CarryLane()))
+	}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
 	client := w.client()
 	byGRPC, err := connect.NewLibraryClientFromEtcd(w.registry, plaintext)
 	must(t, err)
@@ -197,7 +197,7 @@ func (w *world) desk(name string) (*running, desk) {
 	s := w.serveOf(registry, h2c(), func(s *connectetcd.Server) {
 		leads = leader.Of(s.Unwrap(), &connectconnect.Desk_EtcdServiceDesc)
 		connectconnect.RegisterDeskHandlerToEtcd(s, d, connectetcd.WithRegisterOptions(runtime.WithInstance(name)),
-			connectgo.WithInterceptors(connectetcd.Guard(registry, &connectconnect.Desk_EtcdServiceDesc)))
+			connectgo.WithInterceptors(connectetcd.NewLeaderInterceptor(registry, &connectconnect.Desk_EtcdServiceDesc)))
 	})
 	return s, d
 }

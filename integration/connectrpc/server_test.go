@@ -197,7 +197,7 @@ func TestServeRefuses(t *testing.T) {
 		want     string
 	}{
 		"no HTTP/2":         {new(http.Server), registerLibrary, "speaks no HTTP/2"},
-		"HTTP/1 alone":      {&http.Server{Protocols: &protocols}, registerLibrary, "SetUnencryptedHTTP2(true)"},
+		"HTTP/1 alone":      {&http.Server{Protocols: &protocols}, registerLibrary, "call SetUnencryptedHTTP2(true)"},
 		"HTTP/1 over TLS":   {&http.Server{Protocols: &protocols, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "speaks no HTTP/2"},
 		"TLSNextProto":      {&http.Server{TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){}, TLSConfig: &tls.Config{Certificates: make([]tls.Certificate, 1)}}, registerLibrary, "TLSNextProto"},
 		"another handler":   {&http.Server{Handler: http.NotFoundHandler()}, registerLibrary, "the Handler of the http.Server is a http.HandlerFunc"},
@@ -287,4 +287,59 @@ func TestAnnounce(t *testing.T) {
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 		t.Error(err)
 	}
+}
+
+// An http.Server that its owner shuts down, before or while it serves, is no clean drain.
+func TestShutdownByAnother(t *testing.T) {
+	w := newWorld(t)
+	before := h2c()
+	must(t, before.Shutdown(t.Context()))
+	s := connectetcd.NewServer(w.newRegistry(), before)
+	registerLibrary(s)
+	if err := s.Serve(kit.Bounded(t, soon), kit.Listen(t)); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve after Shutdown: %v", err)
+	}
+	server := h2c()
+	running := w.serve(server, registerLibrary)
+	must(t, server.Shutdown(t.Context()))
+	kit.Eventually(t, soon, "the entry is out", func() bool { return len(w.entries()) == 0 })
+	if err := running.stop(); !errors.Is(err, http.ErrServerClosed) {
+		t.Errorf("Serve beside Shutdown: %v", err)
+	}
+}
+
+// A TLS listener negotiates HTTP/2 only where the server's own configuration has it, too.
+func TestTLSListenerWithoutHTTP2(t *testing.T) {
+	w := newWorld(t)
+	config := &tls.Config{NextProtos: []string{"http/1.1"}}
+	s := connectetcd.NewServer(w.registry, &http.Server{TLSConfig: config})
+	registerLibrary(s)
+	if err := s.Serve(kit.Bounded(t, soon), tls.NewListener(kit.Listen(t), config)); err == nil || !strings.Contains(err.Error(), `add "h2" to the NextProtos`) {
+		t.Errorf("Serve: %v", err)
+	}
+}
+
+// The interceptor of lanes leaves the errors of handlers as they are, whoever else has them.
+func TestLanesLeaveErrorsAlone(t *testing.T) {
+	w := newWorld(t)
+	shared := connectgo.NewError(connectgo.CodeNotFound, errors.New("shared"))
+	w.replying(replying{borrow: func(_ context.Context, req *connectgo.Request[connect.BorrowRequest]) (*connectgo.Response[connect.BorrowReply], error) {
+		if req.Msg.GetTitle() == "deadline" {
+			return nil, context.DeadlineExceeded
+		}
+		return nil, shared
+	}}, connectgo.WithInterceptors(connectetcd.NewLaneInterceptor()))
+	client := w.client()
+	ended := make(chan error, 4)
+	for range cap(ended) { // at once, for the race detector
+		go func() {
+			_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{}))
+			ended <- err
+		}()
+	}
+	for range cap(ended) {
+		wantCode(t, <-ended, connectgo.CodeNotFound, "shared")
+	}
+	_, err := client.Borrow(kit.Bounded(t, soon), connectgo.NewRequest(&connect.BorrowRequest{Title: "deadline"}))
+	wantCode(t, err, connectgo.CodeDeadlineExceeded, "")
 }

@@ -6,6 +6,12 @@ import "google.golang.org/protobuf/compiler/protogen"
 // that concern several services, but their own problems are left to the run that generates
 // them.
 func check(files []*protogen.File, services map[*protogen.File][]*service, to target, problems *problems) {
+	checkOptions(files, services)
+	checkNames(files, services, to, problems)
+}
+
+// checkOptions is check without the names in generated code.
+func checkOptions(files []*protogen.File, services map[*protogen.File][]*service) {
 	var keyed []*service // those whose keys are valid by themselves
 	for _, file := range files {
 		for _, s := range services[file] {
@@ -16,7 +22,6 @@ func check(files []*protogen.File, services map[*protogen.File][]*service, to ta
 	}
 	checkKeys(keyed)
 	checkTLSNames(keyed)
-	checkNames(files, services, to, problems)
 }
 
 // checkOne checks one service by itself, and reports whether its key is valid.

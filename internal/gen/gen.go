@@ -66,13 +66,7 @@ func Respond(raw []byte) (*pluginpb.CodeGeneratorResponse, error) {
 // error has a line for each fault.
 func generate(plugin *protogen.Plugin, to target) error {
 	var problems problems
-	services := make(map[*protogen.File][]*service)
-	reader := newReader(plugin, &problems)
-	for _, file := range plugin.Files {
-		if found := reader.read(file); len(found) > 0 {
-			services[file] = found
-		}
-	}
+	services := readServices(plugin, &problems)
 	check(plugin.Files, services, to, &problems)
 	if err := problems.err(plugin.Files); err != nil {
 		return err

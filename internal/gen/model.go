@@ -36,6 +36,18 @@ func newReader(plugin *protogen.Plugin, problems *problems) *reader {
 	return &reader{foreign: findForeign(plugin.Request.GetProtoFile()), problems: problems}
 }
 
+// readServices returns the services that have the option, by the files that have some.
+func readServices(plugin *protogen.Plugin, problems *problems) map[*protogen.File][]*service {
+	services := make(map[*protogen.File][]*service)
+	reader := newReader(plugin, problems)
+	for _, file := range plugin.Files {
+		if found := reader.read(file); len(found) > 0 {
+			services[file] = found
+		}
+	}
+	return services
+}
+
 // read returns the services of a file that have the option. A method that has one
 // without its service is a problem in a file to generate.
 func (r *reader) read(file *protogen.File) []*service {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/resolver"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
@@ -312,7 +313,7 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 	if n := testing.AllocsPerRun(1, func() { p.classesOf(p.base.members) }); n > 10 {
 		t.Errorf("%v allocations for classes that are too many", n)
 	}
-	for n, want := range map[int]int{maxClasses: maxClasses, maxClasses + 1: 0} {
+	for n, want := range map[int]int{methods.MaxTexts: methods.MaxTexts, methods.MaxTexts + 1: 0} {
 		if got := len(p.classesOf(p.base.members[:n]).texts); got != want {
 			t.Errorf("%d classes of %d, want %d", got, n, want)
 		}
@@ -325,21 +326,21 @@ func TestP10_ClassesOfMethodsStopAtTheirBound(t *testing.T) {
 	}
 	// Each method is served by other endpoints, which are of few classes.
 	for i := range specs {
-		var methods []string
-		for bit := range maxClasses {
+		var served []string
+		for bit := range methods.MaxTexts {
 			for set := range 100 {
-				if i%maxClasses == bit && set&(1<<bit) != 0 {
-					methods = append(methods, fmt.Sprintf("M%d", set))
+				if i%methods.MaxTexts == bit && set&(1<<bit) != 0 {
+					served = append(served, fmt.Sprintf("M%d", set))
 				}
 			}
 		}
-		specs[i] = fmt.Sprintf("i%d - - s.A/%s", i, strings.Join(methods, ","))
+		specs[i] = fmt.Sprintf("i%d - - s.A/%s", i, strings.Join(served, ","))
 	}
 	p = planOf(t, "{}", ends(specs...))
 	for set := range 100 {
 		p.addRoute(p.base, fmt.Sprintf("/s.A/M%d", set))
 	}
-	if len(p.views) < 2 || len(p.views) > maxClasses+2 {
+	if len(p.views) < 2 || len(p.views) > methods.MaxTexts+2 {
 		t.Errorf("%d views", len(p.views))
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/attr"
 )
@@ -84,7 +85,7 @@ func serve(t *testing.T, spec string) *server {
 	s.grpc = grpc.NewServer(grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		s.calls.Add(1)
 		method, _ := grpc.MethodFromServerStream(stream)
-		if in, name := splitMethod(method); served != "" && !names(served, in, name) {
+		if in, name := methods.Split(method); served != "" && !methods.Names(served, in, name) {
 			return status.Errorf(codes.Unimplemented, "%s does not serve %s", s.Instance, method)
 		}
 		var in emptypb.Empty

@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/balancer"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/calloptions"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/picking"
 )
@@ -93,12 +94,12 @@ func (p *plan) viewIn(l, other *lane, method string) *view {
 	if other != nil {
 		others = other.classes.texts
 	}
-	in, elsewhere := serving(method, l.classes.texts, others)
+	in, elsewhere := methods.Serving(method, l.classes.texts, others)
 	switch {
 	case elsewhere:
 		return nil
-	case len(l.views) > maxClasses && l.views[in] == nil:
-		in = everyClass
+	case len(l.views) > methods.MaxTexts && l.views[in] == nil:
+		in = methods.Every
 	}
 	v := l.views[in]
 	if v == nil {
@@ -112,7 +113,7 @@ func (p *plan) viewIn(l, other *lane, method string) *view {
 // makeView divides the endpoints of a lane that are in some classes.
 func (p *plan) makeView(l *lane, in uint32, method string) *view {
 	members := l.members
-	if in != everyClass {
+	if in != methods.Every {
 		members = nil
 		for i, m := range l.members {
 			if in&(1<<l.classes.of[i]) != 0 {

@@ -1,4 +1,4 @@
-package balancer
+package methods
 
 import (
 	"slices"
@@ -26,22 +26,22 @@ func FuzzMethods(f *testing.F) {
 		if base != "" {
 			others = slices.Compact(slices.Sorted(strings.SplitSeq(base, "\n")))
 		}
-		if max(len(texts), len(others)) > maxClasses {
+		if max(len(texts), len(others)) > MaxTexts {
 			return
 		}
-		methods := []string{"/a/b", "/a/", "//", "a", "", "/helloworld.Greeter/SayHello"}
+		all := []string{"/a/b", "/a/", "//", "a", "", "/helloworld.Greeter/SayHello"}
 		for _, text := range slices.Concat(texts, others) {
 			for part := range strings.SplitSeq(text, ";") {
 				service, list, _ := strings.Cut(part, "/")
 				for name := range strings.SplitSeq(list, ",") {
-					methods = append(methods, "/"+service+"/"+name)
+					all = append(all, "/"+service+"/"+name)
 				}
 			}
 		}
-		for _, method := range methods {
-			service, name := splitMethod(method)
-			in, elsewhere := serving(method, texts, others)
-			says := func(text string) bool { return text == "" || names(text, service, name) }
+		for _, method := range all {
+			service, name := Split(method)
+			in, elsewhere := Serving(method, texts, others)
+			says := func(text string) bool { return text == "" || Names(text, service, name) }
 			if in == 0 {
 				t.Fatalf("no class is of %q", method)
 			}
@@ -50,7 +50,7 @@ func FuzzMethods(f *testing.F) {
 					t.Fatalf("%q is left out of the calls of %q, elsewhere: %v", text, method, elsewhere)
 				}
 			}
-			if elsewhere && !slices.ContainsFunc(others, func(text string) bool { return says(text) || !names(text, service, "") }) {
+			if elsewhere && !slices.ContainsFunc(others, func(text string) bool { return says(text) || !Names(text, service, "") }) {
 				t.Fatalf("%q is left to others that do not serve it", method)
 			}
 		}

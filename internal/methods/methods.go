@@ -1,0 +1,81 @@
+// Package methods tells which endpoints serve a method, by the texts in which they name the methods that they serve:
+// [endpoint.MethodsName].
+package methods
+
+import (
+	"slices"
+	"strings"
+)
+
+// MaxTexts bounds how many distinct texts are told apart among endpoints, and how many sets of endpoints are made of them. A
+// rollout makes one; beyond the bound, every method goes to all endpoints.
+const MaxTexts = 8
+
+// Every stands for all texts.
+const Every = ^uint32(0)
+
+// Serving returns which of texts are of endpoints that serve a method, as bits: those that name it, and those that name no
+// methods at all. If nobody names it, those that name other methods of its service do not serve it. others are the texts of
+// the endpoints in no lane: elsewhere reports that only these serve the method. Then, and where nobody does, Every is returned.
+func Serving(method string, texts, others []string) (in uint32, elsewhere bool) {
+	if len(texts) == 0 {
+		return Every, false
+	}
+	service, name := Split(method)
+	named, known := false, false
+	for _, text := range slices.Concat(texts, others) {
+		named = named || Names(text, service, name)
+		known = known || Names(text, service, "")
+	}
+	if !known {
+		return Every, false
+	}
+	serves := func(text string) bool {
+		return text == "" || named && Names(text, service, name) || !named && !Names(text, service, "")
+	}
+	n := 0
+	for i, text := range texts {
+		if serves(text) {
+			in |= 1 << i
+			n++
+		}
+	}
+	switch n {
+	case 0:
+		return Every, slices.ContainsFunc(others, serves)
+	case len(texts):
+		return Every, false
+	}
+	return in, false
+}
+
+// Split returns the service and the name of a full method name, "/helloworld.Greeter/SayHello".
+func Split(method string) (service, name string) {
+	service, name, _ = strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	return service, name
+}
+
+// Names reports whether a text such as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do" names a method of a service,
+// or any if method is "".
+func Names(text, service, method string) bool {
+	for part := range strings.SplitSeq(text, ";") {
+		rest, ok := strings.CutPrefix(part, service)
+		if !ok || !strings.HasPrefix(rest, "/") {
+			continue
+		}
+		if method == "" || namesMethod(rest[1:], method) {
+			return true
+		}
+	}
+	return false
+}
+
+// namesMethod reports whether a list such as "SayHello,SayBye" has a method.
+func namesMethod(list, method string) bool {
+	for name := range strings.SplitSeq(list, ",") {
+		if name == method {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,93 @@
+package runtime
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime/internal/discovery"
+)
+
+// Followed is a service that [Registry.Follow] follows. It is safe for concurrent use.
+type Followed struct {
+	desc       ServiceDesc
+	key        *discovery.Key
+	candidates *discovery.Candidates // nil: no method is for the leader
+	stop       func()
+}
+
+// Follow follows a service as its clients do, for programs that tell others what clients know, such as an xDS server; to
+// call the service, [Registry.NewClient] is the way, and for endpoints alone [Registry.Watch]. It does no I/O.
+//
+// notify is called after each change until Stop is called; one call may stand for several changes, and the first may come
+// before Follow returns. It must return at once, and must not call the registry or what Follow returns. All that read the
+// same key share one watch.
+func (r *Registry) Follow(desc *ServiceDesc, notify func()) (*Followed, error) {
+	if err := r.start(); err != nil {
+		return nil, err
+	}
+	if err := desc.check(); err != nil {
+		return nil, err
+	}
+	if _, err := serviceconfig.Merge(desc.ServiceConfig); err != nil {
+		return nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
+	}
+	reader, err := readerOf(desc.layout())
+	if err != nil {
+		return nil, fmt.Errorf("etcd: service %q: %w", desc.Name, err)
+	}
+	f := &Followed{desc: *desc, key: r.keys.Key(desc.Key, reader)}
+	f.stop = f.key.Read(notify)
+	if len(desc.Leader) > 0 {
+		f.candidates = r.keys.Candidates(desc.Key)
+		stopKey, stopCandidates := f.stop, f.candidates.Read(notify)
+		f.stop = func() { stopKey(); stopCandidates() }
+	}
+	f.stop = sync.OnceFunc(f.stop)
+	return f, nil
+}
+
+// Stop ends following. It waits for nothing, and notify may be under way when it returns.
+func (f *Followed) Stop() { f.stop() }
+
+// View is what the clients of a service go by, at one moment. It is shared: nothing in it may be changed.
+type View struct {
+	// Known reports whether etcd has told the endpoints and the live service config. If not, clients wait.
+	Known bool
+	// Endpoints are the service's, sorted by instance, without those that their owners are withdrawing.
+	Endpoints []Endpoint
+	// Held are the addresses among them that have vanished from etcd, and are kept for a grace: see [WithEmptyGrace].
+	Held map[string]struct{}
+	// ServiceConfig is the one in force: the live one over the description's, for each top-level field.
+	ServiceConfig string
+	// Leader is the id of the instance that leads, "" while none does, or no method is for the leader.
+	Leader string
+	// Err is why the service cannot be followed now, or its live service config is not in force. The rest is then the
+	// last that was known.
+	Err error
+	// Refused reports whether Err is etcd's own answer, such as a missing permission, so that clients do not wait for a
+	// service that is not known.
+	Refused bool
+}
+
+// View returns what clients go by now.
+func (f *Followed) View() View {
+	s := f.key.State()
+	v := View{
+		Known: s.Known, Held: s.Held, Leader: f.candidates.Leader().Instance, Err: s.Err, Refused: s.Refused,
+		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
+	}
+	for i, b := range s.Backends {
+		v.Endpoints[i] = Endpoint(b.Endpoint)
+	}
+	if v.Err == nil {
+		v.Err = s.LiveErr
+	}
+	merged, err := serviceconfig.Merge(f.desc.ServiceConfig, s.Live)
+	if err != nil { // cannot be: each was checked
+		v.Err = fmt.Errorf("etcd: service %q: %w", f.desc.Name, err)
+		return v
+	}
+	v.ServiceConfig = merged
+	return v
+}

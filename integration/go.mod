@@ -56,6 +56,7 @@ require (
 	github.com/dustin/go-humanize v1.0.1 // indirect
 	github.com/envoyproxy/go-control-plane/envoy v1.39.1-0.20260819172001-e6e3fd93e4be // indirect
 	github.com/envoyproxy/protoc-gen-validate v1.3.3 // indirect
+	github.com/etcdrpc/protoc-gen-go-etcd/xds v0.0.0-00010101000000-000000000000
 	github.com/fatih/color v1.19.0 // indirect
 	github.com/go-jose/go-jose/v4 v4.1.4 // indirect
 	github.com/go-logr/logr v1.4.4 // indirect
@@ -121,3 +122,5 @@ require (
 )
 
 replace github.com/etcdrpc/protoc-gen-go-etcd/connectetcd => ../connectetcd
+
+replace github.com/etcdrpc/protoc-gen-go-etcd/xds => ../xds

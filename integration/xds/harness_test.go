@@ -1,0 +1,315 @@
+// Package xds tests the xDS server on a real etcd, with real clients.
+package xds
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	grpcxds "google.golang.org/grpc/xds"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/leak"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
+)
+
+// soon bounds what takes moments.
+const soon = 15 * time.Second
+
+// etcd is shared by the tests, each of which has a namespace of its own.
+var etcd *etcdtest.Cluster
+
+func TestMain(m *testing.M) {
+	os.Setenv("GRPC_XDS_BOOTSTRAP_CONFIG", "") // each client has its own
+	os.Exit(kit.OnEtcd(m, &etcd))
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A world is a namespace of etcd, with a service, an xDS server and what calls through that.
+type world struct {
+	t         *testing.T
+	namespace string
+	logs      kit.Logs
+	registry  *runtime.Registry
+	desc      *runtime.ServiceDesc
+	bridges   []*bridge
+}
+
+// newWorld returns a world whose service has a service config.
+func newWorld(t *testing.T, config string) *world {
+	t.Helper()
+	t.Cleanup(func() { leak.None(t) })
+	w := &world{t: t, namespace: strings.ReplaceAll(t.Name(), " ", "_") + "/"}
+	w.desc = &runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo", ServiceConfig: config}
+	w.registry = w.newRegistry()
+	w.bridges = []*bridge{w.bridge()}
+	return w
+}
+
+func (w *world) newRegistry(opts ...runtime.Option) *runtime.Registry {
+	w.t.Helper()
+	return kit.Registry(w.t, &w.logs, etcd.Client(w.t), append([]runtime.Option{runtime.WithNamespace(w.namespace)}, opts...)...)
+}
+
+// set puts the live service config of the service.
+func (w *world) set(config string) {
+	w.t.Helper()
+	must(w.t, w.registry.SetServiceConfig(kit.Bounded(w.t, soon), w.desc.Key, config))
+}
+
+// policy returns a service config with options of the policy etcd.
+func policy(options string) string { return `{"loadBalancingConfig":[{"etcd":{` + options + `}}]}` }
+
+// bridge is an xDS server.
+type bridge struct {
+	*xds.Server
+	addr string
+	stop func()
+}
+
+// bridge starts an xDS server at a free address.
+func (w *world) bridge() *bridge {
+	w.t.Helper()
+	return w.bridgeAt(kit.Listen(w.t), w.newRegistry(), w.desc)
+}
+
+func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
+	w.t.Helper()
+	server, err := xds.NewServer(registry, services)
+	must(w.t, err)
+	g := grpc.NewServer()
+	server.Register(g)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		_ = g.Serve(lis) // ends with Stop
+	}()
+	b := &bridge{server, lis.Addr().String(), sync.OnceFunc(func() {
+		g.Stop()
+		<-stopped
+	})}
+	w.t.Cleanup(b.stop)
+	return b
+}
+
+// instance is a server of the service.
+type instance struct {
+	name  string
+	addr  string
+	calls atomic.Int64
+	stop  func() // drains it
+	kill  func() // leaves its entry in etcd
+}
+
+// add starts a server, and returns when etcd has it.
+func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
+	w.t.Helper()
+	i := &instance{name: name}
+	g := grpc.NewServer(grpc.UnknownServiceHandler(i.handle))
+	lis := kit.Listen(w.t)
+	i.addr = lis.Addr().String()
+	registry := w.newRegistry()
+	s := registry.NewServer(g, runtime.WithDrainDelay(200*time.Millisecond))
+	s.Publish(w.desc, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(ctx, lis)
+	}()
+	i.stop = sync.OnceFunc(func() {
+		cancel()
+		<-served
+	})
+	i.kill = func() { g.Stop() }
+	w.t.Cleanup(i.stop)
+	w.await(name)
+	return i
+}
+
+// await returns when etcd has an instance.
+func (w *world) await(name string) {
+	w.t.Helper()
+	for set, err := range w.registry.Watch(kit.Bounded(w.t, soon), w.desc.Key) {
+		if err == nil && slices.ContainsFunc(set, func(e runtime.Endpoint) bool { return e.Instance == name }) {
+			return
+		}
+	}
+	w.t.Fatalf("%s is not registered", name)
+}
+
+// handle answers with the name of the instance, or as the method asks for.
+func (i *instance) handle(_ any, stream grpc.ServerStream) error {
+	i.calls.Add(1)
+	method, _ := grpc.MethodFromServerStream(stream)
+	md, _ := metadata.FromIncomingContext(stream.Context())
+	switch {
+	case strings.HasSuffix(method, "/Slow"):
+		<-stream.Context().Done()
+		return stream.Context().Err()
+	case strings.HasSuffix(method, "/Flaky") && len(md.Get("grpc-previous-rpc-attempts")) == 0:
+		return status.Error(codes.Unavailable, "the first attempt fails")
+	case strings.HasSuffix(method, "/Fail") && strings.HasPrefix(i.name, "bad"):
+		return status.Error(codes.Internal, "this instance fails")
+	}
+	if err := stream.RecvMsg(new(wrapperspb.StringValue)); err != nil {
+		return err
+	}
+	return stream.SendMsg(wrapperspb.String(i.name))
+}
+
+// order is what a client is to call.
+type order struct {
+	Calls    int               `json:"calls"`
+	At       int               `json:"at"` // once
+	Method   string            `json:"method"`
+	Metadata map[string]string `json:"metadata"`
+	Timeout  int               `json:"timeout"` // in ms
+	Wait     bool              `json:"wait"`    // wait for ready
+}
+
+// outcome is what became of calls.
+type outcome struct {
+	By     map[string]int `json:"by"` // the instance that answered
+	Errors map[string]int `json:"errors"`
+	Most   float64        `json:"most"` // the longest, in ms
+}
+
+// caller is a client of some language.
+type caller interface{ call(order) outcome }
+
+// calls is an order of calls, one after another.
+func calls(n int) order { return order{Calls: n, At: 1, Method: "/acme.Echo/Say", Timeout: 10_000} }
+
+func (o order) to(method string) order { o.Method = method; return o }
+
+func (o order) with(header, value string) order {
+	o.Metadata = map[string]string{header: value}
+	return o
+}
+
+// goCaller is a client of grpc-go.
+type goCaller struct {
+	t    *testing.T
+	conn *grpc.ClientConn
+}
+
+// bootstrap returns what a client in a zone is started with.
+func (w *world) bootstrap(zone string) string {
+	w.t.Helper()
+	var servers []string
+	for _, b := range w.bridges {
+		servers = append(servers, b.addr)
+	}
+	text, err := xds.Bootstrap(xds.BootstrapOptions{Servers: servers, ID: fmt.Sprint("client-", seq.Add(1)), Zone: zone})
+	must(w.t, err)
+	return string(text)
+}
+
+var seq atomic.Int64
+
+// goClient returns a client of grpc-go in a zone.
+func (w *world) goClient(zone string) caller {
+	w.t.Helper()
+	builder, err := grpcxds.NewXDSResolverWithConfigForTesting([]byte(w.bootstrap(zone)))
+	must(w.t, err)
+	conn, err := grpc.NewClient("xds:///"+w.desc.Authority, grpc.WithResolvers(builder), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(w.t, err)
+	w.t.Cleanup(func() { conn.Close() })
+	return &goCaller{w.t, conn}
+}
+
+// native returns a client of the runtime in a zone.
+func (w *world) native(zone string) caller {
+	w.t.Helper()
+	conn, err := w.newRegistry(runtime.WithZone(zone)).NewClient(w.desc, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	must(w.t, err)
+	return &goCaller{w.t, conn}
+}
+
+func (c *goCaller) call(o order) outcome {
+	out := outcome{By: map[string]int{}, Errors: map[string]int{}}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(o.Calls))
+	for range max(1, o.At) {
+		wg.Go(func() {
+			for left.Add(-1) >= 0 {
+				name, took, err := c.one(o)
+				mu.Lock()
+				out.Most = max(out.Most, float64(took)/1e6)
+				if err != nil {
+					out.Errors[err.Error()]++
+				} else {
+					out.By[name]++
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+func (c *goCaller) one(o order) (name string, took time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(o.Timeout)*time.Millisecond)
+	defer cancel()
+	for header, value := range o.Metadata {
+		ctx = metadata.AppendToOutgoingContext(ctx, header, value)
+	}
+	reply := new(wrapperspb.StringValue)
+	began := time.Now()
+	err = c.conn.Invoke(ctx, o.Method, wrapperspb.String("hello"), reply, grpc.WaitForReady(o.Wait))
+	return reply.GetValue(), time.Since(began), err
+}
+
+// eventually calls until the outcome of some calls is as wanted, which it returns.
+func eventually(t *testing.T, c caller, o order, what string, ok func(outcome) bool) outcome {
+	t.Helper()
+	var last outcome
+	deadline := time.Now().Add(soon)
+	for time.Now().Before(deadline) {
+		if last = c.call(o); ok(last) {
+			return last
+		}
+	}
+	t.Fatalf("not %s: %+v", what, last)
+	return last
+}
+
+// only reports whether all calls were answered by some instances, each of which answered one.
+func only(names ...string) func(outcome) bool {
+	return func(o outcome) bool {
+		if len(o.Errors) > 0 || len(o.By) != len(names) {
+			return false
+		}
+		for _, name := range names {
+			if o.By[name] == 0 {
+				return false
+			}
+		}
+		return true
+	}
+}

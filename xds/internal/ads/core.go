@@ -1,0 +1,222 @@
+package ads
+
+import (
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+// Kind is a type of resources.
+type Kind int
+
+// The kinds, in the order in which they are sent: what others refer to comes first.
+const (
+	Clusters Kind = iota
+	Loads
+	Listeners
+	Routes
+	kinds
+)
+
+const typePrefix = "type.googleapis.com/envoy.config."
+
+var typeURLs = [kinds]string{
+	typePrefix + "cluster.v3.Cluster", typePrefix + "endpoint.v3.ClusterLoadAssignment",
+	typePrefix + "listener.v3.Listener", typePrefix + "route.v3.RouteConfiguration",
+}
+
+// String returns the URL of the type.
+func (k Kind) String() string { return typeURLs[k] }
+
+// KindOf returns the kind of a type's URL. ok is false for other types.
+func KindOf(url string) (k Kind, ok bool) {
+	n := slices.Index(typeURLs[:], url)
+	return Kind(n), n >= 0
+}
+
+// isWhole reports whether an answer has all resources of the kind that are asked for, so that one which it lacks does not
+// exist. Of other kinds an answer has what is new.
+func (k Kind) isWhole() bool { return k == Listeners || k == Clusters }
+
+// maxNames bounds how many resources of a kind a client may ask for.
+const maxNames = 10_000
+
+// Found is what is known of a resource.
+type Found struct {
+	Resource *mapping.Resource // nil: there is none
+	Pending  bool              // it is not known whether there is one
+}
+
+// Request is a client's request.
+type Request struct {
+	Kind    Kind
+	Names   []string
+	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
+	Refused string // why the answer is refused, "" where it is acknowledged
+}
+
+// Answer is an answer to a client.
+type Answer struct {
+	Kind           Kind
+	Resources      []*mapping.Resource
+	Version, Nonce string
+}
+
+// Core decides what one client is told, by the variant of the protocol that is called state of the world:
+// https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol. A client has one answer of a kind at a time: until it
+// acknowledges or refuses it, what changes is gathered. The zero value is ready for use.
+type Core struct {
+	kinds [kinds]subscription
+}
+
+// subscription is what a client asks for of one kind.
+type subscription struct {
+	asked   bool
+	names   []string                     // sorted
+	sent    map[string]*mapping.Resource // the last that was sent of each; nil: that there is none
+	fresh   bool                         // names were added since the last answer
+	nonce   int                          // of the last answer
+	pending bool                         // it is not answered yet
+	version string                       // of the last answer
+	acked   string                       // the last version that was acknowledged
+	refused string                       // why the last answer was refused; "": it was not
+}
+
+// Request takes a request in. A request about an answer that is not the last is out of date: the client sends another once
+// it has the last one.
+func (c *Core) Request(r Request) error {
+	s := &c.kinds[r.Kind]
+	if len(r.Names) > maxNames {
+		return fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
+	}
+	switch {
+	case r.Nonce == "":
+		*s = subscription{asked: true, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
+	case !s.asked || r.Nonce != strconv.Itoa(s.nonce):
+		return nil
+	default:
+		if s.pending {
+			s.pending = false
+			if s.refused = r.Refused; r.Refused == "" {
+				s.acked = s.version
+			}
+		}
+	}
+	names := slices.Clone(r.Names)
+	slices.Sort(names)
+	names = slices.Compact(names)
+	for _, name := range names {
+		if _, had := slices.BinarySearch(s.names, name); !had {
+			s.fresh = true
+		}
+	}
+	maps.DeleteFunc(s.sent, func(name string, _ *mapping.Resource) bool {
+		_, has := slices.BinarySearch(names, name)
+		return !has
+	})
+	s.names = names
+	return nil
+}
+
+// Answers returns what the client is to be told now, given what is known of a resource.
+func (c *Core) Answers(find func(k Kind, name string) Found) (all []Answer) {
+	for k := range kinds {
+		if a := c.kinds[k].answer(k, find); a != nil {
+			all = append(all, *a)
+		}
+	}
+	return all
+}
+
+// answer returns nil if there is nothing to tell.
+func (s *subscription) answer(k Kind, find func(k Kind, name string) Found) *Answer {
+	if !s.asked || s.pending {
+		return nil
+	}
+	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
+	var news []*mapping.Resource
+	for _, name := range s.names {
+		found, last := find(k, name), s.sent[name]
+		switch {
+		case found.Pending && k.isWhole():
+			return nil // without it, the client would take the resource for deleted
+		case found.Pending:
+			continue
+		case found.Resource == nil:
+			// The client goes on asking for a cluster while calls are under way that have chosen it: it must not fail them.
+			found.Resource = last
+		}
+		if found.Resource == nil {
+			continue
+		}
+		whole = append(whole, found.Resource)
+		if !found.Resource.Equal(last) {
+			changed = true
+			news = append(news, found.Resource)
+		}
+	}
+	if !changed {
+		return nil
+	}
+	if k.isWhole() {
+		news = whole
+	}
+	return s.send(k, news)
+}
+
+func (s *subscription) send(k Kind, resources []*mapping.Resource) *Answer {
+	for _, r := range resources {
+		s.sent[r.Name] = r
+	}
+	s.nonce++
+	s.fresh, s.pending, s.version = false, true, versionOf(resources)
+	return &Answer{k, resources, s.version, strconv.Itoa(s.nonce)}
+}
+
+// versionOf returns a version that is the same wherever the resources are.
+func versionOf(resources []*mapping.Resource) string {
+	hash := xxhash.New()
+	var buf [8]byte
+	for _, r := range resources {
+		_, _ = hash.WriteString(r.Name) // it returns no error
+		_, _ = hash.Write(binary.BigEndian.AppendUint64(buf[:0], r.Hash))
+	}
+	return strconv.FormatUint(hash.Sum64(), 16)
+}
+
+// Authorities returns the authorities that the client asks for something of, sorted.
+func (c *Core) Authorities() []string {
+	set := make(map[string]bool)
+	for k := range c.kinds {
+		for _, name := range c.kinds[k].names {
+			set[mapping.AuthorityOf(name)] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+// Status is what a client was told of one kind, and what it made of that.
+type Status struct {
+	Kind    Kind
+	Names   int
+	Version string // of the last answer; "" for none
+	Acked   string // the last version that it acknowledged
+	Pending bool   // the last answer is neither acknowledged nor refused
+	Refused string // why the last answer was refused
+}
+
+// Status returns the status of each kind that the client asks for.
+func (c *Core) Status() (all []Status) {
+	for k := range c.kinds {
+		if s := &c.kinds[k]; s.asked {
+			all = append(all, Status{Kind(k), len(s.names), s.version, s.acked, s.pending, s.refused})
+		}
+	}
+	return all
+}

@@ -1,0 +1,228 @@
+// Package ads speaks xDS with clients: the aggregated discovery service, state of the world.
+//
+//	core.go    what a client is told, decided without I/O
+//	stream.go  ... its shell, a goroutine and one more for each client
+package ads
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+// Source has what clients ask for.
+type Source interface {
+	// Follow has notify called after each change of a host's resources until stop is called. notify must not block.
+	Follow(authority string, notify func()) (stop func())
+	// Find returns what is known of a resource for a client.
+	Find(k Kind, name string, of mapping.Client) Found
+}
+
+// Server is the aggregated discovery service. It is safe for concurrent use.
+type Server struct {
+	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
+	source  Source
+	refused func(client, why string)
+
+	mu      sync.Mutex
+	streams map[*stream]struct{}
+}
+
+// NewServer returns a server. refused is called for each answer that a client refuses.
+func NewServer(source Source, refused func(client, why string)) *Server {
+	return &Server{source: source, refused: refused, streams: make(map[*stream]struct{})}
+}
+
+// stream is the conversation with one client.
+type stream struct {
+	server  *Server
+	grpc    discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
+	changed chan struct{} // holds one when something that the client asks for has changed
+	follows map[string]func()
+
+	mu     sync.Mutex // guards what Clients reads
+	core   Core
+	client Client
+	of     mapping.Client
+}
+
+// Client describes a client.
+type Client struct {
+	ID, Agent, Zone, Addr string
+	Since, Answered       time.Time // Answered is when it last acknowledged or refused something
+	Status                []Status
+}
+
+// StreamAggregatedResources implements the service.
+func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
+	c := &stream{server: s, grpc: g, changed: make(chan struct{}, 1), follows: make(map[string]func())}
+	c.client.Since = time.Now()
+	if p, ok := peer.FromContext(g.Context()); ok {
+		c.client.Addr = addrText(p.Addr)
+	}
+	s.mu.Lock()
+	s.streams[c] = struct{}{}
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		delete(s.streams, c)
+		s.mu.Unlock()
+		for _, stop := range c.follows {
+			stop()
+		}
+	}()
+	return c.serve()
+}
+
+func addrText(addr net.Addr) string {
+	if addr == nil {
+		return ""
+	}
+	return addr.String()
+}
+
+// serve answers until the client leaves.
+func (c *stream) serve() error {
+	requests, failed := make(chan *discoveryv3.DiscoveryRequest), make(chan error, 1)
+	ctx := c.grpc.Context()
+	go receive(ctx, c.grpc, requests, failed) // ends with the stream
+	for {
+		select {
+		case r := <-requests:
+			if err := c.request(r); err != nil {
+				return err
+			}
+		case <-c.changed:
+		case err := <-failed:
+			if err == io.EOF {
+				return nil
+			}
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := c.answer(); err != nil {
+			return err
+		}
+	}
+}
+
+// receive passes on what the client sends. The stream's context ends when it is served no more.
+func receive(ctx context.Context, from discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer, to chan<- *discoveryv3.DiscoveryRequest, failed chan<- error) {
+	for {
+		r, err := from.Recv()
+		if err != nil {
+			failed <- err
+			return
+		}
+		select {
+		case to <- r:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
+	kind, ok := KindOf(r.GetTypeUrl())
+	if !ok {
+		return nil // of no use to gRPC's clients; others may ask again in vain
+	}
+	refused := ""
+	if r.GetErrorDetail() != nil {
+		if refused = r.GetErrorDetail().GetMessage(); refused == "" {
+			refused = "no reason given"
+		}
+	}
+	c.mu.Lock()
+	if c.client.ID == "" && r.GetNode() != nil {
+		c.identify(r.GetNode())
+	}
+	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused})
+	if r.GetResponseNonce() != "" {
+		c.client.Answered = time.Now()
+	}
+	authorities, client := c.core.Authorities(), c.client.ID
+	c.mu.Unlock()
+	if err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	if refused != "" {
+		c.server.refused(client, kind.String()+": "+refused)
+	}
+	c.follow(authorities)
+	return nil
+}
+
+// identify takes in who the client is. The first request says it.
+func (c *stream) identify(n *corev3.Node) {
+	c.client.ID, c.client.Agent, c.client.Zone = n.GetId(), n.GetUserAgentName()+" "+n.GetUserAgentVersion(), n.GetLocality().GetZone()
+	c.of = mapping.Client{Zone: c.client.Zone, ID: n.GetId()}
+}
+
+// follow follows what the client asks for, and nothing else.
+func (c *stream) follow(authorities []string) {
+	wanted := make(map[string]bool, len(authorities))
+	for _, authority := range authorities {
+		wanted[authority] = true
+		if c.follows[authority] == nil {
+			c.follows[authority] = c.server.source.Follow(authority, c.notify)
+		}
+	}
+	for authority, stop := range c.follows {
+		if !wanted[authority] {
+			stop()
+			delete(c.follows, authority)
+		}
+	}
+}
+
+func (c *stream) notify() {
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// answer tells the client what it does not know yet.
+func (c *stream) answer() error {
+	c.mu.Lock()
+	answers := c.core.Answers(func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
+	c.mu.Unlock()
+	for _, a := range answers {
+		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
+		for i := range a.Resources {
+			r.Resources[i] = a.Resources[i].Body
+		}
+		if err := c.grpc.Send(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Clients returns the clients, in no order.
+func (s *Server) Clients() []Client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Client, 0, len(s.streams))
+	for c := range s.streams {
+		c.mu.Lock()
+		client := c.client
+		client.Status = c.core.Status()
+		c.mu.Unlock()
+		all = append(all, client)
+	}
+	return all
+}

@@ -1,0 +1,95 @@
+// Package catalog has the resources of the services that clients may ask for, made from what a registry knows of etcd.
+//
+//	catalog.go  the hosts, by the names that clients dial
+//	host.go     ... one of them: what is followed in etcd, and the resources that are made of it
+package catalog
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+// Catalog implements [ads.Source]. It is safe for concurrent use.
+type Catalog struct {
+	hosts map[string]*host // by authority; it does not change
+}
+
+// New returns the catalog of services, each with its authority. It follows nothing yet.
+func New(registry *runtime.Registry, services []*runtime.ServiceDesc, logger *slog.Logger) (*Catalog, error) {
+	c := &Catalog{hosts: make(map[string]*host)}
+	for _, desc := range services {
+		h := c.hosts[desc.Authority]
+		if h == nil {
+			h = newHost(registry, desc.Authority, logger)
+			c.hosts[desc.Authority] = h
+		}
+		if err := h.add(desc); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// Authorities returns the names that clients may dial, sorted.
+func (c *Catalog) Authorities() []string { return slices.Sorted(maps.Keys(c.hosts)) }
+
+// Follow implements [ads.Source].
+func (c *Catalog) Follow(authority string, notify func()) (stop func()) {
+	if h := c.hosts[authority]; h != nil {
+		return h.follow(notify)
+	}
+	return func() {}
+}
+
+// Find implements [ads.Source].
+func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
+	h := c.hosts[mapping.AuthorityOf(name)]
+	if h == nil {
+		return ads.Found{}
+	}
+	s := h.snapshot(of)
+	if s == nil {
+		return ads.Found{Pending: true}
+	}
+	switch k {
+	case ads.Clusters:
+		return ads.Found{Resource: s.Clusters[name]}
+	case ads.Loads:
+		return ads.Found{Resource: s.Loads[name]}
+	case ads.Listeners:
+		if name == s.Listener.Name {
+			return ads.Found{Resource: s.Listener}
+		}
+	case ads.Routes:
+		if name == s.Route.Name {
+			return ads.Found{Resource: s.Route}
+		}
+	}
+	return ads.Found{}
+}
+
+// Host is what is known of a host, for people.
+type Host struct {
+	Authority, Key string
+	Services       []string
+	Clients        int
+	Known          bool
+	Endpoints      int
+	Lost           []string
+	Err            error
+}
+
+// Hosts returns the hosts that clients ask for, sorted.
+func (c *Catalog) Hosts() (all []Host) {
+	for _, authority := range c.Authorities() {
+		if h, used := c.hosts[authority].status(); used {
+			all = append(all, h)
+		}
+	}
+	return all
+}

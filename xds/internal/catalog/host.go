@@ -1,0 +1,243 @@
+package catalog
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+// maxSnapshots bounds the snapshots of a host that are kept: one a zone or, where each client uses a subset, one a client.
+const maxSnapshots = 10_000
+
+// host is the services that clients dial by one name. What etcd has of it is followed while a client asks for it.
+//
+// A change in etcd may be told with a lock of the registry held that following takes as well, so readers have a lock of
+// their own.
+type host struct {
+	registry  *runtime.Registry
+	authority string
+	logger    *slog.Logger
+	descs     []*runtime.ServiceDesc // of one key
+
+	stale atomic.Bool // etcd has told something since input was made
+
+	readersMu sync.Mutex
+	readers   map[*reader]struct{}
+
+	mu       sync.Mutex
+	users    int
+	followed []*runtime.Followed // by service; nil: nothing is followed
+	input    *mapping.Host       // nil: not known yet
+	made     map[mapping.Client]*mapping.Snapshot
+	policies []policy // by service
+	err      error    // what keeps the host from being followed, or its config from being in force
+	lost     []string // what xDS cannot say, as far as it was logged
+	told     string   // the problem that was logged last
+}
+
+// reader is a caller of follow.
+type reader struct{ notify func() }
+
+// policy is the service config of a service that is in force.
+type policy struct {
+	text string
+	read *mapping.Policy
+}
+
+func newHost(registry *runtime.Registry, authority string, logger *slog.Logger) *host {
+	return &host{registry: registry, authority: authority, logger: logger, readers: make(map[*reader]struct{})}
+}
+
+// add adds a service. Those that share a name share the endpoints.
+func (h *host) add(desc *runtime.ServiceDesc) error {
+	if len(h.descs) > 0 && h.descs[0].Key != desc.Key {
+		return fmt.Errorf("the services %q and %q have the authority %q and different keys, %q and %q: clients could not tell them apart, give one an authority of its own",
+			h.descs[0].Name, desc.Name, h.authority, h.descs[0].Key, desc.Key)
+	}
+	if slices.ContainsFunc(h.descs, func(d *runtime.ServiceDesc) bool { return d.Name == desc.Name }) {
+		return fmt.Errorf("the service %q is there twice", desc.Name)
+	}
+	var p policy
+	if err := p.update(desc.ServiceConfig); err != nil {
+		return fmt.Errorf("service %q: %w", desc.Name, err)
+	}
+	h.descs, h.policies = append(h.descs, desc), append(h.policies, p)
+	return nil
+}
+
+func (h *host) follow(notify func()) (stop func()) {
+	r := &reader{notify}
+	h.readersMu.Lock()
+	h.readers[r] = struct{}{}
+	h.readersMu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.users++; h.users == 1 {
+		h.begin()
+	}
+	return sync.OnceFunc(func() {
+		h.readersMu.Lock()
+		delete(h.readers, r)
+		h.readersMu.Unlock()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.users--; h.users == 0 {
+			h.end()
+		}
+	})
+}
+
+// begin follows the services. It must be called with mu held.
+func (h *host) begin() {
+	h.stale.Store(true)
+	for _, desc := range h.descs {
+		f, err := h.registry.Follow(desc, h.changed)
+		if err != nil {
+			h.err = err // the registry is closed
+			return
+		}
+		h.followed = append(h.followed, f)
+	}
+}
+
+// end must be called with mu held.
+func (h *host) end() {
+	for _, f := range h.followed {
+		f.Stop()
+	}
+	h.followed, h.input, h.made = nil, nil, nil
+}
+
+// changed tells all readers that etcd has told something.
+func (h *host) changed() {
+	h.stale.Store(true)
+	h.readersMu.Lock()
+	defer h.readersMu.Unlock()
+	for r := range h.readers {
+		r.notify()
+	}
+}
+
+// snapshot returns the resources for a client, nil while nothing is known.
+func (h *host) snapshot(of mapping.Client) *mapping.Snapshot {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.followed) == len(h.descs) && h.stale.Swap(false) {
+		h.refresh()
+	}
+	if h.input == nil {
+		return nil
+	}
+	if !h.input.Personal() {
+		of.ID = ""
+	}
+	if s := h.made[of]; s != nil {
+		return s
+	}
+	s, err := mapping.Map(h.input, of)
+	if err != nil { // cannot be: what is encoded was made here
+		h.report(err)
+		return nil
+	}
+	if len(h.made) >= maxSnapshots {
+		clear(h.made)
+	}
+	h.made[of] = s
+	h.loses(s.Lost)
+	return s
+}
+
+// refresh takes in what etcd has told. A service config that cannot be read leaves the last one in force.
+func (h *host) refresh() {
+	var views []runtime.View
+	var trouble error
+	for _, f := range h.followed {
+		v := f.View()
+		if trouble == nil {
+			trouble = v.Err
+		}
+		if !v.Known && !v.Refused && h.input == nil {
+			h.report(trouble)
+			return
+		}
+		views = append(views, v)
+	}
+	next := &mapping.Host{Authority: h.authority, Held: views[0].Held}
+	for i := range views {
+		if err := h.policies[i].update(views[i].ServiceConfig); err != nil && trouble == nil {
+			trouble = fmt.Errorf("the service config of %q is not in force: %w", h.descs[i].Name, err)
+		}
+		next.Services = append(next.Services, mapping.Service{Name: h.descs[i].Name, Policy: h.policies[i].read, Leading: h.descs[i].Leader})
+		if views[i].Leader != "" {
+			next.Leader = views[i].Leader
+		}
+	}
+	for _, e := range views[0].Endpoints {
+		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
+	}
+	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
+	h.report(trouble)
+}
+
+// update reads a service config, unless it is the one that is in force.
+func (p *policy) update(text string) error {
+	if p.read != nil && p.text == text {
+		return nil
+	}
+	read, err := mapping.ReadPolicy(text)
+	if err != nil {
+		return err
+	}
+	p.text, p.read = text, read
+	return nil
+}
+
+// report notes a problem, and logs one that is new.
+func (h *host) report(err error) {
+	h.err = err
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != h.told {
+		h.told = text
+		if err != nil {
+			h.logger.Warn("a service is not followed as it should be", "authority", h.authority, "error", err)
+		} else {
+			h.logger.Info("a service is followed again", "authority", h.authority)
+		}
+	}
+}
+
+// maxLost bounds what is said of what xDS cannot say.
+const maxLost = 50
+
+// loses logs what xDS cannot say, once.
+func (h *host) loses(lost []string) {
+	for _, text := range lost {
+		if len(h.lost) < maxLost && !slices.Contains(h.lost, text) {
+			h.lost = append(h.lost, text)
+			h.logger.Warn("xDS cannot say all of a service", "authority", h.authority, "lost", text)
+		}
+	}
+}
+
+// status describes the host. used is false if nobody asks for it.
+func (h *host) status() (_ Host, used bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.input != nil, Lost: slices.Clone(h.lost), Err: h.err}
+	for _, desc := range h.descs {
+		s.Services = append(s.Services, desc.Name)
+	}
+	if h.input != nil {
+		s.Endpoints = len(h.input.Endpoints)
+	}
+	return s, h.users > 0
+}

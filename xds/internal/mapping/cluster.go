@@ -1,0 +1,160 @@
+package mapping
+
+import (
+	"cmp"
+	"math"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
+	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
+	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	pickfirstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
+	roundrobinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	localityv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// addCluster makes the cluster of some endpoints, once.
+func (p *plan) addCluster(name string, members []int) {
+	if p.clusters[name] != nil {
+		return
+	}
+	c := &clusterv3.Cluster{
+		Name: name, ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig: &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads(), ServiceName: name},
+		OutlierDetection: p.outlierDetection(),
+		// gRPC lets 1,024 calls at a time through where nothing is said.
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{MaxRequests: wrapperspb.UInt32(math.MaxUint32)}}},
+	}
+	p.setPolicy(c)
+	p.clusters[name] = p.resource(name, c)
+	p.loads[name] = p.resource(name, p.load(name, members))
+}
+
+// aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
+// first, with which it comes and goes.
+func (p *plan) aggregate(chain []string) string {
+	if len(chain) == 1 {
+		return chain[0]
+	}
+	name := chain[0] + "/or=others"
+	if p.clusters[name] == nil {
+		config := p.encode(&aggregatev3.ClusterConfig{Clusters: chain})
+		p.clusters[name] = p.resource(name, &clusterv3.Cluster{
+			Name: name, LbPolicy: clusterv3.Cluster_ROUND_ROBIN,
+			ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+				Name: "envoy.clusters.aggregate", TypedConfig: config,
+			}},
+		})
+	}
+	return name
+}
+
+// setPolicy says how the endpoints of a cluster are picked. A list of policies ends in round robin, for a client gives up a
+// cluster whose policies it does not know.
+func (p *plan) setPolicy(c *clusterv3.Cluster) {
+	c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+	switch child := p.policy.child.Config.(type) {
+	case *serviceconfig.RingHash:
+		c.LbPolicy = clusterv3.Cluster_RING_HASH
+		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
+			MinimumRingSize: wrapperspb.UInt64(cmp.Or(child.MinRingSize, serviceconfig.DefaultMinRingSize)),
+			MaximumRingSize: wrapperspb.UInt64(cmp.Or(child.MaxRingSize, serviceconfig.DefaultMaxRingSize)),
+		}}
+	case *serviceconfig.LeastRequest:
+		choices := max(child.ChoiceCount, serviceconfig.MinChoiceCount)
+		p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(choices)})
+	case *serviceconfig.PickFirst:
+		p.setPolicies(c, "pick_first", &pickfirstv3.PickFirst{ShuffleAddressList: child.ShuffleAddressList})
+	case *serviceconfig.WeightedRoundRobin:
+		p.setPolicies(c, "client_side_weighted_round_robin", byLoad(child))
+	default:
+		if p.policy.child.Name == serviceconfig.PeakEwmaName {
+			p.setPolicies(c, "least_request", &leastrequestv3.LeastRequest{ChoiceCount: wrapperspb.UInt32(serviceconfig.MinChoiceCount)})
+		}
+	}
+}
+
+// setPolicies has a policy pick within each locality, and round robin where a client does not know it.
+func (p *plan) setPolicies(c *clusterv3.Cluster, name string, policy proto.Message) {
+	c.LoadBalancingPolicy = p.policies("wrr_locality", &localityv3.WrrLocality{
+		EndpointPickingPolicy: p.policies(name, policy, "round_robin", &roundrobinv3.RoundRobin{}),
+	})
+}
+
+// policies makes a list of policies from their names and configs.
+func (p *plan) policies(namesAndConfigs ...any) *clusterv3.LoadBalancingPolicy {
+	list := &clusterv3.LoadBalancingPolicy{}
+	for i := 0; i < len(namesAndConfigs); i += 2 {
+		list.Policies = append(list.Policies, &clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: &corev3.TypedExtensionConfig{
+			Name: "envoy.load_balancing_policies." + namesAndConfigs[i].(string), TypedConfig: p.encode(namesAndConfigs[i+1].(proto.Message)),
+		}})
+	}
+	return list
+}
+
+// byLoad is weighted_round_robin by the load that endpoints report.
+func byLoad(c *serviceconfig.WeightedRoundRobin) *wrrv3.ClientSideWeightedRoundRobin {
+	m := &wrrv3.ClientSideWeightedRoundRobin{
+		OobReportingPeriod: optionalDuration(c.OOBReportingPeriod), BlackoutPeriod: optionalDuration(c.BlackoutPeriod),
+		WeightExpirationPeriod: optionalDuration(c.WeightExpirationPeriod), WeightUpdatePeriod: optionalDuration(c.WeightUpdatePeriod),
+	}
+	if c.EnableOOBLoadReport != nil {
+		m.EnableOobLoadReport = wrapperspb.Bool(*c.EnableOOBLoadReport)
+	}
+	if c.ErrorUtilizationPenalty != nil {
+		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(*c.ErrorUtilizationPenalty))
+	}
+	return m
+}
+
+func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
+	if d == nil {
+		return nil
+	}
+	return duration(*d)
+}
+
+// outlierDetection says what gRPC's policy of that name is configured with. The defaults of xDS are others than those of the
+// policy, so each value is said: https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
+func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
+	c := p.policy.outlier
+	if c == nil {
+		return nil
+	}
+	const second = serviceconfig.Duration(time.Second)
+	o := &clusterv3.OutlierDetection{
+		Interval: duration(value(c.Interval, 10*second)), BaseEjectionTime: duration(value(c.BaseEjectionTime, serviceconfig.DefaultBaseEjection)),
+		MaxEjectionPercent:   number(c.MaxEjectionPercent, 10),
+		EnforcingSuccessRate: wrapperspb.UInt32(0), EnforcingFailurePercentage: wrapperspb.UInt32(0),
+	}
+	o.MaxEjectionTime = duration(value(c.MaxEjectionTime, max(300*second, value(c.BaseEjectionTime, 0))))
+	if s := c.SuccessRate; s != nil {
+		o.SuccessRateStdevFactor, o.EnforcingSuccessRate = number(s.StdevFactor, 1900), number(s.EnforcementPercentage, 100)
+		o.SuccessRateMinimumHosts, o.SuccessRateRequestVolume = number(s.MinimumHosts, 5), number(s.RequestVolume, 100)
+	}
+	if f := c.FailurePercentage; f != nil {
+		o.FailurePercentageThreshold, o.EnforcingFailurePercentage = number(f.Threshold, 85), number(f.EnforcementPercentage, 100)
+		o.FailurePercentageMinimumHosts, o.FailurePercentageRequestVolume = number(f.MinimumHosts, 5), number(f.RequestVolume, 50)
+	}
+	return o
+}
+
+// value returns what a pointer points to, or a default.
+func value[T any](p *T, byDefault T) T {
+	if p == nil {
+		return byDefault
+	}
+	return *p
+}
+
+func number(n *uint32, byDefault uint32) *wrapperspb.UInt32Value {
+	return wrapperspb.UInt32(value(n, byDefault))
+}

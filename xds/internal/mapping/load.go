@@ -1,0 +1,124 @@
+package mapping
+
+import (
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// located is an endpoint's address as xDS has it: an IP address, for a client gives up all endpoints of a cluster for one
+// with a name.
+type located struct {
+	address string
+	port    uint32
+}
+
+// locate reads the addresses. Of two endpoints with one address, the first by instance is told.
+func (m *mapping) locate() {
+	m.located = make([]*located, len(m.Endpoints))
+	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
+	names := 0
+	for i := range m.Endpoints {
+		host, text, _ := net.SplitHostPort(m.Endpoints[i].Addr)
+		ip, err := netip.ParseAddr(host)
+		port, badPort := strconv.ParseUint(text, 10, 16)
+		if err != nil || badPort != nil {
+			names++
+			continue
+		}
+		at := netip.AddrPortFrom(ip, uint16(port))
+		if !seen[at] {
+			seen[at] = true
+			m.located[i] = &located{ip.String(), uint32(port)}
+		}
+	}
+	if names > 0 {
+		m.lose("%d endpoints have a name for an address: gRPC takes IP addresses alone by xDS, so no client calls these", names)
+	}
+}
+
+// load says where the endpoints of a cluster are. Those that are drained stay, and are marked.
+func (p *plan) load(name string, members []int) *endpointv3.ClusterLoadAssignment {
+	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
+	for priority, tier := range p.byZone(members) {
+		tier = p.bySubset(tier)
+		if p.policy.weighs() {
+			load.Endpoints = append(load.Endpoints, p.byWeight(tier, uint32(priority))...)
+			continue
+		}
+		// One for all: rings of several localities differ between implementations, and a locality that is not told apart
+		// needs no weight that follows how many endpoints there are.
+		group := locality("", uint32(priority), 1)
+		shift := p.shift(tier)
+		for _, i := range tier {
+			e := p.endpoint(i)
+			if p.policy.ringHash() != nil {
+				e.LoadBalancingWeight = wrapperspb.UInt32(p.weight(i, shift))
+			}
+			group.LbEndpoints = append(group.LbEndpoints, e)
+		}
+		load.Endpoints = append(load.Endpoints, group)
+	}
+	return load
+}
+
+// byWeight makes a locality of each endpoint: gRPC goes by the weights of localities, not by those of endpoints, see
+// grpc/grpc#32004.
+func (p *plan) byWeight(members []int, priority uint32) (all []*endpointv3.LocalityLbEndpoints) {
+	shift := p.shift(members)
+	for _, i := range members {
+		group := locality(p.Endpoints[i].Addr, priority, p.weight(i, shift))
+		group.LbEndpoints = []*endpointv3.LbEndpoint{p.endpoint(i)}
+		all = append(all, group)
+	}
+	return all
+}
+
+func locality(name string, priority, weight uint32) *endpointv3.LocalityLbEndpoints {
+	return &endpointv3.LocalityLbEndpoints{
+		Locality: &corev3.Locality{SubZone: name}, Priority: priority, LoadBalancingWeight: wrapperspb.UInt32(weight),
+	}
+}
+
+// shift returns by how many bits weights are to be shifted for gRPC to add them up in 32 bits.
+func (p *plan) shift(members []int) (shift int) {
+	sum := uint64(0)
+	for _, i := range members {
+		sum += uint64(max(1, p.Endpoints[i].Weight))
+	}
+	for sum>>shift > math.MaxUint32/2 {
+		shift++
+	}
+	return shift
+}
+
+func (p *plan) weight(i, shift int) uint32 { return max(1, p.Endpoints[i].Weight>>shift) }
+
+func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
+	at, health := p.located[i], corev3.HealthStatus_HEALTHY
+	if p.drained[i] {
+		health = corev3.HealthStatus_DRAINING
+	}
+	e := &endpointv3.LbEndpoint{
+		HealthStatus: health,
+		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: &corev3.Address{
+			Address: &corev3.Address_SocketAddress{SocketAddress: &corev3.SocketAddress{
+				Address: at.address, PortSpecifier: &corev3.SocketAddress_PortValue{PortValue: at.port},
+			}},
+		}}},
+	}
+	if p.policy.ringHash() != nil && p.Endpoints[i].Instance != p.Endpoints[i].Addr {
+		// Where a client knows this, an instance has the place on the ring that the runtime's clients give it:
+		// https://github.com/grpc/proposal/blob/master/A76-ring-hash-improvements.md.
+		key := structpb.NewStringValue(strings.ToValidUTF8(p.Endpoints[i].Instance, "\ufffd"))
+		e.Metadata = &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{"envoy.lb": {Fields: map[string]*structpb.Value{"hash_key": key}}}}
+	}
+	return e
+}

@@ -1,0 +1,126 @@
+// Package mapping says in xDS what the clients of a service go by. It does no I/O, and equal arguments have equal results.
+//
+//	mapping.go   the passes from what etcd has to resources, in the order of the runtime's clients
+//	policy.go    ... the service config
+//	members.go   ... which endpoints a call may go to
+//	route.go     ... where the calls of each method and lane go: a RouteConfiguration
+//	cluster.go   ... how endpoints are picked: Clusters
+//	load.go      ... the endpoints of a cluster: a ClusterLoadAssignment
+//	lost.go      what xDS cannot say
+//	resource.go  the resources
+//
+// What gRPC makes of xDS is said in https://github.com/grpc/grpc/blob/master/doc/grpc_xds_features.md. A client gives up a
+// whole resource for one part that it does not take, so nothing is sent that some implementation refuses.
+package mapping
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Host is the services that clients dial by one name, which share the endpoints of a key.
+type Host struct {
+	Authority string // without a slash
+	Services  []Service
+	Endpoints []endpoint.Endpoint // sorted by instance
+	Held      map[string]struct{} // addresses of those that etcd no longer has
+	Leader    string              // the instance that leads, "" for none
+}
+
+// Service is a service of a host.
+type Service struct {
+	Name    string // its full name, "" for whatever is called
+	Policy  *Policy
+	Leading []string // the methods whose calls go to the leader, "/package.Service/Method"
+}
+
+// Client is what resources depend on beside the host.
+type Client struct {
+	Zone string // "": unknown
+	ID   string // counts where each client uses a subset of its own; see [Host.Personal]
+}
+
+// Snapshot is the resources of a host for some clients. It is immutable.
+type Snapshot struct {
+	Listener, Route *Resource
+	Clusters, Loads map[string]*Resource // by name; each cluster with endpoints has its load of the same name
+	Lost            []string             // what xDS cannot say, for people
+}
+
+// Personal reports whether clients have resources of their own, because each is to use a subset of the endpoints.
+func (h *Host) Personal() bool {
+	return slices.ContainsFunc(h.Services, func(s Service) bool { return s.Policy.etcd.Subset > 0 })
+}
+
+// Map makes the resources of a host for a client.
+func Map(h *Host, c Client) (*Snapshot, error) {
+	m := &mapping{Host: h, client: c, clusters: make(map[string]*Resource), loads: make(map[string]*Resource), lost: make(map[string]bool)}
+	m.locate()
+	for i := range h.Services {
+		m.services = append(m.services, m.plan(&h.Services[i], len(h.Services) > 1))
+	}
+	s := &Snapshot{Clusters: m.clusters, Loads: m.loads}
+	var err error
+	if s.Listener, err = listener(h.Authority); err != nil {
+		return nil, err
+	}
+	if s.Route, err = m.routes(); err != nil {
+		return nil, err
+	}
+	if m.err != nil {
+		return nil, m.err
+	}
+	s.Lost = slices.Sorted(maps.Keys(m.lost))
+	return s, nil
+}
+
+// mapping is resources in the making.
+type mapping struct {
+	*Host
+	client          Client
+	located         []*located // by endpoint; nil: it cannot be said where it is
+	services        []*plan
+	clusters, loads map[string]*Resource
+	lost            map[string]bool
+	err             error // the first of making a resource
+}
+
+// plan is what calls of one service may go to.
+type plan struct {
+	*mapping
+	service *Service
+	policy  *Policy
+	prefix  string // of the names of its clusters
+	drained []bool // by endpoint
+	placed  *serviceconfig.Placement
+	base    []int // the endpoints that calls without a lane may go to
+	lanes   []lane
+	matcher *serviceconfig.Matcher     // nil: there is no split
+	apart   map[string]map[uint32]bool // by lane: the sets of texts that are told apart
+}
+
+// lane is the endpoints of a lane.
+type lane struct {
+	name    string
+	members []int
+	strict  bool
+}
+
+// plan goes through the passes that come before a call is known: where endpoints are drained, and which lane each is in.
+func (m *mapping) plan(s *Service, several bool) *plan {
+	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, apart: make(map[string]map[uint32]bool)}
+	if several {
+		p.prefix += "/service=" + escape(s.Name)
+	}
+	if len(s.Policy.etcd.Split) > 0 {
+		p.matcher = serviceconfig.NewMatcher(s.Policy.etcd.Split)
+	}
+	p.noteLost()
+	p.placeInLanes()
+	p.drain()
+	p.divideByLane()
+	return p
+}

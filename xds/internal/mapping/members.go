@@ -1,0 +1,232 @@
+package mapping
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// placeInLanes finds the lanes of the endpoints.
+func (p *plan) placeInLanes() {
+	if p.policy.lanes != nil {
+		p.placed = p.policy.lanes.Place(len(p.Endpoints), func(i int, name string) string { return p.Endpoints[i].Field(name) })
+	}
+}
+
+// isBase reports whether an endpoint is in no lane.
+func (p *plan) isBase(i int) bool {
+	if p.placed == nil {
+		return true
+	}
+	_, in := p.placed.Of[i]
+	return !in
+}
+
+func (p *plan) isHeld(i int) bool {
+	_, held := p.Held[p.Endpoints[i].Addr]
+	return held
+}
+
+// drain finds the endpoints that get no new calls.
+func (p *plan) drain() {
+	var inBase, isHeld func(i int) bool
+	if p.placed != nil {
+		inBase = p.isBase
+	}
+	if len(p.Held) > 0 {
+		isHeld = p.isHeld
+	}
+	named := func(i int) bool {
+		return p.policy.drained[p.Endpoints[i].Instance] || p.policy.drained[p.Endpoints[i].Addr]
+	}
+	p.drained = serviceconfig.DecideDrain(p.policy.etcd, len(p.Endpoints), named, inBase, isHeld).Drained
+}
+
+// hasLive reports whether one of some endpoints gets new calls.
+func (p *plan) hasLive(members []int) bool {
+	return slices.ContainsFunc(members, func(i int) bool { return !p.drained[i] })
+}
+
+// divideByLane makes the base and the lanes. Where all endpoints are in lanes, all of them stand in for the base. A strict
+// lane without endpoints is there as well: its calls fail.
+func (p *plan) divideByLane() {
+	all := make([]int, 0, len(p.Endpoints))
+	for i := range p.Endpoints {
+		if p.located[i] != nil {
+			all = append(all, i)
+		}
+	}
+	if p.placed == nil {
+		p.base = all
+		return
+	}
+	members := make(map[string][]int, len(p.placed.Made))
+	for _, i := range all {
+		names, in := p.placed.Of[i]
+		if !in {
+			p.base = append(p.base, i)
+		}
+		for _, name := range names {
+			members[name] = append(members[name], i)
+		}
+	}
+	if !p.hasLive(p.base) {
+		p.base = all
+	}
+	names := append(slices.Clone(p.placed.Made), p.policy.lanes.Named()...)
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		l := lane{name, members[name], p.policy.lanes.Strict(name)}
+		if l.strict || p.hasLive(l.members) {
+			p.lanes = append(p.lanes, l)
+		}
+	}
+}
+
+// methodsText returns the text in which an endpoint names the methods that it serves, "" if it names none.
+func methodsText(e *endpoint.Endpoint) string {
+	if text := e.Metadata[endpoint.MethodsName]; len(text) <= endpoint.MaxMethods {
+		return text
+	}
+	return ""
+}
+
+// texts returns the distinct texts of endpoints, in their order; nil if there are too many to tell apart.
+func (p *plan) texts(members []int) (texts []string) {
+	for _, i := range members {
+		if text := methodsText(&p.Endpoints[i]); !slices.Contains(texts, text) {
+			if len(texts) == methods.MaxTexts {
+				return nil
+			}
+			texts = append(texts, text)
+		}
+	}
+	return texts
+}
+
+// set is endpoints of a lane that serve a method.
+type set struct {
+	lane    string // "": the base
+	members []int
+	served  string // tells what they serve, where others of the lane do not; else ""
+}
+
+// serving returns those of a lane's members that serve a method. elsewhere reports that only others are known to.
+func (p *plan) serving(method, lane string, members, others []int) (s set, elsewhere bool) {
+	s = set{lane: lane, members: members}
+	texts := p.texts(members)
+	if len(texts) < 2 && others == nil {
+		return s, false
+	}
+	in, elsewhere := methods.Serving(method, texts, p.texts(others))
+	if in == methods.Every || !p.tellsApart(lane, in) {
+		return s, elsewhere
+	}
+	s.members = nil
+	for _, i := range members {
+		if in&(1<<slices.Index(texts, methodsText(&p.Endpoints[i]))) != 0 {
+			s.members = append(s.members, i)
+		}
+	}
+	var served []string
+	for i, text := range texts {
+		if in&(1<<i) != 0 {
+			served = append(served, text)
+		}
+	}
+	slices.Sort(served)
+	s.served = fmt.Sprintf("%016x", xxhash.Sum64String(strings.Join(served, "\n")))
+	return s, false
+}
+
+// tellsApart reports whether a set of a lane's texts is one of the first that calls go to, and so is told apart.
+func (p *plan) tellsApart(lane string, in uint32) bool {
+	if p.apart[lane] == nil {
+		p.apart[lane] = make(map[uint32]bool)
+	}
+	if len(p.apart[lane]) < methods.MaxTexts {
+		p.apart[lane][in] = true
+	}
+	return p.apart[lane][in]
+}
+
+// group is the endpoints that have one share of the calls.
+type group struct {
+	weight  uint32
+	name    string // "": there is no split
+	members []int
+}
+
+// bySplit returns the groups of members that may be called, and last those that match none.
+func (p *plan) bySplit(members []int) []group {
+	if p.matcher == nil {
+		return []group{{weight: 1, members: members}}
+	}
+	split := p.policy.etcd.Split
+	groups := make([]group, len(split)+1)
+	for g := range split {
+		groups[g].weight, groups[g].name = split[g].Weight, split[g].Key()
+	}
+	groups[len(split)].name = "rest"
+	for _, i := range members {
+		g := p.matcher.Match(p.Endpoints[i].Field)
+		if g < 0 {
+			g = len(split)
+		}
+		groups[g].members = append(groups[g].members, i)
+	}
+	return slices.DeleteFunc(groups, func(g group) bool { return !p.hasLive(g.members) })
+}
+
+// byZone returns the members in the client's own zone and then the others, or all in one.
+func (p *plan) byZone(members []int) [][]int {
+	if !p.policy.etcd.PreferZone || p.client.Zone == "" {
+		return [][]int{members}
+	}
+	var own, others []int
+	for _, i := range members {
+		if p.Endpoints[i].Zone == p.client.Zone {
+			own = append(own, i)
+		} else {
+			others = append(others, i)
+		}
+	}
+	return slices.DeleteFunc([][]int{own, others}, func(tier []int) bool { return len(tier) == 0 })
+}
+
+// bySubset returns the members that the client uses: as many as are asked for, by rendezvous hashing with its id. A held
+// endpoint may be dead, so for each that is chosen a live one is added while there is one. Drained ones are not counted.
+func (p *plan) bySubset(members []int) []int {
+	n := int(p.policy.etcd.Subset)
+	if n == 0 || len(members) <= n {
+		return members
+	}
+	score := make(map[int]uint64, len(members))
+	for _, i := range members {
+		score[i] = xxhash.Sum64String(p.client.ID + "\x00" + p.Endpoints[i].Instance)
+	}
+	ranking := slices.DeleteFunc(slices.Clone(members), func(i int) bool { return p.drained[i] })
+	slices.SortStableFunc(ranking, func(a, b int) int { return cmp.Compare(score[b], score[a]) })
+	var chosen []int
+	live := 0
+	for _, i := range ranking {
+		switch {
+		case live == n:
+			continue
+		case !p.isHeld(i):
+			live++
+		case len(chosen) >= n:
+			continue
+		}
+		chosen = append(chosen, i)
+	}
+	slices.Sort(chosen)
+	return chosen
+}

@@ -1,0 +1,63 @@
+package mapping
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Policy is the service config of a service, read.
+type Policy struct {
+	etcd    *serviceconfig.Etcd
+	outlier *serviceconfig.OutlierDetection // nil: there is none
+	child   serviceconfig.Policy            // picks among the endpoints of a set
+	config  *serviceconfig.Config
+	lanes   *serviceconfig.Lanes // nil: there are none
+	drained map[string]bool      // instances and addresses
+}
+
+// ReadPolicy reads a service config.
+func ReadPolicy(text string) (*Policy, error) {
+	wrapped, err := serviceconfig.Wrap(text, isMapped)
+	if err != nil {
+		return nil, err
+	}
+	config, err := serviceconfig.Parse(wrapped.JSON)
+	if err != nil {
+		return nil, err
+	}
+	if len(config.LoadBalancing) == 0 {
+		return nil, errors.New("the service config names no policy")
+	}
+	p := &Policy{config: config}
+	top := config.LoadBalancing[0]
+	p.outlier, _ = top.Config.(*serviceconfig.OutlierDetection)
+	if p.etcd = top.Etcd(); p.etcd == nil {
+		return nil, fmt.Errorf("the policy %.80q cannot be said in xDS", top.Name)
+	}
+	if p.child, err = serviceconfig.FirstLinked(p.etcd.ChildPolicy, isMapped); err != nil {
+		return nil, err
+	}
+	p.lanes = serviceconfig.NewLanes(p.etcd.Route)
+	p.drained = make(map[string]bool, len(p.etcd.Drain))
+	for _, name := range p.etcd.Drain {
+		p.drained[name] = true
+	}
+	return p, nil
+}
+
+// isMapped reports whether xDS has a policy, or something near to it.
+func isMapped(policy string) bool {
+	return serviceconfig.Ours(policy) || policy == serviceconfig.WeightedRoundRobinName || policy == serviceconfig.OutlierDetectionName ||
+		policy == serviceconfig.EtcdName
+}
+
+// ringHash returns the config of ring_hash_experimental, nil if another policy picks.
+func (p *Policy) ringHash() *serviceconfig.RingHash {
+	ring, _ := p.child.Config.(*serviceconfig.RingHash)
+	return ring
+}
+
+// weighs reports whether the weights of endpoints count.
+func (p *Policy) weighs() bool { return p.child.Name == serviceconfig.WeightedName }

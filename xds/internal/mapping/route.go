@@ -1,0 +1,368 @@
+package mapping
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// maxRoutes bounds the routes of a host, which are the product of its methods and its lanes. Of more, lanes have none, so
+// that their calls go where those without a lane do.
+const maxRoutes = 5000
+
+// path is the methods that a route is for: one, all of a service or, without a service, all.
+type path struct{ service, method string }
+
+// routes makes the routes of the host: those of one method before those of a service, which are before that of all. Within
+// each, lanes come before what is in none.
+func (m *mapping) routes() (*Resource, error) {
+	type sited struct {
+		path
+		plan *plan
+	}
+	var all []sited
+	lanes := 0
+	for i, p := range m.services {
+		for _, at := range p.paths(i == 0) {
+			all = append(all, sited{at, p})
+		}
+		lanes = max(lanes, len(p.lanes))
+	}
+	slices.SortStableFunc(all, func(a, b sited) int { return cmp.Compare(a.rank(), b.rank()) })
+	most := max(0, maxRoutes/max(1, len(all))-1)
+	if most < lanes {
+		m.lose("there are %d lanes and %d methods that differ, and a client is given %d routes at most: the calls of the last lanes go where those without a lane do",
+			lanes, len(all), maxRoutes)
+	}
+	host := &routev3.VirtualHost{Name: m.Authority, Domains: []string{"*"}}
+	seen := make(map[path]bool)
+	for _, at := range all {
+		if !seen[at.path] {
+			seen[at.path] = true
+			host.Routes = append(host.Routes, at.plan.routesOf(at.path, most)...)
+		}
+	}
+	return newResource(m.Authority, &routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
+}
+
+// rank orders paths, the narrowest first.
+func (p path) rank() int {
+	switch {
+	case p.method != "":
+		return 0
+	case p.service != "":
+		return 1
+	}
+	return 2
+}
+
+func (p path) match() *routev3.RouteMatch {
+	switch {
+	case p.method != "":
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: p.full()}}
+	case p.service != "":
+		return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/" + p.service + "/"}}
+	}
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: ""}}
+}
+
+// full returns the name of the method as calls carry it.
+func (p path) full() string { return "/" + p.service + "/" + p.method }
+
+// paths returns the paths whose calls are made differently: those that the service config names, those for the leader, and
+// those that not every endpoint serves. The first service of a host takes what is no other's as well.
+func (p *plan) paths(first bool) []path {
+	set := make(map[path]bool)
+	for _, method := range p.policy.config.Methods {
+		for _, name := range method.Name {
+			set[path{name.Service, name.Method}] = true
+		}
+	}
+	for _, method := range p.service.Leading {
+		service, name := methods.Split(method)
+		set[path{service, name}] = true
+	}
+	for _, members := range p.sets() {
+		if texts := p.texts(members); len(texts) > 1 {
+			for _, text := range texts {
+				addServed(set, text)
+			}
+		}
+	}
+	if p.service.Name != "" && !first {
+		maps.DeleteFunc(set, func(at path, _ bool) bool { return at.service != p.service.Name })
+	}
+	if p.service.Name != "" {
+		set[path{service: p.service.Name}] = true
+	}
+	if first {
+		set[path{}] = true
+	}
+	return slices.SortedFunc(maps.Keys(set), func(a, b path) int {
+		return cmp.Or(strings.Compare(a.service, b.service), strings.Compare(a.method, b.method))
+	})
+}
+
+// sets returns the sets of endpoints that calls go to before their method is known.
+func (p *plan) sets() [][]int {
+	sets := [][]int{p.base}
+	for _, l := range p.lanes {
+		sets = append(sets, l.members)
+	}
+	return sets
+}
+
+// addServed adds the methods in an endpoint's text, and the service of each.
+func addServed(set map[path]bool, text string) {
+	for part := range strings.SplitSeq(text, ";") {
+		service, list, ok := strings.Cut(part, "/")
+		if !ok || service == "" {
+			continue
+		}
+		set[path{service: service}] = true
+		for name := range strings.SplitSeq(list, ",") {
+			if name != "" && !strings.Contains(name, "/") {
+				set[path{service, name}] = true
+			}
+		}
+	}
+}
+
+// routesOf returns the routes of a path: those of the lanes, at most so many, and that of all other calls.
+func (p *plan) routesOf(at path, most int) []*routev3.Route {
+	if slices.Contains(p.service.Leading, at.full()) && at.method != "" {
+		return []*routev3.Route{p.route(at.match(), at, p.toLeader())}
+	}
+	base, _ := p.serving(at.full(), "", p.base, nil)
+	toBase := p.destination(base, nil)
+	var routes []*routev3.Route
+	lanes := p.lanes[:min(len(p.lanes), most)]
+	for _, l := range lanes {
+		to := p.toLane(l, at, base)
+		routes = append(routes, p.route(withHeaders(at.match(), exactly(serviceconfig.LaneHeader, l.name)), at, to))
+	}
+	if header := p.policy.etcd.LaneHeader; header != "" && len(lanes) > 0 {
+		// The lane that the caller set itself counts first, also where it is none that is known.
+		routes = append(routes, p.route(withHeaders(at.match(), present(serviceconfig.LaneHeader, true)), at, toBase))
+		for _, l := range lanes {
+			match := withHeaders(at.match(), present(serviceconfig.LaneHeader, false), exactly(header, l.name))
+			routes = append(routes, p.route(match, at, p.toLane(l, at, base)))
+		}
+	}
+	return append(routes, p.route(at.match(), at, toBase))
+}
+
+// toLane returns where the calls of a lane go: to its endpoints and, if it is not strict, failing these to the base.
+func (p *plan) toLane(l lane, at path, base set) []share {
+	own, elsewhere := p.serving(at.full(), l.name, l.members, base.members)
+	switch {
+	case elsewhere && !l.strict:
+		return p.destination(base, nil)
+	case l.strict:
+		return p.destination(own, nil)
+	}
+	return p.destination(own, p.others(base, p.bySplit(base.members), -1))
+}
+
+func withHeaders(m *routev3.RouteMatch, headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
+	m.Headers = headers
+	return m
+}
+
+// exactly is deprecated in favour of string_match, which gRPC's C core understands since 1.56 alone.
+func exactly(header, value string) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_ExactMatch{ExactMatch: value}} //nolint:staticcheck // see above
+}
+
+func present(header string, is bool) *routev3.HeaderMatcher {
+	return &routev3.HeaderMatcher{Name: header, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}, InvertMatch: !is}
+}
+
+// share is a cluster with its share of the calls.
+type share struct {
+	cluster string
+	weight  uint32
+}
+
+// route makes a route to clusters, with what the service config says of the methods.
+func (p *plan) route(match *routev3.RouteMatch, at path, to []share) *routev3.Route {
+	action := &routev3.RouteAction{HashPolicy: p.hashPolicy()}
+	if len(to) == 1 {
+		action.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: to[0].cluster}
+	} else {
+		weighted := &routev3.WeightedCluster{}
+		for _, s := range to {
+			weighted.Clusters = append(weighted.Clusters, &routev3.WeightedCluster_ClusterWeight{Name: s.cluster, Weight: wrapperspb.UInt32(s.weight)})
+		}
+		action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: weighted}
+	}
+	if method := p.methodConfig(at); method != nil {
+		if method.Timeout != nil {
+			action.MaxStreamDuration = &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: duration(*method.Timeout)}
+		}
+		action.RetryPolicy = p.retryPolicy(method.Retry)
+	}
+	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
+}
+
+func duration(d serviceconfig.Duration) *durationpb.Duration {
+	seconds, nanos := int64(d)/1e9, int32(int64(d)%1e9)
+	return &durationpb.Duration{Seconds: seconds, Nanos: nanos}
+}
+
+// methodConfig returns the config that fits a path best, as gRPC does: nil if there is none.
+func (p *plan) methodConfig(at path) (best *serviceconfig.Method) {
+	fit := 0
+	for i := range p.policy.config.Methods {
+		m := &p.policy.config.Methods[i]
+		for _, name := range m.Name {
+			n := 0
+			switch name {
+			case serviceconfig.MethodName{Service: at.service, Method: at.method}:
+				n = 3
+			case serviceconfig.MethodName{Service: at.service}:
+				n = 2
+			case serviceconfig.MethodName{}:
+				n = 1
+			}
+			if n > fit {
+				best, fit = m, n
+			}
+		}
+	}
+	return best
+}
+
+// retried are the codes after which gRPC retries by xDS:
+// https://github.com/grpc/proposal/blob/master/A44-xds-retry.md.
+var retried = map[string]string{
+	"CANCELLED": "cancelled", "DEADLINE_EXCEEDED": "deadline-exceeded", "INTERNAL": "internal",
+	"RESOURCE_EXHAUSTED": "resource-exhausted", "UNAVAILABLE": "unavailable",
+}
+
+func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
+	if r == nil {
+		return nil
+	}
+	var on []string
+	for _, code := range r.Codes {
+		if name, ok := retried[code]; ok {
+			on = append(on, name)
+		} else {
+			p.lose("the status code %s in retryPolicy: xDS retries after cancelled, deadline-exceeded, internal, resource-exhausted and unavailable alone", code)
+		}
+	}
+	if r.BackoffMultiplier != 2 {
+		p.lose("backoffMultiplier %v in retryPolicy: by xDS it is 2", r.BackoffMultiplier)
+	}
+	if len(on) == 0 || r.MaxAttempts < 2 {
+		return nil
+	}
+	return &routev3.RetryPolicy{
+		RetryOn: strings.Join(on, ","), NumRetries: wrapperspb.UInt32(r.MaxAttempts - 1),
+		RetryBackOff: &routev3.RetryPolicy_RetryBackOff{BaseInterval: duration(r.InitialBackoff), MaxInterval: duration(r.MaxBackoff)},
+	}
+}
+
+// hashPolicy names the header by which calls are hashed.
+func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
+	ring := p.policy.ringHash()
+	if ring == nil {
+		return nil
+	}
+	return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
+		Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: ring.RequestHashHeader},
+	}}}
+}
+
+// destination returns the clusters for calls to a set of endpoints, with their shares. Where those of one cannot be reached,
+// its calls go to the others', and then to the clusters of fallback: clusters by weight alone would let them fail, see
+// grpc/grpc-go#8383.
+func (p *plan) destination(s set, fallback []string) []share {
+	groups := p.bySplit(s.members)
+	if len(groups) == 0 {
+		chain := append([]string{p.leaf(s, group{})}, fallback...) // alone, its calls fail
+		return []share{{p.aggregate(chain), 1}}
+	}
+	weights := weightsOf(groups)
+	var to []share
+	for g := range groups {
+		if weights[g] > 0 {
+			chain := append([]string{p.leaf(s, groups[g])}, p.others(s, groups, g)...)
+			to = append(to, share{p.aggregate(append(chain, fallback...)), weights[g]})
+		}
+	}
+	return to
+}
+
+// weightsOf returns the shares of groups. If none has one, they share alike. gRPC adds them up in 32 bits.
+func weightsOf(groups []group) []uint32 {
+	sum := uint64(0)
+	for _, g := range groups {
+		sum += uint64(g.weight)
+	}
+	weights := make([]uint32, len(groups))
+	for i, g := range groups {
+		switch {
+		case sum == 0:
+			weights[i] = 1
+		case sum > math.MaxUint32 && g.weight > 0:
+			weights[i] = max(1, uint32(uint64(g.weight)*(math.MaxUint32/2)/sum))
+		default:
+			weights[i] = g.weight
+		}
+	}
+	return weights
+}
+
+// others returns the clusters of the groups but one, the one with the greatest share first.
+func (p *plan) others(s set, groups []group, but int) []string {
+	order := make([]int, 0, len(groups))
+	for g := range groups {
+		if g != but {
+			order = append(order, g)
+		}
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(groups[b].weight, groups[a].weight) })
+	var names []string
+	for _, g := range order {
+		names = append(names, p.leaf(s, groups[g]))
+	}
+	return names
+}
+
+// toLeader returns the cluster of the instance that leads. Without one, calls fail: gRPC's clients by xDS cannot wait for it.
+func (p *plan) toLeader() []share {
+	var members []int
+	for i := range p.Endpoints {
+		if p.Endpoints[i].Instance == p.Leader && p.located[i] != nil {
+			members = append(members, i)
+		}
+	}
+	p.lose("calls to the leader carry no token, and fail with UNAVAILABLE while there is none")
+	name := p.prefix + "/leader"
+	p.addCluster(name, members)
+	return []share{{name, 1}}
+}
+
+// leaf returns the name of the cluster of a group's endpoints, which it makes. The name tells what the endpoints have in
+// common, so that a cluster keeps its connections when shares change.
+func (p *plan) leaf(s set, g group) string {
+	name := p.prefix
+	for _, part := range []struct{ what, value string }{{"lane", s.lane}, {"split", g.name}, {"methods", s.served}} {
+		if part.value != "" {
+			name += "/" + part.what + "=" + escape(part.value)
+		}
+	}
+	p.addCluster(name, g.members)
+	return name
+}

@@ -1,0 +1,60 @@
+package xds
+
+import (
+	"errors"
+	"log/slog"
+
+	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"google.golang.org/grpc"
+
+	// Policies that live service configs may name. The registry takes those for bad whose policy is not linked.
+	_ "google.golang.org/grpc/balancer/weightedroundrobin"
+	_ "google.golang.org/grpc/xds" // outlier_detection_experimental
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/ads"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/catalog"
+)
+
+// Server is an xDS management server. It is safe for concurrent use.
+type Server struct {
+	ads     *ads.Server
+	catalog *catalog.Catalog
+}
+
+// Option configures a [Server].
+type Option func(*options)
+
+type options struct{ logger *slog.Logger }
+
+// WithLogger sets where the server says what it cannot tell clients, and what clients refuse. Default: slog.Default().
+func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
+
+// NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by
+// which clients dial it. It does no I/O: a service is followed in etcd while a client asks for it. The registry is the
+// caller's, to be closed when the server has stopped.
+func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
+	if registry == nil {
+		return nil, errors.New("xds: the registry is nil")
+	}
+	if err := checkServices(services); err != nil {
+		return nil, err
+	}
+	o := options{logger: slog.Default()}
+	for _, opt := range opts {
+		opt(&o)
+	}
+	c, err := catalog.New(registry, services, o.logger)
+	if err != nil {
+		return nil, err
+	}
+	refused := func(client, why string) {
+		o.logger.Warn("a client refuses what it was told", "client", client, "why", why)
+	}
+	return &Server{ads: ads.NewServer(c, refused), catalog: c}, nil
+}
+
+// Register registers the service with a gRPC server, which stops it.
+func (s *Server) Register(r grpc.ServiceRegistrar) {
+	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
+}

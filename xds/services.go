@@ -1,0 +1,76 @@
+package xds
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/gen"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// ReadImage returns the services with the option in an image of proto files, as "buf build -o" writes it, or protoc with
+// --include_imports and --descriptor_set_out. They say what generated code says. What is wrong with an option is an error,
+// in the words of the plugin.
+func ReadImage(image []byte) ([]*runtime.ServiceDesc, error) {
+	found, err := gen.Describe(image)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, errors.New("no service has the option (etcd.discovery.v1.service)")
+	}
+	all := make([]*runtime.ServiceDesc, len(found))
+	for i, d := range found {
+		all[i] = &runtime.ServiceDesc{Name: d.Name, Key: d.Key, Authority: d.Authority, ServiceConfig: d.ServiceConfig, Leader: d.Leader}
+		switch {
+		case d.LeaseSuffix:
+			all[i].Layout = runtime.LeaseSuffix
+		case d.JSON != nil:
+			all[i].Layout = runtime.JSONLayout(runtime.JSONFields(*d.JSON))
+		}
+	}
+	return all, nil
+}
+
+// ServiceAt returns the service at a key without a proto file: round robin, and what its live service config says. authority
+// is the name that clients dial, "" for the key with "." for "/".
+func ServiceAt(key, authority string) (*runtime.ServiceDesc, error) {
+	if err := servicekey.Check(key); err != nil {
+		return nil, fmt.Errorf("service key %.80q %w", key, err)
+	}
+	if authority == "" {
+		var ok bool
+		if authority, ok = servicekey.Authority(key); !ok {
+			return nil, fmt.Errorf("the key %.80q gives the authority %.80q, which is no valid host: give one", key, authority)
+		}
+	}
+	return &runtime.ServiceDesc{Key: key, Authority: authority}, nil
+}
+
+// checkServices checks what hosts have in common.
+func checkServices(services []*runtime.ServiceDesc) error {
+	if len(services) == 0 {
+		return errors.New("xds: there is no service")
+	}
+	keys := make(map[string]*runtime.ServiceDesc) // by the name that TLS checks
+	for _, d := range services {
+		if d == nil {
+			return errors.New("xds: a service description is nil")
+		}
+		if d.Authority == "" {
+			return fmt.Errorf("xds: the service %q at %q has no Authority, by which clients dial it", d.Name, d.Key)
+		}
+		if err := servicekey.CheckAuthority(d.Authority); err != nil {
+			return fmt.Errorf("xds: service %q: the authority %q %w", d.Name, d.Authority, err)
+		}
+		name := servicekey.TLSName(d.Key, d.Authority)
+		other := keys[name]
+		if other != nil && other.Key != d.Key {
+			return fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's, give one an authority of its own",
+				other.Key, d.Key, name)
+		}
+		keys[name] = d
+	}
+	return nil
+}

@@ -2,6 +2,7 @@
 package xds
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -125,13 +126,41 @@ type instance struct {
 // add starts a server, and returns when etcd has it.
 func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	w.t.Helper()
+	lis := kit.Listen(w.t)
+	i := w.addAt(lis, name, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
+	w.await(name)
+	return i
+}
+
+// addUnnamed starts a server whose instance id is its address, as it is where nobody gives one.
+func (w *world) addUnnamed() *instance {
+	w.t.Helper()
+	lis := kit.Listen(w.t)
+	i := w.addAt(lis, lis.Addr().String())
+	w.await(i.name)
+	return i
+}
+
+// addServing adds an entry for a server that says which methods it serves.
+func (w *world) addServing(name, methods string) {
+	w.t.Helper()
 	i := &instance{name: name}
 	g := grpc.NewServer(grpc.UnknownServiceHandler(i.handle))
 	lis := kit.Listen(w.t)
-	i.addr = lis.Addr().String()
+	w.t.Cleanup(kit.Serve(w.t, g, lis))
+	value := fmt.Sprintf(`{"Addr":%q,"Metadata":{"grpc_methods":%q}}`, lis.Addr(), methods)
+	_, err := etcd.Admin().Put(kit.Bounded(w.t, soon), w.namespace+w.desc.Key+"/"+name, value)
+	must(w.t, err)
+	w.await(name)
+}
+
+func (w *world) addAt(lis net.Listener, name string, opts ...runtime.RegisterOption) *instance {
+	w.t.Helper()
+	i := &instance{name: name, addr: lis.Addr().String()}
+	g := grpc.NewServer(grpc.UnknownServiceHandler(i.handle))
 	registry := w.newRegistry()
 	s := registry.NewServer(g, runtime.WithDrainDelay(200*time.Millisecond))
-	s.Publish(w.desc, append([]runtime.RegisterOption{runtime.WithInstance(name)}, opts...)...)
+	s.Publish(w.desc, opts...)
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan struct{})
 	go func() {
@@ -144,7 +173,6 @@ func (w *world) add(name string, opts ...runtime.RegisterOption) *instance {
 	})
 	i.kill = func() { g.Stop() }
 	w.t.Cleanup(i.stop)
-	w.await(name)
 	return i
 }
 
@@ -207,6 +235,30 @@ func (o order) to(method string) order { o.Method = method; return o }
 func (o order) with(header, value string) order {
 	o.Metadata = map[string]string{header: value}
 	return o
+}
+
+// language is a language of clients.
+type language struct {
+	name string
+	dial func(w *world, zone string) caller
+}
+
+// languages returns the languages whose clients are to be tried: XDS_CLIENTS, such as "go,js,python", or Go alone.
+func languages(t *testing.T) (all []language) {
+	t.Helper()
+	for name := range strings.SplitSeq(cmp.Or(os.Getenv("XDS_CLIENTS"), "go"), ",") {
+		switch name {
+		case "go":
+			all = append(all, language{name, (*world).goClient})
+		case "js":
+			all = append(all, language{name, (*world).jsClient})
+		case "python":
+			all = append(all, language{name, (*world).pythonClient})
+		default:
+			t.Fatalf("XDS_CLIENTS names %q: want go, js or python", name)
+		}
+	}
+	return all
 }
 
 // goCaller is a client of grpc-go.

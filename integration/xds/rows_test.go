@@ -1,13 +1,287 @@
 package xds
 
-import "testing"
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"testing"
 
-func TestRoundRobin(t *testing.T) {
-	w := newWorld(t, "")
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// TestRows calls by each row of the table in docs/xds.md, with the clients of each language that is asked for.
+func TestRows(t *testing.T) {
+	for _, language := range languages(t) {
+		for _, row := range []struct {
+			name string
+			test func(w *world, dial dialer)
+		}{
+			{"round robin", roundRobin}, {"weights", weights}, {"split", split}, {"dead group", deadGroup}, {"drain", drain},
+			{"zone", zone}, {"affinity", affinity}, {"least request", leastRequest}, {"pick first", pickFirst}, {"timeout", timeout},
+			{"retry", retry}, {"lanes", lanes}, {"rollout", rollout}, {"leader", leader}, {"subset", subset}, {"outliers", outliers},
+			{"many at a time", manyAtATime}, {"pairs", pairs},
+		} {
+			t.Run(language.name+"/"+row.name, func(t *testing.T) {
+				w := newWorld(t, "")
+				row.test(w, func(zone string) caller { return language.dial(w, zone) })
+			})
+		}
+	}
+}
+
+// dialer returns a client in a zone.
+type dialer func(zone string) caller
+
+// share fails the test unless instances have shares of calls, in percent, within so many points.
+func (w *world) share(o outcome, want map[string]float64, within float64) {
+	w.t.Helper()
+	total := 0
+	for _, n := range o.By {
+		total += n
+	}
+	for name, percent := range want {
+		if got := 100 * float64(o.By[name]) / float64(total); math.Abs(got-percent) > within {
+			w.t.Errorf("%s has %.1f %%, want %.1f: %v", name, got, percent, o)
+		}
+	}
+	if len(o.Errors) > 0 {
+		w.t.Errorf("calls fail: %v", o.Errors)
+	}
+	w.t.Logf("%v", o.By)
+}
+
+func roundRobin(w *world, dial dialer) {
 	w.add("a")
 	w.add("b")
-	c := w.goClient("")
-	eventually(t, c, calls(20), "both", only("a", "b"))
-	w.add("c")
-	eventually(t, c, calls(30), "all three", only("a", "b", "c"))
+	c := dial("")
+	eventually(w.t, c, calls(20), "both", only("a", "b"))
+	w.add("c", runtime.WithZoneTag("z")) // whatever its zone
+	eventually(w.t, c, calls(30), "all three", only("a", "b", "c"))
+	w.share(c.call(calls(300)), map[string]float64{"a": 33.3, "b": 33.3, "c": 33.3}, 2)
+}
+
+func weights(w *world, dial dialer) {
+	w.add("a", runtime.WithWeight(3))
+	w.add("b")
+	w.set(`{"loadBalancingConfig":[{"etcd_weighted":{}}]}`)
+	c := dial("")
+	eventually(w.t, c, calls(40), "both", only("a", "b"))
+	w.share(c.call(calls(2000)), map[string]float64{"a": 75, "b": 25}, 3)
+}
+
+const halves = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
+
+func split(w *world, dial dialer) {
+	w.add("a", runtime.WithVersion("v1"))
+	w.add("b", runtime.WithVersion("v2"))
+	w.add("c", runtime.WithVersion("v3")) // in no group
+	w.set(policy(halves))
+	c := dial("")
+	eventually(w.t, c, calls(100), "two groups", only("a", "b"))
+	w.share(c.call(calls(2000)), map[string]float64{"a": 90, "b": 10}, 3)
+	w.set(policy(strings.NewReplacer("90", "0", "10", "1").Replace(halves)))
+	eventually(w.t, c, calls(50), "all to b", only("b"))
+}
+
+func deadGroup(w *world, dial dialer) {
+	w.add("a", runtime.WithVersion("v1"))
+	b := w.add("b", runtime.WithVersion("v2"))
+	w.set(policy(strings.NewReplacer("90", "50", "10", "50").Replace(halves)))
+	c := dial("")
+	eventually(w.t, c, calls(40), "both groups", only("a", "b"))
+	b.kill()
+	eventually(w.t, c, calls(1), "the kill seen", func(o outcome) bool { return o.By["a"] == 1 })
+	if o := c.call(calls(60)); o.By["a"] != 60 {
+		w.t.Errorf("its group is dead: %+v", o)
+	}
+	b.stop()
+	if o := c.call(calls(60)); o.By["a"] != 60 {
+		w.t.Errorf("its group is empty: %+v", o)
+	}
+}
+
+func drain(w *world, dial dialer) {
+	w.add("a")
+	w.add("b")
+	c := dial("")
+	eventually(w.t, c, calls(20), "both", only("a", "b"))
+	w.set(policy(`"drain":["b"]`))
+	eventually(w.t, c, calls(20), "b drained", only("a"))
+	w.set(policy(`"drain":["a","b"]`))
+	eventually(w.t, c, calls(20), "a drain that leaves nobody lifted", only("a", "b"))
+}
+
+func zone(w *world, dial dialer) {
+	a := w.add("a", runtime.WithZoneTag("z1"))
+	w.add("b", runtime.WithZoneTag("z2"))
+	w.set(policy(`"preferZone":true`))
+	one, two, none := dial("z1"), dial("z2"), dial("")
+	eventually(w.t, one, calls(20), "its zone", only("a"))
+	eventually(w.t, two, calls(20), "its zone", only("b"))
+	eventually(w.t, none, calls(20), "both", only("a", "b"))
+	a.stop()
+	eventually(w.t, one, calls(20), "the other zone", only("b"))
+}
+
+// keys is how many affinity keys are tried.
+const keys = 20
+
+const ring = `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`
+
+func affinity(w *world, dial dialer) {
+	for range 4 { // whose id is their address
+		w.addUnnamed()
+	}
+	w.set(ring)
+	c, native := dial(""), w.native("")
+	tied := func(c caller, n int) string {
+		o := c.call(calls(3).with("etcd-affinity", fmt.Sprint("key", n)))
+		if len(o.By) != 1 || len(o.Errors) > 0 {
+			w.t.Fatalf("the calls of a key: %+v", o)
+		}
+		return slices.Collect(maps.Keys(o.By))[0]
+	}
+	eventually(w.t, c, calls(5).with("etcd-affinity", "x"), "the ring", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
+	eventually(w.t, native, calls(5).with("etcd-affinity", "x"), "the ring", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
+	same := 0
+	for n := range keys {
+		if tied(c, n) == tied(native, n) {
+			same++
+		}
+	}
+	if same != keys {
+		w.t.Errorf("%d of %d keys are the same instance's by xDS as for the runtime's clients", same, keys)
+	}
+}
+
+func leastRequest(w *world, dial dialer) {
+	w.add("a")
+	w.add("b")
+	w.set(`{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":2}}]}`)
+	c := dial("")
+	eventually(w.t, c, calls(40), "both", only("a", "b"))
+	w.set(`{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`)
+	eventually(w.t, c, calls(40), "both", only("a", "b"))
+}
+
+func pickFirst(w *world, dial dialer) {
+	w.add("a")
+	w.add("b")
+	w.set(`{"loadBalancingConfig":[{"pick_first":{}}]}`)
+	eventually(w.t, dial(""), calls(40), "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
+}
+
+func timeout(w *world, dial dialer) {
+	w.add("a")
+	w.set(`{"methodConfig":[{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"0.2s"}]}`)
+	c := dial("")
+	eventually(w.t, c, calls(1), "the service", only("a"))
+	o := eventually(w.t, c, calls(1).to("/acme.Echo/Slow"), "the timeout", func(o outcome) bool { return o.Most < 5000 })
+	if len(o.Errors) != 1 {
+		w.t.Errorf("a slow call: %+v", o)
+	}
+}
+
+func retry(w *world, dial dialer) {
+	w.add("a")
+	w.set(`{"methodConfig":[{"name":[{"service":"acme.Echo"}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.01s","maxBackoff":"0.1s",
+		"backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE"]}}]}`)
+	eventually(w.t, dial(""), calls(10).to("/acme.Echo/Flaky"), "retried", only("a"))
+}
+
+func lanes(w *world, dial dialer) {
+	w.add("a")
+	b := w.add("b", runtime.WithMetadata("lane", "blue"))
+	w.set(policy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-tenant"`))
+	c := dial("")
+	eventually(w.t, c, calls(20), "the base", only("a"))
+	blue := calls(20).with("etcd-lane", "blue")
+	eventually(w.t, c, blue, "the lane", only("b"))
+	eventually(w.t, c, calls(20).with("x-tenant", "blue"), "the lane by a header", only("b"))
+	eventually(w.t, c, calls(20).with("etcd-lane", "none"), "a lane that is not there", only("a"))
+	eventually(w.t, c, calls(5).with("etcd-lane", "red"), "a strict lane without instances", func(o outcome) bool { return len(o.By) == 0 })
+	b.kill()
+	eventually(w.t, c, blue, "the base instead of a dead lane", only("a"))
+}
+
+func rollout(w *world, dial dialer) {
+	w.add("a", runtime.WithMetadata("grpc_methods_", "")) // says nothing
+	w.addServing("b", "acme.Echo/Say,New")
+	w.addServing("c", "acme.Echo/Say")
+	c := dial("")
+	eventually(w.t, c, calls(30), "all", only("a", "b", "c"))
+	eventually(w.t, c, calls(20).to("/acme.Echo/New"), "those that may serve it", only("a", "b"))
+}
+
+func leader(w *world, dial dialer) {
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	w.bridges[0].stop()
+	w.bridges = []*bridge{w.bridge()}
+	a := w.add("a")
+	w.add("b")
+	c := dial("")
+	eventually(w.t, c, calls(20), "both", only("a", "b"))
+	led := calls(10).to("/acme.Echo/Lead")
+	o := eventually(w.t, c, led, "one", func(o outcome) bool { return len(o.By) == 1 && len(o.Errors) == 0 })
+	if o.By["a"] > 0 {
+		a.stop()
+		eventually(w.t, c, led, "the next", only("b"))
+	}
+}
+
+func subset(w *world, dial dialer) {
+	for i := range 6 {
+		w.add(fmt.Sprint("s", i))
+	}
+	w.set(policy(`"subset":2`))
+	union := map[string]bool{}
+	for range 5 {
+		o := eventually(w.t, dial(""), calls(20), "two", func(o outcome) bool { return len(o.By) == 2 && len(o.Errors) == 0 })
+		for name := range o.By {
+			union[name] = true
+		}
+	}
+	if len(union) < 3 {
+		w.t.Errorf("all clients use %v", union)
+	}
+}
+
+func outliers(w *world, dial dialer) {
+	w.add("a")
+	w.add("b")
+	w.add("bad")
+	w.set(`{"loadBalancingConfig":[{"outlier_detection_experimental":{"interval":"0.2s","baseEjectionTime":"30s","maxEjectionPercent":50,
+		"failurePercentageEjection":{"threshold":50,"enforcementPercentage":100,"minimumHosts":2,"requestVolume":5},"childPolicy":[{"round_robin":{}}]}}]}`)
+	eventually(w.t, dial(""), calls(40).to("/acme.Echo/Fail"), "the one that fails left out", only("a", "b"))
+}
+
+// gRPC lets 1,024 calls at a time through a cluster that says nothing of it.
+func manyAtATime(w *world, dial dialer) {
+	w.add("a")
+	c := dial("")
+	eventually(w.t, c, calls(1), "the service", only("a"))
+	o := calls(1100).to("/acme.Echo/Slow")
+	o.At, o.Timeout = 1100, 3000
+	for text, n := range c.call(o).Errors {
+		if !strings.Contains(strings.ToLower(text), "deadline") {
+			w.t.Errorf("%d calls at a time fail: %s", n, text)
+		}
+	}
+}
+
+// pairs is features that meet: lanes, splits, zones and weights in one config.
+func pairs(w *world, dial dialer) {
+	w.add("a1", runtime.WithVersion("v1"), runtime.WithZoneTag("z1"), runtime.WithWeight(3))
+	w.add("a2", runtime.WithVersion("v1"), runtime.WithZoneTag("z1"))
+	w.add("a3", runtime.WithVersion("v1"), runtime.WithZoneTag("z2"))
+	w.add("b1", runtime.WithVersion("v2"), runtime.WithZoneTag("z2"))
+	w.add("l1", runtime.WithVersion("v2"), runtime.WithMetadata("lane", "blue"))
+	w.set(policy(strings.NewReplacer("90", "50", "10", "50").Replace(halves) +
+		`,"preferZone":true,"route":[{"label":"lane"}],"drain":["a3"],"childPolicy":[{"etcd_weighted":{}}]`))
+	c := dial("z1")
+	eventually(w.t, c, calls(40), "the groups", only("a1", "a2", "b1"))
+	w.share(c.call(calls(2000)), map[string]float64{"a1": 37.5, "a2": 12.5, "b1": 50}, 4)
+	eventually(w.t, c, calls(20).with("etcd-lane", "blue"), "the lane", only("l1"))
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -86,6 +87,8 @@ type subscription struct {
 	version string                       // of the last answer
 	acked   string                       // the last version that was acknowledged
 	refused string                       // why the last answer was refused; "": it was not
+
+	announced map[string]*announced // of routes, by name
 }
 
 // Request takes a request in. A request about an answer that is not the last is out of date: the client sends another once
@@ -124,25 +127,87 @@ func (c *Core) Request(r Request) error {
 	return nil
 }
 
-// Answers returns what the client is to be told now, given what is known of a resource.
-func (c *Core) Answers(find func(k Kind, name string) Found) (all []Answer) {
+// announceTime bounds how long routes wait for a client to know their clusters.
+const announceTime = 5 * time.Second
+
+// Answers returns what the client is to be told now, given what is known of a resource. wake, unless zero, is when Answers
+// must be called again.
+func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all []Answer, wake time.Time) {
 	for k := range kinds {
-		if a := c.kinds[k].answer(k, find); a != nil {
+		look := func(name string) Found { return find(k, name) }
+		if k == Routes {
+			look = func(name string) Found { return c.announce(now, name, find(k, name), &wake) }
+		}
+		if a := c.kinds[k].answer(k, look); a != nil {
 			all = append(all, *a)
 		}
 	}
-	return all
+	return all, wake
+}
+
+// announced is routes that wait for their clusters to be known to the client.
+type announced struct {
+	before *mapping.Resource // the routes that are in force
+	until  time.Time
+}
+
+// announce returns the routes that a client is to have now. Before it has routes to clusters that it does not know, it has
+// the ones that it has with these announced.
+func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time) Found {
+	s := &c.kinds[Routes]
+	next, last := found.Resource, s.sent[name]
+	if next == nil || last == nil || next.Equal(last) {
+		delete(s.announced, name)
+		return found
+	}
+	a := s.announced[name]
+	if a == nil {
+		a = &announced{before: last, until: now.Add(announceTime)}
+	}
+	with, err := mapping.Announce(a.before, next)
+	if err != nil || with == nil || !now.Before(a.until) || !s.pending && with.Equal(last) && c.knowsAll(next.Clusters) {
+		delete(s.announced, name)
+		return found
+	}
+	if s.announced == nil {
+		s.announced = make(map[string]*announced)
+	}
+	s.announced[name] = a
+	if wake.IsZero() || a.until.Before(*wake) {
+		*wake = a.until
+	}
+	return Found{Resource: with}
+}
+
+// knowsAll reports whether the client has acknowledged clusters, and where their endpoints are.
+func (c *Core) knowsAll(clusters []string) bool {
+	if c.kinds[Clusters].pending || c.kinds[Loads].pending {
+		return false
+	}
+	for _, name := range clusters {
+		switch r := c.kinds[Clusters].sent[name]; {
+		case r == nil:
+			return false
+		case r.Clusters != nil:
+			if !c.knowsAll(r.Clusters) {
+				return false
+			}
+		case c.kinds[Loads].sent[name] == nil:
+			return false
+		}
+	}
+	return true
 }
 
 // answer returns nil if there is nothing to tell.
-func (s *subscription) answer(k Kind, find func(k Kind, name string) Found) *Answer {
+func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	if !s.asked || s.pending {
 		return nil
 	}
 	changed, whole := s.fresh && k.isWhole() && len(s.names) > 0, make([]*mapping.Resource, 0, len(s.names))
 	var news []*mapping.Resource
 	for _, name := range s.names {
-		found, last := find(k, name), s.sent[name]
+		found, last := find(name), s.sent[name]
 		switch {
 		case found.Pending && k.isWhole():
 			return nil // without it, the client would take the resource for deleted

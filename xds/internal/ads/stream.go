@@ -97,6 +97,8 @@ func (c *stream) serve() error {
 	requests, failed := make(chan *discoveryv3.DiscoveryRequest), make(chan error, 1)
 	ctx := c.grpc.Context()
 	go receive(ctx, c.grpc, requests, failed) // ends with the stream
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case r := <-requests:
@@ -104,6 +106,7 @@ func (c *stream) serve() error {
 				return err
 			}
 		case <-c.changed:
+		case <-timer.C:
 		case err := <-failed:
 			if err == io.EOF {
 				return nil
@@ -112,8 +115,13 @@ func (c *stream) serve() error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := c.answer(); err != nil {
+		wake, err := c.answer()
+		if err != nil {
 			return err
+		}
+		timer.Stop()
+		if !wake.IsZero() {
+			timer.Reset(time.Until(wake))
 		}
 	}
 }
@@ -195,10 +203,10 @@ func (c *stream) notify() {
 	}
 }
 
-// answer tells the client what it does not know yet.
-func (c *stream) answer() error {
+// answer tells the client what it does not know yet. wake, unless zero, is when there may be more.
+func (c *stream) answer() (wake time.Time, err error) {
 	c.mu.Lock()
-	answers := c.core.Answers(func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
+	answers, wake := c.core.Answers(time.Now(), func(k Kind, name string) Found { return c.server.source.Find(k, name, c.of) })
 	c.mu.Unlock()
 	for _, a := range answers {
 		r := &discoveryv3.DiscoveryResponse{TypeUrl: a.Kind.String(), VersionInfo: a.Version, Nonce: a.Nonce, Resources: make([]*anypb.Any, len(a.Resources))}
@@ -206,10 +214,10 @@ func (c *stream) answer() error {
 			r.Resources[i] = a.Resources[i].Body
 		}
 		if err := c.grpc.Send(r); err != nil {
-			return err
+			return wake, err
 		}
 	}
-	return nil
+	return wake, nil
 }
 
 // Clients returns the clients, in no order.

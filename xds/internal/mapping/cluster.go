@@ -41,8 +41,8 @@ func (p *plan) addCluster(name string, members []int) {
 // aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
 // first, with which it comes and goes.
 func (p *plan) aggregate(chain []string) string {
-	if len(chain) == 1 {
-		return chain[0]
+	if len(chain) == 1 && p.policy.lanes == nil && p.matcher == nil {
+		return chain[0] // as it will be with other endpoints
 	}
 	name := chain[0] + "/or=others"
 	if p.clusters[name] == nil {
@@ -53,6 +53,7 @@ func (p *plan) aggregate(chain []string) string {
 				Name: "envoy.clusters.aggregate", TypedConfig: config,
 			}},
 		})
+		p.clusters[name].Clusters = chain
 	}
 	return name
 }

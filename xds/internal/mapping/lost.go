@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
 
 	"google.golang.org/protobuf/proto"
@@ -45,8 +46,9 @@ func (p *plan) noteLost() {
 // resource encodes a resource. The first error is kept.
 func (m *mapping) resource(name string, message proto.Message) *Resource {
 	r, err := newResource(name, message)
-	if err != nil && m.err == nil {
-		m.err = err
+	if err != nil {
+		m.err = cmp.Or(m.err, err)
+		return new(Resource) // no part of a snapshot
 	}
 	return r
 }

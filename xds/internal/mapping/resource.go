@@ -19,6 +19,9 @@ type Resource struct {
 	Name string
 	Body *anypb.Any
 	Hash uint64 // of Body
+
+	// Clusters are those that a route names, or that a cluster with none of its own endpoints is made of.
+	Clusters []string
 }
 
 // Equal reports whether two resources, either of which may be nil, say the same.
@@ -32,7 +35,7 @@ func newResource(name string, m proto.Message) (*Resource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %T %q: %w", m, name, err)
 	}
-	return &Resource{name, body, xxhash.Sum64(body.GetValue())}, nil
+	return &Resource{Name: name, Body: body, Hash: xxhash.Sum64(body.GetValue())}, nil
 }
 
 func encode(m proto.Message) (*anypb.Any, error) {

@@ -51,7 +51,55 @@ func (m *mapping) routes() (*Resource, error) {
 			host.Routes = append(host.Routes, at.plan.routesOf(at.path, most)...)
 		}
 	}
-	return newResource(m.Authority, &routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
+	return routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
+}
+
+func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
+	r, err := newResource(config.GetName(), config)
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[string]bool)
+	for _, host := range config.GetVirtualHosts() {
+		for _, route := range host.GetRoutes() {
+			action := route.GetRoute()
+			if name := action.GetCluster(); name != "" {
+				names[name] = true
+			}
+			for _, c := range action.GetWeightedClusters().GetClusters() {
+				names[c.GetName()] = true
+			}
+		}
+	}
+	r.Clusters = slices.Sorted(maps.Keys(names))
+	return r, nil
+}
+
+// Announce returns routes as they are and one more, which no call takes, to the clusters that the next routes name and these
+// do not; nil if there are none. grpc-go fails calls for a moment after it is given routes to a cluster that it does not
+// know: it goes by new routes before it has told its policy of the cluster. So it is given the clusters first.
+func Announce(routes, next *Resource) (*Resource, error) {
+	var news []*routev3.WeightedCluster_ClusterWeight
+	for _, name := range next.Clusters {
+		if !slices.Contains(routes.Clusters, name) {
+			news = append(news, &routev3.WeightedCluster_ClusterWeight{Name: name, Weight: wrapperspb.UInt32(1)})
+		}
+	}
+	if news == nil {
+		return nil, nil
+	}
+	config := new(routev3.RouteConfiguration)
+	if err := routes.Body.UnmarshalTo(config); err != nil {
+		return nil, err
+	}
+	host := config.GetVirtualHosts()[0]
+	host.Routes = append(host.Routes, &routev3.Route{ // behind the one that takes every call
+		Match: path{service: "etcdrpc.announced"}.match(),
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_WeightedClusters{WeightedClusters: &routev3.WeightedCluster{Clusters: news}},
+		}},
+	})
+	return routeResource(config)
 }
 
 // rank orders paths, the narrowest first.

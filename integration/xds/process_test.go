@@ -1,0 +1,58 @@
+package xds
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// processCaller is a client that is a process: it reads orders from its input, a line each, and writes outcomes.
+type processCaller struct {
+	t      *testing.T
+	orders io.Writer
+	out    *bufio.Reader
+	errors *strings.Builder
+}
+
+// jsClient returns a client of grpc-js in a zone.
+func (w *world) jsClient(zone string) caller { return w.process(zone, "node", "clients/client.js") }
+
+// pythonClient returns a client of gRPC's C core in a zone.
+func (w *world) pythonClient(zone string) caller {
+	return w.process(zone, "/usr/bin/python3", "clients/client.py")
+}
+
+func (w *world) process(zone string, command ...string) caller {
+	w.t.Helper()
+	cmd := exec.Command(command[0], append(command[1:], "xds:///"+w.desc.Authority)...)
+	cmd.Env = append(os.Environ(), "GRPC_XDS_BOOTSTRAP_CONFIG="+w.bootstrap(zone))
+	c := &processCaller{t: w.t, errors: new(strings.Builder)}
+	cmd.Stderr = c.errors
+	in, err := cmd.StdinPipe()
+	must(w.t, err)
+	out, err := cmd.StdoutPipe()
+	must(w.t, err)
+	c.orders, c.out = in, bufio.NewReader(out)
+	must(w.t, cmd.Start())
+	w.t.Cleanup(func() {
+		_ = in.Close() // which ends it
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	return c
+}
+
+func (c *processCaller) call(o order) (out outcome) {
+	c.t.Helper()
+	must(c.t, json.NewEncoder(c.orders).Encode(o))
+	line, err := c.out.ReadBytes('\n')
+	if err != nil {
+		c.t.Fatalf("the client ends: %v\n%s", err, c.errors)
+	}
+	must(c.t, json.Unmarshal(line, &out))
+	return out
+}

@@ -65,7 +65,7 @@ func newRun(a *app) *cobra.Command {
 language, which needs to know nothing of etcd. CMD runs even while etcd is away.
 
 It serves while its grpc.health.v1.Health says so for --health, at the port of --address
-on 127.0.0.1. Without --health, one that has no such service serves while it answers gRPC.
+on 127.0.0.1. Without --health, one that does not tell serves while it answers gRPC.
 With --tcp it serves while it accepts connections. While it is not healthy, its entry is
 out of etcd.
 
@@ -125,7 +125,7 @@ func layoutNames() []string {
 // run runs a command until it ends, and returns its exit code as an error.
 func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, supervise.ForwardedSignals...)
+	signal.Notify(signals, slices.DeleteFunc(supervise.Signals(), signal.Ignored)...) // nohup has SIGHUP ignored, by CMD as well
 	defer signal.Stop(signals)
 	if cmd.Context().Err() != nil {
 		return exitCode(128 + int(supervise.Terminate)) // the signal came before CMD
@@ -133,7 +133,7 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	ctx := context.WithoutCancel(cmd.Context())
 	cfg, err := o.connection(ctx, a, cmd.Root().PersistentFlags(), cmd.Flags())
 	if err != nil {
-		return err
+		return usage.Mistake(err) // whatever it is, nothing was started
 	}
 	notes := cmd.ErrOrStderr()
 	c := supervise.Command{

@@ -23,11 +23,13 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/porttest"
 )
 
 // servant is the command that the tests run: a server that does as it is told on its standard input, and says on its
@@ -143,6 +145,7 @@ func runsAs(t *testing.T, name string, etcd *etcdtest.Cluster, flags ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
+	porttest.Hold(t, lis)
 	lis.Close()
 	s := &supervised{t: t, etcd: etcd, addr: lis.Addr().String(), code: make(chan int, 1)}
 	args := []string{"run", "--key", "acme/user", "--address", s.addr, "--drain-delay", "10ms", "--endpoints", strings.Join(etcd.Endpoints(), ",")}
@@ -468,14 +471,14 @@ func TestRun_Probes(t *testing.T) {
 	t.Run("no health", func(t *testing.T) {
 		s := runs(t, etcd, "--", "-mute")
 		s.serves()
-		s.says(`^etcdrpc: servant has no grpc.health.v1.Health, so it counts as healthy while it answers: it goes into etcd under acme/user$`)
+		s.says(`^etcdrpc: servant serves: it goes into etcd under acme/user, and counts as healthy while it answers: it has no grpc.health.v1.Health$`)
 		s.tell("exit 0")
 		s.exits(0)
 	})
 	t.Run("no health, which is wanted", func(t *testing.T) {
 		s := runs(t, etcd, "--health", "", "--", "-mute")
 		s.tell("serve")
-		s.says(`^etcdrpc: servant does not serve yet: it has no grpc.health.v1.Health: `)
+		s.says(`^etcdrpc: servant does not serve yet: it has no grpc.health.v1.Health$`)
 		s.tell("exit 0")
 		s.exits(0)
 	})
@@ -495,6 +498,43 @@ func TestRun_Probes(t *testing.T) {
 		s.exits(0)
 		s.entries(0)
 	})
+	t.Run("hangs", func(t *testing.T) {
+		night(t)
+		s := runs(t, etcd)
+		s.serves()
+		pid := s.found(`^pid (\d+)`)
+		for _, tc := range []struct {
+			sig  syscall.Signal
+			want int
+		}{{syscall.SIGSTOP, 0}, {syscall.SIGCONT, 1}} {
+			if err := syscall.Kill(pid, tc.sig); err != nil {
+				t.Fatal(err)
+			}
+			s.entries(tc.want)
+		}
+		s.tell("exit 0")
+		s.exits(0)
+	})
+}
+
+// within runs a command in this process, which serves in its place at an address. The command ends with 6 when end is called.
+func within(t *testing.T, etcd *etcdtest.Cluster, addr string, flags ...string) (s *supervised, end func()) {
+	t.Helper()
+	fifo := filepath.Join(t.TempDir(), "end")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = &supervised{t: t, etcd: etcd, addr: addr, code: make(chan int, 1)}
+	args := append(at(etcd, "run", "--key", "acme/user", "--address", addr), flags...)
+	args = append(args, "--", "sh", "-c", "read line <"+fifo+"; exit 6")
+	go func() { s.code <- newApp().execute(t.Context(), args, s, s) }()
+	return s, func() {
+		t.Helper()
+		if err := os.WriteFile(fifo, []byte("end\n"), 0); err != nil {
+			t.Fatal(err)
+		}
+		s.exits(6)
+	}
 }
 
 // TestRun_Ownership leaves nothing behind in a process that goes on.
@@ -506,23 +546,74 @@ func TestRun_Ownership(t *testing.T) {
 	}
 	defer lis.Close()
 	var ignore goleak.Option
-	for n := range 2 { // by the second time, etcd has started all that it needs
+	for range 2 { // by the second time, etcd has started all that it needs
 		ignore = goleak.IgnoreCurrent()
-		end := filepath.Join(t.TempDir(), strconv.Itoa(n))
-		if err := syscall.Mkfifo(end, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		s := &supervised{t: t, etcd: etcd, code: make(chan int, 1)}
-		args := at(etcd, "run", "--key", "acme/user", "--address", lis.Addr().String(), "--tcp", "--", "sh", "-c", "read line <"+end+"; exit 6")
-		go func() { s.code <- newApp().execute(t.Context(), args, s, s) }()
+		s, end := within(t, etcd, lis.Addr().String(), "--tcp")
 		s.entries(1)
-		if err := os.WriteFile(end, []byte("end\n"), 0); err != nil {
-			t.Fatal(err)
-		}
-		s.exits(6)
+		end()
 		s.entries(0)
 	}
 	goleak.VerifyNone(t, ignore)
+}
+
+// TestRun_Address has the host come from the environment, as servers have it.
+func TestRun_Address(t *testing.T) {
+	t.Setenv(advertiseEnv, "10.0.0.7")
+	etcd := etcdtest.Start(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	_, port, err := net.SplitHostPort(lis.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, end := within(t, etcd, ":"+port, "--tcp", "--layout", "plain")
+	if got, want := s.entries(1), fmt.Sprintf("acme/user/10.0.0.7:%[1]s 10.0.0.7:%[1]s", port); got != want {
+		t.Errorf("the entry is %s, not %s", got, want)
+	}
+	end()
+	s.entries(0)
+}
+
+// TestRun_TLS asks a command as its callers do, who know it by its key.
+func TestRun_TLS(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	ca := newAuthority(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(grpc.Creds(credentials.NewTLS(ca.issuer("acme.user", time.Now().Add(time.Hour)))))
+	healthpb.RegisterHealthServer(g, health.NewServer())
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(lis) }()
+	t.Cleanup(func() {
+		g.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	for _, tc := range []struct {
+		flags   []string
+		trouble string // "": none
+	}{
+		{[]string{"--service-cacert", ca.file(t)}, ""},
+		{[]string{"--service-cacert", ca.file(t), "--authority", "other"}, "its certificate does not name other: --authority NAME"},
+		{[]string{"--tls"}, "--service-cacert FILE names the CA of its certificate"},
+		{nil, "if it speaks TLS, give --tls"},
+	} {
+		s, end := within(t, etcd, lis.Addr().String(), tc.flags...)
+		if tc.trouble == "" {
+			s.entries(1)
+		} else {
+			s.says(`^etcdrpc: sh does not serve yet: probe of \S+: .*` + tc.trouble)
+		}
+		end()
+		s.entries(0)
+	}
 }
 
 func init() { commands["servant"] = servant }

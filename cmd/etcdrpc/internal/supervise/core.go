@@ -2,10 +2,12 @@ package supervise
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/backoff"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
 )
 
 const (
@@ -81,7 +83,7 @@ func (e Exit) String() string {
 type Settings struct {
 	Key          string        // of the service
 	Name         string        // of the command, for messages
-	Strict       bool          // without a health service the command does not serve
+	Strict       bool          // a command that does not tell its health does not serve
 	DrainDelay   time.Duration // from the withdrawal to the signal
 	StopTimeout  time.Duration // from the signal to SIGKILL
 	StartTimeout time.Duration // until it serves for the first time; 0: as long as it takes
@@ -132,7 +134,8 @@ const (
 	healthy     health = iota
 	unhealthy          // the command says so
 	unreachable        // there was no answer
-	unasked            // it serves gRPC without a health service
+	strange            // it accepts connections, and does not speak as it is spoken to
+	untold             // it answers, but not to that
 )
 
 // do is what the shell is to do, in this order.
@@ -222,29 +225,30 @@ func (c *core) probed(e event, now time.Time, do *do) {
 	if c.phase > serving || c.ended {
 		return
 	}
+	missed := e.health == unreachable || e.health == strange
 	c.misses++
-	if e.health != unreachable {
+	if !missed {
 		c.misses = 0
 	}
 	switch {
-	case e.health == healthy, e.health == unasked && !c.settings.Strict:
-		c.serves(e.health, do)
-	case e.health != unreachable || c.misses >= maxMisses: // one alone may be due to a busy machine
-		c.fails(e.err, do)
+	case e.health == healthy, e.health == untold && !c.settings.Strict:
+		c.serves(e, do)
+	case c.phase == starting || !missed || c.misses >= maxMisses: // one alone may be due to a busy machine
+		c.fails(e, do)
 	}
 }
 
 // serves takes in that the command is healthy.
-func (c *core) serves(found health, do *do) {
+func (c *core) serves(e event, do *do) {
 	switch {
 	case c.phase == starting:
 		c.phase, c.until = serving, time.Time{}
 		c.wanted, c.announcing, do.announce = true, true, true
-		text := "%s serves: it goes into etcd under %s"
-		if found == unasked {
-			text = "%s has no grpc.health.v1.Health, so it counts as healthy while it answers: it goes into etcd under %s"
+		text := fmt.Sprintf("%s serves: it goes into etcd under %s", c.settings.Name, c.settings.Key)
+		if e.health == untold {
+			text += fmt.Sprintf(", and counts as healthy while it answers: %v", e.err)
 		}
-		c.find(do, fmt.Sprintf(text, c.settings.Name, c.settings.Key))
+		c.find(do, text)
 	case !c.up:
 		do.resume = true
 		c.find(do, c.settings.Name+" is healthy again: it goes back into etcd")
@@ -253,26 +257,29 @@ func (c *core) serves(found health, do *do) {
 }
 
 // fails takes in that the command is not healthy.
-func (c *core) fails(err error, do *do) {
+func (c *core) fails(e event, do *do) {
 	if c.phase == starting {
-		if c.misses == 0 || c.misses == startMisses { // that it accepts no connection at first is no news
-			c.find(do, fmt.Sprintf("%s does not serve yet: %v", c.settings.Name, err))
+		if e.health != unreachable || c.misses == startMisses { // that it accepts no connection at first is no news
+			c.find(do, fmt.Sprintf("%s does not serve yet: %v", c.settings.Name, e.err))
 		}
 		return
 	}
 	if c.up {
 		do.pause = true
-		c.find(do, fmt.Sprintf("%s is not healthy, and out of etcd until it is: %v", c.settings.Name, err))
+		c.find(do, fmt.Sprintf("%s is not healthy, and out of etcd until it is: %v", c.settings.Name, e.err))
 	}
 	c.up = false
 }
 
 // find says what was found, unless it was said last.
-func (c *core) find(do *do, text string) {
-	if text != c.finding {
-		do.say = append(do.say, text)
+func (c *core) find(do *do, text string) { do.sayNew(&c.finding, text) }
+
+// sayNew says a text, unless it was said last but for the addresses in it: each attempt has a port of its own.
+func (d *do) sayNew(last *string, text string) {
+	if !etcderr.Same(errors.New(text), errors.New(*last)) {
+		d.say = append(d.say, text)
+		*last = text
 	}
-	c.finding = text
 }
 
 // announced takes in the outcome of an announcement.
@@ -287,9 +294,7 @@ func (c *core) announced(err error, now time.Time, do *do) {
 		return
 	}
 	c.retryAt = now.Add(c.retries.Bound())
-	if text := fmt.Sprintf("%s is not in etcd, which is tried again: %v", c.settings.Name, err); text != c.trouble {
-		do.say, c.trouble = append(do.say, text), text
-	}
+	do.sayNew(&c.trouble, fmt.Sprintf("%s is not in etcd, which is tried again: %v", c.settings.Name, err))
 }
 
 // withdrawn takes in the outcome of a withdrawal.

@@ -72,7 +72,7 @@ func TestSaidOnce(t *testing.T) {
 	c, now := newCore(testSettings(), began), began
 	c.step(event{kind: probed}, now)
 	lines := 0
-	for _, text := range []string{"denied", "denied", "denied", "full", "full"} {
+	for _, text := range []string{"denied", "denied", "full at 127.0.0.1:40001", "full at 127.0.0.1:40002"} {
 		lines += len(c.step(event{kind: announced, err: errors.New(text)}, now).say)
 		now = now.Add(maxRetry)
 		if do := c.step(event{}, now); !do.announce {

@@ -89,14 +89,21 @@ func (k *keeper) announce(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		server = k.open(client)
+		if server = k.open(client); server == nil {
+			client.Close()
+			return context.Cause(k.life)
+		}
 	}
 	return server.Announce(k.life, k.Listen)
 }
 
+// open takes a connection to etcd, and returns nil if that is needed no more.
 func (k *keeper) open(client *clientv3.Client) *runtime.Server {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.life.Err() != nil {
+		return nil
+	}
 	k.client = client
 	k.registry, k.server = k.Entry.server(client, k.health)
 	return k.server

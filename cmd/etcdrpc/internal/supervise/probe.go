@@ -64,15 +64,30 @@ func (p *prober) askHealth(ctx context.Context) (health, error) {
 		}
 		return healthy, nil
 	case codes.Unimplemented:
-		return unasked, errors.New("it has no grpc.health.v1.Health: without --health and --tcp it would count as healthy while it answers")
+		return untold, errors.New("it has no grpc.health.v1.Health")
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return untold, fmt.Errorf("it does not tell anybody: %s", status.Convert(err).Message())
 	case codes.NotFound:
 		return unhealthy, fmt.Errorf("its grpc.health.v1.Health does not know the service %q", p.Service)
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		hint := p.hint()
 		p.close() // which would not connect again at once
-		return unreachable, fmt.Errorf("probe of %s: %w", p.Addr, err)
+		if hint != "" && status.Code(err) == codes.Unavailable {
+			return strange, fmt.Errorf("probe of %s: %s: %s", p.Addr, status.Convert(err).Message(), hint)
+		}
+		return unreachable, fmt.Errorf("probe of %s: %s", p.Addr, status.Convert(err).Message())
 	default:
 		return unhealthy, fmt.Errorf("probe of %s: %w", p.Addr, err)
 	}
+}
+
+// hint says what may help where the command accepts connections, and cannot be spoken to; "" if nothing is known to.
+func (p *prober) hint() string {
+	hint := p.link.Hint(&p.Transport)
+	if hint != "" && p.TLS == nil {
+		return "if it speaks TLS, give --tls"
+	}
+	return hint
 }
 
 func (p *prober) close() {

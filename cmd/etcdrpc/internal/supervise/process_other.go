@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// ForwardedSignals are the signals that a supervisor takes for its command.
-var ForwardedSignals = []os.Signal{os.Interrupt}
+// Signals returns the signals that a supervisor takes for its command.
+func Signals() []os.Signal { return []os.Signal{os.Interrupt} }
 
 func signalOf(os.Signal) Signal { return Terminate }
 

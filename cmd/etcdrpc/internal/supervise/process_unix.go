@@ -23,9 +23,9 @@ const (
 	codeNotFound      = 127
 )
 
-// ForwardedSignals are the signals that a supervisor takes for its command.
-var ForwardedSignals = []os.Signal{
-	syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2,
+// Signals returns the signals that a supervisor takes for its command.
+func Signals() []os.Signal {
+	return []os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2}
 }
 
 func signalOf(s os.Signal) Signal {

@@ -34,8 +34,8 @@ type walked struct {
 	broken     string
 }
 
-func startWalk() *walked {
-	w := &walked{now: began, core: newCore(testSettings(), began), runs: true}
+func startWalk(settings Settings) *walked {
+	w := &walked{now: began, core: newCore(settings, began), runs: true}
 	w.step(event{})
 	return w
 }
@@ -216,7 +216,8 @@ func TestWalk(t *testing.T) {
 		{Name: "the command is healthy", Do: func(w *walked) bool { return w.found(healthy) }},
 		{Name: "the command is not healthy", Do: func(w *walked) bool { return w.found(unhealthy) }},
 		{Name: "the command does not answer", Do: func(w *walked) bool { return w.found(unreachable) }},
-		{Name: "the command has no health service", Do: func(w *walked) bool { return w.found(unasked) }},
+		{Name: "the command cannot be spoken to", Do: func(w *walked) bool { return w.found(strange) }},
+		{Name: "the command does not tell its health", Do: func(w *walked) bool { return w.found(untold) }},
 		{Name: "the entry is in etcd", Do: func(w *walked) bool { return w.placed(nil) }},
 		{Name: "etcd refuses the entry", Do: func(w *walked) bool { return w.placed(errWalk) }},
 		{Name: "the entry is out of etcd", Do: func(w *walked) bool { return w.gone(nil) }},
@@ -230,8 +231,12 @@ func TestWalk(t *testing.T) {
 		{Name: "time passes", Do: (*walked).pass},
 	}
 	for _, strict := range []bool{false, true} {
+		settings := testSettings()
+		if settings.Strict = strict; strict {
+			settings.StopTimeout = time.Second // less than etcd may take
+		}
 		coretest.Walk(t, 9, coretest.World[walked]{
-			Start:  func() *walked { w := startWalk(); w.core.settings.Strict = strict; return w },
+			Start:  func() *walked { return startWalk(settings) },
 			Copy:   func(w *walked) *walked { return coretest.Copy(shape, w) },
 			Key:    func(w *walked) string { return coretest.Key(shape, w, w.now) },
 			Events: events, Settle: (*walked).settle, Within: 8,

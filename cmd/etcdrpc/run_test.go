@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -554,6 +556,42 @@ func TestRun_Ownership(t *testing.T) {
 		s.entries(0)
 	}
 	goleak.VerifyNone(t, ignore)
+}
+
+// TestRun_Terminal has ^C come to etcdrpc, and not to the command, which is given no terminal to read from.
+func TestRun_Terminal(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lis.Close()
+	s := &supervised{t: t, etcd: etcd, code: make(chan int, 1)}
+	cmd := exec.Command("etcdrpc", at(etcd, "run", "--key", "acme/user", "--address", lis.Addr().String(), "--tcp", "--drain-delay", "0", "--",
+		"sh", "-c", "read line || echo no input; exec sleep 60")...)
+	terminal, err := pty.Start(cmd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer terminal.Close()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		_, _ = io.Copy(s, terminal) // ends by an error, with whoever is at the other end
+	}()
+	go func() {
+		_ = cmd.Wait() // an error is the exit code, too
+		s.code <- cmd.ProcessState.ExitCode()
+	}()
+	s.entries(1)
+	s.says(`^no input`)
+	if _, err := terminal.Write([]byte{3}); err != nil {
+		t.Fatal(err)
+	}
+	s.exits(130)
+	s.entries(0)
+	<-read
 }
 
 // TestRun_Address has the host come from the environment, as servers have it.

@@ -26,9 +26,12 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	var mistake usage.Error
+	var other exitCode
 	switch {
 	case err == nil:
 		return exitFine
+	case errors.As(err, &other):
+		return int(other)
 	case errors.Is(err, errFound):
 		return exitWrong
 	case !a.running || errors.As(err, &mistake):
@@ -61,7 +64,7 @@ Flags and their environment variables are etcdctl's: --cacert is also
 ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 
 Exit codes: 0 fine; 1 it failed, doctor found something, or adopt found a
-service that no layout reads; 2 wrong usage.`,
+service that no layout reads; 2 wrong usage. run exits as what it runs.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -71,6 +74,6 @@ service that no layout reads; 2 wrong usage.`,
 	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newSD(a), newUI(a), newVersion(a))
+	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newRun(a), newSD(a), newUI(a), newVersion(a))
 	return root
 }

@@ -31,8 +31,11 @@ import (
 // soon bounds what is to happen at once: generous, for machines that are busy.
 const soon = 15 * time.Second
 
+// commands are what the tests run as processes.
+var commands = map[string]func(){"etcdrpc": main}
+
 func TestMain(m *testing.M) {
-	testscript.Main(tests{m}, map[string]func(){"etcdrpc": main})
+	testscript.Main(tests{m}, commands)
 }
 
 // tests are all of this package. They mostly wait, so more of them run at once than there may be processors, and a user's own

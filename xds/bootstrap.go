@@ -45,8 +45,8 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 		Zone string `json:"zone,omitempty"`
 	}
 	type node struct {
-		ID       string    `json:"id"`
-		Locality *locality `json:"locality,omitempty"`
+		ID       string   `json:"id"`
+		Locality locality `json:"locality"` // grpc-js needs one
 	}
 	how := creds{Type: "insecure"}
 	if o.CA != "" {
@@ -62,9 +62,6 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 	for _, address := range o.Servers {
 		bootstrap.Servers = append(bootstrap.Servers, server{address, []creds{how}, []string{"xds_v3"}})
 	}
-	bootstrap.Node.ID = o.ID
-	if o.Zone != "" {
-		bootstrap.Node.Locality = &locality{o.Zone}
-	}
+	bootstrap.Node = node{o.ID, locality{o.Zone}}
 	return json.MarshalIndent(bootstrap, "", "  ")
 }

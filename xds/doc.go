@@ -9,7 +9,6 @@
 //	services.go   the services, from an image of proto files or by hand
 //	bootstrap.go  what clients are started with
 //	status.go     who is connected, and what is known, for people and metrics
-//	page.go       ... as a page
 //
 // Below it, package mapping makes xDS resources of what etcd has, without I/O; catalog follows etcd, by the registry's one
 // reader, and keeps the resources; ads tells them to clients.

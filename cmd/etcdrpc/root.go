@@ -74,6 +74,6 @@ service that no layout reads; 2 wrong usage. run exits as what it runs.`,
 	flags.VarP(&a.output, "write-out", "w", "the same as --output, as etcdctl spells it")
 	complete(root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
 	complete(root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(output.Formats, cobra.ShellCompDirectiveNoFileComp)))
-	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newRun(a), newSD(a), newUI(a), newVersion(a))
+	root.AddCommand(newLs(a), newWatch(a), newPolicy(a), newDrain(a), newUndrain(a), newDoctor(a), newAdopt(a), newCall(a), newRun(a), newSD(a), newUI(a), newXDS(a), newVersion(a))
 	return root
 }

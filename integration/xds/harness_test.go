@@ -65,6 +65,7 @@ func newWorld(t *testing.T, config string) *world {
 	w.desc = &runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo", ServiceConfig: config}
 	w.registry = w.newRegistry()
 	w.bridges = []*bridge{w.bridge()}
+	t.Cleanup(w.explain)
 	return w
 }
 
@@ -93,6 +94,18 @@ type bridge struct {
 func (w *world) bridge() *bridge {
 	w.t.Helper()
 	return w.bridgeAt(kit.Listen(w.t), w.newRegistry(), w.desc)
+}
+
+// explain logs what the clients were told, if the test fails.
+func (w *world) explain() {
+	if !w.t.Failed() {
+		return
+	}
+	for _, b := range w.bridges {
+		for _, client := range b.Status().Clients {
+			w.t.Logf("%s: %+v", client.Agent, client.Types)
+		}
+	}
 }
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {

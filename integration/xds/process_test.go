@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -16,6 +17,7 @@ type processCaller struct {
 	orders io.Writer
 	out    *bufio.Reader
 	errors *strings.Builder
+	wait   func() error
 }
 
 // jsClient returns a client of grpc-js in a zone.
@@ -36,12 +38,17 @@ func (w *world) process(zone string, command ...string) caller {
 	must(w.t, err)
 	out, err := cmd.StdoutPipe()
 	must(w.t, err)
-	c.orders, c.out = in, bufio.NewReader(out)
+	c.orders, c.out, c.wait = in, bufio.NewReader(out), sync.OnceValue(cmd.Wait)
 	must(w.t, cmd.Start())
 	w.t.Cleanup(func() {
-		_ = in.Close() // which ends it
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
+		if w.t.Failed() {
+			w.explain()
+		}
+		_ = cmd.Process.Kill() // it may have ended
+		_ = c.wait()
+		if w.t.Failed() {
+			w.t.Logf("the client says: %s", c.errors)
+		}
 	})
 	return c
 }
@@ -51,7 +58,7 @@ func (c *processCaller) call(o order) (out outcome) {
 	must(c.t, json.NewEncoder(c.orders).Encode(o))
 	line, err := c.out.ReadBytes('\n')
 	if err != nil {
-		c.t.Fatalf("the client ends: %v\n%s", err, c.errors)
+		c.t.Fatalf("the client ends: %v, %v\n%s", err, c.wait(), c.errors)
 	}
 	must(c.t, json.Unmarshal(line, &out))
 	return out

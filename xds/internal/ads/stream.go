@@ -6,6 +6,7 @@ package ads
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"sync"
@@ -176,7 +177,15 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 // identify takes in who the client is. The first request says it.
 func (c *stream) identify(n *corev3.Node) {
 	c.client.ID, c.client.Agent, c.client.Zone = n.GetId(), n.GetUserAgentName()+" "+n.GetUserAgentVersion(), n.GetLocality().GetZone()
-	c.of = mapping.Client{Zone: c.client.Zone, ID: n.GetId()}
+	c.of = mapping.Client{Zone: c.client.Zone, ID: n.GetId(), NoRing: crashesByRings(n.GetUserAgentVersion())}
+}
+
+// crashesByRings reports whether a client is one of gRPC's C core whose ring_hash crashes, as 1.51 does, whose core has the
+// version 29. The text is such as "C-core 29.0.0 Python 1.51.1".
+func crashesByRings(version string) bool {
+	var core int
+	_, err := fmt.Sscanf(version, "C-core %d.", &core)
+	return err == nil && core <= 29
 }
 
 // follow follows what the client asks for, and nothing else.

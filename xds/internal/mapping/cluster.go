@@ -64,6 +64,9 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 	c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 	switch child := p.policy.child.Config.(type) {
 	case *serviceconfig.RingHash:
+		if p.ring == nil {
+			return
+		}
 		c.LbPolicy = clusterv3.Cluster_RING_HASH
 		c.LbConfig = &clusterv3.Cluster_RingHashLbConfig_{RingHashLbConfig: &clusterv3.Cluster_RingHashLbConfig{
 			MinimumRingSize: wrapperspb.UInt64(cmp.Or(child.MinRingSize, serviceconfig.DefaultMinRingSize)),

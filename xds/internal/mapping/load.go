@@ -59,12 +59,14 @@ func (p *plan) load(name string, members []int) *endpointv3.ClusterLoadAssignmen
 		shift := p.shift(tier)
 		for _, i := range tier {
 			e := p.endpoint(i)
-			if p.policy.ringHash() != nil {
+			if p.ring != nil {
 				e.LoadBalancingWeight = wrapperspb.UInt32(p.weight(i, shift))
 			}
 			group.LbEndpoints = append(group.LbEndpoints, e)
 		}
-		load.Endpoints = append(load.Endpoints, group)
+		if len(tier) > 0 { // C core 1.51 crashes some time after a locality without endpoints
+			load.Endpoints = append(load.Endpoints, group)
+		}
 	}
 	return load
 }
@@ -114,7 +116,7 @@ func (p *plan) endpoint(i int) *endpointv3.LbEndpoint {
 			}},
 		}}},
 	}
-	if p.policy.ringHash() != nil && p.Endpoints[i].Instance != p.Endpoints[i].Addr {
+	if p.ring != nil && p.Endpoints[i].Instance != p.Endpoints[i].Addr {
 		// Where a client knows this, an instance has the place on the ring that the runtime's clients give it:
 		// https://github.com/grpc/proposal/blob/master/A76-ring-hash-improvements.md.
 		key := structpb.NewStringValue(strings.ToValidUTF8(p.Endpoints[i].Instance, "\ufffd"))

@@ -41,6 +41,8 @@ type Service struct {
 type Client struct {
 	Zone string // "": unknown
 	ID   string // counts where each client uses a subset of its own; see [Host.Personal]
+	// NoRing says that the client cannot be sent a ring: gRPC's C core crashes by one in versions such as 1.51.
+	NoRing bool
 }
 
 // Snapshot is the resources of a host for some clients. It is immutable.
@@ -93,7 +95,8 @@ type plan struct {
 	*mapping
 	service *Service
 	policy  *Policy
-	prefix  string // of the names of its clusters
+	ring    *serviceconfig.RingHash // by which endpoints are picked; nil: they are picked otherwise
+	prefix  string                  // of the names of its clusters
 	drained []bool // by endpoint
 	placed  *serviceconfig.Placement
 	base    []int // the endpoints that calls without a lane may go to
@@ -114,6 +117,10 @@ func (m *mapping) plan(s *Service, several bool) *plan {
 	p := &plan{mapping: m, service: s, policy: s.Policy, prefix: m.Authority, apart: make(map[string]map[uint32]bool)}
 	if several {
 		p.prefix += "/service=" + escape(s.Name)
+	}
+	if p.ring = s.Policy.ringHash(); p.ring != nil && m.client.NoRing {
+		p.ring = nil
+		p.lose("ring_hash_experimental: clients with gRPC's C core up to 1.51 go round robin, for they crash by it")
 	}
 	if len(s.Policy.etcd.Split) > 0 {
 		p.matcher = serviceconfig.NewMatcher(s.Policy.etcd.Split)

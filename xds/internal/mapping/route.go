@@ -323,12 +323,11 @@ func (p *plan) retryPolicy(r *serviceconfig.Retry) *routev3.RetryPolicy {
 
 // hashPolicy names the header by which calls are hashed.
 func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
-	ring := p.policy.ringHash()
-	if ring == nil {
+	if p.ring == nil {
 		return nil
 	}
 	return []*routev3.RouteAction_HashPolicy{{PolicySpecifier: &routev3.RouteAction_HashPolicy_Header_{
-		Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: ring.RequestHashHeader},
+		Header: &routev3.RouteAction_HashPolicy_Header{HeaderName: p.ring.RequestHashHeader},
 	}}}
 }
 

@@ -1,0 +1,266 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/xdspage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
+)
+
+// xdsOptions say what is told to clients by xDS, and where.
+type xdsOptions struct {
+	schemas, services []string
+	listen, http      string
+	files             tlsfiles.Files
+	clientCA          string
+	snapshotDir       string
+}
+
+func newXDS(a *app) *cobra.Command {
+	opts := xdsOptions{files: tlsfiles.Files{Prefix: "server-"}}
+	cmd := &cobra.Command{
+		Use:   "xds",
+		Short: "Tell gRPC clients of any language where the services are",
+		Long: `xds tells gRPC's xDS clients, in any language, where the services of etcd are and how
+to call them: they dial xds:///AUTHORITY. Endpoints, drains and live service configs
+reach them as they change; while etcd, or xds itself, is away they keep what they know.
+
+--schema is an image of the proto files, as "buf build -o" writes it: timeouts, retries
+and policies are theirs, and AUTHORITY is that of the option, by default the key with "."
+for "/". Without one, --service names the keys.
+
+Beyond this host xds needs TLS with client certificates. At --http are a page that shows
+who is connected and what each makes of what it was told, /metrics and /healthz.`,
+		Example: `  etcdrpc xds --schema services.binpb
+  etcdrpc xds --service acme/user=acme.user --service acme/cart
+  etcdrpc xds bootstrap --server 127.0.0.1:18000 --zone eu-1a > xds.json`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return opts.run(a, cmd) },
+	}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&opts.schemas, "schema", nil, "the `file` with an image of proto files; may be repeated")
+	flags.StringArrayVar(&opts.services, "service", nil, "a service without a proto file, `KEY=AUTHORITY` or KEY; may be repeated")
+	flags.StringVar(&opts.listen, "listen", "127.0.0.1:18000", "serve xDS at this `address`")
+	flags.StringVar(&opts.http, "http", "127.0.0.1:18001", "serve the page, metrics and health at this `address`; whoever reaches it may read them")
+	flags.StringVar(&opts.files.Cert, "server-cert", "", "identify to clients by the TLS certificate in this `file`")
+	flags.StringVar(&opts.files.Key, "server-key", "", "the TLS key `file` of --server-cert")
+	flags.StringVar(&opts.clientCA, "client-cacert", "", "accept clients with certificates of the CA bundle in this `file` alone")
+	flags.StringVar(&opts.snapshotDir, "snapshot-dir", "", "keep the last known endpoints in this `directory`, to start from while etcd is away")
+	cmd.AddCommand(newXDSBootstrap())
+	return cmd
+}
+
+func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
+	if err := fromEnvironment(cmd.Flags(), os.LookupEnv); err != nil {
+		return err
+	}
+	a.running = true
+	services, err := o.read()
+	if err != nil {
+		return err
+	}
+	creds, err := o.credentials()
+	if err != nil {
+		return err
+	}
+	cfg, err := a.settings.config(cmd.Context())
+	if err != nil {
+		return err
+	}
+	client, err := clientv3.New(cfg)
+	if err != nil {
+		return fmt.Errorf("connect to etcd at %s: %w", strings.Join(cfg.Endpoints, ","), err)
+	}
+	defer client.Close()
+	notes := cmd.ErrOrStderr()
+	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: untimed}))
+	options := []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger)}
+	if o.snapshotDir != "" {
+		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))
+	}
+	registry := runtime.NewRegistry(client, options...)
+	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
+	if err != nil {
+		return err
+	}
+	err = o.serve(cmd.Context(), server, creds, notes)
+	ctx, cancel := context.WithTimeout(context.Background(), a.settings.commandTimeout)
+	defer cancel()
+	return errors.Join(err, registry.Close(ctx))
+}
+
+// read returns the services that the flags name.
+func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
+	if len(o.schemas) == 0 && len(o.services) == 0 {
+		return nil, usage.Mistake(errors.New("--schema or --service is missing: which services are there?"))
+	}
+	for _, name := range o.schemas {
+		image, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("--schema: %w", err)
+		}
+		found, err := xds.ReadImage(image)
+		if err != nil {
+			return nil, fmt.Errorf("--schema: %s: %w", name, err)
+		}
+		all = append(all, found...)
+	}
+	for _, text := range o.services {
+		key, authority, _ := strings.Cut(text, "=")
+		desc, err := xds.ServiceAt(key, authority)
+		if err != nil {
+			return nil, usage.Mistake(fmt.Errorf("--service %s: %w", text, err))
+		}
+		all = append(all, desc)
+	}
+	return all, nil
+}
+
+// credentials returns those that clients are met with, nil for plaintext.
+func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
+	if o.files.Cert == "" && o.files.Key == "" && o.clientCA == "" {
+		return nil, nil
+	}
+	if o.files.Cert == "" || o.files.Key == "" || o.clientCA == "" {
+		return nil, usage.Mistake(errors.New("--server-cert, --server-key and --client-cacert go together"))
+	}
+	cfg, err := o.files.Config()
+	if err != nil {
+		return nil, err
+	}
+	if cfg.ClientCAs, err = tlsfiles.Pool("--client-cacert", o.clientCA); err != nil {
+		return nil, err
+	}
+	cfg.ClientAuth = tls.RequireAndVerifyClientCert
+	return credentials.NewTLS(cfg), nil
+}
+
+// serve serves until ctx ends.
+func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds credentials.TransportCredentials, notes io.Writer) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", o.listen)
+	if err != nil {
+		return fmt.Errorf("--listen: %w", err)
+	}
+	defer listener.Close()
+	if creds == nil && !ownname.Loopback(listener.Addr()) {
+		return usage.Mistake(errors.New("--listen: beyond this host, xDS needs TLS with client certificates: give --server-cert, --server-key and --client-cacert"))
+	}
+	page, err := config.Listen(ctx, "tcp", o.http)
+	if err != nil {
+		return fmt.Errorf("--http: %w", err)
+	}
+	defer page.Close()
+	g := grpc.NewServer(serverOptions(creds)...)
+	server.Register(g)
+	output.Sayf(notes, "Serving xDS at %s, and who is connected at http://%s/\n", listener.Addr(), page.Addr())
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	stopped := make(chan error, 1)
+	serving.Go(func() {
+		stopped <- cmp.Or(g.Serve(listener), grpc.ErrServerStopped)
+		cancel()
+	})
+	defer g.Stop() // clients keep what they know
+	const grace = time.Second
+	err = serveHTTP(ctx, page, &http.Server{
+		Handler: ownname.Only(page.Addr(), xdspage.Handler(server.Status)), MaxHeaderBytes: 16 << 10,
+		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+	}, grace)
+	select {
+	case failed := <-stopped:
+		return errors.Join(err, fmt.Errorf("serve at %s: %w", listener.Addr(), failed))
+	default:
+		return err
+	}
+}
+
+// serverOptions let clients ping as often as gRPC's do, and find out which are gone.
+func serverOptions(creds credentials.TransportCredentials) []grpc.ServerOption {
+	options := []grpc.ServerOption{
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 10 * time.Second, PermitWithoutStream: true}),
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+	}
+	if creds != nil {
+		options = append(options, grpc.Creds(creds))
+	}
+	return options
+}
+
+func newXDSBootstrap() *cobra.Command {
+	var opts xds.BootstrapOptions
+	cmd := &cobra.Command{
+		Use:   "bootstrap",
+		Short: "Print what gRPC's clients find xds by",
+		Long: `bootstrap prints the configuration by which gRPC's clients find xds. They read it from
+the file that GRPC_XDS_BOOTSTRAP names, or from GRPC_XDS_BOOTSTRAP_CONFIG itself.
+
+With several --server, clients that know how to fall back use the next when one is dead;
+others use the first.`,
+		Example: `  etcdrpc xds bootstrap --server 127.0.0.1:18000 --zone eu-1a > xds.json
+  GRPC_XDS_BOOTSTRAP=xds.json node client.js`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := bootstrap(opts)
+			if err != nil {
+				return usage.Mistake(err)
+			}
+			return output.Writef(cmd.OutOrStdout(), "%s\n", text)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&opts.Servers, "server", []string{"127.0.0.1:18000"}, "the `addresses` of xds, host:port, separated by commas")
+	flags.StringVar(&opts.ID, "id", "", "the `id` of the client, one for each process (default: the host's name and the process that asks)")
+	flags.StringVar(&opts.Zone, "zone", "", "the `zone` that the client runs in")
+	flags.StringVar(&opts.CA, "server-cacert", "", "have the client verify xds with the CA bundle in this `file`; without it, it connects without TLS")
+	flags.StringVar(&opts.Cert, "client-cert", "", "have the client identify by the TLS certificate in this `file`")
+	flags.StringVar(&opts.Key, "client-key", "", "the TLS key `file` of --client-cert")
+	return cmd
+}
+
+// bootstrap completes what the flags say.
+func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
+	for _, server := range o.Servers {
+		host, _, err := net.SplitHostPort(server)
+		if err != nil {
+			return nil, fmt.Errorf("--server: %w: want host:port", err)
+		}
+		if ip := net.ParseIP(host); o.CA == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+			return nil, fmt.Errorf("--server %s is beyond this host: give --server-cacert, --client-cert and --client-key", server)
+		}
+	}
+	if o.ID == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("--id is missing, and the host has no name: %w", err)
+		}
+		o.ID = fmt.Sprintf("%s/%d", host, os.Getppid())
+	}
+	return xds.Bootstrap(o)
+}

@@ -97,7 +97,7 @@ type plan struct {
 	policy  *Policy
 	ring    *serviceconfig.RingHash // by which endpoints are picked; nil: they are picked otherwise
 	prefix  string                  // of the names of its clusters
-	drained []bool // by endpoint
+	drained []bool                  // by endpoint
 	placed  *serviceconfig.Placement
 	base    []int // the endpoints that calls without a lane may go to
 	lanes   []lane

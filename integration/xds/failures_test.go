@@ -1,0 +1,167 @@
+package xds
+
+import (
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// rejoin starts the bridge anew at its address.
+func (w *world) rejoin(n int) {
+	w.t.Helper()
+	w.bridges[n].stop()
+	lis, err := net.Listen("tcp", w.bridges[n].addr)
+	must(w.t, err)
+	w.bridges[n] = w.bridgeAt(lis, w.newRegistry(), w.desc)
+	w.told(n, 1)
+}
+
+// told returns when a bridge has told so many clients all that they ask for.
+func (w *world) told(n, clients int) {
+	w.t.Helper()
+	kit.Eventually(w.t, 2*soon, "clients come back to the bridge", func() bool {
+		all := w.bridges[n].Status().Clients
+		told := 0
+		for _, c := range all {
+			if len(c.Types) == 4 && c.Types[1].Acked != "" && c.Types[3].Acked != "" {
+				told++
+			}
+		}
+		return told >= clients
+	})
+}
+
+// TestNoCallFails makes calls while the fleet changes, or what it stands on fails.
+func TestNoCallFails(t *testing.T) {
+	atLeast := 30_000
+	if testing.Short() {
+		atLeast = 2_000
+	}
+	for _, language := range languages(t) {
+		for _, tt := range []struct {
+			name  string
+			event func(w *world, servers *[]*instance)
+		}{
+			{"a server joins and the oldest drains", func(w *world, servers *[]*instance) {
+				*servers = append(*servers, w.add(nameOf(len(*servers)), runtime.WithVersion("v2")))
+				(*servers)[len(*servers)-3].stop()
+			}},
+			{"the bridge is restarted", func(w *world, _ *[]*instance) { w.rejoin(0) }},
+			{"policies change", changePolicies()},
+			{"etcd is away and back", func(w *world, _ *[]*instance) {
+				etcd.Members()[0].Cut()
+				w.rejoinUnknown()
+				etcd.Members()[0].Restore()
+				w.told(0, 1)
+			}},
+		} {
+			t.Run(language.name+"/"+tt.name, func(t *testing.T) {
+				w := newWorld(t, "")
+				servers := []*instance{w.add("s0", runtime.WithVersion("v1")), w.add("s1", runtime.WithVersion("v2"))}
+				w.noFailure(language.dial(w, ""), atLeast, 6, func() { tt.event(w, &servers) })
+			})
+		}
+		t.Run(language.name+"/one of two bridges is dead", func(t *testing.T) {
+			w := newWorld(t, "")
+			w.bridges = append(w.bridges, w.bridge())
+			w.add("a")
+			c := language.dial(w, "")
+			stopped := false
+			w.noFailure(c, atLeast, 1, func() {
+				if !stopped {
+					stopped = true
+					w.bridges[0].stop()
+				}
+				w.add("b")
+			})
+			if language.name == "go" { // others know no fallback; and who knows all that it asks for needs none
+				eventually(t, language.dial(w, ""), calls(40), "what the second bridge tells", only("a", "b"))
+			}
+		})
+	}
+}
+
+func nameOf(n int) string { return "s" + string(rune('0'+n)) }
+
+// changePolicies returns an event that puts another policy each time.
+func changePolicies() func(w *world, _ *[]*instance) {
+	configs := []string{
+		policy(halves), `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, policy(`"route":[{"label":"version"}]`),
+		policy(`"split":[{"match":{"version":"v1"},"weight":1}]`), policy(`"drain":["s0"]`), "",
+	}
+	n := 0
+	return func(w *world, _ *[]*instance) {
+		w.set(configs[n%len(configs)])
+		n++
+		kit.Eventually(w.t, soon, "the client has the policy", w.settled())
+	}
+}
+
+// settled returns a condition that holds once clients were told something new and have acknowledged all.
+func (w *world) settled() func() bool {
+	version := func() string {
+		text := ""
+		for _, c := range w.bridges[0].Status().Clients {
+			for _, t := range c.Types {
+				if t.Pending {
+					return ""
+				}
+				text += t.Acked + " "
+			}
+		}
+		return text
+	}
+	before := version()
+	return func() bool {
+		now := version()
+		return now != "" && now != before
+	}
+}
+
+// rejoinUnknown starts the bridge anew while etcd is away, so that it has nothing to tell.
+func (w *world) rejoinUnknown() {
+	w.t.Helper()
+	w.bridges[0].stop()
+	lis, err := net.Listen("tcp", w.bridges[0].addr)
+	must(w.t, err)
+	w.bridges[0] = w.bridgeAt(lis, w.newRegistry(), w.desc)
+	kit.Eventually(w.t, 2*soon, "the client comes back", func() bool { return len(w.bridges[0].Status().Clients) > 0 })
+}
+
+// noFailure fails the test if a call fails while an event happens so many times, and until so many calls were made.
+func (w *world) noFailure(c caller, atLeast, times int, event func()) {
+	w.t.Helper()
+	eventually(w.t, c, calls(20), "calls answered", func(o outcome) bool { return len(o.Errors) == 0 })
+	var happened atomic.Bool
+	made, failed, slowest := 0, map[string]int{}, 0.0
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for made < atLeast || !happened.Load() {
+			o := calls(200)
+			o.At = 8
+			out := c.call(o)
+			for _, n := range out.By {
+				made += n
+			}
+			for text, n := range out.Errors {
+				made += n
+				failed[text] += n
+			}
+			slowest = max(slowest, out.Most)
+		}
+	}()
+	for range times {
+		event()
+	}
+	happened.Store(true)
+	<-done
+	if len(failed) > 0 {
+		w.t.Errorf("of %d calls fail: %v", made, failed)
+	}
+	w.t.Logf("%d calls, the slowest took %v", made, time.Duration(slowest*1e6).Round(time.Millisecond))
+}

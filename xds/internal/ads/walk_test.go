@@ -1,0 +1,256 @@
+package ads
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+func TestPure(t *testing.T) { coretest.Check(t, "core.go") }
+
+// walked is the core with a client that asks for a host, as gRPC's clients do: the listener, the routes that it names, the
+// clusters of these, and where their endpoints are.
+type walked struct {
+	now   time.Time
+	core  Core
+	state int  // of the host: which of snapshots
+	known bool // etcd has told it
+
+	queue   []Answer // on their way to the client, each a kind
+	has     [kinds]map[string]*mapping.Resource
+	nonce   [kinds]string // of the last answer that the client has read
+	asked   [kinds][]string
+	late    bool // time passed while routes were announced
+	refuses bool
+	broken  string
+}
+
+// snapshots are what the host may be: without a split, with one, with another endpoint, and with other groups.
+var snapshots = func() (all []*mapping.Snapshot) {
+	for _, s := range []struct {
+		config    string
+		endpoints int
+	}{
+		{"", 1}, {"", 2},
+		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v0"},"weight":1},{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
+		{`{"loadBalancingConfig":[{"etcd":{"split":[{"match":{"version":"v1"},"weight":1}]}}]}`, 2},
+	} {
+		policy, err := mapping.ReadPolicy(s.config)
+		if err != nil {
+			panic(err)
+		}
+		host := &mapping.Host{Authority: "a", Services: []mapping.Service{{Policy: policy}}}
+		for i := range s.endpoints {
+			host.Endpoints = append(host.Endpoints, endpoint.Endpoint{Instance: fmt.Sprint(i), Addr: fmt.Sprintf("10.0.0.1:%d", i+1), Version: fmt.Sprint("v", i)})
+		}
+		made, err := mapping.Map(host, mapping.Client{})
+		if err != nil {
+			panic(err)
+		}
+		all = append(all, made)
+	}
+	return all
+}()
+
+func (w *walked) find(k Kind, name string) Found {
+	if !w.known {
+		return Found{Pending: true}
+	}
+	s := snapshots[w.state]
+	switch k {
+	case Listeners:
+		return Found{Resource: s.Listener}
+	case Routes:
+		return Found{Resource: s.Route}
+	case Clusters:
+		return Found{Resource: s.Clusters[name]}
+	}
+	return Found{Resource: s.Loads[name]}
+}
+
+// answer has the core answer.
+func (w *walked) answer() {
+	answers, _ := w.core.Answers(w.now, w.find)
+	w.queue = append(w.queue, answers...)
+}
+
+// ask has the client ask for what it needs by now, beside an acknowledgement of a kind, if there is one.
+func (w *walked) ask(acked Kind, refused string) {
+	wants := [kinds][]string{Listeners: {"a"}}
+	if w.has[Listeners]["a"] != nil {
+		wants[Routes] = []string{"a"}
+	}
+	if routes := w.has[Routes]["a"]; routes != nil {
+		wants[Clusters] = w.clustersOf(routes.Clusters, nil)
+	}
+	for _, name := range wants[Clusters] {
+		if c := w.has[Clusters][name]; c != nil && c.Clusters == nil {
+			wants[Loads] = append(wants[Loads], name)
+		}
+	}
+	for k := range kinds {
+		if k == acked || !slices.Equal(wants[k], w.asked[k]) {
+			w.asked[k] = wants[k]
+			maps.DeleteFunc(w.has[k], func(name string, _ *mapping.Resource) bool { return !slices.Contains(wants[k], name) })
+			why := ""
+			if k == acked {
+				why = refused
+			}
+			if err := w.core.Request(Request{k, wants[k], w.nonce[k], why}); err != nil {
+				w.broken = err.Error()
+			}
+		}
+	}
+	w.answer()
+}
+
+// clustersOf returns clusters and those that they are made of.
+func (w *walked) clustersOf(names, all []string) []string {
+	for _, name := range names {
+		if !slices.Contains(all, name) {
+			all = append(all, name)
+			if c := w.has[Clusters][name]; c != nil {
+				all = w.clustersOf(c.Clusters, all)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// read has the client read an answer, and acknowledge or refuse it.
+func (w *walked) read(refuse bool) bool {
+	if len(w.queue) == 0 {
+		return false
+	}
+	a := w.queue[0]
+	w.queue = slices.Clone(w.queue[1:])
+	w.nonce[a.Kind] = a.Nonce
+	if refuse {
+		w.refuses = true
+		w.ask(a.Kind, "no")
+		return true
+	}
+	next := make(map[string]*mapping.Resource)
+	if !a.Kind.isWhole() {
+		maps.Copy(next, w.has[a.Kind])
+	}
+	for _, r := range a.Resources {
+		next[r.Name] = r
+	}
+	if a.Kind.isWhole() {
+		for name := range w.has[a.Kind] {
+			if next[name] == nil && slices.Contains(w.asked[a.Kind], name) {
+				w.broken = fmt.Sprintf("the client is told that %s %q is gone, and asks for it", a.Kind, name)
+			}
+		}
+	}
+	if a.Kind == Routes && w.has[Routes] != nil && w.has[Routes]["a"] != nil {
+		w.checkRoutes(next["a"])
+	}
+	w.has[a.Kind] = next
+	w.ask(a.Kind, "")
+	return true
+}
+
+// checkRoutes notes routes that calls go by, to clusters whose endpoints the client does not know.
+func (w *walked) checkRoutes(next *mapping.Resource) {
+	if !slices.ContainsFunc(snapshots, func(s *mapping.Snapshot) bool { return s.Route.Equal(next) }) {
+		return // those announce clusters
+	}
+	for _, name := range next.Clusters {
+		if !slices.Contains(w.has[Routes]["a"].Clusters, name) && !w.late && !w.refuses {
+			w.broken = fmt.Sprintf("calls go to %q, which the client was not told of before", name)
+		}
+	}
+}
+
+func startWalked() *walked {
+	w := &walked{now: time.Unix(1000, 0)}
+	w.ask(kinds, "")
+	return w
+}
+
+// step returns what is next where nothing goes wrong, "" if the client has all.
+func (w *walked) step() string {
+	switch {
+	case !w.known:
+		w.known = true
+		w.answer()
+		return "etcd answers"
+	case w.read(false):
+		return "the client reads"
+	}
+	w.now = w.now.Add(announceTime)
+	before := len(w.queue)
+	w.answer()
+	if len(w.queue) > before {
+		return "time passes"
+	}
+	s := snapshots[w.state]
+	if !s.Route.Equal(w.has[Routes]["a"]) || !s.Listener.Equal(w.has[Listeners]["a"]) {
+		return "the client has other routes"
+	}
+	for _, name := range w.clustersOf(s.Route.Clusters, nil) {
+		if !s.Clusters[name].Equal(w.has[Clusters][name]) || !s.Loads[name].Equal(w.has[Loads][name]) {
+			return "the client has another " + name
+		}
+	}
+	return ""
+}
+
+// Whatever happens, a client is not told that a cluster is gone that it asks for, has no calls routed to a cluster before it
+// was told of it, and in the end has what etcd has.
+func TestWalk(t *testing.T) {
+	shape := &coretest.Shape{}
+	coretest.Name(shape, func(r *mapping.Resource) string { return fmt.Sprint(r.Name, r.Hash) })
+	world := coretest.World[walked]{
+		Start: startWalked,
+		Copy:  func(w *walked) *walked { return coretest.Copy(shape, w) },
+		Key:   func(w *walked) string { return coretest.Key(shape, w, w.now) },
+		Events: []coretest.Event[walked]{
+			{Name: "etcd tells", Do: func(w *walked) bool {
+				told := !w.known
+				w.known = true
+				w.answer()
+				return told
+			}},
+			{Name: "the host changes", Do: func(w *walked) bool {
+				w.state = (w.state + 1) % len(snapshots)
+				w.answer()
+				return true
+			}},
+			{Name: "the client reads", Do: func(w *walked) bool { return w.read(false) }},
+			{Name: "the client refuses", Do: func(w *walked) bool { return w.read(true) }},
+			{Name: "time passes", Do: func(w *walked) bool {
+				w.late = w.late || len(w.core.kinds[Routes].announced) > 0
+				w.now = w.now.Add(announceTime)
+				w.answer()
+				return true
+			}},
+			{Name: "an old request comes", Do: func(w *walked) bool {
+				if err := w.core.Request(Request{Clusters, nil, "0", ""}); err != nil {
+					w.broken = err.Error()
+				}
+				w.answer()
+				return true
+			}},
+		},
+		Rules: []coretest.Rule[walked]{{Name: "the protocol is kept", Broken: func(_, after *walked) string { return after.broken }}},
+		Settle: func(w *walked) string {
+			if w.refuses {
+				return "" // it keeps what it has taken
+			}
+			return w.step()
+		},
+		Within: 60,
+	}
+	coretest.Walk(t, 9, world)
+	coretest.Live(t, 2000, 60, world)
+}

@@ -165,7 +165,7 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 		a = &announced{before: last, until: now.Add(announceTime)}
 	}
 	with, err := mapping.Announce(a.before, next)
-	if err != nil || with == nil || !now.Before(a.until) || !s.pending && with.Equal(last) && c.knowsAll(next.Clusters) {
+	if err != nil || with == nil || !now.Before(a.until) || with.Equal(last) && c.knowsAll(next.Clusters) {
 		delete(s.announced, name)
 		return found
 	}
@@ -179,11 +179,8 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 	return Found{Resource: with}
 }
 
-// knowsAll reports whether the client has acknowledged clusters, and where their endpoints are.
+// knowsAll reports whether the client was told of clusters, and where their endpoints are. It reads answers in their order.
 func (c *Core) knowsAll(clusters []string) bool {
-	if c.kinds[Clusters].pending || c.kinds[Loads].pending {
-		return false
-	}
 	for _, name := range clusters {
 		switch r := c.kinds[Clusters].sent[name]; {
 		case r == nil:

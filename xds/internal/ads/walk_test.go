@@ -26,7 +26,8 @@ type walked struct {
 	has     [kinds]map[string]*mapping.Resource
 	nonce   [kinds]string // of the last answer that the client has read
 	asked   [kinds][]string
-	late    bool // time passed while routes were announced
+	routed  []string // the clusters that calls go to
+	late    bool     // time passed while routes were announced
 	refuses bool
 	broken  string
 }
@@ -105,9 +106,9 @@ func (w *walked) ask(acked Kind, refused string) {
 			if err := w.core.Request(Request{k, wants[k], w.nonce[k], why}); err != nil {
 				w.broken = err.Error()
 			}
+			w.answer()
 		}
 	}
-	w.answer()
 }
 
 // clustersOf returns clusters and those that they are made of.
@@ -151,7 +152,10 @@ func (w *walked) read(refuse bool) bool {
 			}
 		}
 	}
-	if a.Kind == Routes && w.has[Routes] != nil && w.has[Routes]["a"] != nil {
+	if a.Kind == Routes {
+		if w.has[Routes]["a"] == nil {
+			w.routed = next["a"].Clusters // calls wait for the first
+		}
 		w.checkRoutes(next["a"])
 	}
 	w.has[a.Kind] = next
@@ -165,10 +169,22 @@ func (w *walked) checkRoutes(next *mapping.Resource) {
 		return // those announce clusters
 	}
 	for _, name := range next.Clusters {
-		if !slices.Contains(w.has[Routes]["a"].Clusters, name) && !w.late && !w.refuses {
+		last := w.has[Routes]["a"]
+		announced := last != nil && slices.Contains(last.Clusters, name) && w.knows(name)
+		if !announced && !slices.Contains(w.routed, name) && !w.late && !w.refuses {
 			w.broken = fmt.Sprintf("calls go to %q, which the client was not told of before", name)
 		}
 	}
+	w.routed = next.Clusters
+}
+
+// knows reports whether the client knows a cluster, and where its endpoints are.
+func (w *walked) knows(name string) bool {
+	c := w.has[Clusters][name]
+	if c == nil || c.Clusters == nil {
+		return c != nil && w.has[Loads][name] != nil
+	}
+	return !slices.ContainsFunc(c.Clusters, func(name string) bool { return !w.knows(name) })
 }
 
 func startWalked() *walked {

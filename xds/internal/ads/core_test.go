@@ -1,0 +1,49 @@
+package ads
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
+)
+
+// A client that asks for more than there can be is refused, and one that asks for what is not there is told once.
+func TestManyNames(t *testing.T) {
+	none := func(Kind, string) Found { return Found{} }
+	var c Core
+	names := make([]string, maxNames+1)
+	for i := range names {
+		names[i] = fmt.Sprint("no.such.", i)
+	}
+	if err := c.Request(Request{Listeners, names, "", ""}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+		t.Errorf("too many names: %v", err)
+	}
+	if err := c.Request(Request{Listeners, names[1:], "", ""}); err != nil {
+		t.Fatal(err)
+	}
+	answers, wake := c.Answers(time.Time{}, none)
+	if len(answers) != 1 || len(answers[0].Resources) != 0 || !wake.IsZero() {
+		t.Fatalf("what is not there: %v, %v", answers, wake)
+	}
+	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, ""}); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := c.Answers(time.Time{}, none); again != nil {
+		t.Errorf("it is told again: %v", again)
+	}
+}
+
+// Two servers give equal resources equal versions, and other resources others.
+func TestVersions(t *testing.T) {
+	a, b := &mapping.Resource{Name: "a", Hash: 1}, &mapping.Resource{Name: "b", Hash: 1}
+	seen := map[string]bool{}
+	for _, resources := range [][]*mapping.Resource{nil, {a}, {b}, {a, b}} {
+		v := versionOf(resources)
+		if seen[v] || v != versionOf(resources) {
+			t.Errorf("%v have the version %s", resources, v)
+		}
+		seen[v] = true
+	}
+}

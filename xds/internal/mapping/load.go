@@ -2,9 +2,7 @@ package mapping
 
 import (
 	"math"
-	"net"
 	"net/netip"
-	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -26,17 +24,14 @@ func (m *mapping) locate() {
 	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
 	names := 0
 	for i := range m.Endpoints {
-		host, text, _ := net.SplitHostPort(m.Endpoints[i].Addr)
-		ip, err := netip.ParseAddr(host)
-		port, badPort := strconv.ParseUint(text, 10, 16)
-		if err != nil || badPort != nil {
+		at, err := netip.ParseAddrPort(m.Endpoints[i].Addr)
+		if err != nil {
 			names++
 			continue
 		}
-		at := netip.AddrPortFrom(ip, uint16(port))
 		if !seen[at] {
 			seen[at] = true
-			m.located[i] = &located{ip.String(), uint32(port)}
+			m.located[i] = &located{at.Addr().String(), uint32(at.Port())}
 		}
 	}
 	if names > 0 {

@@ -146,18 +146,25 @@ func (p *plan) paths(first bool) []path {
 			}
 		}
 	}
-	if p.service.Name != "" && !first {
-		maps.DeleteFunc(set, func(at path, _ bool) bool { return at.service != p.service.Name })
-	}
-	if p.service.Name != "" {
-		set[path{service: p.service.Name}] = true
-	}
+	maps.DeleteFunc(set, func(at path, _ bool) bool { return p.ownerOf(at) != p.service })
 	if first {
 		set[path{}] = true
+	} else {
+		set[path{service: p.service.Name}] = true
 	}
 	return slices.SortedFunc(maps.Keys(set), func(a, b path) int {
 		return cmp.Or(strings.Compare(a.service, b.service), strings.Compare(a.method, b.method))
 	})
+}
+
+// ownerOf returns the service of the host whose policy the calls of a path go by.
+func (p *plan) ownerOf(at path) *Service {
+	for i := range p.Services {
+		if p.Services[i].Name == at.service {
+			return &p.Services[i]
+		}
+	}
+	return &p.Services[0]
 }
 
 // sets returns the sets of endpoints that calls go to before their method is known.

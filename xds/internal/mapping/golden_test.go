@@ -1,0 +1,186 @@
+package mapping
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestPure(t *testing.T) {
+	coretest.Check(t, "mapping.go", "policy.go", "members.go", "route.go", "cluster.go", "load.go", "lost.go", "resource.go")
+}
+
+// ends returns endpoints of the form "instance version zone weight name=value...", "-" for what is not there.
+func ends(specs ...string) (all []endpoint.Endpoint) {
+	for i, spec := range specs {
+		var e endpoint.Endpoint
+		fields := strings.Fields(spec)
+		for n, text := range fields {
+			if text == "-" {
+				continue
+			}
+			switch n {
+			case 0:
+				e.Instance = text
+			case 1:
+				e.Version = text
+			case 2:
+				e.Zone = text
+			case 3:
+				fmt.Sscan(text, &e.Weight)
+			default:
+				name, value, _ := strings.Cut(text, "=")
+				if e.Metadata == nil {
+					e.Metadata = map[string]string{}
+				}
+				e.Metadata[name] = value
+			}
+		}
+		e.Addr = fmt.Sprintf("10.0.0.%d:9000", i+1)
+		all = append(all, e)
+	}
+	return all
+}
+
+func etcdPolicy(options string) string { return `{"loadBalancingConfig":[{"etcd":{` + options + `}}]}` }
+
+const twoGroups = `"split":[{"match":{"version":"v1"},"weight":90},{"match":{"version":"v2"},"weight":10}]`
+
+// Each row of the table in docs/xds.md has a golden file.
+func TestRows(t *testing.T) {
+	three := ends("a v1 z1", "b v2 z2", "c v1 z2")
+	for _, tt := range []struct {
+		name      string
+		config    string
+		endpoints []endpoint.Endpoint
+		host      Host
+		client    Client
+	}{
+		{name: "roundrobin", config: "", endpoints: three},
+		{name: "weights", config: `{"loadBalancingConfig":[{"etcd_weighted":{}}]}`, endpoints: ends("a - - 3", "b - - 4294967295", "c")},
+		{name: "split", config: etcdPolicy(twoGroups), endpoints: ends("a v1", "b v2", "c v1", "d v3")},
+		{name: "splitempty", config: etcdPolicy(twoGroups), endpoints: ends("b v2")},
+		{name: "lanes", config: etcdPolicy(`"route":[{"lane":"red","match":{"version":"red"},"strict":true},{"label":"lane"}],"laneHeader":"x-lane"`),
+			endpoints: ends("a", "b - - - lane=blue")},
+		{name: "drain", config: etcdPolicy(`"drain":["b","10.0.0.3:9000"]`), endpoints: three},
+		{name: "drainall", config: etcdPolicy(`"drain":["a","b","c"]`), endpoints: three},
+		{name: "zone", config: etcdPolicy(`"preferZone":true,"zoneMinPercent":50`), endpoints: three, client: Client{Zone: "z1"}},
+		{name: "affinity", config: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity","maxRingSize":2048}}]}`, endpoints: three},
+		{name: "affinitycrash", config: `{"loadBalancingConfig":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}]}`, endpoints: three,
+			client: Client{NoRing: true}},
+		{name: "leastrequest", config: `{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}`, endpoints: three},
+		{name: "peakewma", config: `{"loadBalancingConfig":[{"etcd_peak_ewma":{}}]}`, endpoints: three},
+		{name: "pickfirst", config: `{"loadBalancingConfig":[{"pick_first":{"shuffleAddressList":true}}]}`, endpoints: three},
+		{name: "byload", config: `{"loadBalancingConfig":[{"weighted_round_robin":{"blackoutPeriod":"1s"}}]}`, endpoints: three},
+		{name: "outliers", config: `{"loadBalancingConfig":[{"outlier_detection_experimental":{"failurePercentageEjection":{"threshold":50},
+			"childPolicy":[{"round_robin":{}}]}}]}`, endpoints: three},
+		{name: "methods", config: `{"methodConfig":[{"name":[{}],"timeout":"10s"},{"name":[{"service":"acme.Echo","method":"Slow"}],"timeout":"1.5s",
+			"waitForReady":true,"retryPolicy":{"maxAttempts":4,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":3,
+			"retryableStatusCodes":["UNAVAILABLE","ABORTED"]}}],"retryThrottling":{"maxTokens":10,"tokenRatio":0.1}}`, endpoints: three},
+		{name: "rollout", config: "", endpoints: ends("a - - - grpc_methods=acme.Echo/Say", "b - - - grpc_methods=acme.Echo/Say,New", "c")},
+		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
+		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
+		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "[::1]:80"}, {Instance: "c", Addr: "[0:0::1]:80"}}},
+		{name: "nothing", config: "", endpoints: nil},
+		{name: "pairs", config: etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
+			endpoints: ends("a v1 z1 3", "b v2 z2", "c v1 z1", "d v2 z1 - lane=blue"), client: Client{Zone: "z1"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			policy, err := ReadPolicy(tt.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := tt.host
+			h.Authority, h.Endpoints = "acme.echo", tt.endpoints
+			if h.Services == nil {
+				h.Services = make([]Service, 1)
+			}
+			h.Services[0].Name, h.Services[0].Policy = "acme.Echo", policy
+			s, err := Map(&h, tt.client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			compare(t, tt.name, s)
+		})
+	}
+}
+
+// Services of one name and different policies have clusters of their own, and the first takes what is no other's.
+func TestSeveralServices(t *testing.T) {
+	h := &Host{Authority: "acme.echo", Endpoints: ends("a - - - grpc_methods=acme.Echo/Say;acme.Other/Do", "b - - - grpc_methods=acme.Echo/Say,New;acme.Other/Do,New")}
+	for name, config := range map[string]string{"acme.Echo": "", "acme.Other": `{"loadBalancingConfig":[{"pick_first":{}}]}`} {
+		policy, err := ReadPolicy(config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.Services = append(h.Services, Service{Name: name, Policy: policy})
+	}
+	slices.SortFunc(h.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+	s, err := Map(h, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compare(t, "several", s)
+}
+
+// compare compares a snapshot with a golden file.
+func compare(t *testing.T, name string, s *Snapshot) {
+	t.Helper()
+	var out bytes.Buffer
+	write := func(r *Resource) {
+		m, err := r.Body.UnmarshalNew()
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := protojson.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var v any
+		if err := json.Unmarshal(raw, &v); err != nil { // protojson's spaces are random
+			t.Fatal(err)
+		}
+		text, err := json.MarshalIndent(v, "", " ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&out, "%s %s\n", m.ProtoReflect().Descriptor().Name(), text)
+	}
+	write(s.Route)
+	for _, set := range []map[string]*Resource{s.Clusters, s.Loads} {
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			write(set[name])
+		}
+	}
+	for _, text := range s.Lost {
+		fmt.Fprintf(&out, "lost: %s\n", text)
+	}
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(out.Bytes(), want) {
+		t.Errorf("%s is out of date: go test ./internal/mapping -update, and look at the difference\n%s", file, out.Bytes())
+	}
+}

@@ -67,7 +67,7 @@ compat-lint: ## Lint compat, which takes long, for all that it imports is analys
 	$(call each,$(LINT) run --allow-parallel-runners ./...)
 
 # The modules that require the oldest versions they work with.
-LOWEST := . outlierdetection connectetcd integration/versions
+LOWEST := . outlierdetection connectetcd xds integration/versions
 
 .PHONY: oldest
 oldest: MODULES := $(LOWEST)
@@ -139,6 +139,14 @@ OWN ?= 64
 connect-conformance: ## Make the calls of Connect's conformance suite by connectetcd's client: the first time this takes some minutes
 	cd integration/conformance && go build -o '$(CURDIR)/dist/conformance' . && go tool connectconformance --mode client \
 		--conf features.yaml --known-failing @known-failing.txt -- '$(CURDIR)/dist/conformance'
+
+# Whose clients to try: go,js,python. Those of JavaScript need node and npm, those of Python Debian's python3-grpcio.
+CLIENTS_OF ?= go,js,python
+
+.PHONY: xds-clients
+xds-clients: ## Call by xDS with the clients of several languages, while things fail (CLIENTS_OF=js)
+	case '$(CLIENTS_OF)' in *js*) npm ci --silent --no-audit --no-fund --prefix integration/xds/clients;; esac
+	cd integration && XDS_CLIENTS='$(CLIENTS_OF)' go test -count=1 -timeout 30m -v $(TESTFLAGS) ./xds
 
 .PHONY: hostile
 hostile: ## Have one of ten services written to by someone hostile, and write docs/measured/hostile.md (WAY=config for a part of it)
@@ -226,7 +234,7 @@ try: ## Release a clone, and say how to fetch that in another shell, as if it we
 	cd tools/release && go test -count=1 -timeout 0 -v -run TestRehearsal ./rehearsal -rehearse -serve
 
 # The modules that users fetch, and the licences that what they import may have.
-PUBLISHED := . etcdtest outlierdetection connectetcd cmd/etcdrpc
+PUBLISHED := . etcdtest outlierdetection connectetcd xds cmd/etcdrpc
 ALLOWED   := Apache-2.0,BSD-2-Clause,BSD-3-Clause,ISC,MIT
 
 .PHONY: sbom

@@ -3,6 +3,7 @@ package xds
 import (
 	"encoding/json"
 	"errors"
+	"path/filepath"
 )
 
 // BootstrapOptions say what a client is started with.
@@ -29,6 +30,8 @@ func Bootstrap(o BootstrapOptions) ([]byte, error) {
 		return nil, errors.New("xds: a bootstrap needs the id of a client")
 	case (o.Cert == "") != (o.Key == ""):
 		return nil, errors.New("xds: a certificate and its key belong together")
+	case filepath.Dir(o.Cert) != filepath.Dir(o.Key):
+		return nil, errors.New("xds: a certificate and its key must be in one directory: grpc-go refuses others")
 	case o.Cert != "" && o.CA == "":
 		return nil, errors.New("xds: a certificate of the client needs the CA that the servers are verified with")
 	}

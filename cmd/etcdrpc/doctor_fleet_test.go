@@ -294,7 +294,7 @@ func (a *authority) file(t testing.TB) string {
 // issue returns a certificate for a name, or for an identity if that is a URL.
 func (a *authority) issue(name string, until time.Time) (*tls.Certificate, error) {
 	template := &x509.Certificate{SerialNumber: big.NewInt(2), DNSNames: []string{name}, NotBefore: until.Add(-24 * time.Hour), NotAfter: until,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
 	if identity, err := url.Parse(name); err == nil && identity.Scheme != "" {
 		template.DNSNames, template.URIs = nil, []*url.URL{identity}
 	}

@@ -29,10 +29,13 @@ var small = map[string]string{
 	"connectetcd/go.mod":          "module " + modules.Root + "/connectetcd\n\ngo 1.24\n\nrequire " + modules.Root + " v0.0.0\n",
 	"connectetcd/go.work":         "go 1.24\n\nuse .\n\nreplace (\n\t" + modules.Root + " => ..\n)\n",
 	"connectetcd/connectetcd.go":  "// Package connectetcd is small.\npackage connectetcd\n\nimport _ \"" + modules.Root + "/runtime\"\n",
+	"xds/go.mod":                  "module " + modules.Root + "/xds\n\ngo 1.24\n\nrequire " + modules.Root + " v0.0.0\n",
+	"xds/go.work":                 "go 1.24\n\nuse .\n\nreplace (\n\t" + modules.Root + " => ..\n)\n",
+	"xds/xds.go":                  "// Package xds is small.\npackage xds\n\nimport _ \"" + modules.Root + "/runtime\"\n",
 	"cmd/etcdrpc/go.mod": "module " + modules.Root + "/cmd/etcdrpc\n\ngo 1.24\n\nrequire (\n\t" +
-		modules.Root + " v0.0.0\n\t" + modules.Root + "/etcdtest v0.0.0\n)\n",
-	"cmd/etcdrpc/go.work": "go 1.24\n\nuse .\n\nreplace (\n\t" + modules.Root + " => ../..\n\t" + modules.Root + "/etcdtest => ../../etcdtest\n)\n",
-	"cmd/etcdrpc/main.go": "// Command etcdrpc is small.\npackage main\n\nimport _ \"" + modules.Root + "/internal/secret\"\n\nfunc main() {}\n",
+		modules.Root + " v0.0.0\n\t" + modules.Root + "/etcdtest v0.0.0\n\t" + modules.Root + "/xds v0.0.0\n)\n",
+	"cmd/etcdrpc/go.work": "go 1.24\n\nuse .\n\nreplace (\n\t" + modules.Root + " => ../..\n\t" + modules.Root + "/etcdtest => ../../etcdtest\n\t" + modules.Root + "/xds => ../../xds\n)\n",
+	"cmd/etcdrpc/main.go": "// Command etcdrpc is small.\npackage main\n\nimport (\n\t_ \"" + modules.Root + "/internal/secret\"\n\t_ \"" + modules.Root + "/xds\"\n)\n\nfunc main() {}\n",
 	"cmd/etcdrpc/main_test.go": "package main\n\nimport (\n\t\"testing\"\n\n\t\"" + modules.Root + "/etcdtest\"\n)\n\n" +
 		"func Test(t *testing.T) { etcdtest.Start() }\n",
 }
@@ -156,9 +159,9 @@ func TestRelease(t *testing.T) {
 	out := mustRelease(t, repo, "v0.1.0")
 	for _, want := range []string{
 		"There is no release yet",
-		"git push --atomic origin main refs/tags/etcdtest/v0.1.0 refs/tags/outlierdetection/v0.1.0 refs/tags/connectetcd/v0.1.0 refs/tags/cmd/etcdrpc/v0.1.0\n" +
+		"git push --atomic origin main refs/tags/etcdtest/v0.1.0 refs/tags/outlierdetection/v0.1.0 refs/tags/connectetcd/v0.1.0 refs/tags/xds/v0.1.0 refs/tags/cmd/etcdrpc/v0.1.0\n" +
 			"  git push origin refs/tags/v0.1.0\n",
-		"git tag -d etcdtest/v0.1.0 outlierdetection/v0.1.0 connectetcd/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
+		"git tag -d etcdtest/v0.1.0 outlierdetection/v0.1.0 connectetcd/v0.1.0 xds/v0.1.0 cmd/etcdrpc/v0.1.0 v0.1.0 && git reset --keep HEAD^",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("it says\n%s\nwithout %q", out, want)
@@ -173,7 +176,7 @@ func TestRelease(t *testing.T) {
 			t.Errorf("%s is not the commit of main", tag)
 		}
 	}
-	if got := run(t, repo, "diff", "--name-only", "HEAD^", "HEAD"); got != "CHANGELOG.md\ncmd/etcdrpc/go.mod\ncmd/etcdrpc/go.sum\nconnectetcd/go.mod\nconnectetcd/go.sum" {
+	if got := run(t, repo, "diff", "--name-only", "HEAD^", "HEAD"); got != "CHANGELOG.md\ncmd/etcdrpc/go.mod\ncmd/etcdrpc/go.sum\nconnectetcd/go.mod\nconnectetcd/go.sum\nxds/go.mod\nxds/go.sum" {
 		t.Errorf("it has changed %s", got)
 	}
 	if dirty := run(t, repo, "status", "--porcelain"); dirty != "" {

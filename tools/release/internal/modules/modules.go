@@ -19,6 +19,7 @@ var All = []Module{
 	{Dir: "etcdtest", Alone: true},
 	{Dir: "outlierdetection", Alone: true},
 	{Dir: "connectetcd"},
+	{Dir: "xds"},
 	{Dir: "cmd/etcdrpc"},
 }
 

@@ -1,0 +1,169 @@
+package xds
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+
+	discoveryv1 "github.com/etcdrpc/protoc-gen-go-etcd/proto/etcd/discovery/v1"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/authority"
+	lanespb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/lanes"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/layouts"
+	leaderpb "github.com/etcdrpc/protoc-gen-go-etcd/testdata/leader"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/methods"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/outlier"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/policies"
+	"github.com/etcdrpc/protoc-gen-go-etcd/testdata/servicewide"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
+)
+
+// generated are descriptions as the plugin has written them.
+var generated = []*runtime.ServiceDesc{
+	&authority.Host_EtcdServiceDesc, &authority.Port_EtcdServiceDesc, &authority.V4_EtcdServiceDesc,
+	&authority.V6_EtcdServiceDesc,
+	&lanespb.Labelled_EtcdServiceDesc, &lanespb.Named_EtcdServiceDesc,
+	&layouts.Unspecified_EtcdServiceDesc, &layouts.EndpointJson_EtcdServiceDesc, &layouts.Plain_EtcdServiceDesc,
+	&layouts.LeaseSuffix_EtcdServiceDesc, &layouts.GoZero_EtcdServiceDesc, &layouts.Kratos_EtcdServiceDesc,
+	&layouts.Kitex_EtcdServiceDesc, &layouts.GoFrame_EtcdServiceDesc, &layouts.GoMicro_EtcdServiceDesc,
+	&layouts.HomeMade_EtcdServiceDesc, &layouts.HostAndPort_EtcdServiceDesc,
+	&leaderpb.Counter_EtcdServiceDesc, &leaderpb.Schedule_EtcdServiceDesc,
+	&methods.Methods_EtcdServiceDesc,
+	&outlier.Failures_EtcdServiceDesc, &outlier.Everything_EtcdServiceDesc, &outlier.Defaults_EtcdServiceDesc,
+	&policies.Unset_EtcdServiceDesc, &policies.Empty_EtcdServiceDesc, &policies.RoundRobin_EtcdServiceDesc,
+	&policies.PickFirst_EtcdServiceDesc, &policies.Shuffled_EtcdServiceDesc, &policies.Least_EtcdServiceDesc,
+	&policies.LeastOfFour_EtcdServiceDesc, &policies.Ring_EtcdServiceDesc, &policies.BigRing_EtcdServiceDesc,
+	&policies.Weighted_EtcdServiceDesc, &policies.Zone_EtcdServiceDesc, &policies.ZoneAndAffinity_EtcdServiceDesc,
+	&policies.Latency_EtcdServiceDesc, &policies.Starting_EtcdServiceDesc, &policies.Spilling_EtcdServiceDesc,
+	&policies.Bound_EtcdServiceDesc, &policies.Lanes_EtcdServiceDesc,
+	&servicewide.Defaults_EtcdServiceDesc, &servicewide.AffinityBeside_EtcdServiceDesc,
+	&servicewide.Empty_EtcdServiceDesc, &servicewide.Throttled_EtcdServiceDesc, &servicewide.Checked_EtcdServiceDesc,
+	&servicewide.CheckedZone_EtcdServiceDesc,
+}
+
+// image returns an encoded set of the files of some services, with what they import.
+func image(t *testing.T, services ...string) []byte {
+	t.Helper()
+	set := new(descriptorpb.FileDescriptorSet)
+	seen := make(map[string]bool)
+	var add func(protoreflect.FileDescriptor)
+	add = func(file protoreflect.FileDescriptor) {
+		if seen[file.Path()] {
+			return
+		}
+		seen[file.Path()] = true
+		for i := range file.Imports().Len() {
+			add(file.Imports().Get(i).FileDescriptor)
+		}
+		set.File = append(set.File, protodesc.ToFileDescriptorProto(file))
+	}
+	for _, name := range services {
+		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		must(t, err)
+		add(found.ParentFile())
+	}
+	raw, err := proto.Marshal(set)
+	must(t, err)
+	return raw
+}
+
+// edited returns an image whose services have other options.
+func edited(t *testing.T, edit func(options *discoveryv1.ServiceOptions, n int)) []byte {
+	t.Helper()
+	set := new(descriptorpb.FileDescriptorSet)
+	must(t, proto.Unmarshal(image(t, leaderpb.Counter_EtcdServiceDesc.Name, lanespb.Named_EtcdServiceDesc.Name), set))
+	n := 0
+	for _, file := range set.GetFile() {
+		for _, service := range file.GetService() {
+			if proto.HasExtension(service.GetOptions(), discoveryv1.E_Service) {
+				options := proto.GetExtension(service.GetOptions(), discoveryv1.E_Service).(*discoveryv1.ServiceOptions)
+				n++
+				edit(options, n)
+				proto.SetExtension(service.GetOptions(), discoveryv1.E_Service, options)
+			}
+		}
+	}
+	raw, err := proto.Marshal(set)
+	must(t, err)
+	return raw
+}
+
+// An image says what generated code says.
+func TestImage(t *testing.T) {
+	byName := func(a, b *runtime.ServiceDesc) int { return strings.Compare(a.Name, b.Name) }
+	packages := make(map[string][]*runtime.ServiceDesc)
+	for _, desc := range generated {
+		pkg := desc.Name[:strings.LastIndex(desc.Name, ".")]
+		packages[pkg] = append(packages[pkg], desc)
+	}
+	for pkg, want := range packages {
+		got, err := xds.ReadImage(image(t, want[0].Name))
+		if err != nil {
+			t.Errorf("%s: %v", pkg, err)
+			continue
+		}
+		slices.SortFunc(got, byName)
+		slices.SortFunc(want, byName)
+		if len(got) != len(want) {
+			t.Errorf("%s: %d services, want %d", pkg, len(got), len(want))
+			continue
+		}
+		for i, desc := range want {
+			w := *desc
+			w.LeaseTTL = 0 // of servers alone
+			w.Authority = cmp.Or(w.Authority, got[i].Authority)
+			w.ServiceConfig = cmp.Or(w.ServiceConfig, got[i].ServiceConfig)
+			if got[i].Layout == nil { // clients read all but two layouts, whatever is said
+				w.Layout = nil
+			}
+			if !reflect.DeepEqual(*got[i], w) {
+				t.Errorf("%s:\ngot  %+v\nwant %+v", desc.Name, *got[i], w)
+			}
+		}
+	}
+}
+
+func TestBadImages(t *testing.T) {
+	for _, tt := range []struct {
+		name, want string
+		image      []byte
+	}{
+		{"nothing", "there are no file descriptors", nil},
+		{"no descriptors", "parse the file descriptors", []byte("services")},
+		{"no option", "no service has the option (etcd.discovery.v1.service)", image(t, "grpc.health.v1.Health")},
+		{"two keys of one name", `gives the TLS name "acme.user"`, edited(t, func(options *discoveryv1.ServiceOptions, n int) {
+			options.Key, options.Authority = fmt.Sprint("acme/user", n), "acme.user"
+		})},
+		{"newer options", "upgrade", edited(t, func(options *discoveryv1.ServiceOptions, _ int) {
+			options.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 1000, protowire.VarintType), 1))
+		})},
+	} {
+		if _, err := xds.ReadImage(tt.image); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		want     string
+		services []*runtime.ServiceDesc
+	}{
+		{"there is no service", nil},
+		{"has no Authority", []*runtime.ServiceDesc{{Name: "a.B", Key: "a/b"}}},
+		{"servers of one could pose as the other's", []*runtime.ServiceDesc{{Key: "a", Authority: "x.example"}, {Key: "b", Authority: "X.example:1"}}},
+		{"is there twice", []*runtime.ServiceDesc{{Key: "a", Authority: "x"}, {Key: "a", Authority: "x"}}},
+		{"no policy is named", []*runtime.ServiceDesc{{Key: "a", Authority: "x", ServiceConfig: `{"loadBalancingConfig":[{"nope":{}}]}`}}},
+	} {
+		if _, err := xds.NewServer(runtime.NewRegistry(nil), tt.services); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v, want %q", err, tt.want)
+		}
+	}
+}

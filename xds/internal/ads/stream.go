@@ -6,6 +6,7 @@ package ads
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -109,7 +110,7 @@ func (c *stream) serve() error {
 		case <-c.changed:
 		case <-timer.C:
 		case err := <-failed:
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return err

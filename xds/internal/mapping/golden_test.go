@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -41,7 +42,11 @@ func ends(specs ...string) (all []endpoint.Endpoint) {
 			case 2:
 				e.Zone = text
 			case 3:
-				fmt.Sscan(text, &e.Weight)
+				weight, err := strconv.ParseUint(text, 10, 32)
+				if err != nil {
+					panic(err)
+				}
+				e.Weight = uint32(weight)
 			default:
 				name, value, _ := strings.Cut(text, "=")
 				if e.Metadata == nil {

@@ -4,7 +4,6 @@ package xdspage
 import (
 	"bytes"
 	_ "embed"
-	"fmt"
 	"html/template"
 	"net/http"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
@@ -41,11 +41,11 @@ func health(w http.ResponseWriter, s xds.Status) {
 	for _, h := range s.Hosts {
 		if !h.Known {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			_, _ = fmt.Fprintf(w, "%s is not known yet: %v\n", h.Authority, h.Err) // who asks may have left
+			output.Sayf(w, "%s is not known yet: %v\n", h.Authority, h.Err)
 			return
 		}
 	}
-	_, _ = fmt.Fprintln(w, "ok")
+	output.Sayf(w, "ok\n")
 }
 
 // view is what the page shows.

@@ -36,7 +36,6 @@ const soon = 15 * time.Second
 var etcd *etcdtest.Cluster
 
 func TestMain(m *testing.M) {
-	os.Setenv("GRPC_XDS_BOOTSTRAP_CONFIG", "") // each client has its own
 	os.Exit(kit.OnEtcd(m, &etcd))
 }
 

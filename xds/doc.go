@@ -8,6 +8,7 @@
 //	server.go     the server
 //	services.go   the services, from an image of proto files or by hand
 //	bootstrap.go  what clients are started with
+//	lost.go       what xDS cannot say
 //	status.go     who is connected, and what is known, for people and metrics
 //
 // Below it, package mapping makes xDS resources of what etcd has, without I/O; catalog follows etcd, by the registry's one

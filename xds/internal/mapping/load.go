@@ -22,11 +22,11 @@ type located struct {
 func (m *mapping) locate() {
 	m.located = make([]*located, len(m.Endpoints))
 	seen := make(map[netip.AddrPort]bool, len(m.Endpoints))
-	names := 0
+	names := false
 	for i := range m.Endpoints {
 		at, err := netip.ParseAddrPort(m.Endpoints[i].Addr)
 		if err != nil {
-			names++
+			names = true
 			continue
 		}
 		if !seen[at] {
@@ -34,8 +34,8 @@ func (m *mapping) locate() {
 			m.located[i] = &located{at.Addr().String(), uint32(at.Port())}
 		}
 	}
-	if names > 0 {
-		m.lose("%d endpoints have a name for an address: gRPC takes IP addresses alone by xDS, so no client calls these", names)
+	if names {
+		m.lose("endpoints with a name for an address: gRPC takes IP addresses alone by xDS, so no client calls these")
 	}
 }
 

@@ -22,6 +22,7 @@ type Options struct {
 	skip         []string
 	noDial       bool
 	serve        bool
+	xds          bool
 	token        int64
 	deep         deep
 	probeTimeout time.Duration
@@ -34,6 +35,7 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
 	d.deep.addTo(flags)
 	flags.Int64Var(&d.token, "token", 0, "the highest `token` that a store has seen of a leader at KEY: says whether etcd gives it again, as after a restore")
+	flags.BoolVar(&d.xds, "xds", false, "look also for what etcdrpc xds cannot tell its clients of live policies and instances")
 	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
 }
 

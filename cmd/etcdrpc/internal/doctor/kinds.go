@@ -52,6 +52,7 @@ var (
 	KindNotServing   = newKind("not-serving", "a server whose health check says that it is not serving, fails, or hangs (--deep)")
 	KindTransport    = newKind("transport", "plaintext where clients use TLS, or the reverse (--deep)")
 	KindCertificate  = newKind("certificate", "a certificate that clients refuse (--deep)")
+	KindXDS          = newKind("xds", "what clients by xDS cannot be told (--xds)")
 	KindJSONLayout   = newKind("json-layout", "JSON that clients read only with a json_layout: a note, no fault")
 )
 

@@ -48,10 +48,7 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 	if err != nil {
 		return nil, err
 	}
-	refused := func(client, why string) {
-		o.logger.Warn("a client refuses what it was told", "client", client, "why", why)
-	}
-	return &Server{ads: ads.NewServer(c, refused), catalog: c}, nil
+	return &Server{ads: ads.NewServer(c, o.logger), catalog: c}, nil
 }
 
 // Register registers the service with a gRPC server, which stops it.

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -20,6 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
@@ -34,16 +37,27 @@ type Source interface {
 // Server is the aggregated discovery service. It is safe for concurrent use.
 type Server struct {
 	discoveryv3.UnimplementedAggregatedDiscoveryServiceServer
-	source  Source
-	refused func(client, why string)
+	source Source
+	logger *slog.Logger
 
-	mu      sync.Mutex
-	streams map[*stream]struct{}
+	mu       sync.Mutex
+	streams  map[*stream]struct{}
+	refusals loglimit.Limiter
 }
 
-// NewServer returns a server. refused is called for each answer that a client refuses.
-func NewServer(source Source, refused func(client, why string)) *Server {
-	return &Server{source: source, refused: refused, streams: make(map[*stream]struct{})}
+// NewServer returns a server.
+func NewServer(source Source, logger *slog.Logger) *Server {
+	return &Server{source: source, logger: logger, streams: make(map[*stream]struct{})}
+}
+
+// refused logs that a client refuses an answer.
+func (s *Server) refused(client string, k Kind, why string) {
+	s.mu.Lock()
+	ok, missed := s.refusals.Allow(time.Now())
+	s.mu.Unlock()
+	if ok {
+		s.logger.Warn("a client refuses what it was told", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
+	}
 }
 
 // stream is the conversation with one client.
@@ -151,7 +165,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	}
 	refused := ""
 	if r.GetErrorDetail() != nil {
-		if refused = r.GetErrorDetail().GetMessage(); refused == "" {
+		if refused = short(r.GetErrorDetail().GetMessage()); refused == "" {
 			refused = "no reason given"
 		}
 	}
@@ -169,7 +183,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
 	if refused != "" {
-		c.server.refused(client, kind.String()+": "+refused)
+		c.server.refused(client, kind, refused)
 	}
 	c.follow(authorities)
 	return nil
@@ -177,9 +191,12 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 
 // identify takes in who the client is. The first request says it.
 func (c *stream) identify(n *corev3.Node) {
-	c.client.ID, c.client.Agent, c.client.Zone = n.GetId(), n.GetUserAgentName()+" "+n.GetUserAgentVersion(), n.GetLocality().GetZone()
-	c.of = mapping.Client{Zone: c.client.Zone, ID: n.GetId(), NoRing: crashesByRings(n.GetUserAgentVersion())}
+	c.client.ID, c.client.Agent, c.client.Zone = short(n.GetId()), short(n.GetUserAgentName()+" "+n.GetUserAgentVersion()), short(n.GetLocality().GetZone())
+	c.of = mapping.Client{Zone: n.GetLocality().GetZone(), ID: n.GetId(), NoRing: crashesByRings(n.GetUserAgentVersion())}
 }
+
+// short returns a text that a client has sent as it may be kept and shown.
+func short(text string) string { return printable.Short(text, 300) }
 
 // crashesByRings reports whether a client is one of gRPC's C core whose ring_hash crashes, as 1.51 does, whose core has the
 // version 29. The text is such as "C-core 29.0.0 Python 1.51.1".

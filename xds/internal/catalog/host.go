@@ -6,8 +6,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/loglimit"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
@@ -38,7 +40,8 @@ type host struct {
 	policies []policy // by service
 	err      error    // what keeps the host from being followed, or its config from being in force
 	lost     []string // what xDS cannot say, as far as it was logged
-	told     string   // the problem that was logged last
+	told     string   // the problem that was told last
+	lines    loglimit.Limiter
 }
 
 // reader is a caller of follow.
@@ -162,8 +165,8 @@ func (h *host) refresh() {
 		if trouble == nil {
 			trouble = v.Err
 		}
-		if !v.Known && !v.Refused && h.input == nil {
-			h.report(trouble)
+		if !v.Known && !v.Refused {
+			h.report(trouble) // what was known stays in force
 			return
 		}
 		views = append(views, v)
@@ -207,10 +210,13 @@ func (h *host) report(err error) {
 	}
 	if text != h.told {
 		h.told = text
-		if err != nil {
-			h.logger.Warn("a service is not followed as it should be", "authority", h.authority, "error", err)
-		} else {
-			h.logger.Info("a service is followed again", "authority", h.authority)
+		ok, missed := h.lines.Allow(time.Now())
+		switch {
+		case !ok:
+		case err != nil:
+			h.logger.Warn("a service is not followed as it should be", loglimit.Attrs(missed, "authority", h.authority, "error", err)...)
+		default:
+			h.logger.Info("a service is followed again", loglimit.Attrs(missed, "authority", h.authority)...)
 		}
 	}
 }

@@ -59,7 +59,12 @@ type world struct {
 // newWorld returns a world whose service has a service config.
 func newWorld(t *testing.T, config string) *world {
 	t.Helper()
-	t.Cleanup(func() { leak.None(t) })
+	t.Cleanup(func() {
+		leak.None(t)
+		kit.Eventually(t, soon, "no goroutine of ours is left", func() bool {
+			return len(leak.In("github.com/etcdrpc/protoc-gen-go-etcd/xds")) == 0
+		})
+	})
 	w := &world{t: t, namespace: strings.ReplaceAll(t.Name(), " ", "_") + "/"}
 	w.desc = &runtime.ServiceDesc{Name: "acme.Echo", Key: "acme/echo", Authority: "acme.echo", ServiceConfig: config}
 	w.registry = w.newRegistry()

@@ -16,8 +16,11 @@ import (
 )
 
 // maxRoutes bounds the routes of a host, which are the product of its methods and its lanes. Of more, lanes have none, so
-// that their calls go where those without a lane do.
+// that their calls go where those without a lane do. A lane header doubles the routes of lanes.
 const maxRoutes = 5000
+
+// maxServed bounds the methods that are told apart because not every endpoint serves them.
+const maxServed = 1000
 
 // path is the methods that a route is for: one, all of a service or, without a service, all.
 type path struct{ service, method string }
@@ -139,13 +142,12 @@ func (p *plan) paths(first bool) []path {
 		service, name := methods.Split(method)
 		set[path{service, name}] = true
 	}
-	for _, members := range p.sets() {
-		if texts := p.texts(members); len(texts) > 1 {
-			for _, text := range texts {
-				addServed(set, text)
-			}
-		}
+	served := p.servedDifferently()
+	if len(served) > maxServed {
+		p.lose("endpoints that serve different methods name more than %d: calls go to endpoints whatever they serve", maxServed)
+		served = nil
 	}
+	maps.Copy(set, served)
 	maps.DeleteFunc(set, func(at path, _ bool) bool { return p.ownerOf(at) != p.service })
 	if first {
 		set[path{}] = true
@@ -167,13 +169,21 @@ func (p *plan) ownerOf(at path) *Service {
 	return &p.Services[0]
 }
 
-// sets returns the sets of endpoints that calls go to before their method is known.
-func (p *plan) sets() [][]int {
-	sets := [][]int{p.base}
-	for _, l := range p.lanes {
-		sets = append(sets, l.members)
+// servedDifferently returns the methods, and their services, that endpoints name of which some serve others.
+func (p *plan) servedDifferently() map[path]bool {
+	set := make(map[path]bool)
+	add := func(members []int) {
+		if texts := p.texts(members); len(texts) > 1 {
+			for _, text := range texts {
+				addServed(set, text)
+			}
+		}
 	}
-	return sets
+	add(p.base)
+	for _, l := range p.lanes {
+		add(l.members)
+	}
+	return set
 }
 
 // addServed adds the methods in an endpoint's text, and the service of each.

@@ -1,0 +1,64 @@
+package mapping
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+)
+
+// Whatever endpoints say, a client is given a bounded number of routes.
+func TestRoutesAreBounded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config string
+		spec   func(i int) string
+	}{
+		"methods": {"", func(i int) string { return fmt.Sprintf("e%d - - - grpc_methods=a.B/M%d,%s", i, i, manyMethods(i)) }},
+		"lanes":   {etcdPolicy(`"route":[{"label":"lane"}],"laneHeader":"x-lane"`), func(i int) string { return fmt.Sprintf("e%d - - - lane=l%d", i, i) }},
+		"both": {etcdPolicy(`"route":[{"label":"lane"}]`), func(i int) string {
+			return fmt.Sprintf("e%d - - - lane=l%d grpc_methods=a.B/M%d,N%d", i, i%200, i%4, i)
+		}},
+	} {
+		var specs []string
+		for i := range 300 {
+			specs = append(specs, tt.spec(i))
+		}
+		policy, err := ReadPolicy(tt.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := &Host{Authority: "a", Services: []Service{{Policy: policy}}, Endpoints: ends(specs...)}
+		for i := range h.Endpoints {
+			h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
+		}
+		s, err := Map(h, Client{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config := new(routev3.RouteConfiguration)
+		if err := s.Route.Body.UnmarshalTo(config); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(config.GetVirtualHosts()[0].GetRoutes()); n == 0 || n > 2*maxRoutes {
+			t.Errorf("%s: %d routes, lost: %v", name, n, s.Lost)
+		}
+		if n := len(s.Route.Body.GetValue()); n > 2<<20 {
+			t.Errorf("%s: %d bytes of routes", name, n)
+		}
+	}
+}
+
+// manyMethods returns as many methods as an endpoint may name, for few endpoints.
+func manyMethods(i int) string {
+	if i > 5 {
+		return "M"
+	}
+	var list []string
+	for n := 0; len(list)*8 < endpoint.MaxMethods-200; n++ {
+		list = append(list, fmt.Sprintf("X%d%05d", i, n))
+	}
+	return strings.Join(list, ",")
+}

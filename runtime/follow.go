@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 
@@ -17,7 +18,8 @@ type Followed struct {
 }
 
 // Follow follows a service as its clients do, for programs that tell others what clients know, such as an xDS server; to
-// call the service, [Registry.NewClient] is the way, and for endpoints alone [Registry.Watch]. It does no I/O.
+// call the service, [Registry.NewClient] is the way, and for endpoints alone [Registry.Watch]. It does no I/O: etcd is read in
+// the background. It fails if the registry is closed, or if the description, its service config or its layout is wrong.
 //
 // notify is called after each change until Stop is called; one call may stand for several changes, and the first may come
 // before Follow returns. It must return at once, and must not call the registry or what Follow returns. All that read the
@@ -62,7 +64,7 @@ type View struct {
 	ServiceConfig string
 	// Leader is the id of the instance that leads, "" while none does, or no method is for the leader.
 	Leader string
-	// Err is why the service cannot be followed now, or its live service config is not in force. The rest is then the
+	// Err is why the service, or the candidates for its leader, cannot be followed now, or its live service config is not in force. The rest is then the
 	// last that was known.
 	Err error
 	// Refused reports whether Err is etcd's own answer, such as a missing permission, so that clients do not wait for a
@@ -70,18 +72,15 @@ type View struct {
 	Refused bool
 }
 
-// View returns what clients go by now.
+// View returns what clients go by now. After Stop, and after the registry was closed, it is the last that was known.
 func (f *Followed) View() View {
 	s := f.key.State()
 	v := View{
-		Known: s.Known, Held: s.Held, Leader: f.candidates.Leader().Instance, Err: s.Err, Refused: s.Refused,
+		Known: s.Known, Held: s.Held, Leader: f.candidates.Leader().Instance, Err: cmp.Or(s.Err, f.candidates.Err(), s.LiveErr), Refused: s.Refused,
 		Endpoints: make([]Endpoint, len(s.Backends)), ServiceConfig: f.desc.ServiceConfig,
 	}
 	for i, b := range s.Backends {
 		v.Endpoints[i] = Endpoint(b.Endpoint)
-	}
-	if v.Err == nil {
-		v.Err = s.LiveErr
 	}
 	merged, err := serviceconfig.Merge(f.desc.ServiceConfig, s.Live)
 	if err != nil { // cannot be: each was checked

@@ -22,6 +22,9 @@ type ServiceDesc struct {
 	Leader        []string      // the methods whose calls go to the leader, "/helloworld.Greeter/SayHello"; nil: there is no election
 }
 
+// Check returns an error if the description is not valid, as what is given it does. It does not look at the service config.
+func (d *ServiceDesc) Check() error { return d.check() }
+
 // check returns an error if the description is not valid.
 func (d *ServiceDesc) check() error {
 	if d == nil {

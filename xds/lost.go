@@ -6,7 +6,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// Lost returns what xDS cannot say of a service with a service config and endpoints, for people, sorted.
+// Lost returns what xDS cannot say of a service with a service config and endpoints, for people, sorted: all but what its
+// methods for the leader lose.
 func Lost(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error) {
 	policy, err := mapping.ReadPolicy(serviceConfig)
 	if err != nil {

@@ -31,8 +31,9 @@ type options struct{ logger *slog.Logger }
 func WithLogger(l *slog.Logger) Option { return func(o *options) { o.logger = l } }
 
 // NewServer returns a server for services, which [ReadImage] returns, or the caller has written. Each needs an Authority, by
-// which clients dial it. It does no I/O: a service is followed in etcd while a client asks for it. The registry is the
-// caller's, to be closed when the server has stopped.
+// which clients dial it. It fails if a description is not valid, if two cannot be told apart by TLS, or if a service config
+// cannot be said in xDS. It does no I/O: a service is followed in etcd while a client asks for it. The descriptions must not
+// be changed. The registry is the caller's, to be closed when the server has stopped.
 func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts ...Option) (*Server, error) {
 	if registry == nil {
 		return nil, errors.New("xds: the registry is nil")
@@ -51,7 +52,8 @@ func NewServer(registry *runtime.Registry, services []*runtime.ServiceDesc, opts
 	return &Server{ads: ads.NewServer(c, o.logger), catalog: c}, nil
 }
 
-// Register registers the service with a gRPC server, which stops it.
+// Register adds the aggregated discovery service to a gRPC server. Stopping that server ends the streams; clients keep what
+// they know.
 func (s *Server) Register(r grpc.ServiceRegistrar) {
 	discoveryv3.RegisterAggregatedDiscoveryServiceServer(r, s.ads)
 }

@@ -54,9 +54,10 @@ func checkServices(services []*runtime.ServiceDesc) error {
 		return errors.New("xds: there is no service")
 	}
 	keys := make(map[string]*runtime.ServiceDesc) // by the name that TLS checks
+	names := make(map[string]map[string]bool)     // of services, by authority
 	for _, d := range services {
-		if d == nil {
-			return errors.New("xds: a service description is nil")
+		if err := d.Check(); err != nil {
+			return fmt.Errorf("xds: %w", err)
 		}
 		if d.Authority == "" {
 			return fmt.Errorf("xds: the service %q at %q has no Authority, by which clients dial it", d.Name, d.Key)
@@ -66,11 +67,32 @@ func checkServices(services []*runtime.ServiceDesc) error {
 		}
 		name := servicekey.TLSName(d.Key, d.Authority)
 		other := keys[name]
-		if other != nil && other.Key != d.Key {
+		if other == nil {
+			other = d
+		}
+		if other.Key != d.Key {
 			return fmt.Errorf("xds: the services at %q and %q have the TLS name %q: servers of one could pose as the other's, give one an authority of its own",
 				other.Key, d.Key, name)
 		}
 		keys[name] = d
+		if layout(other) != layout(d) {
+			return fmt.Errorf("xds: the services at the key %q have the layouts %v and %v: services that share a key have one", d.Key, layout(other), layout(d))
+		}
+		if names[d.Authority] == nil {
+			names[d.Authority] = make(map[string]bool)
+		}
+		if named := names[d.Authority]; named[d.Name] || len(named) > 0 && (d.Name == "" || named[""]) {
+			return fmt.Errorf("xds: the service %q at the authority %q is there twice, or beside one without a name, which takes all calls", d.Name, d.Authority)
+		}
+		names[d.Authority][d.Name] = true
 	}
 	return nil
+}
+
+// layout returns the text of a description's layout.
+func layout(d *runtime.ServiceDesc) string {
+	if d.Layout == nil {
+		return runtime.EndpointJSON.String()
+	}
+	return d.Layout.String()
 }

@@ -20,7 +20,7 @@ type Client struct {
 	Zone     string
 	Addr     string
 	Since    time.Time
-	Answered time.Time // when it last acknowledged or refused something; zero: never
+	Answered time.Time // when it last answered: acknowledged, refused, or asked for other names; zero: never
 	Types    []Type
 }
 
@@ -46,7 +46,7 @@ type Host struct {
 	Err       error    // why it cannot be followed now, or its service config is not in force
 }
 
-// Status returns who is connected, and what is known.
+// Status returns who is connected, and what is known: a copy.
 func (s *Server) Status() Status {
 	var all Status
 	for _, c := range s.ads.Clients() {

@@ -103,10 +103,9 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	}
 	registry := runtime.NewRegistry(client, options...)
 	server, err := xds.NewServer(registry, services, xds.WithLogger(logger))
-	if err != nil {
-		return err
+	if err == nil {
+		err = o.serve(cmd.Context(), server, creds, notes)
 	}
-	err = o.serve(cmd.Context(), server, creds, notes)
 	ctx, cancel := context.WithTimeout(context.Background(), a.settings.commandTimeout)
 	defer cancel()
 	return errors.Join(err, registry.Close(ctx))

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -114,7 +115,7 @@ func (w *world) explain() {
 
 func (w *world) bridgeAt(lis net.Listener, registry *runtime.Registry, services ...*runtime.ServiceDesc) *bridge {
 	w.t.Helper()
-	server, err := xds.NewServer(registry, services)
+	server, err := xds.NewServer(registry, services, xds.WithLogger(slog.New(slog.NewTextHandler(&w.logs, nil))))
 	must(w.t, err)
 	g := grpc.NewServer()
 	server.Register(g)

@@ -27,8 +27,8 @@ type Description struct {
 }
 
 // Describe reads an encoded set of file descriptors with all imports, as "buf build" writes it, and describes the services
-// that have the option, in the order of the files. All that is wrong with them is in the error, a line each, as the plugin
-// says it.
+// that have the option, in the order of the files. What is wrong with their options is in the error, a line each, as the
+// plugin says it; their service configs are checked once no option is wrong.
 func Describe(set []byte) ([]Description, error) {
 	files := new(descriptorpb.FileDescriptorSet)
 	if err := (proto.UnmarshalOptions{Resolver: unparsed{protoregistry.GlobalTypes}}).Unmarshal(set, files); err != nil {
@@ -39,7 +39,7 @@ func Describe(set []byte) ([]Description, error) {
 	}
 	plugin, err := pluginFor(files.GetFile())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read the file descriptors, which need all imports: %w", err)
 	}
 	var problems problems
 	services := readServices(plugin, &problems)

@@ -3,6 +3,7 @@
 package methods
 
 import (
+	"iter"
 	"slices"
 	"strings"
 )
@@ -25,13 +26,13 @@ func Serving(method string, texts, others []string) (in uint32, elsewhere bool) 
 	named, known := false, false
 	for _, text := range slices.Concat(texts, others) {
 		named = named || Names(text, service, name)
-		known = known || Names(text, service, "")
+		known = known || NamesService(text, service)
 	}
 	if !known {
 		return Every, false
 	}
 	serves := func(text string) bool {
-		return text == "" || named && Names(text, service, name) || !named && !Names(text, service, "")
+		return text == "" || named && Names(text, service, name) || !named && !NamesService(text, service)
 	}
 	n := 0
 	for i, text := range texts {
@@ -55,19 +56,34 @@ func Split(method string) (service, name string) {
 	return service, name
 }
 
-// Names reports whether a text such as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do" names a method of a service,
-// or any if method is "".
+// NamesService reports whether a text such as "helloworld.Greeter/SayHello,SayBye;helloworld.Other/Do" names a method of a
+// service.
+func NamesService(text, service string) bool {
+	for range listsOf(text, service) {
+		return true
+	}
+	return false
+}
+
+// Names reports whether a text names a method of a service. No text names the method "".
 func Names(text, service, method string) bool {
-	for part := range strings.SplitSeq(text, ";") {
-		rest, ok := strings.CutPrefix(part, service)
-		if !ok || !strings.HasPrefix(rest, "/") {
-			continue
-		}
-		if method == "" || namesMethod(rest[1:], method) {
+	for list := range listsOf(text, service) {
+		if method != "" && namesMethod(list, method) {
 			return true
 		}
 	}
 	return false
+}
+
+// listsOf yields the lists of methods of a service in a text.
+func listsOf(text, service string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for part := range strings.SplitSeq(text, ";") {
+			if rest, ok := strings.CutPrefix(part, service); ok && strings.HasPrefix(rest, "/") && !yield(rest[1:]) {
+				return
+			}
+		}
+	}
 }
 
 // namesMethod reports whether a list such as "SayHello,SayBye" has a method.

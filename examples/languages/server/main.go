@@ -15,7 +15,9 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
-type catalog struct{ shopv1.UnimplementedCatalogServer }
+type catalog struct {
+	shopv1.UnimplementedCatalogServer
+}
 
 func (catalog) Find(context.Context, *shopv1.FindRequest) (*shopv1.FindResponse, error) {
 	return &shopv1.FindResponse{Server: "Go"}, nil

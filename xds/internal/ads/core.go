@@ -80,7 +80,7 @@ type Core struct {
 type subscription struct {
 	asked   bool
 	names   []string                     // sorted
-	sent    map[string]*mapping.Resource // the last that was sent of each; nil: that there is none
+	sent    map[string]*mapping.Resource // the last that was sent of each name that is asked for
 	fresh   bool                         // names were added since the last answer
 	nonce   int                          // of the last answer
 	pending bool                         // it is not answered yet
@@ -91,18 +91,18 @@ type subscription struct {
 	announced map[string]*announced // of routes, by name
 }
 
-// Request takes a request in. A request about an answer that is not the last is out of date: the client sends another once
-// it has the last one.
-func (c *Core) Request(r Request) error {
+// Request takes a request in, and reports whether it counts. One about an answer that is not the last is out of date: the
+// client sends another once it has the last one.
+func (c *Core) Request(r Request) (counts bool, err error) {
 	s := &c.kinds[r.Kind]
 	if len(r.Names) > maxNames {
-		return fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
+		return false, fmt.Errorf("%d resources of type %s are asked for, more than %d", len(r.Names), r.Kind, maxNames)
 	}
 	switch {
 	case r.Nonce == "":
 		*s = subscription{asked: true, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
 	case !s.asked || r.Nonce != strconv.Itoa(s.nonce):
-		return nil
+		return false, nil
 	default:
 		if s.pending {
 			s.pending = false
@@ -124,7 +124,7 @@ func (c *Core) Request(r Request) error {
 		return !has
 	})
 	s.names = names
-	return nil
+	return true, nil
 }
 
 // announceTime bounds how long routes wait for a client to know their clusters.
@@ -179,7 +179,7 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 	return Found{Resource: with}
 }
 
-// knowsAll reports whether the client was told of clusters, and where their endpoints are. It reads answers in their order.
+// knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so sent is as good as known.
 func (c *Core) knowsAll(clusters []string) bool {
 	for _, name := range clusters {
 		switch r := c.kinds[Clusters].sent[name]; {

@@ -17,17 +17,17 @@ func TestManyNames(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
-	if err := c.Request(Request{Listeners, names, "", ""}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+	if _, err := c.Request(Request{Listeners, names, "", ""}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("too many names: %v", err)
 	}
-	if err := c.Request(Request{Listeners, names[1:], "", ""}); err != nil {
+	if _, err := c.Request(Request{Listeners, names[1:], "", ""}); err != nil {
 		t.Fatal(err)
 	}
 	answers, wake := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || !wake.IsZero() {
 		t.Fatalf("what is not there: %v, %v", answers, wake)
 	}
-	if err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, ""}); err != nil {
+	if _, err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, ""}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {

@@ -10,7 +10,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -56,7 +58,7 @@ func (s *Server) refused(client string, k Kind, why string) {
 	ok, missed := s.refusals.Allow(time.Now())
 	s.mu.Unlock()
 	if ok {
-		s.logger.Warn("a client refuses what it was told", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
+		s.logger.Warn("a client refuses (NACK) what it was told", loglimit.Attrs(missed, "client", client, "type", k.String(), "why", why)...)
 	}
 }
 
@@ -173,8 +175,8 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
-	err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused})
-	if r.GetResponseNonce() != "" {
+	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused})
+	if counts && r.GetResponseNonce() != "" {
 		c.client.Answered = time.Now()
 	}
 	authorities, client := c.core.Authorities(), c.client.ID
@@ -182,7 +184,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if err != nil {
 		return status.Error(codes.ResourceExhausted, err.Error())
 	}
-	if refused != "" {
+	if counts && refused != "" {
 		c.server.refused(client, kind, refused)
 	}
 	c.follow(authorities)
@@ -250,9 +252,10 @@ func (c *stream) answer() (wake time.Time, err error) {
 // Clients returns the clients, in no order.
 func (s *Server) Clients() []Client {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := make([]Client, 0, len(s.streams))
-	for c := range s.streams {
+	streams := slices.Collect(maps.Keys(s.streams))
+	s.mu.Unlock()
+	all := make([]Client, 0, len(streams))
+	for _, c := range streams {
 		c.mu.Lock()
 		client := c.client
 		client.Status = c.core.Status()

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -14,13 +15,13 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds/internal/mapping"
 )
 
-// maxSnapshots bounds the snapshots of a host that are kept: one a zone or, where each client uses a subset, one a client.
+// maxSnapshots bounds the snapshots of a host that are kept: one, or one for each zone or client where the policy tells them
+// apart.
 const maxSnapshots = 10_000
 
 // host is the services that clients dial by one name. What etcd has of it is followed while a client asks for it.
 //
-// A change in etcd may be told with a lock of the registry held that following takes as well, so readers have a lock of
-// their own.
+// The registry may call changed with a lock held that Follow takes, so changed must not take mu.
 type host struct {
 	registry  *runtime.Registry
 	authority string
@@ -36,11 +37,12 @@ type host struct {
 	users    int
 	followed []*runtime.Followed // by service; nil: nothing is followed
 	input    *mapping.Host       // nil: not known yet
+	known    bool                // etcd has told what is in input, rather than refused to
 	made     map[mapping.Client]*mapping.Snapshot
-	policies []policy // by service
-	err      error    // what keeps the host from being followed, or its config from being in force
-	lost     []string // what xDS cannot say, as far as it was logged
-	told     string   // the problem that was told last
+	policies []policy        // by service
+	err      error           // what keeps the host from being followed, or its config from being in force
+	logged   map[string]bool // what xDS cannot say, as far as it was logged
+	told     string          // the problem that was told last
 	lines    loglimit.Limiter
 }
 
@@ -54,18 +56,11 @@ type policy struct {
 }
 
 func newHost(registry *runtime.Registry, authority string, logger *slog.Logger) *host {
-	return &host{registry: registry, authority: authority, logger: logger, readers: make(map[*reader]struct{})}
+	return &host{registry: registry, authority: authority, logger: logger, readers: make(map[*reader]struct{}), logged: make(map[string]bool)}
 }
 
-// add adds a service. Those that share a name share the endpoints.
+// add adds a service. Those that share a name share the endpoints, so they have one key and one layout.
 func (h *host) add(desc *runtime.ServiceDesc) error {
-	if len(h.descs) > 0 && h.descs[0].Key != desc.Key {
-		return fmt.Errorf("the services %q and %q have the authority %q and different keys, %q and %q: clients could not tell them apart, give one an authority of its own",
-			h.descs[0].Name, desc.Name, h.authority, h.descs[0].Key, desc.Key)
-	}
-	if slices.ContainsFunc(h.descs, func(d *runtime.ServiceDesc) bool { return d.Name == desc.Name }) {
-		return fmt.Errorf("the service %q is there twice", desc.Name)
-	}
 	var p policy
 	if err := p.update(desc.ServiceConfig); err != nil {
 		return fmt.Errorf("service %q: %w", desc.Name, err)
@@ -102,7 +97,7 @@ func (h *host) begin() {
 	for _, desc := range h.descs {
 		f, err := h.registry.Follow(desc, h.changed)
 		if err != nil {
-			h.err = err // the registry is closed
+			h.report(err)
 			return
 		}
 		h.followed = append(h.followed, f)
@@ -114,7 +109,7 @@ func (h *host) end() {
 	for _, f := range h.followed {
 		f.Stop()
 	}
-	h.followed, h.input, h.made = nil, nil, nil
+	h.followed, h.input, h.made, h.known, h.err = nil, nil, nil, false, nil
 }
 
 // changed tells all readers that etcd has told something.
@@ -137,9 +132,7 @@ func (h *host) snapshot(of mapping.Client) *mapping.Snapshot {
 	if h.input == nil {
 		return nil
 	}
-	if !h.input.Personal() {
-		of.ID = ""
-	}
+	of = h.input.Client(of)
 	if s := h.made[of]; s != nil {
 		return s
 	}
@@ -184,6 +177,7 @@ func (h *host) refresh() {
 	for _, e := range views[0].Endpoints {
 		next.Endpoints = append(next.Endpoints, endpoint.Endpoint(e))
 	}
+	h.known = views[0].Known
 	h.input, h.made = next, make(map[mapping.Client]*mapping.Snapshot)
 	h.report(trouble)
 }
@@ -221,24 +215,35 @@ func (h *host) report(err error) {
 	}
 }
 
-// maxLost bounds what is said of what xDS cannot say.
+// maxLost bounds what is logged of what xDS cannot say.
 const maxLost = 50
 
 // loses logs what xDS cannot say, once.
 func (h *host) loses(lost []string) {
 	for _, text := range lost {
-		if len(h.lost) < maxLost && !slices.Contains(h.lost, text) {
-			h.lost = append(h.lost, text)
+		if len(h.logged) < maxLost && !h.logged[text] {
+			h.logged[text] = true
 			h.logger.Warn("xDS cannot say all of a service", "authority", h.authority, "lost", text)
 		}
 	}
+}
+
+// lost returns what xDS cannot say to those who ask now. It must be called with mu held.
+func (h *host) lost() []string {
+	all := make(map[string]bool)
+	for _, s := range h.made {
+		for _, text := range s.Lost {
+			all[text] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
 }
 
 // status describes the host. used is false if nobody asks for it.
 func (h *host) status() (_ Host, used bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.input != nil, Lost: slices.Clone(h.lost), Err: h.err}
+	s := Host{Authority: h.authority, Key: h.descs[0].Key, Clients: h.users, Known: h.known, Lost: h.lost(), Err: h.err}
 	for _, desc := range h.descs {
 		s.Services = append(s.Services, desc.Name)
 	}

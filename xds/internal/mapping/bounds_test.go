@@ -42,7 +42,7 @@ func TestRoutesAreBounded(t *testing.T) {
 		if err := s.Route.Body.UnmarshalTo(config); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(config.GetVirtualHosts()[0].GetRoutes()); n == 0 || n > 2*maxRoutes {
+		if n := len(config.GetVirtualHosts()[0].GetRoutes()); n == 0 || n > maxRoutes {
 			t.Errorf("%s: %d routes, lost: %v", name, n, s.Lost)
 		}
 		if n := len(s.Route.Body.GetValue()); n > 2<<20 {

@@ -39,12 +39,12 @@ func (p *plan) addCluster(name string, members []int) {
 }
 
 // aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
-// first, with which it comes and goes.
-func (p *plan) aggregate(chain []string) string {
+// first, with which it comes and goes, and served, which tells chains with the same first apart.
+func (p *plan) aggregate(chain []string, served string) string {
 	if len(chain) == 1 && p.policy.lanes == nil && p.matcher == nil {
 		return chain[0] // as it will be with other endpoints
 	}
-	name := chain[0] + "/or=others"
+	name := chain[0] + "/or=" + cmp.Or(served, "others")
 	if p.clusters[name] == nil {
 		config := p.encode(&aggregatev3.ClusterConfig{Clusters: chain})
 		p.clusters[name] = p.resource(name, &clusterv3.Cluster{

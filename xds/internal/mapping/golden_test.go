@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/coretest"
@@ -99,6 +100,9 @@ func TestRows(t *testing.T) {
 		{name: "rollout", config: "", endpoints: ends("a - - - grpc_methods=acme.Echo/Say", "b - - - grpc_methods=acme.Echo/Say,New", "c")},
 		{name: "leader", config: "", endpoints: three, host: Host{Leader: "b", Services: []Service{{Leading: []string{"/acme.Echo/Lead"}}}}},
 		{name: "subset", config: etcdPolicy(`"subset":2`), endpoints: three, client: Client{ID: "one"}},
+		{name: "zonedrained", config: etcdPolicy(`"preferZone":true,"subset":1,"drain":["a"]`), endpoints: three, client: Client{Zone: "z1", ID: "one"}},
+		{name: "rolloutinlane", config: etcdPolicy(`"route":[{"label":"lane"}]`),
+			endpoints: ends("a - - - grpc_methods=S/A", "b - - - grpc_methods=S/A,B", "c - - - grpc_methods=S/A,B lane=x")},
 		{name: "names", config: "", endpoints: []endpoint.Endpoint{{Instance: "a", Addr: "db.example:80"}, {Instance: "b", Addr: "[::1]:80"}, {Instance: "c", Addr: "[0:0::1]:80"}}},
 		{name: "nothing", config: "", endpoints: nil},
 		{name: "pairs", config: etcdPolicy(twoGroups + `,"preferZone":true,"route":[{"label":"lane"}],"drain":["c"],"childPolicy":[{"etcd_weighted":{}}]`),
@@ -142,9 +146,44 @@ func TestSeveralServices(t *testing.T) {
 	compare(t, "several", s)
 }
 
+// isSound fails the test for what a client would refuse: a cluster or endpoints that are named and are not there, a gap in
+// priorities, or a locality without endpoints.
+func isSound(t *testing.T, s *Snapshot) {
+	t.Helper()
+	named := slices.Clone(s.Route.Clusters)
+	for _, name := range slices.Sorted(maps.Keys(s.Clusters)) {
+		named = append(named, s.Clusters[name].Clusters...)
+		if s.Clusters[name].Clusters == nil && s.Loads[name] == nil {
+			t.Errorf("%s has no endpoints", name)
+		}
+	}
+	for _, name := range named {
+		if s.Clusters[name] == nil {
+			t.Errorf("there is no cluster %s", name)
+		}
+	}
+	for name, r := range s.Loads {
+		load := new(endpointv3.ClusterLoadAssignment)
+		if err := r.Body.UnmarshalTo(load); err != nil {
+			t.Fatal(err)
+		}
+		most, seen := -1, map[int]bool{}
+		for _, l := range load.GetEndpoints() {
+			most, seen[int(l.GetPriority())] = max(most, int(l.GetPriority())), true
+			if len(l.GetLbEndpoints()) == 0 {
+				t.Errorf("%s has a locality without endpoints", name)
+			}
+		}
+		if len(seen) != most+1 {
+			t.Errorf("%s has the priorities %v", name, seen)
+		}
+	}
+}
+
 // compare compares a snapshot with a golden file.
 func compare(t *testing.T, name string, s *Snapshot) {
 	t.Helper()
+	isSound(t, s)
 	var out bytes.Buffer
 	write := func(r *Resource) {
 		m, err := r.Body.UnmarshalNew()

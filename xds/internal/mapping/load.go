@@ -42,28 +42,34 @@ func (m *mapping) locate() {
 // load says where the endpoints of a cluster are. Those that are drained stay, and are marked.
 func (p *plan) load(name string, members []int) *endpointv3.ClusterLoadAssignment {
 	load := &endpointv3.ClusterLoadAssignment{ClusterName: name}
-	for priority, tier := range p.byZone(members) {
-		tier = p.bySubset(tier)
-		if p.policy.weighs() {
-			load.Endpoints = append(load.Endpoints, p.byWeight(tier, uint32(priority))...)
-			continue
+	priority := uint32(0)
+	for _, tier := range p.byZone(members) {
+		if tier = p.bySubset(tier); len(tier) == 0 {
+			continue // grpc-go refuses a gap in priorities, and C core 1.51 crashes after a locality without endpoints
 		}
-		// One for all: rings of several localities differ between implementations, and a locality that is not told apart
-		// needs no weight that follows how many endpoints there are.
-		group := locality("", uint32(priority), 1)
-		shift := p.shift(tier)
-		for _, i := range tier {
-			e := p.endpoint(i)
-			if p.ring != nil {
-				e.LoadBalancingWeight = wrapperspb.UInt32(p.weight(i, shift))
-			}
-			group.LbEndpoints = append(group.LbEndpoints, e)
-		}
-		if len(tier) > 0 { // C core 1.51 crashes some time after a locality without endpoints
-			load.Endpoints = append(load.Endpoints, group)
-		}
+		load.Endpoints = append(load.Endpoints, p.localities(tier, priority)...)
+		priority++
 	}
 	return load
+}
+
+// localities says where the endpoints of a priority are.
+func (p *plan) localities(members []int, priority uint32) []*endpointv3.LocalityLbEndpoints {
+	if p.policy.weighs() {
+		return p.byWeight(members, priority)
+	}
+	// One for all: rings of several localities differ between implementations, and a locality that is not told apart needs
+	// no weight that follows how many endpoints there are.
+	group := locality("", priority, 1)
+	shift := p.shift(members)
+	for _, i := range members {
+		e := p.endpoint(i)
+		if p.ring != nil {
+			e.LoadBalancingWeight = wrapperspb.UInt32(p.weight(i, shift))
+		}
+		group.LbEndpoints = append(group.LbEndpoints, e)
+	}
+	return []*endpointv3.LocalityLbEndpoints{group}
 }
 
 // byWeight makes a locality of each endpoint: gRPC goes by the weights of localities, not by those of endpoints, see

@@ -40,7 +40,7 @@ type Service struct {
 // Client is what resources depend on beside the host.
 type Client struct {
 	Zone string // "": unknown
-	ID   string // counts where each client uses a subset of its own; see [Host.Personal]
+	ID   string // counts where each client uses a subset of its own
 	// NoRing says that the client cannot be sent a ring: gRPC's C core crashes by one in versions such as 1.51.
 	NoRing bool
 }
@@ -52,9 +52,21 @@ type Snapshot struct {
 	Lost            []string             // what xDS cannot say, for people
 }
 
-// Personal reports whether clients have resources of their own, because each is to use a subset of the endpoints.
-func (h *Host) Personal() bool {
-	return slices.ContainsFunc(h.Services, func(s Service) bool { return s.Policy.etcd.Subset > 0 })
+// Client returns c without what makes no difference to its resources.
+func (h *Host) Client(c Client) Client {
+	any := func(has func(p *Policy) bool) bool {
+		return slices.ContainsFunc(h.Services, func(s Service) bool { return has(s.Policy) })
+	}
+	if !any(func(p *Policy) bool { return p.etcd.PreferZone }) {
+		c.Zone = ""
+	}
+	if !any(func(p *Policy) bool { return p.etcd.Subset > 0 }) {
+		c.ID = ""
+	}
+	if !any(func(p *Policy) bool { return p.ringHash() != nil }) {
+		c.NoRing = false
+	}
+	return c
 }
 
 // Map makes the resources of a host for a client.

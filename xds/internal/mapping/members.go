@@ -185,7 +185,7 @@ func (p *plan) bySplit(members []int) []group {
 	return slices.DeleteFunc(groups, func(g group) bool { return !p.hasLive(g.members) })
 }
 
-// byZone returns the members in the client's own zone and then the others, or all in one.
+// byZone returns the members in the client's own zone and then the others, either of which may be none, or all in one.
 func (p *plan) byZone(members []int) [][]int {
 	if !p.policy.etcd.PreferZone || p.client.Zone == "" {
 		return [][]int{members}
@@ -198,7 +198,7 @@ func (p *plan) byZone(members []int) [][]int {
 			others = append(others, i)
 		}
 	}
-	return slices.DeleteFunc([][]int{own, others}, func(tier []int) bool { return len(tier) == 0 })
+	return [][]int{own, others}
 }
 
 // bySubset returns the members that the client uses: as many as are asked for, by rendezvous hashing with its id. A held

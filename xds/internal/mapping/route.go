@@ -16,7 +16,7 @@ import (
 )
 
 // maxRoutes bounds the routes of a host, which are the product of its methods and its lanes. Of more, lanes have none, so
-// that their calls go where those without a lane do. A lane header doubles the routes of lanes.
+// that their calls go where those without a lane do.
 const maxRoutes = 5000
 
 // maxServed bounds the methods that are told apart because not every endpoint serves them.
@@ -33,15 +33,18 @@ func (m *mapping) routes() (*Resource, error) {
 		plan *plan
 	}
 	var all []sited
-	lanes := 0
+	lanes, each := 0, 1 // routes of a lane
 	for i, p := range m.services {
 		for _, at := range p.paths(i == 0) {
 			all = append(all, sited{at, p})
 		}
 		lanes = max(lanes, len(p.lanes))
+		if p.policy.etcd.LaneHeader != "" {
+			each = 2
+		}
 	}
 	slices.SortStableFunc(all, func(a, b sited) int { return cmp.Compare(a.rank(), b.rank()) })
-	most := max(0, maxRoutes/max(1, len(all))-1)
+	most := max(0, (maxRoutes/max(1, len(all))-each)/each)
 	if most < lanes {
 		m.lose("there are %d lanes and %d methods that differ, and a client is given %d routes at most: the calls of the last lanes go where those without a lane do",
 			lanes, len(all), maxRoutes)
@@ -235,7 +238,7 @@ func (p *plan) toLane(l lane, at path, base set) []share {
 	case l.strict:
 		return p.destination(own, nil)
 	}
-	return p.destination(own, p.others(base, p.bySplit(base.members), -1))
+	return p.destination(own, &base)
 }
 
 func withHeaders(m *routev3.RouteMatch, headers ...*routev3.HeaderMatcher) *routev3.RouteMatch {
@@ -349,20 +352,25 @@ func (p *plan) hashPolicy() []*routev3.RouteAction_HashPolicy {
 }
 
 // destination returns the clusters for calls to a set of endpoints, with their shares. Where those of one cannot be reached,
-// its calls go to the others', and then to the clusters of fallback: clusters by weight alone would let them fail, see
+// its calls go to the others', and then to those of fallback, nil for none: clusters by weight alone would let them fail, see
 // grpc/grpc-go#8383.
-func (p *plan) destination(s set, fallback []string) []share {
+func (p *plan) destination(s set, fallback *set) []share {
+	var last []string
+	served := "" // what the endpoints of last serve, where others do not
+	if fallback != nil {
+		last, served = p.others(*fallback, p.bySplit(fallback.members), -1), fallback.served
+	}
 	groups := p.bySplit(s.members)
 	if len(groups) == 0 {
-		chain := append([]string{p.leaf(s, group{})}, fallback...) // alone, its calls fail
-		return []share{{p.aggregate(chain), 1}}
+		chain := append([]string{p.leaf(s, group{})}, last...) // alone, its calls fail
+		return []share{{p.aggregate(chain, served), 1}}
 	}
 	weights := weightsOf(groups)
 	var to []share
 	for g := range groups {
 		if weights[g] > 0 {
 			chain := append([]string{p.leaf(s, groups[g])}, p.others(s, groups, g)...)
-			to = append(to, share{p.aggregate(append(chain, fallback...)), weights[g]})
+			to = append(to, share{p.aggregate(append(chain, last...), served), weights[g]})
 		}
 	}
 	return to

@@ -34,14 +34,18 @@ func Handler(status func() xds.Status) http.Handler {
 	return mux
 }
 
-// health says that all is well while what clients ask for is known, if from before etcd was lost.
+// health says whether etcd has told all that clients ask for. That etcd is lost later does not change it.
 func health(w http.ResponseWriter, s xds.Status) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	for _, h := range s.Hosts {
 		if !h.Known {
 			w.WriteHeader(http.StatusServiceUnavailable)
-			output.Sayf(w, "%s is not known yet: %v\n", h.Authority, h.Err)
+			if h.Err == nil {
+				output.Sayf(w, "%s is not known yet: etcd has not answered\n", h.Authority)
+			} else {
+				output.Sayf(w, "%s is not known: %v\n", h.Authority, h.Err)
+			}
 			return
 		}
 	}
@@ -79,11 +83,11 @@ type collector func() xds.Status
 
 var (
 	clients   = describe("clients", "Connections of clients.")
-	refusals  = describe("refusing_clients", "Connections of clients whose last answer of some type was refused.")
-	pending   = describe("unanswered_clients", "Connections of clients that have neither acknowledged nor refused their last answer of some type.")
-	hosts     = describe("services", "Names that clients ask for.")
+	refusals  = describe("nacked_clients", "Connections of clients that refused (NACK) their last response of some type.")
+	pending   = describe("unacked_clients", "Connections of clients that have neither acknowledged nor refused their last response of some type.")
+	hosts     = describe("authorities", "Names that clients ask for.")
 	endpoints = describe("endpoints", "Endpoints of a name that clients ask for.", "authority")
-	troubled  = describe("service_trouble", "1 where a name cannot be followed in etcd now, or its live service config is not in force.", "authority")
+	troubled  = describe("authority_trouble", "1 where a name cannot be followed in etcd now, or its live service config is not in force.", "authority")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {

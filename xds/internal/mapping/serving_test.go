@@ -1,0 +1,77 @@
+package mapping
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/methods"
+)
+
+// A call goes to the endpoints that the runtime's clients take to serve its method, whatever these say.
+func TestCallsGoWhereTheirMethodIsServed(t *testing.T) {
+	policy, err := ReadPolicy("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := []string{"-", "S/A", "S/A,B", "S/B;T/A", "T/B", "S/A;T/A,B", "U/C"}
+	random := rand.New(rand.NewPCG(1, 1))
+	for range 500 {
+		var specs, said []string
+		for i := range 1 + random.IntN(4) {
+			text := texts[random.IntN(len(texts))]
+			specs = append(specs, fmt.Sprintf("e%d - - - grpc_methods=%s", i, strings.Trim(text, "-")))
+			if distinct := strings.Trim(text, "-"); !slices.Contains(said, distinct) {
+				said = append(said, distinct)
+			}
+		}
+		h := &Host{Authority: "a", Services: []Service{{Name: "S", Policy: policy}}, Endpoints: ends(specs...)}
+		s, err := Map(h, Client{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		isSound(t, s)
+		for _, method := range []string{"/S/A", "/S/B", "/S/Unlisted", "/T/A", "/T/B", "/T/Unlisted", "/U/C", "/V/X"} {
+			in, _ := methods.Serving(method, said, nil)
+			var want []string
+			for i := range h.Endpoints {
+				if in == methods.Every || in&(1<<slices.Index(said, methodsText(&h.Endpoints[i]))) != 0 {
+					want = append(want, fmt.Sprintf("10.0.0.%d", i+1))
+				}
+			}
+			if got := calledFor(t, s, method); !slices.Equal(got, want) {
+				t.Fatalf("%v: %s goes to %v, want %v", specs, method, got, want)
+			}
+		}
+	}
+}
+
+// calledFor returns the addresses that calls of a method go to.
+func calledFor(t *testing.T, s *Snapshot, method string) (addrs []string) {
+	t.Helper()
+	config := new(routev3.RouteConfiguration)
+	if err := s.Route.Body.UnmarshalTo(config); err != nil {
+		t.Fatal(err)
+	}
+	for _, route := range config.GetVirtualHosts()[0].GetRoutes() {
+		m := route.GetMatch()
+		if m.GetPath() != method && (m.GetPath() != "" || !strings.HasPrefix(method, m.GetPrefix())) {
+			continue
+		}
+		load := new(endpointv3.ClusterLoadAssignment)
+		if err := s.Loads[route.GetRoute().GetCluster()].Body.UnmarshalTo(load); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range load.GetEndpoints()[0].GetLbEndpoints() {
+			addrs = append(addrs, e.GetEndpoint().GetAddress().GetSocketAddress().GetAddress())
+		}
+		return addrs
+	}
+	t.Fatalf("no route takes %s", method)
+	return nil
+}

@@ -9,10 +9,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
+	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
 func newDoctor(a *app) *cobra.Command {
-	var d doctor.Options
+	d := doctor.Options{Lost: xds.Lost}
 	cmd := &cobra.Command{
 		Use:   "doctor [KEY]",
 		Short: "Find what is wrong, and say what to do",

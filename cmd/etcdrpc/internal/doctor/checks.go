@@ -45,7 +45,7 @@ func (p *patient) check(d *Options) []Finding {
 		all = append(all, p.checkNeighbours(s)...)
 		all = append(all, p.checkPolicy(s)...)
 		if d.xds {
-			all = append(all, p.checkXDS(s)...)
+			all = append(all, p.checkXDS(s, d)...)
 		}
 	}
 	all = append(all, checkTLSNames(p.services, p.full)...)

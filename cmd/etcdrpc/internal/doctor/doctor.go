@@ -15,10 +15,14 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
 // Options is what there is to say about how to look.
 type Options struct {
+	// Lost returns what xDS cannot say of a service. It links policies that clients do not, so it is given.
+	Lost func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
+
 	skip         []string
 	noDial       bool
 	serve        bool

@@ -5,11 +5,10 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
-	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
 // checkXDS finds what of a service clients by xDS cannot be told. A live policy that nobody goes by has a finding of its own.
-func (p *patient) checkXDS(s *survey.Service) []Finding {
+func (p *patient) checkXDS(s *survey.Service, d *Options) []Finding {
 	if !s.InUse() {
 		return nil
 	}
@@ -23,7 +22,7 @@ func (p *patient) checkXDS(s *survey.Service) []Finding {
 	for _, i := range s.Merged().Instances {
 		endpoints = append(endpoints, runtime.Endpoint(i.Endpoint))
 	}
-	lost, err := xds.Lost(config, endpoints)
+	lost, err := d.Lost(config, endpoints)
 	if err != nil {
 		lost = []string{err.Error()}
 	}

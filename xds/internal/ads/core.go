@@ -206,12 +206,11 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 	for _, name := range s.names {
 		found, last := find(name), s.sent[name]
 		switch {
-		case found.Pending && k.isWhole():
-			return nil // without it, the client would take the resource for deleted
-		case found.Pending:
-			continue
+		case found.Pending && k.isWhole() && s.version == "":
+			return nil // the client may have the resource from an earlier stream, and would take it for deleted
 		case found.Resource == nil:
-			// The client goes on asking for a cluster while calls are under way that have chosen it: it must not fail them.
+			// What is not known is not told yet. And the client goes on asking for a cluster while calls are under way that
+			// have chosen it: it must not fail them.
 			found.Resource = last
 		}
 		if found.Resource == nil {

@@ -47,3 +47,42 @@ func TestVersions(t *testing.T) {
 		seen[v] = true
 	}
 }
+
+// What is not known yet holds up nothing but the first answer, which would otherwise take away what a client has from before.
+func TestPending(t *testing.T) {
+	known := map[string]bool{}
+	find := func(_ Kind, name string) Found {
+		if !known[name] {
+			return Found{Pending: true}
+		}
+		return Found{Resource: &mapping.Resource{Name: name, Hash: 1}}
+	}
+	var c Core
+	told := func(names ...string) {
+		t.Helper()
+		answers, _ := c.Answers(time.Time{}, find)
+		var got []string
+		for _, a := range answers {
+			for _, r := range a.Resources {
+				got = append(got, r.Name)
+			}
+			if _, err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, ""}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if fmt.Sprint(got) != fmt.Sprint(names) {
+			t.Errorf("told %v, want %v", got, names)
+		}
+	}
+	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", ""}); err != nil {
+		t.Fatal(err)
+	}
+	known["a"] = true
+	told()
+	known["b"] = true
+	told("a", "b") // and asks for c
+	told("a", "b") // which is not known
+	known["c"] = true
+	told("a", "b", "c")
+	told()
+}

@@ -1,5 +1,5 @@
-// Package xds tells gRPC clients of any language where the services are that etcd knows, and how to call them: an xDS
-// management server over the keys and service configs of package runtime. Command "etcdrpc xds" runs it.
+// Package xds is an xDS management server: it tells gRPC clients in any language where the services in etcd are, and how to
+// call them, by the keys and service configs of package runtime. Command "etcdrpc xds" runs it.
 //
 // A client dials "xds:///" and the authority of a service, such as xds:///acme.user, with a bootstrap file that [Bootstrap]
 // writes. What the service's options and its live service config say, the server says in xDS, as far as gRPC's

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -51,7 +50,7 @@ type runOptions struct {
 	supervise supervise.Settings
 }
 
-// exitCode is what a command ends with in whose place another one ran.
+// exitCode passes on the exit code of the command that ran.
 type exitCode int
 
 func (c exitCode) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
@@ -152,8 +151,7 @@ func (o *runOptions) run(a *app, cmd *cobra.Command, args []string) error {
 	return exitCode(code)
 }
 
-// connection returns how to reach etcd. The names of two flags are one here, so the variable of the one is not looked for
-// among the flags of the command.
+// connection returns how to reach etcd. Here --key is the service's key, so --cert-key and ETCDCTL_KEY set the TLS key instead.
 func (o *runOptions) connection(ctx context.Context, a *app, shared, own *pflag.FlagSet) (clientv3.Config, error) {
 	if own.Changed("cert-key") {
 		if err := shared.Set("key", o.keyFile); err != nil {
@@ -172,7 +170,6 @@ func (o *runOptions) connection(ctx context.Context, a *app, shared, own *pflag.
 
 // entry returns what etcd is to hold, but for the address.
 func (o *runOptions) entry(a *app, cfg clientv3.Config, notes io.Writer) supervise.Entry {
-	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: untimed}))
 	return supervise.Entry{
 		Key: o.key,
 		Connect: func(ctx context.Context) (*clientv3.Client, error) {
@@ -184,23 +181,8 @@ func (o *runOptions) entry(a *app, cfg clientv3.Config, notes io.Writer) supervi
 			}
 			return client, err
 		},
-		Registry: []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLeaseTTL(o.leaseTTL), runtime.WithLogger(logger)},
+		Registry: []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLeaseTTL(o.leaseTTL), runtime.WithLogger(newLogger(notes))},
 	}
-}
-
-// lines begin as all that etcdrpc says beside its output.
-type lines struct{ io.Writer }
-
-func (l lines) Write(line []byte) (int, error) {
-	return len(line), output.Writef(l.Writer, "etcdrpc: %s\n", strings.TrimSuffix(string(line), "\n"))
-}
-
-// untimed leaves out the time, which those add who keep what a server says.
-func untimed(_ []string, attr slog.Attr) slog.Attr {
-	if attr.Key == slog.TimeKey {
-		return slog.Attr{}
-	}
-	return attr
 }
 
 // check says what is wrong with the flags, and completes what they say.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -96,7 +95,7 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	}
 	defer client.Close()
 	notes := cmd.ErrOrStderr()
-	logger := slog.New(slog.NewTextHandler(lines{notes}, &slog.HandlerOptions{ReplaceAttr: untimed}))
+	logger := newLogger(notes)
 	options := []runtime.Option{runtime.WithNamespace(a.settings.namespace), runtime.WithLogger(logger)}
 	if o.snapshotDir != "" {
 		options = append(options, runtime.WithSnapshotDir(o.snapshotDir))

@@ -145,7 +145,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 	return all, wake
 }
 
-// announced is routes that wait for their clusters to be known to the client.
+// announced is a change of routes that waits until the client has the new clusters.
 type announced struct {
 	before *mapping.Resource // the routes that are in force
 	until  time.Time

@@ -3,9 +3,9 @@ package mapping
 import (
 	"cmp"
 	"math"
-	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	leastrequestv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
@@ -15,8 +15,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -87,18 +85,23 @@ func (p *plan) setPolicy(c *clusterv3.Cluster) {
 }
 
 // setPolicies has a policy pick within each locality, and round robin where a client does not know it.
-func (p *plan) setPolicies(c *clusterv3.Cluster, name string, policy proto.Message) {
-	c.LoadBalancingPolicy = p.policies("wrr_locality", &localityv3.WrrLocality{
-		EndpointPickingPolicy: p.policies(name, policy, "round_robin", &roundrobinv3.RoundRobin{}),
-	})
+func (p *plan) setPolicies(c *clusterv3.Cluster, name string, config proto.Message) {
+	c.LoadBalancingPolicy = p.policies(namedPolicy{"wrr_locality", &localityv3.WrrLocality{
+		EndpointPickingPolicy: p.policies(namedPolicy{name, config}, namedPolicy{"round_robin", &roundrobinv3.RoundRobin{}}),
+	}})
 }
 
-// policies makes a list of policies from their names and configs.
-func (p *plan) policies(namesAndConfigs ...any) *clusterv3.LoadBalancingPolicy {
+// namedPolicy is a policy of xDS with its config.
+type namedPolicy struct {
+	name   string
+	config proto.Message
+}
+
+func (p *plan) policies(all ...namedPolicy) *clusterv3.LoadBalancingPolicy {
 	list := &clusterv3.LoadBalancingPolicy{}
-	for i := 0; i < len(namesAndConfigs); i += 2 {
+	for _, policy := range all {
 		list.Policies = append(list.Policies, &clusterv3.LoadBalancingPolicy_Policy{TypedExtensionConfig: &corev3.TypedExtensionConfig{
-			Name: "envoy.load_balancing_policies." + namesAndConfigs[i].(string), TypedConfig: p.encode(namesAndConfigs[i+1].(proto.Message)),
+			Name: "envoy.load_balancing_policies." + policy.name, TypedConfig: p.encode(policy.config),
 		}})
 	}
 	return list
@@ -127,38 +130,26 @@ func optionalDuration(d *serviceconfig.Duration) *durationpb.Duration {
 }
 
 // outlierDetection says what gRPC's policy of that name is configured with. The defaults of xDS are others than those of the
-// policy, so each value is said: https://github.com/grpc/proposal/blob/master/A50-xds-outlier-detection.md.
+// policy, so each value is said.
 func (p *plan) outlierDetection() *clusterv3.OutlierDetection {
-	c := p.policy.outlier
-	if c == nil {
+	if p.policy.outlier == nil {
 		return nil
 	}
-	const second = serviceconfig.Duration(time.Second)
+	c := p.policy.outlier.WithDefaults()
 	o := &clusterv3.OutlierDetection{
-		Interval: duration(value(c.Interval, 10*second)), BaseEjectionTime: duration(value(c.BaseEjectionTime, serviceconfig.DefaultBaseEjection)),
-		MaxEjectionPercent:   number(c.MaxEjectionPercent, 10),
+		Interval: duration(*c.Interval), BaseEjectionTime: duration(*c.BaseEjectionTime), MaxEjectionTime: duration(*c.MaxEjectionTime),
+		MaxEjectionPercent:   number(c.MaxEjectionPercent),
 		EnforcingSuccessRate: wrapperspb.UInt32(0), EnforcingFailurePercentage: wrapperspb.UInt32(0),
 	}
-	o.MaxEjectionTime = duration(value(c.MaxEjectionTime, max(300*second, value(c.BaseEjectionTime, 0))))
 	if s := c.SuccessRate; s != nil {
-		o.SuccessRateStdevFactor, o.EnforcingSuccessRate = number(s.StdevFactor, 1900), number(s.EnforcementPercentage, 100)
-		o.SuccessRateMinimumHosts, o.SuccessRateRequestVolume = number(s.MinimumHosts, 5), number(s.RequestVolume, 100)
+		o.SuccessRateStdevFactor, o.EnforcingSuccessRate = number(s.StdevFactor), number(s.EnforcementPercentage)
+		o.SuccessRateMinimumHosts, o.SuccessRateRequestVolume = number(s.MinimumHosts), number(s.RequestVolume)
 	}
 	if f := c.FailurePercentage; f != nil {
-		o.FailurePercentageThreshold, o.EnforcingFailurePercentage = number(f.Threshold, 85), number(f.EnforcementPercentage, 100)
-		o.FailurePercentageMinimumHosts, o.FailurePercentageRequestVolume = number(f.MinimumHosts, 5), number(f.RequestVolume, 50)
+		o.FailurePercentageThreshold, o.EnforcingFailurePercentage = number(f.Threshold), number(f.EnforcementPercentage)
+		o.FailurePercentageMinimumHosts, o.FailurePercentageRequestVolume = number(f.MinimumHosts), number(f.RequestVolume)
 	}
 	return o
 }
 
-// value returns what a pointer points to, or a default.
-func value[T any](p *T, byDefault T) T {
-	if p == nil {
-		return byDefault
-	}
-	return *p
-}
-
-func number(n *uint32, byDefault uint32) *wrapperspb.UInt32Value {
-	return wrapperspb.UInt32(value(n, byDefault))
-}
+func number(n *uint32) *wrapperspb.UInt32Value { return wrapperspb.UInt32(*n) }

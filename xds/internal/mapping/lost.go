@@ -1,11 +1,7 @@
 package mapping
 
 import (
-	"cmp"
 	"fmt"
-
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
@@ -34,7 +30,7 @@ func (p *plan) noteLost() {
 		}
 	}
 	for _, m := range c.Methods {
-		if value(m.WaitForReady, false) {
+		if isSet(m.WaitForReady) {
 			p.lose("waitForReady: a caller says so itself")
 		}
 		if m.MaxRequestMessageBytes != nil || m.MaxResponseMessageBytes != nil {
@@ -43,20 +39,5 @@ func (p *plan) noteLost() {
 	}
 }
 
-// resource encodes a resource. The first error is kept.
-func (m *mapping) resource(name string, message proto.Message) *Resource {
-	r, err := newResource(name, message)
-	if err != nil {
-		m.err = cmp.Or(m.err, err)
-		return new(Resource) // no part of a snapshot
-	}
-	return r
-}
-
-func (m *mapping) encode(message proto.Message) *anypb.Any {
-	body, err := encode(message)
-	if err != nil && m.err == nil {
-		m.err = err
-	}
-	return body
-}
+// isSet reports whether an optional bool is there and true.
+func isSet(b *bool) bool { return b != nil && *b }

@@ -1,6 +1,7 @@
 package mapping
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strings"
@@ -76,3 +77,22 @@ func listener(authority string) (*Resource, error) {
 	}
 	return newResource(authority, &listenerv3.Listener{Name: authority, ApiListener: &listenerv3.ApiListener{ApiListener: manager}})
 }
+
+// resource encodes a resource. If that fails, Map does.
+func (m *mapping) resource(name string, message proto.Message) *Resource {
+	r, err := newResource(name, message)
+	if err != nil {
+		m.fail(err)
+		return new(Resource) // no part of a snapshot
+	}
+	return r
+}
+
+func (m *mapping) encode(message proto.Message) *anypb.Any {
+	body, err := encode(message)
+	m.fail(err)
+	return body
+}
+
+// fail keeps the first error.
+func (m *mapping) fail(err error) { m.err = cmp.Or(m.err, err) }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -282,10 +283,7 @@ func (p *plan) route(match *routev3.RouteMatch, at path, to []share) *routev3.Ro
 	return &routev3.Route{Match: match, Action: &routev3.Route_Route{Route: action}}
 }
 
-func duration(d serviceconfig.Duration) *durationpb.Duration {
-	seconds, nanos := int64(d)/1e9, int32(int64(d)%1e9)
-	return &durationpb.Duration{Seconds: seconds, Nanos: nanos}
-}
+func duration(d serviceconfig.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
 // methodConfig returns the config that fits a path best, as gRPC does: nil if there is none.
 func (p *plan) methodConfig(at path) (best *serviceconfig.Method) {

@@ -51,6 +51,37 @@ func TestRoutesAreBounded(t *testing.T) {
 	}
 }
 
+// With many lanes and many groups, what a client is told of clusters stays below what gRPC receives at once.
+func TestClustersAreBounded(t *testing.T) {
+	var groups, specs []string
+	for i := range 250 {
+		groups = append(groups, fmt.Sprintf(`{"match":{"version":"v%d"},"weight":1}`, i))
+	}
+	for i := range 1000 {
+		specs = append(specs, fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260))
+	}
+	policy, err := ReadPolicy(etcdPolicy(`"split":[` + strings.Join(groups, ",") + `],"route":[{"label":"lane"}]`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Host{Authority: "a", Services: []Service{{Policy: policy}}, Endpoints: ends(specs...)}
+	for i := range h.Endpoints {
+		h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
+	}
+	s, err := Map(h, Client{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	isSound(t, s)
+	total := 0
+	for _, c := range s.Clusters {
+		total += len(c.Body.GetValue())
+	}
+	if total > 3<<20 {
+		t.Errorf("%d bytes of %d clusters", total, len(s.Clusters))
+	}
+}
+
 // manyMethods returns as many methods as an endpoint may name, for few endpoints.
 func manyMethods(i int) string {
 	if i > 5 {

@@ -394,6 +394,9 @@ func weightsOf(groups []group) []uint32 {
 	return weights
 }
 
+// maxOthers bounds the groups that calls go to in place of one.
+const maxOthers = 16
+
 // others returns the clusters of the groups but one, the one with the greatest share first.
 func (p *plan) others(s set, groups []group, but int) []string {
 	order := make([]int, 0, len(groups))
@@ -403,6 +406,7 @@ func (p *plan) others(s set, groups []group, but int) []string {
 		}
 	}
 	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(groups[b].weight, groups[a].weight) })
+	order = order[:min(len(order), maxOthers)]
 	var names []string
 	for _, g := range order {
 		names = append(names, p.leaf(s, groups[g]))

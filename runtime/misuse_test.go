@@ -45,6 +45,7 @@ func uses(r *Registry) map[string]func(context.Context) error {
 			return Each(ctx, instances, func(c grpc.ClientConnInterface) grpc.ClientConnInterface { return c },
 				func(context.Context, Endpoint, grpc.ClientConnInterface) error { return nil })
 		},
+		"Follow":           func(context.Context) error { _, err := r.Follow(desc, func() {}); return err },
 		"Register":         func(ctx context.Context) error { _, err := r.Register(ctx, "a/b", Endpoint{Addr: "h:1"}); return err },
 		"Add":              func(ctx context.Context) error { return r.Add(ctx, "a/b", Endpoint{Addr: "h:1"}) },
 		"Remove":           func(ctx context.Context) error { return r.Remove(ctx, "a/b", "x") },

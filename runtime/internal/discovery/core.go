@@ -207,7 +207,7 @@ func (c *core) update(withdrawn map[string]struct{}, now time.Time) effects {
 		next.Sequence++
 	}
 	c.state = next
-	e := effects{changed: matters || newError(old, next)}
+	e := effects{changed: matters || newError(old, next) || fmt.Sprint(old.LiveErr) != fmt.Sprint(next.LiveErr)}
 	if next.Known && !next.Provisional && (!slices.Equal(next.Backends, c.saved.set) || c.entries.cluster != c.saved.cluster) {
 		c.saved = &saved{next.Backends, c.entries.cluster}
 		e.save = c.saved

@@ -207,7 +207,7 @@ func TestCore(t *testing.T) {
 		},
 		"K6: only a deletion deletes a config": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | warn"}, {"badconfig ", "a live=x badlive"},
+			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"}, {"badconfig ", "a live=x badlive"},
 			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
 			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell"},
 		},
@@ -218,7 +218,7 @@ func TestCore(t *testing.T) {
 		},
 		"a bad config replaces one that waits for its time": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
-			{"config y", "a live=x | wake=1s"}, {"badconfig {", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | warn"},
+			{"config y", "a live=x | wake=1s"}, {"badconfig {", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"},
 		},
 		"K5: a config that is deleted while nobody reads the key is gone": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"}, {"config y", "a live=x | wake=1s"},

@@ -1,0 +1,71 @@
+package xds
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/integration/internal/kit"
+	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
+)
+
+// Follow gives what clients go by, and after Stop what was known last.
+func TestFollow(t *testing.T) {
+	w := newWorld(t, `{"methodConfig":[{"name":[{}],"timeout":"1s"}]}`)
+	w.desc.Leader = []string{"/acme.Echo/Lead"}
+	changed := make(chan struct{}, 1)
+	f, err := w.registry.Follow(w.desc, func() {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	must(t, err)
+	defer f.Stop()
+	until := func(what string, ok func(v runtime.View) bool) {
+		t.Helper()
+		ctx := kit.Bounded(t, soon)
+		for !ok(f.View()) {
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatalf("%s: %+v", what, f.View())
+			}
+		}
+	}
+	until("an empty service is known", func(v runtime.View) bool { return v.Known && len(v.Endpoints) == 0 && v.Leader == "" })
+	a := w.add("a")
+	until("an endpoint that leads", func(v runtime.View) bool {
+		return len(v.Endpoints) == 1 && v.Endpoints[0].Addr == a.addr && v.Leader == "a"
+	})
+	w.set(policy(`"preferZone":true`))
+	until("a live config over the description's", func(v runtime.View) bool {
+		return strings.Contains(v.ServiceConfig, "preferZone") && strings.Contains(v.ServiceConfig, "1s")
+	})
+	_, err = etcd.Admin().Put(context.Background(), w.namespace+"_grpc_config/"+w.desc.Key, "{")
+	must(t, err)
+	until("a bad live config leaves the last one in force", func(v runtime.View) bool {
+		return v.Err != nil && strings.Contains(v.ServiceConfig, "preferZone")
+	})
+	f.Stop()
+	f.Stop()
+	if v := f.View(); len(v.Endpoints) != 1 {
+		t.Errorf("after Stop: %+v", v)
+	}
+}
+
+func TestFollowRefuses(t *testing.T) {
+	w := newWorld(t, "")
+	for want, desc := range map[string]*runtime.ServiceDesc{
+		"description is nil": nil, "service key": {Name: "a.B", Key: "a//b"}, "Leader has the method": {Name: "a.B", Key: "a/b", Leader: []string{"/c.D/E"}},
+		"service config": {Name: "a.B", Key: "a/b", ServiceConfig: "["},
+	} {
+		if _, err := w.registry.Follow(desc, func() {}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+		if err := desc.Check(); (err == nil) != slices.Contains([]string{"service config"}, want) {
+			t.Errorf("Check: %v", err)
+		}
+	}
+}

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -221,9 +222,9 @@ func (s *supervised) signal(sig syscall.Signal) {
 }
 
 // exits waits for the end, and for no entry to be left.
-func (s *supervised) exits(want int) {
+func (s *supervised) exits(want ...int) {
 	s.t.Helper()
-	if got := ends(s.t, s.code); got != want {
+	if got := ends(s.t, s.code); !slices.Contains(want, got) {
 		s.t.Errorf("it ends with %d, not %d", got, want)
 	}
 }
@@ -337,7 +338,7 @@ func TestRun_Ends(t *testing.T) {
 	})
 	t.Run("too late", func(t *testing.T) {
 		s := runs(t, etcd, "--start-timeout", "100ms")
-		s.exits(7)
+		s.exits(7, 143) // the signal may come before servant listens for it, and then kills it
 		s.says(`^etcdrpc: servant does not serve within 100ms, and is ended$`)
 	})
 	t.Run("by a second signal", func(t *testing.T) {

@@ -209,7 +209,7 @@ func TestCore(t *testing.T) {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},
 			{"badconfig ", "a live=x | wake=1s"}, {"wait 1s", "a live=x badlive | tell warn"}, {"badconfig ", "a live=x badlive"},
 			{"wait 1s", "a live=x badlive"}, {"badconfig {", "a live=x badlive | warn"},
-			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell"},
+			{"config x", "a live=x badlive | wake=1s"}, {"wait 1s", "a live=x | tell"}, {"noconfig", "a live=x | wake=1s"}, {"wait 1s", "a | tell"},
 		},
 		"S8: changes of the config are spaced": {
 			{"join", "? | follow"}, {"list a", "? | wake=200ms"}, {"config x", "a live=x | tell save"},

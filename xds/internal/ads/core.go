@@ -52,6 +52,10 @@ const maxNames = 10_000
 type Found struct {
 	Resource *mapping.Resource // nil: there is none
 	Pending  bool              // it is not known whether there is one
+	// Substitute stands for a resource that there is none of, for a client that has not been told of it here, and may know
+	// it from before. nil: nothing does.
+	Substitute *mapping.Resource
+	Usual      string // of routes: the cluster of the calls of which nothing is said
 }
 
 // Request is a client's request.
@@ -60,6 +64,7 @@ type Request struct {
 	Names   []string
 	Nonce   string // of the answer that it acknowledges or refuses, "" for the first of its kind
 	Refused string // why the answer is refused, "" where it is acknowledged
+	Returns bool   // the client knows resources of the kind from before the stream
 }
 
 // Answer is an answer to a client.
@@ -79,6 +84,7 @@ type Core struct {
 // subscription is what a client asks for of one kind.
 type subscription struct {
 	asked   bool
+	returns bool                         // the client knows some from before the stream
 	names   []string                     // sorted
 	sent    map[string]*mapping.Resource // the last that was sent of each name that is asked for
 	fresh   bool                         // names were added since the last answer
@@ -100,7 +106,7 @@ func (c *Core) Request(r Request) (counts bool, err error) {
 	}
 	switch {
 	case r.Nonce == "":
-		*s = subscription{asked: true, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
+		*s = subscription{asked: true, returns: r.Returns, nonce: s.nonce, sent: make(map[string]*mapping.Resource)}
 	case !s.asked || r.Nonce != strconv.Itoa(s.nonce):
 		return false, nil
 	default:
@@ -136,7 +142,7 @@ func (c *Core) Answers(now time.Time, find func(k Kind, name string) Found) (all
 	for k := range kinds {
 		look := func(name string) Found { return find(k, name) }
 		if k == Routes {
-			look = func(name string) Found { return c.announce(now, name, find(k, name), &wake) }
+			look = func(name string) Found { return c.announce(now, name, find(k, name), find, &wake) }
 		}
 		if a := c.kinds[k].answer(k, look); a != nil {
 			all = append(all, *a)
@@ -153,10 +159,10 @@ type announced struct {
 
 // announce returns the routes that a client is to have now. Before it has routes to clusters that it does not know, it has
 // the ones that it has with these announced.
-func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time) Found {
+func (c *Core) announce(now time.Time, name string, found Found, find func(k Kind, name string) Found, wake *time.Time) Found {
 	s := &c.kinds[Routes]
 	next, last := found.Resource, s.sent[name]
-	if next == nil || last == nil || next.Equal(last) {
+	if next == nil || last == nil && !s.returns || next.Equal(last) {
 		delete(s.announced, name)
 		return found
 	}
@@ -164,11 +170,26 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 	if a == nil {
 		a = &announced{before: last, until: now.Add(announceTime)}
 	}
+	if a.before == nil {
+		if a.before = c.detour(name, next, found.Usual, find); a.before == nil && !c.kinds[Clusters].asked && now.Before(a.until) {
+			s.announce(name, a, wake)
+			return Found{Pending: true} // what the client knows is yet to be told
+		}
+	}
+	if a.before == nil {
+		delete(s.announced, name)
+		return found
+	}
 	with, err := mapping.Announce(a.before, next)
 	if err != nil || with == nil || !now.Before(a.until) || with.Equal(last) && c.knowsAll(next.Clusters) {
 		delete(s.announced, name)
 		return found
 	}
+	s.announce(name, a, wake)
+	return Found{Resource: with}
+}
+
+func (s *subscription) announce(name string, a *announced, wake *time.Time) {
 	if s.announced == nil {
 		s.announced = make(map[string]*announced)
 	}
@@ -176,7 +197,29 @@ func (c *Core) announce(now time.Time, name string, found Found, wake *time.Time
 	if wake.IsZero() || a.until.Before(*wake) {
 		*wake = a.until
 	}
-	return Found{Resource: with}
+}
+
+// detour returns routes for a client that comes back with routes that are not known here, by a cluster that it knows and that
+// leads to the usual one. It is nil if the client knows all clusters of the next routes, or none that would do.
+func (c *Core) detour(name string, next *mapping.Resource, usual string, find func(k Kind, name string) Found) *mapping.Resource {
+	asked := c.kinds[Clusters].names
+	if !slices.ContainsFunc(next.Clusters, func(cluster string) bool { return !slices.Contains(asked, cluster) }) {
+		return nil
+	}
+	by := ""
+	for _, cluster := range asked {
+		switch {
+		case mapping.AuthorityOf(cluster) != mapping.AuthorityOf(name):
+		case cluster == usual:
+			by = usual
+		case by != usual && find(Clusters, cluster).Resource == nil && (by == "" || mapping.IsAggregate(cluster)):
+			by = cluster
+		}
+	}
+	if by == "" {
+		return nil
+	}
+	return mapping.Detour(name, by)
 }
 
 // knowsAll reports whether clusters and their endpoints were sent. A client reads answers in order, so sent is as good as known.
@@ -211,7 +254,9 @@ func (s *subscription) answer(k Kind, find func(name string) Found) *Answer {
 		case found.Resource == nil:
 			// What is not known is not told yet. And the client goes on asking for a cluster while calls are under way that
 			// have chosen it: it must not fail them.
-			found.Resource = last
+			if found.Resource = last; last == nil {
+				found.Resource = found.Substitute
+			}
 		}
 		if found.Resource == nil {
 			continue

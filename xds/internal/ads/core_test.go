@@ -17,17 +17,17 @@ func TestManyNames(t *testing.T) {
 	for i := range names {
 		names[i] = fmt.Sprint("no.such.", i)
 	}
-	if _, err := c.Request(Request{Listeners, names, "", ""}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
+	if _, err := c.Request(Request{Listeners, names, "", "", false}); err == nil || !strings.Contains(err.Error(), "10001 resources") {
 		t.Errorf("too many names: %v", err)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], "", ""}); err != nil {
+	if _, err := c.Request(Request{Listeners, names[1:], "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	answers, wake := c.Answers(time.Time{}, none)
 	if len(answers) != 1 || len(answers[0].Resources) != 0 || !wake.IsZero() {
 		t.Fatalf("what is not there: %v, %v", answers, wake)
 	}
-	if _, err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, ""}); err != nil {
+	if _, err := c.Request(Request{Listeners, names[1:], answers[0].Nonce, "", false}); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := c.Answers(time.Time{}, none); again != nil {
@@ -66,7 +66,7 @@ func TestPending(t *testing.T) {
 			for _, r := range a.Resources {
 				got = append(got, r.Name)
 			}
-			if _, err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, ""}); err != nil {
+			if _, err := c.Request(Request{Clusters, []string{"a", "b", "c"}, a.Nonce, "", false}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -74,7 +74,7 @@ func TestPending(t *testing.T) {
 			t.Errorf("told %v, want %v", got, names)
 		}
 	}
-	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", ""}); err != nil {
+	if _, err := c.Request(Request{Clusters, []string{"a", "b"}, "", "", false}); err != nil {
 		t.Fatal(err)
 	}
 	known["a"] = true

@@ -175,7 +175,7 @@ func (c *stream) request(r *discoveryv3.DiscoveryRequest) error {
 	if c.client.ID == "" && r.GetNode() != nil {
 		c.identify(r.GetNode())
 	}
-	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused})
+	counts, err := c.core.Request(Request{kind, r.GetResourceNames(), r.GetResponseNonce(), refused, r.GetVersionInfo() != ""})
 	if counts && r.GetResponseNonce() != "" {
 		c.client.Answered = time.Now()
 	}

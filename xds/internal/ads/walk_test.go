@@ -103,7 +103,7 @@ func (w *walked) ask(acked Kind, refused string) {
 			if k == acked {
 				why = refused
 			}
-			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why}); err != nil {
+			if _, err := w.core.Request(Request{k, wants[k], w.nonce[k], why, false}); err != nil {
 				w.broken = err.Error()
 			}
 			w.answer()
@@ -251,7 +251,7 @@ func TestWalk(t *testing.T) {
 				return true
 			}},
 			{Name: "an old request comes", Do: func(w *walked) bool {
-				if _, err := w.core.Request(Request{Clusters, nil, "0", ""}); err != nil {
+				if _, err := w.core.Request(Request{Clusters, nil, "0", "", false}); err != nil {
 					w.broken = err.Error()
 				}
 				w.answer()

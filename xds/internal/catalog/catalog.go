@@ -58,7 +58,11 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 	}
 	switch k {
 	case ads.Clusters:
-		return ads.Found{Resource: s.Clusters[name]}
+		found := ads.Found{Resource: s.Clusters[name]}
+		if found.Resource == nil {
+			found.Substitute = s.Substitute(name)
+		}
+		return found
 	case ads.Loads:
 		return ads.Found{Resource: s.Loads[name]}
 	case ads.Listeners:
@@ -67,7 +71,7 @@ func (c *Catalog) Find(k ads.Kind, name string, of mapping.Client) ads.Found {
 		}
 	case ads.Routes:
 		if name == s.Route.Name {
-			return ads.Found{Resource: s.Route}
+			return ads.Found{Resource: s.Route, Usual: s.Usual}
 		}
 	}
 	return ads.Found{}

@@ -3,6 +3,7 @@ package mapping
 import (
 	"cmp"
 	"math"
+	"strings"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -36,24 +37,47 @@ func (p *plan) addCluster(name string, members []int) {
 	p.loads[name] = p.resource(name, p.load(name, members))
 }
 
+// aggregateMark is in the names of aggregates, which routes alone name.
+const aggregateMark = "/or="
+
+// IsAggregate reports whether the name of a cluster is that of an aggregate.
+func IsAggregate(name string) bool { return strings.Contains(name, aggregateMark) }
+
 // aggregate returns the cluster whose calls go to the first of several clusters that can take them. It is named after the
 // first, with which it comes and goes, and served, which tells chains with the same first apart.
 func (p *plan) aggregate(chain []string, served string) string {
 	if len(chain) == 1 && p.policy.lanes == nil && p.matcher == nil {
 		return chain[0] // as it will be with other endpoints
 	}
-	name := chain[0] + "/or=" + cmp.Or(served, "others")
+	name := chain[0] + aggregateMark + cmp.Or(served, "others")
 	if p.clusters[name] == nil {
-		config := p.encode(&aggregatev3.ClusterConfig{Clusters: chain})
-		p.clusters[name] = p.resource(name, &clusterv3.Cluster{
-			Name: name, LbPolicy: clusterv3.Cluster_ROUND_ROBIN,
-			ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-				Name: "envoy.clusters.aggregate", TypedConfig: config,
-			}},
-		})
-		p.clusters[name].Clusters = chain
+		p.clusters[name] = p.aggregateOf(name, chain)
 	}
 	return name
+}
+
+// Substitute returns a cluster for a name that the host has no cluster of, nil if the name is none of a cluster: its calls go
+// where those do that nothing is said of. A client asks for such a name that knows it from before the server began.
+func (s *Snapshot) Substitute(name string) *Resource {
+	m := &mapping{}
+	r := m.aggregateOf(name, []string{s.Usual})
+	if name == "" || m.err != nil {
+		return nil
+	}
+	return r
+}
+
+// aggregateOf makes the cluster whose calls go to the first of others that can take them.
+func (m *mapping) aggregateOf(name string, chain []string) *Resource {
+	config := m.encode(&aggregatev3.ClusterConfig{Clusters: chain})
+	r := m.resource(name, &clusterv3.Cluster{
+		Name: name, LbPolicy: clusterv3.Cluster_ROUND_ROBIN,
+		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
+			Name: "envoy.clusters.aggregate", TypedConfig: config,
+		}},
+	})
+	r.Clusters = chain
+	return r
 }
 
 // setPolicy says how the endpoints of a cluster are picked. A list of policies ends in round robin, for a client gives up a

@@ -50,6 +50,7 @@ type Snapshot struct {
 	Listener, Route *Resource
 	Clusters, Loads map[string]*Resource // by name; each cluster with endpoints has its load of the same name
 	Lost            []string             // what xDS cannot say, for people
+	Usual           string               // the cluster that calls go to of which nothing is said
 }
 
 // Client returns c without what makes no difference to its resources.
@@ -81,7 +82,7 @@ func Map(h *Host, c Client) (*Snapshot, error) {
 	if s.Listener, err = listener(h.Authority); err != nil {
 		return nil, err
 	}
-	if s.Route, err = m.routes(); err != nil {
+	if s.Route, s.Usual, err = m.routes(); err != nil {
 		return nil, err
 	}
 	if m.err != nil {

@@ -26,9 +26,9 @@ const maxServed = 1000
 // path is the methods that a route is for: one, all of a service or, without a service, all.
 type path struct{ service, method string }
 
-// routes makes the routes of the host: those of one method before those of a service, which are before that of all. Within
+// routes makes the routes of the host, of which the last takes what is left, to the usual cluster: those of one method before those of a service, which are before that of all. Within
 // each, lanes come before what is in none.
-func (m *mapping) routes() (*Resource, error) {
+func (m *mapping) routes() (_ *Resource, usual string, err error) {
 	type sited struct {
 		path
 		plan *plan
@@ -58,7 +58,12 @@ func (m *mapping) routes() (*Resource, error) {
 			host.Routes = append(host.Routes, at.plan.routesOf(at.path, most)...)
 		}
 	}
-	return routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
+	last := host.GetRoutes()[len(host.GetRoutes())-1].GetRoute()
+	if usual = last.GetCluster(); usual == "" {
+		usual = last.GetWeightedClusters().GetClusters()[0].GetName()
+	}
+	r, err := routeResource(&routev3.RouteConfiguration{Name: m.Authority, VirtualHosts: []*routev3.VirtualHost{host}})
+	return r, usual, err
 }
 
 func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
@@ -80,6 +85,20 @@ func routeResource(config *routev3.RouteConfiguration) (*Resource, error) {
 	}
 	r.Clusters = slices.Sorted(maps.Keys(names))
 	return r, nil
+}
+
+// Detour returns routes that send all calls to one cluster, nil if they cannot be made.
+func Detour(name, cluster string) *Resource {
+	r, err := routeResource(&routev3.RouteConfiguration{Name: name, VirtualHosts: []*routev3.VirtualHost{{
+		Name: name, Domains: []string{"*"}, Routes: []*routev3.Route{{
+			Match:  path{}.match(),
+			Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: cluster}}},
+		}},
+	}}})
+	if err != nil {
+		return nil
+	}
+	return r
 }
 
 // Announce returns routes as they are and one more, which no call takes, to the clusters that the next routes name and these

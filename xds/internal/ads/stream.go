@@ -5,7 +5,6 @@
 package ads
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -67,7 +66,9 @@ type stream struct {
 	server  *Server
 	grpc    discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer
 	changed chan struct{} // holds one when something that the client asks for has changed
-	follows map[string]func()
+
+	following sync.Mutex
+	follows   map[string]func() // by authority; nil: the stream has ended
 
 	mu     sync.Mutex // guards what Clients reads
 	core   Core
@@ -96,9 +97,7 @@ func (s *Server) StreamAggregatedResources(g discoveryv3.AggregatedDiscoveryServ
 		s.mu.Lock()
 		delete(s.streams, c)
 		s.mu.Unlock()
-		for _, stop := range c.follows {
-			stop()
-		}
+		c.unfollow()
 	}()
 	return c.serve()
 }
@@ -112,17 +111,12 @@ func addrText(addr net.Addr) string {
 
 // serve answers until the client leaves.
 func (c *stream) serve() error {
-	requests, failed := make(chan *discoveryv3.DiscoveryRequest), make(chan error, 1)
-	ctx := c.grpc.Context()
-	go receive(ctx, c.grpc, requests, failed) // ends with the stream
+	failed := make(chan error, 1)
+	go func() { failed <- c.receive() }() // ends with the stream
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
-		case r := <-requests:
-			if err := c.request(r); err != nil {
-				return err
-			}
 		case <-c.changed:
 		case <-timer.C:
 		case err := <-failed:
@@ -130,8 +124,8 @@ func (c *stream) serve() error {
 				return nil
 			}
 			return err
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-c.grpc.Context().Done():
+			return c.grpc.Context().Err()
 		}
 		wake, err := c.answer()
 		if err != nil {
@@ -144,19 +138,17 @@ func (c *stream) serve() error {
 	}
 }
 
-// receive passes on what the client sends. The stream's context ends when it is served no more.
-func receive(ctx context.Context, from discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesServer, to chan<- *discoveryv3.DiscoveryRequest, failed chan<- error) {
+// receive takes in what the client sends. It does not wait for answers to be sent: a client may read nothing while it asks.
+func (c *stream) receive() error {
 	for {
-		r, err := from.Recv()
+		r, err := c.grpc.Recv()
 		if err != nil {
-			failed <- err
-			return
+			return err
 		}
-		select {
-		case to <- r:
-		case <-ctx.Done():
-			return
+		if err := c.request(r); err != nil {
+			return err
 		}
+		c.notify()
 	}
 }
 
@@ -210,6 +202,11 @@ func crashesByRings(version string) bool {
 
 // follow follows what the client asks for, and nothing else.
 func (c *stream) follow(authorities []string) {
+	c.following.Lock()
+	defer c.following.Unlock()
+	if c.follows == nil {
+		return // the stream has ended
+	}
 	wanted := make(map[string]bool, len(authorities))
 	for _, authority := range authorities {
 		wanted[authority] = true
@@ -223,6 +220,16 @@ func (c *stream) follow(authorities []string) {
 			delete(c.follows, authority)
 		}
 	}
+}
+
+// unfollow ends following, for good.
+func (c *stream) unfollow() {
+	c.following.Lock()
+	defer c.following.Unlock()
+	for _, stop := range c.follows {
+		stop()
+	}
+	c.follows = nil
 }
 
 func (c *stream) notify() {

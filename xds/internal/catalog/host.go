@@ -19,6 +19,9 @@ import (
 // apart.
 const maxSnapshots = 10_000
 
+// maxZones bounds those that are kept where zones alone tell them apart. Clients say their zones themselves.
+const maxZones = 64
+
 // host is the services that clients dial by one name. What etcd has of it is followed while a client asks for it.
 //
 // The registry may call changed with a lock held that Follow takes, so changed must not take mu.
@@ -141,7 +144,7 @@ func (h *host) snapshot(of mapping.Client) *mapping.Snapshot {
 		h.report(err)
 		return nil
 	}
-	if len(h.made) >= maxSnapshots {
+	if len(h.made) >= maxSnapshots || of.ID == "" && len(h.made) >= maxZones {
 		clear(h.made)
 	}
 	h.made[of] = s

@@ -141,7 +141,7 @@ func byLoad(c *serviceconfig.WeightedRoundRobin) *wrrv3.ClientSideWeightedRoundR
 		m.EnableOobLoadReport = wrapperspb.Bool(*c.EnableOOBLoadReport)
 	}
 	if c.ErrorUtilizationPenalty != nil {
-		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(*c.ErrorUtilizationPenalty))
+		m.ErrorUtilizationPenalty = wrapperspb.Float(float32(min(*c.ErrorUtilizationPenalty, math.MaxFloat32)))
 	}
 	return m
 }

@@ -34,6 +34,9 @@ var screenshots = map[string]*string{
 	"dark":  flag.String("dark-screenshots", "", "write pictures of the console in dark colours to this `directory`"),
 }
 
+// axe is a script that finds what keeps people from using a page.
+var axe = flag.String("axe", "", "check the pages with the axe-core in this `file`")
+
 // browser is one tab of a real browser.
 type browser struct {
 	*served
@@ -88,6 +91,8 @@ func openBrowser(t *testing.T, s *served, width int64, scripts bool) *browser {
 			for _, arg := range event.Args {
 				t.Logf("the script says: %s %s", arg.Value, arg.Description)
 			}
+		case *runtime.EventExceptionThrown:
+			t.Errorf("the script fails: %s", event.ExceptionDetails.Error())
 		case *tab.EventJavascriptDialogOpening:
 			b.dialogs++
 		}
@@ -169,9 +174,14 @@ func (b *browser) checkOrigin() {
 	}
 }
 
+// typing puts a text into the editor of the live config.
+func typing(text string) chromedp.Action {
+	return chromedp.Tasks{chromedp.Click(".editor summary", chromedp.ByQuery), chromedp.SetValue("#text", text, chromedp.ByID)}
+}
+
 const isLive = `document.querySelector("#live").dataset.state === "on"`
 
-const hasRow = `document.querySelector("#services tbody") && document.querySelector("#services tbody").rows.length`
+const hasRow = `document.querySelector("#services").rows.length`
 
 func TestBrowserFollows(t *testing.T) {
 	b, etcd := openShop(t, "")
@@ -196,7 +206,7 @@ func TestBrowserFollows(t *testing.T) {
 
 	b.openService("acme/user")
 	b.until(isLive)
-	b.run(chromedp.Click(`.instances details summary`, chromedp.ByQuery), chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
+	b.run(chromedp.Click(`.instances details summary`, chromedp.ByQuery), typing(`{"mine": 1}`))
 	putKey(t, etcd, "acme/user/10.0.0.99:1", "10.0.0.99:1")
 	putConfig(t, etcd, "acme/user", weighted)
 	b.until(`document.querySelector("#instances").innerText.includes("10.0.0.99:1") && document.querySelector("#split").innerText.includes("Check the split")`)
@@ -214,11 +224,11 @@ func TestBrowserKeepsTextOfWhatIsGone(t *testing.T) {
 	b, etcd := openShop(t, "")
 	b.openService("acme/order")
 	b.until(isLive)
-	b.run(chromedp.SetValue("#text", `{"mine": 1}`, chromedp.ByID))
+	b.run(typing(`{"mine": 1}`))
 	deleteKey(t, etcd, "acme/order", clientv3.WithPrefix())
-	b.until(`document.body.innerText.includes("nothing is registered")`)
+	b.until(`document.body.innerText.includes("nothing is registered here")`)
 	putKey(t, etcd, "acme/order/10.0.0.7:9001", "10.0.0.7:9001")
-	b.until(`!document.body.innerText.includes("nothing is registered")`)
+	b.until(`!document.body.innerText.includes("nothing is registered here")`)
 	if got := eval[string](b, `document.querySelector("#text").value`); got != `{"mine": 1}` {
 		t.Errorf("what was typed has become %s", got)
 	}
@@ -237,17 +247,18 @@ func TestBrowserKeepsRevision(t *testing.T) {
 	b, etcd := openShop(t, weighted)
 	b.openService("acme/user")
 	b.until(isLive)
-	const shown = `[...document.querySelectorAll(".split fieldset input:not([type=hidden]), .split output")].map((e) => e.value || e.textContent).join(" ")`
+	const shown = `[...document.querySelectorAll(".split fieldset input:not([type=hidden])")].map((e) => e.value || e.textContent).join(" ")`
 
 	b.run(chromedp.Focus(`button[aria-label="drain 10.0.0.8:9000"]`, chromedp.ByQuery))
 	putConfig(t, etcd, "acme/user", strings.NewReplacer(`"weight":10`, `"weight":40`, `"weight":90`, `"weight":60`, `"split"`, `"drain":["10.0.0.8:9000"],"split"`).Replace(weighted))
-	b.until(shown + " === `40 40 40.0\u00a0% 60 60 60.0\u00a0%`")
+	b.until(shown + " === `40 40 60 60`")
 	b.until(`document.querySelector("#text").value.includes("60")`)
 	if got := eval[string](b, `document.activeElement.ariaLabel + ": " + document.activeElement.innerText`); got != "undrain 10.0.0.8:9000: undrain" {
 		t.Errorf("the focus is on %q", got)
 	}
 
 	begin := func() {
+		b.run(chromedp.Click(".editor summary", chromedp.ByQuery))
 		b.run(chromedp.Focus("#text", chromedp.ByID), chromedp.KeyEvent("x"), chromedp.KeyEvent(kb.Backspace))
 		b.run(chromedp.Focus(".split input[type=range]", chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowRight), chromedp.KeyEvent(kb.ArrowLeft), chromedp.Focus("#q", chromedp.ByID))
 	}
@@ -255,7 +266,7 @@ func TestBrowserKeepsRevision(t *testing.T) {
 		begin()
 		putConfig(t, etcd, "acme/user", strings.ReplaceAll(weighted, "90", strconv.Itoa(80+n)))
 		b.until(fmt.Sprintf(`document.querySelector("form[data-k=%s]").innerText.includes("has changed since you began")`, form))
-		b.run(chromedp.Click(fmt.Sprintf(`form[data-k=%s] button:not([type])`, form), chromedp.ByQuery), chromedp.WaitVisible(`[role="alert"]`, chromedp.ByQuery))
+		b.run(chromedp.Click(fmt.Sprintf(`form[data-k=%s] .buttons button`, form), chromedp.ByQuery), chromedp.WaitVisible(`[role="alert"]`, chromedp.ByQuery))
 		if text := b.text(); !strings.Contains(text, "Someone else has changed") {
 			t.Errorf("%s: the page says:\n%s", form, text)
 		}
@@ -335,30 +346,33 @@ func TestBrowserDrains(t *testing.T) {
 func TestBrowserSplits(t *testing.T) {
 	b, etcd := openShop(t, weighted)
 	b.openService("acme/user")
-	b.until(`document.querySelector(".split output").textContent.startsWith("10.0")`)
-	// The slider and the number are one.
-	eval[any](b, `(() => { const r = document.querySelector(".split input[type=range]"); r.value = 30; r.dispatchEvent(new Event("input", {bubbles: true})); })()`)
-	if got := eval[string](b, `document.querySelector("#weight-0").value + " " + document.querySelector(".split output").textContent`); got != "30 25.0\u00a0%" {
+	const shown = `[...document.querySelectorAll(".split fieldset input:not([type=hidden])")].map((e) => e.value).join(" ")`
+	b.until(shown + ` === "10 10 90 90"`)
+	// The sliders and the numbers are one, and what one group has the others lack.
+	eval[any](b, `(() => { const r = document.querySelector(".split input[type=range]"); r.value = 25.5; r.dispatchEvent(new Event("input", {bubbles: true})); })()`)
+	if got := eval[string](b, shown); got != "25.5 25.5 74.5 74.5" {
 		t.Errorf("the slider makes %q", got)
 	}
-	// The sliders reach as far as the weights do, those that are typed included.
-	const ranges = `[...document.querySelectorAll(".split input[type=range]")].map((r) => r.value).join(" ")`
-	b.run(chromedp.SetValue("#weight-1", "900", chromedp.ByID))
-	if got := eval[string](b, ranges); got != "30 900" {
-		t.Errorf("the sliders are at %s", got)
+	b.run(chromedp.SetValue("#weight-1", "", chromedp.ByID), chromedp.SendKeys("#weight-1", "40", chromedp.ByID))
+	if got := eval[string](b, shown); got != "60 60 40 40" {
+		t.Errorf("the number makes %q", got)
 	}
-	b.run(chromedp.Focus(`[data-for="weight-1"]`, chromedp.ByQuery), chromedp.KeyEvent(kb.ArrowLeft), chromedp.KeyEvent(kb.ArrowLeft))
-	if got := eval[string](b, `document.querySelector("#weight-1").value`); got != "898" {
-		t.Errorf("two steps down from 900 are %s", got)
-	}
-	b.run(chromedp.SetValue("#weight-1", "90", chromedp.ByID))
-	b.run(chromedp.Click(".split > button", chromedp.ByQuery), chromedp.WaitVisible(".shares", chromedp.ByQuery))
-	if got := eval[string](b, `document.querySelector(".shares tbody tr").innerText`); !strings.Contains(got, "45.0\u00a0%\t37.5\u00a0%") {
-		t.Errorf("the shares are %q", got)
-	}
+	b.run(chromedp.Click(".split .buttons button", chromedp.ByQuery), chromedp.WaitVisible(".shares", chromedp.ByQuery))
 	b.run(chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))
-	if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, `"weight":30`) {
+	if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, `"weight":60`) {
 		t.Errorf("etcd has %s", got)
+	}
+	// A step moves the group with the least, and what was written can be undone.
+	for _, step := range []struct{ click, want string }{
+		{`.steps button[value="1:5"]`, `"weight":95},{"match":{"version":"v1"},"weight":5}`},
+		{`.note.good button`, `"weight":60},{"match":{"version":"v1"},"weight":40}`},
+		{`.steps button[value="1:100"]`, `"weight":0},{"match":{"version":"v1"},"weight":100}`},
+	} {
+		b.run(chromedp.Click(step.click, chromedp.ByQuery), chromedp.WaitVisible(".diff", chromedp.ByQuery),
+			chromedp.Click(`form[action^="/apply"] button`, chromedp.ByQuery), chromedp.WaitVisible(".note.good", chromedp.ByQuery))
+		if got := liveConfigAt(t, etcd, "acme/user"); !strings.Contains(got, step.want) {
+			t.Errorf("%s: etcd has %s", step.click, got)
+		}
 	}
 }
 
@@ -419,7 +433,7 @@ func TestBrowserPictures(t *testing.T) {
 	showcase(t, etcd)
 	s := serveConsole(t, etcd, console.Options{})
 	s.settled("acme/user", "malformed JSON")
-	for _, width := range []int64{1280, 360} {
+	for _, width := range []int64{1440, 768, 360} {
 		b := openBrowser(t, s, width, true)
 		for _, scheme := range []string{"light", "dark"} {
 			b.run(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
@@ -444,6 +458,7 @@ func (b *browser) picture(name string, width int64, scheme string) {
 		b.checkWidth(name, 320)
 		b.run(b.size(width, 800))
 	}
+	b.accessible(name + ", " + scheme)
 	directory := *screenshots[scheme]
 	if directory == "" {
 		return
@@ -451,11 +466,33 @@ func (b *browser) picture(name string, width int64, scheme string) {
 	height := min(eval[int64](b, `Math.ceil(document.querySelector("footer").getBoundingClientRect().bottom + scrollY)`), 1200)
 	var raw []byte
 	b.run(b.size(width, height), chromedp.CaptureScreenshot(&raw), b.size(width, 800))
-	if width < 500 {
+	switch {
+	case width < 500:
 		name += "-narrow"
+	case width < 1000:
+		name += "-tablet"
 	}
 	if err := os.WriteFile(filepath.Join(directory, name+".png"), raw, 0o644); err != nil {
 		b.t.Fatal(err)
+	}
+}
+
+// accessible fails for each rule of axe-core that the page breaks, if that is asked for.
+func (b *browser) accessible(what string) {
+	b.t.Helper()
+	if *axe == "" {
+		return
+	}
+	script, err := os.ReadFile(*axe)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	eval[any](b, string(script)+"; undefined")
+	var broken string
+	b.run(chromedp.Evaluate(`axe.run().then(({violations}) => violations.map((v) => v.id + ": " + v.nodes.map((n) => n.html).slice(0, 3).join(" ")).join("\n"))`, &broken,
+		func(p *runtime.EvaluateParams) *runtime.EvaluateParams { return p.WithAwaitPromise(true) }))
+	if broken != "" {
+		b.t.Errorf("%s: %s", what, broken)
 	}
 }
 

@@ -30,6 +30,7 @@ type ui struct {
 	tokenFile string
 	hosts     []string
 	readOnly  bool
+	links     []string
 }
 
 func newUI(a *app) *cobra.Command {
@@ -53,11 +54,16 @@ HTTP: beyond this host, put a proxy with TLS before it.`,
 	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on; one that is no loopback address needs a token")
 	cmd.Flags().StringVar(&u.tokenFile, "token-file", "", "the `file` with the token that the console asks for; without it one is made and printed where one is needed")
 	cmd.Flags().StringSliceVar(&u.hosts, "host", nil, "`names` that the console may be called by, besides addresses, separated by commas: those of a proxy, say")
+	cmd.Flags().StringArrayVar(&u.links, "link", nil, "a link on the page of each service to what others say of it: `NAME=URL`, where {key} in the URL stands for its key")
 	cmd.Flags().BoolVar(&u.readOnly, "read-only", false, "write nothing")
 	return cmd
 }
 
 func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) error {
+	links, err := u.parseLinks()
+	if err != nil {
+		return usage.Mistake(err)
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", u.listen)
 	if err != nil {
@@ -70,7 +76,7 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) erro
 	}
 	logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
 	h := startConsole(ctx, s, console.Options{
-		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Log: logger,
+		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Links: links, Log: logger,
 	})
 	defer h.stop()
 	out := cmd.OutOrStdout()
@@ -82,6 +88,29 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) erro
 		output.Sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
 	}
 	return h.serve(ctx, listener, logger)
+}
+
+func (u *ui) parseLinks() (links []console.Link, err error) {
+	for _, text := range u.links {
+		link, err := console.ParseLink(text)
+		if err != nil {
+			return nil, fmt.Errorf("--link: %w", err)
+		}
+		links = append(links, link)
+	}
+	return links, nil
+}
+
+// etcdText says which etcd a console shows, and as whose.
+func etcdText(s *store.Store) string {
+	text := "etcd " + strings.Join(s.Endpoints(), ",")
+	if namespace := s.Full(""); namespace != "" {
+		text += " · namespace " + namespace
+	}
+	if s.User != "" {
+		text += " · user " + s.User
+	}
+	return text
 }
 
 // token returns the token that the console asks for, "" for none, and whether it was made just now.
@@ -120,7 +149,7 @@ type hosted struct {
 
 func startConsole(ctx context.Context, s *store.Store, o console.Options) *hosted {
 	h := &hosted{fleet: fleet.Start(ctx, s)}
-	o.Backend = h.fleet
+	o.Backend, o.Etcd = h.fleet, etcdText(s)
 	h.Console = console.New(o)
 	return h
 }

@@ -107,9 +107,16 @@ func (s *served) do(method, path string, form url.Values, params ...string) (sta
 	return resp.StatusCode, string(raw) + resp.Header.Get("Location")
 }
 
-// listen returns the events of a page.
-func (s *served) listen(ctx context.Context, path string) <-chan string {
+// listen returns the events of the page at an address.
+func (s *served) listen(ctx context.Context, address string) <-chan string {
 	s.t.Helper()
+	return s.lines(ctx, address, "event: ")
+}
+
+// lines returns what follows a word on the lines of the events of a page.
+func (s *served) lines(ctx context.Context, address, word string) <-chan string {
+	s.t.Helper()
+	path := "/events?at=" + url.QueryEscape(address)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+path, nil)
 	if err != nil {
 		s.t.Fatal(err)
@@ -125,8 +132,10 @@ func (s *served) listen(ctx context.Context, path string) <-chan string {
 	go func() {
 		defer resp.Body.Close()
 		defer close(events)
-		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-			if event, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+		lines := bufio.NewScanner(resp.Body)
+		lines.Buffer(nil, 1<<20)
+		for lines.Scan() {
+			if event, ok := strings.CutPrefix(lines.Text(), word); ok {
 				events <- event
 			}
 		}
@@ -200,9 +209,9 @@ func (s *served) hides(page string, lies ...string) {
 // settled waits until the page of a service has a text.
 func (s *served) settled(key, want string) string {
 	s.t.Helper()
-	events := s.listen(s.t.Context(), "/events?key="+url.QueryEscape(key))
+	events := s.listen(s.t.Context(), "/service?key="+url.QueryEscape(key))
 	for {
-		await(s.t, events, "changed")
+		await(s.t, events, "news")
 		if _, page := s.get("/service", "key", key); strings.Contains(page, want) {
 			return page
 		}
@@ -240,9 +249,22 @@ func TestConsoleWeight(t *testing.T) {
 		_, asset := s.get(path)
 		bytes += len(asset)
 	}
-	if n := strings.Count(page, "data-k="); n != 200 || bytes > 200_000 {
-		t.Errorf("the page has %d rows and loads %d bytes, more than 200,000", n, bytes)
+	if n := strings.Count(page, "data-k="); n != 100 || bytes > 100_000 {
+		t.Errorf("the page has %d rows and loads %d bytes, more than 100,000", n, bytes)
 	}
+	// A change is sent alone.
+	events := s.lines(t.Context(), "/", "data: ")
+	<-events
+	putKey(t, etcd, "acme/a-new-one/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000"}`)
+	for event := range events {
+		if len(event) > 5000 {
+			t.Errorf("a change has %d bytes, more than 5,000: %.300s", len(event), event)
+		}
+		if strings.Contains(event, "a-new-one") {
+			return
+		}
+	}
+	t.Error("the change was not sent")
 }
 
 // The page of a service shows what becomes of each entry, and follows it.
@@ -253,7 +275,7 @@ func TestConsoleService(t *testing.T) {
 	putConfig(t, s.etcd, "acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	page := s.settled("acme/user", "no-lease")
 	s.shows(page, `<span class="s drained">drained</span>`, `<span class="s leaving">leaving</span>`, `<span class="s malformed">malformed</span>`,
-		"malformed JSON", "of 10m0s", "50.0", `aria-label="undrain 10.0.0.8:9000"`, "in force")
+		"malformed JSON", ">10m0s<", "50.0", `aria-label="undrain 10.0.0.8:9000"`, "in force")
 	putKey(t, s.etcd, "acme/user/new", "10.0.0.30:9000")
 	s.settled("acme/user", "10.0.0.30:9000")
 	deleteKey(t, s.etcd, "acme/user/new")
@@ -316,7 +338,7 @@ func TestConsoleMends(t *testing.T) {
 	_, page = s.get("/service", "key", key)
 	s.shows(page, "in force")
 	s.hides(page, "bad-policy")
-	s.settled(key, "Nothing is wrong with it")
+	s.settled(key, "Nothing is wrong with what etcd has of it")
 }
 
 // Pages say so while etcd is out of reach, and go on afterwards. After etcd is restored from a backup they show what is there,
@@ -333,17 +355,17 @@ func TestConsoleWithoutEtcd(t *testing.T) {
 		putKey(t, etcd, "acme/ghost/10.0.0.30:9000", "10.0.0.30:9000")
 	}
 	s := serveConsole(t, etcd, console.Options{}, func(s *settings) { s.commandTimeout = 300 * time.Millisecond })
-	events := s.listen(t.Context(), "/events")
-	await(t, events, "changed")
+	events := s.listen(t.Context(), "/")
+	await(t, events, "news")
 	overview := func(old bool) {
 		t.Helper()
 		for {
 			_, page := s.get("/")
 			s.shows(page, "acme/user", "acme/ghost")
-			if strings.Contains(page, "What is shown may be old") == old {
+			if strings.Contains(page, "so what is shown may be old") == old {
 				return
 			}
-			await(t, events, "changed")
+			await(t, events, "news")
 		}
 	}
 	etcd.Stop()
@@ -376,7 +398,7 @@ func TestConsoleEnds(t *testing.T) {
 	ignore := goleak.IgnoreCurrent()
 	s := serveConsole(t, etcd, console.Options{})
 	for range 5 {
-		await(t, s.listen(t.Context(), "/events"), "changed")
+		await(t, s.listen(t.Context(), "/"), "news")
 	}
 	s.get("/service", "key", "acme/user")
 	s.stop()

@@ -95,7 +95,7 @@ func TestConsoleEdits(t *testing.T) {
 	}{
 		"drain": {
 			kind: "drain", params: []string{"instance", "10.0.0.8:9000"},
-			want:  []string{"drain 10.0.0.8:9000", "takes the place of all that the proto file says", "is drained"},
+			want:  []string{"Drain 10.0.0.8:9000", "takes the place of all that the proto file says", "is drained"},
 			wrote: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["10.0.0.8:9000"]}}]}`,
 		},
 		"undrain": {
@@ -257,7 +257,7 @@ func TestConsoleConflict(t *testing.T) {
 	_, two := s.propose(key, "drain", child, "instance", "10.0.0.8:9000")
 	s.apply(key, one, http.StatusSeeOther)
 	page = s.apply(key, two, http.StatusConflict)
-	s.shows(page, "Someone else has changed", `<h1 class="key">drain 10.0.0.8:9000</h1>`, `<button class="main">Write it</button>`)
+	s.shows(page, "Someone else has changed", `<h1 class="key">Drain 10.0.0.8:9000</h1>`, `<button class="main">Write it</button>`)
 	s.apply(key, page, http.StatusSeeOther)
 	both := `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"least_request_experimental":{}}],"drain":["10.0.0.7:9000","10.0.0.8:9000"]}}]}`
 	s.wrote(key, both)

@@ -74,15 +74,18 @@ type loginPage struct {
 	Wrong       bool
 }
 
+// base returns nil: who has no token is shown nothing of etcd.
+func (*loginPage) base() *frame { return nil }
+
 func (c *Console) showLogin(w http.ResponseWriter, r *http.Request) {
-	c.show(w, &answer{template: "login", model: loginPage{Title: "Log in", Next: r.URL.Query().Get("next")}})
+	c.show(w, &answer{template: "login", model: &loginPage{Title: "Log in", Next: r.URL.Query().Get("next")}})
 }
 
 func (c *Console) login(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 8<<10)
 	next := r.PostFormValue("next")
 	if c.Token != "" && !same(strings.TrimSpace(r.PostFormValue("token")), c.Token) {
-		c.show(w, &answer{status: http.StatusUnauthorized, template: "login", model: loginPage{Title: "Log in", Next: next, Wrong: true}})
+		c.show(w, &answer{status: http.StatusUnauthorized, template: "login", model: &loginPage{Title: "Log in", Next: next, Wrong: true}})
 		return
 	}
 	c.setCookie(w, c.session, 0)

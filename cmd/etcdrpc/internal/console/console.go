@@ -26,7 +26,7 @@ var files embed.FS
 // Bounds of what a browser may ask for.
 const (
 	maxBody      = 512 << 10 // bytes of a form
-	maxListeners = 64        // of events, all together
+	maxListeners = 256       // of events, all together
 	handlerTime  = 20 * time.Second
 )
 
@@ -37,6 +37,8 @@ type Options struct {
 	Hosts    []string // the names that the console may be called by, besides addresses
 	Loopback bool     // it is called by loopback addresses and their name alone
 	ReadOnly bool     // nothing is written
+	Etcd     string   // which etcd it shows, and as whose, in words
+	Links    []Link   // to what others say of a service
 	Log      *log.Logger
 }
 
@@ -48,6 +50,7 @@ type Console struct {
 	cookie    string // its name
 	listeners chan struct{}
 	done      chan struct{} // closed to end the listeners
+	followed  followed
 	handler   http.Handler
 }
 
@@ -58,7 +61,7 @@ func New(o Options) *Console {
 		pages: template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html")),
 	}
 	c.newSession()
-	c.handler = c.guard(http.NewCrossOriginProtection().Handler(c.routes()))
+	c.handler = c.guard(http.NewCrossOriginProtection().Handler(compressed(c.routes())))
 	return c
 }
 
@@ -99,7 +102,7 @@ func cached(h http.Handler) http.Handler {
 type answer struct {
 	status   int // 0: fine
 	template string
-	model    any
+	model    view
 	location string
 }
 
@@ -145,7 +148,7 @@ func (c *Console) writes(handle pageHandler) pageHandler {
 
 func (c *Console) show(w http.ResponseWriter, a *answer) {
 	var out bytes.Buffer
-	if err := c.pages.ExecuteTemplate(&out, a.template, a.model); err != nil {
+	if err := c.fill(&out, a); err != nil {
 		c.Log.Printf("page %s: %v", a.template, err)
 		http.Error(w, "The page cannot be made; the console's log says why.", http.StatusInternalServerError)
 		return
@@ -160,6 +163,23 @@ func (c *Console) show(w http.ResponseWriter, a *answer) {
 	}
 }
 
+// fill writes a page.
+func (c *Console) fill(out *bytes.Buffer, a *answer) error {
+	if f := a.model.base(); f != nil {
+		content, err := c.render(a.template, a.model)
+		if err != nil {
+			return err
+		}
+		f.content = content
+		if f.Follows {
+			browser := content.sums()
+			f.Version = browser.version()
+			c.followed.show(f.Version, browser)
+		}
+	}
+	return c.pages.ExecuteTemplate(out, a.template, a.model)
+}
+
 // fail shows an error as a page.
 func (c *Console) fail(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
@@ -167,31 +187,35 @@ func (c *Console) fail(w http.ResponseWriter, err error) {
 	if errors.As(err, &known) {
 		status = known.status
 	}
-	c.show(w, &answer{status: status, template: "error", model: errorPage{c.frame("Error", ""), err.Error()}})
+	p := &errorPage{c.frame("Error")}
+	p.Instead = err.Error()
+	c.show(w, &answer{status: status, template: "error", model: p})
 }
 
 // errorPage says why there is no page.
-type errorPage struct {
-	frame
-	Error string
-}
+type errorPage struct{ frame }
 
 // frame is what all pages have.
 type frame struct {
+	*content
 	Title    string
-	Events   string // where the page hears of changes; "": it does not follow any
+	Follows  bool   // it is sent what changes
+	Version  string // differs whenever the page does, of one that follows
 	ReadOnly bool
 	Token    bool // one can log out
+	Etcd     string
+	Instead  string // why the page is not there; "": it is
 	Fleet    *Fleet
 }
 
-func (c *Console) frame(title, events string) frame {
-	return frame{Title: title, Events: events, ReadOnly: c.ReadOnly, Token: c.Token != "", Fleet: c.Backend.Fleet()}
+func (f *frame) base() *frame { return f }
+
+func (c *Console) frame(title string) frame {
+	return frame{Title: title, ReadOnly: c.ReadOnly, Token: c.Token != "", Etcd: c.Etcd, Fleet: c.Backend.Fleet()}
 }
 
 func (c *Console) overview(r *http.Request) (*answer, error) {
-	f := c.frame("Services", "/events")
-	return &answer{template: "overview", model: newOverview(f, r.Form.Get("q"), number(r.Form.Get("page")))}, nil
+	return &answer{template: "overview", model: newOverview(c.frame("Services"), r.Form)}, nil
 }
 
 func (c *Console) service(r *http.Request) (*answer, error) {
@@ -199,12 +223,13 @@ func (c *Console) service(r *http.Request) (*answer, error) {
 	if s == nil {
 		return c.absent(r)
 	}
-	p := newServicePage(c.frame(s.Key, at("/events", "key", s.Key)), s, r.Form)
+	p := newServicePage(c.frame(s.Key), s, r.Form)
 	p.Findings = c.Backend.Findings(s.Key, false)
+	p.Links = linksTo(c.Links, s.Key)
 	c.askLeases(r.Context(), p, p.undecided())
 	p.choose(number(r.Form.Get("page")))
 	c.askLeases(r.Context(), p, p.leaseIDs())
-	p.placeFindings()
+	p.markFound()
 	return &answer{template: "service", model: p}, nil
 }
 
@@ -223,7 +248,7 @@ func (c *Console) askLeases(ctx context.Context, p *servicePage, ids []int64) {
 // absent shows that there is nothing at a key. It is no error where the operator has just removed what was there.
 func (c *Console) absent(r *http.Request) (*answer, error) {
 	key := r.Form.Get("key")
-	p := newAbsentPage(c.frame(key, at("/events", "key", key)), key, r.Form)
+	p := newAbsentPage(c.frame(key), key, r.Form)
 	switch {
 	case p.Fleet.Trouble != "":
 		return nil, httpError{http.StatusServiceUnavailable, p.Fleet.Trouble}
@@ -255,7 +280,7 @@ func (c *Console) history(r *http.Request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{template: "history", model: historyPage{c.frame("History of "+key, ""), key, h}}, nil
+	return &answer{template: "history", model: &historyPage{c.frame("History of " + key), key, h}}, nil
 }
 
 // at returns a path with parameters, given as names and values.

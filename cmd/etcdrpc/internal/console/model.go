@@ -79,7 +79,32 @@ type Summary struct {
 	Versions []string // sorted
 	Weight   uint64   // of all instances that say one
 	Policy   Policy
-	Findings int
+	Leader   string   // the instance that leads; "": none is known
+	Lanes    []string // sorted, that instances make
+	Traffic  []Split  // the groups that the live config divides the calls among
+	Findings []string // the kinds of what is wrong, each once
+	Text     string   // what a search looks at besides the key, in lower case
+}
+
+// Ill reports whether somebody is to look at the service.
+func (s *Summary) Ill() bool { return len(s.Findings) > 0 || s.Policy == PolicyRefused }
+
+// Canary returns the group that has the least of the calls, while these are divided; nil: they are not.
+func (s *Summary) Canary() *Split {
+	var least *Split
+	groups := 0
+	for n := range s.Traffic {
+		if t := &s.Traffic[n]; t.Weight > 0 {
+			groups++
+			if least == nil || t.Weight < least.Weight {
+				least = t
+			}
+		}
+	}
+	if groups < 2 {
+		return nil
+	}
+	return least
 }
 
 // Service is one service in full.
@@ -111,6 +136,8 @@ type Instance struct {
 	Lease    int64        // 0: none
 	Metadata [][2]string
 	Share    float64 // of the calls by the live policy, in percent; below 0: not known
+	Lanes    []string
+	Leads    bool
 }
 
 // Config is the live config of a service.
@@ -127,9 +154,25 @@ type Config struct {
 
 // Split is a group of instances with its share of the calls.
 type Split struct {
-	Match  string
-	Weight uint32
-	Empty  bool // it has no instance that may be called
+	Match   string // JSON, which names it without doubt
+	Words   string // the same for people
+	Weight  uint32
+	Percent float64 // of the calls
+	Empty   bool    // it has no instance that may be called
+}
+
+// Shared returns groups with what their weights are of all of the calls.
+func Shared(groups []Split) []Split {
+	sum := 0.0
+	for _, g := range groups {
+		sum += float64(g.Weight)
+	}
+	for n := range groups {
+		if sum > 0 {
+			groups[n].Percent = 100 * float64(groups[n].Weight) / sum
+		}
+	}
+	return groups
 }
 
 // Change is one thing that happened to a service.
@@ -179,6 +222,7 @@ const (
 	EditSplit   EditKind = "split"
 	EditPolicy  EditKind = "policy"
 	EditRemove  EditKind = "remove"
+	EditUndo    EditKind = "undo" // puts back what was there before the last change
 )
 
 // Edit is a change of a live config that an operator asks for.

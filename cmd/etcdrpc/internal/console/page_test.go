@@ -1,41 +1,70 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
+	"html/template"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 func TestOverviewFilter(t *testing.T) {
 	fleet := &Fleet{Services: []Summary{
-		{Key: "acme/order", Zones: []string{"eu-1a"}, Versions: []string{"v1"}, Counts: Counts{Registered: 2}},
-		{Key: "acme/user", Zones: []string{"eu-1a", "eu-1b"}, Versions: []string{"v2"}, Counts: Counts{Registered: 3, Drained: 1}},
+		{Key: "acme/order", Text: "eu-1a\nv1\n10.0.0.7:9000", Counts: Counts{Registered: 2}, Traffic: Shared([]Split{{Weight: 99}, {Weight: 1}})},
+		{Key: "acme/user", Text: "eu-1a\neu-1b\nv2", Counts: Counts{Registered: 3, Drained: 1}, Policy: PolicyRefused},
 		{Key: "Shop/Cart", Counts: Counts{Malformed: 1}},
 	}}
+	for show, want := range map[string]string{
+		"": "acme/user acme/order Shop/Cart", "attention": "acme/user", "refused": "acme/user", "down": "Shop/Cart", "canary": "acme/order", "drained": "acme/user",
+		"malformed": "Shop/Cart", "led": "", "none": "",
+	} {
+		p := newOverview(frame{Fleet: fleet}, url.Values{"show": {show}})
+		if got := keysOf(p); got != want {
+			t.Errorf("%q shows %q, not %q", show, got, want)
+		}
+	}
+	p := newOverview(frame{Fleet: fleet}, url.Values{"show": {"drained"}})
+	var told []string
+	for _, fact := range p.Facts {
+		told = append(told, fmt.Sprintf("%s %s %t", fact.Text, fact.Link, fact.On))
+	}
+	want := []string{"1 needs attention /?show=attention false", "1 config refused /?show=refused false", "1 service without a callable instance /?show=down false",
+		"1 canary /?show=canary false", "1 instance drained / true", "1 entry malformed /?show=malformed false"}
+	if !slices.Equal(told, want) {
+		t.Errorf("the facts are %q", told)
+	}
 	for query, want := range map[string]string{
-		"":              "acme/order acme/user Shop/Cart",
-		"  ":            "acme/order acme/user Shop/Cart",
-		"ACME":          "acme/order acme/user",
+		"":              "acme/user acme/order Shop/Cart",
+		"  ":            "acme/user acme/order Shop/Cart",
+		"ACME":          "acme/user acme/order",
+		"10.0.0.7":      "acme/order",
 		"cart":          "Shop/Cart",
 		"eu-1b":         "acme/user",
 		"acme v1":       "acme/order",
 		"acme v1 eu-1b": "",
 	} {
-		p := newOverview(frame{Fleet: fleet}, query, 1)
-		var got []string
+		p := newOverview(frame{Fleet: fleet}, url.Values{"q": {query}})
 		instances := 0
 		for _, s := range p.Rows {
-			got = append(got, s.Key)
 			instances += s.Counts.Total()
 		}
-		if strings.Join(got, " ") != want || p.Instances != instances || p.Found != len(got) {
+		if got := keysOf(p); got != want || p.Instances != instances || p.Found != len(p.Rows) {
 			t.Errorf("%q finds %q, %d with %d instances; want %q", query, got, p.Found, p.Instances, want)
 		}
 	}
+}
+
+func keysOf(p *overviewPage) string {
+	var keys []string
+	for _, s := range p.Rows {
+		keys = append(keys, s.Key)
+	}
+	return strings.Join(keys, " ")
 }
 
 func TestPager(t *testing.T) {
@@ -83,9 +112,9 @@ func TestServicePage(t *testing.T) {
 		}
 	}
 	p.Findings.All = []Finding{{Kind: "a", Where: []string{"k1"}}, {Kind: "b", Where: []string{"k1", "k2"}}, {Kind: "c"}, {Kind: "d", Where: []string{"k204"}}}
-	p.placeFindings()
-	if len(p.Rows[1].Wrong) != 1 || len(p.Elsewhere) != 3 {
-		t.Errorf("%d findings beside the row, %d elsewhere", len(p.Rows[1].Wrong), len(p.Elsewhere))
+	p.markFound()
+	if !slices.Equal(p.Rows[1].Found, []string{"a", "b"}) || !slices.Equal(p.Rows[2].Found, []string{"b"}) || p.Rows[0].Found != nil {
+		t.Errorf("beside the rows there are %v, %v and %v", p.Rows[0].Found, p.Rows[1].Found, p.Rows[2].Found)
 	}
 	if p := newServicePage(frame{Fleet: &Fleet{}, ReadOnly: true}, s, url.Values{}); p.found[0].Action != "" {
 		t.Error("a console that only reads offers to drain")
@@ -141,14 +170,108 @@ func TestFilterState(t *testing.T) {
 	}
 }
 
-func TestScale(t *testing.T) {
-	for want, weights := range map[uint64][]uint32{100: {10, 40}, 1000: {100, 900}, 1<<33 - 2: {1<<32 - 1, 1<<32 - 1}} {
-		s := &Service{}
-		for _, w := range weights {
-			s.Config.Splits = append(s.Config.Splits, Split{Weight: w})
+// Shares in percent become weights in the same proportion, and a step moves one group, of which the others make way.
+func TestReadWeights(t *testing.T) {
+	for _, c := range []struct {
+		typed, step, want string // "": it is refused
+	}{
+		{"10 90", "", "10 90"},
+		{"33.3 66.7", "", "3330 6670"},
+		{"0 0", "", "0 0"},
+		{"10 90", "0:25", "25 75"},
+		{"10 60 30", "0:100", "100 0 0"},
+		{"10 60 30", "0:55", "55 30 15"},
+		{"100 0 0", "0:40", "40 30 30"},
+		{"4294967295 1", "", "4294967295 1"},
+		{"4294967295.5 1", "", ""},
+		{"x 1", "", ""}, {"-1 1", "", ""}, {"NaN 1", "", ""}, {"Inf 1", "", ""}, {"", "", "<nil>"},
+		{"1 1", "2:5", ""}, {"1 1", "-1:5", ""}, {"1 1", "0:101", ""}, {"1 1", "x", ""},
+	} {
+		got, err := readWeights(strings.Fields(c.typed), c.step)
+		if text := strings.Trim(fmt.Sprint(got), "[]"); c.want != "<nil>" && text != c.want || (err != nil) != (c.want == "") {
+			t.Errorf("%q, step %q: %v, %v; want %s", c.typed, c.step, got, err, c.want)
 		}
-		if got := newServicePage(frame{Fleet: &Fleet{}}, s, url.Values{}).Scale(); got != want {
-			t.Errorf("the sliders of %v end at %d, not %d", weights, got, want)
+	}
+}
+
+// Each text to begin with is a live config that clients go by.
+func TestStarters(t *testing.T) {
+	for _, s := range starters {
+		if err := liveconfig.Check(s.Text); err != nil {
+			t.Errorf("%s: %v", s.Name, err)
+		}
+	}
+}
+
+// A browser that takes in what it is sent shows what there is, whatever has come, gone and moved.
+func TestSince(t *testing.T) {
+	page := func(part string, keys ...string) *content {
+		c := &content{parts: map[string]template.HTML{"count": template.HTML(part)}, table: "t"}
+		for _, text := range keys {
+			key, _, _ := strings.Cut(text, "=")
+			c.rows = append(c.rows, tableRow{key, template.HTML(text)})
+		}
+		return c
+	}
+	var browser shown
+	var rows []string
+	for n, next := range []*content{
+		page("1", "a=1", "b=1", "c=1"), page("1", "a=1", "b=1", "c=1"), page("2", "x=1", "a=1", "c=2"), page("2", "c=2", "a=1", "x=1", "d=1"), page("2"), page("2", "a=1"),
+	} {
+		sent := next.since(browser)
+		browser = browser.merge(next.sums(), true)
+		rows = taken(rows, sent)
+		var want []string
+		for _, row := range next.rows {
+			want = append(want, string(row.html))
+		}
+		if !slices.Equal(rows, want) {
+			t.Errorf("after %d the browser shows %q, not %q", n, rows, want)
+		}
+		if n == 1 && !sent.empty() {
+			t.Errorf("of the same page it is sent %+v", sent)
+		}
+		if n == 2 && (sent.Parts["count"] != "2" || len(sent.Gone) != 1 || len(sent.Rows) > 3) {
+			t.Errorf("it is sent %+v", sent)
+		}
+	}
+}
+
+// taken does to rows what the script does, of which each is "key=text".
+func taken(rows []string, n *news) []string {
+	at := func(key string) int {
+		return slices.IndexFunc(rows, func(row string) bool { return strings.HasPrefix(row, key+"=") })
+	}
+	for _, key := range n.Gone {
+		rows = slices.Delete(rows, at(key), at(key)+1)
+	}
+	for _, change := range n.Rows {
+		text := string(change.HTML)
+		if have := at(change.Key); have >= 0 {
+			text = cmp.Or(text, rows[have])
+			rows = slices.Delete(rows, have, have+1)
+		}
+		place := 0
+		if change.After != "" {
+			place = at(change.After) + 1
+		}
+		rows = slices.Insert(rows, place, text)
+	}
+	return rows
+}
+
+// A link leads to a page of the web, with the key in it as a value.
+func TestLinks(t *testing.T) {
+	for text, want := range map[string]string{
+		"Grafana=https://g.example/d?var-service={key}&x=1": "https://g.example/d?var-service=acme%2Fuser%20%26&x=1",
+		"Logs=http://logs/{key}":                            "http://logs/acme%2Fuser%20%26",
+		"Bad=javascript:alert(1)":                           "",
+		"https://nameless/{key}":                            "",
+		"X=":                                                "",
+	} {
+		link, err := ParseLink(text)
+		if (err != nil) != (want == "") || err == nil && linksTo([]Link{link}, "acme/user &")[0].URL != want {
+			t.Errorf("%s: %v, %v", text, link, err)
 		}
 	}
 }
@@ -186,11 +309,11 @@ func TestReadEdit(t *testing.T) {
 		form url.Values
 		want string // "": it is an edit
 	}{
-		"fine":         {url.Values{"revision": {"7"}, "weight": {"1", " 2 "}}, ""},
-		"no revision":  {url.Values{}, "which revision"},
-		"below zero":   {url.Values{"revision": {"-1"}}, "which revision"},
-		"no weight":    {url.Values{"revision": {"7"}, "weight": {""}}, "is no weight"},
-		"half a share": {url.Values{"revision": {"7"}, "weight": {"0.5"}}, "is no weight"},
+		"fine":        {url.Values{"revision": {"7"}, "weight": {"1", " 2 "}}, ""},
+		"no revision": {url.Values{}, "which revision"},
+		"below zero":  {url.Values{"revision": {"-1"}}, "which revision"},
+		"no share":    {url.Values{"revision": {"7"}, "weight": {""}}, "is no share"},
+		"a share":     {url.Values{"revision": {"7"}, "weight": {"12.5", "87.5"}}, ""},
 	} {
 		_, err := readEdit(c.form.Get, c.form)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

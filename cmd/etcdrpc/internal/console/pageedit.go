@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 )
 
 // confirmPage shows what an edit would change, before it is written.
@@ -18,6 +20,7 @@ type confirmPage struct {
 	Conflict bool      // the live config is not the one that the operator saw
 	Draft    string    // what the operator wants, to be edited on
 	Typed    string    // what else was typed, in words
+	Weights  []string  // of a split, as they were typed
 	Revision int64     // of the live config that a further edit is made of
 	Begins   bool      // the edit begins to say how to balance, which the operator may say otherwise
 }
@@ -32,24 +35,21 @@ func readEdit(form func(name string) string, values map[string][]string) (Edit, 
 	if e.Revision, err = strconv.ParseInt(form("revision"), 10, 64); err != nil || e.Revision < 0 {
 		return e, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}
 	}
-	for _, text := range values["weight"] {
-		weight, err := strconv.ParseUint(strings.TrimSpace(text), 10, 32)
-		if err != nil {
-			return e, httpError{http.StatusBadRequest, fmt.Sprintf("%.40q is no weight: want a whole number from 0 on", text)}
-		}
-		e.Weights = append(e.Weights, uint32(weight))
-	}
-	return e, nil
+	e.Weights, err = readWeights(values["weight"], form("step"))
+	return e, err
 }
 
-// propose shows what an edit would change.
+// propose shows what an edit would change, or why it is refused, beside all that was typed.
 func (c *Console) propose(r *http.Request) (*answer, error) {
 	e, err := readEdit(r.Form.Get, r.Form)
-	if err != nil {
+	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
-	p := c.confirm(e)
-	proposal, err := c.Backend.Propose(r.Context(), e)
+	p := c.confirm(e, r.Form["weight"])
+	var proposal *Proposal
+	if err == nil {
+		proposal, err = c.Backend.Propose(r.Context(), e)
+	}
 	if err != nil {
 		return p.refused(http.StatusUnprocessableEntity, err), nil
 	}
@@ -60,14 +60,17 @@ func (c *Console) propose(r *http.Request) (*answer, error) {
 // apply writes what a confirm page has shown. If somebody else was faster, that is shown beside what was to be written.
 func (c *Console) apply(r *http.Request) (*answer, error) {
 	e, err := readEdit(r.Form.Get, r.Form)
-	if err != nil {
+	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
-	written, err := c.Backend.Apply(r.Context(), e)
+	var written int64
+	if err == nil {
+		written, err = c.Backend.Apply(r.Context(), e)
+	}
 	if err == nil {
 		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(written, 10))}, nil
 	}
-	p := c.confirm(e)
+	p := c.confirm(e, r.Form["weight"])
 	if !errors.Is(err, ErrConflict) {
 		return p.refused(http.StatusUnprocessableEntity, err), nil
 	}
@@ -80,8 +83,14 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
 }
 
-func (c *Console) confirm(e Edit) *confirmPage {
-	p := &confirmPage{frame: c.frame("Confirm a change of "+e.Key, ""), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Revision: e.Revision}
+func (c *Console) confirm(e Edit, weights []string) *confirmPage {
+	p := &confirmPage{frame: c.frame("Confirm a change of " + e.Key), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Weights: weights, Revision: e.Revision}
+	if e.Weights != nil { // a step makes others than those of the form
+		p.Weights = nil
+		for _, w := range e.Weights {
+			p.Weights = append(p.Weights, strconv.FormatUint(uint64(w), 10))
+		}
+	}
 	if s := c.Backend.Service(e.Key); s != nil && !s.Config.Balances && s.Config.Problem == "" && (e.Kind == EditDrain || e.Kind == EditSplit) {
 		p.Begins = true
 	}
@@ -92,6 +101,11 @@ func (c *Console) confirm(e Edit) *confirmPage {
 func (p *confirmPage) refused(status int, err error) *answer {
 	p.Refused = err.Error()
 	return &answer{status: status, template: "confirm", model: p}
+}
+
+// Again reports whether what was typed, besides a text, can be typed otherwise here.
+func (p *confirmPage) Again() bool {
+	return p.Begins || p.Edit.Kind == EditSplit && len(p.Edit.Groups) > 0
 }
 
 // Over reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
@@ -108,25 +122,31 @@ func (e Edit) Weight(n int) uint32 {
 }
 
 func (p *confirmPage) take(proposal *Proposal) {
-	p.Proposal, p.Draft, p.Revision = proposal, proposal.Config, proposal.Revision
+	p.Proposal, p.Draft, p.Revision = proposal, liveconfig.Pretty([]byte(proposal.Config)), proposal.Revision
 	p.Conflict = p.Conflict || proposal.Moved
 }
 
 // typed says in words what an edit was, where that is not a text to be edited on.
 func (e *Edit) typed() string {
 	switch e.Kind {
-	case EditDrain, EditUndrain:
-		return string(e.Kind) + " " + e.Instance
+	case EditDrain:
+		return "Drain " + e.Instance
+	case EditUndrain:
+		return "Undrain " + e.Instance
 	case EditSplit:
-		var parts []string
+		var groups []Split
 		for n, group := range e.Groups {
-			if n < len(e.Weights) {
-				parts = append(parts, fmt.Sprintf("%s: %d", group, e.Weights[n]))
-			}
+			groups = append(groups, Split{Match: group, Weight: e.Weight(n)})
 		}
-		return "split " + strings.Join(parts, ", ")
+		var parts []string
+		for _, g := range Shared(groups) {
+			parts = append(parts, fmt.Sprintf("%s %s %%", matchWords(g.Match), percentText(g.Percent)))
+		}
+		return "Split: " + strings.Join(parts, ", ")
 	case EditRemove:
-		return "remove the live config"
+		return "Remove the live config"
+	case EditUndo:
+		return "Undo the last change of the live config"
 	}
 	return ""
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	instanceRows = 200 // on one page
+	instanceRows = 100 // on one page
 	recentRows   = 20
 	filterLeases = 1000 // asked for at most because the filter names a state
 )
@@ -26,11 +26,22 @@ type servicePage struct {
 	Undecided  int // leases that the query depends on besides those asked for
 	LeaseError string
 	Findings   Findings
-	Elsewhere  []Finding // what is not beside an instance that is shown
-	Beside     int       // how many are
+	Links      []Link
 	Recent     []Change
 	Outcome    *outcome
 }
+
+// Key is that of the service.
+func (p *servicePage) Key() string { return p.Service.Key }
+
+func (p *servicePage) tableRows() (all []keyed) {
+	for n := range p.Rows {
+		all = append(all, &p.Rows[n])
+	}
+	return all
+}
+
+func (r *instanceRow) rowKey() string { return r.EtcdKey }
 
 // absentPage is a key with nothing at it.
 type absentPage struct {
@@ -40,13 +51,15 @@ type absentPage struct {
 }
 
 func newAbsentPage(f frame, key string, form url.Values) *absentPage {
+	f.Follows, f.Instead = true, "Now nothing is registered here, and no live config is seen."
 	return &absentPage{frame: f, Key: key, Outcome: newOutcome(form, f.Fleet.Revision, 0)}
 }
 
 // outcome is what has become of the edit that led to a page.
 type outcome struct {
 	Text   string
-	Stands bool // nobody has changed the live config since, as far as it is seen
+	Stands bool  // nobody has changed the live config since, as far as it is seen
+	Undo   int64 // the revision of the live config that can be undone; 0: none
 }
 
 // newOutcome reads from a page's address at which revision the live config was written; nil: it was not. etcd is seen up
@@ -58,7 +71,7 @@ func newOutcome(form url.Values, seen, now int64) *outcome {
 	written := int64(number(form.Get("written")))
 	switch {
 	case seen < written || now == written && now > 0:
-		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true}
+		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true, Undo: written}
 	case now == 0:
 		return &outcome{Text: "The live config is removed."}
 	}
@@ -71,28 +84,24 @@ type instanceRow struct {
 	Action string // "drain", "undrain" or ""
 	Known  bool   // the lease's time is
 	Left   survey.LeaseTime
-	Wrong  []Finding
+	Found  []string // the kinds of what is wrong with it
+	// Of the service:
+	Service  string
+	Revision int64 // of the live config
 }
 
 func newServicePage(f frame, s *Service, form url.Values) *servicePage {
+	f.Follows = true
 	p := &servicePage{frame: f, Service: s, Query: form.Get("q")}
 	for _, i := range s.Instances {
 		if i.matches(p.Query, i.State) || i.mayExpire() && i.matches(p.Query, Expiring) {
-			p.found = append(p.found, instanceRow{Instance: i, Action: i.action(f.ReadOnly || !s.Editable || !named(i.ID))})
+			action := i.action(f.ReadOnly || !s.Editable || !named(i.ID))
+			p.found = append(p.found, instanceRow{Instance: i, Action: action, Service: s.Key, Revision: s.Config.Revision})
 		}
 	}
 	p.Recent = s.Recent[:min(recentRows, len(s.Recent))]
 	p.Outcome = newOutcome(form, f.Fleet.Revision, s.Config.Revision)
 	return p
-}
-
-// Scale returns where the sliders of the split end: at the sum of its weights, which is all of the calls.
-func (p *servicePage) Scale() uint64 {
-	sum := uint64(0)
-	for _, s := range p.Service.Config.Splits {
-		sum += uint64(s.Weight)
-	}
-	return max(sum, 100)
 }
 
 // action returns what can be done to an instance.
@@ -109,11 +118,16 @@ func (i *Instance) action(fixed bool) string {
 // matches reports whether each word of a query is in what an instance says of itself, or its state.
 func (i *Instance) matches(query string, state survey.State) bool {
 	for _, word := range strings.Fields(strings.ToLower(query)) {
-		if !contains(word, i.ID, i.Addr, i.Version, i.Zone, string(state)) {
+		if !contains(word, i.ID, i.Addr, i.Version, i.Zone, string(state)) && !contains(word, i.Lanes...) && !i.says(word) {
 			return false
 		}
 	}
 	return true
+}
+
+// says reports whether a word is in the metadata, or means the leader.
+func (i *Instance) says(word string) bool {
+	return i.Leads && word == "leader" || slices.ContainsFunc(i.Metadata, func(pair [2]string) bool { return contains(word, pair[0]+"="+pair[1]) })
 }
 
 // mayExpire reports whether it depends on its lease which state an instance is in.
@@ -170,22 +184,17 @@ func (p *servicePage) takeLeases(leases map[int64]survey.LeaseTime) {
 	}
 }
 
-// placeFindings puts what is about one entry alone beside it.
-func (p *servicePage) placeFindings() {
-	rows := make(map[string]int, len(p.Rows))
+// markFound says beside an instance what is found of its entry. Findings are above, by their names.
+func (p *servicePage) markFound() {
+	rows := make(map[string]*instanceRow, len(p.Rows))
 	for n := range p.Rows {
-		rows[p.Rows[n].EtcdKey] = n
+		rows[p.Rows[n].EtcdKey] = &p.Rows[n]
 	}
 	for _, f := range p.Findings.All {
-		n, shown := 0, false
-		if len(f.Where) == 1 {
-			n, shown = rows[f.Where[0]]
-		}
-		if shown {
-			p.Rows[n].Wrong = append(p.Rows[n].Wrong, f)
-			p.Beside++
-		} else {
-			p.Elsewhere = append(p.Elsewhere, f)
+		for _, key := range f.Where {
+			if row := rows[key]; row != nil && !slices.Contains(row.Found, f.Kind) {
+				row.Found = append(row.Found, f.Kind)
+			}
 		}
 	}
 }

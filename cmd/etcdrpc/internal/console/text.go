@@ -30,7 +30,11 @@ var functions = template.FuncMap{
 	"at":       at,
 	"list":     list,
 	"percent":  percent,
-	"clock":    func(t time.Time) string { return t.Format(time.TimeOnly) },
+	"time":     timeElement,
+	"words":    matchWords,
+	"steps":    func() []int { return steps },
+	"starters": func() any { return starters },
+	"share":    percentText,
 	"yes":      yes,
 	"seconds":  func(n int64) string { return (time.Duration(n) * time.Second).String() },
 }
@@ -80,6 +84,12 @@ func list(names []string) string {
 		out.WriteString(printable.Short(name, maxCell/shown))
 	}
 	return out.String()
+}
+
+// timeElement returns a time for the script, which shows it as the reader's clock does.
+func timeElement(t time.Time) template.HTML {
+	t = t.UTC()
+	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s UTC</time>`, t.Format(time.RFC3339), t.Format(time.DateTime))) //nolint:gosec // a time has nothing to escape
 }
 
 // percent returns a share; one below 0 is not known.

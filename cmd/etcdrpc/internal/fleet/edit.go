@@ -81,7 +81,12 @@ func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, erro
 		return nil, err
 	}
 	e := &steer.Edit{Service: found}
-	if e.New, e.Notes, err = edited(found, asked, e.OldText()); err != nil {
+	if asked.Kind == console.EditUndo {
+		e.New, err = f.before(ctx, found.Config, asked.Revision)
+	} else {
+		e.New, e.Notes, err = edited(found, asked, e.OldText())
+	}
+	if err != nil {
 		return nil, err
 	}
 	if e.New != "" {
@@ -90,6 +95,18 @@ func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, erro
 		}
 	}
 	return e, nil
+}
+
+// before returns the live config that was there before one was written; "": there was none.
+func (f *Fleet) before(ctx context.Context, config *survey.Entry, revision int64) (string, error) {
+	if revisionOf(config) != revision || config == nil {
+		return "", errors.New("the live config has changed since: what would be undone is another change than the one that you saw")
+	}
+	past, err := f.store.GetAt(ctx, config.Key, revision-1)
+	if err != nil || past == nil {
+		return "", err
+	}
+	return string(past.Value), nil
 }
 
 // edited returns the live config that an edit makes of the one of a service.

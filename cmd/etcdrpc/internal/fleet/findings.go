@@ -129,8 +129,8 @@ func (f *Fleet) concerns(found doctor.Finding, key string) bool {
 	return len(found.Where) == 0 || found.Kind != doctor.KindTLSName || slices.Contains(found.Where, f.store.Full(key)+"/")
 }
 
-// findingCounts counts what is wrong with services as far as it shows without their leases.
-func findingCounts(services []*survey.Service, s *store.Store) map[string]int {
+// findingKinds returns the kinds of what is wrong with services as far as it shows without their leases.
+func findingKinds(services []*survey.Service, s *store.Store) map[string][]string {
 	var evident []*survey.Service
 	full := s.Full
 	owners := make(map[string]string) // of keys of etcd that findings are about
@@ -144,15 +144,13 @@ func findingCounts(services []*survey.Service, s *store.Store) map[string]int {
 			owners[full(i.Entry.Key)] = s.Key
 		}
 	}
-	counts := make(map[string]int)
+	kinds := make(map[string][]string)
 	for _, found := range doctor.Glance(evident, full, s.Endpoints()).Findings {
-		told := make(map[string]bool)
 		for _, where := range found.Where {
-			if key, ok := owners[where]; ok && !told[key] {
-				told[key] = true
-				counts[key]++
+			if key, ok := owners[where]; ok && !slices.Contains(kinds[key], string(found.Kind)) {
+				kinds[key] = append(kinds[key], string(found.Kind))
 			}
 		}
 	}
-	return counts
+	return kinds
 }

@@ -283,12 +283,12 @@ func (f *Fleet) look() *snapshot {
 		return f.last
 	}
 	v.all = survey.All(entries)
-	counts := findingCounts(v.all, f.store)
+	kinds, leaders := findingKinds(v.all, f.store), leadersAmong(entries)
 	for _, s := range v.all {
 		v.services[s.Key] = s
-		summary := f.summary(v, s)
+		summary := f.summary(v, s, leaders[s.Key])
 		v.seen[s.Key] = summary
-		summary.Findings = counts[s.Key]
+		summary.Findings = kinds[s.Key]
 		v.fleet.Services = append(v.fleet.Services, summary)
 	}
 	f.last = v
@@ -318,14 +318,14 @@ func (f *Fleet) copy() (*snapshot, []survey.Entry) {
 }
 
 // summary returns a service in a line: the one of the last survey, if nothing of the service has changed since.
-func (f *Fleet) summary(v *snapshot, s *survey.Service) console.Summary {
+func (f *Fleet) summary(v *snapshot, s *survey.Service, leader string) console.Summary {
 	version := versionOf(s, v.era)
 	if f.last != nil {
-		if known, ok := f.last.seen[s.Key]; ok && known.Version == version {
+		if known, ok := f.last.seen[s.Key]; ok && known.Version == version && known.Leader == leader {
 			return known
 		}
 	}
-	return summarize(s, version, v.closed(s.Key))
+	return summarize(s, version, leader, v.closed(s.Key))
 }
 
 // Fleet is part of console.Backend.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
@@ -15,6 +16,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 const (
@@ -34,8 +36,9 @@ func versionOf(s *survey.Service, era int) string {
 	return fmt.Sprint(era, ".", len(all), ".", sum, ".", revisionOf(s.Config))
 }
 
-func summarize(s *survey.Service, version string, closed bool) console.Summary {
-	sum := console.Summary{Key: s.Key, Version: version, Policy: console.PolicyNone}
+// summarize says a service in a line. leader is the instance that leads; "": none is known.
+func summarize(s *survey.Service, version, leader string, closed bool) console.Summary {
+	sum := console.Summary{Key: s.Key, Version: version, Policy: console.PolicyNone, Leader: leader}
 	_, refused := s.Live()
 	switch {
 	case closed:
@@ -67,7 +70,46 @@ func summarize(s *survey.Service, version string, closed bool) console.Summary {
 	delete(versions, "")
 	sum.Counts.Malformed = len(s.Malformed)
 	sum.Zones, sum.Versions = slices.Sorted(maps.Keys(zones)), slices.Sorted(maps.Keys(versions))
+	sum.Traffic = trafficOf(s.Policy())
+	if placed := clients.Placement(s.Policy()); placed != nil {
+		sum.Lanes = slices.Sorted(slices.Values(placed.Made))
+	}
+	sum.Text = searched(s, &sum, states)
 	return sum
+}
+
+// trafficOf returns the groups that a policy divides the calls among.
+func trafficOf(policy *serviceconfig.Etcd) (all []console.Split) {
+	if policy == nil {
+		return nil
+	}
+	for _, split := range policy.Split {
+		all = append(all, console.Split{Match: matchText(split.Match), Weight: split.Weight})
+	}
+	return console.Shared(all)
+}
+
+// maxSearched bounds a piece of metadata that a search looks at, in bytes.
+const maxSearched = 128
+
+// searched returns what a search for a service looks at, in lower case, a line each.
+func searched(s *survey.Service, sum *console.Summary, states survey.States) string {
+	words := slices.Concat(sum.Lanes, []string{string(sum.Policy)})
+	if sum.Leader != "" {
+		words = append(words, "leader "+sum.Leader)
+	}
+	for n := range s.Instances {
+		i := &s.Instances[n]
+		words = append(words, i.Instance, i.Addr, i.Version, i.Zone, string(stateOf(i, states)))
+		for name, value := range i.Metadata {
+			words = append(words, name+"="+value[:min(len(value), maxSearched)])
+		}
+	}
+	for _, i := range s.Malformed {
+		words = append(words, i.Instance, string(console.Malformed))
+	}
+	slices.Sort(words)
+	return strings.ToLower(strings.Join(slices.Compact(words), "\n"))
 }
 
 // stateOf returns what becomes of an entry, without a look at its lease.
@@ -86,7 +128,7 @@ func (f *Fleet) Service(key string) *console.Service {
 	if s == nil {
 		return nil
 	}
-	out := detail(s, f.store.Full)
+	out := detail(s, v.seen[key].Leader, f.store.Full)
 	if v.closed(key) {
 		out.Editable, out.Config = false, console.Config{}
 		out.Notes = []string{f.store.NoConfigs(store.ConfigOf(key), store.DrainUnseen)}
@@ -102,7 +144,7 @@ func (v *snapshot) closed(key string) bool {
 }
 
 // detail returns a service in full, save its summary and its past.
-func detail(s *survey.Service, full func(string) string) *console.Service {
+func detail(s *survey.Service, leader string, full func(string) string) *console.Service {
 	x, err := steer.Explain(s, steer.Caller{})
 	if err != nil {
 		x = nil // there is no live config that clients go by
@@ -112,7 +154,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 	if x != nil {
 		out.Notes = x.Notes
 	}
-	states, explained := s.States(), byEntry(x)
+	states, explained, lanes := s.States(), byEntry(x), lanesOf(clients, s.Policy())
 	var listed []string
 	if policy := s.Policy(); policy != nil {
 		listed = policy.Drain
@@ -122,6 +164,7 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		shown := console.Instance{
 			ID: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Layout: s.LayoutName(*i),
 			EtcdKey: full(i.Entry.Key), State: stateOf(i, states), Lease: i.Entry.Lease, Metadata: pairs(i.Metadata), Share: -1,
+			Lanes: lanes[i.Entry.Key], Leads: i.Instance == leader,
 		}
 		shown.Listed = shown.State != console.Double && i.OnList(listed)
 		share, known := explained[i.Entry.Key]
@@ -144,6 +187,19 @@ func detail(s *survey.Service, full func(string) string) *console.Service {
 		})
 	}
 	return out
+}
+
+// lanesOf returns the lanes that instances are in, by the keys of their entries.
+func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) map[string][]string {
+	placed := clients.Placement(policy)
+	if placed == nil {
+		return nil
+	}
+	all := make(map[string][]string)
+	for n, lanes := range placed.Of {
+		all[clients.Instances[n].Entry.Key] = lanes
+	}
+	return all
 }
 
 // byEntry returns what is explained, by the keys of the entries; nothing of nil.
@@ -182,9 +238,9 @@ func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 	}
 	c.Balances = len(live.LoadBalancing) > 0
 	if policy := s.Policy(); policy != nil {
-		for n, split := range policy.Split {
-			empty := x != nil && slices.Contains(x.Empty, n)
-			c.Splits = append(c.Splits, console.Split{Match: matchText(split.Match), Weight: split.Weight, Empty: empty})
+		c.Splits = trafficOf(policy)
+		for n := range c.Splits {
+			c.Splits[n].Empty = x != nil && slices.Contains(x.Empty, n)
 		}
 	}
 	if len(c.Splits) == 0 {
@@ -238,7 +294,7 @@ func proposeSplit(c console.Config, clients *survey.Service) console.Config {
 		percent := (100*counts[version] + total/2) / total
 		c.Splits = append(c.Splits, console.Split{Match: matchText(map[string]string{"version": version}), Weight: uint32(max(1, percent))})
 	}
-	c.Proposed, c.Unsaid = true, unsaid
+	c.Splits, c.Proposed, c.Unsaid = console.Shared(c.Splits), true, unsaid
 	return c
 }
 

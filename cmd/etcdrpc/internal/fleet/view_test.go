@@ -52,11 +52,11 @@ func TestDetail_TwoLayouts(t *testing.T) {
 		"by address":     {etcdPolicy(`,"drain":["10.0.0.1:9000"]`), console.Counts{Registered: 1, Drained: 1}, "double, double, drained 0 %, registered 100 %"},
 	} {
 		s := service(t, c.config, n1, u1, n2, u2)
-		if sum := summarize(s, "", false); sum.Counts != c.counts || sum.Counts.Total() != 2 {
+		if sum := summarize(s, "", "", false); sum.Counts != c.counts || sum.Counts.Total() != 2 {
 			t.Errorf("%s: %+v, not %+v", name, sum.Counts, c.counts)
 		}
 		var got []string
-		for _, i := range detail(s, func(key string) string { return key }).Instances {
+		for _, i := range detail(s, "", func(key string) string { return key }).Instances {
 			text := string(i.State)
 			if i.Share >= 0 {
 				text += fmt.Sprintf(" %.0f %%", i.Share)
@@ -77,7 +77,7 @@ func TestDetail_DrainUnknown(t *testing.T) {
 	t.Parallel()
 	s := service(t, etcdPolicy(`,"drain":["n1"]`),
 		`n1 {"Op":0,"Addr":"10.0.0.1:9000","Metadata":{}}`, `u1 {"id":"u1","name":"user","endpoints":["grpc://10.0.0.1:9000"]}`, "n2 10.0.0.2:9000")
-	for _, i := range detail(s, func(key string) string { return key }).Instances {
+	for _, i := range detail(s, "", func(key string) string { return key }).Instances {
 		if i.State == survey.Drained {
 			t.Errorf("%s is drained", i.ID)
 		}
@@ -88,7 +88,7 @@ func TestDetail_DrainUnknown(t *testing.T) {
 func TestDetail_DrainIgnored(t *testing.T) {
 	t.Parallel()
 	s := service(t, etcdPolicy(`,"drain":["10.0.0.1:9000"]`), "10.0.0.1:9000 10.0.0.1:9000")
-	if i := detail(s, func(key string) string { return key }).Instances[0]; i.State != survey.Registered || !i.Listed || i.Share != 100 || i.Problem == "" {
+	if i := detail(s, "", func(key string) string { return key }).Instances[0]; i.State != survey.Registered || !i.Listed || i.Share != 100 || i.Problem == "" {
 		t.Errorf("%+v", i)
 	}
 }
@@ -98,7 +98,7 @@ func TestDetail_Why(t *testing.T) {
 	t.Parallel()
 	s := service(t, etcdPolicy(`,"subset":2,"split":[{"match":{"version":"v1"},"weight":50},{"match":{"version":"v9"},"weight":50}]`),
 		`10.0.0.1:9000 {"Addr":"10.0.0.1:9000","Metadata":{"version":"v1"}}`, `10.0.0.2:9000 {"Addr":"10.0.0.2:9000","Metadata":{"version":"v2"}}`)
-	got := detail(s, func(key string) string { return key })
+	got := detail(s, "", func(key string) string { return key })
 	if i := got.Instances[1]; i.Share != 0 || i.Problem != "matches no group of the split, while others have one" {
 		t.Errorf("%+v", i)
 	}

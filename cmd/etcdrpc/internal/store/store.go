@@ -162,9 +162,14 @@ func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.E
 
 // Get returns one key; nil, where it is not there.
 func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
+	return s.GetAt(ctx, key, 0)
+}
+
+// GetAt returns one key as it was at a revision, which etcd may have compacted; 0: as it is.
+func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.Entry, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	resp, err := s.kv.Get(ctx, key)
+	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	if err != nil {
 		return nil, s.explain(fmt.Sprintf("read %q", s.named(key)), err)
 	}

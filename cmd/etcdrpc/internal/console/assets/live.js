@@ -1,5 +1,4 @@
-// Follows what the page shows: at each event it asks for the page again, and changes what differs. The page works
-// without it.
+// Follows what the page shows: it is sent what differs, and changes that. The page works without it.
 "use strict";
 
 (() => {
@@ -11,7 +10,8 @@
 	document.addEventListener("input", ({ target }) => target.form && touched.add(target.form));
 	document.addEventListener("reset", ({ target }) => {
 		touched.delete(target);
-		refresh();
+		version = "";
+		follow();
 	});
 
 	// morph makes the children of one element those of another, and keeps the elements that stay: the focus, the place
@@ -74,41 +74,54 @@
 		return form.elements.revision && form.elements.revision.value;
 	}
 
-	// refresh asks for the page as it is now. One question is under way at a time; the last one asked is answered.
-	let asking = false, again = false;
-	async function refresh() {
-		if (asking) {
-			again = true;
-			return;
+	// part puts HTML in the place of what an element has.
+	function part(element, html) {
+		const wanted = element.cloneNode(false);
+		wanted.innerHTML = html;
+		morph(element, wanted);
+	}
+
+	// rows takes in what a table has otherwise. Each row that is told of stands behind the one that it names.
+	function takeRows({ table, whole, gone = [], rows = [] }) {
+		const body = document.getElementById(table);
+		if (!body) return;
+		const at = (key) => body.querySelector(`:scope > [data-k="${CSS.escape(key)}"]`);
+		for (const key of gone) at(key)?.remove();
+		if (whole) {
+			const kept = new Set(rows.map(({ key }) => key));
+			for (const row of [...body.children]) if (!kept.has(row.dataset.k)) row.remove();
 		}
-		asking = true;
-		do {
-			again = false;
-			try {
-				const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-				if (answer.redirected && new URL(answer.url).pathname === "/login") {
-					location.reload();
-					return;
-				}
-				const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-				// What is said instead of the page is shown above what is there: a service that goes takes nothing that was
-				// typed with it.
-				const instead = !document.querySelector("main > #instead") && page.getElementById("instead");
-				if (instead) document.getElementById("trouble").replaceChildren(document.importNode(instead, true));
-				for (const part of instead ? ["news"] : ["news", "main"]) {
-					const have = document.getElementById(part), wanted = page.getElementById(part);
-					if (have && wanted) morph(have, wanted);
-				}
-				const foot = document.querySelector("footer"), now = page.querySelector("footer");
-				if (foot && now) morph(foot, now);
-				bindSplits();
-				document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
-			} catch (error) {
-				console.error(error);
-				say("not connected", "off");
+		for (const { key, after, html } of rows) {
+			let row = at(key);
+			if (html) {
+				const wanted = document.createElement("tbody");
+				wanted.innerHTML = html;
+				if (row) patch(row, wanted.firstElementChild);
+				else row = wanted.firstElementChild;
 			}
-		} while (again);
-		asking = false;
+			const before = after ? at(after) : null;
+			const place = before ? before.nextElementSibling : body.firstElementChild;
+			if (row && row !== place) body.insertBefore(row, place);
+		}
+	}
+
+	// take takes in what the page shows otherwise.
+	function take(news) {
+		for (const [id, html] of Object.entries(news.parts || {})) {
+			const element = document.getElementById(id);
+			if (element) part(element, html);
+		}
+		takeRows(news);
+		tell();
+		bindSplits();
+		localTimes(document);
+		document.documentElement.dataset.refreshed = String(Number(document.documentElement.dataset.refreshed || 0) + 1);
+	}
+
+	// localTimes shows times as the reader's clock does, with its zone.
+	const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+	function localTimes(within) {
+		for (const time of within.querySelectorAll("time")) time.textContent = clock.format(new Date(time.dateTime));
 	}
 
 	const live = document.getElementById("live");
@@ -119,31 +132,63 @@
 		live.dataset.state = state;
 	}
 
+	// tell says whether what is shown is what is there: not while etcd is silent.
+	function tell() {
+		if (document.querySelector("[data-silent]")) say("etcd is silent", "off");
+		else say("live", "on");
+	}
+
 	// follow listens to events while the page is seen: a browser has few connections to one host, and pages that nobody
-	// looks at would leave none to the others.
-	let source = null, waiting = 0;
-	function follow(path) {
+	// looks at would leave none to the others. A console that is silent for two heartbeats is not there.
+	const silence = 12000;
+	let source = null, waiting = 0, watchdog = 0, page = location.pathname + location.search, version = document.body.dataset.version;
+	function follow() {
 		leave();
 		if (document.hidden) return;
-		source = new EventSource(path);
-		source.onopen = () => say("live", "on");
-		source.addEventListener("changed", refresh);
-		source.addEventListener("beat", () => {
-			say("live", "on");
-			if (document.querySelector(".instances")) refresh();
+		source = new EventSource("/events?" + new URLSearchParams({ at: page, since: version }));
+		version = ""; // what is shown from now on is of another one
+		const heard = () => {
+			clearTimeout(watchdog);
+			watchdog = setTimeout(() => say("not connected", "off"), silence);
+		};
+		source.addEventListener("news", ({ data }) => {
+			heard();
+			take(JSON.parse(data));
 		});
+		source.addEventListener("beat", () => {
+			heard();
+			tell();
+		});
+		source.addEventListener("reload", () => location.reload());
 		source.onerror = () => {
 			say("not connected", "off");
-			if (source.readyState === EventSource.CLOSED) waiting = setTimeout(() => follow(path), retry);
+			leave();
+			waiting = setTimeout(again, retry);
 		};
+	}
+
+	// again follows once more, after an error that may be a session that has ended.
+	async function again() {
+		try {
+			const answer = await fetch("/", { method: "HEAD" });
+			if (answer.redirected || answer.status === 401) {
+				location.reload();
+				return;
+			}
+		} catch {
+			waiting = setTimeout(again, retry);
+			return;
+		}
+		follow();
 	}
 
 	function leave() {
 		clearTimeout(waiting);
+		clearTimeout(watchdog);
 		if (source) source.close();
 	}
 
-	// The page is asked for with what is typed into the filter, a moment after the last key.
+	// The page is followed with what is typed into the search, a moment after the last key.
 	let typed = 0;
 	document.addEventListener("input", ({ target }) => {
 		if (target.id !== "q") return;
@@ -154,7 +199,8 @@
 			else url.searchParams.delete("q");
 			url.searchParams.delete("page");
 			history.replaceState(null, "", url);
-			refresh();
+			page = url.pathname + url.search;
+			follow();
 		}, 120);
 	});
 
@@ -167,36 +213,38 @@
 		sent = true;
 	});
 
-	// bindSplits binds each slider to its number, and says what part of the calls that is. A number that is beyond the
-	// sliders stretches them all.
-	const told = new WeakMap();
+	// bindSplits binds the sliders and the numbers of a split, which are percent of the calls: where one is moved the others
+	// share the rest in the proportion that they had.
+	const bound = new WeakSet();
 	function bindSplits() {
-		for (const form of document.querySelectorAll("form.split")) {
-			if (told.has(form)) {
-				told.get(form)();
-				continue;
-			}
-			const tell = () => {
-				const numbers = [...form.querySelectorAll("input[type=number]")];
-				const sum = numbers.reduce((all, n) => all + (Number(n.value) || 0), 0);
-				for (const n of numbers) {
-					const share = sum > 0 ? 100 * (Number(n.value) || 0) / sum : 0;
-					n.closest("fieldset").querySelector("output").textContent = share.toFixed(1) + "\u00a0%";
+		for (const form of document.querySelectorAll(".split")) {
+			if (bound.has(form)) continue;
+			bound.add(form);
+			form.addEventListener("input", ({ target }) => {
+				const box = target.closest("fieldset");
+				if (!box) return;
+				const boxes = [...form.querySelectorAll("fieldset")].map((box) => ({ box, number: box.querySelector("[type=number]"), range: box.querySelector("[type=range]") }));
+				const moved = boxes.find((each) => each.box === box), others = boxes.filter((each) => each !== moved);
+				const value = Math.min(Math.max(Number(target.value) || 0, 0), 100), sum = others.reduce((all, { range }) => all + Number(range.value), 0);
+				for (const { number, range } of others) {
+					const share = sum > 0 ? Number(range.value) * (100 - value) / sum : (100 - value) / others.length;
+					range.value = share;
+					number.value = Math.round(share * 100) / 100;
 				}
-			};
-			form.addEventListener("input", (event) => {
-				const box = event.target.closest("fieldset"), value = event.target.value;
-				if (box && event.target.type === "range") box.querySelector("input[type=number]").value = value;
-				if (box && event.target.type === "number") {
-					for (const range of form.querySelectorAll("input[type=range]")) range.max = Math.max(range.max, value);
-					box.querySelector("input[type=range]").value = value;
-				}
-				tell();
+				if (target !== moved.number) moved.number.value = value;
+				moved.range.value = value;
 			});
-			told.set(form, tell);
-			tell();
 		}
 	}
+
+	// A text to begin with takes the place of what is in the editor. The browser can undo it.
+	document.addEventListener("click", ({ target }) => {
+		if (!target.dataset || target.dataset.text === undefined) return;
+		const text = target.form.querySelector("textarea");
+		text.focus();
+		text.select();
+		document.execCommand("insertText", false, target.dataset.text);
+	});
 
 	addEventListener("keydown", (event) => {
 		const typing = event.target.closest && event.target.closest("input, textarea, select");
@@ -209,15 +257,16 @@
 	});
 	document.documentElement.classList.add("scripted");
 	bindSplits();
-	const events = document.body.dataset.events;
-	if (events) {
-		follow(events);
-		document.addEventListener("visibilitychange", () => follow(events));
+	localTimes(document);
+	const follows = version !== undefined;
+	if (follows) {
+		follow();
+		document.addEventListener("visibilitychange", follow);
 		addEventListener("pagehide", leave);
 	}
 	addEventListener("pageshow", ({ persisted }) => {
 		if (!persisted) return;
 		if (sent) location.reload();
-		else if (events) follow(events);
+		else if (follows) follow();
 	});
 })();

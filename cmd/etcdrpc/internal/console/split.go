@@ -1,0 +1,130 @@
+package console
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// steps are the shares in percent by which a canary usually grows.
+var steps = []int{1, 5, 10, 25, 50}
+
+// splitField is one group of a split in a form.
+type splitField struct {
+	Match   string // JSON
+	Percent string // as it is, or as it was typed
+	Empty   bool   // it has no instance that may be called
+}
+
+// Fields returns what a form has of the split of a service.
+func (c *Config) Fields() (all []splitField) {
+	for _, s := range c.Splits {
+		all = append(all, splitField{s.Match, percentText(s.Percent), s.Empty})
+	}
+	return all
+}
+
+// Fields returns what a form has of a split that was typed.
+func (p *confirmPage) Fields() (all []splitField) {
+	for n, group := range p.Edit.Groups {
+		f := splitField{Match: group}
+		if n < len(p.Weights) {
+			f.Percent = p.Weights[n]
+		}
+		all = append(all, f)
+	}
+	return all
+}
+
+// Least returns which group of a split has the least of the calls, the first of those that have as much: the one that steps
+// move.
+func (c *Config) Least() int {
+	least := 0
+	for n, s := range c.Splits {
+		if s.Weight < c.Splits[least].Weight {
+			least = n
+		}
+	}
+	return least
+}
+
+// percentText returns a share in percent with two decimals at most.
+func percentText(percent float64) string {
+	return strconv.FormatFloat(math.Round(100*percent)/100, 'f', -1, 64)
+}
+
+// readWeights reads the shares of a split, which are weights in the end, and the step "group:percent" that is taken with
+// them; "": none.
+func readWeights(typed []string, step string) ([]uint32, error) {
+	shares := make([]float64, len(typed))
+	for n, text := range typed {
+		share, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		if err != nil || share < 0 || share > math.MaxUint32 || math.IsNaN(share) {
+			return nil, fmt.Errorf("%.40q is no share of the calls: want a number from 0 on, such as 12.5", text)
+		}
+		shares[n] = share
+	}
+	if step != "" {
+		group, percent, _ := strings.Cut(step, ":")
+		n, err := strconv.Atoi(group)
+		to, errTo := strconv.ParseFloat(percent, 64)
+		if err != nil || errTo != nil || n < 0 || n >= len(shares) || to < 0 || to > 100 {
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("%.40q is no step of this split: load the page again", step)}
+		}
+		link(shares, n, to)
+	}
+	return weightsOf(shares)
+}
+
+// link gives a group a share in percent. The others have the rest, in the proportion that they had.
+func link(shares []float64, n int, percent float64) {
+	others := -shares[n]
+	for _, share := range shares {
+		others += share
+	}
+	for i := range shares {
+		switch {
+		case i == n:
+			shares[i] = percent
+		case others > 0:
+			shares[i] *= (100 - percent) / others
+		default:
+			shares[i] = (100 - percent) / float64(len(shares)-1)
+		}
+	}
+}
+
+// weightsOf returns weights in the proportion of shares: these themselves where they are whole numbers.
+func weightsOf(shares []float64) ([]uint32, error) {
+	scale := 1.0
+	if slices.ContainsFunc(shares, func(share float64) bool { return share != math.Trunc(share) }) {
+		scale = 100
+	}
+	weights := make([]uint32, len(shares))
+	for n, share := range shares {
+		weight := math.Round(share * scale)
+		if weight > math.MaxUint32 {
+			return nil, fmt.Errorf("%v is too large for a share of the calls", share)
+		}
+		weights[n] = uint32(weight)
+	}
+	return weights, nil
+}
+
+// matchWords returns the match of a group for people: "version v1.8.2".
+func matchWords(match string) string {
+	var pairs map[string]string
+	if json.Unmarshal([]byte(match), &pairs) != nil || len(pairs) == 0 {
+		return match
+	}
+	var words []string
+	for _, name := range slices.Sorted(maps.Keys(pairs)) {
+		words = append(words, name+" "+pairs[name])
+	}
+	return strings.Join(words, " and ")
+}

@@ -76,7 +76,7 @@ live policy, and keeps the rest of it. The instance need not be registered.`,
 		ValidArgsFunction: a.completeDrained,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			done := fmt.Sprintf("Clients of %s send calls to %s again.", args[0], args[1])
-			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
+			e, err := steer.EditDrained(ctx, s, args[0], steer.Edit{DryRun: dryRun, Revives: true, Done: done}, func(s *survey.Service, c *liveconfig.Config) ([]string, error) {
 				return steer.Undrain(s, c, args[1])
 			})
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -34,37 +35,47 @@ generated from the proto file, top-level field by field.`,
 			return usage.Mistake(fmt.Errorf("policy needs one of %s", strings.Join(names, ", ")))
 		},
 	}
-	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicyRm(a), newPolicyExplain(a))
+	policy.AddCommand(newPolicyGet(a), newPolicySet(a), newPolicySplit(a), newPolicyEdit(a), newPolicyRm(a), newPolicyExplain(a), newPolicyHistory(a), newPolicyUndo(a))
 	return policy
 }
 
 func newPolicyGet(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:               "get KEY",
-		Short:             "Show the live policy",
+	revision := int64(0)
+	cmd := &cobra.Command{
+		Use:   "get KEY",
+		Short: "Show the live policy",
+		Long: `get shows the live policy, and tells its revision: policy set --revision writes over
+that one only.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			live, err := liveOf(ctx, s, args[0])
+			live, err := liveOf(ctx, s, args[0], revision)
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
 			if a.output == output.FormatJSON {
-				return output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+				err = output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+			} else {
+				output.SayLines(out, liveconfig.Pretty(live.Value))
+				output.Sayf(cmd.ErrOrStderr(), "Revision %s.\n", strconv.FormatInt(live.ModRevision, 10))
 			}
-			output.SayLines(out, liveconfig.Pretty(live.Value))
+			if err != nil {
+				return err
+			}
 			if err := liveconfig.Check(string(live.Value)); err != nil {
 				return fmt.Errorf("clients do not go by this live policy: %w", err)
 			}
 			return nil
 		}),
 	}
+	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as it was at a `revision` of etcd; 0: as it is")
+	return cmd
 }
 
-// liveOf reads the live policy of a service that has one.
-func liveOf(ctx context.Context, s *store.Store, key string) (*survey.Entry, error) {
-	live, err := s.Get(ctx, store.ConfigOf(key).From)
+// liveOf reads the live policy of a service that has one, as it was at a revision; 0: as it is.
+func liveOf(ctx context.Context, s *store.Store, key string, revision int64) (*survey.Entry, error) {
+	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
 	if err == nil && live == nil {
 		err = steer.NoPolicy(s.Full(key))
 	}
@@ -79,14 +90,16 @@ type policyJSON struct {
 }
 
 func newPolicySet(a *app) *cobra.Command {
-	dryRun := false
+	var w policyWrite
 	cmd := &cobra.Command{
 		Use:   "set KEY FILE|-|JSON",
 		Short: "Put a live policy in force",
 		Long: `set puts a live policy in force: the service config in a file, on standard input
 (-), or given as it is, which begins with "{". What gRPC would refuse or misread is
-refused here, and nothing is written. The difference from the present live policy
-is shown; nothing is written if someone else changes it meanwhile.
+refused here, and what would have calls fail as drain refuses it; then nothing is
+written. The difference from the present live policy is shown; nothing is written if
+someone else changes it meanwhile. With --revision it is written only over the one
+that you began with.
 
 The first live policy that says how to balance takes the place of all that the proto
 file says of that: routes, zones, the subset, slow start and the rest. set says so.`,
@@ -99,44 +112,33 @@ file says of that: routes, zones, the subset, slow start and the rest. set says 
 			if err != nil {
 				return err
 			}
-			found, known, err := s.Steered(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			e := steer.Edit{Service: found, New: text, DryRun: dryRun, Done: "The live policy of " + args[0] + " is in force."}
-			if err := e.Apply(ctx, s); err != nil {
-				return err
-			}
-			if known && len(found.Instances) == 0 { // a mistyped key looks like that
-				output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(args[0]))
-			}
-			return e.Show(cmd.OutOrStdout(), a.output)
+			return w.run(ctx, a, cmd, s, args[0], "The live policy of "+args[0]+" is in force.", func(e *steer.Edit) error {
+				e.New = text
+				return nil
+			})
 		}),
 	}
-	addDryRun(cmd, &dryRun)
+	w.addTo(cmd)
 	return cmd
 }
 
 func newPolicyRm(a *app) *cobra.Command {
-	dryRun := false
+	var w policyWrite
 	cmd := &cobra.Command{
 		Use:               "rm KEY",
 		Short:             "Remove the live policy, which puts the generated one back in force",
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			live, err := liveOf(ctx, s, args[0])
-			if err != nil {
-				return err
-			}
-			e := steer.Edit{Service: &survey.Service{Key: args[0], Config: live}, DryRun: dryRun, Done: "The live policy of " + args[0] + " is removed: its clients go back to the generated one."}
-			if err := e.Apply(ctx, s); err != nil {
-				return err
-			}
-			return e.Show(cmd.OutOrStdout(), a.output)
+			return w.run(ctx, a, cmd, s, args[0], "The live policy of "+args[0]+" is removed: its clients go back to the generated one.", func(e *steer.Edit) error {
+				if e.Service.Config == nil {
+					return steer.NoPolicy(s.Full(args[0]))
+				}
+				return nil
+			})
 		}),
 	}
-	addDryRun(cmd, &dryRun)
+	w.addOver(cmd)
 	return cmd
 }
 

@@ -59,7 +59,8 @@ func newAbsentPage(f frame, key string, form url.Values) *absentPage {
 type outcome struct {
 	Text   string
 	Stands bool  // nobody has changed the live config since, as far as it is seen
-	Undo   int64 // the revision of the live config that can be undone; 0: none
+	Undo   bool  // it can be undone
+	Now    int64 // the revision of the live config, 0: there is none
 }
 
 // newOutcome reads from a page's address at which revision the live config was written; nil: it was not. etcd is seen up
@@ -71,9 +72,9 @@ func newOutcome(form url.Values, seen, now int64) *outcome {
 	written := int64(number(form.Get("written")))
 	switch {
 	case seen < written || now == written && now > 0:
-		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true, Undo: written}
+		return &outcome{Text: fmt.Sprintf("Written at revision %d.", written), Stands: true, Undo: true, Now: written}
 	case now == 0:
-		return &outcome{Text: "The live config is removed."}
+		return &outcome{Text: "The live config is removed.", Undo: true}
 	}
 	return &outcome{Text: fmt.Sprintf("Written at revision %d, and changed again since, at revision %d.", written, now)}
 }

@@ -80,9 +80,9 @@ func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, erro
 	if err != nil {
 		return nil, err
 	}
-	e := &steer.Edit{Service: found}
+	e := &steer.Edit{Service: found, Revives: asked.Kind == console.EditUndrain}
 	if asked.Kind == console.EditUndo {
-		e.New, err = f.before(ctx, found.Config, asked.Revision)
+		e.New, err = f.before(ctx, found, asked.Revision)
 	} else {
 		e.New, e.Notes, err = edited(found, asked, e.OldText())
 	}
@@ -97,16 +97,12 @@ func (f *Fleet) edit(ctx context.Context, asked console.Edit) (*steer.Edit, erro
 	return e, nil
 }
 
-// before returns the live config that was there before one was written; "": there was none.
-func (f *Fleet) before(ctx context.Context, config *survey.Entry, revision int64) (string, error) {
-	if revisionOf(config) != revision || config == nil {
+// before returns the live config that was there before one of a revision was written; "": there was none.
+func (f *Fleet) before(ctx context.Context, s *survey.Service, revision int64) (string, error) {
+	if revisionOf(s.Config) != revision {
 		return "", errors.New("the live config has changed since: what would be undone is another change than the one that you saw")
 	}
-	past, err := f.store.GetAt(ctx, config.Key, revision-1)
-	if err != nil || past == nil {
-		return "", err
-	}
-	return string(past.Value), nil
+	return steer.Before(ctx, f.store, s.Key, s.Config)
 }
 
 // edited returns the live config that an edit makes of the one of a service.

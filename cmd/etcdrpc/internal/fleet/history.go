@@ -13,25 +13,17 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-const (
-	maxHistory  = 500             // changes that are shown of a service's past
-	historyTime = 3 * time.Second // for reading it
-	askAgain    = 50 * time.Millisecond
-)
+// maxHistory bounds the changes that are shown of a service's past.
+const maxHistory = 500
 
 // errTroubled is in place of what etcd is not asked for.
 var errTroubled = errors.New("etcd is asked for nothing more until what is told above has passed")
 
-// errRead ends the reading of a history that has been read.
-var errRead = errors.New("read to the end")
-
-// History is part of console.Backend. etcd has no list of what has happened, but replays it to a watch.
+// History is part of console.Backend.
 func (f *Fleet) History(ctx context.Context, key string) (*console.History, error) {
 	if f.troubled() {
 		return &console.History{Partial: errTroubled.Error()}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, historyTime)
-	defer cancel()
 	h := &console.History{}
 	for _, part := range []store.KeyRange{store.EntriesOf(survey.AnyLayout, key), store.ConfigOf(key)} {
 		if err := f.replay(ctx, h, key, part); err != nil {
@@ -54,59 +46,23 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 
 // replay adds what has happened in a range, as far as etcd has not forgotten it.
 func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
-	for from := max(1, h.From); ; {
-		err := f.replayFrom(ctx, h, key, r, from)
-		var compacted store.CompactedError
-		switch {
-		case errors.As(err, &compacted) && int64(compacted) > from:
-			from = int64(compacted)
-			continue
-		case errors.Is(err, errRead):
-			h.From = from
-			return nil
-		case errors.Is(err, store.ErrDenied):
-			h.Partial = err.Error()
-			return nil
-		case ctx.Err() != nil:
-			h.Partial = "etcd took too long to replay all of it."
-			return nil
-		}
-		return err
-	}
-}
-
-// replayFrom watches a range from a revision on until what has happened is read, which etcd says when it is asked. It
-// says nothing while a watch on the same stream waits for a revision to come, as that of the fleet may: so this one is on
-// the stream of those that do not require a leader.
-func (f *Fleet) replayFrom(ctx context.Context, h *console.History, key string, r store.KeyRange, from int64) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	asked := make(chan struct{})
-	go func() {
-		defer close(asked)
-		for ctx.Err() == nil {
-			if f.store.AskProgress(ctx) != nil {
-				return
-			}
-			store.Pause(ctx, askAgain)
-		}
-	}()
-	err := f.store.Replay(ctx, r, from-1, func(resp clientv3.WatchResponse) error {
-		if resp.IsProgressNotify() {
-			return errRead
-		}
-		for _, event := range resp.Events {
-			if e, ok := pastOf(event, key); ok {
-				h.Changes = append(h.Changes, changeOf(event, e, f.store.Full))
-			}
+	from, err := f.store.Past(ctx, r, func(event *clientv3.Event) {
+		if e, ok := pastOf(event, key); ok {
+			h.Changes = append(h.Changes, changeOf(event, e, f.store.Full))
 		}
 		if len(h.Changes) >= 4*maxHistory {
 			h.Changes, h.Partial = slices.Clone(h.Changes[len(h.Changes)-2*maxHistory:]), "There is more; these are the latest."
 		}
+	})
+	switch {
+	case errors.Is(err, store.ErrDenied):
+		h.Partial = err.Error()
 		return nil
-	}, clientv3.WithPrevKV())
-	cancel()
-	<-asked
+	case errors.Is(err, context.DeadlineExceeded):
+		h.Partial = "etcd took too long to replay all of it."
+		return nil
+	}
+	h.From = max(h.From, from)
 	return err
 }
 

@@ -1,8 +1,10 @@
 package steer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
@@ -48,9 +50,12 @@ func (b *Beginning) Split(s *survey.Service, c *liveconfig.Config, splits []serv
 // Warnings say what is lost where a live policy comes to say how to balance and none did, so that clients go no more by what
 // the proto file says of that. They come before all else that is said of the edit.
 func (e *Edit) Warnings() []string {
-	old, err := liveconfig.Parse(e.OldText())
-	if !e.Changes() || err == nil && old.Balances() {
+	if !e.Changes() {
 		return nil
+	}
+	old, err := liveconfig.Parse(e.OldText())
+	if err == nil && old.Balances() {
+		return e.undrained(old)
 	}
 	config, err := liveconfig.Parse(e.New)
 	if err != nil || !config.Balances() {
@@ -74,6 +79,43 @@ func (e *Edit) Warnings() []string {
 		}
 	}
 	return all
+}
+
+// undrained says which instances the new config drains no more, which may be what somebody else has done meanwhile.
+func (e *Edit) undrained(old *liveconfig.Config) []string {
+	if old.Etcd() == nil || e.Revives {
+		return nil
+	}
+	left := slices.Clone(old.Etcd().Drain)
+	if config, err := liveconfig.Parse(e.New); err == nil && config.Etcd() != nil {
+		left = slices.DeleteFunc(left, func(name string) bool { return slices.Contains(config.Etcd().Drain, name) })
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return []string{"It drains no longer: " + output.SomeOf(left)}
+}
+
+// CheckCalls refuses what would have calls go where they must not, or fail, and did not before: a live policy without routes,
+// where there may have been some and instances say their lanes, unless noRoutes; a drain that clients would not follow; and
+// one that leaves no instance of a strict lane.
+func (e *Edit) CheckCalls(noRoutes bool) error {
+	then, err := liveconfig.Parse(e.New)
+	if err != nil || !e.Changes() {
+		return nil // Apply says so
+	}
+	clients, policy, old := e.Service.Merged(), cmp.Or(then.Etcd(), new(serviceconfig.Etcd)), new(serviceconfig.Etcd)
+	routed := true // as far as is known, by the proto file
+	if now, err := liveconfig.Parse(e.OldText()); err == nil && now.Balances() {
+		old = cmp.Or(now.Etcd(), old)
+		routed = old.Route != nil
+	}
+	if then.Balances() && routed && policy.Route == nil && !noRoutes {
+		if err := checkNoLanes(clients); err != nil {
+			return err
+		}
+	}
+	return checkLeft(clients, old, policy)
 }
 
 // laned returns the instances that say which lane they are in.

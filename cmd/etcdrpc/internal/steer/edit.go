@@ -22,7 +22,9 @@ func NoPolicy(key string) error { return fmt.Errorf("policy of %q: %w", key, err
 type Edit struct {
 	Service *survey.Service // whose policy it is, with the old one; without instances where they are not known
 	New     string          // "" none
+	Over    *int64          // the revision that the old one is to have, 0: there is to be none; nil: any
 	DryRun  bool
+	Revives bool     // it is meant to undrain
 	Done    string   // what to say when it is written
 	Notes   []string // for the user, after the difference
 	Written int64    // the revision at which it was written; 0: it was not
@@ -41,8 +43,19 @@ func (e *Edit) Changes() bool {
 	return liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
 }
 
+// Revision returns that of the old config, 0 if there is none.
+func (e *Edit) Revision() int64 {
+	if e.Service.Config == nil {
+		return 0
+	}
+	return e.Service.Config.ModRevision
+}
+
 // Apply checks the new config, and writes it unless it says what the old one does.
 func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
+	if e.Over != nil && *e.Over != e.Revision() {
+		return fmt.Errorf("policy of %q: it is at revision %d now, not at %d: %w", s.Full(e.Service.Key), e.Revision(), *e.Over, store.ErrChanged)
+	}
 	if e.New != "" {
 		if err := liveconfig.Check(e.New); err != nil {
 			return fmt.Errorf("policy of %q: %w", s.Full(e.Service.Key), err)

@@ -17,7 +17,10 @@ type connection struct {
 }
 
 // downError is what the connection met. It has no gRPC status, so etcd's client does not try the request again.
-type downError struct{ error }
+type downError struct {
+	error
+	sent bool // the request may have been
+}
 
 // intercept ends a request as soon as no member of etcd can be connected to. etcd's client would wait until the time is
 // over. The connection is tried again at once, for the next request.
@@ -33,7 +36,8 @@ func (c *connection) intercept(ctx context.Context, method string, req, reply an
 		return err
 	}
 	conn.ResetConnectBackoff()
-	return downError{cause}
+	// So gRPC begins what it says of requests that it has not sent, for want of a connection.
+	return downError{cause, !strings.Contains(err.Error(), "connection error:")}
 }
 
 // meet takes in a state of the connection, and returns why it is down, nil if it is up or that is not known.

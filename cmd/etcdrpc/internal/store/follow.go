@@ -55,6 +55,3 @@ func Pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
-
-// AskProgress has etcd say to the watches of ctx how far they are.
-func (s *Store) AskProgress(ctx context.Context) error { return s.watcher.RequestProgress(ctx) }

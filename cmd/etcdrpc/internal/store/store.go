@@ -201,6 +201,18 @@ func (s *Store) Revision(ctx context.Context, key string) (int64, error) {
 	return resp.Header.Revision, nil
 }
 
+// mayHaveArrived reports whether a request that failed may be in force: its answer did not come, or was that etcd had no
+// time.
+func mayHaveArrived(err error) bool {
+	var down downError
+	if errors.As(err, &down) {
+		return down.sent
+	}
+	return !errors.As(err, new(rpctypes.EtcdError)) || slices.ContainsFunc([]error{
+		rpctypes.ErrTimeout, rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
+	}, func(timeout error) bool { return errors.Is(err, timeout) })
+}
+
 // Replace puts value at a key, or deletes the key for "", unless the key has changed since it was
 // found as old; nil: it was not there. Then the error is ErrChanged.
 func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
@@ -216,7 +228,11 @@ func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, valu
 	}
 	resp, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", found)).Then(op).Commit()
 	if err != nil {
-		return 0, s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
+		explained := s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
+		if mayHaveArrived(err) {
+			explained = fmt.Errorf("%w; whether it was written is not known: look before you do it again", explained)
+		}
+		return 0, explained
 	}
 	if !resp.Succeeded {
 		return 0, fmt.Errorf("write %q: %w", s.Full(key), ErrChanged)

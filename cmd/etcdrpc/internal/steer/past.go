@@ -1,0 +1,60 @@
+package steer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+)
+
+// Past is one change of a live policy.
+type Past struct {
+	Revision int64
+	Text     string // what it came to be; "": it was removed
+}
+
+// History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it.
+func History(ctx context.Context, s *store.Store, key string) (all []Past, from int64, err error) {
+	from, err = s.Past(ctx, store.ConfigOf(key), func(event *clientv3.Event) {
+		p := Past{Revision: event.Kv.ModRevision}
+		if event.Type == clientv3.EventTypePut {
+			p.Text = string(event.Kv.Value)
+		}
+		all = append(all, p)
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("etcd took too long to replay all of it")
+	}
+	return all, from, err
+}
+
+// Before returns the live policy that was there before the last change, "" for none. config is the present one; nil: the
+// last change removed it.
+func Before(ctx context.Context, s *store.Store, key string, config *survey.Entry) (string, error) {
+	if config != nil {
+		past, err := s.GetAt(ctx, config.Key, config.ModRevision-1)
+		switch {
+		case errors.Is(err, rpctypes.ErrCompacted):
+			return "", fmt.Errorf("policy of %q: etcd has compacted what was there before revision %d", s.Full(key), config.ModRevision)
+		case err != nil || past == nil:
+			return "", err
+		}
+		return string(past.Value), nil
+	}
+	all, from, err := History(ctx, s, key)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range slices.Backward(all) {
+		if p.Text != "" {
+			return p.Text, nil
+		}
+	}
+	return "", fmt.Errorf("%w, and etcd, which has its past from revision %d on, knows of none before", NoPolicy(s.Full(key)), from)
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// A write whose answer does not come says that it may be in force, and one that was never sent, or refused, does not.
+func TestReplace_Unknown(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	for name, c := range map[string]struct {
+		endpoints []string
+		before    func()
+		unknown   bool
+	}{
+		"never sent": {[]string{"127.0.0.1:1"}, func() {}, false},
+		"changed":    {etcd.Endpoints(), func() { put(t, etcd, "a") }, false},
+		"silent":     {etcd.Endpoints(), etcd.Pause, true},
+	} {
+		s, err := Open(clientv3.Config{Endpoints: c.endpoints}, "", 300*time.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "silent" { // the connection is up
+			put(t, etcd, "b")
+			if _, err := s.Get(t.Context(), "b"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c.before()
+		_, err = s.Replace(t.Context(), "a", nil, "x")
+		if err == nil || strings.Contains(err.Error(), "whether it was written is not known") != c.unknown || name == "changed" && !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+		etcd.Resume()
+		s.Close()
+	}
+}

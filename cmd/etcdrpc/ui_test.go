@@ -275,7 +275,7 @@ func TestConsoleService(t *testing.T) {
 	putConfig(t, s.etcd, "acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.8:9000"],"childPolicy":[{"round_robin":{}}]}}]}`)
 	page := s.settled("acme/user", "no-lease")
 	s.shows(page, `<span class="s drained">drained</span>`, `<span class="s leaving">leaving</span>`, `<span class="s malformed">malformed</span>`,
-		"malformed JSON", ">10m0s<", "50.0", `aria-label="undrain 10.0.0.8:9000"`, "in force")
+		"malformed JSON", ">10m<", "50.0", `aria-label="undrain 10.0.0.8:9000"`, "in force")
 	putKey(t, s.etcd, "acme/user/new", "10.0.0.30:9000")
 	s.settled("acme/user", "10.0.0.30:9000")
 	deleteKey(t, s.etcd, "acme/user/new")

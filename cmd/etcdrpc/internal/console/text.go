@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
 
@@ -36,7 +37,7 @@ var functions = template.FuncMap{
 	"starters": func() any { return starters },
 	"share":    percentText,
 	"yes":      yes,
-	"seconds":  func(n int64) string { return (time.Duration(n) * time.Second).String() },
+	"seconds":  output.Seconds,
 }
 
 // id identifies a key within a page.

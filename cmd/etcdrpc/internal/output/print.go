@@ -10,7 +10,8 @@ import (
 	"reflect"
 	"strings"
 	"sync"
-	"text/tabwriter"
+
+	"github.com/clipperhouse/displaywidth"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 )
@@ -18,7 +19,10 @@ import (
 // Bounds of what is shown.
 const (
 	MaxText = 4 << 10 // bytes of a text in a line
-	MaxCell = 256     // bytes of a text in a table, whose columns are as wide as their widest cell
+	MaxCell = 256     // bytes of a text in a table
+
+	maxPad    = 64 // the greatest width that the cells of a column are filled up to
+	columnGap = 2
 )
 
 // Sayf writes format, with the texts among args escaped and cut. Line feeds and escape sequences can only come from
@@ -71,22 +75,28 @@ func SayLines(w io.Writer, text string) {
 	}
 }
 
-// Table writes rows in columns. Empty cells are shown as "-", save in the last column.
+// Table writes rows in columns, as wide as their cells look on a terminal. Empty cells are shown as "-", save in the last
+// column. A cell wider than maxPad moves what follows it in its own line alone.
 func Table(w io.Writer, head []string, rows [][]string) {
-	var out bytes.Buffer
-	columns := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{head}, rows...) {
+	all := append([][]string{head}, rows...)
+	widths := make([]int, len(head))
+	for _, row := range all {
 		for i := range row {
 			row[i] = printable.Short(row[i], MaxCell)
 			if row[i] == "" && i < len(head)-1 {
 				row[i] = "-"
 			}
+			if width := displaywidth.String(row[i]); width <= maxPad {
+				widths[i] = max(widths[i], width)
+			}
 		}
-		fmt.Fprintln(columns, strings.Join(row, "\t"))
 	}
-	columns.Flush() //nolint:errcheck // to memory
-	for line := range strings.Lines(out.String()) {
-		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	for _, row := range all {
+		var line strings.Builder
+		for i, cell := range row {
+			line.WriteString(cell + strings.Repeat(" ", columnGap+max(0, widths[i]-displaywidth.String(cell))))
+		}
+		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
 }
 

@@ -2,6 +2,7 @@ package output
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -41,8 +42,25 @@ func SomeOf(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Seconds shows a time that etcd counts in whole seconds.
-func Seconds(n int64) string { return (time.Duration(n) * time.Second).String() }
+// Seconds shows a time that etcd counts in whole seconds: "59s", "1h30m", and from two days on "364d 23h".
+func Seconds(n int64) string {
+	const day = 24 * time.Hour
+	d := time.Duration(min(n, int64(math.MaxInt64/time.Second))) * time.Second
+	if d < 2*day {
+		text := d.String()
+		for _, unit := range []string{"m0s", "h0m"} {
+			if strings.HasSuffix(text, unit) {
+				text = text[:len(text)-2]
+			}
+		}
+		return text
+	}
+	days := fmt.Sprintf("%dd", d/day)
+	if hours := d % day / time.Hour; hours > 0 {
+		return fmt.Sprintf("%s %dh", days, hours)
+	}
+	return days
+}
 
 // Counted counts things: "1 entry", "2 entries".
 func Counted(n int, what string) string {

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -11,8 +12,12 @@ import (
 // row is an entry of a view in a table.
 type row struct {
 	*survey.Instance
-	service           string
-	layout, left, say string // the name of the layout, the time left on the lease, the state
+	service *survey.Service
+	lease   survey.LeaseTime
+	looked  bool         // the lease is known
+	state   survey.State // "": malformed
+	drained bool
+	leads   bool
 }
 
 // column is one of the tables of ls and watch. On a terminal that is too narrow for all, watch drops those with the least
@@ -20,6 +25,8 @@ type row struct {
 type column struct {
 	head    string
 	cell    func(r *row) string
+	value   func(r *row) string // what filters and orders go by; nil: cell
+	rare    bool                // it is left out where no row has it
 	rank    int
 	repeats func(r *row) bool // nil: never
 }
@@ -27,19 +34,22 @@ type column struct {
 const (
 	lsOnly = -1  // the rank of what watch does not show
 	kept   = 100 // the rank of what it never drops: the first of these is cut
+
+	malformed = "malformed" // the state of an entry that no client can read
 )
 
 // columns are those of ls. The last is as wide as it has to be.
 var columns = []column{
-	{head: "SERVICE", cell: func(r *row) string { return r.service }, rank: lsOnly},
+	{head: "SERVICE", cell: func(r *row) string { return r.service.Key }, rank: lsOnly},
 	{head: "INSTANCE", cell: func(r *row) string { return r.Instance.Instance }, rank: kept},
 	{head: "ADDRESS", cell: func(r *row) string { return r.Addr }, rank: 5, repeats: func(r *row) bool { return r.Addr == r.Instance.Instance }},
 	{head: "VERSION", cell: func(r *row) string { return r.Version }, rank: 3},
 	{head: "ZONE", cell: func(r *row) string { return r.Zone }, rank: 2},
 	{head: "WEIGHT", cell: weightOf, rank: 1},
-	{head: "LAYOUT", cell: func(r *row) string { return r.layout }, rank: 0},
-	{head: "LEASE", cell: func(r *row) string { return r.left }, rank: 4},
-	{head: "STATE", cell: func(r *row) string { return r.say }, rank: kept},
+	{head: "LAYOUT", cell: layoutOf, rank: 0},
+	{head: "LEASE", cell: leaseOf, value: secondsOf, rank: 4},
+	{head: "LEADER", cell: leaderOf, rare: true, rank: lsOnly},
+	{head: "STATE", cell: sayState, value: stateOf, rank: kept},
 }
 
 func weightOf(r *row) string {
@@ -47,6 +57,75 @@ func weightOf(r *row) string {
 		return ""
 	}
 	return strconv.FormatUint(uint64(r.Weight), 10)
+}
+
+func layoutOf(r *row) string {
+	if r.Err != nil {
+		return ""
+	}
+	return r.service.LayoutName(*r.Instance)
+}
+
+func leaseOf(r *row) string {
+	switch {
+	case r.Entry.Lease == 0:
+		return "none"
+	case !r.looked:
+		return ""
+	case r.lease.Expired():
+		return "expired"
+	}
+	return output.Seconds(r.lease.Left) + " of " + output.Seconds(r.lease.Granted)
+}
+
+// secondsOf returns the time left on the lease as a number, where there is one.
+func secondsOf(r *row) string {
+	if text := leaseOf(r); !strings.Contains(text, " of ") {
+		return text
+	}
+	return strconv.FormatInt(r.lease.Left, 10)
+}
+
+func leaderOf(r *row) string {
+	if r.leads {
+		return "leader"
+	}
+	return ""
+}
+
+func stateOf(r *row) string {
+	if r.Err != nil {
+		return malformed
+	}
+	return string(r.state)
+}
+
+func sayState(r *row) string {
+	if r.Err != nil {
+		return malformed + ": " + r.Err.Error()
+	}
+	return string(r.state)
+}
+
+// field returns what a row has under the name of a column or, where there is none of that name, of a piece of metadata.
+func (r *row) field(name string) string {
+	for _, c := range columns {
+		switch {
+		case !strings.EqualFold(c.head, name):
+		case c.value != nil:
+			return c.value(r)
+		default:
+			return c.cell(r)
+		}
+	}
+	return r.Field(name)
+}
+
+// present returns the columns without the rare ones that no row has.
+func present(columns []column, rows []row) []column {
+	return slices.DeleteFunc(slices.Clone(columns), func(c column) bool {
+		return c.rare && !slices.ContainsFunc(rows, func(r row) bool { return c.cell(&r) != "" })
+	})
 }
 
 // onScreen returns the columns that watch shows.
@@ -69,31 +148,32 @@ func table(columns []column, rows []row) (head []string, cells [][]string) {
 	return head, cells
 }
 
-// rows returns the entries of the services.
-func (v *view) rows() (rows []row) {
-	for _, s := range v.services {
-		states := s.States()
-		for n := range s.Instances {
-			i := &s.Instances[n]
-			rows = append(rows, row{i, s.Key, s.LayoutName(*i), v.timeLeft(i.Entry.Lease), string(states.Of(i))})
-		}
-		for n := range s.Malformed {
-			i := &s.Malformed[n]
-			rows = append(rows, row{i, s.Key, "", v.timeLeft(i.Entry.Lease), "malformed: " + i.Err.Error()})
-		}
+// rows returns the entries of the services that the view is narrowed to, in its order.
+func (v *view) rows() []row {
+	rows := slices.DeleteFunc(v.all(), func(r row) bool {
+		return slices.ContainsFunc(v.filters, func(f filter) bool { return !f.passes(&r) })
+	})
+	if v.sort != "" {
+		slices.SortStableFunc(rows, func(a, b row) int { return survey.CompareNames(a.field(v.sort), b.field(v.sort)) })
 	}
 	return rows
 }
 
-func (v *view) timeLeft(lease int64) string {
-	t, known := v.leases[lease]
-	switch {
-	case lease == 0:
-		return "none"
-	case !known:
-		return ""
-	case t.Expired():
-		return "expired"
+// all returns the entries of all services of the view.
+func (v *view) all() (rows []row) {
+	for _, s := range v.services {
+		states, drained := s.States(), s.Drained()
+		add := func(i *survey.Instance, state survey.State) {
+			t, looked := v.leases[i.Entry.Lease]
+			leads := i.Err == nil && v.leaders[s.Key] == i.Instance && i.Instance != ""
+			rows = append(rows, row{Instance: i, service: s, lease: t, looked: looked, state: state, drained: drained[i.Addr], leads: leads})
+		}
+		for n := range s.Instances {
+			add(&s.Instances[n], states.Of(&s.Instances[n]))
+		}
+		for n := range s.Malformed {
+			add(&s.Malformed[n], "")
+		}
 	}
-	return output.Seconds(t.Left) + " of " + output.Seconds(t.Granted)
+	return rows
 }

@@ -39,6 +39,9 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
 			}
+			if err := x.AddLeader(ctx, s); err != nil {
+				return err
+			}
 			return x.Show(cmd.OutOrStdout(), a.output)
 		}),
 	}

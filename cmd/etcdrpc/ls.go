@@ -9,41 +9,65 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
 func newLs(a *app) *cobra.Command {
-	return &cobra.Command{
+	var where []string
+	order := ""
+	cmd := &cobra.Command{
 		Use:     "ls [PREFIX]",
 		Aliases: []string{"list"},
 		Short:   "List services and their instances",
 		Long: `ls lists the services whose keys begin with PREFIX, and their instances: address,
 version, zone, weight, the layout of the entry in etcd and the time left on its
 lease. The state is "registered", "drained" by the live policy as clients go by
-it, "leaving" while its owner withdraws the entry, or "malformed".
+it, "leaving" while its owner withdraws the entry, or "malformed". The column
+LEADER is there where an instance leads its service.
+
+--where has it list what is so alone: NAME=PATTERN or NAME!=PATTERN, where NAME is
+that of a column or of a piece of metadata, and * and ? in PATTERN stand for any
+text and for any character. Several must all hold.
 
 What is neither an instance nor beside one is left out, so that etcd may be used
 for other things as well.`,
+		Example: `  etcdrpc ls acme/ --where zone=eu-1a --where state=drained
+  etcdrpc ls --where 'version!=v1.8.*' --sort lease`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+			filters, err := parseFilters(where)
+			if err != nil {
+				return usage.Mistake(err)
+			}
 			prefix := strings.Join(args, "")
 			v, err := look(ctx, s, prefix, cmd)
 			if err != nil {
 				return err
 			}
+			v.filters, v.sort = filters, order
+			if names := v.unsaid(); len(names) > 0 {
+				output.Sayf(cmd.ErrOrStderr(), "None of the instances says its %s.\n", output.Quoted(names))
+			}
 			if a.output == output.FormatJSON {
 				return output.WriteJSON(cmd.OutOrStdout(), v.json())
 			}
 			rows := v.rows()
-			if len(rows) == 0 {
+			switch {
+			case len(v.services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
-				return nil
+			case len(rows) == 0:
+				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" is as --where asks for.\n", s.Full(prefix))
+			default:
+				head, cells := table(present(columns, rows), rows)
+				output.Table(cmd.OutOrStdout(), head, cells)
 			}
-			head, cells := table(columns, rows)
-			output.Table(cmd.OutOrStdout(), head, cells)
 			return nil
 		}),
 	}
+	cmd.Flags().StringArrayVar(&where, "where", nil, "list what is so alone: `NAME=PATTERN`, of a column or metadata; may be given again")
+	cmd.Flags().StringVar(&order, "sort", "", "the column or metadata to sort by, by its `name`; none: by service and instance")
+	return cmd
 }
 
 // look finds the services under a prefix.
@@ -62,5 +86,9 @@ func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command
 	if err != nil {
 		return nil, err
 	}
-	return &view{services: listed, leases: leases, full: s.Full}, nil
+	leaders, err := s.Leaders(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	return &view{services: listed, leases: leases, leaders: leaders, full: s.Full}, nil
 }

@@ -21,6 +21,7 @@ type (
 		Metadata map[string]string `json:"metadata,omitempty"`
 		Layout   string            `json:"layout"`
 		Drained  bool              `json:"drained"`
+		Leader   bool              `json:"leader,omitempty"`
 		EtcdKey  string            `json:"etcdKey"`
 		Lease    *leaseJSON        `json:"lease"` // null: none
 	}
@@ -35,37 +36,45 @@ type (
 	}
 )
 
-// view is services with what is known of their leases, to be shown.
+// view is services with what is known of their leases and leaders, to be shown.
 type view struct {
 	services []*survey.Service
 	leases   map[int64]survey.LeaseTime
+	leaders  map[string]string       // the instances that lead, by the keys of the services
 	full     func(key string) string // a key as etcd has it
 	note     string                  // what is not known of the services
+
+	filters []filter // what the entries that are shown must pass
+	sort    string   // what they are ordered by; "": as they are
 }
 
+// json returns the services that have rows, in the order of these.
 func (v *view) json() []serviceJSON {
-	all := make([]serviceJSON, len(v.services))
-	for n, s := range v.services {
-		drained := s.Drained()
-		all[n] = serviceJSON{Key: s.Key, Live: s.Config != nil, Instances: []instanceJSON{}, Malformed: []malformedJSON{}}
-		for i := range s.Instances {
-			all[n].Instances = append(all[n].Instances, v.instanceJSON(s, &s.Instances[i], drained))
+	all := []serviceJSON{}
+	at := make(map[string]int)
+	for _, r := range v.rows() {
+		n, ok := at[r.service.Key]
+		if !ok {
+			n = len(all)
+			at[r.service.Key] = n
+			all = append(all, serviceJSON{Key: r.service.Key, Live: r.service.Config != nil, Instances: []instanceJSON{}, Malformed: []malformedJSON{}})
 		}
-		for _, i := range s.Malformed {
-			all[n].Malformed = append(all[n].Malformed, malformedJSON{v.full(i.Entry.Key), i.Err.Error()})
+		if r.Err != nil {
+			all[n].Malformed = append(all[n].Malformed, malformedJSON{v.full(r.Entry.Key), r.Err.Error()})
+		} else {
+			all[n].Instances = append(all[n].Instances, r.json(v.full(r.Entry.Key)))
 		}
 	}
 	return all
 }
 
-func (v *view) instanceJSON(s *survey.Service, i *survey.Instance, drained map[string]bool) instanceJSON {
+func (r *row) json(etcdKey string) instanceJSON {
 	out := instanceJSON{
-		Instance: i.Instance, Addr: i.Addr, Version: i.Version, Zone: i.Zone, Weight: i.Weight, Metadata: i.Metadata,
-		Layout: s.LayoutName(*i), Drained: drained[i.Addr], EtcdKey: v.full(i.Entry.Key),
+		Instance: r.Instance.Instance, Addr: r.Addr, Version: r.Version, Zone: r.Zone, Weight: r.Weight, Metadata: r.Metadata,
+		Layout: layoutOf(r), Drained: r.drained, Leader: r.leads, EtcdKey: etcdKey,
 	}
-	if i.Entry.Lease != 0 {
-		t := v.leases[i.Entry.Lease]
-		out.Lease = &leaseJSON{survey.LeaseName(i.Entry.Lease), t.Left, t.Granted}
+	if r.Entry.Lease != 0 {
+		out.Lease = &leaseJSON{survey.LeaseName(r.Entry.Lease), r.lease.Left, r.lease.Granted}
 	}
 	return out
 }

@@ -22,7 +22,8 @@ type Caller = serviceconfig.Caller
 type Explanation struct {
 	Key string `json:"key"`
 	Caller
-	Policy    string      `json:"policy"` // that picks among the instances of a set
+	Policy    string      `json:"policy"`           // that picks among the instances of a set
+	Leader    string      `json:"leader,omitempty"` // the instance that has the calls for the leader, where that is known
 	Instances []Explained `json:"instances"`
 	Notes     []string    `json:"notes"`
 

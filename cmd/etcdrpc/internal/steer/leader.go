@@ -10,12 +10,28 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
+// AddLeader says which instance has the calls for the leader of the service.
+func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
+	all, err := candidates(ctx, s, x.Key)
+	if len(all) > 0 {
+		x.Leader = all[0].Instance
+		x.note("%s leads %s: it has the calls for the leader, whatever the shares.", x.Leader, x.Key)
+	}
+	return err
+}
+
+// candidates returns those for the leadership of a service; none, where the user may not read them. Most services have none.
+func candidates(ctx context.Context, s *store.Store, key string) ([]store.Candidate, error) {
+	all, err := s.Candidates(ctx, key)
+	if errors.Is(err, store.ErrDenied) {
+		return nil, nil
+	}
+	return all, err
+}
+
 // LeaderNotes says what becomes of the leader of a service if a list of instances to drain names it.
 func LeaderNotes(ctx context.Context, s *store.Store, found *survey.Service, drain []string) ([]string, error) {
-	all, err := s.Candidates(ctx, found.Key)
-	if errors.Is(err, store.ErrDenied) {
-		return nil, nil // most services have none, and nobody may read that
-	}
+	all, err := candidates(ctx, s, found.Key)
 	stays := func(c store.Candidate) bool {
 		i, err := found.Find(c.Instance)
 		return !slices.Contains(drain, c.Instance) && (err != nil || !i.OnList(drain))

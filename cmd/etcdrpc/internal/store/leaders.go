@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -21,6 +23,27 @@ type Candidate struct {
 func (s *Store) Candidates(ctx context.Context, key string) ([]Candidate, error) {
 	entries, _, err := s.Scan(ctx, PrefixRange(servicekey.LeaderPrefix(key)))
 	return CandidatesAmong(key, entries), err
+}
+
+// Leaders returns the instances that lead the services under a prefix, by the keys of these, as far as the user may read
+// who stands.
+func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, error) {
+	entries, _, err := s.ScanReadable(ctx, PrefixRange(servicekey.LeaderSegment+"/"+strings.TrimSuffix(prefix, "/")))
+	if err != nil && !errors.Is(err, ErrDenied) {
+		return nil, err
+	}
+	standing := make(map[string][]survey.Entry)
+	for _, e := range entries {
+		key, _, _ := strings.Cut(strings.TrimPrefix(e.Key, servicekey.LeaderSegment+"/"), "//")
+		standing[key] = append(standing[key], e)
+	}
+	leaders := make(map[string]string)
+	for key := range standing {
+		if all := CandidatesAmong(key, standing[key]); len(all) > 0 {
+			leaders[key] = all[0].Instance
+		}
+	}
+	return leaders, nil
 }
 
 // CandidatesAmong returns the candidates for a service that are among entries, the leader first.

@@ -16,9 +16,10 @@ import (
 
 // What the command ends with.
 const (
-	exitFine  = 0
-	exitWrong = 1 // something failed, or doctor found something
-	exitUsage = 2 // the command line makes no sense
+	exitFine   = 0
+	exitWrong  = 1 // something failed, or doctor found something
+	exitUsage  = 2 // the command line makes no sense
+	exitUnable = 3 // etcd is away or denies it, or the output cannot be written
 )
 
 // errFound ends a command that has said already what is wrong.

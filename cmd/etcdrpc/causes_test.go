@@ -45,7 +45,7 @@ func TestCauses(t *testing.T) {
 				var out, errs bytes.Buffer
 				code := newApp().execute(ctx, append(append(command, "--command-timeout", "1h", "--dial-timeout", "1h"), tt.args...), &out, &errs)
 				for _, want := range tt.want {
-					if code != exitWrong || !strings.Contains(errs.String(), want) {
+					if code != exitUnable || !strings.Contains(errs.String(), want) {
 						t.Errorf("%s ends with %d and says %s, want %q", command[0], code, errs.String(), want)
 					}
 				}

@@ -123,9 +123,29 @@ func variable(flag *pflag.Flag) string {
 	return environment + strings.ToUpper(strings.ReplaceAll(flag.Name, "-", "_"))
 }
 
+// foreign are the variables of etcdctl that say which etcd is asked or how, and that no flag stands for, with the value that
+// changes nothing.
+var foreign = []struct{ name, harmless, instead string }{
+	{"DISCOVERY_SRV", "", "give the addresses by --endpoints"},
+	{"DISCOVERY_SRV_NAME", "", "give the addresses by --endpoints"},
+	{"INSECURE_SKIP_TLS_VERIFY", "false", "give the CA of etcd's certificate by --cacert"},
+	{"INSECURE_TRANSPORT", "true", "give https:// in --endpoints"},
+	{"AUTH_JWT_TOKEN", "", "give --user"},
+}
+
+// refuseForeign refuses the variables that would have etcdctl ask another etcd, or in another way.
+func refuseForeign(lookup func(string) (string, bool)) (errs []error) {
+	for _, f := range foreign {
+		if value, _ := lookup(environment + f.name); value != "" && value != f.harmless {
+			errs = append(errs, fmt.Errorf("environment variable %s%s: etcdrpc does not go by it: unset it, and %s", environment, f.name, f.instead))
+		}
+	}
+	return errs
+}
+
 // fromEnvironment sets the flags of the connection that were not given from the variables named after them.
 func fromEnvironment(flags *pflag.FlagSet, lookup func(string) (string, bool)) error {
-	var errs []error
+	errs := refuseForeign(lookup)
 	new(settings).flags().VisitAll(func(flag *pflag.Flag) {
 		value, _ := lookup(variable(flag))
 		if value == "" || flags.Changed(flag.Name) {

@@ -42,7 +42,10 @@ It connects to each address from where it runs, and says no more to it.`,
 			if err := r.Show(cmd.OutOrStdout(), a.output); err != nil {
 				return err
 			}
-			if len(r.Findings) > 0 {
+			switch {
+			case r.Blind():
+				return exitCode(exitUnable)
+			case len(r.Findings) > 0:
 				return errFound
 			}
 			return nil

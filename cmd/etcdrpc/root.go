@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
@@ -19,15 +20,22 @@ func execute(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 }
 
 func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := output.Check(stdout, cancel) // what cannot be said need not be found out
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetIn(a.stdin)
-	root.SetOut(stdout)
+	root.SetOut(out)
 	root.SetErr(stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	var mistake usage.Error
 	var other exitCode
+	unwritten := out.Err()
 	switch {
+	case unwritten != nil:
+		output.Sayf(stderr, "etcdrpc: %s\n", unwritten)
+		return exitUnable
 	case err == nil:
 		return exitFine
 	case errors.As(err, &other):
@@ -40,6 +48,9 @@ func (a *app) execute(ctx context.Context, args []string, stdout, stderr io.Writ
 		return exitUsage
 	}
 	output.Sayf(stderr, "etcdrpc: %s\n", err)
+	if errors.Is(err, store.ErrDenied) || errors.As(err, new(store.UnansweredError)) {
+		return exitUnable
+	}
 	return exitWrong
 }
 
@@ -64,7 +75,8 @@ Flags and their environment variables are etcdctl's: --cacert is also
 ETCDCTL_CACERT, and so on for all flags that say how to reach etcd.
 
 Exit codes: 0 fine; 1 it failed, doctor found something, or adopt found a
-service that no layout reads; 2 wrong usage. run exits as what it runs.`,
+service that no layout reads; 2 wrong usage; 3 etcd is away or denies what is
+asked, or the output cannot be written. run exits as what it runs.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

@@ -25,7 +25,7 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			w := &watch{store: s, key: args[0]}
 			out := cmd.OutOrStdout()
-			if file, ok := out.(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
+			if file, ok := output.Unchecked(out).(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
 				return newScreen(w).run(ctx, file)
 			}
 			w.show = noted(changeLines(out, a.output), cmd.ErrOrStderr())

@@ -234,7 +234,7 @@ func TestWatch_BrokenOutput(t *testing.T) {
 	defer cancel()
 	var errs bytes.Buffer
 	code := newApp().execute(ctx, at(etcd, "watch", "acme/user"), out, &errs)
-	if code != exitWrong || strings.Contains(errs.String(), "trying again") {
+	if code != exitUnable || strings.Contains(errs.String(), "trying again") {
 		t.Errorf("it ends with %d and says %s", code, errs.String())
 	}
 }

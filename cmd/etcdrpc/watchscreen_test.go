@@ -146,7 +146,7 @@ func TestWatch_TerminalWithoutEtcd(t *testing.T) {
 	p := newTerminal(t)
 	var errs bytes.Buffer
 	code := newApp().execute(t.Context(), []string{"watch", "acme/user", "--endpoints", "127.0.0.1:1"}, p.slave, &errs)
-	if code != exitWrong || !strings.Contains(errs.String(), "connection refused") {
+	if code != exitUnable || !strings.Contains(errs.String(), "connection refused") {
 		t.Errorf("it ended with %d: %s", code, errs.String())
 	}
 	if text := p.String(); text != "" {

@@ -35,6 +35,11 @@ func (p *patient) report(d *Options) *Report {
 	return r
 }
 
+// Blind reports whether etcd denied all that was to be looked at.
+func (r *Report) Blind() bool {
+	return r.Services == 0 && slices.ContainsFunc(r.Findings, func(f Finding) bool { return f.Kind == KindPermission })
+}
+
 // Show writes the report.
 func (r *Report) Show(out io.Writer, f output.Format) error {
 	return output.Show(out, f, r, r.print)

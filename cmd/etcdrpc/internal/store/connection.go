@@ -22,6 +22,12 @@ type downError struct {
 	sent bool // the request may have been
 }
 
+// UnansweredError is that of a request which etcd did not answer, or refused.
+type UnansweredError struct{ error }
+
+// Unwrap returns the cause.
+func (e UnansweredError) Unwrap() error { return e.error }
+
 // intercept ends a request as soon as no member of etcd can be connected to. etcd's client would wait until the time is
 // over. The connection is tried again at once, for the next request.
 func (c *connection) intercept(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {

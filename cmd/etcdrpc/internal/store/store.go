@@ -105,7 +105,7 @@ func (s *Store) explainWithin(timeout time.Duration, doing string, err error) er
 	why := s.met.why(err, s.User, s.endpoints)
 	switch {
 	case why == nil:
-		return fmt.Errorf("%s: %w", doing, err)
+		return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 	case errors.As(err, new(downError)):
 		err = fmt.Errorf("etcd at %s: %w", strings.Join(s.endpoints, ","), err)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -113,9 +113,9 @@ func (s *Store) explainWithin(timeout time.Duration, doing string, err error) er
 	}
 	err = etcderr.With(err, why)
 	if help := remedy(why.Error()); help != "" {
-		return fmt.Errorf("%s: %w: %s", doing, err, help)
+		return UnansweredError{fmt.Errorf("%s: %w: %s", doing, err, help)}
 	}
-	return fmt.Errorf("%s: %w", doing, err)
+	return UnansweredError{fmt.Errorf("%s: %w", doing, err)}
 }
 
 // named returns the key that a range begins with, as etcd has it.

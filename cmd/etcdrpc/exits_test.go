@@ -1,0 +1,67 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// fullDisk takes no byte.
+type fullDisk struct{}
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errors.New("no space left on device") }
+
+// TestExits_FullDisk has each command fail whose output cannot be written.
+func TestExits_FullDisk(t *testing.T) {
+	t.Parallel()
+	etcd := etcdtest.Start(t)
+	putKey(t, etcd, "acme/user/10.0.0.7:9000", `{"Addr":"10.0.0.7:9000"}`, renewed(t, etcd))
+	putKey(t, etcd, "_grpc_config/acme/user", `{"loadBalancingConfig":[{"etcd":{"preferZone":false}}]}`)
+	for _, args := range [][]string{
+		{"ls"},
+		{"ls", "-o", "json"},
+		{"policy", "get", "acme/user"},
+		{"policy", "explain", "acme/user"},
+		{"policy", "rm", "acme/user", "--dry-run"},
+		{"adopt", "acme"},
+		{"doctor", "--no-dial"},
+		{"sd", "--once"},
+		{"watch", "acme/user"},
+		{"version"},
+		{"help", "ls"},
+		{"completion", "bash"},
+	} {
+		var errs bytes.Buffer
+		code := newApp().execute(t.Context(), append(args, "--endpoints", strings.Join(etcd.Endpoints(), ",")), fullDisk{}, &errs)
+		if code != exitUnable || !strings.Contains(errs.String(), "write the output: no space left on device") {
+			t.Errorf("%q ends with %d and says %q", args, code, errs.String())
+		}
+	}
+}
+
+// TestFromEnvironment_Foreign refuses what etcdctl would go by and etcdrpc does not.
+func TestFromEnvironment_Foreign(t *testing.T) {
+	for _, tt := range []struct{ name, value, refused string }{
+		{"ETCDCTL_DISCOVERY_SRV", "acme.internal", "give the addresses by --endpoints"},
+		{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "true", "by --cacert"},
+		{"ETCDCTL_INSECURE_TRANSPORT", "false", "https://"},
+		{"ETCDCTL_AUTH_JWT_TOKEN", "t", "give --user"},
+		{"ETCDCTL_INSECURE_SKIP_TLS_VERIFY", "false", ""},
+		{"ETCDCTL_INSECURE_TRANSPORT", "true", ""},
+		{"ETCDCTL_API", "3", ""},
+		{"ETCDCTL_WRITE_OUT", "table", ""},
+	} {
+		err := fromEnvironment(new(settings).flags(), func(name string) (string, bool) {
+			if name != tt.name {
+				return "", false
+			}
+			return tt.value, true
+		})
+		if (err != nil) != (tt.refused != "") || err != nil && !strings.Contains(err.Error(), tt.refused) {
+			t.Errorf("%s=%s: %v", tt.name, tt.value, err)
+		}
+	}
+}

@@ -1,0 +1,48 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"sync"
+)
+
+// Checked writes to another writer, and keeps the first error of that. It is safe for concurrent use, as far as the other one is.
+type Checked struct {
+	to     io.Writer
+	failed func() // called once, at the first error
+
+	mu  sync.Mutex
+	err error
+}
+
+// Check returns a writer that tells when one fails.
+func Check(to io.Writer, failed func()) *Checked { return &Checked{to: to, failed: failed} }
+
+// Unchecked returns what a checked writer writes to, as a terminal is more than a writer, and any other as it is.
+func Unchecked(w io.Writer) io.Writer {
+	if c, ok := w.(*Checked); ok {
+		return c.to
+	}
+	return w
+}
+
+// Write implements [io.Writer].
+func (c *Checked) Write(text []byte) (int, error) {
+	n, err := c.to.Write(text)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.err == nil {
+			c.err = fmt.Errorf("write the output: %w", err)
+			c.failed()
+		}
+	}
+	return n, err
+}
+
+// Err returns the first error.
+func (c *Checked) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}

@@ -15,21 +15,18 @@ import (
 func newDoctor(a *app) *cobra.Command {
 	d := doctor.Options{Lost: xds.Lost}
 	cmd := &cobra.Command{
-		Use:   "doctor [KEY]",
+		Use:   "doctor [KEY|PREFIX]",
 		Short: "Find what is wrong, and say what to do",
 		Long: `doctor looks at all services, or at the one at KEY and what lies below and beside
-it, and tells for everything that is wrong what it is, where, and what to do. It
-changes nothing. It exits with 1 when something is wrong.
+it or, where there is none, at those whose keys begin with PREFIX. It tells for
+everything that is wrong what it is, where, and what to do, the worst first. It
+changes nothing. It exits with 1 when something is wrong, and with 3 when it could
+not look.
 
 What it looks for:
 ` + doctor.KindsHelp() + `
 It connects to each address from where it runs, and says no more to it.`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 1 {
-				return keyArgs(0)(cmd, args)
-			}
-			return cobra.MaximumNArgs(1)(cmd, args)
-		},
+		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if err := d.Check(args); err != nil {

@@ -35,7 +35,7 @@ var faults = []fault{
 		f.says("acme/early", "10.1.1.8:9000", fmt.Sprintf(`{"grpc_started":"%d"}`, time.Now().Add(time.Hour).Unix()))
 	}},
 	{"a service whose only entry is malformed", doctor.KindMalformed, "want a port", "acme/bravo/one",
-		func(f *planted) { f.lease("acme/bravo/one", "10.1.2.1:99999") }},
+		func(f *planted) { f.lease("acme/bravo/one", `{"Addr":"10.1.2.1:99999"}`) }},
 	{"an entry without a lease", doctor.KindNoLease, "no lease", "acme/charlie/10.1.3.2:9000", func(f *planted) {
 		f.instance("acme/charlie", "10.1.3.1:9000")
 		f.put("acme/charlie/10.1.3.2:9000", `{"Addr":"10.1.3.2:9000"}`)

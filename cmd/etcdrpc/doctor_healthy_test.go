@@ -38,6 +38,7 @@ var healthy = []struct {
 		f.lease("/microservices/user/1", `{"id":"1","name":"user","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.2.2.3:9000?isSecure=false","http://10.2.2.3:8000"]}`)
 		f.lease("kitex/registry-etcd/pay/10.2.2.4:8888", `{"network":"tcp","address":"10.2.2.4:8888","weight":10,"tags":null}`)
 		f.lease("hello@", "10.2.2.5:9000")
+		f.lease("pay/v1/b", `{"service":"pay","endpoint":"10.2.2.11:9000","ver":"v1","w":100}`)
 		f.lease("pay/v1/a", `{"service":"pay","endpoint":"10.2.2.6:9000","ver":"v1","w":100}`)
 		f.lease("/service/default/default/mail/latest/10.2.2.7:9000", `{"protocol":"grpc"}`)
 		f.lease("/micro/registry/cart/cart-1", `{"name":"cart","version":"latest","metadata":null,"endpoints":[{"name":"Cart.Add"}],"nodes":[{"id":"cart-1","address":"10.2.2.8:9000","metadata":{"protocol":"grpc"}}]}`)
@@ -54,9 +55,10 @@ var healthy = []struct {
 		f.instance("acme/order", "10.2.3.5:9000")
 		f.policy("acme/order", `{"loadBalancingConfig":[{"outlier_detection_experimental":{"childPolicy":[{"etcd":{"drain":[]}}]}},{"least_request_experimental":{}}]}`)
 	}},
-	{"an etcd that is shared with others", 1, plantShared},
+	{"an etcd that is shared with others", 0, plantShared},
 	{"sessions in JSON beside the counter that numbers them", 1, func(f *planted) {
 		f.lease("by-dev/meta/session/proxy-5", `{"ServerID":5,"ServerName":"proxy","Address":"10.2.10.1:19529","Exclusive":false,"TriggerKill":true,"Version":"2.3"}`)
+		f.lease("by-dev/meta/session/proxy-6", `{"ServerID":6,"ServerName":"proxy","Address":"10.2.10.2:19529","Exclusive":false,"TriggerKill":true,"Version":"2.3"}`)
 		f.put("by-dev/meta/session/id", "6")
 	}},
 	{"namespaces, with an election in each", 0, func(f *planted) {
@@ -121,6 +123,15 @@ func plantShared(f *planted) {
 	f.lease("jobs/running/import", "started by worker 3")
 	f.lease("sessions/alice/web", `{"since":"2026-01-02T03:04:05Z"}`)
 	f.lease("skydns/local/web/x1", `{"host":"10.2.4.5","port":8080,"ttl":60}`)
+	f.lease("skydns/local/web/x2", `{"host":"10.2.4.10","port":8080,"ttl":60}`)
+	f.lease("tidb/cdc/default/capture/4f3e", `{"id":"4f3e","address":"10.2.4.6:7000","version":"v8.1.0"}`)
+	f.lease("topology/tidb/10.2.4.6:7000/ttl", "1767225600000000000")
+	f.put("topology/tidb/10.2.4.6:7000/info", `{"version":"8.1.0","status_port":10080}`)
+	f.lease("services/leader", "10.2.4.6:7000") // an address on a lease alone
+	f.lease("clients/10.2.4.6:7000", `{"connected_at":"2026-01-02T03:04:05Z"}`)
+	f.put("limits/10.2.4.6:7000", "17")
+	f.put("vault/core/leader/2f1c", `{"redirect_addr":"https://10.2.4.6:8200","cluster_addr":"https://10.2.4.6:8201"}`)
+	f.put("traefik/tcp/services/db/loadbalancer/servers/0/address", "10.2.4.6:7000")
 
 	client := f.etcd.Client(f.t)
 	session, err := concurrency.NewSession(client, concurrency.WithContext(f.t.Context()))

@@ -206,7 +206,7 @@ func TestS12_Commands(t *testing.T) {
 			}
 			text(lines, args...)
 			out, _ := run(args...)
-			checkLines(t, fmt.Sprintf("%q", args), out, `|  (at|do)  .*|\d+ things are wrong with .*|(`+strings.Join(doctor.KindNames(), "|")+`): .*`)
+			checkLines(t, fmt.Sprintf("%q", args), out, `|  (at|do)  .*|\d+ things are wrong with .*|(error|warning|note) (`+strings.Join(doctor.KindNames(), "|")+`): .*`)
 		}
 	})
 	t.Run("adopt", func(t *testing.T) {

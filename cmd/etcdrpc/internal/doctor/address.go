@@ -84,9 +84,9 @@ func (p *patient) checkAddress(i *survey.Instance) []Finding {
 	if nearnessOf(i.Addr) == linkAddress {
 		means = "a host on the caller's own link"
 	}
-	return []Finding{{KindLocal, []string{p.full(i.Entry.Key)},
+	return []Finding{newFinding(KindLocal, []string{p.full(i.Entry.Key)},
 		fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-		"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR"}}
+		"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR")}
 }
 
 // etcdHosts returns the endpoints of etcd without their schemes. A Unix socket is on this host.

@@ -38,6 +38,7 @@ func (p *patient) check(d *Options) []Finding {
 				all = append(all, f)
 			}
 		}
+		all = append(all, p.noteHomeMade(s)...)
 		all = append(all, p.checkLeader(s)...)
 		all = append(all, p.checkSpeech(s, d)...)
 		all = append(all, p.checkDuplicates(s)...)
@@ -59,13 +60,21 @@ func (p *patient) checkKey(s *survey.Service) []Finding {
 			where = p.full(s.Config.Key)
 			fix = "no client can be given this key, so the live policy for it has no effect: etcdctl del " + output.Shell(where)
 		}
-		return []Finding{{KindBadKey, []string{where}, err.Error(), fix}}
+		return []Finding{newFinding(KindBadKey, []string{where}, err.Error(), fix)}
 	}
-	if !s.InUse() && !s.Closed && s.Config == nil && len(p.findings) == 0 {
-		return []Finding{{KindEmpty, []string{p.full(s.Key) + "/"}, "nothing is registered there",
-			"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is"}}
+	if isNothing(s) && len(p.candidates[s.Key])+len(p.findings) == 0 {
+		return []Finding{empty(p.full(s.Key) + "/")}
 	}
 	return nil
+}
+
+// isNothing reports whether etcd has nothing of a service, but for candidates.
+func isNothing(s *survey.Service) bool { return !s.InUse() && !s.Closed && s.Config == nil }
+
+// empty is the finding for a key, or a prefix of keys, in full, at which nothing is registered.
+func empty(at string) Finding {
+	return newFinding(KindEmpty, []string{at}, "nothing is registered there",
+		"if servers of it are running, compare their key and namespace with these, and look at their logs; etcdrpc ls shows what there is")
 }
 
 // noteHomeMade notes that a service has entries in JSON that only clients with a json_layout read.
@@ -86,8 +95,8 @@ func (p *patient) noteHomeMade(s *survey.Service) []Finding {
 	if n == 0 {
 		return nil
 	}
-	return []Finding{{KindJSONLayout, where, output.EntriesAre(n) + " in JSON" + writer + " that clients read only with a json_layout, and etcd does not hold theirs",
-		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.HomeMade.Layout, p.word(s.Key))}}
+	return []Finding{newFinding(KindJSONLayout, where, output.EntriesAre(n)+" in JSON"+writer+" that clients read only with a json_layout, and etcd does not hold theirs",
+		fmt.Sprintf("see that the proto has json_layout: %v, or the like; the whole option: etcdrpc adopt %s", s.HomeMade.Layout, p.word(s.Key)))}
 }
 
 // checkInstance finds what is wrong with an entry. That a dead server's lease is not renewed goes
@@ -95,8 +104,8 @@ func (p *patient) noteHomeMade(s *survey.Service) []Finding {
 func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) {
 	key := p.full(i.Entry.Key)
 	if i.Entry.Lease == 0 {
-		all = append(all, Finding{KindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
-			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself" + p.deletion(i, "; if it has no server any more")})
+		all = append(all, newFinding(KindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
+			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself"+p.deletion(i, "; if it has no server any more")))
 	}
 	if i.Leaving() {
 		return all // clients call it no more, so it may stop
@@ -110,17 +119,17 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 		if i.Entry.Lease == 0 {
 			fix = fmt.Sprintf("if the server is dead: etcdctl del %s; else ", output.Shell(key))
 		}
-		return append(all, Finding{KindUnreachable, []string{key},
+		return append(all, newFinding(KindUnreachable, []string{key},
 			fmt.Sprintf("%s accepts no connection from here: %s; %s", i.Addr, reason(err, d), p.leaseState(i.Entry.Lease)),
-			fix + "look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"})
+			fix+"look at the address that it advertises (GRPC_ADVERTISE_ADDR) and at what is between; if only this host cannot reach it: --no-dial"))
 	}
 	if p.stale[i.Entry.Lease] && !p.behind[i.Entry.Lease] {
 		problem := p.leaseState(i.Entry.Lease)
 		if p.probed {
 			problem += fmt.Sprintf(", though %s accepts connections", i.Addr)
 		}
-		all = append(all, Finding{KindExpiring, []string{key}, problem,
-			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"})
+		all = append(all, newFinding(KindExpiring, []string{key}, problem,
+			"look at the server's log for why it does not reach etcd: when the time is up, its clients lose it"))
 	}
 	return all
 }
@@ -184,9 +193,9 @@ func (p *patient) checkDuplicates(s *survey.Service) (all []Finding) {
 	}
 	for _, at := range order {
 		if n := len(keys[at]); n > 1 {
-			all = append(all, Finding{KindDuplicate, keys[at],
+			all = append(all, newFinding(KindDuplicate, keys[at],
 				fmt.Sprintf("%d entries say that they are at %s, and clients take them for one instance", n, at.addr),
-				"have each server advertise an address of its own, or keep one instance id over restarts; what an earlier run left behind goes with its lease"})
+				"have each server advertise an address of its own, or keep one instance id over restarts; what an earlier run left behind goes with its lease"))
 		}
 	}
 	return all
@@ -215,9 +224,9 @@ func (p *patient) checkLayouts(s *survey.Service) []Finding {
 		parts = append(parts, fmt.Sprintf("%s (%d)", name, count[name]))
 		where = append(where, first[name])
 	}
-	return []Finding{{KindMixedLayouts, where, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, others may not",
+	return []Finding{newFinding(KindMixedLayouts, where, fmt.Sprintf("%s is written in %d layouts: %s; clients of this project read them all, others may not",
 		s.Key, len(count), strings.Join(parts, ", ")),
-		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout"}}
+		"finish the migration, if this is one (docs/layouts.md); else give all servers of the service one layout")}
 }
 
 // checkPassword finds whether this command sends its own password where others can read it.
@@ -225,7 +234,7 @@ func (p *patient) checkPassword() []Finding {
 	if len(p.exposed) == 0 {
 		return nil
 	}
-	return []Finding{{KindPlaintext, []string{},
+	return []Finding{newFinding(KindPlaintext, []string{},
 		fmt.Sprintf("the password of --user is sent without TLS to %s: whoever is on the way can read it", strings.Join(p.exposed, ", ")),
-		"have etcd serve TLS, and give https:// in --endpoints or --cacert; services that use this etcd with a password send theirs in the same way"}}
+		"have etcd serve TLS, and give https:// in --endpoints or --cacert; services that use this etcd with a password send theirs in the same way")}
 }

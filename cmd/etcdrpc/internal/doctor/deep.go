@@ -108,8 +108,8 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 		switch {
 		case heard.wantsCert:
 		case heard.mute:
-			all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, d.probeTimeout),
-				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"})
+			all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, d.probeTimeout),
+				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"))
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
 		case !drained[i.Addr]:
@@ -124,7 +124,7 @@ func notGRPC(s *survey.Service, i *survey.Instance, heard speech, where []string
 	if heard.tls && len(heard.certs) == 0 { // it may be the name that it refuses
 		fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", output.Shell(s.Key))
 	}
-	return Finding{KindNotGRPC, where, i.Addr + " " + heard.what, fix}
+	return newFinding(KindNotGRPC, where, i.Addr+" "+heard.what, fix)
 }
 
 func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where []string, d *Options) (all []Finding) {
@@ -134,7 +134,7 @@ func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where
 		fix += fmt.Sprintf("; where all clients have credentials that verify identities, and somebody else watches how long these last: --skip %s", KindCertificate)
 	}
 	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
-		all = append(all, Finding{KindCertificate, where, i.Addr + ": " + fault, fix})
+		all = append(all, newFinding(KindCertificate, where, i.Addr+": "+fault, fix))
 	}
 	return all
 }
@@ -170,6 +170,6 @@ func (p *patient) checkTransport(secure, plain []survey.Instance, d *Options) []
 	if more := len(odd) - 1; more > 0 {
 		problem += fmt.Sprintf("; so do %d more", more)
 	}
-	return []Finding{{KindTransport, where, problem,
-		"have all servers of a service speak the same, with the transport credentials that its clients have"}}
+	return []Finding{newFinding(KindTransport, where, problem,
+		"have all servers of a service speak the same, with the transport credentials that its clients have")}
 }

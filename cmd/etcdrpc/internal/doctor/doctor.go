@@ -15,6 +15,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -24,6 +25,7 @@ type Options struct {
 	Lost func(serviceConfig string, endpoints []runtime.Endpoint) ([]string, error)
 
 	skip         []string
+	exclude      []string
 	noDial       bool
 	serve        bool
 	xds          bool
@@ -35,6 +37,7 @@ type Options struct {
 // AddTo adds the flags.
 func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&d.skip, "skip", nil, "`kinds` of faults not to look for, separated by commas")
+	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys that are no services, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
 	d.deep.addTo(flags)
@@ -62,26 +65,22 @@ func (d *Options) Check(args []string) error {
 	return d.deep.check(d.noDial)
 }
 
+func (d *Options) excludes(key string) bool {
+	return slices.ContainsFunc(d.exclude, func(prefix string) bool { return isUnder(key, prefix) })
+}
+
+// isUnder reports whether the entries of the service at a key begin with a prefix.
+func isUnder(key, prefix string) bool { return strings.HasPrefix(key+"/", prefix) }
+
 func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k)) }
 
 // Examine looks at etcd and at the instances, and at nothing twice.
 func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
 	p := &patient{full: s.Full, exposed: s.Exposed, etcd: etcdHosts(s.Endpoints()), now: time.Now(), candidates: make(map[string][]store.Candidate)}
-	var err error
-	if key == "" {
-		err = p.readAll(ctx, s)
-	} else {
-		err = p.readWithCandidates(ctx, s, key)
-		if d.token > 0 && err == nil {
-			err = p.askRevision(ctx, s, key, d.token)
-		}
-		if d.serve && err == nil {
-			err = p.askToServe(ctx, s, key)
-		}
-	}
-	if err != nil {
+	if err := p.read(ctx, s, key, d); err != nil {
 		return nil, err
 	}
+	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return d.excludes(s.Key) })
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
@@ -94,6 +93,34 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 		p.listen(ctx, dial, d)
 	}
 	return p.report(d), ctx.Err()
+}
+
+// read reads the service at a key or, where there is none, those whose keys begin with it.
+func (p *patient) read(ctx context.Context, s *store.Store, key string, d *Options) error {
+	if endpoint.CheckKey(key) != nil {
+		return p.readUnder(ctx, s, key)
+	}
+	err := p.readWithCandidates(ctx, s, key)
+	if d.token > 0 && err == nil {
+		err = p.askRevision(ctx, s, key, d.token)
+	}
+	if d.serve && err == nil {
+		err = p.askToServe(ctx, s, key)
+	}
+	if err == nil && len(p.services) > 1 && isNothing(p.services[0]) {
+		return p.readUnder(ctx, s, key)
+	}
+	return err
+}
+
+// readUnder reads the services whose keys begin with a prefix, which may be "".
+func (p *patient) readUnder(ctx context.Context, s *store.Store, prefix string) error {
+	p.key = ""
+	err := p.readAll(ctx, s, prefix)
+	if err == nil && prefix != "" && len(p.services)+len(p.findings) == 0 {
+		p.findings = append(p.findings, empty(s.Full(prefix)))
+	}
+	return err
 }
 
 // Glance finds what is wrong with services that have been read, as far as it shows without their leases. They are sorted

@@ -76,12 +76,12 @@ func (h *health) add(service string, a answer) {
 // check finds what is wrong with the health of an instance.
 func (h *health) check(addr string, where []string) (all []Finding) {
 	if len(h.notServing) > 0 {
-		all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", addr, healthNames(h.notServing)),
-			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"})
+		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", addr, healthNames(h.notServing)),
+			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"))
 	}
 	if len(h.failing) > 0 {
-		all = append(all, Finding{KindNotServing, where, fmt.Sprintf("%s fails gRPC's health check with %s: %s", addr, h.failure, healthNames(h.failing)),
-			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too"})
+		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s fails gRPC's health check with %s: %s", addr, h.failure, healthNames(h.failing)),
+			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too"))
 	}
 	return all
 }

@@ -8,52 +8,64 @@ import (
 // Kind is a sort of fault.
 type Kind string
 
+// Severity is how bad a fault is.
+type Severity string
+
+// The severities, the worst first.
+const (
+	Error   Severity = "error"   // calls fail, go astray, or are not spread as somebody has said
+	Warning Severity = "warning" // calls go on, until something else happens
+	Note    Severity = "note"    // no fault: something to know
+)
+
 // Kinds are all kinds, in the order in which they are shown.
 var Kinds []struct {
-	Kind Kind
-	what string
+	Kind     Kind
+	severity Severity
+	what     string
 }
 
 // newKind adds a kind to those that are known, and says what it is.
-func newKind(name Kind, what string) Kind {
+func newKind(name Kind, severity Severity, what string) Kind {
 	Kinds = append(Kinds, struct {
-		Kind Kind
-		what string
-	}{name, what})
+		Kind     Kind
+		severity Severity
+		what     string
+	}{name, severity, what})
 	return name
 }
 
 // The kinds of faults.
 var (
-	KindPermission   = newKind("permission", "etcd does not let the user read what it has to")
-	KindEmpty        = newKind("empty", "nothing is registered at the KEY given")
-	KindMalformed    = newKind("malformed", "an entry that no client can read")
-	KindNoLease      = newKind("no-lease", "an entry that stays when its server dies")
-	KindExpiring     = newKind("expiring", "a lease that nobody renews any more")
-	KindUnreachable  = newKind("unreachable", "an address that accepts no connection")
-	KindLocal        = newKind("local-address", "an address that means the host of whoever calls it")
-	KindDuplicate    = newKind("duplicate-address", "several instances with one address")
-	KindMixedLayouts = newKind("mixed-layouts", "a service written in several layouts")
-	KindBadKey       = newKind("bad-key", "a service key that no client can be given")
-	KindNestedKey    = newKind("nested-key", "a service below another one")
-	KindNeighbour    = newKind("neighbour", "a service that the readers of another one mix up with it")
-	KindTLSName      = newKind("tls-name", "services whose servers TLS cannot tell apart")
-	KindBadPolicy    = newKind("bad-policy", "a live policy that clients do not go by")
-	KindUnlinked     = newKind("unlinked-policy", "a live policy that clients do not link by default")
-	KindNoMatch      = newKind("no-match", "a split or drain of a live policy that names no instance")
-	KindUnserved     = newKind("unserved-method", "a methodConfig of a live policy for what no instance serves")
-	KindOrphanPolicy = newKind("orphan-policy", "a live policy for a service without instances")
-	KindLane         = newKind("lane", "routes of a live policy that put no instance in a lane, or too many")
-	KindLeader       = newKind("leader", "a leader that no caller can reach")
-	KindToken        = newKind("token", "an etcd that gives a leader's token again, by --token")
-	KindStarted      = newKind("started", "an instance that says that it has yet to start")
-	KindPlaintext    = newKind("plaintext-password", "a password of --user that is sent without TLS")
-	KindNotGRPC      = newKind("not-grpc", "a port that does not speak gRPC (--deep)")
-	KindNotServing   = newKind("not-serving", "a server whose health check says that it is not serving, fails, or hangs (--deep)")
-	KindTransport    = newKind("transport", "plaintext where clients use TLS, or the reverse (--deep)")
-	KindCertificate  = newKind("certificate", "a certificate that clients refuse (--deep)")
-	KindXDS          = newKind("xds", "what clients by xDS cannot be told (--xds)")
-	KindJSONLayout   = newKind("json-layout", "JSON that clients read only with a json_layout: a note, no fault")
+	KindPermission   = newKind("permission", Error, "etcd does not let the user read what it has to")
+	KindEmpty        = newKind("empty", Error, "nothing is registered at the KEY given")
+	KindMalformed    = newKind("malformed", Error, "an entry that no client can read")
+	KindNoLease      = newKind("no-lease", Warning, "an entry that stays when its server dies")
+	KindExpiring     = newKind("expiring", Warning, "a lease that nobody renews any more")
+	KindUnreachable  = newKind("unreachable", Error, "an address that accepts no connection")
+	KindLocal        = newKind("local-address", Error, "an address that means the host of whoever calls it")
+	KindDuplicate    = newKind("duplicate-address", Error, "several instances with one address")
+	KindMixedLayouts = newKind("mixed-layouts", Warning, "a service written in several layouts")
+	KindBadKey       = newKind("bad-key", Error, "a service key that no client can be given")
+	KindNestedKey    = newKind("nested-key", Warning, "a service below another one")
+	KindNeighbour    = newKind("neighbour", Warning, "a service that the readers of another one mix up with it")
+	KindTLSName      = newKind("tls-name", Warning, "services whose servers TLS cannot tell apart")
+	KindBadPolicy    = newKind("bad-policy", Error, "a live policy that clients do not go by")
+	KindUnlinked     = newKind("unlinked-policy", Warning, "a live policy that clients do not link by default")
+	KindNoMatch      = newKind("no-match", Warning, "a split or drain of a live policy that names no instance")
+	KindUnserved     = newKind("unserved-method", Warning, "a methodConfig of a live policy for what no instance serves")
+	KindOrphanPolicy = newKind("orphan-policy", Warning, "a live policy for a service without instances")
+	KindLane         = newKind("lane", Warning, "routes of a live policy that put no instance in a lane, or too many")
+	KindLeader       = newKind("leader", Error, "a leader that no caller can reach")
+	KindToken        = newKind("token", Error, "an etcd that gives a leader's token again, by --token")
+	KindStarted      = newKind("started", Warning, "an instance that says that it has yet to start")
+	KindPlaintext    = newKind("plaintext-password", Warning, "a password of --user that is sent without TLS")
+	KindNotGRPC      = newKind("not-grpc", Error, "a port that does not speak gRPC (--deep)")
+	KindNotServing   = newKind("not-serving", Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)")
+	KindTransport    = newKind("transport", Error, "plaintext where clients use TLS, or the reverse (--deep)")
+	KindCertificate  = newKind("certificate", Error, "a certificate that clients refuse (--deep)")
+	KindXDS          = newKind("xds", Warning, "what clients by xDS cannot be told (--xds)")
+	KindJSONLayout   = newKind("json-layout", Note, "JSON that clients read only with a json_layout")
 )
 
 // KindNames returns the names of all kinds.
@@ -69,15 +81,20 @@ func KindNames() []string {
 func KindsHelp() string {
 	var out strings.Builder
 	for _, k := range Kinds {
-		fmt.Fprintf(&out, "  %-18s %s\n", k.Kind, k.what)
+		fmt.Fprintf(&out, "  %-7s  %-18s %s\n", k.severity, k.Kind, k.what)
 	}
 	return out.String()
 }
 
 // Finding is one thing that is wrong.
 type Finding struct {
-	Kind    Kind     `json:"kind"`
-	Where   []string `json:"where"` // keys of etcd, in full
-	Problem string   `json:"problem"`
-	Fix     string   `json:"fix"`
+	Kind     Kind     `json:"kind"`
+	Severity Severity `json:"severity,omitempty"` // "": not judged yet
+	Where    []string `json:"where"`              // keys of etcd, in full
+	Problem  string   `json:"problem"`
+	Fix      string   `json:"fix"`
+}
+
+func newFinding(kind Kind, where []string, problem, fix string) Finding {
+	return Finding{Kind: kind, Where: where, Problem: problem, Fix: fix}
 }

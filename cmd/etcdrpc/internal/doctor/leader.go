@@ -35,9 +35,9 @@ func (p *patient) askRevision(ctx context.Context, s *store.Store, key string, t
 	if err != nil || token <= revision {
 		return err
 	}
-	p.findings = append(p.findings, Finding{KindToken, []string{p.full(key)},
+	p.findings = append(p.findings, newFinding(KindToken, []string{p.full(key)},
 		fmt.Sprintf("a store has seen the token %d, and etcd is at revision %d: it was wiped, or restored from a backup, and gives leaders lower tokens, or the same again", token, revision),
-		"stop the servers of the service, and restore the backup anew: etcdutl snapshot restore FILE --bump-revision 1000000000 --mark-compacted (etcd 3.6), beside what else was given; where that cannot be, tell each store that lower tokens come"})
+		"stop the servers of the service, and restore the backup anew: etcdutl snapshot restore FILE --bump-revision 1000000000 --mark-compacted (etcd 3.6), beside what else was given; where that cannot be, tell each store that lower tokens come"))
 	return nil
 }
 
@@ -47,9 +47,9 @@ func (p *patient) checkLeader(s *survey.Service) []Finding {
 	if len(all) == 0 || s.Closed || slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance }) {
 		return nil
 	}
-	return []Finding{{KindLeader, []string{p.full(all[0].Key)},
+	return []Finding{newFinding(KindLeader, []string{p.full(all[0].Key)},
 		fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry, so every call for the leader waits and fails", s.Key, all[0].Instance),
-		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say what keeps its entry out"}}
+		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say what keeps its entry out")}
 }
 
 // checkStarted finds an instance that says that it has yet to start.
@@ -59,7 +59,7 @@ func (p *patient) checkStarted(i *survey.Instance) []Finding {
 	if !ok || p.now.IsZero() || ahead < clockError {
 		return nil
 	}
-	return []Finding{{KindStarted, []string{p.full(i.Entry.Key)},
+	return []Finding{newFinding(KindStarted, []string{p.full(i.Entry.Key)},
 		fmt.Sprintf("%s says that it will start in %s: under slow_start it gets next to no calls until then", i.Addr, output.Seconds(int64(ahead/time.Second))),
-		"set the clock of its host, or of this one, and restart it"}}
+		"set the clock of its host, or of this one, and restart it")}
 }

@@ -25,7 +25,7 @@ func (p *patient) malformed(s *survey.Service, i *survey.Instance) Finding {
 	default:
 		fix += p.deletion(i, "; if nobody writes it any more")
 	}
-	return Finding{KindMalformed, []string{key}, problem + ": " + i.Err.Error(), fix}
+	return newFinding(KindMalformed, []string{key}, problem+": "+i.Err.Error(), fix)
 }
 
 // deletion advises to delete an entry without a lease on a condition, unless its server lives. "" means that it does.

@@ -29,10 +29,10 @@ func checkTLSNames(services []*survey.Service, full func(key string) string) (al
 			quoted = append(quoted, fmt.Sprintf("%q", key))
 			where = append(where, full(key)+"/")
 		}
-		all = append(all, Finding{KindTLSName, where,
+		all = append(all, newFinding(KindTLSName, where,
 			fmt.Sprintf("the services %s have the TLS name %s by default, so the certificate of one is good for the others, "+
 				"and whoever may write the keys of one can send its calls to the servers of another", strings.Join(quoted, ", "), name),
-			"set authority in the proto of all but one (docs/security.md), or rename them; etcd does not say what authority a proto sets: where it is done, --skip " + string(KindTLSName)})
+			"set authority in the proto of all but one (docs/security.md), or rename them; etcd does not say what authority a proto sets: where it is done, --skip "+string(KindTLSName)))
 	}
 	return all
 }
@@ -51,5 +51,5 @@ func checkSuffix(s, o *survey.Service, full func(key string) string) (Finding, b
 		problem += ", and who may write the former can put entries of the latter"
 		fix = "rename one of them: no range can tell the lease ids of the two apart"
 	}
-	return Finding{KindNeighbour, []string{full(s.Key), full(o.Key)}, problem, fix}, true
+	return newFinding(KindNeighbour, []string{full(s.Key), full(o.Key)}, problem, fix), true
 }

@@ -40,9 +40,9 @@ func (p *patient) checkNeighbours(s *survey.Service) (all []Finding) {
 			continue
 		}
 		if strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s {
-			all = append(all, Finding{KindNestedKey, []string{p.full(s.Key) + "/", p.full(o.Key) + "/"},
+			all = append(all, newFinding(KindNestedKey, []string{p.full(s.Key) + "/", p.full(o.Key) + "/"},
 				fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
-				"give one of them a key that is not below the other's; the plugin refuses to generate both"})
+				"give one of them a key that is not below the other's; the plugin refuses to generate both"))
 			continue
 		}
 		if f, ok := checkSuffix(s, o, p.full); ok {
@@ -50,9 +50,9 @@ func (p *patient) checkNeighbours(s *survey.Service) (all []Finding) {
 			continue
 		}
 		if why := MixesUp(s, o); why != "" {
-			all = append(all, Finding{KindNeighbour, []string{p.full(s.Key), p.full(o.Key)},
+			all = append(all, newFinding(KindNeighbour, []string{p.full(s.Key), p.full(o.Key)},
 				fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
-				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key)})
+				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key)))
 		}
 	}
 	return all

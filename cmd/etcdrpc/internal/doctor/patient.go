@@ -18,6 +18,7 @@ import (
 type patient struct {
 	key      string            // "" all
 	services []*survey.Service // those looked at, and others; sorted by key
+	entries  []survey.Entry    // all that was read, where no KEY was given; sorted by key
 	leases   map[int64]survey.LeaseTime
 	stale    map[int64]bool             // leases that nobody renews
 	behind   map[int64]bool             // leases that missed a renewal, of entries in whose place a newer one stands
@@ -36,34 +37,35 @@ type patient struct {
 	full       func(key string) string
 }
 
-// readAll reads whatever the user may.
-func (p *patient) readAll(ctx context.Context, s *store.Store) error {
-	entries, parts, err := s.ScanReadable(ctx, store.Everything)
+// readAll reads whatever the user may of the services whose keys begin with a prefix.
+func (p *patient) readAll(ctx context.Context, s *store.Store, prefix string) error {
+	all, candidates := store.PrefixRange(prefix), servicekey.LeaderSegment+"/"+prefix
+	read, err := s.List(ctx, all, store.ConfigsUnder(prefix), store.PrefixRange(candidates))
 	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, store.Everything, rightRead, "no service can be found", err))
+		p.findings = append(p.findings, denied(ctx, s, all, rightRead, "no service can be found", err))
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	p.services = survey.All(entries)
-	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return !s.Evident() })
-	var candidates []survey.Entry
-	for _, e := range entries {
-		if strings.HasPrefix(e.Key, servicekey.LeaderSegment+"/") {
-			candidates = append(candidates, e)
+	p.entries = survey.InOrder(read.Entries)
+	p.services = slices.DeleteFunc(survey.All(p.entries), func(s *survey.Service) bool { return !s.Proven() || !isUnder(s.Key, prefix) })
+	var standing []survey.Entry
+	for _, e := range p.entries {
+		if strings.HasPrefix(e.Key, candidates) {
+			standing = append(standing, e)
 		}
 	}
 	for _, service := range p.services {
-		p.candidates[service.Key] = store.CandidatesAmong(service.Key, candidates)
+		p.candidates[service.Key] = store.CandidatesAmong(service.Key, standing)
 	}
-	if parts == nil {
+	if read.Whole {
 		return nil
 	}
-	p.part = store.PartOnly(s.User, parts)
-	unread := !store.Within(parts, store.PrefixRange(survey.ConfigPrefix))
+	p.part = store.PartOnly(s.User, read.Parts)
+	unread := !store.Within(read.Parts, store.ConfigsUnder(prefix))
 	for _, service := range p.services {
-		service.Closed = !store.Within(parts, store.EntriesOf(endpoint.Reader{}, service.Key))
+		service.Closed = !store.Within(read.Parts, store.EntriesOf(endpoint.Reader{}, service.Key))
 		if unread {
 			if err := p.readConfig(ctx, s, service); err != nil {
 				return err
@@ -102,7 +104,7 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 		return err
 	}
 	own, others := survey.Of(key, entries)
-	p.services = append([]*survey.Service{own}, slices.DeleteFunc(others, func(s *survey.Service) bool { return !s.Evident() })...)
+	p.services = append([]*survey.Service{own}, slices.DeleteFunc(others, func(s *survey.Service) bool { return !s.Proven() })...)
 	return p.readConfig(ctx, s, own)
 }
 

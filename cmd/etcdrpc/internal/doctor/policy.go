@@ -28,8 +28,8 @@ func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
 	key := p.full(s.Config.Key)
 	config, err := s.Live()
 	if err != nil {
-		all = append(all, Finding{KindBadPolicy, []string{key}, "clients do not go by the live policy: " + err.Error(),
-			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.Key))})
+		all = append(all, newFinding(KindBadPolicy, []string{key}, "clients do not go by the live policy: "+err.Error(),
+			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.Key))))
 	} else {
 		all = append(all, p.checkLinked(s, config)...)
 	}
@@ -37,8 +37,8 @@ func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
 	case s.Closed:
 		return all
 	case !s.InUse():
-		return append(all, Finding{KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key),
-			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", p.word(s.Key))})
+		return append(all, newFinding(KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key),
+			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", p.word(s.Key))))
 	case err != nil || len(s.Instances) == 0:
 		return all
 	}
@@ -56,10 +56,10 @@ func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) [
 	if err == nil {
 		return nil
 	}
-	return []Finding{{KindUnlinked, []string{p.full(s.Config.Key)},
-		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that " + err.Error(),
+	return []Finding{newFinding(KindUnlinked, []string{p.full(s.Config.Key)},
+		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that "+err.Error(),
 		fmt.Sprintf("have every client of %[1]s link it, as generated code does whose proto names it, and then --skip %[2]s; "+
-			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked)}}
+			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked))}
 }
 
 // checkDrain finds a drain that clients do not follow, of nothing, or by a name that clients do not know.
@@ -71,8 +71,8 @@ func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all
 		if followed.Ignored == serviceconfig.DrainNamesBase {
 			kind = KindLane
 		}
-		all = append(all, Finding{kind, []string{key}, "clients do not follow the live policy, whose list to " + followed.Problem(),
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))})
+		all = append(all, newFinding(kind, []string{key}, "clients do not follow the live policy, whose list to "+followed.Problem(),
+			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))))
 	}
 	var absent []string
 	for _, name := range policy.Drain {
@@ -83,16 +83,16 @@ func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all
 		if at < 0 {
 			absent = append(absent, name)
 		} else if called := clients.At(s.Instances[at].Addr); called != nil && !called.OnList(policy.Drain) {
-			all = append(all, Finding{KindNoMatch, []string{key, p.full(s.Instances[at].Entry.Key), p.full(called.Entry.Key)},
+			all = append(all, newFinding(KindNoMatch, []string{key, p.full(s.Instances[at].Entry.Key), p.full(called.Entry.Key)},
 				fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
-				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", p.word(s.Key), output.Shell(called.Addr), output.Shell(name))})
+				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", p.word(s.Key), output.Shell(called.Addr), output.Shell(name))))
 		}
 	}
 	if len(absent) == 0 {
 		return all
 	}
-	return append(all, Finding{KindNoMatch, []string{key}, "the live policy drains what is not registered, so nothing is drained by it: " + output.Quoted(absent),
-		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", p.word(s.Key), output.Shell(absent[0]))})
+	return append(all, newFinding(KindNoMatch, []string{key}, "the live policy drains what is not registered, so nothing is drained by it: "+output.Quoted(absent),
+		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", p.word(s.Key), output.Shell(absent[0]))))
 }
 
 // mayBeNamed reports whether an instance in home-made JSON may have a name: its json_layout may take the id from any field.
@@ -125,8 +125,8 @@ func (p *patient) checkSplit(s *survey.Service, policy *serviceconfig.Etcd) []Fi
 	if len(empty) == 0 {
 		return nil
 	}
-	return []Finding{{KindNoMatch, []string{p.full(s.Config.Key)}, "no instance is in a group of the split, so the other groups get its calls: " + strings.Join(output.FirstOf(empty), "; "),
-		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key))}}
+	return []Finding{newFinding(KindNoMatch, []string{p.full(s.Config.Key)}, "no instance is in a group of the split, so the other groups get its calls: "+strings.Join(output.FirstOf(empty), "; "),
+		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key)))}
 }
 
 // checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
@@ -147,9 +147,9 @@ func (p *patient) checkServed(s *survey.Service, config *serviceconfig.Config) [
 	if len(absent) == 0 {
 		return nil
 	}
-	return []Finding{{KindUnserved, []string{p.full(s.Config.Key)},
-		"methodConfig of the live policy names what no instance serves, so it has no effect there: " + output.Quoted(absent),
-		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", output.Quoted(output.FirstOf(servedNames(served))[:1]), p.word(s.Key))}}
+	return []Finding{newFinding(KindUnserved, []string{p.full(s.Config.Key)},
+		"methodConfig of the live policy names what no instance serves, so it has no effect there: "+output.Quoted(absent),
+		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", output.Quoted(output.FirstOf(servedNames(served))[:1]), p.word(s.Key)))}
 }
 
 // servedNames returns the full names of the methods that are served, sorted.
@@ -170,7 +170,7 @@ func (p *patient) checkLanes(s *survey.Service) (all []Finding) {
 		return nil
 	}
 	found := func(problem, fix string) {
-		all = append(all, Finding{KindLane, []string{p.full(s.Config.Key)}, problem, fix})
+		all = append(all, newFinding(KindLane, []string{p.full(s.Config.Key)}, problem, fix))
 	}
 	for _, problem := range placed.Problems {
 		found(problem, fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key)))

@@ -22,14 +22,23 @@ func (p *patient) report(d *Options) *Report {
 		r.Services++
 		r.Instances += len(s.Instances) + len(s.Faulty())
 	}
-	for _, f := range slices.Concat(p.findings, p.check(d)) {
-		if !d.skips(f.Kind) {
-			r.Findings = append(r.Findings, f)
+	all := slices.Concat(p.findings, p.check(d))
+	for _, k := range Kinds {
+		for n := range all {
+			if all[n].Kind == k.Kind {
+				all[n].Severity = k.severity
+			}
 		}
 	}
-	for _, s := range p.examined() {
-		if !d.skips(KindJSONLayout) {
-			r.Notes = append(r.Notes, p.noteHomeMade(s)...)
+	for _, severity := range []Severity{Error, Warning, Note} {
+		for _, f := range all {
+			switch {
+			case f.Severity != severity || d.skips(f.Kind):
+			case severity == Note:
+				r.Notes = append(r.Notes, f)
+			default:
+				r.Findings = append(r.Findings, f)
+			}
 		}
 	}
 	return r
@@ -62,6 +71,9 @@ func (r *Report) print(out io.Writer) {
 
 // Show writes the finding for people.
 func (f Finding) Show(out io.Writer) {
+	if f.Severity != "" {
+		output.Sayf(out, "%s ", f.Severity)
+	}
 	output.Sayf(out, "%s: %s\n", f.Kind, f.Problem)
 	for _, key := range f.Where {
 		output.Sayf(out, "  at  %s\n", key)

@@ -29,6 +29,6 @@ func (p *patient) checkXDS(s *survey.Service, d *Options) []Finding {
 	if len(lost) == 0 {
 		return nil
 	}
-	return []Finding{{KindXDS, []string{where}, "clients by xDS are not told all: " + strings.Join(lost, "; "),
-		"if that matters, do without it where such clients call, or have them do it themselves: docs/xds.md"}}
+	return []Finding{newFinding(KindXDS, []string{where}, "clients by xDS are not told all: "+strings.Join(lost, "; "),
+		"if that matters, do without it where such clients call, or have them do it themselves: docs/xds.md")}
 }

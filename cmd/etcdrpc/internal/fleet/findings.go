@@ -110,7 +110,7 @@ func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]console
 	if s == nil {
 		return nil, nil
 	}
-	services := slices.DeleteFunc(slices.Clone(v.all), func(o *survey.Service) bool { return o != s && !o.Evident() })
+	services := slices.DeleteFunc(slices.Clone(v.all), func(o *survey.Service) bool { return o != s && !o.Proven() })
 	report, err := doctor.Known(ctx, f.store, services, key)
 	if err != nil {
 		return nil, err
@@ -135,7 +135,7 @@ func findingKinds(services []*survey.Service, s *store.Store) map[string][]strin
 	full := s.Full
 	owners := make(map[string]string) // of keys of etcd that findings are about
 	for _, s := range services {
-		if !s.Evident() {
+		if !s.Proven() {
 			continue
 		}
 		evident = append(evident, s)

@@ -19,6 +19,41 @@ func (s *Service) Evident() bool {
 	return s.Config != nil || slices.ContainsFunc(s.Instances, s.isServers) || slices.ContainsFunc(s.Malformed, s.isServersFault)
 }
 
+// Proven reports whether this can be nothing but a service. An address on a lease alone is no proof: locks, leaders and records
+// of DNS are kept so. It takes a live config, a candidate for the leader, an entry in a format that only servers write, or
+// several addresses on leases that are no other program's.
+func (s *Service) Proven() bool {
+	if s.Config != nil || s.Led || slices.ContainsFunc(s.Instances, s.isFormat) || slices.ContainsFunc(s.Malformed, s.isFormat) {
+		return true
+	}
+	addrs := make(map[string]bool)
+	for _, i := range s.Instances {
+		if i.Entry.Lease != 0 && i.Layout != endpoint.GoFrame && !isLock(i.Entry) {
+			addrs[i.Addr] = true
+		}
+	}
+	root, _, _ := strings.Cut(strings.TrimPrefix(s.Key, "/"), "/")
+	return len(addrs) > 1 && !slices.Contains(others, root)
+}
+
+// others are the first segments of the keys of programs that keep addresses of something else than gRPC services in etcd.
+var others = []string{"apisix", "registry", "skydns", "tidb", "topology", "traefik", "vault"}
+
+// isFormat reports whether an entry is in a format that only servers write: it is named by its address or by its lease, or in
+// the JSON of a framework.
+func (s *Service) isFormat(i Instance) bool {
+	e := i.Entry
+	switch {
+	case i.Layout == endpoint.GoFrame: // its values say nothing of an address
+		return GoFrameKey(s.Key)
+	case e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)):
+		return true
+	case IsAddress(e.Name()) && (i.Err == nil || wantsAddress(string(e.Value))):
+		return true
+	}
+	return WriterOf(s.Key, e) != "" && (e.Lease != 0 || !s.IsMapped(i))
+}
+
 // isServers reports whether a well-formed entry is a server's: it is named by an address, or on a lease that it is not a
 // lock's, or in the JSON of a framework. JSON that only resembles one may be a setting.
 func (s *Service) isServers(i Instance) bool {

@@ -31,6 +31,7 @@ type Service struct {
 	Malformed []Instance
 	HomeMade  *Inferred // nil: clients read all entries without a json_layout, or none would do
 	Config    *Entry    // the live service config; nil: none
+	Led       bool      // somebody stands for its leader
 	Closed    bool      // its entries may not be read, so they are not known
 }
 
@@ -69,13 +70,15 @@ func All(entries []Entry) []*Service {
 	for i, e := range entries {
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &entries[i]
+		} else if key, ok := ledBy(e); ok {
+			group(key).Led = true
 		} else if key := owner(e); key != "" && !isCandidate(e.Key) {
 			group(key).Add(e)
 		}
 	}
 	return sorted(groups, func(s *Service) bool {
 		known := func(i Instance) bool { return !s.IsMapped(i) }
-		return slices.ContainsFunc(s.Instances, known) || s.Evident()
+		return slices.ContainsFunc(s.Instances, known) || s.Evident() || s.Led
 	})
 }
 
@@ -133,6 +136,16 @@ func (s *Service) Add(e Entry) bool {
 	i.Instance = e.Name()
 	s.Malformed = append(s.Malformed, i)
 	return true
+}
+
+// ledBy returns the key of the service for whose leadership an entry stands, if it does.
+func ledBy(e Entry) (key string, ok bool) {
+	key, ok = strings.CutPrefix(e.Key, leaderPrefix)
+	if !ok || e.Lease == 0 {
+		return "", false
+	}
+	key, _, ok = strings.Cut(key, "//")
+	return key, ok
 }
 
 // isCandidate reports whether a key is a candidate's for the leadership of a service, be it in a namespace that lies below

@@ -29,7 +29,7 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 				return newScreen(w).run(ctx, file)
 			}
 			w.show = noted(changeLines(out, a.output), cmd.ErrOrStderr())
-			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s; trying again\n", err) }
+			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s\n", err) }
 			w.wanted = func(*view) []int64 { return nil } // lines of text do not tell the time left
 			if a.output == output.FormatJSON {
 				w.wanted = func(v *view) []int64 { return survey.LeaseIDs(v.services) }

@@ -178,7 +178,11 @@ func TestWatch_Leases(t *testing.T) {
 		look := func(what string, want int) {
 			t.Helper()
 			etcd.Calls().Reset()
-			if v, _, _, err = w.look(t.Context()); err != nil {
+			found, _, _, err := store.Service(t.Context(), w.key)
+			if err == nil {
+				v, err = w.look(t.Context(), &view{services: []*survey.Service{found}, full: store.Full})
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 			if got := etcd.Calls().Count(etcdtest.LeaseTimeToLive, ""); got != want {

@@ -2,20 +2,20 @@ package main
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-const (
-	// refresh spaces the looks at the leases on a terminal, and recheck those that notice an etcd which does not answer.
-	refresh = time.Second
-	recheck = 10 * time.Second
-)
+// refresh spaces the looks at the leases on a terminal.
+const refresh = time.Second
 
 // watch follows one service.
 type watch struct {
@@ -30,113 +30,124 @@ type watch struct {
 	looked map[string]condition       // the entries that have been looked at, by their keys
 }
 
-// outputError is a view that could not be shown. Another attempt would leave a gap in what was.
-type outputError struct{ error }
-
-func (e outputError) Unwrap() error { return e.error }
-
 // condition is what makes an entry another if it changes.
 type condition struct {
 	revision int64
 	drained  bool
 }
 
-// run ends with ctx, and when its output fails. What goes wrong with etcd later than at the first look is told and tried again.
+// run ends with ctx, with the first look if that fails, and when its output fails. What goes wrong with etcd later is told.
 func (w *watch) run(ctx context.Context) error {
-	seen := false
-	for {
-		err := w.follow(ctx, func() { seen = true })
-		if ctx.Err() != nil {
-			return nil
-		}
-		var failed outputError
-		if !seen || errors.As(err, &failed) {
-			return err
-		}
-		w.say(err)
-		store.Pause(ctx, store.RetryAfter)
-	}
-}
-
-// follow shows the service at each change until etcd fails.
-func (w *watch) follow(ctx context.Context, seen func()) error {
-	v, r, revision, err := w.look(ctx)
-	if err != nil {
+	found, r, _, err := w.store.Service(ctx, w.key)
+	if found == nil {
 		return err
 	}
-	seen()
-	if err := w.show(v); err != nil {
-		return outputError{err}
-	}
 	ctx, cancel := context.WithCancel(ctx)
+	var following sync.WaitGroup
+	defer following.Wait()
 	defer cancel()
+	var replica store.Replica
 	changed := make(chan struct{}, 1)
-	failed := make(chan error, 2)
-	nudge := func() {
-		select {
-		case changed <- struct{}{}:
-		default:
+	failed := make(chan error)
+	following.Go(func() {
+		nudge := func() {
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
 		}
-	}
-	go func() { failed <- w.store.Follow(ctx, r, revision, nudge) }()
-	go func() {
-		// Who may not see the live config still sees the instances.
-		if err := w.store.Follow(ctx, store.ConfigOf(w.key), revision, nudge); !errors.Is(err, store.ErrDenied) {
-			failed <- err
+		tell := func(err error) {
+			select {
+			case failed <- err:
+			case <-ctx.Done():
+			}
 		}
-	}()
-	return w.keep(ctx, v, changed, failed)
+		replica.Follow(ctx, w.store, nudge, tell, r, store.ConfigOf(w.key), store.PrefixRange(servicekey.LeaderPrefix(w.key)))
+	})
+	return w.keep(ctx, &replica, changed, failed)
 }
 
 // keep shows the service at each change, and the time left on its leases as it passes.
-func (w *watch) keep(ctx context.Context, v *view, changed <-chan struct{}, failed <-chan error) error {
-	check := time.NewTicker(recheck)
-	defer check.Stop()
+func (w *watch) keep(ctx context.Context, replica *store.Replica, changed <-chan struct{}, failed <-chan error) error {
 	var aged <-chan time.Time
 	if w.refresh {
 		ticker := time.NewTicker(refresh)
 		defer ticker.Stop()
 		aged = ticker.C
 	}
+	var v *view
+	trouble := ""
 	for {
-		var err error
+		next, err := v, error(nil)
 		select {
-		case <-changed:
-			store.Pause(ctx, store.Settle)
-			v, _, _, err = w.look(ctx)
-		case <-check.C:
-			v, _, _, err = w.look(ctx)
-		case <-aged:
-			v, err = w.time(ctx, v, w.wanted(v))
-		case err = <-failed:
 		case <-ctx.Done():
-			err = ctx.Err()
+			return nil
+		case err = <-failed:
+		case <-changed:
+			if v != nil {
+				store.Pause(ctx, store.Settle)
+			}
+			next, err = w.look(ctx, w.viewOf(replica))
+		case <-aged:
+			if v != nil {
+				next, err = w.again(ctx, v)
+			}
 		}
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil && v == nil:
 			return err
+		case err != nil:
+			if err.Error() != trouble {
+				trouble = err.Error()
+				w.say(err)
+			}
+			continue
+		case next == nil:
+			continue
 		}
+		v, trouble = next, ""
 		if err := w.show(v); err != nil {
-			return outputError{err}
+			return err
 		}
 	}
 }
 
-// look reads the service as it is now, and of its leases those that are wanted of entries that are new or changed.
-func (w *watch) look(ctx context.Context) (*view, store.KeyRange, int64, error) {
-	found, r, revision, err := w.store.Service(ctx, w.key)
-	if found == nil {
-		return nil, r, 0, err
+// viewOf returns the service as it is kept.
+func (w *watch) viewOf(replica *store.Replica) *view {
+	entries, l, _ := replica.Look()
+	config, ok := slices.BinarySearchFunc(entries, store.ConfigOf(w.key).From, func(e survey.Entry, key string) int { return strings.Compare(e.Key, key) })
+	found, _ := survey.Of(w.key, entries)
+	if ok {
+		found.Config = &entries[config]
 	}
-	v := &view{services: []*survey.Service{found}, full: w.store.Full}
-	if err != nil {
+	v := &view{services: []*survey.Service{found}, leaders: store.LeadersAmong(entries), full: w.store.Full}
+	if !l.Reads(store.ConfigOf(w.key)) {
 		v.note = w.store.NoConfigs(store.ConfigOf(w.key), store.DrainUnseen)
 	}
-	fresh, looked := w.fresh(found)
+	return v
+}
+
+// look asks for the leases that are wanted of entries that are new or changed.
+func (w *watch) look(ctx context.Context, v *view) (*view, error) {
+	fresh, looked := w.fresh(v.services[0])
 	wanted := slices.DeleteFunc(w.wanted(v), func(id int64) bool { return !fresh[id] })
-	if v, err = w.time(ctx, v, wanted); err == nil {
-		w.looked = looked
+	v, err := w.time(ctx, v, wanted)
+	if err != nil {
+		return nil, fmt.Errorf("%w; trying again", err)
 	}
-	return v, r, revision, err
+	w.looked = looked
+	return v, nil
+}
+
+// again asks for the leases that are wanted once more.
+func (w *watch) again(ctx context.Context, v *view) (*view, error) {
+	v, err := w.time(ctx, v, w.wanted(v))
+	if err != nil {
+		return nil, fmt.Errorf("%w; trying again", err)
+	}
+	return v, nil
 }
 
 // fresh returns the leases of the entries that are new or changed, and the condition of all.
@@ -167,5 +178,5 @@ func (w *watch) time(ctx context.Context, v *view, leases []int64) (*view, error
 	}
 	maps.Copy(times, asked)
 	w.times = times
-	return &view{services: v.services, leases: times, full: v.full, note: v.note}, nil
+	return &view{services: v.services, leases: times, leaders: v.leaders, full: v.full, note: v.note}, nil
 }

@@ -87,7 +87,7 @@ func (s *screen) run(ctx context.Context, out *os.File) error {
 	}
 	s.watch.say = func(err error) {
 		select {
-		case s.notes <- err.Error() + "; trying again":
+		case s.notes <- err.Error():
 		case <-ctx.Done():
 		}
 	}

@@ -56,7 +56,7 @@ func (r *Registrar) Remove(ctx context.Context, key, instance string) error {
 
 // remove deletes the entries of an instance from a range, page by page, and reports whether it found any.
 func (r *Registrar) remove(ctx context.Context, in listwatch.Range, key, instance string) (found bool, err error) {
-	err = listwatch.Pages(ctx, r.config.Client.KV, in, func(page []*mvccpb.KeyValue) error {
+	_, err = listwatch.Pages(ctx, r.config.Client.KV, in, func(page []*mvccpb.KeyValue) error {
 		var deletes []clientv3.Op
 		for _, kv := range page {
 			if matches(kv, key, instance) {

@@ -181,7 +181,7 @@ func (f *Fleet) take(revision int64, events []*clientv3.Event, now time.Time) {
 	f.listing.Revision = max(f.listing.Revision, revision)
 	entries := f.listing.Entries
 	for _, event := range events {
-		e := store.EntryOf(event.Kv)
+		e := store.EntryOf(event.Kv).Shortened()
 		old, known := entries[e.Key]
 		if event.Type == clientv3.EventTypeDelete {
 			if !known {
@@ -283,7 +283,7 @@ func (f *Fleet) look() *snapshot {
 		return f.last
 	}
 	v.all = survey.All(entries)
-	kinds, leaders := findingKinds(v.all, f.store), leadersAmong(entries)
+	kinds, leaders := findingKinds(v.all, f.store), store.LeadersAmong(entries)
 	for _, s := range v.all {
 		v.services[s.Key] = s
 		summary := f.summary(v, s, leaders[s.Key])

@@ -15,14 +15,6 @@ const Settle = 50 * time.Millisecond
 // RetryAfter spaces the attempts after etcd failed.
 const RetryAfter = time.Second
 
-// Follow tells of every change in a range after a revision, until it cannot any more.
-func (s *Store) Follow(ctx context.Context, r KeyRange, revision int64, changed func()) error {
-	return s.Replay(clientv3.WithRequireLeader(ctx), r, revision, func(clientv3.WatchResponse) error {
-		changed()
-		return nil
-	})
-}
-
 // CompactedError is the first revision that etcd has not forgotten, where a watch asked for an earlier one.
 type CompactedError int64
 
@@ -33,7 +25,7 @@ func (CompactedError) Error() string { return rpctypes.ErrCompacted.Error() }
 func (s *Store) Replay(ctx context.Context, r KeyRange, revision int64, told func(clientv3.WatchResponse) error, opts ...clientv3.OpOption) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	opts = append(opts, clientv3.WithRange(r.End), clientv3.WithRev(revision+1))
+	opts = append(opts, clientv3.WithRange(r.End), clientv3.WithRev(revision+1), clientv3.WithFragment())
 	for resp := range s.watcher.Watch(ctx, r.From, opts...) {
 		if err := resp.Err(); err != nil {
 			if resp.CompactRevision > 0 {

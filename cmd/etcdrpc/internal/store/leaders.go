@@ -32,10 +32,17 @@ func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, 
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, err
 	}
+	return LeadersAmong(entries), nil
+}
+
+// LeadersAmong returns the instances that lead services, by the keys of these, of the candidates that are among entries.
+func LeadersAmong(entries []survey.Entry) map[string]string {
 	standing := make(map[string][]survey.Entry)
 	for _, e := range entries {
-		key, _, _ := strings.Cut(strings.TrimPrefix(e.Key, servicekey.LeaderSegment+"/"), "//")
-		standing[key] = append(standing[key], e)
+		if name, ok := strings.CutPrefix(e.Key, servicekey.LeaderSegment+"/"); ok {
+			key, _, _ := strings.Cut(name, "//")
+			standing[key] = append(standing[key], e)
+		}
 	}
 	leaders := make(map[string]string)
 	for key := range standing {
@@ -43,7 +50,7 @@ func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, 
 			leaders[key] = all[0].Instance
 		}
 	}
-	return leaders, nil
+	return leaders
 }
 
 // CandidatesAmong returns the candidates for a service that are among entries, the leader first.

@@ -19,6 +19,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/etcderr"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/listwatch"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/plaintext"
 )
 
@@ -28,8 +29,8 @@ var (
 	ErrChanged = errors.New("someone else changed it at the same time: look again")
 )
 
-// pageSize bounds what one request asks etcd for, in keys.
-const pageSize = 1000
+// maxAnswer bounds an answer of etcd, in bytes. Lists ask for less at once where one would be larger.
+const maxAnswer = 8 << 20
 
 // Store is etcd, below the namespace: all keys are without it.
 type Store struct {
@@ -62,6 +63,7 @@ func Exposed(cfg clientv3.Config) []string {
 func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, error) {
 	s := &Store{met: new(connection), endpoints: cfg.Endpoints, namespace: prefix, User: cfg.Username, timeout: timeout, Exposed: Exposed(cfg)}
 	s.certified = cfg.TLS != nil && len(cfg.TLS.Certificates) > 0
+	cfg.MaxCallRecvMsgSize = maxAnswer
 	cfg.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(s.met.intercept))
 	var err error
 	if s.client, err = clientv3.New(cfg); err != nil {
@@ -121,31 +123,34 @@ func (s *Store) explainWithin(timeout time.Duration, doing string, err error) er
 // named returns the key that a range begins with, as etcd has it.
 func (s *Store) named(from string) string { return s.Full(strings.Trim(from, "\x00")) }
 
-// Scan lists a range as it was at one moment.
+// Scan lists a range as it was at one moment, page by page as the runtime does. Of values that no client reads, for their
+// size, it keeps the heads.
 func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
-	from := r.From
-	for {
-		resp, err := s.page(ctx, KeyRange{from, r.End}, revision)
-		if err != nil {
-			return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), err)
+	revision, err = listwatch.Pages(ctx, timed{s.kv, s.timeout}, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
+		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
+			entries = nil // it has begun again
 		}
-		if revision == 0 {
-			revision = resp.Header.Revision
+		for _, kv := range page {
+			entries = append(entries, EntryOf(kv).Shortened())
 		}
-		for _, kv := range resp.Kvs {
-			entries = append(entries, EntryOf(kv))
-		}
-		if !resp.More {
-			return entries, revision, nil
-		}
-		from = entries[len(entries)-1].Key + "\x00"
+		return nil
+	})
+	if err != nil {
+		return nil, 0, s.explain(fmt.Sprintf("list the keys under %q", s.named(r.From)), err)
 	}
+	return entries, revision, nil
 }
 
-func (s *Store) page(ctx context.Context, r KeyRange, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+// timed bounds the time of each request.
+type timed struct {
+	clientv3.KV
+	timeout time.Duration
+}
+
+func (t timed) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.timeout)
 	defer cancel()
-	return s.kv.Get(ctx, r.From, clientv3.WithRange(r.End), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+	return t.KV.Get(ctx, key, opts...)
 }
 
 // scanEntries lists what may be an entry of a service key, in any layout, or lies below it.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -41,5 +42,31 @@ func TestReplace_Unknown(t *testing.T) {
 		}
 		etcd.Resume()
 		s.Close()
+	}
+}
+
+// A list of values that no client reads keeps their heads, and asks for no more at once than an answer may have.
+func TestScan_LargeValues(t *testing.T) {
+	t.Parallel()
+	const values, size = 12, 1_400_000
+	etcd := etcdtest.Start(t)
+	for n := range values {
+		if _, err := etcd.Admin().Put(t.Context(), fmt.Sprintf("acme/user/%02d", n), strings.Repeat("x", size)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := Open(etcd.Config(), "", 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	entries, _, err := s.Scan(t.Context(), Everything)
+	if err != nil || len(entries) != values {
+		t.Fatalf("%d entries, %v", len(entries), err)
+	}
+	for _, e := range entries {
+		if e.Size != size || len(e.Value) > 10_000 {
+			t.Errorf("%s: %d bytes are kept of %d", e.Key, len(e.Value), e.Size)
+		}
 	}
 }

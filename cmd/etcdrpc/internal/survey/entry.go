@@ -1,11 +1,14 @@
 package survey
 
 import (
+	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // ConfigPrefix is where the live service configs are.
@@ -14,10 +17,38 @@ const ConfigPrefix = endpoint.ReservedSegment + "/"
 // Entry is one key of etcd.
 type Entry struct {
 	Key            string
-	Value          []byte
+	Value          []byte // the head of one that no client reads, for its size
+	Size           int    // of the whole value, in bytes, where Value is its head; 0: it is whole
 	Lease          int64
 	CreateRevision int64
 	ModRevision    int64
+}
+
+// Shortened returns the entry with the head of a value that is larger than clients read.
+func (e Entry) Shortened() Entry {
+	if len(e.Value) > e.mostRead() {
+		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:maxHead])
+	}
+	return e
+}
+
+// maxHead is how much is kept of a value that is larger than clients read, in bytes.
+const maxHead = 8 << 10
+
+// mostRead is the size of the largest value that clients read at the key.
+func (e Entry) mostRead() int {
+	if strings.HasPrefix(e.Key, ConfigPrefix) {
+		return serviceconfig.MaxSize
+	}
+	return endpoint.MaxValue
+}
+
+// tooLarge says that the value is larger than clients read; nil: it is not.
+func (e Entry) tooLarge() error {
+	if e.Size == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d bytes, more than %d", e.Size, e.mostRead())
 }
 
 // Name returns what the key ends in.

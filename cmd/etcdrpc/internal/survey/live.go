@@ -1,11 +1,18 @@
 package survey
 
-import "github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+import (
+	"fmt"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
 
 // Live returns the live config of the service as clients read it, nil if there is none. The error says why they do not go by it.
 func (s *Service) Live() (*serviceconfig.Config, error) {
 	if s.Config == nil {
 		return nil, nil
+	}
+	if err := s.Config.tooLarge(); err != nil {
+		return nil, fmt.Errorf("the service config has %w", err)
 	}
 	return serviceconfig.ParseLive(string(s.Config.Value))
 }

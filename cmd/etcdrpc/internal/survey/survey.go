@@ -127,6 +127,9 @@ func (s *Service) Add(e Entry) bool {
 		}
 		err = errStray(e)
 	}
+	if large := e.tooLarge(); large != nil {
+		err = large
+	}
 	i := Instance{Endpoint: decoded, Layout: layout, Entry: e, Err: err}
 	if err == nil {
 		s.Instances = append(s.Instances, i)

@@ -6,62 +6,86 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"sync"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // Follower keeps the targets of the services under a prefix, as etcd has them. It answers Prometheus.
 type Follower struct {
 	http.Handler
-	mirror  store.Mirror
-	configs store.KeyRange // of the live configs
+	store   *store.Store
+	prefix  string
+	port    Port
+	replica store.Replica
+	note    func(string)
+
+	mu   sync.Mutex
+	text []byte // nil: to be made
 }
 
 // NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
 // written to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
-	c := newCatalog(port)
-	f, note := &Follower{Handler: handler(c), configs: store.ConfigsUnder(prefix)}, output.Once(notes)
-	f.mirror = store.Mirror{
-		Store: s, Ranges: []store.KeyRange{store.PrefixRange(prefix), f.configs},
-		Listed: func(l store.Listing) {
-			c.replace(l.Entries)
-			note(f.missing(&l))
-		},
-		Changed: func(_ int64, events []*clientv3.Event) { c.apply(events) },
-		Failed: func(err error) {
-			if err != nil {
-				note(fmt.Sprintf("etcdrpc: %s", err))
-			}
-		},
-	}
+	f := &Follower{store: s, prefix: prefix, port: port, note: output.Once(notes)}
+	f.Handler = handler(f)
 	return f
 }
 
 // Run follows etcd until ctx ends.
-func (f *Follower) Run(ctx context.Context) { f.mirror.Run(ctx) }
+func (f *Follower) Run(ctx context.Context) {
+	f.replica.Follow(ctx, f.store, f.changed, f.failed, store.PrefixRange(f.prefix), store.ConfigsUnder(f.prefix))
+}
+
+func (f *Follower) changed() {
+	f.mu.Lock()
+	f.text = nil
+	f.mu.Unlock()
+	_, l, _ := f.replica.Look()
+	f.note(f.missing(&l))
+}
+
+func (f *Follower) failed(err error) {
+	if err != nil {
+		f.note(fmt.Sprintf("etcdrpc: %s", err))
+	}
+}
+
+// json returns the targets. known is false until the entries have been listed once.
+func (f *Follower) json() (text []byte, known bool, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.text == nil {
+		entries, _, known := f.replica.Look()
+		if !known {
+			return nil, false, nil
+		}
+		if f.text, err = output.Marshal(Of(survey.All(entries), f.port), ""); err != nil {
+			return nil, true, err
+		}
+	}
+	return f.text, true, nil
+}
 
 // missing says what of the targets is not known, "" for nothing.
 func (f *Follower) missing(l *store.Listing) string {
 	if l.Whole {
 		return ""
 	}
-	s := f.mirror.Store
-	text := store.PartOnly(s.User, l.Parts)
-	if !l.Reads(f.configs) {
-		text += "\n" + s.NoConfigs(f.configs, store.DrainUnseen)
+	text, configs := store.PartOnly(f.store.User, l.Parts), store.ConfigsUnder(f.prefix)
+	if !l.Reads(configs) {
+		text += "\n" + f.store.NoConfigs(configs, store.DrainUnseen)
 	}
 	return text
 }
 
 // handler answers Prometheus.
-func handler(c *catalog) http.Handler {
+func handler(f *Follower) http.Handler {
 	answer := func(w http.ResponseWriter, r *http.Request) {
-		text, known, err := c.json()
+		text, known, err := f.json()
 		switch {
 		case err != nil:
 			http.Error(w, "the targets cannot be written as JSON", http.StatusInternalServerError)

@@ -1,0 +1,39 @@
+package survey
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// Of a value that is larger than clients read the head is kept, and its size is told.
+func TestEntry_Shortened(t *testing.T) {
+	for _, c := range []struct {
+		key  string
+		size int
+		want string // "": it is whole
+	}{
+		{"acme/user/a", endpoint.MaxValue, ""},
+		{"acme/user/a", endpoint.MaxValue + 1, "65537 bytes, more than 65536"},
+		{"acme/user/a", 1_400_000, "1400000 bytes, more than 65536"},
+		{ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
+		{ConfigPrefix + "acme/user", 1_400_000, "the service config has 1400000 bytes, more than 262144"},
+	} {
+		e := Entry{Key: c.key, Lease: 7, Value: bytes.Repeat([]byte("x"), c.size)}.Shortened()
+		s := &Service{Key: "acme/user"}
+		var err error
+		if strings.HasPrefix(c.key, ConfigPrefix) {
+			s.Config = &e
+			_, err = s.Live()
+		} else {
+			s.Add(e)
+			err = s.Malformed[0].Err
+		}
+		if c.want != "" && (err == nil || err.Error() != c.want || len(e.Value) > maxHead) || c.want == "" && (e.Size != 0 || len(e.Value) != c.size) {
+			t.Errorf("%s of %d bytes keeps %d: %v", c.key, c.size, len(e.Value), err)
+		}
+	}
+}

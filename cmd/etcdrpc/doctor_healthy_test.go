@@ -65,6 +65,7 @@ var healthy = []struct {
 		for n, namespace := range []string{"prod/", "staging/"} {
 			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)
 			f.instance(namespace+"acme/user", addr)
+			f.instance(namespace+"acme/user", fmt.Sprintf("10.2.6.%d:9000", n+3))
 			f.lease(namespace+"_grpc_leader/acme/user//"+addr, addr)
 			f.put(namespace+survey.ConfigPrefix+"acme/user", `{"loadBalancingConfig":[{"etcd":{"drain":["`+addr+`"]}}]}`)
 		}

@@ -35,9 +35,15 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if err != nil {
 				return err
 			}
+			if found.Namespace, err = s.NamespaceOf(ctx, args[0]); err != nil {
+				return err
+			}
 			x, err := steer.Explain(found, from)
 			if err != nil {
 				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
+			}
+			if err := steer.CheckPlace(found); err != nil {
+				x.Notes = append(x.Notes, fmt.Sprintf("No client goes by this: %s", elsewhere(cmd, s, args, err)))
 			}
 			if err := x.AddLeader(ctx, s); err != nil {
 				return err

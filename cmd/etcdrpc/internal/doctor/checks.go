@@ -149,6 +149,10 @@ func (p *patient) leaseState(id int64) string {
 // word returns a service key as a command of etcdrpc takes it, after the flag that says in which namespace it is.
 func (p *patient) word(key string) string {
 	namespace := p.full("")
+	if at, found := slices.BinarySearchFunc(p.services, key, compareKeys); found {
+		namespace += p.services[at].Namespace
+		key = strings.TrimPrefix(key, p.services[at].Namespace)
+	}
 	if namespace == "" {
 		return output.Shell(key)
 	}

@@ -121,10 +121,10 @@ func edited(s *survey.Service, asked console.Edit, old string) (text string, not
 	if err != nil {
 		return "", nil, fmt.Errorf("clients do not go by the live config that is there: %w", err)
 	}
-	begin := steer.Beginning{Child: cmp.Or(asked.Child, liveconfig.DefaultPolicy), NoRoutes: asked.NoRoutes}
+	begin := steer.Beginning{Child: asked.Child, NoRoutes: asked.NoRoutes}
 	switch asked.Kind {
 	case console.EditDrain:
-		err = begin.Drain(s, c, asked.Instance)
+		notes, err = begin.Drain(s, c, asked.Instance)
 	case console.EditUndrain:
 		if notes, err = steer.Undrain(s, c, asked.Instance); errors.Is(err, steer.ErrNotDrained) {
 			return old, nil, nil
@@ -191,7 +191,7 @@ func shareChange(p *console.Proposal, s *survey.Service, config string) {
 	if err != nil {
 		before = nil // clients go by what their code was generated with
 	}
-	known := byEntry(before)
+	known := before.ByEntry()
 	for _, i := range after.Instances {
 		share := console.Share{ID: i.Instance, Addr: i.Addr, Why: i.Why, Before: -1, After: i.Share}
 		if was, ok := known[i.Entry]; ok {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -150,11 +151,14 @@ func detail(s *survey.Service, leader string, full func(string) string) *console
 		x = nil // there is no live config that clients go by
 	}
 	clients := s.Merged()
-	out := &console.Service{Editable: endpoint.CheckKey(s.Key) == nil, Config: configOf(s, clients, x)}
+	out := &console.Service{Editable: endpoint.CheckKey(s.Key) == nil && s.Namespace == "", Config: configOf(s, clients, x)}
 	if x != nil {
 		out.Notes = x.Notes
 	}
-	states, explained, lanes := s.States(), byEntry(x), lanesOf(clients, s.Policy())
+	if s.Namespace != "" {
+		out.Notes = append(out.Notes, fmt.Sprintf("It lies in the namespace %q, and is changed there: etcdrpc ui --namespace %s", full(s.Namespace), output.Shell(full(s.Namespace))))
+	}
+	states, explained, lanes := s.States(), x.ByEntry(), lanesOf(clients, s.Policy())
 	var listed []string
 	if policy := s.Policy(); policy != nil {
 		listed = policy.Drain
@@ -198,18 +202,6 @@ func lanesOf(clients *survey.Service, policy *serviceconfig.Etcd) map[string][]s
 	all := make(map[string][]string)
 	for n, lanes := range placed.Of {
 		all[clients.Instances[n].Entry.Key] = lanes
-	}
-	return all
-}
-
-// byEntry returns what is explained, by the keys of the entries; nothing of nil.
-func byEntry(x *steer.Explanation) map[string]steer.Explained {
-	if x == nil {
-		return nil
-	}
-	all := make(map[string]steer.Explained, len(x.Instances))
-	for _, i := range x.Instances {
-		all[i.Entry] = i
 	}
 	return all
 }

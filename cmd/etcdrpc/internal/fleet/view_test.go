@@ -112,6 +112,28 @@ func TestDetail_Why(t *testing.T) {
 	}
 }
 
+// A service in a namespace is as its clients see it there, and is changed there.
+func TestDetail_Namespace(t *testing.T) {
+	t.Parallel()
+	entries := []survey.Entry{
+		{Key: "_grpc_config/prod/acme/user", Value: []byte(etcdPolicy(`,"drain":["b"]`))},
+		{Key: "prod/_grpc_config/acme/user", Value: []byte(etcdPolicy(`,"drain":["a"]`))},
+		{Key: "prod/acme/user/a", Value: []byte("10.0.0.1:9000"), Lease: 7},
+		{Key: "prod/acme/user/b", Value: []byte("10.0.0.2:9000"), Lease: 7},
+	}
+	found := survey.All(entries)
+	if len(found) != 1 {
+		t.Fatalf("%d services", len(found))
+	}
+	out := detail(found[0], "", func(key string) string { return "eu/" + key })
+	if a, b := out.Instances[0].State, out.Instances[1].State; a != survey.Drained || b != survey.Registered || out.Editable {
+		t.Errorf("a is %s, b is %s, editable %v", a, b, out.Editable)
+	}
+	if want := `It lies in the namespace "eu/prod/", and is changed there: etcdrpc ui --namespace eu/prod/`; !slices.Contains(out.Notes, want) {
+		t.Errorf("it says %q", out.Notes)
+	}
+}
+
 // The split that is proposed leaves no version without calls.
 func TestProposeSplit(t *testing.T) {
 	t.Parallel()

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
+	"reflect"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
@@ -18,9 +18,11 @@ const laneName = "lane"
 
 // Beginning says how a live policy is made where none says how to balance yet.
 type Beginning struct {
-	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it
+	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it; "": the default
 	PreferZone bool
 	NoRoutes   bool // it may lack routes, though instances say their lanes
+
+	Force bool // nothing may be left to call in a group or a lane, and the key may lie in a namespace
 }
 
 // policy returns the policy "etcd" of a config, which it begins where there is none. It refuses to begin one without routes
@@ -31,11 +33,39 @@ func (b *Beginning) policy(clients *survey.Service, c *liveconfig.Config) (*serv
 			return nil, err
 		}
 	}
-	child, err := liveconfig.ChildPolicy(b.Child)
+	child, err := liveconfig.ChildPolicy(cmp.Or(b.Child, liveconfig.DefaultPolicy))
 	if err != nil {
 		return nil, err
 	}
 	return c.Begin(child)
+}
+
+// ErrStands is that a live policy says how to balance already, and not as one was to be begun.
+var ErrStands = errors.New("a live policy says how to balance already, and what else it says is kept")
+
+// checkStands returns ErrStands for a policy that is not as one that would be begun.
+func (b *Beginning) checkStands(policy *serviceconfig.Etcd) error {
+	child, err := liveconfig.ChildPolicy(cmp.Or(b.Child, liveconfig.DefaultPolicy))
+	switch {
+	case err != nil:
+		return err
+	case b.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
+		return fmt.Errorf("%w: it balances by %s", ErrStands, policyNames(policy.ChildPolicy))
+	case b.PreferZone && !policy.PreferZone:
+		return fmt.Errorf("%w: it prefers no zone", ErrStands)
+	case b.NoRoutes && policy.Route != nil:
+		return fmt.Errorf("%w: it has routes", ErrStands)
+	}
+	return nil
+}
+
+// policyNames lists policies.
+func policyNames(policies []serviceconfig.Policy) string {
+	names := make([]string, len(policies))
+	for n, p := range policies {
+		names[n] = p.Name
+	}
+	return strings.Join(names, ", ")
 }
 
 // Split divides the calls among groups.
@@ -47,53 +77,39 @@ func (b *Beginning) Split(s *survey.Service, c *liveconfig.Config, splits []serv
 	return err
 }
 
-// Warnings say what is lost where a live policy comes to say how to balance and none did, so that clients go no more by what
-// the proto file says of that. They come before all else that is said of the edit.
-func (e *Edit) Warnings() []string {
+// Warnings say that no client reads the policy, what it drains no longer and, where a live policy comes to say how to balance
+// and none did, what is lost, for clients go no more by what the proto file says of that. They come before all else that is said of the edit.
+func (e *Edit) Warnings() (all []string) {
 	if !e.Changes() {
 		return nil
 	}
-	old, err := liveconfig.Parse(e.OldText())
-	if err == nil && old.Balances() {
-		return e.undrained(old)
+	if err := CheckPlace(e.Service); err != nil && e.New != "" {
+		all = append(all, fmt.Sprintf("No client reads the live policy of %s: %s.", e.Service.Key, err))
+	}
+	if old, err := liveconfig.Parse(e.OldText()); err == nil && old.Balances() {
+		if _, removed := e.Listed(); len(removed) > 0 && !e.Revives { // maybe by somebody else, meanwhile
+			all = append(all, "It drains no longer: "+output.SomeOf(removed))
+		}
+		return all
 	}
 	config, err := liveconfig.Parse(e.New)
 	if err != nil || !config.Balances() {
-		return nil
+		return all
 	}
 	policy, picks := config.Etcd(), config.LoadBalancing
 	if policy != nil {
 		picks = policy.ChildPolicy
 	}
-	names := make([]string, len(picks))
-	for n, p := range picks {
-		names[n] = p.Name
-	}
-	all := []string{fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
+	all = append(all, fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
 		"What it leaves out no longer holds: the policy itself, routes (lanes), and every other option of load_balancing. It balances by %s. "+
 		"Back to the proto file: etcdrpc policy rm %s",
-		strings.Join(names, ", "), output.Shell(e.Service.Key))}
+		policyNames(picks), output.Shell(e.Service.Key)))
 	if policy == nil || policy.Route == nil {
 		if names := laned(e.Service.Merged()); len(names) > 0 {
 			all = append(all, fmt.Sprintf("It has no routes, so calls without a lane reach those that say they are in one, too: %s", output.SomeOf(names)))
 		}
 	}
 	return all
-}
-
-// undrained says which instances the new config drains no more, which may be what somebody else has done meanwhile.
-func (e *Edit) undrained(old *liveconfig.Config) []string {
-	if old.Etcd() == nil || e.Revives {
-		return nil
-	}
-	left := slices.Clone(old.Etcd().Drain)
-	if config, err := liveconfig.Parse(e.New); err == nil && config.Etcd() != nil {
-		left = slices.DeleteFunc(left, func(name string) bool { return slices.Contains(config.Etcd().Drain, name) })
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	return []string{"It drains no longer: " + output.SomeOf(left)}
 }
 
 // CheckCalls refuses what would have calls go where they must not, or fail, and did not before: a live policy without routes,
@@ -115,7 +131,12 @@ func (e *Edit) CheckCalls(noRoutes bool) error {
 			return err
 		}
 	}
-	return checkLeft(clients, old, policy)
+	if err := checkFollowed(clients, old, policy); err != nil {
+		return err
+	}
+	added, _ := e.Listed()
+	_, _, lanes := outlook(e.Service, e.New, added)
+	return leavesNone(lanes)
 }
 
 // laned returns the instances that say which lane they are in.

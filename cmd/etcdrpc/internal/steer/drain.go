@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
@@ -18,11 +20,14 @@ import (
 const editTries = 10
 
 // EditDrained changes the live policy of a service by what change does to it, again and again until
-// nobody else has changed it meanwhile.
+// nobody else has changed it meanwhile. What will come of it is written to e.Before, if that is set, before it is.
 func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change func(*survey.Service, *liveconfig.Config) (notes []string, err error)) (*Edit, error) {
 	for try := 1; ; try++ {
 		found, _, _, err := s.Service(ctx, key)
 		if err != nil {
+			return nil, err
+		}
+		if found.Namespace, err = s.NamespaceOf(ctx, key); err != nil {
 			return nil, err
 		}
 		e.Service = found
@@ -34,6 +39,9 @@ func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change
 			return nil, err
 		}
 		e.New = config.String()
+		if e.Before != nil {
+			e.foretell(e.Before)
+		}
 		if err = e.Apply(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
 			continue
 		}
@@ -41,60 +49,71 @@ func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change
 	}
 }
 
-// Drain adds an instance to the list of those to drain.
-func (b *Beginning) Drain(s *survey.Service, c *liveconfig.Config, name string) error {
-	i, err := s.Find(name)
-	if err != nil {
-		return err
+// NamespaceError is a key that lies in a namespace, so that nobody would read what is written at it.
+type NamespaceError struct{ Namespace, Key string }
+
+func (e *NamespaceError) Error() string {
+	return fmt.Sprintf("it lies in the namespace %q, by what is kept there, where clients know it as %q and read no live policy of %q", e.Namespace, e.Key, e.Namespace+e.Key)
+}
+
+// CheckPlace returns a [NamespaceError] for a service whose clients read other live configs than those at its key.
+func CheckPlace(s *survey.Service) error {
+	if key, ok := strings.CutPrefix(s.Key, s.Namespace); ok && s.Namespace != "" {
+		return &NamespaceError{s.Namespace, key}
+	}
+	return nil
+}
+
+// Drain adds instances to the list of those to drain, and says what calls do then.
+func (b *Beginning) Drain(s *survey.Service, c *liveconfig.Config, names ...string) (notes []string, err error) {
+	if err := CheckPlace(s); err != nil && !b.Force {
+		return nil, err
 	}
 	clients := s.Merged()
-	called := cmp.Or(clients.At(i.Addr), i)
 	var now serviceconfig.Etcd
 	if policy := c.Etcd(); policy != nil {
 		now = *policy
 	}
-	if called.OnList(now.Drain) {
-		return nil
-	}
 	then := now
-	then.Drain = append(slices.Clone(now.Drain), s.DrainName(i, called))
-	if err := checkLeft(clients, &now, &then); err != nil {
-		return err
+	then.Drain = slices.Clone(now.Drain)
+	for _, name := range names {
+		i, err := s.Find(name)
+		if err != nil {
+			return nil, err
+		}
+		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(then.Drain) {
+			then.Drain = append(then.Drain, s.DrainName(i, called))
+		}
+	}
+	if err := checkFollowed(clients, &now, &then); err != nil {
+		return nil, err
 	}
 	begins := !c.Balances()
 	policy, err := b.policy(clients, c)
+	if err == nil && !begins {
+		err = b.checkStands(policy)
+	}
 	if err != nil {
-		return err
+		return nil, err
+	}
+	added := then.Drain[len(now.Drain):]
+	if len(added) == 0 {
+		return nil, nil
 	}
 	policy.Drain = then.Drain
 	policy.PreferZone = policy.PreferZone || begins && b.PreferZone
-	return nil
+	notes, groups, lanes := outlook(s, c.String(), added)
+	if b.Force {
+		return notes, nil
+	}
+	return notes, leavesNone(append(groups, lanes...))
 }
 
-// checkLeft refuses a list that clients would not follow, though they follow the one there is now, and one that leaves no
-// instance of a strict lane, whose calls would fail.
-func checkLeft(clients *survey.Service, now, then *serviceconfig.Etcd) error {
+// checkFollowed refuses a list that clients would not follow, though they follow the one there is now.
+func checkFollowed(clients *survey.Service, now, then *serviceconfig.Etcd) error {
 	_, before := clients.Drain(now)
 	if _, after := clients.Drain(then); after.Ignored != 0 && after.Ignored != before.Ignored {
 		return fmt.Errorf("clients would not follow that, for then the list to %s: register another first", after.Problem())
-	}
-	placed := clients.Placement(then)
-	if placed == nil {
-		return nil
-	}
-	lanes := serviceconfig.NewLanes(then.Route)
-	for _, lane := range placed.Made {
-		left := func(list []string) bool {
-			for i, in := range placed.Of {
-				if slices.Contains(in, lane) && !clients.Instances[i].OnList(list) {
-					return true
-				}
-			}
-			return false
-		}
-		if lanes.Strict(lane) && left(now.Drain) && !left(then.Drain) {
-			return fmt.Errorf("it is the last one in the lane %q that is not drained, and the calls of the lane would fail, for it is strict: register another first", lane)
-		}
 	}
 	return nil
 }
@@ -102,22 +121,33 @@ func checkLeft(clients *survey.Service, now, then *serviceconfig.Etcd) error {
 // ErrNotDrained is an instance that is not in the list of those to drain.
 var ErrNotDrained = errors.New("it is not drained")
 
-// Undrain takes an instance off the list of those to drain.
-func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []string, err error) {
+// Undrain takes instances off the list of those to drain.
+func Undrain(s *survey.Service, c *liveconfig.Config, names ...string) (notes []string, err error) {
+	if err := CheckPlace(s); err != nil {
+		return nil, err
+	}
+	return undrain(s, c, names)
+}
+
+func undrain(s *survey.Service, c *liveconfig.Config, names []string) (notes []string, err error) {
 	policy := c.Etcd()
 	if policy == nil || len(policy.Drain) == 0 {
 		return nil, fmt.Errorf("%w: nothing is", ErrNotDrained)
 	}
-	names := []string{name}
-	if found, err := s.Find(name); err == nil {
-		names = append(names, found.Addr)
+	called := slices.Clone(names)
+	for _, name := range names {
+		found, err := s.Find(name)
+		if err != nil {
+			continue
+		}
+		called = append(called, found.Addr)
 		for _, i := range s.Instances {
 			if i.Addr == found.Addr { // clients know it by one of these
-				names = append(names, i.Instance)
+				called = append(called, i.Instance)
 			}
 		}
 	}
-	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return slices.Contains(names, d) })
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return slices.Contains(called, d) })
 	if len(left) == len(policy.Drain) {
 		return nil, fmt.Errorf("%w; what is: %s", ErrNotDrained, strings.Join(left, ", "))
 	}
@@ -129,4 +159,23 @@ func Undrain(s *survey.Service, c *liveconfig.Config, name string) (notes []stri
 	}
 	return []string{fmt.Sprintf("Nothing is drained any more, but this policy still stands in place of the generated one; "+
 		"if that is not wanted: etcdrpc policy rm %s", s.Key)}, nil
+}
+
+// Choice is instances by what they say. What is "" makes no difference.
+type Choice struct{ Zone, Version, Host string }
+
+// Of returns the addresses of the instances of a service that are chosen.
+func (c Choice) Of(s *survey.Service) (addrs []string, err error) {
+	clients := s.Merged()
+	for _, i := range clients.Instances {
+		host, _, err := net.SplitHostPort(i.Addr)
+		if matches := func(want, got string) bool { return want == "" || want == got }; err == nil &&
+			matches(c.Zone, i.Zone) && matches(c.Version, i.Version) && matches(c.Host, host) {
+			addrs = append(addrs, i.Addr)
+		}
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("none of the %s is so: etcdrpc ls %s shows what they say", output.Counted(len(clients.Instances), "instance"), output.Shell(s.Key))
+	}
+	return addrs, nil
 }

@@ -28,6 +28,8 @@ type Edit struct {
 	Done    string   // what to say when it is written
 	Notes   []string // for the user, after the difference
 	Written int64    // the revision at which it was written; 0: it was not
+
+	Before io.Writer // where to say what changes before it is written; nil: Show says it
 }
 
 // OldText returns the config that is replaced.
@@ -89,10 +91,54 @@ func (e *Edit) Show(out io.Writer, f output.Format) error {
 }
 
 func (e *Edit) print(out io.Writer) {
+	if e.Before == nil {
+		e.foretell(out)
+	}
+	output.Sayf(out, "%s\n", e.outcome())
+}
+
+// foretell says what changes, and what comes of it.
+func (e *Edit) foretell(out io.Writer) {
 	difference := output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
-	for _, line := range slices.Concat(e.Warnings(), difference, []string{e.outcome()}, e.Notes) {
+	for _, line := range slices.Concat(e.Warnings(), difference, e.Notes) {
 		output.Sayf(out, "%s\n", line)
 	}
+}
+
+// Undo takes back what the edit of a list to drain has written: all of it or, where somebody has changed the live policy
+// since, what it added to the list.
+func (e *Edit) Undo(ctx context.Context, s *store.Store) error {
+	key := e.Service.Key
+	_, err := s.Replace(ctx, store.ConfigOf(key).From, &survey.Entry{ModRevision: e.Written}, e.OldText())
+	if !errors.Is(err, store.ErrChanged) {
+		return err
+	}
+	added, _ := e.Listed()
+	_, err = EditDrained(ctx, s, key, Edit{}, func(found *survey.Service, c *liveconfig.Config) ([]string, error) {
+		return undrain(found, c, added)
+	})
+	if errors.Is(err, ErrNotDrained) {
+		return nil
+	}
+	return err
+}
+
+// Listed returns what the edit adds to the list to drain, and what it takes off.
+func (e *Edit) Listed() (added, removed []string) {
+	before, after := listed(e.OldText()), listed(e.New)
+	without := func(all, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
+	}
+	return without(after, before), without(before, after)
+}
+
+// listed returns the list to drain of a live config.
+func listed(text string) []string {
+	c, err := liveconfig.Parse(text)
+	if err != nil || c.Etcd() == nil {
+		return nil
+	}
+	return c.Etcd().Drain
 }
 
 // EditJSON is the JSON of an edit.

@@ -68,6 +68,18 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	return x, nil
 }
 
+// ByEntry returns what is explained, by the keys of the entries; nothing of nil.
+func (x *Explanation) ByEntry() map[string]Explained {
+	if x == nil {
+		return nil
+	}
+	all := make(map[string]Explained, len(x.Instances))
+	for _, i := range x.Instances {
+		all[i.Entry] = i
+	}
+	return all
+}
+
 // setPolicy takes in a policy, and which one below it picks.
 func (x *Explanation) setPolicy(policy serviceconfig.Policy) {
 	if detection, ok := policy.Config.(*serviceconfig.OutlierDetection); ok {

@@ -40,6 +40,15 @@ func (s *Store) Services(ctx context.Context, prefix string, note func(string)) 
 	if unread {
 		note(s.NoConfigs(configs, DrainUnseen))
 	}
+	for _, namespace := range survey.Namespaces(prefix) {
+		more, _, err := s.ScanReadable(ctx, PrefixRange(namespace+survey.ConfigPrefix))
+		if err != nil && !errors.Is(err, ErrDenied) {
+			return nil, err
+		}
+		if !strings.HasPrefix(namespace+survey.ConfigPrefix, prefix) {
+			entries = append(entries, more...)
+		}
+	}
 	return survey.All(entries), nil
 }
 
@@ -97,5 +106,7 @@ func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service,
 		found, _ = survey.Of(key, entries)
 	}
 	found.Config = config
-	return found, err == nil, nil
+	known = err == nil
+	found.Namespace, err = s.NamespaceOf(ctx, key)
+	return found, known, err
 }

@@ -32,6 +32,7 @@ type Service struct {
 	HomeMade  *Inferred // nil: clients read all entries without a json_layout, or none would do
 	Config    *Entry    // the live service config; nil: none
 	Led       bool      // somebody stands for its leader
+	Namespace string    // that it seems to lie in, so that its clients know it by the rest of the key; "": none
 	Closed    bool      // its entries may not be read, so they are not known
 }
 
@@ -67,7 +68,9 @@ func All(entries []Entry) []*Service {
 		return groups[key]
 	}
 	owner := Owners(entries)
+	within := make(namespaces)
 	for i, e := range entries {
+		within.see(&entries[i])
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
 			group(key).Config = &entries[i]
 		} else if key, ok := ledBy(e); ok {
@@ -75,6 +78,9 @@ func All(entries []Entry) []*Service {
 		} else if key := owner(e); key != "" && !isCandidate(e.Key) {
 			group(key).Add(e)
 		}
+	}
+	for _, s := range groups {
+		within.place(s)
 	}
 	return sorted(groups, func(s *Service) bool {
 		known := func(i Instance) bool { return !s.IsMapped(i) }

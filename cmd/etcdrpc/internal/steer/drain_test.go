@@ -1,0 +1,80 @@
+package steer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+)
+
+// TestDrain says what calls do, a line a case, and refuses where nothing is left to call.
+func TestDrain(t *testing.T) {
+	const child = `"childPolicy":[{"round_robin":{}}]`
+	const canary = `{"loadBalancingConfig":[{"etcd":{` + child + `,"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}]}}]}`
+	const unused = `{"loadBalancingConfig":[{"etcd":{` + child + `,"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v2"},"weight":0}]}}]}`
+	const lanes = `{"loadBalancingConfig":[{"etcd":{` + child + `,"route":[{"lane":"two","match":{"version":"v2"},"strict":true},{"label":"lane"}]}}]}`
+	const zones = `{"loadBalancingConfig":[{"etcd":{` + child + `,"preferZone":true}}]}`
+	instances := []string{
+		`{"Addr":"10.0.0.1:1","Metadata":{"version":"v1","zone":"x"}}`,
+		`{"Addr":"10.0.0.2:1","Metadata":{"version":"v1","zone":"y"}}`,
+		`{"Addr":"10.0.0.3:1","Metadata":{"version":"v2","zone":"y"}}`,
+		`{"Addr":"10.0.0.4:1","Metadata":{"lane":"pr","zone":"y"}}`,
+	}
+	for _, tc := range []struct {
+		name, config, drain string
+		refused             string
+		notes               []string
+	}{
+		{"one of a group", canary, "a", "", []string{"2 of 4 instances have calls then; b has 99.0 % in place of 49.5 %."}},
+		{"a group", canary, "a b", "split[0], of weight 99, of the instances with \"version\"=\"v1\"",
+			[]string{"1 of 4 instances have calls then; c has 100.0 % in place of 1.0 %.", "split[0] has no instance here: the other groups have its share."}},
+		{"the canary", canary, "c", "split[1], of weight 1,", []string{"2 of 4", "split[1] has no instance here"}},
+		{"a group without calls", unused, "c", "", []string{"2 of 4", "split[1] has no instance here"}},
+		{"a lane", lanes, "d", "", []string{"2 of 4", "In the lane pr: 2 of 4 instances have calls then; a has 50.0 % in place of 0.0 %.", `In the lane pr: No instance that may be called is in the lane "pr"`}},
+		{"a strict lane", lanes, "c", `the lane "two", which is strict`, []string{"2 of 4", `In the lane two: The calls fail: the lane "two" is strict`}},
+		{"a zone", zones, "a", "", []string{"3 of 4", "In the zone x: 3 of 4 instances have calls then; b has 33.3 % in place of 0.0 %.", "No instance is left in the zone x: the calls of its clients go to other zones."}},
+		{"some of a zone", zones, "b c", "", []string{"2 of 4", "In the zone y: 1 of 4 instances have calls then; d has 100.0 % in place of 33.3 %."}},
+		{"where nothing is known", "", "a", "", []string{"3 of 4 instances have calls then; b has 33.3 %."}},
+		{"again", zones[:len(zones)-4] + `,"drain":["a"]}}]}`, "a", "", nil},
+	} {
+		for _, force := range []bool{false, true} {
+			s := calledService(tc.config, instances...)
+			c, err := liveconfig.Parse(tc.config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			begin := Beginning{Force: force, NoRoutes: tc.config == ""}
+			notes, err := begin.Drain(s, c, strings.Fields(tc.drain)...)
+			if refused := tc.refused != "" && !force; refused {
+				if !errors.Is(err, ErrLeavesNone) || !strings.Contains(err.Error(), tc.refused) {
+					t.Errorf("%s: %v", tc.name, err)
+				}
+				continue
+			}
+			if err != nil || !slices.EqualFunc(notes, tc.notes, strings.HasPrefix) {
+				t.Errorf("%s, force %v: %q, %v; want %q", tc.name, force, notes, err, tc.notes)
+			}
+		}
+	}
+}
+
+// TestDrain_Many tells of a few lanes, and how many more there are.
+func TestDrain_Many(t *testing.T) {
+	const config = `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"route":[{"label":"lane"}]}}]}`
+	values, names := []string{"10.0.1.1:1", "10.0.1.2:1"}, []string(nil)
+	for n := range 20 {
+		values = append(values, fmt.Sprintf(`{"Addr":"10.0.0.%d:1","Metadata":{"lane":"l%d"}}`, n+1, n))
+		names = append(names, fmt.Sprintf("10.0.0.%d:1", n+1))
+	}
+	c, err := liveconfig.Parse(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	notes, err := new(Beginning).Drain(calledService(config, values...), c, names...)
+	if err != nil || len(notes) != 1+2*9+1 || notes[len(notes)-1] != "policy explain --lane and --zone tell of the calls of 11 more." {
+		t.Errorf("%v, %d notes: %q", err, len(notes), notes)
+	}
+}

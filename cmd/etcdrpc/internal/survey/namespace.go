@@ -1,0 +1,58 @@
+package survey
+
+import (
+	"slices"
+	"strings"
+)
+
+// Namespaces returns those that a key may lie in, the longest first: what it begins with, up to a slash. A slash alone is
+// none, for some write it before every key.
+func Namespaces(key string) (all []string) {
+	for n := 1; n < len(key)-1; n++ {
+		if key[n] == '/' {
+			all = append(all, key[:n+1])
+		}
+	}
+	slices.Reverse(all)
+	return all
+}
+
+// NamespaceMarks returns the prefixes of what nobody but the clients and servers of a namespace keeps: live configs and
+// candidates.
+func NamespaceMarks(namespace string) []string {
+	return []string{namespace + ConfigPrefix, namespace + leaderPrefix}
+}
+
+// namespaces holds the live configs of the namespaces that lie below what is looked at, by the keys that their services have
+// here.
+type namespaces map[string]map[string]*Entry
+
+// see takes in an entry that shows a namespace.
+func (n namespaces) see(e *Entry) {
+	for _, mark := range NamespaceMarks("") {
+		before, key, ok := strings.Cut(e.Key, "/"+mark)
+		if !ok || before == "" || mark == leaderPrefix && !strings.Contains(key, "//") {
+			continue
+		}
+		if n[before+"/"] == nil {
+			n[before+"/"] = make(map[string]*Entry)
+		}
+		if mark == ConfigPrefix {
+			n[before+"/"][before+"/"+key] = e
+		}
+	}
+}
+
+// place gives a service that lies in a namespace the live config that its clients read there, for the one that it has by its
+// whole key is read by nobody.
+func (n namespaces) place(s *Service) {
+	if len(n) == 0 || !s.InUse() {
+		return
+	}
+	for _, namespace := range Namespaces(s.Key) {
+		if configs, ok := n[namespace]; ok {
+			s.Namespace, s.Config = namespace, configs[s.Key]
+			return
+		}
+	}
+}

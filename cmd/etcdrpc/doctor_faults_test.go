@@ -164,13 +164,143 @@ var faults = []fault{
 		func(f *planted) { f.instance("acme/willow", "10.1.47.1:9000", f.yard.identified) }},
 	{"a certificate of another authority", doctor.KindCertificate, "unknown authority", "acme/iroko/10.1.35.1:9000",
 		func(f *planted) { f.instance("acme/iroko", "10.1.35.1:9000", f.yard.foreign) }},
+	{"an address of another service's server", doctor.KindWrongService, `10.1.50.1:9000 is that of another server now: it knows nothing of what its entry publishes: "acme.Aspen"`, "acme/aspen/10.1.50.1:9000",
+		func(f *planted) {
+			f.says("acme/aspen", "10.1.50.1:9000", `{"grpc_methods":"acme.Aspen/Get"}`, f.yard.other)
+		}},
+	{"a version in no group of a split", doctor.KindNoMatch, "1 instance is in no group of the split", "acme/birch/10.1.51.2:9000", func(f *planted) {
+		f.says("acme/birch", "10.1.51.1:9000", `{"version":"v1"}`)
+		f.says("acme/birch", "10.1.51.2:9000", `{"version":"v2"}`)
+		f.etcdPolicy("acme/birch", `"split":[{"match":{"version":"v1"},"weight":1}]`)
+	}},
+	{"a group that an earlier one takes all of", doctor.KindNoMatch, `split[1], of weight 9, {"version":"v1","zone":"a"}`, "_grpc_config/acme/box", func(f *planted) {
+		f.says("acme/box", "10.1.52.1:9000", `{"version":"v1","zone":"a"}`)
+		f.etcdPolicy("acme/box", `"split":[{"match":{"version":"v1"},"weight":1},{"match":{"version":"v1","zone":"a"},"weight":9}]`)
+	}},
+	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry", func(f *planted) {
+		f.says("acme/cherry", "10.1.53.1:9000", `{"version":"v1"}`)
+		f.says("acme/cherry", "10.1.53.2:9000", `{"version":"v2"}`)
+		f.etcdPolicy("acme/cherry", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.1.53.1:9000"]`)
+	}},
+	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted) {
+		f.instance("acme/elder", "10.1.54.2:9000")
+		f.etcdPolicy("acme/elder", `"drain":["10.1.54.1:9000"]`)
+		f.instance("acme/elder", "10.1.54.1:9000")
+	}},
+	{"a lease of a year", doctor.KindNoLease, "on a lease of 365d", "acme/hawthorn/10.1.55.1:9000", func(f *planted) {
+		f.putOn("acme/hawthorn/10.1.55.1:9000", `{"Addr":"10.1.55.1:9000"}`, 365*24*3600)
+	}},
+	{"a start that is no time", doctor.KindMetadata, `started at "1767225600000"`, "acme/ivy/10.1.56.1:9000",
+		func(f *planted) { f.says("acme/ivy", "10.1.56.1:9000", `{"grpc_started":"1767225600000"}`) }},
+	{"a weight that is none", doctor.KindMetadata, `weight "heavy"`, "acme/jasmine/10.1.57.1:9000",
+		func(f *planted) { f.says("acme/jasmine", "10.1.57.1:9000", `{"weight":"heavy"}`) }},
+	{"a weight that is no whole number", doctor.KindMetadata, `weight "9.5"`, "acme/kauri/10.1.58.1:9000",
+		func(f *planted) { f.says("acme/kauri", "10.1.58.1:9000", `{"weight":9.5}`) }},
+	{"methods that nobody reads", doctor.KindMetadata, "more than the 16384 that callers read", "acme/larch/10.1.59.1:9000",
+		func(f *planted) {
+			f.says("acme/larch", "10.1.59.1:9000", `{"grpc_methods":"acme.Larch/`+strings.Repeat("Get,", 5000)+`List"}`)
+		}},
+	{"a weight for all calls", doctor.KindMetadata, "10.1.60.3:9000 has the weight 100000, and so 100 % of the calls to 3 instances", "acme/linden/10.1.60.3:9000", func(f *planted) {
+		for n, weight := range []string{"100", "100", "100000"} {
+			f.says("acme/linden", fmt.Sprintf("10.1.60.%d:9000", n+1), `{"weight":`+weight+`}`)
+		}
+		f.etcdPolicy("acme/linden", `"childPolicy":[{"etcd_weighted":{}}]`)
+	}},
+	{"zones that differ by case", doctor.KindNoMatch, `"eu-1a" and "EU-1a" are two zones`, "acme/mango/10.1.61.2:9000", func(f *planted) {
+		f.says("acme/mango", "10.1.61.1:9000", `{"zone":"eu-1a"}`)
+		f.says("acme/mango", "10.1.61.2:9000", `{"zone":"EU-1a"}`)
+		f.etcdPolicy("acme/mango", `"preferZone":true`)
+	}},
+	{"no zones beside preferZone", doctor.KindNoMatch, "no instance says its zone", "_grpc_config/acme/mulberry", func(f *planted) {
+		f.instance("acme/mulberry", "10.1.62.1:9000")
+		f.etcdPolicy("acme/mulberry", `"preferZone":true`)
+	}},
+	{"one without a zone beside preferZone", doctor.KindNoMatch, "1 of 2 instances say none", "acme/oak/10.1.63.2:9000", func(f *planted) {
+		f.says("acme/oak", "10.1.63.1:9000", `{"zone":"eu-1a"}`)
+		f.instance("acme/oak", "10.1.63.2:9000")
+		f.etcdPolicy("acme/oak", `"preferZone":true`)
+	}},
+	{"a certificate in its last hours", doctor.KindCertificateEnds, "a certificate ends in 2 hours", "acme/olive/10.1.64.1:9000",
+		func(f *planted) { f.instance("acme/olive", "10.1.64.1:9000", f.yard.ending) }},
+	{"a certificate that is not valid yet", doctor.KindCertificate, "not valid before", "acme/palm/10.1.65.1:9000",
+		func(f *planted) { f.instance("acme/palm", "10.1.65.1:9000", f.yard.early) }},
+	{"a live policy behind a slash", doctor.KindStray, `those of the service read "`, "/_grpc_config/acme/pine", func(f *planted) {
+		f.instance("acme/pine", "10.1.66.1:9000")
+		f.put("/_grpc_config/acme/pine", `{"methodConfig":[]}`)
+	}},
+	{"a live policy behind another word", doctor.KindStray, `_grpc_config/acme/pine2"`, "grpc-configs/acme/pine2", func(f *planted) {
+		f.instance("acme/pine2", "10.1.66.2:9000")
+		f.put("grpc-configs/acme/pine2", `{"methodConfig":[]}`)
+	}},
+	{"a live policy outside of its namespace", doctor.KindStray, `blue/_grpc_config/acme/plum"`, "_grpc_config/blue/acme/plum", func(f *planted) {
+		f.instance("blue/acme/plum", "10.1.67.1:9000")
+		f.put("blue/_grpc_config/acme/other", `{"methodConfig":[]}`)
+		f.policy("blue/acme/plum", `{"methodConfig":[]}`)
+	}},
+	{"a live policy with a slash behind it", doctor.KindBadKey, "slash", "_grpc_config/acme/pear/", func(f *planted) {
+		f.instance("acme/pear", "10.1.68.1:9000")
+		f.policy("acme/pear/", `{"methodConfig":[]}`)
+	}},
+	{"a live policy for a key that is spelled otherwise", doctor.KindOrphanPolicy, "acme/pop-lar, but no instance", "_grpc_config/acme/pop-lar", func(f *planted) {
+		f.instance("acme/poplar", "10.1.69.1:9000")
+		f.policy("acme/pop-lar", `{"methodConfig":[]}`)
+	}},
+	{"a live policy on a lease", doctor.KindExpiring, "the live policy hangs on a lease", "_grpc_config/acme/rose", func(f *planted) {
+		f.instance("acme/rose", "10.1.70.1:9000")
+		f.lease("_grpc_config/acme/rose", `{"methodConfig":[]}`)
+	}},
+	{"a live policy that is too large", doctor.KindBadPolicy, "clients do not go by the live policy", "_grpc_config/acme/sage", func(f *planted) {
+		f.instance("acme/sage", "10.1.71.1:9000")
+		f.policy("acme/sage", `{"methodConfig":[{"name":[{"service":"`+strings.Repeat("s", 256<<10)+`"}]}]}`)
+	}},
+	{"a timeout that nothing can meet", doctor.KindMethodConfig, "gives calls 0.001s", "_grpc_config/acme/spruce", func(f *planted) {
+		f.instance("acme/spruce", "10.1.72.1:9000")
+		f.policy("acme/spruce", `{"methodConfig":[{"name":[{}],"timeout":"0.001s"}]}`)
+	}},
+	{"messages of no bytes", doctor.KindMethodConfig, "allows messages of 0 bytes", "_grpc_config/acme/teak", func(f *planted) {
+		f.instance("acme/teak", "10.1.73.1:9000")
+		f.policy("acme/teak", `{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":0}]}`)
+	}},
+	{"retries of all codes", doctor.KindMethodConfig, "made 3 times that the server refuses for good: INVALID_ARGUMENT, UNAUTHENTICATED", "_grpc_config/acme/thyme", func(f *planted) {
+		f.instance("acme/thyme", "10.1.74.1:9000")
+		f.policy("acme/thyme", `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","INVALID_ARGUMENT","UNAUTHENTICATED"]}}]}`)
+	}},
+	{"the health of a service that is not there", doctor.KindUnserved, `names "acme.Vyne", of which 1 of 1 instances know no health`, "_grpc_config/acme/vine", func(f *planted) {
+		f.says("acme/vine", "10.1.75.1:9000", `{"grpc_methods":"acme.Vine/Get"}`)
+		f.policy("acme/vine", `{"healthCheckConfig":{"serviceName":"acme.Vyne"}}`)
+	}},
+	{"a lane without routes", doctor.KindLane, "1 instance says its lane, and the live policy has no routes", "acme/walnut/10.1.76.2:9000", func(f *planted) {
+		f.instance("acme/walnut", "10.1.76.1:9000")
+		f.says("acme/walnut", "10.1.76.2:9000", `{"lane":"pr-7"}`)
+		f.etcdPolicy("acme/walnut", `"drain":[]`)
+	}},
+	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "acme/yew//one",
+		func(f *planted) { f.lease("_grpc_leader/acme/yew//one", "nobody") }},
+	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted) {
+		f.says("acme/zelkova", "10.1.77.1:9000", `{"grpc_leaving":"true"}`)
+		f.says("acme/zelkova", "10.1.77.2:9000", `{"grpc_leaving":"true"}`)
+	}},
+	{"an entry that leaves for ever", doctor.KindLeaving, "10.1.78.1:9000 is marked as being withdrawn, and stays", "acme/acacia/10.1.78.1:9000", func(f *planted) {
+		f.instance("acme/acacia", "10.1.78.2:9000")
+		putKey(f.t, f.etcd, f.namespace+"acme/acacia/10.1.78.1:9000", `{"Addr":"10.1.78.1:9000","Metadata":{"grpc_leaving":"true"}}`, renewed(f.t, f.etcd))
+	}},
+	{"an IPv6 address without brackets", doctor.KindMalformed, "an IPv6 host in brackets", "acme/ash/one", func(f *planted) {
+		f.instance("acme/ash", "10.1.81.1:9000")
+		f.lease("acme/ash/one", "2001:db8::7:9000")
+	}},
+	{"an IPv6 address without brackets that is one", doctor.KindMetadata, "without brackets, 9000 is no port of 2001:db8::8", "acme/aster/10.1.82.1:9000", func(f *planted) {
+		f.lease("acme/aster/10.1.82.1:9000", `{"Addr":"2001:db8::8:9000"}`)
+	}},
+	{"port 0", doctor.KindMalformed, "want a port", "acme/balsa/one", func(f *planted) { f.lease("acme/balsa/one", `{"Addr":"10.1.80.1:0"}`) }},
+	{"the address of a group", doctor.KindLocal, "239.1.1.1:9000 means", "acme/bamboo/239.1.1.1:9000", func(f *planted) { f.instance("acme/bamboo", "239.1.1.1:9000") }},
+	{"the address of a link", doctor.KindLocal, "means a host on the caller's own link", "acme/beech/169.254.7.7:9000", func(f *planted) { f.instance("acme/beech", "169.254.7.7:9000") }},
 	{"plaintext where clients use TLS", doctor.KindTransport, "10.1.36.1:9000 speaks plaintext where clients use TLS", "acme/juniper/10.1.36.1:9000",
 		func(f *planted) { f.instance("acme/juniper", "10.1.36.1:9000", f.yard.plain) }},
 }
 
 // plantHealthy puts in place what nothing is wrong with.
 func plantHealthy(f *planted) {
-	f.says("acme/user", "10.9.1.1:9000", `{"version":"v1","weight":9.5}`)
+	f.says("acme/user", "10.9.1.1:9000", `{"version":"v1","weight":9}`)
 	f.says("acme/user", "10.9.1.2:9000", `{"version":"v2"}`)
 	f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":9},{"match":{"version":"v2"},"weight":1}]`)
 	f.lease("acme/order/10.9.2.1:9000", "10.9.2.1:9000")

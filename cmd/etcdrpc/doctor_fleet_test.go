@@ -146,15 +146,16 @@ type yard struct {
 	t      *testing.T
 	caFile string
 
-	healthy, plain, bare, mutual           string
+	healthy, plain, bare, mutual, other    string
 	notServing, partly, many               string
 	forgetful, hanging, idle               string
 	expired, misnamed, foreign, identified string
+	ending, early                          string
 	http1, http2, noHTTP2, choosy          string
 }
 
 func newYard(t *testing.T) *yard {
-	ca, later := newAuthority(t), time.Now().Add(time.Hour)
+	ca, later := newAuthority(t), time.Now().Add(20*time.Hour)
 	y := &yard{t: t, caFile: ca.file(t)}
 	secure := func(change func(*tls.Config)) *tls.Config { // with a certificate for whatever name is asked for
 		config := ca.issuer("", later)
@@ -174,6 +175,9 @@ func newYard(t *testing.T) *yard {
 	y.healthy = y.serve(good, serving)
 	y.plain = y.serve(nil, serving)
 	y.bare = y.serve(good, nil) // without a health service
+	other := grpc.NewServer(grpc.Creds(credentials.NewTLS(good)))
+	says(map[string]bool{"": true, "acme.Other": true})(other)
+	y.other = serveUntilEnd(t, other)
 	y.mutual = y.serve(secure(func(config *tls.Config) { config.ClientAuth = tls.RequireAnyClientCert }), serving)
 
 	y.notServing = y.serve(good, says(map[string]bool{"": false}))
@@ -190,6 +194,8 @@ func newYard(t *testing.T) *yard {
 	}))
 
 	y.expired = y.serve(ca.issuer("", time.Now().Add(-time.Minute)), serving)
+	y.ending = y.serve(ca.issuer("", time.Now().Add(150*time.Minute)), serving)
+	y.early = y.serve(ca.issuer("", time.Now().Add(25*time.Hour)), serving)
 	y.misnamed = y.serve(ca.issuer("somebody.else", later), serving)
 	y.foreign = y.serve(newAuthority(t).issuer("", later), serving)
 	y.identified = y.serve(ca.issuer("spiffe://acme/fir", later), serving) // a certificate for an identity and no name
@@ -232,6 +238,9 @@ func healthOf(statuses map[string]bool) *health.Server {
 // serve runs a gRPC server. config is nil for one without TLS, and register for one without services.
 func (y *yard) serve(config *tls.Config, register func(*grpc.Server), opts ...grpc.ServerOption) string {
 	y.t.Helper()
+	opts = append([]grpc.ServerOption{grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error { // as if it had all services
+		return status.Error(codes.Unimplemented, "unknown method")
+	})}, opts...)
 	if config != nil {
 		opts = append(opts, grpc.Creds(credentials.NewTLS(config)))
 	}

@@ -17,7 +17,7 @@ const (
 	farAddress      nearness = iota // for all
 	linkAddress                     // for those on one link
 	loopbackAddress                 // for those on one host
-	nowhereAddress                  // for nobody: a listener's address, or a name that each host takes for itself
+	nowhereAddress                  // for nobody: a listener's or a group's address, or a name that each host takes for itself
 )
 
 // nearnessOf judges an address by its text. A name other than localhost is far.
@@ -36,7 +36,7 @@ func nearnessOf(addr string) nearness {
 		return farAddress
 	}
 	switch ip = ip.Unmap(); {
-	case ip.IsUnspecified():
+	case ip.IsUnspecified(), ip.IsMulticast(), ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return nowhereAddress
 	case ip.IsLoopback():
 		return loopbackAddress

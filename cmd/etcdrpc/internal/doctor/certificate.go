@@ -47,6 +47,25 @@ func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertP
 	return faults
 }
 
+// maxEnds bounds how long before its end a certificate is told of.
+const maxEnds = 14 * 24 * time.Hour
+
+// certificateEnds says when the first of the certificates that a server shows ends, "" if that is not soon: within two weeks, and
+// the last fifth of its time, by when those who renew certificates have done so.
+func certificateEnds(certs []*x509.Certificate, now time.Time) string {
+	for _, cert := range certs {
+		left := cert.NotAfter.Sub(now)
+		switch {
+		case left <= 0 || left > min(maxEnds, cert.NotAfter.Sub(cert.NotBefore)/5):
+		case left < 48*time.Hour:
+			return fmt.Sprintf("a certificate ends in %.0f hours, at %s", left.Hours(), cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+		default:
+			return fmt.Sprintf("a certificate ends in %.0f days, at %s", left.Hours()/24, cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
+		}
+	}
+	return ""
+}
+
 // verifyReason returns why a chain of certificates is refused, without the advice that is for programmers.
 func verifyReason(err error) string {
 	var unknown x509.UnknownAuthorityError

@@ -39,6 +39,7 @@ func (p *patient) check(d *Options) []Finding {
 			}
 		}
 		all = append(all, p.noteHomeMade(s)...)
+		all = append(all, p.checkTooMany(s)...)
 		all = append(all, p.checkLeader(s)...)
 		all = append(all, p.checkSpeech(s, d)...)
 		all = append(all, p.checkDuplicates(s)...)
@@ -49,6 +50,7 @@ func (p *patient) check(d *Options) []Finding {
 			all = append(all, p.checkXDS(s, d)...)
 		}
 	}
+	all = append(all, p.checkStray(d)...)
 	all = append(all, checkTLSNames(p.services, p.full)...)
 	return append(all, p.checkPassword()...)
 }
@@ -61,6 +63,10 @@ func (p *patient) checkKey(s *survey.Service) []Finding {
 			fix = "no client can be given this key, so the live policy for it has no effect: etcdctl del " + output.Shell(where)
 		}
 		return []Finding{newFinding(KindBadKey, []string{where}, err.Error(), fix)}
+	}
+	if n := len(s.Instances); n > 0 && len(s.Merged().Instances) == 0 {
+		return []Finding{newFinding(KindEmpty, []string{p.full(s.Key) + "/"}, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
+			"start a server; what its owner has left behind goes with its lease")}
 	}
 	if isNothing(s) && len(p.candidates[s.Key])+len(p.findings) == 0 {
 		return []Finding{empty(p.full(s.Key) + "/")}
@@ -107,16 +113,25 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 		all = append(all, newFinding(KindNoLease, []string{key}, "the entry hangs on no lease, so it stays when its server dies",
 			"unless somebody keeps it there on purpose, as Registry.Add does, have its server register itself"+p.deletion(i, "; if it has no server any more")))
 	}
+	if t := p.leases[i.Entry.Lease]; t.Granted >= longLease {
+		all = append(all, newFinding(KindNoLease, []string{key}, fmt.Sprintf("the entry hangs on a lease of %s, so it stays that long when its server dies", output.Seconds(t.Granted)),
+			"have its server register itself, on a lease of seconds that it renews"+p.deletion(i, "; if it has no server any more")))
+	}
 	if i.Leaving() {
-		return all // clients call it no more, so it may stop
+		if p.renewed[i.Entry.Lease] { // clients call it no more, so it may stop
+			all = append(all, newFinding(KindLeaving, []string{key}, fmt.Sprintf("%s is marked as being withdrawn, and stays: its lease is renewed, and nobody calls it", i.Addr),
+				"look at its server's log; if it is to serve, restart it; if not, stop it, and the entry goes with its lease"))
+		}
+		return all
 	}
 	all = append(all, p.checkStarted(i)...)
+	all = append(all, p.checkMetadata(i)...)
 	if misleading := p.checkAddress(i); misleading != nil {
 		return append(all, misleading...)
 	}
 	if err := p.dead[i.Addr]; err != nil {
 		fix := "if the lease runs out, the server is dead and the entry goes by itself; if it is renewed, the server lives: "
-		if i.Entry.Lease == 0 {
+		if i.Entry.Lease == 0 || p.leases[i.Entry.Lease].Granted >= longLease {
 			fix = fmt.Sprintf("if the server is dead: etcdctl del %s; else ", output.Shell(key))
 		}
 		return append(all, newFinding(KindUnreachable, []string{key},
@@ -133,6 +148,9 @@ func (p *patient) checkInstance(i *survey.Instance, d *Options) (all []Finding) 
 	}
 	return all
 }
+
+// longLease is from how many seconds on a lease does not tell a dead server in useful time.
+const longLease = 24 * 60 * 60
 
 // leaseState says what is known of an entry's lease.
 func (p *patient) leaseState(id int64) string {

@@ -61,7 +61,7 @@ func (p *patient) listen(ctx context.Context, dial dialing.Func, d *Options) {
 		name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
 		for _, i := range s.Merged().Instances {
 			if p.dead[i.Addr] == nil && !p.isMisleading(i.Addr) {
-				partners = append(partners, partner{i.Addr, name, servicesOf(&i)})
+				partners = append(partners, partner{i.Addr, name, servicesAsked(s, &i)})
 				spots = append(spots, spot{s.Key, i.Addr})
 			}
 		}
@@ -81,6 +81,17 @@ func servicesOf(i *survey.Instance) (names []string) {
 		}
 	}
 	return slices.Compact(names)
+}
+
+// servicesAsked returns the services whose health an instance is asked for: those that it publishes, and the one that the live
+// policy has clients ask for.
+func servicesAsked(s *survey.Service, i *survey.Instance) []string {
+	names := servicesOf(i)
+	config, err := s.Live()
+	if err != nil || config == nil || config.HealthCheck == nil || config.HealthCheck.ServiceName == "" || slices.Contains(names, config.HealthCheck.ServiceName) {
+		return names
+	}
+	return append(names, config.HealthCheck.ServiceName)
 }
 
 // checkSpeech finds what is wrong with what the instances of a service speak.
@@ -113,7 +124,7 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 		case !heard.grpc:
 			all = append(all, notGRPC(s, &i, heard, where))
 		case !drained[i.Addr]:
-			all = append(all, heard.health.check(i.Addr, where)...)
+			all = append(all, heard.health.check(i.Addr, servicesOf(&i), where)...)
 		}
 	}
 	return append(all, p.checkTransport(secure, plain, d)...)
@@ -135,6 +146,9 @@ func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where
 	}
 	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
 		all = append(all, newFinding(KindCertificate, where, i.Addr+": "+fault, fix))
+	}
+	if ends := certificateEnds(heard.certs, time.Now()); ends != "" {
+		all = append(all, newFinding(KindCertificateEnds, where, i.Addr+": "+ends, "renew it, and see that its server takes the new one; if that happens by itself, see why it has not yet"))
 	}
 	return all
 }

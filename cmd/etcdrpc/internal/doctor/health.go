@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +24,7 @@ import (
 const (
 	grpcContent  = "application/grpc"
 	healthMethod = "/grpc.health.v1.Health/Check"
+	noMethod     = "EtcdrpcDoctorAsksWhoServesThis" // of no service
 	// maxQuestions bounds the questions to one instance at once.
 	maxQuestions = 16
 )
@@ -32,6 +34,8 @@ type health struct {
 	notServing []string // those that say so
 	failing    []string // those whose check fails
 	failure    string   // how that of the first does
+	unknown    []string // those of which the server has no method
+	codes      map[string]codes.Code
 }
 
 // converse asks for the health of the server and of all its services, and notes what the answers say. The error is of the
@@ -39,7 +43,7 @@ type health struct {
 func (s *speaker) converse(ctx context.Context, over http.RoundTripper, scheme string, to partner, found *speech) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	first, err := ask(ctx, over, scheme, to, "")
+	first, err := askHealth(ctx, over, scheme, to, "")
 	if err != nil {
 		return err
 	}
@@ -50,9 +54,13 @@ func (s *speaker) converse(ctx context.Context, over http.RoundTripper, scheme s
 	found.add("", first)
 	answers := make([]answer, len(to.services))
 	parallel.Each(len(answers), maxQuestions, func(n int) {
-		a, err := ask(ctx, over, scheme, to, to.services[n])
+		service := to.services[n]
+		a, err := askHealth(ctx, over, scheme, to, service)
 		if err != nil {
 			a.what = fmt.Sprintf("no answer within %v", s.timeout)
+		} else if a.code == codes.NotFound || a.code == codes.Unimplemented {
+			none, err := ask(ctx, over, scheme, to, "/"+service+"/"+noMethod, nil)
+			a.unknown = err == nil && none.code == codes.Unimplemented && none.message == "unknown service "+service // as gRPC for Go says it
 		}
 		answers[n] = a
 	})
@@ -71,10 +79,17 @@ func (h *health) add(service string, a answer) {
 	if a.notServing {
 		h.notServing = append(h.notServing, service)
 	}
+	if a.unknown {
+		h.unknown = append(h.unknown, service)
+	}
+	if h.codes == nil {
+		h.codes = make(map[string]codes.Code)
+	}
+	h.codes[service] = a.code
 }
 
 // check finds what is wrong with the health of an instance.
-func (h *health) check(addr string, where []string) (all []Finding) {
+func (h *health) check(addr string, published, where []string) (all []Finding) {
 	if len(h.notServing) > 0 {
 		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", addr, healthNames(h.notServing)),
 			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"))
@@ -82,6 +97,10 @@ func (h *health) check(addr string, where []string) (all []Finding) {
 	if len(h.failing) > 0 {
 		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s fails gRPC's health check with %s: %s", addr, h.failure, healthNames(h.failing)),
 			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too"))
+	}
+	if unknown := slices.DeleteFunc(slices.Clone(h.unknown), func(name string) bool { return !slices.Contains(published, name) }); len(unknown) > 0 {
+		all = append(all, newFinding(KindWrongService, where, fmt.Sprintf("%s is that of another server now: it knows nothing of what its entry publishes: %s", addr, output.Quoted(unknown)),
+			"if the entry's own server is dead, the entry goes with its lease; if two servers say that they are here, have each advertise an address of its own (GRPC_ADVERTISE_ADDR)"))
 	}
 	return all
 }
@@ -99,16 +118,24 @@ type answer struct {
 	what       string // what was answered instead of gRPC
 	failure    string // how the check failed
 	notServing bool
+	unknown    bool // the server has no method of it
+	code       codes.Code
+	message    string
 }
 
-// ask asks for the health of one service.
-func ask(ctx context.Context, over http.RoundTripper, scheme string, to partner, service string) (answer, error) {
+// askHealth asks for the health of one service.
+func askHealth(ctx context.Context, over http.RoundTripper, scheme string, to partner, service string) (answer, error) {
 	message, err := proto.Marshal(&grpc_health_v1.HealthCheckRequest{Service: service})
 	if err != nil {
 		return answer{}, err
 	}
+	return ask(ctx, over, scheme, to, healthMethod, message)
+}
+
+// ask calls a method with a message.
+func ask(ctx context.Context, over http.RoundTripper, scheme string, to partner, method string, message []byte) (answer, error) {
 	body := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+to.addr+healthMethod, bytes.NewReader(append(body, message...)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+to.addr+method, bytes.NewReader(append(body, message...)))
 	if err != nil {
 		return answer{}, err
 	}
@@ -140,17 +167,21 @@ func judge(resp *http.Response, raw []byte) answer {
 	if err != nil {
 		return answer{failure: fmt.Sprintf("HTTP status %d and no status of gRPC", resp.StatusCode)}
 	}
+	text, err := url.PathUnescape(said("Grpc-Message"))
+	if err != nil {
+		text = ""
+	}
 	switch code := codes.Code(code); code {
 	case codes.OK:
 		return judgeHealth(raw)
 	case codes.Unimplemented, codes.NotFound, codes.Unauthenticated, codes.PermissionDenied:
-		return answer{}
+		return answer{code: code, message: text}
 	default:
 		failure := code.String()
-		if text, err := url.PathUnescape(said("Grpc-Message")); err == nil && text != "" {
+		if text != "" {
 			failure += fmt.Sprintf(" (%.80q)", text)
 		}
-		return answer{failure: failure}
+		return answer{failure: failure, code: code}
 	}
 }
 

@@ -24,15 +24,18 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
 		return err
 	}
-	replaced := p.replaced()
+	replaced, leaving := p.replaced(), p.leaving()
 	var doubtful []int64
 	var wait time.Duration
 	for _, id := range slices.Sorted(maps.Keys(p.leases)) {
 		settled := time.Duration(0)
-		if replaced[id] {
+		if replaced[id] || leaving[id] {
 			settled = untilLate(p.leases[id])
 		}
-		if p.leases[id].RunsOut() || replaced[id] && settled <= maxSettle {
+		if p.leases[id].RunsOut() {
+			settled = max(settled, untilLast(p.leases[id]))
+		}
+		if (p.leases[id].RunsOut() || replaced[id] || leaving[id]) && settled <= maxSettle {
 			doubtful = append(doubtful, id)
 			wait = max(wait, renewal, settled)
 		}
@@ -51,22 +54,40 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 
 // compare takes in a second look at leases.
 func (p *patient) compare(again map[int64]survey.LeaseTime, replaced map[int64]bool) {
-	p.stale, p.behind = make(map[int64]bool), make(map[int64]bool)
+	p.stale, p.behind, p.renewed = make(map[int64]bool), make(map[int64]bool), make(map[int64]bool)
 	for id, now := range again {
 		before := p.leases[id]
 		p.leases[id] = now
-		if !now.Expired() && now.Left >= before.Left {
-			continue // it was renewed
+		if p.renewed[id] = !now.Expired() && now.Left >= before.Left; p.renewed[id] {
+			continue
 		}
-		p.stale[id] = now.Expired() || before.RunsOut()
+		p.stale[id] = now.Expired() || untilLast(now) <= 0
 		p.behind[id] = replaced[id] && (now.Expired() || untilLate(now) <= 0)
 	}
+}
+
+// untilLast returns when a lease will have next to no time left, unless it is renewed. Some renew theirs only then.
+func untilLast(t survey.LeaseTime) time.Duration {
+	return time.Duration(t.Left-max(t.Granted/10, 2)) * time.Second
 }
 
 // untilLate returns when a lease will have missed a renewal by more than a second, unless it is renewed.
 func untilLate(t survey.LeaseTime) time.Duration {
 	const late = 2 // seconds, of which one is what etcd rounds down by
 	return time.Duration(t.Left-(t.Granted*2/3-late)) * time.Second
+}
+
+// leaving returns the leases of the entries that are marked as being withdrawn. They are deleted right after that.
+func (p *patient) leaving() map[int64]bool {
+	leases := make(map[int64]bool)
+	for _, s := range p.examined() {
+		for _, i := range s.Instances {
+			if i.Leaving() {
+				leases[i.Entry.Lease] = true
+			}
+		}
+	}
+	return leases
 }
 
 // replaced returns the leases of the entries in whose place a newer entry of the same layout and address stands, as it does
@@ -93,7 +114,7 @@ func (p *patient) replaced() map[int64]bool {
 func (p *patient) forgetGone(ctx context.Context, s *store.Store) error {
 	var failed error
 	gone := func(i survey.Instance) bool {
-		if !p.leases[i.Entry.Lease].Expired() || i.Entry.Lease == 0 {
+		if i.Entry.Lease == 0 || !p.leases[i.Entry.Lease].Expired() && !i.Leaving() {
 			return false
 		}
 		found, err := s.Get(ctx, i.Entry.Key)

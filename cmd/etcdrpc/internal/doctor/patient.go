@@ -21,6 +21,7 @@ type patient struct {
 	entries  []survey.Entry    // all that was read, where no KEY was given; sorted by key
 	leases   map[int64]survey.LeaseTime
 	stale    map[int64]bool             // leases that nobody renews
+	renewed  map[int64]bool             // leases that were renewed meanwhile, of those that were looked at twice
 	behind   map[int64]bool             // leases that missed a renewal, of entries in whose place a newer one stands
 	probed   bool                       // the addresses were connected to
 	dead     map[string]error           // addresses that do not answer

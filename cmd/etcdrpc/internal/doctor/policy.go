@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,20 +32,32 @@ func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
 	} else {
 		all = append(all, p.checkLinked(s, config)...)
 	}
+	if s.Config.Lease != 0 {
+		all = append(all, newFinding(KindExpiring, []string{key}, "the live policy hangs on a lease, and is in force no more once that has run out",
+			"put it without a lease: etcdrpc policy get, and then policy set "+p.word(s.Key)+" FILE"))
+	}
 	switch {
 	case s.Closed:
 		return all
 	case !s.InUse():
-		return append(all, newFinding(KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key),
-			fmt.Sprintf("if the key is mistyped or the service gone: etcdrpc policy rm %s", p.word(s.Key))))
+		fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + p.word(s.Key)
+		if meant := p.meant(s.Key); meant != nil {
+			fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(meant.Key), p.word(meant.Key), p.word(s.Key))
+		}
+		return append(all, newFinding(KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key), fix))
 	case err != nil || len(s.Instances) == 0:
 		return all
 	}
 	if policy := s.Policy(); policy != nil {
 		all = append(all, p.checkDrain(s, policy)...)
+		all = append(all, p.checkDrainedSince(s, policy)...)
 		all = append(all, p.checkSplit(s, policy)...)
+		all = append(all, p.checkZones(s, policy)...)
+		all = append(all, p.checkWeights(s, policy)...)
 	}
-	all = append(all, p.checkLanes(s)...)
+	all = append(all, p.checkLanes(s, config)...)
+	all = append(all, p.checkMethodConfig(s, config)...)
+	all = append(all, p.checkHealthService(s, config)...)
 	return append(all, p.checkServed(s, config)...)
 }
 
@@ -100,35 +111,6 @@ func mayBeNamed(s *survey.Service, name string) bool {
 	return !survey.IsAddress(name) && slices.ContainsFunc(s.Instances, s.IsMapped)
 }
 
-// checkSplit finds the groups of a split that have a share of the calls and no instance.
-func (p *patient) checkSplit(s *survey.Service, policy *serviceconfig.Etcd) []Finding {
-	if slices.ContainsFunc(s.Instances, s.IsMapped) {
-		return nil // a json_layout may give them other fields
-	}
-	used := make([]bool, len(policy.Split))
-	matcher := serviceconfig.NewMatcher(policy.Split)
-	for _, i := range s.Merged().Instances {
-		if at := matcher.Match(i.Field); at >= 0 {
-			used[at] = true
-		}
-	}
-	var empty []string
-	for at, split := range policy.Split {
-		if !used[at] && split.Weight > 0 {
-			match, err := json.Marshal(split.Match)
-			if err != nil {
-				panic(err) // cannot be: it is text
-			}
-			empty = append(empty, fmt.Sprintf("split[%d], of weight %d, %.200s", at, split.Weight, match))
-		}
-	}
-	if len(empty) == 0 {
-		return nil
-	}
-	return []Finding{newFinding(KindNoMatch, []string{p.full(s.Config.Key)}, "no instance is in a group of the split, so the other groups get its calls: "+strings.Join(output.FirstOf(empty), "; "),
-		fmt.Sprintf("compare the match with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key)))}
-}
-
 // checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
 // does not say what it serves.
 func (p *patient) checkServed(s *survey.Service, config *serviceconfig.Config) []Finding {
@@ -159,24 +141,4 @@ func servedNames(served map[serviceconfig.MethodName]bool) []string {
 		names[strings.TrimSuffix(name.Service+"/"+name.Method, "/")] = true
 	}
 	return slices.Sorted(maps.Keys(names))
-}
-
-// checkLanes finds what is wrong with the lanes of a live policy.
-func (p *patient) checkLanes(s *survey.Service) (all []Finding) {
-	policy := s.Policy()
-	s = s.Merged()
-	placed := s.Placement(policy)
-	if placed == nil || len(s.Instances) == 0 {
-		return nil
-	}
-	found := func(problem, fix string) {
-		all = append(all, newFinding(KindLane, []string{p.full(s.Config.Key)}, problem, fix))
-	}
-	for _, problem := range placed.Problems {
-		found(problem, fmt.Sprintf("compare the live policy with what the instances say of themselves: etcdrpc policy get %[1]s; etcdrpc ls %[1]s -o json", p.word(s.Key)))
-	}
-	if len(placed.Of) == len(s.Instances) {
-		found("every instance is in a lane, so the calls without a lane go to all of them", "register instances in no lane, or see that the routes match fewer")
-	}
-	return all
 }

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"io"
 	"slices"
 
@@ -26,7 +27,7 @@ func (p *patient) report(d *Options) *Report {
 	for _, k := range Kinds {
 		for n := range all {
 			if all[n].Kind == k.Kind {
-				all[n].Severity = k.severity
+				all[n].Severity = cmp.Or(all[n].Severity, k.severity)
 			}
 		}
 	}

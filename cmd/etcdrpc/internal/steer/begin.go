@@ -13,9 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// laneName is the metadata that, by convention, names the lane of an instance.
-const laneName = "lane"
-
 // Beginning says how a live policy is made where none says how to balance yet.
 type Beginning struct {
 	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it; "": the default
@@ -141,10 +138,8 @@ func (e *Edit) CheckCalls(noRoutes bool) error {
 
 // laned returns the instances that say which lane they are in.
 func laned(s *survey.Service) (names []string) {
-	for _, i := range s.Instances {
-		if i.Metadata[laneName] != "" {
-			names = append(names, fmt.Sprintf("%.80s", i.Instance))
-		}
+	for _, i := range survey.Laned(s.Instances) {
+		names = append(names, fmt.Sprintf("%.80s", i.Instance))
 	}
 	return names
 }

@@ -60,3 +60,13 @@ func (s *Service) Drain(policy *serviceconfig.Etcd) (addrs map[string]bool, foll
 	}
 	return addrs, d
 }
+
+// Laned returns the instances that say which lane they are in, in the metadata that names it by convention.
+func Laned(instances []Instance) (laned []Instance) {
+	for _, i := range instances {
+		if i.Metadata["lane"] != "" {
+			laned = append(laned, i)
+		}
+	}
+	return laned
+}

@@ -92,7 +92,27 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 	if d.deep.on {
 		p.listen(ctx, dial, d)
 	}
+	if err := p.lookAtEtcd(ctx, dial, s, d); err != nil {
+		return nil, err
+	}
 	return p.report(d), ctx.Err()
+}
+
+// lookAtEtcd finds what is wrong with etcd itself.
+func (p *patient) lookAtEtcd(ctx context.Context, dial dialing.Func, s *store.Store, d *Options) error {
+	if d.skips(KindEtcd) {
+		return nil
+	}
+	cluster, err := s.Cluster(ctx)
+	if err != nil {
+		return err
+	}
+	var dead map[string]error
+	if !d.noDial {
+		dead = probe(ctx, dial, hostsOf(cluster.Members), d.probeTimeout)
+	}
+	p.findings = append(p.findings, checkEtcd(cluster, dead)...)
+	return nil
 }
 
 // read reads the service at a key or, where there is none, those whose keys begin with it.

@@ -66,6 +66,7 @@ var (
 	KindStarted         = newKind("started", Warning, "an instance that says that it has yet to start")
 	KindMetadata        = newKind("metadata", Warning, "what an instance says of itself and no caller can read, or hardly means")
 	KindTooMany         = newKind("too-many", Error, "more entries than clients keep")
+	KindEtcd            = newKind("etcd", Warning, "etcd itself: an alarm, little space, a member that is away, authentication that is off")
 	KindPlaintext       = newKind("plaintext-password", Warning, "a password of --user that is sent without TLS")
 	KindNotGRPC         = newKind("not-grpc", Error, "a port that does not speak gRPC (--deep)")
 	KindNotServing      = newKind("not-serving", Error, "a server whose health check says that it is not serving, fails, or hangs (--deep)")

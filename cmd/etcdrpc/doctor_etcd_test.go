@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/doctor"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
@@ -21,27 +24,54 @@ func TestDoctor_Etcd(t *testing.T) {
 		severity doctor.Severity // "": nothing is wrong
 		says     string
 		plant    func(*testing.T, *etcdtest.Cluster) // nil: the last member accepts no connection
+		mend     func(*testing.T, *etcdtest.Cluster) // as the remedy says; nil: there is nothing to run
 	}{
-		{"nothing", 1, "", "", func(*testing.T, *etcdtest.Cluster) {}},
+		{"nothing", 1, "", "", func(*testing.T, *etcdtest.Cluster) {}, nil},
 		{"no space", 1, doctor.Error, "the alarm NOSPACE", func(t *testing.T, etcd *etcdtest.Cluster) {
 			if err := etcd.SetNoSpace(t.Context(), true); err != nil {
 				t.Fatal(err)
 			}
+		}, func(t *testing.T, etcd *etcdtest.Cluster) {
+			revision, err := etcd.Compact(t.Context())
+			if err != nil {
+				t.Fatal(revision, err)
+			}
+			for _, endpoint := range etcd.Endpoints() {
+				if _, err := etcd.Admin().Defragment(t.Context(), endpoint); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := etcd.Admin().AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
+				t.Fatal(err)
+			}
 		}},
-		{"a member that is down", 3, doctor.Warning, "1 of 3 members of etcd accept no connection from here", nil},
+		{"a member that is down", 3, doctor.Warning, "1 of 3 members of etcd accept no connection from here", nil, nil},
 		{"an address that does not answer", 3, doctor.Warning, "which --endpoints names", func(_ *testing.T, etcd *etcdtest.Cluster) {
 			etcd.Member(2).Cut()
-		}},
+		}, nil},
 		{"a member that was never started", 1, doctor.Warning, "was added and never started", func(t *testing.T, etcd *etcdtest.Cluster) {
 			if _, err := etcd.Admin().MemberAddAsLearner(t.Context(), []string{"http://127.0.0.1:1"}); err != nil {
 				t.Fatal(err)
+			}
+		}, func(t *testing.T, etcd *etcdtest.Cluster) {
+			all, err := etcd.Admin().MemberList(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range all.Members {
+				if m.Name != "" {
+					continue
+				}
+				if _, err := etcd.Admin().MemberRemove(t.Context(), m.ID); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}},
 		{"users without authentication", 1, doctor.Warning, "its authentication is off", func(t *testing.T, etcd *etcdtest.Cluster) {
 			if _, err := etcd.Admin().UserAdd(t.Context(), "root", "secret"); err != nil {
 				t.Fatal(err)
 			}
-		}},
+		}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -57,17 +87,27 @@ func TestDoctor_Etcd(t *testing.T) {
 					return new(net.Dialer).DialContext(ctx, network, addr)
 				}
 			}
-			out, errs, _ := executed(t, a, at(etcd, "doctor", "-o", "json")...)
-			var r doctor.Report
-			if err := json.Unmarshal([]byte(out), &r); err != nil {
-				t.Fatalf("%v: %s%s", err, out, errs)
+			look := func() []doctor.Finding {
+				out, errs, _ := executed(t, a, at(etcd, "doctor", "-o", "json")...)
+				var r doctor.Report
+				if err := json.Unmarshal([]byte(out), &r); err != nil {
+					t.Fatalf("%v: %s%s", err, out, errs)
+				}
+				return r.Findings
 			}
-			found := false
-			for _, f := range r.Findings {
-				found = found || f.Kind == doctor.KindEtcd && f.Severity == tt.severity && strings.Contains(f.Problem, tt.says)
+			all := look()
+			found := slices.ContainsFunc(all, func(f doctor.Finding) bool {
+				return f.Kind == doctor.KindEtcd && f.Severity == tt.severity && strings.Contains(f.Problem, tt.says)
+			})
+			if found != (tt.severity != "") || tt.severity == "" && len(all) > 0 {
+				t.Errorf("found %+v", all)
 			}
-			if found != (tt.severity != "") || tt.severity == "" && len(r.Findings) > 0 {
-				t.Errorf("found %+v", r.Findings)
+			if tt.mend == nil {
+				return
+			}
+			tt.mend(t, etcd)
+			if all := look(); len(all) > 0 {
+				t.Errorf("the remedy is none: %+v", all)
 			}
 		})
 	}

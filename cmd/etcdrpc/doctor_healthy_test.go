@@ -88,6 +88,21 @@ var healthy = []struct {
 		f.instance("acme/user", "10.2.9.2:9000")
 		f.etcdPolicy("acme/user", `"drain":["10.2.9.1:9000"]`)
 	}},
+	{"a canary that is drained", 0, func(f *planted) {
+		f.says("acme/user", "10.2.11.1:9000", `{"version":"v1"}`)
+		f.says("acme/user", "10.2.11.2:9000", `{"version":"v2"}`)
+		f.etcdPolicy("acme/user", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.2.11.2:9000"]`)
+	}},
+	{"lanes of the proto file beside timeouts", 0, func(f *planted) {
+		f.instance("acme/user", "10.2.12.1:9000")
+		f.says("acme/user", "10.2.12.2:9000", `{"lane":"pr-7","grpc_methods":"acme.User/Get"}`)
+		f.policy("acme/user", `{"methodConfig":[{"name":[{}],"timeout":"1s","retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","RESOURCE_EXHAUSTED"]}}],"healthCheckConfig":{"serviceName":""}}`)
+	}},
+	{"weights, a canary of 1 % among them", 0, func(f *planted) {
+		f.says("acme/user", "10.2.13.1:9000", `{"weight":99}`)
+		f.says("acme/user", "10.2.13.2:9000", `{"weight":1}`)
+		f.etcdPolicy("acme/user", `"childPolicy":[{"etcd_weighted":{}}]`)
+	}},
 	{"an authority that the proto sets", 0, func(f *planted) {
 		f.instance("acme/billing", "10.2.5.1:9000", f.yard.misnamed)
 	}},

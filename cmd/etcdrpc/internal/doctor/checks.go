@@ -64,7 +64,8 @@ func (p *patient) checkKey(s *survey.Service) []Finding {
 		}
 		return []Finding{newFinding(KindBadKey, []string{where}, err.Error(), fix)}
 	}
-	if n := len(s.Instances); n > 0 && len(s.Merged().Instances) == 0 {
+	leaving := func(i survey.Instance) bool { return i.Leaving() }
+	if n := len(s.Instances); slices.ContainsFunc(s.Instances, leaving) && len(s.Merged().Instances) == 0 {
 		return []Finding{newFinding(KindEmpty, []string{p.full(s.Key) + "/"}, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
 			"start a server; what its owner has left behind goes with its lease")}
 	}

@@ -1,10 +1,13 @@
 package doctor
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
 // TestCompareLeases tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
@@ -66,5 +69,27 @@ func TestReplaced(t *testing.T) {
 	})}
 	if got := p.replaced(); len(got) != 1 || !got[1] {
 		t.Errorf("replaced are %v", got)
+	}
+}
+
+// TestLongLease has the remedy for a dead server not wait for a lease of a year.
+func TestLongLease(t *testing.T) {
+	const year = 365 * 24 * 60 * 60
+	i := survey.Instance{Endpoint: endpoint.Endpoint{Addr: "10.0.0.1:1"}, Entry: survey.Entry{Key: "acme/user/a", Lease: 1}}
+	p := &patient{full: func(key string) string { return key }, probed: true, dead: map[string]error{"10.0.0.1:1": errors.New("connection refused")},
+		leases: map[int64]survey.LeaseTime{1: {Left: year - 1, Granted: year}}}
+	found := p.checkInstance(&i, new(Options))
+	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/a") {
+		t.Errorf("found %+v", found)
+	}
+}
+
+// TestTooMany tells of more entries than clients keep.
+func TestTooMany(t *testing.T) {
+	p := &patient{full: func(key string) string { return key }}
+	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
+		if found := p.checkTooMany(&survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}); len(found) != want {
+			t.Errorf("%d entries: %+v", n, found)
+		}
 	}
 }

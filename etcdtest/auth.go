@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -14,7 +15,7 @@ type User struct {
 	Permissions    []Permission
 }
 
-// Permission is what a user may do with the keys that begin with Prefix.
+// Permission is what a user may do with the keys that begin with Prefix, all keys if that is "".
 type Permission struct {
 	Prefix      string
 	Read, Write bool
@@ -64,8 +65,8 @@ func (u User) create(ctx context.Context, client *clientv3.Client) error {
 		return err
 	}
 	for _, p := range u.Permissions {
-		end := clientv3.GetPrefixRangeEnd(p.Prefix)
-		if _, err := client.RoleGrantPermission(ctx, u.Name, p.Prefix, end, p.kind()); err != nil {
+		from := cmp.Or(p.Prefix, "\x00") // etcd refuses a range without a first key
+		if _, err := client.RoleGrantPermission(ctx, u.Name, from, clientv3.GetPrefixRangeEnd(p.Prefix), p.kind()); err != nil {
 			return err
 		}
 	}

@@ -13,15 +13,21 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/client/pkg/v3/fileutil"
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
+
+var errClosed = errors.New("etcdtest: the cluster is closed")
 
 // startTimeout bounds how long a cluster may take until it serves, on a machine under load.
 const startTimeout = 30 * time.Second
@@ -38,6 +44,8 @@ type Cluster struct {
 	admin *clientv3.Client
 
 	closing sync.Once
+	closed  atomic.Bool
+	lock    *fileutil.LockedFile // of dir
 }
 
 // Start runs a cluster until the test ends. It fails the test at once if it cannot.
@@ -52,7 +60,8 @@ func Start(t testing.TB, opts ...Option) *Cluster {
 }
 
 // New runs a cluster, for programs other than tests. Its data lives in dir, which must be empty
-// and stays behind. The caller closes the cluster.
+// and stays behind. A directory that another cluster uses is an error. The caller closes the
+// cluster.
 func New(dir string, opts ...Option) (*Cluster, error) {
 	c := &Cluster{dir: dir, settings: newSettings(opts), calls: newCalls()}
 	if err := c.start(); err != nil {
@@ -63,11 +72,18 @@ func New(dir string, opts ...Option) (*Cluster, error) {
 }
 
 // Close stops the members and frees what they hold. Clients are their makers' to close. To close a
-// closed cluster does nothing.
+// closed cluster does nothing, and it cannot be restarted.
 func (c *Cluster) Close() {
 	c.closing.Do(func() {
-		c.setAdmin(nil)
+		c.closed.Store(true)
+		if admin := c.Admin(); admin != nil {
+			// Its leases and watches end with the cluster: there is nothing that an error would tell.
+			_ = admin.Close()
+		}
 		c.each((*Member).close)
+		if c.lock != nil {
+			_ = c.lock.Close() // it goes with the process at the latest
+		}
 	})
 }
 
@@ -128,7 +144,8 @@ func (c *Cluster) Client(t testing.TB, changes ...func(*clientv3.Config)) *clien
 }
 
 // Admin is a client of root's that goes around the proxies and is not counted. The cluster closes
-// it, and with authentication on replaces it in [Cluster.Wipe] and [Cluster.RestoreBackup].
+// it, after which its requests fail, and with authentication on replaces it in [Cluster.Wipe] and
+// [Cluster.RestoreBackup].
 func (c *Cluster) Admin() *clientv3.Client {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,6 +234,9 @@ func (c *Cluster) start() error {
 	if err := c.settings.check(); err != nil {
 		return err
 	}
+	if err := c.lockDir(); err != nil {
+		return err
+	}
 	if c.settings.tls {
 		certs, err := newCertificates(c.dir)
 		if err != nil {
@@ -237,8 +257,22 @@ func (c *Cluster) start() error {
 	return c.connectAdmin()
 }
 
+// lockDir takes the directory. etcd would wait for another that has it for as long as that takes.
+func (c *Cluster) lockDir() error {
+	name := filepath.Join(c.dir, "etcdtest.lock")
+	lock, err := fileutil.TryLockFile(name, os.O_CREATE|os.O_WRONLY, fileutil.PrivateFileMode)
+	if err != nil {
+		return fmt.Errorf("etcdtest: lock %s, which another cluster may be using: %w", name, err)
+	}
+	c.lock = lock
+	return nil
+}
+
 // run starts all members and waits until they serve.
 func (c *Cluster) run() error {
+	if c.closed.Load() {
+		return errClosed
+	}
 	if err := c.try((*Member).start); err != nil {
 		return err
 	}

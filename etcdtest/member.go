@@ -94,6 +94,9 @@ func (m *Member) Restart() error {
 func (m *Member) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.cluster.closed.Load() {
+		return errClosed
+	}
 	etcd, err := embed.StartEtcd(m.config())
 	if err != nil {
 		return fmt.Errorf("etcdtest: start member %d: %w", m.index, err)

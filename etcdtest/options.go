@@ -1,6 +1,7 @@
 package etcdtest
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -44,8 +45,10 @@ func WithMembers(n int) Option { return func(s *settings) { s.members = n } }
 // interface by default.
 func WithAddress(addr string) Option { return func(s *settings) { s.addr = addr } }
 
-// WithLogger shows what the members log. By default it is dropped.
-func WithLogger(logger *zap.Logger) Option { return func(s *settings) { s.logger = logger } }
+// WithLogger shows what the members log. By default, and for nil, it is dropped.
+func WithLogger(logger *zap.Logger) Option {
+	return func(s *settings) { s.logger = cmp.Or(logger, zap.NewNop()) }
+}
 
 // WithTLS makes clients speak TLS to the members, which prove themselves with certificates of a
 // certificate authority made for this cluster. [Cluster.Config] trusts it; so does who loads

@@ -1,0 +1,60 @@
+package etcdtest_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
+)
+
+// A permission for "" is for all keys.
+func TestPermission_AllKeys(t *testing.T) {
+	t.Parallel()
+	cluster := etcdtest.Start(t, etcdtest.WithLogger(nil), etcdtest.WithAuth("secret",
+		etcdtest.User{Name: "reader", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadOnly("")}},
+		etcdtest.User{Name: "writer", Password: "secret", Permissions: []etcdtest.Permission{etcdtest.ReadWrite("")}}))
+	put(t, cluster.Client(t, etcdtest.As("writer", "secret")), "a", "1")
+	reader := cluster.Client(t, etcdtest.As("reader", "secret"))
+	wantValue(t, reader, "a", "1")
+	if _, err := reader.Put(within(t, 10*time.Second), "a", "2"); err == nil {
+		t.Error("a reader writes")
+	}
+}
+
+// What is asked of a closed cluster is an error, and leaves nothing behind.
+func TestCluster_Closed(t *testing.T) {
+	t.Parallel()
+	cluster, err := etcdtest.New(t.TempDir())
+	must(t, err)
+	backup, err := cluster.Backup()
+	must(t, err)
+	cluster.Close()
+	if _, err := cluster.Admin().Get(within(t, 10*time.Second), "a"); err == nil {
+		t.Error("the admin client of a closed cluster answers")
+	}
+	for what, do := range map[string]func() error{
+		"Restart": cluster.Restart, "Wipe": cluster.Wipe, "RestoreBackup": func() error { return cluster.RestoreBackup(backup) },
+		"Member.Restart": cluster.Member(0).Restart,
+	} {
+		if err := do(); err == nil {
+			t.Errorf("%s of a closed cluster succeeds", what)
+		}
+	}
+}
+
+// A directory has one cluster at a time.
+func TestNew_DirectoryInUse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cluster, err := etcdtest.New(dir)
+	must(t, err)
+	if second, err := etcdtest.New(dir); err == nil {
+		second.Close()
+		t.Error("two clusters share a directory")
+	}
+	put(t, cluster.Admin(), "a", "1")
+	cluster.Close()
+	again, err := etcdtest.New(dir)
+	must(t, err)
+	again.Close()
+}

@@ -48,7 +48,7 @@ var columns = []column{
 	{head: "WEIGHT", cell: weightOf, rank: 1},
 	{head: "LAYOUT", cell: layoutOf, rank: 0},
 	{head: "LEASE", cell: leaseOf, value: secondsOf, rank: 4},
-	{head: "LEADER", cell: leaderOf, rare: true, rank: lsOnly},
+	{head: "LEADER", cell: leaderOf, rare: true, rank: 6},
 	{head: "STATE", cell: sayState, value: stateOf, rank: kept},
 }
 

@@ -267,6 +267,35 @@ func TestConsoleWeight(t *testing.T) {
 	t.Error("the change was not sent")
 }
 
+// Two hundred pages are told of a change, while another reads nothing of what it is sent.
+func TestConsoleManyFollowers(t *testing.T) {
+	s := newShop(t, console.Options{})
+	slow, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer slow.Close()
+	if _, err := fmt.Fprintf(slow, "GET /events?at=/ HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	var all []<-chan string
+	for n := range 200 {
+		all = append(all, s.lines(t.Context(), fmt.Sprintf("/?page=%d", n%5), "data: "))
+	}
+	putKey(t, s.etcd, "acme/a-new-one/10.0.0.7:9000", "10.0.0.7:9000")
+	deadline := time.After(soon)
+	for n, events := range all {
+		for told := false; !told; {
+			select {
+			case event := <-events:
+				told = strings.Contains(event, "a-new-one")
+			case <-deadline:
+				t.Fatalf("page %d is not told", n)
+			}
+		}
+	}
+}
+
 // The page of a service shows what becomes of each entry, and follows it.
 func TestConsoleService(t *testing.T) {
 	s := newShop(t, console.Options{})

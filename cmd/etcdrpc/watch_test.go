@@ -12,6 +12,7 @@ import (
 
 	"github.com/clipperhouse/displaywidth"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -101,6 +102,26 @@ func TestFrame(t *testing.T) {
 	lines := frame(watched(fullValue), "acme/user", time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), window{width: 100, height: 24})
 	if got := strings.Join(lines, "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestFrame_Leader shows who leads where somebody does, and lines tell that it is another.
+func TestFrame_Leader(t *testing.T) {
+	v := watched(fullValue, "10.0.0.9:9000")
+	var out bytes.Buffer
+	lines := changeLines(&out, output.FormatTable)
+	for _, leader := range []string{"", "a", "b"} {
+		v.leaders = map[string]string{"acme/user": leader}
+		text := strings.Join(frame(v, "acme/user", time.Now(), window{width: 120, height: 24}), "\n")
+		if shown := regexp.MustCompile(`(?m)^(\S+) .* leader `).FindStringSubmatch(text); leader == "" && (shown != nil || strings.Contains(text, "LEADER")) || leader != "" && (shown == nil || shown[1] != leader) {
+			t.Errorf("%q leads:\n%s", leader, text)
+		}
+		if err := lines(v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := out.String(); strings.Count(text, "~") != 3 || strings.Count(text, ", leader") != 2 {
+		t.Errorf("the lines are\n%s", text)
 	}
 }
 

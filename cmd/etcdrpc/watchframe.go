@@ -47,7 +47,7 @@ func frame(v *view, key string, now time.Time, w window) []string {
 		printable.Short(cmp.Or(w.note, v.note), output.MaxText),
 	}
 	if len(rows) > 0 {
-		lines = append(lines, frameTable(onScreen(columns), rows, from, to, w.width)...)
+		lines = append(lines, frameTable(present(onScreen(columns), rows), rows, from, to, w.width)...)
 	}
 	if more {
 		lines = append(lines, fmt.Sprintf("%d to %d of %d", from+1, to, len(rows)))

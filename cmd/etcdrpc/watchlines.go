@@ -133,6 +133,9 @@ func describe(i *instanceJSON) string {
 	if i.Lease == nil {
 		out.WriteString(", no lease")
 	}
+	if i.Leader {
+		out.WriteString(", leader")
+	}
 	if i.Drained {
 		out.WriteString(", drained")
 	}

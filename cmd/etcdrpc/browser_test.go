@@ -279,6 +279,51 @@ func TestBrowserKeepsRevision(t *testing.T) {
 	b.until(`document.querySelector("#text").value.includes("70")`)
 }
 
+// While etcd is silent no page says that it is live, and a banner says why.
+func TestBrowserSilentEtcd(t *testing.T) {
+	b, etcd := openShop(t, "")
+	b.openService("acme/user")
+	b.until(isLive)
+	etcd.Stop()
+	b.until(`document.querySelector("#live").dataset.state === "off" && document.querySelector("#trouble").innerText.includes("etcd does not answer")`)
+	if got := eval[string](b, `document.querySelector("#live").textContent`); got != "etcd is silent" {
+		t.Errorf("it says %q", got)
+	}
+	if err := etcd.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	b.until(isLive + ` && document.querySelector("#trouble").innerText === ""`)
+}
+
+// What was refused stays as it was typed, and can be sent otherwise.
+func TestBrowserKeepsRefused(t *testing.T) {
+	b, etcd := openShop(t, weighted)
+	b.openService("acme/user")
+	b.until(isLive)
+	b.run(chromedp.SetValue("#weight-0", "12.5", chromedp.ByID))
+	etcd.Stop()
+	b.run(chromedp.Click(".split .buttons button", chromedp.ByQuery), chromedp.WaitVisible(".begun", chromedp.ByQuery))
+	if got := eval[string](b, `[...document.querySelectorAll(".begun [type=number]")].map((e) => e.value).join(" ")`); got != "12.5 87.5" {
+		t.Errorf("what was typed has become %q", got)
+	}
+	events := b.listen(t.Context(), "/")
+	silent := func(want bool) {
+		t.Helper()
+		for {
+			if _, page := b.get("/"); strings.Contains(page, "data-silent") == want {
+				return
+			}
+			await(t, events, "news")
+		}
+	}
+	silent(true)
+	if err := etcd.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	silent(false)
+	b.run(chromedp.Click(".begun button", chromedp.ByQuery), chromedp.WaitVisible(".diff", chromedp.ByQuery))
+}
+
 // A browser has few connections to one host: tabs that nobody sees leave them to the others.
 func TestBrowserManyTabs(t *testing.T) {
 	b, etcd := openShop(t, "")

@@ -45,7 +45,7 @@ func (c *Console) propose(r *http.Request) (*answer, error) {
 	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
-	p := c.confirm(e, r.Form["weight"])
+	p := c.confirm(r, e)
 	var proposal *Proposal
 	if err == nil {
 		proposal, err = c.Backend.Propose(r.Context(), e)
@@ -70,7 +70,7 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	if err == nil {
 		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(written, 10))}, nil
 	}
-	p := c.confirm(e, r.Form["weight"])
+	p := c.confirm(r, e)
 	if !errors.Is(err, ErrConflict) {
 		return p.refused(http.StatusUnprocessableEntity, err), nil
 	}
@@ -83,12 +83,12 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 	return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
 }
 
-func (c *Console) confirm(e Edit, weights []string) *confirmPage {
-	p := &confirmPage{frame: c.frame("Confirm a change of " + e.Key), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Weights: weights, Revision: e.Revision}
-	if e.Weights != nil { // a step makes others than those of the form
+func (c *Console) confirm(r *http.Request, e Edit) *confirmPage {
+	p := &confirmPage{frame: c.frame("Confirm a change of " + e.Key), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Weights: r.Form["weight"], Revision: e.Revision}
+	if r.Form.Get("step") != "" { // it makes other shares than those that were typed
 		p.Weights = nil
-		for _, w := range e.Weights {
-			p.Weights = append(p.Weights, strconv.FormatUint(uint64(w), 10))
+		for _, g := range e.shares() {
+			p.Weights = append(p.Weights, percentText(g.Percent))
 		}
 	}
 	if s := c.Backend.Service(e.Key); s != nil && !s.Config.Balances && s.Config.Problem == "" && (e.Kind == EditDrain || e.Kind == EditSplit) {
@@ -126,6 +126,14 @@ func (p *confirmPage) take(proposal *Proposal) {
 	p.Conflict = p.Conflict || proposal.Moved
 }
 
+// shares returns the groups of a split with what they are of all of the calls.
+func (e *Edit) shares() (groups []Split) {
+	for n, group := range e.Groups {
+		groups = append(groups, Split{Match: group, Weight: e.Weight(n)})
+	}
+	return Shared(groups)
+}
+
 // typed says in words what an edit was, where that is not a text to be edited on.
 func (e *Edit) typed() string {
 	switch e.Kind {
@@ -134,12 +142,8 @@ func (e *Edit) typed() string {
 	case EditUndrain:
 		return "Undrain " + e.Instance
 	case EditSplit:
-		var groups []Split
-		for n, group := range e.Groups {
-			groups = append(groups, Split{Match: group, Weight: e.Weight(n)})
-		}
 		var parts []string
-		for _, g := range Shared(groups) {
+		for _, g := range e.shares() {
 			parts = append(parts, fmt.Sprintf("%s %s %%", matchWords(g.Match), percentText(g.Percent)))
 		}
 		return "Split: " + strings.Join(parts, ", ")

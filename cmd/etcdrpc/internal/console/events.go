@@ -83,7 +83,7 @@ func (c *Console) look(ctx context.Context, address *url.URL) (shows *content, c
 
 // make makes the page of an address, or what is said instead.
 func (c *Console) make(ctx context.Context, address *url.URL) (*content, error) {
-	ctx, cancel := context.WithTimeout(ctx, handlerTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handlerTime) // others may wait for the page, too
 	defer cancel()
 	r := (&http.Request{Method: http.MethodGet, URL: address, Form: address.Query()}).WithContext(ctx)
 	handle := c.overview

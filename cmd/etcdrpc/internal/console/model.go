@@ -83,11 +83,23 @@ type Summary struct {
 	Lanes    []string // sorted, that instances make
 	Traffic  []Split  // the groups that the live config divides the calls among
 	Findings []string // the kinds of what is wrong, each once
+	Failing  bool     // some of that has calls fail or go astray
 	Text     string   // what a search looks at besides the key, in lower case
 }
 
 // Ill reports whether somebody is to look at the service.
-func (s *Summary) Ill() bool { return len(s.Findings) > 0 || s.Policy == PolicyRefused }
+func (s *Summary) Ill() bool { return s.urgency() > 0 }
+
+// urgency is the higher the sooner somebody is to look at the service; 0: nobody is.
+func (s *Summary) urgency() int {
+	switch {
+	case s.Failing || s.Policy == PolicyRefused:
+		return 2
+	case len(s.Findings) > 0:
+		return 1
+	}
+	return 0
+}
 
 // Canary returns the group that has the least of the calls, while these are divided; nil: they are not.
 func (s *Summary) Canary() *Split {
@@ -194,6 +206,7 @@ const (
 // Finding is one thing that is wrong.
 type Finding struct {
 	Kind, Problem, Fix string
+	Severity           string   // "error" or "warning"
 	Where              []string // keys of etcd, in full
 }
 

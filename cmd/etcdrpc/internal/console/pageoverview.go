@@ -96,7 +96,7 @@ func newOverview(f frame, form url.Values) *overviewPage {
 		p.Instances += s.Counts.Total()
 	}
 	p.setFacts(counts)
-	slices.SortStableFunc(p.Rows, func(a, b overviewRow) int { return oneIf(b.Ill()) - oneIf(a.Ill()) })
+	slices.SortStableFunc(p.Rows, func(a, b overviewRow) int { return b.urgency() - a.urgency() })
 	p.Found = len(p.Rows)
 	p.Pager = newPager(p.Found, overviewRows, number(form.Get("page")), func(page string) string { return at("/", "q", p.Query, "show", p.Show, "page", page) })
 	p.Rows = p.Rows[p.Pager.from:p.Pager.to]

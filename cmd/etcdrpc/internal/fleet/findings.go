@@ -118,7 +118,7 @@ func (f *Fleet) examine(ctx context.Context, v *snapshot, key string) ([]console
 	var all []console.Finding
 	for _, found := range report.Findings {
 		if f.concerns(found, key) {
-			all = append(all, console.Finding{Kind: string(found.Kind), Problem: found.Problem, Fix: found.Fix, Where: found.Where})
+			all = append(all, console.Finding{Kind: string(found.Kind), Severity: string(found.Severity), Problem: found.Problem, Fix: found.Fix, Where: found.Where})
 		}
 	}
 	return all, nil
@@ -129,8 +129,14 @@ func (f *Fleet) concerns(found doctor.Finding, key string) bool {
 	return len(found.Where) == 0 || found.Kind != doctor.KindTLSName || slices.Contains(found.Where, f.store.Full(key)+"/")
 }
 
-// findingKinds returns the kinds of what is wrong with services as far as it shows without their leases.
-func findingKinds(services []*survey.Service, s *store.Store) map[string][]string {
+// kinds are those of what is wrong with a service.
+type kinds struct {
+	names   []string // each once
+	failing bool     // some of it has calls fail or go astray
+}
+
+// findingKinds returns the kinds of what is wrong with services, by their keys, as far as it shows without their leases.
+func findingKinds(services []*survey.Service, s *store.Store) map[string]kinds {
 	var evident []*survey.Service
 	full := s.Full
 	owners := make(map[string]string) // of keys of etcd that findings are about
@@ -144,13 +150,20 @@ func findingKinds(services []*survey.Service, s *store.Store) map[string][]strin
 			owners[full(i.Entry.Key)] = s.Key
 		}
 	}
-	kinds := make(map[string][]string)
+	all := make(map[string]kinds)
 	for _, found := range doctor.Glance(evident, full, s.Endpoints()).Findings {
 		for _, where := range found.Where {
-			if key, ok := owners[where]; ok && !slices.Contains(kinds[key], string(found.Kind)) {
-				kinds[key] = append(kinds[key], string(found.Kind))
+			key, ok := owners[where]
+			if !ok {
+				continue
 			}
+			k := all[key]
+			k.failing = k.failing || found.Severity == doctor.Error
+			if !slices.Contains(k.names, string(found.Kind)) {
+				k.names = append(k.names, string(found.Kind))
+			}
+			all[key] = k
 		}
 	}
-	return kinds
+	return all
 }

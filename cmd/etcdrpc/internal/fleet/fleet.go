@@ -288,7 +288,7 @@ func (f *Fleet) look() *snapshot {
 		v.services[s.Key] = s
 		summary := f.summary(v, s, leaders[s.Key])
 		v.seen[s.Key] = summary
-		summary.Findings = kinds[s.Key]
+		summary.Findings, summary.Failing = kinds[s.Key].names, kinds[s.Key].failing
 		v.fleet.Services = append(v.fleet.Services, summary)
 	}
 	f.last = v

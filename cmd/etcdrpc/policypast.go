@@ -111,6 +111,9 @@ func (w *policyWrite) run(ctx context.Context, a *app, cmd *cobra.Command, s *st
 	if cmd.Flags().Changed("revision") {
 		e.Over = &w.revision
 	}
+	if a.output == output.FormatTable {
+		e.Before = cmd.OutOrStdout()
+	}
 	if err := change(&e); err != nil {
 		return err
 	}
@@ -125,7 +128,7 @@ func (w *policyWrite) run(ctx context.Context, a *app, cmd *cobra.Command, s *st
 			output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(key))
 		}
 	}
-	if err := e.Apply(ctx, s); err != nil {
+	if err := e.Write(ctx, s); err != nil {
 		return err
 	}
 	return e.Show(cmd.OutOrStdout(), a.output)

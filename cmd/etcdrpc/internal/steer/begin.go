@@ -109,7 +109,7 @@ func (e *Edit) Warnings() (all []string) {
 	return all
 }
 
-// CheckCalls refuses what would have calls go where they must not, or fail, and did not before: a live policy without routes,
+// CheckCalls notes what calls will do, and refuses what would have calls go where they must not, or fail, and did not before: a live policy without routes,
 // where there may have been some and instances say their lanes, unless noRoutes; a drain that clients would not follow; and
 // one that leaves no instance of a strict lane.
 func (e *Edit) CheckCalls(noRoutes bool) error {
@@ -131,8 +131,14 @@ func (e *Edit) CheckCalls(noRoutes bool) error {
 	if err := checkFollowed(clients, old, policy); err != nil {
 		return err
 	}
+	if !then.Balances() {
+		return nil
+	}
 	added, _ := e.Listed()
-	_, _, lanes := outlook(e.Service, e.New, added)
+	notes, _, lanes := outlook(e.Service, e.New, added)
+	if len(clients.Instances) > 0 {
+		e.Notes = append(e.Notes, notes...)
+	}
 	return leavesNone(lanes)
 }
 

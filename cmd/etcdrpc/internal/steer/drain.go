@@ -39,10 +39,7 @@ func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change
 			return nil, err
 		}
 		e.New = config.String()
-		if e.Before != nil {
-			e.foretell(e.Before)
-		}
-		if err = e.Apply(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
+		if err = e.Write(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
 			continue
 		}
 		return &e, err

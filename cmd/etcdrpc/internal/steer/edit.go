@@ -53,8 +53,20 @@ func (e *Edit) Revision() int64 {
 	return e.Service.Config.ModRevision
 }
 
-// Apply checks the new config, and writes it unless it says what the old one does.
-func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
+// Write says what comes of the new config, if e.Before is set, and does what [Edit.Apply] does.
+func (e *Edit) Write(ctx context.Context, s *store.Store) error {
+	err := e.check(s)
+	if err == nil && e.Before != nil {
+		e.foretell(e.Before)
+	}
+	if err == nil {
+		err = e.Apply(ctx, s)
+	}
+	return err
+}
+
+// check refuses a config that clients would not go by, and one over another than was meant.
+func (e *Edit) check(s *store.Store) error {
 	if e.Over != nil && *e.Over != e.Revision() {
 		return fmt.Errorf("policy of %q: it is at revision %d now, not at %d: %w", s.Full(e.Service.Key), e.Revision(), *e.Over, store.ErrChanged)
 	}
@@ -63,8 +75,13 @@ func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
 			return fmt.Errorf("policy of %q: %w", s.Full(e.Service.Key), err)
 		}
 	}
-	if e.DryRun || !e.Changes() {
-		return nil
+	return nil
+}
+
+// Apply checks the new config, and writes it unless it says what the old one does.
+func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
+	if err := e.check(s); err != nil || e.DryRun || !e.Changes() {
+		return err
 	}
 	var err error
 	e.Written, err = s.Replace(ctx, store.ConfigOf(e.Service.Key).From, e.Service.Config, e.New)

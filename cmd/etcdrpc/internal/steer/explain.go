@@ -28,6 +28,7 @@ type Explanation struct {
 	Notes     []string    `json:"notes"`
 
 	Service *survey.Service `json:"-"` // with the instances that clients call
+	general int             // the notes from here on hold whatever instances there are
 	Empty   []int           `json:"-"` // the groups of the split without an instance that may be called
 	etcd    *serviceconfig.Etcd
 	placed  *serviceconfig.Placement // nil: there are no lanes
@@ -63,6 +64,7 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
 	}
 	x.split(x.lane(x.drain(all)))
+	x.general = len(x.Notes)
 	x.qualify()
 	x.addUncalled(s)
 	return x, nil

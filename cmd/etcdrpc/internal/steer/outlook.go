@@ -33,7 +33,7 @@ func outlook(s *survey.Service, config string, drained []string) (notes, groups,
 		}
 		before, err := Explain(s, from)
 		if err != nil {
-			before = &Explanation{Notes: after.Notes} // clients go by what their code was generated with
+			before = &Explanation{Notes: after.Notes[after.general:]} // clients go by what their code was generated with
 		}
 		if after.calls("") {
 			notes = append(notes, whose(from)+after.growth(before))
@@ -141,7 +141,11 @@ func (x *Explanation) growth(before *Explanation) string {
 			most, gain = i, more
 		}
 	}
-	text := fmt.Sprintf("%d of %d instances have calls then; %s has %.1f %%", called, len(x.Service.Instances), most.Instance, most.Share)
+	text := fmt.Sprintf("%d of %d instances have calls then", called, len(x.Service.Instances))
+	if gain < 0.05 { // as it is shown
+		return text + "."
+	}
+	text += fmt.Sprintf("; %s has %.1f %%", most.Instance, most.Share)
 	if before.etcd != nil {
 		text += fmt.Sprintf(" in place of %.1f %%", had[most.Entry].Share)
 	}

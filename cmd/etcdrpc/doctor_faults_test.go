@@ -253,15 +253,15 @@ var faults = []fault{
 		f.instance("acme/sage", "10.1.71.1:9000")
 		f.policy("acme/sage", `{"methodConfig":[{"name":[{"service":"`+strings.Repeat("s", 256<<10)+`"}]}]}`)
 	}},
-	{"a timeout that nothing can meet", doctor.KindMethodConfig, "gives calls 0.001s", "_grpc_config/acme/spruce", func(f *planted) {
+	{"a timeout that nothing can meet", doctor.KindMethodConfig, "gives calls 0.000050s", "_grpc_config/acme/spruce", func(f *planted) {
 		f.instance("acme/spruce", "10.1.72.1:9000")
-		f.policy("acme/spruce", `{"methodConfig":[{"name":[{}],"timeout":"0.001s"}]}`)
+		f.policy("acme/spruce", `{"methodConfig":[{"name":[{}],"timeout":"0.00005s"}]}`)
 	}},
 	{"messages of no bytes", doctor.KindMethodConfig, "allows messages of 0 bytes", "_grpc_config/acme/teak", func(f *planted) {
 		f.instance("acme/teak", "10.1.73.1:9000")
 		f.policy("acme/teak", `{"methodConfig":[{"name":[{}],"maxRequestMessageBytes":0}]}`)
 	}},
-	{"retries of all codes", doctor.KindMethodConfig, "made 3 times that the server refuses for good: INVALID_ARGUMENT, UNAUTHENTICATED", "_grpc_config/acme/thyme", func(f *planted) {
+	{"retries of all codes", doctor.KindMethodConfig, "made 3 times that the server calls wrong in themselves: INVALID_ARGUMENT", "_grpc_config/acme/thyme", func(f *planted) {
 		f.instance("acme/thyme", "10.1.74.1:9000")
 		f.policy("acme/thyme", `{"methodConfig":[{"name":[{}],"retryPolicy":{"maxAttempts":3,"initialBackoff":"0.1s","maxBackoff":"1s","backoffMultiplier":2,"retryableStatusCodes":["UNAVAILABLE","INVALID_ARGUMENT","UNAUTHENTICATED"]}}]}`)
 	}},

@@ -128,6 +128,8 @@ func plantShared(f *planted) {
 		"registry/services/endpoints/default/web": "k8s\x00\n\x02v1\x12\x09Endpoints\x0a\x0810.0.0.1",
 		"traefik/http/services/web/loadbalancer":  `{"servers":[{"url":"http://10.2.4.2:80"}]}`,
 		"motd":                                    "10.2.4.9:80",
+		"config/grpc-config/server":               `{"methodConfig":[]}`,
+		"grpc_config/defaults":                    `{"port":9000}`,
 		"apisix/upstreams/1":                      `{"id":"1","name":"web","type":"roundrobin","nodes":[{"host":"10.2.4.7","port":80,"weight":1}]}`,
 		"apisix/upstreams/2":                      `{"id":"2","name":"api","type":"roundrobin","nodes":{"10.2.4.8:80":1}}`,
 	} {

@@ -69,7 +69,7 @@ func (p *patient) checkKey(s *survey.Service) []Finding {
 		return []Finding{newFinding(KindEmpty, []string{p.full(s.Key) + "/"}, fmt.Sprintf("all %s are being withdrawn by their owners, so there is nothing to call", output.Counted(n, "entry")),
 			"start a server; what its owner has left behind goes with its lease")}
 	}
-	if isNothing(s) && len(p.candidates[s.Key])+len(p.findings) == 0 {
+	if s.Key == p.key && isNothing(s) && len(p.candidates[s.Key])+len(p.findings) == 0 {
 		return []Finding{empty(p.full(s.Key) + "/")}
 	}
 	return nil

@@ -18,43 +18,47 @@ const (
 	maxSettle = 7 * time.Second
 )
 
-// readLeases looks at the time left on all leases, and again at those that have little, or whose entries may be what an
-// earlier run of a server left behind.
+// readLeases looks at the time left on all leases, and again at those that have little, or whose entries are leaving or may be
+// what an earlier run of a server left behind: at each when it is to have been renewed.
 func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
 		return err
 	}
-	replaced, leaving := p.replaced(), p.leaving()
-	var doubtful []int64
-	var wait time.Duration
-	for _, id := range slices.Sorted(maps.Keys(p.leases)) {
-		settled := time.Duration(0)
-		if replaced[id] || leaving[id] {
-			settled = untilLate(p.leases[id])
+	p.stale, p.behind, p.renewed = make(map[int64]bool), make(map[int64]bool), make(map[int64]bool)
+	replaced, waited := p.replaced(), time.Duration(0)
+	due := p.doubtful(replaced)
+	for _, at := range slices.Sorted(maps.Keys(due)) {
+		store.Pause(ctx, at-waited)
+		waited = at
+		again, err := s.Leases(ctx, due[at])
+		if err != nil {
+			return err
 		}
-		if p.leases[id].RunsOut() {
-			settled = max(settled, untilLast(p.leases[id]))
-		}
-		if (p.leases[id].RunsOut() || replaced[id] || leaving[id]) && settled <= maxSettle {
-			doubtful = append(doubtful, id)
-			wait = max(wait, renewal, settled)
-		}
+		p.compare(again, replaced)
 	}
-	if len(doubtful) == 0 {
-		return nil
-	}
-	store.Pause(ctx, wait)
-	again, err := s.Leases(ctx, doubtful)
-	if err != nil {
-		return err
-	}
-	p.compare(again, replaced)
 	return p.forgetGone(ctx, s)
+}
+
+// doubtful returns the leases to look at again, by when.
+func (p *patient) doubtful(replaced map[int64]bool) map[time.Duration][]int64 {
+	due, leaving := make(map[time.Duration][]int64), p.leaving()
+	for id, t := range p.leases {
+		at := renewal
+		if replaced[id] || leaving[id] {
+			at = max(at, untilLate(t))
+		}
+		if t.RunsOut() {
+			at = max(at, untilLast(t))
+		}
+		if (t.RunsOut() || replaced[id] || leaving[id]) && at <= maxSettle {
+			due[at] = append(due[at], id)
+		}
+	}
+	return due
 }
 
 // compare takes in a second look at leases.
 func (p *patient) compare(again map[int64]survey.LeaseTime, replaced map[int64]bool) {
-	p.stale, p.behind, p.renewed = make(map[int64]bool), make(map[int64]bool), make(map[int64]bool)
 	for id, now := range again {
 		before := p.leases[id]
 		p.leases[id] = now

@@ -29,7 +29,7 @@ func TestCompareLeases(t *testing.T) {
 		{"it missed two", 5, 2, true, true, true},
 		{"it went with its entry", 2, -1, true, true, true},
 	} {
-		p := &patient{leases: map[int64]survey.LeaseTime{1: {Left: tt.before, Granted: 15}}}
+		p := &patient{leases: map[int64]survey.LeaseTime{1: {Left: tt.before, Granted: 15}}, stale: make(map[int64]bool), behind: make(map[int64]bool), renewed: make(map[int64]bool)}
 		p.compare(map[int64]survey.LeaseTime{1: {Left: tt.now, Granted: 15}}, map[int64]bool{1: tt.replaced})
 		if p.stale[1] != tt.stale || p.behind[1] != tt.isBehind || p.leases[1].Left != tt.now {
 			t.Errorf("%s: stale %v, behind %v, %+v", tt.name, p.stale[1], p.behind[1], p.leases[1])

@@ -3,7 +3,6 @@ package doctor
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -13,11 +12,11 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-// leastTimeout is what no call over a network can be expected to end within.
-const leastTimeout = serviceconfig.Duration(time.Millisecond)
+// leastTimeout is what no call over a network ends within.
+const leastTimeout = serviceconfig.Duration(100 * time.Microsecond)
 
-// inVain are the codes by which a server says that the call itself is wrong: made again, it gets the same answer.
-var inVain = []string{"INVALID_ARGUMENT", "OUT_OF_RANGE", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNIMPLEMENTED"}
+// inVain is the code by which a server says that the call itself is wrong, in whichever state it is.
+const inVain = "INVALID_ARGUMENT"
 
 // checkMethodConfig finds what has calls fail, or made again in vain.
 func (p *patient) checkMethodConfig(s *survey.Service, config *serviceconfig.Config) (all []Finding) {
@@ -35,11 +34,8 @@ func (p *patient) checkMethodConfig(s *survey.Service, config *serviceconfig.Con
 		if zero(m.MaxRequestMessageBytes) || zero(m.MaxResponseMessageBytes) {
 			found(n, Error, "allows messages of 0 bytes, so calls fail that say or are answered anything")
 		}
-		if m.Retry == nil {
-			continue
-		}
-		if codes := slices.DeleteFunc(slices.Clone(m.Retry.Codes), func(code string) bool { return !slices.Contains(inVain, code) }); len(codes) > 0 {
-			found(n, Warning, fmt.Sprintf("has calls made %d times that the server refuses for good: %s", m.Retry.MaxAttempts, strings.Join(codes, ", ")))
+		if m.Retry != nil && slices.Contains(m.Retry.Codes, inVain) {
+			found(n, Warning, fmt.Sprintf("has calls made %d times that the server calls wrong in themselves: %s", m.Retry.MaxAttempts, inVain))
 		}
 	}
 	return all

@@ -47,27 +47,25 @@ func (p *patient) has(key string) bool {
 	return found && p.services[at].InUse()
 }
 
-// checkStray finds live policies at keys that no client reads, and those of namespaces that were not looked at. It needs to have
-// read more than one service.
+// checkStray finds live policies at keys that no client reads, of services that are there, and namespaces that were not looked
+// at. It needs to have read more than one service.
 func (p *patient) checkStray(d *Options) (all []Finding) {
 	namespaces := p.namespaces()
 	for _, e := range p.entries {
 		before, segment, service, ok := configAt(e.Key)
-		if !ok || d.excludes(e.Key) || !survey.IsObject(e.Value) || namespaces[before] && segment+"/" == survey.ConfigPrefix {
+		service = strings.Trim(service, "/")
+		right := store.ConfigOf(service).From
+		switch {
+		case !ok || d.excludes(e.Key) || strings.Trim(before, "/") != "" || !p.has(service) || namespaces[before] && before != "" || !survey.IsObject(e.Value):
 			continue
-		}
-		right := store.ConfigOf(strings.Trim(service, "/")).From
-		if e.Key == survey.ConfigPrefix+service {
-			in := ""
-			for namespace := range namespaces {
-				if strings.HasPrefix(service, namespace) && len(namespace) > len(in) {
-					in = namespace
-				}
-			}
+		case e.Key == right:
+			in := namespaceOf(service, namespaces)
 			if in == "" {
 				continue
 			}
 			right = in + store.ConfigOf(strings.TrimPrefix(service, in)).From
+		case segment+"/" == survey.ConfigPrefix && before == "":
+			continue // at a bad key
 		}
 		all = append(all, newFinding(KindStray, []string{p.full(e.Key)}, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(right)),
 			fmt.Sprintf("put it in force where it belongs, and then: etcdctl del %s", output.Shell(p.full(e.Key)))))
@@ -79,6 +77,16 @@ func (p *patient) checkStray(d *Options) (all []Finding) {
 		}
 	}
 	return all
+}
+
+// namespaceOf returns the longest of the namespaces that a key is in, "" for none.
+func namespaceOf(key string, namespaces map[string]bool) (in string) {
+	for namespace := range namespaces {
+		if strings.HasPrefix(key, namespace) && len(namespace) > len(in) {
+			in = namespace
+		}
+	}
+	return in
 }
 
 // meant returns the service with instances whose key differs from another one in spelling alone, nil if there is none.

@@ -61,7 +61,7 @@ var healthy = []struct {
 		f.lease("by-dev/meta/session/proxy-6", `{"ServerID":6,"ServerName":"proxy","Address":"10.2.10.2:19529","Exclusive":false,"TriggerKill":true,"Version":"2.3"}`)
 		f.put("by-dev/meta/session/id", "6")
 	}},
-	{"namespaces, with an election in each", 2, func(f *planted) {
+	{"namespaces, with an election in each", 0, func(f *planted) {
 		for n, namespace := range []string{"prod/", "staging/"} {
 			addr := fmt.Sprintf("10.2.6.%d:9000", n+1)
 			f.instance(namespace+"acme/user", addr)

@@ -59,7 +59,6 @@ var (
 	KindUnserved        = newKind("unserved-method", Warning, "a methodConfig or healthCheckConfig of a live policy for what no instance serves")
 	KindOrphanPolicy    = newKind("orphan-policy", Warning, "a live policy for a service without instances")
 	KindStray           = newKind("stray-policy", Error, "a live policy at a key that no client reads")
-	KindNamespace       = newKind("namespace", Note, "a namespace that was not looked at")
 	KindLane            = newKind("lane", Warning, "routes of a live policy that put no instance in a lane, or too many, or are missing")
 	KindLeader          = newKind("leader", Error, "a leader that no caller can reach")
 	KindToken           = newKind("token", Error, "an etcd that gives a leader's token again, by --token")

@@ -18,7 +18,7 @@ import (
 type patient struct {
 	key      string            // "" all
 	services []*survey.Service // those looked at, and others; sorted by key
-	entries  []survey.Entry    // all that was read, where no KEY was given; sorted by key
+	entries  []survey.Entry    // among which policies may be that no client reads
 	leases   map[int64]survey.LeaseTime
 	stale    map[int64]bool             // leases that nobody renews
 	renewed  map[int64]bool             // leases that were renewed meanwhile, of those that were looked at twice
@@ -78,7 +78,7 @@ func (p *patient) readAll(ctx context.Context, s *store.Store, prefix string) er
 
 // readConfig reads the live config of a service by itself.
 func (p *patient) readConfig(ctx context.Context, s *store.Store, service *survey.Service) (err error) {
-	config := store.ConfigOf(service.Key)
+	config := configOf(service)
 	service.Config, err = s.Get(ctx, config.From)
 	if !errors.Is(err, store.ErrDenied) {
 		return err
@@ -106,6 +106,18 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 	}
 	own, others := survey.Of(key, entries)
 	p.services = append([]*survey.Service{own}, slices.DeleteFunc(others, func(s *survey.Service) bool { return !s.Proven() })...)
+	if own.Namespace, err = s.NamespaceOf(ctx, key); err != nil {
+		return err
+	}
+	if own.Namespace != "" { // a policy by the whole key is read by nobody
+		stray, err := s.Get(ctx, store.ConfigOf(key).From)
+		if err != nil && !errors.Is(err, store.ErrDenied) {
+			return err
+		}
+		if stray != nil {
+			p.entries = append(p.entries, *stray)
+		}
+	}
 	return p.readConfig(ctx, s, own)
 }
 

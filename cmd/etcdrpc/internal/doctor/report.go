@@ -15,10 +15,23 @@ type Report struct {
 	Findings  []Finding `json:"findings"`
 	Notes     []Finding `json:"notes,omitempty"` // what is no fault
 	Part      string    `json:"part,omitempty"`  // what alone the user may read, in words
+
+	unasked string // what was not looked at, in words; "": nothing
+}
+
+// unasked says what doctor has not looked at, and how to have it do so.
+func (p *patient) unasked(d *Options) string {
+	switch {
+	case d.deep.on:
+		return ""
+	case p.probed:
+		return " What they serve was not asked: --deep does."
+	}
+	return " Whether they can be reached was not tried."
 }
 
 func (p *patient) report(d *Options) *Report {
-	r := &Report{Findings: []Finding{}, Part: p.part}
+	r := &Report{Findings: []Finding{}, Part: p.part, unasked: p.unasked(d)}
 	for _, s := range p.examined() {
 		r.Services++
 		r.Instances += len(s.Instances) + len(s.Faulty())
@@ -64,7 +77,7 @@ func (r *Report) print(out io.Writer) {
 	}
 	looked := output.Counted(r.Services, "service") + ", " + output.Counted(r.Instances, "instance")
 	if len(r.Findings) == 0 {
-		output.Sayf(out, "Nothing is wrong with %s.\n", looked)
+		output.Sayf(out, "Nothing is wrong with %s.%s\n", looked, r.unasked)
 		return
 	}
 	output.Sayf(out, "%s wrong with %s.\n", output.CountedIs(len(r.Findings), "thing", "is", "are"), looked)

@@ -128,7 +128,7 @@ func (w *policyWrite) run(ctx context.Context, a *app, cmd *cobra.Command, s *st
 			output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(key))
 		}
 	}
-	if err := e.Write(ctx, s); err != nil {
+	if err := e.Do(ctx, s); err != nil {
 		return err
 	}
 	return e.Show(cmd.OutOrStdout(), a.output)

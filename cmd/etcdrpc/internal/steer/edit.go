@@ -53,8 +53,8 @@ func (e *Edit) Revision() int64 {
 	return e.Service.Config.ModRevision
 }
 
-// Write says what comes of the new config, if e.Before is set, and does what [Edit.Apply] does.
-func (e *Edit) Write(ctx context.Context, s *store.Store) error {
+// Do says what comes of the new config, if e.Before is set, and does what [Edit.Apply] does.
+func (e *Edit) Do(ctx context.Context, s *store.Store) error {
 	err := e.check(s)
 	if err == nil && e.Before != nil {
 		e.foretell(e.Before)

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/rawjson"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -17,23 +18,35 @@ const ConfigPrefix = endpoint.ReservedSegment + "/"
 // Entry is one key of etcd.
 type Entry struct {
 	Key            string
-	Value          []byte // the head of one that no client reads, for its size
+	Value          []byte // the head of one that no client reads
 	Size           int    // of the whole value, in bytes, where Value is its head; 0: it is whole
 	Lease          int64
 	CreateRevision int64
 	ModRevision    int64
 }
 
-// Shortened returns the entry with the head of a value that is larger than clients read.
+// Shortened returns the entry with the head of a value that no client reads: one that is too large or, where many other
+// programs' values may be, one that is neither an object nor as short as an address.
 func (e Entry) Shortened() Entry {
-	if len(e.Value) > e.mostRead() {
-		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:maxHead])
+	most := maxHead
+	if len(e.Value) <= e.mostRead() {
+		if strings.HasPrefix(e.Key, ConfigPrefix) || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")) {
+			return e
+		}
+		most = maxPlain
+	}
+	if len(e.Value) > most {
+		e.Size, e.Value = len(e.Value), bytes.Clone(e.Value[:most])
 	}
 	return e
 }
 
-// maxHead is how much is kept of a value that is larger than clients read, in bytes.
-const maxHead = 8 << 10
+const (
+	// maxHead is how much is kept of a value that is larger than clients read, in bytes.
+	maxHead = 8 << 10
+	// maxPlain is how much is kept of one that is no object. No address is as long.
+	maxPlain = 1 << 10
+)
 
 // mostRead is the size of the largest value that clients read at the key.
 func (e Entry) mostRead() int {
@@ -45,7 +58,7 @@ func (e Entry) mostRead() int {
 
 // tooLarge says that the value is larger than clients read; nil: it is not.
 func (e Entry) tooLarge() error {
-	if e.Size == 0 {
+	if e.Size <= e.mostRead() {
 		return nil
 	}
 	return fmt.Errorf("%d bytes, more than %d", e.Size, e.mostRead())

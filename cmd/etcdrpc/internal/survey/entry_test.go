@@ -11,6 +11,9 @@ import (
 
 // Of a value that is larger than clients read the head is kept, and its size is told.
 func TestEntry_Shortened(t *testing.T) {
+	if e := (Entry{Key: "registry/pods/a", Value: append([]byte("k8s"), make([]byte, 5000)...)}).Shortened(); len(e.Value) != maxPlain || e.Size != 5003 {
+		t.Errorf("of another program's value of %d bytes %d are kept", e.Size, len(e.Value))
+	}
 	for _, c := range []struct {
 		key  string
 		size int
@@ -22,7 +25,7 @@ func TestEntry_Shortened(t *testing.T) {
 		{ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
 		{ConfigPrefix + "acme/user", 1_400_000, "the service config has 1400000 bytes, more than 262144"},
 	} {
-		e := Entry{Key: c.key, Lease: 7, Value: bytes.Repeat([]byte("x"), c.size)}.Shortened()
+		e := Entry{Key: c.key, Lease: 7, Value: append([]byte("{"), bytes.Repeat([]byte("x"), c.size-1)...)}.Shortened()
 		s := &Service{Key: "acme/user"}
 		var err error
 		if strings.HasPrefix(c.key, ConfigPrefix) {

@@ -23,7 +23,7 @@ everything that is wrong what it is, where, and what to do, the worst first. It
 changes nothing. It exits with 1 when something is wrong, and with 3 when it could
 not look.
 
-What it looks for:
+What it looks for, and how bad that is as a rule:
 ` + doctor.KindsHelp() + `
 It connects to each address from where it runs, and says no more to it.`,
 		Args:              cobra.MaximumNArgs(1),

@@ -180,7 +180,8 @@ var faults = []fault{
 	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry", func(f *planted) {
 		f.says("acme/cherry", "10.1.53.1:9000", `{"version":"v1"}`)
 		f.says("acme/cherry", "10.1.53.2:9000", `{"version":"v2"}`)
-		f.etcdPolicy("acme/cherry", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.1.53.1:9000"]`)
+		f.etcdPolicy("acme/cherry", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.1.53.9:9000","10.1.53.1:9000"]`)
+		f.says("acme/cherry", "10.1.53.9:9000", `{"version":"v3"}`)
 	}},
 	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted) {
 		f.instance("acme/elder", "10.1.54.2:9000")
@@ -276,6 +277,17 @@ var faults = []fault{
 	}},
 	{"a candidate of a service without entries", doctor.KindLeader, `"nobody", which has no entry`, "acme/yew//one",
 		func(f *planted) { f.lease("_grpc_leader/acme/yew//one", "nobody") }},
+	{"a leader that leaves for ever", doctor.KindLeader, `"10.1.83.1:9000", which has no entry that clients call`, "acme/cypress//one", func(f *planted) {
+		f.says("acme/cypress", "10.1.83.1:9000", `{"grpc_leaving":"true"}`)
+		f.instance("acme/cypress", "10.1.83.2:9000")
+		f.lease("_grpc_leader/acme/cypress//one", "10.1.83.1:9000")
+	}},
+	{"versions in no group of a split", doctor.KindNoMatch, "2 instances are in no group of the split", "acme/birch2/10.1.51.4:9000", func(f *planted) {
+		for n, version := range []string{"v1", "V1", "1"} {
+			f.says("acme/birch2", fmt.Sprintf("10.1.51.%d:9000", n+3), `{"version":"`+version+`"}`)
+		}
+		f.etcdPolicy("acme/birch2", `"split":[{"match":{"version":"v1"},"weight":1}]`)
+	}},
 	{"nobody but who leaves", doctor.KindEmpty, "all 2 entries are being withdrawn", "acme/zelkova/", func(f *planted) {
 		f.says("acme/zelkova", "10.1.77.1:9000", `{"grpc_leaving":"true"}`)
 		f.says("acme/zelkova", "10.1.77.2:9000", `{"grpc_leaving":"true"}`)

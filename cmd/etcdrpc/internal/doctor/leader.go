@@ -44,11 +44,11 @@ func (p *patient) askRevision(ctx context.Context, s *store.Store, key string, t
 // checkLeader finds a leader that no caller can reach.
 func (p *patient) checkLeader(s *survey.Service) []Finding {
 	all := p.candidates[s.Key]
-	if len(all) == 0 || s.Closed || slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance }) {
+	if len(all) == 0 || s.Closed || slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return i.Instance == all[0].Instance && !i.Leaving() }) {
 		return nil
 	}
 	return []Finding{newFinding(KindLeader, []string{p.full(all[0].Key)},
-		fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry, so every call for the leader waits and fails", s.Key, all[0].Instance),
+		fmt.Sprintf("the first candidate for the leader of %s is %.80q, which has no entry that clients call, so every call for the leader waits and fails", s.Key, all[0].Instance),
 		"if its server is dead, the candidate goes with its lease; if it lives, its status and log say what keeps its entry out")}
 }
 

@@ -18,7 +18,16 @@ func (p *patient) compareFix(s *survey.Service) string {
 
 // group is what is in a group of a split.
 type group struct {
-	instances, open int // open: not drained
+	instances, open int    // open: not drained
+	drained         string // one that is, as the list names it
+}
+
+// listed returns the name by which a list has an instance.
+func listed(names []string, i *survey.Instance) string {
+	if slices.Contains(names, i.Instance) {
+		return i.Instance
+	}
+	return i.Addr
 }
 
 // checkSplit finds the groups of a split that have a share of the calls and nothing to call, and the instances in no group.
@@ -36,7 +45,9 @@ func (p *patient) checkSplit(s *survey.Service, policy *serviceconfig.Etcd) (all
 		switch {
 		case at >= 0:
 			groups[at].instances++
-			if !drained[i.Addr] {
+			if drained[i.Addr] {
+				groups[at].drained = listed(policy.Drain, &i)
+			} else {
 				groups[at].open++
 			}
 		case !drained[i.Addr] && (placed == nil || placed.Of[n] == nil):
@@ -49,7 +60,7 @@ func (p *patient) checkSplit(s *survey.Service, policy *serviceconfig.Etcd) (all
 	}
 	if len(outside) > 0 {
 		all = append(all, newFinding(KindNoMatch, append([]string{key}, output.FirstOf(outside)...),
-			output.CountedIs(len(outside), "instance is", "", "")+"in no group of the split, and called only while no group has a ready one",
+			output.CountedIs(len(outside), "instance", "is", "are")+" in no group of the split, and called only while no group has a ready one",
 			"if they are to be called, give them a group; if not, a group of weight 0 says so: etcdrpc policy set "+p.word(s.Key)+" FILE"))
 	}
 	return append(all, p.checkEmptied(s, policy, groups)...)
@@ -70,10 +81,13 @@ func describe(splits []serviceconfig.Split, holds func(at int) bool) (all []stri
 	return all
 }
 
+// isEmptied reports whether a drain leaves none of a group.
+func (g group) isEmptied() bool { return g.instances > 0 && g.open == 0 }
+
 // checkEmptied finds a drain that empties groups of a split whose calls at least double those of the groups that are left.
 func (p *patient) checkEmptied(s *survey.Service, policy *serviceconfig.Etcd, groups []group) []Finding {
 	var left, lost uint64
-	emptied := func(at int) bool { return groups[at].instances > 0 && groups[at].open == 0 }
+	emptied := func(at int) bool { return groups[at].isEmptied() }
 	for at, split := range policy.Split {
 		switch {
 		case emptied(at):
@@ -87,7 +101,7 @@ func (p *patient) checkEmptied(s *survey.Service, policy *serviceconfig.Etcd, gr
 	}
 	return []Finding{newFinding(KindDrain, []string{p.full(s.Config.Key)},
 		fmt.Sprintf("the drain empties a group of the split, so the others get %d of its %d parts of the calls, too: %s", lost, lost+left, strings.Join(output.FirstOf(describe(policy.Split, emptied)), "; ")),
-		fmt.Sprintf("etcdrpc undrain %[1]s %[2]s; or change the split first: etcdrpc policy set %[1]s FILE", p.word(s.Key), output.Shell(policy.Drain[0])))}
+		fmt.Sprintf("etcdrpc undrain %[1]s %[2]s; or change the split first: etcdrpc policy set %[1]s FILE", p.word(s.Key), output.Shell(groups[slices.IndexFunc(groups, group.isEmptied)].drained)))}
 }
 
 // checkDrainedSince finds the instances that were registered after the list that drains them was written.
@@ -98,7 +112,7 @@ func (p *patient) checkDrainedSince(s *survey.Service, policy *serviceconfig.Etc
 	for _, i := range clients.Instances {
 		if drained[i.Addr] && i.Entry.CreateRevision > s.Config.ModRevision {
 			where = append(where, p.full(i.Entry.Key))
-			names = append(names, s.DrainName(&i, &i))
+			names = append(names, listed(policy.Drain, &i))
 		}
 	}
 	if len(names) == 0 {

@@ -179,9 +179,9 @@ var faults = []fault{
 	}},
 	{"a drain that empties a group of a split", doctor.KindDrain, `get 99 of its 100 parts of the calls, too: split[0], of weight 99, {"version":"v1"}`, "_grpc_config/acme/cherry", func(f *planted) {
 		f.says("acme/cherry", "10.1.53.1:9000", `{"version":"v1"}`)
+		f.says("acme/cherry", "10.1.53.9:9000", `{"version":"v3"}`)
 		f.says("acme/cherry", "10.1.53.2:9000", `{"version":"v2"}`)
 		f.etcdPolicy("acme/cherry", `"split":[{"match":{"version":"v1"},"weight":99},{"match":{"version":"v2"},"weight":1}],"drain":["10.1.53.9:9000","10.1.53.1:9000"]`)
-		f.says("acme/cherry", "10.1.53.9:9000", `{"version":"v3"}`)
 	}},
 	{"a drain of before", doctor.KindDrain, `holds for what has registered since, which may be another server: "10.1.54.1:9000"`, "acme/elder/10.1.54.1:9000", func(f *planted) {
 		f.instance("acme/elder", "10.1.54.2:9000")

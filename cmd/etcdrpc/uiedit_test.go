@@ -282,6 +282,14 @@ func TestConsoleRemovesOrphan(t *testing.T) {
 	if status, page := s.get("/service", "key", key, "written", written); status != http.StatusOK || !strings.Contains(page, "The live config is removed.") {
 		t.Errorf("status %d:\n%s", status, page)
 	}
+	// Undone, it is there again; undone once more, it is not.
+	_, page = s.get("/service", "key", key, "written", written)
+	_, page = s.propose(key, "undo", hiddenFields(t, page, "/propose?"))
+	s.apply(key, page, http.StatusSeeOther)
+	s.wrote(key, weighted)
+	_, page = s.propose(key, "undo", nil)
+	s.apply(key, page, http.StatusSeeOther)
+	s.wrote(key, "")
 	if status, page := s.get("/service", "key", key); status != http.StatusNotFound || !strings.Contains(page, `href="/history?key=acme%2Fgone"`) {
 		t.Errorf("status %d:\n%s", status, page)
 	}

@@ -63,7 +63,7 @@ over TLS, and asks the server by gRPC's reflection what the method takes and ret
 				return err
 			}
 			c.key, c.out, c.notes = s.Full(args[0]), cmd.OutOrStdout(), cmd.ErrOrStderr()
-			found, _, _, err := s.Service(ctx, args[0])
+			found, _, err := s.Service(ctx, args[0])
 			if found == nil {
 				return err
 			}

@@ -63,7 +63,7 @@ func (a *app) completeSecond(cmd *cobra.Command, args []string, typed string, na
 	}
 	var found []string
 	a.forCompletion(cmd, func(s *store.Store) error {
-		service, _, _, err := s.Service(cmd.Context(), args[0])
+		service, _, err := s.Service(cmd.Context(), args[0])
 		if service != nil {
 			found = names(service)
 		}

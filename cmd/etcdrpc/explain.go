@@ -31,7 +31,7 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is no lane: want %s", from.Lane, serviceconfig.WantLane))
 			}
-			found, _, _, err := s.Service(ctx, args[0])
+			found, _, err := s.Service(ctx, args[0])
 			if err != nil {
 				return err
 			}

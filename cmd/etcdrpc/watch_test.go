@@ -199,7 +199,7 @@ func TestWatch_Leases(t *testing.T) {
 		look := func(what string, want int) {
 			t.Helper()
 			etcd.Calls().Reset()
-			found, _, _, err := store.Service(t.Context(), w.key)
+			found, _, err := store.Service(t.Context(), w.key)
 			if err == nil {
 				v, err = w.look(t.Context(), &view{services: []*survey.Service{found}, full: store.Full})
 			}

@@ -38,7 +38,7 @@ type condition struct {
 
 // run ends with ctx, with the first look if that fails, and when its output fails. What goes wrong with etcd later is told.
 func (w *watch) run(ctx context.Context) error {
-	found, r, _, err := w.store.Service(ctx, w.key)
+	found, r, err := w.store.Service(ctx, w.key)
 	if found == nil {
 		return err
 	}

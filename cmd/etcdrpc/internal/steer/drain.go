@@ -23,7 +23,7 @@ const editTries = 10
 // nobody else has changed it meanwhile. What will come of it is written to e.Before, if that is set, before it is.
 func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change func(*survey.Service, *liveconfig.Config) (notes []string, err error)) (*Edit, error) {
 	for try := 1; ; try++ {
-		found, _, _, err := s.Service(ctx, key)
+		found, _, err := s.Service(ctx, key)
 		if err != nil {
 			return nil, err
 		}

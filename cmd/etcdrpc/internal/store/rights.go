@@ -45,7 +45,7 @@ func (s *Store) grants(ctx context.Context) (all []KeyRange, err error) {
 // may not read what clients list at least.
 func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry, error) {
 	all := EntriesOf(survey.AnyLayout, key)
-	entries, listed, _, err := s.scanEntries(ctx, key)
+	entries, listed, err := s.scanEntries(ctx, key)
 	if err != nil || s.User == "" || listed == all {
 		return entries, err
 	}

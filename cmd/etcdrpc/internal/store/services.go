@@ -78,19 +78,19 @@ func (s *Store) NoConfigs(configs KeyRange, consequence string) string {
 	return fmt.Sprintf("Live policies under %q may not be read by %s, so %s.", s.named(configs.From), s.who(), consequence)
 }
 
-// Service reads a service with its live config. It also returns the range of the entries, and their revision. Where the
-// user may not read the live config, it returns the rest beside an error that is ErrDenied.
-func (s *Store) Service(ctx context.Context, key string) (found *survey.Service, r KeyRange, revision int64, err error) {
-	entries, r, revision, err := s.scanEntries(ctx, key)
+// Service reads a service with its live config. It also returns the range of the entries. Where the user may not read the
+// live config, it returns the rest beside an error that is ErrDenied.
+func (s *Store) Service(ctx context.Context, key string) (found *survey.Service, r KeyRange, err error) {
+	entries, r, err := s.scanEntries(ctx, key)
 	if err != nil {
-		return nil, r, 0, err
+		return nil, r, err
 	}
 	found, _ = survey.Of(key, entries)
 	found.Config, err = s.Get(ctx, ConfigOf(key).From)
 	if err != nil && !errors.Is(err, ErrDenied) {
-		return nil, r, 0, err
+		return nil, r, err
 	}
-	return found, r, revision, err
+	return found, r, err
 }
 
 // Steered reads the live config of a service, with what is registered. known is false where that is not to be seen, as by who
@@ -101,7 +101,7 @@ func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service,
 		return nil, false, err
 	}
 	found = &survey.Service{Key: key}
-	entries, _, _, err := s.scanEntries(ctx, key)
+	entries, _, err := s.scanEntries(ctx, key)
 	if err == nil {
 		found, _ = survey.Of(key, entries)
 	}

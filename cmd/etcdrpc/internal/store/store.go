@@ -154,15 +154,15 @@ func (t timed) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (
 }
 
 // scanEntries lists what may be an entry of a service key, in any layout, or lies below it.
-func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, revision int64, err error) {
+func (s *Store) scanEntries(ctx context.Context, key string) (entries []survey.Entry, r KeyRange, err error) {
 	r = EntriesOf(survey.AnyLayout, key)
-	entries, revision, err = s.Scan(ctx, r)
+	entries, _, err = s.Scan(ctx, r)
 	if errors.Is(err, ErrDenied) {
 		// A role may well be for "key/" only.
 		r = EntriesOf(endpoint.Reader{}, key)
-		entries, revision, err = s.Scan(ctx, r)
+		entries, _, err = s.Scan(ctx, r)
 	}
-	return entries, r, revision, err
+	return entries, r, err
 }
 
 // Get returns one key; nil, where it is not there.

@@ -78,7 +78,7 @@ func MixesUp(s, o *survey.Service) string {
 		return ""
 	}
 	has := func(match func(survey.Instance) bool) bool { return slices.ContainsFunc(o.Instances, match) }
-	unparsed := func(i survey.Instance) bool { return !kratosParses(i.Entry.Value) }
+	unparsed := func(i survey.Instance) bool { return i.Entry.Size == 0 && !kratosParses(i.Entry.Value) }
 	switch {
 	case s.Uses(endpoint.LeaseSuffix):
 		return "gateways that list the lease suffix by the bare key take its instances for their own"

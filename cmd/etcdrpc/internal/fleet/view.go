@@ -225,7 +225,8 @@ func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 	}
 	live, err := s.Live()
 	c := console.Config{Revision: s.Config.ModRevision, Problem: problemOf(err)}
-	if c.Text, c.Whole = shownConfig(s.Config.Value); !c.Whole || c.Problem != "" {
+	c.Text, c.Whole = shownConfig(s.Config.Value)
+	if c.Whole = c.Whole && s.Config.Size == 0; !c.Whole || c.Problem != "" {
 		return c
 	}
 	c.Balances = len(live.LoadBalancing) > 0

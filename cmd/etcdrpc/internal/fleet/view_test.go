@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -81,6 +82,17 @@ func TestDetail_DrainUnknown(t *testing.T) {
 		if i.State == survey.Drained {
 			t.Errorf("%s is drained", i.ID)
 		}
+	}
+}
+
+// Of a live config that is too large the head is shown, and is not to be edited as if it were all.
+func TestDetail_LargeConfig(t *testing.T) {
+	t.Parallel()
+	s := service(t, "{}", "10.0.0.1:9000 10.0.0.1:9000")
+	large := survey.Entry{Key: s.Config.Key, Value: bytes.Repeat([]byte(" "), 1<<20)}.Shortened()
+	s.Config = &large
+	if c := detail(s, "", func(key string) string { return key }).Config; c.Whole || !strings.Contains(c.Problem, "1048576 bytes") || len(c.Text) > maxShown {
+		t.Errorf("whole %t, %d bytes, %q", c.Whole, len(c.Text), c.Problem)
 	}
 }
 

@@ -30,7 +30,7 @@ type Entry struct {
 func (e Entry) Shortened() Entry {
 	most := maxHead
 	if len(e.Value) <= e.mostRead() {
-		if strings.HasPrefix(e.Key, ConfigPrefix) || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")) {
+		if e.isConfig() || bytes.HasPrefix(rawjson.SkipSpace(e.Value), []byte("{")) {
 			return e
 		}
 		most = maxPlain
@@ -50,11 +50,14 @@ const (
 
 // mostRead is the size of the largest value that clients read at the key.
 func (e Entry) mostRead() int {
-	if strings.HasPrefix(e.Key, ConfigPrefix) {
+	if e.isConfig() {
 		return serviceconfig.MaxSize
 	}
 	return endpoint.MaxValue
 }
+
+// isConfig reports whether the key is that of a live config, be it in a namespace below what is looked at.
+func (e Entry) isConfig() bool { return strings.Contains("/"+e.Key, "/"+ConfigPrefix) }
 
 // tooLarge says that the value is larger than clients read; nil: it is not.
 func (e Entry) tooLarge() error {

@@ -23,12 +23,13 @@ func TestEntry_Shortened(t *testing.T) {
 		{"acme/user/a", endpoint.MaxValue + 1, "65537 bytes, more than 65536"},
 		{"acme/user/a", 1_400_000, "1400000 bytes, more than 65536"},
 		{ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
+		{"prod/" + ConfigPrefix + "acme/user", serviceconfig.MaxSize, ""},
 		{ConfigPrefix + "acme/user", 1_400_000, "the service config has 1400000 bytes, more than 262144"},
 	} {
 		e := Entry{Key: c.key, Lease: 7, Value: append([]byte("{"), bytes.Repeat([]byte("x"), c.size-1)...)}.Shortened()
 		s := &Service{Key: "acme/user"}
 		var err error
-		if strings.HasPrefix(c.key, ConfigPrefix) {
+		if strings.Contains(c.key, ConfigPrefix) {
 			s.Config = &e
 			_, err = s.Live()
 		} else {

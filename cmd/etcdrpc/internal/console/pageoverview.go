@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
@@ -10,6 +11,10 @@ import (
 
 // overviewRows bounds the services on one page.
 const overviewRows = 100
+
+func (c *Console) overview(r *http.Request) (*answer, error) {
+	return &answer{template: "overview", model: newOverview(c.frame("Services"), r.Form)}, nil
+}
 
 // overviewPage is the table of services.
 type overviewPage struct {

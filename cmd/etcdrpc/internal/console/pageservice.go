@@ -1,7 +1,9 @@
 package console
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -14,6 +16,55 @@ const (
 	recentRows   = 20
 	filterLeases = 1000 // asked for at most because the filter names a state
 )
+
+func (c *Console) service(r *http.Request) (*answer, error) {
+	s := c.Backend.Service(r.Form.Get("key"))
+	if s == nil {
+		return c.absent(r)
+	}
+	p := newServicePage(c.frame(s.Key), s, r.Form)
+	p.Findings = c.Backend.Findings(s.Key, false)
+	p.Links = linksTo(c.Links, s.Key)
+	c.askLeases(r.Context(), p, p.undecided())
+	p.choose(number(r.Form.Get("page")))
+	c.askLeases(r.Context(), p, p.leaseIDs())
+	p.markFound()
+	return &answer{template: "service", model: p}, nil
+}
+
+// askLeases puts on a page what is left of leases. Where etcd does not say that once, it is not asked again.
+func (c *Console) askLeases(ctx context.Context, p *servicePage, ids []int64) {
+	if len(ids) == 0 || p.LeaseError != "" {
+		return
+	}
+	leases, err := c.Backend.Leases(ctx, ids)
+	if err != nil {
+		p.LeaseError = err.Error()
+	}
+	p.takeLeases(leases)
+}
+
+// absent shows that there is nothing at a key. It is no error where the operator has just removed what was there.
+func (c *Console) absent(r *http.Request) (*answer, error) {
+	key := r.Form.Get("key")
+	p := newAbsentPage(c.frame(key), key, r.Form)
+	switch {
+	case p.Fleet.Trouble != "":
+		return nil, httpError{http.StatusServiceUnavailable, p.Fleet.Trouble}
+	case p.Outcome == nil:
+		return &answer{status: http.StatusNotFound, template: "absent", model: p}, nil
+	}
+	return &answer{template: "absent", model: p}, nil
+}
+
+// examine has the faults of a service looked for at once.
+func (c *Console) examine(r *http.Request) (*answer, error) {
+	key := r.Form.Get("key")
+	if c.Backend.Service(key) != nil {
+		c.Backend.Findings(key, true)
+	}
+	return &answer{location: at("/service", "key", key) + "#findings"}, nil
+}
 
 // servicePage is one service.
 type servicePage struct {

@@ -19,8 +19,8 @@ type tabular interface{ tableRows() []keyed }
 // keyed is a row of a table, which has a key on its page.
 type keyed interface{ rowKey() string }
 
-// content is what a page shows, in pieces. Each has a template of its own, "page#id", and those of package frame's are on
-// all pages; a row of the page's table has "page##id". Pages that follow are sent the pieces that are others than before.
+// content is what a page shows, in pieces. Each has a template of its own, "page#id"; those named "frame#id" are on all
+// pages, and a row of the page's table has "page##id". A page that follows is sent the pieces that have become others.
 type content struct {
 	name  string                   // of the page
 	parts map[string]template.HTML // by the ids of the elements that they fill

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"html/template"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -99,4 +100,27 @@ func percent(share float64) string {
 		return "–"
 	}
 	return strconv.FormatFloat(share, 'f', 1, 64) + "\u00a0%"
+}
+
+// at returns a path with parameters, given as names and values.
+func at(path string, params ...string) string {
+	values := url.Values{}
+	for i := 0; i < len(params); i += 2 {
+		if params[i+1] != "" {
+			values.Set(params[i], params[i+1])
+		}
+	}
+	if len(values) == 0 {
+		return path
+	}
+	return path + "?" + values.Encode()
+}
+
+// number reads a number from a form; what is none is 0.
+func number(text string) int {
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return 0
+	}
+	return n
 }

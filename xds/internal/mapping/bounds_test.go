@@ -26,18 +26,7 @@ func TestRoutesAreBounded(t *testing.T) {
 		for i := range 300 {
 			specs = append(specs, tt.spec(i))
 		}
-		policy, err := ReadPolicy(tt.config)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := &Host{Authority: "a", Services: []Service{{Policy: policy}}, Endpoints: ends(specs...)}
-		for i := range h.Endpoints {
-			h.Endpoints[i].Addr = fmt.Sprintf("10.0.%d.%d:1", i/250, i%250)
-		}
-		s, err := Map(h, Client{})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mapped(t, tt.config, specs)
 		config := new(routev3.RouteConfiguration)
 		if err := s.Route.Body.UnmarshalTo(config); err != nil {
 			t.Fatal(err)
@@ -60,7 +49,21 @@ func TestClustersAreBounded(t *testing.T) {
 	for i := range 1000 {
 		specs = append(specs, fmt.Sprintf("e%d v%d - - lane=l%d", i, i%250, i%260))
 	}
-	policy, err := ReadPolicy(etcdPolicy(`"split":[` + strings.Join(groups, ",") + `],"route":[{"label":"lane"}]`))
+	s := mapped(t, etcdPolicy(`"split":[`+strings.Join(groups, ",")+`],"route":[{"label":"lane"}]`), specs)
+	isSound(t, s)
+	total := 0
+	for _, c := range s.Clusters {
+		total += len(c.Body.GetValue())
+	}
+	if total > 3<<20 {
+		t.Errorf("%d bytes of %d clusters", total, len(s.Clusters))
+	}
+}
+
+// mapped returns what a client is told of a host with a live config, and endpoints at an address each.
+func mapped(t *testing.T, config string, specs []string) *Snapshot {
+	t.Helper()
+	policy, err := ReadPolicy(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,14 +75,7 @@ func TestClustersAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	isSound(t, s)
-	total := 0
-	for _, c := range s.Clusters {
-		total += len(c.Body.GetValue())
-	}
-	if total > 3<<20 {
-		t.Errorf("%d bytes of %d clusters", total, len(s.Clusters))
-	}
+	return s
 }
 
 // manyMethods returns as many methods as an endpoint may name, for few endpoints.

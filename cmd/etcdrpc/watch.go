@@ -9,7 +9,6 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 func newWatch(a *app) *cobra.Command {
@@ -28,12 +27,9 @@ keys move in it, and q or Ctrl-C ends. Otherwise it writes a line for each chang
 			if file, ok := output.Unchecked(out).(*os.File); ok && a.output == output.FormatTable && isScreen(file) {
 				return newScreen(w).run(ctx, file)
 			}
-			w.show = noted(changeLines(out, a.output), cmd.ErrOrStderr())
+			lines := &changeLines{out: out, format: a.output}
+			w.show, w.wanted = noted(lines.show, cmd.ErrOrStderr()), lines.leases
 			w.say = func(err error) { output.Sayf(cmd.ErrOrStderr(), "etcdrpc: %s\n", err) }
-			w.wanted = func(*view) []int64 { return nil } // lines of text do not tell the time left
-			if a.output == output.FormatJSON {
-				w.wanted = func(v *view) []int64 { return survey.LeaseIDs(v.services) }
-			}
 			return w.run(ctx)
 		}),
 	}

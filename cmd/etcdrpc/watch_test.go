@@ -109,14 +109,14 @@ func TestFrame(t *testing.T) {
 func TestFrame_Leader(t *testing.T) {
 	v := watched(fullValue, "10.0.0.9:9000")
 	var out bytes.Buffer
-	lines := changeLines(&out, output.FormatTable)
+	lines := &changeLines{out: &out, format: output.FormatTable}
 	for _, leader := range []string{"", "a", "b"} {
 		v.leaders = map[string]string{"acme/user": leader}
 		text := strings.Join(frame(v, "acme/user", time.Now(), window{width: 120, height: 24}), "\n")
 		if shown := regexp.MustCompile(`(?m)^(\S+) .* leader `).FindStringSubmatch(text); leader == "" && (shown != nil || strings.Contains(text, "LEADER")) || leader != "" && (shown == nil || shown[1] != leader) {
 			t.Errorf("%q leads:\n%s", leader, text)
 		}
-		if err := lines(v); err != nil {
+		if err := lines.show(v); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,24 +184,30 @@ func TestWatch_Leases(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	for _, tc := range []struct {
+	lines := func(f output.Format) func(*watch) {
+		return func(w *watch) {
+			l := &changeLines{out: io.Discard, format: f}
+			w.show, w.wanted = l.show, l.leases
+		}
+	}
+	for round, tc := range []struct {
 		name                       string
 		set                        func(*watch)
 		first, seen, unseen, again int // requests for leases: at first, at a change that is shown, at one that is not, and at a refresh
 	}{
 		{"a terminal", func(w *watch) { newScreen(w).window.height = height }, 20, 1, 0, 20},
-		{"lines", func(w *watch) { w.wanted = func(*view) []int64 { return nil } }, 0, 0, 0, 0},
-		{"JSON", func(w *watch) { w.wanted = func(v *view) []int64 { return survey.LeaseIDs(v.services) } }, instances, 1, 1, instances},
+		{"lines", lines(output.FormatTable), 0, 0, 0, 0},
+		{"JSON", lines(output.FormatJSON), instances, 1, 1, 0},
 	} {
-		w := &watch{store: store, key: "acme/user"}
+		w := &watch{store: store, key: "acme/user", show: func(*view) error { return nil }}
 		tc.set(w)
-		var v *view
-		look := func(what string, want int) {
+		v := new(view)
+		ask := func(what string, next *view, known map[int64]survey.LeaseTime, want int) {
 			t.Helper()
 			etcd.Calls().Reset()
-			found, _, err := store.Service(t.Context(), w.key)
+			timed, err := w.time(t.Context(), next, known)
 			if err == nil {
-				v, err = w.look(t.Context(), &view{services: []*survey.Service{found}, full: store.Full})
+				err = w.show(timed)
 			}
 			if err != nil {
 				t.Fatal(err)
@@ -209,25 +215,29 @@ func TestWatch_Leases(t *testing.T) {
 			if got := etcd.Calls().Count(etcdtest.LeaseTimeToLive, ""); got != want {
 				t.Errorf("%s: %s took %d requests for leases, want %d", tc.name, what, got, want)
 			}
+			v = timed
+		}
+		look := func(what string, want int) {
+			t.Helper()
+			found, _, err := store.Service(t.Context(), w.key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			known := v.leases
+			if !w.refresh {
+				known = nil
+			}
+			ask(what, &view{services: []*survey.Service{found}, full: store.Full}, known, want)
 		}
 		look("the first look", tc.first)
 		look("no change", 0)
 		for n := range changes {
-			put(n, fmt.Sprintf("10.0.1.%d:9000", n))
+			put(n, fmt.Sprintf("10.1.%d.%d:9000", round, n))
 			look("a change that is shown", tc.seen)
-			put(instances/2+n, fmt.Sprintf("10.0.1.%d:9000", n))
+			put(instances/2+n, fmt.Sprintf("10.2.%d.%d:9000", round, n))
 			look("a change that is not shown", tc.unseen)
 		}
-		etcd.Calls().Reset()
-		if _, err := w.time(t.Context(), v, w.wanted(v)); err != nil {
-			t.Fatal(err)
-		}
-		if got := etcd.Calls().Count(etcdtest.LeaseTimeToLive, ""); got != tc.again {
-			t.Errorf("%s: a refresh took %d requests for leases, want %d", tc.name, got, tc.again)
-		}
-		if tc.first > 0 && len(v.leases) < tc.first {
-			t.Errorf("%s: the time left is known of %d leases", tc.name, len(v.leases))
-		}
+		ask("a refresh", v, nil, tc.again)
 	}
 }
 

@@ -14,27 +14,56 @@ import (
 )
 
 // changeLines writes a line for each difference between the views it is given.
-func changeLines(out io.Writer, f output.Format) func(*view) error {
-	write := writeChange
-	if f == output.FormatJSON {
-		write = func(w io.Writer, c change) error { return output.WriteJSONLine(w, c) }
-	}
-	known := map[string]change{}
-	first := true
-	return func(v *view) error {
-		now := changesOf(v)
-		for _, c := range differences(known, now) {
-			c.Time = time.Now().UTC().Truncate(time.Millisecond)
-			if err := write(out, c); err != nil {
-				return err
-			}
-		}
-		if first && len(now) == 0 && f == output.FormatTable {
-			output.Sayf(out, "no instances\n")
-		}
-		known, first = keyed(now), false
+type changeLines struct {
+	out    io.Writer
+	format output.Format
+	known  map[string]change // by the keys in etcd; nil: nothing was shown yet
+}
+
+// leases returns those of the lines that tell the time left.
+func (l *changeLines) leases(v *view) (ids []int64) {
+	if l.format != output.FormatJSON {
 		return nil
 	}
+	for _, c := range differences(l.known, changesOf(v)) {
+		if c.lease != 0 && c.Change != removed {
+			ids = append(ids, c.lease)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+func (l *changeLines) show(v *view) error {
+	now := changesOf(v)
+	if l.known == nil && len(now) == 0 && l.format == output.FormatTable {
+		output.Sayf(l.out, "no instances\n")
+	}
+	if l.known == nil {
+		l.known = make(map[string]change)
+	}
+	for _, c := range differences(l.known, now) {
+		c.Time = time.Now().UTC().Truncate(time.Millisecond)
+		if err := l.write(c); err != nil {
+			return err
+		}
+		if l.known[c.etcdKey] = c; c.Change == removed {
+			delete(l.known, c.etcdKey)
+		}
+	}
+	return nil
+}
+
+func (l *changeLines) write(c change) error {
+	if l.format == output.FormatJSON {
+		return output.WriteJSONLine(l.out, c)
+	}
+	sign := map[string]string{added: "+", changed: "~", removed: "-"}[c.Change]
+	text := c.text
+	if c.Malformed != nil {
+		text = c.etcdKey + ": " + text
+	}
+	return output.Writef(l.out, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
 }
 
 // noted says what is not known of the views that are shown, once until there is something else to say.
@@ -46,62 +75,61 @@ func noted(show func(*view) error, notes io.Writer) func(*view) error {
 	}
 }
 
+// The kinds of changes.
+const (
+	added   = "added"
+	changed = "changed"
+	removed = "removed"
+)
+
 // change is one line of JSON.
 type change struct {
 	Time      time.Time      `json:"time"`
-	Change    string         `json:"change"` // "added", "changed", "removed"
+	Change    string         `json:"change"`
 	Key       string         `json:"key"`
 	Instance  *instanceJSON  `json:"instance,omitempty"`
 	Malformed *malformedJSON `json:"malformed,omitempty"`
 
 	etcdKey string
+	lease   int64
 	text    string // of a line
 	state   string // what makes a change, if it is another
 }
 
 // changesOf returns each entry of a view, as one that came.
 func changesOf(v *view) (all []change) {
-	for _, s := range v.json() {
-		for _, i := range s.Instances {
-			c := change{Key: s.Key, Instance: &i, etcdKey: i.EtcdKey, text: describe(&i)}
+	for _, r := range v.rows() {
+		c := change{Change: added, Key: r.service.Key, etcdKey: v.full(r.Entry.Key), lease: r.Entry.Lease}
+		if r.Err != nil {
+			c.Malformed = &malformedJSON{c.etcdKey, r.Err.Error()}
+			c.text = "malformed: " + c.Malformed.Error
+			c.state = c.text
+		} else {
+			i := r.json(c.etcdKey)
+			c.Instance, c.text = &i, describe(&i)
 			c.state = c.text + i.Metadata[endpoint.MethodsName]
-			all = append(all, c)
 		}
-		for _, m := range s.Malformed {
-			text := "malformed: " + m.Error
-			all = append(all, change{Key: s.Key, Malformed: &m, etcdKey: m.EtcdKey, text: text, state: text})
-		}
+		all = append(all, c)
 	}
 	return all
 }
 
-func keyed(changes []change) map[string]change {
-	byKey := make(map[string]change, len(changes))
-	for _, c := range changes {
-		byKey[c.etcdKey] = c
-	}
-	return byKey
-}
-
 // differences returns what has changed between what was known and what is now. What left comes last.
 func differences(known map[string]change, now []change) (all []change) {
+	there := make(map[string]bool, len(now))
 	for _, c := range now {
+		there[c.etcdKey] = true
 		old, ok := known[c.etcdKey]
-		switch {
-		case !ok:
-			c.Change = "added"
-		case old.state != c.state:
-			c.Change = "changed"
-		default:
-			continue
+		if ok {
+			c.Change = changed
 		}
-		all = append(all, c)
+		if !ok || old.state != c.state {
+			all = append(all, c)
+		}
 	}
-	current := keyed(now)
 	for _, key := range slices.Sorted(maps.Keys(known)) {
-		if _, ok := current[key]; !ok {
-			c := known[key]
-			c.Change = "removed"
+		if c := known[key]; !there[key] {
+			c.Change = removed
 			all = append(all, c)
 		}
 	}
@@ -140,13 +168,4 @@ func describe(i *instanceJSON) string {
 		out.WriteString(", drained")
 	}
 	return out.String() + ")"
-}
-
-func writeChange(w io.Writer, c change) error {
-	sign := map[string]string{"added": "+", "changed": "~", "removed": "-"}[c.Change]
-	text := c.text
-	if c.Malformed != nil {
-		text = c.etcdKey + ": " + text
-	}
-	return output.Writef(w, "%s %s %s\n", c.Time.Format("15:04:05.000"), sign, text)
 }

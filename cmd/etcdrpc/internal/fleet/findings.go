@@ -72,7 +72,7 @@ func (v *snapshot) config(key string) string {
 	if s := v.services[key]; s != nil {
 		revision = revisionOf(s.Config)
 	}
-	return fmt.Sprint(v.era, ".", revision)
+	return fmt.Sprint(v.listing.Era, ".", revision)
 }
 
 // wait returns when nothing is looked for any more, once the context has ended.

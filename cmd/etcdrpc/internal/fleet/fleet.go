@@ -2,15 +2,11 @@
 package fleet
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
@@ -27,18 +23,17 @@ const writtenTime = time.Second
 // change.
 type Fleet struct {
 	store    *store.Store
+	replica  store.Replica
 	examiner *examiner
 	stop     context.CancelFunc
 	running  sync.WaitGroup
 	news     chan struct{} // holds one when there is something to tell
 
 	mu      sync.Mutex
-	listing store.Listing // with what has happened since; nil entries: none yet
-	era     int           // counts the lists that were not what the watches had told
 	trouble string
 	changes []console.Change // the oldest first
-	edition int              // counts what was taken in
-	changed chan struct{}    // closed at the next edition that is told
+	noted   int              // counts what was taken in
+	changed chan struct{}    // closed at the next change that is told
 
 	surveying sync.Mutex
 	last      *snapshot // guarded by surveying
@@ -46,9 +41,8 @@ type Fleet struct {
 
 // snapshot is what an edition of the fleet means. It does not change.
 type snapshot struct {
-	edition  int
-	era      int
-	parts    []store.KeyRange // what may be read
+	noted    int
+	listing  store.Listing // without entries
 	services map[string]*survey.Service
 	all      []*survey.Service
 	fleet    *console.Fleet
@@ -62,13 +56,10 @@ func Start(ctx context.Context, s *store.Store) *Fleet {
 	f.examiner = newExaminer(ctx, f)
 	listed := make(chan struct{})
 	begun := sync.OnceFunc(func() { close(listed) })
-	mirror := store.Mirror{
-		Store: s, Ranges: []store.KeyRange{store.Everything},
-		Listed:  func(l store.Listing) { f.relist(l, time.Now()); begun() },
-		Changed: func(revision int64, events []*clientv3.Event) { f.take(revision, events, time.Now()) },
-		Failed:  func(err error) { f.fail(err); begun() },
-	}
-	f.running.Go(func() { mirror.Run(ctx) })
+	f.replica.Store, f.replica.Ranges = s, []store.KeyRange{store.Everything}
+	f.replica.Changed = func(changes []store.Change) { f.take(changes, time.Now()); begun() }
+	f.replica.Failed = func(err error) { f.fail(err); begun() }
+	f.running.Go(func() { f.replica.Run(ctx) })
 	f.running.Go(func() { f.tellNews(ctx) })
 	select {
 	case <-listed:
@@ -114,110 +105,40 @@ func (f *Fleet) troubled() bool {
 	return f.trouble != ""
 }
 
-// note counts an edition, and has it told. f.mu is held.
+// note counts something that was taken in, and has it told. f.mu is held.
 func (f *Fleet) note() {
-	f.edition++
+	f.noted++
 	select {
 	case f.news <- struct{}{}:
 	default: // it will be told with what is there already
 	}
 }
 
-// relist takes in a list. Where it is not what the watches have told, what is different is remembered as changed: what
-// has come and gone again meanwhile is not known.
-func (f *Fleet) relist(l store.Listing, now time.Time) {
+// take remembers what has changed.
+func (f *Fleet) take(changes []store.Change, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	before := f.listing
-	missed := f.missed(&before, &l)
-	f.listing = l
-	same := before.Entries != nil && len(missed) == 0 && slices.Equal(before.Parts, l.Parts)
-	if same && f.trouble == "" {
-		return
+	for _, c := range changes {
+		next := changeOf(c, f.store.Full)
+		next.Time = now
+		f.changes = append(f.changes, next)
 	}
-	if !same {
-		f.era++
-	}
-	for _, c := range missed {
-		f.remember(c, now)
-	}
-	f.trouble = ""
-	f.note()
-}
-
-// missed returns what is different between two lists, as far as both may be read, the oldest first.
-func (f *Fleet) missed(before, after *store.Listing) (all []console.Change) {
-	if before.Entries == nil {
-		return nil
-	}
-	for key, e := range after.Entries {
-		old, known := before.Entries[key]
-		c := console.Change{Revision: e.ModRevision, Key: f.store.Full(key), What: console.ChangePut, Service: serviceOf(e)}
-		switch {
-		case known && old.CreateRevision == e.CreateRevision && old.ModRevision == e.ModRevision && old.Lease == e.Lease && bytes.Equal(old.Value, e.Value):
-			continue
-		case known && old.CreateRevision == e.CreateRevision:
-			c.What = console.ChangeChanged
-		case !known && !before.Has(key):
-			continue // nobody knows how long it has been there
-		}
-		all = append(all, c)
-	}
-	for key, e := range before.Entries {
-		if _, ok := after.Entries[key]; !ok && after.Has(key) {
-			all = append(all, console.Change{Key: f.store.Full(key), What: console.ChangeDeleted, Service: serviceOf(e)})
-		}
-	}
-	slices.SortFunc(all, func(a, b console.Change) int {
-		return cmp.Or(cmp.Compare(a.Revision, b.Revision), strings.Compare(a.Key, b.Key))
-	})
-	return all
-}
-
-// take takes events in.
-func (f *Fleet) take(revision int64, events []*clientv3.Event, now time.Time) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.listing.Revision = max(f.listing.Revision, revision)
-	entries := f.listing.Entries
-	for _, event := range events {
-		e := store.EntryOf(event.Kv).Shortened()
-		old, known := entries[e.Key]
-		if event.Type == clientv3.EventTypeDelete {
-			if !known {
-				continue
-			}
-			delete(entries, e.Key)
-			old.ModRevision = e.ModRevision
-			e = old
-		} else {
-			entries[e.Key] = e
-		}
-		f.remember(changeOf(event, e, f.store.Full), now)
-	}
-	if len(events) > 0 {
-		f.note()
-	}
-}
-
-func (f *Fleet) remember(c console.Change, now time.Time) {
-	c.Time = now
-	f.changes = append(f.changes, c)
 	if len(f.changes) >= 2*maxChanges {
 		f.changes = slices.Clone(f.changes[len(f.changes)-maxChanges:])
 	}
+	f.note()
 }
 
-// changeOf describes an event. e is the entry that came, or went.
-func changeOf(event *clientv3.Event, e survey.Entry, full func(string) string) console.Change {
-	c := console.Change{Revision: e.ModRevision, Key: full(e.Key), What: console.ChangeChanged, Service: serviceOf(e)}
+// changeOf describes a change.
+func changeOf(c store.Change, full func(string) string) console.Change {
+	out := console.Change{Revision: c.Revision, Key: full(c.Key), What: console.ChangeChanged, Service: serviceOf(c.Entry)}
 	switch {
-	case event.Type == clientv3.EventTypeDelete:
-		c.What = console.ChangeDeleted
-	case event.IsCreate():
-		c.What = console.ChangePut
+	case c.Deleted:
+		out.What = console.ChangeDeleted
+	case c.Created:
+		out.What = console.ChangePut
 	}
-	return c
+	return out
 }
 
 // serviceOf returns the key of the service that an entry, or a live config, belongs to.
@@ -241,18 +162,12 @@ func (f *Fleet) tell() {
 func (f *Fleet) awaitRevision(ctx context.Context, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, writtenTime)
 	defer cancel()
-	for changed := f.Changed(); f.seenRevision() < revision && ctx.Err() == nil; changed = f.Changed() {
+	for changed := f.Changed(); f.replica.Listing().Revision < revision && ctx.Err() == nil; changed = f.Changed() {
 		select {
 		case <-changed:
 		case <-ctx.Done():
 		}
 	}
-}
-
-func (f *Fleet) seenRevision() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.listing.Revision
 }
 
 // Changed is part of console.Backend.
@@ -295,31 +210,31 @@ func (f *Fleet) look() *snapshot {
 	return v
 }
 
-// copy returns a snapshot without services, and the entries in order; nil if the last one is of this edition.
+// copy returns a snapshot without services, and the entries in order; nil if the last one is of what is there now.
 func (f *Fleet) copy() (*snapshot, []survey.Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.last != nil && f.last.edition == f.edition {
+	if f.last != nil && f.last.noted == f.noted && f.last.listing.Edition == f.replica.Listing().Edition {
 		return nil, nil
 	}
-	l := &f.listing
+	entries, l := f.replica.Look()
 	v := &snapshot{
-		edition: f.edition, era: f.era, parts: l.Parts, fleet: &console.Fleet{Revision: l.Revision, Trouble: f.trouble},
+		noted: f.noted, listing: l, fleet: &console.Fleet{Revision: l.Revision, Trouble: f.trouble},
 		services: make(map[string]*survey.Service), seen: make(map[string]console.Summary),
 	}
-	if l.Entries != nil && !l.Whole {
+	if l.Edition > 0 && !l.Whole {
 		v.fleet.Notes = []string{store.PartOnly(f.store.User, l.Parts)}
 	}
 	if n := len(f.changes); n > 0 {
 		latest := f.changes[n-1]
 		v.fleet.Latest = &latest
 	}
-	return v, survey.InOrder(l.Entries)
+	return v, entries
 }
 
 // summary returns a service in a line: the one of the last survey, if nothing of the service has changed since.
 func (f *Fleet) summary(v *snapshot, s *survey.Service, leader string) console.Summary {
-	version := versionOf(s, v.era)
+	version := versionOf(s, v.listing.Era)
 	if f.last != nil {
 		if known, ok := f.last.seen[s.Key]; ok && known.Version == version && known.Leader == leader {
 			return known

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -46,9 +44,9 @@ func (f *Fleet) History(ctx context.Context, key string) (*console.History, erro
 
 // replay adds what has happened in a range, as far as etcd has not forgotten it.
 func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r store.KeyRange) error {
-	from, err := f.store.Past(ctx, r, func(event *clientv3.Event) {
-		if e, ok := pastOf(event, key); ok {
-			h.Changes = append(h.Changes, changeOf(event, e, f.store.Full))
+	from, err := f.store.Past(ctx, r, func(c store.Change) {
+		if concerned(c, key) {
+			h.Changes = append(h.Changes, changeOf(c, f.store.Full))
 		}
 		if len(h.Changes) >= 4*maxHistory {
 			h.Changes, h.Partial = slices.Clone(h.Changes[len(h.Changes)-2*maxHistory:]), "There is more; these are the latest."
@@ -66,17 +64,8 @@ func (f *Fleet) replay(ctx context.Context, h *console.History, key string, r st
 	return err
 }
 
-// pastOf returns the entry that came or went with an event, and whether it was one of a service, or its live config. Where
-// etcd has forgotten what a deleted key had, its form tells.
-func pastOf(event *clientv3.Event, key string) (e survey.Entry, ok bool) {
-	e = store.EntryOf(event.Kv)
-	if event.Type == clientv3.EventTypeDelete {
-		if event.PrevKv == nil {
-			return e, survey.HasLeaseSuffix(key, e.Key) || serviceOf(e) == key
-		}
-		went := e.ModRevision
-		e = store.EntryOf(event.PrevKv)
-		e.ModRevision = went
-	}
-	return e, serviceOf(e) == key
+// concerned reports whether a change was one of a service, or of its live config. Where etcd has forgotten what a deleted key
+// had, its form tells.
+func concerned(c store.Change, key string) bool {
+	return serviceOf(c.Entry) == key || c.Deleted && c.Value == nil && survey.HasLeaseSuffix(key, c.Key)
 }

@@ -141,7 +141,7 @@ func (f *Fleet) Service(key string) *console.Service {
 
 // closed reports whether the live config of a service may not be read.
 func (v *snapshot) closed(key string) bool {
-	return !store.Within(v.parts, store.ConfigOf(key))
+	return !store.Within(v.listing.Parts, store.ConfigOf(key))
 }
 
 // detail returns a service in full, save its summary and its past.

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -21,10 +20,10 @@ type Past struct {
 
 // History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it.
 func History(ctx context.Context, s *store.Store, key string) (all []Past, from int64, err error) {
-	from, err = s.Past(ctx, store.ConfigOf(key), func(event *clientv3.Event) {
-		p := Past{Revision: event.Kv.ModRevision}
-		if event.Type == clientv3.EventTypePut {
-			p.Text = string(event.Kv.Value)
+	from, err = s.Past(ctx, store.ConfigOf(key), func(c store.Change) {
+		p := Past{Revision: c.Revision}
+		if !c.Deleted {
+			p.Text = string(c.Value)
 		}
 		all = append(all, p)
 	})

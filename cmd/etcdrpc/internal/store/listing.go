@@ -14,6 +14,9 @@ type Listing struct {
 	Parts    []KeyRange // what may be read, sorted, without overlap
 	Whole    bool       // that is all of the ranges
 
+	Edition int // of a replica: grows with each change; 0: nothing has been listed yet
+	Era     int // of a replica: grows with each list that was not what the watches had told; within one, revisions only grow
+
 	revisions []int64 // at which each part was read
 }
 

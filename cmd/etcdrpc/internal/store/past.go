@@ -6,6 +6,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 const (
@@ -16,10 +18,10 @@ const (
 // errRead ends the reading of a past that has been read.
 var errRead = errors.New("read to the end")
 
-// Past hands over what has happened in a range, the oldest first, as far as etcd has not compacted it. It returns from which
-// revision on that is. etcd has no list of what has happened, but replays it to a watch. The error is ErrDenied where the
+// Past hands over what has happened in a range, the oldest first, as far as etcd has not compacted it, nor what a deleted key
+// had. It returns from which revision on that is. etcd has no list of what has happened, but replays it to a watch. The error is ErrDenied where the
 // user may not read the range, and context.DeadlineExceeded where etcd took too long to replay all of it.
-func (s *Store) Past(ctx context.Context, r KeyRange, told func(*clientv3.Event)) (from int64, err error) {
+func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, pastTime)
 	defer cancel()
 	for from = 1; ; {
@@ -41,7 +43,7 @@ func (s *Store) Past(ctx context.Context, r KeyRange, told func(*clientv3.Event)
 // past watches a range from a revision on until what has happened is read, which etcd says when it is asked. It says
 // nothing while a watch on the same stream waits for a revision to come, as that of a mirror may: so this one is on the
 // stream of those that do not require a leader.
-func (s *Store) past(ctx context.Context, r KeyRange, from int64, told func(*clientv3.Event)) error {
+func (s *Store) past(ctx context.Context, r KeyRange, from int64, told func(Change)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	asked := make(chan struct{})
@@ -59,7 +61,11 @@ func (s *Store) past(ctx context.Context, r KeyRange, from int64, told func(*cli
 			return errRead
 		}
 		for _, event := range resp.Events {
-			told(event)
+			var was survey.Entry
+			if event.PrevKv != nil {
+				was = EntryOf(event.PrevKv)
+			}
+			told(changeOf(event, was))
 		}
 		return nil
 	}, clientv3.WithPrevKV())

@@ -17,7 +17,6 @@ import (
 // Follower keeps the targets of the services under a prefix, as etcd has them. It answers Prometheus.
 type Follower struct {
 	http.Handler
-	store   *store.Store
 	prefix  string
 	port    Port
 	replica store.Replica
@@ -30,21 +29,21 @@ type Follower struct {
 // NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
 // written to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
-	f := &Follower{store: s, prefix: prefix, port: port, note: output.Once(notes)}
+	f := &Follower{prefix: prefix, port: port, note: output.Once(notes)}
+	f.replica.Store, f.replica.Ranges = s, []store.KeyRange{store.PrefixRange(prefix), store.ConfigsUnder(prefix)}
+	f.replica.Changed, f.replica.Failed = f.changed, f.failed
 	f.Handler = handler(f)
 	return f
 }
 
 // Run follows etcd until ctx ends.
-func (f *Follower) Run(ctx context.Context) {
-	f.replica.Follow(ctx, f.store, f.changed, f.failed, store.PrefixRange(f.prefix), store.ConfigsUnder(f.prefix))
-}
+func (f *Follower) Run(ctx context.Context) { f.replica.Run(ctx) }
 
-func (f *Follower) changed() {
+func (f *Follower) changed([]store.Change) {
 	f.mu.Lock()
 	f.text = nil
 	f.mu.Unlock()
-	_, l, _ := f.replica.Look()
+	l := f.replica.Listing()
 	f.note(f.missing(&l))
 }
 
@@ -59,8 +58,8 @@ func (f *Follower) json() (text []byte, known bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.text == nil {
-		entries, _, known := f.replica.Look()
-		if !known {
+		entries, l := f.replica.Look()
+		if l.Edition == 0 {
 			return nil, false, nil
 		}
 		if f.text, err = output.Marshal(Of(survey.All(entries), f.port), ""); err != nil {
@@ -75,9 +74,9 @@ func (f *Follower) missing(l *store.Listing) string {
 	if l.Whole {
 		return ""
 	}
-	text, configs := store.PartOnly(f.store.User, l.Parts), store.ConfigsUnder(f.prefix)
+	text, configs := store.PartOnly(f.replica.Store.User, l.Parts), store.ConfigsUnder(f.prefix)
 	if !l.Reads(configs) {
-		text += "\n" + f.store.NoConfigs(configs, store.DrainUnseen)
+		text += "\n" + f.replica.Store.NoConfigs(configs, store.DrainUnseen)
 	}
 	return text
 }

@@ -12,6 +12,9 @@ import (
 	"log"
 	"net/http"
 	"time"
+
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
 )
 
 //go:embed templates assets
@@ -82,6 +85,15 @@ func (c *Console) routes() http.Handler {
 	mux.Handle("POST /apply", c.page(c.writes(c.apply)))
 	mux.Handle("GET /events", c.authenticated(http.HandlerFunc(c.events)))
 	return mux
+}
+
+// compressed compresses answers for browsers that read that. Between writes nothing is kept in memory: many pages follow.
+func compressed(h http.Handler) http.Handler {
+	compress, err := gzhttp.NewWrapper(gzhttp.CompressionLevel(gzip.StatelessCompression))
+	if err != nil {
+		panic(err) // the level is one that there is
+	}
+	return compress(h)
 }
 
 // cached lets browsers keep what does not change while the console runs.

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
-	"net/http"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -95,9 +94,5 @@ func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, no
 	defer cancel()
 	f := targets.NewFollower(s, prefix, o.port, notes)
 	following.Go(func() { f.Run(ctx) })
-	const grace = 2 * time.Second
-	return serveHTTP(ctx, listener, &http.Server{
-		Handler: ownname.Only(listener.Addr(), f), MaxHeaderBytes: 16 << 10,
-		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-	}, grace)
+	return serveHTTP(ctx, listener, ownname.Only(listener.Addr(), f), log.New(notes, "etcdrpc: ", 0))
 }

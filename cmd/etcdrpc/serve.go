@@ -4,13 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"time"
 )
 
-// serveHTTP serves until ctx ends, and then gives the requests under way some time.
-func serveHTTP(ctx context.Context, listener net.Listener, server *http.Server, grace time.Duration) error {
+// serveHTTP serves until ctx ends, with which the requests under way end as well.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler, logger *log.Logger) error {
+	const grace = 2 * time.Second
+	server := &http.Server{
+		Handler: handler, ErrorLog: logger, MaxHeaderBytes: 32 << 10,
+		ReadTimeout: 15 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		ending, cancel := context.WithTimeout(context.Background(), grace)

@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log"
 	"net"
-	"net/http"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -75,10 +73,11 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) erro
 		return err
 	}
 	logger := log.New(cmd.ErrOrStderr(), "etcdrpc: ", 0)
-	h := startConsole(ctx, s, console.Options{
-		Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Links: links, Log: logger,
+	f := fleet.Start(ctx, s)
+	defer f.Close()
+	c := console.New(console.Options{
+		Backend: f, Token: token, Hosts: u.names(), ReadOnly: u.readOnly, Loopback: ownname.Loopback(listener.Addr()), Etcd: etcdText(s), Links: links, Log: logger,
 	})
-	defer h.stop()
 	out := cmd.OutOrStdout()
 	output.Sayf(out, "The console is at http://%s/\n", listener.Addr())
 	if made {
@@ -87,7 +86,7 @@ func (u *ui) serve(ctx context.Context, cmd *cobra.Command, s *store.Store) erro
 	if !ownname.Loopback(listener.Addr()) {
 		output.Sayf(cmd.ErrOrStderr(), "etcdrpc: warning: beyond this host the token and the pages are sent without TLS: put a proxy with TLS before the console\n")
 	}
-	return h.serve(ctx, listener, logger)
+	return serveHTTP(ctx, listener, c, logger)
 }
 
 func (u *ui) parseLinks() (links []console.Link, err error) {
@@ -139,33 +138,4 @@ func (u *ui) names() []string {
 		names = append(names, host)
 	}
 	return names
-}
-
-// hosted is a console with the fleet that it shows.
-type hosted struct {
-	*console.Console
-	fleet *fleet.Fleet
-}
-
-func startConsole(ctx context.Context, s *store.Store, o console.Options) *hosted {
-	h := &hosted{fleet: fleet.Start(ctx, s)}
-	o.Backend, o.Etcd = h.fleet, etcdText(s)
-	h.Console = console.New(o)
-	return h
-}
-
-// stop returns when everything that was started has ended.
-func (h *hosted) stop() {
-	h.Close()
-	h.fleet.Close()
-}
-
-// serve serves the console until ctx ends, with which the requests under way end as well.
-func (h *hosted) serve(ctx context.Context, listener net.Listener, logger *log.Logger) error {
-	const grace = 5 * time.Second
-	return serveHTTP(ctx, listener, &http.Server{
-		Handler: h, ErrorLog: logger, MaxHeaderBytes: 32 << 10,
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
-		BaseContext: func(net.Listener) context.Context { return ctx },
-	}, grace)
 }

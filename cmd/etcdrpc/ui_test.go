@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/fleet"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/etcdtest"
 )
@@ -48,10 +49,10 @@ func serveConsole(t *testing.T, etcd *etcdtest.Cluster, o console.Options, chang
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Log, o.Loopback = log.New(t.Output(), "", 0), true
-	h := startConsole(ctx, store, o)
+	f := fleet.Start(ctx, store)
+	o.Backend, o.Etcd, o.Log, o.Loopback = f, etcdText(store), log.New(t.Output(), "", 0), true
 	ended := make(chan error, 1)
-	go func() { ended <- h.serve(ctx, listener, o.Log) }()
+	go func() { ended <- serveHTTP(ctx, listener, console.New(o), o.Log) }()
 	stopped := false
 	s := &served{t: t, etcd: etcd, url: "http://" + listener.Addr().String()}
 	s.stop = func() {
@@ -63,7 +64,7 @@ func serveConsole(t *testing.T, etcd *etcdtest.Cluster, o console.Options, chang
 		if err := <-ended; err != nil {
 			t.Errorf("the console ended with: %v", err)
 		}
-		h.stop()
+		f.Close()
 		store.Close()
 	}
 	t.Cleanup(s.stop)

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -186,11 +186,7 @@ func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds creden
 		cancel()
 	})
 	defer g.Stop() // clients keep what they know
-	const grace = time.Second
-	err = serveHTTP(ctx, page, &http.Server{
-		Handler: ownname.Only(page.Addr(), xdspage.Handler(server.Status)), MaxHeaderBytes: 16 << 10,
-		ReadTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-	}, grace)
+	err = serveHTTP(ctx, page, ownname.Only(page.Addr(), xdspage.Handler(server.Status)), log.New(notes, "etcdrpc: ", 0))
 	select {
 	case failed := <-stopped:
 		return errors.Join(err, fmt.Errorf("serve at %s: %w", listener.Addr(), failed))

@@ -46,24 +46,20 @@ type Console struct {
 	session   string // the value of the cookie of who has logged in
 	cookie    string // its name
 	listeners chan struct{}
-	done      chan struct{} // closed to end the listeners
 	followed  followed
 	handler   http.Handler
 }
 
-// New returns a console. Close ends its listeners.
+// New returns a console. Whoever follows a page does until the request ends.
 func New(o Options) *Console {
 	c := &Console{
-		Options: o, listeners: make(chan struct{}, maxListeners), done: make(chan struct{}),
+		Options: o, listeners: make(chan struct{}, maxListeners),
 		pages: template.Must(template.New("").Funcs(functions).ParseFS(files, "templates/*.html")),
 	}
 	c.newSession()
 	c.handler = c.guard(http.NewCrossOriginProtection().Handler(compressed(c.routes())))
 	return c
 }
-
-// Close ends all listeners. It is called once.
-func (c *Console) Close() { close(c.done) }
 
 func (c *Console) ServeHTTP(w http.ResponseWriter, r *http.Request) { c.handler.ServeHTTP(w, r) }
 

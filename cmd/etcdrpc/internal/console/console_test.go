@@ -29,9 +29,7 @@ func newConsole(t *testing.T, o Options) *Console {
 	if o.Log = log.New(t.Output(), "", 0); o.Backend == nil {
 		o.Backend = &fixed{fleet: Fleet{Services: []Summary{{Key: "acme/user"}}}}
 	}
-	c := New(o)
-	t.Cleanup(c.Close)
-	return c
+	return New(o)
 }
 
 // ask sends a request, with headers given as names and values, to 127.0.0.1 unless one of them is Host.

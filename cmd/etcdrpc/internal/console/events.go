@@ -136,7 +136,7 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// follow sends what changes until the page or the console ends, or it cannot be sent. A page that has become another one,
+// follow sends what changes until the request ends, or it cannot be sent. A page that has become another one,
 // as where a service comes to be, is to be loaded again.
 func (c *Console) follow(ctx context.Context, address *url.URL, version string, send func(event string, data any) bool) {
 	beat := time.NewTicker(heartbeat)
@@ -165,8 +165,6 @@ func (c *Console) follow(ctx context.Context, address *url.URL, version string, 
 		}
 		select {
 		case <-ctx.Done():
-			return
-		case <-c.done:
 			return
 		case <-beat.C:
 		case <-changed:

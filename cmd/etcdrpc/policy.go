@@ -91,7 +91,7 @@ type policyJSON struct {
 
 func newPolicySet(a *app) *cobra.Command {
 	var w policyWrite
-	cmd := &cobra.Command{
+	return w.withRoutes(w.command(a, &cobra.Command{
 		Use:   "set KEY FILE|-|JSON",
 		Short: "Put a live policy in force",
 		Long: `set puts a live policy in force: the service config in a file, on standard input
@@ -107,38 +107,78 @@ file says of that: routes, zones, the subset, slow start and the rest. set says 
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args:              keyArgs(1),
 		ValidArgsFunction: a.completeKeyThenFile,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			text, err := a.readConfig(args[1])
-			if err != nil {
-				return err
-			}
-			return w.run(ctx, a, cmd, s, args[0], "The live policy of "+args[0]+" is in force.", func(e *steer.Edit) error {
-				e.New = text
-				return nil
-			})
-		}),
-	}
-	w.addTo(cmd)
-	return cmd
+	}, inForce, func(_ context.Context, _ *store.Store, e *steer.Edit, args []string) (err error) {
+		e.New, err = a.readConfig(args[1])
+		return err
+	}))
 }
 
 func newPolicyRm(a *app) *cobra.Command {
 	var w policyWrite
-	cmd := &cobra.Command{
+	return w.command(a, &cobra.Command{
 		Use:               "rm KEY",
 		Short:             "Remove the live policy, which puts the generated one back in force",
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			return w.run(ctx, a, cmd, s, args[0], "The live policy of "+args[0]+" is removed: its clients go back to the generated one.", func(e *steer.Edit) error {
-				if e.Service.Config == nil {
-					return steer.NoPolicy(s.Full(args[0]))
+	}, "The live policy of %s is removed: its clients go back to the generated one.", func(_ context.Context, s *store.Store, e *steer.Edit, _ []string) error {
+		if e.Service.Config == nil {
+			return steer.NoPolicy(s.Full(e.Service.Key))
+		}
+		return nil
+	})
+}
+
+// policyWrite is what the commands have in common that write a live policy.
+type policyWrite struct {
+	revision         int64
+	dryRun, noRoutes bool
+}
+
+// inForce is what is done by most of them, to a key.
+const inForce = "The live policy of %s is in force."
+
+// command completes a command that writes what change makes of the live policy that is there, once it is said what calls
+// will do, and then says what is done, to a key.
+func (w *policyWrite) command(a *app, cmd *cobra.Command, done string, change func(context.Context, *store.Store, *steer.Edit, []string) error) *cobra.Command {
+	addDryRun(cmd, &w.dryRun)
+	cmd.Flags().Int64Var(&w.revision, "revision", 0, "write only over the live policy of this `revision`, as policy get tells it; 0: only where there is none")
+	cmd.RunE = a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		found, known, err := s.Steered(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		e := steer.Edit{Service: found, DryRun: w.dryRun, Done: fmt.Sprintf(done, args[0])}
+		if cmd.Flags().Changed("revision") {
+			e.Over = &w.revision
+		}
+		if a.output == output.FormatTable {
+			e.Before = cmd.OutOrStdout()
+		}
+		if err := change(ctx, s, &e, args); err != nil {
+			return err
+		}
+		if known {
+			if err := e.CheckCalls(w.noRoutes); err != nil {
+				if errors.Is(err, steer.ErrNoRoutes) {
+					err = fmt.Errorf("%w. If the proto file has no routes, or they are not to hold, give --no-routes", err)
 				}
-				return nil
-			})
-		}),
-	}
-	w.addOver(cmd)
+				return fmt.Errorf("policy of %q: %w", s.Full(args[0]), err)
+			}
+			if len(found.Instances) == 0 { // a mistyped key looks like that
+				output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(args[0]))
+			}
+		}
+		if err := e.Apply(ctx, s); err != nil {
+			return err
+		}
+		return e.Show(cmd.OutOrStdout(), a.output)
+	})
+	return cmd
+}
+
+// withRoutes adds the flag of a command that may leave a policy without routes.
+func (w *policyWrite) withRoutes(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&w.noRoutes, "no-routes", false, `put a live policy without routes in force though instances have the metadata "lane"`)
 	return cmd
 }
 

@@ -26,7 +26,7 @@ func newPolicySplit(a *app) *cobra.Command {
 		by    string
 		end   bool
 	)
-	cmd := &cobra.Command{
+	cmd := w.withRoutes(w.command(a, &cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",
 		Long: `split divides the calls among groups of instances by their weights, and keeps the
@@ -45,27 +45,23 @@ metadata says. --end divides no longer.`,
 			return nil
 		},
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			groups, err := readGroups(by, args[1:])
-			if err != nil {
-				return usage.Mistake(err)
-			}
-			return w.run(ctx, a, cmd, s, args[0], "The calls of "+args[0]+" go by this split.", func(e *steer.Edit) error {
-				config, err := liveconfig.Parse(e.OldText())
-				if err != nil {
-					return fmt.Errorf("clients do not go by the live policy: %w; mend it with policy set or policy rm", err)
-				}
-				if end && (config.Etcd() == nil || len(config.Etcd().Split) == 0) {
-					return fmt.Errorf("policy of %q: calls are not split", s.Full(args[0]))
-				}
-				begin := steer.Beginning{Child: child, NoRoutes: true} // what is begun without routes is checked as for policy set
-				err = begin.Split(e.Service, config, groups)
-				e.New = config.String()
-				return err
-			})
-		}),
-	}
-	w.addTo(cmd)
+	}, "The calls of %s go by this split.", func(_ context.Context, s *store.Store, e *steer.Edit, args []string) error {
+		groups, err := readGroups(by, args[1:])
+		if err != nil {
+			return usage.Mistake(err)
+		}
+		config, err := liveconfig.Parse(e.OldText())
+		if err != nil {
+			return fmt.Errorf("clients do not go by the live policy: %w; mend it with policy set or policy rm", err)
+		}
+		if end && (config.Etcd() == nil || len(config.Etcd().Split) == 0) {
+			return fmt.Errorf("policy of %q: calls are not split", s.Full(args[0]))
+		}
+		begin := steer.Beginning{Child: child, NoRoutes: true} // what is begun without routes is checked as for policy set
+		err = begin.Split(e.Service, config, groups)
+		e.New = config.String()
+		return err
+	}))
 	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata that tells groups apart")
 	cmd.Flags().BoolVar(&end, "end", false, "divide the calls no longer")
 	cmd.Flags().StringVar(&child, "child-policy", liveconfig.DefaultPolicy, "the `policy` that a new live policy balances by, as for drain")
@@ -87,7 +83,9 @@ func readGroups(by string, args []string) (groups []serviceconfig.Split, err err
 
 func newPolicyEdit(a *app) *cobra.Command {
 	var w policyWrite
-	cmd := &cobra.Command{
+	var cmd *cobra.Command
+	file := ""
+	cmd = w.withRoutes(w.command(a, &cobra.Command{
 		Use:   "edit KEY",
 		Short: "Edit the live policy with an editor",
 		Long: `edit opens the live policy in $VISUAL or $EDITOR, vi if neither is set, and puts what
@@ -95,29 +93,28 @@ you save in force: only if nobody has changed it meanwhile. What cannot be writt
 is kept in a file, which the error names.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			file := ""
-			err := w.run(ctx, a, cmd, s, args[0], "The live policy of "+args[0]+" is in force.", func(e *steer.Edit) (err error) {
-				before := "{}\n"
-				if e.Service.Config != nil {
-					before = liveconfig.Pretty(e.Service.Config.Value) + "\n"
-				}
-				file, e.New, err = a.edit(ctx, cmd, before)
-				if e.New == strings.TrimSpace(before) {
-					e.New = e.OldText()
-				}
-				return err
-			})
-			if err != nil && file != "" {
-				return fmt.Errorf("%w; what you wrote is in %s", err, file)
-			}
-			if file != "" {
-				err = os.Remove(file)
-			}
+	}, inForce, func(ctx context.Context, _ *store.Store, e *steer.Edit, _ []string) (err error) {
+		before := "{}\n"
+		if e.Service.Config != nil {
+			before = liveconfig.Pretty(e.Service.Config.Value) + "\n"
+		}
+		file, e.New, err = a.edit(ctx, cmd, before)
+		if e.New == strings.TrimSpace(before) {
+			e.New = e.OldText()
+		}
+		return err
+	}))
+	write := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		err := write(cmd, args)
+		switch {
+		case file == "":
 			return err
-		}),
+		case err != nil:
+			return fmt.Errorf("%w; what you wrote is in %s", err, file)
+		}
+		return os.Remove(file)
 	}
-	w.addTo(cmd)
 	return cmd
 }
 

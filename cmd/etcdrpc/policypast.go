@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -65,71 +64,16 @@ policy get --revision N shows the whole of one.`,
 }
 
 func newPolicyUndo(a *app) *cobra.Command {
-	w := policyWrite{}
-	cmd := &cobra.Command{
+	var w policyWrite
+	return w.withRoutes(w.command(a, &cobra.Command{
 		Use:   "undo KEY",
 		Short: "Put back what was there before the last change of the live policy",
 		Long: `undo puts the live policy back in force that was there before the last change, or
 removes it if there was none. Undone again, the last change is in force once more.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			return w.run(ctx, a, cmd, s, args[0], "The last change of the live policy of "+args[0]+" is undone.", func(e *steer.Edit) (err error) {
-				e.New, err = steer.Before(ctx, s, args[0], e.Service.Config)
-				return err
-			})
-		}),
-	}
-	w.addTo(cmd)
-	return cmd
-}
-
-// policyWrite is what the commands have in common that write a live policy.
-type policyWrite struct {
-	revision         int64
-	dryRun, noRoutes bool
-}
-
-func (w *policyWrite) addTo(cmd *cobra.Command) {
-	w.addOver(cmd)
-	cmd.Flags().BoolVar(&w.noRoutes, "no-routes", false, `put a live policy without routes in force though instances have the metadata "lane"`)
-}
-
-// addOver adds the flags of a command that leaves no policy without routes.
-func (w *policyWrite) addOver(cmd *cobra.Command) {
-	addDryRun(cmd, &w.dryRun)
-	cmd.Flags().Int64Var(&w.revision, "revision", 0, "write only over the live policy of this `revision`, as policy get tells it; 0: only where there is none")
-}
-
-// run writes what change makes of the live policy that is there, once it is said what calls will do.
-func (w *policyWrite) run(ctx context.Context, a *app, cmd *cobra.Command, s *store.Store, key, done string, change func(*steer.Edit) error) error {
-	found, known, err := s.Steered(ctx, key)
-	if err != nil {
+	}, "The last change of the live policy of %s is undone.", func(ctx context.Context, s *store.Store, e *steer.Edit, _ []string) (err error) {
+		e.New, err = steer.Before(ctx, s, e.Service.Key, e.Service.Config)
 		return err
-	}
-	e := steer.Edit{Service: found, DryRun: w.dryRun, Done: done}
-	if cmd.Flags().Changed("revision") {
-		e.Over = &w.revision
-	}
-	if a.output == output.FormatTable {
-		e.Before = cmd.OutOrStdout()
-	}
-	if err := change(&e); err != nil {
-		return err
-	}
-	if known {
-		if err := e.CheckCalls(w.noRoutes); err != nil {
-			if errors.Is(err, steer.ErrNoRoutes) {
-				err = fmt.Errorf("%w. If the proto file has no routes, or they are not to hold, give --no-routes", err)
-			}
-			return fmt.Errorf("policy of %q: %w", s.Full(key), err)
-		}
-		if len(found.Instances) == 0 { // a mistyped key looks like that
-			output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(key))
-		}
-	}
-	if err := e.Do(ctx, s); err != nil {
-		return err
-	}
-	return e.Show(cmd.OutOrStdout(), a.output)
+	}))
 }

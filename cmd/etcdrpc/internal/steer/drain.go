@@ -39,7 +39,7 @@ func EditDrained(ctx context.Context, s *store.Store, key string, e Edit, change
 			return nil, err
 		}
 		e.New = config.String()
-		if err = e.Do(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
+		if err = e.Apply(ctx, s); errors.Is(err, store.ErrChanged) && try < editTries {
 			continue
 		}
 		return &e, err

@@ -53,20 +53,8 @@ func (e *Edit) Revision() int64 {
 	return e.Service.Config.ModRevision
 }
 
-// Do says what comes of the new config, if e.Before is set, and does what [Edit.Apply] does.
-func (e *Edit) Do(ctx context.Context, s *store.Store) error {
-	err := e.check(s)
-	if err == nil && e.Before != nil {
-		e.foretell(e.Before)
-	}
-	if err == nil {
-		err = e.Apply(ctx, s)
-	}
-	return err
-}
-
-// check refuses a config that clients would not go by, and one over another than was meant.
-func (e *Edit) check(s *store.Store) error {
+// Apply checks the new config, says what comes of it if e.Before is set, and writes it unless it says what the old one does.
+func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	if e.Over != nil && *e.Over != e.Revision() {
 		return fmt.Errorf("policy of %q: it is at revision %d now, not at %d: %w", s.Full(e.Service.Key), e.Revision(), *e.Over, store.ErrChanged)
 	}
@@ -75,15 +63,12 @@ func (e *Edit) check(s *store.Store) error {
 			return fmt.Errorf("policy of %q: %w", s.Full(e.Service.Key), err)
 		}
 	}
-	return nil
-}
-
-// Apply checks the new config, and writes it unless it says what the old one does.
-func (e *Edit) Apply(ctx context.Context, s *store.Store) error {
-	if err := e.check(s); err != nil || e.DryRun || !e.Changes() {
-		return err
+	if e.Before != nil {
+		e.foretell(e.Before)
 	}
-	var err error
+	if e.DryRun || !e.Changes() {
+		return nil
+	}
 	e.Written, err = s.Replace(ctx, store.ConfigOf(e.Service.Key).From, e.Service.Config, e.New)
 	return err
 }

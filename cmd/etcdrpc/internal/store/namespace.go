@@ -29,8 +29,6 @@ func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
 
 // holds reports whether there is any key with a prefix.
 func (s *Store) holds(ctx context.Context, prefix string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	resp, err := s.kv.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 	if err != nil {
 		return false, s.explain(fmt.Sprintf("look for keys under %q", s.named(prefix)), err)

@@ -37,7 +37,7 @@ type Store struct {
 	client    *clientv3.Client
 	met       *connection
 	endpoints []string
-	kv        clientv3.KV
+	kv        timed
 	watcher   clientv3.Watcher
 	namespace string
 	User      string        // "" none was given
@@ -69,7 +69,7 @@ func Open(cfg clientv3.Config, prefix string, timeout time.Duration) (*Store, er
 	if s.client, err = clientv3.New(cfg); err != nil {
 		return nil, s.explainWithin(cfg.DialTimeout, "connect to etcd", err)
 	}
-	s.kv = namespace.NewKV(s.client.KV, s.namespace)
+	s.kv = timed{namespace.NewKV(s.client.KV, s.namespace), timeout}
 	s.watcher = namespace.NewWatcher(s.client.Watcher, s.namespace)
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (s *Store) named(from string) string { return s.Full(strings.Trim(from, "\x
 // Scan lists a range as it was at one moment, page by page as the runtime does. Of values that no client reads, for their
 // size, it keeps the heads.
 func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, revision int64, err error) {
-	revision, err = listwatch.Pages(ctx, timed{s.kv, s.timeout}, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
+	revision, err = listwatch.Pages(ctx, s.kv, listwatch.Range{From: r.From, End: r.End}, func(page []*mvccpb.KeyValue) error {
 		if len(page) > 0 && len(entries) > 0 && string(page[0].Key) <= entries[len(entries)-1].Key {
 			entries = nil // it has begun again
 		}
@@ -141,7 +141,7 @@ func (s *Store) Scan(ctx context.Context, r KeyRange) (entries []survey.Entry, r
 	return entries, revision, nil
 }
 
-// timed bounds the time of each request.
+// timed bounds the time of each read.
 type timed struct {
 	clientv3.KV
 	timeout time.Duration
@@ -172,8 +172,6 @@ func (s *Store) Get(ctx context.Context, key string) (*survey.Entry, error) {
 
 // GetAt returns one key as it was at a revision, which etcd may have compacted; 0: as it is.
 func (s *Store) GetAt(ctx context.Context, key string, revision int64) (*survey.Entry, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	resp, err := s.kv.Get(ctx, key, clientv3.WithRev(revision))
 	if err != nil {
 		return nil, s.explain(fmt.Sprintf("read %q", s.named(key)), err)
@@ -192,13 +190,12 @@ const quick = 2 * time.Second
 func (s *Store) Quick() *Store {
 	q := *s
 	q.timeout = min(s.timeout, quick)
+	q.kv.timeout = q.timeout
 	return &q
 }
 
 // Revision asks for the revision of etcd, by a look at a key.
 func (s *Store) Revision(ctx context.Context, key string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
 	resp, err := s.kv.Get(ctx, key, clientv3.WithCountOnly())
 	if err != nil {
 		return 0, s.explain("look whether etcd answers", err)

@@ -3,11 +3,10 @@ package store
 import (
 	"context"
 	"fmt"
-	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -16,26 +15,21 @@ const atOnce = 16
 
 // Leases asks for the time left on each lease. The first that fails ends it.
 func (s *Store) Leases(ctx context.Context, ids []int64) (map[int64]survey.LeaseTime, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var (
-		mu   sync.Mutex
-		errs []error
-		left = make(map[int64]survey.LeaseTime, len(ids))
-	)
-	parallel.Each(len(ids), atOnce, func(n int) {
-		t, err := s.lease(ctx, ids[n])
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil {
-			errs = append(errs, err)
-			cancel()
-			return
-		}
-		left[ids[n]] = t
-	})
-	if len(errs) > 0 {
-		return nil, errs[0]
+	asking, ctx := errgroup.WithContext(ctx)
+	asking.SetLimit(atOnce)
+	times := make([]survey.LeaseTime, len(ids))
+	for n, id := range ids {
+		asking.Go(func() (err error) {
+			times[n], err = s.lease(ctx, id)
+			return err
+		})
+	}
+	if err := asking.Wait(); err != nil {
+		return nil, err
+	}
+	left := make(map[int64]survey.LeaseTime, len(ids))
+	for n, id := range ids {
+		left[id] = times[n]
 	}
 	return left, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/adopt"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 func newAdopt(a *app) *cobra.Command {
@@ -23,14 +24,14 @@ for the entries or for the key.`,
 		Args:              cobra.ExactArgs(1),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			entries, parts, err := s.ScanReadable(ctx, store.PrefixRange(args[0]))
+			l, err := s.List(ctx, store.PrefixRange(args[0]))
 			if err != nil {
 				return err
 			}
-			if parts != nil {
-				output.Sayf(cmd.ErrOrStderr(), "%s\n", store.PartOnly(s.User, parts))
+			if !l.Whole {
+				output.Sayf(cmd.ErrOrStderr(), "%s\n", store.PartOnly(s.User, l.Parts))
 			}
-			v, err := adopt.Read(args[0], entries, s.Full)
+			v, err := adopt.Read(args[0], survey.InOrder(l.Entries), s.Full)
 			if err != nil {
 				return err
 			}

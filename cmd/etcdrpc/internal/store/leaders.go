@@ -28,11 +28,11 @@ func (s *Store) Candidates(ctx context.Context, key string) ([]Candidate, error)
 // Leaders returns the instances that lead the services under a prefix, by the keys of these, as far as the user may read
 // who stands.
 func (s *Store) Leaders(ctx context.Context, prefix string) (map[string]string, error) {
-	entries, _, err := s.ScanReadable(ctx, PrefixRange(servicekey.LeaderSegment+"/"+strings.TrimSuffix(prefix, "/")))
+	l, err := s.List(ctx, PrefixRange(servicekey.LeaderSegment+"/"+strings.TrimSuffix(prefix, "/")))
 	if err != nil && !errors.Is(err, ErrDenied) {
 		return nil, err
 	}
-	return LeadersAmong(entries), nil
+	return LeadersAmong(survey.InOrder(l.Entries)), nil
 }
 
 // LeadersAmong returns the instances that lead services, by the keys of these, of the candidates that are among entries.

@@ -62,16 +62,3 @@ func (s *Store) add(ctx context.Context, l *Listing, parts ...KeyRange) error {
 	}
 	return nil
 }
-
-// ScanReadable returns what the user may read of a range, in the order of the keys, and the parts that this is; nil: it is
-// all of the range.
-func (s *Store) ScanReadable(ctx context.Context, r KeyRange) (entries []survey.Entry, parts []KeyRange, err error) {
-	l, err := s.List(ctx, r)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !l.Whole {
-		parts = l.Parts
-	}
-	return survey.InOrder(l.Entries), parts, nil
-}

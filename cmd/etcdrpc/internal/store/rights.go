@@ -49,8 +49,8 @@ func (s *Store) EntriesInParts(ctx context.Context, key string) ([]survey.Entry,
 	if err != nil || s.User == "" || listed == all {
 		return entries, err
 	}
-	entries, _, err = s.ScanReadable(ctx, all)
-	return entries, err
+	l, err := s.List(ctx, all)
+	return survey.InOrder(l.Entries), err
 }
 
 // MayServe returns ErrDenied unless the user may write the entries of a service, as the role of its servers may. They have

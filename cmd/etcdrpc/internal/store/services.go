@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -12,44 +15,39 @@ import (
 // DrainUnseen is what comes of a live policy that may not be read, where instances are shown.
 const DrainUnseen = "drained instances are shown as registered"
 
-// Services reads what the user may see of the services under a prefix. note is told what they may
-// not.
+// Services reads what the user may see of the services under a prefix. note is told what they may not.
 func (s *Store) Services(ctx context.Context, prefix string, note func(string)) ([]*survey.Service, error) {
 	all := PrefixRange(prefix)
-	entries, parts, err := s.ScanReadable(ctx, all)
+	l, err := s.List(ctx, all, ConfigsUnder(prefix))
+	if err == nil && !l.Reads(all) {
+		err = s.explain(fmt.Sprintf("list the keys under %q", s.named(all.From)), rpctypes.ErrPermissionDenied)
+	}
 	if err != nil {
 		return nil, err
 	}
-	configs, unread := ConfigsUnder(prefix), false
-	if prefix != "" {
-		more, some, err := s.ScanReadable(ctx, configs)
-		unread = errors.Is(err, ErrDenied)
-		if err != nil && !unread {
-			return nil, err
-		}
-		if entries = append(entries, more...); some != nil && parts == nil {
-			parts = []KeyRange{all}
-		}
-		parts = append(parts, some...)
-	} else if parts != nil {
-		unread = !overlaps(parts, configs)
-	}
-	if parts != nil {
-		note(PartOnly(s.User, parts))
-	}
-	if unread {
-		note(s.NoConfigs(configs, DrainUnseen))
+	if text := s.Unread(&l, prefix); text != "" {
+		note(text)
 	}
 	for _, namespace := range survey.Namespaces(prefix) {
-		more, _, err := s.ScanReadable(ctx, PrefixRange(namespace+survey.ConfigPrefix))
+		configs, err := s.List(ctx, PrefixRange(namespace+survey.ConfigPrefix))
 		if err != nil && !errors.Is(err, ErrDenied) {
 			return nil, err
 		}
-		if !strings.HasPrefix(namespace+survey.ConfigPrefix, prefix) {
-			entries = append(entries, more...)
-		}
+		maps.Copy(l.Entries, configs.Entries)
 	}
-	return survey.All(entries), nil
+	return survey.All(survey.InOrder(l.Entries)), nil
+}
+
+// Unread says what the user may not read of a list of the services under a prefix, "" for nothing.
+func (s *Store) Unread(l *Listing, prefix string) string {
+	if l.Whole {
+		return ""
+	}
+	text, configs := PartOnly(s.User, l.Parts), ConfigsUnder(prefix)
+	if !l.Reads(configs) {
+		text += ". " + s.NoConfigs(configs, DrainUnseen)
+	}
+	return text
 }
 
 // ConfigOf returns the key of the live config of a service.

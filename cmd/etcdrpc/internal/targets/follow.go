@@ -29,10 +29,12 @@ type Follower struct {
 // NewFollower returns a follower that asks nothing of etcd until it runs. What goes wrong, and what may not be read, is
 // written to notes.
 func NewFollower(s *store.Store, prefix string, port Port, notes io.Writer) *Follower {
-	f := &Follower{prefix: prefix, port: port, note: output.Once(notes)}
+	mux := http.NewServeMux()
+	f := &Follower{Handler: mux, prefix: prefix, port: port, note: output.Once(notes)}
 	f.replica.Store, f.replica.Ranges = s, []store.KeyRange{store.PrefixRange(prefix), store.ConfigsUnder(prefix)}
 	f.replica.Changed, f.replica.Failed = f.changed, f.failed
-	f.Handler = handler(f)
+	mux.HandleFunc("GET /{$}", f.answer)
+	mux.HandleFunc("GET /sd", f.answer)
 	return f
 }
 
@@ -44,7 +46,7 @@ func (f *Follower) changed([]store.Change) {
 	f.text = nil
 	f.mu.Unlock()
 	l := f.replica.Listing()
-	f.note(f.missing(&l))
+	f.note(f.replica.Store.Unread(&l, f.prefix))
 }
 
 func (f *Follower) failed(err error) {
@@ -69,35 +71,17 @@ func (f *Follower) json() (text []byte, known bool, err error) {
 	return f.text, true, nil
 }
 
-// missing says what of the targets is not known, "" for nothing.
-func (f *Follower) missing(l *store.Listing) string {
-	if l.Whole {
-		return ""
+// answer answers Prometheus.
+func (f *Follower) answer(w http.ResponseWriter, r *http.Request) {
+	text, known, err := f.json()
+	switch {
+	case err != nil:
+		http.Error(w, "the targets cannot be written as JSON", http.StatusInternalServerError)
+	case !known: // Prometheus keeps the targets that it has
+		http.Error(w, "etcd has not been read yet", http.StatusServiceUnavailable)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
 	}
-	text, configs := store.PartOnly(f.replica.Store.User, l.Parts), store.ConfigsUnder(f.prefix)
-	if !l.Reads(configs) {
-		text += "\n" + f.replica.Store.NoConfigs(configs, store.DrainUnseen)
-	}
-	return text
-}
-
-// handler answers Prometheus.
-func handler(f *Follower) http.Handler {
-	answer := func(w http.ResponseWriter, r *http.Request) {
-		text, known, err := f.json()
-		switch {
-		case err != nil:
-			http.Error(w, "the targets cannot be written as JSON", http.StatusInternalServerError)
-		case !known: // Prometheus keeps the targets that it has
-			http.Error(w, "etcd has not been read yet", http.StatusServiceUnavailable)
-		default:
-			w.Header().Set("Content-Type", "application/json")
-			w.Header().Set("Cache-Control", "no-store")
-			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(text))
-		}
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", answer)
-	mux.HandleFunc("GET /sd", answer)
-	return mux
 }

@@ -27,8 +27,7 @@ func nearnessOf(addr string) nearness {
 		host = strings.Trim(addr, "[]")
 	}
 	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	switch {
-	case name == "localhost", name == "localhost.localdomain", name == "ip6-localhost", strings.HasSuffix(name, ".localhost"):
+	if slices.Contains([]string{"localhost", "localhost.localdomain", "ip6-localhost"}, name) || strings.HasSuffix(name, ".localhost") {
 		return nowhereAddress
 	}
 	ip, err := netip.ParseAddr(host)
@@ -56,49 +55,23 @@ func IsLocal(addr string) bool {
 // right, as it is on a developer's machine.
 func (p *patient) oneHost() bool {
 	far := func(addr string) bool { return nearnessOf(addr) == farAddress }
-	if slices.ContainsFunc(p.etcd, far) {
-		return false
-	}
-	return !slices.ContainsFunc(p.services, func(s *survey.Service) bool {
+	return !slices.ContainsFunc(p.etcd, far) && !slices.ContainsFunc(p.services, func(s *survey.Service) bool {
 		return slices.ContainsFunc(s.Instances, func(i survey.Instance) bool { return far(i.Addr) })
 	})
 }
 
 // isMisleading reports whether callers of an address may reach another host than its instance's.
 func (p *patient) isMisleading(addr string) bool {
-	switch nearnessOf(addr) {
-	case farAddress:
-		return false
-	case loopbackAddress:
-		return !p.alone
-	}
-	return true
+	n := nearnessOf(addr)
+	return n != farAddress && (n != loopbackAddress || !p.alone)
 }
 
-// checkAddress finds an address that means the host of whoever calls it.
-func (p *patient) checkAddress(i *survey.Instance) []Finding {
-	if !p.isMisleading(i.Addr) {
-		return nil
-	}
+// reportMisleading tells of an address that means the host of whoever calls it.
+func (p *patient) reportMisleading(i *survey.Instance) {
 	means := "the caller's own host"
 	if nearnessOf(i.Addr) == linkAddress {
 		means = "a host on the caller's own link"
 	}
-	return []Finding{newFinding(KindLocal, []string{p.full(i.Entry.Key)},
-		fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
-		"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR")}
-}
-
-// etcdHosts returns the endpoints of etcd without their schemes. A Unix socket is on this host.
-func etcdHosts(endpoints []string) (hosts []string) {
-	for _, e := range endpoints {
-		if strings.HasPrefix(e, "unix") {
-			continue
-		}
-		if _, rest, ok := strings.Cut(e, "://"); ok {
-			e = strings.Trim(rest, "/")
-		}
-		hosts = append(hosts, e)
-	}
-	return hosts
+	p.report(KindLocal, fmt.Sprintf("the address %s means %s: clients elsewhere call something else there, or nothing", i.Addr, means),
+		"have its server advertise an address that callers reach: servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR", i.Entry.Key)
 }

@@ -50,8 +50,7 @@ func TestOneHost(t *testing.T) {
 		for addr := range strings.FieldsSeq(tt.instances) {
 			s.Add(survey.Entry{Key: "a/" + addr, Value: []byte(addr)})
 		}
-		p := &patient{etcd: etcdHosts([]string{tt.etcd}), services: []*survey.Service{s}}
-		if got := p.oneHost(); got != tt.want {
+		if got := known([]*survey.Service{s}, tt.etcd).alone; got != tt.want {
 			t.Errorf("etcd at %s, instances at %s: %v", tt.etcd, tt.instances, got)
 		}
 	}

@@ -1,23 +1,49 @@
 package doctor
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// certificateFaults says why clients refuse the certificates that a server shows, the leaf first. roots are those that
-// clients trust, nil if they are not known; name is the one that clients want, "" if it is not known.
+// minute shows a time at which a certificate begins to be valid, or ends.
+const minute = "2006-01-02 15:04 MST"
+
+// checkCertificate finds what is wrong with the certificates that a server shows, the leaf first.
+func (x *subject) checkCertificate(i *survey.Instance, certs []*x509.Certificate) {
+	now, name := time.Now(), x.tlsName()
+	fix := fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME",
+		cmp.Or(name, "the authority of the proto"), output.Shell(x.Key))
+	if len(certs) > 0 && isIdentity(certs[0]) {
+		fix += fmt.Sprintf("; where all clients have credentials that verify identities, and somebody else watches how long these last: --skip %s", KindCertificate)
+	}
+	for _, fault := range certificateFaults(certs, name, x.deep.roots, now) {
+		x.report(KindCertificate, i.Addr+": "+fault, fix, i.Entry.Key)
+	}
+	for _, cert := range certs {
+		if left, unit, ok := endsIn(cert, now); ok {
+			x.report(KindCertificateEnds, fmt.Sprintf("%s: a certificate ends in %.0f %s, at %s", i.Addr, left, unit, cert.NotAfter.UTC().Format(minute)),
+				"renew it, and see that its server takes the new one; if that happens by itself, see why it has not yet", i.Entry.Key)
+			return
+		}
+	}
+}
+
+// certificateFaults says why clients refuse certificates. roots are those that clients trust, nil if they are not known; name
+// is the one that clients want, "" if it is not known.
 func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertPool, now time.Time) (faults []string) {
 	if len(certs) == 0 {
 		return []string{"the server shows no certificate"}
 	}
 	leaf := certs[0]
-	switch minute := "2006-01-02 15:04 MST"; {
+	switch {
 	case now.After(leaf.NotAfter):
 		faults = append(faults, "the certificate expired at "+leaf.NotAfter.UTC().Format(minute))
 	case now.Before(leaf.NotBefore):
@@ -42,7 +68,11 @@ func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertP
 		options.Intermediates.AddCert(cert)
 	}
 	if _, err := leaf.Verify(options); err != nil {
-		faults = append(faults, "the certificate is not signed by an authority of --service-cacert: "+verifyReason(err))
+		why := strings.TrimPrefix(err.Error(), "x509: ")
+		if errors.As(err, new(x509.UnknownAuthorityError)) { // its text is advice for programmers
+			why = "unknown authority"
+		}
+		faults = append(faults, "the certificate is not signed by an authority of --service-cacert: "+why)
 	}
 	return faults
 }
@@ -50,29 +80,15 @@ func certificateFaults(certs []*x509.Certificate, name string, roots *x509.CertP
 // maxEnds bounds how long before its end a certificate is told of.
 const maxEnds = 14 * 24 * time.Hour
 
-// certificateEnds says when the first of the certificates that a server shows ends, "" if that is not soon: within two weeks, and
-// the last fifth of its time, by when those who renew certificates have done so.
-func certificateEnds(certs []*x509.Certificate, now time.Time) string {
-	for _, cert := range certs {
-		left := cert.NotAfter.Sub(now)
-		switch {
-		case left <= 0 || left > min(maxEnds, cert.NotAfter.Sub(cert.NotBefore)/5):
-		case left < 48*time.Hour:
-			return fmt.Sprintf("a certificate ends in %.0f hours, at %s", left.Hours(), cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
-		default:
-			return fmt.Sprintf("a certificate ends in %.0f days, at %s", left.Hours()/24, cert.NotAfter.UTC().Format("2006-01-02 15:04 MST"))
-		}
+// endsIn says how long a certificate lasts, if that is not long: within two weeks, and the last fifth of its time, by when those
+// who renew certificates have done so.
+func endsIn(cert *x509.Certificate, now time.Time) (left float64, unit string, soon bool) {
+	d := cert.NotAfter.Sub(now)
+	soon = d > 0 && d <= min(maxEnds, cert.NotAfter.Sub(cert.NotBefore)/5)
+	if d < 48*time.Hour {
+		return d.Hours(), "hours", soon
 	}
-	return ""
-}
-
-// verifyReason returns why a chain of certificates is refused, without the advice that is for programmers.
-func verifyReason(err error) string {
-	var unknown x509.UnknownAuthorityError
-	if errors.As(err, &unknown) {
-		return "unknown authority"
-	}
-	return strings.TrimPrefix(err.Error(), "x509: ")
+	return d.Hours() / 24, "days", soon
 }
 
 // isIdentity reports whether a certificate is for a workload's identity alone, such as SPIFFE's, which clients go by whose
@@ -83,8 +99,7 @@ func isIdentity(cert *x509.Certificate) bool {
 
 // namesOf lists the names that a certificate is for.
 func namesOf(cert *x509.Certificate) string {
-	names := make([]string, 0, len(cert.DNSNames)+len(cert.IPAddresses)+len(cert.URIs))
-	names = append(names, cert.DNSNames...)
+	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {
 		names = append(names, ip.String())
 	}

@@ -1,17 +1,16 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/pflag"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
@@ -50,28 +49,22 @@ func (d *deep) check(noDial bool) (err error) {
 	return err
 }
 
-// spot is an instance of a service, as its clients see it.
-type spot struct{ key, addr string }
-
 // listen speaks to the instances that accept connections.
-func (p *patient) listen(ctx context.Context, dial dialing.Func, d *Options) {
+func (p *patient) listen(ctx context.Context, speaker *speaker) {
 	var partners []partner
-	var spots []spot
 	for _, s := range p.examined() {
-		name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
-		for _, i := range s.Merged().Instances {
+		x := p.subject(s)
+		for _, i := range x.clients.Instances {
 			if p.dead[i.Addr] == nil && !p.isMisleading(i.Addr) {
-				partners = append(partners, partner{i.Addr, name, servicesAsked(s, &i)})
-				spots = append(spots, spot{s.Key, i.Addr})
+				partners = append(partners, partner{spot{s.Key, i.Addr}, x.tlsName(), x.servicesAsked(&i)})
 			}
 		}
 	}
-	speaker := speaker{dial: dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
-	p.heard = make(map[spot]speech, len(spots))
-	for n, heard := range speaker.speakAll(ctx, partners) {
-		p.heard[spots[n]] = heard
-	}
+	p.heard = speaker.speakAll(ctx, partners)
 }
+
+// tlsName returns the name by which TLS knows the servers of a service, "" if it is not known.
+func (x *subject) tlsName() string { return servicekey.TLSName(x.Key, x.deep.authorities[x.Key]) }
 
 // servicesOf returns the gRPC services that an instance publishes.
 func servicesOf(i *survey.Instance) (names []string) {
@@ -85,33 +78,26 @@ func servicesOf(i *survey.Instance) (names []string) {
 
 // servicesAsked returns the services whose health an instance is asked for: those that it publishes, and the one that the live
 // policy has clients ask for.
-func servicesAsked(s *survey.Service, i *survey.Instance) []string {
+func (x *subject) servicesAsked(i *survey.Instance) []string {
 	names := servicesOf(i)
-	config, err := s.Live()
-	if err != nil || config == nil || config.HealthCheck == nil || config.HealthCheck.ServiceName == "" || slices.Contains(names, config.HealthCheck.ServiceName) {
-		return names
+	if asked := x.healthService(); asked != "" && !slices.Contains(names, asked) {
+		names = append(names, asked)
 	}
-	return append(names, config.HealthCheck.ServiceName)
+	return names
 }
 
 // checkSpeech finds what is wrong with what the instances of a service speak.
-func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
-	if p.heard == nil {
-		return nil
-	}
+func (x *subject) checkSpeech() {
 	var secure, plain []survey.Instance
-	drained := s.Drained()
-	for _, i := range s.Merged().Instances {
-		heard, spoken := p.heard[spot{s.Key, i.Addr}]
-		if !spoken {
-			continue
-		}
-		where := []string{p.full(i.Entry.Key)}
+	for _, i := range x.clients.Instances {
+		heard, spoken := x.heard[spot{x.Key, i.Addr}]
 		switch {
+		case !spoken:
+			continue
 		case heard.tls:
 			secure = append(secure, i)
 			if heard.grpc || heard.wantsCert || heard.mute {
-				all = append(all, checkCertificate(s, &i, heard, where, d)...)
+				x.checkCertificate(&i, heard.certs)
 			}
 		case heard.grpc:
 			plain = append(plain, i)
@@ -119,56 +105,69 @@ func (p *patient) checkSpeech(s *survey.Service, d *Options) (all []Finding) {
 		switch {
 		case heard.wantsCert:
 		case heard.mute:
-			all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, d.probeTimeout),
-				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time"))
+			x.report(KindNotServing, fmt.Sprintf("%s speaks HTTP/2, but did not answer gRPC's health check within %v", i.Addr, x.probeTimeout),
+				"look at its server's log: it hangs, or has too much to do, or what its health check waits for does; --probe-timeout gives it more time", i.Entry.Key)
 		case !heard.grpc:
-			all = append(all, notGRPC(s, &i, heard, where))
-		case !drained[i.Addr]:
-			all = append(all, heard.health.check(i.Addr, servicesOf(&i), where)...)
+			fix := "have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"
+			if heard.tls && len(heard.certs) == 0 { // it may be the name that it refuses
+				fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", output.Shell(x.Key))
+			}
+			x.report(KindNotGRPC, i.Addr+" "+heard.what, fix, i.Entry.Key)
+		case !x.drained[i.Addr]:
+			x.checkHealth(&i, heard.health)
 		}
 	}
-	return append(all, p.checkTransport(secure, plain, d)...)
+	x.checkTransport(secure, plain)
 }
 
-func notGRPC(s *survey.Service, i *survey.Instance, heard speech, where []string) Finding {
-	fix := "have its server advertise the port on which it serves gRPC (GRPC_ADVERTISE_ADDR)"
-	if heard.tls && len(heard.certs) == 0 { // it may be the name that it refuses
-		fix += fmt.Sprintf("; where the proto sets another authority: --service-authority %s=NAME", output.Shell(s.Key))
+// checkHealth finds what is wrong with the health of an instance.
+func (x *subject) checkHealth(i *survey.Instance, health map[string]answer) {
+	published := servicesOf(i)
+	var notServing, failing, unknown []string
+	var failure string
+	for _, service := range append([]string{""}, x.servicesAsked(i)...) {
+		a := health[service]
+		if a.notServing {
+			notServing = append(notServing, service)
+		}
+		if why := cmp.Or(a.what, a.failure); why != "" {
+			failing, failure = append(failing, service), cmp.Or(failure, why)
+		}
+		if a.unknown && slices.Contains(published, service) {
+			unknown = append(unknown, service)
+		}
 	}
-	return newFinding(KindNotGRPC, where, i.Addr+" "+heard.what, fix)
+	if len(notServing) > 0 {
+		x.report(KindNotServing, fmt.Sprintf("%s says that it is not serving: %s", i.Addr, healthNames(notServing)),
+			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile", i.Entry.Key)
+	}
+	if len(failing) > 0 {
+		x.report(KindNotServing, fmt.Sprintf("%s fails gRPC's health check with %s: %s", i.Addr, failure, healthNames(failing)),
+			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too", i.Entry.Key)
+	}
+	if len(unknown) > 0 {
+		x.report(KindWrongService, fmt.Sprintf("%s is that of another server now: it knows nothing of what its entry publishes: %s", i.Addr, output.Quoted(unknown)),
+			"if the entry's own server is dead, the entry goes with its lease; if two servers say that they are here, have each advertise an address of its own (GRPC_ADVERTISE_ADDR)", i.Entry.Key)
+	}
 }
 
-func checkCertificate(s *survey.Service, i *survey.Instance, heard speech, where []string, d *Options) (all []Finding) {
-	name := servicekey.TLSName(s.Key, d.deep.authorities[s.Key])
-	fix := fmt.Sprintf("give its server a certificate of the services' authority for %s; where the proto sets another authority: --service-authority %s=NAME", orAnyName(name), output.Shell(s.Key))
-	if len(heard.certs) > 0 && isIdentity(heard.certs[0]) {
-		fix += fmt.Sprintf("; where all clients have credentials that verify identities, and somebody else watches how long these last: --skip %s", KindCertificate)
+// healthNames lists services.
+func healthNames(services []string) string {
+	if services[0] == "" {
+		return "the server as a whole"
 	}
-	for _, fault := range certificateFaults(heard.certs, name, d.deep.roots, time.Now()) {
-		all = append(all, newFinding(KindCertificate, where, i.Addr+": "+fault, fix))
-	}
-	if ends := certificateEnds(heard.certs, time.Now()); ends != "" {
-		all = append(all, newFinding(KindCertificateEnds, where, i.Addr+": "+ends, "renew it, and see that its server takes the new one; if that happens by itself, see why it has not yet"))
-	}
-	return all
-}
-
-func orAnyName(name string) string {
-	if name == "" {
-		return "the authority of the proto"
-	}
-	return name
+	return output.Quoted(services)
 }
 
 // checkTransport finds the instances without TLS where clients use it or, where that is not known, those that differ from
 // most of their service.
-func (p *patient) checkTransport(secure, plain []survey.Instance, d *Options) []Finding {
+func (x *subject) checkTransport(secure, plain []survey.Instance) {
 	var odd []survey.Instance
 	var speak string
 	switch {
-	case len(plain) == 0 || len(secure) == 0 && d.deep.roots == nil:
-		return nil
-	case d.deep.roots != nil:
+	case len(plain) == 0 || len(secure) == 0 && x.deep.roots == nil:
+		return
+	case x.deep.roots != nil:
 		odd, speak = plain, "plaintext where clients use TLS (--service-cacert)"
 	case len(plain) <= len(secure):
 		odd, speak = plain, fmt.Sprintf("plaintext where %d of the service speak TLS, and clients do not speak both", len(secure))
@@ -177,13 +176,12 @@ func (p *patient) checkTransport(secure, plain []survey.Instance, d *Options) []
 	}
 	var where []string
 	for _, i := range odd {
-		where = append(where, p.full(i.Entry.Key))
+		where = append(where, i.Entry.Key)
 	}
 	slices.Sort(where)
 	problem := odd[0].Addr + " speaks " + speak
 	if more := len(odd) - 1; more > 0 {
 		problem += fmt.Sprintf("; so do %d more", more)
 	}
-	return []Finding{newFinding(KindTransport, where, problem,
-		"have all servers of a service speak the same, with the transport credentials that its clients have")}
+	x.report(KindTransport, problem, "have all servers of a service speak the same, with the transport credentials that its clients have", where...)
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -76,8 +75,9 @@ func (d *Options) skips(k Kind) bool { return slices.Contains(d.skip, string(k))
 
 // Examine looks at etcd and at the instances, and at nothing twice.
 func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store, key string) (*Report, error) {
-	p := &patient{full: s.Full, exposed: s.Exposed, etcd: etcdHosts(s.Endpoints()), now: time.Now(), candidates: make(map[string][]store.Candidate)}
-	if err := p.read(ctx, s, key, d); err != nil {
+	p := d.patient(nil, s.Full, s.Endpoints())
+	p.exposed, p.now = s.Exposed, time.Now()
+	if err := p.read(ctx, s, key); err != nil {
 		return nil, err
 	}
 	p.services = slices.DeleteFunc(p.services, func(s *survey.Service) bool { return d.excludes(s.Key) })
@@ -85,22 +85,23 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 		return nil, err
 	}
 	p.alone = p.oneHost()
+	speaker := &speaker{dial: dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
 	if d.deep.on || !d.noDial && !d.skips(KindUnreachable) {
 		p.probed = true
-		p.dead = probe(ctx, dial, p.addresses(), d.probeTimeout)
+		p.dead = speaker.probe(ctx, p.addresses())
 	}
 	if d.deep.on {
-		p.listen(ctx, dial, d)
+		p.listen(ctx, speaker)
 	}
-	if err := p.lookAtEtcd(ctx, dial, s, d); err != nil {
+	if err := p.lookAtEtcd(ctx, s, speaker); err != nil {
 		return nil, err
 	}
-	return p.report(d), ctx.Err()
+	return p.diagnose(), ctx.Err()
 }
 
 // lookAtEtcd finds what is wrong with etcd itself.
-func (p *patient) lookAtEtcd(ctx context.Context, dial dialing.Func, s *store.Store, d *Options) error {
-	if d.skips(KindEtcd) {
+func (p *patient) lookAtEtcd(ctx context.Context, s *store.Store, speaker *speaker) error {
+	if p.skips(KindEtcd) {
 		return nil
 	}
 	cluster, err := s.Cluster(ctx)
@@ -108,69 +109,42 @@ func (p *patient) lookAtEtcd(ctx context.Context, dial dialing.Func, s *store.St
 		return err
 	}
 	var dead map[string]error
-	if !d.noDial {
-		dead = probe(ctx, dial, hostsOf(cluster.Members), d.probeTimeout)
+	if !p.noDial {
+		var hosts []string
+		for _, m := range cluster.Members {
+			hosts = append(hosts, etcdHosts(m.URLs)...)
+		}
+		dead = speaker.probe(ctx, hosts)
 	}
-	p.findings = append(p.findings, checkEtcd(cluster, dead)...)
+	p.checkEtcd(cluster, dead)
 	return nil
-}
-
-// read reads the service at a key or, where there is none, those whose keys begin with it.
-func (p *patient) read(ctx context.Context, s *store.Store, key string, d *Options) error {
-	if endpoint.CheckKey(key) != nil {
-		return p.readUnder(ctx, s, key)
-	}
-	err := p.readWithCandidates(ctx, s, key)
-	if d.token > 0 && err == nil {
-		err = p.askRevision(ctx, s, key, d.token)
-	}
-	if d.serve && err == nil {
-		err = p.askToServe(ctx, s, key)
-	}
-	if err == nil && len(p.services) > 1 && isNothing(p.services[0]) {
-		return p.readUnder(ctx, s, key)
-	}
-	return err
-}
-
-// readUnder reads the services whose keys begin with a prefix, which may be "".
-func (p *patient) readUnder(ctx context.Context, s *store.Store, prefix string) error {
-	p.key = ""
-	err := p.readAll(ctx, s, prefix)
-	if err == nil && prefix != "" && len(p.services)+len(p.findings) == 0 {
-		p.findings = append(p.findings, empty(s.Full(prefix)))
-	}
-	return err
 }
 
 // Glance finds what is wrong with services that have been read, as far as it shows without their leases. They are sorted
 // by key, full returns a key as etcd has it, and endpoints are etcd's.
 func Glance(services []*survey.Service, full func(key string) string, endpoints []string) *Report {
-	p := known(services, full, endpoints)
-	return p.report(&Options{noDial: true})
+	return new(Options).patient(services, full, endpoints).diagnose()
 }
 
 // Known finds what is wrong with one of the services that have been read, which are sorted by key. It looks at the leases
 // of that one, and connects to no instance.
 func Known(ctx context.Context, s *store.Store, services []*survey.Service, key string) (*Report, error) {
-	p := known(services, s.Full, s.Endpoints())
+	p := new(Options).patient(slices.Clone(services), s.Full, s.Endpoints())
 	p.key = key
 	if at, found := slices.BinarySearchFunc(services, key, compareKeys); found {
 		own := *services[at] // entries that have gone are taken out of it
 		own.Instances, own.Malformed = slices.Clone(own.Instances), slices.Clone(own.Malformed)
-		p.services = slices.Clone(services)
 		p.services[at] = &own
 	}
 	if err := p.readLeases(ctx, s); err != nil {
 		return nil, err
 	}
-	return p.report(&Options{noDial: true}), ctx.Err()
+	return p.diagnose(), ctx.Err()
 }
 
-// known returns what is looked at of services that have been read. That the password is sent without TLS is no fault of
-// theirs.
-func known(services []*survey.Service, full func(key string) string, endpoints []string) *patient {
-	p := &patient{services: services, full: full, etcd: etcdHosts(endpoints)}
+// patient returns what is known of services before anything else is looked at.
+func (d *Options) patient(services []*survey.Service, full func(key string) string, endpoints []string) *patient {
+	p := &patient{Options: d, services: services, full: full, etcd: etcdHosts(endpoints), candidates: make(map[string][]store.Candidate), unreachable: make(map[string]int)}
 	p.alone = p.oneHost()
 	return p
 }

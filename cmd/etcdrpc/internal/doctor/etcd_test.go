@@ -16,7 +16,7 @@ func TestCheckEtcd(t *testing.T) {
 		name     string
 		c        store.Cluster
 		dead     map[string]error
-		severity Severity // "": nothing is wrong
+		severity Severity // "": that of the kind
 		says     string
 	}{
 		{"three members", store.Cluster{Members: three}, map[string]error{}, "", ""},
@@ -26,12 +26,13 @@ func TestCheckEtcd(t *testing.T) {
 		{"two members", store.Cluster{Members: three[:2]}, nil, Note, "stops when either is down"},
 		{"an alarm of two members", store.Cluster{Alarms: []string{"NOSPACE", "NOSPACE"}}, nil, Error, "NOSPACE"},
 		{"members that differ", store.Cluster{Alarms: []string{"CORRUPT"}}, nil, Error, "CORRUPT"},
-		{"a database that is nearly full", store.Cluster{Addresses: []store.Address{{At: "a:2379", Size: 90 << 20, Quota: 100 << 20}}}, nil, Warning, "takes 90 of 100 MiB"},
+		{"a database that is nearly full", store.Cluster{Addresses: []store.Address{{At: "a:2379", Size: 90 << 20, Quota: 100 << 20}}}, nil, "", "takes 90 of 100 MiB"},
 		{"a database of which the quota is not known", store.Cluster{Addresses: []store.Address{{At: "a:2379", Size: 90 << 20}}}, nil, "", ""},
 	} {
-		found := checkEtcd(&tt.c, tt.dead)
-		if tt.says == "" && len(found) > 0 || tt.says != "" && (len(found) != 1 || found[0].Severity != tt.severity || !strings.Contains(found[0].Problem, tt.says)) {
-			t.Errorf("%s: %+v", tt.name, found)
+		p := new(patient)
+		p.checkEtcd(&tt.c, tt.dead)
+		if tt.says == "" && len(p.findings) > 0 || tt.says != "" && (len(p.findings) != 1 || p.findings[0].Severity != tt.severity || !strings.Contains(p.findings[0].Problem, tt.says)) {
+			t.Errorf("%s: %+v", tt.name, p.findings)
 		}
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
 )
 
@@ -25,126 +24,88 @@ const (
 	grpcContent  = "application/grpc"
 	healthMethod = "/grpc.health.v1.Health/Check"
 	noMethod     = "EtcdrpcDoctorAsksWhoServesThis" // of no service
-	// maxQuestions bounds the questions to one instance at once.
-	maxQuestions = 16
+	maxQuestions = 16                               // to one instance at once
+	maxAnswer    = 4 << 10                          // bytes of an answer
+	maxHeaders   = 16 << 10                         // bytes of its headers
 )
-
-// health is what an instance says of its health, by services, of which "" is the server as a whole.
-type health struct {
-	notServing []string // those that say so
-	failing    []string // those whose check fails
-	failure    string   // how that of the first does
-	unknown    []string // those of which the server has no method
-	codes      map[string]codes.Code
-}
-
-// converse asks for the health of the server and of all its services, and notes what the answers say. The error is of the
-// first question: that it was not understood at all.
-func (s *speaker) converse(ctx context.Context, over http.RoundTripper, scheme string, to partner, found *speech) error {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	first, err := askHealth(ctx, over, scheme, to, "")
-	if err != nil {
-		return err
-	}
-	if found.grpc = first.what == ""; !found.grpc {
-		found.what = "answers gRPC with " + first.what
-		return nil
-	}
-	found.add("", first)
-	answers := make([]answer, len(to.services))
-	parallel.Each(len(answers), maxQuestions, func(n int) {
-		service := to.services[n]
-		a, err := askHealth(ctx, over, scheme, to, service)
-		if err != nil {
-			a.what = fmt.Sprintf("no answer within %v", s.timeout)
-		} else if a.code == codes.NotFound || a.code == codes.Unimplemented {
-			none, err := ask(ctx, over, scheme, to, "/"+service+"/"+noMethod, nil)
-			a.unknown = err == nil && none.code == codes.Unimplemented && none.message == "unknown service "+service // as gRPC for Go says it
-		}
-		answers[n] = a
-	})
-	for n, a := range answers {
-		found.add(to.services[n], a)
-	}
-	return nil
-}
-
-// add notes what was answered of a service.
-func (h *health) add(service string, a answer) {
-	if failure := cmp.Or(a.what, a.failure); failure != "" {
-		h.failing = append(h.failing, service)
-		h.failure = cmp.Or(h.failure, failure)
-	}
-	if a.notServing {
-		h.notServing = append(h.notServing, service)
-	}
-	if a.unknown {
-		h.unknown = append(h.unknown, service)
-	}
-	if h.codes == nil {
-		h.codes = make(map[string]codes.Code)
-	}
-	h.codes[service] = a.code
-}
-
-// check finds what is wrong with the health of an instance.
-func (h *health) check(addr string, published, where []string) (all []Finding) {
-	if len(h.notServing) > 0 {
-		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s says that it is not serving: %s", addr, healthNames(h.notServing)),
-			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile"))
-	}
-	if len(h.failing) > 0 {
-		all = append(all, newFinding(KindNotServing, where, fmt.Sprintf("%s fails gRPC's health check with %s: %s", addr, h.failure, healthNames(h.failing)),
-			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too"))
-	}
-	if unknown := slices.DeleteFunc(slices.Clone(h.unknown), func(name string) bool { return !slices.Contains(published, name) }); len(unknown) > 0 {
-		all = append(all, newFinding(KindWrongService, where, fmt.Sprintf("%s is that of another server now: it knows nothing of what its entry publishes: %s", addr, output.Quoted(unknown)),
-			"if the entry's own server is dead, the entry goes with its lease; if two servers say that they are here, have each advertise an address of its own (GRPC_ADVERTISE_ADDR)"))
-	}
-	return all
-}
-
-// healthNames lists services.
-func healthNames(services []string) string {
-	if services[0] == "" {
-		return "the server as a whole"
-	}
-	return output.Quoted(services)
-}
 
 // answer is what came back to one question.
 type answer struct {
 	what       string // what was answered instead of gRPC
 	failure    string // how the check failed
 	notServing bool
-	unknown    bool // the server has no method of it
+	unknown    bool // the server has no method of the service
 	code       codes.Code
 	message    string
 }
 
-// askHealth asks for the health of one service.
-func askHealth(ctx context.Context, over http.RoundTripper, scheme string, to partner, service string) (answer, error) {
+// asker asks one instance, over one connection.
+type asker struct {
+	transport *http.Transport
+	url, host string
+}
+
+// converse asks for the health of the server and of all its services, and notes what the answers say. The error is of the
+// first question: that it was not understood at all.
+func (s *speaker) converse(ctx context.Context, conn net.Conn, scheme string, to partner, found *speech) error {
+	given := func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+	a := asker{&http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{StrictMaxConcurrentRequests: true},
+		MaxResponseHeaderBytes: maxHeaders, DialContext: given, DialTLSContext: given}, scheme + "://" + to.addr, to.tlsName}
+	a.transport.Protocols.SetHTTP2(true)
+	a.transport.Protocols.SetUnencryptedHTTP2(true)
+	defer a.transport.CloseIdleConnections()
+	whole, err := a.health(ctx, "")
+	if err != nil {
+		return err
+	}
+	if found.grpc = whole.what == ""; !found.grpc {
+		found.what = "answers gRPC with " + whole.what
+		return nil
+	}
+	answers := make([]answer, len(to.services))
+	parallel.Each(len(answers), maxQuestions, func(n int) {
+		var err error
+		if answers[n], err = a.service(ctx, to.services[n]); err != nil {
+			answers[n].failure = fmt.Sprintf("no answer within %v", s.timeout)
+		}
+	})
+	found.health = map[string]answer{"": whole}
+	for n, service := range to.services {
+		found.health[service] = answers[n]
+	}
+	return nil
+}
+
+// service asks for the health of a service and, where the server does not know it, whether it has the service at all.
+func (a asker) service(ctx context.Context, name string) (answer, error) {
+	health, err := a.health(ctx, name)
+	if health.code == codes.NotFound || health.code == codes.Unimplemented {
+		none, err := a.call(ctx, "/"+name+"/"+noMethod, nil)
+		health.unknown = err == nil && none.code == codes.Unimplemented && none.message == "unknown service "+name // as gRPC for Go says it
+	}
+	return health, err
+}
+
+// health asks for the health of one service.
+func (a asker) health(ctx context.Context, service string) (answer, error) {
 	message, err := proto.Marshal(&grpc_health_v1.HealthCheckRequest{Service: service})
 	if err != nil {
 		return answer{}, err
 	}
-	return ask(ctx, over, scheme, to, healthMethod, message)
+	return a.call(ctx, healthMethod, message)
 }
 
-// ask calls a method with a message.
-func ask(ctx context.Context, over http.RoundTripper, scheme string, to partner, method string, message []byte) (answer, error) {
+// call calls a method with a message.
+func (a asker) call(ctx context.Context, method string, message []byte) (answer, error) {
 	body := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+"://"+to.addr+method, bytes.NewReader(append(body, message...)))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+method, bytes.NewReader(append(body, message...)))
 	if err != nil {
 		return answer{}, err
 	}
 	req.Header.Set("Content-Type", grpcContent)
 	req.Header.Set("Te", "trailers")
-	if to.tlsName != "" {
-		req.Host = to.tlsName
-	}
-	resp, err := over.RoundTrip(req)
+	req.Host = cmp.Or(a.host, req.Host)
+	resp, err := a.transport.RoundTrip(req)
 	if err != nil {
 		return answer{}, err
 	}

@@ -18,21 +18,17 @@ const (
 	Note    Severity = "note"    // no fault: something to know
 )
 
-// Kinds are all kinds, in the order in which they are shown.
-var Kinds []struct {
-	Kind     Kind
-	severity Severity
-	what     string
-}
+var (
+	names      []string // of the kinds, in the order in which they are shown
+	severities = make(map[Kind]Severity)
+	help       strings.Builder
+)
 
-// newKind adds a kind to those that are known, and says what it is.
-func newKind(name Kind, severity Severity, what string) Kind {
-	Kinds = append(Kinds, struct {
-		Kind     Kind
-		severity Severity
-		what     string
-	}{name, severity, what})
-	return name
+// newKind adds a kind to those that are known, with how bad it is as a rule, and what it is.
+func newKind(kind Kind, severity Severity, what string) Kind {
+	names, severities[kind] = append(names, string(kind)), severity
+	fmt.Fprintf(&help, "  %-7s  %-18s %s\n", severity, kind, what)
+	return kind
 }
 
 // The kinds of faults.
@@ -78,32 +74,7 @@ var (
 )
 
 // KindNames returns the names of all kinds.
-func KindNames() []string {
-	names := make([]string, len(Kinds))
-	for i, k := range Kinds {
-		names[i] = string(k.Kind)
-	}
-	return names
-}
+func KindNames() []string { return names }
 
 // KindsHelp says of each kind what it is, a line each.
-func KindsHelp() string {
-	var out strings.Builder
-	for _, k := range Kinds {
-		fmt.Fprintf(&out, "  %-7s  %-18s %s\n", k.severity, k.Kind, k.what)
-	}
-	return out.String()
-}
-
-// Finding is one thing that is wrong.
-type Finding struct {
-	Kind     Kind     `json:"kind"`
-	Severity Severity `json:"severity,omitempty"` // "": not judged yet
-	Where    []string `json:"where"`              // keys of etcd, in full
-	Problem  string   `json:"problem"`
-	Fix      string   `json:"fix"`
-}
-
-func newFinding(kind Kind, where []string, problem, fix string) Finding {
-	return Finding{Kind: kind, Where: where, Problem: problem, Fix: fix}
-}
+func KindsHelp() string { return help.String() }

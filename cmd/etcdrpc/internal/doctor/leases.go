@@ -18,15 +18,33 @@ const (
 	maxSettle = 7 * time.Second
 )
 
+// lease is what is known of a lease.
+type lease struct {
+	survey.LeaseTime
+	leaving  bool // an entry on it is marked as being withdrawn: it is deleted right after that
+	replaced bool // an entry on it may be what an earlier run of a server left behind
+	renewed  bool // it was renewed between two looks
+	stale    bool // nobody renews it
+	behind   bool // it was replaced, and missed a renewal
+}
+
 // readLeases looks at the time left on all leases, and again at those that have little, or whose entries are leaving or may be
 // what an earlier run of a server left behind: at each when it is to have been renewed.
-func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
-	if p.leases, err = s.Leases(ctx, survey.LeaseIDs(p.examined())); err != nil {
+func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
+	times, err := s.Leases(ctx, survey.LeaseIDs(p.examined()))
+	if err != nil {
 		return err
 	}
-	p.stale, p.behind, p.renewed = make(map[int64]bool), make(map[int64]bool), make(map[int64]bool)
-	replaced, waited := p.replaced(), time.Duration(0)
-	due := p.doubtful(replaced)
+	p.leases = make(map[int64]lease, len(times))
+	due, waited := make(map[time.Duration][]int64), time.Duration(0)
+	leaving, replaced := p.suspects()
+	for id, t := range times {
+		l := lease{LeaseTime: t, leaving: leaving[id], replaced: replaced[id]}
+		if at, doubtful := l.due(); doubtful {
+			due[at] = append(due[at], id)
+		}
+		p.leases[id] = l
+	}
 	for _, at := range slices.Sorted(maps.Keys(due)) {
 		store.Pause(ctx, at-waited)
 		waited = at
@@ -34,40 +52,34 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) (err error) {
 		if err != nil {
 			return err
 		}
-		p.compare(again, replaced)
+		for id, now := range again {
+			p.leases[id] = p.leases[id].seen(now)
+		}
 	}
 	return p.forgetGone(ctx, s)
 }
 
-// doubtful returns the leases to look at again, by when.
-func (p *patient) doubtful(replaced map[int64]bool) map[time.Duration][]int64 {
-	due, leaving := make(map[time.Duration][]int64), p.leaving()
-	for id, t := range p.leases {
-		at := renewal
-		if replaced[id] || leaving[id] {
-			at = max(at, untilLate(t))
-		}
-		if t.RunsOut() {
-			at = max(at, untilLast(t))
-		}
-		if (t.RunsOut() || replaced[id] || leaving[id]) && at <= maxSettle {
-			due[at] = append(due[at], id)
-		}
+// due returns when to look at a lease again, if it is to be.
+func (l lease) due() (at time.Duration, doubtful bool) {
+	at = renewal
+	if l.replaced || l.leaving {
+		at = max(at, untilLate(l.LeaseTime))
 	}
-	return due
+	if l.RunsOut() {
+		at = max(at, untilLast(l.LeaseTime))
+	}
+	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxSettle
 }
 
-// compare takes in a second look at leases.
-func (p *patient) compare(again map[int64]survey.LeaseTime, replaced map[int64]bool) {
-	for id, now := range again {
-		before := p.leases[id]
-		p.leases[id] = now
-		if p.renewed[id] = !now.Expired() && now.Left >= before.Left; p.renewed[id] {
-			continue
-		}
-		p.stale[id] = now.Expired() || untilLast(now) <= 0
-		p.behind[id] = replaced[id] && (now.Expired() || untilLate(now) <= 0)
+// seen takes in a second look at a lease.
+func (l lease) seen(now survey.LeaseTime) lease {
+	before := l.Left
+	l.LeaseTime = now
+	if l.renewed = !now.Expired() && now.Left >= before; !l.renewed {
+		l.stale = now.Expired() || untilLast(now) <= 0
+		l.behind = l.replaced && (now.Expired() || untilLate(now) <= 0)
 	}
+	return l
 }
 
 // untilLast returns when a lease will have next to no time left, unless it is renewed. Some renew theirs only then.
@@ -81,37 +93,28 @@ func untilLate(t survey.LeaseTime) time.Duration {
 	return time.Duration(t.Left-(t.Granted*2/3-late)) * time.Second
 }
 
-// leaving returns the leases of the entries that are marked as being withdrawn. They are deleted right after that.
-func (p *patient) leaving() map[int64]bool {
-	leases := make(map[int64]bool)
-	for _, s := range p.examined() {
-		for _, i := range s.Instances {
-			if i.Leaving() {
-				leases[i.Entry.Lease] = true
-			}
-		}
-	}
-	return leases
-}
-
-// replaced returns the leases of the entries in whose place a newer entry of the same layout and address stands, as it does
-// when a server is restarted under another id.
-func (p *patient) replaced() map[int64]bool {
-	leases := make(map[int64]bool)
+// suspects returns the leases of entries that are leaving, and of those in whose place a newer entry of the same layout and
+// address stands, as it does when a server is restarted under another id.
+func (p *patient) suspects() (leaving, replaced map[int64]bool) {
+	leaving, replaced = make(map[int64]bool), make(map[int64]bool)
 	for _, s := range p.examined() {
 		newest := make(map[place]survey.Entry)
 		for _, i := range s.Instances {
-			if at := placeOf(&i); i.Entry.Lease != 0 && !i.Leaving() && i.Entry.CreateRevision > newest[at].CreateRevision {
+			at := placeOf(&i)
+			switch {
+			case i.Leaving():
+				leaving[i.Entry.Lease] = true
+			case i.Entry.Lease != 0 && i.Entry.CreateRevision > newest[at].CreateRevision:
 				newest[at] = i.Entry
 			}
 		}
 		for _, i := range s.Instances {
-			if n := newest[placeOf(&i)]; i.Entry.Lease != 0 && n.Lease != i.Entry.Lease && n.CreateRevision > i.Entry.CreateRevision {
-				leases[i.Entry.Lease] = true
+			if n := newest[placeOf(&i)]; n.Lease != i.Entry.Lease && n.CreateRevision > i.Entry.CreateRevision {
+				replaced[i.Entry.Lease] = true
 			}
 		}
 	}
-	return leases
+	return leaving, replaced
 }
 
 // forgetGone leaves out the entries that went with their leases meanwhile, as they should.

@@ -10,8 +10,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 )
 
-// TestCompareLeases tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
-func TestCompareLeases(t *testing.T) {
+// TestLease_Seen tells what two looks at a lease say, of an entry in whose place a newer one stands and of others.
+func TestLease_Seen(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		before, now     int64 // seconds left of 15
@@ -29,10 +29,9 @@ func TestCompareLeases(t *testing.T) {
 		{"it missed two", 5, 2, true, true, true},
 		{"it went with its entry", 2, -1, true, true, true},
 	} {
-		p := &patient{leases: map[int64]survey.LeaseTime{1: {Left: tt.before, Granted: 15}}, stale: make(map[int64]bool), behind: make(map[int64]bool), renewed: make(map[int64]bool)}
-		p.compare(map[int64]survey.LeaseTime{1: {Left: tt.now, Granted: 15}}, map[int64]bool{1: tt.replaced})
-		if p.stale[1] != tt.stale || p.behind[1] != tt.isBehind || p.leases[1].Left != tt.now {
-			t.Errorf("%s: stale %v, behind %v, %+v", tt.name, p.stale[1], p.behind[1], p.leases[1])
+		l := lease{LeaseTime: survey.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
+		if l = l.seen(survey.LeaseTime{Left: tt.now, Granted: 15}); l.stale != tt.stale || l.behind != tt.isBehind || l.Left != tt.now {
+			t.Errorf("%s: %+v", tt.name, l)
 		}
 	}
 }
@@ -67,7 +66,7 @@ func TestReplaced(t *testing.T) {
 		entry("acme/user/i", "10.0.0.5:1", 9, 9),
 		entry("acme/user/j", "10.0.0.5:1", 0, 10),
 	})}
-	if got := p.replaced(); len(got) != 1 || !got[1] {
+	if _, got := p.suspects(); len(got) != 1 || !got[1] {
 		t.Errorf("replaced are %v", got)
 	}
 }
@@ -76,9 +75,11 @@ func TestReplaced(t *testing.T) {
 func TestLongLease(t *testing.T) {
 	const year = 365 * 24 * 60 * 60
 	i := survey.Instance{Endpoint: endpoint.Endpoint{Addr: "10.0.0.1:1"}, Entry: survey.Entry{Key: "acme/user/a", Lease: 1}}
-	p := &patient{full: func(key string) string { return key }, probed: true, dead: map[string]error{"10.0.0.1:1": errors.New("connection refused")},
-		leases: map[int64]survey.LeaseTime{1: {Left: year - 1, Granted: year}}}
-	found := p.checkInstance(&i, new(Options))
+	p := known(nil)
+	p.probed, p.dead = true, map[string]error{"10.0.0.1:1": errors.New("connection refused")}
+	p.leases = map[int64]lease{1: {LeaseTime: survey.LeaseTime{Left: year - 1, Granted: year}}}
+	p.subject(new(survey.Service)).checkInstance(&i)
+	found := p.findings
 	if len(found) != 2 || found[0].Kind != KindNoLease || found[1].Kind != KindUnreachable || !strings.Contains(found[1].Fix, "if the server is dead: etcdctl del acme/user/a") {
 		t.Errorf("found %+v", found)
 	}
@@ -86,10 +87,16 @@ func TestLongLease(t *testing.T) {
 
 // TestTooMany tells of more entries than clients keep.
 func TestTooMany(t *testing.T) {
-	p := &patient{full: func(key string) string { return key }}
 	for n, want := range map[int]int{20_000: 0, 20_001: 1} {
-		if found := p.checkTooMany(&survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}); len(found) != want {
-			t.Errorf("%d entries: %+v", n, found)
+		p := known(nil)
+		(&subject{patient: p, Service: &survey.Service{Key: "acme/user", Instances: make([]survey.Instance, n)}}).checkSize()
+		if len(p.findings) != want {
+			t.Errorf("%d entries: %+v", n, p.findings)
 		}
 	}
+}
+
+// known is a patient of which some services are known.
+func known(services []*survey.Service, etcd ...string) *patient {
+	return new(Options).patient(services, func(key string) string { return key }, etcd)
 }

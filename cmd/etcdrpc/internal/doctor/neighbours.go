@@ -3,6 +3,7 @@ package doctor
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,6 +11,32 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
+
+// checkTLSNames finds the services whose servers TLS cannot tell apart. It goes by their keys, for etcd does not hold
+// the authority that a proto sets.
+func (p *patient) checkTLSNames() {
+	keys := make(map[string][]string)
+	for _, s := range p.services {
+		if name := servicekey.TLSName(s.Key, ""); name != "" && s.InUse() {
+			keys[name] = append(keys[name], s.Key)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(keys)) {
+		if len(keys[name]) < 2 {
+			continue
+		}
+		var quoted, where []string
+		for _, key := range slices.Sorted(slices.Values(keys[name])) {
+			quoted = append(quoted, fmt.Sprintf("%q", key))
+			where = append(where, key+"/")
+		}
+		p.report(KindTLSName, fmt.Sprintf("the services %s have the TLS name %s by default, so the certificate of one is good for the others, "+
+			"and whoever may write the keys of one can send its calls to the servers of another", strings.Join(quoted, ", "), name),
+			"set authority in the proto of all but one (docs/security.md), or rename them; etcd does not say what authority a proto sets: where it is done, --skip "+string(KindTLSName), where...)
+	}
+}
+
+func compareKeys(s *survey.Service, key string) int { return strings.Compare(s.Key, key) }
 
 // following returns the services whose keys begin with that of s, without s. The services are sorted by key, so those
 // stand together.
@@ -25,50 +52,54 @@ func (p *patient) following(s *survey.Service) []*survey.Service {
 	return p.services[from:to]
 }
 
-func compareKeys(s *survey.Service, key string) int { return strings.Compare(s.Key, key) }
-
 // Neighbours returns the check for services that get in the way of another by their keys, for services sorted by key.
 func Neighbours(services []*survey.Service, full func(key string) string) func(*survey.Service) []Finding {
-	return (&patient{services: services, full: full}).checkNeighbours
+	p := &patient{services: services, full: full}
+	return func(s *survey.Service) []Finding {
+		p.findings = nil
+		p.checkNeighbours(s)
+		return p.findings
+	}
 }
 
 // checkNeighbours finds the services that get in the way of this one by their keys. A service far below this one is told
 // of where the nearest above it is looked at.
-func (p *patient) checkNeighbours(s *survey.Service) (all []Finding) {
+func (p *patient) checkNeighbours(s *survey.Service) {
 	for _, o := range p.following(s) {
 		if !o.InUse() {
 			continue
 		}
-		if strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s {
-			all = append(all, newFinding(KindNestedKey, []string{p.full(s.Key) + "/", p.full(o.Key) + "/"},
-				fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
-				"give one of them a key that is not below the other's; the plugin refuses to generate both"))
-			continue
-		}
-		if f, ok := checkSuffix(s, o, p.full); ok {
-			all = append(all, f)
-			continue
-		}
-		if why := MixesUp(s, o); why != "" {
-			all = append(all, newFinding(KindNeighbour, []string{p.full(s.Key), p.full(o.Key)},
-				fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
-				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key)))
+		why := MixesUp(s, o)
+		switch {
+		case strings.HasPrefix(o.Key, s.Key+"/") && p.parent(o) == s:
+			p.report(KindNestedKey, fmt.Sprintf("%s lies below %s: who lists the latter by its prefix, as other registries' clients do, finds the instances of both", o.Key, s.Key),
+				"give one of them a key that is not below the other's; the plugin refuses to generate both", s.Key+"/", o.Key+"/")
+		case s.Uses(endpoint.LeaseSuffix) && servicekey.OverlapOf(s.Key, o.Key, true) == servicekey.Continued:
+			p.reportContinued(s, o)
+		case why != "":
+			p.report(KindNeighbour, fmt.Sprintf("%s begins like %s: %s", o.Key, s.Key, why),
+				fmt.Sprintf("rename one of them so that neither key begins with the other; until then write nothing under %s that the readers of %s cannot bear (docs/layouts.md)", o.Key, s.Key), s.Key, o.Key)
 		}
 	}
-	return all
 }
 
 // parent returns the nearest service that a service lies below, nil if there is none.
 func (p *patient) parent(s *survey.Service) *survey.Service {
-	if p.inUse == nil {
-		p.inUse = make(map[string]*survey.Service)
-		for _, o := range p.services {
-			if o.InUse() {
-				p.inUse[o.Key] = o
-			}
-		}
+	return p.find(servicekey.Outer(s.Key, servicekey.Nested, func(key string) bool { return p.find(key) != nil }))
+}
+
+// reportContinued tells of a service o whose key continues, with a digit, the key of a service s in the lease suffix layout,
+// as the lease ids of s's entries do.
+func (p *patient) reportContinued(s, o *survey.Service) {
+	problem := fmt.Sprintf("the key %q continues %q with a digit, as the lease ids of its entries do: "+
+		"the range that the servers and callers of the latter need takes in the former, so they may write and read it", o.Key, s.Key)
+	fix := fmt.Sprintf("rename one of them; until then leave %q to %q out of what the role of the servers of %q may write (docs/security.md)",
+		p.full(o.Key)+"/", p.full(o.Key)+"0", s.Key)
+	if o.Uses(endpoint.LeaseSuffix) {
+		problem += ", and who may write the former can put entries of the latter"
+		fix = "rename one of them: no range can tell the lease ids of the two apart"
 	}
-	return p.inUse[servicekey.Outer(s.Key, servicekey.Nested, func(key string) bool { return p.inUse[key] != nil })]
+	p.report(KindNeighbour, problem, fix, s.Key, o.Key)
 }
 
 // MixesUp says why the readers of a service, who list by its bare key, mix another one up with it; ""

@@ -3,47 +3,68 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
 
-// patient is what doctor looks at.
+// patient is what doctor looks at, and what it found.
 type patient struct {
-	key      string            // "" all
-	services []*survey.Service // those looked at, and others; sorted by key
-	entries  []survey.Entry    // among which policies may be that no client reads
-	leases   map[int64]survey.LeaseTime
-	stale    map[int64]bool             // leases that nobody renews
-	renewed  map[int64]bool             // leases that were renewed meanwhile, of those that were looked at twice
-	behind   map[int64]bool             // leases that missed a renewal, of entries in whose place a newer one stands
-	probed   bool                       // the addresses were connected to
-	dead     map[string]error           // addresses that do not answer
-	heard    map[spot]speech            // what instances speak; nil: they were not asked
-	etcd     []string                   // hosts of etcd
-	alone    bool                       // everything is on one host
-	inUse    map[string]*survey.Service // by key, those with entries; nil until they are asked for
-	findings []Finding                  // of reading
-	now      time.Time                  // zero: times are not looked at
-	// candidates for leaders, by the service's key, where they could be read
-	candidates map[string][]store.Candidate
-	part       string   // says what alone the user may read; "": all
-	exposed    []string // hosts that the password is sent to without TLS
-	full       func(key string) string
+	*Options
+	full        func(key string) string      // a key as etcd has it
+	key         string                       // "" all
+	services    []*survey.Service            // those looked at, and others; sorted by key
+	entries     []survey.Entry               // among which policies may be that no client reads
+	candidates  map[string][]store.Candidate // for leaders, by the service's key, where they could be read
+	leases      map[int64]lease
+	etcd        []string         // hosts of etcd
+	exposed     []string         // hosts that the password is sent to without TLS
+	alone       bool             // everything is on one host
+	now         time.Time        // zero: times are not looked at
+	probed      bool             // the addresses were connected to
+	dead        map[string]error // addresses that do not answer
+	unreachable map[string]int   // the findings of these
+	heard       map[spot]speech  // what instances speak; nil: they were not asked
+	part        string           // says what alone the user may read; "": all
+	findings    []Finding
 }
 
-// readAll reads whatever the user may of the services whose keys begin with a prefix.
-func (p *patient) readAll(ctx context.Context, s *store.Store, prefix string) error {
+// read reads the service at a key or, where there is none, those whose keys begin with it.
+func (p *patient) read(ctx context.Context, s *store.Store, key string) error {
+	if endpoint.CheckKey(key) != nil {
+		return p.readUnder(ctx, s, key)
+	}
+	err := p.readWithCandidates(ctx, s, key)
+	if p.token > 0 && err == nil {
+		err = p.askRevision(ctx, s, key)
+	}
+	if p.serve && err == nil {
+		if err = s.MayServe(ctx, key); errors.Is(err, store.ErrDenied) {
+			p.reportDenied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), "readwrite", "servers of this user cannot register", err)
+			err = nil
+		}
+	}
+	if err == nil && len(p.services) > 1 && isNothing(p.services[0]) {
+		return p.readUnder(ctx, s, key)
+	}
+	return err
+}
+
+// readUnder reads whatever the user may of the services whose keys begin with a prefix, which may be "".
+func (p *patient) readUnder(ctx context.Context, s *store.Store, prefix string) error {
+	p.key = ""
 	all, candidates := store.PrefixRange(prefix), servicekey.LeaderSegment+"/"+prefix
 	read, err := s.List(ctx, all, store.ConfigsUnder(prefix), store.PrefixRange(candidates))
 	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, all, rightRead, "no service can be found", err))
+		p.reportDenied(ctx, s, all, "read", "no service can be found", err)
 		return nil
 	}
 	if err != nil {
@@ -51,23 +72,27 @@ func (p *patient) readAll(ctx context.Context, s *store.Store, prefix string) er
 	}
 	p.entries = survey.InOrder(read.Entries)
 	p.services = slices.DeleteFunc(survey.All(p.entries), func(s *survey.Service) bool { return !s.Proven() || !isUnder(s.Key, prefix) })
-	var standing []survey.Entry
-	for _, e := range p.entries {
-		if strings.HasPrefix(e.Key, candidates) {
-			standing = append(standing, e)
-		}
-	}
+	standing := slices.DeleteFunc(slices.Clone(p.entries), func(e survey.Entry) bool { return !strings.HasPrefix(e.Key, candidates) })
 	for _, service := range p.services {
 		p.candidates[service.Key] = store.CandidatesAmong(service.Key, standing)
 	}
-	if read.Whole {
-		return nil
+	if !read.Whole {
+		if err := p.readParts(ctx, s, prefix, read.Parts); err != nil {
+			return err
+		}
 	}
-	p.part = store.PartOnly(s.User, read.Parts)
-	unread := !store.Within(read.Parts, store.ConfigsUnder(prefix))
+	if prefix != "" && len(p.services)+len(p.findings) == 0 {
+		p.reportEmpty(prefix)
+	}
+	return nil
+}
+
+// readParts notes what the user may not read, and reads the live configs that were not among the parts.
+func (p *patient) readParts(ctx context.Context, s *store.Store, prefix string, parts []store.KeyRange) error {
+	p.part = store.PartOnly(s.User, parts)
 	for _, service := range p.services {
-		service.Closed = !store.Within(read.Parts, store.EntriesOf(endpoint.Reader{}, service.Key))
-		if unread {
+		service.Closed = !store.Within(parts, store.EntriesOf(endpoint.Reader{}, service.Key))
+		if !store.Within(parts, store.ConfigsUnder(prefix)) {
 			if err := p.readConfig(ctx, s, service); err != nil {
 				return err
 			}
@@ -86,8 +111,22 @@ func (p *patient) readConfig(ctx context.Context, s *store.Store, service *surve
 	if serves := s.MayServe(ctx, service.Key); !errors.Is(serves, store.ErrDenied) {
 		return serves
 	}
-	p.findings = append(p.findings, denied(ctx, s, config, rightRead, "clients of this user take no notice of a live policy", err))
+	p.reportDenied(ctx, s, config, "read", "clients of this user take no notice of a live policy", err)
 	return nil
+}
+
+// readWithCandidates is readKey, which also reads the candidates that are there all the while, where the user may.
+func (p *patient) readWithCandidates(ctx context.Context, s *store.Store, key string) error {
+	before, denied := s.Candidates(ctx, key)
+	if denied != nil && !errors.Is(denied, store.ErrDenied) {
+		return denied
+	}
+	if err := p.readKey(ctx, s, key); err != nil || denied != nil || len(before) == 0 {
+		return err
+	}
+	after, err := s.Candidates(ctx, key)
+	p.candidates[key] = slices.DeleteFunc(after, func(c store.Candidate) bool { return !slices.Contains(before, c) })
+	return err
 }
 
 // readKey reads one service with what lies below it and, where that is allowed, those whose keys begin
@@ -126,7 +165,7 @@ func (p *patient) readKey(ctx context.Context, s *store.Store, key string) error
 func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, failed error) error {
 	err := s.MaySteer(ctx, key)
 	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), rightRead, "clients of this user find no instance", failed))
+		p.reportDenied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), "read", "clients of this user find no instance", failed)
 		return nil
 	}
 	if err != nil {
@@ -137,13 +176,41 @@ func (p *patient) readSteered(ctx context.Context, s *store.Store, key string, f
 	return p.readConfig(ctx, s, own)
 }
 
-func (p *patient) askToServe(ctx context.Context, s *store.Store, key string) error {
-	err := s.MayServe(ctx, key)
-	if errors.Is(err, store.ErrDenied) {
-		p.findings = append(p.findings, denied(ctx, s, store.EntriesOf(endpoint.Reader{}, key), rightReadWrite, "servers of this user cannot register", err))
-		return nil
+// askRevision compares a token that a store has seen with etcd's revision.
+func (p *patient) askRevision(ctx context.Context, s *store.Store, key string) error {
+	revision, err := s.Revision(ctx, store.ConfigOf(key).From)
+	if err == nil && p.token > revision {
+		p.report(KindToken, fmt.Sprintf("a store has seen the token %d, and etcd is at revision %d: it was wiped, or restored from a backup, and gives leaders lower tokens, or the same again", p.token, revision),
+			"stop the servers of the service, and restore the backup anew: etcdutl snapshot restore FILE --bump-revision 1000000000 --mark-compacted (etcd 3.6), beside what else was given; where that cannot be, tell each store that lower tokens come", key)
 	}
 	return err
+}
+
+// reportDenied tells of what etcd does not let the user do, of what comes of it, and of the right that the user lacks, as
+// etcdctl spells it.
+func (p *patient) reportDenied(ctx context.Context, s *store.Store, r store.KeyRange, right, consequence string, err error) {
+	var where []string
+	from := strings.Trim(r.From, "\x00")
+	if from != "" {
+		where = []string{from}
+	}
+	var fix string
+	switch {
+	case s.User == "":
+		fix = "give the credentials of someone who may: --user"
+	case from == "":
+		fix = "look as someone who may read all keys, or at a KEY that this user may read"
+	default:
+		option, role := "--prefix ", "ROLE"
+		if r == store.KeyOnly(r.From) {
+			option = ""
+		}
+		if roles, err := s.Roles(ctx); err == nil && len(roles) > 0 {
+			role = roles[0]
+		}
+		fix = fmt.Sprintf("etcdctl role grant-permission %s%s %s %s", option, output.Shell(role), right, output.Shell(s.Full(from)))
+	}
+	p.report(KindPermission, err.Error()+", so "+consequence, fix, where...)
 }
 
 // examined returns the services that faults are looked for in: one, where a key was given.
@@ -165,15 +232,14 @@ func (p *patient) addresses() []string {
 	for _, s := range p.examined() {
 		for _, i := range s.Instances {
 			if !i.Leaving() {
-				set[i.Addr] = !p.isMisleading(i.Addr)
+				set[i.Addr] = true
 			}
 		}
 		for _, i := range s.Malformed {
 			if addr := addressOf(&i); i.Entry.Lease == 0 && addr != "" {
-				set[addr] = !p.isMisleading(addr)
+				set[addr] = true
 			}
 		}
 	}
-	maps.DeleteFunc(set, func(_ string, dial bool) bool { return !dial })
-	return slices.Sorted(maps.Keys(set))
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(set)), p.isMisleading)
 }

@@ -2,9 +2,11 @@ package doctor
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
@@ -20,125 +22,215 @@ var linkedPolicies = []string{
 }
 
 // checkPolicy finds what is wrong with the live policy of a service.
-func (p *patient) checkPolicy(s *survey.Service) (all []Finding) {
-	if s.Config == nil || endpoint.CheckKey(s.Key) != nil { // no client reads the policy of a bad key, nor does a command take it
-		return nil
+func (x *subject) checkPolicy() {
+	if x.Config == nil || endpoint.CheckKey(x.Key) != nil { // no client reads the policy of a bad key, nor does a command take it
+		return
 	}
-	key := p.full(s.Config.Key)
-	config, err := s.Live()
-	if err != nil {
-		all = append(all, newFinding(KindBadPolicy, []string{key}, "clients do not go by the live policy: "+err.Error(),
-			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", p.word(s.Key))))
+	if x.refused != nil {
+		x.reportPolicy(KindBadPolicy, "clients do not go by the live policy: "+x.refused.Error(),
+			fmt.Sprintf("etcdrpc policy set %[1]s FILE puts a good one in its place; etcdrpc policy rm %[1]s goes back to the generated one", x.word(x.Key)))
 	} else {
-		all = append(all, p.checkLinked(s, config)...)
+		x.checkLinked()
 	}
-	if s.Config.Lease != 0 {
-		all = append(all, newFinding(KindExpiring, []string{key}, "the live policy hangs on a lease, and is in force no more once that has run out",
-			"put it without a lease: etcdrpc policy get, and then policy set "+p.word(s.Key)+" FILE"))
+	if x.Config.Lease != 0 {
+		x.reportPolicy(KindExpiring, "the live policy hangs on a lease, and is in force no more once that has run out",
+			"put it without a lease: etcdrpc policy get, and then policy set "+x.word(x.Key)+" FILE")
 	}
 	switch {
-	case s.Closed:
-		return all
-	case !s.InUse():
-		fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + p.word(s.Key)
-		if meant := p.meant(s.Key); meant != nil {
-			fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(meant.Key), p.word(meant.Key), p.word(s.Key))
+	case x.Closed:
+		return
+	case !x.InUse():
+		x.reportOrphan()
+		return
+	case x.live == nil || len(x.Instances) == 0:
+		return
+	}
+	if x.policy != nil {
+		x.checkDrain()
+		x.checkDrainedSince()
+		x.checkSplit()
+		x.checkZones()
+		x.checkWeights()
+	}
+	x.checkLanes()
+	x.checkMethodConfig()
+	x.checkHealthService()
+	x.checkServed()
+}
+
+// reportPolicy tells of what is wrong with the live policy, beside some entries.
+func (x *subject) reportPolicy(kind Kind, problem, fix string, entries ...string) *Finding {
+	return x.report(kind, problem, fix, append([]string{x.Config.Key}, output.FirstOf(entries)...)...)
+}
+
+// setPolicy is the command that puts another live policy in force.
+func (x *subject) setPolicy() string { return "etcdrpc policy set " + x.word(x.Key) + " FILE" }
+
+// reportOrphan tells of a live policy for a service that is not there: its key may be that of another in another spelling.
+func (x *subject) reportOrphan() {
+	fix := "if the key is mistyped or the service gone: etcdrpc policy rm " + x.word(x.Key)
+	plain := func(key string) string { return survey.NormalName(strings.ReplaceAll(key, "/", "")) }
+	for _, s := range x.services {
+		if s.InUse() && plain(s.Key) == plain(x.Key) {
+			fix = fmt.Sprintf("the instances are under %s: etcdrpc policy set %s FILE, and etcdrpc policy rm %s", output.Shell(s.Key), x.word(s.Key), x.word(x.Key))
+			break
 		}
-		return append(all, newFinding(KindOrphanPolicy, []string{key}, fmt.Sprintf("there is a live policy for %s, but no instance", s.Key), fix))
-	case err != nil || len(s.Instances) == 0:
-		return all
 	}
-	if policy := s.Policy(); policy != nil {
-		all = append(all, p.checkDrain(s, policy)...)
-		all = append(all, p.checkDrainedSince(s, policy)...)
-		all = append(all, p.checkSplit(s, policy)...)
-		all = append(all, p.checkZones(s, policy)...)
-		all = append(all, p.checkWeights(s, policy)...)
-	}
-	all = append(all, p.checkLanes(s, config)...)
-	all = append(all, p.checkMethodConfig(s, config)...)
-	all = append(all, p.checkHealthService(s, config)...)
-	return append(all, p.checkServed(s, config)...)
+	x.reportPolicy(KindOrphanPolicy, fmt.Sprintf("there is a live policy for %s, but no instance", x.Key), fix)
 }
 
 // checkLinked finds a policy that not every client links.
-func (p *patient) checkLinked(s *survey.Service, config *serviceconfig.Config) []Finding {
-	err := config.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) })
-	if err == nil {
-		return nil
+func (x *subject) checkLinked() {
+	if err := x.live.Linked(func(name string) bool { return slices.Contains(linkedPolicies, name) }); err != nil {
+		x.reportPolicy(KindUnlinked,
+			"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that "+err.Error(),
+			fmt.Sprintf("have every client of %s link it, as generated code does whose proto names it, and then --skip %s; or %s with another", x.word(x.Key), KindUnlinked, x.setPolicy()))
 	}
-	return []Finding{newFinding(KindUnlinked, []string{p.full(s.Config.Key)},
-		"clients refuse the live policy, and keep the last good one, unless their own code links what it names; those say that "+err.Error(),
-		fmt.Sprintf("have every client of %[1]s link it, as generated code does whose proto names it, and then --skip %[2]s; "+
-			"or etcdrpc policy set %[1]s FILE with another", p.word(s.Key), KindUnlinked))}
 }
 
 // checkDrain finds a drain that clients do not follow, of nothing, or by a name that clients do not know.
-func (p *patient) checkDrain(s *survey.Service, policy *serviceconfig.Etcd) (all []Finding) {
-	key := p.full(s.Config.Key)
-	clients := s.Merged()
-	if _, followed := clients.Drain(policy); followed.Ignored != 0 {
+func (x *subject) checkDrain() {
+	if x.drain.Ignored != 0 {
 		kind := KindBadPolicy
-		if followed.Ignored == serviceconfig.DrainNamesBase {
+		if x.drain.Ignored == serviceconfig.DrainNamesBase {
 			kind = KindLane
 		}
-		all = append(all, newFinding(kind, []string{key}, "clients do not follow the live policy, whose list to "+followed.Problem(),
-			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", p.word(s.Key))))
+		x.reportPolicy(kind, "clients do not follow the live policy, whose list to "+x.drain.Problem(),
+			fmt.Sprintf("etcdrpc undrain %s INSTANCE for those that are to be called", x.word(x.Key)))
 	}
 	var absent []string
-	for _, name := range policy.Drain {
-		if mayBeNamed(s, name) {
+	for _, name := range x.policy.Drain {
+		if !survey.IsAddress(name) && x.hasMapped() { // a json_layout may take the id from any field
 			continue
 		}
-		at := slices.IndexFunc(s.Instances, func(i survey.Instance) bool { return i.OnList([]string{name}) })
+		at := slices.IndexFunc(x.Instances, func(i survey.Instance) bool { return i.OnList([]string{name}) })
 		if at < 0 {
 			absent = append(absent, name)
-		} else if called := clients.At(s.Instances[at].Addr); called != nil && !called.OnList(policy.Drain) {
-			all = append(all, newFinding(KindNoMatch, []string{key, p.full(s.Instances[at].Entry.Key), p.full(called.Entry.Key)},
-				fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
-				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", p.word(s.Key), output.Shell(called.Addr), output.Shell(name))))
+		} else if called := x.clients.At(x.Instances[at].Addr); called != nil && !called.OnList(x.policy.Drain) {
+			x.reportPolicy(KindNoMatch, fmt.Sprintf("the live policy drains %q, but clients know %s as %q by another entry, and call it", name, called.Addr, called.Instance),
+				fmt.Sprintf("etcdrpc drain %[1]s %[2]s drains it by its address; if it is to be called: etcdrpc undrain %[1]s %[3]s", x.word(x.Key), output.Shell(called.Addr), output.Shell(name)),
+				x.Instances[at].Entry.Key, called.Entry.Key)
 		}
 	}
-	if len(absent) == 0 {
-		return all
+	if len(absent) > 0 {
+		x.reportPolicy(KindNoMatch, "the live policy drains what is not registered, so nothing is drained by it: "+output.Quoted(absent),
+			fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", x.word(x.Key), output.Shell(absent[0])))
 	}
-	return append(all, newFinding(KindNoMatch, []string{key}, "the live policy drains what is not registered, so nothing is drained by it: "+output.Quoted(absent),
-		fmt.Sprintf("compare with etcdrpc ls %[1]s; what is gone for good: etcdrpc undrain %[1]s %[2]s", p.word(s.Key), output.Shell(absent[0]))))
 }
 
-// mayBeNamed reports whether an instance in home-made JSON may have a name: its json_layout may take the id from any field.
-func mayBeNamed(s *survey.Service, name string) bool {
-	return !survey.IsAddress(name) && slices.ContainsFunc(s.Instances, s.IsMapped)
+// hasMapped reports whether a json_layout, which etcd does not hold, says what the fields of an instance are.
+func (x *subject) hasMapped() bool { return slices.ContainsFunc(x.Instances, x.IsMapped) }
+
+// listed returns the name by which the drain has an instance.
+func (x *subject) listed(i *survey.Instance) string {
+	if slices.Contains(x.policy.Drain, i.Instance) {
+		return i.Instance
+	}
+	return i.Addr
+}
+
+// checkDrainedSince finds the instances that were registered after the list that drains them was written.
+func (x *subject) checkDrainedSince() {
+	var where, names []string
+	for _, i := range x.clients.Instances {
+		if x.drained[i.Addr] && i.Entry.CreateRevision > x.Config.ModRevision {
+			where = append(where, i.Entry.Key)
+			names = append(names, x.listed(&i))
+		}
+	}
+	if len(names) > 0 {
+		x.reportPolicy(KindDrain, "a drain of before holds for what has registered since, which may be another server: "+output.Quoted(names),
+			fmt.Sprintf("if it is to be called: etcdrpc undrain %s %s", x.word(x.Key), output.Shell(names[0])), where...)
+	}
+}
+
+const (
+	// leastTimeout is what no call over a network ends within.
+	leastTimeout = serviceconfig.Duration(100 * time.Microsecond)
+	// inVain is the code by which a server says that the call itself is wrong, in whichever state it is.
+	inVain = "INVALID_ARGUMENT"
+)
+
+// checkMethodConfig finds what has calls fail, or made again in vain.
+func (x *subject) checkMethodConfig() {
+	zero := func(size *uint32) bool { return size != nil && *size == 0 }
+	for n, m := range x.live.Methods {
+		found := func(severity Severity, problem string) {
+			x.reportPolicy(KindMethodConfig, fmt.Sprintf("methodConfig[%d] of the live policy %s", n, problem), x.setPolicy()+" with another").Severity = severity
+		}
+		if m.Timeout != nil && *m.Timeout <= leastTimeout {
+			found(Error, fmt.Sprintf("gives calls %s, so they fail before an answer can come", m.Timeout))
+		}
+		if zero(m.MaxRequestMessageBytes) || zero(m.MaxResponseMessageBytes) {
+			found(Error, "allows messages of 0 bytes, so calls fail that say or are answered anything")
+		}
+		if m.Retry != nil && slices.Contains(m.Retry.Codes, inVain) {
+			found(Warning, fmt.Sprintf("has calls made %d times that the server calls wrong in themselves: %s", m.Retry.MaxAttempts, inVain))
+		}
+	}
+}
+
+// checkHealthService finds a healthCheckConfig for a service whose health no instance tells: clients take them all for ill, and
+// every call fails. A server may tell the health of names that it does not publish, so it is asked, with --deep.
+func (x *subject) checkHealthService() {
+	name := x.healthService()
+	if name == "" {
+		return
+	}
+	fix := "name a service whose health the servers tell, or \"\" for that of the server as a whole: " + x.setPolicy()
+	if x.heard == nil {
+		if served, known := x.Served(); known && !served[serviceconfig.MethodName{Service: name}] {
+			x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %s, which no instance publishes: unless servers tell its health all the same, every call fails (--deep asks them)", output.Quoted([]string{name})), fix)
+		}
+		return
+	}
+	asked, unknown := 0, 0
+	for _, i := range x.clients.Instances {
+		if heard := x.heard[spot{x.Key, i.Addr}]; heard.grpc {
+			asked++
+			if heard.health[name].code == codes.NotFound {
+				unknown++
+			}
+		}
+	}
+	if unknown > 0 {
+		x.reportPolicy(KindUnserved, fmt.Sprintf("healthCheckConfig of the live policy names %.80q, of which %d of %d instances know no health, so clients call none of these", name, unknown, asked), fix).Severity = Error
+	}
+}
+
+// healthService returns the service whose health the live policy has clients ask for, "" if there is none.
+func (x *subject) healthService() string {
+	if x.live == nil || x.live.HealthCheck == nil {
+		return ""
+	}
+	return x.live.HealthCheck.ServiceName
 }
 
 // checkServed finds the methods that a live policy configures and no instance serves. Nothing can be said if an instance
 // does not say what it serves.
-func (p *patient) checkServed(s *survey.Service, config *serviceconfig.Config) []Finding {
-	served, known := s.Served()
+func (x *subject) checkServed() {
+	served, known := x.Served()
 	if !known {
-		return nil
+		return
+	}
+	full := func(name serviceconfig.MethodName) string {
+		return strings.TrimSuffix(name.Service+"/"+name.Method, "/")
 	}
 	var absent []string
-	for _, method := range config.Methods {
+	for _, method := range x.live.Methods {
 		for _, name := range method.Name {
 			if name.Service != "" && !survey.IsInfrastructure(name.Service) && !served[name] {
-				absent = append(absent, strings.TrimSuffix(name.Service+"/"+name.Method, "/"))
+				absent = append(absent, full(name))
 			}
 		}
 	}
 	if len(absent) == 0 {
-		return nil
+		return
 	}
-	return []Finding{newFinding(KindUnserved, []string{p.full(s.Config.Key)},
-		"methodConfig of the live policy names what no instance serves, so it has no effect there: "+output.Quoted(absent),
-		fmt.Sprintf("name services and methods in full as the proto does, such as %s: etcdrpc policy set %s FILE", output.Quoted(output.FirstOf(servedNames(served))[:1]), p.word(s.Key)))}
-}
-
-// servedNames returns the full names of the methods that are served, sorted.
-func servedNames(served map[serviceconfig.MethodName]bool) []string {
-	names := make(map[string]bool, len(served))
+	var names []string
 	for name := range served {
-		names[strings.TrimSuffix(name.Service+"/"+name.Method, "/")] = true
+		names = append(names, full(name))
 	}
-	return slices.Sorted(maps.Keys(names))
+	x.reportPolicy(KindUnserved, "methodConfig of the live policy names what no instance serves, so it has no effect there: "+output.Quoted(absent),
+		fmt.Sprintf("name services and methods in full as the proto does, such as %q: %s", slices.Min(names), x.setPolicy()))
 }

@@ -22,15 +22,11 @@ func TestLinkedPolicies(t *testing.T) {
 }
 
 func TestPassword(t *testing.T) {
-	p := &patient{exposed: []string{"10.0.0.1:2379"}}
-	r := p.report(&Options{})
-	if len(r.Findings) != 1 || r.Findings[0].Kind != KindPlaintext || !strings.Contains(r.Findings[0].Problem, "10.0.0.1:2379") {
-		t.Errorf("found %+v", r.Findings)
-	}
-	if r := p.report(&Options{skip: []string{"plaintext-password"}}); len(r.Findings) != 0 {
-		t.Errorf("found what is to be skipped: %+v", r.Findings)
-	}
-	if r := (&patient{}).report(&Options{}); len(r.Findings) != 0 {
-		t.Errorf("found %+v", r.Findings)
+	for skip, want := range map[string]int{"": 1, "plaintext-password": 0} {
+		p := (&Options{skip: []string{skip}}).patient(nil, nil, nil)
+		p.exposed = []string{"10.0.0.1:2379"}
+		if r := p.diagnose(); len(r.Findings) != want || want > 0 && (r.Findings[0].Kind != KindPlaintext || !strings.Contains(r.Findings[0].Problem, "10.0.0.1:2379")) {
+			t.Errorf("but for %q: found %+v", skip, r.Findings)
+		}
 	}
 }

@@ -8,6 +8,15 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 )
 
+// Finding is one thing that is wrong.
+type Finding struct {
+	Kind     Kind     `json:"kind"`
+	Severity Severity `json:"severity,omitempty"` // "": not judged yet
+	Where    []string `json:"where"`              // keys of etcd, in full
+	Problem  string   `json:"problem"`
+	Fix      string   `json:"fix"`
+}
+
 // Report is what doctor found.
 type Report struct {
 	Services  int       `json:"services"`  // that were looked at
@@ -19,35 +28,36 @@ type Report struct {
 	unasked string // what was not looked at, in words; "": nothing
 }
 
-// unasked says what doctor has not looked at, and how to have it do so.
-func (p *patient) unasked(d *Options) string {
-	switch {
-	case d.deep.on:
-		return ""
-	case p.probed:
-		return " What they serve was not asked: --deep does."
+// report tells of what is wrong with some keys, which are without the namespace. The finding may be changed until the next one.
+func (p *patient) report(kind Kind, problem, fix string, keys ...string) *Finding {
+	f := Finding{Kind: kind, Where: []string{}, Problem: problem, Fix: fix}
+	for _, key := range keys {
+		f.Where = append(f.Where, p.full(key))
 	}
-	return " Whether they can be reached was not tried."
+	p.findings = append(p.findings, f)
+	return &p.findings[len(p.findings)-1]
 }
 
-func (p *patient) report(d *Options) *Report {
-	r := &Report{Findings: []Finding{}, Part: p.part, unasked: p.unasked(d)}
+// diagnose looks for faults, and returns what was found, the worst first.
+func (p *patient) diagnose() *Report {
+	p.check()
+	r := &Report{Findings: []Finding{}, Part: p.part}
+	switch {
+	case p.deep.on:
+	case p.probed:
+		r.unasked = " What they serve was not asked: --deep does."
+	default:
+		r.unasked = " Whether they can be reached was not tried."
+	}
 	for _, s := range p.examined() {
 		r.Services++
 		r.Instances += len(s.Instances) + len(s.Faulty())
 	}
-	all := slices.Concat(p.findings, p.check(d))
-	for _, k := range Kinds {
-		for n := range all {
-			if all[n].Kind == k.Kind {
-				all[n].Severity = cmp.Or(all[n].Severity, k.severity)
-			}
-		}
-	}
 	for _, severity := range []Severity{Error, Warning, Note} {
-		for _, f := range all {
+		for _, f := range p.findings {
+			f.Severity = cmp.Or(f.Severity, severities[f.Kind])
 			switch {
-			case f.Severity != severity || d.skips(f.Kind):
+			case f.Severity != severity || p.skips(f.Kind):
 			case severity == Note:
 				r.Notes = append(r.Notes, f)
 			default:

@@ -3,11 +3,13 @@ package doctor
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
-	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -16,18 +18,18 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/parallel"
 )
 
-// Bounds of what is read of one instance, in bytes.
-const (
-	maxAnswer  = 4 << 10  // of an answer
-	maxHeaders = 16 << 10 // of its headers
-	maxFirst   = 48       // of what is no answer
-)
+// maxFirst bounds what is kept of what a port says that is no answer, in bytes.
+const maxFirst = 48
 
-// partner is whom to speak to: an address, with the name that TLS knows it by, and the services whose health it is asked
-// for besides its own.
+// spot is an instance of a service, as its clients see it.
+type spot struct{ key, addr string }
+
+// partner is whom to speak to, with the name that TLS knows it by, and the services whose health it is asked for besides
+// its own.
 type partner struct {
-	addr, tlsName string
-	services      []string
+	spot
+	tlsName  string
+	services []string
 }
 
 // speech is what an instance was found to speak.
@@ -36,24 +38,57 @@ type speech struct {
 	certs     []*x509.Certificate // of the server, over TLS
 	wantsCert bool                // it speaks to clients with a certificate alone, so the rest is not known
 	grpc      bool
-	mute      bool   // it speaks HTTP/2, but answers nothing in time
-	what      string // what it speaks instead of gRPC, in words that follow the address
-	first     []byte // what it began to say without TLS
-	health
+	mute      bool              // it speaks HTTP/2, but answers nothing in time
+	what      string            // what it speaks instead of gRPC, in words that follow the address
+	first     []byte            // what it began to say without TLS
+	health    map[string]answer // by service, of which "" is the server as a whole
 }
 
-// speaker speaks to instances.
+// speaker connects to instances, and speaks to them.
 type speaker struct {
 	dial     dialing.Func
-	tlsFirst bool // TLS is what is expected
-	timeout  time.Duration
+	tlsFirst bool          // TLS is what is expected
+	timeout  time.Duration // of each connection, with all that is said on it
+}
+
+// connect has something done with a connection to an address, which is closed after that and when the time is up.
+func (s *speaker) connect(ctx context.Context, addr string, do func(context.Context, net.Conn)) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	conn, err := s.dial(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	do(ctx, conn)
+	return nil
+}
+
+// probe connects to each address, and returns why it could not to those that did not answer in time.
+func (s *speaker) probe(ctx context.Context, addresses []string) map[string]error {
+	errs := make([]error, len(addresses))
+	parallel.Each(len(addresses), dialing.Most, func(n int) {
+		errs[n] = s.connect(ctx, addresses[n], func(context.Context, net.Conn) {})
+	})
+	dead := make(map[string]error)
+	for n, err := range errs {
+		if err != nil {
+			dead[addresses[n]] = err
+		}
+	}
+	return dead
 }
 
 // speakAll speaks to each partner, and returns what each speaks.
-func (s *speaker) speakAll(ctx context.Context, partners []partner) []speech {
+func (s *speaker) speakAll(ctx context.Context, partners []partner) map[spot]speech {
 	all := make([]speech, len(partners))
 	parallel.Each(len(partners), dialing.Most, func(n int) { all[n] = s.speak(ctx, partners[n]) })
-	return all
+	heard := make(map[spot]speech, len(partners))
+	for n, to := range partners {
+		heard[to.spot] = all[n]
+	}
+	return heard
 }
 
 // speak tries what is expected first, so that a server which speaks it logs nothing odd. What a port says that understands
@@ -80,86 +115,94 @@ func (s *speaker) speak(ctx context.Context, to partner) speech {
 
 // sniff returns the first that a port says to the preface of HTTP/2 alone, none if it says nothing. A server that reads all
 // that it is sent before it closes the connection loses nothing of its answer.
-func (s *speaker) sniff(ctx context.Context, addr string) []byte {
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
-	defer cancel()
-	conn, err := s.dial(ctx, "tcp", addr)
-	if err != nil {
-		return nil
-	}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
-	if _, err := strings.NewReader("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").WriteTo(conn); err != nil {
-		return nil
-	}
-	said := make([]byte, maxFirst)
-	n, _ := conn.Read(said) // what fails has answered nothing
-	return said[:n]
+func (s *speaker) sniff(ctx context.Context, addr string) (first []byte) {
+	_ = s.connect(ctx, addr, func(_ context.Context, conn net.Conn) { // what fails has answered nothing
+		if _, err := strings.NewReader("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").WriteTo(conn); err != nil {
+			return
+		}
+		said := make([]byte, maxFirst)
+		n, _ := conn.Read(said)
+		first = said[:n]
+	})
+	return first
 }
 
 // plain speaks HTTP/2 without TLS. If that is not understood, only what the port began to say is returned.
-func (s *speaker) plain(ctx context.Context, to partner) speech {
-	protocols := new(http.Protocols)
-	protocols.SetUnencryptedHTTP2(true)
-	var heard first
-	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := s.dial(ctx, "tcp", to.addr)
-		if err != nil {
-			return nil, err
+func (s *speaker) plain(ctx context.Context, to partner) (found speech) {
+	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) { // who does not answer now has before
+		r := &recorder{Conn: conn}
+		if err := s.converse(ctx, r, "http", to, &found); err != nil {
+			found.first = r.first()
 		}
-		return recorded{conn, &heard}, nil
-	}}
-	defer transport.CloseIdleConnections()
-	var found speech
-	if err := s.converse(ctx, transport, "http", to, &found); err != nil {
-		return speech{first: heard.text()}
-	}
+	})
 	return found
 }
 
-// first is the first of what a port says. It is safe for concurrent use.
-type first struct {
-	mu   sync.Mutex
-	said []byte
-}
-
-func (f *first) text() []byte {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return bytes.Clone(f.said)
-}
-
-// recorded is a connection of which the first that is read is kept.
-type recorded struct {
+// recorder is a connection of which the first that is read is kept.
+type recorder struct {
 	net.Conn
-	first *first
+	mu   sync.Mutex
+	read []byte
 }
 
-func (r recorded) Read(b []byte) (int, error) {
+func (r *recorder) Read(b []byte) (int, error) {
 	n, err := r.Conn.Read(b)
-	r.first.mu.Lock()
-	defer r.first.mu.Unlock()
-	r.first.said = append(r.first.said, b[:min(n, maxFirst-len(r.first.said))]...)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.read = append(r.read, b[:min(n, maxFirst-len(r.read))]...)
 	return n, err
 }
 
+func (r *recorder) first() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return bytes.Clone(r.read)
+}
+
 // overTLS speaks HTTP/2 over TLS, whoever the server is: who it is, is looked at later.
-func (s *speaker) overTLS(ctx context.Context, to partner) speech {
-	h := &handshake{name: to.tlsName}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP2(true)
-	transport := &http.Transport{Protocols: protocols, MaxResponseHeaderBytes: maxHeaders, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, err := s.dial(ctx, "tcp", to.addr)
-		if err != nil {
-			return nil, err
+func (s *speaker) overTLS(ctx context.Context, to partner) (found speech) {
+	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) { // who does not answer now has before
+		asked := false
+		secure := tls.Client(conn, found.tlsConfig(to.tlsName, &asked))
+		err := secure.HandshakeContext(ctx)
+		offered := secure.ConnectionState().NegotiatedProtocol == "h2"
+		if err == nil && offered {
+			err = s.converse(ctx, secure, "https", to, &found)
 		}
-		return h.secure(ctx, conn)
-	}}
-	defer transport.CloseIdleConnections()
-	var heard speech
-	err := s.converse(ctx, transport, "https", to, &heard)
-	return h.judge(heard, err)
+		var alert *net.OpError
+		switch {
+		case found.grpc, found.what != "":
+		case !found.tls && errors.As(err, &alert) && alert.Op == "remote error":
+			found.tls, found.what = true, fmt.Sprintf("refuses HTTP/2 over TLS (ALPN h2) for the name %q: %s", to.tlsName, alert.Err)
+		case !found.tls:
+		case asked && (err != nil || !offered): // how a server refuses whoever has none differs
+			found.wantsCert = true
+		case !offered:
+			found.what = "speaks TLS, but offers no HTTP/2 in it (ALPN h2)"
+		case ctx.Err() != nil:
+			found.mute = true
+		default:
+			found.what = "speaks TLS, but answers no HTTP/2 request in it"
+		}
+	})
+	return found
+}
+
+// tlsConfig accepts any server, has what it shows noted, and whether it asked for a certificate.
+func (found *speech) tlsConfig(name string, asked *bool) *tls.Config {
+	config := &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+		VerifyConnection: func(state tls.ConnectionState) error {
+			found.tls, found.certs = true, state.PeerCertificates
+			return nil
+		},
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			*asked = true
+			return new(tls.Certificate), nil // none
+		}}
+	if _, err := netip.ParseAddr(name); err != nil {
+		config.ServerName = name
+	}
+	return config
 }
 
 // misspoken judges a port that let no question of HTTP/2 be answered, with TLS or without, by the first that it said.
@@ -179,23 +222,4 @@ func misspoken(first []byte) speech {
 func isSettings(text []byte) bool {
 	const header, frameType, settings = 9, 3, 4
 	return len(text) >= header && text[frameType] == settings && binary.BigEndian.Uint32(text[5:header]) == 0
-}
-
-// probe connects to each address, and returns why it could not to those that did not answer in time.
-func probe(ctx context.Context, dial dialing.Func, addresses []string, timeout time.Duration) map[string]error {
-	var mu sync.Mutex
-	dead := make(map[string]error)
-	parallel.Each(len(addresses), dialing.Most, func(n int) {
-		ctx, cancel := context.WithTimeout(ctx, timeout)
-		defer cancel()
-		conn, err := dial(ctx, "tcp", addresses[n])
-		if err == nil {
-			conn.Close()
-			return
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		dead[addresses[n]] = err
-	})
-	return dead
 }

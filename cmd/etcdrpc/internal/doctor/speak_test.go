@@ -30,8 +30,8 @@ func TestSpeak_Silent(t *testing.T) {
 		t.Cleanup(func() { theirs.Close() })
 		return ours, nil
 	}}
-	all := s.speakAll(t.Context(), []partner{{addr: "10.0.0.7:9000", tlsName: "acme.user"}})
-	if want := "accepts connections, but answers neither HTTP/2 nor TLS"; all[0].what != want || dials.Load() != 2 {
-		t.Errorf("%+v after %d connections", all[0], dials.Load())
+	heard := s.speakAll(t.Context(), []partner{{spot: spot{"acme/user", "10.0.0.7:9000"}, tlsName: "acme.user"}})[spot{"acme/user", "10.0.0.7:9000"}]
+	if want := "accepts connections, but answers neither HTTP/2 nor TLS"; heard.what != want || dials.Load() != 2 {
+		t.Errorf("%+v after %d connections", heard, dials.Load())
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -38,30 +37,17 @@ func (p *patient) find(key string) *survey.Service {
 }
 
 // checkStray finds live policies at keys that no client reads, of services that are there.
-func (p *patient) checkStray(d *Options) (all []Finding) {
+func (p *patient) checkStray() {
 	for _, e := range p.entries {
 		before, segment, key, ok := configAt(e.Key)
 		s := p.find(strings.Trim(key, "/"))
 		switch {
-		case !ok || s == nil || d.excludes(e.Key) || !survey.IsObject(e.Value) || e.Key == configOf(s).From:
-			continue
-		case strings.Trim(before, "/") != "", before != "" && p.find(before+key) != nil:
-			continue // in a namespace
-		case before == "" && segment+"/" == survey.ConfigPrefix && s.Key != key:
-			continue // for a bad key
+		case !ok || s == nil || p.excludes(e.Key) || !survey.IsObject(e.Value) || e.Key == configOf(s).From:
+		case strings.Trim(before, "/") != "", before != "" && p.find(before+key) != nil: // in a namespace
+		case before == "" && segment+"/" == survey.ConfigPrefix && s.Key != key: // for a bad key
+		default:
+			p.report(KindStray, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(configOf(s).From)),
+				"put it in force where it belongs, and then: "+p.deletion(e.Key), e.Key)
 		}
-		all = append(all, newFinding(KindStray, []string{p.full(e.Key)}, fmt.Sprintf("no client reads the live policy here: those of the service read %q", p.full(configOf(s).From)),
-			fmt.Sprintf("put it in force where it belongs, and then: etcdctl del %s", output.Shell(p.full(e.Key)))))
 	}
-	return all
-}
-
-// meant returns the service with instances whose key differs from another one in spelling alone, nil if there is none.
-func (p *patient) meant(key string) *survey.Service {
-	plain := func(key string) string { return survey.NormalName(strings.ReplaceAll(key, "/", "")) }
-	at := slices.IndexFunc(p.services, func(s *survey.Service) bool { return s.InUse() && plain(s.Key) == plain(key) })
-	if at < 0 {
-		return nil
-	}
-	return p.services[at]
 }

@@ -54,9 +54,14 @@ func columnsOf(objects [][]byte) columns {
 	return c
 }
 
-// AddressFields returns which fields of an object seem to be its address.
-func AddressFields(object []byte) (fields endpoint.JSONFields, ok bool) {
-	return columnsOf([][]byte{object}).address()
+// AddressIn returns the address that an object seems to have in a field for its host and one for its port, "" for none.
+func AddressIn(object []byte) string {
+	c := columnsOf([][]byte{object})
+	fields, _ := c.address()
+	if fields.Host == "" {
+		return ""
+	}
+	return rawjson.Text(c[fields.Host][0]) + ":" + rawjson.Text(c[fields.Port][0])
 }
 
 // IsObject reports whether a value is a JSON object that clients would look at.

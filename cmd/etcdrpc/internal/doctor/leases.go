@@ -53,7 +53,7 @@ func (p *patient) readLeases(ctx context.Context, s *store.Store) error {
 			return err
 		}
 		for id, now := range again {
-			p.leases[id] = p.leases[id].seen(now)
+			p.leases[id] = p.leases[id].seen(now, at)
 		}
 	}
 	return p.forgetGone(ctx, s)
@@ -71,11 +71,12 @@ func (l lease) due() (at time.Duration, doubtful bool) {
 	return at, (l.RunsOut() || l.replaced || l.leaving) && at <= maxSettle
 }
 
-// seen takes in a second look at a lease.
-func (l lease) seen(now survey.LeaseTime) lease {
+// seen takes in a second look at a lease, after some time. It was renewed if it has more left than was left of it then: etcd
+// rounds down.
+func (l lease) seen(now survey.LeaseTime, after time.Duration) lease {
 	before := l.Left
 	l.LeaseTime = now
-	if l.renewed = !now.Expired() && now.Left >= before; !l.renewed {
+	if l.renewed = !now.Expired() && time.Duration(now.Left-before-1)*time.Second > -after; !l.renewed {
 		l.stale = now.Expired() || untilLast(now) <= 0
 		l.behind = l.replaced && (now.Expired() || untilLate(now) <= 0)
 	}

@@ -15,22 +15,24 @@ func TestLease_Seen(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
 		before, now     int64 // seconds left of 15
+		after           time.Duration
 		replaced        bool
 		stale, isBehind bool
+		renewed         bool
 	}{
-		{"it was renewed", 4, 14, false, false, false},
-		{"nobody renews it", 5, 2, false, true, false},
-		{"it is renewed late, as some do", 5, 3, false, false, false},
-		{"it has run out", 1, -1, false, true, false},
-		{"it was renewed, a moment late", 5, 15, true, false, false},
-		{"it is renewed, as it should be", 14, 12, true, false, false},
-		{"it is about to be renewed", 12, 10, true, false, false},
-		{"it missed a renewal", 14, 8, true, false, true},
-		{"it missed two", 5, 2, true, true, true},
-		{"it went with its entry", 2, -1, true, true, true},
+		{"it was renewed", 4, 14, 2 * time.Second, false, false, false, true},
+		{"nobody renews it", 5, 2, 3 * time.Second, false, true, false, false},
+		{"it is renewed late, as some do", 5, 3, 2 * time.Second, false, false, false, false},
+		{"it has run out", 1, -1, renewal, false, true, false, false},
+		{"it was renewed, a moment late", 5, 15, 2 * time.Second, true, false, false, true},
+		{"it is renewed, as it should be", 14, 12, 6 * time.Second, true, false, false, true},
+		{"it is about to be renewed", 12, 10, 2 * time.Second, true, false, false, false},
+		{"it missed a renewal", 14, 8, 6 * time.Second, true, false, true, false},
+		{"it missed two", 5, 2, 3 * time.Second, true, true, true, false},
+		{"it went with its entry", 2, -1, renewal, true, true, true, false},
 	} {
 		l := lease{LeaseTime: survey.LeaseTime{Left: tt.before, Granted: 15}, replaced: tt.replaced}
-		if l = l.seen(survey.LeaseTime{Left: tt.now, Granted: 15}); l.stale != tt.stale || l.behind != tt.isBehind || l.Left != tt.now {
+		if l = l.seen(survey.LeaseTime{Left: tt.now, Granted: 15}, tt.after); l.stale != tt.stale || l.renewed != tt.renewed || l.behind != tt.isBehind || l.Left != tt.now {
 			t.Errorf("%s: %+v", tt.name, l)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
@@ -69,6 +70,11 @@ func (e Entry) tooLarge() error {
 
 // Name returns what the key ends in.
 func (e Entry) Name() string { return LastSegment(e.Key) }
+
+// namesLease reports whether the key ends in the id of the lease.
+func (e Entry) namesLease() bool {
+	return e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
+}
 
 // LastSegment returns what follows the last slash of a key.
 func LastSegment(key string) string { return key[strings.LastIndexByte(key, '/')+1:] }

@@ -16,7 +16,7 @@ const leaderPrefix = servicekey.LeaderSegment + "/"
 // Evident reports whether this is a service rather than something else that is kept in etcd, such as a lock, or a setting that
 // happens to be an address: it has a live service config, or an entry that nothing but a server writes.
 func (s *Service) Evident() bool {
-	return s.Config != nil || slices.ContainsFunc(s.Instances, s.isServers) || slices.ContainsFunc(s.Malformed, s.isServersFault)
+	return s.Config != nil || slices.ContainsFunc(s.Instances, s.isServers) || slices.ContainsFunc(s.Malformed, s.isServers)
 }
 
 // Proven reports whether this can be nothing but a service. An address on a lease alone is no proof: locks, leaders and records
@@ -46,7 +46,7 @@ func (s *Service) isFormat(i Instance) bool {
 	switch {
 	case i.Layout == endpoint.GoFrame: // its values say nothing of an address
 		return GoFrameKey(s.Key)
-	case e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)):
+	case e.namesLease():
 		return true
 	case IsAddress(e.Name()) && (i.Err == nil || wantsAddress(string(e.Value))):
 		return true
@@ -54,29 +54,18 @@ func (s *Service) isFormat(i Instance) bool {
 	return WriterOf(s.Key, e) != "" && (e.Lease != 0 || !s.IsMapped(i))
 }
 
-// isServers reports whether a well-formed entry is a server's: it is named by an address, or on a lease that it is not a
-// lock's, or in the JSON of a framework. JSON that only resembles one may be a setting.
+// isServers reports whether an entry is a server's: it is named by an address, in the JSON of a framework, or on a lease that
+// is not a lock's. JSON that is well-formed and only resembles a framework's may be a setting, and a malformed entry on a
+// lease has to be named by that, or to have been meant as an address.
 func (s *Service) isServers(i Instance) bool {
-	switch {
-	case IsAddress(i.Instance):
-		return true
-	case i.Layout.JSON() && WriterOf(s.Key, i.Entry) != "" && !s.IsMapped(i):
-		return true
-	}
-	return i.Entry.Lease != 0 && !isLock(i.Entry)
-}
-
-// isServersFault reports whether a malformed entry is a server's: it is named by an address or by its lease, or in the
-// JSON of a framework, or on a lease with something that was to be an address.
-func (s *Service) isServersFault(i Instance) bool {
 	e := i.Entry
 	switch {
-	case IsAddress(i.Instance), WriterOf(s.Key, e) != "":
+	case IsAddress(i.Instance), WriterOf(s.Key, e) != "" && (i.Err != nil || i.Layout.JSON() && !s.IsMapped(i)):
 		return true
 	case e.Lease == 0 || isLock(e):
 		return false
 	}
-	return strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10)) || wantsAddress(string(e.Value))
+	return i.Err == nil || e.namesLease() || wantsAddress(string(e.Value))
 }
 
 // Faulty returns the malformed entries without what a program with JSON of its own keeps beside that of its servers, such as
@@ -88,7 +77,7 @@ func (s *Service) Faulty() []Instance {
 	}
 	return slices.DeleteFunc(slices.Clone(s.Malformed), func(i Instance) bool {
 		value := strings.TrimSpace(string(i.Entry.Value))
-		return !strings.HasPrefix(value, "{") && !wantsAddress(value) && !s.isServersFault(i)
+		return !strings.HasPrefix(value, "{") && !wantsAddress(value) && !s.isServers(i)
 	})
 }
 

@@ -21,10 +21,7 @@ func Decode(r endpoint.Reader, key string, e Entry) Instance {
 			err = errSuffix
 		}
 	}
-	if err != nil {
-		return Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Entry: e, Err: err}
-	}
-	return Instance{Endpoint: read, Layout: layout, Entry: e}
+	return instanceOf(e, read, layout, err)
 }
 
 // Inferred is the json_layout that the home-made JSON of a service seems to have. etcd does not hold the one of the proto.
@@ -109,11 +106,7 @@ func (s *Service) readHomeMade() {
 				i = read
 			}
 		}
-		if i.Err == nil {
-			s.Instances = append(s.Instances, i)
-		} else {
-			s.Malformed = append(s.Malformed, i)
-		}
+		s.take(i)
 	}
 }
 

@@ -55,11 +55,7 @@ func HasLeaseSuffix(service, key string) bool {
 // IsStray reports whether an entry looks like one of the service in the lease suffix layout, but on
 // another lease than its key says.
 func (s *Service) IsStray(e Entry) bool {
-	if !HasLeaseSuffix(s.Key, e.Key) {
-		return false
-	}
-	onLease := e.Lease != 0 && strings.HasSuffix(e.Key, strconv.FormatInt(e.Lease, 10))
-	return !onLease && endpoint.CheckAddr(string(e.Value), true) == nil
+	return HasLeaseSuffix(s.Key, e.Key) && !e.namesLease() && IsAddress(string(e.Value))
 }
 
 // StrayStem returns the key of a stray without the digits that it ends in.

@@ -79,13 +79,18 @@ func All(entries []Entry) []*Service {
 			group(key).Add(e)
 		}
 	}
-	for _, s := range groups {
+	var services []*Service
+	for _, key := range slices.Sorted(maps.Keys(groups)) {
+		s := groups[key]
 		within.place(s)
-	}
-	return sorted(groups, func(s *Service) bool {
+		s.readHomeMade()
 		known := func(i Instance) bool { return !s.IsMapped(i) }
-		return slices.ContainsFunc(s.Instances, known) || s.Evident() || s.Led
-	})
+		if slices.ContainsFunc(s.Instances, known) || s.Evident() || s.Led {
+			s.sort()
+			services = append(services, s)
+		}
+	}
+	return services
 }
 
 // Of finds the entries of one service key, and the services below it, among the entries of
@@ -103,19 +108,6 @@ func Of(key string, entries []Entry) (s *Service, others []*Service) {
 	return s, All(rest)
 }
 
-func sorted(groups map[string]*Service, keep func(*Service) bool) []*Service {
-	var services []*Service
-	for _, key := range slices.Sorted(maps.Keys(groups)) {
-		s := groups[key]
-		s.readHomeMade()
-		if keep(s) {
-			s.sort()
-			services = append(services, s)
-		}
-	}
-	return services
-}
-
 func (s *Service) sort() {
 	for _, set := range [][]Instance{s.Instances, s.Malformed} {
 		slices.SortFunc(set, func(a, b Instance) int {
@@ -126,25 +118,32 @@ func (s *Service) sort() {
 
 // Add takes an entry in, and reports whether it is one of the service's.
 func (s *Service) Add(e Entry) bool {
-	decoded, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
+	read, layout, ok, err := AnyLayout.Decode(s.Key, e.Key, e.Value, e.Lease)
 	if !ok {
 		if !s.IsStray(e) {
 			return false
 		}
 		err = errStray(e)
 	}
-	if large := e.tooLarge(); large != nil {
-		err = large
-	}
-	i := Instance{Endpoint: decoded, Layout: layout, Entry: e, Err: err}
-	if err == nil {
-		s.Instances = append(s.Instances, i)
-		return true
-	}
-	i.Layout = endpoint.Layout{}
-	i.Instance = e.Name()
-	s.Malformed = append(s.Malformed, i)
+	s.take(instanceOf(e, read, layout, cmp.Or(e.tooLarge(), err)))
 	return true
+}
+
+// take puts an instance where it belongs.
+func (s *Service) take(i Instance) {
+	if i.Err == nil {
+		s.Instances = append(s.Instances, i)
+	} else {
+		s.Malformed = append(s.Malformed, i)
+	}
+}
+
+// instanceOf returns an entry with what was read of it, or why nothing was.
+func instanceOf(e Entry, read endpoint.Endpoint, layout endpoint.Layout, err error) Instance {
+	if err != nil {
+		return Instance{Endpoint: endpoint.Endpoint{Instance: e.Name()}, Entry: e, Err: err}
+	}
+	return Instance{Endpoint: read, Layout: layout, Entry: e}
 }
 
 // ledBy returns the key of the service for whose leadership an entry stands, if it does.

@@ -92,9 +92,7 @@ func (c *Console) make(ctx context.Context, address *url.URL) (*content, error) 
 	}
 	a, err := handle(r)
 	if err != nil {
-		p := &errorPage{c.frame("")}
-		p.Instead = err.Error()
-		a = &answer{template: "error", model: p}
+		a = &answer{template: "error", model: c.errorPage(err)}
 	}
 	return c.render(a.template, a.model)
 }

@@ -3,6 +3,12 @@ package console
 // errorPage says why there is no page.
 type errorPage struct{ frame }
 
+func (c *Console) errorPage(err error) *errorPage {
+	p := &errorPage{c.frame("Error")}
+	p.Instead = err.Error()
+	return p
+}
+
 // frame is what all pages have.
 type frame struct {
 	*content

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -103,20 +104,11 @@ func (s *Summary) urgency() int {
 
 // Canary returns the group that has the least of the calls, while these are divided; nil: they are not.
 func (s *Summary) Canary() *Split {
-	var least *Split
-	groups := 0
-	for n := range s.Traffic {
-		if t := &s.Traffic[n]; t.Weight > 0 {
-			groups++
-			if least == nil || t.Weight < least.Weight {
-				least = t
-			}
-		}
-	}
-	if groups < 2 {
+	called := slices.DeleteFunc(slices.Clone(s.Traffic), func(t Split) bool { return t.Weight == 0 })
+	if len(called) < 2 {
 		return nil
 	}
-	return least
+	return &called[least(called)]
 }
 
 // Service is one service in full.
@@ -171,6 +163,11 @@ type Split struct {
 	Weight  uint32
 	Percent float64 // of the calls
 	Empty   bool    // it has no instance that may be called
+}
+
+// least returns which of some groups has the least of the calls, the first of those that have as much.
+func least(groups []Split) int {
+	return slices.Index(groups, slices.MinFunc(groups, func(a, b Split) int { return cmp.Compare(a.Weight, b.Weight) }))
 }
 
 // Shared returns groups with what their weights are of all of the calls.

@@ -127,22 +127,12 @@ func (p *overviewPage) setFacts(counts []int) {
 
 // matches reports whether each word, in lower case, is in the key or in what else is known of the service.
 func (s *Summary) matches(words []string) bool {
-	for _, word := range words {
-		if !strings.Contains(s.Text, word) && !contains(word, s.Key) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(words, func(word string) bool { return !strings.Contains(s.Text, word) && !contains(word, s.Key) })
 }
 
 // contains reports whether one of the texts has a word, which is in lower case.
 func contains(word string, texts ...string) bool {
-	for _, text := range texts {
-		if strings.Contains(strings.ToLower(text), word) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(strings.ToLower(text), word) })
 }
 
 // pager divides rows into pages.

@@ -95,7 +95,5 @@ func (c *Console) fail(w http.ResponseWriter, err error) {
 	if errors.As(err, &known) {
 		status = known.status
 	}
-	p := &errorPage{c.frame("Error")}
-	p.Instead = err.Error()
-	c.show(w, &answer{status: status, template: "error", model: p})
+	c.show(w, &answer{status: status, template: "error", model: c.errorPage(err)})
 }

@@ -41,17 +41,8 @@ func (p *confirmPage) Fields() (all []splitField) {
 	return all
 }
 
-// Least returns which group of a split has the least of the calls, the first of those that have as much: the one that steps
-// move.
-func (c *Config) Least() int {
-	least := 0
-	for n, s := range c.Splits {
-		if s.Weight < c.Splits[least].Weight {
-			least = n
-		}
-	}
-	return least
-}
+// Least returns which group of a split steps move.
+func (c *Config) Least() int { return least(c.Splits) }
 
 // percentText returns a share in percent with two decimals at most.
 func percentText(percent float64) string {

@@ -74,18 +74,15 @@ func lines(s string) string {
 // list returns the first of some names, and how many more there are.
 func list(names []string) string {
 	const shown = 4
-	var out strings.Builder
-	for n, name := range names {
-		if n == shown {
-			fmt.Fprintf(&out, " +%d", len(names)-shown)
-			break
-		}
-		if n > 0 {
-			out.WriteString(", ")
-		}
-		out.WriteString(printable.Short(name, maxCell/shown))
+	more := ""
+	if len(names) > shown {
+		names, more = names[:shown], fmt.Sprintf(" +%d", len(names)-shown)
 	}
-	return out.String()
+	cut := make([]string, len(names))
+	for n, name := range names {
+		cut[n] = printable.Short(name, maxCell/shown)
+	}
+	return strings.Join(cut, ", ") + more
 }
 
 // timeElement returns a time for the script, which shows it as the reader's clock does.

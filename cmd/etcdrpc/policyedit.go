@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
@@ -19,14 +20,150 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
+// write is what the commands have in common that write a live policy.
+type write struct {
+	*app
+	steer.Asked
+	revision int64
+}
+
+// command makes cmd one that runs do, which ends with run.
+func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
+	cmd.RunE = w.connected(do)
+	w.addDryRun(cmd)
+	cmd.Flags().Int64Var(&w.revision, "revision", 0, "write only over the live policy of this `revision`, as policy get tells it; 0: only where there is none")
+	if w.Kind != steer.Remove {
+		cmd.Flags().BoolVar(&w.NoRoutes, "no-routes", false, `put a live policy without routes in force though instances have the metadata "lane"`)
+	}
+	return cmd
+}
+
+func (w *write) addDryRun(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
+}
+
+// run does what is asked for, of the service at the first argument.
+func (w *write) run(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+	_, err := w.do(ctx, cmd, s, args)
+	return err
+}
+
+// do is run that returns what it has done.
+func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*steer.Edit, error) {
+	w.Key = args[0]
+	if cmd.Flags().Changed("revision") {
+		w.Over = &w.revision
+	}
+	e, err := steer.Do(ctx, s, w.Asked, cmd.OutOrStdout(), w.output)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", w.subject(s), w.remedied(cmd, s, args, err))
+	}
+	if e.Unseen == nil && len(e.Service.Instances) == 0 { // a mistyped key looks like that
+		output.Sayf(cmd.ErrOrStderr(), "Note: no instance is registered under \"%s\" now.\n", s.Full(w.Key))
+	}
+	return e, nil
+}
+
+// subject says what is edited.
+func (w *write) subject(s *store.Store) string {
+	switch {
+	case !w.Kind.Drains():
+		return fmt.Sprintf("policy of %q", s.Full(w.Key))
+	case len(w.Names) == 0:
+		return fmt.Sprintf("%s instances of %q", w.Kind, w.Key)
+	}
+	return fmt.Sprintf("%s %q of %q", w.Kind, strings.Join(w.Names, ", "), w.Key)
+}
+
+// remedied has an error say which flag or command helps.
+func (w *write) remedied(cmd *cobra.Command, s *store.Store, args []string, err error) error {
+	switch key := output.Shell(w.Key); {
+	case errors.Is(err, steer.ErrBroken):
+		return fmt.Errorf("%w; mend it with policy set or policy rm", err)
+	case errors.Is(err, steer.ErrNoRoutes):
+		return fmt.Errorf("%w. Put a policy with the routes of the proto file in force first: etcdrpc policy set %s FILE. If it has none, or they are not to hold, give --no-routes", err, key)
+	case errors.Is(err, steer.ErrStands):
+		return fmt.Errorf("%w. Leave --child-policy, --prefer-zone and --no-routes out, or change it by etcdrpc policy set %s FILE", err, key)
+	case errors.Is(err, steer.ErrLeavesNone) && w.Kind == steer.Drain:
+		return fmt.Errorf("%w, or give --force", err)
+	}
+	return elsewhere(cmd, s, args, err)
+}
+
+func newPolicySet(a *app) *cobra.Command {
+	w := &write{app: a, Asked: steer.Asked{Kind: steer.Put}}
+	return w.command(&cobra.Command{
+		Use:   "set KEY FILE|-|JSON",
+		Short: "Put a live policy in force",
+		Long: `set puts a live policy in force: the service config in a file, on standard input
+(-), or given as it is, which begins with "{". What gRPC would refuse or misread is
+refused here, and what would have calls fail as drain refuses it; then nothing is
+written. The difference from the present live policy is shown; nothing is written if
+someone else changes it meanwhile. With --revision it is written only over the one
+that you began with.
+
+The first live policy that says how to balance takes the place of all that the proto
+file says of that: routes, zones, the subset, slow start and the rest. set says so.`,
+		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
+  etcdrpc policy set acme/user canary.json --dry-run`,
+		Args:              keyArgs(1),
+		ValidArgsFunction: a.completeKeyThenFile,
+	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+		if w.Config, err = a.readConfig(args[1]); err != nil {
+			return err
+		}
+		return w.run(ctx, cmd, s, args)
+	})
+}
+
+// readConfig takes what a user gave as a service config.
+func (a *app) readConfig(arg string) (text string, err error) {
+	var raw []byte
+	switch {
+	case strings.HasPrefix(strings.TrimSpace(arg), "{"):
+		raw = []byte(arg)
+	case arg == "-":
+		raw, err = io.ReadAll(a.stdin)
+	default:
+		raw, err = os.ReadFile(arg)
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the service config: %w", err)
+	}
+	text = strings.TrimSpace(string(raw))
+	if text == "" {
+		return "", errors.New("the service config is empty: to remove the live policy use policy rm")
+	}
+	return text, nil
+}
+
+func newPolicyRm(a *app) *cobra.Command {
+	w := &write{app: a, Asked: steer.Asked{Kind: steer.Remove}}
+	return w.command(&cobra.Command{
+		Use:               "rm KEY",
+		Short:             "Remove the live policy, which puts the generated one back in force",
+		Args:              keyArgs(0),
+		ValidArgsFunction: a.completeKeys,
+	}, w.run)
+}
+
+func newPolicyUndo(a *app) *cobra.Command {
+	w := &write{app: a, Asked: steer.Asked{Kind: steer.Undo}}
+	return w.command(&cobra.Command{
+		Use:   "undo KEY",
+		Short: "Put back what was there before the last change of the live policy",
+		Long: `undo puts the live policy back in force that was there before the last change, or
+removes it if there was none. Undone again, the last change is in force once more.`,
+		Args:              keyArgs(0),
+		ValidArgsFunction: a.completeKeys,
+	}, w.run)
+}
+
 func newPolicySplit(a *app) *cobra.Command {
-	var (
-		w     policyWrite
-		child string
-		by    string
-		end   bool
-	)
-	cmd := w.withRoutes(w.command(a, &cobra.Command{
+	var by string
+	var end bool
+	w := &write{app: a, Asked: steer.Asked{Kind: steer.Split}}
+	cmd := w.command(&cobra.Command{
 		Use:   "split KEY VERSION=WEIGHT...",
 		Short: "Divide the calls among versions",
 		Long: `split divides the calls among groups of instances by their weights, and keeps the
@@ -45,26 +182,15 @@ metadata says. --end divides no longer.`,
 			return nil
 		},
 		ValidArgsFunction: a.completeKeys,
-	}, "The calls of %s go by this split.", func(_ context.Context, s *store.Store, e *steer.Edit, args []string) error {
-		groups, err := readGroups(by, args[1:])
-		if err != nil {
+	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (err error) {
+		if w.Groups, err = readGroups(by, args[1:]); err != nil {
 			return usage.Mistake(err)
 		}
-		config, err := liveconfig.Parse(e.OldText())
-		if err != nil {
-			return fmt.Errorf("clients do not go by the live policy: %w; mend it with policy set or policy rm", err)
-		}
-		if end && (config.Etcd() == nil || len(config.Etcd().Split) == 0) {
-			return fmt.Errorf("policy of %q: calls are not split", s.Full(args[0]))
-		}
-		begin := steer.Beginning{Child: child, NoRoutes: true} // what is begun without routes is checked as for policy set
-		err = begin.Split(e.Service, config, groups)
-		e.New = config.String()
-		return err
-	}))
+		return w.run(ctx, cmd, s, args)
+	})
 	cmd.Flags().StringVar(&by, "by", "version", "the `name` of the metadata that tells groups apart")
 	cmd.Flags().BoolVar(&end, "end", false, "divide the calls no longer")
-	cmd.Flags().StringVar(&child, "child-policy", liveconfig.DefaultPolicy, "the `policy` that a new live policy balances by, as for drain")
+	cmd.Flags().StringVar(&w.Child, "child-policy", "", "the `policy` that a new live policy balances by, as for drain; none: "+liveconfig.DefaultPolicy)
 	return cmd
 }
 
@@ -82,10 +208,8 @@ func readGroups(by string, args []string) (groups []serviceconfig.Split, err err
 }
 
 func newPolicyEdit(a *app) *cobra.Command {
-	var w policyWrite
-	var cmd *cobra.Command
-	file := ""
-	cmd = w.withRoutes(w.command(a, &cobra.Command{
+	w := &write{app: a, Asked: steer.Asked{Kind: steer.Put}}
+	return w.command(&cobra.Command{
 		Use:   "edit KEY",
 		Short: "Edit the live policy with an editor",
 		Long: `edit opens the live policy in $VISUAL or $EDITOR, vi if neither is set, and puts what
@@ -93,29 +217,31 @@ you save in force: only if nobody has changed it meanwhile. What cannot be writt
 is kept in a file, which the error names.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
-	}, inForce, func(ctx context.Context, _ *store.Store, e *steer.Edit, _ []string) (err error) {
+	}, func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
+		live, err := s.Get(ctx, store.ConfigOf(args[0]).From)
+		if err != nil {
+			return err
+		}
 		before := "{}\n"
-		if e.Service.Config != nil {
-			before = liveconfig.Pretty(e.Service.Config.Value) + "\n"
+		w.Over = new(int64)
+		if live != nil {
+			before, w.Config, *w.Over = liveconfig.Pretty(live.Value)+"\n", string(live.Value), live.ModRevision
 		}
-		file, e.New, err = a.edit(ctx, cmd, before)
-		if e.New == strings.TrimSpace(before) {
-			e.New = e.OldText()
+		file, edited, err := a.edit(ctx, cmd, before)
+		if edited != strings.TrimSpace(before) {
+			w.Config = edited
 		}
-		return err
-	}))
-	write := cmd.RunE
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		err := write(cmd, args)
+		if err == nil {
+			err = w.run(ctx, cmd, s, args)
+		}
 		switch {
+		case err == nil:
+			return os.Remove(file)
 		case file == "":
 			return err
-		case err != nil:
-			return fmt.Errorf("%w; what you wrote is in %s", err, file)
 		}
-		return os.Remove(file)
-	}
-	return cmd
+		return fmt.Errorf("%w; what you wrote is in %s", err, file)
+	})
 }
 
 // edit has the user edit a text in a file, whose name it returns with what is in it in the end.

@@ -177,6 +177,7 @@ func TestConsoleRefuses(t *testing.T) {
 		want                []string
 	}{
 		{"acme/order", "drain", "10.0.0.7:9001", nil, []string{"clients would not follow that"}},
+		{"acme/order", "policy", "", url.Values{"config": {`{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9001"]}}]}`}}, []string{"clients would not follow that"}},
 		{"acme/user", "drain", "10.0.0.77:9000", nil, []string{"no such instance is registered"}},
 		{"acme/user", "policy", "", url.Values{"config": {typo}}, []string{"clients would not go by it", "round_robbin&#34;:{}", "<textarea"}},
 		{"acme/user", "policy", "", url.Values{"config": {`mine: "typed"`}}, []string{"clients would not go by it", "mine: &#34;typed&#34;"}},
@@ -223,6 +224,21 @@ func TestConsoleBegins(t *testing.T) {
 	_, page = s.propose(key, "drain", form, "instance", "10.0.0.8:9000")
 	s.apply(key, page, http.StatusSeeOther)
 	s.wrote(key, `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"ring_hash_experimental":{"requestHashHeader":"etcd-affinity"}}],"drain":["10.0.0.8:9000"]}}]}`)
+
+	// So does who writes one, or undoes its removal.
+	const text = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+	for _, kind := range []string{"policy", "undo"} {
+		deleteKey(t, s.etcd, survey.ConfigPrefix+key)
+		status, page = s.propose(key, kind, url.Values{"config": {text}})
+		if status != http.StatusUnprocessableEntity || !strings.Contains(page, "has no routes") {
+			t.Fatalf("%s: status %d:\n%s", kind, status, page)
+		}
+		form = hiddenFields(t, page, "/propose?")
+		form.Set("noroutes", "yes")
+		_, page = s.propose(key, kind, form)
+		s.apply(key, page, http.StatusSeeOther)
+	}
+	s.wrote(key, text)
 }
 
 // A token that an editor ends with a line feed is the text before it.

@@ -1,5 +1,5 @@
 // Package console serves the web console of etcdrpc: pages for operators, readable without a script, that follow what
-// they show. It knows nothing of etcd: what is shown and changed is behind [Backend].
+// they show. It asks etcd nothing: what is shown and changed is behind [Backend].
 //
 // model.go has what comes from the backend, and page*.go make page models of that. serve.go puts these through the templates,
 // piece by piece (parts.go), and events.go sends what becomes of the pieces. Whatever comes from etcd goes through text.go.

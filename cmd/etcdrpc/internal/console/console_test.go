@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -20,9 +21,12 @@ type fixed struct {
 	fleet Fleet
 }
 
-func (f *fixed) Fleet() *Fleet                                        { return &f.fleet }
-func (*fixed) Findings(string, bool) Findings                         { return Findings{} }
-func (*fixed) Apply(context.Context, Edit) (written int64, err error) { return 1, nil }
+func (f *fixed) Fleet() *Fleet                { return &f.fleet }
+func (*fixed) Findings(string, bool) Findings { return Findings{} }
+
+func (*fixed) Propose(_ context.Context, asked steer.Asked) (*steer.Edit, error) {
+	return &steer.Edit{Asked: asked, Service: new(survey.Service)}, nil
+}
 
 func newConsole(t *testing.T, o Options) *Console {
 	t.Helper()

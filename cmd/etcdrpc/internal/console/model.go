@@ -1,14 +1,14 @@
 package console
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // Backend is what the console shows and changes. All texts in it may be hostile.
@@ -26,15 +26,11 @@ type Backend interface {
 	Findings(key string, anew bool) Findings
 	// History returns what etcd still knows of the past of a service.
 	History(ctx context.Context, key string) (*History, error)
-	// Propose checks an edit and says what it would change. It writes nothing.
-	Propose(ctx context.Context, e Edit) (*Proposal, error)
-	// Apply does an edit with the checks of Propose, unless the live config is not of the revision that was proposed any
-	// more. The error is then ErrConflict.
-	Apply(ctx context.Context, e Edit) (written int64, err error)
+	// Propose works out an edit, which changes nothing where it has been done already.
+	Propose(ctx context.Context, asked steer.Asked) (*steer.Edit, error)
+	// Apply puts an edit in force. The error is [store.ErrChanged] if somebody else was faster.
+	Apply(ctx context.Context, e *steer.Edit) error
 }
-
-// ErrConflict is a write that came after somebody else's.
-var ErrConflict = errors.New("someone else has changed the live config meanwhile")
 
 // Fleet is all services.
 type Fleet struct {
@@ -158,30 +154,34 @@ type Config struct {
 
 // Split is a group of instances with its share of the calls.
 type Split struct {
-	Match   string // JSON, which names it without doubt
-	Words   string // the same for people
-	Weight  uint32
+	serviceconfig.Split
 	Percent float64 // of the calls
 	Empty   bool    // it has no instance that may be called
 }
 
 // least returns which of some groups has the least of the calls, the first of those that have as much.
 func least(groups []Split) int {
-	return slices.Index(groups, slices.MinFunc(groups, func(a, b Split) int { return cmp.Compare(a.Weight, b.Weight) }))
+	weights := make([]uint32, len(groups))
+	for n, g := range groups {
+		weights[n] = g.Weight
+	}
+	return slices.Index(weights, slices.Min(weights))
 }
 
 // Shared returns groups with what their weights are of all of the calls.
-func Shared(groups []Split) []Split {
+func Shared(groups []serviceconfig.Split) (all []Split) {
 	sum := 0.0
 	for _, g := range groups {
 		sum += float64(g.Weight)
 	}
-	for n := range groups {
+	for _, g := range groups {
+		s := Split{Split: g}
 		if sum > 0 {
-			groups[n].Percent = 100 * float64(groups[n].Weight) / sum
+			s.Percent = 100 * float64(g.Weight) / sum
 		}
+		all = append(all, s)
 	}
-	return groups
+	return all
 }
 
 // Change is one thing that happened to a service.
@@ -220,54 +220,4 @@ type History struct {
 	From    int64    // the first revision that etcd still has; 0: not known
 	Changes []Change // the latest first
 	Partial string   // why that is not all; "": it is
-}
-
-// EditKind is what an edit does.
-type EditKind string
-
-// The kinds of edits.
-const (
-	EditDrain   EditKind = "drain"
-	EditUndrain EditKind = "undrain"
-	EditSplit   EditKind = "split"
-	EditPolicy  EditKind = "policy"
-	EditRemove  EditKind = "remove"
-	EditUndo    EditKind = "undo" // puts back what was there before the last change
-)
-
-// Edit is a change of a live config that an operator asks for.
-type Edit struct {
-	Key      string
-	Kind     EditKind
-	Revision int64    // of the live config that the operator saw, on the confirm page in the end; 0: none
-	Instance string   // to drain or undrain
-	Child    string   // what a policy that is begun balances by
-	NoRoutes bool     // a policy that is begun may lack routes
-	Weights  []uint32 // of the splits
-	Groups   []string // the splits that the weights are for
-	Config   string   // the new live config
-}
-
-// Proposal is what an edit would change.
-type Proposal struct {
-	Config   string // to be written; "": the live config is removed
-	Revision int64  // of the live config that it would replace; 0: none
-	Moved    bool   // that is not the one that the operator saw
-	Changes  bool   // it says something else than the one in etcd
-	Diff     []DiffLine
-	Warnings []string
-	Notes    []string
-	Shares   []Share
-	NoShares string // why there are none, or no more
-
-	ShareNotes []string
-}
-
-// DiffLine is one line of a difference: "+", "-" or " ", and the text.
-type DiffLine struct{ Mark, Text string }
-
-// Share is an instance's share of the calls in percent, below 0 where it is not known.
-type Share struct {
-	ID, Addr, Why string
-	Before, After float64
 }

@@ -11,11 +11,12 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 func TestOverviewFilter(t *testing.T) {
 	fleet := &Fleet{Services: []Summary{
-		{Key: "acme/order", Text: "eu-1a\nv1\n10.0.0.7:9000", Counts: Counts{Registered: 2}, Traffic: Shared([]Split{{Weight: 99}, {Weight: 1}})},
+		{Key: "acme/order", Text: "eu-1a\nv1\n10.0.0.7:9000", Counts: Counts{Registered: 2}, Traffic: Shared([]serviceconfig.Split{{Weight: 99}, {Weight: 1}})},
 		{Key: "acme/user", Text: "eu-1a\neu-1b\nv2", Counts: Counts{Registered: 3, Drained: 1}, Policy: PolicyRefused},
 		{Key: "Shop/Cart", Counts: Counts{Malformed: 1}},
 	}}

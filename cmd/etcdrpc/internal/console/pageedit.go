@@ -4,152 +4,193 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
+)
+
+// Bounds of what is shown of an edit.
+const (
+	maxDiff   = 4000 // lines of a difference
+	shareRows = 500
 )
 
 // confirmPage shows what an edit would change, before it is written.
 type confirmPage struct {
 	frame
-	Key      string
-	Edit     Edit
-	Proposal *Proposal // nil: the edit was refused
-	Refused  string    // why
-	Conflict bool      // the live config is not the one that the operator saw
-	Draft    string    // what the operator wants, to be edited on
-	Typed    string    // what else was typed, in words
-	Weights  []string  // of a split, as they were typed
-	Revision int64     // of the live config that a further edit is made of
-	Begins   bool      // the edit begins to say how to balance, which the operator may say otherwise
+	steer.Asked
+	Edit     *steer.Edit // nil: it was refused
+	Refused  string      // why
+	Conflict bool        // the live config is not the one that the operator saw
+	New      string      // the live config to be written
+	Diff     []string    // each line after its mark
+	Draft    string      // what the operator wants, to be edited on
+	Typed    string      // what else was typed, in words
+	Weights  []string    // of a split, as they were typed
+	Revision int64       // of the live config that a further edit is made of
+	Begins   bool        // the edit begins to say how to balance, which the operator may say otherwise
+	Routes   bool        // the operator may say that no routes are lost
+
+	Shares     []steer.Share
+	ShareNotes []string
+	NoShares   string // why there are none, or no more
 }
 
 // readEdit reads the form of an edit.
-func readEdit(form func(name string) string, values map[string][]string) (Edit, error) {
-	e := Edit{
-		Key: form("key"), Kind: EditKind(form("kind")), Instance: form("instance"), Child: form("child"),
-		NoRoutes: form("noroutes") != "", Config: strings.ReplaceAll(form("config"), "\r\n", "\n"), Groups: values["group"],
+func readEdit(form func(name string) string, values map[string][]string) (steer.Asked, error) {
+	revision, err := strconv.ParseInt(form("revision"), 10, 64)
+	asked := steer.Asked{
+		Key: form("key"), Kind: steer.Kind(form("kind")), Over: &revision, Names: []string{form("instance")}, Child: form("child"),
+		NoRoutes: form("noroutes") != "", Config: strings.TrimSpace(strings.ReplaceAll(form("config"), "\r\n", "\n")),
 	}
-	var err error
-	if e.Revision, err = strconv.ParseInt(form("revision"), 10, 64); err != nil || e.Revision < 0 {
-		return e, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}
+	if err != nil || revision < 0 {
+		return asked, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}
 	}
-	e.Weights, err = readWeights(values["weight"], form("step"))
-	return e, err
+	asked.Groups, err = readGroups(values["group"], values["weight"], form("step"))
+	switch {
+	case err != nil:
+		return asked, err
+	case asked.Kind == steer.Split && len(asked.Groups) == 0:
+		return asked, errWeights
+	case asked.Kind == steer.Put && asked.Config == "":
+		return asked, errors.New("the service config is empty: to remove the live config use the button for it")
+	case asked.Kind == steer.Put:
+		if err := liveconfig.Check(asked.Config); err != nil {
+			return asked, fmt.Errorf("clients would not go by it: %w", err)
+		}
+	}
+	return asked, nil
 }
 
 // propose shows what an edit would change, or why it is refused, beside all that was typed.
 func (c *Console) propose(r *http.Request) (*answer, error) {
-	e, err := readEdit(r.Form.Get, r.Form)
+	p, err := c.confirm(r)
 	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
-	p := c.confirm(r, e)
-	var proposal *Proposal
+	var e *steer.Edit
 	if err == nil {
-		proposal, err = c.Backend.Propose(r.Context(), e)
+		e, err = c.Backend.Propose(r.Context(), p.Asked)
 	}
 	if err != nil {
-		return p.refused(http.StatusUnprocessableEntity, err), nil
+		return c.refused(p, err), nil
 	}
-	p.take(proposal)
-	return &answer{template: "confirm", model: p}, nil
+	p.Conflict = e.CheckOver() != nil && !e.Kind.Drains()
+	return c.proposed(p, http.StatusOK, e), nil
 }
 
-// apply writes what a confirm page has shown. If somebody else was faster, that is shown beside what was to be written.
+// apply writes what a confirm page has shown, worked out anew, for instances may have come and gone since. If somebody else was
+// faster, that is shown beside what was to be written.
 func (c *Console) apply(r *http.Request) (*answer, error) {
-	e, err := readEdit(r.Form.Get, r.Form)
+	p, err := c.confirm(r)
 	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
-	var written int64
-	if err == nil {
-		written, err = c.Backend.Apply(r.Context(), e)
+	for err == nil {
+		var e *steer.Edit
+		if e, err = c.Backend.Propose(r.Context(), p.Asked); err != nil {
+			break
+		}
+		written := e.Service.ConfigRevision() // if the button was pressed twice
+		if e.Changes() {
+			p.Conflict = e.CheckOver() != nil
+			if p.Conflict {
+				return c.proposed(p, http.StatusConflict, e), nil
+			}
+			err = c.Backend.Apply(r.Context(), e)
+			written = e.Written
+		}
+		switch {
+		case err == nil:
+			return &answer{location: at("/service", "key", p.Key, "written", strconv.FormatInt(written, 10))}, nil
+		case errors.Is(err, store.ErrChanged): // just now
+			err = nil
+		}
 	}
-	if err == nil {
-		return &answer{location: at("/service", "key", e.Key, "written", strconv.FormatInt(written, 10))}, nil
-	}
-	p := c.confirm(r, e)
-	if !errors.Is(err, ErrConflict) {
-		return p.refused(http.StatusUnprocessableEntity, err), nil
-	}
-	p.Conflict = true
-	proposal, err := c.Backend.Propose(r.Context(), e)
-	if err != nil {
-		return p.refused(http.StatusConflict, err), nil
-	}
-	p.take(proposal)
-	return &answer{status: http.StatusConflict, template: "confirm", model: p}, nil
+	return c.refused(p, err), nil
 }
 
-func (c *Console) confirm(r *http.Request, e Edit) *confirmPage {
-	p := &confirmPage{frame: c.frame("Confirm a change of " + e.Key), Key: e.Key, Edit: e, Draft: e.Config, Typed: e.typed(), Weights: r.Form["weight"], Revision: e.Revision}
-	if r.Form.Get("step") != "" { // it makes other shares than those that were typed
+func (c *Console) confirm(r *http.Request) (*confirmPage, error) {
+	asked, err := readEdit(r.Form.Get, r.Form)
+	p := &confirmPage{
+		frame: c.frame("Confirm a change of " + asked.Key), Asked: asked, Draft: asked.Config, Typed: typed(&asked), Weights: r.Form["weight"], Revision: *asked.Over,
+	}
+	if err == nil && r.Form.Get("step") != "" { // it makes other shares than those that were typed
 		p.Weights = nil
-		for _, g := range e.shares() {
+		for _, g := range Shared(asked.Groups) {
 			p.Weights = append(p.Weights, percentText(g.Percent))
 		}
 	}
-	if s := c.Backend.Service(e.Key); s != nil && !s.Config.Balances && s.Config.Problem == "" && (e.Kind == EditDrain || e.Kind == EditSplit) {
-		p.Begins = true
-	}
-	return p
+	return p, err
 }
 
 // refused shows why an edit is not done.
-func (p *confirmPage) refused(status int, err error) *answer {
+func (c *Console) refused(p *confirmPage, err error) *answer {
 	p.Refused = err.Error()
+	if p.Routes = errors.Is(err, steer.ErrNoRoutes); p.Routes {
+		p.Refused += ". Put a live config with the routes of the proto file in force first, or say that it has none"
+	}
+	return c.showEdit(p, http.StatusUnprocessableEntity)
+}
+
+// proposed shows what comes of an edit.
+func (c *Console) proposed(p *confirmPage, status int, e *steer.Edit) *answer {
+	p.Edit, p.New, p.Revision = e, string(printable.JSON([]byte(e.New))), e.Service.ConfigRevision()
+	p.Draft = liveconfig.Pretty([]byte(p.New))
+	p.Diff = e.Diff()
+	if more := len(p.Diff) - maxDiff; more > 0 {
+		p.Diff = append(slices.Clip(p.Diff[:maxDiff]), fmt.Sprintf("  … and %d more lines", more))
+	}
+	if e.New == "" {
+		p.NoShares = "Without a live config, clients go by what their code was generated with, which etcd does not hold."
+		return c.showEdit(p, status)
+	}
+	shares, notes, err := e.Shares()
+	if err != nil {
+		p.NoShares = err.Error()
+	}
+	p.Shares, p.ShareNotes = shares, slices.DeleteFunc(notes, func(note string) bool { return slices.Contains(e.Notes, note) })
+	if n := len(p.Shares); n > shareRows {
+		p.Shares, p.NoShares = p.Shares[:shareRows], fmt.Sprintf("These are the %d with the largest shares, of %d.", shareRows, n)
+	}
+	return c.showEdit(p, status)
+}
+
+func (c *Console) showEdit(p *confirmPage, status int) *answer {
+	s := c.Backend.Service(p.Key)
+	p.Begins = s != nil && !s.Config.Balances && s.Config.Problem == "" && (p.Kind == steer.Drain || p.Kind == steer.Split)
 	return &answer{status: status, template: "confirm", model: p}
 }
 
 // Again reports whether what was typed, besides a text, can be typed otherwise here.
 func (p *confirmPage) Again() bool {
-	return p.Begins || p.Edit.Kind == EditSplit && len(p.Edit.Groups) > 0
+	return p.Begins || p.Routes || p.Kind == steer.Split && len(p.Groups) > 0
 }
 
-// Over reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
-func (p *confirmPage) Over() bool {
-	return p.Conflict && p.Edit.Kind != EditDrain && p.Edit.Kind != EditUndrain
-}
-
-// Weight returns the weight of the group n.
-func (e Edit) Weight(n int) uint32 {
-	if n >= len(e.Weights) {
-		return 0
-	}
-	return e.Weights[n]
-}
-
-func (p *confirmPage) take(proposal *Proposal) {
-	p.Proposal, p.Draft, p.Revision = proposal, liveconfig.Pretty([]byte(proposal.Config)), proposal.Revision
-	p.Conflict = p.Conflict || proposal.Moved
-}
-
-// shares returns the groups of a split with what they are of all of the calls.
-func (e *Edit) shares() (groups []Split) {
-	for n, group := range e.Groups {
-		groups = append(groups, Split{Match: group, Weight: e.Weight(n)})
-	}
-	return Shared(groups)
-}
+// Replaces reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
+func (p *confirmPage) Replaces() bool { return p.Conflict && !p.Kind.Drains() }
 
 // typed says in words what an edit was, where that is not a text to be edited on.
-func (e *Edit) typed() string {
-	switch e.Kind {
-	case EditDrain:
-		return "Drain " + e.Instance
-	case EditUndrain:
-		return "Undrain " + e.Instance
-	case EditSplit:
+func typed(asked *steer.Asked) string {
+	switch asked.Kind {
+	case steer.Drain:
+		return "Drain " + asked.Names[0]
+	case steer.Undrain:
+		return "Undrain " + asked.Names[0]
+	case steer.Split:
 		var parts []string
-		for _, g := range e.shares() {
+		for _, g := range Shared(asked.Groups) {
 			parts = append(parts, fmt.Sprintf("%s %s %%", matchWords(g.Match), percentText(g.Percent)))
 		}
 		return "Split: " + strings.Join(parts, ", ")
-	case EditRemove:
+	case steer.Remove:
 		return "Remove the live config"
-	case EditUndo:
+	case steer.Undo:
 		return "Undo the last change of the live config"
 	}
 	return ""

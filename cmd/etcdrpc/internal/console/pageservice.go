@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
@@ -162,9 +163,9 @@ func (i *Instance) action(fixed bool) string {
 	case fixed || i.State != survey.Registered && i.State != survey.Drained:
 		return ""
 	case i.Listed:
-		return string(EditUndrain)
+		return string(steer.Undrain)
 	}
-	return string(EditDrain)
+	return string(steer.Drain)
 }
 
 // matches reports whether each word of a query is in what an instance says of itself, or its state.

@@ -2,6 +2,7 @@ package console
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -9,6 +10,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
 // steps are the shares in percent by which a canary usually grows.
@@ -16,23 +20,22 @@ var steps = []int{1, 5, 10, 25, 50}
 
 // splitField is one group of a split in a form.
 type splitField struct {
-	Match   string // JSON
+	Split
 	Percent string // as it is, or as it was typed
-	Empty   bool   // it has no instance that may be called
 }
 
 // Fields returns what a form has of the split of a service.
 func (c *Config) Fields() (all []splitField) {
 	for _, s := range c.Splits {
-		all = append(all, splitField{s.Match, percentText(s.Percent), s.Empty})
+		all = append(all, splitField{s, percentText(s.Percent)})
 	}
 	return all
 }
 
 // Fields returns what a form has of a split that was typed.
 func (p *confirmPage) Fields() (all []splitField) {
-	for n, group := range p.Edit.Groups {
-		f := splitField{Match: group}
+	for n, group := range p.Groups {
+		f := splitField{Split: Split{Split: group}}
 		if n < len(p.Weights) {
 			f.Percent = p.Weights[n]
 		}
@@ -47,6 +50,30 @@ func (c *Config) Least() int { return least(c.Splits) }
 // percentText returns a share in percent with two decimals at most.
 func percentText(percent float64) string {
 	return strconv.FormatFloat(math.Round(100*percent)/100, 'f', -1, 64)
+}
+
+var errWeights = errors.New("the form has not as many weights as groups: load the page again")
+
+// readGroups reads the groups of a split with their shares, which are weights in the end. The groups are returned even if the
+// shares cannot be read.
+func readGroups(matches, shares []string, step string) ([]serviceconfig.Split, error) {
+	groups := make([]serviceconfig.Split, len(matches))
+	for n, match := range matches {
+		if err := json.Unmarshal([]byte(match), &groups[n].Match); err != nil {
+			return nil, fmt.Errorf("the group %.60q cannot be read: load the page again", match)
+		}
+	}
+	weights, err := readWeights(shares, step)
+	switch {
+	case err != nil || len(groups) == 0:
+		return groups, err
+	case len(groups) != len(weights):
+		return groups, errWeights
+	}
+	for n := range groups {
+		groups[n].Weight = weights[n]
+	}
+	return groups, nil
 }
 
 // readWeights reads the shares of a split, which are weights in the end, and the step "group:percent" that is taken with
@@ -107,15 +134,20 @@ func weightsOf(shares []float64) ([]uint32, error) {
 	return weights, nil
 }
 
+// matchText returns the match of a group as people write it. It is JSON, which names the group without doubt.
+func matchText(match map[string]string) (string, error) {
+	text, err := output.Marshal(match, "")
+	return string(text), err
+}
+
 // matchWords returns the match of a group for people: "version v1.8.2".
-func matchWords(match string) string {
-	var pairs map[string]string
-	if json.Unmarshal([]byte(match), &pairs) != nil || len(pairs) == 0 {
-		return match
+func matchWords(match map[string]string) string {
+	if len(match) == 0 {
+		return "{}"
 	}
 	var words []string
-	for _, name := range slices.Sorted(maps.Keys(pairs)) {
-		words = append(words, name+" "+pairs[name])
+	for _, name := range slices.Sorted(maps.Keys(match)) {
+		words = append(words, name+" "+match[name])
 	}
 	return strings.Join(words, " and ")
 }

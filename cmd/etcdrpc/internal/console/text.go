@@ -34,6 +34,7 @@ var functions = template.FuncMap{
 	"percent":  percent,
 	"time":     timeElement,
 	"words":    matchWords,
+	"match":    matchText,
 	"steps":    func() []int { return steps },
 	"starters": func() any { return starters },
 	"share":    percentText,

@@ -70,7 +70,7 @@ func (f *Fleet) Findings(key string, anew bool) console.Findings {
 func (v *snapshot) config(key string) string {
 	revision := int64(0)
 	if s := v.services[key]; s != nil {
-		revision = revisionOf(s.Config)
+		revision = s.ConfigRevision()
 	}
 	return fmt.Sprint(v.listing.Era, ".", revision)
 }

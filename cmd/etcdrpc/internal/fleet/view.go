@@ -16,7 +16,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
-	"github.com/etcdrpc/protoc-gen-go-etcd/internal/printable"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
@@ -34,7 +33,7 @@ func versionOf(s *survey.Service, era int) string {
 	for _, i := range all {
 		sum += i.Entry.ModRevision
 	}
-	return fmt.Sprint(era, ".", len(all), ".", sum, ".", revisionOf(s.Config))
+	return fmt.Sprint(era, ".", len(all), ".", sum, ".", s.ConfigRevision())
 }
 
 // summarize says a service in a line. leader is the instance that leads; "": none is known.
@@ -71,23 +70,14 @@ func summarize(s *survey.Service, version, leader string, closed bool) console.S
 	delete(versions, "")
 	sum.Counts.Malformed = len(s.Malformed)
 	sum.Zones, sum.Versions = slices.Sorted(maps.Keys(zones)), slices.Sorted(maps.Keys(versions))
-	sum.Traffic = trafficOf(s.Policy())
+	if policy := s.Policy(); policy != nil {
+		sum.Traffic = console.Shared(policy.Split)
+	}
 	if placed := clients.Placement(s.Policy()); placed != nil {
 		sum.Lanes = slices.Sorted(slices.Values(placed.Made))
 	}
 	sum.Text = searched(s, &sum, states)
 	return sum
-}
-
-// trafficOf returns the groups that a policy divides the calls among.
-func trafficOf(policy *serviceconfig.Etcd) (all []console.Split) {
-	if policy == nil {
-		return nil
-	}
-	for _, split := range policy.Split {
-		all = append(all, console.Split{Match: matchText(split.Match), Weight: split.Weight})
-	}
-	return console.Shared(all)
 }
 
 // maxSearched bounds a piece of metadata that a search looks at, in bytes.
@@ -231,7 +221,7 @@ func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 	}
 	c.Balances = len(live.LoadBalancing) > 0
 	if policy := s.Policy(); policy != nil {
-		c.Splits = trafficOf(policy)
+		c.Splits = console.Shared(policy.Split)
 		for n := range c.Splits {
 			c.Splits[n].Empty = x != nil && slices.Contains(x.Empty, n)
 		}
@@ -260,15 +250,6 @@ func shownConfig(value []byte) (text string, whole bool) {
 	return string(value[:min(len(value), maxShown)]), false
 }
 
-// matchText returns a match of a split as people write it. It is JSON, which names a group without doubt.
-func matchText(match map[string]string) string {
-	text, err := json.Marshal(match)
-	if err != nil {
-		panic(err) // cannot be: they are texts
-	}
-	return string(printable.JSON(text))
-}
-
 // proposeSplit adds the split that could be begun of a service: among its versions, by how many instances each has. None is
 // left without calls.
 func proposeSplit(c console.Config, clients *survey.Service) console.Config {
@@ -283,11 +264,12 @@ func proposeSplit(c console.Config, clients *survey.Service) console.Config {
 		return c
 	}
 	total := len(clients.Instances) - unsaid
+	var split []serviceconfig.Split
 	for _, version := range slices.Sorted(maps.Keys(counts)) {
 		percent := (100*counts[version] + total/2) / total
-		c.Splits = append(c.Splits, console.Split{Match: matchText(map[string]string{"version": version}), Weight: uint32(max(1, percent))})
+		split = append(split, serviceconfig.Split{Match: map[string]string{"version": version}, Weight: uint32(max(1, percent))})
 	}
-	c.Splits, c.Proposed, c.Unsaid = console.Shared(c.Splits), true, unsaid
+	c.Splits, c.Proposed, c.Unsaid = console.Shared(split), true, unsaid
 	return c
 }
 

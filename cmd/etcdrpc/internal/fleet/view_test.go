@@ -176,7 +176,7 @@ func TestProposeSplit(t *testing.T) {
 		config := proposeSplit(console.Config{}, service(t, "", entries...).Merged())
 		var got []string
 		for _, split := range config.Splits {
-			got = append(got, fmt.Sprintf("%s:%d", split.Match[12:14], split.Weight))
+			got = append(got, fmt.Sprintf("%s:%d", split.Match["version"], split.Weight))
 		}
 		if text := strings.Join(got, " "); text != c.want || config.Unsaid != c.unsaid || config.Proposed != (c.want != "") {
 			t.Errorf("%s: %+v", c.versions, config)

@@ -40,6 +40,14 @@ func (c *Config) Etcd() *serviceconfig.Etcd {
 	return c.LoadBalancing[0].Etcd()
 }
 
+// Policy returns what the policy "etcd" says, which is nothing where there is none.
+func (c *Config) Policy() serviceconfig.Etcd {
+	if policy := c.Etcd(); policy != nil {
+		return *policy
+	}
+	return serviceconfig.Etcd{}
+}
+
 // Begin returns the policy "etcd", which it puts above the present policies where it is not there, but below outlier
 // detection, or above child where there are none.
 func (c *Config) Begin(child []serviceconfig.Policy) (*serviceconfig.Etcd, error) {

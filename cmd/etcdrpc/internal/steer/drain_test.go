@@ -7,8 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
+
+// drainNotes plans a drain.
+func drainNotes(s *survey.Service, asked Asked) ([]string, error) {
+	asked.Kind = Drain
+	e := &Edit{Asked: asked, Service: s}
+	err := e.plan()
+	return e.Notes, err
+}
 
 // TestDrain says what calls do, a line a case, and refuses where nothing is left to call.
 func TestDrain(t *testing.T) {
@@ -42,12 +50,7 @@ func TestDrain(t *testing.T) {
 	} {
 		for _, force := range []bool{false, true} {
 			s := calledService(tc.config, instances...)
-			c, err := liveconfig.Parse(tc.config)
-			if err != nil {
-				t.Fatal(err)
-			}
-			begin := Beginning{Force: force, NoRoutes: tc.config == ""}
-			notes, err := begin.Drain(s, c, strings.Fields(tc.drain)...)
+			notes, err := drainNotes(s, Asked{Names: strings.Fields(tc.drain), Force: force, NoRoutes: tc.config == ""})
 			if refused := tc.refused != "" && !force; refused {
 				if !errors.Is(err, ErrLeavesNone) || !strings.Contains(err.Error(), tc.refused) {
 					t.Errorf("%s: %v", tc.name, err)
@@ -69,11 +72,7 @@ func TestDrain_Many(t *testing.T) {
 		values = append(values, fmt.Sprintf(`{"Addr":"10.0.0.%d:1","Metadata":{"lane":"l%d"}}`, n+1, n))
 		names = append(names, fmt.Sprintf("10.0.0.%d:1", n+1))
 	}
-	c, err := liveconfig.Parse(config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	notes, err := new(Beginning).Drain(calledService(config, values...), c, names...)
+	notes, err := drainNotes(calledService(config, values...), Asked{Names: names})
 	if err != nil || len(notes) != 1+2*9+1 || notes[len(notes)-1] != "policy explain --lane and --zone tell of the calls of 11 more." {
 		t.Errorf("%v, %d notes: %q", err, len(notes), notes)
 	}

@@ -11,25 +11,106 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/endpoint"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
 )
 
-var errNoPolicy = errors.New("there is no live policy: clients go by what their code was generated with")
+// Kind is what an edit does to a live config.
+type Kind string
 
-// NoPolicy returns the error for a service without a live policy, by its key with the namespace.
-func NoPolicy(key string) error { return fmt.Errorf("policy of %q: %w", key, errNoPolicy) }
+// The kinds of edits.
+const (
+	Put     Kind = "policy"
+	Remove  Kind = "remove"
+	Split   Kind = "split"
+	Drain   Kind = "drain"
+	Undrain Kind = "undrain"
+	Undo    Kind = "undo" // puts back what was there before the last change
+)
 
-// Edit is a change of a live policy.
+// Drains reports whether it is the list to drain that is edited. What others change meanwhile is kept then.
+func (k Kind) Drains() bool { return k == Drain || k == Undrain }
+
+// Asked is an edit as somebody asks for it.
+type Asked struct {
+	Key    string
+	Kind   Kind
+	Over   *int64 // the revision that the old config is to have, 0: there is to be none; nil: any
+	DryRun bool   // nothing is written
+
+	Config string                // to put; that of an undo is found
+	Groups []serviceconfig.Split // to split the calls among; none: no longer
+	Names  []string              // of the instances to drain or undrain; none: those of Choice
+	Choice Choice
+
+	// Where no live config says how to balance yet:
+	Child      string // what it balances by, as [liveconfig.ChildPolicy] reads it; "": the default
+	PreferZone bool
+	NoRoutes   bool // it may lack routes, though instances say their lanes
+
+	Force bool // nothing may be left to call in a group or a lane, and the key may lie in a namespace
+}
+
+// Edit is a change of a live config: what it was, what it shall be, and what comes of it.
 type Edit struct {
-	Service *survey.Service // whose policy it is, with the old one; without instances where they are not known
-	New     string          // "" none
-	Over    *int64          // the revision that the old one is to have, 0: there is to be none; nil: any
-	DryRun  bool
-	Revives bool     // it is meant to undrain
-	Done    string   // what to say when it is written
-	Notes   []string // for the user, after the difference
-	Written int64    // the revision at which it was written; 0: it was not
+	Asked
+	Service *survey.Service // whose it is, with the old one
+	Unseen  error           // why the instances are not known; nil: they are
+	New     string          // "": none
+	Notes   []string        // for the user, after the difference
+	Written int64           // the revision at which it was written; 0: it was not
 
-	Before io.Writer // where to say what changes before it is written; nil: Show says it
+	was, shall *liveconfig.Config // empty where clients do not go by it
+}
+
+// Propose works out what an edit makes of the live config that is there now, and refuses what would have calls go where they
+// must not, or fail. Where what is to go is not there, the error is a [DoneError], and the edit changes nothing.
+func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
+	if err := endpoint.CheckKey(asked.Key); err != nil {
+		return nil, err
+	}
+	e := &Edit{Asked: asked}
+	var err error
+	if e.Service, e.Unseen, err = s.Steered(ctx, asked.Key); err != nil {
+		return nil, err
+	}
+	if e.Kind == Undo {
+		if e.Config, err = e.before(ctx, s); err != nil {
+			return nil, err
+		}
+	}
+	err = e.plan()
+	if err == nil && e.Kind == Drain && e.Changes() {
+		err = e.addWhose(ctx, s)
+	}
+	if err != nil && !errors.As(err, new(DoneError)) {
+		return nil, err
+	}
+	return e, err
+}
+
+// plan works out the new config, and what comes of it, of what has been read.
+func (e *Edit) plan() error {
+	err := e.change()
+	if err != nil {
+		e.New = e.OldText()
+	}
+	e.was, e.shall = parsed(e.OldText()), parsed(e.New)
+	if err == nil && e.New != "" {
+		err = liveconfig.Check(e.New)
+	}
+	if err == nil {
+		err = e.foresee()
+	}
+	return err
+}
+
+// parsed returns a live config, an empty one in place of one that clients do not go by.
+func parsed(text string) *liveconfig.Config {
+	if c, err := liveconfig.Parse(text); err == nil {
+		return c
+	}
+	return &liveconfig.Config{Config: new(serviceconfig.Config)}
 }
 
 // OldText returns the config that is replaced.
@@ -45,111 +126,68 @@ func (e *Edit) Changes() bool {
 	return liveconfig.Pretty([]byte(e.OldText())) != liveconfig.Pretty([]byte(e.New))
 }
 
-// Revision returns that of the old config, 0 if there is none.
-func (e *Edit) Revision() int64 {
-	if e.Service.Config == nil {
-		return 0
+// Listed returns what the edit adds to the list to drain, and what it takes off.
+func (e *Edit) Listed() (added, removed []string) {
+	without := func(all, others []string) []string {
+		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
 	}
-	return e.Service.Config.ModRevision
+	was, shall := e.was.Policy().Drain, e.shall.Policy().Drain
+	return without(shall, was), without(was, shall)
 }
 
-// Apply checks the new config, says what comes of it if e.Before is set, and writes it unless it says what the old one does.
+// CheckOver returns [store.ErrChanged] for an old config of another revision than it was to have.
+func (e *Edit) CheckOver() error {
+	if found := e.Service.ConfigRevision(); e.Over != nil && *e.Over != found {
+		return fmt.Errorf("it is at revision %d now, not at %d: %w", found, *e.Over, store.ErrChanged)
+	}
+	return nil
+}
+
+// Apply puts the new config in force, unless the old one is there no more. Then the error is [store.ErrChanged].
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
-	if e.Over != nil && *e.Over != e.Revision() {
-		return fmt.Errorf("policy of %q: it is at revision %d now, not at %d: %w", s.Full(e.Service.Key), e.Revision(), *e.Over, store.ErrChanged)
+	if err = e.CheckOver(); err == nil && e.Changes() && !e.DryRun {
+		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
 	}
-	if e.New != "" {
-		if err := liveconfig.Check(e.New); err != nil {
-			return fmt.Errorf("policy of %q: %w", s.Full(e.Service.Key), err)
-		}
-	}
-	if e.Before != nil {
-		e.foretell(e.Before)
-	}
-	if e.DryRun || !e.Changes() {
-		return nil
-	}
-	e.Written, err = s.Replace(ctx, store.ConfigOf(e.Service.Key).From, e.Service.Config, e.New)
 	return err
 }
 
-// outcome says how it went.
-func (e *Edit) outcome() string {
-	switch {
-	case !e.Changes():
-		return "The live policy of " + e.Service.Key + " is this already; nothing was written."
-	case e.DryRun:
-		return "Dry run: nothing was written."
-	}
-	return e.Done
-}
+// drainTries bounds how often a drain is done anew because someone else was faster.
+const drainTries = 10
 
-// Show writes what changes, and how it went.
-func (e *Edit) Show(out io.Writer, f output.Format) error {
-	return output.Show(out, f, EditJSON{
-		Key: e.Service.Key, Changed: e.Changes(), DryRun: e.DryRun, Revision: e.Written,
-		Old: liveconfig.AsJSON(e.OldText()), New: liveconfig.AsJSON(e.New), Notes: slices.Concat(e.Warnings(), e.Notes),
-	}, e.print)
-}
-
-func (e *Edit) print(out io.Writer) {
-	if e.Before == nil {
-		e.foretell(out)
-	}
-	output.Sayf(out, "%s\n", e.outcome())
-}
-
-// foretell says what changes, and what comes of it.
-func (e *Edit) foretell(out io.Writer) {
-	difference := output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
-	for _, line := range slices.Concat(e.Warnings(), difference, e.Notes) {
-		output.Sayf(out, "%s\n", line)
+// Do proposes an edit and writes it, and says what comes of it before, and what has come of it then. A drain is done again and
+// again until nobody else has changed the live config meanwhile.
+func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f output.Format) (*Edit, error) {
+	for try := 1; ; try++ {
+		e, err := Propose(ctx, s, asked)
+		if err == nil {
+			err = e.CheckOver()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f == output.FormatTable {
+			e.foretell(out)
+		}
+		switch err = e.Apply(ctx, s); {
+		case err == nil:
+			return e, output.Show(out, f, e.json(), func(out io.Writer) { output.Sayf(out, "%s\n", e.outcome()) })
+		case !errors.Is(err, store.ErrChanged) || !asked.Kind.Drains() || try == drainTries:
+			return nil, err
+		}
 	}
 }
 
-// Undo takes back what the edit of a list to drain has written: all of it or, where somebody has changed the live policy
-// since, what it added to the list.
-func (e *Edit) Undo(ctx context.Context, s *store.Store) error {
-	key := e.Service.Key
-	_, err := s.Replace(ctx, store.ConfigOf(key).From, &survey.Entry{ModRevision: e.Written}, e.OldText())
+// TakeBack takes back what a drain has written: all of it or, where somebody has changed the live config since, what it added
+// to the list.
+func (e *Edit) TakeBack(ctx context.Context, s *store.Store) error {
+	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written}, e.OldText())
 	if !errors.Is(err, store.ErrChanged) {
 		return err
 	}
 	added, _ := e.Listed()
-	_, err = EditDrained(ctx, s, key, Edit{}, func(found *survey.Service, c *liveconfig.Config) ([]string, error) {
-		return undrain(found, c, added)
-	})
-	if errors.Is(err, ErrNotDrained) {
+	_, err = Do(ctx, s, Asked{Key: e.Key, Kind: Undrain, Names: added, Force: true}, io.Discard, output.FormatTable)
+	if errors.As(err, new(DoneError)) {
 		return nil
 	}
 	return err
-}
-
-// Listed returns what the edit adds to the list to drain, and what it takes off.
-func (e *Edit) Listed() (added, removed []string) {
-	before, after := listed(e.OldText()), listed(e.New)
-	without := func(all, others []string) []string {
-		return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(others, name) })
-	}
-	return without(after, before), without(before, after)
-}
-
-// listed returns the list to drain of a live config.
-func listed(text string) []string {
-	c, err := liveconfig.Parse(text)
-	if err != nil || c.Etcd() == nil {
-		return nil
-	}
-	return c.Etcd().Drain
-}
-
-// EditJSON is the JSON of an edit.
-type EditJSON struct {
-	Key      string   `json:"key"`
-	Changed  bool     `json:"changed"`
-	DryRun   bool     `json:"dryRun"`
-	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
-	Old      any      `json:"old"`      // null: none
-	New      any      `json:"new"`      // null: none
-	Notes    []string `json:"notes,omitempty"`
 }

@@ -48,9 +48,9 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 	config, err := s.Live()
 	switch {
 	case s.Config == nil:
-		return nil, errNoPolicy
+		return nil, ErrNoPolicy
 	case err != nil:
-		return nil, fmt.Errorf("clients do not go by the live policy: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrBroken, err)
 	case len(config.LoadBalancing) == 0:
 		return nil, errors.New("the live policy does not say how to balance: clients go by what their code was generated with")
 	}

@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // AddLeader says which instance has the calls for the leader of the service.
@@ -29,20 +28,20 @@ func candidates(ctx context.Context, s *store.Store, key string) ([]store.Candid
 	return all, err
 }
 
-// LeaderNotes says what becomes of the leader of a service if a list of instances to drain names it.
-func LeaderNotes(ctx context.Context, s *store.Store, found *survey.Service, drain []string) ([]string, error) {
-	all, err := candidates(ctx, s, found.Key)
+// leaderNote says what becomes of the leader of a service that the list to drain comes to name; "": none does.
+func (e *Edit) leaderNote(ctx context.Context, s *store.Store) (string, error) {
+	all, err := candidates(ctx, s, e.Key)
+	drain := e.shall.Policy().Drain
 	stays := func(c store.Candidate) bool {
-		i, err := found.Find(c.Instance)
+		i, err := e.Service.Find(c.Instance)
 		return !slices.Contains(drain, c.Instance) && (err != nil || !i.OnList(drain))
 	}
 	switch {
 	case err != nil || len(all) == 0 || stays(all[0]):
-		return nil, err
+		return "", err
 	case !slices.ContainsFunc(all, stays):
-		return []string{fmt.Sprintf("%s leads %s. It goes on leading, and getting the calls for the leader, while no other instance stands that is not drained.",
-			all[0].Instance, found.Key)}, nil
+		return fmt.Sprintf("%s leads %s. It goes on leading, and getting the calls for the leader, while no other instance stands that is not drained.", all[0].Instance, e.Key), nil
 	}
-	return []string{fmt.Sprintf("%s leads %s. It resigns, and calls for the leader follow, unless its server may not read %s: then it goes on leading.",
-		all[0].Instance, found.Key, s.Full(store.ConfigOf(found.Key).From))}, nil
+	return fmt.Sprintf("%s leads %s. It resigns, and calls for the leader follow, unless its server may not read %s: then it goes on leading.",
+		all[0].Instance, e.Key, s.Full(store.ConfigOf(e.Key).From)), nil
 }

@@ -1,37 +1,128 @@
 package steer
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
-// ErrLeavesNone is a drain that leaves a group of a split or a lane without an instance. It does not say how to drain all
-// the same: commands have a flag for it.
-var ErrLeavesNone = errors.New("nothing would be left to call")
+// What an edit is refused for because of the calls.
+var (
+	ErrNoRoutes   = errors.New("no live policy says how to balance, and one that is begun now has no routes")
+	ErrLeavesNone = errors.New("nothing would be left to call")
+)
+
+// foresee notes what calls will do, and refuses an edit by which they go where they must not, or fail, and did not before.
+func (e *Edit) foresee() error {
+	if e.Unseen != nil || e.Kind == Undrain || !e.Changes() || !e.shall.Balances() {
+		return nil
+	}
+	clients, was, shall := e.Service.Merged(), e.was.Policy(), e.shall.Policy()
+	routed := !e.was.Balances() || was.Route != nil // by the proto file, for all that is known
+	if names := laned(clients); routed && shall.Route == nil && len(names) > 0 && !e.NoRoutes {
+		return fmt.Errorf("%w: calls without a lane would reach those that say they are in one (%s)", ErrNoRoutes, output.SomeOf(names))
+	}
+	_, before := clients.Drain(&was)
+	if _, after := clients.Drain(&shall); after.Ignored != 0 && after.Ignored != before.Ignored {
+		return fmt.Errorf("clients would not follow that, for then the list to %s: register another first", after.Problem())
+	}
+	notes, groups, lanes := e.outlook()
+	if len(clients.Instances) > 0 {
+		e.Notes = append(e.Notes, notes...)
+	}
+	bare := lanes
+	if e.Kind == Drain {
+		bare = append(groups, lanes...)
+	}
+	if len(bare) > 0 && !e.Force {
+		return fmt.Errorf("%w in %s: register another first", ErrLeavesNone, strings.Join(bare, " and in "))
+	}
+	return nil
+}
+
+// addWhose notes for whom a drain is, and what becomes of the leader.
+func (e *Edit) addWhose(ctx context.Context, s *store.Store) error {
+	note, err := e.leaderNote(ctx, s)
+	if note != "" {
+		e.Notes = append(e.Notes, note)
+	}
+	where := "without a namespace"
+	if namespace := s.Full(""); namespace != "" {
+		where = "in the namespace " + namespace
+	}
+	e.Notes = append(e.Notes, fmt.Sprintf("It goes to %s, for the clients of %s %s.", s.Full(store.ConfigOf(e.Key).From), e.Key, where))
+	return err
+}
+
+// laned returns the instances that say which lane they are in.
+func laned(s *survey.Service) (names []string) {
+	for _, i := range survey.Laned(s.Instances) {
+		names = append(names, fmt.Sprintf("%.80s", i.Instance))
+	}
+	return names
+}
+
+// then returns the service with the new config.
+func (e *Edit) then() *survey.Service {
+	then := *e.Service
+	then.Config = &survey.Entry{Value: []byte(e.New)}
+	return &then
+}
+
+// Share is an instance's share of the calls then, and before; below 0 where that is not known.
+type Share struct {
+	Explained
+	Before float64
+}
+
+// Shares returns the shares of the calls then, the largest first, and what is to be known of them.
+func (e *Edit) Shares() (all []Share, notes []string, err error) {
+	after, err := Explain(e.then(), Caller{})
+	if err != nil {
+		return nil, nil, err
+	}
+	before, err := Explain(e.Service, Caller{})
+	if err != nil {
+		before = nil // clients go by what their code was generated with
+	}
+	known := before.ByEntry()
+	for _, i := range after.Instances {
+		share := Share{i, -1}
+		if was, ok := known[i.Entry]; ok {
+			share.Before = was.Share
+		}
+		all = append(all, share)
+	}
+	slices.SortStableFunc(all, func(a, b Share) int { return cmp.Compare(b.Share, a.Share) })
+	return all, after.Notes, nil
+}
 
 // maxOutlook bounds the callers that are told of: lanes and zones.
 const maxOutlook = 10
 
-// outlook says what the calls of a service do once another live config drains some of its instances, and where nothing is
-// left to call: the groups of a split, and the strict lanes. It compares what [Explain] says before and after.
-func outlook(s *survey.Service, config string, drained []string) (notes, groups, lanes []string) {
-	proposed := *s
-	proposed.Config = &survey.Entry{Value: []byte(config)}
-	all := callers(&proposed, drained)
+// outlook says what calls do then, and where nothing is left to call: the groups of a split, and the strict lanes. It compares
+// what [Explain] says before and after.
+func (e *Edit) outlook() (notes, groups, lanes []string) {
+	then := e.then()
+	added, _ := e.Listed()
+	all := callers(then, added)
 	told := 0
 	for n, from := range all {
 		if n == maxOutlook {
 			told = len(notes)
 		}
-		after, err := Explain(&proposed, from)
+		after, err := Explain(then, from)
 		if err != nil {
 			continue // clients would not go by it
 		}
-		before, err := Explain(s, from)
+		before, err := Explain(e.Service, from)
 		if err != nil {
 			before = &Explanation{Notes: after.Notes[after.general:]} // clients go by what their code was generated with
 		}
@@ -62,14 +153,6 @@ func outlook(s *survey.Service, config string, drained []string) (notes, groups,
 		notes = append(notes[:told], fmt.Sprintf("policy explain --lane and --zone tell of the calls of %d more.", len(all)-maxOutlook))
 	}
 	return notes, groups, lanes
-}
-
-// leavesNone returns [ErrLeavesNone] for what is left without an instance, nil for nothing.
-func leavesNone(bare []string) error {
-	if len(bare) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w in %s: register another first", ErrLeavesNone, strings.Join(bare, " and in "))
 }
 
 // callers returns those whose calls may change when some of the instances of a service are drained.

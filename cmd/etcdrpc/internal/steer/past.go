@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // Past is one change of a live policy.
@@ -33,20 +32,22 @@ func History(ctx context.Context, s *store.Store, key string) (all []Past, from 
 	return all, from, err
 }
 
-// Before returns the live policy that was there before the last change, "" for none. config is the present one; nil: the
-// last change removed it.
-func Before(ctx context.Context, s *store.Store, key string, config *survey.Entry) (string, error) {
-	if config != nil {
+// before returns the live policy that was there before the last change, "" for none.
+func (e *Edit) before(ctx context.Context, s *store.Store) (string, error) {
+	if e.CheckOver() != nil {
+		return "", errors.New("the live config has changed since: what would be undone is another change than the one that you saw")
+	}
+	if config := e.Service.Config; config != nil {
 		past, err := s.GetAt(ctx, config.Key, config.ModRevision-1)
 		switch {
 		case errors.Is(err, rpctypes.ErrCompacted):
-			return "", fmt.Errorf("policy of %q: etcd has compacted what was there before revision %d", s.Full(key), config.ModRevision)
+			return "", fmt.Errorf("etcd has compacted what was there before revision %d", config.ModRevision)
 		case err != nil || past == nil:
 			return "", err
 		}
 		return string(past.Value), nil
 	}
-	all, from, err := History(ctx, s, key)
+	all, from, err := History(ctx, s, e.Key)
 	if err != nil {
 		return "", err
 	}
@@ -55,5 +56,5 @@ func Before(ctx context.Context, s *store.Store, key string, config *survey.Entr
 			return p.Text, nil
 		}
 	}
-	return "", fmt.Errorf("%w, and etcd, which has its past from revision %d on, knows of none before", NoPolicy(s.Full(key)), from)
+	return "", fmt.Errorf("%s, and etcd, which has its past from revision %d on, knows of none before", string(ErrNoPolicy), from)
 }

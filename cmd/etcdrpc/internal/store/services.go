@@ -91,20 +91,16 @@ func (s *Store) Service(ctx context.Context, key string) (found *survey.Service,
 	return found, r, err
 }
 
-// Steered reads the live config of a service, with what is registered. known is false where that is not to be seen, as by who
-// may write policies only.
-func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service, known bool, err error) {
-	config, err := s.Get(ctx, ConfigOf(key).From)
-	if err != nil {
-		return nil, false, err
+// Steered reads the live config of a service, with what is registered, and the namespace that it seems to lie in. unseen is
+// why the instances are not known, as to who may write live configs only; nil: they are.
+func (s *Store) Steered(ctx context.Context, key string) (found *survey.Service, unseen, err error) {
+	found, _, err = s.Service(ctx, key)
+	if found == nil && errors.Is(err, ErrDenied) {
+		found, unseen = &survey.Service{Key: key}, err
+		found.Config, err = s.Get(ctx, ConfigOf(key).From)
 	}
-	found = &survey.Service{Key: key}
-	entries, _, err := s.scanEntries(ctx, key)
 	if err == nil {
-		found, _ = survey.Of(key, entries)
+		found.Namespace, err = s.NamespaceOf(ctx, key)
 	}
-	found.Config = config
-	known = err == nil
-	found.Namespace, err = s.NamespaceOf(ctx, key)
-	return found, known, err
+	return found, unseen, err
 }

@@ -17,6 +17,14 @@ func (s *Service) Live() (*serviceconfig.Config, error) {
 	return serviceconfig.ParseLive(string(s.Config.Value))
 }
 
+// ConfigRevision returns the revision of the live config, 0 if there is none.
+func (s *Service) ConfigRevision() int64 {
+	if s.Config == nil {
+		return 0
+	}
+	return s.Config.ModRevision
+}
+
 // Policy returns the policy "etcd" of the live config, nil if clients go by none.
 func (s *Service) Policy() *serviceconfig.Etcd {
 	live, err := s.Live()

@@ -1,0 +1,208 @@
+package steer
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/serviceconfig"
+)
+
+// What an edit is refused for. These do not say how to go on: commands have flags for it, and pages a box.
+var (
+	ErrBroken = errors.New("clients do not go by the live policy")
+	ErrStands = errors.New("a live policy says how to balance already, and what else it says is kept")
+)
+
+// DoneError is that what an edit is to take away is not there.
+type DoneError string
+
+func (e DoneError) Error() string { return string(e) }
+
+// ErrNoPolicy is a service without a live policy.
+const ErrNoPolicy DoneError = "there is no live policy: clients go by what their code was generated with"
+
+// change makes the new config.
+func (e *Edit) change() error {
+	switch e.Kind {
+	case Put, Undo:
+		e.New = e.Config
+		return nil
+	case Remove:
+		if e.Service.Config == nil {
+			return ErrNoPolicy
+		}
+		return nil
+	}
+	c, err := liveconfig.Parse(e.OldText())
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBroken, err)
+	}
+	switch e.Kind {
+	case Split:
+		err = e.split(c)
+	case Drain:
+		err = e.drain(c)
+	case Undrain:
+		err = e.undrain(c)
+	default:
+		err = fmt.Errorf("%.20q is no edit", e.Kind)
+	}
+	e.New = c.String()
+	return err
+}
+
+// begin returns the policy "etcd" of a config, which it begins where there is none. The error is ErrStands where one stands that
+// is not as it would be begun.
+func (e *Edit) begin(c *liveconfig.Config) (*serviceconfig.Etcd, error) {
+	child, err := liveconfig.ChildPolicy(cmp.Or(e.Child, liveconfig.DefaultPolicy))
+	if err != nil {
+		return nil, err
+	}
+	begins := !c.Balances()
+	policy, err := c.Begin(child)
+	switch {
+	case err != nil:
+		return nil, err
+	case begins:
+		policy.PreferZone = e.PreferZone
+	case e.Child != "" && !reflect.DeepEqual(policy.ChildPolicy, child):
+		return nil, fmt.Errorf("%w: it balances by %s", ErrStands, policyNames(policy.ChildPolicy))
+	case e.PreferZone && !policy.PreferZone:
+		return nil, fmt.Errorf("%w: it prefers no zone", ErrStands)
+	case e.NoRoutes && policy.Route != nil:
+		return nil, fmt.Errorf("%w: it has routes", ErrStands)
+	}
+	return policy, nil
+}
+
+// policyNames lists policies.
+func policyNames(policies []serviceconfig.Policy) string {
+	names := make([]string, len(policies))
+	for n, p := range policies {
+		names[n] = p.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// split divides the calls among groups.
+func (e *Edit) split(c *liveconfig.Config) error {
+	if len(e.Groups) == 0 && len(c.Policy().Split) == 0 {
+		return DoneError("calls are not split")
+	}
+	policy, err := e.begin(c)
+	if err == nil {
+		policy.Split = e.Groups
+	}
+	return err
+}
+
+// drain adds instances to the list of those to drain.
+func (e *Edit) drain(c *liveconfig.Config) error {
+	names, err := e.instances()
+	if err != nil {
+		return err
+	}
+	policy, err := e.begin(c)
+	if err != nil {
+		return err
+	}
+	clients := e.Service.Merged()
+	for _, name := range names {
+		i, err := e.Service.Find(name)
+		if err != nil {
+			return err
+		}
+		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(policy.Drain) {
+			policy.Drain = append(policy.Drain, e.Service.DrainName(i, called))
+		}
+	}
+	return nil
+}
+
+// undrain takes instances off the list of those to drain.
+func (e *Edit) undrain(c *liveconfig.Config) error {
+	names, err := e.instances()
+	if err != nil {
+		return err
+	}
+	policy := c.Etcd()
+	if policy == nil || len(policy.Drain) == 0 {
+		return DoneError("it is not drained: nothing is")
+	}
+	called := slices.Clone(names)
+	for _, name := range names {
+		found, err := e.Service.Find(name)
+		if err != nil {
+			continue
+		}
+		called = append(called, found.Addr)
+		for _, i := range e.Service.Instances {
+			if i.Addr == found.Addr { // clients know it by one of these
+				called = append(called, i.Instance)
+			}
+		}
+	}
+	left := slices.DeleteFunc(slices.Clone(policy.Drain), func(d string) bool { return slices.Contains(called, d) })
+	if len(left) == len(policy.Drain) {
+		return DoneError("it is not drained; what is: " + strings.Join(left, ", "))
+	}
+	if policy.Drain = left; len(left) > 0 {
+		return nil
+	}
+	if policy.Drain = nil; c.BegunByDrain() {
+		e.Notes = append(e.Notes, "Nothing is drained any more, but this policy still stands in place of the generated one; "+
+			"if that is not wanted: etcdrpc policy rm "+e.Key)
+	}
+	return nil
+}
+
+// Choice is instances by what they say. What is "" makes no difference.
+type Choice struct{ Zone, Version, Host string }
+
+// instances returns the names of those that are to be drained or undrained, for clients that read what is written.
+func (e *Edit) instances() (names []string, err error) {
+	if e.Unseen != nil {
+		return nil, e.Unseen
+	}
+	if err := CheckPlace(e.Service); err != nil && !e.Force {
+		return nil, err
+	}
+	if len(e.Names) > 0 {
+		return e.Names, nil
+	}
+	clients := e.Service.Merged()
+	matches := func(want, got string) bool { return want == "" || want == got }
+	for _, i := range clients.Instances {
+		host, _, err := net.SplitHostPort(i.Addr)
+		if err == nil && matches(e.Choice.Zone, i.Zone) && matches(e.Choice.Version, i.Version) && matches(e.Choice.Host, host) {
+			names = append(names, i.Addr)
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("none of the %s is so: etcdrpc ls %s shows what they say", output.Counted(len(clients.Instances), "instance"), output.Shell(e.Key))
+	}
+	return names, nil
+}
+
+// NamespaceError is a key that lies in a namespace, so that nobody would read what is written at it.
+type NamespaceError struct{ Namespace, Key string }
+
+func (e *NamespaceError) Error() string {
+	return fmt.Sprintf("it lies in the namespace %q, by what is kept there, where clients know it as %q and read no live policy of %q", e.Namespace, e.Key, e.Namespace+e.Key)
+}
+
+// CheckPlace returns a [NamespaceError] for a service whose clients read other live configs than those at its key.
+func CheckPlace(s *survey.Service) error {
+	if key, ok := strings.CutPrefix(s.Key, s.Namespace); ok && s.Namespace != "" {
+		return &NamespaceError{s.Namespace, key}
+	}
+	return nil
+}

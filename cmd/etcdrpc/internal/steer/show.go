@@ -1,0 +1,94 @@
+package steer
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+)
+
+// Warnings say that no client reads the policy, what it drains no longer and, where a live policy comes to say how to balance
+// and none did, what is lost, for clients go no more by what the proto file says of that. They come before all else that is said of the edit.
+func (e *Edit) Warnings() (all []string) {
+	if !e.Changes() {
+		return nil
+	}
+	if err := CheckPlace(e.Service); err != nil && e.New != "" {
+		all = append(all, fmt.Sprintf("No client reads the live policy of %s: %s.", e.Key, err))
+	}
+	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // maybe by somebody else, meanwhile
+		all = append(all, "It drains no longer: "+output.SomeOf(removed))
+	}
+	if e.was.Balances() || !e.shall.Balances() {
+		return all
+	}
+	policy, picks := e.shall.Policy(), e.shall.LoadBalancing
+	if len(policy.ChildPolicy) > 0 {
+		picks = policy.ChildPolicy
+	}
+	all = append(all, fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
+		"What it leaves out no longer holds: the policy itself, routes (lanes), and every other option of load_balancing. It balances by %s. "+
+		"Back to the proto file: etcdrpc policy rm %s",
+		policyNames(picks), output.Shell(e.Key)))
+	if names := laned(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
+		all = append(all, "It has no routes, so calls without a lane reach those that say they are in one, too: "+output.SomeOf(names))
+	}
+	return all
+}
+
+// Diff returns the lines of the old config and the new, each after "- ", "+ " or, where it stays, two spaces.
+func (e *Edit) Diff() []string {
+	return output.Lines(output.Diff(liveconfig.Pretty([]byte(e.OldText())), liveconfig.Pretty([]byte(e.New))))
+}
+
+// foretell says what changes, and what comes of it.
+func (e *Edit) foretell(out io.Writer) {
+	for _, line := range slices.Concat(e.Warnings(), e.Diff(), e.Notes) {
+		output.Sayf(out, "%s\n", line)
+	}
+}
+
+// outcome says what has come of the edit.
+func (e *Edit) outcome() string {
+	switch {
+	case !e.Changes():
+		return "The live policy of " + e.Key + " is this already; nothing was written."
+	case e.DryRun:
+		return "Dry run: nothing was written."
+	}
+	names := e.Names
+	if len(names) == 0 {
+		names = slices.Concat(e.Listed())
+	}
+	switch e.Kind {
+	case Remove:
+		return "The live policy of " + e.Key + " is removed: its clients go back to the generated one."
+	case Undo:
+		return "The last change of the live policy of " + e.Key + " is undone."
+	case Split:
+		return "The calls of " + e.Key + " go by this split."
+	case Drain:
+		return "Clients of " + e.Key + " send no new calls to " + strings.Join(names, ", ") + "."
+	case Undrain:
+		return "Clients of " + e.Key + " send calls to " + strings.Join(names, ", ") + " again."
+	}
+	return "The live policy of " + e.Key + " is in force."
+}
+
+// EditJSON is the JSON of an edit.
+type EditJSON struct {
+	Key      string   `json:"key"`
+	Changed  bool     `json:"changed"`
+	DryRun   bool     `json:"dryRun"`
+	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
+	Old      any      `json:"old"`      // null: none
+	New      any      `json:"new"`      // null: none
+	Notes    []string `json:"notes,omitempty"`
+}
+
+func (e *Edit) json() EditJSON {
+	return EditJSON{e.Key, e.Changes(), e.DryRun, e.Written, liveconfig.AsJSON(e.OldText()), liveconfig.AsJSON(e.New), slices.Concat(e.Warnings(), e.Notes)}
+}

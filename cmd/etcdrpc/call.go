@@ -175,7 +175,7 @@ func parseHeaders(lines []string) (metadata.MD, error) {
 		if strings.HasSuffix(name, "-bin") {
 			raw, err := base64.StdEncoding.DecodeString(value)
 			if err != nil {
-				return nil, fmt.Errorf("--header: the value of %s is no base64: %w", name, err)
+				return nil, fmt.Errorf("--header: the value of %s is not base64: %w", name, err)
 			}
 			value = string(raw)
 		} else if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }) {

@@ -67,17 +67,17 @@ func newDrain(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "drain KEY INSTANCE...",
 		Short: "Keep new calls from instances",
-		Long: `drain has the clients of the service at KEY send no new calls to instances, named
-by their ids or their addresses, or chosen by --zone, --version and --host: those
-that are registered now, not those to come. Calls under way go on, and the
-instances stay registered. One that leads resigns while another can lead.
+		Long: `drain keeps new calls from instances of the service at KEY, named by their ids or
+addresses, or chosen by --zone, --version and --host: those that are registered now,
+not those to come. Calls under way go on, and the instances stay registered. One that
+leads resigns while another can lead.
 
 It adds them to the list "drain" of the live policy, and keeps the rest of it. It
 says before what calls will do, and does not leave a group of a split or a strict
 lane without an instance, unless by --force. Where there is no live policy yet that
-says how to balance, drain has to begin one, by its flags, and it takes the place of
-all that the proto file says of that. Where that is more than they say, such as
-routes, put it in force by policy set first. Timeouts and retries stay those of the
+says how to balance, drain has to begin one, by its flags, and it replaces all that
+the proto file says of that. Where that is more than they say, such as routes, put it
+in force by policy set first. Timeouts and retries stay those of the
 generated code.`,
 		Example: `  etcdrpc drain acme/user 10.0.0.7:9000
   etcdrpc drain acme/user --zone eu-1a --for 30m
@@ -117,20 +117,20 @@ generated code.`,
 // away it tries again, but not after a signal.
 func holdDrained(ctx context.Context, cmd *cobra.Command, s *store.Store, e *steer.Edit, hold time.Duration) error {
 	if e.Written == 0 {
-		return errors.New("--for undrains only what it has drained, and that was drained before: nothing is undrained")
+		return errors.New("--for undrains only what it has drained itself, and all of that was drained before")
 	}
 	if !signal.Ignored(syscall.SIGHUP) { // as of a terminal that is closed
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
 		defer stop()
 	}
-	output.Sayf(cmd.ErrOrStderr(), "Until %s, or Ctrl-C, this command has to go on: then it undrains.\n", time.Now().Add(hold).Format(time.DateTime))
+	output.Sayf(cmd.ErrOrStderr(), "Leave this command running: it undrains at %s, or Ctrl-C.\n", time.Now().Add(hold).Format(time.DateTime))
 	store.Pause(ctx, hold)
 	say := output.Once(cmd.ErrOrStderr())
 	for {
 		err := e.TakeBack(context.WithoutCancel(ctx), s)
 		if err == nil {
-			output.Sayf(cmd.ErrOrStderr(), "What was drained has calls again.\n")
+			output.Sayf(cmd.ErrOrStderr(), "What was drained gets calls again.\n")
 			return nil
 		}
 		if ctx.Err() != nil {
@@ -146,7 +146,7 @@ func newUndrain(a *app) *cobra.Command {
 	w := &write{app: a, Asked: steer.Asked{Kind: steer.Undrain}}
 	cmd := &cobra.Command{
 		Use:   "undrain KEY INSTANCE...",
-		Short: "Let instances have calls again",
+		Short: "Send calls to instances again",
 		Long: `undrain takes instances, named by their ids or addresses, or chosen by --zone,
 --version and --host, off the list "drain" of the live policy, and keeps the rest of
 it. An instance that is named need not be registered.`,

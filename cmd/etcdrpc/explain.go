@@ -21,7 +21,7 @@ func newPolicyExplain(a *app) *cobra.Command {
 and why: for the calls with the lane that --lane names, or without one, of a client
 in the zone that --zone names.
 
-It supposes that every instance is ready and serves the method called, and knows
+It assumes that every instance is ready and serves the method called, and knows
 nothing of a client's own WithSelector and WithSubset.`,
 		Example: `  etcdrpc policy explain acme/user
   etcdrpc policy explain acme/user --lane pr-7 --zone eu-1a`,
@@ -29,7 +29,7 @@ nothing of a client's own WithSelector and WithSubset.`,
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
 			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
-				return usage.Mistake(fmt.Errorf("--lane: %.60q is no lane: want %s", from.Lane, serviceconfig.WantLane))
+				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", from.Lane, serviceconfig.WantLane))
 			}
 			found, _, err := s.Service(ctx, args[0])
 			if err != nil {

@@ -21,7 +21,7 @@ func parseFilters(texts []string) (all []filter, err error) {
 		name, pattern, ok := strings.Cut(text, "=")
 		name, not := strings.CutSuffix(name, "!")
 		if !ok || name == "" {
-			return nil, fmt.Errorf("--where: %.60q is no condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
+			return nil, fmt.Errorf("--where: %.60q is not a condition: want NAME=PATTERN or NAME!=PATTERN, such as zone=eu-1a", text)
 		}
 		compiled, err := regexp.Compile("(?s)^" + wild.Replace(regexp.QuoteMeta(pattern)) + "$")
 		if err != nil {

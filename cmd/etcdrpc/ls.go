@@ -25,9 +25,9 @@ lease. The state is "registered", "drained" by the live policy as clients go by
 it, "leaving" while its owner withdraws the entry, or "malformed". The column
 LEADER is there where an instance leads its service.
 
---where has it list what is so alone: NAME=PATTERN or NAME!=PATTERN, where NAME is
-that of a column or of a piece of metadata, and * and ? in PATTERN stand for any
-text and for any character. Several must all hold.
+--where lists only what matches: NAME=PATTERN or NAME!=PATTERN, where NAME is that of
+a column or of a piece of metadata, and * and ? in PATTERN stand for any text and for
+any character. Several must all match.
 
 What is neither an instance nor beside one is left out, so that etcd may be used
 for other things as well.`,
@@ -47,7 +47,7 @@ for other things as well.`,
 			}
 			v.filters, v.sort = filters, order
 			if names := v.unsaid(); len(names) > 0 {
-				output.Sayf(cmd.ErrOrStderr(), "None of the instances says its %s.\n", output.Quoted(names))
+				output.Sayf(cmd.ErrOrStderr(), "No instance has %s.\n", output.Quoted(names))
 			}
 			if a.output == output.FormatJSON {
 				return output.WriteJSON(cmd.OutOrStdout(), v.json())
@@ -57,7 +57,7 @@ for other things as well.`,
 			case len(v.services) == 0:
 				output.Sayf(cmd.ErrOrStderr(), "No services are registered under \"%s\".\n", s.Full(prefix))
 			case len(rows) == 0:
-				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" is as --where asks for.\n", s.Full(prefix))
+				output.Sayf(cmd.ErrOrStderr(), "No instance under \"%s\" matches --where.\n", s.Full(prefix))
 			default:
 				head, cells := table(present(columns, rows), rows)
 				output.Table(cmd.OutOrStdout(), head, cells)
@@ -65,7 +65,7 @@ for other things as well.`,
 			return nil
 		}),
 	}
-	cmd.Flags().StringArrayVar(&where, "where", nil, "list what is so alone: `NAME=PATTERN`, of a column or metadata; may be given again")
+	cmd.Flags().StringArrayVar(&where, "where", nil, "list only what matches: `NAME=PATTERN`, of a column or metadata; may be repeated")
 	cmd.Flags().StringVar(&order, "sort", "", "the column or metadata to sort by, by its `name`; none: by service and instance")
 	return cmd
 }

@@ -97,13 +97,12 @@ func newPolicySet(a *app) *cobra.Command {
 		Short: "Put a live policy in force",
 		Long: `set puts a live policy in force: the service config in a file, on standard input
 (-), or given as it is, which begins with "{". What gRPC would refuse or misread is
-refused here, and what would have calls fail as drain refuses it; then nothing is
-written. The difference from the present live policy is shown; nothing is written if
-someone else changes it meanwhile. With --revision it is written only over the one
-that you began with.
+refused here, and so is what would make calls fail, as by drain. The difference from
+the present live policy is shown; nothing is written if someone else changes it
+meanwhile. With --revision it is written only over the one that you began with.
 
-The first live policy that says how to balance takes the place of all that the proto
-file says of that: routes, zones, the subset, slow start and the rest. set says so.`,
+The first live policy that says how to balance replaces all that the proto file says
+of that: routes, zones, the subset, slow start and the rest. set says so.`,
 		Example: `  etcdrpc policy set acme/user '{"loadBalancingConfig":[{"least_request_experimental":{"choiceCount":3}}]}'
   etcdrpc policy set acme/user canary.json --dry-run`,
 		Args:              keyArgs(1),
@@ -200,7 +199,7 @@ func readGroups(by string, args []string) (groups []serviceconfig.Split, err err
 		at := strings.LastIndexByte(arg, '=')
 		weight, err := strconv.ParseUint(arg[at+1:], 10, 32)
 		if at <= 0 || err != nil {
-			return nil, fmt.Errorf("%.80q is no group: want VERSION=WEIGHT, such as v2=10", arg)
+			return nil, fmt.Errorf("%.80q is not a group: want VERSION=WEIGHT, such as v2=10", arg)
 		}
 		groups = append(groups, serviceconfig.Split{Match: map[string]string{by: arg[:at]}, Weight: uint32(weight)})
 	}

@@ -36,8 +36,8 @@ func newUI(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ui",
 		Short: "Serve a web console of the services",
-		Long: `ui serves a web console on which one sees all services and their instances as they
-change, finds what is wrong, drains instances, and changes splits and live configs:
+		Long: `ui serves a web console that shows all services and their instances as they change,
+finds what is wrong, drains instances, and changes splits and live configs:
 checked, with the difference shown before anything is written.
 
 Whoever opens the console acts as the user that etcdrpc was given. It speaks plain
@@ -49,7 +49,7 @@ HTTP: beyond this host, put a proxy with TLS before it.`,
 			return u.serve(ctx, cmd, s)
 		}),
 	}
-	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on; one that is no loopback address needs a token")
+	cmd.Flags().StringVar(&u.listen, "listen", "127.0.0.1:0", "the `address` to listen on; one that is not a loopback address needs a token")
 	cmd.Flags().StringVar(&u.tokenFile, "token-file", "", "the `file` with the token that the console asks for; without it one is made and printed where one is needed")
 	cmd.Flags().StringSliceVar(&u.hosts, "host", nil, "`names` that the console may be called by, besides addresses, separated by commas: those of a proxy, say")
 	cmd.Flags().StringArrayVar(&u.links, "link", nil, "a link on the page of each service to what others say of it: `NAME=URL`, where {key} in the URL stands for its key")

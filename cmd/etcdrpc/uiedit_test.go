@@ -95,7 +95,7 @@ func TestConsoleEdits(t *testing.T) {
 	}{
 		"drain": {
 			kind: "drain", params: []string{"instance", "10.0.0.8:9000"},
-			want:  []string{"Drain 10.0.0.8:9000", "takes the place of all that the proto file says", "is drained"},
+			want:  []string{"Drain 10.0.0.8:9000", "replaces all of load_balancing in the proto file", "is drained"},
 			wrote: `{"loadBalancingConfig":[{"etcd":{"childPolicy":[{"round_robin":{}}],"drain":["10.0.0.8:9000"]}}]}`,
 		},
 		"undrain": {

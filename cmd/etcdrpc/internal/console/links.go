@@ -17,7 +17,7 @@ func ParseLink(text string) (Link, error) {
 	name, pattern, ok := strings.Cut(text, "=")
 	at, err := url.Parse(strings.ReplaceAll(pattern, keyField, "key"))
 	if !ok || name == "" || err != nil || at.Scheme != "https" && at.Scheme != "http" || at.Host == "" {
-		return Link{}, fmt.Errorf("%.80q is no link: want NAME=URL, such as Grafana=https://grafana.example.com/d/grpc?var-service=%s", text, keyField)
+		return Link{}, fmt.Errorf("%.80q is not a link: want NAME=URL, such as Grafana=https://grafana.example.com/d/grpc?var-service=%s", text, keyField)
 	}
 	return Link{name, pattern}, nil
 }

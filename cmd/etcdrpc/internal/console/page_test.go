@@ -313,7 +313,7 @@ func TestReadEdit(t *testing.T) {
 		"fine":        {url.Values{"revision": {"7"}, "weight": {"1", " 2 "}}, ""},
 		"no revision": {url.Values{}, "which revision"},
 		"below zero":  {url.Values{"revision": {"-1"}}, "which revision"},
-		"no share":    {url.Values{"revision": {"7"}, "weight": {""}}, "is no share"},
+		"no share":    {url.Values{"revision": {"7"}, "weight": {""}}, "is not a share"},
 		"a share":     {url.Values{"revision": {"7"}, "weight": {"12.5", "87.5"}}, ""},
 	} {
 		_, err := readEdit(c.form.Get, c.form)

@@ -83,7 +83,7 @@ func readWeights(typed []string, step string) ([]uint32, error) {
 	for n, text := range typed {
 		share, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
 		if err != nil || share < 0 || share > math.MaxUint32 || math.IsNaN(share) {
-			return nil, fmt.Errorf("%.40q is no share of the calls: want a number from 0 on, such as 12.5", text)
+			return nil, fmt.Errorf("%.40q is not a share of the calls: want a number from 0 on, such as 12.5", text)
 		}
 		shares[n] = share
 	}
@@ -92,7 +92,7 @@ func readWeights(typed []string, step string) ([]uint32, error) {
 		n, err := strconv.Atoi(group)
 		to, errTo := strconv.ParseFloat(percent, 64)
 		if err != nil || errTo != nil || n < 0 || n >= len(shares) || to < 0 || to > 100 {
-			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("%.40q is no step of this split: load the page again", step)}
+			return nil, httpError{http.StatusBadRequest, fmt.Sprintf("%.40q is not a step of this split: load the page again", step)}
 		}
 		link(shares, n, to)
 	}

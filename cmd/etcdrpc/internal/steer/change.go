@@ -18,7 +18,7 @@ import (
 // What an edit is refused for. These do not say how to go on: commands have flags for it, and pages a box.
 var (
 	ErrBroken = errors.New("clients do not go by the live policy")
-	ErrStands = errors.New("a live policy says how to balance already, and what else it says is kept")
+	ErrStands = errors.New("the live policy already says how to balance, and that is kept")
 )
 
 // DoneError is that what an edit is to take away is not there.
@@ -187,7 +187,7 @@ func (e *Edit) instances() (names []string, err error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("none of the %s is so: etcdrpc ls %s shows what they say", output.Counted(len(clients.Instances), "instance"), output.Shell(e.Key))
+		return nil, fmt.Errorf("none of the %s matches: etcdrpc ls %s shows them", output.Counted(len(clients.Instances), "instance"), output.Shell(e.Key))
 	}
 	return names, nil
 }

@@ -214,7 +214,7 @@ func (x *Explanation) split(set []int) {
 			x.share(group, 100/max(1, used), why+"; no group with a weight has an instance")
 		case weights[g] == 0:
 			if n := len(group); g == len(splits) && n > 0 {
-				x.note("%d of the instances match no group of the split, and have no calls.", n)
+				x.note("%d of the instances match no group of the split, and get no calls.", n)
 			}
 			x.keep(group, func(int) (bool, string) { return false, why + ", while others have one" })
 		default:

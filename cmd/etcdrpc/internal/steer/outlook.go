@@ -31,7 +31,7 @@ func (e *Edit) foresee() error {
 	}
 	_, before := clients.Drain(&was)
 	if _, after := clients.Drain(&shall); after.Ignored != 0 && after.Ignored != before.Ignored {
-		return fmt.Errorf("clients would not follow that, for then the list to %s: register another first", after.Problem())
+		return fmt.Errorf("clients would not follow that: the list to %s: register another first", after.Problem())
 	}
 	notes, groups, lanes := e.outlook()
 	if len(clients.Instances) > 0 {
@@ -224,13 +224,13 @@ func (x *Explanation) growth(before *Explanation) string {
 			most, gain = i, more
 		}
 	}
-	text := fmt.Sprintf("%d of %d instances have calls then", called, len(x.Service.Instances))
+	text := fmt.Sprintf("%d of %d instances get calls then", called, len(x.Service.Instances))
 	if gain < 0.05 { // as it is shown
 		return text + "."
 	}
 	text += fmt.Sprintf("; %s has %.1f %%", most.Instance, most.Share)
 	if before.etcd != nil {
-		text += fmt.Sprintf(" in place of %.1f %%", had[most.Entry].Share)
+		text += fmt.Sprintf(" instead of %.1f %%", had[most.Entry].Share)
 	}
 	return text + "."
 }

@@ -20,7 +20,7 @@ func (e *Edit) Warnings() (all []string) {
 		all = append(all, fmt.Sprintf("No client reads the live policy of %s: %s.", e.Key, err))
 	}
 	if _, removed := e.Listed(); len(removed) > 0 && e.Kind != Undrain { // maybe by somebody else, meanwhile
-		all = append(all, "It drains no longer: "+output.SomeOf(removed))
+		all = append(all, "It undrains: "+output.SomeOf(removed))
 	}
 	if e.was.Balances() || !e.shall.Balances() {
 		return all
@@ -29,8 +29,8 @@ func (e *Edit) Warnings() (all []string) {
 	if len(policy.ChildPolicy) > 0 {
 		picks = policy.ChildPolicy
 	}
-	all = append(all, fmt.Sprintf("No live policy said how to balance, and this one takes the place of all that the proto file says of that, which etcd does not hold. "+
-		"What it leaves out no longer holds: the policy itself, routes (lanes), and every other option of load_balancing. It balances by %s. "+
+	all = append(all, fmt.Sprintf("No live policy said how to balance until now. This one replaces all of load_balancing in the proto file, which etcd does not hold: "+
+		"the policy, routes (lanes) and every other option that is not repeated here. It balances by %s. "+
 		"Back to the proto file: etcdrpc policy rm %s",
 		policyNames(picks), output.Shell(e.Key)))
 	if names := laned(e.Service.Merged()); policy.Route == nil && len(names) > 0 {
@@ -55,7 +55,7 @@ func (e *Edit) foretell(out io.Writer) {
 func (e *Edit) outcome() string {
 	switch {
 	case !e.Changes():
-		return "The live policy of " + e.Key + " is this already; nothing was written."
+		return "The live policy of " + e.Key + " already says this; nothing was written."
 	case e.DryRun:
 		return "Dry run: nothing was written."
 	}

@@ -71,7 +71,7 @@ func remedy(cause string) string {
 	for _, r := range []struct{ cause, remedy string }{
 		{"certificate signed by unknown authority", "--cacert names the CA of its certificate"},
 		{"x509: ", "look at its certificate, and at the names in --endpoints"},
-		{"remote error: tls: ", "it refuses what identifies to it: --cert and --key"},
+		{"remote error: tls: ", "it wants a client certificate that it trusts: --cert and --key"},
 		{"authentication handshake failed", "if it does not speak TLS, leave out --cacert, --cert, --key and https://"},
 		{"error reading server preface", "if it speaks TLS, give --cacert, or https:// in --endpoints"},
 		{"connection error: ", "check --endpoints"},

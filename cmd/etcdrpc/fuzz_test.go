@@ -104,7 +104,7 @@ func checkText(t *testing.T, text []byte) {
 		t.Fatalf("%q is shown as %q, and that as %q", text, shown, again)
 	}
 	var out bytes.Buffer
-	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, liveconfig.AsJSON(string(text))}); err != nil {
+	if err := output.WriteJSON(&out, policyJSON{"acme/user", "_grpc_config/acme/user", 1, "", liveconfig.AsJSON(string(text))}); err != nil {
 		t.Fatalf("%q in JSON: %v", text, err)
 	}
 	if len(out.Bytes()) > 100*(len(text)+10) || !json.Valid(out.Bytes()) {

@@ -51,12 +51,16 @@ that one only.`,
 			if err != nil {
 				return err
 			}
+			reason, err := s.Reason(ctx, live, revision)
+			if err != nil {
+				return err
+			}
 			out := cmd.OutOrStdout()
 			if a.output == output.FormatJSON {
-				err = output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, liveconfig.AsJSON(string(live.Value))})
+				err = output.WriteJSON(out, policyJSON{args[0], s.Full(live.Key), live.ModRevision, reason, liveconfig.AsJSON(string(live.Value))})
 			} else {
 				output.SayLines(out, liveconfig.Pretty(live.Value))
-				output.Sayf(cmd.ErrOrStderr(), "Revision %s.\n", strconv.FormatInt(live.ModRevision, 10))
+				output.Sayf(cmd.ErrOrStderr(), "Revision %s\n", because(live.ModRevision, reason, "."))
 			}
 			if err != nil {
 				return err
@@ -69,6 +73,14 @@ that one only.`,
 	}
 	cmd.Flags().Int64Var(&revision, "revision", 0, "show it as it was at a `revision` of etcd; 0: as it is")
 	return cmd
+}
+
+// because returns a revision with why it was written, or else with what ends the line.
+func because(revision int64, reason, end string) string {
+	if reason != "" {
+		end = ": " + reason
+	}
+	return strconv.FormatInt(revision, 10) + end
 }
 
 // liveOf reads the live policy of a service that has one, as it was at a revision; 0: as it is.
@@ -84,13 +96,15 @@ type policyJSON struct {
 	Key      string `json:"key"`
 	EtcdKey  string `json:"etcdKey"`
 	Revision int64  `json:"revision"`
+	Reason   string `json:"reason,omitempty"`
 	Config   any    `json:"config"` // a string where it is no JSON that a client could read
 }
 
 // pastJSON is one change of a live policy.
 type pastJSON struct {
-	Revision int64 `json:"revision"`
-	Config   any   `json:"config"` // null: it was removed
+	Revision int64  `json:"revision"`
+	Reason   string `json:"reason,omitempty"`
+	Config   any    `json:"config"` // null: it was removed
 }
 
 func newPolicyHistory(a *app) *cobra.Command {
@@ -98,7 +112,8 @@ func newPolicyHistory(a *app) *cobra.Command {
 		Use:   "history KEY",
 		Short: "Show what became of the live policy",
 		Long: `history shows the changes of the live policy that etcd has not compacted, the latest
-first, each with the difference it made. etcd keeps no times, and not who it was.
+first, each with the difference it made and with the --reason that was given for it.
+etcd keeps no times, and not who it was.
 policy get --revision N shows the whole of one.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
@@ -111,7 +126,7 @@ policy get --revision N shows the whole of one.`,
 			if a.output == output.FormatJSON {
 				changes := []pastJSON{}
 				for _, p := range slices.Backward(all) {
-					changes = append(changes, pastJSON{p.Revision, liveconfig.AsJSON(p.Text)})
+					changes = append(changes, pastJSON{p.Revision, p.Reason, liveconfig.AsJSON(p.Text)})
 				}
 				return output.WriteJSON(out, struct {
 					From    int64      `json:"from"`
@@ -119,7 +134,7 @@ policy get --revision N shows the whole of one.`,
 				}{from, changes})
 			}
 			for n := len(all) - 1; n >= 0; n-- {
-				output.Sayf(out, "Revision %d:\n", all[n].Revision)
+				output.Sayf(out, "Revision %s\n", because(all[n].Revision, all[n].Reason, ":"))
 				before := ""
 				switch {
 				case n > 0:

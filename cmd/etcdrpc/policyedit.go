@@ -39,6 +39,7 @@ func (w *write) command(cmd *cobra.Command, do action) *cobra.Command {
 }
 
 func (w *write) addDryRun(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&w.Reason, "reason", "", "a line of `text` for others to read, in policy get, policy history and ui")
 	cmd.Flags().BoolVar(&w.DryRun, "dry-run", false, "show what would change, and write nothing")
 }
 

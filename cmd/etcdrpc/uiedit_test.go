@@ -158,11 +158,15 @@ func TestConsoleEdits(t *testing.T) {
 		s.shows(page, "<option>"+name+"</option>")
 	}
 	_, page = s.post("/propose", hiddenFields(t, page, "/propose?"), "key", key, "kind", "drain", "instance", "10.0.0.8:9000")
-	if answer := s.apply(key, page, http.StatusSeeOther); !strings.Contains(answer, "written=") {
-		t.Errorf("it leads to %s", answer)
+	_, page = s.post("/propose", url.Values{"revision": hiddenFields(t, page, "/apply?")["revision"], "reason": {"new disk, ada"}}, "key", key, "kind", "drain", "instance", "10.0.0.8:9000")
+	form := hiddenFields(t, page, "/apply?")
+	form.Set("reason", "new disk, ada")
+	s.shows(page, `name="reason" maxlength="300" value="new disk, ada"`)
+	if status, _ := s.post("/apply", form, "key", key, "kind", "drain", "instance", "10.0.0.8:9000"); status != http.StatusSeeOther {
+		t.Errorf("status %d", status)
 	}
 	_, page = s.get("/service", "key", key)
-	s.shows(page, `aria-label="undrain 10.0.0.8:9000"`)
+	s.shows(page, `aria-label="undrain 10.0.0.8:9000"`, ": new disk, ada")
 }
 
 // What the commands refuse is refused here, with the same reason, and what was typed is kept. A form that was never seen

@@ -144,6 +144,7 @@ type Instance struct {
 type Config struct {
 	Text     string // for people; cut if it is far too long
 	Revision int64  // 0: there is none
+	Reason   string // why it was changed last; "": not known
 	Problem  string // why clients do not go by it
 	Whole    bool   // Text is all of it
 	Balances bool   // it says how to balance

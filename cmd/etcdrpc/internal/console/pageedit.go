@@ -46,7 +46,7 @@ func readEdit(form func(name string) string, values map[string][]string) (steer.
 	revision, err := strconv.ParseInt(form("revision"), 10, 64)
 	asked := steer.Asked{
 		Key: form("key"), Kind: steer.Kind(form("kind")), Over: &revision, Names: []string{form("instance")}, Child: form("child"),
-		NoRoutes: form("noroutes") != "", Config: strings.TrimSpace(strings.ReplaceAll(form("config"), "\r\n", "\n")),
+		NoRoutes: form("noroutes") != "", Reason: strings.TrimSpace(form("reason")), Config: strings.TrimSpace(strings.ReplaceAll(form("config"), "\r\n", "\n")),
 	}
 	if err != nil || revision < 0 {
 		return asked, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}

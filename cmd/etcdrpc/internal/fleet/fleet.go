@@ -119,6 +119,9 @@ func (f *Fleet) take(changes []store.Change, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range changes {
+		if survey.IsReason(c.Key) {
+			continue // it is shown with the live config
+		}
 		next := changeOf(c, f.store.Full)
 		next.Time = now
 		f.changes = append(f.changes, next)

@@ -214,7 +214,7 @@ func configOf(s, clients *survey.Service, x *steer.Explanation) console.Config {
 		return proposeSplit(console.Config{Whole: true}, clients)
 	}
 	live, err := s.Live()
-	c := console.Config{Revision: s.Config.ModRevision, Problem: problemOf(err)}
+	c := console.Config{Revision: s.Config.ModRevision, Reason: s.Reason, Problem: problemOf(err)}
 	c.Text, c.Whole = shownConfig(s.Config.Value)
 	if c.Whole = c.Whole && s.Config.Size == 0; !c.Whole || c.Problem != "" {
 		return c

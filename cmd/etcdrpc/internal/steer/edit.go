@@ -1,11 +1,15 @@
 package steer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/liveconfig"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
@@ -37,6 +41,7 @@ type Asked struct {
 	Kind   Kind
 	Over   *int64 // the revision that the old config is to have, 0: there is to be none; nil: any
 	DryRun bool   // nothing is written
+	Reason string // for others to read
 
 	Config string                // to put; that of an undo is found
 	Groups []serviceconfig.Split // to split the calls among; none: no longer
@@ -66,7 +71,7 @@ type Edit struct {
 // Propose works out what an edit makes of the live config that is there now, and refuses what would have calls go where they
 // must not, or fail. Where what is to go is not there, the error is a [DoneError], and the edit changes nothing.
 func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
-	if err := endpoint.CheckKey(asked.Key); err != nil {
+	if err := cmp.Or(endpoint.CheckKey(asked.Key), checkReason(asked.Reason)); err != nil {
 		return nil, err
 	}
 	e := &Edit{Asked: asked}
@@ -87,6 +92,17 @@ func Propose(ctx context.Context, s *store.Store, asked Asked) (*Edit, error) {
 		return nil, err
 	}
 	return e, err
+}
+
+// maxReason bounds a reason, in bytes.
+const maxReason = 300
+
+// checkReason refuses a reason that is no line of text.
+func checkReason(text string) error {
+	if len(text) > maxReason || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(text) {
+		return fmt.Errorf("a reason is a line of text of at most %d bytes", maxReason)
+	}
+	return nil
 }
 
 // plan works out the new config, and what comes of it, of what has been read.
@@ -146,7 +162,7 @@ func (e *Edit) CheckOver() error {
 // Apply puts the new config in force, unless the old one is there no more. Then the error is [store.ErrChanged].
 func (e *Edit) Apply(ctx context.Context, s *store.Store) (err error) {
 	if err = e.CheckOver(); err == nil && e.Changes() && !e.DryRun {
-		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New)
+		e.Written, err = s.Replace(ctx, store.ConfigOf(e.Key).From, e.Service.Config, e.New, e.Reason)
 	}
 	return err
 }
@@ -180,7 +196,7 @@ func Do(ctx context.Context, s *store.Store, asked Asked, out io.Writer, f outpu
 // TakeBack takes back what a drain has written: all of it or, where somebody has changed the live config since, what it added
 // to the list.
 func (e *Edit) TakeBack(ctx context.Context, s *store.Store) error {
-	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written}, e.OldText())
+	_, err := s.Replace(ctx, store.ConfigOf(e.Key).From, &survey.Entry{ModRevision: e.Written}, e.OldText(), "")
 	if !errors.Is(err, store.ErrChanged) {
 		return err
 	}

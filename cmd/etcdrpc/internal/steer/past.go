@@ -9,18 +9,25 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
 
 // Past is one change of a live policy.
 type Past struct {
 	Revision int64
 	Text     string // what it came to be; "": it was removed
+	Reason   string // why, as far as that was said
 }
 
 // History returns what became of the live policy of a service, the oldest first, and from which revision on etcd has it.
 func History(ctx context.Context, s *store.Store, key string) (all []Past, from int64, err error) {
-	from, err = s.Past(ctx, store.ConfigOf(key), func(c store.Change) {
-		p := Past{Revision: c.Revision}
+	config, reasons := store.ConfigOf(key), make(map[int64]string)
+	_, err = s.Past(ctx, store.KeyOnly(survey.ReasonKey(config.From)), func(c store.Change) { reasons[c.Revision] = string(c.Value) })
+	if err != nil && !errors.Is(err, store.ErrDenied) {
+		return nil, 0, err
+	}
+	from, err = s.Past(ctx, config, func(c store.Change) {
+		p := Past{Revision: c.Revision, Reason: reasons[c.Revision]}
 		if !c.Deleted {
 			p.Text = string(c.Value)
 		}

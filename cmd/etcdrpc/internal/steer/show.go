@@ -86,9 +86,10 @@ type EditJSON struct {
 	Revision int64    `json:"revision"` // of etcd, at which it was written; 0: it was not
 	Old      any      `json:"old"`      // null: none
 	New      any      `json:"new"`      // null: none
+	Reason   string   `json:"reason,omitempty"`
 	Notes    []string `json:"notes,omitempty"`
 }
 
 func (e *Edit) json() EditJSON {
-	return EditJSON{e.Key, e.Changes(), e.DryRun, e.Written, liveconfig.AsJSON(e.OldText()), liveconfig.AsJSON(e.New), slices.Concat(e.Warnings(), e.Notes)}
+	return EditJSON{e.Key, e.Changes(), e.DryRun, e.Written, liveconfig.AsJSON(e.OldText()), liveconfig.AsJSON(e.New), e.Reason, slices.Concat(e.Warnings(), e.Notes)}
 }

@@ -40,6 +40,15 @@ func (s *Store) Past(ctx context.Context, r KeyRange, told func(Change)) (from i
 	}
 }
 
+// Reason returns why a live config was changed last, as of a revision, as far as that was said, and may be read; 0: as of now.
+func (s *Store) Reason(ctx context.Context, config *survey.Entry, revision int64) (string, error) {
+	said, err := s.GetAt(ctx, survey.ReasonKey(config.Key), revision)
+	if errors.Is(err, ErrDenied) {
+		return "", nil
+	}
+	return config.Reason(said), err
+}
+
 // past watches a range from a revision on until what has happened is read, which etcd says when it is asked. It says
 // nothing while a watch on the same stream waits for a revision to come, as that of a mirror may: so this one is on the
 // stream of those that do not require a leader.

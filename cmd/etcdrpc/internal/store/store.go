@@ -215,22 +215,27 @@ func mayHaveArrived(err error) bool {
 	}, func(timeout error) bool { return errors.Is(err, timeout) })
 }
 
-// Replace puts value at a key, or deletes the key for "", unless the key has changed since it was
-// found as old; nil: it was not there. Then the error is ErrChanged.
-func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value string) (revision int64, err error) {
+// Replace puts a live config at a key, or deletes it for "", unless it has changed since it was found as old; nil: it was not
+// there. Then the error is ErrChanged. A reason is put beside it.
+func (s *Store) Replace(ctx context.Context, key string, old *survey.Entry, value, reason string) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	found := int64(0)
 	if old != nil {
 		found = old.ModRevision
 	}
-	op := clientv3.OpDelete(key)
+	ops := []clientv3.Op{clientv3.OpDelete(key)}
 	if value != "" {
-		op = clientv3.OpPut(key, value)
+		ops[0] = clientv3.OpPut(key, value)
 	}
-	resp, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", found)).Then(op).Commit()
+	what := fmt.Sprintf("write %q", s.Full(key))
+	if reason != "" {
+		ops = append(ops, clientv3.OpPut(survey.ReasonKey(key), reason))
+		what += fmt.Sprintf(", and the reason at %q", s.Full(survey.ReasonKey(key)))
+	}
+	resp, err := s.kv.Txn(ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", found)).Then(ops...).Commit()
 	if err != nil {
-		explained := s.explain(fmt.Sprintf("write %q", s.Full(key)), err)
+		explained := s.explain(what, err)
 		if mayHaveArrived(err) {
 			explained = fmt.Errorf("%w; whether it was written is not known: look before you do it again", explained)
 		}

@@ -36,7 +36,7 @@ func TestReplace_Unknown(t *testing.T) {
 			}
 		}
 		c.before()
-		_, err = s.Replace(t.Context(), "a", nil, "x")
+		_, err = s.Replace(t.Context(), "a", nil, "x", "")
 		if err == nil || strings.Contains(err.Error(), "whether it was written is not known") != c.unknown || name == "changed" && !errors.Is(err, ErrChanged) {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -52,6 +52,7 @@ func (n namespaces) place(s *Service) {
 	for _, namespace := range Namespaces(s.Key) {
 		if configs, ok := n[namespace]; ok {
 			s.Namespace, s.Config = namespace, configs[s.Key]
+			s.Reason = s.Config.Reason(configs[ReasonKey(s.Key)])
 			return
 		}
 	}

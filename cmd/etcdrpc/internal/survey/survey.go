@@ -31,6 +31,7 @@ type Service struct {
 	Malformed []Instance
 	HomeMade  *Inferred // nil: clients read all entries without a json_layout, or none would do
 	Config    *Entry    // the live service config; nil: none
+	Reason    string    // why that was changed last; "": not known
 	Led       bool      // somebody stands for its leader
 	Namespace string    // that it seems to lie in, so that its clients know it by the rest of the key; "": none
 	Closed    bool      // its entries may not be read, so they are not known
@@ -68,11 +69,15 @@ func All(entries []Entry) []*Service {
 		return groups[key]
 	}
 	owner := Owners(entries)
-	within := make(namespaces)
+	within, reasons := make(namespaces), make(map[string]*Entry)
 	for i, e := range entries {
 		within.see(&entries[i])
 		if key, ok := strings.CutPrefix(e.Key, ConfigPrefix); ok {
-			group(key).Config = &entries[i]
+			if of, said := strings.CutSuffix(key, reasonSuffix); said {
+				reasons[of] = &entries[i]
+			} else {
+				group(key).Config = &entries[i]
+			}
 		} else if key, ok := ledBy(e); ok {
 			group(key).Led = true
 		} else if key := owner(e); key != "" && !isCandidate(e.Key) {
@@ -82,6 +87,7 @@ func All(entries []Entry) []*Service {
 	var services []*Service
 	for _, key := range slices.Sorted(maps.Keys(groups)) {
 		s := groups[key]
+		s.Reason = s.Config.Reason(reasons[s.Key])
 		within.place(s)
 		s.readHomeMade()
 		known := func(i Instance) bool { return !s.IsMapped(i) }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -31,11 +32,8 @@ nothing of a client's own WithSelector and WithSubset.`,
 			if from.Lane != "" && !serviceconfig.ValidLane(from.Lane) {
 				return usage.Mistake(fmt.Errorf("--lane: %.60q is not a lane: want %s", from.Lane, serviceconfig.WantLane))
 			}
-			found, _, err := s.Service(ctx, args[0])
-			if err != nil {
-				return err
-			}
-			if found.Namespace, err = s.NamespaceOf(ctx, args[0]); err != nil {
+			found, unseen, err := s.Steered(ctx, args[0])
+			if err = cmp.Or(err, unseen); err != nil {
 				return err
 			}
 			x, err := steer.Explain(found, from)

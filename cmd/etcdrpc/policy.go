@@ -13,7 +13,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
@@ -47,7 +46,10 @@ that one only.`,
 		Args:              keyArgs(0),
 		ValidArgsFunction: a.completeKeys,
 		RunE: a.connected(func(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) error {
-			live, err := liveOf(ctx, s, args[0], revision)
+			live, err := s.GetAt(ctx, store.ConfigOf(args[0]).From, revision)
+			if err == nil && live == nil {
+				err = fmt.Errorf("policy of %q: %w", s.Full(args[0]), steer.ErrNoPolicy)
+			}
 			if err != nil {
 				return err
 			}
@@ -81,15 +83,6 @@ func because(revision int64, reason, end string) string {
 		end = ": " + reason
 	}
 	return strconv.FormatInt(revision, 10) + end
-}
-
-// liveOf reads the live policy of a service that has one, as it was at a revision; 0: as it is.
-func liveOf(ctx context.Context, s *store.Store, key string, revision int64) (*survey.Entry, error) {
-	live, err := s.GetAt(ctx, store.ConfigOf(key).From, revision)
-	if err == nil && live == nil {
-		err = fmt.Errorf("policy of %q: %w", s.Full(key), steer.ErrNoPolicy)
-	}
-	return live, err
 }
 
 type policyJSON struct {

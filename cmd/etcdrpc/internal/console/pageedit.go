@@ -30,7 +30,6 @@ type confirmPage struct {
 	New      string      // the live config to be written
 	Diff     []string    // each line after its mark
 	Draft    string      // what the operator wants, to be edited on
-	Typed    string      // what else was typed, in words
 	Weights  []string    // of a split, as they were typed
 	Revision int64       // of the live config that a further edit is made of
 	Begins   bool        // the edit begins to say how to balance, which the operator may say otherwise
@@ -68,40 +67,34 @@ func readEdit(form func(name string) string, values map[string][]string) (steer.
 }
 
 // propose shows what an edit would change, or why it is refused, beside all that was typed.
-func (c *Console) propose(r *http.Request) (*answer, error) {
-	p, err := c.confirm(r)
-	if errors.As(err, new(httpError)) {
-		return nil, err
-	}
-	var e *steer.Edit
-	if err == nil {
-		e, err = c.Backend.Propose(r.Context(), p.Asked)
-	}
-	if err != nil {
-		return c.refused(p, err), nil
-	}
-	p.Conflict = e.CheckOver() != nil && !e.Kind.Drains()
-	return c.proposed(p, http.StatusOK, e), nil
-}
+func (c *Console) propose(r *http.Request) (*answer, error) { return c.edit(r, false) }
 
 // apply writes what a confirm page has shown, worked out anew, for instances may have come and gone since. If somebody else was
 // faster, that is shown beside what was to be written.
-func (c *Console) apply(r *http.Request) (*answer, error) {
-	p, err := c.confirm(r)
+func (c *Console) apply(r *http.Request) (*answer, error) { return c.edit(r, true) }
+
+func (c *Console) edit(r *http.Request, write bool) (*answer, error) {
+	asked, err := readEdit(r.Form.Get, r.Form)
 	if errors.As(err, new(httpError)) {
 		return nil, err
 	}
+	p := &confirmPage{frame: c.frame("Confirm a change of " + asked.Key), Asked: asked, Draft: asked.Config, Revision: *asked.Over}
+	if r.Form.Get("step") == "" { // it makes other shares than those that were typed
+		p.Weights = r.Form["weight"]
+	}
 	for err == nil {
 		var e *steer.Edit
-		if e, err = c.Backend.Propose(r.Context(), p.Asked); err != nil {
+		if e, err = c.Backend.Propose(r.Context(), asked); err != nil {
 			break
 		}
-		written := e.Service.ConfigRevision() // if the button was pressed twice
-		if e.Changes() {
-			p.Conflict = e.CheckOver() != nil
-			if p.Conflict {
-				return c.proposed(p, http.StatusConflict, e), nil
-			}
+		moved, written := e.CheckOver() != nil, e.Service.ConfigRevision()
+		switch p.Conflict = moved && (write || !e.Kind.Drains()); {
+		case !write:
+			return c.proposed(p, http.StatusOK, e), nil
+		case !e.Changes(): // the button was pressed twice
+		case moved:
+			return c.proposed(p, http.StatusConflict, e), nil
+		default:
 			err = c.Backend.Apply(r.Context(), e)
 			written = e.Written
 		}
@@ -113,20 +106,6 @@ func (c *Console) apply(r *http.Request) (*answer, error) {
 		}
 	}
 	return c.refused(p, err), nil
-}
-
-func (c *Console) confirm(r *http.Request) (*confirmPage, error) {
-	asked, err := readEdit(r.Form.Get, r.Form)
-	p := &confirmPage{
-		frame: c.frame("Confirm a change of " + asked.Key), Asked: asked, Draft: asked.Config, Typed: typed(&asked), Weights: r.Form["weight"], Revision: *asked.Over,
-	}
-	if err == nil && r.Form.Get("step") != "" { // it makes other shares than those that were typed
-		p.Weights = nil
-		for _, g := range Shared(asked.Groups) {
-			p.Weights = append(p.Weights, percentText(g.Percent))
-		}
-	}
-	return p, err
 }
 
 // refused shows why an edit is not done.
@@ -175,16 +154,16 @@ func (p *confirmPage) Again() bool {
 // Replaces reports whether what is asked for takes the place of what somebody else has just written. A drain leaves that as it is.
 func (p *confirmPage) Replaces() bool { return p.Conflict && !p.Kind.Drains() }
 
-// typed says in words what an edit was, where that is not a text to be edited on.
-func typed(asked *steer.Asked) string {
-	switch asked.Kind {
+// Typed says in words what an edit was, where that is not a text to be edited on.
+func (p *confirmPage) Typed() string {
+	switch p.Kind {
 	case steer.Drain:
-		return "Drain " + asked.Names[0]
+		return "Drain " + p.Names[0]
 	case steer.Undrain:
-		return "Undrain " + asked.Names[0]
+		return "Undrain " + p.Names[0]
 	case steer.Split:
 		var parts []string
-		for _, g := range Shared(asked.Groups) {
+		for _, g := range Shared(p.Groups) {
 			parts = append(parts, fmt.Sprintf("%s %s %%", matchWords(g.Match), percentText(g.Percent)))
 		}
 		return "Split: " + strings.Join(parts, ", ")

@@ -25,19 +25,16 @@ type splitField struct {
 }
 
 // Fields returns what a form has of the split of a service.
-func (c *Config) Fields() (all []splitField) {
-	for _, s := range c.Splits {
-		all = append(all, splitField{s, percentText(s.Percent)})
-	}
-	return all
-}
+func (c *Config) Fields() []splitField { return splitFields(c.Splits, nil) }
 
 // Fields returns what a form has of a split that was typed.
-func (p *confirmPage) Fields() (all []splitField) {
-	for n, group := range p.Groups {
-		f := splitField{Split: Split{Split: group}}
-		if n < len(p.Weights) {
-			f.Percent = p.Weights[n]
+func (p *confirmPage) Fields() []splitField { return splitFields(Shared(p.Groups), p.Weights) }
+
+func splitFields(splits []Split, typed []string) (all []splitField) {
+	for n, s := range splits {
+		f := splitField{s, percentText(s.Percent)}
+		if n < len(typed) {
+			f.Percent = typed[n]
 		}
 		all = append(all, f)
 	}

@@ -3,12 +3,14 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/console"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/steer"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -248,3 +250,21 @@ func (f *Fleet) summary(v *snapshot, s *survey.Service, leader string) console.S
 
 // Fleet is part of console.Backend.
 func (f *Fleet) Fleet() *console.Fleet { return f.look().fleet }
+
+// Propose is part of console.Backend.
+func (f *Fleet) Propose(ctx context.Context, asked steer.Asked) (*steer.Edit, error) {
+	e, err := steer.Propose(ctx, f.store, asked)
+	if errors.As(err, new(steer.DoneError)) {
+		return e, nil // the button was pressed twice
+	}
+	return e, err
+}
+
+// Apply is part of console.Backend.
+func (f *Fleet) Apply(ctx context.Context, e *steer.Edit) error {
+	err := e.Apply(ctx, f.store)
+	if err == nil {
+		f.awaitRevision(ctx, e.Written)
+	}
+	return err
+}

@@ -158,6 +158,11 @@ func (e *Edit) outlook() (notes, groups, lanes []string) {
 // callers returns those whose calls may change when some of the instances of a service are drained.
 func callers(s *survey.Service, drained []string) []Caller {
 	all := []Caller{{}}
+	add := func(from Caller) {
+		if !slices.Contains(all, from) {
+			all = append(all, from)
+		}
+	}
 	policy, clients := s.Policy(), s.Merged()
 	placed := clients.Placement(policy)
 	for n := range clients.Instances {
@@ -165,21 +170,16 @@ func callers(s *survey.Service, drained []string) []Caller {
 		if !i.OnList(drained) {
 			continue
 		}
-		if policy.PreferZone && i.Zone != "" {
-			all = append(all, Caller{Zone: i.Zone})
+		if policy.PreferZone {
+			add(Caller{Zone: i.Zone})
 		}
 		if placed != nil {
 			for _, lane := range placed.Of[n] {
-				all = append(all, Caller{Lane: lane})
+				add(Caller{Lane: lane})
 			}
 		}
 	}
-	seen := make(map[Caller]bool)
-	return slices.DeleteFunc(all, func(from Caller) bool {
-		twice := seen[from]
-		seen[from] = true
-		return twice
-	})
+	return all
 }
 
 // whose begins a sentence about calls.

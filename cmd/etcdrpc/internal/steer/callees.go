@@ -13,45 +13,27 @@ import (
 )
 
 // Callees returns the instances that clients send a call of a method to, in the order in which to try them: at random,
-// by their shares of the calls under the live policy. random returns numbers from 0 to below 1.
-func Callees(s *survey.Service, method string, random func() float64) ([]survey.Instance, error) {
-	shares := sharesByAddr(s)
-	type drawn struct {
-		survey.Instance
-		at float64
-	}
-	var order []drawn
+// by their shares of the calls under the live policy, or by the same for each if clients go by none. random returns numbers from
+// 0 to below 1.
+func Callees(s *survey.Service, method string, random func() float64) (all []survey.Instance, err error) {
+	x, err := Explain(s, Caller{})
+	shares, drawn := x.ByEntry(), make(map[string]float64)
 	for _, i := range s.Merged().Instances {
-		if share := shares[i.Addr]; share > 0 && i.Serves(method) {
-			// The greatest of such powers is that of each instance in proportion to its share.
-			order = append(order, drawn{i, math.Pow(random(), 1/share)})
+		share := shares[i.Entry.Key].Share
+		if err != nil {
+			share = 1
 		}
-	}
-	slices.SortStableFunc(order, func(a, b drawn) int { return cmp.Compare(b.at, a.at) })
-	all := make([]survey.Instance, len(order))
-	for n, d := range order {
-		all[n] = d.Instance
+		if share > 0 && i.Serves(method) {
+			// The greatest of such powers is that of each instance in proportion to its share.
+			drawn[i.Addr] = math.Pow(random(), 1/share)
+			all = append(all, i)
+		}
 	}
 	if len(all) == 0 {
 		return nil, noCallee(s, method)
 	}
+	slices.SortStableFunc(all, func(a, b survey.Instance) int { return cmp.Compare(drawn[b.Addr], drawn[a.Addr]) })
 	return all, nil
-}
-
-// sharesByAddr returns the share of the calls that each address gets by the live policy, or the same for each if clients go
-// by none.
-func sharesByAddr(s *survey.Service) map[string]float64 {
-	shares := make(map[string]float64)
-	if x, err := Explain(s, Caller{}); err == nil {
-		for _, i := range x.Instances {
-			shares[i.Addr] = max(shares[i.Addr], i.Share)
-		}
-		return shares
-	}
-	for _, i := range s.Merged().Instances {
-		shares[i.Addr] = 1
-	}
-	return shares
 }
 
 // EveryCallee returns all instances but those that are drained.

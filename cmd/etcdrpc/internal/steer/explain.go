@@ -63,7 +63,8 @@ func Explain(s *survey.Service, from Caller) (*Explanation, error) {
 		of := &x.Service.Instances[i]
 		x.Instances = append(x.Instances, Explained{Instance: of.Instance, Addr: of.Addr, Entry: of.Entry.Key})
 	}
-	x.split(x.lane(x.drain(all)))
+	set, why := x.lane(x.drain(all))
+	x.split(set, why)
 	x.general = len(x.Notes)
 	x.qualify()
 	x.addUncalled(s)
@@ -142,13 +143,13 @@ func (x *Explanation) drain(set []int) []int {
 	return x.keep(set, func(i int) (bool, string) { return !drained[x.Service.Instances[i].Addr], "is drained" })
 }
 
-// lane leaves the instances of the caller's lane, or of the base.
-func (x *Explanation) lane(set []int) []int {
+// lane leaves the instances of the caller's lane, or of the base, and says so.
+func (x *Explanation) lane(set []int) (left []int, why string) {
 	if x.placed == nil {
 		if x.Lane != "" {
 			x.note("The live policy has no routes, so lanes make no difference.")
 		}
-		return set
+		return set, ""
 	}
 	in := func(i int) bool { return slices.Contains(x.placed.Of[i], x.Lane) }
 	strict := serviceconfig.NewLanes(x.etcd.Route).Strict(x.Lane)
@@ -159,28 +160,30 @@ func (x *Explanation) lane(set []int) []int {
 		if len(left) == 0 {
 			x.note("The calls fail: the lane %q is strict, and no instance of it may be called.", x.Lane)
 		}
-		return left
+		return left, "in the lane " + x.Lane
 	default:
 		x.note("No instance that may be called is in the lane %q, so its calls go where those without a lane do.", x.Lane)
 	}
 	base := func(i int) bool { return x.placed.Of[i] == nil }
 	if !slices.ContainsFunc(set, base) {
 		x.note("Every instance is in a lane, so the calls without one go to all.")
-		return set
+		return set, ""
 	}
-	return x.keep(set, func(i int) (bool, string) {
+	left = x.keep(set, func(i int) (bool, string) {
 		if lanes := x.placed.Of[i]; len(lanes) > 0 {
 			return base(i), "is in a lane: " + fmt.Sprint(lanes)
 		}
 		return base(i), "is of no lane that clients make, and not of the base either"
 	})
+	return left, "in no lane"
 }
 
-// split divides the calls among the groups, and shares each group's part out.
-func (x *Explanation) split(set []int) {
+// split divides the calls among the groups, and shares each group's part out. why is why the instances of a set get calls where
+// there is no split.
+func (x *Explanation) split(set []int, why string) {
 	splits := x.etcd.Split
 	if len(splits) == 0 {
-		x.share(set, 100, x.laneOf(set))
+		x.share(set, 100, why)
 		return
 	}
 	groups := make([][]int, len(splits)+1)
@@ -223,25 +226,15 @@ func (x *Explanation) split(set []int) {
 	}
 }
 
-// laneOf says why the instances of a set get calls, where there is no split.
-func (x *Explanation) laneOf(set []int) string {
-	switch {
-	case x.placed == nil || len(set) == 0:
-		return ""
-	case x.Lane != "" && slices.Contains(x.placed.Of[set[0]], x.Lane):
-		return "in the lane " + x.Lane
-	case x.placed.Of[set[0]] == nil:
-		return "in no lane"
-	}
-	return ""
-}
-
 // share shares a part of the calls out among the instances of a set that are in the client's zone or, if there are none, all.
 func (x *Explanation) share(set []int, percent float64, why string) {
 	near := func(i int) bool { return x.Service.Instances[i].Zone == x.Zone }
 	if x.etcd.PreferZone && x.Zone != "" && slices.ContainsFunc(set, near) {
 		set = x.keep(set, func(i int) (bool, string) { return near(i), "is in another zone" })
-		why = join(why, "in the zone "+x.Zone)
+		if why != "" {
+			why += ", "
+		}
+		why += "in the zone " + x.Zone
 	}
 	weight := func(i int) float64 {
 		if x.Policy == serviceconfig.WeightedName || x.Policy == serviceconfig.RingHashName {
@@ -256,14 +249,6 @@ func (x *Explanation) share(set []int, percent float64, why string) {
 	for _, i := range set {
 		x.Instances[i].Share, x.Instances[i].Why = percent*weight(i)/total, cmp.Or(why, "may be called")
 	}
-}
-
-// join joins two reasons, of which the first may be empty.
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + ", " + b
 }
 
 // among says how the shares within a set come about.

@@ -2,7 +2,6 @@ package steer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -11,7 +10,7 @@ import (
 
 // AddLeader says which instance has the calls for the leader of the service.
 func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
-	all, err := candidates(ctx, s, x.Key)
+	all, err := s.Candidates(ctx, x.Key)
 	if len(all) > 0 {
 		x.Leader = all[0].Instance
 		x.note("%s leads %s: it has the calls for the leader, whatever the shares.", x.Leader, x.Key)
@@ -19,18 +18,9 @@ func (x *Explanation) AddLeader(ctx context.Context, s *store.Store) error {
 	return err
 }
 
-// candidates returns those for the leadership of a service; none, where the user may not read them. Most services have none.
-func candidates(ctx context.Context, s *store.Store, key string) ([]store.Candidate, error) {
-	all, err := s.Candidates(ctx, key)
-	if errors.Is(err, store.ErrDenied) {
-		return nil, nil
-	}
-	return all, err
-}
-
 // leaderNote says what becomes of the leader of a service that the list to drain comes to name; "": none does.
 func (e *Edit) leaderNote(ctx context.Context, s *store.Store) (string, error) {
-	all, err := candidates(ctx, s, e.Key)
+	all, err := s.Candidates(ctx, e.Key)
 	drain := e.shall.Policy().Drain
 	stays := func(c store.Candidate) bool {
 		i, err := e.Service.Find(c.Instance)

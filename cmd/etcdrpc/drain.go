@@ -85,9 +85,6 @@ generated code.`,
 		Args:              w.instances,
 		ValidArgsFunction: a.completeInstances,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
-				return usage.Mistake(fmt.Errorf("--child-policy: %w", err))
-			}
 			if hold < 0 {
 				return usage.Mistake(errors.New("--for must not be below zero"))
 			}

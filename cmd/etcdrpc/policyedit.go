@@ -52,6 +52,9 @@ func (w *write) run(ctx context.Context, cmd *cobra.Command, s *store.Store, arg
 // do is run that returns what it has done.
 func (w *write) do(ctx context.Context, cmd *cobra.Command, s *store.Store, args []string) (*steer.Edit, error) {
 	w.Key = args[0]
+	if _, err := liveconfig.ChildPolicy(w.Child); w.Child != "" && err != nil {
+		return nil, usage.Mistake(fmt.Errorf("--child-policy: %w", err))
+	}
 	if cmd.Flags().Changed("revision") {
 		w.Over = &w.revision
 	}

@@ -181,11 +181,11 @@ func TestConsoleRefuses(t *testing.T) {
 		want                []string
 	}{
 		{"acme/order", "drain", "10.0.0.7:9001", nil, []string{"clients would not follow that"}},
-		{"acme/order", "policy", "", url.Values{"config": {`{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9001"]}}]}`}}, []string{"clients would not follow that"}},
 		{"acme/user", "drain", "10.0.0.77:9000", nil, []string{"no such instance is registered"}},
 		{"acme/user", "policy", "", url.Values{"config": {typo}}, []string{"clients would not go by it", "round_robbin&#34;:{}", "<textarea"}},
 		{"acme/user", "policy", "", url.Values{"config": {`mine: "typed"`}}, []string{"clients would not go by it", "mine: &#34;typed&#34;"}},
 		{"acme/user", "policy", "", url.Values{"config": {""}}, []string{"is empty"}},
+		{"acme/order", "policy", "", url.Values{"config": {`{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9001"]}}]}`}}, []string{"clients would not follow that"}},
 		{"acme/user", "policy", "", url.Values{"config": {good}, "revision": {"x"}}, nil},
 		{"acme/user", "policy", "", url.Values{"config": {good}, "revision": nil}, nil},
 		{"../x", "policy", "", url.Values{"config": {`{}`}}, []string{"service key"}},
@@ -243,6 +243,12 @@ func TestConsoleBegins(t *testing.T) {
 		s.apply(key, page, http.StatusSeeOther)
 	}
 	s.wrote(key, text)
+
+	// A leader that is drained resigns.
+	putKey(t, s.etcd, "_grpc_leader/"+key+"//a", "10.0.0.7:9000", renewed(t, s.etcd))
+	putKey(t, s.etcd, "_grpc_leader/"+key+"//b", "10.0.0.9:9000", renewed(t, s.etcd))
+	_, page = s.propose(key, "drain", nil, "instance", "10.0.0.7:9000")
+	s.shows(page, "10.0.0.7:9000 leads acme/user. It resigns")
 }
 
 // A token that an editor ends with a line feed is the text before it.

@@ -120,6 +120,7 @@ func (e *Edit) drain(c *liveconfig.Config) error {
 		if err != nil {
 			return err
 		}
+		e.addrs = append(e.addrs, i.Addr)
 		if called := cmp.Or(clients.At(i.Addr), i); !called.OnList(policy.Drain) {
 			policy.Drain = append(policy.Drain, e.Service.DrainName(i, called))
 		}
@@ -141,6 +142,9 @@ func (e *Edit) undrain(c *liveconfig.Config) error {
 	for _, name := range names {
 		found, err := e.Service.Find(name)
 		if err != nil {
+			if !e.Force && !slices.Contains(policy.Drain, name) {
+				return fmt.Errorf("it is not drained, and %q is not registered; what is drained: %s", name, strings.Join(policy.Drain, ", "))
+			}
 			continue
 		}
 		called = append(called, found.Addr)

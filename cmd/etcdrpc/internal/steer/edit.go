@@ -65,6 +65,7 @@ type Edit struct {
 	Notes   []string        // for the user, after the difference
 	Written int64           // the revision at which it was written; 0: it was not
 
+	addrs      []string           // of what is to be drained
 	was, shall *liveconfig.Config // empty where clients do not go by it
 }
 

@@ -21,7 +21,7 @@ var (
 
 // foresee notes what calls will do, and refuses an edit by which they go where they must not, or fail, and did not before.
 func (e *Edit) foresee() error {
-	if e.Unseen != nil || e.Kind == Undrain || !e.Changes() || !e.shall.Balances() {
+	if e.Unseen != nil || e.Kind == Undrain || !e.shall.Balances() {
 		return nil
 	}
 	clients, was, shall := e.Service.Merged(), e.was.Policy(), e.shall.Policy()
@@ -30,8 +30,13 @@ func (e *Edit) foresee() error {
 		return fmt.Errorf("%w: calls without a lane would reach those that say they are in one (%s)", ErrNoRoutes, output.SomeOf(names))
 	}
 	_, before := clients.Drain(&was)
-	if _, after := clients.Drain(&shall); after.Ignored != 0 && after.Ignored != before.Ignored {
+	drained, after := clients.Drain(&shall)
+	called := func(addr string) bool { return !drained[addr] }
+	if after.Ignored != 0 && (after.Ignored != before.Ignored || slices.ContainsFunc(e.addrs, called)) {
 		return fmt.Errorf("clients would not follow that: the list to %s: register another first", after.Problem())
+	}
+	if !e.Changes() {
+		return nil
 	}
 	notes, groups, lanes := e.outlook()
 	if len(clients.Instances) > 0 {

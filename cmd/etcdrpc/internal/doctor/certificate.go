@@ -24,7 +24,7 @@ func (x *subject) checkCertificate(i *survey.Instance, certs []*x509.Certificate
 	if len(certs) > 0 && isIdentity(certs[0]) {
 		fix += fmt.Sprintf("; where all clients have credentials that verify identities, and somebody else watches how long these last: --skip %s", KindCertificate)
 	}
-	for _, fault := range certificateFaults(certs, name, x.deep.roots, now) {
+	for _, fault := range certificateFaults(certs, name, x.roots, now) {
 		x.report(KindCertificate, i.Addr+": "+fault, fix, i.Entry.Key)
 	}
 	for _, cert := range certs {

@@ -1,53 +1,15 @@
 package doctor
 
 import (
-	"cmp"
 	"context"
-	"crypto/x509"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
-	"github.com/spf13/pflag"
-
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
-	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 )
-
-// deep is how to look at what instances speak.
-type deep struct {
-	on          bool
-	caFile      string
-	authorities map[string]string // by service key, those that protos set
-	roots       *x509.CertPool    // of caFile; nil: not given
-}
-
-func (d *deep) addTo(flags *pflag.FlagSet) {
-	flags.BoolVar(&d.on, "deep", false, "speak to the instances as gRPC clients do: ask for their health, and look at their certificates where they have TLS")
-	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients use TLS, and trust the CA bundle in this `file`")
-	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
-}
-
-func (d *deep) check(noDial bool) (err error) {
-	switch {
-	case !d.on && (d.caFile != "" || len(d.authorities) > 0):
-		return fmt.Errorf("--service-cacert and --service-authority need --deep")
-	case d.on && noDial:
-		return fmt.Errorf("--deep and --no-dial exclude each other")
-	}
-	for _, key := range slices.Sorted(maps.Keys(d.authorities)) {
-		if err := servicekey.CheckAuthority(d.authorities[key]); err != nil {
-			return fmt.Errorf("--service-authority of %s: %q %w", key, d.authorities[key], err)
-		}
-	}
-	if d.caFile != "" {
-		d.roots, err = tlsfiles.Pool("--service-cacert", d.caFile)
-	}
-	return err
-}
 
 // listen speaks to the instances that accept connections.
 func (p *patient) listen(ctx context.Context, speaker *speaker) {
@@ -64,7 +26,7 @@ func (p *patient) listen(ctx context.Context, speaker *speaker) {
 }
 
 // tlsName returns the name by which TLS knows the servers of a service, "" if it is not known.
-func (x *subject) tlsName() string { return servicekey.TLSName(x.Key, x.deep.authorities[x.Key]) }
+func (x *subject) tlsName() string { return servicekey.TLSName(x.Key, x.authorities[x.Key]) }
 
 // servicesOf returns the gRPC services that an instance publishes.
 func servicesOf(i *survey.Instance) (names []string) {
@@ -124,14 +86,13 @@ func (x *subject) checkSpeech() {
 func (x *subject) checkHealth(i *survey.Instance, health map[string]answer) {
 	published := servicesOf(i)
 	var notServing, failing, unknown []string
-	var failure string
 	for _, service := range append([]string{""}, x.servicesAsked(i)...) {
 		a := health[service]
 		if a.notServing {
 			notServing = append(notServing, service)
 		}
-		if why := cmp.Or(a.what, a.failure); why != "" {
-			failing, failure = append(failing, service), cmp.Or(failure, why)
+		if a.failure != "" {
+			failing = append(failing, service)
 		}
 		if a.unknown && slices.Contains(published, service) {
 			unknown = append(unknown, service)
@@ -142,7 +103,7 @@ func (x *subject) checkHealth(i *survey.Instance, health map[string]answer) {
 			"look at its server's log: it takes no part, or is about to stop. A server of this project withdraws its entry meanwhile", i.Entry.Key)
 	}
 	if len(failing) > 0 {
-		x.report(KindNotServing, fmt.Sprintf("%s fails gRPC's health check with %s: %s", i.Addr, failure, healthNames(failing)),
+		x.report(KindNotServing, fmt.Sprintf("%s fails gRPC's health check with %s: %s", i.Addr, health[failing[0]].failure, healthNames(failing)),
 			"look at its server's log and, where a proxy is at this address, at what that one reaches: other calls are likely to fail, too", i.Entry.Key)
 	}
 	if len(unknown) > 0 {
@@ -165,9 +126,9 @@ func (x *subject) checkTransport(secure, plain []survey.Instance) {
 	var odd []survey.Instance
 	var speak string
 	switch {
-	case len(plain) == 0 || len(secure) == 0 && x.deep.roots == nil:
+	case len(plain) == 0 || len(secure) == 0 && x.roots == nil:
 		return
-	case x.deep.roots != nil:
+	case x.roots != nil:
 		odd, speak = plain, "plaintext where clients use TLS (--service-cacert)"
 	case len(plain) <= len(secure):
 		odd, speak = plain, fmt.Sprintf("plaintext where %d of the service speak TLS, and clients do not speak both", len(secure))

@@ -4,8 +4,10 @@ package doctor
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +17,8 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/store"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
+	"github.com/etcdrpc/protoc-gen-go-etcd/internal/servicekey"
 	"github.com/etcdrpc/protoc-gen-go-etcd/runtime"
 )
 
@@ -26,11 +30,14 @@ type Options struct {
 	skip         []string
 	exclude      []string
 	noDial       bool
+	probeTimeout time.Duration
+	deep         bool
+	caFile       string
+	roots        *x509.CertPool    // of caFile; nil: not given
+	authorities  map[string]string // by service key, those that protos set
 	serve        bool
 	xds          bool
 	token        int64
-	deep         deep
-	probeTimeout time.Duration
 }
 
 // AddTo adds the flags.
@@ -39,29 +46,42 @@ func (d *Options) AddTo(flags *pflag.FlagSet) {
 	flags.StringSliceVar(&d.exclude, "exclude", nil, "`prefixes` of keys that are no services, separated by commas")
 	flags.BoolVar(&d.noDial, "no-dial", false, "do not connect to the instances")
 	flags.DurationVar(&d.probeTimeout, "probe-timeout", 2*time.Second, "how long an instance may take to accept a connection, and to answer each attempt to speak to it")
-	d.deep.addTo(flags)
+	flags.BoolVar(&d.deep, "deep", false, "speak to the instances as gRPC clients do: ask for their health, and look at their certificates where they have TLS")
+	flags.StringVar(&d.caFile, "service-cacert", "", "with --deep: clients use TLS, and trust the CA bundle in this `file`")
+	flags.StringToStringVar(&d.authorities, "service-authority", nil, "with --deep: the authority that a proto sets, as `KEY=NAME`")
 	flags.Int64Var(&d.token, "token", 0, "the highest `token` that a store has seen of a leader at KEY: says whether etcd gives it again, as after a restore")
 	flags.BoolVar(&d.xds, "xds", false, "look also for what etcdrpc xds cannot tell its clients of live policies and instances")
 	flags.BoolVar(&d.serve, "serve", false, "look also whether --user may register instances at KEY; nothing is written")
 }
 
 // Check returns what is wrong with the command line.
-func (d *Options) Check(args []string) error {
+func (d *Options) Check(args []string) (err error) {
 	for _, name := range d.skip {
 		if !slices.Contains(KindNames(), name) {
 			return fmt.Errorf("--skip: no kind of fault is named %q: there are %s", name, strings.Join(KindNames(), ", "))
 		}
 	}
-	if d.probeTimeout <= 0 {
+	switch {
+	case d.probeTimeout <= 0:
 		return errors.New("--probe-timeout must be above zero")
-	}
-	if d.token != 0 && len(args) == 0 {
+	case d.token != 0 && len(args) == 0:
 		return errors.New("--token needs a KEY")
-	}
-	if d.serve && len(args) == 0 {
+	case d.serve && len(args) == 0:
 		return errors.New("--serve needs a KEY")
+	case !d.deep && (d.caFile != "" || len(d.authorities) > 0):
+		return errors.New("--service-cacert and --service-authority need --deep")
+	case d.deep && d.noDial:
+		return errors.New("--deep and --no-dial exclude each other")
 	}
-	return d.deep.check(d.noDial)
+	for _, key := range slices.Sorted(maps.Keys(d.authorities)) {
+		if err := servicekey.CheckAuthority(d.authorities[key]); err != nil {
+			return fmt.Errorf("--service-authority of %s: %q %w", key, d.authorities[key], err)
+		}
+	}
+	if d.caFile != "" {
+		d.roots, err = tlsfiles.Pool("--service-cacert", d.caFile)
+	}
+	return err
 }
 
 func (d *Options) excludes(key string) bool {
@@ -85,12 +105,12 @@ func (d *Options) Examine(ctx context.Context, dial dialing.Func, s *store.Store
 		return nil, err
 	}
 	p.alone = p.oneHost()
-	speaker := &speaker{dial: dial, tlsFirst: d.deep.roots != nil, timeout: d.probeTimeout}
-	if d.deep.on || !d.noDial && !d.skips(KindUnreachable) {
+	speaker := &speaker{dial: dial, tlsFirst: d.roots != nil, timeout: d.probeTimeout}
+	if d.deep || !d.noDial && !d.skips(KindUnreachable) {
 		p.probed = true
 		p.dead = speaker.probe(ctx, p.addresses())
 	}
-	if d.deep.on {
+	if d.deep {
 		p.listen(ctx, speaker)
 	}
 	if err := p.lookAtEtcd(ctx, s, speaker); err != nil {

@@ -31,8 +31,8 @@ const (
 
 // answer is what came back to one question.
 type answer struct {
-	what       string // what was answered instead of gRPC
 	failure    string // how the check failed
+	foreign    bool   // because the answer is not gRPC's
 	notServing bool
 	unknown    bool // the server has no method of the service
 	code       codes.Code
@@ -58,8 +58,8 @@ func (s *speaker) converse(ctx context.Context, conn net.Conn, scheme string, to
 	if err != nil {
 		return err
 	}
-	if found.grpc = whole.what == ""; !found.grpc {
-		found.what = "answers gRPC with " + whole.what
+	if found.grpc = !whole.foreign; !found.grpc {
+		found.what = "answers gRPC with " + whole.failure
 		return nil
 	}
 	answers := make([]answer, len(to.services))
@@ -111,7 +111,7 @@ func (a asker) call(ctx context.Context, method string, message []byte) (answer,
 	}
 	defer resp.Body.Close()
 	if content := resp.Header.Get("Content-Type"); !strings.HasPrefix(content, grpcContent) {
-		return answer{what: fmt.Sprintf("HTTP status %d and the content type %.40q", resp.StatusCode, content)}, nil
+		return answer{failure: fmt.Sprintf("HTTP status %d and the content type %.40q", resp.StatusCode, content), foreign: true}, nil
 	}
 	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {

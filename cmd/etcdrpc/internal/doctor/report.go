@@ -43,7 +43,7 @@ func (p *patient) diagnose() *Report {
 	p.check()
 	r := &Report{Findings: []Finding{}, Part: p.part}
 	switch {
-	case p.deep.on:
+	case p.deep:
 	case p.probed:
 		r.unasked = " What they serve was not asked: --deep does."
 	default:

@@ -10,8 +10,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/dialing"
@@ -40,7 +40,6 @@ type speech struct {
 	grpc      bool
 	mute      bool              // it speaks HTTP/2, but answers nothing in time
 	what      string            // what it speaks instead of gRPC, in words that follow the address
-	first     []byte            // what it began to say without TLS
 	health    map[string]answer // by service, of which "" is the server as a whole
 }
 
@@ -91,26 +90,19 @@ func (s *speaker) speakAll(ctx context.Context, partners []partner) map[spot]spe
 	return heard
 }
 
-// speak tries what is expected first, so that a server which speaks it logs nothing odd. What a port says that understands
-// neither is judged by the first of it.
+// speak tries what is expected first, so that a server which speaks it logs nothing odd. A port that understands neither is
+// judged by the first that it says.
 func (s *speaker) speak(ctx context.Context, to partner) speech {
 	tries := []func(context.Context, partner) speech{s.plain, s.overTLS}
 	if s.tlsFirst {
-		tries[0], tries[1] = tries[1], tries[0]
+		slices.Reverse(tries)
 	}
-	var first []byte
-	began := time.Now()
 	for _, try := range tries {
-		found := try(ctx, to)
-		if found.grpc || found.tls || found.what != "" {
+		if found := try(ctx, to); found.grpc || found.tls || found.what != "" {
 			return found
 		}
-		first = append(first, found.first...)
 	}
-	if len(first) == 0 && time.Since(began) < s.timeout {
-		first = s.sniff(ctx, to.addr) // it closed the connections, and what it said may be lost with them
-	}
-	return misspoken(first)
+	return misspoken(s.sniff(ctx, to.addr))
 }
 
 // sniff returns the first that a port says to the preface of HTTP/2 alone, none if it says nothing. A server that reads all
@@ -127,41 +119,17 @@ func (s *speaker) sniff(ctx context.Context, addr string) (first []byte) {
 	return first
 }
 
-// plain speaks HTTP/2 without TLS. If that is not understood, only what the port began to say is returned.
+// plain speaks HTTP/2 without TLS.
 func (s *speaker) plain(ctx context.Context, to partner) (found speech) {
-	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) { // who does not answer now has before
-		r := &recorder{Conn: conn}
-		if err := s.converse(ctx, r, "http", to, &found); err != nil {
-			found.first = r.first()
-		}
+	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) {
+		_ = s.converse(ctx, conn, "http", to, &found) // what is not understood leaves nothing found
 	})
 	return found
 }
 
-// recorder is a connection of which the first that is read is kept.
-type recorder struct {
-	net.Conn
-	mu   sync.Mutex
-	read []byte
-}
-
-func (r *recorder) Read(b []byte) (int, error) {
-	n, err := r.Conn.Read(b)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.read = append(r.read, b[:min(n, maxFirst-len(r.read))]...)
-	return n, err
-}
-
-func (r *recorder) first() []byte {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return bytes.Clone(r.read)
-}
-
 // overTLS speaks HTTP/2 over TLS, whoever the server is: who it is, is looked at later.
 func (s *speaker) overTLS(ctx context.Context, to partner) (found speech) {
-	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) { // who does not answer now has before
+	_ = s.connect(ctx, to.addr, func(ctx context.Context, conn net.Conn) {
 		asked := false
 		secure := tls.Client(conn, found.tlsConfig(to.tlsName, &asked))
 		err := secure.HandshakeContext(ctx)

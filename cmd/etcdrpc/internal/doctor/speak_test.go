@@ -21,7 +21,7 @@ func TestMisspoken(t *testing.T) {
 	}
 }
 
-// TestSpeak_Silent counts the connections to a port that says nothing: one without TLS and one with it, each waited for.
+// TestSpeak_Silent counts the connections to a port that says nothing: one without TLS, one with it, and one to hear what it says.
 func TestSpeak_Silent(t *testing.T) {
 	var dials atomic.Int32
 	s := speaker{timeout: 20 * time.Millisecond, dial: func(context.Context, string, string) (net.Conn, error) {
@@ -31,7 +31,7 @@ func TestSpeak_Silent(t *testing.T) {
 		return ours, nil
 	}}
 	heard := s.speakAll(t.Context(), []partner{{spot: spot{"acme/user", "10.0.0.7:9000"}, tlsName: "acme.user"}})[spot{"acme/user", "10.0.0.7:9000"}]
-	if want := "accepts connections, but answers neither HTTP/2 nor TLS"; heard.what != want || dials.Load() != 2 {
+	if want := "accepts connections, but answers neither HTTP/2 nor TLS"; heard.what != want || dials.Load() != 3 {
 		t.Errorf("%+v after %d connections", heard, dials.Load())
 	}
 }

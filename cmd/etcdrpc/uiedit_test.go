@@ -188,6 +188,8 @@ func TestConsoleRefuses(t *testing.T) {
 		{"acme/order", "policy", "", url.Values{"config": {`{"loadBalancingConfig":[{"etcd":{"drain":["10.0.0.7:9001"]}}]}`}}, []string{"clients would not follow that"}},
 		{"acme/user", "policy", "", url.Values{"config": {good}, "revision": {"x"}}, nil},
 		{"acme/user", "policy", "", url.Values{"config": {good}, "revision": nil}, nil},
+		{"acme/user", "policy", "", url.Values{"config": {good}, "revision": {"-1"}}, []string{"which revision"}},
+		{"acme/user", "split", "", url.Values{"group": {`{}`}, "weight": {""}}, []string{"is not a share"}},
 		{"../x", "policy", "", url.Values{"config": {`{}`}}, []string{"service key"}},
 		{"acme/user", "split", "", url.Values{"group": {`{}`}, "weight": {"1", "2"}}, []string{"not as many weights"}},
 		{"acme/user", "wish", "", url.Values{"config": {good}}, []string{"is no edit"}},

@@ -305,24 +305,6 @@ func TestOutcome(t *testing.T) {
 	}
 }
 
-func TestReadEdit(t *testing.T) {
-	for name, c := range map[string]struct {
-		form url.Values
-		want string // "": it is an edit
-	}{
-		"fine":        {url.Values{"revision": {"7"}, "weight": {"1", " 2 "}}, ""},
-		"no revision": {url.Values{}, "which revision"},
-		"below zero":  {url.Values{"revision": {"-1"}}, "which revision"},
-		"no share":    {url.Values{"revision": {"7"}, "weight": {""}}, "is not a share"},
-		"a share":     {url.Values{"revision": {"7"}, "weight": {"12.5", "87.5"}}, ""},
-	} {
-		_, err := readEdit(c.form.Get, c.form)
-		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-}
-
 func TestTexts(t *testing.T) {
 	for _, c := range [][2]string{
 		{list([]string{"a", "b"}), "a, b"},

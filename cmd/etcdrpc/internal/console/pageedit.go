@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -41,16 +42,16 @@ type confirmPage struct {
 }
 
 // readEdit reads the form of an edit.
-func readEdit(form func(name string) string, values map[string][]string) (steer.Asked, error) {
-	revision, err := strconv.ParseInt(form("revision"), 10, 64)
+func readEdit(form url.Values) (steer.Asked, error) {
+	revision, err := strconv.ParseInt(form.Get("revision"), 10, 64)
 	asked := steer.Asked{
-		Key: form("key"), Kind: steer.Kind(form("kind")), Over: &revision, Names: []string{form("instance")}, Child: form("child"),
-		NoRoutes: form("noroutes") != "", Reason: strings.TrimSpace(form("reason")), Config: strings.TrimSpace(strings.ReplaceAll(form("config"), "\r\n", "\n")),
+		Key: form.Get("key"), Kind: steer.Kind(form.Get("kind")), Over: &revision, Names: []string{form.Get("instance")}, Child: form.Get("child"),
+		NoRoutes: form.Get("noroutes") != "", Reason: strings.TrimSpace(form.Get("reason")), Config: strings.TrimSpace(strings.ReplaceAll(form.Get("config"), "\r\n", "\n")),
 	}
 	if err != nil || revision < 0 {
 		return asked, httpError{http.StatusBadRequest, "the form does not say which revision it is about: load the page again"}
 	}
-	asked.Groups, err = readGroups(values["group"], values["weight"], form("step"))
+	asked.Groups, err = readGroups(form["group"], form["weight"], form.Get("step"))
 	switch {
 	case err != nil:
 		return asked, err
@@ -74,7 +75,7 @@ func (c *Console) propose(r *http.Request) (*answer, error) { return c.edit(r, f
 func (c *Console) apply(r *http.Request) (*answer, error) { return c.edit(r, true) }
 
 func (c *Console) edit(r *http.Request, write bool) (*answer, error) {
-	asked, err := readEdit(r.Form.Get, r.Form)
+	asked, err := readEdit(r.Form)
 	if errors.As(err, new(httpError)) {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/invoke"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/output"
+	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/ownname"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/supervise"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/tlsfiles"
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
@@ -259,7 +259,7 @@ func (o *runOptions) checkProbe() error {
 		return nil
 	case o.tls && t.Plaintext:
 		return errors.New("--plaintext excludes --tls")
-	case !o.secure() && !t.Plaintext && !loopback(o.probe.Addr):
+	case !o.secure() && !t.Plaintext && !ownname.Is(o.probe.Addr, nil, true):
 		return fmt.Errorf("--probe: %s may be beyond this host: give --tls, --plaintext, or --tcp", o.probe.Addr)
 	case !o.secure():
 		t.Plaintext = true
@@ -267,15 +267,6 @@ func (o *runOptions) checkProbe() error {
 	var err error
 	o.probe.TLS, err = t.Check(o.key)
 	return err
-}
-
-func loopback(addr string) bool {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
 }
 
 func (o *runOptions) registerOptions(flags *pflag.FlagSet) ([]runtime.RegisterOption, error) {

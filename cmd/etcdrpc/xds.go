@@ -241,11 +241,10 @@ others use the first.`,
 // bootstrap completes what the flags say.
 func bootstrap(o xds.BootstrapOptions) ([]byte, error) {
 	for _, server := range o.Servers {
-		host, _, err := net.SplitHostPort(server)
-		if err != nil {
+		if _, _, err := net.SplitHostPort(server); err != nil {
 			return nil, fmt.Errorf("--server: %w: want host:port", err)
 		}
-		if ip := net.ParseIP(host); o.CA == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		if o.CA == "" && !ownname.Is(server, nil, true) {
 			return nil, fmt.Errorf("--server %s is beyond this host: give --server-cacert, --client-cert and --client-key", server)
 		}
 	}

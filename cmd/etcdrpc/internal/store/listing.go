@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/survey"
 )
@@ -24,7 +25,9 @@ type Listing struct {
 func (l *Listing) Has(key string) bool { return Within(l.Parts, KeyOnly(key)) }
 
 // Reads reports whether some of a range may be read.
-func (l *Listing) Reads(r KeyRange) bool { return overlaps(l.Parts, r) }
+func (l *Listing) Reads(r KeyRange) bool {
+	return slices.ContainsFunc(l.Parts, func(part KeyRange) bool { _, ok := part.intersect(r); return ok })
+}
 
 // List reads some ranges or, of one that is denied, the parts that the user's roles allow. The error is ErrDenied if that is
 // nothing.

@@ -42,11 +42,6 @@ func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	return both, both.End == "\x00" || both.From < both.End
 }
 
-// contains reports whether all of o is in r.
-func (r KeyRange) contains(o KeyRange) bool {
-	return r.From <= o.From && (r.End == "\x00" || o.End != "\x00" && o.End <= r.End)
-}
-
 // String returns a range as etcdctl's users know it: a key or a prefix where it is one.
 func (r KeyRange) String() string {
 	if r == KeyOnly(r.From) {
@@ -60,12 +55,9 @@ func (r KeyRange) String() string {
 
 // Within reports whether one of the parts has all of a range.
 func Within(parts []KeyRange, r KeyRange) bool {
-	return slices.ContainsFunc(parts, func(part KeyRange) bool { return part.contains(r) })
-}
-
-// overlaps reports whether one of the parts has some of a range.
-func overlaps(parts []KeyRange, r KeyRange) bool {
-	return slices.ContainsFunc(parts, func(part KeyRange) bool { _, ok := part.intersect(r); return ok })
+	return slices.ContainsFunc(parts, func(part KeyRange) bool {
+		return part.From <= r.From && (part.End == "\x00" || r.End != "\x00" && r.End <= part.End)
+	})
 }
 
 // disjoint returns the same keys as ranges that do not overlap, sorted.

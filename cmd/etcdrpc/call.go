@@ -30,7 +30,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// callOptions say what is called, where and how.
 type callOptions struct {
 	data      string
 	headers   []string
@@ -109,7 +108,6 @@ func (a *app) completeMethods(cmd *cobra.Command, args []string, typed string) (
 	return a.completeSecond(cmd, args, typed, (*survey.Service).Methods)
 }
 
-// call is one use of the command.
 type call struct {
 	*callOptions
 	app        *app
@@ -186,7 +184,6 @@ func parseHeaders(lines []string) (metadata.MD, error) {
 	return md, nil
 }
 
-// call calls the instances that are meant.
 func (c *call) call(ctx context.Context, s *survey.Service) error {
 	if c.each {
 		return c.callEach(ctx, s)
@@ -266,7 +263,6 @@ func (c *call) callOne(ctx context.Context, l *invoke.Link, i *survey.Instance, 
 	return c.outcome(r, l, i, err)
 }
 
-// run finds the method, and calls it.
 func (c *call) run(ctx context.Context, l *invoke.Link, in invoke.Messages, out func(json.RawMessage) error) (r *invoke.RPC, err error) {
 	r = new(invoke.RPC)
 	known := c.given
@@ -308,7 +304,6 @@ type eachJSON struct {
 	Error    *invoke.FailureJSON `json:"error,omitempty"`
 }
 
-// callEach calls all instances that are not drained.
 func (c *call) callEach(ctx context.Context, s *survey.Service) error {
 	called, drained, err := steer.EveryCallee(s, c.name)
 	if err != nil {

@@ -128,12 +128,10 @@ func present(columns []column, rows []row) []column {
 	})
 }
 
-// onScreen returns the columns that watch shows.
 func onScreen(columns []column) []column {
 	return slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return c.rank == lsOnly })
 }
 
-// table returns rows under the heads of columns.
 func table(columns []column, rows []row) (head []string, cells [][]string) {
 	for _, c := range columns {
 		head = append(head, c.head)

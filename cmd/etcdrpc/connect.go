@@ -22,7 +22,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// settings say how to reach etcd.
 type settings struct {
 	endpoints                   []string
 	caFile, certFile, keyFile   string
@@ -48,7 +47,6 @@ func (s *settings) flags() *pflag.FlagSet {
 	return flags
 }
 
-// open connects to etcd.
 func (s *settings) open(ctx context.Context) (*store.Store, error) {
 	cfg, err := s.config(ctx)
 	if err != nil {

@@ -70,7 +70,6 @@ for other things as well.`,
 	return cmd
 }
 
-// look finds the services under a prefix.
 func look(ctx context.Context, s *store.Store, prefix string, cmd *cobra.Command) (*view, error) {
 	services, err := s.Services(ctx, prefix, func(note string) { output.Sayf(cmd.ErrOrStderr(), "%s\n", note) })
 	if err != nil {

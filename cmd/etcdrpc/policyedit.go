@@ -197,7 +197,6 @@ metadata says. --end divides no longer.`,
 	return cmd
 }
 
-// readGroups reads groups of a split as a user writes them.
 func readGroups(by string, args []string) (groups []serviceconfig.Split, err error) {
 	for _, arg := range args {
 		at := strings.LastIndexByte(arg, '=')

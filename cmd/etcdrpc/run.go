@@ -36,7 +36,6 @@ var layouts = []runtime.Layout{
 	runtime.EndpointJSON, runtime.Plain, runtime.LeaseSuffix, runtime.GoZero, runtime.Kratos, runtime.Kitex, runtime.GoFrame, runtime.GoMicro,
 }
 
-// runOptions say what is run, and what etcd is told of it.
 type runOptions struct {
 	key, address, keyFile string
 

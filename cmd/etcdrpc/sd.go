@@ -19,7 +19,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/cmd/etcdrpc/internal/usage"
 )
 
-// sdOptions say what Prometheus is told, and where.
 type sdOptions struct {
 	listen string
 	once   bool
@@ -81,7 +80,6 @@ func (o *sdOptions) check(cmd *cobra.Command) error {
 	return nil
 }
 
-// serve answers until ctx ends.
 func (o *sdOptions) serve(ctx context.Context, s *store.Store, prefix string, notes io.Writer) error {
 	listener, err := net.Listen("tcp", o.listen)
 	if err != nil {

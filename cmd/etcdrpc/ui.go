@@ -22,7 +22,6 @@ import (
 // leastToken is how long a token has to be, in bytes, that nobody is to guess.
 const leastToken = 16
 
-// ui serves the console.
 type ui struct {
 	listen    string
 	tokenFile string

@@ -29,7 +29,6 @@ import (
 	"github.com/etcdrpc/protoc-gen-go-etcd/xds"
 )
 
-// xdsOptions say what is told to clients by xDS, and where.
 type xdsOptions struct {
 	schemas, services []string
 	listen, http      string
@@ -110,7 +109,6 @@ func (o *xdsOptions) run(a *app, cmd *cobra.Command) error {
 	return errors.Join(err, registry.Close(ctx))
 }
 
-// read returns the services that the flags name.
 func (o *xdsOptions) read() (all []*runtime.ServiceDesc, err error) {
 	if len(o.schemas) == 0 && len(o.services) == 0 {
 		return nil, usage.Mistake(errors.New("--schema or --service is missing: which services are there?"))
@@ -156,7 +154,6 @@ func (o *xdsOptions) credentials() (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(cfg), nil
 }
 
-// serve serves until ctx ends.
 func (o *xdsOptions) serve(ctx context.Context, server *xds.Server, creds credentials.TransportCredentials, notes io.Writer) error {
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", o.listen)

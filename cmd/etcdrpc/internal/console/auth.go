@@ -68,7 +68,6 @@ func same(a, b string) bool {
 	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
-// loginPage asks for the token.
 type loginPage struct {
 	Title, Next string
 	Wrong       bool

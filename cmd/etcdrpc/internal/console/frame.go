@@ -1,6 +1,5 @@
 package console
 
-// errorPage says why there is no page.
 type errorPage struct{ frame }
 
 func (c *Console) errorPage(err error) *errorPage {
@@ -9,7 +8,6 @@ func (c *Console) errorPage(err error) *errorPage {
 	return p
 }
 
-// frame is what all pages have.
 type frame struct {
 	*content
 	Title    string

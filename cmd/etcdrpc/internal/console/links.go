@@ -22,7 +22,6 @@ func ParseLink(text string) (Link, error) {
 	return Link{name, pattern}, nil
 }
 
-// linksTo returns the links for a service.
 func linksTo(links []Link, key string) (all []Link) {
 	escaped := strings.ReplaceAll(url.QueryEscape(key), "+", "%20")
 	for _, l := range links {

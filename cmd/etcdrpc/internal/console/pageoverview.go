@@ -9,14 +9,12 @@ import (
 	"strings"
 )
 
-// overviewRows bounds the services on one page.
 const overviewRows = 100
 
 func (c *Console) overview(r *http.Request) (*answer, error) {
 	return &answer{template: "overview", model: newOverview(c.frame("Services"), r.Form)}, nil
 }
 
-// overviewPage is the table of services.
 type overviewPage struct {
 	frame
 	Query     string
@@ -35,7 +33,6 @@ func (p *overviewPage) tableRows() (all []keyed) {
 	return all
 }
 
-// overviewRow is one service.
 type overviewRow struct {
 	*Summary
 	Link string // "": its key is too long for one
@@ -135,7 +132,6 @@ func contains(word string, texts ...string) bool {
 	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(strings.ToLower(text), word) })
 }
 
-// pager divides rows into pages.
 type pager struct {
 	Page, Pages    int // from 1 on
 	Before, After  string

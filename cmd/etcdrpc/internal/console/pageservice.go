@@ -67,7 +67,6 @@ func (c *Console) examine(r *http.Request) (*answer, error) {
 	return &answer{location: at("/service", "key", key) + "#findings"}, nil
 }
 
-// servicePage is one service.
 type servicePage struct {
 	frame
 	Service    *Service
@@ -95,7 +94,6 @@ func (p *servicePage) tableRows() (all []keyed) {
 
 func (r *instanceRow) rowKey() string { return r.EtcdKey }
 
-// absentPage is a key with nothing at it.
 type absentPage struct {
 	frame
 	Key     string
@@ -210,7 +208,6 @@ func (p *servicePage) leaseIDs() []int64 {
 	return leasesOf(p.Rows, func(row *instanceRow) bool { return row.Lease != 0 && !row.Known })
 }
 
-// leasesOf returns the leases of some rows, each once.
 func leasesOf(rows []instanceRow, wanted func(*instanceRow) bool) []int64 {
 	var ids []int64
 	for n := range rows {

@@ -28,13 +28,11 @@ type content struct {
 	rows  []tableRow
 }
 
-// tableRow is one row of a table.
 type tableRow struct {
 	key  string
 	html template.HTML
 }
 
-// render makes the content of a page.
 func (c *Console) render(name string, v view) (*content, error) {
 	out := &content{name: name, parts: make(map[string]template.HTML)}
 	for _, t := range c.pages.Templates() {

@@ -16,7 +16,6 @@ type answer struct {
 
 type pageHandler func(r *http.Request) (*answer, error)
 
-// httpError is an error with a status of its own.
 type httpError struct {
 	status int
 	text   string
@@ -71,7 +70,6 @@ func (c *Console) show(w http.ResponseWriter, a *answer) {
 	}
 }
 
-// fill writes a page.
 func (c *Console) fill(out *bytes.Buffer, a *answer) error {
 	if f := a.model.base(); f != nil {
 		content, err := c.render(a.template, a.model)
@@ -88,7 +86,6 @@ func (c *Console) fill(out *bytes.Buffer, a *answer) error {
 	return c.pages.ExecuteTemplate(out, a.template, a.model)
 }
 
-// fail shows an error as a page.
 func (c *Console) fail(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	var known httpError

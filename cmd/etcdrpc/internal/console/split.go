@@ -18,7 +18,6 @@ import (
 // steps are the shares in percent by which a canary usually grows.
 var steps = []int{1, 5, 10, 25, 50}
 
-// splitField is one group of a split in a form.
 type splitField struct {
 	Split
 	Percent string // as it is, or as it was typed

@@ -134,7 +134,6 @@ func (x *Explanation) keep(set []int, pass func(i int) (ok bool, why string)) []
 	return left
 }
 
-// drain leaves out what is drained.
 func (x *Explanation) drain(set []int) []int {
 	drained, followed := x.Service.Drain(x.etcd)
 	if problem := followed.Problem(); problem != "" {

@@ -187,7 +187,6 @@ func callers(s *survey.Service, drained []string) []Caller {
 	return all
 }
 
-// whose begins a sentence about calls.
 func whose(from Caller) string {
 	switch {
 	case from.Lane != "":

@@ -50,7 +50,6 @@ func (s *Store) List(ctx context.Context, ranges ...KeyRange) (Listing, error) {
 	return l, nil
 }
 
-// add reads parts into a listing.
 func (s *Store) add(ctx context.Context, l *Listing, parts ...KeyRange) error {
 	for _, part := range parts {
 		entries, revision, err := s.Scan(ctx, part)

@@ -27,7 +27,6 @@ func (s *Store) NamespaceOf(ctx context.Context, key string) (string, error) {
 	return "", nil
 }
 
-// holds reports whether there is any key with a prefix.
 func (s *Store) holds(ctx context.Context, prefix string) (bool, error) {
 	resp, err := s.kv.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
 	if err != nil {

@@ -33,7 +33,6 @@ func EntriesOf(reader endpoint.Reader, key string) KeyRange {
 	return KeyRange{from, end}
 }
 
-// intersect returns what r and o have in common.
 func (r KeyRange) intersect(o KeyRange) (KeyRange, bool) {
 	both := KeyRange{max(r.From, o.From), r.End}
 	if r.End == "\x00" || o.End != "\x00" && o.End < r.End {

@@ -197,7 +197,6 @@ func isInstance(value json.RawMessage) bool {
 	return isWord(value) && endpoint.CheckInstance(rawjson.Text(value)) == nil
 }
 
-// isWord reports whether a value is a string or a number.
 func isWord(value json.RawMessage) bool {
 	kind := KindOf(value)
 	return kind == "a string" || kind == "a number"

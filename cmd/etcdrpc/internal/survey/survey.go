@@ -135,7 +135,6 @@ func (s *Service) Add(e Entry) bool {
 	return true
 }
 
-// take puts an instance where it belongs.
 func (s *Service) take(i Instance) {
 	if i.Err == nil {
 		s.Instances = append(s.Instances, i)

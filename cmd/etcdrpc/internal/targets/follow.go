@@ -71,7 +71,6 @@ func (f *Follower) json() (text []byte, known bool, err error) {
 	return f.text, true, nil
 }
 
-// answer answers Prometheus.
 func (f *Follower) answer(w http.ResponseWriter, r *http.Request) {
 	text, known, err := f.json()
 	switch {

@@ -65,11 +65,7 @@ func (p *Proposal) likely() bool {
 func (p *Proposal) service() *survey.Service {
 	s := &survey.Service{Key: p.Key, HomeMade: p.homeMade}
 	for _, i := range p.Entries {
-		if i.Err == nil {
-			s.Instances = append(s.Instances, i)
-		} else {
-			s.Malformed = append(s.Malformed, i)
-		}
+		s.Take(i)
 	}
 	return s
 }
@@ -83,7 +79,8 @@ func (v *Adoption) examine(full func(string) string) {
 	v.authorize()
 	checkNeighbours := doctor.Neighbours(services, full)
 	for i, p := range v.Proposals {
-		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services, full), p.examine())
+		p.Findings = slices.Concat(checkNeighbours(services[i]), checkListers(services[i], services, full))
+		p.examine()
 	}
 }
 

@@ -35,33 +35,20 @@ func saysDown(l survey.Leaf) bool {
 	return slices.Contains(stateNames, name) && slices.Contains(downStates, value)
 }
 
-// downFindings reports instances that clients would call, though their entries say that they are not to be called.
-func (p *Proposal) downFindings() []doctor.Finding {
-	said := ""
-	found := p.matching(func(i survey.Instance) bool {
-		if i.Err != nil || !survey.IsObject(i.Entry.Value) {
-			return false
-		}
-		leaves := survey.LeavesOf(i.Entry.Value)
-		at := slices.IndexFunc(leaves, saysDown)
-		if at >= 0 && said == "" {
-			said = fmt.Sprintf("%s is %s", survey.ShownPath(leaves[at].Path), leaves[at].Sample())
-		}
-		return at >= 0
-	})
-	if len(found) == 0 {
-		return nil
+// examineDown finds instances that clients would call, though their entries say that they are not to be called.
+func (p *Proposal) examineDown() {
+	found, first := p.havingLeaf(func(_ survey.Instance, l survey.Leaf) bool { return saysDown(l) })
+	if len(found) > 0 {
+		p.findAmong(kindInactive, found,
+			fmt.Sprintf("a value that seems to say that the instance is not to be called, such as %s is %s: clients call it all the same", survey.ShownPath(first.Path), first.Sample()),
+			"clients go by what is registered: have its server delete the entry instead, or keep calls from it by etcdrpc drain")
 	}
-	return []doctor.Finding{{Kind: kindInactive, Where: p.where(found), Problem: fmt.Sprintf("%s a value that seems to say that the instance is not to be called, such as %s: clients call it all the same", entriesHave(len(found)), said),
-		Fix: "clients go by what is registered: have its server delete the entry instead, or keep calls from it by etcdrpc drain"}}
 }
 
-// localFindings reports addresses that mean the host of whoever calls them.
-func (p *Proposal) localFindings() []doctor.Finding {
-	found := p.matching(func(i survey.Instance) bool { return i.Err == nil && doctor.IsLocal(i.Addr) })
-	if len(found) == 0 {
-		return nil
+// examineLocal finds addresses that mean the host of whoever calls them.
+func (p *Proposal) examineLocal() {
+	if found := p.matching(func(i survey.Instance) bool { return i.Err == nil && doctor.IsLocal(i.Addr) }); len(found) > 0 {
+		p.findAmong(doctor.KindLocal, found, fmt.Sprintf("an address that means the caller's own host, such as %s: clients call it there", found[0].Addr),
+			"have its server write an address that callers reach; servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR")
 	}
-	return []doctor.Finding{{Kind: doctor.KindLocal, Where: p.where(found), Problem: fmt.Sprintf("%s an address that means the caller's own host, such as %s: clients call it there", entriesHave(len(found)), found[0].Addr),
-		Fix: "have its server write an address that callers reach; servers of this project find out theirs, or are told by GRPC_ADVERTISE_ADDR"}}
 }

@@ -87,8 +87,8 @@ func becomes(l, o survey.Leaf) string {
 	return fmt.Sprintf("is %s, and is written as %s", was, is)
 }
 
-// changeFindings reports what would be lost or written otherwise, each once with an example.
-func (p *Proposal) changeFindings() (all []doctor.Finding) {
+// examineChanges finds what would be lost or written otherwise, each once with an example.
+func (p *Proposal) examineChanges() {
 	type told struct {
 		difference
 		first   string
@@ -105,7 +105,7 @@ func (p *Proposal) changeFindings() (all []doctor.Finding) {
 		}
 		seen := make(map[difference]bool)
 		for _, d := range differences {
-			if p.isWeight(survey.Leaf{Path: d.path}) && i.Weight == 0 { // weightFindings reports it
+			if p.isWeight(survey.Leaf{Path: d.path}) && i.Weight == 0 { // examineWeights finds it
 				continue
 			}
 			at := difference{d.lost, d.path, ""}
@@ -121,9 +121,8 @@ func (p *Proposal) changeFindings() (all []doctor.Finding) {
 		return cmp.Or(cmp.Compare(a.path, b.path), cmp.Compare(a.first, b.first))
 	})
 	for _, t := range inOrder {
-		all = append(all, p.changeFinding(t.difference, t.first, t.entries))
+		p.Findings = append(p.Findings, p.changeFinding(t.difference, t.first, t.entries))
 	}
-	return all
 }
 
 // changeFinding reports a difference that so many entries have.

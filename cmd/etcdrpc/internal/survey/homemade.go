@@ -106,7 +106,7 @@ func (s *Service) readHomeMade() {
 				i = read
 			}
 		}
-		s.take(i)
+		s.Take(i)
 	}
 }
 

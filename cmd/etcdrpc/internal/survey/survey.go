@@ -131,11 +131,12 @@ func (s *Service) Add(e Entry) bool {
 		}
 		err = errStray(e)
 	}
-	s.take(instanceOf(e, read, layout, cmp.Or(e.tooLarge(), err)))
+	s.Take(instanceOf(e, read, layout, cmp.Or(e.tooLarge(), err)))
 	return true
 }
 
-func (s *Service) take(i Instance) {
+// Take puts an instance among the well-formed or the malformed.
+func (s *Service) Take(i Instance) {
 	if i.Err == nil {
 		s.Instances = append(s.Instances, i)
 	} else {
